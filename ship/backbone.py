@@ -1,0 +1,180 @@
+"""FrozenCLIP: the packaged pocket backbone or any open_clip model, with its weights fixed."""
+
+import hashlib
+import json
+import logging
+from collections.abc import Callable, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import open_clip
+import open_clip.transform
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from open_clip.tokenizer import SimpleTokenizer
+from PIL import Image
+from torch import Tensor, nn
+
+from ship.pocket import MODEL_DIR
+from ship.text_tower import TextTower, UndrivableTower
+
+# Weights drawn at random with a fixed seed: for benchmarks and tests of shapes, never for results.
+RANDOM = "random"
+
+
+class BackboneError(ValueError):
+    """The named backbone does not exist, cannot be loaded, or cannot take prompt embeddings."""
+
+
+class FrozenCLIP:
+    """A CLIP whose weights never change; images and prompt embeddings in, unit-norm features out.
+
+    Attributes:
+        name: "pocket" or NAME:PRETRAINED as given.
+        fingerprint: hash of architecture and weights; part of every cache and ledger key.
+        text: the text tower, which takes prompt embeddings.
+        tokenizer: open_clip's BPE tokenizer.
+        feature_dim: size of image and text features (text width may differ).
+        logit_scale: the learned factor on cosines, as a plain number.
+        preprocess: test-time transform, PIL picture -> (3, image_size, image_size).
+        mean, std: the normalisation that preprocess ends with, per channel.
+    """
+
+    def __init__(self, name: str, model: Any, tokenizer: Any, device: str = "cpu") -> None:
+        if not isinstance(tokenizer, SimpleTokenizer):
+            raise BackboneError(
+                f"backbone {name!r}: its tokenizer is {type(tokenizer).__name__}, not CLIP's BPE"
+            )
+        self._model: Any = model.to(device).eval().requires_grad_(False)
+        try:
+            self.text = TextTower(self._model)
+        except UndrivableTower as why:
+            raise BackboneError(f"backbone {name!r} cannot be driven by prompts: {why}") from why
+        self.name = name
+        self.device = torch.device(device)
+        self.tokenizer = tokenizer
+        settings = dict(self._model.visual.preprocess_cfg)
+        self.preprocess: Callable[[Image.Image], Tensor] = open_clip.transform.image_transform_v2(
+            open_clip.transform.PreprocessCfg(**settings), is_train=False
+        )
+        self.preprocess_id = json.dumps(settings, sort_keys=True, default=str)
+        size = settings["size"]
+        self.image_size: int = size if isinstance(size, int) else int(size[0])
+        self.mean: tuple[float, ...] = tuple(settings["mean"])
+        self.std: tuple[float, ...] = tuple(settings["std"])
+        self.logit_scale = float(self._model.logit_scale.detach().exp())
+        self.fingerprint = fingerprint(self._model)
+        self.feature_dim: int = self.encode_texts(["a"]).shape[1]
+        self.text.tokens = 0
+
+    @classmethod
+    def load(cls, name: str = "pocket", device: str = "cpu") -> "FrozenCLIP":
+        """Load "pocket", or an open_clip "NAME:PRETRAINED" (a tag, or a local checkpoint's path).
+
+        Raises:
+            BackboneError: no such model or tag, the weights cannot be had, or an undrivable tower.
+        """
+        check_backbone_name(name)
+        previous = logging.root.manager.disable
+        logging.disable(logging.WARNING)  # open_clip narrates through the root logger
+        try:
+            model, tokenizer = _create(name)
+        except (OSError, RuntimeError, ValueError, KeyError, ImportError) as why:
+            reason = str(why).splitlines()[0] if str(why) else type(why).__name__
+            raise BackboneError(f"backbone {name!r} could not be loaded: {reason}") from why
+        finally:
+            logging.disable(previous)
+        return cls(name, model, tokenizer, device)
+
+    @property
+    def text_width(self) -> int:
+        """Size of a token embedding."""
+        return self.text.width
+
+    @property
+    def context_length(self) -> int:
+        """Most tokens in a prompt, SOT and EOT included."""
+        return self.text.context_length
+
+    @property
+    def text_tokens(self) -> int:
+        """Token positions that went through the text layers so far."""
+        return self.text.tokens
+
+    @torch.inference_mode()
+    def encode_images(
+        self, pictures: Float[Tensor, "n 3 height width"]
+    ) -> Float[Tensor, "n feature"]:
+        """Unit-norm features of preprocessed pictures."""
+        features: Tensor = self._model.encode_image(pictures.to(self.device))
+        return F.normalize(features.float(), dim=-1)
+
+    @torch.no_grad()
+    def encode_texts(self, texts: Sequence[str]) -> Float[Tensor, "n feature"]:
+        """Unit-norm features of whole sentences, trimmed at the longest EOT."""
+        ids = self.tokenizer(list(texts)).to(self.device)
+        eot = (ids == self.tokenizer.eot_token_id).int().argmax(dim=1)
+        return self.text.encode(self.text.embed(ids), eot)
+
+
+def _create(name: str) -> tuple[nn.Module, Any]:
+    if name == "pocket":
+        source = f"local-dir:{MODEL_DIR}"
+        model, _, _ = open_clip.create_model_and_transforms(source)
+        # open_clip reads bpe_path as given, not relative to the model's folder
+        merges = str(MODEL_DIR / "bpe_pocket.txt.gz")
+        return model, open_clip.get_tokenizer(source, bpe_path=merges)
+    architecture, _, pretrained = name.partition(":")
+    if pretrained == RANDOM:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            model = open_clip.create_model(architecture, load_weights=False)
+    else:
+        model = open_clip.create_model(architecture, pretrained=pretrained)
+    return model, open_clip.get_tokenizer(architecture)
+
+
+def check_backbone_name(name: str) -> None:
+    """Check a backbone's name without loading its weights.
+
+    Raises:
+        BackboneError: one line with the name and the nearest choices.
+    """
+    if name == "pocket":
+        return
+    architecture, _, pretrained = name.partition(":")
+    known = open_clip.list_models()
+    if architecture not in known:
+        near = get_close_matches(architecture, ["pocket", *known], n=3)
+        hint = f"nearest: {', '.join(near)}" if near else "see ship-sweep --list-options"
+        raise BackboneError(
+            f"must be pocket or an open_clip NAME:PRETRAINED, got {name!r} ({hint})"
+        )
+    tags = open_clip.list_pretrained_tags_by_model(architecture)
+    if pretrained == RANDOM or pretrained in tags:
+        return
+    if not Path(pretrained).is_file() or not pretrained:
+        choices = ", ".join([*tags, "a checkpoint file"])
+        raise BackboneError(
+            f"must name pretrained weights as {architecture}:PRETRAINED, "
+            f"got {name!r} (choices: {choices})"
+        )
+
+
+def list_backbones() -> list[str]:
+    """Every name that FrozenCLIP.load accepts, checkpoint files aside."""
+    return ["pocket", *(f"{name}:{tag}" for name, tag in open_clip.list_pretrained())]
+
+
+def fingerprint(model: nn.Module) -> str:
+    """Hash of a model's parameter names, shapes, values and layer types (32 hex digits)."""
+    digest = hashlib.blake2b(digest_size=16)
+    # two models with equal weights but another activation give other features
+    digest.update(repr(model).encode())
+    for key, value in sorted(model.state_dict().items()):
+        digest.update(f"{key} {value.dtype} {tuple(value.shape)}".encode())
+        plain = value.detach().cpu().contiguous().reshape(-1)
+        digest.update(memoryview(plain.view(torch.uint8).numpy()))
+    return digest.hexdigest()

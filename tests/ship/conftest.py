@@ -1,0 +1,90 @@
+"""A tiny random CLIP and features to go with it: everything runs in milliseconds."""
+
+import numpy as np
+import pytest
+import torch
+from open_clip.model import CLIP
+from open_clip.tokenizer import SimpleTokenizer
+
+from ship.backbone import FrozenCLIP
+from ship.features import FeatureSet
+
+WORDS = ("cat", "fire truck", "red balloon", "dog", "sea lion", "ice", "hot air balloon", "bee")
+
+
+def build_clip(dtype: torch.dtype = torch.float32) -> FrozenCLIP:
+    """A random CLIP whose text width (24), feature size (16) and picture size differ."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = CLIP(
+            embed_dim=16,
+            vision_cfg={
+                "layers": 1,
+                "width": 32,
+                "head_width": 16,
+                "patch_size": 16,
+                "image_size": 32,
+            },
+            text_cfg={
+                "context_length": 24,
+                "vocab_size": 49408,
+                "width": 24,
+                "heads": 2,
+                "layers": 3,
+            },
+        )
+        # spread the features of different names apart: at init they nearly coincide
+        torch.nn.init.normal_(model.token_embedding.weight, std=0.5)
+    model.visual.preprocess_cfg = {"size": (32, 32), "mean": (0.5,) * 3, "std": (0.5,) * 3}
+    return FrozenCLIP("tiny", model.to(dtype), SimpleTokenizer(context_length=24))
+
+
+@pytest.fixture(scope="session")
+def clip() -> FrozenCLIP:
+    """The tiny CLIP in single precision."""
+    return build_clip()
+
+
+@pytest.fixture(scope="session")
+def clip64() -> FrozenCLIP:
+    """The tiny CLIP in double precision."""
+    return build_clip(torch.float64)
+
+
+def build_features(clip: FrozenCLIP, per_class: int = 6, views: int = 2) -> FeatureSet:
+    """Noisy copies of the class text features, as if they were pictures; read-only like a cache."""
+    rng = np.random.default_rng(0)
+    texts = [f"a photo of a {name}." for name in WORDS]
+    centres = clip.encode_texts(texts).cpu().numpy()
+
+    def split(n: int, *views: int) -> tuple[np.ndarray, np.ndarray]:
+        labels = np.repeat(np.arange(len(WORDS)), n)
+        shape = (len(labels), *views, centres.shape[1])
+        x = centres[labels].reshape(len(labels), *[1] * len(views), -1)
+        x = x + 0.15 * rng.standard_normal(shape)
+        x = (x / np.linalg.norm(x, axis=-1, keepdims=True)).astype(np.float32)
+        x.flags.writeable = False
+        return x, labels
+
+    train, train_labels = split(per_class, 1 + views)
+    val, val_labels = split(4)
+    test, test_labels = split(5)
+    return FeatureSet(
+        class_names=WORDS,
+        template="a photo of a {}.",
+        dataset="tiny",
+        dataset_fingerprint="d",
+        backbone_fingerprint=clip.fingerprint,
+        train=train,
+        train_labels=train_labels,
+        val=val,
+        val_labels=val_labels,
+        test=test,
+        test_labels=test_labels,
+    )
+
+
+@pytest.fixture(scope="session")
+def features(clip: FrozenCLIP) -> FeatureSet:
+    """Features of the tiny dataset."""
+    return build_features(clip)

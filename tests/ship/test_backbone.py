@@ -1,0 +1,73 @@
+"""Loading backbones, and refusing names that cannot be had."""
+
+from pathlib import Path
+
+import open_clip
+import pytest
+import torch
+
+from ship.backbone import BackboneError, FrozenCLIP, check_backbone_name, list_backbones
+from tests.ship.conftest import build_clip
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("pockett", "nearest: pocket"),
+        ("ViT-B-16", "choices: openai, "),
+        ("ViT-B-16:opnai", "got 'ViT-B-16:opnai'"),
+        ("ViT-B-16:/nowhere/weights.pt", "a checkpoint file"),
+    ],
+)
+def test_unknown_name_is_one_clear_line(name: str, message: str) -> None:
+    """The error has the name and the choices, on one line."""
+    with pytest.raises(BackboneError, match=message) as caught:
+        check_backbone_name(name)
+    assert "\n" not in str(caught.value)
+
+
+def test_undrivable_architecture_is_refused() -> None:
+    """CoCa's text tower appends a class embedding."""
+    with pytest.raises(BackboneError, match="cannot be driven"):
+        FrozenCLIP.load("coca_ViT-B-32:random")
+
+
+def test_every_listed_backbone_is_accepted() -> None:
+    """What is listed passes the check, and the packaged one is first."""
+    names = list_backbones()
+    assert names[0] == "pocket" and len(names) > 100
+    for name in names:
+        check_backbone_name(name)
+
+
+def test_local_checkpoint(tmp_path: Path) -> None:
+    """A checkpoint file in the place of a tag is loaded."""
+    model = open_clip.create_model("RN50", load_weights=False)
+    path = tmp_path / "weights.pt"
+    torch.save(model.state_dict(), path)
+    clip = FrozenCLIP.load(f"RN50:{path}")
+    with torch.no_grad():
+        expected = model.eval().encode_text(clip.tokenizer(["a cat"]), normalize=True)
+    torch.testing.assert_close(clip.encode_texts(["a cat"]), expected, atol=1e-5, rtol=0)
+
+
+def test_fingerprint_tells_weights_apart() -> None:
+    """Equal models share a fingerprint; one changed weight changes it."""
+    first, second = build_clip(), build_clip()
+    assert first.fingerprint == second.fingerprint
+    with torch.no_grad():
+        second._model.ln_final.weight[0] += 1e-3
+    changed = FrozenCLIP("tiny", second._model, second.tokenizer)
+    assert changed.fingerprint != first.fingerprint
+
+
+def test_weights_are_frozen(clip: FrozenCLIP) -> None:
+    """No parameter asks for a gradient, and batch norm is in evaluation mode."""
+    assert not any(p.requires_grad for p in clip._model.parameters())
+    assert not any(m.training for m in clip._model.modules())
+
+
+def test_image_features_have_unit_norm(clip: FrozenCLIP) -> None:
+    """Pictures become unit-norm features."""
+    made = clip.encode_images(torch.rand(3, 3, 32, 32))
+    torch.testing.assert_close(made.norm(dim=1), torch.ones(3))
