@@ -1,0 +1,28 @@
+"""The contract of a generator: fit on base features, then class ids -> unit-norm features."""
+
+from typing import Protocol, runtime_checkable
+
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from ship.replicas import ReplicaRng
+
+
+@runtime_checkable
+class Generator(Protocol):
+    """R fused generators of image features for classes that have no pictures.
+
+    epochs: passes over the real features that train_epoch should be called for (0: nothing to fit).
+    """
+
+    @property
+    def epochs(self) -> int:
+        """Training epochs."""
+
+    def train_epoch(self) -> dict[str, Float[Tensor, " replica"]]:
+        """Train one epoch; mean losses by name."""
+
+    def sample(
+        self, class_ids: Int[Tensor, "replica n"], rng: ReplicaRng
+    ) -> Float[Tensor, "replica n feature"]:
+        """One unit-norm synthetic feature for every class id; no gradient."""

@@ -1,0 +1,104 @@
+"""Replicas: all seeds of a trial side by side, along a leading dimension of every tensor.
+
+AdamW and SGD are elementwise and a trial's loss is the sum of its replicas' losses, so a replica
+that is trained beside others takes the same steps as it would alone. What could leak between them,
+and therefore lives here, is randomness: every replica draws from streams of its own.
+"""
+
+import hashlib
+import math
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float, Int, Shaped
+from torch import Tensor, nn
+
+
+class ReplicaRng:
+    """One random stream per seed; what a seed draws does not depend on which others run beside it.
+
+    Streams are named by purpose, so that every setting of a study starts from the same noise.
+    Draws are made on the CPU and moved, so that they are the same on every device.
+    """
+
+    def __init__(
+        self,
+        seeds: Sequence[int],
+        purpose: str,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        self._streams = [_stream(seed, purpose) for seed in seeds]
+        self._device = torch.device(device)
+        self._dtype = dtype
+
+    def normal(self, *shape: int) -> Tensor:
+        """Standard normal noise, (replica, *shape)."""
+        draws = [torch.randn(shape, generator=s, dtype=self._dtype) for s in self._streams]
+        return torch.stack(draws).to(self._device)
+
+    def integers(self, high: int, size: int) -> Int[Tensor, "replica size"]:
+        """Uniform integers in [0, high)."""
+        draws = [torch.randint(high, (size,), generator=s) for s in self._streams]
+        return torch.stack(draws).to(self._device)
+
+    def permutation(self, replica: int, n: int) -> Int[Tensor, " n"]:
+        """A permutation of range(n) from one replica's stream, on the CPU."""
+        return torch.randperm(n, generator=self._streams[replica])
+
+
+def _stream(seed: int, purpose: str) -> torch.Generator:
+    digest = hashlib.blake2b(f"{purpose}/{seed}".encode(), digest_size=8).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest, "big") >> 1)
+
+
+class BatchStream:
+    """Batches of indices in shuffled order, without end; every item equally often.
+
+    A batch may span two shuffles, so that all batches have one size whatever the counts are.
+    """
+
+    def __init__(self, counts: Sequence[int], rng: ReplicaRng) -> None:
+        if min(counts) < 1:
+            raise ValueError(f"every replica needs at least one item, got counts {list(counts)}")
+        self._counts = list(counts)
+        self._rng = rng
+        self._left = [torch.empty(0, dtype=torch.long) for _ in counts]
+
+    def next(self, size: int) -> Int[Tensor, "replica size"]:
+        """The next `size` indices of every replica, on the CPU."""
+        return torch.stack([self._take(replica, size) for replica in range(len(self._counts))])
+
+    def _take(self, replica: int, size: int) -> Tensor:
+        left = self._left[replica]
+        while len(left) < size:
+            left = torch.cat([left, self._rng.permutation(replica, self._counts[replica])])
+        self._left[replica] = left[size:]
+        return left[:size]
+
+
+class ReplicaLinear(nn.Module):
+    """R linear layers side by side: weights N(0, std), biases 0 (the reference code's init)."""
+
+    def __init__(self, n_in: int, n_out: int, rng: ReplicaRng, std: float = 0.02) -> None:
+        super().__init__()
+        weight = std * rng.normal(n_in, n_out)
+        self.weight = nn.Parameter(weight)
+        self.bias = nn.Parameter(weight.new_zeros(len(weight), 1, n_out))
+
+    def forward(self, x: Float[Tensor, "replica n n_in"]) -> Float[Tensor, "replica n n_out"]:
+        """One affine map a replica."""
+        return torch.baddbmm(self.bias, x, self.weight)
+
+
+def steps_per_epoch(n_items: int, batch_size: int) -> int:
+    """Steps that show every item once; depends on the setting alone, not on a seed's draw."""
+    return max(1, math.ceil(n_items / batch_size))
+
+
+def gather_rows(
+    table: Shaped[Tensor, "replica n *rest"], index: Int[Tensor, "replica m"]
+) -> Shaped[Tensor, "replica m *rest"]:
+    """table[r, index[r]] for every replica r."""
+    replicas = torch.arange(len(table), device=table.device).unsqueeze(1)
+    return table[replicas, index]

@@ -1,0 +1,77 @@
+"""A task: what the fused replicas of a trial may look at while they train."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from ship.replicas import ReplicaRng, gather_rows
+
+
+@dataclass(frozen=True)
+class Task:
+    """A universe of classes, some seen (with pictures) and the others unseen (names only).
+
+    Rows of replicas are padded to the longest; `counts` says how many are real. Which classes are
+    seen may differ between replicas (pseudo-new classes are drawn by seed), how many may not.
+
+    class_names: the universe, (n_cls,).
+    text_features: zero-shot classifier from the dataset's template, (n_cls, feature).
+    seen: (replica, n_cls).
+    features: few-shot pictures of seen classes, in all views, (replica, n, 1 + views, feature).
+    labels: (replica, n).
+    counts: real rows of features, per replica.
+    n_nominal: pictures an epoch is made of; the same for all seeds of a setting.
+    shots: pictures a class, at most.
+    logit_scale: CLIP's factor on cosines.
+    unseen_features, unseen_first, unseen_count: pictures of unseen classes and where each class's
+        rows begin; for the real-picture ceiling alone, nothing else may read them.
+    """
+
+    class_names: tuple[str, ...]
+    text_features: Float[Tensor, "n_cls feature"]
+    seen: Bool[Tensor, "replica n_cls"]
+    features: Float[Tensor, "replica n view feature"]
+    labels: Int[Tensor, "replica n"]
+    counts: tuple[int, ...]
+    n_nominal: int
+    shots: int
+    logit_scale: float
+    unseen_features: Float[Tensor, "replica m view feature"]
+    unseen_first: Int[Tensor, "replica n_cls"]
+    unseen_count: Int[Tensor, "replica n_cls"]
+
+    @property
+    def n_replicas(self) -> int:
+        """Seeds that are trained side by side."""
+        return len(self.seen)
+
+    @property
+    def unseen_ids(self) -> Int[Tensor, "replica n_unseen"]:
+        """Class ids without pictures, ascending."""
+        ids: Tensor = (~self.seen).nonzero()[:, 1]
+        return ids.reshape(self.n_replicas, -1)
+
+    def batch(
+        self, rows: Int[Tensor, "replica n"], views: ReplicaRng
+    ) -> tuple[Float[Tensor, "replica n feature"], Int[Tensor, "replica n"]]:
+        """Features (a random view of each picture) and labels of the given rows."""
+        rows = rows.to(self.features.device)
+        chosen = views.integers(self.features.shape[2], rows.shape[1])
+        replicas = torch.arange(self.n_replicas, device=rows.device).unsqueeze(1)
+        return self.features[replicas, rows, chosen], gather_rows(self.labels, rows)
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Pictures to be classified: features (n, feature), labels within the task's universe (n,)."""
+
+    features: Float[Tensor, "n feature"]
+    labels: Int[Tensor, " n"]
+
+
+def pad_rows(rows: Sequence[Tensor]) -> Tensor:
+    """Stack (n_i, ...) tensors into (replica, max n_i, ...), zeros behind each."""
+    return torch.nn.utils.rnn.pad_sequence(list(rows), batch_first=True)
