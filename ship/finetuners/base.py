@@ -1,0 +1,49 @@
+"""The contract of a fine-tuner, and the one loss that the trained ones share."""
+
+from collections.abc import Mapping
+from typing import Protocol, runtime_checkable
+
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+
+@runtime_checkable
+class Finetuner(Protocol):
+    """R fused classifiers over a task's classes, trained on real and synthetic features.
+
+    choices: settings that matter at inference alone, each tried on the selection split
+        (never on test); a fine-tuner without any has the one empty choice.
+    """
+
+    choices: tuple[Mapping[str, float], ...]
+
+    @property
+    def epochs(self) -> int:
+        """Training epochs (0: nothing to train)."""
+
+    def train_epoch(self) -> dict[str, Float[Tensor, " replica"]]:
+        """Train one epoch; mean losses by name."""
+
+    def logits(
+        self, pictures: Float[Tensor, "n feature"], choice: Mapping[str, float]
+    ) -> Float[Tensor, "replica n n_cls"]:
+        """Class scores of the same pictures under every replica; no gradient."""
+
+    def state(self) -> dict[str, Float[Tensor, "replica ..."]]:
+        """What was trained, detached copies."""
+
+    def load_state(self, state: Mapping[str, Float[Tensor, "replica ..."]]) -> None:
+        """Put back what state() gave."""
+
+
+def classification_loss(
+    logits: Float[Tensor, "replica n n_cls"],
+    labels: Int[Tensor, "replica n"],
+    allowed: Bool[Tensor, "replica n_cls"] | None,
+) -> Float[Tensor, " replica"]:
+    """Mean cross-entropy of each replica, over the allowed classes (None: over all)."""
+    if allowed is not None:
+        logits = logits.masked_fill(~allowed.unsqueeze(1), -float("inf"))
+    losses = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none")
+    return losses.reshape(labels.shape).mean(1)

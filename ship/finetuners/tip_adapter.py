@@ -1,0 +1,213 @@
+"""Tip-Adapter (arXiv:2207.09519): a key-value cache of features beside the zero-shot classifier.
+
+logits = logit_scale * x W^T + alpha * exp(-beta (1 - x K^T)) V. Keys K are few-shot features (mean
+over views), values V their one-hot labels. Synthetic features of unseen classes join the cache as
+further keys; in -F they are also training data for the keys. alpha and beta are chosen on the
+selection split (the official code chooses them on test).
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from pydantic import Field
+from torch import Tensor
+
+from ship.backbone import FrozenCLIP
+from ship.finetuners.base import classification_loss
+from ship.replicas import BatchStream, ReplicaRng, gather_rows, steps_per_epoch
+from ship.settings import Settings
+from ship.synthesis import Synthesizer
+from ship.task import Task
+
+# Tried on the selection split beside the configured pair; 0: the cache ignored.
+ALPHAS = (0.0, 0.3, 1.0, 3.0, 10.0)
+BETAS = (1.0, 2.0, 5.5, 10.0)
+
+
+class TipAdapterConfig(Settings):
+    """Tip-Adapter, training-free: a key-value cache of features beside the zero-shot classifier."""
+
+    name: Literal["tip_adapter"] = "tip_adapter"
+    alpha: float = Field(1.0, ge=0, description="weight of the cache")
+    beta: float = Field(5.5, gt=0, description="sharpness of the cache")
+    search: bool = Field(True, description="choose alpha and beta on the selection split")
+
+
+class TipAdapterFConfig(Settings):
+    """Tip-Adapter-F: the cache keys are fine-tuned."""
+
+    name: Literal["tip_adapter_f"] = "tip_adapter_f"
+    alpha: float = Field(1.0, ge=0, description="weight of the cache in training")
+    beta: float = Field(5.5, gt=0, description="sharpness of the cache in training")
+    search: bool = Field(True, description="choose alpha and beta on the selection split")
+    lr: float = Field(1e-3, gt=0, description="AdamW's learning rate, cosine to 0")
+    epochs: int = Field(20, ge=1, description="passes over the cached features")
+    batch_size: int = Field(256, ge=1, description="features a step")
+
+
+class _Cache:
+    """Keys and values: synthetic rows first, then the (padded) real ones, so that the rows of
+    replica r that hold anything are a prefix.
+
+    features: every row in all its views, (replica, n, 1 + views, feature).
+    counts: rows in use, per replica.
+    """
+
+    def __init__(self, task: Task, synthesizer: Synthesizer | None) -> None:
+        features, labels = task.features, task.labels
+        counts = list(task.counts)
+        if synthesizer is not None:
+            made, made_labels = synthesizer.fixed_set()
+            made = made.unsqueeze(2).expand(-1, -1, features.shape[2], -1)
+            features = torch.cat([made, features], dim=1)
+            labels = torch.cat([made_labels, labels], dim=1)
+            counts = [count + made.shape[1] for count in counts]
+        self.features = features
+        self.labels: Int[Tensor, "replica n"] = labels
+        self.counts = tuple(counts)
+        places = torch.arange(labels.shape[1], device=labels.device)
+        used = places < torch.tensor(counts, device=labels.device).unsqueeze(1)
+        one_hot = F.one_hot(labels, len(task.class_names)).to(features.dtype)
+        self.values: Float[Tensor, "replica n n_cls"] = one_hot * used.unsqueeze(-1)
+        # padded rows stay zero vectors: normalising leaves them so
+        self.keys: Float[Tensor, "replica n feature"] = F.normalize(features.mean(2), dim=-1)
+
+
+def cache_logits(
+    pictures: Float[Tensor, "*replica m feature"],
+    keys: Float[Tensor, "replica n feature"],
+    values: Float[Tensor, "replica n n_cls"],
+    *,
+    alpha: float,
+    beta: float,
+) -> Float[Tensor, "replica m n_cls"]:
+    """alpha * exp(-beta (1 - x K^T)) V (arXiv:2207.09519, eq. 4)."""
+    affinity = pictures @ keys.transpose(1, 2)
+    return alpha * (beta * (affinity - 1)).exp() @ values
+
+
+def _choices(alpha: float, beta: float, search: bool) -> tuple[Mapping[str, float], ...]:
+    """The configured pair first, so that it wins a tie; then the grid."""
+    pairs = [(alpha, beta)]
+    if search:
+        pairs += [(a, b) for a in ALPHAS for b in BETAS if a > 0]
+        pairs.append((0.0, beta))
+    return tuple({"alpha": a, "beta": b} for a, b in dict.fromkeys(pairs))
+
+
+class TipAdapter:
+    """The training-free cache, R replicas of it."""
+
+    epochs = 0
+
+    def __init__(
+        self,
+        config: TipAdapterConfig,
+        task: Task,
+        synthesizer: Synthesizer | None,
+        clip: FrozenCLIP,
+        seeds: Sequence[int],
+    ) -> None:
+        self._task = task
+        self._cache = _Cache(task, synthesizer)
+        self.choices = _choices(config.alpha, config.beta, config.search)
+
+    def train_epoch(self) -> dict[str, Float[Tensor, " replica"]]:
+        """Nothing to train."""
+        return {}
+
+    @torch.no_grad()
+    def logits(
+        self, pictures: Float[Tensor, "n feature"], choice: Mapping[str, float]
+    ) -> Float[Tensor, "replica n n_cls"]:
+        """Zero-shot logits plus the cache's."""
+        zero_shot = self._task.logit_scale * pictures @ self._task.text_features.T
+        return zero_shot + cache_logits(pictures, self._cache.keys, self._cache.values, **choice)
+
+    def state(self) -> dict[str, Tensor]:
+        """Nothing is trained."""
+        return {}
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Nothing is trained."""
+
+
+class TipAdapterF:
+    """The cache with trained keys, R replicas of it."""
+
+    def __init__(
+        self,
+        config: TipAdapterFConfig,
+        task: Task,
+        synthesizer: Synthesizer | None,
+        clip: FrozenCLIP,
+        seeds: Sequence[int],
+    ) -> None:
+        self.config = config
+        self._task = task
+        self._cache = _Cache(task, synthesizer)
+        self._seen_only = None if synthesizer else task.seen
+        self.choices = _choices(config.alpha, config.beta, config.search)
+        self.keys = self._cache.keys.clone().requires_grad_()
+        self._batches = BatchStream(self._cache.counts, ReplicaRng(seeds, "tip/batches"))
+        self._views = ReplicaRng(seeds, "tip/views", clip.device)
+        n_nominal = task.n_nominal + self._cache.features.shape[1] - task.features.shape[1]
+        self._batch_size = min(config.batch_size, n_nominal)
+        self._steps = steps_per_epoch(n_nominal, self._batch_size)
+        self._optimizer = torch.optim.AdamW([self.keys], lr=config.lr, eps=1e-4)
+        self._schedule = torch.optim.lr_scheduler.CosineAnnealingLR(
+            self._optimizer, config.epochs * self._steps
+        )
+
+    @property
+    def epochs(self) -> int:
+        """Training epochs."""
+        return self.config.epochs
+
+    def train_epoch(self) -> dict[str, Float[Tensor, " replica"]]:
+        """One pass over the cache's rows, a random view of each."""
+        total = self._task.features.new_zeros(self._task.n_replicas)
+        for _ in range(self._steps):
+            features, labels = self._batch()
+            zero_shot = self._task.logit_scale * features @ self._task.text_features.T
+            cached = cache_logits(
+                features,
+                self.keys,
+                self._cache.values,
+                alpha=self.config.alpha,
+                beta=self.config.beta,
+            )
+            loss = classification_loss(zero_shot + cached, labels, self._seen_only)
+            self._optimizer.zero_grad(set_to_none=True)
+            loss.sum().backward()
+            self._optimizer.step()
+            self._schedule.step()
+            total += loss.detach()
+        return {"loss": total / self._steps}
+
+    def _batch(self) -> tuple[Tensor, Tensor]:
+        rows = self._batches.next(self._batch_size).to(self.keys.device)
+        chosen = self._views.integers(self._cache.features.shape[2], self._batch_size)
+        replicas = torch.arange(len(rows), device=rows.device).unsqueeze(1)
+        features = self._cache.features[replicas, rows, chosen]
+        return features, gather_rows(self._cache.labels, rows)
+
+    @torch.no_grad()
+    def logits(
+        self, pictures: Float[Tensor, "n feature"], choice: Mapping[str, float]
+    ) -> Float[Tensor, "replica n n_cls"]:
+        """Zero-shot logits plus the cache's, with trained keys."""
+        zero_shot = self._task.logit_scale * pictures @ self._task.text_features.T
+        return zero_shot + cache_logits(pictures, self.keys, self._cache.values, **choice)
+
+    def state(self) -> dict[str, Tensor]:
+        """The keys."""
+        return {"keys": self.keys.detach().clone()}
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Put the keys back."""
+        with torch.no_grad():
+            self.keys.copy_(state["keys"])

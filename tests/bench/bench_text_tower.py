@@ -1,0 +1,39 @@
+"""The text tower's exact speed-ups against open_clip's full-length forward pass."""
+
+from collections.abc import Iterator
+
+import torch
+
+from ship.backbone import FrozenCLIP
+from ship.prompts import class_prompts
+from tests.bench.timing import Comparison, compare
+
+NAMES = ("cat", "red fire truck", "hot air balloon", "ice", "sea lion", "bicycle", "man in suit")
+
+
+def comparisons(clip: FrozenCLIP, n_classes: int, n_ctx: int, repeats: int) -> Iterator[Comparison]:
+    """Forward and backward to the context, as a CoOp step does it: trimmed, then prefix shared."""
+    names = [f"{NAMES[i % len(NAMES)]} {i}" for i in range(n_classes)]
+    parts = class_prompts(clip, names, n_ctx)
+    ctx = torch.nn.Parameter(0.02 * torch.randn(1, n_ctx, clip.text_width))
+    ids = torch.arange(n_classes)
+    model = clip._model
+
+    def whole() -> None:
+        prompts, eot = parts.assemble(ctx.expand(n_classes, -1, -1), ids)
+        missing = clip.context_length - prompts.shape[1]
+        x = torch.nn.functional.pad(prompts, (0, 0, 0, missing)) + model.positional_embedding
+        x = model.transformer(x, attn_mask=model.attn_mask)
+        x = model.ln_final(x)[ids, eot] @ model.text_projection
+        torch.nn.functional.normalize(x, dim=-1).sum().backward()
+
+    def trimmed() -> None:
+        prompts, eot = parts.assemble(ctx.expand(n_classes, -1, -1), ids)
+        clip.text.encode(prompts, eot).sum().backward()
+
+    def shared() -> None:
+        clip.text.encode_shared(parts.prefix(ctx), parts.names, parts.lengths - 1).sum().backward()
+
+    label = f"{clip.name}, {n_classes} classes, n_ctx {n_ctx}"
+    yield compare(f"CoOp step, trimmed ({label})", whole, trimmed, repeats)
+    yield compare(f"CoOp step, shared prefix ({label})", whole, shared, repeats)

@@ -1,0 +1,172 @@
+"""Whole trials on the tiny CLIP: fusing, selection, what is reported, what is refused."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from ship.backbone import FrozenCLIP
+from ship.features import FeatureSet
+from ship.metrics import EpochMetrics
+from ship.trial import NonFiniteLoss, run_trial
+from ship.trial_config import TrialConfig
+from tests.ship.conftest import build_features
+
+SMALL = {"latent_dim": 8, "encoder_hidden": 16, "generator_hidden": 16, "epochs": 3, "lr": 1e-2}
+VAE = {"name": "vae", "kl_weight": 0.01, **SMALL}
+COOP = {"name": "coop", "epochs": 4, "lr": 0.05, "batch_size": 5}
+TIP_F = {"name": "tip_adapter_f", "epochs": 4, "batch_size": 5}
+PERCENT = ("base", "new", "harmonic_mean", "joint_base", "joint_new", "joint_harmonic_mean")
+
+
+def config(**changes: Any) -> TrialConfig:
+    """A short trial."""
+    return TrialConfig(
+        **{"shots": 2, "generator": VAE, "finetuner": COOP, "eval_every": 2, **changes}
+    )
+
+
+@pytest.mark.parametrize("generator", [VAE, "gaussian_text", "real", "none"], ids=str)
+@pytest.mark.parametrize("finetuner", [COOP, TIP_F, "tip_adapter", "zero_shot"], ids=str)
+def test_a_fused_replica_equals_its_solo_run(
+    clip64: FrozenCLIP, generator: Any, finetuner: Any
+) -> None:
+    """Every metric of every epoch of seed 2 is the same beside seeds 7 and 0 as alone."""
+    setting = config(generator=generator, finetuner=finetuner)
+    features = build_features(clip64)
+    fused = list(run_trial(setting, [7, 2, 0], features, clip64, torch.float64))
+    solo = list(run_trial(setting, [2], features, clip64, torch.float64))
+    # another seed may choose a later epoch, so that the fused trial retrains for longer
+    of_solo = {(m.stage, m.epoch): m for m in solo}
+    compared = 0
+    for m in fused:
+        alone = solo[-1] if m.stage == "test" else of_solo.get((m.stage, m.epoch))
+        if alone is None:
+            assert m.stage == "final"
+            continue
+        for name, values in m.per_seed.items():
+            assert values[1] == pytest.approx(alone.per_seed[name][0], abs=1e-9), (m.stage, name)
+            compared += 1
+    assert compared >= 12
+
+
+def test_a_seeds_training_is_its_own(clip: FrozenCLIP, features: FeatureSet) -> None:
+    """Seeds differ in draw, split and noise."""
+    losses = next(run_trial(config(), [0, 1], features, clip)).per_seed["reconstruction"]
+    assert losses[0] != losses[1]
+
+
+@pytest.mark.parametrize(
+    ("selection", "stages"),
+    [
+        ("pseudo_new", ["selection_generator", "selection", "final_generator", "final", "test"]),
+        ("base_val", ["selection_generator", "selection", "test"]),
+        ("test", ["selection_generator", "selection", "test"]),
+    ],
+)
+def test_stages_and_metrics(
+    clip: FrozenCLIP, features: FeatureSet, selection: str, stages: list[str]
+) -> None:
+    """The stages come in order, test metrics once and last, progress only rises."""
+    made = list(run_trial(config(selection=selection), [0, 1], features, clip))
+    assert list(dict.fromkeys(m.stage for m in made)) == stages
+    assert [m.stage for m in made].count("test") == 1
+    assert all(0 <= value <= 100 for name in PERCENT for value in made[-1].per_seed[name])
+    progress = [m.progress for m in made]
+    assert progress == sorted(progress) and progress[-1] == 1
+    evaluated = [m.epoch for m in made if m.stage == "selection" and "base" in m.per_seed]
+    assert evaluated == [2, 4]
+
+
+def _chosen(made: list[EpochMetrics], metric: str, seed: int) -> int:
+    """The first epoch with the best selection metric, found independently."""
+    evaluated = [m for m in made if m.stage == "selection" and metric in m.per_seed]
+    values = [m.per_seed[metric][seed] for m in evaluated]
+    return evaluated[int(np.argmax(values))].epoch
+
+
+@pytest.mark.parametrize(
+    ("selection", "metric"),
+    [("pseudo_new", "harmonic_mean"), ("base_val", "base"), ("test", "harmonic_mean")],
+)
+def test_selection_keeps_each_seeds_best_epoch(
+    clip: FrozenCLIP, features: FeatureSet, selection: str, metric: str
+) -> None:
+    """Every seed is tested at its own best epoch by the selection metric."""
+    made = list(run_trial(config(selection=selection, eval_every=1), [0, 1, 2], features, clip))
+    expected = [_chosen(made, metric, seed) for seed in range(3)]
+    assert list(made[-1].per_seed["selection_epoch"]) == expected
+
+
+def test_selected_on_test_reports_the_test_value_it_chose(
+    clip: FrozenCLIP, features: FeatureSet
+) -> None:
+    """selection: test looks at the very pictures that it reports."""
+    last = list(run_trial(config(selection="test"), [0, 1], features, clip))[-1].per_seed
+    assert last["selection_harmonic_mean"] == last["harmonic_mean"]
+
+
+def test_nothing_of_the_test_pictures_reaches_selection(
+    clip: FrozenCLIP, features: FeatureSet
+) -> None:
+    """With the test pictures turned around, all that comes before stage test is unchanged."""
+    turned = replace(features, test=-features.test)
+    for selection in ("pseudo_new", "base_val"):
+        first = list(run_trial(config(selection=selection), [0], features, clip))
+        second = list(run_trial(config(selection=selection), [0], turned, clip))
+        assert first[:-1] == second[:-1] and first[-1] != second[-1]
+
+
+def test_nothing_of_the_new_classes_reaches_selection(
+    clip: FrozenCLIP, features: FeatureSet
+) -> None:
+    """With the new classes' pictures turned around, selection and training are unchanged."""
+    new_train, new_val = features.train_labels >= 4, features.val_labels >= 4
+    train, val = features.train.copy(), features.val.copy()
+    train[new_train] *= -1
+    val[new_val] *= -1
+    turned = replace(features, train=train, val=val)
+    first = list(run_trial(config(), [0], features, clip))
+    assert first == list(run_trial(config(), [0], turned, clip))
+    ceiling = config(generator="real", finetuner="tip_adapter")
+    with_pictures = list(run_trial(ceiling, [0], features, clip))[-1]
+    assert with_pictures != list(run_trial(ceiling, [0], turned, clip))[-1]
+
+
+def test_non_finite_loss_ends_the_trial(clip: FrozenCLIP, features: FeatureSet) -> None:
+    """The message has the stage, the epoch and the seeds."""
+    broken = config(generator={**VAE, "lr": 1e30})
+    with pytest.raises(NonFiniteLoss, match=r"selection_generator epoch \d, seeds \[5\]"):
+        list(run_trial(broken, [5], features, clip))
+
+
+def test_max_classes_uses_the_first_ones(clip: FrozenCLIP, features: FeatureSet) -> None:
+    """The first N classes alone decide the result."""
+    whole = list(run_trial(config(max_classes=6), [0], features, clip))
+    assert whole == list(run_trial(config(), [0], features.first_classes(6), clip))
+
+
+@pytest.mark.parametrize("seeds", [[], [1, 1]])
+def test_seeds_are_distinct(clip: FrozenCLIP, features: FeatureSet, seeds: list[int]) -> None:
+    """No seed twice, and at least one."""
+    with pytest.raises(ValueError, match="distinct"):
+        next(run_trial(config(), seeds, features, clip))
+
+
+def test_a_class_without_training_pictures_is_named(clip: FrozenCLIP, features: FeatureSet) -> None:
+    """The error has the dataset and the class."""
+    keep = features.train_labels != 1
+    poor = replace(features, train=features.train[keep], train_labels=features.train_labels[keep])
+    with pytest.raises(ValueError, match="dataset tiny: no training pictures of 'fire truck'"):
+        next(run_trial(config(), [0], poor, clip))
+
+
+def test_fewer_pictures_than_shots(clip: FrozenCLIP, features: FeatureSet) -> None:
+    """A class with fewer pictures than shots gives all that it has, whatever the seed."""
+    keep = np.ones(len(features.train_labels), dtype=bool)
+    keep[np.flatnonzero(features.train_labels == 0)[1:]] = False
+    poor = replace(features, train=features.train[keep], train_labels=features.train_labels[keep])
+    made = list(run_trial(config(shots=4), [0, 1, 2], poor, clip))
+    assert made[-1].stage == "test"

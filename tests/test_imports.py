@@ -1,0 +1,29 @@
+"""Imports go one way, and commands start light; looked at in a fresh interpreter."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+
+def loaded(statement: str) -> set[str]:
+    """Top-level modules in sys.modules after a statement."""
+    code = f"{statement}; import sys, json; print(json.dumps(sorted(sys.modules)))"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return {name.partition(".")[0] for name in json.loads(out.stdout.splitlines()[-1])}
+
+
+@pytest.mark.parametrize(
+    ("statement", "banned"),
+    [
+        ("import ship.trial, ship.datasets", {"ray", "optuna", "mlflow", "harness", "reports"}),
+        ("import reports.cli, reports.tables, reports.records", {"torch", "ray", "ship", "harness"}),
+        ("import harness.cli", {"torch", "ray", "mlflow", "optuna", "open_clip"}),
+        ("import reports.cli", {"mlflow", "matplotlib", "scipy", "polars"}),
+        ("import harness.study", {"reports"}),
+    ],
+)
+def test_does_not_import(statement: str, banned: set[str]) -> None:
+    """What a package must not know, it does not load."""
+    assert not loaded(statement) & banned
