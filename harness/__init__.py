@@ -1,0 +1,1 @@
+"""The study harness: YAML -> Ray Tune + Optuna + MLflow."""

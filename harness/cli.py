@@ -1,0 +1,212 @@
+"""ship-sweep: bring the world to what a study's YAML says, and print its table.
+
+    ship-sweep --space prompt_len.yaml
+    ship-sweep --space prompt_len.yaml --set dataset=caltech101 --data-root ~/data
+
+Everything heavy (torch, ray, mlflow, pydantic) is imported inside the functions: --help is instant.
+"""
+
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from harness.config import StudyConfig
+    from harness.study import StudyOutcome
+
+COMPLETE, USER_MISTAKE, INCOMPLETE, INTERRUPTED = 0, 2, 3, 130
+
+_EPILOG = (
+    "Running the same command again goes on where the last one stopped. "
+    "Exit codes: 0 the study is complete; 2 a mistake in the command, the YAML or the data; "
+    "3 incomplete: trials failed or are missing; 130 interrupted."
+)
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.command(epilog=_EPILOG)
+def sweep(
+    space: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="The study: a YAML file, or a packaged one by name."),
+    ] = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Override a key of the YAML, e.g. shots=4, finetuner=tip_adapter_f, "
+            "generator.epochs=5, space.shots=null; may be repeated.",
+        ),
+    ] = None,
+    data_root: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Where datasets lie, in CoOp's layout.")
+    ] = None,
+    address: Annotated[
+        str,
+        typer.Option(metavar="ADDRESS", help="Ray cluster: local, auto, HOST:PORT or ray://..."),
+    ] = "local",
+    cache_dir: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Where extracted features are kept.")
+    ] = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run", metavar="", help="Print what is done and what would run; run nothing."
+        ),
+    ] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", metavar="", help="Let Ray and MLflow speak.")
+    ] = False,
+    list_spaces: Annotated[
+        bool, typer.Option("--list", metavar="", help="List the packaged studies.")
+    ] = False,
+    list_options: Annotated[
+        bool,
+        typer.Option(
+            "--list-options", metavar="", help="List generators, fine-tuners, datasets and so on."
+        ),
+    ] = False,
+    version: Annotated[
+        bool, typer.Option("--version", metavar="", help="Print the version.")
+    ] = False,
+) -> None:
+    """Run a study of SHIP: whatever the YAML wants and the store does not have yet."""
+    if version:
+        from importlib.metadata import version as installed
+
+        typer.echo(installed("ship-sweep"))
+    elif list_spaces:
+        from harness.listing import print_spaces
+
+        print_spaces()
+    elif list_options:
+        from harness.listing import print_options
+
+        print_options()
+    else:
+        raise typer.Exit(
+            _sweep(space, overrides or [], data_root, address, cache_dir, dry_run, verbose)
+        )
+
+
+def main() -> None:
+    """Entry point of the ship-sweep script."""
+    try:
+        app()
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+
+
+def _sweep(
+    space: str | None,
+    overrides: list[str],
+    data_root: Path | None,
+    address: str,
+    cache_dir: Path | None,
+    dry_run: bool,
+    verbose: bool,
+) -> int:
+    """Load, run and report; the exit code."""
+    from harness.faults import UserError
+
+    try:
+        _check_options(space, address)
+        from harness.config import load_study
+
+        study = load_study(str(space), overrides, data_root)
+        if dry_run:
+            return _print_plan(study, data_root, cache_dir)
+        from harness.study import run_study
+
+        outcome = run_study(
+            study,
+            data_root=data_root,
+            address=None if address == "local" else address,
+            verbose=verbose,
+            cache_dir=cache_dir,
+        )
+        return _finish(study, outcome)
+    except KeyboardInterrupt:
+        typer.echo("interrupted: the same command goes on from here", err=True)
+        return INTERRUPTED
+    except UserError as error:
+        typer.echo(str(error), err=True)
+        return USER_MISTAKE
+    except ValueError as error:
+        if not _is_users(error):
+            raise
+        typer.echo(str(error), err=True)
+        return USER_MISTAKE
+
+
+def _check_options(space: str | None, address: str) -> None:
+    """Refuse options that cannot be meant, before anything heavy is imported."""
+    from harness.faults import ConfigError
+
+    lines = []
+    if space is None:
+        from harness.packaged import packaged_names
+
+        names = ", ".join(packaged_names())
+        lines.append(f"--space must be given: a YAML file or a packaged space (choices: {names})")
+    if not re.fullmatch(r"local|auto|(ray://)?[^\s:/]+:\d+", address):
+        must = "--address must be local, auto, HOST:PORT or ray://HOST:PORT"
+        lines.append(f"{must}, got {address!r}")
+    if lines:
+        raise ConfigError(lines)
+
+
+def _is_users(error: ValueError) -> bool:
+    """Whether the method's own error is a mistake of the user's: data or weights are not there."""
+    from ship.backbone import BackboneError
+    from ship.datasets import DatasetError
+
+    return isinstance(error, BackboneError | DatasetError)
+
+
+def _print_plan(study: "StudyConfig", data_root: Path | None, cache_dir: Path | None) -> int:
+    """Print what a run would do; the exit code."""
+    from harness.listing import print_plan
+    from harness.study import plan_study
+
+    print_plan(study.name, plan_study(study, data_root=data_root, cache_dir=cache_dir))
+    return COMPLETE
+
+
+def _finish(study: "StudyConfig", outcome: "StudyOutcome") -> int:
+    """Print the report and how to see the runs; the exit code of a study that has run."""
+    code = _render(study.name, outcome.tracking_uri) if outcome.done else COMPLETE
+    uri = outcome.tracking_uri
+    remote = uri.startswith(("http://", "https://"))
+    command = f"open {uri}" if remote else f"mlflow ui --backend-store-uri {uri} --port 5000"
+    typer.echo(f"all runs (experiment {outcome.experiment}): {command}")
+    if outcome.interrupted:
+        typer.echo("interrupted: the same command goes on from here", err=True)
+        return INTERRUPTED
+    if outcome.failed or outcome.missing:
+        counts = f"{outcome.failed} settings failed, {outcome.missing} are missing"
+        typer.echo(f"incomplete: {counts}; the same command runs what is missing", err=True)
+        return INCOMPLETE
+    return code
+
+
+def _render(name: str, tracking_uri: str) -> int:
+    """Print and write the report; a report that cannot be written does not undo the study."""
+    from reports.cli import render
+    from reports.schema import ReportError
+
+    try:
+        render(name, tracking_uri, Path(f"{name}-report"))
+    except ReportError as error:
+        typer.echo(str(error), err=True)
+        return USER_MISTAKE
+    return COMPLETE
+
+
+if __name__ == "__main__":
+    main()

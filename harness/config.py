@@ -1,0 +1,256 @@
+"""A study: one YAML file as typed settings, or every fault of it at once."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any, get_args
+
+from pydantic import Field, ValidationError, field_validator
+
+from harness.checks import grid_faults, space_faults
+from harness.checks import trial_faults as check_trial
+from harness.factor import Factor, is_among
+from harness.faults import ConfigError, Fault, from_pydantic, nearest
+from harness.needs import need_faults
+from harness.options import NoScheduler, Objective, Resources, Sampler, SchedulerConfig
+from harness.overrides import Override, apply_overrides, parse_overrides
+from harness.packaged import find_space, label_of
+from harness.parse import FIELDS, GROUPS, parse_space
+from harness.yaml_file import read_yaml
+from ship.settings import Settings
+from ship.trial_config import TrialConfig
+
+MAX_SEEDS = 1000
+
+
+class StudyConfig(Settings):
+    """One study. In YAML the fields of `trial` stand beside these keys, at the top level."""
+
+    name: str = Field(description="the experiment's name; by default the file's stem")
+    description: str = Field("", description="one line for --list")
+    source: Path | None = Field(None, description="the YAML file")
+    trial: TrialConfig = Field(description="the constants")
+    space: dict[str, Factor] = Field(description="dotted setting -> its factor")
+    sampler: Sampler = Field("grid", description="what proposes settings")
+    sampler_seed: int = Field(0, ge=0, le=2**32 - 1, description="seed of tpe and random")
+    trials: int | None = Field(None, ge=1, le=100_000, description="settings to try; grid: all")
+    seeds: tuple[Annotated[int, Field(ge=0, le=2**31 - 1)], ...] = Field(
+        (0, 1, 2, 3, 4), description="a count n (seeds 0 to n-1), or a list"
+    )
+    scheduler: SchedulerConfig = Field(default_factory=NoScheduler, description="early stopping")
+    objective: Objective = Field("harmonic_mean", description="maximised on the selection split")
+    resources: Resources = Field(default_factory=Resources, description="of one trial")
+    time_limit: float | None = Field(
+        None, gt=0, allow_inf_nan=False, description="seconds a trial may run"
+    )
+    concurrency: int | None = Field(None, ge=1, description="most trials at once")
+    reference_arms: bool = Field(True, description="whether reference arms run beside the study")
+
+    @field_validator("name")
+    @classmethod
+    def _plain(cls, value: str) -> str:
+        if not re.fullmatch(r"[a-z0-9_-]{1,100}", value):
+            raise ValueError("must consist of a-z, 0-9, _ and - (the default is the file's stem)")
+        return value
+
+    @field_validator("description")
+    @classmethod
+    def _one_line(cls, value: str) -> str:
+        if len(value.strip().splitlines()) > 1:
+            raise ValueError("must be one line")
+        return value.strip()
+
+    @field_validator("seeds", mode="before")
+    @classmethod
+    def _counted(cls, value: Any) -> Any:
+        if isinstance(value, int) and not isinstance(value, bool):
+            if not 1 <= value <= MAX_SEEDS:
+                raise ValueError(f"must be from 1 to {MAX_SEEDS}, or a list of seeds")
+            return tuple(range(value))
+        if not isinstance(value, list | tuple):
+            raise ValueError("must be a count or a list of integers >= 0")
+        if not 1 <= len(value) <= MAX_SEEDS:
+            raise ValueError(f"must have from 1 to {MAX_SEEDS} seeds")
+        return tuple(value)
+
+    @field_validator("seeds")
+    @classmethod
+    def _distinct(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        if len(set(value)) < len(value):
+            raise ValueError("must be distinct")
+        return value
+
+    @field_validator("scheduler", mode="before")
+    @classmethod
+    def _name_alone(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
+
+
+STUDY_KEYS = tuple(key for key in StudyConfig.model_fields if key not in ("source", "trial"))
+TRIAL_KEYS = tuple(TrialConfig.model_fields)
+
+
+def load_study(
+    path_or_name: str, overrides: Sequence[str] = (), data_root: Path | None = None
+) -> StudyConfig:
+    """Read a study from a YAML file, or from a packaged one by its name.
+
+    Args:
+        path_or_name: a file; without a folder, the working directory's comes before the packaged.
+        overrides: "key=value" each, later ones win; see harness.overrides.
+        data_root: where the datasets that are not packaged lie.
+    Raises:
+        ConfigError: with every fault of file, overrides, datasets and backbones at once.
+    """
+    path = find_space(path_or_name)
+    label = label_of(path)
+    mapping, faults = read_yaml(path, label)
+    return parse_study(
+        mapping, path.stem, label=label, source=path, overrides=overrides,
+        data_root=data_root, earlier=faults,
+    )  # fmt: skip
+
+
+def parse_study(
+    mapping: Mapping[str, Any],
+    name: str,
+    *,
+    label: str = "study",
+    source: Path | None = None,
+    overrides: Sequence[str] = (),
+    data_root: Path | None = None,
+    earlier: Sequence[Fault] = (),
+) -> StudyConfig:
+    """A study from a mapping as a YAML file gives it.
+
+    Args:
+        name: the study's name where the mapping has none.
+        label: what faults name as their source.
+        earlier: faults that reading the file has found; reported with the others.
+    Raises:
+        ConfigError: with every fault at once.
+    """
+    given, bad = parse_overrides(overrides)
+    faults = list(earlier)
+    tree = _named({"name": name, **apply_overrides(mapping, given)})
+    faults += [_unknown(key) for key in tree if key not in (*STUDY_KEYS, *TRIAL_KEYS)]
+    constants = {key: value for key, value in tree.items() if key in TRIAL_KEYS}
+    faults += [_levels_astray(fault) for fault in check_trial(constants)]
+    space, found = parse_space(tree.get("space"))
+    found += space_faults(space, constants)
+    faults += found + _shadowed(space, given)
+    settings, found = _parse_settings(tree, space, sound=not found)
+    faults += found + need_faults(space, constants, data_root)
+    lines = bad + [fault.line(_source(fault, given, label)) for fault in faults]
+    if lines or settings is None:
+        raise ConfigError(list(dict.fromkeys(lines)))
+    trial = TrialConfig.model_validate(constants)
+    settled = {key: _settle(key, factor, trial) for key, factor in space.items()}
+    return settings.model_copy(update={"trial": trial, "space": settled, "source": source})
+
+
+def _named(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """Give the groups that a YAML names shortly, or not at all, the mapping that they stand for."""
+    named = dict(tree)
+    for group, tags in GROUPS.items():
+        inside = named.get(group, {})
+        if "" not in tags and isinstance(inside, str):
+            named[group] = {"name": inside}
+        elif "" not in tags and isinstance(inside, dict):
+            named[group] = {"name": getattr(TrialConfig(), group).name, **inside}
+    return named
+
+
+def _levels_astray(fault: Fault) -> Fault:
+    """A constant given as a list or range is most likely a factor in the wrong place."""
+    if fault.path in FIELDS and isinstance(fault.got, list | dict) and fault.path not in GROUPS:
+        return replace(fault, must=f"{fault.must} (levels stand under space)")
+    return fault
+
+
+def _unknown(key: Any) -> Fault:
+    known = (*STUDY_KEYS, *TRIAL_KEYS)
+    leaves = [name for name in FIELDS if name.rpartition(".")[2] == key]
+    near = leaves[0] if leaves else nearest(str(key), known)
+    return Fault(str(key), "must be a known key", choices=known, near=near)
+
+
+def _parse_settings(
+    tree: Mapping[str, Any], space: Mapping[str, Factor], *, sound: bool
+) -> tuple[StudyConfig | None, list[Fault]]:
+    """The study's own keys, with defaults that depend on the space and on the selection."""
+    own = {key: tree[key] for key in STUDY_KEYS if key in tree and key != "space"}
+    endless = [key for key, factor in space.items() if factor.enumerate() is None]
+    own.setdefault("sampler", "tpe" if endless else "grid")
+    selections = _selections(tree, space)
+    if "base_val" in selections:
+        own.setdefault("objective", "base")
+    try:
+        study = StudyConfig.model_validate({**own, "trial": TrialConfig(), "space": {}})
+    except ValidationError as error:
+        faults = from_pydantic(error, StudyConfig)
+        study = None
+    else:
+        faults = []
+    sampler, objective = own["sampler"], own.get("objective", "harmonic_mean")
+    if sampler in ("tpe", "random") and own.get("trials") is None and (sound or "sampler" in tree):
+        faults.append(Fault("trials", f"must be given: how many settings {sampler} is to try"))
+    if sampler in ("tpe", "random") and "selection" in space:
+        must = "must be a constant unless the sampler is grid: it decides what the objective means"
+        faults.append(Fault("space.selection", must))
+    if sampler == "grid" and sound:
+        faults += grid_faults(space, study.trials if study else None)
+    if "base_val" in selections and objective in get_args(Objective) and objective != "base":
+        must = "must be base when selection is base_val, which sees no new classes"
+        faults.append(Fault("objective", must, objective))
+    return study, faults
+
+
+def _selections(tree: Mapping[str, Any], space: Mapping[str, Factor]) -> tuple[Any, ...]:
+    if "selection" in space:
+        return space["selection"].choices or ()
+    return (tree.get("selection", TrialConfig.model_fields["selection"].default),)
+
+
+def _shadowed(space: Mapping[str, Factor], given: Sequence[Override]) -> list[Fault]:
+    """An override of a constant that the study varies would silently do nothing."""
+    return [
+        Fault(
+            item.path,
+            f"must not be a factor of the study to be set: use --set space.{item.path}=null to "
+            f"drop the factor, or --set space.{item.path}.choices=[...] to change its levels",
+        )
+        for item in given
+        if item.path in space
+    ]
+
+
+def _source(fault: Fault, given: Sequence[Override], label: str) -> str:
+    """Whether a fault is the file's or an override's."""
+    for item in given:
+        inside = fault.path.removeprefix(item.path)
+        if inside != fault.path and inside[:1] in ("", ".", "["):
+            return "--set"
+        below = item.path.removeprefix(f"{fault.path}.")
+        if below != item.path and (below == "name" or item.path.startswith("space.")):
+            return "--set"
+    return label
+
+
+def _settle(key: str, factor: Factor, trial: TrialConfig) -> Factor:
+    """Give a factor its baseline: the constant if that is a level, else its first level."""
+    levels = factor.enumerate()
+    if "baseline" in factor.model_fields_set or levels is None:
+        return factor
+    constant = _constant(key, trial)
+    baseline = constant if is_among(constant, levels) else levels[0]
+    return factor.model_copy(update={"baseline": baseline})
+
+
+def _constant(key: str, trial: TrialConfig) -> Any:
+    """The constant's value of a dotted name; a group's is its name; None where there is none."""
+    value: Any = trial
+    for part in key.split("."):
+        value = getattr(value, part, None)
+    return getattr(value, "name", value) if key in GROUPS else value

@@ -1,0 +1,201 @@
+"""One factor of a search space: what it may be, and the levels that it takes."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated, Any
+
+from pydantic import Field, field_validator
+
+from harness.faults import Fault
+from ship.settings import Settings
+
+MAX_LEVELS = 1000
+
+_Number = (
+    Annotated[int, Field(ge=-(2**53), le=2**53)] | Annotated[float, Field(allow_inf_nan=False)]
+)
+
+
+class Factor(Settings):
+    """What one dotted field varies over: `choices`, or a range from `low` to `high`.
+
+    A list alone stands for its choices. `levels` counts a grid's levels of a range (both ends
+    included, evenly spaced, in the logarithm if `log`); the other samplers draw from the whole
+    range. A factor with `when` is there only while each factor it names has one of the values.
+    """
+
+    choices: tuple[Any, ...] | None = None
+    low: _Number | None = None
+    high: _Number | None = None
+    log: bool = False
+    step: _Number | None = None
+    levels: int | None = Field(None, ge=2, le=MAX_LEVELS)
+    baseline: Any = Field(None, description="the level that the others are compared with")
+    when: dict[str, tuple[Any, ...]] = Field(default_factory=dict)
+
+    @field_validator("choices", mode="before")
+    @classmethod
+    def _listed(cls, value: Any) -> Any:
+        return tuple(value) if isinstance(value, list) else value
+
+    @field_validator("when", mode="before")
+    @classmethod
+    def _values_listed(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        return {
+            key: tuple(item) if isinstance(item, list | tuple) else (item,)
+            for key, item in value.items()
+        }
+
+    @property
+    def is_range(self) -> bool:
+        """Whether it runs from low to high rather than over choices."""
+        return self.choices is None
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """(low, high) of a range.
+
+        Raises:
+            ValueError: it is no range, or lacks an end.
+        """
+        if self.low is None or self.high is None:
+            raise ValueError("a factor of choices has no low and high")
+        return self.low, self.high
+
+    def enumerate(self) -> tuple[Any, ...] | None:
+        """The levels of a grid, ascending for a range; None if nothing says how many there are."""
+        if self.choices is not None:
+            return self.choices
+        if self.low is None or self.high is None:
+            return None
+        if self.step is not None:
+            count = round((self.high - self.low) / self.step)
+            return self._tidy([self.low + i * self.step for i in range(count + 1)])
+        if self.levels is None:
+            return None
+        ramp = [i / (self.levels - 1) for i in range(self.levels)]
+        if self.log:
+            start, end = math.log(self.low), math.log(self.high)
+            return self._tidy([math.exp(start + part * (end - start)) for part in ramp])
+        return self._tidy([self.low + part * (self.high - self.low) for part in ramp])
+
+    def _tidy(self, values: Sequence[float]) -> tuple[Any, ...]:
+        """Levels as a person would write them: integers, or six digits; the ends are exact."""
+        if isinstance(self.low, int) and isinstance(self.high, int):
+            return tuple(round(value) for value in values)
+        return (self.low, *(float(f"{value:.6g}") for value in values[1:-1]), self.high)
+
+
+def same(one: Any, other: Any) -> bool:
+    """Equality of two levels: 1 and 1.0 are one level, 1 and true are two."""
+    return bool(one == other) and isinstance(one, bool) == isinstance(other, bool)
+
+
+def is_among(value: Any, values: Sequence[Any]) -> bool:
+    """Whether `value` is one of the levels."""
+    return any(same(value, other) for other in values)
+
+
+def is_active(factor: Factor, assignment: Mapping[str, Any]) -> bool:
+    """Whether the factor is there, given the values of the factors that its `when` names."""
+    return all(
+        key in assignment and is_among(assignment[key], values)
+        for key, values in factor.when.items()
+    )
+
+
+def in_order(space: Mapping[str, Factor]) -> list[str]:
+    """The keys, each behind those its `when` names, else as written; a cycle's are left out."""
+    ordered: list[str] = []
+    waiting = list(space)
+    while ready := [
+        key for key in waiting if all(name in ordered for name in space[key].when if name in space)
+    ]:
+        ordered.append(ready[0])
+        waiting.remove(ready[0])
+    return ordered
+
+
+def assignments(space: Mapping[str, Factor]) -> Iterator[dict[str, Any]]:
+    """Every combination of levels, the last factor running fastest; no combination comes twice.
+
+    Raises:
+        ValueError: a factor has no levels to run over.
+    """
+    keys = in_order(space)
+    levels = {key: space[key].enumerate() for key in keys}
+    if None in levels.values():
+        raise ValueError("a factor without choices, step or levels has no grid")
+
+    def extend(done: dict[str, Any], depth: int) -> Iterator[dict[str, Any]]:
+        if depth == len(keys):
+            yield {key: done[key] for key in space if key in done}
+            return
+        key = keys[depth]
+        if not is_active(space[key], done):
+            yield from extend(done, depth + 1)
+            return
+        for level in levels[key] or ():
+            yield from extend({**done, key: level}, depth + 1)
+
+    return extend({}, 0)
+
+
+def factor_faults(factor: Factor) -> list[Fault]:
+    """Faults within one factor, by paths below it ("" is the factor itself)."""
+    if factor.choices is not None:
+        return _choice_faults(factor, factor.choices)
+    low, high = factor.low, factor.high
+    if low is None and high is None:
+        return [Fault("", "must have choices, or low and high")]
+    if low is None or high is None:
+        return [Fault("low" if low is None else "high", "must be given with its other end")]
+    faults = []
+    if low >= high:
+        faults.append(Fault("low", f"must be < high, which is {high}", low))
+    if factor.log and low <= 0:
+        faults.append(Fault("low", "must be > 0 when log is true", low))
+    if factor.step is not None:
+        faults += _step_faults(factor, low, high, factor.step)
+    if factor.levels and not faults:
+        values = factor.enumerate() or ()
+        if len(set(values)) < len(values):
+            must = f"must be at most {len(set(values))}, or levels of {low} .. {high} are equal"
+            faults.append(Fault("levels", must, factor.levels))
+    return faults
+
+
+def _choice_faults(factor: Factor, choices: tuple[Any, ...]) -> list[Fault]:
+    faults = []
+    unfit = ("low", "high", "step", "levels")
+    for name in [*(n for n in unfit if getattr(factor, n) is not None), *["log"] * factor.log]:
+        faults.append(Fault(name, "must be left out beside choices", getattr(factor, name)))
+    if not choices:
+        faults.append(Fault("choices", "must have at least one level", choices))
+    if len(choices) > MAX_LEVELS:
+        faults.append(Fault("choices", f"must have at most {MAX_LEVELS} levels", len(choices)))
+        return faults
+    for index, value in enumerate(choices):
+        if is_among(value, choices[:index]):
+            faults.append(
+                Fault(f"choices[{index}]", "must differ from the levels before it", value)
+            )
+    return faults
+
+
+def _step_faults(factor: Factor, low: float, high: float, step: float) -> list[Fault]:
+    if step <= 0:
+        return [Fault("step", "must be > 0", step)]
+    faults = []
+    if factor.log:
+        faults.append(Fault("step", "must be left out when log is true (use levels)", step))
+    if factor.levels:
+        faults.append(Fault("step", "must be left out beside levels", step))
+    parts = (high - low) / step
+    if low < high and parts >= MAX_LEVELS:
+        faults.append(Fault("step", f"must give at most {MAX_LEVELS} levels", step))
+    elif low < high and (round(parts) < 1 or abs(parts - round(parts)) > 1e-6):
+        faults.append(Fault("step", f"must divide high - low, which is {high - low:.6g}", step))
+    return faults

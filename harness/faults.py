@@ -1,0 +1,156 @@
+"""Faults of a study: collected all at once, one line each that names file, key, value, choices."""
+
+import difflib
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from harness.fields import variants
+
+_NOTHING = object()  # None is a value that a user can write
+
+# pydantic's error type -> what the value must be; braces are filled from the error's context.
+_MUST = {
+    "missing": "must be given",
+    "extra_forbidden": "must be a known key",
+    "int_type": "must be an integer",
+    "int_from_float": "must be an integer",
+    "int_parsing_size": "must be a smaller integer",
+    "float_type": "must be a number",
+    "finite_number": "must be finite",
+    "string_type": "must be text",
+    "bool_type": "must be true or false",
+    "tuple_type": "must be a list",
+    "list_type": "must be a list",
+    "dict_type": "must be a mapping",
+    "model_type": "must be a mapping",
+    "model_attributes_type": "must be a name or a mapping",
+    "literal_error": "must be one of the choices",
+    "union_tag_invalid": "must be one of the choices",
+    "union_tag_not_found": "must have a name",
+    "greater_than": "must be > {gt}",
+    "greater_than_equal": "must be >= {ge}",
+    "less_than": "must be < {lt}",
+    "less_than_equal": "must be <= {le}",
+}
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One fault: `path` is the YAML's dotted path, `must` reads on from it ("must be >= 1")."""
+
+    path: str
+    must: str
+    got: Any = _NOTHING
+    choices: tuple[str, ...] = ()
+    near: str | None = None
+
+    def line(self, source: str) -> str:
+        """The fault as the one line that a user reads."""
+        got = "" if self.got is _NOTHING else f", got {show(self.got)}"
+        notes = [f"did you mean {self.near}?"] if self.near else []
+        notes += ["choices: " + ", ".join(self.choices)] if self.choices else []
+        note = f" ({' '.join(notes)})" if notes else ""
+        place = f"{source}: {self.path}" if self.path else f"{source}:"
+        return " ".join(f"{place} {self.must}{got}{note}".splitlines())
+
+
+class UserError(ValueError):
+    """A mistake of the user's: the command line prints it without a traceback and exits with 2."""
+
+
+class ConfigError(UserError):
+    """A study that cannot run; `faults` holds every fault, str() one line each."""
+
+    def __init__(self, faults: Sequence[str]) -> None:
+        super().__init__("\n".join(faults))
+        self.faults = list(faults)
+
+
+def show(value: Any, width: int = 60) -> str:
+    """A value the way YAML spells it, shortened to `width` characters."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, list | tuple):
+        text = "[" + ", ".join(show(item, width) for item in value[:width]) + "]"
+    elif isinstance(value, dict):
+        pairs = list(value.items())[:width]
+        text = "{" + ", ".join(f"{key}: {show(item, width)}" for key, item in pairs) + "}"
+    elif isinstance(value, int) and abs(value) > 10**width:
+        text = f"{'-' if value < 0 else ''}more than 10^{width}"
+    else:
+        text = repr(value)
+    return text if len(text) <= width else text[: width - 3] + "..."
+
+
+def nearest(word: str, choices: Iterable[str]) -> str | None:
+    """The choice that `word` was probably meant to be, or None."""
+    lowered = {choice.lower(): choice for choice in choices}
+    found = difflib.get_close_matches(word.lower(), list(lowered), n=1, cutoff=0.6)
+    return lowered[found[0]] if found else None
+
+
+def from_pydantic(error: ValidationError, model: type[BaseModel]) -> list[Fault]:
+    """Translate pydantic's faults into the house's, one for each path of the YAML."""
+    faults: dict[str, Fault] = {}
+    for details in error.errors(include_url=False):
+        fault = _translate(details, model)
+        if details["loc"][-1:] == ("float",):  # of int | float: "a number" says more
+            faults[fault.path] = fault
+        faults.setdefault(fault.path, fault)
+    return list(faults.values())
+
+
+def _translate(details: ErrorDetails, model: type[BaseModel]) -> Fault:
+    path, owner = _locate(details["loc"], model)
+    kind, got = details["type"], details["input"]
+    context = details.get("ctx", {})
+    if kind == "extra_forbidden":
+        keys = tuple(owner.model_fields) if owner else ()
+        return Fault(path, _MUST[kind], choices=keys, near=nearest(path.rpartition(".")[2], keys))
+    if kind == "missing":
+        return Fault(path, _MUST[kind])
+    if kind in ("literal_error", "union_tag_invalid"):
+        listed = str(context.get("expected", context.get("expected_tags", "")))
+        choices = tuple(re.findall(r"'([^']*)'", listed))
+        got = context.get("tag", got)
+        return Fault(path, _MUST[kind], got, choices, nearest(str(got), choices))
+    if kind == "value_error":
+        reason = str(context.get("error", details["msg"]))
+        return Fault(path, reason if reason.startswith("must") else f"must be valid: {reason}", got)
+    must = _MUST.get(kind, f"must be valid: {details['msg']}")
+    for name, bound in context.items():
+        must = must.replace(
+            f"{{{name}}}", f"{bound:.12g}" if isinstance(bound, float) else str(bound)
+        )
+    return Fault(path, must, got)
+
+
+def _locate(
+    loc: tuple[int | str, ...], model: type[BaseModel]
+) -> tuple[str, type[BaseModel] | None]:
+    """The YAML path of a pydantic location, without union branches, and the settings it is of."""
+    path, owner = "", model
+    branches: dict[str, type[BaseModel]] = {}
+    inside: type[BaseModel] | None = model
+    for item in loc:
+        if branches and str(item) in branches:  # the tag of a union is no key of the YAML
+            inside, branches = branches[str(item)], {}
+            continue
+        if isinstance(item, int):
+            path += f"[{item}]"
+            continue
+        if inside is None:
+            if item in ("int", "constrained-int", "float"):  # a branch of int | float
+                continue
+            path += f".{item}"
+            continue
+        path, owner = f"{path}.{item}" if path else item, inside
+        field = inside.model_fields.get(item)
+        branches = variants(field) if field else {}
+        inside = branches.pop("", None)
+    return path, owner

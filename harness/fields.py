@@ -1,0 +1,88 @@
+"""Dotted names of nested settings: which fields there are, and who has them."""
+
+import types
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, Union, get_args, get_origin
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+
+@dataclass(frozen=True)
+class Field:
+    """One dotted name; `owners` maps a group's variant ("" without variants) to its field."""
+
+    owners: dict[str, FieldInfo]
+
+    @property
+    def types(self) -> set[Any]:
+        """The plain types that the field takes in any variant, e.g. {int, NoneType}."""
+        return {plain for info in self.owners.values() for plain in _flat(info.annotation)}
+
+    @property
+    def number(self) -> Literal["int", "float"] | None:
+        """Whether low and high make sense for it, and of which kind its values are."""
+        if self.types & {str, bool}:
+            return None
+        return "float" if float in self.types else "int" if int in self.types else None
+
+
+def variants(field: FieldInfo) -> dict[str, type[BaseModel]]:
+    """name -> settings class of a group that is one of several; {"": class} of one; {}: a leaf."""
+    classes = [item for item in _flat(field.annotation) if _is_settings(item)]
+    if field.discriminator is None:
+        return {"": classes[0]} if classes else {}
+    return {item.model_fields[str(field.discriminator)].default: item for item in classes}
+
+
+def dotted_fields(model: type[BaseModel]) -> dict[str, Field]:
+    """Every dotted name that a factor may vary: leaves, and the groups that are one of several.
+
+    A group of several variants stands for its variant's name: `generator`, not `generator.name`.
+    """
+    found: dict[str, Field] = {}
+    for name, info in model.model_fields.items():
+        classes = variants(info)
+        if "" not in classes:
+            found[name] = Field({"": info})
+        owners: dict[str, dict[str, FieldInfo]] = {}
+        for tag, inner in classes.items():
+            for leaf, leaf_info in inner.model_fields.items():
+                if leaf != info.discriminator:
+                    owners.setdefault(f"{name}.{leaf}", {})[tag] = leaf_info
+        found |= {path: Field(where) for path, where in owners.items()}
+    return found
+
+
+def _flat(annotation: Any) -> list[Any]:
+    """The members of a union, in order, without Annotated."""
+    if get_origin(annotation) in (Union, types.UnionType):
+        return [inner for item in get_args(annotation) for inner in _flat(item)]
+    if hasattr(annotation, "__metadata__"):
+        return _flat(annotation.__origin__)
+    return [str] if get_origin(annotation) is Literal else [annotation]
+
+
+def _is_settings(item: Any) -> bool:
+    return isinstance(item, type) and issubclass(item, BaseModel)
+
+
+def place(tree: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of nested settings with the values at their dotted names.
+
+    A name given to a group of several variants (`generator: none`) replaces the group by that
+    variant's defaults, unless it is that variant already. Groups go first, their members after.
+    """
+    placed = dict(tree)
+    for path, value in sorted(values.items(), key=lambda item: item[0].count(".")):
+        group, _, leaf = path.partition(".")
+        inside = placed.get(group)
+        if leaf:
+            inside = {"name": inside} if isinstance(inside, str) else inside
+            placed[group] = {**inside, leaf: value} if isinstance(inside, dict) else {leaf: value}
+        elif not isinstance(inside, dict):
+            placed[group] = value
+        elif inside.get("name") != value:
+            placed[group] = {"name": value}
+    return placed

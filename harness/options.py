@@ -1,0 +1,54 @@
+"""What a study chooses from by name: samplers, schedulers, selections; and a trial's resources."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from ship.settings import Settings
+from ship.trial_config import Selection
+
+Sampler = Literal["grid", "tpe", "random"]
+Objective = Literal[
+    "harmonic_mean", "joint_harmonic_mean", "base", "new", "joint_base", "joint_new"
+]
+
+SAMPLERS: dict[Sampler, str] = {
+    "grid": "every combination of the factors' levels",
+    "tpe": "Optuna's tree-structured Parzen estimator, multivariate",
+    "random": "independent draws",
+}
+
+
+SELECTIONS: dict[Selection, str] = {
+    "pseudo_new": "by the objective on held-out base classes that play new ones; leaks nothing",
+    "base_val": "by base validation accuracy",
+    "test": 'by the test pictures, as the reference code does; tables say "selected on test"',
+}
+
+
+class NoScheduler(Settings):
+    """Every trial runs to its end."""
+
+    name: Literal["none"] = "none"
+
+
+class AshaScheduler(Settings):
+    """Asynchronous successive halving: trials that lag behind at a rung are stopped (PRUNED)."""
+
+    name: Literal["asha"] = "asha"
+    grace_period: int = Field(1, ge=1, description="reports before a trial may be stopped")
+    reduction_factor: int = Field(3, ge=2, description="one of this many goes on at each rung")
+
+
+SchedulerConfig = Annotated[NoScheduler | AshaScheduler, Field(discriminator="name")]
+SCHEDULERS: dict[str, type[NoScheduler] | type[AshaScheduler]] = {
+    "none": NoScheduler,
+    "asha": AshaScheduler,
+}
+
+
+class Resources(Settings):
+    """What one trial occupies; fractions let trials share a device."""
+
+    cpus: float = Field(1, gt=0, allow_inf_nan=False, description="cores, and threads of torch")
+    gpus: float = Field(0, ge=0, allow_inf_nan=False, description="GPUs")

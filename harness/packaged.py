@@ -1,0 +1,57 @@
+"""Where a study's file is: the working directory first, then the packaged search spaces."""
+
+from pathlib import Path
+
+import search_spaces
+from harness.faults import ConfigError, nearest, show
+from harness.yaml_file import read_yaml
+
+_FOLDER = Path(search_spaces.__path__[0]).resolve()
+
+
+def packaged_names() -> tuple[str, ...]:
+    """Names of the packaged studies, without .yaml."""
+    return tuple(sorted(path.stem for path in _FOLDER.glob("*.yaml")))
+
+
+def packaged_spaces() -> list[tuple[str, str]]:
+    """(name, one-line description) of each packaged study."""
+    rows = []
+    for name in packaged_names():
+        mapping, _ = read_yaml(_FOLDER / f"{name}.yaml", name)
+        rows.append((name, str(mapping.get("description", ""))))
+    return rows
+
+
+def find_space(path_or_name: str) -> Path:
+    """The YAML file that a user means; .yaml may be left out.
+
+    Raises:
+        ConfigError: there is none; the line lists the packaged names.
+    """
+    given = Path(path_or_name)
+    candidates = [given, Path(f"{path_or_name}.yaml")]
+    if len(given.parts) == 1:
+        candidates += [_FOLDER / given.name, _FOLDER / f"{given.name}.yaml"]
+    for path in candidates:
+        try:
+            if path.is_file():
+                return path
+        except (OSError, ValueError):  # a name too long, or with a null byte
+            continue
+    names = packaged_names()
+    near = nearest(given.stem, names)
+    meant = f"did you mean {near}? " if near else ""
+    got = "a folder, " if given.is_dir() else ""
+    raise ConfigError(
+        [
+            f"--space must be a YAML file or a packaged space, got {got}{show(path_or_name)} "
+            f"({meant}choices: {', '.join(names)})"
+        ]
+    )
+
+
+def label_of(path: Path) -> str:
+    """How faults name a file: as given, a packaged one as search_spaces/NAME.yaml."""
+    inside = path.is_absolute() and path.parent == _FOLDER
+    return f"search_spaces/{path.name}" if inside else str(path)

@@ -1,0 +1,80 @@
+"""The factors of a YAML's `space`, each on its own: what it varies, and its faults."""
+
+from dataclasses import replace
+from typing import Any
+
+from pydantic import ValidationError
+
+from harness.factor import Factor, factor_faults
+from harness.faults import Fault, from_pydantic, nearest
+from harness.fields import dotted_fields, variants
+from ship.trial_config import TrialConfig
+
+FIELDS = dotted_fields(TrialConfig)
+GROUPS = {
+    key: tuple(tags) for key, info in TrialConfig.model_fields.items() if (tags := variants(info))
+}
+
+
+def parse_space(raw: Any) -> tuple[dict[str, Factor], list[Fault]]:
+    """The factors of a YAML's `space`, without the faulty ones, and the faults within each."""
+    if raw is None or raw == {}:
+        return {}, [Fault("space", "must have at least one factor", choices=tuple(FIELDS))]
+    if not isinstance(raw, dict):
+        return {}, [Fault("space", "must be a mapping of settings to factors", raw)]
+    space: dict[str, Factor] = {}
+    faults: list[Fault] = []
+    for key, value in raw.items():
+        path = f"space.{key}"
+        found = [_unknown_factor(str(key))] if key not in FIELDS else []
+        try:
+            if not isinstance(value, dict | list):
+                must = "must be a list of choices, or a mapping with choices or low and high"
+                faults += [*found, Fault(path, must, value)]
+                continue
+            factor = Factor.model_validate({"choices": value} if isinstance(value, list) else value)
+        except ValidationError as error:
+            inner = from_pydantic(error, Factor)
+        else:
+            factor = _typed(factor, FIELDS[key].number if key in FIELDS else None)
+            inner = factor_faults(factor)
+            if not found and not inner:
+                space[key] = factor
+        faults += found + [_below(path, fault) for fault in inner]
+    return space, faults
+
+
+def _typed(factor: Factor, number: str | None) -> Factor:
+    """Give whole numbers the type of their field (1 -> 1.0), before levels are made of them."""
+
+    def typed(value: Any) -> Any:
+        whole = isinstance(value, int) and not isinstance(value, bool) and abs(value) <= 2**53
+        return float(value) if number == "float" and whole else value
+
+    given = factor.model_fields_set
+    update = {name: typed(getattr(factor, name)) for name in ("low", "high", "step", "baseline")}
+    update = {name: value for name, value in update.items() if name in given}
+    if factor.choices is not None:
+        update["choices"] = tuple(typed(value) for value in factor.choices)
+    return factor.model_copy(update=update)
+
+
+def _below(path: str, fault: Fault) -> Fault:
+    return replace(fault, path=f"{path}.{fault.path}" if fault.path else path)
+
+
+def _unknown_factor(key: str) -> Fault:
+    group, _, leaf = key.partition(".")
+    if leaf and group in GROUPS:
+        choices = tuple(name for name in FIELDS if name.startswith(f"{group}."))
+        near = group if leaf == "name" else nearest(key, choices)
+        return Fault(f"space.{key}", "must be a setting of a trial", choices=choices, near=near)
+    choices = (*(name for name in FIELDS if "." not in name), *(f"{name}.*" for name in GROUPS))
+    same_leaf = [name for name in FIELDS if name.rpartition(".")[2] == key]
+    near = same_leaf[0] if same_leaf else nearest(key, FIELDS)
+    return Fault(f"space.{key}", "must be a setting of a trial", choices=choices, near=near)
+
+
+def indexed(name: str, values: tuple[Any, ...]) -> dict[str, Any]:
+    """Each value by where it stands: {"name[0]": ...}."""
+    return {f"{name}[{index}]": value for index, value in enumerate(values)}

@@ -1,0 +1,105 @@
+"""A study's search space: its grid, its Optuna distributions, and the trials behind settings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from harness.config import StudyConfig
+from harness.factor import Factor, assignments, in_order, is_active
+from harness.fields import place
+from ship.trial_config import TrialConfig
+
+if TYPE_CHECKING:
+    import optuna
+
+# Arms that stand beside every study. Each replaces the generator or the fine-tuner, nothing else.
+_ARMS: dict[str, dict[str, Any]] = {
+    "zero_shot": {"generator": {"name": "none"}, "finetuner": {"name": "zero_shot"}},
+    "no_synthetic": {"generator": {"name": "none"}},
+    "text_feature": {"generator": {"name": "gaussian_text", "scale": 0.0}},
+    "real_pictures": {"generator": {"name": "real"}},
+}
+
+
+def grid(study: StudyConfig) -> list[dict[str, Any]]:
+    """Every combination of levels as dotted name -> value, without factors that are not active.
+
+    The last factor runs fastest. `trials`, if given, keeps the first so many.
+
+    Raises:
+        ValueError: a factor is a range without step or levels (a loaded grid study has none).
+    """
+    return list(islice(assignments(study.space), study.trials))
+
+
+def levels(study: StudyConfig, key: str) -> list[Any] | None:
+    """The levels that a factor takes in this study; None where values are drawn from a range."""
+    factor = study.space[key]
+    if factor.is_range and factor.step is None and study.sampler != "grid":
+        return None
+    found = factor.enumerate()
+    return None if found is None else list(found)
+
+
+def distributions(study: StudyConfig) -> dict[str, optuna.distributions.BaseDistribution]:
+    """Optuna's distribution of each factor, active or not."""
+    return {key: _distribution(factor) for key, factor in study.space.items()}
+
+
+def suggest(trial: optuna.Trial, study: StudyConfig) -> dict[str, Any]:
+    """Ask an Optuna trial for a setting: dotted name -> value, of the active factors."""
+    drawn: dict[str, Any] = {}
+    for key in in_order(study.space):
+        factor = study.space[key]
+        if not is_active(factor, drawn):
+            continue
+        if factor.choices is not None:
+            drawn[key] = trial.suggest_categorical(key, factor.choices)
+        elif isinstance(factor.low, int) and isinstance(factor.high, int):
+            step = factor.step if isinstance(factor.step, int) else 1
+            drawn[key] = trial.suggest_int(key, factor.low, factor.high, step=step, log=factor.log)
+        else:
+            low, high = factor.bounds
+            drawn[key] = trial.suggest_float(key, low, high, step=factor.step, log=factor.log)
+    return {key: drawn[key] for key in study.space if key in drawn}
+
+
+def resolve(study: StudyConfig, assignment: Mapping[str, Any]) -> TrialConfig:
+    """The trial that a setting stands for: the study's constants with the assignment's values.
+
+    A group's name (`finetuner: coop`) keeps the constants of that group if they are of that
+    variant, else takes the variant's defaults.
+    """
+    return TrialConfig.model_validate(place(study.trial.model_dump(), assignment))
+
+
+def reference_arms(study: StudyConfig) -> dict[str, TrialConfig]:
+    """The arms that stand beside the study, by name; {} if the study asks for none.
+
+    They have the study's constants, with each factor that is not of the replaced group at its
+    baseline: a study over datasets without the constant's has its arms on the baseline dataset.
+    An arm may equal a setting of the study, or another arm; its setting_key tells.
+    """
+    if not study.reference_arms:
+        return {}
+    baseline: dict[str, Any] = {}
+    for key in in_order(study.space):
+        factor = study.space[key]
+        if is_active(factor, baseline) and not (factor.is_range and factor.baseline is None):
+            baseline[key] = factor.baseline
+    base = resolve(study, baseline).model_dump()
+    return {name: TrialConfig.model_validate({**base, **arm}) for name, arm in _ARMS.items()}
+
+
+def _distribution(factor: Factor) -> optuna.distributions.BaseDistribution:
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+    if factor.choices is not None:
+        return CategoricalDistribution(factor.choices)
+    if isinstance(factor.low, int) and isinstance(factor.high, int):
+        step = factor.step if isinstance(factor.step, int) else 1
+        return IntDistribution(factor.low, factor.high, log=factor.log, step=step)
+    low, high = factor.bounds
+    return FloatDistribution(low, high, log=factor.log, step=factor.step)

@@ -1,0 +1,1 @@
+"""Packaged studies: one YAML file is one study; no Python."""

@@ -1,0 +1,229 @@
+"""ship-sweep from outside: exit codes, what is printed, and how light it is."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+import harness.study
+import reports.cli
+from harness import cli
+from harness.faults import UserError
+from harness.plan import PlanRow
+from harness.study import StudyOutcome
+from reports.schema import ReportError
+from ship.backbone import BackboneError
+
+URI = "sqlite:////somewhere/mlflow.db"
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Put a run_study in place that does nothing but answer, and a render that takes notes."""
+    seen: dict[str, Any] = {"outcome": {"done": 5}}
+
+    def run_study(study: Any, **options: Any) -> StudyOutcome:
+        seen.update(study=study, options=options)
+        counts = {"done": 0, "failed": 0, "pruned": 0, "missing": 0, **seen["outcome"]}
+        return StudyOutcome(**counts, experiment=study.name, tracking_uri=URI)
+
+    monkeypatch.setattr(harness.study, "run_study", run_study)
+    monkeypatch.setattr(reports.cli, "render", lambda *args: seen.update(render=args))
+    return seen
+
+
+def invoke(*args: str) -> Any:
+    """Run the command in this process."""
+    return CliRunner().invoke(cli.app, list(args))
+
+
+def test_complete_study_exits_0_and_says_how_to_see_it(calls: dict[str, Any]) -> None:
+    """A finished study prints its report, then the command that opens MLflow's UI."""
+    result = invoke("--space", "prompt_len", "--set", "shots=4", "--address", "auto", "--verbose")
+    assert result.exit_code == 0
+    assert calls["study"].trial.shots == 4
+    assert calls["options"] == {
+        "data_root": None, "address": "auto", "verbose": True, "cache_dir": None,
+    }  # fmt: skip
+    assert calls["render"] == ("prompt_len", URI, Path("prompt_len-report"))
+    assert f"mlflow ui --backend-store-uri {URI} --port 5000" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("outcome", "code", "words"),
+    [
+        ({"done": 4, "failed": 1}, 3, "incomplete: 1 settings failed, 0 are missing"),
+        ({"done": 4, "missing": 2}, 3, "incomplete: 0 settings failed, 2 are missing"),
+        ({"done": 4, "pruned": 2}, 0, ""),
+        ({"done": 1, "missing": 2, "interrupted": True}, 130, "interrupted: the same command"),
+    ],
+)
+def test_exit_codes(calls: dict[str, Any], outcome: dict[str, Any], code: int, words: str) -> None:
+    """Failed or missing settings exit with 3, an interrupt with 130; pruned ones are complete."""
+    calls["outcome"] = outcome
+    result = invoke("--space", "prompt_len")
+    assert result.exit_code == code
+    assert result.stderr.startswith(words)
+
+
+def test_nothing_done_renders_nothing(calls: dict[str, Any]) -> None:
+    """A study without a finished setting has no table."""
+    calls["outcome"] = {"missing": 5}
+    assert invoke("--space", "prompt_len").exit_code == 3
+    assert "render" not in calls
+
+
+def test_report_that_cannot_be_written(
+    calls: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The report's own mistake is one line, and the UI's command still comes."""
+
+    def render(*_: Any) -> None:
+        raise ReportError("cannot write prompt_len-report")
+
+    monkeypatch.setattr(reports.cli, "render", render)
+    result = invoke("--space", "prompt_len")
+    assert result.exit_code == 2
+    assert result.stderr == "cannot write prompt_len-report\n"
+    assert "mlflow ui" in result.stdout
+
+
+@pytest.mark.parametrize(
+    "error", [UserError("no such store"), BackboneError("no such tower"), KeyboardInterrupt()]
+)
+def test_mistakes_found_later_are_one_line(
+    monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    """A user's mistake that only running finds exits with 2 and no traceback; Ctrl-C with 130."""
+
+    def run_study(*_: Any, **__: Any) -> StudyOutcome:
+        raise error
+
+    monkeypatch.setattr(harness.study, "run_study", run_study)
+    result = invoke("--space", "prompt_len")
+    stopped = isinstance(error, KeyboardInterrupt)
+    assert result.exit_code == (130 if stopped else 2)
+    assert len(result.stderr.splitlines()) == 1
+    assert stopped or result.stderr == f"{error}\n"
+
+
+def test_a_bug_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error that is not the user's keeps its traceback."""
+
+    def run_study(*_: Any, **__: Any) -> StudyOutcome:
+        raise ValueError("shapes differ")
+
+    monkeypatch.setattr(harness.study, "run_study", run_study)
+    result = invoke("--space", "prompt_len")
+    assert result.exit_code == 1
+    assert str(result.exception) == "shapes differ"
+
+
+@pytest.mark.parametrize(
+    ("args", "lines"),
+    [
+        ((), ["--space must be given: a YAML file or a packaged space (choices: joint, kl_"]),
+        (
+            ("--address", "there"),
+            [
+                "--space must be given",
+                "--address must be local, auto, HOST:PORT or ray://HOST:PORT, got 'there'",
+            ],
+        ),
+        (("--space", "promt_len"), ["--space must be a YAML file or a packaged space, got 'promt"]),
+        (
+            ("--space", "prompt_len", "--set", "sed=1", "--set", "shots=0"),
+            ["--set: sed must be a known key", "--set: shots must be >= 1, got 0"],
+        ),
+        (
+            ("--space", "prompt_len", "--set", "dataset=caltech101", "--data-root", "absent"),
+            ["--set: dataset must be readable: "],
+        ),
+    ],
+)
+def test_mistakes_exit_2_with_one_line_each(args: tuple[str, ...], lines: list[str]) -> None:
+    """Every mistake of the command line and the YAML is its own line on stderr."""
+    result = invoke(*args)
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    found = result.stderr.splitlines()
+    assert len(found) == len(lines), found
+    for line, start in zip(found, lines, strict=True):
+        assert line.startswith(start)
+
+
+def test_dry_run_prints_the_plan_and_runs_nothing(
+    calls: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """--dry-run shows state and seeds of each setting."""
+    rows = (
+        PlanRow("n_ctx=[1]", "done", (), (0, 1)),
+        PlanRow("n_ctx=2", "to run", (1,), (0,)),
+    )
+    plan = SimpleNamespace(rows=rows, proposals=3, seconds=90.0)
+    monkeypatch.setattr(harness.study, "plan_study", lambda *_, **__: plan)
+    result = invoke("--space", "prompt_len", "--dry-run")
+    assert result.exit_code == 0
+    assert "n_ctx=[1]" in result.stdout
+    assert "to run" in result.stdout
+    assert "3 more settings" in result.stdout
+    assert "1.5 min" in result.stdout
+    assert "study" not in calls
+
+
+def test_list_shows_each_packaged_space_with_its_line() -> None:
+    """--list has a line for every packaged study."""
+    result = invoke("--list")
+    assert result.exit_code == 0
+    for name in ("prompt_len", "kl_weight", "latent_dim", "joint"):
+        assert name in result.stdout
+    assert "prompt length of SHIP's generator" in result.stdout
+
+
+def test_list_options_shows_every_name() -> None:
+    """--list-options has every generator, fine-tuner, dataset, sampler, scheduler, selection."""
+    result = invoke("--list-options")
+    assert result.exit_code == 0
+    for name in ("vae", "tip_adapter_f", "caltech101", "tpe", "asha", "pseudo_new", "ViT-B-16"):
+        assert name in result.stdout
+
+
+def test_version() -> None:
+    """--version prints the distribution's version."""
+    assert invoke("--version").stdout.strip() == "0.1.0"
+
+
+def test_help_documents_the_exit_codes() -> None:
+    """--help says what each exit code means."""
+    text = " ".join(invoke("--help").stdout.split())
+    for words in ("0 the study is complete", "2 a mistake", "3 incomplete", "130 interrupted"):
+        assert words in text
+
+
+def test_the_command_imports_light() -> None:
+    """--help loads neither torch, ray, mlflow, optuna, numpy nor pydantic."""
+    script = (
+        "import sys\n"
+        "sys.argv = ['ship-sweep', '--help']\n"
+        "try:\n"
+        "    from harness.cli import main\n"
+        "    main()\n"
+        "except SystemExit:\n"
+        "    pass\n"
+        "heavy = {'torch', 'ray', 'mlflow', 'optuna', 'numpy', 'pydantic', 'polars', 'ship'}\n"
+        "sys.exit(', '.join(heavy & set(sys.modules)) or 0)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, env=os.environ, check=False
+    )
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,177 @@
+"""Study files: what a sound one becomes, and one line for each fault of an unsound one."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from harness.config import StudyConfig, load_study, parse_study
+from harness.faults import ConfigError
+from harness.options import AshaScheduler
+from harness.packaged import packaged_names
+from harness.yaml_file import parse_value
+
+SOUND: dict[str, Any] = {"space": {"generator.n_ctx": [1, 2]}}
+CASES: list[dict[str, str]] = yaml.safe_load(
+    (Path(__file__).parent / "fault_cases.yaml").read_text(encoding="utf-8")
+)
+
+
+def faults_of(mapping: dict[str, Any], *overrides: str, name: str = "x") -> list[str]:
+    """Every fault of a mapping that is no study; paths begin with "x:" or "--set:"."""
+    with pytest.raises(ConfigError) as caught:
+        parse_study(mapping, name, label="x", overrides=overrides)
+    return caught.value.faults
+
+
+def test_a_short_study_has_the_documented_defaults() -> None:
+    """A space alone is a study: a grid over five seeds on the packaged data."""
+    study = parse_study(SOUND, "prompt")
+    assert (study.name, study.sampler, study.trials) == ("prompt", "grid", None)
+    assert study.seeds == (0, 1, 2, 3, 4)
+    assert (study.scheduler.name, study.objective) == ("none", "harmonic_mean")
+    assert (study.resources.cpus, study.resources.gpus) == (1.0, 0.0)
+    assert study.reference_arms
+    assert study.space["generator.n_ctx"].baseline == 1  # the constant, 4, is no level
+
+
+def test_every_key_is_read() -> None:
+    """Keys of the study and of the trial stand side by side at the top level."""
+    study = parse_study(
+        {
+            "name": "own-name",
+            "description": "a line\n",
+            "space": {"generator.n_ctx": {"choices": [1, 2, 4]}},
+            "sampler": "tpe",
+            "sampler_seed": 3,
+            "trials": 7,
+            "seeds": [3, 1],
+            "scheduler": {"name": "asha", "grace_period": 2},
+            "objective": "joint_harmonic_mean",
+            "resources": {"cpus": 0.5, "gpus": 0.25},
+            "time_limit": 60,
+            "concurrency": 2,
+            "reference_arms": False,
+            "dataset": "emoji",
+            "shots": 4,
+            "generator": {"epochs": 3},
+        },
+        "x",
+    )
+    assert (study.name, study.description, study.trials) == ("own-name", "a line", 7)
+    assert study.seeds == (3, 1)
+    assert study.scheduler == AshaScheduler(grace_period=2, reduction_factor=3)
+    assert (study.resources.gpus, study.time_limit, study.concurrency) == (0.25, 60.0, 2)
+    assert (study.trial.shots, study.trial.generator.name) == (4, "vae")
+    assert study.trial.generator.epochs == 3  # type: ignore[union-attr]
+    assert study.space["generator.n_ctx"].baseline == 4
+
+
+def test_study_survives_json() -> None:
+    """The JSON that the store keeps is the whole study."""
+    study = parse_study({**SOUND, "scheduler": "asha", "seeds": 2}, "x", source=Path("x.yaml"))
+    assert StudyConfig.model_validate_json(study.model_dump_json()) == study
+
+
+def test_range_without_levels_defaults_to_tpe() -> None:
+    """A space that no grid can run over is searched."""
+    ranged = {"generator.kl_weight": {"low": 1e-4, "high": 1, "log": True}}
+    assert parse_study({"space": ranged, "trials": 3}, "x").sampler == "tpe"
+
+
+def test_base_val_defaults_to_its_only_objective() -> None:
+    """Where selection sees base classes alone, base accuracy is the objective."""
+    assert parse_study({**SOUND, "selection": "base_val"}, "x").objective == "base"
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case["case"])
+def test_each_fault_is_one_line(case: dict[str, str]) -> None:
+    """Each fault names source, path, rule, value and choices; no other line is added."""
+    lines = faults_of({**SOUND, **parse_value(case["study"], "case")})
+    expected = case["faults"].splitlines()
+    assert len(lines) == len(expected), lines
+    for line, wanted in zip(lines, expected, strict=True):
+        pattern = ".*".join(re.escape(part) for part in wanted.split("..."))
+        assert re.fullmatch(pattern, line), line
+
+
+def test_keys_that_are_not_text() -> None:
+    """A mapping made by code may have any key."""
+    mapping: dict[Any, Any] = {**SOUND, 3: 1}
+    assert len(faults_of(mapping)) == 1
+
+
+def test_faults_of_all_kinds_come_at_once() -> None:
+    """One error holds the faults of constants, space, study keys and overrides together."""
+    lines = faults_of(
+        {"shots": 0, "seeds": 0, "bogus": 1, "dataset": "nowhere", "space": {"views": [-1]}},
+        "trials=none",
+        "nonsense",
+    )
+    starts = ["--set: 'nonsense'", "x: bogus", "x: shots", "x: space.views", "--set: trials"]
+    assert len(lines) == 7
+    assert [start for start in starts if not any(line.startswith(start) for line in lines)] == []
+
+
+def test_data_root_is_asked_for_and_looked_at(tmp_path: Path) -> None:
+    """A dataset that is not packaged needs a data root that is there."""
+    mapping = {**SOUND, "dataset": "caltech101"}
+    assert any(line.startswith("x: dataset must be") for line in faults_of(mapping))
+    with pytest.raises(ConfigError) as caught:
+        parse_study(mapping, "x", label="x", data_root=tmp_path / "absent")
+    assert str(tmp_path / "absent") in str(caught.value)
+
+
+def test_unknown_backbone() -> None:
+    """A backbone that open_clip does not know is a fault of the file."""
+    lines = faults_of({**SOUND, "backbone": "ViT-B-61"})
+    assert len(lines) == 1
+    assert lines[0].startswith("x: backbone must be")
+
+
+def test_file_and_its_duplicate_keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file's faults begin with its name as given; keys given twice come with the others."""
+    monkeypatch.chdir(tmp_path)
+    Path("x.yaml").write_text("shots: 1\nshots: 2\nsed: 1\nspace: {views: [0, 1]}\n")
+    with pytest.raises(ConfigError) as caught:
+        load_study("x.yaml")
+    assert [line.split(" (")[0] for line in caught.value.faults] == [
+        "x.yaml: shots must be given once, and is on line 1 and again on line 2",
+        "x.yaml: sed must be a known key",
+    ]
+
+
+def test_file_not_found_lists_the_packaged() -> None:
+    """A name that is neither a file nor packaged is answered with what there is."""
+    with pytest.raises(ConfigError, match=r"did you mean prompt_len\? choices: joint, kl_weight"):
+        load_study("prompt_length")
+
+
+def test_working_directory_comes_before_the_packaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bare name is the working directory's file, else the packaged one, .yaml or not."""
+    monkeypatch.chdir(tmp_path)
+    assert load_study("prompt_len").space.keys() == {"generator.n_ctx"}
+    Path("prompt_len.yaml").write_text("space: {shots: [1, 2]}\n")
+    for name in ("prompt_len", "prompt_len.yaml", "./prompt_len.yaml"):
+        assert load_study(name).space.keys() == {"shots"}
+
+
+@pytest.mark.parametrize("name", packaged_names())
+def test_packaged_spaces_are_sound(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every packaged study loads, says what it is about, and has at least five seeds."""
+    monkeypatch.chdir(tmp_path)
+    study = load_study(name)
+    assert study.name == name
+    assert study.description
+    assert len(study.seeds) >= 5
+
+
+def test_there_are_packaged_spaces() -> None:
+    """The four studies of the README are there."""
+    assert set(packaged_names()) >= {"prompt_len", "kl_weight", "latent_dim", "joint"}

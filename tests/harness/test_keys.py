@@ -1,0 +1,42 @@
+"""The key of a setting."""
+
+from unittest import mock
+
+from harness import keys
+from harness.keys import setting_key
+from ship.trial_config import TrialConfig
+
+
+def test_key_is_stable_and_short() -> None:
+    """The same setting has the same 16 hexadecimal digits, however it was written."""
+    key = setting_key(TrialConfig(), "d", "b")
+    assert key == setting_key(TrialConfig.model_validate({"generator": "vae"}), "d", "b")
+    assert len(key) == 16
+    assert int(key, 16) >= 0
+
+
+def test_everything_that_decides_a_result_is_in_the_key() -> None:
+    """A changed field, data set, backbone or results version is another setting."""
+    trial = TrialConfig()
+    found = {
+        setting_key(trial, "d", "b"),
+        setting_key(trial.model_copy(update={"shots": 3}), "d", "b"),
+        setting_key(
+            TrialConfig.model_validate({"generator": {"name": "vae", "n_ctx": 5}}), "d", "b"
+        ),
+        setting_key(trial, "e", "b"),
+        setting_key(trial, "d", "c"),
+        setting_key(trial, "b", "d"),
+    }
+    with mock.patch.object(keys, "RESULTS_VERSION", -1):
+        found.add(setting_key(trial, "d", "b"))
+    assert len(found) == 7
+
+
+def test_integers_given_for_numbers_make_no_other_key() -> None:
+    """`kl_weight: 1` and `kl_weight: 1.0` are one setting."""
+    whole, real = (
+        TrialConfig.model_validate({"generator": {"name": "vae", "kl_weight": value}})
+        for value in (1, 1.0)
+    )
+    assert setting_key(whole, "d", "b") == setting_key(real, "d", "b")

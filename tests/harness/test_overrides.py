@@ -1,0 +1,81 @@
+"""--set key=value: what it reaches, and whose fault is whose."""
+
+import re
+from typing import Any
+
+import pytest
+
+from harness.config import parse_study
+from harness.faults import ConfigError
+from harness.options import AshaScheduler
+
+SOUND: dict[str, Any] = {"space": {"generator.n_ctx": [1, 2]}}
+
+
+def test_overrides_reach_every_place() -> None:
+    """Constants, whole groups, members of groups, study keys and factors can be set."""
+    study = parse_study(
+        {**SOUND, "finetuner": {"name": "coop", "epochs": 3}, "scheduler": "asha"},
+        "x",
+        overrides=[
+            "seeds=[4, 5]",
+            "finetuner=tip_adapter_f",
+            "finetuner.epochs=6",
+            "generator.kl_weight=1e-2",
+            "scheduler.grace_period=2",
+            "resources.cpus=2",
+            "space.generator.n_ctx.choices=[2, 4]",
+            "space.generator.n_ctx.baseline=4",
+            "space.shots={low: 1, high: 3, step: 1}",
+        ],
+    )
+    assert study.seeds == (4, 5)
+    assert (study.trial.finetuner.name, study.trial.finetuner.epochs) == ("tip_adapter_f", 6)  # type: ignore[union-attr]
+    assert study.trial.generator.kl_weight == 0.01  # type: ignore[union-attr]
+    assert study.scheduler == AshaScheduler(grace_period=2)
+    assert study.resources.cpus == 2.0
+    assert (study.space["generator.n_ctx"].choices, study.space["generator.n_ctx"].baseline) == (
+        (2, 4),
+        4,
+    )
+    assert study.space["shots"].enumerate() == (1, 2, 3)
+
+
+def test_override_replaces_a_whole_group() -> None:
+    """`--set finetuner=coop` forgets the YAML's settings of the group."""
+    mapping = {**SOUND, "finetuner": {"name": "coop", "epochs": 3}}
+    study = parse_study(mapping, "x", overrides=["finetuner=coop"])
+    assert study.trial.finetuner.epochs == 200  # type: ignore[union-attr]
+
+
+def test_override_drops_a_factor() -> None:
+    """`--set space.KEY=null` leaves the others."""
+    mapping = {"space": {"generator.n_ctx": [1], "shots": [1, 2]}}
+    assert list(parse_study(mapping, "x", overrides=["space.shots=null"]).space) == [
+        "generator.n_ctx"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("override", "pattern"),
+    [
+        ("sed=3", r"--set: sed must be a known key \(did you mean seeds\? .*"),
+        ("finetuner.name=x", r"--set: finetuner must be one of the choices, got 'x' .*"),
+        ("generator.epoch=3", r"--set: generator.epoch must be a known .*mean epochs\? .*"),
+        ("shots=x", "--set: shots must be an integer, got 'x'"),
+        ("shots=[1", "--set: shots: line 1, column 3: must be valid YAML: .*"),
+        ("shots", "--set: 'shots' must be key=value, e.g. shots=4"),
+        ("space..x=3", r"--set: 'space..x=3' must be key=value, .*"),
+        ("space.generator.n_ctx.choices=[0]", r"--set: space.generator.n_ctx.* must be >= 1, .*"),
+        ("space.generator.nctx=[1]", r"--set: space.generator.nctx must be a setting .*"),
+        ("generator.n_ctx=3", r"--set: generator.n_ctx must not be a factor .*"),
+        ("space=null", r"--set: space must have at least one factor .*"),
+    ],
+)  # fmt: skip
+def test_faults_of_overrides_name_them(override: str, pattern: str) -> None:
+    """A fault that an override brings in is the override's, not the file's."""
+    with pytest.raises(ConfigError) as caught:
+        parse_study(SOUND, "x", label="x", overrides=[override])
+    lines = caught.value.faults
+    assert len(lines) == 1, lines
+    assert re.fullmatch(pattern, lines[0])

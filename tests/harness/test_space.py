@@ -1,0 +1,165 @@
+"""Grids, distributions, conditional factors, and the trials that settings stand for."""
+
+from typing import Any
+
+import optuna
+import pytest
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+from harness import space
+from harness.config import StudyConfig, parse_study
+
+CONDITIONAL: dict[str, Any] = {
+    "generator": ["vae", "gaussian_text", "none"],
+    "generator.n_ctx": {"choices": [1, 2], "when": {"generator": "vae"}},
+    "generator.scale": {"choices": [0, 0.1], "when": {"generator": ["gaussian_text"]}},
+}
+
+
+def study_of(factors: dict[str, Any], **keys: Any) -> StudyConfig:
+    """A study on the packaged data with these factors."""
+    return parse_study({"space": factors, **keys}, "study")
+
+
+def test_grid_is_the_product_with_the_last_factor_fastest() -> None:
+    """A grid runs over every combination in the YAML's order."""
+    study = study_of({"shots": [1, 2], "generator.n_ctx": [4, 8]})
+    assert space.grid(study) == [
+        {"shots": 1, "generator.n_ctx": 4},
+        {"shots": 1, "generator.n_ctx": 8},
+        {"shots": 2, "generator.n_ctx": 4},
+        {"shots": 2, "generator.n_ctx": 8},
+    ]
+
+
+def test_trials_cuts_a_grid_and_raising_it_extends() -> None:
+    """A grid with trials is a prefix of the whole grid."""
+    factors = {"shots": [1, 2, 4]}
+    whole = space.grid(study_of(factors))
+    assert space.grid(study_of(factors, trials=2)) == whole[:2]
+
+
+@pytest.mark.parametrize("order", [list(CONDITIONAL), list(CONDITIONAL)[::-1]])
+def test_conditional_factors_are_there_only_when_they_hold(order: list[str]) -> None:
+    """A factor with `when` is left out of other settings, so that no setting comes twice."""
+    found = space.grid(study_of({key: CONDITIONAL[key] for key in order}))
+    expected: list[dict[str, Any]] = [
+        {"generator": "vae", "generator.n_ctx": 1},
+        {"generator": "vae", "generator.n_ctx": 2},
+        {"generator": "gaussian_text", "generator.scale": 0.0},
+        {"generator": "gaussian_text", "generator.scale": 0.1},
+        {"generator": "none"},
+    ]
+    assert len(found) == len(expected)
+    assert all(setting in found for setting in expected)
+
+
+@pytest.mark.parametrize(
+    ("factor", "levels"),
+    [
+        ({"low": 1e-4, "high": 1, "log": True, "levels": 5}, [1e-4, 1e-3, 1e-2, 1e-1, 1.0]),
+        ({"low": 0, "high": 1, "levels": 3}, [0.0, 0.5, 1.0]),
+        ({"low": 0.1, "high": 0.7, "step": 0.2}, [0.1, 0.3, 0.5, 0.7]),
+        ([1, 0.5], [1.0, 0.5]),
+    ],
+)
+def test_levels_of_a_number(factor: Any, levels: list[float]) -> None:
+    """Ranges are spaced evenly or in the logarithm, ends exact, and whole numbers become floats."""
+    study = study_of({"generator.kl_weight": factor})
+    assert space.levels(study, "generator.kl_weight") == levels
+    assert all(type(level) is float for level in space.levels(study, "generator.kl_weight") or [])
+
+
+def test_levels_of_an_integer_are_integers() -> None:
+    """A range of an integer field has integer levels."""
+    study = study_of({"generator.n_ctx": {"low": 1, "high": 16, "log": True, "levels": 5}})
+    assert space.levels(study, "generator.n_ctx") == [1, 2, 4, 8, 16]
+
+
+def test_levels_are_a_grids_own() -> None:
+    """Other samplers draw from the whole range, so that it has no levels, unless it has a step."""
+    ranged = {"low": 0, "high": 1, "levels": 3}
+    study = study_of({"generator.kl_weight": ranged}, sampler="tpe", trials=3)
+    assert space.levels(study, "generator.kl_weight") is None
+
+
+def test_distributions() -> None:
+    """Each factor becomes the Optuna distribution of its kind."""
+    study = study_of(
+        {
+            "generator.n_ctx": {"low": 1, "high": 16, "log": True},
+            "generator.epochs": {"low": 10, "high": 30, "step": 10},
+            "generator.kl_weight": {"low": 1e-4, "high": 1, "log": True},
+            "finetuner": ["coop", "tip_adapter_f"],
+        },
+        trials=3,
+    )
+    assert space.distributions(study) == {
+        "generator.n_ctx": IntDistribution(1, 16, log=True),
+        "generator.epochs": IntDistribution(10, 30, step=10),
+        "generator.kl_weight": FloatDistribution(1e-4, 1.0, log=True),
+        "finetuner": CategoricalDistribution(("coop", "tip_adapter_f")),
+    }
+
+
+def test_suggestions_honour_when_and_resolve() -> None:
+    """Whatever Optuna draws is a setting of the study, without factors that are not active."""
+    factors = {
+        **CONDITIONAL,
+        "generator.kl_weight": {"low": 0, "high": 1, "when": {"generator": "vae"}},
+    }
+    study = study_of(factors, sampler="random", trials=30)
+    sampler = optuna.samplers.RandomSampler(seed=0)
+    search = optuna.create_study(sampler=sampler)
+    seen = set()
+    for _ in range(30):
+        setting = space.suggest(search.ask(), study)
+        name = setting["generator"]
+        seen.add(name)
+        assert (
+            ("generator.n_ctx" in setting) == ("generator.kl_weight" in setting) == (name == "vae")
+        )
+        assert ("generator.scale" in setting) == (name == "gaussian_text")
+        assert space.resolve(study, setting).generator.name == name
+    assert seen == {"vae", "gaussian_text", "none"}
+
+
+def test_resolve_keeps_the_constants() -> None:
+    """A setting changes its own fields only; another variant of a group takes its own defaults."""
+    study = study_of(
+        {"finetuner": ["coop", "tip_adapter_f"], "shots": [1, 2]},
+        finetuner={"epochs": 7},
+        generator={"n_ctx": 3},
+    )
+    coop = space.resolve(study, {"finetuner": "coop", "shots": 1})
+    assert (coop.finetuner.name, coop.finetuner.epochs, coop.generator.n_ctx) == ("coop", 7, 3)  # type: ignore[union-attr]
+    tip = space.resolve(study, {"finetuner": "tip_adapter_f", "shots": 2})
+    assert (tip.finetuner.name, tip.finetuner.epochs, tip.shots) == ("tip_adapter_f", 20, 2)  # type: ignore[union-attr]
+
+
+def test_reference_arms() -> None:
+    """Four arms stand beside a study with its constants."""
+    study = study_of({"generator.n_ctx": [1, 2]}, shots=3, finetuner="tip_adapter")
+    arms = space.reference_arms(study)
+    assert {name: (arm.generator.name, arm.finetuner.name) for name, arm in arms.items()} == {
+        "zero_shot": ("none", "zero_shot"),
+        "no_synthetic": ("none", "tip_adapter"),
+        "text_feature": ("gaussian_text", "tip_adapter"),
+        "real_pictures": ("real", "tip_adapter"),
+    }
+    assert {arm.shots for arm in arms.values()} == {3}
+
+
+def test_reference_arms_stand_at_the_baseline() -> None:
+    """An arm's factors are at their baselines, so that it is comparable with a level studied."""
+    factors = {
+        "shots": {"choices": [1, 2], "baseline": 2},
+        "finetuner": ["tip_adapter", "tip_adapter_f"],
+    }
+    arms = space.reference_arms(study_of(factors))
+    assert (arms["no_synthetic"].shots, arms["no_synthetic"].finetuner.name) == (2, "tip_adapter")
+
+
+def test_reference_arms_can_be_left_out() -> None:
+    """`reference_arms: false` has none."""
+    assert space.reference_arms(study_of({"shots": [1, 2]}, reference_arms=False)) == {}

@@ -1,0 +1,134 @@
+"""The YAML loader: plain values, YAML 1.2 scalars, duplicate keys, limits, clear lines."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from harness.faults import ConfigError
+from harness.yaml_file import MAX_BYTES, parse_value, read_yaml
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("1e-4", 1e-4),
+        ("-.5", -0.5),
+        ("1.", 1.0),
+        ("010", 10),
+        ("0o10", 8),
+        ("0x1F", 31),
+        ("-3", -3),
+        ("1_000", "1_000"),
+        ("yes", "yes"),
+        ("none", "none"),
+        ("1:30", "1:30"),
+        ("2020-01-01", "2020-01-01"),
+        ("~", None),
+        ("", None),
+        ("true", True),
+        ("'1'", "1"),
+        ("-.inf", float("-inf")),
+        ("[1, 2e0, a]", [1, 2.0, "a"]),
+    ],
+)
+def test_scalars_follow_yaml_1_2(text: str, value: object) -> None:
+    """Numbers, booleans and nulls are those of YAML 1.2's core schema, the rest is text."""
+    parsed = parse_value(text, "--set")
+    assert parsed == value
+    assert type(parsed) is type(value)
+
+
+def test_key_given_twice_is_a_fault_with_both_lines(tmp_path: Path) -> None:
+    """A duplicate key at any depth is named with its path and lines, and the rest is still read."""
+    file = tmp_path / "x.yaml"
+    file.write_text("shots: 1\nspace:\n  views:\n    low: 1\n    low: 2\nshots: 4\n")
+    mapping, faults = read_yaml(file, "x.yaml")
+    assert mapping == {"shots": 1, "space": {"views": {"low": 1}}}
+    assert [fault.line("x.yaml") for fault in faults] == [
+        "x.yaml: space.views.low must be given once, and is on line 4 and again on line 5",
+        "x.yaml: shots must be given once, and is on line 1 and again on line 6",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("a:\n\t- b", "L: line 2, column 1: must be valid YAML: indent with spaces, got a tab"),
+        ("a: b: c", "L: line 1, column 5: must be valid YAML: mapping values are not allowed here"),
+        (
+            "x: !!python/object:os.system y",
+            "L: line 1, column 4: must be valid YAML: values must be plain, "
+            "got the tag tag:yaml.org,2002:python/object:os.system",
+        ),
+        ("3: x", "L: line 1, column 1: must be valid YAML: a key must be text, got 3"),
+        (
+            "&a [*a]",
+            "L: line 1, column 1: must be valid YAML: too large once its aliases are written out",
+        ),
+        ("[" * 5000, "L: line 1, column 17: must be valid YAML: nested more than 16 deep"),
+    ],
+)
+def test_unreadable_yaml_is_one_line(text: str, line: str) -> None:
+    """What is no plain YAML is refused in one line that says where."""
+    with pytest.raises(ConfigError) as caught:
+        parse_value(text, "L")
+    assert caught.value.faults == [line]
+
+
+def test_aliases_cannot_blow_up() -> None:
+    """Nested aliases that would expand to billions of nodes are refused at once."""
+    layers = ["l0: &l0 [x, x, x, x, x, x, x, x, x]"]
+    layers += [f"l{i}: &l{i} [{', '.join([f'*l{i - 1}'] * 9)}]" for i in range(1, 10)]
+    with pytest.raises(ConfigError, match="too large once its aliases are written out"):
+        parse_value("\n".join(layers), "L")
+
+
+def test_alias_is_a_copy() -> None:
+    """A modest alias repeats its value."""
+    assert parse_value("a: &x [1, 2]\nb: *x", "L") == {"a": [1, 2], "b": [1, 2]}
+
+
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [
+        (b"", "x: the file must hold a study, and is empty"),
+        (b"# only a comment\n", "x: the file must hold a study, and is empty"),
+        (b"- 1\n", "x: the file must hold a mapping of keys to values, got a list"),
+        (b"word", "x: the file must hold a mapping of keys to values, got a single value"),
+        (b"a: \xff", "x: the file must be UTF-8 text, and is not at byte 3"),
+        (b"a: \x00", "x: must be valid YAML: unacceptable character #x0000: "),
+        (b"#" * (MAX_BYTES + 1), f"x: the file must be at most {MAX_BYTES // 1024} KiB"),
+    ],
+)
+def test_file_that_is_no_study(tmp_path: Path, content: bytes, line: str) -> None:
+    """Empty, binary, oversized and non-mapping files get one clear line."""
+    file = tmp_path / "x.yaml"
+    file.write_bytes(content)
+    with pytest.raises(ConfigError) as caught:
+        read_yaml(file, "x")
+    assert len(caught.value.faults) == 1
+    assert caught.value.faults[0].startswith(line)
+
+
+def test_unreadable_file(tmp_path: Path) -> None:
+    """A file that the system does not give is named with the system's reason."""
+    with pytest.raises(ConfigError, match=r"x: the file must be readable: is a directory"):
+        read_yaml(tmp_path, "x")
+
+
+def test_byte_order_mark_is_skipped(tmp_path: Path) -> None:
+    """A file saved with a byte order mark reads as any other."""
+    file = tmp_path / "x.yaml"
+    file.write_bytes(b"\xef\xbb\xbfshots: 1\n")
+    assert read_yaml(file, "x") == ({"shots": 1}, [])
+
+
+@pytest.mark.parametrize(
+    "tree", [{"a": {"b": [1, 2.5, None, True, "x"]}}, {"a": "1e-4", "b": "true", "c": ""}]
+)
+def test_what_pyyaml_writes_is_read_back(tree: dict[str, Any]) -> None:
+    """Files dumped by PyYAML keep their values: text that looks like a number stays text."""
+    text = yaml.safe_dump(tree, default_style=None).replace("1e-4", "'1e-4'")
+    assert parse_value(text, "L") == tree
