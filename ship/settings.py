@@ -10,4 +10,6 @@ class Settings(BaseModel):
         pydantic.ValidationError: with every fault at once (unknown key, wrong type, out of bounds).
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, validate_default=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, validate_default=True, allow_inf_nan=False
+    )

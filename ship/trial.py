@@ -42,7 +42,7 @@ def run_trial(
     if not seeds or len(set(seeds)) != len(seeds):
         raise ValueError(f"seeds must be distinct and at least one, got {list(seeds)}")
     if config.max_classes is not None:
-        features = features.first_classes(config.max_classes)
+        features = features.first_classes(min(config.max_classes, len(features.class_names)))
     protocol = base_to_new(config, seeds, features, clip, dtype)
     progress = _Progress(config, passes=1 if protocol.final is None else 2)
     task, pictures = protocol.selection

@@ -22,7 +22,7 @@ class TrialConfig(Settings):
     backbone: str = Field("pocket", description="pocket, or an open_clip NAME[:PRETRAINED]")
     dataset: str = Field("emoji", description="emoji, a CoOp dataset, or image_folder:NAME")
     max_classes: int | None = Field(
-        None, ge=4, description="only the dataset's first N classes; null: all"
+        None, ge=4, description="at most the dataset's first N classes; null: all"
     )
     protocol: Literal["base_to_new"] = Field(
         "base_to_new", description="train on the first half of the classes, test on both halves"

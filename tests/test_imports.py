@@ -18,7 +18,7 @@ def loaded(statement: str) -> set[str]:
     ("statement", "banned"),
     [
         ("import ship.trial, ship.datasets", {"ray", "optuna", "mlflow", "harness", "reports"}),
-        ("import reports.cli, reports.tables, reports.records", {"torch", "ray", "ship", "harness"}),
+        ("import reports.cli, reports.tables", {"torch", "ray", "ship", "harness"}),
         ("import harness.cli", {"torch", "ray", "mlflow", "optuna", "open_clip"}),
         ("import reports.cli", {"mlflow", "matplotlib", "scipy", "polars"}),
         ("import harness.study", {"reports"}),

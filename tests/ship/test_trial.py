@@ -148,6 +148,13 @@ def test_max_classes_uses_the_first_ones(clip: FrozenCLIP, features: FeatureSet)
     assert whole == list(run_trial(config(), [0], features.first_classes(6), clip))
 
 
+def test_max_classes_beyond_the_dataset_means_all(clip: FrozenCLIP, features: FeatureSet) -> None:
+    """A study's limit may be larger than the dataset that --set puts under it."""
+    assert list(run_trial(config(max_classes=99), [0], features, clip)) == list(
+        run_trial(config(), [0], features, clip)
+    )
+
+
 @pytest.mark.parametrize("seeds", [[], [1, 1]])
 def test_seeds_are_distinct(clip: FrozenCLIP, features: FeatureSet, seeds: list[int]) -> None:
     """No seed twice, and at least one."""
