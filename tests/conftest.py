@@ -6,14 +6,20 @@ from jaxtyping import install_import_hook
 install_import_hook(
     [
         "ship.backbone",
+        "ship.datasets",
+        "ship.extraction",
+        "ship.feature_cache",
+        "ship.features",
         "ship.finetuners",
         "ship.generators",
         "ship.metrics",
         "ship.prompts",
         "ship.replicas",
+        "ship.splits",
         "ship.synthesis",
         "ship.task",
         "ship.text_tower",
+        "ship.views",
     ],
     "beartype.beartype",
 )

@@ -1,0 +1,187 @@
+"""A folder of one's own: one directory a class, split already or by a fixed seed."""
+
+import hashlib
+import os
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from ship.datasets.base import (
+    SPLITS,
+    DatasetError,
+    Picture,
+    PictureDataset,
+    Split,
+    clean_class_name,
+    content_fingerprint,
+    escapes,
+    picture_faults,
+    some,
+)
+
+PREFIX: Final = "image_folder:"
+"""A dataset called image_folder:NAME is the folder data_root/NAME."""
+
+SUFFIXES: Final = frozenset(
+    {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+)
+"""Files with these endings (any case) are pictures; others are passed over."""
+
+SMALLEST_CLASS: Final = 3
+"""Pictures that a class needs for one each in train, val and test."""
+
+Files = dict[str, dict[str, list[str]]]
+"""split -> class directory -> picture paths relative to the dataset's folder."""
+
+
+@dataclass(frozen=True)
+class ImageFolder:
+    """data_root/NAME with one directory a class, pictures at any depth below it.
+
+    With the sub-folders train/, val/ and test/, each holds the class directories and is taken as
+    it stands. Without, every class is split 50/20/30 per cent (val and test rounded to the nearest
+    picture, at least one; train gets the rest) by a hash of its pictures' paths: the split is the
+    same on every machine, and it has no seed to choose. Labels follow the sorted class names.
+    """
+
+    template: str = "a photo of a {}."
+
+    def check(self, name: str, data_root: Path | None) -> None:
+        """List the directories and look at every picture's size.
+
+        Raises:
+            DatasetError: every fault at once.
+        """
+        _read(name, data_root)
+
+    def load(self, name: str, data_root: Path | None) -> PictureDataset:
+        """Check, then hash every picture.
+
+        Raises:
+            DatasetError: every fault at once.
+        """
+        folder, files, class_names = _read(name, data_root)
+        label_of = {class_name: label for label, class_name in enumerate(class_names)}
+        splits = {}
+        for split in SPLITS:
+            rows = [
+                (path, label_of[clean_class_name(directory)])
+                for directory, paths in files[split].items()
+                for path in paths
+            ]
+            rows.sort(key=lambda row: (row[1], row[0]))
+            splits[split] = Split(
+                tuple(Picture(path, folder / path) for path, _ in rows),
+                np.array([label for _, label in rows], dtype=np.int64),
+            )
+        fingerprint = content_fingerprint(class_names, self.template, splits)
+        return PictureDataset(name, class_names, self.template, splits, fingerprint)
+
+
+def fixed_split(paths: list[str]) -> dict[str, list[str]]:
+    """Split one class's picture paths 50/20/30 by the hash of each path (see ImageFolder)."""
+    shuffled = sorted(paths, key=lambda path: hashlib.sha256(os.fsencode(path)).digest())
+    n_val = max(1, round(0.2 * len(paths)))
+    n_test = max(1, round(0.3 * len(paths)))
+    return {
+        "val": shuffled[:n_val],
+        "test": shuffled[n_val : n_val + n_test],
+        "train": shuffled[n_val + n_test :],
+    }
+
+
+def _read(name: str, data_root: Path | None) -> tuple[Path, Files, tuple[str, ...]]:
+    relative = name.removeprefix(PREFIX)
+    if not relative or escapes(relative):
+        raise DatasetError(
+            f"dataset {name!r}: NAME of {PREFIX}NAME must be a folder inside the data root"
+        )
+    if data_root is None:
+        raise DatasetError(f"dataset {name} needs a data root: the folder that holds {relative}/")
+    folder = data_root / relative
+    if not folder.is_dir():
+        raise DatasetError(f"dataset {name}: no such folder: {folder}")
+    files, faults = _list(folder)
+    class_names, more = _class_names(files)
+    paths = [path for classes in files.values() for found in classes.values() for path in found]
+    faults += more + picture_faults(folder, paths)
+    if faults:
+        raise DatasetError([f"{folder}: {fault}" for fault in faults])
+    return folder, files, class_names
+
+
+def _list(folder: Path) -> tuple[Files, list[str]]:
+    """The pictures by split and class, and faults of the layout."""
+    directories = _directories(folder)
+    if not set(SPLITS) <= set(directories):
+        absent = [split for split in SPLITS if split not in directories]
+        if directories and set(directories) <= set(SPLITS):
+            return {}, [f"has {some(directories)} but not {some(absent)}: give all three"]
+        return _split_here(folder, directories)
+    others = [directory for directory in directories if directory not in SPLITS]
+    faults = [f"directories beside train, val and test: {some(others)}"] if others else []
+    files = {
+        split: {
+            directory: _pictures(folder, f"{split}/{directory}")
+            for directory in _directories(folder / split)
+        }
+        for split in SPLITS
+    }
+    everywhere = {directory for classes in files.values() for directory in classes}
+    for split, classes in files.items():
+        lacking = sorted(everywhere - {name for name, paths in classes.items() if paths})
+        if lacking:
+            faults.append(f"{split} has no picture of {len(lacking)} classes: {some(lacking)}")
+    return files, faults
+
+
+def _split_here(folder: Path, directories: list[str]) -> tuple[Files, list[str]]:
+    files: Files = {split: {} for split in SPLITS}
+    small = []
+    for directory in directories:
+        paths = _pictures(folder, directory)
+        if len(paths) < SMALLEST_CLASS:
+            small.append(f"{directory} ({len(paths)})")
+            continue
+        for split, part in fixed_split(paths).items():
+            files[split][directory] = part
+    if small:
+        return files, [f"classes with fewer than {SMALLEST_CLASS} pictures: {some(small)}"]
+    return files, []
+
+
+def _directories(folder: Path) -> list[str]:
+    return sorted(
+        entry.name
+        for entry in folder.iterdir()
+        if entry.is_dir() and not entry.name.startswith(".")
+    )
+
+
+def _pictures(folder: Path, directory: str) -> list[str]:
+    found = []
+    for parent, _, names in os.walk(folder / directory, followlinks=True):
+        found += [
+            (Path(parent) / name).relative_to(folder).as_posix()
+            for name in names
+            if Path(name).suffix.lower() in SUFFIXES and not name.startswith(".")
+        ]
+    return sorted(found)
+
+
+def _class_names(files: Files) -> tuple[tuple[str, ...], list[str]]:
+    spellings: dict[str, set[str]] = defaultdict(set)
+    for classes in files.values():
+        for directory in classes:
+            spellings[clean_class_name(directory)].add(directory)
+    faults = [
+        f"directories with the same class name {name!r}: {some(sorted(found))}"
+        for name, found in sorted(spellings.items())
+        if len(found) > 1 or not name
+    ]
+    if files and len(spellings) < 2:
+        faults.append(f"needs at least 2 class directories, found {len(spellings)}")
+    return tuple(sorted(spellings)), faults

@@ -1,0 +1,182 @@
+"""Pictures to features: threads that decode, augment and encode batches of one split."""
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from jaxtyping import Float32
+from PIL import Image
+from torch import Tensor
+
+from ship.datasets.base import DatasetError, Picture, PictureDataset, some
+from ship.views import augmented_view
+
+EXTRACTION_VERSION: Final = 1
+"""Raised by hand whenever extraction gives other numbers for the same pictures and weights."""
+
+
+@runtime_checkable
+class ImageEncoder(Protocol):
+    """The part of FrozenCLIP that extraction needs; encode_images must be thread-safe."""
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of architecture and weights."""
+
+    @property
+    def preprocess_id(self) -> str:
+        """Describes preprocess, in full."""
+
+    @property
+    def preprocess(self) -> Callable[[Image.Image], Tensor]:
+        """Test-time transform: RGB picture -> (3, height, width)."""
+
+    @property
+    def mean(self) -> Sequence[float]:
+        """Per channel, as preprocess subtracts it."""
+
+    @property
+    def std(self) -> Sequence[float]:
+        """Per channel, as preprocess divides by it."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+
+    def encode_images(self, pictures: Tensor, /) -> Tensor:
+        """(n, 3, height, width) -> unit-norm (n, feature_dim)."""
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """How extraction is spread: threads that each decode and encode batches of their own.
+
+    On a CPU, batches of about 8 views with one core each beat big batches that all cores share:
+    activations stay in the cache, and no core waits for another. A GPU wants big batches.
+    """
+
+    threads: int
+    cores_each: int
+    views_per_batch: int
+
+    @classmethod
+    def for_device(cls, device: torch.device) -> "_Layout":
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0
+        cores = cores or os.cpu_count() or 1
+        if device.type == "cpu":
+            threads = min(cores, 16)
+            return cls(threads, cores // threads, 8)
+        return cls(min(cores, 8), 1, 64)
+
+
+def encode_split(
+    clip: ImageEncoder, dataset: PictureDataset, split: str, views: int
+) -> Iterator[tuple[int, Float32[np.ndarray, "pictures views feature"]]]:
+    """Decode, augment and encode one split.
+
+    Yields:
+        (views done so far, features of the next pictures), in the order of the split.
+    Raises:
+        DatasetError: pictures that cannot be decoded, all of the split's by name.
+        ValueError: the backbone gives features that are not finite.
+    """
+    pictures = dataset.splits[split].pictures
+    layout = _Layout.for_device(clip.device)
+    per_batch = max(1, layout.views_per_batch // (1 + views))
+    starts = iter(range(0, len(pictures), per_batch))
+    pending: deque[Future[np.ndarray]] = deque()
+    done = 0
+    with _threads(layout) as pool:
+        while True:
+            # a short queue: Ctrl-C waits for the batches at work alone, and memory stays bounded
+            while len(pending) < 2 * layout.threads and (start := next(starts, None)) is not None:
+                batch = pictures[start : start + per_batch]
+                pending.append(pool.submit(_encode, clip, batch, start, views))
+            if not pending:
+                return
+            try:
+                features = pending.popleft().result()
+            except _UndecodableError as why:
+                bad = _undecodable(pictures, pool) or [str(why)]
+                raise DatasetError(
+                    f"dataset {dataset.name}: {len(bad)} pictures of {split} "
+                    f"cannot be decoded: {some(bad)}"
+                ) from why
+            if not np.isfinite(features).all():
+                raise ValueError(
+                    f"backbone {clip.name} gives features that are not finite "
+                    f"for pictures {done // (1 + views)} and on of {dataset.name}'s {split} split"
+                )
+            done += len(features) * (1 + views)
+            yield done, features
+
+
+@contextmanager
+def _threads(layout: _Layout) -> Iterator[ThreadPoolExecutor]:
+    cores_before = torch.get_num_threads()
+    pool = ThreadPoolExecutor(
+        layout.threads, initializer=torch.set_num_threads, initargs=(layout.cores_each,)
+    )
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(cores_before)
+
+
+class _UndecodableError(Exception):
+    """A picture that Pillow cannot decode."""
+
+
+def _encode(
+    clip: ImageEncoder, batch: Sequence[Picture], start: int, views: int
+) -> Float32[np.ndarray, "pictures views feature"]:
+    plain, augmented = [], []
+    for index, picture in enumerate(batch, start):
+        image = _open(picture)
+        plain.append(clip.preprocess(image))
+        size = (plain[-1].shape[1], plain[-1].shape[2])
+        augmented += [augmented_view(image, size, index, view) for view in range(1, views + 1)]
+    pixels = torch.stack(plain).unsqueeze(1)  # (pictures, 1, 3, height, width)
+    if views:
+        crops = torch.from_numpy(np.stack(augmented)).permute(0, 3, 1, 2).float().div_(255)
+        mean, std = (torch.tensor(values).view(3, 1, 1) for values in (clip.mean, clip.std))
+        crops = crops.sub_(mean).div_(std).reshape(len(batch), views, *pixels.shape[2:])
+        pixels = torch.cat([pixels, crops], dim=1)
+    inputs = pixels.flatten(0, 1).contiguous(memory_format=torch.channels_last)
+    with torch.inference_mode():
+        encoded = clip.encode_images(inputs).float().cpu().numpy()
+    features: Float32[np.ndarray, "pictures views feature"]
+    features = encoded.reshape(len(batch), 1 + views, -1)
+    return features
+
+
+def _open(picture: Picture) -> Image.Image:
+    try:
+        return picture.open()
+    except Exception as why:  # Pillow raises nearly anything for broken bytes
+        raise _UndecodableError(picture.name) from why
+
+
+def _undecodable(pictures: Sequence[Picture], pool: ThreadPoolExecutor) -> list[str]:
+    """One was found: decode the rest of its split too, so that the user can mend all at once."""
+
+    def fault(picture: Picture) -> str | None:
+        try:
+            _open(picture)
+        except _UndecodableError:
+            return str(picture.source if isinstance(picture.source, Path) else picture.name)
+        return None
+
+    return [name for name in pool.map(fault, pictures) if name is not None]

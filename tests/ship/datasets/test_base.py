@@ -1,0 +1,97 @@
+"""Pictures of every mode, class names, paths, and the error that lists faults."""
+
+import io
+import pickle
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ship.datasets.base import DatasetError, Picture, clean_class_name, escapes, some
+
+
+def encoded(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
+    """A picture file's bytes."""
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def first_pixel(data: bytes) -> tuple[int, ...]:
+    """The top left pixel after opening as RGB."""
+    image = Picture("x", data).open()
+    assert image.mode == "RGB"
+    return image.getpixel((0, 0))
+
+
+def palette(transparency: object) -> bytes:
+    """A red palette picture."""
+    image = Image.new("P", (4, 4), 1)
+    image.putpalette([0, 0, 0, 255, 0, 0])
+    return encoded(image, transparency=transparency)
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (encoded(Image.new("L", (4, 4), 100)), (100, 100, 100)),
+        (encoded(Image.new("1", (4, 4), 1)), (255, 255, 255)),
+        (encoded(Image.new("RGBA", (4, 4), (10, 20, 30, 0))), (255, 255, 255)),
+        (encoded(Image.new("RGBA", (4, 4), (10, 20, 30, 255))), (10, 20, 30)),
+        (encoded(Image.new("LA", (4, 4), (10, 0))), (255, 255, 255)),
+        (palette(None), (255, 0, 0)),
+        (palette(1), (255, 255, 255)),
+        (palette(bytes([255, 0])), (255, 255, 255)),
+        (encoded(Image.new("RGB", (4, 4), (9, 9, 9)), transparency=(9, 9, 9)), (255, 255, 255)),
+        (encoded(Image.fromarray(np.full((4, 4), 200 << 8, np.uint16))), (200, 200, 200)),
+    ],
+    ids=[
+        "grey",
+        "bilevel",
+        "clear",
+        "opaque",
+        "grey-alpha",
+        "palette",
+        "palette-index",
+        "palette-bytes",
+        "key",
+        "16-bit",
+    ],
+)
+def test_every_mode_becomes_rgb_over_white(data: bytes, expected: tuple[int, ...]) -> None:
+    """Grey, palette, 16-bit and transparent pictures open as RGB, transparency over white."""
+    assert first_pixel(data) == expected
+
+
+def test_cmyk_becomes_rgb() -> None:
+    """A CMYK JPEG opens as RGB of the right colour."""
+    red = first_pixel(encoded(Image.new("CMYK", (16, 16), (0, 255, 255, 0)), "JPEG"))
+    assert red[0] > 240
+    assert max(red[1:]) < 15
+
+
+def test_class_names_lose_underscores_and_keep_accents() -> None:
+    """Underscores and stray spaces go; characters are composed, so two spellings are one."""
+    assert clean_class_name(" sea__horse ") == "sea horse"
+    assert clean_class_name("cafe\u0301_au_lait") == "caf\u00e9 au lait"
+
+
+def test_only_paths_that_climb_or_start_at_the_root_escape() -> None:
+    """Dots inside names are harmless, parents and absolute paths are not."""
+    assert escapes("../x")
+    assert escapes("a/../../x")
+    assert escapes("/etc/passwd")
+    assert not escapes("a..b/...jpg")
+
+
+def test_long_lists_are_cut_and_counted() -> None:
+    """Five items are shown, the rest is a number."""
+    assert some(range(5)) == "0, 1, 2, 3, 4"
+    assert some(range(12)) == "0, 1, 2, 3, 4 and 7 more"
+
+
+def test_dataset_error_survives_pickling() -> None:
+    """Its faults stay a list when a worker hands it to the driver."""
+    error = pickle.loads(pickle.dumps(DatasetError(["a", "b"])))  # noqa: S301
+    assert error.faults == ("a", "b")
+    assert str(error) == "a\nb"

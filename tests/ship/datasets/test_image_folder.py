@@ -1,0 +1,138 @@
+"""One's own folder: the fixed split, given splits, and faults."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from ship.datasets import DatasetError, check_dataset, load_dataset
+from ship.datasets.image_folder import fixed_split
+from tests.ship.datasets.conftest import save_picture
+
+
+def faults(root: Path | None, name: str = "image_folder:pets") -> str:
+    """Check, and return what is complained about."""
+    with pytest.raises(DatasetError) as caught:
+        check_dataset(name, root)
+    return str(caught.value)
+
+
+def test_one_directory_a_class_is_split_50_20_30(folder_root: Path) -> None:
+    """Ten pictures give 5/2/3, three give one each; names are cleaned and sorted."""
+    dataset = load_dataset("image_folder:pets", folder_root)
+    assert dataset.class_names == ("dog", "sea lion")
+    labels = {name: split.labels.tolist() for name, split in dataset.splits.items()}
+    assert labels == {"train": [0] * 5 + [1], "val": [0] * 2 + [1], "test": [0] * 3 + [1]}
+    names = [p.name for split in dataset.splits.values() for p in split.pictures]
+    assert len(names) == len(set(names)) == 13
+
+
+def test_the_fixed_split_depends_on_paths_alone() -> None:
+    """The order of listing does not matter, and a class's split ignores other classes."""
+    paths = [f"dog/{i}.png" for i in range(20)]
+    assert fixed_split(paths) == fixed_split(paths[::-1])
+    sizes = {n: {k: len(v) for k, v in fixed_split(paths[:n]).items()} for n in (3, 4, 20)}
+    assert sizes[3] == {"val": 1, "test": 1, "train": 1}
+    assert sizes[4] == {"val": 1, "test": 1, "train": 2}
+    assert sizes[20] == {"val": 4, "test": 6, "train": 10}
+
+
+def test_given_splits_are_taken_as_they_stand(tmp_path: Path) -> None:
+    """With train/, val/ and test/ each picture stays where it was put."""
+    for split, n in {"train": 4, "val": 1, "test": 2}.items():
+        for name in ("cat", "dog"):
+            for i in range(n):
+                save_picture(tmp_path / "a/pets" / split / name / f"{i}.jpg")
+    dataset = load_dataset("image_folder:a/pets", tmp_path)
+    assert dataset.class_names == ("cat", "dog")
+    assert [len(split) for split in dataset.splits.values()] == [8, 2, 4]
+    assert all(p.name.startswith("val/") for p in dataset.splits["val"].pictures)
+
+
+def test_a_class_may_be_called_train(folder_root: Path) -> None:
+    """A folder of vehicles with a class "train" is not mistaken for a split."""
+    for i in range(3):
+        save_picture(folder_root / "pets/train" / f"{i}.png")
+    assert load_dataset("image_folder:pets", folder_root).class_names == (
+        "dog",
+        "sea lion",
+        "train",
+    )
+
+
+def test_other_files_and_hidden_directories_are_passed_over(folder_root: Path) -> None:
+    """Notes, thumbnails' databases and hidden directories are not classes or pictures."""
+    (folder_root / "pets/README.txt").write_text("x")
+    (folder_root / "pets/dog/Thumbs.db").write_text("x")
+    (folder_root / "pets/dog/._1.png").write_text("x")
+    (folder_root / "pets/.git").mkdir()
+    save_picture(folder_root / "pets/dog/deep/er/11.PNG")
+    dataset = load_dataset("image_folder:pets", folder_root)
+    assert sum(len(split) for split in dataset.splits.values()) == 14
+
+
+def add_few(root: Path) -> None:
+    """Classes of one and of no picture."""
+    save_picture(root / "pets/newt/0.png")
+    (root / "pets/empty").mkdir()
+
+
+def add_same_name(root: Path) -> None:
+    """A directory that cleans to another one's class name."""
+    for i in range(3):
+        save_picture(root / f"pets/sea lion/{i}.png")
+
+
+def add_empty(root: Path) -> None:
+    """A picture of zero bytes."""
+    (root / "pets/dog/0.png").write_bytes(b"")
+
+
+def add_dangling(root: Path) -> None:
+    """A link to nothing."""
+    (root / "pets/dog/20.png").symlink_to(root / "nowhere")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (add_few, "classes with fewer than 3 pictures: empty (0), newt (1)"),
+        (add_same_name, "directories with the same class name 'sea lion'"),
+        (add_empty, "1 pictures of zero bytes: dog/0.png"),
+        (add_dangling, "1 missing pictures: dog/20.png"),
+    ],
+)
+def test_faults_of_a_folder(
+    folder_root: Path, change: Callable[[Path], None], message: str
+) -> None:
+    """Each fault names the folder and what is wrong in it."""
+    change(folder_root)
+    text = faults(folder_root)
+    assert message in text
+    assert str(folder_root / "pets") in text
+
+
+def test_faults_of_given_splits(tmp_path: Path) -> None:
+    """A split that is absent, a class missing from one, and stray directories are told apart."""
+    for path in ("train/cat", "train/dog", "test/cat", "test/dog"):
+        save_picture(tmp_path / "pets" / path / "0.png")
+    assert "has test, train but not val" in faults(tmp_path)
+    save_picture(tmp_path / "pets/val/cat/0.png")
+    (tmp_path / "pets/notes").mkdir()
+    text = faults(tmp_path)
+    assert "val has no picture of 1 classes: dog" in text
+    assert "directories beside train, val and test: notes" in text
+
+
+@pytest.mark.parametrize("name", ["", "../pets", "/etc", "a/../../b"])
+def test_the_name_stays_inside_the_data_root(tmp_path: Path, name: str) -> None:
+    """NAME can't be empty, absolute or climb out."""
+    assert "inside the data root" in faults(tmp_path, f"image_folder:{name}")
+
+
+def test_missing_roots_and_empty_folders(tmp_path: Path) -> None:
+    """No root, no folder and a folder without classes each have a message."""
+    assert "needs a data root" in faults(None)
+    assert "no such folder" in faults(tmp_path)
+    (tmp_path / "pets").mkdir()
+    assert "at least 2 class directories, found 0" in faults(tmp_path)

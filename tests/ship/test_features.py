@@ -1,0 +1,245 @@
+"""Extraction of whole datasets with a fake encoder, and the feature set it gives."""
+
+import logging
+import pickle
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from threading import Lock
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ship.backbone import FrozenCLIP
+from ship.datasets import DatasetError, Picture, PictureDataset, Split
+from ship.datasets.base import content_fingerprint
+from ship.features import FeatureSet, extract_features
+from ship.views import augmented_view
+from tests.ship.datasets.conftest import save_picture
+
+SIZE = 8
+SIZES = {"train": 11, "val": 3, "test": 5}
+
+
+def preprocess(image: Image.Image) -> Tensor:
+    """Resize and normalise to about -1 .. 1."""
+    pixels = np.asarray(image.resize((SIZE, SIZE), Image.Resampling.BICUBIC), dtype=np.float32)
+    return torch.from_numpy(pixels / 255).permute(2, 0, 1).sub(0.5).div(0.25)
+
+
+@dataclass
+class FakeEncoder:
+    """Features are four corners of the picture; counts what it encodes."""
+
+    name: str = "fake"
+    fingerprint: str = "f0"
+    preprocess_id: str = "p0"
+    preprocess: Callable[[Image.Image], Tensor] = preprocess
+    mean: Sequence[float] = (0.5, 0.5, 0.5)
+    std: Sequence[float] = (0.25, 0.25, 0.25)
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    scale: float = 1.0
+    encoded: int = 0
+    _lock: Lock = field(default_factory=Lock)
+
+    def encode_images(self, pictures: Tensor, /) -> Tensor:
+        """(n, 3, 8, 8) -> (n, 12)."""
+        with self._lock:
+            self.encoded += len(pictures)
+        return pictures[:, :, :: SIZE - 1, :: SIZE - 1].flatten(1) * self.scale
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> PictureDataset:
+    """Noise of different shapes in three splits; labels 0, 1, 2 by turns."""
+    splits = {}
+    for split, n in SIZES.items():
+        paths = [tmp_path / "pictures" / f"{split}{i}.png" for i in range(n)]
+        for i, path in enumerate(paths):
+            save_picture(path, seed=i, size=(20 + i, 30 - i))
+        pictures = tuple(Picture(path.name, path) for path in paths)
+        splits[split] = Split(pictures, np.arange(n, dtype=np.int64) % 3)
+    names = ("a", "b", "c")
+    template = "a photo of a {}."
+    fingerprint = content_fingerprint(names, template, splits)
+    return PictureDataset("noise", names, template, splits, fingerprint)
+
+
+@pytest.fixture
+def cache_dir(tmp_path: Path) -> Path:
+    """A folder that does not exist yet."""
+    return tmp_path / "cache"
+
+
+def test_views_stand_where_they_belong(dataset: PictureDataset, cache_dir: Path) -> None:
+    """View 0 is the test preprocess, the others are the seeded crops, all in the split's order."""
+    encoder = FakeEncoder()
+    found = extract_features(encoder, dataset, 2, cache_dir)
+    assert found.train.shape == (11, 3, 12)
+    assert found.val.shape == (3, 12)
+    assert found.test.shape == (5, 12)
+    for i, picture in enumerate(dataset.splits["train"].pictures):
+        image = picture.open()
+        expected = [preprocess(image)]
+        for view in (1, 2):
+            pixels = augmented_view(image, (SIZE, SIZE), i, view).astype(np.float32)
+            expected.append(torch.from_numpy(pixels / 255).permute(2, 0, 1).sub(0.5).div(0.25))
+        features = encoder.encode_images(torch.stack(expected)).numpy()
+        np.testing.assert_allclose(found.train[i], features, atol=1e-6)
+    last = preprocess(dataset.splits["test"].pictures[-1].open())
+    np.testing.assert_allclose(found.test[-1], encoder.encode_images(last[None])[0], atol=1e-6)
+    assert found.test_labels.tolist() == [0, 1, 2, 0, 1]
+    assert (found.dataset, found.backbone_fingerprint) == ("noise", "f0")
+
+
+def test_no_views_leave_the_picture_itself(dataset: PictureDataset, cache_dir: Path) -> None:
+    """views = 0 keeps the views axis at one; fewer views are the first of more."""
+    none = extract_features(FakeEncoder(), dataset, 0, cache_dir)
+    three = extract_features(FakeEncoder(), dataset, 3, cache_dir)
+    one = extract_features(FakeEncoder(), dataset, 1, cache_dir)
+    assert none.train.shape == (11, 1, 12)
+    assert np.array_equal(three.train[:, :1], none.train)
+    assert np.array_equal(three.train[:, :2], one.train)
+    with pytest.raises(ValueError, match="views must be >= 0"):
+        extract_features(FakeEncoder(), dataset, -1, cache_dir)
+
+
+def test_a_second_call_encodes_nothing(dataset: PictureDataset, cache_dir: Path) -> None:
+    """All comes from the cache, equal, read-only and without progress."""
+    first = extract_features(FakeEncoder(), dataset, 2, cache_dir)
+    encoder, calls = FakeEncoder(), []
+    again = extract_features(encoder, dataset, 2, cache_dir, lambda *at: calls.append(at))
+    assert encoder.encoded == 0
+    assert not calls
+    for split in SIZES:
+        assert np.array_equal(getattr(first, split), getattr(again, split))
+        assert not getattr(first, split).flags.writeable
+        assert not getattr(again, split).flags.writeable
+
+
+@pytest.mark.parametrize(
+    ("change", "encoded"),
+    [
+        (lambda e, d: (replace(e, fingerprint="f1"), d, 1), 30),
+        (lambda e, d: (replace(e, preprocess_id="p1"), d, 1), 30),
+        (lambda e, d: (e, replace(d, fingerprint="d1"), 1), 30),
+        (lambda e, d: (e, d, 2), 33),
+        (lambda e, d: (replace(e, name="other name"), replace(d, name="x"), 1), 30),
+    ],
+    ids=["weights", "preprocess", "content", "views: training pictures alone", "names"],
+)
+def test_what_decides_the_numbers_is_in_the_key(
+    dataset: PictureDataset,
+    cache_dir: Path,
+    change: Callable[[FakeEncoder, PictureDataset], tuple[FakeEncoder, PictureDataset, int]],
+    encoded: int,
+) -> None:
+    """Other weights, preprocessing, content or views are extracted anew, no more than needed."""
+    extract_features(FakeEncoder(), dataset, 1, cache_dir)
+    encoder, changed, views = change(FakeEncoder(), dataset)
+    extract_features(encoder, changed, views, cache_dir)
+    assert encoder.encoded == encoded
+
+
+def test_progress_counts_views_up_to_the_total(dataset: PictureDataset, cache_dir: Path) -> None:
+    """It starts at 0, never falls, ends at the total, and skips splits that are cached."""
+    extract_features(FakeEncoder(), dataset, 0, cache_dir)
+    calls: list[tuple[int, int]] = []
+    extract_features(FakeEncoder(), dataset, 2, cache_dir, lambda *at: calls.append(at))
+    done = [at for at, _ in calls]
+    assert done[0] == 0
+    assert done == sorted(done)
+    assert calls[-1] == (33, 33)
+    assert {total for _, total in calls} == {33}
+
+
+def test_a_corrupt_file_is_extracted_again(
+    dataset: PictureDataset, cache_dir: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One spoilt split costs a warning and its own extraction."""
+    first = extract_features(FakeEncoder(), dataset, 1, cache_dir)
+    (path,) = cache_dir.glob("*-test-*")
+    path.write_bytes(path.read_bytes()[:-1])
+    encoder = FakeEncoder()
+    with caplog.at_level(logging.WARNING):
+        again = extract_features(encoder, dataset, 1, cache_dir)
+    assert encoder.encoded == 5
+    assert str(path) in caplog.text
+    assert np.array_equal(first.test, again.test)
+    assert extract_features(encoder, dataset, 1, cache_dir).test.shape == (5, 12)
+    assert encoder.encoded == 5
+
+
+def test_undecodable_pictures_are_named_and_nothing_of_their_split_is_kept(
+    dataset: PictureDataset, cache_dir: Path
+) -> None:
+    """All of a split's broken pictures are in one error with the dataset's name."""
+    for i in (2, 10):
+        path = dataset.splits["train"].pictures[i].source
+        assert isinstance(path, Path)
+        path.write_bytes(path.read_bytes()[:60] if i == 2 else b"not a picture")
+    threads = torch.get_num_threads()
+    with pytest.raises(DatasetError, match="dataset noise: 2 pictures of train") as caught:
+        extract_features(FakeEncoder(), dataset, 1, cache_dir)
+    assert "train2.png" in str(caught.value)
+    assert "train10.png" in str(caught.value)
+    assert not list(cache_dir.glob("*-train-*"))
+    assert torch.get_num_threads() == threads
+
+
+def test_features_that_are_not_finite_are_refused(dataset: PictureDataset, cache_dir: Path) -> None:
+    """Overflow in a backbone does not reach the cache."""
+    with pytest.raises(ValueError, match="backbone fake gives features that are not finite"):
+        extract_features(FakeEncoder(scale=float("inf")), dataset, 1, cache_dir)
+    assert not list(cache_dir.glob("*"))
+
+
+def test_an_interrupt_keeps_finished_splits(dataset: PictureDataset, cache_dir: Path) -> None:
+    """Ctrl-C after the training pictures loses only what came after them."""
+
+    def interrupt(done: int, total: int) -> None:
+        if done > 22:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        extract_features(FakeEncoder(), dataset, 1, cache_dir, interrupt)
+    encoder = FakeEncoder()
+    extract_features(encoder, dataset, 1, cache_dir)
+    assert encoder.encoded == 8
+
+
+def test_a_real_backbone_fits(clip: FrozenCLIP, dataset: PictureDataset, cache_dir: Path) -> None:
+    """FrozenCLIP gives unit-norm features that equal one plain call."""
+    found = extract_features(clip, dataset, 1, cache_dir)
+    pictures = torch.stack([clip.preprocess(p.open()) for p in dataset.splits["test"].pictures])
+    np.testing.assert_allclose(found.test, clip.encode_images(pictures).numpy(), atol=1e-5)
+    np.testing.assert_allclose(np.linalg.norm(found.train, axis=2), 1, atol=1e-5)
+
+
+def test_first_classes_keep_their_labels(dataset: PictureDataset, cache_dir: Path) -> None:
+    """Pictures of other classes go from all splits, the rest keep their rows."""
+    whole = extract_features(FakeEncoder(), dataset, 1, cache_dir)
+    part = whole.first_classes(2)
+    assert part.class_names == ("a", "b")
+    assert part.train_labels.tolist() == [0, 1, 0, 1, 0, 1, 0, 1]
+    assert np.array_equal(part.train, whole.train[whole.train_labels < 2])
+    assert np.array_equal(part.test, whole.test[[0, 1, 3, 4]])
+    assert len(part.val) == len(part.val_labels) == 2
+    for n in (0, 4):
+        with pytest.raises(ValueError, match="between 1 and the 3 classes of noise"):
+            whole.first_classes(n)
+
+
+def test_features_travel_without_copies(dataset: PictureDataset, cache_dir: Path) -> None:
+    """Every array leaves a pickle as a separate buffer, which is what Ray's store shares."""
+    extract_features(FakeEncoder(), dataset, 1, cache_dir)
+    mapped = extract_features(FakeEncoder(), dataset, 1, cache_dir)
+    buffers: list[pickle.PickleBuffer] = []
+    body = pickle.dumps(mapped, protocol=5, buffer_callback=buffers.append)
+    assert len(buffers) == 6
+    assert len(body) < 2000
+    found: FeatureSet = pickle.loads(body, buffers=buffers)  # noqa: S301
+    assert np.shares_memory(found.train, mapped.train)

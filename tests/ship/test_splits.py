@@ -1,0 +1,104 @@
+"""Few-shot draws, base and new halves, pseudo-new classes."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ship.splits import base_new_classes, few_shot_indices, pseudo_new_classes
+
+LABELS = np.random.default_rng(0).permutation(np.repeat(np.arange(6), [1, 3, 10, 20, 20, 20]))
+
+
+def test_a_draw_has_its_shots_sorted_and_of_the_right_class() -> None:
+    """Every class gives its shots, a small class all it has, and indices come sorted."""
+    found = few_shot_indices(LABELS, 4, 0, [0, 1, 2, 5])
+    assert found.dtype == np.int64
+    assert np.all(np.diff(found) > 0)
+    assert np.bincount(LABELS[found], minlength=6).tolist() == [1, 3, 4, 0, 0, 4]
+
+
+@given(seed=st.integers(0, 10**9), others=st.sets(st.integers(0, 5)), shots=st.integers(1, 25))
+def test_a_class_draw_ignores_other_classes(seed: int, others: set[int], shots: int) -> None:
+    """A class's pictures are the same alone, in any company and in any order."""
+    alone = few_shot_indices(LABELS, shots, seed, [3])
+    together = few_shot_indices(LABELS, shots, seed, sorted(others | {3}, reverse=True))
+    assert np.array_equal(together[LABELS[together] == 3], alone)
+
+
+def test_fewer_shots_are_part_of_more() -> None:
+    """Draws of one seed are nested, so that shots are compared on the same pictures."""
+    draws = [set(few_shot_indices(LABELS, shots, 3, range(6)).tolist()) for shots in (1, 2, 4, 8)]
+    assert draws[0] < draws[1] < draws[2] < draws[3]
+
+
+def test_seeds_give_different_draws() -> None:
+    """Twenty seeds spread over the pictures of a class."""
+    drawn = {tuple(few_shot_indices(LABELS, 2, seed, [4]).tolist()) for seed in range(20)}
+    assert len(drawn) > 15
+    assert len({index for pair in drawn for index in pair}) > 10
+
+
+def test_draws_stay_the_same_for_ever() -> None:
+    """Pinned values: a change would make stored results incomparable (raise RESULTS_VERSION)."""
+    labels = np.repeat(np.arange(3), 10)
+    assert few_shot_indices(labels, 3, 0, [0, 2]).tolist() == [1, 4, 6, 21, 24, 27]
+    seen, pseudo = pseudo_new_classes(range(8), 0.5, 0)
+    assert pseudo.tolist() == [0, 2, 3, 6]
+    assert sorted([*seen, *pseudo]) == list(range(8))
+
+
+def test_impossible_draws_are_refused() -> None:
+    """No shots and a class without pictures are errors, no classes an empty draw."""
+    with pytest.raises(ValueError, match="shots must be >= 1, got 0"):
+        few_shot_indices(LABELS, 0, 0, [1])
+    with pytest.raises(ValueError, match="class 9 has no picture"):
+        few_shot_indices(LABELS, 1, 0, [9])
+    assert few_shot_indices(LABELS, 1, 0, []).shape == (0,)
+
+
+@given(st.integers(2, 500))
+def test_base_is_the_first_half_rounded_up(n: int) -> None:
+    """Base and new cover the labels in order; base has the odd one."""
+    base, new = base_new_classes(n)
+    assert [*base, *new] == list(range(n))
+    assert 0 <= len(base) - len(new) <= 1
+
+
+def test_one_class_has_no_halves() -> None:
+    """A single class cannot be base and new."""
+    with pytest.raises(ValueError, match="got 1"):
+        base_new_classes(1)
+
+
+@given(
+    n=st.integers(2, 60),
+    fraction=st.floats(0.01, 0.99),
+    seeds=st.tuples(st.integers(0, 1000), st.integers(0, 1000)),
+)
+def test_pseudo_new_sizes_do_not_depend_on_the_seed(
+    n: int, fraction: float, seeds: tuple[int, int]
+) -> None:
+    """Groups cover the base classes, sizes follow from n and fraction, none is too small."""
+    base = np.arange(n) * 3
+    splits = [pseudo_new_classes(base, fraction, seed) for seed in seeds]
+    assert {len(pseudo) for _, pseudo in splits} == {len(splits[0][1])}
+    for seen, pseudo in splits:
+        assert sorted([*seen, *pseudo]) == base.tolist()
+        assert min(len(seen), len(pseudo)) >= (2 if n >= 4 else 1)
+        assert np.all(np.diff(seen) > 0)
+        assert np.all(np.diff(pseudo) > 0)
+
+
+def test_pseudo_new_ignores_the_order_of_base_ids_and_follows_the_seed() -> None:
+    """The same classes in another order split alike; another seed splits otherwise."""
+    one, other = (pseudo_new_classes(ids, 0.5, 0)[1] for ids in (range(20), range(19, -1, -1)))
+    assert np.array_equal(one, other)
+    assert len({tuple(pseudo_new_classes(range(20), 0.5, s)[1]) for s in range(10)}) > 5
+
+
+@pytest.mark.parametrize(("n", "fraction"), [(1, 0.5), (4, 0.0), (4, 1.0)])
+def test_impossible_pseudo_new_splits_are_refused(n: int, fraction: float) -> None:
+    """Too few classes and fractions that leave a group empty are errors."""
+    with pytest.raises(ValueError, match="pseudo"):
+        pseudo_new_classes(range(n), fraction, 0)

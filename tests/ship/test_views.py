@@ -1,0 +1,54 @@
+"""Augmented views: seeded per picture, and by torchvision's rule."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from ship.views import augmented_view, crop_box
+
+NOISE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (60, 90, 3), dtype=np.uint8))
+
+
+def test_a_view_depends_on_picture_and_view_alone() -> None:
+    """The same picture and view give the same pixels; another index or view gives others."""
+    first = augmented_view(NOISE, (32, 32), 5, 1)
+    assert first.shape == (32, 32, 3)
+    assert first.dtype == np.uint8
+    assert np.array_equal(first, augmented_view(NOISE, (32, 32), 5, 1))
+    assert not np.array_equal(first, augmented_view(NOISE, (32, 32), 5, 2))
+    assert not np.array_equal(first, augmented_view(NOISE, (32, 32), 6, 1))
+
+
+def test_half_of_the_views_are_flipped() -> None:
+    """On a picture that is dark on the left, about half of the views are dark on the right."""
+    ramp = np.tile(np.linspace(0, 255, 64).astype(np.uint8)[None, :, None], (64, 1, 3))
+    image = Image.fromarray(np.ascontiguousarray(ramp))
+    views = [augmented_view(image, (16, 16), index, 1) for index in range(200)]
+    flipped = sum(bool(view[:, 0].mean() > view[:, -1].mean()) for view in views)
+    assert 70 < flipped < 130
+
+
+@given(
+    width=st.integers(1, 400),
+    height=st.integers(1, 400),
+    draws=st.lists(st.floats(0, 1, exclude_max=True), min_size=22, max_size=22),
+)
+def test_a_crop_lies_inside_the_picture(width: int, height: int, draws: list[float]) -> None:
+    """Whatever the shape of the picture, the box is not empty and does not stick out."""
+    left, top, right, bottom = crop_box(width, height, np.array(draws))
+    assert 0 <= left < right <= width
+    assert 0 <= top < bottom <= height
+
+
+def test_crops_have_the_area_and_ratio_of_the_rule() -> None:
+    """Areas fill 0.5 to 1 evenly, and ratios stay within 3/4 to 4/3, up to rounding."""
+    rng = np.random.default_rng(0)
+    boxes = np.array([crop_box(500, 500, rng.random(22)) for _ in range(2000)])
+    w, h = boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]
+    areas = w * h / 500**2
+    assert areas.min() > 0.49
+    assert areas.max() <= 1
+    assert np.all((w / h > 0.74) & (w / h < 1.35))
+    assert np.mean(areas) == pytest.approx(0.72, abs=0.03)
