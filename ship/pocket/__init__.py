@@ -1,0 +1,22 @@
+"""The packaged small CLIP ("pocket") and its picture set, as paths.
+
+Importing this module is cheap: it loads neither torch nor the files it points to.
+"""
+
+from pathlib import Path
+from typing import Final
+
+MODEL_DIR: Final[Path] = Path(__file__).resolve().parent
+"""Holds open_clip_config.json, open_clip_model.safetensors and bpe_pocket.txt.gz."""
+
+BPE_PATH: Final[Path] = MODEL_DIR / "bpe_pocket.txt.gz"
+"""The model's BPE merges; open_clip's tokenizer needs this path given explicitly."""
+
+EMOJI_PARQUET: Final[Path] = MODEL_DIR / "emoji.parquet"
+"""The packaged dataset; build_emoji documents its columns and its split."""
+
+DEMONSTRATION_NOTE: Final[str] = (
+    "Pocket CLIP is a small demonstration backbone packaged for quick starts and tests: "
+    "its numbers are not CLIP's and must not be compared with published ones."
+)
+"""The sentence to print wherever a number of the pocket backbone is shown."""
