@@ -1,0 +1,138 @@
+"""`ship-report NAME`: the tables and figures of a study, read from MLflow."""
+
+import enum
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from reports.schema import EmptyStudyError, ReportError
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+class Format(enum.StrEnum):
+    """What --format prints."""
+
+    terminal = "terminal"
+    markdown = "markdown"
+    latex = "latex"
+    csv = "csv"
+
+
+class Metric(enum.StrEnum):
+    """Test metrics that differences and p-values may be of."""
+
+    harmonic_mean = "harmonic_mean"
+    base = "base"
+    new = "new"
+    joint_harmonic_mean = "joint_harmonic_mean"
+    joint_base = "joint_base"
+    joint_new = "joint_new"
+
+
+def main() -> None:
+    """Entry point of the script."""
+    app()
+
+
+def render(
+    study_name: str,
+    tracking_uri: str | None = None,
+    out_dir: Path | None = None,
+    metric: str = "harmonic_mean",
+) -> list[Path]:
+    """Print a study's tables and write its report.
+
+    Args:
+        study_name: the MLflow experiment.
+        tracking_uri: None: MLFLOW_TRACKING_URI, else ./mlflow.db.
+        out_dir: None: ./<study_name>-report.
+        metric: what differences, p-values and figures are of.
+
+    Returns:
+        The files written.
+
+    Raises:
+        ReportError: unreadable store, unknown study, unwritable folder (one line).
+        EmptyStudyError: a ReportError; no run of the study has ended yet.
+    """
+    from rich.console import Console
+
+    from reports.output import write_report
+    from reports.records import load_records
+    from reports.store import default_tracking_uri
+    from reports.tables import build_tables
+    from reports.terminal import terminal_view
+
+    study = load_records(study_name, tracking_uri or default_tracking_uri())
+    tables = build_tables(study, metric)
+    out = out_dir or Path.cwd() / f"{study_name}-report"
+    files = write_report(study, tables, metric, out)
+    console = Console(highlight=False)
+    console.print(terminal_view(tables, console.width))
+    console.print(f"report: {out} ({len(files)} files)", soft_wrap=True, markup=False)
+    return files
+
+
+@app.command()
+def report(
+    name: Annotated[str, typer.Argument(help="The study: its MLflow experiment.")],
+    tracking_uri: Annotated[
+        str | None,
+        typer.Option(help="MLflow store; default: $MLFLOW_TRACKING_URI, else ./mlflow.db."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the report; default: ./NAME-report.")
+    ] = None,
+    form: Annotated[
+        list[Format] | None,
+        typer.Option(
+            "--format",
+            metavar="FORMAT",
+            help=f"Print only this ({', '.join(Format)}; repeatable); files only with --out.",
+        ),
+    ] = None,
+    metric: Annotated[
+        Metric,
+        typer.Option(
+            metavar="METRIC",
+            help=f"What differences, p-values and figures are of ({', '.join(Metric)}).",
+        ),
+    ] = Metric.harmonic_mean,
+) -> None:
+    """Print a study's ablation tables and write them (Markdown, LaTeX, CSV, HTML, PNG, PDF).
+
+    Exit code 2: no such study or store; 3: nothing of it has ended yet.
+    """
+    # A store that is down should say so in seconds, not after MLflow's minutes of retries.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    try:
+        if form:
+            _print_formats(name, tracking_uri, out, form, metric)
+        else:
+            render(name, tracking_uri, out, metric)
+    except EmptyStudyError as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(3) from error
+    except ReportError as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(2) from error
+
+
+def _print_formats(
+    name: str, tracking_uri: str | None, out: Path | None, forms: list[Format], metric: str
+) -> None:
+    """Print the tables in the formats asked for, and nothing else on stdout."""
+    from reports.output import text_of, write_report
+    from reports.records import load_records
+    from reports.store import default_tracking_uri
+    from reports.tables import build_tables
+
+    study = load_records(name, tracking_uri or default_tracking_uri())
+    tables = build_tables(study, metric)
+    if out is not None:
+        write_report(study, tables, metric, out)
+    typer.echo("\n".join(text_of(form, tables) for form in dict.fromkeys(forms)), nl=False)

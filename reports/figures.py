@@ -1,0 +1,237 @@
+"""A metric against one factor: every seed's dot, means with 95% intervals, the reference arms."""
+
+import io
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from reports.groups import (
+    MOST_LEVELS,
+    Group,
+    arm_groups,
+    by_seed,
+    is_numeric,
+    level_groups,
+    matched,
+    short_name,
+)
+from reports.model import level_text
+from reports.notes import chosen_by, on_test
+from reports.records import Study
+from reports.rows import Factor
+from reports.schema import ARMS, HEADINGS
+from reports.stats import Estimate, mean_interval
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Okabe and Ito's colours: told apart by colour-blind readers, and by dashes in grey print.
+_BLUE, _LIGHT = "#0072B2", "#56B4E9"
+_ARM_LINES: dict[str, tuple[str, Any]] = {
+    "zero_shot": ("#555555", (0, (1, 1.5))),
+    "no_synthetic": ("#D55E00", (0, (5, 2))),
+    "text_feature": ("#007A5A", (0, (5, 1.5, 1, 1.5))),
+    "real_pictures": ("#AA4488", (0, (8, 2))),
+}
+_STYLE: dict[Any, Any] = {
+    "font.size": 7.5,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.6,
+    "pdf.fonttype": 42,  # journals refuse Type 3
+    "svg.fonttype": "none",
+}
+_SIZE = (3.5, 2.3)  # inches, a paper's column; the labels of the arms stand at the right
+# Arms further from the dots than this many of their ranges stand at the edge, with their value.
+_REACH = 1.0
+
+
+@dataclass(frozen=True)
+class Point:
+    """One place on the axis.
+
+    dots: the seeds' values; in a sampled study of several factors the settings' means, and then no
+        estimate: a level's mean would mix in whatever else the sampler chose there.
+    """
+
+    x: float
+    label: str
+    dots: tuple[float, ...]
+    estimate: Estimate | None
+
+
+def factor_figure(study: Study, factor: Factor, metric: str) -> "Figure | None":
+    """Draw test `metric` (percent) against a factor; None where nothing finished."""
+    from matplotlib import rc_context
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    groups = level_groups(study, factor)
+    numeric = is_numeric([group.value for group in groups])
+    scattered = study.sampler != "grid" and len(study.factors) > 1
+    points = _points(groups, metric, numeric=numeric, scattered=scattered)
+    if not points:
+        return None
+    with rc_context(_STYLE):
+        figure = Figure(figsize=_SIZE, layout="constrained")
+        FigureCanvasAgg(figure)
+        axes = figure.add_subplot()
+        _draw_points(axes, points, joined=numeric and len(groups) <= MOST_LEVELS)
+        _scale(axes, factor, points, numeric=numeric)
+        _draw_arms(axes, arm_groups(study), metric, points)
+        axes.set_xlabel(short_name(study, factor))
+        axes.set_ylabel(f"test {HEADINGS[metric]} (%)")
+        axes.set_title(_title(study, scattered=scattered), fontsize=7, loc="left")
+        axes.tick_params(width=0.6, length=2.5)
+        axes.grid(axis="y", color="#E4E4E4", linewidth=0.5)
+        axes.set_axisbelow(True)
+    return figure
+
+
+def figure_bytes(figure: "Figure") -> dict[str, bytes]:
+    """The figure as {"png": 200 dpi, "pdf": with embedded TrueType}, the same bytes every time."""
+    from matplotlib import rc_context
+
+    files = {}
+    with rc_context(_STYLE):
+        for kind, extra in (("png", {}), ("pdf", {"CreationDate": None})):
+            buffer = io.BytesIO()
+            figure.savefig(buffer, format=kind, dpi=200, metadata={**extra})
+            files[kind] = buffer.getvalue()
+    return files
+
+
+def _points(groups: Sequence[Group], metric: str, *, numeric: bool, scattered: bool) -> list[Point]:
+    points = []
+    for place, group in enumerate(groups):
+        if scattered:
+            parts = group.done.partition_by("setting_key", maintain_order=True)
+            found = [by_seed(matched(part, f"test/{metric}", {})) for part in parts]
+            dots = [sum(seeds.values()) / len(seeds) for seeds in found if seeds]
+        else:
+            dots = list(by_seed(matched(group.rows, f"test/{metric}", {})).values())
+        if dots:
+            x = float(group.value) if numeric else float(place)
+            estimate = None if scattered else mean_interval(dots)
+            points.append(Point(x, level_text(group.value), tuple(dots), estimate))
+    return points
+
+
+def _draw_points(axes: "Axes", points: Sequence[Point], *, joined: bool) -> None:
+    dots = [(point.x, value) for point in points for value in point.dots]
+    look: dict[str, Any] = {"color": _LIGHT, "edgecolors": "white", "linewidths": 0.4}
+    axes.scatter([x for x, _ in dots], [y for _, y in dots], s=9, zorder=4, label="dots", **look)
+    measured = [(point.x, point.estimate) for point in points if point.estimate is not None]
+    if not measured:
+        return
+    xs, means = [x for x, _ in measured], [e.mean for _, e in measured]
+    halves = [0.0 if e.low is None or e.high is None else (e.high - e.low) / 2 for _, e in measured]
+    axes.errorbar(
+        xs, means, yerr=halves, fmt="none", ecolor=_BLUE, elinewidth=1.0, capsize=2.5, zorder=3
+    )
+    if joined:
+        axes.plot(xs, means, color=_BLUE, linewidth=1.0, zorder=3)
+    axes.plot(
+        xs, means, color=_BLUE, linestyle="none", marker="D", markersize=4.2,
+        markeredgecolor="white", markeredgewidth=0.5, zorder=5, label="mean",
+    )  # fmt: skip
+
+
+def _scale(axes: "Axes", factor: Factor, points: Sequence[Point], *, numeric: bool) -> None:
+    """Log axis for log factors and levels that multiply; a tick at each level where few."""
+    from matplotlib.ticker import NullFormatter, NullLocator
+
+    xs = [point.x for point in points]
+    if numeric and min(xs) > 0 and (factor.log or _multiplies(xs)):
+        axes.set_xscale("log")
+    few = len(points) <= MOST_LEVELS
+    if not few:
+        return
+    labels = [point.label for point in points]
+    slanted = not numeric and sum(map(len, labels)) > 40
+    turn: dict[str, Any] = {"rotation": 20, "ha": "right"} if slanted else {}
+    axes.set_xticks(xs, labels, **turn)
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    if not numeric:
+        axes.set_xlim(-0.5, max(xs) + 0.5)
+
+
+def _multiplies(xs: Sequence[float]) -> bool:
+    """Say whether levels grow by factors rather than steps, as 1, 2, 4, 8 or 16, 64, 512 do."""
+    ratios = [after / before for before, after in itertools.pairwise(xs)]
+    return len(xs) > 2 and min(ratios) >= 1.5 and xs[-1] >= 8 * xs[0]
+
+
+def _draw_arms(axes: "Axes", arms: Sequence[Group], metric: str, points: Sequence[Point]) -> None:
+    """Horizontal lines with labels beside the axes; far ones are named at the edge instead."""
+    low, high = _limits(points)
+    reach = _REACH * (high - low)
+    lines: list[tuple[float, str, str]] = []
+    for arm in arms:
+        seeds = by_seed(matched(arm.rows, f"test/{metric}", {}))
+        if not seeds:
+            continue
+        mean = sum(seeds.values()) / len(seeds)
+        colour, dashes = _ARM_LINES[arm.arm]
+        label = ARMS[arm.arm][0].replace(" (", "\n(")
+        if low - reach <= mean <= high + reach:
+            axes.axhline(mean, color=colour, linestyle=dashes, linewidth=1.0, zorder=1, label=label)
+            lines.append((mean, label, colour))
+        else:
+            arrow = "↑" if mean > high else "↓"
+            lines.append((mean, f"{label} {arrow} {mean:.1f}", colour))
+    inside = [mean for mean, _, _ in lines if low - reach <= mean <= high + reach]
+    bottom, top = min([low, *inside]), max([high, *inside])
+    margin = 0.06 * (top - bottom)
+    axes.set_ylim(bottom - margin, top + margin)
+    _label_lines(axes, sorted(lines))
+
+
+def _limits(points: Sequence[Point]) -> tuple[float, float]:
+    """The range of dots and intervals, never of zero height."""
+    values = [value for point in points for value in point.dots]
+    for e in (point.estimate for point in points if point.estimate is not None):
+        # An interval of two seeds may be vast; the dots then decide, and it is cut off.
+        if e.low is not None and e.high is not None and e.n > 2:
+            values += [e.low, e.high]
+    low, high = min(values), max(values)
+    return (low, high) if high - low > 0.5 else (low - 0.5, high + 0.5)
+
+
+def _label_lines(axes: "Axes", lines: Sequence[tuple[float, str, str]]) -> None:
+    """Write labels at the height of their lines, pushed apart where they would overlap."""
+    bottom, top = axes.get_ylim()
+    gaps = [0.09 + 0.07 * label.count("\n") for _, label, _ in lines]
+    places: list[float] = []
+    for (mean, _, _), gap in zip(lines, gaps, strict=True):
+        highest = 0.97 - gap / 4  # below the title
+        wanted = min(max((mean - bottom) / (top - bottom), 0.02), highest)
+        places.append(max(wanted, places[-1] + gap) if places else wanted)
+    # What was pushed over the top comes down again, and takes those below along.
+    for index in reversed(range(len(places))):
+        above = (
+            places[index + 1] - gaps[index + 1]
+            if index + 1 < len(places)
+            else 0.97 - gaps[index] / 4
+        )
+        places[index] = min(places[index], above)
+    for place, (_, label, colour) in zip(places, lines, strict=True):
+        axes.text(
+            1.02, place, label, transform=axes.transAxes, color=colour, fontsize=6.5,
+            va="center", ha="left", linespacing=0.95,
+        )  # fmt: skip
+
+
+def _title(study: Study, *, scattered: bool) -> str:
+    """What the picture must not be read without."""
+    parts = [study.name]
+    if len(study.factors) > 1:
+        parts.append("each dot one setting" if scattered else "mean over the other factors")
+    if on_test(chosen_by(study.rows["selection"].to_list())):
+        parts.append("selected on test")
+    if study.demonstration:
+        parts.append("demonstration backbone")
+    return " · ".join(parts)

@@ -1,0 +1,74 @@
+"""Numbers as a paper prints them: one decimal, two significant digits of p, a real minus."""
+
+from dataclasses import dataclass
+
+from reports.model import Cell, Counts, PValue, Quantity, Ranged, Text, Value
+
+DASH = "–"
+BASELINE = "baseline"
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """How a format joins a mean and its half-width, and how it writes what it must escape."""
+
+    plus_minus: str = " ± "
+    dash: str = DASH
+    minus: str = "−"
+
+
+PLAIN = Dialect()
+
+
+def number(value: float, decimals: int = 1, *, signed: bool = False, minus: str = "−") -> str:
+    """Fixed decimals; never a negative zero, a plus where signed."""
+    text = f"{abs(value):.{decimals}f}"
+    if float(text) == 0:
+        return text
+    return (minus if value < 0 else "+" if signed else "") + text
+
+
+def p_text(p: float) -> str:
+    """Two significant digits, "<0.001" below."""
+    if p < 0.001:
+        return "<0.001"
+    for decimals in (1, 2, 3, 4):
+        text = f"{p:.{decimals}f}"
+        # Two digits from the first that is not 0, counted after rounding: 0.0999 is 0.10.
+        if len(text.replace(".", "").lstrip("0")) >= 2:
+            return text
+    return f"{p:.4f}"
+
+
+def value_parts(value: Value, dialect: Dialect = PLAIN) -> tuple[str, str]:
+    """Mean and half-width as text; the half-width is a dash where there is no interval."""
+    estimate = value.estimate
+    mean = number(estimate.mean, value.decimals, signed=value.signed, minus=dialect.minus)
+    if estimate.low is None or estimate.high is None:
+        return mean, dialect.dash
+    return mean, number((estimate.high - estimate.low) / 2, value.decimals)
+
+
+def cell_text(cell: Cell | None, dialect: Dialect = PLAIN) -> str:
+    """One cell as text in a dialect; None is a dash."""
+    match cell:
+        case None:
+            return dialect.dash
+        case Text(text=text):
+            return text
+        case Counts():
+            absent = ", ".join(cell.absent())
+            return f"{cell.done} ({absent})" if absent else str(cell.done)
+        case PValue(p):
+            return p_text(p)
+        case Quantity(value, decimals):
+            return number(value, decimals, minus=dialect.minus)
+        case Ranged(estimate, decimals):
+            ends = (estimate.mean, estimate.low, estimate.high)
+            shown = [
+                dialect.dash if end is None else number(end, decimals, minus=dialect.minus)
+                for end in ends
+            ]
+            return f"{shown[0]} [{shown[1]}, {shown[2]}]"
+        case Value():
+            return dialect.plus_minus.join(value_parts(cell, dialect))

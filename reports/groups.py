@@ -1,0 +1,167 @@
+"""Which ledger rows one row of a table stands for, and their numbers by seed."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import polars as pl
+
+from reports.model import Text, level_id, level_text
+from reports.records import Study
+from reports.rows import Factor
+from reports.schema import ARMS, COMPLETE, FAIL, PRUNED
+
+# More distinct values than this are a range, not levels.
+MOST_LEVELS = 12
+
+# (what else was set, seed) -> metric: two levels are compared only where both agree.
+Matched = dict[tuple[str, int], float]
+
+
+@dataclass(frozen=True)
+class Group:
+    """The rows (all states) behind one level, setting or arm."""
+
+    labels: tuple[Text, ...]
+    rows: pl.DataFrame
+    arm: str = ""
+    value: Any = None
+
+    @property
+    def done(self) -> pl.DataFrame:
+        """The rows that count: finished at full fidelity."""
+        return self.rows.filter(pl.col("state") == COMPLETE)
+
+    def count(self, *states: str) -> int:
+        """How many rows are in one of the states."""
+        return int(self.rows["state"].is_in(states).sum())
+
+    def missing(self) -> int:
+        """Rows that are wanted and have not ended: not run, running or interrupted."""
+        return len(self.rows) - self.count(COMPLETE, FAIL, PRUNED)
+
+
+def ordered_levels(study: Study, factor: Factor) -> list[Any]:
+    """The factor's distinct values in the study: numbers ascending, others as declared."""
+    used = {}
+    for setting in study.settings:
+        if not setting.arm and factor.key in setting.assignment:
+            value = setting.assignment[factor.key]
+            used[level_id(value)] = value
+    values = list(used.values())
+    if all(isinstance(v, int | float) and not isinstance(v, bool) for v in values):
+        return sorted(values)
+    declared = [level_id(level) for level in factor.levels or ()]
+    place = {level: i for i, level in enumerate(declared)}
+    return sorted(values, key=lambda v: (place.get(level_id(v), len(place)), level_text(v)))
+
+
+def is_numeric(levels: Sequence[Any]) -> bool:
+    """Say whether all levels are numbers (true and false are not)."""
+    return all(isinstance(v, int | float) and not isinstance(v, bool) for v in levels)
+
+
+def level_groups(study: Study, factor: Factor) -> list[Group]:
+    """One group a level: every setting of the study that has it."""
+    groups = []
+    for level in ordered_levels(study, factor):
+        keys = [
+            s.key
+            for s in study.settings
+            if not s.arm
+            and factor.key in s.assignment
+            and level_id(s.assignment[factor.key]) == level_id(level)
+        ]
+        groups.append(Group((label(level),), rows_of(study, keys), value=level))
+    return groups
+
+
+def setting_groups(study: Study) -> list[Group]:
+    """One group a setting, the best mean of the selection objective first, unfinished ones last."""
+    column = f"selection/{study.objective}"
+    groups: list[tuple[float, int, Group]] = []
+    own = [s for s in study.settings if not s.arm]
+    for place, setting in enumerate(own):
+        labels = tuple(label(setting.assignment.get(f.key)) for f in study.factors)
+        group = Group(labels or (Text("constants"),), rows_of(study, [setting.key]), value=setting)
+        scores = group.done[column].drop_nulls().to_list()
+        best = sum(scores) / len(scores) if scores else float("-inf")
+        groups.append((-best, place, group))
+    return [group for _, _, group in sorted(groups, key=lambda item: item[:2])]
+
+
+def arm_groups(study: Study) -> list[Group]:
+    """The study's reference arms in their fixed order."""
+    keys = {s.arm: s.key for s in study.settings if s.arm}
+    return [
+        Group((Text(name),), rows_of(study, [keys[arm]]), arm=arm)
+        for arm, (name, _) in ARMS.items()
+        if arm in keys
+    ]
+
+
+def label(value: Any) -> Text:
+    """A level's cell: rounded for people, exact for CSV."""
+    return Text(level_text(value), repr(value) if isinstance(value, float) else "")
+
+
+def rows_of(study: Study, keys: Sequence[str]) -> pl.DataFrame:
+    """The rows of some settings."""
+    return study.rows.filter(pl.col("setting_key").is_in(list(keys)))
+
+
+def baseline_level(factor: Factor, groups: Sequence[Group]) -> Group | None:
+    """The level that the others are compared to: the factor's baseline, else the first."""
+    for group in groups:
+        if level_id(group.value) == level_id(factor.baseline):
+            return group
+    return groups[0] if groups else None
+
+
+def baseline_setting(study: Study, groups: Sequence[Group]) -> Group | None:
+    """The setting with every active factor at its baseline, if the study holds it."""
+    for group in groups:
+        assignment = group.value.assignment
+        active = [f for f in study.factors if f.key in assignment]
+        if all(level_id(assignment[f.key]) == level_id(f.baseline) for f in active):
+            return group
+    return None
+
+
+def companions(study: Study, factor: Factor) -> dict[str, str]:
+    """setting_key -> what else was set, over the other factors that every setting has.
+
+    Factors that only some settings have (`when:`) are averaged over, else their levels would leave
+    nothing to compare.
+    """
+    own = [s for s in study.settings if not s.arm]
+    shared = [
+        f.key for f in study.factors if f != factor and all(f.key in s.assignment for s in own)
+    ]
+    return {s.key: json.dumps([level_id(s.assignment[key]) for key in shared]) for s in own}
+
+
+def matched(rows: pl.DataFrame, column: str, cells: Mapping[str, str]) -> Matched:
+    """(companion cell, seed) -> mean of the column over finished rows; nulls left out."""
+    sums: dict[tuple[str, int], list[float]] = {}
+    done = rows.filter((pl.col("state") == COMPLETE) & pl.col(column).is_not_null())
+    for key, seed, value in done.select("setting_key", "seed", column).iter_rows():
+        sums.setdefault((cells.get(key, ""), seed), []).append(value)
+    return {place: sum(values) / len(values) for place, values in sums.items()}
+
+
+def by_seed(values: Matched, common: Matched | None = None) -> dict[int, float]:
+    """seed -> mean over cells, only cells of `common` where it is given."""
+    sums: dict[int, list[float]] = {}
+    for (cell, seed), value in values.items():
+        if common is None or (cell, seed) in common:
+            sums.setdefault(seed, []).append(value)
+    return {seed: sum(found) / len(found) for seed, found in sums.items()}
+
+
+def short_name(study: Study, factor: Factor) -> str:
+    """The last part of the dotted name, or all of it where two factors would share it."""
+    last = factor.key.rsplit(".", 1)[-1]
+    same = [f for f in study.factors if f.key.rsplit(".", 1)[-1] == last]
+    return last if len(same) == 1 else factor.key

@@ -1,0 +1,57 @@
+"""One self-contained HTML page: the tables, and the figures inside it."""
+
+import base64
+import html
+from collections.abc import Sequence
+
+import polars as pl
+
+from reports.formatting import cell_text
+from reports.model import Table
+from reports.plain import row_cells
+
+_STYLE = (
+    "body{font-family:system-ui,sans-serif;margin:2rem auto;max-width:72rem;padding:0 1rem}"
+    ".gt_row{white-space:nowrap}"
+    "img{max-width:32rem;display:block;margin:1rem 0}"
+)
+
+
+def page(study_name: str, tables: Sequence[Table], pictures: Sequence[bytes] = ()) -> str:
+    """The whole page; `pictures` are PNG files."""
+    parts = [_fragment(table) for table in tables]
+    for picture in pictures:
+        data = base64.b64encode(picture).decode("ascii")
+        parts.append(f'<img alt="figure" src="data:image/png;base64,{data}">')
+    title = html.escape(study_name)
+    head = f'<meta charset="utf-8"><title>{title}</title><style>{_STYLE}</style>'
+    body = "\n".join(parts)
+    return f'<!DOCTYPE html>\n<html lang="en"><head>{head}</head>\n<body>\n{body}\n</body></html>\n'
+
+
+def _fragment(table: Table) -> str:
+    """One table by great_tables, which escapes what it is given."""
+    from great_tables import GT, loc, style
+
+    rows = [(section, row) for section, rows in table.sections() for row in rows]
+    data: dict[str, list[str]] = {"section": [section for section, _ in rows]}
+    texts = [[cell_text(cell) for cell in row_cells(table, row.cells)] for _, row in rows]
+    for place, column in enumerate(table.columns):
+        data[column.key] = [text[place] for text in texts]
+    frame = pl.DataFrame(data)
+    # The id becomes a CSS selector, in which a dot would mean a class.
+    identity = f"table-{table.name.replace('.', '-')}"
+    if len(set(data["section"])) > 1:
+        view = GT(frame, id=identity, groupname_col="section")
+    else:
+        view = GT(frame.drop("section"), id=identity)
+    view = view.tab_header(title=table.title)
+    view = view.cols_label({column.key: column.heading for column in table.columns})
+    for column in table.columns:
+        view = view.cols_align(align=column.align, columns=[column.key])
+    for note in table.notes:
+        view = view.tab_source_note(note)
+    bold = [place for place, (_, row) in enumerate(rows) if row.baseline]
+    if bold:
+        view = view.tab_style(style.text(weight="bold"), loc.body(rows=bold))
+    return str(view.as_raw_html(inline_css=False))

@@ -1,0 +1,137 @@
+"""What a table is before anyone renders it: columns, rows of typed cells, footnotes."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from reports.stats import Estimate
+
+LEVELS = "levels"
+REFERENCES = "reference arms"
+
+
+@dataclass(frozen=True)
+class Text:
+    """A label; exact is the value behind it at full precision, where the text rounds."""
+
+    text: str
+    exact: str = ""
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Rows behind a mean: finished at full fidelity, and those that are not in it."""
+
+    done: int
+    failed: int = 0
+    pruned: int = 0
+    missing: int = 0
+
+    def absent(self) -> list[str]:
+        """Name what is not in the mean, e.g. ["1 failed"]."""
+        named = (("failed", self.failed), ("pruned", self.pruned), ("missing", self.missing))
+        return [f"{count} {name}" for name, count in named if count]
+
+
+@dataclass(frozen=True)
+class Value:
+    """An estimate with its interval; signed for differences."""
+
+    estimate: Estimate
+    signed: bool = False
+    decimals: int = 1
+
+
+@dataclass(frozen=True)
+class Ranged:
+    """An estimate whose interval need not be symmetric, shown by its ends."""
+
+    estimate: Estimate
+    decimals: int = 2
+
+
+@dataclass(frozen=True)
+class PValue:
+    """A (corrected) p-value, 0 to 1."""
+
+    p: float
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """A bare number: seconds, a detectable effect, a count."""
+
+    number: float
+    decimals: int = 1
+
+
+Cell = Text | Counts | Value | Ranged | PValue | Quantity
+
+
+@dataclass(frozen=True)
+class Column:
+    """key names the cell (and the CSV columns).
+
+    drop: when a terminal is too narrow, columns 1 go first, then 2 and so on; 0 stays.
+    """
+
+    key: str
+    heading: str
+    align: Literal["left", "right"] = "right"
+    drop: int = 0
+
+
+@dataclass(frozen=True)
+class Row:
+    """Cells by column key; a column without a cell is shown as a dash."""
+
+    cells: dict[str, Cell]
+    section: str = LEVELS
+    baseline: bool = False
+    selection: str = ""
+    arm: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table: `labels` of its columns (the first ones) name a row, the others measure it.
+
+    shown: how many rows of the first section a page shows (None: all); CSV always holds all.
+    """
+
+    name: str
+    title: str
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...]
+    notes: tuple[str, ...]
+    labels: int = 1
+    shown: int | None = None
+
+    def sections(self) -> Iterator[tuple[str, list[Row]]]:
+        """Yield (section, the rows that a page shows), empty sections left out."""
+        for section in (LEVELS, REFERENCES):
+            rows = [row for row in self.rows if row.section == section]
+            rows = rows[: self.shown] if section == LEVELS else rows
+            if rows:
+                yield section, rows
+
+
+def level_text(value: Any) -> str:
+    """A level as people write it in YAML; an en dash where the factor is not active."""
+    if value is None:
+        return "–"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float):
+        return f"{value:.3g}"
+    if isinstance(value, dict):
+        rest = [f"{k}={level_text(v)}" for k, v in value.items() if k != "name"]
+        return " ".join([*([str(value["name"])] if "name" in value else []), *rest])
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def level_id(value: Any) -> str:
+    """Equal levels, equal text: 1 and 1.0 are one level, 1 and true are two."""
+    whole = isinstance(value, float) and value.is_integer()
+    return json.dumps(int(value) if whole else value, sort_keys=True)

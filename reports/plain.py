@@ -1,0 +1,101 @@
+"""Markdown for people, CSV for programs."""
+
+import csv
+import io
+import re
+from collections.abc import Sequence
+
+from reports.formatting import cell_text
+from reports.model import Cell, Counts, PValue, Quantity, Ranged, Table, Text, Value
+from reports.notes import on_test
+from reports.stats import Estimate
+
+_FIELDS = ("mean", "low", "high", "n")
+
+
+def markdown(tables: Sequence[Table]) -> str:
+    """GitHub-flavoured Markdown: a heading, a pipe table and a list of footnotes each."""
+    return "\n".join(_markdown(table) for table in tables)
+
+
+def _markdown(table: Table) -> str:
+    rules = {"left": ":---", "right": "---:"}
+    lines = [
+        f"### {_escaped(table.title)}",
+        "",
+        _piped([_escaped(column.heading) for column in table.columns]),
+        _piped([rules[column.align] for column in table.columns]),
+    ]
+    for _, rows in table.sections():
+        for row in rows:
+            cells = [_escaped(cell_text(cell)) for cell in row_cells(table, row.cells)]
+            lines.append(_piped([f"**{c}**" if row.baseline and c else c for c in cells]))
+    return "\n".join([*lines, "", *(f"- {_escaped(note)}" for note in table.notes), ""])
+
+
+def row_cells(
+    table: Table, cells: dict[str, Cell], keys: Sequence[str] | None = None
+) -> list[Cell | None]:
+    """A row's cells in the order of the columns (only `keys`); absent labels are blank."""
+    blank: Cell = Text("")
+    return [
+        cells.get(column.key, blank if place < table.labels else None)
+        for place, column in enumerate(table.columns)
+        if keys is None or column.key in keys
+    ]
+
+
+def _piped(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _escaped(text: str) -> str:
+    """Markdown's specials inside a cell; an underscore within a word is none."""
+    text = re.sub(r"([\\|*`\[\]])", r"\\\1", text)
+    return re.sub(r"<(?=[A-Za-z/!])", "&lt;", text).replace("\n", " ")
+
+
+def csv_text(table: Table) -> str:
+    """All rows at full precision: mean, low, high and n of every estimate in columns of their own.
+
+    What is not known is an empty field. `selection` says "selected on test" where it was.
+    """
+    headings = [name for column in table.columns for name in _names(table, column.key)]
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow([*headings, "section", "baseline", "arm", "selection"])
+    for row in table.rows:
+        values = [
+            value
+            for column in table.columns
+            for value in _values(row.cells.get(column.key), _names(table, column.key))
+        ]
+        selection = "selected on test" if on_test(row.selection) else row.selection
+        writer.writerow([*values, row.section, str(row.baseline).lower(), row.arm, selection])
+    return buffer.getvalue()
+
+
+def _names(table: Table, key: str) -> list[str]:
+    """The CSV columns of one table column, by the kind of its cells."""
+    kinds = {type(row.cells[key]) for row in table.rows if key in row.cells}
+    if Counts in kinds:
+        return ["n", "failed", "pruned", "missing"]
+    if kinds & {Value, Ranged}:
+        return [f"{key}_{field}" for field in _FIELDS]
+    return [key]
+
+
+def _values(cell: Cell | None, names: Sequence[str]) -> list[object]:
+    empty: list[object] = [""] * len(names)
+    match cell:
+        case Counts(done, failed, pruned, missing):
+            return [done, failed, pruned, missing]
+        case Value(Estimate(mean, low, high, n)) | Ranged(Estimate(mean, low, high, n)):
+            return [repr(mean), *("" if end is None else repr(end) for end in (low, high)), n]
+        case PValue(p):
+            return [repr(p)]
+        case Quantity(number):
+            return [int(number) if number == int(number) else repr(number)]
+        case Text(text, exact) if len(names) == 1:
+            return [exact or text]
+    return empty

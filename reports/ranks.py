@@ -1,0 +1,57 @@
+"""How a metric goes with each factor of a sampled study, by ranks over settings."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from reports.groups import is_numeric, setting_groups
+from reports.model import Cell, Column, PValue, Quantity, Ranged, Row, Table, Text, level_id
+from reports.notes import chosen_by, table_notes, titled
+from reports.records import Study
+from reports.rows import Factor
+from reports.schema import HEADINGS
+from reports.stats import holm, rank_correlation, rank_groups
+
+
+def rank_table(study: Study, factors: Sequence[Factor], metric: str) -> Table:
+    """How the metric goes with each factor, over the settings that finished."""
+    found = []
+    for factor in factors:
+        levels, values = _per_setting(study, factor, metric)
+        # Seeded by nothing but the data's order: the same store gives the same table.
+        rng = np.random.default_rng(0)
+        if is_numeric(levels):
+            found.append(rank_correlation([float(v) for v in levels], values, rng))
+        else:
+            found.append(rank_groups([level_id(v) for v in levels], values, rng))
+    adjusted = holm([association.p for association in found])
+    rows = []
+    for factor, association, p in zip(factors, found, adjusted, strict=True):
+        cells: dict[str, Cell] = {"factor": Text(factor.key), "n": Quantity(association.n, 0)}
+        if association.rho is not None:
+            cells["rho"] = Ranged(association.rho)
+        if p is not None:
+            cells["p"] = PValue(p)
+        rows.append(Row(cells, selection=chosen_by(study.rows["selection"].to_list())))
+    columns = (
+        Column("factor", "factor", "left"),
+        Column("n", "settings"),
+        Column("rho", f"Spearman ρ with {HEADINGS[metric]}"),
+        Column("p", "Holm p"),
+    )
+    title = titled(study.name, "rank association", rows)
+    notes = table_notes(study, rows, metric, kind="ranks", baseline="")
+    return Table("ranks", title, columns, tuple(rows), notes)
+
+
+def _per_setting(study: Study, factor: Factor, metric: str) -> tuple[list[Any], list[float]]:
+    """The factor's value and the metric's mean over seeds, of every finished setting with it."""
+    levels: list[Any] = []
+    values: list[float] = []
+    for group in setting_groups(study):
+        found = group.done[f"test/{metric}"].drop_nulls().to_list()
+        if factor.key in group.value.assignment and found:
+            levels.append(group.value.assignment[factor.key])
+            values.append(sum(found) / len(found))
+    return levels, values

@@ -1,0 +1,177 @@
+"""MLflow runs -> one tidy frame: one row per (setting_key, seed), and what the study was."""
+
+import itertools
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import polars as pl
+
+from reports import schema
+from reports.rows import Factor, Setting, frame, missing_rows, one_per_seed, seed_rows
+from reports.schema import COMPLETE, FAIL, PRUNED, ReportError
+from reports.store import Run, read_runs
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study as the reports see it.
+
+    rows: one row per (setting_key, seed); percent columns are null unless state is COMPLETE; rows
+        in state MISSING are wanted and have no run.
+    constants: the TrialConfig params (as MLflow text) that all settings share.
+    left_out: finished rows of settings that the study no longer wants.
+    untried: settings that the sampler has still to propose.
+    """
+
+    name: str
+    rows: pl.DataFrame
+    factors: tuple[Factor, ...]
+    settings: tuple[Setting, ...]
+    objective: str
+    sampler: str
+    constants: dict[str, str]
+    demonstration: bool
+    left_out: int
+    untried: int
+    warnings: tuple[str, ...]
+
+
+def load_records(study_name: str, tracking_uri: str) -> Study:
+    """Read a study from MLflow.
+
+    Raises:
+        ReportError: unreadable store or unknown study (one line).
+        EmptyStudyError: nothing of it has ended yet.
+    """
+    return study_from_runs(study_name, read_runs(study_name, tracking_uri))
+
+
+def study_from_runs(name: str, runs: Sequence[Run]) -> Study:
+    """Build the study from its runs, oldest first (see load_records)."""
+    parents = [r for r in runs if r.tags[schema.TAG_KIND] == "study" and _describes(r)]
+    if not parents:
+        raise ReportError(f"{name}: an MLflow experiment, but no study of ship-sweep")
+    tags = parents[-1].tags
+    warnings: list[str] = []
+    trials = [r for r in runs if r.tags[schema.TAG_KIND] == "trial" and _readable(r, warnings)]
+    listed = _wanted(tags) or _newest_settings(trials)
+    settings = tuple({(s.key, s.arm): s for s in listed}.values())
+    wanted = {setting.key for setting in settings}
+    every = [row for run in trials for row in seed_rows(run, warnings)]
+    kept = one_per_seed([row for row in every if row["setting_key"] in wanted], warnings)
+    if not any(row["state"] in (COMPLETE, FAIL, PRUNED) for row in kept):
+        raise schema.EmptyStudyError(f"{name}: nothing to report, no run has ended yet")
+    config = _json_tag(tags, schema.TAG_STUDY, {})
+    seeds = _seeds(config, kept)
+    kept += missing_rows(settings, seeds, kept)
+    stale = {
+        (row["setting_key"], row["seed"])
+        for row in every
+        if row["setting_key"] not in wanted and row["state"] == COMPLETE
+    }
+    factors = tuple(_factor(f) for f in _json_tag(tags, schema.TAG_FACTORS, []))
+    # A sampler may propose one setting twice: both count as tried.
+    tried = sum(not setting.arm for setting in listed)
+    finished = tags.get(schema.TAG_STATE) == COMPLETE
+    current = [run for run in trials if run.tags[schema.TAG_KEY] in wanted]
+    return Study(
+        name=name,
+        rows=frame(kept, factors, settings),
+        factors=factors,
+        settings=settings,
+        objective=tags.get(schema.TAG_OBJECTIVE, "harmonic_mean"),
+        sampler=tags.get(schema.TAG_SAMPLER, "grid"),
+        constants=_constants(current),
+        demonstration=any(r.tags.get(schema.TAG_DEMONSTRATION) == "true" for r in current),
+        left_out=len(stale),
+        # A finished study may hold fewer: a small space has no more settings than it has.
+        untried=0 if finished else max(0, (config.get("trials") or 0) - tried),
+        warnings=tuple(warnings),
+    )
+
+
+def _describes(run: Run) -> bool:
+    return schema.TAG_FACTORS in run.tags
+
+
+def _json_tag(tags: Mapping[str, str], tag: str, default: Any) -> Any:
+    """Parse a JSON tag of the parent run; a long one goes on in TAG.1, TAG.2.
+
+    Raises:
+        ReportError: the tag is there and is no JSON.
+    """
+    if tag not in tags:
+        return default
+    names = itertools.takewhile(tags.__contains__, (f"{tag}.{i}" for i in itertools.count(1)))
+    try:
+        return json.loads(tags[tag] + "".join(tags[name] for name in names))
+    except json.JSONDecodeError as error:
+        raise ReportError(f"MLflow tag {tag} of the study's run is not JSON: {error}") from error
+
+
+def _readable(run: Run, warnings: list[str]) -> bool:
+    """Say whether a trial run carries the tags that place it in the table; warn where not."""
+    try:
+        seeds = json.loads(run.tags[schema.TAG_SEEDS])
+        known = isinstance(json.loads(run.tags.get(schema.TAG_ASSIGNMENT, "{}")), dict)
+        if known and schema.TAG_KEY in run.tags and all(type(seed) is int for seed in seeds):
+            return True
+    except (KeyError, TypeError, json.JSONDecodeError):
+        pass
+    warnings.append(f"run {run.run_id} left out: setting_key, seeds or assignment unreadable")
+    return False
+
+
+def _wanted(tags: Mapping[str, str]) -> tuple[Setting, ...]:
+    """The settings that the parent run lists, () if it lists none.
+
+    Raises:
+        ReportError: an entry is not what ship-sweep writes.
+    """
+    listed = _json_tag(tags, schema.TAG_WANTED, [])
+    try:
+        return tuple(
+            Setting(w["setting_key"] if "setting_key" in w else w["key"], w["assignment"], w["arm"])
+            for w in listed
+        )
+    except (KeyError, TypeError) as error:
+        raise ReportError(f"MLflow tag {schema.TAG_WANTED}: not a list of settings") from error
+
+
+def _newest_settings(trials: Sequence[Run]) -> tuple[Setting, ...]:
+    """Without a list: of every assignment and arm, the setting that ran last."""
+    newest: dict[tuple[str, str], Setting] = {}
+    for run in trials:
+        assignment = json.loads(run.tags.get(schema.TAG_ASSIGNMENT, "{}"))
+        arm = run.tags.get(schema.TAG_ARM, "")
+        place = (json.dumps(assignment, sort_keys=True), arm)
+        newest[place] = Setting(run.tags[schema.TAG_KEY], assignment, arm)
+    return tuple(newest.values())
+
+
+def _seeds(config: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> list[int]:
+    """The study's seeds; those that ran where the study does not say."""
+    seeds = config.get("seeds")
+    if isinstance(seeds, int):
+        return list(range(seeds))
+    return list(seeds) if seeds else sorted({row["seed"] for row in rows})
+
+
+def _factor(entry: Mapping[str, Any]) -> Factor:
+    levels = entry.get("levels")
+    return Factor(
+        key=entry["key"],
+        levels=None if levels is None else tuple(levels),
+        log=bool(entry.get("log")),
+        baseline=entry.get("baseline"),
+    )
+
+
+def _constants(runs: Sequence[Run]) -> dict[str, str]:
+    """The params that all settings of the study proper share (arms differ by design)."""
+    params = [run.params for run in runs if not run.tags.get(schema.TAG_ARM)]
+    params = params or [run.params for run in runs]
+    first, rest = params[0], params[1:]
+    return {k: v for k, v in first.items() if all(p.get(k) == v for p in rest)}

@@ -1,0 +1,215 @@
+"""Intervals, paired comparisons and rank tests of a study; pure functions over numpy.
+
+What they cover: the unit is a seed, that is one few-shot draw, one pseudo-new split and one
+initialisation together. The test pictures and the base/new split are the same for every seed, so an
+interval says how far the mean would move with other seeds, not with other test pictures.
+"""
+
+import itertools
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[np.float64]
+
+CONFIDENCE = 0.95
+POWER = 0.80
+# Differences whose spread is below this share of their size are one number plus rounding.
+ROUNDING = 1e-9
+EXACT_UP_TO = 7  # settings; 7! = 5040 orders are counted out, more are sampled
+RESAMPLES = 9_999
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over n units and its 95% interval (None where n is too small for one)."""
+
+    mean: float
+    low: float | None
+    high: float | None
+    n: int
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A paired difference to the baseline: estimate, two-sided p and minimum detectable effect."""
+
+    difference: Estimate
+    p: float | None
+    detectable: float | None
+
+
+@dataclass(frozen=True)
+class Association:
+    """Rank association of a factor with a metric over n settings (rho: None if categorical)."""
+
+    rho: Estimate | None
+    p: float | None
+    n: int
+
+
+def mean_interval(values: Sequence[float]) -> Estimate:
+    """Mean and two-sided 95% t-interval, mean ± t(0.975, n - 1) s / sqrt(n).
+
+    Args:
+        values: one number a seed, finite, at least one. With one there is no interval.
+
+    Raises:
+        ValueError: no values, or one that is not finite.
+    """
+    from scipy import stats
+
+    array = np.asarray(values, dtype=np.float64)
+    if array.size == 0 or not np.isfinite(array).all():
+        raise ValueError(f"need at least one value, all finite, got {list(values)}")
+    mean, n = float(array.mean()), int(array.size)
+    if n == 1:
+        return Estimate(mean, None, None, 1)
+    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, n - 1) * array.std(ddof=1) / math.sqrt(n))
+    return Estimate(mean, mean - half, mean + half, n)
+
+
+def compare_paired(values: Mapping[int, float], baseline: Mapping[int, float]) -> Comparison | None:
+    """Compare two settings on the seeds that both finished.
+
+    Args:
+        values, baseline: seed -> metric.
+
+    Returns:
+        The mean of value - baseline with its t-interval, the paired t-test's two-sided p, and the
+        minimum detectable effect; None without a common seed. p is None with one pair. Where the
+        differences do not vary the t-test is undefined: p is 1 if they are all zero, else the exact
+        sign test's 2 ** (1 - n), the least that n pairs can show without a variance.
+    """
+    from scipy import stats
+
+    seeds = sorted(values.keys() & baseline.keys())
+    if not seeds:
+        return None
+    differences = np.array([values[s] - baseline[s] for s in seeds], dtype=np.float64)
+    estimate = mean_interval(list(differences))
+    n = len(seeds)
+    if n == 1:
+        return Comparison(estimate, None, None)
+    std = float(differences.std(ddof=1))
+    scale = max(max(abs(values[s]), abs(baseline[s])) for s in seeds)
+    if std <= ROUNDING * scale:
+        unmoved = abs(estimate.mean) <= ROUNDING * scale
+        return Comparison(estimate, 1.0 if unmoved else 2.0 ** (1 - n), None)
+    p = 2 * float(stats.t.sf(abs(estimate.mean) / (std / math.sqrt(n)), n - 1))
+    return Comparison(estimate, min(p, 1.0), minimum_detectable(std, n))
+
+
+def minimum_detectable(std: float, n: int) -> float | None:
+    """The true mean difference that a paired t-test of n pairs finds with 80% power (5% two-sided).
+
+    Args:
+        std: standard deviation of the paired differences, > 0; the observed one is itself a rough
+            guess at small n.
+        n: pairs; below 2 nothing is detectable (None).
+    """
+    from scipy import optimize, stats
+
+    if n < 2 or std <= 0:
+        return None
+    critical = float(stats.t.ppf((1 + CONFIDENCE) / 2, n - 1))
+
+    def shortfall(noncentrality: float) -> float:
+        # The far tail's share of the power is below 1e-6 here, so one tail is enough.
+        return float(stats.nct.sf(critical, n - 1, noncentrality)) - POWER
+
+    # At df = 1 the root is about 3.3 times the critical value, the most that it ever is.
+    root = optimize.brentq(shortfall, 0.0, 5 * critical + 5)
+    return float(root) * std / math.sqrt(n)
+
+
+def holm(p_values: Sequence[float | None]) -> list[float | None]:
+    """Holm's step-down adjusted p-values over one family; None stays None and is not counted."""
+    order = sorted((p, i) for i, p in enumerate(p_values) if p is not None)
+    adjusted: list[float | None] = [None] * len(p_values)
+    running = 0.0
+    for rank, (p, index) in enumerate(order):
+        running = max(running, min(1.0, (len(order) - rank) * p))
+        adjusted[index] = running
+    return adjusted
+
+
+def rank_correlation(
+    factor: Sequence[float], metric: Sequence[float], rng: np.random.Generator
+) -> Association:
+    """Spearman's rho over settings; percentile bootstrap interval, permutation p.
+
+    p is exact up to 7 settings, else from 9,999 seeded orders. Without at least three settings, or
+    with a constant side, there is no rho.
+    """
+    n = len(factor)
+    x, y = _ranks(factor), _ranks(metric)
+    if n < 3 or np.ptp(x) == 0 or np.ptp(y) == 0:
+        return Association(None, None, n)
+    centred = (x - x.mean()) / math.sqrt(float(((x - x.mean()) ** 2).sum()))
+
+    def strength(orders: Array) -> Array:
+        spread = orders - y.mean()
+        norm = math.sqrt(float(((y - y.mean()) ** 2).sum()))
+        return np.asarray(np.abs(spread @ centred) / norm)
+
+    rho = float(np.corrcoef(x, y)[0, 1])
+    low, high = _bootstrap_rho(np.asarray(factor), np.asarray(metric), rng)
+    return Association(Estimate(rho, low, high, n), _permutation_p(y, strength, rng), n)
+
+
+def rank_groups(
+    levels: Sequence[str], metric: Sequence[float], rng: np.random.Generator
+) -> Association:
+    """Kruskal-Wallis test of a categorical factor over settings, p by permutation."""
+    n, names = len(levels), sorted(set(levels))
+    ranks = _ranks(metric)
+    if n < 3 or len(names) < 2 or np.ptp(ranks) == 0:
+        return Association(None, None, n)
+    member = np.array([[level == name for name in names] for level in levels], dtype=np.float64)
+
+    def between(orders: Array) -> Array:
+        sums = (orders - ranks.mean()) @ member
+        return np.asarray((sums**2 / member.sum(axis=0)).sum(axis=1))
+
+    return Association(None, _permutation_p(ranks, between, rng), n)
+
+
+def _ranks(values: Sequence[float]) -> Array:
+    """Ranks from 1, ties at their mean rank."""
+    from scipy import stats
+
+    return np.asarray(stats.rankdata(np.asarray(values, dtype=np.float64)), dtype=np.float64)
+
+
+def _permutation_p(
+    ranks: Array, statistic: Callable[[Array], Array], rng: np.random.Generator
+) -> float:
+    """Share of orders of `ranks` with a statistic, (orders, n) -> (orders,), at least as large."""
+    observed = float(statistic(ranks[None, :])[0])
+    if len(ranks) <= EXACT_UP_TO:
+        every = np.array(list(itertools.permutations(ranks)))
+        return float((statistic(every) >= observed - ROUNDING * (1 + observed)).mean())
+    drawn = rng.permuted(np.tile(ranks, (RESAMPLES, 1)), axis=1)
+    extreme = int((statistic(drawn) >= observed - ROUNDING * (1 + observed)).sum())
+    return (1 + extreme) / (1 + RESAMPLES)
+
+
+def _bootstrap_rho(
+    factor: Array, metric: Array, rng: np.random.Generator, draws: int = 2_000
+) -> tuple[float, float]:
+    """Percentile interval of rho over resampled settings; draws with a constant side are void."""
+    from scipy import stats
+
+    picks = rng.integers(0, len(factor), size=(draws, len(factor)))
+    x, y = stats.rankdata(factor[picks], axis=1), stats.rankdata(metric[picks], axis=1)
+    x, y = x - x.mean(axis=1, keepdims=True), y - y.mean(axis=1, keepdims=True)
+    norm = np.sqrt((x**2).sum(axis=1) * (y**2).sum(axis=1))
+    kept = norm > 0
+    rho = (x * y).sum(axis=1)[kept] / norm[kept]
+    tail = (1 - CONFIDENCE) / 2
+    low, high = np.quantile(rho, [tail, 1 - tail])
+    return float(low), float(high)

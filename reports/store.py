@@ -1,0 +1,129 @@
+"""Read the runs of one experiment from an MLflow store, without ever creating or changing one."""
+
+import contextlib
+import logging
+import os
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from reports.schema import TAG_KIND, ReportError
+
+PAGE = 500  # runs a request
+
+
+@dataclass(frozen=True)
+class Run:
+    """One MLflow run as plain data; `metrics` holds each metric's last value."""
+
+    run_id: str
+    started: int  # ms since the epoch
+    tags: dict[str, str]
+    params: dict[str, str]
+    metrics: dict[str, float]
+
+
+def default_tracking_uri() -> str:
+    """MLFLOW_TRACKING_URI, else the sqlite file that ship-sweep makes in the working directory."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path.cwd() / 'mlflow.db'}"
+
+
+def read_runs(study_name: str, tracking_uri: str) -> list[Run]:
+    """Return every run of the experiment that ship-sweep wrote, oldest first.
+
+    Raises:
+        ReportError: no readable store at the URI, or no such experiment (lists those that exist).
+    """
+    uri = _checked(tracking_uri)
+    with _one_line_errors(uri), _quiet():
+        from mlflow.tracking import MlflowClient
+
+        client = MlflowClient(tracking_uri=uri)
+        experiment = client.get_experiment_by_name(study_name)
+        if experiment is None or experiment.lifecycle_stage != "active":
+            raise ReportError(_unknown(study_name, uri, client))
+        runs = [_plain(run) for run in _paged(client, experiment.experiment_id)]
+    return sorted(
+        (run for run in runs if TAG_KIND in run.tags), key=lambda r: (r.started, r.run_id)
+    )
+
+
+def _paged(client: Any, experiment_id: str) -> Iterator[Any]:
+    """Yield the active runs of an experiment, page by page."""
+    token: str | None = None
+    while True:
+        page = client.search_runs([experiment_id], max_results=PAGE, page_token=token)
+        yield from page
+        token = page.token
+        if not token:
+            return
+
+
+def _plain(run: Any) -> Run:
+    """Copy what a report needs out of MLflow's entity."""
+    return Run(
+        run_id=run.info.run_id,
+        started=run.info.start_time or 0,
+        tags=dict(run.data.tags),
+        params=dict(run.data.params),
+        metrics=dict(run.data.metrics),
+    )
+
+
+def _checked(uri: str) -> str:
+    """Return the URI, a bare path spelled out; MLflow itself would create a missing sqlite file.
+
+    Raises:
+        ReportError: a sqlite file that is absent, no database, or somebody else's database.
+    """
+    if "://" not in uri and Path(uri).is_file():
+        uri = f"sqlite:///{Path(uri).resolve()}"
+    if not uri.startswith("sqlite:///"):
+        return uri
+    path = Path(uri.removeprefix("sqlite:///"))
+    if not path.is_file():
+        raise ReportError(f"{path}: no MLflow store here (run ship-sweep, or give --tracking-uri)")
+    try:
+        address = f"{path.resolve().as_uri()}?mode=ro"
+        with contextlib.closing(sqlite3.connect(address, uri=True)) as base:
+            query = "SELECT count(*) FROM sqlite_master WHERE name IN ('experiments', 'runs')"
+            found = base.execute(query).fetchone()[0]
+    except sqlite3.Error as error:
+        raise ReportError(f"{path}: cannot be read as an MLflow store: {error}") from error
+    if found != 2:
+        raise ReportError(f"{path}: a sqlite file, but not an MLflow store")
+    return uri
+
+
+def _unknown(name: str, uri: str, client: Any) -> str:
+    """One line that names the experiments which do exist."""
+    names = sorted(e.name for e in client.search_experiments() if e.name != "Default")
+    return f"{uri}: no study {name!r}; studies here: {', '.join(names) or 'none'}"
+
+
+@contextlib.contextmanager
+def _one_line_errors(uri: str) -> Iterator[None]:
+    """Turn whatever a store throws (SQL, HTTP, migrations) into one line."""
+    try:
+        yield
+    except ReportError:
+        raise
+    except Exception as error:  # a store may throw anything; the user can act on none of the types
+        line = next((s.strip() for s in str(error).splitlines() if s.strip()), type(error).__name__)
+        raise ReportError(f"{uri}: cannot read the MLflow store: {line}") from error
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep MLflow's and alembic's notices out of a report for the time of the reading."""
+    loggers = [logging.getLogger(name) for name in ("mlflow", "alembic")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

@@ -1,0 +1,127 @@
+"""Tables for the terminal, fitted to its width."""
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console, Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table as Grid
+from rich.text import Text as Words
+
+from reports.formatting import PLAIN, Dialect, cell_text
+from reports.model import Cell, Column, Counts, Table
+from reports.plain import row_cells
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """How close a grid is set; label_width None: as narrow as the labels' words."""
+
+    dialect: Dialect
+    label_width: int | None
+
+    @property
+    def stacked(self) -> bool:
+        """Whether the interval stands below the mean."""
+        return "\n" in self.dialect.plus_minus
+
+
+_STACKED = Dialect(plus_minus="\n±")
+_LAYOUTS = (
+    _Layout(PLAIN, 30),
+    _Layout(Dialect(plus_minus="±"), 16),
+    _Layout(_STACKED, 16),
+    _Layout(_STACKED, None),
+)
+_FILE_WIDTH = 140
+
+
+def terminal_view(tables: Sequence[Table], width: int) -> RenderableType:
+    """Everything as one rich renderable for a console of `width` columns."""
+    parts: list[RenderableType] = []
+    said: set[str] = set()
+    for table in tables:
+        grid, dropped = _fitted(table, width)
+        # What a table above has said holds here too; files repeat it, tables travel alone there.
+        notes = [note for note in table.notes if note not in said]
+        said |= set(notes)
+        if len(notes) < len(table.notes):
+            notes.append("otherwise as above")
+        if dropped:
+            notes.append(f"too narrow for: {', '.join(dropped)} (see the files)")
+        parts += [grid, Padding(_footnotes(notes), (0, 1, 1, 1))]
+    return Group(*parts)
+
+
+def terminal_text(tables: Sequence[Table], width: int = _FILE_WIDTH) -> str:
+    """The same as plain text."""
+    console = Console(file=io.StringIO(), record=True, width=width, color_system=None)
+    console.print(terminal_view(tables, width))
+    lines = console.export_text().splitlines()
+    return "\n".join(line.rstrip() for line in lines).strip("\n") + "\n"
+
+
+def _footnotes(notes: Sequence[str]) -> Grid:
+    """The notes with a hanging indent."""
+    listed = Grid.grid(padding=(0, 1, 0, 0))
+    listed.add_column(style="dim")
+    listed.add_column(style="dim")
+    for note in notes:
+        listed.add_row("·", Words(note))
+    return listed
+
+
+def _fitted(table: Table, width: int) -> tuple[Grid, list[str]]:
+    """The roomiest grid that fits, and the headings of columns that had to go."""
+    for most in range(5):
+        dropped = [column.heading for column in table.columns if 0 < column.drop <= most]
+        for layout in _LAYOUTS:
+            grid = _grid(table, layout, dropped)
+            if _natural_width(grid) <= width:
+                return grid, dropped
+    # Nothing fits: rich cuts.
+    return grid, dropped
+
+
+def _natural_width(grid: Grid) -> int:
+    console = Console(file=io.StringIO(), width=1000)
+    return console.measure(grid).maximum
+
+
+def _grid(table: Table, layout: _Layout, dropped: Sequence[str]) -> Grid:
+    columns = [column for column in table.columns if column.heading not in dropped]
+    grid = Grid(
+        title=table.title, title_justify="left", title_style="bold", box=SIMPLE_HEAD,
+        pad_edge=False, padding=(0, 1, 0, 0),
+    )  # fmt: skip
+    keys = [column.key for column in columns]
+    for place, column in enumerate(columns):
+        heading = column.heading.replace(" ", "\n") if layout.stacked else column.heading
+        grid.add_column(
+            heading, justify=column.align, no_wrap=place >= table.labels,
+            max_width=_label_width(table, column, layout) if place < table.labels else None,
+        )  # fmt: skip
+    for _, rows in table.sections():
+        for row in rows:
+            shown = [_cell(cell, layout.dialect) for cell in row_cells(table, row.cells, keys)]
+            grid.add_row(*shown, style="bold" if row.baseline else "")
+        grid.add_section()
+    return grid
+
+
+def _cell(cell: Cell | None, dialect: Dialect) -> str:
+    """A cell's text; counts of what is not in the mean stand below the n."""
+    if isinstance(cell, Counts):
+        return "\n".join([str(cell.done), *cell.absent()])
+    return cell_text(cell, dialect)
+
+
+def _label_width(table: Table, column: Column, layout: _Layout) -> int:
+    """How wide labels may be before they wrap."""
+    if layout.label_width is not None:
+        return layout.label_width
+    cells = [row.cells[column.key] for row in table.rows if column.key in row.cells]
+    texts = [column.heading, *(cell_text(cell) for cell in cells)]
+    return min(16, max(len(word) for text in texts for word in text.split()))

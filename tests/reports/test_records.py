@@ -1,0 +1,236 @@
+"""From runs to one row per (setting, seed)."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import polars as pl
+import pytest
+
+from reports.records import load_records, study_from_runs
+from reports.rows import Setting
+from reports.schema import EmptyStudyError, ReportError
+from reports.store import Run, read_runs
+
+Build = Callable[..., Any]
+N_CTX = "generator.n_ctx"
+ONE, TWO = {N_CTX: 1}, {N_CTX: 2}
+
+
+def test_packaged_study_through_mlflow(packaged: Build, store_uri: str) -> None:
+    """A real store gives the same study as the runs that were written to it."""
+    builder = packaged()
+    study = load_records("prompt_len", builder.write(store_uri))
+    expected = builder.study()
+    assert study.rows.drop("run_id").equals(expected.rows.drop("run_id"))
+    assert study.settings == expected.settings
+    assert study.factors == expected.factors
+    assert len(study.rows) == 9 * 5
+    assert set(study.rows["state"]) == {"COMPLETE"}
+
+
+def test_reads_every_page(packaged: Build, store_uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A study of more runs than a page holds is read whole."""
+    monkeypatch.setattr("reports.store.PAGE", 2)
+    assert len(read_runs("prompt_len", packaged().write(store_uri))) == 10
+
+
+def test_columns_of_a_row(build: Build, percentages: Build) -> None:
+    """A row has its factor values, test and selection numbers, and its share of the cost."""
+    study = build(seeds=(0, 1)).trial(ONE, {0: percentages(55.0), 1: percentages(57.0)}).study()
+    row = study.rows.row(1, named=True)
+    assert (row["seed"], row["generator.n_ctx"], row["arm"]) == (1, 1, "")
+    assert (row["test/new"], row["selection/new"], row["selection_epoch"]) == (57.0, 54.0, 20)
+    assert (row["seconds"], row["text_tokens"]) == (8.0, 1e6)
+    assert study.rows.schema["generator.n_ctx"] == pl.Int64
+
+
+def test_a_later_seed_joins_its_setting(build: Build, percentages: Build) -> None:
+    """A further run of the same setting with a new seed adds a row, not a setting."""
+    builder = build(seeds=(0, 1)).trial(ONE, {0: percentages(55.0)})
+    study = builder.trial(ONE, {1: percentages(56.0)}).study()
+    assert study.rows["seed"].to_list() == [0, 1]
+    assert (study.rows["state"] == "COMPLETE").all()
+
+
+def test_newest_of_two_finished_rows_is_kept_with_a_warning(
+    build: Build, percentages: Build
+) -> None:
+    """A (setting, seed) that finished twice counts once."""
+    builder = build(seeds=(0,)).trial(ONE, {0: percentages(55.0)})
+    study = builder.trial(ONE, {0: percentages(56.0)}).study()
+    assert study.rows["test/new"].to_list() == [56.0]
+    assert study.warnings == ("1 (setting, seed) finished more than once: newest kept",)
+
+
+@pytest.mark.parametrize("later", ["FAIL", "PRUNED", "INTERRUPTED", "RUNNING"])
+def test_a_finished_row_is_never_undone(build: Build, percentages: Build, later: str) -> None:
+    """Whatever happens to a later run of the same row, its result stands, without a warning."""
+    builder = build(seeds=(0,)).trial(ONE, {0: percentages(55.0)})
+    study = builder.trial(ONE, {0: {}}, state=later).study()
+    assert study.rows["test/new"].to_list() == [55.0]
+    assert study.warnings == ()
+
+
+def test_a_failure_stays_one_while_it_is_tried_again(build: Build) -> None:
+    """An interrupted second attempt does not turn a failure into nothing."""
+    builder = build(seeds=(0,)).trial(ONE, {0: {}}, state="FAIL", reason="worker died")
+    study = builder.trial(ONE, {0: {}}, state="INTERRUPTED").study()
+    assert study.rows.select("state", "reason").rows() == [("FAIL", "worker died")]
+
+
+@pytest.mark.parametrize("state", ["FAIL", "PRUNED", "INTERRUPTED", "RUNNING"])
+def test_only_complete_rows_have_numbers(build: Build, percentages: Build, state: str) -> None:
+    """Numbers that a run logged before it stopped are not results."""
+    builder = build(seeds=(0,)).trial(TWO, {0: percentages(55.0)})
+    builder.trial(ONE, {0: percentages(50.0)}, state=state)
+    run = builder.runs[-1]
+    run.metrics["seed_0/test/harmonic_mean"] = 12.3
+    rows = builder.study().rows.filter(pl.col("generator.n_ctx") == 1)
+    assert rows["test/harmonic_mean"].to_list() == [None]
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, None])
+def test_complete_without_finite_numbers_is_a_failure(
+    build: Build, percentages: Build, value: float | None
+) -> None:
+    """A run that says COMPLETE without a finite H is a failed row with a reason, never NaN or 0."""
+    builder = build(seeds=(0, 1)).trial(ONE, {0: percentages(55.0), 1: percentages(55.0)})
+    metrics = builder.runs[0].metrics
+    metrics.pop("seed_1/test/harmonic_mean")
+    if value is not None:
+        metrics["seed_1/test/harmonic_mean"] = value
+    study = builder.study()
+    assert study.rows["state"].to_list() == ["COMPLETE", "FAIL"]
+    assert "no finite test/harmonic_mean" in study.rows["reason"][1]
+    assert "counted as failed" in study.warnings[0]
+
+
+def test_wanted_rows_without_a_run_are_missing(build: Build, percentages: Build) -> None:
+    """The study's seeds times its settings, whether they ran or not."""
+    study = build(seeds=(0, 1)).trial(ONE, {0: percentages(55.0)}).want(TWO).study()
+    assert study.rows.select("generator.n_ctx", "seed", "state").rows() == [
+        (1, 0, "COMPLETE"),
+        (1, 1, "MISSING"),
+        (2, 0, "MISSING"),
+        (2, 1, "MISSING"),
+    ]
+
+
+def test_changed_settings_are_left_out_and_counted(build: Build, percentages: Build) -> None:
+    """Finished rows that the study wants no more stay out of the frame."""
+    builder = build(seeds=(0,)).trial(ONE, {0: percentages(40.0)}, key="old", want=False)
+    study = builder.trial(ONE, {0: percentages(55.0)}, key="new").study()
+    assert study.rows["setting_key"].to_list() == ["new"]
+    assert study.left_out == 1
+
+
+def test_without_a_list_the_newest_setting_of_an_assignment_counts(
+    build: Build, percentages: Build
+) -> None:
+    """An old store without ship.wanted does not pool two versions of a level."""
+    builder = build(seeds=(0,), wanted=None).trial(ONE, {0: percentages(40.0)}, key="old")
+    study = builder.trial(ONE, {0: percentages(55.0)}, key="new").study()
+    assert study.rows["test/new"].to_list() == [55.0]
+    assert study.left_out == 1
+
+
+def test_an_arm_that_equals_a_setting_shares_its_rows(build: Build, percentages: Build) -> None:
+    """A key listed twice, as a level and as an arm, is one row of the frame and two settings."""
+    builder = build(seeds=(0,)).trial(ONE, {0: percentages(55.0)}, key="k")
+    study = builder.want({}, arm="no_synthetic", key="k").study()
+    assert study.settings == (Setting("k", ONE, ""), Setting("k", {}, "no_synthetic"))
+    assert study.rows.select("setting_key", "generator.n_ctx").rows() == [("k", 1)]
+
+
+def test_wanted_entries_may_name_their_key_shortly(build: Build, percentages: Build) -> None:
+    """Both spellings of an entry's key are read."""
+    builder = build(seeds=(0,)).trial(ONE, {0: percentages(55.0)})
+    builder.wanted = [{**w, "key": w.pop("setting_key")} for w in builder.wanted]
+    assert len(builder.study().rows) == 1
+
+
+def test_untried_settings_of_a_sampled_study(build: Build, percentages: Build) -> None:
+    """An unfinished tpe study says how many settings are to come; a finished one does not guess."""
+    unfinished = build(sampler="tpe", trials=5, ended="INTERRUPTED", seeds=(0,))
+    assert unfinished.trial(ONE, {0: percentages(55.0)}).study().untried == 4
+    finished = build(sampler="tpe", trials=5, seeds=(0,)).trial(ONE, {0: percentages(55.0)})
+    assert finished.study().untried == 0
+
+
+def test_unreadable_runs_are_left_out_with_a_warning(build: Build, percentages: Build) -> None:
+    """A run whose seeds cannot be read is named, and the rest is reported."""
+    builder = build(seeds=(0,)).trial(ONE, {0: percentages(55.0)})
+    builder.runs.append(Run("odd", 5, {"ship.kind": "trial", "ship.seeds": "x"}, {}, {}))
+    study = builder.study()
+    assert len(study.rows) == 1
+    assert study.warnings[0].startswith("run odd left out")
+
+
+def test_mixed_factor_values_become_text(build: Build, percentages: Build) -> None:
+    """A column of names and groups is text, one of whole and broken numbers is float."""
+    factors = [
+        {"key": "finetuner", "levels": ["coop"], "log": False, "baseline": "coop"},
+        {"key": "generator.kl_weight", "levels": None, "log": True, "baseline": None},
+    ]
+    builder = build(seeds=(0,), factors=factors)
+    builder.trial({"finetuner": {"name": "coop"}, "generator.kl_weight": 1}, {0: percentages(5.0)})
+    builder.trial({"finetuner": "zero_shot", "generator.kl_weight": 0.1}, {0: percentages(5.0)})
+    rows = builder.study().rows
+    assert rows["finetuner"].to_list() == ['{"name": "coop"}', "zero_shot"]
+    assert rows["generator.kl_weight"].to_list() == [1.0, 0.1]
+
+
+def test_no_column_holds_nan(packaged: Build) -> None:
+    """What is unknown is null, so that no mean can turn into NaN unseen."""
+    builder = packaged()
+    builder.runs[0].metrics["cost/seconds"] = math.nan
+    builder.runs[0].metrics["seed_0/selection/new"] = math.nan
+    rows = builder.study().rows
+    floats = [name for name, kind in rows.schema.items() if kind == pl.Float64]
+    assert not any(rows[name].is_nan().any() for name in floats)
+
+
+def test_study_of_nothing_is_empty(build: Build) -> None:
+    """Runs that have not ended are no study to report."""
+    builder = build(seeds=(0,)).trial(ONE, {0: {}}, state="RUNNING")
+    with pytest.raises(EmptyStudyError, match="prompt_len: nothing to report"):
+        builder.study()
+
+
+def test_experiment_of_somebody_else() -> None:
+    """An experiment without a study's run is named as such."""
+    with pytest.raises(ReportError, match="no study of ship-sweep"):
+        study_from_runs("other", [])
+
+
+@pytest.mark.parametrize("text", ["{", "[1]", '[{"arm": ""}]'])
+def test_broken_list_of_settings_is_one_line(build: Build, percentages: Build, text: str) -> None:
+    """A parent run that was tampered with gives an error, not a traceback."""
+    builder = build(seeds=(0,)).trial(ONE, {0: percentages(55.0)})
+    parent = builder.parent()
+    tags = {k: v for k, v in parent.tags.items() if not k.startswith("ship.wanted.")}
+    broken = Run("parent", 0, {**tags, "ship.wanted": text}, {}, {})
+    with pytest.raises(ReportError, match=r"MLflow tag ship\.wanted"):
+        study_from_runs("prompt_len", [broken, *builder.runs])
+
+
+def test_reads_the_tags_that_the_harness_writes(build: Build, percentages: Build) -> None:
+    """The study's own tags come from the harness here: factors, seeds, wanted settings, twins."""
+    config = pytest.importorskip("harness.config")
+    record = pytest.importorskip("harness.record")
+    plan = pytest.importorskip("harness.plan")
+    study = config.load_study("prompt_len.yaml")
+    settings = [plan.Setting(f"k{n}", study.trial, {N_CTX: n}) for n in (1, 2, 4, 8, 16)]
+    twin = plan.Setting("k4", study.trial, {}, "text_feature")
+    tags = {**record.study_tags(study), **record.wanted_tags([*settings, twin])}
+    parent = Run("parent", 0, {"ship.kind": "study", **tags}, {}, {})
+    builder = build(seeds=study.seeds)
+    for setting in settings[:4]:
+        results = {seed: percentages(55.0 + seed) for seed in study.seeds}
+        builder.trial(setting.assignment, results, key=setting.key)
+    read = study_from_runs("prompt_len", [parent, *builder.runs])
+    assert [factor.key for factor in read.factors] == [N_CTX]
+    assert (read.factors[0].levels, read.factors[0].baseline) == ((1, 2, 4, 8, 16), 4)
+    assert read.settings[-1] == Setting("k4", {}, "text_feature")
+    assert (read.rows["state"] == "MISSING").sum() == len(study.seeds)

@@ -1,0 +1,248 @@
+"""Each format against a committed page; SHIP_WRITE_GOLDEN=1 writes the pages anew, to be read."""
+
+import csv
+import io
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reports.formatting import number, p_text
+from reports.html import page
+from reports.latex import escape, latex
+from reports.model import Column, Counts, Row, Table, Text, Value, level_id, level_text
+from reports.plain import csv_text, markdown
+from reports.stats import Estimate
+from reports.tables import build_tables
+from reports.terminal import terminal_text
+
+Build = Callable[..., Any]
+GOLDEN = Path(__file__).parent / "golden"
+# What LaTeX, Markdown, HTML and CSV each choke on.
+NASTY = r"""a_b & 100% $x$ #1 {y} ~^\ <b>|"q", *`[z]`* ± – − Δ"""
+
+
+def eventful(packaged: Build) -> list[Table]:
+    """The packaged study with every kind of accident, selected on test."""
+    builder = packaged(selection="test")
+    eight = next(run for run in builder.runs if run.tags["ship.assignment"].endswith("8}"))
+    builder.runs.remove(eight)
+    kept = {k: v for k, v in eight.metrics.items() if not k.startswith(("seed_3", "seed_4"))}
+    builder.trial({"generator.n_ctx": 8}, {s: {} for s in (0, 1, 2)})
+    builder.runs[-1].metrics.update(kept)
+    reason = "NonFiniteLoss: selection_generator, epoch 3, seed 3"
+    builder.trial({"generator.n_ctx": 8}, {3: {}}, state="FAIL", reason=reason)
+    builder.trial({"generator.n_ctx": 32}, {s: {} for s in range(5)}, state="PRUNED")
+    builder.trial({"generator.n_ctx": 1}, {0: {}, 1: {}}, key="old", want=False)
+    for seed in (0, 1):
+        builder.runs[-1].metrics.update(
+            {f"seed_{seed}/test/{name}": 50.0 for name in ("base", "new", "harmonic_mean")}
+        )
+    return build_tables(builder.study())
+
+
+def nasty() -> Table:
+    """A table whose texts are made of special characters."""
+    columns = (Column("level", NASTY, "left"), Column("n", "n"), Column("new", "New"))
+    row = Row({"level": Text(NASTY), "n": Counts(1), "new": Value(Estimate(1.0, None, None, 1))})
+    return Table("nasty", NASTY, columns, (row,), (NASTY,))
+
+
+@pytest.mark.parametrize(
+    ("name", "render"),
+    [
+        ("eventful-80.txt", lambda tables: terminal_text(tables, 80)),
+        ("eventful-100.txt", lambda tables: terminal_text(tables, 100)),
+        ("eventful-140.txt", lambda tables: terminal_text(tables, 140)),
+        ("eventful.md", markdown),
+        ("eventful.tex", latex),
+    ],
+)
+def test_golden_page(packaged: Build, name: str, render: Callable[[list[Table]], str]) -> None:
+    """A page is, to the character, the one that was looked at and committed."""
+    text, path = render(eventful(packaged)), GOLDEN / name
+    if os.environ.get("SHIP_WRITE_GOLDEN"):
+        GOLDEN.mkdir(exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    assert text == path.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 140, 200])
+def test_terminal_keeps_to_its_width(packaged: Build, width: int) -> None:
+    """No line is wider than the console, and at 80 columns and more nothing is cut off."""
+    text = terminal_text(eventful(packaged), width)
+    assert max(map(len, text.splitlines())) <= width
+    if width >= 80:
+        assert "…" not in text
+
+
+def test_narrow_terminal_names_what_it_leaves_out(packaged: Build) -> None:
+    """Columns that had to go are named, and H, its difference and p are not among them."""
+    text = terminal_text(eventful(packaged), 80)
+    assert "too narrow for: MDE, s/seed (see the files)" in text
+    assert "too narrow" not in terminal_text(build_tables(packaged().study()), 80)
+    assert "ΔH" in text and "Holm" in text and "pairs" in text
+
+
+def test_notes_are_said_once_in_the_terminal_and_everywhere_in_files(packaged: Build) -> None:
+    """A second table points to the first one's notes; in files each table carries its own."""
+    (table,) = build_tables(packaged().study())
+    demonstration = "demonstration backbone"
+    assert terminal_text([table, table], 140).count(demonstration) == 1
+    assert "otherwise as above" in terminal_text([table, table], 140)
+    assert markdown([table, table]).count(demonstration) == 2
+    assert latex([table, table]).count(demonstration) == 2
+
+
+def test_csv_has_full_precision_and_no_nan(packaged: Build) -> None:
+    """Mean, low, high and n are columns that read back to the very numbers; unknown is empty."""
+    (table,) = eventful(packaged)
+    rows = list(csv.DictReader(io.StringIO(csv_text(table))))
+    assert [row["level"] for row in rows[:6]] == ["1", "2", "4", "8", "16", "32"]
+    for row, source in zip(rows, table.rows, strict=True):
+        cell = source.cells.get("harmonic_mean")
+        if cell is None:
+            assert row["harmonic_mean_mean"] == ""
+            continue
+        estimate = cell.estimate
+        assert float(row["harmonic_mean_mean"]) == estimate.mean
+        assert float(row["harmonic_mean_low"]) == estimate.low
+        assert int(row["harmonic_mean_n"]) == estimate.n
+    eight = rows[3]
+    assert (eight["n"], eight["failed"], eight["pruned"], eight["missing"]) == ("3", "1", "0", "1")
+    assert {row["selection"] for row in rows} == {"selected on test"}
+    assert [row["baseline"] for row in rows].count("true") == 1
+    assert "nan" not in csv_text(table).lower()
+
+
+def test_csv_keeps_a_level_that_people_see_rounded(build: Build, percentages: Build) -> None:
+    """A sampled value is exact in CSV and short in Markdown."""
+    factors = [{"key": "generator.kl_weight", "levels": None, "log": True, "baseline": None}]
+    builder = build(factors=factors, seeds=(0,))
+    value = 0.00012345678901234
+    builder.trial({"generator.kl_weight": value}, {0: percentages(50.0)})
+    (table,) = build_tables(builder.study())
+    row = next(csv.DictReader(io.StringIO(csv_text(table))))
+    assert float(row["level"]) == value
+    assert "| 0.000123 |" in markdown([table]).replace("**", "")
+
+
+def test_csv_survives_special_characters() -> None:
+    """Commas, quotes and pipes come back as they were."""
+    rows = list(csv.DictReader(io.StringIO(csv_text(nasty()))))
+    assert rows[0]["level"] == NASTY
+
+
+def test_markdown_rows_have_one_cell_a_column() -> None:
+    """A pipe in a label does not open another cell."""
+    lines = [line for line in markdown([nasty()]).splitlines() if line.startswith("|")]
+    assert {len(re.findall(r"(?<!\\)\|", line)) for line in lines} == {4}
+    assert "&lt;b>" in lines[-1]
+
+
+def test_latex_escapes_every_special() -> None:
+    """No character of a text acts as a command."""
+    assert escape("a_b 5% $x$ {y} <0.1 \\") == (r"a\_b 5\% \$x\$ \{y\} $<$0.1 \textbackslash{}")
+    text = latex([nasty()])
+    assert text.count(r"\begin{table}") == text.count(r"\end{table}") == 1
+    for line in (line for line in text.splitlines() if line.endswith(r"\\")):
+        assert len(re.findall(r"(?<!\\)&", line)) == 2
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")
+def test_latex_compiles(packaged: Build, tmp_path: Path) -> None:
+    """The tables compile as they are, in a two-column page's width."""
+    body = latex([*eventful(packaged), nasty()]).replace("{table}", "{table*}")
+    head = (
+        r"\documentclass[twocolumn]{article}\usepackage[T1]{fontenc}\usepackage{booktabs}"
+        r"\usepackage[margin=2cm]{geometry}\begin{document}"
+    )
+    source = tmp_path / "page.tex"
+    source.write_text(f"{head}\n{body}\n\\end{{document}}\n", encoding="utf-8")
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", source.name]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, check=False)
+    log = done.stdout.decode("utf-8", "replace")
+    assert done.returncode == 0, log[-2000:]
+    assert "Overfull" not in log
+
+
+class _Cells(HTMLParser):
+    """Collects text, and fails on any tag that the page should not have."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.texts: list[str] = []
+        self.tags: set[str] = set()
+
+    def handle_starttag(self, tag: str, attrs: Any) -> None:
+        self.tags.add(tag)
+
+    def handle_data(self, data: str) -> None:
+        self.texts.append(data)
+
+
+def test_html_page_stands_alone(packaged: Build) -> None:
+    """No script, no link, nothing fetched; every footnote and number of the table is there."""
+    tables = eventful(packaged)
+    text = page("prompt_len", tables, [b"\x89PNG"])
+    parser = _Cells()
+    parser.feed(text)
+    assert not parser.tags & {"script", "link", "iframe", "b"}
+    assert not re.search(r"(src|href)=\"(?!data:)|url\(|@import", text)
+    for note in tables[0].notes:
+        assert note in parser.texts
+    assert "prompt_len: generator.n_ctx (selected on test)" in parser.texts
+    assert "3 (1 failed, 1 missing)" in parser.texts
+
+
+def test_html_escapes() -> None:
+    """A label that looks like a tag is text."""
+    parser = _Cells()
+    parser.feed(page("<i>", [nasty()]))
+    assert not parser.tags & {"b", "i"}
+    assert NASTY in parser.texts
+
+
+@pytest.mark.parametrize(
+    ("p", "text"),
+    [
+        (1.0, "1.0"), (0.996, "1.0"), (0.45, "0.45"), (0.0999, "0.10"), (0.0451, "0.045"),
+        (0.00123, "0.0012"), (0.001, "0.0010"), (0.000999, "<0.001"), (0.0, "<0.001"),
+    ],
+)  # fmt: skip
+def test_p_has_two_significant_digits(p: float, text: str) -> None:
+    """Two digits, and never 0.00."""
+    assert p_text(p) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "signed", "text"),
+    [(1.25, True, "+1.2"), (-1.26, True, "−1.3"), (-0.04, True, "0.0"), (0.04, True, "0.0"),
+     (63.0, False, "63.0"), (-2.0, False, "−2.0")],
+)  # fmt: skip
+def test_numbers_have_one_decimal_and_no_negative_zero(
+    value: float, signed: bool, text: str
+) -> None:
+    """A real minus, a plus only for differences."""
+    assert number(value, signed=signed) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(None, "–"), (True, "true"), (4, "4"), (1e-4, "0.0001"), ("coop", "coop"), ([1, 2], "[1, 2]"),
+     ({"name": "coop", "epochs": 5}, "coop epochs=5")],
+)  # fmt: skip
+def test_levels_read_as_in_yaml(value: object, text: str) -> None:
+    """Labels of every kind of level."""
+    assert level_text(value) == text
+
+
+def test_equal_levels_have_one_identity() -> None:
+    """1 and 1.0 are one level; true is another."""
+    assert level_id(1) == level_id(1.0) != level_id(True)

@@ -1,0 +1,250 @@
+"""ship-report as a user meets it: pages, files, exit codes, one line for each mistake."""
+
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+from typer.testing import CliRunner, Result
+
+from reports.cli import app, render
+from reports.schema import EmptyStudyError, ReportError
+
+Build = Callable[..., Any]
+FILES = {
+    "prompt_len.txt", "prompt_len.md", "prompt_len.tex", "prompt_len.html",
+    "prompt_len-generator.n_ctx.csv", "prompt_len-rows.csv",
+    "prompt_len-generator.n_ctx.png", "prompt_len-generator.n_ctx.pdf",
+}  # fmt: skip
+
+
+def report(*arguments: str | Path) -> Result:
+    """Run the command in this process."""
+    return CliRunner().invoke(app, [str(a) for a in arguments], env={"COLUMNS": "140"})
+
+
+def one_line(result: Result, code: int) -> str:
+    """The only line on stderr of a run that ended with `code`."""
+    assert result.exit_code == code, result.output
+    assert result.stdout == ""
+    assert "Traceback" not in result.stderr
+    (line,) = result.stderr.strip().splitlines()
+    return line
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working directory without a tracking URI in the environment."""
+    folder = tmp_path / "here"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    return folder
+
+
+def test_prints_the_table_and_writes_everything(
+    packaged: Build, store_uri: str, here: Path
+) -> None:
+    """Without options: the table, the folder's name, and all files in ./NAME-report."""
+    result = report("prompt_len", "--tracking-uri", packaged().write(store_uri))
+    assert result.exit_code == 0, result.output
+    assert "prompt_len: generator.n_ctx" in result.stdout
+    assert result.stdout.splitlines()[-1] == f"report: {here / 'prompt_len-report'} (8 files)"
+    assert {path.name for path in (here / "prompt_len-report").iterdir()} == FILES
+
+
+def test_finds_the_store_of_the_working_directory(
+    packaged: Build, store_uri: str, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """./mlflow.db by default, MLFLOW_TRACKING_URI before it, a bare path to a file as well."""
+    packaged().write(store_uri)
+    made = Path(store_uri.removeprefix("sqlite:///"))
+    assert report("prompt_len", "--tracking-uri", made).exit_code == 0
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", store_uri)
+    assert report("prompt_len").exit_code == 0
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    shutil.copy(made, here / "mlflow.db")
+    assert report("prompt_len").exit_code == 0
+
+
+def test_rows_behind_the_table_are_written(packaged: Build, store_uri: str, here: Path) -> None:
+    """The tidy rows as CSV, one per (setting, seed), whatever their state."""
+    builder = packaged()
+    builder.trial({"generator.n_ctx": 32}, {0: {}}, state="FAIL", reason='odd, "quoted" reason')
+    render("prompt_len", builder.write(store_uri), here / "out")
+    rows = pl.read_csv(here / "out" / "prompt_len-rows.csv")
+    assert len(rows) == 50
+    assert rows.filter(pl.col("state") == "FAIL")["reason"].to_list() == ['odd, "quoted" reason']
+
+
+@pytest.mark.parametrize(
+    ("form", "start"),
+    [
+        ("terminal", "prompt_len: generator.n_ctx"),
+        ("markdown", "### prompt_len: generator.n_ctx"),
+        ("latex", "% needs"),
+        ("csv", "level,n,failed"),
+    ],
+)
+def test_format_prints_and_writes_nothing(
+    packaged: Build, store_uri: str, here: Path, form: str, start: str
+) -> None:
+    """--format is for a pipe: that format alone on stdout, no files."""
+    result = report("prompt_len", "--tracking-uri", packaged().write(store_uri), "--format", form)
+    assert result.exit_code == 0, result.output
+    assert result.stdout.startswith(start)
+    assert list(here.iterdir()) == []
+
+
+def test_format_with_out_writes_too(packaged: Build, store_uri: str, here: Path) -> None:
+    """--format and --out together print and write."""
+    uri = packaged().write(store_uri)
+    result = report("prompt_len", "--tracking-uri", uri, "--format", "csv", "--out", here / "o")
+    assert result.exit_code == 0
+    assert {path.name for path in (here / "o").iterdir()} == FILES
+
+
+def test_metric(packaged: Build, store_uri: str, here: Path) -> None:
+    """--metric moves differences to another column."""
+    uri = packaged().write(store_uri)
+    arguments = ("prompt_len", "--tracking-uri", uri, "--format", "markdown", "--metric", "new")
+    assert "| ΔNew |" in report(*arguments).stdout
+
+
+def test_a_second_report_replaces_the_first(packaged: Build, store_uri: str, here: Path) -> None:
+    """The same store gives the same bytes, and no temporary file is left."""
+    uri = packaged().write(store_uri)
+    first = {path.name: path.read_bytes() for path in render("prompt_len", uri, here / "out")}
+    second = {path.name: path.read_bytes() for path in render("prompt_len", uri, here / "out")}
+    assert first == second
+    assert {path.name for path in (here / "out").iterdir()} == FILES
+
+
+def test_render_is_what_the_sweep_calls(
+    packaged: Build, store_uri: str, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """render prints the table and one line that names the folder, and returns the files."""
+    files = render("prompt_len", packaged().write(store_uri), Path("prompt_len-report"))
+    assert {path.name for path in files} == FILES
+    assert capsys.readouterr().out.splitlines()[-1].startswith("report: prompt_len-report (8 files")
+
+
+def test_unknown_study_lists_those_that_exist(packaged: Build, store_uri: str, here: Path) -> None:
+    """A mistyped name is answered with the names."""
+    line = one_line(report("promptlen", "--tracking-uri", packaged().write(store_uri)), 2)
+    assert "no study 'promptlen'; studies here: prompt_len" in line
+
+
+def test_deleted_study_is_unknown(packaged: Build, store_uri: str, here: Path) -> None:
+    """An experiment in MLflow's bin is none."""
+    from mlflow.tracking import MlflowClient
+
+    client = MlflowClient(tracking_uri=packaged().write(store_uri))
+    experiment = client.get_experiment_by_name("prompt_len")
+    assert experiment is not None
+    client.delete_experiment(experiment.experiment_id)
+    assert "studies here: none" in one_line(report("prompt_len", "--tracking-uri", store_uri), 2)
+
+
+def test_absent_store_is_not_made(here: Path) -> None:
+    """A report never creates the store that it should read."""
+    assert "no MLflow store here" in one_line(report("prompt_len"), 2)
+    assert list(here.iterdir()) == []
+
+
+def test_file_that_is_no_database(here: Path) -> None:
+    """Garbage is named in one line."""
+    (here / "mlflow.db").write_bytes(b"this is not sqlite" * 100)
+    assert "cannot be read as an MLflow store" in one_line(report("prompt_len"), 2)
+
+
+def test_somebody_elses_database_is_left_alone(here: Path) -> None:
+    """MLflow would make its tables in any sqlite file; a report does not let it."""
+    with sqlite3.connect(here / "mlflow.db") as base:
+        base.execute("CREATE TABLE studies (id INTEGER)")
+    base.close()
+    before = (here / "mlflow.db").read_bytes()
+    assert "not an MLflow store" in one_line(report("prompt_len"), 2)
+    assert (here / "mlflow.db").read_bytes() == before
+
+
+def test_unreachable_server_is_one_line(here: Path) -> None:
+    """A server that does not answer costs seconds, not minutes."""
+    code = [sys.executable, "-c", "from reports.cli import main; main()", "x"]
+    command = [*code, "--tracking-uri", "http://127.0.0.1:9"]
+    started = time.monotonic()
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2, done.stderr
+    assert "cannot read the MLflow store" in done.stderr.strip().splitlines()[-1]
+    assert "Traceback" not in done.stderr
+    assert time.monotonic() - started < 60
+
+
+def test_empty_study_exits_3(build: Build, store_uri: str, here: Path) -> None:
+    """Nothing has ended yet: said so, its own exit code, and no folder."""
+    builder = build(seeds=(0,)).trial({"generator.n_ctx": 4}, {0: {}}, state="RUNNING")
+    uri = builder.write(store_uri)
+    line = one_line(report("prompt_len", "--tracking-uri", uri), 3)
+    assert line == "prompt_len: nothing to report, no run has ended yet"
+    assert list(here.iterdir()) == []
+    with pytest.raises(EmptyStudyError):
+        render("prompt_len", uri, here / "out")
+
+
+def test_unwritable_folder_is_one_line(packaged: Build, store_uri: str, here: Path) -> None:
+    """A folder that cannot be made is named."""
+    (here / "taken").write_text("a file")
+    uri = packaged().write(store_uri)
+    with pytest.raises(ReportError, match=r"taken: cannot write the report"):
+        render("prompt_len", uri, here / "taken")
+
+
+@pytest.mark.parametrize("arguments", [["--format", "word"], ["--metric", "accuracy"], []])
+def test_wrong_usage_exits_2_with_the_choices(here: Path, arguments: list[str]) -> None:
+    """Typer's own complaints keep the exit code."""
+    result = report(*(["x"] if arguments else []), *arguments)
+    assert result.exit_code == 2
+    assert "Traceback" not in result.stderr
+
+
+def test_help_is_fast_and_light() -> None:
+    """--help loads none of the heavy packages."""
+    code = (
+        "import sys, json\nfrom reports.cli import app\n"
+        "try:\n    app(['--help'])\nexcept SystemExit:\n    pass\n"
+        "heavy = {'torch', 'ray', 'ship', 'harness', 'mlflow', 'matplotlib', 'scipy', 'polars'}\n"
+        "sys.exit(f'loaded {heavy & set(sys.modules)}' if heavy & set(sys.modules) else 0)"
+    )
+    best = 10.0
+    for _ in range(3):
+        started = time.monotonic()
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=False
+        )
+        best = min(best, time.monotonic() - started)
+        assert done.returncode == 0, done.stderr
+    assert "--tracking-uri" in done.stdout
+    # 0.2 s when idle; the bound leaves room for a busy machine.
+    assert best < 1.5
+
+
+def test_a_whole_report_needs_no_torch(packaged: Build, store_uri: str, here: Path) -> None:
+    """Reading, tables, figures and pages load neither the method nor the harness."""
+    code = (
+        "import sys\nfrom reports.cli import render\nrender('prompt_len', sys.argv[1])\n"
+        "heavy = {'torch', 'ray', 'ship', 'harness', 'optuna', 'matplotlib.pyplot', 'seaborn'}\n"
+        "sys.exit(f'loaded {heavy & set(sys.modules)}' if heavy & set(sys.modules) else 0)"
+    )
+    command = [sys.executable, "-c", code, packaged().write(store_uri)]
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, env={**os.environ, "COLUMNS": "80"}
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""

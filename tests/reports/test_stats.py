@@ -1,0 +1,207 @@
+"""Statistics against independent formulae, and properties that must hold for any numbers."""
+
+import itertools
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats as reference
+
+from reports.stats import (
+    compare_paired,
+    holm,
+    mean_interval,
+    minimum_detectable,
+    rank_correlation,
+    rank_groups,
+)
+
+percent = st.floats(0, 100, allow_nan=False)
+p_values = st.lists(st.floats(0, 1, allow_nan=False), min_size=1, max_size=12)
+by_seed = st.dictionaries(st.integers(0, 15), percent, min_size=1, max_size=12)
+
+
+@given(st.lists(percent, min_size=2, max_size=12))
+def test_interval_agrees_with_scipy(values: Sequence[float]) -> None:
+    """The t-interval is scipy's own, and holds its mean."""
+    estimate = mean_interval(values)
+    sem = reference.sem(values)
+    assert estimate.mean == pytest.approx(sum(values) / len(values))
+    assert estimate.low is not None and estimate.high is not None
+    if sem > 1e-9:
+        low, high = reference.t.interval(0.95, len(values) - 1, loc=np.mean(values), scale=sem)
+        assert (estimate.low, estimate.high) == pytest.approx((low, high))
+    assert estimate.low <= estimate.mean <= estimate.high
+
+
+def test_interval_by_hand() -> None:
+    """n = 5, s = sqrt(2.5): half-width is 2.776 * s / sqrt(5)."""
+    estimate = mean_interval([1, 2, 3, 4, 5])
+    half = 2.7764451 * math.sqrt(2.5) / math.sqrt(5)
+    assert (estimate.mean, estimate.low, estimate.high) == pytest.approx((3, 3 - half, 3 + half))
+
+
+def test_one_seed_has_no_interval() -> None:
+    """With one value nothing is known of the spread."""
+    estimate = mean_interval([61.5])
+    assert (estimate.mean, estimate.low, estimate.high, estimate.n) == (61.5, None, None, 1)
+
+
+@pytest.mark.parametrize("values", [[], [1.0, math.nan], [math.inf]])
+def test_interval_refuses_what_is_no_number(values: Sequence[float]) -> None:
+    """An empty or non-finite sample is an error, never a NaN in a table."""
+    with pytest.raises(ValueError, match="at least one value, all finite"):
+        mean_interval(values)
+
+
+@given(by_seed, by_seed)
+def test_pairs_are_common_seeds_only(a: dict[int, float], b: dict[int, float]) -> None:
+    """Seeds that one side lacks change nothing."""
+    common = a.keys() & b.keys()
+    whole = compare_paired(a, b)
+    cut = compare_paired({s: a[s] for s in common}, {s: b[s] for s in common})
+    assert whole == cut
+    assert (whole is None) == (not common)
+    if whole is not None:
+        assert whole.difference.n == len(common)
+        assert whole.p is None or 0 <= whole.p <= 1
+
+
+@given(by_seed, by_seed)
+def test_comparison_agrees_with_scipy(a: dict[int, float], b: dict[int, float]) -> None:
+    """Difference and p are those of scipy's paired t-test wherever the differences vary."""
+    common = sorted(a.keys() & b.keys())
+    differences = [a[s] - b[s] for s in common]
+    found = compare_paired(a, b)
+    if found is None or len(common) < 2 or np.std(differences) < 1e-3:
+        return
+    expected = reference.ttest_rel([a[s] for s in common], [b[s] for s in common])
+    assert found.p == pytest.approx(expected.pvalue, rel=1e-6, abs=1e-12)
+    low, high = expected.confidence_interval(0.95)
+    assert (found.difference.low, found.difference.high) == pytest.approx((low, high))
+
+
+def test_one_pair_has_no_p() -> None:
+    """A single pair gives a difference and nothing else."""
+    found = compare_paired({0: 61.0, 1: 60.0}, {0: 60.0, 2: 55.0})
+    assert found is not None
+    assert found.difference.mean == pytest.approx(1.0)
+    assert (found.difference.low, found.p, found.detectable) == (None, None, None)
+
+
+def test_identical_settings_differ_by_nothing() -> None:
+    """All differences zero: p is 1, and no effect size is claimed to be detectable."""
+    found = compare_paired({0: 61.0, 1: 60.0}, {0: 61.0, 1: 60.0})
+    assert found is not None
+    assert (found.difference.mean, found.p, found.detectable) == (0.0, 1.0, None)
+
+
+@pytest.mark.parametrize(("n", "p"), [(2, 0.5), (5, 0.0625), (10, 2**-9)])
+def test_constant_difference_falls_back_to_the_sign_test(n: int, p: float) -> None:
+    """Differences that do not vary (up to rounding) get the exact sign test's p."""
+    baseline = {seed: 50 + 0.1 * seed for seed in range(n)}
+    found = compare_paired({seed: value + 1.3 for seed, value in baseline.items()}, baseline)
+    assert found is not None
+    assert found.p == pytest.approx(p)
+    assert found.p == pytest.approx(reference.binomtest(n, n, 0.5).pvalue)
+
+
+@given(p_values)
+def test_holm_is_monotone_and_never_smaller(values: list[float]) -> None:
+    """Adjusted p-values keep the order, are at least the raw ones, and at most n times them."""
+    adjusted = holm(values)
+    order = np.argsort(values, kind="stable")
+    ranked = [adjusted[i] for i in order]
+    assert all(a <= b for a, b in itertools.pairwise(ranked))  # type: ignore[operator]
+    for raw, new in zip(values, adjusted, strict=True):
+        assert new is not None
+        assert raw <= new <= min(1.0, len(values) * raw) + 1e-12
+
+
+@given(p_values, st.randoms(use_true_random=False))
+def test_holm_does_not_depend_on_the_order_of_levels(values: list[float], random: object) -> None:
+    """A level's adjusted p is the same wherever its row stands."""
+    places = list(range(len(values)))
+    random.shuffle(places)  # type: ignore[attr-defined]
+    shuffled = holm([values[i] for i in places])
+    assert [shuffled[places.index(i)] for i in range(len(values))] == holm(values)
+
+
+def test_holm_by_hand() -> None:
+    """Holm's step-down by hand: 4 * .01, 3 * .02, 2 * .03, then the running maximum."""
+    assert holm([0.04, 0.01, 0.03, 0.02]) == pytest.approx([0.06, 0.04, 0.06, 0.06])
+
+
+def test_holm_leaves_out_what_has_no_p() -> None:
+    """A level without a p-value is not in the family."""
+    assert holm([None, 0.01, None, 0.04]) == [None, 0.02, None, 0.04]
+    assert holm([]) == []
+
+
+@pytest.mark.parametrize(("n", "effect"), [(5, 1.682), (10, 0.996), (34, 0.4955)])
+def test_minimum_detectable_effect_of_textbook_tables(n: int, effect: float) -> None:
+    """Known solutions of the paired t-test's power equation (80%, 5% two-sided), in units of s."""
+    assert minimum_detectable(1.0, n) == pytest.approx(effect, rel=2e-3)
+    assert minimum_detectable(2.0, n) == pytest.approx(2 * effect, rel=2e-3)
+
+
+def test_minimum_detectable_effect_is_found_four_times_in_five() -> None:
+    """Simulated studies with exactly that effect reject in 80% of cases."""
+    effect = minimum_detectable(2.0, 6)
+    assert effect is not None
+    rng = np.random.default_rng(0)
+    drawn = rng.normal(effect, 2.0, size=(20_000, 6))
+    rejected = reference.ttest_1samp(drawn, 0.0, axis=1).pvalue < 0.05
+    assert rejected.mean() == pytest.approx(0.80, abs=0.01)
+
+
+@pytest.mark.parametrize(("std", "n"), [(1.0, 1), (0.0, 5)])
+def test_minimum_detectable_effect_needs_pairs_that_vary(std: float, n: int) -> None:
+    """Without a spread there is nothing to compute it from."""
+    assert minimum_detectable(std, n) is None
+
+
+def test_rank_correlation_of_few_settings_is_exact() -> None:
+    """Four settings in perfect order: rho 1, and 2 of 24 orders are as extreme."""
+    found = rank_correlation([1, 2, 3, 4], [5, 6, 7, 9], np.random.default_rng(0))
+    assert found.rho is not None
+    assert (found.rho.mean, found.p) == pytest.approx((1.0, 2 / 24))
+
+
+def test_rank_correlation_agrees_with_scipy() -> None:
+    """rho is scipy's, ties included; p is near the asymptotic one."""
+    rng = np.random.default_rng(3)
+    x = rng.integers(0, 10, 40).astype(float)
+    y = x + rng.normal(0, 6, 40)
+    found = rank_correlation(list(x), list(y), np.random.default_rng(0))
+    expected = reference.spearmanr(x, y)
+    assert found.rho is not None and found.p is not None
+    assert found.rho.mean == pytest.approx(expected.statistic)
+    assert found.p == pytest.approx(expected.pvalue, abs=0.01)
+    assert found.rho.low is not None and found.rho.high is not None
+    assert -1 <= found.rho.low < found.rho.mean < found.rho.high <= 1
+
+
+@pytest.mark.parametrize(("x", "y"), [([1, 2], [3, 4]), ([1, 1, 1], [1, 2, 3]), ([], [])])
+def test_rank_correlation_needs_something_to_rank(x: list[float], y: list[float]) -> None:
+    """Two settings, or a side that is constant, have no correlation."""
+    found = rank_correlation(x, y, np.random.default_rng(0))
+    assert (found.rho, found.p, found.n) == (None, None, len(x))
+
+
+def test_rank_groups_agrees_with_scipy() -> None:
+    """The permutation p of a categorical factor is near Kruskal-Wallis' asymptotic one."""
+    rng = np.random.default_rng(1)
+    groups = {"coop": rng.normal(0, 1, 15), "tip_adapter": rng.normal(0.8, 1, 15)}
+    levels = [name for name in groups for _ in range(15)]
+    values = [float(v) for group in groups.values() for v in group]
+    found = rank_groups(levels, values, np.random.default_rng(0))
+    assert found.p == pytest.approx(reference.kruskal(*groups.values()).pvalue, abs=0.01)
+
+
+def test_rank_groups_needs_two_levels() -> None:
+    """One level cannot be compared to itself."""
+    assert rank_groups(["a", "a", "a"], [1, 2, 3], np.random.default_rng(0)).p is None

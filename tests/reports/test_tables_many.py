@@ -1,0 +1,175 @@
+"""Tables of several factors: grids, sampled studies, and what holds for every table."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from reports.model import Counts, Quantity, Text
+from reports.tables import build_tables
+from tests.reports.test_tables import cells_of, numbers
+
+Build = Callable[..., Any]
+N_CTX = "generator.n_ctx"
+
+
+def grid_of_two(build: Build, percentages: Build, **skip: Any) -> Any:
+    """Prompt length times fine-tuner; n_ctx 16 gains 2, tip_adapter loses 3, seed s adds s."""
+    factors = [
+        {"key": N_CTX, "levels": [4, 16], "log": False, "baseline": 4},
+        {"key": "finetuner", "levels": ["tip_adapter", "coop"], "log": False, "baseline": "coop"},
+    ]
+    builder = build(name="two", factors=factors, seeds=(0, 1, 2))
+    noise = iter(np.linspace(-0.3, 0.3, 12))
+    for n_ctx in (4, 16):
+        for finetuner in ("coop", "tip_adapter"):
+            new = 50.0 + 2 * (n_ctx == 16) - 3 * (finetuner == "tip_adapter")
+            results = {s: percentages(new + s + float(next(noise)) * s) for s in range(3)}
+            builder.trial({N_CTX: n_ctx, "finetuner": finetuner}, results)
+    return builder
+
+
+def sampled(build: Build, percentages: Build, **fields: Any) -> Any:
+    """Thirty settings of a tpe study: H falls with the KL weight, n_ctx does nothing."""
+    factors = [
+        {"key": "generator.kl_weight", "levels": None, "log": True, "baseline": 1.0},
+        {"key": N_CTX, "levels": [1, 2, 4], "log": False, "baseline": 4},
+        {"key": "finetuner", "levels": ["coop", "tip_adapter"], "log": False, "baseline": "coop"},
+    ]
+    builder = build(
+        name="joint", factors=factors, sampler="tpe", trials=30, seeds=(0, 1, 2), **fields
+    )
+    rng = np.random.default_rng(0)
+    for place in range(30):
+        weight = float(10 ** rng.uniform(-4, -0.1))
+        finetuner = ("coop", "tip_adapter")[place % 2]
+        assignment = {
+            "generator.kl_weight": weight, N_CTX: int(rng.choice([1, 2, 4])),
+            "finetuner": finetuner,
+        }  # fmt: skip
+        state = "PRUNED" if place % 10 == 9 else "COMPLETE"
+        results = {s: percentages(50 - 2 * math.log10(weight) + s) for s in range(3)}
+        builder.trial(assignment, results, state=state)
+    builder.trial({}, {s: percentages(45.0 + s) for s in range(3)}, arm="no_synthetic")
+    return builder
+
+
+@pytest.mark.parametrize("shape", ["levels", "grid", "sampled"])
+def test_selected_on_test_is_said_of_every_table(
+    packaged: Build, build: Build, percentages: Build, shape: str
+) -> None:
+    """Title, footnote and every row of every table carry the leak."""
+    makers = {
+        "levels": lambda: packaged(selection="test"),
+        "grid": lambda: _leaky(grid_of_two(build, percentages)),
+        "sampled": lambda: sampled(build, percentages, selection="test"),
+    }
+    tables = build_tables(makers[shape]().study())
+    for table in tables:
+        assert table.title.endswith("(selected on test)")
+        assert table.notes[0].startswith("selected on test")
+        assert {row.selection for row in table.rows} == {"test"}
+
+
+def _leaky(builder: Any) -> Any:
+    for run in builder.runs:
+        run.tags["ship.selection"] = "test"
+    return builder
+
+
+def test_grid_of_two_factors(build: Build, percentages: Build) -> None:
+    """All settings by selection objective, then each factor's main effects."""
+    settings, n_ctx, finetuner = build_tables(grid_of_two(build, percentages).study())
+    labels = [(r.cells[N_CTX].text, r.cells["finetuner"].text) for r in settings.rows]
+    assert labels == [("16", "coop"), ("4", "coop"), ("16", "tip_adapter"), ("4", "tip_adapter")]
+    assert [row.baseline for row in settings.rows] == [False, True, False, False]
+    assert [row.cells["level"].text for row in n_ctx.rows] == ["4", "16"]
+    assert [row.cells["level"].text for row in finetuner.rows] == ["tip_adapter", "coop"]
+    sixteen = cells_of(n_ctx, "16").cells
+    assert sixteen["n"] == Counts(6)
+    assert sixteen["seeds"] == Quantity(3, 0)
+    assert sixteen["difference"].estimate.n == 3
+
+
+def test_main_effects_compare_matched_settings(build: Build, percentages: Build) -> None:
+    """Where a setting failed, its counterpart at the other level leaves the difference too."""
+    whole, torn = grid_of_two(build, percentages), grid_of_two(build, percentages)
+    torn.runs[3].tags["ship.state"] = "FAIL"
+    rows = whole.study().rows
+    coop = rows.filter(rows["finetuner"] == "coop")
+    expected = (
+        coop.filter(coop[N_CTX] == 16)["test/harmonic_mean"]
+        - coop.filter(coop[N_CTX] == 4)["test/harmonic_mean"]
+    ).mean()
+    _, n_ctx, _ = build_tables(torn.study())
+    assert cells_of(n_ctx, "16").cells["difference"].estimate.mean == pytest.approx(expected)
+    assert cells_of(n_ctx, "16").cells["n"] == Counts(3, failed=3)
+
+
+def test_conditional_factors_are_averaged_over(build: Build, percentages: Build) -> None:
+    """A factor that only one fine-tuner has does not keep the fine-tuners from being compared."""
+    factors = [
+        {"key": "finetuner", "levels": ["coop", "tip_adapter"], "log": False, "baseline": "coop"},
+        {"key": "finetuner.alpha", "levels": [1, 2], "log": False, "baseline": 1},
+    ]
+    builder = build(name="cond", factors=factors, seeds=(0, 1))
+    builder.trial({"finetuner": "coop"}, {s: percentages(55.0 + s) for s in range(2)})
+    for alpha in (1, 2):
+        results = {s: percentages(50.0 + s + alpha) for s in range(2)}
+        builder.trial({"finetuner": "tip_adapter", "finetuner.alpha": alpha}, results)
+    settings, finetuner, _ = build_tables(builder.study())
+    assert cells_of(finetuner, "tip_adapter").cells["difference"].estimate.n == 2
+    assert cells_of(settings, "coop").cells["finetuner.alpha"] == Text("–")
+
+
+def test_sampled_study(build: Build, percentages: Build) -> None:
+    """Ten best settings shown, all held, ranks of each factor below; pruned ones rank nowhere."""
+    settings, ranks = build_tables(sampled(build, percentages).study())
+    shown = dict(settings.sections())
+    assert (len(shown["levels"]), len(settings.rows)) == (10, 31)
+    best = [row.cells["objective"].estimate.mean for row in shown["levels"]]
+    assert best == sorted(best, reverse=True)
+    assert cells_of(settings, "fine-tuner alone").baseline
+    rho = ranks.rows[0].cells["rho"].estimate
+    assert rho.mean == pytest.approx(-1.0)
+    assert ranks.rows[0].cells["p"].p < 0.001
+    assert [row.cells["n"] for row in ranks.rows] == [Quantity(27, 0)] * 3
+    assert "rho" not in ranks.rows[2].cells and "p" in ranks.rows[2].cells
+    assert build_tables(sampled(build, percentages).study()) == [settings, ranks]
+
+
+def test_sampled_range_alone(build: Build, percentages: Build) -> None:
+    """One continuous factor with many values: no table of levels, but settings and a rank."""
+    factors = [{"key": "generator.kl_weight", "levels": None, "log": True, "baseline": None}]
+    builder = build(name="kl", factors=factors, sampler="random", trials=15, seeds=(0,))
+    for place in range(15):
+        builder.trial({"generator.kl_weight": 0.01 * 1.37**place}, {0: percentages(50.0 + place)})
+    settings, ranks = build_tables(builder.study())
+    assert (settings.name, ranks.name) == ("settings", "ranks")
+    assert any("no baseline setting ran" in note for note in settings.notes)
+
+
+def test_study_without_factors(build: Build, percentages: Build) -> None:
+    """One setting and its arms make a table too."""
+    builder = build(factors=(), seeds=(0, 1)).trial(
+        {}, {s: percentages(55.0 + s) for s in range(2)}
+    )
+    (table,) = build_tables(builder.study())
+    assert table.rows[0].cells["setting"] == Text("constants")
+    assert table.rows[0].cells["n"] == Counts(2)
+
+
+def test_no_number_is_nan(packaged: Build, build: Build, percentages: Build) -> None:
+    """Every number of every table is finite, whatever a run logged."""
+    odd = packaged()
+    for run in odd.runs[::2]:
+        run.metrics["seed_1/test/new"] = math.nan
+        run.metrics["seed_2/selection/harmonic_mean"] = math.inf
+        run.metrics["cost/seconds"] = math.nan
+    studies = [odd, grid_of_two(build, percentages), sampled(build, percentages)]
+    for builder in studies:
+        found = [x for table in build_tables(builder.study()) for x in numbers(table)]
+        assert found
+        assert all(map(math.isfinite, found))
