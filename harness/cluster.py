@@ -1,0 +1,148 @@
+"""Ray: a local session or a running cluster, kept quiet."""
+
+import logging
+import math
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+
+from harness.config import StudyConfig
+from harness.faults import UserError
+
+STORE_FLOOR = 200 * 2**20
+# Ray and Tune read these from the driver's environment.
+DRIVER_ENVIRONMENT = {
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # else a FutureWarning on every start
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_AUTO_CALLBACK_SYNCER": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # harness.interrupts has it
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # most results carry no objective, on purpose
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
+    "TUNE_GLOBAL_CHECKPOINT_S": "3600",  # Tune's own snapshot is never read
+    "TUNE_WARN_THRESHOLD_S": "10",
+}
+
+
+class ClusterError(UserError):
+    """Ray cannot give the study what it asks for."""
+
+
+@dataclass(frozen=True)
+class Session:
+    """A Ray session; owned: this process started or joined it, and leaves it at the end."""
+
+    owned: bool
+
+
+@contextmanager
+def ray_session(
+    study: StudyConfig, address: str | None, object_bytes: int, verbose: bool
+) -> Iterator[Session]:
+    """Start Ray on this machine, or join the cluster at `address`; a session already open is used.
+
+    Args:
+        study: for the resources and threads of a trial.
+        address: of a running cluster; None for this machine alone.
+        object_bytes: what the object store has to hold.
+        verbose: let Ray and its workers talk.
+
+    Raises:
+        ClusterError: no cluster there, or it is too small for one trial.
+    """
+    with environment(DRIVER_ENVIRONMENT), quiet_ray(verbose):
+        owned = not ray.is_initialized()
+        try:
+            if owned:
+                _init(study, address, object_bytes, verbose)
+            _check_resources(study, ray.cluster_resources())  # type: ignore[no-untyped-call]
+            yield Session(owned)
+        finally:
+            if owned:
+                ray.shutdown()
+
+
+@contextmanager
+def environment(settings: Mapping[str, str]) -> Iterator[None]:
+    """Environment variables for a while; what the user has set stays."""
+    added = {name: value for name, value in settings.items() if name not in os.environ}
+    os.environ.update(added)
+    try:
+        yield
+    finally:
+        for name in added:
+            os.environ.pop(name, None)
+
+
+@contextmanager
+def quiet_ray(verbose: bool) -> Iterator[None]:
+    """Silence Ray's loggers on the driver unless verbose."""
+    loggers = [logging.getLogger(name) for name in ("ray", "ray.tune", "ray.train")]
+    levels = [logger.level for logger in loggers]
+    if not verbose:
+        for logger in loggers:
+            logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def threads(study: StudyConfig) -> int:
+    """Threads of a trial: its cpus, rounded up."""
+    return max(1, math.ceil(study.resources.cpus))
+
+
+def usable_cpus() -> int:
+    """Cores that this process may use."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
+def _init(study: StudyConfig, address: str | None, object_bytes: int, verbose: bool) -> None:
+    local: dict[str, Any] = {}
+    if address is None:
+        local = {
+            "num_cpus": usable_cpus(),
+            "object_store_memory": STORE_FLOOR + 2 * object_bytes,
+            "include_dashboard": False,
+        }
+    try:
+        ray.init(
+            address=address or "local",
+            log_to_driver=verbose,
+            logging_level=logging.INFO if verbose else logging.CRITICAL,
+            runtime_env={
+                "env_vars": {
+                    "OMP_NUM_THREADS": str(threads(study)),
+                    # idle threads of one trial must not spin on the cores of another
+                    "OMP_WAIT_POLICY": "PASSIVE",
+                }
+            },
+            **local,
+        )
+    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+        where = f"no Ray cluster at {address}" if address else "Ray did not start"
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ClusterError(f"{where}: {first}") from error
+
+
+def _check_resources(study: StudyConfig, there: Mapping[str, float]) -> None:
+    faults = [
+        f"resources.{key} must be at most {there.get(name, 0):g}, which is all there is, "
+        f"got {asked:g}"
+        for key, name, asked in (
+            ("cpus", "CPU", study.resources.cpus),
+            ("gpus", "GPU", study.resources.gpus),
+        )
+        if asked > there.get(name, 0)
+    ]
+    if faults:
+        raise ClusterError("\n".join(faults))

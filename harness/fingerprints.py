@@ -1,0 +1,108 @@
+"""Fingerprints of backbones and data sets, remembered so that a finished study loads neither."""
+
+import hashlib
+import json
+import os
+import tempfile
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from importlib.resources import files
+from pathlib import Path
+
+from harness.method import Method
+
+MEMORY = "fingerprints.json"
+
+
+@dataclass
+class Fingerprints:
+    """Content hashes that setting keys are made of.
+
+    A data set is asked each time (its own loader decides what is cheap). A backbone's weights take
+    seconds to load and hash, so its fingerprint is remembered in cache_dir under the name and the
+    size and modification time of the weight files; a pretrained tag's weights never change, so
+    there the name and open_clip's version are enough.
+    """
+
+    method: Method
+    data_root: Path | None
+    cache_dir: Path
+    _datasets: dict[str, str] = field(default_factory=dict)
+    _backbones: dict[str, str] = field(default_factory=dict)
+
+    def dataset(self, name: str) -> str:
+        """Fingerprint of a data set.
+
+        Raises:
+            ValueError: the data set cannot be read.
+        """
+        if name not in self._datasets:
+            self._datasets[name] = self.method.dataset_fingerprint(name, self.data_root)
+        return self._datasets[name]
+
+    def backbone(self, name: str) -> str:
+        """Fingerprint of a backbone; loads its weights if they were not seen before.
+
+        Raises:
+            ValueError: the backbone cannot be loaded.
+        """
+        if name not in self._backbones:
+            memory, key = self._read(), _stamp(name)
+            if key not in memory:
+                memory[key] = self.method.load_backbone(name, "cpu").fingerprint
+                self._write(memory)
+            self._backbones[name] = memory[key]
+        return self._backbones[name]
+
+    def remember(self, name: str, fingerprint: str) -> None:
+        """Take the fingerprint of a backbone that was loaded anyway."""
+        self._backbones[name] = fingerprint
+        memory, key = self._read(), _stamp(name)
+        if memory.get(key) != fingerprint:
+            self._write({**memory, key: fingerprint})
+
+    def _read(self) -> dict[str, str]:
+        try:
+            memory = json.loads((self.cache_dir / MEMORY).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return memory if isinstance(memory, dict) else {}
+
+    def _write(self, memory: dict[str, str]) -> None:
+        # a fingerprint that cannot be remembered is computed again: no reason to stop
+        try:
+            self.cache_dir.mkdir(parents=True, exist_ok=True)
+            handle, name = tempfile.mkstemp(dir=self.cache_dir, suffix=".tmp")
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                json.dump(memory, file, indent=1, sort_keys=True)
+            Path(name).replace(self.cache_dir / MEMORY)
+        except OSError:
+            return
+
+
+def _stamp(backbone: str) -> str:
+    """What a remembered fingerprint holds for: the backbone's name and its files as they are."""
+    parts = [backbone]
+    pretrained = Path(backbone.partition(":")[2])
+    if backbone == "pocket":
+        folder = Path(str(files("ship.pocket")))
+        weights = sorted(p for p in folder.rglob("*") if p.suffix in {".safetensors", ".json"})
+    elif pretrained.name and pretrained.is_file():
+        weights = [pretrained]
+    else:
+        weights = []
+    for file in weights:
+        stat = file.stat()
+        parts.append(f"{file.name} {stat.st_size} {stat.st_mtime_ns}")
+    try:
+        parts.append(version("open_clip_torch"))
+    except PackageNotFoundError:
+        parts.append("")
+    # the hash's own definition is code: a changed one must not meet old memories
+    parts.append(_source_stamp())
+    return f"{backbone} {hashlib.blake2b('|'.join(parts).encode(), digest_size=8).hexdigest()}"
+
+
+def _source_stamp() -> str:
+    source = Path(str(files("ship"))) / "backbone.py"
+    return hashlib.blake2b(source.read_bytes(), digest_size=8).hexdigest()

@@ -1,0 +1,74 @@
+"""Ctrl-C and SIGTERM: the first ends the study in order, the second at once."""
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType, TracebackType
+from typing import Any
+
+HARD_EXIT = 130
+
+
+class SweepStopped(Exception):  # noqa: N818  # no error: somebody asked for it
+    """The run stops because it was asked to, inside a Ray session that goes on."""
+
+
+class Interrupts:
+    """Catches SIGINT and SIGTERM while a study runs; outside the main thread it does nothing.
+
+    Outside `deferred()` a signal raises KeyboardInterrupt where it strikes. Inside, it is only
+    noted, and `check()` raises at a place where nothing is half-written.
+    """
+
+    def __init__(self) -> None:
+        self.requested = False
+        self._deferred = False
+        self._before: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> "Interrupts":
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._before[number] = signal.getsignal(number)
+            self._install()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._before.clear()
+
+    @contextmanager
+    def deferred(self) -> Iterator[None]:
+        """Only note a signal, for check() to act on."""
+        # ray.init has put a C handler in ours' place, which dumps core on SIGTERM
+        self._install()
+        self._deferred = True
+        try:
+            yield
+        finally:
+            self._deferred = False
+
+    def check(self, error: type[BaseException] = KeyboardInterrupt) -> None:
+        """Raise `error` if a signal came."""
+        if self.requested:
+            raise error
+
+    def _install(self) -> None:
+        for number in self._before:
+            signal.signal(number, self._handle)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.requested:
+            sys.stderr.write("\nstopped at once\n")
+            os._exit(HARD_EXIT)
+        self.requested = True
+        if not self._deferred:
+            raise KeyboardInterrupt

@@ -1,0 +1,174 @@
+"""Reads the ledger: which (setting, seed) of a study is finished, and with what objective."""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Protocol
+
+from harness import schema
+from harness.schema import Failure, State
+
+if TYPE_CHECKING:
+    from mlflow.tracking import MlflowClient
+
+PAGE = 500
+# of several runs that hold the same (setting, seed), the one that counts
+PRECEDENCE = {
+    State.COMPLETE: 3,
+    State.PRUNED: 2,
+    State.FAIL: 1,
+    State.INTERRUPTED: 0,
+    State.RUNNING: 0,
+}
+
+
+class Assigned(Protocol):
+    """What identifies a setting but for its key."""
+
+    @property
+    def assignment(self) -> Mapping[str, Any]: ...  # noqa: D102
+
+    @property
+    def arm(self) -> str: ...  # noqa: D102
+
+
+@dataclass(frozen=True)
+class LedgerRun:
+    """One trial run in the store.
+
+    objective: seed -> the study's objective at the epoch that selection chose, percent.
+    seconds: wall time of the run's computation; None until it is complete.
+    started: milliseconds since the epoch.
+    """
+
+    run_id: str
+    setting_key: str
+    arm: str
+    assignment: Mapping[str, Any]
+    seeds: tuple[int, ...]
+    state: State
+    failure: Failure | None
+    reason: str
+    objective: Mapping[int, float]
+    seconds: float | None
+    started: int
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """The trial runs of a study in the order they began, whatever became of them."""
+
+    runs: tuple[LedgerRun, ...] = ()
+
+    @cached_property
+    def rows(self) -> dict[tuple[str, int], LedgerRun]:
+        """(setting key, seed) -> the run that counts: COMPLETE, else PRUNED, else the last FAIL.
+
+        Runs that were interrupted count for nothing. Of two complete ones the first counts.
+        """
+        rows: dict[tuple[str, int], LedgerRun] = {}
+        for run in self.runs:
+            for seed in run.seeds:
+                held = rows.get((run.setting_key, seed))
+                rank = PRECEDENCE[run.state]
+                if rank == 0:
+                    continue
+                again = run.state is State.FAIL and held is not None and held.state is State.FAIL
+                if held is None or rank > PRECEDENCE[held.state] or again:
+                    rows[run.setting_key, seed] = run
+        return rows
+
+    def complete_seeds(self, key: str) -> frozenset[int]:
+        """Seeds of a setting that have finished."""
+        return frozenset(
+            seed
+            for (known, seed), run in self.rows.items()
+            if known == key and run.state is State.COMPLETE
+        )
+
+    def state(self, key: str) -> State | None:
+        """COMPLETE if any seed of the setting is, else PRUNED, else FAIL; None: never ended."""
+        states = {run.state for (known, _), run in self.rows.items() if known == key}
+        return max(states, key=PRECEDENCE.__getitem__, default=None)
+
+    def objectives(self, key: str) -> dict[int, float]:
+        """Seed -> objective over all finished seeds of a setting."""
+        return {
+            seed: run.objective[seed]
+            for (known, seed), run in self.rows.items()
+            if known == key and run.state is State.COMPLETE and seed in run.objective
+        }
+
+    def has(self, key: str) -> bool:
+        """Whether a setting has any row."""
+        return any(known == key for known, _ in self.rows)
+
+    def has_elsewhere(self, setting: Assigned) -> bool:
+        """Whether a complete run has the same assignment (or arm), whatever its key."""
+        return any(
+            run.state is State.COMPLETE
+            and run.arm == setting.arm
+            and dict(run.assignment) == _json_round_trip(setting.assignment)
+            for run in self.runs
+        )
+
+    def seconds_per_seed(self) -> float | None:
+        """Mean cost of one seed over the complete runs, None if there is none."""
+        timed = [run for run in self.runs if run.seconds is not None and run.seeds]
+        seeds = sum(len(run.seeds) for run in timed)
+        return sum(run.seconds or 0.0 for run in timed) / seeds if seeds else None
+
+
+def read_ledger(client: "MlflowClient", experiment_id: str, objective: str) -> Ledger:
+    """Read every trial run of an experiment.
+
+    Args:
+        client: a client of the store.
+        experiment_id: the study's experiment.
+        objective: which selection metric is the study's objective, e.g. "harmonic_mean".
+    """
+    runs: list[LedgerRun] = []
+    token: str | None = None
+    while True:
+        page = client.search_runs(
+            [experiment_id],
+            filter_string=f"tags.`{schema.KIND}` = 'trial'",
+            max_results=PAGE,
+            order_by=["attributes.start_time ASC"],
+            page_token=token,
+        )
+        runs += [_read_run(run, objective) for run in page]
+        token = page.token
+        if not token:
+            return Ledger(tuple(runs))
+
+
+def _read_run(run: Any, objective: str) -> LedgerRun:
+    tags, metrics = run.data.tags, run.data.metrics
+    seeds = tuple(json.loads(tags.get(schema.SEEDS, "[]")))
+    names = {seed: schema.seed_metric(seed, f"selection/{objective}") for seed in seeds}
+    state = State(tags.get(schema.STATE, State.INTERRUPTED))
+    failure = tags.get(schema.FAILURE)
+    return LedgerRun(
+        run_id=run.info.run_id,
+        setting_key=tags.get(schema.SETTING_KEY, ""),
+        arm=tags.get(schema.ARM, ""),
+        assignment=json.loads(tags.get(schema.ASSIGNMENT, "{}")),
+        seeds=seeds,
+        state=state,
+        failure=Failure(failure) if failure else None,
+        reason=tags.get(schema.REASON, ""),
+        objective={
+            seed: metrics[name]
+            for seed, name in names.items()
+            if name in metrics and math.isfinite(metrics[name])
+        },
+        seconds=metrics.get(schema.SECONDS) if state is State.COMPLETE else None,
+        started=run.info.start_time,
+    )
+
+
+def _json_round_trip(assignment: Mapping[str, Any]) -> Any:
+    return json.loads(json.dumps(dict(assignment), default=list))

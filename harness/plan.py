@@ -1,0 +1,162 @@
+"""What a study wants minus what its ledger has: the work that is left."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from harness.config import StudyConfig
+from harness.fingerprints import Fingerprints
+from harness.ledger import Ledger
+from harness.schema import Failure, State
+from harness.settings import (
+    Setting,
+    SettingMaker,
+    distinct,
+    enumerate_settings,
+    known_settings,
+)
+
+RowState = Literal["done", "to run", "changed", "pruned", "failed"]
+
+
+@dataclass(frozen=True)
+class Work:
+    """One Ray trial: the missing seeds of one setting, to be run fused.
+
+    judged: whether the scheduler may stop it; reference arms and added seeds of a finished setting
+        always run to their end.
+    """
+
+    setting: Setting
+    seeds: tuple[int, ...]
+    judged: bool = True
+
+
+@dataclass(frozen=True)
+class PlanRow:
+    """One line of `--dry-run`.
+
+    state: "to run" also when some of the seeds are done; "changed" when the same assignment was run
+        under other constants, data, weights or results version, and so has to run again.
+    seeds: the seeds that will run.
+    done: the seeds that are finished.
+    reason: why a seed that has no number failed, if one did; "to run" means that it is tried again.
+    """
+
+    label: str
+    state: RowState
+    seeds: tuple[int, ...]
+    done: tuple[int, ...]
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The study as wanted, and what is left to do.
+
+    settings: every wanted setting known now; a tpe or random study adds to them as it goes.
+    twins: reference arms that equal one of the settings (or another arm) and so have no run of
+        their own.
+    work: trials that are known to be missing, reference arms first.
+    proposals: further settings to be asked of the sampler.
+    seconds: estimated compute time of what is left, one trial after the other; None: not known yet.
+    """
+
+    settings: tuple[Setting, ...]
+    twins: tuple[Setting, ...]
+    rows: tuple[PlanRow, ...]
+    work: tuple[Work, ...]
+    proposals: int
+    seconds: float | None
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing is left to run."""
+        return not self.work and not self.proposals
+
+
+def make_plan(study: StudyConfig, ledger: Ledger, fingerprints: Fingerprints) -> Plan:
+    """Compare a study with its ledger; reads both, changes nothing.
+
+    A (setting, seed) is settled when it is COMPLETE; when the scheduler stopped it, as long as the
+    study has a scheduler; and when its loss was not finite, which is deterministic. Every other
+    failure is tried again by the next run.
+    """
+    maker = SettingMaker(study, fingerprints)
+    enumerated = enumerate_settings(study, maker)
+    known = enumerated if study.sampler == "grid" else known_settings(study, ledger, maker)
+    every_arm = maker.arms()
+    keys = {setting.key for setting in known}
+    arms = distinct([arm for arm in every_arm if arm.key not in keys])
+    twins = tuple(arm for arm in every_arm if arm not in arms)
+    settings = (*arms, *known)
+    work = tuple(
+        Work(setting, missing, judged=not setting.arm and not ledger.complete_seeds(setting.key))
+        for setting in settings
+        if (missing := missing_seeds(study, ledger, setting.key))
+    )
+    proposals = 0
+    if study.sampler != "grid":
+        most = min(study.trials or 0, len(enumerated) if enumerated else study.trials or 0)
+        proposals = max(0, most - len(known))
+    return Plan(
+        settings,
+        twins,
+        tuple(_row(study, ledger, setting) for setting in settings),
+        work,
+        proposals,
+        _estimate(study, ledger, work, proposals),
+    )
+
+
+def missing_seeds(study: StudyConfig, ledger: Ledger, key: str) -> tuple[int, ...]:
+    """The study's seeds of a setting that are not settled."""
+    if study_prunes(study) and ledger.state(key) is State.PRUNED:
+        return ()
+    return tuple(seed for seed in study.seeds if not _settled(ledger, key, seed))
+
+
+def study_prunes(study: StudyConfig) -> bool:
+    """Whether the study has a scheduler that stops trials."""
+    return study.scheduler.name != "none"
+
+
+def _settled(ledger: Ledger, key: str, seed: int) -> bool:
+    run = ledger.rows.get((key, seed))
+    if run is None:
+        return False
+    if run.state is State.FAIL:
+        return run.failure is Failure.NON_FINITE
+    return run.state is State.COMPLETE
+
+
+def _row(study: StudyConfig, ledger: Ledger, setting: Setting) -> PlanRow:
+    key = setting.key
+    missing = missing_seeds(study, ledger, key)
+    done = tuple(seed for seed in study.seeds if seed in ledger.complete_seeds(key))
+    failed = [
+        run.reason
+        for seed in study.seeds
+        if (run := ledger.rows.get((key, seed))) is not None and run.state is State.FAIL
+    ]
+    reason = failed[-1] if failed else ""
+    state: RowState
+    if missing:
+        changed = not ledger.has(key) and ledger.has_elsewhere(setting)
+        state = "changed" if changed else "to run"
+    elif reason:
+        state = "failed"
+    else:
+        state = "done" if len(done) == len(study.seeds) else "pruned"
+    return PlanRow(setting.label, state, missing, done, reason)
+
+
+def _estimate(
+    study: StudyConfig, ledger: Ledger, work: Sequence[Work], proposals: int
+) -> float | None:
+    if not work and not proposals:
+        return 0.0
+    per_seed = ledger.seconds_per_seed()
+    if per_seed is None:
+        return None
+    return per_seed * (sum(len(item.seeds) for item in work) + proposals * len(study.seeds))

@@ -1,0 +1,173 @@
+"""The study's own run in the store, the parent of its trials' runs."""
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from harness import schema
+from harness.config import StudyConfig
+from harness.ledger import Ledger
+from harness.plan import Plan
+from harness.provenance import code_version, package_versions
+from harness.schema import State
+from harness.settings import Setting
+from harness.space import levels
+from harness.tracking import MAX_TAG, Store, log, set_state, store_errors
+
+YAML_ARTIFACT = "study.yaml"
+_CONTINUED = re.compile(r"ship\.(factors|study|wanted)\.\d+$")
+
+
+class StudyRecord:
+    """The parent run. Every method may raise StoreError."""
+
+    def __init__(self, store: Store, experiment_id: str, run_id: str) -> None:
+        self._store = store
+        self._experiment_id = experiment_id
+        self.run_id = run_id
+        self._wanted: list[Setting] = []
+
+    @classmethod
+    def find(cls, store: Store, experiment_id: str) -> "StudyRecord | None":
+        """The study's run, None if there is none yet."""
+        with store_errors(store.uri):
+            found = store.client.search_runs(
+                [experiment_id],
+                filter_string=f"tags.`{schema.KIND}` = 'study'",
+                order_by=["attributes.start_time ASC"],
+                max_results=1,
+            )
+        return cls(store, experiment_id, found[0].info.run_id) if found else None
+
+    @classmethod
+    def create(cls, store: Store, experiment_id: str, study: StudyConfig) -> "StudyRecord":
+        """The study's run, found or made."""
+        record = cls.find(store, experiment_id)
+        if record is not None:
+            return record
+        with store_errors(store.uri):
+            run = store.client.create_run(
+                experiment_id,
+                run_name=study.name,
+                tags={schema.KIND: "study", schema.STATE: State.RUNNING},
+            )
+        return cls(store, experiment_id, run.info.run_id)
+
+    def describe(self, study: StudyConfig, plan: Plan) -> bool:
+        """Write what the study is now; returns whether that was new. Touches nothing otherwise."""
+        self._wanted = [*plan.settings, *plan.twins]
+        tags = {**study_tags(study), **wanted_tags(self._wanted)}
+        with store_errors(self._store.uri):
+            held = self._store.client.get_run(self.run_id).data.tags
+            changed = {name: value for name, value in tags.items() if held.get(name) != value}
+            stale = [name for name in held if _CONTINUED.match(name) and name not in tags]
+            if not changed and not stale:
+                return False
+            log(self._store.client, self.run_id, tags=changed)
+            for name in stale:
+                self._store.client.delete_tag(self.run_id, name)
+            text = source_text(study.source)
+            if text and schema.STUDY in changed:
+                self._store.client.log_text(self.run_id, text, YAML_ARTIFACT)
+        return True
+
+    def begin(self) -> None:
+        """The study is being worked on."""
+        with store_errors(self._store.uri):
+            tags = {"ship.code_version": code_version(), "ship.packages": package_versions()}
+            set_state(self._store.client, self.run_id, State.RUNNING, tags)
+
+    def want(self, setting: Setting) -> None:
+        """Add a setting that the sampler proposed."""
+        if setting.key in {held.key for held in self._wanted}:
+            return
+        self._wanted.append(setting)
+        with store_errors(self._store.uri):
+            log(self._store.client, self.run_id, tags=wanted_tags(self._wanted))
+
+    def end(self, state: State) -> None:
+        """The study is not being worked on any more."""
+        with store_errors(self._store.uri):
+            set_state(self._store.client, self.run_id, state)
+
+    def place_runs(self, ledger: Ledger, plan: Plan) -> None:
+        """Bring the arm and assignment tags of old runs in line with the study as it is now.
+
+        A run that was a reference arm may have become a level, and a new factor's baseline belongs
+        into the assignment of every run that was made before there was such a factor.
+        """
+        wanted = {setting.key: setting for setting in plan.settings}
+        for run in ledger.runs:
+            setting = wanted.get(run.setting_key)
+            if setting is None:
+                continue
+            tags = setting_tags(setting)
+            held = {
+                schema.SETTING_KEY: run.setting_key,
+                schema.ARM: run.arm,
+                schema.ASSIGNMENT: json.dumps(dict(run.assignment)),
+            }
+            changed = {name: value for name, value in tags.items() if held[name] != value}
+            if changed:
+                with store_errors(self._store.uri):
+                    log(self._store.client, run.run_id, tags=changed)
+
+
+def study_tags(study: StudyConfig) -> dict[str, str]:
+    """The parent run's tags that the YAML decides."""
+    factors = [
+        {"key": key, "levels": levels(study, key), "log": factor.log, "baseline": factor.baseline}
+        for key, factor in study.space.items()
+    ]
+    whole = study.model_dump(mode="json", exclude={"source"})
+    return {
+        schema.RUN_NOTE: study.description,
+        "ship.objective": study.objective,
+        "ship.sampler": study.sampler,
+        "ship.selection": study.trial.selection,
+        **split_tag("ship.factors", json.dumps(factors)),
+        **split_tag(schema.STUDY, json.dumps(whole)),
+    }
+
+
+def wanted_tags(settings: Iterable[Setting]) -> dict[str, str]:
+    """ship.wanted: JSON list of {key, assignment, arm}, the runs that belong to the study now.
+
+    A key comes twice where a reference arm equals a setting of the study.
+    """
+    wanted = [{"key": s.key, "assignment": dict(s.assignment), "arm": s.arm} for s in settings]
+    return split_tag(schema.WANTED, json.dumps(wanted))
+
+
+def split_tag(name: str, text: str) -> dict[str, str]:
+    """A tag of any length: MLflow cuts after 8000 characters, so it goes on in NAME.1, NAME.2."""
+    pieces = [text[start : start + MAX_TAG] for start in range(0, len(text), MAX_TAG)]
+    names = [name, *(f"{name}.{index}" for index in range(1, len(pieces)))]
+    return dict(zip(names, pieces, strict=True))
+
+
+def joined_tag(name: str, tags: Mapping[str, str]) -> str:
+    """The inverse of split_tag; "" for a run without the tag."""
+    text, index = tags.get(name, ""), 1
+    while f"{name}.{index}" in tags:
+        text += tags[f"{name}.{index}"]
+        index += 1
+    return text
+
+
+def setting_tags(setting: Setting) -> dict[str, str]:
+    """Tags that place a run in the study; they follow the study's YAML when that changes."""
+    return {
+        schema.SETTING_KEY: setting.key,
+        schema.ARM: setting.arm,
+        schema.ASSIGNMENT: json.dumps(dict(setting.assignment)),
+    }
+
+
+def source_text(source: Path | None) -> str:
+    """The YAML's text, "" if the study has none."""
+    try:
+        return source.read_text(encoding="utf-8") if source else ""
+    except OSError:
+        return ""

@@ -1,0 +1,193 @@
+"""The one writer of a sweep: a run for the study and a run a trial, written from the driver."""
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from harness import schema
+from harness.config import StudyConfig
+from harness.fingerprints import Fingerprints
+from harness.plan import Work
+from harness.provenance import code_version, package_versions
+from harness.record import StudyRecord, setting_tags
+from harness.schema import Failure, State
+from harness.settings import Setting
+from harness.tracking import Store, log, log_entities, set_state, store_errors
+from ship.trial_config import RESULTS_VERSION, TrialConfig
+
+FLUSH_SECONDS = 1.0
+
+
+@dataclass
+class _Open:
+    """A trial run that is being written."""
+
+    run_id: str
+    work: Work
+    step: int = 0
+    buffer: list[Any] = field(default_factory=list)
+    flushed: float = field(default_factory=time.monotonic)
+
+
+class TrialRecorder:
+    """Writes trial runs as their results arrive; every method may raise StoreError."""
+
+    def __init__(
+        self,
+        store: Store,
+        experiment_id: str,
+        record: StudyRecord,
+        study: StudyConfig,
+        fingerprints: Fingerprints,
+    ) -> None:
+        self._store = store
+        self._client = store.client
+        self._experiment_id = experiment_id
+        self._record = record
+        self._study = study
+        self._fingerprints = fingerprints
+        self._open: dict[str, _Open] = {}
+
+    def start(self, trial_id: str, work: Work) -> None:
+        """Open the run of a trial, with its tags and params."""
+        setting = work.setting
+        self._record.want(setting)
+        with store_errors(self._store.uri):
+            run = self._client.create_run(
+                self._experiment_id, run_name=run_name(work), tags=self._tags(work)
+            )
+            self._open[trial_id] = _Open(run.info.run_id, work)
+            log(self._client, run.info.run_id, params=params(setting.config))
+
+    def epochs(self, trial_id: str, epochs: Sequence[Mapping[str, Any]]) -> None:
+        """Take a trial's new epochs; written at most once a second."""
+        from mlflow.entities import Metric
+
+        run = self._open[trial_id]
+        now = int(time.time() * 1000)
+        for epoch in epochs:
+            if epoch["stage"] == "test":  # once, at the end, as a final metric
+                continue
+            run.step += 1
+            for name, value in epoch["means"].items():
+                run.buffer.append(Metric(f"{epoch['stage']}/{name}", value, now, run.step))
+        if time.monotonic() - run.flushed >= FLUSH_SECONDS:
+            self._flush(run)
+
+    def complete(self, trial_id: str, final: Mapping[str, Any]) -> None:
+        """Write the final numbers, then the state: a run that says COMPLETE has all its numbers."""
+        run = self._open[trial_id]
+        self._flush(run)
+        with store_errors(self._store.uri):
+            log(
+                self._client,
+                run.run_id,
+                metrics=final_metrics(final, run.work.seeds),
+                step=run.step,
+                timestamp=int(time.time() * 1000),
+            )
+        self._close(trial_id, State.COMPLETE, {schema.DEVICE: str(final["device"])})
+
+    def prune(self, trial_id: str) -> None:
+        """The scheduler stopped the trial."""
+        self._close(trial_id, State.PRUNED)
+
+    def fail(self, trial_id: str, failure: Failure, reason: str) -> None:
+        """The trial has no number, for a reason."""
+        self._close(trial_id, State.FAIL, {schema.FAILURE: failure, schema.REASON: reason})
+
+    def interrupt(self, trial_id: str, reason: str) -> None:
+        """The trial was cut short by something that says nothing about its setting."""
+        self._close(trial_id, State.INTERRUPTED, {schema.REASON: reason})
+
+    def interrupt_all(self, reason: str) -> None:
+        """Leave nothing RUNNING."""
+        for trial_id in list(self._open):
+            self.interrupt(trial_id, reason)
+
+    def _close(self, trial_id: str, state: State, tags: Mapping[str, str] | None = None) -> None:
+        run = self._open[trial_id]
+        self._flush(run)
+        with store_errors(self._store.uri):
+            set_state(self._client, run.run_id, state, tags)
+        del self._open[trial_id]
+
+    def _flush(self, run: _Open) -> None:
+        with store_errors(self._store.uri):
+            log_entities(self._client, run.run_id, run.buffer)
+        run.buffer.clear()
+        run.flushed = time.monotonic()
+
+    def _tags(self, work: Work) -> dict[str, str]:
+        setting = work.setting
+        return {
+            schema.PARENT_RUN: self._record.run_id,
+            schema.KIND: "trial",
+            schema.STATE: State.RUNNING,
+            schema.SEEDS: json.dumps(list(work.seeds)),
+            schema.DEVICE: "cuda" if self._study.resources.gpus else "cpu",
+            **setting_tags(setting),
+            **provenance_tags(setting, self._fingerprints),
+        }
+
+
+def run_name(work: Work) -> str:
+    """A trial run's name: the setting's label, and which seeds if they were added later."""
+    return work.setting.label or "constants"
+
+
+def params(config: TrialConfig) -> dict[str, str]:
+    """Every dotted field of a trial as MLflow shows it; a group with variants by its name too."""
+    found: dict[str, str] = {}
+
+    def walk(prefix: str, group: Mapping[str, Any]) -> None:
+        for name, value in group.items():
+            if isinstance(value, dict):
+                if "name" in value:
+                    found[f"{prefix}{name}"] = value["name"]
+                walk(f"{prefix}{name}.", value)
+            else:
+                found[f"{prefix}{name}"] = value if isinstance(value, str) else json.dumps(value)
+
+    walk("", config.model_dump(mode="json"))
+    return found
+
+
+def provenance_tags(setting: Setting, fingerprints: Fingerprints) -> dict[str, str]:
+    """Tags that say what made a run's numbers."""
+    config = setting.config
+    return {
+        "ship.selection": config.selection,
+        "ship.protocol": config.protocol,
+        "ship.backbone": config.backbone,
+        "ship.dataset": config.dataset,
+        "ship.backbone_fingerprint": fingerprints.backbone(config.backbone),
+        "ship.dataset_fingerprint": fingerprints.dataset(config.dataset),
+        "ship.results_version": str(RESULTS_VERSION),
+        "ship.code_version": code_version(),
+        "ship.packages": package_versions(),
+        "ship.demonstration": "true" if config.backbone == "pocket" else "false",
+    }
+
+
+def final_metrics(final: Mapping[str, Any], seeds: Sequence[int]) -> dict[str, float]:
+    """The final metrics of a run: means over its seeds, each seed's own, and the cost.
+
+    Args:
+        final: the FINAL part of a worker's last result.
+        seeds: the run's seeds, in the order of the values in `final`.
+    """
+    metrics: dict[str, float] = {schema.OBJECTIVE: final["objective"]}
+    for name, values in final["test"].items():
+        metrics[f"test/{name}"] = sum(values) / len(values)
+    for index, seed in enumerate(seeds):
+        for split in ("test", "selection"):
+            for name, values in final[split].items():
+                metrics[schema.seed_metric(seed, f"{split}/{name}")] = values[index]
+        if final["selection_epoch"]:
+            metrics[schema.seed_metric(seed, "selection_epoch")] = final["selection_epoch"][index]
+    for name in (schema.SECONDS, schema.PEAK_MEMORY, schema.TEXT_TOKENS):
+        metrics[name] = final[name]
+    return metrics

@@ -1,0 +1,57 @@
+"""The names used in the MLflow store, which is the system of record: tags, states, metric keys."""
+
+from enum import StrEnum
+
+PARENT_RUN = "mlflow.parentRunId"
+RUN_NOTE = "mlflow.note.content"
+
+KIND = "ship.kind"
+STATE = "ship.state"
+REASON = "ship.reason"
+FAILURE = "ship.failure"
+SETTING_KEY = "ship.setting_key"
+ARM = "ship.arm"
+SEEDS = "ship.seeds"
+ASSIGNMENT = "ship.assignment"
+DEVICE = "ship.device"
+WANTED = "ship.wanted"
+STUDY = "ship.study"
+
+OBJECTIVE = "objective"
+SECONDS = "cost/seconds"
+PEAK_MEMORY = "cost/peak_memory_mb"
+TEXT_TOKENS = "cost/text_tokens"
+
+
+class State(StrEnum):
+    """What became of a run; ship.state. Tables hold COMPLETE runs alone."""
+
+    RUNNING = "RUNNING"
+    COMPLETE = "COMPLETE"
+    PRUNED = "PRUNED"
+    FAIL = "FAIL"
+    INTERRUPTED = "INTERRUPTED"
+
+
+class Failure(StrEnum):
+    """Why a run failed; ship.failure. Only NON_FINITE is settled: it would only happen again."""
+
+    NON_FINITE = "non_finite"
+    ERROR = "error"
+    TIME_LIMIT = "time_limit"
+    WORKER_DIED = "worker_died"
+
+
+# ship.state -> MLflow's own run status
+RUN_STATUS = {
+    State.RUNNING: "RUNNING",
+    State.COMPLETE: "FINISHED",
+    State.PRUNED: "FINISHED",
+    State.FAIL: "FAILED",
+    State.INTERRUPTED: "KILLED",
+}
+
+
+def seed_metric(seed: int, name: str) -> str:
+    """The metric key of one seed's final number, e.g. seed_3/test/harmonic_mean."""
+    return f"seed_{seed}/{name}"

@@ -1,0 +1,133 @@
+"""The settings of a study: resolved assignments, with the keys that the ledger knows them by."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
+
+from harness.config import StudyConfig
+from harness.factor import assignments
+from harness.faults import show
+from harness.fingerprints import Fingerprints
+from harness.keys import setting_key
+from harness.ledger import Ledger
+from harness.schema import State
+from harness.space import distributions, grid, reference_arms, resolve
+from ship.trial_config import TrialConfig
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One parameter assignment (or reference arm), resolved.
+
+    key: the setting's key in the ledger.
+    assignment: the study's factors, dotted name -> value; {} for a reference arm.
+    arm: the reference arm's name, or "".
+    """
+
+    key: str
+    config: TrialConfig
+    assignment: Mapping[str, Any] = field(default_factory=dict)
+    arm: str = ""
+
+    @property
+    def label(self) -> str:
+        """A short name for people, e.g. "n_ctx=4, kl_weight=0.1" or "zero_shot"."""
+        if self.arm:
+            return self.arm
+        last = [name.rpartition(".")[2] for name in self.assignment]
+        return ", ".join(
+            f"{short if last.count(short) == 1 else name}={show(value)}"
+            for (name, value), short in zip(self.assignment.items(), last, strict=True)
+        )
+
+
+@dataclass(frozen=True)
+class SettingMaker:
+    """Resolves assignments of a study and gives them their keys."""
+
+    study: StudyConfig
+    fingerprints: Fingerprints
+
+    def __call__(self, assignment: Mapping[str, Any]) -> Setting:
+        """The setting of an assignment of the study's factors."""
+        config = resolve(self.study, dict(assignment))
+        return Setting(self._key(config), config, dict(assignment))
+
+    def arms(self) -> list[Setting]:
+        """The study's reference arms, [] if it has none."""
+        arms = reference_arms(self.study).items()
+        return [Setting(self._key(config), config, {}, name) for name, config in arms]
+
+    def _key(self, config: TrialConfig) -> str:
+        return setting_key(
+            config,
+            self.fingerprints.dataset(config.dataset),
+            self.fingerprints.backbone(config.backbone),
+        )
+
+
+def enumerate_settings(study: StudyConfig, maker: SettingMaker) -> list[Setting]:
+    """The settings of a space in order, `trials` of them at most; [] for one that does not end."""
+    if study.sampler == "grid":
+        return distinct([maker(assignment) for assignment in grid(study)])
+    levels = {key: _levels(dist, study.trials or 1) for key, dist in distributions(study).items()}
+    if None in levels.values():
+        return []
+    space = {
+        key: factor.model_copy(update={"choices": levels[key]})
+        for key, factor in study.space.items()
+    }
+    return distinct([maker(found) for found in islice(assignments(space), study.trials)])
+
+
+def _levels(distribution: Any, most: int) -> tuple[Any, ...] | None:
+    """Values of an Optuna distribution, `most` at most of a range; None: without number."""
+    choices = getattr(distribution, "choices", None)
+    if choices is not None:
+        return tuple(choices)
+    low, high, step = distribution.low, distribution.high, distribution.step
+    if step is None:
+        return None
+    count = min(most, round((high - low) / step) + 1)
+    return tuple(low + i * step for i in range(count))
+
+
+def known_settings(study: StudyConfig, ledger: Ledger, maker: SettingMaker) -> list[Setting]:
+    """The settings that earlier runs of a tpe or random study proposed, in the order they began.
+
+    A run belongs to the study as it stands now if its assignment still lies in the space and gives
+    the same key: a changed constant, picture or weight makes it another setting.
+    """
+    domain = distributions(study)
+    settings = []
+    for run in ledger.runs:
+        if run.arm or not run.assignment or run.state is State.INTERRUPTED:
+            continue
+        if not set(run.assignment) <= set(domain) or not all(
+            contains(domain[name], value) for name, value in run.assignment.items()
+        ):
+            continue
+        try:
+            setting = maker(run.assignment)
+        except ValueError:  # refused by the TrialConfig of today
+            continue
+        if setting.key == run.setting_key:
+            settings.append(setting)
+    return distinct(settings)
+
+
+def contains(distribution: Any, value: Any) -> bool:
+    """Whether an Optuna distribution holds a value, of whatever type."""
+    try:
+        return bool(distribution._contains(distribution.to_internal_repr(value)))
+    except (ValueError, TypeError):
+        return False
+
+
+def distinct(settings: Sequence[Setting]) -> list[Setting]:
+    """Each setting once, where it first came."""
+    first: dict[str, Setting] = {}
+    for setting in settings:
+        first.setdefault(setting.key, setting)
+    return list(first.values())

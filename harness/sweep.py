@@ -1,0 +1,122 @@
+"""One Tune run over a study's missing trials, in the Ray session that is open."""
+
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import ray
+from ray import tune
+from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
+
+from harness.cluster import threads
+from harness.config import StudyConfig
+from harness.method import Method
+from harness.monitor import Monitor
+from harness.options import AshaScheduler
+from harness.searcher import StudySearcher
+from harness.trainable import EVALUATIONS, OBJECTIVE, ShipTrainable
+
+# A dead worker's trial is tried once more; failures of the method never count here.
+RETRIES = 1
+# more evaluations than any trial has: the last rung of successive halving
+MOST_EVALUATIONS = 10_000
+
+
+def sweep(
+    study: StudyConfig,
+    searcher: StudySearcher,
+    monitor: Monitor,
+    features: Mapping[str, Any],
+    method: Method,
+) -> None:
+    """Run the searcher's trials in the open Ray session until it has no more.
+
+    Raises:
+        StoreError, KeyboardInterrupt, SweepStopped: as the monitor raises them.
+    """
+    results = Path(tempfile.mkdtemp(prefix="ship-sweep-"))
+    try:
+        tune.run(
+            bind(study, features, method),
+            name="study",
+            num_samples=-1,
+            search_alg=searcher,
+            scheduler=make_scheduler(study),
+            callbacks=[monitor],
+            resources_per_trial={"cpu": study.resources.cpus, "gpu": study.resources.gpus},
+            reuse_actors=True,
+            max_failures=RETRIES,
+            raise_on_failed_trial=False,
+            storage_path=str(results),
+            trial_dirname_creator=_trial_folder,
+            verbose=0,
+        )
+    finally:
+        shutil.rmtree(results, ignore_errors=True)
+
+
+def bind(study: StudyConfig, features: Mapping[str, Any], method: Method) -> type[ShipTrainable]:
+    """The trainable with its features in the object store, once for all workers of a node.
+
+    tune.with_parameters does the same, but puts its objects again into every later session.
+    """
+    shared = {key: ray.put(plain_arrays(value)) for key, value in features.items()}
+    arguments: dict[str, Any] = {
+        "run_trial": method.run_trial,
+        "load_backbone": method.load_backbone,
+        "threads": threads(study),
+        "device": "cuda" if study.resources.gpus else "cpu",
+    }
+
+    class Bound(ShipTrainable):
+        """ShipTrainable with the arguments of this study."""
+
+        def setup(self, config: dict[str, Any]) -> None:  # type: ignore[override]
+            """Read the features, zero-copy, and set up."""
+            held = {key: ray.get(reference) for key, reference in shared.items()}
+            super().setup(config, features=held, **arguments)
+
+    return Bound
+
+
+def plain_arrays(features: Any) -> Any:
+    """A feature set whose arrays travel zero-copy: numpy's own class, not a memory map."""
+    fields = getattr(features, "__dataclass_fields__", {})
+    arrays = {
+        name: np.asarray(value)
+        for name in fields
+        if isinstance(value := getattr(features, name), np.ndarray)
+    }
+    return type(features)(**{**{n: getattr(features, n) for n in fields}, **arrays})
+
+
+def array_bytes(features: Mapping[str, Any]) -> int:
+    """Size of the arrays of some feature sets."""
+    return sum(
+        value.nbytes
+        for held in features.values()
+        for value in vars(held).values()
+        if isinstance(value, np.ndarray)
+    )
+
+
+def make_scheduler(study: StudyConfig) -> TrialScheduler:
+    """Ray's scheduler; it sees the evaluations of the selection stage, and those alone."""
+    if not isinstance(study.scheduler, AshaScheduler):
+        return FIFOScheduler()  # type: ignore[no-untyped-call]
+    return ASHAScheduler(
+        time_attr=EVALUATIONS,
+        metric=OBJECTIVE,
+        mode="max",
+        max_t=MOST_EVALUATIONS,
+        grace_period=study.scheduler.grace_period,
+        reduction_factor=study.scheduler.reduction_factor,
+        stop_last_trials=False,
+    )
+
+
+def _trial_folder(trial: Any) -> str:
+    return str(trial.trial_id)

@@ -1,0 +1,230 @@
+"""Opens the MLflow store and the study's experiment and parent run in it."""
+
+import logging
+import os
+import sqlite3
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness import schema
+from harness.faults import UserError
+from harness.schema import State
+
+if TYPE_CHECKING:
+    from mlflow.tracking import MlflowClient
+
+SQLITE = "sqlite:///"
+LOCK_SECONDS = 5.0
+ANSWER_SECONDS = 10.0
+NOISY = ("mlflow", "alembic", "sqlalchemy", "urllib3", "git")
+# MLflow cuts longer values off
+MAX_TAG = 8000
+MAX_PARAM = 6000
+BATCH = 100
+
+
+class StoreError(UserError):
+    """The MLflow store cannot be used; one line that names it and says why."""
+
+
+@dataclass(frozen=True)
+class Store:
+    """An open MLflow store.
+
+    artifacts: where a new experiment's artifacts go; None: the server decides.
+    """
+
+    uri: str
+    client: "MlflowClient"
+    artifacts: Path | None
+
+    def experiment(self, name: str) -> str | None:
+        """Id of an experiment, None if there is none.
+
+        Raises:
+            StoreError: it was deleted, which keeps its name taken.
+        """
+        with store_errors(self.uri):
+            found = self.client.get_experiment_by_name(name)
+        if found is None:
+            return None
+        if found.lifecycle_stage != "active":
+            raise StoreError(
+                f"{self.uri}: experiment {name!r} was deleted; bring it back with `mlflow "
+                f"experiments restore --experiment-id {found.experiment_id}`, or give the study "
+                f"another name"
+            )
+        return str(found.experiment_id)
+
+    def create_experiment(self, name: str) -> str:
+        """Id of the study's experiment, which is made if need be."""
+        known = self.experiment(name)
+        if known is not None:
+            return known
+        location = (self.artifacts / name).as_uri() if self.artifacts else None
+        with store_errors(self.uri):
+            return str(self.client.create_experiment(name, artifact_location=location))
+
+
+def default_uri(directory: Path) -> str:
+    """The store of a directory: MLFLOW_TRACKING_URI if set, else an absolute sqlite file in it."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"{SQLITE}{directory.absolute() / 'mlflow.db'}"
+
+
+def absolute_uri(uri: str, directory: Path) -> str:
+    """Make sqlite's relative path absolute: a Ray worker has another working directory."""
+    path = _sqlite_path(uri, directory)
+    return f"{SQLITE}{path}" if path else uri
+
+
+def open_store(uri: str, directory: Path, *, create: bool = True) -> Store | None:
+    """Open a store, and make its schema before any other process touches it.
+
+    Args:
+        uri: MLflow tracking URI.
+        directory: what a relative sqlite path starts from.
+        create: make a missing sqlite file; otherwise a missing one gives None.
+
+    Raises:
+        StoreError: unreadable, locked, not a database, unreachable, or of another MLflow version.
+    """
+    uri = absolute_uri(uri, directory)
+    path = _sqlite_path(uri, directory)
+    if path is not None:
+        if not create and not path.exists():
+            return None
+        _check_sqlite(uri, path)
+    elif uri.startswith(("http://", "https://")):
+        _check_server(uri)
+    with store_errors(uri):
+        from mlflow.tracking import MlflowClient
+
+        quieten(logging.WARNING)  # after the import, which sets MLflow's level
+        client = MlflowClient(tracking_uri=uri)
+        client.search_experiments(max_results=1)
+    return Store(uri, client, path.parent / "mlartifacts" if path else None)
+
+
+def quieten(level: int) -> None:
+    """Set the level of the loggers of MLflow and of what it stands on."""
+    for name in NOISY:
+        logging.getLogger(name).setLevel(level)
+
+
+@contextmanager
+def store_errors(uri: str) -> Iterator[None]:
+    """Turn whatever MLflow and its database raise into one StoreError line."""
+    try:
+        yield
+    except (StoreError, KeyboardInterrupt):
+        raise
+    except Exception as error:
+        # MLflow raises its own, sqlalchemy's, requests' and alembic's
+        raise StoreError(f"{uri}: the MLflow store failed: {_one_line(error)}") from error
+
+
+def log(
+    client: "MlflowClient",
+    run_id: str,
+    *,
+    metrics: Mapping[str, float] | None = None,
+    step: int = 0,
+    timestamp: int = 0,
+    params: Mapping[str, Any] | None = None,
+    tags: Mapping[str, str] | None = None,
+) -> None:
+    """Write metrics at one step, params and tags in as few batches as MLflow allows."""
+    from mlflow.entities import Metric, Param, RunTag
+
+    points = [Metric(name, value, timestamp, step) for name, value in (metrics or {}).items()]
+    settings = [Param(name, str(value)[:MAX_PARAM]) for name, value in (params or {}).items()]
+    labels = [RunTag(name, value[:MAX_TAG]) for name, value in (tags or {}).items()]
+    log_entities(client, run_id, points, settings, labels)
+
+
+def log_entities(
+    client: "MlflowClient",
+    run_id: str,
+    metrics: list[Any],
+    params: list[Any] | None = None,
+    tags: list[Any] | None = None,
+) -> None:
+    """log_batch in pieces of the size that MLflow accepts."""
+    rest = [list(metrics), list(params or ()), list(tags or ())]
+    sizes = (800, BATCH, BATCH)
+    while any(rest):
+        piece = [items[:size] for items, size in zip(rest, sizes, strict=True)]
+        client.log_batch(run_id, metrics=piece[0], params=piece[1], tags=piece[2])
+        rest = [items[size:] for items, size in zip(rest, sizes, strict=True)]
+
+
+def set_state(
+    client: "MlflowClient", run_id: str, state: State, tags: Mapping[str, str] | None = None
+) -> None:
+    """Set a run's state, and MLflow's own status with it."""
+    log(client, run_id, tags={schema.STATE: state, **(tags or {})})
+    if state is State.RUNNING:
+        client.update_run(run_id, status=schema.RUN_STATUS[state])
+    else:
+        client.set_terminated(run_id, status=schema.RUN_STATUS[state])
+
+
+def close_dead_runs(client: "MlflowClient", experiment_id: str) -> int:
+    """Mark runs that a dead driver left RUNNING as INTERRUPTED; returns how many there were."""
+    dead = client.search_runs(
+        [experiment_id], filter_string="attributes.status = 'RUNNING'", max_results=1000
+    )
+    for run in dead:
+        set_state(client, run.info.run_id, State.INTERRUPTED)
+    return len(dead)
+
+
+def _sqlite_path(uri: str, directory: Path) -> Path | None:
+    if not uri.startswith(SQLITE):
+        return None
+    return directory.absolute() / uri.removeprefix(SQLITE).partition("?")[0]
+
+
+def _check_sqlite(uri: str, path: Path) -> None:
+    """Find out in seconds what MLflow would retry and then bury in a traceback."""
+    if not path.parent.is_dir():
+        raise StoreError(f"{uri}: the folder {path.parent} does not exist")
+    if path.is_dir():
+        raise StoreError(f"{uri}: {path} is a folder, not an sqlite file")
+    try:
+        with closing(sqlite3.connect(path, timeout=LOCK_SECONDS, isolation_level=None)) as file:
+            file.execute("BEGIN IMMEDIATE")
+            file.execute("SELECT count(*) FROM sqlite_master").fetchall()
+            file.execute("ROLLBACK")
+    except sqlite3.Error as error:
+        why = str(error)
+        if "locked" in why:
+            why = "the database is locked by another process"
+        raise StoreError(f"{uri}: cannot use the MLflow store: {why}") from error
+
+
+def _check_server(uri: str) -> None:
+    request = urllib.request.Request(f"{uri.rstrip('/')}/health")
+    try:
+        with urllib.request.urlopen(request, timeout=ANSWER_SECONDS):
+            return
+    except urllib.error.HTTPError as error:
+        if error.code == 403:
+            raise StoreError(
+                f"{uri}: the MLflow server refuses this host name (403); start it with "
+                f"--allowed-hosts"
+            ) from error
+        # anything else means that a server answers; MLflow's own client says the rest
+    except (urllib.error.URLError, OSError, ValueError) as error:
+        reason = getattr(error, "reason", error)
+        raise StoreError(f"{uri}: no MLflow server answers: {reason}") from error
+
+
+def _one_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return (lines[0] if lines else type(error).__name__)[:300]

@@ -1,0 +1,151 @@
+"""One Ray for all tests of the harness, and a fresh MLflow store for each."""
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from harness.config import StudyConfig
+from harness.ledger import Ledger, read_ledger
+from harness.method import Method
+from harness.study import StudyOutcome, run_study
+from harness.tracking import Store, open_store
+from tests.harness import fakes
+
+
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An sqlite file with MLflow's schema: making one takes seconds."""
+    folder = tmp_path_factory.mktemp("store")
+    open_store(f"sqlite:///{folder}/mlflow.db", folder)
+    return folder / "mlflow.db"
+
+
+@pytest.fixture
+def uri(empty_store: Path, tmp_path: Path) -> str:
+    """An empty store of the test's own."""
+    shutil.copy(empty_store, tmp_path / "mlflow.db")
+    return f"sqlite:///{tmp_path}/mlflow.db"
+
+
+@pytest.fixture
+def store(uri: str, tmp_path: Path) -> Store:
+    """The test's store, open."""
+    opened = open_store(uri, tmp_path)
+    assert opened is not None
+    return opened
+
+
+@pytest.fixture(scope="session")
+def local_ray() -> Iterator[None]:
+    """A local Ray with two cores, in which workers can unpickle the analytic method."""
+    import ray
+
+    from harness.cluster import DRIVER_ENVIRONMENT, environment, quiet_ray
+
+    ray.cloudpickle.register_pickle_by_value(fakes)
+    with environment(DRIVER_ENVIRONMENT), quiet_ray(verbose=False):
+        ray.init(
+            address="local",
+            num_cpus=2,
+            include_dashboard=False,
+            log_to_driver=False,
+            object_store_memory=100 * 2**20,
+        )
+        yield
+        ray.shutdown()
+
+
+@dataclass
+class Bench:
+    """Runs studies on the analytic method, in a store and a log of the test's own."""
+
+    uri: str
+    log: Path
+    cache: Path
+    behave: fakes.Behaviour | None = None
+
+    @property
+    def method(self) -> Method:
+        """The analytic method as it behaves now."""
+        return fakes.make_method(self.log, self.behave)
+
+    def run(self, study: StudyConfig, **keys: Any) -> StudyOutcome:
+        """Run a study, quietly."""
+        return run_study(
+            study,
+            data_root=None,
+            tracking_uri=self.uri,
+            cache_dir=self.cache,
+            method=self.method,
+            console=keys.pop("console", Console(quiet=True)),
+            **keys,
+        )
+
+    def store(self) -> Store:
+        """The store, open."""
+        opened = open_store(self.uri, self.cache)
+        assert opened is not None
+        return opened
+
+    def runs(self, name: str = "small") -> list[Any]:
+        """Every run of the study's experiment as MLflow has it, oldest first."""
+        store = self.store()
+        found = store.experiment(name)
+        assert found is not None
+        order = ["attributes.start_time ASC"]
+        return list(store.client.search_runs([found], order_by=order, max_results=1000))
+
+    def trials(self, name: str = "small") -> list[Any]:
+        """The trial runs alone."""
+        return [run for run in self.runs(name) if run.data.tags["ship.kind"] == "trial"]
+
+    def parent(self, name: str = "small") -> Any:
+        """The study's own run."""
+        (found,) = [run for run in self.runs(name) if run.data.tags["ship.kind"] == "study"]
+        return found
+
+    def ledger(self, name: str = "small", objective: str = "harmonic_mean") -> Ledger:
+        """The ledger."""
+        store = self.store()
+        found = store.experiment(name)
+        assert found is not None
+        return read_ledger(store.client, found, objective)
+
+    def lines(self) -> list[str]:
+        """The (setting, seed)s that were run, in order."""
+        return fakes.trial_lines(self.log)
+
+    def states(self) -> list[str]:
+        """The trial runs' states, sorted."""
+        return sorted(run.data.tags["ship.state"] for run in self.trials())
+
+    def check_invariants(self) -> None:
+        """One row per (setting, seed), nothing RUNNING, no number without COMPLETE."""
+        rows: dict[tuple[str, int], str] = {}
+        for run in self.runs():
+            assert run.info.status != "RUNNING"
+            assert run.data.tags["ship.state"] != "RUNNING"
+        for run in self.ledger().runs:
+            if run.state == "COMPLETE":
+                for seed in run.seeds:
+                    assert (run.setting_key, seed) not in rows
+                    rows[run.setting_key, seed] = run.run_id
+            else:
+                assert not run.objective
+
+
+@pytest.fixture
+def bench(uri: str, tmp_path: Path) -> Bench:
+    """A bench without Ray."""
+    return Bench(uri, tmp_path / "log", tmp_path / "cache")
+
+
+@pytest.fixture
+def ray_bench(bench: Bench, local_ray: None) -> Bench:
+    """A bench on the session's Ray."""
+    return bench

@@ -1,0 +1,123 @@
+"""An analytic method in ship's place: its numbers are known, and it can be told to misbehave."""
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from harness.config import StudyConfig, parse_study
+from harness.method import Method
+from ship.metrics import EpochMetrics
+from ship.trial_config import TrialConfig
+
+SIX = ("base", "new", "harmonic_mean", "joint_base", "joint_new", "joint_harmonic_mean")
+EPOCHS = 3
+
+Behaviour = Callable[[TrialConfig, int], None]
+
+
+@dataclass(frozen=True)
+class FakeFeatures:
+    """Shaped like a FeatureSet as far as the harness looks."""
+
+    dataset: str
+    train: np.ndarray[Any, Any]
+
+
+class FakeClip:
+    """A backbone with a fingerprint and a token counter."""
+
+    def __init__(self, name: str, device: str = "cpu") -> None:
+        self.fingerprint = f"weights-of-{name}"
+        self.text_tokens = 0
+
+
+def truth(config: TrialConfig, seed: int) -> float:
+    """The number that the analytic method gives for a setting and a seed, percent."""
+    n_ctx = getattr(config.generator, "n_ctx", 0)
+    kl_weight = getattr(config.generator, "kl_weight", 1.0)
+    return float(50 + n_ctx - 2 * abs(math.log10(kl_weight or 1e-9) + 2) + seed / 100)
+
+
+def run_analytic(
+    log: Path,
+    behave: Behaviour | None,
+    config: TrialConfig,
+    seeds: Sequence[int],
+    features: FakeFeatures,
+    clip: FakeClip,
+) -> Iterator[EpochMetrics]:
+    """One generator epoch, EPOCHS rising selection epochs, a final epoch and the test."""
+    label = f"{features.dataset} {config.generator.name} {getattr(config.generator, 'n_ctx', 0)}"
+    with log.open("a") as file:
+        file.writelines(f"{label} {config.finetuner.name} seed {seed}\n" for seed in seeds)
+    clip.text_tokens += 100
+    yield EpochMetrics("selection_generator", 1, 0.1, {"loss": tuple(1.0 for _ in seeds)})
+    for epoch in range(1, EPOCHS + 1):
+        if behave is not None:
+            behave(config, epoch)
+        values = tuple(truth(config, seed) - (EPOCHS - epoch) for seed in seeds)
+        yield EpochMetrics("selection", epoch, 0.2 * epoch, dict.fromkeys(SIX, values))
+    yield EpochMetrics("final", 1, 0.9, {"loss": tuple(0.5 for _ in seeds)})
+    values = tuple(truth(config, seed) for seed in seeds)
+    test: dict[str, tuple[float, ...]] = dict.fromkeys(SIX, values)
+    test["selection_epoch"] = tuple(float(EPOCHS) for _ in seeds)
+    test["selection_harmonic_mean"] = values
+    yield EpochMetrics("test", EPOCHS, 1.0, test)
+
+
+def fake_fingerprint(name: str, data_root: Path | None) -> str:
+    """A data set's fingerprint."""
+    return f"pictures-of-{name}"
+
+
+def fake_extract(
+    log: Path, clip: FakeClip, dataset: str, root: Path | None, views: int, cache: Path, report: Any
+) -> FakeFeatures:
+    """Log that features were extracted, and give some zeros."""
+    with log.open("a") as file:
+        file.write(f"extract {dataset}\n")
+    report(0, 8)
+    report(8, 8)
+    return FakeFeatures(dataset, np.zeros((8, 1 + views, 4), dtype=np.float32))
+
+
+def make_method(log: Path, behave: Behaviour | None = None) -> Method:
+    """The analytic method; it writes a line to `log` for each (setting, seed) it runs.
+
+    behave(config, epoch) is called before each selection epoch; it may raise, sleep or kill.
+    """
+    return Method(
+        partial(run_analytic, log, behave), FakeClip, fake_fingerprint, partial(fake_extract, log)
+    )
+
+
+def make_study(**keys: Any) -> StudyConfig:
+    """A small study over n_ctx: one worker, and no reference arms unless asked for."""
+    defaults = {
+        "space": {"generator.n_ctx": [1, 2, 4]},
+        "seeds": 2,
+        "reference_arms": False,
+        "concurrency": 1,
+    }
+    return parse_study({**defaults, **keys}, "small")
+
+
+def trial_lines(log: Path) -> list[str]:
+    """The (setting, seed) lines that a method has logged, in order."""
+    lines = log.read_text().splitlines() if log.exists() else []
+    return [line for line in lines if " seed " in line]
+
+
+def sleepy(seconds: float) -> Behaviour:
+    """A method that takes its time over each selection epoch."""
+
+    def behave(config: TrialConfig, epoch: int) -> None:
+        time.sleep(seconds)
+
+    return behave

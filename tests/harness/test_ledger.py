@@ -1,0 +1,101 @@
+"""The ledger: one row a (setting, seed), whatever the runs were."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness.ledger import Ledger, LedgerRun, read_ledger
+from harness.schema import Failure, State
+from harness.tracking import Store
+
+STATES = list(State)
+
+
+def make_run(key: str, seeds: tuple[int, ...], state: State, **keys: Any) -> LedgerRun:
+    """A run with an objective of 50 + seed."""
+    values: dict[str, Any] = {
+        "run_id": "r",
+        "arm": "",
+        "assignment": {},
+        "failure": None,
+        "reason": "",
+        "objective": {seed: 50.0 + seed for seed in seeds},
+        "seconds": None,
+        "started": 0,
+        **keys,
+    }
+    return LedgerRun(setting_key=key, seeds=seeds, state=state, **values)
+
+
+runs = st.lists(
+    st.builds(
+        make_run,
+        st.sampled_from(["a", "b"]),
+        st.sets(st.integers(0, 3), min_size=1).map(lambda seeds: tuple(sorted(seeds))),
+        st.sampled_from(STATES),
+    ),
+    max_size=12,
+)
+
+
+@given(runs)
+def test_a_row_is_the_best_that_happened_to_its_seed(history: list[LedgerRun]) -> None:
+    """COMPLETE before PRUNED before FAIL, and nothing for runs that did not end."""
+    ledger = Ledger(tuple(history))
+    for key in "ab":
+        for seed in range(4):
+            states = {r.state for r in history if r.setting_key == key and seed in r.seeds}
+            row = ledger.rows.get((key, seed))
+            best = next(
+                (s for s in (State.COMPLETE, State.PRUNED, State.FAIL) if s in states), None
+            )
+            assert (row.state if row else None) is best
+
+
+@given(runs)
+def test_objectives_are_those_of_complete_seeds(history: list[LedgerRun]) -> None:
+    """A setting's value is over all of its finished seeds, each once."""
+    ledger = Ledger(tuple(history))
+    for key in "ab":
+        assert set(ledger.objectives(key)) == ledger.complete_seeds(key)
+
+
+def test_the_last_failure_is_the_one_that_is_told() -> None:
+    """Earlier reasons may be of another world."""
+    first = make_run("a", (0,), State.FAIL, reason="old")
+    second = make_run("a", (0,), State.FAIL, reason="new")
+    assert Ledger((first, second)).rows["a", 0].reason == "new"
+
+
+def test_runs_are_read_back_as_they_were_written(store: Store) -> None:
+    """Tags and metrics of the schema, page by page."""
+    experiment = store.create_experiment("small")
+    tags = {
+        "ship.kind": "trial",
+        "ship.state": "COMPLETE",
+        "ship.setting_key": "k",
+        "ship.seeds": "[3, 5]",
+        "ship.assignment": json.dumps({"generator.n_ctx": 4}),
+        "ship.arm": "",
+    }
+    run = store.client.create_run(experiment, tags=tags).info.run_id
+    for name, value in {
+        "seed_3/selection/harmonic_mean": 60.0,
+        "seed_5/selection/harmonic_mean": 62.0,
+        "cost/seconds": 8.0,
+    }.items():
+        store.client.log_metric(run, name, value)
+    failed = {**tags, "ship.state": "FAIL", "ship.failure": "time_limit", "ship.reason": "late"}
+    store.client.create_run(experiment, tags=failed)
+    store.client.create_run(experiment, tags={"ship.kind": "study"})
+    ledger = read_ledger(store.client, experiment, "harmonic_mean")
+    good, bad = ledger.runs
+    assert good.seeds == (3, 5)
+    assert good.assignment == {"generator.n_ctx": 4}
+    assert ledger.objectives("k") == {3: 60.0, 5: 62.0}
+    assert ledger.seconds_per_seed() == pytest.approx(4.0)
+    assert (bad.failure, bad.reason) == (Failure.TIME_LIMIT, "late")
+    assert read_ledger(store.client, experiment, "new").objectives("k") == {}

@@ -1,0 +1,108 @@
+"""What is shown: a table on a terminal, lines elsewhere."""
+
+import io
+import re
+
+import pytest
+from rich.console import Console
+
+from harness.live import Board, LiveView, PlainView, TrialView, clock, make_view
+from harness.prepare import reporter
+from harness.schema import State
+
+
+def make_console(terminal: bool) -> tuple[Console, io.StringIO]:
+    """A console that writes to memory."""
+    out = io.StringIO()
+    return Console(file=out, force_terminal=terminal, width=100, color_system=None), out
+
+
+def play(view: PlainView | LiveView) -> None:
+    """Three trials: one complete, one failed, one still running."""
+    with view:
+        for name in ("one", "two", "three"):
+            view.start(name, TrialView(f"n_ctx={name}", 2))
+        view.progress("one", "selection 5", 0.5, 61.0)
+        view.progress("one", "", 1.0, 62.25)
+        view.end("one", State.COMPLETE, "")
+        view.end("two", State.FAIL, "NonFiniteLoss: [loss] is nan")
+        view.progress("three", "selection 1", 0.5, None)
+
+
+def test_plain_lines_are_one_an_event() -> None:
+    """Starts and ends, with counts, objective, reason and no markup."""
+    console, out = make_console(terminal=False)
+    play(PlainView(console, Board(6, 3)))
+    lines = out.getvalue().splitlines()
+    assert len(lines) == 5
+    assert re.match(r"\[1/3\] complete +n_ctx=one +objective 62\.25 +\d\.\d s", lines[3])
+    assert "NonFiniteLoss: [loss] is nan" in lines[4]
+    assert "objective" not in lines[4]
+
+
+def test_the_live_table_shows_every_trial() -> None:
+    """State, stage, objective, and a bar over the study."""
+    console, out = make_console(terminal=True)
+    play(LiveView(console, Board(6, 3)))
+    text = out.getvalue()
+    for word in ("setting", "n_ctx=one", "COMPLETE", "62.25", "FAIL", "RUNNING", "selection 1"):
+        assert word in text
+    assert "2/3" in text
+
+
+def test_the_view_suits_the_output() -> None:
+    """A table needs a terminal."""
+    assert isinstance(make_view(make_console(terminal=True)[0], 1, 1), LiveView)
+    assert isinstance(make_view(make_console(terminal=False)[0], 1, 1), PlainView)
+
+
+def test_the_estimate_weighs_trials_by_seeds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half of the seeds done in ten seconds leave ten."""
+    now = [100.0]
+    monkeypatch.setattr("harness.live.time.monotonic", lambda: now[0])
+    board = Board(4, 2)
+    assert board.eta() is None
+    board.start("a", TrialView("a", 2, started=now[0]))
+    now[0] = 110.0
+    board.views["a"].state = State.COMPLETE
+    assert board.fraction() == pytest.approx(0.5)
+    assert board.eta() == pytest.approx(10.0)
+    board.start("b", TrialView("b", 2))
+    board.views["b"].state = State.INTERRUPTED
+    assert board.fraction() == pytest.approx(0.5)
+    assert board.ended() == 1
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(5, "0:05"), (245, "4:05"), (3723, "1:02:03")])
+def test_clock(seconds: float, text: str) -> None:
+    """Minutes, and hours where there are any."""
+    assert clock(seconds) == text
+
+
+def test_feature_extraction_says_little_where_it_is_no_terminal() -> None:
+    """A line at the start and one a quarter."""
+    console, out = make_console(terminal=False)
+    with reporter("features: emoji through pocket", console) as report:
+        for done in range(1001):
+            report(done, 1000)
+    lines = out.getvalue().splitlines()
+    assert lines[0] == "features: emoji through pocket: 0/1000"
+    assert len(lines) == 5
+
+
+def test_feature_extraction_shows_nothing_when_cached() -> None:
+    """Nothing was reported, so nothing is shown."""
+    for terminal in (True, False):
+        console, out = make_console(terminal)
+        with reporter("features", console):
+            pass
+        assert "features" not in out.getvalue()
+
+
+def test_feature_extraction_has_a_bar_on_a_terminal() -> None:
+    """With counts and the time left."""
+    console, out = make_console(terminal=True)
+    with reporter("features", console) as report:
+        report(1, 4)
+        report(4, 4)
+    assert "4/4" in out.getvalue()

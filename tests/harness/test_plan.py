@@ -1,0 +1,184 @@
+"""The plan: wanted minus done, without Ray or MLflow."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.config import StudyConfig
+from harness.fingerprints import Fingerprints
+from harness.ledger import Ledger, LedgerRun
+from harness.plan import make_plan
+from harness.schema import Failure, State
+from harness.settings import Setting, SettingMaker
+from tests.harness.fakes import make_method, make_study
+
+
+@pytest.fixture
+def prints(tmp_path: Path) -> Fingerprints:
+    """Fingerprints of the analytic method."""
+    return Fingerprints(make_method(tmp_path / "log"), None, tmp_path / "cache")
+
+
+def settings_of(study: StudyConfig, prints: Fingerprints) -> list[Setting]:
+    """The study's settings, reference arms first."""
+    return list(make_plan(study, Ledger(), prints).settings)
+
+
+def run_of(setting: Setting, seeds: tuple[int, ...], **keys: Any) -> LedgerRun:
+    """A run in the ledger."""
+    values: dict[str, Any] = {
+        "run_id": "r",
+        "setting_key": setting.key,
+        "arm": setting.arm,
+        "assignment": setting.assignment,
+        "seeds": seeds,
+        "state": State.COMPLETE,
+        "failure": None,
+        "reason": "",
+        "objective": {seed: 50.0 + seed for seed in seeds},
+        "seconds": 10.0,
+        "started": 0,
+        **keys,
+    }
+    return LedgerRun(**values)
+
+
+def test_an_empty_ledger_leaves_everything_to_run(prints: Fingerprints) -> None:
+    """Reference arms come first, then the grid in order; there is no estimate yet."""
+    plan = make_plan(make_study(reference_arms=True), Ledger(), prints)
+    assert [row.label for row in plan.rows][-3:] == ["n_ctx=1", "n_ctx=2", "n_ctx=4"]
+    assert [work.setting.arm for work in plan.work][:4] == [
+        "zero_shot",
+        "no_synthetic",
+        "text_feature",
+        "real_pictures",
+    ]
+    assert [work.judged for work in plan.work] == [False] * 4 + [True] * 3
+    assert all(row.state == "to run" and row.seeds == (0, 1) for row in plan.rows)
+    assert plan.seconds is None
+    assert not plan.finished
+
+
+def test_only_missing_seeds_are_left(prints: Fingerprints) -> None:
+    """The estimate is the mean cost of a seed times what is missing."""
+    study = make_study(seeds=3)
+    one, two, three = settings_of(study, prints)
+    ledger = Ledger((run_of(one, (0, 1, 2)), run_of(two, (0, 1)), run_of(three, (0, 1, 2))))
+    plan = make_plan(study, ledger, prints)
+    (work,) = plan.work
+    assert (work.setting.key, work.seeds, work.judged) == (two.key, (2,), False)
+    assert [row.state for row in plan.rows] == ["done", "to run", "done"]
+    assert plan.rows[1].done == (0, 1)
+    assert plan.seconds == pytest.approx(30 / 8)
+
+
+@pytest.mark.parametrize(
+    ("failure", "again"),
+    [
+        (Failure.NON_FINITE, False),
+        (Failure.ERROR, True),
+        (Failure.TIME_LIMIT, True),
+        (Failure.WORKER_DIED, True),
+    ],
+)
+def test_failures_are_tried_again_unless_deterministic(
+    prints: Fingerprints, failure: Failure, again: bool
+) -> None:
+    """A loss that was not finite would only be so again."""
+    study = make_study(space={"generator.n_ctx": [1]})
+    (one,) = settings_of(study, prints)
+    failed = run_of(one, (0, 1), state=State.FAIL, failure=failure, reason="why", objective={})
+    plan = make_plan(study, Ledger((failed,)), prints)
+    assert plan.finished is not again
+    assert plan.rows[0].state == ("to run" if again else "failed")
+    assert plan.rows[0].reason == "why"
+
+
+def test_pruned_settings_are_settled_while_there_is_a_scheduler(prints: Fingerprints) -> None:
+    """Without one, the study wants them whole."""
+    study = make_study(space={"generator.n_ctx": [1]}, scheduler="asha")
+    (one,) = settings_of(study, prints)
+    ledger = Ledger((run_of(one, (0, 1), state=State.PRUNED, objective={}),))
+    assert make_plan(study, ledger, prints).finished
+    assert make_plan(study, ledger, prints).rows[0].state == "pruned"
+    whole = make_study(space={"generator.n_ctx": [1]})
+    assert not make_plan(whole, ledger, prints).finished
+
+
+def test_interrupted_runs_count_for_nothing(prints: Fingerprints) -> None:
+    """Their settings run again."""
+    study = make_study()
+    settings = settings_of(study, prints)
+    ledger = Ledger(tuple(run_of(s, (0, 1), state=State.INTERRUPTED) for s in settings))
+    assert len(make_plan(study, ledger, prints).work) == 3
+
+
+def test_a_changed_constant_is_shown_as_changed(prints: Fingerprints) -> None:
+    """Same assignment, another key."""
+    old, study = make_study(shots=4), make_study()
+    ledger = Ledger(tuple(run_of(s, (0, 1)) for s in settings_of(old, prints)))
+    assert [row.state for row in make_plan(study, ledger, prints).rows] == ["changed"] * 3
+
+
+def test_an_arm_that_equals_a_setting_has_no_run_of_its_own(prints: Fingerprints) -> None:
+    """It is kept as a twin, for the table."""
+    study = make_study(space={"generator": ["none", "vae"]}, reference_arms=True)
+    plan = make_plan(study, Ledger(), prints)
+    assert [twin.arm for twin in plan.twins] == ["no_synthetic"]
+    assert plan.twins[0].key in {setting.key for setting in plan.settings if not setting.arm}
+    assert len({setting.key for setting in plan.settings}) == len(plan.settings)
+
+
+def test_earlier_proposals_of_a_sampler_count_if_they_fit(prints: Fingerprints) -> None:
+    """Those with another key, or outside the space, are not the study's."""
+    space = {"generator.kl_weight": {"low": 1e-3, "high": 1.0, "log": True}}
+    study = make_study(space=space, sampler="tpe", trials=5)
+    make = SettingMaker(study, prints)
+    inside, outside = (make({"generator.kl_weight": value}) for value in (0.1, 1e-4))
+    other = SettingMaker(make_study(space=space, sampler="tpe", trials=5, shots=4), prints)
+    changed = other({"generator.kl_weight": 0.2})
+    ledger = Ledger(tuple(run_of(s, (0, 1)) for s in (inside, outside, changed)))
+    plan = make_plan(study, ledger, prints)
+    assert [setting.key for setting in plan.settings] == [inside.key]
+    assert plan.proposals == 4
+
+
+def test_a_failed_proposal_counts_towards_trials(prints: Fingerprints) -> None:
+    """Otherwise a space of failures would never end."""
+    space = {"generator.kl_weight": {"low": 1e-3, "high": 1.0, "log": True}}
+    study = make_study(space=space, sampler="tpe", trials=2)
+    failed = run_of(
+        SettingMaker(study, prints)({"generator.kl_weight": 0.1}),
+        (0, 1),
+        state=State.FAIL,
+        failure=Failure.NON_FINITE,
+        objective={},
+    )
+    plan = make_plan(study, Ledger((failed,)), prints)
+    assert (plan.proposals, len(plan.work)) == (1, 0)
+
+
+@pytest.mark.parametrize(
+    ("space", "settings"),
+    [
+        ({"generator.n_ctx": [1, 2, 4]}, 3),
+        ({"generator.n_ctx": {"low": 1, "high": 4}}, 4),
+        ({"generator.n_ctx": {"low": 1, "high": 4, "step": 3}}, 2),
+        ({"generator.n_ctx": {"low": 1, "high": 99}}, 20),
+        ({"generator.kl_weight": {"low": 0.1, "high": 1.0}}, 20),
+    ],
+)
+def test_trials_are_no_more_than_the_space_has(
+    prints: Fingerprints, space: dict[str, Any], settings: int
+) -> None:
+    """A small finite space ends a random study before trials: 20."""
+    study = make_study(space=space, sampler="random", trials=20)
+    assert make_plan(study, Ledger(), prints).proposals == settings
+
+
+def test_labels_are_short_and_unambiguous(prints: Fingerprints) -> None:
+    """The last part of a name, or the whole where two factors end alike."""
+    space = {"generator.lr": [0.1], "finetuner.lr": [0.2], "shots": [1]}
+    (setting,) = settings_of(make_study(space=space), prints)
+    assert setting.label == "generator.lr=0.1, finetuner.lr=0.2, shots=1"

@@ -1,0 +1,188 @@
+"""run_study on a real local Ray and a real MLflow, with an analytic method."""
+
+import json
+from typing import Any
+
+import pytest
+
+from harness.factor import Factor
+from harness.study import plan_study
+from harness.tracking import StoreError
+from tests.harness.conftest import Bench
+from tests.harness.fakes import make_study, sleepy, truth
+
+
+def test_a_grid_runs_every_setting_once_and_ends_complete(ray_bench: Bench) -> None:
+    """Three settings with two seeds give three runs and nothing else."""
+    outcome = ray_bench.run(make_study())
+    assert (outcome.done, outcome.failed, outcome.pruned, outcome.missing) == (3, 0, 0, 0)
+    assert outcome.complete
+    assert ray_bench.states() == ["COMPLETE"] * 3
+    assert len(ray_bench.lines()) == 6
+    assert ray_bench.parent().info.status == "FINISHED"
+    ray_bench.check_invariants()
+
+
+def test_a_finished_study_is_left_alone(ray_bench: Bench) -> None:
+    """The same command again runs nothing, extracts nothing and writes nothing."""
+    ray_bench.run(make_study())
+    before, log = ray_bench.runs(), ray_bench.log.read_text()
+    outcome = ray_bench.run(make_study())
+    assert outcome.complete
+    assert not outcome.ran
+    assert ray_bench.log.read_text() == log
+    after = ray_bench.runs()
+    assert [run.to_dictionary() for run in after] == [run.to_dictionary() for run in before]
+
+
+def test_runs_carry_params_metrics_and_tags(ray_bench: Bench) -> None:
+    """A trial run has the numbers of the analytic method under the names of the schema."""
+    study = make_study(space={"generator.n_ctx": [4]})
+    ray_bench.run(study)
+    (run,) = ray_bench.trials()
+    params, metrics, tags = run.data.params, run.data.metrics, run.data.tags
+    assert params["generator.n_ctx"] == "4"
+    assert params["max_classes"] == "null"
+    assert params["finetuner"] == params["finetuner.name"] == "coop"
+    numbers = [truth(study.trial, seed) for seed in (0, 1)]
+    assert metrics["test/harmonic_mean"] == pytest.approx(sum(numbers) / 2)
+    assert metrics["objective"] == pytest.approx(sum(numbers) / 2)
+    for seed, number in enumerate(numbers):
+        assert metrics[f"seed_{seed}/test/harmonic_mean"] == pytest.approx(number)
+        assert metrics[f"seed_{seed}/selection/joint_new"] == pytest.approx(number)
+        assert metrics[f"seed_{seed}/selection_epoch"] == 3
+    assert metrics["cost/text_tokens"] == 100
+    assert metrics["cost/seconds"] >= 0
+    assert metrics["cost/peak_memory_mb"] > 1
+    assert "test/selection_epoch" not in metrics
+    assert tags["mlflow.parentRunId"] == ray_bench.parent().info.run_id
+    assert json.loads(tags["ship.seeds"]) == [0, 1]
+    assert json.loads(tags["ship.assignment"]) == {"generator.n_ctx": 4}
+    assert tags["ship.backbone_fingerprint"] == "weights-of-pocket"
+    assert tags["ship.dataset_fingerprint"] == "pictures-of-emoji"
+    assert tags["ship.demonstration"] == "true"
+    assert set(json.loads(tags["ship.packages"])) >= {"torch", "ray", "optuna", "mlflow"}
+    assert tags["ship.device"].startswith("cpu")
+    client = ray_bench.store().client
+    curve = client.get_metric_history(run.info.run_id, "selection/harmonic_mean")
+    assert [point.value for point in curve] == pytest.approx(
+        [truth(study.trial, 0.5) - d for d in (2, 1, 0)]
+    )  # type: ignore[arg-type]
+    assert [point.step for point in curve] == [2, 3, 4]
+
+
+def test_an_added_seed_runs_alone(ray_bench: Bench) -> None:
+    """Seeds that are done are kept."""
+    ray_bench.run(make_study())
+    first = len(ray_bench.lines())
+    ray_bench.run(make_study(seeds=3))
+    assert sorted(line[-6:] for line in ray_bench.lines()[first:]) == ["seed 2"] * 3
+    assert set(ray_bench.ledger().objectives(ray_bench.ledger().runs[0].setting_key)) == {0, 1, 2}
+    ray_bench.check_invariants()
+
+
+@pytest.mark.slow
+def test_an_added_level_runs_alone_and_a_removed_one_is_not_wanted(ray_bench: Bench) -> None:
+    """The study is a desired state; what is no longer wanted stays in MLflow."""
+    ray_bench.run(make_study())
+    first = len(ray_bench.lines())
+    study = make_study(space={"generator.n_ctx": [2, 4, 8]})
+    assert ray_bench.run(study).done == 3
+    assert {line.split()[2] for line in ray_bench.lines()[first:]} == {"8"}
+    wanted = json.loads(ray_bench.parent().data.tags["ship.wanted"])
+    assert [entry["assignment"]["generator.n_ctx"] for entry in wanted] == [2, 4, 8]
+    assert len(ray_bench.trials()) == 4
+
+
+@pytest.mark.slow
+def test_a_changed_constant_runs_the_study_again(ray_bench: Bench) -> None:
+    """The plan calls such settings changed."""
+    ray_bench.run(make_study())
+    changed = make_study(shots=4)
+    plan = plan_study(
+        changed,
+        data_root=None,
+        tracking_uri=ray_bench.uri,
+        cache_dir=ray_bench.cache,
+        method=ray_bench.method,
+    )
+    assert [row.state for row in plan.rows] == ["changed"] * 3
+    assert plan.seconds is not None
+    assert ray_bench.run(changed).done == 3
+    assert len(ray_bench.trials()) == 6
+
+
+@pytest.mark.slow
+def test_reference_arms_run_first_and_once(ray_bench: Bench) -> None:
+    """An arm that equals a setting shares its run."""
+    space = {"generator": ["none", "vae"]}
+    outcome = ray_bench.run(make_study(space=space, reference_arms=True, seeds=1))
+    assert outcome.done == 5  # zero_shot, text_feature, real_pictures, none, vae
+    assert [run.data.tags["ship.arm"] for run in ray_bench.trials()][-2:] == ["", ""]
+    wanted = json.loads(ray_bench.parent().data.tags["ship.wanted"])
+    shared = [entry for entry in wanted if entry["arm"] == "no_synthetic"]
+    assert shared[0]["key"] in {entry["key"] for entry in wanted if not entry["arm"]}
+
+
+def test_two_datasets_read_their_own_features(ray_bench: Bench) -> None:
+    """A data set as a factor gives each trial its own feature set."""
+    factor = Factor(choices=("emoji", "caltech101"), baseline="emoji")
+    study = make_study(seeds=1).model_copy(update={"space": {"dataset": factor}})
+    assert ray_bench.run(study).done == 2
+    assert [line.split()[0] for line in ray_bench.lines()] == ["emoji", "caltech101"]
+    prints = [run.data.tags["ship.dataset_fingerprint"] for run in ray_bench.trials()]
+    assert prints == ["pictures-of-emoji", "pictures-of-caltech101"]
+
+
+@pytest.mark.slow
+def test_asha_prunes_but_never_an_arm(ray_bench: Bench) -> None:
+    """Trials that the scheduler stops are PRUNED without a number and stay so."""
+    ray_bench.behave = sleepy(0.05)
+    study = make_study(
+        space={"generator.n_ctx": [64, 32, 16, 8, 4, 2]},
+        scheduler={"name": "asha", "reduction_factor": 2},
+        concurrency=1,
+        seeds=1,
+        reference_arms=True,
+    )
+    outcome = ray_bench.run(study)
+    assert outcome.pruned >= 3
+    assert outcome.missing == outcome.failed == 0
+    assert outcome.complete
+    pruned = [run for run in ray_bench.trials() if run.data.tags["ship.state"] == "PRUNED"]
+    assert not any(run.data.tags["ship.arm"] for run in pruned)
+    assert not any("objective" in run.data.metrics for run in pruned)
+    assert all(run.info.status == "FINISHED" for run in pruned)
+    assert not ray_bench.run(study).ran
+    ray_bench.check_invariants()
+
+
+def test_tpe_goes_on_where_it_stopped(ray_bench: Bench) -> None:
+    """More trials mean more proposals; none comes twice."""
+    keys: dict[str, Any] = {
+        "space": {"generator.kl_weight": {"low": 1e-4, "high": 1.0, "log": True}},
+        "sampler": "tpe",
+        "seeds": 1,
+    }
+    assert ray_bench.run(make_study(trials=3, **keys)).done == 3
+    assert not ray_bench.run(make_study(trials=3, **keys)).ran
+    outcome = ray_bench.run(make_study(trials=6, **keys))
+    assert (outcome.done, outcome.missing) == (6, 0)
+    assert len({run.setting_key for run in ray_bench.ledger().runs}) == 6
+    assert len(json.loads(ray_bench.parent().data.tags["ship.wanted"])) == 6
+
+
+@pytest.mark.slow
+def test_a_space_that_ends_is_finished_before_trials_are(ray_bench: Bench) -> None:
+    """Three levels and trials: 20 make three settings."""
+    study = make_study(sampler="random", trials=20, seeds=1)
+    assert ray_bench.run(study).done == 3
+    assert not ray_bench.run(study).ran
+
+
+def test_a_deleted_experiment_is_a_clear_error(bench: Bench) -> None:
+    """Its name stays taken, so the error says how to bring it back."""
+    store = bench.store()
+    store.client.delete_experiment(store.create_experiment("small"))
+    with pytest.raises(StoreError, match="restore --experiment-id"):
+        bench.run(make_study())

@@ -1,0 +1,172 @@
+"""Studies in which something breaks: what is recorded, and what the next run does."""
+
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.cluster import ClusterError
+from harness.recorder import TrialRecorder
+from harness.tracking import StoreError
+from ship.trial_config import TrialConfig
+from tests.harness.conftest import Bench
+from tests.harness.fakes import make_study
+
+
+def test_a_non_finite_trial_fails_with_a_reason_and_is_settled(ray_bench: Bench) -> None:
+    """It has a reason and no number, the others go on, and it is not run again."""
+
+    def behave(config: TrialConfig, epoch: int) -> None:
+        class NonFiniteLoss(ValueError):
+            pass
+
+        if getattr(config.generator, "n_ctx", 0) == 2 and epoch == 2:
+            raise NonFiniteLoss("loss is nan at stage selection, epoch 2, seeds 0, 1")
+
+    ray_bench.behave = behave
+    outcome = ray_bench.run(make_study())
+    assert (outcome.done, outcome.failed, outcome.missing) == (2, 1, 0)
+    assert not outcome.complete
+    (failed,) = [run for run in ray_bench.trials() if run.data.tags["ship.state"] == "FAIL"]
+    assert failed.info.status == "FAILED"
+    assert failed.data.tags["ship.reason"].startswith("NonFiniteLoss: loss is nan at stage")
+    assert "objective" not in failed.data.metrics
+    again = ray_bench.run(make_study())
+    assert not again.ran
+    assert again.failed == 1
+    ray_bench.check_invariants()
+
+
+@pytest.mark.faults
+def test_an_exception_fails_the_trial_and_is_tried_again(ray_bench: Bench) -> None:
+    """The worker lives on; the next run of the command tries the setting again."""
+
+    def behave(config: TrialConfig, epoch: int) -> None:
+        if getattr(config.generator, "n_ctx", 0) == 1:
+            raise RuntimeError("out of luck\nand more")
+
+    ray_bench.behave = behave
+    outcome = ray_bench.run(make_study())
+    assert (outcome.done, outcome.failed) == (2, 1)
+    (failed,) = [run for run in ray_bench.trials() if run.data.tags["ship.state"] == "FAIL"]
+    reason = "RuntimeError: out of luck (at stage selection_generator, epoch 1)"
+    assert failed.data.tags["ship.reason"] == reason
+    ray_bench.behave = None
+    first = len(ray_bench.lines())
+    assert ray_bench.run(make_study()).complete
+    assert len(ray_bench.lines()) == first + 2
+    ray_bench.check_invariants()
+
+
+def test_a_killed_worker_is_tried_again_without_double_rows(
+    ray_bench: Bench, tmp_path: Path
+) -> None:
+    """kill -9 of a worker costs time, nothing else."""
+    mark = tmp_path / "killed"
+
+    def behave(config: TrialConfig, epoch: int) -> None:
+        if getattr(config.generator, "n_ctx", 0) == 2 and epoch == 2 and not mark.exists():
+            mark.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    ray_bench.behave = behave
+    assert ray_bench.run(make_study()).complete
+    assert ray_bench.states() == ["COMPLETE"] * 3 + ["INTERRUPTED"]
+    ray_bench.check_invariants()
+
+
+@pytest.mark.faults
+def test_a_worker_killed_twice_fails_its_trial(ray_bench: Bench) -> None:
+    """The rest of the study is not held up."""
+
+    def behave(config: TrialConfig, epoch: int) -> None:
+        if getattr(config.generator, "n_ctx", 0) == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    ray_bench.behave = behave
+    outcome = ray_bench.run(make_study())
+    assert (outcome.done, outcome.failed) == (2, 1)
+    assert ray_bench.states() == ["COMPLETE", "COMPLETE", "FAIL", "INTERRUPTED"]
+    ray_bench.check_invariants()
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("hang", ["sleep", "stopped"])
+def test_a_trial_past_its_time_limit_fails(ray_bench: Bench, hang: str) -> None:
+    """A trial that hangs is ended, also when its process does not answer, and not tried again."""
+
+    def behave(config: TrialConfig, epoch: int) -> None:
+        if getattr(config.generator, "n_ctx", 0) == 2 and epoch == 2:
+            if hang == "stopped":
+                os.kill(os.getpid(), signal.SIGSTOP)
+            time.sleep(600)
+
+    ray_bench.behave = behave
+    outcome = ray_bench.run(make_study(time_limit=2.5))
+    assert (outcome.done, outcome.failed) == (2, 1)
+    assert ray_bench.states() == ["COMPLETE", "COMPLETE", "FAIL"]
+    (failed,) = [run for run in ray_bench.trials() if run.data.tags["ship.state"] == "FAIL"]
+    reason = "time_limit of 2.5 s passed at stage selection, epoch 1"
+    assert failed.data.tags["ship.reason"] == reason
+    ray_bench.check_invariants()
+
+
+@pytest.mark.faults
+def test_runs_of_a_dead_driver_are_closed(ray_bench: Bench) -> None:
+    """A run that was left RUNNING becomes INTERRUPTED, and its setting runs."""
+    store = ray_bench.store()
+    experiment = store.create_experiment("small")
+    tags = {"ship.kind": "trial", "ship.state": "RUNNING", "ship.setting_key": "0" * 16}
+    run = store.client.create_run(experiment, tags={**tags, "ship.seeds": "[0]"})
+    assert ray_bench.run(make_study()).complete
+    closed = store.client.get_run(run.info.run_id)
+    assert closed.info.status == "KILLED"
+    assert closed.data.tags["ship.state"] == "INTERRUPTED"
+
+
+def test_more_than_there_is_is_refused(ray_bench: Bench) -> None:
+    """Tune would wait for ever."""
+    with pytest.raises(ClusterError, match=r"resources.cpus must be at most 2.*got 64") as error:
+        ray_bench.run(make_study(resources={"cpus": 64, "gpus": 0.5}))
+    assert "resources.gpus" in str(error.value)
+    assert ray_bench.parent().info.status == "KILLED"
+
+
+@pytest.mark.faults
+def test_a_store_that_breaks_ends_the_run(
+    ray_bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Numbers that cannot be written are not computed further; the next run puts it right."""
+
+    def broken(*_: Any) -> None:
+        raise StoreError("the disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TrialRecorder, "complete", broken)
+        with pytest.raises(StoreError, match="the disk is full"):
+            ray_bench.run(make_study())
+    assert len(ray_bench.lines()) <= 4
+    assert ray_bench.run(make_study()).complete
+    ray_bench.check_invariants()
+
+
+@pytest.mark.faults
+def test_workers_that_cannot_start_end_the_run(ray_bench: Bench) -> None:
+    """One clear line instead of every trial failing in turn."""
+    here = os.getpid()
+
+    def only_here(pid: int) -> None:
+        if os.getpid() != pid:
+            raise RuntimeError("this worker lacks something")
+
+    class Trap:
+        def __reduce__(self) -> Any:
+            return only_here, (here,)
+
+    trap = Trap()
+    ray_bench.behave = lambda config, epoch: print(trap)
+    with pytest.raises(ClusterError, match="no worker can start: .*lacks something"):
+        ray_bench.run(make_study())

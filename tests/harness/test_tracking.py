@@ -1,0 +1,250 @@
+"""The store: opened with a clear error or not at all, and written in few batches."""
+
+import json
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import pytest
+
+from harness import schema, tracking
+from harness.fingerprints import Fingerprints
+from harness.ledger import Ledger
+from harness.plan import Work, make_plan
+from harness.provenance import code_version, package_versions
+from harness.record import StudyRecord, joined_tag, split_tag
+from harness.recorder import TrialRecorder, params
+from harness.schema import Failure, State
+from harness.tracking import Store, StoreError, close_dead_runs, default_uri, open_store
+from ship.trial_config import TrialConfig
+from tests.harness.fakes import make_method, make_study
+
+
+def test_the_default_store_is_an_absolute_file_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Unless MLFLOW_TRACKING_URI says otherwise."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    assert default_uri(tmp_path) == f"sqlite:///{tmp_path}/mlflow.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://host:5000")
+    assert default_uri(tmp_path) == "http://host:5000"
+
+
+def test_a_relative_sqlite_path_is_made_absolute(tmp_path: Path) -> None:
+    """A worker has another working directory."""
+    assert tracking.absolute_uri("sqlite:///a/b.db", tmp_path) == f"sqlite:///{tmp_path}/a/b.db"
+
+
+def test_artifacts_lie_beside_the_sqlite_file(store: Store, tmp_path: Path) -> None:
+    """Not in the working directory of whoever opens the store next."""
+    found = store.client.get_experiment(store.create_experiment("small"))
+    assert found.artifact_location == (tmp_path / "mlartifacts" / "small").as_uri()
+
+
+def test_a_missing_store_is_not_made_by_reading(tmp_path: Path) -> None:
+    """A dry run touches nothing."""
+    assert open_store("sqlite:///none.db", tmp_path, create=False) is None
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_garbage_is_a_clear_error(tmp_path: Path) -> None:
+    """One line that names the store."""
+    (tmp_path / "mlflow.db").write_bytes(b"no database " * 100)
+    with pytest.raises(StoreError, match=r"mlflow\.db: .*file is not a database") as error:
+        open_store("sqlite:///mlflow.db", tmp_path)
+    assert "\n" not in str(error.value)
+
+
+def test_a_locked_store_is_a_clear_error(
+    uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a few seconds, not minutes."""
+    monkeypatch.setattr(tracking, "LOCK_SECONDS", 0.1)
+    with closing(sqlite3.connect(tmp_path / "mlflow.db", isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(StoreError, match="locked by another process"):
+            open_store(uri, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("uri", "message"),
+    [
+        ("sqlite:///nowhere/mlflow.db", "nowhere does not exist"),
+        ("sqlite:///.", "is a folder"),
+        ("http://127.0.0.1:9", "no MLflow server answers"),
+        ("nonsense://x", "nonsense"),
+    ],
+)
+def test_a_store_that_is_not_there_is_a_clear_error(tmp_path: Path, uri: str, message: str) -> None:
+    """At once, without MLflow's minutes of retries."""
+    with pytest.raises(StoreError, match=message):
+        open_store(uri, tmp_path)
+
+
+@pytest.fixture
+def forbidding() -> Iterator[str]:
+    """A server that answers 403, like mlflow server to a host name that it does not know."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_error(403)
+
+        def log_message(self, *_: Any) -> None:
+            return
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+        thread.join()
+
+
+def test_a_refused_host_name_says_what_to_do(forbidding: str, tmp_path: Path) -> None:
+    """mlflow server answers 403 to unknown Host headers."""
+    with pytest.raises(StoreError, match="--allowed-hosts"):
+        open_store(forbidding, tmp_path)
+
+
+def test_a_deleted_experiment_says_how_to_bring_it_back(store: Store) -> None:
+    """MLflow keeps its name taken."""
+    store.client.delete_experiment(store.create_experiment("small"))
+    with pytest.raises(StoreError, match="mlflow experiments restore --experiment-id"):
+        store.create_experiment("small")
+
+
+def test_many_metrics_and_tags_are_written_in_pieces(store: Store) -> None:
+    """MLflow takes 1000 metrics, and 100 params or tags, at a time."""
+    run = store.client.create_run(store.create_experiment("small")).info.run_id
+    metrics = {f"m{i}": float(i) for i in range(2001)}
+    tags = {f"t{i}": str(i) for i in range(250)}
+    tracking.log(store.client, run, metrics=metrics, tags=tags, params=tags)
+    data = store.client.get_run(run).data
+    assert len(data.metrics) == 2001
+    assert len(data.params) == 250
+    assert {f"t{i}" for i in range(250)} <= set(data.tags)
+
+
+@pytest.mark.parametrize(
+    ("state", "status"),
+    [
+        (State.RUNNING, "RUNNING"),
+        (State.COMPLETE, "FINISHED"),
+        (State.PRUNED, "FINISHED"),
+        (State.FAIL, "FAILED"),
+        (State.INTERRUPTED, "KILLED"),
+    ],
+)
+def test_a_state_sets_mlflows_status(store: Store, state: State, status: str) -> None:
+    """Both say the same."""
+    run = store.client.create_run(store.create_experiment("small")).info.run_id
+    tracking.set_state(store.client, run, state)
+    found = store.client.get_run(run)
+    assert (found.info.status, found.data.tags[schema.STATE]) == (status, state)
+
+
+def test_dead_runs_are_closed(store: Store) -> None:
+    """And finished ones left alone."""
+    experiment = store.create_experiment("small")
+    dead = store.client.create_run(experiment).info.run_id
+    done = store.client.create_run(experiment).info.run_id
+    tracking.set_state(store.client, done, State.COMPLETE)
+    assert close_dead_runs(store.client, experiment) == 1
+    assert store.client.get_run(dead).info.status == "KILLED"
+    assert store.client.get_run(done).info.status == "FINISHED"
+
+
+def test_params_are_the_dotted_fields() -> None:
+    """A group with variants is there by its name too, like the factor that varies it."""
+    found = params(TrialConfig.model_validate({"finetuner": "tip_adapter"}))
+    assert found["generator"] == found["generator.name"] == "vae"
+    assert found["generator.n_ctx"] == "4"
+    assert found["max_classes"] == "null"
+    assert found["backbone"] == "pocket"
+
+
+@pytest.fixture
+def recorder(store: Store, tmp_path: Path) -> TrialRecorder:
+    """A recorder in the test's store."""
+    study = make_study()
+    experiment = store.create_experiment("small")
+    record = StudyRecord.create(store, experiment, study)
+    prints = Fingerprints(make_method(tmp_path / "log"), None, tmp_path / "cache")
+    record.describe(study, make_plan(study, Ledger(), prints))
+    return TrialRecorder(store, experiment, record, study, prints)
+
+
+@pytest.fixture
+def work(tmp_path: Path) -> Work:
+    """A trial's work."""
+    prints = Fingerprints(make_method(tmp_path / "log"), None, tmp_path / "cache")
+    return make_plan(make_study(), Ledger(), prints).work[0]
+
+
+def test_epochs_are_flushed_at_most_once_a_second(
+    recorder: TrialRecorder, work: Work, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thousand epochs in a moment are one write, and none is lost."""
+    writes = []
+    log_batch = store.client.log_batch
+
+    def counted(*args: Any, **keys: Any) -> None:
+        writes.append(len(keys["metrics"]))
+        log_batch(*args, **keys)
+
+    recorder.start("t", work)
+    monkeypatch.setattr(store.client, "log_batch", counted)
+    for epoch in range(1, 301):
+        recorder.epochs("t", [{"stage": "final", "epoch": epoch, "means": {"loss": 1 / epoch}}])
+    recorder.fail("t", Failure.ERROR, "why")
+    assert sum(count > 0 for count in writes) <= 2
+    assert sum(writes) == 300
+    (run,) = store.client.search_runs(["1"], filter_string="tags.`ship.kind` = 'trial'")
+    assert len(store.client.get_metric_history(run.info.run_id, "final/loss")) == 300
+    assert run.data.tags["ship.reason"] == "why"
+
+
+def test_a_store_that_breaks_is_a_store_error(
+    recorder: TrialRecorder, work: Work, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever it raises."""
+
+    def broken(*_: Any, **__: Any) -> None:
+        raise OSError("disk full\nand more")
+
+    recorder.start("t", work)
+    monkeypatch.setattr(store.client, "log_batch", broken)
+    with pytest.raises(StoreError, match="disk full") as error:
+        recorder.prune("t")
+    assert "\n" not in str(error.value)
+
+
+def test_long_tags_go_on_in_further_ones(store: Store) -> None:
+    """MLflow would cut them after 8000 characters."""
+    text = json.dumps(["x" * 30] * 1000)
+    tags = split_tag("ship.wanted", text)
+    assert list(tags)[:2] == ["ship.wanted", "ship.wanted.1"]
+    run = store.client.create_run(store.create_experiment("small")).info.run_id
+    tracking.log(store.client, run, tags=tags)
+    assert joined_tag("ship.wanted", store.client.get_run(run).data.tags) == text
+
+
+def test_a_described_study_is_left_alone_the_second_time(store: Store, tmp_path: Path) -> None:
+    """Only what is new is written."""
+    prints = Fingerprints(make_method(tmp_path / "log"), None, tmp_path / "cache")
+    experiment = store.create_experiment("small")
+    for keys, new in [({}, True), ({}, False), ({"seeds": 3}, True), ({"seeds": 3}, False)]:
+        study = make_study(**keys)
+        record = StudyRecord.create(store, experiment, study)
+        assert record.describe(study, make_plan(study, Ledger(), prints)) is new
+    assert len(store.client.search_runs([experiment])) == 1
+
+
+def test_code_and_packages_are_named() -> None:
+    """For the provenance of a number."""
+    assert code_version().split("+")[0]
+    assert set(json.loads(package_versions())) >= {"ship-sweep", "torch", "numpy"}

@@ -1,0 +1,194 @@
+"""The worker's code, called as Ray calls it, in this process."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from harness.measure import PeakMemory, device_label
+from harness.trainable import (
+    EPOCHS,
+    EVALUATIONS,
+    FAILED,
+    FINAL,
+    OBJECTIVE,
+    ShipTrainable,
+    feature_key,
+    trial_spec,
+)
+from ship.metrics import EpochMetrics
+from ship.trial_config import TrialConfig
+from tests.harness.fakes import FakeClip, FakeFeatures, make_method, truth
+
+CONFIG = TrialConfig()
+
+
+def make_worker(run_trial: Any, config: TrialConfig = CONFIG, **keys: Any) -> ShipTrainable:
+    """A worker with its first trial."""
+
+    class Worker(ShipTrainable):
+        def setup(self, spec: dict[str, Any]) -> None:  # type: ignore[override]
+            features = FakeFeatures("emoji", np.zeros((1, 1, 1), dtype=np.float32))
+            super().setup(
+                spec,
+                features={feature_key(c): features for c in (config, CONFIG)},
+                run_trial=run_trial,
+                load_backbone=keys.get("load_backbone", FakeClip),
+            )
+
+    spec = trial_spec(
+        config, (0, 1), keys.get("objective", "harmonic_mean"), keys.get("judged", True)
+    )
+    return Worker(config=spec)
+
+
+def finish(worker: ShipTrainable) -> list[dict[str, Any]]:
+    """Every result up to the last."""
+    results = []
+    while not results or not results[-1].get("done"):
+        results.append(worker.train())
+    return results
+
+
+def analytic(tmp_path: Path) -> Any:
+    """The analytic method's run_trial."""
+    return make_method(tmp_path / "log").run_trial
+
+
+def items(*per_seed: dict[str, tuple[float, ...]]) -> Any:
+    """A run_trial that yields selection epochs with these metrics."""
+
+    def run_trial(*_: Any) -> Iterator[EpochMetrics]:
+        for epoch, values in enumerate(per_seed, 1):
+            yield EpochMetrics("selection", epoch, 0.5, values)
+
+    return run_trial
+
+
+def test_fast_epochs_travel_together_up_to_an_evaluation(tmp_path: Path) -> None:
+    """The scheduler sees every evaluated selection epoch, and no other."""
+    results = finish(make_worker(analytic(tmp_path)))
+    assert [[e["stage"] for e in result[EPOCHS]] for result in results] == [
+        ["selection_generator", "selection"],
+        ["selection"],
+        ["selection"],
+        ["final", "test"],
+    ]
+    assert [result.get(EVALUATIONS) for result in results] == [1, 2, 3, None]
+    expected = (truth(CONFIG, 0) + truth(CONFIG, 1)) / 2
+    seen = [result[OBJECTIVE] for result in results[:3]]
+    assert seen == pytest.approx([expected - 2, expected - 1, expected])
+    assert OBJECTIVE not in results[-1]
+
+
+def test_a_trial_that_must_not_be_stopped_shows_no_objective(tmp_path: Path) -> None:
+    """Reference arms are invisible to the scheduler."""
+    results = finish(make_worker(analytic(tmp_path), judged=False))
+    assert not any(EVALUATIONS in result or OBJECTIVE in result for result in results)
+    assert FINAL in results[-1]
+
+
+def test_slow_epochs_travel_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A result comes at least every half second."""
+    clock = iter(np.arange(0, 100, 0.4))
+    monkeypatch.setattr("harness.trainable.time.monotonic", lambda: float(next(clock)))
+    worker = make_worker(items(*[{"loss": (1.0, 1.0)}] * 6))
+    counts = [len(worker.step()[EPOCHS]) for _ in range(3)]
+    assert max(counts) <= 2
+
+
+def test_the_final_result_has_every_seed_and_the_cost(tmp_path: Path) -> None:
+    """Selection values are those of the chosen epoch."""
+    final = finish(make_worker(analytic(tmp_path), objective="joint_new"))[-1][FINAL]
+    values = [truth(CONFIG, 0), truth(CONFIG, 1)]
+    assert final["test"]["new"] == pytest.approx(values)
+    assert final["selection"]["joint_new"] == pytest.approx(values)
+    assert final["objective"] == pytest.approx(sum(values) / 2)
+    assert final["selection_epoch"] == [3, 3]
+    assert not any(name.startswith("selection") for name in final["test"])
+    assert final["cost/text_tokens"] == 100
+    assert final["cost/seconds"] >= 0
+    json.dumps(final)
+
+
+def test_a_worker_serves_the_next_trial_with_the_backbone_it_has(tmp_path: Path) -> None:
+    """The last two backbones are kept."""
+    loaded = []
+
+    def load(name: str, device: str) -> FakeClip:
+        loaded.append(name)
+        return FakeClip(name)
+
+    worker = make_worker(analytic(tmp_path), load_backbone=load)
+    worker._features = dict.fromkeys(
+        [feature_key(CONFIG.model_copy(update={"backbone": b})) for b in ("pocket", "A:b", "C:d")],
+        worker._features[feature_key(CONFIG)],
+    )
+    for name in ("pocket", "A:b", "pocket", "C:d", "pocket", "A:b"):
+        config = CONFIG.model_copy(update={"backbone": name})
+        assert worker.reset_config(trial_spec(config, (5,), "harmonic_mean", True))
+        assert len(finish(worker)[-1][FINAL]["test"]["base"]) == 1
+    assert loaded == ["pocket", "A:b", "C:d", "A:b"]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_metric_that_is_not_finite_fails_the_trial(value: float) -> None:
+    """The reason names metric, stage, epoch and seeds."""
+    worker = make_worker(items({"loss": (1.0, 1.0)}, {"loss": (1.0, value)}))
+    last = finish(worker)[-1]
+    assert last[FAILED]["failure"] == "non_finite"
+    reason = "loss was not finite at stage selection, epoch 2 (seeds 1)"
+    assert last[FAILED]["reason"] == reason
+
+
+def test_an_exception_is_a_result(tmp_path: Path) -> None:
+    """And the worker goes on with the next trial."""
+
+    def run_trial(*_: Any) -> Iterator[EpochMetrics]:
+        yield EpochMetrics("selection_generator", 4, 0.1)
+        raise KeyError("first line\nsecond line")
+
+    worker = make_worker(run_trial)
+    last = finish(worker)[-1]
+    assert last[FAILED]["failure"] == "error"
+    assert last[FAILED]["reason"].startswith("KeyError: ")
+    assert last[FAILED]["reason"].endswith("(at stage selection_generator, epoch 4)")
+    assert "\n" not in last[FAILED]["reason"]
+    worker._run_trial = analytic(tmp_path)
+    worker.reset_config(trial_spec(CONFIG, (0,), "harmonic_mean", True))
+    assert FINAL in finish(worker)[-1]
+
+
+def test_a_backbone_that_cannot_be_loaded_fails_its_trial() -> None:
+    """Before the first epoch."""
+
+    def load(name: str, device: str) -> FakeClip:
+        raise ValueError(f"no weights for {name}")
+
+    last = finish(make_worker(items(), load_backbone=load))[-1]
+    assert last[FAILED]["reason"] == "ValueError: no weights for pocket (before its first epoch)"
+
+
+def test_a_trial_without_test_metrics_fails() -> None:
+    """Half a trial is no result."""
+    last = finish(make_worker(items({"harmonic_mean": (1.0, 1.0)})))[-1]
+    assert "without test metrics" in last[FAILED]["reason"]
+
+
+def test_a_spec_survives_the_journey() -> None:
+    """Everything that decides a number arrives."""
+    config = TrialConfig.model_validate({"finetuner": "tip_adapter", "max_classes": 8, "views": 0})
+    spec = json.loads(trial_spec(config, (3, 5), "new", False)["spec"])
+    assert TrialConfig.model_validate_json(json.dumps(spec["trial"])) == config
+    assert spec["seeds"] == [3, 5]
+
+
+def test_peak_memory_is_measured() -> None:
+    """At least what was allocated."""
+    memory = PeakMemory("cpu")
+    block = np.ones(50 * 2**20, dtype=np.uint8)
+    assert memory.megabytes() > block.nbytes / 2**20
+    assert device_label("cpu").startswith("cpu (")
