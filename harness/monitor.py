@@ -138,10 +138,10 @@ class Monitor(tune.Callback):
 
     def close(self) -> None:
         """Mark what still runs as interrupted; raises StoreError if the store is gone."""
+        self._recorder.interrupt_all(INTERRUPTED)
         for trial_id in list(self._running):
             del self._running[trial_id]
             self._view.end(trial_id, State.INTERRUPTED, INTERRUPTED)
-        self._recorder.interrupt_all(INTERRUPTED)
 
     def _start(self, trial: Any) -> None:
         work = self._find_work(trial.trial_id)

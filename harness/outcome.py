@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from harness.plan import Plan
+from harness.schema import State
 
 
 @dataclass(frozen=True)
@@ -25,8 +26,15 @@ class StudyOutcome:
 
     @property
     def complete(self) -> bool:
-        """Whether the study is what its YAML says, failures apart from nothing."""
+        """Whether every setting has a number, or was stopped by the scheduler."""
         return not self.failed and not self.missing and not self.interrupted
+
+    @property
+    def state(self) -> State:
+        """The state of the study's own run."""
+        if self.interrupted:
+            return State.INTERRUPTED
+        return State.COMPLETE if self.complete else State.FAIL
 
 
 def outcome_of(

@@ -91,6 +91,13 @@ class StudyRecord:
         with store_errors(self._store.uri):
             set_state(self._store.client, self.run_id, state)
 
+    def settle(self, state: State) -> None:
+        """Set the study's state where it is another, without a run."""
+        with store_errors(self._store.uri):
+            held = self._store.client.get_run(self.run_id).data.tags
+            if held.get(schema.STATE) != state:
+                set_state(self._store.client, self.run_id, state)
+
     def place_runs(self, ledger: Ledger, plan: Plan) -> None:
         """Bring the arm and assignment tags of old runs in line with the study as it is now.
 

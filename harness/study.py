@@ -158,11 +158,14 @@ def _bring_about(
         record = StudyRecord.create(site.store, site.experiment_id, site.study)
         record.describe(site.study, plan)
         record.place_runs(ledger, plan)
-        if not plan.finished:
+        if plan.finished:
+            record.settle(site.outcome(interrupted=False, ran=False).state)
+        else:
             ran = True
             with _recorded(record, site):
                 _run(site, plan, ledger, record, interrupts, address, verbose)
-    except (KeyboardInterrupt, SweepStopped):
+    except (KeyboardInterrupt, Exception):
+        # whoever stops the study may have stopped Ray with it, which then fails in its own ways
         if not interrupts.requested:
             raise
         interrupted = True
@@ -178,8 +181,7 @@ def _recorded(record: StudyRecord, site: _Site) -> Iterator[None]:
     except BaseException:
         record.end(State.INTERRUPTED)
         raise
-    outcome = site.outcome(interrupted=False, ran=True)
-    record.end(State.COMPLETE if outcome.complete else State.FAIL)
+    record.end(site.outcome(interrupted=False, ran=True).state)
 
 
 def _run(
@@ -200,6 +202,11 @@ def _run(
         site.cache_dir,
         site.console,
     )
+    # a remembered fingerprint may turn out to be of other weights
+    replanned = make_plan(study, ledger, site.fingerprints)
+    if replanned != plan:
+        plan = replanned
+        record.describe(study, plan)
     # Ray takes two seconds to import, which a finished study need not spend
     from harness.cluster import ray_session
     from harness.monitor import Monitor

@@ -104,7 +104,11 @@ def array_bytes(features: Mapping[str, Any]) -> int:
 
 
 def make_scheduler(study: StudyConfig) -> TrialScheduler:
-    """Ray's scheduler; it sees the evaluations of the selection stage, and those alone."""
+    """Ray's scheduler; it sees the evaluations of the selection stage, and those alone.
+
+    It remembers nothing of earlier runs: the first trials of a run that goes on are compared with
+    each other.
+    """
     if not isinstance(study.scheduler, AshaScheduler):
         return FIFOScheduler()  # type: ignore[no-untyped-call]
     return ASHAScheduler(

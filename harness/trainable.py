@@ -16,7 +16,7 @@ from harness.schema import Failure
 from ship.metrics import EpochMetrics
 from ship.trial_config import TrialConfig
 
-# A result costs Ray some 10 ms on the driver, so fast epochs travel together.
+# A result costs the driver some 2 ms, and a method's epoch may take less: they travel together.
 COALESCE_SECONDS = 0.5
 BACKBONES_KEPT = 2
 

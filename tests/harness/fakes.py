@@ -53,6 +53,8 @@ def run_analytic(
     clip: FakeClip,
 ) -> Iterator[EpochMetrics]:
     """One generator epoch, EPOCHS rising selection epochs, a final epoch and the test."""
+    if features.train.flags.writeable:
+        raise RuntimeError("the features are a copy of the worker's own")
     label = f"{features.dataset} {config.generator.name} {getattr(config.generator, 'n_ctx', 0)}"
     with log.open("a") as file:
         file.writelines(f"{label} {config.finetuner.name} seed {seed}\n" for seed in seeds)

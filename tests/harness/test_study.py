@@ -1,12 +1,17 @@
 """run_study on a real local Ray and a real MLflow, with an analytic method."""
 
 import json
+import signal
+from dataclasses import replace
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from harness.factor import Factor
-from harness.study import plan_study
+from harness.record import StudyRecord
+from harness.schema import State
+from harness.study import plan_study, run_study
 from harness.tracking import StoreError
 from tests.harness.conftest import Bench
 from tests.harness.fakes import make_study, sleepy, truth
@@ -186,3 +191,46 @@ def test_a_deleted_experiment_is_a_clear_error(bench: Bench) -> None:
     store.client.delete_experiment(store.create_experiment("small"))
     with pytest.raises(StoreError, match="restore --experiment-id"):
         bench.run(make_study())
+
+
+def test_a_study_that_loses_its_failed_level_is_complete(bench: Bench) -> None:
+    """The study's own run follows, though nothing was run."""
+    study = make_study(space={"generator.n_ctx": [1]})
+    store = bench.store()
+    record = StudyRecord.create(store, store.create_experiment("small"), study)
+    record.end(State.FAIL)
+    plan = plan_study(
+        study, data_root=None, tracking_uri=bench.uri, cache_dir=bench.cache, method=bench.method
+    )
+    tags = {
+        "ship.kind": "trial",
+        "ship.state": "COMPLETE",
+        "ship.setting_key": plan.settings[0].key,
+        "ship.seeds": "[0, 1]",
+    }
+    run = store.client.create_run(store.create_experiment("small"), tags=tags)
+    store.client.set_terminated(run.info.run_id)
+    assert bench.run(study).complete
+    assert bench.parent().data.tags["ship.state"] == "COMPLETE"
+    placed = bench.trials()[0].data.tags
+    assert json.loads(placed["ship.assignment"]) == {"generator.n_ctx": 1}
+
+
+def test_an_interrupt_before_the_sweep_is_an_outcome(bench: Bench) -> None:
+    """Ctrl-C while features are extracted ends in order as well."""
+
+    def extract(*_: Any) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+    method = replace(bench.method, extract=extract)
+    outcome = run_study(
+        make_study(),
+        data_root=None,
+        tracking_uri=bench.uri,
+        cache_dir=bench.cache,
+        method=method,
+        console=Console(quiet=True),
+    )
+    assert outcome.interrupted
+    assert outcome.missing == 3
+    bench.check_invariants()

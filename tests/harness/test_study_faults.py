@@ -4,6 +4,7 @@ import os
 import signal
 import time
 from pathlib import Path
+from threading import Timer
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from harness.recorder import TrialRecorder
 from harness.tracking import StoreError
 from ship.trial_config import TrialConfig
 from tests.harness.conftest import Bench
-from tests.harness.fakes import make_study
+from tests.harness.fakes import make_study, sleepy
 
 
 def test_a_non_finite_trial_fails_with_a_reason_and_is_settled(ray_bench: Bench) -> None:
@@ -158,9 +159,10 @@ def test_workers_that_cannot_start_end_the_run(ray_bench: Bench) -> None:
     """One clear line instead of every trial failing in turn."""
     here = os.getpid()
 
-    def only_here(pid: int) -> None:
+    def only_here(pid: int) -> Any:
         if os.getpid() != pid:
             raise RuntimeError("this worker lacks something")
+        return Trap()
 
     class Trap:
         def __reduce__(self) -> Any:
@@ -168,5 +170,20 @@ def test_workers_that_cannot_start_end_the_run(ray_bench: Bench) -> None:
 
     trap = Trap()
     ray_bench.behave = lambda config, epoch: print(trap)
-    with pytest.raises(ClusterError, match="no worker can start: .*lacks something"):
+    with pytest.raises(ClusterError, match=r"no worker can start: .*lacks something"):
         ray_bench.run(make_study())
+
+
+@pytest.mark.faults
+def test_an_interrupt_leaves_a_shared_ray_usable(ray_bench: Bench) -> None:
+    """In a session that somebody else opened, workers and their resources are given back."""
+    ray_bench.behave = sleepy(3.0)
+    timer = Timer(8.0, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    outcome = ray_bench.run(make_study(concurrency=None, seeds=1))
+    timer.cancel()
+    assert outcome.interrupted
+    assert outcome.missing >= 1
+    ray_bench.check_invariants()
+    ray_bench.behave = None
+    assert ray_bench.run(make_study(concurrency=None, seeds=1)).complete

@@ -31,7 +31,9 @@ def make_worker(run_trial: Any, config: TrialConfig = CONFIG, **keys: Any) -> Sh
 
     class Worker(ShipTrainable):
         def setup(self, spec: dict[str, Any]) -> None:  # type: ignore[override]
-            features = FakeFeatures("emoji", np.zeros((1, 1, 1), dtype=np.float32))
+            shared = np.zeros((1, 1, 1), dtype=np.float32)
+            shared.setflags(write=False)  # as Ray gives them
+            features = FakeFeatures("emoji", shared)
             super().setup(
                 spec,
                 features={feature_key(c): features for c in (config, CONFIG)},

@@ -1,0 +1,87 @@
+"""Which features a study needs, and the fingerprints that are remembered."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from harness.factor import Factor
+from harness.fingerprints import Fingerprints
+from harness.ledger import Ledger
+from harness.plan import make_plan
+from harness.prepare import needed, prepare_features
+from tests.harness.fakes import FakeClip, make_method, make_study
+
+
+def make_prints(folder: Path) -> Fingerprints:
+    """Fingerprints of the analytic method, remembered in `folder`."""
+    return Fingerprints(make_method(folder / "log"), None, folder / "cache")
+
+
+@pytest.mark.parametrize("sampler", ["grid", "random"])
+def test_one_feature_set_a_combination(tmp_path: Path, sampler: str) -> None:
+    """Whether the settings are known or still to be proposed."""
+    space = {"views": [0, 2], "generator.n_ctx": [1, 2]}
+    study = make_study(space=space, sampler=sampler, trials=None if sampler == "grid" else 4)
+    study = study.model_copy(
+        update={"space": {**study.space, "dataset": Factor(choices=("emoji", "b"), baseline="b")}}
+    )
+    plan = make_plan(study, Ledger(), make_prints(tmp_path))
+    found = {(config.dataset, config.views) for config in needed(study, plan)}
+    assert found == {("emoji", 0), ("emoji", 2), ("b", 0), ("b", 2)}
+
+
+def test_a_backbone_is_loaded_once_for_all_its_data_sets(tmp_path: Path) -> None:
+    """And its fingerprint is remembered on the way."""
+    loaded: list[str] = []
+
+    def load(name: str, device: str) -> FakeClip:
+        loaded.append(name)
+        return FakeClip(name)
+
+    method = replace(make_method(tmp_path / "log"), load_backbone=load)
+    prints = Fingerprints(method, None, tmp_path / "cache")
+    base = make_study().trial
+    configs = [
+        base.model_copy(update={"backbone": backbone, "dataset": dataset})
+        for dataset in ("a", "b")
+        for backbone in ("pocket", "RN50:openai")
+    ]
+    console = Console(quiet=True)
+    features = prepare_features(configs, prints, method, None, tmp_path, console)
+    assert len(features) == 4
+    assert sorted(loaded) == ["RN50:openai", "pocket"]
+    again = Fingerprints(method, None, tmp_path / "cache")
+    assert again.backbone("RN50:openai") == "weights-of-RN50:openai"
+    assert len(loaded) == 2
+
+
+def test_another_checkpoint_file_is_another_backbone(tmp_path: Path) -> None:
+    """A remembered fingerprint holds for the file as it was."""
+    loaded: list[Any] = []
+
+    def load(name: str, device: str) -> FakeClip:
+        loaded.append(name)
+        return FakeClip(f"{name}-{len(loaded)}")
+
+    method = replace(make_method(tmp_path / "log"), load_backbone=load)
+    weights = tmp_path / "weights.pt"
+    weights.write_bytes(b"one")
+    name = f"ViT-B-16:{weights}"
+
+    def fingerprint() -> str:
+        return Fingerprints(method, None, tmp_path / "cache").backbone(name)
+
+    assert fingerprint() == fingerprint()
+    weights.write_bytes(b"other")
+    assert fingerprint().endswith("-2")
+
+
+def test_a_broken_memory_is_no_harm(tmp_path: Path) -> None:
+    """It is written anew."""
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache" / "fingerprints.json").write_text("{broken")
+    assert make_prints(tmp_path).backbone("pocket") == "weights-of-pocket"
+    assert make_prints(tmp_path).backbone("pocket") == "weights-of-pocket"
