@@ -44,6 +44,7 @@ def prepare_features(
     data_root: Path | None,
     cache_dir: Path,
     console: Console,
+    device: str = "cpu",
 ) -> dict[str, Any]:
     """Extract, or read from the cache, one feature set a (backbone, data set, views).
 
@@ -55,13 +56,26 @@ def prepare_features(
     # one backbone at a time
     for config in sorted(configs, key=lambda config: (config.backbone, config.dataset)):
         if clip is None or clip[0] != config.backbone:
-            clip = (config.backbone, method.load_backbone(config.backbone, "cpu"))
+            clip = (config.backbone, method.load_backbone(config.backbone, device))
             fingerprints.remember(config.backbone, clip[1].fingerprint)
         with reporter(f"features: {config.dataset} through {config.backbone}", console) as report:
             features[feature_key(config)] = method.extract(
                 clip[1], config.dataset, data_root, config.views, cache_dir, report
             )
     return features
+
+
+def driver_device(gpus: float) -> str:
+    """Where features are extracted: on the driver's GPU if the study asks for one and it is there.
+
+    Args:
+        gpus: what a trial of the study takes.
+    """
+    if not gpus:
+        return "cpu"
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 @contextmanager

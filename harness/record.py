@@ -139,11 +139,13 @@ def study_tags(study: StudyConfig) -> dict[str, str]:
 
 
 def wanted_tags(settings: Iterable[Setting]) -> dict[str, str]:
-    """ship.wanted: JSON list of {key, assignment, arm}, the runs that belong to the study now.
+    """ship.wanted: JSON list of {setting_key, assignment, arm}, what belongs to the study now.
 
     A key comes twice where a reference arm equals a setting of the study.
     """
-    wanted = [{"key": s.key, "assignment": dict(s.assignment), "arm": s.arm} for s in settings]
+    wanted = [
+        {"setting_key": s.key, "assignment": dict(s.assignment), "arm": s.arm} for s in settings
+    ]
     return split_tag(schema.WANTED, json.dumps(wanted))
 
 

@@ -18,7 +18,7 @@ from harness.lock import study_lock
 from harness.method import Method
 from harness.outcome import StudyOutcome, outcome_of
 from harness.plan import Plan, make_plan
-from harness.prepare import needed, prepare_features
+from harness.prepare import driver_device, needed, prepare_features
 from harness.record import StudyRecord
 from harness.recorder import TrialRecorder
 from harness.schema import State
@@ -201,6 +201,7 @@ def _run(
         site.data_root,
         site.cache_dir,
         site.console,
+        driver_device(study.resources.gpus),
     )
     # a remembered fingerprint may turn out to be of other weights
     replanned = make_plan(study, ledger, site.fingerprints)

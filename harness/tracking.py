@@ -26,6 +26,8 @@ NOISY = ("mlflow", "alembic", "sqlalchemy", "urllib3", "git")
 MAX_TAG = 8000
 MAX_PARAM = 6000
 BATCH = 100
+# MLflow's UI else takes an experiment for one of language-model traces
+SHOWN_AS = {"mlflow.experimentKind": "custom_model_development"}
 
 
 class StoreError(UserError):
@@ -68,7 +70,9 @@ class Store:
             return known
         location = (self.artifacts / name).as_uri() if self.artifacts else None
         with store_errors(self.uri):
-            return str(self.client.create_experiment(name, artifact_location=location))
+            return str(
+                self.client.create_experiment(name, artifact_location=location, tags=SHOWN_AS)
+            )
 
 
 def default_uri(directory: Path) -> str:

@@ -132,10 +132,7 @@ def _wanted(tags: Mapping[str, str]) -> tuple[Setting, ...]:
     """
     listed = _json_tag(tags, schema.TAG_WANTED, [])
     try:
-        return tuple(
-            Setting(w["setting_key"] if "setting_key" in w else w["key"], w["assignment"], w["arm"])
-            for w in listed
-        )
+        return tuple(Setting(w["setting_key"], w["assignment"], w["arm"]) for w in listed)
     except (KeyError, TypeError) as error:
         raise ReportError(f"MLflow tag {schema.TAG_WANTED}: not a list of settings") from error
 

@@ -5,13 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from rich.console import Console
 
 from harness.factor import Factor
 from harness.fingerprints import Fingerprints
 from harness.ledger import Ledger
 from harness.plan import make_plan
-from harness.prepare import needed, prepare_features
+from harness.prepare import driver_device, needed, prepare_features
 from tests.harness.fakes import FakeClip, make_method, make_study
 
 
@@ -85,3 +86,9 @@ def test_a_broken_memory_is_no_harm(tmp_path: Path) -> None:
     (tmp_path / "cache" / "fingerprints.json").write_text("{broken")
     assert make_prints(tmp_path).backbone("pocket") == "weights-of-pocket"
     assert make_prints(tmp_path).backbone("pocket") == "weights-of-pocket"
+
+
+def test_features_are_extracted_on_the_cpu_unless_the_study_asks_for_gpus() -> None:
+    """No GPU asked for, none used; asked for, it is used where there is one."""
+    assert driver_device(0.0) == "cpu"
+    assert driver_device(0.5) == ("cuda" if torch.cuda.is_available() else "cpu")

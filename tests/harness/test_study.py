@@ -126,7 +126,8 @@ def test_reference_arms_run_first_and_once(ray_bench: Bench) -> None:
     assert [run.data.tags["ship.arm"] for run in ray_bench.trials()][-2:] == ["", ""]
     wanted = json.loads(ray_bench.parent().data.tags["ship.wanted"])
     shared = [entry for entry in wanted if entry["arm"] == "no_synthetic"]
-    assert shared[0]["key"] in {entry["key"] for entry in wanted if not entry["arm"]}
+    levels = {entry["setting_key"] for entry in wanted if not entry["arm"]}
+    assert shared[0]["setting_key"] in levels
 
 
 def test_two_datasets_read_their_own_features(ray_bench: Bench) -> None:

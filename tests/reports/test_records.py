@@ -143,13 +143,6 @@ def test_an_arm_that_equals_a_setting_shares_its_rows(build: Build, percentages:
     assert study.rows.select("setting_key", "generator.n_ctx").rows() == [("k", 1)]
 
 
-def test_wanted_entries_may_name_their_key_shortly(build: Build, percentages: Build) -> None:
-    """Both spellings of an entry's key are read."""
-    builder = build(seeds=(0,)).trial(ONE, {0: percentages(55.0)})
-    builder.wanted = [{**w, "key": w.pop("setting_key")} for w in builder.wanted]
-    assert len(builder.study().rows) == 1
-
-
 def test_untried_settings_of_a_sampled_study(build: Build, percentages: Build) -> None:
     """An unfinished tpe study says how many settings are to come; a finished one does not guess."""
     unfinished = build(sampler="tpe", trials=5, ended="INTERRUPTED", seeds=(0,))
