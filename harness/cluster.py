@@ -10,8 +10,8 @@ from typing import Any
 
 import ray
 
+from harness.address import ClusterError
 from harness.config import StudyConfig
-from harness.faults import UserError
 
 STORE_FLOOR = 200 * 2**20
 # Ray and Tune read these from the driver's environment.
@@ -28,10 +28,6 @@ DRIVER_ENVIRONMENT = {
     "TUNE_GLOBAL_CHECKPOINT_S": "3600",  # Tune's own snapshot is never read
     "TUNE_WARN_THRESHOLD_S": "10",
 }
-
-
-class ClusterError(UserError):
-    """Ray cannot give the study what it asks for."""
 
 
 @dataclass(frozen=True)

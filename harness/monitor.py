@@ -9,7 +9,7 @@ from typing import Any
 import ray
 from ray import tune
 
-from harness.cluster import ClusterError
+from harness.address import ClusterError
 from harness.faults import UserError
 from harness.live import TrialView, View
 from harness.plan import Work

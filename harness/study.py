@@ -9,6 +9,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from harness.address import check_address
 from harness.config import StudyConfig
 from harness.fingerprints import Fingerprints
 from harness.interrupts import Interrupts, SweepStopped
@@ -194,6 +195,7 @@ def _run(
     verbose: bool,
 ) -> None:
     study = site.study
+    check_address(address)
     features = prepare_features(
         needed(study, plan),
         site.fingerprints,

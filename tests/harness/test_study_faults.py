@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from harness.cluster import ClusterError
+from harness.address import ClusterError
 from harness.recorder import TrialRecorder
 from harness.tracking import StoreError
 from ship.trial_config import TrialConfig
