@@ -48,7 +48,7 @@ def sweep(
     ] = None,
     address: Annotated[
         str,
-        typer.Option(metavar="ADDRESS", help="Ray cluster: local, auto, HOST:PORT or ray://..."),
+        typer.Option(metavar="ADDRESS", help="Ray cluster: local, auto or HOST:PORT."),
     ] = "local",
     cache_dir: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Where extracted features are kept.")
@@ -154,8 +154,8 @@ def _check_options(space: str | None, address: str) -> None:
 
         names = ", ".join(packaged_names())
         lines.append(f"--space must be given: a YAML file or a packaged space (choices: {names})")
-    if not re.fullmatch(r"local|auto|(ray://)?[^\s:/]+:\d+", address):
-        must = "--address must be local, auto, HOST:PORT or ray://HOST:PORT"
+    if not re.fullmatch(r"local|auto|[^\s:/]+:\d+", address):
+        must = "--address must be local, auto or HOST:PORT"
         lines.append(f"{must}, got {address!r}")
     if lines:
         raise ConfigError(lines)
@@ -190,7 +190,9 @@ def _finish(study: "StudyConfig", outcome: "StudyOutcome") -> int:
         return INTERRUPTED
     if outcome.failed or outcome.missing:
         counts = f"{outcome.failed} settings failed, {outcome.missing} are missing"
-        typer.echo(f"incomplete: {counts}; the same command runs what is missing", err=True)
+        again = "runs what is missing" if outcome.missing else "tries them again"
+        note = "" if outcome.missing else " (a loss that was not finite stays failed)"
+        typer.echo(f"incomplete: {counts}; the same command {again}{note}", err=True)
         return INCOMPLETE
     return code
 

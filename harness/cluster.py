@@ -10,8 +10,8 @@ from typing import Any
 
 import ray
 
-from harness.address import ClusterError
 from harness.config import StudyConfig
+from harness.preflight import ClusterError, usable_cpus
 
 STORE_FLOOR = 200 * 2**20
 # Ray and Tune read these from the driver's environment.
@@ -94,12 +94,6 @@ def quiet_ray(verbose: bool) -> Iterator[None]:
 def threads(study: StudyConfig) -> int:
     """Threads of a trial: its cpus, rounded up."""
     return max(1, math.ceil(study.resources.cpus))
-
-
-def usable_cpus() -> int:
-    """Cores that this process may use."""
-    affinity = getattr(os, "sched_getaffinity", None)
-    return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
 def _init(study: StudyConfig, address: str | None, object_bytes: int, verbose: bool) -> None:

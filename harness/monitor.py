@@ -9,10 +9,10 @@ from typing import Any
 import ray
 from ray import tune
 
-from harness.address import ClusterError
 from harness.faults import UserError
 from harness.live import TrialView, View
 from harness.plan import Work
+from harness.preflight import ClusterError
 from harness.recorder import TrialRecorder
 from harness.schema import Failure, State
 from harness.tracking import StoreError

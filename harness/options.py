@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from ship.settings import Settings
 from ship.trial_config import Selection
@@ -20,7 +20,7 @@ SAMPLERS: dict[Sampler, str] = {
 
 
 SELECTIONS: dict[Selection, str] = {
-    "pseudo_new": "by the objective on held-out base classes that play new ones; leaks nothing",
+    "pseudo_new": "by H on held-out base classes that play new ones; leaks nothing",
     "base_val": "by base validation accuracy",
     "test": 'by the test pictures, as the reference code does; tables say "selected on test"',
 }
@@ -51,4 +51,11 @@ class Resources(Settings):
     """What one trial occupies; fractions let trials share a device."""
 
     cpus: float = Field(1, gt=0, allow_inf_nan=False, description="cores, and threads of torch")
-    gpus: float = Field(0, ge=0, allow_inf_nan=False, description="GPUs")
+    gpus: float = Field(0, ge=0, allow_inf_nan=False, description="GPUs, or a part of one")
+
+    @field_validator("gpus")
+    @classmethod
+    def _shareable(cls, value: float) -> float:
+        if value > 1 and value % 1:
+            raise ValueError("must be below 1, or a whole number")
+        return value

@@ -30,12 +30,12 @@ class Outcome:
     value: float | None = None
 
 
-def outcome_of(ledger: Ledger, key: str) -> Outcome | None:
-    """A setting's outcome as the ledger has it: the objective's mean over all finished seeds."""
+def outcome_of(ledger: Ledger, key: str, seeds: Sequence[int]) -> Outcome | None:
+    """A setting's outcome as the ledger has it: the objective's mean over finished `seeds`."""
     state = ledger.state(key)
     if state is not State.COMPLETE:
         return Outcome(state) if state else None
-    values = list(ledger.objectives(key).values())
+    values = [value for seed, value in ledger.objectives(key).items() if seed in seeds]
     return Outcome(state, math.fsum(values) / len(values)) if values else Outcome(State.FAIL)
 
 

@@ -55,7 +55,7 @@ class StudySearcher(Searcher):
         pending = {work.setting.key for work in plan.work}
         known = []
         for setting in plan.settings:
-            outcome = outcome_of(ledger, setting.key)
+            outcome = outcome_of(ledger, setting.key, study.seeds)
             if outcome is not None and setting.key not in pending:
                 self._outcomes[setting.key] = outcome
                 if not setting.arm:
@@ -140,7 +140,8 @@ class StudySearcher(Searcher):
         value = result.get(f"{FINAL}/objective")
         if value is None:
             return Outcome(State.PRUNED)
-        values = dict(self._ledger.objectives(work.setting.key))
+        held = self._ledger.objectives(work.setting.key)
+        values = {seed: value for seed, value in held.items() if seed in self._study.seeds}
         found = result[f"{FINAL}/selection/{self._study.objective}"]
         values.update(zip(work.seeds, found, strict=True))
         mean = math.fsum(values.values()) / len(values)

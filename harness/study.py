@@ -9,7 +9,6 @@ from pathlib import Path
 
 from rich.console import Console
 
-from harness.address import check_address
 from harness.config import StudyConfig
 from harness.fingerprints import Fingerprints
 from harness.interrupts import Interrupts, SweepStopped
@@ -19,6 +18,7 @@ from harness.lock import study_lock
 from harness.method import Method
 from harness.outcome import StudyOutcome, outcome_of
 from harness.plan import Plan, make_plan
+from harness.preflight import preflight
 from harness.prepare import driver_device, needed, prepare_features
 from harness.record import StudyRecord
 from harness.recorder import TrialRecorder
@@ -156,6 +156,8 @@ def _bring_about(
     try:
         ledger = site.ledger()
         plan = make_plan(site.study, ledger, site.fingerprints)
+        if not plan.finished:
+            preflight(address, site.study.resources)
         record = StudyRecord.create(site.store, site.experiment_id, site.study)
         record.describe(site.study, plan)
         record.place_runs(ledger, plan)
@@ -195,7 +197,6 @@ def _run(
     verbose: bool,
 ) -> None:
     study = site.study
-    check_address(address)
     features = prepare_features(
         needed(study, plan),
         site.fingerprints,

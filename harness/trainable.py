@@ -105,6 +105,10 @@ class ShipTrainable(tune.Trainable):
         started = time.monotonic()
         result: dict[str, Any] = {EPOCHS: []}
         try:
+            if self._items is None:
+                # before the clock: a worker loads it once, for all the trials that it serves
+                self._backbone(self._trial.backbone)
+                started = time.monotonic()
             self._advance(result, started + COALESCE_SECONDS)
         except Exception as error:
             return {**result, **self._failed(error, started)}

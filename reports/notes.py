@@ -39,7 +39,7 @@ def table_notes(
         )
     else:
         notes += _statistics(study, rows, metric, kind=kind, baseline=baseline)
-        notes += _arms(rows)
+        notes += _arms(study, rows)
     if kind == "settings" and shown is not None:
         total = sum(row.section != REFERENCES for row in rows)
         if total > shown:
@@ -153,9 +153,13 @@ def _all_zero(rows: Sequence[Row]) -> bool:
     return bool(found) and not any(e.mean or e.low or e.high for e in found)
 
 
-def _arms(rows: Sequence[Row]) -> list[str]:
+def _arms(study: Study, rows: Sequence[Row]) -> list[str]:
     present = [row.arm for row in rows if row.arm]
     said = [f"{ARMS[arm][0]}: {ARMS[arm][1]}" for arm in present]
+    others = [f for f in study.factors if not f.key.startswith("generator")]
+    held = ", ".join(f"{f.key} {f.baseline}" for f in others if f.baseline is not None)
+    if said and held:
+        said.append(f"reference arms at {held}")
     return ["; ".join(said)] if said else []
 
 
@@ -179,7 +183,7 @@ def _unfinished(study: Study) -> list[str]:
         parts += [f"{study.untried} settings not tried yet"] if study.untried else []
         notes.append(f"incomplete study: {', '.join(parts)}")
     if study.left_out:
-        notes.append(f"{_rows(study.left_out)} of changed settings left out")
+        notes.append(f"{_rows(study.left_out)} of changed settings or seeds left out")
     return [*notes, *study.warnings]
 
 

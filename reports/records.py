@@ -21,7 +21,7 @@ class Study:
     rows: one row per (setting_key, seed); percent columns are null unless state is COMPLETE; rows
         in state MISSING are wanted and have no run.
     constants: the TrialConfig params (as MLflow text) that all settings share.
-    left_out: finished rows of settings that the study no longer wants.
+    left_out: finished rows of settings or seeds that the study no longer wants.
     untried: settings that the sampler has still to propose.
     """
 
@@ -60,16 +60,21 @@ def study_from_runs(name: str, runs: Sequence[Run]) -> Study:
     settings = tuple({(s.key, s.arm): s for s in listed}.values())
     wanted = {setting.key for setting in settings}
     every = [row for run in trials for row in seed_rows(run, warnings)]
-    kept = one_per_seed([row for row in every if row["setting_key"] in wanted], warnings)
+    config = _json_tag(tags, schema.TAG_STUDY, {})
+    listed_seeds = _listed_seeds(config)
+    belongs = [
+        row["setting_key"] in wanted and (not listed_seeds or row["seed"] in listed_seeds)
+        for row in every
+    ]
+    kept = one_per_seed([row for row, own in zip(every, belongs, strict=True) if own], warnings)
     if not any(row["state"] in (COMPLETE, FAIL, PRUNED) for row in kept):
         raise schema.EmptyStudyError(f"{name}: nothing to report, no run has ended yet")
-    config = _json_tag(tags, schema.TAG_STUDY, {})
-    seeds = _seeds(config, kept)
+    seeds = listed_seeds or sorted({row["seed"] for row in kept})
     kept += missing_rows(settings, seeds, kept)
     stale = {
         (row["setting_key"], row["seed"])
-        for row in every
-        if row["setting_key"] not in wanted and row["state"] == COMPLETE
+        for row, own in zip(every, belongs, strict=True)
+        if not own and row["state"] == COMPLETE
     }
     factors = tuple(_factor(f) for f in _json_tag(tags, schema.TAG_FACTORS, []))
     # A sampler may propose one setting twice: both count as tried.
@@ -148,12 +153,10 @@ def _newest_settings(trials: Sequence[Run]) -> tuple[Setting, ...]:
     return tuple(newest.values())
 
 
-def _seeds(config: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> list[int]:
-    """The study's seeds; those that ran where the study does not say."""
+def _listed_seeds(config: Mapping[str, Any]) -> list[int]:
+    """The seeds that the study wants now, [] where it does not say."""
     seeds = config.get("seeds")
-    if isinstance(seeds, int):
-        return list(range(seeds))
-    return list(seeds) if seeds else sorted({row["seed"] for row in rows})
+    return list(range(seeds)) if isinstance(seeds, int) else list(seeds or ())
 
 
 def _factor(entry: Mapping[str, Any]) -> Factor:

@@ -111,7 +111,7 @@ class _TaskBuilder:
             labels=self._labels(rows),
             counts=tuple(map(len, rows)),
             n_nominal=len(seen[0]) * self._shots_nominal,
-            shots=self._shots,
+            shots=self._shots_nominal,
             logit_scale=self._clip.logit_scale,
             unseen_features=self._rows(hidden),
             unseen_first=self._starts(hidden, n_cls),

@@ -23,7 +23,9 @@ class SyntheticConfig(Settings):
         description="fresh synthetic features a real one, each step (coop)",
     )
     per_class: int | None = Field(
-        None, ge=1, description="cached synthetic features a new class (tip_adapter); null: shots"
+        None,
+        ge=1,
+        description="cached synthetic features a new class; null: as many as shots",
     )
 
 

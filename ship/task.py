@@ -24,7 +24,7 @@ class Task:
     labels: (replica, n).
     counts: real rows of features, per replica.
     n_nominal: pictures an epoch is made of; the same for all seeds of a setting.
-    shots: pictures a class, at most.
+    shots: pictures that a class has, at most.
     logit_scale: CLIP's factor on cosines.
     unseen_features, unseen_first, unseen_count: pictures of unseen classes and where each class's
         rows begin; for the real-picture ceiling alone, nothing else may read them.

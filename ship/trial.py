@@ -150,7 +150,7 @@ def _select(
     """Train the fine-tuner and keep each replica's best epoch on the selection pictures."""
     last = finetuner.epochs
     for epoch in range(1, last + 1) if last else [0]:
-        losses = finetuner.train_epoch()
+        losses = finetuner.train_epoch() if last else {}
         metrics: dict[str, Tensor] = {}
         if epoch % config.eval_every == 0 or epoch == last:
             metrics, choice = _evaluate(finetuner, task, pictures, best.metric)

@@ -31,7 +31,7 @@ class NoGeneratorConfig(Settings):
 
 
 class RealPicturesConfig(Settings):
-    """Ceiling: real training pictures of the new classes stand in for synthetic ones."""
+    """Ceiling: real training pictures of the new classes (drawn with replacement)."""
 
     name: Literal["real"] = "real"
 

@@ -137,7 +137,7 @@ def test_a_bug_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
             ("--address", "there"),
             [
                 "--space must be given",
-                "--address must be local, auto, HOST:PORT or ray://HOST:PORT, got 'there'",
+                "--address must be local, auto or HOST:PORT, got 'there'",
             ],
         ),
         (("--space", "promt_len"), ["--space must be a YAML file or a packaged space, got 'promt"]),

@@ -227,3 +227,13 @@ def test_reads_the_tags_that_the_harness_writes(build: Build, percentages: Build
     assert (read.factors[0].levels, read.factors[0].baseline) == ((1, 2, 4, 8, 16), 4)
     assert read.settings[-1] == Setting("k4", {}, "text_feature")
     assert (read.rows["state"] == "MISSING").sum() == len(study.seeds)
+
+
+def test_seeds_that_the_study_no_longer_wants_leave_the_table(
+    build: Build, percentages: Build
+) -> None:
+    """Rows of dropped seeds are counted as left out, not averaged in."""
+    ran = {seed: percentages(50.0 + seed) for seed in range(4)}
+    study = build(seeds=(0, 1)).trial(ONE, ran).study()
+    assert study.rows["seed"].to_list() == [0, 1]
+    assert study.left_out == 2

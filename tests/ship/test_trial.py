@@ -177,3 +177,11 @@ def test_fewer_pictures_than_shots(clip: FrozenCLIP, features: FeatureSet) -> No
     poor = replace(features, train=features.train[keep], train_labels=features.train_labels[keep])
     made = list(run_trial(config(shots=4), [0, 1, 2], poor, clip))
     assert made[-1].stage == "test"
+
+
+def test_no_epochs_means_no_training(clip: FrozenCLIP, features: FeatureSet) -> None:
+    """CoOp with epochs: 0 is zero-shot CLIP under its first context."""
+    untrained = config(generator="none", finetuner={**COOP, "epochs": 0}, selection="base_val")
+    zero_shot = config(generator="none", finetuner="zero_shot", selection="base_val")
+    made = [list(run_trial(c, [0, 1], features, clip))[-1] for c in (untrained, zero_shot)]
+    assert made[0].per_seed == made[1].per_seed
