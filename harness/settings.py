@@ -37,9 +37,16 @@ class Setting:
             return self.arm
         last = [name.rpartition(".")[2] for name in self.assignment]
         return ", ".join(
-            f"{short if last.count(short) == 1 else name}={show(value)}"
+            f"{short if last.count(short) == 1 else name}={_short(value)}"
             for (name, value), short in zip(self.assignment.items(), last, strict=True)
         )
+
+
+def _short(value: Any) -> str:
+    """A level in a label: four digits of a float, a name without quotes."""
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return value if isinstance(value, str) else show(value)
 
 
 @dataclass(frozen=True)

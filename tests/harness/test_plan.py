@@ -1,5 +1,6 @@
 """The plan: wanted minus done, without Ray or MLflow."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -182,3 +183,5 @@ def test_labels_are_short_and_unambiguous(prints: Fingerprints) -> None:
     space = {"generator.lr": [0.1], "finetuner.lr": [0.2], "shots": [1]}
     (setting,) = settings_of(make_study(space=space), prints)
     assert setting.label == "generator.lr=0.1, finetuner.lr=0.2, shots=1"
+    level = {"generator.kl_weight": 0.018700774249525893, "finetuner": "coop"}
+    assert replace(setting, assignment=level).label == "kl_weight=0.0187, finetuner=coop"
