@@ -12,27 +12,15 @@ from ship.features import FeatureSet
 WORDS = ("cat", "fire truck", "red balloon", "dog", "sea lion", "ice", "hot air balloon", "bee")
 
 
-def build_clip(dtype: torch.dtype = torch.float32) -> FrozenCLIP:
-    """A random CLIP whose text width (24), feature size (16) and picture size differ."""
+def build_clip(
+    dtype: torch.dtype = torch.float32, *, feature: int = 16, width: int = 24, layers: int = 3
+) -> FrozenCLIP:
+    """A random CLIP; by default text width (24), feature size (16) and picture size differ."""
+    vision = {"layers": 1, "width": 32, "head_width": 16, "patch_size": 16, "image_size": 32}
+    text = {"context_length": 24, "vocab_size": 49408, "width": width, "heads": 2, "layers": layers}
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        model = CLIP(
-            embed_dim=16,
-            vision_cfg={
-                "layers": 1,
-                "width": 32,
-                "head_width": 16,
-                "patch_size": 16,
-                "image_size": 32,
-            },
-            text_cfg={
-                "context_length": 24,
-                "vocab_size": 49408,
-                "width": 24,
-                "heads": 2,
-                "layers": 3,
-            },
-        )
+        model = CLIP(embed_dim=feature, vision_cfg=vision, text_cfg=text)
         # spread the features of different names apart: at init they nearly coincide
         torch.nn.init.normal_(model.token_embedding.weight, std=0.5)
     model.visual.preprocess_cfg = {"size": (32, 32), "mean": (0.5,) * 3, "std": (0.5,) * 3}
