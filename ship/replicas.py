@@ -102,3 +102,14 @@ def gather_rows(
     """table[r, index[r]] for every replica r."""
     replicas = torch.arange(len(table), device=table.device).unsqueeze(1)
     return table[replicas, index]
+
+
+def random_views(
+    features: Float[Tensor, "replica n view feature"],
+    rows: Int[Tensor, "replica m"],
+    rng: ReplicaRng,
+) -> Float[Tensor, "replica m feature"]:
+    """features[r, rows[r]] in a random view each, for every replica r."""
+    views = rng.integers(features.shape[2], rows.shape[1])
+    replicas = torch.arange(len(features), device=features.device).unsqueeze(1)
+    return features[replicas, rows, views]

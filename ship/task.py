@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from ship.replicas import ReplicaRng, gather_rows
+from ship.replicas import ReplicaRng, gather_rows, random_views
 
 
 @dataclass(frozen=True)
@@ -59,9 +59,13 @@ class Task:
     ) -> tuple[Float[Tensor, "replica n feature"], Int[Tensor, "replica n"]]:
         """Features (a random view of each picture) and labels of the given rows."""
         rows = rows.to(self.features.device)
-        chosen = views.integers(self.features.shape[2], rows.shape[1])
-        replicas = torch.arange(self.n_replicas, device=rows.device).unsqueeze(1)
-        return self.features[replicas, rows, chosen], gather_rows(self.labels, rows)
+        return random_views(self.features, rows, views), gather_rows(self.labels, rows)
+
+    def zero_shot_logits(
+        self, pictures: Float[Tensor, "*replica n feature"]
+    ) -> Float[Tensor, "*replica n n_cls"]:
+        """logit_scale * cosine to each class's text feature."""
+        return self.logit_scale * pictures @ self.text_features.T
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ship.backbone import FrozenCLIP
 from ship.finetuners.base import classification_loss
-from ship.replicas import BatchStream, ReplicaRng, gather_rows, steps_per_epoch
+from ship.replicas import BatchStream, ReplicaRng, gather_rows, random_views, steps_per_epoch
 from ship.settings import Settings
 from ship.synthesis import Synthesizer
 from ship.task import Task
@@ -124,7 +124,7 @@ class TipAdapter:
         self, pictures: Float[Tensor, "n feature"], choice: Mapping[str, float]
     ) -> Float[Tensor, "replica n n_cls"]:
         """Zero-shot logits plus the cache's."""
-        zero_shot = self._task.logit_scale * pictures @ self._task.text_features.T
+        zero_shot = self._task.zero_shot_logits(pictures)
         return zero_shot + cache_logits(pictures, self._cache.keys, self._cache.values, **choice)
 
     def state(self) -> dict[str, Tensor]:
@@ -172,7 +172,7 @@ class TipAdapterF:
         total = self._task.features.new_zeros(self._task.n_replicas)
         for _ in range(self._steps):
             features, labels = self._batch()
-            zero_shot = self._task.logit_scale * features @ self._task.text_features.T
+            zero_shot = self._task.zero_shot_logits(features)
             cached = cache_logits(
                 features,
                 self.keys,
@@ -190,9 +190,7 @@ class TipAdapterF:
 
     def _batch(self) -> tuple[Tensor, Tensor]:
         rows = self._batches.next(self._batch_size).to(self.keys.device)
-        chosen = self._views.integers(self._cache.features.shape[2], self._batch_size)
-        replicas = torch.arange(len(rows), device=rows.device).unsqueeze(1)
-        features = self._cache.features[replicas, rows, chosen]
+        features = random_views(self._cache.features, rows, self._views)
         return features, gather_rows(self._cache.labels, rows)
 
     @torch.no_grad()
@@ -200,7 +198,7 @@ class TipAdapterF:
         self, pictures: Float[Tensor, "n feature"], choice: Mapping[str, float]
     ) -> Float[Tensor, "replica n n_cls"]:
         """Zero-shot logits plus the cache's, with trained keys."""
-        zero_shot = self._task.logit_scale * pictures @ self._task.text_features.T
+        zero_shot = self._task.zero_shot_logits(pictures)
         return zero_shot + cache_logits(pictures, self.keys, self._cache.values, **choice)
 
     def state(self) -> dict[str, Tensor]:

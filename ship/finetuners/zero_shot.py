@@ -44,8 +44,7 @@ class ZeroShot:
         self, pictures: Float[Tensor, "n feature"], choice: Mapping[str, float]
     ) -> Float[Tensor, "replica n n_cls"]:
         """logit_scale * cosine."""
-        logits = self._task.logit_scale * pictures @ self._task.text_features.T
-        return logits.expand(self._task.n_replicas, -1, -1)
+        return self._task.zero_shot_logits(pictures).expand(self._task.n_replicas, -1, -1)
 
     def state(self) -> dict[str, Tensor]:
         """Nothing is trained."""

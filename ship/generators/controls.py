@@ -10,7 +10,7 @@ from pydantic import Field
 from torch import Tensor
 
 from ship.backbone import FrozenCLIP
-from ship.replicas import ReplicaRng, gather_rows
+from ship.replicas import ReplicaRng, random_views
 from ship.settings import Settings
 from ship.task import Task
 
@@ -88,8 +88,4 @@ class RealPictures:
         first = self._first.gather(1, class_ids)
         count = self._count.gather(1, class_ids)
         rows = first + rng.integers(2**31 - 1, size) % count
-        views = rng.integers(self._features.shape[2], size)
-        pictures = gather_rows(self._features, rows)  # (replica, n, 1 + views, feature)
-        replicas = torch.arange(len(rows), device=rows.device).unsqueeze(1)
-        columns = torch.arange(size, device=rows.device)
-        return pictures[replicas, columns, views]
+        return random_views(self._features, rows, rng)
