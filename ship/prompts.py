@@ -1,7 +1,8 @@
-"""Prompts: [SOT] context [class name] . [EOT], as embeddings."""
+"""Prompts: [SOT] context [class name] . [EOT], as embeddings; the name may stand elsewhere."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -11,6 +12,10 @@ from ship.backbone import FrozenCLIP
 from ship.replicas import ReplicaRng
 
 
+# Where the class name stands: behind the context, in its middle, or before it (CoOp, sec. 3.2).
+NamePosition = Literal["end", "middle", "front"]
+
+
 @dataclass(frozen=True)
 class ClassPrompts:
     """The parts of a prompt that are not learned, tokenised and embedded once per list of classes.
@@ -18,11 +23,14 @@ class ClassPrompts:
     sot: embedded start token, (width,).
     names: embedded "class name . EOT" of every class, padded behind EOT, (n_cls, s, width).
     lengths: tokens of each row of names, EOT included, (n_cls,).
+    order: which of (SOT, context, name . EOT) stands at each place, (n_cls, 1 + n_ctx + s); None:
+        as they come (the name at the end).
     """
 
     sot: Float[Tensor, " width"]
     names: Float[Tensor, "n_cls s width"]
     lengths: Int[Tensor, " n_cls"]
+    order: Int[Tensor, "n_cls t"] | None = None
 
     def assemble(
         self, ctx: Float[Tensor, "n n_ctx width"], class_ids: Int[Tensor, " n"]
@@ -30,17 +38,23 @@ class ClassPrompts:
         """Whole prompts and the index of their EOT, one row for each context and class id."""
         sot = self.sot.expand(len(ctx), 1, -1)
         prompts = torch.cat([sot, ctx, self.names[class_ids]], dim=1)
+        if self.order is not None:
+            order = self.order[class_ids].unsqueeze(-1).expand_as(prompts)
+            prompts = prompts.gather(1, order)
         return prompts, ctx.shape[1] + self.lengths[class_ids]
 
     def prefix(self, ctx: Float[Tensor, "n n_ctx width"]) -> Float[Tensor, "n p width"]:
-        """[SOT] + context, the part that all classes share."""
+        """[SOT] + context, the part that all classes share where the name stands at the end."""
         return torch.cat([self.sot.expand(len(ctx), 1, -1), ctx], dim=1)
 
 
-def class_prompts(clip: FrozenCLIP, class_names: Sequence[str], n_ctx: int) -> ClassPrompts:
+def class_prompts(
+    clip: FrozenCLIP, class_names: Sequence[str], n_ctx: int, position: NamePosition = "end"
+) -> ClassPrompts:
     """Tokenise and embed class names for prompts with n_ctx context vectors.
 
-    A name too long for the context is cut so that EOT still fits, as CLIP's tokenizer does.
+    A name too long for the context is cut so that EOT still fits, as CLIP's tokenizer does. In the
+    middle, the first ceil(n_ctx / 2) vectors stand before the name; "." and EOT always come last.
 
     Raises:
         ValueError: n_ctx leaves no room for a name.
@@ -57,7 +71,22 @@ def class_prompts(clip: FrozenCLIP, class_names: Sequence[str], n_ctx: int) -> C
     ids = torch.tensor([row + [0] * (longest - len(row)) for row in rows], device=clip.device)
     lengths = torch.tensor([len(row) for row in rows], device=clip.device)
     sot = torch.tensor(clip.tokenizer.sot_token_id, device=clip.device)
-    return ClassPrompts(clip.text.embed(sot), clip.text.embed(ids), lengths)
+    order = None
+    if position != "end":
+        order = torch.tensor(
+            [_order(n_ctx, len(row), longest, position) for row in rows], device=clip.device
+        )
+    return ClassPrompts(clip.text.embed(sot), clip.text.embed(ids), lengths, order)
+
+
+def _order(n_ctx: int, length: int, longest: int, position: NamePosition) -> list[int]:
+    """Places of (SOT, context, name . EOT, padding) with the name in the middle or at the front."""
+    before = (n_ctx + 1) // 2 if position == "middle" else 0
+    ctx = list(range(1, 1 + n_ctx))
+    name_end = 1 + n_ctx + length - 2  # "." and EOT stay behind the context
+    name = list(range(1 + n_ctx, name_end))
+    rest = list(range(name_end, 1 + n_ctx + longest))
+    return [0, *ctx[:before], *name, *ctx[before:], *rest]
 
 
 def initial_context(

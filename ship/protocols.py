@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -116,7 +117,20 @@ class _TaskBuilder:
             unseen_features=self._rows(hidden),
             unseen_first=self._starts(hidden, n_cls),
             unseen_count=self._per_class(hidden, n_cls),
+            **self._held_out(seen),
         )
+
+    def _held_out(self, seen: Sequence[np.ndarray]) -> dict[str, Any]:
+        """Validation pictures of each replica's seen classes."""
+        labels = self._features.val_labels
+        rows = [np.flatnonzero(np.isin(labels, classes)) for classes in seen]
+        features = [torch.tensor(self._features.val[r], dtype=self._dtype) for r in rows]
+        device = self._clip.device
+        return {
+            "held_out": pad_rows(features).to(device),
+            "held_out_labels": pad_rows([torch.tensor(labels[r]) for r in rows]).to(device),
+            "held_out_counts": tuple(map(len, rows)),
+        }
 
     def _draw(self, seed: int, classes: np.ndarray) -> np.ndarray:
         """Rows of the training split, ordered by class."""

@@ -1,6 +1,7 @@
 """Synthetic features of unseen classes, drawn for a fine-tuner."""
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -8,55 +9,82 @@ from pydantic import Field
 from torch import Tensor
 
 from ship.generators import Generator
-from ship.replicas import ReplicaRng
+from ship.replicas import ReplicaRng, gather_rows
 from ship.settings import Settings
 from ship.task import Task
 
 
 class SyntheticConfig(Settings):
-    """How synthetic features of the unseen classes join a fine-tuner's training set."""
+    """How synthetic features join a fine-tuner's training set."""
 
     ratio: float = Field(
         1.0,
         gt=0,
         le=16,
-        description="fresh synthetic features a real one, each step (coop)",
+        description="synthetic features beside each real one in a step (fine-tuners without cache)",
     )
     per_class: int | None = Field(
         None,
         ge=1,
-        description="cached synthetic features a new class; null: as many as shots",
+        description="features a class in a cache or fixed set; null: as many as shots",
+    )
+    draw: Literal["fresh", "fixed"] = Field(
+        "fresh", description="fresh noise at each step, or steps that draw from one fixed set"
+    )
+    weight: float = Field(
+        1.0, gt=0, description="weight of a synthetic feature's loss, a real one's being 1"
     )
 
 
 class Synthesizer:
-    """Draws synthetic features of a task's unseen classes from a fitted generator."""
+    """Draws synthetic features of a task's unseen classes from a fitted generator.
+
+    Where every class is seen (few_shot), it draws features of all of them.
+    """
 
     def __init__(
         self, config: SyntheticConfig, generator: Generator, task: Task, seeds: Sequence[int]
     ) -> None:
         device, dtype = task.features.device, task.features.dtype
+        self.weight = config.weight
         self._ratio = config.ratio
         self._per_class = config.per_class or task.shots
         self._generator = generator
-        self._unseen = task.unseen_ids
+        self._classes = task.synthesized_ids
         self._labels = ReplicaRng(seeds, "synthesis/labels", device)
         self._noise = ReplicaRng(seeds, "synthesis/noise", device, dtype)
+        self._pool = self.fixed_set() if config.draw == "fixed" else None
 
     def join(
         self, features: Float[Tensor, "replica n feature"], labels: Int[Tensor, "replica n"]
-    ) -> tuple[Float[Tensor, "replica m feature"], Int[Tensor, "replica m"]]:
-        """A step's real features and labels with `ratio` as many fresh synthetic ones behind them.
+    ) -> tuple[
+        Float[Tensor, "replica m feature"], Int[Tensor, "replica m"], Float[Tensor, "replica m"]
+    ]:
+        """A step's real features and labels with `ratio` as many synthetic ones behind them.
 
-        Synthetic labels are uniform over the unseen classes (the reference code's rule).
+        Synthetic labels are uniform over the classes to synthesize (the reference code's rule).
+
+        Returns:
+            Features, labels, and the weight of each one's loss.
         """
         size = max(1, round(self._ratio * features.shape[1]))
-        picks = self._labels.integers(self._unseen.shape[1], size)
-        made_labels = self._unseen.gather(1, picks)
-        made = self._generator.sample(made_labels, self._noise)
-        return torch.cat([features, made], dim=1), torch.cat([labels, made_labels], dim=1)
+        made, made_labels = self._draw(size)
+        weights = torch.cat(
+            [features.new_ones(labels.shape), features.new_full(made_labels.shape, self.weight)],
+            dim=1,
+        )
+        joined = torch.cat([features, made], dim=1)
+        return joined, torch.cat([labels, made_labels], dim=1), weights
+
+    def _draw(self, size: int) -> tuple[Tensor, Tensor]:
+        if self._pool is not None:
+            picks = self._labels.integers(self._pool[1].shape[1], size)
+            return gather_rows(self._pool[0], picks), gather_rows(self._pool[1], picks)
+        picks = self._labels.integers(self._classes.shape[1], size)
+        labels = self._classes.gather(1, picks)
+        return self._generator.sample(labels, self._noise), labels
 
     def fixed_set(self) -> tuple[Float[Tensor, "replica n feature"], Int[Tensor, "replica n"]]:
-        """`per_class` features of every unseen class, class by class."""
-        labels = self._unseen.repeat_interleave(self._per_class, dim=1)
+        """`per_class` features of every class to synthesize, class by class."""
+        labels = self._classes.repeat_interleave(self._per_class, dim=1)
         return self._generator.sample(labels, self._noise), labels

@@ -28,6 +28,8 @@ class Task:
     logit_scale: CLIP's factor on cosines.
     unseen_features, unseen_first, unseen_count: pictures of unseen classes and where each class's
         rows begin; for the real-picture ceiling alone, nothing else may read them.
+    held_out, held_out_labels, held_out_counts: validation pictures of the seen classes, padded like
+        `features`; for early stopping, never to train on.
     """
 
     class_names: tuple[str, ...]
@@ -42,6 +44,9 @@ class Task:
     unseen_features: Float[Tensor, "replica m view feature"]
     unseen_first: Int[Tensor, "replica n_cls"]
     unseen_count: Int[Tensor, "replica n_cls"]
+    held_out: Float[Tensor, "replica v feature"]
+    held_out_labels: Int[Tensor, "replica v"]
+    held_out_counts: tuple[int, ...]
 
     @property
     def n_replicas(self) -> int:
@@ -53,6 +58,14 @@ class Task:
         """Class ids without pictures, ascending."""
         ids: Tensor = (~self.seen).nonzero()[:, 1]
         return ids.reshape(self.n_replicas, -1)
+
+    @property
+    def synthesized_ids(self) -> Int[Tensor, "replica n_made"]:
+        """Classes to synthesize: the unseen ones; where all are seen (few_shot), all of them."""
+        if bool(self.seen.all()):
+            everything = torch.arange(len(self.class_names), device=self.seen.device)
+            return everything.expand(self.n_replicas, -1)
+        return self.unseen_ids
 
     def batch(
         self, rows: Int[Tensor, "replica n"], views: ReplicaRng

@@ -41,9 +41,17 @@ def classification_loss(
     logits: Float[Tensor, "replica n n_cls"],
     labels: Int[Tensor, "replica n"],
     allowed: Bool[Tensor, "replica n_cls"] | None,
+    weights: Float[Tensor, "replica n"] | None = None,
 ) -> Float[Tensor, " replica"]:
-    """Mean cross-entropy of each replica, over the allowed classes (None: over all)."""
+    """Weighted mean cross-entropy of each replica, over the allowed classes (None: over all).
+
+    Args:
+        weights: of each row's loss (synthetic.weight); None: all 1.
+    """
     if allowed is not None:
         logits = logits.masked_fill(~allowed.unsqueeze(1), -float("inf"))
     losses = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none")
-    return losses.reshape(labels.shape).mean(1)
+    losses = losses.reshape(labels.shape)
+    if weights is None:
+        return losses.mean(1)
+    return (losses * weights).sum(1) / weights.sum(1)

@@ -79,11 +79,11 @@ class CoOp:
         for _ in range(self._steps):
             rows = self._batches.next(self._batch_size)
             features, labels = self._task.batch(rows, self._views)
+            weights = None
             if self._synthesizer:
-                features, labels = self._synthesizer.join(features, labels)
-            weights = self.text_features()
-            logits = self._task.logit_scale * features @ weights.transpose(1, 2)
-            loss = classification_loss(logits, labels, seen_only)
+                features, labels, weights = self._synthesizer.join(features, labels)
+            logits = self._task.logit_scale * features @ self.text_features().transpose(1, 2)
+            loss = classification_loss(logits, labels, seen_only, weights)
             self._optimizer.zero_grad(set_to_none=True)
             loss.sum().backward()
             self._optimizer.step()

@@ -13,14 +13,22 @@ class Generator(Protocol):
     """R fused generators of image features for classes that have no pictures.
 
     epochs: passes over the real features that train_epoch should be called for (0: nothing to fit).
+    finished: every replica has stopped early; train_epoch need not be called again.
     """
 
     @property
     def epochs(self) -> int:
         """Training epochs."""
 
+    @property
+    def finished(self) -> bool:
+        """Whether further epochs would change nothing."""
+
     def train_epoch(self) -> dict[str, Float[Tensor, " replica"]]:
-        """Train one epoch; mean losses by name."""
+        """Train one epoch; mean losses (and what else is worth a curve) by name.
+
+        A replica that has stopped early keeps its best parameters, whatever the others still do.
+        """
 
     def sample(
         self, class_ids: Int[Tensor, "replica n"], rng: ReplicaRng

@@ -40,6 +40,7 @@ class GaussianText:
     """Features drawn around the zero-shot text feature of the class; nothing is fitted."""
 
     epochs = 0
+    finished = True
 
     def __init__(
         self, config: GaussianTextConfig, task: Task, clip: FrozenCLIP, seeds: Sequence[int]
@@ -67,6 +68,7 @@ class RealPictures:
     """Features of real training pictures of the new classes: the ceiling of any generator."""
 
     epochs = 0
+    finished = True
 
     def __init__(
         self, config: RealPicturesConfig, task: Task, clip: FrozenCLIP, seeds: Sequence[int]

@@ -112,6 +112,11 @@ class PromptVAE:
         """Training epochs."""
         return self.config.epochs
 
+    @property
+    def finished(self) -> bool:
+        """Whether every replica has stopped early: never."""
+        return False
+
     def decode(
         self, z: Float[Tensor, "replica n latent"], class_ids: Int[Tensor, "replica n"]
     ) -> Float[Tensor, "replica n feature"]:

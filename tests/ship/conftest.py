@@ -1,5 +1,7 @@
 """A tiny random CLIP and features to go with it: everything runs in milliseconds."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +10,9 @@ from open_clip.tokenizer import SimpleTokenizer
 
 from ship.backbone import FrozenCLIP
 from ship.features import FeatureSet
+from ship.protocols import base_to_new
+from ship.task import Task
+from ship.trial_config import TrialConfig
 
 WORDS = ("cat", "fire truck", "red balloon", "dog", "sea lion", "ice", "hot air balloon", "bee")
 
@@ -76,3 +81,21 @@ def build_features(clip: FrozenCLIP, per_class: int = 6, views: int = 2) -> Feat
 def features(clip: FrozenCLIP) -> FeatureSet:
     """Features of the tiny dataset."""
     return build_features(clip)
+
+
+def final_task(
+    clip: FrozenCLIP, features: FeatureSet, seeds: Sequence[int], shots: int = 2
+) -> Task:
+    """The base-to-new task that is tested: the first half of the classes seen."""
+    dtype = next(clip._model.parameters()).dtype
+    final = base_to_new(TrialConfig(shots=shots), seeds, features, clip, dtype).final
+    assert final is not None
+    return final
+
+
+def selection_task(
+    clip: FrozenCLIP, features: FeatureSet, seeds: Sequence[int], shots: int = 2
+) -> Task:
+    """The task that selection looks at: seeds differ in their pseudo-new classes."""
+    dtype = next(clip._model.parameters()).dtype
+    return base_to_new(TrialConfig(shots=shots), seeds, features, clip, dtype).selection[0]

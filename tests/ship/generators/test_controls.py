@@ -69,7 +69,7 @@ def test_synthetic_labels_are_unseen_classes(clip: FrozenCLIP, features: Feature
     task = task_of(clip, features, selection=True)
     generator = GaussianText(GaussianTextConfig(), task, clip, SEEDS)
     synthesizer = Synthesizer(SyntheticConfig(ratio=2.0), generator, task, SEEDS)
-    joined, labels = synthesizer.join(task.features[:, :3, 0], task.labels[:, :3])
+    joined, labels, _ = synthesizer.join(task.features[:, :3, 0], task.labels[:, :3])
     assert joined.shape[:2] == labels.shape == (2, 9)
     assert torch.equal(labels[:, :3], task.labels[:, :3])
     for replica in range(2):
