@@ -11,7 +11,6 @@ from torch import Tensor
 from ship.backbone import FrozenCLIP
 from ship.replicas import ReplicaRng
 
-
 # Where the class name stands: behind the context, in its middle, or before it (CoOp, sec. 3.2).
 NamePosition = Literal["end", "middle", "front"]
 
