@@ -13,7 +13,13 @@ from harness.parse import FIELDS, GROUPS, indexed
 from ship.trial_config import TrialConfig
 
 MAX_GRID = 10_000
-_ZERO_SHOT_TAKES = ("backbone", "dataset", "max_classes", "protocol", "generator", "finetuner")
+# zero_shot trains nothing, but what a generator makes beside it is still judged
+_ZERO_SHOT_TAKES = (
+    "backbone", "precision", "dataset", "targets", "max_classes", "unseen_class", "shots", "views",
+    "generator", "finetuner", "quality",
+)  # fmt: skip
+_CACHED = ("tip_adapter", "tip_adapter_f", "gda")
+_STEPWISE = ("synthetic.ratio", "synthetic.draw")
 
 
 def space_faults(space: Mapping[str, Factor], constants: Mapping[str, Any]) -> list[Fault]:
@@ -74,17 +80,29 @@ def _no_effect(key: str, space: Mapping[str, Factor], constants: Mapping[str, An
         inside = inside.get("name") if isinstance(inside, dict) else inside
         return None if group in space else inside
 
-    if constant("finetuner") == "zero_shot" and key not in _ZERO_SHOT_TAKES:
+    taken = key.partition(".")[0] in _ZERO_SHOT_TAKES
+    if constant("finetuner") == "zero_shot" and not taken:
         return "finetuner zero_shot trains nothing"
-    if constant("finetuner") == "zero_shot" and key == "generator":
-        return "finetuner zero_shot takes no synthetic features"
+    if constant("finetuner") == "tip_adapter" and key == "synthetic.weight":
+        return "finetuner tip_adapter trains nothing that a weight could weigh"
     if constant("generator") == "none" and key.startswith("synthetic."):
         return "generator none makes no synthetic features"
-    if constant("finetuner") == "coop" and key == "synthetic.per_class":
-        return "finetuner coop has no cache to fill"
+    if key == "synthetic.per_class" and _draws_fresh(constant("finetuner"), space, constants):
+        return f"finetuner {constant('finetuner')} draws fresh features (synthetic.draw: fresh)"
+    if constant("finetuner") in _CACHED and key in _STEPWISE:
+        return f"finetuner {constant('finetuner')} holds one fixed set of synthetic features"
     if key == "pseudo_new_fraction" and constant("selection") in ("base_val", "test"):
         return f"selection {constant('selection')} holds out no classes"
     return None
+
+
+def _draws_fresh(finetuner: Any, space: Mapping[str, Factor], constants: Any) -> bool:
+    """Whether a constant fine-tuner takes fresh synthetic features at each step."""
+    if finetuner is None or finetuner in _CACHED or "synthetic.draw" in space:
+        return False
+    synthetic = constants.get("synthetic")
+    drawn = synthetic.get("draw", "fresh") if isinstance(synthetic, dict) else "fresh"
+    return bool(drawn == "fresh")
 
 
 def _level_faults(key: str, space: Mapping[str, Factor], constants: Any) -> list[Fault]:

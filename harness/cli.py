@@ -71,6 +71,14 @@ def sweep(
             "--list-options", metavar="", help="List generators, fine-tuners, datasets and so on."
         ),
     ] = False,
+    list_backbones: Annotated[
+        bool,
+        typer.Option("--list-backbones", metavar="", help="List the backbones that can be used."),
+    ] = False,
+    every: Annotated[
+        bool,
+        typer.Option("--all", metavar="", help="With --list-backbones: the refused ones, and why."),
+    ] = False,
     version: Annotated[
         bool, typer.Option("--version", metavar="", help="Print the version.")
     ] = False,
@@ -88,6 +96,10 @@ def sweep(
         from harness.listing import print_options
 
         print_options()
+    elif list_backbones:
+        from harness.backbone_list import print_backbones
+
+        print_backbones(every=every)
     else:
         raise typer.Exit(
             _sweep(space, overrides or [], data_root, address, cache_dir, dry_run, verbose)

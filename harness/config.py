@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any
 
 from pydantic import Field, ValidationError, field_validator
 
@@ -17,6 +17,13 @@ from harness.options import NoScheduler, Objective, Resources, Sampler, Schedule
 from harness.overrides import Override, apply_overrides, parse_overrides
 from harness.packaged import find_space, label_of
 from harness.parse import FIELDS, GROUPS, parse_space
+from harness.protocol_checks import (
+    default_objective,
+    default_selection,
+    objective_faults,
+    protocol_faults,
+)
+from harness.variants import variant_faults
 from harness.yaml_file import read_yaml
 from ship.settings import Settings
 from ship.trial_config import TrialConfig
@@ -32,6 +39,9 @@ class StudyConfig(Settings):
     source: Path | None = Field(None, description="the YAML file")
     trial: TrialConfig = Field(description="the constants")
     space: dict[str, Factor] = Field(description="dotted setting -> its factor")
+    variants: dict[str, dict[str, dict[str, Any]]] = Field(
+        default_factory=dict, description="settings of the levels of generator and finetuner"
+    )
     sampler: Sampler = Field("grid", description="what proposes settings")
     sampler_seed: int = Field(0, ge=0, le=2**32 - 1, description="seed of tpe and random")
     trials: int | None = Field(None, ge=1, le=100_000, description="settings to try; grid: all")
@@ -134,11 +144,13 @@ def parse_study(
     given, bad = parse_overrides(overrides)
     faults = list(earlier)
     tree = _named({"name": name, **apply_overrides(mapping, given)})
+    tree |= default_selection(tree)
     faults += [_unknown(key) for key in tree if key not in (*STUDY_KEYS, *TRIAL_KEYS)]
     constants = {key: value for key, value in tree.items() if key in TRIAL_KEYS}
     faults += [_levels_astray(fault) for fault in check_trial(constants)]
     space, found = parse_space(tree.get("space"))
-    found += space_faults(space, constants)
+    found += space_faults(space, constants) + protocol_faults(space, constants)
+    found += variant_faults(tree.get("variants"), space, constants)
     faults += found + _shadowed(space, given)
     settings, found = _parse_settings(tree, space, sound=not found)
     faults += found + need_faults(space, constants, data_root)
@@ -147,7 +159,9 @@ def parse_study(
         raise ConfigError(list(dict.fromkeys(lines)))
     trial = TrialConfig.model_validate(constants)
     settled = {key: _settle(key, factor, trial) for key, factor in space.items()}
-    return settings.model_copy(update={"trial": trial, "space": settled, "source": source})
+    variants = tree.get("variants") or {}
+    update = {"trial": trial, "space": settled, "source": source, "variants": variants}
+    return settings.model_copy(update=update)
 
 
 def _named(tree: Mapping[str, Any]) -> dict[str, Any]:
@@ -180,12 +194,13 @@ def _parse_settings(
     tree: Mapping[str, Any], space: Mapping[str, Factor], *, sound: bool
 ) -> tuple[StudyConfig | None, list[Fault]]:
     """The study's own keys, with defaults that depend on the space and on the selection."""
-    own = {key: tree[key] for key in STUDY_KEYS if key in tree and key != "space"}
+    apart = ("space", "variants")
+    own = {key: tree[key] for key in STUDY_KEYS if key in tree and key not in apart}
     endless = [key for key, factor in space.items() if factor.enumerate() is None]
     own.setdefault("sampler", "tpe" if endless else "grid")
-    selections = _selections(tree, space)
-    if "base_val" in selections:
-        own.setdefault("objective", "base")
+    selections = _selections(tree, space)  # of any type, as the YAML gives them
+    protocol = tree.get("protocol", TrialConfig.model_fields["protocol"].default)
+    own.setdefault("objective", default_objective(protocol, selections))
     try:
         study = StudyConfig.model_validate({**own, "trial": TrialConfig(), "space": {}})
     except ValidationError as error:
@@ -193,7 +208,7 @@ def _parse_settings(
         study = None
     else:
         faults = []
-    sampler, objective = own["sampler"], own.get("objective", "harmonic_mean")
+    sampler = own["sampler"]
     if sampler in ("tpe", "random") and own.get("trials") is None and (sound or "sampler" in tree):
         faults.append(Fault("trials", f"must be given: how many settings {sampler} is to try"))
     if sampler in ("tpe", "random") and "selection" in space:
@@ -201,10 +216,7 @@ def _parse_settings(
         faults.append(Fault("space.selection", must))
     if sampler == "grid" and sound:
         faults += grid_faults(space, study.trials if study else None)
-    if "base_val" in selections and objective in get_args(Objective) and objective != "base":
-        must = "must be base when selection is base_val, which sees no new classes"
-        faults.append(Fault("objective", must, objective))
-    return study, faults
+    return study, faults + objective_faults(protocol, selections, own["objective"])
 
 
 def _selections(tree: Mapping[str, Any], space: Mapping[str, Factor]) -> tuple[Any, ...]:

@@ -68,11 +68,18 @@ def _is_settings(item: Any) -> bool:
     return isinstance(item, type) and issubclass(item, BaseModel)
 
 
-def place(tree: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+def place(
+    tree: Mapping[str, Any],
+    values: Mapping[str, Any],
+    variants: Mapping[str, Mapping[str, Mapping[str, Any]]] | None = None,
+) -> dict[str, Any]:
     """A copy of nested settings with the values at their dotted names.
 
     A name given to a group of several variants (`generator: none`) replaces the group by that
-    variant's defaults, unless it is that variant already. Groups go first, their members after.
+    variant, unless it is that variant already. Groups go first, their members after.
+
+    Args:
+        variants: group -> name -> settings that such a replacement has beside its defaults.
     """
     placed = dict(tree)
     for path, value in sorted(values.items(), key=lambda item: item[0].count(".")):
@@ -84,5 +91,7 @@ def place(tree: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
         elif not isinstance(inside, dict):
             placed[group] = value
         elif inside.get("name") != value:
-            placed[group] = {"name": value}
+            known = (variants or {}).get(group, {})
+            settings = known.get(value, {}) if isinstance(value, str) else {}
+            placed[group] = {**settings, "name": value}
     return placed

@@ -27,7 +27,7 @@ class Fingerprints:
     method: Method
     data_root: Path | None
     cache_dir: Path
-    _datasets: dict[str, str] = field(default_factory=dict)
+    _datasets: dict[str, tuple[str, str]] = field(default_factory=dict)
     _backbones: dict[str, str] = field(default_factory=dict)
 
     def dataset(self, name: str) -> str:
@@ -36,8 +36,15 @@ class Fingerprints:
         Raises:
             ValueError: the data set cannot be read.
         """
+        return self._dataset(name)[0]
+
+    def split_version(self, name: str) -> str:
+        """Which of a data set's official splits this is, "" where there is but one."""
+        return self._dataset(name)[1]
+
+    def _dataset(self, name: str) -> tuple[str, str]:
         if name not in self._datasets:
-            self._datasets[name] = self.method.dataset_fingerprint(name, self.data_root)
+            self._datasets[name] = self.method.dataset_identity(name, self.data_root)
         return self._datasets[name]
 
     def backbone(self, name: str) -> str:

@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
-from rich.padding import Padding
 from rich.table import Table
+
+from harness.faults import show
 
 if TYPE_CHECKING:
     from harness.plan import Plan
@@ -29,16 +30,19 @@ def print_spaces() -> None:
 def print_options() -> None:
     """Every name that a YAML may choose, by key; the words are those of the settings classes."""
     from harness.options import SAMPLERS, SCHEDULERS, SELECTIONS
-    from ship.backbone import list_backbones
     from ship.datasets import DATASETS
     from ship.finetuners import FINETUNERS
     from ship.generators import GENERATORS
+    from ship.protocols import PROTOCOLS
+    from ship.synthesis import SyntheticConfig
 
     console = Console(highlight=False)
     tables: Mapping[str, Iterable[tuple[str, str]]] = {
-        "generator": ((name, _first_line(pair[0])) for name, pair in GENERATORS.items()),
-        "finetuner": ((name, _first_line(pair[0])) for name, pair in FINETUNERS.items()),
+        "generator": _variants(GENERATORS),
+        "finetuner": _variants(FINETUNERS),
         "dataset": ((name, _dataset_line(spec)) for name, spec in DATASETS.items()),
+        "synthetic": _fields(SyntheticConfig),
+        "protocol": ((name, _first_line(build)) for name, build in PROTOCOLS.items()),
         "sampler": SAMPLERS.items(),
         "scheduler": ((name, _first_line(settings)) for name, settings in SCHEDULERS.items()),
         "selection": SELECTIONS.items(),
@@ -51,9 +55,7 @@ def print_options() -> None:
         for name, line in rows:
             table.add_row(f"  {name}", escape(line))
         console.print(table)
-    towers = dict.fromkeys(name.partition(":")[0] for name in list_backbones())
-    console.print("[bold]backbone[/] (pocket, else NAME:PRETRAINED of open_clip)")
-    console.print(Padding(escape(", ".join(towers)), (0, 0, 0, 3)))
+    console.print("[bold]backbone[/] pocket, else NAME:PRETRAINED: see ship-sweep --list-backbones")
 
 
 def print_plan(name: str, plan: "Plan") -> None:
@@ -78,6 +80,21 @@ def _dataset_line(spec: Any) -> str:
     if where is None:
         return _first_line(type(spec))
     return f"{spec.classes} classes in DATA_ROOT/{where}; {spec.template!r}"
+
+
+def _variants(choices: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+    """Each variant of a group, then its settings."""
+    for name, pair in choices.items():
+        yield name, _first_line(pair[0])
+        for field, line in _fields(pair[0]):
+            yield f"  .{field}", line
+
+
+def _fields(settings: Any) -> Iterable[tuple[str, str]]:
+    """The settings of a group with what they mean and their defaults."""
+    for name, field in settings.model_fields.items():
+        if name != "name":
+            yield name, f"{field.description} (default {show(field.default)})"
 
 
 def _first_line(settings: Any) -> str:

@@ -3,52 +3,68 @@
 ship (torch, open_clip) is imported inside the functions: a finished study never loads it.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ship.architectures import Precision
 from ship.metrics import EpochMetrics
 from ship.trial_config import TrialConfig
 
 if TYPE_CHECKING:
     from ship.features import FeatureSet
 
-RunTrial = Callable[[TrialConfig, Sequence[int], Any, Any], Iterator[EpochMetrics]]
+RunTrial = Callable[
+    [TrialConfig, Sequence[int], Any, Any, Mapping[str, Any]], Iterator[EpochMetrics]
+]
 Progress = Callable[[int, int], None]
+SPLITS = ("train", "val", "test")
 
 
 def run_trial(
-    config: TrialConfig, seeds: Sequence[int], features: Any, clip: Any
+    config: TrialConfig,
+    seeds: Sequence[int],
+    features: Any,
+    clip: Any,
+    targets: Mapping[str, Any],
 ) -> Iterator[EpochMetrics]:
     """ship.trial.run_trial."""
     from ship.trial import run_trial as run
 
-    return run(config, seeds, features, clip)
+    return run(config, seeds, features, clip, targets)
 
 
-def load_backbone(name: str, device: str) -> Any:
+def load_backbone(name: str, device: str, precision: Precision = "fp32") -> Any:
     """ship.backbone.FrozenCLIP.load."""
     from ship.backbone import FrozenCLIP
 
-    return FrozenCLIP.load(name, device=device)
+    return FrozenCLIP.load(name, device=device, precision=precision)
 
 
-def dataset_fingerprint(name: str, data_root: Path | None) -> str:
-    """Fingerprint of a data set's content."""
+def dataset_identity(name: str, data_root: Path | None) -> tuple[str, str]:
+    """Fingerprint of a data set's content, and which official split it has ("": none)."""
     from ship.datasets import load_dataset
 
-    return load_dataset(name, data_root).fingerprint
+    found = load_dataset(name, data_root)
+    return found.fingerprint, found.split_version
 
 
 def extract(
-    clip: Any, dataset: str, data_root: Path | None, views: int, cache_dir: Path, progress: Progress
+    clip: Any,
+    dataset: str,
+    data_root: Path | None,
+    views: int,
+    cache_dir: Path,
+    progress: Progress,
+    splits: Sequence[str] = SPLITS,
 ) -> "FeatureSet":
     """ship.features.extract_features of a data set by name."""
     from ship.datasets import load_dataset
     from ship.features import extract_features
 
-    return extract_features(clip, load_dataset(dataset, data_root), views, cache_dir, progress)
+    found = load_dataset(dataset, data_root)
+    return extract_features(clip, found, views, cache_dir, progress, splits)
 
 
 @dataclass(frozen=True)
@@ -56,10 +72,10 @@ class Method:
     """The functions of ship that a study needs; tests put an analytic method in their place.
 
     run_trial, load_backbone: called on workers, so they travel by pickle.
-    dataset_fingerprint, extract: called on the driver.
+    dataset_identity, extract: called on the driver.
     """
 
     run_trial: RunTrial = run_trial
-    load_backbone: Callable[[str, str], Any] = load_backbone
-    dataset_fingerprint: Callable[[str, Path | None], str] = dataset_fingerprint
-    extract: Callable[[Any, str, Path | None, int, Path, Progress], Any] = extract
+    load_backbone: Callable[..., Any] = load_backbone
+    dataset_identity: Callable[[str, Path | None], tuple[str, str]] = dataset_identity
+    extract: Callable[[Any, str, Path | None, int, Path, Progress, Sequence[str]], Any] = extract

@@ -9,7 +9,19 @@ from ship.trial_config import Selection
 
 Sampler = Literal["grid", "tpe", "random"]
 Objective = Literal[
-    "harmonic_mean", "joint_harmonic_mean", "base", "new", "joint_base", "joint_new"
+    "harmonic_mean",
+    "base",
+    "new",
+    "joint_harmonic_mean",
+    "joint_base",
+    "joint_new",
+    "accuracy",
+    "seen",
+    "unseen",
+    "calibrated_harmonic_mean",
+    "calibrated_seen",
+    "calibrated_unseen",
+    "ausuc",
 ]
 
 SAMPLERS: dict[Sampler, str] = {

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -18,27 +19,47 @@ from rich.progress import (
 
 from harness.config import StudyConfig
 from harness.fingerprints import Fingerprints
-from harness.method import Method
+from harness.method import SPLITS, Method
 from harness.method import Progress as Report
 from harness.plan import Plan
-from harness.space import levels
-from harness.trainable import feature_key
+from harness.space import levels, resolve
+from harness.trainable import feature_key, target_key
 from ship.trial_config import TrialConfig
 
 # the settings that features depend on
-READ = ("backbone", "dataset", "views")
+READ = ("backbone", "dataset", "targets", "views")
 
 
-def needed(study: StudyConfig, plan: Plan) -> list[TrialConfig]:
-    """One trial for each feature set that the plan's work and any proposal may read."""
+@dataclass(frozen=True)
+class Need:
+    """A feature set that trials read: the dataset that is trained on, or a target's test pictures.
+
+    key: what workers find it by.
+    """
+
+    key: str
+    backbone: str
+    dataset: str
+    views: int
+    splits: tuple[str, ...] = SPLITS
+
+
+def needed(study: StudyConfig, plan: Plan) -> list[Need]:
+    """Each feature set that the plan's work and any proposal may read."""
     configs = [work.setting.config for work in plan.work]
     if plan.proposals:
-        configs += [study.trial.model_copy(update=update) for update in _combinations(study)]
-    return list({feature_key(config): config for config in configs}.values())
+        configs += [resolve(study, update) for update in _combinations(study)]
+    return list({need.key: need for config in configs for need in _needs(config)}.values())
+
+
+def _needs(config: TrialConfig) -> Iterator[Need]:
+    yield Need(feature_key(config), config.backbone, config.dataset, config.views)
+    for target in config.targets:
+        yield Need(target_key(config, target), config.backbone, target, 0, ("test",))
 
 
 def prepare_features(
-    configs: Iterable[TrialConfig],
+    needs: Iterable[Need],
     fingerprints: Fingerprints,
     method: Method,
     data_root: Path | None,
@@ -46,7 +67,7 @@ def prepare_features(
     console: Console,
     device: str = "cpu",
 ) -> dict[str, Any]:
-    """Extract, or read from the cache, one feature set a (backbone, data set, views).
+    """Extract, or read from the cache, each feature set; the result is by Need.key.
 
     Raises:
         ValueError: a backbone or a data set that cannot be loaded.
@@ -54,13 +75,13 @@ def prepare_features(
     features: dict[str, Any] = {}
     clip: Any = None
     # one backbone at a time
-    for config in sorted(configs, key=lambda config: (config.backbone, config.dataset)):
-        if clip is None or clip[0] != config.backbone:
-            clip = (config.backbone, method.load_backbone(config.backbone, device))
-            fingerprints.remember(config.backbone, clip[1].fingerprint)
-        with reporter(f"features: {config.dataset} through {config.backbone}", console) as report:
-            features[feature_key(config)] = method.extract(
-                clip[1], config.dataset, data_root, config.views, cache_dir, report
+    for need in sorted(needs, key=lambda need: (need.backbone, need.dataset)):
+        if clip is None or clip[0] != need.backbone:
+            clip = (need.backbone, method.load_backbone(need.backbone, device))
+            fingerprints.remember(need.backbone, clip[1].fingerprint)
+        with reporter(f"features: {need.dataset} through {need.backbone}", console) as report:
+            features[need.key] = method.extract(
+                clip[1], need.dataset, data_root, need.views, cache_dir, report, need.splits
             )
     return features
 

@@ -18,6 +18,7 @@ from harness.tracking import Store, log, log_entities, set_state, store_errors
 from ship.trial_config import RESULTS_VERSION, TrialConfig
 
 FLUSH_SECONDS = 1.0
+FLAG = "flag/"
 
 
 @dataclass
@@ -88,7 +89,8 @@ class TrialRecorder:
                 step=run.step,
                 timestamp=int(time.time() * 1000),
             )
-        self._close(trial_id, State.COMPLETE, {schema.DEVICE: str(final["device"])})
+        tags = {schema.DEVICE: str(final["device"]), **flag_tags(final, run.work.seeds)}
+        self._close(trial_id, State.COMPLETE, tags)
 
     def prune(self, trial_id: str) -> None:
         """The scheduler stopped the trial."""
@@ -165,11 +167,22 @@ def provenance_tags(setting: Setting, fingerprints: Fingerprints) -> dict[str, s
         "ship.dataset": config.dataset,
         "ship.backbone_fingerprint": fingerprints.backbone(config.backbone),
         "ship.dataset_fingerprint": fingerprints.dataset(config.dataset),
+        "ship.split_version": fingerprints.split_version(config.dataset),
         "ship.results_version": str(RESULTS_VERSION),
         "ship.code_version": code_version(),
         "ship.packages": package_versions(),
         "ship.demonstration": "true" if config.backbone == "pocket" else "false",
     }
+
+
+def flag_tags(final: Mapping[str, Any], seeds: Sequence[int]) -> dict[str, str]:
+    """ship.flags: JSON of each flag that was raised and the seeds that raised it; {} if none."""
+    raised = {
+        name.removeprefix(FLAG): [seed for seed, value in zip(seeds, values, strict=True) if value]
+        for name, values in final["test"].items()
+        if name.startswith(FLAG) and any(values)
+    }
+    return {schema.FLAGS: json.dumps(raised)} if raised else {}
 
 
 def final_metrics(final: Mapping[str, Any], seeds: Sequence[int]) -> dict[str, float]:

@@ -15,6 +15,7 @@ SEEDS = "ship.seeds"
 ASSIGNMENT = "ship.assignment"
 DEVICE = "ship.device"
 WANTED = "ship.wanted"
+FLAGS = "ship.flags"
 STUDY = "ship.study"
 
 OBJECTIVE = "objective"

@@ -69,7 +69,7 @@ class SettingMaker:
     def _key(self, config: TrialConfig) -> str:
         return setting_key(
             config,
-            self.fingerprints.dataset(config.dataset),
+            "+".join(map(self.fingerprints.dataset, (config.dataset, *config.targets))),
             self.fingerprints.backbone(config.backbone),
         )
 

@@ -70,9 +70,9 @@ def resolve(study: StudyConfig, assignment: Mapping[str, Any]) -> TrialConfig:
     """The trial that a setting stands for: the study's constants with the assignment's values.
 
     A group's name (`finetuner: coop`) keeps the constants of that group if they are of that
-    variant, else takes the variant's defaults.
+    variant, else takes the study's `variants` of that name, and the defaults.
     """
-    return TrialConfig.model_validate(place(study.trial.model_dump(), assignment))
+    return TrialConfig.model_validate(place(study.trial.model_dump(), assignment, study.variants))
 
 
 def reference_arms(study: StudyConfig) -> dict[str, TrialConfig]:
@@ -90,7 +90,12 @@ def reference_arms(study: StudyConfig) -> dict[str, TrialConfig]:
         if is_active(factor, baseline) and not (factor.is_range and factor.baseline is None):
             baseline[key] = factor.baseline
     base = resolve(study, baseline).model_dump()
-    return {name: TrialConfig.model_validate({**base, **arm}) for name, arm in _ARMS.items()}
+    shown = study.trial.protocol not in ("few_shot", "cross_dataset")
+    return {
+        name: TrialConfig.model_validate({**base, **arm})
+        for name, arm in _ARMS.items()
+        if shown or name != "real_pictures"  # there are no new classes' pictures to show
+    }
 
 
 def _distribution(factor: Factor) -> optuna.distributions.BaseDistribution:

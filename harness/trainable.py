@@ -13,6 +13,7 @@ from ray import tune
 from harness.measure import PeakMemory, device_label
 from harness.method import RunTrial
 from harness.schema import Failure
+from ship.architectures import Precision
 from ship.metrics import EpochMetrics
 from ship.trial_config import TrialConfig
 
@@ -31,6 +32,11 @@ EPOCHS, FINAL, FAILED = "epochs", "final", "failed"
 def feature_key(config: TrialConfig) -> str:
     """What features a trial reads, as the key of the shared feature sets."""
     return json.dumps([config.backbone, config.dataset, config.views])
+
+
+def target_key(config: TrialConfig, target: str) -> str:
+    """The key of a target's feature set, which holds test pictures alone."""
+    return json.dumps([config.backbone, target, "test"])
 
 
 def trial_spec(
@@ -76,7 +82,7 @@ class ShipTrainable(tune.Trainable):
         self._run_trial = run_trial
         self._load_backbone = load_backbone
         self._device = device
-        self._backbones: OrderedDict[str, Any] = OrderedDict()
+        self._backbones: OrderedDict[tuple[str, Precision], Any] = OrderedDict()
         self._begin(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -107,7 +113,7 @@ class ShipTrainable(tune.Trainable):
         try:
             if self._items is None:
                 # before the clock: a worker loads it once, for all the trials that it serves
-                self._backbone(self._trial.backbone)
+                self._backbone()
                 started = time.monotonic()
             self._advance(result, started + COALESCE_SECONDS)
         except Exception as error:
@@ -140,20 +146,23 @@ class ShipTrainable(tune.Trainable):
     def _start(self) -> Iterator[EpochMetrics]:
         if self._run_trial is None:
             raise RuntimeError("the worker was given no method to run")
-        clip = self._backbone(self._trial.backbone)
+        clip = self._backbone()
         self._tokens_before = int(getattr(clip, "text_tokens", 0))
         self._memory = PeakMemory(self._device)
-        features = self._features[feature_key(self._trial)]
+        trial = self._trial
+        features = self._features[feature_key(trial)]
+        targets = {name: self._features[target_key(trial, name)] for name in trial.targets}
         self._clip = clip
-        return iter(self._run_trial(self._trial, self._seeds, features, clip))
+        return iter(self._run_trial(trial, self._seeds, features, clip, targets))
 
-    def _backbone(self, name: str) -> Any:
-        if name not in self._backbones:
+    def _backbone(self) -> Any:
+        wanted = (self._trial.backbone, self._trial.precision)
+        if wanted not in self._backbones:
             while len(self._backbones) >= BACKBONES_KEPT:
                 self._backbones.popitem(last=False)
-            self._backbones[name] = self._load_backbone(name, self._device)
-        self._backbones.move_to_end(name)
-        return self._backbones[name]
+            self._backbones[wanted] = self._load_backbone(wanted[0], self._device, wanted[1])
+        self._backbones.move_to_end(wanted)
+        return self._backbones[wanted]
 
     def _final(self) -> dict[str, Any]:
         if self._test is None:

@@ -3,6 +3,8 @@
 import hashlib
 import json
 import logging
+import warnings
+import zipfile
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -13,10 +15,13 @@ import open_clip.transform
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
+from open_clip.pretrained import get_pretrained_cfg
 from open_clip.tokenizer import SimpleTokenizer
 from PIL import Image
 from torch import Tensor, nn
 
+from ship.architectures import BackboneError as BackboneError
+from ship.architectures import Precision, architectures, drivable
 from ship.pocket import MODEL_DIR
 from ship.text_tower import TextTower, UndrivableTower
 
@@ -24,8 +29,12 @@ from ship.text_tower import TextTower, UndrivableTower
 RANDOM = "random"
 
 
-class BackboneError(ValueError):
-    """The named backbone does not exist, cannot be loaded, or cannot take prompt embeddings."""
+# fp32: as the weights are. Otherwise the text blocks are cast, once, when the backbone is loaded.
+DTYPES: dict[Precision, torch.dtype | None] = {
+    "fp32": None,
+    "bf16": torch.bfloat16,
+    "fp16": torch.float16,
+}
 
 
 class FrozenCLIP:
@@ -33,7 +42,10 @@ class FrozenCLIP:
 
     Attributes:
         name: "pocket" or NAME:PRETRAINED as given.
-        fingerprint: hash of architecture and weights; part of every cache and ledger key.
+        precision: of the text blocks' arithmetic. Prompts, features and gradients are float32
+            whatever it is, and so is the image tower, whose features are computed once and kept.
+        fingerprint: hash of architecture and weights before any cast; part of every cache and
+            ledger key.
         text: the text tower, which takes prompt embeddings.
         tokenizer: open_clip's BPE tokenizer.
         feature_dim: size of image and text features (text width may differ).
@@ -42,14 +54,23 @@ class FrozenCLIP:
         mean, std: the normalisation that preprocess ends with, per channel.
     """
 
-    def __init__(self, name: str, model: Any, tokenizer: Any, device: str = "cpu") -> None:
+    def __init__(
+        self,
+        name: str,
+        model: Any,
+        tokenizer: Any,
+        device: str = "cpu",
+        precision: Precision = "fp32",
+    ) -> None:
         if not isinstance(tokenizer, SimpleTokenizer):
             raise BackboneError(
                 f"backbone {name!r}: its tokenizer is {type(tokenizer).__name__}, not CLIP's BPE"
             )
         self._model: Any = model.to(device).eval().requires_grad_(False)
+        self.fingerprint = fingerprint(self._model)
+        self.precision: Precision = precision
         try:
-            self.text = TextTower(self._model)
+            self.text = TextTower(self._model, DTYPES[precision])
         except UndrivableTower as why:
             raise BackboneError(f"backbone {name!r} cannot be driven by prompts: {why}") from why
         self.name = name
@@ -65,13 +86,23 @@ class FrozenCLIP:
         self.mean: tuple[float, ...] = tuple(settings["mean"])
         self.std: tuple[float, ...] = tuple(settings["std"])
         self.logit_scale = float(self._model.logit_scale.detach().exp())
-        self.fingerprint = fingerprint(self._model)
         self.feature_dim: int = self.encode_texts(["a"]).shape[1]
         self.text.tokens = 0
 
     @classmethod
-    def load(cls, name: str = "pocket", device: str = "cpu") -> "FrozenCLIP":
+    def load(
+        cls, name: str = "pocket", device: str = "cpu", precision: Precision = "fp32"
+    ) -> "FrozenCLIP":
         """Load "pocket", or an open_clip "NAME:PRETRAINED" (a tag, or a local checkpoint's path).
+
+        Weights that were trained with QuickGELU get it under the plain name too (ViT-B-16:openai
+        is ViT-B-16-quickgelu:openai); a checkpoint's activation is the one its architecture is
+        named for, but for OpenAI's own archives, whose activation is known.
+
+        Args:
+            name: what to load.
+            device: where it runs.
+            precision: of the text blocks. fp16 is meant for GPUs: CPUs compute it, slowly.
 
         Raises:
             BackboneError: no such model or tag, the weights cannot be had, or an undrivable tower.
@@ -81,12 +112,12 @@ class FrozenCLIP:
         logging.disable(logging.WARNING)  # open_clip narrates through the root logger
         try:
             model, tokenizer = _create(name)
-        except (OSError, RuntimeError, ValueError, KeyError, ImportError) as why:
+        except Exception as why:  # a broken checkpoint may raise anything
             reason = str(why).splitlines()[0] if str(why) else type(why).__name__
             raise BackboneError(f"backbone {name!r} could not be loaded: {reason}") from why
         finally:
             logging.disable(previous)
-        return cls(name, model, tokenizer, device)
+        return cls(name, model, tokenizer, device, precision)
 
     @property
     def text_width(self) -> int:
@@ -131,16 +162,44 @@ def _create(name: str) -> tuple[nn.Module, Any]:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             model = open_clip.create_model(architecture, load_weights=False)
+    elif pretrained not in open_clip.list_pretrained_tags_by_model(architecture) and (
+        _is_torchscript(pretrained)
+    ):
+        model = _from_archive(architecture, pretrained)
     else:
-        model = open_clip.create_model(architecture, pretrained=pretrained)
+        # open_clip only warns where the weights' activation is not the architecture's
+        own = bool(get_pretrained_cfg(architecture, pretrained).get("quick_gelu", False))
+        model = open_clip.create_model(architecture, pretrained=pretrained, force_quick_gelu=own)
     return model, open_clip.get_tokenizer(architecture)
 
 
+def _is_torchscript(path: str) -> bool:
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return any(name.endswith("/constants.pkl") for name in archive.namelist())
+
+
+def _from_archive(architecture: str, path: str) -> nn.Module:
+    """A model with the weights of a TorchScript archive, the form that OpenAI's files have."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of TorchScript as a whole
+        weights = dict(torch.jit.load(path, map_location="cpu").state_dict())
+    sizes = [weights.pop(key, None) for key in ("input_resolution", "context_length", "vocab_size")]
+    # OpenAI's archives alone keep these beside the weights, and all of them have QuickGELU
+    openai = all(size is not None for size in sizes)
+    model: nn.Module = open_clip.create_model(
+        architecture, load_weights=False, force_quick_gelu=openai
+    )
+    model.load_state_dict(weights)
+    return model
+
+
 def check_backbone_name(name: str) -> None:
-    """Check a backbone's name without loading its weights.
+    """Check a backbone's name, and that prompts can drive it, without loading its weights.
 
     Raises:
-        BackboneError: one line with the name and the nearest choices.
+        BackboneError: one line with the name and the nearest choices, or what stands in the way.
     """
     if name == "pocket":
         return
@@ -148,13 +207,22 @@ def check_backbone_name(name: str) -> None:
     known = open_clip.list_models()
     if architecture not in known:
         near = get_close_matches(architecture, ["pocket", *known], n=3)
-        hint = f"nearest: {', '.join(near)}" if near else "see ship-sweep --list-options"
+        hint = f"nearest: {', '.join(near)}" if near else "see ship-sweep --list-backbones"
         raise BackboneError(
             f"must be pocket or an open_clip NAME:PRETRAINED, got {name!r} ({hint})"
         )
+    why = drivable(architecture)
+    if why is not None:
+        raise BackboneError(f"must be a backbone that prompts can drive, got {name!r} ({why})")
     tags = open_clip.list_pretrained_tags_by_model(architecture)
     if pretrained == RANDOM or pretrained in tags:
         return
+    plain = architecture.removesuffix("-quickgelu")
+    if plain != architecture and pretrained in open_clip.list_pretrained_tags_by_model(plain):
+        raise BackboneError(
+            f"must be {plain}:{pretrained}, whose weights were trained without QuickGELU, "
+            f"got {name!r}"
+        )
     if not Path(pretrained).is_file() or not pretrained:
         choices = ", ".join([*tags, "a checkpoint file"])
         raise BackboneError(
@@ -165,7 +233,8 @@ def check_backbone_name(name: str) -> None:
 
 def list_backbones() -> list[str]:
     """Every name that FrozenCLIP.load accepts, checkpoint files aside."""
-    return ["pocket", *(f"{name}:{tag}" for name, tag in open_clip.list_pretrained())]
+    known = [entry for entry in architectures() if entry.refused is None]
+    return ["pocket", *(f"{entry.name}:{tag}" for entry in known for tag in entry.tags)]
 
 
 def fingerprint(model: nn.Module) -> str:

@@ -1,6 +1,6 @@
 """Image features of a whole dataset: extracted once, cached by content, read from a memory map."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -24,7 +24,9 @@ class FeatureSet:
 
     class_names: by label. template: prompt with one {} for a class name.
     train: (pictures, 1 + views, feature_dim); view 0 is the picture as test pictures are seen.
-    val, test: (pictures, feature_dim). All features are of unit norm.
+    val, test: (pictures, feature_dim). All features are of unit norm. A split without pictures,
+        or one that was not asked for, has none: such a set can be a target, not a source.
+    n_seen: classes 0 .. n_seen - 1 are the officially seen ones; None: there is no official split.
     """
 
     class_names: tuple[str, ...]
@@ -38,28 +40,50 @@ class FeatureSet:
     val_labels: Int64[np.ndarray, " val"]
     test: Float32[np.ndarray, "test feature"]
     test_labels: Int64[np.ndarray, " test"]
+    n_seen: int | None = None
+
+    @property
+    def n_base(self) -> int:
+        """How many classes, the first ones, are base: the seen ones, else CoOp's ceil(n / 2)."""
+        return (len(self.class_names) + 1) // 2 if self.n_seen is None else self.n_seen
 
     def first_classes(self, n: int) -> "FeatureSet":
-        """The part with labels below n.
+        """The part with the first n classes, relabelled.
+
+        With an official split, the first ceil(n / 2) seen and floor(n / 2) unseen ones; where one
+        kind has fewer, the other fills the places, so that all classes are the set itself.
 
         Raises:
             ValueError: n is not between 1 and the number of classes.
         """
-        if not 1 <= n <= len(self.class_names):
+        whole = len(self.class_names)
+        if not 1 <= n <= whole:
             raise ValueError(
-                f"max_classes must lie between 1 and the {len(self.class_names)} classes "
-                f"of {self.dataset}, got {n}"
+                f"max_classes must lie between 1 and the {whole} classes of {self.dataset}, got {n}"
             )
-        train, val, test = (labels < n for labels in self._labels)
+        if self.n_seen is None:
+            return self._only(np.arange(n), None)
+        unseen = min(n // 2, whole - self.n_seen)
+        seen = min(n - unseen, self.n_seen)
+        kept = np.r_[:seen, self.n_seen : self.n_seen + n - seen]
+        return self._only(kept, seen)
+
+    def _only(self, kept: Int64[np.ndarray, " kept"], n_seen: int | None) -> "FeatureSet":
+        """The part with some classes, labelled 0, 1, ... in that order."""
+        new_label = np.full(len(self.class_names), -1)
+        new_label[kept] = np.arange(len(kept))
+        relabelled = [new_label[labels] for labels in self._labels]
+        train, val, test = (labels >= 0 for labels in relabelled)
         return replace(
             self,
-            class_names=self.class_names[:n],
+            class_names=tuple(self.class_names[label] for label in kept),
             train=self.train[train],
-            train_labels=self.train_labels[train],
+            train_labels=relabelled[0][train],
             val=self.val[val],
-            val_labels=self.val_labels[val],
+            val_labels=relabelled[1][val],
             test=self.test[test],
-            test_labels=self.test_labels[test],
+            test_labels=relabelled[2][test],
+            n_seen=n_seen,
         )
 
     @property
@@ -73,25 +97,30 @@ def extract_features(
     views: int,
     cache_dir: Path,
     progress: Progress | None = None,
+    splits: Collection[str] = SPLITS,
 ) -> FeatureSet:
-    """Features of all three splits, from the cache where it has them.
+    """Features of a dataset's splits, from the cache where it has them.
 
     Args:
         views: augmented views of each training picture, beside the picture itself.
         cache_dir: where features are kept, a file a split.
         progress: called at the start and after each batch; never where all is cached.
+        splits: those to extract, of SPLITS; the others are empty, whatever pictures they have.
     Raises:
         DatasetError: pictures that cannot be decoded, by name; nothing of their split is kept.
-        ValueError: views < 0, or the backbone gives features that are not finite.
+        ValueError: views < 0, an unknown split, or features that are not finite.
     """
     if views < 0:
         raise ValueError(f"views must be >= 0, got {views}")
+    if unknown := sorted(set(splits) - set(SPLITS)):
+        raise ValueError(f"splits must be of {', '.join(SPLITS)}, got {', '.join(unknown)}")
     extra = {"train": views, "val": 0, "test": 0}
-    keys = {split: _key(clip, dataset, split, extra[split]) for split in SPLITS}
+    wanted = [split for split in SPLITS if split in splits and len(dataset.splits[split])]
+    keys = {split: _key(clip, dataset, split, extra[split]) for split in wanted}
     label = f"{dataset.name}-{clip.name}"
-    paths = {split: cache_path(cache_dir, f"{label}-{split}", keys[split]) for split in SPLITS}
-    cached = {split: read_features(paths[split], keys[split]) for split in SPLITS}
-    todo = [split for split in SPLITS if cached[split] is None]
+    paths = {split: cache_path(cache_dir, f"{label}-{split}", keys[split]) for split in wanted}
+    cached = {split: read_features(paths[split], keys[split]) for split in wanted}
+    todo = [split for split in wanted if cached[split] is None]
     sizes = {split: len(dataset.splits[split]) * (1 + extra[split]) for split in todo}
 
     def report(done: int) -> None:
@@ -111,7 +140,7 @@ def extract_features(
         found[split] = np.concatenate(rows)
         found[split].flags.writeable = False
         write_features(paths[split], keys[split], found[split])
-    return _feature_set(clip, dataset, found)
+    return _feature_set(clip, dataset, found, views)
 
 
 def _key(clip: ImageEncoder, dataset: PictureDataset, split: str, views: int) -> str:
@@ -129,18 +158,28 @@ def _key(clip: ImageEncoder, dataset: PictureDataset, split: str, views: int) ->
 
 
 def _feature_set(
-    clip: ImageEncoder, dataset: PictureDataset, found: dict[str, np.ndarray]
+    clip: ImageEncoder, dataset: PictureDataset, found: Mapping[str, np.ndarray], views: int
 ) -> FeatureSet:
+    dim = next((features.shape[-1] for features in found.values()), 0)
+    no_label = np.empty(0, dtype=np.int64)
+    features = {
+        split: found.get(split, np.empty((0, 1 + extra, dim), dtype=np.float32))
+        for split, extra in (("train", views), ("val", 0), ("test", 0))
+    }
+    labels = {
+        split: dataset.splits[split].labels if split in found else no_label for split in SPLITS
+    }
     return FeatureSet(
         class_names=dataset.class_names,
         template=dataset.template,
         dataset=dataset.name,
         dataset_fingerprint=dataset.fingerprint,
         backbone_fingerprint=clip.fingerprint,
-        train=found["train"],
-        train_labels=dataset.splits["train"].labels,
-        val=found["val"][:, 0],
-        val_labels=dataset.splits["val"].labels,
-        test=found["test"][:, 0],
-        test_labels=dataset.splits["test"].labels,
+        train=features["train"],
+        train_labels=labels["train"],
+        val=features["val"][:, 0],
+        val_labels=labels["val"],
+        test=features["test"][:, 0],
+        test_labels=labels["test"],
+        n_seen=dataset.n_seen,
     )

@@ -1,13 +1,53 @@
-"""Accuracies of the base-to-new protocol, and what a trial reports while it runs."""
+"""Accuracies, what a trial reports while it runs, and which metrics each protocol gives."""
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Final, Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-Stage = Literal["selection_generator", "selection", "final_generator", "final", "test"]
+Stage = Literal[
+    "selection_generator", "selection_quality", "selection", "final_generator", "final", "test"
+]
+ProtocolName = Literal[
+    "base_to_new", "few_shot", "cross_dataset", "generalized_zero_shot", "single_unseen"
+]
+
+_HALVES: Final = (
+    "harmonic_mean",
+    "base",
+    "new",
+    "joint_harmonic_mean",
+    "joint_base",
+    "joint_new",
+)
+_ONE_SOFTMAX: Final = (
+    "harmonic_mean",
+    "seen",
+    "unseen",
+    "calibrated_harmonic_mean",
+    "calibrated_seen",
+    "calibrated_unseen",
+    "ausuc",
+)
+
+# What a study may maximise: the metrics of the selection pictures; the first chooses the epoch.
+OBJECTIVES: Final[dict[ProtocolName, tuple[str, ...]]] = {
+    "base_to_new": _HALVES,
+    "few_shot": ("accuracy",),
+    "cross_dataset": _HALVES,
+    "generalized_zero_shot": _ONE_SOFTMAX,
+    "single_unseen": _ONE_SOFTMAX,
+}
+# The same where selection sees pictures of seen classes alone (base_val).
+SEEN_OBJECTIVES: Final[dict[ProtocolName, str]] = {
+    "base_to_new": "base",
+    "few_shot": "accuracy",
+    "cross_dataset": "base",
+    "generalized_zero_shot": "seen",
+    "single_unseen": "seen",
+}
 
 
 @dataclass(frozen=True)
@@ -15,15 +55,16 @@ class EpochMetrics:
     """The metrics of one epoch, for every seed of the trial side by side.
 
     stage: "selection_generator" and "selection" (fine-tuner) train on what selection may see;
-        "final_generator" and "final" retrain on all base classes (pseudo_new only);
-        "test" comes once, last.
+        "selection_quality" comes once between them, where features are synthesized;
+        "final_generator" and "final" retrain on all base classes (pseudo_new only; once a target
+        in cross_dataset); "test" comes once, last.
     epoch: 1-based within its stage (0: before any training).
     progress: fraction of the trial's planned work that is done, 0 to 1.
     per_seed: metric name -> one value a seed, in the order of the trial's seeds. A loss wherever
-        something is trained. In stage "selection", at evaluated epochs: base, new, harmonic_mean,
-        joint_base, joint_new, joint_harmonic_mean in percent (base_val: base alone). In stage
-        "test": the same six names, and each selection value at the chosen epoch as selection_NAME,
-        and selection_epoch.
+        something is trained. In stage "selection", at evaluated epochs: the protocol's OBJECTIVES
+        (base_val: SEEN_OBJECTIVES alone). In stage "test": the test metrics, each selection value
+        at the chosen epoch as selection_NAME, selection_epoch, quality/NAME of the features
+        synthesized for the tested classes, and flag/NAME (0 or 1).
     """
 
     stage: Stage
@@ -33,8 +74,8 @@ class EpochMetrics:
 
 
 def harmonic_mean(
-    base: Float[Tensor, " replica"], new: Float[Tensor, " replica"]
-) -> Float[Tensor, " replica"]:
+    base: Float[Tensor, "*replica"], new: Float[Tensor, "*replica"]
+) -> Float[Tensor, "*replica"]:
     """H = 2BN / (B + N); 0 where both are 0."""
     total = base + new
     return torch.where(total > 0, 2 * base * new / total.clamp_min(1e-12), total)
@@ -68,7 +109,19 @@ def score(
     }
 
 
+def accuracy(
+    logits: Float[Tensor, "replica n n_cls"],
+    labels: Int[Tensor, " n"],
+    competing: Bool[Tensor, " n_cls"] | None = None,
+) -> Float[Tensor, " replica"]:
+    """Percent of pictures that are told apart among the competing classes (None: all)."""
+    if competing is not None:
+        logits = logits.masked_fill(~competing, -torch.inf)
+    return _accuracy(logits, labels, torch.ones(logits.shape[:2], dtype=torch.bool).to(labels))
+
+
 def _accuracy(logits: Tensor, labels: Tensor, counted: Tensor) -> Tensor:
     """Percent of the counted pictures whose largest logit is their label, per replica."""
+    counted = counted.bool()
     right = (logits.argmax(-1) == labels) & counted
     return 100 * right.sum(1).double() / counted.sum(1).clamp_min(1)

@@ -65,7 +65,8 @@ def class_prompts(
             f"(context length {clip.context_length}), got {n_ctx}"
         )
     eot = clip.tokenizer.eot_token_id
-    rows = [[*clip.tokenizer.encode(f"{name}.")[: room - 1], eot] for name in class_names]
+    whole = [clip.tokenizer.encode(f"{name}.") for name in class_names]
+    rows = [[*tokens[: room - 1], eot] for tokens in whole]
     longest = max(map(len, rows))
     ids = torch.tensor([row + [0] * (longest - len(row)) for row in rows], device=clip.device)
     lengths = torch.tensor([len(row) for row in rows], device=clip.device)
@@ -73,16 +74,21 @@ def class_prompts(
     order = None
     if position != "end":
         order = torch.tensor(
-            [_order(n_ctx, len(row), longest, position) for row in rows], device=clip.device
+            [
+                # "." and EOT stay behind the context; a name that was cut has lost its "."
+                _order(n_ctx, min(len(tokens), room) - 1, longest, position)
+                for tokens in whole
+            ],
+            device=clip.device,
         )
     return ClassPrompts(clip.text.embed(sot), clip.text.embed(ids), lengths, order)
 
 
-def _order(n_ctx: int, length: int, longest: int, position: NamePosition) -> list[int]:
+def _order(n_ctx: int, n_name: int, longest: int, position: NamePosition) -> list[int]:
     """Places of (SOT, context, name . EOT, padding) with the name in the middle or at the front."""
     before = (n_ctx + 1) // 2 if position == "middle" else 0
     ctx = list(range(1, 1 + n_ctx))
-    name_end = 1 + n_ctx + length - 2  # "." and EOT stay behind the context
+    name_end = 1 + n_ctx + n_name
     name = list(range(1 + n_ctx, name_end))
     rest = list(range(name_end, 1 + n_ctx + longest))
     return [0, *ctx[:before], *name, *ctx[before:], *rest]

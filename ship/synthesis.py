@@ -32,7 +32,9 @@ class SyntheticConfig(Settings):
         "fresh", description="fresh noise at each step, or steps that draw from one fixed set"
     )
     weight: float = Field(
-        1.0, gt=0, description="weight of a synthetic feature's loss, a real one's being 1"
+        1.0,
+        gt=0,
+        description="of a synthetic feature's loss, a real one's being 1 (gda: of the feature)",
     )
 
 
@@ -88,3 +90,28 @@ class Synthesizer:
         """`per_class` features of every class to synthesize, class by class."""
         labels = self._classes.repeat_interleave(self._per_class, dim=1)
         return self._generator.sample(labels, self._noise), labels
+
+
+class Renumbered:
+    """A fitted generator seen from a task that numbers the classes otherwise.
+
+    Args:
+        ids: each class of that task as the generator's own task numbers it.
+    """
+
+    epochs = 0
+    finished = True
+
+    def __init__(self, generator: Generator, ids: Int[Tensor, " n_cls"]) -> None:
+        self._generator = generator
+        self._ids = ids
+
+    def train_epoch(self) -> dict[str, Float[Tensor, " replica"]]:
+        """It is fitted already."""
+        return {}
+
+    def sample(
+        self, class_ids: Int[Tensor, "replica n"], rng: ReplicaRng
+    ) -> Float[Tensor, "replica n feature"]:
+        """One synthetic feature for every class id of the task."""
+        return self._generator.sample(self._ids[class_ids], rng)

@@ -6,6 +6,9 @@ Exact speed-ups, all tested against open_clip's own encode_text:
 - weights are frozen, so that no gradient but the prompts' is ever computed;
 - a prefix that classes share ([SOT] + context) goes through the layers once; every class attends to
   its keys and values and runs only its own tokens.
+
+In reduced precision the blocks alone are cast, once; embeddings, positions, the last norm and the
+projection keep the weights' own precision, and so do prompts, features and their gradients.
 """
 
 from typing import Any
@@ -17,6 +20,11 @@ from open_clip.model import CLIP
 from open_clip.transformer import ResidualAttentionBlock, TextTransformer
 from torch import Tensor, nn
 
+# Gradients inside a half-precision tower are larger by this factor, and divided by it where they
+# leave: CLIP's are so small that float16 would lose some. A power of two, so that nothing but
+# underflow changes. bfloat16 has float32's range and needs none.
+HALF_GRADIENT_SCALE = 256.0
+
 
 class UndrivableTower(ValueError):
     """The text tower is not a plain causal CLIP transformer; prompts cannot be put through it."""
@@ -24,6 +32,10 @@ class UndrivableTower(ValueError):
 
 class TextTower:
     """The frozen text transformer of an open_clip model.
+
+    Args:
+        model: an open_clip model.
+        dtype: what its text blocks are cast to, in place; None: they stay as they are.
 
     Attributes:
         width: size of a token embedding; need not equal the feature size.
@@ -35,10 +47,14 @@ class TextTower:
             or has blocks other than CLIP's own.
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, dtype: torch.dtype | None = None) -> None:
         tower: Any = model if isinstance(model, CLIP) else getattr(model, "text", None)
         check_tower(tower)
+        if dtype is not None:
+            tower.transformer.to(dtype)
         self._tower: Any = tower
+        self._dtype = dtype
+        self._gradient_scale = HALF_GRADIENT_SCALE if dtype == torch.float16 else 1.0
         self._blocks: list[ResidualAttentionBlock] = list(tower.transformer.resblocks)
         self._positions: Tensor = tower.positional_embedding
         self.width: int = self._positions.shape[1]
@@ -64,7 +80,7 @@ class TextTower:
         groups = by_length(eot)
         for rows in groups:
             length = int(eot[rows].max()) + 1
-            hidden = prompts[rows, :length] + self._positions[:length]
+            hidden = self._enter(prompts[rows, :length] + self._positions[:length])
             features.append(self._run(hidden.unsqueeze(0), eot[rows], past=None)[0])
         return torch.cat(features)[torch.cat(groups).argsort()]
 
@@ -86,13 +102,13 @@ class TextTower:
         groups = by_length(eot)
         for rows in groups:
             start, length = prefix.shape[1], int(eot[rows].max()) + 1
-            tail = suffix[rows, :length] + self._positions[start : start + length]
+            tail = self._enter(suffix[rows, :length] + self._positions[start : start + length])
             features.append(self._run(tail.unsqueeze(0), eot[rows], past))
         return torch.cat(features, dim=1)[:, torch.cat(groups).argsort()]
 
     def _keys_and_values(self, prefix: Tensor) -> list[tuple[Tensor, Tensor]]:
         """Each layer's keys and values of the shared prefix, (replica, 1, heads, p, head width)."""
-        head = (prefix + self._positions[: prefix.shape[1]]).unsqueeze(1)
+        head = self._enter(prefix + self._positions[: prefix.shape[1]]).unsqueeze(1)
         self.tokens += head.shape[0] * head.shape[2]
         past: list[tuple[Tensor, Tensor]] = []
         for block in self._blocks:
@@ -102,6 +118,18 @@ class TextTower:
                 mixed = F.scaled_dot_product_attention(query, key, value, is_causal=True)
                 head = _finish(block, head, mixed)
         return past
+
+    def _enter(self, hidden: Tensor) -> Tensor:
+        """Cast what goes into the blocks to their precision."""
+        if self._dtype is None:
+            return hidden
+        return _scale_gradient(hidden, 1 / self._gradient_scale).to(self._dtype)
+
+    def _leave(self, hidden: Tensor) -> Tensor:
+        """Cast what comes out of the blocks back to the precision of the other weights."""
+        if self._dtype is None:
+            return hidden
+        return _scale_gradient(hidden.to(self._positions.dtype), self._gradient_scale)
 
     def _run(
         self,
@@ -131,13 +159,20 @@ class TextTower:
                 mask = mask[eot][:, None, None]
             mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
             hidden = _finish(block, hidden, mixed)
-        pooled = self._tower.ln_final(hidden[:, :, 0])
+        pooled = self._tower.ln_final(self._leave(hidden[:, :, 0]))
         projection = self._tower.text_projection
         if isinstance(projection, nn.Linear):
             pooled = projection(pooled)
         elif projection is not None:
             pooled = pooled @ projection
         return F.normalize(pooled, dim=-1)
+
+
+def _scale_gradient(x: Tensor, factor: float) -> Tensor:
+    """x itself, whose gradient is multiplied by a factor on its way back."""
+    if factor != 1 and x.requires_grad:
+        x.register_hook(lambda gradient: gradient * factor)
+    return x
 
 
 # Fewer prompts than this are not worth a pass of their own: they join the next longer ones.

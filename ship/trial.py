@@ -11,11 +11,12 @@ from torch import Tensor
 from ship.backbone import FrozenCLIP
 from ship.features import FeatureSet
 from ship.finetuners import FINETUNERS, Finetuner, FinetunerConfig
-from ship.generators import GENERATORS, GeneratorConfig
-from ship.metrics import EpochMetrics, Stage, score
-from ship.protocols import base_to_new
-from ship.synthesis import Synthesizer
-from ship.task import Pictures, Task
+from ship.generators import GENERATORS, Generator, GeneratorConfig
+from ship.judge import judge
+from ship.metrics import EpochMetrics, Stage
+from ship.protocols import PROTOCOLS, Exam, Final, Protocol
+from ship.synthesis import Renumbered, Synthesizer
+from ship.task import Task
 from ship.trial_config import TrialConfig
 
 
@@ -28,12 +29,17 @@ def run_trial(
     seeds: Sequence[int],
     features: FeatureSet,
     clip: FrozenCLIP,
+    targets: Mapping[str, FeatureSet] | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> Iterator[EpochMetrics]:
     """Train and test one setting under every seed, fused; yields the metrics of each epoch.
 
     A seed's numbers depend on the setting and the seed alone, not on which seeds run beside it
     (up to the rounding of differently batched sums). The last item is the only one of stage "test".
+
+    Args:
+        features: of config.dataset.
+        targets: of config.targets by name; their test pictures are all that is looked at.
 
     Raises:
         NonFiniteLoss: with the stage, the epoch and the seeds.
@@ -43,35 +49,133 @@ def run_trial(
         raise ValueError(f"seeds must be distinct and at least one, got {list(seeds)}")
     if config.max_classes is not None:
         features = features.first_classes(min(config.max_classes, len(features.class_names)))
-    protocol = base_to_new(config, seeds, features, clip, dtype)
-    progress = _Progress(config, passes=1 if protocol.final is None else 2)
-    task, pictures = protocol.selection
-    finetuner = yield from _prepare(config, seeds, task, clip, "selection_generator", progress)
-    best = _Best(len(seeds), "base" if config.selection == "base_val" else "harmonic_mean")
-    yield from _select(config, seeds, task, pictures, finetuner, best, progress)
-    if protocol.final is not None:
-        task = protocol.final
-        finetuner = yield from _prepare(config, seeds, task, clip, "final_generator", progress)
-        yield from _retrain(seeds, finetuner, best, progress)
-    finetuner.load_state(best.state)
-    yield _test(finetuner, task, protocol.test, best)
+    build = PROTOCOLS[config.protocol]
+    protocol = build(config, seeds, features, targets or {}, clip, dtype)
+    trial = _Trial(config, seeds, clip, _Progress(config, protocol))
+    fitted = yield from trial.fit(protocol.selection.task, "selection_generator")
+    judged = fitted.judged(protocol.selection, seeds) if config.quality else {}
+    if judged:
+        yield trial.report("selection_quality", 0, judged)
+    finetuner = trial.finetuner(protocol.selection.task, fitted.generator)
+    best = _Best(len(seeds), protocol.metric)
+    yield from _select(trial, protocol, finetuner, best)
+    retrain = protocol.generator_task is not None
+    if protocol.generator_task is not None:
+        fitted = yield from trial.fit(protocol.generator_task, "final_generator")
+    found = []
+    for final in protocol.finals:
+        state = best.state
+        if retrain:
+            finetuner = trial.finetuner(final.task, fitted.renumbered(final))
+            state = yield from _retrain(trial, finetuner, best)
+        finetuner.load_state(state)
+        found += [_examine(finetuner, exam, protocol, best) for exam in final.exams]
+    last = fitted.judged_finals(protocol.finals, seeds) if config.quality else {}
+    chosen = best.named(finetuner.choices) | {f"selection_{n}": v for n, v in judged.items()}
+    metrics = {**protocol.combine(found), **chosen, **last, **fitted.flags()}
+    yield trial.report("test", int(best.epoch.max()), metrics)
 
 
 class _Progress:
     """Fraction of the planned epochs that is done."""
 
-    def __init__(self, config: TrialConfig, passes: int) -> None:
-        self._planned = passes * (_epochs(config.generator) + _epochs(config.finetuner) + 1)
+    def __init__(self, config: TrialConfig, protocol: Protocol) -> None:
+        retrain = protocol.generator_task is not None
+        trained = 1 + len(protocol.finals) * retrain
+        self._planned = (1 + retrain) * _epochs(config.generator) + 2
+        self._planned += trained * _epochs(config.finetuner)
         self._done = 0
 
     def step(self) -> float:
-        """Count one epoch; the fraction so far, below 1."""
+        """Count one epoch; the fraction so far, at most 1."""
         self._done += 1
         return min(self._done / self._planned, 1.0)
 
 
 def _epochs(config: GeneratorConfig | FinetunerConfig) -> int:
     return int(getattr(config, "epochs", 0))
+
+
+@dataclass(frozen=True)
+class _Fitted:
+    """A fitted generator (None: no synthetic features) and what its last epoch reported."""
+
+    generator: Generator | None
+    reported: Mapping[str, Tensor]
+
+    def renumbered(self, final: Final) -> Generator | None:
+        """The generator for a task that numbers classes in its own way."""
+        if self.generator is None or final.ids is None:
+            return self.generator
+        return Renumbered(self.generator, final.ids)
+
+    def judged(self, exam: Exam, seeds: Sequence[int]) -> dict[str, Tensor]:
+        """Quality of the features of the exam's classes without pictures; {} without generator."""
+        return {} if self.generator is None else judge(self.generator, exam, seeds)
+
+    def judged_finals(self, finals: Sequence[Final], seeds: Sequence[int]) -> dict[str, Tensor]:
+        """The same for the tested classes, the mean over targets where there are several."""
+        found = []
+        for final in finals:
+            generator = self.renumbered(final)
+            if generator is not None:
+                found.append(judge(generator, final.exams[0], seeds))
+        shared = set.intersection(*map(set, found)) if found else set()
+        names = [name for name in (found[0] if found else ()) if name in shared]
+        return {name: torch.stack([one[name] for one in found]).mean(0) for name in names}
+
+    def flags(self) -> dict[str, Tensor]:
+        """flag/posterior_collapse: no latent unit is active (of generators with a posterior)."""
+        if "active_units" not in self.reported:
+            return {}
+        return {"flag/posterior_collapse": (self.reported["active_units"] == 0).double()}
+
+
+@dataclass(frozen=True)
+class _Trial:
+    """What every stage of a trial needs."""
+
+    config: TrialConfig
+    seeds: Sequence[int]
+    clip: FrozenCLIP
+    progress: _Progress
+
+    def fit(self, task: Task, stage: Stage) -> GeneratorOf[EpochMetrics, None, _Fitted]:
+        """Fit the generator on the task's seen classes."""
+        _, build = GENERATORS[self.config.generator.name]
+        if build is None:
+            return _Fitted(None, {})
+        generator: Generator = build(self.config.generator, task, self.clip, self.seeds)
+        losses: Mapping[str, Tensor] = {}
+        for epoch in range(1, generator.epochs + 1):
+            losses = generator.train_epoch()
+            yield self.report(stage, epoch, losses)
+            if generator.finished:
+                break
+        return _Fitted(generator, losses)
+
+    def finetuner(self, task: Task, generator: Generator | None) -> Finetuner:
+        """The untrained fine-tuner of a task."""
+        synthesizer = None
+        if generator is not None:
+            synthesizer = Synthesizer(self.config.synthetic, generator, task, self.seeds)
+        _, build = FINETUNERS[self.config.finetuner.name]
+        made: Finetuner = build(self.config.finetuner, task, synthesizer, self.clip, self.seeds)
+        return made
+
+    def report(self, stage: Stage, epoch: int, metrics: Mapping[str, Tensor]) -> EpochMetrics:
+        """Metrics as plain numbers.
+
+        Raises:
+            NonFiniteLoss: one of them is NaN or infinite.
+        """
+        per_seed = {name: tuple(map(float, value)) for name, value in metrics.items()}
+        for name, values in per_seed.items():
+            bad = [s for s, v in zip(self.seeds, values, strict=True) if not math.isfinite(v)]
+            if bad:
+                raise NonFiniteLoss(f"{name} is not finite in {stage} epoch {epoch}, seeds {bad}")
+        progress = 1.0 if stage == "test" else self.progress.step()
+        return EpochMetrics(stage, epoch, progress, per_seed)
 
 
 @dataclass
@@ -104,6 +208,15 @@ class _Best:
         self.metrics = _keep_better(better, metrics, self.metrics)
         self.state = _keep_better(better, state, self.state)
 
+    def named(self, choices: Sequence[Mapping[str, float]]) -> dict[str, Tensor]:
+        """What was chosen, as it is reported beside the test metrics."""
+        found = {f"selection_{name}": value for name, value in self.metrics.items()}
+        found["selection_epoch"] = self.epoch
+        for name in choices[0]:
+            picked = torch.tensor([choice[name] for choice in choices], dtype=torch.float64)
+            found[f"selection_{name}"] = picked[self.choice]
+        return found
+
 
 def _keep_better(
     better: Tensor, new: Mapping[str, Tensor], old: Mapping[str, Tensor]
@@ -116,99 +229,52 @@ def _keep_better(
     return kept
 
 
-def _prepare(
-    config: TrialConfig,
-    seeds: Sequence[int],
-    task: Task,
-    clip: FrozenCLIP,
-    stage: Stage,
-    progress: _Progress,
-) -> GeneratorOf[EpochMetrics, None, Finetuner]:
-    """Fit the generator on the task's seen classes; the untrained fine-tuner that will use it."""
-    _, build_generator = GENERATORS[config.generator.name]
-    synthesizer = None
-    if build_generator is not None:
-        generator = build_generator(config.generator, task, clip, seeds)
-        for epoch in range(1, generator.epochs + 1):
-            losses = generator.train_epoch()
-            yield _report(stage, epoch, progress, losses, seeds)
-        synthesizer = Synthesizer(config.synthetic, generator, task, seeds)
-    _, build_finetuner = FINETUNERS[config.finetuner.name]
-    finetuner: Finetuner = build_finetuner(config.finetuner, task, synthesizer, clip, seeds)
-    return finetuner
-
-
 def _select(
-    config: TrialConfig,
-    seeds: Sequence[int],
-    task: Task,
-    pictures: Pictures,
-    finetuner: Finetuner,
-    best: _Best,
-    progress: _Progress,
+    trial: _Trial, protocol: Protocol, finetuner: Finetuner, best: _Best
 ) -> Iterator[EpochMetrics]:
     """Train the fine-tuner and keep each replica's best epoch on the selection pictures."""
     last = finetuner.epochs
     for epoch in range(1, last + 1) if last else [0]:
         losses = finetuner.train_epoch() if last else {}
         metrics: dict[str, Tensor] = {}
-        if epoch % config.eval_every == 0 or epoch == last:
-            metrics, choice = _evaluate(finetuner, task, pictures, best.metric)
+        if epoch % trial.config.eval_every == 0 or epoch == last:
+            metrics, choice = _evaluate(finetuner, protocol)
             best.update(epoch, choice, metrics, finetuner.state())
-        yield _report("selection", epoch, progress, {**losses, **metrics}, seeds)
+        yield trial.report("selection", epoch, {**losses, **metrics})
 
 
 def _retrain(
-    seeds: Sequence[int], finetuner: Finetuner, best: _Best, progress: _Progress
-) -> Iterator[EpochMetrics]:
-    """Train on all base classes; keep each replica as it is at the epoch that selection chose."""
-    best.state = finetuner.state()
+    trial: _Trial, finetuner: Finetuner, best: _Best
+) -> GeneratorOf[EpochMetrics, None, dict[str, Tensor]]:
+    """Train on all that is seen; each replica's state at the epoch that selection chose."""
+    state = finetuner.state()
     for epoch in range(1, int(best.epoch.max()) + 1):
         losses = finetuner.train_epoch()
-        best.state = _keep_better(best.epoch == epoch, finetuner.state(), best.state)
-        yield _report("final", epoch, progress, losses, seeds)
+        state = _keep_better(best.epoch == epoch, finetuner.state(), state)
+        yield trial.report("final", epoch, losses)
+    return state
 
 
-def _evaluate(
-    finetuner: Finetuner, task: Task, pictures: Pictures, metric: str
-) -> tuple[dict[str, Tensor], Tensor]:
+def _evaluate(finetuner: Finetuner, protocol: Protocol) -> tuple[dict[str, Tensor], Tensor]:
     """Metrics of each replica under its best inference choice, and which one that is."""
+    exam = protocol.selection
     scored = [
-        score(finetuner.logits(pictures.features, choice), pictures.labels, task.seen)
+        protocol.score_selection(finetuner.logits(exam.pictures.features, choice), exam, {})
         for choice in finetuner.choices
     ]
     table = {name: torch.stack([s[name] for s in scored]).cpu() for name in scored[0]}
-    choice = table[metric].argmax(0)  # the first of equals
+    choice = table[protocol.metric].argmax(0)  # the first of equals
     return {name: rows.gather(0, choice[None])[0] for name, rows in table.items()}, choice
 
 
-def _test(finetuner: Finetuner, task: Task, pictures: Pictures, best: _Best) -> EpochMetrics:
-    """The test metrics, at the epoch and inference choice that selection chose."""
+def _examine(
+    finetuner: Finetuner, exam: Exam, protocol: Protocol, best: _Best
+) -> dict[str, Tensor]:
+    """Test metrics of one exam, under the inference choice that selection chose."""
     metrics: dict[str, Tensor] = {}
     for index in best.choice.unique().tolist():
-        logits = finetuner.logits(pictures.features, finetuner.choices[index])
-        scored = score(logits, pictures.labels, task.seen)
+        logits = finetuner.logits(exam.pictures.features, finetuner.choices[index])
+        scored = protocol.score_test(logits, exam, best.metrics)
         scored = {name: value.cpu() for name, value in scored.items()}
         metrics = _keep_better(best.choice == index, scored, metrics)
-    metrics |= {f"selection_{name}": value for name, value in best.metrics.items()}
-    metrics["selection_epoch"] = best.epoch
-    for name in finetuner.choices[0]:
-        picked = torch.tensor([c[name] for c in finetuner.choices], dtype=torch.float64)
-        metrics[f"selection_{name}"] = picked[best.choice]
-    per_seed = {name: tuple(map(float, value)) for name, value in metrics.items()}
-    return EpochMetrics("test", int(best.epoch.max()), 1.0, per_seed)
-
-
-def _report(
-    stage: Stage,
-    epoch: int,
-    progress: _Progress,
-    metrics: Mapping[str, Tensor],
-    seeds: Sequence[int],
-) -> EpochMetrics:
-    per_seed = {name: tuple(value.tolist()) for name, value in metrics.items()}
-    for name, values in per_seed.items():
-        bad = [seed for seed, v in zip(seeds, values, strict=True) if not math.isfinite(v)]
-        if bad:
-            raise NonFiniteLoss(f"{name} is not finite in {stage} epoch {epoch}, seeds {bad}")
-    return EpochMetrics(stage, epoch, progress.step(), per_seed)
+    return metrics

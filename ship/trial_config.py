@@ -4,14 +4,16 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
+from ship.architectures import Precision
 from ship.finetuners import FINETUNERS, FinetunerConfig
 from ship.generators import GENERATORS, GeneratorConfig
+from ship.metrics import ProtocolName
 from ship.settings import Settings
 from ship.synthesis import SyntheticConfig
 
 # Raised by hand whenever a change of the method changes the numbers that a setting gives:
 # results of another version are never pooled with new ones.
-RESULTS_VERSION = 1
+RESULTS_VERSION = 2
 
 Selection = Literal["pseudo_new", "base_val", "test"]
 
@@ -19,15 +21,26 @@ Selection = Literal["pseudo_new", "base_val", "test"]
 class TrialConfig(Settings):
     """One parameter assignment: everything that, with a seed, decides a row of the ledger."""
 
-    backbone: str = Field("pocket", description="pocket, or an open_clip NAME[:PRETRAINED]")
-    dataset: str = Field("emoji", description="emoji, a CoOp dataset, or image_folder:NAME")
+    backbone: str = Field("pocket", description="pocket, or an open_clip NAME:PRETRAINED")
+    precision: Precision = Field(
+        "fp32", description="of the frozen text tower; losses and image features are fp32"
+    )
+    dataset: str = Field("emoji", description="a dataset's name, or image_folder:NAME")
+    targets: tuple[str, ...] = Field(
+        (), description="cross_dataset: the datasets that are tested, a list"
+    )
     max_classes: int | None = Field(
         None, ge=4, description="at most the dataset's first N classes; null: all"
     )
-    protocol: Literal["base_to_new"] = Field(
-        "base_to_new", description="train on the first half of the classes, test on both halves"
+    protocol: ProtocolName = Field(
+        "base_to_new", description="which classes are seen, and how predictions are counted"
     )
-    shots: int = Field(16, ge=1, description="training pictures a base class, at most")
+    unseen_class: str | None = Field(
+        None, description="single_unseen: the class without pictures; null: the last one"
+    )
+    shots: int | None = Field(
+        16, ge=1, description="training pictures a seen class, at most; null: all"
+    )
     views: int = Field(2, ge=0, le=64, description="augmented views of each training picture")
     selection: Selection = Field(
         "pseudo_new",
@@ -37,6 +50,7 @@ class TrialConfig(Settings):
         0.5, gt=0, lt=1, description="fraction of the base classes held out as pseudo-new"
     )
     eval_every: int = Field(5, ge=1, description="fine-tuning epochs between selection evaluations")
+    quality: bool = Field(True, description="whether synthetic features are judged by real ones")
     generator: GeneratorConfig = Field(
         default_factory=GENERATORS["vae"][0], description="where synthetic features come from"
     )
@@ -46,6 +60,21 @@ class TrialConfig(Settings):
     synthetic: SyntheticConfig = Field(
         default_factory=SyntheticConfig, description="how synthetic features are used"
     )
+
+    @field_validator("targets", mode="before")
+    @classmethod
+    def _listed(cls, value: Any) -> Any:
+        """A YAML list; one name stands for a list of it."""
+        if isinstance(value, str):
+            return (value,)
+        return tuple(value) if isinstance(value, list) else value
+
+    @field_validator("targets")
+    @classmethod
+    def _distinct(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(value)) < len(value):
+            raise ValueError("must be distinct")
+        return value
 
     @field_validator("generator", "finetuner", mode="before")
     @classmethod

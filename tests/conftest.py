@@ -5,15 +5,20 @@ from jaxtyping import install_import_hook
 # must run before anything imports ship
 install_import_hook(
     [
+        "ship.architectures",
         "ship.backbone",
         "ship.datasets",
         "ship.extraction",
         "ship.feature_cache",
         "ship.features",
         "ship.finetuners",
+        "ship.calibration",
         "ship.generators",
+        "ship.judge",
         "ship.metrics",
         "ship.prompts",
+        "ship.protocols",
+        "ship.quality",
         "ship.replicas",
         "ship.splits",
         "ship.synthesis",

@@ -4,19 +4,22 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from ship.datasets.base import (
-    SPLITS,
-    DatasetError,
-    DatasetSpec,
-    Picture,
-    PictureDataset,
-    Split,
-)
+from ship.datasets.aircraft import AircraftDataset
+from ship.datasets.base import SPLITS, DatasetError, Picture, PictureDataset, Split
 from ship.datasets.coop import COOP_DATASETS
 from ship.datasets.emoji import EmojiDataset
 from ship.datasets.image_folder import PREFIX, ImageFolder
+from ship.datasets.imagenet import IMAGENET_DATASETS
+from ship.datasets.survey import DatasetSpec, Survey, assemble, raise_faults
+from ship.datasets.xlsa import XLSA_DATASETS
 
-DATASETS: Final[Mapping[str, DatasetSpec]] = {"emoji": EmojiDataset(), **COOP_DATASETS}
+DATASETS: Final[Mapping[str, DatasetSpec]] = {
+    "emoji": EmojiDataset(),
+    **COOP_DATASETS,
+    "fgvc_aircraft": AircraftDataset(),
+    **IMAGENET_DATASETS,
+    **XLSA_DATASETS,
+}
 """Every dataset with a name of its own; image_folder:NAME stands beside them."""
 
 _IMAGE_FOLDER: Final = ImageFolder()
@@ -31,7 +34,8 @@ def load_dataset(name: str, data_root: Path | None = None) -> PictureDataset:
     Raises:
         DatasetError: unknown name, or every fault of its files at once.
     """
-    return _spec(name).load(name, data_root)
+    spec = _spec(name)
+    return assemble(name, spec.template, spec.survey(name, data_root))
 
 
 def check_dataset(name: str, data_root: Path | None = None) -> None:
@@ -40,7 +44,16 @@ def check_dataset(name: str, data_root: Path | None = None) -> None:
     Raises:
         DatasetError: unknown name, or every fault of its files at once.
     """
-    _spec(name).check(name, data_root)
+    raise_faults(survey_dataset(name, data_root))
+
+
+def survey_dataset(name: str, data_root: Path | None = None) -> Survey:
+    """What lies on disk of a dataset, with its faults and in what it is unlike the published one.
+
+    Raises:
+        DatasetError: unknown name.
+    """
+    return _spec(name).survey(name, data_root)
 
 
 def _spec(name: str) -> DatasetSpec:
@@ -60,6 +73,8 @@ __all__ = [
     "Picture",
     "PictureDataset",
     "Split",
+    "Survey",
     "check_dataset",
     "load_dataset",
+    "survey_dataset",
 ]

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Final, Protocol, runtime_checkable
+from typing import Final
 
 import numpy as np
 from jaxtyping import Int64
@@ -74,10 +74,13 @@ class PictureDataset:
     """A whole dataset, its faults already ruled out.
 
     name: as given in the configuration, e.g. "caltech101" or "image_folder:birds".
-    class_names: by label, "_" written as a space; distinct.
+    class_names: by label, "_" written as a space; distinct, but for two pairs of ImageNet's.
     template: prompt with one {} for a class name.
-    splits: "train", "val" and "test".
-    fingerprint: hash of class names, template, order, labels and picture bytes (32 hex digits).
+    splits: "train", "val" and "test"; the first two are empty in a set that is a target alone.
+    fingerprint: hash of class names, template, order, labels and picture bytes (32 hex digits);
+        of the ImageNet family, sizes stand for bytes.
+    n_seen: classes 0 .. n_seen - 1 are the officially seen ones; None: there is no official split.
+    split_version: which official split this is, for people; "" where there is but one.
     """
 
     name: str
@@ -85,21 +88,8 @@ class PictureDataset:
     template: str
     splits: Mapping[str, Split]
     fingerprint: str
-
-
-@runtime_checkable
-class DatasetSpec(Protocol):
-    """How one dataset is found, checked and read."""
-
-    @property
-    def template(self) -> str:
-        """Prompt with one {} for a class name."""
-
-    def check(self, name: str, data_root: Path | None) -> None:
-        """Raise DatasetError with every fault that can be seen without decoding pictures."""
-
-    def load(self, name: str, data_root: Path | None) -> PictureDataset:
-        """Check, then read names, labels and picture references, and hash the content."""
+    n_seen: int | None = None
+    split_version: str = ""
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
@@ -128,10 +118,18 @@ def escapes(path: str) -> bool:
     return PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts
 
 
+def is_picture_path(path: str) -> bool:
+    """Whether a path that a list gives can name a file inside the folder of pictures."""
+    return bool(path) and "\0" not in path and not escapes(path)
+
+
 def some(items: Iterable[object], shown: int = 5) -> str:
-    """The first few items and how many there are: "a, b, c, d, e and 7 more"."""
+    """The first few items and how many there are: "a, b, c, d, e and 7 more".
+
+    Items that would break a line, or cannot be printed, are shown as Python writes them.
+    """
     everything = [str(item) for item in items]
-    head = ", ".join(everything[:shown])
+    head = ", ".join(text if text.isprintable() else repr(text) for text in everything[:shown])
     return head if len(everything) <= shown else f"{head} and {len(everything) - shown} more"
 
 
@@ -139,7 +137,7 @@ def picture_faults(folder: Path, paths: Iterable[str]) -> list[str]:
     """Paths that leave the folder, files that are not there, files without content."""
     outside, missing, empty = [], [], []
     for path in sorted(set(paths)):
-        if not path or "\0" in path or escapes(path):
+        if not is_picture_path(path):
             outside.append(repr(path))
             continue
         try:
@@ -160,16 +158,28 @@ def picture_faults(folder: Path, paths: Iterable[str]) -> list[str]:
 
 
 def content_fingerprint(
-    class_names: Sequence[str], template: str, splits: Mapping[str, Split]
+    class_names: Sequence[str],
+    template: str,
+    splits: Mapping[str, Split],
+    n_seen: int | None = None,
+    *,
+    by_size: bool = False,
 ) -> str:
     """Hash what a dataset holds: names, template, order, labels and every picture's bytes.
 
     Folder and file dates do not count, so a copied or re-downloaded dataset keeps its fingerprint.
+
+    Args:
+        n_seen: of the official split; None leaves the hash as it is without one.
+        by_size: hash each picture's size instead of its bytes, for sets too large to be read
+            whenever a study starts. A picture changed at the same size goes unnoticed.
     """
     pictures = [picture for split in SPLITS for picture in splits[split].pictures]
+    of_picture = _size if by_size else _digest
+    head = (tuple(class_names), template)
+    whole = hashlib.sha256(repr(head if n_seen is None else (*head, n_seen)).encode())
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:  # hashing releases the GIL
-        contents = pool.map(_digest, pictures, chunksize=64)
-        whole = hashlib.sha256(repr((tuple(class_names), template)).encode())
+        contents = pool.map(of_picture, pictures, chunksize=64)
         for split in SPLITS:
             whole.update(f"{split} {len(splits[split])}".encode())
             whole.update(np.ascontiguousarray(splits[split].labels).data)
@@ -180,3 +190,9 @@ def content_fingerprint(
 
 def _digest(picture: Picture) -> bytes:
     return hashlib.sha256(picture.read()).digest()
+
+
+def _size(picture: Picture) -> bytes:
+    source = picture.source
+    size = len(source) if isinstance(source, bytes) else source.stat().st_size
+    return f"{size} bytes".encode()

@@ -1,25 +1,13 @@
 """CoOp's folder layout: pictures under one folder, labels and splits in a split_zhou_*.json."""
 
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import numpy as np
-
-from ship.datasets.base import (
-    SPLITS,
-    DatasetError,
-    Picture,
-    PictureDataset,
-    Split,
-    content_fingerprint,
-    picture_faults,
-)
-from ship.datasets.split_file import Entry, read_split_file
-
-logger = logging.getLogger(__name__)
+from ship.datasets.base import picture_faults
+from ship.datasets.split_file import read_split_file
+from ship.datasets.survey import Survey, counted, make_splits, other_counts, root_faults
 
 
 @dataclass(frozen=True)
@@ -38,51 +26,31 @@ class CoOpDataset:
     classes: int
     template: str = "a photo of a {}."
 
-    def check(self, name: str, data_root: Path | None) -> None:
-        """Read the split file and look at every picture's size.
-
-        Raises:
-            DatasetError: every fault at once.
-        """
-        self._read(name, data_root)
-
-    def load(self, name: str, data_root: Path | None) -> PictureDataset:
-        """Check, then hash every picture.
-
-        Raises:
-            DatasetError: every fault at once.
-        """
-        images, entries, class_names = self._read(name, data_root)
-        splits = {
-            split: Split(
-                tuple(Picture(path, images / path) for path, _, _ in rows),
-                np.array([label for _, label, _ in rows], dtype=np.int64),
-            )
-            for split, rows in entries.items()
+    def survey(self, name: str, data_root: Path | None) -> Survey:
+        """Read the split file and look at every picture's size."""
+        below = f"{self.folder}/{self.images}".rstrip("/")
+        faults = root_faults(
+            name,
+            data_root,
+            (below, "folder of pictures"),
+            (f"{self.folder}/{self.split_file}", "split file"),
+        )
+        split_path = (data_root or Path()) / self.folder / self.split_file
+        if data_root is None or not split_path.is_file():
+            return Survey(faults=tuple(faults))
+        images = data_root / below
+        entries, class_names, found = read_split_file(split_path)
+        faults += [f"{split_path}: {fault}" for fault in found]
+        if images.is_dir():
+            paths = [path for rows in entries.values() for path, _, _ in rows]
+            faults += [f"{images}: {fault}" for fault in picture_faults(images, paths)]
+        rows = {
+            split: [(path, label) for path, label, _ in found] for split, found in entries.items()
         }
-        _report_other_counts(name, self, entries, len(class_names))
-        fingerprint = content_fingerprint(class_names, self.template, splits)
-        return PictureDataset(name, class_names, self.template, splits, fingerprint)
-
-    def _read(
-        self, name: str, data_root: Path | None
-    ) -> tuple[Path, dict[str, list[Entry]], tuple[str, ...]]:
-        if data_root is None:
-            raise DatasetError(
-                f"dataset {name} needs a data root: the folder that holds {self.folder}/"
-            )
-        images = data_root / self.folder / self.images
-        split_path = data_root / self.folder / self.split_file
-        faults = _missing(name, data_root, images, split_path)
-        if split_path.is_file():
-            entries, class_names, found = read_split_file(split_path)
-            faults += [f"{split_path}: {fault}" for fault in found]
-            if images.is_dir():
-                paths = [path for rows in entries.values() for path, _, _ in rows]
-                faults += [f"{images}: {fault}" for fault in picture_faults(images, paths)]
-        if faults:
-            raise DatasetError(faults)
-        return images, entries, class_names
+        splits = make_splits(images, rows)
+        what = f"dataset {name}: {self.split_file}"
+        unlike = other_counts(what, counted(splits), len(class_names), self.counts, self.classes)
+        return Survey(class_names, splits, tuple(faults), unlike)
 
 
 COOP_DATASETS: Final[Mapping[str, CoOpDataset]] = {
@@ -156,32 +124,3 @@ COOP_DATASETS: Final[Mapping[str, CoOpDataset]] = {
         template="a photo of a person doing {}.",
     ),
 }
-
-
-def _missing(name: str, data_root: Path, images: Path, split_path: Path) -> list[str]:
-    if not data_root.is_dir():
-        return [f"dataset {name}: no such data root: {data_root}"]
-    faults = []
-    if not images.is_dir():
-        faults.append(f"dataset {name}: no such folder of pictures: {images}")
-    if not split_path.is_file():
-        faults.append(f"dataset {name}: no such split file: {split_path}")
-    return faults
-
-
-def _report_other_counts(
-    name: str, published: CoOpDataset, entries: Mapping[str, list[Entry]], classes: int
-) -> None:
-    """Another split than the published one is allowed, but its figures cannot be compared."""
-    found = tuple(len(entries[split]) for split in SPLITS)
-    if (found, classes) != (published.counts, published.classes):
-        logger.warning(
-            "dataset %s: %s holds %s pictures of %d classes, the published one %s of %d: "
-            "accuracies on it cannot be compared with published ones",
-            name,
-            published.split_file,
-            "/".join(map(str, found)),
-            classes,
-            "/".join(map(str, published.counts)),
-            published.classes,
-        )

@@ -8,14 +8,8 @@ from typing import Final
 import numpy as np
 import polars as pl
 
-from ship.datasets.base import (
-    SPLITS,
-    DatasetError,
-    Picture,
-    PictureDataset,
-    Split,
-    clean_class_name,
-)
+from ship.datasets.base import SPLITS, Picture, Split, clean_class_name
+from ship.datasets.survey import Survey
 from ship.pocket import EMOJI_PARQUET
 
 COLUMNS: Final = ("image", "class_name", "icon", "split")
@@ -29,34 +23,25 @@ class EmojiDataset:
     path: Path = EMOJI_PARQUET
     template: str = "a photo of a {}."
 
-    def check(self, name: str, data_root: Path | None) -> None:
-        """Raise DatasetError where the package has lost its file; its content is not read."""
+    def survey(self, name: str, data_root: Path | None) -> Survey:
+        """Read every row into memory (a few MB); the fingerprint hashes the file."""
+        advice = "install ship-sweep again"
         if not self.path.is_file() or self.path.stat().st_size == 0:
-            raise DatasetError(
-                f"dataset {name}: {self.path} is missing or empty; install ship-sweep again"
-            )
-
-    def load(self, name: str, data_root: Path | None) -> PictureDataset:
-        """Read every row into memory (a few MB); the fingerprint hashes the file.
-
-        Raises:
-            DatasetError: the file is missing or is not the packaged table.
-        """
-        self.check(name, data_root)
+            fault = f"dataset {name}: {self.path} is missing or empty; {advice}"
+            return Survey(faults=(fault,))
         content = self.path.read_bytes()
         try:
             table = pl.read_parquet(content, columns=list(COLUMNS))
         except (pl.exceptions.PolarsError, OSError) as why:
             reason = str(why).splitlines()[0]
-            raise DatasetError(
-                f"dataset {name}: {self.path} cannot be read ({reason}); install ship-sweep again"
-            ) from why
+            fault = f"dataset {name}: {self.path} cannot be read ({reason}); {advice}"
+            return Survey(faults=(fault,))
         raw_names = sorted(table["class_name"].unique().to_list())
         label_of = {raw: label for label, raw in enumerate(raw_names)}
         splits = {split: _split(table.filter(split=split), label_of) for split in SPLITS}
         fingerprint = hashlib.sha256(content + self.template.encode()).hexdigest()[:32]
         class_names = tuple(clean_class_name(raw) for raw in raw_names)
-        return PictureDataset(name, class_names, self.template, splits, fingerprint)
+        return Survey(class_names, splits, fingerprint=fingerprint)
 
 
 def _split(rows: pl.DataFrame, label_of: dict[str, int]) -> Split:

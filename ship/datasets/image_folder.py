@@ -7,28 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import numpy as np
-
-from ship.datasets.base import (
-    SPLITS,
-    DatasetError,
-    Picture,
-    PictureDataset,
-    Split,
-    clean_class_name,
-    content_fingerprint,
-    escapes,
-    picture_faults,
-    some,
-)
+from ship.datasets.base import SPLITS, clean_class_name, escapes, picture_faults, some
+from ship.datasets.survey import SUFFIXES, Survey, make_splits
 
 PREFIX: Final = "image_folder:"
 """A dataset called image_folder:NAME is the folder data_root/NAME."""
-
-SUFFIXES: Final = frozenset(
-    {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
-)
-"""Files with these endings (any case) are pictures; others are passed over."""
 
 SMALLEST_CLASS: Final = 3
 """Pictures that a class needs for one each in train, val and test."""
@@ -49,36 +32,29 @@ class ImageFolder:
 
     template: str = "a photo of a {}."
 
-    def check(self, name: str, data_root: Path | None) -> None:
-        """List the directories and look at every picture's size.
-
-        Raises:
-            DatasetError: every fault at once.
-        """
-        _read(name, data_root)
-
-    def load(self, name: str, data_root: Path | None) -> PictureDataset:
-        """Check, then hash every picture.
-
-        Raises:
-            DatasetError: every fault at once.
-        """
-        folder, files, class_names = _read(name, data_root)
+    def survey(self, name: str, data_root: Path | None) -> Survey:
+        """List the directories and look at every picture's size."""
+        folder, fault = _folder(name, data_root)
+        if fault:
+            return Survey(faults=(fault,))
+        files, faults = _list(folder)
+        class_names, more = _class_names(files)
+        paths = [path for classes in files.values() for found in classes.values() for path in found]
+        faults += more + picture_faults(folder, paths)
         label_of = {class_name: label for label, class_name in enumerate(class_names)}
-        splits = {}
-        for split in SPLITS:
-            rows = [
-                (path, label_of[clean_class_name(directory)])
-                for directory, paths in files[split].items()
-                for path in paths
-            ]
-            rows.sort(key=lambda row: (row[1], row[0]))
-            splits[split] = Split(
-                tuple(Picture(path, folder / path) for path, _ in rows),
-                np.array([label for _, label in rows], dtype=np.int64),
+        rows = {
+            split: sorted(
+                (
+                    (path, label_of[clean_class_name(directory)])
+                    for directory, found in classes.items()
+                    for path in found
+                ),
+                key=lambda row: (row[1], row[0]),
             )
-        fingerprint = content_fingerprint(class_names, self.template, splits)
-        return PictureDataset(name, class_names, self.template, splits, fingerprint)
+            for split, classes in files.items()
+        }
+        lines = tuple(f"{folder}: {fault}" for fault in faults)
+        return Survey(class_names, make_splits(folder, rows), lines)
 
 
 def fixed_split(paths: list[str]) -> dict[str, list[str]]:
@@ -93,24 +69,16 @@ def fixed_split(paths: list[str]) -> dict[str, list[str]]:
     }
 
 
-def _read(name: str, data_root: Path | None) -> tuple[Path, Files, tuple[str, ...]]:
+def _folder(name: str, data_root: Path | None) -> tuple[Path, str]:
+    """The dataset's folder, and what is wrong with it ("" if nothing)."""
     relative = name.removeprefix(PREFIX)
     if not relative or escapes(relative):
-        raise DatasetError(
-            f"dataset {name!r}: NAME of {PREFIX}NAME must be a folder inside the data root"
-        )
+        must = f"NAME of {PREFIX}NAME must be a folder inside the data root"
+        return Path(), f"dataset {name!r}: {must}"
     if data_root is None:
-        raise DatasetError(f"dataset {name} needs a data root: the folder that holds {relative}/")
+        return Path(), f"dataset {name} needs a data root: the folder that holds {relative}/"
     folder = data_root / relative
-    if not folder.is_dir():
-        raise DatasetError(f"dataset {name}: no such folder: {folder}")
-    files, faults = _list(folder)
-    class_names, more = _class_names(files)
-    paths = [path for classes in files.values() for found in classes.values() for path in found]
-    faults += more + picture_faults(folder, paths)
-    if faults:
-        raise DatasetError([f"{folder}: {fault}" for fault in faults])
-    return folder, files, class_names
+    return folder, "" if folder.is_dir() else f"dataset {name}: no such folder: {folder}"
 
 
 def _list(folder: Path) -> tuple[Files, list[str]]:

@@ -1,6 +1,6 @@
 """CoOp: context optimisation (arXiv:2109.01134), with synthetic features as SHIP adds them.
 
-Source: the settings of the authors' code of SHIP (arXiv:2307.07397): one context shared by all
+Defaults are the settings of the authors' code of SHIP (arXiv:2307.07397): one context shared by all
 classes, "a photo of a" to start from, class name at the end; plain SGD, cosine to 0. With synthetic
 features the loss runs over base and new classes together, without over the base classes.
 """
@@ -9,32 +9,43 @@ from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from pydantic import Field
 from torch import Tensor
 
 from ship.backbone import FrozenCLIP
 from ship.finetuners.base import classification_loss
-from ship.prompts import class_prompts, initial_context
-from ship.replicas import BatchStream, ReplicaRng, steps_per_epoch
+from ship.finetuners.prompt_learner import PromptLearner, SgdTraining
+from ship.prompts import NamePosition
 from ship.settings import Settings
 from ship.synthesis import Synthesizer
 from ship.task import Task
 
 
 class CoOpConfig(Settings):
-    """CoOp: one learned context shared by all classes, the class name at its end."""
+    """CoOp: learned context vectors around the class name, for all classes or for each its own."""
 
     name: Literal["coop"] = "coop"
     n_ctx: int = Field(4, ge=1, description="learned context vectors")
     ctx_init: str | None = Field("a photo of a", description="words to start from; null: random")
+    class_specific: bool = Field(
+        False,
+        description="contexts of its own for each class; without data they keep their start",
+    )
+    name_position: NamePosition = Field(
+        "end", description="class name behind the context, in its middle, or before it"
+    )
     lr: float = Field(2e-3, gt=0, description="SGD's learning rate, cosine to 0")
     epochs: int = Field(200, ge=0, description="passes over the real features")
     batch_size: int = Field(32, ge=1, description="real features a step")
 
 
 class CoOp:
-    """R fused CoOp contexts."""
+    """R fused CoOp contexts.
+
+    Class-specific contexts (CSC) of a class that no feature, real or synthetic, belongs to are
+    trained only as a rival in the softmax; where the loss leaves the class out, not at all.
+    """
 
     choices: tuple[Mapping[str, float], ...] = ({},)
 
@@ -48,19 +59,25 @@ class CoOp:
     ) -> None:
         self.config = config
         self._task = task
-        self._synthesizer = synthesizer
-        self._tower = clip.text
-        self._prompts = class_prompts(clip, task.class_names, config.n_ctx)
-        dtype = task.features.dtype
-        start = ReplicaRng(seeds, "coop/context", clip.device, dtype)
-        self.ctx = initial_context(clip, config.n_ctx, config.ctx_init, start).requires_grad_()
-        self._batches = BatchStream(task.counts, ReplicaRng(seeds, "coop/batches"))
-        self._views = ReplicaRng(seeds, "coop/views", clip.device)
-        self._batch_size = min(config.batch_size, task.n_nominal)
-        self._steps = steps_per_epoch(task.n_nominal, self._batch_size)
-        self._optimizer = torch.optim.SGD([self.ctx], lr=config.lr)
-        total = max(1, config.epochs * self._steps)
-        self._schedule = torch.optim.lr_scheduler.CosineAnnealingLR(self._optimizer, total)
+        self.learner = PromptLearner(
+            clip,
+            task.class_names,
+            seeds,
+            task.features.dtype,
+            n_ctx=config.n_ctx,
+            ctx_init=config.ctx_init,
+            class_specific=config.class_specific,
+            name_position=config.name_position,
+        )
+        self._training = SgdTraining(
+            {"ctx": self.learner.ctx},
+            task,
+            synthesizer,
+            seeds,
+            lr=config.lr,
+            epochs=config.epochs,
+            batch_size=config.batch_size,
+        )
 
     @property
     def epochs(self) -> int:
@@ -69,27 +86,21 @@ class CoOp:
 
     def text_features(self) -> Float[Tensor, "replica n_cls feature"]:
         """The classifier that each replica's context makes."""
-        prefix = self._prompts.prefix(self.ctx)
-        return self._tower.encode_shared(prefix, self._prompts.names, self._prompts.lengths - 1)
+        return self.learner.text_features()
+
+    def loss(
+        self,
+        features: Float[Tensor, "replica n feature"],
+        labels: Int[Tensor, "replica n"],
+        weights: Float[Tensor, "replica n"] | None = None,
+    ) -> Float[Tensor, " replica"]:
+        """Cross-entropy of a batch (CoOp, eq. 2, through the learned prompts)."""
+        logits = self._task.logit_scale * features @ self.text_features().transpose(1, 2)
+        return classification_loss(logits, labels, self._training.allowed, weights)
 
     def train_epoch(self) -> dict[str, Float[Tensor, " replica"]]:
         """One pass over the real features."""
-        seen_only = None if self._synthesizer else self._task.seen
-        total = self._task.features.new_zeros(self._task.n_replicas)
-        for _ in range(self._steps):
-            rows = self._batches.next(self._batch_size)
-            features, labels = self._task.batch(rows, self._views)
-            weights = None
-            if self._synthesizer:
-                features, labels, weights = self._synthesizer.join(features, labels)
-            logits = self._task.logit_scale * features @ self.text_features().transpose(1, 2)
-            loss = classification_loss(logits, labels, seen_only, weights)
-            self._optimizer.zero_grad(set_to_none=True)
-            loss.sum().backward()
-            self._optimizer.step()
-            self._schedule.step()
-            total += loss.detach()
-        return {"loss": total / self._steps}
+        return self._training.epoch(lambda *batch: [self.loss(*batch)])
 
     @torch.no_grad()
     def logits(
@@ -100,9 +111,8 @@ class CoOp:
 
     def state(self) -> dict[str, Tensor]:
         """The contexts."""
-        return {"ctx": self.ctx.detach().clone()}
+        return self._training.state()
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Put the contexts back."""
-        with torch.no_grad():
-            self.ctx.copy_(state["ctx"])
+        self._training.load_state(state)

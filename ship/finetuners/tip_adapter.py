@@ -4,6 +4,10 @@ logits = logit_scale * x W^T + alpha * exp(-beta (1 - x K^T)) V. Keys K are few-
 over views), values V their one-hot labels. Synthetic features of unseen classes join the cache as
 further keys; in -F they are also training data for the keys. alpha and beta are chosen on the
 selection split (the official code chooses them on test).
+
+Of `synthetic`, per_class says how many keys a class gets. They are drawn once, whatever `draw`
+says, and -F trains on these cached features; weight weighs their loss in -F and nothing else;
+ratio has no meaning here.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,6 +21,7 @@ from torch import Tensor
 
 from ship.backbone import FrozenCLIP
 from ship.finetuners.base import classification_loss
+from ship.finetuners.training_set import Batch, CosineDescent, FixedSet, fixed_set
 from ship.replicas import BatchStream, ReplicaRng, gather_rows, random_views, steps_per_epoch
 from ship.settings import Settings
 from ship.synthesis import Synthesizer
@@ -49,31 +54,13 @@ class TipAdapterFConfig(Settings):
 
 
 class _Cache:
-    """Keys and values: synthetic rows first, then the (padded) real ones, so that the rows of
-    replica r that hold anything are a prefix.
+    """Keys (replica, n, feature) and values (replica, n, n_cls) of a fixed set; padding is 0."""
 
-    features: every row in all its views, (replica, n, 1 + views, feature).
-    counts: rows in use, per replica.
-    """
-
-    def __init__(self, task: Task, synthesizer: Synthesizer | None) -> None:
-        features, labels = task.features, task.labels
-        counts = list(task.counts)
-        if synthesizer is not None:
-            made, made_labels = synthesizer.fixed_set()
-            made = made.unsqueeze(2).expand(-1, -1, features.shape[2], -1)
-            features = torch.cat([made, features], dim=1)
-            labels = torch.cat([made_labels, labels], dim=1)
-            counts = [count + made.shape[1] for count in counts]
-        self.features = features
-        self.labels: Int[Tensor, "replica n"] = labels
-        self.counts = tuple(counts)
-        places = torch.arange(labels.shape[1], device=labels.device)
-        used = places < torch.tensor(counts, device=labels.device).unsqueeze(1)
-        one_hot = F.one_hot(labels, len(task.class_names)).to(features.dtype)
-        self.values: Float[Tensor, "replica n n_cls"] = one_hot * used.unsqueeze(-1)
+    def __init__(self, rows: FixedSet, n_cls: int) -> None:
+        one_hot = F.one_hot(rows.labels, n_cls).to(rows.features.dtype)
+        self.values: Float[Tensor, "replica n n_cls"] = one_hot * rows.used.unsqueeze(-1)
         # padded rows stay zero vectors: normalising leaves them so
-        self.keys: Float[Tensor, "replica n feature"] = F.normalize(features.mean(2), dim=-1)
+        self.keys: Float[Tensor, "replica n feature"] = F.normalize(rows.features.mean(2), dim=-1)
 
 
 def cache_logits(
@@ -98,8 +85,13 @@ def _choices(alpha: float, beta: float, search: bool) -> tuple[Mapping[str, floa
     return tuple({"alpha": a, "beta": b} for a, b in dict.fromkeys(pairs))
 
 
+def _mean_weight(rows: FixedSet) -> Float[Tensor, " replica"]:
+    """Mean weight of the rows in use."""
+    return rows.weights.sum(1) / rows.weights.new_tensor(rows.counts)
+
+
 class TipAdapter:
-    """The training-free cache, R replicas of it."""
+    """The training-free cache, R replicas of it; synthetic.weight has no say in it."""
 
     epochs = 0
 
@@ -112,7 +104,7 @@ class TipAdapter:
         seeds: Sequence[int],
     ) -> None:
         self._task = task
-        self._cache = _Cache(task, synthesizer)
+        self._cache = _Cache(fixed_set(task, synthesizer), len(task.class_names))
         self.choices = _choices(config.alpha, config.beta, config.search)
 
     def train_epoch(self) -> dict[str, Float[Tensor, " replica"]]:
@@ -148,19 +140,21 @@ class TipAdapterF:
     ) -> None:
         self.config = config
         self._task = task
-        self._cache = _Cache(task, synthesizer)
+        self._rows = fixed_set(task, synthesizer)
+        self._cache = _Cache(self._rows, len(task.class_names))
         self._seen_only = None if synthesizer else task.seen
+        self._mean_weight = _mean_weight(self._rows)
+        # weights of 1 are left out: the plain mean's rounding is that of a run without weights
+        self._weighted = synthesizer is not None and synthesizer.weight != 1
         self.choices = _choices(config.alpha, config.beta, config.search)
         self.keys = self._cache.keys.clone().requires_grad_()
-        self._batches = BatchStream(self._cache.counts, ReplicaRng(seeds, "tip/batches"))
+        self._batches = BatchStream(self._rows.counts, ReplicaRng(seeds, "tip/batches"))
         self._views = ReplicaRng(seeds, "tip/views", clip.device)
-        n_nominal = task.n_nominal + self._cache.features.shape[1] - task.features.shape[1]
+        n_nominal = task.n_nominal + self._rows.n_synthetic
         self._batch_size = min(config.batch_size, n_nominal)
-        self._steps = steps_per_epoch(n_nominal, self._batch_size)
-        self._optimizer = torch.optim.AdamW([self.keys], lr=config.lr, eps=1e-4)
-        self._schedule = torch.optim.lr_scheduler.CosineAnnealingLR(
-            self._optimizer, config.epochs * self._steps
-        )
+        steps = steps_per_epoch(n_nominal, self._batch_size)
+        optimizer = torch.optim.AdamW([self.keys], lr=config.lr, eps=1e-4)
+        self._descent = CosineDescent(optimizer, config.epochs, steps)
 
     @property
     def epochs(self) -> int:
@@ -169,29 +163,33 @@ class TipAdapterF:
 
     def train_epoch(self) -> dict[str, Float[Tensor, " replica"]]:
         """One pass over the cache's rows, a random view of each."""
-        total = self._task.features.new_zeros(self._task.n_replicas)
-        for _ in range(self._steps):
-            features, labels = self._batch()
-            zero_shot = self._task.zero_shot_logits(features)
-            cached = cache_logits(
-                features,
-                self.keys,
-                self._cache.values,
-                alpha=self.config.alpha,
-                beta=self.config.beta,
-            )
-            loss = classification_loss(zero_shot + cached, labels, self._seen_only)
-            self._optimizer.zero_grad(set_to_none=True)
-            loss.sum().backward()
-            self._optimizer.step()
-            self._schedule.step()
-            total += loss.detach()
-        return {"loss": total / self._steps}
+        return {"loss": self._descent.epoch(lambda: self.loss(*self._batch()))}
 
-    def _batch(self) -> tuple[Tensor, Tensor]:
+    def loss(
+        self,
+        features: Float[Tensor, "replica n feature"],
+        labels: Int[Tensor, "replica n"],
+        weights: Float[Tensor, "replica n"] | None,
+    ) -> Float[Tensor, " replica"]:
+        """Cross-entropy of zero-shot plus cached logits at the configured alpha and beta.
+
+        With weights: mean of weight * loss over the rows, divided by the whole set's mean weight,
+        so that a row counts the same whichever batch it falls into.
+        """
+        cached = cache_logits(
+            features, self.keys, self._cache.values, alpha=self.config.alpha, beta=self.config.beta
+        )
+        logits = self._task.zero_shot_logits(features) + cached
+        loss = classification_loss(logits, labels, self._seen_only, weights)
+        if weights is None:
+            return loss
+        return loss * weights.mean(1) / self._mean_weight
+
+    def _batch(self) -> Batch:
         rows = self._batches.next(self._batch_size).to(self.keys.device)
-        features = random_views(self._cache.features, rows, self._views)
-        return features, gather_rows(self._cache.labels, rows)
+        features = random_views(self._rows.features, rows, self._views)
+        weights = gather_rows(self._rows.weights, rows) if self._weighted else None
+        return features, gather_rows(self._rows.labels, rows), weights
 
     @torch.no_grad()
     def logits(

@@ -5,22 +5,31 @@ from typing import Literal
 
 import torch
 from jaxtyping import Float
+from pydantic import Field
 from torch import Tensor
 
 from ship.backbone import FrozenCLIP
+from ship.finetuners.templates import SINGLE, SUBSET, template_features
 from ship.settings import Settings
 from ship.synthesis import Synthesizer
 from ship.task import Task
+
+# Prompts by name; "dataset" is not among them: the task brings those text features with it.
+_TEMPLATES = {"single": SINGLE, "ensemble": SUBSET}
 
 
 class ZeroShotConfig(Settings):
     """CLIP as it is: the cosine to each class's prompt; trains nothing."""
 
     name: Literal["zero_shot"] = "zero_shot"
+    templates: Literal["single", "dataset", "ensemble"] = Field(
+        "dataset",
+        description="'a photo of a {}.', the dataset's own, or the mean of seven generic ones",
+    )
 
 
 class ZeroShot:
-    """Cosine to the dataset template's text features; the same for every replica."""
+    """Cosine to the text features of hand-written prompts; the same for every replica."""
 
     epochs = 0
     choices: tuple[Mapping[str, float], ...] = ({},)
@@ -33,7 +42,12 @@ class ZeroShot:
         clip: FrozenCLIP,
         seeds: Sequence[int],
     ) -> None:
-        self._task = task
+        self._n_replicas = task.n_replicas
+        self._logit_scale = task.logit_scale
+        self.text_features: Float[Tensor, "n_cls feature"] = task.text_features
+        if config.templates != "dataset":
+            made = template_features(clip, task.class_names, _TEMPLATES[config.templates])
+            self.text_features = made.to(task.features.dtype)
 
     def train_epoch(self) -> dict[str, Float[Tensor, " replica"]]:
         """Nothing to train."""
@@ -44,7 +58,8 @@ class ZeroShot:
         self, pictures: Float[Tensor, "n feature"], choice: Mapping[str, float]
     ) -> Float[Tensor, "replica n n_cls"]:
         """logit_scale * cosine."""
-        return self._task.zero_shot_logits(pictures).expand(self._task.n_replicas, -1, -1)
+        logits = self._logit_scale * pictures @ self.text_features.T
+        return logits.expand(self._n_replicas, -1, -1)
 
     def state(self) -> dict[str, Tensor]:
         """Nothing is trained."""

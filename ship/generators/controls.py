@@ -1,4 +1,4 @@
-"""Controls: what a generator must beat (the text feature alone) and cannot (real pictures)."""
+"""Controls: what a generator must beat (text features, Gaussians) and cannot (real pictures)."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -10,18 +10,16 @@ from pydantic import Field
 from torch import Tensor
 
 from ship.backbone import FrozenCLIP
+from ship.generators.spread import (
+    isotropic_scale,
+    modality_shift,
+    real_features,
+    shrunk_cholesky,
+    within_class_rows,
+)
 from ship.replicas import ReplicaRng, random_views
 from ship.settings import Settings
 from ship.task import Task
-
-
-class GaussianTextConfig(Settings):
-    """Control: the class's text feature plus isotropic noise, as if it were a picture's feature."""
-
-    name: Literal["gaussian_text"] = "gaussian_text"
-    scale: float = Field(
-        0.0, ge=0, description="std of the noise per dimension; 0: the text feature"
-    )
 
 
 class NoGeneratorConfig(Settings):
@@ -30,14 +28,28 @@ class NoGeneratorConfig(Settings):
     name: Literal["none"] = "none"
 
 
-class RealPicturesConfig(Settings):
-    """Ceiling: real training pictures of the new classes (drawn with replacement)."""
+class GaussianTextConfig(Settings):
+    """Control: the class's text feature plus isotropic noise, as if it were a picture's feature."""
 
-    name: Literal["real"] = "real"
+    name: Literal["gaussian_text"] = "gaussian_text"
+    scale: float | None = Field(
+        None,
+        ge=0,
+        description="std of the noise per dimension; 0: the text feature; null: that of the base "
+        "features within their classes",
+    )
 
 
 class GaussianText:
-    """Features drawn around the zero-shot text feature of the class; nothing is fitted."""
+    """Features drawn around the zero-shot text feature of the class.
+
+    The fitted scale is a replica's RMS deviation per dimension of un-augmented training features
+    from their class means, unbiased (n - n_classes); where every class has one picture, that of
+    (picture - text feature) from its mean (n - 1).
+
+    Raises:
+        ValueError: a scale is to be fitted to a single picture.
+    """
 
     epochs = 0
     finished = True
@@ -47,6 +59,11 @@ class GaussianText:
     ) -> None:
         self.config = config
         self._text_features = task.text_features
+        scales = [config.scale] * task.n_replicas
+        if config.scale is None:
+            replicas = range(task.n_replicas)
+            scales = [isotropic_scale(within_class_rows(*real_features(task, r))) for r in replicas]
+        self.scale = task.features.new_tensor(scales)
 
     def train_epoch(self) -> dict[str, Float[Tensor, " replica"]]:
         """Nothing to fit."""
@@ -61,7 +78,67 @@ class GaussianText:
         if self.config.scale == 0:
             return text
         noise = rng.normal(class_ids.shape[1], text.shape[-1])
-        return F.normalize(text + self.config.scale * noise, dim=-1)
+        return F.normalize(text + self.scale[:, None, None] * noise, dim=-1)
+
+
+class GaussianBaseConfig(Settings):
+    """Control: the text feature moved by the base classes' mean shift, with their covariance."""
+
+    name: Literal["gaussian_base"] = "gaussian_base"
+    shrinkage: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="weight of the isotropic part in the pooled covariance; null: Ledoit-Wolf",
+    )
+
+
+class GaussianBase:
+    """Features as a Gaussian carries them over from the seen classes to the others.
+
+    Mean: text feature + mean over the seen classes of (class mean - text feature). Covariance: that
+    of un-augmented training features within their classes, pooled and shrunk towards isotropy;
+    where every class has one picture, that of (picture - text feature). What SHIP must beat to have
+    learned more than two moments (LP-DiF's critique).
+
+    Attributes:
+        shift: (replica, feature).
+        factor: lower Cholesky factor of the covariance, (replica, feature, feature).
+
+    Raises:
+        ValueError: a covariance is to be fitted to a single picture.
+    """
+
+    epochs = 0
+    finished = True
+
+    def __init__(
+        self, config: GaussianBaseConfig, task: Task, clip: FrozenCLIP, seeds: Sequence[int]
+    ) -> None:
+        self._text_features = task.text_features
+        fitted = [real_features(task, replica) for replica in range(task.n_replicas)]
+        self.shift = torch.stack([modality_shift(*rows) for rows in fitted]).to(task.features)
+        factors = [shrunk_cholesky(within_class_rows(*rows), config.shrinkage) for rows in fitted]
+        self.factor = torch.stack(factors).to(task.features)
+
+    def train_epoch(self) -> dict[str, Float[Tensor, " replica"]]:
+        """Nothing to fit."""
+        return {}
+
+    @torch.no_grad()
+    def sample(
+        self, class_ids: Int[Tensor, "replica n"], rng: ReplicaRng
+    ) -> Float[Tensor, "replica n feature"]:
+        """Text feature + shift + L N(0, I), normalised."""
+        mean = self._text_features[class_ids] + self.shift.unsqueeze(1)
+        noise = rng.normal(class_ids.shape[1], mean.shape[-1])
+        return F.normalize(torch.baddbmm(mean, noise, self.factor.mT), dim=-1)
+
+
+class RealPicturesConfig(Settings):
+    """Ceiling: real training pictures of the new classes (drawn with replacement)."""
+
+    name: Literal["real"] = "real"
 
 
 class RealPictures:

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -32,7 +32,7 @@ class FakeFeatures:
 class FakeClip:
     """A backbone with a fingerprint and a token counter."""
 
-    def __init__(self, name: str, device: str = "cpu") -> None:
+    def __init__(self, name: str, device: str = "cpu", precision: str = "fp32") -> None:
         self.fingerprint = f"weights-of-{name}"
         self.text_tokens = 0
 
@@ -51,6 +51,7 @@ def run_analytic(
     seeds: Sequence[int],
     features: FakeFeatures,
     clip: FakeClip,
+    targets: Mapping[str, FakeFeatures],
 ) -> Iterator[EpochMetrics]:
     """One generator epoch, EPOCHS rising selection epochs, a final epoch and the test."""
     if features.train.flags.writeable:
@@ -73,13 +74,20 @@ def run_analytic(
     yield EpochMetrics("test", EPOCHS, 1.0, test)
 
 
-def fake_fingerprint(name: str, data_root: Path | None) -> str:
-    """A data set's fingerprint."""
-    return f"pictures-of-{name}"
+def fake_identity(name: str, data_root: Path | None) -> tuple[str, str]:
+    """A data set's fingerprint; no official split."""
+    return f"pictures-of-{name}", ""
 
 
 def fake_extract(
-    log: Path, clip: FakeClip, dataset: str, root: Path | None, views: int, cache: Path, report: Any
+    log: Path,
+    clip: FakeClip,
+    dataset: str,
+    root: Path | None,
+    views: int,
+    cache: Path,
+    report: Any,
+    splits: Sequence[str],
 ) -> FakeFeatures:
     """Log that features were extracted, and give some zeros."""
     with log.open("a") as file:
@@ -95,7 +103,7 @@ def make_method(log: Path, behave: Behaviour | None = None) -> Method:
     behave(config, epoch) is called before each selection epoch; it may raise, sleep or kill.
     """
     return Method(
-        partial(run_analytic, log, behave), FakeClip, fake_fingerprint, partial(fake_extract, log)
+        partial(run_analytic, log, behave), FakeClip, fake_identity, partial(fake_extract, log)
     )
 
 

@@ -166,7 +166,7 @@ def test_a_failed_proposal_counts_towards_trials(prints: Fingerprints) -> None:
         ({"generator.n_ctx": [1, 2, 4]}, 3),
         ({"generator.n_ctx": {"low": 1, "high": 4}}, 4),
         ({"generator.n_ctx": {"low": 1, "high": 4, "step": 3}}, 2),
-        ({"generator.n_ctx": {"low": 1, "high": 99}}, 20),
+        ({"generator.n_ctx": {"low": 1, "high": 29}}, 20),
         ({"generator.kl_weight": {"low": 0.1, "high": 1.0}}, 20),
     ],
 )

@@ -12,7 +12,7 @@ from harness.factor import Factor
 from harness.fingerprints import Fingerprints
 from harness.ledger import Ledger
 from harness.plan import make_plan
-from harness.prepare import driver_device, needed, prepare_features
+from harness.prepare import Need, driver_device, needed, prepare_features
 from tests.harness.fakes import FakeClip, make_method, make_study
 
 
@@ -30,7 +30,7 @@ def test_one_feature_set_a_combination(tmp_path: Path, sampler: str) -> None:
         update={"space": {**study.space, "dataset": Factor(choices=("emoji", "b"), baseline="b")}}
     )
     plan = make_plan(study, Ledger(), make_prints(tmp_path))
-    found = {(config.dataset, config.views) for config in needed(study, plan)}
+    found = {(need.dataset, need.views) for need in needed(study, plan)}
     assert found == {("emoji", 0), ("emoji", 2), ("b", 0), ("b", 2)}
 
 
@@ -44,14 +44,13 @@ def test_a_backbone_is_loaded_once_for_all_its_data_sets(tmp_path: Path) -> None
 
     method = replace(make_method(tmp_path / "log"), load_backbone=load)
     prints = Fingerprints(method, None, tmp_path / "cache")
-    base = make_study().trial
-    configs = [
-        base.model_copy(update={"backbone": backbone, "dataset": dataset})
+    needs = [
+        Need(f"{backbone} {dataset}", backbone, dataset, 2)
         for dataset in ("a", "b")
         for backbone in ("pocket", "RN50:openai")
     ]
     console = Console(quiet=True)
-    features = prepare_features(configs, prints, method, None, tmp_path, console)
+    features = prepare_features(needs, prints, method, None, tmp_path, console)
     assert len(features) == 4
     assert sorted(loaded) == ["RN50:openai", "pocket"]
     again = Fingerprints(method, None, tmp_path / "cache")

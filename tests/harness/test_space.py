@@ -163,3 +163,36 @@ def test_reference_arms_stand_at_the_baseline() -> None:
 def test_reference_arms_can_be_left_out() -> None:
     """`reference_arms: false` has none."""
     assert space.reference_arms(study_of({"shots": [1, 2]}, reference_arms=False)) == {}
+
+
+def test_variants_are_the_settings_of_levels() -> None:
+    """A level runs with the YAML's settings for it; the constant and other levels keep theirs."""
+    study = study_of(
+        {"generator": ["vae", "wgan", "none"], "finetuner": ["coop", "clip_adapter"]},
+        generator={"name": "vae", "n_ctx": 2},
+        variants={"generator": {"wgan": {"n_ctx": 8}}, "finetuner": {"clip_adapter": {"lr": 0.5}}},
+    )
+    found = [space.resolve(study, assignment) for assignment in space.grid(study)]
+    lengths = {(c.generator.name, getattr(c.generator, "n_ctx", None)) for c in found}
+    assert lengths == {("vae", 2), ("wgan", 8), ("none", None)}
+    assert {c.finetuner.lr for c in found if c.finetuner.name == "clip_adapter"} == {0.5}
+
+
+def test_a_factor_goes_over_a_variants_setting() -> None:
+    """A level of a factor is what the setting has, whatever `variants` says."""
+    study = study_of(
+        {"generator": ["vae", "wgan"], "generator.n_ctx": [1, 2]},
+        variants={"generator": {"wgan": {"n_ctx": 8, "n_critic": 3}}},
+    )
+    made = space.resolve(study, {"generator": "wgan", "generator.n_ctx": 2}).generator
+    assert (made.n_ctx, made.n_critic) == (2, 3)  # type: ignore[union-attr]
+
+
+def test_protocols_without_new_pictures_have_no_ceiling() -> None:
+    """The real-picture arm is left out where there are no new classes' pictures to show."""
+    few = study_of({"shots": [1, 2]}, protocol="few_shot")
+    assert few.trial.selection == "base_val" and few.objective == "accuracy"
+    assert set(space.reference_arms(few)) == {"zero_shot", "no_synthetic", "text_feature"}
+    gzsl = study_of({"shots": [1, 2]}, protocol="generalized_zero_shot")
+    assert "real_pictures" in space.reference_arms(gzsl)
+    assert gzsl.objective == "harmonic_mean"

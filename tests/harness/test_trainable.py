@@ -120,7 +120,7 @@ def test_a_worker_serves_the_next_trial_with_the_backbone_it_has(tmp_path: Path)
     """The last two backbones are kept."""
     loaded = []
 
-    def load(name: str, device: str) -> FakeClip:
+    def load(name: str, device: str, precision: str) -> FakeClip:
         loaded.append(name)
         return FakeClip(name)
 
@@ -167,7 +167,7 @@ def test_an_exception_is_a_result(tmp_path: Path) -> None:
 def test_a_backbone_that_cannot_be_loaded_fails_its_trial() -> None:
     """Before the first epoch."""
 
-    def load(name: str, device: str) -> FakeClip:
+    def load(name: str, device: str, precision: str) -> FakeClip:
         raise ValueError(f"no weights for {name}")
 
     last = finish(make_worker(items(), load_backbone=load))[-1]

@@ -10,7 +10,7 @@ from open_clip.tokenizer import SimpleTokenizer
 
 from ship.backbone import FrozenCLIP
 from ship.features import FeatureSet
-from ship.protocols import base_to_new
+from ship.protocols import Protocol, base_to_new
 from ship.task import Task
 from ship.trial_config import TrialConfig
 
@@ -87,15 +87,18 @@ def final_task(
     clip: FrozenCLIP, features: FeatureSet, seeds: Sequence[int], shots: int = 2
 ) -> Task:
     """The base-to-new task that is tested: the first half of the classes seen."""
-    dtype = next(clip._model.parameters()).dtype
-    final = base_to_new(TrialConfig(shots=shots), seeds, features, clip, dtype).final
-    assert final is not None
-    return final
+    return _protocol(clip, features, seeds, shots).finals[0].task
 
 
 def selection_task(
     clip: FrozenCLIP, features: FeatureSet, seeds: Sequence[int], shots: int = 2
 ) -> Task:
     """The task that selection looks at: seeds differ in their pseudo-new classes."""
+    return _protocol(clip, features, seeds, shots).selection.task
+
+
+def _protocol(
+    clip: FrozenCLIP, features: FeatureSet, seeds: Sequence[int], shots: int
+) -> Protocol:
     dtype = next(clip._model.parameters()).dtype
-    return base_to_new(TrialConfig(shots=shots), seeds, features, clip, dtype).selection[0]
+    return base_to_new(TrialConfig(shots=shots), seeds, features, {}, clip, dtype)

@@ -1,11 +1,16 @@
 """The text tower against open_clip's own encode_text."""
 
+from functools import partial
+from typing import Any
+
 import open_clip
 import pytest
 import torch
+from open_clip.tokenizer import SimpleTokenizer
 
-from ship.backbone import FrozenCLIP
+from ship.backbone import FrozenCLIP, Precision
 from ship.text_tower import TextTower, UndrivableTower, by_length
+from tests.ship.conftest import build_clip
 
 TEXTS = [
     "a photo of a cat.",
@@ -100,3 +105,107 @@ def test_groups_by_length_cover_every_row_once() -> None:
     groups = by_length(eot)
     assert sorted(torch.cat(groups).tolist()) == list(range(79))
     assert [sorted(set(eot[rows].tolist())) for rows in groups] == [[3], [5], [6, 9]]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"proj_bias": True},
+        {"proj_type": "none"},
+        {"ls_init_value": 0.5},
+        {"mlp_ratio": 2.0},
+        {"pool_type": "eos", "eos_id": 49407},
+        {"norm_layer": partial(open_clip.transformer.LayerNorm, eps=1e-2)},
+        {"act_layer": partial(torch.nn.GELU, approximate="tanh")},
+        {"output_tokens": True},
+    ],
+)
+def test_settings_of_towers_it_drives(changes: dict[str, Any]) -> None:
+    """Whatever a causal tower may be set to, the features are open_clip's."""
+    sizes = {"context_length": 12, "vocab_size": 49408, "width": 8, "heads": 2, "layers": 2}
+    model = torch.nn.Module()
+    torch.manual_seed(0)
+    model.text = open_clip.transformer.TextTransformer(**{**sizes, "output_dim": 6, **changes})
+    ids = SimpleTokenizer(context_length=12)(["a photo of a cat.", "dog"])
+    tower = TextTower(model.requires_grad_(False))
+    made = tower.encode(tower.embed(ids), ids.argmax(1))
+    expected = model.text(ids)
+    expected = expected[0] if changes.get("output_tokens") else expected
+    torch.testing.assert_close(made, torch.nn.functional.normalize(expected, dim=-1))
+
+
+PRECISIONS = ["bf16", "fp16"]
+
+
+def reduced(precision: Precision, dtype: torch.dtype = torch.float32) -> FrozenCLIP:
+    """The tiny CLIP with text blocks of less precision."""
+    clip = build_clip(dtype)
+    return FrozenCLIP("tiny", clip._model, clip.tokenizer, precision=precision)
+
+
+def shared_features(clip: FrozenCLIP, prefix: torch.Tensor) -> torch.Tensor:
+    """Features of two names behind each of the prefixes."""
+    ids = clip.tokenizer(["a photo of a cat.", "a photo of a red fire truck."])
+    return clip.text.encode_shared(prefix, clip.text.embed(ids)[:, 5:], ids.argmax(1) - 5)
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_reduced_precision_is_close(clip: FrozenCLIP, precision: Precision) -> None:
+    """Features in float32, of unit norm, within 1e-2 of a cosine of 1, on both paths."""
+    made = reduced(precision)
+    assert made.precision == precision and clip.precision == "fp32"
+    prefix = torch.randn(3, 5, 24, generator=torch.Generator().manual_seed(0))
+    for features, exact in (
+        (made.encode_texts(TEXTS), clip.encode_texts(TEXTS)),
+        (shared_features(made, prefix), shared_features(clip, prefix)),
+    ):
+        assert features.dtype == torch.float32
+        torch.testing.assert_close(features.norm(dim=-1), torch.ones(features.shape[:-1]))
+        assert (features * exact).sum(-1).min() > 1 - 1e-2
+        assert not torch.equal(features, exact)
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("size", [1.0, 1e-6])
+def test_gradients_pass_a_tower_of_reduced_precision(
+    clip: FrozenCLIP, precision: Precision, size: float
+) -> None:
+    """Prompts get gradients in float32, on both paths, however small the loss is."""
+    target = torch.randn(16, generator=torch.Generator().manual_seed(1))
+
+    def gradients(backbone: FrozenCLIP) -> list[torch.Tensor]:
+        prefix = torch.randn(2, 5, 24, generator=torch.Generator().manual_seed(0))
+        prefix.requires_grad_()
+        (shared,) = torch.autograd.grad(
+            size * (shared_features(backbone, prefix) @ target).sum(), prefix
+        )
+        ids = backbone.tokenizer(TEXTS)
+        prompts = backbone.text.embed(ids).requires_grad_()
+        features = backbone.text.encode(prompts, ids.argmax(1))
+        (plain,) = torch.autograd.grad(size * (features @ target).sum(), prompts)
+        return [shared, plain]
+
+    for made, exact in zip(gradients(reduced(precision)), gradients(clip), strict=True):
+        assert made.dtype == torch.float32
+        cosine = torch.nn.functional.cosine_similarity(made.flatten(), exact.flatten(), dim=0)
+        assert cosine > 0.995
+        torch.testing.assert_close(made.norm(), exact.norm(), rtol=0.05, atol=0)
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_reduced_precision_leaves_the_rest_alone(clip: FrozenCLIP, precision: Precision) -> None:
+    """The same weights by their fingerprint, the same image features; only the blocks are cast."""
+    made = reduced(precision)
+    assert made.fingerprint == clip.fingerprint
+    pictures = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(made.encode_images(pictures), clip.encode_images(pictures))
+    cast = {name for name, p in made._model.named_parameters() if p.dtype != torch.float32}
+    assert cast == {name for name, _ in made._model.named_parameters() if name.startswith("transf")}
+
+
+def test_full_precision_is_that_of_the_weights(clip64: FrozenCLIP) -> None:
+    """fp32 casts nothing: a tower in double precision stays so; a reduced one answers in double."""
+    assert clip64.encode_texts(TEXTS).dtype == torch.float64
+    made = reduced("bf16", torch.float64).encode_texts(TEXTS)
+    assert made.dtype == torch.float64
+    assert (made * clip64.encode_texts(TEXTS)).sum(-1).min() > 1 - 1e-2

@@ -28,16 +28,22 @@ def config(**changes: Any) -> TrialConfig:
     )
 
 
-@pytest.mark.parametrize("generator", [VAE, "gaussian_text", "real", "none"], ids=str)
-@pytest.mark.parametrize("finetuner", [COOP, TIP_F, "tip_adapter", "zero_shot"], ids=str)
-def test_a_fused_replica_equals_its_solo_run(
-    clip64: FrozenCLIP, generator: Any, finetuner: Any
-) -> None:
+CASES: list[dict[str, Any]] = [
+    *({"generator": g} for g in (VAE, "gaussian_text", "gaussian_base", "real", "none")),
+    *({"finetuner": f} for f in (TIP_F, "tip_adapter", "zero_shot", "gda")),
+    {"protocol": "few_shot", "selection": "base_val"},
+    {"protocol": "generalized_zero_shot", "synthetic": {"draw": "fixed", "weight": 0.5}},
+    {"protocol": "single_unseen", "finetuner": TIP_F},
+]
+
+
+@pytest.mark.parametrize("changes", CASES, ids=str)
+def test_a_fused_replica_equals_its_solo_run(clip64: FrozenCLIP, changes: dict[str, Any]) -> None:
     """Every metric of every epoch of seed 2 is the same beside seeds 7 and 0 as alone."""
-    setting = config(generator=generator, finetuner=finetuner)
+    setting = config(**changes)
     features = build_features(clip64)
-    fused = list(run_trial(setting, [7, 2, 0], features, clip64, torch.float64))
-    solo = list(run_trial(setting, [2], features, clip64, torch.float64))
+    fused = list(run_trial(setting, [7, 2, 0], features, clip64, dtype=torch.float64))
+    solo = list(run_trial(setting, [2], features, clip64, dtype=torch.float64))
     # another seed may choose a later epoch, so that the fused trial retrains for longer
     of_solo = {(m.stage, m.epoch): m for m in solo}
     compared = 0
@@ -61,9 +67,19 @@ def test_a_seeds_training_is_its_own(clip: FrozenCLIP, features: FeatureSet) -> 
 @pytest.mark.parametrize(
     ("selection", "stages"),
     [
-        ("pseudo_new", ["selection_generator", "selection", "final_generator", "final", "test"]),
+        (
+            "pseudo_new",
+            [
+                "selection_generator",
+                "selection_quality",
+                "selection",
+                "final_generator",
+                "final",
+                "test",
+            ],
+        ),
         ("base_val", ["selection_generator", "selection", "test"]),
-        ("test", ["selection_generator", "selection", "test"]),
+        ("test", ["selection_generator", "selection_quality", "selection", "test"]),
     ],
 )
 def test_stages_and_metrics(

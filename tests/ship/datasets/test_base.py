@@ -90,6 +90,11 @@ def test_long_lists_are_cut_and_counted() -> None:
     assert some(range(12)) == "0, 1, 2, 3, 4 and 7 more"
 
 
+def test_a_name_with_a_line_break_stays_on_its_line() -> None:
+    """Unprintable characters are escaped, accents are not."""
+    assert some(["café", "a\nb"]) == "café, 'a\\nb'"
+
+
 def test_dataset_error_survives_pickling() -> None:
     """Its faults stay a list when a worker hands it to the driver."""
     error = pickle.loads(pickle.dumps(DatasetError(["a", "b"])))  # noqa: S301

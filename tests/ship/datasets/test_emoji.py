@@ -8,6 +8,7 @@ import pytest
 
 from ship.datasets import DatasetError, check_dataset, load_dataset
 from ship.datasets.emoji import EmojiDataset
+from ship.datasets.survey import raise_faults
 from ship.pocket import EMOJI_PARQUET
 
 
@@ -33,5 +34,5 @@ def test_a_broken_install_is_named(tmp_path: Path, content: bytes | None) -> Non
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(DatasetError, match="install ship-sweep again") as caught:
-        EmojiDataset(path).load("emoji", None)
+        raise_faults(EmojiDataset(path).survey("emoji", None))
     assert str(path) in str(caught.value)

@@ -1,42 +1,73 @@
 """One contract, run over every fine-tuner with and without synthetic features."""
 
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from ship.backbone import FrozenCLIP
 from ship.features import FeatureSet
 from ship.finetuners import FINETUNERS, Finetuner
-from ship.finetuners.base import classification_loss
-from ship.finetuners.coop import CoOp, CoOpConfig
-from ship.finetuners.tip_adapter import TipAdapter, TipAdapterConfig, cache_logits
-from ship.finetuners.zero_shot import ZeroShot, ZeroShotConfig
 from ship.generators.controls import GaussianText, GaussianTextConfig
-from ship.protocols import base_to_new
 from ship.synthesis import Synthesizer, SyntheticConfig
 from ship.task import Task
-from ship.trial_config import TrialConfig
+from tests.ship.conftest import build_features, final_task, selection_task
 
 SEEDS = [0, 4]
-FAST = {"coop": {"lr": 0.05, "epochs": 3}, "tip_adapter_f": {"epochs": 3, "batch_size": 8}}
+FAST: dict[str, dict[str, Any]] = {
+    "coop": {"lr": 0.05, "epochs": 3},
+    "cocoop": {"lr": 0.05, "epochs": 2, "batch_size": 4},
+    "kgcoop": {"lr": 0.05, "epochs": 3},
+    "clip_adapter": {"lr": 0.01, "epochs": 3, "batch_size": 5, "search": True},
+    "tip_adapter_f": {"epochs": 3, "batch_size": 8},
+    "linear_probe": {"lr": 0.01, "epochs": 3, "batch_size": 5},
+}
+LEARNS: dict[str, dict[str, Any]] = {
+    "coop": {"lr": 2.0, "epochs": 40},
+    "cocoop": {"lr": 1.0, "epochs": 20, "batch_size": 12},
+    "kgcoop": {"lr": 2.0, "epochs": 40},
+    "clip_adapter": {"ratio": 0.6, "lr": 0.02, "epochs": 40},
+    "tip_adapter_f": {"lr": 0.01, "epochs": 30},
+    "linear_probe": {"lr": 0.01, "epochs": 30},
+}
+UNTRAINED = {"zero_shot", "tip_adapter", "gda"}
 
 
 @pytest.fixture(scope="module")
 def task(clip: FrozenCLIP, features: FeatureSet) -> Task:
     """The final task: four base classes with three pictures, four new ones without."""
-    final = base_to_new(TrialConfig(shots=3), SEEDS, features, clip).final
-    assert final is not None
-    return final
+    return final_task(clip, features, SEEDS, shots=3)
 
 
-def build(name: str, task: Task, clip: FrozenCLIP, synthetic: bool) -> Finetuner:
-    """A fine-tuner of the given name, with text features as synthetic ones or with none."""
+@pytest.fixture(scope="module")
+def task64(clip64: FrozenCLIP) -> Task:
+    """The same in double precision."""
+    return final_task(clip64, build_features(clip64), SEEDS, shots=3)
+
+
+def synthesizer(
+    task: Task, clip: FrozenCLIP, seeds: Sequence[int] = SEEDS, scale: float = 0.1, **config: Any
+) -> Synthesizer:
+    """Noisy text features as synthetic ones."""
+    generator = GaussianText(GaussianTextConfig(scale=scale), task, clip, seeds)
+    return Synthesizer(SyntheticConfig(**config), generator, task, seeds)
+
+
+def build(
+    name: str,
+    task: Task,
+    clip: FrozenCLIP,
+    synthetic: Synthesizer | None,
+    seeds: Sequence[int] = SEEDS,
+) -> Finetuner:
+    """A fine-tuner of the given name that trains in no time."""
     config_class, build_it = FINETUNERS[name]
-    synthesizer = None
-    if synthetic:
-        generator = GaussianText(GaussianTextConfig(scale=0.1), task, clip, SEEDS)
-        synthesizer = Synthesizer(SyntheticConfig(), generator, task, SEEDS)
     config = config_class(name=name, **FAST.get(name, {}))
-    finetuner: Finetuner = build_it(config, task, synthesizer, clip, SEEDS)
+    finetuner: Finetuner = build_it(config, task, synthetic, clip, seeds)
     return finetuner
 
 
@@ -46,24 +77,37 @@ def case(request: pytest.FixtureRequest) -> tuple[str, bool]:
     return request.param  # type: ignore[no-any-return]
 
 
-def pictures(features: FeatureSet) -> torch.Tensor:
+def of_case(case: tuple[str, bool], task: Task, clip: FrozenCLIP) -> Finetuner:
+    """The fine-tuner of a case."""
+    return build(case[0], task, clip, synthesizer(task, clip) if case[1] else None)
+
+
+def pictures(features: FeatureSet, dtype: torch.dtype = torch.float32) -> Tensor:
     """The test pictures."""
-    return torch.tensor(features.test)
+    return torch.tensor(features.test, dtype=dtype)
 
 
-def train(finetuner: Finetuner) -> Finetuner:
+def train(finetuner: Finetuner, n_replicas: int = len(SEEDS)) -> Finetuner:
     """All epochs."""
     for _ in range(finetuner.epochs):
         losses = finetuner.train_epoch()
-        assert losses["loss"].shape == (len(SEEDS),)
+        assert losses["loss"].shape == (n_replicas,)
     return finetuner
+
+
+def test_it_is_a_finetuner(case: tuple[str, bool], task: Task, clip: FrozenCLIP) -> None:
+    """It has the contract's members, trains or does not, and has a choice at least."""
+    finetuner = of_case(case, task, clip)
+    assert isinstance(finetuner, Finetuner) and len(finetuner.choices) >= 1
+    assert (finetuner.epochs == 0) == (case[0] in UNTRAINED)
+    assert len({tuple(choice.items()) for choice in finetuner.choices}) == len(finetuner.choices)
 
 
 def test_logits_cover_all_classes(
     case: tuple[str, bool], task: Task, clip: FrozenCLIP, features: FeatureSet
 ) -> None:
     """Every replica scores every class, those without pictures too, under every choice."""
-    finetuner = train(build(case[0], task, clip, case[1]))
+    finetuner = train(of_case(case, task, clip))
     for choice in finetuner.choices:
         logits = finetuner.logits(pictures(features), choice)
         assert logits.shape == (2, len(features.test), 8)
@@ -74,94 +118,146 @@ def test_deterministic_by_seed(
     case: tuple[str, bool], task: Task, clip: FrozenCLIP, features: FeatureSet
 ) -> None:
     """Two runs of the same seeds give the same bits."""
-    made = [train(build(case[0], task, clip, case[1])) for _ in range(2)]
+    made = [train(of_case(case, task, clip)) for _ in range(2)]
     choice = made[0].choices[0]
     first, second = (f.logits(pictures(features), choice) for f in made)
     assert torch.equal(first, second)
 
 
-def test_clip_is_left_alone(case: tuple[str, bool], task: Task, clip: FrozenCLIP) -> None:
-    """Training changes no weight of CLIP and none of the task's tensors."""
-    before = {k: v.clone() for k, v in clip._model.state_dict().items()}
-    held = task.features.clone(), task.text_features.clone()
-    train(build(case[0], task, clip, case[1]))
-    assert all(torch.equal(v, before[k]) for k, v in clip._model.state_dict().items())
-    assert torch.equal(held[0], task.features) and torch.equal(held[1], task.text_features)
+def test_clip_and_task_are_left_alone(
+    case: tuple[str, bool], task: Task, clip: FrozenCLIP, features: FeatureSet
+) -> None:
+    """Training and scoring change no weight of CLIP and none of the task's tensors."""
+    weights = {k: v.clone() for k, v in clip._model.state_dict().items()}
+    held = {k: v.clone() for k, v in vars(task).items() if isinstance(v, Tensor)}
+    finetuner = train(of_case(case, task, clip))
+    finetuner.logits(pictures(features), finetuner.choices[-1])
+    assert all(torch.equal(v, weights[k]) for k, v in clip._model.state_dict().items())
+    assert len(held) >= 8 and all(torch.equal(getattr(task, k), v) for k, v in held.items())
 
 
 def test_state_round_trip(
     case: tuple[str, bool], task: Task, clip: FrozenCLIP, features: FeatureSet
 ) -> None:
     """An earlier state, put back, gives the earlier logits; a later epoch cannot reach into it."""
-    finetuner = build(case[0], task, clip, case[1])
+    finetuner = of_case(case, task, clip)
     choice = finetuner.choices[0]
     early = finetuner.logits(pictures(features), choice).clone()
     state = finetuner.state()
     train(finetuner)
+    assert torch.equal(finetuner.logits(pictures(features), choice), early) == (
+        case[0] in UNTRAINED
+    )
     finetuner.load_state(state)
     assert torch.equal(finetuner.logits(pictures(features), choice), early)
 
 
-@pytest.mark.parametrize("name", ["coop", "tip_adapter_f"])
+def uneven(clip: FrozenCLIP) -> FeatureSet:
+    """Features of which class 0 has one picture alone, so that seeds differ in their rows."""
+    features = build_features(clip)
+    labels = features.train_labels
+    keep = labels != 0
+    keep[np.flatnonzero(labels == 0)[0]] = True
+    return replace(features, train=features.train[keep], train_labels=labels[keep])
+
+
+def test_a_replica_equals_its_solo_run(case: tuple[str, bool], clip64: FrozenCLIP) -> None:
+    """Loss by loss and logit by logit, seed 2 beside 7 and 0 is what it is alone."""
+    features = uneven(clip64)
+    made = []
+    for seeds in ([7, 2, 0], [2]):
+        task = selection_task(clip64, features, seeds, shots=3)
+        assert len(seeds) == 1 or max(task.counts) > task.counts[1]
+        synthetic = synthesizer(task, clip64, seeds) if case[1] else None
+        made.append(build(case[0], task, clip64, synthetic, seeds))
+    fused, solo = made
+    for _ in range(fused.epochs):
+        beside = {name: loss[1:2] for name, loss in fused.train_epoch().items()}
+        torch.testing.assert_close(beside, solo.train_epoch(), atol=1e-9, rtol=0)
+    x = pictures(features, torch.float64)
+    for choice in fused.choices:
+        second, alone = fused.logits(x, choice)[1:2], solo.logits(x, choice)
+        torch.testing.assert_close(second, alone, atol=1e-9, rtol=0)
+
+
+def reordered(task: Task, order: Sequence[int]) -> Task:
+    """The same task with its class `order[i]` at place i; pictures keep their rows."""
+    places = torch.tensor(order)
+    place_of = places.argsort()
+    return replace(
+        task,
+        class_names=tuple(task.class_names[c] for c in order),
+        text_features=task.text_features[places],
+        seen=task.seen[:, places],
+        labels=place_of[task.labels],
+        unseen_first=task.unseen_first[:, places],
+        unseen_count=task.unseen_count[:, places],
+        held_out_labels=place_of[task.held_out_labels],
+    )
+
+
+@pytest.mark.parametrize(
+    ("order", "scale", "trained"),
+    [
+        # new classes keep their order among themselves, and so each its noise
+        ([4, 2, 5, 0, 6, 3, 1, 7], 0.1, True),
+        # any order: the noise would fall to other classes
+        ([6, 2, 5, 0, 7, 3, 1, 4], 0.0, False),
+    ],
+    ids=["trained", "untrained"],
+)
+def test_logits_follow_the_classes(
+    case: tuple[str, bool],
+    task64: Task,
+    clip64: FrozenCLIP,
+    features: FeatureSet,
+    order: list[int],
+    scale: float,
+    trained: bool,
+) -> None:
+    """With classes in another order, logits are the same in that order."""
+    made = []
+    for t in (task64, reordered(task64, order)):
+        synthetic = synthesizer(t, clip64, scale=scale) if case[1] else None
+        finetuner = build(case[0], t, clip64, synthetic)
+        made.append(train(finetuner) if trained else finetuner)
+    x = pictures(features, torch.float64)
+    for choice in made[0].choices:
+        plain, moved = (f.logits(x, choice) for f in made)
+        torch.testing.assert_close(moved, plain[:, :, order], atol=1e-8, rtol=0)
+
+
+@pytest.mark.parametrize(
+    # a synthetic feature is a key of Tip-Adapter's cache, whatever the weight of its loss
+    "name",
+    sorted(set(FINETUNERS) - {"zero_shot", "tip_adapter", "tip_adapter_f"}),
+)
+def test_synthetic_features_of_no_weight_change_nothing(
+    name: str, task64: Task, clip64: FrozenCLIP, features: FeatureSet
+) -> None:
+    """Where pictures of all classes are there, the run tends to the one without synthesis."""
+    few = replace(
+        task64,
+        class_names=task64.class_names[:4],
+        text_features=task64.text_features[:4],
+        seen=task64.seen[:, :4],
+        unseen_first=task64.unseen_first[:, :4],
+        unseen_count=task64.unseen_count[:, :4],
+    )
+    x = pictures(features, torch.float64)
+    made = []
+    for synthetic in (None, synthesizer(few, clip64, weight=1e-14)):
+        finetuner = train(build(name, few, clip64, synthetic))
+        made.append(finetuner.logits(x, finetuner.choices[0]))
+    torch.testing.assert_close(made[0], made[1], atol=1e-6, rtol=0)
+    heavy = train(build(name, few, clip64, synthesizer(few, clip64, weight=1.0)))
+    assert bool((heavy.logits(x, heavy.choices[0]) - made[0]).abs().max() > 1e-3)
+
+
+@pytest.mark.parametrize("name", [n for n in FINETUNERS if n not in UNTRAINED])
 def test_training_lowers_the_loss(name: str, task: Task, clip: FrozenCLIP) -> None:
     """The trained ones learn something from real features alone."""
     config_class, build_it = FINETUNERS[name]
-    settings = {"coop": {"lr": 2.0, "epochs": 60}, "tip_adapter_f": {"lr": 0.01, "epochs": 30}}
-    finetuner = build_it(config_class(name=name, **settings[name]), task, None, clip, SEEDS)
+    finetuner = build_it(config_class(name=name, **LEARNS[name]), task, None, clip, SEEDS)
     losses = [finetuner.train_epoch()["loss"] for _ in range(finetuner.epochs)]
     assert bool((torch.stack(losses[-5:]).mean(0) < torch.stack(losses[:5]).mean(0)).all())
-
-
-def test_without_synthetic_features_new_classes_are_not_trained(
-    task: Task, clip: FrozenCLIP, features: FeatureSet
-) -> None:
-    """CoOp's loss without synthesis runs over base classes: new class names get no gradient."""
-    coop = CoOp(CoOpConfig(epochs=1), task, None, clip, SEEDS)
-    weights = coop.text_features()
-    logits = task.features[:, :, 0] @ weights.transpose(1, 2)
-    loss = classification_loss(logits, task.labels, task.seen).sum()
-    (gradient,) = torch.autograd.grad(loss, weights)
-    assert bool((gradient[:, 4:] == 0).all()) and bool((gradient[:, :4] != 0).any())
-
-
-def test_coop_before_training_is_zero_shot(
-    task: Task, clip: FrozenCLIP, features: FeatureSet
-) -> None:
-    """The context "a photo of a" is the template "a photo of a {}."."""
-    coop = CoOp(CoOpConfig(), task, None, clip, SEEDS)
-    zero_shot = ZeroShot(ZeroShotConfig(), task, None, clip, SEEDS)
-    x = pictures(features)
-    torch.testing.assert_close(coop.logits(x, {}), zero_shot.logits(x, {}), atol=1e-4, rtol=0)
-
-
-def test_tip_adapter_without_its_cache_is_zero_shot(
-    task: Task, clip: FrozenCLIP, features: FeatureSet
-) -> None:
-    """alpha = 0 leaves CLIP's logits."""
-    tip = TipAdapter(TipAdapterConfig(), task, None, clip, SEEDS)
-    zero_shot = ZeroShot(ZeroShotConfig(), task, None, clip, SEEDS)
-    x = pictures(features)
-    made = tip.logits(x, {"alpha": 0.0, "beta": 5.5})
-    torch.testing.assert_close(made, zero_shot.logits(x, {}))
-
-
-def test_cache_logits_by_hand() -> None:
-    """alpha * exp(-beta (1 - cos)) summed over the keys of a class."""
-    keys = torch.tensor([[[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]]])
-    values = torch.tensor([[[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]]])
-    made = cache_logits(torch.tensor([[1.0, 0.0]]), keys, values, alpha=2.0, beta=3.0)
-    expected = torch.tensor([[[4.0, 2.0 * torch.tensor(-3.0).exp()]]])
-    torch.testing.assert_close(made, expected)
-
-
-def test_synthetic_features_join_the_cache(
-    task: Task, clip: FrozenCLIP, features: FeatureSet
-) -> None:
-    """With text features as keys, the cache raises new classes' logits near their text."""
-    plain = TipAdapter(TipAdapterConfig(), task, None, clip, SEEDS)
-    joined = build("tip_adapter", task, clip, True)
-    x = task.text_features[4:]
-    choice = {"alpha": 1.0, "beta": 5.5}
-    gain = joined.logits(x, choice) - plain.logits(x, choice)
-    assert bool((gain[:, range(4), range(4, 8)] > 0.5).all())
-    assert bool((gain[:, :, :4].abs() < 1e-4).all())

@@ -1,60 +1,126 @@
-"""The controls: a text feature is a text feature, and the ceiling sees its own class's pictures."""
+"""The controls: a text feature is a text feature, Gaussians have the moments they should."""
 
+from dataclasses import replace
+
+import pytest
 import torch
+from torch import Tensor
 
 from ship.backbone import FrozenCLIP
 from ship.features import FeatureSet
-from ship.generators import GENERATORS, Generator
 from ship.generators.controls import (
+    GaussianBase,
+    GaussianBaseConfig,
     GaussianText,
     GaussianTextConfig,
     RealPictures,
     RealPicturesConfig,
 )
-from ship.protocols import base_to_new
 from ship.replicas import ReplicaRng
 from ship.synthesis import Synthesizer, SyntheticConfig
 from ship.task import Task
-from ship.trial_config import TrialConfig
+from tests.ship.conftest import final_task, selection_task
 
 SEEDS = [0, 1]
+PER_CLASS = 500
 
 
-def task_of(clip: FrozenCLIP, features: FeatureSet, selection: bool = False) -> Task:
-    """The final task, or the one that selection trains on."""
-    protocol = base_to_new(TrialConfig(shots=2), SEEDS, features, clip)
-    assert protocol.final is not None
-    return protocol.selection[0] if selection else protocol.final
+def planted_task(task: Task, noise: Tensor, shift: Tensor) -> Task:
+    """Many pictures of the first four classes, all views alike: text + shift + noise.
+
+    One row of class 0 stands behind them as padding that must not count.
+    """
+    labels = torch.arange(4).repeat_interleave(PER_CLASS).expand(2, -1)
+    pictures = task.text_features[labels] + shift.unsqueeze(1) + noise
+    padded = torch.cat([pictures, torch.full_like(pictures[:, :1], 100.0)], dim=1)
+    return replace(
+        task,
+        features=padded.unsqueeze(2).expand(-1, -1, task.features.shape[2], -1),
+        labels=torch.cat([labels, torch.zeros(2, 1, dtype=torch.long)], dim=1),
+        counts=(4 * PER_CLASS,) * 2,
+    )
 
 
+def draw(*shape: int) -> Tensor:
+    """Standard normal, the same at each call."""
+    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("scale", [0.0, None])
 def test_gaussian_text_without_noise_is_the_text_feature(
-    clip: FrozenCLIP, features: FeatureSet
+    scale: float | None, clip: FrozenCLIP, features: FeatureSet
 ) -> None:
-    """Scale 0 gives the zero-shot classifier's own rows."""
-    task = task_of(clip, features)
+    """Scale 0 gives the zero-shot classifier's own rows; a fitted one does not."""
+    task = final_task(clip, features, SEEDS)
     ids = torch.tensor([[4, 7], [5, 5]])
-    made = GaussianText(GaussianTextConfig(), task, clip, SEEDS).sample(ids, ReplicaRng(SEEDS, "n"))
-    assert torch.equal(made, task.text_features[ids])
+    control = GaussianText(GaussianTextConfig(scale=scale), task, clip, SEEDS)
+    made = control.sample(ids, ReplicaRng(SEEDS, "n"))
+    assert torch.equal(made, task.text_features[ids]) == (scale == 0)
 
 
 def test_gaussian_text_spreads_with_its_scale(clip: FrozenCLIP, features: FeatureSet) -> None:
-    """More noise, lower cosine to the text feature; always unit norm."""
-    task = task_of(clip, features)
+    """More noise, lower cosine to the text feature."""
+    task = final_task(clip, features, SEEDS)
     ids = torch.full((2, 50), 6)
     cosines = []
     for scale in (0.05, 0.5):
         control = GaussianText(GaussianTextConfig(scale=scale), task, clip, SEEDS)
         made = control.sample(ids, ReplicaRng(SEEDS, "n"))
-        torch.testing.assert_close(made.norm(dim=-1), torch.ones(2, 50))
         cosines.append((made @ task.text_features[6]).mean().item())
     assert 0.9 < cosines[0] < 1 and cosines[1] < cosines[0]
+
+
+def test_fitted_scale_recovers_a_planted_one(clip64: FrozenCLIP, features: FeatureSet) -> None:
+    """Each replica its own, whatever the shift; within 4 standard errors, 1 / sqrt(2 n d)."""
+    scales = torch.tensor([0.05, 0.2], dtype=torch.float64)
+    task = planted_task(
+        final_task(clip64, features, SEEDS),
+        scales[:, None, None] * draw(2, 4 * PER_CLASS, 16),
+        draw(2, 16),
+    )
+    fitted = GaussianText(GaussianTextConfig(), task, clip64, SEEDS).scale
+    torch.testing.assert_close(fitted, scales, rtol=4 / (2 * 4 * PER_CLASS * 16) ** 0.5, atol=0)
+
+
+def test_gaussian_base_recovers_a_planted_shift_and_covariance(
+    clip64: FrozenCLIP, features: FeatureSet
+) -> None:
+    """Each replica its own; within 4 standard errors and Ledoit-Wolf's small shrinkage."""
+    mix = 0.1 * draw(2, 16, 16)
+    shift = draw(2, 16)
+    noise = draw(2, 4 * PER_CLASS, 16) @ mix.mT
+    task = planted_task(final_task(clip64, features, SEEDS), noise, shift)
+    control = GaussianBase(GaussianBaseConfig(), task, clip64, SEEDS)
+    planted = mix @ mix.mT
+    n = 4 * PER_CLASS
+    variance = planted.diagonal(dim1=1, dim2=2)
+    assert bool(((control.shift - shift).abs() < 4 * (variance / n).sqrt()).all())
+    error = (variance[:, :, None] * variance[:, None] + planted.square()).div(n).sqrt()
+    found = control.factor @ control.factor.mT
+    assert bool(((found - planted).abs() < 4 * error + 0.02 * variance.mean()).all())
+
+
+def test_gaussian_base_samples_around_the_moved_text_feature(
+    clip64: FrozenCLIP, features: FeatureSet
+) -> None:
+    """normalise(text + shift + L e), e the noise; each replica with its own moments."""
+    task = selection_task(clip64, features, SEEDS)
+    control = GaussianBase(GaussianBaseConfig(shrinkage=0.5), task, clip64, SEEDS)
+    ids = task.unseen_ids
+    made = control.sample(ids, ReplicaRng(SEEDS, "n", dtype=torch.float64))
+    noise = ReplicaRng(SEEDS, "n", dtype=torch.float64).normal(ids.shape[1], 16)
+    for r in range(2):
+        for k, class_id in enumerate(ids[r].tolist()):
+            x = task.text_features[class_id] + control.shift[r] + control.factor[r] @ noise[r, k]
+            torch.testing.assert_close(made[r, k], x / x.norm())
+    assert not torch.allclose(control.shift[0], control.shift[1])
 
 
 def test_real_pictures_are_the_few_shot_draw_of_the_class(
     clip: FrozenCLIP, features: FeatureSet
 ) -> None:
     """Every sample is a view of a training picture of its class, each replica's own split's."""
-    task = task_of(clip, features, selection=True)
+    task = selection_task(clip, features, SEEDS)
     ids = task.unseen_ids.repeat(1, 20)
     made = RealPictures(RealPicturesConfig(), task, clip, SEEDS).sample(ids, ReplicaRng(SEEDS, "n"))
     views = torch.tensor(features.train)
@@ -66,7 +132,7 @@ def test_real_pictures_are_the_few_shot_draw_of_the_class(
 
 def test_synthetic_labels_are_unseen_classes(clip: FrozenCLIP, features: FeatureSet) -> None:
     """A joined batch keeps the real rows; the others are of each replica's unseen classes."""
-    task = task_of(clip, features, selection=True)
+    task = selection_task(clip, features, SEEDS)
     generator = GaussianText(GaussianTextConfig(), task, clip, SEEDS)
     synthesizer = Synthesizer(SyntheticConfig(ratio=2.0), generator, task, SEEDS)
     joined, labels, _ = synthesizer.join(task.features[:, :3, 0], task.labels[:, :3])
@@ -80,23 +146,8 @@ def test_fixed_set_has_as_many_of_every_unseen_class(
     clip: FrozenCLIP, features: FeatureSet
 ) -> None:
     """per_class features each; by default as many as shots."""
-    task = task_of(clip, features)
+    task = final_task(clip, features, SEEDS)
     generator = GaussianText(GaussianTextConfig(), task, clip, SEEDS)
     for config, count in ((SyntheticConfig(), 2), (SyntheticConfig(per_class=5), 5)):
         _, labels = Synthesizer(config, generator, task, SEEDS).fixed_set()
         assert labels[0].bincount().tolist() == [0, 0, 0, 0] + [count] * 4
-
-
-def test_every_generator_keeps_the_contract(clip: FrozenCLIP, features: FeatureSet) -> None:
-    """Each entry of the dict gives finite unit-norm features of unseen classes, and no gradient."""
-    task = task_of(clip, features)
-    for name, (config_class, build) in GENERATORS.items():
-        if build is None:
-            continue
-        small = (
-            {"latent_dim": 4, "encoder_hidden": 8, "generator_hidden": 8} if name == "vae" else {}
-        )
-        generator: Generator = build(config_class(**small), task, clip, SEEDS)
-        made = generator.sample(task.unseen_ids, ReplicaRng(SEEDS, "n"))
-        assert made.shape == (2, 4, 16) and not made.requires_grad
-        torch.testing.assert_close(made.norm(dim=-1), torch.ones(2, 4), atol=1e-5, rtol=0)

@@ -1,0 +1,114 @@
+"""ship-data: which datasets there are, get them, and check them.
+
+    ship-data list --data-root ~/data
+    ship-data get caltech101 --data-root ~/data
+    ship-data check caltech101 --data-root ~/data
+
+Everything heavy (numpy, Pillow, torchvision) is imported inside the functions: --help is instant.
+"""
+
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+SOUND, USER_MISTAKE, INTERRUPTED = 0, 2, 130
+
+_EPILOG = "Exit codes: 0 all is well; 2 a mistake in the command or the data; 130 interrupted."
+
+app = typer.Typer(
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    no_args_is_help=True,
+    epilog=_EPILOG,
+    help="Datasets of ship-sweep: list, get and check them.",
+)
+
+DataRoot = Annotated[
+    Path | None, typer.Option(metavar="DIR", help="Where datasets lie, in CoOp's layout.")
+]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="A name of ship-data list.")]
+
+
+@app.command("list")
+def list_datasets(data_root: DataRoot = None) -> None:
+    """List every dataset, whether it is there, and how to get it."""
+    if data_root is not None and not data_root.is_dir():
+        _refuse([f"--data-root must be a folder, got {data_root}"])
+    from rich.console import Console
+
+    from harness.data_report import print_list
+
+    print_list(data_root, Console(highlight=False))
+
+
+@app.command()
+def get(name: Name, data_root: DataRoot = None) -> None:
+    """Download a dataset's pictures where torchvision can, into CoOp's layout."""
+    from harness.faults import UserError
+
+    if data_root is None:
+        _refuse(["--data-root must be given: the folder that shall hold the datasets"])
+    from harness.data_get import get_dataset
+
+    try:
+        lines = get_dataset(name, data_root)
+    except UserError as error:
+        _refuse([str(error)])
+    for line in lines:
+        typer.echo(line)
+
+
+@app.command()
+def check(
+    name: Name,
+    data_root: DataRoot = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", metavar="", help="Do not decode the pictures.")
+    ] = False,
+) -> None:
+    """Compare a dataset with the published one and look for every fault, all at once."""
+    from harness.data_check import check_everything
+    from ship.datasets import DatasetError
+
+    try:
+        found = check_everything(name, data_root, quick, _track)
+    except DatasetError as error:
+        _refuse(error.faults)
+    for line in found.notes:
+        typer.echo(line)
+    for line in found.faults:
+        typer.echo(line, err=True)
+    typer.echo(found.summary)
+    if found.faults:
+        raise typer.Exit(USER_MISTAKE)
+
+
+def main() -> None:
+    """Entry point of the ship-data script."""
+    try:
+        app()
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+
+
+def _refuse(lines: Iterable[str]) -> NoReturn:
+    for line in lines:
+        typer.echo(line, err=True)
+    raise typer.Exit(USER_MISTAKE)
+
+
+def _track(items: Iterable[bool], total: int) -> Iterable[bool]:
+    """A progress bar on the terminal's error stream; nothing where it is none."""
+    from rich.console import Console
+    from rich.progress import track
+
+    console = Console(stderr=True)
+    off = not console.is_terminal
+    return track(items, "decoding", total=total, console=console, disable=off, transient=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,131 @@
+"""What is known of a backbone from its configuration alone; no weights are built.
+
+open_clip is imported inside the functions: that takes seconds, and "pocket" can do without.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from ship.pocket import MODEL_DIR
+
+# Of the text tower's frozen blocks.
+Precision = Literal["fp32", "bf16", "fp16"]
+
+# Settings of a text tower that make open_clip build blocks of another kind than CLIP's.
+_OTHER_BLOCKS = (
+    "qk_norm",
+    "scaled_cosine_attn",
+    "scale_heads",
+    "scale_attn_inner",
+    "scale_attn",
+    "scale_fc",
+)
+
+
+class BackboneError(ValueError):
+    """The named backbone does not exist, cannot be loaded, or cannot take prompt embeddings."""
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """One architecture and the weights that exist for it.
+
+    name: "pocket", or open_clip's name.
+    feature_dim: size of image and text features.
+    text_width: size of a token embedding.
+    context_length: most tokens in a prompt, SOT and EOT included.
+    tags: open_clip's names of pretrained weights; empty where there are none, or none to choose.
+    refused: why prompts cannot be put through its text tower; None where they can.
+    """
+
+    name: str
+    feature_dim: int
+    text_width: int
+    context_length: int
+    tags: tuple[str, ...]
+    refused: str | None
+
+
+def architectures() -> list[Architecture]:
+    """ "pocket" and every architecture of open_clip, in open_clip's order."""
+    import open_clip
+
+    return [_described(name) for name in ("pocket", *open_clip.list_models())]
+
+
+def drivable(architecture: str) -> str | None:
+    """Why a text tower cannot be driven by prompt embeddings; None where it can.
+
+    Says from the configuration what ship.text_tower.check_tower says of a built tower.
+
+    Raises:
+        BackboneError: open_clip has no such architecture.
+    """
+    text = _text_settings(architecture)
+    if text.hf_model_name:
+        return f"its text tower is Hugging Face's {text.hf_model_name}, not CLIP's transformer"
+    if text.no_causal_mask:
+        return "its text tower is bidirectional (no causal mask)"
+    if text.pool_type not in ("argmax", "eos"):
+        return f"its text tower pools at {text.pool_type!r}, not at EOT"
+    if text.embed_cls:
+        return "its text tower appends a class embedding (CoCa)"
+    if text.block_type == "custom" or any(getattr(text, name) for name in _OTHER_BLOCKS):
+        return "its text blocks are CustomResidualAttentionBlock, not CLIP's own"
+    if text.hf_tokenizer_name:
+        return f"its tokenizer is Hugging Face's {text.hf_tokenizer_name}, not CLIP's BPE"
+    return None
+
+
+def context_length(name: str) -> int:
+    """Most tokens in a prompt of a backbone, SOT and EOT included.
+
+    A context of n_ctx vectors leaves room for a class name where n_ctx <= context_length - 3.
+
+    Args:
+        name: "pocket" or an open_clip NAME[:PRETRAINED].
+
+    Raises:
+        BackboneError: open_clip has no such architecture.
+    """
+    architecture = name.partition(":")[0]
+    if architecture == "pocket":
+        return int(_config(architecture)["text_cfg"]["context_length"])
+    return int(_text_settings(architecture).context_length)
+
+
+def _described(name: str) -> Architecture:
+    import open_clip
+
+    text, features = _text_settings(name), int(_config(name)["embed_dim"])
+    return Architecture(
+        name=name,
+        feature_dim=features,
+        text_width=text.width,
+        context_length=text.context_length,
+        tags=tuple(open_clip.list_pretrained_tags_by_model(name)),
+        refused=drivable(name),
+    )
+
+
+def _config(architecture: str) -> Mapping[str, Any]:
+    """open_clip's configuration of an architecture."""
+    if architecture == "pocket":
+        stored = json.loads((MODEL_DIR / "open_clip_config.json").read_text("utf-8"))
+        pocket: Mapping[str, Any] = stored["model_cfg"]
+        return pocket
+    import open_clip
+
+    config: Mapping[str, Any] | None = open_clip.get_model_config(architecture)
+    if config is None:
+        raise BackboneError(f"must be pocket or an architecture of open_clip, got {architecture!r}")
+    return config
+
+
+def _text_settings(architecture: str) -> Any:
+    """The text tower's settings, with open_clip's defaults for what the configuration omits."""
+    from open_clip.model import CLIPTextCfg
+
+    return CLIPTextCfg(**_config(architecture)["text_cfg"])

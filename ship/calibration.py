@@ -1,0 +1,116 @@
+"""Generalized zero-shot scores: one softmax over seen and unseen classes, calibrated stacking.
+
+Source: Chao et al., "An Empirical Study and Analysis of Generalized Zero-Shot Learning for Object
+Recognition in the Wild" (arXiv:1605.04253), secs. 3.2 and 4: a constant is taken off the scores of
+seen classes; sweeping it gives the seen-unseen curve and the area under it (AUSUC).
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from ship.metrics import harmonic_mean
+
+
+@dataclass(frozen=True)
+class _Margins:
+    """What decides every picture's prediction under any constant, for one replica.
+
+    margin: best seen logit less best unseen logit, (n,), ascending.
+    seen, unseen: what a picture adds to S while it is called seen, and to U while unseen: the
+        share of its class, and 0 where the class within the group is wrong; (n,) each.
+    """
+
+    margin: Float[Tensor, " n"]
+    seen: Float[Tensor, " n"]
+    unseen: Float[Tensor, " n"]
+
+    def curve(self) -> tuple[Float[Tensor, " m"], Float[Tensor, " m"]]:
+        """S and U with the k lowest margins called unseen, k = 0 to n; fractions."""
+        zero = self.margin.new_zeros(1)
+        seen = self.seen.sum() - torch.cat([zero, self.seen.cumsum(0)])
+        unseen = torch.cat([zero, self.unseen.cumsum(0)])
+        # pictures of one margin change sides together
+        apart = torch.cat([self.margin.diff() > 0, torch.ones_like(zero, dtype=torch.bool)])
+        kept = torch.cat([torch.ones_like(zero, dtype=torch.bool), apart])
+        return seen[kept], unseen[kept]
+
+    def constants(self) -> Float[Tensor, " m"]:
+        """A constant for every point of the curve: half-way between neighbouring margins."""
+        values = self.margin.unique()
+        middle = (values[1:] + values[:-1]) / 2
+        return torch.cat([values[:1] - 1, middle, values[-1:] + 1])
+
+    def at(self, constant: float) -> tuple[Tensor, Tensor]:
+        """S and U under one constant."""
+        called_seen = self.margin > constant
+        return self.seen[called_seen].sum(), self.unseen[~called_seen].sum()
+
+
+def score_one_softmax(
+    logits: Float[Tensor, "replica n n_cls"],
+    labels: Int[Tensor, " n"],
+    seen: Bool[Tensor, "replica n_cls"],
+    calibration: Float[Tensor, " replica"] | None = None,
+) -> dict[str, Float[Tensor, " replica"]]:
+    """Per-class-averaged S, U and H of every replica, plain and calibrated, and AUSUC; percent.
+
+    Args:
+        calibration: the constant to take off seen logits; None: the one with the best H on these
+            very pictures (selection), reported as "calibration". Of constants with one H, the one
+            nearest to 0.
+
+    Without pictures of an unseen class, only "seen" is given.
+    """
+    is_seen = seen[:, labels]
+    if bool(is_seen.all()):
+        rows = [_margins(logits[r], labels, seen[r]) for r in range(len(logits))]
+        return {"seen": 100 * torch.stack([row.seen.sum() for row in rows])}
+    found = []
+    for replica in range(len(logits)):
+        margins = _margins(logits[replica], labels, seen[replica])
+        constant = None if calibration is None else float(calibration[replica])
+        found.append(_scores(margins, constant))
+    return {name: torch.stack([one[name] for one in found]) for name in found[0]}
+
+
+def _scores(margins: _Margins, constant: float | None) -> dict[str, Tensor]:
+    plain_seen, plain_unseen = margins.at(0.0)
+    curve_seen, curve_unseen = margins.curve()
+    if constant is None:
+        constants = margins.constants()
+        values = harmonic_mean(curve_seen, curve_unseen)
+        best = (values >= values.max() - 1e-12).nonzero()[:, 0]
+        constant = float(constants[best[constants[best].abs().argmin()]])
+    seen, unseen = margins.at(constant)
+    area = torch.trapezoid(curve_seen.flip(0), curve_unseen.flip(0)).abs()
+    percent = {
+        "seen": plain_seen,
+        "unseen": plain_unseen,
+        "harmonic_mean": harmonic_mean(plain_seen, plain_unseen),
+        "calibrated_seen": seen,
+        "calibrated_unseen": unseen,
+        "calibrated_harmonic_mean": harmonic_mean(seen, unseen),
+        "ausuc": area,
+    }
+    scaled = {name: 100 * value for name, value in percent.items()}
+    return {**scaled, "calibration": seen.new_tensor(constant)}
+
+
+def _margins(
+    logits: Float[Tensor, "n n_cls"], labels: Int[Tensor, " n"], seen: Bool[Tensor, " n_cls"]
+) -> _Margins:
+    best_seen, of_seen = logits.masked_fill(~seen, -torch.inf).double().max(1)
+    best_unseen, of_unseen = logits.masked_fill(seen, -torch.inf).double().max(1)
+    is_seen = seen[labels]
+    counts = labels.bincount(minlength=len(seen))
+    n_seen = ((counts > 0) & seen).sum().clamp_min(1)
+    n_unseen = ((counts > 0) & ~seen).sum().clamp_min(1)
+    share = 1 / (counts[labels] * torch.where(is_seen, n_seen, n_unseen)).double()
+    # without unseen classes in the universe every margin is infinite: nothing to trade
+    margin, order = (best_seen - best_unseen).sort(stable=True)
+    right_seen = share * (is_seen & (of_seen == labels))
+    right_unseen = share * (~is_seen & (of_unseen == labels))
+    return _Margins(margin, right_seen[order], right_unseen[order])

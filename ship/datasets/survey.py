@@ -1,0 +1,205 @@
+"""What lies on disk of a dataset, sound or not; and the pieces that every layout's reader needs."""
+
+import logging
+import os
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, Protocol, runtime_checkable
+
+import numpy as np
+
+from ship.datasets.base import (
+    SPLITS,
+    DatasetError,
+    Picture,
+    PictureDataset,
+    Split,
+    clean_class_name,
+    content_fingerprint,
+    is_picture_path,
+    some,
+)
+
+logger = logging.getLogger(__name__)
+
+SUFFIXES: Final = frozenset(
+    {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+)
+"""Where folders are listed, files with these endings (any case) are pictures."""
+
+Rows = Mapping[str, Sequence[tuple[str, int]]]
+"""split -> (picture path relative to the folder of pictures, label)."""
+
+
+def _no_splits() -> Mapping[str, Split]:
+    return {split: Split((), np.empty(0, dtype=np.int64)) for split in SPLITS}
+
+
+@dataclass(frozen=True, eq=False)
+class Survey:
+    """A dataset as it was found: the whole where there is no fault, else what could be read.
+
+    faults: why it cannot be used, a line each. unlike: in what it differs from the published set,
+    so that accuracies cannot be compared. notes: what is worth knowing and is no mistake.
+    fingerprint: where the layout has its own; "": content_fingerprint, by_size or not.
+    The rest is as in PictureDataset; pictures that a faulty survey holds may be missing or broken.
+    """
+
+    class_names: tuple[str, ...] = ()
+    splits: Mapping[str, Split] = field(default_factory=_no_splits)
+    faults: tuple[str, ...] = ()
+    unlike: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    n_seen: int | None = None
+    split_version: str = ""
+    fingerprint: str = ""
+    by_size: bool = False
+
+
+@runtime_checkable
+class DatasetSpec(Protocol):
+    """How one dataset is found and read."""
+
+    @property
+    def template(self) -> str:
+        """Prompt with one {} for a class name."""
+
+    def survey(self, name: str, data_root: Path | None) -> Survey:
+        """Read names, labels and picture references; no picture's content."""
+
+
+def raise_faults(survey: Survey) -> None:
+    """Raise DatasetError with every fault of a survey, if it has any."""
+    if survey.faults:
+        raise DatasetError(survey.faults)
+
+
+def assemble(name: str, template: str, survey: Survey) -> PictureDataset:
+    """The dataset of a survey, its content hashed.
+
+    Raises:
+        DatasetError: the survey's faults, or a picture that cannot be read.
+    """
+    raise_faults(survey)
+    for line in survey.unlike:
+        logger.warning("%s", line)
+    for line in survey.notes:
+        logger.info("%s", line)
+    names, splits, n_seen = survey.class_names, survey.splits, survey.n_seen
+    try:
+        fingerprint = survey.fingerprint or content_fingerprint(
+            names, template, splits, n_seen, by_size=survey.by_size
+        )
+    except OSError as why:
+        raise DatasetError(f"dataset {name}: {why.filename}: {why.strerror}") from why
+    return PictureDataset(name, names, template, splits, fingerprint, n_seen, survey.split_version)
+
+
+def make_splits(images: Path, rows: Rows) -> dict[str, Split]:
+    """Splits of pictures below a folder; paths that leave it (a fault by then) are left out."""
+    splits = {}
+    for split in SPLITS:
+        inside = [(path, label) for path, label in rows.get(split, ()) if is_picture_path(path)]
+        splits[split] = Split(
+            tuple(Picture(path, images / path) for path, _ in inside),
+            np.array([label for _, label in inside], dtype=np.int64),
+        )
+    return splits
+
+
+def root_faults(name: str, data_root: Path | None, *needed: tuple[str, str]) -> list[str]:
+    """What is not there of (path below the data root, what it is: "folder of pictures")."""
+    if data_root is None:
+        places = " and ".join(f"{path}/" for path in dict.fromkeys(_top(p) for p, _ in needed))
+        return [f"dataset {name} needs a data root: the folder that holds {places}"]
+    if not data_root.is_dir():
+        return [f"dataset {name}: no such data root: {data_root}"]
+    faults = []
+    for path, what in needed:
+        found = data_root / path
+        if not (found.is_dir() if what.startswith("folder") else found.is_file()):
+            faults.append(f"dataset {name}: no such {what}: {found}")
+    return faults
+
+
+def _top(path: str) -> str:
+    return path.partition("/")[0]
+
+
+def read_lines(path: Path) -> tuple[list[str], list[str]]:
+    """(non-empty lines without the space around them, faults) of a UTF-8 text file."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except OSError as why:
+        return [], [f"{path}: cannot be read: {why.strerror}"]
+    except ValueError:
+        return [], [f"{path}: is not UTF-8 text"]
+    lines = [line.strip() for line in text.split("\n")]
+    return [line for line in lines if line], []
+
+
+def listed_pictures(folder: Path) -> list[str]:
+    """Names of the pictures directly in a folder, sorted; hidden and other files do not count."""
+    with os.scandir(folder) as entries:
+        names = [entry.name for entry in entries]
+    return sorted(
+        name
+        for name in names
+        if name[0] != "." and f".{name.rpartition('.')[2].lower()}" in SUFFIXES
+    )
+
+
+def same_name_faults(raw_names: Iterable[str]) -> list[str]:
+    """Class names that are empty, or the same once underscores and spaces are cleaned."""
+    spellings: dict[str, list[str]] = defaultdict(list)
+    for raw in raw_names:
+        spellings[clean_class_name(raw)].append(raw)
+    return [
+        f"class name {name!r} stands for {len(found)} classes: {some(found)}"
+        for name, found in sorted(spellings.items())
+        if len(found) > 1 or not name
+    ]
+
+
+def leak_faults(rows: Rows) -> list[str]:
+    """Pictures that stand in two splits, or under two labels."""
+    splits: dict[str, set[str]] = defaultdict(set)
+    labels: dict[str, set[int]] = defaultdict(set)
+    for split, pairs in rows.items():
+        for path, label in pairs:
+            splits[path].add(split)
+            labels[path].add(label)
+    leaked = sorted(path for path, held in splits.items() if len(held) > 1)
+    torn = sorted(path for path, held in labels.items() if len(held) > 1)
+    wording = {"pictures in more than one split": leaked, "pictures under two labels": torn}
+    return [f"{fault}: {some(paths)}" for fault, paths in wording.items() if paths]
+
+
+def other_counts(
+    what: str, found: tuple[int, int, int], classes: int, published: tuple[int, int, int], of: int
+) -> tuple[str, ...]:
+    """A line where a set differs from the published one: allowed, but its figures stand apart."""
+    if (found, classes) == (published, of):
+        return ()
+    return (
+        f"{what} holds {slashed(found)} pictures of {classes} classes, the published one "
+        f"{slashed(published)} of {of}: accuracies on it cannot be compared with published ones",
+    )
+
+
+def slashed(counts: Iterable[int]) -> str:
+    """Counts of train, val and test pictures: "4128/1649/2465"."""
+    return "/".join(map(str, counts))
+
+
+def counted(splits: Mapping[str, Split]) -> tuple[int, int, int]:
+    """Pictures in train, val and test."""
+    train, val, test = (len(splits[split]) for split in SPLITS)
+    return train, val, test
+
+
+def repeated(items: Iterable[str]) -> list[str]:
+    """Items that come more than once, sorted."""
+    return sorted(item for item, times in Counter(items).items() if times > 1)

@@ -1,0 +1,128 @@
+"""CLIP-Adapter (arXiv:2110.04544): a bottleneck MLP on image features, mixed in by a ratio.
+
+x' = normalise(ratio * A(x) + (1 - ratio) * x), A(x) = ReLU(W_2 ReLU(W_1 x)) (sec. 3.2; a second
+ReLU and no biases as in the authors' code); logits = logit_scale * x' T^T against the zero-shot
+text features T. A is homogeneous, so that unit-norm features give what the authors' raw ones do.
+
+`synthetic` acts by ratio, draw and weight, as in every fine-tuner that trains step by step.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from pydantic import Field
+from torch import Tensor
+
+from ship.backbone import FrozenCLIP
+from ship.finetuners.base import classification_loss
+from ship.finetuners.training_set import CosineDescent, TrainingStream
+from ship.replicas import ReplicaRng
+from ship.settings import Settings
+from ship.synthesis import Synthesizer
+from ship.task import Task
+
+# Tried on the selection split beside the configured ratio; 0: the adapter ignored.
+RATIOS = (0.0, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0)
+
+
+class CLIPAdapterConfig(Settings):
+    """CLIP-Adapter: a small residual MLP on image features, text features as they are."""
+
+    name: Literal["clip_adapter"] = "clip_adapter"
+    ratio: float = Field(
+        0.2, ge=0, le=1, description="share of the adapted feature, in training and by default"
+    )
+    search: bool = Field(
+        False,
+        description="choose the ratio at inference on the selection split (the authors fix it)",
+    )
+    reduction: int = Field(4, ge=1, description="feature size over the bottleneck's size")
+    lr: float = Field(1e-3, gt=0, description="AdamW's learning rate, cosine to 0")
+    epochs: int = Field(50, ge=0, description="passes over the real features")
+    batch_size: int = Field(32, ge=1, description="real features a step")
+
+
+class CLIPAdapter:
+    """R fused adapters.
+
+    down, up: the bottleneck's weights, (replica, feature, hidden) and (replica, hidden, feature).
+    """
+
+    def __init__(
+        self,
+        config: CLIPAdapterConfig,
+        task: Task,
+        synthesizer: Synthesizer | None,
+        clip: FrozenCLIP,
+        seeds: Sequence[int],
+    ) -> None:
+        self.config = config
+        self._task = task
+        self.choices: tuple[Mapping[str, float], ...] = _choices(config.ratio, config.search)
+        size = task.features.shape[-1]
+        hidden = max(1, size // config.reduction)
+        rng = ReplicaRng(seeds, "clip_adapter/weights", clip.device, task.features.dtype)
+        self.down = _initial(size, hidden, rng).requires_grad_()
+        self.up = _initial(hidden, size, rng).requires_grad_()
+        self._stream = TrainingStream(task, synthesizer, seeds, config.batch_size, "clip_adapter")
+        optimizer = torch.optim.AdamW([self.down, self.up], lr=config.lr, weight_decay=0)
+        self._descent = CosineDescent(optimizer, config.epochs, self._stream.steps)
+
+    @property
+    def epochs(self) -> int:
+        """Training epochs."""
+        return self.config.epochs
+
+    def adapt(
+        self, features: Float[Tensor, "replica n feature"], ratio: float
+    ) -> Float[Tensor, "replica n feature"]:
+        """Unit-norm mixture of the adapted and the given features."""
+        adapted = F.relu(F.relu(features @ self.down) @ self.up)
+        return F.normalize(ratio * adapted + (1 - ratio) * features, dim=-1)
+
+    def loss(
+        self,
+        features: Float[Tensor, "replica n feature"],
+        labels: Int[Tensor, "replica n"],
+        weights: Float[Tensor, "replica n"] | None,
+    ) -> Float[Tensor, " replica"]:
+        """Weighted mean cross-entropy of a batch at the configured ratio."""
+        logits = self._task.zero_shot_logits(self.adapt(features, self.config.ratio))
+        return classification_loss(logits, labels, self._stream.allowed, weights)
+
+    def train_epoch(self) -> dict[str, Float[Tensor, " replica"]]:
+        """One pass over the real features."""
+        return {"loss": self._descent.epoch(lambda: self.loss(*self._stream.next()))}
+
+    @torch.no_grad()
+    def logits(
+        self, pictures: Float[Tensor, "n feature"], choice: Mapping[str, float]
+    ) -> Float[Tensor, "replica n n_cls"]:
+        """logit_scale * cosine of adapted features to the zero-shot text features."""
+        each = pictures.expand(self._task.n_replicas, -1, -1)
+        return self._task.zero_shot_logits(self.adapt(each, choice["ratio"]))
+
+    def state(self) -> dict[str, Tensor]:
+        """The weights."""
+        return {"down": self.down.detach().clone(), "up": self.up.detach().clone()}
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Put the weights back."""
+        with torch.no_grad():
+            self.down.copy_(state["down"])
+            self.up.copy_(state["up"])
+
+
+def _initial(n_in: int, n_out: int, rng: ReplicaRng) -> Tensor:
+    """Normal weights with the variance of torch's linear layers, 1 / (3 n_in)."""
+    std: float = (3 * n_in) ** -0.5
+    return std * rng.normal(n_in, n_out)
+
+
+def _choices(ratio: float, search: bool) -> tuple[Mapping[str, float], ...]:
+    """The configured ratio first, so that it wins a tie; then the grid."""
+    ratios = (ratio, *RATIOS) if search else (ratio,)
+    return tuple({"ratio": r} for r in dict.fromkeys(ratios))

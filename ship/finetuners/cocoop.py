@@ -1,0 +1,179 @@
+"""CoCoOp: a context conditioned on the picture (arXiv:2203.05557).
+
+A meta-net turns a picture's feature x into one token that is added to every context vector
+(sec. 3.2): ctx_m(x) = ctx_m + Linear(d / 16, width)(ReLU(Linear(d, d / 16)(x))). So every pair of
+picture and class has a prompt of its own: a step costs replicas x pictures x classes prompts
+through the text tower, where CoOp's costs replicas x classes, and an evaluation likewise. Synthetic
+features condition their prompts as real ones do.
+
+Defaults are those of the authors' code (one picture a step, 10 epochs, learning rate 2e-3), with
+plain SGD and cosine as for CoOp here: their momentum, decay and warm-up epoch are left out.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from pydantic import Field
+from torch import Tensor, nn
+
+from ship.backbone import FrozenCLIP
+from ship.finetuners.base import classification_loss
+from ship.finetuners.prompt_learner import PromptLearner, SgdTraining
+from ship.replicas import ReplicaLinear, ReplicaRng
+from ship.settings import Settings
+from ship.synthesis import Synthesizer
+from ship.task import Task
+
+# Prompts that go through the text tower in one pass, or those of one picture where they are more.
+# Bounds memory at inference and, because a part's gradient is taken at once, in training: there
+# about 2.3 MiB a prompt on ViT-B/16's tower with names of six tokens.
+PROMPTS_AT_ONCE = 1024
+
+
+class CoCoOpConfig(Settings):
+    """CoCoOp: context conditioned on the picture; costs one text pass per picture and class."""
+
+    name: Literal["cocoop"] = "cocoop"
+    n_ctx: int = Field(4, ge=1, description="learned context vectors")
+    ctx_init: str | None = Field("a photo of a", description="words to start from; null: random")
+    reduction: int = Field(16, ge=1, description="feature size over hidden units of the meta-net")
+    lr: float = Field(2e-3, gt=0, description="SGD's learning rate, cosine to 0")
+    epochs: int = Field(10, ge=0, description="passes over the real features")
+    batch_size: int = Field(1, ge=1, description="real features a step")
+
+
+class MetaNet(nn.Module):
+    """R fused nets from a picture's feature to a token; torch.nn.Linear's own initial weights."""
+
+    def __init__(self, feature_dim: int, hidden: int, width: int, rng: ReplicaRng) -> None:
+        super().__init__()
+        self.reduce = _linear(feature_dim, hidden, rng)
+        self.expand = _linear(hidden, width, rng)
+
+    def forward(
+        self, pictures: Float[Tensor, "replica n feature"]
+    ) -> Float[Tensor, "replica n width"]:
+        """One token a picture."""
+        token: Tensor = self.expand(F.relu(self.reduce(pictures)))
+        return token
+
+
+def _linear(n_in: int, n_out: int, rng: ReplicaRng) -> ReplicaLinear:
+    """Weights and biases U(-b, b), b = n_in^-1/2, made of normal noise by its distribution."""
+    layer = ReplicaLinear(n_in, n_out, rng, std=1.0)
+    with torch.no_grad():
+        layer.bias.copy_(rng.normal(1, n_out))
+        for value in (layer.weight, layer.bias):
+            value.copy_((2 * torch.special.ndtr(value) - 1) / n_in**0.5)
+    return layer
+
+
+class CoCoOp:
+    """R fused CoCoOp contexts and meta-nets."""
+
+    choices: tuple[Mapping[str, float], ...] = ({},)
+
+    def __init__(
+        self,
+        config: CoCoOpConfig,
+        task: Task,
+        synthesizer: Synthesizer | None,
+        clip: FrozenCLIP,
+        seeds: Sequence[int],
+    ) -> None:
+        self.config = config
+        self._task = task
+        dtype = task.features.dtype
+        self.learner = PromptLearner(
+            clip, task.class_names, seeds, dtype, n_ctx=config.n_ctx, ctx_init=config.ctx_init
+        )
+        hidden = max(1, clip.feature_dim // config.reduction)
+        weights = ReplicaRng(seeds, "cocoop/meta_net", clip.device, dtype)
+        self.meta_net = MetaNet(clip.feature_dim, hidden, clip.text_width, weights)
+        self._training = SgdTraining(
+            {"ctx": self.learner.ctx, **dict(self.meta_net.named_parameters())},
+            task,
+            synthesizer,
+            seeds,
+            lr=config.lr,
+            epochs=config.epochs,
+            batch_size=config.batch_size,
+        )
+
+    @property
+    def epochs(self) -> int:
+        """Training epochs."""
+        return self.config.epochs
+
+    @property
+    def _pairs_at_once(self) -> int:
+        """Pairs of replica and picture in one pass, each of which costs n_cls prompts."""
+        return max(1, PROMPTS_AT_ONCE // len(self._task.class_names))
+
+    def contexts(
+        self, pictures: Float[Tensor, "replica n feature"]
+    ) -> Float[Tensor, "replica n n_ctx width"]:
+        """Each picture's context: its token added to all vectors."""
+        token: Tensor = self.meta_net(pictures)
+        return self.learner.ctx.unsqueeze(1) + token.unsqueeze(2)
+
+    def _pieces(
+        self, pictures: Float[Tensor, "replica n feature"]
+    ) -> Iterator[tuple[slice, Float[Tensor, "m n_cls"]]]:
+        """Logits of the pairs (replica, picture), flattened, a bounded number at once.
+
+        Every piece has a graph of its own, down to the contexts and the meta-net.
+        """
+        flat, size = pictures.flatten(0, 1), self._pairs_at_once
+        for start in range(0, len(flat), size):
+            piece = slice(start, start + size)
+            ctx = self.contexts(pictures).flatten(0, 1)[piece]
+            cosine = (self.learner.encode(ctx) @ flat[piece].unsqueeze(2)).squeeze(2)
+            yield piece, self._task.logit_scale * cosine
+
+    def losses(
+        self,
+        features: Float[Tensor, "replica n feature"],
+        labels: Int[Tensor, "replica n"],
+        weights: Float[Tensor, "replica n"] | None = None,
+    ) -> Iterator[Float[Tensor, " replica"]]:
+        """Parts that add up to each replica's weighted mean cross-entropy."""
+        weights = torch.ones_like(features[..., 0]) if weights is None else weights
+        share = (weights / weights.sum(1, keepdim=True)).flatten()
+        replica_of = torch.arange(len(labels), device=labels.device).repeat_interleave(
+            labels.shape[1]
+        )
+        owner = F.one_hot(replica_of, len(labels)).to(features.dtype)
+        allowed, flat_labels = self._training.allowed, labels.reshape(-1, 1)
+        for piece, logits in self._pieces(features):
+            rivals = None if allowed is None else allowed[replica_of[piece]]
+            each = classification_loss(logits.unsqueeze(1), flat_labels[piece], rivals)
+            yield (share[piece] * each) @ owner[piece]
+
+    def train_epoch(self) -> dict[str, Float[Tensor, " replica"]]:
+        """One pass over the real features."""
+        return self._training.epoch(self.losses)
+
+    @torch.no_grad()
+    def logits(
+        self, pictures: Float[Tensor, "n feature"], choice: Mapping[str, float]
+    ) -> Float[Tensor, "replica n n_cls"]:
+        """logit_scale * cosine to the prompts that each picture makes."""
+        n_replicas = self._task.n_replicas
+        made = []
+        for batch in pictures.split(max(1, self._pairs_at_once // n_replicas)):
+            pieces = self._pieces(batch.expand(n_replicas, -1, -1))
+            logits = torch.cat([logits for _, logits in pieces])
+            made.append(logits.reshape(n_replicas, len(batch), -1))
+        return torch.cat(made, dim=1)
+
+    def state(self) -> dict[str, Tensor]:
+        """The contexts and the meta-net's weights."""
+        return self._training.state()
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Put them back."""
+        self._training.load_state(state)

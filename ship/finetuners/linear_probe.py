@@ -1,0 +1,107 @@
+"""Linear probe: logistic regression on features, from the zero-shot classifier on.
+
+logits = logit_scale * x W^T + b, as CLIP's own linear probe (arXiv:2103.00020, sec. 3.2) but by
+default started at W = text features, b = 0 (as in WiSE-FT, arXiv:2109.01903). Classes without
+features, real or synthetic, keep their initial weights: the loss runs over the other ones.
+
+`synthetic` acts by ratio, draw and weight, as in every fine-tuner that trains step by step.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Int
+from pydantic import Field
+from torch import Tensor
+
+from ship.backbone import FrozenCLIP
+from ship.finetuners.base import classification_loss
+from ship.finetuners.training_set import CosineDescent, TrainingStream
+from ship.settings import Settings
+from ship.synthesis import Synthesizer
+from ship.task import Task
+
+
+class LinearProbeConfig(Settings):
+    """Linear probe: logistic regression on image features, started at the zero-shot classifier."""
+
+    name: Literal["linear_probe"] = "linear_probe"
+    init: Literal["zero_shot", "zero"] = Field(
+        "zero_shot",
+        description="weights to start from: text features, or 0 (classes without data stay there)",
+    )
+    l2: float = Field(
+        0.0, ge=0, description="l2 / 2 * squared distance to the initial weights joins the loss"
+    )
+    lr: float = Field(3e-4, gt=0, description="AdamW's learning rate, cosine to 0")
+    epochs: int = Field(50, ge=0, description="passes over the real features")
+    batch_size: int = Field(32, ge=1, description="real features a step")
+
+
+class LinearProbe:
+    """R fused linear classifiers.
+
+    weight, bias: (replica, n_cls, feature) and (replica, n_cls).
+    """
+
+    choices: tuple[Mapping[str, float], ...] = ({},)
+
+    def __init__(
+        self,
+        config: LinearProbeConfig,
+        task: Task,
+        synthesizer: Synthesizer | None,
+        clip: FrozenCLIP,
+        seeds: Sequence[int],
+    ) -> None:
+        self.config = config
+        self._task = task
+        start = task.text_features.expand(task.n_replicas, -1, -1)
+        self._start = start.clone() if config.init == "zero_shot" else torch.zeros_like(start)
+        self.weight = self._start.clone().requires_grad_()
+        self.bias = start.new_zeros(start.shape[:2]).requires_grad_()
+        self._stream = TrainingStream(task, synthesizer, seeds, config.batch_size, "linear_probe")
+        # no decay: it would draw classes without data away from where they start
+        optimizer = torch.optim.AdamW([self.weight, self.bias], lr=config.lr, weight_decay=0)
+        self._descent = CosineDescent(optimizer, config.epochs, self._stream.steps)
+
+    @property
+    def epochs(self) -> int:
+        """Training epochs."""
+        return self.config.epochs
+
+    def loss(
+        self,
+        features: Float[Tensor, "replica n feature"],
+        labels: Int[Tensor, "replica n"],
+        weights: Float[Tensor, "replica n"] | None,
+    ) -> Float[Tensor, " replica"]:
+        """Weighted mean cross-entropy of a batch + l2 / 2 * |W - W_0|^2 (b is not penalised)."""
+        loss = classification_loss(self._scores(features), labels, self._stream.allowed, weights)
+        return loss + self.config.l2 / 2 * (self.weight - self._start).square().sum((1, 2))
+
+    def train_epoch(self) -> dict[str, Float[Tensor, " replica"]]:
+        """One pass over the real features."""
+        return {"loss": self._descent.epoch(lambda: self.loss(*self._stream.next()))}
+
+    @torch.no_grad()
+    def logits(
+        self, pictures: Float[Tensor, "n feature"], choice: Mapping[str, float]
+    ) -> Float[Tensor, "replica n n_cls"]:
+        """logit_scale * x W^T + b."""
+        return self._scores(pictures)
+
+    def _scores(self, features: Tensor) -> Tensor:
+        cosine_like = features @ self.weight.transpose(1, 2)
+        return self._task.logit_scale * cosine_like + self.bias.unsqueeze(1)
+
+    def state(self) -> dict[str, Tensor]:
+        """Weights and biases."""
+        return {"weight": self.weight.detach().clone(), "bias": self.bias.detach().clone()}
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Put weights and biases back."""
+        with torch.no_grad():
+            self.weight.copy_(state["weight"])
+            self.bias.copy_(state["bias"])

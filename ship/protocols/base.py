@@ -1,0 +1,88 @@
+"""What a protocol hands to a trial: tasks to train on, pictures to be measured on, and how."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+from ship.metrics import accuracy
+from ship.task import Pictures, Task
+
+
+@dataclass(frozen=True)
+class Exam:
+    """Pictures that a model trained on `task` is measured on.
+
+    name: "" or, where a protocol has several exams, the prefix of what is measured.
+    competing: classes that may be predicted, (n_cls,); None: the scorer decides.
+    """
+
+    task: Task
+    pictures: Pictures
+    name: str = ""
+    competing: Bool[Tensor, " n_cls"] | None = None
+
+
+@dataclass(frozen=True)
+class Final:
+    """A task whose trained model is tested.
+
+    exams: what it is tested on; the first is also where synthesis is judged.
+    ids: each class of the task as the generator's task numbers it; None: the same numbers.
+    """
+
+    exams: tuple[Exam, ...]
+    ids: Int[Tensor, " n_cls"] | None = None
+
+    @property
+    def task(self) -> Task:
+        """The task that is trained on."""
+        return self.exams[0].task
+
+
+# (logits (replica, n, n_cls), exam, what selection chose by name: {} while it is still choosing)
+# -> metric -> (replica,)
+Scorer = Callable[[Tensor, Exam, Mapping[str, Tensor]], dict[str, Tensor]]
+Combine = Callable[[Sequence[dict[str, Tensor]]], dict[str, Tensor]]
+
+
+def only(found: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """The metrics of the one exam."""
+    (metrics,) = found
+    return metrics
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """A trial's plan.
+
+    selection: the exam by which epochs are chosen, on the task trained for it.
+    metric: what selection maximises.
+    generator_task: what the tested model's generator is fitted on; None: no retraining, the model
+        that selection kept is the tested one.
+    finals: what is trained (again) and tested.
+    score_selection, score_test: how logits become metrics; combine: how those of several exams do.
+    """
+
+    selection: Exam
+    metric: str
+    finals: tuple[Final, ...]
+    score_selection: Scorer
+    score_test: Scorer
+    generator_task: Task | None = None
+    combine: Combine = only
+
+
+def among_all(logits: Tensor, exam: Exam, chosen: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Top-1 accuracy among the exam's competing classes."""
+    pictures = exam.pictures
+    return {"accuracy": accuracy(logits, pictures.labels, exam.competing)}
+
+
+def mask(n_cls: int, ids: Int[Tensor, " m"]) -> Bool[Tensor, " n_cls"]:
+    """True at the given ids."""
+    found = torch.zeros(n_cls, dtype=torch.bool, device=ids.device)
+    found[ids] = True
+    return found

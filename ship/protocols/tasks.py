@@ -1,0 +1,154 @@
+"""Few-shot tasks of one dataset, as tensors on the backbone's device."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ship.backbone import FrozenCLIP
+from ship.datasets.base import some
+from ship.features import FeatureSet
+from ship.splits import few_shot_indices
+from ship.task import Pictures, Task, pad_rows
+
+
+class TaskBuilder:
+    """Builds tasks over the first classes of a dataset, and over further names without pictures.
+
+    Args:
+        shots: training pictures a seen class, at most; None: all there are.
+        seen: classes that training may show pictures of; they decide how long an epoch is.
+
+    Raises:
+        ValueError: a seen class without training pictures.
+    """
+
+    def __init__(
+        self,
+        shots: int | None,
+        seeds: Sequence[int],
+        features: FeatureSet,
+        clip: FrozenCLIP,
+        dtype: torch.dtype,
+        *,
+        seen: np.ndarray,
+    ) -> None:
+        self._seeds = seeds
+        self._features = features
+        self._clip = clip
+        self._dtype = dtype
+        self._counts = np.bincount(features.train_labels, minlength=len(features.class_names))
+        self._refuse_empty(seen, "no training pictures of")
+        self._shots = shots or int(self._counts.max())
+        # an epoch is as long for one seed's classes as for another's
+        self._mean_count = float(np.minimum(self._counts[seen], self._shots).mean())
+        self.texts = [features.template.format(name) for name in features.class_names]
+
+    def pictures(self, features: np.ndarray, labels: np.ndarray) -> Pictures:
+        """Copies on the device (the arrays may be read-only views of shared memory)."""
+        device = self._clip.device
+        return Pictures(
+            torch.tensor(features, dtype=self._dtype, device=device),
+            torch.tensor(labels, device=device),
+        )
+
+    def validation(self, classes: np.ndarray) -> Pictures:
+        """Validation pictures of some classes."""
+        rows = np.isin(self._features.val_labels, classes)
+        if not rows.any():
+            raise ValueError(
+                f"dataset {self._features.dataset}: no validation pictures to select on"
+            )
+        return self.pictures(self._features.val[rows], self._features.val_labels[rows])
+
+    def test(self) -> Pictures:
+        """All test pictures."""
+        return self.pictures(self._features.test, self._features.test_labels)
+
+    def require_unseen_pictures(self, classes: np.ndarray) -> None:
+        """Refuse the real-picture ceiling where there is nothing to show.
+
+        Raises:
+            ValueError: classes without training pictures.
+        """
+        self._refuse_empty(classes, "generator real needs training pictures of")
+
+    def _refuse_empty(self, classes: np.ndarray, problem: str) -> None:
+        names = [repr(self._features.class_names[c]) for c in classes if not self._counts[c]]
+        if names:
+            raise ValueError(f"dataset {self._features.dataset}: {problem} {some(names)}")
+
+    def task(
+        self,
+        n_classes: int,
+        seen: Sequence[np.ndarray],
+        others: Sequence[tuple[str, str]] = (),
+    ) -> Task:
+        """The task over the dataset's first n classes with each replica's own seen classes.
+
+        Args:
+            others: (class name, sentence for the zero-shot classifier) of further classes that
+                no picture shows, numbered behind the dataset's own.
+        """
+        n_cls = n_classes + len(others)
+        is_seen = np.zeros((len(self._seeds), n_cls), dtype=bool)
+        for row, classes in zip(is_seen, seen, strict=True):
+            row[classes] = True
+        unseen = [np.flatnonzero(~row[:n_classes]) for row in is_seen]
+        rows = [self._draw(seed, c) for seed, c in zip(self._seeds, seen, strict=True)]
+        hidden = [self._draw(seed, c) for seed, c in zip(self._seeds, unseen, strict=True)]
+        texts = [*self.texts[:n_classes], *(sentence for _, sentence in others)]
+        names = (*self._features.class_names[:n_classes], *(name for name, _ in others))
+        return Task(
+            class_names=names,
+            text_features=self._clip.encode_texts(texts).to(self._dtype),
+            seen=torch.tensor(is_seen, device=self._clip.device),
+            features=self._rows(rows),
+            labels=self._labels(rows),
+            counts=tuple(map(len, rows)),
+            n_nominal=max(1, round(len(seen[0]) * self._mean_count)),
+            shots=max(1, round(self._mean_count)),
+            logit_scale=self._clip.logit_scale,
+            unseen_features=self._rows(hidden),
+            unseen_first=self._starts(hidden, n_cls),
+            unseen_count=self._per_class(hidden, n_cls),
+            **self._held_out(seen),
+        )
+
+    def _held_out(self, seen: Sequence[np.ndarray]) -> dict[str, Any]:
+        """Validation pictures of each replica's seen classes."""
+        labels = self._features.val_labels
+        rows = [np.flatnonzero(np.isin(labels, classes)) for classes in seen]
+        features = [torch.tensor(self._features.val[r], dtype=self._dtype) for r in rows]
+        device = self._clip.device
+        return {
+            "held_out": pad_rows(features).to(device),
+            "held_out_labels": pad_rows([torch.tensor(labels[r]) for r in rows]).to(device),
+            "held_out_counts": tuple(map(len, rows)),
+        }
+
+    def _draw(self, seed: int, classes: np.ndarray) -> np.ndarray:
+        """Rows of the training split, ordered by class; a class may have none."""
+        labels = self._features.train_labels
+        shown = classes[self._counts[classes] > 0]
+        drawn = few_shot_indices(labels, self._shots, seed, shown)
+        return drawn[np.argsort(labels[drawn], kind="stable")]
+
+    def _rows(self, rows: Sequence[np.ndarray]) -> Tensor:
+        drawn = [torch.tensor(self._features.train[r], dtype=self._dtype) for r in rows]
+        return pad_rows(drawn).to(self._clip.device)
+
+    def _labels(self, rows: Sequence[np.ndarray]) -> Tensor:
+        drawn = [torch.tensor(self._features.train_labels[r]) for r in rows]
+        return pad_rows(drawn).to(self._clip.device)
+
+    def _per_class(self, rows: Sequence[np.ndarray], n_cls: int) -> Tensor:
+        labels = self._features.train_labels
+        counts = [np.bincount(labels[r], minlength=n_cls) for r in rows]
+        return torch.tensor(np.stack(counts), device=self._clip.device)
+
+    def _starts(self, rows: Sequence[np.ndarray], n_cls: int) -> Tensor:
+        counts = self._per_class(rows, n_cls)
+        return counts.cumsum(1) - counts

@@ -1,0 +1,111 @@
+"""Every quality metric of the synthetic features of a trial's replicas."""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from ship.quality.classes import cosines_to_mean, cross_accuracies
+from ship.quality.distances import frechet, mmd, squared_distances
+from ship.quality.manifold import manifold_metrics
+from ship.quality.sets import ComparedSets, compared_sets, matched_sets
+from ship.quality.spread import diversity, effective_rank
+from ship.replicas import ReplicaRng
+
+# A standard error from fewer pictures than this would itself be mostly error.
+FEWEST_FOR_ERROR = 5
+
+
+@torch.no_grad()
+def measure_quality(
+    synthetic: Float[Tensor, "replica m feature"],
+    synthetic_labels: Int[Tensor, "replica m"],
+    real: Sequence[Float[Tensor, "_ feature"]],
+    real_labels: Sequence[Int[Tensor, " _"]],
+    text_features: Float[Tensor, "n_cls feature"],
+    rng: ReplicaRng,
+) -> dict[str, Float[Tensor, " replica"]]:
+    """Compare synthetic features with real ones of the same classes, replica by replica.
+
+    All in float64 on the CPU. Only classes that both sets have are compared; of a longer set,
+    ship.quality.sets.MAX_FEATURES are drawn, evenly over its classes. A metric that any replica
+    lacks is absent for all, so that a value is never NaN or infinite: errors need
+    FEWEST_FOR_ERROR pictures of either set, the pooled metrics two, within-class metrics a class
+    with two, accuracies two classes.
+
+    Args:
+        synthetic, synthetic_labels: unit-norm features and their classes, within the universe.
+        real, real_labels: pictures to judge them by, one pair for each replica: pseudo-new classes
+            differ between seeds, and so do the numbers of their pictures.
+        text_features: zero-shot text features of the universe.
+        rng: draws the subsets and resamples; each replica from a stream of its own.
+
+    Returns:
+        cosine_to_mean, text_cosine_to_mean: ship.quality.classes.cosines_to_mean.
+        real_to_synthetic, synthetic_to_real: percent; ship.quality.classes.cross_accuracies.
+        frechet, frechet_error: ship.quality.distances.frechet.
+        mmd, mmd_error: ship.quality.distances.mmd.
+        precision, recall, density, coverage: fractions; ship.quality.manifold.manifold_metrics.
+        diversity, real_diversity: ship.quality.spread.diversity.
+        effective_rank, real_effective_rank: ship.quality.spread.effective_rank, both sets cut to as
+            many features of each class.
+
+    Raises:
+        ValueError: a feature is not finite, or there are not as many real sets as replicas.
+    """
+    seeds = rng.integers(2**62, 1).flatten().tolist()
+    text = _plain(text_features)
+    each = []
+    for made, made_labels, pictures, labels, seed in zip(
+        synthetic, synthetic_labels, real, real_labels, seeds, strict=True
+    ):
+        generator = torch.Generator().manual_seed(seed)
+        sets = compared_sets(
+            _plain(made), made_labels.cpu(), _plain(pictures), labels.cpu(), text, generator
+        )
+        each.append({} if sets is None else replica_quality(sets, generator))
+    common = [name for name in each[0] if all(name in metrics for metrics in each)]
+    return {
+        name: torch.tensor([metrics[name] for metrics in each], dtype=torch.float64)
+        for name in common
+    }
+
+
+def replica_quality(sets: ComparedSets, generator: torch.Generator) -> dict[str, float]:
+    """The metrics of one replica that are defined for it."""
+    return {
+        **cosines_to_mean(sets),
+        **cross_accuracies(sets),
+        **_pooled_metrics(sets, generator),
+        **_spread_metrics(sets, generator),
+    }
+
+
+def _pooled_metrics(sets: ComparedSets, generator: torch.Generator) -> dict[str, float]:
+    real, made = sets.real.features, sets.synthetic.features
+    if min(len(real), len(made)) < 2:
+        return {}
+    squared = squared_distances(torch.cat([real, made]))
+    distance, distance_error = frechet(real, made)
+    discrepancy, discrepancy_error = mmd(squared, len(real), generator)
+    metrics = {"frechet": distance, "mmd": discrepancy, **manifold_metrics(squared, len(real))}
+    if min(len(real), len(made)) >= FEWEST_FOR_ERROR:
+        metrics |= {"frechet_error": distance_error, "mmd_error": discrepancy_error}
+    return metrics
+
+
+def _spread_metrics(sets: ComparedSets, generator: torch.Generator) -> dict[str, float]:
+    metrics = {"diversity": diversity(sets.synthetic), "real_diversity": diversity(sets.real)}
+    matched = matched_sets(sets, generator)
+    if matched is not None:
+        made, real = matched
+        metrics |= {
+            "effective_rank": effective_rank(made),
+            "real_effective_rank": effective_rank(real),
+        }
+    return {name: value for name, value in metrics.items() if value is not None}
+
+
+def _plain(features: Tensor) -> Tensor:
+    return features.to("cpu", torch.float64)

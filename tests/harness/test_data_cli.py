@@ -1,0 +1,158 @@
+"""ship-data from outside: what it lists and checks, and how it refuses."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from harness import data_cli
+from harness.data_sources import SOURCES
+from ship.datasets import DATASETS
+from tests.ship.datasets.trees import LAYOUTS
+
+
+def invoke(*args: str) -> Any:
+    """Run the command in this process."""
+    return CliRunner().invoke(data_cli.app, list(args))
+
+
+def test_list_names_every_dataset_and_how_to_get_it() -> None:
+    """Without a data root: names, published counts, folders and sources."""
+    result = invoke("list")
+    assert result.exit_code == 0
+    for name in DATASETS:
+        assert name in result.stdout
+    assert "4128/1649/2465" in result.stdout
+    for name, source in SOURCES.items():
+        assert (f"{name}: {source.how}" in result.stdout) == (name != "emoji")
+
+
+def test_list_tells_present_missing_and_faulty_apart(tmp_path: Path) -> None:
+    """A sound folder, one that is not there, and one with two faults."""
+    LAYOUTS["awa2"](tmp_path)
+    LAYOUTS["caltech101"](tmp_path)
+    for path in ("train0.jpg", "train1.jpg"):
+        (tmp_path / "caltech-101/101_ObjectCategories/café" / path).write_bytes(b"")
+    (tmp_path / "caltech-101/101_ObjectCategories/café/test0.jpg").unlink()
+    lines = invoke("list", "--data-root", str(tmp_path)).stdout.splitlines()
+    cells = [line.split() for line in lines[: lines.index("faulty")]]
+    state = {row[0]: row[3] for row in cells if row and row[0] in DATASETS}
+    assert state.pop("emoji") == state.pop("awa2") == "present"
+    assert state.pop("caltech101") == "faulty"
+    assert set(state.values()) == {"missing"}
+    (fault,) = [line for line in lines if line.startswith("caltech101: ")]
+    assert "1 missing pictures: café/test0.jpg" in fault
+    assert fault.endswith("(and 1 more: ship-data check caltech101)")
+    assert not any(line.startswith("awa2: ") for line in lines)
+
+
+def test_a_data_root_must_be_there(tmp_path: Path) -> None:
+    """A typing mistake in --data-root is not a root without datasets."""
+    result = invoke("list", "--data-root", str(tmp_path / "nowhere"))
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr == f"--data-root must be a folder, got {tmp_path / 'nowhere'}\n"
+
+
+def test_check_passes_what_is_sound(tmp_path: Path) -> None:
+    """One's own folder has no published counts: all decoded, one line, exit 0."""
+    LAYOUTS["image_folder:pets"](tmp_path)
+    result = invoke("check", "image_folder:pets", "--data-root", str(tmp_path))
+    assert result.exit_code == 0
+    assert result.stdout == (
+        "image_folder:pets: 4/2/2 pictures (train/val/test) of 2 classes, "
+        "8 pictures decoded: sound\n"
+    )
+    assert result.stderr == ""
+
+
+def test_check_finds_everything_at_once(tmp_path: Path) -> None:
+    """Missing, empty, truncated, listed twice and unlike the published set: five lines, exit 2."""
+    LAYOUTS["caltech101"](tmp_path)
+    images = tmp_path / "caltech-101/101_ObjectCategories"
+    (images / "café/train0.jpg").unlink()
+    (images / "café/train1.jpg").write_bytes(b"")
+    truncated = images / "sea_horse/test0.jpg"
+    truncated.write_bytes(truncated.read_bytes()[:400])
+    path = tmp_path / "caltech-101/split_zhou_Caltech101.json"
+    row = '"test": [["sea_horse/test1.jpg", 0, "sea_horse"], '
+    path.write_text(path.read_text().replace('"test": [', row))
+    result = invoke("check", "caltech101", "--data-root", str(tmp_path))
+    assert result.exit_code == 2
+    for words in (
+        "1 missing pictures: café/train0.jpg",
+        "1 pictures of zero bytes: café/train1.jpg",
+        "1 pictures more than once in test: sea_horse/test1.jpg",
+        "holds 6/2/5 pictures of 2 classes, the published one 4128/1649/2465 of 100",
+        "1 undecodable pictures: sea_horse/test0.jpg",
+    ):
+        assert words in result.stderr
+    assert len(result.stderr.splitlines()) == 5
+    assert result.stdout.endswith("of 2 classes, 9 pictures decoded: 5 faults\n")
+    quick = invoke("check", "caltech101", "--data-root", str(tmp_path), "--quick")
+    assert quick.exit_code == 2
+    assert "undecodable" not in quick.stderr
+    assert "nothing decoded: 4 faults" in quick.stdout
+
+
+def test_check_says_which_official_split_it_is(tmp_path: Path) -> None:
+    """The split's counts and hash stand in the output, to be quoted beside results."""
+    LAYOUTS["cub"](tmp_path)
+    result = invoke("check", "cub", "--data-root", str(tmp_path))
+    assert "split of trainval 8, test_seen 2, test_unseen 2, sha256 " in result.stdout
+    assert "do not say if it is version 1 or 2" in result.stdout
+    assert "of 3 classes (2 seen)" in result.stdout
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_check_decodes_every_layout(tmp_path: Path, name: str) -> None:
+    """A truncated picture is found in each of them, and nothing else but the counts."""
+    LAYOUTS[name](tmp_path)
+    suffixes = {".jpg", ".JPEG"}
+    path = min(path for path in tmp_path.rglob("*") if path.suffix in suffixes)
+    path.write_bytes(path.read_bytes()[:400])
+    result = invoke("check", name, "--data-root", str(tmp_path))
+    assert result.exit_code == 2
+    assert "1 undecodable pictures: " in result.stderr
+    others = [line for line in result.stderr.splitlines() if "undecodable" not in line]
+    assert all("the published one" in line for line in others)
+
+
+def test_check_refuses_an_unknown_name() -> None:
+    """A typing mistake shows the choices."""
+    result = invoke("check", "caltech")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "unknown dataset 'caltech' (choices: emoji, " in result.stderr
+
+
+@pytest.mark.data
+def test_caltech101_as_published() -> None:
+    """The real folder is sound in every respect: 8242 pictures decode."""
+    if "SHIP_DATA_ROOT" not in os.environ:
+        pytest.skip("SHIP_DATA_ROOT is not set")
+    result = invoke("check", "caltech101", "--data-root", os.environ["SHIP_DATA_ROOT"])
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert "4128/1649/2465" in result.stdout
+    assert result.stdout.endswith("8242 pictures decoded: sound\n")
+
+
+def test_the_command_imports_light() -> None:
+    """--help loads neither torch, torchvision, numpy, Pillow, polars nor ship."""
+    script = (
+        "import sys\n"
+        "sys.argv = ['ship-data', '--help']\n"
+        "try:\n"
+        "    from harness.data_cli import main\n"
+        "    main()\n"
+        "except SystemExit:\n"
+        "    pass\n"
+        "heavy = {'torch', 'torchvision', 'numpy', 'PIL', 'polars', 'pydantic', 'scipy', 'ship'}\n"
+        "sys.exit(', '.join(heavy & set(sys.modules)) or 0)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, env=os.environ, check=False
+    )
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,190 @@
+"""ship-data get, with classes in torchvision's place that write a tree instead of downloading."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from urllib.error import URLError
+
+import pytest
+import torchvision.datasets
+from typer.testing import CliRunner
+
+from harness import data_cli
+from harness.data_sources import SOURCES
+from ship.datasets import DATASETS, check_dataset
+from tests.ship.datasets.conftest import save_picture
+from tests.ship.datasets.trees import aircraft_tree
+
+# what torchvision's classes make below their root, and the folder of pictures in it
+MADE = {
+    "caltech101": ("Caltech101", "caltech101", "101_ObjectCategories"),
+    "oxford_pets": ("OxfordIIITPet", "oxford-iiit-pet", "images"),
+    "flowers102": ("Flowers102", "flowers-102", "jpg"),
+    "food101": ("Food101", "food-101", "images"),
+    "dtd": ("DTD", "dtd/dtd", "images"),
+    "eurosat": ("EuroSAT", "eurosat", "2750"),
+    "fgvc_aircraft": ("FGVCAircraft", "fgvc-aircraft-2013b/data", "images"),
+}
+
+
+def invoke(*args: str) -> Any:
+    """Run the command in this process."""
+    return CliRunner().invoke(data_cli.app, list(args))
+
+
+def replace_torchvision(
+    monkeypatch: pytest.MonkeyPatch, name: str, make: Callable[[Path], None]
+) -> None:
+    """Put a class into torchvision.datasets that makes a tree instead of downloading one."""
+
+    def download(root: str, download: bool) -> None:
+        assert download
+        make(Path(root))
+
+    monkeypatch.setattr(torchvision.datasets, SOURCES[name].torchvision, download)
+
+
+def test_every_dataset_has_a_source() -> None:
+    """What ship knows, ship-data knows where to get, in one line."""
+    assert set(SOURCES) == set(DATASETS)
+    assert all("\n" not in source.how for source in SOURCES.values())
+    classes = {source.torchvision for source in SOURCES.values()} - {""}
+    assert classes == {made[0] for made in MADE.values()} | {"SUN397"}
+    assert all(hasattr(torchvision.datasets, name) for name in classes)
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_get_moves_pictures_into_the_layout(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Pictures and notes come where CoOp's layout has them, archives and work folders go."""
+    _, made, pictures = MADE[name]
+
+    def make(root: Path) -> None:
+        save_picture(root / made / pictures / "a/0.jpg")
+        (root / made / "notes.txt").write_text("x")
+        (root / made / "archive.tar.gz").write_text("x")
+
+    replace_torchvision(monkeypatch, name, make)
+    result = invoke("get", name, "--data-root", str(tmp_path / "data"))
+    assert result.exit_code == 0, result.stderr
+    folder = tmp_path / "data" / DATASETS[name].folder
+    assert sorted(path.name for path in folder.iterdir()) == sorted([pictures, "notes.txt"])
+    assert (folder / pictures / "a/0.jpg").is_file()
+    assert [path.name for path in (tmp_path / "data").iterdir()] == [folder.name]
+    assert f"pictures of {name}: {folder / pictures}" in result.stdout
+    by_hand = result.stdout.splitlines()[1:]
+    split_file = getattr(DATASETS[name], "split_file", "")
+    assert len(by_hand) == bool(split_file)
+    assert all(str(folder / split_file) in line for line in by_hand)
+
+
+def test_get_moves_sun397_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There the folder that torchvision makes is the folder of pictures."""
+    replace_torchvision(
+        monkeypatch, "sun397", lambda root: save_picture(root / "SUN397/a/abbey/0.jpg")
+    )
+    assert invoke("get", "sun397", "--data-root", str(tmp_path)).exit_code == 0
+    assert (tmp_path / "sun397/SUN397/a/abbey/0.jpg").is_file()
+
+
+def test_what_torchvision_has_whole_is_sound(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """FGVC-Aircraft needs no other file: what get leaves behind passes the check."""
+    replace_torchvision(
+        monkeypatch, "fgvc_aircraft", lambda root: aircraft_tree(root, "fgvc-aircraft-2013b/data")
+    )
+    assert invoke("get", "fgvc_aircraft", "--data-root", str(tmp_path)).exit_code == 0
+    check_dataset("fgvc_aircraft", tmp_path)
+
+
+def test_get_keeps_a_split_file_that_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """People may put the split file first: it stays, and is not asked for again."""
+    folder = tmp_path / "dtd"
+    folder.mkdir()
+    (folder / "split_zhou_DescribableTextures.json").write_text("{}")
+    replace_torchvision(
+        monkeypatch, "dtd", lambda root: save_picture(root / "dtd/dtd/images/a/0.jpg")
+    )
+    result = invoke("get", "dtd", "--data-root", str(tmp_path))
+    assert result.exit_code == 0
+    assert len(result.stdout.splitlines()) == 1
+    assert (folder / "split_zhou_DescribableTextures.json").read_text() == "{}"
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (URLError("Name or service not known"), "Name or service not known"),
+        (RuntimeError("File not found\nor corrupted."), "File not found or corrupted."),
+        (EOFError(), "EOFError"),
+        (None, "torchvision has made no folder dtd/dtd"),
+    ],
+)
+@pytest.mark.parametrize("there", [True, False])
+def test_a_failed_download_leaves_nothing(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception | None,
+    words: str,
+    there: bool,
+) -> None:
+    """One line, exit 2, and the data root as it was before."""
+
+    def make(root: Path) -> None:
+        save_picture(root / "dtd/half/0.jpg")
+        if error is not None:
+            raise error
+
+    replace_torchvision(monkeypatch, "dtd", make)
+    data_root = tmp_path / "data"
+    if there:
+        data_root.mkdir()
+    result = invoke("get", "dtd", "--data-root", str(data_root))
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr == f"dataset dtd could not be downloaded: {words}\n"
+    assert data_root.exists() == there
+    assert not list(data_root.iterdir()) if there else True
+
+
+def test_an_interrupted_download_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C removes the half-written folder, and the data root that was made for it."""
+
+    def make(root: Path) -> None:
+        save_picture(root / "dtd/dtd/images/0.jpg")
+        raise KeyboardInterrupt
+
+    replace_torchvision(monkeypatch, "dtd", make)
+    result = invoke("get", "dtd", "--data-root", str(tmp_path / "data"))
+    assert result.exit_code == 130
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (("dtd",), "--data-root must be given"),
+        (("cub", "--data-root", "."), "not downloaded by torchvision: CUB_200_2011/images"),
+        (("emoji", "--data-root", "."), "packaged with ship-sweep"),
+        (("cubs", "--data-root", "."), "unknown dataset 'cubs' (did you mean cub?)"),
+        (("dtd", "--data-root", "file"), "--data-root must be a folder, got file"),
+        (("dtd", "--data-root", "file/data"), "file/data cannot be made: Not a directory"),
+        (("eurosat", "--data-root", "."), "eurosat/2750 is there already; see ship-data check"),
+    ],
+)
+def test_get_refuses_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, args: tuple[str, ...], words: str
+) -> None:
+    """What cannot be downloaded says so before anything is touched."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("x")
+    save_picture(tmp_path / "eurosat/2750/0.jpg")
+    result = invoke("get", *args)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert words in result.stderr
+    assert len(result.stderr.splitlines()) == 1

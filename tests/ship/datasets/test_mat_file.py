@@ -1,0 +1,200 @@
+"""The MATLAB reader: equal to SciPy's on sound files, and never worse than an error on others."""
+
+import random
+import struct
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy.io import loadmat, savemat
+
+from ship.datasets import mat_file
+from ship.datasets.mat_file import MatError, read_mat
+from tests.ship.datasets.trees import cells
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Where the file goes."""
+    return tmp_path / "x.mat"
+
+
+def element(kind: int, content: bytes, order: str = "<") -> bytes:
+    """A tagged element, padded to 8 bytes."""
+    return struct.pack(f"{order}II", kind, len(content)) + content + b"\0" * (-len(content) % 8)
+
+
+def matrix(name: str, code: int, shape: tuple[int, ...], data: bytes, order: str = "<") -> bytes:
+    """A variable."""
+    flags = element(6, struct.pack(f"{order}II", code, 0), order)
+    sizes = element(5, struct.pack(f"{order}{len(shape)}i", *shape), order)
+    return element(14, flags + sizes + element(1, name.encode(), order) + data, order)
+
+
+def write(path: Path, *variables: bytes, order: str = "<", version: int = 0x0100) -> None:
+    """A file of variables."""
+    mark = {"<": b"IM", ">": b"MI"}[order]
+    path.write_bytes(b"MATLAB 5.0".ljust(124) + struct.pack(f"{order}H", version) + mark)
+    with path.open("ab") as file:
+        file.writelines(variables)
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+@pytest.mark.parametrize("dtype", ["f8", "f4", "i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8"])
+def test_numbers_are_as_scipy_reads_them(path: Path, dtype: str, compressed: bool) -> None:
+    """Every type of number, in a matrix that is not square, by columns."""
+    values = np.arange(6).reshape(2, 3).astype(dtype)
+    savemat(path, {"other": np.ones(9), "x": values}, do_compression=compressed)
+    found = read_mat(path, ["x"])
+    assert list(found) == ["x"]
+    assert np.array_equal(found["x"], loadmat(path)["x"])
+    assert np.array_equal(found["x"], values)
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_texts_and_cells(path: Path, compressed: bool) -> None:
+    """Cells of texts with accents, nested and empty cells, and a text of two rows."""
+    values = {
+        "names": cells(["a", "café", "日本", "long enough not to be small"]),
+        "nested": cells([cells(["a"]), np.array([[1.0]])]),
+        "none": np.empty((0, 0), dtype=object),
+        "rows": np.array(["ab ", "cde"]),
+        "text": "é",
+        "empty": "",
+    }
+    savemat(path, values, do_compression=compressed)
+    found = read_mat(path, values)
+    assert found["names"] == ["a", "café", "日本", "long enough not to be small"]
+    assert found["nested"] == [["a"], np.array([[1.0]])]
+    assert found["none"] == []
+    assert found["rows"] == ["ab ", "cde"]
+    assert (found["text"], found["empty"]) == ("é", "")
+
+
+def test_what_is_neither_number_nor_text_is_none(path: Path) -> None:
+    """Structures, sparse and complex matrices are known to be there, no more."""
+    import scipy.sparse
+
+    values: dict[str, Any] = {"s": {"a": 1}, "p": scipy.sparse.eye_array(3).tocsc(), "c": [1j]}
+    savemat(path, values)
+    assert read_mat(path, values) == dict.fromkeys(values)
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_both_byte_orders(path: Path, order: str) -> None:
+    """Doubles kept as short integers and texts of 16 bits, as MATLAB writes them on either."""
+    numbers = element(4, struct.pack(f"{order}3H", 1, 2, 60000), order)
+    text = element(4, "café".encode("utf-16-le" if order == "<" else "utf-16-be"), order)
+    write(
+        path,
+        matrix("n", 6, (3, 1), numbers, order),
+        matrix("t", 4, (1, 4), text, order),
+        order=order,
+    )
+    found = read_mat(path, ["n", "t"])
+    assert found["n"].ravel().tolist() == [1, 2, 60000]
+    assert found["t"] == "café"
+
+
+def test_other_variables_are_not_read(path: Path) -> None:
+    """A damaged or huge matrix of features does not matter, nor do objects without a name."""
+    opaque = element(14, element(6, struct.pack("<II", 17, 0)) + element(1, b"odd"))
+    broken = matrix("features", 6, (10**6, 10**6), element(8, b"x" * 5000))
+    packed = zlib.compress(broken)
+    write(
+        path,
+        opaque,
+        broken,
+        struct.pack("<II", 15, len(packed)) + packed,
+        matrix("n", 6, (1, 1), element(2, b"\7")),
+    )
+    assert read_mat(path, ["n"])["n"].tolist() == [[7]]
+    assert read_mat(path, ["absent"]) == {}
+    with pytest.raises(MatError, match="numbers of an unknown type, 8"):
+        read_mat(path, ["features"])
+
+
+@pytest.mark.parametrize(
+    ("variables", "reason"),
+    [
+        ([matrix("x", 6, (2, 2), element(9, b"\0" * 24))], "not as many numbers"),
+        ([matrix("x", 6, (2**31 - 1,) * 4, element(9, b""))], "not as many numbers"),
+        ([matrix("x", 6, (0, *[2**31 - 1] * 4), element(9, b""))], "impossible shape"),
+        ([matrix("x", 6, (1,) * 99, element(2, b"x"))], "impossible shape"),
+        ([matrix("x", 6, (-1, -1), element(9, b"\0" * 8))], "negative size"),
+        ([matrix("x", 6, (1,), element(9, b"\0" * 8))], "no sound head"),
+        ([matrix("x", 1, (2**31 - 1, 1), b"")], "beyond its variable"),
+        ([matrix("x", 1, (1, 1), element(9, b"\0" * 8))], "a cell is no matrix"),
+        ([matrix("x", 4, (2, 2), element(16, b"abc"))], "not as many characters"),
+        ([matrix("x", 4, (1, 1), element(16, b"\xff"))], "cannot be decoded"),
+        ([matrix("x", 4, (1, 1), element(9, b"\0" * 8))], "text of an unknown type, 9"),
+        ([element(14, element(6, b"\6" + b"\0" * 3))], "no sound head"),
+        ([element(3, b"\0" * 8)], "no variable where one should be"),
+        ([matrix("x", 6, (1, 1), element(9, b"\0" * 8))[:-8]], "cut short"),
+        ([struct.pack("<II", 15, 8) + b"x" * 8], "cannot be unpacked"),
+        ([struct.pack("<II", 14, 2**32 - 1)], "cut short"),
+        ([b"\0" * 4], "cut short"),
+    ],
+)
+def test_unsound_files(path: Path, variables: list[bytes], reason: str) -> None:
+    """Sizes and types that do not fit the content are errors, not crashes or huge arrays."""
+    write(path, *variables)
+    with pytest.raises(MatError, match=reason):
+        read_mat(path, ["x"])
+
+
+def test_cells_cannot_be_nested_for_ever(path: Path) -> None:
+    """A tower of cells ends before Python's stack does."""
+    inner = matrix("", 6, (1, 1), element(2, b"\7"))
+    for _ in range(50):
+        inner = matrix("", 1, (1, 1), inner)
+    write(path, matrix("x", 1, (1, 1), inner))
+    with pytest.raises(MatError, match="cells within cells"):
+        read_mat(path, ["x"])
+
+
+def test_a_bomb_is_not_unpacked(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A variable that unpacks to more than lists can be is refused at the limit."""
+    monkeypatch.setattr(mat_file, "LARGEST", 10_000)
+    packed = zlib.compress(matrix("x", 6, (1, 10**5), element(2, b"\0" * 10**5)))
+    write(path, struct.pack("<II", 15, len(packed)) + packed)
+    with pytest.raises(MatError, match="cut short or too large"):
+        read_mat(path, ["x"])
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "no such header"),
+        (b"x" * 200, "no such header"),
+        (b"MATLAB 7.3 MAT-file".ljust(124) + b"\0\2IM", "version 7.3"),
+        (b"MATLAB".ljust(124) + b"\0\3IM", "unknown version"),
+    ],
+)
+def test_other_formats(path: Path, content: bytes, reason: str) -> None:
+    """An empty file, a foreign one, and HDF5."""
+    path.write_bytes(content)
+    with pytest.raises(MatError, match=reason):
+        read_mat(path, ["x"])
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_random_damage_never_crashes(path: Path, compressed: bool) -> None:
+    """Of 400 damaged files each is read or refused; SciPy's reader crashes on some of them."""
+    rng = random.Random(0)
+    values = {"files": cells(["a/b.jpg", "c/d.jpg"]), "n": np.arange(1.0, 9.0)[:, None]}
+    savemat(path, values, do_compression=compressed)
+    sound = path.read_bytes()
+    refused = 0
+    for _ in range(400):
+        damaged = bytearray(sound)
+        for _ in range(rng.choice([1, 2, 10])):
+            damaged[rng.randrange(128, len(damaged))] = rng.randrange(256)
+        path.write_bytes(damaged[: rng.choice([len(damaged), rng.randrange(len(damaged))])])
+        try:
+            read_mat(path, values)
+        except MatError:
+            refused += 1
+    assert refused > 100

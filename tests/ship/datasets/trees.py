@@ -1,0 +1,190 @@
+"""A small sound tree on disk for every layout, to be loaded as it is or spoilt by a test."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.io import savemat
+
+from tests.ship.datasets.conftest import save_picture
+
+AIRCRAFT = ("A300B4", "Café 400", "Yak-42")
+WNIDS = {"n01440764": "tench", "n01443537": "café", "n02119789": "kit_fox"}
+AUTHORS = "/BS/somewhere/work"
+
+
+def coop_tree(root: Path) -> None:
+    """caltech101: "sea horse" and "café", 3/1/2 pictures each."""
+    folder = root / "caltech-101"
+    document: dict[str, list[Any]] = {"train": [], "val": [], "test": []}
+    for label, name in enumerate(["sea_horse", "café"]):
+        for split, n in {"train": 3, "val": 1, "test": 2}.items():
+            for i in range(n):
+                path = f"{name}/{split}{i}.jpg"
+                save_picture(folder / "101_ObjectCategories" / path, i)
+                document[split].append([path, label, name])
+    (folder / "split_zhou_Caltech101.json").write_text(json.dumps(document), encoding="utf-8")
+
+
+def folder_tree(root: Path) -> None:
+    """image_folder:pets: "café" and "dog", 4 pictures each."""
+    for name in ("café", "dog"):
+        for i in range(4):
+            save_picture(root / "pets" / name / f"{i}.jpg", i)
+
+
+def aircraft_tree(root: Path, below: str = "fgvc_aircraft") -> None:
+    """fgvc_aircraft: three variants, 2/1/1 pictures each."""
+    folder = root / below
+    folder.mkdir(parents=True)
+    (folder / "variants.txt").write_text("\n".join(AIRCRAFT) + "\n", encoding="utf-8")
+    for s, (split, n) in enumerate({"train": 2, "val": 1, "test": 1}.items()):
+        lines = []
+        for v, variant in enumerate(AIRCRAFT):
+            for i in range(n):
+                picture = f"{s}{v}{i}".zfill(7)
+                save_picture(folder / "images" / f"{picture}.jpg", i)
+                lines.append(f"{picture} {variant}")
+        text = "\n".join(lines) + "\n"
+        (folder / f"images_variant_{split}.txt").write_text(text, encoding="utf-8")
+
+
+def class_names(folder: Path, names: Mapping[str, str] = WNIDS) -> None:
+    """Write classnames.txt."""
+    folder.mkdir(parents=True, exist_ok=True)
+    text = "".join(f"{wnid} {name}\n" for wnid, name in names.items())
+    (folder / "classnames.txt").write_text(text, encoding="utf-8")
+
+
+def imagenet_tree(root: Path) -> None:
+    """imagenet: three classes, 6 train and 2 val pictures each."""
+    class_names(root / "imagenet")
+    for wnid in WNIDS:
+        for part, n in {"train": 6, "val": 2}.items():
+            for i in range(n):
+                name = f"{wnid}_{i}.JPEG"
+                save_picture(root / "imagenet/images" / part / wnid / name, i)
+
+
+def target_tree(folder: str, images: str, classes: Sequence[str]) -> Callable[[Path], None]:
+    """A target of ImageNet's classes, 2 pictures each, with a note beside the folders."""
+
+    def make(root: Path) -> None:
+        class_names(root / folder)
+        for name in classes:
+            for i in range(2):
+                save_picture(root / folder / images / name / f"{i}.jpg", i)
+        (root / folder / images / "README.txt").write_text("x")
+
+    return make
+
+
+@dataclass
+class Mats:
+    """What goes into res101.mat and att_splits.mat; labels and locs count from 1."""
+
+    image_files: list[str]
+    labels: Any
+    names: list[str] | None
+    trainval_loc: Any
+    test_seen_loc: Any
+    test_unseen_loc: Any
+
+    def save(self, folder: Path) -> None:
+        """Write both files as MATLAB does: columns, and cells of texts."""
+        folder.mkdir(parents=True, exist_ok=True)
+        pictures = {"image_files": cells(self.image_files), "labels": column(self.labels)}
+        savemat(folder / "res101.mat", {"features": np.zeros((4, 2)), **pictures})
+        splits = {
+            name: column(getattr(self, name))
+            for name in ("trainval_loc", "test_seen_loc", "test_unseen_loc")
+        }
+        if self.names is not None:
+            splits["allclasses_names"] = cells(self.names)
+        savemat(folder / "att_splits.mat", {"att": np.zeros((4, 2)), **splits})
+
+
+def column(values: Any) -> Any:
+    """A vector as MATLAB keeps it; anything else as it is."""
+    return np.array(values, dtype=float)[:, None] if isinstance(values, list) else values
+
+
+def cells(texts: list[str]) -> np.ndarray:
+    """A cell array of texts."""
+    found = np.empty((len(texts), 1), dtype=object)
+    found[:, 0] = texts
+    return found
+
+
+def mats(names: list[str] | None, folders: Sequence[str], prefix: str) -> Mats:
+    """Three classes: 1 and 3 seen (4 trainval, 1 test pictures each), 2 unseen (2 pictures)."""
+    files, labels = [], []
+    locs: dict[str, list[int]] = {"trainval": [], "seen": [], "unseen": []}
+    seen = [*["trainval"] * 4, "seen"]
+    for label, kinds in {1: seen, 2: ["unseen"] * 2, 3: seen}.items():
+        for i, kind in enumerate(kinds):
+            files.append(f"{prefix}{folders[label - 1]}image_{label}{i}.jpg")
+            labels.append(label)
+            locs[kind].append(len(files))
+    return Mats(files, labels, names, locs["trainval"], locs["seen"], locs["unseen"])
+
+
+XLSA = {
+    "awa2": (
+        "AWA2",
+        "Animals_with_Attributes2/JPEGImages",
+        ["zebra", "café+bat", "grizzly+bear"],
+        ["zebra/", "cafe+bat/", "grizzly+bear/"],
+        f"{AUTHORS}/data/Animals_with_Attributes2//JPEGImages/",
+    ),
+    "cub": (
+        "CUB",
+        "CUB_200_2011/images",
+        ["001.Sooty_Albatross", "002.Café_Bird", "003.Auklet"],
+        ["001.Sooty_Albatross/", "002.Cafe_Bird/", "003.Auklet/"],
+        f"{AUTHORS}/images/CUB_200_2011/CUB_200_2011/images/",
+    ),
+    "sun_attributes": (
+        "SUN",
+        "SUN/images",
+        ["a/abbey", "b/bazaar/café", "airport_terminal"],
+        ["a/abbey/", "b/bazaar/cafe/", "a/airport_terminal/"],
+        f"{AUTHORS}/data/SUN/images/",
+    ),
+    "flo": ("FLO", "oxford_flowers/jpg", None, ["", "", ""], f"{AUTHORS}/data/flowers/"),
+}
+
+
+def xlsa_tree(name: str) -> Callable[[Path], None]:
+    """One of the xlsa17 layouts."""
+    dataset, images, names, folders, prefix = XLSA[name]
+
+    def make(root: Path) -> None:
+        found = mats(names, folders, prefix)
+        found.save(root / "xlsa17/data" / dataset)
+        for i, path in enumerate(found.image_files):
+            save_picture(root / images / path.removeprefix(prefix), i)
+        if names is None:
+            flowers = json.dumps({"1": "rose", "2": "café", "3": "lily"})
+            (root / "oxford_flowers/cat_to_name.json").write_text(flowers, encoding="utf-8")
+
+    return make
+
+
+LAYOUTS: dict[str, Callable[[Path], None]] = {
+    "caltech101": coop_tree,
+    "image_folder:pets": folder_tree,
+    "fgvc_aircraft": aircraft_tree,
+    "imagenet": imagenet_tree,
+    "imagenetv2": target_tree(
+        "imagenetv2", "imagenetv2-matched-frequency-format-val", ["0", "1", "2"]
+    ),
+    "imagenet_sketch": target_tree("imagenet-sketch", "images", list(WNIDS)),
+    "imagenet_a": target_tree("imagenet-adversarial", "imagenet-a", list(WNIDS)[1:]),
+    "imagenet_r": target_tree("imagenet-rendition", "imagenet-r", list(WNIDS)[:2]),
+    **{name: xlsa_tree(name) for name in XLSA},
+}
+"""A builder by dataset name: called with a data root."""

@@ -1,0 +1,140 @@
+"""Cross-dataset transfer: classes of source and targets, and what selection may not see."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from ship.backbone import FrozenCLIP
+from ship.features import FeatureSet
+from ship.metrics import EpochMetrics
+from ship.protocols import PROTOCOLS, Protocol
+from ship.trial import run_trial
+from ship.trial_config import TrialConfig
+from tests.ship.conftest import WORDS
+
+COOP = {"name": "coop", "epochs": 4, "lr": 0.05, "batch_size": 5}
+
+
+@pytest.fixture
+def targets(features: FeatureSet) -> dict[str, FeatureSet]:
+    """Two targets with test pictures alone; "wolf" is in both, "dog" and "bee" are the source's."""
+    named = {"pets": ("wolf", "dog", "bee"), "farm": ("cow", "wolf")}
+    return {
+        name: replace(
+            features,
+            dataset=name,
+            class_names=names,
+            template="a picture of a {}.",
+            train=features.train[:0],
+            train_labels=features.train_labels[:0],
+            val=features.val[:0],
+            val_labels=features.val_labels[:0],
+            test=features.test[: 5 * len(names)],
+            test_labels=np.repeat(np.arange(len(names)), 5),
+        )
+        for name, names in named.items()
+    }
+
+
+def config(**keys: Any) -> TrialConfig:
+    """A short cross-dataset trial."""
+    base = {"protocol": "cross_dataset", "targets": ["pets", "farm"], "shots": 2, "eval_every": 2}
+    return TrialConfig(**{**base, "generator": "gaussian_base", "finetuner": COOP, **keys})
+
+
+def plan(clip: FrozenCLIP, features: FeatureSet, targets: dict[str, FeatureSet]) -> Protocol:
+    """The protocol of such a trial."""
+    build = PROTOCOLS["cross_dataset"]
+    return build(config(), [0, 1], features, targets, clip, torch.float32)
+
+
+def run(clip: FrozenCLIP, features: FeatureSet, targets: Any, **keys: Any) -> list[EpochMetrics]:
+    """All of its metrics."""
+    return list(run_trial(config(**keys), [0, 1], features, clip, targets))
+
+
+def test_classes_of_the_source_are_seen_others_are_not(
+    clip: FrozenCLIP, features: FeatureSet, targets: dict[str, FeatureSet]
+) -> None:
+    """A name that both have is one class; the generator's task has every other name once."""
+    made = plan(clip, features, targets)
+    assert made.generator_task is not None
+    assert made.generator_task.class_names == (*WORDS, "wolf", "cow")
+    pets, farm = made.finals
+    assert pets.task.class_names == (*WORDS, "wolf")
+    assert farm.task.class_names == (*WORDS, "cow", "wolf")
+    assert farm.ids is not None and farm.ids.tolist() == [*range(8), 9, 8]
+    dog, bee = WORDS.index("dog"), WORDS.index("bee")
+    assert pets.exams[0].pictures.labels.tolist() == [8] * 5 + [dog] * 5 + [bee] * 5
+    assert pets.exams[0].competing is not None
+    assert pets.exams[0].competing.nonzero()[:, 0].tolist() == sorted([8, dog, bee])
+    assert all(bool(f.task.seen[:, :8].all()) for f in made.finals)
+
+
+def test_target_names_are_spoken_by_the_targets_template(
+    clip: FrozenCLIP, features: FeatureSet, targets: dict[str, FeatureSet]
+) -> None:
+    """Each dataset's classifier is its own."""
+    farm = plan(clip, features, targets).finals[1].task
+    expected = clip.encode_texts(["a picture of a cow.", "a picture of a wolf."])
+    torch.testing.assert_close(farm.text_features[8:], expected)
+
+
+def test_accuracy_by_target_and_their_mean(
+    clip: FrozenCLIP, features: FeatureSet, targets: dict[str, FeatureSet]
+) -> None:
+    """The average is over targets, a target counting once whatever its size."""
+    made = run(clip, features, targets)[-1].per_seed
+    for seed in range(2):
+        each = [made[f"accuracy/{name}"][seed] for name in ("pets", "farm")]
+        assert made["accuracy"][seed] == pytest.approx(sum(each) / 2)
+    assert "source" in made and "selection_harmonic_mean" in made
+    assert "quality/cosine_to_mean" in made
+
+
+def test_zero_shot_accuracy_by_hand(
+    clip: FrozenCLIP, features: FeatureSet, targets: dict[str, FeatureSet]
+) -> None:
+    """The fine-tuner zero_shot gives the target's own zero-shot classifier, shared names apart."""
+    made = run(clip, features, targets, generator="none", finetuner="zero_shot")[-1].per_seed
+    farm = targets["farm"]
+    text = clip.encode_texts([farm.template.format(name) for name in farm.class_names])
+    right = (torch.tensor(farm.test) @ text.T).argmax(1) == torch.tensor(farm.test_labels)
+    assert made["accuracy/farm"][0] == pytest.approx(100 * right.double().mean().item())
+
+
+def test_no_target_picture_reaches_selection(
+    clip: FrozenCLIP, features: FeatureSet, targets: dict[str, FeatureSet]
+) -> None:
+    """With the targets' pictures turned around, all but the test is unchanged."""
+    turned = {name: replace(t, test=-t.test) for name, t in targets.items()}
+    first, second = run(clip, features, targets), run(clip, features, turned)
+    assert first[:-1] == second[:-1] and first[-1] != second[-1]
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"selection": "test"}, "neither selection test"),
+        ({"generator": "real"}, "nor generator real"),
+    ],
+)
+def test_what_has_no_meaning_is_refused(
+    clip: FrozenCLIP,
+    features: FeatureSet,
+    targets: dict[str, FeatureSet],
+    keys: dict[str, str],
+    message: str,
+) -> None:
+    """Selection on targets, and pictures that there are none of."""
+    with pytest.raises(ValueError, match=message):
+        run(clip, features, targets, **keys)
+
+
+def test_targets_must_be_given(clip: FrozenCLIP, features: FeatureSet) -> None:
+    """There is nothing to transfer to otherwise."""
+    with pytest.raises(ValueError, match="needs targets"):
+        run(clip, features, {})

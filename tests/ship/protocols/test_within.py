@@ -1,0 +1,119 @@
+"""Protocols within one dataset: who is seen, what is measured, what is refused."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from ship.backbone import FrozenCLIP
+from ship.features import FeatureSet
+from ship.metrics import OBJECTIVES
+from ship.protocols import PROTOCOLS, Protocol
+from ship.trial import run_trial
+from ship.trial_config import TrialConfig
+from tests.ship.conftest import WORDS
+
+COOP = {"name": "coop", "epochs": 4, "lr": 0.05, "batch_size": 5}
+
+
+def plan(
+    clip: FrozenCLIP, features: FeatureSet, seeds: Sequence[int] = (0, 1), **keys: Any
+) -> Protocol:
+    """The protocol that a setting asks for."""
+    config = TrialConfig(**{"shots": 2, **keys})
+    return PROTOCOLS[config.protocol](config, seeds, features, {}, clip, torch.float32)
+
+
+def last(clip: FrozenCLIP, features: FeatureSet, **keys: Any) -> dict[str, tuple[float, ...]]:
+    """The test metrics of a trial without a trained generator."""
+    keys = {"shots": 2, "generator": "gaussian_base", "finetuner": COOP, "eval_every": 2, **keys}
+    return list(run_trial(TrialConfig(**keys), [0, 1], features, clip))[-1].per_seed
+
+
+def official(features: FeatureSet, n_seen: int) -> FeatureSet:
+    """The dataset with an official split."""
+    return replace(features, n_seen=n_seen)
+
+
+def test_few_shot_sees_every_class(clip: FrozenCLIP, features: FeatureSet) -> None:
+    """Pictures of all eight classes, validation pictures of all, and no retraining."""
+    made = plan(clip, features, protocol="few_shot", selection="base_val")
+    task = made.selection.task
+    assert bool(task.seen.all()) and task.counts == (16, 16) and made.generator_task is None
+    assert made.selection.pictures.labels.unique().tolist() == list(range(8))
+    assert torch.equal(task.synthesized_ids[0], torch.arange(8))
+    assert set(last(clip, features, protocol="few_shot", selection="base_val")) >= {
+        "accuracy", "selection_accuracy", "selection_epoch",
+    }  # fmt: skip
+
+
+def test_an_official_split_decides_who_is_seen(clip: FrozenCLIP, features: FeatureSet) -> None:
+    """Three of eight classes are seen; the final task shows pictures of these alone."""
+    for name in ("generalized_zero_shot", "base_to_new"):
+        made = plan(clip, official(features, 3), protocol=name)
+        final = made.finals[0].task
+        assert final.seen.sum(1).tolist() == [3, 3] and int(final.labels.max()) == 2
+        assert made.selection.task.class_names == WORDS[:3]
+
+
+def test_generalized_zero_shot_metrics(clip: FrozenCLIP, features: FeatureSet) -> None:
+    """S, U, H, calibrated ones and the area; the constant is the one that selection chose."""
+    made = last(clip, features, protocol="generalized_zero_shot")
+    assert set(OBJECTIVES["generalized_zero_shot"]) <= set(made)
+    assert made["calibration"] == made["selection_calibration"]
+    without = last(clip, features, protocol="generalized_zero_shot", selection="base_val")
+    assert "selection_seen" in without and "ausuc" in without
+    assert not any(name.startswith("calibrat") for name in without)
+
+
+def test_unseen_classes_need_no_training_pictures(clip: FrozenCLIP, features: FeatureSet) -> None:
+    """As in the official GZSL sets; the ceiling, which would show them, says what it lacks."""
+    keep = features.train_labels < 4
+    poor = replace(features, train=features.train[keep], train_labels=features.train_labels[keep])
+    assert "unseen" in last(clip, poor, protocol="generalized_zero_shot")
+    with pytest.raises(ValueError, match="generator real needs training pictures of 'sea lion'"):
+        last(clip, poor, generator="real")
+
+
+def test_single_unseen_moves_the_class_to_the_end(clip: FrozenCLIP, features: FeatureSet) -> None:
+    """All others are seen under their own pictures; selection never hears of the unseen one."""
+    made = plan(clip, features, protocol="single_unseen", unseen_class="dog")
+    final = made.finals[0].task
+    assert final.class_names[-1] == "dog" and "dog" not in made.selection.task.class_names
+    assert final.seen.sum(1).tolist() == [7, 7] and not bool(final.seen[:, -1].any())
+    dogs = torch.tensor(features.test[features.test_labels == WORDS.index("dog")])
+    exam = made.finals[0].exams[0].pictures
+    assert torch.equal(exam.features[exam.labels == 7], dogs)
+    metrics = last(clip, features, protocol="single_unseen", unseen_class="dog")
+    assert {"unseen", "quality/recognised_by_pictures", "quality/frechet"} <= set(metrics)
+
+
+def test_an_unknown_unseen_class_is_named(clip: FrozenCLIP, features: FeatureSet) -> None:
+    """With the nearest choices."""
+    with pytest.raises(ValueError, match=r"unseen_class must be .* got 'dogs' \(nearest: dog"):
+        plan(clip, features, protocol="single_unseen", unseen_class="dogs")
+
+
+def test_null_shots_are_all_pictures(clip: FrozenCLIP, features: FeatureSet) -> None:
+    """Six pictures a class there are, six are shown."""
+    assert plan(clip, features, shots=None).finals[0].task.counts == (24, 24)
+
+
+def test_an_epoch_is_the_pictures_there_are(clip: FrozenCLIP, features: FeatureSet) -> None:
+    """With unequal classes an epoch has as many steps as pictures, not as the largest class."""
+    first = np.unique(features.train_labels, return_index=True)[1]
+    keep = features.train_labels >= 3
+    keep[first] = True
+    poor = replace(features, train=features.train[keep], train_labels=features.train_labels[keep])
+    task = plan(clip, poor, shots=None).finals[0].task
+    assert task.n_nominal == task.counts[0] == 9
+
+
+def test_no_validation_pictures_to_select_on(clip: FrozenCLIP, features: FeatureSet) -> None:
+    """A dataset without a val split says so."""
+    bare = replace(features, val=features.val[:0], val_labels=features.val_labels[:0])
+    with pytest.raises(ValueError, match="dataset tiny: no validation pictures to select on"):
+        plan(clip, bare)

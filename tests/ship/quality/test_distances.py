@@ -1,0 +1,138 @@
+"""Fréchet distance and MMD against independent derivations, and their errors against redraws."""
+
+import math
+
+import numpy as np
+import pytest
+import scipy.linalg
+import torch
+
+from ship.quality import distances
+from ship.quality.distances import frechet, mmd, squared_distances
+from tests.ship.quality.planted import unit
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    """A seeded stream."""
+    return torch.Generator().manual_seed(seed)
+
+
+def gaussian(n: int, d: int, seed: int, shift: float = 0.0, scale: float = 1.0) -> torch.Tensor:
+    """Normal rows around one point."""
+    return shift + scale * torch.randn(n, d, generator=generator(seed), dtype=torch.float64)
+
+
+def mmd_of(x: torch.Tensor, y: torch.Tensor, seed: int = 0) -> tuple[float, float]:
+    """The discrepancy and its error, from the features themselves."""
+    return mmd(squared_distances(torch.cat([x, y])), len(x), generator(seed))
+
+
+@pytest.mark.parametrize(("n", "m", "d"), [(40, 50, 6), (40, 5, 6), (7, 9, 12), (30, 8, 12)])
+def test_frechet_equals_the_square_root_of_a_matrix(n: int, m: int, d: int) -> None:
+    """The singular values give scipy's trace of (C_x C_y)^(1/2), in small sets and large."""
+    x, y = gaussian(n, d, 0).numpy(), gaussian(m, d, 1, shift=0.3, scale=0.5).numpy()
+    cov_x, cov_y = np.cov(x, rowvar=False), np.cov(y, rowvar=False)
+    if n > d and m > d:
+        root = np.trace(scipy.linalg.sqrtm(cov_x @ cov_y)).real
+    else:  # sqrtm is unreliable on singular matrices; the root's trace is that of its eigenvalues
+        root = np.sqrt(np.clip(np.linalg.eigvals(cov_x @ cov_y).real, 0, None)).sum()
+    gap = ((x.mean(0) - y.mean(0)) ** 2).sum()
+    expected = gap + np.trace(cov_x) + np.trace(cov_y) - 2 * root
+    assert frechet(torch.from_numpy(x), torch.from_numpy(y))[0] == pytest.approx(expected, rel=1e-5)
+
+
+def test_frechet_of_a_set_with_itself_is_zero() -> None:
+    """Identical sets are at distance 0, never below."""
+    value, error = frechet(unit(20, 8), unit(20, 8))
+    assert 0 <= value < 1e-12 and math.isfinite(error)
+
+
+def test_frechet_of_a_shift_is_its_square() -> None:
+    """Equal covariances leave the squared distance of the means."""
+    x = gaussian(30, 5, 0)
+    assert frechet(x, x + 0.5)[0] == pytest.approx(5 * 0.25)
+
+
+def test_frechet_error_is_the_spread_over_redraws() -> None:
+    """The closed form agrees with fresh samples, and with a plain bootstrap of one sample."""
+    fresh = [
+        frechet(gaussian(400, 4, 2 * i), gaussian(300, 4, 2 * i + 1, shift=0.4, scale=0.6))
+        for i in range(200)
+    ]
+    values, errors = torch.tensor(fresh).T
+    assert errors.mean() == pytest.approx(float(values.std()), rel=0.2)
+    x, y = gaussian(400, 4, 0), gaussian(300, 4, 1, shift=0.4, scale=0.6)
+    picks = generator()
+    redrawn = [
+        frechet(
+            x[torch.randint(400, (400,), generator=picks)],
+            y[torch.randint(300, (300,), generator=picks)],
+        )[0]
+        for _ in range(200)
+    ]
+    assert frechet(x, y)[1] == pytest.approx(float(torch.tensor(redrawn).std()), rel=0.2)
+
+
+@pytest.mark.parametrize(("n", "m", "d"), [(30, 50, 100), (60, 40, 32)])
+def test_frechet_error_holds_in_small_sets(n: int, m: int, d: int) -> None:
+    """With fewer pictures than dimensions, or hardly more, it is within a factor of two."""
+    fresh = [
+        frechet(gaussian(n, d, 2 * i), gaussian(m, d, 2 * i + 1, shift=0.3)) for i in range(60)
+    ]
+    values, errors = torch.tensor(fresh).T
+    assert 0.5 < float(errors.mean() / values.std()) < 2
+
+
+def test_mmd_equals_a_double_loop() -> None:
+    """The kernel sums are those of the definition, bandwidth included."""
+    x, y = unit(7, 4, seed=0), unit(6, 4, seed=1)
+    z = torch.cat([x, y]).tolist()
+    pairs = sorted(math.dist(a, b) for i, a in enumerate(z) for b in z[:i])
+    sigma = pairs[(len(pairs) - 1) // 2]
+
+    def k(a: list[float], b: list[float]) -> float:
+        return math.exp(-(math.dist(a, b) ** 2) / (2 * sigma**2))
+
+    xs, ys = x.tolist(), y.tolist()
+    own_x = sum(k(xs[i], xs[j]) for i in range(7) for j in range(7) if i != j) / (7 * 6)
+    own_y = sum(k(ys[i], ys[j]) for i in range(6) for j in range(6) if i != j) / (6 * 5)
+    across = sum(k(a, b) for a in xs for b in ys) / (7 * 6)
+    assert mmd_of(x, y)[0] == pytest.approx(own_x + own_y - 2 * across, abs=1e-12)
+
+
+def test_mmd_of_two_halves_is_near_zero() -> None:
+    """Over random halves of one set the estimate averages to 0: it is unbiased."""
+    z = unit(60, 8)
+    values = []
+    for seed in range(200):
+        order = torch.randperm(60, generator=generator(seed))
+        values.append(mmd_of(z[order[:30]], z[order[30:]])[0])
+    made = torch.tensor(values)
+    assert made.min() < 0 < made.max()
+    assert abs(float(made.mean())) < 4 * float(made.std()) / math.sqrt(200)
+
+
+def test_mmd_error_is_the_spread_over_redraws() -> None:
+    """The bootstrap's error agrees with fresh samples of sets that differ."""
+    fresh = [
+        mmd_of(gaussian(150, 3, 2 * i), gaussian(120, 3, 2 * i + 1, shift=0.5), seed=i)
+        for i in range(100)
+    ]
+    values, errors = torch.tensor(fresh).T
+    assert errors.mean() == pytest.approx(float(values.std()), rel=0.25)
+
+
+@pytest.mark.parametrize("n", [2, 40])
+def test_mmd_of_one_point_is_zero(n: int) -> None:
+    """Sets without any distance, or with most of it 0, have a value."""
+    same = unit(1, 4).expand(n, -1)
+    assert mmd_of(same, same) == (pytest.approx(0, abs=1e-12), pytest.approx(0, abs=1e-12))
+    value, error = mmd_of(torch.cat([same[:-1], unit(1, 4, seed=1)]), same)
+    assert math.isfinite(value) and math.isfinite(error)
+
+
+def test_resamples_keep_their_size() -> None:
+    """Each resample has as many pictures as the set."""
+    counts = distances._counts(9, generator())
+    assert counts.shape == (distances.BOOTSTRAP_DRAWS, 9)
+    assert counts.sum(dim=1).unique().tolist() == [9]

@@ -1,0 +1,120 @@
+"""What configurations say of backbones, against what is built from them."""
+
+import subprocess
+import sys
+from typing import Any
+
+import open_clip
+import pytest
+import torch
+from open_clip.model import _build_text_tower
+
+from ship.architectures import BackboneError, architectures, context_length, drivable
+from ship.backbone import FrozenCLIP
+from ship.text_tower import UndrivableTower, check_tower
+
+CONFIGS: dict[str, Any] = {
+    name: open_clip.get_model_config(name) for name in open_clip.list_models()
+}
+OWN_TOWERS = [name for name in CONFIGS if "hf_model_name" not in CONFIGS[name]["text_cfg"]]
+
+
+def built_reason(name: str) -> str | None:
+    """Why check_tower refuses the text tower that open_clip builds, shortened to one block."""
+    config = CONFIGS[name]
+    with torch.device("meta"):
+        tower = _build_text_tower(
+            config["embed_dim"],
+            {**config["text_cfg"], "layers": 1},
+            config.get("quick_gelu", False),
+        )
+    try:
+        check_tower(tower)
+    except UndrivableTower as why:
+        return str(why)
+    return None
+
+
+def test_drivable_is_what_the_built_tower_says() -> None:
+    """For every architecture of open_clip; one that only its tokenizer rules out is built well."""
+    assert len(OWN_TOWERS) > 100
+    for name in OWN_TOWERS:
+        reason = drivable(name)
+        if reason is not None and reason.startswith("its tokenizer"):
+            assert "hf_tokenizer_name" in CONFIGS[name]["text_cfg"]
+            reason = None
+        assert reason == built_reason(name), name
+
+
+def test_every_kind_is_decided() -> None:
+    """Known towers of each kind, by name."""
+    for name in (
+        "ViT-B-16",
+        "ViT-L-14-336",
+        "RN50",
+        "EVA02-B-16",
+        "MobileCLIP-B",
+        "PE-Core-T-16-384",
+    ):
+        assert drivable(name) is None, name
+    for name, reason in {
+        "ViT-B-16-SigLIP2": "bidirectional",
+        "ViT-H-14-CLIPA": "bidirectional",
+        "MobileCLIP2-S0": "bidirectional",
+        "coca_ViT-L-14": "class embedding",
+        "xlm-roberta-base-ViT-B-32": "Hugging Face's xlm-roberta-base",
+        "ViT-H-14-worldwide": "tokenizer is Hugging Face's facebook/xlm-v-base",
+    }.items():
+        assert reason in (drivable(name) or ""), name
+
+
+@pytest.mark.parametrize(
+    ("setting", "reason"),
+    [
+        ({"qk_norm": True}, "CustomResidualAttentionBlock"),
+        ({"block_type": "custom"}, "CustomResidualAttentionBlock"),
+        ({"pool_type": "last"}, "pools at 'last'"),
+    ],
+)
+def test_settings_that_no_packaged_architecture_has(
+    setting: dict[str, object], reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Added configurations are judged by the same rule, and as their towers are."""
+    config = {"embed_dim": 8, "vision_cfg": {}, "text_cfg": {"width": 8, "heads": 1, **setting}}
+    monkeypatch.setitem(open_clip.factory._MODEL_CONFIGS, "added", config)
+    monkeypatch.setitem(CONFIGS, "added", config)
+    assert reason in (drivable("added") or "")
+    assert drivable("added") == built_reason("added")
+
+
+def test_siglip_tokenizers_are_out() -> None:
+    """open_clip picks another tokenizer by this part of a name; none such is offered."""
+    offered = [entry.name for entry in architectures() if entry.refused is None]
+    assert not [name for name in offered if "siglip" in name.lower()]
+
+
+def test_sizes_are_those_of_the_loaded_backbone() -> None:
+    """Feature size, width and context of built models, the packaged one included."""
+    known = {entry.name: entry for entry in architectures()}
+    assert next(iter(known)) == "pocket"
+    for name in ("pocket", "ViT-S-32-alt:random"):
+        clip, entry = FrozenCLIP.load(name), known[name.partition(":")[0]]
+        assert (entry.feature_dim, entry.text_width) == (clip.feature_dim, clip.text_width)
+        assert entry.context_length == context_length(name) == clip.context_length
+    assert context_length("PE-Core-B-16:meta") == 32
+    assert known["ViT-L-14"].tags[0] == "openai" and "laion2b_s32b_b82k" in known["ViT-L-14"].tags
+
+
+def test_unknown_architecture() -> None:
+    """The error has the name."""
+    with pytest.raises(BackboneError, match="got 'ViT-B-61'"):
+        context_length("ViT-B-61:openai")
+
+
+def test_context_of_the_packaged_backbone_costs_no_import() -> None:
+    """A study of the packaged backbone is checked without torch and open_clip."""
+    code = (
+        "import sys; from ship.architectures import context_length; context_length('pocket');"
+        "sys.exit(bool({'torch', 'open_clip'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

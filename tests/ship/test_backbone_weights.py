@@ -1,0 +1,145 @@
+"""Pretrained tags and checkpoint files: the weights' own activation, and broken files."""
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import open_clip
+import pytest
+import torch
+from open_clip.pretrained import get_pretrained_cfg
+from open_clip.transformer import QuickGELU
+from torch import nn
+
+from ship.backbone import BackboneError, FrozenCLIP, check_backbone_name, list_backbones
+
+CONFIG: dict[str, Any] = {
+    "embed_dim": 16,
+    "vision_cfg": {"layers": 1, "width": 32, "head_width": 16, "patch_size": 16, "image_size": 32},
+    "text_cfg": {"context_length": 12, "vocab_size": 49408, "width": 24, "heads": 2, "layers": 2},
+}
+
+
+@pytest.fixture
+def weights(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A tiny architecture, with and without QuickGELU, and one file that both tags stand for."""
+    path = tmp_path / "weights.pt"
+    monkeypatch.setitem(open_clip.factory._MODEL_CONFIGS, "tiny", CONFIG)
+    quick = {**CONFIG, "quick_gelu": True}
+    monkeypatch.setitem(open_clip.factory._MODEL_CONFIGS, "tiny-quickgelu", quick)
+    # an entry with a file is not downloaded
+    openai = {"file": str(path), "quick_gelu": True}
+    monkeypatch.setitem(
+        open_clip.pretrained._PRETRAINED, "tiny", {"openai": openai, "laion": {"file": str(path)}}
+    )
+    monkeypatch.setitem(open_clip.pretrained._PRETRAINED, "tiny-quickgelu", {"openai": openai})
+    torch.manual_seed(0)
+    torch.save(open_clip.create_model("tiny", load_weights=False).state_dict(), path)
+    return path
+
+
+def activations(clip: FrozenCLIP) -> set[type[nn.Module]]:
+    """Kinds of activation in both towers."""
+    return {type(m) for m in clip._model.modules() if isinstance(m, nn.GELU | QuickGELU)}
+
+
+def test_activation_of_a_tag_is_its_weights_own(weights: Path) -> None:
+    """A plain name with QuickGELU weights is the model that its -quickgelu name loads."""
+    plain, named = FrozenCLIP.load("tiny:openai"), FrozenCLIP.load("tiny-quickgelu:openai")
+    other = FrozenCLIP.load("tiny:laion")
+    assert activations(plain) == activations(named) == {QuickGELU}
+    assert activations(other) == {nn.GELU}
+    assert plain.fingerprint == named.fingerprint != other.fingerprint
+    model = open_clip.create_model("tiny-quickgelu", pretrained=str(weights)).eval()
+    with torch.no_grad():
+        expected = model.encode_text(plain.tokenizer(["a cat"]), normalize=True)
+    torch.testing.assert_close(plain.encode_texts(["a cat"]), expected)
+    assert (other.encode_texts(["a cat"]) - expected).abs().max() > 1e-4
+
+
+def test_every_tag_of_open_clip_gets_its_activation(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever is offered is built with QuickGELU if, and only if, its weights were trained so."""
+    asked: list[bool] = []
+
+    def record(architecture: str, *, pretrained: str, force_quick_gelu: bool) -> None:
+        named = open_clip.get_model_config(architecture).get("quick_gelu", False)
+        asked.append(named or force_quick_gelu)
+        raise RuntimeError("not built")
+
+    monkeypatch.setattr(open_clip, "create_model", record)
+    names = [name for name in list_backbones() if name != "pocket"]
+    for name in names:
+        with pytest.raises(BackboneError, match="not built"):
+            FrozenCLIP.load(name)
+    trained = [get_pretrained_cfg(*name.split(":")).get("quick_gelu", False) for name in names]
+    assert asked == trained and set(trained) == {True, False}
+
+
+def test_quickgelu_name_with_other_weights_is_refused(weights: Path) -> None:
+    """The error has the name to write instead."""
+    with pytest.raises(BackboneError, match="must be tiny:laion, whose weights were trained with"):
+        check_backbone_name("tiny-quickgelu:laion")
+
+
+def test_the_name_decides_a_checkpoints_activation(weights: Path) -> None:
+    """The file in the place of a tag does not say with which activation it was trained."""
+    assert activations(FrozenCLIP.load(f"tiny:{weights}")) == {nn.GELU}
+    clip = FrozenCLIP.load(f"tiny-quickgelu:{weights}")
+    assert activations(clip) == {QuickGELU}
+    for key, value in torch.load(weights).items():
+        assert torch.equal(value, clip._model.state_dict()[key]), key
+
+
+def archive(state: dict[str, torch.Tensor], path: Path) -> None:
+    """Save weights as the TorchScript archive of a module that holds them by their names."""
+
+    class Holder(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x
+
+    root = Holder()
+    for key, value in state.items():
+        *parents, name = key.split(".")
+        module: nn.Module = root
+        for parent in parents:
+            if parent not in dict(module.named_children()):
+                module.add_module(parent, Holder())
+            module = module.get_submodule(parent)
+        module.register_buffer(name, value)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.jit.trace(root, torch.ones(1)).save(str(path))
+
+
+@pytest.mark.parametrize("openai", [True, False])
+def test_torchscript_archive(weights: Path, tmp_path: Path, openai: bool) -> None:
+    """OpenAI's own form of file is loaded, with QuickGELU; another archive goes by its name."""
+    state = {key: value.half() for key, value in torch.load(weights).items()}
+    sizes = {"input_resolution": 32, "context_length": 12, "vocab_size": 49408}
+    extra = {key: torch.tensor(value) for key, value in sizes.items()} if openai else {}
+    archive({**state, **extra}, tmp_path / "archive.pt")
+    clip = FrozenCLIP.load(f"tiny:{tmp_path / 'archive.pt'}")
+    assert activations(clip) == {QuickGELU if openai else nn.GELU}
+    for key, value in clip._model.state_dict().items():
+        assert torch.equal(value, state[key].float()), key
+
+
+@pytest.mark.parametrize("name", ["weights.pt", "weights.safetensors"])
+@pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"PK\x05\x06" + bytes(18)])
+def test_broken_file_is_one_clear_line(
+    weights: Path, tmp_path: Path, name: str, content: bytes
+) -> None:
+    """Whatever is wrong with a file, the error has the name and no traceback's worth of lines."""
+    path = tmp_path / "broken" / name
+    path.parent.mkdir()
+    path.write_bytes(content)
+    with pytest.raises(BackboneError, match="could not be loaded") as caught:
+        FrozenCLIP.load(f"tiny:{path}")
+    assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_weights_of_another_architecture(weights: Path, tmp_path: Path) -> None:
+    """A file that does not fit is refused."""
+    torch.save({"ln_final.weight": torch.ones(3)}, tmp_path / "other.pt")
+    with pytest.raises(BackboneError, match="could not be loaded"):
+        FrozenCLIP.load(f"tiny:{tmp_path / 'other.pt'}")

@@ -1,0 +1,172 @@
+"""Feature sets of every layout: spoilt pictures, empty splits, chosen splits, official classes."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ship.backbone import FrozenCLIP
+from ship.datasets import DatasetError, PictureDataset, load_dataset
+from ship.features import FeatureSet, extract_features
+from ship.prompts import class_prompts
+from ship.splits import few_shot_indices
+from tests.ship.datasets.trees import LAYOUTS, class_names
+from tests.ship.test_features import FakeEncoder
+
+
+@pytest.fixture(params=LAYOUTS)
+def dataset(request: pytest.FixtureRequest, tmp_path: Path) -> PictureDataset:
+    """A small dataset of each layout."""
+    LAYOUTS[request.param](tmp_path)
+    return load_dataset(request.param, tmp_path)
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> PictureDataset:
+    """A dataset with test pictures alone."""
+    LAYOUTS["imagenet_r"](tmp_path)
+    return load_dataset("imagenet_r", tmp_path)
+
+
+def seen_unseen(n_seen: int | None, n: int) -> FeatureSet:
+    """n classes with one picture each in every split; a feature is its class's number."""
+    labels = np.arange(n)
+    features = np.repeat(labels[:, None], 3, axis=1).astype(np.float32)
+    return FeatureSet(
+        class_names=tuple("abcdefghij"[:n]),
+        template="{}",
+        dataset="letters",
+        dataset_fingerprint="d",
+        backbone_fingerprint="b",
+        train=features[:, None],
+        train_labels=labels,
+        val=features,
+        val_labels=labels,
+        test=features,
+        test_labels=labels,
+        n_seen=n_seen,
+    )
+
+
+@pytest.mark.parametrize("spoil", [lambda data: data[: len(data) // 2], lambda _: b"no picture"])
+def test_undecodable_pictures_of_every_layout_are_named(
+    dataset: PictureDataset, tmp_path: Path, spoil: object
+) -> None:
+    """A truncated or foreign file passes the cheap checks; extraction names it, keeping nothing."""
+    path = dataset.splits["test"].pictures[-1].source
+    assert isinstance(path, Path)
+    assert callable(spoil)
+    path.write_bytes(spoil(path.read_bytes()))
+    with pytest.raises(DatasetError, match="1 pictures of test cannot be decoded") as caught:
+        extract_features(FakeEncoder(), dataset, 1, tmp_path / "cache")
+    assert str(path) in str(caught.value)
+    assert not list((tmp_path / "cache").glob("*-test-*"))
+    assert not list((tmp_path / "cache").glob("*.tmp"))
+
+
+def test_every_layout_gives_features(dataset: PictureDataset, tmp_path: Path) -> None:
+    """A row a picture in every split, with the dataset's labels and official classes."""
+    found = extract_features(FakeEncoder(), dataset, 1, tmp_path / "cache")
+    for split, features in (("train", found.train), ("val", found.val), ("test", found.test)):
+        assert len(features) == len(dataset.splits[split])
+        assert np.array_equal(getattr(found, f"{split}_labels"), dataset.splits[split].labels)
+    assert found.n_seen == dataset.n_seen
+
+
+def test_empty_splits_cost_nothing(target: PictureDataset, tmp_path: Path) -> None:
+    """Splits without pictures are empty arrays of the right form, without files or progress."""
+    encoder, calls = FakeEncoder(), []
+    found = extract_features(encoder, target, 2, tmp_path / "cache", lambda *at: calls.append(at))
+    assert (found.train.shape, found.val.shape) == ((0, 3, 12), (0, 12))
+    assert found.train_labels.shape == found.val_labels.shape == (0,)
+    assert found.train_labels.dtype == np.int64
+    assert found.test.shape == (4, 12)
+    assert encoder.encoded == calls[-1][1] == 4
+    assert len(list((tmp_path / "cache").iterdir())) == 1
+    assert found.first_classes(1).test.shape == (2, 12)
+
+
+def test_only_named_splits_are_extracted(tmp_path: Path) -> None:
+    """Others are empty whatever pictures they have, and are extracted when they are asked for."""
+    LAYOUTS["caltech101"](tmp_path)
+    dataset = load_dataset("caltech101", tmp_path)
+    encoder, cache = FakeEncoder(), tmp_path / "cache"
+    part = extract_features(encoder, dataset, 1, cache, splits=("test",))
+    assert encoder.encoded == 4
+    assert (part.train.shape, part.val.shape, part.test.shape) == ((0, 2, 12), (0, 12), (4, 12))
+    assert len(part.train_labels) == len(part.val_labels) == 0
+    whole = extract_features(encoder, dataset, 1, cache)
+    assert encoder.encoded == 4 + 12 + 2
+    assert np.array_equal(part.test, whole.test)
+    nothing = extract_features(encoder, dataset, 1, cache, splits=())
+    assert nothing.test.shape == (0, 0)
+    with pytest.raises(ValueError, match="splits must be of train, val, test, got valid"):
+        extract_features(encoder, dataset, 1, cache, splits=("valid",))
+
+
+def test_base_classes_are_the_seen_ones() -> None:
+    """Without an official split, CoOp's half: the larger one."""
+    assert seen_unseen(None, 7).n_base == 4
+    assert seen_unseen(2, 7).n_base == 2
+
+
+@pytest.mark.parametrize(
+    ("n_seen", "n", "names"),
+    [
+        (6, 4, "abgh"),
+        (6, 5, "abcgh"),
+        (6, 1, "a"),
+        (8, 6, "abcdij"),
+        (2, 6, "abcdef"),
+        (8, 10, "abcdefghij"),
+        (None, 4, "abcd"),
+    ],
+)
+def test_first_classes_of_an_official_split(n_seen: int | None, n: int, names: str) -> None:
+    """Half seen and half unseen, the rest of one kind where the other has no more; relabelled."""
+    whole = seen_unseen(n_seen, 10)
+    part = whole.first_classes(n)
+    assert "".join(part.class_names) == names
+    assert len(part.class_names) == n
+    if n_seen is not None:
+        assert part.n_seen == sum(whole.class_names.index(name) < n_seen for name in names)
+    for labels, features in (
+        (part.train_labels, part.train[:, 0]),
+        (part.val_labels, part.val),
+        (part.test_labels, part.test),
+    ):
+        assert labels.tolist() == list(range(n))
+        assert labels.dtype == np.int64
+        expected = [whole.class_names.index(name) for name in names]
+        assert features[:, 0].astype(int).tolist() == expected
+
+
+def test_a_class_with_fewer_pictures_than_shots_gives_all_it_has(tmp_path: Path) -> None:
+    """The documented rule: 16 shots of a class with 3 pictures are those 3."""
+    LAYOUTS["caltech101"](tmp_path)
+    labels = load_dataset("caltech101", tmp_path).splits["train"].labels
+    assert few_shot_indices(labels, 16, 0, [0, 1]).tolist() == [0, 1, 2, 3, 4, 5]
+
+
+def test_a_class_name_longer_than_the_context_is_cut(clip: FrozenCLIP, tmp_path: Path) -> None:
+    """The documented rule: the name loads as it is, and its prompt keeps EOT as its last token."""
+    LAYOUTS["imagenet_r"](tmp_path)
+    long = " ".join(["very"] * 100) + " long"
+    class_names(tmp_path / "imagenet-rendition", {"n01440764": long, "n01443537": "café"})
+    dataset = load_dataset("imagenet_r", tmp_path)
+    assert dataset.class_names == (long, "café")
+    prompts = class_prompts(clip, dataset.class_names, 4)
+    assert 1 + 4 + int(prompts.lengths.max()) == clip.context_length
+    ends = prompts.names[range(2), prompts.lengths - 1]
+    assert ends[0].equal(ends[1])
+
+
+def test_target_features_remember_what_they_are_of(target: PictureDataset, tmp_path: Path) -> None:
+    """The fingerprint travels along, and another dataset's cache is not taken for it."""
+    cache = tmp_path / "cache"
+    found = extract_features(FakeEncoder(), target, 0, cache)
+    assert found.dataset_fingerprint == target.fingerprint
+    encoder = FakeEncoder()
+    extract_features(encoder, replace(target, fingerprint="other"), 0, cache, splits=("test",))
+    assert encoder.encoded == 4

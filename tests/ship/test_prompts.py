@@ -1,0 +1,111 @@
+"""Prompts token by token, and against open_clip's own encoding of the written-out sentence."""
+
+import pytest
+import torch
+
+from ship.backbone import FrozenCLIP
+from ship.prompts import NamePosition, class_prompts, initial_context
+from ship.replicas import ReplicaRng
+from tests.ship.conftest import WORDS
+
+CONTEXT = "a photo of a"
+SENTENCES: dict[NamePosition, str] = {
+    "end": "a photo of a {}.",
+    "middle": "a photo {} of a.",
+    "front": "{} a photo of a.",
+}
+NAMES = (*WORDS, "crème brûlée", "日本の犬", "Ökosystem №5")
+
+everywhere = pytest.mark.parametrize("position", list(SENTENCES))
+
+
+def words(clip: FrozenCLIP, text: str) -> torch.Tensor:
+    """Embedded tokens of a text, without SOT and EOT."""
+    return clip.text.embed(torch.tensor(clip.tokenizer.encode(text)))
+
+
+@everywhere
+def test_every_token_stands_at_its_place(clip: FrozenCLIP, position: NamePosition) -> None:
+    """SOT, then the written-out sentence, then EOT at the index that assemble says."""
+    ctx = words(clip, CONTEXT).expand(len(NAMES), -1, -1)
+    prompts, eot = class_prompts(clip, NAMES, 4, position).assemble(ctx, torch.arange(len(NAMES)))
+    sot, end = clip.tokenizer.sot_token_id, clip.tokenizer.eot_token_id
+    for row, index, name in zip(prompts, eot.tolist(), NAMES, strict=True):
+        ids = [sot, *clip.tokenizer.encode(SENTENCES[position].format(name)), end]
+        assert index == len(ids) - 1
+        assert torch.equal(row[: len(ids)], clip.text.embed(torch.tensor(ids)))
+
+
+@everywhere
+def test_words_as_context_equal_the_sentence(clip64: FrozenCLIP, position: NamePosition) -> None:
+    """The features of open_clip's encode_text, for non-ASCII names and all lengths together."""
+    ids = torch.arange(len(NAMES)).flip(0)
+    ctx = words(clip64, CONTEXT).expand(len(NAMES), -1, -1)
+    prompts, eot = class_prompts(clip64, NAMES, 4, position).assemble(ctx, ids)
+    sentences = [SENTENCES[position].format(NAMES[i]) for i in ids.tolist()]
+    with torch.no_grad():
+        expected = clip64._model.encode_text(clip64.tokenizer(sentences), normalize=True)
+    torch.testing.assert_close(clip64.text.encode(prompts, eot), expected, atol=1e-12, rtol=0)
+
+
+@everywhere
+@pytest.mark.parametrize("n_ctx", [1, 4, 5])
+def test_contexts_keep_their_order_around_the_name(
+    clip: FrozenCLIP, position: NamePosition, n_ctx: int
+) -> None:
+    """ceil(n_ctx / 2) of them before a name in the middle, none before one at the front."""
+    ctx = torch.randn(1, n_ctx, clip.text_width)
+    prompts, _ = class_prompts(clip, ["dog"], n_ctx, position).assemble(ctx, torch.tensor([0]))
+    before = {"end": n_ctx, "middle": (n_ctx + 1) // 2, "front": 0}[position]
+    assert torch.equal(prompts[0, 1 : 1 + before], ctx[0, :before])
+    assert torch.equal(prompts[0, 1 + before], words(clip, "dog")[0])
+    assert torch.equal(prompts[0, 2 + before : 2 + n_ctx], ctx[0, before:])
+
+
+@everywhere
+def test_long_names_are_cut_and_keep_their_eot(clip: FrozenCLIP, position: NamePosition) -> None:
+    """EOT takes the last place; a short name beside a long one is as it is alone."""
+    names = ["very " * 40 + "long dog", "dog"]
+    ctx = torch.randn(2, 4, clip.text_width)
+    parts = class_prompts(clip, names, 4, position)
+    prompts, eot = parts.assemble(ctx, torch.tensor([0, 1]))
+    assert eot.tolist() == [clip.context_length - 1, 7] and prompts.shape[1] == clip.context_length
+    end = clip.text.embed(torch.tensor(clip.tokenizer.eot_token_id))
+    assert torch.equal(prompts[0, -1], end) and torch.equal(prompts[1, 7], end)
+    alone, _ = class_prompts(clip, ["dog"], 4, position).assemble(ctx[1:], torch.tensor([0]))
+    assert torch.equal(prompts[1, :8], alone[0])
+    very = words(clip, "very")[0]
+    assert int((prompts[0] == very).all(-1).sum()) == clip.context_length - 2 - 4
+
+
+@everywhere
+def test_no_room_for_a_name_is_refused(clip: FrozenCLIP, position: NamePosition) -> None:
+    """The largest n_ctx that fits leaves one token of the name; the message says which it is."""
+    most = clip.context_length - 3
+    parts = class_prompts(clip, ["dog"], most, position)
+    _, eot = parts.assemble(torch.zeros(1, most, clip.text_width), torch.tensor([0]))
+    assert eot.tolist() == [clip.context_length - 1]
+    with pytest.raises(ValueError, match=f"n_ctx must be at most {most} .*got {most + 1}"):
+        class_prompts(clip, ["dog"], most + 1, position)
+
+
+@pytest.mark.parametrize("n_ctx", [2, 4, 6])
+def test_words_fill_the_last_contexts(clip: FrozenCLIP, n_ctx: int) -> None:
+    """Places before them stay random, words too many are left out from the first."""
+    seeds = [0, 7]
+    ctx = initial_context(clip, n_ctx, CONTEXT, ReplicaRng(seeds, "t"))
+    noise = initial_context(clip, n_ctx, None, ReplicaRng(seeds, "t"))
+    kept = min(n_ctx, 4)
+    expected = words(clip, CONTEXT)[4 - kept :].expand(2, -1, -1)
+    assert torch.equal(ctx[:, n_ctx - kept :], expected)
+    assert torch.equal(ctx[:, : n_ctx - kept], noise[:, : n_ctx - kept])
+    assert 0.015 < noise.std() < 0.025
+
+
+def test_a_cut_name_stands_together(clip: FrozenCLIP) -> None:
+    """What is left of a name that was cut comes before the context, all of it, then EOT."""
+    prompts = class_prompts(clip, ["very " * 40 + "long dog"], 2, "front")
+    ctx = torch.full((1, 2, clip.text_width), 7.0)
+    made, eot = prompts.assemble(ctx, torch.tensor([0]))
+    assert bool((made[0, int(eot) - 2 : int(eot)] == 7).all())
+    assert bool((made[0, 1 : int(eot) - 2] == prompts.names[0, 0]).all())
