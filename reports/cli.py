@@ -21,17 +21,6 @@ class Format(enum.StrEnum):
     csv = "csv"
 
 
-class Metric(enum.StrEnum):
-    """Test metrics that differences and p-values may be of."""
-
-    harmonic_mean = "harmonic_mean"
-    base = "base"
-    new = "new"
-    joint_harmonic_mean = "joint_harmonic_mean"
-    joint_base = "joint_base"
-    joint_new = "joint_new"
-
-
 def main() -> None:
     """Entry point of the script."""
     app()
@@ -41,7 +30,7 @@ def render(
     study_name: str,
     tracking_uri: str | None = None,
     out_dir: Path | None = None,
-    metric: str = "harmonic_mean",
+    metric: str | None = None,
 ) -> list[Path]:
     """Print a study's tables and write its report.
 
@@ -49,13 +38,13 @@ def render(
         study_name: the MLflow experiment.
         tracking_uri: None: MLFLOW_TRACKING_URI, else ./mlflow.db.
         out_dir: None: ./<study_name>-report.
-        metric: what differences, p-values and figures are of.
+        metric: what differences, p-values and figures are of; None: the protocol's default.
 
     Returns:
         The files written.
 
     Raises:
-        ReportError: unreadable store, unknown study, unwritable folder (one line).
+        ReportError: unreadable store, unknown study or metric, unwritable folder (one line).
         EmptyStudyError: a ReportError; no run of the study has ended yet.
     """
     from rich.console import Console
@@ -95,16 +84,17 @@ def report(
         ),
     ] = None,
     metric: Annotated[
-        Metric,
+        str | None,
         typer.Option(
             metavar="METRIC",
-            help=f"What differences, p-values and figures are of ({', '.join(Metric)}).",
+            help="What differences, p-values and figures are of: a test metric of the study's"
+            " protocol (a wrong one lists them); default: harmonic_mean, or accuracy.",
         ),
-    ] = Metric.harmonic_mean,
+    ] = None,
 ) -> None:
     """Print a study's ablation tables and write them (Markdown, LaTeX, CSV, HTML, PNG, PDF).
 
-    Exit code 2: no such study or store; 3: nothing of it has ended yet.
+    Exit code 2: no such study, store or metric; 3: nothing of it has ended yet.
     """
     # A store that is down should say so in seconds, not after MLflow's minutes of retries.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
@@ -123,7 +113,7 @@ def report(
 
 
 def _print_formats(
-    name: str, tracking_uri: str | None, out: Path | None, forms: list[Format], metric: str
+    name: str, tracking_uri: str | None, out: Path | None, forms: list[Format], metric: str | None
 ) -> None:
     """Print the tables in the formats asked for, and nothing else on stdout."""
     from reports.output import text_of, write_report

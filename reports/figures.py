@@ -16,11 +16,12 @@ from reports.groups import (
     matched,
     short_name,
 )
+from reports.measures import heading
 from reports.model import level_text
 from reports.notes import chosen_by, on_test
 from reports.records import Study
 from reports.rows import Factor
-from reports.schema import ARMS, HEADINGS
+from reports.schema import ARMS
 from reports.stats import Estimate, mean_interval
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
 }
 _SIZE = (3.5, 2.3)  # inches, a paper's column; the labels of the arms stand at the right
+_TITLE = 60  # characters of one line
 # Arms further from the dots than this many of their ranges stand at the edge, with their value.
 _REACH = 1.0
 
@@ -62,8 +64,10 @@ class Point:
     estimate: Estimate | None
 
 
-def factor_figure(study: Study, factor: Factor, metric: str) -> "Figure | None":
-    """Draw test `metric` (percent) against a factor; None where nothing finished."""
+def factor_figure(
+    study: Study, factor: Factor, metric: str, *, arms: bool = True
+) -> "Figure | None":
+    """Draw test `metric` (percent) against a factor, `arms` too; None where nothing finished."""
     from matplotlib import rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -80,9 +84,9 @@ def factor_figure(study: Study, factor: Factor, metric: str) -> "Figure | None":
         axes = figure.add_subplot()
         _draw_points(axes, points, joined=numeric and len(groups) <= MOST_LEVELS)
         _scale(axes, factor, points, numeric=numeric)
-        _draw_arms(axes, arm_groups(study), metric, points)
+        _draw_arms(axes, arm_groups(study) if arms else [], metric, points)
         axes.set_xlabel(short_name(study, factor))
-        axes.set_ylabel(f"test {HEADINGS[metric]} (%)")
+        axes.set_ylabel(f"test {heading(study.protocol, metric)} (%)")
         axes.set_title(_title(study, scattered=scattered), fontsize=7, loc="left")
         axes.tick_params(width=0.6, length=2.5)
         axes.grid(axis="y", color="#E4E4E4", linewidth=0.5)
@@ -228,10 +232,14 @@ def _label_lines(axes: "Axes", lines: Sequence[tuple[float, str, str]]) -> None:
 def _title(study: Study, *, scattered: bool) -> str:
     """What the picture must not be read without."""
     parts = [study.name]
+    if study.pooled:
+        parts.append(study.scope)
     if len(study.factors) > 1:
         parts.append("each dot one setting" if scattered else "mean over the other factors")
     if on_test(chosen_by(study.rows["selection"].to_list())):
         parts.append("selected on test")
     if study.demonstration:
         parts.append("demonstration backbone")
-    return " · ".join(parts)
+    # A paper's column holds some sixty characters of a title.
+    whole = " · ".join(parts)
+    return whole if len(whole) <= _TITLE else " · ".join(parts[:-1]) + f"\n{parts[-1]}"

@@ -1,5 +1,6 @@
 """Numbers as a paper prints them: one decimal, two significant digits of p, a real minus."""
 
+import re
 from dataclasses import dataclass
 
 from reports.model import Cell, Counts, PValue, Quantity, Ranged, Text, Value
@@ -13,11 +14,19 @@ class Dialect:
     """How a format joins a mean and its half-width, and how it writes what it must escape."""
 
     plus_minus: str = " ± "
+    gap: str = " "  # before a suffix
     dash: str = DASH
     minus: str = "−"
 
 
 PLAIN = Dialect()
+STACKED = Dialect(plus_minus="\n±", gap="\n")  # intervals below their means
+
+
+def broken(heading: str) -> list[str]:
+    """A heading in short lines: between words, and within dataset names (oxford_pets, food101)."""
+    text = heading.replace(" / ", " /\N{NO-BREAK SPACE}").replace(" ", "\n")
+    return re.sub(r"_|(?<=[a-z])(?=\d+$)", r"\g<0>\n", text).split("\n")
 
 
 def number(value: float, decimals: int = 1, *, signed: bool = False, minus: str = "−") -> str:
@@ -70,5 +79,6 @@ def cell_text(cell: Cell | None, dialect: Dialect = PLAIN) -> str:
                 for end in ends
             ]
             return f"{shown[0]} [{shown[1]}, {shown[2]}]"
-        case Value():
-            return dialect.plus_minus.join(value_parts(cell, dialect))
+        case Value(suffix=suffix):
+            text = dialect.plus_minus.join(value_parts(cell, dialect))
+            return f"{text}{dialect.gap}{suffix}" if suffix else text

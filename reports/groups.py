@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import polars as pl
@@ -28,14 +29,14 @@ class Group:
     arm: str = ""
     value: Any = None
 
-    @property
+    @cached_property
     def done(self) -> pl.DataFrame:
         """The rows that count: finished at full fidelity."""
         return self.rows.filter(pl.col("state") == COMPLETE)
 
     def count(self, *states: str) -> int:
         """How many rows are in one of the states."""
-        return int(self.rows["state"].is_in(states).sum())
+        return sum(state in states for state in self.rows["state"].to_list())
 
     def missing(self) -> int:
         """Rows that are wanted and have not ended: not run, running or interrupted."""
@@ -64,17 +65,14 @@ def is_numeric(levels: Sequence[Any]) -> bool:
 
 def level_groups(study: Study, factor: Factor) -> list[Group]:
     """One group a level: every setting of the study that has it."""
-    groups = []
-    for level in ordered_levels(study, factor):
-        keys = [
-            s.key
-            for s in study.settings
-            if not s.arm
-            and factor.key in s.assignment
-            and level_id(s.assignment[factor.key]) == level_id(level)
-        ]
-        groups.append(Group((label(level),), rows_of(study, keys), value=level))
-    return groups
+    keys: dict[str, list[str]] = {}
+    for setting in study.settings:
+        if not setting.arm and factor.key in setting.assignment:
+            keys.setdefault(level_id(setting.assignment[factor.key]), []).append(setting.key)
+    return [
+        Group((label(level),), rows_of(study, keys[level_id(level)]), value=level)
+        for level in ordered_levels(study, factor)
+    ]
 
 
 def setting_groups(study: Study) -> list[Group]:
@@ -82,10 +80,12 @@ def setting_groups(study: Study) -> list[Group]:
     column = f"selection/{study.objective}"
     groups: list[tuple[float, int, Group]] = []
     own = [s for s in study.settings if not s.arm]
+    rows = study.rows.partition_by("setting_key", as_dict=True)
     for place, setting in enumerate(own):
         labels = tuple(label(setting.assignment.get(f.key)) for f in study.factors)
-        group = Group(labels or (Text("constants"),), rows_of(study, [setting.key]), value=setting)
-        scores = group.done[column].drop_nulls().to_list()
+        group = Group(labels or (Text("constants"),), rows[(setting.key,)], value=setting)
+        done = group.done
+        scores = done[column].drop_nulls().to_list() if column in done.columns else []
         best = sum(scores) / len(scores) if scores else float("-inf")
         groups.append((-best, place, group))
     return [group for _, _, group in sorted(groups, key=lambda item: item[:2])]
@@ -145,9 +145,11 @@ def companions(study: Study, factor: Factor) -> dict[str, str]:
 def matched(rows: pl.DataFrame, column: str, cells: Mapping[str, str]) -> Matched:
     """(companion cell, seed) -> mean of the column over finished rows; nulls left out."""
     sums: dict[tuple[str, int], list[float]] = {}
-    done = rows.filter((pl.col("state") == COMPLETE) & pl.col(column).is_not_null())
-    for key, seed, value in done.select("setting_key", "seed", column).iter_rows():
-        sums.setdefault((cells.get(key, ""), seed), []).append(value)
+    # Lists: a select of some rows costs polars more than their values are worth.
+    names = ("setting_key", "seed", "state", column)
+    for key, seed, state, value in zip(*(rows[name].to_list() for name in names), strict=True):
+        if state == COMPLETE and value is not None:
+            sums.setdefault((cells.get(key, ""), seed), []).append(value)
     return {place: sum(values) / len(values) for place, values in sums.items()}
 
 

@@ -2,24 +2,25 @@
 
 import base64
 import html
+import re
 from collections.abc import Sequence
 
 import polars as pl
 
-from reports.formatting import cell_text
+from reports.formatting import PLAIN, STACKED, broken, cell_text
 from reports.model import Table
 from reports.plain import row_cells
 
 _STYLE = (
-    "body{font-family:system-ui,sans-serif;margin:2rem auto;max-width:72rem;padding:0 1rem}"
-    ".gt_row{white-space:nowrap}"
+    "body{font-family:system-ui,sans-serif;margin:2rem auto;max-width:84rem;padding:0 1rem}"
+    ".gt_row,.gt_col_heading{white-space:pre}"
     "img{max-width:32rem;display:block;margin:1rem 0}"
 )
 
 
 def page(study_name: str, tables: Sequence[Table], pictures: Sequence[bytes] = ()) -> str:
     """The whole page; `pictures` are PNG files."""
-    parts = [_fragment(table) for table in tables]
+    parts = [_fragment(table) for table in tables if table.place != "csv"]
     for picture in pictures:
         data = base64.b64encode(picture).decode("ascii")
         parts.append(f'<img alt="figure" src="data:image/png;base64,{data}">')
@@ -33,21 +34,25 @@ def _fragment(table: Table) -> str:
     """One table by great_tables, which escapes what it is given."""
     from great_tables import GT, loc, style
 
+    columns = table.page_columns
+    dialect = STACKED if table.crowded else PLAIN
     rows = [(section, row) for section, rows in table.sections() for row in rows]
     data: dict[str, list[str]] = {"section": [section for section, _ in rows]}
-    texts = [[cell_text(cell) for cell in row_cells(table, row.cells)] for _, row in rows]
-    for place, column in enumerate(table.columns):
+    texts = [[cell_text(cell, dialect) for cell in row_cells(table, row)] for _, row in rows]
+    for place, column in enumerate(columns):
         data[column.key] = [text[place] for text in texts]
     frame = pl.DataFrame(data)
     # The id becomes a CSS selector, in which a dot would mean a class.
-    identity = f"table-{table.name.replace('.', '-')}"
+    identity = re.sub(r"[^A-Za-z0-9_-]", "-", f"table-{table.name}")
     if len(set(data["section"])) > 1:
         view = GT(frame, id=identity, groupname_col="section")
     else:
         view = GT(frame.drop("section"), id=identity)
     view = view.tab_header(title=table.title)
-    view = view.cols_label({column.key: column.heading for column in table.columns})
-    for column in table.columns:
+    for place, column in enumerate(columns):
+        lines = broken(column.heading) if table.crowded and place >= table.labels else []
+        view = view.cols_label({column.key: "\n".join(lines) or column.heading})
+    for column in columns:
         view = view.cols_align(align=column.align, columns=[column.key])
     for note in table.notes:
         view = view.tab_source_note(note)

@@ -2,24 +2,25 @@
 
 from collections.abc import Sequence
 
-from reports.formatting import Dialect, cell_text, value_parts
-from reports.model import Cell, Row, Table, Text, Value
+from reports.formatting import Dialect, broken, cell_text, value_parts
+from reports.model import Cell, Column, Row, Table, Text, Value
 from reports.plain import row_cells
 
-_DIALECT = Dialect(plus_minus=r"\,\scriptsize$\pm$\,", dash="--", minus="$-$")
+_DIALECT = Dialect(dash="--", minus="$-$")
 _SPECIALS = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
     "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
     "<": r"$<$", ">": r"$>$", "|": r"\textbar{}", '"': r"\textquotedbl{}",
     "±": r"$\pm$", "–": "--", "−": "$-$", "Δ": r"$\Delta$", "ρ": r"$\rho$", "·": r"$\cdot$",
-    "×": r"$\times$", "≥": r"$\geq$", "≤": r"$\leq$",
+    "×": r"$\times$", "≥": r"$\geq$", "≤": r"$\leq$", "→": r"$\to$", "²": "$^2$",
+    "†": r"$^\dagger$",
 }  # fmt: skip
 
 
 def latex(tables: Sequence[Table]) -> str:
     r"""One float a table; needs \usepackage{booktabs} and a T1 font encoding."""
     head = r"% needs \usepackage[T1]{fontenc} and \usepackage{booktabs}; table* for two columns"
-    return "\n".join([head, *(_latex(table) for table in tables)])
+    return "\n".join([head, *(_latex(table) for table in tables if table.place != "csv")])
 
 
 def escape(text: str) -> str:
@@ -28,21 +29,23 @@ def escape(text: str) -> str:
 
 
 def _latex(table: Table) -> str:
-    columns = "".join(column.align[0] for column in table.columns)
-    headings = [escape(column.heading) for column in table.columns]
+    shown = table.page_columns
+    columns = "".join(column.align[0] for column in shown)
+    stacked = table.crowded
+    headings = [_heading(column, stacked and i >= table.labels) for i, column in enumerate(shown)]
     label = "".join(c if c.isalnum() else "-" for c in f"{table.title.split(':')[0]}-{table.name}")
     lines = [
         r"\begin{table}[t]",
         r"\centering",
         rf"\caption{{{escape(table.title)}}}",
         rf"\label{{tab:{label}}}",
-        *_fit(len(table.columns)),
+        *_fit(len(shown)),
         rf"\begin{{tabular}}{{@{{}}{columns}@{{}}}}",
         r"\toprule",
         _line(headings),
     ]
     for _, rows in table.sections():
-        lines += [r"\midrule", *(_line(_cells(table, row)) for row in rows)]
+        lines += [r"\midrule", *(_line(_cells(table, row, stacked)) for row in rows)]
     notes = r"\\ ".join(escape(note) for note in table.notes)
     lines += [
         r"\bottomrule",
@@ -56,23 +59,38 @@ def _latex(table: Table) -> str:
 
 def _fit(columns: int) -> tuple[str, str]:
     """Type size and column gap with which a table of this many columns fits a page's width."""
-    size, gap = (r"\footnotesize", 3) if columns <= 12 else (r"\scriptsize", 2)
+    size = r"\footnotesize" if columns <= 12 else r"\scriptsize"
+    gap = 3 if columns <= 12 else 2 if columns <= 16 else 1
     return size, rf"\setlength{{\tabcolsep}}{{{gap}pt}}"
 
 
-def _cells(table: Table, row: Row) -> list[str]:
-    cells = [_cell(cell) for cell in row_cells(table, row.cells)]
+def _heading(column: Column, stacked: bool) -> str:
+    lines = [escape(line) for line in broken(column.heading)]
+    if not stacked or len(lines) == 1:
+        return escape(column.heading)
+    text = r"\\".join(lines)
+    return rf"\shortstack[r]{{{text}}}"
+
+
+def _cells(table: Table, row: Row, stacked: bool) -> list[str]:
+    cells = [_cell(cell, stacked) for cell in row_cells(table, row)]
     if row.baseline:
         cells[0] = rf"\textbf{{{cells[0]}}}"
     return cells
 
 
-def _cell(cell: Cell | None) -> str:
-    if isinstance(cell, Value):
-        mean, half = value_parts(cell, _DIALECT)
-        return rf"{mean}{{\scriptsize\,$\pm$\,{half}}}"
-    # Everything else is words, or digits that the plain dialect already spells with escapables.
-    return escape(cell_text(cell if cell is not None else Text("–")))
+def _cell(cell: Cell | None, stacked: bool) -> str:
+    if not isinstance(cell, Value):
+        # Words, or digits that the plain dialect already spells with escapables.
+        return escape(cell_text(cell if cell is not None else Text("–")))
+    mean, half = value_parts(cell, _DIALECT)
+    suffix = escape(cell.suffix)
+    if stacked:
+        below = [rf"\tiny$\pm${half}", *([rf"\tiny {suffix}"] if suffix else [])]
+        lines = r"\\[-2pt] ".join([mean, *below])
+        return rf"\begin{{tabular}}[t]{{@{{}}r@{{}}}}{lines}\end{{tabular}}"
+    behind = rf"\,{suffix}" if suffix else ""
+    return rf"{mean}{{\scriptsize\,$\pm$\,{half}{behind}}}"
 
 
 def _line(cells: Sequence[str]) -> str:

@@ -9,6 +9,8 @@ from reports.stats import Estimate
 
 LEVELS = "levels"
 REFERENCES = "reference arms"
+MOST_ABREAST = 6  # more means than this have their intervals below them
+MARK = "†"  # beside the label of a row with flags
 
 
 @dataclass(frozen=True)
@@ -36,11 +38,15 @@ class Counts:
 
 @dataclass(frozen=True)
 class Value:
-    """An estimate with its interval; signed for differences."""
+    """An estimate with its interval; signed for differences.
+
+    suffix: what a page says behind it, e.g. "(n 3)" where the row's n is another.
+    """
 
     estimate: Estimate
     signed: bool = False
     decimals: int = 1
+    suffix: str = ""
 
 
 @dataclass(frozen=True)
@@ -74,23 +80,38 @@ class Column:
     """key names the cell (and the CSV columns).
 
     drop: when a terminal is too narrow, columns 1 go first, then 2 and so on; 0 stays.
+    csv_only: for programs; no page has room for it.
     """
 
     key: str
     heading: str
     align: Literal["left", "right"] = "right"
     drop: int = 0
+    csv_only: bool = False
+
+
+@dataclass(frozen=True)
+class Flagged:
+    """How many of a row's finished trials raised a flag, of those that could."""
+
+    name: str
+    raised: int
+    of: int
 
 
 @dataclass(frozen=True)
 class Row:
-    """Cells by column key; a column without a cell is shown as a dash."""
+    """Cells by column key; a column without a cell is shown as a dash.
+
+    flags: those that were raised; a page marks the row's label.
+    """
 
     cells: dict[str, Cell]
     section: str = LEVELS
     baseline: bool = False
     selection: str = ""
     arm: str = ""
+    flags: tuple[Flagged, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -98,6 +119,7 @@ class Table:
     """A table: `labels` of its columns (the first ones) name a row, the others measure it.
 
     shown: how many rows of the first section a page shows (None: all); CSV always holds all.
+    place: "page": everywhere; "files": not in the terminal; "csv": for programs alone.
     """
 
     name: str
@@ -107,6 +129,18 @@ class Table:
     notes: tuple[str, ...]
     labels: int = 1
     shown: int | None = None
+    place: Literal["page", "files", "csv"] = "page"
+
+    @property
+    def page_columns(self) -> tuple[Column, ...]:
+        """The columns that a page has."""
+        return tuple(column for column in self.columns if not column.csv_only)
+
+    @property
+    def crowded(self) -> bool:
+        """Whether a page has no room for intervals beside their means."""
+        measured = {k for row in self.rows for k, cell in row.cells.items() if type(cell) is Value}
+        return sum(column.key in measured for column in self.page_columns) > MOST_ABREAST
 
     def sections(self) -> Iterator[tuple[str, list[Row]]]:
         """Yield (section, the rows that a page shows), empty sections left out."""

@@ -1,18 +1,25 @@
 """The files of a report: made whole or not at all."""
 
 import os
+import re
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from reports.figures import factor_figure, figure_bytes
 from reports.html import page
 from reports.latex import latex
+from reports.measures import checked_metric
 from reports.model import Table
 from reports.plain import csv_text, markdown
+from reports.pooling import averaged, dataset_factor
 from reports.records import Study
 from reports.schema import ReportError
 from reports.terminal import terminal_text
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def text_of(form: str, tables: Sequence[Table]) -> str:
@@ -28,8 +35,13 @@ def text_of(form: str, tables: Sequence[Table]) -> str:
             return terminal_text(tables)
 
 
-def write_report(study: Study, tables: Sequence[Table], metric: str, out: Path) -> list[Path]:
+def write_report(
+    study: Study, tables: Sequence[Table], metric: str | None, out: Path
+) -> list[Path]:
     """Write every format, the rows behind the tables and the figures.
+
+    Args:
+        metric: what the figures are of; None: the protocol's default.
 
     Returns:
         The files, in the order written.
@@ -39,17 +51,15 @@ def write_report(study: Study, tables: Sequence[Table], metric: str, out: Path) 
     """
     files: dict[str, bytes] = {}
     pictures = []
-    for factor in study.factors:
-        figure = factor_figure(study, factor, metric)
-        if figure is not None:
-            drawn = figure_bytes(figure)
-            pictures.append(drawn["png"])
-            files |= {f"{study.name}-{factor.key}.{kind}": data for kind, data in drawn.items()}
+    for name, figure in _figures(study, checked_metric(study.protocol, study.name, metric)):
+        drawn = figure_bytes(figure)
+        pictures.append(drawn["png"])
+        files |= {f"{study.name}-{name}.{kind}": data for kind, data in drawn.items()}
     texts = {
         f"{study.name}.txt": terminal_text(tables),
         f"{study.name}.md": markdown(tables),
         f"{study.name}.tex": latex(tables),
-        **{f"{study.name}-{table.name}.csv": csv_text(table) for table in tables},
+        **{f"{study.name}-{_file_name(table)}.csv": csv_text(table) for table in tables},
         f"{study.name}-rows.csv": study.rows.write_csv(),
         f"{study.name}.html": page(study.name, tables, pictures),
     }
@@ -59,6 +69,23 @@ def write_report(study: Study, tables: Sequence[Table], metric: str, out: Path) 
         return [_replace(out / name, data) for name, data in files.items()]
     except OSError as error:
         raise ReportError(f"{out}: cannot write the report: {error.strerror or error}") from error
+
+
+def _figures(study: Study, metric: str) -> Iterator[tuple[str, "Figure"]]:
+    """A figure for each factor; over datasets, of the averages, and one of the datasets."""
+    over = dataset_factor(study)
+    whole = study if over is None else averaged(study, over)
+    for factor in study.factors:
+        # The reference arms ran on one dataset: no line across all of them.
+        source = study if factor == over else whole
+        figure = factor_figure(source, factor, metric, arms=factor != over) if source else None
+        if figure is not None:
+            yield factor.key, figure
+
+
+def _file_name(table: Table) -> str:
+    """A table's name without what no file may be called (a dataset may be image_folder:NAME)."""
+    return re.sub(r"[^\w.-]", "-", table.name)
 
 
 def _replace(path: Path, data: bytes) -> Path:

@@ -6,7 +6,18 @@ import re
 from collections.abc import Sequence
 
 from reports.formatting import cell_text
-from reports.model import Cell, Counts, PValue, Quantity, Ranged, Table, Text, Value
+from reports.model import (
+    MARK,
+    Cell,
+    Counts,
+    PValue,
+    Quantity,
+    Ranged,
+    Row,
+    Table,
+    Text,
+    Value,
+)
 from reports.notes import on_test
 from reports.stats import Estimate
 
@@ -15,7 +26,7 @@ _FIELDS = ("mean", "low", "high", "n")
 
 def markdown(tables: Sequence[Table]) -> str:
     """GitHub-flavoured Markdown: a heading, a pipe table and a list of footnotes each."""
-    return "\n".join(_markdown(table) for table in tables)
+    return "\n".join(_markdown(table) for table in tables if table.place != "csv")
 
 
 def _markdown(table: Table) -> str:
@@ -23,26 +34,30 @@ def _markdown(table: Table) -> str:
     lines = [
         f"### {_escaped(table.title)}",
         "",
-        _piped([_escaped(column.heading) for column in table.columns]),
-        _piped([rules[column.align] for column in table.columns]),
+        _piped([_escaped(column.heading) for column in table.page_columns]),
+        _piped([rules[column.align] for column in table.page_columns]),
     ]
     for _, rows in table.sections():
         for row in rows:
-            cells = [_escaped(cell_text(cell)) for cell in row_cells(table, row.cells)]
+            cells = [_escaped(cell_text(cell)) for cell in row_cells(table, row)]
             lines.append(_piped([f"**{c}**" if row.baseline and c else c for c in cells]))
     return "\n".join([*lines, "", *(f"- {_escaped(note)}" for note in table.notes), ""])
 
 
-def row_cells(
-    table: Table, cells: dict[str, Cell], keys: Sequence[str] | None = None
-) -> list[Cell | None]:
-    """A row's cells in the order of the columns (only `keys`); absent labels are blank."""
+def row_cells(table: Table, row: Row, keys: Sequence[str] | None = None) -> list[Cell | None]:
+    """A row's cells in the order of the page's columns (only `keys`); absent labels are blank.
+
+    A row with flags has the mark at its first label.
+    """
     blank: Cell = Text("")
-    return [
-        cells.get(column.key, blank if place < table.labels else None)
-        for place, column in enumerate(table.columns)
+    cells = [
+        row.cells.get(column.key, blank if place < table.labels else None)
+        for place, column in enumerate(table.page_columns)
         if keys is None or column.key in keys
     ]
+    if row.flags and isinstance(cells[0], Text):
+        cells[0] = Text(f"{cells[0].text} {MARK}")
+    return cells
 
 
 def _piped(cells: Sequence[str]) -> str:
@@ -58,20 +73,22 @@ def _escaped(text: str) -> str:
 def csv_text(table: Table) -> str:
     """All rows at full precision: mean, low, high and n of every estimate in columns of their own.
 
-    What is not known is an empty field. `selection` says "selected on test" where it was.
+    What is not known is an empty field. `selection` says "selected on test" where it was; `flags`
+    lists FLAG RAISED/OF.
     """
-    headings = [name for column in table.columns for name in _names(table, column.key)]
+    names = {column.key: _names(table, column.key) for column in table.columns}
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow([*headings, "section", "baseline", "arm", "selection"])
+    headings = [heading for found in names.values() for heading in found]
+    writer.writerow([*headings, "section", "baseline", "arm", "selection", "flags"])
     for row in table.rows:
         values = [
-            value
-            for column in table.columns
-            for value in _values(row.cells.get(column.key), _names(table, column.key))
+            value for key, found in names.items() for value in _values(row.cells.get(key), found)
         ]
         selection = "selected on test" if on_test(row.selection) else row.selection
-        writer.writerow([*values, row.section, str(row.baseline).lower(), row.arm, selection])
+        flags = "; ".join(f"{flag.name} {flag.raised}/{flag.of}" for flag in row.flags)
+        baseline = str(row.baseline).lower()
+        writer.writerow([*values, row.section, baseline, row.arm, selection, flags])
     return buffer.getvalue()
 
 

@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 
 from reports.groups import is_numeric, setting_groups
+from reports.measures import heading
 from reports.model import Cell, Column, PValue, Quantity, Ranged, Row, Table, Text, level_id
 from reports.notes import chosen_by, table_notes, titled
 from reports.records import Study
 from reports.rows import Factor
-from reports.schema import HEADINGS
 from reports.stats import holm, rank_correlation, rank_groups
 
 
@@ -37,11 +37,11 @@ def rank_table(study: Study, factors: Sequence[Factor], metric: str) -> Table:
     columns = (
         Column("factor", "factor", "left"),
         Column("n", "settings"),
-        Column("rho", f"Spearman ρ with {HEADINGS[metric]}"),
+        Column("rho", f"Spearman ρ with {heading(study.protocol, metric)}"),
         Column("p", "Holm p"),
     )
-    title = titled(study.name, "rank association", rows)
-    notes = table_notes(study, rows, metric, kind="ranks", baseline="")
+    title = titled(study, "rank association", rows)
+    notes = table_notes(study, rows, metric, kind="ranks", baseline=None)
     return Table("ranks", title, columns, tuple(rows), notes)
 
 

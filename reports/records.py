@@ -9,8 +9,10 @@ from typing import Any
 import polars as pl
 
 from reports import schema
+from reports.flags import with_zeros
+from reports.measures import study_protocol, targets_of
 from reports.rows import Factor, Setting, frame, missing_rows, one_per_seed, seed_rows
-from reports.schema import COMPLETE, FAIL, PRUNED, ReportError
+from reports.schema import COMPLETE, DEFAULT_PROTOCOL, FAIL, PRUNED, Protocol, ReportError
 from reports.store import Run, read_runs
 
 
@@ -18,17 +20,22 @@ from reports.store import Run, read_runs
 class Study:
     """A study as the reports see it.
 
-    rows: one row per (setting_key, seed); percent columns are null unless state is COMPLETE; rows
-        in state MISSING are wanted and have no run.
+    rows: one row per (setting_key, seed); numbers are null unless state is COMPLETE; rows in state
+        MISSING are wanted and have no run.
+    protocol: what its metrics are.
     constants: the TrialConfig params (as MLflow text) that all settings share.
     left_out: finished rows of settings or seeds that the study no longer wants.
     untried: settings that the sampler has still to propose.
+    scope: "" for the whole study, else the dataset, or the words for an average over datasets, that
+        this part of it holds.
+    pooled: the datasets that a row is the average over, () where it is of one dataset.
     """
 
     name: str
     rows: pl.DataFrame
     factors: tuple[Factor, ...]
     settings: tuple[Setting, ...]
+    protocol: Protocol
     objective: str
     sampler: str
     constants: dict[str, str]
@@ -36,6 +43,8 @@ class Study:
     left_out: int
     untried: int
     warnings: tuple[str, ...]
+    scope: str = ""
+    pooled: tuple[str, ...] = ()
 
 
 def load_records(study_name: str, tracking_uri: str) -> Study:
@@ -81,12 +90,14 @@ def study_from_runs(name: str, runs: Sequence[Run]) -> Study:
     tried = sum(not setting.arm for setting in listed)
     finished = tags.get(schema.TAG_STATE) == COMPLETE
     current = [run for run in trials if run.tags[schema.TAG_KEY] in wanted]
+    protocol = _protocol(current, kept)
     return Study(
         name=name,
-        rows=frame(kept, factors, settings),
+        rows=with_zeros(frame(kept, factors, settings, tuple(protocol.headings)), current),
         factors=factors,
         settings=settings,
-        objective=tags.get(schema.TAG_OBJECTIVE, "harmonic_mean"),
+        protocol=protocol,
+        objective=_objective(tags.get(schema.TAG_OBJECTIVE), protocol, kept),
         sampler=tags.get(schema.TAG_SAMPLER, "grid"),
         constants=_constants(current),
         demonstration=any(r.tags.get(schema.TAG_DEMONSTRATION) == "true" for r in current),
@@ -95,6 +106,20 @@ def study_from_runs(name: str, runs: Sequence[Run]) -> Study:
         untried=0 if finished else max(0, (config.get("trials") or 0) - tried),
         warnings=tuple(warnings),
     )
+
+
+def _protocol(runs: Sequence[Run], rows: Sequence[Mapping[str, Any]]) -> Protocol:
+    """The protocol of the study's runs, with the targets that they name or measure."""
+    tagged = {run.tags.get(schema.TAG_PROTOCOL, DEFAULT_PROTOCOL) for run in runs}
+    metrics = {key.removeprefix("test/") for row in rows for key in row if key.startswith("test/")}
+    return study_protocol(tagged, targets_of([run.params for run in runs], sorted(metrics)))
+
+
+def _objective(name: str | None, protocol: Protocol, rows: Sequence[Mapping[str, Any]]) -> str:
+    """The metric that was maximised on the selection pictures; a guess where the store lacks it."""
+    measured = {key for row in rows for key in row if key.startswith("selection/")}
+    choices = [name or protocol.default, protocol.default, *protocol.headings]
+    return next((one for one in choices if f"selection/{one}" in measured), choices[0])
 
 
 def _describes(run: Run) -> bool:
@@ -171,7 +196,7 @@ def _factor(entry: Mapping[str, Any]) -> Factor:
 
 def _constants(runs: Sequence[Run]) -> dict[str, str]:
     """The params that all settings of the study proper share (arms differ by design)."""
-    params = [run.params for run in runs if not run.tags.get(schema.TAG_ARM)]
-    params = params or [run.params for run in runs]
+    own = [run for run in runs if not run.tags.get(schema.TAG_ARM)] or runs
+    params = [{**run.params, "split_version": run.tags.get(schema.TAG_SPLIT, "")} for run in own]
     first, rest = params[0], params[1:]
     return {k: v for k, v in first.items() if all(p.get(k) == v for p in rest)}

@@ -9,7 +9,7 @@ from typing import Any
 import polars as pl
 
 from reports import schema
-from reports.schema import COMPLETE, FAIL, METRICS, MISSING, PRUNED, REQUIRED
+from reports.schema import COMPLETE, DEFAULT_PROTOCOL, FAIL, FLAG, MISSING, PROTOCOLS, PRUNED
 from reports.store import Run
 
 _COLUMNS: dict[str, Any] = {
@@ -18,10 +18,11 @@ _COLUMNS: dict[str, Any] = {
     "arm": pl.String,
     "state": pl.String,
     "reason": pl.String,
+    "protocol": pl.String,
     "selection": pl.String,
-    **{f"test/{name}": pl.Float64 for name in METRICS},
-    **{f"selection/{name}": pl.Float64 for name in METRICS},
-    "selection_epoch": pl.Float64,
+}
+_COSTS: dict[str, Any] = {
+    "selection_epoch": pl.Int64,
     "seconds": pl.Float64,
     "text_tokens": pl.Float64,
     "peak_memory_mb": pl.Float64,
@@ -32,6 +33,8 @@ _COLUMNS: dict[str, Any] = {
 
 # Of several runs of one (setting, seed) the one that counts; a run that was cut short never does.
 _RANK = {COMPLETE: 3, PRUNED: 2, FAIL: 1}
+# MLflow's SQL store writes an infinity as the largest float.
+_LARGEST = 1e300
 
 
 @dataclass(frozen=True)
@@ -59,39 +62,71 @@ def seed_rows(run: Run, warnings: list[str]) -> list[dict[str, Any]]:
     shared = {
         "setting_key": run.tags[schema.TAG_KEY],
         "arm": run.tags.get(schema.TAG_ARM, ""),
+        "protocol": run.tags.get(schema.TAG_PROTOCOL, DEFAULT_PROTOCOL),
         "selection": run.tags.get(schema.TAG_SELECTION),
         "run_id": run.run_id,
         "started": run.started,
         "seconds": _share(run.metrics.get("cost/seconds"), len(seeds)),
         "text_tokens": _share(run.metrics.get("cost/text_tokens"), len(seeds)),
         "peak_memory_mb": _finite(run.metrics.get("cost/peak_memory_mb")),
+        "state": run.tags.get(schema.TAG_STATE, "RUNNING"),
+        "reason": run.tags.get(schema.TAG_REASON),
     }
-    return [{**shared, **_result(run, seed, warnings)} for seed in seeds]
+    if shared["state"] != COMPLETE:
+        return [{**shared, "seed": seed} for seed in seeds]
+    numbers, raised = _by_seed(run), _raised(run, warnings)
+    return [
+        {**shared, "seed": seed, **_result(run, seed, numbers.get(seed, {}), raised, warnings)}
+        for seed in seeds
+    ]
 
 
-def _result(run: Run, seed: int, warnings: list[str]) -> dict[str, Any]:
-    """State, reason and numbers of one seed; numbers only where the state is COMPLETE."""
-    row: dict[str, Any] = {"seed": seed, "state": run.tags.get(schema.TAG_STATE, "RUNNING")}
-    row["reason"] = run.tags.get(schema.TAG_REASON)
-    if row["state"] != COMPLETE:
-        return row
-    own = {k: _finite(run.metrics.get(f"seed_{seed}/{k}")) for k in _metric_names()}
-    absent = [name for name in REQUIRED if own[f"test/{name}"] is None]
+def _result(
+    run: Run,
+    seed: int,
+    numbers: Mapping[str, float],
+    raised: Mapping[str, Sequence[int]],
+    warnings: list[str],
+) -> dict[str, Any]:
+    """Numbers and flags of one finished seed; without what its protocol requires it has failed."""
+    protocol = PROTOCOLS.get(run.tags.get(schema.TAG_PROTOCOL, DEFAULT_PROTOCOL))
+    required = protocol.required if protocol else ()
+    absent = [name for name in required if f"test/{name}" not in numbers]
     if absent:
         # A setting marked COMPLETE without its numbers is a failure with a reason, never a 0.
         reason = f"no finite test/{', test/'.join(absent)} logged"
         warnings.append(f"run {run.run_id}, seed {seed}: COMPLETE, but {reason}; counted as failed")
-        return {**row, "state": FAIL, "reason": reason}
-    return {**row, **own}
+        return {"state": FAIL, "reason": reason}
+    flags = {name.removeprefix("test/"): v for name, v in numbers.items() if FLAG in name}
+    flags |= {f"{FLAG}{name}": 1.0 for name, seeds in raised.items() if seed in seeds}
+    measured = {name: value for name, value in numbers.items() if FLAG not in name}
+    return {**measured, **{k: v for k, v in flags.items() if k.startswith(FLAG)}}
 
 
-def _metric_names() -> list[str]:
-    scored = [f"{split}/{name}" for split in ("test", "selection") for name in METRICS]
-    return [*scored, "selection_epoch"]
+def _by_seed(run: Run) -> dict[int, dict[str, float]]:
+    """seed -> metric name without its seed -> finite value, in one pass over all metrics."""
+    found: dict[int, dict[str, float]] = {}
+    for key, value in run.metrics.items():
+        head, _, name = key.partition("/")
+        seed = head.removeprefix("seed_")
+        if name and seed != head and seed.isdecimal() and _finite(value) is not None:
+            found.setdefault(int(seed), {})[name] = value
+    return found
+
+
+def _raised(run: Run, warnings: list[str]) -> dict[str, list[int]]:
+    """Flag -> the seeds that raised it; {} of a run without the tag."""
+    try:
+        raised = json.loads(run.tags.get(schema.TAG_FLAGS, "{}"))
+        return {str(name): [int(seed) for seed in seeds] for name, seeds in raised.items()}
+    except (AttributeError, TypeError, ValueError):
+        warnings.append(f"run {run.run_id}: {schema.TAG_FLAGS} unreadable, its flags left out")
+        return {}
 
 
 def _finite(value: float | None) -> float | None:
-    return value if value is not None and math.isfinite(value) else None
+    known = value is not None and math.isfinite(value) and abs(value) < _LARGEST
+    return value if known else None
 
 
 def _share(value: float | None, parts: int) -> float | None:
@@ -135,22 +170,38 @@ def missing_rows(
 
 
 def frame(
-    rows: Sequence[Mapping[str, Any]], factors: Sequence[Factor], settings: Sequence[Setting]
+    rows: Sequence[Mapping[str, Any]],
+    factors: Sequence[Factor],
+    settings: Sequence[Setting],
+    metrics: Sequence[str],
 ) -> pl.DataFrame:
-    """The tidy frame: ledger columns, then one column a factor (numbers, else text)."""
-    frame = pl.DataFrame(list(rows), schema=_COLUMNS).with_columns(
-        pl.col("selection_epoch").cast(pl.Int64)
-    )
+    """The tidy frame: ledger columns, then one column a factor (numbers, else text).
+
+    Args:
+        metrics: the protocol's; they have a test and a selection column each, empty ones too.
+    """
+    known = [f"{split}/{name}" for split in ("test", "selection") for name in metrics]
+    taken = {*_COLUMNS, *_COSTS}
+    others = sorted({name for row in rows for name in row} - taken - set(known))
+    columns = {**_COLUMNS, **dict.fromkeys([*known, *others], pl.Float64), **_COSTS}
+    whole = {"selection_epoch": [_whole(row.get("selection_epoch")) for row in rows]}
+    data = {name: [row.get(name) for row in rows] for name in columns if name not in whole}
+    frame = pl.DataFrame({**data, **whole}, schema_overrides=columns).select(list(columns))
     # The study's arms and settings may share a key; the setting's values then describe the row.
     assigned = {s.key: s.assignment for s in sorted(settings, key=lambda s: not s.arm)}
-    for factor in factors:
-        if factor.key in frame.columns:
-            continue
-        values = [assigned[key].get(factor.key) for key in frame["setting_key"]]
-        frame = frame.with_columns(_column(factor.key, values))
+    keys = frame["setting_key"].to_list()
+    found = [
+        _column(factor.key, [assigned[key].get(factor.key) for key in keys])
+        for factor in factors
+        if factor.key not in columns
+    ]
     order = {s.key: place for place, s in reversed(list(enumerate(settings)))}
-    place = pl.Series("place", [order[key] for key in frame["setting_key"]], dtype=pl.Int64)
-    return frame.with_columns(place).sort("place", "seed").drop("place")
+    place = pl.Series("place", [order[key] for key in keys], dtype=pl.Int64)
+    return frame.with_columns(*found, place).sort("place", "seed").drop("place")
+
+
+def _whole(value: float | None) -> int | None:
+    return None if value is None else int(value)
 
 
 def _column(key: str, values: Sequence[Any]) -> pl.Series:

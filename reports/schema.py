@@ -1,27 +1,138 @@
 """The names under which the harness writes a study to MLflow, as the reports read them."""
 
+from dataclasses import dataclass, field
 from typing import Final
 
-METRICS: Final = ("base", "new", "harmonic_mean", "joint_base", "joint_new", "joint_harmonic_mean")
-# A finished row without one of these is no result (the joint ones may be absent).
-REQUIRED: Final = ("base", "new", "harmonic_mean")
-HEADINGS: Final = {
-    "base": "Base",
-    "new": "New",
+
+@dataclass(frozen=True)
+class Protocol:
+    """What a protocol measures on test, and how tables show it.
+
+    headings: metric -> column heading, in the order of the columns.
+    required: a finished row without one of these is no result.
+    shown: the metrics that a page shows; CSV holds all.
+    default: what differences, p-values and figures are of.
+    halves: a harmonic mean -> the two that it is of, so that an average over datasets can be made
+        of their averages.
+    note: what the headings mean.
+    seen, unseen: what the protocol calls the two kinds of classes ("": there is one kind).
+    drop: when a terminal is too narrow, columns 1 go first; the default metric stays.
+    """
+
+    headings: dict[str, str]
+    required: tuple[str, ...]
+    shown: tuple[str, ...]
+    default: str
+    note: str
+    seen: str
+    unseen: str
+    halves: dict[str, tuple[str, str]] = field(default_factory=dict)
+    drop: dict[str, int] = field(default_factory=dict)
+
+
+_ONE_SOFTMAX: Final = {
+    "seen": "S",
+    "unseen": "U",
     "harmonic_mean": "H",
-    "joint_base": "joint Base",
-    "joint_new": "joint New",
-    "joint_harmonic_mean": "joint H",
+    "calibrated_seen": "cal. S",
+    "calibrated_unseen": "cal. U",
+    "calibrated_harmonic_mean": "cal. H",
+    "ausuc": "AUSUC",
+}
+_GENERALIZED: Final = Protocol(
+    headings=_ONE_SOFTMAX,
+    required=("seen", "unseen", "harmonic_mean"),
+    shown=("seen", "unseen", "harmonic_mean", "calibrated_harmonic_mean", "ausuc"),
+    default="harmonic_mean",
+    halves={
+        "harmonic_mean": ("seen", "unseen"),
+        "calibrated_harmonic_mean": ("calibrated_seen", "calibrated_unseen"),
+    },
+    drop={"calibrated_harmonic_mean": 4, "ausuc": 4},
+    note="S, U: per-class-averaged; one softmax over seen and unseen classes. H = 2SU/(S+U) by"
+    " seed, then averaged",
+    seen="seen",
+    unseen="unseen",
+)
+
+PROTOCOLS: Final[dict[str, Protocol]] = {
+    "base_to_new": Protocol(
+        headings={
+            "base": "Base",
+            "new": "New",
+            "harmonic_mean": "H",
+            "joint_base": "joint Base",
+            "joint_new": "joint New",
+            "joint_harmonic_mean": "joint H",
+        },
+        required=("base", "new", "harmonic_mean"),
+        shown=("base", "new", "harmonic_mean", "joint_harmonic_mean"),
+        default="harmonic_mean",
+        halves={
+            "harmonic_mean": ("base", "new"),
+            "joint_harmonic_mean": ("joint_base", "joint_new"),
+        },
+        # Joint accuracies go before those of the two halves.
+        drop={"joint_base": 4, "joint_new": 4, "joint_harmonic_mean": 4},
+        note="H = 2BN/(B+N) by seed, then averaged; joint: one softmax over base and new classes",
+        seen="base",
+        unseen="new",
+    ),
+    "few_shot": Protocol(
+        headings={"accuracy": "Acc."},
+        required=("accuracy",),
+        shown=("accuracy",),
+        default="accuracy",
+        note="Acc.: test pictures of all classes",
+        seen="",
+        unseen="",
+    ),
+    # One more column a target, accuracy/TARGET: see measures.py.
+    "cross_dataset": Protocol(
+        headings={"accuracy": "Average", "source": "Source"},
+        required=("accuracy",),
+        shown=("accuracy", "source"),
+        default="accuracy",
+        drop={"source": 4},
+        note="Average: mean over the targets by seed; Source: test pictures of the training"
+        " dataset. Synthesis used the target's class names",
+        seen="source",
+        unseen="target",
+    ),
+    "generalized_zero_shot": _GENERALIZED,
+    "single_unseen": _GENERALIZED,
+}
+DEFAULT_PROTOCOL: Final = "base_to_new"  # of stores that name none
+TARGET: Final = "accuracy/"  # cross_dataset: the accuracy on one target
+QUALITY: Final = "quality/"
+FLAG: Final = "flag/"
+
+# Flags that a trial may raise: what a footnote calls them, and what they mean.
+FLAGS: Final = {
+    "posterior_collapse": (
+        "posterior collapse",
+        "no latent unit is active (variance of its posterior mean above 0.01)",
+    ),
+    "diversity_collapse": (
+        "diversity collapse",
+        "diversity within a class, or effective rank, below a tenth of the real features'",
+    ),
+    "mean_gap": (
+        "mean gap",
+        "synthetic class means are further from the real ones than the text features are, by more"
+        " than 0.02 in cosine",
+    ),
 }
 
-# Reference arms in the order of the tables: label, and what a footnote says of it.
+# Reference arms in the order of the tables: label, and what a footnote says of it ({unseen}: the
+# protocol's word for the classes without pictures).
 ARMS: Final = {
     "zero_shot": ("zero-shot", "the backbone's text features, nothing trained"),
     "no_synthetic": ("fine-tuner alone", "no synthetic features"),
     "text_feature": ("text feature", "each class's text feature as its synthetic feature"),
     "real_pictures": (
         "real pictures (ceiling)",
-        "real training pictures of the new classes as the synthetic ones: not a method",
+        "real training pictures of the {unseen} classes as the synthetic ones: not a method",
     ),
 }
 
@@ -38,6 +149,9 @@ TAG_ARM: Final = "ship.arm"
 TAG_SEEDS: Final = "ship.seeds"
 TAG_ASSIGNMENT: Final = "ship.assignment"
 TAG_SELECTION: Final = "ship.selection"
+TAG_PROTOCOL: Final = "ship.protocol"
+TAG_SPLIT: Final = "ship.split_version"
+TAG_FLAGS: Final = "ship.flags"
 TAG_DEMONSTRATION: Final = "ship.demonstration"
 TAG_FACTORS: Final = "ship.factors"
 TAG_OBJECTIVE: Final = "ship.objective"

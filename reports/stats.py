@@ -9,6 +9,7 @@ import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import numpy.typing as npt
@@ -60,16 +61,22 @@ def mean_interval(values: Sequence[float]) -> Estimate:
     Raises:
         ValueError: no values, or one that is not finite.
     """
-    from scipy import stats
-
     array = np.asarray(values, dtype=np.float64)
     if array.size == 0 or not np.isfinite(array).all():
         raise ValueError(f"need at least one value, all finite, got {list(values)}")
     mean, n = float(array.mean()), int(array.size)
     if n == 1:
         return Estimate(mean, None, None, 1)
-    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, n - 1) * array.std(ddof=1) / math.sqrt(n))
+    half = _critical(n - 1) * float(array.std(ddof=1)) / math.sqrt(n)
     return Estimate(mean, mean - half, mean + half, n)
+
+
+@cache
+def _critical(freedom: int) -> float:
+    """The two-sided 95% quantile of Student's t; tables ask for the same few thousands of times."""
+    from scipy import stats
+
+    return float(stats.t.ppf((1 + CONFIDENCE) / 2, freedom))
 
 
 def compare_paired(values: Mapping[int, float], baseline: Mapping[int, float]) -> Comparison | None:
@@ -115,7 +122,7 @@ def minimum_detectable(std: float, n: int) -> float | None:
 
     if n < 2 or std <= 0:
         return None
-    critical = float(stats.t.ppf((1 + CONFIDENCE) / 2, n - 1))
+    critical = _critical(n - 1)
 
     def shortfall(noncentrality: float) -> float:
         # The far tail's share of the power is below 1e-6 here, so one tail is enough.

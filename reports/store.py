@@ -2,16 +2,18 @@
 
 import contextlib
 import logging
+import math
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from reports.schema import TAG_KIND, ReportError
 
-PAGE = 500  # runs a request
+PAGE = 100  # runs a request; each may hold a thousand metrics
+_SQLITE = "sqlite:///"
 
 
 @dataclass(frozen=True)
@@ -37,17 +39,66 @@ def read_runs(study_name: str, tracking_uri: str) -> list[Run]:
         ReportError: no readable store at the URI, or no such experiment (lists those that exist).
     """
     uri = _checked(tracking_uri)
+    runs = _from_sqlite(study_name, uri) if uri.startswith(_SQLITE) else None
+    if runs is None:
+        runs = _from_client(study_name, uri)
+    return sorted(
+        (run for run in runs if TAG_KIND in run.tags), key=lambda r: (r.started, r.run_id)
+    )
+
+
+def _from_sqlite(study_name: str, uri: str) -> list[Run] | None:
+    """The runs of a sqlite store by plain SQL; None where its tables are not as expected.
+
+    MLflow makes an object of every metric: a study of 500 runs with some hundred metrics each takes
+    ten times as long through its client.
+
+    Raises:
+        ReportError: no such experiment.
+    """
+    address = f"{Path(uri.removeprefix(_SQLITE)).resolve().as_uri()}?mode=ro"
+    try:
+        with contextlib.closing(sqlite3.connect(address, uri=True)) as base:
+            base.execute("BEGIN")  # one moment of a store that is being written to
+            rows = base.execute("SELECT name, experiment_id, lifecycle_stage FROM experiments")
+            active = {name: identity for name, identity, stage in rows if stage == "active"}
+            if study_name not in active:
+                raise ReportError(_unknown(study_name, uri, active))
+            return _selected(base, active[study_name])
+    except sqlite3.Error:
+        return None
+
+
+def _selected(base: sqlite3.Connection, experiment_id: int) -> list[Run]:
+    """The active runs of an experiment, as MLflow's client would give them."""
+    own = "FROM runs WHERE experiment_id = ? AND lifecycle_stage = 'active'"
+    of_runs = f"WHERE run_uuid IN (SELECT run_uuid {own})"
+    runs = {
+        run_id: Run(run_id, started or 0, {}, {}, {})
+        for run_id, started in base.execute(f"SELECT run_uuid, start_time {own}", [experiment_id])
+    }
+    for table in ("tags", "params"):
+        query = f"SELECT run_uuid, key, value FROM {table} {of_runs}"
+        for run_id, key, value in base.execute(query, [experiment_id]):
+            getattr(runs[run_id], table)[key] = value
+    value = "CASE WHEN is_nan THEN NULL ELSE value END"
+    query = f"SELECT run_uuid, key, {value} FROM latest_metrics {of_runs}"
+    for run_id, key, value in base.execute(query, [experiment_id]):
+        runs[run_id].metrics[key] = math.nan if value is None else value
+    return list(runs.values())
+
+
+def _from_client(study_name: str, uri: str) -> list[Run]:
+    """The runs of any store by MLflow's client."""
     with _one_line_errors(uri), _quiet():
         from mlflow.tracking import MlflowClient
 
         client = MlflowClient(tracking_uri=uri)
         experiment = client.get_experiment_by_name(study_name)
         if experiment is None or experiment.lifecycle_stage != "active":
-            raise ReportError(_unknown(study_name, uri, client))
-        runs = [_plain(run) for run in _paged(client, experiment.experiment_id)]
-    return sorted(
-        (run for run in runs if TAG_KIND in run.tags), key=lambda r: (r.started, r.run_id)
-    )
+            names = [found.name for found in client.search_experiments()]
+            raise ReportError(_unknown(study_name, uri, names))
+        return [_plain(run) for run in _paged(client, experiment.experiment_id)]
 
 
 def _paged(client: Any, experiment_id: str) -> Iterator[Any]:
@@ -79,10 +130,10 @@ def _checked(uri: str) -> str:
         ReportError: a sqlite file that is absent, no database, or somebody else's database.
     """
     if "://" not in uri and Path(uri).is_file():
-        uri = f"sqlite:///{Path(uri).resolve()}"
-    if not uri.startswith("sqlite:///"):
+        uri = f"{_SQLITE}{Path(uri).resolve()}"
+    if not uri.startswith(_SQLITE):
         return uri
-    path = Path(uri.removeprefix("sqlite:///"))
+    path = Path(uri.removeprefix(_SQLITE))
     if not path.is_file():
         raise ReportError(f"{path}: no MLflow store here (run ship-sweep, or give --tracking-uri)")
     try:
@@ -97,10 +148,10 @@ def _checked(uri: str) -> str:
     return uri
 
 
-def _unknown(name: str, uri: str, client: Any) -> str:
+def _unknown(name: str, uri: str, names: Iterable[str]) -> str:
     """One line that names the experiments which do exist."""
-    names = sorted(e.name for e in client.search_experiments() if e.name != "Default")
-    return f"{uri}: no study {name!r}; studies here: {', '.join(names) or 'none'}"
+    listed = sorted(found for found in names if found != "Default")
+    return f"{uri}: no study {name!r}; studies here: {', '.join(listed) or 'none'}"
 
 
 @contextlib.contextmanager

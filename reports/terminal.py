@@ -10,7 +10,7 @@ from rich.padding import Padding
 from rich.table import Table as Grid
 from rich.text import Text as Words
 
-from reports.formatting import PLAIN, Dialect, cell_text
+from reports.formatting import PLAIN, STACKED, Dialect, broken, cell_text
 from reports.model import Cell, Column, Counts, Table
 from reports.plain import row_cells
 
@@ -28,21 +28,21 @@ class _Layout:
         return "\n" in self.dialect.plus_minus
 
 
-_STACKED = Dialect(plus_minus="\n±")
 _LAYOUTS = (
     _Layout(PLAIN, 30),
     _Layout(Dialect(plus_minus="±"), 16),
-    _Layout(_STACKED, 16),
-    _Layout(_STACKED, None),
+    _Layout(STACKED, 16),
+    _Layout(STACKED, None),
 )
 _FILE_WIDTH = 140
+_MOST_LABEL = 30  # a label's longest word, beyond which it is cut
 
 
 def terminal_view(tables: Sequence[Table], width: int) -> RenderableType:
     """Everything as one rich renderable for a console of `width` columns."""
     parts: list[RenderableType] = []
     said: set[str] = set()
-    for table in tables:
+    for table in (table for table in tables if table.place == "page"):
         grid, dropped = _fitted(table, width)
         # What a table above has said holds here too; files repeat it, tables travel alone there.
         notes = [note for note in table.notes if note not in said]
@@ -52,6 +52,9 @@ def terminal_view(tables: Sequence[Table], width: int) -> RenderableType:
         if dropped:
             notes.append(f"too narrow for: {', '.join(dropped)} (see the files)")
         parts += [grid, Padding(_footnotes(notes), (0, 1, 1, 1))]
+    more = sum(table.place == "files" for table in tables)
+    if more:
+        parts.append(Padding(Words(f"{more} more tables in the files", "dim"), (0, 1, 1, 1)))
     return Group(*parts)
 
 
@@ -75,10 +78,12 @@ def _footnotes(notes: Sequence[str]) -> Grid:
 
 def _fitted(table: Table, width: int) -> tuple[Grid, list[str]]:
     """The roomiest grid that fits, and the headings of columns that had to go."""
-    for most in range(5):
-        dropped = [column.heading for column in table.columns if 0 < column.drop <= most]
+    columns = table.page_columns
+    for most in range(max(column.drop for column in columns) + 1):
+        kept = [column for column in columns if not 0 < column.drop <= most]
+        dropped = [column.heading for column in columns if column not in kept]
         for layout in _LAYOUTS:
-            grid = _grid(table, layout, dropped)
+            grid = _grid(table, layout, kept)
             if _natural_width(grid) <= width:
                 return grid, dropped
     # Nothing fits: rich cuts.
@@ -90,25 +95,31 @@ def _natural_width(grid: Grid) -> int:
     return console.measure(grid).maximum
 
 
-def _grid(table: Table, layout: _Layout, dropped: Sequence[str]) -> Grid:
-    columns = [column for column in table.columns if column.heading not in dropped]
+def _grid(table: Table, layout: _Layout, columns: Sequence[Column]) -> Grid:
     grid = Grid(
         title=table.title, title_justify="left", title_style="bold", box=SIMPLE_HEAD,
         pad_edge=False, padding=(0, 1, 0, 0),
     )  # fmt: skip
     keys = [column.key for column in columns]
     for place, column in enumerate(columns):
-        heading = column.heading.replace(" ", "\n") if layout.stacked else column.heading
+        heading = _heading(column, place < table.labels, layout)
         grid.add_column(
             heading, justify=column.align, no_wrap=place >= table.labels,
             max_width=_label_width(table, column, layout) if place < table.labels else None,
         )  # fmt: skip
     for _, rows in table.sections():
         for row in rows:
-            shown = [_cell(cell, layout.dialect) for cell in row_cells(table, row.cells, keys)]
+            shown = [_cell(cell, layout.dialect) for cell in row_cells(table, row, keys)]
             grid.add_row(*shown, style="bold" if row.baseline else "")
         grid.add_section()
     return grid
+
+
+def _heading(column: Column, label: bool, layout: _Layout) -> str:
+    """A heading, broken between words (and within dataset names) where space is short."""
+    if not layout.stacked:
+        return column.heading
+    return column.heading.replace(" ", "\n") if label else "\n".join(broken(column.heading))
 
 
 def _cell(cell: Cell | None, dialect: Dialect) -> str:
@@ -120,8 +131,7 @@ def _cell(cell: Cell | None, dialect: Dialect) -> str:
 
 def _label_width(table: Table, column: Column, layout: _Layout) -> int:
     """How wide labels may be before they wrap."""
-    if layout.label_width is not None:
-        return layout.label_width
     cells = [row.cells[column.key] for row in table.rows if column.key in row.cells]
     texts = [column.heading, *(cell_text(cell) for cell in cells)]
-    return min(16, max(len(word) for text in texts for word in text.split()))
+    longest = max(len(word) for text in texts for word in text.split())
+    return min(_MOST_LABEL, max(layout.label_width or 0, longest))

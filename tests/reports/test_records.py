@@ -1,6 +1,7 @@
 """From runs to one row per (setting, seed)."""
 
 import math
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from reports.records import load_records, study_from_runs
 from reports.rows import Setting
 from reports.schema import EmptyStudyError, ReportError
-from reports.store import Run, read_runs
+from reports.store import Run
 
 Build = Callable[..., Any]
 N_CTX = "generator.n_ctx"
@@ -27,12 +28,6 @@ def test_packaged_study_through_mlflow(packaged: Build, store_uri: str) -> None:
     assert study.factors == expected.factors
     assert len(study.rows) == 9 * 5
     assert set(study.rows["state"]) == {"COMPLETE"}
-
-
-def test_reads_every_page(packaged: Build, store_uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A study of more runs than a page holds is read whole."""
-    monkeypatch.setattr("reports.store.PAGE", 2)
-    assert len(read_runs("prompt_len", packaged().write(store_uri))) == 10
 
 
 def test_columns_of_a_row(build: Build, percentages: Build) -> None:
@@ -90,7 +85,7 @@ def test_only_complete_rows_have_numbers(build: Build, percentages: Build, state
     assert rows["test/harmonic_mean"].to_list() == [None]
 
 
-@pytest.mark.parametrize("value", [math.nan, math.inf, None])
+@pytest.mark.parametrize("value", [math.nan, math.inf, sys.float_info.max, None])
 def test_complete_without_finite_numbers_is_a_failure(
     build: Build, percentages: Build, value: float | None
 ) -> None:
@@ -237,3 +232,26 @@ def test_seeds_that_the_study_no_longer_wants_leave_the_table(
     study = build(seeds=(0, 1)).trial(ONE, ran).study()
     assert study.rows["seed"].to_list() == [0, 1]
     assert study.left_out == 2
+
+
+def test_reads_the_numbers_that_the_harness_writes(build: Build) -> None:
+    """A trial's final numbers go through the recorder: metrics, quality, flags of each seed."""
+    recorder = pytest.importorskip("harness.recorder")
+    halves = {"seen": [60.0, 62.0], "unseen": [50.0, 48.0], "harmonic_mean": [54.5, 54.1]}
+    judged = {"quality/frechet": [0.4, 0.5], "flag/posterior_collapse": [0.0, 1.0]}
+    final = {
+        "objective": 51.0, "test": {**halves, **judged}, "selection": {"seen": [58.0, 59.0]},
+        "selection_epoch": [5, 10], "cost/seconds": 9.0, "cost/peak_memory_mb": 1.0,
+        "cost/text_tokens": 100.0,
+    }  # fmt: skip
+    builder = build(seeds=(3, 4), protocol="generalized_zero_shot", objective="seen")
+    builder.trial(ONE, {3: {}, 4: {}})
+    run = builder.runs[0]
+    run.metrics.clear()
+    run.metrics.update(recorder.final_metrics(final, (3, 4)))
+    run.tags.update(recorder.flag_tags(final, (3, 4)))
+    study = builder.study()
+    names = ("seed", "test/unseen", "selection/seen", "test/quality/frechet", "selection_epoch")
+    assert study.rows.select(names).rows() == [(3, 50.0, 58.0, 0.4, 5), (4, 48.0, 59.0, 0.5, 10)]
+    assert study.rows["flag/posterior_collapse"].to_list() == [0.0, 1.0]
+    assert study.objective == "seen"

@@ -16,6 +16,7 @@ from typer.testing import CliRunner, Result
 
 from reports.cli import app, render
 from reports.schema import EmptyStudyError, ReportError
+from tests.reports.studies import cross_dataset, few_shot, over_datasets
 
 Build = Callable[..., Any]
 FILES = {
@@ -116,6 +117,36 @@ def test_metric(packaged: Build, store_uri: str, here: Path) -> None:
     uri = packaged().write(store_uri)
     arguments = ("prompt_len", "--tracking-uri", uri, "--format", "markdown", "--metric", "new")
     assert "| ΔNew |" in report(*arguments).stdout
+
+
+def test_a_metric_of_another_protocol_lists_the_choices(store_uri: str, here: Path) -> None:
+    """The metrics to choose from are those of the study's protocol."""
+    uri = few_shot().write(store_uri)
+    line = one_line(report("few", "--tracking-uri", uri, "--metric", "harmonic_mean"), 2)
+    assert line == "few: no test metric 'harmonic_mean'; --metric may be: accuracy"
+    assert list(here.iterdir()) == []
+    assert "ΔAcc." in report("few", "--tracking-uri", uri, "--format", "markdown").stdout
+
+
+def test_a_target_may_be_the_metric(store_uri: str, here: Path) -> None:
+    """cross_dataset's targets are metrics too."""
+    arguments = ("cross", "--tracking-uri", cross_dataset().write(store_uri))
+    result = report(*arguments, "--format", "markdown", "--metric", "accuracy/dtd")
+    assert "| Δdtd |" in result.stdout
+
+
+def test_files_of_a_study_over_datasets(store_uri: str, here: Path) -> None:
+    """A CSV a table, the long form among them; a dataset's name does not make a folder."""
+    names = ("emoji", "image_folder:my/pets")
+    uri = over_datasets(names, ("none", "vae"), seeds=(0, 1)).write(store_uri)
+    files = {path.name for path in render("main", uri, here / "out")}
+    csv = {name.removeprefix("main-") for name in files if name.endswith(".csv")}
+    assert csv == {
+        "datasets.csv", "datasets-long.csv", "emoji-generator.csv",
+        "image_folder-my-pets-generator.csv", "quality.csv", "rows.csv",
+    }  # fmt: skip
+    assert {"main-dataset.png", "main-generator.png"} <= files
+    assert "datasets-long" not in (here / "out" / "main.html").read_text(encoding="utf-8")
 
 
 def test_a_second_report_replaces_the_first(packaged: Build, store_uri: str, here: Path) -> None:

@@ -1,0 +1,230 @@
+"""Tables of one row a level or a setting: test metrics, and differences to the baseline."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from reports.flags import raised_flags
+from reports.groups import (
+    Group,
+    arm_groups,
+    baseline_level,
+    baseline_setting,
+    by_seed,
+    companions,
+    level_groups,
+    matched,
+    setting_groups,
+    short_name,
+)
+from reports.measures import heading
+from reports.model import (
+    LEVELS,
+    REFERENCES,
+    Cell,
+    Column,
+    Counts,
+    PValue,
+    Quantity,
+    Row,
+    Table,
+    Text,
+    Value,
+)
+from reports.notes import chosen_by, table_notes, titled
+from reports.records import Study
+from reports.rows import Factor
+from reports.schema import FAIL, PRUNED
+from reports.stats import Comparison, compare_paired, holm, mean_interval
+
+TOP = 10  # settings that a page shows of a sampled study
+
+
+def factor_table(study: Study, factor: Factor, metric: str, *, compared: bool = True) -> Table:
+    """The ablation table of a factor; with other factors beside it, its main effects.
+
+    Args:
+        compared: whether differences between the levels mean anything (not between datasets).
+    """
+    alone = len(study.factors) == 1
+    levels, arms = level_groups(study, factor), arm_groups(study) if alone else []
+    columns = (
+        Column("level", short_name(study, factor), "left"),
+        *_measures(study, metric, compared=compared),
+    )
+    if not alone:
+        columns = (*columns[:2], Column("seeds", "seeds"), *columns[2:])
+    baseline = baseline_level(factor, levels) if compared else None
+    return _table(
+        study,
+        name=factor.key,
+        title=factor.key if alone else f"{factor.key}, main effects",
+        columns=columns,
+        parts=_Parts(levels, arms, baseline, companions(study, factor), compared),
+        metric=metric,
+    )
+
+
+def settings_table(study: Study, metric: str) -> Table:
+    """Every setting of the study, best selection objective first, and the reference arms."""
+    settings, arms = setting_groups(study), arm_groups(study)
+    names = [Column(f.key, short_name(study, f), "left") for f in study.factors]
+    labels = names or [Column("setting", "setting", "left")]
+    objective = Column("objective", f"sel. {heading(study.protocol, study.objective)}", drop=1)
+    measures = _measures(study, metric)
+    alone = next((arm for arm in arms if arm.arm == "no_synthetic"), None)
+    baseline = baseline_setting(study, settings) or alone
+    return _table(
+        study,
+        name="settings",
+        title="settings by selection objective",
+        columns=(*labels, measures[0], objective, *measures[1:]),
+        parts=_Parts(settings, arms, baseline, {}),
+        metric=metric,
+        labels=len(labels),
+        shown=None if study.sampler == "grid" else TOP,
+    )
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """The groups of a table, the one that is its baseline, and the cells to match within."""
+
+    levels: list[Group]
+    arms: list[Group]
+    baseline: Group | None
+    cells: Mapping[str, str]
+    compared: bool = True
+
+
+def _measures(study: Study, metric: str, *, compared: bool = True) -> tuple[Column, ...]:
+    """n, the protocol's metrics (those beyond a page in CSV alone), differences and cost."""
+    protocol = study.protocol
+    shown = protocol.shown if metric in protocol.shown else (*protocol.shown, metric)
+    measured = [
+        name
+        for name in (*shown, *(name for name in protocol.headings if name not in shown))
+        if name in (*protocol.required, metric) or study.rows[f"test/{name}"].is_not_null().any()
+    ]
+    columns = [
+        Column(
+            name,
+            protocol.headings[name],
+            drop=0 if name == metric else protocol.drop.get(name, 0),
+            csv_only=name not in shown,
+        )
+        for name in measured
+    ]
+    if compared:
+        columns += difference_columns(heading(protocol, metric))
+    return (Column("n", "n"), *columns, Column("seconds", "s/seed", drop=2))
+
+
+def difference_columns(head: str) -> list[Column]:
+    """The columns of a comparison to the baseline."""
+    return [
+        Column("difference", f"Δ{head}"),
+        Column("pairs", "pairs", drop=3),
+        Column("p", "Holm p"),
+        Column("detectable", "MDE", drop=1),
+    ]
+
+
+def _table(
+    study: Study,
+    *,
+    name: str,
+    title: str,
+    columns: tuple[Column, ...],
+    parts: _Parts,
+    metric: str,
+    labels: int = 1,
+    shown: int | None = None,
+) -> Table:
+    rows: list[Row] = []
+    for section, groups in ((LEVELS, parts.levels), (REFERENCES, parts.arms)):
+        compared = [_compare(group, parts, metric) for group in groups]
+        # Levels answer the study's question and arms place it: two families, corrected apart.
+        adjusted = holm([c.p if c else None for c in compared])
+        for group, comparison, p in zip(groups, compared, adjusted, strict=True):
+            named = zip(columns, group.labels, strict=False)
+            cells: dict[str, Cell] = {column.key: label for column, label in named}
+            cells |= _measured(study, group, columns)
+            cells |= compared_cells(comparison, p)
+            if group is parts.baseline:
+                cells["difference"] = Text("baseline")
+            chosen = chosen_by(group.rows["selection"].to_list())
+            flags = raised_flags(group.rows)
+            rows.append(Row(cells, section, group is parts.baseline, chosen, group.arm, flags))
+    baseline = spelled(parts.baseline, columns) if parts.baseline else ""
+    kind = "settings" if name == "settings" else "levels" if len(study.factors) == 1 else "effects"
+    notes = table_notes(
+        study,
+        rows,
+        metric,
+        kind=kind,
+        baseline=baseline if parts.compared else None,
+        names=[spelled(group, columns) for group in (*parts.levels, *parts.arms)],
+        shown=shown,
+    )
+    return Table(name, titled(study, title, rows), columns, tuple(rows), notes, labels, shown)
+
+
+def spelled(group: Group, columns: Sequence[Column]) -> str:
+    """A row in words: "n_ctx 4", or an arm's label; "" of a study without factors."""
+    if group.arm:
+        return group.labels[0].text
+    named = zip(columns, group.labels, strict=False)
+    return ", ".join(
+        f"{column.heading} {label.text}"
+        for column, label in named
+        if column.key != "setting" and label.text != "–"
+    )
+
+
+def _compare(group: Group, parts: _Parts, metric: str) -> Comparison | None:
+    """Compare a group to the baseline on the (cell, seed) pairs that both finished."""
+    if parts.baseline is None or group is parts.baseline:
+        return None
+    # An arm has no factors: it meets the baseline's settings seed by seed, whatever their cells.
+    cells = {} if group.arm or parts.baseline.arm else parts.cells
+    column = f"test/{metric}"
+    mine = matched(group.rows, column, cells)
+    theirs = matched(parts.baseline.rows, column, cells)
+    return compare_paired(by_seed(mine, theirs), by_seed(theirs, mine))
+
+
+def _measured(study: Study, group: Group, columns: Sequence[Column]) -> dict[str, Cell]:
+    """Counts, means over seeds and cost of one group."""
+    done = group.done
+    counts = Counts(len(done), group.count(FAIL), group.count(PRUNED), group.missing())
+    cells: dict[str, Cell] = {"n": counts}
+    if done.is_empty():
+        return cells
+    sources = {name: f"test/{name}" for name in study.protocol.headings}
+    sources["objective"] = f"selection/{study.objective}"
+    for key in (c.key for c in columns if c.key in sources):
+        # A mean over some of the rows would not be the n that stands beside it.
+        if sources[key] in done.columns and done[sources[key]].null_count() == 0:
+            values = by_seed(matched(done, sources[key], {}))
+            cells[key] = Value(mean_interval(list(values.values())))
+    if any(c.key == "seeds" for c in columns):
+        cells["seeds"] = Quantity(done["seed"].n_unique(), 0)
+    seconds = done["seconds"].drop_nulls().to_list()
+    if seconds:
+        cells["seconds"] = Quantity(sum(seconds) / len(seconds))
+    return cells
+
+
+def compared_cells(comparison: Comparison | None, p: float | None) -> dict[str, Cell]:
+    """Difference, pairs, corrected p and detectable effect, as far as there are any."""
+    if comparison is None:
+        return {}
+    cells: dict[str, Cell] = {
+        "difference": Value(comparison.difference, signed=True),
+        "pairs": Quantity(comparison.difference.n, 0),
+    }
+    if p is not None:
+        cells["p"] = PValue(p)
+    if comparison.detectable is not None:
+        cells["detectable"] = Quantity(comparison.detectable)
+    return cells

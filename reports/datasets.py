@@ -1,0 +1,190 @@
+"""The table over datasets: a row for each method, a column for each dataset, and the average."""
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from reports.ablation import compared_cells, difference_columns
+from reports.flags import raised_flags
+from reports.groups import arm_groups, short_name
+from reports.lines import Line, arm_line, method_line
+from reports.measures import heading
+from reports.model import (
+    LEVELS,
+    REFERENCES,
+    Cell,
+    Column,
+    Quantity,
+    Row,
+    Table,
+    Text,
+    Value,
+)
+from reports.notes import chosen_by, table_notes, titled
+from reports.pooling import DATASET, arms_dataset, datasets, methods
+from reports.records import Study
+from reports.rows import Factor
+from reports.schema import FAIL, MISSING, PRUNED
+from reports.stats import Comparison, compare_paired, holm, mean_interval
+
+AVERAGE = "average"
+_ABSENT = {FAIL: "failed", PRUNED: "pruned", MISSING: "missing"}
+
+
+def dataset_tables(study: Study, over: Factor, metric: str) -> list[Table]:
+    """The table of methods by dataset, and the same in long form for programs.
+
+    A seed's average is over the datasets on which its method has any result, and it has one where
+    it finished on each of them; fewer datasets than the study's are said beside the average. The
+    reference arms ran on one dataset and have no average.
+    """
+    names = datasets(study, over)
+    labels = _labels(study)
+    lines = [method_line(study, method) for method in methods(study)]
+    home = arms_dataset(study, over)
+    arms = [arm_line(study, arm, home) for arm in arm_groups(study)]
+    base = next((line for line in lines if line.baseline), None)
+    compared = [_compare(line, base, metric) if base else None for line in lines]
+    adjusted = holm([one.comparison.p if one else None for one in compared])
+    rows = []
+    for line, found, p in zip(lines, compared, adjusted, strict=True):
+        cells = _cells(study, line, names, metric) | _average_cells(study, line, names, metric)
+        cells |= found.cells(p, len(names)) if found else {}
+        if line is base and len(lines) > 1:
+            cells["difference"] = Text("baseline")
+        rows.append(_row(line, labels, cells))
+    rows += [_row(arm, labels, _cells(study, arm, names, metric)) for arm in arms]
+    spelled = [_spelled(line, labels) for line in (*lines, *arms)]
+    told = "" if base is None else spelled[lines.index(base)]
+    notes = table_notes(
+        study, rows, metric, kind="datasets", names=spelled,
+        baseline=told if len(lines) > 1 else None,
+    )  # fmt: skip
+    columns = (*labels, *_columns(study, names, metric, compared=len(lines) > 1))
+    title = titled(study, f"{heading(study.protocol, metric)} by dataset", rows)
+    main = Table("datasets", title, columns, tuple(rows), notes, len(labels))
+    return [main, _long(study, [*lines, *arms], names, labels)]
+
+
+def _labels(study: Study) -> list[Column]:
+    others = [f for f in study.factors if f.key != DATASET]
+    found = [Column(f.key, short_name(study, f), "left") for f in others]
+    return found or [Column("setting", "setting", "left")]
+
+
+def _row(line: Line, labels: Sequence[Column], cells: Mapping[str, Cell]) -> Row:
+    named = {column.key: text for column, text in zip(labels, line.labels, strict=False)}
+    return Row(
+        {**named, **cells},
+        REFERENCES if line.arm else LEVELS,
+        line.baseline,
+        chosen_by(line.frame["selection"].to_list()),
+        line.arm,
+        raised_flags(line.frame),
+    )
+
+
+def _spelled(line: Line, labels: Sequence[Column]) -> str:
+    if line.arm:
+        return line.labels[0].text
+    named = zip(labels, line.labels, strict=True)
+    return ", ".join(f"{c.heading} {text.text}" for c, text in named if text.text != "–")
+
+
+def _columns(
+    study: Study, names: Sequence[str], metric: str, *, compared: bool
+) -> Iterator[Column]:
+    """n, a dataset's metric (its halves in CSV alone), the averages, the comparison."""
+    protocol = study.protocol
+    halves = protocol.halves.get(metric, ())
+    yield Column("n", "n")
+    yield Column("datasets", "datasets", csv_only=True)
+    for name in names:
+        yield Column(f"{name}/{metric}", name, drop=5)
+        for half in halves:
+            yield Column(f"{name}/{half}", f"{name} {heading(protocol, half)}", csv_only=True)
+    for half in halves:
+        yield Column(f"{AVERAGE}/{half}", f"mean {heading(protocol, half)}", drop=4)
+    head = heading(protocol, metric)
+    yield Column(f"{AVERAGE}/{metric}", f"{head} of means" if halves else f"mean {head}")
+    if compared:
+        yield from difference_columns(head)
+
+
+def _cells(study: Study, line: Line, names: Sequence[str], metric: str) -> dict[str, Cell]:
+    """n and the cells of the datasets; one without a result says why."""
+    counts = line.counts(line.present() or names)
+    cells: dict[str, Cell] = {"n": counts}
+    for name in (name for name in names if name in line.rows):
+        for part in (metric, *study.protocol.halves.get(metric, ())):
+            values = list(line.averages(part, [name]).values())
+            if values:
+                suffix = "" if len(values) == counts.done else f"(n {len(values)})"
+                cells[f"{name}/{part}"] = Value(mean_interval(values), suffix=suffix)
+        if not line.finished(name):
+            states = {row["state"] for row in line.rows[name].values()}
+            absent = next((s for s in (FAIL, PRUNED) if s in states), MISSING)
+            cells[f"{name}/{metric}"] = Text(_ABSENT[absent])
+    return cells
+
+
+def _average_cells(study: Study, line: Line, names: Sequence[str], metric: str) -> dict[str, Cell]:
+    present = line.present()
+    cells: dict[str, Cell] = {"datasets": Quantity(len(present), 0)}
+    suffix = "" if len(present) == len(names) else f"({len(present)}/{len(names)})"
+    for part in (metric, *study.protocol.halves.get(metric, ())):
+        values = list(line.averages(part, present).values())
+        if values:
+            cells[f"{AVERAGE}/{part}"] = Value(mean_interval(values), suffix=suffix)
+    return cells
+
+
+@dataclass(frozen=True)
+class _Compared:
+    """A comparison of averages over the datasets that both lines have."""
+
+    comparison: Comparison
+    datasets: int
+
+    def cells(self, p: float | None, of: int) -> dict[str, Cell]:
+        """The cells of the comparison, marked where it is not over all datasets."""
+        cells = compared_cells(self.comparison, p)
+        if self.datasets < of:
+            suffix = f"({self.datasets}/{of})"
+            cells["difference"] = Value(self.comparison.difference, signed=True, suffix=suffix)
+        return cells
+
+
+def _compare(line: Line, base: Line, metric: str) -> _Compared | None:
+    if line is base:
+        return None
+    common = [name for name in line.present() if name in base.present()]
+    found = compare_paired(line.averages(metric, common), base.averages(metric, common))
+    return _Compared(found, len(common)) if found else None
+
+
+def _long(
+    study: Study, lines: Sequence[Line], names: Sequence[str], labels: Sequence[Column]
+) -> Table:
+    """A row for each method, dataset (or the average) and metric of the protocol."""
+    rows = []
+    for line in lines:
+        blank = _row(line, labels, {})
+        # An average over other datasets is another number: it is named by how many it holds.
+        places = [(name, [name]) for name in names if name in line.rows]
+        for place, over in [*places, *([] if line.arm else [(AVERAGE, line.present())])]:
+            for metric in study.protocol.headings:
+                values = list(line.averages(metric, over).values())
+                cells: dict[str, Cell] = {
+                    DATASET: Text(place), "datasets": Quantity(len(over), 0),
+                    "metric": Text(metric), "n": line.counts(over or names),
+                }  # fmt: skip
+                if values:
+                    cells["value"] = Value(mean_interval(values))
+                if values or metric in study.protocol.required:
+                    rows.append(dataclasses.replace(blank, cells={**blank.cells, **cells}))
+    columns = (
+        *labels,
+        *(Column(key, key) for key in (DATASET, "datasets", "metric", "n", "value")),
+    )
+    return Table("datasets-long", "", columns, tuple(rows), (), len(labels), place="csv")

@@ -1,0 +1,134 @@
+"""What the columns of a table are, in words: metrics, intervals, differences."""
+
+from collections.abc import Sequence
+
+from reports.measures import heading
+from reports.model import REFERENCES, Row, Value
+from reports.records import Study
+from reports.schema import ARMS, Protocol
+
+_LEAK = (
+    "selected on test: the epoch is the one with the best test result, a leak that flatters"
+    " every number here"
+)
+_UNITS = {
+    "levels": "n: finished rows, one a seed",
+    "settings": "n: finished rows, one a seed",
+    "effects": "n: finished rows; a seed's value is its mean over the settings of the level",
+    "datasets": "n: seeds that finished on every dataset of the row's average; a dataset's cell"
+    " with another n says so",
+}
+
+
+def rule_note(rule: str, protocol: Protocol) -> str:
+    """What chose the epochs, in the protocol's words."""
+    if rule == "test":
+        return _LEAK
+    if not protocol.seen:
+        return "epochs selected on validation pictures"
+    if rule == "base_val":
+        return f"epochs selected on {protocol.seen}-class validation pictures"
+    kind = f"validation pictures of {protocol.seen} classes"
+    return f"epochs selected on pseudo-new classes ({kind})"
+
+
+def metric_notes(study: Study, rows: Sequence[Row], *, kind: str) -> list[str]:
+    """What the numbers are, and what their intervals cover."""
+    notes = [f"percent; {_UNITS[kind]}. {study.protocol.note}", *_calibration(study, rows)]
+    if study.pooled:
+        notes.append(
+            f"every value is an average over {', '.join(study.pooled)}; an H is that of the"
+            " averages, not the average H"
+        )
+    return [*notes, interval_note(study)]
+
+
+def interval_note(study: Study) -> str:
+    """What the ± covers."""
+    split = ", pseudo-new split" if study.protocol.unseen else ""
+    joined = f"few-shot draw{split} and initialisation at once"
+    return (
+        f"±: 95% t-interval over seeds ({joined});"
+        " the test set is fixed, its sampling error is not in it"
+    )
+
+
+def _calibration(study: Study, rows: Sequence[Row]) -> list[str]:
+    """How calibrated metrics came to be, where there are any."""
+    column = "test/calibrated_harmonic_mean"
+    if column not in study.rows.columns or study.rows[column].null_count() == len(study.rows):
+        return []
+    rules = {rule for row in rows for rule in row.selection.split("+") if rule}
+    place = "pseudo-new classes" if rules <= {"pseudo_new"} else "the pictures that select epochs"
+    return [
+        "cal.: calibrated stacking (arXiv:1605.04253), calibration constant chosen on"
+        f" {place}; AUSUC: area under the seen-unseen curve"
+    ]
+
+
+def average_notes(study: Study, rows: Sequence[Row], metric: str) -> list[str]:
+    """What the columns of averages over datasets are, and which hold fewer."""
+    halves = study.protocol.halves.get(metric)
+    notes = []
+    if halves is not None:
+        head = heading(study.protocol, metric)
+        one, other = (heading(study.protocol, half) for half in halves)
+        notes.append(
+            f"{head} of means: harmonic mean of the mean {one} and the mean {other} over the"
+            f" datasets, by seed; not the mean of {head}"
+        )
+    cells = [cell for row in rows for cell in row.cells.values() if isinstance(cell, Value)]
+    if any("/" in cell.suffix for cell in cells):
+        notes.append(
+            "(k/m): over k of the m datasets only, an average that is not comparable with the"
+            " others; a Δ is over the datasets that both rows have"
+        )
+    return notes
+
+
+def difference_notes(
+    study: Study, rows: Sequence[Row], metric: str, *, kind: str, baseline: str
+) -> list[str]:
+    """What is compared to what, and how."""
+    if not baseline:
+        return ["no baseline setting ran: no paired differences"]
+    family = {"settings": "the settings", "datasets": "the rows"}.get(kind, "the levels")
+    if any(row.section == REFERENCES for row in rows) and kind != "datasets":
+        family += " and, apart from them, over the reference arms"
+    place = {
+        "effects": "on common seeds and settings of the other factors",
+        "datasets": "on common seeds and datasets",
+    }.get(kind, "on common seeds")
+    what = "of the averages, to" if kind == "datasets" else "to"
+    notes = [
+        f"Δ{heading(study.protocol, metric)}: {what} {baseline}, paired {place}, its interval"
+        f" uncorrected; p: paired t-test, Holm over {family}. MDE: Δ found with"
+        " 80% power at 5% (two-sided, uncorrected), from the observed paired deviation"
+    ]
+    if any("p" in row.cells and "detectable" not in row.cells for row in rows):
+        notes.append("where paired differences do not vary, p is the exact sign test's, no MDE")
+    if study.sampler != "grid" and kind == "settings":
+        notes.append("the order rests on the selection objective alone, Holm on all settings")
+    if _all_zero(rows):
+        notes.append("every Δ is 0 on every seed: nothing compared here changed a test result")
+    return notes
+
+
+def _all_zero(rows: Sequence[Row]) -> bool:
+    """Say whether there are differences and none of them, on any seed, is other than 0."""
+    found = [
+        cell.estimate for row in rows if isinstance(cell := row.cells.get("difference"), Value)
+    ]
+    return bool(found) and not any(e.mean or e.low or e.high for e in found)
+
+
+def arm_notes(study: Study, rows: Sequence[Row]) -> list[str]:
+    """What the reference arms are, and where the study's other factors stand for them."""
+    unseen = study.protocol.unseen or "tested"
+    present = [row.arm for row in rows if row.arm]
+    said = [f"{ARMS[arm][0]}: {ARMS[arm][1].format(unseen=unseen)}" for arm in present]
+    others = [f for f in study.factors if not f.key.startswith("generator")]
+    held = ", ".join(f"{f.key} {f.baseline}" for f in others if f.baseline is not None)
+    if said and held:
+        said.append(f"reference arms at {held}")
+    return ["; ".join(said)] if said else []

@@ -1,0 +1,103 @@
+"""Which metrics a study has, and how they are averaged over datasets."""
+
+import dataclasses
+import json
+from collections.abc import Collection, Iterable, Mapping, Sequence
+
+from reports.schema import PROTOCOLS, TARGET, Protocol, ReportError
+
+
+def study_protocol(names: Collection[str], targets: Sequence[str]) -> Protocol:
+    """The protocol of a study.
+
+    Args:
+        names: the protocols of its runs: one.
+        targets: the datasets that cross_dataset tests; a column each.
+
+    Raises:
+        ReportError: several protocols, or one that these reports do not know.
+    """
+    found = ", ".join(sorted(names))
+    if len(names) > 1:
+        raise ReportError(
+            f"runs of several protocols in one study ({found}): nothing compares them"
+        )
+    if found not in PROTOCOLS:
+        known = ", ".join(PROTOCOLS)
+        raise ReportError(f"MLflow tag ship.protocol: {found!r} is unknown here (known: {known})")
+    return _with_targets(PROTOCOLS[found], targets)
+
+
+def _with_targets(protocol: Protocol, targets: Sequence[str]) -> Protocol:
+    """cross_dataset with a column for each target before the average; others as they are."""
+    if protocol is not PROTOCOLS["cross_dataset"]:
+        return protocol
+    columns = {f"{TARGET}{target}": target for target in targets}
+    return dataclasses.replace(
+        protocol,
+        headings={**columns, **protocol.headings},
+        shown=(*columns, *protocol.shown),
+        drop={**dict.fromkeys(columns, 5), **protocol.drop},
+    )
+
+
+def targets_of(params: Iterable[Mapping[str, str]], names: Iterable[str]) -> list[str]:
+    """The target datasets of a study: as its runs' params list them, then any other with a metric.
+
+    Args:
+        params: the runs' params; `targets` is a JSON list.
+        names: metric names, of which accuracy/TARGET counts.
+    """
+    found: dict[str, None] = {}
+    for text in dict.fromkeys(run.get("targets", "[]") for run in params):
+        try:
+            listed = json.loads(text)
+        except json.JSONDecodeError:
+            continue
+        found |= dict.fromkeys(str(target) for target in listed or ())
+    measured = (name.removeprefix(TARGET) for name in names if name.startswith(TARGET))
+    return list(found | dict.fromkeys(measured))
+
+
+def checked_metric(protocol: Protocol, name: str, metric: str | None) -> str:
+    """The metric that a report is of: the one asked for, else the protocol's default.
+
+    Raises:
+        ReportError: the study's protocol has no such metric (one line with the choices).
+    """
+    if metric is None:
+        return protocol.default
+    if metric not in protocol.headings:
+        choices = ", ".join(protocol.headings)
+        raise ReportError(f"{name}: no test metric {metric!r}; --metric may be: {choices}")
+    return metric
+
+
+def heading(protocol: Protocol, metric: str) -> str:
+    """A metric's column heading; the selection pictures' metrics may be another protocol's."""
+    known = (protocol, *PROTOCOLS.values())
+    return next((p.headings[metric] for p in known if metric in p.headings), metric)
+
+
+def average(
+    values: Sequence[Mapping[str, float | None]], metric: str, halves: Mapping[str, tuple[str, str]]
+) -> float:
+    """A metric averaged over datasets: the mean, but H of means, not the mean of H.
+
+    Source: the convention of base-to-new tables (CoOp, arXiv:2109.01134): H of the average is
+    2BN/(B+N) of the mean B and the mean N.
+
+    Args:
+        values: metric -> value of each dataset, at least one.
+        halves: a harmonic mean -> the two that it is of.
+
+    Raises:
+        LookupError: a dataset has no value of the metric, or of a half of it.
+    """
+    if metric in halves:
+        one, other = (average(values, half, halves) for half in halves[metric])
+        return 2 * one * other / (one + other) if one + other > 0 else 0.0
+    found = [value for row in values if (value := row.get(metric)) is not None]
+    if len(found) < len(values):
+        raise LookupError(metric)
+    return sum(found) / len(found)

@@ -1,0 +1,172 @@
+"""A study over several datasets, seen one dataset at a time or averaged over them."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import polars as pl
+
+from reports.groups import ordered_levels
+from reports.measures import average
+from reports.model import level_id, level_text
+from reports.records import Study
+from reports.rows import Factor, Setting, frame
+from reports.schema import COMPLETE, FAIL, MISSING, PRUNED
+
+DATASET = "dataset"
+_COSTS = ("seconds", "text_tokens", "peak_memory_mb")
+
+
+@dataclass(frozen=True)
+class Method:
+    """One combination of the factors beside the dataset.
+
+    keys: dataset -> setting_key, of the datasets on which the study wants it.
+    """
+
+    assignment: dict[str, Any]
+    keys: dict[str, str]
+
+
+def dataset_factor(study: Study) -> Factor | None:
+    """The factor `dataset` of a grid study with at least two datasets."""
+    for factor in study.factors:
+        if factor.key == DATASET and study.sampler == "grid" and len(datasets(study, factor)) > 1:
+            return factor
+    return None
+
+
+def datasets(study: Study, factor: Factor) -> list[str]:
+    """The datasets of the study in the order of its levels."""
+    return [level_text(level) for level in ordered_levels(study, factor)]
+
+
+def arms_dataset(study: Study, factor: Factor) -> str:
+    """The dataset that the reference arms ran on: the factor's baseline, else its first level."""
+    named = level_text(factor.baseline)
+    return named if named in datasets(study, factor) else datasets(study, factor)[0]
+
+
+def methods(study: Study) -> list[Method]:
+    """Every combination of the other factors, in the order of their levels."""
+    others = [factor for factor in study.factors if factor.key != DATASET]
+    over = next(factor for factor in study.factors if factor.key == DATASET)
+    names = datasets(study, over)
+    own = [s for s in study.settings if not s.arm and DATASET in s.assignment]
+    own.sort(key=lambda s: names.index(level_text(s.assignment[DATASET])))
+    found: dict[str, Method] = {}
+    for setting in own:
+        rest = {key: value for key, value in setting.assignment.items() if key != DATASET}
+        method = found.setdefault(level_id(rest), Method(rest, {}))
+        method.keys[level_text(setting.assignment[DATASET])] = setting.key
+    places = {
+        f.key: {level_id(level): i for i, level in enumerate(ordered_levels(study, f))}
+        for f in others
+    }
+
+    def order(method: Method) -> list[int]:
+        values = method.assignment
+        return [places[f.key][level_id(values[f.key])] if f.key in values else -1 for f in others]
+
+    return sorted(found.values(), key=order)
+
+
+def one_dataset(study: Study, factor: Factor, dataset: str) -> Study:
+    """The part of a study that ran on one dataset; the reference arms are with their own."""
+    with_arms = dataset == arms_dataset(study, factor)
+    settings = tuple(
+        Setting(s.key, {k: v for k, v in s.assignment.items() if k != DATASET}, s.arm)
+        for s in study.settings
+        if (with_arms if s.arm else level_text(s.assignment.get(DATASET)) == dataset)
+    )
+    keys = [setting.key for setting in settings]
+    return dataclasses.replace(
+        study,
+        rows=study.rows.filter(pl.col("setting_key").is_in(keys)),
+        factors=tuple(f for f in study.factors if f != factor),
+        settings=settings,
+        constants={**study.constants, DATASET: dataset},
+        scope=dataset,
+    )
+
+
+def averaged(study: Study, factor: Factor) -> Study | None:
+    """The study with a row for each method and seed: its average over all datasets.
+
+    A row counts as finished where every dataset's is; H is that of the mean halves. Reference arms
+    ran on one dataset and are not in it. None where no method is wanted on every dataset.
+    """
+    names = datasets(study, factor)
+    whole = [method for method in methods(study) if len(method.keys) == len(names)]
+    return averaged_over(study, factor, whole) if whole else None
+
+
+def present(study: Study, method: Method) -> Method:
+    """The method on the datasets where any seed finished; all of them where none did."""
+    done = study.rows.filter(pl.col("state") == COMPLETE)["setting_key"].unique().to_list()
+    kept = {name: key for name, key in method.keys.items() if key in done}
+    return dataclasses.replace(method, keys=kept or method.keys)
+
+
+def averaged_over(study: Study, factor: Factor, whole: Sequence[Method]) -> Study:
+    """The study with a row for each method and seed: its average over the method's datasets."""
+    names = datasets(study, factor)
+    seeds = sorted(study.rows["seed"].unique().to_list())
+    rows = {(row["setting_key"], row["seed"]): row for row in study.rows.to_dicts()}
+    settings = tuple(Setting(f"average {i}", m.assignment, "") for i, m in enumerate(whole))
+    merged = []
+    for setting, method in zip(settings, whole, strict=True):
+        for seed in seeds:
+            parts = {name: rows.get((key, seed), {}) for name, key in method.keys.items()}
+            own = {"setting_key": setting.key, "seed": seed, "arm": ""}
+            merged.append({**own, **_merged(parts, study.protocol.halves)})
+    others = tuple(f for f in study.factors if f != factor)
+    return dataclasses.replace(
+        study,
+        rows=frame(merged, others, settings, tuple(study.protocol.headings)),
+        factors=others,
+        settings=settings,
+        scope=f"average over {len(names)} datasets",
+        pooled=tuple(names),
+    )
+
+
+def worst(states: Sequence[str | None]) -> str:
+    """What became of an average whose parts are in these states."""
+    if all(state == COMPLETE for state in states):
+        return COMPLETE
+    return next((state for state in (FAIL, PRUNED) if state in states), MISSING)
+
+
+def _merged(
+    of: Mapping[str, Mapping[str, Any]], halves: Mapping[str, tuple[str, str]]
+) -> dict[str, Any]:
+    """The average of one method and seed over datasets; its flags stay with them."""
+    parts = list(of.values())
+    state = worst([part.get("state") for part in parts])
+    rules = sorted({rule for part in parts if (rule := part.get("selection"))})
+    row: dict[str, Any] = {"state": state, "selection": "+".join(rules) or None}
+    if state != COMPLETE:
+        failed = [f"{name}: {p.get('reason')}" for name, p in of.items() if p.get("state") == FAIL]
+        return {**row, "reason": failed[0] if failed else None}
+    row["protocol"] = parts[0].get("protocol")
+    for split in ("test/", "selection/"):
+        values = [
+            {k.removeprefix(split): v for k, v in part.items() if k.startswith(split)}
+            for part in parts
+        ]
+        for name in values[0]:
+            row[f"{split}{name}"] = _average(values, name, halves)
+    for name in _COSTS:
+        row[name] = _average(parts, name, {})
+    return row
+
+
+def _average(
+    values: Sequence[Mapping[str, Any]], name: str, halves: Mapping[str, tuple[str, str]]
+) -> float | None:
+    try:
+        return average(values, name, halves)
+    except LookupError:
+        return None

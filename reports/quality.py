@@ -1,0 +1,220 @@
+"""How good the synthesized features are, beside real ones: one table a study."""
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import polars as pl
+
+from reports.ablation import TOP, spelled
+from reports.flags import flag_notes, raised_flags
+from reports.formatting import number
+from reports.groups import (
+    MOST_LEVELS,
+    Group,
+    arm_groups,
+    by_seed,
+    level_groups,
+    matched,
+    ordered_levels,
+    setting_groups,
+    short_name,
+)
+from reports.legend import arm_notes, interval_note
+from reports.model import LEVELS, REFERENCES, Cell, Column, Counts, Row, Table, Text, Value
+from reports.notes import chosen_by, head_notes, titled, unfinished_notes
+from reports.pooling import averaged_over, dataset_factor, methods, present
+from reports.records import Study
+from reports.schema import FAIL, PRUNED, QUALITY
+from reports.stats import mean_interval
+
+
+@dataclass(frozen=True)
+class _Measure:
+    """A column.
+
+    beside: a second metric that stands behind the first, mostly the real features' own.
+    drop: when it goes from a narrow terminal.
+    meaning: for the footnote; "" where a neighbour's says it.
+    """
+
+    metric: str
+    heading: str
+    beside: str = ""
+    drop: int = 0
+    meaning: str = ""
+
+
+_MEASURES = (
+    _Measure(
+        "cosine_to_mean", "cos / text", "text_cosine_to_mean",
+        meaning="cos / text: cosine of synthetic to real class means / of text features to them",
+    ),
+    _Measure("frechet", "Fréchet", meaning="Fréchet: squared, between Gaussians"),
+    _Measure("mmd", "MMD²", drop=4, meaning="MMD²: unbiased, so it may be below 0"),
+    _Measure(
+        "precision", "prec.", drop=3,
+        meaning="prec., recall, coverage: fractions, with density by k nearest neighbours",
+    ),
+    _Measure("recall", "recall", drop=3),
+    _Measure("density", "density", drop=2),
+    _Measure("coverage", "coverage", drop=2),
+    _Measure(
+        "real_to_synthetic", "real→syn.", drop=5,
+        meaning="real→syn., syn.→real: percent right of class means of the one on the other",
+    ),
+    _Measure("synthetic_to_real", "syn.→real"),
+    _Measure(
+        "recognised_by_pictures", "recog. / text", "recognised_by_text", drop=6,
+        meaning="recog. / text: percent of synthetic features taken for their own class of all, by"
+        " class means of pictures / by the zero-shot classifier",
+    ),
+    _Measure(
+        "diversity", "diversity / real", "real_diversity",
+        meaning="diversity / real: cosine distance within a class, synthetic / real",
+    ),
+    _Measure(
+        "effective_rank", "rank / real", "real_effective_rank", drop=1,
+        meaning="rank / real: effective rank within classes, synthetic / real",
+    ),
+)  # fmt: skip
+# Errors of one seed's estimate: the intervals over seeds hold them already.
+_ERRORS = ("frechet_error", "mmd_error")
+_UNIT = "n: finished rows with synthesized features, one a seed"
+_OVER = "datasets: those that the average of a row is over"
+_SELECTION = "pseudo_new_"  # CSV columns of what was measured on the selection pictures
+
+
+@dataclass(frozen=True)
+class _Source:
+    """Where the rows come from: the study, or its averages over datasets.
+
+    held: setting_key -> over how many datasets its average is; {} where no row is an average.
+    """
+
+    study: Study
+    arms: list[Group]
+    held: dict[str, int]
+
+    def datasets(self, group: Group) -> str:
+        """Over how many of the study's datasets a row is; the reference arms ran on one."""
+        own, of = self.held.get(group.rows["setting_key"][0], 1), len(self.study.pooled)
+        return str(of) if own == of else f"{own} of {of}"
+
+
+def quality_tables(study: Study) -> list[Table]:
+    """The table of quality, a row as in the study's first table; none where nothing was measured.
+
+    Over several datasets a seed's value is its mean over those on which its method finished; with
+    no other factor a dataset is a row of its own.
+    """
+    source = _source(study)
+    rows_of, whole = source.study.rows, source.study
+    names = sorted(name for name in rows_of.columns if QUALITY in name)
+    measured = [name for name in names if rows_of[name].is_not_null().any()]
+    if not any(name.startswith(f"test/{QUALITY}") for name in measured):
+        return []
+    groups, labels, shown = _groups(source)
+    # What has no synthetic features is left out, what has not finished is not.
+    groups = [group for group in groups if _has_any(group, measured) or group.done.is_empty()]
+    decimals = {name: _decimals(rows_of[name].drop_nulls().to_list()) for name in measured}
+    rows = [_row(source, group, labels, decimals) for group in groups]
+    over = [Column("datasets", "datasets")] if source.held else []
+    notes = [*head_notes(whole, rows), _UNIT, *([_OVER] if over else []), _legend(measured)]
+    notes.append(interval_note(whole))
+    notes += flag_notes(rows_of, rows, [spelled(group, labels) for group in groups])
+    notes += [*arm_notes(study, rows), *unfinished_notes(study)]
+    kind = f"{whole.protocol.unseen or 'tested'} classes, test pictures"
+    title = titled(study, f"quality of synthesized features ({kind})", rows)
+    columns = (*labels, Column("n", "n"), *over, *_columns(measured))
+    return [Table("quality", title, columns, tuple(rows), tuple(notes), len(labels), shown)]
+
+
+def _legend(measured: Sequence[str]) -> str:
+    """What the columns are that the table has."""
+    told = [m.meaning for m in _MEASURES if m.meaning and f"test/{QUALITY}{m.metric}" in measured]
+    errors = any(f"test/{QUALITY}{name}" in measured for name in _ERRORS)
+    return "; ".join([*told, *(["errors of one seed's Fréchet and MMD² in the CSV"] * errors)])
+
+
+def _source(study: Study) -> _Source:
+    over, arms = dataset_factor(study), arm_groups(study)
+    if over is None or len(study.factors) == 1:
+        return _Source(study, arms, {})
+    parts = [present(study, method) for method in methods(study)]
+    whole = averaged_over(study, over, parts)
+    held = {s.key: len(part.keys) for s, part in zip(whole.settings, parts, strict=True)}
+    return _Source(whole, arms, held)
+
+
+def _groups(source: _Source) -> tuple[list[Group], list[Column], int | None]:
+    """The rows of the study's first table, their labels, how many of them a page shows."""
+    study, arms = source.study, source.arms
+    factors = study.factors
+    if len(factors) == 1 and len(ordered_levels(study, factors[0])) <= MOST_LEVELS:
+        labels = [Column("level", short_name(study, factors[0]), "left")]
+        return [*level_groups(study, factors[0]), *arms], labels, None
+    labels = [Column(f.key, short_name(study, f), "left") for f in factors]
+    shown = None if study.sampler == "grid" else TOP
+    names = labels or [Column("setting", "setting", "left")]
+    return [*setting_groups(study), *arms], names, shown
+
+
+def _has_any(group: Group, names: Sequence[str]) -> bool:
+    return any(group.done[name].is_not_null().any() for name in names)
+
+
+def _columns(measured: Sequence[str]) -> Iterator[Column]:
+    """The measures that any row has; on pseudo-new classes, and the errors, in CSV alone."""
+    for measure in _MEASURES:
+        if f"test/{QUALITY}{measure.metric}" in measured:
+            yield Column(measure.metric, measure.heading, drop=measure.drop)
+    beside = [measure.beside for measure in _MEASURES if measure.beside]
+    for name in (*beside, *_ERRORS):
+        if f"test/{QUALITY}{name}" in measured:
+            yield Column(name, name, csv_only=True)
+    for name in measured:
+        if name.startswith(f"selection/{QUALITY}"):
+            key = f"{_SELECTION}{name.removeprefix(f'selection/{QUALITY}')}"
+            yield Column(key, key, csv_only=True)
+
+
+def _row(
+    source: _Source, group: Group, labels: Sequence[Column], decimals: Mapping[str, int]
+) -> Row:
+    found = group.done.filter(pl.any_horizontal(pl.col(list(decimals)).is_not_null()))
+    cells: dict[str, Cell] = {c.key: t for c, t in zip(labels, group.labels, strict=False)}
+    cells["n"] = Counts(len(found), group.count(FAIL), group.count(PRUNED), group.missing())
+    if source.held:
+        cells["datasets"] = Text(source.datasets(group))
+    for name, places in decimals.items():
+        split, _, metric = name.partition(f"/{QUALITY}")
+        values = list(by_seed(matched(found, name, {})).values())
+        if values:
+            key = metric if split == "test" else f"{_SELECTION}{metric}"
+            lacking = found[name].null_count()
+            suffix = f"(n {len(found) - lacking})" if lacking else ""
+            cells[key] = Value(mean_interval(values), decimals=places, suffix=suffix)
+    cells |= {m.metric: _beside(cells, m) for m in _MEASURES if m.beside and m.metric in cells}
+    return Row(
+        cells,
+        REFERENCES if group.arm else LEVELS,
+        selection=chosen_by(group.rows["selection"].to_list()),
+        arm=group.arm,
+        flags=raised_flags(group.rows),
+    )
+
+
+def _beside(cells: Mapping[str, Cell], measure: _Measure) -> Cell:
+    """A measure with the real features' own behind it, where that is known."""
+    own, real = cells[measure.metric], cells.get(measure.beside)
+    if not isinstance(own, Value) or not isinstance(real, Value):
+        return own
+    behind = f"/ {number(real.estimate.mean, own.decimals)}"
+    return dataclasses.replace(own, suffix=" ".join(part for part in (behind, own.suffix) if part))
+
+
+def _decimals(values: Sequence[float]) -> int:
+    """Decimals of a column: three digits or so, whatever the unit."""
+    largest = max(map(abs, values))
+    return 1 if largest >= 20 else 2 if largest >= 2 else 3 if largest >= 0.02 else 4

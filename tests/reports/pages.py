@@ -1,0 +1,40 @@
+"""The tables that the tests of the formats render."""
+
+from collections.abc import Callable
+from typing import Any
+
+from reports.model import Table
+from reports.tables import build_tables
+from tests.reports.studies import collapsing, over_datasets
+
+Build = Callable[..., Any]
+
+
+def eventful(packaged: Build) -> list[Table]:
+    """The packaged study with every kind of accident, selected on test."""
+    builder = packaged(selection="test")
+    eight = next(run for run in builder.runs if run.tags["ship.assignment"].endswith("8}"))
+    builder.runs.remove(eight)
+    kept = {k: v for k, v in eight.metrics.items() if not k.startswith(("seed_3", "seed_4"))}
+    builder.trial({"generator.n_ctx": 8}, {s: {} for s in (0, 1, 2)})
+    builder.runs[-1].metrics.update(kept)
+    reason = "NonFiniteLoss: selection_generator, epoch 3, seed 3"
+    builder.trial({"generator.n_ctx": 8}, {3: {}}, state="FAIL", reason=reason)
+    builder.trial({"generator.n_ctx": 32}, {s: {} for s in range(5)}, state="PRUNED")
+    builder.trial({"generator.n_ctx": 1}, {0: {}, 1: {}}, key="old", want=False)
+    for seed in (0, 1):
+        builder.runs[-1].metrics.update(
+            {f"seed_{seed}/test/{name}": 50.0 for name in ("base", "new", "harmonic_mean")}
+        )
+    return build_tables(builder.study())
+
+
+def torn() -> list[Table]:
+    """Methods over datasets, two cells without a result."""
+    skip = {("wgan", "dtd"): "FAIL", ("vae", "caltech101"): "MISSING"}
+    return build_tables(over_datasets(skip=skip).study())
+
+
+def collapsed() -> list[Table]:
+    """Generalized zero-shot with quality and flags."""
+    return build_tables(collapsing().study())

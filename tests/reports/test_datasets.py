@@ -1,0 +1,202 @@
+"""Studies over datasets: averages by hand, missing cells, and what the tables must say of them."""
+
+import csv
+import io
+from typing import Any
+
+import polars as pl
+import pytest
+from scipy import stats as reference
+
+from reports.model import LEVELS, REFERENCES, Counts, Row, Table, Text, Value
+from reports.plain import csv_text
+from reports.stats import Estimate
+from reports.tables import build_tables
+from tests.reports.builder import StoreBuilder, scores
+from tests.reports.studies import (
+    harmonic,
+    one_factor,
+    over_datasets,
+)
+
+NAMES = ("emoji", "caltech101", "dtd")
+
+
+def row_of(table: Table, label: str, section: str = LEVELS) -> Row:
+    """The row whose first label is `label`."""
+    rows = [row for row in table.rows if row.section == section]
+    return next(r for r in rows if r.cells[table.columns[0].key] == Text(label))
+
+
+def by_name(builder: Any, metric: str | None = None) -> dict[str, Table]:
+    """The study's tables."""
+    return {table.name: table for table in build_tables(builder.study(), metric)}
+
+
+def two_by_two() -> StoreBuilder:
+    """Two methods on two datasets, two seeds, every number written out."""
+    factors = [
+        *one_factor("dataset", ["a", "b"], "a"), *one_factor("generator", ["none", "vae"], "none")
+    ]  # fmt: skip
+    builder = StoreBuilder(name="hand", factors=factors, seeds=(0, 1))
+    numbers = {  # (base, new) of seeds 0 and 1
+        ("a", "none"): ((90.0, 30.0), (88.0, 34.0)), ("b", "none"): ((50.0, 70.0), (52.0, 66.0)),
+        ("a", "vae"): ((90.0, 40.0), (86.0, 42.0)), ("b", "vae"): ((48.0, 70.0), (50.0, 72.0)),
+    }  # fmt: skip
+    for (dataset, generator), pairs in numbers.items():
+        results = {seed: scores(new, base) for seed, (base, new) in enumerate(pairs)}
+        builder.trial({"dataset": dataset, "generator": generator}, results)
+    return builder
+
+
+def test_the_average_h_is_that_of_the_means() -> None:
+    """By hand: B and N averaged over datasets by seed, H of those, then the mean over seeds."""
+    table = by_name(two_by_two())["datasets"]
+    none = row_of(table, "none").cells
+    # seed 0: B = (90 + 50) / 2, N = (30 + 70) / 2; seed 1: B = (88 + 52) / 2, N = (34 + 66) / 2
+    expected = (harmonic(70, 50) + harmonic(70, 50)) / 2
+    assert none["average/harmonic_mean"].estimate.mean == pytest.approx(expected)
+    assert none["average/base"].estimate.mean == pytest.approx(70)
+    assert none["average/new"].estimate.mean == pytest.approx(50)
+    mean_of_h = (harmonic(90, 30) + harmonic(50, 70)) / 2
+    assert abs(mean_of_h - expected) > 1
+    seeds = (harmonic(69, 55), harmonic(68, 57))
+    vae = row_of(table, "vae").cells
+    assert vae["average/harmonic_mean"].estimate.mean == pytest.approx(sum(seeds) / 2)
+    half = reference.t.ppf(0.975, 1) * reference.tstd(seeds) / 2**0.5
+    assert vae["average/harmonic_mean"].estimate.high == pytest.approx(sum(seeds) / 2 + half)
+    difference = vae["difference"].estimate
+    assert difference.mean == pytest.approx(sum(seeds) / 2 - expected)
+    assert (difference.n, none["difference"]) == (2, Text("baseline"))
+    assert any(
+        note.startswith("H of means: harmonic mean of the mean Base") for note in table.notes
+    )
+
+
+def test_differences_are_paired_by_seed_and_corrected() -> None:
+    """p is the paired t-test's on the seeds' averages, Holm over the methods."""
+    builder = over_datasets()
+    rows = builder.study().rows
+    found = {}
+    for generator in ("none", "vae", "wgan"):
+        own = rows.filter(rows["generator"] == generator)
+        means = own.group_by("seed").agg(pl.mean("test/base", "test/new")).sort("seed")
+        found[generator] = [harmonic(base, new) for _, base, new in means.rows()]
+    raw = [reference.ttest_rel(found[g], found["none"]).pvalue for g in ("vae", "wgan")]
+    table = by_name(builder)["datasets"]
+    shown = {g: row_of(table, g).cells["p"].p for g in ("vae", "wgan")}
+    low, high = sorted(raw)
+    assert sorted(shown.values()) == pytest.approx([2 * low, max(2 * low, high)])
+
+
+def test_a_missing_cell_is_shown_and_its_average_marked() -> None:
+    """Cells without a result say why; averages over fewer datasets say over how many."""
+    builder = over_datasets(skip={("wgan", "dtd"): "FAIL", ("vae", "caltech101"): "MISSING"})
+    table = by_name(builder)["datasets"]
+    wgan, vae, none = (row_of(table, name).cells for name in ("wgan", "vae", "none"))
+    assert wgan["dtd/harmonic_mean"] == Text("failed")
+    assert vae["caltech101/harmonic_mean"] == Text("missing")
+    for cells in (wgan, vae):
+        assert cells["average/harmonic_mean"].suffix == cells["average/base"].suffix == "(2/3)"
+        assert cells["difference"].suffix == "(2/3)"
+        assert cells["n"] == Counts(5)
+    assert none["average/harmonic_mean"].suffix == ""
+    assert any(note.startswith("(k/m): over k of the m datasets only") for note in table.notes)
+    assert "5 rows failed, in no mean: worker died" in table.notes
+    assert "incomplete study: 5 rows missing" in table.notes
+
+
+def test_a_difference_is_over_the_datasets_that_both_have() -> None:
+    """A method without its hardest dataset does not gain by that."""
+    whole = over_datasets(("emoji", "caltech101"))
+    torn = over_datasets(skip={("wgan", "dtd"): "FAIL"})
+    expected = row_of(by_name(whole)["datasets"], "wgan").cells["difference"].estimate
+    found = row_of(by_name(torn)["datasets"], "wgan").cells["difference"].estimate
+    assert found == expected
+
+
+def test_seeds_that_lack_a_dataset_are_not_in_the_average() -> None:
+    """n counts seeds that finished everywhere; a dataset with more seeds says its own n."""
+    builder = two_by_two()
+    builder.runs.pop()
+    builder.trial({"dataset": "b", "generator": "vae"}, {0: scores(70.0, 48.0)})
+    builder.trial({"dataset": "b", "generator": "vae"}, {1: {}}, state="FAIL", reason="boom")
+    cells = row_of(by_name(builder)["datasets"], "vae").cells
+    assert cells["n"] == Counts(1, failed=1)
+    assert cells["a/harmonic_mean"].suffix == "(n 2)"
+    assert cells["b/harmonic_mean"].suffix == ""
+    average = Estimate(pytest.approx(harmonic(69, 55)), None, None, 1)
+    assert cells["average/harmonic_mean"] == Value(average)
+
+
+def test_reference_arms_stand_in_their_own_column() -> None:
+    """Arms ran on the baseline dataset: a number there, no average, no difference."""
+    table = by_name(over_datasets())["datasets"]
+    arm = row_of(table, "zero-shot", REFERENCES)
+    measured = {key for key, cell in arm.cells.items() if isinstance(cell, Value)}
+    assert measured == {"emoji/harmonic_mean", "emoji/base", "emoji/new"}
+    assert any("reference arms at dataset emoji" in note for note in table.notes)
+
+
+def test_rows_follow_the_levels_not_the_runs() -> None:
+    """Methods in the order of the study's levels, datasets likewise, however the runs came."""
+    builder = over_datasets()
+    builder.runs.reverse()
+    builder.wanted = builder.wanted[::-1]
+    table = by_name(builder)["datasets"]
+    assert table == by_name(over_datasets())["datasets"]
+    shown = [column.heading for column in table.page_columns]
+    assert shown[:8] == ["generator", "n", *NAMES, "mean Base", "mean New", "H of means"]
+
+
+def test_halves_of_every_dataset_are_in_the_csv_and_in_long_form() -> None:
+    """Base and New by dataset as columns, and every metric as a row."""
+    tables = by_name(over_datasets(skip={("wgan", "dtd"): "FAIL"}))
+    wide = list(csv.DictReader(io.StringIO(csv_text(tables["datasets"]))))
+    table = row_of(tables["datasets"], "vae").cells
+    assert float(wide[1]["dtd/new_mean"]) == table["dtd/new"].estimate.mean
+    assert [row["datasets"] for row in wide[:3]] == ["3", "3", "2"]
+    rows = list(csv.DictReader(io.StringIO(csv_text(tables["datasets-long"]))))
+    keys = ("generator", "dataset", "metric")
+    long = {tuple(row[key] for key in keys): row for row in rows}
+    assert len(long) == len(rows)
+    average = long["vae", "average", "harmonic_mean"]
+    assert float(average["value_mean"]) == table["average/harmonic_mean"].estimate.mean
+    assert (average["datasets"], average["n"]) == ("3", "5")
+    assert long["wgan", "average", "new"]["datasets"] == "2"
+    failed = long["wgan", "dtd", "new"]
+    assert (failed["n"], failed["failed"], failed["value_mean"]) == ("0", "5", "")
+    assert ("vae", "dtd", "joint_harmonic_mean") in long
+    assert long["zero-shot", "emoji", "new"]["arm"] == "zero_shot"
+    assert ("zero-shot", "average", "new") not in long
+
+
+def test_each_dataset_has_its_own_table() -> None:
+    """What a study of that dataset alone would show; the arms with the baseline dataset."""
+    tables = by_name(over_datasets())
+    emoji, dtd = tables["emoji-generator"], tables["dtd-generator"]
+    assert emoji.title == "main: emoji, generator"
+    assert [row.section for row in emoji.rows].count(REFERENCES) == 2
+    assert [row.section for row in dtd.rows].count(REFERENCES) == 0
+    same = row_of(tables["datasets"], "wgan").cells["dtd/harmonic_mean"].estimate
+    assert row_of(dtd, "wgan").cells["harmonic_mean"].estimate == same
+    assert "dataset dtd; backbone pocket" in "\n".join(dtd.notes)
+
+
+def test_tables_of_many_datasets_leave_the_terminal() -> None:
+    """Over more than three datasets each one's table is in the files alone."""
+    builder = over_datasets(("a", "b", "c", "d"), ("none", "vae"))
+    assert {t.name: t.place for t in build_tables(builder.study())} == {
+        "datasets": "page", "datasets-long": "csv", "quality": "page",
+        **{f"{name}-generator": "files" for name in "abcd"},
+    }  # fmt: skip
+
+
+def test_selected_on_test_is_said_of_every_table_over_datasets() -> None:
+    """The leak goes into every title and row."""
+    builder = over_datasets()
+    for run in builder.runs:
+        run.tags["ship.selection"] = "test"
+    for table in (t for t in build_tables(builder.study()) if t.place != "csv"):
+        assert table.title.endswith("(selected on test)")
+        assert {row.selection for row in table.rows} == {"test"}

@@ -1,0 +1,123 @@
+"""Other shapes of a study over datasets: one factor, three, other protocols, figures."""
+
+import pytest
+
+from reports.figures import factor_figure
+from reports.model import Text
+from reports.pooling import averaged, dataset_factor
+from reports.tables import build_tables
+from tests.reports.builder import StoreBuilder, scores
+from tests.reports.studies import (
+    SEEDS,
+    cross_dataset,
+    harmonic,
+    one_factor,
+    one_softmax,
+    over_datasets,
+)
+from tests.reports.test_datasets import NAMES, by_name, row_of, two_by_two
+
+
+def test_the_dataset_as_the_only_factor() -> None:
+    """One row with the average, then a row a dataset, and no difference between datasets."""
+    builder = StoreBuilder(name="alone", factors=one_factor("dataset", NAMES, "emoji"))
+    for place, name in enumerate(NAMES):
+        builder.trial({"dataset": name}, {s: scores(50.0 + 5 * place + s) for s in SEEDS})
+    builder.trial({}, {s: scores(44.0) for s in SEEDS}, arm="zero_shot")
+    tables = by_name(builder)
+    assert list(tables) == ["datasets", "datasets-long", "dataset"]
+    main = row_of(tables["datasets"], "coop + vae")
+    assert main.cells["average/new"].estimate.mean == pytest.approx(57.0)
+    assert "difference" not in main.cells and not main.baseline
+    levels = tables["dataset"]
+    assert [row.cells["level"].text for row in levels.rows] == [*NAMES, "zero-shot"]
+    assert not any(column.heading.startswith("Δ") for column in levels.columns)
+
+
+def test_main_effects_of_two_other_factors_are_of_averages() -> None:
+    """With two more factors: their main effects, a seed's value the average over datasets."""
+    builder = two_by_two()
+    builder.factors = [*builder.factors, *one_factor("shots", [4, 16], 4)]
+    old, builder.runs, builder.wanted = builder.runs, [], []
+    for run in old:
+        dataset, generator = (run.params[key] for key in ("dataset", "generator"))
+        for shots in (4, 16):
+            gain = (shots == 16) * (3.0 if dataset == "a" else 1.0)
+            results = {
+                seed: scores(
+                    run.metrics[f"seed_{seed}/test/new"] + gain,
+                    run.metrics[f"seed_{seed}/test/base"],
+                )
+                for seed in (0, 1)
+            }
+            assignment = {"dataset": dataset, "generator": generator, "shots": shots}
+            builder.trial(assignment, results)
+    tables = by_name(builder)
+    shots = tables["average-shots"]
+    assert shots.title == "hand: average over 2 datasets, shots, main effects"
+    cells = row_of(shots, "16").cells
+    assert cells["new"].estimate.mean == pytest.approx((52 + 58) / 2)
+    # by seed and generator: N rises by 2 where B is 70, 70 (none) and 69, 68 (vae)
+    pairs = [(70, 50), (70, 50), (69, 55), (68, 57)]
+    gains = [harmonic(base, new + 2) - harmonic(base, new) for base, new in pairs]
+    assert cells["difference"].estimate.mean == pytest.approx(sum(gains) / 4)
+    assert any("an H is that of the averages" in note for note in shots.notes)
+    assert row_of(tables["datasets"], "none").cells["shots"] == Text("4")
+
+
+def test_an_average_row_has_failed_where_a_dataset_has() -> None:
+    """Pooled rows: COMPLETE on every dataset, or the reason of the one that is not."""
+    study = over_datasets(skip={("wgan", "dtd"): "FAIL"}).study()
+    factor = dataset_factor(study)
+    assert factor is not None
+    whole = averaged(study, factor)
+    assert whole is not None
+    states = whole.rows.group_by("generator", maintain_order=True).agg("state", "reason")
+    assert states["state"].to_list() == [["COMPLETE"] * 5, ["COMPLETE"] * 5, ["FAIL"] * 5]
+    assert set(states["reason"][2]) == {"dtd: worker died"}
+
+
+def test_the_figure_of_another_factor_is_of_averages() -> None:
+    """Markers are the table's averages; the title says what they are."""
+    study = over_datasets().study()
+    factor = dataset_factor(study)
+    assert factor is not None
+    whole = averaged(study, factor)
+    assert whole is not None
+    figure = factor_figure(whole, whole.factors[0], "harmonic_mean")
+    assert figure is not None
+    (line,) = [one for one in figure.axes[0].lines if one.get_label() == "mean"]
+    table = build_tables(study)[0]
+    expected = [row.cells["average/harmonic_mean"].estimate.mean for row in table.rows[:3]]
+    assert list(line.get_ydata()) == pytest.approx(expected)
+    assert "average over 3 datasets" in figure.axes[0].get_title("left")
+
+
+def test_generalized_averages_use_their_own_halves() -> None:
+    """H of the mean S and the mean U."""
+    builder = StoreBuilder(
+        name="awa", factors=one_factor("dataset", ["a", "b"], "a"),
+        protocol="generalized_zero_shot", seeds=(0,),
+    )  # fmt: skip
+    builder.trial({"dataset": "a"}, {0: one_softmax(80, 40)})
+    builder.trial({"dataset": "b"}, {0: one_softmax(50, 60)})
+    cells = by_name(builder)["datasets"].rows[0].cells
+    assert cells["average/harmonic_mean"].estimate.mean == pytest.approx(harmonic(65, 50))
+    assert cells["average/unseen"].estimate.mean == pytest.approx(50)
+
+
+def test_source_datasets_of_cross_dataset_are_averaged_plainly() -> None:
+    """Accuracy has no halves: the mean over sources."""
+    builder = cross_dataset()
+    builder.factors = one_factor("dataset", ["emoji", "sun397"], "emoji")
+    runs, builder.runs, builder.wanted = builder.runs, [], []
+    for run, source in zip(runs, ("emoji", "sun397"), strict=True):
+        metrics = {
+            s: {"accuracy": run.metrics[f"seed_{s}/test/accuracy"], "source": 70.0} for s in SEEDS
+        }
+        builder.trial({"dataset": source}, metrics)
+    table = by_name(builder)["datasets"]
+    cells = table.rows[0].cells
+    each = [cells[f"{name}/accuracy"].estimate.mean for name in ("emoji", "sun397")]
+    assert cells["average/accuracy"].estimate.mean == pytest.approx(sum(each) / 2)
+    assert "mean Average" in [column.heading for column in table.page_columns]

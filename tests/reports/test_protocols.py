@@ -1,0 +1,192 @@
+"""Each protocol's own metrics, words and defaults; old stores and mixed ones."""
+
+from typing import Any
+
+import pytest
+
+from reports.model import Table
+from reports.schema import ReportError
+from reports.tables import build_tables
+from tests.reports.builder import StoreBuilder, scores
+from tests.reports.studies import (
+    KL,
+    SEEDS,
+    collapsing,
+    cross_dataset,
+    few_shot,
+    one_factor,
+    one_softmax,
+)
+from tests.reports.test_tables import cells_of
+
+
+def headings(table: Table) -> list[str]:
+    """The page's columns between n and the differences."""
+    names = [column.heading for column in table.page_columns]
+    return names[2 : next(i for i, name in enumerate(names) if name.startswith("Δ"))]
+
+
+@pytest.mark.parametrize("protocol", ["generalized_zero_shot", "single_unseen"])
+def test_one_softmax_protocols(protocol: str) -> None:
+    """S, U, H, calibrated H and AUSUC; the footnotes say how each came to be."""
+    table = build_tables(collapsing(protocol).study())[0]
+    assert headings(table) == ["S", "U", "H", "cal. H", "AUSUC"]
+    assert [c.key for c in table.columns if c.csv_only] == ["calibrated_seen", "calibrated_unseen"]
+    notes = "\n".join(table.notes)
+    assert "per-class-averaged; one softmax over seen and unseen classes" in notes
+    assert "calibration constant chosen on pseudo-new classes" in notes
+    assert "validation pictures of seen classes" in notes
+    cells = table.rows[0].cells
+    expected = sum(60 + s / 3 for s in SEEDS) / 5
+    assert cells["seen"].estimate.mean == pytest.approx(expected)
+
+
+def test_calibration_is_not_claimed_of_pseudo_new_where_it_was_not() -> None:
+    """Under another selection rule the constant comes from that rule's pictures."""
+    builder = collapsing()
+    for run in builder.runs:
+        run.tags["ship.selection"] = "test"
+    notes = "\n".join(build_tables(builder.study())[0].notes)
+    assert "chosen on pseudo-new" not in notes
+    assert "calibration constant chosen on the pictures that select epochs" in notes
+
+
+def test_without_calibration_its_columns_are_gone() -> None:
+    """base_val has seen classes alone: S on selection, and no constant to calibrate with."""
+    builder = StoreBuilder(
+        name="kl", factors=one_factor(KL, (0.1, 1), 0.1), protocol="generalized_zero_shot",
+        selection="base_val", objective="seen", sampler="random", trials=2,
+    )  # fmt: skip
+    kept = ("seen", "unseen", "harmonic_mean", "ausuc")
+    for weight in (0.1, 1):
+        results = {s: {k: one_softmax(60 + s, 50)[k] for k in kept} for s in SEEDS}
+        builder.trial({KL: weight}, results, selected={"seen": 58.0 + weight})
+    study = builder.study()
+    (table,) = build_tables(study)
+    assert headings(table) == ["S", "U", "H", "AUSUC"]
+    assert "epochs selected on seen-class validation pictures" in table.notes
+    assert not any("calibrat" in note for note in table.notes)
+    assert study.objective == "seen"
+
+
+@pytest.mark.parametrize("selection", ["base_val", "pseudo_new"])
+def test_few_shot(selection: str) -> None:
+    """One accuracy, and no word of base or new classes."""
+    (table,) = build_tables(few_shot(selection).study())
+    assert headings(table) == ["Acc."]
+    assert "epochs selected on validation pictures" in table.notes
+    notes = "\n".join(table.notes)
+    assert "pseudo-new" not in notes and "base class" not in notes and "H =" not in notes
+    difference = cells_of(table, "tip_adapter").cells["difference"].estimate
+    assert difference.mean == pytest.approx(2 + 2 / 5)
+
+
+def test_few_shot_selected_on_test_says_so() -> None:
+    """The leak is named whatever the protocol."""
+    (table,) = build_tables(few_shot("test").study())
+    assert table.title.endswith("(selected on test)")
+
+
+def test_cross_dataset() -> None:
+    """A column for each target in the study's order, their average, the source."""
+    (table,) = build_tables(cross_dataset(("dtd", "caltech101")).study())
+    assert headings(table) == ["dtd", "caltech101", "Average", "Source"]
+    cells = cells_of(table, "vae").cells
+    each = [cells[f"accuracy/{target}"].estimate.mean for target in ("dtd", "caltech101")]
+    assert cells["accuracy"].estimate.mean == pytest.approx(sum(each) / 2)
+    assert "ΔAverage" in [column.heading for column in table.columns]
+    notes = "\n".join(table.notes)
+    assert "Synthesis used the target's class names" in notes
+    assert "source dataset emoji; targets dtd, caltech101" in notes
+
+
+def test_a_target_without_results_keeps_its_column() -> None:
+    """What the study wants tested and nobody tested is a column of dashes."""
+    builder = cross_dataset()
+    for run in builder.runs:
+        for seed in SEEDS:
+            del run.metrics[f"seed_{seed}/test/accuracy/dtd"]
+    (table,) = build_tables(builder.study(), "accuracy/dtd")
+    assert "dtd" in headings(table)
+    assert "accuracy/dtd" not in cells_of(table, "vae").cells
+
+
+def test_cross_dataset_objective_is_of_the_source() -> None:
+    """The selection objective is base-to-new's H, by its own heading."""
+    table = build_tables(cross_dataset(shots=(4, 16)).study())[0]
+    assert "sel. H" in [column.heading for column in table.columns]
+    assert [row.cells["shots"].text for row in table.rows] == ["16", "16", "4", "4"]
+
+
+@pytest.mark.parametrize(
+    ("builder", "metric", "choices"),
+    [
+        (few_shot(), "new", "accuracy"),
+        (cross_dataset(), "base", "accuracy/caltech101, accuracy/dtd, accuracy, source"),
+        (collapsing(), "base", "seen, unseen, harmonic_mean, calibrated_seen, "),
+    ],
+)
+def test_a_metric_that_the_protocol_lacks(builder: Any, metric: str, choices: str) -> None:
+    """One line names the metrics that there are."""
+    with pytest.raises(
+        ReportError, match=rf"no test metric '{metric}'; --metric may be: {choices}"
+    ):
+        build_tables(builder.study(), metric)
+
+
+@pytest.mark.parametrize(
+    ("builder", "name"),
+    [(few_shot(), "accuracy"), (cross_dataset(), "accuracy"), (collapsing(), "unseen")],
+)
+def test_complete_without_the_protocols_metric_is_a_failure(builder: Any, name: str) -> None:
+    """What a result must have is the protocol's to say."""
+    del builder.runs[0].metrics[f"seed_1/test/{name}"]
+    rows = builder.study().rows
+    failed = rows.filter(rows["state"] == "FAIL")
+    assert failed["seed"].to_list() == [1]
+    assert failed["reason"].to_list() == [f"no finite test/{name} logged"]
+
+
+def test_an_old_store_is_base_to_new(packaged: Any) -> None:
+    """Without ship.protocol, ship.flags or the targets' param, the tables are what they were."""
+    old = packaged()
+    for run in old.runs:
+        del run.tags["ship.protocol"], run.params["protocol"], run.params["targets"]
+    new_tables, old_tables = build_tables(packaged().study()), build_tables(old.study())
+    assert [table.rows for table in old_tables] == [table.rows for table in new_tables]
+    assert [table.columns for table in old_tables] == [table.columns for table in new_tables]
+
+
+def test_an_unknown_protocol_is_one_line(packaged: Any) -> None:
+    """A store of a newer harness is not read as something else."""
+    builder = packaged()
+    for run in builder.runs:
+        run.tags["ship.protocol"] = "open_set"
+    with pytest.raises(ReportError, match=r"ship\.protocol: 'open_set' is unknown here"):
+        builder.study()
+
+
+def test_several_protocols_are_no_study(packaged: Any) -> None:
+    """Metrics of two protocols are never put in one table."""
+    builder = packaged()
+    builder.runs[0].tags["ship.protocol"] = "few_shot"
+    with pytest.raises(
+        ReportError, match=r"several protocols in one study \(base_to_new, few_shot"
+    ):
+        builder.study()
+
+
+def test_targets_as_a_factor_are_not_compared() -> None:
+    """Averages over other targets are other numbers: a row each, no difference."""
+    levels = [["dtd"], ["sun397"]]
+    builder = StoreBuilder(
+        name="to", factors=one_factor("targets", levels, levels[0]), protocol="cross_dataset"
+    )
+    for place, targets in enumerate(levels):
+        value = 40.0 + place
+        result = {"accuracy": value, "source": 70.0, f"accuracy/{targets[0]}": value}
+        builder.trial({"targets": targets}, {s: result for s in SEEDS}, selected=scores(50.0))
+    (table,) = build_tables(builder.study())
+    shown = [column.heading for column in table.page_columns]
+    assert shown == ["targets", "n", "dtd", "sun397", "Average", "Source", "s/seed"]
+    assert "accuracy/sun397" not in table.rows[0].cells

@@ -1,0 +1,195 @@
+"""The table of quality, and flags: marks at rows, counts in footnotes."""
+
+import csv
+import io
+from typing import Any
+
+import pytest
+
+from reports.formatting import cell_text
+from reports.model import Flagged, Row, Table, Text
+from reports.plain import csv_text, markdown
+from reports.schema import FLAGS
+from reports.tables import build_tables
+from reports.terminal import terminal_text
+from tests.reports.builder import StoreBuilder, scores
+from tests.reports.studies import KL, SEEDS, collapsing, one_factor, over_datasets, quality
+
+
+def quality_of(builder: Any) -> Table:
+    """The study's table of quality."""
+    return build_tables(builder.study())[-1]
+
+
+def labels(table: Table) -> list[str]:
+    """The first label of each row."""
+    texts = (row.cells[table.columns[0].key] for row in table.rows)
+    return [text.text for text in texts if isinstance(text, Text)]
+
+
+def by_label(table: Table) -> dict[str, Row]:
+    """First label -> row."""
+    return dict(zip(labels(table), table.rows, strict=True))
+
+
+def test_rows_and_columns() -> None:
+    """A row for each level and each arm with synthetic features, a column for each measure."""
+    table = quality_of(collapsing())
+    assert table.title == "kl: quality of synthesized features (unseen classes, test pictures)"
+    assert labels(table) == ["0.01", "0.1", "1", "text feature"]
+    assert [column.heading for column in table.page_columns] == [
+        "kl_weight", "n", "cos / text", "Fréchet", "MMD²", "prec.", "recall", "density",
+        "coverage", "real→syn.", "syn.→real", "recog. / text", "diversity / real", "rank / real",
+    ]  # fmt: skip
+
+
+def test_numbers_are_means_over_seeds_with_the_real_ones_beside() -> None:
+    """Mean and interval over seeds; the reference value behind the measure."""
+    cells = by_label(quality_of(collapsing()))["0.01"].cells
+    expected = sum(quality(s)["quality/frechet"] for s in SEEDS) / 5
+    assert cells["frechet"].estimate.mean == pytest.approx(expected)
+    assert cells["frechet"].estimate.n == 5
+    assert cell_text(cells["diversity"]) == "0.310 ± 0.000 / 0.520"
+    assert cell_text(cells["effective_rank"]) == "42.3 ± 0.0 / 88.1"
+    assert cell_text(cells["cosine_to_mean"]).endswith("/ 0.740")
+
+
+def test_pseudo_new_classes_and_errors_are_in_the_csv() -> None:
+    """What was measured on the selection pictures has columns of its own, for programs."""
+    table = quality_of(collapsing())
+    row = next(csv.DictReader(io.StringIO(csv_text(table))))
+    chosen = sum(quality(s)["quality/frechet"] for s in SEEDS) / 5 - 3
+    assert float(row["pseudo_new_frechet_mean"]) == pytest.approx(chosen)
+    assert float(row["frechet_error_mean"]) == pytest.approx(0.012)
+    assert float(row["real_diversity_mean"]) == pytest.approx(0.52)
+    assert "pseudo_new" not in markdown([table])
+
+
+def test_no_quality_no_table(packaged: Any) -> None:
+    """Old stores, and studies without synthesis, have no such table."""
+    assert [table.name for table in build_tables(packaged().study())] == ["generator.n_ctx"]
+
+
+def test_a_row_without_synthesis_is_left_out_and_an_unfinished_one_is_not() -> None:
+    """none has no features to judge; a failed level is a row of dashes with its reason."""
+    factors = one_factor("generator", ["none", "vae", "wgan"], "none")
+    builder = StoreBuilder(name="gen", factors=factors)
+    builder.trial({"generator": "none"}, {s: scores(50.0 + s) for s in SEEDS})
+    builder.trial({"generator": "vae"}, {s: scores(51.0 + s) | quality(s) for s in SEEDS})
+    builder.trial({"generator": "wgan"}, {s: {} for s in SEEDS}, state="FAIL", reason="boom")
+    table = quality_of(builder)
+    assert labels(table) == ["vae", "wgan"]
+    assert set(table.rows[1].cells) == {"level", "n"}
+    assert "5 rows failed, in no mean: boom" in table.notes
+
+
+def test_a_measure_that_some_seeds_lack_says_its_n() -> None:
+    """Two seeds without a recall: the others' mean, with their number; no column nobody has."""
+    builder = collapsing()
+    for run in builder.runs:
+        for seed in SEEDS:
+            run.metrics.pop(f"seed_{seed}/test/quality/density", None)
+    for seed in (0, 1):
+        del builder.runs[0].metrics[f"seed_{seed}/test/quality/recall"]
+    table = quality_of(builder)
+    assert "density" not in [column.key for column in table.columns]
+    cells = by_label(table)["0.01"].cells
+    assert (cells["recall"].estimate.n, cells["recall"].suffix) == (3, "(n 3)")
+
+
+@pytest.mark.parametrize("width", [80, 100, 140])
+def test_narrow_terminals(width: int) -> None:
+    """Nothing is cut; what has to go is named, cosine, Fréchet and diversity stay."""
+    text = terminal_text([quality_of(collapsing())], width)
+    assert max(map(len, text.splitlines())) <= width and "…" not in text
+    assert all(name in text for name in ("Fréchet", "syn.→real", "diversity"))
+    assert ("too narrow for" in text) == (width < 140)
+
+
+def test_over_datasets_quality_is_averaged_and_says_over_how_many() -> None:
+    """A method that lacks a dataset is averaged over the others, and the arm is of its own one."""
+    table = quality_of(over_datasets(skip={("wgan", "dtd"): "FAIL"}))
+    assert labels(table) == ["vae", "wgan", "text feature"]
+    told = [row.cells["datasets"].text for row in table.rows]
+    assert told == ["3", "2 of 3", "1 of 3"]
+    assert all(row.cells["frechet"].estimate.n == 5 for row in table.rows)
+
+
+def test_flags_are_counted_and_marked() -> None:
+    """A footnote a flag with total and rows, a mark at the labels, a column in the CSV."""
+    table = build_tables(collapsing().study())[0]
+    rows = by_label(table)
+    assert rows["1"].flags == (Flagged("posterior_collapse", 3, 5),)
+    assert rows["0.1"].flags == rows["zero-shot"].flags == ()
+    notes = [note for note in table.notes if note.startswith("†")]
+    assert [note.split(":")[0] for note in notes] == [
+        "† diversity collapse in 5 of 20 trials, one a seed (text feature",
+        "† posterior collapse in 3 of 15 trials, one a seed (kl_weight 1",
+    ]
+    assert "(kl_weight 1: 3 of 5): no latent unit is active" in notes[1]
+    assert "| 1 † |" in markdown([table]) and "| **0.1** |" in markdown([table])
+    row = list(csv.DictReader(io.StringIO(csv_text(table))))[2]
+    assert (row["level"], row["flags"]) == ("1", "posterior_collapse 3/5")
+
+
+def test_flags_of_the_tag_alone_count_all_finished_rows() -> None:
+    """A store without a 0 for flags not raised has looked everywhere."""
+    builder = StoreBuilder(name="kl", factors=one_factor(KL, (0.1, 1), 0.1))
+    for weight in (0.1, 1):
+        builder.trial({KL: weight}, {s: scores(50.0 + s) for s in SEEDS})
+    builder.runs[1].tags["ship.flags"] = '{"some_new_flag": [0, 4]}'
+    builder.trial({KL: 1}, {5: {}}, state="FAIL")
+    (table,) = build_tables(builder.study())
+    expected = "† some new flag in 2 of 10 trials, one a seed (kl_weight 1: 2 of 5)"
+    assert expected in table.notes
+
+
+def test_a_flag_that_everything_raised_counts_what_could_raise_it() -> None:
+    """Where all generators collapsed, rows without one do not make it look rarer."""
+    factors = one_factor("generator", ["none", "vae"], "none")
+    builder = StoreBuilder(name="gen", factors=factors)
+    builder.trial({"generator": "none"}, {s: scores(50.0 + s) for s in SEEDS})
+    results = {s: scores(51.0 + s) for s in SEEDS}
+    builder.trial({"generator": "vae"}, results, flags={"posterior_collapse": list(SEEDS)})
+    (table,) = build_tables(builder.study())
+    (note,) = [note for note in table.notes if note.startswith("†")]
+    assert note.startswith("† posterior collapse in 5 of 5 trials")
+
+
+def test_flags_of_rows_that_failed_do_not_count() -> None:
+    """Only finished rows can have raised anything."""
+    builder = collapsing()
+    builder.runs[2].tags["ship.state"] = "FAIL"
+    table = build_tables(builder.study())[0]
+    assert not any("posterior collapse" in note for note in table.notes)
+
+
+def test_unreadable_flags_are_a_warning() -> None:
+    """A broken tag costs the flags, not the report."""
+    builder = StoreBuilder(name="kl", factors=one_factor(KL, (1,), 1), seeds=(0,))
+    builder.trial({KL: 1}, {0: scores(50.0)})
+    builder.runs[0].tags["ship.flags"] = "[1"
+    study = builder.study()
+    assert study.warnings == ("run run0: ship.flags unreadable, its flags left out",)
+    assert study.rows["state"].to_list() == ["COMPLETE"]
+
+
+def test_many_flagged_rows_are_named_in_part() -> None:
+    """A footnote names four rows and counts the others."""
+    levels = [0.1 * n for n in range(1, 8)]
+    builder = StoreBuilder(name="kl", factors=one_factor(KL, levels, 0.1), seeds=(0,))
+    for weight in levels:
+        builder.trial({KL: weight}, {0: scores(50.0)}, flags={"mean_gap": [0]})
+    (table,) = build_tables(builder.study())
+    (note,) = [note for note in table.notes if note.startswith("†")]
+    assert "7 of 7 trials" in note
+    assert note.count("1 of 1") == 4 and "; 3 more rows)" in note
+
+
+def test_footnotes_give_the_thresholds_of_the_method() -> None:
+    """The words of the flags agree with the numbers that the method raises them by."""
+    flags = pytest.importorskip("ship.quality.flags")
+    autoencoder = pytest.importorskip("ship.generators.autoencoder")
+    assert flags.COLLAPSED_FRACTION == 0.1 and "a tenth" in FLAGS["diversity_collapse"][1]
+    assert f"{flags.GAP_MARGIN} in cosine" in FLAGS["mean_gap"][1]
+    assert f"above {autoencoder.ACTIVE_VARIANCE}" in FLAGS["posterior_collapse"][1]

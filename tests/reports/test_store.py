@@ -1,0 +1,48 @@
+"""Reading a store by plain SQL and by MLflow's client: the same runs."""
+
+import contextlib
+import math
+import sqlite3
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from reports.store import _from_sqlite, read_runs
+
+Build = Callable[..., Any]
+
+
+def test_sqlite_and_the_client_read_the_same(
+    packaged: Build, store_uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Plain SQL gives what MLflow's client gives, page by page, NaN included."""
+    builder = packaged()
+    builder.runs[0].metrics["seed_0/test/joint_new"] = math.nan
+    fast = read_runs("prompt_len", builder.write(store_uri))
+    monkeypatch.setattr("reports.store.PAGE", 2)
+    monkeypatch.setattr("reports.store._from_sqlite", lambda *_: None)
+    slow = read_runs("prompt_len", store_uri)
+    assert len(fast) == len(slow) == 10
+    for one, other in zip(fast, slow, strict=True):
+        assert one.metrics == pytest.approx(other.metrics, nan_ok=True)
+        assert (one.run_id, one.started, one.params) == (other.run_id, other.started, other.params)
+        assert one.tags == other.tags
+
+
+def test_a_store_of_other_tables_is_left_to_the_client(packaged: Build, store_uri: str) -> None:
+    """Where a later MLflow has renamed a table, plain SQL gives way and nothing is wrong."""
+    path = packaged().write(store_uri).removeprefix("sqlite:///")
+    with contextlib.closing(sqlite3.connect(path)) as base:
+        base.execute("ALTER TABLE latest_metrics RENAME TO latest")
+    assert _from_sqlite("prompt_len", store_uri) is None
+
+
+def test_deleted_runs_are_not_read(packaged: Build, store_uri: str) -> None:
+    """A run in MLflow's bin is no run of the study."""
+    from mlflow.tracking import MlflowClient
+
+    uri = packaged().write(store_uri)
+    last = read_runs("prompt_len", uri)[-1]
+    MlflowClient(tracking_uri=uri).delete_run(last.run_id)
+    assert last.run_id not in {run.run_id for run in read_runs("prompt_len", uri)}
