@@ -97,8 +97,6 @@ def selection_task(
     return _protocol(clip, features, seeds, shots).selection.task
 
 
-def _protocol(
-    clip: FrozenCLIP, features: FeatureSet, seeds: Sequence[int], shots: int
-) -> Protocol:
+def _protocol(clip: FrozenCLIP, features: FeatureSet, seeds: Sequence[int], shots: int) -> Protocol:
     dtype = next(clip._model.parameters()).dtype
     return base_to_new(TrialConfig(shots=shots), seeds, features, {}, clip, dtype)
