@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from harness.config import StudyConfig
     from harness.study import StudyOutcome
+    from harness.study_config import StudyConfig
 
 COMPLETE, USER_MISTAKE, INCOMPLETE, INTERRUPTED = 0, 2, 3, 130
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import ray
 
-from harness.config import StudyConfig
 from harness.preflight import ClusterError, usable_cpus
+from harness.study_config import StudyConfig
 
 STORE_FLOOR = 200 * 2**20
 # Ray and Tune read these from the driver's environment.

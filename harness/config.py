@@ -1,19 +1,17 @@
 """A study: one YAML file as typed settings, or every fault of it at once."""
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import ValidationError
 
 from harness.checks import grid_faults, space_faults
 from harness.checks import trial_faults as check_trial
 from harness.factor import Factor, is_among
 from harness.faults import ConfigError, Fault, from_pydantic, nearest
 from harness.needs import need_faults
-from harness.options import NoScheduler, Objective, Resources, Sampler, SchedulerConfig
 from harness.overrides import Override, apply_overrides, parse_overrides
 from harness.packaged import find_space, label_of
 from harness.parse import FIELDS, GROUPS, parse_space
@@ -23,82 +21,10 @@ from harness.protocol_checks import (
     objective_faults,
     protocol_faults,
 )
+from harness.study_config import STUDY_KEYS, TRIAL_KEYS, StudyConfig
 from harness.variants import variant_faults
 from harness.yaml_file import read_yaml
-from ship.settings import Settings
 from ship.trial_config import TrialConfig
-
-MAX_SEEDS = 1000
-
-
-class StudyConfig(Settings):
-    """One study. In YAML the fields of `trial` stand beside these keys, at the top level."""
-
-    name: str = Field(description="the experiment's name; by default the file's stem")
-    description: str = Field("", description="one line for --list")
-    source: Path | None = Field(None, description="the YAML file")
-    trial: TrialConfig = Field(description="the constants")
-    space: dict[str, Factor] = Field(description="dotted setting -> its factor")
-    variants: dict[str, dict[str, dict[str, Any]]] = Field(
-        default_factory=dict, description="settings of the levels of generator and finetuner"
-    )
-    sampler: Sampler = Field("grid", description="what proposes settings")
-    sampler_seed: int = Field(0, ge=0, le=2**32 - 1, description="seed of tpe and random")
-    trials: int | None = Field(None, ge=1, le=100_000, description="settings to try; grid: all")
-    seeds: tuple[Annotated[int, Field(ge=0, le=2**31 - 1)], ...] = Field(
-        (0, 1, 2, 3, 4), description="a count n (seeds 0 to n-1), or a list"
-    )
-    scheduler: SchedulerConfig = Field(default_factory=NoScheduler, description="early stopping")
-    objective: Objective = Field("harmonic_mean", description="maximised on the selection split")
-    resources: Resources = Field(default_factory=Resources, description="of one trial")
-    time_limit: float | None = Field(
-        None, gt=0, allow_inf_nan=False, description="seconds a trial may run"
-    )
-    concurrency: int | None = Field(None, ge=1, description="most trials at once")
-    reference_arms: bool = Field(True, description="whether reference arms run beside the study")
-
-    @field_validator("name")
-    @classmethod
-    def _plain(cls, value: str) -> str:
-        if not re.fullmatch(r"[a-z0-9_-]{1,100}", value):
-            raise ValueError("must consist of a-z, 0-9, _ and - (the default is the file's stem)")
-        return value
-
-    @field_validator("description")
-    @classmethod
-    def _one_line(cls, value: str) -> str:
-        if len(value.strip().splitlines()) > 1:
-            raise ValueError("must be one line")
-        return value.strip()
-
-    @field_validator("seeds", mode="before")
-    @classmethod
-    def _counted(cls, value: Any) -> Any:
-        if isinstance(value, int) and not isinstance(value, bool):
-            if not 1 <= value <= MAX_SEEDS:
-                raise ValueError(f"must be from 1 to {MAX_SEEDS}, or a list of seeds")
-            return tuple(range(value))
-        if not isinstance(value, list | tuple):
-            raise ValueError("must be a count or a list of integers >= 0")
-        if not 1 <= len(value) <= MAX_SEEDS:
-            raise ValueError(f"must have from 1 to {MAX_SEEDS} seeds")
-        return tuple(value)
-
-    @field_validator("seeds")
-    @classmethod
-    def _distinct(cls, value: tuple[int, ...]) -> tuple[int, ...]:
-        if len(set(value)) < len(value):
-            raise ValueError("must be distinct")
-        return value
-
-    @field_validator("scheduler", mode="before")
-    @classmethod
-    def _name_alone(cls, value: Any) -> Any:
-        return {"name": value} if isinstance(value, str) else value
-
-
-STUDY_KEYS = tuple(key for key in StudyConfig.model_fields if key not in ("source", "trial"))
-TRIAL_KEYS = tuple(TrialConfig.model_fields)
 
 
 def load_study(

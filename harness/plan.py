@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from harness.config import StudyConfig
 from harness.fingerprints import Fingerprints
 from harness.ledger import Ledger
 from harness.schema import Failure, State
@@ -15,6 +14,7 @@ from harness.settings import (
     enumerate_settings,
     known_settings,
 )
+from harness.study_config import StudyConfig
 
 RowState = Literal["done", "to run", "changed", "pruned", "failed"]
 

@@ -17,12 +17,12 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from harness.config import StudyConfig
 from harness.fingerprints import Fingerprints
 from harness.method import SPLITS, Method
 from harness.method import Progress as Report
 from harness.plan import Plan
 from harness.space import levels, resolve
+from harness.study_config import StudyConfig
 from harness.trainable import feature_key, target_key
 from ship.trial_config import TrialConfig
 

@@ -6,13 +6,13 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from harness import schema
-from harness.config import StudyConfig
 from harness.ledger import Ledger
 from harness.plan import Plan
 from harness.provenance import code_version, package_versions
 from harness.schema import State
 from harness.settings import Setting
 from harness.space import levels
+from harness.study_config import StudyConfig
 from harness.tracking import MAX_TAG, Store, log, set_state, store_errors
 
 YAML_ARTIFACT = "study.yaml"

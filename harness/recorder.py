@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from harness import schema
-from harness.config import StudyConfig
 from harness.fingerprints import Fingerprints
 from harness.plan import Work
 from harness.provenance import code_version, package_versions
 from harness.record import StudyRecord, setting_tags
 from harness.schema import Failure, State
 from harness.settings import Setting
+from harness.study_config import StudyConfig
 from harness.tracking import Store, log, log_entities, set_state, store_errors
 from ship.trial_config import RESULTS_VERSION, TrialConfig
 

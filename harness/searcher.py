@@ -8,12 +8,12 @@ from typing import Any
 import optuna
 from ray.tune.search import Searcher
 
-from harness.config import StudyConfig
 from harness.ledger import Ledger
 from harness.plan import Plan, Work
 from harness.sampler import Outcome, Sampler, outcome_of
 from harness.schema import State
 from harness.settings import Setting
+from harness.study_config import StudyConfig
 from harness.trainable import FAILED, FINAL, trial_spec
 
 # proposals that repeat a known setting before the sampler is taken to have run dry

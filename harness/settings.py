@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
-from harness.config import StudyConfig
 from harness.factor import assignments
 from harness.faults import show
 from harness.fingerprints import Fingerprints
@@ -13,6 +12,7 @@ from harness.keys import setting_key
 from harness.ledger import Ledger
 from harness.schema import State
 from harness.space import distributions, grid, reference_arms, resolve
+from harness.study_config import StudyConfig
 from ship.trial_config import TrialConfig
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from rich.console import Console
 
-from harness.config import StudyConfig
 from harness.fingerprints import Fingerprints
 from harness.interrupts import Interrupts, SweepStopped
 from harness.ledger import Ledger, read_ledger
@@ -24,6 +23,7 @@ from harness.record import StudyRecord
 from harness.recorder import TrialRecorder
 from harness.schema import State
 from harness.settings import SettingMaker, enumerate_settings
+from harness.study_config import StudyConfig
 from harness.tracking import (
     Store,
     absolute_uri,

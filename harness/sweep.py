@@ -12,11 +12,11 @@ from ray import tune
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 
 from harness.cluster import threads
-from harness.config import StudyConfig
 from harness.method import Method
 from harness.monitor import Monitor
 from harness.options import AshaScheduler
 from harness.searcher import StudySearcher
+from harness.study_config import StudyConfig
 from harness.trainable import EVALUATIONS, OBJECTIVE, ShipTrainable
 
 # A dead worker's trial is tried once more; failures of the method never count here.

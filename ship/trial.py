@@ -3,7 +3,7 @@
 import math
 from collections.abc import Generator as GeneratorOf
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -15,6 +15,7 @@ from ship.generators import GENERATORS, Generator, GeneratorConfig
 from ship.judge import judge
 from ship.metrics import EpochMetrics, Stage
 from ship.protocols import PROTOCOLS, Exam, Final, Protocol
+from ship.selection import Best, evaluate, examine, keep_better
 from ship.synthesis import Renumbered, Synthesizer
 from ship.task import Task
 from ship.trial_config import TrialConfig
@@ -57,7 +58,7 @@ def run_trial(
     if judged:
         yield trial.report("selection_quality", 0, judged)
     finetuner = trial.finetuner(protocol.selection.task, fitted.generator)
-    best = _Best(len(seeds), protocol.metric)
+    best = Best(len(seeds), protocol.metric)
     yield from _select(trial, protocol, finetuner, best)
     retrain = protocol.generator_task is not None
     if protocol.generator_task is not None:
@@ -69,7 +70,7 @@ def run_trial(
             finetuner = trial.finetuner(final.task, fitted.renumbered(final))
             state = yield from _retrain(trial, finetuner, best)
         finetuner.load_state(state)
-        found += [_examine(finetuner, exam, protocol, best) for exam in final.exams]
+        found += [examine(finetuner, exam, protocol, best) for exam in final.exams]
     last = fitted.judged_finals(protocol.finals, seeds) if config.quality else {}
     chosen = best.named(finetuner.choices) | {f"selection_{n}": v for n, v in judged.items()}
     metrics = {**protocol.combine(found), **chosen, **last, **fitted.flags()}
@@ -178,59 +179,8 @@ class _Trial:
         return EpochMetrics(stage, epoch, progress, per_seed)
 
 
-@dataclass
-class _Best:
-    """Each replica's best epoch and inference choice by the selection metric; ties keep the first.
-
-    state: the trained tensors of each replica at its best epoch.
-    """
-
-    n_replicas: int
-    metric: str
-    epoch: Tensor = field(init=False)
-    choice: Tensor = field(init=False)
-    metrics: dict[str, Tensor] = field(default_factory=dict)
-    state: dict[str, Tensor] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self.epoch = torch.full((self.n_replicas,), -1)
-        self.choice = torch.zeros(self.n_replicas, dtype=torch.long)
-
-    def update(
-        self, epoch: int, choice: Tensor, metrics: dict[str, Tensor], state: dict[str, Tensor]
-    ) -> None:
-        """Take over the replicas whose metric rose."""
-        better = torch.ones(self.n_replicas, dtype=torch.bool)
-        if self.metrics:
-            better = metrics[self.metric] > self.metrics[self.metric]
-        self.epoch = torch.where(better, epoch, self.epoch)
-        self.choice = torch.where(better, choice, self.choice)
-        self.metrics = _keep_better(better, metrics, self.metrics)
-        self.state = _keep_better(better, state, self.state)
-
-    def named(self, choices: Sequence[Mapping[str, float]]) -> dict[str, Tensor]:
-        """What was chosen, as it is reported beside the test metrics."""
-        found = {f"selection_{name}": value for name, value in self.metrics.items()}
-        found["selection_epoch"] = self.epoch
-        for name in choices[0]:
-            picked = torch.tensor([choice[name] for choice in choices], dtype=torch.float64)
-            found[f"selection_{name}"] = picked[self.choice]
-        return found
-
-
-def _keep_better(
-    better: Tensor, new: Mapping[str, Tensor], old: Mapping[str, Tensor]
-) -> dict[str, Tensor]:
-    """Per replica, the new tensors where `better`, the old ones elsewhere."""
-    kept = {}
-    for name, value in new.items():
-        where = better.to(value.device).reshape(-1, *[1] * (value.ndim - 1))
-        kept[name] = torch.where(where, value, old.get(name, value))
-    return kept
-
-
 def _select(
-    trial: _Trial, protocol: Protocol, finetuner: Finetuner, best: _Best
+    trial: _Trial, protocol: Protocol, finetuner: Finetuner, best: Best
 ) -> Iterator[EpochMetrics]:
     """Train the fine-tuner and keep each replica's best epoch on the selection pictures."""
     last = finetuner.epochs
@@ -238,43 +188,18 @@ def _select(
         losses = finetuner.train_epoch() if last else {}
         metrics: dict[str, Tensor] = {}
         if epoch % trial.config.eval_every == 0 or epoch == last:
-            metrics, choice = _evaluate(finetuner, protocol)
+            metrics, choice = evaluate(finetuner, protocol)
             best.update(epoch, choice, metrics, finetuner.state())
         yield trial.report("selection", epoch, {**losses, **metrics})
 
 
 def _retrain(
-    trial: _Trial, finetuner: Finetuner, best: _Best
+    trial: _Trial, finetuner: Finetuner, best: Best
 ) -> GeneratorOf[EpochMetrics, None, dict[str, Tensor]]:
     """Train on all that is seen; each replica's state at the epoch that selection chose."""
     state = finetuner.state()
     for epoch in range(1, int(best.epoch.max()) + 1):
         losses = finetuner.train_epoch()
-        state = _keep_better(best.epoch == epoch, finetuner.state(), state)
+        state = keep_better(best.epoch == epoch, finetuner.state(), state)
         yield trial.report("final", epoch, losses)
     return state
-
-
-def _evaluate(finetuner: Finetuner, protocol: Protocol) -> tuple[dict[str, Tensor], Tensor]:
-    """Metrics of each replica under its best inference choice, and which one that is."""
-    exam = protocol.selection
-    scored = [
-        protocol.score_selection(finetuner.logits(exam.pictures.features, choice), exam, {})
-        for choice in finetuner.choices
-    ]
-    table = {name: torch.stack([s[name] for s in scored]).cpu() for name in scored[0]}
-    choice = table[protocol.metric].argmax(0)  # the first of equals
-    return {name: rows.gather(0, choice[None])[0] for name, rows in table.items()}, choice
-
-
-def _examine(
-    finetuner: Finetuner, exam: Exam, protocol: Protocol, best: _Best
-) -> dict[str, Tensor]:
-    """Test metrics of one exam, under the inference choice that selection chose."""
-    metrics: dict[str, Tensor] = {}
-    for index in best.choice.unique().tolist():
-        logits = finetuner.logits(exam.pictures.features, finetuner.choices[index])
-        scored = protocol.score_test(logits, exam, best.metrics)
-        scored = {name: value.cpu() for name, value in scored.items()}
-        metrics = _keep_better(best.choice == index, scored, metrics)
-    return metrics

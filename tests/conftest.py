@@ -20,6 +20,7 @@ install_import_hook(
         "ship.protocols",
         "ship.quality",
         "ship.replicas",
+        "ship.selection",
         "ship.splits",
         "ship.synthesis",
         "ship.task",

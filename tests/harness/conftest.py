@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from harness.config import StudyConfig
 from harness.ledger import Ledger, read_ledger
 from harness.method import Method
 from harness.study import StudyOutcome, run_study
+from harness.study_config import StudyConfig
 from harness.tracking import Store, open_store
 from tests.harness import fakes
 

@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from harness.config import StudyConfig, parse_study
+from harness.config import parse_study
 from harness.method import Method
+from harness.study_config import StudyConfig
 from ship.metrics import EpochMetrics
 from ship.trial_config import TrialConfig
 

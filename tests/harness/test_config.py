@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 import yaml
 
-from harness.config import StudyConfig, load_study, parse_study
+from harness.config import load_study, parse_study
 from harness.faults import ConfigError
 from harness.options import AshaScheduler
 from harness.packaged import packaged_names
+from harness.study_config import StudyConfig
 from harness.yaml_file import parse_value
 
 SOUND: dict[str, Any] = {"space": {"generator.n_ctx": [1, 2]}}

@@ -7,7 +7,8 @@ import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from harness import space
-from harness.config import StudyConfig, parse_study
+from harness.config import parse_study
+from harness.study_config import StudyConfig
 
 CONDITIONAL: dict[str, Any] = {
     "generator": ["vae", "gaussian_text", "none"],

@@ -1,0 +1,84 @@
+"""Selection: which epoch and which inference choice each seed is tested at."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from ship.finetuners import Finetuner
+from ship.protocols import Exam, Protocol
+
+
+@dataclass
+class Best:
+    """Each replica's best epoch and inference choice by the selection metric; ties keep the first.
+
+    state: the trained tensors of each replica at its best epoch.
+    """
+
+    n_replicas: int
+    metric: str
+    epoch: Tensor = field(init=False)
+    choice: Tensor = field(init=False)
+    metrics: dict[str, Tensor] = field(default_factory=dict)
+    state: dict[str, Tensor] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.epoch = torch.full((self.n_replicas,), -1)
+        self.choice = torch.zeros(self.n_replicas, dtype=torch.long)
+
+    def update(
+        self, epoch: int, choice: Tensor, metrics: dict[str, Tensor], state: dict[str, Tensor]
+    ) -> None:
+        """Take over the replicas whose metric rose."""
+        better = torch.ones(self.n_replicas, dtype=torch.bool)
+        if self.metrics:
+            better = metrics[self.metric] > self.metrics[self.metric]
+        self.epoch = torch.where(better, epoch, self.epoch)
+        self.choice = torch.where(better, choice, self.choice)
+        self.metrics = keep_better(better, metrics, self.metrics)
+        self.state = keep_better(better, state, self.state)
+
+    def named(self, choices: Sequence[Mapping[str, float]]) -> dict[str, Tensor]:
+        """What was chosen, as it is reported beside the test metrics."""
+        found = {f"selection_{name}": value for name, value in self.metrics.items()}
+        found["selection_epoch"] = self.epoch
+        for name in choices[0]:
+            picked = torch.tensor([choice[name] for choice in choices], dtype=torch.float64)
+            found[f"selection_{name}"] = picked[self.choice]
+        return found
+
+
+def keep_better(
+    better: Tensor, new: Mapping[str, Tensor], old: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """Per replica, the new tensors where `better`, the old ones elsewhere."""
+    kept = {}
+    for name, value in new.items():
+        where = better.to(value.device).reshape(-1, *[1] * (value.ndim - 1))
+        kept[name] = torch.where(where, value, old.get(name, value))
+    return kept
+
+
+def evaluate(finetuner: Finetuner, protocol: Protocol) -> tuple[dict[str, Tensor], Tensor]:
+    """Metrics of each replica under its best inference choice, and which one that is."""
+    exam = protocol.selection
+    scored = [
+        protocol.score_selection(finetuner.logits(exam.pictures.features, choice), exam, {})
+        for choice in finetuner.choices
+    ]
+    table = {name: torch.stack([s[name] for s in scored]).cpu() for name in scored[0]}
+    choice = table[protocol.metric].argmax(0)  # the first of equals
+    return {name: rows.gather(0, choice[None])[0] for name, rows in table.items()}, choice
+
+
+def examine(finetuner: Finetuner, exam: Exam, protocol: Protocol, best: Best) -> dict[str, Tensor]:
+    """Test metrics of one exam, under the inference choice that selection chose."""
+    metrics: dict[str, Tensor] = {}
+    for index in best.choice.unique().tolist():
+        logits = finetuner.logits(exam.pictures.features, finetuner.choices[index])
+        scored = protocol.score_test(logits, exam, best.metrics)
+        scored = {name: value.cpu() for name, value in scored.items()}
+        metrics = keep_better(best.choice == index, scored, metrics)
+    return metrics
