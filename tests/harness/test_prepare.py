@@ -34,6 +34,30 @@ def test_one_feature_set_a_combination(tmp_path: Path, sampler: str) -> None:
     assert found == {("emoji", 0), ("emoji", 2), ("b", 0), ("b", 2)}
 
 
+def test_targets_need_their_test_pictures_alone(tmp_path: Path) -> None:
+    """The source is extracted whole, each target without views and with one split."""
+    study = make_study(space={"shots": [1, 2]})
+    transfer = {"protocol": "cross_dataset", "targets": ("b", "c")}
+    study = study.model_copy(update={"trial": study.trial.model_copy(update=transfer)})
+    plan = make_plan(study, Ledger(), make_prints(tmp_path))
+    found = [(need.dataset, need.views, need.splits) for need in needed(study, plan)]
+    assert found == [
+        ("emoji", 2, ("train", "val", "test")), ("b", 0, ("test",)), ("c", 0, ("test",)),
+    ]  # fmt: skip
+    assert len({need.key for need in needed(study, plan)}) == 3
+
+
+def test_another_target_is_another_setting(tmp_path: Path) -> None:
+    """The pictures of the targets are part of what a result rests on."""
+    study = make_study(space={"shots": [1]})
+    keys = set()
+    for targets in ((), ("b",), ("c",), ("b", "c")):
+        trial = study.trial.model_copy(update={"targets": targets})
+        plan = make_plan(study.model_copy(update={"trial": trial}), Ledger(), make_prints(tmp_path))
+        keys |= {setting.key for setting in plan.settings}
+    assert len(keys) == 4
+
+
 def test_a_backbone_is_loaded_once_for_all_its_data_sets(tmp_path: Path) -> None:
     """And its fingerprint is remembered on the way."""
     loaded: list[str] = []

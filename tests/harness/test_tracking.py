@@ -17,7 +17,7 @@ from harness.ledger import Ledger
 from harness.plan import Work, make_plan
 from harness.provenance import code_version, package_versions
 from harness.record import StudyRecord, joined_tag, split_tag
-from harness.recorder import TrialRecorder, params
+from harness.recorder import TrialRecorder, flag_tags, params
 from harness.schema import Failure, State
 from harness.tracking import Store, StoreError, close_dead_runs, default_uri, open_store
 from ship.trial_config import TrialConfig
@@ -165,6 +165,15 @@ def test_params_are_the_dotted_fields() -> None:
     assert found["generator.n_ctx"] == "4"
     assert found["max_classes"] == "null"
     assert found["backbone"] == "pocket"
+
+
+def test_raised_flags_become_one_tag() -> None:
+    """Which seeds raised what; nothing where none did."""
+    quiet = {"flag/mean_gap": [0.0, 0.0], "harmonic_mean": [1.0, 2.0]}
+    assert flag_tags({"test": quiet}, (3, 5)) == {}
+    loud = {**quiet, "flag/posterior_collapse": [0.0, 1.0], "flag/diversity_collapse": [1.0, 1.0]}
+    (text,) = flag_tags({"test": loud}, (3, 5)).values()
+    assert json.loads(text) == {"posterior_collapse": [5], "diversity_collapse": [3, 5]}
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from harness.trainable import (
     OBJECTIVE,
     ShipTrainable,
     feature_key,
+    target_key,
     trial_spec,
 )
 from ship.metrics import EpochMetrics
@@ -134,6 +135,40 @@ def test_a_worker_serves_the_next_trial_with_the_backbone_it_has(tmp_path: Path)
         assert worker.reset_config(trial_spec(config, (5,), "harmonic_mean", True))
         assert len(finish(worker)[-1][FINAL]["test"]["base"]) == 1
     assert loaded == ["pocket", "A:b", "C:d", "A:b"]
+
+
+def test_targets_reach_the_trial_by_name() -> None:
+    """Each target's feature set, beside the source's."""
+    seen: dict[str, Any] = {}
+
+    def run_trial(*given: Any) -> Iterator[EpochMetrics]:
+        seen.update(given[4])
+        yield from ()
+
+    config = CONFIG.model_copy(update={"protocol": "cross_dataset", "targets": ("b", "c")})
+    worker = make_worker(run_trial, config)
+    worker._features = {
+        **worker._features,
+        **{target_key(config, name): f"features of {name}" for name in ("b", "c")},
+    }
+    finish(worker)
+    assert seen == {"b": "features of b", "c": "features of c"}
+
+
+def test_a_backbone_is_kept_by_its_precision(tmp_path: Path) -> None:
+    """The same weights in another precision are loaded apart."""
+    loaded = []
+
+    def load(name: str, device: str, precision: str) -> FakeClip:
+        loaded.append((name, precision))
+        return FakeClip(name)
+
+    worker = make_worker(analytic(tmp_path), load_backbone=load)
+    finish(worker)
+    half = CONFIG.model_copy(update={"precision": "bf16"})
+    worker.reset_config(trial_spec(half, (5,), "harmonic_mean", True))
+    finish(worker)
+    assert loaded == [("pocket", "fp32"), ("pocket", "bf16")]
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
