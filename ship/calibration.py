@@ -67,7 +67,7 @@ def score_one_softmax(
     is_seen = seen[:, labels]
     if bool(is_seen.all()):
         rows = [_margins(logits[r], labels, seen[r]) for r in range(len(logits))]
-        return {"seen": 100 * torch.stack([row.seen.sum() for row in rows])}
+        return {"seen": 100 * torch.stack([row.at(0.0)[0] for row in rows])}
     found = []
     for replica in range(len(logits)):
         margins = _margins(logits[replica], labels, seen[replica])

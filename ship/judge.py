@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ship.generators import Generator
+from ship.metrics import NonFiniteLoss
 from ship.protocols import Exam
 from ship.quality import flags, measure_quality
 from ship.replicas import ReplicaRng
@@ -15,6 +16,8 @@ from ship.replicas import ReplicaRng
 # Synthetic features a class: as many as there are real pictures, within these bounds. The mean of
 # fewer comes short in cosine by chance alone; more than 50 cost time and tell nothing new.
 FEWEST, MOST = 16, 50
+# ... of which two a class at least, but with very many classes no more than this in all.
+MOST_IN_ALL = 4000
 
 
 def judge(generator: Generator, exam: Exam, seeds: Sequence[int]) -> dict[str, Tensor]:
@@ -26,17 +29,26 @@ def judge(generator: Generator, exam: Exam, seeds: Sequence[int]) -> dict[str, T
 
     The classes are those that a fine-tuner gets synthetic features of, as far as the exam has
     pictures of them. {} where it has none.
+
+    Raises:
+        NonFiniteLoss: synthetic features are NaN or infinite.
     """
     task, pictures = exam.task, exam.pictures
     device, dtype = task.features.device, task.features.dtype
     ids = task.synthesized_ids
+    if not ids.shape[1]:
+        return {}
     rows = [torch.isin(pictures.labels, own) for own in ids]
     if not all(bool(shown.any()) for shown in rows):
         return {}
     # of the exam as a whole, so that no seed's number depends on the seeds beside it
     per_class = round(len(pictures.labels) / len(pictures.labels.unique()))
-    labels = ids.repeat_interleave(min(max(per_class, FEWEST), MOST), dim=1)
+    per_class = min(max(per_class, FEWEST), MOST, max(2, MOST_IN_ALL // ids.shape[1]))
+    labels = ids.repeat_interleave(per_class, dim=1)
     made = generator.sample(labels, ReplicaRng(seeds, "quality/noise", device, dtype))
+    bad = [s for s, own in zip(seeds, made, strict=True) if not bool(own.isfinite().all())]
+    if bad:
+        raise NonFiniteLoss(f"synthetic features are not finite, seeds {bad}")
     measured = measure_quality(
         made,
         labels,

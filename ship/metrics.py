@@ -50,6 +50,10 @@ SEEN_OBJECTIVES: Final[dict[ProtocolName, str]] = {
 }
 
 
+class NonFiniteLoss(ValueError):
+    """A loss, a logit or a synthetic feature became NaN or infinite; the trial has no result."""
+
+
 @dataclass(frozen=True)
 class EpochMetrics:
     """The metrics of one epoch, for every seed of the trial side by side.

@@ -65,8 +65,12 @@ def class_prompts(
             f"(context length {clip.context_length}), got {n_ctx}"
         )
     eot = clip.tokenizer.eot_token_id
-    whole = [clip.tokenizer.encode(f"{name}.") for name in class_names]
-    rows = [[*tokens[: room - 1], eot] for tokens in whole]
+    encode = clip.tokenizer.encode
+    if position == "end":
+        rows = [[*encode(f"{name}.")[: room - 1], eot] for name in class_names]
+    else:  # apart: of "dog (puppy)." the tokenizer makes one token of ")."
+        apart = [[*encode(name), *encode(".")] for name in class_names]
+        rows = [[*tokens[: room - 1], eot] for tokens in apart]
     longest = max(map(len, rows))
     ids = torch.tensor([row + [0] * (longest - len(row)) for row in rows], device=clip.device)
     lengths = torch.tensor([len(row) for row in rows], device=clip.device)
@@ -76,8 +80,8 @@ def class_prompts(
         order = torch.tensor(
             [
                 # "." and EOT stay behind the context; a name that was cut has lost its "."
-                _order(n_ctx, min(len(tokens), room) - 1, longest, position)
-                for tokens in whole
+                _order(n_ctx, min(len(encode(name)), room - 1), longest, position)
+                for name in class_names
             ],
             device=clip.device,
         )

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from ship.finetuners import Finetuner
+from ship.metrics import NonFiniteLoss
 from ship.protocols import Exam, Protocol
 
 
@@ -61,11 +62,17 @@ def keep_better(
     return kept
 
 
-def evaluate(finetuner: Finetuner, protocol: Protocol) -> tuple[dict[str, Tensor], Tensor]:
-    """Metrics of each replica under its best inference choice, and which one that is."""
+def evaluate(
+    finetuner: Finetuner, protocol: Protocol, seeds: Sequence[int]
+) -> tuple[dict[str, Tensor], Tensor]:
+    """Metrics of each replica under its best inference choice, and which one that is.
+
+    Raises:
+        NonFiniteLoss: logits are NaN or infinite, which argmax would take for a class.
+    """
     exam = protocol.selection
     scored = [
-        protocol.score_selection(finetuner.logits(exam.pictures.features, choice), exam, {})
+        protocol.score_selection(_logits(finetuner, exam, choice, seeds), exam, {})
         for choice in finetuner.choices
     ]
     table = {name: torch.stack([s[name] for s in scored]).cpu() for name in scored[0]}
@@ -73,12 +80,29 @@ def evaluate(finetuner: Finetuner, protocol: Protocol) -> tuple[dict[str, Tensor
     return {name: rows.gather(0, choice[None])[0] for name, rows in table.items()}, choice
 
 
-def examine(finetuner: Finetuner, exam: Exam, protocol: Protocol, best: Best) -> dict[str, Tensor]:
-    """Test metrics of one exam, under the inference choice that selection chose."""
+def examine(
+    finetuner: Finetuner, exam: Exam, protocol: Protocol, best: Best, seeds: Sequence[int]
+) -> dict[str, Tensor]:
+    """Test metrics of one exam, under the inference choice that selection chose.
+
+    Raises:
+        NonFiniteLoss: as evaluate does.
+    """
     metrics: dict[str, Tensor] = {}
     for index in best.choice.unique().tolist():
-        logits = finetuner.logits(exam.pictures.features, finetuner.choices[index])
+        logits = _logits(finetuner, exam, finetuner.choices[index], seeds)
         scored = protocol.score_test(logits, exam, best.metrics)
         scored = {name: value.cpu() for name, value in scored.items()}
         metrics = keep_better(best.choice == index, scored, metrics)
     return metrics
+
+
+def _logits(
+    finetuner: Finetuner, exam: Exam, choice: Mapping[str, float], seeds: Sequence[int]
+) -> Tensor:
+    logits = finetuner.logits(exam.pictures.features, choice)
+    finite = logits.isfinite().flatten(1).all(1).tolist()
+    bad = [seed for seed, fine in zip(seeds, finite, strict=True) if not fine]
+    if bad:
+        raise NonFiniteLoss(f"logits are not finite, seeds {bad}")
+    return logits

@@ -55,7 +55,9 @@ class Synthesizer:
         self._classes = task.synthesized_ids
         self._labels = ReplicaRng(seeds, "synthesis/labels", device)
         self._noise = ReplicaRng(seeds, "synthesis/noise", device, dtype)
-        self._pool = self.fixed_set() if config.draw == "fixed" else None
+        self._pool: tuple[Tensor, Tensor] | None = None
+        if config.draw == "fixed":
+            self._pool = self.fixed_set()
 
     def join(
         self, features: Float[Tensor, "replica n feature"], labels: Int[Tensor, "replica n"]
@@ -88,6 +90,8 @@ class Synthesizer:
 
     def fixed_set(self) -> tuple[Float[Tensor, "replica n feature"], Int[Tensor, "replica n"]]:
         """`per_class` features of every class to synthesize, class by class."""
+        if self._pool is not None:
+            return self._pool
         labels = self._classes.repeat_interleave(self._per_class, dim=1)
         return self._generator.sample(labels, self._noise), labels
 

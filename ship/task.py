@@ -30,6 +30,7 @@ class Task:
         rows begin; for the real-picture ceiling alone, nothing else may read them.
     held_out, held_out_labels, held_out_counts: validation pictures of the seen classes, padded like
         `features`; for early stopping, never to train on.
+    augment: synthetic features are of the seen classes, beside their pictures (few_shot).
     """
 
     class_names: tuple[str, ...]
@@ -47,6 +48,7 @@ class Task:
     held_out: Float[Tensor, "replica v feature"]
     held_out_labels: Int[Tensor, "replica v"]
     held_out_counts: tuple[int, ...]
+    augment: bool = False
 
     @property
     def n_replicas(self) -> int:
@@ -61,8 +63,8 @@ class Task:
 
     @property
     def synthesized_ids(self) -> Int[Tensor, "replica n_made"]:
-        """Classes to synthesize: the unseen ones; where all are seen (few_shot), all of them."""
-        if bool(self.seen.all()):
+        """Classes to synthesize: the unseen ones; under `augment` all of them."""
+        if self.augment:
             everything = torch.arange(len(self.class_names), device=self.seen.device)
             return everything.expand(self.n_replicas, -1)
         return self.unseen_ids

@@ -13,16 +13,12 @@ from ship.features import FeatureSet
 from ship.finetuners import FINETUNERS, Finetuner, FinetunerConfig
 from ship.generators import GENERATORS, Generator, GeneratorConfig
 from ship.judge import judge
-from ship.metrics import EpochMetrics, Stage
-from ship.protocols import PROTOCOLS, Exam, Final, Protocol
+from ship.metrics import EpochMetrics, NonFiniteLoss, Stage
+from ship.protocols import PROTOCOLS, Exam, Final, Protocol, studied_classes
 from ship.selection import Best, evaluate, examine, keep_better
 from ship.synthesis import Renumbered, Synthesizer
 from ship.task import Task
 from ship.trial_config import TrialConfig
-
-
-class NonFiniteLoss(ValueError):
-    """A loss became NaN or infinite; the trial has no result."""
 
 
 def run_trial(
@@ -36,7 +32,8 @@ def run_trial(
     """Train and test one setting under every seed, fused; yields the metrics of each epoch.
 
     A seed's numbers depend on the setting and the seed alone, not on which seeds run beside it
-    (up to the rounding of differently batched sums). The last item is the only one of stage "test".
+    (up to the rounding of differently batched sums; and a quality metric that any seed's pictures
+    cannot carry is left out for all). The last item is the only one of stage "test".
 
     Args:
         features: of config.dataset.
@@ -48,8 +45,7 @@ def run_trial(
     """
     if not seeds or len(set(seeds)) != len(seeds):
         raise ValueError(f"seeds must be distinct and at least one, got {list(seeds)}")
-    if config.max_classes is not None:
-        features = features.first_classes(min(config.max_classes, len(features.class_names)))
+    features = studied_classes(config, features)
     build = PROTOCOLS[config.protocol]
     protocol = build(config, seeds, features, targets or {}, clip, dtype)
     trial = _Trial(config, seeds, clip, _Progress(config, protocol))
@@ -70,7 +66,7 @@ def run_trial(
             finetuner = trial.finetuner(final.task, fitted.renumbered(final))
             state = yield from _retrain(trial, finetuner, best)
         finetuner.load_state(state)
-        found += [examine(finetuner, exam, protocol, best) for exam in final.exams]
+        found += [examine(finetuner, exam, protocol, best, seeds) for exam in final.exams]
     last = fitted.judged_finals(protocol.finals, seeds) if config.quality else {}
     chosen = best.named(finetuner.choices) | {f"selection_{n}": v for n, v in judged.items()}
     metrics = {**protocol.combine(found), **chosen, **last, **fitted.flags()}
@@ -115,7 +111,7 @@ class _Fitted:
         return {} if self.generator is None else judge(self.generator, exam, seeds)
 
     def judged_finals(self, finals: Sequence[Final], seeds: Sequence[int]) -> dict[str, Tensor]:
-        """The same for the tested classes, the mean over targets where there are several."""
+        """The same for the tested classes; over several targets the mean, of flags the maximum."""
         found = []
         for final in finals:
             generator = self.renumbered(final)
@@ -123,7 +119,12 @@ class _Fitted:
                 found.append(judge(generator, final.exams[0], seeds))
         shared = set.intersection(*map(set, found)) if found else set()
         names = [name for name in (found[0] if found else ()) if name in shared]
-        return {name: torch.stack([one[name] for one in found]).mean(0) for name in names}
+        stacked = {name: torch.stack([one[name] for one in found]) for name in names}
+        return {
+            # a flag is up where any target raised it
+            name: values.amax(0) if name.startswith("flag/") else values.mean(0)
+            for name, values in stacked.items()
+        }
 
     def flags(self) -> dict[str, Tensor]:
         """flag/posterior_collapse: no latent unit is active (of generators with a posterior)."""
@@ -158,7 +159,7 @@ class _Trial:
     def finetuner(self, task: Task, generator: Generator | None) -> Finetuner:
         """The untrained fine-tuner of a task."""
         synthesizer = None
-        if generator is not None:
+        if generator is not None and task.synthesized_ids.shape[1]:
             synthesizer = Synthesizer(self.config.synthetic, generator, task, self.seeds)
         _, build = FINETUNERS[self.config.finetuner.name]
         made: Finetuner = build(self.config.finetuner, task, synthesizer, self.clip, self.seeds)
@@ -188,7 +189,7 @@ def _select(
         losses = finetuner.train_epoch() if last else {}
         metrics: dict[str, Tensor] = {}
         if epoch % trial.config.eval_every == 0 or epoch == last:
-            metrics, choice = evaluate(finetuner, protocol)
+            metrics, choice = evaluate(finetuner, protocol, trial.seeds)
             best.update(epoch, choice, metrics, finetuner.state())
         yield trial.report("selection", epoch, {**losses, **metrics})
 

@@ -11,7 +11,7 @@ from ship.datasets.emoji import EmojiDataset
 from ship.datasets.image_folder import PREFIX, ImageFolder
 from ship.datasets.imagenet import IMAGENET_DATASETS
 from ship.datasets.survey import DatasetSpec, Survey, assemble, raise_faults
-from ship.datasets.xlsa import XLSA_DATASETS
+from ship.datasets.xlsa import XLSA_DATASETS, XlsaDataset
 
 DATASETS: Final[Mapping[str, DatasetSpec]] = {
     "emoji": EmojiDataset(),
@@ -56,6 +56,11 @@ def survey_dataset(name: str, data_root: Path | None = None) -> Survey:
     return _spec(name).survey(name, data_root)
 
 
+def has_unseen_pictures(name: str) -> bool:
+    """Whether training has pictures of the unseen classes, too (xlsa17's sets have not)."""
+    return not isinstance(DATASETS.get(name), XlsaDataset)
+
+
 def _spec(name: str) -> DatasetSpec:
     if name.startswith(PREFIX):
         return _IMAGE_FOLDER
@@ -75,6 +80,7 @@ __all__ = [
     "Split",
     "Survey",
     "check_dataset",
+    "has_unseen_pictures",
     "load_dataset",
     "survey_dataset",
 ]

@@ -136,7 +136,7 @@ class GaussianBase:
 
 
 class RealPicturesConfig(Settings):
-    """Ceiling: real training pictures of the new classes (drawn with replacement)."""
+    """Ceiling: real training pictures of the new classes, as many as shots."""
 
     name: Literal["real"] = "real"
 
@@ -162,9 +162,28 @@ class RealPictures:
     def sample(
         self, class_ids: Int[Tensor, "replica n"], rng: ReplicaRng
     ) -> Float[Tensor, "replica n feature"]:
-        """A random picture of the class's few-shot draw, in a random view."""
-        size = class_ids.shape[1]
+        """Pictures of the class's few-shot draw, each in a random view.
+
+        Of a class that is asked for several times, its pictures in turn from a random one on: all
+        of them come before any comes again.
+        """
         first = self._first.gather(1, class_ids)
         count = self._count.gather(1, class_ids)
-        rows = first + rng.integers(2**31 - 1, size) % count
-        return random_views(self._features, rows, rng)
+        where, before = _occurrences(class_ids)
+        starts = rng.integers(2**31 - 1, class_ids.shape[1]).gather(1, where)
+        return random_views(self._features, first + (starts + before) % count, rng)
+
+
+def _occurrences(
+    ids: Int[Tensor, "replica n"],
+) -> tuple[Int[Tensor, "replica n"], Int[Tensor, "replica n"]]:
+    """Of each id, where it came first in its row, and how many times it has come before."""
+    order = ids.argsort(dim=1, stable=True)
+    ordered = ids.gather(1, order)
+    places = torch.arange(ids.shape[1], device=ids.device).expand_as(ids)
+    begins = torch.ones_like(ordered, dtype=torch.bool)
+    begins[:, 1:] = ordered[:, 1:] != ordered[:, :-1]
+    starts = torch.where(begins, places, 0).cummax(1).values
+    empty = torch.empty_like(ids)
+    where = empty.scatter(1, order, order.gather(1, starts))
+    return where, empty.scatter(1, order, places - starts)

@@ -55,10 +55,10 @@ class EarlyStopping:
         self.stopped = self.stopped | (waited >= self._patience)
 
     def reported(
-        self, metrics: Mapping[str, Float[Tensor, " replica"]]
+        self, metrics: Mapping[str, Float[Tensor, " replica"]], over: Bool[Tensor, " replica"]
     ) -> dict[str, Float[Tensor, " replica"]]:
-        """An epoch's metrics; of replicas that had stopped before it, those of their best epoch."""
-        return _take(~self.stopped, metrics, self._metrics)
+        """An epoch's metrics; of replicas whose training is over, those of their best epoch."""
+        return _take(~over, metrics, self._metrics)
 
     @torch.no_grad()
     def load(self, network: nn.Module, which: Bool[Tensor, " replica"]) -> None:

@@ -7,6 +7,7 @@ generator that decodes through CLIP shares it; the variants of the prompt are it
 from collections.abc import Sequence
 from typing import Annotated, Literal, Protocol, runtime_checkable
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from pydantic import Field
@@ -63,6 +64,10 @@ class PromptSettings(Protocol):
     @property
     def generator_hidden(self) -> int:
         """Hidden units from z to the prompt."""
+
+
+# Through the text tower without gradients; a ViT-B/16's keeps some 100 KB of each prompt at a time.
+PROMPTS_AT_ONCE = 8192
 
 
 def uses_z(prompt: PromptMode) -> bool:
@@ -123,7 +128,17 @@ class PromptGenerator(nn.Module):
         z: Float[Tensor, "replica n latent"] | None,
         class_ids: Int[Tensor, "replica n"],
     ) -> Float[Tensor, "replica n feature"]:
-        """Unit-norm features of the prompts that z and the class names make."""
+        """Unit-norm features of the prompts that z and the class names make.
+
+        Without gradients they are made a part at a time, so that memory does not grow with them.
+        """
+        step = max(1, PROMPTS_AT_ONCE // len(class_ids))
+        if not torch.is_grad_enabled() and class_ids.shape[1] > step:
+            parts = [slice(at, at + step) for at in range(0, class_ids.shape[1], step)]
+            made: list[Tensor] = [
+                self(None if z is None else z[:, part], class_ids[:, part]) for part in parts
+            ]
+            return torch.cat(made, dim=1)
         ctx = self.contexts(z, class_ids.shape[1]).flatten(0, 1)
         prompts, eot = self._prompts.assemble(ctx, class_ids.flatten())
         return self._tower.encode(prompts, eot).reshape(*class_ids.shape, -1)

@@ -141,7 +141,7 @@ class VAE:
         Returns:
             loss (as minimised in this epoch), reconstruction and, of a posterior, kl (the true one)
             and active_units at the epoch's end; with early stopping also held_out_loss. A replica
-            that has stopped reports its best epoch's.
+            that has stopped, and each one after the last epoch, reports its best epoch's.
         """
         if self.epochs == 0:
             return {}
@@ -184,11 +184,10 @@ class VAE:
             self.network, config.kl_weight, config.free_bits, self._batch_size
         )
         metrics = {**metrics, "held_out_loss": held_out}
-        reported = stopping.reported(metrics)
         stopping.update(self._done, held_out, self.network, metrics)
         over = torch.ones_like(stopping.stopped) if self._done == self.epochs else stopping.stopped
         stopping.load(self.network, over)
-        return reported
+        return stopping.reported(metrics, over)
 
     @torch.no_grad()
     def sample(

@@ -5,6 +5,7 @@ from typing import Final as Constant
 from ship.metrics import ProtocolName
 from ship.protocols.across import cross_dataset
 from ship.protocols.base import Exam, Final, Protocol
+from ship.protocols.classes import studied_classes
 from ship.protocols.within import (
     Build,
     base_to_new,
@@ -22,4 +23,4 @@ PROTOCOLS: Constant[dict[ProtocolName, Build]] = {
     "single_unseen": single_unseen,
 }
 
-__all__ = ["PROTOCOLS", "Exam", "Final", "Protocol", "base_to_new"]
+__all__ = ["PROTOCOLS", "Exam", "Final", "Protocol", "base_to_new", "studied_classes"]

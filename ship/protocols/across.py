@@ -4,6 +4,7 @@ Source: arXiv:2307.07397, and CoCoOp (arXiv:2203.05557), whose source is ImageNe
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -11,11 +12,11 @@ from torch import Tensor
 
 from ship.backbone import FrozenCLIP
 from ship.features import FeatureSet
-from ship.metrics import OBJECTIVES, SEEN_OBJECTIVES, accuracy, score
-from ship.protocols.base import Exam, Final, Protocol, mask
+from ship.metrics import OBJECTIVES, SEEN_OBJECTIVES, accuracy
+from ship.protocols.base import Exam, Final, Protocol, by_halves, mask, require_both
 from ship.protocols.tasks import TaskBuilder
 from ship.splits import pseudo_new_classes
-from ship.task import Pictures
+from ship.task import Pictures, Task
 from ship.trial_config import TrialConfig
 
 SOURCE = "source"
@@ -32,8 +33,9 @@ def cross_dataset(
     """All source classes are seen; each target's further class names are unseen.
 
     One generator is fitted on the source; a fine-tuner is trained for each target, with features
-    synthesized for its names. A target's class that the source has by the same name is the
-    source's class: it is seen, and nothing is synthesized for it. Selection looks at the source
+    synthesized for its names. A target's class that the source has by the same name (in any case)
+    is the source's class: it is seen, and nothing is synthesized for it. The zero-shot classifier
+    of a target is in its own template throughout. Selection looks at the source
     alone (pseudo-new classes, or base_val), so that no picture of a target chooses anything.
 
     Raises:
@@ -48,63 +50,87 @@ def cross_dataset(
     source = np.arange(n_source)
     build = TaskBuilder(config.shots, seeds, features, clip, dtype, seen=source)
     everything = [source] * len(seeds)
-    union = _union(features, targets)
-    whole = build.task(n_source, everything, list(union.items()))
+    known = set(_keys(features))
+    others = list(
+        dict.fromkeys(c for t in targets.values() for c in _classes(t) if c.key not in known)
+    )
+    whole = build.task(n_source, everything, [(c.name, c.sentence) for c in others])
+    held_back = build.test()
     finals = tuple(
-        _final(build, name, target, features, everything, list(union))
+        _final(name, target, features, whole, others, build, held_back)
         for name, target in targets.items()
     )
     if config.selection == "pseudo_new":
         seen = [pseudo_new_classes(source, config.pseudo_new_fraction, seed)[0] for seed in seeds]
         chosen_on = Exam(build.task(n_source, seen), build.validation(source))
+        require_both(chosen_on, seeds, features.dataset, "validation")
         metric = OBJECTIVES["cross_dataset"][0]
     else:
-        chosen_on = Exam(build.task(n_source, everything), build.validation(source))
+        # the targets' names are there, so that the epoch is chosen on what will be trained again
+        chosen_on = Exam(whole, build.validation(source))
         metric = SEEN_OBJECTIVES["cross_dataset"]
-    return Protocol(chosen_on, metric, finals, _by_halves, _among_names, whole, _average)
+    return Protocol(chosen_on, metric, finals, by_halves, _among_names, whole, _average)
 
 
-def _union(features: FeatureSet, targets: Mapping[str, FeatureSet]) -> dict[str, str]:
-    """Class name -> zero-shot sentence of every class that the source does not have."""
-    found: dict[str, str] = {}
-    for target in targets.values():
-        for name in target.class_names:
-            if name not in features.class_names:
-                found.setdefault(name, target.template.format(name))
-    return found
+@dataclass(frozen=True)
+class _Class:
+    """A target's class. Equal ones of several targets are one class of the generator's task.
+
+    key: the name without regard to case, and which of equal names it is (ImageNet has two pairs).
+    sentence: for the zero-shot classifier, from the target's own template.
+    """
+
+    key: tuple[str, int]
+    name: str
+    sentence: str
+
+
+def _keys(features: FeatureSet) -> list[tuple[str, int]]:
+    names = [name.casefold() for name in features.class_names]
+    return [(name, names[:i].count(name)) for i, name in enumerate(names)]
+
+
+def _classes(target: FeatureSet) -> list[_Class]:
+    pairs = zip(_keys(target), target.class_names, strict=True)
+    return [_Class(key, name, target.template.format(name)) for key, name in pairs]
 
 
 def _final(
-    build: TaskBuilder,
     name: str,
     target: FeatureSet,
     source: FeatureSet,
-    everything: Sequence[np.ndarray],
-    union: Sequence[str],
+    whole: Task,
+    others: Sequence[_Class],
+    build: TaskBuilder,
+    held_back: Pictures,
 ) -> Final:
-    """A target's task: the source's classes, then its own."""
-    n_source = len(source.class_names)
-    own = [n for n in target.class_names if n not in source.class_names]
-    others = [(n, target.template.format(n)) for n in own]
-    task = build.task(n_source, everything, others)
-    device = task.seen.device
-    place = {n: i for i, n in enumerate(task.class_names)}
-    columns = torch.tensor([place[n] for n in target.class_names], device=device)
+    """A target's task: the source's classes, then its own; shares the source's pictures."""
+    n_source, device = len(source.class_names), whole.seen.device
+    place = {key: i for i, key in enumerate(_keys(source))}
+    classes = _classes(target)
+    own = [c for c in classes if c.key not in place]
+    numbered = {c: n_source + i for i, c in enumerate(others)}
+    ids = torch.tensor([*range(n_source), *(numbered[c] for c in own)], device=device)
+    place |= {c.key: n_source + i for i, c in enumerate(own)}
+    columns = torch.tensor([place[c.key] for c in classes], device=device)
+    text_features = whole.text_features[ids]
+    # its zero-shot classifier is the target's own, of the classes that the source has, too
+    text_features[columns] = build.encode([c.sentence for c in classes])
+    task = replace(
+        whole,
+        class_names=tuple(whole.class_names[i] for i in ids.tolist()),
+        text_features=text_features,
+        seen=whole.seen[:, ids],
+        unseen_first=whole.unseen_first[:, ids],
+        unseen_count=whole.unseen_count[:, ids],
+    )
     pictures = build.pictures(target.test, target.test_labels)
     pictures = Pictures(pictures.features, columns[pictures.labels])
-    n_cls = len(task.class_names)
-    of_source = torch.arange(n_source, device=device)
-    exams = [Exam(task, pictures, f"accuracy/{name}", mask(n_cls, columns))]
-    held_back = build.test()
+    exams = [Exam(task, pictures, f"accuracy/{name}", mask(len(ids), columns))]
     if len(held_back.labels):
-        exams.append(Exam(task, held_back, SOURCE, mask(n_cls, of_source)))
-    numbered = {n: n_source + i for i, n in enumerate(union)}
-    in_whole = torch.tensor([numbered[n] for n in own], dtype=torch.long, device=device)
-    return Final(tuple(exams), torch.cat([of_source, in_whole]))
-
-
-def _by_halves(logits: Tensor, exam: Exam, chosen: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return score(logits, exam.pictures.labels, exam.task.seen)
+        of_source = mask(len(ids), torch.arange(n_source, device=device))
+        exams.append(Exam(task, held_back, SOURCE, of_source))
+    return Final(tuple(exams), ids)
 
 
 def _among_names(logits: Tensor, exam: Exam, chosen: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from ship.metrics import accuracy
+from ship.metrics import accuracy, score
 from ship.task import Pictures, Task
 
 
@@ -15,7 +15,7 @@ from ship.task import Pictures, Task
 class Exam:
     """Pictures that a model trained on `task` is measured on.
 
-    name: "" or, where a protocol has several exams, the prefix of what is measured.
+    name: "" or, where a protocol has several exams, the metric that this one gives.
     competing: classes that may be predicted, (n_cls,); None: the scorer decides.
     """
 
@@ -75,10 +75,34 @@ class Protocol:
     combine: Combine = only
 
 
+def by_halves(logits: Tensor, exam: Exam, chosen: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Base and new accuracy, each among its own classes, and the joint ones."""
+    return score(logits, exam.pictures.labels, exam.task.seen)
+
+
 def among_all(logits: Tensor, exam: Exam, chosen: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Top-1 accuracy among the exam's competing classes."""
     pictures = exam.pictures
     return {"accuracy": accuracy(logits, pictures.labels, exam.competing)}
+
+
+def require_both(exam: Exam, seeds: Sequence[int], dataset: str, what: str) -> Exam:
+    """The exam, once it is sure that it has pictures of seen and of unseen classes for every seed.
+
+    Args:
+        what: the kind of pictures, for the message: "validation" or "test".
+
+    Raises:
+        ValueError: with the group that has none, and the seeds.
+    """
+    is_seen = exam.task.seen[:, exam.pictures.labels]
+    for group, there in (("seen", is_seen.any(1)), ("unseen", (~is_seen).any(1))):
+        without = [seed for seed, some in zip(seeds, there.tolist(), strict=True) if not some]
+        if without:
+            raise ValueError(
+                f"dataset {dataset}: no {what} pictures of {group} classes, seeds {without}"
+            )
+    return exam
 
 
 def mask(n_cls: int, ids: Int[Tensor, " m"]) -> Bool[Tensor, " n_cls"]:

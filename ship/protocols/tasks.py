@@ -46,6 +46,10 @@ class TaskBuilder:
         self._mean_count = float(np.minimum(self._counts[seen], self._shots).mean())
         self.texts = [features.template.format(name) for name in features.class_names]
 
+    def encode(self, sentences: Sequence[str]) -> Tensor:
+        """Zero-shot text features, (n, feature)."""
+        return self._clip.encode_texts(sentences).to(self._dtype)
+
     def pictures(self, features: np.ndarray, labels: np.ndarray) -> Pictures:
         """Copies on the device (the arrays may be read-only views of shared memory)."""
         device = self._clip.device
@@ -103,7 +107,7 @@ class TaskBuilder:
         names = (*self._features.class_names[:n_classes], *(name for name, _ in others))
         return Task(
             class_names=names,
-            text_features=self._clip.encode_texts(texts).to(self._dtype),
+            text_features=self.encode(texts),
             seen=torch.tensor(is_seen, device=self._clip.device),
             features=self._rows(rows),
             labels=self._labels(rows),

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from difflib import get_close_matches
 
 import numpy as np
 import torch
@@ -11,8 +10,16 @@ from torch import Tensor
 from ship.backbone import FrozenCLIP
 from ship.calibration import score_one_softmax
 from ship.features import FeatureSet
-from ship.metrics import OBJECTIVES, SEEN_OBJECTIVES, score
-from ship.protocols.base import Exam, Final, Protocol, Scorer, among_all
+from ship.metrics import OBJECTIVES, SEEN_OBJECTIVES
+from ship.protocols.base import (
+    Exam,
+    Final,
+    Protocol,
+    Scorer,
+    among_all,
+    by_halves,
+    require_both,
+)
 from ship.protocols.tasks import TaskBuilder
 from ship.splits import pseudo_new_classes
 from ship.trial_config import TrialConfig
@@ -39,7 +46,7 @@ def base_to_new(
     Raises:
         ValueError: too few classes, or a base class without training pictures.
     """
-    return _two_groups(config, seeds, features, clip, dtype, _by_halves)
+    return _two_groups(config, seeds, features, clip, dtype, by_halves)
 
 
 def generalized_zero_shot(
@@ -69,12 +76,14 @@ def single_unseen(
     clip: FrozenCLIP,
     dtype: torch.dtype = torch.float32,
 ) -> Protocol:
-    """All classes but one are seen; counted as in generalized_zero_shot.
+    """All classes but the last are seen; counted as in generalized_zero_shot.
+
+    studied_classes has put `unseen_class` last.
 
     Raises:
-        ValueError: `unseen_class` is no class of the dataset, or too few classes.
+        ValueError: too few classes, or a seen class without training pictures.
     """
-    alone = _with_class_last(features, config.unseen_class)
+    alone = replace(features, n_seen=len(features.class_names) - 1)
     return _two_groups(config, seeds, alone, clip, dtype, _by_one_softmax)
 
 
@@ -91,18 +100,16 @@ def few_shot(
     Synthetic features, if any, are of the same classes: more pictures, as it were.
 
     Raises:
-        ValueError: a class without training pictures.
+        ValueError: a class without training pictures, or settings that need new classes.
     """
+    if config.selection == "pseudo_new" or config.generator.name == "real":
+        raise ValueError("few_shot takes neither selection pseudo_new nor generator real")
     everything = np.arange(len(features.class_names))
     build = TaskBuilder(config.shots, seeds, features, clip, dtype, seen=everything)
-    task = build.task(len(everything), [everything] * len(seeds))
+    task = replace(build.task(len(everything), [everything] * len(seeds)), augment=True)
     test = Exam(task, build.test())
     chosen_on = test if config.selection == "test" else Exam(task, build.validation(everything))
     return Protocol(chosen_on, "accuracy", (Final((test,)),), among_all, among_all)
-
-
-def _by_halves(logits: Tensor, exam: Exam, chosen: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return score(logits, exam.pictures.labels, exam.task.seen)
 
 
 def _by_one_softmax(logits: Tensor, exam: Exam, chosen: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -139,35 +146,15 @@ def _two_groups(
     if config.generator.name == "real":
         build.require_unseen_pictures(np.arange(n_base, n_classes))
     final = build.task(n_classes, [base] * len(seeds))
-    test = Exam(final, build.test())
+    test = require_both(Exam(final, build.test()), seeds, features.dataset, "test")
     finals = (Final((test,)),)
     name = config.protocol
     if config.selection == "pseudo_new":
         seen = [pseudo_new_classes(base, config.pseudo_new_fraction, seed)[0] for seed in seeds]
         chosen_on = Exam(build.task(n_base, seen), build.validation(base))
+        require_both(chosen_on, seeds, features.dataset, "validation")
         return Protocol(chosen_on, OBJECTIVES[name][0], finals, scorer, scorer, final)
     if config.selection == "test":
         return Protocol(test, OBJECTIVES[name][0], finals, scorer, scorer)
     chosen_on = Exam(final, build.validation(base))
     return Protocol(chosen_on, SEEN_OBJECTIVES[name], finals, scorer, scorer)
-
-
-def _with_class_last(features: FeatureSet, name: str | None) -> FeatureSet:
-    """The same dataset with one class numbered last, the others seen."""
-    names = features.class_names
-    if name is not None and name not in names:
-        near = ", ".join(get_close_matches(name, names, n=3)) or ", ".join(names[:3])
-        raise ValueError(
-            f"unseen_class must be a class of {features.dataset}, got {name!r} (nearest: {near})"
-        )
-    last = len(names) - 1 if name is None else names.index(name)
-    order = [c for c in range(len(names)) if c != last] + [last]
-    place = np.argsort(order)
-    return replace(
-        features,
-        class_names=tuple(names[c] for c in order),
-        train_labels=place[features.train_labels],
-        val_labels=place[features.val_labels],
-        test_labels=place[features.test_labels],
-        n_seen=len(names) - 1,
-    )

@@ -91,6 +91,14 @@ def test_perfect_separation_has_area_100() -> None:
     assert made["calibration"].tolist() == [0.0]
 
 
+def test_seen_alone_still_competes_with_unseen_classes() -> None:
+    """An unseen class's logit on top makes a picture of a seen class wrong, as in the test."""
+    labels = torch.tensor([0, 1])
+    seen = torch.tensor([[True, True, False]])
+    logits = torch.tensor([[[1.0, 0.0, 2.0], [0.0, 3.0, 2.0]]])
+    assert score_one_softmax(logits, labels, seen)["seen"].tolist() == [50.0]
+
+
 def test_pictures_of_seen_classes_alone_give_seen_alone() -> None:
     """base_val has no unseen pictures: nothing else is defined."""
     labels = torch.tensor([0, 1, 1])

@@ -9,8 +9,8 @@ import torch
 
 from ship.backbone import FrozenCLIP
 from ship.features import FeatureSet
-from ship.metrics import EpochMetrics
-from ship.trial import NonFiniteLoss, run_trial
+from ship.metrics import EpochMetrics, NonFiniteLoss
+from ship.trial import run_trial
 from ship.trial_config import TrialConfig
 from tests.ship.conftest import build_features
 
@@ -156,6 +156,23 @@ def test_non_finite_loss_ends_the_trial(clip: FrozenCLIP, features: FeatureSet) 
     broken = config(generator={**VAE, "lr": 1e30})
     with pytest.raises(NonFiniteLoss, match=r"selection_generator epoch \d, seeds \[5\]"):
         list(run_trial(broken, [5], features, clip))
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        {"generator": "none", "finetuner": {**COOP, "lr": 1e38, "epochs": 1}},
+        {"generator": {**VAE, "lr": 1e30, "epochs": 1}, "finetuner": "tip_adapter"},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("quality", [True, False])
+def test_what_is_not_finite_never_becomes_an_accuracy(
+    clip: FrozenCLIP, features: FeatureSet, broken: dict[str, Any], quality: bool
+) -> None:
+    """A last step that breaks the weights shows in no loss; argmax would take NaN for a class."""
+    with pytest.raises(NonFiniteLoss, match=r"not finite, seeds \[5\]"):
+        list(run_trial(config(quality=quality, **broken), [5], features, clip))
 
 
 def test_max_classes_uses_the_first_ones(clip: FrozenCLIP, features: FeatureSet) -> None:

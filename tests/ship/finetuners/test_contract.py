@@ -243,6 +243,7 @@ def test_synthetic_features_of_no_weight_change_nothing(
         seen=task64.seen[:, :4],
         unseen_first=task64.unseen_first[:, :4],
         unseen_count=task64.unseen_count[:, :4],
+        augment=True,
     )
     x = pictures(features, torch.float64)
     made = []

@@ -150,7 +150,12 @@ def test_a_replica_equals_its_solo_run(
 def test_permuted_classes_permute_the_samples(
     case: str, task: Task, runs: Callable[[str], Run]
 ) -> None:
-    """A sample is its class's and its noise's, not its place's in the batch."""
+    """A sample is its class's and its noise's, not its place's in the batch.
+
+    Real pictures are the exception: a class's come in turn, so that all come before any again.
+    """
+    if case == "real":
+        pytest.skip("its place decides which of the class's pictures it is")
     order = torch.tensor([2, 0, 3, 1])
     moved = runs(case).generator.sample(unseen(task)[:, order], Permuted(order))
     torch.testing.assert_close(moved, runs(case).made[:, order], atol=1e-12, rtol=0)

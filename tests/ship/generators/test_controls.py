@@ -151,3 +151,17 @@ def test_fixed_set_has_as_many_of_every_unseen_class(
     for config, count in ((SyntheticConfig(), 2), (SyntheticConfig(per_class=5), 5)):
         _, labels = Synthesizer(config, generator, task, SEEDS).fixed_set()
         assert labels[0].bincount().tolist() == [0, 0, 0, 0] + [count] * 4
+
+
+def test_real_pictures_come_all_before_any_comes_again(
+    clip: FrozenCLIP, features: FeatureSet
+) -> None:
+    """A fixed set of as many as shots holds each picture once; of twice as many, twice."""
+    task = final_task(clip, replace(features, train=features.train[:, :1]), SEEDS, shots=3)
+    generator = RealPictures(RealPicturesConfig(), task, clip, SEEDS)
+    for times in (1, 2):
+        ids = task.unseen_ids.repeat_interleave(3 * times, dim=1)
+        made = generator.sample(ids, ReplicaRng(SEEDS, "n"))
+        for replica in range(2):
+            rows, counts = made[replica].unique(dim=0, return_counts=True)
+            assert len(rows) == 12 and counts.tolist() == [times] * 12

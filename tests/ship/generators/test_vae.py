@@ -175,9 +175,33 @@ def test_early_stopping_keeps_the_best_epoch_of_each_replica(
         for name, value in fused.network.named_parameters():
             torch.testing.assert_close(value[replica], best[name][0], atol=1e-9, rtol=0)
         ours = [epoch[replica].item() for epoch in curve]
-        assert ours[: len(losses)] == pytest.approx(losses, abs=1e-9)
-        assert ours[len(losses) :] == pytest.approx([min(losses)] * (len(ours) - len(losses)))
+        running = len(losses) - 1  # from its last epoch on it reports what it keeps
+        assert ours[:running] == pytest.approx(losses[:running], abs=1e-9)
+        assert ours[running:] == pytest.approx([min(losses)] * (len(ours) - running))
     assert len(curve) == max(lengths)
+
+
+@pytest.mark.parametrize("patience", [1, 3])
+def test_what_is_reported_last_is_of_the_kept_parameters(
+    patience: int, clip64: FrozenCLIP, features: FeatureSet, task: Task
+) -> None:
+    """Active units and losses at the end are the same alone and beside seeds that train longer."""
+    fused = build(clip64, task, **EARLY, early_stopping=patience)
+    last: dict[str, Tensor] = {}
+    while not fused.finished and fused._done < fused.epochs:
+        last = fused.train_epoch()
+    for replica, seed in enumerate(SEEDS):
+        solo = build(
+            clip64, uneven_task(clip64, features, [seed]), [seed], **EARLY, early_stopping=patience
+        )
+        alone: dict[str, Tensor] = {}
+        while not solo.finished and solo._done < solo.epochs:
+            alone = solo.train_epoch()
+        for name, value in alone.items():
+            assert last[name][replica].item() == pytest.approx(value[0].item(), abs=1e-9), name
+        encoder = fused.network.encoder
+        assert encoder is not None
+        assert last["active_units"][replica] == fused._active_units(encoder)[replica]
 
 
 def test_a_stopped_replica_samples_from_what_it_keeps(

@@ -54,9 +54,9 @@ def plan(clip: FrozenCLIP, features: FeatureSet, targets: dict[str, FeatureSet])
     return build(config(), [0, 1], features, targets, clip, torch.float32)
 
 
-def run(clip: FrozenCLIP, features: FeatureSet, targets: Any, **keys: Any) -> list[EpochMetrics]:
-    """All of its metrics."""
-    return list(run_trial(config(**keys), [0, 1], features, clip, targets))
+def run(clip: FrozenCLIP, features: FeatureSet, given: Any, **keys: Any) -> list[EpochMetrics]:
+    """All of its metrics, with the given targets' features."""
+    return list(run_trial(config(**keys), [0, 1], features, clip, given))
 
 
 def test_classes_of_the_source_are_seen_others_are_not(
@@ -70,11 +70,50 @@ def test_classes_of_the_source_are_seen_others_are_not(
     assert pets.task.class_names == (*WORDS, "wolf")
     assert farm.task.class_names == (*WORDS, "cow", "wolf")
     assert farm.ids is not None and farm.ids.tolist() == [*range(8), 9, 8]
+    source = made.generator_task.features
+    assert all(f.task.features.data_ptr() == source.data_ptr() for f in made.finals)
     dog, bee = WORDS.index("dog"), WORDS.index("bee")
     assert pets.exams[0].pictures.labels.tolist() == [8] * 5 + [dog] * 5 + [bee] * 5
     assert pets.exams[0].competing is not None
     assert pets.exams[0].competing.nonzero()[:, 0].tolist() == sorted([8, dog, bee])
     assert all(bool(f.task.seen[:, :8].all()) for f in made.finals)
+
+
+def test_equal_names_of_one_dataset_stay_apart(
+    clip: FrozenCLIP, features: FeatureSet, targets: dict[str, FeatureSet]
+) -> None:
+    """ImageNet has two pairs of them: they meet the source's one by one, in any case of letters."""
+    twice = ("dog", "Bee", "wolf", "wolf", "BEE")
+    names = (*WORDS[:-1], "bee")
+    pets = replace(
+        targets["pets"], class_names=twice, test_labels=np.arange(5), test=features.test[:5]
+    )
+    source = replace(features, class_names=names)
+    final = plan(clip, source, {"pets": pets}).finals[0]
+    dog, bee = names.index("dog"), names.index("bee")
+    assert final.exams[0].pictures.labels.tolist() == [dog, bee, 8, 9, 10]
+    assert final.task.class_names[8:] == ("wolf", "wolf", "BEE")
+
+
+def test_classes_that_the_source_has_are_not_synthesized(
+    clip: FrozenCLIP, features: FeatureSet, targets: dict[str, FeatureSet]
+) -> None:
+    """A target without a class of its own gets no synthetic features, and its trial runs."""
+    own = replace(targets["farm"], class_names=("dog", "bee"))
+    assert plan(clip, features, {"farm": own}).finals[0].task.synthesized_ids.shape == (2, 0)
+    made = run(clip, features, {"farm": own}, targets=["farm"])[-1].per_seed
+    assert "accuracy/farm" in made and "quality/frechet" not in made
+
+
+def test_base_val_chooses_on_what_is_trained_again(
+    clip: FrozenCLIP, features: FeatureSet, targets: dict[str, FeatureSet]
+) -> None:
+    """The targets' names take part in selection's training, too; pictures are the source's."""
+    setting = config(selection="base_val")
+    made = PROTOCOLS["cross_dataset"](setting, [0], features, targets, clip, torch.float32)
+    assert made.selection.task.class_names[8:] == ("wolf", "cow")
+    assert int(made.selection.pictures.labels.max()) < 8
+    assert "selection_base" in run(clip, features, targets, selection="base_val")[-1].per_seed
 
 
 def test_target_names_are_spoken_by_the_targets_template(
@@ -84,6 +123,9 @@ def test_target_names_are_spoken_by_the_targets_template(
     farm = plan(clip, features, targets).finals[1].task
     expected = clip.encode_texts(["a picture of a cow.", "a picture of a wolf."])
     torch.testing.assert_close(farm.text_features[8:], expected)
+    pets = plan(clip, features, targets).finals[0].task
+    dog = clip.encode_texts(["a picture of a dog."])
+    torch.testing.assert_close(pets.text_features[[WORDS.index("dog")]], dog)
 
 
 def test_accuracy_by_target_and_their_mean(
@@ -101,12 +143,12 @@ def test_accuracy_by_target_and_their_mean(
 def test_zero_shot_accuracy_by_hand(
     clip: FrozenCLIP, features: FeatureSet, targets: dict[str, FeatureSet]
 ) -> None:
-    """The fine-tuner zero_shot gives the target's own zero-shot classifier, shared names apart."""
+    """The fine-tuner zero_shot gives each target's own zero-shot classifier."""
     made = run(clip, features, targets, generator="none", finetuner="zero_shot")[-1].per_seed
-    farm = targets["farm"]
-    text = clip.encode_texts([farm.template.format(name) for name in farm.class_names])
-    right = (torch.tensor(farm.test) @ text.T).argmax(1) == torch.tensor(farm.test_labels)
-    assert made["accuracy/farm"][0] == pytest.approx(100 * right.double().mean().item())
+    for name, target in targets.items():
+        text = clip.encode_texts([target.template.format(n) for n in target.class_names])
+        right = (torch.tensor(target.test) @ text.T).argmax(1) == torch.tensor(target.test_labels)
+        assert made[f"accuracy/{name}"][0] == pytest.approx(100 * right.double().mean().item())
 
 
 def test_no_target_picture_reaches_selection(

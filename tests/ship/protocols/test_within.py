@@ -11,7 +11,7 @@ import torch
 from ship.backbone import FrozenCLIP
 from ship.features import FeatureSet
 from ship.metrics import OBJECTIVES
-from ship.protocols import PROTOCOLS, Protocol
+from ship.protocols import PROTOCOLS, Protocol, studied_classes
 from ship.trial import run_trial
 from ship.trial_config import TrialConfig
 from tests.ship.conftest import WORDS
@@ -80,7 +80,8 @@ def test_unseen_classes_need_no_training_pictures(clip: FrozenCLIP, features: Fe
 
 def test_single_unseen_moves_the_class_to_the_end(clip: FrozenCLIP, features: FeatureSet) -> None:
     """All others are seen under their own pictures; selection never hears of the unseen one."""
-    made = plan(clip, features, protocol="single_unseen", unseen_class="dog")
+    dog = {"protocol": "single_unseen", "unseen_class": "dog"}
+    made = plan(clip, studied_classes(TrialConfig(**dog), features), **dog)
     final = made.finals[0].task
     assert final.class_names[-1] == "dog" and "dog" not in made.selection.task.class_names
     assert final.seen.sum(1).tolist() == [7, 7] and not bool(final.seen[:, -1].any())
@@ -94,7 +95,35 @@ def test_single_unseen_moves_the_class_to_the_end(clip: FrozenCLIP, features: Fe
 def test_an_unknown_unseen_class_is_named(clip: FrozenCLIP, features: FeatureSet) -> None:
     """With the nearest choices."""
     with pytest.raises(ValueError, match=r"unseen_class must be .* got 'dogs' \(nearest: dog"):
-        plan(clip, features, protocol="single_unseen", unseen_class="dogs")
+        studied_classes(TrialConfig(protocol="single_unseen", unseen_class="dogs"), features)
+
+
+def test_the_unseen_class_survives_a_limit(clip: FrozenCLIP, features: FeatureSet) -> None:
+    """max_classes counts it in, wherever the dataset has it; without a name it is the last kept."""
+    keys = {"protocol": "single_unseen", "max_classes": 4}
+    named = studied_classes(TrialConfig(unseen_class="bee", **keys), features)
+    assert named.class_names == ("cat", "fire truck", "red balloon", "bee") and named.n_seen == 3
+    plain = studied_classes(TrialConfig(**keys), features)
+    assert plain.class_names == WORDS[:4]
+    assert plan(clip, plain, **keys).finals[0].task.seen[0].tolist() == [True] * 3 + [False]
+
+
+def test_pictures_of_both_groups_are_needed(clip: FrozenCLIP, features: FeatureSet) -> None:
+    """A seed whose selection has no unseen pictures is named, beside others and alone."""
+    poor = replace(features, val=features.val[:4], val_labels=features.val_labels[:4])  # cats
+    for seeds in ([0, 1, 2, 3], [0]):
+        with pytest.raises(ValueError, match=r"no validation pictures of (un)?seen classes, seeds"):
+            plan(clip, poor, seeds)
+    bare = replace(features, test=features.test[:5], test_labels=features.test_labels[:5])
+    with pytest.raises(ValueError, match=r"no test pictures of unseen classes, seeds \[0, 1\]"):
+        plan(clip, bare)
+
+
+def test_few_shot_refuses_what_needs_new_classes(clip: FrozenCLIP, features: FeatureSet) -> None:
+    """Pseudo-new classes and the ceiling."""
+    for keys in ({"selection": "pseudo_new"}, {"selection": "base_val", "generator": "real"}):
+        with pytest.raises(ValueError, match="few_shot takes neither"):
+            plan(clip, features, protocol="few_shot", **keys)
 
 
 def test_null_shots_are_all_pictures(clip: FrozenCLIP, features: FeatureSet) -> None:
