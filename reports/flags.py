@@ -1,14 +1,17 @@
 """Flags that trials raised: which rows to mark, and the footnote that counts them."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import polars as pl
 
 from reports.model import MARK, Flagged, Row
-from reports.schema import COMPLETE, FLAG, FLAGS
+from reports.schema import COMPLETE, FLAG, FLAGS, TAG_KEY
 from reports.store import Run
 
 _MOST_NAMED = 4  # rows that a footnote names
+_DIVERSITY = f"{FLAG}diversity_collapse"
+# A point by construction, and a few real pictures a class: neither is a generator's collapse.
+_NOT_DIVERSE = ("text_feature", "real_pictures")
 
 
 def raised_flags(rows: pl.DataFrame) -> tuple[Flagged, ...]:
@@ -38,6 +41,30 @@ def with_zeros(rows: pl.DataFrame, runs: Iterable[Run]) -> pl.DataFrame:
     return rows.with_columns(
         pl.when(done).then(pl.col(name).fill_null(0.0)).alias(name) for name in silent
     )
+
+
+def without_points(rows: pl.DataFrame, runs: Iterable[Run]) -> pl.DataFrame:
+    """The rows, with null for a collapse of diversity where diversity was never to be had.
+
+    These are the reference arms named above, and settings whose generator is that of such an arm.
+    """
+    if _DIVERSITY not in rows.columns:
+        return rows
+    keys = {run.tags[TAG_KEY] for run in runs if _no_spread(run.params)}
+    told = pl.col("arm").is_in(_NOT_DIVERSE) | pl.col("setting_key").is_in(list(keys))
+    kept = pl.when(~told.fill_null(value=False)).then(pl.col(_DIVERSITY))
+    return rows.with_columns(kept.alias(_DIVERSITY))
+
+
+def _no_spread(params: Mapping[str, str]) -> bool:
+    """Whether params name real pictures, or text features without noise, as the generator."""
+    name = params.get("generator.name")
+    if name != "gaussian_text":
+        return name == "real"
+    try:
+        return float(params.get("generator.scale", "")) == 0
+    except ValueError:
+        return False  # null: the scale is fitted
 
 
 def flag_notes(whole: pl.DataFrame, rows: Sequence[Row], names: Sequence[str]) -> list[str]:

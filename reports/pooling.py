@@ -142,7 +142,7 @@ def worst(states: Sequence[str | None]) -> str:
 def _merged(
     of: Mapping[str, Mapping[str, Any]], halves: Mapping[str, tuple[str, str]]
 ) -> dict[str, Any]:
-    """The average of one method and seed over datasets; its flags stay with them."""
+    """The average of one method and seed over datasets; no flags: those are of trials."""
     parts = list(of.values())
     state = worst([part.get("state") for part in parts])
     rules = sorted({rule for part in parts if (rule := part.get("selection"))})

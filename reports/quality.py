@@ -21,9 +21,9 @@ from reports.groups import (
     short_name,
 )
 from reports.legend import arm_notes, interval_note
-from reports.model import LEVELS, REFERENCES, Cell, Column, Counts, Row, Table, Text, Value
+from reports.model import LEVELS, REFERENCES, Cell, Column, Counts, Flagged, Row, Table, Text, Value
 from reports.notes import chosen_by, head_notes, titled, unfinished_notes
-from reports.pooling import averaged_over, dataset_factor, methods, present
+from reports.pooling import Method, averaged_over, dataset_factor, methods, present
 from reports.records import Study
 from reports.schema import FAIL, PRUNED, QUALITY
 from reports.stats import mean_interval
@@ -65,9 +65,10 @@ _MEASURES = (
     ),
     _Measure("synthetic_to_real", "syn.→real"),
     _Measure(
-        "recognised_by_pictures", "recog. / text", "recognised_by_text", drop=6,
-        meaning="recog. / text: percent of synthetic features taken for their own class of all, by"
-        " class means of pictures / by the zero-shot classifier",
+        "recognised_by_pictures", "recognised", "recognised_by_text", drop=6,
+        meaning="recognised: percent of synthetic features that a classifier over all classes"
+        " takes for their own, by pictures / by text (class means of real test pictures /"
+        " zero-shot text)",
     ),
     _Measure(
         "diversity", "diversity / real", "real_diversity",
@@ -89,17 +90,28 @@ _SELECTION = "pseudo_new_"  # CSV columns of what was measured on the selection 
 class _Source:
     """Where the rows come from: the study, or its averages over datasets.
 
-    held: setting_key -> over how many datasets its average is; {} where no row is an average.
+    rows: the study's own, every trial's.
+    averages: setting_key -> what its average is over; {} where no row is an average.
     """
 
     study: Study
     arms: list[Group]
-    held: dict[str, int]
+    rows: pl.DataFrame
+    averages: dict[str, Method]
 
     def datasets(self, group: Group) -> str:
         """Over how many of the study's datasets a row is; the reference arms ran on one."""
-        own, of = self.held.get(group.rows["setting_key"][0], 1), len(self.study.pooled)
+        method, of = self.averages.get(group.rows["setting_key"][0]), len(self.study.pooled)
+        own = len(method.keys) if method else 1
         return str(of) if own == of else f"{own} of {of}"
+
+    def flags(self, group: Group) -> tuple[Flagged, ...]:
+        """The flags that a row's trials raised, those behind an average each."""
+        averaged = [self.averages[k] for k in group.rows["setting_key"] if k in self.averages]
+        if not averaged:
+            return raised_flags(group.rows)
+        keys = {key for method in averaged for key in method.keys.values()}
+        return raised_flags(self.rows.filter(pl.col("setting_key").is_in(list(keys))))
 
 
 def quality_tables(study: Study) -> list[Table]:
@@ -119,20 +131,34 @@ def quality_tables(study: Study) -> list[Table]:
     groups = [group for group in groups if _has_any(group, measured) or group.done.is_empty()]
     decimals = {name: _decimals(rows_of[name].drop_nulls().to_list()) for name in measured}
     rows = [_row(source, group, labels, decimals) for group in groups]
-    over = [Column("datasets", "datasets")] if source.held else []
-    notes = [*head_notes(whole, rows), _UNIT, *([_OVER] if over else []), _legend(measured)]
+    measures = _ordered(whole.protocol.telling)
+    over = [Column("datasets", "datasets")] if source.averages else []
+    notes = [
+        *head_notes(whole, rows),
+        _UNIT,
+        *([_OVER] if over else []),
+        _legend(measures, measured),
+    ]
     notes.append(interval_note(whole))
-    notes += flag_notes(rows_of, rows, [spelled(group, labels) for group in groups])
+    notes += flag_notes(study.rows, rows, [spelled(group, labels) for group in groups])
     notes += [*arm_notes(study, rows), *unfinished_notes(study)]
     kind = f"{whole.protocol.unseen or 'tested'} classes, test pictures"
     title = titled(study, f"quality of synthesized features ({kind})", rows)
-    columns = (*labels, Column("n", "n"), *over, *_columns(measured))
+    columns = (*labels, Column("n", "n"), *over, *_columns(measures, measured))
     return [Table("quality", title, columns, tuple(rows), tuple(notes), len(labels), shown)]
 
 
-def _legend(measured: Sequence[str]) -> str:
+def _ordered(telling: str) -> list[_Measure]:
+    """The measures in the order of their columns: the protocol's own before Fréchet, to stay."""
+    others = [measure for measure in _MEASURES if measure.metric != telling]
+    first = [dataclasses.replace(m, drop=0) for m in _MEASURES if m.metric == telling]
+    place = next(i for i, measure in enumerate(others) if measure.metric == "frechet")
+    return [*others[:place], *first, *others[place:]]
+
+
+def _legend(measures: Sequence[_Measure], measured: Sequence[str]) -> str:
     """What the columns are that the table has."""
-    told = [m.meaning for m in _MEASURES if m.meaning and f"test/{QUALITY}{m.metric}" in measured]
+    told = [m.meaning for m in measures if m.meaning and f"test/{QUALITY}{m.metric}" in measured]
     errors = any(f"test/{QUALITY}{name}" in measured for name in _ERRORS)
     return "; ".join([*told, *(["errors of one seed's Fréchet and MMD² in the CSV"] * errors)])
 
@@ -140,11 +166,11 @@ def _legend(measured: Sequence[str]) -> str:
 def _source(study: Study) -> _Source:
     over, arms = dataset_factor(study), arm_groups(study)
     if over is None or len(study.factors) == 1:
-        return _Source(study, arms, {})
+        return _Source(study, arms, study.rows, {})
     parts = [present(study, method) for method in methods(study)]
     whole = averaged_over(study, over, parts)
-    held = {s.key: len(part.keys) for s, part in zip(whole.settings, parts, strict=True)}
-    return _Source(whole, arms, held)
+    keys = [setting.key for setting in whole.settings]
+    return _Source(whole, arms, study.rows, dict(zip(keys, parts, strict=True)))
 
 
 def _groups(source: _Source) -> tuple[list[Group], list[Column], int | None]:
@@ -164,9 +190,9 @@ def _has_any(group: Group, names: Sequence[str]) -> bool:
     return any(group.done[name].is_not_null().any() for name in names)
 
 
-def _columns(measured: Sequence[str]) -> Iterator[Column]:
+def _columns(measures: Sequence[_Measure], measured: Sequence[str]) -> Iterator[Column]:
     """The measures that any row has; on pseudo-new classes, and the errors, in CSV alone."""
-    for measure in _MEASURES:
+    for measure in measures:
         if f"test/{QUALITY}{measure.metric}" in measured:
             yield Column(measure.metric, measure.heading, drop=measure.drop)
     beside = [measure.beside for measure in _MEASURES if measure.beside]
@@ -185,7 +211,7 @@ def _row(
     found = group.done.filter(pl.any_horizontal(pl.col(list(decimals)).is_not_null()))
     cells: dict[str, Cell] = {c.key: t for c, t in zip(labels, group.labels, strict=False)}
     cells["n"] = Counts(len(found), group.count(FAIL), group.count(PRUNED), group.missing())
-    if source.held:
+    if source.averages:
         cells["datasets"] = Text(source.datasets(group))
     for name, places in decimals.items():
         split, _, metric = name.partition(f"/{QUALITY}")
@@ -201,7 +227,7 @@ def _row(
         REFERENCES if group.arm else LEVELS,
         selection=chosen_by(group.rows["selection"].to_list()),
         arm=group.arm,
-        flags=raised_flags(group.rows),
+        flags=source.flags(group),
     )
 
 

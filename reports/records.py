@@ -9,7 +9,7 @@ from typing import Any
 import polars as pl
 
 from reports import schema
-from reports.flags import with_zeros
+from reports.flags import with_zeros, without_points
 from reports.measures import study_protocol, targets_of
 from reports.rows import Factor, Setting, frame, missing_rows, one_per_seed, seed_rows
 from reports.schema import COMPLETE, DEFAULT_PROTOCOL, FAIL, PRUNED, Protocol, ReportError
@@ -91,9 +91,10 @@ def study_from_runs(name: str, runs: Sequence[Run]) -> Study:
     finished = tags.get(schema.TAG_STATE) == COMPLETE
     current = [run for run in trials if run.tags[schema.TAG_KEY] in wanted]
     protocol = _protocol(current, kept)
+    rows = with_zeros(frame(kept, factors, settings, tuple(protocol.headings)), current)
     return Study(
         name=name,
-        rows=with_zeros(frame(kept, factors, settings, tuple(protocol.headings)), current),
+        rows=without_points(rows, current),
         factors=factors,
         settings=settings,
         protocol=protocol,

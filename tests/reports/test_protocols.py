@@ -1,5 +1,6 @@
 """Each protocol's own metrics, words and defaults; old stores and mixed ones."""
 
+import itertools
 from typing import Any
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from reports.model import Table
 from reports.schema import ReportError
 from reports.tables import build_tables
+from reports.terminal import terminal_text
 from tests.reports.builder import StoreBuilder, scores
 from tests.reports.studies import (
     KL,
@@ -39,6 +41,47 @@ def test_one_softmax_protocols(protocol: str) -> None:
     cells = table.rows[0].cells
     expected = sum(60 + s / 3 for s in SEEDS) / 5
     assert cells["seen"].estimate.mean == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("protocol", ["generalized_zero_shot", "single_unseen"])
+@pytest.mark.parametrize("factors", [1, 2, 4])
+def test_narrow_one_softmax_tables_keep_what_the_protocol_is_for(
+    protocol: str, factors: int
+) -> None:
+    """At 80 columns H, calibrated H and AUSUC stay; S goes before U, costs before either."""
+    keys = ("generator.kl_weight", "generator.latent_dim", "finetuner.name", "shots")[:factors]
+    builder = StoreBuilder(
+        name="kl", protocol=protocol,
+        factors=[one_factor(key, [1, 2], 1)[0] for key in keys],
+    )  # fmt: skip
+    for place, values in enumerate(itertools.product((1, 2), repeat=factors)):
+        results = {s: one_softmax(60 + s / 3, 50 + place + s % 3) for s in SEEDS}
+        builder.trial(dict(zip(keys, values, strict=True)), results)
+    table = build_tables(builder.study())[0]
+    text = terminal_text([table], 80)
+    assert max(map(len, text.splitlines())) <= 80 and "…" not in text
+    _, _, gone = text.partition("too narrow for: ")
+    dropped = gone.split(" (see")[0].split(", ") if gone else []
+    assert not {"H", "cal. H", "AUSUC", "ΔH", "Holm p"} & set(dropped)
+    assert "S" not in dropped or {"pairs", "MDE", "s/seed"} <= set(dropped)
+    assert "U" not in dropped or "S" in dropped
+    assert (factors < 4) or dropped
+
+
+@pytest.mark.parametrize("width", [80, 100, 140])
+def test_recognised_is_the_number_of_single_unseen(width: int) -> None:
+    """It stands before Fréchet and stays on any width; elsewhere it is in its usual place."""
+    table = build_tables(collapsing("single_unseen").study())[-1]
+    shown = [column.heading for column in table.page_columns]
+    assert shown[2:5] == ["cos / text", "recognised", "Fréchet"]
+    other = build_tables(collapsing().study())[-1]
+    assert [c.heading for c in other.page_columns].index("recognised") == 11
+    text = terminal_text([table], width)
+    assert max(map(len, text.splitlines())) <= width and "…" not in text
+    grid, _, notes = text.partition("·")
+    assert "recognised" in grid and "/ 93.0" in grid.replace("\n", " ")
+    assert "recognised" not in notes.partition("too narrow for")[2]
+    assert any("by pictures / by text" in note for note in table.notes)
 
 
 def test_calibration_is_not_claimed_of_pseudo_new_where_it_was_not() -> None:

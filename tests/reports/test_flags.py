@@ -1,0 +1,131 @@
+"""Flags over datasets, and where a collapse of diversity says nothing."""
+
+import json
+from typing import Any
+
+import pytest
+
+from reports.model import Flagged, Row, Table
+from reports.tables import build_tables
+from tests.reports.builder import StoreBuilder, scores
+from tests.reports.studies import SEEDS, one_factor, one_softmax, over_datasets, quality
+
+EVERY = list(SEEDS)
+COLLAPSED = {"diversity_collapse": EVERY}
+
+
+def flags_of(table: Table) -> dict[str, tuple[Flagged, ...]]:
+    """First label -> flags."""
+    return {str(getattr(_label(table, row), "text", "")): row.flags for row in table.rows}
+
+
+def _label(table: Table, row: Row) -> Any:
+    return row.cells[table.columns[0].key]
+
+
+def marked(table: Table) -> list[str]:
+    """The footnotes of flags."""
+    return [note for note in table.notes if note.startswith("†")]
+
+
+def raise_flag(builder: StoreBuilder, name: str, **level: str) -> None:
+    """Every seed of the settings at these levels raises a flag, in the tag alone."""
+    for run in builder.runs:
+        assignment = json.loads(run.tags["ship.assignment"])
+        if all(assignment.get(key) == value for key, value in level.items()):
+            run.tags["ship.flags"] = json.dumps({name: EVERY})
+
+
+@pytest.mark.parametrize("skip", [{}, {("vae", "dtd"): "FAIL"}, {("vae", "emoji"): "MISSING"}])
+def test_quality_over_datasets_has_the_marks_of_the_first_table(skip: Any) -> None:
+    """An average row's flags are those of its trials, counted as in the table by dataset."""
+    builder = over_datasets(skip=skip)
+    raise_flag(builder, "posterior_collapse", generator="vae", dataset="caltech101")
+    raise_flag(builder, "mean_gap", generator="wgan")
+    tables = build_tables(builder.study())
+    first, last = flags_of(tables[0]), flags_of(tables[-1])
+    assert last == {name: first[name] for name in ("vae", "wgan", "text feature")}
+    trials = 10 if skip else 15
+    assert last["vae"] == (Flagged("posterior_collapse", 5, trials),)
+    assert last["wgan"] == (Flagged("mean_gap", 15, 15),)
+    assert [n.split(" (")[0] for n in marked(tables[-1])] == [
+        n.split(" (")[0] for n in marked(tables[0])
+    ]
+
+
+def test_marks_with_a_second_factor_stay_with_their_rows() -> None:
+    """Each average has its own method's flags, whatever the order of the rows."""
+    factors = [
+        *one_factor("dataset", ["a", "b"], "a"), *one_factor("generator", ["vae", "wgan"], "vae"),
+        *one_factor("shots", ["4", "16"], "4"),
+    ]  # fmt: skip
+    builder = StoreBuilder(name="three", factors=factors)
+    for place, name in enumerate(("vae", "wgan")):
+        for shots in ("4", "16"):
+            for dataset in ("a", "b"):
+                results = {s: scores(50.0 + 9 * place + s) | quality(s) for s in SEEDS}
+                assignment = {"dataset": dataset, "generator": name, "shots": shots}
+                builder.trial(assignment, results)
+    raise_flag(builder, "mean_gap", generator="wgan", shots="16", dataset="b")
+    table = build_tables(builder.study())[-1]
+    hit = [row.cells for row in table.rows if row.flags]
+    assert [(c["generator"].text, c["shots"].text) for c in hit] == [("wgan", "16")]
+    assert [n.split(":")[0] for n in marked(table)] == [
+        "† mean gap in 5 of 40 trials, one a seed (generator wgan, shots 16"
+    ]
+
+
+@pytest.mark.parametrize("tag_alone", [False, True])
+@pytest.mark.parametrize("arm", ["text_feature", "real_pictures"])
+def test_reference_arms_cannot_collapse(arm: str, tag_alone: bool) -> None:
+    """Text features and few real pictures have no mark and no place in the count."""
+    builder = StoreBuilder(name="gen", factors=one_factor("shots", [4, 16], 4))
+    for shots in (4, 16):
+        results = {s: scores(50.0 + s) | quality(s) for s in SEEDS}
+        flags = {"diversity_collapse": [1] if shots == 16 else []}
+        builder.trial({"shots": shots}, results, flags=flags)
+    same = {s: scores(45.0 + s) | quality(s, 0.95) for s in SEEDS}
+    builder.trial({}, same, arm=arm, flags={**COLLAPSED, "mean_gap": [0, 3]})
+    if tag_alone:
+        for run in builder.runs:
+            for key in [key for key in run.metrics if "/flag/" in key]:
+                del run.metrics[key]
+    label = {"text_feature": "text feature", "real_pictures": "real pictures (ceiling)"}[arm]
+    for table in build_tables(builder.study()):
+        of = 15 if tag_alone else 5
+        assert flags_of(table)[label] == (Flagged("mean_gap", 2, 5),)
+        diversity, gap = marked(table)
+        assert diversity.startswith("† diversity collapse in 1 of 10 trials")
+        assert "(shots 16: 1 of 5)" in diversity
+        assert gap.startswith(f"† mean gap in 2 of {of} trials")
+
+
+@pytest.mark.parametrize(
+    ("params", "hit"),
+    [
+        ({"generator.name": "gaussian_text", "generator.scale": "0.0"}, False),
+        ({"generator.name": "gaussian_text", "generator.scale": "0"}, False),
+        ({"generator.name": "gaussian_text", "generator.scale": "null"}, True),
+        ({"generator.name": "gaussian_text", "generator.scale": "0.01"}, True),
+        ({"generator.name": "gaussian_text"}, True),
+        ({"generator.name": "vae", "generator.scale": "0.0"}, True),
+        ({"generator.name": "real"}, False),
+    ],
+)
+def test_settings_that_are_such_an_arm(params: dict[str, str], hit: bool) -> None:
+    """A setting with the generator of such an arm, by its params, is treated like it."""
+    builder = StoreBuilder(name="gen", factors=one_factor("generator", ["one", "vae"], "vae"))
+    for name in ("one", "vae"):
+        flags = {**COLLAPSED, "mean_gap": EVERY} if name == "one" else {"diversity_collapse": []}
+        builder.trial({"generator": name}, {s: scores(50.0 + s) for s in SEEDS}, flags=flags)
+    builder.runs[0].params.update(params)
+    (table,) = build_tables(builder.study())
+    raised = {flag.name for flag in flags_of(table)["one"]}
+    assert raised == ({"diversity_collapse", "mean_gap"} if hit else {"mean_gap"})
+
+
+def test_flags_without_one_of_diversity() -> None:
+    """A store that never asked after diversity reads as before."""
+    builder = StoreBuilder(name="gzsl", factors=one_factor("shots", [4], 4))
+    builder.trial({"shots": 4}, {s: one_softmax(60, 50) | scores(50.0) for s in SEEDS})
+    assert "flag/diversity_collapse" not in builder.study().rows.columns
