@@ -6,20 +6,15 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from harness.effects import names_beside, owner_faults
 from harness.factor import Factor, assignments, in_order, is_among
 from harness.faults import Fault, from_pydantic, nearest, show
 from harness.fields import place
-from harness.parse import FIELDS, GROUPS, indexed
+from harness.parse import FIELDS, indexed
 from ship.trial_config import TrialConfig
 
 MAX_GRID = 10_000
-# zero_shot trains nothing, but what a generator makes beside it is still judged
-_ZERO_SHOT_TAKES = (
-    "backbone", "precision", "dataset", "targets", "max_classes", "unseen_class", "shots", "views",
-    "generator", "finetuner", "quality",
-)  # fmt: skip
-_CACHED = ("tip_adapter", "tip_adapter_f", "gda")
-_STEPWISE = ("synthetic.ratio", "synthetic.draw")
+AS_TEXT = "must be text: write image_folder:NAME, without a space"
 
 
 def space_faults(space: Mapping[str, Factor], constants: Mapping[str, Any]) -> list[Fault]:
@@ -32,77 +27,10 @@ def space_faults(space: Mapping[str, Factor], constants: Mapping[str, Any]) -> l
     faults = []
     for key, factor in space.items():
         faults += _when_faults(key, space)
-        faults += _owner_faults(key, space, constants) or _level_faults(key, space, constants)
+        faults += owner_faults(key, space, constants) or _level_faults(key, space, constants)
         faults += _baseline_faults(key, factor)
     faults += _cycle_faults(space)
     return faults or _dead_faults(space)
-
-
-def _names(group: str, key: str, space: Mapping[str, Factor], constants: Any) -> tuple[str, ...]:
-    """The variants of `group` beside which the factor `key` is there."""
-    if group in space:
-        levels = space[group].choices or ()
-        when = space[key].when.get(group)
-        names = [name for name in levels if when is None or is_among(name, when)]
-    else:
-        inside = constants.get(group)
-        names = [inside.get("name")] if isinstance(inside, dict) else []
-    return tuple(name for name in names if isinstance(name, str))
-
-
-def _owner_faults(key: str, space: Mapping[str, Factor], constants: Any) -> list[Fault]:
-    """A factor must be a setting of every variant beside which it is there, and must matter."""
-    group, _, leaf = key.partition(".")
-    owners = FIELDS[key].owners
-    if leaf and "" not in owners:
-        names = [name for name in _names(group, key, space, constants) if name in GROUPS[group]]
-        lacking = [name for name in names if name not in owners]
-        if lacking and group in space:
-            having = ", ".join(owners)
-            must = f'must have "when: {{{group}: [{having}]}}": {", ".join(lacking)} has no {leaf}'
-            return [Fault(f"space.{key}", must)]
-        if lacking:
-            keys = tuple(
-                name for name, field in FIELDS.items()
-                if name.startswith(f"{group}.") and lacking[0] in field.owners
-            )  # fmt: skip
-            must = f"must be a setting of {group} {lacking[0]}, the study's constant"
-            return [Fault(f"space.{key}", must, choices=keys or ("none",))]
-    reason = _no_effect(key, space, constants)
-    return [Fault(f"space.{key}", f"must have an effect: {reason}")] if reason else []
-
-
-def _no_effect(key: str, space: Mapping[str, Factor], constants: Mapping[str, Any]) -> str | None:
-    """Why varying a factor would change nothing under the study's constants, or None."""
-
-    def constant(group: str) -> Any:
-        inside = constants.get(group, TrialConfig.model_fields[group].default)
-        inside = inside.get("name") if isinstance(inside, dict) else inside
-        return None if group in space else inside
-
-    taken = key.partition(".")[0] in _ZERO_SHOT_TAKES
-    if constant("finetuner") == "zero_shot" and not taken:
-        return "finetuner zero_shot trains nothing"
-    if constant("finetuner") == "tip_adapter" and key == "synthetic.weight":
-        return "finetuner tip_adapter trains nothing that a weight could weigh"
-    if constant("generator") == "none" and key.startswith("synthetic."):
-        return "generator none makes no synthetic features"
-    if key == "synthetic.per_class" and _draws_fresh(constant("finetuner"), space, constants):
-        return f"finetuner {constant('finetuner')} draws fresh features (synthetic.draw: fresh)"
-    if constant("finetuner") in _CACHED and key in _STEPWISE:
-        return f"finetuner {constant('finetuner')} holds one fixed set of synthetic features"
-    if key == "pseudo_new_fraction" and constant("selection") in ("base_val", "test"):
-        return f"selection {constant('selection')} holds out no classes"
-    return None
-
-
-def _draws_fresh(finetuner: Any, space: Mapping[str, Factor], constants: Any) -> bool:
-    """Whether a constant fine-tuner takes fresh synthetic features at each step."""
-    if finetuner is None or finetuner in _CACHED or "synthetic.draw" in space:
-        return False
-    synthetic = constants.get("synthetic")
-    drawn = synthetic.get("draw", "fresh") if isinstance(synthetic, dict) else "fresh"
-    return bool(drawn == "fresh")
 
 
 def _level_faults(key: str, space: Mapping[str, Factor], constants: Any) -> list[Fault]:
@@ -115,7 +43,7 @@ def _level_faults(key: str, space: Mapping[str, Factor], constants: Any) -> list
     values = ends if factor.choices is None else indexed("choices", factor.choices)
     names: tuple[str, ...] = ()
     if leaf and "" not in field.owners:
-        named = _names(group, key, space, constants)
+        named = names_beside(group, key, space, constants)
         names = tuple(name for name in named if name in field.owners) or tuple(field.owners)
     frames = [place(constants, {group: name}) for name in names] or [dict(constants)]
     known = [{fault.path for fault in trial_faults(frame)} for frame in frames]
@@ -123,7 +51,8 @@ def _level_faults(key: str, space: Mapping[str, Factor], constants: Any) -> list
     for where, value in values.items():
         path = f"space.{key}.{where}"
         if not isinstance(value, str | int | float | None):
-            faults[path] = Fault(path, "must be a single value", value)
+            folder = isinstance(value, dict) and "image_folder" in value
+            faults[path] = Fault(path, AS_TEXT if folder else "must be a single value", value)
         for frame, before in zip(frames, known, strict=True):
             for fault in trial_faults(place(frame, {key: value})):
                 if fault.path == key or fault.path not in before:

@@ -131,14 +131,15 @@ def _sweep(
         from harness.config import load_study
 
         study = load_study(str(space), overrides, data_root)
+        place = None if address == "local" else address
         if dry_run:
-            return _print_plan(study, data_root, cache_dir)
+            return _print_plan(study, data_root, place, cache_dir)
         from harness.study import run_study
 
         outcome = run_study(
             study,
             data_root=data_root,
-            address=None if address == "local" else address,
+            address=place,
             verbose=verbose,
             cache_dir=cache_dir,
         )
@@ -181,12 +182,22 @@ def _is_users(error: ValueError) -> bool:
     return isinstance(error, BackboneError | DatasetError)
 
 
-def _print_plan(study: "StudyConfig", data_root: Path | None, cache_dir: Path | None) -> int:
-    """Print what a run would do; the exit code."""
+def _print_plan(
+    study: "StudyConfig", data_root: Path | None, address: str | None, cache_dir: Path | None
+) -> int:
+    """Print what a run would do, and on stderr what it would be refused for; the exit code."""
     from harness.listing import print_plan
+    from harness.preflight import ClusterError, preflight
     from harness.study import plan_study
 
-    print_plan(study.name, plan_study(study, data_root=data_root, cache_dir=cache_dir))
+    plan = plan_study(study, data_root=data_root, cache_dir=cache_dir)
+    print_plan(study.name, plan)
+    try:
+        if not plan.finished:
+            preflight(address, study.resources)
+    except ClusterError as error:  # the plan may be made elsewhere than the run
+        for line in str(error).splitlines():
+            typer.echo(f"warning: a run would be refused: {line}", err=True)
     return COMPLETE
 
 

@@ -7,8 +7,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from harness.checks import grid_faults, space_faults
+from harness.checks import AS_TEXT, grid_faults, space_faults
 from harness.checks import trial_faults as check_trial
+from harness.effects import warmup_faults
 from harness.factor import Factor, is_among
 from harness.faults import ConfigError, Fault, from_pydantic, nearest
 from harness.needs import need_faults
@@ -77,9 +78,10 @@ def parse_study(
     space, found = parse_space(tree.get("space"))
     found += space_faults(space, constants) + protocol_faults(space, constants)
     found += variant_faults(tree.get("variants"), space, constants)
+    faults += warmup_faults(space, constants, tree.get("variants"))
     faults += found + _shadowed(space, given)
     settings, found = _parse_settings(tree, space, sound=not found)
-    faults += found + need_faults(space, constants, data_root)
+    faults += found + need_faults(space, constants, data_root, tree.get("variants"), settings)
     lines = bad + [fault.line(_source(fault, given, label)) for fault in faults]
     if lines or settings is None:
         raise ConfigError(list(dict.fromkeys(lines)))
@@ -104,7 +106,10 @@ def _named(tree: Mapping[str, Any]) -> dict[str, Any]:
 
 def _levels_astray(fault: Fault) -> Fault:
     """A constant given as a list or range is most likely a factor in the wrong place."""
-    if fault.path in FIELDS and isinstance(fault.got, list | dict) and fault.path not in GROUPS:
+    if isinstance(fault.got, dict) and "image_folder" in fault.got:
+        return replace(fault, must=AS_TEXT)
+    listed = isinstance(fault.got, list | dict)
+    if listed and fault.path in FIELDS and fault.path not in (*GROUPS, "targets"):
         return replace(fault, must=f"{fault.must} (levels stand under space)")
     return fault
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ship.datasets import SPLITS, Picture, Survey, survey_dataset
-from ship.datasets.base import some
-from ship.datasets.survey import counted, repeated, slashed
+from ship.datasets.base import number, some
+from ship.datasets.survey import counted, repeated, slashed, untrained_classes
 
 Track = Callable[[Iterable[bool], int], Iterable[bool]]
 """Passes on what it is given and shows progress up to the number."""
@@ -18,11 +18,13 @@ Track = Callable[[Iterable[bool], int], Iterable[bool]]
 class Check:
     """What a check has found.
 
-    faults: what is wrong, or unlike the published dataset, a line each. notes: no mistakes.
+    faults: what is wrong, a line each. warnings: in what it is unlike the published dataset, and
+        classes that cannot be trained on; it can be used. notes: no mistakes.
     summary: one line with the counts.
     """
 
     faults: tuple[str, ...]
+    warnings: tuple[str, ...]
     notes: tuple[str, ...]
     summary: str
 
@@ -37,23 +39,33 @@ def check_everything(name: str, data_root: Path | None, quick: bool, track: Trac
         DatasetError: there is no dataset of this name.
     """
     survey = survey_dataset(name, data_root)
-    faults = [*survey.faults, *_twice(survey), *survey.unlike]
+    faults = [*survey.faults, *_twice(survey)]
     pictures = list({picture.name: picture for picture in _pictures(survey)}.values())
     broken: list[str] = []
     if not quick:
         pictures = [picture for picture in pictures if _has_content(picture)]
         broken = undecodable(pictures, track)
     if broken:
-        faults.append(f"dataset {name}: {len(broken)} undecodable pictures: {some(broken)}")
+        bad = set(broken)
+        pictures = [picture for picture in pictures if picture.name not in bad]
+        faults.append(f"dataset {name}: {number(broken, 'undecodable picture')}: {some(broken)}")
     counts = slashed(counted(survey.splits))
     seen = "" if survey.n_seen is None else f" ({survey.n_seen} seen)"
-    decoded = "nothing decoded" if quick else f"{len(pictures) - len(broken)} pictures decoded"
-    state = f"{len(faults)} fault{'s' * (len(faults) > 1)}" if faults else "sound"
+    decoded = "nothing decoded" if quick else f"{number(pictures, 'picture')} decoded"
+    untrained = untrained_classes(survey)
+    warnings = list(survey.unlike)
+    if untrained:
+        lacking = number(untrained, "class")
+        warnings.append(f"dataset {name}: no training pictures of {lacking}: {some(untrained)}")
+    state = number(faults, "fault") if faults else "sound"
+    remarks = ["differs from the published set"] if survey.unlike else []
+    remarks += [f"no training pictures of {number(untrained, 'class')}"] if untrained else []
+    state += f" ({'; '.join(remarks)})" if remarks else ""
     summary = (
         f"{name}: {counts} pictures (train/val/test) of {len(survey.class_names)} classes{seen}, "
         f"{decoded}: {state}"
     )
-    return Check(tuple(faults), survey.notes, summary)
+    return Check(tuple(faults), tuple(warnings), survey.notes, summary)
 
 
 def undecodable(pictures: Sequence[Picture], track: Track) -> list[str]:
@@ -100,7 +112,7 @@ def _twice(survey: Survey) -> list[str]:
         for split in SPLITS
     }
     return [
-        f"{len(names)} pictures more than once in {split}: {some(names)}"
+        f"{number(names, 'picture')} more than once in {split}: {some(names)}"
         for split, names in found.items()
         if names
     ]

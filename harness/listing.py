@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from pydantic import BaseModel
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -12,6 +13,12 @@ from harness.faults import show
 if TYPE_CHECKING:
     from harness.plan import Plan
 
+_NO_DEFAULTS: Mapping[str, str] = {}
+_STUDY_DEFAULTS = {
+    "name": "default: the file's stem",
+    "sampler": "default grid; tpe where a factor is a range without step or levels",
+    "objective": "default: see objective below",
+}
 _STYLES = {"done": "green", "to run": "cyan", "changed": "yellow", "pruned": "dim", "failed": "red"}
 
 
@@ -29,25 +36,8 @@ def print_spaces() -> None:
 
 def print_options() -> None:
     """Every name that a YAML may choose, by key; the words are those of the settings classes."""
-    from harness.options import SAMPLERS, SCHEDULERS, SELECTIONS
-    from ship.datasets import DATASETS
-    from ship.finetuners import FINETUNERS
-    from ship.generators import GENERATORS
-    from ship.protocols import PROTOCOLS
-    from ship.synthesis import SyntheticConfig
-
     console = Console(highlight=False)
-    tables: Mapping[str, Iterable[tuple[str, str]]] = {
-        "generator": _variants(GENERATORS),
-        "finetuner": _variants(FINETUNERS),
-        "dataset": ((name, _dataset_line(spec)) for name, spec in DATASETS.items()),
-        "synthetic": _fields(SyntheticConfig),
-        "protocol": ((name, _first_line(build)) for name, build in PROTOCOLS.items()),
-        "sampler": SAMPLERS.items(),
-        "scheduler": ((name, _first_line(settings)) for name, settings in SCHEDULERS.items()),
-        "selection": SELECTIONS.items(),
-    }
-    for key, rows in tables.items():
+    for key, rows in _tables().items():
         table = Table(title=key, title_justify="left", title_style="bold", box=None)
         table.show_header = False
         table.add_column(no_wrap=True, min_width=15)
@@ -56,6 +46,38 @@ def print_options() -> None:
             table.add_row(f"  {name}", escape(line))
         console.print(table)
     console.print("[bold]backbone[/] pocket, else NAME:PRETRAINED: see ship-sweep --list-backbones")
+
+
+def _tables() -> Mapping[str, Iterable[tuple[str, str]]]:
+    """What --list-options shows: title -> rows of a name and its line."""
+    from harness.options import SAMPLERS, SCHEDULERS, SELECTIONS, Resources
+    from harness.study_config import STUDY_KEYS, StudyConfig
+    from ship.datasets import DATASETS
+    from ship.datasets.image_folder import PREFIX, ImageFolder
+    from ship.finetuners import FINETUNERS
+    from ship.generators import GENERATORS
+    from ship.protocols import PROTOCOLS
+    from ship.synthesis import SyntheticConfig
+    from ship.trial_config import TrialConfig
+
+    datasets = {name: _dataset_line(spec) for name, spec in DATASETS.items()}
+    datasets[f"{PREFIX}NAME"] = _first_line(ImageFolder)
+    return {
+        "keys of a trial": _fields(TrialConfig),
+        "keys of a study": (
+            row for row in _fields(StudyConfig, _STUDY_DEFAULTS) if row[0] in STUDY_KEYS
+        ),
+        "resources": _fields(Resources),
+        "generator": _variants(GENERATORS),
+        "finetuner": _variants(FINETUNERS),
+        "dataset": datasets.items(),
+        "synthetic": _fields(SyntheticConfig),
+        "protocol": ((name, _protocol_line(name, build)) for name, build in PROTOCOLS.items()),
+        "objective": ((name, _objective_line(name)) for name in PROTOCOLS),
+        "sampler": SAMPLERS.items(),
+        "scheduler": _variants({name: (settings,) for name, settings in SCHEDULERS.items()}),
+        "selection": SELECTIONS.items(),
+    }
 
 
 def print_plan(name: str, plan: "Plan") -> None:
@@ -90,11 +112,42 @@ def _variants(choices: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
             yield f"  .{field}", line
 
 
-def _fields(settings: Any) -> Iterable[tuple[str, str]]:
-    """The settings of a group with what they mean and their defaults."""
+def _fields(settings: Any, defaults: Mapping[str, str] = _NO_DEFAULTS) -> Iterable[tuple[str, str]]:
+    """The settings of a group with what they mean and their defaults.
+
+    Args:
+        defaults: those that depend on other settings, in words.
+    """
     for name, field in settings.model_fields.items():
-        if name != "name":
-            yield name, f"{field.description} (default {show(field.default)})"
+        if name != "name" or field.is_required():  # else the variant's own, shown above
+            yield name, f"{field.description} ({defaults.get(name) or _default(field)})"
+
+
+def _default(field: Any) -> str:
+    """What a setting is where a YAML does not give it."""
+    if field.is_required():
+        return "must be given"
+    value = field.get_default(call_default_factory=True)
+    if isinstance(value, BaseModel):
+        return f"default {value.name}" if hasattr(value, "name") else "defaults below"
+    return f"default {show(value)}"
+
+
+def _protocol_line(name: str, build: Any) -> str:
+    from harness.protocol_checks import default_selection
+
+    own = default_selection({"protocol": name}).get("selection")
+    note = f" Selection is {own} by default: by validation pictures of all classes." if own else ""
+    return _first_line(build) + note
+
+
+def _objective_line(protocol: Any) -> str:
+    from ship.metrics import OBJECTIVES, SEEN_OBJECTIVES
+
+    first, *others = OBJECTIVES[protocol]
+    seen = SEEN_OBJECTIVES[protocol]
+    names = ", ".join([f"{first} (default)", *others])
+    return names if seen == first else f"{names}; under selection base_val, {seen} alone"
 
 
 def _first_line(settings: Any) -> str:

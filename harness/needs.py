@@ -1,96 +1,38 @@
 """What a study needs beside its YAML: datasets and backbones that are there."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from harness.dataset_checks import dataset_faults, named_values
 from harness.factor import Factor
-from harness.faults import Fault, nearest
+from harness.faults import Fault
 from harness.parse import indexed
-from ship.trial_config import TrialConfig
+from harness.study_config import StudyConfig
 
 
 def need_faults(
-    space: Mapping[str, Factor], constants: Mapping[str, Any], data_root: Path | None
+    space: Mapping[str, Factor],
+    constants: Mapping[str, Any],
+    data_root: Path | None,
+    variants: Any = None,
+    study: StudyConfig | None = None,
 ) -> list[Fault]:
-    """Faults of the datasets and backbones that the study names: unknown, or not on this disk."""
-    faults = []
-    for path, name in _values("dataset", space, constants):
-        faults += _source_faults(path, name) or _dataset_faults(path, name, data_root)
-    for path, name in _targets(space, constants):
-        faults += _dataset_faults(path, name, data_root)
-    if not faults:
-        faults += _unseen_faults(space, constants, data_root)
-    for path, name in _values("backbone", space, constants):
-        faults += _backbone_faults(path, name) or _context_faults(name, space, constants)
+    """Faults of the datasets and backbones that the study names: unknown, unfit or not there.
+
+    Args:
+        study: its own keys, if they are sound.
+    """
+    seeds, arms = (study.seeds, study.reference_arms) if study else ((), False)
+    faults = dataset_faults(space, constants, data_root, variants, seeds, arms=arms)
+    for path, name in named_values("backbone", space, constants):
+        faults += _backbone_faults(path, name) or _context_faults(name, space, constants, variants)
     return faults
 
 
-def _source_faults(path: str, name: str) -> list[Fault]:
-    """A dataset of test pictures alone can be a target, never what is trained on."""
-    from ship.datasets import DATASETS
-    from ship.datasets.imagenet import ImageNetTarget
-
-    if not isinstance(DATASETS.get(name), ImageNetTarget):
-        return []
-    must = "must have training pictures (this one is for targets, under cross_dataset)"
-    return [Fault(path, must, name)]
-
-
-def _values(key: str, space: Mapping[str, Factor], constants: Any) -> Iterator[tuple[str, str]]:
-    values = {key: constants.get(key, TrialConfig.model_fields[key].default)}
-    if key in space:
-        values = indexed(f"space.{key}.choices", space[key].choices or ())
-    yield from ((path, value) for path, value in values.items() if isinstance(value, str))
-
-
-def _targets(space: Mapping[str, Factor], constants: Any) -> Iterator[tuple[str, str]]:
-    given = constants.get("targets")
-    listed = indexed("targets", tuple(given)) if isinstance(given, list | tuple) else {}
-    listed |= {"targets": given} if isinstance(given, str) else {}
-    listed |= (
-        indexed("space.targets.choices", space["targets"].choices or ())
-        if ("targets" in space)
-        else {}
-    )
-    yield from ((path, name) for path, name in listed.items() if isinstance(name, str))
-
-
-def _unseen_faults(
-    space: Mapping[str, Factor], constants: Any, data_root: Path | None
+def _context_faults(
+    backbone: str, space: Mapping[str, Factor], constants: Any, variants: Any
 ) -> list[Fault]:
-    """unseen_class must be a class of every dataset of the study."""
-    wanted = list(_values("unseen_class", space, constants))
-    if not wanted:
-        return []
-    from ship.datasets import load_dataset
-
-    faults = []
-    for _, dataset in _values("dataset", space, constants):
-        names = load_dataset(dataset, data_root).class_names
-        for path, name in wanted:
-            if name not in names:
-                must = f"must be a class of {dataset}"
-                faults.append(Fault(path, must, name, names, nearest(name, names)))
-    return faults
-
-
-def _dataset_faults(path: str, name: str, data_root: Path | None) -> list[Fault]:
-    from ship.datasets import DATASETS, DatasetError, check_dataset
-    from ship.datasets.image_folder import PREFIX
-
-    if name not in DATASETS and not name.startswith(PREFIX):
-        near = nearest(name, DATASETS)
-        return [Fault(path, "must be a dataset", name, (*DATASETS, f"{PREFIX}NAME"), near)]
-    try:
-        check_dataset(name, data_root)
-    except DatasetError as error:
-        hint = " (give --data-root DIR)" if data_root is None else ""
-        return [Fault(path, f"must be readable: {line}{hint}") for line in error.faults]
-    return []
-
-
-def _context_faults(backbone: str, space: Mapping[str, Factor], constants: Any) -> list[Fault]:
     """Context vectors must leave room in a prompt for SOT, a class name and EOT."""
     from ship.architectures import context_length
 
@@ -104,6 +46,10 @@ def _context_faults(backbone: str, space: Mapping[str, Factor], constants: Any) 
             ends = {f"space.{group}.n_ctx.high": factor.high}
             places = f"space.{group}.n_ctx.choices"
             found = ends if factor.choices is None else indexed(places, factor.choices)
+        levels = variants.get(group) if isinstance(variants, dict) else None
+        for name, settings in levels.items() if isinstance(levels, dict) else ():
+            if isinstance(settings, dict) and "n_ctx" in settings:
+                found[f"variants.{group}.{name}.n_ctx"] = settings["n_ctx"]
         for path, value in found.items():
             if isinstance(value, int) and value > most:
                 faults.append(Fault(path, f"must be at most {most} for backbone {backbone}", value))

@@ -33,7 +33,7 @@ SAMPLERS: dict[Sampler, str] = {
 
 SELECTIONS: dict[Selection, str] = {
     "pseudo_new": "by H on held-out base classes that play new ones; leaks nothing",
-    "base_val": "by base validation accuracy",
+    "base_val": "by validation pictures of seen classes (of all under few_shot: its default)",
     "test": 'by the test pictures, as the reference code does; tables say "selected on test"',
 }
 

@@ -34,7 +34,8 @@ def protocol_faults(space: Mapping[str, Factor], constants: Mapping[str, Any]) -
     if protocol in ("few_shot", "cross_dataset"):
         must = f"must not be real when protocol is {protocol}, which has no new classes' pictures"
         faults += _refuse("generator", "real", must, space, constants)
-    return faults + _target_faults(protocol, space, constants) + _unseen_faults(protocol, constants)
+    faults += _target_faults(protocol, space, constants)
+    return faults + _unseen_faults(protocol, space, constants)
 
 
 def _values(key: str, space: Mapping[str, Factor], constants: Mapping[str, Any]) -> dict[str, Any]:
@@ -80,11 +81,15 @@ def _target_faults(
     ]
 
 
-def _unseen_faults(protocol: Any, constants: Mapping[str, Any]) -> list[Fault]:
-    if protocol == "single_unseen" or constants.get("unseen_class") is None:
+def _unseen_faults(
+    protocol: Any, space: Mapping[str, Factor], constants: Mapping[str, Any]
+) -> list[Fault]:
+    if protocol == "single_unseen":
         return []
     must = "must be left out unless protocol is single_unseen"
-    return [Fault("unseen_class", must, constants["unseen_class"])]
+    varied = [Fault("space.unseen_class", must)] if "unseen_class" in space else []
+    given = constants.get("unseen_class")
+    return varied if given is None else [*varied, Fault("unseen_class", must, given)]
 
 
 def default_objective(protocol: Any, selections: tuple[Any, ...]) -> str:

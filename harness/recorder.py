@@ -72,8 +72,10 @@ class TrialRecorder:
             if epoch["stage"] == "test":  # once, at the end, as a final metric
                 continue
             run.step += 1
+            # quality/NAME of selection stands beside selection's other metrics
+            prefix = epoch["stage"].removesuffix("_quality")
             for name, value in epoch["means"].items():
-                run.buffer.append(Metric(f"{epoch['stage']}/{name}", value, now, run.step))
+                run.buffer.append(Metric(f"{prefix}/{name}", value, now, run.step))
         if time.monotonic() - run.flushed >= FLUSH_SECONDS:
             self._flush(run)
 

@@ -90,7 +90,10 @@ def reference_arms(study: StudyConfig) -> dict[str, TrialConfig]:
         if is_active(factor, baseline) and not (factor.is_range and factor.baseline is None):
             baseline[key] = factor.baseline
     base = resolve(study, baseline).model_dump()
+    from ship.datasets import has_unseen_pictures
+
     shown = study.trial.protocol not in ("few_shot", "cross_dataset")
+    shown = shown and has_unseen_pictures(base["dataset"])
     return {
         name: TrialConfig.model_validate({**base, **arm})
         for name, arm in _ARMS.items()

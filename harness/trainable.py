@@ -14,7 +14,7 @@ from harness.measure import PeakMemory, device_label
 from harness.method import RunTrial
 from harness.schema import Failure
 from ship.architectures import Precision
-from ship.metrics import EpochMetrics
+from ship.metrics import EpochMetrics, NonFiniteLoss
 from ship.trial_config import TrialConfig
 
 # A result costs the driver some 2 ms, and a method's epoch may take less: they travel together.
@@ -196,7 +196,7 @@ class ShipTrainable(tune.Trainable):
     def _failed(self, error: Exception, started: float) -> dict[str, Any]:
         self._items = None
         kind = type(error).__name__
-        finite = kind != "NonFiniteLoss" and not isinstance(error, NonFinite)
+        finite = not isinstance(error, NonFiniteLoss | NonFinite)
         first = (str(error).strip().splitlines() or [""])[0][:300]
         reason = first if isinstance(error, NonFinite) else f"{kind}: {first}"
         if finite:

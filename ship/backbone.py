@@ -27,6 +27,7 @@ from ship.text_tower import TextTower, UndrivableTower
 
 # Weights drawn at random with a fixed seed: for benchmarks and tests of shapes, never for results.
 RANDOM = "random"
+_ENDINGS = (".pt", ".pth", ".bin", ".ckpt", ".safetensors")
 
 
 # fp32: as the weights are. Otherwise the text blocks are cast, once, when the backbone is loaded.
@@ -224,11 +225,11 @@ def check_backbone_name(name: str) -> None:
             f"got {name!r}"
         )
     if not Path(pretrained).is_file() or not pretrained:
-        choices = ", ".join([*tags, "a checkpoint file"])
-        raise BackboneError(
-            f"must name pretrained weights as {architecture}:PRETRAINED, "
-            f"got {name!r} (choices: {choices})"
-        )
+        hint = "choices: " + ", ".join([*tags, "a checkpoint file"])
+        if "/" in pretrained or pretrained.lower().endswith(_ENDINGS):  # a path, not a tag
+            hint = f"no such file: {pretrained}"
+        must = f"must name pretrained weights as {architecture}:PRETRAINED"
+        raise BackboneError(f"{must}, got {name!r} ({hint})")
 
 
 def list_backbones() -> list[str]:

@@ -5,7 +5,7 @@ import io
 import os
 import stat
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Sized
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -133,6 +133,15 @@ def some(items: Iterable[object], shown: int = 5) -> str:
     return head if len(everything) <= shown else f"{head} and {len(everything) - shown} more"
 
 
+def number(items: Sized, noun: str) -> str:
+    """How many: "1 picture", "2 pictures", "1 missing class", "2 pictures of zero bytes"."""
+    if len(items) == 1:
+        return f"1 {noun}"
+    head, separator, tail = noun.partition(" of ")
+    ending = "es" if head.endswith("s") else "s"
+    return f"{len(items)} {head}{ending}{separator}{tail}"
+
+
 def picture_faults(folder: Path, paths: Iterable[str]) -> list[str]:
     """Paths that leave the folder, files that are not there, files without content."""
     outside, missing, empty = [], [], []
@@ -150,11 +159,13 @@ def picture_faults(folder: Path, paths: Iterable[str]) -> list[str]:
         elif found.st_size == 0:
             empty.append(path)
     wording = {
-        "picture paths that leave the folder": outside,
-        "missing pictures": missing,
-        "pictures of zero bytes": empty,
+        "picture path": (outside, " outside of the folder"),
+        "missing picture": (missing, ""),
+        "picture of zero bytes": (empty, ""),
     }
-    return [f"{len(bad)} {fault}: {some(bad)}" for fault, bad in wording.items() if bad]
+    return [
+        f"{number(bad, noun)}{more}: {some(bad)}" for noun, (bad, more) in wording.items() if bad
+    ]
 
 
 def content_fingerprint(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from ship.datasets.base import SPLITS, clean_class_name, escapes, picture_faults, some
+from ship.datasets.base import SPLITS, clean_class_name, escapes, number, picture_faults, some
 from ship.datasets.survey import SUFFIXES, Survey, make_splits
 
 PREFIX: Final = "image_folder:"
@@ -38,7 +38,7 @@ class ImageFolder:
         if fault:
             return Survey(faults=(fault,))
         files, faults = _list(folder)
-        class_names, more = _class_names(files)
+        class_names, more = _class_names(files, rejected=bool(faults))
         paths = [path for classes in files.values() for found in classes.values() for path in found]
         faults += more + picture_faults(folder, paths)
         label_of = {class_name: label for label, class_name in enumerate(class_names)}
@@ -102,7 +102,7 @@ def _list(folder: Path) -> tuple[Files, list[str]]:
     for split, classes in files.items():
         lacking = sorted(everywhere - {name for name, paths in classes.items() if paths})
         if lacking:
-            faults.append(f"{split} has no picture of {len(lacking)} classes: {some(lacking)}")
+            faults.append(f"{split} has no picture of {number(lacking, 'class')}: {some(lacking)}")
     return files, faults
 
 
@@ -140,7 +140,8 @@ def _pictures(folder: Path, directory: str) -> list[str]:
     return sorted(found)
 
 
-def _class_names(files: Files) -> tuple[tuple[str, ...], list[str]]:
+def _class_names(files: Files, *, rejected: bool) -> tuple[tuple[str, ...], list[str]]:
+    """Cleaned names, sorted, and faults; `rejected`: classes were left out, which is a fault."""
     spellings: dict[str, set[str]] = defaultdict(set)
     for classes in files.values():
         for directory in classes:
@@ -150,6 +151,6 @@ def _class_names(files: Files) -> tuple[tuple[str, ...], list[str]]:
         for name, found in sorted(spellings.items())
         if len(found) > 1 or not name
     ]
-    if files and len(spellings) < 2:
+    if files and len(spellings) < 2 and not rejected:
         faults.append(f"needs at least 2 class directories, found {len(spellings)}")
     return tuple(sorted(spellings)), faults

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from ship.datasets.base import clean_class_name, picture_faults, some
+from ship.datasets.base import clean_class_name, number, picture_faults, some
 from ship.datasets.survey import (
     Survey,
     counted,
@@ -216,11 +216,15 @@ def _class_folders(
         there = {entry.name for entry in entries if entry.is_dir() and entry.name[0] != "."}
     found = {name: listed_pictures(images / name) for name in expected if name in there}
     wording = {
-        "folders that classnames.txt does not name": sorted(there - set(expected)),
-        "classes without a folder": [] if subset else [n for n in expected if n not in there],
-        "class folders without pictures": [name for name, files in found.items() if not files],
+        ("folder", "not named by classnames.txt"): sorted(there - set(expected)),
+        ("class", "without a folder"): [] if subset else [n for n in expected if n not in there],
+        ("class folder", "without pictures"): [name for name, files in found.items() if not files],
     }
-    faults = [f"{images}: {len(bad)} {fault}: {some(bad)}" for fault, bad in wording.items() if bad]
+    faults = [
+        f"{images}: {number(bad, noun)} {what}: {some(bad)}"
+        for (noun, what), bad in wording.items()
+        if bad
+    ]
     if len(found) < 2 and not faults:
         faults.append(f"{images}: must have at least 2 class folders, has {len(found)}")
     return found, faults

@@ -19,6 +19,7 @@ from ship.datasets.base import (
     clean_class_name,
     content_fingerprint,
     is_picture_path,
+    number,
     some,
 )
 
@@ -157,7 +158,7 @@ def same_name_faults(raw_names: Iterable[str]) -> list[str]:
     for raw in raw_names:
         spellings[clean_class_name(raw)].append(raw)
     return [
-        f"class name {name!r} stands for {len(found)} classes: {some(found)}"
+        f"class name {name!r} stands for {number(found, 'class')}: {some(found)}"
         for name, found in sorted(spellings.items())
         if len(found) > 1 or not name
     ]
@@ -192,6 +193,17 @@ def other_counts(
 def slashed(counts: Iterable[int]) -> str:
     """Counts of train, val and test pictures: "4128/1649/2465"."""
     return "/".join(map(str, counts))
+
+
+def untrained_classes(survey: Survey) -> list[str]:
+    """Names of classes that training should show, but has no picture of.
+
+    The officially unseen ones need none, nor does any of a set that is a target alone.
+    """
+    labels = survey.splits["train"].labels
+    seen = survey.class_names[: survey.n_seen]
+    there = set(labels.tolist())
+    return [name for label, name in enumerate(seen) if there and label not in there]
 
 
 def counted(splits: Mapping[str, Split]) -> tuple[int, int, int]:

@@ -141,6 +141,10 @@ def _two_groups(
     n_base = features.n_base
     if not 0 < n_base < n_classes:
         raise ValueError(f"dataset {features.dataset}: needs at least 2 classes, has {n_classes}")
+    if config.selection == "pseudo_new" and n_base < 2:
+        raise ValueError(
+            f"dataset {features.dataset}: selection pseudo_new needs 2 seen classes, has {n_base}"
+        )
     base = np.arange(n_base)
     build = TaskBuilder(config.shots, seeds, features, clip, dtype, seen=base)
     if config.generator.name == "real":

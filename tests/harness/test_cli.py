@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+import harness.preflight
 import harness.study
 import reports.cli
 from harness import cli
@@ -170,7 +171,7 @@ def test_dry_run_prints_the_plan_and_runs_nothing(
         PlanRow("n_ctx=[1]", "done", (), (0, 1)),
         PlanRow("n_ctx=2", "to run", (1,), (0,)),
     )
-    plan = SimpleNamespace(rows=rows, proposals=3, seconds=90.0)
+    plan = SimpleNamespace(rows=rows, proposals=3, seconds=90.0, finished=False)
     monkeypatch.setattr(harness.study, "plan_study", lambda *_, **__: plan)
     result = invoke("--space", "prompt_len", "--dry-run")
     assert result.exit_code == 0
@@ -179,6 +180,22 @@ def test_dry_run_prints_the_plan_and_runs_nothing(
     assert "3 more settings" in result.stdout
     assert "1.5 min" in result.stdout
     assert "study" not in calls
+
+
+@pytest.mark.parametrize("finished", [False, True])
+def test_dry_run_warns_of_a_machine_too_small(
+    monkeypatch: pytest.MonkeyPatch, finished: bool
+) -> None:
+    """The plan is shown, as it may run elsewhere; what a run here would be refused for, too."""
+    plan = SimpleNamespace(rows=(), proposals=0, seconds=None, finished=finished)
+    monkeypatch.setattr(harness.study, "plan_study", lambda *_, **__: plan)
+    monkeypatch.setattr(harness.preflight, "_gpus", lambda: 0)
+    result = invoke("--space", "prompt_len", "--set", "resources.gpus=1", "--dry-run")
+    assert result.exit_code == 0
+    assert "study prompt_len" in result.stdout
+    words = "warning: a run would be refused: resources.gpus must be at most 0, which is all"
+    assert result.stderr.startswith(words) != finished
+    assert len(result.stderr.splitlines()) == (not finished)
 
 
 def test_list_shows_each_packaged_space_with_its_line() -> None:
@@ -190,12 +207,10 @@ def test_list_shows_each_packaged_space_with_its_line() -> None:
     assert "prompt length of SHIP's generator" in result.stdout
 
 
-def test_list_options_shows_every_name() -> None:
-    """--list-options has every generator, fine-tuner, dataset, sampler, scheduler, selection."""
+def test_list_options() -> None:
+    """--list-options prints the list (see test_listing) and exits with 0."""
     result = invoke("--list-options")
-    assert result.exit_code == 0
-    for name in ("vae", "tip_adapter_f", "caltech101", "tpe", "asha", "pseudo_new", "wgan", "gda"):
-        assert name in result.stdout
+    assert result.exit_code == 0 and "caltech101" in result.stdout
 
 
 def test_version() -> None:

@@ -11,9 +11,9 @@ from tests.ship.conftest import build_clip
     ("name", "message"),
     [
         ("pockett", "nearest: pocket"),
-        ("ViT-B-16", "choices: openai, "),
+        ("ViT-B-16", "choices: openai, .*, a checkpoint file"),
         ("ViT-B-16:opnai", "got 'ViT-B-16:opnai'"),
-        ("ViT-B-16:/nowhere/weights.pt", "a checkpoint file"),
+        ("ViT-B-16:/nowhere/weights.pt", "no such file: /nowhere/weights.pt"),
         ("ViT-B-16-quickgelu:laion2b_s34b_b88k", "must be ViT-B-16:laion2b_s34b_b88k"),
     ],
 )
@@ -37,6 +37,15 @@ def test_undrivable_architecture_is_refused(name: str, reason: str) -> None:
     with pytest.raises(BackboneError, match="that prompts can drive") as caught:
         FrozenCLIP.load(name)
     assert name in str(caught.value) and reason in str(caught.value)
+
+
+@pytest.mark.parametrize("path", ["/nonexistent.pt", "weights/x", "absent.SAFETENSORS"])
+def test_a_checkpoint_that_is_not_there_is_no_wrong_tag(path: str) -> None:
+    """What looks like a path is said to be no file, without the list of tags."""
+    with pytest.raises(BackboneError, match="no such file") as caught:
+        check_backbone_name(f"RN50:{path}")
+    assert str(caught.value).endswith(f"(no such file: {path})")
+    assert "choices" not in str(caught.value)
 
 
 def test_every_listed_backbone_is_accepted() -> None:

@@ -90,9 +90,12 @@ def test_missing_things_are_named(tmp_path: Path, coop_root: Path) -> None:
         (set_row("train", 0, ["sea_horse/0.png", 0, "sea lion"]), "label 0 has more than one"),
         (set_row("train", 0, ["sea_horse/0.png", 1, "café"]), None),
         (set_row("val", 0, ["sea_horse/3.png", 1, "sea horse"]), "stands for more than one label"),
-        (set_row("test", 0, ["../../x.png", 0, "sea_horse"]), "leave the folder: '../../x.png'"),
-        (set_row("test", 0, ["/etc/passwd", 0, "sea_horse"]), "leave the folder"),
-        (set_row("test", 0, ["sea_horse", 0, "sea_horse"]), "1 missing pictures: sea_horse"),
+        (
+            set_row("test", 0, ["../../x.png", 0, "sea_horse"]),
+            "outside of the folder: '../../x.png'",
+        ),
+        (set_row("test", 0, ["/etc/passwd", 0, "sea_horse"]), "outside of the folder"),
+        (set_row("test", 0, ["sea_horse", 0, "sea_horse"]), "1 missing picture: sea_horse"),
         (set_row("test", 0, ["sea_horse/0.png", 0, "sea_horse"]), "more than one split"),
         (set_row("train", 0, ["sea_horse/0.png", True, "sea_horse"]), "train[0]"),
         (set_row("train", 0, ["sea_horse/0.png", -1, "sea_horse"]), "train[0]"),
@@ -131,8 +134,8 @@ def test_all_faults_come_at_once(coop_root: Path, edit_split: Edit) -> None:
     (images / "café/6.png").write_bytes(b"")
     edit_split(set_row("train", 1, ["sea_horse/1.png", 0, "sea lion"]))
     text = "\n".join(faults(coop_root))
-    assert "1 missing pictures: sea_horse/0.png" in text
-    assert "1 pictures of zero bytes: café/6.png" in text
+    assert "1 missing picture: sea_horse/0.png" in text
+    assert "1 picture of zero bytes: café/6.png" in text
     assert "label 0 has more than one class name" in text
 
 

@@ -98,8 +98,8 @@ def add_dangling(root: Path) -> None:
     [
         (add_few, "classes with fewer than 3 pictures: empty (0), newt (1)"),
         (add_same_name, "directories with the same class name 'sea lion'"),
-        (add_empty, "1 pictures of zero bytes: dog/0.png"),
-        (add_dangling, "1 missing pictures: dog/20.png"),
+        (add_empty, "1 picture of zero bytes: dog/0.png"),
+        (add_dangling, "1 missing picture: dog/20.png"),
     ],
 )
 def test_faults_of_a_folder(
@@ -112,6 +112,13 @@ def test_faults_of_a_folder(
     assert str(folder_root / "pets") in text
 
 
+def test_classes_that_are_too_small_are_not_missing(tmp_path: Path) -> None:
+    """Rejected classes are named; that too few are left goes without saying."""
+    for name in ("cat", "dog"):
+        save_picture(tmp_path / "pets" / name / "0.png")
+    assert faults(tmp_path).endswith("classes with fewer than 3 pictures: cat (1), dog (1)")
+
+
 def test_faults_of_given_splits(tmp_path: Path) -> None:
     """A split that is absent, a class missing from one, and stray directories are told apart."""
     for path in ("train/cat", "train/dog", "test/cat", "test/dog"):
@@ -120,7 +127,7 @@ def test_faults_of_given_splits(tmp_path: Path) -> None:
     save_picture(tmp_path / "pets/val/cat/0.png")
     (tmp_path / "pets/notes").mkdir()
     text = faults(tmp_path)
-    assert "val has no picture of 1 classes: dog" in text
+    assert "val has no picture of 1 class: dog" in text
     assert "directories beside train, val and test: notes" in text
 
 

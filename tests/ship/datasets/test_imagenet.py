@@ -136,8 +136,8 @@ def rewrite(text: str) -> Callable[[Path], object]:
         (rewrite(f"{A} x\n{A} y\n{B} z\n{C} w\n"), f"wnids on more than one line: {A}"),
         (rewrite(f"{A} _\n{B} z\n{C} w\n"), f"no class name for {A}"),
         (rewrite(""), "at least 2 classes, names 0"),
-        (rewrite(f"{A} x\n{B} y\n"), f"1 folders that classnames.txt does not name: {C}"),
-        (rewrite(f"{A} x\n{B} y\n{C} z\nn00000001 w\n"), "1 classes without a folder: n00000001"),
+        (rewrite(f"{A} x\n{B} y\n"), f"1 folder not named by classnames.txt: {C}"),
+        (rewrite(f"{A} x\n{B} y\n{C} z\nn00000001 w\n"), "1 class without a folder: n00000001"),
     ],
 )
 def test_faults_of_the_class_names(
@@ -155,6 +155,6 @@ def test_all_faults_come_at_once(root: Path) -> None:
     save_picture(root / "imagenet/images/val/n99999999/0.JPEG")
     (root / "imagenet/images/val" / B / f"{B}_0.JPEG").write_bytes(b"")
     text = "\n".join(faults(root))
-    assert f"1 class folders without pictures: {A}" in text
-    assert "1 folders that classnames.txt does not name: n99999999" in text
-    assert f"1 pictures of zero bytes: val/{B}/{B}_0.JPEG" in text
+    assert f"1 class folder without pictures: {A}" in text
+    assert "1 folder not named by classnames.txt: n99999999" in text
+    assert f"1 picture of zero bytes: val/{B}/{B}_0.JPEG" in text

@@ -90,7 +90,7 @@ def test_an_empty_picture_is_named(name: str, tmp_path: Path) -> None:
     path = first_tested(load_dataset(name, tmp_path))
     path.write_bytes(b"")
     text = faults(name, tmp_path)
-    assert "1 pictures of zero bytes" in text
+    assert "1 picture of zero bytes" in text
     assert path.name in text
 
 
@@ -100,7 +100,7 @@ def test_an_absent_picture_is_named(name: str, tmp_path: Path) -> None:
     path.unlink()
     path.symlink_to(tmp_path / "nowhere")
     text = faults(name, tmp_path)
-    assert "1 missing pictures" in text
+    assert "1 missing picture" in text
     assert path.name in text
 
 

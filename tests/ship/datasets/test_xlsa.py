@@ -142,8 +142,8 @@ def put_file(index: int, path: str) -> Callable[[Mats], None]:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (put_file(0, f"{PREFIX}../../../x.jpg"), "leave the folder: '../../../x.jpg'"),
-        (put_file(0, f"{PREFIX}zebra/absent.jpg"), "1 missing pictures: zebra/absent.jpg"),
+        (put_file(0, f"{PREFIX}../../../x.jpg"), "outside of the folder: '../../../x.jpg'"),
+        (put_file(0, f"{PREFIX}zebra/absent.jpg"), "1 missing picture: zebra/absent.jpg"),
         (put_file(0, "/data/elsewhere/x.jpg"), "outside of a folder 'JPEGImages': /data/elsewhere"),
         (put_file(0, f"{PREFIX}zebra/image_14.jpg"), "more than one split: zebra/image_14.jpg"),
         (put_file(0, f"{PREFIX}grizzly+bear/image_30.jpg"), "under two labels: grizzly+bear/image"),
