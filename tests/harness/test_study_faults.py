@@ -12,6 +12,7 @@ import pytest
 from harness.preflight import ClusterError
 from harness.recorder import TrialRecorder
 from harness.tracking import StoreError
+from ship.metrics import NonFiniteLoss
 from ship.trial_config import TrialConfig
 from tests.harness.conftest import Bench
 from tests.harness.fakes import make_study, sleepy
@@ -21,9 +22,6 @@ def test_a_non_finite_trial_fails_with_a_reason_and_is_settled(ray_bench: Bench)
     """It has a reason and no number, the others go on, and it is not run again."""
 
     def behave(config: TrialConfig, epoch: int) -> None:
-        class NonFiniteLoss(ValueError):
-            pass
-
         if getattr(config.generator, "n_ctx", 0) == 2 and epoch == 2:
             raise NonFiniteLoss("loss is nan at stage selection, epoch 2, seeds 0, 1")
 
