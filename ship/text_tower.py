@@ -4,8 +4,8 @@ Exact speed-ups, all tested against open_clip's own encode_text:
 - a sequence is cut at its EOT (a causal tower never looks behind it), prompts of one length
   together, and the last block runs at the EOT positions alone;
 - weights are frozen, so that no gradient but the prompts' is ever computed;
-- a prefix that classes share ([SOT] + context) goes through the layers once; every class attends to
-  its keys and values and runs only its own tokens.
+- a prefix that prompts share ([SOT] + context, or [SOT] alone) goes through the layers once; every
+  prompt attends to its keys and values and runs only its own tokens.
 
 In reduced precision the blocks alone are cast, once; embeddings, positions, the last norm and the
 projection keep the weights' own precision, and so do prompts, features and their gradients.
@@ -24,6 +24,9 @@ from torch import Tensor, nn
 # leave: CLIP's are so small that float16 would lose some. A power of two, so that nothing but
 # underflow changes. bfloat16 has float32's range and needs none.
 HALF_GRADIENT_SCALE = 256.0
+
+# Keys and values of a shared prefix, of each layer: (replica, 1, heads, p, head width).
+Past = list[tuple[Tensor, Tensor]]
 
 
 class UndrivableTower(ValueError):
@@ -73,16 +76,11 @@ class TextTower:
         """Unit-norm text features of embedded prompts (positions are added here).
 
         Args:
-            prompts: token embeddings; whatever follows a prompt's EOT is ignored.
+            prompts: token embeddings, the first one (SOT) the same in all; whatever follows a
+                prompt's EOT is ignored.
             eot: the index of each prompt's EOT.
         """
-        features = []
-        groups = by_length(eot)
-        for rows in groups:
-            length = int(eot[rows].max()) + 1
-            hidden = self._enter(prompts[rows, :length] + self._positions[:length])
-            features.append(self._run(hidden.unsqueeze(0), eot[rows], past=None)[0])
-        return torch.cat(features)[torch.cat(groups).argsort()]
+        return self.encode_shared(prompts[:1, :1], prompts[:, 1:], eot - 1)[0]
 
     def encode_shared(
         self,
@@ -106,11 +104,11 @@ class TextTower:
             features.append(self._run(tail.unsqueeze(0), eot[rows], past))
         return torch.cat(features, dim=1)[:, torch.cat(groups).argsort()]
 
-    def _keys_and_values(self, prefix: Tensor) -> list[tuple[Tensor, Tensor]]:
+    def _keys_and_values(self, prefix: Tensor) -> Past:
         """Each layer's keys and values of the shared prefix, (replica, 1, heads, p, head width)."""
         head = self._enter(prefix + self._positions[: prefix.shape[1]]).unsqueeze(1)
         self.tokens += head.shape[0] * head.shape[2]
-        past: list[tuple[Tensor, Tensor]] = []
+        past: Past = []
         for block in self._blocks:
             query, key, value = _project(block, block.ln_1(head))
             past.append((key, value))
@@ -131,32 +129,26 @@ class TextTower:
             return hidden
         return _scale_gradient(hidden.to(self._positions.dtype), self._gradient_scale)
 
-    def _run(
-        self,
-        hidden: Tensor,
-        eot: Tensor,
-        past: list[tuple[Tensor, Tensor]] | None,
-    ) -> Tensor:
+    def _run(self, hidden: Tensor, eot: Tensor, past: Past) -> Tensor:
         """The layers over (replica or 1, n, t, width), pooled at eot, projected, normalised."""
         n, length = hidden.shape[1:3]
-        self.tokens += n * length * (len(past[0][0]) if past else 1)
+        n_past = past[0][0].shape[-2]
+        self.tokens += n * length * len(past[0][0])
         rows = torch.arange(n, device=hidden.device)
-        causal = torch.ones(length, length, dtype=torch.bool, device=hidden.device).tril()
+        ones = torch.ones(length, n_past + length, dtype=torch.bool, device=hidden.device)
+        mask = ones.tril(n_past)  # all of the prefix, and its own tokens up to itself
         for depth, block in enumerate(self._blocks):
-            query, key, value = _project(block, block.ln_1(hidden))
-            mask = causal
-            if past is not None:
-                key, value = _with_past(key, value, *past[depth])
-                seen = torch.ones(
-                    length, key.shape[-2] - length, dtype=torch.bool, device=mask.device
-                )
-                mask = torch.cat([seen, causal], dim=1)
-                if query.shape[0] != key.shape[0]:  # the first layer's tail is the same for all
-                    query = query.expand(key.shape[0], *query.shape[1:])
-            if depth == len(self._blocks) - 1:
-                query = query[:, rows, :, eot].transpose(0, 1).unsqueeze(3)
-                hidden = hidden[:, rows, eot].unsqueeze(2)
+            normed = block.ln_1(hidden)
+            if depth < len(self._blocks) - 1:
+                query, key, value = _project(block, normed)
+            else:  # nothing but the output at EOT is asked for
+                key, value = _project(block, normed, slice(1, 3))
+                hidden, normed = (x[:, rows, eot].unsqueeze(2) for x in (hidden, normed))
+                (query,) = _project(block, normed, slice(0, 1))
                 mask = mask[eot][:, None, None]
+            key, value = _with_past(key, value, *past[depth])
+            # the first layer's tail is the same for all replicas
+            query = query.expand(key.shape[0], *query.shape[1:])
             mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
             hidden = _finish(block, hidden, mixed)
         pooled = self._tower.ln_final(self._leave(hidden[:, :, 0]))
@@ -195,12 +187,16 @@ def by_length(eot: Int[Tensor, " n"]) -> list[Int[Tensor, " m"]]:
     return list(order.split(sizes))
 
 
-def _project(block: ResidualAttentionBlock, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Query, key, value: (..., t, width) -> three of (..., heads, t, head width)."""
+def _project(
+    block: ResidualAttentionBlock, x: Tensor, parts: slice = slice(0, 3)
+) -> tuple[Tensor, ...]:
+    """Query, key and value, or parts of them: (..., t, width) -> (..., heads, t, head width)."""
     attention = block.attn
-    packed = F.linear(x, attention.in_proj_weight, attention.in_proj_bias)
-    heads = packed.unflatten(-1, (3, attention.num_heads, -1)).movedim(-3, 0).transpose(-3, -2)
-    return heads[0], heads[1], heads[2]
+    rows = slice(parts.start * x.shape[-1], parts.stop * x.shape[-1])
+    bias = attention.in_proj_bias
+    packed = F.linear(x, attention.in_proj_weight[rows], None if bias is None else bias[rows])
+    heads: Tensor = packed.unflatten(-1, (-1, attention.num_heads, attention.head_dim))
+    return tuple(heads.movedim(-3, 0).transpose(-3, -2))
 
 
 def _with_past(
