@@ -3,25 +3,40 @@
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Median seconds of a plain and a fast way, and the median of their pairwise ratios."""
+    """Median seconds of a plain and a fast way, and the median of their pairwise ratios.
+
+    target: the ratio that is wanted; None: none was set.
+    of_ceiling: the fast way's arithmetic as a fraction of the machine's matmul; None: not counted.
+    """
 
     name: str
     plain_s: float
     fast_s: float
     ratio: float
+    target: float | None = None
+    of_ceiling: float | None = None
+
+    def judged(self, target: float | None, of_ceiling: float | None = None) -> "Comparison":
+        """The same beside what is wanted."""
+        return replace(self, target=target, of_ceiling=of_ceiling)
 
 
 def compare(
-    name: str, plain: Callable[[], object], fast: Callable[[], object], repeats: int = 5
+    name: str,
+    plain: Callable[[], object],
+    fast: Callable[[], object],
+    repeats: int = 5,
+    warm_up: bool = True,
 ) -> Comparison:
     """Time both in turn, after one warm-up each, so that a drifting machine touches both alike."""
-    plain(), fast()
-    pairs = [(_seconds(plain), _seconds(fast)) for _ in range(repeats)]
+    if warm_up:
+        plain(), fast()
+    pairs = [(seconds(plain), seconds(fast)) for _ in range(repeats)]
     return Comparison(
         name,
         statistics.median(p for p, _ in pairs),
@@ -30,7 +45,8 @@ def compare(
     )
 
 
-def _seconds(work: Callable[[], object]) -> float:
+def seconds(work: Callable[[], object]) -> float:
+    """How long it takes."""
     start = time.perf_counter()
     work()
     return time.perf_counter() - start

@@ -1,0 +1,173 @@
+"""Training steps against the plain loop's, and against what the machine's matmul can do."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from ship.backbone import FrozenCLIP
+from ship.features import FeatureSet
+from ship.finetuners.coop import CoOp, CoOpConfig
+from ship.generators.prompt_vae import PromptVAEConfig, build_prompt_vae
+from ship.generators.vae import VAE
+from ship.protocols import base_to_new
+from ship.synthesis import Synthesizer, SyntheticConfig
+from ship.task import Task
+from ship.trial_config import TrialConfig
+from tests.bench.naive import NaiveTrial
+from tests.bench.timing import Comparison, compare, seconds
+
+NAMES = ("cat", "red fire truck", "hot air balloon", "ice", "sea lion", "bicycle", "man in suit")
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What a step is measured at; latent and hidden sizes are the reference code's."""
+
+    n_classes: int = 100
+    shots: int = 16
+    batch: int = 256
+    coop_batch: int = 32
+    n_ctx: int = 4
+    latent: int = 512
+    hidden: tuple[int, int] = (2048, 4096)
+    seeds: int = 1
+
+
+def class_names(n: int) -> list[str]:
+    """Names of two to six tokens."""
+    return [f"{NAMES[i % len(NAMES)]} {i}" for i in range(n)]
+
+
+def random_features(clip: FrozenCLIP, sizes: Sizes) -> FeatureSet:
+    """Random unit-norm features: benchmarks need shapes, not meaning."""
+    rng = np.random.default_rng(0)
+
+    def split(n: int, *views: int) -> tuple[np.ndarray, np.ndarray]:
+        labels = np.repeat(np.arange(sizes.n_classes), n)
+        x = rng.standard_normal((len(labels), *views, clip.feature_dim)).astype(np.float32)
+        return x / np.linalg.norm(x, axis=-1, keepdims=True), labels
+
+    parts = (*split(sizes.shots, 3), *split(2), *split(10))
+    names = tuple(class_names(sizes.n_classes))
+    return FeatureSet(names, "a photo of a {}.", "random", "", clip.fingerprint, *parts)
+
+
+class Steps:
+    """Our generator and CoOp on a base-to-new task, a step at a time."""
+
+    def __init__(self, clip: FrozenCLIP, sizes: Sizes) -> None:
+        self.clip, self.sizes = clip, sizes
+        self.seeds = range(sizes.seeds)
+        config = TrialConfig(shots=sizes.shots)
+        features = random_features(clip, sizes)
+        protocol = base_to_new(config, self.seeds, features, {}, clip, torch.float32)
+        self.task: Task = protocol.finals[0].task
+        self.vae: VAE = build_prompt_vae(
+            PromptVAEConfig(
+                n_ctx=sizes.n_ctx,
+                latent_dim=sizes.latent,
+                encoder_hidden=sizes.hidden[0],
+                generator_hidden=sizes.hidden[1],
+                batch_size=sizes.batch,
+            ),
+            self.task,
+            clip,
+            self.seeds,
+        )
+        synthesizer = Synthesizer(SyntheticConfig(), self.vae, self.task, self.seeds)
+        coop = CoOpConfig(n_ctx=sizes.n_ctx, batch_size=sizes.coop_batch)
+        self.coop = CoOp(coop, self.task, synthesizer, clip, self.seeds)
+        self.coop._training._steps = 1  # an epoch of one step
+
+    def generator_step(self) -> None:
+        """Forward, backward, AdamW."""
+        self.vae._step(1.0)
+
+    def coop_step(self) -> None:
+        """Synthesis, forward, backward, SGD."""
+        self.coop.train_epoch()
+
+
+def text_flops(clip: FrozenCLIP, step: Callable[[], object], *, backward: float) -> float:
+    """Floating-point operations of a step's matmuls with the text tower's weights.
+
+    Two a weight and token forward; as many again where a gradient goes back through it, as weights
+    are frozen. Attention, the small networks and the optimizer are left out.
+
+    Args:
+        backward: fraction of the step's tokens that a gradient goes back through.
+    """
+    before = clip.text_tokens
+    step()
+    weights = sum(p.numel() for block in clip.text._blocks for p in block.parameters())
+    return 2 * weights * (clip.text_tokens - before) * (1 + backward)
+
+
+def matmul_ceiling(size: int = 2048, repeats: int = 5) -> float:
+    """FLOP/s of a square float32 product on this machine, now."""
+    a, b = torch.randn(size, size), torch.randn(size, size)
+    a @ b
+    best = min(seconds(lambda: a @ b) for _ in range(repeats))
+    return 2 * size**3 / best
+
+
+def against_naive(clip: FrozenCLIP, sizes: Sizes, repeats: int) -> Iterator[Comparison]:
+    """A generator step without and with image encoding, and a CoOp step.
+
+    The targets were set for ViT-B/16 and the generator's usual 4 contexts: a longer prompt leaves
+    less of the 77 tokens to save.
+    """
+    ours = Steps(clip, sizes)
+    naive = NaiveTrial(clip, class_names(sizes.n_classes), sizes.n_ctx, sizes.latent, sizes.hidden)
+    edge = clip.image_size
+    pictures = torch.randn(sizes.batch, 3, edge, edge)
+    base = (sizes.n_classes + 1) // 2
+    labels = torch.randint(base, (sizes.batch,)).tolist()
+    features = naive.encode_images(pictures[:1]).expand(sizes.batch, -1).contiguous()
+    few = sizes.coop_batch
+    where = f"{clip.name}, {sizes.n_classes} classes, n_ctx {sizes.n_ctx}"
+
+    def coop_with_pictures() -> None:
+        naive.coop_step(naive.encode_images(pictures[:few]), labels[:few])
+
+    def generator_with_pictures() -> None:
+        naive.generator_step(naive.encode_images(pictures), labels)
+
+    def generator_alone() -> None:
+        naive.generator_step(features, labels)
+
+    ceiling, short = matmul_ceiling(), sizes.n_ctx <= 4
+    rows: Sequence[tuple[str, Callable[[], None], Callable[[], None], float, float]] = (
+        ("generator step, text part", generator_alone, ours.generator_step, 1.0, short and 7.0),
+        (
+            "generator step with its pictures",
+            generator_with_pictures,
+            ours.generator_step,
+            1.0,
+            short and 15.0,
+        ),
+        (
+            "CoOp step",
+            coop_with_pictures,
+            ours.coop_step,
+            backward_part(ours),
+            15.0 if short else 10.0,
+        ),
+    )
+    for name, plain, fast, backward, target in rows:
+        made = compare(f"{name} ({where})", plain, fast, repeats)
+        work = text_flops(clip, fast, backward=backward)
+        yield made.judged(target or None, work / made.fast_s / ceiling)
+
+
+def backward_part(ours: Steps) -> float:
+    """Which part of a CoOp step's tokens a gradient goes back through: not the synthesis."""
+    clip = ours.clip
+    before = clip.text_tokens
+    ours.coop_step()
+    both = clip.text_tokens - before
+    before = clip.text_tokens
+    ours.coop.text_features()
+    return (clip.text_tokens - before) / both

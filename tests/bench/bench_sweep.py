@@ -1,0 +1,104 @@
+"""What a sweep adds to the compute of its trials: `python -m tests.bench.bench_sweep [TRIALS]`.
+
+Wall time counts from the moment when the first trial began to compute; the start of Ray and of the
+first workers is shown apart.
+"""
+
+import os
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from mlflow.tracking import MlflowClient
+from rich.console import Console
+
+from harness.config import load_study
+from harness.study import default_cache_dir, run_study
+from harness.study_config import StudyConfig
+
+LEVELS = tuple(round(0.001 * 2**i, 6) for i in range(12))
+
+
+@dataclass(frozen=True)
+class SweepTime:
+    """A sweep's time, seconds.
+
+    start: from the call until the first trial computes (features from the cache, Ray, workers).
+    wall: from there until the last trial's end.
+    compute: of all trials, added up.
+    cores: trials that run side by side.
+    end: from the last trial's end until the call returns.
+    """
+
+    start: float
+    wall: float
+    compute: float
+    cores: int
+    end: float
+
+    @property
+    def overhead(self) -> float:
+        """Wall time over what the compute would take if it filled all cores; 1 is the best."""
+        return self.wall / (self.compute / self.cores)
+
+
+def study_of(trials: int, epochs: int, seeds: int) -> StudyConfig:
+    """A study of that many settings, all of one size, on the packaged backbone and pictures."""
+    overrides = [
+        f"seeds={seeds}",
+        f"generator.epochs={epochs}",
+        f"finetuner.epochs={epochs}",
+        "space.generator.n_ctx=null",
+        f"space.generator.kl_weight={{choices: {list(LEVELS[:trials])}, baseline: {LEVELS[0]}}}",
+        "reference_arms=false",
+    ]
+    return load_study("prompt_len.yaml", overrides, None)
+
+
+def sweep_time(study: StudyConfig) -> SweepTime:
+    """Run a study in a folder of its own."""
+    before = Path.cwd()
+    with tempfile.TemporaryDirectory() as folder:
+        os.chdir(folder)
+        try:
+            uri = f"sqlite:///{folder}/mlflow.db"
+            called = time.time()
+            run_study(
+                study,
+                data_root=None,
+                tracking_uri=uri,
+                cache_dir=default_cache_dir(),
+                console=Console(quiet=True),
+            )
+            returned = time.time()
+            client = MlflowClient(uri)
+            experiment = client.get_experiment_by_name(study.name)
+            runs = [
+                run
+                for run in client.search_runs([experiment.experiment_id])
+                if "cost/seconds" in run.data.metrics
+            ]
+        finally:
+            os.chdir(before)
+    costs = [run.data.metrics["cost/seconds"] for run in runs]
+    ends = [run.info.end_time / 1000 for run in runs]
+    first = min(end - cost for end, cost in zip(ends, costs, strict=True))
+    cores = min(os.cpu_count() or 1, len(runs))
+    return SweepTime(first - called, max(ends) - first, sum(costs), cores, returned - max(ends))
+
+
+def main() -> None:
+    """Print where a sweep's time goes."""
+    trials = int(sys.argv[1]) if len(sys.argv) > 1 else len(LEVELS)
+    found = sweep_time(study_of(trials, epochs=20, seeds=10))
+    print(
+        f"{trials} trials on {found.cores} cores: {found.compute:.1f} s of compute, "
+        f"{found.wall:.1f} s of wall time: {found.overhead:.3f}x of compute / cores; "
+        f"{found.start:.1f} s until the first computes, {found.end:.1f} s after the last"
+    )
+
+
+if __name__ == "__main__":
+    main()
