@@ -145,7 +145,7 @@ def test_asha_prunes_but_never_an_arm(ray_bench: Bench) -> None:
     """Trials that the scheduler stops are PRUNED without a number and stay so."""
     ray_bench.behave = sleepy(0.05)
     study = make_study(
-        space={"generator.n_ctx": [64, 32, 16, 8, 4, 2]},
+        space={"generator.n_ctx": [28, 24, 16, 8, 4, 2]},
         scheduler={"name": "asha", "reduction_factor": 2},
         concurrency=1,
         seeds=1,
