@@ -6,26 +6,22 @@ import torch
 
 from ship.backbone import FrozenCLIP
 from ship.prompts import class_prompts
+from tests.bench.bench_steps import class_names
+from tests.bench.naive import encode_whole
 from tests.bench.timing import Comparison, compare
-
-NAMES = ("cat", "red fire truck", "hot air balloon", "ice", "sea lion", "bicycle", "man in suit")
 
 
 def comparisons(clip: FrozenCLIP, n_classes: int, n_ctx: int, repeats: int) -> Iterator[Comparison]:
     """Forward and backward to the context, as a CoOp step does it: trimmed, then prefix shared."""
-    names = [f"{NAMES[i % len(NAMES)]} {i}" for i in range(n_classes)]
-    parts = class_prompts(clip, names, n_ctx)
+    parts = class_prompts(clip, class_names(n_classes), n_ctx)
     ctx = torch.nn.Parameter(0.02 * torch.randn(1, n_ctx, clip.text_width))
     ids = torch.arange(n_classes)
-    model = clip._model
 
     def whole() -> None:
         prompts, eot = parts.assemble(ctx.expand(n_classes, -1, -1), ids)
         missing = clip.context_length - prompts.shape[1]
-        x = torch.nn.functional.pad(prompts, (0, 0, 0, missing)) + model.positional_embedding
-        x = model.transformer(x, attn_mask=model.attn_mask)
-        x = model.ln_final(x)[ids, eot] @ model.text_projection
-        torch.nn.functional.normalize(x, dim=-1).sum().backward()
+        padded = torch.nn.functional.pad(prompts, (0, 0, 0, missing))
+        encode_whole(clip._model, padded, eot).sum().backward()
 
     def trimmed() -> None:
         prompts, eot = parts.assemble(ctx.expand(n_classes, -1, -1), ids)

@@ -1,19 +1,17 @@
 """A whole trial against the plain loop: the same epochs of the same two stages, one seed."""
 
 import math
+from collections.abc import Callable
 
 import torch
 
 from ship.backbone import FrozenCLIP
-from ship.features import FeatureSet
 from ship.trial import run_trial
 from ship.trial_config import TrialConfig
-from tests.bench.bench_steps import Sizes, class_names
+from tests.bench.bench_steps import CHECKED, TESTED, VIEWS, Sizes, class_names, feature_set
 from tests.bench.naive import NaiveTrial
 from tests.bench.timing import Comparison, compare, seconds
 
-VIEWS = 2
-TESTED, CHECKED = 10, 2
 PAPER_EPOCHS = (50, 200)  # generator, CoOp
 
 
@@ -35,15 +33,17 @@ def whole_trial(clip: FrozenCLIP, sizes: Sizes, epochs: int, repeats: int) -> Co
     def stage(seen: int, checked: torch.Tensor, every_epoch: bool) -> None:
         naive = NaiveTrial(clip, names, sizes.n_ctx, sizes.latent, sizes.hidden)
         rows = torch.arange(seen * sizes.shots)
-        for step, size in (
-            (naive.generator_step, sizes.batch),
-            (naive.coop_step, sizes.coop_batch),
-        ):
-            for epoch in range(epochs):
-                for part in rows[torch.randperm(len(rows))].split(size):
-                    step(naive.encode_images(train[part]), labels[part].tolist())
-                if step == naive.coop_step and (every_epoch or epoch == epochs - 1):
-                    naive.predict(checked)
+
+        def epoch(step: Callable[[torch.Tensor, list[int]], None], batch: int) -> None:
+            for part in rows[torch.randperm(len(rows))].split(batch):
+                step(naive.encode_images(train[part]), labels[part].tolist())
+
+        for _ in range(epochs):
+            epoch(naive.generator_step, sizes.batch)
+        for done in range(1, epochs + 1):
+            epoch(naive.coop_step, sizes.coop_batch)
+            if every_epoch or done == epochs:
+                naive.predict(checked)
 
     def plain() -> None:
         stage((base + 1) // 2, val[: base * CHECKED], every_epoch=True)
@@ -55,16 +55,8 @@ def whole_trial(clip: FrozenCLIP, sizes: Sizes, epochs: int, repeats: int) -> Co
         for n, pictures in ((CHECKED, val), (TESTED, test)):
             ids = torch.arange(sizes.n_classes).repeat_interleave(n)
             splits += [_encode(clip, pictures).numpy(), ids.numpy()]
-        features = FeatureSet(
-            tuple(names),
-            "a photo of a {}.",
-            "random",
-            "",
-            clip.fingerprint,
-            torch.stack(views, dim=1).numpy(),
-            labels.numpy(),
-            *splits,
-        )
+        trained = (torch.stack(views, dim=1).numpy(), labels.numpy())
+        features = feature_set(clip, sizes, *trained, *splits)
         list(run_trial(_config(sizes, epochs), [0], features, clip))
 
     where = (
@@ -100,7 +92,7 @@ def trial_of_steps(
     where = f"{clip.name}, {sizes.n_classes} classes, n_ctx {sizes.n_ctx}"
     epochs = " + ".join(map(str, PAPER_EPOCHS))
     name = f"trial of {epochs} epochs, counted from its steps ({where})"
-    return Comparison(name, plain, ours, plain / ours).judged(20.0)
+    return Comparison(name, plain, ours, plain / ours, target=20.0)
 
 
 def _encode(clip: FrozenCLIP, pictures: torch.Tensor) -> torch.Tensor:
@@ -111,14 +103,6 @@ def _config(sizes: Sizes, epochs: int) -> TrialConfig:
     return TrialConfig(
         shots=sizes.shots,
         quality=False,
-        generator={
-            "name": "vae",
-            "n_ctx": sizes.n_ctx,
-            "latent_dim": sizes.latent,
-            "encoder_hidden": sizes.hidden[0],
-            "generator_hidden": sizes.hidden[1],
-            "epochs": epochs,
-            "batch_size": sizes.batch,
-        },
+        generator={"name": "vae", **sizes.generator(), "epochs": epochs},
         finetuner={"name": "coop", "epochs": epochs, "batch_size": sizes.coop_batch},
     )

@@ -14,6 +14,14 @@ from torch import Tensor, nn
 from ship.backbone import FrozenCLIP
 
 
+def encode_whole(model: nn.Module, prompts: Tensor, eot: Tensor) -> Tensor:
+    """open_clip's forward pass over prompts of the context's length; unit-norm features."""
+    hidden = prompts + model.positional_embedding
+    hidden = model.ln_final(model.transformer(hidden, attn_mask=model.attn_mask))
+    pooled = hidden[torch.arange(len(eot)), eot] @ model.text_projection
+    return F.normalize(pooled, dim=-1)
+
+
 class NaiveTrial:
     """A generator and a CoOp context in front of a frozen CLIP, one seed.
 
@@ -61,11 +69,7 @@ class NaiveTrial:
         ids = self.tokenizer([f"{filler} {self.names[label]}." for label in labels])
         embedded = self.model.token_embedding(ids)
         prompts = torch.cat([embedded[:, :1], contexts, embedded[:, 1 + self.n_ctx :]], dim=1)
-        hidden = prompts + self.model.positional_embedding
-        hidden = self.model.transformer(hidden, attn_mask=self.model.attn_mask)
-        hidden = self.model.ln_final(hidden)
-        pooled = hidden[torch.arange(len(ids)), ids.argmax(1)] @ self.model.text_projection
-        return F.normalize(pooled, dim=-1)
+        return encode_whole(self.model, prompts, ids.argmax(1))
 
     def synthesize(self, z: Tensor, labels: Sequence[int]) -> Tensor:
         """Features of classes, from noise."""

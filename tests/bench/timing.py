@@ -3,7 +3,7 @@
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
@@ -20,10 +20,6 @@ class Comparison:
     ratio: float
     target: float | None = None
     of_ceiling: float | None = None
-
-    def judged(self, target: float | None, of_ceiling: float | None = None) -> "Comparison":
-        """The same beside what is wanted."""
-        return replace(self, target=target, of_ceiling=of_ceiling)
 
 
 def compare(
