@@ -96,6 +96,15 @@ def threads(study: StudyConfig) -> int:
     return max(1, math.ceil(study.resources.cpus))
 
 
+def slots(study: StudyConfig) -> int:
+    """How many trials can run at once in the open session."""
+    there = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    most = int(there.get("CPU", 1) / study.resources.cpus + 1e-9)
+    if study.resources.gpus:
+        most = min(most, int(there.get("GPU", 0) / study.resources.gpus + 1e-9))
+    return max(1, min(most, study.concurrency or most))
+
+
 def _init(study: StudyConfig, address: str | None, object_bytes: int, verbose: bool) -> None:
     local: dict[str, Any] = {}
     if address is None:

@@ -15,15 +15,15 @@ from ship.trial_config import TrialConfig
 if TYPE_CHECKING:
     from ship.features import FeatureSet
 
-RunTrial = Callable[
-    [TrialConfig, Sequence[int], Any, Any, Mapping[str, Any]], Iterator[EpochMetrics]
-]
+# settings (one for all replicas, or one for each), seeds, features, backbone, targets
+Configs = TrialConfig | Sequence[TrialConfig]
+RunTrial = Callable[[Configs, Sequence[int], Any, Any, Mapping[str, Any]], Iterator[EpochMetrics]]
 Progress = Callable[[int, int], None]
 SPLITS = ("train", "val", "test")
 
 
 def run_trial(
-    config: TrialConfig,
+    config: Configs,
     seeds: Sequence[int],
     features: Any,
     clip: Any,

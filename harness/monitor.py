@@ -1,7 +1,7 @@
 """Tune's callback: hands results to the recorder and the view, keeps time limits, and stops."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,25 +10,29 @@ import ray
 from ray import tune
 
 from harness.faults import UserError
+from harness.fusing import DIED_TWICE, Ending, Group, Pruned, dead, endings, member_id
 from harness.live import TrialView, View
 from harness.plan import Work
 from harness.preflight import ClusterError
 from harness.recorder import TrialRecorder
+from harness.results import EPOCHS
 from harness.schema import Failure, State
 from harness.tracking import StoreError
-from harness.trainable import EPOCHS, FAILED, FINAL
 
 RETRIED = "its worker process died; tried again"
-DIED_TWICE = "its worker process died twice (out of memory?)"
 INTERRUPTED = "the study was interrupted"
 
 
 @dataclass
 class _Running:
-    """A Ray trial that is running now."""
+    """A Ray trial that is running now.
+
+    open: places of the settings that have not ended.
+    """
 
     trial: Any
-    work: Work
+    group: Group
+    open: set[int]
     where: str = "before its first epoch"
     started: float = field(default_factory=time.monotonic)
     overdue: str = ""
@@ -43,7 +47,8 @@ class Monitor(tune.Callback):
 
     def __init__(
         self,
-        find_work: Callable[[str], Work],
+        find_group: Callable[[str], Group],
+        pruned: Pruned,
         recorder: TrialRecorder,
         view: View,
         objective: str,
@@ -53,13 +58,15 @@ class Monitor(tune.Callback):
         """Build the callback of one run.
 
         Args:
-            find_work: Ray's trial id -> its work.
+            find_group: Ray's trial id -> the works that it trains.
+            pruned: the settings that the scheduler has stopped.
             recorder, view: where results go.
             objective: the selection metric that is shown.
-            time_limit: seconds that a trial may run; None for ever.
+            time_limit: seconds that a trial may run, fused ones each; None for ever.
             check_interrupt: raises if the run is to stop.
         """
-        self._find_work = find_work
+        self._find_group = find_group
+        self._pruned = pruned
         self._recorder = recorder
         self._view = view
         self._objective = objective
@@ -90,38 +97,36 @@ class Monitor(tune.Callback):
         running = self._running.get(trial.trial_id)
         if not epochs or running is None:
             return
-        self._guard(lambda: self._recorder.epochs(trial.trial_id, epochs))
         last = epochs[-1]
         running.where = f"at stage {last['stage']}, epoch {last['epoch']}"
+        for place in sorted(running.open):
+            own = [{**epoch, "means": epoch["means"][place]} for epoch in epochs]
+            self._epochs(member_id(trial.trial_id, place), own)
+        for place in sorted(running.open & self._pruned.of(trial.trial_id)):
+            self._end(running, place, Ending(State.PRUNED))
+
+    def _epochs(self, member: str, epochs: list[dict[str, Any]]) -> None:
+        self._guard(lambda: self._recorder.epochs(member, epochs))
+        last = epochs[-1]
         seen = [
             epoch["means"][self._objective]
             for epoch in epochs
             if epoch["stage"] == "selection" and self._objective in epoch["means"]
         ]
-        where = f"{last['stage']} {last['epoch']}"
         value = seen[-1] if seen else None
-        self._view.progress(trial.trial_id, where, last["progress"], value)
+        self._view.progress(member, f"{last['stage']} {last['epoch']}", last["progress"], value)
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A trial ended, by itself or by the scheduler."""
-        last: Mapping[str, Any] = trial.last_result or {}
-        if FAILED in last:
-            self._fail(trial, Failure(last[FAILED]["failure"]), last[FAILED]["reason"])
-            return
         running = self._running.pop(trial.trial_id)
-        if FINAL in last:
-            self._guard(lambda: self._recorder.complete(trial.trial_id, last[FINAL]))
-            self._view.progress(trial.trial_id, "", 1.0, last[FINAL]["objective"])
-            self._view.end(trial.trial_id, State.COMPLETE, "")
-        else:
-            self._guard(lambda: self._recorder.prune(trial.trial_id))
-            self._view.end(trial.trial_id, State.PRUNED, f"stopped {running.where}")
+        pruned = self._pruned.of(trial.trial_id)
+        self._end_all(running, endings(len(running.group), trial.last_result or {}, pruned))
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A worker died, and Tune queues its trial again: from the start, as a run of its own."""
-        if self._running.pop(trial.trial_id, None) is not None:
-            self._guard(lambda: self._recorder.interrupt(trial.trial_id, RETRIED))
-            self._view.end(trial.trial_id, State.INTERRUPTED, RETRIED)
+        running = self._running.pop(trial.trial_id, None)
+        if running is not None:
+            self._end_all(running, [Ending(State.INTERRUPTED, reason=RETRIED)] * len(running.group))
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A worker died again, or was ended by the time limit."""
@@ -130,29 +135,54 @@ class Monitor(tune.Callback):
                 self._error = ClusterError(f"no worker can start: {last_line(trial.error_file)}")
                 return
             self._start(trial)
-        running = self._running[trial.trial_id]
+        running = self._running.pop(trial.trial_id)
+        n = len(running.group)
         if running.overdue:
-            self._fail(trial, Failure.TIME_LIMIT, running.overdue)
+            self._end_all(running, dead(n, Failure.TIME_LIMIT, running.overdue))
         else:
-            self._fail(trial, Failure.WORKER_DIED, f"{DIED_TWICE} {running.where}")
+            reason = f"{DIED_TWICE} {running.where}"
+            self._end_all(running, dead(n, Failure.WORKER_DIED, reason))
 
     def close(self) -> None:
         """Mark what still runs as interrupted; raises StoreError if the store is gone."""
         self._recorder.interrupt_all(INTERRUPTED)
-        for trial_id in list(self._running):
-            del self._running[trial_id]
-            self._view.end(trial_id, State.INTERRUPTED, INTERRUPTED)
+        for running in self._running.values():
+            for place in running.open:
+                member = member_id(running.trial.trial_id, place)
+                self._view.end(member, State.INTERRUPTED, INTERRUPTED)
+        self._running.clear()
 
     def _start(self, trial: Any) -> None:
-        work = self._find_work(trial.trial_id)
-        self._running[trial.trial_id] = _Running(trial, work)
-        self._guard(lambda: self._recorder.start(trial.trial_id, work))
-        self._view.start(trial.trial_id, TrialView(work.setting.label, len(work.seeds)))
+        group = self._find_group(trial.trial_id)
+        # a trial that its worker's death brought back goes on without what was pruned
+        places = set(range(len(group))) - self._pruned.of(trial.trial_id)
+        self._running[trial.trial_id] = _Running(trial, group, places)
+        for place in sorted(places):
+            self._open(member_id(trial.trial_id, place), group[place])
 
-    def _fail(self, trial: Any, failure: Failure, reason: str) -> None:
-        del self._running[trial.trial_id]
-        self._guard(lambda: self._recorder.fail(trial.trial_id, failure, reason))
-        self._view.end(trial.trial_id, State.FAIL, reason)
+    def _open(self, member: str, work: Work) -> None:
+        self._guard(lambda: self._recorder.start(member, work))
+        self._view.start(member, TrialView(work.setting.label, len(work.seeds)))
+
+    def _end_all(self, running: _Running, ended: Sequence[Ending]) -> None:
+        for place in sorted(running.open):
+            self._end(running, place, ended[place])
+
+    def _end(self, running: _Running, place: int, ending: Ending) -> None:
+        """Write and show what became of one setting."""
+        running.open.discard(place)
+        member, note = member_id(running.trial.trial_id, place), ending.reason
+        if ending.state is State.COMPLETE:
+            self._guard(lambda: self._recorder.complete(member, ending.final))
+            self._view.progress(member, "", 1.0, ending.final["objective"])
+        elif ending.state is State.PRUNED:
+            self._guard(lambda: self._recorder.prune(member))
+            note = f"stopped {running.where}"
+        elif ending.state is State.FAIL:
+            self._guard(lambda: self._recorder.fail(member, ending.failure, ending.reason))
+        else:
+            self._guard(lambda: self._recorder.interrupt(member, ending.reason))
+        self._view.end(member, ending.state, note)
 
     def _guard(self, write: Callable[[], None]) -> None:
         if self._error is not None:
@@ -169,9 +199,10 @@ class Monitor(tune.Callback):
         a dead worker; without a retry left it ends the trial.
         """
         for running in self._running.values():
-            if running.overdue or time.monotonic() - running.started < limit:
+            whole = limit * len(running.group)
+            if running.overdue or time.monotonic() - running.started < whole:
                 continue
-            running.overdue = f"time_limit of {limit:g} s passed {running.where}"
+            running.overdue = f"time_limit of {whole:g} s passed {running.where}"
             actor = running.trial.temporary_state.ray_actor
             if actor is not None:
                 running.trial.max_failures = 0

@@ -38,6 +38,10 @@ SELECTIONS: dict[Selection, str] = {
 }
 
 
+# How many settings may be trained side by side (harness.fuse_policy).
+Fuse = Literal["auto", "off"] | Annotated[int, Field(ge=1, le=64)]
+
+
 class NoScheduler(Settings):
     """Every trial runs to its end."""
 

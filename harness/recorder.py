@@ -33,7 +33,10 @@ class _Open:
 
 
 class TrialRecorder:
-    """Writes trial runs as their results arrive; every method may raise StoreError."""
+    """Writes trial runs as their results arrive; every method may raise StoreError.
+
+    A trial here is one setting; the ids of several that one Ray trial trains fused differ.
+    """
 
     def __init__(
         self,
@@ -63,7 +66,7 @@ class TrialRecorder:
             log(self._client, run.info.run_id, params=params(setting.config))
 
     def epochs(self, trial_id: str, epochs: Sequence[Mapping[str, Any]]) -> None:
-        """Take a trial's new epochs; written at most once a second."""
+        """Take a trial's new epochs, their means its own; written at most once a second."""
         from mlflow.entities import Metric
 
         run = self._open[trial_id]
@@ -91,7 +94,11 @@ class TrialRecorder:
                 step=run.step,
                 timestamp=int(time.time() * 1000),
             )
-        tags = {schema.DEVICE: str(final["device"]), **flag_tags(final, run.work.seeds)}
+        tags = {
+            schema.DEVICE: str(final["device"]),
+            schema.FUSED: str(final["fused"]),
+            **flag_tags(final, run.work.seeds),
+        }
         self._close(trial_id, State.COMPLETE, tags)
 
     def prune(self, trial_id: str) -> None:

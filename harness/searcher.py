@@ -3,25 +3,50 @@
 import math
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import optuna
 from ray.tune.search import Searcher
 
+from harness.fusing import Ending, Group, Pruned, again, alike, endings, fuse
 from harness.ledger import Ledger
 from harness.plan import Plan, Work
 from harness.sampler import Outcome, Sampler, outcome_of
 from harness.schema import State
 from harness.settings import Setting
 from harness.study_config import StudyConfig
-from harness.trainable import FAILED, FINAL, trial_spec
+from harness.trainable import trial_spec
 
 # proposals that repeat a known setting before the sampler is taken to have run dry
 MOST_REPEATS = 50
+# of the proposals that are left, tpe is asked for one in this many at once, at most
+ASKED_AT_ONCE = 4
+
+
+@dataclass(frozen=True)
+class _Given:
+    """What a Ray trial was given: works, and Optuna's trial of each one that it proposed."""
+
+    group: Group
+    proposed: tuple[optuna.Trial | None, ...]
+
+    def beside(self, work: Work, trial: optuna.Trial | None) -> "_Given":
+        """One work more."""
+        return _Given((*self.group, work), (*self.proposed, trial))
+
+    def part(self, places: Iterable[int]) -> "_Given":
+        """Some of its works."""
+        picked = list(places)
+        works = tuple(self.group[place] for place in picked)
+        return _Given(works, tuple(self.proposed[place] for place in picked))
 
 
 class StudySearcher(Searcher):
     """Gives Ray the plan's work in order, then the sampler's proposals until there are enough.
+
+    A Ray trial is a group of works that are trained fused, often of one. Each of them has its own
+    state; those that are not to blame for their trial's failure run again.
 
     States as Optuna sees them: COMPLETE with the mean over all seeds of the setting that the
     ledger knows, PRUNED for a trial that the scheduler stopped, FAIL for one that failed; never a
@@ -35,6 +60,8 @@ class StudySearcher(Searcher):
         ledger: Ledger,
         make: Callable[[Mapping[str, Any]], Setting],
         spare: Iterable[Setting] = (),
+        fuse_at_most: Callable[[Work, int], int] = lambda work, n_alike: 1,
+        pruned: Pruned | None = None,
     ) -> None:
         """Build the searcher of one run.
 
@@ -42,15 +69,20 @@ class StudySearcher(Searcher):
             study, plan, ledger: what is wanted, what is left, what is there.
             make: resolves an assignment to its setting.
             spare: every setting of a space that ends, for when the sampler only repeats itself.
+            fuse_at_most: how many are to be fused of n works that are like the given one.
+            pruned: the settings that the scheduler has stopped.
         """
         super().__init__()
         self._study = study
         self._ledger = ledger
-        self._queue = deque(plan.work)
+        self._fuse_at_most = fuse_at_most
+        self._pruned = pruned or Pruned()
+        groups = fuse(plan.work, fuse_at_most)
+        self._queue = deque(_Given(group, (None,) * len(group)) for group in groups)
         self._proposals_left = plan.proposals
         self._spare = deque(spare)
-        self._works: dict[str, Work] = {}
-        self._running: dict[str, optuna.Trial | None] = {}
+        self._given: dict[str, _Given] = {}
+        self._running: set[str] = set()
         self._outcomes: dict[str, Outcome] = {}
         pending = {work.setting.key for work in plan.work}
         known = []
@@ -62,9 +94,9 @@ class StudySearcher(Searcher):
                     known.append((setting, outcome))
         self._sampler = None if study.sampler == "grid" else Sampler(study, known, make)
 
-    def work(self, trial_id: str) -> Work:
-        """The work that a Ray trial was given."""
-        return self._works[trial_id]
+    def group(self, trial_id: str) -> Group:
+        """The works that a Ray trial was given."""
+        return self._given[trial_id].group
 
     @property
     def sampler(self) -> Sampler | None:
@@ -78,25 +110,30 @@ class StudySearcher(Searcher):
         limit = self._study.concurrency
         if limit is not None and len(self._running) >= limit:
             return None
+        if not self._queue and self._sampler is not None and self._proposals_left > 0:
+            self._ask(self._sampler)
         if self._queue:
-            return self._give(trial_id, self._queue.popleft(), None)
-        if self._sampler is None or self._proposals_left <= 0:
-            return Searcher.FINISHED
-        proposal = self._propose(self._sampler)
-        if proposal is None:
-            # results that are still to come may lead the sampler elsewhere
-            return None if self._running else Searcher.FINISHED
-        self._proposals_left -= 1
-        trial, setting = proposal
-        return self._give(trial_id, Work(setting, self._study.seeds), trial)
+            return self._give(trial_id, self._queue.popleft())
+        if self._running and (self._proposals_left > 0 or self._may_come_again()):
+            # results that are still to come may lead the sampler elsewhere, or bring work back
+            return None
+        return Searcher.FINISHED
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        """Tell Optuna what became of a trial."""
-        trial = self._running.pop(trial_id)
-        work = self._works[trial_id]
-        outcome = self._outcome(work, result or {}, error)
+        """Tell Optuna what became of a trial's settings; queue those that run again."""
+        self._running.discard(trial_id)
+        given = self._given[trial_id]
+        last = None if error or not result else result
+        ended = endings(len(given.group), last, self._pruned.of(trial_id))
+        for work, trial, ending in zip(given.group, given.proposed, ended, strict=True):
+            if ending.state is not State.INTERRUPTED:
+                self._tell(work, trial, self._outcome(work, ending))
+        for places in reversed(again(ended)):
+            self._queue.appendleft(given.part(places))
+
+    def _tell(self, work: Work, trial: optuna.Trial | None, outcome: Outcome) -> None:
         self._outcomes[work.setting.key] = outcome
         if self._sampler is None or work.setting.arm:
             return
@@ -111,14 +148,43 @@ class StudySearcher(Searcher):
     def restore(self, checkpoint_path: str) -> None:
         """Nothing: the ledger is the only memory."""
 
-    def _give(self, trial_id: str, work: Work, trial: optuna.Trial | None) -> dict[str, Any]:
-        self._works[trial_id] = work
-        self._running[trial_id] = trial
-        objective = self._study.objective
-        return trial_spec(work.setting.config, work.seeds, objective, work.judged)
+    def _give(self, trial_id: str, given: _Given) -> dict[str, Any]:
+        self._given[trial_id] = given
+        self._running.add(trial_id)
+        configs = [work.setting.config for work in given.group]
+        judged = [work.judged for work in given.group]
+        return trial_spec(configs, given.group[0].seeds, self._study.objective, judged)
+
+    def _may_come_again(self) -> bool:
+        """Whether a trial runs whose settings may have to run again."""
+        return any(len(self._given[trial_id].group) > 1 for trial_id in self._running)
+
+    def _ask(self, sampler: Sampler) -> None:
+        """Queue a proposal and, trained beside it, as many more as are like it and pay."""
+        left = self._proposals_left
+        # the fewer are asked for at once, the more does each of tpe's draws know
+        likely = left if self._study.sampler == "random" else -(-left // ASKED_AT_ONCE)
+        most = 1
+        while most and self._proposals_left:
+            proposal = self._propose(sampler)
+            if proposal is None:
+                return
+            self._proposals_left -= 1
+            trial, setting = proposal
+            work = Work(setting, self._study.seeds)
+            if not self._queue:
+                self._queue.append(_Given((work,), (trial,)))
+                most = self._fuse_at_most(work, likely) - 1
+            elif alike(self._queue[0].group[0], work):
+                self._queue[0] = self._queue[0].beside(work, trial)
+                most -= 1
+            else:
+                self._queue.append(_Given((work,), (trial,)))
+                most = 0
 
     def _propose(self, sampler: Sampler) -> tuple[optuna.Trial | None, Setting] | None:
-        busy = {self._works[trial_id].setting.key for trial_id in self._running}
+        held = [*self._queue, *(self._given[trial_id] for trial_id in self._running)]
+        busy = {work.setting.key for given in held for work in given.group}
         for _ in range(MOST_REPEATS):
             trial, setting = sampler.ask()
             if setting.key in self._outcomes:
@@ -133,16 +199,12 @@ class StudySearcher(Searcher):
                 return None, setting
         return None
 
-    def _outcome(self, work: Work, result: Mapping[str, Any], error: bool) -> Outcome:
-        # Tune flattens results: "final/objective", "failed/reason"
-        if error or not result or any(key.startswith(f"{FAILED}/") for key in result):
-            return Outcome(State.FAIL)
-        value = result.get(f"{FINAL}/objective")
-        if value is None:
-            return Outcome(State.PRUNED)
+    def _outcome(self, work: Work, ending: Ending) -> Outcome:
+        if ending.state is not State.COMPLETE:
+            return Outcome(ending.state)
         held = self._ledger.objectives(work.setting.key)
         values = {seed: value for seed, value in held.items() if seed in self._study.seeds}
-        found = result[f"{FINAL}/selection/{self._study.objective}"]
+        found = ending.final["selection"][self._study.objective]
         values.update(zip(work.seeds, found, strict=True))
         mean = math.fsum(values.values()) / len(values)
         return Outcome(State.COMPLETE, mean) if math.isfinite(mean) else Outcome(State.FAIL)

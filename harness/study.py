@@ -212,21 +212,26 @@ def _run(
         plan = replanned
         record.describe(study, plan)
     # Ray takes two seconds to import, which a finished study need not spend
-    from harness.cluster import ray_session
+    from harness.cluster import ray_session, slots
+    from harness.fuse_policy import fuse_policy
+    from harness.fusing import Pruned
     from harness.monitor import Monitor
     from harness.searcher import StudySearcher
     from harness.sweep import array_bytes, sweep
 
     maker = SettingMaker(study, site.fingerprints)
     spare = enumerate_settings(study, maker) if plan.proposals else []
-    searcher = StudySearcher(study, plan, ledger, maker, spare)
     recorder = TrialRecorder(site.store, site.experiment_id, record, study, site.fingerprints)
     seeds = sum(len(work.seeds) for work in plan.work) + plan.proposals * len(study.seeds)
     view = make_view(site.console, seeds, len(plan.work) + plan.proposals)
     with ray_session(study, address, array_bytes(features), verbose) as session, view:
         stop = KeyboardInterrupt if session.owned else SweepStopped
+        pruned = Pruned()
+        policy = fuse_policy(study, slots(study))
+        searcher = StudySearcher(study, plan, ledger, maker, spare, policy, pruned)
         monitor = Monitor(
-            searcher.work,
+            searcher.group,
+            pruned,
             recorder,
             view,
             study.objective,
@@ -235,6 +240,6 @@ def _run(
         )
         with interrupts.deferred():
             try:
-                sweep(study, searcher, monitor, features, site.method)
+                sweep(study, searcher, monitor, features, site.method, pruned)
             finally:
                 monitor.close()

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from pydantic import Field, field_validator
 
 from harness.factor import Factor
-from harness.options import NoScheduler, Objective, Resources, Sampler, SchedulerConfig
+from harness.options import Fuse, NoScheduler, Objective, Resources, Sampler, SchedulerConfig
 from ship.settings import Settings
 from ship.trial_config import TrialConfig
 
@@ -36,6 +36,11 @@ class StudyConfig(Settings):
     resources: Resources = Field(default_factory=Resources, description="of one trial")
     time_limit: float | None = Field(
         None, gt=0, allow_inf_nan=False, description="seconds a trial may run"
+    )
+    fuse: Fuse = Field(
+        "auto",
+        description="settings that differ in kl_weight, lr and the like alone are trained side by "
+        "side: auto (as many as pay), off, or at most so many",
     )
     concurrency: int | None = Field(None, ge=1, description="most trials at once")
     reference_arms: bool = Field(True, description="whether reference arms run beside the study")

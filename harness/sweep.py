@@ -9,20 +9,18 @@ from typing import Any
 import numpy as np
 import ray
 from ray import tune
-from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 
 from harness.cluster import threads
+from harness.fusing import Pruned
+from harness.halving import make_scheduler
 from harness.method import Method
 from harness.monitor import Monitor
-from harness.options import AshaScheduler
 from harness.searcher import StudySearcher
 from harness.study_config import StudyConfig
-from harness.trainable import EVALUATIONS, OBJECTIVE, ShipTrainable
+from harness.trainable import ShipTrainable
 
 # A dead worker's trial is tried once more; failures of the method never count here.
 RETRIES = 1
-# more evaluations than any trial has: the last rung of successive halving
-MOST_EVALUATIONS = 10_000
 
 
 def sweep(
@@ -31,6 +29,7 @@ def sweep(
     monitor: Monitor,
     features: Mapping[str, Any],
     method: Method,
+    pruned: Pruned,
 ) -> None:
     """Run the searcher's trials in the open Ray session until it has no more.
 
@@ -44,7 +43,7 @@ def sweep(
             name="study",
             num_samples=-1,
             search_alg=searcher,
-            scheduler=make_scheduler(study),
+            scheduler=make_scheduler(study, pruned),
             callbacks=[monitor],
             resources_per_trial={"cpu": study.resources.cpus, "gpu": study.resources.gpus},
             reuse_actors=True,
@@ -100,25 +99,6 @@ def array_bytes(features: Mapping[str, Any]) -> int:
         for held in features.values()
         for value in vars(held).values()
         if isinstance(value, np.ndarray)
-    )
-
-
-def make_scheduler(study: StudyConfig) -> TrialScheduler:
-    """Ray's scheduler; it sees the evaluations of the selection stage, and those alone.
-
-    It remembers nothing of earlier runs: the first trials of a run that goes on are compared with
-    each other.
-    """
-    if not isinstance(study.scheduler, AshaScheduler):
-        return FIFOScheduler()  # type: ignore[no-untyped-call]
-    return ASHAScheduler(
-        time_attr=EVALUATIONS,
-        metric=OBJECTIVE,
-        mode="max",
-        max_t=MOST_EVALUATIONS,
-        grace_period=study.scheduler.grace_period,
-        reduction_factor=study.scheduler.reduction_factor,
-        stop_last_trials=False,
     )
 
 

@@ -1,7 +1,9 @@
-"""The only code that runs on a worker: steps through ship's run_trial, one Ray trial at a time."""
+"""The only code that runs on a worker: steps through ship's run_trial, one Ray trial at a time.
+
+A Ray trial has one setting, or several that are trained fused; each has its own numbers.
+"""
 
 import json
-import math
 import os
 import time
 from collections import OrderedDict
@@ -12,21 +14,25 @@ from ray import tune
 
 from harness.measure import PeakMemory, device_label
 from harness.method import RunTrial
-from harness.schema import Failure
+from harness.results import (
+    EPOCHS,
+    EVALUATIONS,
+    FAILED,
+    FINAL,
+    OBJECTIVE,
+    epoch_means,
+    failures,
+    final_numbers,
+    mean,
+    split,
+)
 from ship.architectures import Precision
-from ship.metrics import EpochMetrics, NonFiniteLoss
+from ship.metrics import EpochMetrics
 from ship.trial_config import TrialConfig
 
 # A result costs the driver some 2 ms, and a method's epoch may take less: they travel together.
 COALESCE_SECONDS = 0.5
 BACKBONES_KEPT = 2
-
-# Keys of a result. The first two (how many evaluations there were, and the last one's value) are
-# what a scheduler looks at; they are there at evaluated selection epochs alone, and never for a
-# trial that must not be stopped.
-EVALUATIONS = "selection_evaluations"
-OBJECTIVE = "selection_objective"
-EPOCHS, FINAL, FAILED = "epochs", "final", "failed"
 
 
 def feature_key(config: TrialConfig) -> str:
@@ -40,20 +46,25 @@ def target_key(config: TrialConfig, target: str) -> str:
 
 
 def trial_spec(
-    config: TrialConfig, seeds: Sequence[int], objective: str, judged: bool
+    configs: Sequence[TrialConfig], seeds: Sequence[int], objective: str, judged: Sequence[bool]
 ) -> dict[str, Any]:
-    """A trial as Ray carries it: plain JSON text under one key, so that Tune resolves nothing."""
+    """A trial as Ray carries it: plain JSON text under one key, so that Tune resolves nothing.
+
+    Args:
+        configs: its settings, each trained under every seed.
+        judged: of each setting, whether the scheduler may stop it.
+    """
     spec = {
-        "trial": config.model_dump(mode="json"),
+        "trials": [config.model_dump(mode="json") for config in configs],
         "seeds": list(seeds),
         "objective": objective,
-        "judged": judged,
+        "judged": list(judged),
     }
     return {"spec": json.dumps(spec)}
 
 
 class ShipTrainable(tune.Trainable):
-    """Runs the seeds of one setting fused; ends with a FINAL or a FAILED result, no exception.
+    """Runs settings and seeds fused; ends with a FINAL or a FAILED result, no exception.
 
     An exception of the method is data (state FAIL and its reason), so that the worker, with the
     backbone it has loaded, serves the next trial. Only a worker that dies is Ray's to handle.
@@ -96,10 +107,11 @@ class ShipTrainable(tune.Trainable):
 
     def _begin(self, config: Mapping[str, Any]) -> None:
         spec = json.loads(config["spec"])
-        self._trial = TrialConfig.model_validate_json(json.dumps(spec["trial"]))
+        trials = [TrialConfig.model_validate_json(json.dumps(one)) for one in spec["trials"]]
+        self._trials: tuple[TrialConfig, ...] = tuple(trials)
         self._seeds: tuple[int, ...] = tuple(spec["seeds"])
         self._objective: str = spec["objective"]
-        self._judged: bool = spec["judged"]
+        self._judged: tuple[bool, ...] = tuple(spec["judged"])
         self._items = None
         self._selection: dict[int, Mapping[str, tuple[float, ...]]] = {}
         self._test: Mapping[str, tuple[float, ...]] | None = None
@@ -117,10 +129,12 @@ class ShipTrainable(tune.Trainable):
                 started = time.monotonic()
             self._advance(result, started + COALESCE_SECONDS)
         except Exception as error:
-            return {**result, **self._failed(error, started)}
+            self._items = None
+            failed = failures(error, len(self._trials), self._seeds, self._last)
+            return {**result, FAILED: failed, "done": True}
         self._seconds += time.monotonic() - started
-        if FINAL in result:
-            result[FINAL]["cost/seconds"] = self._seconds
+        for final in result.get(FINAL, ()):
+            final["cost/seconds"] = self._seconds / len(self._trials)
         return result
 
     def _advance(self, result: dict[str, Any], deadline: float) -> None:
@@ -128,19 +142,22 @@ class ShipTrainable(tune.Trainable):
             self._items = self._start()
         for item in self._items:
             self._last = f"at stage {item.stage}, epoch {item.epoch}"
-            _check_finite(item, self._seeds)
-            result[EPOCHS].append(_means(item))
+            result[EPOCHS].append(epoch_means(item, len(self._trials)))
             if item.stage == "test":
-                self._test = item.per_seed
-            if item.stage == "selection" and self._objective in item.per_seed:
-                self._selection[item.epoch] = item.per_seed
-                if self._judged:
+                self._test = item.per_replica
+            if item.stage == "selection" and self._objective in item.per_replica:
+                self._selection[item.epoch] = item.per_replica
+                if any(self._judged):
+                    values = split(item.per_replica[self._objective], len(self._trials))
                     result[EVALUATIONS] = len(self._selection)
-                    result[OBJECTIVE] = _mean(item.per_seed[self._objective])
+                    result[OBJECTIVE] = [
+                        mean(own) if judged else None
+                        for own, judged in zip(values, self._judged, strict=True)
+                    ]
                 return
             if time.monotonic() >= deadline:
                 return
-        result[FINAL] = self._final()
+        result[FINAL] = self._finals()
         result["done"] = True
 
     def _start(self) -> Iterator[EpochMetrics]:
@@ -149,14 +166,18 @@ class ShipTrainable(tune.Trainable):
         clip = self._backbone()
         self._tokens_before = int(getattr(clip, "text_tokens", 0))
         self._memory = PeakMemory(self._device)
-        trial = self._trial
+        trial = self._trials[0]
         features = self._features[feature_key(trial)]
         targets = {name: self._features[target_key(trial, name)] for name in trial.targets}
         self._clip = clip
-        return iter(self._run_trial(trial, self._seeds, features, clip, targets))
+        if len(self._trials) == 1:
+            return iter(self._run_trial(trial, self._seeds, features, clip, targets))
+        configs = [trial for trial in self._trials for _ in self._seeds]
+        seeds = self._seeds * len(self._trials)
+        return iter(self._run_trial(configs, seeds, features, clip, targets))
 
     def _backbone(self) -> Any:
-        wanted = (self._trial.backbone, self._trial.precision)
+        wanted = (self._trials[0].backbone, self._trials[0].precision)
         if wanted not in self._backbones:
             while len(self._backbones) >= BACKBONES_KEPT:
                 self._backbones.popitem(last=False)
@@ -164,74 +185,18 @@ class ShipTrainable(tune.Trainable):
         self._backbones.move_to_end(wanted)
         return self._backbones[wanted]
 
-    def _final(self) -> dict[str, Any]:
-        if self._test is None:
-            raise RuntimeError("the trial ended without test metrics")
-        selection = self._chosen(self._test)
-        if self._objective not in selection:
-            raise RuntimeError(f"the trial ended without a selection value of {self._objective}")
-        extra = ("selection_epoch", *(f"selection_{name}" for name in selection))
-        return {
-            "test": {k: list(v) for k, v in self._test.items() if k not in extra},
-            "selection": selection,
-            "selection_epoch": list(self._test.get("selection_epoch", ())),
-            "objective": _mean(selection[self._objective]),
+    def _finals(self) -> list[dict[str, Any]]:
+        """The final numbers of each setting; what the trial cost is shared out evenly."""
+        n = len(self._trials)
+        tokens = int(getattr(self._clip, "text_tokens", 0)) - self._tokens_before
+        cost = {
             "device": device_label(self._device),
+            "fused": n,
             "cost/peak_memory_mb": self._memory.megabytes(),
-            "cost/text_tokens": int(getattr(self._clip, "text_tokens", 0)) - self._tokens_before,
+            "cost/text_tokens": tokens / n,
         }
-
-    def _chosen(self, test: Mapping[str, tuple[float, ...]]) -> dict[str, list[float]]:
-        """Each selection metric at the epoch that selection chose for each seed."""
-        chosen = [int(epoch) for epoch in test.get("selection_epoch", ())]
-        values: dict[str, list[float]] = {}
-        if chosen and all(epoch in self._selection for epoch in chosen):
-            for name in self._selection[chosen[0]]:
-                values[name] = [self._selection[e][name][i] for i, e in enumerate(chosen)]
-        for name, reported in test.items():
-            if name.startswith("selection_") and name != "selection_epoch":
-                values[name.removeprefix("selection_")] = list(reported)
-        return values
-
-    def _failed(self, error: Exception, started: float) -> dict[str, Any]:
-        self._items = None
-        kind = type(error).__name__
-        finite = not isinstance(error, NonFiniteLoss | NonFinite)
-        first = (str(error).strip().splitlines() or [""])[0][:300]
-        reason = first if isinstance(error, NonFinite) else f"{kind}: {first}"
-        if finite:
-            reason += f" ({self._last})"
-        return {
-            FAILED: {"failure": Failure.ERROR if finite else Failure.NON_FINITE, "reason": reason},
-            "done": True,
-        }
-
-
-class NonFinite(ValueError):
-    """A metric was NaN or infinite: the trial has no number to give."""
-
-
-def _check_finite(item: EpochMetrics, seeds: Sequence[int]) -> None:
-    for name, values in item.per_seed.items():
-        bad = [s for s, value in zip(seeds, values, strict=True) if not math.isfinite(value)]
-        if bad:
-            which = ", ".join(map(str, bad))
-            raise NonFinite(
-                f"{name} was not finite at stage {item.stage}, epoch {item.epoch} (seeds {which})"
-            )
-
-
-def _means(item: EpochMetrics) -> dict[str, Any]:
-    return {
-        "stage": item.stage,
-        "epoch": item.epoch,
-        "progress": item.progress,
-        "means": {name: _mean(values) for name, values in item.per_seed.items()},
-    }
-
-
-def _mean(values: Sequence[float]) -> float:
-    return math.fsum(values) / len(values)
+        found = final_numbers(self._test, self._selection, self._objective, n)
+        return [{**numbers, **cost} for numbers in found]
 
 
 def _limit_threads(threads: int) -> None:

@@ -46,9 +46,9 @@ def judge(generator: Generator, exam: Exam, seeds: Sequence[int]) -> dict[str, T
     per_class = min(max(per_class, FEWEST), MOST, max(2, MOST_IN_ALL // ids.shape[1]))
     labels = ids.repeat_interleave(per_class, dim=1)
     made = generator.sample(labels, ReplicaRng(seeds, "quality/noise", device, dtype))
-    bad = [s for s, own in zip(seeds, made, strict=True) if not bool(own.isfinite().all())]
+    bad = (~made.isfinite().flatten(1).all(1)).nonzero().flatten().tolist()
     if bad:
-        raise NonFiniteLoss(f"synthetic features are not finite, seeds {bad}")
+        raise NonFiniteLoss("synthetic features are not finite", bad)
     measured = measure_quality(
         made,
         labels,

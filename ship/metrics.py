@@ -1,5 +1,7 @@
 """Accuracies, what a trial reports while it runs, and which metrics each protocol gives."""
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
@@ -51,12 +53,27 @@ SEEN_OBJECTIVES: Final[dict[ProtocolName, str]] = {
 
 
 class NonFiniteLoss(ValueError):
-    """A loss, a logit or a synthetic feature became NaN or infinite; the trial has no result."""
+    """A loss, a logit or a synthetic feature became NaN or infinite: replicas have no result.
+
+    Attributes:
+        what: which number it was, and where.
+        replicas: whose it was, by their places in the trial.
+    """
+
+    def __init__(self, what: str, replicas: Sequence[int]) -> None:
+        super().__init__(f"{what}, replicas {', '.join(map(str, replicas))}")
+        self.what = what
+        self.replicas = tuple(replicas)
+
+    def __reduce__(self) -> tuple[type["NonFiniteLoss"], tuple[str, tuple[int, ...]]]:
+        return type(self), (self.what, self.replicas)
 
 
 @dataclass(frozen=True)
 class EpochMetrics:
-    """The metrics of one epoch, for every seed of the trial side by side.
+    """The metrics of one epoch, for every replica of the trial side by side.
+
+    A replica is a seed; where several settings are trained fused, a setting under a seed.
 
     stage: "selection_generator" and "selection" (fine-tuner) train on what selection may see;
         "selection_quality" comes once between them, where features are synthesized;
@@ -64,17 +81,28 @@ class EpochMetrics:
         in cross_dataset); "test" comes once, last.
     epoch: 1-based within its stage (0: before any training).
     progress: fraction of the trial's planned work that is done, 0 to 1.
-    per_seed: metric name -> one value a seed, in the order of the trial's seeds. A loss wherever
+    per_replica: metric name -> one value a replica, in the trial's order. A loss wherever
         something is trained. In stage "selection", at evaluated epochs: the protocol's OBJECTIVES
         (base_val: SEEN_OBJECTIVES alone). In stage "test": the test metrics, each selection value
         at the chosen epoch as selection_NAME, selection_epoch, quality/NAME of the features
         synthesized for the tested classes, and flag/NAME (0 or 1).
+
+    Raises:
+        NonFiniteLoss: a value is NaN or infinite.
     """
 
     stage: Stage
     epoch: int
     progress: float
-    per_seed: dict[str, tuple[float, ...]] = field(default_factory=dict)
+    per_replica: dict[str, tuple[float, ...]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name, values in self.per_replica.items():
+            bad = [place for place, value in enumerate(values) if not math.isfinite(value)]
+            if bad:
+                raise NonFiniteLoss(
+                    f"{name} is not finite at stage {self.stage}, epoch {self.epoch}", bad
+                )
 
 
 def harmonic_mean(

@@ -62,9 +62,7 @@ def keep_better(
     return kept
 
 
-def evaluate(
-    finetuner: Finetuner, protocol: Protocol, seeds: Sequence[int]
-) -> tuple[dict[str, Tensor], Tensor]:
+def evaluate(finetuner: Finetuner, protocol: Protocol) -> tuple[dict[str, Tensor], Tensor]:
     """Metrics of each replica under its best inference choice, and which one that is.
 
     Raises:
@@ -72,7 +70,7 @@ def evaluate(
     """
     exam = protocol.selection
     scored = [
-        protocol.score_selection(_logits(finetuner, exam, choice, seeds), exam, {})
+        protocol.score_selection(_logits(finetuner, exam, choice), exam, {})
         for choice in finetuner.choices
     ]
     table = {name: torch.stack([s[name] for s in scored]).cpu() for name in scored[0]}
@@ -80,9 +78,7 @@ def evaluate(
     return {name: rows.gather(0, choice[None])[0] for name, rows in table.items()}, choice
 
 
-def examine(
-    finetuner: Finetuner, exam: Exam, protocol: Protocol, best: Best, seeds: Sequence[int]
-) -> dict[str, Tensor]:
+def examine(finetuner: Finetuner, exam: Exam, protocol: Protocol, best: Best) -> dict[str, Tensor]:
     """Test metrics of one exam, under the inference choice that selection chose.
 
     Raises:
@@ -90,19 +86,16 @@ def examine(
     """
     metrics: dict[str, Tensor] = {}
     for index in best.choice.unique().tolist():
-        logits = _logits(finetuner, exam, finetuner.choices[index], seeds)
+        logits = _logits(finetuner, exam, finetuner.choices[index])
         scored = protocol.score_test(logits, exam, best.metrics)
         scored = {name: value.cpu() for name, value in scored.items()}
         metrics = keep_better(best.choice == index, scored, metrics)
     return metrics
 
 
-def _logits(
-    finetuner: Finetuner, exam: Exam, choice: Mapping[str, float], seeds: Sequence[int]
-) -> Tensor:
+def _logits(finetuner: Finetuner, exam: Exam, choice: Mapping[str, float]) -> Tensor:
     logits = finetuner.logits(exam.pictures.features, choice)
-    finite = logits.isfinite().flatten(1).all(1).tolist()
-    bad = [seed for seed, fine in zip(seeds, finite, strict=True) if not fine]
+    bad = (~logits.isfinite().flatten(1).all(1)).nonzero().flatten().tolist()
     if bad:
-        raise NonFiniteLoss(f"logits are not finite, seeds {bad}")
+        raise NonFiniteLoss("logits are not finite", bad)
     return logits

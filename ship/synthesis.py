@@ -1,13 +1,14 @@
 """Synthetic features of unseen classes, drawn for a fine-tuner."""
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from jaxtyping import Float, Int
 from pydantic import Field
 from torch import Tensor
 
+from ship.fused_settings import PER_REPLICA, each_replica, per_replica
 from ship.generators import Generator
 from ship.replicas import ReplicaRng, gather_rows
 from ship.settings import Settings
@@ -31,7 +32,7 @@ class SyntheticConfig(Settings):
     draw: Literal["fresh", "fixed"] = Field(
         "fresh", description="fresh noise at each step, or steps that draw from one fixed set"
     )
-    weight: float = Field(
+    weight: Annotated[float, PER_REPLICA] = Field(
         1.0,
         gt=0,
         description="of a synthetic feature's loss, a real one's being 1 (gda: of the feature)",
@@ -45,10 +46,17 @@ class Synthesizer:
     """
 
     def __init__(
-        self, config: SyntheticConfig, generator: Generator, task: Task, seeds: Sequence[int]
+        self,
+        config: SyntheticConfig | Sequence[SyntheticConfig],
+        generator: Generator,
+        task: Task,
+        seeds: Sequence[int],
     ) -> None:
         device, dtype = task.features.device, task.features.dtype
-        self.weight = config.weight
+        configs = each_replica(config, task.n_replicas)
+        config = configs[0]
+        weight = per_replica(configs, "weight", task.features)
+        self._weight = torch.as_tensor(weight, dtype=dtype, device=device).expand(task.n_replicas)
         self._ratio = config.ratio
         self._per_class = config.per_class or task.shots
         self._generator = generator
@@ -73,12 +81,18 @@ class Synthesizer:
         """
         size = max(1, round(self._ratio * features.shape[1]))
         made, made_labels = self._draw(size)
-        weights = torch.cat(
-            [features.new_ones(labels.shape), features.new_full(made_labels.shape, self.weight)],
-            dim=1,
-        )
+        weights = torch.cat([features.new_ones(labels.shape), self.weights(made_labels)], dim=1)
         joined = torch.cat([features, made], dim=1)
         return joined, torch.cat([labels, made_labels], dim=1), weights
+
+    @property
+    def weighted(self) -> bool:
+        """Whether a synthetic feature's loss counts otherwise than a real one's, in any replica."""
+        return bool((self._weight != 1).any())
+
+    def weights(self, labels: Int[Tensor, "replica n"]) -> Float[Tensor, "replica n"]:
+        """The weight of each synthetic feature's loss."""
+        return self._weight.unsqueeze(1).expand(labels.shape)
 
     def _draw(self, size: int) -> tuple[Tensor, Tensor]:
         if self._pool is not None:

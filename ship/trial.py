@@ -1,6 +1,5 @@
 """One trial: a setting trained for all of its seeds at once, selected fairly, tested once."""
 
-import math
 from collections.abc import Generator as GeneratorOf
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,9 +10,10 @@ from torch import Tensor
 from ship.backbone import FrozenCLIP
 from ship.features import FeatureSet
 from ship.finetuners import FINETUNERS, Finetuner, FinetunerConfig
+from ship.fused_settings import each_replica, settings_of, shared_shape
 from ship.generators import GENERATORS, Generator, GeneratorConfig
 from ship.judge import judge
-from ship.metrics import EpochMetrics, NonFiniteLoss, Stage
+from ship.metrics import EpochMetrics, Stage
 from ship.protocols import PROTOCOLS, Exam, Final, Protocol, studied_classes
 from ship.selection import Best, evaluate, examine, keep_better
 from ship.synthesis import Renumbered, Synthesizer
@@ -22,7 +22,7 @@ from ship.trial_config import TrialConfig
 
 
 def run_trial(
-    config: TrialConfig,
+    config: TrialConfig | Sequence[TrialConfig],
     seeds: Sequence[int],
     features: FeatureSet,
     clip: FrozenCLIP,
@@ -31,24 +31,30 @@ def run_trial(
 ) -> Iterator[EpochMetrics]:
     """Train and test one setting under every seed, fused; yields the metrics of each epoch.
 
-    A seed's numbers depend on the setting and the seed alone, not on which seeds run beside it
+    Settings that differ in PER_REPLICA fields alone (ship.fused_settings) can be fused too: then
+    there is a setting and a seed for each replica.
+
+    A replica's numbers depend on its setting and its seed alone, not on what runs beside it
     (up to the rounding of differently batched sums; and a quality metric that any seed's pictures
     cannot carry is left out for all). The last item is the only one of stage "test".
 
     Args:
+        config: of all replicas, or one for each.
+        seeds: of each replica.
         features: of config.dataset.
         targets: of config.targets by name; their test pictures are all that is looked at.
 
     Raises:
-        NonFiniteLoss: with the stage, the epoch and the seeds.
+        NonFiniteLoss: with the number, where it is known the stage and the epoch, and the replicas.
         ValueError: the dataset cannot carry the setting (too few classes, no training pictures).
     """
-    if not seeds or len(set(seeds)) != len(seeds):
-        raise ValueError(f"seeds must be distinct and at least one, got {list(seeds)}")
+    configs = each_replica(config, len(seeds))
+    _check_replicas(configs, seeds)
+    config = configs[0]
     features = studied_classes(config, features)
     build = PROTOCOLS[config.protocol]
     protocol = build(config, seeds, features, targets or {}, clip, dtype)
-    trial = _Trial(config, seeds, clip, _Progress(config, protocol))
+    trial = _Trial(configs, seeds, clip, _Progress(config, protocol))
     fitted = yield from trial.fit(protocol.selection.task, "selection_generator")
     judged = fitted.judged(protocol.selection, seeds) if config.quality else {}
     if judged:
@@ -66,11 +72,19 @@ def run_trial(
             finetuner = trial.finetuner(final.task, fitted.renumbered(final))
             state = yield from _retrain(trial, finetuner, best)
         finetuner.load_state(state)
-        found += [examine(finetuner, exam, protocol, best, seeds) for exam in final.exams]
+        found += [examine(finetuner, exam, protocol, best) for exam in final.exams]
     last = fitted.judged_finals(protocol.finals, seeds) if config.quality else {}
     chosen = best.named(finetuner.choices) | {f"selection_{n}": v for n, v in judged.items()}
     metrics = {**protocol.combine(found), **chosen, **last, **fitted.flags()}
     yield trial.report("test", int(best.epoch.max()), metrics)
+
+
+def _check_replicas(configs: Sequence[TrialConfig], seeds: Sequence[int]) -> None:
+    replicas = list(zip(configs, seeds, strict=True))
+    if not replicas or any(one in replicas[:place] for place, one in enumerate(replicas)):
+        raise ValueError(f"seeds must be distinct and at least one, got {list(seeds)}")
+    if len({shared_shape(config) for config in configs}) > 1:
+        raise ValueError("settings must differ in PER_REPLICA fields alone to be trained fused")
 
 
 class _Progress:
@@ -137,17 +151,24 @@ class _Fitted:
 class _Trial:
     """What every stage of a trial needs."""
 
-    config: TrialConfig
+    configs: Sequence[TrialConfig]
     seeds: Sequence[int]
     clip: FrozenCLIP
     progress: _Progress
+
+    @property
+    def config(self) -> TrialConfig:
+        """What all replicas share, and the first one's own."""
+        return self.configs[0]
 
     def fit(self, task: Task, stage: Stage) -> GeneratorOf[EpochMetrics, None, _Fitted]:
         """Fit the generator on the task's seen classes."""
         _, build = GENERATORS[self.config.generator.name]
         if build is None:
             return _Fitted(None, {})
-        generator: Generator = build(self.config.generator, task, self.clip, self.seeds)
+        generator: Generator = build(
+            settings_of(self.configs, "generator"), task, self.clip, self.seeds
+        )
         losses: Mapping[str, Tensor] = {}
         for epoch in range(1, generator.epochs + 1):
             losses = generator.train_epoch()
@@ -160,9 +181,11 @@ class _Trial:
         """The untrained fine-tuner of a task."""
         synthesizer = None
         if generator is not None and task.synthesized_ids.shape[1]:
-            synthesizer = Synthesizer(self.config.synthetic, generator, task, self.seeds)
+            synthetic = settings_of(self.configs, "synthetic")
+            synthesizer = Synthesizer(synthetic, generator, task, self.seeds)
         _, build = FINETUNERS[self.config.finetuner.name]
-        made: Finetuner = build(self.config.finetuner, task, synthesizer, self.clip, self.seeds)
+        config = settings_of(self.configs, "finetuner")
+        made: Finetuner = build(config, task, synthesizer, self.clip, self.seeds)
         return made
 
     def report(self, stage: Stage, epoch: int, metrics: Mapping[str, Tensor]) -> EpochMetrics:
@@ -171,13 +194,9 @@ class _Trial:
         Raises:
             NonFiniteLoss: one of them is NaN or infinite.
         """
-        per_seed = {name: tuple(map(float, value)) for name, value in metrics.items()}
-        for name, values in per_seed.items():
-            bad = [s for s, v in zip(self.seeds, values, strict=True) if not math.isfinite(v)]
-            if bad:
-                raise NonFiniteLoss(f"{name} is not finite in {stage} epoch {epoch}, seeds {bad}")
+        values = {name: tuple(map(float, value)) for name, value in metrics.items()}
         progress = 1.0 if stage == "test" else self.progress.step()
-        return EpochMetrics(stage, epoch, progress, per_seed)
+        return EpochMetrics(stage, epoch, progress, values)
 
 
 def _select(
@@ -189,7 +208,7 @@ def _select(
         losses = finetuner.train_epoch() if last else {}
         metrics: dict[str, Tensor] = {}
         if epoch % trial.config.eval_every == 0 or epoch == last:
-            metrics, choice = evaluate(finetuner, protocol, trial.seeds)
+            metrics, choice = evaluate(finetuner, protocol)
             best.update(epoch, choice, metrics, finetuner.state())
         yield trial.report("selection", epoch, {**losses, **metrics})
 

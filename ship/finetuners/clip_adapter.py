@@ -8,7 +8,7 @@ text features T. A is homogeneous, so that unit-norm features give what the auth
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +19,7 @@ from torch import Tensor
 from ship.backbone import FrozenCLIP
 from ship.finetuners.base import classification_loss
 from ship.finetuners.training_set import CosineDescent, TrainingStream
+from ship.fused_settings import PER_REPLICA, ReplicaOptimizer, each_replica
 from ship.replicas import ReplicaRng
 from ship.settings import Settings
 from ship.synthesis import Synthesizer
@@ -40,7 +41,9 @@ class CLIPAdapterConfig(Settings):
         description="choose the ratio at inference on the selection split (the authors fix it)",
     )
     reduction: int = Field(4, ge=1, description="feature size over the bottleneck's size")
-    lr: float = Field(1e-3, gt=0, description="AdamW's learning rate, cosine to 0")
+    lr: Annotated[float, PER_REPLICA] = Field(
+        1e-3, gt=0, description="AdamW's learning rate, cosine to 0"
+    )
     epochs: int = Field(50, ge=0, description="passes over the real features")
     batch_size: int = Field(32, ge=1, description="real features a step")
 
@@ -53,13 +56,14 @@ class CLIPAdapter:
 
     def __init__(
         self,
-        config: CLIPAdapterConfig,
+        config: CLIPAdapterConfig | Sequence[CLIPAdapterConfig],
         task: Task,
         synthesizer: Synthesizer | None,
         clip: FrozenCLIP,
         seeds: Sequence[int],
     ) -> None:
-        self.config = config
+        configs = each_replica(config, task.n_replicas)
+        self.config = config = configs[0]
         self._task = task
         self.choices: tuple[Mapping[str, float], ...] = _choices(config.ratio, config.search)
         size = task.features.shape[-1]
@@ -68,7 +72,8 @@ class CLIPAdapter:
         self.down = _initial(size, hidden, rng).requires_grad_()
         self.up = _initial(hidden, size, rng).requires_grad_()
         self._stream = TrainingStream(task, synthesizer, seeds, config.batch_size, "clip_adapter")
-        optimizer = torch.optim.AdamW([self.down, self.up], lr=config.lr, weight_decay=0)
+        parameters = [self.down, self.up]
+        optimizer = ReplicaOptimizer(torch.optim.AdamW, parameters, configs, weight_decay=0)
         self._descent = CosineDescent(optimizer, config.epochs, self._stream.steps)
 
     @property

@@ -11,7 +11,7 @@ plain SGD and cosine as for CoOp here: their momentum, decay and warm-up epoch a
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from ship.backbone import FrozenCLIP
 from ship.finetuners.base import classification_loss
 from ship.finetuners.prompt_learner import PromptLearner, SgdTraining
+from ship.fused_settings import PER_REPLICA, each_replica
 from ship.replicas import ReplicaLinear, ReplicaRng
 from ship.settings import Settings
 from ship.synthesis import Synthesizer
@@ -40,7 +41,9 @@ class CoCoOpConfig(Settings):
     n_ctx: int = Field(4, ge=1, description="learned context vectors")
     ctx_init: str | None = Field("a photo of a", description="words to start from; null: random")
     reduction: int = Field(16, ge=1, description="feature size over hidden units of the meta-net")
-    lr: float = Field(2e-3, gt=0, description="SGD's learning rate, cosine to 0")
+    lr: Annotated[float, PER_REPLICA] = Field(
+        2e-3, gt=0, description="SGD's learning rate, cosine to 0"
+    )
     epochs: int = Field(10, ge=0, description="passes over the real features")
     batch_size: int = Field(1, ge=1, description="real features a step")
 
@@ -78,13 +81,14 @@ class CoCoOp:
 
     def __init__(
         self,
-        config: CoCoOpConfig,
+        config: CoCoOpConfig | Sequence[CoCoOpConfig],
         task: Task,
         synthesizer: Synthesizer | None,
         clip: FrozenCLIP,
         seeds: Sequence[int],
     ) -> None:
-        self.config = config
+        configs = each_replica(config, task.n_replicas)
+        self.config = config = configs[0]
         self._task = task
         dtype = task.features.dtype
         self.learner = PromptLearner(
@@ -98,9 +102,7 @@ class CoCoOp:
             task,
             synthesizer,
             seeds,
-            lr=config.lr,
-            epochs=config.epochs,
-            batch_size=config.batch_size,
+            configs,
         )
 
     @property

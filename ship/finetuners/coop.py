@@ -6,7 +6,7 @@ features the loss runs over base and new classes together, without over the base
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -16,6 +16,7 @@ from torch import Tensor
 from ship.backbone import FrozenCLIP
 from ship.finetuners.base import classification_loss
 from ship.finetuners.prompt_learner import PromptLearner, SgdTraining
+from ship.fused_settings import PER_REPLICA, each_replica
 from ship.prompts import NamePosition
 from ship.settings import Settings
 from ship.synthesis import Synthesizer
@@ -35,7 +36,9 @@ class CoOpConfig(Settings):
     name_position: NamePosition = Field(
         "end", description="class name behind the context, in its middle, or before it"
     )
-    lr: float = Field(2e-3, gt=0, description="SGD's learning rate, cosine to 0")
+    lr: Annotated[float, PER_REPLICA] = Field(
+        2e-3, gt=0, description="SGD's learning rate, cosine to 0"
+    )
     epochs: int = Field(200, ge=0, description="passes over the real features")
     batch_size: int = Field(32, ge=1, description="real features a step")
 
@@ -51,13 +54,14 @@ class CoOp:
 
     def __init__(
         self,
-        config: CoOpConfig,
+        config: CoOpConfig | Sequence[CoOpConfig],
         task: Task,
         synthesizer: Synthesizer | None,
         clip: FrozenCLIP,
         seeds: Sequence[int],
     ) -> None:
-        self.config = config
+        configs = each_replica(config, task.n_replicas)
+        self.config = config = configs[0]
         self._task = task
         self.learner = PromptLearner(
             clip,
@@ -74,9 +78,7 @@ class CoOp:
             task,
             synthesizer,
             seeds,
-            lr=config.lr,
-            epochs=config.epochs,
-            batch_size=config.batch_size,
+            configs,
         )
 
     @property

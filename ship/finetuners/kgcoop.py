@@ -10,7 +10,7 @@ features (as in the authors' code, which knows no others), all classes with them
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -20,6 +20,7 @@ from torch import Tensor
 from ship.backbone import FrozenCLIP
 from ship.finetuners.base import classification_loss
 from ship.finetuners.prompt_learner import PromptLearner, SgdTraining
+from ship.fused_settings import PER_REPLICA, each_replica, per_replica
 from ship.settings import Settings
 from ship.synthesis import Synthesizer
 from ship.task import Task
@@ -29,14 +30,16 @@ class KgCoOpConfig(Settings):
     """KgCoOp: CoOp's shared context, held near the hand-written prompt's text features."""
 
     name: Literal["kgcoop"] = "kgcoop"
-    weight: float = Field(
+    weight: Annotated[float, PER_REPLICA] = Field(
         8.0,
         ge=0,
         description="weight of the squared distance to the hand-written prompts; 0: CoOp",
     )
     n_ctx: int = Field(4, ge=1, description="learned context vectors")
     ctx_init: str | None = Field("a photo of a", description="words to start from; null: random")
-    lr: float = Field(2e-3, gt=0, description="SGD's learning rate, cosine to 0")
+    lr: Annotated[float, PER_REPLICA] = Field(
+        2e-3, gt=0, description="SGD's learning rate, cosine to 0"
+    )
     epochs: int = Field(100, ge=0, description="passes over the real features")
     batch_size: int = Field(128, ge=1, description="real features a step")
 
@@ -65,13 +68,15 @@ class KgCoOp:
 
     def __init__(
         self,
-        config: KgCoOpConfig,
+        config: KgCoOpConfig | Sequence[KgCoOpConfig],
         task: Task,
         synthesizer: Synthesizer | None,
         clip: FrozenCLIP,
         seeds: Sequence[int],
     ) -> None:
-        self.config = config
+        configs = each_replica(config, task.n_replicas)
+        self.config = config = configs[0]
+        self._weight = per_replica(configs, "weight", task.features)
         self._task = task
         self.learner = PromptLearner(
             clip,
@@ -86,9 +91,7 @@ class KgCoOp:
             task,
             synthesizer,
             seeds,
-            lr=config.lr,
-            epochs=config.epochs,
-            batch_size=config.batch_size,
+            configs,
         )
 
     @property
@@ -106,7 +109,7 @@ class KgCoOp:
         learned, allowed = self.learner.text_features(), self._training.allowed
         logits = self._task.logit_scale * features @ learned.transpose(1, 2)
         distance = knowledge_distance(learned, self._task.text_features, allowed)
-        return classification_loss(logits, labels, allowed, weights) + self.config.weight * distance
+        return classification_loss(logits, labels, allowed, weights) + self._weight * distance
 
     def train_epoch(self) -> dict[str, Float[Tensor, " replica"]]:
         """One pass over the real features."""

@@ -8,7 +8,7 @@ features, real or synthetic, keep their initial weights: the loss runs over the 
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -18,6 +18,7 @@ from torch import Tensor
 from ship.backbone import FrozenCLIP
 from ship.finetuners.base import classification_loss
 from ship.finetuners.training_set import CosineDescent, TrainingStream
+from ship.fused_settings import PER_REPLICA, ReplicaOptimizer, each_replica, per_replica
 from ship.settings import Settings
 from ship.synthesis import Synthesizer
 from ship.task import Task
@@ -31,10 +32,12 @@ class LinearProbeConfig(Settings):
         "zero_shot",
         description="weights to start from: text features, or 0 (classes without data stay there)",
     )
-    l2: float = Field(
+    l2: Annotated[float, PER_REPLICA] = Field(
         0.0, ge=0, description="l2 / 2 * squared distance to the initial weights joins the loss"
     )
-    lr: float = Field(3e-4, gt=0, description="AdamW's learning rate, cosine to 0")
+    lr: Annotated[float, PER_REPLICA] = Field(
+        3e-4, gt=0, description="AdamW's learning rate, cosine to 0"
+    )
     epochs: int = Field(50, ge=0, description="passes over the real features")
     batch_size: int = Field(32, ge=1, description="real features a step")
 
@@ -49,13 +52,15 @@ class LinearProbe:
 
     def __init__(
         self,
-        config: LinearProbeConfig,
+        config: LinearProbeConfig | Sequence[LinearProbeConfig],
         task: Task,
         synthesizer: Synthesizer | None,
         clip: FrozenCLIP,
         seeds: Sequence[int],
     ) -> None:
-        self.config = config
+        configs = each_replica(config, task.n_replicas)
+        self.config = config = configs[0]
+        self._l2 = per_replica(configs, "l2", task.features)
         self._task = task
         start = task.text_features.expand(task.n_replicas, -1, -1)
         self._start = start.clone() if config.init == "zero_shot" else torch.zeros_like(start)
@@ -63,7 +68,8 @@ class LinearProbe:
         self.bias = start.new_zeros(start.shape[:2]).requires_grad_()
         self._stream = TrainingStream(task, synthesizer, seeds, config.batch_size, "linear_probe")
         # no decay: it would draw classes without data away from where they start
-        optimizer = torch.optim.AdamW([self.weight, self.bias], lr=config.lr, weight_decay=0)
+        parameters = [self.weight, self.bias]
+        optimizer = ReplicaOptimizer(torch.optim.AdamW, parameters, configs, weight_decay=0)
         self._descent = CosineDescent(optimizer, config.epochs, self._stream.steps)
 
     @property
@@ -79,7 +85,7 @@ class LinearProbe:
     ) -> Float[Tensor, " replica"]:
         """Weighted mean cross-entropy of a batch + l2 / 2 * |W - W_0|^2 (b is not penalised)."""
         loss = classification_loss(self._scores(features), labels, self._stream.allowed, weights)
-        return loss + self.config.l2 / 2 * (self.weight - self._start).square().sum((1, 2))
+        return loss + self._l2 / 2 * (self.weight - self._start).square().sum((1, 2))
 
     def train_epoch(self) -> dict[str, Float[Tensor, " replica"]]:
         """One pass over the real features."""

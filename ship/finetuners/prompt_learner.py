@@ -5,12 +5,14 @@ Source: CoOp (arXiv:2109.01134, sec. 3.2) for the prompts; the settings of SHIP'
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ship.backbone import FrozenCLIP
+from ship.fused_settings import ReplicaOptimizer
 from ship.prompts import NamePosition, class_prompts, initial_context
 from ship.replicas import BatchStream, ReplicaRng, steps_per_epoch
 from ship.synthesis import Synthesizer
@@ -75,6 +77,23 @@ class PromptLearner:
         return self._tower.encode(prompts, eot).reshape(n, n_cls, -1)
 
 
+@runtime_checkable
+class SgdSettings(Protocol):
+    """What a fine-tuner's settings say about its training."""
+
+    @property
+    def lr(self) -> float:
+        """SGD's learning rate at the start."""
+
+    @property
+    def epochs(self) -> int:
+        """Passes over the real features."""
+
+    @property
+    def batch_size(self) -> int:
+        """Real features a step."""
+
+
 class SgdTraining:
     """Epochs of SGD over a task's real features, with synthetic ones beside them if there are any.
 
@@ -89,22 +108,21 @@ class SgdTraining:
         task: Task,
         synthesizer: Synthesizer | None,
         seeds: Sequence[int],
-        *,
-        lr: float,
-        epochs: int,
-        batch_size: int,
+        configs: Sequence[SgdSettings],
     ) -> None:
+        config = configs[0]  # replicas differ in the learning rate alone
         self.allowed: Bool[Tensor, "replica n_cls"] | None = None if synthesizer else task.seen
         self._parameters = dict(parameters)
         self._task = task
         self._synthesizer = synthesizer
         self._batches = BatchStream(task.counts, ReplicaRng(seeds, "coop/batches"))
         self._views = ReplicaRng(seeds, "coop/views", task.features.device)
-        self._batch_size = min(batch_size, task.n_nominal)
+        self._batch_size = min(config.batch_size, task.n_nominal)
         self._steps = steps_per_epoch(task.n_nominal, self._batch_size)
-        self._optimizer = torch.optim.SGD(list(self._parameters.values()), lr=lr)
-        total = max(1, epochs * self._steps)
-        self._schedule = torch.optim.lr_scheduler.CosineAnnealingLR(self._optimizer, total)
+        trained = list(self._parameters.values())
+        self._optimizer = ReplicaOptimizer(torch.optim.SGD, trained, configs)
+        total = max(1, config.epochs * self._steps)
+        self._schedule = torch.optim.lr_scheduler.CosineAnnealingLR(self._optimizer.inner, total)
 
     def epoch(self, loss: BatchLoss) -> dict[str, Float[Tensor, " replica"]]:
         """One pass over the real features; the mean loss of its steps.
@@ -118,7 +136,7 @@ class SgdTraining:
         total = self._task.features.new_zeros(self._task.n_replicas)
         for _ in range(self._steps):
             features, labels, weights = self._batch()
-            self._optimizer.zero_grad(set_to_none=True)
+            self._optimizer.zero_grad()
             for part in loss(features, labels, weights):
                 # summed over replicas, so that each one's gradient is that of its own loss
                 part.sum().backward()

@@ -11,7 +11,7 @@ ratio has no meaning here.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
@@ -22,6 +22,7 @@ from torch import Tensor
 from ship.backbone import FrozenCLIP
 from ship.finetuners.base import classification_loss
 from ship.finetuners.training_set import Batch, CosineDescent, FixedSet, fixed_set
+from ship.fused_settings import PER_REPLICA, ReplicaOptimizer, each_replica
 from ship.replicas import BatchStream, ReplicaRng, gather_rows, random_views, steps_per_epoch
 from ship.settings import Settings
 from ship.synthesis import Synthesizer
@@ -48,7 +49,9 @@ class TipAdapterFConfig(Settings):
     alpha: float = Field(1.0, ge=0, description="weight of the cache in training")
     beta: float = Field(5.5, gt=0, description="sharpness of the cache in training")
     search: bool = Field(True, description="choose alpha and beta on the selection split")
-    lr: float = Field(1e-3, gt=0, description="AdamW's learning rate, cosine to 0")
+    lr: Annotated[float, PER_REPLICA] = Field(
+        1e-3, gt=0, description="AdamW's learning rate, cosine to 0"
+    )
     epochs: int = Field(20, ge=1, description="passes over the cached features")
     batch_size: int = Field(256, ge=1, description="features a step")
 
@@ -132,20 +135,21 @@ class TipAdapterF:
 
     def __init__(
         self,
-        config: TipAdapterFConfig,
+        config: TipAdapterFConfig | Sequence[TipAdapterFConfig],
         task: Task,
         synthesizer: Synthesizer | None,
         clip: FrozenCLIP,
         seeds: Sequence[int],
     ) -> None:
-        self.config = config
+        configs = each_replica(config, task.n_replicas)
+        self.config = config = configs[0]
         self._task = task
         self._rows = fixed_set(task, synthesizer)
         self._cache = _Cache(self._rows, len(task.class_names))
         self._seen_only = None if synthesizer else task.seen
         self._mean_weight = _mean_weight(self._rows)
         # weights of 1 are left out: the plain mean's rounding is that of a run without weights
-        self._weighted = synthesizer is not None and synthesizer.weight != 1
+        self._weighted = synthesizer is not None and synthesizer.weighted
         self.choices = _choices(config.alpha, config.beta, config.search)
         self.keys = self._cache.keys.clone().requires_grad_()
         self._batches = BatchStream(self._rows.counts, ReplicaRng(seeds, "tip/batches"))
@@ -153,7 +157,7 @@ class TipAdapterF:
         n_nominal = task.n_nominal + self._rows.n_synthetic
         self._batch_size = min(config.batch_size, n_nominal)
         steps = steps_per_epoch(n_nominal, self._batch_size)
-        optimizer = torch.optim.AdamW([self.keys], lr=config.lr, eps=1e-4)
+        optimizer = ReplicaOptimizer(torch.optim.AdamW, [self.keys], configs, eps=1e-4)
         self._descent = CosineDescent(optimizer, config.epochs, steps)
 
     @property

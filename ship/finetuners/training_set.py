@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from ship.fused_settings import ReplicaOptimizer
 from ship.replicas import BatchStream, ReplicaRng, steps_per_epoch
 from ship.synthesis import Synthesizer
 from ship.task import Task
@@ -93,7 +94,7 @@ def fixed_set(task: Task, synthesizer: Synthesizer | None) -> FixedSet:
     made, made_labels = synthesizer.fixed_set()
     n = made.shape[1]
     made = made.unsqueeze(2).expand(-1, -1, real.shape[2], -1)
-    made_weights = weights.new_full(made_labels.shape, synthesizer.weight)
+    made_weights = synthesizer.weights(made_labels).to(weights)
     return FixedSet(
         torch.cat([made, real], dim=1),
         torch.cat([made_labels, task.labels], dim=1),
@@ -106,11 +107,11 @@ def fixed_set(task: Task, synthesizer: Synthesizer | None) -> FixedSet:
 class CosineDescent:
     """An optimizer whose learning rate falls to 0 along a cosine, step by step."""
 
-    def __init__(self, optimizer: torch.optim.Optimizer, epochs: int, steps: int) -> None:
+    def __init__(self, optimizer: ReplicaOptimizer, epochs: int, steps: int) -> None:
         self._optimizer = optimizer
         self._steps = steps
         total = max(1, epochs * steps)
-        self._schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, total)
+        self._schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer.inner, total)
 
     def epoch(
         self, step_loss: Callable[[], Float[Tensor, " replica"]]
@@ -122,7 +123,7 @@ class CosineDescent:
         total: Tensor | float = 0.0
         for _ in range(self._steps):
             loss = step_loss()
-            self._optimizer.zero_grad(set_to_none=True)
+            self._optimizer.zero_grad()
             loss.sum().backward()
             self._optimizer.step()
             self._schedule.step()

@@ -46,7 +46,11 @@ class HeldOut:
 
     @torch.no_grad()
     def loss(
-        self, network: Autoencoder, kl_weight: float, free_bits: float, chunk: int
+        self,
+        network: Autoencoder,
+        kl_weight: float | Float[Tensor, " replica"],
+        free_bits: float,
+        chunk: int,
     ) -> Float[Tensor, " replica"]:
         """Mean squared error + kl_weight * KL (penalised as in training), over the real rows.
 

@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from ship.backbone import FrozenCLIP
+from ship.fused_settings import each_replica
 from ship.generators.autoencoder import Autoencoder, Encoder
 from ship.generators.prompt_network import GeneratorHidden, LatentDim
 from ship.generators.vae import (
@@ -72,14 +73,20 @@ class MlpDecoder(nn.Module):
         return F.normalize(self.feature(F.relu(self.hidden(given))), dim=-1)
 
 
-def build_mlp_vae(config: MlpVAEConfig, task: Task, clip: FrozenCLIP, seeds: Sequence[int]) -> VAE:
-    """R fused VAEs with MLP decoders on the seen classes of a task.
+def build_mlp_vae(
+    config: MlpVAEConfig | Sequence[MlpVAEConfig],
+    task: Task,
+    clip: FrozenCLIP,
+    seeds: Sequence[int],
+) -> VAE:
+    """R fused VAEs with MLP decoders on the seen classes of a task; settings as in the prompt VAE.
 
     Raises:
         ValueError: early stopping without validation pictures.
     """
     # the stream of the prompt VAE: both start from the same encoder
     weights = ReplicaRng(seeds, "vae/weights", clip.device, task.features.dtype)
-    encoder = Encoder(clip.feature_dim, config.encoder_hidden, config.latent_dim, weights)
-    decoder = MlpDecoder(config, task.text_features, weights)
+    shared = each_replica(config, task.n_replicas)[0]
+    encoder = Encoder(clip.feature_dim, shared.encoder_hidden, shared.latent_dim, weights)
+    decoder = MlpDecoder(shared, task.text_features, weights)
     return VAE(config, task, Autoencoder(encoder, decoder), seeds)

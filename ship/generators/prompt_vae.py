@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from ship.backbone import FrozenCLIP
+from ship.fused_settings import each_replica
 from ship.generators.autoencoder import Autoencoder, Encoder
 from ship.generators.prompt_network import (
     CtxInit,
@@ -67,16 +68,20 @@ class PromptVAEConfig(Settings):
 
 
 def build_prompt_vae(
-    config: PromptVAEConfig, task: Task, clip: FrozenCLIP, seeds: Sequence[int]
+    config: PromptVAEConfig | Sequence[PromptVAEConfig],
+    task: Task,
+    clip: FrozenCLIP,
+    seeds: Sequence[int],
 ) -> VAE:
-    """R fused prompt VAEs on the seen classes of a task.
+    """R fused prompt VAEs on the seen classes of a task, of one setting or one for each replica.
 
     Raises:
         ValueError: contexts too long for the backbone; early stopping without validation pictures.
     """
+    shared = each_replica(config, task.n_replicas)[0]
     weights = ReplicaRng(seeds, "vae/weights", clip.device, task.features.dtype)
     encoder = None
-    if uses_z(config.prompt):
-        encoder = Encoder(clip.feature_dim, config.encoder_hidden, config.latent_dim, weights)
-    decoder = PromptGenerator(config, clip, task.class_names, weights)
+    if uses_z(shared.prompt):
+        encoder = Encoder(clip.feature_dim, shared.encoder_hidden, shared.latent_dim, weights)
+    decoder = PromptGenerator(shared, clip, task.class_names, weights)
     return VAE(config, task, Autoencoder(encoder, decoder), seeds)

@@ -8,6 +8,7 @@ from jaxtyping import Float, Int
 from pydantic import Field
 from torch import Tensor
 
+from ship.fused_settings import PER_REPLICA, ReplicaOptimizer, each_replica, per_replica
 from ship.generators.autoencoder import Autoencoder, Encoder, active_units, real_rows
 from ship.generators.early_stopping import EarlyStopping
 from ship.generators.held_out import HeldOut
@@ -16,7 +17,9 @@ from ship.replicas import BatchStream, ReplicaRng, steps_per_epoch
 from ship.task import Task
 
 EncoderHidden = Annotated[int, Field(ge=1, description="hidden units of q(z|x)")]
-KLWeight = Annotated[float, Field(ge=0, description="weight of the KL term; reference: 1")]
+KLWeight = Annotated[
+    float, Field(ge=0, description="weight of the KL term; reference: 1"), PER_REPLICA
+]
 KLWarmup = Annotated[
     int, Field(ge=0, description="epochs in which the KL weight grows from 0, linearly")
 ]
@@ -30,8 +33,8 @@ Patience = Annotated[
         description="epochs without a better held-out ELBO before a seed stops; null: never",
     ),
 ]
-LearningRate = Annotated[float, Field(gt=0, description="AdamW's learning rate")]
-WeightDecay = Annotated[float, Field(ge=0, description="AdamW's weight decay")]
+LearningRate = Annotated[float, Field(gt=0, description="AdamW's learning rate"), PER_REPLICA]
+WeightDecay = Annotated[float, Field(ge=0, description="AdamW's weight decay"), PER_REPLICA]
 Epochs = Annotated[int, Field(ge=1, description="passes over the base features")]
 BatchSize = Annotated[int, Field(ge=1, description="features a step")]
 
@@ -86,10 +89,16 @@ class VAE:
     """
 
     def __init__(
-        self, config: VAESettings, task: Task, network: Autoencoder, seeds: Sequence[int]
+        self,
+        config: VAESettings | Sequence[VAESettings],
+        task: Task,
+        network: Autoencoder,
+        seeds: Sequence[int],
     ) -> None:
         device, dtype = task.features.device, task.features.dtype
-        self.config = config
+        configs = each_replica(config, task.n_replicas)
+        self.config = config = configs[0]
+        self._kl_weight = per_replica(configs, "kl_weight", task.features)
         self.network = network
         self._task = task
         # named alike in every VAE, so that they see the same batches and noise in a comparison
@@ -104,8 +113,8 @@ class VAE:
         self.epochs = config.epochs if parameters else 0
         if not parameters:
             return
-        self._optimizer = torch.optim.AdamW(
-            parameters, lr=config.lr, weight_decay=config.weight_decay
+        self._optimizer = ReplicaOptimizer(
+            torch.optim.AdamW, parameters, configs, ("lr", "weight_decay")
         )
         if config.early_stopping is not None:
             self._held_out = HeldOut(task, network, seeds)
@@ -120,10 +129,10 @@ class VAE:
             return bool(self._stopping.stopped.all())
         return self.epochs == 0
 
-    def kl_weight(self, epoch: int) -> float:
+    def kl_weight(self, epoch: int) -> float | Float[Tensor, " replica"]:
         """Weight of the KL term in an epoch (from 1): 0 in the first of the warm-up's epochs."""
         warmup = self.config.kl_warmup
-        return self.config.kl_weight * (min(1.0, (epoch - 1) / warmup) if warmup else 1.0)
+        return self._kl_weight * (min(1.0, (epoch - 1) / warmup) if warmup else 1.0)
 
     def terms(
         self,
@@ -158,13 +167,13 @@ class VAE:
             metrics = self._keep_best(self._stopping, metrics)
         return metrics
 
-    def _step(self, kl_weight: float) -> Float[Tensor, "term replica"]:
+    def _step(self, kl_weight: float | Float[Tensor, " replica"]) -> Float[Tensor, "term replica"]:
         rows = self._batches.next(self._batch_size)
         features, class_ids = self._task.batch(rows, self._views)
         encoder = self.network.encoder
         noise = None if encoder is None else self._noise.normal(len(rows[0]), encoder.latent_dim)
         squared_error, kl, penalised = self.terms(features, class_ids, noise)
-        self._optimizer.zero_grad(set_to_none=True)
+        self._optimizer.zero_grad()
         # summed over replicas, so that each one's gradient is that of its own mean loss
         (squared_error + kl_weight * penalised).sum().backward()
         self._optimizer.step()
@@ -179,9 +188,8 @@ class VAE:
         self, stopping: EarlyStopping, metrics: dict[str, Tensor]
     ) -> dict[str, Float[Tensor, " replica"]]:
         """Note the epoch; where training is over, put the best parameters into the network."""
-        config = self.config
         held_out = self._held_out.loss(
-            self.network, config.kl_weight, config.free_bits, self._batch_size
+            self.network, self._kl_weight, self.config.free_bits, self._batch_size
         )
         metrics = {**metrics, "held_out_loss": held_out}
         stopping.update(self._done, held_out, self.network, metrics)

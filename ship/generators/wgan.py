@@ -15,6 +15,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from ship.backbone import FrozenCLIP
+from ship.fused_settings import PER_REPLICA, ReplicaOptimizer, each_replica, per_replica
 from ship.generators.losses import gradient_penalty
 from ship.generators.prompt_network import (
     CtxInit,
@@ -47,11 +48,15 @@ class WGANConfig(Settings):
     generator_hidden: GeneratorHidden = 4096
     critic_hidden: int = Field(4096, ge=1, description="hidden units of the critic")
     n_critic: int = Field(5, ge=1, description="critic steps before each generator step")
-    gp_weight: float = Field(10.0, ge=0, description="weight of the gradient penalty")
+    gp_weight: Annotated[float, PER_REPLICA] = Field(
+        10.0, ge=0, description="weight of the gradient penalty"
+    )
     classification_weight: float = Field(
         0.0, ge=0, description="weight of f-CLSWGAN's loss: CLIP must know the made features' class"
     )
-    lr: float = Field(1e-4, gt=0, description="Adam's learning rate, of critic and generator")
+    lr: Annotated[float, PER_REPLICA] = Field(
+        1e-4, gt=0, description="Adam's learning rate, of critic and generator"
+    )
     beta1: float = Field(0.5, ge=0, lt=1, description="Adam's decay of the gradient's mean")
     beta2: float = Field(0.9, ge=0, lt=1, description="Adam's decay of the gradient's square")
     epochs: int = Field(
@@ -90,10 +95,16 @@ class WGAN:
     finished = False
 
     def __init__(
-        self, config: WGANConfig, task: Task, clip: FrozenCLIP, seeds: Sequence[int]
+        self,
+        config: WGANConfig | Sequence[WGANConfig],
+        task: Task,
+        clip: FrozenCLIP,
+        seeds: Sequence[int],
     ) -> None:
         device, dtype = clip.device, task.features.dtype
-        self.config = config
+        self._configs = each_replica(config, task.n_replicas)
+        self.config = config = self._configs[0]
+        self._gp_weight = per_replica(self._configs, "gp_weight", task.features)
         self._task = task
         self.generator = PromptGenerator(
             config, clip, task.class_names, ReplicaRng(seeds, "wgan/generator", device, dtype)
@@ -110,9 +121,10 @@ class WGAN:
         self._batch_size = min(config.batch_size, task.n_nominal)
         self._steps = steps_per_epoch(task.n_nominal, self._batch_size)
 
-    def _adam(self, network: nn.Module) -> torch.optim.Adam:
+    def _adam(self, network: nn.Module) -> ReplicaOptimizer:
         betas = (self.config.beta1, self.config.beta2)
-        return torch.optim.Adam(network.parameters(), lr=self.config.lr, betas=betas)
+        parameters = list(network.parameters())
+        return ReplicaOptimizer(torch.optim.Adam, parameters, self._configs, betas=betas)
 
     @property
     def epochs(self) -> int:
@@ -169,7 +181,7 @@ class WGAN:
             generator_sum += self._train_generator(class_ids)
         wasserstein, penalty = critic_sums / self._steps
         return {
-            "critic_loss": self.config.gp_weight * penalty - wasserstein,
+            "critic_loss": self._gp_weight * penalty - wasserstein,
             "wasserstein": wasserstein,
             "gradient_penalty": penalty,
             "generator_loss": generator_sum / self._steps,
@@ -183,16 +195,16 @@ class WGAN:
         # 24 random bits: uniform in [0, 1) in any precision
         mix = self._mix.integers(2**24, self._batch_size).to(real.dtype) / 2**24
         estimate, penalty = self.critic_terms(real, made, class_ids, mix)
-        self._critic_step.zero_grad(set_to_none=True)
+        self._critic_step.zero_grad()
         # summed over replicas, so that each one's gradient is that of its own mean loss
-        (self.config.gp_weight * penalty - estimate).sum().backward()
+        (self._gp_weight * penalty - estimate).sum().backward()
         self._critic_step.step()
         return torch.stack([estimate, penalty]).detach(), class_ids
 
     def _train_generator(self, class_ids: Int[Tensor, "replica n"]) -> Float[Tensor, " replica"]:
         """One step of the generator, on the classes of the critic's last batch."""
         loss = self.generator_loss(self._draw_z(), class_ids)
-        self._generator_step.zero_grad(set_to_none=True)
+        self._generator_step.zero_grad()
         loss.sum().backward()  # the critic's gradients are dropped before its next step
         self._generator_step.step()
         return loss.detach()

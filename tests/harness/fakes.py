@@ -13,6 +13,7 @@ import numpy as np
 from harness.config import parse_study
 from harness.method import Method
 from harness.study_config import StudyConfig
+from ship.fused_settings import each_replica
 from ship.metrics import EpochMetrics
 from ship.trial_config import TrialConfig
 
@@ -48,7 +49,7 @@ def truth(config: TrialConfig, seed: int) -> float:
 def run_analytic(
     log: Path,
     behave: Behaviour | None,
-    config: TrialConfig,
+    config: TrialConfig | Sequence[TrialConfig],
     seeds: Sequence[int],
     features: FakeFeatures,
     clip: FakeClip,
@@ -57,22 +58,30 @@ def run_analytic(
     """One generator epoch, EPOCHS rising selection epochs, a final epoch and the test."""
     if features.train.flags.writeable:
         raise RuntimeError("the features are a copy of the worker's own")
-    label = f"{features.dataset} {config.generator.name} {getattr(config.generator, 'n_ctx', 0)}"
+    configs = each_replica(config, len(seeds))
     with log.open("a") as file:
-        file.writelines(f"{label} {config.finetuner.name} seed {seed}\n" for seed in seeds)
+        file.writelines(_line(features, *one) for one in zip(configs, seeds, strict=True))
+    truths = tuple(truth(one, seed) for one, seed in zip(configs, seeds, strict=True))
     clip.text_tokens += 100
     yield EpochMetrics("selection_generator", 1, 0.1, {"loss": tuple(1.0 for _ in seeds)})
     for epoch in range(1, EPOCHS + 1):
         if behave is not None:
-            behave(config, epoch)
-        values = tuple(truth(config, seed) - (EPOCHS - epoch) for seed in seeds)
+            for one in dict.fromkeys(configs):
+                behave(one, epoch)
+        values = tuple(value - (EPOCHS - epoch) for value in truths)
         yield EpochMetrics("selection", epoch, 0.2 * epoch, dict.fromkeys(SIX, values))
     yield EpochMetrics("final", 1, 0.9, {"loss": tuple(0.5 for _ in seeds)})
-    values = tuple(truth(config, seed) for seed in seeds)
+    values = truths
     test: dict[str, tuple[float, ...]] = dict.fromkeys(SIX, values)
     test["selection_epoch"] = tuple(float(EPOCHS) for _ in seeds)
     test["selection_harmonic_mean"] = values
     yield EpochMetrics("test", EPOCHS, 1.0, test)
+
+
+def _line(features: FakeFeatures, config: TrialConfig, seed: int) -> str:
+    n_ctx = getattr(config.generator, "n_ctx", 0)
+    setting = f"{features.dataset} {config.generator.name} {n_ctx}"
+    return f"{setting} {config.finetuner.name} seed {seed}\n"
 
 
 def fake_identity(name: str, data_root: Path | None) -> tuple[str, str]:

@@ -37,7 +37,7 @@ def final_of(work: Work) -> dict[str, Any]:
     """A flattened last result of a finished trial, as Tune hands it over."""
     values = [truth(work.setting.config, seed) for seed in work.seeds]
     mean = sum(values) / len(values)
-    return {"final/objective": mean, "final/selection/harmonic_mean": values}
+    return {"final": [{"objective": mean, "selection": {"harmonic_mean": values}}]}
 
 
 def drive(searcher: StudySearcher, most: int = 100) -> list[Work]:
@@ -47,7 +47,7 @@ def drive(searcher: StudySearcher, most: int = 100) -> list[Work]:
         given = searcher.suggest(f"t{number}")
         if given == Searcher.FINISHED:
             return done
-        work = searcher.work(f"t{number}")
+        (work,) = searcher.group(f"t{number}")
         searcher.on_trial_complete(f"t{number}", final_of(work))
         done.append(work)
     raise AssertionError("the searcher does not end")
@@ -80,9 +80,9 @@ def test_concurrency_holds_trials_back(prints: Fingerprints) -> None:
     assert isinstance(searcher.suggest("a"), dict)
     assert isinstance(searcher.suggest("b"), dict)
     assert searcher.suggest("c") is None
-    searcher.on_trial_complete("a", final_of(searcher.work("a")))
+    searcher.on_trial_complete("a", final_of(searcher.group("a")[0]))
     assert isinstance(searcher.suggest("c"), dict)
-    searcher.on_trial_complete("b", final_of(searcher.work("b")))
+    searcher.on_trial_complete("b", final_of(searcher.group("b")[0]))
     assert searcher.suggest("d") == Searcher.FINISHED
 
 
@@ -92,12 +92,13 @@ def test_states_reach_optuna_and_values_only_with_complete(prints: Fingerprints)
     searcher = make_searcher(study, Ledger(), prints)
     for name in "abcdef":
         searcher.suggest(name)
-    searcher.on_trial_complete("a", final_of(searcher.work("a")))
-    searcher.on_trial_complete("b", {"selection_objective": 60.0})
-    searcher.on_trial_complete("c", {"failed/reason": "nan", "selection_objective": 60.0})
+    searcher.on_trial_complete("a", final_of(searcher.group("a")[0]))
+    searcher.on_trial_complete("b", {"selection_objective": [60.0]})
+    searcher.on_trial_complete("c", {"failed": [{"failure": "non_finite", "reason": "nan"}]})
     searcher.on_trial_complete("d", error=True)
     searcher.on_trial_complete("e", None)
-    final = {"final/objective": float("nan"), "final/selection/harmonic_mean": [float("nan")]}
+    nan = float("nan")
+    final = {"final": [{"objective": nan, "selection": {"harmonic_mean": [nan]}}]}
     searcher.on_trial_complete("f", final)
     trials = optuna_trials(searcher)
     assert [trial.state for trial in trials] == [

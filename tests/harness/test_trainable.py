@@ -42,9 +42,9 @@ def make_worker(run_trial: Any, config: TrialConfig = CONFIG, **keys: Any) -> Sh
                 load_backbone=keys.get("load_backbone", FakeClip),
             )
 
-    spec = trial_spec(
-        config, (0, 1), keys.get("objective", "harmonic_mean"), keys.get("judged", True)
-    )
+    objective, judged = keys.get("objective", "harmonic_mean"), keys.get("judged", True)
+    configs = keys.get("configs", [config])
+    spec = trial_spec(configs, (0, 1), objective, [judged] * len(configs))
     return Worker(config=spec)
 
 
@@ -61,11 +61,11 @@ def analytic(tmp_path: Path) -> Any:
     return make_method(tmp_path / "log").run_trial
 
 
-def items(*per_seed: dict[str, tuple[float, ...]]) -> Any:
+def items(*per_replica: dict[str, tuple[float, ...]]) -> Any:
     """A run_trial that yields selection epochs with these metrics."""
 
     def run_trial(*_: Any) -> Iterator[EpochMetrics]:
-        for epoch, values in enumerate(per_seed, 1):
+        for epoch, values in enumerate(per_replica, 1):
             yield EpochMetrics("selection", epoch, 0.5, values)
 
     return run_trial
@@ -82,7 +82,7 @@ def test_fast_epochs_travel_together_up_to_an_evaluation(tmp_path: Path) -> None
     ]
     assert [result.get(EVALUATIONS) for result in results] == [1, 2, 3, None]
     expected = (truth(CONFIG, 0) + truth(CONFIG, 1)) / 2
-    seen = [result[OBJECTIVE] for result in results[:3]]
+    seen = [result[OBJECTIVE][0] for result in results[:3]]
     assert seen == pytest.approx([expected - 2, expected - 1, expected])
     assert OBJECTIVE not in results[-1]
 
@@ -105,7 +105,7 @@ def test_slow_epochs_travel_alone(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_final_result_has_every_seed_and_the_cost(tmp_path: Path) -> None:
     """Selection values are those of the chosen epoch."""
-    final = finish(make_worker(analytic(tmp_path), objective="joint_new"))[-1][FINAL]
+    final = finish(make_worker(analytic(tmp_path), objective="joint_new"))[-1][FINAL][0]
     values = [truth(CONFIG, 0), truth(CONFIG, 1)]
     assert final["test"]["new"] == pytest.approx(values)
     assert final["selection"]["joint_new"] == pytest.approx(values)
@@ -132,8 +132,8 @@ def test_a_worker_serves_the_next_trial_with_the_backbone_it_has(tmp_path: Path)
     )
     for name in ("pocket", "A:b", "pocket", "C:d", "pocket", "A:b"):
         config = CONFIG.model_copy(update={"backbone": name})
-        assert worker.reset_config(trial_spec(config, (5,), "harmonic_mean", True))
-        assert len(finish(worker)[-1][FINAL]["test"]["base"]) == 1
+        assert worker.reset_config(trial_spec([config], (5,), "harmonic_mean", [True]))
+        assert len(finish(worker)[-1][FINAL][0]["test"]["base"]) == 1
     assert loaded == ["pocket", "A:b", "C:d", "A:b"]
 
 
@@ -166,7 +166,7 @@ def test_a_backbone_is_kept_by_its_precision(tmp_path: Path) -> None:
     worker = make_worker(analytic(tmp_path), load_backbone=load)
     finish(worker)
     half = CONFIG.model_copy(update={"precision": "bf16"})
-    worker.reset_config(trial_spec(half, (5,), "harmonic_mean", True))
+    worker.reset_config(trial_spec([half], (5,), "harmonic_mean", [True]))
     finish(worker)
     assert loaded == [("pocket", "fp32"), ("pocket", "bf16")]
 
@@ -176,9 +176,9 @@ def test_a_metric_that_is_not_finite_fails_the_trial(value: float) -> None:
     """The reason names metric, stage, epoch and seeds."""
     worker = make_worker(items({"loss": (1.0, 1.0)}, {"loss": (1.0, value)}))
     last = finish(worker)[-1]
-    assert last[FAILED]["failure"] == "non_finite"
-    reason = "loss was not finite at stage selection, epoch 2 (seeds 1)"
-    assert last[FAILED]["reason"] == reason
+    assert last[FAILED][0]["failure"] == "non_finite"
+    reason = "loss is not finite at stage selection, epoch 2 (seeds 1)"
+    assert last[FAILED][0]["reason"] == reason
 
 
 def test_an_exception_is_a_result(tmp_path: Path) -> None:
@@ -190,12 +190,12 @@ def test_an_exception_is_a_result(tmp_path: Path) -> None:
 
     worker = make_worker(run_trial)
     last = finish(worker)[-1]
-    assert last[FAILED]["failure"] == "error"
-    assert last[FAILED]["reason"].startswith("KeyError: ")
-    assert last[FAILED]["reason"].endswith("(at stage selection_generator, epoch 4)")
-    assert "\n" not in last[FAILED]["reason"]
+    assert last[FAILED][0]["failure"] == "error"
+    assert last[FAILED][0]["reason"].startswith("KeyError: ")
+    assert last[FAILED][0]["reason"].endswith("(at stage selection_generator, epoch 4)")
+    assert "\n" not in last[FAILED][0]["reason"]
     worker._run_trial = analytic(tmp_path)
-    worker.reset_config(trial_spec(CONFIG, (0,), "harmonic_mean", True))
+    worker.reset_config(trial_spec([CONFIG], (0,), "harmonic_mean", [True]))
     assert FINAL in finish(worker)[-1]
 
 
@@ -206,20 +206,20 @@ def test_a_backbone_that_cannot_be_loaded_fails_its_trial() -> None:
         raise ValueError(f"no weights for {name}")
 
     last = finish(make_worker(items(), load_backbone=load))[-1]
-    assert last[FAILED]["reason"] == "ValueError: no weights for pocket (before its first epoch)"
+    assert last[FAILED][0]["reason"] == "ValueError: no weights for pocket (before its first epoch)"
 
 
 def test_a_trial_without_test_metrics_fails() -> None:
     """Half a trial is no result."""
     last = finish(make_worker(items({"harmonic_mean": (1.0, 1.0)})))[-1]
-    assert "without test metrics" in last[FAILED]["reason"]
+    assert "without test metrics" in last[FAILED][0]["reason"]
 
 
 def test_a_spec_survives_the_journey() -> None:
     """Everything that decides a number arrives."""
     config = TrialConfig.model_validate({"finetuner": "tip_adapter", "max_classes": 8, "views": 0})
-    spec = json.loads(trial_spec(config, (3, 5), "new", False)["spec"])
-    assert TrialConfig.model_validate_json(json.dumps(spec["trial"])) == config
+    spec = json.loads(trial_spec([config], (3, 5), "new", [False])["spec"])
+    assert TrialConfig.model_validate_json(json.dumps(spec["trials"][0])) == config
     assert spec["seeds"] == [3, 5]
 
 

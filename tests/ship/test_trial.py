@@ -52,15 +52,15 @@ def test_a_fused_replica_equals_its_solo_run(clip64: FrozenCLIP, changes: dict[s
         if alone is None:
             assert m.stage == "final"
             continue
-        for name, values in m.per_seed.items():
-            assert values[1] == pytest.approx(alone.per_seed[name][0], abs=1e-9), (m.stage, name)
+        for name, values in m.per_replica.items():
+            assert values[1] == pytest.approx(alone.per_replica[name][0], abs=1e-9), (m.stage, name)
             compared += 1
     assert compared >= 12
 
 
 def test_a_seeds_training_is_its_own(clip: FrozenCLIP, features: FeatureSet) -> None:
     """Seeds differ in draw, split and noise."""
-    losses = next(run_trial(config(), [0, 1], features, clip)).per_seed["reconstruction"]
+    losses = next(run_trial(config(), [0, 1], features, clip)).per_replica["reconstruction"]
     assert losses[0] != losses[1]
 
 
@@ -89,17 +89,17 @@ def test_stages_and_metrics(
     made = list(run_trial(config(selection=selection), [0, 1], features, clip))
     assert list(dict.fromkeys(m.stage for m in made)) == stages
     assert [m.stage for m in made].count("test") == 1
-    assert all(0 <= value <= 100 for name in PERCENT for value in made[-1].per_seed[name])
+    assert all(0 <= value <= 100 for name in PERCENT for value in made[-1].per_replica[name])
     progress = [m.progress for m in made]
     assert progress == sorted(progress) and progress[-1] == 1
-    evaluated = [m.epoch for m in made if m.stage == "selection" and "base" in m.per_seed]
+    evaluated = [m.epoch for m in made if m.stage == "selection" and "base" in m.per_replica]
     assert evaluated == [2, 4]
 
 
 def _chosen(made: list[EpochMetrics], metric: str, seed: int) -> int:
     """The first epoch with the best selection metric, found independently."""
-    evaluated = [m for m in made if m.stage == "selection" and metric in m.per_seed]
-    values = [m.per_seed[metric][seed] for m in evaluated]
+    evaluated = [m for m in made if m.stage == "selection" and metric in m.per_replica]
+    values = [m.per_replica[metric][seed] for m in evaluated]
     return evaluated[int(np.argmax(values))].epoch
 
 
@@ -113,14 +113,14 @@ def test_selection_keeps_each_seeds_best_epoch(
     """Every seed is tested at its own best epoch by the selection metric."""
     made = list(run_trial(config(selection=selection, eval_every=1), [0, 1, 2], features, clip))
     expected = [_chosen(made, metric, seed) for seed in range(3)]
-    assert list(made[-1].per_seed["selection_epoch"]) == expected
+    assert list(made[-1].per_replica["selection_epoch"]) == expected
 
 
 def test_selected_on_test_reports_the_test_value_it_chose(
     clip: FrozenCLIP, features: FeatureSet
 ) -> None:
     """selection: test looks at the very pictures that it reports."""
-    last = list(run_trial(config(selection="test"), [0, 1], features, clip))[-1].per_seed
+    last = list(run_trial(config(selection="test"), [0, 1], features, clip))[-1].per_replica
     assert last["selection_harmonic_mean"] == last["harmonic_mean"]
 
 
@@ -152,9 +152,9 @@ def test_nothing_of_the_new_classes_reaches_selection(
 
 
 def test_non_finite_loss_ends_the_trial(clip: FrozenCLIP, features: FeatureSet) -> None:
-    """The message has the stage, the epoch and the seeds."""
+    """The message has the stage, the epoch and the replicas."""
     broken = config(generator={**VAE, "lr": 1e30})
-    with pytest.raises(NonFiniteLoss, match=r"selection_generator epoch \d, seeds \[5\]"):
+    with pytest.raises(NonFiniteLoss, match=r"stage selection_generator, epoch \d, replicas 0"):
         list(run_trial(broken, [5], features, clip))
 
 
@@ -171,7 +171,7 @@ def test_what_is_not_finite_never_becomes_an_accuracy(
     clip: FrozenCLIP, features: FeatureSet, broken: dict[str, Any], quality: bool
 ) -> None:
     """A last step that breaks the weights shows in no loss; argmax would take NaN for a class."""
-    with pytest.raises(NonFiniteLoss, match=r"not finite, seeds \[5\]"):
+    with pytest.raises(NonFiniteLoss, match=r"not finite.*, replicas 0"):
         list(run_trial(config(quality=quality, **broken), [5], features, clip))
 
 
@@ -217,4 +217,4 @@ def test_no_epochs_means_no_training(clip: FrozenCLIP, features: FeatureSet) -> 
     untrained = config(generator="none", finetuner={**COOP, "epochs": 0}, selection="base_val")
     zero_shot = config(generator="none", finetuner="zero_shot", selection="base_val")
     made = [list(run_trial(c, [0, 1], features, clip))[-1] for c in (untrained, zero_shot)]
-    assert made[0].per_seed == made[1].per_seed
+    assert made[0].per_replica == made[1].per_replica

@@ -101,7 +101,7 @@ def test_classes_that_the_source_has_are_not_synthesized(
     """A target without a class of its own gets no synthetic features, and its trial runs."""
     own = replace(targets["farm"], class_names=("dog", "bee"))
     assert plan(clip, features, {"farm": own}).finals[0].task.synthesized_ids.shape == (2, 0)
-    made = run(clip, features, {"farm": own}, targets=["farm"])[-1].per_seed
+    made = run(clip, features, {"farm": own}, targets=["farm"])[-1].per_replica
     assert "accuracy/farm" in made and "quality/frechet" not in made
 
 
@@ -113,7 +113,7 @@ def test_base_val_chooses_on_what_is_trained_again(
     made = PROTOCOLS["cross_dataset"](setting, [0], features, targets, clip, torch.float32)
     assert made.selection.task.class_names[8:] == ("wolf", "cow")
     assert int(made.selection.pictures.labels.max()) < 8
-    assert "selection_base" in run(clip, features, targets, selection="base_val")[-1].per_seed
+    assert "selection_base" in run(clip, features, targets, selection="base_val")[-1].per_replica
 
 
 def test_target_names_are_spoken_by_the_targets_template(
@@ -132,7 +132,7 @@ def test_accuracy_by_target_and_their_mean(
     clip: FrozenCLIP, features: FeatureSet, targets: dict[str, FeatureSet]
 ) -> None:
     """The average is over targets, a target counting once whatever its size."""
-    made = run(clip, features, targets)[-1].per_seed
+    made = run(clip, features, targets)[-1].per_replica
     for seed in range(2):
         each = [made[f"accuracy/{name}"][seed] for name in ("pets", "farm")]
         assert made["accuracy"][seed] == pytest.approx(sum(each) / 2)
@@ -144,7 +144,7 @@ def test_zero_shot_accuracy_by_hand(
     clip: FrozenCLIP, features: FeatureSet, targets: dict[str, FeatureSet]
 ) -> None:
     """The fine-tuner zero_shot gives each target's own zero-shot classifier."""
-    made = run(clip, features, targets, generator="none", finetuner="zero_shot")[-1].per_seed
+    made = run(clip, features, targets, generator="none", finetuner="zero_shot")[-1].per_replica
     for name, target in targets.items():
         text = clip.encode_texts([target.template.format(n) for n in target.class_names])
         right = (torch.tensor(target.test) @ text.T).argmax(1) == torch.tensor(target.test_labels)
@@ -197,11 +197,11 @@ def test_emoji_to_real_photographs(tmp_path: Path) -> None:
     target = extract_features(clip, photographs, 0, tmp_path, splits=("test",))
     assert len(target.train) == 0 and len(target.test) == len(target.test_labels) == 2465
     setting = config(targets=["caltech101"], max_classes=60, views=0, finetuner="zero_shot")
-    made = list(run_trial(setting, [0], source, clip, {"caltech101": target}))[-1].per_seed
+    made = list(run_trial(setting, [0], source, clip, {"caltech101": target}))[-1].per_replica
     text = clip.encode_texts([target.template.format(name) for name in target.class_names])
     right = (torch.tensor(target.test) @ text.T).argmax(1) == torch.tensor(target.test_labels)
     assert made["accuracy/caltech101"][0] == pytest.approx(100 * right.double().mean().item())
     assert made["quality/recognised_by_text"][0] > 50
     trained = config(targets=["caltech101"], max_classes=60, views=0, generator="none")
-    made = list(run_trial(trained, [0, 1], source, clip, {"caltech101": target}))[-1].per_seed
+    made = list(run_trial(trained, [0, 1], source, clip, {"caltech101": target}))[-1].per_replica
     assert all(30 < value < 70 for value in made["accuracy/caltech101"])

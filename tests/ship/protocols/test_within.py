@@ -30,7 +30,7 @@ def plan(
 def last(clip: FrozenCLIP, features: FeatureSet, **keys: Any) -> dict[str, tuple[float, ...]]:
     """The test metrics of a trial without a trained generator."""
     keys = {"shots": 2, "generator": "gaussian_base", "finetuner": COOP, "eval_every": 2, **keys}
-    return list(run_trial(TrialConfig(**keys), [0, 1], features, clip))[-1].per_seed
+    return list(run_trial(TrialConfig(**keys), [0, 1], features, clip))[-1].per_replica
 
 
 def official(features: FeatureSet, n_seen: int) -> FeatureSet:

@@ -1,0 +1,129 @@
+"""Fused settings: what one Ray trial trains side by side, and what became of each.
+
+Settings that differ in a loss's factor or an optimizer's step alone (ship.fused_settings) run
+through the same arithmetic at once. To the store, to Optuna and to the scheduler each of them
+remains a trial of its own: a run, a state, seeds.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any
+
+from harness.plan import Work
+from harness.results import FAILED, FINAL
+from harness.schema import Failure, State
+from ship.fused_settings import shared_shape
+
+# The works of one Ray trial, in the order in which their replicas stand in it.
+Group = tuple[Work, ...]
+
+DIED_TWICE = "its worker process died twice (out of memory?)"
+
+
+def member_id(trial_id: str, place: int) -> str:
+    """What a setting of a Ray trial is called; Ray's own ids have no slash."""
+    return f"{trial_id}/{place}"
+
+
+def alike(one: Work, other: Work) -> bool:
+    """Whether two works can be trained side by side: one shape, and the same seeds are missing.
+
+    Other seeds would do, but for a quality metric that one seed's pictures cannot carry: it is left
+    out of all replicas.
+    """
+    return _shape(one) == _shape(other)
+
+
+def _shape(work: Work) -> tuple[str, tuple[int, ...]]:
+    return shared_shape(work.setting.config), work.seeds
+
+
+def fuse(works: Iterable[Work], most: Callable[[Work, int], int]) -> list[Group]:
+    """Groups of works that are alike, each group where its first one stood.
+
+    Args:
+        most: how many are to be fused of n works like the given one; they are cut into groups of
+            nearly equal size.
+    """
+    sets: dict[tuple[str, tuple[int, ...]], list[Work]] = {}
+    for work in works:
+        sets.setdefault(_shape(work), []).append(work)
+    groups: list[Group] = []
+    for found in sets.values():
+        n_groups = -(-len(found) // max(1, most(found[0], len(found))))
+        cuts = [round(i * len(found) / n_groups) for i in range(n_groups + 1)]
+        groups += [tuple(found[a:b]) for a, b in pairwise(cuts)]
+    return groups
+
+
+@dataclass
+class Pruned:
+    """Which settings of which Ray trials the scheduler has stopped; the others train on."""
+
+    _places: dict[str, set[int]] = field(default_factory=dict)
+
+    def add(self, trial_id: str, place: int) -> None:
+        """The setting at that place is not worth going on with."""
+        self._places.setdefault(trial_id, set()).add(place)
+
+    def of(self, trial_id: str) -> Set[int]:
+        """Places of a Ray trial."""
+        return self._places.get(trial_id, set())
+
+
+@dataclass(frozen=True)
+class Ending:
+    """What became of one setting of a Ray trial.
+
+    state: COMPLETE with `final`, PRUNED, FAIL with `failure`; INTERRUPTED: it runs again, as it was
+        not this setting that ended the trial.
+    final: the FINAL part of the last result that is this setting's.
+    """
+
+    state: State
+    final: Mapping[str, Any] = field(default_factory=dict)
+    failure: Failure = Failure.ERROR
+    reason: str = ""
+
+
+def endings(n: int, last: Mapping[str, Any] | None, pruned: Set[int]) -> list[Ending]:
+    """Of the n settings of a Ray trial, by its last result; None: its worker is dead."""
+    failed = dead(n, Failure.WORKER_DIED, DIED_TWICE) if last is None else None
+    if last is not None and FAILED in last:
+        failed = [_failed(entry) for entry in last[FAILED]]
+    finals = last.get(FINAL) if last else None
+    found = []
+    for place in range(n):
+        if place in pruned:
+            found.append(Ending(State.PRUNED))
+        elif failed is not None:
+            found.append(failed[place])
+        else:
+            found.append(Ending(State.COMPLETE, finals[place]) if finals else Ending(State.PRUNED))
+    return found
+
+
+def dead(n: int, failure: Failure, reason: str) -> list[Ending]:
+    """Of settings whose worker was lost: with several, nobody knows whose fault it was."""
+    state = State.FAIL if n == 1 else State.INTERRUPTED
+    return [Ending(state, failure=failure, reason=reason)] * n
+
+
+def _failed(entry: Mapping[str, Any]) -> Ending:
+    if entry["failure"] is None:
+        return Ending(State.INTERRUPTED, reason=entry["reason"])
+    return Ending(State.FAIL, failure=Failure(entry["failure"]), reason=entry["reason"])
+
+
+def again(ended: Sequence[Ending]) -> list[list[int]]:
+    """Places that run again, in groups.
+
+    Beside a setting that failed, the innocent ones as they were; if none is to blame, in halves, so
+    that a shortage of memory ends, and a fault that lies in one of them is found.
+    """
+    left = [place for place, one in enumerate(ended) if one.state is State.INTERRUPTED]
+    if any(one.state is State.FAIL for one in ended) or len(left) < 2:
+        return [left] if left else []
+    middle = len(left) // 2
+    return [left[:middle], left[middle:]]

@@ -1,0 +1,73 @@
+"""Successive halving that judges each setting of a fused trial by itself."""
+
+from typing import Any, NamedTuple
+
+from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
+
+from harness.fusing import Pruned, member_id
+from harness.options import AshaScheduler
+from harness.results import EVALUATIONS, OBJECTIVE
+from harness.study_config import StudyConfig
+
+# more evaluations than any trial has: the last rung of successive halving
+MOST_EVALUATIONS = 10_000
+
+
+class _Member(NamedTuple):
+    """A setting of a Ray trial, as far as ASHA looks at trials."""
+
+    trial_id: str
+
+
+class Halving(FIFOScheduler):
+    """Ray's ASHA over settings; a Ray trial is stopped when all of its settings are.
+
+    It remembers nothing of earlier runs: the first trials of a run that goes on are compared with
+    each other.
+    """
+
+    def __init__(self, config: AshaScheduler, pruned: Pruned) -> None:
+        """Build it.
+
+        Args:
+            config: of the study.
+            pruned: where stopped settings are noted.
+        """
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._pruned = pruned
+        self._known: set[str] = set()
+        self._asha = ASHAScheduler(
+            time_attr=EVALUATIONS,
+            metric=OBJECTIVE,
+            mode="max",
+            max_t=MOST_EVALUATIONS,
+            grace_period=config.grace_period,
+            reduction_factor=config.reduction_factor,
+            stop_last_trials=False,
+        )
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        """Judge the settings whose evaluations the result has."""
+        values = result.get(OBJECTIVE)
+        if values is None:
+            return TrialScheduler.CONTINUE
+        for place, value in enumerate(values):
+            if value is None or place in self._pruned.of(trial.trial_id):
+                continue
+            member = _Member(member_id(trial.trial_id, place))
+            if member.trial_id not in self._known:
+                self._known.add(member.trial_id)
+                self._asha.on_trial_add(tune_controller, member)  # type: ignore[arg-type]
+            own = {EVALUATIONS: result[EVALUATIONS], OBJECTIVE: value}
+            decision = self._asha.on_trial_result(tune_controller, member, own)  # type: ignore[arg-type]
+            if decision == TrialScheduler.STOP:
+                self._pruned.add(trial.trial_id, place)
+        over = len(self._pruned.of(trial.trial_id)) == len(values)
+        return TrialScheduler.STOP if over else TrialScheduler.CONTINUE
+
+
+def make_scheduler(study: StudyConfig, pruned: Pruned) -> TrialScheduler:
+    """Ray's scheduler; it sees the evaluations of the selection stage, and those alone."""
+    if not isinstance(study.scheduler, AshaScheduler):
+        return FIFOScheduler()  # type: ignore[no-untyped-call]
+    return Halving(study.scheduler, pruned)

@@ -1,0 +1,129 @@
+"""Settings trained side by side: replicas that differ in a loss's factor or an optimizer's step.
+
+A field marked PER_REPLICA multiplies a loss or a step, elementwise, so that replicas which differ
+in nothing else run through the same arithmetic, each with its own value. A field without the mark
+shapes that arithmetic (sizes, epochs, data), and all replicas of a trial share it.
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from itertools import groupby
+from typing import Any, Final, TypeVar
+
+from jaxtyping import Float
+from pydantic import BaseModel
+from torch import Tensor
+from torch.optim import Optimizer
+
+
+class PerReplica:
+    """The mark of a field that may differ between the replicas of a trial; see the module."""
+
+
+PER_REPLICA: Final = PerReplica()
+
+Config = TypeVar("Config")
+
+
+def shared_shape(config: BaseModel) -> str:
+    """What a setting says beside its marked fields, as JSON: equal ones can be trained fused."""
+    return json.dumps(_shape(config), sort_keys=True, default=str)
+
+
+def _shape(config: BaseModel) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, info in type(config).model_fields.items():
+        value = getattr(config, name)
+        if not any(isinstance(mark, PerReplica) for mark in info.metadata):
+            found[name] = _shape(value) if isinstance(value, BaseModel) else value
+    return found
+
+
+def each_replica(config: Config | Sequence[Config], n_replicas: int) -> tuple[Config, ...]:
+    """Every replica's settings, from one for all of them or one for each.
+
+    Raises:
+        ValueError: there are not as many as replicas.
+    """
+    if not isinstance(config, Sequence):
+        return (config,) * n_replicas
+    if len(config) != n_replicas:
+        raise ValueError(f"there must be settings for {n_replicas} replicas, got {len(config)}")
+    return tuple(config)
+
+
+def per_replica(
+    configs: Sequence[object], name: str, like: Tensor
+) -> float | Float[Tensor, " replica"]:
+    """A field's value: one number where all replicas have the same, else one for each.
+
+    Args:
+        configs: of each replica.
+        like: a tensor of the device and precision that is wanted.
+    """
+    values = [float(getattr(config, name)) for config in configs]
+    return values[0] if len(set(values)) == 1 else like.new_tensor(values)
+
+
+class ReplicaOptimizer:
+    """A torch optimizer over stacked parameters, whose settings may differ between replicas.
+
+    Only for optimizers that are elementwise (SGD, Adam, AdamW). Where settings differ, the inner
+    optimizer holds slices of the parameters, which share their memory, in a group for each
+    setting: a replica takes the very steps that the optimizer alone would take with its settings.
+
+    Attributes:
+        inner: the torch optimizer, for learning rate schedules.
+    """
+
+    def __init__(
+        self,
+        kind: Callable[..., Optimizer],
+        parameters: Sequence[Float[Tensor, "replica ..."]],
+        configs: Sequence[object],
+        fields: Sequence[str] = ("lr",),
+        **shared: Any,
+    ) -> None:
+        """Build it.
+
+        Args:
+            kind: makes the inner optimizer of parameter groups and of what is `shared`.
+            parameters: leaves, stacked along their first dimension.
+            configs: of each replica.
+            fields: of configs, named as the optimizer names them.
+            shared: settings of all replicas.
+        """
+        self._wholes = list(parameters)
+        self._slices: list[tuple[Tensor, Tensor, slice]] = []  # whole, its slice, which rows
+        settings = [{name: getattr(config, name) for name in fields} for config in configs]
+        runs = [(values, len(list(run))) for values, run in groupby(settings)]
+        if len(runs) == 1:
+            self.inner = kind([{"params": self._wholes, **settings[0]}], **shared)
+            return
+        groups, start = [], 0
+        for values, count in runs:
+            groups.append({"params": self._slice(slice(start, start + count)), **values})
+            start += count
+        self.inner = kind(groups, **shared)
+
+    def _slice(self, rows: slice) -> list[Tensor]:
+        made = [(whole, whole.detach()[rows], rows) for whole in self._wholes]
+        self._slices += made
+        return [part for _, part, _ in made]
+
+    def zero_grad(self) -> None:
+        """Forget the gradients."""
+        for whole in self._wholes:
+            whole.grad = None
+
+    def step(self) -> None:
+        """Take a step with the gradients that the parameters hold."""
+        for whole, part, rows in self._slices:
+            part.grad = None if whole.grad is None else whole.grad[rows]
+        self.inner.step()
+
+
+def settings_of(configs: Sequence[Any], group: str) -> Any:
+    """A group's settings: one where all replicas have the same, else one for each."""
+    found = [getattr(config, group) for config in configs]
+    return found[0] if all(one == found[0] for one in found) else found
