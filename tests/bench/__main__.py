@@ -2,7 +2,8 @@
 
 The full run takes some 25 minutes on two cores and 15 GiB. Others are run by their own names:
 tests.bench.bench_sweep (what a sweep adds to its trials), bench_growth (time and memory against
-sizes), bench_features (extraction and cache).
+sizes), bench_fused (seeds and settings on one core and on two), bench_features (extraction and
+cache).
 """
 
 import argparse
@@ -16,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ship.backbone import FrozenCLIP
-from tests.bench.bench_fused import fused
+from tests.bench.bench_fused import fused, fused_settings
 from tests.bench.bench_growth import growth
 from tests.bench.bench_steps import Sizes, against_naive, random_features
 from tests.bench.bench_text_tower import comparisons
@@ -32,7 +33,9 @@ def smoke() -> Iterator[Comparison]:
     yield from comparisons(pocket, 8, 4, repeats=1)
     yield from with_trial(pocket, TINY)
     yield whole_trial(pocket, TINY, epochs=1, repeats=1)
-    yield fused(pocket, random_features(pocket, TINY), seeds=2, repeats=1)
+    tiny = random_features(pocket, TINY)
+    yield fused(pocket, tiny, seeds=2, repeats=1)
+    yield fused_settings(pocket, tiny, settings=2, seeds=1, repeats=1)
     for row in growth(pocket, TINY, {"n_classes": (8, 10)}):
         Console().print(row.line())
 
@@ -59,7 +62,9 @@ def full(batch: int) -> Iterator[Comparison]:
         yield from comparisons(pocket, 100, n_ctx, repeats=5)
     yield from against_naive(pocket, Sizes(), repeats=3)
     yield whole_trial(pocket, Sizes(), epochs=4, repeats=1)
-    yield fused(pocket, random_features(pocket, Sizes(shots=2)), seeds=5, repeats=1)
+    small = random_features(pocket, Sizes(shots=2))
+    yield fused(pocket, small, seeds=5, repeats=1)
+    yield fused_settings(pocket, small, settings=5, seeds=1, repeats=1)
 
 
 def main() -> None:
