@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ship.cost.model import FLOAT_BYTES, Cost, Memory, product
+from ship.cost.model import FLOAT_BYTES, Cost, Memory, product, split
 from ship.cost.shapes import TowerShape
 from ship.cost.tasks import TaskShape
 from ship.cost.text import counted, drawn_pass, plain_pass
@@ -116,11 +116,6 @@ class _Prompts:
         for length, share in zip(lengths, asked.shares, strict=True):
             prompts |= counted([length], prompts.get(length, 0) + self.replicas * n * share / total)
         return plain_pass(tower, prompts, gradient, self.replicas)
-
-
-def split(n: int, most: int) -> list[int]:
-    """n in parts of `most`, the last one smaller."""
-    return [min(most, n - start) for start in range(0, n, most)]
 
 
 def _trained(task: TaskShape, tower: TowerShape, weights: float) -> Memory:

@@ -90,3 +90,8 @@ def product(rows: float, n_in: float, n_out: float, backward: int = 0) -> float:
         backward: how many of its two factors get a gradient; each costs as much as the product.
     """
     return 2.0 * rows * n_in * n_out * (1 + backward)
+
+
+def split(n: int, most: int) -> list[int]:
+    """n in parts of `most`, the last one smaller."""
+    return [min(most, n - start) for start in range(0, n, most)]

@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 
-from ship.cost.finetuners import FINETUNER_COSTS, FinetunerCost, SynthesisCost
+from ship.cost.finetuners import FINETUNER_COSTS
 from ship.cost.generators import GENERATOR_COSTS, Asked, GeneratorCost
 from ship.cost.model import Cost, product
 from ship.cost.shapes import DataShape, TowerShape
 from ship.cost.tasks import PLANS, ExamShape, TaskShape
 from ship.cost.text import counted, plain_pass
+from ship.cost.training import FinetunerCost, SynthesisCost
 from ship.quality.distances import BOOTSTRAP_DRAWS
 from ship.quality.sets import MAX_FEATURES
 from ship.trial_config import TrialConfig
