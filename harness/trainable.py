@@ -13,6 +13,7 @@ from ray import tune
 from harness.measure import PeakMemory, device_label
 from harness.method import RunTrial
 from harness.schema import Failure
+from harness.utilisation import Utilisation
 from ship.architectures import Precision
 from ship.metrics import EpochMetrics, NonFiniteLoss
 from ship.trial_config import TrialConfig
@@ -82,6 +83,7 @@ class ShipTrainable(tune.Trainable):
         self._run_trial = run_trial
         self._load_backbone = load_backbone
         self._device = device
+        self._utilisation = Utilisation(device)
         self._backbones: OrderedDict[tuple[str, Precision], Any] = OrderedDict()
         self._begin(config)
 
@@ -113,7 +115,7 @@ class ShipTrainable(tune.Trainable):
         try:
             if self._items is None:
                 # before the clock: a worker loads it once, for all the trials that it serves
-                self._backbone()
+                self._utilisation.begin(self._backbone(), self._trial.precision)
                 started = time.monotonic()
             self._advance(result, started + COALESCE_SECONDS)
         except Exception as error:
@@ -121,6 +123,9 @@ class ShipTrainable(tune.Trainable):
         self._seconds += time.monotonic() - started
         if FINAL in result:
             result[FINAL]["cost/seconds"] = self._seconds
+            result[FINAL] |= self._utilisation.metrics(
+                self._trial, self._seeds, self._clip, *self._read, self._seconds
+            )
         return result
 
     def _advance(self, result: dict[str, Any], deadline: float) -> None:
@@ -129,6 +134,7 @@ class ShipTrainable(tune.Trainable):
         for item in self._items:
             self._last = f"at stage {item.stage}, epoch {item.epoch}"
             _check_finite(item, self._seeds)
+            self._utilisation.saw(item.stage)
             result[EPOCHS].append(_means(item))
             if item.stage == "test":
                 self._test = item.per_seed
@@ -153,6 +159,7 @@ class ShipTrainable(tune.Trainable):
         features = self._features[feature_key(trial)]
         targets = {name: self._features[target_key(trial, name)] for name in trial.targets}
         self._clip = clip
+        self._read = (features, list(targets.values()))
         return iter(self._run_trial(trial, self._seeds, features, clip, targets))
 
     def _backbone(self) -> Any:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
@@ -31,14 +32,19 @@ class TowerShape:
     count: Callable[[str], int]
 
     @classmethod
-    def of_name(cls, backbone: str, precision: Precision = "fp32") -> "TowerShape":
+    def of_name(
+        cls, backbone: str, precision: Precision = "fp32", tokenizer: Any = None
+    ) -> "TowerShape":
         """Of a backbone by name: from its configuration, without its weights.
+
+        Args:
+            tokenizer: the backbone's, where it is loaded already.
 
         Raises:
             BackboneError: open_clip has no such architecture.
         """
         text = text_settings(backbone)
-        tokenizer = load_tokenizer(backbone)
+        encode = (tokenizer or load_tokenizer(backbone)).encode
         return cls(
             width=text.width,
             layers=text.layers,
@@ -46,7 +52,7 @@ class TowerShape:
             context_length=text.context_length,
             feature_dim=feature_dim(backbone),
             element_bytes=4 if precision == "fp32" else 2,
-            count=lru_cache(maxsize=None)(lambda words: len(tokenizer.encode(words))),
+            count=lru_cache(maxsize=None)(lambda words: len(encode(words))),
         )
 
     def name_lengths(
