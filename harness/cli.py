@@ -190,8 +190,11 @@ def _print_plan(
     from harness.preflight import ClusterError, preflight
     from harness.study import plan_study
 
-    plan = plan_study(study, data_root=data_root, cache_dir=cache_dir)
-    print_plan(study.name, plan)
+    def say(line: str) -> None:
+        typer.echo(line, err=True)
+
+    plan = plan_study(study, data_root=data_root, cache_dir=cache_dir, say=say)
+    print_plan(study.name, plan, here=address is None)
     try:
         if not plan.finished:
             preflight(address, study.resources)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from harness.estimate import Estimate
 from harness.fingerprints import Fingerprints
 from harness.ledger import Ledger
 from harness.schema import Failure, State
@@ -60,6 +61,8 @@ class Plan:
     work: trials that are known to be missing, reference arms first.
     proposals: further settings to be asked of the sampler.
     seconds: estimated compute time of what is left, one trial after the other; None: not known yet.
+        By the mean of a finished seed; `--dry-run` knows better (harness.estimate).
+    estimate: the same by setting, if it was asked for and can be made.
     """
 
     settings: tuple[Setting, ...]
@@ -68,6 +71,7 @@ class Plan:
     work: tuple[Work, ...]
     proposals: int
     seconds: float | None
+    estimate: Estimate | None = None
 
     @property
     def finished(self) -> bool:

@@ -165,7 +165,7 @@ def provenance_tags(setting: Setting, fingerprints: Fingerprints) -> dict[str, s
     return {
         "ship.selection": config.selection,
         "ship.protocol": config.protocol,
-        "ship.backbone": config.backbone,
+        schema.BACKBONE: config.backbone,
         "ship.dataset": config.dataset,
         "ship.backbone_fingerprint": fingerprints.backbone(config.backbone),
         "ship.dataset_fingerprint": fingerprints.dataset(config.dataset),
