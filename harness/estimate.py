@@ -78,7 +78,8 @@ def estimate(
         rates = _rates(ledger.runs, gpu=bool(study.resources.gpus))
         configs = {work.setting.key: work.setting.config for work in plan.work}
         backbones = {config.backbone for config in (*configs.values(), *proposed)}
-        source = f"{sum(n for _, n in rates.values())} finished trials"
+        trials = sum(n for _, n in rates.values())
+        source = "1 finished trial" if trials == 1 else f"{trials} finished trials"
         if not backbones <= rates.keys():
             rates, source = _measured(study, plan, proposed, costs, method, rates, say)
     except (ValueError, KeyError, RuntimeError, OSError) as error:

@@ -94,10 +94,10 @@ def print_plan(name: str, plan: "Plan", *, here: bool = True) -> None:
     seconds = plan.estimate.seconds if plan.estimate else {}
     if plan.estimate:
         table.add_column("time", justify="right", no_wrap=True)
-    for setting, row in zip(plan.settings, plan.rows, strict=True):
+    for row in plan.rows:
         seeds = ", ".join(str(seed) for seed in row.seeds)
         state = f"[{_STYLES.get(row.state, '')}]{row.state}[/]"
-        time = [duration(seconds[setting.key])] if setting.key in seconds else []
+        time = [duration(seconds[row.key])] if row.key in seconds else []
         table.add_row(escape(row.label), state, seeds, *time)
     console = Console(highlight=False)
     console.print(table)
@@ -123,7 +123,9 @@ def _print_time(console: Console, estimate: "Estimate", here: bool) -> None:
 
 
 def duration(seconds: float) -> str:
-    """For people: "12 s", "3.4 min", "5.6 h"."""
+    """For people: "<1 s", "12 s", "3.4 min", "5.6 h"."""
+    if seconds < 1:
+        return "<1 s"
     if seconds < 60:
         return f"{seconds:.0f} s"
     if seconds < 3600:

@@ -42,6 +42,7 @@ class PlanRow:
     seeds: the seeds that will run.
     done: the seeds that are finished.
     reason: why a seed that has no number failed, if one did; "to run" means that it is tried again.
+    key: the setting's.
     """
 
     label: str
@@ -49,6 +50,7 @@ class PlanRow:
     seeds: tuple[int, ...]
     done: tuple[int, ...]
     reason: str = ""
+    key: str = ""
 
 
 @dataclass(frozen=True)
@@ -152,7 +154,7 @@ def _row(study: StudyConfig, ledger: Ledger, setting: Setting) -> PlanRow:
         state = "failed"
     else:
         state = "done" if len(done) == len(study.seeds) else "pruned"
-    return PlanRow(setting.label, state, missing, done, reason)
+    return PlanRow(setting.label, state, missing, done, reason, key)
 
 
 def _estimate(
