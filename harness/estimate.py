@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import TYPE_CHECKING, Literal
 
 from harness.factor import in_order, is_active
 from harness.settings import SettingMaker, enumerate_settings
@@ -16,10 +17,12 @@ if TYPE_CHECKING:
     from harness.fingerprints import Fingerprints
     from harness.ledger import Ledger, LedgerRun
     from harness.method import Method
-    from harness.plan import Plan, Work
+    from harness.plan import Plan
     from harness.study_config import StudyConfig
     from ship.trial_config import TrialConfig
 
+# No further setting is calibrated where this might be exceeded.
+CALIBRATION_SECONDS = 45.0
 # called with a line for people
 Say = Callable[[str], None]
 
@@ -71,29 +74,79 @@ def estimate(
         return None
     try:
         costs = method.costs(fingerprints.data_root)
-        flops = {work.setting.key: _flops(costs, work) for work in plan.work}
-        proposed = _proposed(study, plan, fingerprints)
-        each = [costs(config, len(study.seeds)) for config in proposed]
-        proposals = plan.proposals * math.fsum(each) / len(each) if each else 0.0
-        rates = _rates(ledger.runs, gpu=bool(study.resources.gpus))
-        configs = {work.setting.key: work.setting.config for work in plan.work}
-        backbones = {config.backbone for config in (*configs.values(), *proposed)}
-        trials = sum(n for _, n in rates.values())
-        source = "1 finished trial" if trials == 1 else f"{trials} finished trials"
-        if not backbones <= rates.keys():
-            rates, source = _measured(study, plan, proposed, costs, method, rates, say)
+        wanted = _wanted(study, plan, fingerprints, costs)
+        pace = pace_of(ledger.runs, gpu=bool(study.resources.gpus))
+        unknown = [one for one in wanted if one.config.backbone not in pace.pooled]
+        if unknown:
+            pace = _measured(study, unknown, costs, method, pace, say)
     except (ValueError, KeyError, RuntimeError, OSError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         say(f"time cannot be estimated by FLOPs: {reason}")
         return None
-    usual = max(rate for rate, _ in rates.values())
-    of_proposals = rates.get(study.trial.backbone, (usual, 0))[0]
+    proposed = [pace.seconds(one) for one in wanted if not one.key]
     return Estimate(
-        {key: n * rates.get(configs[key].backbone, (usual, 0))[0] for key, n in flops.items()},
-        proposals * of_proposals,
+        {one.key: pace.seconds(one) for one in wanted if one.key},
+        plan.proposals * math.fsum(proposed) / max(1, len(proposed)),
         trials_at_once(study, len(plan.work) + plan.proposals),
-        source,
+        pace.source,
     )
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A trial that is left, and its FLOPs; key "": one that may be proposed."""
+
+    key: str
+    config: TrialConfig
+    n_seeds: int
+    flops: float
+
+
+@dataclass(frozen=True)
+class Pace:
+    """Seconds a FLOP.
+
+    own: setting key -> of that very setting.
+    pooled: backbone -> of all its finished runs together.
+    measured: backbone -> FLOPs and pace of each calibrated setting.
+    source: where they come from.
+    """
+
+    own: Mapping[str, float]
+    pooled: Mapping[str, float]
+    measured: Mapping[str, Sequence[tuple[float, float]]]
+    source: str
+
+    def seconds(self, one: Wanted) -> float:
+        """By its own runs, else by the calibrated setting nearest in FLOPs, else by all runs.
+
+        A pace differs between settings: small steps leave more of a machine idle.
+        """
+        found = self.own.get(one.key)
+        if found is None and one.config.backbone in self.measured:
+            points = self.measured[one.config.backbone]
+            found = min(points, key=lambda point: _apart(point[0], one.flops))[1]
+        return one.flops * (self.pooled[one.config.backbone] if found is None else found)
+
+
+def pace_of(runs: Sequence[LedgerRun], *, gpu: bool) -> Pace:
+    """All seconds over all FLOPs of the finished runs on this kind of device."""
+    counted = [
+        run for run in runs if run.flops and run.seconds and run.device.startswith("cpu") is not gpu
+    ]
+
+    def by(name: Literal["setting_key", "backbone"]) -> dict[str, float]:
+        groups: dict[str, list[LedgerRun]] = {}
+        for run in counted:
+            groups.setdefault(getattr(run, name), []).append(run)
+        return {
+            key: math.fsum(run.seconds or 0 for run in group)
+            / math.fsum(run.flops or 0 for run in group)
+            for key, group in groups.items()
+        }
+
+    trials = "1 finished trial" if len(counted) == 1 else f"{len(counted)} finished trials"
+    return Pace(by("setting_key"), by("backbone"), {}, trials)
 
 
 def trials_at_once(study: StudyConfig, trials: int) -> int:
@@ -106,52 +159,18 @@ def trials_at_once(study: StudyConfig, trials: int) -> int:
     return max(1, min(slots, study.concurrency or slots, trials))
 
 
-def _flops(costs: AnalyticCosts, work: Work) -> float:
-    return costs(work.setting.config, len(work.seeds))
-
-
-def _rates(runs: Sequence[LedgerRun], *, gpu: bool) -> dict[str, tuple[float, int]]:
-    """Backbone -> (seconds a FLOP, runs) over the finished runs on this kind of device."""
-    spent: dict[str, list[tuple[float, float]]] = {}
-    for run in runs:
-        if run.flops and run.seconds and run.device.startswith("cpu") is not gpu:
-            spent.setdefault(run.backbone, []).append((run.seconds, run.flops))
-    return {
-        backbone: (math.fsum(s for s, _ in rows) / math.fsum(f for _, f in rows), len(rows))
-        for backbone, rows in spent.items()
-    }
-
-
-def _measured(
-    study: StudyConfig,
-    plan: Plan,
-    proposed: Sequence[TrialConfig],
-    costs: AnalyticCosts,
-    method: Method,
-    rates: dict[str, tuple[float, int]],
-    say: Say,
-) -> tuple[dict[str, tuple[float, int]], str]:
-    """Seconds a FLOP of the dearest setting, for all whose backbone no finished run knows."""
-    from harness.calibrate import calibrate
-    from harness.preflight import usable_gpus
-
-    if study.resources.gpus and not usable_gpus():
-        raise ValueError("no finished trials, and no GPU here to calibrate on")
-    known = [(work.setting.config, len(work.seeds)) for work in plan.work]
-    known += [(config, len(study.seeds)) for config in proposed]
-    unknown = [(config, n) for config, n in known if config.backbone not in rates]
-    dearest, n_seeds = max(unknown, key=lambda pair: costs(*pair))
-    say("no finished trials yet: calibrating here, which takes less than a minute")
-    device = "cuda" if study.resources.gpus else "cpu"
-    threads = max(1, math.ceil(study.resources.cpus))
-    found = calibrate(dearest, n_seeds, costs, method, device, threads)
-    rate = (found.seconds_per_flop, 0)
-    rates = {**{config.backbone: rate for config, _ in unknown}, **rates}
-    return rates, f"a calibration here of {found.took:.0f} s"
+def _wanted(
+    study: StudyConfig, plan: Plan, fingerprints: Fingerprints, costs: AnalyticCosts
+) -> list[Wanted]:
+    """What is left, and what stands for the settings that a sampler will still propose."""
+    n_seeds = len(study.seeds)
+    left = [(work.setting.key, work.setting.config, len(work.seeds)) for work in plan.work]
+    left += [("", config, n_seeds) for config in _proposed(study, plan, fingerprints)]
+    return [Wanted(key, config, n, costs(config, n)) for key, config, n in left]
 
 
 def _proposed(study: StudyConfig, plan: Plan, fingerprints: Fingerprints) -> list[TrialConfig]:
-    """What stands for the settings that a sampler will propose: all of them, or the baseline."""
+    """All settings of the space where they can be listed, else its baseline."""
     if not plan.proposals:
         return []
     spare = enumerate_settings(study, SettingMaker(study, fingerprints))
@@ -163,3 +182,53 @@ def _proposed(study: StudyConfig, plan: Plan, fingerprints: Fingerprints) -> lis
         if is_active(factor, baseline) and factor.baseline is not None:
             baseline[key] = factor.baseline
     return [resolve(study, baseline)]
+
+
+def _measured(
+    study: StudyConfig,
+    unknown: Sequence[Wanted],
+    costs: AnalyticCosts,
+    method: Method,
+    pace: Pace,
+    say: Say,
+) -> Pace:
+    """Calibrate settings whose backbone no finished run knows, as many as there is time for.
+
+    The dearest first, then always the one that is least like those measured.
+    """
+    from harness.calibrate import calibrate
+    from harness.preflight import usable_gpus
+
+    if study.resources.gpus and not usable_gpus():
+        raise ValueError("no finished trials, and no GPU here to calibrate on")
+    say("no finished trials yet: calibrating here, which takes less than a minute")
+    device = "cuda" if study.resources.gpus else "cpu"
+    threads = max(1, math.ceil(study.resources.cpus))
+    method = replace(method, load_backbone=lru_cache(maxsize=1)(method.load_backbone))
+    own, points = dict(pace.own), dict[str, list[tuple[float, float]]]()
+    rest = sorted(unknown, key=lambda one: -one.flops)
+    took, longest = 0.0, 0.0
+    while rest and (not points or took + longest < CALIBRATION_SECONDS):
+        one = max(rest, key=lambda one: _loneliness(one, points))
+        rest.remove(one)
+        found = calibrate(one.config, one.n_seeds, costs, method, device, threads)
+        own[one.key] = found.seconds_per_flop
+        points.setdefault(one.config.backbone, []).append((one.flops, found.seconds_per_flop))
+        took, longest = took + found.took, max(longest, found.took)
+    for one in rest:  # a backbone that there was no time for: the slowest pace of the others
+        if one.config.backbone not in points:
+            slowest = max(rate for held in points.values() for _, rate in held)
+            points[one.config.backbone] = [(one.flops, slowest)]
+    own.pop("", None)
+    return Pace(own, pace.pooled, points, f"a calibration here of {took:.0f} s")
+
+
+def _loneliness(one: Wanted, points: Mapping[str, Sequence[tuple[float, float]]]) -> float:
+    """How far a setting's FLOPs are from every measured one of its backbone."""
+    held = points.get(one.config.backbone, ())
+    return min((_apart(flops, one.flops) for flops, _ in held), default=math.inf)
+
+
+def _apart(a: float, b: float) -> float:
+    """Distance of two numbers of FLOPs, as the logarithm of their ratio."""
+    return abs(math.log((a + 1) / (b + 1)))

@@ -109,6 +109,40 @@ def test_runs_elsewhere_say_nothing_of_here(
     assert said == ["no finished trials yet: calibrating here, which takes less than a minute"]
 
 
+def test_as_many_settings_are_calibrated_as_there_is_time_for(
+    prints: Fingerprints, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The dearest, then the least like it; the others go by the measured one nearest in FLOPs."""
+    seen: list[int] = []
+
+    def calibrate(config: Any, *_: Any) -> Calibration:
+        seen.append(config.generator.n_ctx)
+        return Calibration(1e-3 * config.generator.n_ctx, 14.0)
+
+    monkeypatch.setattr(harness.calibrate, "calibrate", calibrate)
+    study = make_study(space={"generator.n_ctx": [1, 2, 3, 8, 16]}, seeds=1)
+    found = estimate_of(study, prints)
+    assert found is not None
+    assert seen == [16, 1, 3]
+    # 2 goes by 3, 8 by 16
+    assert list(found.seconds.values()) == pytest.approx([1, 2 * 3, 9, 8 * 16, 256])
+    assert found.source == "a calibration here of 42 s"
+
+
+def test_a_setting_with_runs_of_its_own_goes_by_them(prints: Fingerprints) -> None:
+    """More seeds of a slow setting are slow, whatever the pace of the others."""
+    study = make_study(seeds=3)
+    one, two, four = settings_of(study, prints)
+    keys: dict[str, Any] = {"device": "cpu (x86_64)", "backbone": "pocket"}
+    runs = (
+        run_of(one, (0, 1), seconds=20.0, flops=2000.0, **keys),
+        run_of(two, (0, 1), seconds=4.0, flops=4000.0, **keys),
+    )
+    found = estimate_of(study, prints, runs)
+    assert found is not None
+    assert found.seconds == pytest.approx({one.key: 10.0, two.key: 2.0, four.key: 12 * 4.0})
+
+
 def test_proposals_are_the_mean_of_the_space(prints: Fingerprints, measured: list[Any]) -> None:
     """Of all settings where they can be listed, else the baseline's."""
     study = make_study(sampler="random", trials=3, seeds=2)
