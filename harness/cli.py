@@ -56,7 +56,9 @@ def sweep(
     dry_run: Annotated[
         bool,
         typer.Option(
-            "--dry-run", metavar="", help="Print what is done and what would run; run nothing."
+            "--dry-run",
+            metavar="",
+            help="Print what is done, what would run, and how long it would take; run nothing.",
         ),
     ] = False,
     verbose: Annotated[

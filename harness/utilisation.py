@@ -58,7 +58,9 @@ class Utilisation:
         self._ceiling: float | None = None
 
     def begin(self, clip: Any, precision: Precision) -> None:
-        """A trial starts; the ceiling is measured once a worker and precision.
+        """A trial starts; the ceiling is measured, and the best of a worker's measurements counts.
+
+        One that was taken while others had the cores would make any trial look good.
 
         Args:
             clip: the backbone, of which the text tower is looked for.
@@ -67,9 +69,12 @@ class Utilisation:
         self._ceiling = None
         if getattr(clip, "text", None) is None:
             return
-        if precision not in self._ceilings:
-            self._ceilings[precision] = matmul_ceiling(self._device, precision)
-        self._ceiling = self._ceilings[precision]
+        self._ceiling = self._best(precision)
+
+    def _best(self, precision: Precision) -> float:
+        found = matmul_ceiling(self._device, precision)
+        self._ceilings[precision] = max(found, self._ceilings.get(precision, 0.0))
+        return self._ceilings[precision]
 
     def saw(self, stage: str) -> None:
         """An epoch of a stage was run."""
@@ -92,16 +97,20 @@ class Utilisation:
         """
         if self._ceiling is None:
             return {}
-        found = {schema.MATMUL: self._ceiling}
         try:
             flops = run_flops(config, seeds, clip, features, targets, self._epochs)
         except Exception:  # the trial has its numbers, which an unknown cost must not take away
             logger.exception("the cost of the trial could not be counted")
-            return found
-        found[schema.FLOPS] = flops
-        if seconds > 0:
-            found[schema.MFU] = 100 * flops / seconds / self._ceiling
-        return found
+            return {schema.MATMUL: self._ceiling}
+        reached = flops / max(seconds, 1e-9)
+        ceiling = self._ceiling
+        if reached > ceiling:  # it was measured in a bad moment
+            ceiling = self._best(config.precision)
+        return {
+            schema.FLOPS: flops,
+            schema.MFU: 100 * reached / ceiling,
+            schema.MATMUL: ceiling,
+        }
 
 
 def run_flops(

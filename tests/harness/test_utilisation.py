@@ -83,16 +83,18 @@ def test_a_cost_that_cannot_be_counted_leaves_the_trial_its_numbers(
     assert "could not be counted" in caplog.text
 
 
-def test_the_ceiling_is_measured_once_a_worker(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Trials that a worker serves later find it."""
-    measured = []
-    monkeypatch.setattr(
-        "harness.utilisation.matmul_ceiling", lambda *key: measured.append(key) or 1e9
-    )
-    utilisation = Utilisation("cpu")
-    for precision in ("fp32", "fp32", "bf16"):
-        utilisation.begin(counting.pocket().clip, precision)  # type: ignore[arg-type]
-    assert measured == [("cpu", "fp32"), ("cpu", "bf16")]
+def test_the_best_measurement_of_a_worker_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One taken in a bad moment is outdone by a later one; an impossible share asks for another."""
+    values = iter([5.0, 2.0, 7.0, 1e30])
+    monkeypatch.setattr("harness.utilisation.matmul_ceiling", lambda *_: next(values))
+    bench, utilisation = counting.pocket(), Utilisation("cpu")
+    for _ in range(3):
+        utilisation.begin(bench.clip, "fp32")
+    slow = utilisation.metrics(CONFIG, (0,), bench.clip, bench.features, [], 1e15)
+    assert slow[schema.MATMUL] == 7.0
+    fast = utilisation.metrics(CONFIG, (0,), bench.clip, bench.features, [], 1.0)
+    assert fast[schema.MATMUL] == 1e30
+    assert fast[schema.MFU] < 1
 
 
 def test_a_matmul_is_timed() -> None:
