@@ -156,8 +156,7 @@ def _vae(
     epoch = step.times(steps) + encode(task.n_real, False)
     if config.early_stopping is not None:
         n = sum(task.held_out)
-        parts = n / batch
-        epoch += decode(Asked(batch, task.held_out, drawn=True), False).times(parts)
+        epoch += decode(Asked(batch, task.held_out, drawn=True), False).times(n / batch)
         epoch += encode(n, False)
     return GeneratorCost(
         epochs=config.epochs,
