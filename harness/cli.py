@@ -56,7 +56,9 @@ def sweep(
     dry_run: Annotated[
         bool,
         typer.Option(
-            "--dry-run", metavar="", help="Print what is done and what would run; run nothing."
+            "--dry-run",
+            metavar="",
+            help="Print what is done, what would run, and how long it would take; run nothing.",
         ),
     ] = False,
     verbose: Annotated[
@@ -190,8 +192,11 @@ def _print_plan(
     from harness.preflight import ClusterError, preflight
     from harness.study import plan_study
 
-    plan = plan_study(study, data_root=data_root, cache_dir=cache_dir)
-    print_plan(study.name, plan)
+    def say(line: str) -> None:
+        typer.echo(line, err=True)
+
+    plan = plan_study(study, data_root=data_root, cache_dir=cache_dir, say=say)
+    print_plan(study.name, plan, here=address is None)
     try:
         if not plan.finished:
             preflight(address, study.resources)

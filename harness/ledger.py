@@ -41,6 +41,8 @@ class LedgerRun:
     objective: seed -> the study's objective at the epoch that selection chose, percent.
     seconds: wall time of the run's computation; None until it is complete.
     started: milliseconds since the epoch.
+    flops: analytic operations of a complete run; None: not known.
+    device: that it ran on, for people, e.g. "cpu (x86_64)". backbone: by name.
     """
 
     run_id: str
@@ -54,6 +56,9 @@ class LedgerRun:
     objective: Mapping[int, float]
     seconds: float | None
     started: int
+    flops: float | None = None
+    device: str = ""
+    backbone: str = ""
 
 
 @dataclass(frozen=True)
@@ -167,6 +172,9 @@ def _read_run(run: Any, objective: str) -> LedgerRun:
         },
         seconds=metrics.get(schema.SECONDS) if state is State.COMPLETE else None,
         started=run.info.start_time,
+        flops=metrics.get(schema.FLOPS) if state is State.COMPLETE else None,
+        device=tags.get(schema.DEVICE, ""),
+        backbone=tags.get(schema.BACKBONE, ""),
     )
 
 

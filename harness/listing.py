@@ -11,6 +11,7 @@ from rich.table import Table
 from harness.faults import show
 
 if TYPE_CHECKING:
+    from harness.estimate import Estimate
     from harness.plan import Plan
 
 _NO_DEFAULTS: Mapping[str, str] = {}
@@ -80,21 +81,56 @@ def _tables() -> Mapping[str, Iterable[tuple[str, str]]]:
     }
 
 
-def print_plan(name: str, plan: "Plan") -> None:
-    """What is done and what would run, setting by setting."""
+def print_plan(name: str, plan: "Plan", *, here: bool = True) -> None:
+    """What is done and what would run, setting by setting, and how long that would take.
+
+    Args:
+        here: whether it would run on this machine.
+    """
     table = Table(box=None, header_style="bold", title=f"study {name}", title_justify="left")
     table.add_column("setting")
     table.add_column("state", no_wrap=True)
     table.add_column("seeds to run")
+    seconds = plan.estimate.seconds if plan.estimate else {}
+    if plan.estimate:
+        table.add_column("time", justify="right", no_wrap=True)
     for row in plan.rows:
         seeds = ", ".join(str(seed) for seed in row.seeds)
-        table.add_row(escape(row.label), f"[{_STYLES.get(row.state, '')}]{row.state}[/]", seeds)
+        state = f"[{_STYLES.get(row.state, '')}]{row.state}[/]"
+        time = [duration(seconds[row.key])] if row.key in seconds else []
+        table.add_row(escape(row.label), state, seeds, *time)
     console = Console(highlight=False)
     console.print(table)
     if plan.proposals:
         console.print(f"{plan.proposals} more settings to be proposed by the sampler")
-    if plan.seconds is not None:
-        console.print(f"estimated compute time left: {plan.seconds / 60:.1f} min")
+    if plan.estimate is not None:
+        _print_time(console, plan.estimate, here)
+    elif plan.seconds is not None:
+        console.print(f"estimated compute time left: {duration(plan.seconds)}")
+
+
+def _print_time(console: Console, estimate: "Estimate", here: bool) -> None:
+    wall = ""
+    if here:
+        at_once = estimate.at_once
+        many = f"{at_once} trials at once" if at_once > 1 else "one trial at a time"
+        wall = f", {duration(estimate.wall)} on this machine ({many})"
+    console.print(
+        f"estimated compute time left: {duration(estimate.compute)}{wall}; from {estimate.source}, "
+        "feature extraction not counted",
+        soft_wrap=True,
+    )
+
+
+def duration(seconds: float) -> str:
+    """For people: "<1 s", "12 s", "3.4 min", "5.6 h"."""
+    if seconds < 1:
+        return "<1 s"
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    if seconds < 3600:
+        return f"{seconds / 60:.1f} min"
+    return f"{seconds / 3600:.1f} h"
 
 
 def _dataset_line(spec: Any) -> str:

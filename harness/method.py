@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.costs import AnalyticCosts
 from ship.architectures import Precision
 from ship.metrics import EpochMetrics
 from ship.trial_config import TrialConfig
@@ -73,9 +74,11 @@ class Method:
 
     run_trial, load_backbone: called on workers, so they travel by pickle.
     dataset_identity, extract: called on the driver.
+    costs: given the data root, what counts a trial's FLOPs; None: nobody knows them.
     """
 
     run_trial: RunTrial = run_trial
     load_backbone: Callable[..., Any] = load_backbone
     dataset_identity: Callable[[str, Path | None], tuple[str, str]] = dataset_identity
     extract: Callable[[Any, str, Path | None, int, Path, Progress, Sequence[str]], Any] = extract
+    costs: Callable[[Path | None], AnalyticCosts] | None = AnalyticCosts

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from harness.estimate import Estimate
 from harness.fingerprints import Fingerprints
 from harness.ledger import Ledger
 from harness.schema import Failure, State
@@ -41,6 +42,7 @@ class PlanRow:
     seeds: the seeds that will run.
     done: the seeds that are finished.
     reason: why a seed that has no number failed, if one did; "to run" means that it is tried again.
+    key: the setting's.
     """
 
     label: str
@@ -48,6 +50,7 @@ class PlanRow:
     seeds: tuple[int, ...]
     done: tuple[int, ...]
     reason: str = ""
+    key: str = ""
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,8 @@ class Plan:
     work: trials that are known to be missing, reference arms first.
     proposals: further settings to be asked of the sampler.
     seconds: estimated compute time of what is left, one trial after the other; None: not known yet.
+        By the mean of a finished seed; `--dry-run` knows better (harness.estimate).
+    estimate: the same by setting, if it was asked for and can be made.
     """
 
     settings: tuple[Setting, ...]
@@ -68,6 +73,7 @@ class Plan:
     work: tuple[Work, ...]
     proposals: int
     seconds: float | None
+    estimate: Estimate | None = None
 
     @property
     def finished(self) -> bool:
@@ -148,7 +154,7 @@ def _row(study: StudyConfig, ledger: Ledger, setting: Setting) -> PlanRow:
         state = "failed"
     else:
         state = "done" if len(done) == len(study.seeds) else "pruned"
-    return PlanRow(setting.label, state, missing, done, reason)
+    return PlanRow(setting.label, state, missing, done, reason, key)
 
 
 def _estimate(

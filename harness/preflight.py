@@ -37,7 +37,7 @@ def usable_cpus() -> int:
 
 
 def _check_machine(resources: Resources) -> None:
-    there = {"cpus": usable_cpus(), "gpus": _gpus() if resources.gpus else 0}
+    there = {"cpus": usable_cpus(), "gpus": usable_gpus() if resources.gpus else 0}
     asked = {"cpus": resources.cpus, "gpus": resources.gpus}
     faults = [
         f"resources.{key} must be at most {there[key]}, which is all that this machine has, "
@@ -49,7 +49,8 @@ def _check_machine(resources: Resources) -> None:
         raise ClusterError("\n".join(faults))
 
 
-def _gpus() -> int:
+def usable_gpus() -> int:
+    """GPUs that this process may use."""
     import torch
 
     return torch.cuda.device_count()

@@ -172,7 +172,7 @@ def provenance_tags(setting: Setting, fingerprints: Fingerprints) -> dict[str, s
     return {
         "ship.selection": config.selection,
         "ship.protocol": config.protocol,
-        "ship.backbone": config.backbone,
+        schema.BACKBONE: config.backbone,
         "ship.dataset": config.dataset,
         "ship.backbone_fingerprint": fingerprints.backbone(config.backbone),
         "ship.dataset_fingerprint": fingerprints.dataset(config.dataset),
@@ -212,4 +212,6 @@ def final_metrics(final: Mapping[str, Any], seeds: Sequence[int]) -> dict[str, f
             metrics[schema.seed_metric(seed, "selection_epoch")] = final["selection_epoch"][index]
     for name in (schema.SECONDS, schema.PEAK_MEMORY, schema.TEXT_TOKENS):
         metrics[name] = final[name]
-    return metrics
+    # a method that is not ship's has no analytic cost
+    counted = (schema.FLOPS, schema.MFU, schema.MATMUL)
+    return metrics | {name: final[name] for name in counted if name in final}

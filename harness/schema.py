@@ -15,6 +15,7 @@ SEEDS = "ship.seeds"
 ASSIGNMENT = "ship.assignment"
 DEVICE = "ship.device"
 FUSED = "ship.fused"
+BACKBONE = "ship.backbone"
 WANTED = "ship.wanted"
 FLAGS = "ship.flags"
 STUDY = "ship.study"
@@ -23,6 +24,10 @@ OBJECTIVE = "objective"
 SECONDS = "cost/seconds"
 PEAK_MEMORY = "cost/peak_memory_mb"
 TEXT_TOKENS = "cost/text_tokens"
+# analytic FLOPs, percent of the matmul ceiling that they reached, and that ceiling in FLOP/s
+FLOPS = "cost/flops"
+MFU = "cost/mfu"
+MATMUL = "cost/matmul_flops_per_second"
 
 
 class State(StrEnum):

@@ -4,11 +4,12 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
 
+from harness.estimate import Say, estimate
 from harness.fingerprints import Fingerprints
 from harness.interrupts import Interrupts, SweepStopped
 from harness.ledger import Ledger, read_ledger
@@ -76,8 +77,12 @@ def plan_study(
     tracking_uri: str | None = None,
     cache_dir: Path | None = None,
     method: Method | None = None,
+    say: Say | None = None,
 ) -> Plan:
     """What a run of the study would do; changes nothing in the store.
+
+    Args:
+        say: told what estimating the time takes; None: the plan comes without harness.estimate's.
 
     Raises:
         StoreError: the store cannot be read.
@@ -93,7 +98,11 @@ def plan_study(
             with store_errors(store.uri):
                 ledger = read_ledger(store.client, experiment_id, study.objective)
     cache = cache_dir or default_cache_dir()
-    return make_plan(study, ledger, Fingerprints(method or Method(), data_root, cache))
+    fingerprints = Fingerprints(method or Method(), data_root, cache)
+    plan = make_plan(study, ledger, fingerprints)
+    if say is None:
+        return plan
+    return replace(plan, estimate=estimate(study, plan, ledger, fingerprints, say))
 
 
 def run_study(

@@ -26,6 +26,7 @@ from harness.results import (
     mean,
     split,
 )
+from harness.utilisation import Utilisation
 from ship.architectures import Precision
 from ship.metrics import EpochMetrics
 from ship.trial_config import TrialConfig
@@ -93,6 +94,7 @@ class ShipTrainable(tune.Trainable):
         self._run_trial = run_trial
         self._load_backbone = load_backbone
         self._device = device
+        self._utilisation = Utilisation(device)
         self._backbones: OrderedDict[tuple[str, Precision], Any] = OrderedDict()
         self._begin(config)
 
@@ -125,7 +127,7 @@ class ShipTrainable(tune.Trainable):
         try:
             if self._items is None:
                 # before the clock: a worker loads it once, for all the trials that it serves
-                self._backbone()
+                self._utilisation.begin(self._backbone(), self._trials[0].precision)
                 started = time.monotonic()
             self._advance(result, started + COALESCE_SECONDS)
         except Exception as error:
@@ -133,8 +135,14 @@ class ShipTrainable(tune.Trainable):
             failed = failures(error, len(self._trials), self._seeds, self._last)
             return {**result, FAILED: failed, "done": True}
         self._seconds += time.monotonic() - started
-        for final in result.get(FINAL, ()):
-            final["cost/seconds"] = self._seconds / len(self._trials)
+        if FINAL in result:
+            # settings that are fused cost the same, each: they have one shape
+            seconds = self._seconds / len(self._trials)
+            counted = self._utilisation.metrics(
+                self._trials[0], self._seeds, self._clip, *self._read, seconds
+            )
+            for final in result[FINAL]:
+                final |= {"cost/seconds": seconds, **counted}
         return result
 
     def _advance(self, result: dict[str, Any], deadline: float) -> None:
@@ -142,6 +150,7 @@ class ShipTrainable(tune.Trainable):
             self._items = self._start()
         for item in self._items:
             self._last = f"at stage {item.stage}, epoch {item.epoch}"
+            self._utilisation.saw(item.stage)
             result[EPOCHS].append(epoch_means(item, len(self._trials)))
             if item.stage == "test":
                 self._test = item.per_replica
@@ -170,6 +179,7 @@ class ShipTrainable(tune.Trainable):
         features = self._features[feature_key(trial)]
         targets = {name: self._features[target_key(trial, name)] for name in trial.targets}
         self._clip = clip
+        self._read = (features, list(targets.values()))
         if len(self._trials) == 1:
             return iter(self._run_trial(trial, self._seeds, features, clip, targets))
         configs = [trial for trial in self._trials for _ in self._seeds]

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from ship.pocket import MODEL_DIR
+from ship.pocket import BPE_PATH, MODEL_DIR
 
 # Of the text tower's frozen blocks.
 Precision = Literal["fp32", "bf16", "fp16"]
@@ -63,7 +63,7 @@ def drivable(architecture: str) -> str | None:
     Raises:
         BackboneError: open_clip has no such architecture.
     """
-    text = _text_settings(architecture)
+    text = text_settings(architecture)
     if text.hf_model_name:
         return f"its text tower is Hugging Face's {text.hf_model_name}, not CLIP's transformer"
     if text.no_causal_mask:
@@ -93,13 +93,49 @@ def context_length(name: str) -> int:
     architecture = name.partition(":")[0]
     if architecture == "pocket":
         return int(_config(architecture)["text_cfg"]["context_length"])
-    return int(_text_settings(architecture).context_length)
+    return int(text_settings(architecture).context_length)
+
+
+def feature_dim(name: str) -> int:
+    """Size of a backbone's features.
+
+    Args:
+        name: "pocket" or an open_clip NAME[:PRETRAINED].
+
+    Raises:
+        BackboneError: open_clip has no such architecture.
+    """
+    return int(_config(name.partition(":")[0])["embed_dim"])
+
+
+def text_settings(name: str) -> Any:
+    """The text tower's settings (open_clip's CLIPTextCfg), its defaults for what is left out.
+
+    Args:
+        name: "pocket" or an open_clip NAME[:PRETRAINED].
+
+    Raises:
+        BackboneError: open_clip has no such architecture.
+    """
+    from open_clip.model import CLIPTextCfg
+
+    return CLIPTextCfg(**_config(name.partition(":")[0])["text_cfg"])
+
+
+def load_tokenizer(name: str) -> Any:
+    """The tokenizer of "pocket" or an open_clip NAME[:PRETRAINED]."""
+    import open_clip
+
+    if name == "pocket":
+        # open_clip reads bpe_path as given, not relative to the model's folder
+        return open_clip.get_tokenizer(f"local-dir:{MODEL_DIR}", bpe_path=str(BPE_PATH))
+    return open_clip.get_tokenizer(name.partition(":")[0])
 
 
 def _described(name: str) -> Architecture:
     import open_clip
 
-    text, features = _text_settings(name), int(_config(name)["embed_dim"])
+    text, features = text_settings(name), feature_dim(name)
     return Architecture(
         name=name,
         feature_dim=features,
@@ -122,10 +158,3 @@ def _config(architecture: str) -> Mapping[str, Any]:
     if config is None:
         raise BackboneError(f"must be pocket or an architecture of open_clip, got {architecture!r}")
     return config
-
-
-def _text_settings(architecture: str) -> Any:
-    """The text tower's settings, with open_clip's defaults for what the configuration omits."""
-    from open_clip.model import CLIPTextCfg
-
-    return CLIPTextCfg(**_config(architecture)["text_cfg"])

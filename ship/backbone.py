@@ -21,7 +21,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from ship.architectures import BackboneError as BackboneError
-from ship.architectures import Precision, architectures, drivable
+from ship.architectures import Precision, architectures, drivable, load_tokenizer
 from ship.pocket import MODEL_DIR
 from ship.text_tower import TextTower, UndrivableTower
 
@@ -155,9 +155,7 @@ def _create(name: str) -> tuple[nn.Module, Any]:
     if name == "pocket":
         source = f"local-dir:{MODEL_DIR}"
         model, _, _ = open_clip.create_model_and_transforms(source)
-        # open_clip reads bpe_path as given, not relative to the model's folder
-        merges = str(MODEL_DIR / "bpe_pocket.txt.gz")
-        return model, open_clip.get_tokenizer(source, bpe_path=merges)
+        return model, load_tokenizer(name)
     architecture, _, pretrained = name.partition(":")
     if pretrained == RANDOM:
         with torch.random.fork_rng(devices=[]):
@@ -171,7 +169,7 @@ def _create(name: str) -> tuple[nn.Module, Any]:
         # open_clip only warns where the weights' activation is not the architecture's
         own = bool(get_pretrained_cfg(architecture, pretrained).get("quick_gelu", False))
         model = open_clip.create_model(architecture, pretrained=pretrained, force_quick_gelu=own)
-    return model, open_clip.get_tokenizer(architecture)
+    return model, load_tokenizer(name)
 
 
 def _is_torchscript(path: str) -> bool:

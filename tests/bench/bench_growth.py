@@ -12,7 +12,17 @@ from multiprocessing import get_context
 import torch
 
 from ship.backbone import FrozenCLIP
-from tests.bench.bench_steps import Sizes, Steps
+from ship.cost import DataShape, TowerShape
+from ship.cost.generators import prompt_vae
+from ship.cost.prompt_learners import coop
+from ship.cost.tasks import PLANS
+from ship.cost.training import SynthesisCost
+from ship.finetuners.coop import CoOpConfig
+from ship.generators.prompt_vae import PromptVAEConfig
+from ship.replicas import steps_per_epoch
+from ship.synthesis import SyntheticConfig
+from ship.trial_config import TrialConfig
+from tests.bench.bench_steps import Sizes, Steps, random_features
 from tests.bench.timing import seconds
 
 VARIED: Mapping[str, Sequence[int]] = {
@@ -29,6 +39,7 @@ class Growth:
     """One step of each kind at one size.
 
     generator_s, coop_s: seconds; generator_tokens, coop_tokens: text-tower positions.
+    generator_flops, coop_flops: operations by ship.cost, in expectation.
     memory_mb: the process's peak, which holds the backbone too.
     """
 
@@ -39,16 +50,19 @@ class Growth:
     coop_s: float
     coop_tokens: int
     memory_mb: float
+    generator_flops: float
+    coop_flops: float
 
     def line(self) -> str:
         """For people."""
         kinds = (
-            ("generator", self.generator_s, self.generator_tokens),
-            ("CoOp", self.coop_s, self.coop_tokens),
+            ("generator", self.generator_s, self.generator_tokens, self.generator_flops),
+            ("CoOp", self.coop_s, self.coop_tokens, self.coop_flops),
         )
         steps = "; ".join(
-            f"{name} {1e3 * s:8.1f} ms, {tokens:6} tokens, {1e6 * s / tokens:6.1f} us each"
-            for name, s, tokens in kinds
+            f"{name} {1e3 * s:8.1f} ms, {tokens:6} tokens, {1e6 * s / tokens:6.1f} us each, "
+            f"{flops / 1e9:6.2f} GFLOP, {flops / s / 1e9:5.1f} a second"
+            for name, s, tokens, flops in kinds
         )
         return f"{self.size:9} {self.value:5}: {steps}; peak {self.memory_mb:6.0f} MiB"
 
@@ -65,7 +79,28 @@ def measure(clip: FrozenCLIP, sizes: Sizes, size: str) -> Growth:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     time_g, tokens_g, time_c, tokens_c = found
     value = int(getattr(sizes, size))
-    return Growth(size, value, time_g, int(tokens_g), time_c, int(tokens_c), peak)
+    flops = step_flops(clip, sizes)
+    return Growth(size, value, time_g, int(tokens_g), time_c, int(tokens_c), peak, *flops)
+
+
+def step_flops(clip: FrozenCLIP, sizes: Sizes) -> tuple[float, float]:
+    """Operations of a generator step and of a CoOp step with its synthesis.
+
+    The generator's has its part of an epoch's end in it: a pass of the encoder.
+    """
+    data = DataShape.of(random_features(clip, sizes))
+    tower = TowerShape.of_name(clip.name, clip.precision, clip.tokenizer)
+    (task, _), *_ = PLANS["base_to_new"](TrialConfig(shots=sizes.shots), data, ()).finals
+    generator = PromptVAEConfig.model_validate(sizes.generator())
+    made = prompt_vae(generator, task, tower, sizes.seeds)
+    synthesis = SynthesisCost(SyntheticConfig(), made, task)
+    finetuner = CoOpConfig(n_ctx=sizes.n_ctx, batch_size=sizes.coop_batch)
+    tuned = coop(finetuner, task, tower, sizes.seeds, synthesis)
+
+    def steps(batch: int) -> int:
+        return steps_per_epoch(task.n_nominal, min(batch, task.n_nominal))
+
+    return made.epoch.flops / steps(sizes.batch), tuned.epoch.flops / steps(sizes.coop_batch)
 
 
 def growth(clip: FrozenCLIP, sizes: Sizes, varied: Mapping[str, Sequence[int]]) -> Iterator[Growth]:

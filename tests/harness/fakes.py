@@ -113,7 +113,11 @@ def make_method(log: Path, behave: Behaviour | None = None) -> Method:
     behave(config, epoch) is called before each selection epoch; it may raise, sleep or kill.
     """
     return Method(
-        partial(run_analytic, log, behave), FakeClip, fake_identity, partial(fake_extract, log)
+        partial(run_analytic, log, behave),
+        FakeClip,
+        fake_identity,
+        partial(fake_extract, log),
+        costs=None,
     )
 
 

@@ -14,6 +14,7 @@ import harness.preflight
 import harness.study
 import reports.cli
 from harness import cli
+from harness.estimate import Estimate
 from harness.faults import UserError
 from harness.plan import PlanRow
 from harness.study import StudyOutcome
@@ -171,7 +172,7 @@ def test_dry_run_prints_the_plan_and_runs_nothing(
         PlanRow("n_ctx=[1]", "done", (), (0, 1)),
         PlanRow("n_ctx=2", "to run", (1,), (0,)),
     )
-    plan = SimpleNamespace(rows=rows, proposals=3, seconds=90.0, finished=False)
+    plan = SimpleNamespace(rows=rows, proposals=3, seconds=90.0, finished=False, estimate=None)
     monkeypatch.setattr(harness.study, "plan_study", lambda *_, **__: plan)
     result = invoke("--space", "prompt_len", "--dry-run")
     assert result.exit_code == 0
@@ -182,14 +183,36 @@ def test_dry_run_prints_the_plan_and_runs_nothing(
     assert "study" not in calls
 
 
+def test_dry_run_tells_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of each setting that is left, in all, on this machine, and where the numbers come from."""
+    rows = (
+        PlanRow("n_ctx=1", "done", (), (0, 1), key="a"),
+        PlanRow("n_ctx=2", "to run", (1,), (0,), key="b"),
+        PlanRow("n_ctx=4", "to run", (0, 1), (), key="c"),
+    )
+    left = Estimate({"b": 0.4, "c": 90.0}, 7200.0, 2, "12 finished trials")
+    plan = SimpleNamespace(rows=rows, proposals=3, finished=False, estimate=left)
+    monkeypatch.setattr(harness.study, "plan_study", lambda *_, **__: plan)
+    lines = invoke("--space", "prompt_len", "--dry-run").stdout.splitlines()
+    ends = {line.split()[0]: " ".join(line.split()[-2:]) for line in lines if "n_ctx" in line}
+    assert ends == {"n_ctx=1": "n_ctx=1 done", "n_ctx=2": "<1 s", "n_ctx=4": "1.5 min"}
+    assert lines[-1] == (
+        "estimated compute time left: 2.0 h, 1.0 h on this machine (2 trials at once); "
+        "from 12 finished trials, feature extraction not counted"
+    )
+    elsewhere = invoke("--space", "prompt_len", "--dry-run", "--address", "auto").stdout
+    assert "on this machine" not in elsewhere
+    assert "2.0 h; from 12 finished trials" in elsewhere
+
+
 @pytest.mark.parametrize("finished", [False, True])
 def test_dry_run_warns_of_a_machine_too_small(
     monkeypatch: pytest.MonkeyPatch, finished: bool
 ) -> None:
     """The plan is shown, as it may run elsewhere; what a run here would be refused for, too."""
-    plan = SimpleNamespace(rows=(), proposals=0, seconds=None, finished=finished)
+    plan = SimpleNamespace(rows=(), proposals=0, seconds=None, finished=finished, estimate=None)
     monkeypatch.setattr(harness.study, "plan_study", lambda *_, **__: plan)
-    monkeypatch.setattr(harness.preflight, "_gpus", lambda: 0)
+    monkeypatch.setattr(harness.preflight, "usable_gpus", lambda: 0)
     result = invoke("--space", "prompt_len", "--set", "resources.gpus=1", "--dry-run")
     assert result.exit_code == 0
     assert "study prompt_len" in result.stdout

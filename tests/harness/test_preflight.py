@@ -27,7 +27,7 @@ def test_a_listening_port_passes_and_a_closed_one_is_named() -> None:
 def test_a_machine_too_small_is_named_with_what_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
     """Cores and GPUs, both at once."""
     monkeypatch.setattr(module, "usable_cpus", lambda: 2)
-    monkeypatch.setattr(module, "_gpus", lambda: 0)
+    monkeypatch.setattr(module, "usable_gpus", lambda: 0)
     with pytest.raises(ClusterError) as caught:
         preflight(None, Resources(cpus=3, gpus=0.25))
     assert str(caught.value).splitlines() == [

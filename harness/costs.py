@@ -1,0 +1,58 @@
+"""FLOPs of settings before anything runs, from class names and picture counts alone."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ship.trial_config import TrialConfig
+
+if TYPE_CHECKING:
+    from ship.cost import TowerShape
+    from ship.features import FeatureSet
+
+# a trial and the number of its seeds -> FLOPs
+Flops = Callable[[TrialConfig, int], float]
+
+
+@dataclass
+class AnalyticCosts:
+    """ship.cost for the settings of a study; datasets are surveyed once, weights never loaded.
+
+    Raises:
+        ValueError: calling it with a backbone, or a dataset, that is not there.
+    """
+
+    data_root: Path | None
+    _features: dict[str, "FeatureSet"] = field(default_factory=dict)
+    _towers: dict[tuple[str, str], "TowerShape"] = field(default_factory=dict)
+
+    def __call__(self, config: TrialConfig, n_seeds: int) -> float:
+        """FLOPs of all planned epochs of a trial: an upper bound (see ship.cost)."""
+        from ship.cost import DataShape, trial_cost
+        from ship.protocols import studied_classes
+
+        data = DataShape.of(studied_classes(config, self.bare(config.dataset)))
+        targets = [DataShape.of(self.bare(name)) for name in config.targets]
+        return trial_cost(config, n_seeds, self._tower(config), data, targets).flops
+
+    def bare(self, dataset: str) -> "FeatureSet":
+        """A dataset's names and labels, with features of size 0."""
+        if dataset not in self._features:
+            from harness.dataset_fit import bare_features
+            from ship.datasets import DATASETS, survey_dataset
+            from ship.datasets.image_folder import ImageFolder
+
+            survey = survey_dataset(dataset, self.data_root)
+            template = DATASETS.get(dataset, ImageFolder()).template
+            bare = bare_features(dataset, survey)
+            self._features[dataset] = replace(bare, template=template)
+        return self._features[dataset]
+
+    def _tower(self, config: TrialConfig) -> "TowerShape":
+        from ship.cost import TowerShape
+
+        key = (config.backbone, config.precision)
+        if key not in self._towers:
+            self._towers[key] = TowerShape.of_name(*key)
+        return self._towers[key]

@@ -1,0 +1,234 @@
+"""How long the rest of a study will take: each setting's FLOPs, at this machine's pace."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import TYPE_CHECKING, Literal
+
+from harness.factor import in_order, is_active
+from harness.settings import SettingMaker, enumerate_settings
+from harness.space import resolve
+
+if TYPE_CHECKING:
+    from harness.costs import AnalyticCosts
+    from harness.fingerprints import Fingerprints
+    from harness.ledger import Ledger, LedgerRun
+    from harness.method import Method
+    from harness.plan import Plan
+    from harness.study_config import StudyConfig
+    from ship.trial_config import TrialConfig
+
+# No further setting is calibrated where this might be exceeded.
+CALIBRATION_SECONDS = 45.0
+# called with a line for people
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Time of what is left, computation alone; an upper bound where trials may end sooner.
+
+    seconds: setting key -> of its missing seeds.
+    proposals: seconds of all settings that the sampler will still propose.
+    at_once: how many trials run at once on this machine.
+    source: where the numbers come from, e.g. "12 finished trials".
+    """
+
+    seconds: Mapping[str, float]
+    proposals: float
+    at_once: int
+    source: str
+
+    @property
+    def compute(self) -> float:
+        """Seconds, one trial after the other."""
+        return math.fsum(self.seconds.values()) + self.proposals
+
+    @property
+    def wall(self) -> float:
+        """Seconds on this machine; no less than the longest trial takes."""
+        return max(self.compute / self.at_once, *self.seconds.values(), 0.0)
+
+
+def estimate(
+    study: StudyConfig,
+    plan: Plan,
+    ledger: Ledger,
+    fingerprints: Fingerprints,
+    say: Say,
+) -> Estimate | None:
+    """Estimate what a plan takes, from finished runs or, without any, from a calibration.
+
+    Args:
+        fingerprints: for the keys of settings that a sampler may propose, the method, the data.
+        say: told that a calibration takes its time, or why there is no estimate.
+
+    Returns:
+        None where it cannot be told.
+    """
+    method = fingerprints.method
+    if method.costs is None or plan.finished:
+        return None
+    try:
+        costs = method.costs(fingerprints.data_root)
+        wanted = _wanted(study, plan, fingerprints, costs)
+        pace = pace_of(ledger.runs, gpu=bool(study.resources.gpus))
+        unknown = [one for one in wanted if one.config.backbone not in pace.pooled]
+        if unknown:
+            pace = _measured(study, unknown, costs, method, pace, say)
+    except (ValueError, KeyError, RuntimeError, OSError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        say(f"time cannot be estimated by FLOPs: {reason}")
+        return None
+    proposed = [pace.seconds(one) for one in wanted if not one.key]
+    return Estimate(
+        {one.key: pace.seconds(one) for one in wanted if one.key},
+        plan.proposals * math.fsum(proposed) / max(1, len(proposed)),
+        trials_at_once(study, len(plan.work) + plan.proposals),
+        pace.source,
+    )
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A trial that is left, and its FLOPs; key "": one that may be proposed."""
+
+    key: str
+    config: TrialConfig
+    n_seeds: int
+    flops: float
+
+
+@dataclass(frozen=True)
+class Pace:
+    """Seconds a FLOP.
+
+    own: setting key -> of that very setting.
+    pooled: backbone -> of all its finished runs together.
+    measured: backbone -> FLOPs and pace of each calibrated setting.
+    source: where they come from.
+    """
+
+    own: Mapping[str, float]
+    pooled: Mapping[str, float]
+    measured: Mapping[str, Sequence[tuple[float, float]]]
+    source: str
+
+    def seconds(self, one: Wanted) -> float:
+        """By its own runs, else by the calibrated setting nearest in FLOPs, else by all runs.
+
+        A pace differs between settings: small steps leave more of a machine idle.
+        """
+        found = self.own.get(one.key)
+        if found is None and one.config.backbone in self.measured:
+            points = self.measured[one.config.backbone]
+            found = min(points, key=lambda point: _apart(point[0], one.flops))[1]
+        return one.flops * (self.pooled[one.config.backbone] if found is None else found)
+
+
+def pace_of(runs: Sequence[LedgerRun], *, gpu: bool) -> Pace:
+    """All seconds over all FLOPs of the finished runs on this kind of device."""
+    counted = [
+        run for run in runs if run.flops and run.seconds and run.device.startswith("cpu") is not gpu
+    ]
+
+    def by(name: Literal["setting_key", "backbone"]) -> dict[str, float]:
+        groups: dict[str, list[LedgerRun]] = {}
+        for run in counted:
+            groups.setdefault(getattr(run, name), []).append(run)
+        return {
+            key: math.fsum(run.seconds or 0 for run in group)
+            / math.fsum(run.flops or 0 for run in group)
+            for key, group in groups.items()
+        }
+
+    trials = "1 finished trial" if len(counted) == 1 else f"{len(counted)} finished trials"
+    return Pace(by("setting_key"), by("backbone"), {}, trials)
+
+
+def trials_at_once(study: StudyConfig, trials: int) -> int:
+    """How many of some trials run at once on this machine, by the resources of each."""
+    from harness.preflight import usable_cpus, usable_gpus
+
+    slots = int(usable_cpus() / study.resources.cpus)
+    if study.resources.gpus:
+        slots = min(slots, int(usable_gpus() / study.resources.gpus))
+    return max(1, min(slots, study.concurrency or slots, trials))
+
+
+def _wanted(
+    study: StudyConfig, plan: Plan, fingerprints: Fingerprints, costs: AnalyticCosts
+) -> list[Wanted]:
+    """What is left, and what stands for the settings that a sampler will still propose."""
+    n_seeds = len(study.seeds)
+    left = [(work.setting.key, work.setting.config, len(work.seeds)) for work in plan.work]
+    left += [("", config, n_seeds) for config in _proposed(study, plan, fingerprints)]
+    return [Wanted(key, config, n, costs(config, n)) for key, config, n in left]
+
+
+def _proposed(study: StudyConfig, plan: Plan, fingerprints: Fingerprints) -> list[TrialConfig]:
+    """All settings of the space where they can be listed, else its baseline."""
+    if not plan.proposals:
+        return []
+    spare = enumerate_settings(study, SettingMaker(study, fingerprints))
+    if spare:
+        return [setting.config for setting in spare]
+    baseline: dict[str, object] = {}
+    for key in in_order(study.space):
+        factor = study.space[key]
+        if is_active(factor, baseline) and factor.baseline is not None:
+            baseline[key] = factor.baseline
+    return [resolve(study, baseline)]
+
+
+def _measured(
+    study: StudyConfig,
+    unknown: Sequence[Wanted],
+    costs: AnalyticCosts,
+    method: Method,
+    pace: Pace,
+    say: Say,
+) -> Pace:
+    """Calibrate settings whose backbone no finished run knows, as many as there is time for.
+
+    The dearest first, then always the one that is least like those measured.
+    """
+    from harness.calibrate import calibrate
+    from harness.preflight import usable_gpus
+
+    if study.resources.gpus and not usable_gpus():
+        raise ValueError("no finished trials, and no GPU here to calibrate on")
+    say("no finished trials yet: calibrating here, which takes less than a minute")
+    device = "cuda" if study.resources.gpus else "cpu"
+    threads = max(1, math.ceil(study.resources.cpus))
+    method = replace(method, load_backbone=lru_cache(maxsize=1)(method.load_backbone))
+    own, points = dict(pace.own), dict[str, list[tuple[float, float]]]()
+    rest = sorted(unknown, key=lambda one: -one.flops)
+    took, longest = 0.0, 0.0
+    while rest and (not points or took + longest < CALIBRATION_SECONDS):
+        one = max(rest, key=lambda one: _loneliness(one, points))
+        rest.remove(one)
+        found = calibrate(one.config, one.n_seeds, costs, method, device, threads)
+        own[one.key] = found.seconds_per_flop
+        points.setdefault(one.config.backbone, []).append((one.flops, found.seconds_per_flop))
+        took, longest = took + found.took, max(longest, found.took)
+    for one in rest:  # a backbone that there was no time for: the slowest pace of the others
+        if one.config.backbone not in points:
+            slowest = max(rate for held in points.values() for _, rate in held)
+            points[one.config.backbone] = [(one.flops, slowest)]
+    own.pop("", None)
+    return Pace(own, pace.pooled, points, f"a calibration here of {took:.0f} s")
+
+
+def _loneliness(one: Wanted, points: Mapping[str, Sequence[tuple[float, float]]]) -> float:
+    """How far a setting's FLOPs are from every measured one of its backbone."""
+    held = points.get(one.config.backbone, ())
+    return min((_apart(flops, one.flops) for flops, _ in held), default=math.inf)
+
+
+def _apart(a: float, b: float) -> float:
+    """Distance of two numbers of FLOPs, as the logarithm of their ratio."""
+    return abs(math.log((a + 1) / (b + 1)))

@@ -1,0 +1,131 @@
+"""How much of the machine's arithmetic a trial used: its FLOPs per second against a matmul's."""
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from harness import schema
+from ship.architectures import Precision
+from ship.trial_config import TrialConfig
+
+if TYPE_CHECKING:
+    import torch
+
+logger = logging.getLogger(__name__)
+
+# Edge of the square matrices, long enough for a device to reach its best.
+CPU_EDGE, GPU_EDGE = 1024, 4096
+REPEATS = 4
+
+
+def matmul_ceiling(device: str, precision: Precision = "fp32") -> float:
+    """FLOP/s of a square matrix product, on this device with the threads that torch has now.
+
+    In float32 on the CPU, where half precision has no fast product in general; elsewhere in the
+    text tower's own precision. The best of some repeats, a tenth of a second in all.
+    """
+    import torch
+
+    cuda = device.startswith("cuda")
+    edge = GPU_EDGE if cuda else CPU_EDGE
+    dtype = _dtype(precision) if cuda else torch.float32
+    a, b = (torch.randn(edge, edge, device=device).to(dtype) for _ in range(2))
+    best = float("inf")
+    for _ in range(1 + REPEATS):  # the first one warms up
+        started = time.perf_counter()
+        a @ b
+        if cuda:
+            torch.cuda.synchronize()
+        best = min(best, time.perf_counter() - started)
+    return float(2 * edge**3 / best)
+
+
+def _dtype(precision: Precision) -> "torch.dtype":
+    import torch
+
+    return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+
+
+class Utilisation:
+    """Counts what a worker's trials compute; of a method that is not ship's it knows nothing."""
+
+    def __init__(self, device: str) -> None:
+        self._device = device
+        self._ceilings: dict[Precision, float] = {}
+        self._epochs: Counter[str] = Counter()
+        self._ceiling: float | None = None
+
+    def begin(self, clip: Any, precision: Precision) -> None:
+        """A trial starts; the ceiling is measured, and the best of a worker's measurements counts.
+
+        One that was taken while others had the cores would make any trial look good.
+
+        Args:
+            clip: the backbone, of which the text tower is looked for.
+        """
+        self._epochs.clear()
+        self._ceiling = None
+        if getattr(clip, "text", None) is None:
+            return
+        self._ceiling = self._best(precision)
+
+    def _best(self, precision: Precision) -> float:
+        found = matmul_ceiling(self._device, precision)
+        self._ceilings[precision] = max(found, self._ceilings.get(precision, 0.0))
+        return self._ceilings[precision]
+
+    def saw(self, stage: str) -> None:
+        """An epoch of a stage was run."""
+        self._epochs[stage] += 1
+
+    def metrics(
+        self,
+        config: TrialConfig,
+        seeds: Sequence[int],
+        clip: Any,
+        features: Any,
+        targets: Sequence[Any],
+        seconds: float,
+    ) -> Mapping[str, float]:
+        """FLOPs of the epochs that ran, the ceiling, and the first's share of it; {} if unknown.
+
+        Args:
+            features, targets: FeatureSets of the dataset and of the targets.
+            seconds: that the trial took.
+        """
+        if self._ceiling is None:
+            return {}
+        try:
+            flops = run_flops(config, seeds, clip, features, targets, self._epochs)
+        except Exception:  # the trial has its numbers, which an unknown cost must not take away
+            logger.exception("the cost of the trial could not be counted")
+            return {schema.MATMUL: self._ceiling}
+        reached = flops / max(seconds, 1e-9)
+        ceiling = self._ceiling
+        if reached > ceiling:  # it was measured in a bad moment
+            ceiling = self._best(config.precision)
+        return {
+            schema.FLOPS: flops,
+            schema.MFU: 100 * reached / ceiling,
+            schema.MATMUL: ceiling,
+        }
+
+
+def run_flops(
+    config: TrialConfig,
+    seeds: Sequence[int],
+    clip: Any,
+    features: Any,
+    targets: Sequence[Any],
+    ran: Mapping[str, int] | None = None,
+) -> float:
+    """Analytic FLOPs of a trial (ship.cost) on loaded features and backbone."""
+    from ship.cost import DataShape, TowerShape, trial_cost
+    from ship.protocols import studied_classes
+
+    tower = TowerShape.of_name(config.backbone, config.precision, clip.tokenizer)
+    data = DataShape.of(studied_classes(config, features))
+    shapes = [DataShape.of(target) for target in targets]
+    return trial_cost(config, len(seeds), tower, data, shapes, ran).flops

@@ -1,0 +1,126 @@
+"""The cost of a whole trial: the stages of ship.trial.run_trial, in counts."""
+
+from collections.abc import Mapping, Sequence
+
+from ship.cost.finetuners import FINETUNER_COSTS
+from ship.cost.generators import GENERATOR_COSTS, Asked, GeneratorCost
+from ship.cost.model import Cost, product
+from ship.cost.shapes import DataShape, TowerShape
+from ship.cost.tasks import PLANS, ExamShape, TaskShape
+from ship.cost.text import counted, plain_pass
+from ship.cost.training import FinetunerCost, SynthesisCost
+from ship.quality.distances import BOOTSTRAP_DRAWS
+from ship.quality.sets import MAX_FEATURES
+from ship.trial_config import TrialConfig
+
+
+def trial_cost(
+    config: TrialConfig,
+    n_seeds: int,
+    tower: TowerShape,
+    data: DataShape,
+    targets: Sequence[DataShape] = (),
+    ran: Mapping[str, int] | None = None,
+) -> Cost:
+    """What a trial of so many fused seeds takes, all its stages together.
+
+    Text tokens are exact where names alone decide them, and expectations where batches are drawn or
+    seeds differ in their pseudo-new classes. Drawing pictures, optimizers, norms and all else that
+    is no matrix product is left out.
+
+    Args:
+        data, targets: of config.dataset (as studied_classes cuts it) and of config.targets.
+        ran: epochs that were run, by stage (EpochMetrics.stage); None: all that are planned, an
+            upper bound.
+
+    Raises:
+        KeyError: a generator, fine-tuner or protocol without a cost model.
+    """
+    trial = _Stages(config, n_seeds, tower, ran)
+    plan = PLANS[config.protocol](config, data, targets)
+    total = Cost()
+    for sentences in plan.encoded:
+        lengths = tower.sentence_lengths(sentences)
+        total += plain_pass(tower, counted(lengths), False, n_seeds)
+    task, exam = plan.selection
+    generator, fitting = trial.fit(task, "selection_generator")
+    finetuner = trial.finetuner(task, generator)
+    total += fitting + trial.judge(task, exam, generator) + finetuner.once
+    total += finetuner.epoch.times(finetuner.epochs)
+    evaluations = trial.evaluations(finetuner.epochs) * finetuner.choices
+    total += finetuner.logits(exam.pictures).times(evaluations)
+    if plan.retrained is not None:
+        generator, fitting = trial.fit(plan.retrained, "final_generator")
+        total += fitting
+    for task, exams in plan.finals:
+        if plan.retrained is not None:
+            finetuner = trial.finetuner(task, generator)
+            epochs = trial.epochs("final", finetuner.epochs * len(plan.finals))
+            total += finetuner.once + finetuner.epoch.times(epochs / len(plan.finals))
+        for exam in exams:
+            chosen = min(n_seeds, finetuner.choices)
+            total += finetuner.logits(exam.pictures).times(chosen)
+        total += trial.judge(task, exams[0], _of_task(generator, config, task, tower, n_seeds))
+    return total
+
+
+def _of_task(
+    generator: GeneratorCost | None,
+    config: TrialConfig,
+    task: TaskShape,
+    tower: TowerShape,
+    n_seeds: int,
+) -> GeneratorCost | None:
+    """The generator as it samples for a task: cross_dataset's targets have names of their own."""
+    if generator is None:
+        return None
+    return GENERATOR_COSTS[config.generator.name](config.generator, task, tower, n_seeds)
+
+
+class _Stages:
+    """What every stage of a trial needs."""
+
+    def __init__(
+        self, config: TrialConfig, n_seeds: int, tower: TowerShape, ran: Mapping[str, int] | None
+    ) -> None:
+        self.config, self.n_seeds, self.tower, self.ran = config, n_seeds, tower, ran
+
+    def epochs(self, stage: str, planned: int) -> int:
+        """Epochs of a stage: those that ran, if that is known."""
+        return planned if self.ran is None else self.ran.get(stage, 0)
+
+    def fit(self, task: TaskShape, stage: str) -> tuple[GeneratorCost | None, Cost]:
+        """The generator on a task's seen classes, and what fitting it takes."""
+        config = self.config.generator
+        made = GENERATOR_COSTS[config.name](config, task, self.tower, self.n_seeds)
+        if made is None:
+            return None, Cost()
+        return made, made.once + made.epoch.times(self.epochs(stage, made.epochs))
+
+    def finetuner(self, task: TaskShape, generator: GeneratorCost | None) -> FinetunerCost:
+        """The fine-tuner of a task."""
+        synthesis = None
+        own = _of_task(generator, self.config, task, self.tower, self.n_seeds)
+        if own is not None and task.n_made:
+            synthesis = SynthesisCost(self.config.synthetic, own, task)
+        config = self.config.finetuner
+        return FINETUNER_COSTS[config.name](config, task, self.tower, self.n_seeds, synthesis)
+
+    def evaluations(self, epochs: int) -> int:
+        """How often selection looks; training-free fine-tuners are looked at once."""
+        every = self.config.eval_every
+        return max(1, epochs // every + (epochs % every > 0))
+
+    def judge(self, task: TaskShape, exam: ExamShape, generator: GeneratorCost | None) -> Cost:
+        """Synthetic features of an exam's classes, and their quality."""
+        if generator is None or not exam.judged or not self.config.quality:
+            return Cost()
+        n, f = exam.per_class * task.n_made, self.tower.feature_dim
+        drawn = any(0 < share < 1 for share in task.made)
+        sampling = generator.sample(Asked(n, task.made, drawn))
+        recognised = 2 * product(n, f, len(task.names))
+        x, y = min(exam.judged, MAX_FEATURES), min(n, MAX_FEATURES)
+        distances = product(x + y, f, x + y) + product(x, f, y)
+        resampled = product(BOOTSTRAP_DRAWS, x, x + y) + product(BOOTSTRAP_DRAWS, y, y)
+        quality = self.n_seeds * (recognised + distances + resampled)
+        return sampling + Cost(evaluation_flops=quality)

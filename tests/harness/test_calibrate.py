@@ -1,0 +1,98 @@
+"""The calibration: a few real epochs that stand for a trial."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+
+from harness.calibrate import EPOCHS, calibrate, counted_seconds, fitting, shortened
+from harness.costs import AnalyticCosts
+from harness.method import Method
+from ship.cost import DataShape, TowerShape, trial_cost
+from ship.trial import run_trial
+from ship.trial_config import TrialConfig
+from tests.ship.cost import counting
+
+VAE = {**counting.VAE, "epochs": 30}
+COOP = {"name": "coop", "epochs": 20, "batch_size": 16}
+
+
+def config(**changes: Any) -> TrialConfig:
+    """A trial of 30 + 20 epochs."""
+    return TrialConfig(
+        **{"max_classes": 10, "shots": 2, "generator": VAE, "finetuner": COOP, **changes}
+    )
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"protocol": "single_unseen", "unseen_class": "anchor"},
+        {"protocol": "cross_dataset", "targets": ("emoji",)},
+        {"generator": "none", "finetuner": "zero_shot"},
+    ],
+    ids=str,
+)
+def test_a_few_epochs_are_run_and_nothing_is_extracted(changes: dict[str, Any]) -> None:
+    """Real code, random features; threads are as they were afterwards."""
+    ran: dict[str, int] = {}
+
+    def run(short: TrialConfig, seeds: Any, features: Any, clip: Any, targets: Any) -> Any:
+        for item in run_trial(short, seeds, features, clip, targets):
+            ran[item.stage] = ran.get(item.stage, 0) + 1
+            yield item
+
+    def never(*_: Any) -> None:
+        raise RuntimeError("features were extracted")
+
+    method = Method(run, lambda *_: counting.pocket().clip, extract=never)
+    costs, before = AnalyticCosts(None), torch.get_num_threads()
+    found = calibrate(config(**changes), 2, costs, method, "cpu", 1)
+    assert found.seconds_per_flop > 0
+    assert 0 < found.took < 60
+    assert max(ran.values()) <= EPOCHS
+    assert torch.get_num_threads() == before
+
+
+def test_seconds_are_counted_epoch_by_epoch() -> None:
+    """What an epoch takes is neither the first one's time nor the evaluated one's."""
+    whole = config(eval_every=5)
+    spent = {
+        "selection_generator": [9.0, 1.0, 1.0, 1.0, 1.0],
+        "selection_quality": [7.0],
+        "selection": [5.0, 2.0, 2.0, 2.0, 2.5],
+        "final_generator": [1.0] * 5,
+        "final": [2.0] * 5,
+        "test": [3.0],
+    }
+    total = sum(map(sum, spent.values()))
+    more = 2 * 25 * 1.0 + 2 * 15 * 2.0 + 3 * 0.5  # four evaluations in all
+    assert counted_seconds(whole, shortened(whole), spent) == pytest.approx(total + more)
+    targets = {**spent, "final": [2.0] * 15}
+    assert counted_seconds(whole, shortened(whole), targets) == pytest.approx(
+        total + more + 2.0 * 10 + 2 * 15 * 2.0
+    )
+
+
+def test_a_large_setting_is_measured_smaller() -> None:
+    """Fewer seeds first, then pictures, then classes; a small one as it is."""
+    costs, large = AnalyticCosts(None), config(max_classes=None, shots=16)
+    assert fitting(config(), 3, costs, 1e15) == (config(), 3)
+    whole = costs(shortened(large), 8)
+    smaller, n_seeds = fitting(large, 8, costs, whole / 3)
+    assert (smaller, n_seeds) == (large, 2)
+    smaller, n_seeds = fitting(large, 8, costs, 0.0)
+    assert (smaller.shots, n_seeds) == (1, 1)
+    assert smaller.max_classes is not None and smaller.max_classes < 16
+
+
+def test_costs_need_names_and_labels_alone() -> None:
+    """Without weights or features they are those of the loaded data set."""
+    setting = config(precision="bf16")
+    data = DataShape.of(replace(counting.pocket().features).first_classes(10))
+    expected = trial_cost(setting, 3, TowerShape.of_name("pocket"), data).flops
+    assert AnalyticCosts(None)(setting, 3) == pytest.approx(expected)
+    with pytest.raises(ValueError, match="unknown dataset"):
+        AnalyticCosts(None)(config(dataset="nothing"), 1)

@@ -1,0 +1,102 @@
+"""FLOPs and utilisation, as a worker reports them."""
+
+from typing import Any
+
+import pytest
+
+from harness import schema
+from harness.recorder import final_metrics
+from harness.trainable import FINAL, ShipTrainable, feature_key, trial_spec
+from harness.utilisation import Utilisation, matmul_ceiling
+from ship.cost import DataShape, trial_cost
+from ship.protocols import studied_classes
+from ship.trial import run_trial
+from ship.trial_config import TrialConfig
+from tests.harness.fakes import FakeClip
+from tests.ship.cost import counting
+
+CONFIG = TrialConfig(
+    max_classes=10,
+    shots=2,
+    eval_every=1,
+    generator={**counting.VAE, "epochs": 2},  # type: ignore[arg-type]
+    finetuner=counting.FINETUNERS["coop"][0],  # type: ignore[arg-type]
+)
+
+
+def run_worker(config: TrialConfig) -> dict[str, Any]:
+    """The FINAL result of a real trial on random features."""
+    bench = counting.pocket()
+
+    class Worker(ShipTrainable):
+        def setup(self, spec: dict[str, Any]) -> None:  # type: ignore[override]
+            super().setup(
+                spec,
+                features={feature_key(config): bench.features},
+                run_trial=lambda c, seeds, f, clip, targets: run_trial(c, seeds, f, clip, targets),
+                load_backbone=lambda *_: bench.clip,
+            )
+
+    worker = Worker(config=trial_spec([config], (0, 1), "harmonic_mean", [False]))
+    while True:
+        result = worker.train()
+        if result.get("done"):
+            return dict(result[FINAL][0])
+
+
+def test_a_finished_run_says_what_it_computed() -> None:
+    """FLOPs are those of the epochs that ran; with the seconds and the ceiling they give MFU."""
+    final = run_worker(CONFIG)
+    bench = counting.pocket()
+    data = DataShape.of(studied_classes(CONFIG, bench.features))
+    ran = {
+        "selection_generator": 2,
+        "final_generator": 2,
+        "final": int(max(final["selection_epoch"])),
+    }
+    expected = trial_cost(CONFIG, 2, bench.tower, data, ran=ran).flops
+    assert final[schema.FLOPS] == pytest.approx(expected)
+    share = final[schema.FLOPS] / final[schema.SECONDS] / final[schema.MATMUL]
+    assert final[schema.MFU] == pytest.approx(100 * share)
+    assert 0 < final[schema.MFU] < 150
+    logged = final_metrics(final, (0, 1))
+    assert logged[schema.FLOPS] == final[schema.FLOPS]
+    assert {schema.MFU, schema.MATMUL} < logged.keys()
+
+
+def test_a_method_that_is_not_ships_has_no_cost() -> None:
+    """Nothing is measured or reported for it."""
+    utilisation = Utilisation("cpu")
+    utilisation.begin(FakeClip("pocket"), "fp32")
+    utilisation.saw("selection")
+    assert utilisation.metrics(CONFIG, (0,), FakeClip("pocket"), None, [], 1.0) == {}
+
+
+def test_a_cost_that_cannot_be_counted_leaves_the_trial_its_numbers(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The ceiling is there, FLOPs are not, and the log says why."""
+    bench, utilisation = counting.pocket(), Utilisation("cpu")
+    utilisation.begin(bench.clip, "fp32")
+    found = utilisation.metrics(CONFIG, (0,), bench.clip, None, [], 1.0)
+    assert found.keys() == {schema.MATMUL}
+    assert "could not be counted" in caplog.text
+
+
+def test_the_best_measurement_of_a_worker_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One taken in a bad moment is outdone by a later one; an impossible share asks for another."""
+    values = iter([5.0, 2.0, 7.0, 1e30])
+    monkeypatch.setattr("harness.utilisation.matmul_ceiling", lambda *_: next(values))
+    bench, utilisation = counting.pocket(), Utilisation("cpu")
+    for _ in range(3):
+        utilisation.begin(bench.clip, "fp32")
+    slow = utilisation.metrics(CONFIG, (0,), bench.clip, bench.features, [], 1e15)
+    assert slow[schema.MATMUL] == 7.0
+    fast = utilisation.metrics(CONFIG, (0,), bench.clip, bench.features, [], 1.0)
+    assert fast[schema.MATMUL] == 1e30
+    assert fast[schema.MFU] < 1
+
+
+def test_a_matmul_is_timed() -> None:
+    """More than a single core's scalar arithmetic, less than any CPU's."""
+    assert 1e9 < matmul_ceiling("cpu") < 1e14

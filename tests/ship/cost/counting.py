@@ -1,0 +1,164 @@
+"""Real trials on the packaged pictures' names and labels, with their arithmetic counted."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Any
+
+import numpy as np
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
+
+from ship.backbone import FrozenCLIP
+from ship.cost import Cost, DataShape, TowerShape, trial_cost
+from ship.datasets import load_dataset
+from ship.features import FeatureSet
+from ship.protocols import studied_classes
+from ship.trial import run_trial
+from ship.trial_config import TrialConfig
+from tests.ship.conftest import build_clip
+
+VAE = {
+    "name": "vae",
+    "latent_dim": 16,
+    "encoder_hidden": 64,
+    "generator_hidden": 96,
+    "epochs": 1,
+    "batch_size": 16,
+}
+GENERATORS: Mapping[str, list[dict[str, Any]]] = {
+    "vae": [
+        VAE,
+        {**VAE, "prompt": "instance_tokens", "early_stopping": 3, "name_position": "middle"},
+        {**VAE, "prompt": "global"},
+        {**VAE, "prompt": "fixed"},
+    ],
+    "mlp_vae": [{**VAE, "name": "mlp_vae"}],
+    "wgan": [
+        {
+            "name": "wgan",
+            "latent_dim": 16,
+            "generator_hidden": 96,
+            "critic_hidden": 256,
+            "n_critic": 2,
+            "classification_weight": 1.0,
+            "epochs": 1,
+            "batch_size": 16,
+        }
+    ],
+    "gaussian_text": [{"name": "gaussian_text"}],
+    "gaussian_base": [{"name": "gaussian_base"}],
+    "real": [{"name": "real"}],
+    "none": [{"name": "none"}],
+}
+_TWO = {"epochs": 2, "batch_size": 16}
+FINETUNERS: Mapping[str, list[dict[str, Any]]] = {
+    "zero_shot": [{"name": "zero_shot", "templates": "ensemble"}],
+    "coop": [
+        {"name": "coop", **_TWO},
+        {"name": "coop", "class_specific": True, **_TWO},
+        {"name": "coop", "name_position": "front", **_TWO},
+    ],
+    "cocoop": [{"name": "cocoop", "epochs": 1, "batch_size": 4}],
+    "kgcoop": [{"name": "kgcoop", **_TWO}],
+    "clip_adapter": [{"name": "clip_adapter", **_TWO}],
+    "tip_adapter": [{"name": "tip_adapter"}],
+    "tip_adapter_f": [{"name": "tip_adapter_f", **_TWO}],
+    "linear_probe": [{"name": "linear_probe", **_TWO}],
+    "gda": [{"name": "gda"}],
+}
+
+
+class FlopCounter(TorchDispatchMode):
+    """Counts operations by torch's own formulas.
+
+    torch's FlopCounterMode cannot follow a gradient with respect to a leaf (WGAN's penalty).
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.total = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        formula = flop_registry.get(func._overloadpacket)
+        if formula is not None:
+            self.total += formula(*args, **(kwargs or {}), out_val=out)
+        return out
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A backbone, its shape, and random features of the packaged pictures."""
+
+    clip: FrozenCLIP
+    tower: TowerShape
+    features: FeatureSet
+
+    def compare(
+        self, config: TrialConfig, seeds: int = 2, targets: Mapping[str, FeatureSet] | None = None
+    ) -> tuple[Cost, int, int]:
+        """The predicted cost of a trial; the tokens and the operations that it really took."""
+        targets = targets or {}
+        before = self.clip.text_tokens
+        # fused attention kernels have no formula: the plain one is two matrix products
+        with FlopCounter() as counter, sdpa_kernel(SDPBackend.MATH):
+            for _ in run_trial(config, range(seeds), self.features, self.clip, targets):
+                pass
+        data = DataShape.of(studied_classes(config, self.features))
+        cost = trial_cost(
+            config, seeds, self.tower, data, [DataShape.of(one) for one in targets.values()]
+        )
+        return cost, self.clip.text_tokens - before, counter.total
+
+
+@cache
+def pocket() -> Bench:
+    """The packaged backbone: nearly all of the arithmetic is its text tower's."""
+    clip = FrozenCLIP.load("pocket")
+    return Bench(clip, TowerShape.of_name("pocket"), random_features(clip))
+
+
+@cache
+def thin() -> Bench:
+    """A tower so thin that the small networks make up most of the arithmetic."""
+    clip = build_clip(feature=256, width=16, layers=2)
+    tower = TowerShape(16, 2, 64, 24, 256, 4, lambda text: len(clip.tokenizer.encode(text)))
+    return Bench(clip, tower, random_features(clip))
+
+
+def random_features(clip: FrozenCLIP, views: int = 2) -> FeatureSet:
+    """Names and labels of the packaged pictures; features have the shape and no meaning."""
+    dataset = load_dataset("emoji")
+    rng = np.random.default_rng(0)
+
+    def features(split: str, *more: int) -> np.ndarray:
+        x = rng.standard_normal((len(dataset.splits[split]), *more, clip.feature_dim))
+        return (x / np.linalg.norm(x, axis=-1, keepdims=True)).astype(np.float32)
+
+    labels = {name: split.labels for name, split in dataset.splits.items()}
+    return FeatureSet(
+        dataset.class_names,
+        dataset.template,
+        "emoji",
+        "",
+        clip.fingerprint,
+        features("train", 1 + views),
+        labels["train"],
+        features("val"),
+        labels["val"],
+        features("test"),
+        labels["test"],
+    )
+
+
+def target(features: FeatureSet, first: int, last: int) -> FeatureSet:
+    """Some of the classes as a data set of their own."""
+    shown = (features.test_labels >= first) & (features.test_labels < last)
+    return replace(
+        features,
+        class_names=features.class_names[first:last],
+        test=features.test[shown],
+        test_labels=features.test_labels[shown] - first,
+    )
