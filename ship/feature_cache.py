@@ -60,12 +60,19 @@ def read_features(path: Path, key: str) -> Features | None:
         return None
 
 
-def write_features(path: Path, key: str, features: Features) -> bool:
+def write_features(path: Path, key: str, features: Features, *, sync: bool = True) -> bool:
     """Write an array so that readers see all of it or nothing; see write_parts."""
-    return write_parts(path, key, features.shape, [features])
+    return write_parts(path, key, features.shape, [features], sync=sync)
 
 
-def write_parts(path: Path, key: str, shape: tuple[int, ...], parts: Iterable[Features]) -> bool:
+def write_parts(
+    path: Path,
+    key: str,
+    shape: tuple[int, ...],
+    parts: Iterable[Features],
+    *,
+    sync: bool = True,
+) -> bool:
     """Write an array that comes in parts, of which only one has to be in memory at a time.
 
     A folder that cannot be written costs a warning, not the features: they are only not kept.
@@ -73,6 +80,7 @@ def write_parts(path: Path, key: str, shape: tuple[int, ...], parts: Iterable[Fe
     Args:
         shape: of the whole.
         parts: the whole's rows in order.
+        sync: wait for the disk, so that not even a power cut leaves a file that is not sound.
     Returns:
         Whether the file was written.
     Raises:
@@ -85,7 +93,8 @@ def write_parts(path: Path, key: str, shape: tuple[int, ...], parts: Iterable[Fe
             with temporary.open("xb") as file:
                 _write(file, key, shape, parts)
                 file.flush()
-                os.fsync(file.fileno())
+                if sync:
+                    os.fsync(file.fileno())
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)

@@ -57,7 +57,8 @@ class ShardStore:
 
     def write(self, shard: Shard, features: Features) -> bool:
         """Keep a shard; a folder that cannot be written gives a warning and False."""
-        return write_features(self._file(shard), self._key(shard), features)
+        # encoders wait for whoever waits for the disk; a kill does no harm to a file unsynced
+        return write_features(self._file(shard), self._key(shard), features, sync=False)
 
     def missing(self, shards: Sequence[Shard]) -> list[Shard]:
         """Those that are not there, or not sound."""

@@ -202,8 +202,8 @@ def test_a_cache_that_fills_up_keeps_what_it_has(
 ) -> None:
     """Features come from the disk and from memory; the next run goes on from the disk."""
 
-    def first_alone(path: Path, key: str, features: np.ndarray) -> bool:
-        return ".0-128." in path.name and write_features(path, key, features)
+    def first_alone(path: Path, key: str, features: np.ndarray, *, sync: bool) -> bool:
+        return ".0-128." in path.name and write_features(path, key, features, sync=sync)
 
     with monkeypatch.context() as patch:
         patch.setattr(ship.shards, "write_features", first_alone)
