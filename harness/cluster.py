@@ -3,8 +3,9 @@
 import logging
 import math
 import os
+import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +29,8 @@ DRIVER_ENVIRONMENT = {
     "TUNE_GLOBAL_CHECKPOINT_S": "3600",  # Tune's own snapshot is never read
     "TUNE_WARN_THRESHOLD_S": "10",
 }
+# Read by the driver's core, which writes of each of Ray Data's actor pools as an error.
+CORE_ENVIRONMENT = {"RAY_BACKEND_LOG_LEVEL": "fatal"}
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,8 @@ def ray_session(
         owned = not ray.is_initialized()
         try:
             if owned:
-                _init(study, address, object_bytes, verbose)
+                with _quiet_core() if address and not verbose else nullcontext():
+                    _init(study, address, object_bytes, verbose)
             _check_resources(study, ray.cluster_resources())  # type: ignore[no-untyped-call]
             yield Session(owned)
         finally:
@@ -79,7 +83,7 @@ def environment(settings: Mapping[str, str]) -> Iterator[None]:
 @contextmanager
 def quiet_ray(verbose: bool) -> Iterator[None]:
     """Silence Ray's loggers on the driver unless verbose."""
-    loggers = [logging.getLogger(name) for name in ("ray", "ray.tune", "ray.train")]
+    loggers = [logging.getLogger(name) for name in ("ray", "ray.data", "ray.tune", "ray.train")]
     levels = [logger.level for logger in loggers]
     if not verbose:
         for logger in loggers:
@@ -89,6 +93,21 @@ def quiet_ray(verbose: bool) -> Iterator[None]:
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
+
+
+@contextmanager
+def _quiet_core() -> Iterator[None]:
+    """Silence the core of a driver that starts inside; it announces even this, past any logger."""
+    sys.stderr.flush()
+    stderr, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        with environment(CORE_ENVIRONMENT):
+            yield
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
+        os.close(nowhere)
 
 
 def threads(study: StudyConfig) -> int:

@@ -32,7 +32,7 @@ class Interrupts:
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
                 self._before[number] = signal.getsignal(number)
-            self._install()
+            self.install()
         return self
 
     def __exit__(
@@ -48,8 +48,7 @@ class Interrupts:
     @contextmanager
     def deferred(self) -> Iterator[None]:
         """Only note a signal, for check() to act on."""
-        # ray.init has put a C handler in ours' place, which dumps core on SIGTERM
-        self._install()
+        self.install()
         self._deferred = True
         try:
             yield
@@ -61,7 +60,11 @@ class Interrupts:
         if self.requested:
             raise error
 
-    def _install(self) -> None:
+    def install(self) -> None:
+        """Put the handlers in place again.
+
+        ray.init puts a C handler in ours' place, which dumps core on SIGTERM.
+        """
         for number in self._before:
             signal.signal(number, self._handle)
 

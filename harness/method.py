@@ -15,6 +15,7 @@ from ship.trial_config import TrialConfig
 
 if TYPE_CHECKING:
     from ship.features import FeatureSet
+    from ship.streaming import Encode
 
 # settings (one for all replicas, or one for each), seeds, features, backbone, targets
 Configs = TrialConfig | Sequence[TrialConfig]
@@ -59,13 +60,15 @@ def extract(
     cache_dir: Path,
     progress: Progress,
     splits: Sequence[str] = SPLITS,
+    encode: "Encode | None" = None,
 ) -> "FeatureSet":
-    """ship.features.extract_features of a data set by name."""
+    """ship.features.extract_features of a data set by name; encode: None for this machine."""
     from ship.datasets import load_dataset
+    from ship.extraction import encode_split
     from ship.features import extract_features
 
     found = load_dataset(dataset, data_root)
-    return extract_features(clip, found, views, cache_dir, progress, splits)
+    return extract_features(clip, found, views, cache_dir, progress, splits, encode or encode_split)
 
 
 @dataclass(frozen=True)
@@ -80,5 +83,7 @@ class Method:
     run_trial: RunTrial = run_trial
     load_backbone: Callable[..., Any] = load_backbone
     dataset_identity: Callable[[str, Path | None], tuple[str, str]] = dataset_identity
-    extract: Callable[[Any, str, Path | None, int, Path, Progress, Sequence[str]], Any] = extract
+    extract: Callable[[Any, str, Path | None, int, Path, Progress, Sequence[str], Any], Any] = (
+        extract
+    )
     costs: Callable[[Path | None], AnalyticCosts] | None = AnalyticCosts

@@ -66,8 +66,19 @@ def prepare_features(
     cache_dir: Path,
     console: Console,
     device: str = "cpu",
+    encode: Any = None,
 ) -> dict[str, Any]:
     """Extract, or read from the cache, each feature set; the result is by Need.key.
+
+    Args:
+        needs: the feature sets.
+        fingerprints: where those of the backbones are remembered.
+        method: ship.
+        data_root: folder of the data sets.
+        cache_dir: of the features.
+        console: where progress goes.
+        device: of the driver's backbone.
+        encode: what encodes pictures; None: this machine, else see harness.extraction.
 
     Raises:
         ValueError: a backbone or a data set that cannot be loaded.
@@ -81,7 +92,7 @@ def prepare_features(
             fingerprints.remember(need.backbone, clip[1].fingerprint)
         with reporter(f"features: {need.dataset} through {need.backbone}", console) as report:
             features[need.key] = method.extract(
-                clip[1], need.dataset, data_root, need.views, cache_dir, report, need.splits
+                clip[1], need.dataset, data_root, need.views, cache_dir, report, need.splits, encode
             )
     return features
 

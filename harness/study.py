@@ -3,9 +3,10 @@
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
@@ -34,6 +35,10 @@ from harness.tracking import (
     quieten,
     store_errors,
 )
+
+if TYPE_CHECKING:
+    from harness.cluster import Session
+    from ship.streaming import Encode
 
 __all__ = ["StudyOutcome", "default_cache_dir", "plan_study", "run_study"]
 
@@ -205,6 +210,31 @@ def _run(
     address: str | None,
     verbose: bool,
 ) -> None:
+    """Join the cluster before features are extracted, which a cluster shares out."""
+    if address is None:
+        _prepare_and_sweep(site, plan, ledger, record, interrupts, verbose)
+        return
+    from harness.cluster import ray_session
+    from harness.extraction import ClusterEncoder
+
+    resources = site.study.resources
+    encoder = ClusterEncoder(resources, site.method.load_backbone, verbose)
+    with ray_session(site.study, address, 0, verbose) as session:
+        interrupts.install()
+        _prepare_and_sweep(site, plan, ledger, record, interrupts, verbose, session, encoder)
+
+
+def _prepare_and_sweep(
+    site: _Site,
+    plan: Plan,
+    ledger: Ledger,
+    record: StudyRecord,
+    interrupts: Interrupts,
+    verbose: bool,
+    joined: "Session | None" = None,
+    encode: "Encode | None" = None,
+) -> None:
+    """Without a cluster, Ray starts after the extraction: its store is as large as the features."""
     study = site.study
     features = prepare_features(
         needed(study, plan),
@@ -214,6 +244,7 @@ def _run(
         site.cache_dir,
         site.console,
         driver_device(study.resources.gpus),
+        encode,
     )
     # a remembered fingerprint may turn out to be of other weights
     replanned = make_plan(study, ledger, site.fingerprints)
@@ -233,7 +264,8 @@ def _run(
     recorder = TrialRecorder(site.store, site.experiment_id, record, study, site.fingerprints)
     seeds = sum(len(work.seeds) for work in plan.work) + plan.proposals * len(study.seeds)
     view = make_view(site.console, seeds, len(plan.work) + plan.proposals)
-    with ray_session(study, address, array_bytes(features), verbose) as session, view:
+    local = ray_session(study, None, array_bytes(features), verbose)
+    with nullcontext(joined) if joined else local as session, view:
         stop = KeyboardInterrupt if session.owned else SweepStopped
         pruned = Pruned()
         policy = fuse_policy(study, slots(study))

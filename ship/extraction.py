@@ -2,7 +2,7 @@
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from ship.datasets.base import DatasetError, Picture, PictureDataset, some
+from ship.shards import Shard
 from ship.views import augmented_view
 
 EXTRACTION_VERSION: Final = 1
@@ -59,7 +60,7 @@ class ImageEncoder(Protocol):
 
 
 @dataclass(frozen=True)
-class _Layout:
+class Layout:
     """How extraction is spread: threads that each decode and encode batches of their own.
 
     On a CPU, batches of about 8 views with one core each beat big batches that all cores share:
@@ -71,59 +72,100 @@ class _Layout:
     views_per_batch: int
 
     @classmethod
-    def for_device(cls, device: torch.device) -> "_Layout":
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0
-        cores = cores or os.cpu_count() or 1
+    def for_device(cls, device: torch.device, cores: int | None = None) -> "Layout":
+        """The layout for a device and some cores; None: all that this process may use."""
+        if cores is None:
+            cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0
+            cores = cores or os.cpu_count() or 1
         if device.type == "cpu":
             threads = min(cores, 16)
             return cls(threads, cores // threads, 8)
         return cls(min(cores, 8), 1, 64)
 
 
+Block = tuple[int, Float32[np.ndarray, "pictures views feature"]]
+"""Features of pictures that follow each other in a split: the first one's index, and theirs all."""
+
+
+class UndecodableError(Exception):
+    """A picture that Pillow cannot decode; str() is its name."""
+
+
 def encode_split(
-    clip: ImageEncoder, dataset: PictureDataset, split: str, views: int
-) -> Iterator[tuple[int, Float32[np.ndarray, "pictures views feature"]]]:
-    """Decode, augment and encode one split.
+    clip: ImageEncoder, dataset: PictureDataset, split: str, views: int, shards: Sequence[Shard]
+) -> Generator[Block, None, None]:
+    """Decode, augment and encode some shards of one split, on this machine.
 
     Yields:
-        (views done so far, features of the next pictures), in the order of the split.
+        Features of the next pictures, in the order of the shards.
     Raises:
         DatasetError: pictures that cannot be decoded, all of the split's by name.
-        ValueError: the backbone gives features that are not finite.
     """
     pictures = dataset.splits[split].pictures
-    layout = _Layout.for_device(clip.device)
+    layout = Layout.for_device(clip.device)
+    try:
+        yield from encode_pictures(clip, pictures, views, shards, layout)
+    except UndecodableError as why:
+        raise undecodable(dataset, split, str(why)) from why
+
+
+def encode_pictures(
+    clip: ImageEncoder,
+    pictures: Sequence[Picture],
+    views: int,
+    shards: Sequence[Shard],
+    layout: Layout,
+) -> Generator[Block, None, None]:
+    """As encode_split, of all of a split's pictures.
+
+    Batches start anew with each shard: its features do not depend on which others are encoded.
+
+    Raises:
+        UndecodableError: the first picture that cannot be decoded.
+    """
     per_batch = max(1, layout.views_per_batch // (1 + views))
-    starts = iter(range(0, len(pictures), per_batch))
-    pending: deque[Future[np.ndarray]] = deque()
-    done = 0
+    batches = (
+        (start, min(start + per_batch, shard.stop))
+        for shard in shards
+        for start in range(shard.start, shard.stop, per_batch)
+    )
+    pending: deque[tuple[int, Future[np.ndarray]]] = deque()
     with _threads(layout) as pool:
         while True:
             # a short queue: Ctrl-C waits for the batches at work alone, and memory stays bounded
-            while len(pending) < 2 * layout.threads and (start := next(starts, None)) is not None:
-                batch = pictures[start : start + per_batch]
-                pending.append(pool.submit(_encode, clip, batch, start, views))
+            while len(pending) < 2 * layout.threads and (batch := next(batches, None)) is not None:
+                start, stop = batch
+                work = pool.submit(_encode, clip, pictures[start:stop], start, views)
+                pending.append((start, work))
             if not pending:
                 return
-            try:
-                features = pending.popleft().result()
-            except _UndecodableError as why:
-                bad = _undecodable(pictures, pool) or [str(why)]
-                raise DatasetError(
-                    f"dataset {dataset.name}: {len(bad)} pictures of {split} "
-                    f"cannot be decoded: {some(bad)}"
-                ) from why
-            if not np.isfinite(features).all():
-                raise ValueError(
-                    f"backbone {clip.name} gives features that are not finite "
-                    f"for pictures {done // (1 + views)} and on of {dataset.name}'s {split} split"
-                )
-            done += len(features) * (1 + views)
-            yield done, features
+            start, work = pending.popleft()
+            yield start, work.result()
+
+
+def undecodable(dataset: PictureDataset, split: str, found: str) -> DatasetError:
+    """The error for a split of which one picture, `found`, cannot be decoded.
+
+    The rest of the split is decoded too, so that the user can mend all at once.
+    """
+
+    def fault(picture: Picture) -> str | None:
+        try:
+            _open(picture)
+        except UndecodableError:
+            return str(picture.source if isinstance(picture.source, Path) else picture.name)
+        return None
+
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        names = pool.map(fault, dataset.splits[split].pictures)
+        bad = [name for name in names if name is not None] or [found]
+    return DatasetError(
+        f"dataset {dataset.name}: {len(bad)} pictures of {split} cannot be decoded: {some(bad)}"
+    )
 
 
 @contextmanager
-def _threads(layout: _Layout) -> Iterator[ThreadPoolExecutor]:
+def _threads(layout: Layout) -> Iterator[ThreadPoolExecutor]:
     cores_before = torch.get_num_threads()
     pool = ThreadPoolExecutor(
         layout.threads, initializer=torch.set_num_threads, initargs=(layout.cores_each,)
@@ -133,10 +175,6 @@ def _threads(layout: _Layout) -> Iterator[ThreadPoolExecutor]:
     finally:
         pool.shutdown(cancel_futures=True)
         torch.set_num_threads(cores_before)
-
-
-class _UndecodableError(Exception):
-    """A picture that Pillow cannot decode."""
 
 
 def _encode(
@@ -166,17 +204,4 @@ def _open(picture: Picture) -> Image.Image:
     try:
         return picture.open()
     except Exception as why:  # Pillow raises nearly anything for broken bytes
-        raise _UndecodableError(picture.name) from why
-
-
-def _undecodable(pictures: Sequence[Picture], pool: ThreadPoolExecutor) -> list[str]:
-    """One was found: decode the rest of its split too, so that the user can mend all at once."""
-
-    def fault(picture: Picture) -> str | None:
-        try:
-            _open(picture)
-        except _UndecodableError:
-            return str(picture.source if isinstance(picture.source, Path) else picture.name)
-        return None
-
-    return [name for name in pool.map(fault, pictures) if name is not None]
+        raise UndecodableError(picture.name) from why

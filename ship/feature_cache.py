@@ -7,13 +7,14 @@ library's own reader copies; here the array is a view of the mapped file, shared
 import hashlib
 import json
 import logging
+import math
 import mmap
 import os
 import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 import numpy as np
 from jaxtyping import Float32
@@ -59,33 +60,68 @@ def read_features(path: Path, key: str) -> Features | None:
         return None
 
 
-def write_features(path: Path, key: str, features: Features) -> None:
-    """Write an array so that readers see all of it or nothing.
+def write_features(path: Path, key: str, features: Features, *, sync: bool = True) -> bool:
+    """Write an array so that readers see all of it or nothing; see write_parts."""
+    return write_parts(path, key, features.shape, [features], sync=sync)
+
+
+def write_parts(
+    path: Path,
+    key: str,
+    shape: tuple[int, ...],
+    parts: Iterable[Features],
+    *,
+    sync: bool = True,
+) -> bool:
+    """Write an array that comes in parts, of which only one has to be in memory at a time.
 
     A folder that cannot be written costs a warning, not the features: they are only not kept.
+
+    Args:
+        shape: of the whole.
+        parts: the whole's rows in order.
+        sync: wait for the disk, so that not even a power cut leaves a file that is not sound.
+    Returns:
+        Whether the file was written.
+    Raises:
+        ValueError: the parts are not as much as the shape says; nothing is written.
     """
-    data = np.ascontiguousarray(features, dtype="<f4").data.cast("B")
-    header = _header(key, features.shape, data)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with temporary.open("xb") as file:
-                file.write(header)
-                file.write(data)
+                _write(file, key, shape, parts)
                 file.flush()
-                os.fsync(file.fileno())
+                if sync:
+                    os.fsync(file.fileno())
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
     except OSError as why:
         logger.warning("features cannot be kept in %s (%s)", path.parent, why.strerror)
+        return False
+    return True
 
 
-def _header(key: str, shape: tuple[int, ...], data: memoryview) -> bytes:
+def _write(file: BinaryIO, key: str, shape: tuple[int, ...], parts: Iterable[Features]) -> None:
+    checksum = _hash()
+    file.write(_header(key, shape, checksum.hexdigest()))  # as long as the final one
+    written = 0
+    for part in parts:
+        data = np.ascontiguousarray(part, dtype="<f4").data.cast("B")
+        checksum.update(data)
+        written += file.write(data)
+    if written != _bytes(shape):
+        raise ValueError(f"features of shape {shape} have {_bytes(shape)} bytes, got {written}")
+    file.seek(0)
+    file.write(_header(key, shape, checksum.hexdigest()))
+
+
+def _header(key: str, shape: tuple[int, ...], checksum: str) -> bytes:
     header = {
-        "__metadata__": {"key": key, "checksum": _checksum(data)},
-        _TENSOR: {"dtype": "F32", "shape": list(shape), "data_offsets": [0, len(data)]},
+        "__metadata__": {"key": key, "checksum": checksum},
+        _TENSOR: {"dtype": "F32", "shape": list(shape), "data_offsets": [0, _bytes(shape)]},
     }
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)  # the data starts at a multiple of 8
@@ -114,4 +150,14 @@ def _decode(mapped: mmap.mmap, key: str) -> Features:
 
 
 def _checksum(data: memoryview) -> str:
-    return hashlib.blake2b(data, digest_size=16).hexdigest()
+    checksum = _hash()
+    checksum.update(data)
+    return checksum.hexdigest()
+
+
+def _hash() -> "hashlib.blake2b":
+    return hashlib.blake2b(digest_size=16)
+
+
+def _bytes(shape: tuple[int, ...]) -> int:
+    return 4 * math.prod(shape)

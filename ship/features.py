@@ -9,7 +9,9 @@ from jaxtyping import Float32, Int64
 
 from ship.datasets.base import SPLITS, PictureDataset
 from ship.extraction import EXTRACTION_VERSION, ImageEncoder, encode_split
-from ship.feature_cache import cache_key, cache_path, read_features, write_features
+from ship.feature_cache import cache_key, cache_path, read_features
+from ship.shards import ShardStore
+from ship.streaming import Encode, SplitExtraction
 from ship.views import AUGMENTATION
 
 Progress = Callable[[int, int], None]
@@ -98,16 +100,22 @@ def extract_features(
     cache_dir: Path,
     progress: Progress | None = None,
     splits: Collection[str] = SPLITS,
+    encode: Encode = encode_split,
 ) -> FeatureSet:
     """Features of a dataset's splits, from the cache where it has them.
+
+    While a split is extracted its finished shards are kept: what was interrupted or killed goes on
+    from the last one, and the result is the same to the bit.
 
     Args:
         views: augmented views of each training picture, beside the picture itself.
         cache_dir: where features are kept, a file a split.
         progress: called at the start and after each batch; never where all is cached.
         splits: those to extract, of SPLITS; the others are empty, whatever pictures they have.
+        encode: what encodes the pictures; threads of this machine, unless told otherwise.
     Raises:
-        DatasetError: pictures that cannot be decoded, by name; nothing of their split is kept.
+        DatasetError: pictures that cannot be decoded, by name; of their split only whole shards
+            are kept.
         ValueError: views < 0, an unknown split, or features that are not finite.
     """
     if views < 0:
@@ -120,27 +128,34 @@ def extract_features(
     label = f"{dataset.name}-{clip.name}"
     paths = {split: cache_path(cache_dir, f"{label}-{split}", keys[split]) for split in wanted}
     cached = {split: read_features(paths[split], keys[split]) for split in wanted}
-    todo = [split for split in wanted if cached[split] is None]
-    sizes = {split: len(dataset.splits[split]) * (1 + extra[split]) for split in todo}
-
-    def report(done: int) -> None:
-        if progress is not None:
-            progress(done, sum(sizes.values()))
-
+    works = {
+        split: SplitExtraction(clip, dataset, split, extra[split], paths[split], keys[split])
+        for split in wanted
+        if cached[split] is None
+    }
+    report = _Counter(progress, works.values())
     found = {split: features for split, features in cached.items() if features is not None}
-    finished = 0
-    if todo:
-        report(0)
-    for split in todo:
-        rows = []
-        for done, batch in encode_split(clip, dataset, split, extra[split]):
-            rows.append(batch)
-            report(finished + done)
-        finished += sizes[split]
-        found[split] = np.concatenate(rows)
-        found[split].flags.writeable = False
-        write_features(paths[split], keys[split], found[split])
+    for split in found:
+        ShardStore(paths[split], keys[split]).remove()
+    for split, work in works.items():
+        found[split] = work.run(encode, report.add)
     return _feature_set(clip, dataset, found, views)
+
+
+class _Counter:
+    """Adds up what has been done of several splits, and reports it."""
+
+    def __init__(self, progress: Progress | None, works: Collection[SplitExtraction]) -> None:
+        self._progress = progress
+        self._done = sum(work.done for work in works)
+        self._total = sum(work.total for work in works)
+        if works:
+            self.add(0)
+
+    def add(self, views: int) -> None:
+        self._done += views
+        if self._progress is not None:
+            self._progress(self._done, self._total)
 
 
 def _key(clip: ImageEncoder, dataset: PictureDataset, split: str, views: int) -> str:

@@ -98,10 +98,11 @@ def fake_extract(
     cache: Path,
     report: Any,
     splits: Sequence[str],
+    encode: Any = None,
 ) -> FakeFeatures:
     """Log that features were extracted, and give some zeros."""
     with log.open("a") as file:
-        file.write(f"extract {dataset}\n")
+        file.write(f"extract {dataset}{' on a cluster' if encode else ''}\n")
     report(0, 8)
     report(8, 8)
     return FakeFeatures(dataset, np.zeros((8, 1 + views, 4), dtype=np.float32))

@@ -1,0 +1,129 @@
+"""A two-node cluster and what runs on it, as a process of its own: Ray has one session a process.
+
+python -m tests.harness.cluster_driver SCENARIO FOLDER prints one line of JSON.
+"""
+
+import hashlib
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.cluster_utils import Cluster
+from rich.console import Console
+
+from harness.cluster import DRIVER_ENVIRONMENT, environment, ray_session
+from harness.extraction import ClusterEncoder
+from harness.study import run_study
+from ship.backbone import FrozenCLIP
+from ship.datasets import Picture, PictureDataset, Split, load_dataset
+from ship.features import FeatureSet, extract_features
+from tests.harness import fakes
+
+PICTURES = 400  # three shards at two views
+VIEWS = 2
+
+
+def pictures(broken: tuple[int, ...] = ()) -> PictureDataset:
+    """The packaged dataset with fewer training pictures, some of which can be broken."""
+    whole = load_dataset("emoji")
+    train = whole.splits["train"]
+    kept = [
+        Picture(f"broken {i}", b"not a picture") if i in broken else picture
+        for i, picture in enumerate(train.pictures[:PICTURES])
+    ]
+    splits = {**whole.splits, "train": Split(tuple(kept), train.labels[:PICTURES])}
+    return replace(whole, splits=splits)
+
+
+def digest(features: FeatureSet) -> str:
+    """Hash of all features, to the bit."""
+    arrays = (features.train, features.val, features.test)
+    return hashlib.sha256(b"".join(array.tobytes() for array in arrays)).hexdigest()
+
+
+def loader(folder: Path, kill: bool = False, broken: bool = False) -> Callable[[str, str], Any]:
+    """Loads the backbone on an actor and leaves a file with the node's name.
+
+    kill: the first actor that encodes a third batch dies of it.
+    broken: it cannot be loaded.
+    """
+
+    def load(name: str, device: str) -> Any:
+        node = ray.get_runtime_context().get_node_id()
+        (folder / f"{node}.{os.getpid()}.actor").touch()
+        if broken:
+            raise ValueError("no such weights on this node")
+        clip = FrozenCLIP.load(name, device)
+        encode, calls = clip.encode_images, []
+
+        def dying(batch: Any) -> Any:
+            calls.append(1)
+            if kill and len(calls) == 3 and not (folder / "killed").exists():
+                (folder / "killed").touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+            return encode(batch)
+
+        clip.encode_images = dying  # type: ignore[method-assign]
+        return clip
+
+    return load
+
+
+def extracted(scenario: str, folder: Path) -> dict[str, Any]:
+    """Extract on the cluster, and say what came of it."""
+    load = loader(folder, kill=scenario == "kill", broken=scenario == "weights")
+    large = 10**9 if scenario == "small" else 1
+    encoder = ClusterEncoder(fakes.make_study().resources, load, large=large)
+    dataset = pictures(broken=(5, 390) if scenario == "broken" else ())
+    calls: list[tuple[int, int]] = []
+    try:
+        features = extract_features(
+            FrozenCLIP.load(), dataset, VIEWS, folder, lambda *at: calls.append(at), encode=encoder
+        )
+    except ValueError as error:
+        return {"error": f"{type(error).__name__}: {error}"}
+    nodes = {file.name.partition(".")[0] for file in folder.glob("*.actor")}
+    files = len(list(folder.glob("*.safetensors")))
+    return {"digest": digest(features), "nodes": len(nodes), "files": files, "last": calls[-1]}
+
+
+def studied(address: str, folder: Path) -> dict[str, Any]:
+    """Run the small study of the analytic method."""
+    ray.cloudpickle.register_pickle_by_value(fakes)
+    outcome = run_study(
+        fakes.make_study(),
+        data_root=None,
+        address=address,
+        tracking_uri=f"sqlite:///{folder}/mlflow.db",
+        cache_dir=folder / "cache",
+        method=fakes.make_method(folder / "log"),
+        console=Console(quiet=True),
+    )
+    return {"done": outcome.done, "complete": outcome.complete}
+
+
+def main(scenario: str, folder: str) -> None:
+    """Start the cluster, run the scenario, print what came of it."""
+    node = {"num_cpus": 1, "object_store_memory": 100 * 2**20}
+    with environment(DRIVER_ENVIRONMENT):
+        cluster = Cluster(initialize_head=True, head_node_args={**node, "include_dashboard": False})
+        cluster.add_node(**node)
+    try:
+        if scenario == "study":
+            found = studied(cluster.address, Path(folder))
+        else:
+            with ray_session(fakes.make_study(), cluster.address, 0, verbose=False):
+                found = extracted(scenario, Path(folder))
+        print(json.dumps(found), flush=True)
+    finally:
+        cluster.shutdown()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

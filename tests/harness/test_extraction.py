@@ -1,0 +1,114 @@
+"""Extraction on a simulated cluster of two nodes gives what this machine gives, to the bit."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.extraction import _places, _undecodable
+from harness.options import Resources
+from ship.backbone import FrozenCLIP
+from ship.features import extract_features
+from tests.harness.cluster_driver import VIEWS, digest, pictures
+
+
+def run(scenario: str, folder: Path) -> tuple[dict[str, Any], str]:
+    """What the scenario printed, and what Ray and others wrote beside it."""
+    command = [sys.executable, "-m", "tests.harness.cluster_driver", scenario, str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
+    *others, last = done.stdout.splitlines()
+    return json.loads(last), "\n".join([*others, done.stderr]).strip()
+
+
+@pytest.fixture(scope="module")
+def local(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The hash of the features as this machine alone extracts them."""
+    return digest(
+        extract_features(FrozenCLIP.load(), pictures(), VIEWS, tmp_path_factory.mktemp("local"))
+    )
+
+
+@pytest.mark.slow
+def test_two_nodes_give_what_this_machine_gives(tmp_path: Path, local: str) -> None:
+    """To the bit, with actors on both nodes, counted, cleared up, and without a word of Ray's."""
+    found, noise = run("plain", tmp_path)
+    assert found["digest"] == local
+    assert (found["nodes"], found["files"]) == (2, 3)
+    assert found["last"] == [2392, 2392]
+    assert noise == ""
+
+
+@pytest.mark.slow
+def test_a_small_dataset_stays_on_the_driver(tmp_path: Path, local: str) -> None:
+    """No actor is started for fewer views than are worth it."""
+    found, _ = run("small", tmp_path)
+    assert (found["digest"], found["nodes"]) == (local, 0)
+
+
+@pytest.mark.faults
+def test_a_killed_actor_costs_its_shard_alone(tmp_path: Path, local: str) -> None:
+    """kill -9 of an actor in mid shard: another one encodes it, and no bit differs."""
+    found, _ = run("kill", tmp_path)
+    assert (tmp_path / "killed").exists()
+    assert found["digest"] == local
+    assert found["files"] == 3
+
+
+@pytest.mark.faults
+def test_broken_pictures_are_named_together(tmp_path: Path) -> None:
+    """The one error that this machine gives too, with pictures of other shards in it."""
+    found, noise = run("broken", tmp_path)
+    assert found["error"] == (
+        "DatasetError: dataset emoji: 2 pictures of train cannot be decoded: broken 5, broken 390"
+    )
+    assert "Traceback" not in noise
+
+
+@pytest.mark.faults
+def test_actors_that_cannot_start_give_one_line(tmp_path: Path) -> None:
+    """It names the cause, once, without Ray's tracebacks."""
+    found, noise = run("weights", tmp_path)
+    assert found["error"].startswith(
+        "ClusterError: features of emoji cannot be extracted on the cluster: "
+        "ValueError: no such weights on this node"
+    )
+    assert noise == ""
+
+
+@pytest.mark.slow
+def test_a_study_joins_a_cluster_before_it_extracts(tmp_path: Path) -> None:
+    """Extraction is given the cluster; the trials then run in the same session."""
+    found, noise = run("study", tmp_path)
+    assert found == {"done": 3, "complete": True}
+    assert (tmp_path / "log").read_text().splitlines()[0] == "extract emoji on a cluster"
+    assert noise == ""
+
+
+def test_a_picture_that_only_the_driver_has_is_no_broken_one() -> None:
+    """The error tells what nodes of the cluster lack."""
+    dataset = pictures()
+    name = dataset.splits["train"].pictures[3].name
+    error = _undecodable(dataset, "train", name)
+    assert f"{name} can be decoded here, but not on every node" in str(error)
+    assert "--data-root" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("resources", "there", "actors"),
+    [
+        (Resources(), {"CPU": 8.0}, 8),
+        (Resources(cpus=3), {"CPU": 8.0}, 2),
+        (Resources(cpus=2, gpus=0.5), {"CPU": 16.0, "GPU": 2.0}, 4),
+        (Resources(cpus=2, gpus=1), {"CPU": 4.0, "GPU": 8.0}, 2),
+        (Resources(gpus=1), {"CPU": 4.0}, 1),
+    ],
+)
+def test_actors_take_what_a_trial_takes(
+    resources: Resources, there: dict[str, float], actors: int
+) -> None:
+    """As many as find room, by the scarcer resource; never none."""
+    assert _places(resources, there) == actors

@@ -1,0 +1,305 @@
+"""Extraction that is interrupted, killed or disturbed goes on from whole shards, to the bit."""
+
+import logging
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Generator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import ship.shards
+from ship.datasets import DatasetError, PictureDataset
+from ship.extraction import Block, ImageEncoder, encode_split
+from ship.feature_cache import write_features
+from ship.features import FeatureSet, extract_features
+from ship.shards import Shard, shards_of
+from ship.streaming import SplitExtraction
+from tests.ship.streamed import SHARD, SIZES, VIEWS, SlowEncoder, digest, streamed_dataset
+
+REST = SIZES["val"] + SIZES["test"]  # views beside the training ones
+
+
+@pytest.fixture(scope="module")
+def dataset() -> PictureDataset:
+    """Three shards of training pictures."""
+    return streamed_dataset()
+
+
+@pytest.fixture(scope="module")
+def plain(dataset: PictureDataset, tmp_path_factory: pytest.TempPathFactory) -> FeatureSet:
+    """What an extraction gives that nothing disturbs."""
+    return extract_features(SlowEncoder(), dataset, VIEWS, tmp_path_factory.mktemp("plain"))
+
+
+def interrupted(dataset: PictureDataset, cache: Path, after: int) -> None:
+    """Extract until `after` views are done, as Ctrl-C would."""
+
+    def stop(done: int, total: int) -> None:
+        if done >= after:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        extract_features(SlowEncoder(), dataset, VIEWS, cache, stop)
+
+
+def shard_files(cache: Path) -> list[Path]:
+    """The shards that are kept."""
+    return sorted(cache.glob("*.*-*.safetensors"))
+
+
+@pytest.mark.parametrize("views", [0, 1, 2, 3, 4, 7, 31, 63, 64])
+def test_shards_cover_a_split_in_whole_batches(views: int) -> None:
+    """No picture is left out, and no batch of a CPU or a GPU is cut but the last of all."""
+    shards = shards_of(2000, views)
+    assert [shard.start for shard in shards] == [0, *(shard.stop for shard in shards[:-1])]
+    assert shards[-1].stop == 2000
+    for views_per_batch in (8, 64):
+        assert len(shards[0]) % max(1, views_per_batch // (1 + views)) == 0
+    assert len({len(shard) for shard in shards[:-1]}) == 1
+    assert shards_of(0, views) == []
+
+
+def test_shards_change_no_bit(
+    dataset: PictureDataset, plain: FeatureSet, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A split in three shards has the features of one in a single pass; the shards are gone."""
+    monkeypatch.setattr(ship.shards, "_VIEWS", 100_000)
+    whole = extract_features(SlowEncoder(), dataset, VIEWS, tmp_path)
+    assert digest(whole) == digest(plain)
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_an_interrupt_loses_no_whole_shard(
+    dataset: PictureDataset, plain: FeatureSet, tmp_path: Path
+) -> None:
+    """The next call encodes the rest alone, counts the others as done, and clears up."""
+    interrupted(dataset, tmp_path, after=(2 * SHARD + 10) * 4)
+    assert len(shard_files(tmp_path)) == 2
+    encoder, calls = SlowEncoder(), []
+    found = extract_features(encoder, dataset, VIEWS, tmp_path, lambda *at: calls.append(at))
+    assert encoder.encoded == 45 * 4 + REST
+    total = SIZES["train"] * 4 + REST
+    assert calls[0] == (2 * SHARD * 4, total)
+    assert calls[-1] == (total, total)
+    assert digest(found) == digest(plain)
+    assert not found.train.flags.writeable
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_an_encoder_that_fails_loses_no_whole_shard(
+    dataset: PictureDataset, plain: FeatureSet, tmp_path: Path
+) -> None:
+    """Whatever it raises; blocks may come in any order, a shard at a time."""
+
+    def backwards(
+        clip: ImageEncoder,
+        dataset: PictureDataset,
+        split: str,
+        views: int,
+        shards: Sequence[Shard],
+    ) -> Generator[Block, None, None]:
+        for shard in reversed(shards):
+            if fails and shard.start == 0:
+                raise RuntimeError("out of luck")
+            parts = [part for _, part in encode_split(clip, dataset, split, views, [shard])]
+            yield shard.start, np.concatenate(parts)
+
+    fails = True
+    with pytest.raises(RuntimeError, match="out of luck"):
+        extract_features(SlowEncoder(), dataset, VIEWS, tmp_path, encode=backwards)
+    fails = False
+    encoder = SlowEncoder()
+    found = extract_features(encoder, dataset, VIEWS, tmp_path, encode=backwards)
+    assert encoder.encoded == SHARD * 4 + REST
+    assert digest(found) == digest(plain)
+
+
+def flip(path: Path, other: Path) -> None:
+    """Change one bit."""
+    content = bytearray(path.read_bytes())
+    content[-10] ^= 1
+    path.write_bytes(content)
+
+
+def truncate(path: Path, other: Path) -> None:
+    """Cut the last float off."""
+    path.write_bytes(path.read_bytes()[:-4])
+
+
+def swap(path: Path, other: Path) -> None:
+    """Put another shard in its place."""
+    path.write_bytes(other.read_bytes())
+
+
+@pytest.mark.parametrize("damage", [flip, truncate, swap])
+def test_a_spoilt_shard_is_extracted_again(
+    dataset: PictureDataset,
+    plain: FeatureSet,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    damage: Callable[[Path, Path], None],
+) -> None:
+    """A corrupt, truncated or foreign one costs a warning that names it, and its own extraction."""
+    interrupted(dataset, tmp_path, after=(2 * SHARD + 10) * 4)
+    spoilt, other = shard_files(tmp_path)
+    damage(spoilt, other)
+    encoder = SlowEncoder()
+    with caplog.at_level(logging.WARNING):
+        found = extract_features(encoder, dataset, VIEWS, tmp_path)
+    assert str(spoilt) in caplog.text
+    assert "extracting again" in caplog.text
+    assert encoder.encoded == (SHARD + 45) * 4 + REST
+    assert digest(found) == digest(plain)
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_shards_of_other_pictures_are_not_used(dataset: PictureDataset, tmp_path: Path) -> None:
+    """They have the key of their split."""
+    interrupted(dataset, tmp_path, after=(2 * SHARD + 10) * 4)
+    encoder = SlowEncoder(fingerprint="s1")
+    extract_features(encoder, dataset, VIEWS, tmp_path)
+    assert encoder.encoded == SIZES["train"] * 4 + REST
+    assert len(shard_files(tmp_path)) == 2
+
+
+def test_a_picture_that_cannot_be_decoded_leaves_no_file(tmp_path: Path) -> None:
+    """All bad ones are named though they are shards apart; whole shards wait for a second try."""
+    (tmp_path / "pictures").mkdir()
+    dataset = streamed_dataset(tmp_path / "pictures")
+    good = {}
+    for i in (SHARD + 3, 2 * SHARD + 40):
+        path = tmp_path / "pictures" / f"train{i}.png"
+        good[path] = path.read_bytes()
+        path.write_bytes(b"not a picture")
+    with pytest.raises(DatasetError, match="2 pictures of train cannot be decoded") as caught:
+        extract_features(SlowEncoder(), dataset, VIEWS, tmp_path / "cache")
+    assert all(str(path) in str(caught.value) for path in good)
+    assert len(list((tmp_path / "cache").iterdir())) == len(shard_files(tmp_path / "cache")) == 1
+    for path, content in good.items():
+        path.write_bytes(content)
+    encoder = SlowEncoder()
+    extract_features(encoder, dataset, VIEWS, tmp_path / "cache")
+    assert encoder.encoded == (SHARD + 45) * 4 + REST
+
+
+def test_a_cache_that_cannot_be_written_costs_warnings_alone(
+    dataset: PictureDataset, plain: FeatureSet, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The features come from memory, read-only; shards after the first one are not tried."""
+    (tmp_path / "file").write_text("x")
+    with caplog.at_level(logging.WARNING):
+        found = extract_features(SlowEncoder(), dataset, VIEWS, tmp_path / "file")
+    assert digest(found) == digest(plain)
+    assert not found.train.flags.writeable
+    assert len([r for r in caplog.records if "cannot be kept" in r.message]) == 4
+
+
+def test_a_cache_that_fills_up_keeps_what_it_has(
+    dataset: PictureDataset, plain: FeatureSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Features come from the disk and from memory; the next run goes on from the disk."""
+
+    def first_alone(path: Path, key: str, features: np.ndarray, *, sync: bool) -> bool:
+        return ".0-128." in path.name and write_features(path, key, features, sync=sync)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ship.shards, "write_features", first_alone)
+        patch.setattr("ship.streaming.write_parts", lambda *_: False)
+        found = extract_features(SlowEncoder(), dataset, VIEWS, tmp_path)
+    assert digest(found) == digest(plain)
+    assert len(shard_files(tmp_path)) == 1
+    encoder = SlowEncoder()
+    assert digest(extract_features(encoder, dataset, VIEWS, tmp_path)) == digest(plain)
+    assert encoder.encoded == (SHARD + 45) * 4
+
+
+def test_shards_that_vanish_are_encoded_once_more(
+    dataset: PictureDataset, plain: FeatureSet, tmp_path: Path
+) -> None:
+    """Somebody clears the cache in mid split: memory keeps what the folder lost."""
+
+    def clear(done: int, total: int) -> None:
+        if done == (2 * SHARD + 10) * 4:
+            for file in shard_files(tmp_path):
+                file.unlink()
+
+    encoder = SlowEncoder()
+    found = extract_features(encoder, dataset, VIEWS, tmp_path, clear)
+    assert encoder.encoded == (SIZES["train"] + 2 * SHARD) * 4 + REST
+    assert digest(found) == digest(plain)
+
+
+def test_a_finished_split_clears_up_after_a_slower_process(
+    dataset: PictureDataset, plain: FeatureSet, tmp_path: Path
+) -> None:
+    """It may have been killed after another one had finished; fresh temporary files stay."""
+    interrupted(dataset, tmp_path, after=(2 * SHARD + 10) * 4)
+    left = {path: path.read_bytes() for path in shard_files(tmp_path)}
+    extract_features(SlowEncoder(), dataset, VIEWS, tmp_path)
+    for path, content in left.items():
+        path.write_bytes(content)
+    stem = next(iter(left)).name.partition(".")[0]
+    (tmp_path / f".{stem}.safetensors.1.ab.tmp").write_bytes(b"somebody is writing this")
+    encoder = SlowEncoder()
+    assert digest(extract_features(encoder, dataset, VIEWS, tmp_path)) == digest(plain)
+    assert encoder.encoded == 0
+    assert len(list(tmp_path.iterdir())) == 4
+
+
+def test_a_split_is_never_held_twice(
+    dataset: PictureDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file is made from one shard at a time, and what comes back is a view of the file."""
+    sizes: list[int] = []
+    joined = SplitExtraction._part
+
+    def part(self: SplitExtraction, *arguments: object) -> np.ndarray:
+        found = joined(self, *arguments)  # type: ignore[arg-type]
+        assert not found.flags.owndata
+        sizes.append(len(found))
+        return found
+
+    monkeypatch.setattr(SplitExtraction, "_part", part)
+    found = extract_features(SlowEncoder(), dataset, VIEWS, tmp_path)
+    assert max(sizes) == SHARD
+    assert not found.train.flags.owndata
+
+
+def start(cache: Path, seconds: float) -> "subprocess.Popen[str]":
+    """The extraction as a process."""
+    command = [sys.executable, "-m", "tests.ship.streamed", str(cache), str(seconds)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.mark.faults
+def test_a_killed_process_loses_no_whole_shard(
+    dataset: PictureDataset, plain: FeatureSet, tmp_path: Path
+) -> None:
+    """kill -9 in mid split costs the shard at work."""
+    process = start(tmp_path, 0.05)
+    while not shard_files(tmp_path):
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.kill()
+    process.communicate()
+    kept = len(shard_files(tmp_path))
+    assert kept < 3
+    encoder = SlowEncoder()
+    found = extract_features(encoder, dataset, VIEWS, tmp_path)
+    assert encoder.encoded == (SIZES["train"] - kept * SHARD) * 4 + REST
+    assert digest(found) == digest(plain)
+
+
+@pytest.mark.faults
+def test_two_processes_may_extract_the_same_split(plain: FeatureSet, tmp_path: Path) -> None:
+    """Both get the same features, whoever is faster and clears up; three files are left."""
+    for other in (0.0, 0.01):
+        cache = tmp_path / str(other)
+        processes = [start(cache, 0.0), start(cache, other)]
+        for process in processes:
+            out, error = process.communicate(timeout=120)
+            assert (out.strip(), error) == (digest(plain), "")
+        assert len(list(cache.iterdir())) == 3
