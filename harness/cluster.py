@@ -11,6 +11,8 @@ from typing import Any
 
 import ray
 
+from harness.measure import device_memory_mb
+from harness.options import Resources
 from harness.preflight import ClusterError, usable_cpus
 from harness.study_config import StudyConfig
 
@@ -115,13 +117,32 @@ def threads(study: StudyConfig) -> int:
     return max(1, math.ceil(study.resources.cpus))
 
 
-def slots(study: StudyConfig) -> int:
+def cluster_resources() -> dict[str, float]:
+    """All that the open session has, in use or not: CPU, GPU, memory (bytes)."""
+    return dict(ray.cluster_resources())  # type: ignore[no-untyped-call]
+
+
+def slots(resources: Resources, concurrency: int | None) -> int:
     """How many trials can run at once in the open session."""
-    there = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    most = int(there.get("CPU", 1) / study.resources.cpus + 1e-9)
-    if study.resources.gpus:
-        most = min(most, int(there.get("GPU", 0) / study.resources.gpus + 1e-9))
-    return max(1, min(most, study.concurrency or most))
+    there = cluster_resources()
+    most = int(there.get("CPU", 1) / resources.cpus + 1e-9)
+    if resources.gpus:
+        most = min(most, int(there.get("GPU", 0) / resources.gpus + 1e-9))
+    return max(1, min(most, concurrency or most))
+
+
+def memory_of_a_trial(resources: Resources, slots: int, accelerator: str) -> float:
+    """Bytes that one trial may take: its share of a GPU, asked of a worker, or of the hosts.
+
+    Args:
+        slots: trials that run at once.
+        accelerator: torch device of trials with GPUs.
+    """
+    if not resources.gpus:
+        return cluster_resources().get("memory", float("inf")) / slots
+    share = min(1.0, resources.gpus)
+    ask = ray.remote(device_memory_mb).options(num_cpus=0, num_gpus=share)
+    return share * 2**20 * float(ray.get(ask.remote(accelerator)))
 
 
 def _init(study: StudyConfig, address: str | None, object_bytes: int, verbose: bool) -> None:

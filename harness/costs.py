@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ship.trial_config import TrialConfig
 
 if TYPE_CHECKING:
-    from ship.cost import TowerShape
+    from ship.cost import Cost, Memory, TowerShape
     from ship.features import FeatureSet
 
 # a trial and the number of its seeds -> FLOPs
@@ -29,12 +29,19 @@ class AnalyticCosts:
 
     def __call__(self, config: TrialConfig, n_seeds: int) -> float:
         """FLOPs of all planned epochs of a trial: an upper bound (see ship.cost)."""
+        return self._cost(config, n_seeds).flops
+
+    def _cost(self, config: TrialConfig, n_seeds: int) -> "Cost":
         from ship.cost import DataShape, trial_cost
         from ship.protocols import studied_classes
 
         data = DataShape.of(studied_classes(config, self.bare(config.dataset)))
         targets = [DataShape.of(self.bare(name)) for name in config.targets]
-        return trial_cost(config, n_seeds, self._tower(config), data, targets).flops
+        return trial_cost(config, n_seeds, self._tower(config), data, targets)
+
+    def memory(self, config: TrialConfig, n_seeds: int) -> "Memory":
+        """Bytes of a trial's largest step, beside the backbone, by the number of replicas."""
+        return self._cost(config, n_seeds).memory
 
     def bare(self, dataset: str) -> "FeatureSet":
         """A dataset's names and labels, with features of size 0."""

@@ -42,6 +42,7 @@ class LedgerRun:
     seconds: wall time of the run's computation; None until it is complete.
     started: milliseconds since the epoch.
     flops: analytic operations of a complete run; None: not known.
+    peak_mb, gpus, device_mb: peak memory, GPUs held and memory of one, MiB; 0: not known, or none.
     device: that it ran on, for people, e.g. "cpu (x86_64)". backbone: by name.
     """
 
@@ -57,6 +58,9 @@ class LedgerRun:
     seconds: float | None
     started: int
     flops: float | None = None
+    peak_mb: float = 0.0
+    gpus: float = 0.0
+    device_mb: float = 0.0
     device: str = ""
     backbone: str = ""
 
@@ -173,6 +177,9 @@ def _read_run(run: Any, objective: str) -> LedgerRun:
         seconds=metrics.get(schema.SECONDS) if state is State.COMPLETE else None,
         started=run.info.start_time,
         flops=metrics.get(schema.FLOPS) if state is State.COMPLETE else None,
+        peak_mb=metrics.get(schema.PEAK_MEMORY, 0.0),
+        gpus=metrics.get(schema.GPUS, 0.0),
+        device_mb=metrics.get(schema.DEVICE_MEMORY, 0.0),
         device=tags.get(schema.DEVICE, ""),
         backbone=tags.get(schema.BACKBONE, ""),
     )

@@ -1,5 +1,6 @@
 """What a trial costs: peak memory, and the name of the device that it ran on."""
 
+import os
 import platform
 import resource
 import sys
@@ -42,6 +43,15 @@ class PeakMemory:
         # kilobytes on Linux, bytes on macOS
         unit = 2**20 if sys.platform == "darwin" else 2**10
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+
+
+def device_memory_mb(device: str) -> float:
+    """All memory of the device, MiB: of the GPU, or of the host."""
+    if device.startswith("cuda"):
+        import torch
+
+        return float(torch.cuda.mem_get_info()[1] / 2**20)
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**20
 
 
 def device_label(device: str) -> str:

@@ -77,6 +77,7 @@ class Method:
 
     run_trial, load_backbone: called on workers, so they travel by pickle.
     dataset_identity, extract: called on the driver.
+    accelerator: torch device of a trial that has GPUs.
     costs: given the data root, what counts a trial's FLOPs; None: nobody knows them.
     """
 
@@ -86,4 +87,5 @@ class Method:
     extract: Callable[[Any, str, Path | None, int, Path, Progress, Sequence[str], Any], Any] = (
         extract
     )
+    accelerator: str = "cuda"
     costs: Callable[[Path | None], AnalyticCosts] | None = AnalyticCosts

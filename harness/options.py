@@ -66,6 +66,11 @@ SCHEDULERS: dict[str, type[NoScheduler] | type[AshaScheduler]] = {
 class Resources(Settings):
     """What one trial occupies; fractions let trials share a device."""
 
+    auto: bool = Field(
+        False,
+        description="measure: the first trial's peak memory decides how many share a GPU; without "
+        "GPUs, idle cores become threads (`resources: auto` for short)",
+    )
     cpus: float = Field(1, gt=0, allow_inf_nan=False, description="cores, and threads of torch")
     gpus: float = Field(0, ge=0, allow_inf_nan=False, description="GPUs, or a part of one")
 

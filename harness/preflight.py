@@ -36,6 +36,12 @@ def usable_cpus() -> int:
     return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
+def machine(resources: Resources) -> dict[str, float]:
+    """What Ray would find here: CPU and, where it is asked for, GPU."""
+    gpus = usable_gpus() if resources.gpus or resources.auto else 0
+    return {"CPU": usable_cpus(), "GPU": gpus}
+
+
 def _check_machine(resources: Resources) -> None:
     there = {"cpus": usable_cpus(), "gpus": usable_gpus() if resources.gpus else 0}
     asked = {"cpus": resources.cpus, "gpus": resources.gpus}

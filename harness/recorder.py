@@ -212,6 +212,6 @@ def final_metrics(final: Mapping[str, Any], seeds: Sequence[int]) -> dict[str, f
             metrics[schema.seed_metric(seed, "selection_epoch")] = final["selection_epoch"][index]
     for name in (schema.SECONDS, schema.PEAK_MEMORY, schema.TEXT_TOKENS):
         metrics[name] = final[name]
-    # a method that is not ship's has no analytic cost
-    counted = (schema.FLOPS, schema.MFU, schema.MATMUL)
+    # a method that is not ship's has no analytic cost, and few trials have a GPU
+    counted = (schema.FLOPS, schema.MFU, schema.MATMUL, schema.GPUS, schema.DEVICE_MEMORY)
     return metrics | {name: final[name] for name in counted if name in final}

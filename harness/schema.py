@@ -24,6 +24,9 @@ OBJECTIVE = "objective"
 SECONDS = "cost/seconds"
 PEAK_MEMORY = "cost/peak_memory_mb"
 TEXT_TOKENS = "cost/text_tokens"
+# of trials that held GPUs: how many, and what memory one has
+GPUS = "cost/gpus"
+DEVICE_MEMORY = "cost/device_memory_mb"
 # analytic FLOPs, percent of the matmul ceiling that they reached, and that ceiling in FLOP/s
 FLOPS = "cost/flops"
 MFU = "cost/mfu"

@@ -83,6 +83,7 @@ class StudySearcher(Searcher):
         self._spare = deque(spare)
         self._given: dict[str, _Given] = {}
         self._running: set[str] = set()
+        self._may_give: int | None = None
         self._outcomes: dict[str, Outcome] = {}
         pending = {work.setting.key for work in plan.work}
         known = []
@@ -98,6 +99,18 @@ class StudySearcher(Searcher):
         """The works that a Ray trial was given."""
         return self._given[trial_id].group
 
+    def give_only(self, n: int | None, size: Callable[[Work], float] | None = None) -> None:
+        """Give out so many trials more, then say FINISHED; None: all that there are.
+
+        Args:
+            size: the queued group whose first work is the largest goes first.
+        """
+        self._may_give = n
+        if size is not None and self._queue:
+            largest = max(self._queue, key=lambda given: size(given.group[0]))
+            self._queue.remove(largest)
+            self._queue.appendleft(largest)
+
     @property
     def sampler(self) -> Sampler | None:
         """Optuna's part; None for a grid."""
@@ -107,6 +120,8 @@ class StudySearcher(Searcher):
         self, trial_id: str
     ) -> dict[str, Any] | str | None:
         """The next trial's config, None while all that may run is running, FINISHED at the end."""
+        if self._may_give == 0:
+            return Searcher.FINISHED
         limit = self._study.concurrency
         if limit is not None and len(self._running) >= limit:
             return None
@@ -149,6 +164,8 @@ class StudySearcher(Searcher):
         """Nothing: the ledger is the only memory."""
 
     def _give(self, trial_id: str, given: _Given) -> dict[str, Any]:
+        if self._may_give is not None:
+            self._may_give -= 1
         self._given[trial_id] = given
         self._running.add(trial_id)
         configs = [work.setting.config for work in given.group]

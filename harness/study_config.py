@@ -79,6 +79,11 @@ class StudyConfig(Settings):
             raise ValueError("must be distinct")
         return value
 
+    @field_validator("resources", mode="before")
+    @classmethod
+    def _auto_alone(cls, value: Any) -> Any:
+        return {"auto": True} if value == "auto" else value
+
     @field_validator("scheduler", mode="before")
     @classmethod
     def _name_alone(cls, value: Any) -> Any:

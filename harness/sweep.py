@@ -23,15 +23,27 @@ from harness.trainable import ShipTrainable
 RETRIES = 1
 
 
+# feature_key -> a feature set in Ray's object store
+Shared = Mapping[str, Any]
+
+
 def sweep(
     study: StudyConfig,
     searcher: StudySearcher,
     monitor: Monitor,
-    features: Mapping[str, Any],
+    shared: Shared,
     method: Method,
     pruned: Pruned,
 ) -> None:
     """Run the searcher's trials in the open Ray session until it has no more.
+
+    Args:
+        study: its resources in numbers.
+        searcher: gives out the trials.
+        monitor: follows them.
+        shared: the features.
+        method: ship.
+        pruned: where stopped settings are noted.
 
     Raises:
         StoreError, KeyboardInterrupt, SweepStopped: as the monitor raises them.
@@ -39,7 +51,7 @@ def sweep(
     results = Path(tempfile.mkdtemp(prefix="ship-sweep-"))
     try:
         tune.run(
-            bind(study, features, method),
+            bind(study, shared, method),
             name="study",
             num_samples=-1,
             search_alg=searcher,
@@ -57,17 +69,22 @@ def sweep(
         shutil.rmtree(results, ignore_errors=True)
 
 
-def bind(study: StudyConfig, features: Mapping[str, Any], method: Method) -> type[ShipTrainable]:
-    """The trainable with its features in the object store, once for all workers of a node.
+def share(features: Mapping[str, Any]) -> Shared:
+    """Put features into the object store, once for all workers of a node.
 
     tune.with_parameters does the same, but puts its objects again into every later session.
     """
-    shared = {key: ray.put(plain_arrays(value)) for key, value in features.items()}
+    return {key: ray.put(plain_arrays(value)) for key, value in features.items()}
+
+
+def bind(study: StudyConfig, shared: Shared, method: Method) -> type[ShipTrainable]:
+    """The trainable with its features and the arguments of this study."""
     arguments: dict[str, Any] = {
         "run_trial": method.run_trial,
         "load_backbone": method.load_backbone,
         "threads": threads(study),
-        "device": "cuda" if study.resources.gpus else "cpu",
+        "device": method.accelerator if study.resources.gpus else "cpu",
+        "gpus": study.resources.gpus,
     }
 
     class Bound(ShipTrainable):

@@ -12,7 +12,7 @@ from typing import Any
 
 from ray import tune
 
-from harness.measure import PeakMemory, device_label
+from harness.measure import PeakMemory, device_label, device_memory_mb
 from harness.method import RunTrial
 from harness.results import (
     EPOCHS,
@@ -79,6 +79,7 @@ class ShipTrainable(tune.Trainable):
         load_backbone: Any = None,
         threads: int = 1,
         device: str = "cpu",
+        gpus: float = 0,
     ) -> None:
         """Prepare a worker process, then its first trial.
 
@@ -88,12 +89,14 @@ class ShipTrainable(tune.Trainable):
             run_trial, load_backbone: the method (harness.method).
             threads: torch threads of a trial.
             device: torch device.
+            gpus: that each trial holds.
         """
         _limit_threads(threads)
         self._features = features or {}
         self._run_trial = run_trial
         self._load_backbone = load_backbone
         self._device = device
+        self._gpus = gpus
         self._utilisation = Utilisation(device)
         self._backbones: OrderedDict[tuple[str, Precision], Any] = OrderedDict()
         self._begin(config)
@@ -195,6 +198,10 @@ class ShipTrainable(tune.Trainable):
         self._backbones.move_to_end(wanted)
         return self._backbones[wanted]
 
+    def _gpu_cost(self) -> dict[str, float]:
+        """What tells later trials how many of them share a GPU."""
+        return {"cost/gpus": self._gpus, "cost/device_memory_mb": device_memory_mb(self._device)}
+
     def _finals(self) -> list[dict[str, Any]]:
         """The final numbers of each setting; what the trial cost is shared out evenly."""
         n = len(self._trials)
@@ -204,6 +211,7 @@ class ShipTrainable(tune.Trainable):
             "fused": n,
             "cost/peak_memory_mb": self._memory.megabytes(),
             "cost/text_tokens": tokens / n,
+            **({} if not self._gpus else self._gpu_cost()),
         }
         found = final_numbers(self._test, self._selection, self._objective, n)
         return [{**numbers, **cost} for numbers in found]

@@ -52,6 +52,7 @@ def local_ray() -> Iterator[None]:
         ray.init(
             address="local",
             num_cpus=2,
+            num_gpus=1,  # which nothing has to be behind
             include_dashboard=False,
             log_to_driver=False,
             object_store_memory=100 * 2**20,

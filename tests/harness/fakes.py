@@ -118,6 +118,7 @@ def make_method(log: Path, behave: Behaviour | None = None) -> Method:
         FakeClip,
         fake_identity,
         partial(fake_extract, log),
+        accelerator="cpu",
         costs=None,
     )
 

@@ -1,0 +1,146 @@
+"""Runs what a plan has left: features, a Ray session, and a sweep or two."""
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from harness.interrupts import Interrupts, SweepStopped
+from harness.ledger import Ledger
+from harness.live import View, make_view
+from harness.options import Resources
+from harness.plan import Plan
+from harness.prepare import driver_device, needed, prepare_features
+from harness.record import StudyRecord
+from harness.recorder import TrialRecorder
+from harness.settings import SettingMaker, enumerate_settings
+from harness.site import Site
+
+if TYPE_CHECKING:
+    from harness.cluster import Session
+    from harness.searcher import StudySearcher
+    from ship.streaming import Encode
+
+
+@dataclass(frozen=True)
+class Execution:
+    """One run of a plan. Ray is imported in its methods: it takes two seconds."""
+
+    site: Site
+    plan: Plan
+    ledger: Ledger
+    record: StudyRecord
+    interrupts: Interrupts
+    verbose: bool
+
+    def here(self) -> None:
+        """On this machine: Ray starts after the extraction, its store as large as the features."""
+        features = self._features(None)
+        from harness.cluster import ray_session
+        from harness.sweep import array_bytes
+
+        size = array_bytes(features)
+        with ray_session(self.site.study, None, size, self.verbose) as session:
+            self._replanned()._sweep(session, features)
+
+    def on_cluster(self, address: str) -> None:
+        """On a running cluster, which shares the extraction out, too."""
+        from harness.cluster import cluster_resources, ray_session
+        from harness.extraction import ClusterEncoder
+        from harness.packing import settled
+
+        study = self.site.study
+        with ray_session(study, address, 0, self.verbose) as session:
+            self.interrupts.install()
+            actor = settled(study.resources, cluster_resources(), Ledger(), 1_000_000)
+            encoder = ClusterEncoder(actor, self.site.method.load_backbone, self.verbose)
+            features = self._features(encoder)
+            self._replanned()._sweep(session, features)
+
+    def _features(self, encode: "Encode | None") -> dict[str, Any]:
+        site = self.site
+        resources = site.study.resources
+        return prepare_features(
+            needed(site.study, self.plan),
+            site.fingerprints,
+            site.method,
+            site.data_root,
+            site.cache_dir,
+            site.console,
+            driver_device(1 if resources.auto else resources.gpus),
+            encode,
+        )
+
+    def _replanned(self) -> "Execution":
+        """A remembered fingerprint may have turned out to be of other weights."""
+        plan = self.site.plan(self.ledger)
+        if plan == self.plan:
+            return self
+        self.record.describe(self.site.study, plan)
+        return replace(self, plan=plan)
+
+    def _sweep(self, session: "Session", features: dict[str, Any]) -> None:
+        """Run the trials; where a GPU's share has to be measured, one of them first."""
+        from harness.cluster import cluster_resources, memory_of_a_trial, slots
+        from harness.fuse_policy import fuse_policy
+        from harness.fusing import Pruned
+        from harness.packing import needs_scout, settled
+        from harness.searcher import StudySearcher
+        from harness.sweep import share
+
+        study, plan, there = self.site.study, self.plan, cluster_resources()
+        n_trials = len(plan.work) + plan.proposals
+        seeds = sum(len(work.seeds) for work in plan.work) + plan.proposals * len(study.seeds)
+        resources = settled(study.resources, there, self.ledger, n_trials)
+        places = slots(resources, study.concurrency)
+        costs = self.site.method.costs
+        policy = fuse_policy(
+            study,
+            places,
+            gpu=bool(resources.gpus),
+            memory=lambda: memory_of_a_trial(resources, places, self.site.method.accelerator),
+            costs=costs(self.site.data_root) if costs else None,
+        )
+        maker = SettingMaker(study, self.site.fingerprints)
+        shared = share(features)
+        spare = enumerate_settings(study, maker) if plan.proposals else []
+        pruned = Pruned()
+        searcher = StudySearcher(study, plan, self.ledger, maker, spare, policy, pruned)
+        with make_view(self.site.console, seeds, n_trials) as view:
+            if needs_scout(study.resources, there, self.ledger):
+                searcher.give_only(1, policy.bytes)
+                self._tune(session, resources, searcher, pruned, shared, view)
+                resources = settled(study.resources, there, self.site.ledger(), n_trials)
+                searcher.give_only(None)
+            self._tune(session, resources, searcher, pruned, shared, view)
+
+    def _tune(
+        self,
+        session: "Session",
+        resources: Resources,
+        searcher: "StudySearcher",
+        pruned: Any,
+        shared: Any,
+        view: View,
+    ) -> None:
+        from harness.monitor import Monitor
+        from harness.sweep import sweep
+
+        site = self.site
+        study = site.study.model_copy(update={"resources": resources})
+        recorder = TrialRecorder(
+            site.store, site.experiment_id, self.record, study, site.fingerprints
+        )
+        stop = KeyboardInterrupt if session.owned else SweepStopped
+        monitor = Monitor(
+            searcher.group,
+            pruned,
+            recorder,
+            view,
+            study.objective,
+            study.time_limit,
+            lambda: self.interrupts.check(stop),
+        )
+        with self.interrupts.deferred():
+            try:
+                sweep(study, searcher, monitor, shared, site.method, pruned)
+            finally:
+                monitor.close()

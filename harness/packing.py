@@ -1,0 +1,71 @@
+"""`resources: {auto: true}`: what a trial takes, decided by what the first one has taken.
+
+A GPU that holds several trials' memory is shared by as many; where no GPU is there, cores that
+would have nothing to do become threads of the trials.
+"""
+
+import math
+from collections.abc import Mapping
+
+from harness.ledger import Ledger
+from harness.options import Resources
+
+# MiB that a process takes of a GPU beside torch's tensors: CUDA's context, cuBLAS's workspace.
+CONTEXT_MB = 600.0
+# Torch's allocator rounds up and leaves gaps; later trials may be larger than the one measured.
+HEADROOM = 1.3
+# Processes on a GPU take turns: more of them gain nothing.
+MOST_ON_A_GPU = 8
+
+
+def trials_per_gpu(peak_mb: float, gpu_mb: float) -> int:
+    """How many trials share a GPU; at least one.
+
+    Args:
+        peak_mb: that one trial's tensors took at most.
+        gpu_mb: that the GPU has.
+    """
+    each = HEADROOM * peak_mb + CONTEXT_MB
+    return min(MOST_ON_A_GPU, max(1, int(gpu_mb / each)))
+
+
+def measured(ledger: Ledger) -> int | None:
+    """Trials that share a GPU, by the finished runs that held one; None: there is none.
+
+    The most careful of them counts, as they may differ in size and in their GPUs.
+    """
+    counts = [
+        trials_per_gpu(run.peak_mb, run.device_mb)
+        for run in ledger.runs
+        if run.gpus and run.peak_mb and run.device_mb
+    ]
+    return min(counts, default=None)
+
+
+def needs_scout(resources: Resources, there: Mapping[str, float], ledger: Ledger) -> bool:
+    """Whether one trial has to run alone on a GPU before it is known how many share one."""
+    return resources.auto and bool(there.get("GPU")) and measured(ledger) is None
+
+
+def settled(
+    resources: Resources, there: Mapping[str, float], ledger: Ledger, n_trials: int
+) -> Resources:
+    """What each trial takes, in numbers.
+
+    Args:
+        resources: as the study has them; without `auto` they are what they are.
+        there: Ray's resources of the whole cluster.
+        ledger: of the study, with what was measured.
+        n_trials: that are to run.
+    """
+    if not resources.auto:
+        return resources
+    cores, gpus = there.get("CPU", 1.0), there.get("GPU", 0.0)
+    if not gpus:
+        each = math.floor(cores / max(1, n_trials))
+        return Resources(cpus=max(resources.cpus, min(each, cores)), gpus=0)
+    sharing = measured(ledger) or 1
+    # each trial needs its cores, too
+    sharing = max(1, min(sharing, int(cores / resources.cpus / gpus)))
+    # rounded down, so that as many fit: Ray counts in ten-thousandths
+    return Resources(cpus=resources.cpus, gpus=math.floor(1e4 / sharing) / 1e4)

@@ -1,0 +1,166 @@
+"""`resources: auto`: what is measured, and what it decides; a GPU is pretended to Ray."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from harness.config import parse_study
+from harness.costs import AnalyticCosts
+from harness.fingerprints import Fingerprints
+from harness.fuse_policy import GPU_REPLICAS, fuse_policy
+from harness.ledger import Ledger
+from harness.options import Resources
+from harness.packing import MOST_ON_A_GPU, measured, needs_scout, settled, trials_per_gpu
+from harness.study_config import StudyConfig
+from ship.cost import Memory
+from ship.trial_config import TrialConfig
+from tests.harness.conftest import Bench
+from tests.harness.fakes import make_method, make_study
+from tests.harness.test_fusing import KL, searcher_of, works
+from tests.harness.test_plan import run_of, settings_of
+
+AUTO = Resources(auto=True)
+
+
+@pytest.fixture
+def prints(tmp_path: Path) -> Fingerprints:
+    """Fingerprints of the analytic method."""
+    return Fingerprints(make_method(tmp_path / "log"), None, tmp_path / "cache")
+
+
+def ledger_of(study: StudyConfig, prints: Fingerprints, *runs: dict[str, float]) -> Ledger:
+    """A run a setting, with what was measured of it."""
+    settings = settings_of(study, prints)
+    return Ledger(
+        tuple(
+            run_of(setting, (0, 1), **keys) for setting, keys in zip(settings, runs, strict=False)
+        )
+    )
+
+
+@pytest.mark.parametrize(
+    ("peak", "gpu", "expected"),
+    [(10_000, 80_000, 5), (70_000, 80_000, 1), (100, 80_000, MOST_ON_A_GPU), (3_000, 16_000, 3)],
+)
+def test_as_many_share_a_gpu_as_it_holds(peak: float, gpu: float, expected: int) -> None:
+    """With room for the allocator's gaps and for what CUDA itself takes of each process."""
+    assert trials_per_gpu(peak, gpu) == expected
+
+
+def test_the_most_careful_measurement_counts(prints: Fingerprints) -> None:
+    """Runs without a GPU say nothing; before there is one with, a trial has to go ahead."""
+    study, there = make_study(), {"CPU": 32.0, "GPU": 2.0}
+    on_cpu = ledger_of(study, prints, {"peak_mb": 9e9})
+    assert measured(on_cpu) is None and needs_scout(AUTO, there, on_cpu)
+    assert settled(AUTO, there, on_cpu, 9).gpus == 1
+    gpu = {"gpus": 1.0, "device_mb": 80_000}
+    both = ledger_of(study, prints, {"peak_mb": 10_000, **gpu}, {"peak_mb": 20_000, **gpu})
+    assert measured(both) == 3 and not needs_scout(AUTO, there, both)
+    assert settled(AUTO, there, both, 9) == Resources(cpus=1, gpus=0.3333)
+    assert 3 * settled(AUTO, there, both, 9).gpus <= 1
+
+
+def test_each_trial_keeps_its_cores(prints: Fingerprints) -> None:
+    """A GPU is not shared by more trials than there are cores for."""
+    gpu = {"gpus": 1.0, "device_mb": 80_000, "peak_mb": 100}
+    ledger = ledger_of(make_study(), prints, gpu)
+    assert settled(AUTO, {"CPU": 4.0, "GPU": 2.0}, ledger, 9).gpus == 0.5
+    two = Resources(auto=True, cpus=2)
+    assert settled(two, {"CPU": 4.0, "GPU": 2.0}, ledger, 9) == Resources(cpus=2, gpus=1)
+
+
+@pytest.mark.parametrize(("n_trials", "cpus"), [(1, 8), (3, 2), (8, 1), (100, 1)])
+def test_idle_cores_become_threads(n_trials: int, cpus: float) -> None:
+    """Where there is no GPU, and fewer trials than cores."""
+    assert settled(AUTO, {"CPU": 8.0}, Ledger(), n_trials) == Resources(cpus=cpus, gpus=0)
+
+
+def test_without_auto_nothing_is_decided() -> None:
+    """Numbers are taken at their word, and no trial goes ahead."""
+    fixed = Resources(cpus=1, gpus=0.25)
+    there = {"CPU": 8.0, "GPU": 4.0}
+    assert settled(fixed, there, Ledger(), 1) is fixed
+    assert not needs_scout(fixed, there, Ledger())
+    assert not needs_scout(AUTO, {"CPU": 8.0}, Ledger())
+
+
+def test_the_yaml_says_auto_for_short() -> None:
+    """`resources: auto` and `{auto: true}` are the same; another word is refused."""
+    space: dict[str, Any] = {"space": {"generator.n_ctx": [1, 2]}}
+    assert parse_study({**space, "resources": "auto"}, "x").resources == AUTO
+    assert parse_study({**space, "resources": {"auto": True}}, "x").resources == AUTO
+    with pytest.raises(ValidationError, match="resources"):
+        StudyConfig.model_validate({"name": "x", "space": {}, "resources": "some"})
+
+
+def test_the_largest_trial_goes_ahead(prints: Fingerprints) -> None:
+    """It alone, then the others in their order."""
+    searcher = searcher_of(make_study(concurrency=None), prints, 1)
+    searcher.give_only(1, lambda work: {"n_ctx=2": 5.0}.get(work.setting.label, 1.0))
+    assert isinstance(searcher.suggest("a"), dict)
+    assert searcher.suggest("b") == "FINISHED"
+    searcher.give_only(None)
+    for trial_id in "cd":
+        searcher.suggest(trial_id)
+    given = [searcher.group(trial_id)[0].setting.label for trial_id in "acd"]
+    assert given == ["n_ctx=2", "n_ctx=1", "n_ctx=4"]
+
+
+def test_memory_bounds_what_is_fused(prints: Fingerprints) -> None:
+    """As many replicas as fill half of a trial's share, by the analytic count."""
+    costs = AnalyticCosts(None)
+    study = make_study(space=KL, seeds=2)
+    work = works(study, prints)[0]
+    memory = costs.memory(work.setting.config, 2)
+    room = 2 * memory.bytes(3 * 2)
+    for gib, expected in ((room, 3), (0.0, 1), (1e15, 4)):
+        policy = fuse_policy(study, 1, gpu=True, memory=lambda gib=gib: gib, costs=costs)  # type: ignore[misc]
+        assert policy(work, 4) == expected
+    assert fuse_policy(study, 1, gpu=True)(work, 1000) == GPU_REPLICAS // 2
+
+
+@pytest.mark.parametrize("answer", [ValueError("gone"), KeyError("new"), float("nan")])
+def test_what_cannot_be_counted_is_not_fused(prints: Fingerprints, answer: Any) -> None:
+    """A dataset that is gone, say: the trial itself will tell."""
+
+    class Lost(AnalyticCosts):
+        def memory(self, config: TrialConfig, n_seeds: int) -> Memory:
+            if isinstance(answer, Exception):
+                raise answer
+            return Memory(per_replica=answer)
+
+    study = make_study(space=KL, seeds=1)
+    policy = fuse_policy(study, 1, memory=lambda: 1e9, costs=Lost(None))
+    assert policy(works(study, prints)[0], 4) == 1
+
+
+@pytest.mark.slow
+def test_one_trial_goes_ahead_and_the_others_share(ray_bench: Bench, tmp_path: Path) -> None:
+    """The first has the GPU to itself; the others hold the part of it that it decided."""
+    spans = tmp_path / "spans"
+
+    def behave(config: TrialConfig, epoch: int) -> None:
+        started = time.time()
+        time.sleep(0.2)
+        with spans.open("a") as file:
+            file.write(f"{config.generator.n_ctx} {started} {time.time()}\n")  # type: ignore[union-attr]
+
+    ray_bench.behave = behave
+    study = make_study(
+        space={"generator.n_ctx": [1, 2, 4, 8, 16]}, resources="auto", concurrency=None
+    )
+    outcome = ray_bench.run(study)
+    assert outcome.complete and outcome.done == 5
+    shares = [run.data.metrics["cost/gpus"] for run in ray_bench.trials()]
+    assert shares == [1.0, *[0.5] * 4]  # two cores, so two trials
+    lines = [line.split() for line in spans.read_text().splitlines()]
+    ahead, others = lines[0][0], [line for line in lines if line[0] != lines[0][0]]
+    end = max(float(line[2]) for line in lines if line[0] == ahead)
+    assert end <= min(float(line[1]) for line in others)
+    more = study.model_copy(update={"seeds": (0, 1, 2)})
+    assert ray_bench.run(more).complete  # what was measured is known now: nobody goes ahead
+    assert {run.data.metrics["cost/gpus"] for run in ray_bench.trials()[5:]} == {0.5}
+    ray_bench.check_invariants()
