@@ -1,4 +1,4 @@
-"""Fused seeds and settings against runs of one each: `python -m tests.bench.bench_fused`."""
+"""Fused seeds and settings against runs of one each: `python -m tests.bench.bench_fused`, 6 minutes."""
 
 from collections.abc import Iterator
 
@@ -63,16 +63,16 @@ def fused_settings(
     return compare(name, apart, together, repeats)
 
 
-def table(repeats: int = 3) -> Iterator[tuple[int, Comparison]]:
+def table(repeats: int = 2) -> Iterator[tuple[int, Comparison]]:
     """(threads, comparison) on pocket, for one and two cores."""
     clip = FrozenCLIP.load("pocket")
     features = random_features(clip, Sizes(shots=2))
     before = torch.get_num_threads()
     for threads in (1, 2):
         torch.set_num_threads(threads)
-        for seeds in (2, 4, 8, 16):
+        for seeds in (2, 4, 8):
             yield threads, fused(clip, features, seeds, repeats)
-        for settings, seeds in ((4, 1), (8, 1), (2, 5), (4, 5), (2, 10)):
+        for settings, seeds in ((4, 1), (8, 1), (2, 5)):
             yield threads, fused_settings(clip, features, settings, seeds, repeats)
     torch.set_num_threads(before)
 
