@@ -3,7 +3,7 @@
 The full run takes some 25 minutes on two cores and 15 GiB. Others are run by their own names:
 tests.bench.bench_sweep (what a sweep adds to its trials), bench_growth (time and memory against
 sizes), bench_fused (seeds and settings on one core and on two), bench_features (extraction and
-cache).
+cache), bench_extraction (shards that survive a kill).
 """
 
 import argparse

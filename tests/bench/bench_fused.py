@@ -1,4 +1,4 @@
-"""Fused seeds and settings against runs of one each: `python -m tests.bench.bench_fused`, 6 minutes."""
+"""Fused seeds and settings against runs of one each: `python -m tests.bench.bench_fused`."""
 
 from collections.abc import Iterator
 
