@@ -9,6 +9,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Literal
 
 from harness.factor import in_order, is_active
+from harness.plan import Estimate, Plan
 from harness.settings import SettingMaker, enumerate_settings
 from harness.space import resolve
 
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from harness.fingerprints import Fingerprints
     from harness.ledger import Ledger, LedgerRun
     from harness.method import Method
-    from harness.plan import Plan
     from harness.study_config import StudyConfig
     from ship.trial_config import TrialConfig
 
@@ -25,32 +25,6 @@ if TYPE_CHECKING:
 CALIBRATION_SECONDS = 45.0
 # called with a line for people
 Say = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """Time of what is left, computation alone; an upper bound where trials may end sooner.
-
-    seconds: setting key -> of its missing seeds.
-    proposals: seconds of all settings that the sampler will still propose.
-    at_once: how many trials run at once on this machine.
-    source: where the numbers come from, e.g. "12 finished trials".
-    """
-
-    seconds: Mapping[str, float]
-    proposals: float
-    at_once: int
-    source: str
-
-    @property
-    def compute(self) -> float:
-        """Seconds, one trial after the other."""
-        return math.fsum(self.seconds.values()) + self.proposals
-
-    @property
-    def wall(self) -> float:
-        """Seconds on this machine; no less than the longest trial takes."""
-        return max(self.compute / self.at_once, *self.seconds.values(), 0.0)
 
 
 def estimate(

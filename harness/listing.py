@@ -11,8 +11,7 @@ from rich.table import Table
 from harness.faults import show
 
 if TYPE_CHECKING:
-    from harness.estimate import Estimate
-    from harness.plan import Plan
+    from harness.plan import Estimate, Plan
 
 _NO_DEFAULTS: Mapping[str, str] = {}
 _STUDY_DEFAULTS = {

@@ -1,10 +1,10 @@
 """What a study wants minus what its ledger has: the work that is left."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from harness.estimate import Estimate
 from harness.fingerprints import Fingerprints
 from harness.ledger import Ledger
 from harness.schema import Failure, State
@@ -51,6 +51,32 @@ class PlanRow:
     done: tuple[int, ...]
     reason: str = ""
     key: str = ""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Time of what is left, computation alone; an upper bound where trials may end sooner.
+
+    seconds: setting key -> of its missing seeds.
+    proposals: seconds of all settings that the sampler will still propose.
+    at_once: how many trials run at once on this machine.
+    source: where the numbers come from, e.g. "12 finished trials".
+    """
+
+    seconds: Mapping[str, float]
+    proposals: float
+    at_once: int
+    source: str
+
+    @property
+    def compute(self) -> float:
+        """Seconds, one trial after the other."""
+        return math.fsum(self.seconds.values()) + self.proposals
+
+    @property
+    def wall(self) -> float:
+        """Seconds on this machine; no less than the longest trial takes."""
+        return max(self.compute / self.at_once, *self.seconds.values(), 0.0)
 
 
 @dataclass(frozen=True)

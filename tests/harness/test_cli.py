@@ -14,9 +14,8 @@ import harness.preflight
 import harness.study
 import reports.cli
 from harness import cli
-from harness.estimate import Estimate
 from harness.faults import UserError
-from harness.plan import PlanRow
+from harness.plan import Estimate, PlanRow
 from harness.study import StudyOutcome
 from reports.schema import ReportError
 from ship.backbone import BackboneError

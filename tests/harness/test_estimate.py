@@ -10,10 +10,10 @@ import pytest
 import harness.calibrate
 import harness.preflight
 from harness.calibrate import Calibration
-from harness.estimate import Estimate, estimate, trials_at_once
+from harness.estimate import estimate, trials_at_once
 from harness.fingerprints import Fingerprints
 from harness.ledger import Ledger, LedgerRun
-from harness.plan import make_plan
+from harness.plan import Estimate, make_plan
 from harness.study_config import StudyConfig
 from ship.trial_config import TrialConfig
 from tests.harness.fakes import make_method, make_study
