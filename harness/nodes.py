@@ -1,4 +1,7 @@
-"""Waits until a Ray cluster has all its nodes: python -m harness.nodes HOST:PORT COUNT [SECONDS]."""
+"""Waits until a Ray cluster has all its nodes.
+
+    python -m harness.nodes HOST:PORT COUNT [SECONDS]
+"""
 
 import logging
 import sys
@@ -55,14 +58,15 @@ def wait_for_nodes(address: str, count: int, seconds: float = PATIENCE_SECONDS) 
 def main(arguments: Sequence[str]) -> int:
     """Wait; the exit code."""
     try:
-        address, count, *patience = arguments
-        wanted = (int(count), *(float(seconds) for seconds in patience[:1]))
-    except ValueError:
+        address, wanted, seconds = arguments[0], int(arguments[1]), PATIENCE_SECONDS
+        if len(arguments) > 2:
+            seconds = float(arguments[2])
+    except (IndexError, ValueError):
         print("usage: python -m harness.nodes HOST:PORT COUNT [SECONDS]", file=sys.stderr)
         return USAGE
     try:
         with environment(DRIVER_ENVIRONMENT), quiet_ray(verbose=False):
-            wait_for_nodes(address, *wanted)
+            wait_for_nodes(address, wanted, seconds)
     except ClusterError as error:
         print(error, file=sys.stderr)
         return NOT_THERE

@@ -1,5 +1,6 @@
-"""Recipes for clusters, as files that users copy and edit; see README.md beside them."""
+"""Recipes for clusters, as files that users copy and edit; README.md says which one when."""
 
+import sys
 from pathlib import Path
 
 FILES = {
@@ -9,13 +10,16 @@ FILES = {
     "ray-up": "ray-up.yaml",
     "readme": "README.md",
 }
-_FOLDER = Path(__file__).parent
+FOLDER = Path(__file__).parent
 
 
-def path_of(name: str) -> Path:
-    """Where the recipe of this name lies.
-
-    Raises:
-        KeyError: there is none.
-    """
-    return _FOLDER / FILES[name]
+def print_recipe(name: str) -> bool:
+    """Print a recipe as it is; for an unknown name a line on stderr, and False."""
+    if name not in FILES:
+        choices = ", ".join(FILES)
+        sys.stderr.write(
+            f"--deploy must be one of the choices, got {name!r} (choices: {choices})\n"
+        )
+        return False
+    sys.stdout.write((FOLDER / FILES[name]).read_text(encoding="utf-8"))
+    return True
