@@ -1,6 +1,6 @@
 """Waits until a Ray cluster has all its nodes.
 
-    python -m harness.nodes HOST:PORT COUNT [SECONDS]
+python -m harness.nodes HOST:PORT COUNT [SECONDS]
 """
 
 import logging
@@ -11,8 +11,8 @@ from collections.abc import Sequence
 import ray
 
 from harness.cluster import DRIVER_ENVIRONMENT, environment, quiet_ray
-from harness.preflight import ClusterError, preflight
 from harness.options import Resources
+from harness.preflight import ClusterError, preflight
 
 USAGE, NOT_THERE = 2, 1
 PATIENCE_SECONDS = 600.0
