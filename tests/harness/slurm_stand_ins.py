@@ -5,9 +5,11 @@ import shlex
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from subprocess import PIPE
+from typing import Any
 
 from harness.deploy import FILES, FOLDER
 
@@ -42,38 +44,44 @@ COMMANDS = {
 
 
 class Job:
-    """One run of slurm.sbatch among the stand-ins, in a folder of its own."""
+    """One run of slurm.sbatch among the stand-ins, in a folder of its own.
 
-    def __init__(self, folder: Path) -> None:
+    names: of the commands that are stood in for; the others are the real ones.
+    number: of the job.
+    """
+
+    def __init__(self, folder: Path, names: Iterable[str] = COMMANDS, number: str = JOB) -> None:
         self.folder = folder
         self.log = folder / "log"
         self.log.touch()
         binaries = folder / "bin"
         binaries.mkdir()
-        for name, text in COMMANDS.items():
+        for name in names:
             path = binaries / name
-            path.write_text(f"#!/usr/bin/env bash\n{text}")
+            path.write_text(f"#!/usr/bin/env bash\n{COMMANDS[name]}")
             path.chmod(0o755)
         self.environment = {
             "PATH": f"{binaries}:{os.environ['PATH']}",
             "LOG": str(self.log),
             "SPACE": "prompt_len",
             "HEAD_IP": "127.0.0.1",
-            "SLURM_JOB_ID": JOB,
+            "SLURM_JOB_ID": number,
             "SLURM_JOB_NODELIST": "[one,two]",
             "SLURM_JOB_NUM_NODES": "2",
             "SLURM_CPUS_ON_NODE": "8",
         }
 
     @contextmanager
-    def started(self, *arguments: str, **more: str) -> Iterator[subprocess.Popen[str]]:
+    def started(
+        self, *arguments: str, stdout: Any = PIPE, stderr: Any = PIPE, **more: str
+    ) -> Iterator[subprocess.Popen[str]]:
         """The script as a process."""
         process = subprocess.Popen(
             ["bash", str(SCRIPT), *arguments],
             cwd=self.folder,
             env={**self.environment, **more},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stdout=stdout,
+            stderr=stderr,
             text=True,
         )
         with process:

@@ -235,7 +235,8 @@ def test_ray_up_passes_rays_own_validator() -> None:
 def test_slurm_starts_ray_with_options_that_it_has() -> None:
     """ray start knows each of them."""
     found = re.findall(r"(?<![-\w])--[a-z-]+", text_of("slurm").partition("set -euo")[2])
-    slurms = {"--nodes", "--nodelist", "--ntasks-per-node", "--cpus-per-task", "--exclude"}
+    slurms = {"--nodes", "--ntasks", "--ntasks-per-node", "--cpus-per-task", "--export"}
+    slurms |= {"--nodelist", "--exclude", "--kill-on-bad-exit"}
     ours = {"--space", "--address", "--data-root", "--ip-address"}
     rays = set(found) - slurms - ours
     assert {"--head", "--num-gpus", "--object-store-memory", "--block"} <= rays

@@ -45,6 +45,11 @@ def test_the_order_of_a_job(job: Job) -> None:
     assert waits == [["127.0.0.1:20003", "1"], ["127.0.0.1:20003", "2"]]
     placed = job.named("srun")
     assert "--nodelist=one" in placed[0] and "--exclude=one" in placed[1]
+    counts = [
+        [word for word in call if word.startswith(("--nodes=", "--ntasks="))] for call in placed
+    ]
+    assert counts == [[f"--nodes={n}", f"--ntasks={n}"] for n in (1, 1, 2)]
+    assert all("--export=ALL" in call for call in placed)  # the token is
     assert placed[2][-4:] == ["rm", "-rf", "--", "/tmp/ship-ray-4001"]
 
 
