@@ -31,7 +31,8 @@ COMMANDS = {
     "hostname": 'echo "127.0.1.1 ::1"\n',
     "ray": LOG
     + 'echo "$RAY_AUTH_MODE $(stat -c %a "$RAY_AUTH_TOKEN_PATH") '
-    + '$(stat -c %a "${RAY_AUTH_TOKEN_PATH%/*}") $(<"$RAY_AUTH_TOKEN_PATH")" >>"$LOG.token"\n'
+    + '$(stat -c %a "${RAY_AUTH_TOKEN_PATH%/*}") '
+    + '$(<"$RAY_AUTH_TOKEN_PATH") ${RAY_AUTH_TOKEN-}" >>"$LOG.token"\n'
     + UNTIL_TERM.format("ray", "0"),
     "python3": LOG
     + 'until (($(grep -c "^up ray" "$LOG") >= $4)); do sleep 0.02; done\n'

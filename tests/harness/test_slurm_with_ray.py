@@ -40,7 +40,7 @@ def states(folder: Path) -> list[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 def test_a_study_over_two_jobs(job: Job, tmp_path: Path) -> None:
     """The time limit stops a study in order; the requeued job runs the rest, and Ray is gone."""
     sets = [word for key in SMALL for word in ("--set", key)]
@@ -58,7 +58,7 @@ def test_a_study_over_two_jobs(job: Job, tmp_path: Path) -> None:
     assert 2 <= before.count("COMPLETE") < 9 and "RUNNING" not in before
     job.environment["SLURM_RESTART_COUNT"] = "1"
     with out.open("w") as file, job.started(*sets, stdout=file, stderr=file) as process:
-        assert process.wait(240) == 0, out.read_text()
+        assert process.wait(400) == 0, out.read_text()
     assert states(tmp_path).count("COMPLETE") == 9
     assert [call[0] for call in job.named("scontrol")] == ["show", "requeue", "show"]
     assert not Path(f"/tmp/ship-ray-{os.getpid()}").exists()
