@@ -6,7 +6,6 @@
 Everything heavy (torch, ray, mlflow, pydantic) is imported inside the functions: --help is instant.
 """
 
-import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -81,6 +80,10 @@ def sweep(
         bool,
         typer.Option("--all", metavar="", help="With --list-backbones: the refused ones, and why."),
     ] = False,
+    deploy: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Print a cluster's recipe, e.g. slurm; readme has all."),
+    ] = None,
     version: Annotated[
         bool, typer.Option("--version", metavar="", help="Print the version.")
     ] = False,
@@ -90,6 +93,10 @@ def sweep(
         from importlib.metadata import version as installed
 
         typer.echo(installed("ship-sweep"))
+    elif deploy is not None:
+        from harness.deploy import print_recipe
+
+        raise typer.Exit(COMPLETE if print_recipe(deploy) else USER_MISTAKE)
     elif list_spaces:
         from harness.listing import print_spaces
 
@@ -161,6 +168,7 @@ def _sweep(
 
 def _check_options(space: str | None, address: str) -> None:
     """Refuse options that cannot be meant, before anything heavy is imported."""
+    from harness.address import address_fault
     from harness.faults import ConfigError
 
     lines = []
@@ -169,9 +177,9 @@ def _check_options(space: str | None, address: str) -> None:
 
         names = ", ".join(packaged_names())
         lines.append(f"--space must be given: a YAML file or a packaged space (choices: {names})")
-    if not re.fullmatch(r"local|auto|[^\s:/]+:\d+", address):
-        must = "--address must be local, auto or HOST:PORT"
-        lines.append(f"{must}, got {address!r}")
+    fault = address_fault(address)
+    if fault:
+        lines.append(fault)
     if lines:
         raise ConfigError(lines)
 

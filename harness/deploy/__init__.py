@@ -1,0 +1,25 @@
+"""Recipes for clusters, as files that users copy and edit; README.md says which one when."""
+
+import sys
+from pathlib import Path
+
+FILES = {
+    "slurm": "slurm.sbatch",
+    "kuberay": "kuberay-rayjob.yaml",
+    "kuberay-cluster": "kuberay-raycluster.yaml",
+    "ray-up": "ray-up.yaml",
+    "readme": "README.md",
+}
+FOLDER = Path(__file__).parent
+
+
+def print_recipe(name: str) -> bool:
+    """Print a recipe as it is; for an unknown name a line on stderr, and False."""
+    if name not in FILES:
+        choices = ", ".join(FILES)
+        sys.stderr.write(
+            f"--deploy must be one of the choices, got {name!r} (choices: {choices})\n"
+        )
+        return False
+    sys.stdout.write((FOLDER / FILES[name]).read_text(encoding="utf-8"))
+    return True

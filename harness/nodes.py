@@ -1,0 +1,77 @@
+"""Waits until a Ray cluster has all its nodes.
+
+python -m harness.nodes HOST:PORT COUNT [SECONDS]
+"""
+
+import logging
+import sys
+import time
+from collections.abc import Sequence
+
+import ray
+
+from harness.cluster import DRIVER_ENVIRONMENT, environment, quiet_ray
+from harness.options import Resources
+from harness.preflight import ClusterError, preflight
+
+USAGE, NOT_THERE = 2, 1
+PATIENCE_SECONDS = 600.0
+PAUSE_SECONDS = 1.0
+
+
+def alive(address: str) -> int:
+    """How many nodes of a cluster are alive, seen from one of them.
+
+    Raises:
+        ClusterError: nothing answers, or not yet.
+    """
+    preflight(address, Resources())  # Ray takes minutes to say no
+    try:
+        ray.init(address, log_to_driver=False, logging_level=logging.CRITICAL)
+        return sum(bool(node["Alive"]) for node in ray.nodes())  # type: ignore[no-untyped-call]
+    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+        raise ClusterError(f"no Ray cluster at {address}: {error}") from error
+    finally:
+        ray.shutdown()
+
+
+def wait_for_nodes(address: str, count: int, seconds: float = PATIENCE_SECONDS) -> None:
+    """Return once a cluster has `count` nodes.
+
+    Raises:
+        ClusterError: it has fewer after so many seconds; the line says how many.
+    """
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            there = alive(address)
+            why = f"{there} of {count} nodes are there"
+        except ClusterError as error:
+            there, why = 0, str(error)
+        if there >= count:
+            return
+        if time.monotonic() > end:
+            raise ClusterError(f"Ray at {address} after {seconds:g} s: {why}")
+        time.sleep(PAUSE_SECONDS)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Wait; the exit code."""
+    try:
+        address, wanted, seconds = arguments[0], int(arguments[1]), PATIENCE_SECONDS
+        if len(arguments) > 2:
+            seconds = float(arguments[2])
+    except (IndexError, ValueError):
+        print("usage: python -m harness.nodes HOST:PORT COUNT [SECONDS]", file=sys.stderr)
+        return USAGE
+    try:
+        with environment(DRIVER_ENVIRONMENT), quiet_ray(verbose=False):
+            wait_for_nodes(address, wanted, seconds)
+    except ClusterError as error:
+        print(error, file=sys.stderr)
+        return NOT_THERE
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

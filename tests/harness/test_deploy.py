@@ -1,0 +1,251 @@
+"""The recipes of harness/deploy: printed as they are, valid, and true to ship-sweep's options."""
+
+import itertools
+import json
+import re
+import shlex
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import typer
+import yaml
+from typer.testing import CliRunner
+
+from harness import cli
+from harness.address import address_fault
+from harness.config import load_study
+from harness.deploy import FILES, FOLDER
+
+ROOT = Path(__file__).parents[2]
+KUBERAY = ["kuberay", "kuberay-cluster"]
+TOKENS_SINCE = (2, 52)  # before it, Ray has no authentication
+
+
+def text_of(name: str) -> str:
+    """A recipe's text."""
+    return (FOLDER / FILES[name]).read_text(encoding="utf-8")
+
+
+def manifest(name: str) -> Any:
+    """A YAML recipe."""
+    return yaml.safe_load(text_of(name))
+
+
+def commands(text: str) -> Iterator[list[str]]:
+    """Each ship-sweep command line in a recipe, in comments, too, as words.
+
+    It goes on after a backslash, ends with the line, a pipe or a redirection; a YAML scalar that
+    is folded has to be given as one line.
+    """
+    joined = re.sub(r"\\\n[#\s]*", " ", text)
+    command = r"(?:ship-sweep|sbatch study\.sbatch)((?:\s+-|\s+\"?\$)[^\n|>`]*)"
+    for found in re.finditer(command, joined):
+        words = found.group(1).partition(" #")[0].partition("&&")[0].replace("'", "")
+        yield shlex.split(words)
+
+
+def all_commands() -> list[tuple[str, list[str]]]:
+    """(recipe, words) of every command; the entrypoint of a job, too."""
+    found = [(name, words) for name in FILES for words in commands(text_of(name))]
+    found += [("kuberay", shlex.split(manifest("kuberay")["spec"]["entrypoint"])[1:])]
+    (slurm,) = re.findall(r"^arguments=\((.*)\)$", text_of("slurm"), re.M)
+    return [*found, ("slurm", shlex.split(slurm))]
+
+
+def containers(name: str) -> list[Any]:
+    """Every container of a manifest."""
+    pods = [group["template"]["spec"] for group in groups(name)]
+    job = manifest(name)["spec"].get("submitterPodTemplate")
+    return [c for pod in [*pods, *([job["spec"]] if job else [])] for c in pod["containers"]]
+
+
+def cluster(name: str) -> Any:
+    """The cluster's part of a manifest."""
+    spec = manifest(name)["spec"]
+    return spec.get("rayClusterSpec", spec)
+
+
+def groups(name: str) -> list[Any]:
+    """The head's group and those of the workers."""
+    return [cluster(name)["headGroupSpec"], *cluster(name)["workerGroupSpecs"]]
+
+
+def invoke(*arguments: str) -> Any:
+    """Run the command in this process."""
+    return CliRunner().invoke(cli.app, list(arguments))
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_recipe_is_printed_as_it_is(name: str) -> None:
+    """--deploy writes the file and nothing else, so that it can be redirected."""
+    result = invoke("--deploy", name)
+    assert result.exit_code == 0
+    assert result.stdout == text_of(name)
+    assert result.stderr == ""
+
+
+def test_an_unknown_recipe_is_one_line() -> None:
+    """It names the choices, and the exit code is that of a mistake."""
+    result = invoke("--deploy", "slrum")
+    assert result.exit_code == 2
+    choices = "slurm, kuberay, kuberay-cluster, ray-up, readme"
+    assert result.stderr == (
+        f"--deploy must be one of the choices, got 'slrum' (choices: {choices})\n"
+    )
+
+
+def test_printing_loads_nothing_heavy() -> None:
+    """A recipe is printed on a login node, at once."""
+    code = (
+        "import sys; sys.argv = ['ship-sweep', '--deploy', 'slurm']\n"
+        "from harness.cli import main\n"
+        "try:\n    main()\n"
+        "except SystemExit:\n    pass\n"
+        "sys.exit(', '.join({'torch', 'ray', 'mlflow', 'optuna', 'ship'} & set(sys.modules)) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_every_file_is_a_recipe_and_is_packaged() -> None:
+    """Nothing lies in the folder that --deploy does not print or that pip would leave behind."""
+    there = {path.name for path in FOLDER.iterdir() if path.is_file() and path.suffix != ".py"}
+    assert there == set(FILES.values())
+    setup = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    assert "harness.deploy" in setup["packages"]
+    patterns = setup["package-data"]["harness.deploy"]
+    assert all(any(Path(name).match(pattern) for pattern in patterns) for name in there)
+
+
+def test_every_option_in_a_recipe_exists() -> None:
+    """A renamed option fails here, in comments as in what is run."""
+    known = {o for p in typer.main.get_command(cli.app).params for o in p.opts}
+    found = all_commands()
+    assert {name for name, _ in found} == set(FILES)
+    for name, words in found:
+        options = {word.partition("=")[0] for word in words if word.startswith("--")} - {"--"}
+        assert options <= known, (name, words)
+        if "--deploy" in words:
+            assert words[words.index("--deploy") + 1] in {*FILES, "NAME"}, (name, words)
+
+
+def test_every_override_in_a_recipe_is_a_key() -> None:
+    """--set names keys that a study has, and --address what may be given."""
+    overrides = set()
+    for _, words in all_commands():
+        pairs = list(itertools.pairwise(words))
+        overrides |= {value for word, value in pairs if word == "--set"}
+        after = dict(pairs)
+        address = after.get("--address", "auto")
+        assert address.startswith("$") or address == "ray://..." or not address_fault(address)
+    assert {"resources.gpus=1", "resources.cpus=4", "shots=4"} <= overrides
+    load_study("prompt_len", sorted(overrides), None)
+
+
+@pytest.mark.parametrize("name", KUBERAY)
+def test_manifests_fit_kuberays_schema(name: str) -> None:
+    """Every field is one that KubeRay and Kubernetes know, and has the right type."""
+    schema = json.loads((Path(__file__).parent / "kuberay_schema.json").read_text())
+    document = manifest(name)
+    check = jsonschema.Draft7Validator(
+        {**schema, "allOf": [{"$ref": f"#/kinds/{document['kind']}"}]}
+    )
+    assert not [f"{list(e.path)}: {e.message}" for e in check.iter_errors(document)]
+    document["spec"]["sloth"] = 1  # and the schema does refuse
+    assert not check.is_valid(document)
+
+
+@pytest.mark.parametrize("name", KUBERAY)
+def test_manifests_are_safe(name: str) -> None:
+    """Nobody is root, requests are limits, the tracking URI is a secret, Ray asks for a token."""
+    for container in containers(name):
+        assert container["securityContext"]["allowPrivilegeEscalation"] is False
+        assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+        resources = container["resources"]
+        assert resources["requests"] == resources["limits"]
+        for variable in container.get("env", []):
+            if variable["name"] == "MLFLOW_TRACKING_URI":
+                assert "secretKeyRef" in variable["valueFrom"]
+    assert "secretKeyRef" in text_of(name) and cluster(name)["authOptions"] == {"mode": "token"}
+    for group in groups(name):
+        pod = group["template"]["spec"]
+        assert pod["securityContext"]["runAsNonRoot"] is True
+        mounted = {mount["name"] for mount in pod["containers"][0]["volumeMounts"]}
+        assert mounted == {v["name"] for v in pod["volumes"] if "persistentVolumeClaim" in v}
+
+
+@pytest.mark.parametrize("name", KUBERAY)
+def test_manifests_fit_together(name: str) -> None:
+    """One image, with the Ray that is named and asked for; GPUs on workers alone, all there."""
+    version = cluster(name)["rayVersion"]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert {c["image"].partition(":")[2] for c in containers(name)} == {
+        f"{project['version']}-ray{version}"
+    }
+    (least,) = (re.search(r">=([\d.]+)", d) for d in project["dependencies"] if "ray[" in d)
+    assert least is not None
+    numbers = tuple(map(int, version.split(".")))
+    assert numbers >= max(TOKENS_SINCE, tuple(map(int, least.group(1).split("."))))
+    head, *workers = groups(name)
+    assert head["rayStartParams"] == {"num-cpus": "0"}
+    assert "nvidia.com/gpu" not in head["template"]["spec"]["containers"][0]["resources"]["limits"]
+    for group in workers:
+        limits = group["template"]["spec"]["containers"][0]["resources"]["limits"]
+        assert int(limits["nvidia.com/gpu"]) > 0
+        assert group["replicas"] == group["minReplicas"] == group["maxReplicas"]
+
+
+def test_the_job_ends_with_its_cluster() -> None:
+    """Pods do not outlive the study, whose trials and datasets fit what workers have."""
+    spec = manifest("kuberay")["spec"]
+    assert spec["shutdownAfterJobFinishes"] is True and spec["ttlSecondsAfterFinished"] > 0
+    words = shlex.split(spec["entrypoint"])
+    assert words[0] == "ship-sweep" and words[words.index("--address") + 1] == "auto"
+    (mount,) = containers("kuberay")[0]["volumeMounts"]
+    for option in ("--data-root", "--cache-dir"):
+        assert words[words.index(option) + 1].startswith(mount["mountPath"] + "/")
+    sets = dict(word.split("=") for word in words if word.startswith("resources."))
+    limits = containers("kuberay")[1]["resources"]["limits"]
+    assert float(sets["resources.cpus"]) <= float(limits["cpu"])
+    assert float(sets["resources.gpus"]) <= float(limits["nvidia.com/gpu"])
+
+
+def test_ray_up_passes_rays_own_validator() -> None:
+    """As `ray up` validates and prepares it; all machines are kept from the start."""
+    from ray.autoscaler._private.util import prepare_config, validate_config
+
+    config = manifest("ray-up")
+    prepared = prepare_config(config)
+    validate_config(prepared)
+    workers = len(config["provider"]["worker_ips"])
+    (node,) = prepared["available_node_types"].values()
+    assert node["min_workers"] == node["max_workers"] == prepared["max_workers"] == workers
+    for key in ("head_start_ray_commands", "worker_start_ray_commands"):
+        start = config[key][-1]
+        assert start.startswith("RAY_AUTH_MODE=token ray start ")
+        check_ray_start(shlex.split(start)[3:])
+
+
+def test_slurm_starts_ray_with_options_that_it_has() -> None:
+    """ray start knows each of them."""
+    found = re.findall(r"(?<![-\w])--[a-z-]+", text_of("slurm").partition("set -euo")[2])
+    slurms = {"--nodes", "--ntasks", "--ntasks-per-node", "--cpus-per-task", "--export"}
+    slurms |= {"--nodelist", "--exclude", "--kill-on-bad-exit"}
+    ours = {"--space", "--address", "--data-root", "--ip-address"}
+    rays = set(found) - slurms - ours
+    assert {"--head", "--num-gpus", "--object-store-memory", "--block"} <= rays
+    check_ray_start(sorted(rays))
+
+
+def check_ray_start(words: list[str]) -> None:
+    """Fail where `ray start` has no such option."""
+    from ray.scripts.scripts import start
+
+    known = {option for parameter in start.params for option in parameter.opts}
+    assert {word.partition("=")[0] for word in words} <= known

