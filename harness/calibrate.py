@@ -127,13 +127,12 @@ def counted_seconds(
             continue
         planned = getattr(getattr(config, group), "epochs", 0)
         ran = getattr(getattr(short, group), "epochs", 0)
-        if planned <= ran:
-            continue
-        times = len(seconds) / ran  # one a target
         usual = statistics.median(seconds[1:-1] or seconds)
-        total += times * (planned - ran) * usual
-        if stage == "selection":
-            evaluations = math.ceil(planned / config.eval_every)
+        if planned > ran:
+            times = len(seconds) / ran  # one a target
+            total += times * (planned - ran) * usual
+        if stage == "selection":  # its shortened form is evaluated once
+            evaluations = max(1, math.ceil(planned / config.eval_every))
             total += (evaluations - 1) * max(0.0, seconds[-1] - usual)
     return total
 
@@ -143,7 +142,7 @@ def random_features(bare: "FeatureSet", config: TrialConfig, size: int) -> "Feat
     from ship.protocols import studied_classes
 
     rng = np.random.default_rng(0)
-    bare = studied_classes(config, bare)
+    bare = _shown(studied_classes(config, bare), config.shots)
 
     def noise(labels: np.ndarray, *views: int) -> np.ndarray:
         x = rng.standard_normal((len(labels), *views, size), dtype=np.float32)
@@ -156,6 +155,17 @@ def random_features(bare: "FeatureSet", config: TrialConfig, size: int) -> "Feat
         val=noise(bare.val_labels),
         test=noise(bare.test_labels),
     )
+
+
+def _shown(bare: "FeatureSet", shots: int | None) -> "FeatureSet":
+    """Without the training pictures that no draw can show: a large dataset has very many."""
+    labels = bare.train_labels
+    if shots is None or not len(labels):
+        return bare
+    order = np.argsort(labels, kind="stable")
+    starts = np.searchsorted(labels[order], labels[order])
+    kept = np.sort(order[np.arange(len(labels)) - starts < shots])
+    return replace(bare, train=bare.train[kept], train_labels=labels[kept])
 
 
 def _timed(items: Iterator[Any]) -> dict[str, list[float]]:

@@ -13,6 +13,7 @@ import ray
 
 from harness.measure import device_memory_mb
 from harness.options import Resources
+from harness.packing import LARGEST_NODE, at_once
 from harness.preflight import ClusterError, usable_cpus
 from harness.study_config import StudyConfig
 
@@ -118,30 +119,30 @@ def threads(study: StudyConfig) -> int:
 
 
 def cluster_resources() -> dict[str, float]:
-    """All that the open session has, in use or not: CPU, GPU, memory (bytes)."""
-    return dict(ray.cluster_resources())  # type: ignore[no-untyped-call]
+    """All that the open session has, in use or not: CPU, GPU, memory (bytes), LARGEST_NODE."""
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+    largest = max((node.get("CPU", 0.0) for node in nodes), default=0.0)
+    return {**ray.cluster_resources(), LARGEST_NODE: largest}  # type: ignore[no-untyped-call]
 
 
 def slots(resources: Resources, concurrency: int | None) -> int:
     """How many trials can run at once in the open session."""
-    there = cluster_resources()
-    most = int(there.get("CPU", 1) / resources.cpus + 1e-9)
-    if resources.gpus:
-        most = min(most, int(there.get("GPU", 0) / resources.gpus + 1e-9))
+    most = at_once(resources, cluster_resources())
     return max(1, min(most, concurrency or most))
 
 
-def memory_of_a_trial(resources: Resources, slots: int, accelerator: str) -> float:
+def memory_of_a_trial(resources: Resources, trials: int, accelerator: str) -> float:
     """Bytes that one trial may take: its share of a GPU, asked of a worker, or of the hosts.
 
     Args:
-        slots: trials that run at once.
+        trials: that run at once.
         accelerator: torch device of trials with GPUs.
     """
     if not resources.gpus:
-        return cluster_resources().get("memory", float("inf")) / slots
+        return cluster_resources().get("memory", float("inf")) / trials
     share = min(1.0, resources.gpus)
-    ask = ray.remote(device_memory_mb).options(num_cpus=0, num_gpus=share)
+    # given here, not as options later, they make Ray end the worker, which would hold memory
+    ask = ray.remote(num_cpus=0, num_gpus=share)(device_memory_mb)
     return share * 2**20 * float(ray.get(ask.remote(accelerator)))
 
 

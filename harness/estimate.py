@@ -9,6 +9,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Literal
 
 from harness.factor import in_order, is_active
+from harness.packing import at_once
 from harness.plan import Estimate, Plan
 from harness.settings import SettingMaker, enumerate_settings
 from harness.space import resolve
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
 
 # No further setting is calibrated where this might be exceeded.
 CALIBRATION_SECONDS = 45.0
+# Settings of a space that stand for all that may be proposed.
+MOST_COUNTED = 100
+# Settings whose FLOPs differ by less than this, as a logarithm, are measured by one of them.
+ALIKE = 0.02
 # called with a line for people
 Say = Callable[[str], None]
 
@@ -53,7 +58,7 @@ def estimate(
         unknown = [one for one in wanted if one.config.backbone not in pace.pooled]
         if unknown:
             pace = _measured(study, unknown, costs, method, pace, say)
-    except (ValueError, KeyError, RuntimeError, OSError) as error:
+    except Exception as error:  # whatever it is, the plan can be shown without
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         say(f"time cannot be estimated by FLOPs: {reason}")
         return None
@@ -125,11 +130,9 @@ def pace_of(runs: Sequence[LedgerRun], *, gpu: bool) -> Pace:
 
 def trials_at_once(study: StudyConfig, trials: int) -> int:
     """How many of some trials run at once on this machine, by the resources of each."""
-    from harness.preflight import usable_cpus, usable_gpus
+    from harness.preflight import machine
 
-    slots = int(usable_cpus() / study.resources.cpus)
-    if study.resources.gpus:
-        slots = min(slots, int(usable_gpus() / study.resources.gpus))
+    slots = at_once(study.resources, machine(study.resources))
     return max(1, min(slots, study.concurrency or slots, trials))
 
 
@@ -148,8 +151,8 @@ def _proposed(study: StudyConfig, plan: Plan, fingerprints: Fingerprints) -> lis
     if not plan.proposals:
         return []
     spare = enumerate_settings(study, SettingMaker(study, fingerprints))
-    if spare:
-        return [setting.config for setting in spare]
+    if spare:  # some of them, evenly, stand for all: counting takes milliseconds each
+        return [setting.config for setting in spare[:: -(-len(spare) // MOST_COUNTED)]]
     baseline: dict[str, object] = {}
     for key in in_order(study.space):
         factor = study.space[key]
@@ -184,6 +187,8 @@ def _measured(
     took, longest = 0.0, 0.0
     while rest and (not points or took + longest < CALIBRATION_SECONDS):
         one = max(rest, key=lambda one: _loneliness(one, points))
+        if _loneliness(one, points) < ALIKE:
+            break
         rest.remove(one)
         found = calibrate(one.config, one.n_seeds, costs, method, device, threads)
         own[one.key] = found.seconds_per_flop

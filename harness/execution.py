@@ -16,6 +16,7 @@ from harness.site import Site
 
 if TYPE_CHECKING:
     from harness.cluster import Session
+    from harness.fuse_policy import FusePolicy
     from harness.searcher import StudySearcher
     from ship.streaming import Encode
 
@@ -79,8 +80,7 @@ class Execution:
 
     def _sweep(self, session: "Session", features: dict[str, Any]) -> None:
         """Run the trials; where a GPU's share has to be measured, one of them first."""
-        from harness.cluster import cluster_resources, memory_of_a_trial, slots
-        from harness.fuse_policy import fuse_policy
+        from harness.cluster import cluster_resources
         from harness.fusing import Pruned
         from harness.packing import needs_scout, settled
         from harness.searcher import StudySearcher
@@ -89,16 +89,9 @@ class Execution:
         study, plan, there = self.site.study, self.plan, cluster_resources()
         n_trials = len(plan.work) + plan.proposals
         seeds = sum(len(work.seeds) for work in plan.work) + plan.proposals * len(study.seeds)
-        resources = settled(study.resources, there, self.ledger, n_trials)
-        places = slots(resources, study.concurrency)
-        costs = self.site.method.costs
-        policy = fuse_policy(
-            study,
-            places,
-            gpu=bool(resources.gpus),
-            memory=lambda: memory_of_a_trial(resources, places, self.site.method.accelerator),
-            costs=costs(self.site.data_root) if costs else None,
-        )
+        most = min(n_trials, study.concurrency or n_trials)
+        resources = settled(study.resources, there, self.ledger, most)
+        policy = self._policy(resources)
         maker = SettingMaker(study, self.site.fingerprints)
         shared = share(features)
         spare = enumerate_settings(study, maker) if plan.proposals else []
@@ -106,11 +99,26 @@ class Execution:
         searcher = StudySearcher(study, plan, self.ledger, maker, spare, policy, pruned)
         with make_view(self.site.console, seeds, n_trials) as view:
             if needs_scout(study.resources, there, self.ledger):
-                searcher.give_only(1, policy.bytes)
+                searcher.give_largest(policy.bytes)
                 self._tune(session, resources, searcher, pruned, shared, view)
-                resources = settled(study.resources, there, self.site.ledger(), n_trials)
-                searcher.give_only(None)
+                resources = settled(study.resources, there, self.site.ledger(), most)
+                searcher.give_all(self._policy(resources))
             self._tune(session, resources, searcher, pruned, shared, view)
+
+    def _policy(self, resources: Resources) -> "FusePolicy":
+        """How many settings are fused, where each Ray trial takes so much."""
+        from harness.cluster import memory_of_a_trial, slots
+        from harness.fuse_policy import fuse_policy
+
+        site = self.site
+        places = slots(resources, site.study.concurrency)
+        return fuse_policy(
+            site.study,
+            places,
+            gpu=bool(resources.gpus),
+            memory=lambda: memory_of_a_trial(resources, places, site.method.accelerator),
+            costs=site.method.costs(site.data_root) if site.method.costs else None,
+        )
 
     def _tune(
         self,

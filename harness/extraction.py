@@ -12,8 +12,9 @@ import ray
 import ray.data
 import torch
 
-from harness.cluster import quiet_ray
+from harness.cluster import cluster_resources, quiet_ray
 from harness.options import Resources
+from harness.packing import at_once
 from harness.preflight import ClusterError
 from ship.datasets import DatasetError, Picture, PictureDataset
 from ship.extraction import (
@@ -100,7 +101,7 @@ class ClusterEncoder:
             "device": "cuda" if self.resources.gpus else "cpu",
             "load_backbone": self.load_backbone,
         }
-        most = min(len(shards), _places(self.resources, ray.cluster_resources()))  # type: ignore[no-untyped-call]
+        most = min(len(shards), max(1, at_once(self.resources, cluster_resources())))
         with quiet_ray(self.verbose):
             with ray.data.DataContext.current(_context(self.verbose)):
                 items = [{"start": shard.start, "stop": shard.stop} for shard in shards]
@@ -200,14 +201,6 @@ def _undecodable(dataset: PictureDataset, split: str, name: str) -> DatasetError
         f"dataset {dataset.name}: {name} can be decoded here, but not on every node of the "
         "cluster: --data-root must be there under the same path on each"
     )
-
-
-def _places(resources: Resources, there: Mapping[str, float]) -> int:
-    """How many actors find room on the whole cluster; at least one, which then waits."""
-    room = [there.get("CPU", 0) / resources.cpus]
-    if resources.gpus:
-        room.append(there.get("GPU", 0) / resources.gpus)
-    return max(1, int(min(room)))
 
 
 def _context(verbose: bool) -> ray.data.DataContext:

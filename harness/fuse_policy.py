@@ -1,14 +1,18 @@
 """How many settings of a study are trained side by side: `fuse: auto`, `off` or a number."""
 
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from harness.costs import AnalyticCosts
 from harness.options import Fuse
 from harness.plan import Work, study_prunes
 from harness.study_config import StudyConfig
+
+if TYPE_CHECKING:
+    from ship.cost import Memory
 
 logger = logging.getLogger(__name__)
 
@@ -39,33 +43,44 @@ class FusePolicy:
     replicas: int
     memory: Callable[[], float]
     costs: AnalyticCosts | None = None
+    _known: dict[tuple[str, int], "Memory | None"] = field(default_factory=dict, repr=False)
 
     def __call__(self, work: Work, n_alike: int) -> int:
         """Settings in a group, of n like the given one."""
         if self.fuse == "off":
             return 1
         if self.fuse != "auto":
-            return self.fuse
+            return min(self.fuse, n_alike)
         busy = -(-n_alike // self.slots)
         most = max(1, min(busy, self.replicas // len(work.seeds)))
-        while most > 1 and self.costs and not self.bytes(work, most) <= FILLED * self._room:
-            most -= 1
-        return most
+        if most == 1 or self.costs is None:
+            return most
+        room = FILLED * self._room
+        return max((n for n in range(2, most + 1) if self.bytes([work] * n) <= room), default=1)
 
-    def bytes(self, work: Work, n_settings: int = 1) -> float:
-        """Of the largest step of so many settings like the given one; infinite: not known."""
-        if self.costs is None:
-            return 0.0
-        try:
-            memory = self.costs.memory(work.setting.config, len(work.seeds))
-        except (KeyError, ValueError, OSError):
-            logger.exception("the memory of a trial could not be counted: it is not fused")
-            return float("inf")
-        return memory.bytes(n_settings * len(work.seeds))
+    def bytes(self, group: Sequence[Work]) -> float:
+        """Of the largest step of works that are alike, trained fused; infinite: not known."""
+        memory = self._memory_of(group[0])
+        return memory.bytes(sum(len(work.seeds) for work in group)) if memory else float("inf")
+
+    def _memory_of(self, work: Work) -> "Memory | None":
+        key = work.setting.key, len(work.seeds)
+        if key not in self._known:
+            self._known[key] = None
+            try:
+                if self.costs is not None:
+                    self._known[key] = self.costs.memory(work.setting.config, len(work.seeds))
+            except Exception:  # a trial can run without: it is not fused, that is all
+                logger.exception("the memory of %s could not be counted", work.setting.label)
+        return self._known[key]
 
     @cached_property
     def _room(self) -> float:
-        return self.memory()
+        try:
+            return self.memory()
+        except Exception:
+            logger.exception("the memory of a trial's device could not be read: nothing is fused")
+            return 0.0
 
 
 def fuse_policy(

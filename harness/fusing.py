@@ -79,12 +79,14 @@ class Ending:
     state: COMPLETE with `final`, PRUNED, FAIL with `failure`; INTERRUPTED: it runs again, as it was
         not this setting that ended the trial.
     final: the FINAL part of the last result that is this setting's.
+    blamed: it was what ended the trial; a pruned one can be, too.
     """
 
     state: State
     final: Mapping[str, Any] = field(default_factory=dict)
     failure: Failure = Failure.ERROR
     reason: str = ""
+    blamed: bool = False
 
 
 def endings(n: int, last: Mapping[str, Any] | None, pruned: Set[int]) -> list[Ending]:
@@ -96,7 +98,7 @@ def endings(n: int, last: Mapping[str, Any] | None, pruned: Set[int]) -> list[En
     found = []
     for place in range(n):
         if place in pruned:
-            found.append(Ending(State.PRUNED))
+            found.append(Ending(State.PRUNED, blamed=bool(failed and failed[place].blamed)))
         elif failed is not None:
             found.append(failed[place])
         else:
@@ -107,23 +109,24 @@ def endings(n: int, last: Mapping[str, Any] | None, pruned: Set[int]) -> list[En
 def dead(n: int, failure: Failure, reason: str) -> list[Ending]:
     """Of settings whose worker was lost: with several, nobody knows whose fault it was."""
     state = State.FAIL if n == 1 else State.INTERRUPTED
-    return [Ending(state, failure=failure, reason=reason)] * n
+    return [Ending(state, failure=failure, reason=reason, blamed=n == 1)] * n
 
 
 def _failed(entry: Mapping[str, Any]) -> Ending:
     if entry["failure"] is None:
         return Ending(State.INTERRUPTED, reason=entry["reason"])
-    return Ending(State.FAIL, failure=Failure(entry["failure"]), reason=entry["reason"])
+    failure = Failure(entry["failure"])
+    return Ending(State.FAIL, failure=failure, reason=entry["reason"], blamed=True)
 
 
 def again(ended: Sequence[Ending]) -> list[list[int]]:
     """Places that run again, in groups.
 
-    Beside a setting that failed, the innocent ones as they were; if none is to blame, in halves, so
+    Beside one that is to blame, the innocent ones as they were; if none is, in halves, so
     that a shortage of memory ends, and a fault that lies in one of them is found.
     """
     left = [place for place, one in enumerate(ended) if one.state is State.INTERRUPTED]
-    if any(one.state is State.FAIL for one in ended) or len(left) < 2:
+    if any(one.blamed for one in ended) or len(left) < 2:
         return [left] if left else []
     middle = len(left) // 2
     return [left[:middle], left[middle:]]

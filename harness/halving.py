@@ -1,10 +1,11 @@
 """Successive halving that judges each setting of a fused trial by itself."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 
-from harness.fusing import Pruned, member_id
+from harness.fusing import Group, Pruned
 from harness.options import AshaScheduler
 from harness.results import EVALUATIONS, OBJECTIVE
 from harness.study_config import StudyConfig
@@ -14,7 +15,7 @@ MOST_EVALUATIONS = 10_000
 
 
 class _Member(NamedTuple):
-    """A setting of a Ray trial, as far as ASHA looks at trials."""
+    """A setting, as far as ASHA looks at trials."""
 
     trial_id: str
 
@@ -26,14 +27,18 @@ class Halving(FIFOScheduler):
     each other.
     """
 
-    def __init__(self, config: AshaScheduler, pruned: Pruned) -> None:
+    def __init__(
+        self, config: AshaScheduler, find_group: Callable[[str], Group], pruned: Pruned
+    ) -> None:
         """Build it.
 
         Args:
             config: of the study.
+            find_group: Ray's trial id -> the works that it trains.
             pruned: where stopped settings are noted.
         """
         super().__init__()  # type: ignore[no-untyped-call]
+        self._find_group = find_group
         self._pruned = pruned
         self._known: set[str] = set()
         self._asha = ASHAScheduler(
@@ -54,7 +59,8 @@ class Halving(FIFOScheduler):
         for place, value in enumerate(values):
             if value is None or place in self._pruned.of(trial.trial_id):
                 continue
-            member = _Member(member_id(trial.trial_id, place))
+            # by its key: one that runs again is not judged twice at the same rung
+            member = _Member(self._find_group(trial.trial_id)[place].setting.key)
             if member.trial_id not in self._known:
                 self._known.add(member.trial_id)
                 self._asha.on_trial_add(tune_controller, member)  # type: ignore[arg-type]
@@ -66,8 +72,10 @@ class Halving(FIFOScheduler):
         return TrialScheduler.STOP if over else TrialScheduler.CONTINUE
 
 
-def make_scheduler(study: StudyConfig, pruned: Pruned) -> TrialScheduler:
+def make_scheduler(
+    study: StudyConfig, find_group: Callable[[str], Group], pruned: Pruned
+) -> TrialScheduler:
     """Ray's scheduler; it sees the evaluations of the selection stage, and those alone."""
     if not isinstance(study.scheduler, AshaScheduler):
         return FIFOScheduler()  # type: ignore[no-untyped-call]
-    return Halving(study.scheduler, pruned)
+    return Halving(study.scheduler, find_group, pruned)

@@ -120,7 +120,7 @@ class Monitor(tune.Callback):
         """A trial ended, by itself or by the scheduler."""
         running = self._running.pop(trial.trial_id)
         pruned = self._pruned.of(trial.trial_id)
-        self._end_all(running, endings(len(running.group), trial.last_result or {}, pruned))
+        self._end_all(running, endings(len(running.group), trial.last_result or None, pruned))
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A worker died, and Tune queues its trial again: from the start, as a run of its own."""

@@ -16,6 +16,8 @@ CONTEXT_MB = 600.0
 HEADROOM = 1.3
 # Processes on a GPU take turns: more of them gain nothing.
 MOST_ON_A_GPU = 8
+# Beside Ray's own names of resources: the CPUs of the largest node.
+LARGEST_NODE = "CPU of the largest node"
 
 
 def trials_per_gpu(peak_mb: float, gpu_mb: float) -> int:
@@ -37,7 +39,7 @@ def measured(ledger: Ledger) -> int | None:
     counts = [
         trials_per_gpu(run.peak_mb, run.device_mb)
         for run in ledger.runs
-        if run.gpus and run.peak_mb and run.device_mb
+        if run.gpus and run.peak_mb and run.device_mb and not run.arm  # arms are small
     ]
     return min(counts, default=None)
 
@@ -54,18 +56,28 @@ def settled(
 
     Args:
         resources: as the study has them; without `auto` they are what they are.
-        there: Ray's resources of the whole cluster.
+        there: what the whole cluster has (harness.cluster.cluster_resources).
         ledger: of the study, with what was measured.
-        n_trials: that are to run.
+        n_trials: that can be run at once, at most.
     """
     if not resources.auto:
         return resources
     cores, gpus = there.get("CPU", 1.0), there.get("GPU", 0.0)
     if not gpus:
         each = math.floor(cores / max(1, n_trials))
-        return Resources(cpus=max(resources.cpus, min(each, cores)), gpus=0)
+        # a trial is placed on one node
+        largest = math.floor(there.get(LARGEST_NODE, cores))
+        return Resources(cpus=max(resources.cpus, min(each, largest)), gpus=0)
     sharing = measured(ledger) or 1
     # each trial needs its cores, too
     sharing = max(1, min(sharing, int(cores / resources.cpus / gpus)))
     # rounded down, so that as many fit: Ray counts in ten-thousandths
     return Resources(cpus=resources.cpus, gpus=math.floor(1e4 / sharing) / 1e4)
+
+
+def at_once(resources: Resources, there: Mapping[str, float]) -> int:
+    """How many trials find room, wherever they are placed; 0: not even one."""
+    room = [there.get("CPU", 0) / resources.cpus]
+    if resources.gpus:
+        room.append(there.get("GPU", 0) / resources.gpus)
+    return int(min(room) + 1e-9)  # thirds of a GPU add up to less than one

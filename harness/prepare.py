@@ -94,6 +94,11 @@ def prepare_features(
             features[need.key] = method.extract(
                 clip[1], need.dataset, data_root, need.views, cache_dir, report, need.splits, encode
             )
+    if device.startswith("cuda"):  # trials will count on the whole of its memory
+        import torch
+
+        del clip
+        torch.cuda.empty_cache()
     return features
 
 

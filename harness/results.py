@@ -105,9 +105,10 @@ def failures(
     Args:
         where: the trial was when it failed, e.g. "at stage selection, epoch 3".
     """
+    n = len(seeds)
     if isinstance(error, NonFiniteLoss):
         return [
-            _not_finite(error, range(i * len(seeds), (i + 1) * len(seeds)), seeds, where)
+            _not_finite(error, range(i * n, (i + 1) * n), seeds, where, n * n_settings)
             for i in range(n_settings)
         ]
     first = (str(error).strip().splitlines() or [""])[0][:300]
@@ -118,10 +119,10 @@ def failures(
 
 
 def _not_finite(
-    error: NonFiniteLoss, own: range, seeds: Sequence[int], where: str
+    error: NonFiniteLoss, own: range, seeds: Sequence[int], where: str, n_replicas: int
 ) -> dict[str, Any]:
     what = error.what if "stage" in error.what else f"{error.what} {where}"
     bad = [str(seeds[i - own.start]) for i in error.replicas if i in own]
-    if not bad:
+    if not bad and len(own) < n_replicas:
         return {"failure": None, "reason": f"trained beside a setting that failed: {what}"}
     return {"failure": Failure.NON_FINITE, "reason": f"{what} (seeds {', '.join(bad)})"}

@@ -99,17 +99,33 @@ class StudySearcher(Searcher):
         """The works that a Ray trial was given."""
         return self._given[trial_id].group
 
-    def give_only(self, n: int | None, size: Callable[[Work], float] | None = None) -> None:
-        """Give out so many trials more, then say FINISHED; None: all that there are.
+    def give_largest(self, size: Callable[[Group], float]) -> None:
+        """Give out one trial more, the largest that is known now, then say FINISHED.
 
-        Args:
-            size: the queued group whose first work is the largest goes first.
+        Reference arms are small: of a study that a sampler leads, a proposal is asked for first.
         """
-        self._may_give = n
-        if size is not None and self._queue:
-            largest = max(self._queue, key=lambda given: size(given.group[0]))
+        if self._sampler is not None and self._proposals_left > 0:
+            self._ask(self._sampler)
+        self._may_give = 1
+        if self._queue:
+            largest = max(self._queue, key=lambda given: size(given.group))
             self._queue.remove(largest)
             self._queue.appendleft(largest)
+
+    def give_all(self, fuse_at_most: Callable[[Work, int], int]) -> None:
+        """Give out all that there is, in groups of another size."""
+        self._may_give = None
+        self._fuse_at_most = fuse_at_most
+        trials = {
+            work.setting.key: trial
+            for given in self._queue
+            for work, trial in zip(given.group, given.proposed, strict=True)
+        }
+        works = [work for given in self._queue for work in given.group]
+        self._queue = deque(
+            _Given(group, tuple(trials[work.setting.key] for work in group))
+            for group in fuse(works, fuse_at_most)
+        )
 
     @property
     def sampler(self) -> Sampler | None:
@@ -181,7 +197,7 @@ class StudySearcher(Searcher):
         left = self._proposals_left
         # the fewer are asked for at once, the more does each of tpe's draws know
         likely = left if self._study.sampler == "random" else -(-left // ASKED_AT_ONCE)
-        most = 1
+        most, asked = 1, False
         while most and self._proposals_left:
             proposal = self._propose(sampler)
             if proposal is None:
@@ -189,11 +205,12 @@ class StudySearcher(Searcher):
             self._proposals_left -= 1
             trial, setting = proposal
             work = Work(setting, self._study.seeds)
-            if not self._queue:
+            if not asked:
+                asked = True
                 self._queue.append(_Given((work,), (trial,)))
                 most = self._fuse_at_most(work, likely) - 1
-            elif alike(self._queue[0].group[0], work):
-                self._queue[0] = self._queue[0].beside(work, trial)
+            elif alike(self._queue[-1].group[0], work):
+                self._queue[-1] = self._queue[-1].beside(work, trial)
                 most -= 1
             else:
                 self._queue.append(_Given((work,), (trial,)))

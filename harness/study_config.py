@@ -35,7 +35,7 @@ class StudyConfig(Settings):
     objective: Objective = Field("harmonic_mean", description="maximised on the selection split")
     resources: Resources = Field(default_factory=Resources, description="of one trial")
     time_limit: float | None = Field(
-        None, gt=0, allow_inf_nan=False, description="seconds a trial may run"
+        None, gt=0, allow_inf_nan=False, description="seconds a trial may run; fused ones: each"
     )
     fuse: Fuse = Field(
         "auto",

@@ -55,7 +55,7 @@ def sweep(
             name="study",
             num_samples=-1,
             search_alg=searcher,
-            scheduler=make_scheduler(study, pruned),
+            scheduler=make_scheduler(study, searcher.group, pruned),
             callbacks=[monitor],
             resources_per_trial={"cpu": study.resources.cpus, "gpu": study.resources.gpus},
             reuse_actors=True,

@@ -71,9 +71,14 @@ class Utilisation:
             return
         self._ceiling = self._best(precision)
 
-    def _best(self, precision: Precision) -> float:
-        found = matmul_ceiling(self._device, precision)
-        self._ceilings[precision] = max(found, self._ceilings.get(precision, 0.0))
+    def _best(self, precision: Precision) -> float | None:
+        held = self._ceilings.get(precision)
+        try:
+            found = matmul_ceiling(self._device, precision)
+        except Exception:  # say, on a GPU that others have filled: no trial may be lost for it
+            logger.exception("the matmul ceiling could not be measured")
+            return held
+        self._ceilings[precision] = max(found, held or 0.0)
         return self._ceilings[precision]
 
     def saw(self, stage: str) -> None:
@@ -105,7 +110,7 @@ class Utilisation:
         reached = flops / max(seconds, 1e-9)
         ceiling = self._ceiling
         if reached > ceiling:  # it was measured in a bad moment
-            ceiling = self._best(config.precision)
+            ceiling = self._best(config.precision) or ceiling
         return {
             schema.FLOPS: flops,
             schema.MFU: 100 * reached / ceiling,

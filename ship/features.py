@@ -105,7 +105,7 @@ def extract_features(
     """Features of a dataset's splits, from the cache where it has them.
 
     While a split is extracted its finished shards are kept: what was interrupted or killed goes on
-    from the last one, and the result is the same to the bit.
+    from the last one. On the same kind of device the result is the same to the bit.
 
     Args:
         views: augmented views of each training picture, beside the picture itself.

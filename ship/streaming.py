@@ -84,6 +84,8 @@ class SplitExtraction:
                 self._store.remove()
                 return found
             found = self._join(held)
+            if found is None:  # a shard has gone: because the other process has just finished?
+                found = read_features(self._path, self._key)
             if found is not None:
                 return found
             missing = [s for s in self._store.missing(self._shards) if s not in held]

@@ -216,10 +216,15 @@ def _select(
 def _retrain(
     trial: _Trial, finetuner: Finetuner, best: Best
 ) -> GeneratorOf[EpochMetrics, None, dict[str, Tensor]]:
-    """Train on all that is seen; each replica's state at the epoch that selection chose."""
+    """Train on all that is seen; each replica's state at the epoch that selection chose.
+
+    Behind that epoch a replica trains on beside the others to no effect, and reports no more: what
+    becomes of it there is nobody's concern.
+    """
     state = finetuner.state()
+    losses: dict[str, Tensor] = {}
     for epoch in range(1, int(best.epoch.max()) + 1):
-        losses = finetuner.train_epoch()
+        losses = keep_better(best.epoch >= epoch, finetuner.train_epoch(), losses)
         state = keep_better(best.epoch == epoch, finetuner.state(), state)
         yield trial.report("final", epoch, losses)
     return state

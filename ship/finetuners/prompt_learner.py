@@ -110,7 +110,7 @@ class SgdTraining:
         seeds: Sequence[int],
         configs: Sequence[SgdSettings],
     ) -> None:
-        config = configs[0]  # replicas differ in the learning rate alone
+        config = configs[0]  # what shapes the training is the same in all replicas
         self.allowed: Bool[Tensor, "replica n_cls"] | None = None if synthesizer else task.seen
         self._parameters = dict(parameters)
         self._task = task

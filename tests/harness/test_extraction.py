@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from harness.extraction import _places, _undecodable
-from harness.options import Resources
+from harness.extraction import _undecodable
 from ship.backbone import FrozenCLIP
 from ship.features import extract_features
 from tests.harness.cluster_driver import VIEWS, digest, pictures
@@ -95,20 +94,3 @@ def test_a_picture_that_only_the_driver_has_is_no_broken_one() -> None:
     error = _undecodable(dataset, "train", name)
     assert f"{name} can be decoded here, but not on every node" in str(error)
     assert "--data-root" in str(error)
-
-
-@pytest.mark.parametrize(
-    ("resources", "there", "actors"),
-    [
-        (Resources(), {"CPU": 8.0}, 8),
-        (Resources(cpus=3), {"CPU": 8.0}, 2),
-        (Resources(cpus=2, gpus=0.5), {"CPU": 16.0, "GPU": 2.0}, 4),
-        (Resources(cpus=2, gpus=1), {"CPU": 4.0, "GPU": 8.0}, 2),
-        (Resources(gpus=1), {"CPU": 4.0}, 1),
-    ],
-)
-def test_actors_take_what_a_trial_takes(
-    resources: Resources, there: dict[str, float], actors: int
-) -> None:
-    """As many as find room, by the scarcer resource; never none."""
-    assert _places(resources, there) == actors

@@ -23,11 +23,13 @@ from harness.schema import Failure, State
 from harness.searcher import StudySearcher
 from harness.settings import SettingMaker, enumerate_settings
 from harness.study_config import StudyConfig
+from ship.metrics import NonFiniteLoss
 from tests.harness.fakes import make_method, make_study, truth
 from tests.harness.test_searcher import optuna_trials
 from tests.harness.test_trainable import CONFIG, analytic, finish, items, make_worker
 
 KL = {"generator.kl_weight": [0.001, 0.01, 0.1, 1.0]}
+MANY = {"generator.kl_weight": [0.001 * n for n in range(1, 9)]}
 RANGE = {"generator.kl_weight": {"low": 1e-4, "high": 1.0, "log": True}}
 
 
@@ -76,6 +78,7 @@ def test_what_has_one_shape_is_grouped_evenly(prints: Fingerprints) -> None:
     [
         ("off", 1, 9, 1, 1),
         (3, 1, 9, 8, 3),
+        (16, 1, 4, 1, 4),
         ("auto", 1, 100, 1, CPU_REPLICAS),
         ("auto", 2, 100, 1, CPU_REPLICAS // 2),
         ("auto", 1, 4, 2, 2),
@@ -145,8 +148,28 @@ def test_a_dead_worker_blames_a_single_setting_alone() -> None:
     assert [one.state for one in dead(1, Failure.TIME_LIMIT, "late")] == [State.FAIL]
     assert [one.state for one in dead(2, Failure.TIME_LIMIT, "late")] == [State.INTERRUPTED] * 2
     assert [one.state for one in endings(1, None, set())] == [State.FAIL]
-    assert again([Ending(State.FAIL), *endings(3, None, {1})]) == [[1, 3]]
+    blamed = Ending(State.FAIL, blamed=True)
+    assert again([blamed, *endings(3, None, {1})]) == [[1, 3]]
     assert again([Ending(State.COMPLETE), Ending(State.PRUNED)]) == []
+
+
+def test_a_pruned_setting_can_be_to_blame(tmp_path: Path) -> None:
+    """It is trained on beside the others; when it diverges they go on as they were."""
+    nan = float("nan")
+    worker = make_worker(items({"loss": (nan, 1.0, 1.0, 1.0, 1.0, 1.0)}), configs=[CONFIG] * 3)
+    ended = endings(3, finish(worker)[-1], {0})
+    assert [one.state for one in ended] == [State.PRUNED, *[State.INTERRUPTED] * 2]
+    assert again(ended) == [[1, 2]]
+
+
+def test_a_setting_alone_cannot_be_innocent() -> None:
+    """It would run again for ever."""
+
+    def run_trial(*_: Any) -> Any:
+        raise NonFiniteLoss("something is not finite", [])
+
+    (failed,) = finish(make_worker(run_trial))[-1][FAILED]
+    assert failed["failure"] == "non_finite"
 
 
 def done(searcher: StudySearcher, trial_id: str) -> dict[str, Any]:
@@ -230,10 +253,12 @@ def test_those_not_to_blame_run_again(prints: Fingerprints) -> None:
     assert searcher.suggest("e") == Searcher.FINISHED
 
 
-def test_each_setting_is_halved_by_itself() -> None:
+def test_each_setting_is_halved_by_itself(prints: Fingerprints) -> None:
     """A Ray trial is stopped when all of its settings are; arms are never judged."""
     pruned = Pruned()
-    halving = Halving(AshaScheduler(reduction_factor=2), pruned)
+    found = works(make_study(space=MANY), prints)
+    groups = {"good": found[:2], "mixed": found[2:5], "late": found[5:7]}
+    halving = Halving(AshaScheduler(reduction_factor=2), lambda name: tuple(groups[name]), pruned)
     good, mixed = SimpleNamespace(trial_id="good"), SimpleNamespace(trial_id="mixed")
 
     def report(trial: Any, number: int, *values: float | None) -> str:
@@ -248,3 +273,20 @@ def test_each_setting_is_halved_by_itself() -> None:
     late = SimpleNamespace(trial_id="late")
     assert report(late, 1, 5.0, 6.0) == TrialScheduler.STOP
     assert halving.on_trial_result(None, late, {}) == TrialScheduler.CONTINUE
+
+
+def test_a_setting_that_runs_again_is_not_judged_twice(prints: Fingerprints) -> None:
+    """It has passed its rung; those that came since are no reason to stop it there."""
+    first, *others = works(make_study(space=MANY), prints)
+    groups = {"a": [first], "c": [first], **{str(i): [one] for i, one in enumerate(others)}}
+    halving = Halving(AshaScheduler(reduction_factor=2), lambda name: tuple(groups[name]), Pruned())
+
+    def report(name: str, value: float) -> str:
+        result = {EVALUATIONS: 1, OBJECTIVE: [value]}
+        return halving.on_trial_result(None, SimpleNamespace(trial_id=name), result)
+
+    assert report("a", 60.0) == TrialScheduler.CONTINUE
+    for name, value in (("0", 70.0), ("1", 80.0), ("2", 90.0)):
+        assert report(name, value) == TrialScheduler.CONTINUE
+    assert report("3", 60.0) == TrialScheduler.STOP
+    assert report("c", 60.0) == TrialScheduler.CONTINUE

@@ -13,13 +13,21 @@ from harness.fingerprints import Fingerprints
 from harness.fuse_policy import GPU_REPLICAS, fuse_policy
 from harness.ledger import Ledger
 from harness.options import Resources
-from harness.packing import MOST_ON_A_GPU, measured, needs_scout, settled, trials_per_gpu
+from harness.packing import (
+    LARGEST_NODE,
+    MOST_ON_A_GPU,
+    at_once,
+    measured,
+    needs_scout,
+    settled,
+    trials_per_gpu,
+)
 from harness.study_config import StudyConfig
 from ship.cost import Memory
 from ship.trial_config import TrialConfig
 from tests.harness.conftest import Bench
 from tests.harness.fakes import make_method, make_study
-from tests.harness.test_fusing import KL, searcher_of, works
+from tests.harness.test_fusing import KL, RANGE, done, searcher_of, works
 from tests.harness.test_plan import run_of, settings_of
 
 AUTO = Resources(auto=True)
@@ -61,6 +69,8 @@ def test_the_most_careful_measurement_counts(prints: Fingerprints) -> None:
     assert measured(both) == 3 and not needs_scout(AUTO, there, both)
     assert settled(AUTO, there, both, 9) == Resources(cpus=1, gpus=0.3333)
     assert 3 * settled(AUTO, there, both, 9).gpus <= 1
+    arm = run_of(settings_of(study, prints)[0], (0, 1), arm="zero_shot", peak_mb=9e9, **gpu)
+    assert measured(Ledger((*both.runs, arm))) == 3
 
 
 def test_each_trial_keeps_its_cores(prints: Fingerprints) -> None:
@@ -74,8 +84,24 @@ def test_each_trial_keeps_its_cores(prints: Fingerprints) -> None:
 
 @pytest.mark.parametrize(("n_trials", "cpus"), [(1, 8), (3, 2), (8, 1), (100, 1)])
 def test_idle_cores_become_threads(n_trials: int, cpus: float) -> None:
-    """Where there is no GPU, and fewer trials than cores."""
+    """Where there is no GPU, and fewer trials than cores; a trial has to fit one node."""
     assert settled(AUTO, {"CPU": 8.0}, Ledger(), n_trials) == Resources(cpus=cpus, gpus=0)
+    nodes = {"CPU": 8.0, LARGEST_NODE: 4.0}
+    assert settled(AUTO, nodes, Ledger(), n_trials).cpus == min(cpus, 4)
+
+
+@pytest.mark.parametrize(
+    ("resources", "there", "expected"),
+    [
+        (Resources(cpus=2, gpus=0.3333), {"CPU": 16.0, "GPU": 2.0}, 6),
+        (Resources(cpus=2, gpus=1), {"CPU": 4.0, "GPU": 8.0}, 2),
+        (Resources(gpus=1), {"CPU": 4.0}, 0),
+        (Resources(cpus=0.1), {"CPU": 0.3}, 3),
+    ],
+)
+def test_how_many_fit(resources: Resources, there: dict[str, float], expected: int) -> None:
+    """By the scarcer of cores and GPUs."""
+    assert at_once(resources, there) == expected
 
 
 def test_without_auto_nothing_is_decided() -> None:
@@ -97,16 +123,36 @@ def test_the_yaml_says_auto_for_short() -> None:
 
 
 def test_the_largest_trial_goes_ahead(prints: Fingerprints) -> None:
-    """It alone, then the others in their order."""
+    """It alone, then the others in their order and in groups of the size that is known by then."""
     searcher = searcher_of(make_study(concurrency=None), prints, 1)
-    searcher.give_only(1, lambda work: {"n_ctx=2": 5.0}.get(work.setting.label, 1.0))
+    searcher.give_largest(lambda group: {"n_ctx=2": 5.0}.get(group[0].setting.label, 1.0))
     assert isinstance(searcher.suggest("a"), dict)
     assert searcher.suggest("b") == "FINISHED"
-    searcher.give_only(None)
+    searcher.give_all(lambda work, n_alike: 2)
     for trial_id in "cd":
         searcher.suggest(trial_id)
     given = [searcher.group(trial_id)[0].setting.label for trial_id in "acd"]
     assert given == ["n_ctx=2", "n_ctx=1", "n_ctx=4"]
+
+
+def test_a_sampled_study_sends_a_proposal_ahead(prints: Fingerprints) -> None:
+    """Its reference arms, all that is queued at the start, are small."""
+    study = make_study(
+        space=RANGE, sampler="random", trials=4, seeds=1, concurrency=None, reference_arms=True
+    )
+    costs = AnalyticCosts(None)
+    searcher = searcher_of(study, prints, 1)
+    searcher.give_largest(fuse_policy(study, 1, costs=costs).bytes)
+    searcher.suggest("a")
+    assert not searcher.group("a")[0].setting.arm
+    searcher.on_trial_complete("a", done(searcher, "a"))
+    searcher.give_all(lambda work, n_alike: 3)
+    given = [searcher.group("a")]
+    for trial_id in ("b", "c", "d", "e", "f"):
+        searcher.suggest(trial_id)
+        given.append(searcher.group(trial_id))
+    assert [len(group) for group in given] == [1, 1, 1, 1, 1, 3]
+    assert sum(not work.setting.arm for group in given for work in group) == 4
 
 
 def test_memory_bounds_what_is_fused(prints: Fingerprints) -> None:

@@ -9,6 +9,8 @@ import torch
 
 from ship.backbone import FrozenCLIP
 from ship.features import FeatureSet
+from ship.finetuners import FINETUNERS
+from ship.finetuners.coop import CoOp
 from ship.metrics import EpochMetrics, NonFiniteLoss
 from ship.trial import run_trial
 from ship.trial_config import TrialConfig
@@ -218,3 +220,27 @@ def test_no_epochs_means_no_training(clip: FrozenCLIP, features: FeatureSet) -> 
     zero_shot = config(generator="none", finetuner="zero_shot", selection="base_val")
     made = [list(run_trial(c, [0, 1], features, clip))[-1] for c in (untrained, zero_shot)]
     assert made[0].per_replica == made[1].per_replica
+
+
+def test_behind_its_chosen_epoch_a_replica_cannot_fail(
+    clip: FrozenCLIP, features: FeatureSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is trained on only because another one has further to go."""
+    setting = config(eval_every=1, finetuner={**COOP, "lr": 2.0})
+    made = list(run_trial(setting, [0, 1, 2], features, clip))
+    chosen = made[-1].per_replica["selection_epoch"]
+    last = max(chosen)
+    assert min(chosen) < last
+    done = [0]
+
+    class Diverging(CoOp):
+        def train_epoch(self) -> dict[str, torch.Tensor]:
+            losses = super().train_epoch()
+            done[0] += 1
+            behind = torch.tensor(chosen) < done[0] - COOP["epochs"]
+            return {"loss": torch.where(behind, torch.nan, losses["loss"])}
+
+    monkeypatch.setitem(FINETUNERS, "coop", (FINETUNERS["coop"][0], Diverging))
+    again = list(run_trial(setting, [0, 1, 2], features, clip))
+    assert done[0] == COOP["epochs"] + last
+    assert again[-1] == made[-1]
