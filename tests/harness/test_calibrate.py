@@ -6,7 +6,14 @@ from typing import Any
 import pytest
 import torch
 
-from harness.calibrate import EPOCHS, calibrate, counted_seconds, fitting, shortened
+from harness.calibrate import (
+    EPOCHS,
+    calibrate,
+    counted_seconds,
+    fitting,
+    random_features,
+    shortened,
+)
 from harness.costs import AnalyticCosts
 from harness.method import Method
 from ship.cost import DataShape, TowerShape, trial_cost
@@ -96,3 +103,20 @@ def test_costs_need_names_and_labels_alone() -> None:
     assert AnalyticCosts(None)(setting, 3) == pytest.approx(expected)
     with pytest.raises(ValueError, match="unknown dataset"):
         AnalyticCosts(None)(config(dataset="nothing"), 1)
+
+
+def test_a_short_trial_is_evaluated_as_often_as_it_says() -> None:
+    """Its shortened form has all of its epochs, but one evaluation alone."""
+    own = config(generator="none", finetuner={**COOP, "epochs": 5}, eval_every=1)
+    spent = {"selection": [1.0, 1.0, 1.0, 1.0, 101.0]}
+    assert counted_seconds(own, shortened(own), spent) == pytest.approx(5 * 1 + 5 * 100)
+
+
+def test_noise_is_made_for_pictures_that_a_draw_can_show() -> None:
+    """A class has no more than `shots`; every class keeps some."""
+    bare = AnalyticCosts(None).bare("emoji")
+    made = random_features(bare, config(shots=1, max_classes=10, views=3), 4)
+    assert sorted(made.train_labels.tolist()) == list(range(10))
+    assert made.train.shape == (10, 4, 4)
+    whole = random_features(bare, config(shots=None, max_classes=10), 4)
+    assert len(whole.train_labels) == len(whole.train) > 10
