@@ -217,7 +217,9 @@ def _print_plan(
 def _finish(study: "StudyConfig", outcome: "StudyOutcome") -> int:
     """Print the report and how to see the runs; the exit code of a study that has run."""
     code = _render(study.name, outcome.tracking_uri) if outcome.done else COMPLETE
-    uri = outcome.tracking_uri
+    from reports.redact import redacted
+
+    uri = redacted(outcome.tracking_uri)
     remote = uri.startswith(("http://", "https://"))
     command = f"open {uri}" if remote else f"mlflow ui --backend-store-uri {uri} --port 5000"
     typer.echo(f"all runs (experiment {outcome.experiment}): {command}")

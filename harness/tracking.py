@@ -31,7 +31,12 @@ SHOWN_AS = {"mlflow.experimentKind": "custom_model_development"}
 
 
 class StoreError(UserError):
-    """The MLflow store cannot be used; one line that names it and says why."""
+    """The MLflow store cannot be used; one line that names it, without secrets, and says why."""
+
+    def __init__(self, line: str) -> None:
+        from reports.redact import redacted
+
+        super().__init__(redacted(line))
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field, replace
 from typing import Final
 
+from reports.redact import redacted
+
 
 @dataclass(frozen=True)
 class Protocol:
@@ -165,7 +167,10 @@ TAG_WANTED: Final = "ship.wanted"
 
 
 class ReportError(ValueError):
-    """One line about why no report can be made."""
+    """One line about why no report can be made, without secrets."""
+
+    def __init__(self, line: str) -> None:
+        super().__init__(redacted(line))
 
 
 class EmptyStudyError(ReportError):

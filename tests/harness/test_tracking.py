@@ -19,7 +19,14 @@ from harness.provenance import code_version, package_versions
 from harness.record import StudyRecord, joined_tag, split_tag
 from harness.recorder import TrialRecorder, flag_tags, params
 from harness.schema import Failure, State
-from harness.tracking import Store, StoreError, close_dead_runs, default_uri, open_store
+from harness.tracking import (
+    Store,
+    StoreError,
+    close_dead_runs,
+    default_uri,
+    open_store,
+    store_errors,
+)
 from ship.trial_config import TrialConfig
 from tests.harness.fakes import make_method, make_study
 
@@ -257,3 +264,13 @@ def test_code_and_packages_are_named() -> None:
     """For the provenance of a number."""
     assert code_version().split("+")[0]
     assert set(json.loads(package_versions())) >= {"ship-sweep", "torch", "numpy"}
+
+
+def test_a_stores_password_is_not_shown(tmp_path: Path) -> None:
+    """Whatever is wrong with the store."""
+    with pytest.raises(StoreError) as raised:
+        open_store("http://me:geheim@127.0.0.1:9", tmp_path)
+    assert "geheim" not in str(raised.value) and "***@127.0.0.1:9" in str(raised.value)
+    with pytest.raises(StoreError) as raised, store_errors("postgresql://me:geheim@h/d"):
+        raise OSError("no route to postgresql://me:geheim@h/d")
+    assert "geheim" not in str(raised.value)
