@@ -166,6 +166,7 @@ def warmup_faults(
 
 def _default(generator: Any, leaf: str) -> Any:
     """The default of a generator's setting; None where there is none."""
-    settings = GENERATORS[generator][0] if generator in GENERATORS else None
+    known = isinstance(generator, str) and generator in GENERATORS
+    settings = GENERATORS[generator][0] if known else None
     field = settings.model_fields.get(leaf) if settings else None
     return field.default if field else None

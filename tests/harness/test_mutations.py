@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from harness import space
@@ -32,12 +32,14 @@ _PATHS = st.sampled_from(
         "space.bogus", "space.generator", "space.finetuner", "space.shots", "space.generator.n_ctx",
         "space.generator.n_ctx.when", "space.generator.kl_weight", "space.generator.kl_weight.low",
         "space.generator.kl_weight.levels", "space.generator.kl_weight.step",
-        "space.generator.scale.when",
+        "space.generator.scale.when", "fuse", "resources", "variants", "variants.generator",
+        "synthetic", "generator.name", "generator.prompt", "finetuner.name", "protocol", "targets",
     ]
 )  # fmt: skip
 
 
 @settings(max_examples=300, deadline=None)
+@example([("generator", {"name": []})])
 @given(st.lists(st.tuples(_PATHS, _VALUES), max_size=4))
 def test_mutated_mappings_give_faults_or_a_study(mutations: list[tuple[str, Any]]) -> None:
     """Whatever a mapping holds, the answer is a study that can be run over, or one ConfigError."""
