@@ -1,6 +1,6 @@
 """FLOPs of settings before anything runs, from class names and picture counts alone."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +13,27 @@ if TYPE_CHECKING:
 
 # a trial and the number of its seeds -> FLOPs
 Flops = Callable[[TrialConfig, int], float]
+
+
+def cost_of(
+    config: TrialConfig,
+    n_seeds: int,
+    tower: "TowerShape",
+    features: "FeatureSet",
+    targets: "Sequence[FeatureSet]",
+    ran: Mapping[str, int] | None = None,
+) -> "Cost":
+    """ship.cost of a trial on feature sets, of which names and labels are looked at.
+
+    Args:
+        features, targets: of config.dataset and of config.targets.
+        ran: epochs that were run, by stage; None: all that are planned.
+    """
+    from ship.cost import DataShape, trial_cost
+    from ship.protocols import studied_classes
+
+    data = DataShape.of(studied_classes(config, features))
+    return trial_cost(config, n_seeds, tower, data, [DataShape.of(one) for one in targets], ran)
 
 
 @dataclass
@@ -32,12 +53,8 @@ class AnalyticCosts:
         return self._cost(config, n_seeds).flops
 
     def _cost(self, config: TrialConfig, n_seeds: int) -> "Cost":
-        from ship.cost import DataShape, trial_cost
-        from ship.protocols import studied_classes
-
-        data = DataShape.of(studied_classes(config, self.bare(config.dataset)))
-        targets = [DataShape.of(self.bare(name)) for name in config.targets]
-        return trial_cost(config, n_seeds, self._tower(config), data, targets)
+        targets = [self.bare(name) for name in config.targets]
+        return cost_of(config, n_seeds, self._tower(config), self.bare(config.dataset), targets)
 
     def memory(self, config: TrialConfig, n_seeds: int) -> "Memory":
         """Bytes of a trial's largest step, beside the backbone, by the number of replicas."""

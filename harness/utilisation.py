@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from harness import schema
+from harness.costs import cost_of
 from ship.architectures import Precision
 from ship.trial_config import TrialConfig
 
@@ -127,10 +128,7 @@ def run_flops(
     ran: Mapping[str, int] | None = None,
 ) -> float:
     """Analytic FLOPs of a trial (ship.cost) on loaded features and backbone."""
-    from ship.cost import DataShape, TowerShape, trial_cost
-    from ship.protocols import studied_classes
+    from ship.cost import TowerShape
 
     tower = TowerShape.of_name(config.backbone, config.precision, clip.tokenizer)
-    data = DataShape.of(studied_classes(config, features))
-    shapes = [DataShape.of(target) for target in targets]
-    return trial_cost(config, len(seeds), tower, data, shapes, ran).flops
+    return cost_of(config, len(seeds), tower, features, targets, ran).flops
