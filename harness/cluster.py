@@ -13,7 +13,7 @@ import ray
 
 from harness.measure import device_memory_mb
 from harness.options import Resources
-from harness.packing import LARGEST_NODE, at_once
+from harness.packing import LARGEST_NODE
 from harness.preflight import ClusterError, usable_cpus
 from harness.study_config import StudyConfig
 
@@ -123,12 +123,6 @@ def cluster_resources() -> dict[str, float]:
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
     largest = max((node.get("CPU", 0.0) for node in nodes), default=0.0)
     return {**ray.cluster_resources(), LARGEST_NODE: largest}  # type: ignore[no-untyped-call]
-
-
-def slots(resources: Resources, concurrency: int | None) -> int:
-    """How many trials can run at once in the open session."""
-    most = at_once(resources, cluster_resources())
-    return max(1, min(most, concurrency or most))
 
 
 def memory_of_a_trial(resources: Resources, trials: int, accelerator: str) -> float:

@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Literal
 
 from harness.factor import in_order, is_active
-from harness.packing import at_once
+from harness.packing import slots
 from harness.plan import Estimate, Plan
 from harness.settings import SettingMaker, enumerate_settings
 from harness.space import resolve
@@ -132,8 +132,8 @@ def trials_at_once(study: StudyConfig, trials: int) -> int:
     """How many of some trials run at once on this machine, by the resources of each."""
     from harness.preflight import machine
 
-    slots = at_once(study.resources, machine(study.resources))
-    return max(1, min(slots, study.concurrency or slots, trials))
+    places = slots(study.resources, machine(study.resources), study.concurrency)
+    return max(1, min(places, trials))
 
 
 def _wanted(

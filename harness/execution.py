@@ -107,11 +107,12 @@ class Execution:
 
     def _policy(self, resources: Resources) -> "FusePolicy":
         """How many settings are fused, where each Ray trial takes so much."""
-        from harness.cluster import memory_of_a_trial, slots
+        from harness.cluster import cluster_resources, memory_of_a_trial
         from harness.fuse_policy import fuse_policy
+        from harness.packing import slots
 
         site = self.site
-        places = slots(resources, site.study.concurrency)
+        places = slots(resources, cluster_resources(), site.study.concurrency)
         return fuse_policy(
             site.study,
             places,

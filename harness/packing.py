@@ -81,3 +81,13 @@ def at_once(resources: Resources, there: Mapping[str, float]) -> int:
     if resources.gpus:
         room.append(there.get("GPU", 0) / resources.gpus)
     return int(min(room) + 1e-9)  # thirds of a GPU add up to less than one
+
+
+def slots(resources: Resources, there: Mapping[str, float], concurrency: int | None) -> int:
+    """How many trials a study runs at once; at least one.
+
+    Args:
+        concurrency: the most that the study allows.
+    """
+    most = at_once(resources, there)
+    return max(1, min(most, concurrency or most))
