@@ -6,14 +6,17 @@ shapes that arithmetic (sizes, epochs, data), and all replicas of a trial share 
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
 from typing import Any, Final, TypeVar
 
+import torch
 from jaxtyping import Float
 from pydantic import BaseModel
 from torch import Tensor
 from torch.optim import Optimizer
+
+from ship.resumable import CheckpointError, State, copied, taken
 
 
 class PerReplica:
@@ -121,6 +124,39 @@ class ReplicaOptimizer:
         for whole, part, rows in self._slices:
             part.grad = None if whole.grad is None else whole.grad[rows]
         self.inner.step()
+
+    def capture(self) -> State:
+        """Learning rates, and what the inner optimizer remembers of each parameter."""
+        rates = [float(group["lr"]) for group in self.inner.param_groups]
+        found = {"lr": torch.tensor(rates, dtype=torch.float64)}
+        for place, parameter in enumerate(self._held()):
+            for name, value in self.inner.state.get(parameter, {}).items():
+                if value is not None:
+                    found[f"{place}.{name}"] = copied(value)
+        return found
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Put them back; the parameters themselves are their owner's."""
+        groups = self.inner.param_groups
+        rates = taken(state, "lr", torch.zeros(len(groups), dtype=torch.float64))
+        held = self._held()
+        for key, value in state.items():
+            place, _, name = key.partition(".")
+            if key == "lr":
+                continue
+            if not place.isdecimal() or int(place) >= len(held):
+                raise CheckpointError(f"the optimizer has no parameter {place}")
+            parameter = held[int(place)]
+            if value.ndim and value.shape != parameter.shape:
+                raise CheckpointError(f"{name} of parameter {place} has shape {[*value.shape]}")
+            # a step counter stays on the CPU, where torch keeps it
+            device = parameter.device if value.ndim else value.device
+            self.inner.state[parameter][name] = value.to(device, copy=True)
+        for group, rate in zip(groups, rates.tolist(), strict=True):
+            group["lr"] = rate
+
+    def _held(self) -> list[Tensor]:
+        return [parameter for group in self.inner.param_groups for parameter in group["params"]]
 
 
 def settings_of(configs: Sequence[Any], group: str) -> Any:

@@ -7,11 +7,13 @@ and therefore lives here, is randomness: every replica draws from streams of its
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
+
+from ship.resumable import CheckpointError, State, capture, restore, taken, under
 
 
 class ReplicaRng:
@@ -46,6 +48,19 @@ class ReplicaRng:
         """A permutation of range(n) from one replica's stream, on the CPU."""
         return torch.randperm(n, generator=self._streams[replica])
 
+    def capture(self) -> State:
+        """Where each stream is, (replica, bytes)."""
+        return {"streams": torch.stack([stream.get_state() for stream in self._streams])}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Draw on from there."""
+        held = taken(state, "streams", self.capture()["streams"])
+        for stream, place in zip(self._streams, held, strict=True):
+            try:
+                stream.set_state(place.clone())  # torch reads past a view that is not aligned
+            except RuntimeError as error:
+                raise CheckpointError(f"no state of a random stream: {error}") from error
+
 
 def _stream(seed: int, purpose: str) -> torch.Generator:
     digest = hashlib.blake2b(f"{purpose}/{seed}".encode(), digest_size=8).digest()
@@ -75,6 +90,23 @@ class BatchStream:
             left = torch.cat([left, self._rng.permutation(replica, self._counts[replica])])
         self._left[replica] = left[size:]
         return left[:size]
+
+    def capture(self) -> State:
+        """What is left of each replica's shuffle, and its stream."""
+        left = {f"left.{replica}": rows.clone() for replica, rows in enumerate(self._left)}
+        return {**left, **capture({"rng": self._rng})}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from there."""
+        left = []
+        for replica, count in enumerate(self._counts):
+            rows = state.get(f"left.{replica}")
+            fits = rows is not None and rows.dtype == torch.long and rows.ndim == 1
+            if rows is None or not fits or bool(((rows < 0) | (rows >= count)).any()):
+                raise CheckpointError(f"replica {replica} has no shuffle of {count} items left")
+            left.append(rows.clone())
+        restore(self._rng, under(state, "rng"))
+        self._left = left
 
 
 class ReplicaLinear(nn.Module):

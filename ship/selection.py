@@ -9,6 +9,7 @@ from torch import Tensor
 from ship.finetuners import Finetuner
 from ship.metrics import NonFiniteLoss
 from ship.protocols import Exam, Protocol
+from ship.resumable import State, copied, copies, prefixed, taken, under
 
 
 @dataclass
@@ -50,6 +51,70 @@ class Best:
             found[f"selection_{name}"] = picked[self.choice]
         return found
 
+    def capture(self) -> State:
+        """All of it."""
+        return {
+            "epoch": self.epoch.clone(),
+            "choice": self.choice.clone(),
+            **prefixed("metrics", copies(self.metrics)),
+            **prefixed("state", copies(self.state)),
+        }
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Put it back; the trained tensors stay on the CPU, from where they are loaded."""
+        self.epoch = taken(state, "epoch", self.epoch)
+        self.choice = taken(state, "choice", self.choice)
+        self.metrics = under(state, "metrics")
+        self.state = under(state, "state")
+
+
+@dataclass
+class Retrained:
+    """Each replica's trained tensors at the epoch that selection chose, and its last losses."""
+
+    state: dict[str, Tensor]
+    losses: dict[str, Tensor] = field(default_factory=dict)
+
+    def capture(self) -> State:
+        """All of it."""
+        return {
+            **prefixed("state", copies(self.state)),
+            **prefixed("losses", copies(self.losses)),
+        }
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Put it back."""
+        self.state, self.losses = under(state, "state"), under(state, "losses")
+
+
+@dataclass
+class Tested:
+    """Test metrics of each exam of the finals that are over: final, exam, metric -> (replica,)."""
+
+    finals: list[list[dict[str, Tensor]]] = field(default_factory=list)
+
+    @property
+    def exams(self) -> list[dict[str, Tensor]]:
+        """Those of all finals, in order."""
+        return [metrics for exams in self.finals for metrics in exams]
+
+    def capture(self) -> State:
+        """All of them."""
+        return {
+            f"{place}.{number}.{name}": copied(value)
+            for place, exams in enumerate(self.finals)
+            for number, metrics in enumerate(exams)
+            for name, value in metrics.items()
+        }
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Put them back."""
+        self.finals = []
+        for place in range(len({key.split(".")[0] for key in state})):
+            exams = under(state, str(place))
+            numbers = range(len({key.split(".")[0] for key in exams}))
+            self.finals.append([under(exams, str(number)) for number in numbers])
+
 
 def keep_better(
     better: Tensor, new: Mapping[str, Tensor], old: Mapping[str, Tensor]
@@ -58,7 +123,8 @@ def keep_better(
     kept = {}
     for name, value in new.items():
         where = better.to(value.device).reshape(-1, *[1] * (value.ndim - 1))
-        kept[name] = torch.where(where, value, old.get(name, value))
+        # what a checkpoint gave back is on the CPU
+        kept[name] = torch.where(where, value, old.get(name, value).to(value.device))
     return kept
 
 

@@ -1,6 +1,6 @@
 """Synthetic features of unseen classes, drawn for a fine-tuner."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal
 
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor
 from ship.fused_settings import PER_REPLICA, each_replica, per_replica
 from ship.generators import Generator
 from ship.replicas import ReplicaRng, gather_rows
+from ship.resumable import Part
 from ship.settings import Settings
 from ship.task import Task
 
@@ -109,6 +110,10 @@ class Synthesizer:
         labels = self._classes.repeat_interleave(self._per_class, dim=1)
         return self._generator.sample(labels, self._noise), labels
 
+    def parts(self) -> Mapping[str, Part]:
+        """Its streams; a fixed set is the first that they give."""
+        return {"labels": self._labels, "noise": self._noise}
+
 
 class Renumbered:
     """A fitted generator seen from a task that numbers the classes otherwise.
@@ -126,6 +131,10 @@ class Renumbered:
 
     def train_epoch(self) -> dict[str, Float[Tensor, " replica"]]:
         """It is fitted already."""
+        return {}
+
+    def parts(self) -> Mapping[str, Part]:
+        """Its generator's, which belong to that."""
         return {}
 
     def sample(

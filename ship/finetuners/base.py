@@ -7,6 +7,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from ship.resumable import Part
+
 
 @runtime_checkable
 class Finetuner(Protocol):
@@ -35,6 +37,9 @@ class Finetuner(Protocol):
 
     def load_state(self, state: Mapping[str, Float[Tensor, "replica ..."]]) -> None:
         """Put back what state() gave."""
+
+    def parts(self) -> Mapping[str, Part]:
+        """What training changes (ship.resumable), more than state(): what the next epoch needs."""
 
 
 def classification_loss(

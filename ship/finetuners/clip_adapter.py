@@ -21,6 +21,7 @@ from ship.finetuners.base import classification_loss
 from ship.finetuners.training_set import CosineDescent, TrainingStream
 from ship.fused_settings import PER_REPLICA, ReplicaOptimizer, each_replica
 from ship.replicas import ReplicaRng
+from ship.resumable import Part
 from ship.settings import Settings
 from ship.synthesis import Synthesizer
 from ship.task import Task
@@ -119,6 +120,15 @@ class CLIPAdapter:
         with torch.no_grad():
             self.down.copy_(state["down"])
             self.up.copy_(state["up"])
+
+    def parts(self) -> Mapping[str, Part]:
+        """The weights and their training."""
+        return {
+            "down": self.down,
+            "up": self.up,
+            "descent": self._descent,
+            "stream": self._stream,
+        }
 
 
 def _initial(n_in: int, n_out: int, rng: ReplicaRng) -> Tensor:

@@ -24,6 +24,7 @@ from ship.finetuners.base import classification_loss
 from ship.finetuners.prompt_learner import PromptLearner, SgdTraining
 from ship.fused_settings import PER_REPLICA, each_replica
 from ship.replicas import ReplicaLinear, ReplicaRng
+from ship.resumable import Part
 from ship.settings import Settings
 from ship.synthesis import Synthesizer
 from ship.task import Task
@@ -179,3 +180,7 @@ class CoCoOp:
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Put them back."""
         self._training.load_state(state)
+
+    def parts(self) -> Mapping[str, Part]:
+        """The training, and what it trains."""
+        return self._training.parts()

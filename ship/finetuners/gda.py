@@ -21,6 +21,7 @@ from torch import Tensor
 
 from ship.backbone import FrozenCLIP
 from ship.finetuners.training_set import fixed_set
+from ship.resumable import Part
 from ship.settings import Settings
 from ship.synthesis import Synthesizer
 from ship.task import Task
@@ -90,6 +91,10 @@ class GDA:
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Nothing is trained."""
+
+    def parts(self) -> Mapping[str, Part]:
+        """Nothing is trained."""
+        return {}
 
 
 def discriminant(

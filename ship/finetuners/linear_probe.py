@@ -19,6 +19,7 @@ from ship.backbone import FrozenCLIP
 from ship.finetuners.base import classification_loss
 from ship.finetuners.training_set import CosineDescent, TrainingStream
 from ship.fused_settings import PER_REPLICA, ReplicaOptimizer, each_replica, per_replica
+from ship.resumable import Part
 from ship.settings import Settings
 from ship.synthesis import Synthesizer
 from ship.task import Task
@@ -111,3 +112,12 @@ class LinearProbe:
         with torch.no_grad():
             self.weight.copy_(state["weight"])
             self.bias.copy_(state["bias"])
+
+    def parts(self) -> Mapping[str, Part]:
+        """Weights, biases and their training."""
+        return {
+            "weight": self.weight,
+            "bias": self.bias,
+            "descent": self._descent,
+            "stream": self._stream,
+        }

@@ -15,6 +15,7 @@ from ship.backbone import FrozenCLIP
 from ship.fused_settings import ReplicaOptimizer
 from ship.prompts import NamePosition, class_prompts, initial_context
 from ship.replicas import BatchStream, ReplicaRng, steps_per_epoch
+from ship.resumable import Part, Schedule
 from ship.synthesis import Synthesizer
 from ship.task import Task
 
@@ -166,3 +167,14 @@ class SgdTraining:
         with torch.no_grad():
             for name, value in self._parameters.items():
                 value.copy_(state[name])
+
+    def parts(self) -> Mapping[str, Part]:
+        """The parameters, what moves them, and where the streams are."""
+        return {
+            "parameters": self._parameters,
+            "optimizer": self._optimizer,
+            "schedule": Schedule(self._schedule),
+            "batches": self._batches,
+            "views": self._views,
+            "synthesizer": self._synthesizer or {},
+        }

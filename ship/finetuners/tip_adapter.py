@@ -24,6 +24,7 @@ from ship.finetuners.base import classification_loss
 from ship.finetuners.training_set import Batch, CosineDescent, FixedSet, fixed_set
 from ship.fused_settings import PER_REPLICA, ReplicaOptimizer, each_replica
 from ship.replicas import BatchStream, ReplicaRng, gather_rows, random_views, steps_per_epoch
+from ship.resumable import Part
 from ship.settings import Settings
 from ship.synthesis import Synthesizer
 from ship.task import Task
@@ -129,6 +130,10 @@ class TipAdapter:
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Nothing is trained."""
 
+    def parts(self) -> Mapping[str, Part]:
+        """Nothing is trained."""
+        return {}
+
 
 class TipAdapterF:
     """The cache with trained keys, R replicas of it."""
@@ -211,3 +216,12 @@ class TipAdapterF:
         """Put the keys back."""
         with torch.no_grad():
             self.keys.copy_(state["keys"])
+
+    def parts(self) -> Mapping[str, Part]:
+        """The keys, their training, and where its streams are."""
+        return {
+            "keys": self.keys,
+            "descent": self._descent,
+            "batches": self._batches,
+            "views": self._views,
+        }

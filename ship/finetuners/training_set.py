@@ -5,7 +5,7 @@ Those that train step by step take a TrainingStream: each step has its own synth
 once (synthetic.per_class, .weight).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ship.fused_settings import ReplicaOptimizer
 from ship.replicas import BatchStream, ReplicaRng, steps_per_epoch
+from ship.resumable import Part, Schedule
 from ship.synthesis import Synthesizer
 from ship.task import Task
 
@@ -54,6 +55,14 @@ class TrainingStream:
         if self._synthesizer is None:
             return features, labels, None
         return self._synthesizer.join(features, labels)
+
+    def parts(self) -> Mapping[str, Part]:
+        """Where the streams are."""
+        return {
+            "batches": self._batches,
+            "views": self._views,
+            "synthesizer": self._synthesizer or {},
+        }
 
 
 @dataclass(frozen=True)
@@ -129,3 +138,7 @@ class CosineDescent:
             self._schedule.step()
             total = total + loss.detach()
         return torch.as_tensor(total / self._steps)
+
+    def parts(self) -> Mapping[str, Part]:
+        """What moves the parameters, which are their owner's."""
+        return {"optimizer": self._optimizer, "schedule": Schedule(self._schedule)}

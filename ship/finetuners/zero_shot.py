@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ship.backbone import FrozenCLIP
 from ship.finetuners.templates import SINGLE, SUBSET, template_features
+from ship.resumable import Part
 from ship.settings import Settings
 from ship.synthesis import Synthesizer
 from ship.task import Task
@@ -67,3 +68,7 @@ class ZeroShot:
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Nothing is trained."""
+
+    def parts(self) -> Mapping[str, Part]:
+        """Nothing is trained."""
+        return {}

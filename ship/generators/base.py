@@ -1,11 +1,13 @@
 """The contract of a generator: fit on base features, then class ids -> unit-norm features."""
 
+from collections.abc import Mapping
 from typing import Protocol, runtime_checkable
 
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from ship.replicas import ReplicaRng
+from ship.resumable import Part
 
 
 @runtime_checkable
@@ -34,3 +36,6 @@ class Generator(Protocol):
         self, class_ids: Int[Tensor, "replica n"], rng: ReplicaRng
     ) -> Float[Tensor, "replica n feature"]:
         """One unit-norm synthetic feature for every class id; no gradient."""
+
+    def parts(self) -> Mapping[str, Part]:
+        """What fitting changes (ship.resumable); {}: nothing is fitted by epochs."""

@@ -1,6 +1,6 @@
 """Controls: what a generator must beat (text features, Gaussians) and cannot (real pictures)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import torch
@@ -18,6 +18,7 @@ from ship.generators.spread import (
     within_class_rows,
 )
 from ship.replicas import ReplicaRng, random_views
+from ship.resumable import Part
 from ship.settings import Settings
 from ship.task import Task
 
@@ -67,6 +68,10 @@ class GaussianText:
 
     def train_epoch(self) -> dict[str, Float[Tensor, " replica"]]:
         """Nothing to fit."""
+        return {}
+
+    def parts(self) -> Mapping[str, Part]:
+        """Nothing is fitted by epochs."""
         return {}
 
     @torch.no_grad()
@@ -125,6 +130,10 @@ class GaussianBase:
         """Nothing to fit."""
         return {}
 
+    def parts(self) -> Mapping[str, Part]:
+        """Nothing is fitted by epochs."""
+        return {}
+
     @torch.no_grad()
     def sample(
         self, class_ids: Int[Tensor, "replica n"], rng: ReplicaRng
@@ -156,6 +165,10 @@ class RealPictures:
 
     def train_epoch(self) -> dict[str, Float[Tensor, " replica"]]:
         """Nothing to fit."""
+        return {}
+
+    def parts(self) -> Mapping[str, Part]:
+        """Nothing is fitted by epochs."""
         return {}
 
     @torch.no_grad()

@@ -6,6 +6,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from ship.resumable import State, copied, copies, prefixed, taken, under
+
 
 class EarlyStopping:
     """Keeps each replica's parameters at its best epoch; stops it when patience has run out.
@@ -65,6 +67,25 @@ class EarlyStopping:
         """Put the kept parameters of the given replicas into the network."""
         for name, value in network.named_parameters():
             value.copy_(_where(which, self._parameters[name], value))
+
+    def capture(self) -> State:
+        """The best epochs, their parameters and metrics, and who has stopped."""
+        return {
+            "best": copied(self._best),
+            "best_epoch": copied(self._best_epoch),
+            "stopped": copied(self.stopped),
+            **prefixed("parameters", copies(self._parameters)),
+            **prefixed("metrics", copies(self._metrics)),
+        }
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Put them back."""
+        device = self._best.device
+        self._best = taken(state, "best", self._best).to(device)
+        self._best_epoch = taken(state, "best_epoch", self._best_epoch).to(device)
+        self.stopped = taken(state, "stopped", self.stopped).to(device)
+        self._parameters = {n: v.to(device) for n, v in under(state, "parameters").items()}
+        self._metrics = {n: v.to(device) for n, v in under(state, "metrics").items()}
 
 
 def _take(which: Tensor, new: Mapping[str, Tensor], old: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -1,6 +1,6 @@
 """R fused variational autoencoders of features, whatever decodes them, fitted by the ELBO."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Protocol, runtime_checkable
 
 import torch
@@ -14,6 +14,7 @@ from ship.generators.early_stopping import EarlyStopping
 from ship.generators.held_out import HeldOut
 from ship.generators.losses import vae_loss
 from ship.replicas import BatchStream, ReplicaRng, steps_per_epoch
+from ship.resumable import Counter, Part
 from ship.task import Task
 
 EncoderHidden = Annotated[int, Field(ge=1, description="hidden units of q(z|x)")]
@@ -107,7 +108,7 @@ class VAE:
         self._batches = BatchStream(task.counts, ReplicaRng(seeds, "vae/batches"))
         self._batch_size = min(config.batch_size, task.n_nominal)
         self._steps = steps_per_epoch(task.n_nominal, self._batch_size)
-        self._done = 0
+        self._done = Counter()
         self._stopping: EarlyStopping | None = None
         parameters = [value for value in network.parameters() if value.requires_grad]
         self.epochs = config.epochs if parameters else 0
@@ -154,8 +155,8 @@ class VAE:
         """
         if self.epochs == 0:
             return {}
-        self._done += 1
-        weight = self.kl_weight(self._done)
+        self._done.value += 1
+        weight = self.kl_weight(self._done.value)
         sums = self._task.features.new_zeros(3, self._task.n_replicas)
         for _ in range(self._steps):
             sums += self._step(weight)
@@ -192,8 +193,9 @@ class VAE:
             self.network, self._kl_weight, self.config.free_bits, self._batch_size
         )
         metrics = {**metrics, "held_out_loss": held_out}
-        stopping.update(self._done, held_out, self.network, metrics)
-        over = torch.ones_like(stopping.stopped) if self._done == self.epochs else stopping.stopped
+        epoch = self._done.value
+        stopping.update(epoch, held_out, self.network, metrics)
+        over = torch.ones_like(stopping.stopped) if epoch == self.epochs else stopping.stopped
         stopping.load(self.network, over)
         return stopping.reported(metrics, over)
 
@@ -209,3 +211,18 @@ class VAE:
         z = None if encoder is None else rng.normal(class_ids.shape[1], encoder.latent_dim)
         made: Tensor = self.network.decoder(z, class_ids)
         return made
+
+    def parts(self) -> Mapping[str, Part]:
+        """The trained parameters, what moves them, and where the streams are."""
+        if self.epochs == 0:
+            return {}
+        named = self.network.named_parameters()
+        return {
+            "done": self._done,
+            "parameters": {name: value for name, value in named if value.requires_grad},
+            "optimizer": self._optimizer,
+            "stopping": self._stopping or {},
+            "noise": self._noise,
+            "views": self._views,
+            "batches": self._batches,
+        }

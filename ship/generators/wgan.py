@@ -5,7 +5,7 @@ with attributes (arXiv:1712.00981), here with the class's text feature; its clas
 loss is an option. The generator is the prompt VAE's, its z N(0, I).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal
 
 import torch
@@ -26,6 +26,7 @@ from ship.generators.prompt_network import (
     PromptGenerator,
 )
 from ship.replicas import BatchStream, ReplicaLinear, ReplicaRng, steps_per_epoch
+from ship.resumable import Part
 from ship.settings import Settings
 from ship.task import Task
 
@@ -220,3 +221,16 @@ class WGAN:
         z = rng.normal(class_ids.shape[1], self.config.latent_dim)
         made: Tensor = self.generator(z, class_ids)
         return made
+
+    def parts(self) -> Mapping[str, Part]:
+        """Both networks, what moves them, and where the streams are."""
+        return {
+            "generator": dict(self.generator.named_parameters()),
+            "critic": dict(self.critic.named_parameters()),
+            "generator_step": self._generator_step,
+            "critic_step": self._critic_step,
+            "noise": self._noise,
+            "mix": self._mix,
+            "views": self._views,
+            "batches": self._batches,
+        }

@@ -1,0 +1,144 @@
+"""What training has changed, taken out of its objects and put back: the content of a checkpoint.
+
+An object names its parts once (parts()), and both directions follow from that. What its building
+gives again (frozen weights, pictures, caches drawn at the start) is no part.
+"""
+
+from collections.abc import Mapping
+from typing import Protocol, TypeAlias, runtime_checkable
+
+import torch
+from torch import Tensor
+from torch.optim.lr_scheduler import LRScheduler
+
+State = dict[str, Tensor]
+
+
+class CheckpointError(ValueError):
+    """A checkpoint does not fit what is to be resumed, or its content is damaged."""
+
+
+@runtime_checkable
+class Leaf(Protocol):
+    """Something with a state of its own making."""
+
+    def capture(self) -> State:
+        """Its state by name, as copies on the CPU."""
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Put back what capture() gave.
+
+        Raises:
+            CheckpointError: the state is of something else.
+        """
+
+
+@runtime_checkable
+class Resumable(Protocol):
+    """Something whose state is that of its parts."""
+
+    def parts(self) -> Mapping[str, "Part"]:
+        """What training changes, by name; {}: nothing is trained."""
+
+
+Part: TypeAlias = "Tensor | Leaf | Resumable | Mapping[str, Part]"
+
+
+class Counter:
+    """A number of things done."""
+
+    def __init__(self) -> None:
+        self.value = 0
+
+    def capture(self) -> State:
+        """The number."""
+        return {"value": torch.tensor(self.value)}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Put it back."""
+        self.value = int(taken(state, "value", torch.zeros((), dtype=torch.long)))
+
+
+def capture(part: Part) -> State:
+    """The state of a part and all that it consists of, names joined by dots; copies on the CPU."""
+    if isinstance(part, Tensor):
+        return {"": copied(part)}
+    if isinstance(part, Leaf):
+        return part.capture()
+    found: State = {}
+    inside = part.parts() if isinstance(part, Resumable) else part
+    for name, inner in inside.items():
+        for key, value in capture(inner).items():
+            found[f"{name}.{key}" if key else name] = value
+    return found
+
+
+def restore(part: Part, state: Mapping[str, Tensor]) -> None:
+    """Put back what capture gave of a part that was built in the same way.
+
+    Raises:
+        CheckpointError: the state is of something else.
+    """
+    if isinstance(part, Tensor):
+        value = taken(state, "", part)
+        with torch.no_grad():
+            part.copy_(value)
+    elif isinstance(part, Leaf):
+        part.restore(state)
+    else:
+        inside = part.parts() if isinstance(part, Resumable) else part
+        for name, inner in inside.items():
+            restore(inner, under(state, name))
+
+
+def under(state: Mapping[str, Tensor], name: str) -> State:
+    """The part of a state that belongs to `name`, without that name."""
+    found = {key[len(name) + 1 :]: v for key, v in state.items() if key.startswith(f"{name}.")}
+    return {"": state[name], **found} if name in state else found
+
+
+def prefixed(name: str, state: Mapping[str, Tensor]) -> State:
+    """The other way round."""
+    return {f"{name}.{key}": value for key, value in state.items()}
+
+
+def copied(value: Tensor) -> Tensor:
+    """A detached copy on the CPU."""
+    return value.detach().to("cpu", copy=True).contiguous()
+
+
+def copies(state: Mapping[str, Tensor]) -> State:
+    """Of each of them."""
+    return {name: copied(value) for name, value in state.items()}
+
+
+def taken(state: Mapping[str, Tensor], name: str, like: Tensor) -> Tensor:
+    """A tensor of a state.
+
+    Raises:
+        CheckpointError: there is none, or it differs from `like` in shape or type.
+    """
+    value = state.get(name)
+    if value is None or value.shape != like.shape or value.dtype != like.dtype:
+        held = "nothing" if value is None else f"{value.dtype} {list(value.shape)}"
+        raise CheckpointError(f"{name or 'a tensor'} is {held}, not {like.dtype} {[*like.shape]}")
+    return value
+
+
+class Schedule:
+    """A learning rate schedule's place; the rates themselves are the optimizer's."""
+
+    def __init__(self, schedule: LRScheduler) -> None:
+        self._schedule = schedule
+
+    def capture(self) -> State:
+        """Steps so far."""
+        held = self._schedule.state_dict()
+        return {name: torch.tensor(held[name]) for name in ("last_epoch", "_step_count")}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from there; the optimizer must have its rates back already."""
+        like = torch.zeros((), dtype=torch.long)
+        places = {n: int(taken(state, n, like)) for n in ("last_epoch", "_step_count")}
+        rates = [group["lr"] for group in self._schedule.optimizer.param_groups]
+        self._schedule.load_state_dict({**places, "_last_lr": rates})

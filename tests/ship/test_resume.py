@@ -1,0 +1,213 @@
+"""Trials that stop after any epoch and go on from a checkpoint, to the bit."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import cache
+from typing import Any, get_args
+
+import pytest
+import torch
+
+from ship.backbone import FrozenCLIP
+from ship.checkpoint import Checkpoint
+from ship.features import FeatureSet
+from ship.finetuners import FINETUNERS
+from ship.generators import GENERATORS
+from ship.metrics import EpochMetrics, Stage
+from ship.resumable import CheckpointError
+from ship.trial import run_trial
+from ship.trial_config import TrialConfig
+from tests.ship.conftest import build_features
+
+SEEDS = (7, 2)
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Threads wait for each other in tensors this small."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+SMALL = {"latent_dim": 8, "generator_hidden": 16, "epochs": 3, "batch_size": 5}
+VAE = {"name": "vae", "encoder_hidden": 16, "kl_weight": 0.01, "lr": 1e-2, **SMALL}
+PATIENT = {**VAE, "epochs": 8, "early_stopping": 1, "lr": 0.03}
+GENERATOR: dict[str, dict[str, Any]] = {
+    "vae": VAE,
+    "mlp_vae": {**VAE, "name": "mlp_vae"},
+    "wgan": {"name": "wgan", "critic_hidden": 16, "n_critic": 2, **SMALL},
+}
+COOP = {"name": "coop", "epochs": 3, "lr": 0.05, "batch_size": 5}
+CASES: list[dict[str, Any]] = [
+    *({"generator": GENERATOR.get(name, {"name": name})} for name in GENERATORS),
+    *({"finetuner": {"name": name}} for name in FINETUNERS),
+    {"generator": PATIENT},
+    {"generator": {**VAE, "kl_warmup": 2}, "finetuner": {"name": "tip_adapter_f"}},
+    {"finetuner": {"name": "linear_probe"}, "synthetic": {"draw": "fixed", "weight": 0.5}},
+    {"selection": "test"},
+    {"selection": "base_val", "protocol": "few_shot"},
+    {"protocol": "generalized_zero_shot"},
+    {"protocol": "cross_dataset", "targets": ["here", "there"]},
+]
+
+
+def config(changes: dict[str, Any]) -> TrialConfig:
+    """A short trial."""
+    found = TrialConfig(**{"shots": 2, "generator": VAE, "finetuner": COOP, **changes})
+    trained = "epochs" in type(found.finetuner).model_fields
+    short = {"epochs": 3, "batch_size": 5} if trained else {}
+    finetuner = found.finetuner.model_copy(update=short)
+    return found.model_copy(update={"finetuner": finetuner, "eval_every": 2})
+
+
+def start(
+    setting: TrialConfig | list[TrialConfig], clip: FrozenCLIP, resume: Checkpoint | None = None
+) -> Iterator[EpochMetrics]:
+    """The trial from its beginning or from a checkpoint."""
+    features = feature_set(clip)
+    names = (setting[0] if isinstance(setting, list) else setting).targets
+    return run_trial(setting, SEEDS, features, clip, dict.fromkeys(names, features), resume=resume)
+
+
+@cache
+def feature_set(clip: FrozenCLIP) -> FeatureSet:
+    """Read-only, so shared."""
+    return build_features(clip)
+
+
+def check_stops(
+    setting: TrialConfig | list[TrialConfig],
+    clip: FrozenCLIP,
+    here: Callable[[EpochMetrics], bool] = lambda item: item.epoch in (0, 2, 4),
+) -> set[str]:
+    """Stop behind each such epoch in turn and go on; returns the stages that were stopped in."""
+    run = start(setting, clip)
+    whole, stops = [], []
+    for item in run:
+        whole.append(item)
+        if here(item) and item.stage != "test":
+            stops.append((item, run.checkpoint().to_bytes()))  # type: ignore[attr-defined]
+    assert whole[-1].stage == "test"
+    for item, data in stops:
+        again = list(start(setting, clip, Checkpoint.from_bytes(data)))
+        assert again == whole, f"stopped behind {item.stage} {item.epoch}"
+    return {item.stage for item, _ in stops}
+
+
+@pytest.mark.parametrize("changes", CASES, ids=str)
+def test_a_resumed_trial_equals_an_uninterrupted_one(
+    clip: FrozenCLIP, changes: dict[str, Any]
+) -> None:
+    """Every number of every epoch, to the bit, wherever it stopped; in float32 as studies run."""
+    check_stops(config(changes), clip)
+
+
+def test_it_may_stop_anywhere(clip: FrozenCLIP) -> None:
+    """Behind every epoch of every stage."""
+    stages = check_stops(config({}), clip, lambda item: True)
+    assert stages == set(get_args(Stage)) - {"test"}
+
+
+def test_settings_that_are_trained_fused_resume_too(clip: FrozenCLIP) -> None:
+    """Optimizers with a group for each replica."""
+    base = config({})
+    settings = [
+        base.model_copy(
+            update={
+                "generator": base.generator.model_copy(update={"lr": lr, "kl_weight": lr}),
+                "finetuner": base.finetuner.model_copy(update={"lr": 10 * lr}),
+            }
+        )
+        for lr in (1e-3, 1e-2)
+    ]
+    check_stops(settings, clip)
+
+
+def test_the_patient_trial_stops_one_replica_before_the_other(clip: FrozenCLIP) -> None:
+    """Else it shows nothing: a replica that has stopped reports its best epoch again."""
+    items = start(config({"generator": PATIENT}), clip)
+    curve = [i.per_replica["held_out_loss"] for i in items if i.stage == "selection_generator"]
+    assert len(curve) < PATIENT["epochs"]
+    assert len({values[0] for values in curve}) < len({values[1] for values in curve})
+
+
+def test_a_checkpoint_can_be_taken_of_a_resumed_trial(clip: FrozenCLIP) -> None:
+    """Stopped twice; and none is given while old epochs are said again."""
+    setting = config({})
+    whole = list(start(setting, clip))
+    run = start(setting, clip)
+    for _ in range(2):
+        next(run)
+    run = start(setting, clip, run.checkpoint())  # type: ignore[attr-defined]
+    assert next(run) == whole[0]
+    assert run.checkpoint() is None  # type: ignore[attr-defined]
+    for place in range(1, 6):
+        assert next(run) == whole[place]
+    second = run.checkpoint()  # type: ignore[attr-defined]
+    assert len(second.epochs) == 6
+    assert list(start(setting, clip, second)) == whole
+
+
+def stopped(clip: FrozenCLIP, changes: dict[str, Any], epochs: int) -> Checkpoint:
+    """A checkpoint behind so many epochs."""
+    run = start(config(changes), clip)
+    for _ in range(epochs):
+        next(run)
+    found = run.checkpoint()  # type: ignore[attr-defined]
+    assert isinstance(found, Checkpoint)
+    return found
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"generator": {**VAE, "latent_dim": 9}},
+        {"generator": GENERATOR["wgan"]},
+        {"finetuner": {"name": "clip_adapter"}},
+    ],
+    ids=str,
+)
+def test_a_checkpoint_of_another_trial_is_refused(clip: FrozenCLIP, other: dict[str, Any]) -> None:
+    """Before anything is reported."""
+    with pytest.raises(CheckpointError):
+        next(start(config(other), clip, stopped(clip, {}, 5)))
+
+
+def test_a_file_of_another_version_is_refused(
+    clip: FrozenCLIP, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another torch may add up in another order."""
+    data = stopped(clip, {}, 1).to_bytes()
+    monkeypatch.setattr(torch, "__version__", "1.0")
+    with pytest.raises(CheckpointError, match="torch"):
+        Checkpoint.from_bytes(data)
+
+
+def test_a_file_keeps_its_notes(clip: FrozenCLIP) -> None:
+    """And equal checkpoints are equal files."""
+    noted = replace(stopped(clip, {}, 4), notes={"trial": "a", "seconds": 1.5})
+    data = noted.to_bytes()
+    found = Checkpoint.from_bytes(data)
+    assert found.notes == {"trial": "a", "seconds": 1.5}
+    assert found.epochs == noted.epochs
+    assert found.to_bytes() == data
+
+
+def test_a_file_with_any_byte_changed_is_refused(clip: FrozenCLIP) -> None:
+    """Wherever the damage is; a few hundred places."""
+    data = stopped(clip, {"generator": "none", "finetuner": {"name": "clip_adapter"}}, 1).to_bytes()
+    for place in {*range(200), *range(200, len(data), max(1, len(data) // 100))}:
+        damaged = bytearray(data)
+        damaged[place] ^= 1 << (place % 8)
+        with pytest.raises(CheckpointError):
+            Checkpoint.from_bytes(bytes(damaged))
+
+
+@pytest.mark.parametrize("kept", [0, 7, 8, 100, 0.5, 0.999])
+def test_a_file_that_is_cut_short_is_refused(clip: FrozenCLIP, kept: float) -> None:
+    """As a full disk leaves it."""
+    data = stopped(clip, {}, 1).to_bytes()
+    with pytest.raises(CheckpointError):
+        Checkpoint.from_bytes(data[: int(kept * len(data)) if 0 < kept < 1 else int(kept)])
