@@ -8,7 +8,7 @@ import os
 import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Final
+from typing import Any, Final
 
 MODE: Final = "RAY_AUTH_MODE"
 TOKEN: Final = "RAY_AUTH_TOKEN"
@@ -70,8 +70,10 @@ def _reread() -> None:
 
 def _forgetful() -> list[Callable[[], object]]:
     """In this order: a core that still asks for a token must find one."""
-    try:
-        from ray._raylet import AuthenticationTokenLoader, Config
-    except ImportError:  # Ray below 2.52 knows no tokens
+    from ray import _raylet
+
+    core: Any = _raylet
+    if not hasattr(core, "AuthenticationTokenLoader"):  # Ray below 2.52 knows no tokens
         return []
-    return [lambda: Config.initialize(""), AuthenticationTokenLoader.instance().reset_cache]
+    loader = core.AuthenticationTokenLoader.instance()
+    return [lambda: core.Config.initialize(""), loader.reset_cache]

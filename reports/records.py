@@ -15,7 +15,6 @@ from reports.rows import Factor, Setting, frame, missing_rows, one_per_seed, see
 from reports.schema import COMPLETE, DEFAULT_PROTOCOL, FAIL, PRUNED, Protocol, ReportError
 from reports.store import Run, read_runs
 
-
 MOST_SEEDS = 1_000_000  # of a tag that is sound
 
 
@@ -200,7 +199,9 @@ def _listed_seeds(config: Mapping[str, Any]) -> list[int]:
     if isinstance(seeds, int) and seeds <= MOST_SEEDS:
         return list(range(seeds))
     if not _are_seeds(seeds or []):
-        raise ReportError(f"MLflow tag {schema.TAG_STUDY}: its seeds are not what ship-sweep writes")
+        raise ReportError(
+            f"MLflow tag {schema.TAG_STUDY}: its seeds are not what ship-sweep writes"
+        )
     return list(seeds or ())
 
 

@@ -119,7 +119,9 @@ def _grid(table: Table, layout: _Layout, columns: Sequence[Column]) -> Grid:
 
 def _words(text: str, style: str = "") -> Words:
     """A text as it stands: rich would take [words] for its markup, a terminal ESC for a command."""
-    return Words("".join(c if c == "\n" or category(c) not in _NO_TEXT else "�" for c in text), style)
+    return Words(
+        "".join(c if c == "\n" or category(c) not in _NO_TEXT else "�" for c in text), style
+    )
 
 
 def _heading(column: Column, label: bool, layout: _Layout) -> str:

@@ -88,9 +88,9 @@ def test_a_study_listens_on_loopback_alone(bench: Bench, tmp_path: Path) -> None
     """No process of a study on one machine takes connections from others, or leaves a token."""
     home = tmp_path / "home"
     home.mkdir()
+    paths = [bench.uri, str(bench.log), str(bench.cache)]
     driver = subprocess.Popen(
-        [sys.executable, "-m", "tests.harness.driver", bench.uri, str(bench.log)]
-        + [str(bench.cache), "0.5"],
+        [sys.executable, "-m", "tests.harness.driver", *paths, "0.5"],
         cwd=ROOT,
         env={**os.environ, "HOME": str(home)},
         stdout=subprocess.PIPE,
@@ -102,9 +102,7 @@ def test_a_study_listens_on_loopback_alone(bench: Bench, tmp_path: Path) -> None
     while driver.poll() is None:
         pids = descendants(driver.pid)
         found |= listening(pids)
-        tokens |= {
-            environment_of(pid).get(TOKEN, "") for pid in pids if "gcs_server" in _name(pid)
-        }
+        tokens |= {environment_of(pid).get(TOKEN, "") for pid in pids if "gcs_server" in _name(pid)}
         time.sleep(0.2)
     output, _ = driver.communicate()
     assert driver.returncode == 0, output
