@@ -65,7 +65,7 @@ def calibrate(
             name: random_features(costs.bare(name), config, clip.feature_dim)
             for name in config.targets
         }
-        items = method.run_trial(short, range(n_seeds), features, clip, targets)
+        items = method.run_trial(short, range(n_seeds), features, clip, targets, None)
         seconds = counted_seconds(config, short, _timed(items))
     per_flop = seconds / costs(config, n_seeds)
     return Calibration(per_flop, time.monotonic() - started)

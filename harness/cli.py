@@ -52,6 +52,14 @@ def sweep(
     cache_dir: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Where extracted features are kept.")
     ] = None,
+    storage: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URI",
+            help="Where checkpoints of running trials lie: a folder that all nodes see, or e.g. "
+            "s3://BUCKET/PREFIX; by default in the cache folder.",
+        ),
+    ] = None,
     dry_run: Annotated[
         bool,
         typer.Option(
@@ -111,7 +119,7 @@ def sweep(
         print_backbones(every=every)
     else:
         raise typer.Exit(
-            _sweep(space, overrides or [], data_root, address, cache_dir, dry_run, verbose)
+            _sweep(space, overrides or [], data_root, address, cache_dir, storage, dry_run, verbose)
         )
 
 
@@ -129,6 +137,7 @@ def _sweep(
     data_root: Path | None,
     address: str,
     cache_dir: Path | None,
+    storage: str | None,
     dry_run: bool,
     verbose: bool,
 ) -> int:
@@ -151,6 +160,7 @@ def _sweep(
             address=place,
             verbose=verbose,
             cache_dir=cache_dir,
+            storage=storage,
         )
         return _finish(study, outcome)
     except KeyboardInterrupt:

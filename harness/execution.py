@@ -130,6 +130,8 @@ class Execution:
         shared: Any,
         view: View,
     ) -> None:
+        from harness.checkpoints import forget
+        from harness.fusing import group_checkpoint
         from harness.monitor import Monitor
         from harness.sweep import sweep
 
@@ -147,9 +149,10 @@ class Execution:
             study.objective,
             study.time_limit,
             lambda: self.interrupts.check(stop),
+            lambda group: forget(site.storage, group_checkpoint(group)),
         )
         with self.interrupts.deferred():
             try:
-                sweep(study, searcher, monitor, shared, site.method, pruned)
+                sweep(study, searcher, monitor, shared, site.method, pruned, site.storage)
             finally:
                 monitor.close()

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
+from harness.checkpoints import checkpoint_name
 from harness.plan import Work
 from harness.results import FAILED, FINAL
 from harness.schema import Failure, State
@@ -24,6 +25,11 @@ DIED_TWICE = "its worker process died twice (out of memory?)"
 def member_id(trial_id: str, place: int) -> str:
     """What a setting of a Ray trial is called; Ray's own ids have no slash."""
     return f"{trial_id}/{place}"
+
+
+def group_checkpoint(group: Group) -> str:
+    """What the checkpoint of a group is called."""
+    return checkpoint_name([work.setting.key for work in group], group[0].seeds)
 
 
 def alike(one: Work, other: Work) -> bool:

@@ -14,12 +14,16 @@ from ship.metrics import EpochMetrics
 from ship.trial_config import TrialConfig
 
 if TYPE_CHECKING:
+    from ship.checkpoint import Checkpoint
     from ship.features import FeatureSet
     from ship.streaming import Encode
 
-# settings (one for all replicas, or one for each), seeds, features, backbone, targets
+# settings (one for all replicas, or one for each), seeds, features, backbone, targets, and the
+# checkpoint to go on from, or None
 Configs = TrialConfig | Sequence[TrialConfig]
-RunTrial = Callable[[Configs, Sequence[int], Any, Any, Mapping[str, Any]], Iterator[EpochMetrics]]
+RunTrial = Callable[
+    [Configs, Sequence[int], Any, Any, Mapping[str, Any], Any], Iterator[EpochMetrics]
+]
 Progress = Callable[[int, int], None]
 SPLITS = ("train", "val", "test")
 
@@ -30,11 +34,12 @@ def run_trial(
     features: Any,
     clip: Any,
     targets: Mapping[str, Any],
+    resume: "Checkpoint | None" = None,
 ) -> Iterator[EpochMetrics]:
     """ship.trial.run_trial."""
     from ship.trial import run_trial as run
 
-    return run(config, seeds, features, clip, targets)
+    return run(config, seeds, features, clip, targets, resume=resume)
 
 
 def load_backbone(name: str, device: str, precision: Precision = "fp32") -> Any:

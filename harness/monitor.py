@@ -54,6 +54,7 @@ class Monitor(tune.Callback):
         objective: str,
         time_limit: float | None,
         check_interrupt: Callable[[], None],
+        forget: Callable[[Group], None] = lambda group: None,
     ) -> None:
         """Build the callback of one run.
 
@@ -64,6 +65,7 @@ class Monitor(tune.Callback):
             objective: the selection metric that is shown.
             time_limit: seconds that a trial may run, fused ones each; None for ever.
             check_interrupt: raises if the run is to stop.
+            forget: told the works of a trial whose end is on record: it needs no checkpoint.
         """
         self._find_group = find_group
         self._pruned = pruned
@@ -72,6 +74,7 @@ class Monitor(tune.Callback):
         self._objective = objective
         self._time_limit = time_limit
         self._check_interrupt = check_interrupt
+        self._forget = forget
         self._running: dict[str, _Running] = {}
         self._error: UserError | None = None
         self._started = False
@@ -120,10 +123,13 @@ class Monitor(tune.Callback):
         """A trial ended, by itself or by the scheduler."""
         running = self._running.pop(trial.trial_id)
         pruned = self._pruned.of(trial.trial_id)
-        self._end_all(running, endings(len(running.group), trial.last_result or None, pruned))
+        self._over(running, endings(len(running.group), trial.last_result or None, pruned))
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """A worker died, and Tune queues its trial again: from the start, as a run of its own."""
+        """A worker died, and Tune queues its trial again, as a run of its own.
+
+        It says again what its checkpoint knows, so that its run has the whole curve.
+        """
         running = self._running.pop(trial.trial_id, None)
         if running is not None:
             self._end_all(running, [Ending(State.INTERRUPTED, reason=RETRIED)] * len(running.group))
@@ -138,10 +144,10 @@ class Monitor(tune.Callback):
         running = self._running.pop(trial.trial_id)
         n = len(running.group)
         if running.overdue:
-            self._end_all(running, dead(n, Failure.TIME_LIMIT, running.overdue))
+            self._over(running, dead(n, Failure.TIME_LIMIT, running.overdue))
         else:
             reason = f"{DIED_TWICE} {running.where}"
-            self._end_all(running, dead(n, Failure.WORKER_DIED, reason))
+            self._over(running, dead(n, Failure.WORKER_DIED, reason))
 
     def close(self) -> None:
         """Mark what still runs as interrupted; raises StoreError if the store is gone."""
@@ -167,6 +173,12 @@ class Monitor(tune.Callback):
     def _end_all(self, running: _Running, ended: Sequence[Ending]) -> None:
         for place in sorted(running.open):
             self._end(running, place, ended[place])
+
+    def _over(self, running: _Running, ended: Sequence[Ending]) -> None:
+        """The trial itself has ended, too."""
+        self._end_all(running, ended)
+        if self._error is None:
+            self._forget(running.group)
 
     def _end(self, running: _Running, place: int, ending: Ending) -> None:
         """Write and show what became of one setting."""

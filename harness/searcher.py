@@ -9,7 +9,16 @@ from typing import Any
 import optuna
 from ray.tune.search import Searcher
 
-from harness.fusing import Ending, Group, Pruned, again, alike, endings, fuse
+from harness.fusing import (
+    Ending,
+    Group,
+    Pruned,
+    again,
+    alike,
+    endings,
+    fuse,
+    group_checkpoint,
+)
 from harness.ledger import Ledger
 from harness.plan import Plan, Work
 from harness.sampler import Outcome, Sampler, outcome_of
@@ -186,7 +195,8 @@ class StudySearcher(Searcher):
         self._running.add(trial_id)
         configs = [work.setting.config for work in given.group]
         judged = [work.judged for work in given.group]
-        return trial_spec(configs, given.group[0].seeds, self._study.objective, judged)
+        seeds, name = given.group[0].seeds, group_checkpoint(given.group)
+        return trial_spec(configs, seeds, self._study.objective, judged, name)
 
     def _may_come_again(self) -> bool:
         """Whether a trial runs whose settings may have to run again."""

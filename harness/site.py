@@ -10,6 +10,7 @@ from harness.ledger import Ledger, read_ledger
 from harness.method import Method
 from harness.outcome import StudyOutcome, outcome_of
 from harness.plan import Plan, make_plan
+from harness.storage import Storage
 from harness.study_config import StudyConfig
 from harness.tracking import Store, store_errors
 
@@ -25,6 +26,7 @@ class Site:
     method: Method
     data_root: Path | None
     cache_dir: Path
+    storage: Storage
     console: Console
 
     def ledger(self) -> Ledger:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from harness.checkpoints import forget_all
 from harness.estimate import Say, estimate
 from harness.execution import Execution
 from harness.fingerprints import Fingerprints
@@ -23,6 +24,7 @@ from harness.preflight import machine, preflight
 from harness.record import StudyRecord
 from harness.schema import State
 from harness.site import Site
+from harness.storage import storage_uri, study_storage
 from harness.study_config import StudyConfig
 from harness.tracking import (
     absolute_uri,
@@ -90,6 +92,7 @@ def run_study(
     address: str | None = None,
     verbose: bool = False,
     cache_dir: Path | None = None,
+    storage: str | None = None,
     tracking_uri: str | None = None,
     method: Method | None = None,
     console: Console | None = None,
@@ -102,12 +105,13 @@ def run_study(
         address: of a running Ray cluster; None: this machine.
         verbose: let Ray, its workers and MLflow talk.
         cache_dir: for features and fingerprints; see default_cache_dir.
+        storage: where checkpoints lie; see harness.storage.storage_uri.
         tracking_uri: of the MLflow store; see harness.tracking.default_uri.
         method: ship, unless a test puts something else in its place.
         console: where progress goes.
 
     Raises:
-        StoreError, StudyBusy, ClusterError: one clear line each.
+        StoreError, StudyBusy, ClusterError, StorageError: one clear line each.
         ValueError: a backbone or data set cannot be read.
     """
     directory = Path.cwd()
@@ -120,14 +124,16 @@ def run_study(
             raise RuntimeError("open_store made no store")
         if verbose:
             quieten(logging.INFO)
+        experiment_id = store.create_experiment(study.name)
         site = Site(
             study,
             store,
-            store.create_experiment(study.name),
+            experiment_id,
             Fingerprints(method, data_root, cache),
             method,
             data_root,
             cache,
+            study_storage(storage_uri(storage, cache), uri, experiment_id),
             console or Console(),
         )
         return _bring_about(site, interrupts, address, verbose)
@@ -145,6 +151,7 @@ def _bring_about(
         plan = site.plan(ledger)
         if not plan.finished:
             preflight(address, site.study.resources)
+            site.storage.check()
         record = StudyRecord.create(site.store, site.experiment_id, site.study)
         record.describe(site.study, plan)
         record.place_runs(ledger, plan)
@@ -160,7 +167,10 @@ def _bring_about(
         if not interrupts.requested:
             raise
         interrupted = True
-    return site.outcome(interrupted=interrupted, ran=ran)
+    outcome = site.outcome(interrupted=interrupted, ran=ran)
+    if ran and outcome.complete:
+        forget_all(site.storage)
+    return outcome
 
 
 @contextmanager

@@ -37,6 +37,13 @@ class StudyConfig(Settings):
     time_limit: float | None = Field(
         None, gt=0, allow_inf_nan=False, description="seconds a trial may run; fused ones: each"
     )
+    checkpoint_every: float | None = Field(
+        60.0,
+        ge=0,
+        allow_inf_nan=False,
+        description="seconds between checkpoints of a running trial, at least; 0: at every chance; "
+        "null: none",
+    )
     fuse: Fuse = Field(
         "auto",
         description="settings that differ in kl_weight, lr and the like alone are trained side by "

@@ -16,6 +16,7 @@ from harness.halving import make_scheduler
 from harness.method import Method
 from harness.monitor import Monitor
 from harness.searcher import StudySearcher
+from harness.storage import Storage
 from harness.study_config import StudyConfig
 from harness.trainable import ShipTrainable
 
@@ -34,6 +35,7 @@ def sweep(
     shared: Shared,
     method: Method,
     pruned: Pruned,
+    storage: Storage | None = None,
 ) -> None:
     """Run the searcher's trials in the open Ray session until it has no more.
 
@@ -44,6 +46,7 @@ def sweep(
         shared: the features.
         method: ship.
         pruned: where stopped settings are noted.
+        storage: of checkpoints.
 
     Raises:
         StoreError, KeyboardInterrupt, SweepStopped: as the monitor raises them.
@@ -51,7 +54,7 @@ def sweep(
     results = Path(tempfile.mkdtemp(prefix="ship-sweep-"))
     try:
         tune.run(
-            bind(study, shared, method),
+            bind(study, shared, method, storage),
             name="study",
             num_samples=-1,
             search_alg=searcher,
@@ -77,7 +80,9 @@ def share(features: Mapping[str, Any]) -> Shared:
     return {key: ray.put(plain_arrays(value)) for key, value in features.items()}
 
 
-def bind(study: StudyConfig, shared: Shared, method: Method) -> type[ShipTrainable]:
+def bind(
+    study: StudyConfig, shared: Shared, method: Method, storage: Storage | None
+) -> type[ShipTrainable]:
     """The trainable with its features and the arguments of this study."""
     arguments: dict[str, Any] = {
         "run_trial": method.run_trial,
@@ -85,6 +90,8 @@ def bind(study: StudyConfig, shared: Shared, method: Method) -> type[ShipTrainab
         "threads": threads(study),
         "device": method.accelerator if study.resources.gpus else "cpu",
         "gpus": study.resources.gpus,
+        "storage": storage,
+        "checkpoint_every": study.checkpoint_every,
     }
 
     class Bound(ShipTrainable):

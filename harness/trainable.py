@@ -12,6 +12,7 @@ from typing import Any
 
 from ray import tune
 
+from harness.checkpoints import Checkpoints, is_unfit
 from harness.measure import PeakMemory, device_label, device_memory_mb
 from harness.method import RunTrial
 from harness.results import (
@@ -26,6 +27,7 @@ from harness.results import (
     mean,
     split,
 )
+from harness.storage import Storage
 from harness.utilisation import Utilisation
 from ship.architectures import Precision
 from ship.metrics import EpochMetrics
@@ -47,19 +49,25 @@ def target_key(config: TrialConfig, target: str) -> str:
 
 
 def trial_spec(
-    configs: Sequence[TrialConfig], seeds: Sequence[int], objective: str, judged: Sequence[bool]
+    configs: Sequence[TrialConfig],
+    seeds: Sequence[int],
+    objective: str,
+    judged: Sequence[bool],
+    checkpoint: str = "",
 ) -> dict[str, Any]:
     """A trial as Ray carries it: plain JSON text under one key, so that Tune resolves nothing.
 
     Args:
         configs: its settings, each trained under every seed.
         judged: of each setting, whether the scheduler may stop it.
+        checkpoint: what its checkpoint is called; "": it has none.
     """
     spec = {
         "trials": [config.model_dump(mode="json") for config in configs],
         "seeds": list(seeds),
         "objective": objective,
         "judged": list(judged),
+        "checkpoint": checkpoint,
     }
     return {"spec": json.dumps(spec)}
 
@@ -80,6 +88,8 @@ class ShipTrainable(tune.Trainable):
         threads: int = 1,
         device: str = "cpu",
         gpus: float = 0,
+        storage: Storage | None = None,
+        checkpoint_every: float | None = None,
     ) -> None:
         """Prepare a worker process, then its first trial.
 
@@ -90,6 +100,7 @@ class ShipTrainable(tune.Trainable):
             threads: torch threads of a trial.
             device: torch device.
             gpus: that each trial holds.
+            storage, checkpoint_every: of its checkpoints (harness.checkpoints).
         """
         _limit_threads(threads)
         self._features = features or {}
@@ -98,6 +109,7 @@ class ShipTrainable(tune.Trainable):
         self._device = device
         self._gpus = gpus
         self._utilisation = Utilisation(device)
+        self._checkpoints = Checkpoints(storage, checkpoint_every)
         self._backbones: OrderedDict[tuple[str, Precision], Any] = OrderedDict()
         self._begin(config)
 
@@ -122,6 +134,7 @@ class ShipTrainable(tune.Trainable):
         self._test: Mapping[str, tuple[float, ...]] | None = None
         self._last = "before its first epoch"
         self._seconds = 0.0
+        self._checkpoints.begin(spec["checkpoint"])
 
     def step(self) -> dict[str, Any]:
         """Run epochs for about COALESCE_SECONDS, or up to the next evaluated selection epoch."""
@@ -135,6 +148,10 @@ class ShipTrainable(tune.Trainable):
             self._advance(result, started + COALESCE_SECONDS)
         except Exception as error:
             self._items = None
+            if is_unfit(error):  # before it reported anything: from the start, then
+                self._checkpoints.drop()
+                self._seconds = 0.0
+                return {EPOCHS: []}
             failed = failures(error, len(self._trials), self._seeds, self._last)
             return {**result, FAILED: failed, "done": True}
         self._seconds += time.monotonic() - started
@@ -146,6 +163,9 @@ class ShipTrainable(tune.Trainable):
             )
             for final in result[FINAL]:
                 final |= {"cost/seconds": seconds, **counted}
+        else:
+            notes = {"seconds": self._seconds, "text_tokens": self._tokens()}
+            self._checkpoints.offer(self._items, notes)
         return result
 
     def _advance(self, result: dict[str, Any], deadline: float) -> None:
@@ -183,11 +203,19 @@ class ShipTrainable(tune.Trainable):
         targets = {name: self._features[target_key(trial, name)] for name in trial.targets}
         self._clip = clip
         self._read = (features, list(targets.values()))
+        resume = self._checkpoints.held()
+        if resume is not None:
+            self._seconds += float(resume.notes["seconds"])
+            self._tokens_before -= int(resume.notes["text_tokens"])
         if len(self._trials) == 1:
-            return iter(self._run_trial(trial, self._seeds, features, clip, targets))
+            return iter(self._run_trial(trial, self._seeds, features, clip, targets, resume))
         configs = [trial for trial in self._trials for _ in self._seeds]
         seeds = self._seeds * len(self._trials)
-        return iter(self._run_trial(configs, seeds, features, clip, targets))
+        return iter(self._run_trial(configs, seeds, features, clip, targets, resume))
+
+    def _tokens(self) -> int:
+        """What the trial has sent through the text tower."""
+        return int(getattr(self._clip, "text_tokens", 0)) - self._tokens_before
 
     def _backbone(self) -> Any:
         wanted = (self._trials[0].backbone, self._trials[0].precision)
@@ -205,7 +233,7 @@ class ShipTrainable(tune.Trainable):
     def _finals(self) -> list[dict[str, Any]]:
         """The final numbers of each setting; what the trial cost is shared out evenly."""
         n = len(self._trials)
-        tokens = int(getattr(self._clip, "text_tokens", 0)) - self._tokens_before
+        tokens = self._tokens()
         cost = {
             "device": device_label(self._device),
             "fused": n,

@@ -82,7 +82,7 @@ class Bench:
             data_root=None,
             tracking_uri=self.uri,
             cache_dir=self.cache,
-            method=self.method,
+            method=keys.pop("method", self.method),
             console=keys.pop("console", Console(quiet=True)),
             **keys,
         )

@@ -13,6 +13,7 @@ import numpy as np
 from harness.config import parse_study
 from harness.method import Method
 from harness.study_config import StudyConfig
+from ship.checkpoint import Checkpoint
 from ship.fused_settings import each_replica
 from ship.metrics import EpochMetrics
 from ship.trial_config import TrialConfig
@@ -46,6 +47,27 @@ def truth(config: TrialConfig, seed: int) -> float:
     return float(50 + n_ctx - 2 * abs(math.log10(kl_weight or 1e-9) + 2) + seed / 100)
 
 
+class AnalyticRun:
+    """Metrics of a trial's epochs, and between two of them a checkpoint: those reported so far."""
+
+    def __init__(self, items: Iterator[EpochMetrics], resume: Checkpoint | None) -> None:
+        self._items = items
+        self._again = list(resume.epochs) if resume else []
+        self._history: list[EpochMetrics] = []
+
+    def __iter__(self) -> "AnalyticRun":
+        return self
+
+    def __next__(self) -> EpochMetrics:
+        item = self._again.pop(0) if self._again else next(self._items)
+        self._history.append(item)
+        return item
+
+    def checkpoint(self) -> Checkpoint | None:
+        """Those reported so far."""
+        return None if self._again else Checkpoint(tuple(self._history), {})
+
+
 def run_analytic(
     log: Path,
     behave: Behaviour | None,
@@ -54,23 +76,46 @@ def run_analytic(
     features: FakeFeatures,
     clip: FakeClip,
     targets: Mapping[str, FakeFeatures],
+    resume: Checkpoint | None = None,
+) -> AnalyticRun:
+    """The analytic method, from its beginning or from a checkpoint."""
+    done = len(resume.epochs) if resume else 0
+    items = _analytic(log, behave, config, seeds, features, clip, done)
+    return AnalyticRun(items, resume)
+
+
+def _analytic(
+    log: Path,
+    behave: Behaviour | None,
+    config: TrialConfig | Sequence[TrialConfig],
+    seeds: Sequence[int],
+    features: FakeFeatures,
+    clip: FakeClip,
+    done: int,
 ) -> Iterator[EpochMetrics]:
-    """One generator epoch, EPOCHS rising selection epochs, a final epoch and the test."""
+    """One generator epoch, EPOCHS rising selection epochs, a final epoch and the test.
+
+    done: items that need not come again.
+    """
     if features.train.flags.writeable:
         raise RuntimeError("the features are a copy of the worker's own")
     configs = each_replica(config, len(seeds))
     with log.open("a") as file:
         file.writelines(_line(features, *one) for one in zip(configs, seeds, strict=True))
+        if done:
+            file.write(f"went on behind {done} epochs\n")
     truths = tuple(truth(one, seed) for one, seed in zip(configs, seeds, strict=True))
-    clip.text_tokens += 100
-    yield EpochMetrics("selection_generator", 1, 0.1, {"loss": tuple(1.0 for _ in seeds)})
-    for epoch in range(1, EPOCHS + 1):
+    clip.text_tokens += 0 if done else 100
+    if done < 1:
+        yield EpochMetrics("selection_generator", 1, 0.1, {"loss": tuple(1.0 for _ in seeds)})
+    for epoch in range(max(1, done), EPOCHS + 1):
         if behave is not None:
             for one in dict.fromkeys(configs):
                 behave(one, epoch)
         values = tuple(value - (EPOCHS - epoch) for value in truths)
         yield EpochMetrics("selection", epoch, 0.2 * epoch, dict.fromkeys(SIX, values))
-    yield EpochMetrics("final", 1, 0.9, {"loss": tuple(0.5 for _ in seeds)})
+    if done <= 1 + EPOCHS:
+        yield EpochMetrics("final", 1, 0.9, {"loss": tuple(0.5 for _ in seeds)})
     values = truths
     test: dict[str, tuple[float, ...]] = dict.fromkeys(SIX, values)
     test["selection_epoch"] = tuple(float(EPOCHS) for _ in seeds)

@@ -46,7 +46,9 @@ def test_a_few_epochs_are_run_and_nothing_is_extracted(changes: dict[str, Any]) 
     """Real code, random features; threads are as they were afterwards."""
     ran: dict[str, int] = {}
 
-    def run(short: TrialConfig, seeds: Any, features: Any, clip: Any, targets: Any) -> Any:
+    def run(
+        short: TrialConfig, seeds: Any, features: Any, clip: Any, targets: Any, resume: Any
+    ) -> Any:
         for item in run_trial(short, seeds, features, clip, targets):
             ran[item.stage] = ran.get(item.stage, 0) + 1
             yield item

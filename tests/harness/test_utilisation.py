@@ -33,7 +33,9 @@ def run_worker(config: TrialConfig) -> dict[str, Any]:
             super().setup(
                 spec,
                 features={feature_key(config): bench.features},
-                run_trial=lambda c, seeds, f, clip, targets: run_trial(c, seeds, f, clip, targets),
+                run_trial=lambda c, seeds, f, clip, targets, _: run_trial(
+                    c, seeds, f, clip, targets
+                ),
                 load_backbone=lambda *_: bench.clip,
             )
 

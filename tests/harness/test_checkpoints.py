@@ -1,0 +1,189 @@
+"""Checkpoints on a worker: written in time, gone on from, dropped; trouble costs time alone."""
+
+import logging
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.checkpoints import Checkpoints, checkpoint_name
+from harness.results import EPOCHS, FAILED, FINAL
+from harness.storage import Storage
+from harness.trainable import ShipTrainable, trial_spec
+from ship.checkpoint import Checkpoint
+from ship.metrics import EpochMetrics
+from ship.resumable import CheckpointError
+from ship.trial_config import TrialConfig
+from tests.harness.fakes import EPOCHS as SELECTION_EPOCHS
+from tests.harness.fakes import AnalyticRun, make_method
+from tests.harness.test_trainable import make_worker
+
+NAME = checkpoint_name(["key"], (0, 1))
+
+
+@pytest.fixture
+def storage(tmp_path: Path) -> Storage:
+    """An empty one."""
+    return Storage(str(tmp_path), "study")
+
+
+def worker_of(
+    tmp_path: Path, storage: Storage, every: float | None = 0.0, run_trial: Any = None
+) -> ShipTrainable:
+    """A worker of the analytic method that keeps checkpoints."""
+    log = tmp_path / "log"
+    worker = make_worker(run_trial or make_method(log).run_trial)
+    worker._checkpoints = Checkpoints(storage, every)
+    worker.reset_config(spec())
+    return worker
+
+
+def spec(name: str = NAME) -> dict[str, Any]:
+    """Of a trial whose checkpoint has that name."""
+    return trial_spec([TrialConfig()], (0, 1), "harmonic_mean", [True], name)
+
+
+def results(worker: ShipTrainable) -> list[dict[str, Any]]:
+    """All that are left."""
+    found = [worker.train()]
+    while not found[-1].get("done"):
+        found.append(worker.train())
+    return found
+
+
+def said(found: Sequence[dict[str, Any]]) -> list[Any]:
+    """The epochs that results brought, one after the other."""
+    return [epoch for result in found for epoch in result[EPOCHS]]
+
+
+@pytest.mark.parametrize("steps", range(1, SELECTION_EPOCHS + 1))
+def test_another_worker_goes_on(tmp_path: Path, storage: Storage, steps: int) -> None:
+    """It says again what was reported, computes the rest alone, and ends with the same numbers."""
+    whole = results(worker_of(tmp_path, Storage(str(tmp_path), "other")))
+    first = worker_of(tmp_path, storage)
+    for _ in range(steps):
+        first.train()
+    found = results(worker_of(tmp_path, storage))
+    assert said(found) == said(whole)
+    for one, other in zip(found[-1][FINAL], whole[-1][FINAL], strict=True):
+        for name in ("test", "selection", "selection_epoch", "objective", "cost/text_tokens"):
+            assert one[name] == other[name]
+    assert f"went on behind {1 + steps} epochs" in (tmp_path / "log").read_text()
+
+
+def test_time_before_counts(tmp_path: Path, storage: Storage) -> None:
+    """A trial costs what all its parts took."""
+    first = worker_of(tmp_path, storage)
+    first._seconds = 1000.0
+    first.train()
+    assert results(worker_of(tmp_path, storage))[-1][FINAL][0]["cost/seconds"] > 1000
+
+
+def test_the_next_trial_of_a_worker_drops_the_last_ones(tmp_path: Path, storage: Storage) -> None:
+    """A worker is given another trial when what became of the last one is on record."""
+    worker = worker_of(tmp_path, storage)
+    results(worker)
+    assert storage.read(NAME) is not None
+    worker.reset_config(spec("another"))
+    assert storage.read(NAME) is None
+
+
+def test_none_are_written_before_it_is_time(tmp_path: Path, storage: Storage) -> None:
+    """Nor where the study wants none; one that is there is read all the same."""
+    for every in (3600.0, None):
+        worker = worker_of(tmp_path, storage, every)
+        worker.train()
+        assert storage.read(NAME) is None
+    worker_of(tmp_path, storage).train()
+    results(worker_of(tmp_path, storage, None))
+    assert "went on behind" in (tmp_path / "log").read_text()
+
+
+def test_a_slow_storage_is_left_alone_for_longer(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At most a twentieth of the time goes into checkpoints."""
+    now = [0.0]
+    monkeypatch.setattr("harness.checkpoints.time.monotonic", lambda: now[0])
+    written: list[float] = []
+
+    def write(self: Storage, name: str, data: bytes) -> None:
+        written.append(now[0])
+        now[0] += 10
+
+    monkeypatch.setattr(Storage, "write", write)
+    keeper = Checkpoints(storage, 60.0)
+    keeper.begin(NAME)
+    run = AnalyticRun(iter([EpochMetrics("final", 1, 0.5)]), None)
+    next(run)
+    while now[0] < 500:
+        keeper.offer(run, {})
+        now[0] += 1
+    assert written[0] == 60
+    assert written[1] == 60 + 10 + 200
+
+
+@pytest.mark.parametrize("damage", ["flipped", "short", "empty", "swapped", "text"])
+def test_damaged_checkpoints_cost_no_more_than_the_time(
+    tmp_path: Path, storage: Storage, damage: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The trial starts again, with one line in the log."""
+    first = worker_of(tmp_path, storage)
+    first.train()
+    data = storage.read(NAME)
+    assert data is not None
+    swapped = checkpoint_name(["another"], (0, 1))
+    made = {
+        "flipped": data[:-1] + bytes([data[-1] ^ 1]),
+        "short": data[:-3],
+        "empty": b"",
+        "swapped": Checkpoint(Checkpoint.from_bytes(data).epochs, {}, {"name": swapped}).to_bytes(),
+        "text": b"cos\nsystem\n(S'echo pickled'\ntR.",
+    }[damage]
+    storage.write(NAME, made)
+    with caplog.at_level(logging.WARNING):
+        found = results(worker_of(tmp_path, storage, None))
+    assert FINAL in found[-1]
+    assert "went on" not in (tmp_path / "log").read_text()
+    assert len([r for r in caplog.records if "is of no use" in r.message]) == 1
+    assert storage.read(NAME) is None
+
+
+def test_a_checkpoint_that_does_not_fit_starts_again(tmp_path: Path, storage: Storage) -> None:
+    """What the method refuses, it has reported nothing of."""
+    analytic = make_method(tmp_path / "log").run_trial
+
+    def refuse(*given: Any) -> Iterator[EpochMetrics]:
+        if given[-1] is not None:
+            raise CheckpointError("it is of another shape")
+        return analytic(*given)
+
+    worker_of(tmp_path, storage).train()
+    found = results(worker_of(tmp_path, storage, None, refuse))
+    assert FINAL in found[-1]
+    assert FAILED not in found[-1]
+    assert said(found) == said(results(worker_of(tmp_path, Storage(str(tmp_path), "other"))))
+
+
+def test_a_storage_that_fails_costs_the_trial_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It could not go on from there, that is all."""
+    (tmp_path / "file").write_text("in the way")
+    broken = Storage(str(tmp_path / "file"), "study")
+    with caplog.at_level(logging.WARNING):
+        assert FINAL in results(worker_of(tmp_path, broken))[-1]
+    assert any("could not be written" in record.message for record in caplog.records)
+
+
+def test_names_tell_trials_apart() -> None:
+    """By settings, by seeds, and by their order."""
+    names = {
+        checkpoint_name(["a", "b"], (0, 1)),
+        checkpoint_name(["b", "a"], (0, 1)),
+        checkpoint_name(["a", "b"], (1, 0)),
+        checkpoint_name(["a"], (0, 1)),
+        checkpoint_name(["ab"], (0, 1)),
+    }
+    assert len(names) == 5

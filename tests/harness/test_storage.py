@@ -1,0 +1,120 @@
+"""Files of checkpoints: whole or not there, whoever is killed; in a folder and in a bucket."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from harness.storage import Storage, StorageError, storage_uri, study_storage
+
+
+@pytest.fixture(params=["folder", "s3"])
+def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
+    """An empty one."""
+    uri = str(tmp_path) if request.param == "folder" else request.getfixturevalue("bucket")
+    return Storage(uri, "study")
+
+
+@pytest.fixture
+def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A bucket of an S3 server on this machine."""
+    server = pytest.importorskip("moto.server").ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+    server.start()
+    host, port = server.get_host_and_port()
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    place = f"endpoint_override={host}:{port}&scheme=http&region=us-east-1"
+    from pyarrow.fs import FileSystem
+
+    system, _ = FileSystem.from_uri(f"s3://studies?{place}&allow_bucket_creation=true")
+    system.create_dir("studies")
+    yield f"s3://studies/below?{place}"
+    server.stop()
+
+
+def test_a_file_is_read_as_it_was_written(storage: Storage) -> None:
+    """And replaced, and removed, twice without complaint."""
+    assert storage.read("a") is None
+    storage.check()
+    for data in (b"one", bytes(3 * 2**20)):
+        storage.write("a", data)
+        assert storage.read("a") == data
+    storage.write("b", b"other")
+    storage.delete("a")
+    storage.delete("a")
+    assert storage.read("a") is None
+    assert storage.read("b") == b"other"
+    storage.clear()
+    storage.clear()
+    assert storage.read("b") is None
+
+
+def test_studies_and_stores_do_not_share(tmp_path: Path) -> None:
+    """Two stores may have an experiment of the same id."""
+    one = study_storage(str(tmp_path), "sqlite:///a.db", "1")
+    for other in (
+        study_storage(str(tmp_path), "sqlite:///b.db", "1"),
+        study_storage(str(tmp_path), "sqlite:///a.db", "2"),
+    ):
+        one.write("x", b"mine")
+        assert other.read("x") is None
+        other.clear()
+        assert one.read("x") == b"mine"
+
+
+def test_where_it_lies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An option, else the environment, else the cache; always absolute, as workers need it."""
+    monkeypatch.delenv("SHIP_SWEEP_STORAGE", raising=False)
+    assert storage_uri(None, tmp_path) == str(tmp_path / "checkpoints")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SHIP_SWEEP_STORAGE", "s3://bucket/x")
+    assert storage_uri(None, tmp_path) == "s3://bucket/x"
+    assert storage_uri("near", tmp_path) == str(tmp_path / "near")
+    with pytest.raises(
+        StorageError, match=r"--storage must be a folder or a URI of file, s3.*ftp:"
+    ):
+        storage_uri("ftp://host/x", tmp_path)
+
+
+def test_one_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
+    """In one line, with the reason."""
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(StorageError, match="cannot write there: ") as caught:
+        Storage(str(tmp_path / "file"), "study").check()
+    assert len(str(caught.value).splitlines()) == 1
+
+
+WRITER = """
+import sys
+from harness.storage import Storage
+storage = Storage(sys.argv[1], "study")
+for turn in range(10**6):
+    storage.write("a", bytes([turn % 256]) * 2**24)
+"""
+
+
+@pytest.mark.faults
+def test_a_writer_that_is_killed_leaves_a_whole_file(tmp_path: Path) -> None:
+    """The old one or the new one, at eight moments."""
+    storage = Storage(str(tmp_path), "study")
+    for turn in range(8):
+        writer = subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path)])
+        end = time.monotonic() + 60
+        while storage.read("a") is None:
+            assert time.monotonic() < end
+            time.sleep(0.01)
+        time.sleep(0.01 * turn)
+        os.kill(writer.pid, signal.SIGKILL)
+        writer.wait()
+        data = storage.read("a")
+        assert data is not None
+        assert len(data) == 2**24
+        assert data == data[:1] * 2**24
+        storage.delete("a")
+    assert not list(tmp_path.rglob("*.part"))
