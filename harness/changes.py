@@ -67,7 +67,7 @@ class Changes:
         lines = [f"  {line}" for line in [*listed[:MOST_SHOWN], *more]]
         return "\n".join(
             [
-                f"{source}: what the study holds fast has changed:",
+                f"{source}: the study has changed:",
                 *lines,
                 f"{self.changed.text} would leave the table, and stay in MLflow",
             ]

@@ -1,4 +1,4 @@
-"""Asks before finished rows leave a study's table because what it holds fast has changed."""
+"""Asks before finished rows leave a study's table because its constants or data have changed."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

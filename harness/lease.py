@@ -205,7 +205,8 @@ class Lease:
             try:
                 self.beat()
             except StudyLost as loss:
-                on_loss(loss)
+                if not self._stop.is_set():
+                    on_loss(loss)
                 return
             except Exception:  # whatever a store that is away makes MLflow raise
                 continue

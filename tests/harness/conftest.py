@@ -83,7 +83,7 @@ class Bench:
             data_root=None,
             tracking_uri=self.uri,
             cache_dir=self.cache,
-            method=self.method,
+            method=keys.pop("method", self.method),
             console=keys.pop("console", Console(quiet=True)),
             timing=keys.pop("timing", Timing(settle=(0.0, 0.0))),
             **keys,

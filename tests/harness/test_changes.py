@@ -123,7 +123,7 @@ def test_a_changed_constant_is_told_with_both_values(history: History) -> None:
     changes = history.changes(edited)
     assert counts(changes) == (6, 0)
     assert changes.text("small.yaml").splitlines() == [
-        "small.yaml: what the study holds fast has changed:",
+        "small.yaml: the study has changed:",
         "  shots: 16 -> 4",
         f"  generator.epochs: {make_study().trial.generator.epochs} -> 7",
         "6 finished rows of 3 settings (1.0 min of computing) would leave the table, and stay in "

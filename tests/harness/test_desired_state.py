@@ -1,6 +1,7 @@
 """A study as a desired state: what an edited YAML asks for first, and what begins afresh."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from harness.plan import Plan
 from harness.study import plan_study
 from harness.study_config import StudyConfig
 from reports.records import load_records
+from tests.harness import fakes
 from tests.harness.conftest import Bench
 from tests.harness.fakes import make_study
 
@@ -58,6 +60,29 @@ def test_a_changed_constant_asks_and_then_runs_the_study_again(ray_bench: Bench)
     assert ray_bench.run(edited).done == 3
     assert load_records("small", ray_bench.uri).left_out == 6
     ray_bench.check_invariants()
+
+
+def test_weights_that_turn_out_to_be_others_ask_as_well(ray_bench: Bench) -> None:
+    """A fingerprint is remembered by the file's size and time; loaded weights tell the truth."""
+    ray_bench.run(make_study(seeds=1))
+
+    def load(*args: Any) -> fakes.FakeClip:
+        clip = fakes.FakeClip(*args)
+        clip.fingerprint = "other weights"
+        return clip
+
+    method = replace(ray_bench.method, load_backbone=load)
+    wanted = ray_bench.parent().data.tags["ship.wanted"]
+    words = "backbone pocket: other weights than before, under the same name"
+    with pytest.raises(StudyChanged, match=words):
+        ray_bench.run(make_study(seeds=2), method=method)
+    assert ray_bench.parent().data.tags["ship.wanted"] == wanted
+    assert ray_bench.states() == ["COMPLETE"] * 3
+    ray_bench.check_invariants()
+    before = contents(ray_bench)
+    with pytest.raises(StudyChanged, match=words):  # now before anything is touched
+        ray_bench.run(make_study(seeds=2), method=method)
+    assert contents(ray_bench) == before
 
 
 def test_a_removed_level_is_only_mentioned(ray_bench: Bench) -> None:
