@@ -15,6 +15,7 @@ from harness.measure import device_memory_mb
 from harness.options import Resources
 from harness.packing import LARGEST_NODE
 from harness.preflight import ClusterError, usable_cpus
+from harness.private_ray import loopback, private_token
 from harness.study_config import StudyConfig
 
 STORE_FLOOR = 200 * 2**20
@@ -49,6 +50,8 @@ def ray_session(
 ) -> Iterator[Session]:
     """Start Ray on this machine, or join the cluster at `address`; a session already open is used.
 
+    What is started here is this machine's own affair: see harness.private_ray.
+
     Args:
         study: for the resources and threads of a trial.
         address: of a running cluster; None for this machine alone.
@@ -58,11 +61,17 @@ def ray_session(
     Raises:
         ClusterError: no cluster there, or it is too small for one trial.
     """
-    with environment(DRIVER_ENVIRONMENT), quiet_ray(verbose):
-        owned = not ray.is_initialized()
+    owned = not ray.is_initialized()
+    starts = owned and address is None
+    with (
+        environment(DRIVER_ENVIRONMENT),
+        quiet_ray(verbose),
+        private_token() if starts else nullcontext(),
+    ):
         try:
             if owned:
-                with _quiet_core() if address and not verbose else nullcontext():
+                quiet = _quiet_core() if address and not verbose else nullcontext()
+                with quiet, loopback() if starts else nullcontext():
                     _init(study, address, object_bytes, verbose)
             _check_resources(study, ray.cluster_resources())  # type: ignore[no-untyped-call]
             yield Session(owned)

@@ -91,9 +91,28 @@ def _download(name: str, source: Source, folder: Path) -> None:
     downloader = getattr(torchvision.datasets, source.torchvision, None)
     if downloader is None:
         raise UserError(f"dataset {name}: this torchvision has no {source.torchvision}")
-    downloader(str(folder), download=True)
+    with _careful_archives():
+        downloader(str(folder), download=True)
     if not (folder / source.made).is_dir():
         raise RuntimeError(f"torchvision has made no folder {source.made}")
+
+
+@contextmanager
+def _careful_archives() -> Iterator[None]:
+    """Let no tar archive put anything outside of its folder, by name or by link.
+
+    torchvision leaves that to Python, which does it by itself from 3.14 on; zip files never could.
+    """
+    before = tarfile.TarFile.__dict__.get("extraction_filter")
+    # staticmethod: a function that is set on a class would be called with the archive, too
+    tarfile.TarFile.extraction_filter = staticmethod(tarfile.data_filter)
+    try:
+        yield
+    finally:
+        if before is None:
+            del tarfile.TarFile.extraction_filter
+        else:
+            tarfile.TarFile.extraction_filter = before
 
 
 def _move(made: Path, into: Path, pictures: str) -> None:

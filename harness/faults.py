@@ -5,12 +5,14 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
+from unicodedata import category
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from harness.fields import variants
 
+_NO_TEXT = frozenset({"Cc", "Cs"})
 _NOTHING = object()  # None is a value that a user can write
 
 # pydantic's error type -> what the value must be; braces are filled from the error's context.
@@ -56,7 +58,17 @@ class Fault:
         notes += ["choices: " + ", ".join(self.choices)] if self.choices else []
         note = f" ({' '.join(notes)})" if notes else ""
         place = f"{source}: {self.path}" if self.path else f"{source}:"
-        return " ".join(f"{place} {self.must}{got}{note}".splitlines())
+        return printable(" ".join(f"{place} {self.must}{got}{note}".splitlines()))
+
+
+def printable(text: str) -> str:
+    """A text in which control characters, which a terminal would obey, are spelled out."""
+    return "".join(
+        character.encode("unicode_escape").decode()
+        if category(character) in _NO_TEXT
+        else character
+        for character in text
+    )
 
 
 class UserError(ValueError):

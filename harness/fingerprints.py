@@ -8,10 +8,12 @@ from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 from harness.method import Method
 
 MEMORY = "fingerprints.json"
+MOST_BYTES = 16 * 2**20
 
 
 @dataclass
@@ -55,27 +57,29 @@ class Fingerprints:
         """
         if name not in self._backbones:
             memory, key = self._read(), _stamp(name)
-            if key not in memory:
-                memory[key] = self.method.load_backbone(name, "cpu").fingerprint
-                self._write(memory)
-            self._backbones[name] = memory[key]
+            found = _sealed(key, memory.get(key))
+            if found is None:
+                found = self.method.load_backbone(name, "cpu").fingerprint
+                self._write({**memory, key: _seal(key, found)})
+            self._backbones[name] = found
         return self._backbones[name]
 
     def remember(self, name: str, fingerprint: str) -> None:
         """Take the fingerprint of a backbone that was loaded anyway."""
         self._backbones[name] = fingerprint
         memory, key = self._read(), _stamp(name)
-        if memory.get(key) != fingerprint:
-            self._write({**memory, key: fingerprint})
+        if _sealed(key, memory.get(key)) != fingerprint:
+            self._write({**memory, key: _seal(key, fingerprint)})
 
-    def _read(self) -> dict[str, str]:
+    def _read(self) -> dict[str, Any]:
         try:
-            memory = json.loads((self.cache_dir / MEMORY).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            with (self.cache_dir / MEMORY).open("rb") as file:
+                memory = json.loads(file.read(MOST_BYTES))
+        except (OSError, ValueError, RecursionError):
             return {}
         return memory if isinstance(memory, dict) else {}
 
-    def _write(self, memory: dict[str, str]) -> None:
+    def _write(self, memory: dict[str, Any]) -> None:
         # a fingerprint that cannot be remembered is computed again: no reason to stop
         try:
             self.cache_dir.mkdir(parents=True, exist_ok=True)
@@ -85,6 +89,23 @@ class Fingerprints:
             Path(name).replace(self.cache_dir / MEMORY)
         except OSError:
             return
+
+
+def _seal(key: str, fingerprint: str) -> str:
+    """A fingerprint with a checksum of itself and its key, as it is kept."""
+    checksum = hashlib.blake2b(f"{key}|{fingerprint}".encode(), digest_size=8).hexdigest()
+    return f"{fingerprint} {checksum}"
+
+
+def _sealed(key: str, kept: Any) -> str | None:
+    """The fingerprint that _seal was given; None where the text has been changed since.
+
+    A wrong one would make results of other weights pass for this backbone's.
+    """
+    if not isinstance(kept, str):
+        return None
+    fingerprint = kept.rpartition(" ")[0]
+    return fingerprint if kept == _seal(key, fingerprint) else None
 
 
 def _stamp(backbone: str) -> str:

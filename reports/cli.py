@@ -49,7 +49,7 @@ def render(
     """
     from rich.console import Console
 
-    from reports.output import write_report
+    from reports.output import file_name, write_report
     from reports.records import load_records
     from reports.store import default_tracking_uri
     from reports.tables import build_tables
@@ -57,7 +57,7 @@ def render(
 
     study = load_records(study_name, tracking_uri or default_tracking_uri())
     tables = build_tables(study, metric)
-    out = out_dir or Path.cwd() / f"{study.name}-report"
+    out = out_dir or Path.cwd() / f"{file_name(study.name)}-report"
     files = write_report(study, tables, metric, out)
     console = Console(highlight=False)
     _tell(study.place)

@@ -85,9 +85,9 @@ def factor_figure(
         _draw_points(axes, points, joined=numeric and len(groups) <= MOST_LEVELS)
         _scale(axes, factor, points, numeric=numeric)
         _draw_arms(axes, arm_groups(study) if arms else [], metric, points)
-        axes.set_xlabel(short_name(study, factor))
-        axes.set_ylabel(f"test {heading(study.protocol, metric)} (%)")
-        axes.set_title(_title(study, scattered=scattered), fontsize=7, loc="left")
+        axes.set_xlabel(_plain(short_name(study, factor)))
+        axes.set_ylabel(_plain(f"test {heading(study.protocol, metric)} (%)"))
+        axes.set_title(_plain(_title(study, scattered=scattered)), fontsize=7, loc="left")
         axes.tick_params(width=0.6, length=2.5)
         axes.grid(axis="y", color="#E4E4E4", linewidth=0.5)
         axes.set_axisbelow(True)
@@ -123,6 +123,11 @@ def _points(groups: Sequence[Group], metric: str, *, numeric: bool, scattered: b
     return points
 
 
+def _plain(text: str) -> str:
+    """A text in which matplotlib reads no formula."""
+    return text.replace("$", r"\$")
+
+
 def _draw_points(axes: "Axes", points: Sequence[Point], *, joined: bool) -> None:
     dots = [(point.x, value) for point in points for value in point.dots]
     look: dict[str, Any] = {"color": _LIGHT, "edgecolors": "white", "linewidths": 0.4}
@@ -153,7 +158,7 @@ def _scale(axes: "Axes", factor: Factor, points: Sequence[Point], *, numeric: bo
     few = len(points) <= MOST_LEVELS
     if not few:
         return
-    labels = [point.label for point in points]
+    labels = [_plain(point.label) for point in points]
     slanted = not numeric and sum(map(len, labels)) > 40
     turn: dict[str, Any] = {"rotation": 20, "ha": "right"} if slanted else {}
     axes.set_xticks(xs, labels, **turn)

@@ -51,22 +51,23 @@ def write_report(
     """
     files: dict[str, bytes] = {}
     pictures = []
-    for name, figure in _figures(study, checked_metric(study.protocol, study.name, metric)):
+    name = file_name(study.name)
+    for factor, figure in _figures(study, checked_metric(study.protocol, study.name, metric)):
         drawn = figure_bytes(figure)
         pictures.append(drawn["png"])
-        files |= {f"{study.name}-{name}.{kind}": data for kind, data in drawn.items()}
+        files |= {f"{name}-{file_name(factor)}.{kind}": data for kind, data in drawn.items()}
     texts = {
-        f"{study.name}.txt": terminal_text(tables),
-        f"{study.name}.md": markdown(tables),
-        f"{study.name}.tex": latex(tables),
-        **{f"{study.name}-{_file_name(table)}.csv": csv_text(table) for table in tables},
-        f"{study.name}-rows.csv": study.rows.write_csv(),
-        f"{study.name}.html": page(study.name, tables, pictures),
+        f"{name}.txt": terminal_text(tables),
+        f"{name}.md": markdown(tables),
+        f"{name}.tex": latex(tables),
+        **{f"{name}-{file_name(table.name)}.csv": csv_text(table) for table in tables},
+        f"{name}-rows.csv": study.rows.write_csv(),
+        f"{name}.html": page(study.name, tables, pictures),
     }
-    files = {name: text.encode() for name, text in texts.items()} | files
+    files = {file: text.encode() for file, text in texts.items()} | files
     try:
         out.mkdir(parents=True, exist_ok=True)
-        return [_replace(out / name, data) for name, data in files.items()]
+        return [_replace(out / file, data) for file, data in files.items()]
     except OSError as error:
         raise ReportError(f"{out}: cannot write the report: {error.strerror or error}") from error
 
@@ -83,9 +84,12 @@ def _figures(study: Study, metric: str) -> Iterator[tuple[str, "Figure"]]:
             yield factor.key, figure
 
 
-def _file_name(table: Table) -> str:
-    """A table's name without what no file may be called (a dataset may be image_folder:NAME)."""
-    return re.sub(r"[^\w.-]", "-", table.name)
+def file_name(text: str) -> str:
+    """A name without what leads to another folder, or what no file may be called.
+
+    Names of studies, factors and datasets come from the store, where others may write.
+    """
+    return re.sub(r"[^\w.-]", "-", text)
 
 
 def _replace(path: Path, data: bytes) -> Path:

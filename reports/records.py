@@ -15,6 +15,8 @@ from reports.rows import Factor, Setting, frame, missing_rows, one_per_seed, see
 from reports.schema import COMPLETE, DEFAULT_PROTOCOL, FAIL, PRUNED, Protocol, ReportError
 from reports.store import Run, locate, read_runs
 
+MOST_SEEDS = 1_000_000  # of a tag that is sound
+
 
 @dataclass(frozen=True)
 class Study:
@@ -108,7 +110,7 @@ def study_from_runs(name: str, runs: Sequence[Run]) -> Study:
         demonstration=any(r.tags.get(schema.TAG_DEMONSTRATION) == "true" for r in current),
         left_out=len(stale),
         # A finished study may hold fewer: a small space has no more settings than it has.
-        untried=0 if finished else max(0, (config.get("trials") or 0) - tried),
+        untried=0 if finished else max(0, _trials(config) - tried),
         warnings=tuple(warnings),
     )
 
@@ -135,15 +137,19 @@ def _json_tag(tags: Mapping[str, str], tag: str, default: Any) -> Any:
     """Parse a JSON tag of the parent run; a long one goes on in TAG.1, TAG.2.
 
     Raises:
-        ReportError: the tag is there and is no JSON.
+        ReportError: the tag is there and is no JSON of the default's type.
     """
     if tag not in tags:
         return default
     names = itertools.takewhile(tags.__contains__, (f"{tag}.{i}" for i in itertools.count(1)))
     try:
-        return json.loads(tags[tag] + "".join(tags[name] for name in names))
-    except json.JSONDecodeError as error:
+        found = json.loads(tags[tag] + "".join(tags[name] for name in names))
+        json.dumps(found, ensure_ascii=False).encode()  # half a character could not be written
+    except (ValueError, RecursionError) as error:
         raise ReportError(f"MLflow tag {tag} of the study's run is not JSON: {error}") from error
+    if not isinstance(found, type(default)):
+        raise ReportError(f"MLflow tag {tag} of the study's run is not what ship-sweep writes")
+    return found
 
 
 def _readable(run: Run, warnings: list[str]) -> bool:
@@ -151,9 +157,9 @@ def _readable(run: Run, warnings: list[str]) -> bool:
     try:
         seeds = json.loads(run.tags[schema.TAG_SEEDS])
         known = isinstance(json.loads(run.tags.get(schema.TAG_ASSIGNMENT, "{}")), dict)
-        if known and schema.TAG_KEY in run.tags and all(type(seed) is int for seed in seeds):
+        if known and schema.TAG_KEY in run.tags and _are_seeds(seeds):
             return True
-    except (KeyError, TypeError, json.JSONDecodeError):
+    except (KeyError, ValueError, RecursionError):
         pass
     warnings.append(f"run {run.run_id} left out: setting_key, seeds or assignment unreadable")
     return False
@@ -167,9 +173,13 @@ def _wanted(tags: Mapping[str, str]) -> tuple[Setting, ...]:
     """
     listed = _json_tag(tags, schema.TAG_WANTED, [])
     try:
-        return tuple(Setting(w["setting_key"], w["assignment"], w["arm"]) for w in listed)
+        found = tuple(Setting(w["setting_key"], w["assignment"], w["arm"]) for w in listed)
     except (KeyError, TypeError) as error:
         raise ReportError(f"MLflow tag {schema.TAG_WANTED}: not a list of settings") from error
+    kinds = {(type(s.key), type(s.assignment), type(s.arm)) for s in found}
+    if not kinds <= {(str, dict, str)}:
+        raise ReportError(f"MLflow tag {schema.TAG_WANTED}: not a list of settings")
+    return found
 
 
 def _newest_settings(trials: Sequence[Run]) -> tuple[Setting, ...]:
@@ -184,13 +194,37 @@ def _newest_settings(trials: Sequence[Run]) -> tuple[Setting, ...]:
 
 
 def _listed_seeds(config: Mapping[str, Any]) -> list[int]:
-    """The seeds that the study wants now, [] where it does not say."""
+    """The seeds that the study wants now, [] where it does not say.
+
+    Raises:
+        ReportError: no seeds, or more than there can be.
+    """
     seeds = config.get("seeds")
-    return list(range(seeds)) if isinstance(seeds, int) else list(seeds or ())
+    if isinstance(seeds, int) and seeds <= MOST_SEEDS:
+        return list(range(seeds))
+    if not _are_seeds(seeds or []):
+        raise ReportError(
+            f"MLflow tag {schema.TAG_STUDY}: its seeds are not what ship-sweep writes"
+        )
+    return list(seeds or ())
 
 
-def _factor(entry: Mapping[str, Any]) -> Factor:
-    levels = entry.get("levels")
+def _are_seeds(value: Any) -> bool:
+    return isinstance(value, list) and all(type(s) is int and 0 <= s < 2**63 for s in value)
+
+
+def _trials(config: Mapping[str, Any]) -> int:
+    trials = config.get("trials") or 0
+    if not isinstance(trials, int):
+        raise ReportError(f"MLflow tag {schema.TAG_STUDY}: its trials are not a count")
+    return trials
+
+
+def _factor(entry: Any) -> Factor:
+    sound = isinstance(entry, dict) and isinstance(entry.get("key"), str)
+    levels = entry.get("levels") if sound else None
+    if not sound or not isinstance(levels, list | None):
+        raise ReportError(f"MLflow tag {schema.TAG_FACTORS}: not a list of factors")
     return Factor(
         key=entry["key"],
         levels=None if levels is None else tuple(levels),

@@ -3,6 +3,7 @@
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from unicodedata import category
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console, Group, RenderableType
@@ -34,6 +35,7 @@ _LAYOUTS = (
     _Layout(STACKED, 16),
     _Layout(STACKED, None),
 )
+_NO_TEXT = frozenset({"Cc", "Cs"})
 _FILE_WIDTH = 140
 _MOST_LABEL = 30  # a label's longest word, beyond which it is cut
 
@@ -72,7 +74,7 @@ def _footnotes(notes: Sequence[str]) -> Grid:
     listed.add_column(style="dim")
     listed.add_column(style="dim")
     for note in notes:
-        listed.add_row("·", Words(note))
+        listed.add_row("·", _words(note))
     return listed
 
 
@@ -97,22 +99,29 @@ def _natural_width(grid: Grid) -> int:
 
 def _grid(table: Table, layout: _Layout, columns: Sequence[Column]) -> Grid:
     grid = Grid(
-        title=table.title, title_justify="left", title_style="bold", box=SIMPLE_HEAD,
+        title=_words(table.title, "bold"), title_justify="left", box=SIMPLE_HEAD,
         pad_edge=False, padding=(0, 1, 0, 0),
     )  # fmt: skip
     keys = [column.key for column in columns]
     for place, column in enumerate(columns):
         heading = _heading(column, place < table.labels, layout)
         grid.add_column(
-            heading, justify=column.align, no_wrap=place >= table.labels,
+            _words(heading), justify=column.align, no_wrap=place >= table.labels,
             max_width=_label_width(table, column, layout) if place < table.labels else None,
         )  # fmt: skip
     for _, rows in table.sections():
         for row in rows:
-            shown = [_cell(cell, layout.dialect) for cell in row_cells(table, row, keys)]
+            shown = [_words(_cell(cell, layout.dialect)) for cell in row_cells(table, row, keys)]
             grid.add_row(*shown, style="bold" if row.baseline else "")
         grid.add_section()
     return grid
+
+
+def _words(text: str, style: str = "") -> Words:
+    """A text as it stands: rich would take [words] for its markup, a terminal ESC for a command."""
+    return Words(
+        "".join(c if c == "\n" or category(c) not in _NO_TEXT else "�" for c in text), style
+    )
 
 
 def _heading(column: Column, label: bool, layout: _Layout) -> str:

@@ -15,7 +15,7 @@ from jaxtyping import Float32
 from PIL import Image
 from torch import Tensor
 
-from ship.datasets.base import DatasetError, Picture, PictureDataset, some
+from ship.datasets.base import DatasetError, OversizeError, Picture, PictureDataset, some
 from ship.shards import Shard
 from ship.views import augmented_view
 
@@ -152,8 +152,10 @@ def undecodable(dataset: PictureDataset, split: str, found: str) -> DatasetError
     def fault(picture: Picture) -> str | None:
         try:
             _open(picture)
-        except UndecodableError:
-            return str(picture.source if isinstance(picture.source, Path) else picture.name)
+        except UndecodableError as why:
+            name = str(picture.source if isinstance(picture.source, Path) else picture.name)
+            cause = why.__cause__
+            return f"{name} ({cause})" if isinstance(cause, OversizeError) else name
         return None
 
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:

@@ -12,7 +12,9 @@ import mmap
 import os
 import re
 import secrets
+import stat
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
@@ -29,6 +31,7 @@ _LENGTH_BYTES: Final = 8
 _LONGEST_HEADER: Final = 1 << 20
 
 Features = Float32[np.ndarray, "..."]
+Shape = tuple[int | None, ...]
 
 
 def cache_key(parts: Mapping[str, str | int]) -> str:
@@ -43,20 +46,32 @@ def cache_path(cache_dir: Path, label: str, key: str) -> Path:
     return cache_dir / f"{readable}-{key[:24]}.safetensors"
 
 
-def read_features(path: Path, key: str) -> Features | None:
+def read_features(path: Path, key: str, shape: Shape | None = None) -> Features | None:
     """Map an array into memory, read-only, after its checksum was verified.
 
+    The checksum finds accidents. Whoever may write to the folder can make a file that passes.
+
+    Args:
+        shape: that it must have, None for a size that is not known; None: any.
     Returns:
-        None where there is no such file, or where it is not sound: then a warning names it.
+        None where there is no such file, or where it is not sound: then a warning names it, and
+        it is removed.
     """
     try:
         with path.open("rb") as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise ValueError("it is no file")
             mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        return _decode(mapped, key)
+        found = _decode(mapped, key)
+        if shape is not None and not _fits(found.shape, shape):
+            raise ValueError(f"its shape is {found.shape}")
+        return found
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as why:
         logger.warning("cached features %s cannot be used (%s): extracting again", path, why)
+        with suppress(OSError):
+            path.unlink()  # whoever looks again need not be told again
         return None
 
 
@@ -137,16 +152,26 @@ def _decode(mapped: mmap.mmap, key: str) -> Features:
         header: Any = json.loads(mapped[_LENGTH_BYTES:start])
         metadata, tensor = header["__metadata__"], header[_TENSOR]
         stored_key, checksum = metadata["key"], metadata["checksum"]
-        dtype, shape, offsets = tensor["dtype"], tuple(tensor["shape"]), tensor["data_offsets"]
-    except (ValueError, KeyError, TypeError) as why:
+        shape = tuple(tensor["shape"])
+    except (ValueError, KeyError, TypeError, RecursionError) as why:
         raise ValueError("no sound header") from why
     if stored_key != key:
         raise ValueError("it was written for something else")
-    if dtype != "F32" or offsets != [0, len(mapped) - start]:
-        raise ValueError(f"{len(mapped) - start} bytes of data, its header says {offsets}")
-    if _checksum(memoryview(mapped)[start:]) != checksum:
+    if any(type(size) is not int or size < 0 for size in shape):
+        raise ValueError("no sound header")
+    if _bytes(shape) != len(mapped) - start:
+        raise ValueError(f"{len(mapped) - start} bytes of data, its shape is {shape}")
+    actual = _checksum(memoryview(mapped)[start:])
+    if actual != checksum:
         raise ValueError("its checksum differs")
+    if mapped[:start] != _header(key, shape, actual):  # the checksum is of the data alone
+        raise ValueError("its header differs")
     return np.frombuffer(mapped, dtype="<f4", offset=start).reshape(shape)
+
+
+def _fits(found: tuple[int, ...], wanted: Shape) -> bool:
+    pairs = zip(found, wanted, strict=False)
+    return len(found) == len(wanted) and all(want in (None, size) for size, want in pairs)
 
 
 def _checksum(data: memoryview) -> str:

@@ -127,7 +127,8 @@ def extract_features(
     keys = {split: _key(clip, dataset, split, extra[split]) for split in wanted}
     label = f"{dataset.name}-{clip.name}"
     paths = {split: cache_path(cache_dir, f"{label}-{split}", keys[split]) for split in wanted}
-    cached = {split: read_features(paths[split], keys[split]) for split in wanted}
+    shapes = {split: (len(dataset.splits[split]), 1 + extra[split], None) for split in wanted}
+    cached = {split: read_features(paths[split], keys[split], shapes[split]) for split in wanted}
     works = {
         split: SplitExtraction(clip, dataset, split, extra[split], paths[split], keys[split])
         for split in wanted

@@ -53,7 +53,7 @@ class ShardStore:
 
     def read(self, shard: Shard) -> Features | None:
         """A shard's features; None where they are not there, or not sound: a warning names them."""
-        return read_features(self._file(shard), self._key(shard))
+        return read_features(self._file(shard), self._key(shard), (len(shard), None, None))
 
     def write(self, shard: Shard, features: Features) -> bool:
         """Keep a shard; a folder that cannot be written gives a warning and False."""

@@ -79,18 +79,23 @@ class SplitExtraction:
                     writable = writable and self._store.write(shard, features)
                     if not writable:
                         held[shard] = features
-            found = read_features(self._path, self._key)  # another process may have been faster
+            found = self._read()  # another process may have been faster
             if found is not None:
                 self._store.remove()
                 return found
             found = self._join(held)
             if found is None:  # a shard has gone: because the other process has just finished?
-                found = read_features(self._path, self._key)
+                found = self._read()
             if found is not None:
                 return found
             missing = [s for s in self._store.missing(self._shards) if s not in held]
             writable = False  # the cache has lost what it took: this time memory keeps it
             add(-sum(map(len, missing)) * (1 + self._views))
+
+    def _read(self) -> Features | None:
+        """The split's file."""
+        shape = (len(self._dataset.splits[self._split]), 1 + self._views, None)
+        return read_features(self._path, self._key, shape)
 
     def _encoded(
         self, encode: Encode, shards: Sequence[Shard], add: Callable[[int], None]
@@ -130,7 +135,7 @@ class SplitExtraction:
             )
             parts = (self._part(shard, held) for shard in self._shards)
             if write_parts(self._path, self._key, shape, parts):
-                found = read_features(self._path, self._key)
+                found = self._read()
                 if found is not None:
                     self._store.remove()
                     return found

@@ -1,16 +1,17 @@
 """Datasets by name: labelled pictures with a train, a val and a test split."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 from ship.datasets.aircraft import AircraftDataset
-from ship.datasets.base import SPLITS, DatasetError, Picture, PictureDataset, Split
+from ship.datasets.base import SPLITS, DatasetError, Picture, PictureDataset, Split, some
 from ship.datasets.coop import COOP_DATASETS
 from ship.datasets.emoji import EmojiDataset
 from ship.datasets.image_folder import PREFIX, ImageFolder
 from ship.datasets.imagenet import IMAGENET_DATASETS
-from ship.datasets.survey import DatasetSpec, Survey, assemble, raise_faults
+from ship.datasets.survey import DatasetSpec, Survey, assemble, name_faults, raise_faults
 from ship.datasets.xlsa import XLSA_DATASETS, XlsaDataset
 
 DATASETS: Final[Mapping[str, DatasetSpec]] = {
@@ -34,8 +35,7 @@ def load_dataset(name: str, data_root: Path | None = None) -> PictureDataset:
     Raises:
         DatasetError: unknown name, or every fault of its files at once.
     """
-    spec = _spec(name)
-    return assemble(name, spec.template, spec.survey(name, data_root))
+    return assemble(name, _spec(name).template, survey_dataset(name, data_root))
 
 
 def check_dataset(name: str, data_root: Path | None = None) -> None:
@@ -53,7 +53,12 @@ def survey_dataset(name: str, data_root: Path | None = None) -> Survey:
     Raises:
         DatasetError: unknown name.
     """
-    return _spec(name).survey(name, data_root)
+    try:
+        found = _spec(name).survey(name, data_root)
+    except OSError as why:  # a folder that may not be listed, a name that no disk takes
+        return Survey(faults=(f"dataset {some([name])}: cannot be read: {why.strerror}",))
+    odd = tuple(f"dataset {some([name])}: {fault}" for fault in name_faults(found.class_names))
+    return replace(found, faults=found.faults + odd) if odd else found
 
 
 def has_unseen_pictures(name: str) -> bool:

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import os
+import re
 import stat
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence, Sized
@@ -19,6 +20,14 @@ SPLITS: Final = ("train", "val", "test")
 """The names of a dataset's splits, in the order of extraction."""
 
 
+FORMATS: Final = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+"""What pictures may be, whatever they are called: for others Pillow starts programs (EPS)."""
+LARGEST_PICTURE: Final = 89_478_485
+"""Pixels; decoded they take a quarter of a GiB. Above, Pillow warns of a bomb."""
+LARGEST_FILE: Final = 1 << 28
+"""Bytes of one picture, or of one list of pictures, which are read as a whole."""
+
+
 class DatasetError(ValueError):
     """A dataset that cannot be used.
 
@@ -32,6 +41,10 @@ class DatasetError(ValueError):
 
     def __reduce__(self) -> tuple[type["DatasetError"], tuple[tuple[str, ...]]]:
         return type(self), (self.faults,)  # the default would pass the joined text as one fault
+
+
+class OversizeError(ValueError):
+    """A picture so large that it is not decoded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +65,16 @@ class Picture:
         """Decode to RGB, transparency over white; EXIF orientation is left alone, as in CoOp.
 
         Raises:
-            Exception: whatever Pillow raises for bytes that are not a whole picture.
+            OversizeError: more than LARGEST_PICTURE pixels; nothing is decoded.
+            Exception: whatever Pillow raises for bytes that are not a whole picture of FORMATS.
         """
-        with Image.open(io.BytesIO(self.read())) as image:
+        try:
+            image = Image.open(io.BytesIO(self.read()), formats=FORMATS)
+        except (Image.DecompressionBombError, Image.DecompressionBombWarning) as why:
+            raise OversizeError(f"more than {LARGEST_PICTURE} pixels are too many") from why
+        with image:
+            if image.width * image.height > LARGEST_PICTURE:
+                raise OversizeError(f"more than {LARGEST_PICTURE} pixels are too many")
             return to_rgb(image)
 
 
@@ -113,9 +133,21 @@ def clean_class_name(name: str) -> str:
     return unicodedata.normalize("NFC", " ".join(name.replace("_", " ").split()))
 
 
+_DRIVE: Final = re.compile(r"[A-Za-z]:/")
+
+
 def escapes(path: str) -> bool:
-    """Whether a relative path, taken at its word, leaves the folder it is relative to."""
-    return PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts
+    """Whether a relative path, taken at its word, leaves the folder it is relative to.
+
+    Also by the rules of Windows. Links on the disk are not looked at: people link datasets.
+    """
+    slashed = path.replace("\\", "/")
+    return slashed.startswith("/") or ".." in slashed.split("/") or bool(_DRIVE.match(slashed))
+
+
+def plain_path(path: str) -> str:
+    """One spelling for the paths of one file: "a//b", "./a/b" and "a/b" are the last."""
+    return PurePosixPath(path).as_posix()
 
 
 def is_picture_path(path: str) -> bool:
@@ -129,8 +161,14 @@ def some(items: Iterable[object], shown: int = 5) -> str:
     Items that would break a line, or cannot be printed, are shown as Python writes them.
     """
     everything = [str(item) for item in items]
-    head = ", ".join(text if text.isprintable() else repr(text) for text in everything[:shown])
+    head = ", ".join(_shown(text) for text in everything[:shown])
     return head if len(everything) <= shown else f"{head} and {len(everything) - shown} more"
+
+
+def _shown(text: str, width: int = 200) -> str:
+    """A text in one line of bounded length that no terminal takes for a command."""
+    printable = text if text.isprintable() else repr(text)
+    return printable if len(printable) <= width else f"{printable[: width - 3]}..."
 
 
 def number(items: Sized, noun: str) -> str:
@@ -144,24 +182,27 @@ def number(items: Sized, noun: str) -> str:
 
 def picture_faults(folder: Path, paths: Iterable[str]) -> list[str]:
     """Paths that leave the folder, files that are not there, files without content."""
-    outside, missing, empty = [], [], []
+    outside, missing, empty, large = [], [], [], []
     for path in sorted(set(paths)):
         if not is_picture_path(path):
             outside.append(repr(path))
             continue
         try:
             found = (folder / path).stat()
-        except OSError:
+        except (OSError, ValueError):  # no file system takes a lone surrogate
             missing.append(path)
             continue
         if not stat.S_ISREG(found.st_mode):
             missing.append(path)
         elif found.st_size == 0:
             empty.append(path)
+        elif found.st_size > LARGEST_FILE:
+            large.append(path)
     wording = {
         "picture path": (outside, " outside of the folder"),
         "missing picture": (missing, ""),
         "picture of zero bytes": (empty, ""),
+        "picture": (large, f" larger than {LARGEST_FILE >> 20} MiB"),
     }
     return [
         f"{number(bad, noun)}{more}: {some(bad)}" for noun, (bad, more) in wording.items() if bad

@@ -131,7 +131,13 @@ def _directories(folder: Path) -> list[str]:
 
 def _pictures(folder: Path, directory: str) -> list[str]:
     found = []
-    for parent, _, names in os.walk(folder / directory, followlinks=True):
+    seen: set[tuple[int, int]] = set()
+    for parent, below, names in os.walk(folder / directory, followlinks=True):
+        status = Path(parent).stat()
+        if (status.st_dev, status.st_ino) in seen:  # links in a ring, or to a folder that is here
+            below.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
         found += [
             (Path(parent) / name).relative_to(folder).as_posix()
             for name in names

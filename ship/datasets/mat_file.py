@@ -61,6 +61,8 @@ def read_mat(path: Path, wanted: Collection[str]) -> dict[str, Value]:
             name = _head(_Elements(body, order)).name
             if name not in wanted:
                 continue
+            if n_bytes > LARGEST:
+                raise MatError("a variable is cut short or too large")
             body = start + _exactly(file, n_bytes - len(start))
             if kind == _COMPRESSED:
                 body = _unpacked(body, order, None)
@@ -94,7 +96,9 @@ def _unpacked(packed: bytes, order: str, peek: int | None) -> bytes:
         plain = engine.decompress(packed, LARGEST if peek is None else peek)
     except zlib.error as why:
         raise MatError("a variable cannot be unpacked") from why
-    kind, n_bytes = np.frombuffer(plain[:_TAG], f"{order}u4").tolist() or (0, 0)
+    if len(plain) < _TAG:
+        raise MatError("a variable is cut short or too large")
+    kind, n_bytes = np.frombuffer(plain[:_TAG], f"{order}u4").tolist()
     if kind != _MATRIX:
         raise MatError("a variable is no matrix")
     if peek is None and (not engine.eof or n_bytes != len(plain) - _TAG):

@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ship.datasets.base import SPLITS, clean_class_name, some
+from ship.datasets.base import SPLITS, clean_class_name, plain_path, some
+from ship.datasets.survey import read_list
 
+_MOST_CLASSES = 2**31
 Entry = tuple[str, int, str]
 """Picture path relative to the image folder, label, class name."""
 
@@ -28,7 +30,7 @@ def _parse(split_path: Path) -> tuple[dict[str, list[Entry]], list[str]]:
     """Entries of the right form, and what is wrong with the others."""
     entries: dict[str, list[Entry]] = {split: [] for split in SPLITS}
     try:
-        document: Any = json.loads(split_path.read_text(encoding="utf-8"))
+        document: Any = json.loads(read_list(split_path).decode("utf-8"))
     except OSError as why:
         return entries, [f"cannot be read: {why.strerror}"]
     except (ValueError, RecursionError) as why:
@@ -55,7 +57,7 @@ def _well_formed(row: Any) -> bool:
         and len(row) == 3
         and isinstance(row[0], str)
         and type(row[1]) is int  # a bool is an int to isinstance
-        and row[1] >= 0
+        and 0 <= row[1] < _MOST_CLASSES
         and isinstance(row[2], str)
         and bool(clean_class_name(row[2]))
     )
@@ -100,6 +102,6 @@ def _leaks(entries: Mapping[str, list[Entry]]) -> list[str]:
     seen: dict[str, set[str]] = defaultdict(set)
     for split, rows in entries.items():
         for path, _, _ in rows:
-            seen[path].add(split)
+            seen[plain_path(path)].add(split)
     twice = sorted(path for path, splits in seen.items() if len(splits) > 1)
     return [f"pictures in more than one split: {some(twice)}"] if twice else []

@@ -1,7 +1,9 @@
 """What lies on disk of a dataset, sound or not; and the pieces that every layout's reader needs."""
 
+import errno
 import logging
 import os
+import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,6 +13,7 @@ from typing import Final, Protocol, runtime_checkable
 import numpy as np
 
 from ship.datasets.base import (
+    LARGEST_FILE,
     SPLITS,
     DatasetError,
     Picture,
@@ -20,6 +23,7 @@ from ship.datasets.base import (
     content_fingerprint,
     is_picture_path,
     number,
+    plain_path,
     some,
 )
 
@@ -129,13 +133,26 @@ def _top(path: str) -> str:
     return path.partition("/")[0]
 
 
+def read_list(path: Path) -> bytes:
+    """The content of a file that lists pictures or classes.
+
+    Raises:
+        OSError: it cannot be read, or has more than LARGEST_FILE bytes.
+    """
+    with path.open("rb") as file:
+        content = file.read(LARGEST_FILE + 1)
+    if len(content) > LARGEST_FILE:
+        raise OSError(errno.EFBIG, f"it has more than {LARGEST_FILE >> 20} MiB", str(path))
+    return content
+
+
 def read_lines(path: Path) -> tuple[list[str], list[str]]:
     """(non-empty lines without the space around them, faults) of a UTF-8 text file."""
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_list(path).decode("utf-8-sig")
     except OSError as why:
         return [], [f"{path}: cannot be read: {why.strerror}"]
-    except ValueError:
+    except UnicodeDecodeError:
         return [], [f"{path}: is not UTF-8 text"]
     lines = [line.strip() for line in text.split("\n")]
     return [line for line in lines if line], []
@@ -164,14 +181,28 @@ def same_name_faults(raw_names: Iterable[str]) -> list[str]:
     ]
 
 
+_NO_TEXT: Final = frozenset({"Cc", "Cs"})  # commands to a terminal, and halves of characters
+MOST_LETTERS: Final = 1000
+"""Of a class name; the longest published one has some 60, and no prompt has room for as many."""
+
+
+def name_faults(class_names: Iterable[str]) -> list[str]:
+    """Class names that are no text for a prompt, a table and a terminal."""
+    names = list(class_names)
+    odd = [name for name in names if any(unicodedata.category(c) in _NO_TEXT for c in name)]
+    long = [name for name in names if len(name) > MOST_LETTERS]
+    wording = {"with control characters": odd, "of absurd length": long}
+    return [f"class names {fault}: {some(bad)}" for fault, bad in wording.items() if bad]
+
+
 def leak_faults(rows: Rows) -> list[str]:
     """Pictures that stand in two splits, or under two labels."""
     splits: dict[str, set[str]] = defaultdict(set)
     labels: dict[str, set[int]] = defaultdict(set)
     for split, pairs in rows.items():
         for path, label in pairs:
-            splits[path].add(split)
-            labels[path].add(label)
+            splits[plain_path(path)].add(split)
+            labels[plain_path(path)].add(label)
     leaked = sorted(path for path, held in splits.items() if len(held) > 1)
     torn = sorted(path for path, held in labels.items() if len(held) > 1)
     wording = {"pictures in more than one split": leaked, "pictures under two labels": torn}

@@ -22,6 +22,7 @@ from ship.datasets.survey import (
     leak_faults,
     make_splits,
     other_counts,
+    read_list,
     root_faults,
     same_name_faults,
 )
@@ -220,7 +221,7 @@ def _split_val(trainval: list[tuple[str, int]]) -> Rows:
 def _numbered_names(path: Path) -> tuple[list[str], list[str]]:
     """Class names from {"1": "pink primrose", ...}, and faults."""
     try:
-        document: Any = json.loads(path.read_text(encoding="utf-8"))
+        document: Any = json.loads(read_list(path).decode("utf-8"))
     except OSError as why:
         return [], [f"{path}: cannot be read, and att_splits.mat has no names: {why.strerror}"]
     except (ValueError, RecursionError) as why:

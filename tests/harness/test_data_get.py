@@ -1,5 +1,6 @@
 """ship-data get, with classes in torchvision's place that write a tree instead of downloading."""
 
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from urllib.error import URLError
 
 import pytest
 import torchvision.datasets
+from torchvision.datasets.utils import extract_archive
 from typer.testing import CliRunner
 
 from harness import data_cli
@@ -188,3 +190,25 @@ def test_get_refuses_in_one_line(
     assert (result.exit_code, result.stdout) == (2, "")
     assert words in result.stderr
     assert len(result.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("trick", ["../../outside", "link"])
+def test_an_archive_stays_in_its_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trick: str
+) -> None:
+    """What a tar archive names outside of its folder, or links to there, is refused."""
+
+    def make(root: Path) -> None:
+        member = tarfile.TarInfo(trick)
+        if trick == "link":
+            member.type, member.linkname = tarfile.SYMTYPE, str(tmp_path)
+        with tarfile.open(root / "x.tar", "w") as archive:
+            archive.addfile(member)
+        extract_archive(str(root / "x.tar"), str(root / "inside"))
+
+    replace_torchvision(monkeypatch, "dtd", make)
+    result = invoke("get", "dtd", "--data-root", str(tmp_path / "data"))
+    assert result.exit_code == 2
+    assert "could not be downloaded" in result.output
+    assert not list(tmp_path.rglob("outside"))
+    assert "extraction_filter" not in vars(tarfile.TarFile)

@@ -1,15 +1,22 @@
 """Whatever a YAML holds, there is a study or a list of faults, never another exception."""
 
+from pathlib import Path
 from typing import Any
+from unicodedata import category
 
-from hypothesis import example, given, settings
+import pytest
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from harness import space
-from harness.config import parse_study
+from harness.config import load_study, parse_study
 from harness.faults import ConfigError
 from harness.overrides import apply_overrides, override_at
 
+SPACES = {
+    path.name: path.read_bytes()
+    for path in Path(__file__).parents[2].joinpath("search_spaces").glob("*.yaml")
+}
 _SCALARS = (
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5)
     | st.sampled_from(["vae", "none", "coop", "tpe", "grid", "asha", "emoji", "shots", "generator"])
@@ -38,11 +45,11 @@ _PATHS = st.sampled_from(
 )  # fmt: skip
 
 
-@settings(max_examples=300, deadline=None)
-@example([("generator", {"name": []})])
-@given(st.lists(st.tuples(_PATHS, _VALUES), max_size=4))
-def test_mutated_mappings_give_faults_or_a_study(mutations: list[tuple[str, Any]]) -> None:
-    """Whatever a mapping holds, the answer is a study that can be run over, or one ConfigError."""
+_MUTATIONS = st.lists(st.tuples(_PATHS, _VALUES), max_size=4)
+
+
+def check(mutations: list[tuple[str, Any]]) -> None:
+    """The answer is a study that can be run over, or ConfigError."""
     sound = {
         "space": {
             "generator.n_ctx": [1, 2],
@@ -63,3 +70,76 @@ def test_mutated_mappings_give_faults_or_a_study(mutations: list[tuple[str, Any]
         for setting in space.grid(study)[:5]:
             space.resolve(study, setting)
     assert set(space.distributions(study)) == set(study.space)
+
+
+@settings(max_examples=300, deadline=None)
+@example([("generator", {"name": []})])
+@given(_MUTATIONS)
+def test_mutated_mappings_give_faults_or_a_study(mutations: list[tuple[str, Any]]) -> None:
+    """Whatever a mapping holds, the answer is a study that can be run over, or one ConfigError."""
+    check(mutations)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@settings(max_examples=1000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(_MUTATIONS)
+def test_mutated_mappings_at_length(mutations: list[tuple[str, Any]]) -> None:
+    """As above, many times."""
+    check(mutations)
+
+
+def check_file(content: bytes, folder: Path) -> None:
+    """A file of these bytes is a study, or faults of one printable line each."""
+    path = folder / "fuzzed.yaml"
+    path.write_bytes(content)
+    try:
+        load_study(str(path))
+    except ConfigError as error:
+        assert error.faults
+        for fault in error.faults:
+            assert fault.startswith(str(path))
+            assert not any(category(character) in ("Cc", "Cs") for character in fault)
+
+
+def spoilt(sound: bytes, edits: list[tuple[int, int, bytes]]) -> bytes:
+    """Stretches of a file replaced by others."""
+    for place, length, inserted in edits:
+        start = place % (len(sound) + 1)
+        sound = sound[:start] + inserted + sound[start + length :]
+    return sound
+
+
+_INSERTED = st.binary(max_size=6) | st.sampled_from(
+    [
+        b"\n", b": ", b"- ", b"{", b"[", b"}", b"&a ", b"*a",
+        b"!!python/object:os.system ", b"!!binary ",
+        b"<<: ", b"---\n", b'"\\e[2J": 1\n', b"\t", b"1e999", b".nan", b"9" * 40, b"null", b"? ",
+        b"|\n",
+    ]
+)  # fmt: skip
+_EDITS = st.lists(
+    st.tuples(st.integers(0, 10**4), st.integers(0, 12), _INSERTED), min_size=1, max_size=4
+)
+_FILES = st.sampled_from(sorted(SPACES))
+
+
+@settings(max_examples=150, deadline=None, derandomize=True)
+@example("prompt_len.yaml", [(0, 0, b'"\\e[2J": 1\n')])
+@given(_FILES, _EDITS)
+def test_mutated_files_give_faults_or_a_study(
+    tmp_path_factory: pytest.TempPathFactory, name: str, edits: list[tuple[int, int, bytes]]
+) -> None:
+    """Packaged studies with other bytes here and there."""
+    check_file(spoilt(SPACES[name], edits), tmp_path_factory.getbasetemp())
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@settings(max_examples=3000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(_FILES, _EDITS)
+def test_mutated_files_at_length(
+    tmp_path_factory: pytest.TempPathFactory, name: str, edits: list[tuple[int, int, bytes]]
+) -> None:
+    """As above, many times."""
+    check_file(spoilt(SPACES[name], edits), tmp_path_factory.getbasetemp())

@@ -1,11 +1,14 @@
 """Which features a study needs, and the fingerprints that are remembered."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from rich.console import Console
 
 from harness.factor import Factor
@@ -108,6 +111,37 @@ def test_a_broken_memory_is_no_harm(tmp_path: Path) -> None:
     (tmp_path / "cache").mkdir()
     (tmp_path / "cache" / "fingerprints.json").write_text("{broken")
     assert make_prints(tmp_path).backbone("pocket") == "weights-of-pocket"
+    assert make_prints(tmp_path).backbone("pocket") == "weights-of-pocket"
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(
+    flips=st.lists(st.tuples(st.integers(0), st.integers(1, 255)), max_size=3),
+    kept=st.none() | st.integers(0),
+)
+def test_a_changed_memory_gives_no_other_fingerprint(
+    tmp_path_factory: pytest.TempPathFactory, flips: list[tuple[int, int]], kept: int | None
+) -> None:
+    """Other bytes, or fewer, make a backbone load again; its results never pass for another's."""
+    folder = tmp_path_factory.mktemp("memory")
+    make_prints(folder).backbone("pocket")
+    path = folder / "cache" / "fingerprints.json"
+    content = bytearray(path.read_bytes())
+    for place, bits in flips:
+        content[place % len(content)] ^= bits
+    path.write_bytes(content[: len(content) if kept is None else kept % len(content)])
+    assert make_prints(folder).backbone("pocket") == "weights-of-pocket"
+
+
+@pytest.mark.parametrize("kept", ["5", "null", "[]", '"another"', '"another 0011"', "{}"])
+def test_a_fingerprint_that_was_not_sealed_is_not_believed(tmp_path: Path, kept: str) -> None:
+    """Values of other kinds, and those of before there was a checksum, are computed again."""
+    make_prints(tmp_path).backbone("pocket")
+    path = tmp_path / "cache" / "fingerprints.json"
+    (key,) = json.loads(path.read_text())
+    path.write_text(f"{{{json.dumps(key)}: {kept}}}")
+    assert make_prints(tmp_path).backbone("pocket") == "weights-of-pocket"
+    path.write_text("[" * 100_000)
     assert make_prints(tmp_path).backbone("pocket") == "weights-of-pocket"
 
 

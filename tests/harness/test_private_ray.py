@@ -1,0 +1,121 @@
+"""The Ray that a study on one machine starts can be reached by that machine's user alone."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from harness.private_ray import MODE, TOKEN, TOKEN_PATH, loopback, private_token
+from tests.harness.conftest import Bench
+from tests.harness.listening import descendants, environment_of, is_loopback, listening
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(autouse=True)
+def no_authentication(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The user has set nothing."""
+    for name in (MODE, TOKEN, TOKEN_PATH):
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_each_session_has_a_token_of_its_own() -> None:
+    """A token is 256 random bits, is asked for, and is gone afterwards."""
+    from ray._raylet import AuthenticationMode, AuthenticationTokenLoader, get_authentication_mode
+
+    tokens = []
+    for _ in range(2):
+        with private_token():
+            assert get_authentication_mode() == AuthenticationMode.TOKEN
+            tokens.append(AuthenticationTokenLoader.instance().get_raw_token())
+            assert os.environ[TOKEN] == tokens[-1]
+            assert len(bytes.fromhex(tokens[-1])) == 32
+        assert get_authentication_mode() == AuthenticationMode.DISABLED
+        assert MODE not in os.environ
+        assert TOKEN not in os.environ
+    assert tokens[0] != tokens[1]
+
+
+@pytest.mark.parametrize(
+    "theirs",
+    [
+        {MODE: "disabled"},
+        {MODE: "Disabled", TOKEN: "theirs"},
+        {TOKEN: "theirs"},
+        {TOKEN_PATH: "/somewhere/token"},
+        {MODE: "token", TOKEN: "theirs"},
+    ],
+    ids=str,
+)
+def test_what_the_user_has_set_stays(
+    theirs: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither the user's token nor the wish for none is overruled, inside or afterwards."""
+    for name, value in theirs.items():
+        monkeypatch.setenv(name, value)
+    with private_token():
+        assert {name: os.environ.get(name) for name in theirs} == theirs
+        assert (TOKEN in os.environ) == (TOKEN in theirs)
+    assert {name: os.environ.get(name) for name in theirs} == theirs
+    assert (MODE in os.environ) == (MODE in theirs)
+
+
+def test_a_token_is_made_where_only_the_mode_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    """RAY_AUTH_MODE=token without a token gets one of the session's, and no file in the home."""
+    monkeypatch.setenv(MODE, "token")
+    with private_token():
+        assert len(os.environ[TOKEN]) == 64
+    assert TOKEN not in os.environ
+    assert os.environ[MODE] == "token"
+
+
+def test_the_switch_for_loopback_is_put_back() -> None:
+    """A cluster that is joined afterwards is found by its real address."""
+    from ray._private import ray_constants, services
+
+    before = ray_constants.ENABLE_RAY_CLUSTER
+    with loopback():
+        assert services.get_node_ip_address() == "127.0.0.1"
+    assert before is ray_constants.ENABLE_RAY_CLUSTER
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/net/tcp").is_file(), reason="reads /proc")
+def test_a_study_listens_on_loopback_alone(bench: Bench, tmp_path: Path) -> None:
+    """No process of a study on one machine takes connections from others, or leaves a token."""
+    home = tmp_path / "home"
+    home.mkdir()
+    paths = [bench.uri, str(bench.log), str(bench.cache)]
+    driver = subprocess.Popen(
+        [sys.executable, "-m", "tests.harness.driver", *paths, "0.5"],
+        cwd=ROOT,
+        env={**os.environ, "HOME": str(home)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    found: dict[tuple[str, int], str] = {}
+    tokens = set()
+    while driver.poll() is None:
+        pids = descendants(driver.pid)
+        found |= listening(pids)
+        tokens |= {environment_of(pid).get(TOKEN, "") for pid in pids if "gcs_server" in _name(pid)}
+        time.sleep(0.2)
+    output, _ = driver.communicate()
+    assert driver.returncode == 0, output
+    for service in ("gcs_server", "raylet", "ray::"):
+        assert any(service in line for line in found.values()), (service, found)
+    exposed = {place: line for place, line in found.items() if not is_loopback(place[0])}
+    assert not exposed
+    assert [len(token) for token in tokens] == [64]
+    assert not (home / ".ray").exists()
+
+
+def _name(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/exe").readlink().name
+    except OSError:
+        return ""

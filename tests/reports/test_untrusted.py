@@ -1,0 +1,163 @@
+"""A store that others write to: whatever its texts are, there is a report, or one line."""
+
+import dataclasses
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from reports.html import page
+from reports.output import file_name, text_of, write_report
+from reports.records import study_from_runs
+from reports.schema import (
+    TAG_ASSIGNMENT,
+    TAG_FACTORS,
+    TAG_SEEDS,
+    TAG_STUDY,
+    TAG_WANTED,
+    ReportError,
+)
+from reports.store import Run
+from reports.tables import build_tables
+from tests.reports.builder import StoreBuilder, scores
+from tests.reports.studies import one_factor
+
+HOSTILE = (
+    "<script>alert(1)</script>", "<img src=x onerror=alert(1)>", "[bold]x[/bold]", "[/red]",
+    ":cat:", "$\\frac$", "$x", "\x1b[2J", "../../../x", "{{x}}", "\\input{x}", "`x`", "'\"><b>",
+)  # fmt: skip
+
+
+def hostile() -> StoreBuilder:
+    """A study whose factor, levels and reason are made to be taken for something else."""
+    builder = StoreBuilder(
+        name="../../<b>study</b>",
+        factors=one_factor("../../factor<i>", list(HOSTILE), HOSTILE[0]),
+        seeds=(0, 1),
+    )
+    for i, level in enumerate(HOSTILE):
+        results = {seed: scores(60 + i + seed) for seed in (0, 1)}
+        builder.trial({"../../factor<i>": level}, results)
+    builder.trial({"../../factor<i>": "x"}, {0: scores(1)}, state="FAIL", reason=HOSTILE[0])
+    return builder
+
+
+class Tags(HTMLParser):
+    """The tags of a page."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: set[str] = set()
+        self.handlers: set[str] = set()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.add(tag)
+        self.handlers |= {name for name, _ in attrs if name.startswith("on")}
+
+
+def test_a_page_has_no_element_of_a_text() -> None:
+    """Labels that are HTML are shown, not obeyed."""
+    study = hostile().study()
+    parser = Tags()
+    parser.feed(page(study.name, build_tables(study)))
+    assert not parser.found & {"script", "img", "b", "i"}
+    assert not parser.handlers
+
+
+def test_a_terminal_shows_markup_and_obeys_nothing() -> None:
+    """rich's markup and emoji codes are text, and no control character gets through."""
+    text = text_of("terminal", build_tables(hostile().study()))
+    for shown in ("[bold]x[/bold]", "[/red]", ":cat:"):
+        assert shown in text
+    assert text.replace("\n", "").isprintable()
+
+
+def test_latex_and_markdown_have_no_command_of_a_text() -> None:
+    """\\input is typeset, an element is none."""
+    tables = build_tables(hostile().study())
+    assert r"\input" not in text_of("latex", tables)
+    assert not re.search(r"<(script|img|b)\b", text_of("markdown", tables))
+
+
+def test_a_report_stays_in_its_folder(tmp_path: Path) -> None:
+    """No name of a study or a factor leads out of it; figures are drawn of whatever labels."""
+    study = hostile().study()
+    out = tmp_path / "a/b/c"
+    files = write_report(study, build_tables(study), None, out)
+    assert {file.resolve().parent for file in files} == {out.resolve()}
+    assert {file for file in tmp_path.rglob("*") if file.is_file()} == set(files)
+    assert any(file.suffix == ".png" for file in files)
+    assert "/" not in file_name("../x")
+
+
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=4)
+    | st.sampled_from(["\ud800", 10**12, 2**63, 10**400, "generator.n_ctx", 1, 2]),
+    lambda inner: st.lists(inner, max_size=3)
+    | st.dictionaries(
+        st.sampled_from(
+            ["key", "levels", "baseline", "log", "setting_key", "assignment", "arm", "seeds"]
+        ),
+        inner,
+        max_size=4,
+    ),
+    max_leaves=6,
+)  # fmt: skip
+_TAGS = st.sampled_from([TAG_FACTORS, TAG_STUDY, TAG_WANTED, TAG_ASSIGNMENT, TAG_SEEDS])
+_TEXTS = _JSON.map(json.dumps) | st.text(max_size=5) | st.just("[" * 100_000)
+
+
+def runs() -> list[Run]:
+    """A sound study."""
+    builder = StoreBuilder(seeds=(0, 1))
+    for level in (1, 2, 4):
+        builder.trial({"generator.n_ctx": level}, {seed: scores(60 + level) for seed in (0, 1)})
+    return [builder.parent(), *builder.runs]
+
+
+def check(edits: list[tuple[int, str, str]]) -> None:
+    """A table in every format, or ReportError of one line."""
+    found = runs()
+    for place, tag, text in edits:
+        run = found[place % len(found)]
+        found[place % len(found)] = dataclasses.replace(run, tags={**run.tags, tag: text})
+    try:
+        tables = build_tables(study_from_runs("x", found))
+    except ReportError as error:
+        assert "\n" not in str(error)
+        return
+    for form in ("terminal", "markdown", "latex", "csv"):
+        text_of(form, tables).encode()
+
+
+_EDITS = st.lists(st.tuples(st.integers(0, 3), _TAGS, _TEXTS), min_size=1, max_size=2)
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(edits=_EDITS)
+def test_tags_of_any_content(edits: list[tuple[int, str, str]]) -> None:
+    """Whatever JSON or text the tags hold."""
+    check(edits)
+
+
+@pytest.mark.slow
+@settings(max_examples=1000, deadline=None)
+@given(edits=_EDITS)
+def test_tags_at_length(edits: Any) -> None:
+    """As above, many times."""
+    check(edits)
+
+
+@pytest.mark.parametrize("seeds", ["1000000000000", "[-1]", "[9223372036854775808]", '"x"'])
+def test_seeds_that_are_none(seeds: str) -> None:
+    """A count that would fill the memory, and what no column holds, is one line."""
+    found = runs()
+    config = json.dumps({"seeds": json.loads(seeds)})
+    found[0] = dataclasses.replace(found[0], tags={**found[0].tags, TAG_STUDY: config})
+    with pytest.raises(ReportError, match="seeds"):
+        study_from_runs("x", found)

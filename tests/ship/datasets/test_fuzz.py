@@ -1,0 +1,172 @@
+"""Lists and MATLAB files of any content: a dataset inside its folder, or DatasetError."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from ship.datasets import DatasetError, load_dataset
+from tests.ship.datasets.conftest import SPLIT_FILE
+from tests.ship.datasets.trees import WNIDS, aircraft_tree, coop_tree, imagenet_tree, xlsa_tree
+
+_TRICKS = st.sampled_from(
+    [
+        "../x.jpg", "/etc/passwd", "a/../../b", "\0", "\ud800", "..\\x", "C:/x", "", ".", "x" * 300,
+        "sea_horse/train0.jpg", "./sea_horse/train0.jpg", "café/test0.jpg", "sea_horse", "café",
+    ]
+)  # fmt: skip
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=4) | _TRICKS
+    | st.sampled_from([2**31, 2**64, 10**30, -1, 0, 1]),
+    lambda inner: st.lists(inner, max_size=4)
+    | st.dictionaries(st.sampled_from(["train", "val", "test", "x"]), inner, max_size=4),
+    max_leaves=6,
+)  # fmt: skip
+_PLACES = st.tuples(
+    st.sampled_from(["train", "val", "test"]), st.integers(0, 11) | st.none(), st.integers(0, 3)
+)
+_EDITS = st.lists(st.tuples(_PLACES, _JSON), min_size=1, max_size=3)
+_DAMAGE = st.tuples(
+    st.sampled_from(["res101.mat", "att_splits.mat"]),
+    st.lists(st.tuples(st.integers(0, 10**6), st.integers(1, 255)), max_size=4),
+    st.none() | st.integers(0, 10**6),
+)
+_LINES = st.lists(
+    st.sampled_from(["Yak-42", "A300B4", "0000000 Yak-42", "../x Yak-42", "\x1b[2J", "n01440764 a"])
+    | st.sampled_from(["n01440764 \x1b[2J", *(f"{wnid} {name}" for wnid, name in WNIDS.items())])
+    | st.text(max_size=8),
+    max_size=6,
+)  # fmt: skip
+
+quick = settings(max_examples=60, deadline=None, derandomize=True)
+deep = settings(max_examples=2000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four sound datasets."""
+    root = tmp_path_factory.mktemp("data")
+    for make in (coop_tree, aircraft_tree, imagenet_tree, xlsa_tree("cub")):
+        make(root)
+    return root
+
+
+def check(name: str, root: Path, pictures: Path) -> None:
+    """The answer is a dataset whose pictures are its own, or faults of one line each."""
+    try:
+        dataset = load_dataset(name, root)
+    except DatasetError as error:
+        assert error.faults
+        assert all(fault and "\n" not in fault and "\x1b" not in fault for fault in error.faults)
+        return
+    seen: dict[Path, str] = {}
+    for split, part in dataset.splits.items():
+        assert len(part.pictures) == len(part.labels)
+        assert all(0 <= label < len(dataset.class_names) for label in part.labels)
+        for picture in part.pictures:
+            assert isinstance(picture.source, Path)
+            where = picture.source.resolve()
+            assert where.is_relative_to(pictures.resolve())
+            assert seen.setdefault(where, split) == split
+            picture.open()
+    assert all(name.isprintable() for name in dataset.class_names)
+
+
+def damaged(path: Path, content: bytes, look: Callable[[], None]) -> None:
+    """Look at a file that holds something else for a while."""
+    sound = path.read_bytes()
+    path.write_bytes(content)
+    try:
+        look()
+    finally:
+        path.write_bytes(sound)
+
+
+def check_split(root: Path, edits: list[Any]) -> None:
+    """JSON values in the place of rows, of what is in them, or of whole splits."""
+    path = root / "caltech-101" / SPLIT_FILE
+    document = json.loads(path.read_text("utf-8"))
+    for (split, row, field), value in edits:
+        rows = document.get(split)
+        if row is None or not isinstance(rows, list) or row >= len(rows):
+            document[split] = value
+        elif field < 3 and isinstance(rows[row], list) and field < len(rows[row]):
+            rows[row][field] = value
+        else:
+            rows[row] = value
+    pictures = root / "caltech-101/101_ObjectCategories"
+    damaged(path, json.dumps(document).encode(), lambda: check("caltech101", root, pictures))
+
+
+def check_mat(root: Path, damage: Any) -> None:
+    """A MATLAB file with other bytes, or cut."""
+    name, flips, kept = damage
+    path = root / "xlsa17/data/CUB" / name
+    content = bytearray(path.read_bytes())
+    for place, bits in flips:
+        content[place % len(content)] ^= bits
+    end = len(content) if kept is None else kept % len(content)
+    pictures = root / "CUB_200_2011/images"
+    damaged(path, bytes(content[:end]), lambda: check("cub", root, pictures))
+
+
+def check_lines(root: Path, lines: list[str]) -> None:
+    """Lists of lines."""
+    content = "\n".join(lines).encode("utf-8", "surrogatepass")
+    for name in ("variants.txt", "images_variant_val.txt"):
+        path, images = root / "fgvc_aircraft" / name, root / "fgvc_aircraft/images"
+        damaged(path, content, lambda: check("fgvc_aircraft", root, images))  # noqa: B023
+    path = root / "imagenet/classnames.txt"
+    damaged(path, content, lambda: check("imagenet", root, root / "imagenet/images"))
+
+
+@quick
+@example([(("train", 0, 1), 2**64)])
+@example([(("test", 0, 0), "\ud800")])
+@example([(("test", 0, 0), "./sea_horse/train0.jpg")])
+@given(edits=_EDITS)
+def test_split_files(root: Path, edits: list[Any]) -> None:
+    """Whatever stands in CoOp's split file."""
+    check_split(root, edits)
+
+
+@quick
+@given(damage=_DAMAGE)
+def test_mat_files(root: Path, damage: Any) -> None:
+    """Whatever has become of the xlsa17 files."""
+    check_mat(root, damage)
+
+
+@quick
+@given(lines=_LINES)
+def test_lists_of_lines(root: Path, lines: list[str]) -> None:
+    """Whatever the lists of FGVC-Aircraft and ImageNet hold."""
+    check_lines(root, lines)
+
+
+@pytest.mark.slow
+@deep
+@given(edits=_EDITS)
+def test_split_files_at_length(root: Path, edits: list[Any]) -> None:
+    """As above, many times."""
+    check_split(root, edits)
+
+
+@pytest.mark.slow
+@deep
+@given(damage=_DAMAGE)
+def test_mat_files_at_length(root: Path, damage: Any) -> None:
+    """As above, many times."""
+    check_mat(root, damage)
+
+
+@pytest.mark.slow
+@deep
+@given(lines=_LINES)
+def test_lists_at_length(root: Path, lines: list[str]) -> None:
+    """As above, many times."""
+    check_lines(root, lines)
