@@ -8,15 +8,11 @@ Everything heavy (torch, ray, mlflow, pydantic) is imported inside the functions
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-if TYPE_CHECKING:
-    from harness.study import StudyOutcome
-    from harness.study_config import StudyConfig
-
-COMPLETE, USER_MISTAKE, INCOMPLETE, INTERRUPTED = 0, 2, 3, 130
+from harness.finish import COMPLETE, INCOMPLETE, INTERRUPTED, USER_MISTAKE, finish
 
 _EPILOG = (
     "Running the same command again goes on where the last one stopped. "
@@ -66,6 +62,23 @@ def sweep(
             "--dry-run",
             metavar="",
             help="Print what is done, what would run, and how long it would take; run nothing.",
+        ),
+    ] = False,
+    accept: Annotated[
+        bool,
+        typer.Option(
+            "--accept-changes",
+            metavar="",
+            help="Run settings anew whose constants, data or weights have changed, though finished "
+            "rows leave the table for it.",
+        ),
+    ] = False,
+    fresh: Annotated[
+        bool,
+        typer.Option(
+            "--fresh",
+            metavar="",
+            help="Begin a new study of this name beside the old; later commands go on with it.",
         ),
     ] = False,
     verbose: Annotated[
@@ -119,7 +132,18 @@ def sweep(
         print_backbones(every=every)
     else:
         raise typer.Exit(
-            _sweep(space, overrides or [], data_root, address, cache_dir, storage, dry_run, verbose)
+            _sweep(
+                space,
+                overrides or [],
+                data_root,
+                address,
+                cache_dir,
+                storage,
+                dry_run=dry_run,
+                accept=accept,
+                fresh=fresh,
+                verbose=verbose,
+            )
         )
 
 
@@ -138,20 +162,27 @@ def _sweep(
     address: str,
     cache_dir: Path | None,
     storage: str | None,
+    *,
     dry_run: bool,
+    accept: bool,
+    fresh: bool,
     verbose: bool,
 ) -> int:
     """Load, run and report; the exit code."""
     from harness.faults import UserError
+    from harness.lease import StudyLost
 
     try:
-        _check_options(space, address)
+        _check_options(space, address, accept and fresh)
         from harness.config import load_study
 
         study = load_study(str(space), overrides, data_root)
         place = None if address == "local" else address
         if dry_run:
-            return _print_plan(study, data_root, place, cache_dir)
+            from harness.dry_run import print_dry_run
+
+            return print_dry_run(study, data_root, place, cache_dir, fresh=fresh)
+        from harness.consent import Consent
         from harness.study import run_study
 
         outcome = run_study(
@@ -161,11 +192,16 @@ def _sweep(
             verbose=verbose,
             cache_dir=cache_dir,
             storage=storage,
+            fresh=fresh,
+            consent=Consent(accept, _ask if _somebody_is_there() else None),
         )
-        return _finish(study, outcome)
+        return finish(outcome, fresh=fresh)
     except KeyboardInterrupt:
         typer.echo("interrupted: the same command goes on from here", err=True)
         return INTERRUPTED
+    except StudyLost as error:
+        typer.echo(str(error), err=True)
+        return INCOMPLETE
     except UserError as error:
         typer.echo(str(error), err=True)
         return USER_MISTAKE
@@ -176,7 +212,19 @@ def _sweep(
         return USER_MISTAKE
 
 
-def _check_options(space: str | None, address: str) -> None:
+def _somebody_is_there() -> bool:
+    return sys.stdin.isatty() and sys.stdout.isatty()
+
+
+def _ask(question: str) -> bool:
+    """A person's answer; no answer is no."""
+    try:
+        return typer.confirm(question, default=False)
+    except typer.Abort:
+        return False
+
+
+def _check_options(space: str | None, address: str, both: bool) -> None:
     """Refuse options that cannot be meant, before anything heavy is imported."""
     from harness.address import address_fault
     from harness.faults import ConfigError
@@ -190,6 +238,10 @@ def _check_options(space: str | None, address: str) -> None:
     fault = address_fault(address)
     if fault:
         lines.append(fault)
+    if both:
+        lines.append(
+            "--fresh begins a study in which nothing has changed: leave --accept-changes out"
+        )
     if lines:
         raise ConfigError(lines)
 
@@ -200,62 +252,6 @@ def _is_users(error: ValueError) -> bool:
     from ship.datasets import DatasetError
 
     return isinstance(error, BackboneError | DatasetError)
-
-
-def _print_plan(
-    study: "StudyConfig", data_root: Path | None, address: str | None, cache_dir: Path | None
-) -> int:
-    """Print what a run would do, and on stderr what it would be refused for; the exit code."""
-    from harness.listing import print_plan
-    from harness.preflight import ClusterError, preflight
-    from harness.study import plan_study
-
-    def say(line: str) -> None:
-        typer.echo(line, err=True)
-
-    plan = plan_study(study, data_root=data_root, cache_dir=cache_dir, say=say)
-    print_plan(study.name, plan, here=address is None)
-    try:
-        if not plan.finished:
-            preflight(address, study.resources)
-    except ClusterError as error:  # the plan may be made elsewhere than the run
-        for line in str(error).splitlines():
-            typer.echo(f"warning: a run would be refused: {line}", err=True)
-    return COMPLETE
-
-
-def _finish(study: "StudyConfig", outcome: "StudyOutcome") -> int:
-    """Print the report and how to see the runs; the exit code of a study that has run."""
-    code = _render(study.name, outcome.tracking_uri) if outcome.done else COMPLETE
-    from reports.redact import redacted
-
-    uri = redacted(outcome.tracking_uri)
-    remote = uri.startswith(("http://", "https://"))
-    command = f"open {uri}" if remote else f"mlflow ui --backend-store-uri {uri} --port 5000"
-    typer.echo(f"all runs (experiment {outcome.experiment}): {command}")
-    if outcome.interrupted:
-        typer.echo("interrupted: the same command goes on from here", err=True)
-        return INTERRUPTED
-    if outcome.failed or outcome.missing:
-        counts = f"{outcome.failed} settings failed, {outcome.missing} are missing"
-        again = "runs what is missing" if outcome.missing else "tries them again"
-        note = "" if outcome.missing else " (a loss that was not finite stays failed)"
-        typer.echo(f"incomplete: {counts}; the same command {again}{note}", err=True)
-        return INCOMPLETE
-    return code
-
-
-def _render(name: str, tracking_uri: str) -> int:
-    """Print and write the report; a report that cannot be written does not undo the study."""
-    from reports.cli import render
-    from reports.schema import ReportError
-
-    try:
-        render(name, tracking_uri, Path(f"{name}-report"))
-    except ReportError as error:
-        typer.echo(str(error), err=True)
-        return USER_MISTAKE
-    return COMPLETE
 
 
 if __name__ == "__main__":

@@ -75,6 +75,7 @@ class Execution:
         plan = self.site.plan(self.ledger)
         if plan == self.plan:
             return self
+        self.site.check_consent(self.ledger, plan)
         self.record.describe(self.site.study, plan)
         return replace(self, plan=plan)
 

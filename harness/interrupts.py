@@ -1,5 +1,6 @@
 """Ctrl-C and SIGTERM: the first ends the study in order, the second at once."""
 
+import _thread
 import os
 import signal
 import sys
@@ -25,6 +26,8 @@ class Interrupts:
 
     def __init__(self) -> None:
         self.requested = False
+        self.failure: Exception | None = None
+        self._failed = False
         self._deferred = False
         self._before: dict[signal.Signals, Any] = {}
 
@@ -55,8 +58,17 @@ class Interrupts:
         finally:
             self._deferred = False
 
+    def fail(self, failure: Exception) -> None:
+        """End the study from another thread, as a signal does; check() raises the failure."""
+        self.failure = failure
+        self._failed = True
+        if self._before:
+            _thread.interrupt_main(signal.SIGTERM)  # runs the handler; C handlers see nothing of it
+
     def check(self, error: type[BaseException] = KeyboardInterrupt) -> None:
-        """Raise `error` if a signal came."""
+        """Raise `error` if a signal came, or what has made the study fail."""
+        if self.failure is not None:
+            raise self.failure
         if self.requested:
             raise error
 
@@ -69,7 +81,9 @@ class Interrupts:
             signal.signal(number, self._handle)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self.requested:
+        if self._failed:  # no second signal, whatever came before
+            self._failed = False
+        elif self.requested:
             sys.stderr.write("\nstopped at once\n")
             os._exit(HARD_EXIT)
         self.requested = True

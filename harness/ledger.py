@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -44,6 +44,8 @@ class LedgerRun:
     flops: analytic operations of a complete run; None: not known.
     peak_mb, gpus, device_mb: peak memory, GPUs held and memory of one, MiB; 0: not known, or none.
     device: that it ran on, for people, e.g. "cpu (x86_64)". backbone: by name.
+    params: its settings as MLflow has them. prints: results version, and the fingerprints of data
+        and weights, by tag.
     """
 
     run_id: str
@@ -63,13 +65,19 @@ class LedgerRun:
     device_mb: float = 0.0
     device: str = ""
     backbone: str = ""
+    params: Mapping[str, str] = field(default_factory=dict)
+    prints: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Ledger:
-    """The trial runs of a study in the order they began, whatever became of them."""
+    """The trial runs of a study in the order they began, whatever became of them.
+
+    table: keys of the settings that the study's table holds now; None: not known.
+    """
 
     runs: tuple[LedgerRun, ...] = ()
+    table: frozenset[str] | None = None
 
     @cached_property
     def rows(self) -> dict[tuple[str, int], LedgerRun]:
@@ -115,9 +123,10 @@ class Ledger:
         return any(known == key for known, _ in self.rows)
 
     def has_elsewhere(self, setting: Assigned) -> bool:
-        """Whether a complete run has the same assignment (or arm), whatever its key."""
+        """Whether a complete run of the table has the same assignment (or arm) under any key."""
         return any(
             run.state is State.COMPLETE
+            and (self.table is None or run.setting_key in self.table)
             and run.arm == setting.arm
             and dict(run.assignment) == _json_round_trip(setting.assignment)
             for run in self.runs
@@ -182,6 +191,8 @@ def _read_run(run: Any, objective: str) -> LedgerRun:
         device_mb=metrics.get(schema.DEVICE_MEMORY, 0.0),
         device=tags.get(schema.DEVICE, ""),
         backbone=tags.get(schema.BACKBONE, ""),
+        params=run.data.params,
+        prints={name: tags[name] for name in schema.PRINTS if name in tags},
     )
 
 

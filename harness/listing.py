@@ -100,6 +100,8 @@ def print_plan(name: str, plan: "Plan", *, here: bool = True) -> None:
         table.add_row(escape(row.label), state, seeds, *time)
     console = Console(highlight=False)
     console.print(table)
+    for note in plan.notes:
+        console.print(note, markup=False, soft_wrap=True)
     if plan.proposals:
         console.print(f"{plan.proposals} more settings to be proposed by the sampler")
     if plan.estimate is not None:

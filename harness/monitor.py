@@ -17,7 +17,6 @@ from harness.preflight import ClusterError
 from harness.recorder import TrialRecorder
 from harness.results import EPOCHS
 from harness.schema import Failure, State
-from harness.tracking import StoreError
 
 RETRIED = "its worker process died; tried again"
 INTERRUPTED = "the study was interrupted"
@@ -201,7 +200,7 @@ class Monitor(tune.Callback):
             return
         try:
             write()
-        except StoreError as error:
+        except UserError as error:  # StoreError, or StudyLost
             self._error = error
 
     def _end_overdue(self, limit: float) -> None:

@@ -13,6 +13,7 @@ class StudyOutcome:
     done: finished for every seed. failed: without a number for some seed, with a reason.
     pruned: stopped by the scheduler. missing: not run, or cut short.
     ran: whether anything was run at all.
+    called: what a report finds the study by, where several have its name.
     """
 
     done: int
@@ -23,6 +24,7 @@ class StudyOutcome:
     tracking_uri: str
     interrupted: bool = False
     ran: bool = False
+    called: str = ""
 
     @property
     def complete(self) -> bool:

@@ -91,6 +91,7 @@ class Plan:
     seconds: estimated compute time of what is left, one trial after the other; None: not known yet.
         By the mean of a finished seed; `--dry-run` knows better (harness.estimate).
     estimate: the same by setting, if it was asked for and can be made.
+    notes: what else a dry run says.
     """
 
     settings: tuple[Setting, ...]
@@ -100,6 +101,7 @@ class Plan:
     proposals: int
     seconds: float | None
     estimate: Estimate | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def finished(self) -> bool:

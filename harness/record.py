@@ -133,7 +133,7 @@ def study_tags(study: StudyConfig) -> dict[str, str]:
         "ship.objective": study.objective,
         "ship.sampler": study.sampler,
         "ship.selection": study.trial.selection,
-        **split_tag("ship.factors", json.dumps(factors)),
+        **split_tag(schema.FACTORS, json.dumps(factors)),
         **split_tag(schema.STUDY, json.dumps(whole)),
     }
 

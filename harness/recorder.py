@@ -160,10 +160,15 @@ def params(config: TrialConfig) -> dict[str, str]:
                     found[f"{prefix}{name}"] = value["name"]
                 walk(f"{prefix}{name}.", value)
             else:
-                found[f"{prefix}{name}"] = value if isinstance(value, str) else json.dumps(value)
+                found[f"{prefix}{name}"] = param_text(value)
 
     walk("", config.model_dump(mode="json"))
     return found
+
+
+def param_text(value: Any) -> str:
+    """A setting's value as MLflow shows it."""
+    return value if isinstance(value, str) else json.dumps(value, default=list)
 
 
 def provenance_tags(setting: Setting, fingerprints: Fingerprints) -> dict[str, str]:
@@ -174,10 +179,10 @@ def provenance_tags(setting: Setting, fingerprints: Fingerprints) -> dict[str, s
         "ship.protocol": config.protocol,
         schema.BACKBONE: config.backbone,
         "ship.dataset": config.dataset,
-        "ship.backbone_fingerprint": fingerprints.backbone(config.backbone),
-        "ship.dataset_fingerprint": fingerprints.dataset(config.dataset),
+        schema.BACKBONE_PRINT: fingerprints.backbone(config.backbone),
+        schema.DATASET_PRINT: fingerprints.dataset(config.dataset),
         "ship.split_version": fingerprints.split_version(config.dataset),
-        "ship.results_version": str(RESULTS_VERSION),
+        schema.RESULTS: str(RESULTS_VERSION),
         "ship.code_version": code_version(),
         "ship.packages": package_versions(),
         "ship.demonstration": "true" if config.backbone == "pocket" else "false",

@@ -19,6 +19,11 @@ BACKBONE = "ship.backbone"
 WANTED = "ship.wanted"
 FLAGS = "ship.flags"
 STUDY = "ship.study"
+FACTORS = "ship.factors"
+RESULTS = "ship.results_version"
+DATASET_PRINT = "ship.dataset_fingerprint"
+BACKBONE_PRINT = "ship.backbone_fingerprint"
+PRINTS = (RESULTS, DATASET_PRINT, BACKBONE_PRINT)
 
 OBJECTIVE = "objective"
 SECONDS = "cost/seconds"

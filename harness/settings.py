@@ -59,14 +59,15 @@ class SettingMaker:
     def __call__(self, assignment: Mapping[str, Any]) -> Setting:
         """The setting of an assignment of the study's factors."""
         config = resolve(self.study, dict(assignment))
-        return Setting(self._key(config), config, dict(assignment))
+        return Setting(self.key(config), config, dict(assignment))
 
     def arms(self) -> list[Setting]:
         """The study's reference arms, [] if it has none."""
         arms = reference_arms(self.study).items()
-        return [Setting(self._key(config), config, {}, name) for name, config in arms]
+        return [Setting(self.key(config), config, {}, name) for name, config in arms]
 
-    def _key(self, config: TrialConfig) -> str:
+    def key(self, config: TrialConfig) -> str:
+        """The key of a resolved setting."""
         return setting_key(
             config,
             "+".join(map(self.fingerprints.dataset, (config.dataset, *config.targets))),

@@ -1,15 +1,20 @@
 """Where a study runs and what it runs on."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from rich.console import Console
 
+from harness.changes import compare
+from harness.consent import Consent
 from harness.fingerprints import Fingerprints
 from harness.ledger import Ledger, read_ledger
 from harness.method import Method
 from harness.outcome import StudyOutcome, outcome_of
+from harness.packaged import label_of
 from harness.plan import Plan, make_plan
+from harness.recorded import Recorded, read_recorded
+from harness.settings import SettingMaker
 from harness.storage import Storage
 from harness.study_config import StudyConfig
 from harness.tracking import Store, store_errors
@@ -17,7 +22,11 @@ from harness.tracking import Store, store_errors
 
 @dataclass(frozen=True)
 class Site:
-    """One study's store, method, data and console; every method may raise StoreError."""
+    """One study's store, method, data and console; every method may raise StoreError.
+
+    study: its name is its experiment's. called: what it is called where several have its name.
+    consent: whether finished rows may leave the table.
+    """
 
     study: StudyConfig
     store: Store
@@ -28,18 +37,42 @@ class Site:
     cache_dir: Path
     storage: Storage
     console: Console
+    called: str = ""
+    consent: Consent = field(default_factory=Consent)
 
     def ledger(self) -> Ledger:
         """What the store has of the study now."""
-        with store_errors(self.store.uri):
-            return read_ledger(self.store.client, self.experiment_id, self.study.objective)
+        return ledger_of(self.store, self.experiment_id, self.study)[0]
 
     def plan(self, ledger: Ledger) -> Plan:
         """What is left to do."""
         return make_plan(self.study, ledger, self.fingerprints)
 
+    def check_consent(self, ledger: Ledger, plan: Plan) -> None:
+        """Raise StudyChanged if finished rows would leave the table unasked."""
+        recorded = read_recorded(self.store, self.experiment_id)
+        maker = SettingMaker(self.study, self.fingerprints)
+        changes = compare(self.study, plan, ledger, recorded, maker)
+        self.consent.check(changes, source_of(self.study))
+
     def outcome(self, *, interrupted: bool, ran: bool) -> StudyOutcome:
         """What the study has come to."""
         plan = self.plan(self.ledger())
         name, uri = self.study.name, self.store.uri
-        return outcome_of(plan, name, uri, interrupted=interrupted, ran=ran)
+        outcome = outcome_of(plan, name, uri, interrupted=interrupted, ran=ran)
+        return replace(outcome, called=self.called or name)
+
+
+def ledger_of(
+    store: Store, experiment_id: str, study: StudyConfig
+) -> tuple[Ledger, Recorded | None]:
+    """What the store has of a study, and what it says that the study is; may raise StoreError."""
+    recorded = read_recorded(store, experiment_id)
+    with store_errors(store.uri):
+        ledger = read_ledger(store.client, experiment_id, study.objective)
+    return replace(ledger, table=recorded.keys if recorded else None), recorded
+
+
+def source_of(study: StudyConfig) -> str:
+    """What messages call the study's YAML."""
+    return label_of(study.source) if study.source else f"study {study.name}"

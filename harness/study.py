@@ -3,19 +3,23 @@
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
 
+from harness.changes import compare
 from harness.checkpoints import forget_all
+from harness.consent import WAYS_OUT, Consent
 from harness.estimate import Say, estimate
 from harness.execution import Execution
 from harness.fingerprints import Fingerprints
+from harness.generations import choose
+from harness.hold import Hold
 from harness.interrupts import Interrupts
-from harness.ledger import Ledger, read_ledger
-from harness.lock import study_lock
+from harness.lease import StudyLost, Timing
+from harness.ledger import Ledger
 from harness.method import Method
 from harness.outcome import StudyOutcome
 from harness.packing import settled
@@ -23,7 +27,8 @@ from harness.plan import Plan, make_plan
 from harness.preflight import machine, preflight
 from harness.record import StudyRecord
 from harness.schema import State
-from harness.site import Site
+from harness.settings import SettingMaker
+from harness.site import Site, ledger_of, source_of
 from harness.storage import storage_uri, study_storage
 from harness.study_config import StudyConfig
 from harness.tracking import (
@@ -55,28 +60,38 @@ def plan_study(
     cache_dir: Path | None = None,
     method: Method | None = None,
     say: Say | None = None,
+    fresh: bool = False,
 ) -> Plan:
     """What a run of the study would do; changes nothing in the store.
 
     Args:
+        fresh: plan a new study beside those of its name.
         say: told what estimating the time takes; None: the plan comes without harness.estimate's.
 
     Raises:
         StoreError: the store cannot be read.
+        UserError: the store has no study of that number.
         ValueError: a backbone or data set cannot be read.
     """
     directory = Path.cwd()
     uri = tracking_uri or default_uri(directory)
     store = open_store(uri, directory, create=False)
-    ledger = Ledger()
+    chosen = choose(store, study.name, fresh=fresh)
+    ledger, recorded = Ledger(), None
     if store is not None:
-        experiment_id = store.experiment(study.name)
+        experiment_id = store.experiment(chosen.found.experiment)
         if experiment_id is not None:
-            with store_errors(store.uri):
-                ledger = read_ledger(store.client, experiment_id, study.objective)
+            ledger, recorded = ledger_of(store, experiment_id, study)
     cache = cache_dir or default_cache_dir()
     fingerprints = Fingerprints(method or Method(), data_root, cache)
     plan = make_plan(study, ledger, fingerprints)
+    changes = compare(study, plan, ledger, recorded, SettingMaker(study, fingerprints))
+    notes = [chosen.line]
+    if text := changes.text(source_of(study)):
+        notes.append(f"{text}\n{WAYS_OUT}")
+    if changes.removed:
+        notes.append(f"{changes.removed.text} leave the table: they are not asked for any more")
+    plan = replace(plan, notes=tuple(note for note in notes if note))
     if say is None:
         return plan
     n_trials = len(plan.work) + plan.proposals
@@ -96,6 +111,9 @@ def run_study(
     tracking_uri: str | None = None,
     method: Method | None = None,
     console: Console | None = None,
+    fresh: bool = False,
+    consent: Consent | None = None,
+    timing: Timing | None = None,
 ) -> StudyOutcome:
     """Run what the study wants and its ledger does not have. The same call again is the resume.
 
@@ -109,46 +127,59 @@ def run_study(
         tracking_uri: of the MLflow store; see harness.tracking.default_uri.
         method: ship, unless a test puts something else in its place.
         console: where progress goes.
+        fresh: begin a new study beside those of its name.
+        consent: whether finished rows may leave the table; None: they may not.
+        timing: of the lease that keeps other hosts away.
 
     Raises:
-        StoreError, StudyBusy, ClusterError, StorageError: one clear line each.
+        StoreError, StudyBusy, StudyChanged, StudyLost, ClusterError, StorageError: one clear
+            message each.
+        UserError: the store has no study of that number.
         ValueError: a backbone or data set cannot be read.
     """
     directory = Path.cwd()
     uri = absolute_uri(tracking_uri or default_uri(directory), directory)
     cache = cache_dir or default_cache_dir()
     method = method or Method()
-    with study_lock(uri, study.name), Interrupts() as interrupts:
-        store = open_store(uri, directory)
-        if store is None:
-            raise RuntimeError("open_store made no store")
-        if verbose:
-            quieten(logging.INFO)
-        experiment_id = store.create_experiment(study.name)
-        site = Site(
-            study,
-            store,
-            experiment_id,
-            Fingerprints(method, data_root, cache),
-            method,
-            data_root,
-            cache,
-            study_storage(storage_uri(storage, cache), uri, experiment_id),
-            console or Console(),
-        )
-        return _bring_about(site, interrupts, address, verbose)
+    console = console or Console()
+
+    def say(line: str) -> None:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    with Interrupts() as interrupts:
+        hold = Hold(uri, directory, fresh, timing or Timing(), interrupts, say)
+        with hold.study(study.name) as held:
+            if verbose:
+                quieten(logging.INFO)
+            site = Site(
+                study.model_copy(update={"name": held.name}),
+                held.store,
+                held.experiment_id,
+                Fingerprints(method, data_root, cache),
+                method,
+                data_root,
+                cache,
+                study_storage(storage_uri(storage, cache), uri, held.experiment_id),
+                console,
+                held.called,
+                consent or Consent(),
+            )
+            return _bring_about(site, interrupts, address, verbose)
 
 
 def _bring_about(
     site: Site, interrupts: Interrupts, address: str | None, verbose: bool
 ) -> StudyOutcome:
-    with store_errors(site.store.uri):
-        close_dead_runs(site.store.client, site.experiment_id)
     interrupted = False
     ran = False
     try:
         ledger = site.ledger()
         plan = site.plan(ledger)
+        site.check_consent(ledger, plan)
+        with store_errors(site.store.uri):
+            if close_dead_runs(site.store.client, site.experiment_id):
+                ledger = site.ledger()
+                plan = site.plan(ledger)
         if not plan.finished:
             preflight(address, site.study.resources)
             site.storage.check()
@@ -163,6 +194,8 @@ def _bring_about(
                 execution = Execution(site, plan, ledger, record, interrupts, verbose)
                 execution.here() if address is None else execution.on_cluster(address)
     except (KeyboardInterrupt, Exception):
+        if interrupts.failure is not None:
+            raise interrupts.failure from None
         # whoever stops the study may have stopped Ray with it, which then fails in its own ways
         if not interrupts.requested:
             raise
@@ -180,6 +213,7 @@ def _recorded(record: StudyRecord, site: Site) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        record.end(State.INTERRUPTED)
+        with suppress(StudyLost):  # the study's run is another driver's
+            record.end(State.INTERRUPTED)
         raise
     record.end(site.outcome(interrupted=False, ran=True).state)

@@ -68,15 +68,17 @@ class Store:
             )
         return str(found.experiment_id)
 
-    def create_experiment(self, name: str) -> str:
-        """Id of the study's experiment, which is made if need be."""
+    def create_experiment(self, name: str, tags: Mapping[str, str] | None = None) -> str:
+        """Id of an experiment, which is made, with tags, if need be."""
         known = self.experiment(name)
         if known is not None:
             return known
         location = (self.artifacts / name).as_uri() if self.artifacts else None
         with store_errors(self.uri):
             return str(
-                self.client.create_experiment(name, artifact_location=location, tags=SHOWN_AS)
+                self.client.create_experiment(
+                    name, artifact_location=location, tags={**SHOWN_AS, **(tags or {})}
+                )
             )
 
 
@@ -130,7 +132,7 @@ def store_errors(uri: str) -> Iterator[None]:
     """Turn whatever MLflow and its database raise into one StoreError line."""
     try:
         yield
-    except (StoreError, KeyboardInterrupt):
+    except (UserError, KeyboardInterrupt):
         raise
     except Exception as error:
         # MLflow raises its own, sqlalchemy's, requests' and alembic's

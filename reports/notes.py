@@ -58,7 +58,8 @@ def table_notes(
 
 def head_notes(study: Study, rows: Sequence[Row]) -> list[str]:
     """What weakens every number, and what all rows share."""
-    return [*_warnings(study, rows), _setup(study)]
+    place = [study.place] if study.place else []
+    return [*_warnings(study, rows), *place, _setup(study)]
 
 
 def chosen_by(rules: Iterable[str | None]) -> str:

@@ -3,7 +3,7 @@
 import itertools
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import polars as pl
@@ -13,7 +13,7 @@ from reports.flags import with_zeros, without_points
 from reports.measures import study_protocol, targets_of
 from reports.rows import Factor, Setting, frame, missing_rows, one_per_seed, seed_rows
 from reports.schema import COMPLETE, DEFAULT_PROTOCOL, FAIL, PRUNED, Protocol, ReportError
-from reports.store import Run, read_runs
+from reports.store import Run, locate, read_runs
 
 MOST_SEEDS = 1_000_000  # of a tag that is sound
 
@@ -31,6 +31,7 @@ class Study:
     scope: "" for the whole study, else the dataset, or the words for an average over datasets, that
         this part of it holds.
     pooled: the datasets that a row is the average over, () where it is of one dataset.
+    place: which study of its name this is, "" where there is but one.
     """
 
     name: str
@@ -47,16 +48,19 @@ class Study:
     warnings: tuple[str, ...]
     scope: str = ""
     pooled: tuple[str, ...] = ()
+    place: str = ""
 
 
 def load_records(study_name: str, tracking_uri: str) -> Study:
-    """Read a study from MLflow.
+    """Read a study from MLflow: the newest of its name, or that of its number (NAME.1).
 
     Raises:
         ReportError: unreadable store or unknown study (one line).
         EmptyStudyError: nothing of it has ended yet.
     """
-    return study_from_runs(study_name, read_runs(study_name, tracking_uri))
+    found = locate(study_name, tracking_uri)
+    study = study_from_runs(found.exact, read_runs(found.experiment, tracking_uri))
+    return replace(study, place=found.line)
 
 
 def study_from_runs(name: str, runs: Sequence[Run]) -> Study:

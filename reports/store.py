@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from reports.names import TAG_FRESH_OF, Found, find_study
 from reports.schema import TAG_KIND, ReportError
 
 PAGE = 100  # runs a request; each may hold a thousand metrics
@@ -30,6 +31,51 @@ class Run:
 def default_tracking_uri() -> str:
     """MLFLOW_TRACKING_URI, else the sqlite file that ship-sweep makes in the working directory."""
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path.cwd() / 'mlflow.db'}"
+
+
+def locate(study_name: str, tracking_uri: str) -> Found:
+    """Which of the studies of a name is meant: NAME.2 names one, NAME the newest.
+
+    Raises:
+        ReportError: no readable store at the URI, or no such study (lists those that exist).
+    """
+    uri = _checked(tracking_uri)
+    experiments = _names_from_sqlite(uri) if uri.startswith(_SQLITE) else None
+    if experiments is None:
+        experiments = _names_from_client(uri)
+    found = find_study(study_name, experiments)
+    if found is None:
+        raise ReportError(_unknown(study_name, uri, experiments))
+    return found
+
+
+def _names_from_sqlite(uri: str) -> dict[str, str] | None:
+    """Active experiments, each with its TAG_FRESH_OF; None where the tables are others."""
+    query = (
+        "SELECT e.name, t.value FROM experiments e LEFT JOIN experiment_tags t"
+        " ON t.experiment_id = e.experiment_id AND t.key = ? WHERE e.lifecycle_stage = 'active'"
+    )
+    try:
+        with contextlib.closing(sqlite3.connect(_read_only(uri), uri=True)) as base:
+            return {name: tag or "" for name, tag in base.execute(query, [TAG_FRESH_OF])}
+    except sqlite3.Error:
+        return None
+
+
+def _names_from_client(uri: str) -> dict[str, str]:
+    """The same of any store."""
+    with _one_line_errors(uri), _quiet():
+        from mlflow.tracking import MlflowClient
+
+        client = MlflowClient(tracking_uri=uri)
+        names: dict[str, str] = {}
+        token: str | None = None
+        while True:
+            page = client.search_experiments(max_results=1000, page_token=token)
+            names |= {one.name: one.tags.get(TAG_FRESH_OF, "") for one in page}
+            token = page.token
+            if not token:
+                return names
 
 
 def read_runs(study_name: str, tracking_uri: str) -> list[Run]:
@@ -56,9 +102,8 @@ def _from_sqlite(study_name: str, uri: str) -> list[Run] | None:
     Raises:
         ReportError: no such experiment.
     """
-    address = f"{Path(uri.removeprefix(_SQLITE)).resolve().as_uri()}?mode=ro"
     try:
-        with contextlib.closing(sqlite3.connect(address, uri=True)) as base:
+        with contextlib.closing(sqlite3.connect(_read_only(uri), uri=True)) as base:
             base.execute("BEGIN")  # one moment of a store that is being written to
             rows = base.execute("SELECT name, experiment_id, lifecycle_stage FROM experiments")
             active = {name: identity for name, identity, stage in rows if stage == "active"}
@@ -137,8 +182,7 @@ def _checked(uri: str) -> str:
     if not path.is_file():
         raise ReportError(f"{path}: no MLflow store here (run ship-sweep, or give --tracking-uri)")
     try:
-        address = f"{path.resolve().as_uri()}?mode=ro"
-        with contextlib.closing(sqlite3.connect(address, uri=True)) as base:
+        with contextlib.closing(sqlite3.connect(_read_only(uri), uri=True)) as base:
             query = "SELECT count(*) FROM sqlite_master WHERE name IN ('experiments', 'runs')"
             found = base.execute(query).fetchone()[0]
     except sqlite3.Error as error:
@@ -146,6 +190,11 @@ def _checked(uri: str) -> str:
     if found != 2:
         raise ReportError(f"{path}: a sqlite file, but not an MLflow store")
     return uri
+
+
+def _read_only(uri: str) -> str:
+    """An sqlite store's address for sqlite3, which will not write to it."""
+    return f"{Path(uri.removeprefix(_SQLITE)).resolve().as_uri()}?mode=ro"
 
 
 def _unknown(name: str, uri: str, names: Iterable[str]) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from harness.lease import Timing
 from harness.ledger import Ledger, read_ledger
 from harness.method import Method
 from harness.study import StudyOutcome, run_study
@@ -84,6 +85,7 @@ class Bench:
             cache_dir=self.cache,
             method=keys.pop("method", self.method),
             console=keys.pop("console", Console(quiet=True)),
+            timing=keys.pop("timing", Timing(settle=(0.0, 0.0))),
             **keys,
         )
 

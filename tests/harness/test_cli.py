@@ -14,7 +14,10 @@ import harness.preflight
 import harness.study
 import reports.cli
 from harness import cli
+from harness.changes import Changes
+from harness.consent import WAYS_OUT, Consent
 from harness.faults import UserError
+from harness.lease import StudyLost
 from harness.plan import Estimate, PlanRow
 from harness.study import StudyOutcome
 from reports.schema import ReportError
@@ -55,6 +58,7 @@ def test_complete_study_exits_0_and_says_how_to_see_it(calls: dict[str, Any]) ->
     assert calls["study"].trial.shots == 4
     assert calls["options"] == {
         "data_root": None, "address": "auto", "verbose": True, "cache_dir": None,
+        "fresh": False, "consent": Consent(False, None),
     }  # fmt: skip
     assert calls["render"] == ("prompt_len", URI, Path("prompt_len-report"))
     assert f"mlflow ui --backend-store-uri {URI} --port 5000" in result.stdout
@@ -141,6 +145,10 @@ def test_a_bug_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
                 "--address must be local, auto or HOST:PORT, got 'there'",
             ],
         ),
+        (
+            ("--space", "prompt_len", "--fresh", "--accept-changes"),
+            ["--fresh begins a study in which nothing has changed: leave --accept-changes out"],
+        ),
         (("--space", "promt_len"), ["--space must be a YAML file or a packaged space, got 'promt"]),
         (
             ("--space", "prompt_len", "--set", "sed=1", "--set", "shots=0"),
@@ -171,7 +179,9 @@ def test_dry_run_prints_the_plan_and_runs_nothing(
         PlanRow("n_ctx=[1]", "done", (), (0, 1)),
         PlanRow("n_ctx=2", "to run", (1,), (0,)),
     )
-    plan = SimpleNamespace(rows=rows, proposals=3, seconds=90.0, finished=False, estimate=None)
+    plan = SimpleNamespace(
+        rows=rows, proposals=3, seconds=90.0, finished=False, estimate=None, notes=()
+    )
     monkeypatch.setattr(harness.study, "plan_study", lambda *_, **__: plan)
     result = invoke("--space", "prompt_len", "--dry-run")
     assert result.exit_code == 0
@@ -190,7 +200,7 @@ def test_dry_run_tells_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
         PlanRow("n_ctx=4", "to run", (0, 1), (), key="c"),
     )
     left = Estimate({"b": 0.4, "c": 90.0}, 7200.0, 2, "12 finished trials")
-    plan = SimpleNamespace(rows=rows, proposals=3, finished=False, estimate=left)
+    plan = SimpleNamespace(rows=rows, proposals=3, finished=False, estimate=left, notes=())
     monkeypatch.setattr(harness.study, "plan_study", lambda *_, **__: plan)
     lines = invoke("--space", "prompt_len", "--dry-run").stdout.splitlines()
     ends = {line.split()[0]: " ".join(line.split()[-2:]) for line in lines if "n_ctx" in line}
@@ -209,7 +219,9 @@ def test_dry_run_warns_of_a_machine_too_small(
     monkeypatch: pytest.MonkeyPatch, finished: bool
 ) -> None:
     """The plan is shown, as it may run elsewhere; what a run here would be refused for, too."""
-    plan = SimpleNamespace(rows=(), proposals=0, seconds=None, finished=finished, estimate=None)
+    plan = SimpleNamespace(
+        rows=(), proposals=0, seconds=None, finished=finished, estimate=None, notes=()
+    )
     monkeypatch.setattr(harness.study, "plan_study", lambda *_, **__: plan)
     monkeypatch.setattr(harness.preflight, "usable_gpus", lambda: 0)
     result = invoke("--space", "prompt_len", "--set", "resources.gpus=1", "--dry-run")
@@ -218,6 +230,52 @@ def test_dry_run_warns_of_a_machine_too_small(
     words = "warning: a run would be refused: resources.gpus must be at most 0, which is all"
     assert result.stderr.startswith(words) != finished
     assert len(result.stderr.splitlines()) == (not finished)
+
+
+def test_a_changed_study_is_refused_in_one_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a terminal nobody is asked: exit code 2, and what to do about it."""
+
+    def run_study(*_: Any, consent: Consent, **__: Any) -> StudyOutcome:
+        changes = Changes(differences={"shots: 2 -> 4": None})
+        changes.changed.seconds["a", 0] = 90.0
+        consent.check(changes, "small.yaml")
+        return StudyOutcome(0, 0, 0, 1, "prompt_len", URI)
+
+    monkeypatch.setattr(harness.study, "run_study", run_study)
+    result = invoke("--space", "prompt_len")
+    assert result.exit_code == 2
+    assert result.stderr.splitlines()[1:] == [
+        "  shots: 2 -> 4",
+        "1 finished row of 1 setting (1.5 min of computing) would leave the table, and stay in "
+        "MLflow",
+        WAYS_OUT,
+    ]
+    assert invoke("--space", "prompt_len", "--accept-changes").exit_code == 3
+    monkeypatch.setattr(cli, "_somebody_is_there", lambda: True)
+    for answer, code in (("y\n", 3), ("\n", 2), ("", 2)):
+        asked = CliRunner().invoke(cli.app, ["--space", "prompt_len"], input=answer)
+        assert asked.exit_code == code
+        assert "Run these settings anew? [y/N]" in asked.stdout
+
+
+def test_a_study_that_is_anothers_now_is_incomplete(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One line, exit code 3."""
+
+    def run_study(*_: Any, **__: Any) -> StudyOutcome:
+        raise StudyLost("it is another's")
+
+    monkeypatch.setattr(harness.study, "run_study", run_study)
+    result = invoke("--space", "prompt_len")
+    assert (result.exit_code, result.stderr) == (3, "it is another's\n")
+
+
+def test_a_fresh_study_goes_on_without_the_option(calls: dict[str, Any]) -> None:
+    """The same command again would begin yet another; the report is of the fresh one."""
+    calls["outcome"] = {"done": 1, "missing": 1, "interrupted": True, "called": "prompt_len.2"}
+    result = invoke("--space", "prompt_len", "--fresh")
+    assert calls["options"]["fresh"] is True
+    assert calls["render"] == ("prompt_len.2", URI, Path("prompt_len.2-report"))
+    assert result.stderr == ("interrupted: the same command without --fresh goes on from here\n")
 
 
 def test_list_shows_each_packaged_space_with_its_line() -> None:

@@ -15,18 +15,20 @@ from harness.interrupts import HARD_EXIT, Interrupts
 from tests.harness.conftest import Bench
 
 ROOT = Path(__file__).parents[2]
+# An epoch that lasts until its worker is killed: a trial is running whenever the signal comes.
+ENDLESS = 3600.0
 
 
 class Driver:
     """A study that runs in a process group of its own; every descendant is marked."""
 
-    def __init__(self, bench: Bench, seconds: float) -> None:
+    def __init__(self, bench: Bench, seconds: float, **environment: str) -> None:
         self.mark = uuid.uuid4().hex
         paths = [bench.uri, str(bench.log), str(bench.cache), str(seconds)]
         self.process = subprocess.Popen(
             [sys.executable, "-m", "tests.harness.driver", *paths],
             cwd=ROOT,
-            env={**os.environ, "SHIP_TEST_MARK": self.mark},
+            env={**os.environ, "SHIP_TEST_MARK": self.mark, **environment},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -55,12 +57,12 @@ class Driver:
 
 
 @pytest.fixture
-def drive(bench: Bench) -> Iterator[Callable[[float], Driver]]:
+def drive(bench: Bench) -> Iterator[Callable[..., Driver]]:
     """Starts drivers, and lets none outlive the test."""
     started: list[Driver] = []
 
-    def start(seconds: float) -> Driver:
-        started.append(Driver(bench, seconds))
+    def start(seconds: float, **environment: str) -> Driver:
+        started.append(Driver(bench, seconds, **environment))
         return started[-1]
 
     yield start
@@ -82,7 +84,7 @@ def wait_for(condition: Callable[[], bool], seconds: float = 120) -> None:
 
 @pytest.mark.faults
 def test_an_interrupted_study_ends_in_order_and_goes_on(
-    bench: Bench, drive: Callable[[float], Driver]
+    bench: Bench, drive: Callable[..., Driver]
 ) -> None:
     """Nothing is RUNNING, no process is left, and the next run does only what is missing."""
     first = drive(0.6)
@@ -101,16 +103,16 @@ def test_an_interrupted_study_ends_in_order_and_goes_on(
 
 @pytest.mark.faults
 def test_sigterm_ends_in_order_and_a_second_driver_is_refused(
-    bench: Bench, drive: Callable[[float], Driver]
+    bench: Bench, drive: Callable[..., Driver]
 ) -> None:
     """Two drivers would run the same trials, so the one that came first is named.
 
     SIGTERM goes to the driver alone, as from kill or docker stop: sent to the whole group it kills
     Ray's daemons too, and a driver whose daemons are gone is ended by Ray itself.
     """
-    first = drive(1.0)
+    first = drive(ENDLESS)
     wait_for(lambda: bool(bench.lines()))
-    code, output = drive(0.0).end()
+    code, output = drive(0.0).end()  # takes as long as a study
     assert code != 0
     assert f"is being run by process {first.process.pid}" in output
     first.process.terminate()
@@ -131,7 +133,7 @@ def check_order(driver: Driver, bench: Bench) -> None:
 
 @pytest.mark.faults
 def test_a_killed_driver_leaves_nothing_that_the_next_run_cannot_put_right(
-    bench: Bench, drive: Callable[[float], Driver]
+    bench: Bench, drive: Callable[..., Driver]
 ) -> None:
     """kill -9 leaves runs RUNNING, which the next run closes; workers die by themselves.
 
@@ -146,6 +148,7 @@ def test_a_killed_driver_leaves_nothing_that_the_next_run_cannot_put_right(
     wait_for(lambda: not first.survivors("Agent"), 60)
     code, output = drive(0.0).end()
     assert code == 0, output
+    assert "waiting" not in output  # its lease is still there, and known to be a dead one's
     assert bench.states().count("COMPLETE") == 4
     bench.check_invariants()
 

@@ -100,24 +100,6 @@ def test_an_added_level_runs_alone_and_a_removed_one_is_not_wanted(ray_bench: Be
 
 
 @pytest.mark.slow
-def test_a_changed_constant_runs_the_study_again(ray_bench: Bench) -> None:
-    """The plan calls such settings changed."""
-    ray_bench.run(make_study())
-    changed = make_study(shots=4)
-    plan = plan_study(
-        changed,
-        data_root=None,
-        tracking_uri=ray_bench.uri,
-        cache_dir=ray_bench.cache,
-        method=ray_bench.method,
-    )
-    assert [row.state for row in plan.rows] == ["changed"] * 3
-    assert plan.seconds is not None
-    assert ray_bench.run(changed).done == 3
-    assert len(ray_bench.trials()) == 6
-
-
-@pytest.mark.slow
 def test_reference_arms_run_first_and_once(ray_bench: Bench) -> None:
     """An arm that equals a setting shares its run."""
     space = {"generator": ["none", "vae"]}

@@ -1,0 +1,38 @@
+"""`ship-sweep --dry-run`: what a run would do, and what it would be refused for."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from harness.finish import COMPLETE
+
+if TYPE_CHECKING:
+    from harness.study_config import StudyConfig
+
+
+def print_dry_run(
+    study: "StudyConfig",
+    data_root: Path | None,
+    address: str | None,
+    cache_dir: Path | None,
+    *,
+    fresh: bool,
+) -> int:
+    """Print what a run would do, and on stderr what it would be refused for; the exit code."""
+    from harness.listing import print_plan
+    from harness.preflight import ClusterError, preflight
+    from harness.study import plan_study
+
+    def say(line: str) -> None:
+        typer.echo(line, err=True)
+
+    plan = plan_study(study, data_root=data_root, cache_dir=cache_dir, say=say, fresh=fresh)
+    print_plan(study.name, plan, here=address is None)
+    try:
+        if not plan.finished:
+            preflight(address, study.resources)
+    except ClusterError as error:  # the plan may be made elsewhere than the run
+        for line in str(error).splitlines():
+            typer.echo(f"warning: a run would be refused: {line}", err=True)
+    return COMPLETE

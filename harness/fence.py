@@ -1,0 +1,34 @@
+"""A client of the store that writes only while the study is this process's."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, cast
+
+if TYPE_CHECKING:
+    from mlflow.tracking import MlflowClient
+
+# methods of MlflowClient that change nothing
+READS = ("get_", "search_", "list_", "download_")
+
+
+class _Fenced:
+    """Passes everything on; what may change the store, after a check."""
+
+    def __init__(self, client: "MlflowClient", check: Callable[[], None]) -> None:
+        self._client = client
+        self._check = check
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._client, name)
+        if not callable(found) or name.startswith(READS):
+            return found
+
+        def checked(*args: Any, **keys: Any) -> Any:
+            self._check()
+            return found(*args, **keys)
+
+        return checked
+
+
+def fenced(client: "MlflowClient", check: Callable[[], None]) -> "MlflowClient":
+    """The client with `check` before each write; what it raises keeps the write from happening."""
+    return cast("MlflowClient", _Fenced(client, check))

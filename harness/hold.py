@@ -1,0 +1,82 @@
+"""Opens a study in its store and holds it, against other drivers of this machine and of others."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from harness.fence import fenced
+from harness.generations import Chosen, choose
+from harness.interrupts import Interrupts
+from harness.lease import Holder, Lease, Timing
+from harness.lock import store_gate, study_lock
+from harness.tracking import Store, open_store, store_errors
+
+
+@dataclass(frozen=True)
+class Held:
+    """A study that this process may write.
+
+    store: refuses to write once another driver has the study.
+    name: of its experiment. called: what a report finds it by.
+    """
+
+    store: Store
+    experiment_id: str
+    name: str
+    called: str
+
+
+@dataclass(frozen=True)
+class Hold:
+    """How a study is held.
+
+    uri: of the store. directory: what a relative one starts from. fresh: a new study of its name.
+    say: told which study it is, and what is waited for.
+    """
+
+    uri: str
+    directory: Path
+    fresh: bool
+    timing: Timing
+    interrupts: Interrupts
+    say: Callable[[str], None]
+
+    @contextmanager
+    def study(self, name: str) -> Iterator[Held]:
+        """Open the study of a name, and its experiment if need be, and hold it inside.
+
+        Raises:
+            StudyBusy: another driver holds it.
+            StoreError: the store cannot be used.
+            UserError: the store has no study of that number.
+        """
+        with store_gate(self.uri):
+            store, chosen = self._open(name)
+            experiment_id = chosen.create(store)
+        if chosen.line:
+            self.say(chosen.line)
+        experiment = chosen.found.experiment
+        with (
+            study_lock(self.uri, experiment) as place,
+            self._leased(store, experiment_id, experiment, place) as own,
+        ):
+            yield Held(own, experiment_id, experiment, chosen.found.exact)
+
+    def _open(self, name: str) -> tuple[Store, Chosen]:
+        store = open_store(self.uri, self.directory)
+        if store is None:
+            raise RuntimeError("open_store made no store")
+        return store, choose(store, name, fresh=self.fresh)
+
+    @contextmanager
+    def _leased(self, store: Store, experiment_id: str, name: str, place: str) -> Iterator[Store]:
+        me = Holder.me(place)
+        lease = Lease(store.client, experiment_id, name, me, self.timing, self.say)
+        try:
+            with store_errors(store.uri):
+                lease.claim()
+            lease.start(self.interrupts.fail)
+            yield replace(store, client=fenced(store.client, lease.check))
+        finally:
+            lease.release()

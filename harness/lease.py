@@ -1,0 +1,265 @@
+"""One driver a study among hosts that share a store: a lease that its holder renews all the time.
+
+The lease is a tag of the study's experiment: who holds it, and a count that goes up with every beat
+of the holder's heart. No host's clock is compared with another's: whoever finds a lease watches it
+by a clock of their own, and takes it over once it has not moved for `expiry` seconds.
+
+MLflow's tags cannot be compared and set in one step. To claim is to write one's own token, to wait
+a moment and to read it back; whoever reads another's has lost. What is left: of two drivers that
+find the lease free at the same moment, one may be held up between its look and its write for longer
+than the other waits. Then both go on until the first beat of the one that was overwritten, `beat`
+seconds at most, and runs of both may be in the store; the ledger takes one of them.
+"""
+
+import json
+import os
+import random
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from harness.faults import UserError
+from harness.lock import StudyBusy
+
+if TYPE_CHECKING:
+    from mlflow.tracking import MlflowClient
+
+TAG = "ship.lock"
+JOIN_SECONDS = 2.0
+
+
+class StudyLost(UserError):
+    """Another driver has taken the study over; this one must not write any more."""
+
+
+def steady() -> float:
+    """Seconds on a clock that nobody sets, and that goes on while the machine sleeps."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Of a lease, in seconds.
+
+    beat: between two beats. expiry: without a beat, after which a lease is free.
+    look: between two looks at somebody else's lease.
+    settle: least and most time between a claim and reading it back.
+    now, sleep: the clock.
+    """
+
+    beat: float = 10.0
+    expiry: float = 60.0
+    look: float = 1.0
+    settle: tuple[float, float] = (0.2, 0.6)
+    now: Callable[[], float] = steady
+    sleep: Callable[[float], None] = time.sleep
+
+
+@dataclass(frozen=True)
+class Holder:
+    """Who holds a lease; place: see harness.lock.study_lock."""
+
+    token: str
+    host: str
+    pid: int
+    place: str
+
+    @classmethod
+    def me(cls, place: str) -> "Holder":
+        """This process, under a token of its own."""
+        return cls(uuid.uuid4().hex, socket.gethostname(), os.getpid(), place)
+
+    def tag(self, beat: int) -> str:
+        """The tag's value at a beat."""
+        return json.dumps({**vars(self), "beat": beat})
+
+    def __str__(self) -> str:
+        return f"process {self.pid} on host {self.host}"
+
+
+def holder_of(tag: str) -> Holder | None:
+    """Who holds a lease by its tag; None: nobody that can be made out."""
+    try:
+        found = json.loads(tag)
+        return Holder(
+            str(found["token"]), str(found["host"]), int(found["pid"]), str(found["place"])
+        )
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def read_tag(client: "MlflowClient", experiment_id: str) -> str:
+    """The lease's tag, "" if there is none."""
+    return str(client.get_experiment(experiment_id).tags.get(TAG, ""))
+
+
+def remove_tag(client: "MlflowClient", experiment_id: str) -> None:
+    """Nobody holds the study any more."""
+    try:
+        client.delete_experiment_tag(experiment_id, TAG)
+    except Exception:  # an older server cannot delete one
+        client.set_experiment_tag(experiment_id, TAG, "")
+
+
+class Lease:
+    """This process's hold on a study; methods raise what MLflow raises, unless they say otherwise.
+
+    Args:
+        client: of the store, which no `check` stands before.
+        study: what messages call it.
+        say: told what is waited for.
+    """
+
+    def __init__(
+        self,
+        client: "MlflowClient",
+        experiment_id: str,
+        study: str,
+        me: Holder,
+        timing: Timing,
+        say: Callable[[str], None],
+    ) -> None:
+        self._client = client
+        self._experiment_id = experiment_id
+        self._study = study
+        self._me = me
+        self._timing = timing
+        self._say = say
+        self._beats = 0
+        self._renewed = timing.now()
+        self._lost: StudyLost | None = None
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def claim(self) -> None:
+        """Take the lease if it is free, or its holder is dead.
+
+        Raises:
+            StudyBusy: it is held; host and process are named.
+        """
+        found = self._read()
+        if found and not self._died_here(found):
+            self._watch(found)
+        self._renewed = self._timing.now()
+        self._write()
+        self._timing.sleep(random.uniform(*self._timing.settle))  # noqa: S311
+        other = self._read()
+        if not self._is_mine(other):
+            raise self._busy(other)
+
+    def beat(self) -> None:
+        """Renew the lease.
+
+        Raises:
+            StudyLost: it is not this process's any more.
+        """
+        began = self._timing.now()
+        found = self._read()
+        if not self._is_mine(found):
+            self._lost = self._lost or self._loss(found)
+            raise self._lost
+        if self._stop.is_set():
+            return
+        self._write()
+        self._renewed = max(self._renewed, began)
+
+    def check(self) -> None:
+        """Make sure that the study is this process's: to be called before each write.
+
+        A process that was suspended, or whose beats do not reach the store, asks the store.
+
+        Raises:
+            StudyLost: it is not.
+        """
+        if self._lost is None and self._timing.now() - self._renewed > self._timing.expiry / 2:
+            self.beat()
+        if self._lost is not None:
+            raise self._lost
+
+    def start(self, on_loss: Callable[[StudyLost], None]) -> None:
+        """Beat from now on, in a thread of its own; a store that is away is tried again."""
+        self._thread = threading.Thread(
+            target=self._keep_beating, args=(on_loss,), name="ship-lease", daemon=True
+        )
+        self._thread.start()
+
+    def release(self) -> None:
+        """Stop beating, and leave the study to others; raises nothing."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join(JOIN_SECONDS)
+        try:
+            if self._lost is None and self._is_mine(self._read()):
+                remove_tag(self._client, self._experiment_id)
+        except Exception:  # a store that is away keeps a lease that expires
+            return
+
+    def _keep_beating(self, on_loss: Callable[[StudyLost], None]) -> None:
+        while not self._stop.wait(self._timing.beat):
+            if self._lost is not None:  # check() has told it already
+                return
+            try:
+                self.beat()
+            except StudyLost as loss:
+                if not self._stop.is_set():
+                    on_loss(loss)
+                return
+            except Exception:  # whatever a store that is away makes MLflow raise
+                continue
+
+    def _watch(self, found: str) -> None:
+        """Return when a lease is free: it was given back, or has not moved for long enough.
+
+        Raises:
+            StudyBusy: it moves.
+        """
+        timing, began = self._timing, self._timing.now()
+        who = str(holder_of(found) or "another driver")
+        self._say(
+            f"study {self._study!r} is held by {who}: waiting to see whether it still runs, "
+            f"{timing.expiry:g} s at most"
+        )
+        while True:
+            timing.sleep(timing.look)
+            looked = timing.now()
+            seen = self._read()
+            if not seen:
+                return
+            if seen != found:
+                raise self._busy(seen)
+            if looked - began >= timing.expiry:
+                self._say(f"{who} has not been heard of for {timing.expiry:g} s: taken over")
+                return
+
+    def _died_here(self, found: str) -> bool:
+        """Whether a lease's holder had the very lock that this process has now."""
+        holder = holder_of(found)
+        return holder is not None and bool(self._me.place) and holder.place == self._me.place
+
+    def _is_mine(self, tag: str) -> bool:
+        holder = holder_of(tag)
+        return holder is not None and holder.token == self._me.token
+
+    def _busy(self, tag: str) -> StudyBusy:
+        who = holder_of(tag) or "another driver"
+        return StudyBusy(f"study {self._study!r} is being run by {who} on the same store")
+
+    def _loss(self, tag: str) -> StudyLost:
+        who = holder_of(tag)
+        taker = f"{who} has taken it over" if who else "its lock is gone"
+        return StudyLost(
+            f"study {self._study!r} is not this process's any more: {taker} while nothing was "
+            f"heard of this one (suspended, or cut off from the store); nothing more is written "
+            f"here, and what had finished is kept"
+        )
+
+    def _read(self) -> str:
+        return read_tag(self._client, self._experiment_id)
+
+    def _write(self) -> None:
+        self._beats += 1
+        self._client.set_experiment_tag(self._experiment_id, TAG, self._me.tag(self._beats))

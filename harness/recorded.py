@@ -1,0 +1,65 @@
+"""What the store says that a study was when it was last worked on."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from harness import schema
+from harness.record import StudyRecord, joined_tag
+from harness.tracking import Store, store_errors
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A setting of the study's table, or a reference arm of it."""
+
+    key: str
+    assignment: Mapping[str, Any]
+    arm: str
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """The study's table as it is now.
+
+    seeds: of every setting.
+    factors: key -> levels, None where values were drawn from a range.
+    """
+
+    wanted: tuple[Wanted, ...]
+    seeds: frozenset[int]
+    factors: Mapping[str, tuple[Any, ...] | None]
+
+    @property
+    def keys(self) -> frozenset[str]:
+        """Of the settings that the table holds."""
+        return frozenset(one.key for one in self.wanted)
+
+
+def read_recorded(store: Store, experiment_id: str) -> Recorded | None:
+    """What the study's own run says; None: there is none, or it says nothing that can be read.
+
+    Raises:
+        StoreError: the store cannot be read.
+    """
+    record = StudyRecord.find(store, experiment_id)
+    if record is None:
+        return None
+    with store_errors(store.uri):
+        tags = store.client.get_run(record.run_id).data.tags
+    try:
+        wanted = json.loads(joined_tag(schema.WANTED, tags))
+        seeds = json.loads(joined_tag(schema.STUDY, tags))["seeds"]
+        factors = json.loads(joined_tag(schema.FACTORS, tags))
+        return Recorded(
+            tuple(Wanted(one["setting_key"], one["assignment"], one["arm"]) for one in wanted),
+            frozenset(seeds),
+            {one["key"]: _levels(one["levels"]) for one in factors},
+        )
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def _levels(listed: list[Any] | None) -> tuple[Any, ...] | None:
+    return None if listed is None else tuple(listed)

@@ -1,0 +1,280 @@
+"""Which finished rows leave a study's table when its YAML is edited, and what is said of it."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.changes import Changes, compare
+from harness.consent import Consent, StudyChanged
+from harness.fingerprints import Fingerprints
+from harness.plan import make_plan
+from harness.record import StudyRecord
+from harness.recorder import params, provenance_tags, setting_tags
+from harness.settings import SettingMaker
+from harness.site import ledger_of
+from harness.study_config import StudyConfig
+from harness.tracking import Store, log
+from ship.trial_config import RESULTS_VERSION
+from tests.harness.fakes import make_method, make_study
+
+N_CTX = {"generator.n_ctx": [1, 2, 4]}
+
+
+@dataclass
+class History:
+    """A study's store as runs leave it, without Ray."""
+
+    store: Store
+    prints: Fingerprints
+
+    def ran(self, study: StudyConfig, *, only: Callable[[Any], bool] = lambda _: True) -> None:
+        """Note a run of the study: describe it, and complete the settings that `only` names."""
+        experiment = self.store.create_experiment("small")
+        plan = make_plan(study, ledger_of(self.store, experiment, study)[0], self.prints)
+        record = StudyRecord.create(self.store, experiment, study)
+        record.describe(study, plan)
+        for work in plan.work:
+            if only(work.setting):
+                self.complete(experiment, work.setting, work.seeds)
+
+    def complete(self, experiment: str, setting: Any, seeds: tuple[int, ...]) -> None:
+        """A finished run of a setting, of 10 s a seed."""
+        tags = {
+            "ship.kind": "trial",
+            "ship.state": "COMPLETE",
+            "ship.seeds": json.dumps(list(seeds)),
+            **setting_tags(setting),
+            **provenance_tags(setting, self.prints),
+        }
+        run = self.store.client.create_run(experiment, tags=tags).info.run_id
+        seconds = {"cost/seconds": 10.0 * len(seeds)}
+        log(self.store.client, run, params=params(setting.config), metrics=seconds)
+
+    def changes(self, study: StudyConfig) -> Changes:
+        """What a run of the study would leave out of the table."""
+        experiment = self.store.experiment("small")
+        assert experiment is not None
+        ledger, recorded = ledger_of(self.store, experiment, study)
+        plan = make_plan(study, ledger, self.prints)
+        return compare(study, plan, ledger, recorded, SettingMaker(study, self.prints))
+
+
+@pytest.fixture
+def history(store: Store, tmp_path: Path) -> History:
+    """An empty store."""
+    return History(store, Fingerprints(make_method(tmp_path / "log"), None, tmp_path / "cache"))
+
+
+def counts(changes: Changes) -> tuple[int, int]:
+    """Rows that changed, and rows that were removed."""
+    return len(changes.changed), len(changes.removed)
+
+
+@pytest.mark.parametrize(
+    "edited",
+    [
+        {},
+        {"seeds": 3},
+        {"space": {"generator.n_ctx": [1, 2, 4, 8]}},
+        {"space": {**N_CTX, "shots": [16, 4]}},
+        {"concurrency": 2, "time_limit": 5.0, "description": "words"},
+        {"objective": "new"},
+        {"scheduler": "asha"},
+        {"reference_arms": True},
+    ],
+)
+def test_what_extends_a_study_is_no_change(history: History, edited: dict[str, Any]) -> None:
+    """Seeds, levels, factors whose baseline is the old constant, and how a study is run."""
+    history.ran(make_study())
+    assert counts(history.changes(make_study(**edited))) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("edited", "removed"),
+    [
+        ({"seeds": [1]}, 3),
+        ({"space": {"generator.n_ctx": [2, 4]}}, 2),
+        ({"space": {"generator.n_ctx": [4, 8]}, "seeds": [0]}, 5),
+        ({"space": {"shots": [16, 8]}, "generator": {"name": "vae", "n_ctx": 4}}, 4),
+    ],
+)
+def test_what_is_not_asked_for_any_more_is_removed(
+    history: History, edited: dict[str, Any], removed: int
+) -> None:
+    """Levels, seeds and factors that left the YAML are no change of what stays."""
+    history.ran(make_study())
+    assert counts(history.changes(make_study(**edited))) == (0, removed)
+
+
+def test_arms_that_are_given_up_are_removed(history: History) -> None:
+    """They are not asked for."""
+    history.ran(make_study(reference_arms=True))
+    assert counts(history.changes(make_study())) == (0, 8)
+
+
+def test_a_changed_constant_is_told_with_both_values(history: History) -> None:
+    """And how many rows of how much computing it costs."""
+    history.ran(make_study())
+    edited = make_study(shots=4, generator={"name": "vae", "epochs": 7}, max_classes=None)
+    changes = history.changes(edited)
+    assert counts(changes) == (6, 0)
+    assert changes.text("small.yaml").splitlines() == [
+        "small.yaml: the study has changed:",
+        "  shots: 16 -> 4",
+        f"  generator.epochs: {make_study().trial.generator.epochs} -> 7",
+        "6 finished rows of 3 settings (1.0 min of computing) would leave the table, and stay in "
+        "MLflow",
+    ]
+
+
+def test_another_generator_is_one_line(history: History) -> None:
+    """Its own settings say nothing beside its name."""
+    history.ran(make_study(space={"shots": [2, 4]}))
+    changes = history.changes(make_study(space={"shots": [2, 4]}, generator="wgan"))
+    assert list(changes.differences) == ["generator: vae -> wgan"]
+
+
+def test_a_setting_of_one_variant_changes_its_rows_alone(history: History) -> None:
+    """The other levels stay."""
+    space = {"generator": ["none", "vae", "wgan"]}
+    history.ran(make_study(space=space))
+    changes = history.changes(
+        make_study(space=space, variants={"generator": {"wgan": {"n_critic": 9}}})
+    )
+    assert counts(changes) == (2, 0)
+    (line,) = changes.differences
+    assert line.startswith("generator.n_critic: ") and line.endswith(" -> 9")
+
+
+def test_a_constant_that_becomes_a_factor_without_it(history: History) -> None:
+    """And a factor that becomes a constant it never had: no level left, and rows do."""
+    narrow = make_study(space=N_CTX, shots=16)
+    wide = make_study(space={**N_CTX, "shots": [2, 4]}, shots=16)
+    history.ran(narrow)
+    changes = history.changes(wide)
+    assert counts(changes) == (6, 0)
+    assert list(changes.differences) == ["shots: 16 -> varied over 2, 4"]
+    history.ran(wide)
+    changes = history.changes(narrow)
+    assert counts(changes) == (12, 0)
+    assert list(changes.differences) == ["shots: varied over 2, 4 -> 16"]
+
+
+def test_a_changed_baseline_changes_the_arms_that_stand_there(history: History) -> None:
+    """The levels themselves stay."""
+    space = {"shots": {"choices": [2, 4], "baseline": 2}}
+    history.ran(make_study(space=space, reference_arms=True))
+    space = {"shots": {"choices": [2, 4], "baseline": 4}}
+    changes = history.changes(make_study(space=space, reference_arms=True))
+    assert counts(changes) == (8, 0)
+    assert list(changes.differences) == ["space.shots.baseline: 2 -> 4"]
+
+
+def test_what_a_sampler_proposed_changes_as_well(history: History) -> None:
+    """Though the plan of a tpe study has no row for it; outside the new range it is removed."""
+    keys: dict[str, Any] = {"sampler": "random", "trials": 3, "seeds": 1}
+    space = {"generator.kl_weight": {"low": 1e-3, "high": 1.0, "log": True}}
+    study = make_study(space=space, **keys)
+    history.ran(study)
+    experiment = history.store.create_experiment("small")
+    make = SettingMaker(study, history.prints)
+    record = StudyRecord.create(history.store, experiment, study)
+    for value in (0.002, 0.2):
+        record.want(make({"generator.kl_weight": value}))
+        history.complete(experiment, make({"generator.kl_weight": value}), (0,))
+    record.describe(
+        study, make_plan(study, ledger_of(history.store, experiment, study)[0], history.prints)
+    )
+    assert counts(history.changes(study)) == (0, 0)
+    assert counts(history.changes(make_study(space=space, shots=4, **keys))) == (2, 0)
+    narrow = {"generator.kl_weight": {"low": 1e-1, "high": 1.0, "log": True}}
+    assert counts(history.changes(make_study(space=narrow, **keys))) == (0, 1)
+
+
+@pytest.mark.parametrize(
+    ("tag", "value", "words"),
+    [
+        ("backbone_fingerprint", "x", "backbone pocket: other weights than before, under the same"),
+        ("dataset_fingerprint", "x", "dataset emoji: other pictures, labels or splits than before"),
+        ("results_version", "1", f"results version of the method: 1 -> {RESULTS_VERSION}"),
+        ("code_version", "1", "something that the store has not recorded"),
+    ],
+)
+def test_what_no_key_of_the_yaml_says(history: History, tag: str, value: str, words: str) -> None:
+    """Data, weights and the method's version are told by the run's own tags."""
+    history.ran(make_study())
+    experiment = history.store.create_experiment("small")
+    client = history.store.client
+    for run in client.search_runs([experiment]):
+        if run.data.tags["ship.kind"] == "trial":
+            client.set_tag(run.info.run_id, f"ship.{tag}", value)
+            key = run.data.tags["ship.setting_key"]
+            client.set_tag(run.info.run_id, "ship.setting_key", key[::-1])
+        else:
+            wanted = json.loads(run.data.tags["ship.wanted"])
+            keys = [{**one, "setting_key": one["setting_key"][::-1]} for one in wanted]
+            client.set_tag(run.info.run_id, "ship.wanted", json.dumps(keys))
+    changes = history.changes(make_study())
+    assert counts(changes) == (6, 0)
+    (line,) = changes.differences
+    assert line.startswith(words)
+
+
+def test_nothing_finished_means_nothing_to_ask(history: History) -> None:
+    """A study that only began may change as it likes."""
+    history.ran(make_study(), only=lambda _: False)
+    assert counts(history.changes(make_study(shots=4))) == (0, 0)
+
+
+def test_a_change_that_was_accepted_is_not_asked_for_again(history: History) -> None:
+    """The study's own run lists the new settings from the moment the change was accepted."""
+    history.ran(make_study())
+    edited = make_study(shots=4)
+    history.ran(edited, only=lambda setting: setting.assignment["generator.n_ctx"] == 1)
+    assert counts(history.changes(edited)) == (0, 0)
+    experiment = history.store.create_experiment("small")
+    plan = make_plan(edited, ledger_of(history.store, experiment, edited)[0], history.prints)
+    assert [row.state for row in plan.rows] == ["done", "to run", "to run"]
+    assert counts(history.changes(make_study())) == (2, 0)  # back again costs what was run since
+
+
+def test_a_store_that_says_nothing_is_not_asked_about(history: History) -> None:
+    """The study's own run without a list, or none."""
+    history.store.create_experiment("small")
+    assert counts(history.changes(make_study())) == (0, 0)
+    history.ran(make_study())
+    (parent,) = history.store.client.search_runs(
+        [history.store.create_experiment("small")], filter_string="tags.`ship.kind` = 'study'"
+    )
+    history.store.client.set_tag(parent.info.run_id, "ship.wanted", "{")
+    assert counts(history.changes(make_study(shots=4))) == (0, 0)
+
+
+def test_consent(history: History) -> None:
+    """Refused without a person, unless accepted; a person's no runs nothing."""
+    history.ran(make_study())
+    changes = history.changes(make_study(shots=4))
+    Consent().check(history.changes(make_study()), "small.yaml")
+    Consent(accepted=True).check(changes, "small.yaml")
+    with pytest.raises(StudyChanged, match="shots: 16 -> 4") as refused:
+        Consent().check(changes, "small.yaml")
+    assert "--accept-changes" in str(refused.value) and "--fresh" in str(refused.value)
+    asked: list[str] = []
+    Consent(ask=lambda question: not asked.append(question)).check(changes, "small.yaml")
+    assert asked[0].endswith("\nRun these settings anew?")
+    with pytest.raises(StudyChanged, match="nothing was run"):
+        Consent(ask=lambda _: False).check(changes, "small.yaml")
+
+
+def test_many_differences_are_cut_short() -> None:
+    """A new method may change a hundred settings."""
+    changes = Changes(differences=dict.fromkeys(f"key {n}: 1 -> 2" for n in range(20)))
+    changes.changed.seconds["a", 0] = 0.0
+    lines = changes.text("x.yaml").splitlines()
+    assert len(lines) == 15
+    assert lines[-2] == "  and 8 more"
+    assert lines[-1].startswith("1 finished row of 1 setting (<1 s of computing) would leave")

@@ -1,0 +1,120 @@
+"""A study as a desired state: what an edited YAML asks for first, and what begins afresh."""
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from harness.consent import Consent, StudyChanged
+from harness.plan import Plan
+from harness.study import plan_study
+from harness.study_config import StudyConfig
+from reports.records import load_records
+from tests.harness import fakes
+from tests.harness.conftest import Bench
+from tests.harness.fakes import make_study
+
+
+def plan(bench: Bench, study: StudyConfig, **keys: Any) -> Plan:
+    """A dry run."""
+    return plan_study(
+        study,
+        data_root=None,
+        tracking_uri=bench.uri,
+        cache_dir=bench.cache,
+        method=bench.method,
+        **keys,
+    )
+
+
+def contents(bench: Bench, name: str = "small") -> list[Any]:
+    """All that the store has of a study's runs."""
+    return [run.to_dictionary() for run in bench.runs(name)]
+
+
+def test_a_changed_constant_asks_and_then_runs_the_study_again(ray_bench: Bench) -> None:
+    """Refused, it leaves no trace; accepted and cut short, it is not asked for again."""
+    ray_bench.run(make_study())
+    edited, before = make_study(shots=4), contents(ray_bench)
+    shown = plan(ray_bench, edited)
+    assert [row.state for row in shown.rows] == ["changed"] * 3
+    assert shown.seconds is not None
+    assert "shots: 16 -> 4\n6 finished rows of 3 settings" in shown.notes[0]
+    with pytest.raises(StudyChanged, match="shots: 16 -> 4"):
+        ray_bench.run(edited)
+    assert contents(ray_bench) == before
+    assert load_records("small", ray_bench.uri).rows.height == 6
+
+    def behave(config: Any, epoch: int) -> None:
+        if config.generator.n_ctx > 1:
+            raise RuntimeError("the power went")
+
+    ray_bench.behave = behave
+    outcome = ray_bench.run(edited, consent=Consent(accepted=True))
+    assert (outcome.done, outcome.failed) == (1, 2)
+    ray_bench.behave = None
+    shown = plan(ray_bench, edited)
+    assert not shown.notes
+    assert [row.state for row in shown.rows] == ["done", "to run", "to run"]
+    assert ray_bench.run(edited).done == 3
+    assert load_records("small", ray_bench.uri).left_out == 6
+    ray_bench.check_invariants()
+
+
+def test_weights_that_turn_out_to_be_others_ask_as_well(ray_bench: Bench) -> None:
+    """A fingerprint is remembered by the file's size and time; loaded weights tell the truth."""
+    ray_bench.run(make_study(seeds=1))
+
+    def load(*args: Any) -> fakes.FakeClip:
+        clip = fakes.FakeClip(*args)
+        clip.fingerprint = "other weights"
+        return clip
+
+    method = replace(ray_bench.method, load_backbone=load)
+    wanted = ray_bench.parent().data.tags["ship.wanted"]
+    words = "backbone pocket: other weights than before, under the same name"
+    with pytest.raises(StudyChanged, match=words):
+        ray_bench.run(make_study(seeds=2), method=method)
+    assert ray_bench.parent().data.tags["ship.wanted"] == wanted
+    assert ray_bench.states() == ["COMPLETE"] * 3
+    ray_bench.check_invariants()
+    before = contents(ray_bench)
+    with pytest.raises(StudyChanged, match=words):  # now before anything is touched
+        ray_bench.run(make_study(seeds=2), method=method)
+    assert contents(ray_bench) == before
+
+
+def test_a_removed_level_is_only_mentioned(ray_bench: Bench) -> None:
+    """In a dry run; the run goes on without a question."""
+    ray_bench.run(make_study())
+    fewer = make_study(space={"generator.n_ctx": [1, 2]}, seeds=1)
+    (note,) = plan(ray_bench, fewer).notes
+    assert note.startswith("4 finished rows of 3 settings (")
+    assert note.endswith("leave the table: they are not asked for any more")
+    assert ray_bench.run(fewer).complete
+
+
+def test_a_fresh_study_stands_beside_the_old_one(ray_bench: Bench) -> None:
+    """Later runs go on with it, and the old one goes on by its number."""
+    study = make_study(seeds=1)
+    ray_bench.run(study)
+    before = contents(ray_bench)
+    asked = plan(ray_bench, study, fresh=True)
+    assert asked.notes == ("study small.2, a fresh one; beside it: small.1",)
+    assert len(asked.work) == 3
+    outcome = ray_bench.run(make_study(seeds=1, shots=4), fresh=True)
+    assert (outcome.done, outcome.experiment, outcome.called) == (3, "small.2", "small.2")
+    assert contents(ray_bench) == before
+    assert plan(ray_bench, make_study(seeds=1, shots=4)).finished
+    outcome = ray_bench.run(make_study(seeds=2, shots=4))
+    assert (outcome.done, outcome.experiment) == (3, "small.2")
+    assert contents(ray_bench) == before
+    outcome = ray_bench.run(make_study(seeds=2, name="small.1"))
+    assert (outcome.done, outcome.experiment, outcome.called) == (3, "small", "small.1")
+    assert len(ray_bench.trials()) == 6
+    assert load_records("small", ray_bench.uri).name == "small.2"
+    assert load_records("small.1", ray_bench.uri).constants["shots"] == "16"
+    name = json.loads(ray_bench.parent("small.2").data.tags["ship.study"])["name"]
+    assert name == "small.2"
+    ray_bench.check_invariants()

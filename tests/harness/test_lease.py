@@ -1,0 +1,260 @@
+"""The lease among hosts, on a real store and a clock that the test turns."""
+
+import json
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from harness.fence import fenced
+from harness.interrupts import Interrupts
+from harness.lease import TAG, Holder, Lease, StudyLost, Timing, read_tag
+from harness.lock import StudyBusy
+from harness.tracking import Store
+
+
+@dataclass
+class Clock:
+    """Time that passes only in sleep(); `events` are what others do: at a time, a call."""
+
+    time: float = 1000.0
+    events: list[tuple[float, Callable[[], Any]]] = field(default_factory=list)
+
+    def now(self) -> float:
+        return self.time
+
+    def sleep(self, seconds: float) -> None:
+        self.time += seconds
+        for event in [event for event in self.events if event[0] <= self.time]:
+            self.events.remove(event)
+            event[1]()
+
+    @property
+    def timing(self) -> Timing:
+        """Of a lease on this clock."""
+        return Timing(settle=(0.5, 0.5), now=self.now, sleep=self.sleep)
+
+
+@dataclass
+class Hosts:
+    """One study's experiment, and drivers on several hosts."""
+
+    store: Store
+    experiment: str
+    clock: Clock = field(default_factory=Clock)
+    said: list[str] = field(default_factory=list)
+
+    def lease(self, host: str, place: str | None = None, pid: int = 7) -> Lease:
+        """A driver's lease, not claimed yet."""
+        me = Holder(
+            f"token of {host} {pid}", host, pid, f"place of {host}" if place is None else place
+        )
+        return Lease(
+            self.store.client, self.experiment, "small", me, self.clock.timing, self.said.append
+        )
+
+    def held(self, host: str) -> Lease:
+        """A driver that has the study."""
+        lease = self.lease(host)
+        lease.claim()
+        return lease
+
+    @property
+    def tag(self) -> str:
+        """The lease as it stands in the store."""
+        return read_tag(self.store.client, self.experiment)
+
+
+@pytest.fixture
+def hosts(store: Store) -> Hosts:
+    """Hosts that share a store."""
+    return Hosts(store, store.create_experiment("small"))
+
+
+def test_a_free_study_is_taken_and_given_back(hosts: Hosts) -> None:
+    """The tag names the holder, and is gone afterwards."""
+    lease = hosts.held("a")
+    held = json.loads(hosts.tag)
+    assert (held["host"], held["pid"], held["beat"]) == ("a", 7, 1)
+    lease.beat()
+    assert json.loads(hosts.tag)["beat"] == 2
+    lease.release()
+    assert TAG not in hosts.store.client.get_experiment(hosts.experiment).tags
+    assert hosts.said == []
+
+
+def test_a_holder_that_lives_is_named(hosts: Hosts) -> None:
+    """The second driver watches until the beat moves, and touches nothing."""
+    first = hosts.held("a")
+    began = hosts.clock.time
+    hosts.clock.events.append((began + 9.5, first.beat))
+    with pytest.raises(StudyBusy, match="'small' is being run by process 7 on host a on the same"):
+        hosts.lease("b").claim()
+    assert began + 9 < hosts.clock.time < began + 12
+    assert hosts.said == [
+        "study 'small' is held by process 7 on host a: waiting to see whether it still runs, "
+        "60 s at most"
+    ]
+    first.beat()  # still the first's
+
+
+def test_a_holder_that_is_silent_for_long_enough_is_replaced(hosts: Hosts) -> None:
+    """By the watcher's own clock, from its first look on."""
+    first = hosts.held("a")
+    began = hosts.clock.time
+    hosts.held("b")
+    assert 60 <= hosts.clock.time - began < 63
+    assert hosts.said[-1] == "process 7 on host a has not been heard of for 60 s: taken over"
+    with pytest.raises(StudyLost, match="process 7 on host b has taken it over"):
+        first.beat()
+    assert json.loads(hosts.tag)["host"] == "b"
+    first.release()
+    assert json.loads(hosts.tag)["host"] == "b"
+
+
+def test_a_beat_at_the_last_moment_counts(hosts: Hosts) -> None:
+    """The watcher looks once more when the time is up, after whatever kept it from looking."""
+    first = hosts.held("a")
+    hosts.clock.events.append((hosts.clock.time + 59.9, first.beat))
+    with pytest.raises(StudyBusy):
+        hosts.lease("b").claim()
+
+
+def test_a_study_given_back_while_it_is_watched_is_taken(hosts: Hosts) -> None:
+    """At the next look."""
+    first = hosts.held("a")
+    began = hosts.clock.time
+    hosts.clock.events.append((began + 3, first.release))
+    hosts.held("b")
+    assert hosts.clock.time - began < 6
+
+
+def test_the_next_run_on_the_same_machine_does_not_wait(hosts: Hosts) -> None:
+    """Whoever has the lock that the holder had knows that it is dead; others do not."""
+    hosts.held("a")
+    began = hosts.clock.time
+    second = hosts.lease("a", pid=8)
+    second.claim()
+    assert hosts.clock.time - began < 1
+    assert hosts.said == []
+    hosts.clock.events.append((hosts.clock.time + 5, second.beat))
+    with pytest.raises(StudyBusy, match="process 8 on host a"):
+        hosts.lease("a", place="another container", pid=9).claim()
+
+
+def test_no_lock_means_no_knowledge(hosts: Hosts) -> None:
+    """Two hosts whose files cannot be locked both have the place ""."""
+    hosts.lease("a", place="").claim()
+    began = hosts.clock.time
+    hosts.lease("b", place="").claim()
+    assert hosts.clock.time - began >= 60
+
+
+def test_of_two_claims_at_once_one_wins(hosts: Hosts) -> None:
+    """The one that wrote last reads its own token; the other reads that, and gives way."""
+    other = Holder("other", "b", 8, "")
+    write = lambda: hosts.store.client.set_experiment_tag(hosts.experiment, TAG, other.tag(1))  # noqa: E731
+    hosts.clock.events.append((hosts.clock.time + 0.1, write))
+    lease = hosts.lease("a")
+    with pytest.raises(StudyBusy, match="process 8 on host b"):
+        lease.claim()
+    lease.release()
+    assert json.loads(hosts.tag)["token"] == "other"
+
+
+@pytest.mark.parametrize("text", ["not JSON", "[]", '{"token": 1}', "5"])
+def test_a_lease_that_cannot_be_read_is_watched_like_any(hosts: Hosts, text: str) -> None:
+    """It may be a later version's."""
+    hosts.store.client.set_experiment_tag(hosts.experiment, TAG, text)
+    began = hosts.clock.time
+    hosts.held("a")
+    assert hosts.clock.time - began >= 60
+    assert "another driver has not been heard of" in hosts.said[-1]
+
+
+def test_a_fresh_lease_is_not_asked_for(hosts: Hosts, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Writes cost no look into the store while the last beat is young; an old one costs a beat."""
+    lease = hosts.held("a")
+    looks: list[str] = []
+    monkeypatch.setattr("harness.lease.read_tag", lambda *_: looks.append("look") or hosts.tag)
+    lease.check()
+    assert looks == []
+    hosts.clock.time += 31
+    lease.check()
+    lease.check()
+    assert looks == ["look"]
+    assert json.loads(hosts.tag)["beat"] == 2
+
+
+@pytest.mark.parametrize("gone", [False, True])
+def test_a_driver_that_slept_writes_nothing(hosts: Hosts, gone: bool) -> None:
+    """Its first write after waking finds that the study is another's, or was and is free again."""
+    first = hosts.held("a")
+    client = fenced(hosts.store.client, first.check)
+    run = client.create_run(hosts.experiment)
+    second = hosts.held("b")  # the clock goes on by more than a minute
+    if gone:
+        second.release()
+    with pytest.raises(StudyLost, match="its lock is gone" if gone else "host b"):
+        client.set_tag(run.info.run_id, "late", "1")
+    with pytest.raises(StudyLost):
+        client.log_batch(run.info.run_id, metrics=[], params=[], tags=[])
+    assert "late" not in client.get_run(run.info.run_id).data.tags
+
+
+def wait_for_two(tried: threading.Event) -> None:
+    """Wait until a beat has begun that began after now, and the one before it is over."""
+    for _ in range(2):
+        tried.clear()
+        assert tried.wait(10)
+
+
+def test_a_store_that_is_away_does_not_end_a_study(
+    hosts: Hosts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The heart goes on beating; a loss is told once the store is back."""
+    lease = hosts.held("a")
+    lease._timing = Timing(beat=0.01, now=hosts.clock.now)
+    away, tried, lost = threading.Event(), threading.Event(), threading.Event()
+    away.set()
+
+    def read(client: Any, experiment: str) -> str:
+        tried.set()
+        if away.is_set():
+            raise ConnectionError("no route to host")
+        return read_tag(client, experiment)
+
+    monkeypatch.setattr("harness.lease.read_tag", read)
+    told: list[StudyLost] = []
+    lease.start(lambda loss: (told.append(loss), lost.set()))
+    wait_for_two(tried)
+    assert not told
+    assert json.loads(hosts.tag)["beat"] == 1
+    away.clear()
+    wait_for_two(tried)
+    assert json.loads(hosts.tag)["beat"] > 1
+    away.set()
+    wait_for_two(tried)  # no beat is under way any more
+    beat = json.loads(hosts.tag)["beat"]
+    hosts.store.client.set_experiment_tag(hosts.experiment, TAG, Holder("x", "b", 8, "").tag(beat))
+    assert not told
+    away.clear()
+    assert lost.wait(10)
+    assert len(told) == 1
+    lease.release()
+    assert json.loads(hosts.tag)["token"] == "x"
+
+
+def test_a_failure_ends_a_study_like_a_signal() -> None:
+    """Noted while deferred, else raised at once; with a signal before it, it is no second one."""
+    with Interrupts() as interrupts, interrupts.deferred():
+        interrupts.fail(StudyLost("lost"))
+        threading.Event().wait(0.05)  # the handler runs here
+        with pytest.raises(StudyLost, match="lost"):
+            interrupts.check()
+    with pytest.raises(KeyboardInterrupt), Interrupts() as interrupts:
+        interrupts.requested = True
+        interrupts.fail(StudyLost("lost"))
+        threading.Event().wait(10)

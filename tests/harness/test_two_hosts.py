@@ -1,0 +1,97 @@
+"""Two drivers that share a store and nothing else, as on two hosts: each has its own lock files."""
+
+import signal
+import sqlite3
+import time
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from harness.lease import read_tag
+from tests.harness.conftest import Bench
+from tests.harness.test_interrupts import ENDLESS, Driver, check_order, drive, wait_for
+
+__all__ = ["drive"]  # a fixture
+
+OnHost = Callable[..., Driver]
+
+
+@pytest.fixture
+def on_host(drive: Callable[..., Driver], tmp_path: Path) -> OnHost:
+    """Starts drivers on hosts, by the host's name."""
+
+    def start(host: str, seconds: float, expiry: float) -> Driver:
+        folder = tmp_path / host
+        folder.mkdir(exist_ok=True)
+        # Ray's sockets need a short path
+        return drive(
+            seconds,
+            TMPDIR=str(folder),
+            RAY_TMPDIR="/tmp",
+            SHIP_TEST_BEAT="0.5",
+            SHIP_TEST_EXPIRY=str(expiry),
+        )
+
+    return start
+
+
+def tag(bench: Bench) -> str:
+    """The lease in the store."""
+    store = bench.store()
+    found = store.experiment("small")
+    assert found is not None
+    return read_tag(store.client, found)
+
+
+@pytest.mark.faults
+def test_a_second_host_is_refused(bench: Bench, on_host: OnHost) -> None:
+    """It sees the first one's beats, names it, and leaves everything as it is."""
+    first = on_host("a", ENDLESS, 60)
+    wait_for(lambda: bool(bench.lines()))
+    code, output = on_host("b", 0.0, 60).end()
+    assert code != 0
+    assert f"is being run by process {first.process.pid} on host " in output
+    assert "waiting to see whether it still runs, 60 s at most" in output
+    first.process.terminate()
+    check_order(first, bench)
+    assert tag(bench) == ""
+
+
+@pytest.mark.faults
+def test_a_host_that_was_suspended_finds_itself_replaced(bench: Bench, on_host: OnHost) -> None:
+    """The study goes on elsewhere; the one that wakes up writes nothing and ends in order."""
+    first = on_host("a", ENDLESS, 5)
+    wait_for(lambda: bool(bench.lines()))
+    suspend(first, bench)
+    code, output = on_host("b", 0.0, 5).end()
+    assert code == 0, output
+    assert f"process {first.process.pid} on host " in output
+    assert "has not been heard of for 5 s: taken over" in output
+    assert bench.states().count("COMPLETE") == 4
+    before = [run.to_dictionary() for run in bench.runs()]
+    first.process.send_signal(signal.SIGCONT)
+    code, output = first.end()
+    assert code == 3, output
+    assert "study 'small' is not this process's any more" in output
+    assert "Traceback" not in output
+    wait_for(lambda: not first.survivors(), 20)
+    assert [run.to_dictionary() for run in bench.runs()] == before
+    bench.check_invariants()
+
+
+def suspend(driver: Driver, bench: Bench) -> None:
+    """Stop a driver at a moment when it holds no lock on the store's file."""
+    path = bench.uri.removeprefix("sqlite:///")
+    while True:
+        driver.process.send_signal(signal.SIGSTOP)
+        time.sleep(0.2)
+        try:
+            with closing(sqlite3.connect(path, timeout=1, isolation_level=None)) as base:
+                base.execute("BEGIN IMMEDIATE")
+                base.execute("ROLLBACK")
+            return
+        except sqlite3.OperationalError:
+            driver.process.send_signal(signal.SIGCONT)
+            time.sleep(0.1)
