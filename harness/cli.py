@@ -134,6 +134,7 @@ def _sweep(
 ) -> int:
     """Load, run and report; the exit code."""
     from harness.faults import UserError
+    from harness.store_error import StoreAway
 
     try:
         _check_options(space, address)
@@ -156,6 +157,9 @@ def _sweep(
     except KeyboardInterrupt:
         typer.echo("interrupted: the same command goes on from here", err=True)
         return INTERRUPTED
+    except StoreAway as error:
+        typer.echo(f"incomplete: {error}", err=True)
+        return INCOMPLETE
     except UserError as error:
         typer.echo(str(error), err=True)
         return USER_MISTAKE

@@ -17,7 +17,7 @@ from harness.preflight import ClusterError
 from harness.recorder import TrialRecorder
 from harness.results import EPOCHS
 from harness.schema import Failure, State
-from harness.tracking import StoreError
+from harness.store_error import StoreError
 
 RETRIED = "its worker process died; tried again"
 INTERRUPTED = "the study was interrupted"

@@ -11,7 +11,7 @@ from harness.method import Method
 from harness.outcome import StudyOutcome, outcome_of
 from harness.plan import Plan, make_plan
 from harness.study_config import StudyConfig
-from harness.tracking import Store, store_errors
+from harness.tracking import Store
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,9 @@ class Site:
 
     def ledger(self) -> Ledger:
         """What the store has of the study now."""
-        with store_errors(self.store.uri):
-            return read_ledger(self.store.client, self.experiment_id, self.study.objective)
+        return self.store.read(
+            lambda client: read_ledger(client, self.experiment_id, self.study.objective)
+        )
 
     def plan(self, ledger: Ledger) -> Plan:
         """What is left to do."""

@@ -9,13 +9,17 @@ from pathlib import Path
 
 from rich.console import Console
 
+from harness.dead_runs import close_dead_runs
+from harness.environment import environment
 from harness.estimate import Say, estimate
 from harness.execution import Execution
 from harness.fingerprints import Fingerprints
 from harness.interrupts import Interrupts
 from harness.ledger import Ledger, read_ledger
+from harness.live import line_printer
 from harness.lock import study_lock
 from harness.method import Method
+from harness.outbox import CLIENT_ENVIRONMENT, outbox
 from harness.outcome import StudyOutcome
 from harness.packing import settled
 from harness.plan import Plan, make_plan
@@ -23,15 +27,9 @@ from harness.preflight import machine, preflight
 from harness.record import StudyRecord
 from harness.schema import State
 from harness.site import Site
+from harness.store_error import StoreAway, store_errors
 from harness.study_config import StudyConfig
-from harness.tracking import (
-    absolute_uri,
-    close_dead_runs,
-    default_uri,
-    open_store,
-    quieten,
-    store_errors,
-)
+from harness.tracking import absolute_uri, default_uri, open_store, quieten
 
 __all__ = ["StudyOutcome", "default_cache_dir", "plan_study", "run_study"]
 
@@ -108,29 +106,27 @@ def run_study(
 
     Raises:
         StoreError, StudyBusy, ClusterError: one clear line each.
+        StoreAway: the store does not answer; what it lacks waits on disk for the next call.
         ValueError: a backbone or data set cannot be read.
+        KeyboardInterrupt: interrupted while the store was away, so that there is no outcome.
     """
     directory = Path.cwd()
     uri = absolute_uri(tracking_uri or default_uri(directory), directory)
     cache = cache_dir or default_cache_dir()
     method = method or Method()
-    with study_lock(uri, study.name), Interrupts() as interrupts:
-        store = open_store(uri, directory)
-        if store is None:
+    console = console or Console()
+    locked = study_lock(uri, study.name)
+    with locked, Interrupts() as interrupts, environment(CLIENT_ENVIRONMENT):
+        opened = open_store(uri, directory)
+        if opened is None:
             raise RuntimeError("open_store made no store")
         if verbose:
             quieten(logging.INFO)
-        site = Site(
-            study,
-            store,
-            store.create_experiment(study.name),
-            Fingerprints(method, data_root, cache),
-            method,
-            data_root,
-            cache,
-            console or Console(),
-        )
-        return _bring_about(site, interrupts, address, verbose)
+        experiment_id = opened.create_experiment(study.name)
+        with outbox(opened, study.name, experiment_id, cache, line_printer(console)) as store:
+            prints = Fingerprints(method, data_root, cache)
+            site = Site(study, store, experiment_id, prints, method, data_root, cache, console)
+            return _bring_about(site, interrupts, address, verbose)
 
 
 def _bring_about(
@@ -160,7 +156,13 @@ def _bring_about(
         if not interrupts.requested:
             raise
         interrupted = True
-    return site.outcome(interrupted=interrupted, ran=ran)
+        site.store.hurry()
+    try:
+        return site.outcome(interrupted=interrupted, ran=ran)
+    except StoreAway:
+        if interrupted:
+            raise KeyboardInterrupt from None
+        raise
 
 
 @contextmanager
@@ -169,7 +171,8 @@ def _recorded(record: StudyRecord, site: Site) -> Iterator[None]:
     record.begin()
     try:
         yield
+        state = site.outcome(interrupted=False, ran=True).state
     except BaseException:
         record.end(State.INTERRUPTED)
         raise
-    record.end(site.outcome(interrupted=False, ran=True).state)
+    record.end(state)

@@ -11,8 +11,8 @@ from rich.console import Console
 from harness.factor import Factor
 from harness.record import StudyRecord
 from harness.schema import State
+from harness.store_error import StoreError
 from harness.study import plan_study, run_study
-from harness.tracking import StoreError
 from tests.harness.conftest import Bench
 from tests.harness.fakes import make_study, sleepy, truth
 

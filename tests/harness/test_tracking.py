@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from harness import schema, tracking
+from harness.dead_runs import close_dead_runs
 from harness.fingerprints import Fingerprints
 from harness.ledger import Ledger
 from harness.plan import Work, make_plan
@@ -19,14 +20,8 @@ from harness.provenance import code_version, package_versions
 from harness.record import StudyRecord, joined_tag, split_tag
 from harness.recorder import TrialRecorder, flag_tags, params
 from harness.schema import Failure, State
-from harness.tracking import (
-    Store,
-    StoreError,
-    close_dead_runs,
-    default_uri,
-    open_store,
-    store_errors,
-)
+from harness.store_error import StoreError, store_errors
+from harness.tracking import Store, default_uri, open_store
 from ship.trial_config import TrialConfig
 from tests.harness.fakes import make_method, make_study
 
