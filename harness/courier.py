@@ -60,7 +60,7 @@ class Courier:
         self._thread: threading.Thread | None = None
         self._fault: StoreError | None = None
         self._reason = "no answer"
-        self._sent = 0
+        self._sent = self._in_a_row = 0
         self._told = self._hurried = False
         self._closed = threading.Event()
         with self._changed:
@@ -151,7 +151,6 @@ class Courier:
         with self._changed:
             self._closed.set()
             self._changed.notify_all()
-            self._queue.close()
 
     def left(self) -> str:
         """One line about what waits on disk."""
@@ -187,6 +186,9 @@ class Courier:
             except QueueError as error:
                 raise StoreError(str(error)) from error
             self._sent += 1
+            self._in_a_row += 1
+            if not self.waiting:
+                self._tell_back()
             self._changed.notify_all()
         return True
 
@@ -196,12 +198,12 @@ class Courier:
             self._thread.start()
 
     def _drain(self) -> None:
-        pause, sent = FIRST_PAUSE, self._sent
+        pause = FIRST_PAUSE
         while True:
             with self._changed:
                 if self._closed.is_set() or not self.waiting:
                     self._thread = None
-                    break
+                    return
             try:
                 if self.deliver():
                     pause = FIRST_PAUSE
@@ -217,7 +219,6 @@ class Courier:
                 if not self._closed.is_set():
                     self._changed.wait_for(lambda: self._closed.is_set(), pause)
             pause = min(2 * pause, LONGEST_PAUSE)
-        self._tell_back(self._sent - sent)
 
     def _patience(self) -> float:
         return HURRIED if self._hurried else PATIENCE
@@ -239,10 +240,11 @@ class Courier:
                 f"wait in {self._queue.path}"
             )
 
-    def _tell_back(self, sent: int) -> None:
-        if self._told and not self._closed.is_set():
+    def _tell_back(self) -> None:
+        if self._told:
             self._told = False
-            self._say(f"the MLflow store answers again: {sent} writes sent")
+            self._say(f"the MLflow store answers again: {self._in_a_row} writes sent")
+        self._in_a_row = 0
 
     def _tell_wait(self) -> None:
         queued = f"{self.waiting} writes wait in {self._queue.path}"

@@ -13,8 +13,9 @@ import re
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from io import FileIO
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 FORMAT = 1
 
@@ -70,7 +71,6 @@ class QueueFile:
         self.runs: dict[str, str] = {}
         self._head = head
         self._number = 0
-        self._file: BinaryIO | None = None
         self._whole = 0
         try:
             self._read(path.read_bytes() if path.exists() else b"")
@@ -107,47 +107,38 @@ class QueueFile:
             self._add([{"done": queued.number, "run": run}], sync=False)
         self.waiting.popleft()
 
-    def close(self) -> None:
-        """Let go of the file; what waits stays in it."""
-        if self._file is not None:
-            self._file.close()
-            self._file = None
-
     def _add(self, lines: list[dict[str, Any]], *, sync: bool) -> None:
+        fresh = [{"outbox": FORMAT, **asdict(self._head)}] if self._whole == 0 else []
+        text = b"".join(json.dumps(line).encode() + b"\n" for line in [*fresh, *lines])
         try:
-            file = self._open()
-            fresh = [{"outbox": FORMAT, **asdict(self._head)}] if self._whole == 0 else []
-            text = b"".join(json.dumps(line).encode() + b"\n" for line in [*fresh, *lines])
+            self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            handle = os.open(self.path, os.O_WRONLY | os.O_CREAT, 0o600)
+            with FileIO(handle, "wb") as file:
+                self._add_to(file, text, sync)
+            if fresh and sync:
+                _sync_folder(self.path.parent)
+        except OSError as error:
+            raise QueueError(f"{self.path}: cannot be written: {error.strerror}") from error
+
+    def _add_to(self, file: FileIO, text: bytes, sync: bool) -> None:
+        """Add whole lines behind the last whole one, or leave the file as it is."""
+        file.truncate(self._whole)  # a line that a crash tore off
+        file.seek(self._whole)
+        try:
             if file.write(text) != len(text):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             if sync:
                 os.fsync(file.fileno())
-            self._whole += len(text)
-        except OSError as error:
-            self._take_back()
-            raise QueueError(f"{self.path}: cannot be written: {error.strerror}") from error
-
-    def _open(self) -> BinaryIO:
-        if self._file is None:
-            self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            handle = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
-            self._file = os.fdopen(handle, "r+b", buffering=0)
-            self._file.truncate(self._whole)  # a line that a crash tore off
-            _sync_folder(self.path.parent)
-        return self._file
-
-    def _take_back(self) -> None:
-        """Leave no half of a line for the next one to follow."""
-        if self._file is not None:
-            try:
-                self._file.truncate(self._whole)
-            except OSError:
-                return
+        except BaseException:
+            file.truncate(self._whole)
+            raise
+        self._whole += len(text)
 
     def _remove(self) -> None:
-        self.close()
         try:
-            self.path.unlink(missing_ok=True)
+            if self.path.exists():
+                self.path.unlink()
+                _sync_folder(self.path.parent)  # these writes must not come back over later ones
         except OSError as error:
             raise QueueError(f"{self.path}: cannot be removed: {error.strerror}") from error
         self._whole = self._number = 0
@@ -200,7 +191,7 @@ def _named(head: Head) -> str:
 
 
 def _sync_folder(folder: Path) -> None:
-    """A file that was just made must still be there after a power cut, too."""
+    """Make it last through a power cut that a file was made or removed."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
