@@ -4,6 +4,7 @@ import logging
 import os
 import sqlite3
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Callable, Mapping
 from contextlib import closing
@@ -237,8 +238,11 @@ def _check_sqlite(uri: str, path: Path) -> None:
 
 
 def _check_server(uri: str) -> None:
-    request = urllib.request.Request(f"{uri.rstrip('/')}/health")
     try:
+        parts = urllib.parse.urlsplit(f"{uri.rstrip('/')}/health")
+        # urllib takes a user for a part of the host's name; nobody need be known for this
+        host = parts.netloc.rpartition("@")[2]
+        request = urllib.request.Request(parts._replace(netloc=host).geturl())
         with urllib.request.urlopen(request, timeout=ANSWER_SECONDS):
             return
     except urllib.error.HTTPError as error:

@@ -1,6 +1,7 @@
 """A study as a process of its own, for tests that interrupt or kill it.
 
-python -m tests.harness.driver URI LOG CACHE SECONDS_PER_EPOCH prints the outcome; 0 if complete.
+python -m tests.harness.driver URI LOG CACHE SECONDS_PER_EPOCH [NAME] prints the outcome; 0 if
+complete.
 """
 
 import sys
@@ -13,11 +14,12 @@ from harness.study import run_study
 from tests.harness import fakes
 
 
-def main(uri: str, log: str, cache: str, seconds: str) -> int:
+def main(uri: str, log: str, cache: str, seconds: str, name: str = "small") -> int:
     """Run the small study over four settings with the analytic method."""
     ray.cloudpickle.register_pickle_by_value(fakes)
+    study = fakes.make_study(space={"generator.n_ctx": [1, 2, 4, 8]}, concurrency=2)
     outcome = run_study(
-        fakes.make_study(space={"generator.n_ctx": [1, 2, 4, 8]}, concurrency=2),
+        study.model_copy(update={"name": name}),
         data_root=None,
         tracking_uri=uri,
         cache_dir=Path(cache),
