@@ -94,6 +94,20 @@ class Outbox:
         self._courier.hurry()
 
 
+def waiting_note(uri: str, study: str, cache_dir: Path) -> str | None:
+    """A line for whoever plans with a store that lacks what waits on disk; None: nothing does."""
+    path = _path(uri, study, cache_dir)
+    if not path.exists():
+        return None
+    return f"writes of an earlier run wait in {path}: a run sends them first, this plan lacks them"
+
+
+def _path(uri: str, study: str, cache_dir: Path) -> Path:
+    from reports.redact import redacted
+
+    return queue_path(cache_dir / FOLDER, redacted(uri), study)
+
+
 @contextmanager
 def outbox(
     store: Store, study: str, experiment_id: str, cache_dir: Path, say: Say
@@ -108,7 +122,7 @@ def outbox(
 
     uri = redacted(store.uri)
     try:
-        path = queue_path(cache_dir / FOLDER, uri, study)
+        path = _path(store.uri, study, cache_dir)
         queue = QueueFile(path, Head(uri, study, experiment_id))
     except QueueError as error:
         raise StoreError(str(error)) from error

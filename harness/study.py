@@ -19,7 +19,7 @@ from harness.ledger import Ledger, read_ledger
 from harness.live import line_printer
 from harness.lock import study_lock
 from harness.method import Method
-from harness.outbox import CLIENT_ENVIRONMENT, outbox
+from harness.outbox import CLIENT_ENVIRONMENT, outbox, waiting_note
 from harness.outcome import StudyOutcome
 from harness.packing import settled
 from harness.plan import Plan, make_plan
@@ -75,6 +75,9 @@ def plan_study(
     plan = make_plan(study, ledger, fingerprints)
     if say is None:
         return plan
+    note = waiting_note(store.uri, study.name, cache) if store is not None else None
+    if note is not None:
+        say(note)
     n_trials = len(plan.work) + plan.proposals
     resources = settled(study.resources, machine(study.resources), ledger, n_trials)
     settled_study = study.model_copy(update={"resources": resources})

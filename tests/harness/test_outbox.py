@@ -12,7 +12,7 @@ from harness import schema
 from harness.calls import LOCAL, Sender
 from harness.courier import Courier
 from harness.dead_runs import close_dead_runs
-from harness.outbox import FOLDER, Outbox, outbox
+from harness.outbox import FOLDER, Outbox, outbox, waiting_note
 from harness.queue_file import Head, QueueFile
 from harness.schema import State
 from harness.store_error import StoreAway, StoreError
@@ -202,9 +202,11 @@ def test_a_store_that_stays_away_ends_the_wait(tmp_path: Path, quick: None) -> N
         line.startswith("waiting up to 1 s for the MLflow store: 2 writes") for line in lines
     )
     assert "geheim" not in "".join(lines) + file.name + file.read_text()
+    assert f"wait in {file}" in str(waiting_note(URI, "small", tmp_path))
     up = study_store(FlakyClient(store, iter(())))
     with outbox(up, "small", "7", tmp_path, lines.append):
         assert [run.params for run in store.runs.values()] == [{"p": "1"}]
+    assert waiting_note(URI, "small", tmp_path) is None
     assert any(line.startswith("2 writes of an earlier run wait in") for line in lines)
 
 

@@ -269,3 +269,11 @@ def test_a_stores_password_is_not_shown(tmp_path: Path) -> None:
     with pytest.raises(StoreError) as raised, store_errors("postgresql://me:geheim@h/d"):
         raise OSError("no route to postgresql://me:geheim@h/d")
     assert "geheim" not in str(raised.value)
+
+
+def test_a_user_in_a_servers_address_is_no_part_of_its_host_name(forbidding: str) -> None:
+    """The server is asked at its own name, and what it answers is told without the password."""
+    uri = forbidding.replace("http://", "http://me:geheim@")
+    with pytest.raises(StoreError, match="--allowed-hosts") as raised:
+        open_store(uri, Path.cwd())
+    assert "geheim" not in str(raised.value)
