@@ -246,6 +246,7 @@ def _check_server(uri: str) -> None:
         with urllib.request.urlopen(request, timeout=ANSWER_SECONDS):
             return
     except urllib.error.HTTPError as error:
+        error.close()
         if error.code == 403:
             raise StoreError(
                 f"{uri}: the MLflow server refuses this host name (403); start it with "
