@@ -24,7 +24,7 @@ LEVELS = [1, 2, 4, 8]
 # how long the server is away, as the tracking issue asks
 AWAY = 60.0
 # tags that differ from run to run
-VOLATILE = ("mlflow.", "ship.run_key", "ship.device")
+VOLATILE = ("mlflow.", "ship.run_key", "ship.device", "ship.code_version")
 
 
 @dataclass
