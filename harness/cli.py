@@ -171,6 +171,7 @@ def _sweep(
     """Load, run and report; the exit code."""
     from harness.faults import UserError
     from harness.lease import StudyLost
+    from harness.store_error import StoreAway
 
     try:
         _check_options(space, address, accept and fresh)
@@ -199,8 +200,8 @@ def _sweep(
     except KeyboardInterrupt:
         typer.echo("interrupted: the same command goes on from here", err=True)
         return INTERRUPTED
-    except StudyLost as error:
-        typer.echo(str(error), err=True)
+    except (StudyLost, StoreAway) as error:
+        typer.echo(f"incomplete: {error}", err=True)
         return INCOMPLETE
     except UserError as error:
         typer.echo(str(error), err=True)

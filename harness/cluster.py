@@ -11,6 +11,7 @@ from typing import Any
 
 import ray
 
+from harness.environment import environment
 from harness.measure import device_memory_mb
 from harness.options import Resources
 from harness.packing import LARGEST_NODE
@@ -78,18 +79,6 @@ def ray_session(
         finally:
             if owned:
                 ray.shutdown()
-
-
-@contextmanager
-def environment(settings: Mapping[str, str]) -> Iterator[None]:
-    """Environment variables for a while; what the user has set stays."""
-    added = {name: value for name, value in settings.items() if name not in os.environ}
-    os.environ.update(added)
-    try:
-        yield
-    finally:
-        for name in added:
-            os.environ.pop(name, None)
 
 
 @contextmanager

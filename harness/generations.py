@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from harness.faults import UserError
-from harness.tracking import Store, store_errors
+from harness.store_error import store_errors
+from harness.tracking import Store
 
 if TYPE_CHECKING:
     from reports.names import Found

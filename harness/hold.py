@@ -10,7 +10,8 @@ from harness.generations import Chosen, choose
 from harness.interrupts import Interrupts
 from harness.lease import Holder, Lease, Timing
 from harness.lock import store_gate, study_lock
-from harness.tracking import Store, open_store, store_errors
+from harness.store_error import store_errors
+from harness.tracking import Store, open_store
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,8 @@ from harness.schema import Failure, State
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
-PAGE = 500
+# runs a request; each may hold a thousand metrics, and a server has to answer in seconds
+PAGE = 100
 # of several runs that hold the same (setting, seed), the one that counts
 PRECEDENCE = {
     State.COMPLETE: 3,

@@ -229,6 +229,15 @@ def make_view(console: Console, total: int, trials: int) -> View:
     return kind(console, Board(total, trials))
 
 
+def line_printer(console: Console) -> Callable[[str], None]:
+    """Prints plain lines, above the table where there is one; from any thread."""
+
+    def say(line: str) -> None:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    return say
+
+
 def clock(seconds: float) -> str:
     """E.g. "4:05" or "1:02:03"."""
     minutes, rest = divmod(round(seconds), 60)

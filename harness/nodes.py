@@ -10,7 +10,8 @@ from collections.abc import Sequence
 
 import ray
 
-from harness.cluster import DRIVER_ENVIRONMENT, environment, quiet_ray
+from harness.cluster import DRIVER_ENVIRONMENT, quiet_ray
+from harness.environment import environment
 from harness.options import Resources
 from harness.preflight import ClusterError, preflight
 

@@ -12,8 +12,9 @@ from harness.provenance import code_version, package_versions
 from harness.schema import State
 from harness.settings import Setting
 from harness.space import levels
+from harness.store_error import store_errors
 from harness.study_config import StudyConfig
-from harness.tracking import MAX_TAG, Store, log, set_state, store_errors
+from harness.tracking import MAX_TAG, Store, log, set_state
 
 YAML_ARTIFACT = "study.yaml"
 _CONTINUED = re.compile(r"ship\.(factors|study|wanted)\.\d+$")
@@ -31,13 +32,14 @@ class StudyRecord:
     @classmethod
     def find(cls, store: Store, experiment_id: str) -> "StudyRecord | None":
         """The study's run, None if there is none yet."""
-        with store_errors(store.uri):
-            found = store.client.search_runs(
+        found = store.read(
+            lambda client: client.search_runs(
                 [experiment_id],
                 filter_string=f"tags.`{schema.KIND}` = 'study'",
                 order_by=["attributes.start_time ASC"],
                 max_results=1,
             )
+        )
         return cls(store, experiment_id, found[0].info.run_id) if found else None
 
     @classmethod
@@ -46,37 +48,33 @@ class StudyRecord:
         record = cls.find(store, experiment_id)
         if record is not None:
             return record
-        with store_errors(store.uri):
-            run = store.client.create_run(
-                experiment_id,
-                run_name=study.name,
-                tags={schema.KIND: "study", schema.STATE: State.RUNNING},
-            )
-        return cls(store, experiment_id, run.info.run_id)
+        tags = {schema.KIND: "study", schema.STATE: State.RUNNING}
+        run_id = store.create_run(experiment_id, study.name, tags)
+        return cls(store, experiment_id, store.stored_id(run_id))
 
     def describe(self, study: StudyConfig, plan: Plan) -> bool:
         """Write what the study is now; returns whether that was new. Touches nothing otherwise."""
         self._wanted = [*plan.settings, *plan.twins]
         tags = {**study_tags(study), **wanted_tags(self._wanted)}
+        held = self._held()
         with store_errors(self._store.uri):
-            held = self._store.client.get_run(self.run_id).data.tags
             changed = {name: value for name, value in tags.items() if held.get(name) != value}
             stale = [name for name in held if _CONTINUED.match(name) and name not in tags]
             if not changed and not stale:
                 return False
-            log(self._store.client, self.run_id, tags=changed)
+            log(self._store.writer, self.run_id, tags=changed)
             for name in stale:
-                self._store.client.delete_tag(self.run_id, name)
+                self._store.writer.delete_tag(self.run_id, name)
             text = source_text(study.source)
             if text and schema.STUDY in changed:
-                self._store.client.log_text(self.run_id, text, YAML_ARTIFACT)
+                self._store.writer.log_text(self.run_id, text, YAML_ARTIFACT)
         return True
 
     def begin(self) -> None:
         """The study is being worked on."""
         with store_errors(self._store.uri):
             tags = {"ship.code_version": code_version(), "ship.packages": package_versions()}
-            set_state(self._store.client, self.run_id, State.RUNNING, tags)
+            set_state(self._store.writer, self.run_id, State.RUNNING, tags)
 
     def want(self, setting: Setting) -> None:
         """Add a setting that the sampler proposed."""
@@ -84,19 +82,22 @@ class StudyRecord:
             return
         self._wanted.append(setting)
         with store_errors(self._store.uri):
-            log(self._store.client, self.run_id, tags=wanted_tags(self._wanted))
+            log(self._store.writer, self.run_id, tags=wanted_tags(self._wanted))
 
     def end(self, state: State) -> None:
         """The study is not being worked on any more."""
         with store_errors(self._store.uri):
-            set_state(self._store.client, self.run_id, state)
+            set_state(self._store.writer, self.run_id, state)
 
     def settle(self, state: State) -> None:
         """Set the study's state where it is another, without a run."""
-        with store_errors(self._store.uri):
-            held = self._store.client.get_run(self.run_id).data.tags
-            if held.get(schema.STATE) != state:
-                set_state(self._store.client, self.run_id, state)
+        if self._held().get(schema.STATE) != state:
+            self.end(state)
+
+    def _held(self) -> dict[str, str]:
+        """The tags that the study's run has now."""
+        run = self._store.read(lambda client: client.get_run(self.run_id))
+        return dict(run.data.tags)
 
     def place_runs(self, ledger: Ledger, plan: Plan) -> None:
         """Bring the arm and assignment tags of old runs in line with the study as it is now.
@@ -118,7 +119,7 @@ class StudyRecord:
             changed = {name: value for name, value in tags.items() if held[name] != value}
             if changed:
                 with store_errors(self._store.uri):
-                    log(self._store.client, run.run_id, tags=changed)
+                    log(self._store.writer, run.run_id, tags=changed)
 
 
 def study_tags(study: StudyConfig) -> dict[str, str]:

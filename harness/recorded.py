@@ -7,7 +7,7 @@ from typing import Any
 
 from harness import schema
 from harness.record import StudyRecord, joined_tag
-from harness.tracking import Store, store_errors
+from harness.tracking import Store
 
 
 @dataclass(frozen=True)
@@ -46,8 +46,7 @@ def read_recorded(store: Store, experiment_id: str) -> Recorded | None:
     record = StudyRecord.find(store, experiment_id)
     if record is None:
         return None
-    with store_errors(store.uri):
-        tags = store.client.get_run(record.run_id).data.tags
+    tags = store.read(lambda client: client.get_run(record.run_id)).data.tags
     try:
         wanted = json.loads(joined_tag(schema.WANTED, tags))
         seeds = json.loads(joined_tag(schema.STUDY, tags))["seeds"]

@@ -13,8 +13,9 @@ from harness.provenance import code_version, package_versions
 from harness.record import StudyRecord, setting_tags
 from harness.schema import Failure, State
 from harness.settings import Setting
+from harness.store_error import store_errors
 from harness.study_config import StudyConfig
-from harness.tracking import Store, log, log_entities, set_state, store_errors
+from harness.tracking import Store, log, log_entities, set_state
 from ship.trial_config import RESULTS_VERSION, TrialConfig
 
 FLUSH_SECONDS = 1.0
@@ -47,7 +48,7 @@ class TrialRecorder:
         fingerprints: Fingerprints,
     ) -> None:
         self._store = store
-        self._client = store.client
+        self._writer = store.writer
         self._experiment_id = experiment_id
         self._record = record
         self._study = study
@@ -58,12 +59,10 @@ class TrialRecorder:
         """Open the run of a trial, with its tags and params."""
         setting = work.setting
         self._record.want(setting)
+        run_id = self._store.create_run(self._experiment_id, run_name(work), self._tags(work))
+        self._open[trial_id] = _Open(run_id, work)
         with store_errors(self._store.uri):
-            run = self._client.create_run(
-                self._experiment_id, run_name=run_name(work), tags=self._tags(work)
-            )
-            self._open[trial_id] = _Open(run.info.run_id, work)
-            log(self._client, run.info.run_id, params=params(setting.config))
+            log(self._writer, run_id, params=params(setting.config))
 
     def epochs(self, trial_id: str, epochs: Sequence[Mapping[str, Any]]) -> None:
         """Take a trial's new epochs, their means its own; written at most once a second."""
@@ -88,7 +87,7 @@ class TrialRecorder:
         self._flush(run)
         with store_errors(self._store.uri):
             log(
-                self._client,
+                self._writer,
                 run.run_id,
                 metrics=final_metrics(final, run.work.seeds),
                 step=run.step,
@@ -122,12 +121,12 @@ class TrialRecorder:
         run = self._open[trial_id]
         self._flush(run)
         with store_errors(self._store.uri):
-            set_state(self._client, run.run_id, state, tags)
+            set_state(self._writer, run.run_id, state, tags)
         del self._open[trial_id]
 
     def _flush(self, run: _Open) -> None:
         with store_errors(self._store.uri):
-            log_entities(self._client, run.run_id, run.buffer)
+            log_entities(self._writer, run.run_id, run.buffer)
         run.buffer.clear()
         run.flushed = time.monotonic()
 

@@ -10,6 +10,8 @@ STATE = "ship.state"
 REASON = "ship.reason"
 FAILURE = "ship.failure"
 SETTING_KEY = "ship.setting_key"
+# unique to each run: tells whether the store has it already when its creation got no answer
+RUN_KEY = "ship.run_key"
 ARM = "ship.arm"
 SEEDS = "ship.seeds"
 ASSIGNMENT = "ship.assignment"

@@ -17,7 +17,7 @@ from harness.recorded import Recorded, read_recorded
 from harness.settings import SettingMaker
 from harness.storage import Storage
 from harness.study_config import StudyConfig
-from harness.tracking import Store, store_errors
+from harness.tracking import Store
 
 
 @dataclass(frozen=True)
@@ -68,8 +68,7 @@ def ledger_of(
 ) -> tuple[Ledger, Recorded | None]:
     """What the store has of a study, and what it says that the study is; may raise StoreError."""
     recorded = read_recorded(store, experiment_id)
-    with store_errors(store.uri):
-        ledger = read_ledger(store.client, experiment_id, study.objective)
+    ledger = store.read(lambda client: read_ledger(client, experiment_id, study.objective))
     return replace(ledger, table=recorded.keys if recorded else None), recorded
 
 

@@ -12,6 +12,8 @@ from rich.console import Console
 from harness.changes import compare
 from harness.checkpoints import forget_all
 from harness.consent import WAYS_OUT, Consent
+from harness.dead_runs import close_dead_runs
+from harness.environment import environment
 from harness.estimate import Say, estimate
 from harness.execution import Execution
 from harness.fingerprints import Fingerprints
@@ -20,7 +22,9 @@ from harness.hold import Hold
 from harness.interrupts import Interrupts
 from harness.lease import StudyLost, Timing
 from harness.ledger import Ledger
+from harness.live import line_printer
 from harness.method import Method
+from harness.outbox import CLIENT_ENVIRONMENT, outbox, waiting_note
 from harness.outcome import StudyOutcome
 from harness.packing import settled
 from harness.plan import Plan, make_plan
@@ -30,15 +34,9 @@ from harness.schema import State
 from harness.settings import SettingMaker
 from harness.site import Site, ledger_of, source_of
 from harness.storage import storage_uri, study_storage
+from harness.store_error import StoreAway, store_errors
 from harness.study_config import StudyConfig
-from harness.tracking import (
-    absolute_uri,
-    close_dead_runs,
-    default_uri,
-    open_store,
-    quieten,
-    store_errors,
-)
+from harness.tracking import absolute_uri, default_uri, open_store, quieten
 
 __all__ = ["StudyOutcome", "default_cache_dir", "plan_study", "run_study"]
 
@@ -94,6 +92,9 @@ def plan_study(
     plan = replace(plan, notes=tuple(note for note in notes if note))
     if say is None:
         return plan
+    note = waiting_note(store.uri, study.name, cache) if store is not None else None
+    if note is not None:
+        say(note)
     n_trials = len(plan.work) + plan.proposals
     resources = settled(study.resources, machine(study.resources), ledger, n_trials)
     settled_study = study.model_copy(update={"resources": resources})
@@ -134,26 +135,28 @@ def run_study(
     Raises:
         StoreError, StudyBusy, StudyChanged, StudyLost, ClusterError, StorageError: one clear
             message each.
+        StoreAway: the store does not answer; what it lacks waits on disk for the next call.
         UserError: the store has no study of that number.
         ValueError: a backbone or data set cannot be read.
+        KeyboardInterrupt: interrupted while the store was away, so that there is no outcome.
     """
     directory = Path.cwd()
     uri = absolute_uri(tracking_uri or default_uri(directory), directory)
     cache = cache_dir or default_cache_dir()
     method = method or Method()
     console = console or Console()
-
-    def say(line: str) -> None:
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
-
-    with Interrupts() as interrupts:
+    say = line_printer(console)
+    with Interrupts() as interrupts, environment(CLIENT_ENVIRONMENT):
         hold = Hold(uri, directory, fresh, timing or Timing(), interrupts, say)
-        with hold.study(study.name) as held:
+        with (
+            hold.study(study.name) as held,
+            outbox(held.store, held.name, held.experiment_id, cache, say) as store,
+        ):
             if verbose:
                 quieten(logging.INFO)
             site = Site(
                 study.model_copy(update={"name": held.name}),
-                held.store,
+                store,
                 held.experiment_id,
                 Fingerprints(method, data_root, cache),
                 method,
@@ -200,7 +203,13 @@ def _bring_about(
         if not interrupts.requested:
             raise
         interrupted = True
-    outcome = site.outcome(interrupted=interrupted, ran=ran)
+        site.store.hurry()
+    try:
+        outcome = site.outcome(interrupted=interrupted, ran=ran)
+    except StoreAway:
+        if interrupted:
+            raise KeyboardInterrupt from None
+        raise
     if ran and outcome.complete:
         forget_all(site.storage)
     return outcome
@@ -212,8 +221,9 @@ def _recorded(record: StudyRecord, site: Site) -> Iterator[None]:
     record.begin()
     try:
         yield
+        state = site.outcome(interrupted=False, ran=True).state
     except BaseException:
         with suppress(StudyLost):  # the study's run is another driver's
             record.end(State.INTERRUPTED)
         raise
-    record.end(site.outcome(interrupted=False, ran=True).state)
+    record.end(state)

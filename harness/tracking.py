@@ -4,19 +4,24 @@ import logging
 import os
 import sqlite3
 import urllib.error
+import urllib.parse
 import urllib.request
-from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from harness import schema
-from harness.faults import UserError
 from harness.schema import State
+from harness.store_error import StoreError, store_errors
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
+
+    from harness.outbox import Outbox
+
+T = TypeVar("T")
 
 SQLITE = "sqlite:///"
 LOCK_SECONDS = 5.0
@@ -30,25 +35,50 @@ BATCH = 100
 SHOWN_AS = {"mlflow.experimentKind": "custom_model_development"}
 
 
-class StoreError(UserError):
-    """The MLflow store cannot be used; one line that names it, without secrets, and says why."""
-
-    def __init__(self, line: str) -> None:
-        from reports.redact import redacted
-
-        super().__init__(redacted(line))
-
-
 @dataclass(frozen=True)
 class Store:
     """An open MLflow store.
 
     artifacts: where a new experiment's artifacts go; None: the server decides.
+    outbox: keeps what a running study writes while the store is away; None: such a write fails.
     """
 
     uri: str
     client: "MlflowClient"
     artifacts: Path | None
+    outbox: "Outbox | None" = None
+
+    @property
+    def writer(self) -> "MlflowClient | Outbox":
+        """What log() and set_state() write through."""
+        return self.client if self.outbox is None else self.outbox
+
+    def create_run(self, experiment_id: str, name: str, tags: Mapping[str, str]) -> str:
+        """Make a run; its id, which the writer knows and the client may not."""
+        with store_errors(self.uri):
+            if self.outbox is not None:
+                return self.outbox.create_run(experiment_id, name, tags)
+            run = self.client.create_run(experiment_id, run_name=name, tags=dict(tags))
+            return str(run.info.run_id)
+
+    def stored_id(self, run_id: str) -> str:
+        """The id that the client knows a run by."""
+        with store_errors(self.uri):
+            return run_id if self.outbox is None else self.outbox.stored_id(run_id)
+
+    def read(self, ask: Callable[["MlflowClient"], T]) -> T:
+        """Ask the store something, once it has everything that was written.
+
+        Raises:
+            StoreAway: it has not answered for minutes.
+        """
+        with store_errors(self.uri):
+            return ask(self.client) if self.outbox is None else self.outbox.read(ask)
+
+    def hurry(self) -> None:
+        """Wait for a store that is away no longer than seconds from now on."""
+        if self.outbox is not None:
+            self.outbox.hurry()
 
     def experiment(self, name: str) -> str | None:
         """Id of an experiment, None if there is none.
@@ -116,6 +146,8 @@ def open_store(uri: str, directory: Path, *, create: bool = True) -> Store | Non
         from mlflow.tracking import MlflowClient
 
         quieten(logging.WARNING)  # after the import, which sets MLflow's level
+        # a database that does not answer raises, too; here it would print a traceback each time
+        logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
         client = MlflowClient(tracking_uri=uri)
         client.search_experiments(max_results=1)
     return Store(uri, client, path.parent / "mlartifacts" if path else None)
@@ -127,20 +159,8 @@ def quieten(level: int) -> None:
         logging.getLogger(name).setLevel(level)
 
 
-@contextmanager
-def store_errors(uri: str) -> Iterator[None]:
-    """Turn whatever MLflow and its database raise into one StoreError line."""
-    try:
-        yield
-    except (UserError, KeyboardInterrupt):
-        raise
-    except Exception as error:
-        # MLflow raises its own, sqlalchemy's, requests' and alembic's
-        raise StoreError(f"{uri}: the MLflow store failed: {_one_line(error)}") from error
-
-
 def log(
-    client: "MlflowClient",
+    client: "MlflowClient | Outbox",
     run_id: str,
     *,
     metrics: Mapping[str, float] | None = None,
@@ -153,13 +173,15 @@ def log(
     from mlflow.entities import Metric, Param, RunTag
 
     points = [Metric(name, value, timestamp, step) for name, value in (metrics or {}).items()]
-    settings = [Param(name, str(value)[:MAX_PARAM]) for name, value in (params or {}).items()]
-    labels = [RunTag(name, value[:MAX_TAG]) for name, value in (tags or {}).items()]
+    settings = [
+        Param(name, _plain(str(value))[:MAX_PARAM]) for name, value in (params or {}).items()
+    ]
+    labels = [RunTag(name, _plain(value)[:MAX_TAG]) for name, value in (tags or {}).items()]
     log_entities(client, run_id, points, settings, labels)
 
 
 def log_entities(
-    client: "MlflowClient",
+    client: "MlflowClient | Outbox",
     run_id: str,
     metrics: list[Any],
     params: list[Any] | None = None,
@@ -175,7 +197,10 @@ def log_entities(
 
 
 def set_state(
-    client: "MlflowClient", run_id: str, state: State, tags: Mapping[str, str] | None = None
+    client: "MlflowClient | Outbox",
+    run_id: str,
+    state: State,
+    tags: Mapping[str, str] | None = None,
 ) -> None:
     """Set a run's state, and MLflow's own status with it."""
     log(client, run_id, tags={schema.STATE: state, **(tags or {})})
@@ -185,14 +210,9 @@ def set_state(
         client.set_terminated(run_id, status=schema.RUN_STATUS[state])
 
 
-def close_dead_runs(client: "MlflowClient", experiment_id: str) -> int:
-    """Mark runs that a dead driver left RUNNING as INTERRUPTED; returns how many there were."""
-    dead = client.search_runs(
-        [experiment_id], filter_string="attributes.status = 'RUNNING'", max_results=1000
-    )
-    for run in dead:
-        set_state(client, run.info.run_id, State.INTERRUPTED)
-    return len(dead)
+def _plain(value: Any) -> str:
+    """PostgreSQL takes no NUL in a text; MLflow's server then answers 500, for ever."""
+    return str(value).replace("\0", "\\0")
 
 
 def _sqlite_path(uri: str, directory: Path) -> Path | None:
@@ -220,11 +240,15 @@ def _check_sqlite(uri: str, path: Path) -> None:
 
 
 def _check_server(uri: str) -> None:
-    request = urllib.request.Request(f"{uri.rstrip('/')}/health")
     try:
+        parts = urllib.parse.urlsplit(f"{uri.rstrip('/')}/health")
+        # urllib takes a user for a part of the host's name; nobody need be known for this
+        host = parts.netloc.rpartition("@")[2]
+        request = urllib.request.Request(parts._replace(netloc=host).geturl())
         with urllib.request.urlopen(request, timeout=ANSWER_SECONDS):
             return
     except urllib.error.HTTPError as error:
+        error.close()
         if error.code == 403:
             raise StoreError(
                 f"{uri}: the MLflow server refuses this host name (403); start it with "
@@ -234,8 +258,3 @@ def _check_server(uri: str) -> None:
     except (urllib.error.URLError, OSError, ValueError) as error:
         reason = getattr(error, "reason", error)
         raise StoreError(f"{uri}: no MLflow server answers: {reason}") from error
-
-
-def _one_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines[0] if lines else type(error).__name__)[:300]

@@ -127,13 +127,13 @@ class Bench:
         """The trial runs' states, sorted."""
         return sorted(run.data.tags["ship.state"] for run in self.trials())
 
-    def check_invariants(self) -> None:
+    def check_invariants(self, name: str = "small") -> None:
         """One row per (setting, seed), nothing RUNNING, no number without COMPLETE."""
         rows: dict[tuple[str, int], str] = {}
-        for run in self.runs():
+        for run in self.runs(name):
             assert run.info.status != "RUNNING"
             assert run.data.tags["ship.state"] != "RUNNING"
-        for run in self.ledger().runs:
+        for run in self.ledger(name).runs:
             if run.state == "COMPLETE":
                 for seed in run.seeds:
                     assert (run.setting_key, seed) not in rows

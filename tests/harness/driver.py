@@ -1,7 +1,7 @@
 """A study as a process of its own, for tests that interrupt or kill it.
 
-python -m tests.harness.driver URI LOG CACHE SECONDS_PER_EPOCH prints the outcome; 0 if complete.
-SHIP_TEST_BEAT and SHIP_TEST_EXPIRY are seconds of its lease.
+python -m tests.harness.driver URI LOG CACHE SECONDS_PER_EPOCH [NAME] prints the outcome; 0 if
+complete. SHIP_TEST_BEAT and SHIP_TEST_EXPIRY are seconds of its lease.
 """
 
 import os
@@ -16,7 +16,7 @@ from harness.study import StudyOutcome, run_study
 from tests.harness import fakes
 
 
-def main(uri: str, log: str, cache: str, seconds: str) -> int:
+def main(uri: str, log: str, cache: str, seconds: str, name: str = "small") -> int:
     """Run the small study over four settings with the analytic method."""
     ray.cloudpickle.register_pickle_by_value(fakes)
     timing = Timing(
@@ -24,7 +24,7 @@ def main(uri: str, log: str, cache: str, seconds: str) -> int:
         expiry=float(os.environ.get("SHIP_TEST_EXPIRY", "60")),
     )
     try:
-        outcome = _run(uri, log, cache, seconds, timing)
+        outcome = _run(uri, log, cache, seconds, name, timing)
     except StudyLost as error:
         print(error, flush=True)
         return 3
@@ -32,9 +32,10 @@ def main(uri: str, log: str, cache: str, seconds: str) -> int:
     return 130 if outcome.interrupted else 0 if outcome.complete else 3
 
 
-def _run(uri: str, log: str, cache: str, seconds: str, timing: Timing) -> StudyOutcome:
+def _run(uri: str, log: str, cache: str, seconds: str, name: str, timing: Timing) -> StudyOutcome:
+    study = fakes.make_study(space={"generator.n_ctx": [1, 2, 4, 8]}, concurrency=2)
     return run_study(
-        fakes.make_study(space={"generator.n_ctx": [1, 2, 4, 8]}, concurrency=2),
+        study.model_copy(update={"name": name}),
         data_root=None,
         tracking_uri=uri,
         cache_dir=Path(cache),

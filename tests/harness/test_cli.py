@@ -19,6 +19,7 @@ from harness.consent import WAYS_OUT, Consent
 from harness.faults import UserError
 from harness.lease import StudyLost
 from harness.plan import Estimate, PlanRow
+from harness.store_error import StoreAway
 from harness.study import StudyOutcome
 from reports.schema import ReportError
 from ship.backbone import BackboneError
@@ -120,6 +121,18 @@ def test_mistakes_found_later_are_one_line(
     assert result.exit_code == (130 if stopped else 2)
     assert len(result.stderr.splitlines()) == 1
     assert stopped or result.stderr == f"{error}\n"
+
+
+def test_a_store_that_is_away_leaves_the_study_incomplete(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No mistake of the user's: a job that is run again on this code finishes it."""
+
+    def run_study(*_: Any, **__: Any) -> StudyOutcome:
+        raise StoreAway("http://me:geheim@host: 3 writes wait in FILE")
+
+    monkeypatch.setattr(harness.study, "run_study", run_study)
+    result = CliRunner().invoke(cli.app, ["--space", "prompt_len.yaml"])
+    assert result.exit_code == cli.INCOMPLETE
+    assert result.stderr == "incomplete: http://***@host: 3 writes wait in FILE\n"
 
 
 def test_a_bug_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:

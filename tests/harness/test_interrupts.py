@@ -22,9 +22,11 @@ ENDLESS = 3600.0
 class Driver:
     """A study that runs in a process group of its own; every descendant is marked."""
 
-    def __init__(self, bench: Bench, seconds: float, **environment: str) -> None:
+    def __init__(
+        self, bench: Bench, seconds: float, name: str = "small", **environment: str
+    ) -> None:
         self.mark = uuid.uuid4().hex
-        paths = [bench.uri, str(bench.log), str(bench.cache), str(seconds)]
+        paths = [bench.uri, str(bench.log), str(bench.cache), str(seconds), name]
         self.process = subprocess.Popen(
             [sys.executable, "-m", "tests.harness.driver", *paths],
             cwd=ROOT,

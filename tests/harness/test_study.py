@@ -11,8 +11,9 @@ from rich.console import Console
 from harness.factor import Factor
 from harness.record import StudyRecord
 from harness.schema import State
+from harness.site import Site
+from harness.store_error import StoreAway, StoreError
 from harness.study import plan_study, run_study
-from harness.tracking import StoreError
 from tests.harness.conftest import Bench
 from tests.harness.fakes import make_study, sleepy, truth
 
@@ -217,3 +218,46 @@ def test_an_interrupt_before_the_sweep_is_an_outcome(bench: Bench) -> None:
     assert outcome.interrupted
     assert outcome.missing == 3
     bench.check_invariants()
+
+
+def test_an_interrupt_while_the_store_is_away_is_an_interrupt(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There is no outcome to tell, and the job is to be run again, not looked into."""
+
+    def extract(*_: Any) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+    def away(*_: Any, **__: Any) -> None:
+        raise StoreAway("no answer")
+
+    monkeypatch.setattr(Site, "outcome", away)
+    with pytest.raises(KeyboardInterrupt):
+        run_study(
+            make_study(),
+            data_root=None,
+            tracking_uri=bench.uri,
+            cache_dir=bench.cache,
+            method=replace(bench.method, extract=extract),
+            console=Console(quiet=True),
+        )
+    assert bench.parent().data.tags["ship.state"] == "INTERRUPTED"
+
+
+def test_a_store_that_is_gone_at_the_end_leaves_nothing_running(
+    ray_bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The study's own run is INTERRUPTED; the same command again says what it has come to."""
+
+    def away(*_: Any, **__: Any) -> None:
+        raise StoreAway("no answer")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Site, "outcome", away)
+        with pytest.raises(StoreAway):
+            ray_bench.run(make_study())
+    ray_bench.check_invariants()
+    assert ray_bench.parent().data.tags["ship.state"] == "INTERRUPTED"
+    outcome = ray_bench.run(make_study())
+    assert outcome.complete and not outcome.ran
+    assert ray_bench.parent().data.tags["ship.state"] == "COMPLETE"

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from harness import schema, tracking
+from harness.dead_runs import close_dead_runs
 from harness.fingerprints import Fingerprints
 from harness.ledger import Ledger
 from harness.plan import Work, make_plan
@@ -19,14 +20,8 @@ from harness.provenance import code_version, package_versions
 from harness.record import StudyRecord, joined_tag, split_tag
 from harness.recorder import TrialRecorder, flag_tags, params
 from harness.schema import Failure, State
-from harness.tracking import (
-    Store,
-    StoreError,
-    close_dead_runs,
-    default_uri,
-    open_store,
-    store_errors,
-)
+from harness.store_error import StoreError, store_errors
+from harness.tracking import Store, default_uri, open_store
 from ship.trial_config import TrialConfig
 from tests.harness.fakes import make_method, make_study
 
@@ -273,4 +268,12 @@ def test_a_stores_password_is_not_shown(tmp_path: Path) -> None:
     assert "geheim" not in str(raised.value) and "***@127.0.0.1:9" in str(raised.value)
     with pytest.raises(StoreError) as raised, store_errors("postgresql://me:geheim@h/d"):
         raise OSError("no route to postgresql://me:geheim@h/d")
+    assert "geheim" not in str(raised.value)
+
+
+def test_a_user_in_a_servers_address_is_no_part_of_its_host_name(forbidding: str) -> None:
+    """The server is asked at its own name, and what it answers is told without the password."""
+    uri = forbidding.replace("http://", "http://me:geheim@")
+    with pytest.raises(StoreError, match="--allowed-hosts") as raised:
+        open_store(uri, Path.cwd())
     assert "geheim" not in str(raised.value)

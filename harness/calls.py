@@ -1,0 +1,145 @@
+"""The calls of MLflow's client that a queue holds: sent twice they leave the store as sent once.
+
+MLflow takes a metric's point, a param or a tag again without a trace. What it does not take again
+is made so here: a run is looked for by its key before it is made once more, and a tag that is to go
+may be gone.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from harness import schema
+
+if TYPE_CHECKING:
+    from mlflow.tracking import MlflowClient
+
+CREATE = "create_run"
+# how the id of a run begins that the store does not have yet; its key follows
+LOCAL = "local-"
+GONE = "RESOURCE_DOES_NOT_EXIST"
+
+Arguments = Mapping[str, Any]
+
+
+class Sender:
+    """Makes calls, and knows which run of the store a run's own id stands for.
+
+    made: key -> the store's id, of every run that was made here.
+    """
+
+    def __init__(
+        self, client: "MlflowClient", experiment_id: str, queued: Mapping[str, str]
+    ) -> None:
+        """Use a client for one experiment; queued: key -> id, of runs that waited in a queue."""
+        self.client = client
+        self.made: dict[str, str] = {}
+        self._experiment_id = experiment_id
+        self._queued = queued
+
+    def send(self, call: str, arguments: Arguments, *, again: bool) -> tuple[str, str] | None:
+        """Make a call; for a run that was made, its key and the store's id.
+
+        Args:
+            call: name of the call.
+            arguments: in JSON's types.
+            again: it may have been made before.
+        """
+        if call != CREATE:
+            perform(self.client, call, {**arguments, "run_id": self.stored(arguments["run_id"])})
+            return None
+        key = arguments["tags"][schema.RUN_KEY]
+        known = self._find(key) if again else None
+        self.made[key] = known or str(self.client.create_run(**arguments).info.run_id)
+        return key, self.made[key]
+
+    def stored(self, run_id: str) -> str:
+        """The store's id of a run.
+
+        Raises:
+            LookupError: no run was made.
+        """
+        if not run_id.startswith(LOCAL):
+            return run_id
+        key = run_id.removeprefix(LOCAL)
+        known = self.made.get(key) or self._queued.get(key) or self._find(key)
+        if known is None:
+            raise LookupError(f"no run was made for {run_id}")
+        return known
+
+    def drop_twins(self) -> None:
+        """Delete runs that a request made which reached the store after it was given up."""
+        query = "attributes.status = 'RUNNING'"
+        for run in self.client.search_runs([self._experiment_id], filter_string=query):
+            ours = self.made.get(run.data.tags.get(schema.RUN_KEY, ""))
+            if ours is not None and ours != run.info.run_id:
+                drop_run(self.client, run.info.run_id)
+
+    def _find(self, key: str) -> str | None:
+        found = runs_of(self.client, self._experiment_id, key)
+        return str(found[0].info.run_id) if found else None
+
+
+def batch(
+    run_id: str, metrics: Iterable[Any], params: Iterable[Any], tags: Iterable[Any]
+) -> dict[str, Any]:
+    """The arguments of log_batch in JSON's types."""
+    return {
+        "run_id": run_id,
+        "metrics": [[m.key, float(m.value), int(m.timestamp), int(m.step)] for m in metrics],
+        "params": [[param.key, str(param.value)] for param in params],
+        "tags": [[tag.key, str(tag.value)] for tag in tags],
+    }
+
+
+def perform(client: "MlflowClient", call: str, arguments: Arguments) -> None:
+    """Make a call other than create_run.
+
+    Raises:
+        ValueError: there is no such call.
+    """
+    if call not in _CALLS:
+        raise ValueError(f"no call {call!r} (choices: {', '.join(_CALLS)})")
+    _CALLS[call](client, arguments)
+
+
+def runs_of(client: "MlflowClient", experiment_id: str, key: str) -> list[Any]:
+    """The runs with a key: one, unless a request reached the store after it was given up."""
+    query = f"tags.`{schema.RUN_KEY}` = '{key}'"
+    return list(client.search_runs([experiment_id], filter_string=query, max_results=10))
+
+
+def drop_run(client: "MlflowClient", run_id: str) -> None:
+    """Take a run that another one stands for out of the experiment."""
+    client.set_terminated(run_id, status="KILLED")
+    client.delete_run(run_id)
+
+
+def _log_batch(client: "MlflowClient", arguments: Arguments) -> None:
+    from mlflow.entities import Metric, Param, RunTag
+
+    client.log_batch(
+        arguments["run_id"],
+        metrics=[Metric(*point) for point in arguments["metrics"]],
+        params=[Param(*param) for param in arguments["params"]],
+        tags=[RunTag(*tag) for tag in arguments["tags"]],
+    )
+
+
+def _delete_tag(client: "MlflowClient", arguments: Arguments) -> None:
+    from mlflow.exceptions import MlflowException
+
+    run_id, key = arguments["run_id"], arguments["key"]
+    try:
+        client.delete_tag(run_id, key)
+    except MlflowException as error:
+        if error.error_code != GONE or key in client.get_run(run_id).data.tags:
+            raise
+
+
+_CALLS: dict[str, Callable[["MlflowClient", Arguments], None]] = {
+    "log_batch": _log_batch,
+    "set_terminated": lambda client, arguments: client.set_terminated(**arguments),
+    "update_run": lambda client, arguments: client.update_run(**arguments),
+    "delete_tag": _delete_tag,
+    "log_text": lambda client, arguments: client.log_text(**arguments),
+}

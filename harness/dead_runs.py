@@ -1,0 +1,37 @@
+"""Runs that nobody writes to any more."""
+
+from typing import TYPE_CHECKING, Any
+
+from harness import schema
+from harness.calls import drop_run, runs_of
+from harness.schema import State
+from harness.tracking import set_state
+
+if TYPE_CHECKING:
+    from mlflow.tracking import MlflowClient
+
+
+def close_dead_runs(client: "MlflowClient", experiment_id: str) -> int:
+    """Mark runs that a dead driver left RUNNING as INTERRUPTED; returns how many there were."""
+    dead = client.search_runs(
+        [experiment_id], filter_string="attributes.status = 'RUNNING'", max_results=1000
+    )
+    for run in dead:
+        if _is_twin(client, experiment_id, run):
+            drop_run(client, run.info.run_id)
+        else:
+            set_state(client, run.info.run_id, State.INTERRUPTED)
+    return len(dead)
+
+
+def _is_twin(client: "MlflowClient", experiment_id: str, run: Any) -> bool:
+    """Whether a request made a run that had been given up, and another one is written to."""
+    key = run.data.tags.get(schema.RUN_KEY)
+    if key is None:
+        return False
+
+    def rank(run: Any) -> tuple[bool, int, str]:
+        written = len(run.data.params) + len(run.data.metrics)
+        return run.info.status != "RUNNING", written, run.info.run_id
+
+    return any(rank(other) > rank(run) for other in runs_of(client, experiment_id, key))

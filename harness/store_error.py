@@ -1,0 +1,37 @@
+"""What goes wrong with an MLflow store, as one line."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from harness.faults import UserError
+
+
+class StoreError(UserError):
+    """The MLflow store cannot be used; one line that names it, without secrets, and says why."""
+
+    def __init__(self, line: str) -> None:
+        from reports.redact import redacted
+
+        super().__init__(redacted(line))
+
+
+class StoreAway(StoreError):
+    """The store does not answer; writes may wait on disk for the next run of the study."""
+
+
+@contextmanager
+def store_errors(uri: str) -> Iterator[None]:
+    """Turn whatever MLflow and its database raise into one StoreError line."""
+    try:
+        yield
+    except (UserError, KeyboardInterrupt):
+        raise
+    except Exception as error:
+        # MLflow raises its own, sqlalchemy's, requests' and alembic's
+        raise StoreError(f"{uri}: the MLflow store failed: {one_line(error)}") from error
+
+
+def one_line(error: Exception) -> str:
+    """The first line of an error, cut where it is long."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return (lines[0] if lines else type(error).__name__)[:300]

@@ -1,0 +1,165 @@
+"""A store in memory that takes calls as MLflow does, and a client that loses some of them."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST
+
+from harness import schema
+
+URI = "http://me:geheim@server:5000"
+
+
+class Crash(BaseException):  # noqa: N818  # a process that is gone raises nothing; a test must
+    """The driver dies here."""
+
+
+@dataclass
+class FakeRun:
+    """A run; points: in the order in which they came, each once."""
+
+    name: str
+    tags: dict[str, str]
+    status: str = "RUNNING"
+    params: dict[str, str] = field(default_factory=dict)
+    points: list[tuple[Any, ...]] = field(default_factory=list)
+    texts: dict[str, str] = field(default_factory=dict)
+
+
+class FakeStore:
+    """Runs by id."""
+
+    def __init__(self) -> None:
+        self.runs: dict[str, FakeRun] = {}
+
+    def plain(self) -> list[tuple[Any, ...]]:
+        """What is in the store, without what chance decides, in the order of the runs' names."""
+        return sorted(
+            (
+                run.name,
+                run.status,
+                sorted((k, v) for k, v in run.tags.items() if k != schema.RUN_KEY),
+                sorted(run.params.items()),
+                run.points,
+                sorted(run.texts.items()),
+            )
+            for run in self.runs.values()
+        )
+
+
+class FlakyClient:
+    """MLflow's client on a FakeStore. Of each call `fates` says what becomes of it.
+
+    "ok"; "before": it does not arrive; "after": its answer gets lost; "refused": a 4xx;
+    "crash before" and "crash after": the caller dies. "ok" when there are no more.
+    """
+
+    def __init__(self, store: FakeStore, fates: Iterator[str]) -> None:
+        self.store = store
+        self.fates = fates
+        self.calls: list[str] = []
+        self.mortal = True  # else a crash is an answer that gets lost
+
+    def create_run(
+        self, experiment_id: str, start_time: int, tags: dict[str, str], run_name: str
+    ) -> Any:
+        """Make a run, whether or not there is one like it."""
+
+        def make() -> Any:
+            run_id = f"run-{len(self.store.runs)}"
+            self.store.runs[run_id] = FakeRun(run_name, dict(tags))
+            return _entity(run_id, self.store.runs[run_id])
+
+        return self._call("create_run", make)
+
+    def log_batch(self, run_id: str, metrics: Any = (), params: Any = (), tags: Any = ()) -> None:
+        """Take points, params and tags; a point that is there is not taken again."""
+
+        def take() -> None:
+            run = self._run(run_id)
+            for metric in metrics:
+                point = (metric.key, metric.value, metric.timestamp, metric.step)
+                if point not in run.points:
+                    run.points.append(point)
+            run.params.update({param.key: param.value for param in params})
+            run.tags.update({tag.key: tag.value for tag in tags})
+
+        self._call("log_batch", take)
+
+    def set_terminated(self, run_id: str, status: str, end_time: int = 0) -> None:
+        """End a run."""
+        self._call("set_terminated", lambda: setattr(self._run(run_id), "status", status))
+
+    def update_run(self, run_id: str, status: str) -> None:
+        """Set a run's status."""
+        self._call("update_run", lambda: setattr(self._run(run_id), "status", status))
+
+    def log_text(self, run_id: str, text: str, artifact_file: str) -> None:
+        """Keep a text."""
+        self._call("log_text", lambda: self._run(run_id).texts.update({artifact_file: text}))
+
+    def delete_tag(self, run_id: str, key: str) -> None:
+        """Delete a tag, which must be there."""
+
+        def delete() -> None:
+            if key not in self._run(run_id).tags:
+                raise MlflowException(f"No tag with name: {key}", RESOURCE_DOES_NOT_EXIST)
+            del self._run(run_id).tags[key]
+
+        self._call("delete_tag", delete)
+
+    def delete_run(self, run_id: str) -> None:
+        """Take a run out."""
+        self._call("delete_run", lambda: self.store.runs.pop(run_id))
+
+    def get_run(self, run_id: str) -> Any:
+        """A run."""
+        return self._call("get_run", lambda: _entity(run_id, self._run(run_id)))
+
+    def search_runs(
+        self, experiment_ids: list[str], filter_string: str = "", max_results: int = 0
+    ) -> Any:
+        """The runs with a key, or those that are RUNNING."""
+
+        def search() -> list[Any]:
+            return [
+                _entity(run_id, run)
+                for run_id, run in self.store.runs.items()
+                if f"'{run.tags.get(schema.RUN_KEY)}'" in filter_string
+                or (f"'{run.status}'" in filter_string)
+            ]
+
+        return self._call("search_runs", search)
+
+    def _run(self, run_id: str) -> FakeRun:
+        if run_id not in self.store.runs:
+            raise MlflowException(f"Run with id={run_id} not found", RESOURCE_DOES_NOT_EXIST)
+        return self.store.runs[run_id]
+
+    def _call(self, name: str, act: Any) -> Any:
+        self.calls.append(name)
+        fate = next(self.fates, "ok")
+        if not self.mortal:
+            fate = fate.removeprefix("crash ")
+        if fate == "refused":
+            raise MlflowException("no such thing", RESOURCE_DOES_NOT_EXIST)
+        if fate == "crash before":
+            raise Crash
+        if fate == "before":
+            raise MlflowException(f"API request to {URI} failed: [Errno 111] Connection refused'")
+        answer = act()
+        if fate == "after":
+            raise MlflowException("too many 500 error responses")
+        if fate == "crash after":
+            raise Crash
+        return answer
+
+
+def _entity(run_id: str, run: FakeRun) -> Any:
+    return SimpleNamespace(
+        info=SimpleNamespace(run_id=run_id, status=run.status),
+        data=SimpleNamespace(tags=dict(run.tags), params=dict(run.params), metrics={}),
+    )

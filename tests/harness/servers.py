@@ -1,0 +1,189 @@
+"""A real PostgreSQL and a real `mlflow server`, which tests may kill and start again."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+DEBIANS = "/usr/lib/postgresql"
+# it does not run as root; nobody is always there
+OWNERS = ("postgres", "nobody")
+
+
+def postgres_programs() -> Path:
+    """The folder of initdb and postgres; skips the test where there is none."""
+    found = shutil.which("initdb")
+    folders = [Path(found).resolve().parent] if found else []
+    folders += sorted(Path(DEBIANS).glob("*/bin"), reverse=True)
+    for folder in folders:
+        if (folder / "initdb").exists() and (folder / "postgres").exists():
+            return folder
+    pytest.skip("PostgreSQL is not installed (Debian: apt-get install postgresql)")
+
+
+def free_port() -> int:
+    """A port of this machine that nobody listens on."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+def wait_until(ready: Callable[[], bool], process: subprocess.Popen[Any], log: Path) -> None:
+    """Wait for a server, or say why it ended."""
+    end = time.monotonic() + 180
+    while not ready():
+        text = log.read_text(errors="replace")[-2000:]
+        assert process.poll() is None, f"{process.args!r} ended: {text}"
+        assert time.monotonic() < end, f"{process.args!r} does not answer: {text}"
+        time.sleep(0.2)
+
+
+class Daemon:
+    """A process group that ends with the test run, even one that is killed."""
+
+    def __init__(self, command: list[str], log: Path, **keys: Any) -> None:
+        with log.open("ab") as file:
+            self.process = subprocess.Popen(
+                command, stdout=file, stderr=file, start_new_session=True, **keys
+            )
+        # its input ends when this process does; not pdeathsig: that goes by threads
+        last = f"read _; kill -KILL -- -{self.process.pid}"
+        self.guard = subprocess.Popen(
+            ["sh", "-c", last], stdin=subprocess.PIPE, start_new_session=True
+        )
+
+    def end(self, number: signal.Signals) -> None:
+        """Signal the group, and wait for its first process."""
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, number)
+            self.process.wait(60)
+        self.guard.kill()
+        self.guard.wait()
+        if self.guard.stdin is not None:
+            self.guard.stdin.close()
+
+
+class Postgres:
+    """A cluster in a folder of its own, on 127.0.0.1, without passwords."""
+
+    def __init__(self) -> None:
+        self.programs = postgres_programs()
+        self.folder = Path(tempfile.mkdtemp(prefix="ship-postgres-"))
+        self.port = free_port()
+        self.daemon: Daemon | None = None
+        self.as_owner = self._as_owner()
+        self._run("initdb", "-D", "data", "-U", "mlflow", "-A", "trust", "--no-sync", "-E", "UTF8")
+        self.start()
+
+    @property
+    def uri(self) -> str:
+        """As MLflow takes it; the password is not asked for, and must not be seen anywhere."""
+        return f"postgresql+psycopg2://mlflow:geheim@127.0.0.1:{self.port}/postgres"
+
+    def start(self) -> None:
+        """Start it, and wait until it answers."""
+        log = self.folder / "log"
+        options = [f"port={self.port}", "listen_addresses=127.0.0.1", "fsync=off"]
+        options += ["unix_socket_directories="]
+        flags = [word for option in options for word in ("-c", option)]
+        command = [*self.as_owner, str(self.programs / "postgres"), "-D", "data", *flags]
+        self.daemon = Daemon(command, log, cwd=self.folder)
+        wait_until(self._answers, self.daemon.process, log)
+
+    def stop(self) -> None:
+        """Stop it as `systemctl restart` does: connections are broken off."""
+        if self.daemon is not None:
+            self.daemon.end(signal.SIGINT)
+
+    def remove(self) -> None:
+        """Leave nothing."""
+        if self.daemon is not None:
+            self.daemon.end(signal.SIGQUIT)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _as_owner(self) -> list[str]:
+        if os.getuid() != 0:
+            return []
+        import pwd
+
+        names = [entry.pw_name for entry in pwd.getpwall()]
+        owner = pwd.getpwnam(next(name for name in OWNERS if name in names))
+        os.chown(self.folder, owner.pw_uid, owner.pw_gid)
+        ids = [f"--reuid={owner.pw_uid}", f"--regid={owner.pw_gid}", "--clear-groups"]
+        return ["setpriv", *ids, "--"]
+
+    def _run(self, program: str, *arguments: str) -> None:
+        command = [*self.as_owner, str(self.programs / program), *arguments]
+        done = subprocess.run(command, cwd=self.folder, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+
+    def _answers(self) -> bool:
+        import psycopg2
+
+        try:
+            psycopg2.connect(self.uri.replace("+psycopg2", "")).close()
+        except psycopg2.OperationalError:
+            return False
+        return True
+
+
+class MlflowServer:
+    """`mlflow server` in front of a database, on 127.0.0.1."""
+
+    def __init__(self, database: str, folder: Path) -> None:
+        self.database = database
+        self.folder = folder
+        self.port = free_port()
+        self.mark = uuid.uuid4().hex
+        self.daemon: Daemon | None = None
+        self.start()
+
+    @property
+    def uri(self) -> str:
+        """With a user and password, which the server does not ask for, and nobody may see."""
+        return f"http://me:geheim@127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        """Start it, and wait until it answers."""
+        log = self.folder / "log"
+        command = [sys.executable, "-m", "mlflow", "server", "--workers", "1"]
+        command += ["--host", "127.0.0.1", "--port", str(self.port)]
+        command += ["--backend-store-uri", self.database]
+        command += ["--artifacts-destination", str(self.folder / "artifacts")]
+        settings = {"SHIP_TEST_SERVER": self.mark, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+        self.daemon = Daemon(command, log, env={**os.environ, **settings})
+        wait_until(self._answers, self.daemon.process, log)
+
+    def kill(self) -> None:
+        """kill -9, its workers too."""
+        if self.daemon is not None:
+            self.daemon.end(signal.SIGKILL)
+
+    def survivors(self) -> list[int]:
+        """Processes of it that are alive."""
+        found = []
+        for folder in Path("/proc").glob("[0-9]*"):
+            try:
+                if self.mark.encode() in (folder / "environ").read_bytes():
+                    found.append(int(folder.name))
+            except OSError:
+                continue
+        return found
+
+    def _answers(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/health", timeout=5):
+                return True
+        except OSError:
+            return False

@@ -1,0 +1,297 @@
+"""Writes while the store is away, each kind of them lost before and after it took effect."""
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness import courier as courier_module
+from harness import schema
+from harness.calls import LOCAL, Sender
+from harness.courier import Courier
+from harness.dead_runs import close_dead_runs
+from harness.outbox import FOLDER, Outbox, outbox, waiting_note
+from harness.queue_file import Head, QueueFile
+from harness.schema import State
+from harness.store_error import StoreAway, StoreError
+from harness.tracking import Store, log, set_state
+from tests.harness.flaky import URI, FakeStore, FlakyClient
+
+WRITES: dict[str, Callable[[Outbox, str], Any]] = {
+    "create_run": lambda box, run: box.create_run("7", "second", {"k": "v"}),
+    "log_batch": lambda box, run: log(
+        box,
+        run,
+        metrics={"m": 1.5, "n": 2.0},
+        step=3,
+        timestamp=5,
+        params={"p": 1},
+        tags={"t": "u"},
+    ),
+    "set_state": lambda box, run: set_state(box, run, State.COMPLETE, {"why": "done"}),
+    "running": lambda box, run: set_state(box, run, State.RUNNING),
+    "delete_tag": lambda box, run: box.delete_tag(run, "k"),
+    "log_text": lambda box, run: box.log_text(run, "text", "study.yaml"),
+}
+
+
+class Post:
+    """An outbox on a flaky client, without a thread: deliver() sends."""
+
+    def __init__(self, folder: Path, store: FakeStore, *fates: str) -> None:
+        self.client = FlakyClient(store, iter(fates))
+        self.queue = QueueFile(folder / "queue.jsonl", Head("uri", "small", "7"))
+        self.lines: list[str] = []
+        self.sender = Sender(self.client, "7", self.queue.runs)  # type: ignore[arg-type]
+        self.courier = Courier(URI, self.sender, self.queue, self.lines.append, background=False)
+        self.box = Outbox(self.courier, self.sender)
+
+    def deliver_all(self) -> None:
+        """Send until nothing waits."""
+        for _ in range(100):
+            if not self.courier.waiting:
+                return
+            self.courier.deliver()
+        raise AssertionError("it never ends")
+
+
+def undisturbed(folder: Path, write: Callable[[Outbox, str], Any]) -> Any:
+    """The store after a run was made and a write to it."""
+    store = FakeStore()
+    post = Post(folder / "undisturbed", store)
+    write(post.box, post.box.create_run("7", "first", {"k": "v"}))
+    assert not post.courier.waiting
+    return store.plain()
+
+
+@pytest.mark.parametrize("fate", ["before", "after"])
+@pytest.mark.parametrize("name", WRITES)
+def test_a_write_that_was_lost_is_sent_again(tmp_path: Path, name: str, fate: str) -> None:
+    """Whether it had taken effect or not, and whichever of its calls it was."""
+    for place in range(1, 4):
+        folder = tmp_path / str(place)
+        store = FakeStore()
+        post = Post(folder, store, *["ok"] * place, fate, fate, "ok", fate)
+        WRITES[name](post.box, post.box.create_run("7", "first", {"k": "v"}))
+        post.deliver_all()
+        assert store.plain() == undisturbed(folder, WRITES[name])
+        assert not post.queue.path.exists()
+
+
+@pytest.mark.parametrize("fate", ["before", "after"])
+def test_a_run_of_which_the_store_knows_nothing_is_written_to(tmp_path: Path, fate: str) -> None:
+    """Its own id becomes the store's when it is made; later writes go straight to that."""
+    for name, write in WRITES.items():
+        store = FakeStore()
+        post = Post(tmp_path / name, store, fate)
+        run_id = post.box.create_run("7", "first", {"k": "v"})
+        assert run_id.startswith(LOCAL)
+        write(post.box, run_id)
+        assert post.courier.waiting >= 2
+        post.deliver_all()
+        box = post.box
+        box.log_batch(run_id, [])
+        assert not post.courier.waiting
+        assert store.plain() == undisturbed(tmp_path / name, write)
+        assert box.stored_id(run_id) in store.runs
+
+
+def test_later_writes_keep_their_order_behind_the_first_that_waits(tmp_path: Path) -> None:
+    """A tag that is set twice has its last value."""
+    store = FakeStore()
+    post = Post(tmp_path, store, "ok", "before")
+    run_id = post.box.create_run("7", "first", {})
+    for value in "abc":
+        log(post.box, run_id, tags={"t": value})
+    assert post.client.calls == ["create_run", "log_batch"]  # a store that is away is not asked
+    post.deliver_all()
+    assert store.runs[run_id].tags["t"] == "c"
+
+
+@pytest.mark.parametrize("name", WRITES)
+def test_a_refused_write_is_raised_and_does_not_wait(tmp_path: Path, name: str) -> None:
+    """A 4xx is a fault: sending it again would not help."""
+    post = Post(tmp_path, FakeStore(), "ok", "refused", "refused")
+    run_id = post.box.create_run("7", "first", {})
+    with pytest.raises(Exception, match="no such thing"):
+        WRITES[name](post.box, run_id)
+    assert not post.courier.waiting
+
+
+def test_a_waiting_write_that_is_refused_stays_on_disk(tmp_path: Path) -> None:
+    """And the error names the file, without the password of the store."""
+    post = Post(tmp_path, FakeStore(), "ok", "before", "refused")
+    run_id = post.box.create_run("7", "first", {})
+    log(post.box, run_id, tags={"t": "u"})
+    with pytest.raises(StoreError, match=r"refused write 1 of .*queue.jsonl: no such") as raised:
+        post.courier.deliver()
+    assert "geheim" not in str(raised.value)
+    assert len(Post(tmp_path, FakeStore()).queue.waiting) == 1
+
+
+def test_a_batch_survives_the_file_to_the_last_digit(tmp_path: Path) -> None:
+    """Metrics that are not finite, too."""
+    numbers = {"third": 1 / 3, "big": 1e300, "inf": float("inf"), "nan": float("nan")}
+    store = FakeStore()
+    first = Post(tmp_path, store, "ok", "before")
+    run_id = first.box.create_run("7", "first", {})
+    log(first.box, run_id, metrics=numbers, step=4, timestamp=9, params={"p": "ä\n\0"})
+    second = Post(tmp_path, store)
+    second.deliver_all()
+    points = {key: value for key, value, *_ in store.runs[run_id].points}
+    assert repr(points) == repr(numbers)
+    assert store.runs[run_id].params == {"p": "ä\n\\0"}  # PostgreSQL takes no NUL
+    assert store.runs[run_id].points[0][2:] == (9, 4)
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A courier that is soon out of patience."""
+    monkeypatch.setattr(courier_module, "PATIENCE", 1.0)
+    monkeypatch.setattr(courier_module, "HURRIED", 0.1)
+    monkeypatch.setattr(courier_module, "FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(courier_module, "UNSEEN", 0.0)
+
+
+def study_store(client: FlakyClient) -> Store:
+    """A store as run_study opens it."""
+    return Store(URI, client, None)  # type: ignore[arg-type]
+
+
+def always(fate: str) -> Iterator[str]:
+    """The same for ever."""
+    while True:
+        yield fate
+
+
+def test_a_thread_sends_what_waits_and_says_so(tmp_path: Path, quick: None) -> None:
+    """One line when the store is gone, one when it is back."""
+    store, lines = FakeStore(), list[str]()
+    client = FlakyClient(store, iter(["ok", *["before"] * 6]))
+    with outbox(study_store(client), "small", "7", tmp_path, lines.append) as opened:
+        run_id = opened.create_run("7", "first", {})
+        for step in range(20):
+            log(opened.writer, run_id, metrics={"m": 1.0}, step=step)
+        assert opened.read(lambda client: len(client.get_run(run_id).data.tags)) == 1
+    assert [point[3] for point in store.runs[run_id].points] == list(range(20))
+    gone, *waits, back = lines
+    assert "does not answer (connection refused): the study goes on, its writes wait in" in gone
+    assert "answers again: 20 writes sent" in back
+    assert len(waits) <= 1
+    assert not list((tmp_path / FOLDER).iterdir())
+
+
+def test_a_store_that_stays_away_ends_the_wait(tmp_path: Path, quick: None) -> None:
+    """One line that counts the writes, names the file and shows no password; the next run sends."""
+    store, lines = FakeStore(), list[str]()
+    down = study_store(FlakyClient(store, always("before")))
+    with (
+        pytest.raises(StoreAway) as raised,
+        outbox(down, "small", "7", tmp_path, lines.append) as opened,
+    ):
+        log(opened.writer, opened.create_run("7", "first", {}), params={"p": 1})
+        opened.stored_id("local-x")
+    (file,) = (tmp_path / FOLDER).iterdir()
+    assert str(raised.value) == (
+        f"http://***@server:5000: the MLflow store does not answer (connection refused): 2 writes "
+        f"wait in {file}; run the same command again when it does"
+    )
+    assert any(
+        line.startswith("waiting up to 1 s for the MLflow store: 2 writes") for line in lines
+    )
+    assert "geheim" not in "".join(lines) + file.name + file.read_text()
+    assert f"wait in {file}" in str(waiting_note(URI, "small", tmp_path))
+    up = study_store(FlakyClient(store, iter(())))
+    with outbox(up, "small", "7", tmp_path, lines.append):
+        assert [run.params for run in store.runs.values()] == [{"p": "1"}]
+    assert waiting_note(URI, "small", tmp_path) is None
+    assert any(line.startswith("2 writes of an earlier run wait in") for line in lines)
+
+
+def test_a_hurried_study_does_not_wait(
+    tmp_path: Path, quick: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After Ctrl-C; the line about what waits is said, and the interrupt goes on its way."""
+    monkeypatch.setattr(courier_module, "PATIENCE", 600.0)
+    lines: list[str] = []
+    down = study_store(FlakyClient(FakeStore(), always("before")))
+    with (
+        pytest.raises(KeyboardInterrupt),
+        outbox(down, "small", "7", tmp_path, lines.append) as opened,
+    ):
+        opened.create_run("7", "first", {})
+        opened.hurry()
+        with pytest.raises(StoreAway):
+            opened.read(lambda client: None)
+        raise KeyboardInterrupt
+    assert "1 write wait" in lines[-1]
+
+
+def test_a_read_waits_for_a_store_that_is_away(tmp_path: Path, quick: None) -> None:
+    """And for one that stays away, a while; a fault of the question is raised at once."""
+    client = FlakyClient(FakeStore(), iter(["before", "after", "ok"]))
+    with outbox(study_store(client), "small", "7", tmp_path, print) as opened:
+        assert opened.read(lambda client: client.search_runs(["7"])) == []
+        with pytest.raises(StoreError, match="not found"):
+            opened.read(lambda client: client.get_run("none"))
+        client.fates = always("before")
+        with pytest.raises(StoreAway, match="does not answer"):
+            opened.read(lambda client: client.search_runs(["7"]))
+        client.fates = iter(())
+
+
+def test_a_refused_write_of_the_thread_stops_the_study_at_its_next_write(
+    tmp_path: Path, quick: None
+) -> None:
+    """Numbers that cannot be written are not computed further."""
+    client = FlakyClient(FakeStore(), iter(["ok", "before", "refused"]))
+    with (
+        pytest.raises(StoreError, match="refused write 1"),
+        outbox(study_store(client), "small", "7", tmp_path, print) as opened,
+    ):
+        run_id = opened.create_run("7", "first", {})
+        log(opened.writer, run_id, tags={"t": "u"})
+        while True:
+            log(opened.writer, run_id, tags={"t": "u"})
+            time.sleep(0.01)
+    assert list((tmp_path / FOLDER).iterdir())
+
+
+def test_a_request_that_arrives_late_makes_no_second_run(tmp_path: Path, quick: None) -> None:
+    """What was given up may still reach the store after its repetition."""
+    store = FakeStore()
+    client = FlakyClient(store, iter(()))
+    with outbox(study_store(client), "small", "7", tmp_path, print) as opened:
+        run_id = opened.create_run("7", "first", {})
+        client.create_run("7", 0, dict(store.runs[run_id].tags), "first")
+        assert len(store.runs) == 2
+    assert list(store.runs) == [run_id]
+
+
+def test_a_late_run_of_a_dead_driver_is_dropped_when_dead_runs_are_closed() -> None:
+    """Of two runs with one key, the one that was written to stays."""
+    store = FakeStore()
+    client: Any = FlakyClient(store, iter(()))
+    tags = {schema.RUN_KEY: "abc"}
+    late, own = (client.create_run("7", 0, tags, "first").info.run_id for _ in range(2))
+    log(client, own, params={"p": 1})
+    close_dead_runs(client, "7")
+    assert list(store.runs) == [own]
+    assert store.runs[own].tags[schema.STATE] == "INTERRUPTED"
+    assert late != own
+
+
+def test_another_experiments_queue_is_an_error(tmp_path: Path, quick: None) -> None:
+    """Nothing is sent to the wrong place."""
+    down = study_store(FlakyClient(FakeStore(), always("before")))
+    with pytest.raises(StoreAway), outbox(down, "small", "7", tmp_path, print) as opened:
+        opened.create_run("7", "first", {})
+    store = FakeStore()
+    with (
+        pytest.raises(StoreError, match=r"holds writes for experiment 7 .* this is experiment 8"),
+        outbox(study_store(FlakyClient(store, iter(()))), "small", "8", tmp_path, print),
+    ):
+        pass
+    assert not store.runs

@@ -1,0 +1,135 @@
+"""Any writes, any failures, any crashes: the store is as if nothing had happened."""
+
+import itertools
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from harness.calls import Sender
+from harness.courier import Courier
+from harness.outbox import Outbox
+from harness.queue_file import Head, QueueFile
+from harness.schema import State
+from harness.tracking import log, set_state
+from tests.harness.flaky import URI, Crash, FakeStore, FlakyClient
+
+FATES = ["ok", "ok", "before", "after", "crash before", "crash after"]
+# what a driver does next: write, or give the courier a turn; numbers choose among the runs
+steps = st.lists(
+    st.tuples(
+        st.sampled_from(["create", "points", "tag", "untag", "state", "text", "turn", "turn"]),
+        st.integers(0, 3),
+    ),
+    max_size=30,
+)
+fates = st.lists(st.sampled_from(FATES), max_size=60)
+# how much of the file's end a crash tears off, of what was not synced
+tears = st.lists(st.integers(0, 200), min_size=1, max_size=10)
+
+
+class Driver:
+    """A study's driver that dies and comes back with what it knew; its store does not."""
+
+    def __init__(self, folder: Path, fates: list[str], tears: list[int]) -> None:
+        self.store = FakeStore()
+        self.client = FlakyClient(self.store, iter(fates))
+        self.path = folder / "queue.jsonl"
+        self.tears = itertools.cycle(tears)
+        self.runs: list[str] = []
+        self.tick = 0
+        self.begin()
+
+    def begin(self) -> None:
+        """A process starts."""
+        self.queue = QueueFile(self.path, Head("uri", "small", "7"))
+        sender = Sender(self.client, "7", self.queue.runs)  # type: ignore[arg-type]
+        self.courier = Courier(URI, sender, self.queue, str, background=False)
+        self.box = Outbox(self.courier, sender)
+        self.synced = self.size()
+
+    def size(self) -> int:
+        """Bytes of the file."""
+        return self.path.stat().st_size if self.path.exists() else 0
+
+    def turn(self) -> None:
+        """The courier tries to send a write; a crash may tear off what was not synced."""
+        try:
+            self.courier.deliver()
+        except Crash:
+            self.die(max(self.synced, self.size() - next(self.tears)))
+
+    def die(self, size: int) -> None:
+        """The process ends, so much of the file is there, and another one begins."""
+        if self.size():
+            with self.path.open("r+b") as file:
+                file.truncate(size)
+        self.begin()
+
+    def write(self, kind: str, choice: int) -> None:
+        """Write something, or die in the middle of adding it to the queue, and write it again."""
+        self.tick += 1
+        before, known = self.size(), len(self.runs)
+        # a crash while a run is made that does not wait leaves it open, for close_dead_runs
+        self.client.mortal = False
+        self.act(kind, choice)
+        self.client.mortal = True
+        added = self.size() - before
+        if before and added and next(self.tears) % 3 == 0:
+            del self.runs[known:]
+            self.die(before + next(self.tears) % added)
+            self.act(kind, choice)
+        self.synced = self.size()
+
+    def act(self, kind: str, choice: int) -> None:
+        """Make a write of a kind; a run first, where there is none."""
+        box, tick = self.box, self.tick
+        if kind == "create" or not self.runs:
+            self.runs.append(box.create_run("7", f"{len(self.runs):03}", {"k": "v"}))
+            return
+        run = self.runs[choice % len(self.runs)]
+        values = {f"m{i}": float(tick) for i in range(choice)}
+        state = list(State)[choice]
+        found: dict[str, Callable[[], Any]] = {
+            "points": lambda: log(box, run, metrics=values, step=tick, params={f"p{tick}": tick}),
+            "tag": lambda: log(box, run, tags={"k": str(tick)}),
+            "untag": lambda: box.delete_tag(run, "k"),
+            "state": lambda: set_state(box, run, state, {"why": str(tick)}),
+            "text": lambda: box.log_text(run, str(tick), "study.yaml"),
+        }
+        found[kind]()
+
+    def finish(self) -> list[tuple[Any, ...]]:
+        """The store when everything is sent."""
+        self.client.fates = iter(())
+        while self.courier.waiting:
+            self.courier.deliver()
+        return self.store.plain()
+
+
+def drive(
+    steps: list[tuple[str, int]], fates: list[str], tears: list[int]
+) -> list[tuple[Any, ...]]:
+    """The store after a driver's steps."""
+    with tempfile.TemporaryDirectory() as folder:
+        driver = Driver(Path(folder), fates, tears)
+        for kind, choice in steps:
+            if kind == "turn":
+                driver.turn()
+            else:
+                driver.write(kind, choice)
+        assert not driver.finish() or driver.runs
+        assert not driver.path.exists()
+        return driver.store.plain()
+
+
+@settings(max_examples=150, deadline=None)
+@given(steps, fates, tears)
+def test_failures_and_crashes_change_nothing(
+    steps: list[tuple[str, int]], fates: list[str], tears: list[int]
+) -> None:
+    """No run, point, tag or text is lost, doubled or out of order."""
+    assert drive(steps, fates, tears) == drive(steps, [], [0])

@@ -1,0 +1,216 @@
+"""Studies through `mlflow server` with PostgreSQL, which are taken away in the middle."""
+
+import io
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from harness.study_config import StudyConfig
+from harness.tracking import log
+from tests.harness.conftest import Bench
+from tests.harness.fakes import make_study, sleepy
+from tests.harness.servers import MlflowServer, Postgres
+from tests.harness.test_interrupts import Driver, wait_for
+
+pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(480)]
+
+LEVELS = [1, 2, 4, 8]
+# how long the server is away, as the tracking issue asks
+AWAY = 60.0
+# tags that differ from run to run
+VOLATILE = ("mlflow.", "ship.run_key", "ship.device", "ship.code_version")
+
+
+@dataclass
+class Place:
+    """A server and its database."""
+
+    database: Postgres
+    server: MlflowServer
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    """Both, for all tests; none of their processes outlives them."""
+    database = Postgres()
+    server = None
+    try:
+        server = MlflowServer(database.uri, tmp_path_factory.mktemp("server"))
+        yield Place(database, server)
+    finally:
+        if server is not None:
+            server.kill()
+        database.remove()
+    wait_for(lambda: not server.survivors(), 20)
+
+
+@pytest.fixture
+def there(place: Place, tmp_path: Path) -> Bench:
+    """A bench on the server."""
+    return Bench(place.server.uri, tmp_path / "log", tmp_path / "cache")
+
+
+def study(name: str) -> StudyConfig:
+    """The small study under another name: an experiment of its own."""
+    return make_study(space={"generator.n_ctx": LEVELS}).model_copy(update={"name": name})
+
+
+def table(bench: Bench, name: str) -> dict[str, Any]:
+    """All of a study that is the same each time: every point of every metric of the rows."""
+    client = bench.store().client
+    rows: dict[str, Any] = {}
+    for run in bench.trials(name):
+        if run.data.tags["ship.state"] == "INTERRUPTED":
+            continue
+        history = {
+            key: [(p.step, None if "cost/" in key else p.value) for p in points]
+            for key in run.data.metrics
+            for points in [client.get_metric_history(run.info.run_id, key)]
+        }
+        tags = {k: v for k, v in run.data.tags.items() if not k.startswith(VOLATILE)}
+        assert run.data.tags["ship.setting_key"] not in rows, "a doubled run"
+        rows[tags["ship.setting_key"]] = (run.info.status, run.data.params, tags, history)
+    return rows
+
+
+@pytest.fixture(scope="module")
+def calm(place: Place, local_ray: None, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The table of a study that nothing happened to."""
+    folder = tmp_path_factory.mktemp("calm")
+    bench = Bench(place.server.uri, folder / "log", folder / "cache")
+    assert bench.run(study("calm")).complete
+    bench.check_invariants("calm")
+    found = table(bench, "calm")
+    assert len(found) == len(LEVELS)
+    return found
+
+
+def disturbed(bench: Bench, name: str, act: Callable[[], None]) -> str:
+    """Run a study, do something once its first trial has begun; what the console showed."""
+
+    def later() -> None:
+        wait_for(lambda: bool(bench.lines()))
+        act()
+
+    thread = Thread(target=later)
+    thread.start()
+    console = Console(file=io.StringIO(), width=300)
+    try:
+        assert bench.run(study(name), console=console).complete
+    finally:
+        thread.join()
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def check(bench: Bench, name: str, calm: dict[str, Any]) -> None:
+    """Nothing is lost, nothing doubled, nothing RUNNING, no queue left, and no secret told."""
+    assert table(bench, name) == calm
+    bench.check_invariants(name)
+    assert bench.parent(name).data.tags["ship.state"] == "COMPLETE"
+    queues = bench.cache / "outbox"
+    assert not queues.exists() or not list(queues.iterdir())
+    assert "geheim" not in str([run.to_dictionary() for run in bench.runs(name)])
+
+
+def test_a_study_goes_on_while_its_server_is_dead(
+    place: Place, there: Bench, calm: dict[str, Any]
+) -> None:
+    """kill -9 for a minute, in which trials end and begin: the same table, two lines about it."""
+    there.behave = sleepy(5.0)
+    begun: list[int] = []
+
+    def strike() -> None:
+        place.server.kill()
+        before = len(there.lines())
+        time.sleep(AWAY)
+        begun.append(len(there.lines()) - before)
+        place.server.start()
+
+    shown = disturbed(there, "killed", strike)
+    assert begun[0] >= 4  # of two seeds each
+    check(there, "killed", calm)
+    assert shown.count("the MLflow store does not answer (connection refused)") == 1
+    assert shown.count("the MLflow store answers again") == 1
+    assert "geheim" not in shown and "Traceback" not in shown
+
+
+def test_a_study_goes_on_while_the_servers_database_restarts(
+    place: Place, there: Bench, calm: dict[str, Any]
+) -> None:
+    """The server answers 5xx then; its connections from before are broken."""
+    there.behave = sleepy(1.0)
+
+    def strike() -> None:
+        place.database.stop()
+        time.sleep(5)
+        place.database.start()
+
+    shown = disturbed(there, "restarted", strike)
+    check(there, "restarted", calm)
+    assert "Traceback" not in shown
+
+
+def test_a_killed_drivers_queue_is_sent_by_the_next_run(
+    place: Place, there: Bench, calm: dict[str, Any]
+) -> None:
+    """What ended while the server was away is not run again."""
+    first = Driver(there, 1.0, "dead")
+    try:
+        wait_for(lambda: bool(there.lines()))
+        place.server.kill()
+        wait_for(lambda: len(there.lines()) >= 6)
+        (queue,) = (there.cache / "outbox").iterdir()
+        assert "geheim" not in queue.read_text() + queue.name
+        wait_for(lambda: queue.read_text().count('"COMPLETE"') >= 2)
+        first.process.kill()
+    finally:
+        first.end()
+    ended = queue.read_text().count('"COMPLETE"')
+    before = len(there.lines())
+    place.server.start()
+    second = Driver(there, 0.0, "dead")
+    code, output = second.end()
+    assert code == 0, output
+    assert "of an earlier run wait in" in output
+    assert len(there.lines()) - before == 2 * (len(LEVELS) - ended)
+    check(there, "dead", calm)
+    wait_for(lambda: not second.survivors(), 20)
+    wait_for(lambda: not first.survivors("Agent"), 60)
+
+
+def test_postgres_takes_a_batch_twice(there: Bench) -> None:
+    """The queue rests on this: a point, a param and a tag that are there are not added again."""
+    check_twice(there)
+
+
+def test_sqlite_takes_a_batch_twice(bench: Bench) -> None:
+    """As PostgreSQL does."""
+    check_twice(bench)
+
+
+def check_twice(bench: Bench) -> None:
+    """Send a batch again, and one that overlaps with it."""
+    store = bench.store()
+    run_id = store.create_run(store.create_experiment("twice"), "run", {})
+    for last in (3, 3, 5):
+        for step in range(last):
+            values = {"a": 1 / (step + 1), "nan": float("nan"), "inf": float("inf")}
+            log(store.client, run_id, metrics=values, step=step, params={"p": 1}, tags={"t": "u"})
+    for key in ("a", "nan", "inf"):
+        assert [p.step for p in store.client.get_metric_history(run_id, key)] == list(range(5))
+
+
+def test_a_password_is_only_in_the_uri(there: Bench) -> None:
+    """A server that is away from the start is one line, without it."""
+    from harness.store_error import StoreError
+
+    gone = replace(there, uri="http://me:geheim@127.0.0.1:9")
+    with pytest.raises(StoreError, match=r"http://\*\*\*@127.0.0.1:9: no MLflow server answers"):
+        gone.run(study("gone"))
