@@ -37,6 +37,9 @@ class StudyConfig(Settings):
     time_limit: float | None = Field(
         None, gt=0, allow_inf_nan=False, description="seconds a trial may run; fused ones: each"
     )
+    max_failures: int | None = Field(
+        10, ge=1, description="settings that fail in a row until the study stops; null: never"
+    )
     fuse: Fuse = Field(
         "auto",
         description="settings that differ in kl_weight, lr and the like alone are trained side by "
