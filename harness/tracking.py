@@ -6,13 +6,14 @@ import sqlite3
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness import schema
 from harness.faults import UserError
+from harness.first_touch import one_at_a_time
 from harness.schema import State
 
 if TYPE_CHECKING:
@@ -104,9 +105,14 @@ def open_store(uri: str, directory: Path, *, create: bool = True) -> Store | Non
     """
     uri = absolute_uri(uri, directory)
     path = _sqlite_path(uri, directory)
+    if path is not None and not create and not path.exists():
+        return None
+    with nullcontext() if path is None else one_at_a_time(path):
+        return _open(uri, path)
+
+
+def _open(uri: str, path: Path | None) -> Store:
     if path is not None:
-        if not create and not path.exists():
-            return None
         _check_sqlite(uri, path)
     elif uri.startswith(("http://", "https://")):
         _check_server(uri)
