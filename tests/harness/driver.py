@@ -1,29 +1,48 @@
-"""A study as a process of its own, for tests that interrupt or kill it.
+"""A study as a process of its own, for tests that interrupt, kill or starve it.
 
-python -m tests.harness.driver URI LOG CACHE SECONDS_PER_EPOCH prints the outcome; 0 if complete.
+python -m tests.harness.driver URI LOG CACHE SECONDS_PER_EPOCH [FAULT] prints the outcome; 0 if
+complete. FAULT is JSON, see tests.harness.driver_faults.
 """
 
+import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import ray
 from rich.console import Console
 
+from harness.faults import UserError
 from harness.study import run_study
+from harness.study_config import StudyConfig
 from tests.harness import fakes
+from tests.harness.driver_faults import arrange
 
 
-def main(uri: str, log: str, cache: str, seconds: str) -> int:
-    """Run the small study over four settings with the analytic method."""
+def study(**keys: Any) -> StudyConfig:
+    """The small study over four settings."""
+    four = {"space": {"generator.n_ctx": [1, 2, 4, 8]}, "concurrency": 2}
+    return fakes.make_study(**{**four, **keys})
+
+
+def main(uri: str, log: str, cache: str, seconds: str, fault: str = "{}") -> int:
+    """Run the study with the analytic method."""
     ray.cloudpickle.register_pickle_by_value(fakes)
-    outcome = run_study(
-        fakes.make_study(space={"generator.n_ctx": [1, 2, 4, 8]}, concurrency=2),
-        data_root=None,
-        tracking_uri=uri,
-        cache_dir=Path(cache),
-        method=fakes.make_method(Path(log), fakes.sleepy(float(seconds))),
-        console=Console(force_terminal=False),
-    )
+    given = json.loads(fault)
+    arrange(given, Path(log))
+    try:
+        outcome = run_study(
+            study(**given.get("study", {})),
+            data_root=None,
+            address=given.get("address"),
+            tracking_uri=uri,
+            cache_dir=Path(cache),
+            method=fakes.make_method(Path(log), fakes.sleepy(float(seconds))),
+            console=Console(force_terminal=False),
+        )
+    except UserError as error:
+        print(f"mistake: {error}", flush=True)
+        return 2
     print(outcome, flush=True)
     return 130 if outcome.interrupted else 0 if outcome.complete else 3
 

@@ -44,14 +44,19 @@ class Driver:
 
     def survivors(self, *but: str) -> list[str]:
         """Command lines of descendants that are still alive, except those with a word of `but`."""
-        found = []
-        for folder in Path("/proc").glob("[0-9]*"):
-            try:
-                if self.mark.encode() in (folder / "environ").read_bytes():
-                    found.append((folder / "cmdline").read_bytes().replace(b"\0", b" ").decode())
-            except OSError:
-                continue
-        return [line for line in found if not any(word in line for word in but)]
+        return [line for line in marked(self.mark) if not any(word in line for word in but)]
+
+
+def marked(mark: str) -> list[str]:
+    """Command lines of processes whose environment holds a mark."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            if mark.encode() in (folder / "environ").read_bytes():
+                found.append((folder / "cmdline").read_bytes().replace(b"\0", b" ").decode())
+        except OSError:
+            continue
+    return found
 
 
 @pytest.fixture
