@@ -126,9 +126,15 @@ def _open(uri: str, path: Path | None) -> Store:
 
 
 def quieten(level: int) -> None:
-    """Set the level of the loggers of MLflow and of what it stands on."""
+    """Set the level of the loggers of MLflow and of what it stands on.
+
+    Unless all of it is wanted, the traceback that MLflow logs beside each error of its database
+    (a full disk, say) is not: the error itself is raised, too.
+    """
     for name in NOISY:
         logging.getLogger(name).setLevel(level)
+    errors = logging.CRITICAL if level > logging.INFO else level
+    logging.getLogger("mlflow.store.db.utils").setLevel(errors)
 
 
 @contextmanager
@@ -190,12 +196,18 @@ def set_state(
 
 
 def close_dead_runs(client: "MlflowClient", experiment_id: str) -> int:
-    """Mark runs that a dead driver left RUNNING as INTERRUPTED; returns how many there were."""
+    """Mark runs that a dead driver left RUNNING as INTERRUPTED; returns how many there were.
+
+    One whose last state was already written, and only MLflow's status was not, keeps that state.
+    """
     dead = client.search_runs(
         [experiment_id], filter_string="attributes.status = 'RUNNING'", max_results=1000
     )
     for run in dead:
-        set_state(client, run.info.run_id, State.INTERRUPTED)
+        written = State(run.data.tags.get(schema.STATE, State.RUNNING))
+        is_trial = run.data.tags.get(schema.KIND) == "trial"
+        keeps = is_trial and written is not State.RUNNING
+        set_state(client, run.info.run_id, written if keeps else State.INTERRUPTED)
     return len(dead)
 
 

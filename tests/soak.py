@@ -1,6 +1,6 @@
 """python -m tests.soak [TRIALS]: a long study whose workers are killed at random, and its memory.
 
-Tiny trials of the analytic method go the whole path: Ray, Optuna's ledger, MLflow, reports. One
+Tiny trials of the analytic method go the whole path: Ray, the ledger in MLflow, reports. One
 worker in twenty kills itself on its first try, and others are killed from outside. Prints the
 driver's resident memory on the way; exits with 1 unless the ledger is exact.
 """
