@@ -7,7 +7,7 @@ import pytest
 from optuna.trial import TrialState
 from ray.tune.search import Searcher
 
-from harness.deaths import Death, Deaths
+from harness.deaths import Death, Deaths, memory_kills_are_deaths
 from harness.fingerprints import Fingerprints
 from harness.fusing import Ending
 from harness.giving_up import Streak
@@ -228,3 +228,23 @@ def test_a_streak_counts_settings_and_ends_with_one_that_goes_well() -> None:
     assert str(stop) == ("stopped: 3 settings failed in a row (max_failures: 3)\n  2 x x\n  1 x y")
     endless = Streak(None)
     assert all(endless.failed(str(n), "x") is None for n in range(100))
+
+
+def test_a_memory_kill_is_a_death_like_any_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tune is told of it in the one way that does not end the whole run."""
+    from ray.air.execution._internal.actor_manager import RayActorManager
+    from ray.exceptions import OutOfMemoryError, RayActorError
+
+    seen: list[Exception] = []
+
+    def record(self: Any, task: Any, exception: Exception) -> None:
+        seen.append(exception)
+
+    monkeypatch.setattr(RayActorManager, "_actor_task_failed", record)
+    manager: Any = object()
+    with memory_kills_are_deaths():
+        for error in (OutOfMemoryError("running low on memory"), ValueError("other")):
+            RayActorManager._actor_task_failed(manager, None, error)  # type: ignore[arg-type]
+    assert isinstance(seen[0], RayActorError) and str(seen[0]) == "running low on memory"
+    assert isinstance(seen[1], ValueError)
+    assert RayActorManager._actor_task_failed is record
