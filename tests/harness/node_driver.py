@@ -4,8 +4,6 @@ python -m tests.harness.node_driver URI LOG CACHE prints one line of JSON.
 """
 
 import json
-import os
-import signal
 import sys
 import threading
 import time
@@ -32,20 +30,18 @@ def study() -> StudyConfig:
 
 
 def behave_in(folder: Path) -> fakes.Behaviour:
-    """Trials leave their node's name; the first one on a node that will die loses its worker."""
+    """The first trial on a node that is not the head's hangs there; all others wait for it."""
 
     def behave(config: TrialConfig, epoch: int) -> None:
         node = ray.get_runtime_context().get_node_id()
-        (folder / f"{node}.{getattr(config.generator, 'n_ctx', 0)}.ran").touch()
         doomed = folder / "doomed"
-        if doomed.exists() and doomed.read_text() == node:
-            if not (folder / "worker-died").exists():
-                (folder / "worker-died").touch()
-                os.kill(os.getpid(), signal.SIGKILL)
-            if epoch == 2:
-                (folder / "under-way").touch()
-                time.sleep(600)
-        time.sleep(0.2)
+        if node != (folder / "head").read_text() and not doomed.exists():
+            doomed.write_text(node)
+        while not (doomed.exists() and doomed.read_text()):
+            time.sleep(0.05)
+        if doomed.read_text() == node:
+            (folder / "under-way").touch()
+            time.sleep(600)
 
     return behave
 
@@ -59,13 +55,15 @@ def main(uri: str, log: str, cache: str) -> None:
     with environment(DRIVER_ENVIRONMENT):
         cluster = Cluster(initialize_head=True, head_node_args=head)
         nodes = [cluster.add_node(num_cpus=1, **NODE) for _ in range(2)]
-    (folder / "doomed").write_text(nodes[0].node_id)
+    (folder / "head").write_text(cluster.head_node.node_id)
     seen: dict[str, Any] = {"lost": False, "added": False}
 
     def lose_and_add() -> None:
         while not (folder / "under-way").exists():
             time.sleep(0.05)
-        cluster.remove_node(nodes[0], allow_graceful=False)
+        doomed = (folder / "doomed").read_text()
+        (node,) = [node for node in nodes if node.node_id == doomed]
+        cluster.remove_node(node, allow_graceful=False)
         seen["lost"] = True
         cluster.add_node(num_cpus=1, **NODE)
         seen["added"] = True

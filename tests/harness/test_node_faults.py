@@ -18,7 +18,7 @@ pytestmark = pytest.mark.faults
 def test_a_raylet_is_killed_and_a_node_is_added(
     bench: Bench, calm: Callable[[StudyConfig], str]
 ) -> None:
-    """kill -9 of a worker, then of the raylet under a trial: it runs again elsewhere."""
+    """kill -9 of the raylet under a trial: it runs again elsewhere, and is not counted."""
     command = [sys.executable, "-m", "tests.harness.node_driver"]
     paths = [bench.uri, str(bench.log), str(bench.cache)]
     done = subprocess.run([*command, *paths], capture_output=True, text=True, timeout=280)
