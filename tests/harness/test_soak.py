@@ -9,13 +9,13 @@ import pytest
 
 @pytest.mark.faults
 def test_a_short_soak() -> None:
-    """Forty trials under kills leave an exact ledger."""
+    """Some trials under kills leave an exact ledger."""
     done = subprocess.run(
-        [sys.executable, "-m", "tests.soak", "40"],
+        [sys.executable, "-m", "tests.soak", "25"],
         cwd=Path(__file__).parents[2],
         capture_output=True,
         text=True,
         timeout=280,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "COMPLETE': 40" in done.stdout
+    assert "COMPLETE': 25" in done.stdout

@@ -5,9 +5,11 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
+import ray
 from rich.console import Console
 
 from harness.study_config import StudyConfig
@@ -27,22 +29,23 @@ def failed(bench: Bench) -> list[Any]:
     return [run for run in bench.trials() if run.data.tags["ship.state"] == "FAIL"]
 
 
-@pytest.mark.parametrize("leave", ["sys.exit", "os._exit"])
-def test_a_trial_that_ends_its_process(ray_bench: Bench, calm: Calm, leave: str) -> None:
-    """Each of them fails its setting and no other; once it is mended the table is whole."""
+def test_trials_that_end_their_process(ray_bench: Bench, calm: Calm) -> None:
+    """sys.exit and os._exit fail their own settings alone; once mended the table is whole."""
 
     def behave(config: TrialConfig, epoch: int) -> None:
-        if getattr(config.generator, "n_ctx", 0) == 2 and epoch == 2:
-            sys.exit(1) if leave == "sys.exit" else os._exit(1)
+        n_ctx = getattr(config.generator, "n_ctx", 0)
+        if epoch == 2 and n_ctx == 2:
+            sys.exit(1)
+        if epoch == 2 and n_ctx == 4:
+            os._exit(1)
 
     ray_bench.behave = behave
     outcome = ray_bench.run(make_study())
-    assert (outcome.done, outcome.failed, outcome.missing) == (2, 1, 0)
-    (run,) = failed(ray_bench)
-    assert run.data.tags["ship.failure"] == "worker_died"
-    assert run.data.tags["ship.reason"] == (
-        "its worker process died at stage selection, epoch 1 (try 2)"
-    )
+    assert (outcome.done, outcome.failed, outcome.missing) == (1, 2, 0)
+    for run in failed(ray_bench):
+        assert run.data.tags["ship.failure"] == "worker_died"
+        reason = "its worker process died at stage selection, epoch 1 (try 2)"
+        assert run.data.tags["ship.reason"] == reason
     ray_bench.check_invariants()
     ray_bench.behave = None
     assert ray_bench.run(make_study()).complete
@@ -50,48 +53,46 @@ def test_a_trial_that_ends_its_process(ray_bench: Bench, calm: Calm, leave: str)
     assert_same_table(ray_bench.uri, calm(make_study()))
 
 
-def spoilt(fault: str, run_trial: Any, config: Any, *rest: Any) -> Iterator[EpochMetrics]:
-    """The analytic method, one setting of which has a test metric that is inf, or lacks it."""
+def spoilt(run_trial: Any, config: Any, *rest: Any) -> Iterator[EpochMetrics]:
+    """The analytic method, but for settings whose test metrics are no numbers or not there."""
+    n_ctx = getattr(config.generator, "n_ctx", 0)
     for item in run_trial(config, *rest):
-        if getattr(config.generator, "n_ctx", 0) == 2 and item.stage == "test":
-            values = dict(item.per_replica)
-            if fault == "inf":
-                values["new"] = (math.inf, 1.0)
-            elif fault == "no selection":
-                values.pop("selection_harmonic_mean"), values.pop("selection_epoch")
-            else:
-                return
-            item = EpochMetrics("test", item.epoch, 1.0, values)
-        yield item
+        if item.stage != "test" or n_ctx == 1:
+            yield item
+            continue
+        values = dict(item.per_replica)
+        if n_ctx == 2:
+            values["new"] = (math.inf, 1.0)
+        elif n_ctx == 3:
+            values.pop("selection_harmonic_mean"), values.pop("selection_epoch")
+        else:
+            return
+        yield EpochMetrics("test", item.epoch, 1.0, values)
 
 
-@pytest.mark.parametrize(
-    ("fault", "failure", "reason"),
-    [
-        ("inf", "non_finite", "new is not finite at stage test, epoch 3 (seeds 0)"),
-        ("no selection", "error", "without a selection value of harmonic_mean"),
-        ("no test", "error", "ended without test metrics"),
-    ],
-)
-def test_a_metric_that_is_no_number_or_is_not_there(
-    ray_bench: Bench, monkeypatch: pytest.MonkeyPatch, fault: str, failure: str, reason: str
+REASONS = {
+    "2": ("non_finite", "new is not finite at stage test, epoch 3 (seeds 0)"),
+    "3": ("error", "without a selection value of harmonic_mean"),
+    "4": ("error", "ended without test metrics"),
+}
+
+
+def test_metrics_that_are_no_numbers_or_not_there(
+    ray_bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """FAIL with a reason, and no number in the table."""
-    from functools import partial
-
+    """FAIL with a reason each, and no number in the table."""
     method = ray_bench.method
-    bad = replace(method, run_trial=partial(spoilt, fault, method.run_trial))
-    import ray
-
+    bad = replace(method, run_trial=partial(spoilt, method.run_trial))
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
     monkeypatch.setattr(Bench, "method", bad)
-    outcome = ray_bench.run(make_study())
+    outcome = ray_bench.run(make_study(space={"generator.n_ctx": [1, 2, 3, 4]}))
     ray.cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
-    assert (outcome.done, outcome.failed) == (2, 1)
-    (run,) = failed(ray_bench)
-    assert run.data.tags["ship.failure"] == failure
-    assert reason in run.data.tags["ship.reason"]
-    assert not [name for name in run.data.metrics if name.startswith(("seed_", "objective"))]
+    assert (outcome.done, outcome.failed) == (1, 3)
+    for run in failed(ray_bench):
+        failure, reason = REASONS[run.data.params["generator.n_ctx"]]
+        assert run.data.tags["ship.failure"] == failure
+        assert reason in run.data.tags["ship.reason"]
+        assert not [name for name in run.data.metrics if name.startswith(("seed_", "objective"))]
     ray_bench.check_invariants()
 
 
@@ -109,10 +110,6 @@ def test_a_setting_that_takes_too_much_memory(
     ray_bench: Bench, calm: Calm, monkeypatch: pytest.MonkeyPatch, most: int, done: int, bad: int
 ) -> None:
     """Four seeds run in two halves: the table is the same, or each half is FAIL, once."""
-    from functools import partial
-
-    import ray
-
     method = ray_bench.method
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
     with monkeypatch.context() as patch:
