@@ -30,18 +30,18 @@ def study() -> StudyConfig:
 
 
 def behave_in(folder: Path) -> fakes.Behaviour:
-    """The first trial on a node that is not the head's hangs there; all others wait for it."""
+    """The first trial on a node that is not the head's hangs; all others wait for a new node."""
 
     def behave(config: TrialConfig, epoch: int) -> None:
         node = ray.get_runtime_context().get_node_id()
         doomed = folder / "doomed"
         if node != (folder / "head").read_text() and not doomed.exists():
             doomed.write_text(node)
-        while not (doomed.exists() and doomed.read_text()):
-            time.sleep(0.05)
-        if doomed.read_text() == node:
+        if doomed.exists() and doomed.read_text() == node:
             (folder / "under-way").touch()
             time.sleep(600)
+        while not (folder / "added").exists():
+            time.sleep(0.05)
 
     return behave
 
@@ -53,7 +53,8 @@ def main(uri: str, log: str, cache: str) -> None:
     ray.cloudpickle.register_pickle_by_value(fakes)
     head = {"num_cpus": 1, "include_dashboard": False, **NODE}
     with environment(DRIVER_ENVIRONMENT):
-        cluster = Cluster(initialize_head=True, head_node_args=head)
+        # at exit: by a signal handler, which only the main thread may set
+        cluster = Cluster(initialize_head=True, head_node_args=head, shutdown_at_exit=False)
         nodes = [cluster.add_node(num_cpus=1, **NODE) for _ in range(2)]
     (folder / "head").write_text(cluster.head_node.node_id)
     seen: dict[str, Any] = {"lost": False, "added": False}
@@ -67,6 +68,7 @@ def main(uri: str, log: str, cache: str) -> None:
         seen["lost"] = True
         cluster.add_node(num_cpus=1, **NODE)
         seen["added"] = True
+        (folder / "added").touch()
 
     thread = threading.Thread(target=lose_and_add, daemon=True)
     thread.start()

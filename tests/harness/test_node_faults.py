@@ -24,7 +24,7 @@ def test_a_raylet_is_killed_and_a_node_is_added(
     done = subprocess.run([*command, *paths], capture_output=True, text=True, timeout=280)
     assert done.returncode == 0, done.stdout + done.stderr
     found = json.loads(done.stdout.splitlines()[-1])
-    assert found == {"done": 6, "complete": True, "lost": True, "added": True}
+    assert found == {"done": 6, "complete": True, "lost": True, "added": True}, done.stderr
     reasons = [
         run.data.tags["ship.reason"]
         for run in bench.trials()
