@@ -46,8 +46,12 @@ def behave_in(folder: Path) -> fakes.Behaviour:
     def behave(config: TrialConfig, epoch: int) -> None:
         key = f"{getattr(config.generator, 'kl_weight', 0):.6f}"
         first, lost = folder / f"{key}.first", folder / f"{key}.lost"
+        here = folder / f"{os.getpid()}.pid"
         if epoch == 1:
-            (folder / f"{os.getpid()}.pid").write_text(key)
+            here.write_text(key)
+        time.sleep(0.1)
+        if epoch == fakes.EPOCHS:
+            here.unlink()  # from here on it may have another setting any moment
         if epoch == 2 and not first.exists():
             first.touch()
             if random.Random(key).random() < KILLED and not lost.exists():
@@ -99,20 +103,29 @@ class Watch:
 
     def _kill(self) -> None:
         draw = random.Random(0)
-        while not self._over.wait(EVERY_SECONDS):
+        due = time.monotonic() + EVERY_SECONDS
+        while not self._over.wait(0.02):
+            if time.monotonic() < due:
+                continue
             living = sorted(
                 file
                 for file in self.bench.log.parent.glob("*.pid")
-                if is_worker(int(file.stem)) and not self._lost(file).exists()
+                if is_worker(int(file.stem)) and not self._is_lost(file)
             )
             if living:
                 file = draw.choice(living)
-                self._lost(file).write_text("outside")
                 os.kill(int(file.stem), signal.SIGKILL)
+                due = time.monotonic() + EVERY_SECONDS
+                if file.exists():
+                    file.with_name(f"{file.read_text()}.lost").write_text("outside")
 
-    def _lost(self, file: Path) -> Path:
-        """The note that the setting which a worker has now has lost one."""
-        return file.with_name(f"{file.read_text()}.lost")
+    def _is_lost(self, file: Path) -> bool:
+        """Whether the setting that a worker has now has lost one, or nobody knows."""
+        try:
+            key = file.read_text()
+        except OSError:
+            return True
+        return not key or file.with_name(f"{key}.lost").exists()
 
 
 def is_worker(pid: int) -> bool:
