@@ -12,7 +12,10 @@ if TYPE_CHECKING:
 
 
 def close_dead_runs(client: "MlflowClient", experiment_id: str) -> int:
-    """Mark runs that a dead driver left RUNNING as INTERRUPTED; returns how many there were."""
+    """Mark runs that a dead driver left RUNNING as INTERRUPTED; returns how many there were.
+
+    One whose last state was already written, and only MLflow's status was not, keeps that state.
+    """
     dead = client.search_runs(
         [experiment_id], filter_string="attributes.status = 'RUNNING'", max_results=1000
     )
@@ -20,8 +23,14 @@ def close_dead_runs(client: "MlflowClient", experiment_id: str) -> int:
         if _is_twin(client, experiment_id, run):
             drop_run(client, run.info.run_id)
         else:
-            set_state(client, run.info.run_id, State.INTERRUPTED)
+            set_state(client, run.info.run_id, _last_state(run))
     return len(dead)
+
+
+def _last_state(run: Any) -> State:
+    written = State(run.data.tags.get(schema.STATE, State.RUNNING))
+    keeps = run.data.tags.get(schema.KIND) == "trial" and written is not State.RUNNING
+    return written if keeps else State.INTERRUPTED
 
 
 def _is_twin(client: "MlflowClient", experiment_id: str, run: Any) -> bool:

@@ -16,7 +16,9 @@ from harness.site import Site
 
 if TYPE_CHECKING:
     from harness.cluster import Session
+    from harness.deaths import Deaths
     from harness.fuse_policy import FusePolicy
+    from harness.fusing import Pruned
     from harness.searcher import StudySearcher
     from ship.streaming import Encode
 
@@ -82,7 +84,9 @@ class Execution:
     def _sweep(self, session: "Session", features: dict[str, Any]) -> None:
         """Run the trials; where a GPU's share has to be measured, one of them first."""
         from harness.cluster import cluster_resources
+        from harness.deaths import Deaths
         from harness.fusing import Pruned
+        from harness.giving_up import TooManyFailures
         from harness.packing import needs_scout, settled
         from harness.searcher import StudySearcher
         from harness.sweep import share
@@ -96,15 +100,18 @@ class Execution:
         maker = SettingMaker(study, self.site.fingerprints)
         shared = share(features)
         spare = enumerate_settings(study, maker) if plan.proposals else []
-        pruned = Pruned()
-        searcher = StudySearcher(study, plan, self.ledger, maker, spare, policy, pruned)
-        with make_view(self.site.console, seeds, n_trials) as view:
-            if needs_scout(study.resources, there, self.ledger):
-                searcher.give_largest(policy.bytes)
-                self._tune(session, resources, searcher, pruned, shared, view)
-                resources = settled(study.resources, there, self.site.ledger(), most)
-                searcher.give_all(self._policy(resources))
-            self._tune(session, resources, searcher, pruned, shared, view)
+        noted = Pruned(), Deaths()
+        searcher = StudySearcher(study, plan, self.ledger, maker, spare, policy, *noted)
+        try:
+            with make_view(self.site.console, seeds, n_trials) as view:
+                if needs_scout(study.resources, there, self.ledger):
+                    searcher.give_largest(policy.bytes)
+                    self._tune(session, resources, searcher, noted, shared, view)
+                    resources = settled(study.resources, there, self.site.ledger(), most)
+                    searcher.give_all(self._policy(resources))
+                self._tune(session, resources, searcher, noted, shared, view)
+        except TooManyFailures as failures:
+            self.site.console.print(str(failures), markup=False, highlight=False, soft_wrap=True)
 
     def _policy(self, resources: Resources) -> "FusePolicy":
         """How many settings are fused, where each Ray trial takes so much."""
@@ -127,7 +134,7 @@ class Execution:
         session: "Session",
         resources: Resources,
         searcher: "StudySearcher",
-        pruned: Any,
+        noted: "tuple[Pruned, Deaths]",
         shared: Any,
         view: View,
     ) -> None:
@@ -144,16 +151,16 @@ class Execution:
         stop = KeyboardInterrupt if session.owned else SweepStopped
         monitor = Monitor(
             searcher.group,
-            pruned,
+            searcher.endings,
+            *noted,
             recorder,
             view,
-            study.objective,
-            study.time_limit,
+            study,
             lambda: self.interrupts.check(stop),
             lambda group: forget(site.storage, group_checkpoint(group)),
         )
         with self.interrupts.deferred():
             try:
-                sweep(study, searcher, monitor, shared, site.method, pruned, site.storage)
+                sweep(study, searcher, monitor, shared, site.method, *noted, site.storage)
             finally:
                 monitor.close()

@@ -19,8 +19,6 @@ from ship.fused_settings import shared_shape
 # The works of one Ray trial, in the order in which their replicas stand in it.
 Group = tuple[Work, ...]
 
-DIED_TWICE = "its worker process died twice (out of memory?)"
-
 
 def member_id(trial_id: str, place: int) -> str:
     """What a setting of a Ray trial is called; Ray's own ids have no slash."""
@@ -95,12 +93,14 @@ class Ending:
     blamed: bool = False
 
 
-def endings(n: int, last: Mapping[str, Any] | None, pruned: Set[int]) -> list[Ending]:
-    """Of the n settings of a Ray trial, by its last result; None: its worker is dead."""
-    failed = dead(n, Failure.WORKER_DIED, DIED_TWICE) if last is None else None
-    if last is not None and FAILED in last:
+def endings(
+    n: int, last: Mapping[str, Any], pruned: Set[int], death: Sequence[Ending] | None = None
+) -> list[Ending]:
+    """Of the n settings of a Ray trial, by its last result, or by what its worker died of."""
+    failed = death
+    if failed is None and FAILED in last:
         failed = [_failed(entry) for entry in last[FAILED]]
-    finals = last.get(FINAL) if last else None
+    finals = last.get(FINAL)
     found = []
     for place in range(n):
         if place in pruned:

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 
+from harness.deaths import Deaths, told
 from harness.fusing import Group, Pruned
 from harness.options import AshaScheduler
 from harness.results import EVALUATIONS, OBJECTIVE
@@ -20,7 +21,24 @@ class _Member(NamedTuple):
     trial_id: str
 
 
-class Halving(FIFOScheduler):
+class Unhalved(FIFOScheduler):
+    """Every trial runs to its end; deaths of workers are noted before anyone acts on them."""
+
+    def __init__(self, deaths: Deaths) -> None:
+        """Build it.
+
+        Args:
+            deaths: where they are noted.
+        """
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._deaths = deaths
+
+    def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
+        """Tune tells its scheduler first, then the searcher, then the callbacks."""
+        self._deaths.saw(trial.trial_id, told(trial.error_file))
+
+
+class Halving(Unhalved):
     """Ray's ASHA over settings; a Ray trial is stopped when all of its settings are.
 
     It remembers nothing of earlier runs: the first trials of a run that goes on are compared with
@@ -28,7 +46,11 @@ class Halving(FIFOScheduler):
     """
 
     def __init__(
-        self, config: AshaScheduler, find_group: Callable[[str], Group], pruned: Pruned
+        self,
+        config: AshaScheduler,
+        find_group: Callable[[str], Group],
+        pruned: Pruned,
+        deaths: Deaths,
     ) -> None:
         """Build it.
 
@@ -36,8 +58,9 @@ class Halving(FIFOScheduler):
             config: of the study.
             find_group: Ray's trial id -> the works that it trains.
             pruned: where stopped settings are noted.
+            deaths: where deaths of workers are noted.
         """
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__(deaths)
         self._find_group = find_group
         self._pruned = pruned
         self._known: set[str] = set()
@@ -73,9 +96,9 @@ class Halving(FIFOScheduler):
 
 
 def make_scheduler(
-    study: StudyConfig, find_group: Callable[[str], Group], pruned: Pruned
+    study: StudyConfig, find_group: Callable[[str], Group], pruned: Pruned, deaths: Deaths
 ) -> TrialScheduler:
     """Ray's scheduler; it sees the evaluations of the selection stage, and those alone."""
     if not isinstance(study.scheduler, AshaScheduler):
-        return FIFOScheduler()  # type: ignore[no-untyped-call]
-    return Halving(study.scheduler, find_group, pruned)
+        return Unhalved(deaths)
+    return Halving(study.scheduler, find_group, pruned, deaths)

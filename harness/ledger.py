@@ -182,7 +182,7 @@ def _read_run(run: Any, objective: str) -> LedgerRun:
         objective={
             seed: metrics[name]
             for seed, name in names.items()
-            if name in metrics and math.isfinite(metrics[name])
+            if state is State.COMPLETE and name in metrics and math.isfinite(metrics[name])
         },
         seconds=metrics.get(schema.SECONDS) if state is State.COMPLETE else None,
         started=run.info.start_time,

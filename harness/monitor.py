@@ -3,23 +3,25 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import ray
 from ray import tune
 
+from harness.deaths import Deaths, told
 from harness.faults import UserError
-from harness.fusing import DIED_TWICE, Ending, Group, Pruned, dead, endings, member_id
+from harness.fusing import Ending, Group, Pruned, member_id
+from harness.giving_up import Streak, TooManyFailures
 from harness.live import TrialView, View
 from harness.plan import Work
 from harness.preflight import ClusterError
 from harness.recorder import TrialRecorder
 from harness.results import EPOCHS
-from harness.schema import Failure, State
+from harness.schema import State
+from harness.study_config import StudyConfig
 
-RETRIED = "its worker process died; tried again"
 INTERRUPTED = "the study was interrupted"
+GAVE_UP = "the study was stopped, as others failed in a row"
 
 
 @dataclass
@@ -34,24 +36,26 @@ class _Running:
     open: set[int]
     where: str = "before its first epoch"
     started: float = field(default_factory=time.monotonic)
-    overdue: str = ""
+    overdue: bool = False
 
 
 class Monitor(tune.Callback):
     """Follows the trials of one run on the driver.
 
-    A store that fails in the middle of the run ends it, and so do workers that cannot even start:
-    the error is raised at the next turn of Tune's loop, since Tune wraps what callbacks raise.
+    A store that fails in the middle of the run ends it, and so do workers that cannot even start
+    and too many failures in a row: the error is raised at the next turn of Tune's loop, since Tune
+    wraps what callbacks raise.
     """
 
     def __init__(
         self,
         find_group: Callable[[str], Group],
+        find_endings: Callable[[str], Sequence[Ending]],
         pruned: Pruned,
+        deaths: Deaths,
         recorder: TrialRecorder,
         view: View,
-        objective: str,
-        time_limit: float | None,
+        study: StudyConfig,
         check_interrupt: Callable[[], None],
         forget: Callable[[Group], None] = lambda group: None,
     ) -> None:
@@ -59,23 +63,27 @@ class Monitor(tune.Callback):
 
         Args:
             find_group: Ray's trial id -> the works that it trains.
+            find_endings: Ray's trial id, once it has ended -> what became of each of them.
             pruned: the settings that the scheduler has stopped.
+            deaths: told of what may explain a worker's death.
             recorder, view: where results go.
-            objective: the selection metric that is shown.
-            time_limit: seconds that a trial may run, fused ones each; None for ever.
+            study: for its objective, time_limit and max_failures.
             check_interrupt: raises if the run is to stop.
             forget: told the works of a trial whose end is on record: it needs no checkpoint.
         """
         self._find_group = find_group
+        self._find_endings = find_endings
         self._pruned = pruned
+        self._deaths = deaths
         self._recorder = recorder
         self._view = view
-        self._objective = objective
-        self._time_limit = time_limit
+        self._objective = study.objective
+        self._time_limit = study.time_limit
+        self._streak = Streak(study.max_failures)
         self._check_interrupt = check_interrupt
         self._forget = forget
         self._running: dict[str, _Running] = {}
-        self._error: UserError | None = None
+        self._error: Exception | None = None
         self._started = False
 
     def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
@@ -101,6 +109,7 @@ class Monitor(tune.Callback):
             return
         last = epochs[-1]
         running.where = f"at stage {last['stage']}, epoch {last['epoch']}"
+        self._deaths.reached(trial.trial_id, running.where)
         for place in sorted(running.open):
             own = [{**epoch, "means": epoch["means"][place]} for epoch in epochs]
             self._epochs(member_id(trial.trial_id, place), own)
@@ -120,63 +129,45 @@ class Monitor(tune.Callback):
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A trial ended, by itself or by the scheduler."""
-        running = self._running.pop(trial.trial_id)
-        pruned = self._pruned.of(trial.trial_id)
-        self._over(running, endings(len(running.group), trial.last_result or None, pruned))
-
-    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """A worker died, and Tune queues its trial again, as a run of its own.
-
-        It says again what its checkpoint knows, so that its run has the whole curve.
-        """
-        running = self._running.pop(trial.trial_id, None)
-        if running is not None:
-            self._end_all(running, [Ending(State.INTERRUPTED, reason=RETRIED)] * len(running.group))
+        self._end_all(trial)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """A worker died again, or was ended by the time limit."""
+        """A worker died."""
         if trial.trial_id not in self._running:  # died before it took the trial up
             if not self._started:
                 self._error = ClusterError(f"no worker can start: {last_line(trial.error_file)}")
                 return
             self._start(trial)
-        running = self._running.pop(trial.trial_id)
-        n = len(running.group)
-        if running.overdue:
-            self._over(running, dead(n, Failure.TIME_LIMIT, running.overdue))
-        else:
-            reason = f"{DIED_TWICE} {running.where}"
-            self._over(running, dead(n, Failure.WORKER_DIED, reason))
+        self._end_all(trial)
 
     def close(self) -> None:
         """Mark what still runs as interrupted; raises StoreError if the store is gone."""
-        self._recorder.interrupt_all(INTERRUPTED)
+        why = GAVE_UP if isinstance(self._error, TooManyFailures) else INTERRUPTED
         for running in self._running.values():
             for place in running.open:
                 member = member_id(running.trial.trial_id, place)
-                self._view.end(member, State.INTERRUPTED, INTERRUPTED)
+                self._view.end(member, State.INTERRUPTED, why)
         self._running.clear()
+        self._recorder.interrupt_all(why)
 
     def _start(self, trial: Any) -> None:
         group = self._find_group(trial.trial_id)
-        # a trial that its worker's death brought back goes on without what was pruned
-        places = set(range(len(group))) - self._pruned.of(trial.trial_id)
-        self._running[trial.trial_id] = _Running(trial, group, places)
-        for place in sorted(places):
+        self._running[trial.trial_id] = _Running(trial, group, set(range(len(group))))
+        self._deaths.began(trial.trial_id)
+        for place in range(len(group)):
             self._open(member_id(trial.trial_id, place), group[place])
 
     def _open(self, member: str, work: Work) -> None:
         self._guard(lambda: self._recorder.start(member, work))
         self._view.start(member, TrialView(work.setting.label, len(work.seeds)))
 
-    def _end_all(self, running: _Running, ended: Sequence[Ending]) -> None:
+    def _end_all(self, trial: Any) -> None:
+        running = self._running.pop(trial.trial_id)
+        ended = self._find_endings(trial.trial_id)
+        self._deaths.ended(trial.trial_id)
         for place in sorted(running.open):
             self._end(running, place, ended[place])
-
-    def _over(self, running: _Running, ended: Sequence[Ending]) -> None:
-        """The trial itself has ended, too."""
-        self._end_all(running, ended)
-        if self._error is None:
+        if self._error is None and all(one.state is not State.INTERRUPTED for one in ended):
             self._forget(running.group)
 
     def _end(self, running: _Running, place: int, ending: Ending) -> None:
@@ -194,6 +185,13 @@ class Monitor(tune.Callback):
         else:
             self._guard(lambda: self._recorder.interrupt(member, ending.reason))
         self._view.end(member, ending.state, note)
+        self._count(running.group[place], ending)
+
+    def _count(self, work: Work, ending: Ending) -> None:
+        if ending.state in (State.COMPLETE, State.PRUNED):
+            self._streak.went_well()
+        elif ending.state is State.FAIL and self._error is None:
+            self._error = self._streak.failed(work.setting.key, ending.reason)
 
     def _guard(self, write: Callable[[], None]) -> None:
         if self._error is not None:
@@ -213,18 +211,14 @@ class Monitor(tune.Callback):
             whole = limit * len(running.group)
             if running.overdue or time.monotonic() - running.started < whole:
                 continue
-            running.overdue = f"time_limit of {whole:g} s passed {running.where}"
+            running.overdue = True
+            self._deaths.overdue(running.trial.trial_id, whole)
             actor = running.trial.temporary_state.ray_actor
             if actor is not None:
-                running.trial.max_failures = 0
                 ray.kill(actor)
 
 
 def last_line(file: str | None) -> str:
     """The last line of a trial's error file, which names the cause."""
-    try:
-        lines = Path(file).read_text(encoding="utf-8").split("\n") if file else []
-    except OSError:
-        lines = []
-    told = [line.strip() for line in lines if line.strip()]
-    return told[-1] if told else "its process ended without a word"
+    lines = [line.strip() for line in told(file).split("\n") if line.strip()]
+    return lines[-1] if lines else "its process ended without a word"

@@ -114,8 +114,17 @@ def failures(
     first = (str(error).strip().splitlines() or [""])[0][:300]
     reason = f"{type(error).__name__}: {first} ({where})"
     # of several settings, nobody knows whose fault it was
-    failure = Failure.ERROR if n_settings == 1 else None
+    kind = Failure.OUT_OF_MEMORY if out_of_memory(error) else Failure.ERROR
+    failure = kind if n_settings == 1 else None
     return [{"failure": failure, "reason": reason}] * n_settings
+
+
+def out_of_memory(error: Exception) -> bool:
+    """Whether an exception is Python's, torch's or its CPU allocator's for want of memory."""
+    kinds = {kind.__name__ for kind in type(error).__mro__}
+    return bool(kinds & {"MemoryError", "OutOfMemoryError"}) or any(
+        words in str(error) for words in ("can't allocate memory", "out of memory")
+    )
 
 
 def _not_finite(

@@ -57,6 +57,8 @@ class Failure(StrEnum):
     ERROR = "error"
     TIME_LIMIT = "time_limit"
     WORKER_DIED = "worker_died"
+    OUT_OF_MEMORY = "out_of_memory"
+    NODE_LOST = "node_lost"
 
 
 # ship.state -> MLflow's own run status

@@ -3,24 +3,16 @@
 import math
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import optuna
 from ray.tune.search import Searcher
 
-from harness.fusing import (
-    Ending,
-    Group,
-    Pruned,
-    again,
-    alike,
-    endings,
-    fuse,
-    group_checkpoint,
-)
+from harness.deaths import Deaths
+from harness.fusing import Ending, Group, Pruned, alike, fuse, group_checkpoint
 from harness.ledger import Ledger
 from harness.plan import Plan, Work
+from harness.retries import Given, judge
 from harness.sampler import Outcome, Sampler, outcome_of
 from harness.schema import State
 from harness.settings import Setting
@@ -31,24 +23,6 @@ from harness.trainable import trial_spec
 MOST_REPEATS = 50
 # of the proposals that are left, tpe is asked for one in this many at once, at most
 ASKED_AT_ONCE = 4
-
-
-@dataclass(frozen=True)
-class _Given:
-    """What a Ray trial was given: works, and Optuna's trial of each one that it proposed."""
-
-    group: Group
-    proposed: tuple[optuna.Trial | None, ...]
-
-    def beside(self, work: Work, trial: optuna.Trial | None) -> "_Given":
-        """One work more."""
-        return _Given((*self.group, work), (*self.proposed, trial))
-
-    def part(self, places: Iterable[int]) -> "_Given":
-        """Some of its works."""
-        picked = list(places)
-        works = tuple(self.group[place] for place in picked)
-        return _Given(works, tuple(self.proposed[place] for place in picked))
 
 
 class StudySearcher(Searcher):
@@ -71,6 +45,7 @@ class StudySearcher(Searcher):
         spare: Iterable[Setting] = (),
         fuse_at_most: Callable[[Work, int], int] = lambda work, n_alike: 1,
         pruned: Pruned | None = None,
+        deaths: Deaths | None = None,
     ) -> None:
         """Build the searcher of one run.
 
@@ -80,20 +55,26 @@ class StudySearcher(Searcher):
             spare: every setting of a space that ends, for when the sampler only repeats itself.
             fuse_at_most: how many are to be fused of n works that are like the given one.
             pruned: the settings that the scheduler has stopped.
+            deaths: what workers died of.
         """
         super().__init__()
         self._study = study
         self._ledger = ledger
         self._fuse_at_most = fuse_at_most
         self._pruned = pruned or Pruned()
+        self._deaths = deaths or Deaths(frozenset)
+        self._ended: dict[str, list[Ending]] = {}
         groups = fuse(plan.work, fuse_at_most)
-        self._queue = deque(_Given(group, (None,) * len(group)) for group in groups)
+        self._queue = deque(Given(group, (None,) * len(group)) for group in groups)
         self._proposals_left = plan.proposals
         self._spare = deque(spare)
-        self._given: dict[str, _Given] = {}
+        self._given: dict[str, Given] = {}
         self._running: set[str] = set()
         self._may_give: int | None = None
         self._outcomes: dict[str, Outcome] = {}
+        # of settings whose seeds run apart: what is known of the first ones
+        self._parts: dict[str, Outcome] = {}
+        self._values: dict[str, dict[int, float]] = {}
         pending = {work.setting.key for work in plan.work}
         known = []
         for setting in plan.settings:
@@ -125,14 +106,17 @@ class StudySearcher(Searcher):
         """Give out all that there is, in groups of another size."""
         self._may_give = None
         self._fuse_at_most = fuse_at_most
+        kept = [given for given in self._queue if given.halved]
+        free = [given for given in self._queue if not given.halved]
         trials = {
             work.setting.key: trial
-            for given in self._queue
+            for given in free
             for work, trial in zip(given.group, given.proposed, strict=True)
         }
-        works = [work for given in self._queue for work in given.group]
-        self._queue = deque(
-            _Given(group, tuple(trials[work.setting.key] for work in group))
+        works = [work for given in free for work in given.group]
+        self._queue = deque(kept)
+        self._queue += (
+            Given(group, tuple(trials[work.setting.key] for work in group))
             for group in fuse(works, fuse_at_most)
         )
 
@@ -146,7 +130,7 @@ class StudySearcher(Searcher):
     ) -> dict[str, Any] | str | None:
         """The next trial's config, None while all that may run is running, FINISHED at the end."""
         if self._may_give == 0:
-            return Searcher.FINISHED
+            return None if self._running else Searcher.FINISHED
         limit = self._study.concurrency
         if limit is not None and len(self._running) >= limit:
             return None
@@ -154,7 +138,7 @@ class StudySearcher(Searcher):
             self._ask(self._sampler)
         if self._queue:
             return self._give(trial_id, self._queue.popleft())
-        if self._running and (self._proposals_left > 0 or self._may_come_again()):
+        if self._running:
             # results that are still to come may lead the sampler elsewhere, or bring work back
             return None
         return Searcher.FINISHED
@@ -165,13 +149,31 @@ class StudySearcher(Searcher):
         """Tell Optuna what became of a trial's settings; queue those that run again."""
         self._running.discard(trial_id)
         given = self._given[trial_id]
-        last = None if error or not result else result
-        ended = endings(len(given.group), last, self._pruned.of(trial_id))
+        death = None if result and not error else self._deaths.of(trial_id)
+        ended, left = judge(given, result or {}, self._pruned.of(trial_id), death)
         for work, trial, ending in zip(given.group, given.proposed, ended, strict=True):
             if ending.state is not State.INTERRUPTED:
-                self._tell(work, trial, self._outcome(work, ending))
-        for places in reversed(again(ended)):
-            self._queue.appendleft(given.part(places))
+                self._settle(work, trial, ending)
+        self._queue.extendleft(reversed(left))
+        if self._may_give is not None:
+            self._may_give += len(left)
+        self._ended[trial_id] = ended
+
+    def endings(self, trial_id: str) -> list[Ending]:
+        """What became of the settings of a Ray trial; asked for once, after it has ended."""
+        return self._ended.pop(trial_id)
+
+    def _settle(self, work: Work, trial: optuna.Trial | None, ending: Ending) -> None:
+        """Take a state in; a setting whose seeds run apart has one when the last of them has."""
+        key, outcome = work.setting.key, self._outcome(work, ending)
+        first = self._parts.pop(key, outcome)
+        best = first if outcome.state is not State.COMPLETE else outcome
+        held = [*self._queue, *(self._given[trial_id] for trial_id in self._running)]
+        if any(other.setting.key == key for given in held for other in given.group):
+            self._parts[key] = best
+        else:
+            self._values.pop(key, None)
+            self._tell(work, trial, best)
 
     def _tell(self, work: Work, trial: optuna.Trial | None, outcome: Outcome) -> None:
         self._outcomes[work.setting.key] = outcome
@@ -188,7 +190,7 @@ class StudySearcher(Searcher):
     def restore(self, checkpoint_path: str) -> None:
         """Nothing: the ledger is the only memory."""
 
-    def _give(self, trial_id: str, given: _Given) -> dict[str, Any]:
+    def _give(self, trial_id: str, given: Given) -> dict[str, Any]:
         if self._may_give is not None:
             self._may_give -= 1
         self._given[trial_id] = given
@@ -197,10 +199,6 @@ class StudySearcher(Searcher):
         judged = [work.judged for work in given.group]
         seeds, name = given.group[0].seeds, group_checkpoint(given.group)
         return trial_spec(configs, seeds, self._study.objective, judged, name)
-
-    def _may_come_again(self) -> bool:
-        """Whether a trial runs whose settings may have to run again."""
-        return any(len(self._given[trial_id].group) > 1 for trial_id in self._running)
 
     def _ask(self, sampler: Sampler) -> None:
         """Queue a proposal and, trained beside it, as many more as are like it and pay."""
@@ -217,13 +215,13 @@ class StudySearcher(Searcher):
             work = Work(setting, self._study.seeds)
             if not asked:
                 asked = True
-                self._queue.append(_Given((work,), (trial,)))
+                self._queue.append(Given((work,), (trial,)))
                 most = self._fuse_at_most(work, likely) - 1
             elif alike(self._queue[-1].group[0], work):
                 self._queue[-1] = self._queue[-1].beside(work, trial)
                 most -= 1
             else:
-                self._queue.append(_Given((work,), (trial,)))
+                self._queue.append(Given((work,), (trial,)))
                 most = 0
 
     def _propose(self, sampler: Sampler) -> tuple[optuna.Trial | None, Setting] | None:
@@ -246,8 +244,10 @@ class StudySearcher(Searcher):
     def _outcome(self, work: Work, ending: Ending) -> Outcome:
         if ending.state is not State.COMPLETE:
             return Outcome(ending.state)
-        held = self._ledger.objectives(work.setting.key)
-        values = {seed: value for seed, value in held.items() if seed in self._study.seeds}
+        key = work.setting.key
+        held = self._ledger.objectives(key).items()
+        known = {seed: value for seed, value in held if seed in self._study.seeds}
+        values = self._values.setdefault(key, known)
         found = ending.final["selection"][self._study.objective]
         values.update(zip(work.seeds, found, strict=True))
         mean = math.fsum(values.values()) / len(values)

@@ -46,6 +46,9 @@ class StudyConfig(Settings):
         description="seconds between checkpoints of a running trial, at least; 0: at every chance; "
         "null: none",
     )
+    max_failures: int | None = Field(
+        10, ge=1, description="settings that fail in a row until the study stops; null: never"
+    )
     fuse: Fuse = Field(
         "auto",
         description="settings that differ in kl_weight, lr and the like alone are trained side by "

@@ -11,6 +11,7 @@ import ray
 from ray import tune
 
 from harness.cluster import threads
+from harness.deaths import Deaths, memory_kills_are_deaths
 from harness.fusing import Pruned
 from harness.halving import make_scheduler
 from harness.method import Method
@@ -19,10 +20,6 @@ from harness.searcher import StudySearcher
 from harness.storage import Storage
 from harness.study_config import StudyConfig
 from harness.trainable import ShipTrainable
-
-# A dead worker's trial is tried once more; failures of the method never count here.
-RETRIES = 1
-
 
 # feature_key -> a feature set in Ray's object store
 Shared = Mapping[str, Any]
@@ -35,6 +32,7 @@ def sweep(
     shared: Shared,
     method: Method,
     pruned: Pruned,
+    deaths: Deaths,
     storage: Storage | None = None,
 ) -> None:
     """Run the searcher's trials in the open Ray session until it has no more.
@@ -46,28 +44,30 @@ def sweep(
         shared: the features.
         method: ship.
         pruned: where stopped settings are noted.
+        deaths: where deaths of workers are noted.
         storage: of checkpoints.
 
     Raises:
-        StoreError, KeyboardInterrupt, SweepStopped: as the monitor raises them.
+        StoreError, TooManyFailures, KeyboardInterrupt, SweepStopped: as the monitor raises them.
     """
     results = Path(tempfile.mkdtemp(prefix="ship-sweep-"))
     try:
-        tune.run(
-            bind(study, shared, method, storage),
-            name="study",
-            num_samples=-1,
-            search_alg=searcher,
-            scheduler=make_scheduler(study, searcher.group, pruned),
-            callbacks=[monitor],
-            resources_per_trial={"cpu": study.resources.cpus, "gpu": study.resources.gpus},
-            reuse_actors=True,
-            max_failures=RETRIES,
-            raise_on_failed_trial=False,
-            storage_path=str(results),
-            trial_dirname_creator=_trial_folder,
-            verbose=0,
-        )
+        with memory_kills_are_deaths():
+            tune.run(
+                bind(study, shared, method, storage),
+                name="study",
+                num_samples=-1,
+                search_alg=searcher,
+                scheduler=make_scheduler(study, searcher.group, pruned, deaths),
+                callbacks=[monitor],
+                resources_per_trial={"cpu": study.resources.cpus, "gpu": study.resources.gpus},
+                reuse_actors=True,
+                max_failures=0,  # what runs again is the searcher's to say (harness.retries)
+                raise_on_failed_trial=False,
+                storage_path=str(results),
+                trial_dirname_creator=_trial_folder,
+                verbose=0,
+            )
     finally:
         shutil.rmtree(results, ignore_errors=True)
 

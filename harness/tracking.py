@@ -7,12 +7,13 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Mapping
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from harness import schema
+from harness.first_touch import one_at_a_time
 from harness.schema import State
 from harness.store_error import StoreError, store_errors
 
@@ -136,9 +137,14 @@ def open_store(uri: str, directory: Path, *, create: bool = True) -> Store | Non
     """
     uri = absolute_uri(uri, directory)
     path = _sqlite_path(uri, directory)
+    if path is not None and not create and not path.exists():
+        return None
+    with nullcontext() if path is None else one_at_a_time(path):
+        return _open(uri, path)
+
+
+def _open(uri: str, path: Path | None) -> Store:
     if path is not None:
-        if not create and not path.exists():
-            return None
         _check_sqlite(uri, path)
     elif uri.startswith(("http://", "https://")):
         _check_server(uri)
@@ -154,9 +160,15 @@ def open_store(uri: str, directory: Path, *, create: bool = True) -> Store | Non
 
 
 def quieten(level: int) -> None:
-    """Set the level of the loggers of MLflow and of what it stands on."""
+    """Set the level of the loggers of MLflow and of what it stands on.
+
+    Unless all of it is wanted, the traceback that MLflow logs beside each error of its database
+    (a full disk, say) is not: the error itself is raised, too.
+    """
     for name in NOISY:
         logging.getLogger(name).setLevel(level)
+    errors = logging.CRITICAL if level > logging.INFO else level
+    logging.getLogger("mlflow.store.db.utils").setLevel(errors)
 
 
 def log(

@@ -1,7 +1,7 @@
 """One Ray for all tests of the harness, and a fresh MLflow store for each."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from harness.study import StudyOutcome, run_study
 from harness.study_config import StudyConfig
 from harness.tracking import Store, open_store
 from tests.harness import fakes
+from tests.harness.same_table import undisturbed
 
 
 @pytest.fixture(scope="session")
@@ -60,6 +61,23 @@ def local_ray() -> Iterator[None]:
         )
         yield
         ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def calm(empty_store: Path, local_ray: None) -> Callable[[StudyConfig], str]:
+    """Gives the URI of a store in which a study ran undisturbed; each study runs once."""
+    known: dict[str, str] = {}
+
+    def run(study: StudyConfig) -> str:
+        key = study.model_dump_json()
+        if key not in known:
+            folder = empty_store.parent / f"calm-{len(known)}"
+            folder.mkdir()
+            shutil.copy(empty_store, folder / "mlflow.db")
+            known[key] = undisturbed(study, folder / "mlflow.db", folder)
+        return known[key]
+
+    return run
 
 
 @dataclass

@@ -11,6 +11,7 @@ from optuna.trial import TrialState
 from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 
+from harness.deaths import Deaths
 from harness.fingerprints import Fingerprints
 from harness.fuse_policy import CPU_REPLICAS, fuse_policy
 from harness.fusing import Ending, Pruned, again, dead, endings, fuse
@@ -37,6 +38,11 @@ RANGE = {"generator.kl_weight": {"low": 1e-4, "high": 1.0, "log": True}}
 def prints(tmp_path: Path) -> Fingerprints:
     """Fingerprints of the analytic method."""
     return Fingerprints(make_method(tmp_path / "log"), None, tmp_path / "cache")
+
+
+def no_deaths() -> Deaths:
+    """Of no cluster."""
+    return Deaths(frozenset)
 
 
 def works(study: StudyConfig, prints: Fingerprints) -> list[Work]:
@@ -133,7 +139,7 @@ def test_an_exception_of_several_is_nobodys(tmp_path: Path) -> None:
     """They run again in halves, until the fault is found."""
 
     def run_trial(*_: Any) -> Any:
-        raise MemoryError("no more")
+        raise ValueError("no more")
 
     failed = finish(make_worker(run_trial, configs=[CONFIG] * 4))[-1][FAILED]
     assert [entry["failure"] for entry in failed] == [None] * 4
@@ -147,9 +153,11 @@ def test_a_dead_worker_blames_a_single_setting_alone() -> None:
     """Of several, nobody knows whose fault it was."""
     assert [one.state for one in dead(1, Failure.TIME_LIMIT, "late")] == [State.FAIL]
     assert [one.state for one in dead(2, Failure.TIME_LIMIT, "late")] == [State.INTERRUPTED] * 2
-    assert [one.state for one in endings(1, None, set())] == [State.FAIL]
+    died = dead(1, Failure.WORKER_DIED, "died")
+    assert [one.state for one in endings(1, {}, set(), died)] == [State.FAIL]
     blamed = Ending(State.FAIL, blamed=True)
-    assert again([blamed, *endings(3, None, {1})]) == [[1, 3]]
+    died = dead(3, Failure.WORKER_DIED, "died")
+    assert again([blamed, *endings(3, {}, {1}, died)]) == [[1, 3]]
     assert again([Ending(State.COMPLETE), Ending(State.PRUNED)]) == []
 
 
@@ -243,12 +251,18 @@ def test_those_not_to_blame_run_again(prints: Fingerprints) -> None:
     searcher.suggest("b")
     assert labels([searcher.group("b")]) == [["kl_weight=0.001", "kl_weight=0.01", "kl_weight=0.1"]]
     searcher.on_trial_complete("b", error=True)
+    searcher.suggest("b again")
+    assert searcher.group("b again") == searcher.group("b")
+    searcher.on_trial_complete("b again", error=True)
     searcher.suggest("c"), searcher.suggest("d")
     assert labels([searcher.group("c"), searcher.group("d")]) == [
         ["kl_weight=0.001"],
         ["kl_weight=0.01", "kl_weight=0.1"],
     ]
-    searcher.on_trial_complete("c", error=True)  # alone now, and so its own fault
+    searcher.on_trial_complete("c", error=True)
+    searcher.suggest("c again")
+    searcher.on_trial_complete("c again", error=True)  # alone now, and so its own fault
+    assert searcher.endings("c again")[0].state is State.FAIL
     searcher.on_trial_complete("d", done(searcher, "d"))
     assert searcher.suggest("e") == Searcher.FINISHED
 
@@ -258,7 +272,9 @@ def test_each_setting_is_halved_by_itself(prints: Fingerprints) -> None:
     pruned = Pruned()
     found = works(make_study(space=MANY), prints)
     groups = {"good": found[:2], "mixed": found[2:5], "late": found[5:7]}
-    halving = Halving(AshaScheduler(reduction_factor=2), lambda name: tuple(groups[name]), pruned)
+    halving = Halving(
+        AshaScheduler(reduction_factor=2), lambda name: tuple(groups[name]), pruned, no_deaths()
+    )
     good, mixed = SimpleNamespace(trial_id="good"), SimpleNamespace(trial_id="mixed")
 
     def report(trial: Any, number: int, *values: float | None) -> str:
@@ -279,7 +295,9 @@ def test_a_setting_that_runs_again_is_not_judged_twice(prints: Fingerprints) -> 
     """It has passed its rung; those that came since are no reason to stop it there."""
     first, *others = works(make_study(space=MANY), prints)
     groups = {"a": [first], "c": [first], **{str(i): [one] for i, one in enumerate(others)}}
-    halving = Halving(AshaScheduler(reduction_factor=2), lambda name: tuple(groups[name]), Pruned())
+    halving = Halving(
+        AshaScheduler(reduction_factor=2), lambda name: tuple(groups[name]), Pruned(), no_deaths()
+    )
 
     def report(name: str, value: float) -> str:
         result = {EVALUATIONS: 1, OBJECTIVE: [value]}

@@ -4,7 +4,8 @@ import pytest
 
 from harness.faults import ConfigError, UserError
 from harness.generations import choose
-from harness.tracking import Store, StoreError
+from harness.store_error import StoreError
+from harness.tracking import Store
 from reports.store import locate
 from tests.harness.fakes import make_study
 

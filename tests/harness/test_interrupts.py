@@ -1,5 +1,6 @@
 """Ctrl-C, SIGTERM and kill -9 of a study's own process, and the run after it."""
 
+import json
 import os
 import signal
 import subprocess
@@ -26,7 +27,8 @@ class Driver:
         self, bench: Bench, seconds: float, name: str = "small", **environment: str
     ) -> None:
         self.mark = uuid.uuid4().hex
-        paths = [bench.uri, str(bench.log), str(bench.cache), str(seconds), name]
+        paths = [bench.uri, str(bench.log), str(bench.cache), str(seconds)]
+        paths.append(json.dumps({"study": {"name": name}}))
         self.process = subprocess.Popen(
             [sys.executable, "-m", "tests.harness.driver", *paths],
             cwd=ROOT,
@@ -48,14 +50,19 @@ class Driver:
 
     def survivors(self, *but: str) -> list[str]:
         """Command lines of descendants that are still alive, except those with a word of `but`."""
-        found = []
-        for folder in Path("/proc").glob("[0-9]*"):
-            try:
-                if self.mark.encode() in (folder / "environ").read_bytes():
-                    found.append((folder / "cmdline").read_bytes().replace(b"\0", b" ").decode())
-            except OSError:
-                continue
-        return [line for line in found if not any(word in line for word in but)]
+        return [line for line in marked(self.mark) if not any(word in line for word in but)]
+
+
+def marked(mark: str) -> list[str]:
+    """Command lines of processes whose environment holds a mark."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            if mark.encode() in (folder / "environ").read_bytes():
+                found.append((folder / "cmdline").read_bytes().replace(b"\0", b" ").decode())
+        except OSError:
+            continue
+    return found
 
 
 @pytest.fixture

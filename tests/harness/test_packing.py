@@ -127,6 +127,8 @@ def test_the_largest_trial_goes_ahead(prints: Fingerprints) -> None:
     searcher = searcher_of(make_study(concurrency=None), prints, 1)
     searcher.give_largest(lambda group: {"n_ctx=2": 5.0}.get(group[0].setting.label, 1.0))
     assert isinstance(searcher.suggest("a"), dict)
+    assert searcher.suggest("b") is None
+    searcher.on_trial_complete("a", done(searcher, "a"))
     assert searcher.suggest("b") == "FINISHED"
     searcher.give_all(lambda work, n_alike: 2)
     for trial_id in "cd":

@@ -81,6 +81,8 @@ def test_only_missing_seeds_are_left(prints: Fingerprints) -> None:
         (Failure.ERROR, True),
         (Failure.TIME_LIMIT, True),
         (Failure.WORKER_DIED, True),
+        (Failure.OUT_OF_MEMORY, True),
+        (Failure.NODE_LOST, True),
     ],
 )
 def test_failures_are_tried_again_unless_deterministic(

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from harness.sweep import RETRIES
+from harness.retries import WORKER_RETRIES
 from ship.trial_config import TrialConfig
 from tests.harness import fakes
 from tests.harness.conftest import Bench
@@ -115,7 +115,11 @@ def test_the_next_run_of_the_command_goes_on_too(ray_bench: Bench, tmp_path: Pat
 
     def behave(config: TrialConfig, epoch: int) -> None:
         done = len(deaths.read_text()) if deaths.exists() else 0
-        if getattr(config.generator, "n_ctx", 0) == 2 and epoch == 2 + done and done <= RETRIES:
+        if (
+            getattr(config.generator, "n_ctx", 0) == 2
+            and epoch == 2 + done
+            and done <= WORKER_RETRIES
+        ):
             with deaths.open("a") as file:
                 file.write("x")
             os.kill(os.getpid(), signal.SIGKILL)

@@ -83,6 +83,8 @@ def test_concurrency_holds_trials_back(prints: Fingerprints) -> None:
     searcher.on_trial_complete("a", final_of(searcher.group("a")[0]))
     assert isinstance(searcher.suggest("c"), dict)
     searcher.on_trial_complete("b", final_of(searcher.group("b")[0]))
+    assert searcher.suggest("d") is None  # its worker may die, and it runs again
+    searcher.on_trial_complete("c", final_of(searcher.group("c")[0]))
     assert searcher.suggest("d") == Searcher.FINISHED
 
 
@@ -96,7 +98,11 @@ def test_states_reach_optuna_and_values_only_with_complete(prints: Fingerprints)
     searcher.on_trial_complete("b", {"selection_objective": [60.0]})
     searcher.on_trial_complete("c", {"failed": [{"failure": "non_finite", "reason": "nan"}]})
     searcher.on_trial_complete("d", error=True)
+    searcher.suggest("d again")
+    searcher.on_trial_complete("d again", error=True)
     searcher.on_trial_complete("e", None)
+    searcher.suggest("e again")
+    searcher.on_trial_complete("e again", None)
     nan = float("nan")
     final = {"final": [{"objective": nan, "selection": {"harmonic_mean": [nan]}}]}
     searcher.on_trial_complete("f", final)

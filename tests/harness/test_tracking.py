@@ -160,6 +160,22 @@ def test_dead_runs_are_closed(store: Store) -> None:
     assert store.client.get_run(done).info.status == "FINISHED"
 
 
+@pytest.mark.parametrize(
+    ("written", "status"), [("COMPLETE", "FINISHED"), ("FAIL", "FAILED"), ("RUNNING", "KILLED")]
+)
+def test_a_dead_run_keeps_the_state_that_was_written(
+    store: Store, written: str, status: str
+) -> None:
+    """Its driver died between the tag, which comes last of all numbers, and MLflow's status."""
+    experiment = store.create_experiment("here")
+    tags = {"ship.kind": "trial", "ship.state": written}
+    run = store.client.create_run(experiment, tags=tags).info.run_id
+    assert close_dead_runs(store.client, experiment) == 1
+    closed = store.client.get_run(run)
+    kept = written if written != "RUNNING" else "INTERRUPTED"
+    assert (closed.info.status, closed.data.tags["ship.state"]) == (status, kept)
+
+
 def test_params_are_the_dotted_fields() -> None:
     """A group with variants is there by its name too, like the factor that varies it."""
     found = params(TrialConfig.model_validate({"finetuner": "tip_adapter"}))

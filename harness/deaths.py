@@ -1,0 +1,142 @@
+"""Why the worker of a Ray trial died: by itself, for want of memory, with its node, or by us."""
+
+import re
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+
+from harness.schema import Failure
+
+# How long a raylet may take to answer; a node that does not is taken to be lost.
+ANSWER_SECONDS = 3.0
+LOW_MEMORY = "running low on memory"
+_USED = re.compile(r"was (\S+ used / \S+) limit")
+
+# (address, port) of raylets
+Nodes = frozenset[tuple[str, int]]
+
+
+@dataclass(frozen=True)
+class Death:
+    """What a worker died of; reason: for people."""
+
+    failure: Failure
+    reason: str
+
+
+def alive() -> Nodes:
+    """The nodes that Ray holds for alive."""
+    nodes = ray.nodes()  # type: ignore[no-untyped-call]
+    return frozenset(
+        (node["NodeManagerAddress"], node["NodeManagerPort"]) for node in nodes if node["Alive"]
+    )
+
+
+def answers(node: tuple[str, int]) -> bool:
+    """Whether a raylet can be reached from here; Ray itself takes half a minute to find out."""
+    try:
+        with socket.create_connection(node, timeout=ANSWER_SECONDS):
+            return True
+    except OSError:
+        return False
+
+
+class Deaths:
+    """What is known about the deaths of one run's workers.
+
+    A lost node is told by what has become of the nodes since the trial began: Ray's exception
+    often says no more than that the worker cannot be reached.
+    """
+
+    def __init__(
+        self,
+        alive: Callable[[], Nodes] = alive,
+        answers: Callable[[tuple[str, int]], bool] = answers,
+    ) -> None:
+        self._alive = alive
+        self._answers = answers
+        self._first = alive()
+        self._nodes: dict[str, Nodes] = {}
+        self._where: dict[str, str] = {}
+        self._deaths: dict[str, Death] = {}
+
+    def began(self, trial_id: str) -> None:
+        """A worker took the trial up."""
+        self._nodes[trial_id] = self._alive()
+
+    def reached(self, trial_id: str, where: str) -> None:
+        """How far the trial has come, e.g. "at stage selection, epoch 3"."""
+        self._where[trial_id] = where
+
+    def ended(self, trial_id: str) -> None:
+        """Nobody will ask for the trial again."""
+        for known in (self._nodes, self._where, self._deaths):
+            known.pop(trial_id, None)
+
+    def overdue(self, trial_id: str, limit: float) -> None:
+        """The driver kills the worker, as it has run for longer than `limit` seconds."""
+        self._note(trial_id, Failure.TIME_LIMIT, f"time_limit of {limit:g} s passed")
+
+    def saw(self, trial_id: str, message: str) -> None:
+        """A worker is dead; message: what Ray says of it."""
+        if trial_id in self._deaths:
+            return  # by us
+        before = self._nodes.get(trial_id, self._first)
+        if LOW_MEMORY in message:
+            used = _USED.search(message)
+            of = f" ({used[1]})" if used else ""
+            self._note(trial_id, Failure.OUT_OF_MEMORY, f"killed by Ray as memory ran low{of}")
+        elif len(before) > 1 and self._lost(before):
+            self._note(trial_id, Failure.NODE_LOST, "its node was lost")
+        else:
+            self._note(trial_id, Failure.WORKER_DIED, "its worker process died")
+
+    def of(self, trial_id: str) -> Death:
+        """What the trial's worker died of."""
+        if trial_id not in self._deaths:
+            self._note(trial_id, Failure.WORKER_DIED, "its worker process died")
+        return self._deaths[trial_id]
+
+    def _note(self, trial_id: str, failure: Failure, what: str) -> None:
+        where = self._where.get(trial_id, "before its first epoch")
+        self._deaths[trial_id] = Death(failure, f"{what} {where}")
+
+    def _lost(self, before: Nodes) -> bool:
+        return not before <= self._alive() or not all(map(self._answers, before))
+
+
+def told(file: str | None) -> str:
+    """What Tune has written into a trial's error file, "" if there is none."""
+    try:
+        return Path(file).read_text(encoding="utf-8", errors="replace") if file else ""
+    except OSError:
+        return ""
+
+
+@contextmanager
+def memory_kills_are_deaths() -> Iterator[None]:
+    """Make Tune take a worker that Ray killed for want of memory for one that died.
+
+    Such a worker's OutOfMemoryError is no RayActorError, and Tune 2.60 gives up the whole run at
+    it ("Caught unexpected exception").
+    """
+    from ray.air.execution._internal.actor_manager import RayActorManager
+    from ray.exceptions import OutOfMemoryError, RayActorError
+
+    original = RayActorManager._actor_task_failed
+
+    def failed(self: Any, tracked_actor_task: Any, exception: Exception) -> Any:
+        if isinstance(exception, OutOfMemoryError):
+            exception = RayActorError(error_msg=str(exception))
+        return original(self, tracked_actor_task, exception)
+
+    RayActorManager._actor_task_failed = failed  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        RayActorManager._actor_task_failed = original  # type: ignore[method-assign]

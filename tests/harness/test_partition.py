@@ -1,0 +1,177 @@
+"""Two hosts, each a network namespace with a raylet of its own, and the link between them cut."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.study_config import StudyConfig
+from tests.harness.conftest import Bench
+from tests.harness.driver import study
+from tests.harness.same_table import assert_same_table
+from tests.harness.test_interrupts import marked, wait_for
+
+ROOT = Path(__file__).parents[2]
+HEAD, WORKER = "10.99.0.1", "10.99.0.2"
+PORT = 26379
+CUT_SECONDS = 20
+SIX: dict[str, Any] = {"space": {"generator.n_ctx": [1, 2, 3, 4, 6, 8]}}
+# Ray's own patience outlasts the cut; with less of it the node is given up, and goes on its own
+# way when it comes back.
+LITTLE = {
+    "RAY_health_check_initial_delay_ms": "1000",
+    "RAY_health_check_period_ms": "1000",
+    "RAY_health_check_timeout_ms": "1000",
+    "RAY_health_check_failure_threshold": "3",
+}
+
+
+def ip(*words: str, check: bool = True) -> bool:
+    """Run ip; whether it did what it should."""
+    done = subprocess.run(["ip", *words], capture_output=True, text=True)
+    assert not check or done.returncode == 0, f"ip {' '.join(words)}: {done.stderr}"
+    return done.returncode == 0
+
+
+def can_make_hosts() -> bool:
+    """Whether this user may make network namespaces."""
+    if not shutil.which("ip"):
+        return False
+    name = f"ship-{uuid.uuid4().hex[:6]}"
+    return ip("netns", "add", name, check=False) and ip("netns", "del", name, check=False)
+
+
+pytestmark = [
+    pytest.mark.faults,
+    pytest.mark.skipif(not can_make_hosts(), reason="may not make network namespaces"),
+]
+
+
+@dataclass
+class Hosts:
+    """Two hosts, `a` with Ray's head and `b` with another node; a cable between them."""
+
+    folder: Path
+    patience: dict[str, str]
+    tag: str = field(default_factory=lambda: uuid.uuid4().hex[:6])
+    processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
+
+    @property
+    def names(self) -> tuple[str, str]:
+        """Of the namespaces, and of the ends of the cable in them."""
+        return f"ship-{self.tag}a", f"ship-{self.tag}b"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Of what runs on the hosts."""
+        quiet = {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
+        return {
+            **os.environ,
+            **quiet,
+            **self.patience,
+            "SHIP_TEST_MARK": self.tag,
+            "PYTHONPATH": str(ROOT),
+        }
+
+    def connect(self) -> None:
+        """Make the hosts and the cable."""
+        for name in self.names:
+            ip("netns", "add", name)
+            ip("-n", name, "link", "set", "lo", "up")
+        a, b = self.names
+        ip("link", "add", a, "netns", a, "type", "veth", "peer", "name", b, "netns", b)
+        for name, address in zip(self.names, (HEAD, WORKER), strict=True):
+            ip("-n", name, "addr", "add", f"{address}/24", "dev", name)
+            ip("-n", name, "link", "set", name, "up")
+
+    def start(self, place: int, *command: str) -> subprocess.Popen[bytes]:
+        """Start a command on a host."""
+        log = (self.folder / f"host-{place}-{len(self.processes)}.log").open("wb")
+        process = subprocess.Popen(
+            ["ip", "netns", "exec", self.names[place], *command],
+            cwd=ROOT,
+            env=self.environment,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        log.close()
+        self.processes.append(process)
+        return process
+
+    def raylet(self, place: int, *arguments: str) -> None:
+        """Start a node of one CPU."""
+        ray = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block"]
+        node = ["--num-cpus=1", "--object-store-memory=100000000", "--disable-usage-stats"]
+        self.start(place, *ray, *node, *arguments)
+
+    def link(self, state: str) -> None:
+        """Plug the cable in (up) or out (down)."""
+        ip("-n", self.names[0], "link", "set", self.names[0], state)
+
+    def close(self) -> None:
+        """Leave nothing behind."""
+        for process in self.processes:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGTERM)
+        for process in self.processes:
+            try:
+                process.wait(timeout=30)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+        for name in self.names:
+            ip("netns", "del", name, check=False)
+
+
+@pytest.fixture(params=[{}, LITTLE], ids=["goes on", "is given up"])
+def hosts(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Hosts]:
+    """Two hosts with a Ray cluster on them."""
+    made = Hosts(tmp_path, request.param)
+    try:
+        made.connect()
+        made.raylet(0, "--head", f"--port={PORT}", f"--node-ip-address={HEAD}",
+                    "--include-dashboard=false")  # fmt: skip
+        waiting = [sys.executable, "-m", "harness.nodes", f"{HEAD}:{PORT}"]
+        assert made.start(0, *waiting, "1", "90").wait(timeout=120) == 0
+        made.raylet(1, f"--address={HEAD}:{PORT}", f"--node-ip-address={WORKER}")
+        assert made.start(0, *waiting, "2", "90").wait(timeout=120) == 0
+        yield made
+    finally:
+        made.close()
+
+
+def test_a_link_that_is_cut_for_a_while(
+    bench: Bench, calm: Callable[[StudyConfig], str], hosts: Hosts, tmp_path: Path
+) -> None:
+    """The study goes on with the host that it reaches; no setting fails, the table is the same."""
+    fault = {"address": f"{HEAD}:{PORT}", "study": SIX}
+    paths = [bench.uri, str(bench.log), str(bench.cache), "3.0", json.dumps(fault)]
+    driver = hosts.start(0, sys.executable, "-m", "tests.harness.driver", *paths)
+    output = tmp_path / f"host-0-{len(hosts.processes) - 1}.log"
+    wait_for(lambda: len(bench.lines()) >= 4)  # one setting on each host
+    hosts.link("down")
+    time.sleep(CUT_SECONDS)
+    hosts.link("up")
+    code = driver.wait(timeout=200)
+    assert code == 0, output.read_text()
+    assert "FAIL" not in bench.states()
+    assert bench.states().count("COMPLETE") == 6
+    reasons = {run.data.tags["ship.reason"] for run in bench.trials()
+               if run.data.tags["ship.state"] == "INTERRUPTED"}  # fmt: skip
+    assert all("its node was lost" in reason for reason in reasons), reasons
+    assert not reasons or hosts.patience
+    bench.check_invariants()
+    assert_same_table(bench.uri, calm(study(**SIX)))
+    hosts.close()
+    wait_for(lambda: not marked(hosts.tag), 90)

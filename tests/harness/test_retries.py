@@ -1,0 +1,250 @@
+"""What runs again after a trial went wrong, why its worker died, and when a study gives up."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from optuna.trial import TrialState
+from ray.tune.search import Searcher
+
+from harness.deaths import Death, Deaths, memory_kills_are_deaths
+from harness.fingerprints import Fingerprints
+from harness.fusing import Ending
+from harness.giving_up import Streak
+from harness.ledger import Ledger
+from harness.plan import make_plan
+from harness.results import FAILED, failures
+from harness.retries import NODE_RETRIES, Given, judge
+from harness.schema import Failure, State
+from tests.harness.fakes import make_method, make_study
+from tests.harness.test_fusing import RANGE, done, searcher_of
+from tests.harness.test_searcher import optuna_trials
+
+DIED = Death(Failure.WORKER_DIED, "its worker process died")
+LOST = Death(Failure.NODE_LOST, "its node was lost")
+SHORT = Death(Failure.OUT_OF_MEMORY, "killed by Ray as memory ran low")
+LATE = Death(Failure.TIME_LIMIT, "time_limit of 2 s passed")
+
+
+@pytest.fixture
+def prints(tmp_path: Path) -> Fingerprints:
+    """Fingerprints of the analytic method."""
+    return Fingerprints(make_method(tmp_path / "log"), None, tmp_path / "cache")
+
+
+def given(prints: Fingerprints, n: int = 1, seeds: int = 1, **keys: Any) -> Given:
+    """What a Ray trial of n settings is given."""
+    space = {"generator.kl_weight": [0.1 * place for place in range(1, n + 1)]}
+    work = make_plan(make_study(space=space, seeds=seeds), Ledger(), prints).work
+    return Given(work, (None,) * n, **keys)
+
+
+def ran_out(n: int = 1) -> dict[str, Any]:
+    """The last result of a trial whose method ran out of memory."""
+    return {FAILED: failures(MemoryError("no more"), n, (0,), "at stage final, epoch 1")}
+
+
+def states(ended: list[Ending]) -> list[State]:
+    """Of each setting."""
+    return [one.state for one in ended]
+
+
+def test_a_dead_worker_is_given_one_chance(prints: Fingerprints) -> None:
+    """The second death in a row is the trial's own; a lost node in between counts for nothing."""
+    first = given(prints)
+    ended, (second,) = judge(first, {}, set(), DIED)
+    assert states(ended) == [State.INTERRUPTED]
+    assert ended[0].reason == "its worker process died; tried again"
+    ended, (third,) = judge(second, {}, set(), LOST)
+    assert states(ended) == [State.INTERRUPTED]
+    ended, left = judge(third, {}, set(), DIED)
+    assert (states(ended), left) == ([State.FAIL], [])
+    assert ended[0].failure is Failure.WORKER_DIED
+    assert ended[0].reason == "its worker process died (try 3)"
+
+
+def test_lost_nodes_fail_nobody_until_there_are_many(prints: Fingerprints) -> None:
+    """A setting that takes every node with it does not run for ever."""
+    now = given(prints)
+    for _ in range(NODE_RETRIES):
+        ended, (now,) = judge(now, {}, set(), LOST)
+        assert states(ended) == [State.INTERRUPTED]
+    ended, left = judge(now, {}, set(), LOST)
+    assert (states(ended), left, ended[0].failure) == ([State.FAIL], [], Failure.NODE_LOST)
+
+
+def test_a_time_limit_gives_no_second_chance(prints: Fingerprints) -> None:
+    """It would only pass again."""
+    assert judge(given(prints), {}, set(), LATE)[1] == []
+
+
+def test_what_was_pruned_does_not_run_again(prints: Fingerprints) -> None:
+    """Its state stands; those beside it go on without it."""
+    whole = given(prints, 3)
+    ended, (left,) = judge(whole, {}, {1}, DIED)
+    assert states(ended) == [State.INTERRUPTED, State.PRUNED, State.INTERRUPTED]
+    assert left.group == (whole.group[0], whole.group[2])
+
+
+@pytest.mark.parametrize("last, death", [(ran_out(4), None), ({}, SHORT)])
+def test_settings_that_take_too_much_memory_run_in_halves(
+    prints: Fingerprints, last: dict[str, Any], death: Death | None
+) -> None:
+    """At once: the same again would only take as much."""
+    whole = given(prints, 4)
+    ended, left = judge(whole, last, set(), death)
+    assert states(ended) == [State.INTERRUPTED] * 4
+    assert [half.group for half in left] == [whole.group[:2], whole.group[2:]]
+
+
+@pytest.mark.parametrize("last, death", [(ran_out(), None), ({}, SHORT)])
+def test_a_setting_that_takes_too_much_memory_runs_in_halves_of_its_seeds(
+    prints: Fingerprints, last: dict[str, Any], death: Death | None
+) -> None:
+    """Once; a half that fails again is FAIL."""
+    ended, left = judge(given(prints, seeds=5), last, set(), death)
+    assert states(ended) == [State.INTERRUPTED]
+    assert ended[0].reason.endswith("; tried again in halves of its seeds")
+    assert [half.group[0].seeds for half in left] == [(0, 1), (2, 3, 4)]
+    assert not any(half.group[0].judged for half in left)
+    ended, again = judge(left[1], ran_out(), set(), None)
+    assert (states(ended), again) == ([State.FAIL], [])
+    assert ended[0].failure is Failure.OUT_OF_MEMORY
+
+
+def test_one_seed_that_ray_kills_may_be_the_victim_of_others(prints: Fingerprints) -> None:
+    """It is tried once more as it was; one that runs out of memory by itself is not."""
+    ended, (again,) = judge(given(prints), {}, set(), SHORT)
+    assert states(ended) == [State.INTERRUPTED]
+    assert states(judge(again, {}, set(), SHORT)[0]) == [State.FAIL]
+    assert states(judge(given(prints), ran_out(), set(), None)[0]) == [State.FAIL]
+
+
+class TorchsOutOfMemoryError(RuntimeError):
+    """Called as torch's."""
+
+
+TorchsOutOfMemoryError.__name__ = "OutOfMemoryError"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        TorchsOutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory"),
+        MemoryError(),
+    ],
+)
+def test_out_of_memory_is_a_failure_of_its_own(error: Exception) -> None:
+    """However it is raised."""
+    (entry,) = failures(error, 1, (0,), "at stage final, epoch 1")
+    assert entry["failure"] == "out_of_memory"
+    assert failures(error, 2, (0,), "x")[0]["failure"] is None
+
+
+def halves(prints: Fingerprints, *last: dict[str, Any] | None) -> list[Any]:
+    """Optuna's trials after a proposal of four seeds ran in halves, with these results."""
+    study = make_study(space=RANGE, sampler="random", trials=1, seeds=4, concurrency=None)
+    searcher = searcher_of(study, prints, 1)
+    searcher.suggest("whole")
+    searcher.on_trial_complete("whole", ran_out())
+    for name in "ab":
+        assert isinstance(searcher.suggest(name), dict)
+    for name, result in zip("ab", last, strict=True):
+        searcher.on_trial_complete(name, done(searcher, name) if result is None else result)
+    assert searcher.suggest("end") == Searcher.FINISHED
+    return optuna_trials(searcher)
+
+
+def test_optuna_is_told_of_a_halved_setting_once(prints: Fingerprints) -> None:
+    """With the mean over all of its seeds."""
+    from harness.settings import SettingMaker
+    from tests.harness.fakes import truth
+
+    (told,) = halves(prints, None, None)
+    assert told.state is TrialState.COMPLETE
+    make = SettingMaker(make_study(space=RANGE, sampler="random", trials=1), prints)
+    assert told.value == pytest.approx(truth(make(told.params).config, 1.5))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("bad", [0, 1])
+def test_half_a_setting_has_the_value_that_the_ledger_would_give(
+    prints: Fingerprints, bad: int
+) -> None:
+    """The mean over the seeds that finished, whichever half failed; FAIL if both did."""
+    results = [None, None]
+    results[bad] = ran_out()  # type: ignore[call-overload]
+    (told,) = halves(prints, *results)
+    assert told.state is TrialState.COMPLETE
+    (told,) = halves(prints, ran_out(), ran_out())
+    assert told.state is TrialState.FAIL
+
+
+def test_a_lost_node_is_told_from_a_dead_worker() -> None:
+    """By what has become of the nodes that were there when the trial began."""
+    nodes, silent = {("a", 1), ("b", 1)}, set[tuple[str, int]]()
+    deaths = Deaths(lambda: frozenset(nodes), lambda node: node not in silent)
+    for trial in ("one", "two", "three"):
+        deaths.began(trial)
+    deaths.reached("one", "at stage final, epoch 1")
+    deaths.saw("one", "The actor died unexpectedly")
+    assert deaths.of("one") == Death(
+        Failure.WORKER_DIED, "its worker process died at stage final, epoch 1"
+    )
+    silent.add(("b", 1))
+    deaths.saw("two", "unavailable: RpcError: Socket closed")
+    assert deaths.of("two") == Death(Failure.NODE_LOST, "its node was lost before its first epoch")
+    silent.clear(), nodes.remove(("b", 1))
+    deaths.saw("three", "unavailable")
+    assert deaths.of("three").failure is Failure.NODE_LOST
+    deaths.began("four")
+    deaths.saw("four", "The actor died unexpectedly")
+    assert deaths.of("four").failure is Failure.WORKER_DIED
+
+
+def test_what_the_driver_did_is_not_the_workers_fault() -> None:
+    """Its reason stands, whatever Ray then says."""
+    deaths = Deaths(frozenset)
+    deaths.overdue("late", 2.5)
+    deaths.saw("late", "The actor died")
+    assert deaths.of("late").failure is Failure.TIME_LIMIT
+    deaths.ended("late")
+    assert deaths.of("late").failure is Failure.WORKER_DIED
+    deaths.saw("big", "1 worker(s) were killed due to the node running low on memory. Memory on "
+               "the node (IP: x, ID: y) was 2.39GB used / 23.54GB limit (0.101568)")  # fmt: skip
+    reason = "killed by Ray as memory ran low (2.39GB used / 23.54GB) before its first epoch"
+    assert deaths.of("big") == Death(Failure.OUT_OF_MEMORY, reason)
+
+
+def test_a_streak_counts_settings_and_ends_with_one_that_goes_well() -> None:
+    """The summary has each reason once, with its count."""
+    streak = Streak(3)
+    assert streak.failed("a", "x") is None
+    assert streak.failed("a", "x") is None  # its other seeds
+    streak.went_well()
+    assert streak.failed("b", "x") is None
+    assert streak.failed("c", "y") is None
+    stop = streak.failed("d", "x")
+    assert str(stop) == ("stopped: 3 settings failed in a row (max_failures: 3)\n  2 x x\n  1 x y")
+    endless = Streak(None)
+    assert all(endless.failed(str(n), "x") is None for n in range(100))
+
+
+def test_a_memory_kill_is_a_death_like_any_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tune is told of it in the one way that does not end the whole run."""
+    from ray.air.execution._internal.actor_manager import RayActorManager
+    from ray.exceptions import OutOfMemoryError, RayActorError
+
+    seen: list[Exception] = []
+
+    def record(self: Any, task: Any, exception: Exception) -> None:
+        seen.append(exception)
+
+    monkeypatch.setattr(RayActorManager, "_actor_task_failed", record)
+    manager: Any = object()
+    with memory_kills_are_deaths():
+        for error in (OutOfMemoryError("running low on memory"), ValueError("other")):
+            RayActorManager._actor_task_failed(manager, None, error)  # type: ignore[arg-type]
+    assert isinstance(seen[0], RayActorError) and str(seen[0]) == "running low on memory"
+    assert isinstance(seen[1], ValueError)
+    assert RayActorManager._actor_task_failed is record

@@ -1,0 +1,177 @@
+"""python -m tests.soak [TRIALS]: a long study whose workers are killed at random, and its memory.
+
+Tiny trials of the analytic method go the whole path: Ray, the ledger in MLflow, reports. One
+worker in twenty kills itself on its first try, and others are killed from outside. Prints the
+driver's resident memory on the way; exits with 1 unless the ledger is exact.
+"""
+
+import math
+import os
+import random
+import signal
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import ray
+from rich.console import Console
+
+from harness.study_config import StudyConfig
+from reports.records import load_records
+from ship.trial_config import TrialConfig
+from tests.harness import fakes
+from tests.harness.conftest import Bench
+
+MARKS = (50, 150, 300)
+KILLED = 0.05
+# Between two kills from outside. No trial is hit twice: it would fail, and rightly so.
+EVERY_SECONDS = 15.0
+
+
+def soak_study(trials: int) -> StudyConfig:
+    """One setting a trial, one seed each."""
+    levels = [round(0.001 * number, 6) for number in range(1, trials + 1)]
+    return fakes.make_study(
+        space={"generator.kl_weight": levels}, seeds=1, concurrency=2, fuse="off"
+    )
+
+
+def behave_in(folder: Path) -> fakes.Behaviour:
+    """Workers say who they are; some kill themselves the first time that they see a setting."""
+
+    def behave(config: TrialConfig, epoch: int) -> None:
+        key = f"{getattr(config.generator, 'kl_weight', 0):.6f}"
+        first, lost = folder / f"{key}.first", folder / f"{key}.lost"
+        here = folder / f"{os.getpid()}.pid"
+        if epoch == 1:
+            here.write_text(key)
+        time.sleep(0.1)
+        if epoch == fakes.EPOCHS:
+            here.unlink()  # from here on it may have another setting any moment
+        if epoch == 2 and not first.exists():
+            first.touch()
+            if random.Random(key).random() < KILLED and not lost.exists():
+                lost.write_text("itself")
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    return behave
+
+
+def resident_mb() -> float:
+    """Of this process."""
+    (line,) = [
+        line
+        for line in Path("/proc/self/status").read_text().splitlines()
+        if line.startswith("VmRSS")
+    ]
+    return int(line.split()[1]) / 1024
+
+
+@dataclass
+class Watch:
+    """Follows a study from the side: notes memory, kills workers.
+
+    memory: trials that have begun -> MiB.
+    """
+
+    bench: Bench
+    memory: dict[int, float] = field(default_factory=dict)
+    _over: threading.Event = field(default_factory=threading.Event)
+
+    def __enter__(self) -> "Watch":
+        self._threads = [threading.Thread(target=run) for run in (self._measure, self._kill)]
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _measure(self) -> None:
+        while not self._over.wait(0.2):
+            begun = len(list(self.bench.log.parent.glob("*.first")))
+            for mark in MARKS:
+                if begun >= mark - 1 and mark not in self.memory:
+                    self.memory[mark] = resident_mb()
+                    print(f"{mark} trials: {self.memory[mark]:.0f} MiB", flush=True)
+
+    def _kill(self) -> None:
+        draw = random.Random(0)
+        due = time.monotonic() + EVERY_SECONDS
+        while not self._over.wait(0.02):
+            if time.monotonic() < due:
+                continue
+            living = sorted(
+                file
+                for file in self.bench.log.parent.glob("*.pid")
+                if is_worker(int(file.stem)) and not self._is_lost(file)
+            )
+            if living:
+                file = draw.choice(living)
+                os.kill(int(file.stem), signal.SIGKILL)
+                due = time.monotonic() + EVERY_SECONDS
+                if file.exists():
+                    file.with_name(f"{file.read_text()}.lost").write_text("outside")
+
+    def _is_lost(self, file: Path) -> bool:
+        """Whether the setting that a worker has now has lost one, or nobody knows."""
+        try:
+            key = file.read_text()
+        except OSError:
+            return True
+        return not key or file.with_name(f"{key}.lost").exists()
+
+
+def is_worker(pid: int) -> bool:
+    """Whether a process lives and is a worker of Ray's."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().startswith(b"ray::")
+    except OSError:
+        return False
+
+
+def check(bench: Bench, trials: int) -> None:
+    """Every setting is there once, with its own number, in the ledger and in the reports."""
+    bench.check_invariants()
+    states = Counter(run.data.tags["ship.state"] for run in bench.trials())
+    assert states["COMPLETE"] == trials, states
+    assert set(states) <= {"COMPLETE", "INTERRUPTED"}, states
+    constants = soak_study(trials).trial
+    for run in bench.ledger().runs:
+        for seed, value in run.objective.items():
+            weight = {"kl_weight": float(run.assignment["generator.kl_weight"])}
+            generator = constants.generator.model_copy(update=weight)
+            expected = fakes.truth(constants.model_copy(update={"generator": generator}), seed)
+            assert math.isclose(value, expected, abs_tol=1e-9), (weight, value, expected)
+    rows = load_records("small", bench.uri).rows
+    assert rows["state"].to_list() == ["COMPLETE"] * trials
+    print(f"runs: {dict(states)}")
+
+
+def soak(trials: int, folder: Path) -> dict[int, float]:
+    """Run the study under kills and check what it has left; memory by trials, MiB."""
+    ray.cloudpickle.register_pickle_by_value(fakes)
+    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    uri = f"sqlite:///{folder}/mlflow.db"
+    bench = Bench(uri, folder / "log", folder / "cache", behave_in(folder))
+    study = soak_study(trials)
+    began = time.monotonic()
+    with Watch(bench) as watch:
+        outcome = bench.run(study, console=Console(quiet=True))
+    assert outcome.complete, outcome
+    check(bench, trials)
+    killed = Counter(note.read_text() for note in folder.glob("*.lost"))
+    print(f"killed: {dict(killed)}; {time.monotonic() - began:.0f} s")
+    return watch.memory
+
+
+if __name__ == "__main__":
+    count = int(sys.argv[1]) if len(sys.argv) > 1 else 300
+    with tempfile.TemporaryDirectory(prefix="soak-") as place:
+        soak(count, Path(place))
