@@ -58,7 +58,7 @@ def test_complete_study_exits_0_and_says_how_to_see_it(calls: dict[str, Any]) ->
     assert result.exit_code == 0
     assert calls["study"].trial.shots == 4
     assert calls["options"] == {
-        "data_root": None, "address": "auto", "verbose": True, "cache_dir": None,
+        "data_root": None, "address": "auto", "verbose": True, "cache_dir": None, "storage": None,
         "fresh": False, "consent": Consent(False, None),
     }  # fmt: skip
     assert calls["render"] == ("prompt_len", URI, Path("prompt_len-report"))
@@ -279,7 +279,7 @@ def test_a_study_that_is_anothers_now_is_incomplete(monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(harness.study, "run_study", run_study)
     result = invoke("--space", "prompt_len")
-    assert (result.exit_code, result.stderr) == (3, "it is another's\n")
+    assert (result.exit_code, result.stderr) == (3, "incomplete: it is another's\n")
 
 
 def test_a_fresh_study_goes_on_without_the_option(calls: dict[str, Any]) -> None:

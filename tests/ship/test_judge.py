@@ -29,6 +29,10 @@ class Table:
         """Nothing to fit."""
         return {}
 
+    def parts(self) -> dict[str, Tensor]:
+        """Nothing is fitted."""
+        return {}
+
     def sample(self, class_ids: Tensor, rng: ReplicaRng) -> Tensor:
         """The class's row."""
         self.asked.append(class_ids)

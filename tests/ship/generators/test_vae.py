@@ -188,14 +188,14 @@ def test_what_is_reported_last_is_of_the_kept_parameters(
     """Active units and losses at the end are the same alone and beside seeds that train longer."""
     fused = build(clip64, task, **EARLY, early_stopping=patience)
     last: dict[str, Tensor] = {}
-    while not fused.finished and fused._done < fused.epochs:
+    while not fused.finished and fused._done.value < fused.epochs:
         last = fused.train_epoch()
     for replica, seed in enumerate(SEEDS):
         solo = build(
             clip64, uneven_task(clip64, features, [seed]), [seed], **EARLY, early_stopping=patience
         )
         alone: dict[str, Tensor] = {}
-        while not solo.finished and solo._done < solo.epochs:
+        while not solo.finished and solo._done.value < solo.epochs:
             alone = solo.train_epoch()
         for name, value in alone.items():
             assert last[name][replica].item() == pytest.approx(value[0].item(), abs=1e-9), name
