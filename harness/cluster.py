@@ -4,7 +4,7 @@ import logging
 import math
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -74,7 +74,7 @@ def ray_session(
                 quiet = _quiet_core() if address and not verbose else nullcontext()
                 with quiet, loopback() if starts else nullcontext():
                     _init(study, address, object_bytes, verbose)
-            _check_resources(study, ray.cluster_resources())  # type: ignore[no-untyped-call]
+            check_nodes(study.resources, _nodes())
             yield Session(owned)
         finally:
             if owned:
@@ -118,9 +118,13 @@ def threads(study: StudyConfig) -> int:
 
 def cluster_resources() -> dict[str, float]:
     """All that the open session has, in use or not: CPU, GPU, memory (bytes), LARGEST_NODE."""
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
-    largest = max((node.get("CPU", 0.0) for node in nodes), default=0.0)
+    largest = max((node.get("CPU", 0.0) for node in _nodes()), default=0.0)
     return {**ray.cluster_resources(), LARGEST_NODE: largest}  # type: ignore[no-untyped-call]
+
+
+def _nodes() -> list[dict[str, float]]:
+    """What each living node of the open session has."""
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
 
 
 def memory_of_a_trial(resources: Resources, trials: int, accelerator: str) -> float:
@@ -166,15 +170,26 @@ def _init(study: StudyConfig, address: str | None, object_bytes: int, verbose: b
         raise ClusterError(f"{where}: {first}") from error
 
 
-def _check_resources(study: StudyConfig, there: Mapping[str, float]) -> None:
+def check_nodes(resources: Resources, nodes: Sequence[Mapping[str, float]]) -> None:
+    """Refuse trials that no node has room for, which would wait for ever: a trial has one node.
+
+    Args:
+        nodes: what each has, whatever of it is in use: CPU, GPU.
+
+    Raises:
+        ClusterError: each resource that no node has enough of, or that no node has them together.
+    """
+    asked = {"CPU": resources.cpus, "GPU": resources.gpus}
+    most = {name: max((node.get(name, 0.0) for node in nodes), default=0.0) for name in asked}
     faults = [
-        f"resources.{key} must be at most {there.get(name, 0):g}, which is all there is, "
-        f"got {asked:g}"
-        for key, name, asked in (
-            ("cpus", "CPU", study.resources.cpus),
-            ("gpus", "GPU", study.resources.gpus),
-        )
-        if asked > there.get(name, 0)
+        f"resources.{name.lower()}s must be at most {most[name]:g}, which is all that a node has, "
+        f"got {value:g}"
+        for name, value in asked.items()
+        if value > most[name]
     ]
+    if not faults and not any(
+        all(node.get(name, 0.0) >= value for name, value in asked.items()) for node in nodes
+    ):
+        faults = [f"no node has resources.cpus {asked['CPU']:g} and .gpus {asked['GPU']:g} at once"]
     if faults:
         raise ClusterError("\n".join(faults))

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 from harness import schema
 from harness.calls import drop_run, runs_of
 from harness.schema import State
-from harness.tracking import set_state
+from harness.writing import set_state
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient

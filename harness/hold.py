@@ -9,7 +9,7 @@ from harness.fence import fenced
 from harness.generations import Chosen, choose
 from harness.interrupts import Interrupts
 from harness.lease import Holder, Lease, Timing
-from harness.lock import store_gate, study_lock
+from harness.lock import gate, study_lock
 from harness.store_error import store_errors
 from harness.tracking import Store, open_store
 
@@ -52,7 +52,7 @@ class Hold:
             StoreError: the store cannot be used.
             UserError: the store has no study of that number.
         """
-        with store_gate(self.uri):
+        with gate(self.uri):
             store, chosen = self._open(name)
             experiment_id = chosen.create(store)
         if chosen.line:

@@ -56,9 +56,13 @@ def study_lock(uri: str, name: str) -> Iterator[str]:
 
 
 @contextmanager
-def store_gate(uri: str) -> Iterator[None]:
-    """Keep this machine's other drivers waiting: two that make one schema at once break it."""
-    with _lock_file(uri) as file:
+def gate(name: str) -> Iterator[None]:
+    """Keep this user's other processes on this machine waiting; the kernel lets go of the dead.
+
+    MLflow's migrations take no lock of their own: of four processes that open a new file at once,
+    three fail, and leave it half made.
+    """
+    with _lock_file(name) as file:
         _lock(file, fcntl.LOCK_EX)
         yield
 

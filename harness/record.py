@@ -14,7 +14,8 @@ from harness.settings import Setting
 from harness.space import levels
 from harness.store_error import store_errors
 from harness.study_config import StudyConfig
-from harness.tracking import MAX_TAG, Store, log, set_state
+from harness.tracking import Store
+from harness.writing import MAX_TAG, log, set_state
 
 YAML_ARTIFACT = "study.yaml"
 _CONTINUED = re.compile(r"ship\.(factors|study|wanted)\.\d+$")

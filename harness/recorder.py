@@ -15,7 +15,8 @@ from harness.schema import Failure, State
 from harness.settings import Setting
 from harness.store_error import store_errors
 from harness.study_config import StudyConfig
-from harness.tracking import Store, log, log_entities, set_state
+from harness.tracking import Store
+from harness.writing import log, log_entities, set_state
 from ship.trial_config import RESULTS_VERSION, TrialConfig
 
 FLUSH_SECONDS = 1.0

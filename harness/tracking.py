@@ -1,4 +1,4 @@
-"""Opens the MLflow store and the study's experiment and parent run in it."""
+"""Opens the MLflow store, and finds or makes a study's experiment in it."""
 
 import logging
 import os
@@ -10,11 +10,9 @@ from collections.abc import Callable, Mapping
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from harness import schema
-from harness.first_touch import one_at_a_time
-from harness.schema import State
+from harness.lock import gate
 from harness.store_error import StoreError, store_errors
 
 if TYPE_CHECKING:
@@ -28,10 +26,6 @@ SQLITE = "sqlite:///"
 LOCK_SECONDS = 5.0
 ANSWER_SECONDS = 10.0
 NOISY = ("mlflow", "alembic", "sqlalchemy", "urllib3", "git")
-# MLflow cuts longer values off
-MAX_TAG = 8000
-MAX_PARAM = 6000
-BATCH = 100
 # MLflow's UI else takes an experiment for one of language-model traces
 SHOWN_AS = {"mlflow.experimentKind": "custom_model_development"}
 
@@ -139,7 +133,7 @@ def open_store(uri: str, directory: Path, *, create: bool = True) -> Store | Non
     path = _sqlite_path(uri, directory)
     if path is not None and not create and not path.exists():
         return None
-    with nullcontext() if path is None else one_at_a_time(path):
+    with nullcontext() if path is None else gate(f"{path.resolve()} is opened"):
         return _open(uri, path)
 
 
@@ -169,62 +163,6 @@ def quieten(level: int) -> None:
         logging.getLogger(name).setLevel(level)
     errors = logging.CRITICAL if level > logging.INFO else level
     logging.getLogger("mlflow.store.db.utils").setLevel(errors)
-
-
-def log(
-    client: "MlflowClient | Outbox",
-    run_id: str,
-    *,
-    metrics: Mapping[str, float] | None = None,
-    step: int = 0,
-    timestamp: int = 0,
-    params: Mapping[str, Any] | None = None,
-    tags: Mapping[str, str] | None = None,
-) -> None:
-    """Write metrics at one step, params and tags in as few batches as MLflow allows."""
-    from mlflow.entities import Metric, Param, RunTag
-
-    points = [Metric(name, value, timestamp, step) for name, value in (metrics or {}).items()]
-    settings = [
-        Param(name, _plain(str(value))[:MAX_PARAM]) for name, value in (params or {}).items()
-    ]
-    labels = [RunTag(name, _plain(value)[:MAX_TAG]) for name, value in (tags or {}).items()]
-    log_entities(client, run_id, points, settings, labels)
-
-
-def log_entities(
-    client: "MlflowClient | Outbox",
-    run_id: str,
-    metrics: list[Any],
-    params: list[Any] | None = None,
-    tags: list[Any] | None = None,
-) -> None:
-    """log_batch in pieces of the size that MLflow accepts."""
-    rest = [list(metrics), list(params or ()), list(tags or ())]
-    sizes = (800, BATCH, BATCH)
-    while any(rest):
-        piece = [items[:size] for items, size in zip(rest, sizes, strict=True)]
-        client.log_batch(run_id, metrics=piece[0], params=piece[1], tags=piece[2])
-        rest = [items[size:] for items, size in zip(rest, sizes, strict=True)]
-
-
-def set_state(
-    client: "MlflowClient | Outbox",
-    run_id: str,
-    state: State,
-    tags: Mapping[str, str] | None = None,
-) -> None:
-    """Set a run's state, and MLflow's own status with it."""
-    log(client, run_id, tags={schema.STATE: state, **(tags or {})})
-    if state is State.RUNNING:
-        client.update_run(run_id, status=schema.RUN_STATUS[state])
-    else:
-        client.set_terminated(run_id, status=schema.RUN_STATUS[state])
-
-
-def _plain(value: Any) -> str:
-    """PostgreSQL takes no NUL in a text; MLflow's server then answers 500, for ever."""
-    return str(value).replace("\0", "\\0")
 
 
 def _sqlite_path(uri: str, directory: Path) -> Path | None:

@@ -8,8 +8,10 @@ from torch import Tensor
 
 from ship.finetuners import Finetuner
 from ship.metrics import NonFiniteLoss
-from ship.protocols import Exam, Protocol
+from ship.protocols import Exam, Final, Protocol
 from ship.resumable import State, copied, copies, prefixed, taken, under
+
+Choices = Sequence[Mapping[str, float]]
 
 
 @dataclass
@@ -42,7 +44,7 @@ class Best:
         self.metrics = keep_better(better, metrics, self.metrics)
         self.state = keep_better(better, state, self.state)
 
-    def named(self, choices: Sequence[Mapping[str, float]]) -> dict[str, Tensor]:
+    def named(self, choices: Choices) -> dict[str, Tensor]:
         """What was chosen, as it is reported beside the test metrics."""
         found = {f"selection_{name}": value for name, value in self.metrics.items()}
         found["selection_epoch"] = self.epoch
@@ -92,6 +94,10 @@ class Tested:
     """Test metrics of each exam of the finals that are over: final, exam, metric -> (replica,)."""
 
     finals: list[list[dict[str, Tensor]]] = field(default_factory=list)
+
+    def add(self, finetuner: Finetuner, final: Final, protocol: Protocol, best: Best) -> None:
+        """Test a fine-tuner on a final's exams."""
+        self.finals.append([examine(finetuner, exam, protocol, best) for exam in final.exams])
 
     @property
     def exams(self) -> list[dict[str, Tensor]]:

@@ -6,7 +6,6 @@ training had changed (ship.resumable) is put back into it.
 
 from collections.abc import Generator as GeneratorOf
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -14,16 +13,14 @@ from torch import Tensor
 from ship.backbone import FrozenCLIP
 from ship.checkpoint import Checkpoint
 from ship.features import FeatureSet
-from ship.finetuners import FINETUNERS, Finetuner, FinetunerConfig
-from ship.fused_settings import each_replica, settings_of, shared_shape
-from ship.generators import GENERATORS, Generator, GeneratorConfig
-from ship.judge import judge
-from ship.metrics import EpochMetrics, Stage
-from ship.protocols import PROTOCOLS, Exam, Final, Protocol, studied_classes
-from ship.resumable import Part
-from ship.selection import Best, Retrained, Tested, evaluate, examine, keep_better
-from ship.synthesis import Renumbered, Synthesizer
-from ship.task import Task
+from ship.finetuners import Finetuner, FinetunerConfig
+from ship.fused_settings import each_replica, shared_shape
+from ship.generators import GeneratorConfig
+from ship.metrics import EpochMetrics
+from ship.protocols import PROTOCOLS, Protocol, studied_classes
+from ship.resumable import CheckpointError, Part
+from ship.selection import Best, Choices, Retrained, Tested, evaluate, keep_better
+from ship.stages import Fitted, Trial
 from ship.trial_config import TrialConfig
 from ship.trial_run import Journal, TrialRun
 
@@ -68,44 +65,68 @@ def run_trial(
     build = PROTOCOLS[config.protocol]
     protocol = build(config, seeds, features, targets or {}, clip, dtype)
     journal = Journal(_planned(config, protocol), resume)
-    return TrialRun(_epochs_of(_Trial(configs, seeds, clip, journal), protocol), journal)
+    return TrialRun(_epochs_of(Trial(configs, seeds, clip, journal), protocol), journal)
 
 
-def _epochs_of(trial: "_Trial", protocol: Protocol) -> Iterator[EpochMetrics]:
+def _epochs_of(trial: Trial, protocol: Protocol) -> Iterator[EpochMetrics]:
     """All of a trial, or what a resumed one has left of it."""
-    journal, config, seeds = trial.journal, trial.config, trial.seeds
-    judged = journal.reported("selection_quality")
-    best = Best(len(seeds), protocol.metric)
-    if not journal.selected:
-        fitted = yield from trial.fit(protocol.selection.task, "selection_generator")
-        if config.quality and not journal.done("selection_quality"):
-            judged = fitted.judged(protocol.selection, seeds)
-            if judged:
-                yield from journal.report("selection_quality", 0, judged)
-        finetuner = trial.finetuner(protocol.selection.task, fitted.generator)
-        journal.enter(**fitted.parts(), finetuner=finetuner, best=best)
-        yield from _select(trial, protocol, finetuner, best)
+    best = Best(len(trial.seeds), protocol.metric)
+    chosen: tuple[Fitted, Finetuner] | None = None
+    if not trial.journal.selected:
+        chosen = yield from _choose(trial, protocol, best)
+    judged = trial.journal.reported("selection_quality")
     if protocol.generator_task is not None:
         fitted = yield from trial.fit(protocol.generator_task, "final_generator", best=best)
+        tested, choices = yield from _retrained(trial, protocol, fitted, best)
+    elif chosen is not None:
+        fitted, finetuner = chosen
+        finetuner.load_state(best.state)
+        tested, choices = Tested(), finetuner.choices
+        for final in protocol.finals:
+            tested.add(finetuner, final, protocol, best)
+    else:
+        raise CheckpointError("it is of a trial that is retrained")
+    last = fitted.judged_finals(protocol.finals, trial.seeds) if trial.config.quality else {}
+    selected = best.named(choices) | {f"selection_{n}": v for n, v in judged.items()}
+    metrics = {**protocol.combine(tested.exams), **selected, **last, **fitted.flags()}
+    yield from trial.journal.report("test", int(best.epoch.max()), metrics)
+
+
+def _choose(
+    trial: Trial, protocol: Protocol, best: Best
+) -> GeneratorOf[EpochMetrics, None, tuple[Fitted, Finetuner]]:
+    """Train on what selection may see, and note each replica's best epoch."""
+    journal = trial.journal
+    fitted = yield from trial.fit(protocol.selection.task, "selection_generator")
+    if trial.config.quality and not journal.done("selection_quality"):
+        judged = fitted.judged(protocol.selection, trial.seeds)
+        if judged:
+            yield from journal.report("selection_quality", 0, judged)
+    finetuner = trial.finetuner(protocol.selection.task, fitted.generator)
+    journal.enter(**fitted.parts(), finetuner=finetuner, best=best)
+    yield from _select(trial, protocol, finetuner, best)
+    return fitted, finetuner
+
+
+def _retrained(
+    trial: Trial, protocol: Protocol, fitted: Fitted, best: Best
+) -> GeneratorOf[EpochMetrics, None, tuple[Tested, Choices]]:
+    """Retrain for each final and test there; also the choices that were tested at inference."""
     tested = Tested()
+    choices: Choices = ()
     kept: dict[str, Part] = {**fitted.parts(), "best": best, "tested": tested}
-    journal.enter(**kept)
+    trial.journal.enter(**kept)
     for place, final in enumerate(protocol.finals):
         if place < len(tested.finals):
             continue
-        state = best.state
-        if protocol.generator_task is not None:
-            finetuner = trial.finetuner(final.task, fitted.renumbered(final))
-            retrained = Retrained(finetuner.state())
-            journal.enter(**kept, finetuner=finetuner, retrained=retrained)
-            yield from _retrain(trial, finetuner, best, retrained, place)
-            state = retrained.state
-        finetuner.load_state(state)
-        tested.finals.append([examine(finetuner, exam, protocol, best) for exam in final.exams])
-    last = fitted.judged_finals(protocol.finals, seeds) if config.quality else {}
-    chosen = best.named(finetuner.choices) | {f"selection_{n}": v for n, v in judged.items()}
-    metrics = {**protocol.combine(tested.exams), **chosen, **last, **fitted.flags()}
-    yield from journal.report("test", int(best.epoch.max()), metrics)
+        finetuner = trial.finetuner(final.task, fitted.renumbered(final))
+        retrained = Retrained(finetuner.state())
+        trial.journal.enter(**kept, finetuner=finetuner, retrained=retrained)
+        yield from _retrain(trial, finetuner, best, retrained, place)
+        finetuner.load_state(retrained.state)
+        tested.add(finetuner, final, protocol, best)
+        choices = finetuner.choices
+    return tested, choices
 
 
 def _check_replicas(configs: Sequence[TrialConfig], seeds: Sequence[int]) -> None:
@@ -127,102 +148,8 @@ def _epochs(config: GeneratorConfig | FinetunerConfig) -> int:
     return int(getattr(config, "epochs", 0))
 
 
-@dataclass(frozen=True)
-class _Fitted:
-    """A fitted generator (None: no synthetic features) and what its last epoch reported."""
-
-    generator: Generator | None
-    reported: Mapping[str, Tensor]
-
-    def parts(self) -> dict[str, Part]:
-        """The generator by its name in a checkpoint."""
-        return {} if self.generator is None else {"generator": self.generator}
-
-    def renumbered(self, final: Final) -> Generator | None:
-        """The generator for a task that numbers classes in its own way."""
-        if self.generator is None or final.ids is None:
-            return self.generator
-        return Renumbered(self.generator, final.ids)
-
-    def judged(self, exam: Exam, seeds: Sequence[int]) -> dict[str, Tensor]:
-        """Quality of the features of the exam's classes without pictures; {} without generator."""
-        return {} if self.generator is None else judge(self.generator, exam, seeds)
-
-    def judged_finals(self, finals: Sequence[Final], seeds: Sequence[int]) -> dict[str, Tensor]:
-        """The same for the tested classes; over several targets the mean, of flags the maximum."""
-        found = []
-        for final in finals:
-            generator = self.renumbered(final)
-            if generator is not None:
-                found.append(judge(generator, final.exams[0], seeds))
-        shared = set.intersection(*map(set, found)) if found else set()
-        names = [name for name in (found[0] if found else ()) if name in shared]
-        stacked = {name: torch.stack([one[name] for one in found]) for name in names}
-        return {
-            # a flag is up where any target raised it
-            name: values.amax(0) if name.startswith("flag/") else values.mean(0)
-            for name, values in stacked.items()
-        }
-
-    def flags(self) -> dict[str, Tensor]:
-        """flag/posterior_collapse: no latent unit is active (of generators with a posterior)."""
-        if "active_units" not in self.reported:
-            return {}
-        return {"flag/posterior_collapse": (self.reported["active_units"] == 0).double()}
-
-
-@dataclass(frozen=True)
-class _Trial:
-    """What every stage of a trial needs."""
-
-    configs: Sequence[TrialConfig]
-    seeds: Sequence[int]
-    clip: FrozenCLIP
-    journal: Journal
-
-    @property
-    def config(self) -> TrialConfig:
-        """What all replicas share, and the first one's own."""
-        return self.configs[0]
-
-    def fit(
-        self, task: Task, stage: Stage, **kept: Part
-    ) -> GeneratorOf[EpochMetrics, None, _Fitted]:
-        """Fit the generator on the task's seen classes.
-
-        Args:
-            kept: what a later stage needs beside it.
-        """
-        _, build = GENERATORS[self.config.generator.name]
-        if build is None:
-            self.journal.enter(**kept)
-            return _Fitted(None, {})
-        generator: Generator = build(
-            settings_of(self.configs, "generator"), task, self.clip, self.seeds
-        )
-        self.journal.enter(generator=generator, **kept)
-        losses: Mapping[str, Tensor] = self.journal.reported(stage)
-        for epoch in range(self.journal.done(stage) + 1, generator.epochs + 1):
-            if epoch > 1 and generator.finished:
-                break
-            losses = generator.train_epoch()
-            yield from self.journal.report(stage, epoch, losses)
-        return _Fitted(generator, losses)
-
-    def finetuner(self, task: Task, generator: Generator | None) -> Finetuner:
-        """The untrained fine-tuner of a task."""
-        synthesizer = None
-        if generator is not None and task.synthesized_ids.shape[1]:
-            synthetic = settings_of(self.configs, "synthetic")
-            synthesizer = Synthesizer(synthetic, generator, task, self.seeds)
-        _, build = FINETUNERS[self.config.finetuner.name]
-        config = settings_of(self.configs, "finetuner")
-        made: Finetuner = build(config, task, synthesizer, self.clip, self.seeds)
-        return made
-
-
 def _select(
-    trial: _Trial, protocol: Protocol, finetuner: Finetuner, best: Best
+    trial: Trial, protocol: Protocol, finetuner: Finetuner, best: Best
 ) -> Iterator[EpochMetrics]:
     """Train the fine-tuner and keep each replica's best epoch on the selection pictures."""
     last, done = finetuner.epochs, trial.journal.done("selection")
@@ -236,7 +163,7 @@ def _select(
 
 
 def _retrain(
-    trial: _Trial, finetuner: Finetuner, best: Best, retrained: Retrained, place: int
+    trial: Trial, finetuner: Finetuner, best: Best, retrained: Retrained, place: int
 ) -> Iterator[EpochMetrics]:
     """Train on all that is seen; keeps each replica's state at the epoch that selection chose.
 

@@ -17,7 +17,8 @@ from harness.recorder import params, provenance_tags, setting_tags
 from harness.settings import SettingMaker
 from harness.site import ledger_of
 from harness.study_config import StudyConfig
-from harness.tracking import Store, log
+from harness.tracking import Store
+from harness.writing import log
 from ship.trial_config import RESULTS_VERSION
 from tests.harness.fakes import make_method, make_study
 

@@ -16,7 +16,8 @@ from harness.outbox import FOLDER, Outbox, outbox, waiting_note
 from harness.queue_file import Head, QueueFile
 from harness.schema import State
 from harness.store_error import StoreAway, StoreError
-from harness.tracking import Store, log, set_state
+from harness.tracking import Store
+from harness.writing import log, set_state
 from tests.harness.flaky import URI, FakeStore, FlakyClient
 
 WRITES: dict[str, Callable[[Outbox, str], Any]] = {

@@ -14,7 +14,7 @@ from harness.courier import Courier
 from harness.outbox import Outbox
 from harness.queue_file import Head, QueueFile
 from harness.schema import State
-from harness.tracking import log, set_state
+from harness.writing import log, set_state
 from tests.harness.flaky import URI, Crash, FakeStore, FlakyClient
 
 FATES = ["ok", "ok", "before", "after", "crash before", "crash after"]

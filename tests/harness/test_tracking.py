@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from harness import schema, tracking
+from harness import schema, tracking, writing
 from harness.dead_runs import close_dead_runs
 from harness.fingerprints import Fingerprints
 from harness.ledger import Ledger
@@ -124,7 +124,7 @@ def test_many_metrics_and_tags_are_written_in_pieces(store: Store) -> None:
     run = store.client.create_run(store.create_experiment("small")).info.run_id
     metrics = {f"m{i}": float(i) for i in range(2001)}
     tags = {f"t{i}": str(i) for i in range(250)}
-    tracking.log(store.client, run, metrics=metrics, tags=tags, params=tags)
+    writing.log(store.client, run, metrics=metrics, tags=tags, params=tags)
     data = store.client.get_run(run).data
     assert len(data.metrics) == 2001
     assert len(data.params) == 250
@@ -144,7 +144,7 @@ def test_many_metrics_and_tags_are_written_in_pieces(store: Store) -> None:
 def test_a_state_sets_mlflows_status(store: Store, state: State, status: str) -> None:
     """Both say the same."""
     run = store.client.create_run(store.create_experiment("small")).info.run_id
-    tracking.set_state(store.client, run, state)
+    writing.set_state(store.client, run, state)
     found = store.client.get_run(run)
     assert (found.info.status, found.data.tags[schema.STATE]) == (status, state)
 
@@ -154,7 +154,7 @@ def test_dead_runs_are_closed(store: Store) -> None:
     experiment = store.create_experiment("small")
     dead = store.client.create_run(experiment).info.run_id
     done = store.client.create_run(experiment).info.run_id
-    tracking.set_state(store.client, done, State.COMPLETE)
+    writing.set_state(store.client, done, State.COMPLETE)
     assert close_dead_runs(store.client, experiment) == 1
     assert store.client.get_run(dead).info.status == "KILLED"
     assert store.client.get_run(done).info.status == "FINISHED"
@@ -256,7 +256,7 @@ def test_long_tags_go_on_in_further_ones(store: Store) -> None:
     tags = split_tag("ship.wanted", text)
     assert list(tags)[:2] == ["ship.wanted", "ship.wanted.1"]
     run = store.client.create_run(store.create_experiment("small")).info.run_id
-    tracking.log(store.client, run, tags=tags)
+    writing.log(store.client, run, tags=tags)
     assert joined_tag("ship.wanted", store.client.get_run(run).data.tags) == text
 
 

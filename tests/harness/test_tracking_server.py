@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 
 from harness.study_config import StudyConfig
-from harness.tracking import log
+from harness.writing import log
 from tests.harness.conftest import Bench
 from tests.harness.fakes import make_study, sleepy
 from tests.harness.servers import MlflowServer, Postgres

@@ -1,0 +1,115 @@
+"""What the stages of a trial are made of: a generator that is fitted, fine-tuners, the journal."""
+
+from collections.abc import Generator as GeneratorOf
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ship.backbone import FrozenCLIP
+from ship.finetuners import FINETUNERS, Finetuner
+from ship.fused_settings import settings_of
+from ship.generators import GENERATORS, Generator
+from ship.judge import judge
+from ship.metrics import EpochMetrics, Stage
+from ship.protocols import Exam, Final
+from ship.resumable import Part
+from ship.synthesis import Renumbered, Synthesizer
+from ship.task import Task
+from ship.trial_config import TrialConfig
+from ship.trial_run import Journal
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A fitted generator (None: no synthetic features) and what its last epoch reported."""
+
+    generator: Generator | None
+    reported: Mapping[str, Tensor]
+
+    def parts(self) -> dict[str, Part]:
+        """The generator by its name in a checkpoint."""
+        return {} if self.generator is None else {"generator": self.generator}
+
+    def renumbered(self, final: Final) -> Generator | None:
+        """The generator for a task that numbers classes in its own way."""
+        if self.generator is None or final.ids is None:
+            return self.generator
+        return Renumbered(self.generator, final.ids)
+
+    def judged(self, exam: Exam, seeds: Sequence[int]) -> dict[str, Tensor]:
+        """Quality of the features of the exam's classes without pictures; {} without generator."""
+        return {} if self.generator is None else judge(self.generator, exam, seeds)
+
+    def judged_finals(self, finals: Sequence[Final], seeds: Sequence[int]) -> dict[str, Tensor]:
+        """The same for the tested classes; over several targets the mean, of flags the maximum."""
+        found = []
+        for final in finals:
+            generator = self.renumbered(final)
+            if generator is not None:
+                found.append(judge(generator, final.exams[0], seeds))
+        shared = set.intersection(*map(set, found)) if found else set()
+        names = [name for name in (found[0] if found else ()) if name in shared]
+        stacked = {name: torch.stack([one[name] for one in found]) for name in names}
+        return {
+            # a flag is up where any target raised it
+            name: values.amax(0) if name.startswith("flag/") else values.mean(0)
+            for name, values in stacked.items()
+        }
+
+    def flags(self) -> dict[str, Tensor]:
+        """flag/posterior_collapse: no latent unit is active (of generators with a posterior)."""
+        if "active_units" not in self.reported:
+            return {}
+        return {"flag/posterior_collapse": (self.reported["active_units"] == 0).double()}
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What every stage of a trial needs."""
+
+    configs: Sequence[TrialConfig]
+    seeds: Sequence[int]
+    clip: FrozenCLIP
+    journal: Journal
+
+    @property
+    def config(self) -> TrialConfig:
+        """What all replicas share, and the first one's own."""
+        return self.configs[0]
+
+    def fit(
+        self, task: Task, stage: Stage, **kept: Part
+    ) -> GeneratorOf[EpochMetrics, None, Fitted]:
+        """Fit the generator on the task's seen classes.
+
+        Args:
+            kept: what a later stage needs beside it.
+        """
+        _, build = GENERATORS[self.config.generator.name]
+        if build is None:
+            self.journal.enter(**kept)
+            return Fitted(None, {})
+        generator: Generator = build(
+            settings_of(self.configs, "generator"), task, self.clip, self.seeds
+        )
+        self.journal.enter(generator=generator, **kept)
+        losses: Mapping[str, Tensor] = self.journal.reported(stage)
+        for epoch in range(self.journal.done(stage) + 1, generator.epochs + 1):
+            if epoch > 1 and generator.finished:
+                break
+            losses = generator.train_epoch()
+            yield from self.journal.report(stage, epoch, losses)
+        return Fitted(generator, losses)
+
+    def finetuner(self, task: Task, generator: Generator | None) -> Finetuner:
+        """The untrained fine-tuner of a task."""
+        synthesizer = None
+        if generator is not None and task.synthesized_ids.shape[1]:
+            synthetic = settings_of(self.configs, "synthetic")
+            synthesizer = Synthesizer(synthetic, generator, task, self.seeds)
+        _, build = FINETUNERS[self.config.finetuner.name]
+        config = settings_of(self.configs, "finetuner")
+        made: Finetuner = build(config, task, synthesizer, self.clip, self.seeds)
+        return made
