@@ -3,7 +3,7 @@
 The full run takes some 25 minutes on two cores and 15 GiB. Others are run by their own names:
 tests.bench.bench_sweep (what a sweep adds to its trials), bench_growth (time and memory against
 sizes), bench_fused (seeds and settings on one core and on two), bench_features (extraction and
-cache), bench_extraction (shards that survive a kill).
+cache), bench_extraction (shards that survive a kill), bench_checkpoint (what one costs a trial).
 """
 
 import argparse
@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ship.backbone import FrozenCLIP
+from tests.bench.bench_checkpoint import checkpoint_cost
 from tests.bench.bench_fused import fused, fused_settings
 from tests.bench.bench_growth import growth
 from tests.bench.bench_steps import Sizes, against_naive, random_features
@@ -38,6 +39,7 @@ def smoke() -> Iterator[Comparison]:
     yield fused_settings(pocket, tiny, settings=2, seeds=1, repeats=1)
     for row in growth(pocket, TINY, {"n_classes": (8, 10)}):
         Console().print(row.line())
+    Console().print(checkpoint_cost(pocket, TINY).line(), markup=False)
 
 
 def with_trial(clip: FrozenCLIP, sizes: Sizes) -> Iterator[Comparison]:

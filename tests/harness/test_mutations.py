@@ -72,7 +72,7 @@ def check(mutations: list[tuple[str, Any]]) -> None:
     assert set(space.distributions(study)) == set(study.space)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @example([("generator", {"name": []})])
 @given(_MUTATIONS)
 def test_mutated_mappings_give_faults_or_a_study(mutations: list[tuple[str, Any]]) -> None:
@@ -136,7 +136,7 @@ def test_mutated_files_give_faults_or_a_study(
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@settings(max_examples=3000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=2000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(_FILES, _EDITS)
 def test_mutated_files_at_length(
     tmp_path_factory: pytest.TempPathFactory, name: str, edits: list[tuple[int, int, bytes]]
