@@ -33,6 +33,7 @@ def contents(bench: Bench, name: str = "small") -> list[Any]:
     return [run.to_dictionary() for run in bench.runs(name)]
 
 
+@pytest.mark.slow
 def test_a_changed_constant_asks_and_then_runs_the_study_again(ray_bench: Bench) -> None:
     """Refused, it leaves no trace; accepted and cut short, it is not asked for again."""
     ray_bench.run(make_study())
@@ -95,6 +96,7 @@ def test_a_removed_level_is_only_mentioned(ray_bench: Bench) -> None:
     assert ray_bench.run(fewer).complete
 
 
+@pytest.mark.slow
 def test_a_fresh_study_stands_beside_the_old_one(ray_bench: Bench) -> None:
     """Later runs go on with it, and the old one goes on by its number."""
     study = make_study(seeds=1)

@@ -72,10 +72,11 @@ def test_a_token_is_made_where_only_the_mode_is_set(monkeypatch: pytest.MonkeyPa
     assert os.environ[MODE] == "token"
 
 
-def test_the_switch_for_loopback_is_put_back() -> None:
+def test_the_switch_for_loopback_is_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
     """A cluster that is joined afterwards is found by its real address."""
-    from ray._private import ray_constants, services
+    from ray._private import ray_constants, services, worker
 
+    monkeypatch.setattr(worker, "_global_node", None)  # other tests' session, whose address it is
     before = ray_constants.ENABLE_RAY_CLUSTER
     with loopback():
         assert services.get_node_ip_address() == "127.0.0.1"
