@@ -64,16 +64,18 @@ class Checkpoints:
         self._every = every
         self._name = ""
         self._next = 0.0
+        self._unfit = False
 
     def begin(self, name: str) -> None:
         """Turn to a trial; the one before has ended, and its checkpoint goes."""
         self.drop()
         self._name = name
+        self._unfit = False
         self._rest(0.0)
 
     def held(self) -> "Checkpoint | None":
         """The trial's checkpoint, if there is one that can be read."""
-        if self._storage is None or not self._name:
+        if self._storage is None or not self._name or self._unfit:
             return None
         from ship.checkpoint import Checkpoint
         from ship.resumable import CheckpointError
@@ -87,7 +89,7 @@ class Checkpoints:
             logger.warning("the checkpoint %s is of no use: %s", self._name, error)
             self.drop()
             return None
-        except (OSError, ValueError) as error:
+        except Exception as error:  # whatever a filesystem has to say: from the start, then
             logger.warning("the checkpoint %s cannot be read: %s", self._name, error)
             return None
         return found
@@ -109,9 +111,14 @@ class Checkpoints:
                 return
             data = replace(found, notes={**notes, NAME: self._name}).to_bytes()
             self._storage.write(self._name, data)
-        except (OSError, ValueError) as error:
+        except Exception as error:  # say, too little memory for a copy: no trial ends of it
             logger.warning("the checkpoint %s could not be written: %s", self._name, error)
         self._rest(time.monotonic() - started)
+
+    def refuse(self) -> None:
+        """Forget the trial's checkpoint, which does not fit, even if it cannot be removed."""
+        self._unfit = True
+        self.drop()
 
     def drop(self) -> None:
         """Forget the trial's checkpoint."""
@@ -136,5 +143,5 @@ def forget_all(storage: Storage) -> None:
 def _try(remove: Callable[[], None]) -> None:
     try:
         remove()
-    except (OSError, ValueError) as error:
+    except Exception as error:
         logger.warning("old checkpoints could not be removed: %s", error)

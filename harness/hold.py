@@ -8,8 +8,9 @@ from pathlib import Path
 from harness.fence import fenced
 from harness.generations import Chosen, choose
 from harness.interrupts import Interrupts
-from harness.lease import Holder, Lease, Timing
+from harness.lease import LAST, Holder, Lease, Timing, read_tag
 from harness.lock import gate, study_lock
+from harness.queue_file import Drivers
 from harness.store_error import store_errors
 from harness.tracking import Store, open_store
 
@@ -20,12 +21,14 @@ class Held:
 
     store: refuses to write once another driver has the study.
     name: of its experiment. called: what a report finds it by.
+    drivers: this one, and the one that held the study last.
     """
 
     store: Store
     experiment_id: str
     name: str
     called: str
+    drivers: Drivers
 
 
 @dataclass(frozen=True)
@@ -60,9 +63,9 @@ class Hold:
         experiment = chosen.found.experiment
         with (
             study_lock(self.uri, experiment) as place,
-            self._leased(store, experiment_id, experiment, place) as own,
+            self._leased(store, experiment_id, experiment, place) as (own, drivers),
         ):
-            yield Held(own, experiment_id, experiment, chosen.found.exact)
+            yield Held(own, experiment_id, experiment, chosen.found.exact, drivers)
 
     def _open(self, name: str) -> tuple[Store, Chosen]:
         store = open_store(self.uri, self.directory)
@@ -71,13 +74,18 @@ class Hold:
         return store, choose(store, name, fresh=self.fresh)
 
     @contextmanager
-    def _leased(self, store: Store, experiment_id: str, name: str, place: str) -> Iterator[Store]:
+    def _leased(
+        self, store: Store, experiment_id: str, name: str, place: str
+    ) -> Iterator[tuple[Store, Drivers]]:
         me = Holder.me(place)
         lease = Lease(store.client, experiment_id, name, me, self.timing, self.say)
         try:
             with store_errors(store.uri):
                 lease.claim()
+                before = read_tag(store.client, experiment_id, LAST)
+                store.client.set_experiment_tag(experiment_id, LAST, me.token)
             lease.start(self.interrupts.fail)
-            yield replace(store, client=fenced(store.client, lease.check))
+            own = replace(store, client=fenced(store.client, lease.check))
+            yield own, Drivers(me.token, before)
         finally:
             lease.release()

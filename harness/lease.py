@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
 TAG = "ship.lock"
+LAST = "ship.last_driver"  # the token of who held the study last; it stays
 JOIN_SECONDS = 2.0
 
 
@@ -92,9 +93,9 @@ def holder_of(tag: str) -> Holder | None:
         return None
 
 
-def read_tag(client: "MlflowClient", experiment_id: str) -> str:
-    """The lease's tag, "" if there is none."""
-    return str(client.get_experiment(experiment_id).tags.get(TAG, ""))
+def read_tag(client: "MlflowClient", experiment_id: str, name: str = TAG) -> str:
+    """The lease's tag, or another one of the experiment; "" if there is none."""
+    return str(client.get_experiment(experiment_id).tags.get(name, ""))
 
 
 def remove_tag(client: "MlflowClient", experiment_id: str) -> None:
@@ -226,7 +227,12 @@ class Lease:
         while True:
             timing.sleep(timing.look)
             looked = timing.now()
-            seen = self._read()
+            try:
+                seen = self._read()
+            except Exception:  # a server that restarts; one that stays away is an error in the end
+                if looked - began >= 2 * timing.expiry:
+                    raise
+                continue
             if not seen:
                 return
             if seen != found:

@@ -1,7 +1,7 @@
 """Tune's callback: hands results to the recorder and the view, keeps time limits, and stops."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,7 +17,7 @@ from harness.plan import Work
 from harness.preflight import ClusterError
 from harness.recorder import TrialRecorder
 from harness.results import EPOCHS
-from harness.schema import State
+from harness.schema import Failure, State
 from harness.study_config import StudyConfig
 
 INTERRUPTED = "the study was interrupted"
@@ -58,6 +58,7 @@ class Monitor(tune.Callback):
         study: StudyConfig,
         check_interrupt: Callable[[], None],
         forget: Callable[[Group], None] = lambda group: None,
+        failed_before: Set[str] = frozenset(),
     ) -> None:
         """Build the callback of one run.
 
@@ -70,6 +71,8 @@ class Monitor(tune.Callback):
             study: for its objective, time_limit and max_failures.
             check_interrupt: raises if the run is to stop.
             forget: told the works of a trial whose end is on record: it needs no checkpoint.
+            failed_before: keys of settings that had failed in an earlier run; that they do so again
+                says nothing new.
         """
         self._find_group = find_group
         self._find_endings = find_endings
@@ -80,6 +83,7 @@ class Monitor(tune.Callback):
         self._objective = study.objective
         self._time_limit = study.time_limit
         self._streak = Streak(study.max_failures)
+        self._failed_before = failed_before
         self._check_interrupt = check_interrupt
         self._forget = forget
         self._running: dict[str, _Running] = {}
@@ -167,7 +171,7 @@ class Monitor(tune.Callback):
         self._deaths.ended(trial.trial_id)
         for place in sorted(running.open):
             self._end(running, place, ended[place])
-        if self._error is None and all(one.state is not State.INTERRUPTED for one in ended):
+        if self._error is None and all(map(_settled, ended)):
             self._forget(running.group)
 
     def _end(self, running: _Running, place: int, ending: Ending) -> None:
@@ -190,7 +194,9 @@ class Monitor(tune.Callback):
     def _count(self, work: Work, ending: Ending) -> None:
         if ending.state in (State.COMPLETE, State.PRUNED):
             self._streak.went_well()
-        elif ending.state is State.FAIL and self._error is None:
+        elif work.setting.key in self._failed_before or self._error is not None:
+            return
+        elif ending.state is State.FAIL:
             self._error = self._streak.failed(work.setting.key, ending.reason)
 
     def _guard(self, write: Callable[[], None]) -> None:
@@ -216,6 +222,12 @@ class Monitor(tune.Callback):
             actor = running.trial.temporary_state.ray_actor
             if actor is not None:
                 ray.kill(actor)
+
+
+def _settled(ending: Ending) -> bool:
+    """Whether a setting will not go on from where it was, in this run or in the next."""
+    failed = ending.state is State.FAIL and ending.failure in (Failure.ERROR, Failure.NON_FINITE)
+    return failed or ending.state in (State.COMPLETE, State.PRUNED)
 
 
 def last_line(file: str | None) -> str:

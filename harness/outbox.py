@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from harness import schema
 from harness.calls import CREATE, LOCAL, Sender, batch
 from harness.courier import Courier, Say
-from harness.queue_file import Head, QueueError, QueueFile, queue_path
+from harness.queue_file import (
+    Drivers,
+    Head,
+    QueueError,
+    QueueFile,
+    queue_path,
+    queues,
+    take_over,
+)
 from harness.store_error import StoreAway, StoreError
 from harness.tracking import Store
 
@@ -96,23 +104,29 @@ class Outbox:
 
 def waiting_note(uri: str, study: str, cache_dir: Path) -> str | None:
     """A line for whoever plans with a store that lacks what waits on disk; None: nothing does."""
-    path = _path(uri, study, cache_dir)
-    if not path.exists():
-        return None
-    return f"writes of an earlier run wait in {path}: a run sends them first, this plan lacks them"
-
-
-def _path(uri: str, study: str, cache_dir: Path) -> Path:
     from reports.redact import redacted
 
-    return queue_path(cache_dir / FOLDER, redacted(uri), study)
+    found = queues(cache_dir / FOLDER, redacted(uri), study)
+    if not found:
+        return None
+    path = ", ".join(map(str, found))
+    return f"writes of an earlier run wait in {path}: a run sends them first, this plan lacks them"
 
 
 @contextmanager
 def outbox(
-    store: Store, study: str, experiment_id: str, cache_dir: Path, say: Say
+    store: Store,
+    study: str,
+    experiment_id: str,
+    cache_dir: Path,
+    say: Say,
+    drivers: Drivers | None = None,
 ) -> Iterator[Store]:
-    """The store with an outbox; what an earlier process left is sent before anything else.
+    """The store with an outbox; what the study's last driver left is sent before anything else.
+
+    Args:
+        say: shows one line.
+        drivers: of the study; what others than the last one have left is set aside.
 
     Raises:
         StoreAway: writes are left on disk, of this run or an earlier one.
@@ -122,7 +136,13 @@ def outbox(
 
     uri = redacted(store.uri)
     try:
-        path = _path(store.uri, study, cache_dir)
+        drivers, folder = drivers or Drivers(), cache_dir / FOLDER
+        for aside in take_over(folder, uri, study, drivers):
+            say(
+                f"another driver has run the study since: writes of one that it replaced are left "
+                f"out, and kept in {aside}"
+            )
+        path = queue_path(folder, uri, study, drivers.own)
         queue = QueueFile(path, Head(uri, study, experiment_id))
     except QueueError as error:
         raise StoreError(str(error)) from error

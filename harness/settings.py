@@ -105,12 +105,14 @@ def known_settings(study: StudyConfig, ledger: Ledger, maker: SettingMaker) -> l
     """The settings that earlier runs of a tpe or random study proposed, in the order they began.
 
     A run belongs to the study as it stands now if its assignment still lies in the space and gives
-    the same key: a changed constant, picture or weight makes it another setting.
+    the same key: a changed constant, picture or weight makes it another setting. One that was cut
+    short goes on as long as the study has room for it (`trials`).
     """
     domain = distributions(study)
-    settings = []
+    settings: list[Setting] = []
+    cut_short: list[Setting] = []
     for run in ledger.runs:
-        if run.arm or not run.assignment or run.state is State.INTERRUPTED:
+        if run.arm or not run.assignment:
             continue
         if not set(run.assignment) <= set(domain) or not all(
             contains(domain[name], value) for name, value in run.assignment.items()
@@ -121,8 +123,9 @@ def known_settings(study: StudyConfig, ledger: Ledger, maker: SettingMaker) -> l
         except ValueError:  # refused by the TrialConfig of today
             continue
         if setting.key == run.setting_key:
-            settings.append(setting)
-    return distinct(settings)
+            (cut_short if run.state is State.INTERRUPTED else settings).append(setting)
+    ended = distinct(settings)
+    return distinct([*ended, *cut_short])[: max(len(ended), study.trials or 0)]
 
 
 def contains(distribution: Any, value: Any) -> bool:

@@ -6,9 +6,9 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from harness.faults import UserError
+from harness.tracking import Store
 
 if TYPE_CHECKING:
     from pyarrow.fs import FileSystem
@@ -37,19 +37,24 @@ def storage_uri(given: str | None, cache_dir: Path) -> str:
     named = given or os.environ.get("SHIP_SWEEP_STORAGE")
     if not named:
         return str((cache_dir / "checkpoints").absolute())
-    scheme = urlsplit(named).scheme
     if "://" not in named:
         return str(Path(named).absolute())
-    if scheme not in SCHEMES:
+    if named.partition("://")[0] not in SCHEMES:
         raise StorageError(
             f"--storage must be a folder or a URI of {', '.join(SCHEMES)}, got {named!r}"
         )
     return named
 
 
-def study_storage(uri: str, store_uri: str, experiment_id: str) -> "Storage":
-    """The storage of a study, which other studies and other stores do not share."""
-    digest = hashlib.blake2b(store_uri.encode(), digest_size=8).hexdigest()
+def study_storage(uri: str, store: Store, experiment_id: str) -> "Storage":
+    """The storage of a study, which other studies and other stores do not share.
+
+    By when its experiment was made, to the millisecond: a store may be reached under several
+    addresses, and two stores may have one.
+    """
+    found = store.read(lambda client: client.get_experiment(experiment_id))
+    said = f"{found.name} {found.creation_time}"
+    digest = hashlib.blake2b(said.encode(), digest_size=8).hexdigest()
     return Storage(uri, f"{digest}-{experiment_id}")
 
 
@@ -57,7 +62,7 @@ def study_storage(uri: str, store_uri: str, experiment_id: str) -> "Storage":
 class Storage:
     """Named files of one study under a URI; travels to workers as it is.
 
-    Every method may raise OSError, which pyarrow's errors are.
+    Every method may raise OSError, and pyarrow's ArrowException.
 
     uri: a path, or what pyarrow.fs.FileSystem.from_uri understands.
     folder: the study's own, beneath it.
@@ -82,7 +87,7 @@ class Storage:
         try:
             self.write(name, b"ship-sweep")
             self.delete(name)
-        except (OSError, ValueError) as error:  # pyarrow's ArrowInvalid is a ValueError
+        except Exception as error:  # OSError, and what pyarrow says of a URI that it cannot use
             why = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise StorageError(f"storage {self.uri}: cannot write there: {why}") from error
 

@@ -92,7 +92,7 @@ def plan_study(
     plan = replace(plan, notes=tuple(note for note in notes if note))
     if say is None:
         return plan
-    note = waiting_note(store.uri, study.name, cache) if store is not None else None
+    note = waiting_note(store.uri, chosen.found.experiment, cache) if store is not None else None
     if note is not None:
         say(note)
     n_trials = len(plan.work) + plan.proposals
@@ -146,11 +146,12 @@ def run_study(
     method = method or Method()
     console = console or Console()
     say = line_printer(console)
-    with Interrupts() as interrupts, environment(CLIENT_ENVIRONMENT):
+    interrupts = Interrupts()
+    with _told_why(interrupts), interrupts, environment(CLIENT_ENVIRONMENT):
         hold = Hold(uri, directory, fresh, timing or Timing(), interrupts, say)
         with (
             hold.study(study.name) as held,
-            outbox(held.store, held.name, held.experiment_id, cache, say) as store,
+            outbox(held.store, held.name, held.experiment_id, cache, say, held.drivers) as store,
         ):
             if verbose:
                 quieten(logging.INFO)
@@ -162,12 +163,23 @@ def run_study(
                 method,
                 data_root,
                 cache,
-                study_storage(storage_uri(storage, cache), uri, held.experiment_id),
+                study_storage(storage_uri(storage, cache), store, held.experiment_id),
                 console,
                 held.called,
                 consent or Consent(),
             )
             return _bring_about(site, interrupts, address, verbose)
+
+
+@contextmanager
+def _told_why(interrupts: Interrupts) -> Iterator[None]:
+    """A study that was lost to another driver is stopped as by Ctrl-C, but that is not why."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if interrupts.failure is not None:
+            raise interrupts.failure from None
+        raise
 
 
 def _bring_about(

@@ -149,7 +149,7 @@ class ShipTrainable(tune.Trainable):
         except Exception as error:
             self._items = None
             if is_unfit(error):  # before it reported anything: from the start, then
-                self._checkpoints.drop()
+                self._checkpoints.refuse()
                 self._seconds = 0.0
                 return {EPOCHS: []}
             failed = failures(error, len(self._trials), self._seeds, self._last)

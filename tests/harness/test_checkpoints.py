@@ -187,3 +187,36 @@ def test_names_tell_trials_apart() -> None:
         checkpoint_name(["ab"], (0, 1)),
     }
     assert len(names) == 5
+
+
+def test_one_that_does_not_fit_and_cannot_be_removed_is_read_once(
+    tmp_path: Path, storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with credentials that may read and write alone; else the trial would begin for ever."""
+    analytic = make_method(tmp_path / "log").run_trial
+
+    def refuse(*given: Any) -> Iterator[EpochMetrics]:
+        if given[-1] is not None:
+            raise CheckpointError("it is of another shape")
+        return analytic(*given)
+
+    worker_of(tmp_path, storage).train()
+
+    def delete(self: Storage, name: str) -> None:
+        raise PermissionError("not allowed")
+
+    monkeypatch.setattr(Storage, "delete", delete)
+    assert FINAL in results(worker_of(tmp_path, storage, None, refuse))[-1]
+
+
+def test_a_checkpoint_that_takes_too_much_memory_costs_the_trial_nothing(
+    tmp_path: Path, storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its worker would else be taken for dead."""
+
+    def to_bytes(self: Checkpoint) -> bytes:
+        raise MemoryError
+
+    monkeypatch.setattr(Checkpoint, "to_bytes", to_bytes)
+    assert FINAL in results(worker_of(tmp_path, storage))[-1]
+    assert storage.read(NAME) is None

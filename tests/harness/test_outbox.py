@@ -13,7 +13,7 @@ from harness.calls import LOCAL, Sender
 from harness.courier import Courier
 from harness.dead_runs import close_dead_runs
 from harness.outbox import FOLDER, Outbox, outbox, waiting_note
-from harness.queue_file import Head, QueueFile
+from harness.queue_file import Drivers, Head, QueueFile
 from harness.schema import State
 from harness.store_error import StoreAway, StoreError
 from harness.tracking import Store
@@ -296,3 +296,22 @@ def test_another_experiments_queue_is_an_error(tmp_path: Path, quick: None) -> N
     ):
         pass
     assert not store.runs
+
+
+def test_what_a_replaced_driver_left_is_set_aside(tmp_path: Path, quick: None) -> None:
+    """Sent now, it would be there twice: another has run it again. What the last one left is sent."""
+    store, lines = FakeStore(), list[str]()
+    for own, before in (("first", ""), ("second", "other")):
+        down = study_store(FlakyClient(store, always("before")))
+        drivers = Drivers(own, before)
+        with (
+            pytest.raises(StoreAway),
+            outbox(down, "small", "7", tmp_path, lines.append, drivers) as opened,
+        ):
+            opened.create_run("7", own, {})
+    (aside,) = (tmp_path / FOLDER).glob("*-first.left-out")
+    assert f"left out, and kept in {aside}" in "".join(lines)
+    up = study_store(FlakyClient(store, iter(())))
+    with outbox(up, "small", "7", tmp_path, lines.append, Drivers("third", "second")):
+        assert [run.name for run in store.runs.values()] == ["second"]
+    assert not list((tmp_path / FOLDER).glob("*.jsonl"))

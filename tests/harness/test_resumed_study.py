@@ -2,6 +2,8 @@
 
 import os
 import signal
+import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -127,4 +129,46 @@ def test_the_next_run_of_the_command_goes_on_too(ray_bench: Bench, tmp_path: Pat
     ray_bench.behave = behave
     assert ray_bench.run(make_study(checkpoint_every=0)).failed == 1
     assert went_on(ray_bench) == ["went on behind 2 epochs"]
+    assert ray_bench.run(make_study()).complete
+    assert went_on(ray_bench)[1:] == ["went on behind 3 epochs"]
+    ray_bench.check_invariants()
+    assert curves(ray_bench) == undisturbed(ray_bench)
+    assert not list((ray_bench.cache / "checkpoints").rglob("*.*"))
+
+
+@pytest.mark.faults
+def test_an_interrupted_proposal_goes_on(ray_bench: Bench, tmp_path: Path) -> None:
+    """A sampler's setting that a driver left half done is not lost, nor asked for anew."""
+    space = {"generator.kl_weight": {"low": 1e-4, "high": 1.0, "log": True}}
+    study = make_study(space=space, sampler="tpe", trials=3, checkpoint_every=0, fuse="off")
+    mark = tmp_path / "hangs"
+
+    def behave(config: TrialConfig, epoch: int) -> None:
+        if epoch == 3 and not mark.exists():
+            mark.touch()
+            time.sleep(3600)
+
+    def stop() -> None:
+        end = time.monotonic() + 120
+        while not mark.exists() and time.monotonic() < end:
+            time.sleep(0.1)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    ray_bench.behave = behave
+    thread = threading.Thread(target=stop)
+    thread.start()
+    assert ray_bench.run(study).interrupted
+    thread.join()
+    cut = {r.data.tags["ship.setting_key"] for r in ray_bench.trials()} - {
+        r.data.tags["ship.setting_key"]
+        for r in ray_bench.trials()
+        if r.data.tags["ship.state"] == "COMPLETE"
+    }
+    assert cut
+    ray_bench.behave = None
+    assert ray_bench.run(study).complete
+    assert went_on(ray_bench)
+    done = [r for r in ray_bench.trials() if r.data.tags["ship.state"] == "COMPLETE"]
+    assert cut <= {run.data.tags["ship.setting_key"] for run in done}
+    assert len(done) == 3
     ray_bench.check_invariants()

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from harness.storage import Storage, StorageError, storage_uri, study_storage
+from harness.tracking import open_store
 
 
 @pytest.fixture(params=["folder", "s3"])
@@ -56,12 +57,17 @@ def test_a_file_is_read_as_it_was_written(storage: Storage) -> None:
 
 
 def test_studies_and_stores_do_not_share(tmp_path: Path) -> None:
-    """Two stores may have an experiment of the same id."""
-    one = study_storage(str(tmp_path), "sqlite:///a.db", "1")
-    for other in (
-        study_storage(str(tmp_path), "sqlite:///b.db", "1"),
-        study_storage(str(tmp_path), "sqlite:///a.db", "2"),
-    ):
+    """Two stores may have one address, seen from two machines, and an experiment of one id."""
+
+    def of(folder: str, study: str) -> Storage:
+        (tmp_path / folder).mkdir(exist_ok=True)
+        store = open_store(f"sqlite:///{tmp_path / folder}/mlflow.db", tmp_path)
+        assert store is not None
+        return study_storage(str(tmp_path), store, store.create_experiment(study))
+
+    one = of("here", "small")
+    assert of("here", "small") == one
+    for other in (of("there", "small"), of("here", "large")):
         one.write("x", b"mine")
         assert other.read("x") is None
         other.clear()
