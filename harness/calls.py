@@ -141,5 +141,4 @@ _CALLS: dict[str, Callable[["MlflowClient", Arguments], None]] = {
     "set_terminated": lambda client, arguments: client.set_terminated(**arguments),
     "update_run": lambda client, arguments: client.update_run(**arguments),
     "delete_tag": _delete_tag,
-    "log_text": lambda client, arguments: client.log_text(**arguments),
 }

@@ -82,11 +82,6 @@ class Outbox:
         """As MlflowClient.delete_tag, but a tag that is not there is no fault."""
         self._courier.write("delete_tag", {"run_id": run_id, "key": key})
 
-    def log_text(self, run_id: str, text: str, artifact_file: str) -> None:
-        """As MlflowClient.log_text."""
-        arguments = {"run_id": run_id, "text": text, "artifact_file": artifact_file}
-        self._courier.write("log_text", arguments)
-
     def stored_id(self, run_id: str) -> str:
         """The store's id of a run, which is waited for."""
         if run_id.startswith(LOCAL):

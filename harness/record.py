@@ -1,21 +1,25 @@
 """The study's own run in the store, the parent of its trials' runs."""
 
 import json
+import logging
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from harness import schema
+from harness.faults import UserError
 from harness.ledger import Ledger
 from harness.plan import Plan
 from harness.provenance import code_version, package_versions
 from harness.schema import State
 from harness.settings import Setting
 from harness.space import levels
-from harness.store_error import store_errors
+from harness.store_error import one_line, store_errors
 from harness.study_config import StudyConfig
 from harness.tracking import Store
 from harness.writing import MAX_TAG, log, set_state
+
+logger = logging.getLogger(__name__)
 
 YAML_ARTIFACT = "study.yaml"
 _CONTINUED = re.compile(r"ship\.(factors|study|wanted)\.\d+$")
@@ -68,8 +72,17 @@ class StudyRecord:
                 self._store.writer.delete_tag(self.run_id, name)
             text = source_text(study.source)
             if text and schema.STUDY in changed:
-                self._store.writer.log_text(self.run_id, text, YAML_ARTIFACT)
+                self._keep_text(text)
         return True
+
+    def _keep_text(self, text: str) -> None:
+        """The YAML as the user wrote it; what it says is in tags, so that no study fails for it."""
+        try:
+            self._store.client.log_text(self._store.stored_id(self.run_id), text, YAML_ARTIFACT)
+        except UserError:  # the study is another driver's
+            raise
+        except Exception as error:  # say, a server that may not write where artifacts go
+            logger.warning("%s could not be kept in MLflow: %s", YAML_ARTIFACT, one_line(error))
 
     def begin(self) -> None:
         """The study is being worked on."""

@@ -135,7 +135,9 @@ def _share(value: float | None, parts: int) -> float | None:
 
 
 def one_per_seed(rows: Iterable[dict[str, Any]], warnings: list[str]) -> list[dict[str, Any]]:
-    """Keep of every (setting_key, seed) the best ended row, the newest of equals.
+    """Keep of every (setting_key, seed) the best ended row, of two COMPLETE ones the first.
+
+    So does the ledger that a study goes on from; of other equals the newest is kept.
 
     Args:
         rows: oldest first.
@@ -150,9 +152,10 @@ def one_per_seed(rows: Iterable[dict[str, Any]], warnings: list[str]) -> list[di
             continue
         if held is not None and held["state"] == row["state"] == COMPLETE:
             twice.add(place)
+            continue
         kept[place] = row
     if twice:
-        warnings.append(f"{len(twice)} (setting, seed) finished more than once: newest kept")
+        warnings.append(f"{len(twice)} (setting, seed) finished more than once: first kept")
     return list(kept.values())
 
 

@@ -16,6 +16,7 @@ from rich.console import Console
 
 from harness.faults import UserError
 from harness.lease import StudyLost, Timing
+from harness.store_error import StoreAway
 from harness.study import run_study
 from harness.study_config import StudyConfig
 from tests.harness import fakes
@@ -47,7 +48,7 @@ def main(uri: str, log: str, cache: str, seconds: str, fault: str = "{}") -> int
                 expiry=float(os.environ.get("SHIP_TEST_EXPIRY", "60")),
             ),
         )
-    except StudyLost as error:
+    except (StudyLost, StoreAway) as error:
         print(error, flush=True)
         return 3
     except UserError as error:

@@ -26,7 +26,6 @@ class FakeRun:
     status: str = "RUNNING"
     params: dict[str, str] = field(default_factory=dict)
     points: list[tuple[Any, ...]] = field(default_factory=list)
-    texts: dict[str, str] = field(default_factory=dict)
 
 
 class FakeStore:
@@ -44,7 +43,6 @@ class FakeStore:
                 sorted((k, v) for k, v in run.tags.items() if k != schema.RUN_KEY),
                 sorted(run.params.items()),
                 run.points,
-                sorted(run.texts.items()),
             )
             for run in self.runs.values()
         )
@@ -96,10 +94,6 @@ class FlakyClient:
     def update_run(self, run_id: str, status: str) -> None:
         """Set a run's status."""
         self._call("update_run", lambda: setattr(self._run(run_id), "status", status))
-
-    def log_text(self, run_id: str, text: str, artifact_file: str) -> None:
-        """Keep a text."""
-        self._call("log_text", lambda: self._run(run_id).texts.update({artifact_file: text}))
 
     def delete_tag(self, run_id: str, key: str) -> None:
         """Delete a tag, which must be there."""

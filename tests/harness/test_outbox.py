@@ -34,7 +34,6 @@ WRITES: dict[str, Callable[[Outbox, str], Any]] = {
     "set_state": lambda box, run: set_state(box, run, State.COMPLETE, {"why": "done"}),
     "running": lambda box, run: set_state(box, run, State.RUNNING),
     "delete_tag": lambda box, run: box.delete_tag(run, "k"),
-    "log_text": lambda box, run: box.log_text(run, "text", "study.yaml"),
 }
 
 
@@ -299,7 +298,7 @@ def test_another_experiments_queue_is_an_error(tmp_path: Path, quick: None) -> N
 
 
 def test_what_a_replaced_driver_left_is_set_aside(tmp_path: Path, quick: None) -> None:
-    """Sent now, it would be there twice: another has run it again. What the last one left is sent."""
+    """Another driver has run it again, so that it would be there twice; the last one's is sent."""
     store, lines = FakeStore(), list[str]()
     for own, before in (("first", ""), ("second", "other")):
         down = study_store(FlakyClient(store, always("before")))

@@ -21,7 +21,7 @@ FATES = ["ok", "ok", "before", "after", "crash before", "crash after"]
 # what a driver does next: write, or give the courier a turn; numbers choose among the runs
 steps = st.lists(
     st.tuples(
-        st.sampled_from(["create", "points", "tag", "untag", "state", "text", "turn", "turn"]),
+        st.sampled_from(["create", "points", "tag", "untag", "state", "turn", "turn"]),
         st.integers(0, 3),
     ),
     max_size=30,
@@ -98,7 +98,6 @@ class Driver:
             "tag": lambda: log(box, run, tags={"k": str(tick)}),
             "untag": lambda: box.delete_tag(run, "k"),
             "state": lambda: set_state(box, run, state, {"why": str(tick)}),
-            "text": lambda: box.log_text(run, str(tick), "study.yaml"),
         }
         found[kind]()
 
@@ -131,5 +130,5 @@ def drive(
 def test_failures_and_crashes_change_nothing(
     steps: list[tuple[str, int]], fates: list[str], tears: list[int]
 ) -> None:
-    """No run, point, tag or text is lost, doubled or out of order."""
+    """No run, point or tag is lost, doubled or out of order."""
     assert drive(steps, fates, tears) == drive(steps, [], [0])

@@ -48,14 +48,14 @@ def test_a_later_seed_joins_its_setting(build: Build, percentages: Build) -> Non
     assert (study.rows["state"] == "COMPLETE").all()
 
 
-def test_newest_of_two_finished_rows_is_kept_with_a_warning(
+def test_the_first_of_two_finished_rows_is_kept_with_a_warning(
     build: Build, percentages: Build
 ) -> None:
     """A (setting, seed) that finished twice counts once."""
     builder = build(seeds=(0,)).trial(ONE, {0: percentages(55.0)})
     study = builder.trial(ONE, {0: percentages(56.0)}).study()
-    assert study.rows["test/new"].to_list() == [56.0]
-    assert study.warnings == ("1 (setting, seed) finished more than once: newest kept",)
+    assert study.rows["test/new"].to_list() == [55.0]
+    assert study.warnings == ("1 (setting, seed) finished more than once: first kept",)
 
 
 @pytest.mark.parametrize("later", ["FAIL", "PRUNED", "INTERRUPTED", "RUNNING"])
