@@ -142,5 +142,5 @@ def _label_width(table: Table, column: Column, layout: _Layout) -> int:
     """How wide labels may be before they wrap."""
     cells = [row.cells[column.key] for row in table.rows if column.key in row.cells]
     texts = [column.heading, *(cell_text(cell) for cell in cells)]
-    longest = max(len(word) for text in texts for word in text.split())
+    longest = max((len(word) for text in texts for word in text.split()), default=0)
     return min(_MOST_LABEL, max(layout.label_width or 0, longest))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from reports.html import page
@@ -140,6 +140,7 @@ _EDITS = st.lists(st.tuples(st.integers(0, 3), _TAGS, _TEXTS), min_size=1, max_s
 
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(edits=_EDITS)
+@example(edits=[(0, "ship.factors", '[{"key": ""}]')])  # a column without heading or text
 def test_tags_of_any_content(edits: list[tuple[int, str, str]]) -> None:
     """Whatever JSON or text the tags hold."""
     check(edits)
