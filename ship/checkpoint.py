@@ -21,7 +21,6 @@ from ship.resumable import CheckpointError
 
 FORMAT = 1
 HEADER = "ship"
-DIGEST = "digest"
 
 
 @dataclass(frozen=True)
@@ -49,7 +48,8 @@ class Checkpoint:
         }
         header = json.dumps(said, sort_keys=True, allow_nan=False)
         tensors = dict(sorted(self.tensors.items()))
-        metadata = {HEADER: header, DIGEST: _digest(header, tensors)}
+        # one text for both: safetensors writes several in an order that chance decides
+        metadata = {HEADER: f"{_digest(header, tensors)} {header}"}
         return safetensors.torch.save(tensors, metadata=metadata)
 
     @classmethod
@@ -60,12 +60,12 @@ class Checkpoint:
             CheckpointError: it is damaged, or of another version of torch or of this format.
         """
         metadata = _metadata(data)
-        header = metadata.get(HEADER, "")
+        digest, _, header = metadata.get(HEADER, "").partition(" ")
         try:
             tensors = safetensors.torch.load(data)
         except (SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
             raise CheckpointError(f"no safetensors file: {error}") from error
-        if metadata.get(DIGEST) != _digest(header, tensors):
+        if digest != _digest(header, tensors):
             raise CheckpointError("its content does not match its digest")
         said = _parsed(header)
         for name, wanted in (("format", FORMAT), ("torch", torch.__version__)):
