@@ -11,7 +11,6 @@ from harness.plan import Plan
 from harness.prepare import driver_device, needed, prepare_features
 from harness.record import StudyRecord
 from harness.recorder import TrialRecorder
-from harness.schema import State
 from harness.settings import SettingMaker, enumerate_settings
 from harness.site import Site
 
@@ -159,7 +158,7 @@ class Execution:
             study,
             lambda: self.interrupts.check(stop),
             lambda group: forget(site.storage, group_checkpoint(group)),
-            frozenset(k for k, _ in self.ledger.rows if self.ledger.state(k) is State.FAIL),
+            self.ledger.failed,
         )
         with self.interrupts.deferred():
             try:

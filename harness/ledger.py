@@ -119,6 +119,12 @@ class Ledger:
             if known == key and run.state is State.COMPLETE and seed in run.objective
         }
 
+    @cached_property
+    def failed(self) -> frozenset[str]:
+        """Keys of the settings whose state is FAIL."""
+        better = {key for (key, _), run in self.rows.items() if run.state is not State.FAIL}
+        return frozenset(key for key, _ in self.rows) - better
+
     def has(self, key: str) -> bool:
         """Whether a setting has any row."""
         return any(known == key for known, _ in self.rows)

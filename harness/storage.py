@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.faults import UserError
+from harness.store_error import one_line
 from harness.tracking import Store
 
 if TYPE_CHECKING:
@@ -88,8 +89,9 @@ class Storage:
             self.write(name, b"ship-sweep")
             self.delete(name)
         except Exception as error:  # OSError, and what pyarrow says of a URI that it cannot use
-            why = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise StorageError(f"storage {self.uri}: cannot write there: {why}") from error
+            raise StorageError(
+                f"storage {self.uri}: cannot write there: {one_line(error)}"
+            ) from error
 
     def read(self, name: str) -> bytes | None:
         """A file's content; None if there is none."""

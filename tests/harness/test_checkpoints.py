@@ -1,7 +1,7 @@
 """Checkpoints on a worker: written in time, gone on from, dropped; trouble costs time alone."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,18 @@ def worker_of(
     worker._checkpoints = Checkpoints(storage, every)
     worker.reset_config(spec())
     return worker
+
+
+def refusing(tmp_path: Path) -> Callable[..., Iterator[EpochMetrics]]:
+    """The analytic method, but no checkpoint fits it."""
+    analytic = make_method(tmp_path / "log").run_trial
+
+    def run_trial(*given: Any) -> Iterator[EpochMetrics]:
+        if given[-1] is not None:
+            raise CheckpointError("it is of another shape")
+        return analytic(*given)
+
+    return run_trial
 
 
 def spec(name: str = NAME) -> dict[str, Any]:
@@ -152,15 +164,8 @@ def test_damaged_checkpoints_cost_no_more_than_the_time(
 
 def test_a_checkpoint_that_does_not_fit_starts_again(tmp_path: Path, storage: Storage) -> None:
     """What the method refuses, it has reported nothing of."""
-    analytic = make_method(tmp_path / "log").run_trial
-
-    def refuse(*given: Any) -> Iterator[EpochMetrics]:
-        if given[-1] is not None:
-            raise CheckpointError("it is of another shape")
-        return analytic(*given)
-
     worker_of(tmp_path, storage).train()
-    found = results(worker_of(tmp_path, storage, None, refuse))
+    found = results(worker_of(tmp_path, storage, None, refusing(tmp_path)))
     assert FINAL in found[-1]
     assert FAILED not in found[-1]
     assert said(found) == said(results(worker_of(tmp_path, Storage(str(tmp_path), "other"))))
@@ -193,20 +198,13 @@ def test_one_that_does_not_fit_and_cannot_be_removed_is_read_once(
     tmp_path: Path, storage: Storage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As with credentials that may read and write alone; else the trial would begin for ever."""
-    analytic = make_method(tmp_path / "log").run_trial
-
-    def refuse(*given: Any) -> Iterator[EpochMetrics]:
-        if given[-1] is not None:
-            raise CheckpointError("it is of another shape")
-        return analytic(*given)
-
     worker_of(tmp_path, storage).train()
 
     def delete(self: Storage, name: str) -> None:
         raise PermissionError("not allowed")
 
     monkeypatch.setattr(Storage, "delete", delete)
-    assert FINAL in results(worker_of(tmp_path, storage, None, refuse))[-1]
+    assert FINAL in results(worker_of(tmp_path, storage, None, refusing(tmp_path)))[-1]
 
 
 def test_a_checkpoint_that_takes_too_much_memory_costs_the_trial_nothing(
