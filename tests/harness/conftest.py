@@ -48,17 +48,23 @@ def local_ray() -> Iterator[None]:
     import ray
 
     from harness.cluster import DRIVER_ENVIRONMENT, environment, quiet_ray
+    from harness.private_ray import MODE
 
     ray.cloudpickle.register_pickle_by_value(fakes)
     with environment(DRIVER_ENVIRONMENT), quiet_ray(verbose=False):
-        ray.init(
-            address="local",
-            num_cpus=2,
-            num_gpus=1,  # which nothing has to be behind
-            include_dashboard=False,
-            log_to_driver=False,
-            object_store_memory=100 * 2**20,
-        )
+        # Left to itself Ray would ask for a token and set its mode in this process's environment.
+        # A test that changes the mode would take the token from the driver of a session that asks
+        # for it, and Ray's core then ends the process without a word.
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv(MODE, "disabled")
+            ray.init(
+                address="local",
+                num_cpus=2,
+                num_gpus=1,  # which nothing has to be behind
+                include_dashboard=False,
+                log_to_driver=False,
+                object_store_memory=100 * 2**20,
+            )
         yield
         ray.shutdown()
 

@@ -63,6 +63,16 @@ def test_what_the_user_has_set_stays(
     assert (MODE in os.environ) == (MODE in theirs)
 
 
+def test_an_open_session_without_a_token_is_left_alone(local_ray: None) -> None:
+    """The tests' own session answers during and after another one's token, whatever their order."""
+    import ray
+
+    assert MODE not in os.environ  # Ray would have set it
+    with private_token():
+        assert [node["Alive"] for node in ray.nodes()] == [True]
+    assert [node["Alive"] for node in ray.nodes()] == [True]
+
+
 def test_a_token_is_made_where_only_the_mode_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
     """RAY_AUTH_MODE=token without a token gets one of the session's, and no file in the home."""
     monkeypatch.setenv(MODE, "token")
