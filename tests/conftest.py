@@ -1,4 +1,6 @@
-"""Shapes in the annotations of ship are checked while the tests run."""
+"""Shapes in the annotations of ship are checked; Ray is asked as if its user had set nothing."""
+
+import os
 
 from jaxtyping import install_import_hook
 
@@ -31,3 +33,7 @@ install_import_hook(
     ],
     "beartype.beartype",
 )
+
+# Ray's core reads them once, when it is imported
+for _name in ("RAY_ADDRESS", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
+    os.environ.pop(_name, None)
