@@ -49,8 +49,9 @@ def answers(node: tuple[str, int]) -> bool:
 class Deaths:
     """What is known about the deaths of one run's workers.
 
-    A lost node is told by what has become of the nodes since the trial began: Ray's exception
-    often says no more than that the worker cannot be reached.
+    A lost node is told by what has become of the trial's node since it began, of all of them where
+    it never said which it was on: Ray's exception often says no more than that the worker cannot be
+    reached.
     """
 
     def __init__(
@@ -63,19 +64,22 @@ class Deaths:
         self._first = alive()
         self._nodes: dict[str, Nodes] = {}
         self._where: dict[str, str] = {}
+        self._address: dict[str, str] = {}
         self._deaths: dict[str, Death] = {}
 
     def began(self, trial_id: str) -> None:
         """A worker took the trial up."""
         self._nodes[trial_id] = self._alive()
 
-    def reached(self, trial_id: str, where: str) -> None:
-        """How far the trial has come, e.g. "at stage selection, epoch 3"."""
+    def reached(self, trial_id: str, where: str, address: str | None = None) -> None:
+        """How far the trial has come, e.g. "at stage selection, epoch 3", and on which node."""
         self._where[trial_id] = where
+        if address is not None:
+            self._address[trial_id] = address
 
     def ended(self, trial_id: str) -> None:
         """Nobody will ask for the trial again."""
-        for known in (self._nodes, self._where, self._deaths):
+        for known in (self._nodes, self._where, self._address, self._deaths):
             known.pop(trial_id, None)
 
     def overdue(self, trial_id: str, limit: float) -> None:
@@ -91,7 +95,7 @@ class Deaths:
             used = _USED.search(message)
             of = f" ({used[1]})" if used else ""
             self._note(trial_id, Failure.OUT_OF_MEMORY, f"killed by Ray as memory ran low{of}")
-        elif len(before) > 1 and self._lost(before):
+        elif len(before) > 1 and self._lost(self._own(trial_id, before)):
             self._note(trial_id, Failure.NODE_LOST, "its node was lost")
         else:
             self._note(trial_id, Failure.WORKER_DIED, "its worker process died")
@@ -105,6 +109,11 @@ class Deaths:
     def _note(self, trial_id: str, failure: Failure, what: str) -> None:
         where = self._where.get(trial_id, "before its first epoch")
         self._deaths[trial_id] = Death(failure, f"{what} {where}")
+
+    def _own(self, trial_id: str, before: Nodes) -> Nodes:
+        """Where the trial may be: another node that goes, say as it was idle, is no loss to it."""
+        address = self._address.get(trial_id)
+        return frozenset(node for node in before if node[0] == address) or before
 
     def _lost(self, before: Nodes) -> bool:
         return not before <= self._alive() or not all(map(self._answers, before))

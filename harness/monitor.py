@@ -7,6 +7,7 @@ from typing import Any
 
 import ray
 from ray import tune
+from ray.tune.result import NODE_IP
 
 from harness.deaths import Deaths, told
 from harness.faults import UserError
@@ -113,7 +114,7 @@ class Monitor(tune.Callback):
             return
         last = epochs[-1]
         running.where = f"at stage {last['stage']}, epoch {last['epoch']}"
-        self._deaths.reached(trial.trial_id, running.where)
+        self._deaths.reached(trial.trial_id, running.where, result.get(NODE_IP))
         for place in sorted(running.open):
             own = [{**epoch, "means": epoch["means"][place]} for epoch in epochs]
             self._epochs(member_id(trial.trial_id, place), own)

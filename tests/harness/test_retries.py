@@ -202,6 +202,21 @@ def test_a_lost_node_is_told_from_a_dead_worker() -> None:
     assert deaths.of("four").failure is Failure.WORKER_DIED
 
 
+def test_a_node_that_a_trial_was_not_on_is_no_loss_to_it() -> None:
+    """An autoscaler takes idle nodes away; the trial says where it is with its results."""
+    nodes = {("a", 1), ("b", 1)}
+    deaths = Deaths(lambda: frozenset(nodes), lambda node: True)
+    for trial, address in (("here", "a"), ("there", "b"), ("elsewhere", "c")):
+        deaths.began(trial)
+        deaths.reached(trial, "at stage final, epoch 1", address)
+    nodes.remove(("b", 1))
+    for trial in ("here", "there", "elsewhere"):
+        deaths.saw(trial, "The actor died unexpectedly")
+    assert deaths.of("here").failure is Failure.WORKER_DIED
+    assert deaths.of("there").failure is Failure.NODE_LOST
+    assert deaths.of("elsewhere").failure is Failure.NODE_LOST  # joined later: unknown
+
+
 def test_what_the_driver_did_is_not_the_workers_fault() -> None:
     """Its reason stands, whatever Ray then says."""
     deaths = Deaths(frozenset)
