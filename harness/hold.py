@@ -7,8 +7,9 @@ from pathlib import Path
 
 from harness.fence import fenced
 from harness.generations import Chosen, choose
+from harness.holder import LAST, Holder, read_tag
 from harness.interrupts import Interrupts
-from harness.lease import LAST, Holder, Lease, Timing, read_tag
+from harness.lease import Lease, Timing
 from harness.lock import gate, study_lock
 from harness.queue_file import Drivers
 from harness.store_error import store_errors

@@ -11,25 +11,20 @@ than the other waits. Then both go on until the first beat of the one that was o
 seconds at most, and runs of both may be in the store; the ledger takes one of them.
 """
 
-import json
-import os
 import random
-import socket
 import threading
 import time
-import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from harness.faults import UserError
+from harness.holder import TAG, Holder, holder_of, read_tag, remove_tag
 from harness.lock import StudyBusy
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
-TAG = "ship.lock"
-LAST = "ship.last_driver"  # the token of who held the study last; it stays
 JOIN_SECONDS = 2.0
 
 
@@ -58,52 +53,6 @@ class Timing:
     settle: tuple[float, float] = (0.2, 0.6)
     now: Callable[[], float] = steady
     sleep: Callable[[float], None] = time.sleep
-
-
-@dataclass(frozen=True)
-class Holder:
-    """Who holds a lease; place: see harness.lock.study_lock."""
-
-    token: str
-    host: str
-    pid: int
-    place: str
-
-    @classmethod
-    def me(cls, place: str) -> "Holder":
-        """This process, under a token of its own."""
-        return cls(uuid.uuid4().hex, socket.gethostname(), os.getpid(), place)
-
-    def tag(self, beat: int) -> str:
-        """The tag's value at a beat."""
-        return json.dumps({**vars(self), "beat": beat})
-
-    def __str__(self) -> str:
-        return f"process {self.pid} on host {self.host}"
-
-
-def holder_of(tag: str) -> Holder | None:
-    """Who holds a lease by its tag; None: nobody that can be made out."""
-    try:
-        found = json.loads(tag)
-        return Holder(
-            str(found["token"]), str(found["host"]), int(found["pid"]), str(found["place"])
-        )
-    except (ValueError, KeyError, TypeError):
-        return None
-
-
-def read_tag(client: "MlflowClient", experiment_id: str, name: str = TAG) -> str:
-    """The lease's tag, or another one of the experiment; "" if there is none."""
-    return str(client.get_experiment(experiment_id).tags.get(name, ""))
-
-
-def remove_tag(client: "MlflowClient", experiment_id: str) -> None:
-    """Nobody holds the study any more."""
-    try:
-        client.delete_experiment_tag(experiment_id, TAG)
-    except Exception:  # an older server cannot delete one
-        client.set_experiment_tag(experiment_id, TAG, "")
 
 
 class Lease:

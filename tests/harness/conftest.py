@@ -69,6 +69,16 @@ def local_ray() -> Iterator[None]:
         ray.shutdown()
 
 
+@pytest.fixture
+def by_value(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Workers, which cannot import the test's module, get its functions whole."""
+    import ray
+
+    ray.cloudpickle.register_pickle_by_value(request.module)
+    yield
+    ray.cloudpickle.unregister_pickle_by_value(request.module)
+
+
 @pytest.fixture(scope="session")
 def calm(empty_store: Path, local_ray: None) -> Callable[[StudyConfig], str]:
     """Gives the URI of a store in which a study ran undisturbed; each study runs once."""

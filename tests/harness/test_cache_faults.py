@@ -1,7 +1,6 @@
 """A feature cache that is damaged between two runs of a study: no number of it moves."""
 
 import shutil
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
@@ -20,7 +19,7 @@ from tests.harness.conftest import Bench
 from tests.harness.fakes import make_study
 from tests.harness.same_table import assert_same_table
 
-pytestmark = pytest.mark.faults
+pytestmark = [pytest.mark.faults, pytest.mark.usefixtures("by_value")]
 
 
 def few_pictures() -> PictureDataset:
@@ -74,9 +73,6 @@ def test_damaged_features_are_extracted_again(
     ray_bench: Bench, empty_store: Path, tmp_path: Path
 ) -> None:
     """One file truncated, one with a bit flipped, one replaced by another: the same table."""
-    import ray
-
-    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
     calm = tmp_path / "calm"
     calm.mkdir()
     shutil.copy(empty_store, calm / "mlflow.db")
@@ -91,7 +87,6 @@ def test_damaged_features_are_extracted_again(
     files["test"].write_bytes(content)
     files["val"].write_bytes(content)
     assert bench.run(make_study(seeds=3)).complete
-    ray.cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
     bench.check_invariants()
     assert_same_table(bench.uri, undisturbed.uri)
 

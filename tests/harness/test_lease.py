@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from harness.fence import fenced
+from harness.holder import TAG, Holder, read_tag
 from harness.interrupts import Interrupts
-from harness.lease import TAG, Holder, Lease, StudyLost, Timing, read_tag
+from harness.lease import Lease, StudyLost, Timing
 from harness.lock import StudyBusy
 from harness.tracking import Store
 

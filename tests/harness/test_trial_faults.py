@@ -9,7 +9,6 @@ from functools import partial
 from typing import Any
 
 import pytest
-import ray
 from rich.console import Console
 
 from harness.study_config import StudyConfig
@@ -21,7 +20,7 @@ from tests.harness.fakes import make_study
 from tests.harness.same_table import assert_same_table
 
 Calm = Callable[[StudyConfig], str]
-pytestmark = pytest.mark.faults
+pytestmark = [pytest.mark.faults, pytest.mark.usefixtures("by_value")]
 
 
 def failed(bench: Bench) -> list[Any]:
@@ -83,10 +82,8 @@ def test_metrics_that_are_no_numbers_or_not_there(
     """FAIL with a reason each, and no number in the table."""
     method = ray_bench.method
     bad = replace(method, run_trial=partial(spoilt, method.run_trial))
-    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
     monkeypatch.setattr(Bench, "method", bad)
     outcome = ray_bench.run(make_study(space={"generator.n_ctx": [1, 2, 3, 4]}))
-    ray.cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
     assert (outcome.done, outcome.failed) == (1, 3)
     for run in failed(ray_bench):
         failure, reason = REASONS[run.data.params["generator.n_ctx"]]
@@ -111,13 +108,11 @@ def test_a_setting_that_takes_too_much_memory(
 ) -> None:
     """Four seeds run in two halves: the table is the same, or each half is FAIL, once."""
     method = ray_bench.method
-    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
     with monkeypatch.context() as patch:
         patch.setattr(
             Bench, "method", replace(method, run_trial=partial(greedy, most, method.run_trial))
         )
         outcome = ray_bench.run(make_study(seeds=4))
-    ray.cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
     assert (outcome.done, outcome.failed, outcome.missing) == (done, bad, 0)
     ray_bench.check_invariants()
     assert len(ray_bench.trials()) == 9  # once whole, twice half, of three settings
