@@ -6,6 +6,7 @@
 Everything heavy (torch, ray, mlflow, pydantic) is imported inside the functions: --help is instant.
 """
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -16,8 +17,10 @@ from harness.finish import COMPLETE, INCOMPLETE, INTERRUPTED, USER_MISTAKE, fini
 
 _EPILOG = (
     "Running the same command again goes on where the last one stopped. "
-    "Exit codes: 0 the study is complete; 2 a mistake in the command, the YAML or the data; "
-    "3 incomplete: trials failed or are missing; 130 interrupted."
+    "Exit codes: 0 the study is complete; 2 refused or broken off: a mistake in the command, the "
+    "YAML or the data, another driver, or a store, cluster or storage that cannot be used; "
+    "3 incomplete: trials failed or are missing, the store is away, or another driver has taken "
+    "the study over; 130 interrupted."
 )
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -39,14 +42,15 @@ def sweep(
         ),
     ] = None,
     data_root: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Where datasets lie, in CoOp's layout.")
+        Path | None, typer.Option(metavar="DIR", help="Where datasets lie.")
     ] = None,
     address: Annotated[
         str,
         typer.Option(metavar="ADDRESS", help="Ray cluster: local, auto or HOST:PORT."),
     ] = "local",
     cache_dir: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Where extracted features are kept.")
+        Path | None,
+        typer.Option(metavar="DIR", help="Features, checkpoints, and writes that the store lacks."),
     ] = None,
     storage: Annotated[
         str | None,
@@ -173,8 +177,9 @@ def _sweep(
     from harness.lease import StudyLost
     from harness.store_error import StoreAway
 
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read when MLflow is imported
     try:
-        _check_options(space, address, accept and fresh)
+        _check_options(space, address, storage, accept and fresh)
         from harness.config import load_study
 
         study = load_study(str(space), overrides, data_root)
@@ -225,10 +230,12 @@ def _ask(question: str) -> bool:
         return False
 
 
-def _check_options(space: str | None, address: str, both: bool) -> None:
+def _check_options(space: str | None, address: str, storage: str | None, both: bool) -> None:
     """Refuse options that cannot be meant, before anything heavy is imported."""
     from harness.address import address_fault
     from harness.faults import ConfigError
+    from harness.storage import storage_fault
+    from reports.redact import redacted
 
     lines = []
     if space is None:
@@ -236,9 +243,8 @@ def _check_options(space: str | None, address: str, both: bool) -> None:
 
         names = ", ".join(packaged_names())
         lines.append(f"--space must be given: a YAML file or a packaged space (choices: {names})")
-    fault = address_fault(address)
-    if fault:
-        lines.append(fault)
+    faults = (address_fault(address), storage_fault(storage))
+    lines += [redacted(fault) for fault in faults if fault]
     if both:
         lines.append(
             "--fresh begins a study in which nothing has changed: leave --accept-changes out"

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import ray
+from ray.exceptions import RayError
 
 from harness.environment import environment
 from harness.measure import device_memory_mb
@@ -164,7 +165,7 @@ def _init(study: StudyConfig, address: str | None, object_bytes: int, verbose: b
             },
             **local,
         )
-    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+    except (ConnectionError, RuntimeError, ValueError, OSError, RayError) as error:
         where = f"no Ray cluster at {address}" if address else "Ray did not start"
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ClusterError(f"{where}: {first}") from error

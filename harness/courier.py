@@ -211,13 +211,13 @@ class Courier:
                 if self.deliver():
                     pause = FIRST_PAUSE
                     continue
+                self._tell_gone()
             except Exception as error:  # the thread must not end without a word
                 with self._changed:
                     told = f"{self._uri}: the outbox failed: {one_line(error)}"
                     self._fault = error if isinstance(error, UserError) else StoreError(told)
                     self._changed.notify_all()
                 return
-            self._tell_gone()
             with self._changed:
                 if not self._closed.is_set():
                     self._changed.wait_for(lambda: self._closed.is_set(), pause)

@@ -36,13 +36,14 @@ class Execution:
 
     def here(self) -> None:
         """On this machine: Ray starts after the extraction, its store as large as the features."""
-        features = self._features(None)
+        run, features = self._prepared(None)
         from harness.cluster import ray_session
         from harness.sweep import array_bytes
 
         size = array_bytes(features)
         with ray_session(self.site.study, None, size, self.verbose) as session:
-            self._replanned()._sweep(session, features)
+            self.interrupts.install()
+            run._sweep(session, features)
 
     def on_cluster(self, address: str) -> None:
         """On a running cluster, which shares the extraction out, too."""
@@ -55,8 +56,14 @@ class Execution:
             self.interrupts.install()
             actor = settled(study.resources, cluster_resources(), Ledger(), 1_000_000)
             encoder = ClusterEncoder(actor, self.site.method.load_backbone, self.verbose)
-            features = self._features(encoder)
-            self._replanned()._sweep(session, features)
+            run, features = self._prepared(encoder)
+            run._sweep(session, features)
+
+    def _prepared(self, encode: "Encode | None") -> "tuple[Execution, dict[str, Any]]":
+        """The features, and what is left to run now that they are there."""
+        features = self._features(encode)
+        run = self._replanned()
+        return (self, features) if run is self else run._prepared(encode)
 
     def _features(self, encode: "Encode | None") -> dict[str, Any]:
         site = self.site

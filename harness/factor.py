@@ -24,14 +24,22 @@ class Factor(Settings):
     range. A factor with `when` is there only while each factor it names has one of the values.
     """
 
-    choices: tuple[Any, ...] | None = None
-    low: _Number | None = None
-    high: _Number | None = None
-    log: bool = False
-    step: _Number | None = None
-    levels: int | None = Field(None, ge=2, le=MAX_LEVELS)
+    choices: tuple[Any, ...] | None = Field(
+        None, description="its levels; a list alone stands for them"
+    )
+    low: _Number | None = Field(None, description="one end of a range")
+    high: _Number | None = Field(None, description="its other end")
+    log: bool = Field(False, description="whether a range is drawn from, or divided, in its log")
+    step: _Number | None = Field(None, description="between a range's levels")
+    levels: int | None = Field(
+        None, ge=2, le=MAX_LEVELS, description="of a grid over a range, evenly spaced"
+    )
     baseline: Any = Field(None, description="the level that the others are compared with")
-    when: dict[str, tuple[Any, ...]] = Field(default_factory=dict)
+    when: dict[str, tuple[Any, ...]] = Field(
+        default_factory=dict,
+        description="the factor is there only while each factor named here has one of the values, "
+        "e.g. {generator: [vae, wgan]}",
+    )
 
     @field_validator("choices", mode="before")
     @classmethod

@@ -72,7 +72,10 @@ def printable(text: str) -> str:
 
 
 class UserError(ValueError):
-    """A mistake of the user's: the command line prints it without a traceback and exits with 2."""
+    """What a person can mend: the command line prints it without a traceback and exits with 2.
+
+    A store that is away (StoreAway) and a study that was lost (StudyLost) exit with 3.
+    """
 
 
 class ConfigError(UserError):

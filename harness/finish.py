@@ -30,12 +30,24 @@ def finish(outcome: "StudyOutcome", *, fresh: bool) -> int:
         typer.echo(f"interrupted: {same} goes on from here", err=True)
         return INTERRUPTED
     if outcome.failed or outcome.missing:
-        counts = f"{outcome.failed} settings failed, {outcome.missing} are missing"
-        again = "runs what is missing" if outcome.missing else "tries them again"
-        note = "" if outcome.missing else " (a loss that was not finite stays failed)"
-        typer.echo(f"incomplete: {counts}; {same} {again}{note}", err=True)
+        typer.echo(f"incomplete: {_counts(outcome)}; {_next(outcome, same)}", err=True)
         return INCOMPLETE
     return code
+
+
+def _counts(outcome: "StudyOutcome") -> str:
+    failed, missing = outcome.failed, outcome.missing
+    settings = "setting" if failed == 1 else "settings"
+    return f"{failed} {settings} failed, {missing} {'is' if missing == 1 else 'are'} missing"
+
+
+def _next(outcome: "StudyOutcome", same: str) -> str:
+    """What the next run would do about it."""
+    if outcome.settled:
+        return "none is tried again, as a loss that is not finite is not so by chance"
+    if outcome.missing:
+        return f"{same} runs what is missing"
+    return f"{same} tries again what did not fail by a loss that was not finite"
 
 
 def _render(name: str, tracking_uri: str) -> int:

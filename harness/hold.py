@@ -7,7 +7,7 @@ from pathlib import Path
 
 from harness.fence import fenced
 from harness.generations import Chosen, choose
-from harness.holder import LAST, Holder, read_tag
+from harness.holder import LAST, LOOKERS, Holder, read_tag
 from harness.interrupts import Interrupts
 from harness.lease import Lease, Timing
 from harness.lock import gate, study_lock
@@ -22,7 +22,9 @@ class Held:
 
     store: refuses to write once another driver has the study.
     name: of its experiment. called: what a report finds it by.
-    drivers: this one, and the one that held the study last.
+    drivers: this one, and those whose writes may still wait.
+    settle: to be called before the first write that changes a run: from then on what others left
+        unsent is out of date.
     """
 
     store: Store
@@ -30,6 +32,7 @@ class Held:
     name: str
     called: str
     drivers: Drivers
+    settle: Callable[[], None]
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,12 @@ class Hold:
             study_lock(self.uri, experiment) as place,
             self._leased(store, experiment_id, experiment, place) as (own, drivers),
         ):
-            yield Held(own, experiment_id, experiment, chosen.found.exact, drivers)
+
+            def settle() -> None:
+                with store_errors(self.uri):
+                    own.client.set_experiment_tag(experiment_id, LAST, drivers.own)
+
+            yield Held(own, experiment_id, experiment, chosen.found.exact, drivers, settle)
 
     def _open(self, name: str) -> tuple[Store, Chosen]:
         store = open_store(self.uri, self.directory)
@@ -83,8 +91,9 @@ class Hold:
         try:
             with store_errors(store.uri):
                 lease.claim()
-                before = read_tag(store.client, experiment_id, LAST)
-                store.client.set_experiment_tag(experiment_id, LAST, me.token)
+                before = tuple(read_tag(store.client, experiment_id, LAST).split())[:LOOKERS]
+                chain = " ".join((me.token, *before))
+                store.client.set_experiment_tag(experiment_id, LAST, chain)
             lease.start(self.interrupts.fail)
             own = replace(store, client=fenced(store.client, lease.check))
             yield own, Drivers(me.token, before)

@@ -11,7 +11,9 @@ if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
 TAG = "ship.lock"
-LAST = "ship.last_driver"  # the token of who held the study last; it stays
+# Tokens, newest first: of who ran something of the study last, before them who only looked since.
+LAST = "ship.last_driver"
+LOOKERS = 100
 
 
 @dataclass(frozen=True)

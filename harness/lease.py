@@ -209,7 +209,7 @@ class Lease:
         return StudyLost(
             f"study {self._study!r} is not this process's any more: {taker} while nothing was "
             f"heard of this one (suspended, or cut off from the store); nothing more is written "
-            f"here, and what had finished is kept"
+            f"here, and what the store has is kept"
         )
 
     def _read(self) -> str:

@@ -50,6 +50,7 @@ def print_options() -> None:
 
 def _tables() -> Mapping[str, Iterable[tuple[str, str]]]:
     """What --list-options shows: title -> rows of a name and its line."""
+    from harness.factor import Factor
     from harness.options import SAMPLERS, SCHEDULERS, SELECTIONS, Resources
     from harness.study_config import STUDY_KEYS, StudyConfig
     from ship.datasets import DATASETS
@@ -67,6 +68,7 @@ def _tables() -> Mapping[str, Iterable[tuple[str, str]]]:
         "keys of a study": (
             row for row in _fields(StudyConfig, _STUDY_DEFAULTS) if row[0] in STUDY_KEYS
         ),
+        "a factor of space": _fields(Factor),
         "resources": _fields(Resources),
         "generator": _variants(GENERATORS),
         "finetuner": _variants(FINETUNERS),

@@ -148,12 +148,14 @@ class Monitor(tune.Callback):
     def close(self) -> None:
         """Mark what still runs as interrupted; raises StoreError if the store is gone."""
         why = GAVE_UP if isinstance(self._error, TooManyFailures) else INTERRUPTED
-        for running in self._running.values():
-            for place in running.open:
-                member = member_id(running.trial.trial_id, place)
-                self._view.end(member, State.INTERRUPTED, why)
-        self._running.clear()
-        self._recorder.interrupt_all(why)
+        running, self._running = list(self._running.values()), {}
+        try:
+            self._recorder.interrupt_all(why)
+        finally:
+            for one in running:
+                for place in one.open:
+                    member = member_id(one.trial.trial_id, place)
+                    self._view.end(member, State.INTERRUPTED, why)
 
     def _start(self, trial: Any) -> None:
         group = self._find_group(trial.trial_id)

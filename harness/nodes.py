@@ -9,6 +9,7 @@ import time
 from collections.abc import Sequence
 
 import ray
+from ray.exceptions import RayError
 
 from harness.cluster import DRIVER_ENVIRONMENT, quiet_ray
 from harness.environment import environment
@@ -30,7 +31,7 @@ def alive(address: str) -> int:
     try:
         ray.init(address, log_to_driver=False, logging_level=logging.CRITICAL)
         return sum(bool(node["Alive"]) for node in ray.nodes())  # type: ignore[no-untyped-call]
-    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+    except (ConnectionError, RuntimeError, ValueError, OSError, RayError) as error:
         raise ClusterError(f"no Ray cluster at {address}: {error}") from error
     finally:
         ray.shutdown()

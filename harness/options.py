@@ -39,7 +39,8 @@ SELECTIONS: dict[Selection, str] = {
 
 
 # How many settings may be trained side by side (harness.fuse_policy).
-Fuse = Literal["auto", "off"] | Annotated[int, Field(ge=1, le=64)]
+MOST_FUSED = 64
+Fuse = Literal["auto", "off"] | Annotated[int, Field(ge=1, le=MOST_FUSED)]
 
 
 class NoScheduler(Settings):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from harness import schema
 from harness.calls import CREATE, LOCAL, Sender, batch
 from harness.courier import Courier, Say
+from harness.lease import StudyLost
 from harness.queue_file import (
     Drivers,
     Head,
@@ -28,10 +29,11 @@ if TYPE_CHECKING:
 
 FOLDER = "outbox"
 
-# MLflow's own retries make a run again without looking for it, and hold Tune's loop up for minutes
 CLIENT_ENVIRONMENT = {
+    # MLflow's own retries make a run again without looking for it, and hold Tune's loop up
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "15",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
 }
 
 T = TypeVar("T")
@@ -105,7 +107,10 @@ def waiting_note(uri: str, study: str, cache_dir: Path) -> str | None:
     if not found:
         return None
     path = ", ".join(map(str, found))
-    return f"writes of an earlier run wait in {path}: a run sends them first, this plan lacks them"
+    return (
+        f"writes of an earlier run wait in {path}: this plan lacks them; a run sends them first, "
+        f"unless another driver has run the study since"
+    )
 
 
 @contextmanager
@@ -153,6 +158,10 @@ def outbox(
     except StoreAway as error:
         raise StoreAway(courier.left()) from error  # writes were added after it was raised
     except StoreError:
+        raise
+    except StudyLost:
+        if courier.waiting:
+            say(f"left out, as another driver has the study: {courier.waiting} writes in {path}")
         raise
     except BaseException:
         if courier.waiting:

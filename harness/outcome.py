@@ -13,6 +13,7 @@ class StudyOutcome:
     done: finished for every seed. failed: without a number for some seed, with a reason.
     pruned: stopped by the scheduler. missing: not run, or cut short.
     ran: whether anything was run at all.
+    settled: nothing is left for the next run; what failed does so every time.
     called: what a report finds the study by, where several have its name.
     """
 
@@ -24,6 +25,7 @@ class StudyOutcome:
     tracking_uri: str
     interrupted: bool = False
     ran: bool = False
+    settled: bool = False
     called: str = ""
 
     @property
@@ -53,4 +55,5 @@ def outcome_of(
         tracking_uri=tracking_uri,
         interrupted=interrupted,
         ran=ran,
+        settled=plan.finished,
     )

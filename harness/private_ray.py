@@ -6,7 +6,7 @@ where its file is as readable as the umask leaves it.
 
 import os
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -64,16 +64,10 @@ def loopback() -> Iterator[None]:
 
 def _reread() -> None:
     """Let Ray's core in this process read mode and token again, which it does but once."""
-    for forget in _forgetful():
-        forget()
-
-
-def _forgetful() -> list[Callable[[], object]]:
-    """In this order: a core that still asks for a token must find one."""
     from ray import _raylet
 
     core: Any = _raylet
-    if not hasattr(core, "AuthenticationTokenLoader"):  # Ray below 2.52 knows no tokens
-        return []
+    # in this order: a core that still asks for a token must find one
     loader = core.AuthenticationTokenLoader.instance()
-    return [lambda: core.Config.initialize(""), loader.reset_cache]
+    core.Config.initialize("")
+    loader.reset_cache()

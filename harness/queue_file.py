@@ -11,7 +11,8 @@ import json
 import os
 import re
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from io import FileIO
 from pathlib import Path
@@ -44,10 +45,14 @@ class Queued:
 
 @dataclass(frozen=True)
 class Drivers:
-    """Tokens of drivers of a study. own: this one's. before: the last one's; "": nobody knows."""
+    """Tokens of drivers of a study.
+
+    own: this one's. before: those whose writes may still be sent, newest first: the last one that
+    ran something, and whoever has only looked since.
+    """
 
     own: str = ""
-    before: str = ""
+    before: tuple[str, ...] = ()
 
 
 def queue_path(folder: Path, uri: str, study: str, driver: str = "") -> Path:
@@ -72,8 +77,9 @@ def queues(folder: Path, uri: str, study: str) -> list[Path]:
 def take_over(folder: Path, uri: str, study: str, drivers: Drivers) -> list[Path]:
     """Make the queue of the study's last driver this one's; set aside what is older.
 
-    Where another driver has run the study since, that one has run again what the writes are about:
-    sent now, they would be there twice, or go over newer ones.
+    A driver that was refused, or died, before it ran anything is not what is meant by the last one.
+    Where another has run the study since, that one has run again what the writes are about: sent
+    now, they would be there twice, or go over newer ones.
 
     Returns:
         Where the files that were set aside are now.
@@ -82,14 +88,18 @@ def take_over(folder: Path, uri: str, study: str, drivers: Drivers) -> list[Path
         QueueError: one cannot be moved.
     """
     own = queue_path(folder, uri, study, drivers.own)
-    last = queue_path(folder, uri, study, drivers.before) if drivers.before else None
+    last = [queue_path(folder, uri, study, token) for token in drivers.before]
+    found = queues(folder, uri, study)
+    ours = next((path for path in last if path in found), None)
     aside = []
     try:
-        for path in queues(folder, uri, study):
-            if path == last:
+        for path in found:
+            if path == ours:
                 path.replace(own)
             elif path != own:
                 aside.append(path.replace(path.with_suffix(".left-out")))
+        if found:
+            _sync_folder(folder)
     except OSError as error:
         raise QueueError(f"{folder}: {error}") from error
     return aside
@@ -113,6 +123,7 @@ class QueueFile:
         self._head = head
         self._number = 0
         self._whole = 0
+        self._owed: list[dict[str, Any]] = []
         try:
             self._read(path.read_bytes() if path.exists() else b"")
         except OSError as error:
@@ -128,7 +139,8 @@ class QueueFile:
         """
         queued = Queued(self._number + 1, call, arguments)
         line = {"write": queued.number, "call": call, "arguments": arguments}
-        self._add([line], sync=True)
+        self._add([*self._owed, line], sync=True)
+        self._owed.clear()
         self._number += 1
         self.waiting.append(queued)
 
@@ -144,11 +156,15 @@ class QueueFile:
         if len(self.waiting) == 1:
             self._remove()
         else:
-            # unsynced: what is lost of these is sent once more, which changes nothing
-            self._add([{"done": queued.number, "run": run}], sync=False)
+            self._owed.append({"done": queued.number, "run": run})
+            # unsynced, or not at all where the disk is full: what is lost of these is sent once
+            # more, which changes nothing
+            with suppress(QueueError):
+                self._add(self._owed, sync=False)
+                self._owed.clear()
         self.waiting.popleft()
 
-    def _add(self, lines: list[dict[str, Any]], *, sync: bool) -> None:
+    def _add(self, lines: Sequence[Mapping[str, Any]], *, sync: bool) -> None:
         fresh = [{"outbox": FORMAT, **asdict(self._head)}] if self._whole == 0 else []
         text = b"".join(json.dumps(line).encode() + b"\n" for line in [*fresh, *lines])
         try:
@@ -183,6 +199,7 @@ class QueueFile:
         except OSError as error:
             raise QueueError(f"{self.path}: cannot be removed: {error.strerror}") from error
         self._whole = self._number = 0
+        self._owed.clear()
 
     def _read(self, data: bytes) -> None:
         """Take over a file's lines; the last one was torn off by a crash if it has no end."""

@@ -67,7 +67,8 @@ class StudyRecord:
             stale = [name for name in held if _CONTINUED.match(name) and name not in tags]
             if not changed and not stale:
                 return False
-            log(self._store.writer, self.run_id, tags=changed)
+            # emptied along with the rest: who dies before they are gone leaves a text that is whole
+            log(self._store.writer, self.run_id, tags={**changed, **dict.fromkeys(stale, "")})
             for name in stale:
                 self._store.writer.delete_tag(self.run_id, name)
             text = source_text(study.source)

@@ -19,6 +19,8 @@ from harness.tracking import Store
 from harness.writing import log, log_entities, set_state
 from ship.trial_config import RESULTS_VERSION, TrialConfig
 
+MAX_NAME = 250  # of a run, in MLflow's databases
+
 FLUSH_SECONDS = 1.0
 FLAG = "flag/"
 
@@ -145,8 +147,8 @@ class TrialRecorder:
 
 
 def run_name(work: Work) -> str:
-    """A trial run's name: the setting's label, and which seeds if they were added later."""
-    return work.setting.label or "constants"
+    """A trial run's name: the setting's label, cut to what a database takes."""
+    return (work.setting.label or "constants")[:MAX_NAME]
 
 
 def params(config: TrialConfig) -> dict[str, str]:

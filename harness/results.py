@@ -119,6 +119,11 @@ def failures(
     return [{"failure": failure, "reason": reason}] * n_settings
 
 
+def breaks_device(error: Exception) -> bool:
+    """Whether CUDA refuses whatever this process asks of it from now on."""
+    return "CUDA error" in str(error) and not out_of_memory(error)
+
+
 def out_of_memory(error: Exception) -> bool:
     """Whether an exception is Python's, torch's or its CPU allocator's for want of memory."""
     kinds = {kind.__name__ for kind in type(error).__mro__}

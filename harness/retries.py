@@ -1,6 +1,6 @@
 """What runs again of a Ray trial that went wrong, and what is recorded of its settings meanwhile.
 
-- A lost node is nobody's fault: its trials run again as they were.
+- A lost node is nobody's fault: its trials run again as they were, a few times.
 - A worker that died: once more as it was. Dying again is the trial's own fault.
 - Out of memory: once more in two halves of what was trained side by side, settings or seeds.
 - Of several settings that are at fault together, nobody knows whose it was: they run again in

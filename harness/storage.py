@@ -29,21 +29,33 @@ class StorageError(UserError):
         super().__init__(redacted(line))
 
 
+def storage_fault(given: str | None) -> str | None:
+    """What is wrong with --storage, or with $SHIP_SWEEP_STORAGE in its absence."""
+    named = given or os.environ.get("SHIP_SWEEP_STORAGE") or ""
+    scheme, colon, rest = named.partition(":")
+    if not colon or (not rest.startswith("//") and scheme not in SCHEMES):
+        return None  # a path
+    if scheme in SCHEMES and rest.startswith("//"):
+        return None
+    source = "--storage" if given else "SHIP_SWEEP_STORAGE"
+    schemes = ", ".join(f"{scheme}://" for scheme in SCHEMES)
+    return f"{source} must be a folder or begin with one of {schemes}, got {named!r}"
+
+
 def storage_uri(given: str | None, cache_dir: Path) -> str:
     """An absolute URI or path: as given, else $SHIP_SWEEP_STORAGE, else in the cache folder.
 
     Raises:
         StorageError: a scheme that pyarrow has no filesystem for.
     """
+    fault = storage_fault(given)
+    if fault:
+        raise StorageError(fault)
     named = given or os.environ.get("SHIP_SWEEP_STORAGE")
     if not named:
         return str((cache_dir / "checkpoints").absolute())
     if "://" not in named:
         return str(Path(named).absolute())
-    if named.partition("://")[0] not in SCHEMES:
-        raise StorageError(
-            f"--storage must be a folder or a URI of {', '.join(SCHEMES)}, got {named!r}"
-        )
     return named
 
 
@@ -90,7 +102,8 @@ class Storage:
             self.delete(name)
         except Exception as error:  # OSError, and what pyarrow says of a URI that it cannot use
             raise StorageError(
-                f"storage {self.uri}: cannot write there: {one_line(error)}"
+                f"storage {self.uri}: cannot write checkpoints there: {one_line(error)} (--storage "
+                f"or SHIP_SWEEP_STORAGE names another place; checkpoint_every: null does without)"
             ) from error
 
     def read(self, name: str) -> bytes | None:

@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -33,6 +33,7 @@ from harness.record import StudyRecord
 from harness.schema import State
 from harness.settings import SettingMaker
 from harness.site import Site, ledger_of, source_of
+from harness.steady_console import SteadyConsole
 from harness.storage import storage_uri, study_storage
 from harness.store_error import StoreAway, store_errors
 from harness.study_config import StudyConfig
@@ -144,7 +145,7 @@ def run_study(
     uri = absolute_uri(tracking_uri or default_uri(directory), directory)
     cache = cache_dir or default_cache_dir()
     method = method or Method()
-    console = console or Console()
+    console = console or SteadyConsole()
     say = line_printer(console)
     interrupts = Interrupts()
     with _told_why(interrupts), interrupts, environment(CLIENT_ENVIRONMENT):
@@ -168,7 +169,7 @@ def run_study(
                 held.called,
                 consent or Consent(),
             )
-            return _bring_about(site, interrupts, address, verbose)
+            return _bring_about(site, interrupts, address, verbose, held.settle)
 
 
 @contextmanager
@@ -183,7 +184,11 @@ def _told_why(interrupts: Interrupts) -> Iterator[None]:
 
 
 def _bring_about(
-    site: Site, interrupts: Interrupts, address: str | None, verbose: bool
+    site: Site,
+    interrupts: Interrupts,
+    address: str | None,
+    verbose: bool,
+    settle: Callable[[], None],
 ) -> StudyOutcome:
     interrupted = False
     ran = False
@@ -191,13 +196,15 @@ def _bring_about(
         ledger = site.ledger()
         plan = site.plan(ledger)
         site.check_consent(ledger, plan)
+        if not plan.finished:
+            preflight(address, site.study.resources)
+            if site.study.checkpoint_every is not None:
+                site.storage.check()
+        settle()
         with store_errors(site.store.uri):
             if close_dead_runs(site.store.client, site.experiment_id):
                 ledger = site.ledger()
                 plan = site.plan(ledger)
-        if not plan.finished:
-            preflight(address, site.study.resources)
-            site.storage.check()
         record = StudyRecord.create(site.store, site.experiment_id, site.study)
         record.describe(site.study, plan)
         record.place_runs(ledger, plan)
@@ -208,14 +215,16 @@ def _bring_about(
             with _recorded(record, site):
                 execution = Execution(site, plan, ledger, record, interrupts, verbose)
                 execution.here() if address is None else execution.on_cluster(address)
-    except (KeyboardInterrupt, Exception):
+    except (KeyboardInterrupt, SystemExit, Exception) as error:
         if interrupts.failure is not None:
             raise interrupts.failure from None
-        # whoever stops the study may have stopped Ray with it, which then fails in its own ways
-        if not interrupts.requested:
+        # whoever stops the study may have stopped Ray with it, which then fails in its own ways;
+        # while Ray starts, its own handler of SIGTERM makes it a SystemExit
+        if not interrupts.requested and not isinstance(error, SystemExit):
             raise
         interrupted = True
         site.store.hurry()
+        _close_what_runs(site)
     try:
         outcome = site.outcome(interrupted=interrupted, ran=ran)
     except StoreAway:
@@ -225,6 +234,12 @@ def _bring_about(
     if ran and outcome.complete:
         forget_all(site.storage)
     return outcome
+
+
+def _close_what_runs(site: Site) -> None:
+    """A signal may have struck between a run's first write and the place that ends it."""
+    with suppress(StoreAway):  # whoever runs the study next closes it
+        site.store.read(lambda client: close_dead_runs(client, site.experiment_id))
 
 
 @contextmanager

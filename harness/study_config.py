@@ -7,7 +7,15 @@ from typing import Annotated, Any
 from pydantic import Field, field_validator
 
 from harness.factor import Factor
-from harness.options import Fuse, NoScheduler, Objective, Resources, Sampler, SchedulerConfig
+from harness.options import (
+    MOST_FUSED,
+    Fuse,
+    NoScheduler,
+    Objective,
+    Resources,
+    Sampler,
+    SchedulerConfig,
+)
 from ship.settings import Settings
 from ship.trial_config import TrialConfig
 
@@ -37,7 +45,10 @@ class StudyConfig(Settings):
     objective: Objective = Field("harmonic_mean", description="maximised on the selection split")
     resources: Resources = Field(default_factory=Resources, description="of one trial")
     time_limit: float | None = Field(
-        None, gt=0, allow_inf_nan=False, description="seconds a trial may run; fused ones: each"
+        None,
+        gt=0,
+        allow_inf_nan=False,
+        description="seconds that one try of a trial may run; fused ones: each",
     )
     checkpoint_every: float | None = Field(
         60.0,
@@ -71,6 +82,14 @@ class StudyConfig(Settings):
         if len(value.strip().splitlines()) > 1:
             raise ValueError("must be one line")
         return value.strip()
+
+    @field_validator("fuse", mode="before")
+    @classmethod
+    def _auto_off_or_few(cls, value: Any) -> Any:
+        number = isinstance(value, int) and not isinstance(value, bool)
+        if value not in ("auto", "off") and not (number and 1 <= value <= MOST_FUSED):
+            raise ValueError(f"must be auto, off, or a number from 1 to {MOST_FUSED}")
+        return value
 
     @field_validator("seeds", mode="before")
     @classmethod

@@ -21,6 +21,7 @@ from harness.results import (
     FAILED,
     FINAL,
     OBJECTIVE,
+    breaks_device,
     epoch_means,
     failures,
     final_numbers,
@@ -76,7 +77,8 @@ class ShipTrainable(tune.Trainable):
     """Runs settings and seeds fused; ends with a FINAL or a FAILED result, no exception.
 
     An exception of the method is data (state FAIL and its reason), so that the worker, with the
-    backbone it has loaded, serves the next trial. Only a worker that dies is Ray's to handle.
+    backbone it has loaded, serves the next trial. What becomes of a trial whose worker dies is for
+    harness.retries to say.
     """
 
     def setup(
@@ -108,13 +110,16 @@ class ShipTrainable(tune.Trainable):
         self._load_backbone = load_backbone
         self._device = device
         self._gpus = gpus
+        self._broken = False
         self._utilisation = Utilisation(device)
         self._checkpoints = Checkpoints(storage, checkpoint_every)
         self._backbones: OrderedDict[tuple[str, Precision], Any] = OrderedDict()
         self._begin(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Take up another trial in the same process."""
+        """Take up another trial in the same process, unless the last one has broken its GPU."""
+        if self._broken:
+            os._exit(1)  # the trial is tried again, on another worker
         self._begin(new_config)
         return True
 
@@ -148,6 +153,7 @@ class ShipTrainable(tune.Trainable):
             self._advance(result, started + COALESCE_SECONDS)
         except Exception as error:
             self._items = None
+            self._broken = breaks_device(error)
             if is_unfit(error):  # before it reported anything: from the start, then
                 self._checkpoints.refuse()
                 self._seconds = 0.0
@@ -201,6 +207,11 @@ class ShipTrainable(tune.Trainable):
         trial = self._trials[0]
         features = self._features[feature_key(trial)]
         targets = {name: self._features[target_key(trial, name)] for name in trial.targets}
+        held = getattr(features, "backbone_fingerprint", None)
+        if held is not None and held != clip.fingerprint:
+            raise RuntimeError(
+                f"backbone {trial.backbone} has other weights on this node than its features are of"
+            )
         self._clip = clip
         self._read = (features, list(targets.values()))
         resume = self._checkpoints.held()

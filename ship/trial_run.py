@@ -47,7 +47,9 @@ class Journal:
         progress = min((len(self._history) + 1) / self._planned, 1.0) if stage != "test" else 1.0
         item = EpochMetrics(stage, epoch, progress, values)
         while self._again:
-            yield self._again.pop(0)
+            # it stays until the caller is back: the state is already one epoch further
+            yield self._again[0]
+            del self._again[0]
         self._history.append(item)
         yield item
 

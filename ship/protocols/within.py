@@ -76,7 +76,7 @@ def single_unseen(
     clip: FrozenCLIP,
     dtype: torch.dtype = torch.float32,
 ) -> Protocol:
-    """All classes but the last are seen; counted as in generalized_zero_shot.
+    """All classes but one are seen; counted as in generalized_zero_shot.
 
     studied_classes has put `unseen_class` last.
 

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from rich.console import Console
 
 from harness.faults import UserError
 from harness.lease import StudyLost, Timing
+from harness.steady_console import SteadyConsole
 from harness.store_error import StoreAway
 from harness.study import run_study
 from harness.study_config import StudyConfig
@@ -42,7 +42,7 @@ def main(uri: str, log: str, cache: str, seconds: str, fault: str = "{}") -> int
             tracking_uri=uri,
             cache_dir=Path(cache),
             method=fakes.make_method(Path(log), fakes.sleepy(float(seconds))),
-            console=Console(force_terminal=False),
+            console=SteadyConsole(force_terminal=False),
             timing=Timing(
                 beat=float(os.environ.get("SHIP_TEST_BEAT", "10")),
                 expiry=float(os.environ.get("SHIP_TEST_EXPIRY", "60")),

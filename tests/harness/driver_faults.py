@@ -1,5 +1,6 @@
 """Faults that strike a driver from inside, at a place that a test chooses."""
 
+import importlib
 import os
 import signal
 import subprocess
@@ -18,11 +19,14 @@ def arrange(fault: Mapping[str, Any], log: Path) -> None:
     Args:
         fault: {"die": {"in": method of MlflowClient, "call": n, "after": bool}} for kill -9 at its
             n-th call; {"jump": seconds} for the wall clock, {"shell": command} to run, both once
-            `at` (seed, setting) pairs have been started.
+            `at` (seed, setting) pairs have been started; {"terminate": function} for a SIGTERM when
+            that function, by its dotted name, is called.
         log: of the analytic method.
     """
     if "die" in fault:
         _die(fault["die"]["in"], fault["die"]["call"], fault["die"]["after"])
+    if "terminate" in fault:
+        _terminate(*fault["terminate"].rsplit(".", 1))
     if "jump" in fault:
         _once(log, fault["at"], lambda: _jump(fault["jump"]))
     if "shell" in fault:
@@ -45,6 +49,17 @@ def _die(name: str, call: int, after: bool) -> None:
         return found
 
     setattr(MlflowClient, name, dying)
+
+
+def _terminate(module: str, name: str) -> None:
+    home = importlib.import_module(module)
+    original = getattr(home, name)
+
+    def signalled(*args: Any, **keys: Any) -> Any:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return original(*args, **keys)
+
+    setattr(home, name, signalled)
 
 
 def _once(log: Path, lines: int, act: Callable[[], object]) -> None:

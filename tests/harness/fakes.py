@@ -30,6 +30,7 @@ class FakeFeatures:
 
     dataset: str
     train: np.ndarray[Any, Any]
+    backbone_fingerprint: str | None = None
 
 
 class FakeClip:

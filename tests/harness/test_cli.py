@@ -68,7 +68,12 @@ def test_complete_study_exits_0_and_says_how_to_see_it(calls: dict[str, Any]) ->
 @pytest.mark.parametrize(
     ("outcome", "code", "words"),
     [
-        ({"done": 4, "failed": 1}, 3, "incomplete: 1 settings failed, 0 are missing"),
+        ({"done": 4, "failed": 1}, 3, "incomplete: 1 setting failed, 0 are missing; the same comm"),
+        (
+            {"done": 4, "failed": 2, "settled": True},
+            3,
+            "incomplete: 2 settings failed, 0 are missing; none is tried again",
+        ),
         ({"done": 4, "missing": 2}, 3, "incomplete: 0 settings failed, 2 are missing"),
         ({"done": 4, "pruned": 2}, 0, ""),
         ({"done": 1, "missing": 2, "interrupted": True}, 130, "interrupted: the same command"),
@@ -80,6 +85,28 @@ def test_exit_codes(calls: dict[str, Any], outcome: dict[str, Any], code: int, w
     result = invoke("--space", "prompt_len")
     assert result.exit_code == code
     assert result.stderr.startswith(words)
+
+
+def test_wrong_options_come_together() -> None:
+    """Before the YAML is looked at, and without a password."""
+    result = invoke("--space", "x", "--address", "a b", "--storage", "foo://me:geheim@host/x")
+    assert result.exit_code == 2
+    first, second = result.stderr.splitlines()
+    assert first.startswith("--address must be local, auto or HOST:PORT")
+    assert second.startswith("--storage must be a folder or begin with one of")
+    assert "geheim" not in result.stderr
+
+
+def test_mlflow_tells_nobody_of_a_study(
+    calls: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its telemetry is off before it is imported, unless the user has said otherwise."""
+    for said, found in (("", "true"), ("false", "false")):
+        monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", said)  # so that it is put back
+        if not said:
+            monkeypatch.delenv("MLFLOW_DISABLE_TELEMETRY")
+        invoke("--space", "prompt_len")
+        assert os.environ["MLFLOW_DISABLE_TELEMETRY"] == found
 
 
 def test_nothing_done_renders_nothing(calls: dict[str, Any]) -> None:
@@ -314,7 +341,12 @@ def test_version() -> None:
 def test_help_documents_the_exit_codes() -> None:
     """--help says what each exit code means."""
     text = " ".join(invoke("--help").stdout.split())
-    for words in ("0 the study is complete", "2 a mistake", "3 incomplete", "130 interrupted"):
+    for words in (
+        "0 the study is complete",
+        "2 refused or broken off",
+        "3 incomplete",
+        "130 interrupted",
+    ):
         assert words in text
 
 

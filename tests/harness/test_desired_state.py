@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from harness.consent import Consent, StudyChanged
+from harness.factor import Factor
 from harness.plan import Plan
 from harness.study import plan_study
 from harness.study_config import StudyConfig
@@ -84,6 +85,28 @@ def test_weights_that_turn_out_to_be_others_ask_as_well(ray_bench: Bench) -> Non
     with pytest.raises(StudyChanged, match=words):  # now before anything is touched
         ray_bench.run(make_study(seeds=2), method=method)
     assert contents(ray_bench) == before
+
+
+def test_weights_that_turn_out_to_be_others_need_more_features(ray_bench: Bench) -> None:
+    """Of what was finished under the old ones, too: it runs again, where that was accepted."""
+
+    def over(*datasets: str) -> StudyConfig:
+        factor = Factor(choices=datasets, baseline="emoji")
+        return make_study(seeds=1).model_copy(update={"space": {"dataset": factor}})
+
+    ray_bench.run(over("emoji"))
+
+    def load(*args: Any) -> fakes.FakeClip:
+        clip = fakes.FakeClip(*args)
+        clip.fingerprint = "other weights"
+        return clip
+
+    method = replace(ray_bench.method, load_backbone=load)
+    study, yes = over("emoji", "caltech101"), Consent(accepted=True)
+    outcome = ray_bench.run(study, method=method, consent=yes)
+    assert outcome.complete and outcome.done == 2
+    assert ray_bench.states() == ["COMPLETE"] * 3
+    ray_bench.check_invariants()
 
 
 def test_a_removed_level_is_only_mentioned(ray_bench: Bench) -> None:

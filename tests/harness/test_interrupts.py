@@ -7,8 +7,9 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,11 +25,16 @@ class Driver:
     """A study that runs in a process group of its own; every descendant is marked."""
 
     def __init__(
-        self, bench: Bench, seconds: float, name: str = "small", **environment: str
+        self,
+        bench: Bench,
+        seconds: float,
+        name: str = "small",
+        fault: Mapping[str, Any] | None = None,
+        **environment: str,
     ) -> None:
         self.mark = uuid.uuid4().hex
         paths = [bench.uri, str(bench.log), str(bench.cache), str(seconds)]
-        paths.append(json.dumps({"study": {"name": name}}))
+        paths.append(json.dumps({"study": {"name": name}, **(fault or {})}))
         self.process = subprocess.Popen(
             [sys.executable, "-m", "tests.harness.driver", *paths],
             cwd=ROOT,
@@ -70,8 +76,8 @@ def drive(bench: Bench) -> Iterator[Callable[..., Driver]]:
     """Starts drivers, and lets none outlive the test."""
     started: list[Driver] = []
 
-    def start(seconds: float, **environment: str) -> Driver:
-        started.append(Driver(bench, seconds, **environment))
+    def start(seconds: float, **keys: Any) -> Driver:
+        started.append(Driver(bench, seconds, **keys))
         return started[-1]
 
     yield start

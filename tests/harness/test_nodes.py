@@ -1,9 +1,13 @@
 """harness.nodes: a cluster's nodes are waited for, and their absence is one line."""
 
 import pytest
+import ray
+from ray.exceptions import AuthenticationError
 
 from harness import nodes
+from harness.cluster import ray_session
 from harness.preflight import ClusterError
+from tests.harness.fakes import make_study
 
 
 @pytest.fixture
@@ -55,3 +59,23 @@ def test_nothing_at_the_address_is_said_at_once() -> None:
     """Ray itself would try for minutes."""
     with pytest.raises(ClusterError, match=r"no Ray cluster at 127\.0\.0\.1:1"):
         nodes.alive("127.0.0.1:1")
+
+
+def test_a_cluster_that_wants_a_token_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray says so in an exception of its own."""
+
+    def refused(*_: object, **__: object) -> None:
+        raise AuthenticationError("Token authentication is enabled but no token was found")
+
+    monkeypatch.setattr(nodes, "preflight", lambda *_: None)
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", refused)
+    monkeypatch.setattr(ray, "shutdown", lambda: None)
+    words = "no Ray cluster at host:6379: Token authentication is enabled"
+    with pytest.raises(ClusterError, match=words):
+        nodes.alive("host:6379")
+    with (
+        pytest.raises(ClusterError, match=words),
+        ray_session(make_study(), "host:6379", 0, verbose=False),
+    ):
+        pass

@@ -12,6 +12,7 @@ from harness import schema
 from harness.calls import LOCAL, Sender
 from harness.courier import Courier
 from harness.dead_runs import close_dead_runs
+from harness.lease import StudyLost
 from harness.outbox import FOLDER, Outbox, outbox, waiting_note
 from harness.queue_file import Drivers, Head, QueueFile
 from harness.schema import State
@@ -229,6 +230,21 @@ def test_a_hurried_study_does_not_wait(
     assert "1 write wait" in lines[-1]
 
 
+def test_a_study_that_was_lost_is_not_told_to_run_again(tmp_path: Path, quick: None) -> None:
+    """What waits will not be sent: nobody is told that the same command sends it."""
+    lines: list[str] = []
+    down = study_store(FlakyClient(FakeStore(), always("before")))
+    with (
+        pytest.raises(StudyLost),
+        outbox(down, "small", "7", tmp_path, lines.append) as opened,
+    ):
+        opened.create_run("7", "first", {})
+        raise StudyLost("it is another's")
+    left = "left out, as another driver has the study: 1 writes in "
+    assert any(line.startswith(left) for line in lines)
+    assert not any("run the same command" in line for line in lines)
+
+
 def test_a_read_waits_for_a_store_that_is_away(tmp_path: Path, quick: None) -> None:
     """And for one that stays away, a while; a fault of the question is raised at once."""
     client = FlakyClient(FakeStore(), iter(["before", "after", "ok"]))
@@ -300,7 +316,7 @@ def test_another_experiments_queue_is_an_error(tmp_path: Path, quick: None) -> N
 def test_what_a_replaced_driver_left_is_set_aside(tmp_path: Path, quick: None) -> None:
     """Another driver has run it again, so that it would be there twice; the last one's is sent."""
     store, lines = FakeStore(), list[str]()
-    for own, before in (("first", ""), ("second", "other")):
+    for own, before in (("first", ()), ("second", ("other",))):
         down = study_store(FlakyClient(store, always("before")))
         drivers = Drivers(own, before)
         with (
@@ -311,6 +327,28 @@ def test_what_a_replaced_driver_left_is_set_aside(tmp_path: Path, quick: None) -
     (aside,) = (tmp_path / FOLDER).glob("*-first.left-out")
     assert f"left out, and kept in {aside}" in "".join(lines)
     up = study_store(FlakyClient(store, iter(())))
-    with outbox(up, "small", "7", tmp_path, lines.append, Drivers("third", "second")):
+    with outbox(up, "small", "7", tmp_path, lines.append, Drivers("third", ("second", "other"))):
         assert [run.name for run in store.runs.values()] == ["second"]
     assert not list((tmp_path / FOLDER).glob("*.jsonl"))
+
+
+def test_what_waits_outlives_drivers_that_only_looked(tmp_path: Path, quick: None) -> None:
+    """One was refused on another machine, one here; the writes are sent by who runs the study."""
+    store = FakeStore()
+    down = study_store(FlakyClient(store, always("before")))
+    with (
+        pytest.raises(StoreAway),
+        outbox(down, "small", "7", tmp_path, print, Drivers("first")) as opened,
+    ):
+        opened.create_run("7", "first", {})
+    here = Drivers("second", ("elsewhere", "first"))
+    with (
+        pytest.raises(StoreAway),
+        outbox(down, "small", "7", tmp_path, print, here),
+    ):
+        pass
+    up = study_store(FlakyClient(store, iter(())))
+    last = Drivers("third", ("second", "elsewhere", "first"))
+    with outbox(up, "small", "7", tmp_path, print, last):
+        assert [run.name for run in store.runs.values()] == ["first"]
+    assert not list((tmp_path / FOLDER).iterdir())

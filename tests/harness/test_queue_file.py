@@ -136,3 +136,27 @@ def test_each_store_and_study_has_its_file(tmp_path: Path) -> None:
     paths = {queue_path(tmp_path, uri, study) for uri, study in places}
     assert len(paths) == 4
     assert {path.parent for path in paths} == {tmp_path}
+
+
+def test_a_full_disk_keeps_nothing_from_being_done(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Writes go out while no line can be added; what is done is said before the next write."""
+    queue = opened(path)
+    queue.append("delete_tag", {"run_id": "r", "key": "k"})
+
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(QueueFile, "_add_to", full)
+        queue.done(("other", "run-2"))
+        with pytest.raises(QueueError):
+            queue.append("delete_tag", {"run_id": "r", "key": "l"})
+    assert [queued.number for queued in queue.waiting] == [3, 4]
+    assert [queued.number for queued in opened(path).waiting] == [2, 3, 4]  # sent once more
+    queue.done()
+    queue.append("delete_tag", {"run_id": "r", "key": "m"})
+    found = opened(path)
+    assert [queued.number for queued in found.waiting] == [4, 5]
+    assert found.runs == {"key": "run-1", "other": "run-2"}

@@ -82,16 +82,25 @@ def test_where_it_lies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SHIP_SWEEP_STORAGE", "s3://bucket/x")
     assert storage_uri(None, tmp_path) == "s3://bucket/x"
     assert storage_uri("near", tmp_path) == str(tmp_path / "near")
-    with pytest.raises(
-        StorageError, match=r"--storage must be a folder or a URI of file, s3.*ftp:"
-    ):
-        storage_uri("ftp://host/x", tmp_path)
+    assert storage_uri("a:b", tmp_path) == str(tmp_path / "a:b")
+
+
+@pytest.mark.parametrize("named", ["ftp://host/x", "s3:/bucket/x", "gs:bucket"])
+def test_what_is_neither_folder_nor_uri_is_refused(
+    named: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The line says where it was given, and that a bucket takes two slashes."""
+    monkeypatch.setenv("SHIP_SWEEP_STORAGE", named)
+    must = "must be a folder or begin with one of file://, s3://"
+    for given, source in ((None, "SHIP_SWEEP_STORAGE"), (named, "--storage")):
+        with pytest.raises(StorageError, match=f"^{source} {must}.* got '{named}'$"):
+            storage_uri(given, tmp_path)
 
 
 def test_one_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
     """In one line, with the reason."""
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(StorageError, match="cannot write there: ") as caught:
+    with pytest.raises(StorageError, match="cannot write checkpoints there: ") as caught:
         Storage(str(tmp_path / "file"), "study").check()
     assert len(str(caught.value).splitlines()) == 1
 

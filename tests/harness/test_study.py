@@ -12,6 +12,7 @@ from harness.factor import Factor
 from harness.record import StudyRecord
 from harness.schema import State
 from harness.site import Site
+from harness.storage import StorageError
 from harness.store_error import StoreAway, StoreError
 from harness.study import plan_study, run_study
 from tests.harness.conftest import Bench
@@ -261,3 +262,14 @@ def test_a_store_that_is_gone_at_the_end_leaves_nothing_running(
     outcome = ray_bench.run(make_study())
     assert outcome.complete and not outcome.ran
     assert ray_bench.parent().data.tags["ship.state"] == "COMPLETE"
+
+
+def test_a_storage_that_cannot_be_written_matters_to_checkpoints_alone(ray_bench: Bench) -> None:
+    """It is refused before anything runs; a study that writes none does without."""
+    storage = f"{ray_bench.uri.removeprefix('sqlite:///')}/below"  # a file is no folder
+    study = make_study(space={"generator.n_ctx": [4]}, seeds=1)
+    with pytest.raises(StorageError, match="cannot write checkpoints there"):
+        ray_bench.run(study, storage=storage)
+    assert not ray_bench.lines()
+    never = study.model_copy(update={"checkpoint_every": None})
+    assert ray_bench.run(never, storage=storage).complete

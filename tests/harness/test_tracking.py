@@ -4,6 +4,7 @@ import json
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from threading import Thread
@@ -18,7 +19,7 @@ from harness.ledger import Ledger
 from harness.plan import Work, make_plan
 from harness.provenance import code_version, package_versions
 from harness.record import StudyRecord, joined_tag, split_tag
-from harness.recorder import TrialRecorder, flag_tags, params
+from harness.recorder import TrialRecorder, flag_tags, params, run_name
 from harness.schema import Failure, State
 from harness.store_error import StoreError, store_errors
 from harness.tracking import Store, default_uri, open_store
@@ -269,6 +270,34 @@ def test_a_described_study_is_left_alone_the_second_time(store: Store, tmp_path:
         record = StudyRecord.create(store, experiment, study)
         assert record.describe(study, make_plan(study, Ledger(), prints)) is new
     assert len(store.client.search_runs([experiment])) == 1
+
+
+def test_a_driver_that_dies_while_it_describes_a_smaller_study(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the store says is the new study or the old one, never a mixture of both."""
+    prints = Fingerprints(make_method(tmp_path / "log"), None, tmp_path / "cache")
+    experiment = store.create_experiment("small")
+    large = make_study(space={"generator.kl_weight": [n / 1000 for n in range(1, 120)]})
+    record = StudyRecord.create(store, experiment, large)
+    record.describe(large, make_plan(large, Ledger(), prints))
+
+    def killed(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(store.client, "delete_tag", killed)
+    with pytest.raises(KeyboardInterrupt):
+        record.describe(make_study(), make_plan(make_study(), Ledger(), prints))
+    tags = store.client.get_run(record.run_id).data.tags
+    assert "ship.wanted.1" in tags
+    assert len(json.loads(joined_tag("ship.wanted", tags))) == 3
+
+
+def test_a_runs_name_is_no_longer_than_a_database_takes(work: Work) -> None:
+    """PostgreSQL refuses more than 250 characters."""
+    long = replace(work, setting=replace(work.setting, assignment={"a": "x" * 300, "b": "y" * 300}))
+    assert run_name(long) == long.setting.label[:250]
+    assert len(run_name(long)) == 250
 
 
 def test_code_and_packages_are_named() -> None:

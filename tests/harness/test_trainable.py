@@ -1,7 +1,9 @@
 """The worker's code, called as Ray calls it, in this process."""
 
 import json
+import os
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ import numpy as np
 import pytest
 
 from harness.measure import PeakMemory, device_label
+from harness.schema import Failure
 from harness.trainable import (
     EPOCHS,
     EVALUATIONS,
@@ -34,7 +37,7 @@ def make_worker(run_trial: Any, config: TrialConfig = CONFIG, **keys: Any) -> Sh
         def setup(self, spec: dict[str, Any]) -> None:  # type: ignore[override]
             shared = np.zeros((1, 1, 1), dtype=np.float32)
             shared.setflags(write=False)  # as Ray gives them
-            features = FakeFeatures("emoji", shared)
+            features = FakeFeatures("emoji", shared, keys.get("backbone"))
             super().setup(
                 spec,
                 features={feature_key(c): features for c in (config, CONFIG)},
@@ -229,3 +232,50 @@ def test_peak_memory_is_measured() -> None:
     block = np.ones(50 * 2**20, dtype=np.uint8)
     assert memory.megabytes() > block.nbytes / 2**20
     assert device_label("cpu").startswith("cpu (")
+
+
+def test_a_node_with_other_weights_fails_its_trials(tmp_path: Path) -> None:
+    """They would be trained on features of the one backbone with the text tower of the other."""
+
+    def load(*given: Any) -> FakeClip:
+        clip = FakeClip(*given)
+        clip.fingerprint = "of another file"
+        return clip
+
+    worker = make_worker(analytic(tmp_path), load_backbone=load, backbone="weights-of-pocket")
+    (result,) = finish(worker)
+    (failed,) = result[FAILED]
+    assert failed["failure"] is Failure.ERROR
+    assert "backbone pocket has other weights on this node than its" in failed["reason"]
+    worker = make_worker(analytic(tmp_path), backbone="weights-of-pocket")
+    assert finish(worker)[-1][FINAL]
+
+
+@pytest.mark.parametrize(
+    ("message", "broken"),
+    [
+        ("CUDA error: an illegal memory access was encountered", True),
+        ("CUDA error: out of memory", False),
+        ("mat1 and mat2 shapes cannot be multiplied", False),
+    ],
+)
+def test_a_worker_whose_gpu_is_broken_takes_no_further_trial(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, message: str, broken: bool
+) -> None:
+    """CUDA would refuse that one as well; the trial whose fault it was has the reason."""
+
+    def fail(*_: Any) -> Iterator[EpochMetrics]:
+        raise RuntimeError(message)
+
+    class Gone(BaseException):
+        pass
+
+    def leave(code: int) -> None:
+        raise Gone
+
+    worker = make_worker(fail)
+    (result,) = finish(worker)
+    assert message in result[FAILED][0]["reason"]
+    monkeypatch.setattr(os, "_exit", leave)
+    with pytest.raises(Gone) if broken else nullcontext():
+        assert worker.reset_config(trial_spec([CONFIG], (0, 1), "harmonic_mean", [True]))

@@ -1,0 +1,146 @@
+"""Signals at the edges of a study, where no trial runs: it ends in order all the same."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from harness import execution
+from harness.consent import StudyChanged
+from harness.holder import LAST
+from harness.record import StudyRecord
+from harness.store_error import StoreError
+from tests.harness.conftest import Bench
+from tests.harness.fakes import make_study
+from tests.harness.test_interrupts import ENDLESS, Driver, drive, wait_for
+
+__all__ = ["drive"]
+
+SMALL = {"space": {"generator.n_ctx": [4]}, "seeds": 1}
+
+
+@pytest.mark.parametrize("place", ["place_runs", "begin", "end"])
+@pytest.mark.parametrize("after", [False, True])
+def test_an_interrupt_beside_the_studys_own_writes_leaves_nothing_running(
+    ray_bench: Bench, monkeypatch: pytest.MonkeyPatch, place: str, after: bool
+) -> None:
+    """Wherever it strikes, the outcome is an interrupt, and the next run completes the study."""
+    original = getattr(StudyRecord, place)
+
+    def interrupted(self: StudyRecord, *given: Any) -> Any:
+        monkeypatch.setattr(StudyRecord, place, original)  # once
+        if not after:
+            os.kill(os.getpid(), signal.SIGINT)
+        found = original(self, *given)
+        os.kill(os.getpid(), signal.SIGINT)
+        return found
+
+    monkeypatch.setattr(StudyRecord, place, interrupted)
+    outcome = ray_bench.run(make_study(**SMALL))
+    assert outcome.interrupted
+    assert {run.info.status for run in ray_bench.runs()} <= {"KILLED", "FINISHED"}
+    ray_bench.check_invariants()
+    assert ray_bench.run(make_study(**SMALL)).complete
+    assert ray_bench.parent().info.status == "FINISHED"
+    ray_bench.check_invariants()
+
+
+def test_rays_own_exit_is_an_interrupt(ray_bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While it starts, its handler turns SIGTERM into SystemExit."""
+
+    def leave(*_: Any) -> None:
+        raise SystemExit(15)
+
+    monkeypatch.setattr(execution.Execution, "here", leave)
+    outcome = ray_bench.run(make_study(**SMALL))
+    assert outcome.interrupted
+    assert ray_bench.parent().info.status == "KILLED"
+
+
+@pytest.mark.faults
+def test_sigterm_between_the_start_of_ray_and_the_first_trial(
+    bench: Bench, drive: Callable[..., Driver]
+) -> None:
+    """Ray has put handlers of its own in ours' place by then."""
+    driver = drive(0.0, fault={"terminate": "harness.sweep.share"})
+    code, output = driver.end()
+    assert code == 130, output
+    assert "interrupted=True" in output and "Traceback" not in output
+    wait_for(lambda: not driver.survivors(), 20)
+    assert bench.parent().info.status == "KILLED"
+    bench.check_invariants()
+
+
+@pytest.mark.faults
+def test_ctrl_c_that_ends_the_reader_too(bench: Bench, drive: Callable[..., Driver]) -> None:
+    """As of `ship-sweep | tee log`: nobody reads any more, and the study ends in order."""
+    driver = drive(ENDLESS)
+    wait_for(lambda: bool(bench.lines()))
+    assert driver.process.stdout is not None
+    driver.process.stdout.close()
+    driver.signal_group(signal.SIGINT)
+    assert driver.process.wait(120) == 130
+    wait_for(lambda: not driver.survivors(), 20)
+    assert bench.parent().info.status == "KILLED"
+    assert "INTERRUPTED" in bench.states()
+    bench.check_invariants()
+
+
+def test_a_console_falls_silent_when_nobody_reads() -> None:
+    """Instead of ending the process; neither it nor print() complains from then on."""
+    script = (
+        "import time\n"
+        "from harness.steady_console import SteadyConsole\n"
+        "console = SteadyConsole()\n"
+        "input()\n"
+        "for _ in range(3):\n"
+        "    console.print('x')\n"
+        "print('y', flush=True)\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", script],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        assert process.stdin and process.stdout and process.stderr
+        process.stdout.close()
+        process.stdin.write(b"\n")
+        process.stdin.close()
+        assert process.wait(60) == 0
+        assert process.stderr.read() == b""
+
+
+def test_a_driver_that_is_refused_outdates_nobodys_writes(
+    ray_bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever ran something last is known, whoever only looked since: see take_over."""
+
+    def tokens() -> list[str]:
+        store = ray_bench.store()
+        found = store.client.get_experiment(str(store.experiment("small")))
+        return str(found.tags[LAST]).split()
+
+    ray_bench.run(make_study(**SMALL))
+    (first,) = tokens()
+    for count in (2, 3):
+        with pytest.raises(StudyChanged):
+            ray_bench.run(make_study(**SMALL, shots=4))
+        assert len(tokens()) == count
+        assert tokens()[-1] == first
+    with monkeypatch.context() as patch:
+        patch.setattr("harness.study.preflight", refuse)
+        with pytest.raises(StoreError, match="no"):
+            ray_bench.run(make_study(**SMALL | {"seeds": 2}))
+    assert len(tokens()) == 4 and tokens()[-1] == first
+    ray_bench.run(make_study(**SMALL))
+    assert len(tokens()) == 1
+
+
+def refuse(*_: Any) -> None:
+    """A fault that is found before anything runs."""
+    raise StoreError("no")
