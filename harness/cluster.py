@@ -2,8 +2,6 @@
 
 import logging
 import math
-import os
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -13,6 +11,7 @@ import ray
 from ray.exceptions import RayError
 
 from harness.environment import environment
+from harness.hush import quiet_core, quiet_ray
 from harness.measure import device_memory_mb
 from harness.options import Resources
 from harness.packing import LARGEST_NODE
@@ -35,8 +34,6 @@ DRIVER_ENVIRONMENT = {
     "TUNE_GLOBAL_CHECKPOINT_S": "3600",  # Tune's own snapshot is never read
     "TUNE_WARN_THRESHOLD_S": "10",
 }
-# Read by the driver's core, which writes of each of Ray Data's actor pools as an error.
-CORE_ENVIRONMENT = {"RAY_BACKEND_LOG_LEVEL": "fatal"}
 
 
 @dataclass(frozen=True)
@@ -72,7 +69,7 @@ def ray_session(
     ):
         try:
             if owned:
-                quiet = _quiet_core() if address and not verbose else nullcontext()
+                quiet = quiet_core() if address and not verbose else nullcontext()
                 with quiet, loopback() if starts else nullcontext():
                     _init(study, address, object_bytes, verbose)
             check_nodes(study.resources, _nodes())
@@ -80,36 +77,6 @@ def ray_session(
         finally:
             if owned:
                 ray.shutdown()
-
-
-@contextmanager
-def quiet_ray(verbose: bool) -> Iterator[None]:
-    """Silence Ray's loggers on the driver unless verbose."""
-    loggers = [logging.getLogger(name) for name in ("ray", "ray.data", "ray.tune", "ray.train")]
-    levels = [logger.level for logger in loggers]
-    if not verbose:
-        for logger in loggers:
-            logger.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
-
-
-@contextmanager
-def _quiet_core() -> Iterator[None]:
-    """Silence the core of a driver that starts inside; it announces even this, past any logger."""
-    sys.stderr.flush()
-    stderr, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
-    try:
-        with environment(CORE_ENVIRONMENT):
-            yield
-    finally:
-        os.dup2(stderr, 2)
-        os.close(stderr)
-        os.close(nowhere)
 
 
 def threads(study: StudyConfig) -> int:

@@ -12,7 +12,8 @@ import ray
 import ray.data
 import torch
 
-from harness.cluster import cluster_resources, quiet_ray
+from harness.cluster import cluster_resources
+from harness.hush import quiet_ray
 from harness.options import Resources
 from harness.packing import at_once
 from harness.preflight import ClusterError

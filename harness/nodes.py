@@ -11,8 +11,9 @@ from collections.abc import Sequence
 import ray
 from ray.exceptions import RayError
 
-from harness.cluster import DRIVER_ENVIRONMENT, quiet_ray
+from harness.cluster import DRIVER_ENVIRONMENT
 from harness.environment import environment
+from harness.hush import quiet_ray
 from harness.options import Resources
 from harness.preflight import ClusterError, preflight
 

@@ -47,7 +47,8 @@ def local_ray() -> Iterator[None]:
     """A local Ray with two cores, in which workers can unpickle the analytic method."""
     import ray
 
-    from harness.cluster import DRIVER_ENVIRONMENT, environment, quiet_ray
+    from harness.cluster import DRIVER_ENVIRONMENT, environment
+    from harness.hush import quiet_ray
     from harness.private_ray import MODE
 
     ray.cloudpickle.register_pickle_by_value(fakes)

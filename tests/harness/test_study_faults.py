@@ -63,9 +63,9 @@ def test_an_exception_fails_the_trial_and_is_tried_again(ray_bench: Bench) -> No
 
 
 def test_a_killed_worker_is_tried_again_without_double_rows(
-    ray_bench: Bench, tmp_path: Path
+    ray_bench: Bench, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """kill -9 of a worker costs time, nothing else."""
+    """kill -9 of a worker costs time, nothing else; Ray's page on it is not printed."""
     mark = tmp_path / "killed"
 
     def behave(config: TrialConfig, epoch: int) -> None:
@@ -76,6 +76,7 @@ def test_a_killed_worker_is_tried_again_without_double_rows(
     ray_bench.behave = behave
     assert ray_bench.run(make_study()).complete
     assert ray_bench.states() == ["COMPLETE"] * 3 + ["INTERRUPTED"]
+    assert "worker died" not in capsys.readouterr().out
     ray_bench.check_invariants()
 
 
