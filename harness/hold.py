@@ -11,7 +11,7 @@ from harness.holder import LAST, LOOKERS, Holder, read_tag
 from harness.interrupts import Interrupts
 from harness.lease import Lease, Timing
 from harness.lock import gate, study_lock
-from harness.queue_file import Drivers
+from harness.queue_folder import Drivers
 from harness.store_error import store_errors
 from harness.tracking import Store, open_store
 

@@ -12,15 +12,8 @@ from harness import schema
 from harness.calls import CREATE, LOCAL, Sender, batch
 from harness.courier import Courier, Say
 from harness.lease import StudyLost
-from harness.queue_file import (
-    Drivers,
-    Head,
-    QueueError,
-    QueueFile,
-    queue_path,
-    queues,
-    take_over,
-)
+from harness.queue_file import Head, QueueError, QueueFile
+from harness.queue_folder import Drivers, queue_path, queues, take_over
 from harness.store_error import StoreAway, StoreError
 from harness.tracking import Store
 

@@ -23,7 +23,7 @@ from harness.method import Progress as Report
 from harness.plan import Plan
 from harness.space import levels, resolve
 from harness.study_config import StudyConfig
-from harness.trainable import feature_key, target_key
+from harness.trial_spec import feature_key, target_key
 from ship.trial_config import TrialConfig
 
 # the settings that features depend on

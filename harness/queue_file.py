@@ -6,10 +6,8 @@ when all are.
 """
 
 import errno
-import hashlib
 import json
 import os
-import re
 from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -41,68 +39,6 @@ class Queued:
     number: int
     call: str
     arguments: Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Drivers:
-    """Tokens of drivers of a study.
-
-    own: this one's. before: those whose writes may still be sent, newest first: the last one that
-    ran something, and whoever has only looked since.
-    """
-
-    own: str = ""
-    before: tuple[str, ...] = ()
-
-
-def queue_path(folder: Path, uri: str, study: str, driver: str = "") -> Path:
-    """Where the writes of a study to a store wait.
-
-    Args:
-        folder: of all queues.
-        uri: of the store, without its secrets: a new password leaves the file where it is.
-        study: the experiment's name.
-        driver: whose writes they are; each driver has a file of its own.
-    """
-    digest = hashlib.blake2b(f"{uri}\n{study}".encode(), digest_size=8).hexdigest()
-    name = f"{re.sub(r'[^A-Za-z0-9._-]', '_', study)[:60]}-{digest}"
-    return folder / f"{name}{f'-{driver[:16]}' if driver else ''}.jsonl"
-
-
-def queues(folder: Path, uri: str, study: str) -> list[Path]:
-    """The files of all drivers of a study."""
-    return sorted(folder.glob(f"{queue_path(folder, uri, study).stem}*.jsonl"))
-
-
-def take_over(folder: Path, uri: str, study: str, drivers: Drivers) -> list[Path]:
-    """Make the queue of the study's last driver this one's; set aside what is older.
-
-    A driver that was refused, or died, before it ran anything is not what is meant by the last one.
-    Where another has run the study since, that one has run again what the writes are about: sent
-    now, they would be there twice, or go over newer ones.
-
-    Returns:
-        Where the files that were set aside are now.
-
-    Raises:
-        QueueError: one cannot be moved.
-    """
-    own = queue_path(folder, uri, study, drivers.own)
-    last = [queue_path(folder, uri, study, token) for token in drivers.before]
-    found = queues(folder, uri, study)
-    ours = next((path for path in last if path in found), None)
-    aside = []
-    try:
-        for path in found:
-            if path == ours:
-                path.replace(own)
-            elif path != own:
-                aside.append(path.replace(path.with_suffix(".left-out")))
-        if found:
-            _sync_folder(folder)
-    except OSError as error:
-        raise QueueError(f"{folder}: {error}") from error
-    return aside
 
 
 class QueueFile:
@@ -173,7 +109,7 @@ class QueueFile:
             with FileIO(handle, "wb") as file:
                 self._add_to(file, text, sync)
             if fresh and sync:
-                _sync_folder(self.path.parent)
+                sync_folder(self.path.parent)
         except OSError as error:
             raise QueueError(f"{self.path}: cannot be written: {error.strerror}") from error
 
@@ -195,7 +131,7 @@ class QueueFile:
         try:
             if self.path.exists():
                 self.path.unlink()
-                _sync_folder(self.path.parent)  # these writes must not come back over later ones
+                sync_folder(self.path.parent)  # these writes must not come back over later ones
         except OSError as error:
             raise QueueError(f"{self.path}: cannot be removed: {error.strerror}") from error
         self._whole = self._number = 0
@@ -248,7 +184,7 @@ def _named(head: Head) -> str:
     return f"experiment {head.experiment} ({head.study}) of {head.uri}"
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """Make it last through a power cut that a file was made or removed."""
     handle = os.open(folder, os.O_RDONLY)
     try:

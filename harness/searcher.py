@@ -17,7 +17,7 @@ from harness.sampler import Outcome, Sampler, outcome_of
 from harness.schema import State
 from harness.settings import Setting
 from harness.study_config import StudyConfig
-from harness.trainable import trial_spec
+from harness.trial_spec import trial_spec
 
 # proposals that repeat a known setting before the sampler is taken to have run dry
 MOST_REPEATS = 50

@@ -7,7 +7,7 @@ import json
 import os
 import time
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ray import tune
@@ -29,6 +29,7 @@ from harness.results import (
     split,
 )
 from harness.storage import Storage
+from harness.trial_spec import feature_key, target_key
 from harness.utilisation import Utilisation
 from ship.architectures import Precision
 from ship.metrics import EpochMetrics
@@ -37,40 +38,6 @@ from ship.trial_config import TrialConfig
 # A result costs the driver some 2 ms, and a method's epoch may take less: they travel together.
 COALESCE_SECONDS = 0.5
 BACKBONES_KEPT = 2
-
-
-def feature_key(config: TrialConfig) -> str:
-    """What features a trial reads, as the key of the shared feature sets."""
-    return json.dumps([config.backbone, config.dataset, config.views])
-
-
-def target_key(config: TrialConfig, target: str) -> str:
-    """The key of a target's feature set, which holds test pictures alone."""
-    return json.dumps([config.backbone, target, "test"])
-
-
-def trial_spec(
-    configs: Sequence[TrialConfig],
-    seeds: Sequence[int],
-    objective: str,
-    judged: Sequence[bool],
-    checkpoint: str = "",
-) -> dict[str, Any]:
-    """A trial as Ray carries it: plain JSON text under one key, so that Tune resolves nothing.
-
-    Args:
-        configs: its settings, each trained under every seed.
-        judged: of each setting, whether the scheduler may stop it.
-        checkpoint: what its checkpoint is called; "": it has none.
-    """
-    spec = {
-        "trials": [config.model_dump(mode="json") for config in configs],
-        "seeds": list(seeds),
-        "objective": objective,
-        "judged": list(judged),
-        "checkpoint": checkpoint,
-    }
-    return {"spec": json.dumps(spec)}
 
 
 class ShipTrainable(tune.Trainable):

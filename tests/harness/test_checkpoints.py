@@ -10,7 +10,8 @@ import pytest
 from harness.checkpoints import Checkpoints, checkpoint_name
 from harness.results import EPOCHS, FAILED, FINAL
 from harness.storage import Storage
-from harness.trainable import ShipTrainable, trial_spec
+from harness.trainable import ShipTrainable
+from harness.trial_spec import trial_spec
 from ship.checkpoint import Checkpoint
 from ship.metrics import EpochMetrics
 from ship.resumable import CheckpointError

@@ -14,7 +14,8 @@ from harness.courier import Courier
 from harness.dead_runs import close_dead_runs
 from harness.lease import StudyLost
 from harness.outbox import FOLDER, Outbox, outbox, waiting_note
-from harness.queue_file import Drivers, Head, QueueFile
+from harness.queue_file import Head, QueueFile
+from harness.queue_folder import Drivers
 from harness.schema import State
 from harness.store_error import StoreAway, StoreError
 from harness.tracking import Store

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from harness.queue_file import Head, QueueError, QueueFile, queue_path
+from harness.queue_file import Head, QueueError, QueueFile
+from harness.queue_folder import queue_path
 
 HEAD = Head("http://server:5000", "small", "7")
 

@@ -19,10 +19,8 @@ from harness.trainable import (
     FINAL,
     OBJECTIVE,
     ShipTrainable,
-    feature_key,
-    target_key,
-    trial_spec,
 )
+from harness.trial_spec import feature_key, target_key, trial_spec
 from ship.metrics import EpochMetrics
 from ship.trial_config import TrialConfig
 from tests.harness.fakes import FakeClip, FakeFeatures, make_method, truth

@@ -6,7 +6,8 @@ import pytest
 
 from harness import schema
 from harness.recorder import final_metrics
-from harness.trainable import FINAL, ShipTrainable, feature_key, trial_spec
+from harness.trainable import FINAL, ShipTrainable
+from harness.trial_spec import feature_key, trial_spec
 from harness.utilisation import Utilisation, matmul_ceiling
 from ship.cost import DataShape, trial_cost
 from ship.protocols import studied_classes

@@ -1,0 +1,41 @@
+"""A trial on its way to a worker: its settings as text, and the keys of what it reads."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from ship.trial_config import TrialConfig
+
+
+def feature_key(config: TrialConfig) -> str:
+    """What features a trial reads, as the key of the shared feature sets."""
+    return json.dumps([config.backbone, config.dataset, config.views])
+
+
+def target_key(config: TrialConfig, target: str) -> str:
+    """The key of a target's feature set, which holds test pictures alone."""
+    return json.dumps([config.backbone, target, "test"])
+
+
+def trial_spec(
+    configs: Sequence[TrialConfig],
+    seeds: Sequence[int],
+    objective: str,
+    judged: Sequence[bool],
+    checkpoint: str = "",
+) -> dict[str, Any]:
+    """A trial as Ray carries it: plain JSON text under one key, so that Tune resolves nothing.
+
+    Args:
+        configs: its settings, each trained under every seed.
+        judged: of each setting, whether the scheduler may stop it.
+        checkpoint: what its checkpoint is called; "": it has none.
+    """
+    spec = {
+        "trials": [config.model_dump(mode="json") for config in configs],
+        "seeds": list(seeds),
+        "objective": objective,
+        "judged": list(judged),
+        "checkpoint": checkpoint,
+    }
+    return {"spec": json.dumps(spec)}
