@@ -12,14 +12,15 @@ from harness.environment import environment
 LOGGERS: Final = ("ray", "ray.data", "ray.tune", "ray.train")
 # Read by the driver's core, which writes of each of Ray Data's actor pools as an error.
 CORE_ENVIRONMENT: Final = {"RAY_BACKEND_LOG_LEVEL": "fatal"}
-# Ray prints a dozen lines of what may have killed a worker; harness.deaths knows more of it.
-TOLD: Final = ("A worker died or was killed",)
+# Ray prints a dozen lines of what may have killed a worker, of which harness.deaths knows more, and
+# a line for each try of Ray Data's.
+TOLD: Final = ("A worker died or was killed", "so the task will be retried")
 _PRINTER: Final = "print_to_stdstream"
 
 
 @contextmanager
 def quiet_ray(verbose: bool) -> Iterator[None]:
-    """Silence Ray's loggers on the driver, and its words on each worker's death, unless verbose."""
+    """Silence Ray's loggers on the driver, and its words on dead workers, unless verbose."""
     loggers = [logging.getLogger(name) for name in LOGGERS]
     levels = [logger.level for logger in loggers]
     if not verbose:
@@ -63,8 +64,8 @@ def _deaths_untold(verbose: bool) -> Iterator[None]:
         return
 
     def printed(data: Mapping[str, Any], *given: Any, **keys: Any) -> None:
-        lines = data.get("lines") or [""]
-        if not str(lines[0]).startswith(TOLD):
+        text = "\n".join(map(str, data.get("lines", ())))
+        if not any(words in text for words in TOLD):
             original(data, *given, **keys)
 
     setattr(worker, _PRINTER, printed)

@@ -43,7 +43,8 @@ def extract(
     encode: Any = None,
 ) -> FeatureSet:
     """Real features of few pictures, through the real cache."""
-    return extract_features(FrozenCLIP.load(), few_pictures(), views, cache, report, splits)
+    features = extract_features(FrozenCLIP.load(), few_pictures(), views, cache, report, splits)
+    return replace(features, backbone_fingerprint=clip.fingerprint)  # the workers' one is no CLIP
 
 
 def looking(run_trial: Any, config: Any, seeds: Any, features: Any, *rest: Any) -> Iterator[Any]:
