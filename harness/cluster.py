@@ -34,6 +34,8 @@ DRIVER_ENVIRONMENT = {
     "TUNE_GLOBAL_CHECKPOINT_S": "3600",  # Tune's own snapshot is never read
     "TUNE_WARN_THRESHOLD_S": "10",
 }
+# What ray.init raises where there is nothing to join, or no way in.
+NO_CLUSTER = (OSError, RuntimeError, ValueError, RayError)
 
 
 @dataclass(frozen=True)
@@ -132,7 +134,7 @@ def _init(study: StudyConfig, address: str | None, object_bytes: int, verbose: b
             },
             **local,
         )
-    except (ConnectionError, RuntimeError, ValueError, OSError, RayError) as error:
+    except NO_CLUSTER as error:
         where = f"no Ray cluster at {address}" if address else "Ray did not start"
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ClusterError(f"{where}: {first}") from error

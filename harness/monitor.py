@@ -197,9 +197,11 @@ class Monitor(tune.Callback):
     def _count(self, work: Work, ending: Ending) -> None:
         if ending.state in (State.COMPLETE, State.PRUNED):
             self._streak.went_well()
-        elif work.setting.key in self._failed_before or self._error is not None:
-            return
-        elif ending.state is State.FAIL:
+        elif (
+            ending.state is State.FAIL
+            and self._error is None
+            and work.setting.key not in self._failed_before
+        ):
             self._error = self._streak.failed(work.setting.key, ending.reason)
 
     def _guard(self, write: Callable[[], None]) -> None:

@@ -9,9 +9,8 @@ import time
 from collections.abc import Sequence
 
 import ray
-from ray.exceptions import RayError
 
-from harness.cluster import DRIVER_ENVIRONMENT
+from harness.cluster import DRIVER_ENVIRONMENT, NO_CLUSTER
 from harness.environment import environment
 from harness.hush import quiet_ray
 from harness.options import Resources
@@ -32,7 +31,7 @@ def alive(address: str) -> int:
     try:
         ray.init(address, log_to_driver=False, logging_level=logging.CRITICAL)
         return sum(bool(node["Alive"]) for node in ray.nodes())  # type: ignore[no-untyped-call]
-    except (ConnectionError, RuntimeError, ValueError, OSError, RayError) as error:
+    except NO_CLUSTER as error:
         raise ClusterError(f"no Ray cluster at {address}: {error}") from error
     finally:
         ray.shutdown()

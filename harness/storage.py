@@ -31,15 +31,13 @@ class StorageError(UserError):
 
 def storage_fault(given: str | None) -> str | None:
     """What is wrong with --storage, or with $SHIP_SWEEP_STORAGE in its absence."""
-    named = given or os.environ.get("SHIP_SWEEP_STORAGE") or ""
+    named = _named(given)
     scheme, colon, rest = named.partition(":")
-    if not colon or (not rest.startswith("//") and scheme not in SCHEMES):
-        return None  # a path
-    if scheme in SCHEMES and rest.startswith("//"):
-        return None
+    if not colon or rest.startswith("//") == (scheme in SCHEMES):
+        return None  # a URI, or a path
     source = "--storage" if given else "SHIP_SWEEP_STORAGE"
-    schemes = ", ".join(f"{scheme}://" for scheme in SCHEMES)
-    return f"{source} must be a folder or begin with one of {schemes}, got {named!r}"
+    begins = ", ".join(f"{scheme}://" for scheme in SCHEMES)
+    return f"{source} must be a folder or begin with one of {begins}, got {named!r}"
 
 
 def storage_uri(given: str | None, cache_dir: Path) -> str:
@@ -51,12 +49,16 @@ def storage_uri(given: str | None, cache_dir: Path) -> str:
     fault = storage_fault(given)
     if fault:
         raise StorageError(fault)
-    named = given or os.environ.get("SHIP_SWEEP_STORAGE")
+    named = _named(given)
     if not named:
         return str((cache_dir / "checkpoints").absolute())
     if "://" not in named:
         return str(Path(named).absolute())
     return named
+
+
+def _named(given: str | None) -> str:
+    return given or os.environ.get("SHIP_SWEEP_STORAGE") or ""
 
 
 def study_storage(uri: str, store: Store, experiment_id: str) -> "Storage":

@@ -6,8 +6,7 @@ how long it takes to make one, write it, read it and go on, beside the epoch its
 
 import argparse
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from rich.console import Console
@@ -18,6 +17,7 @@ from ship.checkpoint import Checkpoint
 from ship.trial import run_trial
 from ship.trial_config import TrialConfig
 from tests.bench.bench_steps import Sizes, random_features
+from tests.bench.timing import seconds, timed
 
 
 @dataclass(frozen=True)
@@ -38,13 +38,6 @@ class CheckpointCost:
         return f"| {self.name} | {self.mebibytes:.0f} | {' | '.join(f'{s:.2f}' for s in parts)} |"
 
 
-def timed(work: Callable[[], object]) -> tuple[float, object]:
-    """How long it takes, and what it gives."""
-    start = time.perf_counter()
-    made = work()
-    return time.perf_counter() - start, made
-
-
 def checkpoint_cost(clip: FrozenCLIP, sizes: Sizes) -> CheckpointCost:
     """One checkpoint in the second epoch of the generator, which has the largest state."""
     config = TrialConfig(
@@ -56,7 +49,7 @@ def checkpoint_cost(clip: FrozenCLIP, sizes: Sizes) -> CheckpointCost:
     features, seeds = random_features(clip, sizes), range(sizes.seeds)
     run = run_trial(config, seeds, features, clip)
     next(run)
-    epoch_s, _ = timed(lambda: next(run))
+    epoch_s = seconds(lambda: next(run))
 
     def make() -> bytes:
         found = run.checkpoint()
@@ -65,16 +58,12 @@ def checkpoint_cost(clip: FrozenCLIP, sizes: Sizes) -> CheckpointCost:
         return found.to_bytes()
 
     make_s, data = timed(make)
-    if not isinstance(data, bytes):
-        raise TypeError("no bytes")
     with tempfile.TemporaryDirectory() as folder:
         storage = Storage(folder, "bench")
-        write_s, _ = timed(lambda: storage.write("a", data))
+        write_s = seconds(lambda: storage.write("a", data))
         read_s, held = timed(lambda: Checkpoint.from_bytes(storage.read("a") or b""))
-    if not isinstance(held, Checkpoint):
-        raise TypeError("no checkpoint")
     resumed = run_trial(config, seeds, features, clip, resume=held)
-    resume_s, _ = timed(lambda: next(resumed))  # builds the trial, and computes an epoch
+    resume_s = seconds(lambda: next(resumed))  # builds the trial, and computes an epoch
     name = f"{clip.name}, {sizes.seeds} seeds"
     cost = (epoch_s, make_s, write_s, read_s, resume_s - epoch_s)
     return CheckpointCost(name, *cost, len(data) / 2**20)

@@ -4,6 +4,9 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,11 @@ def compare(
 
 def seconds(work: Callable[[], object]) -> float:
     """How long it takes."""
+    return timed(work)[0]
+
+
+def timed(work: Callable[[], T]) -> tuple[float, T]:
+    """How long it takes, and what it gives."""
     start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
+    made = work()
+    return time.perf_counter() - start, made

@@ -67,13 +67,7 @@ def test_a_changed_constant_asks_and_then_runs_the_study_again(ray_bench: Bench)
 def test_weights_that_turn_out_to_be_others_ask_as_well(ray_bench: Bench) -> None:
     """A fingerprint is remembered by the file's size and time; loaded weights tell the truth."""
     ray_bench.run(make_study(seeds=1))
-
-    def load(*args: Any) -> fakes.FakeClip:
-        clip = fakes.FakeClip(*args)
-        clip.fingerprint = "other weights"
-        return clip
-
-    method = replace(ray_bench.method, load_backbone=load)
+    method = replace(ray_bench.method, load_backbone=fakes.load_other_weights)
     wanted = ray_bench.parent().data.tags["ship.wanted"]
     words = "backbone pocket: other weights than before, under the same name"
     with pytest.raises(StudyChanged, match=words):
@@ -95,13 +89,7 @@ def test_weights_that_turn_out_to_be_others_need_more_features(ray_bench: Bench)
         return make_study(seeds=1).model_copy(update={"space": {"dataset": factor}})
 
     ray_bench.run(over("emoji"))
-
-    def load(*args: Any) -> fakes.FakeClip:
-        clip = fakes.FakeClip(*args)
-        clip.fingerprint = "other weights"
-        return clip
-
-    method = replace(ray_bench.method, load_backbone=load)
+    method = replace(ray_bench.method, load_backbone=fakes.load_other_weights)
     study, yes = over("emoji", "caltech101"), Consent(accepted=True)
     outcome = ray_bench.run(study, method=method, consent=yes)
     assert outcome.complete and outcome.done == 2

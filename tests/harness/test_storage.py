@@ -82,7 +82,8 @@ def test_where_it_lies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SHIP_SWEEP_STORAGE", "s3://bucket/x")
     assert storage_uri(None, tmp_path) == "s3://bucket/x"
     assert storage_uri("near", tmp_path) == str(tmp_path / "near")
-    assert storage_uri("a:b", tmp_path) == str(tmp_path / "a:b")
+    for folder in ("a:b", "s3"):
+        assert storage_uri(folder, tmp_path) == str(tmp_path / folder)
 
 
 @pytest.mark.parametrize("named", ["ftp://host/x", "s3:/bucket/x", "gs:bucket"])

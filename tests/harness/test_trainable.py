@@ -23,7 +23,7 @@ from harness.trainable import (
 from harness.trial_spec import feature_key, target_key, trial_spec
 from ship.metrics import EpochMetrics
 from ship.trial_config import TrialConfig
-from tests.harness.fakes import FakeClip, FakeFeatures, make_method, truth
+from tests.harness.fakes import FakeClip, FakeFeatures, load_other_weights, make_method, truth
 
 CONFIG = TrialConfig()
 
@@ -234,13 +234,8 @@ def test_peak_memory_is_measured() -> None:
 
 def test_a_node_with_other_weights_fails_its_trials(tmp_path: Path) -> None:
     """They would be trained on features of the one backbone with the text tower of the other."""
-
-    def load(*given: Any) -> FakeClip:
-        clip = FakeClip(*given)
-        clip.fingerprint = "of another file"
-        return clip
-
-    worker = make_worker(analytic(tmp_path), load_backbone=load, backbone="weights-of-pocket")
+    given = {"load_backbone": load_other_weights, "backbone": "weights-of-pocket"}
+    worker = make_worker(analytic(tmp_path), **given)
     (result,) = finish(worker)
     (failed,) = result[FAILED]
     assert failed["failure"] is Failure.ERROR
