@@ -15,6 +15,9 @@ from harness.schema import Failure
 # How long a raylet may take to answer; a node that does not is taken to be lost.
 ANSWER_SECONDS = 3.0
 LOW_MEMORY = "running low on memory"
+# What Ray says when a connection broke and it has not heard of the worker's death. It gives up a
+# connection sooner than a node: one broke when a link was cut for 20 s, and the node was kept.
+CUT_OFF = "is temporarily unavailable"
 _USED = re.compile(r"was (\S+ used / \S+) limit")
 
 # (address, port) of raylets
@@ -37,6 +40,11 @@ def alive() -> Nodes:
     )
 
 
+def own_address() -> str:
+    """Of the node that the driver is on."""
+    return str(ray.util.get_node_ip_address())  # type: ignore[no-untyped-call]
+
+
 def answers(node: tuple[str, int]) -> bool:
     """Whether a raylet can be reached from here; Ray itself takes half a minute to find out."""
     try:
@@ -51,16 +59,19 @@ class Deaths:
 
     A lost node is told by what has become of the trial's node since it began, of all of them where
     it never said which it was on: Ray's exception often says no more than that the worker cannot be
-    reached.
+    reached. Where all of them answer again it was the link; but on the driver's own node, where
+    there is none, the worker died and Ray is slow to hear of it.
     """
 
     def __init__(
         self,
         alive: Callable[[], Nodes] = alive,
         answers: Callable[[tuple[str, int]], bool] = answers,
+        own_address: Callable[[], str] = own_address,
     ) -> None:
         self._alive = alive
         self._answers = answers
+        self._own_address = own_address
         self._first = alive()
         self._nodes: dict[str, Nodes] = {}
         self._where: dict[str, str] = {}
@@ -90,13 +101,15 @@ class Deaths:
         """A worker is dead; message: what Ray says of it."""
         if trial_id in self._deaths:
             return  # by us
-        before = self._nodes.get(trial_id, self._first)
+        nodes = self._nodes.get(trial_id, self._first)
         if LOW_MEMORY in message:
             used = _USED.search(message)
             of = f" ({used[1]})" if used else ""
             self._note(trial_id, Failure.OUT_OF_MEMORY, f"killed by Ray as memory ran low{of}")
-        elif len(before) > 1 and self._lost(self._own(trial_id, before)):
+        elif len(nodes) > 1 and self._lost(self._own(trial_id, nodes)):
             self._note(trial_id, Failure.NODE_LOST, "its node was lost")
+        elif len(nodes) > 1 and CUT_OFF in message and self._linked(self._own(trial_id, nodes)):
+            self._note(trial_id, Failure.NODE_LOST, "the connection to its worker was lost")
         else:
             self._note(trial_id, Failure.WORKER_DIED, "its worker process died")
 
@@ -117,6 +130,10 @@ class Deaths:
 
     def _lost(self, before: Nodes) -> bool:
         return not before <= self._alive() or not all(map(self._answers, before))
+
+    def _linked(self, before: Nodes) -> bool:
+        here = self._own_address()
+        return any(address != here for address, _ in before)
 
 
 def told(file: str | None) -> str:

@@ -1,6 +1,7 @@
 """Shapes in the annotations of ship are checked, and nothing depends on who runs the tests."""
 
 import os
+import re
 import signal
 
 import pytest
@@ -45,12 +46,18 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+# Two processes of two threads each on two cores would wait for one another.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
 @pytest.hookimpl(tryfirst=True)  # before xdist reads them
 def pytest_cmdline_main(config: pytest.Config) -> None:
-    """`-m faults` runs two files at a time: most of its time it waits. `-n 0` stops that."""
-    asked = str(config.option.markexpr)
-    one_of_them = hasattr(config, "workerinput")
-    if "faults" not in asked or "not faults" in asked or config.option.usepdb or one_of_them:
+    """The whole suite runs two files at a time: much of the time it waits. `-n 0` stops that."""
+    option, whole = config.option, config.args_source is pytest.Config.ArgsSource.TESTPATHS
+    asked = re.sub(r"\bnot \w+", "", str(option.markexpr))
+    one_at_a_time = option.usepdb or option.capture == "no" or "gpu" in asked
+    if not whole or one_at_a_time or hasattr(config, "workerinput"):
         return
     if config.getoption("numprocesses", None) is None and config.getoption("dist", None) == "no":
-        config.option.numprocesses, config.option.dist = 2, "loadfile"
+        option.numprocesses, option.dist = 2, "loadfile"

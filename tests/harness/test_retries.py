@@ -202,6 +202,36 @@ def test_a_lost_node_is_told_from_a_dead_worker() -> None:
     assert deaths.of("four").failure is Failure.WORKER_DIED
 
 
+def test_a_connection_that_broke_is_told_from_a_dead_worker() -> None:
+    """By Ray's words, where the worker may have been on another node than the driver's."""
+    nodes = {("a", 1), ("b", 1)}
+    deaths = Deaths(lambda: frozenset(nodes), lambda node: True, lambda: "a")
+    for trial, address in (("early", None), ("here", "a"), ("there", "b"), ("dead", "b")):
+        deaths.began(trial)
+        if address:
+            deaths.reached(trial, "at stage final, epoch 1", address)
+        died = "The actor died unexpectedly before finishing this task"
+        deaths.saw(trial, died if trial == "dead" else unavailable())
+    assert deaths.of("early") == Death(
+        Failure.NODE_LOST, "the connection to its worker was lost before its first epoch"
+    )
+    assert deaths.of("there").failure is Failure.NODE_LOST
+    assert deaths.of("here").failure is Failure.WORKER_DIED
+    assert deaths.of("dead").failure is Failure.WORKER_DIED
+    alone = Deaths(lambda: frozenset({("b", 1)}), lambda node: True, lambda: "a")
+    alone.began("one")
+    alone.saw("one", unavailable())
+    assert alone.of("one").failure is Failure.WORKER_DIED
+
+
+def unavailable() -> str:
+    """What Ray 2.60 said after a link was cut for 20 s."""
+    from ray.exceptions import ActorUnavailableError
+
+    what = "RpcError: RPC error: recvmsg:Connection reset by peer rpc_code: 14"
+    return str(ActorUnavailableError(f"The actor is temporarily unavailable: {what}", None))
+
+
 def test_a_node_that_a_trial_was_not_on_is_no_loss_to_it() -> None:
     """An autoscaler takes idle nodes away; the trial says where it is with its results."""
     nodes = {("a", 1), ("b", 1)}
