@@ -25,19 +25,21 @@ from ship.datasets import Picture, PictureDataset, Split, load_dataset
 from ship.features import FeatureSet, extract_features
 from tests.harness import fakes
 
-PICTURES = 400  # three shards at two views
+PICTURES = {"train": 400, "val": 60, "test": 60}  # two shards at two views, and one each
 VIEWS = 2
 
 
 def pictures(broken: tuple[int, ...] = ()) -> PictureDataset:
-    """The packaged dataset with fewer training pictures, some of which can be broken."""
+    """The packaged dataset with fewer pictures; some of the training ones can be broken."""
     whole = load_dataset("emoji")
-    train = whole.splits["train"]
-    kept = [
-        Picture(f"broken {i}", b"not a picture") if i in broken else picture
-        for i, picture in enumerate(train.pictures[:PICTURES])
-    ]
-    splits = {**whole.splits, "train": Split(tuple(kept), train.labels[:PICTURES])}
+    splits = {
+        name: Split(split.pictures[: PICTURES[name]], split.labels[: PICTURES[name]])
+        for name, split in whole.splits.items()
+    }
+    train = list(splits["train"].pictures)
+    for i in broken:
+        train[i] = Picture(f"broken {i}", b"not a picture")
+    splits["train"] = Split(tuple(train), splits["train"].labels)
     return replace(whole, splits=splits)
 
 

@@ -1,6 +1,7 @@
 """One Ray for all tests of the harness, and a fresh MLflow store for each."""
 
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +41,14 @@ def store(uri: str, tmp_path: Path) -> Store:
     opened = open_store(uri, tmp_path)
     assert opened is not None
     return opened
+
+
+@pytest.fixture
+def ray_folder() -> Iterator[Path]:
+    """Of a cluster's own: Ray leaves its address there for others. Short, for its sockets."""
+    folder = Path(tempfile.mkdtemp(prefix="ship-ray-", dir="/tmp"))
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

@@ -76,6 +76,7 @@ class Hosts:
     """Two hosts, `a` with Ray's head and `b` with another node; a cable between them."""
 
     folder: Path
+    ray_folder: Path
     patience: dict[str, str]
     tag: str = field(default_factory=lambda: uuid.uuid4().hex[:6])
     processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
@@ -84,11 +85,6 @@ class Hosts:
     def names(self) -> tuple[str, str]:
         """Of the namespaces, and of the ends of the cable in them."""
         return f"ship-{self.tag}a", f"ship-{self.tag}b"
-
-    @property
-    def ray_folder(self) -> Path:
-        """Its own, as Ray leaves the address there for who comes next; short, for its sockets."""
-        return Path(f"/tmp/ship-ray-{self.tag}")
 
     @property
     def environment(self) -> dict[str, str]:
@@ -156,13 +152,12 @@ class Hosts:
                 process.wait()
         for name in self.names:
             ip("netns", "del", name, check=False)
-        shutil.rmtree(self.ray_folder, ignore_errors=True)
 
 
 @pytest.fixture(params=[{}, LITTLE], ids=["is kept", "is given up"])
-def hosts(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Hosts]:
+def hosts(tmp_path: Path, ray_folder: Path, request: pytest.FixtureRequest) -> Iterator[Hosts]:
     """Two hosts with a Ray cluster on them."""
-    made = Hosts(tmp_path, request.param)
+    made = Hosts(tmp_path, ray_folder, request.param)
     try:
         made.connect()
         made.raylet(0, "--head", f"--port={PORT}", f"--node-ip-address={HEAD}",
