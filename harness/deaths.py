@@ -101,15 +101,12 @@ class Deaths:
         """A worker is dead; message: what Ray says of it."""
         if trial_id in self._deaths:
             return  # by us
-        nodes = self._nodes.get(trial_id, self._first)
         if LOW_MEMORY in message:
             used = _USED.search(message)
             of = f" ({used[1]})" if used else ""
             self._note(trial_id, Failure.OUT_OF_MEMORY, f"killed by Ray as memory ran low{of}")
-        elif len(nodes) > 1 and self._lost(self._own(trial_id, nodes)):
-            self._note(trial_id, Failure.NODE_LOST, "its node was lost")
-        elif len(nodes) > 1 and CUT_OFF in message and self._linked(self._own(trial_id, nodes)):
-            self._note(trial_id, Failure.NODE_LOST, "the connection to its worker was lost")
+        elif lost := self._lost(trial_id, message):
+            self._note(trial_id, Failure.NODE_LOST, lost)
         else:
             self._note(trial_id, Failure.WORKER_DIED, "its worker process died")
 
@@ -123,17 +120,19 @@ class Deaths:
         where = self._where.get(trial_id, "before its first epoch")
         self._deaths[trial_id] = Death(failure, f"{what} {where}")
 
-    def _own(self, trial_id: str, before: Nodes) -> Nodes:
-        """Where the trial may be: another node that goes, say as it was idle, is no loss to it."""
+    def _lost(self, trial_id: str, message: str) -> str | None:
+        """What went with the worker, its node or the link to it; None: neither."""
+        nodes = self._nodes.get(trial_id, self._first)
+        if len(nodes) < 2:
+            return None
+        # where it may be: another node that goes, say as it was idle, is no loss to it
         address = self._address.get(trial_id)
-        return frozenset(node for node in before if node[0] == address) or before
-
-    def _lost(self, before: Nodes) -> bool:
-        return not before <= self._alive() or not all(map(self._answers, before))
-
-    def _linked(self, before: Nodes) -> bool:
-        here = self._own_address()
-        return any(address != here for address, _ in before)
+        own = frozenset(node for node in nodes if node[0] == address) or nodes
+        if not own <= self._alive() or not all(map(self._answers, own)):
+            return "its node was lost"
+        if CUT_OFF in message and {place for place, _ in own} != {self._own_address()}:
+            return "the connection to its worker was lost"
+        return None
 
 
 def told(file: str | None) -> str:

@@ -25,6 +25,7 @@ from reports.records import load_records
 from ship.trial_config import TrialConfig
 from tests.harness import fakes
 from tests.harness.conftest import Bench
+from tests.harness.listening import command
 
 MARKS = (50, 150, 300)
 KILLED = 0.05
@@ -130,10 +131,7 @@ class Watch:
 
 def is_worker(pid: int) -> bool:
     """Whether a process lives and is a worker of Ray's."""
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes().startswith(b"ray::")
-    except OSError:
-        return False
+    return command(pid).startswith("ray::")
 
 
 def check(bench: Bench, trials: int) -> None:
