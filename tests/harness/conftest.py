@@ -44,11 +44,10 @@ def store(uri: str, tmp_path: Path) -> Store:
 
 
 @pytest.fixture
-def ray_apart(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A cluster that the test starts leaves its address where no other test's looks for one."""
-    folder = tempfile.mkdtemp(prefix="ship-ray-", dir="/tmp")  # short, for Ray's sockets
-    monkeypatch.setenv("RAY_TMPDIR", folder)
-    yield
+def ray_folder() -> Iterator[Path]:
+    """Of a cluster's own: Ray leaves its address there for others. Short, for its sockets."""
+    folder = Path(tempfile.mkdtemp(prefix="ship-ray-", dir="/tmp"))
+    yield folder
     shutil.rmtree(folder, ignore_errors=True)
 
 

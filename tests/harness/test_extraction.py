@@ -1,8 +1,10 @@
 """Extraction on a simulated cluster of two nodes gives what this machine gives, to the bit."""
 
 import json
+import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +15,22 @@ from ship.backbone import FrozenCLIP
 from ship.features import extract_features
 from tests.harness.cluster_driver import VIEWS, digest, pictures
 
-pytestmark = pytest.mark.usefixtures("ray_apart")
+Run = Callable[[str], tuple[dict[str, Any], str]]
 
 
-def run(scenario: str, folder: Path) -> tuple[dict[str, Any], str]:
-    """What the scenario printed, and what Ray and others wrote beside it."""
-    command = [sys.executable, "-m", "tests.harness.cluster_driver", scenario, str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=240)
-    assert done.returncode == 0, done.stderr
-    *others, last = done.stdout.splitlines()
-    return json.loads(last), "\n".join([*others, done.stderr]).strip()
+@pytest.fixture
+def run(tmp_path: Path, ray_folder: Path) -> Run:
+    """Runs a scenario: what it printed, and what Ray and others wrote beside it."""
+
+    def there(scenario: str) -> tuple[dict[str, Any], str]:
+        command = [sys.executable, "-m", "tests.harness.cluster_driver", scenario, str(tmp_path)]
+        env = {**os.environ, "RAY_TMPDIR": str(ray_folder)}
+        done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=240)
+        assert done.returncode == 0, done.stderr
+        *others, last = done.stdout.splitlines()
+        return json.loads(last), "\n".join([*others, done.stderr]).strip()
+
+    return there
 
 
 @pytest.fixture(scope="module")
@@ -34,9 +42,9 @@ def local(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.mark.slow
-def test_two_nodes_give_what_this_machine_gives(tmp_path: Path, local: str) -> None:
+def test_two_nodes_give_what_this_machine_gives(run: Run, local: str) -> None:
     """To the bit, with actors on both nodes, counted, cleared up, and without a word of Ray's."""
-    found, noise = run("plain", tmp_path)
+    found, noise = run("plain")
     assert found["digest"] == local
     assert (found["nodes"], found["files"]) == (2, 3)
     assert found["last"] == [1320, 1320]
@@ -44,25 +52,25 @@ def test_two_nodes_give_what_this_machine_gives(tmp_path: Path, local: str) -> N
 
 
 @pytest.mark.slow
-def test_a_small_dataset_stays_on_the_driver(tmp_path: Path, local: str) -> None:
+def test_a_small_dataset_stays_on_the_driver(run: Run, local: str) -> None:
     """No actor is started for fewer views than are worth it."""
-    found, _ = run("small", tmp_path)
+    found, _ = run("small")
     assert (found["digest"], found["nodes"]) == (local, 0)
 
 
 @pytest.mark.faults
-def test_a_killed_actor_costs_its_shard_alone(tmp_path: Path, local: str) -> None:
+def test_a_killed_actor_costs_its_shard_alone(run: Run, tmp_path: Path, local: str) -> None:
     """kill -9 of an actor in mid shard: another one encodes it, and no bit differs."""
-    found, _ = run("kill", tmp_path)
+    found, _ = run("kill")
     assert (tmp_path / "killed").exists()
     assert found["digest"] == local
     assert found["files"] == 3
 
 
 @pytest.mark.faults
-def test_broken_pictures_are_named_together(tmp_path: Path) -> None:
+def test_broken_pictures_are_named_together(run: Run) -> None:
     """The one error that this machine gives too, with pictures of other shards in it."""
-    found, noise = run("broken", tmp_path)
+    found, noise = run("broken")
     assert found["error"] == (
         "DatasetError: dataset emoji: 2 pictures of train cannot be decoded: broken 5, broken 390"
     )
@@ -70,9 +78,9 @@ def test_broken_pictures_are_named_together(tmp_path: Path) -> None:
 
 
 @pytest.mark.faults
-def test_actors_that_cannot_start_give_one_line(tmp_path: Path) -> None:
+def test_actors_that_cannot_start_give_one_line(run: Run) -> None:
     """It names the cause, once, without Ray's tracebacks."""
-    found, noise = run("weights", tmp_path)
+    found, noise = run("weights")
     assert found["error"].startswith(
         "ClusterError: features of emoji cannot be extracted on the cluster: "
         "ValueError: no such weights on this node"
@@ -81,9 +89,9 @@ def test_actors_that_cannot_start_give_one_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_study_joins_a_cluster_before_it_extracts(tmp_path: Path) -> None:
+def test_a_study_joins_a_cluster_before_it_extracts(run: Run, tmp_path: Path) -> None:
     """Extraction is given the cluster; the trials then run in the same session."""
-    found, noise = run("study", tmp_path)
+    found, noise = run("study")
     assert found == {"done": 3, "complete": True}
     assert (tmp_path / "log").read_text().splitlines()[0] == "extract emoji on a cluster"
     assert noise == ""

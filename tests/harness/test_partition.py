@@ -19,7 +19,6 @@ import pytest
 from harness.study_config import StudyConfig
 from tests.harness.conftest import Bench
 from tests.harness.driver import study
-from tests.harness.listening import command
 from tests.harness.same_table import assert_same_table
 from tests.harness.test_interrupts import marked, wait_for
 
@@ -54,7 +53,15 @@ def can_make_hosts() -> bool:
     return ip("netns", "add", name, check=False) and ip("netns", "del", name, check=False)
 
 
-pytestmark = [pytest.mark.faults, pytest.mark.usefixtures("allowed", "ray_apart")]
+def title(pid: str) -> str:
+    """What a process calls itself, "" if it is gone."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text()
+    except OSError:
+        return ""
+
+
+pytestmark = [pytest.mark.faults, pytest.mark.usefixtures("allowed")]
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +76,7 @@ class Hosts:
     """Two hosts, `a` with Ray's head and `b` with another node; a cable between them."""
 
     folder: Path
+    ray_folder: Path
     patience: dict[str, str]
     tag: str = field(default_factory=lambda: uuid.uuid4().hex[:6])
     processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
@@ -119,14 +127,15 @@ class Hosts:
     def raylet(self, place: int, *arguments: str) -> None:
         """Start a node of one CPU."""
         ray = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block"]
-        node = ["--num-cpus=1", "--object-store-memory=100000000", "--disable-usage-stats"]
+        node = ["--num-cpus=1", "--object-store-memory=100000000", "--disable-usage-stats",
+                f"--temp-dir={self.ray_folder}"]  # fmt: skip
         self.start(place, *ray, *node, *arguments)
 
     def trains(self, place: int) -> bool:
         """Whether a trial is on its way on a host: Ray names its worker after what it runs."""
         inside = ["ip", "netns", "pids", self.names[place]]
         pids = subprocess.run(inside, capture_output=True, text=True).stdout.split()
-        return any("Bound.train" in command(int(pid)) for pid in pids)
+        return any("Bound.train" in title(pid) for pid in pids)
 
     def link(self, state: str) -> None:
         """Plug the cable in (up) or out (down)."""
@@ -146,9 +155,9 @@ class Hosts:
 
 
 @pytest.fixture(params=[{}, LITTLE], ids=["is kept", "is given up"])
-def hosts(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Hosts]:
+def hosts(tmp_path: Path, ray_folder: Path, request: pytest.FixtureRequest) -> Iterator[Hosts]:
     """Two hosts with a Ray cluster on them."""
-    made = Hosts(tmp_path, request.param)
+    made = Hosts(tmp_path, ray_folder, request.param)
     try:
         made.connect()
         made.raylet(0, "--head", f"--port={PORT}", f"--node-ip-address={HEAD}",
