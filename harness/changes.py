@@ -36,7 +36,7 @@ class Rows:
     @property
     def text(self) -> str:
         """E.g. "6 finished rows of 3 settings (3.4 min of computing)"."""
-        from harness.listing import duration
+        from harness.wording import duration
 
         settings = len({key for key, _ in self.seconds})
         many = f"{len(self)} finished row{'s' * (len(self) != 1)}"

@@ -8,9 +8,10 @@ from pydantic import ValidationError
 
 from harness.effects import names_beside, owner_faults
 from harness.factor import Factor, assignments, in_order, is_among
-from harness.faults import Fault, from_pydantic, nearest, show
+from harness.faults import Fault, from_pydantic
 from harness.fields import place
 from harness.parse import FIELDS, indexed
+from harness.wording import nearest, show
 from ship.trial_config import TrialConfig
 
 MAX_GRID = 10_000

@@ -173,7 +173,7 @@ def _sweep(
     verbose: bool,
 ) -> int:
     """Load, run and report; the exit code."""
-    from harness.faults import UserError
+    from harness.errors import UserError
     from harness.lease import StudyLost
     from harness.store_error import StoreAway
 
@@ -233,7 +233,7 @@ def _ask(question: str) -> bool:
 def _check_options(space: str | None, address: str, storage: str | None, both: bool) -> None:
     """Refuse options that cannot be meant, before anything heavy is imported."""
     from harness.address import address_fault
-    from harness.faults import ConfigError
+    from harness.errors import ConfigError
     from harness.storage import storage_fault
     from reports.redact import redacted
 

@@ -11,11 +11,12 @@ import ray
 from ray.exceptions import RayError
 
 from harness.environment import environment
+from harness.errors import ClusterError
 from harness.hush import quiet_core, quiet_ray
+from harness.machine import usable_cpus
 from harness.measure import device_memory_mb
 from harness.options import Resources
 from harness.packing import LARGEST_NODE
-from harness.preflight import ClusterError, usable_cpus
 from harness.private_ray import loopback, private_token
 from harness.study_config import StudyConfig
 

@@ -10,8 +10,9 @@ from pydantic import ValidationError
 from harness.checks import AS_TEXT, grid_faults, space_faults
 from harness.checks import trial_faults as check_trial
 from harness.effects import warmup_faults
+from harness.errors import ConfigError
 from harness.factor import Factor, is_among
-from harness.faults import ConfigError, Fault, from_pydantic, nearest
+from harness.faults import Fault, from_pydantic
 from harness.needs import need_faults
 from harness.overrides import Override, apply_overrides, parse_overrides
 from harness.packaged import find_space, label_of
@@ -24,6 +25,7 @@ from harness.protocol_checks import (
 )
 from harness.study_config import STUDY_KEYS, TRIAL_KEYS, StudyConfig
 from harness.variants import variant_faults
+from harness.wording import nearest
 from harness.yaml_file import read_yaml
 from ship.trial_config import TrialConfig
 

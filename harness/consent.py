@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from harness.changes import Changes
-from harness.faults import UserError
+from harness.errors import UserError
 
 WAYS_OUT = (
     "--accept-changes runs their settings anew, --fresh starts a new study beside this one; "

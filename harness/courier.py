@@ -13,10 +13,11 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from harness.calls import Sender
-from harness.faults import UserError
+from harness.errors import UserError
 from harness.queue_file import QueueError, QueueFile
-from harness.store_error import StoreAway, StoreError, one_line
+from harness.store_error import StoreAway, StoreError
 from harness.transient import reason, transient
+from harness.wording import one_line
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient

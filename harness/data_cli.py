@@ -47,7 +47,7 @@ def list_datasets(data_root: DataRoot = None) -> None:
 @app.command()
 def get(name: Name, data_root: DataRoot = None) -> None:
     """Download a dataset's pictures where torchvision can, into CoOp's layout."""
-    from harness.faults import UserError
+    from harness.errors import UserError
 
     if data_root is None:
         _refuse(["--data-root must be given: the folder that shall hold the datasets"])

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from harness.data_sources import SOURCES, Source, places
-from harness.faults import UserError, nearest
+from harness.errors import UserError
+from harness.wording import nearest
 
 _ARCHIVES: Final = (".zip", ".tgz", ".tar", ".gz")
 _FAILURES: Final = (

@@ -10,9 +10,10 @@ from pydantic import ValidationError
 from harness.checks import MAX_GRID
 from harness.dataset_fit import bare_features, unfit
 from harness.factor import Factor, assignments, is_among
-from harness.faults import Fault, nearest
+from harness.faults import Fault
 from harness.fields import place
 from harness.parse import indexed
+from harness.wording import nearest
 from ship.trial_config import TrialConfig
 
 if TYPE_CHECKING:

@@ -20,8 +20,9 @@ def print_dry_run(
     fresh: bool,
 ) -> int:
     """Print what a run would do, and on stderr what it would be refused for; the exit code."""
+    from harness.errors import ClusterError
     from harness.listing import print_plan
-    from harness.preflight import ClusterError, preflight
+    from harness.preflight import preflight
     from harness.study import plan_study
 
     def say(line: str) -> None:

@@ -130,7 +130,7 @@ def pace_of(runs: Sequence[LedgerRun], *, gpu: bool) -> Pace:
 
 def trials_at_once(study: StudyConfig, trials: int) -> int:
     """How many of some trials run at once on this machine, by the resources of each."""
-    from harness.preflight import machine
+    from harness.machine import machine
 
     places = slots(study.resources, machine(study.resources), study.concurrency)
     return max(1, min(places, trials))
@@ -174,7 +174,7 @@ def _measured(
     The dearest first, then always the one that is least like those measured.
     """
     from harness.calibrate import calibrate
-    from harness.preflight import usable_gpus
+    from harness.machine import usable_gpus
 
     if study.resources.gpus and not usable_gpus():
         raise ValueError("no finished trials, and no GPU here to calibrate on")

@@ -13,10 +13,10 @@ import ray.data
 import torch
 
 from harness.cluster import cluster_resources
+from harness.errors import ClusterError
 from harness.hush import quiet_ray
 from harness.options import Resources
 from harness.packing import at_once
-from harness.preflight import ClusterError
 from ship.datasets import DatasetError, Picture, PictureDataset
 from ship.extraction import (
     Block,

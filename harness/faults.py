@@ -1,18 +1,15 @@
 """Faults of a study: collected all at once, one line each that names file, key, value, choices."""
 
-import difflib
 import re
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
-from unicodedata import category
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from harness.fields import variants
+from harness.wording import nearest, printable, show
 
-_NO_TEXT = frozenset({"Cc", "Cs"})
 _NOTHING = object()  # None is a value that a user can write
 
 # pydantic's error type -> what the value must be; braces are filled from the error's context.
@@ -59,54 +56,6 @@ class Fault:
         note = f" ({' '.join(notes)})" if notes else ""
         place = f"{source}: {self.path}" if self.path else f"{source}:"
         return printable(" ".join(f"{place} {self.must}{got}{note}".splitlines()))
-
-
-def printable(text: str) -> str:
-    """A text in which control characters, which a terminal would obey, are spelled out."""
-    return "".join(
-        character.encode("unicode_escape").decode()
-        if category(character) in _NO_TEXT
-        else character
-        for character in text
-    )
-
-
-class UserError(ValueError):
-    """What a person can mend: the command line prints it without a traceback and exits with 2.
-
-    A store that is away (StoreAway) and a study that was lost (StudyLost) exit with 3.
-    """
-
-
-class ConfigError(UserError):
-    """A study that cannot run; `faults` holds every fault, str() one line each."""
-
-    def __init__(self, faults: Sequence[str]) -> None:
-        super().__init__("\n".join(faults))
-        self.faults = list(faults)
-
-
-def show(value: Any, width: int = 60) -> str:
-    """A value the way YAML spells it, shortened to `width` characters."""
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    if isinstance(value, list | tuple):
-        text = "[" + ", ".join(show(item, width) for item in value[:width]) + "]"
-    elif isinstance(value, dict):
-        pairs = list(value.items())[:width]
-        text = "{" + ", ".join(f"{key}: {show(item, width)}" for key, item in pairs) + "}"
-    elif isinstance(value, int) and abs(value) > 10**width:
-        text = f"{'-' if value < 0 else ''}more than 10^{width}"
-    else:
-        text = repr(value)
-    return text if len(text) <= width else text[: width - 3] + "..."
-
-
-def nearest(word: str, choices: Iterable[str]) -> str | None:
-    """The choice that `word` was probably meant to be, or None."""
-    lowered = {choice.lower(): choice for choice in choices}
-    found = difflib.get_close_matches(word.lower(), list(lowered), n=1, cutoff=0.6)
-    return lowered[found[0]] if found else None
 
 
 def from_pydantic(error: ValidationError, model: type[BaseModel]) -> list[Fault]:

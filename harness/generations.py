@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from harness.faults import UserError
+from harness.errors import UserError
 from harness.store_error import store_errors
 from harness.tracking import Store
 

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from harness.faults import UserError
+from harness.errors import UserError
 from harness.holder import TAG, Holder, holder_of, read_tag, remove_tag
 from harness.lock import StudyBusy
 

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from harness.faults import show
+from harness.wording import duration, show
 
 if TYPE_CHECKING:
     from harness.plan import Estimate, Plan
@@ -123,17 +123,6 @@ def _print_time(console: Console, estimate: "Estimate", here: bool) -> None:
         "feature extraction not counted",
         soft_wrap=True,
     )
-
-
-def duration(seconds: float) -> str:
-    """For people: "<1 s", "12 s", "3.4 min", "5.6 h"."""
-    if seconds < 1:
-        return "<1 s"
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    if seconds < 3600:
-        return f"{seconds / 60:.1f} min"
-    return f"{seconds / 3600:.1f} h"
 
 
 def _dataset_line(spec: Any) -> str:

@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.schema import State
+from harness.wording import clock
 
 # finished trials that stay in sight
 FINISHED_SHOWN = 8
@@ -236,13 +237,6 @@ def line_printer(console: Console) -> Callable[[str], None]:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     return say
-
-
-def clock(seconds: float) -> str:
-    """E.g. "4:05" or "1:02:03"."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 def _update(view: TrialView, where: str, done: float, objective: float | None) -> None:

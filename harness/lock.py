@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-from harness.faults import UserError
+from harness.errors import UserError
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 

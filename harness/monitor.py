@@ -10,12 +10,11 @@ from ray import tune
 from ray.tune.result import NODE_IP
 
 from harness.deaths import Deaths, told
-from harness.faults import UserError
+from harness.errors import ClusterError, UserError
 from harness.fusing import Ending, Group, Pruned, member_id
 from harness.giving_up import Streak, TooManyFailures
 from harness.live import TrialView, View
 from harness.plan import Work
-from harness.preflight import ClusterError
 from harness.recorder import TrialRecorder
 from harness.results import EPOCHS
 from harness.schema import Failure, State

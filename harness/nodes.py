@@ -12,9 +12,10 @@ import ray
 
 from harness.cluster import DRIVER_ENVIRONMENT, NO_CLUSTER
 from harness.environment import environment
+from harness.errors import ClusterError
 from harness.hush import quiet_ray
 from harness.options import Resources
-from harness.preflight import ClusterError, preflight
+from harness.preflight import preflight
 
 USAGE, NOT_THERE = 2, 1
 PATIENCE_SECONDS = 600.0

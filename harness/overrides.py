@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from harness.errors import ConfigError
 from harness.factor import Factor
-from harness.faults import ConfigError
 from harness.yaml_file import parse_value
 
 # Groups that a YAML may name shortly (`finetuner: coop`); an override may reach into them.

@@ -3,7 +3,8 @@
 from pathlib import Path
 
 import search_spaces
-from harness.faults import ConfigError, nearest, show
+from harness.errors import ConfigError
+from harness.wording import nearest, show
 from harness.yaml_file import read_yaml
 
 _FOLDER = Path(search_spaces.__path__[0]).resolve()

@@ -6,8 +6,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from harness.factor import Factor, factor_faults
-from harness.faults import Fault, from_pydantic, nearest
+from harness.faults import Fault, from_pydantic
 from harness.fields import dotted_fields, variants
+from harness.wording import nearest
 from ship.trial_config import TrialConfig
 
 FIELDS = dotted_fields(TrialConfig)

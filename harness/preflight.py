@@ -1,16 +1,12 @@
 """What can be refused before any work is done: a cluster that is not there, a machine too small."""
 
-import os
 import socket
 
-from harness.faults import UserError
+from harness.errors import ClusterError
+from harness.machine import usable_cpus, usable_gpus
 from harness.options import Resources
 
 ANSWER_SECONDS = 5.0
-
-
-class ClusterError(UserError):
-    """Ray cannot give the study what it asks for."""
 
 
 def preflight(address: str | None, resources: Resources) -> None:
@@ -30,18 +26,6 @@ def preflight(address: str | None, resources: Resources) -> None:
         _check_address(address)
 
 
-def usable_cpus() -> int:
-    """Cores that this process may use."""
-    affinity = getattr(os, "sched_getaffinity", None)
-    return len(affinity(0)) if affinity else os.cpu_count() or 1
-
-
-def machine(resources: Resources) -> dict[str, float]:
-    """What Ray would find here: CPU and, where it is asked for, GPU."""
-    gpus = usable_gpus() if resources.gpus or resources.auto else 0
-    return {"CPU": usable_cpus(), "GPU": gpus}
-
-
 def _check_machine(resources: Resources) -> None:
     there = {"cpus": usable_cpus(), "gpus": usable_gpus() if resources.gpus else 0}
     asked = {"cpus": resources.cpus, "gpus": resources.gpus}
@@ -53,13 +37,6 @@ def _check_machine(resources: Resources) -> None:
     ]
     if faults:
         raise ClusterError("\n".join(faults))
-
-
-def usable_gpus() -> int:
-    """GPUs that this process may use."""
-    import torch
-
-    return torch.cuda.device_count()
 
 
 def _check_address(address: str) -> None:

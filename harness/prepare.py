@@ -1,25 +1,16 @@
 """Before the sweep, on the driver: extract every feature set that the study's trials will read."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 
+from harness.extraction_progress import reporter
 from harness.fingerprints import Fingerprints
 from harness.method import SPLITS, Method
-from harness.method import Progress as Report
 from harness.plan import Plan
 from harness.space import levels, resolve
 from harness.study_config import StudyConfig
@@ -113,53 +104,6 @@ def driver_device(gpus: float) -> str:
     import torch
 
     return "cuda" if torch.cuda.is_available() else "cpu"
-
-
-@contextmanager
-def reporter(title: str, console: Console) -> Iterator[Report]:
-    """A progress bar with the time left, or a line a quarter where it is no terminal.
-
-    Nothing is shown before the first report: features from the cache take no time.
-    """
-    if not console.is_terminal:
-        yield _Lines(title, console)
-        return
-    bar = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        console=console,
-    )
-    task = bar.add_task(title, total=None, start=True)
-
-    def report(done: int, total: int) -> None:
-        bar.start()
-        bar.update(task, completed=done, total=total)
-
-    try:
-        yield report
-    finally:
-        bar.stop()
-
-
-class _Lines:
-    """Prints a line at the start and after each quarter."""
-
-    def __init__(self, title: str, console: Console) -> None:
-        self._title = title
-        self._console = console
-        self._quarter = -1
-
-    def __call__(self, done: int, total: int) -> None:
-        quarter = 4 * done // total if total else 4
-        if quarter > self._quarter:
-            self._quarter = quarter
-            self._console.print(
-                f"{self._title}: {done}/{total}", markup=False, highlight=False, soft_wrap=True
-            )
 
 
 def _combinations(study: StudyConfig) -> Iterator[Mapping[str, Any]]:

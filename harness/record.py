@@ -3,21 +3,23 @@
 import json
 import logging
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 
 from harness import schema
-from harness.faults import UserError
+from harness.errors import UserError
 from harness.ledger import Ledger
 from harness.plan import Plan
 from harness.provenance import code_version, package_versions
 from harness.schema import State
 from harness.settings import Setting
 from harness.space import levels
-from harness.store_error import one_line, store_errors
+from harness.store_error import store_errors
 from harness.study_config import StudyConfig
+from harness.tags import split_tag
 from harness.tracking import Store
-from harness.writing import MAX_TAG, log, set_state
+from harness.wording import one_line
+from harness.writing import log, set_state
 
 logger = logging.getLogger(__name__)
 
@@ -163,22 +165,6 @@ def wanted_tags(settings: Iterable[Setting]) -> dict[str, str]:
         {"setting_key": s.key, "assignment": dict(s.assignment), "arm": s.arm} for s in settings
     ]
     return split_tag(schema.WANTED, json.dumps(wanted))
-
-
-def split_tag(name: str, text: str) -> dict[str, str]:
-    """A tag of any length: MLflow cuts after 8000 characters, so it goes on in NAME.1, NAME.2."""
-    pieces = [text[start : start + MAX_TAG] for start in range(0, len(text), MAX_TAG)]
-    names = [name, *(f"{name}.{index}" for index in range(1, len(pieces)))]
-    return dict(zip(names, pieces, strict=True))
-
-
-def joined_tag(name: str, tags: Mapping[str, str]) -> str:
-    """The inverse of split_tag; "" for a run without the tag."""
-    text, index = tags.get(name, ""), 1
-    while f"{name}.{index}" in tags:
-        text += tags[f"{name}.{index}"]
-        index += 1
-    return text
 
 
 def setting_tags(setting: Setting) -> dict[str, str]:

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness import schema
-from harness.record import StudyRecord, joined_tag
+from harness.record import StudyRecord
+from harness.tags import joined_tag
 from harness.tracking import Store
 
 

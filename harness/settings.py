@@ -6,13 +6,13 @@ from itertools import islice
 from typing import Any
 
 from harness.factor import assignments
-from harness.faults import show
 from harness.fingerprints import Fingerprints
 from harness.keys import setting_key
 from harness.ledger import Ledger
 from harness.schema import State
 from harness.space import distributions, grid, reference_arms, resolve
 from harness.study_config import StudyConfig
+from harness.wording import show
 from ship.trial_config import TrialConfig
 
 

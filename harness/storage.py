@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.faults import UserError
-from harness.store_error import one_line
+from harness.errors import UserError
 from harness.tracking import Store
+from harness.wording import one_line
 
 if TYPE_CHECKING:
     from pyarrow.fs import FileSystem

@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from harness.faults import UserError
+from harness.errors import UserError
+from harness.wording import one_line
 
 
 class StoreError(UserError):
@@ -29,9 +30,3 @@ def store_errors(uri: str) -> Iterator[None]:
     except Exception as error:
         # MLflow raises its own, sqlalchemy's, requests' and alembic's
         raise StoreError(f"{uri}: the MLflow store failed: {one_line(error)}") from error
-
-
-def one_line(error: Exception) -> str:
-    """The first line of an error, cut where it is long."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines[0] if lines else type(error).__name__)[:300]

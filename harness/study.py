@@ -23,12 +23,13 @@ from harness.interrupts import Interrupts
 from harness.lease import StudyLost, Timing
 from harness.ledger import Ledger
 from harness.live import line_printer
+from harness.machine import machine
 from harness.method import Method
 from harness.outbox import CLIENT_ENVIRONMENT, outbox, waiting_note
 from harness.outcome import StudyOutcome
 from harness.packing import settled
 from harness.plan import Plan, make_plan
-from harness.preflight import machine, preflight
+from harness.preflight import preflight
 from harness.record import StudyRecord
 from harness.schema import State
 from harness.settings import SettingMaker

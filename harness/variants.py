@@ -6,8 +6,9 @@ from typing import Any
 
 from harness.checks import trial_faults
 from harness.factor import Factor
-from harness.faults import Fault, nearest
+from harness.faults import Fault
 from harness.parse import GROUPS
+from harness.wording import nearest
 
 Variants = Mapping[str, Mapping[str, Mapping[str, Any]]]
 

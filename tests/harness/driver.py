@@ -13,7 +13,7 @@ from typing import Any
 
 import ray
 
-from harness.faults import UserError
+from harness.errors import UserError
 from harness.lease import StudyLost, Timing
 from harness.steady_console import SteadyConsole
 from harness.store_error import StoreAway

@@ -16,7 +16,7 @@ import reports.cli
 from harness import cli
 from harness.changes import Changes
 from harness.consent import WAYS_OUT, Consent
-from harness.faults import UserError
+from harness.errors import UserError
 from harness.lease import StudyLost
 from harness.plan import Estimate, PlanRow
 from harness.store_error import StoreAway

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from harness.config import load_study, parse_study
-from harness.faults import ConfigError
+from harness.errors import ConfigError
 from harness.options import AshaScheduler
 from harness.packaged import packaged_names
 from harness.study_config import StudyConfig

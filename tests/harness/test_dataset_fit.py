@@ -9,7 +9,7 @@ import pytest
 
 from harness.config import parse_study
 from harness.dataset_fit import bare_features, unfit
-from harness.faults import ConfigError
+from harness.errors import ConfigError
 from ship.datasets import Split, Survey
 from ship.datasets.base import Picture
 from ship.trial_config import TrialConfig

@@ -2,7 +2,7 @@
 
 import pytest
 
-from harness.faults import ConfigError, UserError
+from harness.errors import ConfigError, UserError
 from harness.generations import choose
 from harness.store_error import StoreError
 from harness.tracking import Store

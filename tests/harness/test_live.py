@@ -6,9 +6,10 @@ import re
 import pytest
 from rich.console import Console
 
-from harness.live import Board, LiveView, PlainView, TrialView, clock, make_view
-from harness.prepare import reporter
+from harness.extraction_progress import reporter
+from harness.live import Board, LiveView, PlainView, TrialView, make_view
 from harness.schema import State
+from harness.wording import clock
 
 
 def make_console(terminal: bool) -> tuple[Console, io.StringIO]:

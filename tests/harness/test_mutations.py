@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from harness import space
 from harness.config import load_study, parse_study
-from harness.faults import ConfigError
+from harness.errors import ConfigError
 from harness.overrides import apply_overrides, override_at
 
 SPACES = {

@@ -6,7 +6,7 @@ from ray.exceptions import AuthenticationError
 
 from harness import nodes
 from harness.cluster import ray_session
-from harness.preflight import ClusterError
+from harness.errors import ClusterError
 from tests.harness.fakes import make_study
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from harness.config import parse_study
-from harness.faults import ConfigError
+from harness.errors import ConfigError
 from harness.options import AshaScheduler
 
 SOUND: dict[str, Any] = {"space": {"generator.n_ctx": [1, 2]}}

@@ -5,8 +5,9 @@ import socket
 import pytest
 
 from harness import preflight as module
+from harness.errors import ClusterError
 from harness.options import Resources
-from harness.preflight import ClusterError, preflight
+from harness.preflight import preflight
 
 
 def test_a_small_trial_fits_and_auto_is_left_to_ray() -> None:

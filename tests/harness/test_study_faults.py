@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from harness.preflight import ClusterError
+from harness.errors import ClusterError
 from harness.recorder import TrialRecorder
 from harness.store_error import StoreError
 from ship.metrics import NonFiniteLoss

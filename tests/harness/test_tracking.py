@@ -18,10 +18,11 @@ from harness.fingerprints import Fingerprints
 from harness.ledger import Ledger
 from harness.plan import Work, make_plan
 from harness.provenance import code_version, package_versions
-from harness.record import StudyRecord, joined_tag, split_tag
+from harness.record import StudyRecord
 from harness.recorder import TrialRecorder, flag_tags, params, run_name
 from harness.schema import Failure, State
 from harness.store_error import StoreError, store_errors
+from harness.tags import joined_tag, split_tag
 from harness.tracking import Store, default_uri, open_store
 from ship.trial_config import TrialConfig
 from tests.harness.fakes import make_method, make_study

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from harness.faults import ConfigError
+from harness.errors import ConfigError
 from harness.yaml_file import MAX_BYTES, parse_value, read_yaml
 
 

@@ -1,0 +1,65 @@
+"""How values, durations and errors are spelled in the lines that a person reads."""
+
+import difflib
+from collections.abc import Iterable
+from typing import Any
+from unicodedata import category
+
+_NO_TEXT = frozenset({"Cc", "Cs"})
+
+
+def printable(text: str) -> str:
+    """A text in which control characters, which a terminal would obey, are spelled out."""
+    return "".join(
+        character.encode("unicode_escape").decode()
+        if category(character) in _NO_TEXT
+        else character
+        for character in text
+    )
+
+
+def show(value: Any, width: int = 60) -> str:
+    """A value the way YAML spells it, shortened to `width` characters."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, list | tuple):
+        text = "[" + ", ".join(show(item, width) for item in value[:width]) + "]"
+    elif isinstance(value, dict):
+        pairs = list(value.items())[:width]
+        text = "{" + ", ".join(f"{key}: {show(item, width)}" for key, item in pairs) + "}"
+    elif isinstance(value, int) and abs(value) > 10**width:
+        text = f"{'-' if value < 0 else ''}more than 10^{width}"
+    else:
+        text = repr(value)
+    return text if len(text) <= width else text[: width - 3] + "..."
+
+
+def nearest(word: str, choices: Iterable[str]) -> str | None:
+    """The choice that `word` was probably meant to be, or None."""
+    lowered = {choice.lower(): choice for choice in choices}
+    found = difflib.get_close_matches(word.lower(), list(lowered), n=1, cutoff=0.6)
+    return lowered[found[0]] if found else None
+
+
+def one_line(error: Exception) -> str:
+    """The first line of an error, cut where it is long."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return (lines[0] if lines else type(error).__name__)[:300]
+
+
+def duration(seconds: float) -> str:
+    """For people: "<1 s", "12 s", "3.4 min", "5.6 h"."""
+    if seconds < 1:
+        return "<1 s"
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    if seconds < 3600:
+        return f"{seconds / 60:.1f} min"
+    return f"{seconds / 3600:.1f} h"
+
+
+def clock(seconds: float) -> str:
+    """E.g. "4:05" or "1:02:03"."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
