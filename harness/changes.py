@@ -5,14 +5,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from harness import schema
+from harness.config.space import distributions, levels, reference_arms, resolve
+from harness.config.study_config import StudyConfig
 from harness.ledger import Ledger, LedgerRun
 from harness.plan import Plan
 from harness.recorded import Recorded
 from harness.recorder import param_text, params
 from harness.schema import State
 from harness.settings import SettingMaker, contains
-from harness.space import distributions, levels, reference_arms, resolve
-from harness.study_config import StudyConfig
 from ship.trial_config import RESULTS_VERSION, TrialConfig
 
 MOST_SHOWN = 12

@@ -180,7 +180,7 @@ def _sweep(
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read when MLflow is imported
     try:
         _check_options(space, address, storage, accept and fresh)
-        from harness.config import load_study
+        from harness.config.load import load_study
 
         study = load_study(str(space), overrides, data_root)
         place = None if address == "local" else address
@@ -239,7 +239,7 @@ def _check_options(space: str | None, address: str, storage: str | None, both: b
 
     lines = []
     if space is None:
-        from harness.packaged import packaged_names
+        from harness.config.packaged import packaged_names
 
         names = ", ".join(packaged_names())
         lines.append(f"--space must be given: a YAML file or a packaged space (choices: {names})")

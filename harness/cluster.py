@@ -10,15 +10,15 @@ from typing import Any
 import ray
 from ray.exceptions import RayError
 
+from harness.config.choices import Resources
+from harness.config.study_config import StudyConfig
 from harness.environment import environment
 from harness.errors import ClusterError
 from harness.hush import quiet_core, quiet_ray
 from harness.machine import usable_cpus
 from harness.measure import device_memory_mb
-from harness.options import Resources
 from harness.packing import LARGEST_NODE
 from harness.private_ray import loopback, private_token
-from harness.study_config import StudyConfig
 
 STORE_FLOOR = 200 * 2**20
 # Ray and Tune read these from the driver's environment.

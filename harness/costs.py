@@ -63,7 +63,7 @@ class AnalyticCosts:
     def bare(self, dataset: str) -> "FeatureSet":
         """A dataset's names and labels, with features of size 0."""
         if dataset not in self._features:
-            from harness.dataset_fit import bare_features
+            from harness.config.checks.dataset_fit import bare_features
             from ship.datasets import DATASETS, survey_dataset
             from ship.datasets.image_folder import ImageFolder
 

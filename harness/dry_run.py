@@ -8,7 +8,7 @@ import typer
 from harness.finish import COMPLETE
 
 if TYPE_CHECKING:
-    from harness.study_config import StudyConfig
+    from harness.config.study_config import StudyConfig
 
 
 def print_dry_run(

@@ -8,18 +8,18 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Literal
 
-from harness.factor import in_order, is_active
+from harness.config.factor import in_order, is_active
+from harness.config.space import resolve
 from harness.packing import slots
 from harness.plan import Estimate, Plan
 from harness.settings import SettingMaker, enumerate_settings
-from harness.space import resolve
 
 if TYPE_CHECKING:
+    from harness.config.study_config import StudyConfig
     from harness.costs import AnalyticCosts
     from harness.fingerprints import Fingerprints
     from harness.ledger import Ledger, LedgerRun
     from harness.method import Method
-    from harness.study_config import StudyConfig
     from ship.trial_config import TrialConfig
 
 # No further setting is calibrated where this might be exceeded.

@@ -3,10 +3,10 @@
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from harness.config.choices import Resources
 from harness.interrupts import Interrupts, SweepStopped
 from harness.ledger import Ledger
 from harness.live import View, make_view
-from harness.options import Resources
 from harness.plan import Plan
 from harness.prepare import driver_device, needed, prepare_features
 from harness.record import StudyRecord

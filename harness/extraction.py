@@ -13,9 +13,9 @@ import ray.data
 import torch
 
 from harness.cluster import cluster_resources
+from harness.config.choices import Resources
 from harness.errors import ClusterError
 from harness.hush import quiet_ray
-from harness.options import Resources
 from harness.packing import at_once
 from ship.datasets import DatasetError, Picture, PictureDataset
 from ship.extraction import (

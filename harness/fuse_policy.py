@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from harness.config.choices import Fuse
+from harness.config.study_config import StudyConfig
 from harness.costs import AnalyticCosts
-from harness.options import Fuse
 from harness.plan import Work, study_prunes
-from harness.study_config import StudyConfig
 
 if TYPE_CHECKING:
     from ship.cost import Memory

@@ -5,11 +5,11 @@ from typing import Any, NamedTuple
 
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 
+from harness.config.choices import AshaScheduler
+from harness.config.study_config import StudyConfig
 from harness.deaths import Deaths, told
 from harness.fusing import Group, Pruned
-from harness.options import AshaScheduler
 from harness.results import EVALUATIONS, OBJECTIVE
-from harness.study_config import StudyConfig
 
 # more evaluations than any trial has: the last rung of successive halving
 MOST_EVALUATIONS = 10_000

@@ -24,7 +24,7 @@ _STYLES = {"done": "green", "to run": "cyan", "changed": "yellow", "pruned": "di
 
 def print_spaces() -> None:
     """The packaged studies, one line each."""
-    from harness.packaged import packaged_spaces
+    from harness.config.packaged import packaged_spaces
 
     table = Table(box=None, header_style="bold")
     table.add_column("space", no_wrap=True)
@@ -50,9 +50,9 @@ def print_options() -> None:
 
 def _tables() -> Mapping[str, Iterable[tuple[str, str]]]:
     """What --list-options shows: title -> rows of a name and its line."""
-    from harness.factor import Factor
-    from harness.options import SAMPLERS, SCHEDULERS, SELECTIONS, Resources
-    from harness.study_config import STUDY_KEYS, StudyConfig
+    from harness.config.choices import SAMPLERS, SCHEDULERS, SELECTIONS, Resources
+    from harness.config.factor import Factor
+    from harness.config.study_config import STUDY_KEYS, StudyConfig
     from ship.datasets import DATASETS
     from ship.datasets.image_folder import PREFIX, ImageFolder
     from ship.finetuners import FINETUNERS
@@ -162,7 +162,7 @@ def _default(field: Any) -> str:
 
 
 def _protocol_line(name: str, build: Any) -> str:
-    from harness.protocol_checks import default_selection
+    from harness.config.checks.protocols import default_selection
 
     own = default_selection({"protocol": name}).get("selection")
     note = f" Selection is {own} by default: by validation pictures of all classes." if own else ""

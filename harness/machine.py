@@ -2,7 +2,7 @@
 
 import os
 
-from harness.options import Resources
+from harness.config.choices import Resources
 
 
 def usable_cpus() -> int:

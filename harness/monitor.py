@@ -9,6 +9,7 @@ import ray
 from ray import tune
 from ray.tune.result import NODE_IP
 
+from harness.config.study_config import StudyConfig
 from harness.deaths import Deaths, told
 from harness.errors import ClusterError, UserError
 from harness.fusing import Ending, Group, Pruned, member_id
@@ -18,7 +19,6 @@ from harness.plan import Work
 from harness.recorder import TrialRecorder
 from harness.results import EPOCHS
 from harness.schema import Failure, State
-from harness.study_config import StudyConfig
 
 INTERRUPTED = "the study was interrupted"
 GAVE_UP = "the study was stopped, as others failed in a row"

@@ -11,10 +11,10 @@ from collections.abc import Sequence
 import ray
 
 from harness.cluster import DRIVER_ENVIRONMENT, NO_CLUSTER
+from harness.config.choices import Resources
 from harness.environment import environment
 from harness.errors import ClusterError
 from harness.hush import quiet_ray
-from harness.options import Resources
 from harness.preflight import preflight
 
 USAGE, NOT_THERE = 2, 1

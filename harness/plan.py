@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from harness.config.study_config import StudyConfig
 from harness.fingerprints import Fingerprints
 from harness.ledger import Ledger
 from harness.schema import Failure, State
@@ -15,7 +16,6 @@ from harness.settings import (
     enumerate_settings,
     known_settings,
 )
-from harness.study_config import StudyConfig
 
 RowState = Literal["done", "to run", "changed", "pruned", "failed"]
 

@@ -2,9 +2,9 @@
 
 import socket
 
+from harness.config.choices import Resources
 from harness.errors import ClusterError
 from harness.machine import usable_cpus, usable_gpus
-from harness.options import Resources
 
 ANSWER_SECONDS = 5.0
 

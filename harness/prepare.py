@@ -8,12 +8,12 @@ from typing import Any
 
 from rich.console import Console
 
+from harness.config.space import levels, resolve
+from harness.config.study_config import StudyConfig
 from harness.extraction_progress import reporter
 from harness.fingerprints import Fingerprints
 from harness.method import SPLITS, Method
 from harness.plan import Plan
-from harness.space import levels, resolve
-from harness.study_config import StudyConfig
 from harness.trial_spec import feature_key, target_key
 from ship.trial_config import TrialConfig
 

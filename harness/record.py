@@ -7,15 +7,15 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from harness import schema
+from harness.config.space import levels
+from harness.config.study_config import StudyConfig
 from harness.errors import UserError
 from harness.ledger import Ledger
 from harness.plan import Plan
 from harness.provenance import code_version, package_versions
 from harness.schema import State
 from harness.settings import Setting
-from harness.space import levels
 from harness.store_error import store_errors
-from harness.study_config import StudyConfig
 from harness.tags import split_tag
 from harness.tracking import Store
 from harness.wording import one_line

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from harness import schema
+from harness.config.study_config import StudyConfig
 from harness.fingerprints import Fingerprints
 from harness.plan import Work
 from harness.provenance import code_version, package_versions
@@ -14,7 +15,6 @@ from harness.record import StudyRecord, setting_tags
 from harness.schema import Failure, State
 from harness.settings import Setting
 from harness.store_error import store_errors
-from harness.study_config import StudyConfig
 from harness.tracking import Store
 from harness.writing import log, log_entities, set_state
 from ship.trial_config import RESULTS_VERSION, TrialConfig

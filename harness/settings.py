@@ -5,13 +5,13 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
-from harness.factor import assignments
+from harness.config.factor import assignments
+from harness.config.space import distributions, grid, reference_arms, resolve
+from harness.config.study_config import StudyConfig
 from harness.fingerprints import Fingerprints
 from harness.keys import setting_key
 from harness.ledger import Ledger
 from harness.schema import State
-from harness.space import distributions, grid, reference_arms, resolve
-from harness.study_config import StudyConfig
 from harness.wording import show
 from ship.trial_config import TrialConfig
 

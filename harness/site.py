@@ -6,17 +6,17 @@ from pathlib import Path
 from rich.console import Console
 
 from harness.changes import compare
+from harness.config.packaged import label_of
+from harness.config.study_config import StudyConfig
 from harness.consent import Consent
 from harness.fingerprints import Fingerprints
 from harness.ledger import Ledger, read_ledger
 from harness.method import Method
 from harness.outcome import StudyOutcome, outcome_of
-from harness.packaged import label_of
 from harness.plan import Plan, make_plan
 from harness.recorded import Recorded, read_recorded
 from harness.settings import SettingMaker
 from harness.storage import Storage
-from harness.study_config import StudyConfig
 from harness.tracking import Store
 
 

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from harness.changes import compare
 from harness.checkpoints import forget_all
+from harness.config.study_config import StudyConfig
 from harness.consent import WAYS_OUT, Consent
 from harness.dead_runs import close_dead_runs
 from harness.environment import environment
@@ -37,7 +38,6 @@ from harness.site import Site, ledger_of, source_of
 from harness.steady_console import SteadyConsole
 from harness.storage import storage_uri, study_storage
 from harness.store_error import StoreAway, store_errors
-from harness.study_config import StudyConfig
 from harness.tracking import absolute_uri, default_uri, open_store, quieten
 
 __all__ = ["StudyOutcome", "default_cache_dir", "plan_study", "run_study"]

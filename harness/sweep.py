@@ -11,6 +11,7 @@ import ray
 from ray import tune
 
 from harness.cluster import threads
+from harness.config.study_config import StudyConfig
 from harness.deaths import Deaths, memory_kills_are_deaths
 from harness.fusing import Pruned
 from harness.halving import make_scheduler
@@ -18,7 +19,6 @@ from harness.method import Method
 from harness.monitor import Monitor
 from harness.searcher import StudySearcher
 from harness.storage import Storage
-from harness.study_config import StudyConfig
 from harness.trainable import ShipTrainable
 
 # feature_key -> a feature set in Ray's object store

@@ -20,7 +20,7 @@ from pathlib import Path
 import ray
 from rich.console import Console
 
-from harness.study_config import StudyConfig
+from harness.config.study_config import StudyConfig
 from reports.records import load_records
 from ship.trial_config import TrialConfig
 from tests.harness import fakes

@@ -14,9 +14,9 @@ from pathlib import Path
 from mlflow.tracking import MlflowClient
 from rich.console import Console
 
-from harness.config import load_study
+from harness.config.load import load_study
+from harness.config.study_config import StudyConfig
 from harness.study import default_cache_dir, run_study
-from harness.study_config import StudyConfig
 
 LEVELS = tuple(round(0.001 * 2**i, 6) for i in range(12))
 

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from harness.config.study_config import StudyConfig
 from harness.lease import Timing
 from harness.ledger import Ledger, read_ledger
 from harness.method import Method
 from harness.study import StudyOutcome, run_study
-from harness.study_config import StudyConfig
 from harness.tracking import Store, open_store
 from tests.harness import fakes
 from tests.harness.same_table import undisturbed

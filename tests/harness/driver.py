@@ -13,12 +13,12 @@ from typing import Any
 
 import ray
 
+from harness.config.study_config import StudyConfig
 from harness.errors import UserError
 from harness.lease import StudyLost, Timing
 from harness.steady_console import SteadyConsole
 from harness.store_error import StoreAway
 from harness.study import run_study
-from harness.study_config import StudyConfig
 from tests.harness import fakes
 from tests.harness.driver_faults import arrange
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from harness.config import parse_study
+from harness.config.load import parse_study
+from harness.config.study_config import StudyConfig
 from harness.method import Method
-from harness.study_config import StudyConfig
 from ship.checkpoint import Checkpoint
 from ship.fused_settings import each_replica
 from ship.metrics import EpochMetrics

@@ -15,8 +15,8 @@ from ray.cluster_utils import Cluster
 from rich.console import Console
 
 from harness.cluster import DRIVER_ENVIRONMENT, environment
+from harness.config.study_config import StudyConfig
 from harness.study import run_study
-from harness.study_config import StudyConfig
 from ship.trial_config import TrialConfig
 from tests.harness import fakes
 

@@ -6,8 +6,8 @@ import polars as pl
 from polars.testing import assert_frame_equal
 from rich.console import Console
 
+from harness.config.study_config import StudyConfig
 from harness.study import run_study
-from harness.study_config import StudyConfig
 from reports.output import text_of
 from reports.records import Study, load_records
 from reports.tables import build_tables

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from harness.changes import Changes, compare
+from harness.config.study_config import StudyConfig
 from harness.consent import Consent, StudyChanged
 from harness.fingerprints import Fingerprints
 from harness.plan import make_plan
@@ -16,7 +17,6 @@ from harness.record import StudyRecord
 from harness.recorder import params, provenance_tags, setting_tags
 from harness.settings import SettingMaker
 from harness.site import ledger_of
-from harness.study_config import StudyConfig
 from harness.tracking import Store
 from harness.writing import log
 from ship.trial_config import RESULTS_VERSION

@@ -3,8 +3,8 @@
 import pytest
 
 from harness.cluster import check_nodes
+from harness.config.choices import Resources
 from harness.errors import ClusterError
-from harness.options import Resources
 
 LARGE, SMALL, GPU = {"CPU": 16.0}, {"CPU": 2.0}, {"CPU": 4.0, "GPU": 2.0}
 

@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 
 from harness import cli
 from harness.address import address_fault
-from harness.config import load_study
+from harness.config.load import load_study
 from harness.deploy import FILES, FOLDER
 
 ROOT = Path(__file__).parents[2]

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
+from harness.config.factor import Factor
+from harness.config.study_config import StudyConfig
 from harness.consent import Consent, StudyChanged
-from harness.factor import Factor
 from harness.plan import Plan
 from harness.study import plan_study
-from harness.study_config import StudyConfig
 from reports.records import load_records
 from tests.harness import fakes
 from tests.harness.conftest import Bench

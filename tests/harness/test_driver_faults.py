@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.study_config import StudyConfig
+from harness.config.study_config import StudyConfig
 from reports.cli import render
 from tests.harness.conftest import Bench
 from tests.harness.driver import study

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from harness.study_config import StudyConfig
+from harness.config.study_config import StudyConfig
 from ship.metrics import NonFiniteLoss
 from ship.trial_config import TrialConfig
 from tests.harness.conftest import Bench

@@ -11,19 +11,19 @@ from optuna.trial import TrialState
 from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 
+from harness.config.choices import AshaScheduler
+from harness.config.study_config import StudyConfig
 from harness.deaths import Deaths
 from harness.fingerprints import Fingerprints
 from harness.fuse_policy import CPU_REPLICAS, fuse_policy
 from harness.fusing import Ending, Pruned, again, dead, endings, fuse
 from harness.halving import Halving
 from harness.ledger import Ledger
-from harness.options import AshaScheduler
 from harness.plan import Work, make_plan
 from harness.results import EVALUATIONS, FAILED, FINAL, OBJECTIVE
 from harness.schema import Failure, State
 from harness.searcher import StudySearcher
 from harness.settings import SettingMaker, enumerate_settings
-from harness.study_config import StudyConfig
 from ship.metrics import NonFiniteLoss
 from tests.harness.fakes import make_method, make_study, truth
 from tests.harness.test_searcher import optuna_trials

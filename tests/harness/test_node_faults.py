@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.study_config import StudyConfig
+from harness.config.study_config import StudyConfig
 from tests.harness.conftest import Bench
 from tests.harness.node_driver import study
 from tests.harness.same_table import assert_same_table

@@ -7,12 +7,13 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from harness.config import parse_study
+from harness.config.choices import Resources
+from harness.config.load import parse_study
+from harness.config.study_config import StudyConfig
 from harness.costs import AnalyticCosts
 from harness.fingerprints import Fingerprints
 from harness.fuse_policy import GPU_REPLICAS, fuse_policy
 from harness.ledger import Ledger
-from harness.options import Resources
 from harness.packing import (
     LARGEST_NODE,
     MOST_ON_A_GPU,
@@ -22,7 +23,6 @@ from harness.packing import (
     settled,
     trials_per_gpu,
 )
-from harness.study_config import StudyConfig
 from ship.cost import Memory
 from ship.trial_config import TrialConfig
 from tests.harness.conftest import Bench

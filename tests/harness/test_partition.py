@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from harness.study_config import StudyConfig
+from harness.config.study_config import StudyConfig
 from tests.harness.conftest import Bench
 from tests.harness.driver import study
 from tests.harness.same_table import assert_same_table

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
+from harness.config.study_config import StudyConfig
 from harness.fingerprints import Fingerprints
 from harness.ledger import Ledger, LedgerRun
 from harness.plan import make_plan
 from harness.schema import Failure, State
 from harness.settings import Setting, SettingMaker
-from harness.study_config import StudyConfig
 from tests.harness.fakes import make_method, make_study
 
 

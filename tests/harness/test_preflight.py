@@ -5,8 +5,8 @@ import socket
 import pytest
 
 from harness import preflight as module
+from harness.config.choices import Resources
 from harness.errors import ClusterError
-from harness.options import Resources
 from harness.preflight import preflight
 
 

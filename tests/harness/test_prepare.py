@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from harness.factor import Factor
+from harness.config.factor import Factor
 from harness.fingerprints import Fingerprints
 from harness.ledger import Ledger
 from harness.plan import make_plan

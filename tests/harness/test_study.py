@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from harness.factor import Factor
+from harness.config.factor import Factor
 from harness.record import StudyRecord
 from harness.schema import State
 from harness.site import Site

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from harness.study_config import StudyConfig
+from harness.config.study_config import StudyConfig
 from harness.writing import log
 from tests.harness.conftest import Bench
 from tests.harness.fakes import make_study, sleepy

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from harness.study_config import StudyConfig
+from harness.config.study_config import StudyConfig
 from ship.metrics import EpochMetrics
 from ship.trial_config import TrialConfig
 from tests.harness import fakes

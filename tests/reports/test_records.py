@@ -205,7 +205,7 @@ def test_broken_list_of_settings_is_one_line(build: Build, percentages: Build, t
 
 def test_reads_the_tags_that_the_harness_writes(build: Build, percentages: Build) -> None:
     """The study's own tags come from the harness here: factors, seeds, wanted settings, twins."""
-    config = pytest.importorskip("harness.config")
+    config = pytest.importorskip("harness.config.load")
     record = pytest.importorskip("harness.record")
     plan = pytest.importorskip("harness.plan")
     study = config.load_study("prompt_len.yaml")

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from harness.factor import Factor, assignments, in_order, is_active
-from harness.fields import place
-from harness.study_config import StudyConfig
+from harness.config.dotted import place
+from harness.config.factor import Factor, assignments, in_order, is_active
+from harness.config.study_config import StudyConfig
 from ship.trial_config import TrialConfig
 
 if TYPE_CHECKING:

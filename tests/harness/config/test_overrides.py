@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from harness.config import parse_study
+from harness.config.choices import AshaScheduler
+from harness.config.load import parse_study
 from harness.errors import ConfigError
-from harness.options import AshaScheduler
 
 SOUND: dict[str, Any] = {"space": {"generator.n_ctx": [1, 2]}}
 

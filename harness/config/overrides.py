@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from harness.config.factor import Factor
+from harness.config.yaml12 import parse_value
 from harness.errors import ConfigError
-from harness.factor import Factor
-from harness.yaml_file import parse_value
 
 # Groups that a YAML may name shortly (`finetuner: coop`); an override may reach into them.
 _NAMED = ("generator", "finetuner", "scheduler")

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from harness.checks import MAX_GRID
-from harness.dataset_fit import bare_features, unfit
-from harness.factor import Factor, assignments, is_among
-from harness.faults import Fault
-from harness.fields import place
-from harness.parse import indexed
+from harness.config.checks.dataset_fit import bare_features, unfit
+from harness.config.checks.levels import MAX_GRID
+from harness.config.dotted import place
+from harness.config.factor import Factor, assignments, is_among
+from harness.config.factors import indexed
+from harness.config.mistakes import Fault
 from harness.wording import nearest
 from ship.trial_config import TrialConfig
 

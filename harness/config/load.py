@@ -7,26 +7,26 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from harness.checks import AS_TEXT, grid_faults, space_faults
-from harness.checks import trial_faults as check_trial
-from harness.effects import warmup_faults
-from harness.errors import ConfigError
-from harness.factor import Factor, is_among
-from harness.faults import Fault, from_pydantic
-from harness.needs import need_faults
-from harness.overrides import Override, apply_overrides, parse_overrides
-from harness.packaged import find_space, label_of
-from harness.parse import FIELDS, GROUPS, parse_space
-from harness.protocol_checks import (
+from harness.config.checks.backbones import need_faults
+from harness.config.checks.levels import AS_TEXT, grid_faults, space_faults
+from harness.config.checks.levels import trial_faults as check_trial
+from harness.config.checks.protocols import (
     default_objective,
     default_selection,
     objective_faults,
     protocol_faults,
 )
-from harness.study_config import STUDY_KEYS, TRIAL_KEYS, StudyConfig
-from harness.variants import variant_faults
+from harness.config.checks.unread import warmup_faults
+from harness.config.checks.variants import variant_faults
+from harness.config.factor import Factor, is_among
+from harness.config.factors import FIELDS, GROUPS, parse_space
+from harness.config.mistakes import Fault, from_pydantic
+from harness.config.overrides import Override, apply_overrides, parse_overrides
+from harness.config.packaged import find_space, label_of
+from harness.config.study_config import STUDY_KEYS, TRIAL_KEYS, StudyConfig
+from harness.config.yaml12 import read_yaml
+from harness.errors import ConfigError
 from harness.wording import nearest
-from harness.yaml_file import read_yaml
 from ship.trial_config import TrialConfig
 
 
@@ -37,7 +37,7 @@ def load_study(
 
     Args:
         path_or_name: a file; without a folder, the working directory's comes before the packaged.
-        overrides: "key=value" each, later ones win; see harness.overrides.
+        overrides: "key=value" each, later ones win; see harness.config.overrides.
         data_root: where the datasets that are not packaged lie.
     Raises:
         ConfigError: with every fault of file, overrides, datasets and backbones at once.

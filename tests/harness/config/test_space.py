@@ -6,9 +6,9 @@ import optuna
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-from harness import space
-from harness.config import parse_study
-from harness.study_config import StudyConfig
+from harness.config import space
+from harness.config.load import parse_study
+from harness.config.study_config import StudyConfig
 
 CONDITIONAL: dict[str, Any] = {
     "generator": ["vae", "gaussian_text", "none"],

@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from harness.dataset_checks import dataset_faults, named_values
-from harness.factor import Factor
-from harness.faults import Fault
-from harness.parse import indexed
-from harness.study_config import StudyConfig
+from harness.config.checks.datasets import dataset_faults, named_values
+from harness.config.factor import Factor
+from harness.config.factors import indexed
+from harness.config.mistakes import Fault
+from harness.config.study_config import StudyConfig
 
 
 def need_faults(

@@ -3,9 +3,9 @@
 from pathlib import Path
 
 import search_spaces
+from harness.config.yaml12 import read_yaml
 from harness.errors import ConfigError
 from harness.wording import nearest, show
-from harness.yaml_file import read_yaml
 
 _FOLDER = Path(search_spaces.__path__[0]).resolve()
 

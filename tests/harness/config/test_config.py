@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 import yaml
 
-from harness.config import load_study, parse_study
+from harness.config.choices import AshaScheduler
+from harness.config.load import load_study, parse_study
+from harness.config.packaged import packaged_names
+from harness.config.study_config import StudyConfig
+from harness.config.yaml12 import parse_value
 from harness.errors import ConfigError
-from harness.options import AshaScheduler
-from harness.packaged import packaged_names
-from harness.study_config import StudyConfig
-from harness.yaml_file import parse_value
 
 SOUND: dict[str, Any] = {"space": {"generator.n_ctx": [1, 2]}}
 CASES: list[dict[str, str]] = yaml.safe_load(
@@ -175,7 +175,7 @@ def test_packaged_spaces_are_sound(
         study = load_study(name)
     except ConfigError as error:
         assert all("needs a data root" in fault for fault in error.faults)
-        monkeypatch.setattr("harness.config.need_faults", lambda *_: [])
+        monkeypatch.setattr("harness.config.load.need_faults", lambda *_: [])
         study = load_study(name)
     assert study.name == name
     assert study.description

@@ -5,9 +5,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from harness.factor import Factor, factor_faults
-from harness.faults import Fault, from_pydantic
-from harness.fields import dotted_fields, variants
+from harness.config.dotted import dotted_fields, variants
+from harness.config.factor import Factor, factor_faults
+from harness.config.mistakes import Fault, from_pydantic
 from harness.wording import nearest
 from ship.trial_config import TrialConfig
 

@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-from harness.factor import Factor, is_among
-from harness.faults import Fault
-from harness.parse import FIELDS, GROUPS, indexed
+from harness.config.factor import Factor, is_among
+from harness.config.factors import FIELDS, GROUPS, indexed
+from harness.config.mistakes import Fault
 from ship.generators import GENERATORS
 from ship.trial_config import TrialConfig
 

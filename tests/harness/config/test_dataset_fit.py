@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness.config import parse_study
-from harness.dataset_fit import bare_features, unfit
+from harness.config.checks.dataset_fit import bare_features, unfit
+from harness.config.load import parse_study
 from harness.errors import ConfigError
 from ship.datasets import Split, Survey
 from ship.datasets.base import Picture

@@ -6,11 +6,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from harness.effects import names_beside, owner_faults
-from harness.factor import Factor, assignments, in_order, is_among
-from harness.faults import Fault, from_pydantic
-from harness.fields import place
-from harness.parse import FIELDS, indexed
+from harness.config.checks.unread import names_beside, owner_faults
+from harness.config.dotted import place
+from harness.config.factor import Factor, assignments, in_order, is_among
+from harness.config.factors import FIELDS, indexed
+from harness.config.mistakes import Fault, from_pydantic
 from harness.wording import nearest, show
 from ship.trial_config import TrialConfig
 

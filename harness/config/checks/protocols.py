@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from typing import Any, get_args
 
-from harness.factor import Factor
-from harness.faults import Fault
-from harness.options import Objective
-from harness.parse import indexed
+from harness.config.choices import Objective
+from harness.config.factor import Factor
+from harness.config.factors import indexed
+from harness.config.mistakes import Fault
 from ship.metrics import OBJECTIVES, SEEN_OBJECTIVES, ProtocolName
 from ship.trial_config import TrialConfig
 

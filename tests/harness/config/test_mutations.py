@@ -8,10 +8,10 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from harness import space
-from harness.config import load_study, parse_study
+from harness.config import space
+from harness.config.load import load_study, parse_study
+from harness.config.overrides import apply_overrides, override_at
 from harness.errors import ConfigError
-from harness.overrides import apply_overrides, override_at
 
 SPACES = {
     path.name: path.read_bytes()

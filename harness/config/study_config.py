@@ -6,8 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, field_validator
 
-from harness.factor import Factor
-from harness.options import (
+from harness.config.choices import (
     MOST_FUSED,
     Fuse,
     NoScheduler,
@@ -16,6 +15,7 @@ from harness.options import (
     Sampler,
     SchedulerConfig,
 )
+from harness.config.factor import Factor
 from ship.settings import Settings
 from ship.trial_config import TrialConfig
 

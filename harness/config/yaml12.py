@@ -14,8 +14,8 @@ from typing import Any
 import yaml
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
+from harness.config.mistakes import Fault
 from harness.errors import ConfigError
-from harness.faults import Fault
 
 MAX_BYTES = 256 * 1024
 MAX_DEPTH = 16

@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from harness.fields import variants
+from harness.config.dotted import variants
 from harness.wording import nearest, printable, show
 
 _NOTHING = object()  # None is a value that a user can write

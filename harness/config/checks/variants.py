@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from harness.checks import trial_faults
-from harness.factor import Factor
-from harness.faults import Fault
-from harness.parse import GROUPS
+from harness.config.checks.levels import trial_faults
+from harness.config.factor import Factor
+from harness.config.factors import GROUPS
+from harness.config.mistakes import Fault
 from harness.wording import nearest
 
 Variants = Mapping[str, Mapping[str, Mapping[str, Any]]]
