@@ -4,15 +4,15 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from harness import schema
 from harness.config.space import distributions, levels, reference_arms, resolve
 from harness.config.study_config import StudyConfig
-from harness.ledger import Ledger, LedgerRun
 from harness.plan import Plan
-from harness.recorded import Recorded
 from harness.recorder import param_text, params
-from harness.schema import State
 from harness.settings import SettingMaker, contains
+from harness.store import schema
+from harness.store.ledger import Ledger, LedgerRun
+from harness.store.schema import State
+from harness.store.study_run import Recorded
 from ship.trial_config import RESULTS_VERSION, TrialConfig
 
 MOST_SHOWN = 12

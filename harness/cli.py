@@ -174,8 +174,8 @@ def _sweep(
 ) -> int:
     """Load, run and report; the exit code."""
     from harness.errors import UserError
-    from harness.lease import StudyLost
-    from harness.store_error import StoreAway
+    from harness.store.errors import StoreAway
+    from harness.store.lock.lease import StudyLost
 
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read when MLflow is imported
     try:

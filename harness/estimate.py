@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from harness.config.study_config import StudyConfig
     from harness.costs import AnalyticCosts
     from harness.fingerprints import Fingerprints
-    from harness.ledger import Ledger, LedgerRun
     from harness.method import Method
+    from harness.store.ledger import Ledger, LedgerRun
     from ship.trial_config import TrialConfig
 
 # No further setting is calibrated where this might be exceeded.

@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Any
 
 from harness.config.choices import Resources
 from harness.interrupts import Interrupts, SweepStopped
-from harness.ledger import Ledger
 from harness.live import View, make_view
 from harness.plan import Plan
 from harness.prepare import driver_device, needed, prepare_features
@@ -13,6 +12,7 @@ from harness.record import StudyRecord
 from harness.recorder import TrialRecorder
 from harness.settings import SettingMaker, enumerate_settings
 from harness.site import Site
+from harness.store.ledger import Ledger
 
 if TYPE_CHECKING:
     from harness.cluster import Session

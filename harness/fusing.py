@@ -13,7 +13,7 @@ from typing import Any
 from harness.checkpoints import checkpoint_name
 from harness.plan import Work
 from harness.results import FAILED, FINAL
-from harness.schema import Failure, State
+from harness.store.schema import Failure, State
 from ship.fused_settings import shared_shape
 
 # The works of one Ray trial, in the order in which their replicas stand in it.

@@ -18,7 +18,7 @@ from harness.live import TrialView, View
 from harness.plan import Work
 from harness.recorder import TrialRecorder
 from harness.results import EPOCHS
-from harness.schema import Failure, State
+from harness.store.schema import Failure, State
 
 INTERRUPTED = "the study was interrupted"
 GAVE_UP = "the study was stopped, as others failed in a row"

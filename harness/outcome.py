@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from harness.plan import Plan
-from harness.schema import State
+from harness.store.schema import State
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping
 
 from harness.config.choices import Resources
-from harness.ledger import Ledger
+from harness.store.ledger import Ledger
 
 # MiB that a process takes of a GPU beside torch's tensors: CUDA's context, cuBLAS's workspace.
 CONTEXT_MB = 600.0

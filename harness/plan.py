@@ -7,8 +7,6 @@ from typing import Literal
 
 from harness.config.study_config import StudyConfig
 from harness.fingerprints import Fingerprints
-from harness.ledger import Ledger
-from harness.schema import Failure, State
 from harness.settings import (
     Setting,
     SettingMaker,
@@ -16,6 +14,8 @@ from harness.settings import (
     enumerate_settings,
     known_settings,
 )
+from harness.store.ledger import Ledger
+from harness.store.schema import Failure, State
 
 RowState = Literal["done", "to run", "changed", "pruned", "failed"]
 

@@ -6,20 +6,20 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from harness import schema
 from harness.config.space import levels
 from harness.config.study_config import StudyConfig
 from harness.errors import UserError
-from harness.ledger import Ledger
 from harness.plan import Plan
 from harness.provenance import code_version, package_versions
-from harness.schema import State
 from harness.settings import Setting
-from harness.store_error import store_errors
-from harness.tags import split_tag
-from harness.tracking import Store
+from harness.store import schema
+from harness.store.batches import log, set_state
+from harness.store.errors import store_errors
+from harness.store.ledger import Ledger
+from harness.store.open import Store
+from harness.store.schema import State
+from harness.store.tags import split_tag
 from harness.wording import one_line
-from harness.writing import log, set_state
 
 logger = logging.getLogger(__name__)
 

@@ -6,17 +6,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from harness import schema
 from harness.config.study_config import StudyConfig
 from harness.fingerprints import Fingerprints
 from harness.plan import Work
 from harness.provenance import code_version, package_versions
 from harness.record import StudyRecord, setting_tags
-from harness.schema import Failure, State
 from harness.settings import Setting
-from harness.store_error import store_errors
-from harness.tracking import Store
-from harness.writing import log, log_entities, set_state
+from harness.store import schema
+from harness.store.batches import log, log_entities, set_state
+from harness.store.errors import store_errors
+from harness.store.open import Store
+from harness.store.schema import Failure, State
 from ship.trial_config import RESULTS_VERSION, TrialConfig
 
 MAX_NAME = 250  # of a run, in MLflow's databases

@@ -11,9 +11,9 @@ from optuna.trial import TrialState
 
 from harness.config.space import distributions, suggest
 from harness.config.study_config import StudyConfig
-from harness.ledger import Ledger
-from harness.schema import State
 from harness.settings import Setting, contains
+from harness.store.ledger import Ledger
+from harness.store.schema import State
 
 OPTUNA_STATE = {
     State.COMPLETE: TrialState.COMPLETE,

@@ -11,12 +11,12 @@ from ray.tune.search import Searcher
 from harness.config.study_config import StudyConfig
 from harness.deaths import Deaths
 from harness.fusing import Ending, Group, Pruned, alike, fuse, group_checkpoint
-from harness.ledger import Ledger
 from harness.plan import Plan, Work
 from harness.retries import Given, judge
 from harness.sampler import Outcome, Sampler, outcome_of
-from harness.schema import State
 from harness.settings import Setting
+from harness.store.ledger import Ledger
+from harness.store.schema import State
 from harness.trial_spec import trial_spec
 
 # proposals that repeat a known setting before the sampler is taken to have run dry

@@ -10,8 +10,8 @@ from harness.config.space import distributions, grid, reference_arms, resolve
 from harness.config.study_config import StudyConfig
 from harness.fingerprints import Fingerprints
 from harness.keys import setting_key
-from harness.ledger import Ledger
-from harness.schema import State
+from harness.store.ledger import Ledger
+from harness.store.schema import State
 from harness.wording import show
 from ship.trial_config import TrialConfig
 

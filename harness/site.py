@@ -10,14 +10,14 @@ from harness.config.packaged import label_of
 from harness.config.study_config import StudyConfig
 from harness.consent import Consent
 from harness.fingerprints import Fingerprints
-from harness.ledger import Ledger, read_ledger
 from harness.method import Method
 from harness.outcome import StudyOutcome, outcome_of
 from harness.plan import Plan, make_plan
-from harness.recorded import Recorded, read_recorded
 from harness.settings import SettingMaker
 from harness.storage import Storage
-from harness.tracking import Store
+from harness.store.ledger import Ledger, read_ledger
+from harness.store.open import Store
+from harness.store.study_run import Recorded, read_recorded
 
 
 @dataclass(frozen=True)

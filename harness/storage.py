@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.errors import UserError
-from harness.tracking import Store
+from harness.store.open import Store
 from harness.wording import one_line
 
 if TYPE_CHECKING:

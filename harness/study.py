@@ -13,32 +13,32 @@ from harness.changes import compare
 from harness.checkpoints import forget_all
 from harness.config.study_config import StudyConfig
 from harness.consent import WAYS_OUT, Consent
-from harness.dead_runs import close_dead_runs
 from harness.environment import environment
 from harness.estimate import Say, estimate
 from harness.execution import Execution
 from harness.fingerprints import Fingerprints
-from harness.generations import choose
-from harness.hold import Hold
 from harness.interrupts import Interrupts
-from harness.lease import StudyLost, Timing
-from harness.ledger import Ledger
 from harness.live import line_printer
 from harness.machine import machine
 from harness.method import Method
-from harness.outbox import CLIENT_ENVIRONMENT, outbox, waiting_note
 from harness.outcome import StudyOutcome
 from harness.packing import settled
 from harness.plan import Plan, make_plan
 from harness.preflight import preflight
 from harness.record import StudyRecord
-from harness.schema import State
 from harness.settings import SettingMaker
 from harness.site import Site, ledger_of, source_of
 from harness.steady_console import SteadyConsole
 from harness.storage import storage_uri, study_storage
-from harness.store_error import StoreAway, store_errors
-from harness.tracking import absolute_uri, default_uri, open_store, quieten
+from harness.store.cleanup import close_dead_runs
+from harness.store.errors import StoreAway, store_errors
+from harness.store.ledger import Ledger
+from harness.store.lock.lease import StudyLost, Timing
+from harness.store.numbering import choose
+from harness.store.open import absolute_uri, default_uri, open_store, quieten
+from harness.store.outbox.client import CLIENT_ENVIRONMENT, outbox, waiting_note
+from harness.store.schema import State
+from harness.store.session import Hold
 
 __all__ = ["StudyOutcome", "default_cache_dir", "plan_study", "run_study"]
 
@@ -127,7 +127,7 @@ def run_study(
         verbose: let Ray, its workers and MLflow talk.
         cache_dir: for features and fingerprints; see default_cache_dir.
         storage: where checkpoints lie; see harness.storage.storage_uri.
-        tracking_uri: of the MLflow store; see harness.tracking.default_uri.
+        tracking_uri: of the MLflow store; see harness.store.open.default_uri.
         method: ship, unless a test puts something else in its place.
         console: where progress goes.
         fresh: begin a new study beside those of its name.

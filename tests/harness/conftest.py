@@ -11,11 +11,11 @@ import pytest
 from rich.console import Console
 
 from harness.config.study_config import StudyConfig
-from harness.lease import Timing
-from harness.ledger import Ledger, read_ledger
 from harness.method import Method
+from harness.store.ledger import Ledger, read_ledger
+from harness.store.lock.lease import Timing
+from harness.store.open import Store, open_store
 from harness.study import StudyOutcome, run_study
-from harness.tracking import Store, open_store
 from tests.harness import fakes
 from tests.harness.same_table import undisturbed
 

@@ -15,9 +15,9 @@ import ray
 
 from harness.config.study_config import StudyConfig
 from harness.errors import UserError
-from harness.lease import StudyLost, Timing
 from harness.steady_console import SteadyConsole
-from harness.store_error import StoreAway
+from harness.store.errors import StoreAway
+from harness.store.lock.lease import StudyLost, Timing
 from harness.study import run_study
 from tests.harness import fakes
 from tests.harness.driver_faults import arrange

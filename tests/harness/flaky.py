@@ -8,7 +8,7 @@ from typing import Any
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST
 
-from harness import schema
+from harness.store import schema
 
 URI = "http://me:geheim@server:5000"
 

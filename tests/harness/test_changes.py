@@ -17,8 +17,8 @@ from harness.record import StudyRecord
 from harness.recorder import params, provenance_tags, setting_tags
 from harness.settings import SettingMaker
 from harness.site import ledger_of
-from harness.tracking import Store
-from harness.writing import log
+from harness.store.batches import log
+from harness.store.open import Store
 from ship.trial_config import RESULTS_VERSION
 from tests.harness.fakes import make_method, make_study
 

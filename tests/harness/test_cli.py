@@ -17,9 +17,9 @@ from harness import cli
 from harness.changes import Changes
 from harness.consent import WAYS_OUT, Consent
 from harness.errors import UserError
-from harness.lease import StudyLost
 from harness.plan import Estimate, PlanRow
-from harness.store_error import StoreAway
+from harness.store.errors import StoreAway
+from harness.store.lock.lease import StudyLost
 from harness.study import StudyOutcome
 from reports.schema import ReportError
 from ship.backbone import BackboneError

@@ -123,7 +123,7 @@ log(store.client, run.info.run_id, metrics={"there": 1.0})
 
 def test_four_processes_first_touch_a_new_store(tmp_path: Path) -> None:
     """All of them find its schema whole, and their rows are there."""
-    from harness.tracking import open_store
+    from harness.store.open import open_store
 
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     processes = [

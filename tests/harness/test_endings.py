@@ -11,9 +11,9 @@ import pytest
 
 from harness import execution
 from harness.consent import StudyChanged
-from harness.holder import LAST
 from harness.record import StudyRecord
-from harness.store_error import StoreError
+from harness.store.errors import StoreError
+from harness.store.lock.lease_tag import LAST
 from tests.harness.conftest import Bench
 from tests.harness.fakes import make_study
 from tests.harness.test_interrupts import ENDLESS, Driver, drive, wait_for
@@ -118,7 +118,7 @@ def test_a_console_falls_silent_when_nobody_reads() -> None:
 def test_a_driver_that_is_refused_outdates_nobodys_writes(
     ray_bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whoever ran something last is known, whoever only looked since: see harness.queue_folder."""
+    """Whoever ran something last is known, whoever only looked since: see harness.store.outbox.folder."""
 
     def tokens() -> list[str]:
         store = ray_bench.store()

@@ -13,8 +13,8 @@ from harness.calibrate import Calibration
 from harness.config.study_config import StudyConfig
 from harness.estimate import estimate, trials_at_once
 from harness.fingerprints import Fingerprints
-from harness.ledger import Ledger, LedgerRun
 from harness.plan import Estimate, make_plan
+from harness.store.ledger import Ledger, LedgerRun
 from ship.trial_config import TrialConfig
 from tests.harness.fakes import make_method, make_study
 from tests.harness.test_plan import run_of, settings_of

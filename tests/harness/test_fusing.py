@@ -18,12 +18,12 @@ from harness.fingerprints import Fingerprints
 from harness.fuse_policy import CPU_REPLICAS, fuse_policy
 from harness.fusing import Ending, Pruned, again, dead, endings, fuse
 from harness.halving import Halving
-from harness.ledger import Ledger
 from harness.plan import Work, make_plan
 from harness.results import EVALUATIONS, FAILED, FINAL, OBJECTIVE
-from harness.schema import Failure, State
 from harness.searcher import StudySearcher
 from harness.settings import SettingMaker, enumerate_settings
+from harness.store.ledger import Ledger
+from harness.store.schema import Failure, State
 from ship.metrics import NonFiniteLoss
 from tests.harness.fakes import make_method, make_study, truth
 from tests.harness.test_searcher import optuna_trials

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from harness.extraction_progress import reporter
 from harness.live import Board, LiveView, PlainView, TrialView, make_view
-from harness.schema import State
+from harness.store.schema import State
 from harness.wording import clock
 
 

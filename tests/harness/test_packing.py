@@ -13,7 +13,6 @@ from harness.config.study_config import StudyConfig
 from harness.costs import AnalyticCosts
 from harness.fingerprints import Fingerprints
 from harness.fuse_policy import GPU_REPLICAS, fuse_policy
-from harness.ledger import Ledger
 from harness.packing import (
     LARGEST_NODE,
     MOST_ON_A_GPU,
@@ -23,6 +22,7 @@ from harness.packing import (
     settled,
     trials_per_gpu,
 )
+from harness.store.ledger import Ledger
 from ship.cost import Memory
 from ship.trial_config import TrialConfig
 from tests.harness.conftest import Bench

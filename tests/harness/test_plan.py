@@ -8,10 +8,10 @@ import pytest
 
 from harness.config.study_config import StudyConfig
 from harness.fingerprints import Fingerprints
-from harness.ledger import Ledger, LedgerRun
 from harness.plan import make_plan
-from harness.schema import Failure, State
 from harness.settings import Setting, SettingMaker
+from harness.store.ledger import Ledger, LedgerRun
+from harness.store.schema import Failure, State
 from tests.harness.fakes import make_method, make_study
 
 

@@ -13,9 +13,9 @@ from rich.console import Console
 
 from harness.config.factor import Factor
 from harness.fingerprints import Fingerprints
-from harness.ledger import Ledger
 from harness.plan import make_plan
 from harness.prepare import Need, driver_device, needed, prepare_features
+from harness.store.ledger import Ledger
 from tests.harness.fakes import FakeClip, make_method, make_study
 
 

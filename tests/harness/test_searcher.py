@@ -9,11 +9,11 @@ from ray.tune.search import Searcher
 
 from harness.config.study_config import StudyConfig
 from harness.fingerprints import Fingerprints
-from harness.ledger import Ledger
 from harness.plan import Work, make_plan
-from harness.schema import Failure, State
 from harness.searcher import StudySearcher
 from harness.settings import SettingMaker, enumerate_settings
+from harness.store.ledger import Ledger
+from harness.store.schema import Failure, State
 from tests.harness.fakes import make_method, make_study, truth
 from tests.harness.test_plan import run_of
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from harness.storage import Storage, StorageError, storage_uri, study_storage
-from harness.tracking import open_store
+from harness.store.open import open_store
 
 
 @pytest.fixture(params=["folder", "s3"])

@@ -10,10 +10,10 @@ from rich.console import Console
 
 from harness.config.factor import Factor
 from harness.record import StudyRecord
-from harness.schema import State
 from harness.site import Site
 from harness.storage import StorageError
-from harness.store_error import StoreAway, StoreError
+from harness.store.errors import StoreAway, StoreError
+from harness.store.schema import State
 from harness.study import plan_study, run_study
 from tests.harness.conftest import Bench
 from tests.harness.fakes import make_study, sleepy, truth

@@ -11,7 +11,7 @@ import pytest
 
 from harness.errors import ClusterError
 from harness.recorder import TrialRecorder
-from harness.store_error import StoreError
+from harness.store.errors import StoreError
 from ship.metrics import NonFiniteLoss
 from ship.trial_config import TrialConfig
 from tests.harness.conftest import Bench

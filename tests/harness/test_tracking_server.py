@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 
 from harness.config.study_config import StudyConfig
-from harness.writing import log
+from harness.store.batches import log
 from tests.harness.conftest import Bench
 from tests.harness.fakes import make_study, sleepy
 from tests.harness.servers import MlflowServer, Postgres
@@ -209,7 +209,7 @@ def check_twice(bench: Bench) -> None:
 
 def test_a_password_is_only_in_the_uri(there: Bench) -> None:
     """A server that is away from the start is one line, without it."""
-    from harness.store_error import StoreError
+    from harness.store.errors import StoreError
 
     gone = replace(there, uri="http://me:geheim@127.0.0.1:9")
     with pytest.raises(StoreError, match=r"http://\*\*\*@127.0.0.1:9: no MLflow server answers"):

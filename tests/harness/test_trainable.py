@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from harness.measure import PeakMemory, device_label
-from harness.schema import Failure
+from harness.store.schema import Failure
 from harness.trainable import (
     EPOCHS,
     EVALUATIONS,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.holder import read_tag
+from harness.store.lock.lease_tag import read_tag
 from tests.harness.conftest import Bench
 from tests.harness.test_interrupts import ENDLESS, Driver, check_order, drive, wait_for
 

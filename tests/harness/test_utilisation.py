@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from harness import schema
 from harness.recorder import final_metrics
+from harness.store import schema
 from harness.trainable import FINAL, ShipTrainable
 from harness.trial_spec import feature_key, trial_spec
 from harness.utilisation import Utilisation, matmul_ceiling

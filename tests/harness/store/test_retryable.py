@@ -5,7 +5,7 @@ import requests
 from mlflow.exceptions import MlflowException, RestException
 from mlflow.protos.databricks_pb2 import BAD_REQUEST, TEMPORARILY_UNAVAILABLE
 
-from harness.transient import reason, transient
+from harness.store.outbox.retryable import reason, transient
 
 WEB, SQLITE, POSTGRES = "https://server", "sqlite:////a/mlflow.db", "postgresql+psycopg2://host/db"
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from harness import lock
-from harness.lock import StudyBusy, study_lock
+from harness.store.lock import file_lock as lock
+from harness.store.lock.file_lock import StudyBusy, study_lock
 
 
 @pytest.fixture(autouse=True)
@@ -53,7 +53,7 @@ def test_a_killed_holder_leaves_its_place(folder: Path) -> None:
     code = (
         "import os, signal, sys, tempfile\n"
         "tempfile.tempdir = sys.argv[1]\n"
-        "from harness.lock import study_lock\n"
+        "from harness.store.lock.file_lock import study_lock\n"
         "with study_lock('uri', 'small') as place:\n"
         "    print(place, flush=True); os.kill(os.getpid(), signal.SIGKILL)\n"
     )

@@ -12,18 +12,20 @@ from typing import Any
 
 import pytest
 
-from harness import schema, tracking, writing
-from harness.dead_runs import close_dead_runs
 from harness.fingerprints import Fingerprints
-from harness.ledger import Ledger
 from harness.plan import Work, make_plan
 from harness.provenance import code_version, package_versions
 from harness.record import StudyRecord
 from harness.recorder import TrialRecorder, flag_tags, params, run_name
-from harness.schema import Failure, State
-from harness.store_error import StoreError, store_errors
-from harness.tags import joined_tag, split_tag
-from harness.tracking import Store, default_uri, open_store
+from harness.store import batches as writing
+from harness.store import open as tracking
+from harness.store import schema
+from harness.store.cleanup import close_dead_runs
+from harness.store.errors import StoreError, store_errors
+from harness.store.ledger import Ledger
+from harness.store.open import Store, default_uri, open_store
+from harness.store.schema import Failure, State
+from harness.store.tags import joined_tag, split_tag
 from ship.trial_config import TrialConfig
 from tests.harness.fakes import make_method, make_study
 

@@ -2,10 +2,10 @@
 
 from typing import TYPE_CHECKING, Any
 
-from harness import schema
-from harness.calls import drop_run, runs_of
-from harness.schema import State
-from harness.writing import set_state
+from harness.store import schema
+from harness.store.batches import set_state
+from harness.store.outbox.calls import drop_run, runs_of
+from harness.store.schema import State
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient

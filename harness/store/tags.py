@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from harness.writing import MAX_TAG
+from harness.store.batches import MAX_TAG
 
 
 def split_tag(name: str, text: str) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Who holds a study's lease, as the tags of its experiment say it; see harness.lease."""
+"""Who holds a study's lease, as the tags of its experiment say it; see harness.store.lock.lease."""
 
 import json
 import os
@@ -18,7 +18,7 @@ LOOKERS = 100
 
 @dataclass(frozen=True)
 class Holder:
-    """Who holds a lease; place: see harness.lock.study_lock."""
+    """Who holds a lease; place: see harness.store.lock.file_lock.study_lock."""
 
     token: str
     host: str

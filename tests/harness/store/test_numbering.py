@@ -3,9 +3,9 @@
 import pytest
 
 from harness.errors import ConfigError, UserError
-from harness.generations import choose
-from harness.store_error import StoreError
-from harness.tracking import Store
+from harness.store.errors import StoreError
+from harness.store.numbering import choose
+from harness.store.open import Store
 from reports.store import locate
 from tests.harness.fakes import make_study
 

@@ -19,8 +19,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from harness.errors import UserError
-from harness.holder import TAG, Holder, holder_of, read_tag, remove_tag
-from harness.lock import StudyBusy
+from harness.store.lock.file_lock import StudyBusy
+from harness.store.lock.lease_tag import TAG, Holder, holder_of, read_tag, remove_tag
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient

@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from harness import schema
 from harness.record import StudyRecord
-from harness.tags import joined_tag
-from harness.tracking import Store
+from harness.store import schema
+from harness.store.open import Store
+from harness.store.tags import joined_tag
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """One driver a study on one machine: a lock that the kernel lets go of when its holder dies.
 
-Other machines do not see it; for them there is harness.lease.
+Other machines do not see it; for them there is harness.store.lock.lease.
 """
 
 import fcntl

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from harness.fence import fenced
-from harness.holder import TAG, Holder, read_tag
 from harness.interrupts import Interrupts
-from harness.lease import Lease, StudyLost, Timing
-from harness.lock import StudyBusy
-from harness.tracking import Store
+from harness.store.lock.fenced_client import fenced
+from harness.store.lock.file_lock import StudyBusy
+from harness.store.lock.lease import Lease, StudyLost, Timing
+from harness.store.lock.lease_tag import TAG, Holder, read_tag
+from harness.store.open import Store
 
 
 @dataclass
@@ -179,7 +179,9 @@ def test_a_fresh_lease_is_not_asked_for(hosts: Hosts, monkeypatch: pytest.Monkey
     """Writes cost no look into the store while the last beat is young; an old one costs a beat."""
     lease = hosts.held("a")
     looks: list[str] = []
-    monkeypatch.setattr("harness.lease.read_tag", lambda *_: looks.append("look") or hosts.tag)
+    monkeypatch.setattr(
+        "harness.store.lock.lease.read_tag", lambda *_: looks.append("look") or hosts.tag
+    )
     lease.check()
     assert looks == []
     hosts.clock.time += 31
@@ -227,7 +229,7 @@ def test_a_store_that_is_away_does_not_end_a_study(
             raise ConnectionError("no route to host")
         return read_tag(client, experiment)
 
-    monkeypatch.setattr("harness.lease.read_tag", read)
+    monkeypatch.setattr("harness.store.lock.lease.read_tag", read)
     told: list[StudyLost] = []
     lease.start(lambda loss: (told.append(loss), lost.set()))
     wait_for_two(tried)

@@ -9,12 +9,12 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.calls import Sender
-from harness.courier import Courier
-from harness.outbox import Outbox
-from harness.queue_file import Head, QueueFile
-from harness.schema import State
-from harness.writing import log, set_state
+from harness.store.batches import log, set_state
+from harness.store.outbox.calls import Sender
+from harness.store.outbox.client import Outbox
+from harness.store.outbox.delivery import Courier
+from harness.store.outbox.journal import Head, QueueFile
+from harness.store.schema import State
 from tests.harness.flaky import URI, Crash, FakeStore, FlakyClient
 
 FATES = ["ok", "ok", "before", "after", "crash before", "crash after"]

@@ -8,14 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from harness import schema
-from harness.calls import CREATE, LOCAL, Sender, batch
-from harness.courier import Courier, Say
-from harness.lease import StudyLost
-from harness.queue_file import Head, QueueError, QueueFile
-from harness.queue_folder import Drivers, queue_path, queues, take_over
-from harness.store_error import StoreAway, StoreError
-from harness.tracking import Store
+from harness.store import schema
+from harness.store.errors import StoreAway, StoreError
+from harness.store.lock.lease import StudyLost
+from harness.store.open import Store
+from harness.store.outbox.calls import CREATE, LOCAL, Sender, batch
+from harness.store.outbox.delivery import Courier, Say
+from harness.store.outbox.folder import Drivers, queue_path, queues, take_over
+from harness.store.outbox.journal import Head, QueueError, QueueFile
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.ledger import Ledger, LedgerRun, read_ledger
-from harness.schema import Failure, State
-from harness.tracking import Store
+from harness.store.ledger import Ledger, LedgerRun, read_ledger
+from harness.store.open import Store
+from harness.store.schema import Failure, State
 
 STATES = list(State)
 

@@ -5,7 +5,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.queue_file import QueueError, sync_folder
+from harness.store.outbox.journal import QueueError, sync_folder
 
 
 @dataclass(frozen=True)

@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from harness.lock import gate
-from harness.store_error import StoreError, store_errors
+from harness.store.errors import StoreError, store_errors
+from harness.store.lock.file_lock import gate
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
-    from harness.outbox import Outbox
+    from harness.store.outbox.client import Outbox
 
 T = TypeVar("T")
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from harness.queue_file import Head, QueueError, QueueFile
-from harness.queue_folder import queue_path
+from harness.store.outbox.folder import queue_path
+from harness.store.outbox.journal import Head, QueueError, QueueFile
 
 HEAD = Head("http://server:5000", "small", "7")
 

@@ -7,19 +7,19 @@ from typing import Any
 
 import pytest
 
-from harness import courier as courier_module
-from harness import schema
-from harness.calls import LOCAL, Sender
-from harness.courier import Courier
-from harness.dead_runs import close_dead_runs
-from harness.lease import StudyLost
-from harness.outbox import FOLDER, Outbox, outbox, waiting_note
-from harness.queue_file import Head, QueueFile
-from harness.queue_folder import Drivers
-from harness.schema import State
-from harness.store_error import StoreAway, StoreError
-from harness.tracking import Store
-from harness.writing import log, set_state
+from harness.store import schema
+from harness.store.batches import log, set_state
+from harness.store.cleanup import close_dead_runs
+from harness.store.errors import StoreAway, StoreError
+from harness.store.lock.lease import StudyLost
+from harness.store.open import Store
+from harness.store.outbox import delivery as courier_module
+from harness.store.outbox.calls import LOCAL, Sender
+from harness.store.outbox.client import FOLDER, Outbox, outbox, waiting_note
+from harness.store.outbox.delivery import Courier
+from harness.store.outbox.folder import Drivers
+from harness.store.outbox.journal import Head, QueueFile
+from harness.store.schema import State
 from tests.harness.flaky import URI, FakeStore, FlakyClient
 
 WRITES: dict[str, Callable[[Outbox, str], Any]] = {

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
-from harness import schema
-from harness.schema import Failure, State
+from harness.store import schema
+from harness.store.schema import Failure, State
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient

@@ -3,13 +3,13 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from harness import schema
-from harness.schema import State
+from harness.store import schema
+from harness.store.schema import State
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
-    from harness.outbox import Outbox
+    from harness.store.outbox.client import Outbox
 
 # MLflow cuts longer values off
 MAX_TAG = 8000

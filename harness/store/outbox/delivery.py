@@ -1,9 +1,9 @@
 """Sends writes to the MLflow store; while it is away they wait on disk, and follow in order.
 
-The first write that gets no answer goes into a file (harness.queue_file), and so does every later
+The first write that gets no answer goes into a file (harness.store.outbox.journal), and so does every later
 one, until a thread has sent them all. A write leaves the file when the store is known to have it:
 whatever is killed, at any moment, the next run of the study sends what is left, and the store is as
-if each had been sent once (harness.calls). Either the queue is empty and the caller's thread talks
+if each had been sent once (harness.store.outbox.calls). Either the queue is empty and the caller's thread talks
 to the store, or it is not and the courier's own does: never both at once.
 """
 
@@ -12,11 +12,11 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from harness.calls import Sender
 from harness.errors import UserError
-from harness.queue_file import QueueError, QueueFile
-from harness.store_error import StoreAway, StoreError
-from harness.transient import reason, transient
+from harness.store.errors import StoreAway, StoreError
+from harness.store.outbox.calls import Sender
+from harness.store.outbox.journal import QueueError, QueueFile
+from harness.store.outbox.retryable import reason, transient
 from harness.wording import one_line
 
 if TYPE_CHECKING:

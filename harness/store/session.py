@@ -5,15 +5,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from harness.fence import fenced
-from harness.generations import Chosen, choose
-from harness.holder import LAST, LOOKERS, Holder, read_tag
 from harness.interrupts import Interrupts
-from harness.lease import Lease, Timing
-from harness.lock import gate, study_lock
-from harness.queue_folder import Drivers
-from harness.store_error import store_errors
-from harness.tracking import Store, open_store
+from harness.store.errors import store_errors
+from harness.store.lock.fenced_client import fenced
+from harness.store.lock.file_lock import gate, study_lock
+from harness.store.lock.lease import Lease, Timing
+from harness.store.lock.lease_tag import LAST, LOOKERS, Holder, read_tag
+from harness.store.numbering import Chosen, choose
+from harness.store.open import Store, open_store
+from harness.store.outbox.folder import Drivers
 
 
 @dataclass(frozen=True)

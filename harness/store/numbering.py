@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from harness.errors import UserError
-from harness.store_error import store_errors
-from harness.tracking import Store
+from harness.store.errors import store_errors
+from harness.store.open import Store
 
 if TYPE_CHECKING:
     from reports.names import Found

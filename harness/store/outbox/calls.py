@@ -8,7 +8,7 @@ may be gone.
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from harness import schema
+from harness.store import schema
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
