@@ -22,7 +22,7 @@ def loaded(statement: str) -> set[str]:
         ("import harness.cli", {"torch", "ray", "mlflow", "optuna", "open_clip"}),
         ("import reports.cli", {"mlflow", "matplotlib", "scipy", "polars"}),
         ("import harness.study", {"reports"}),
-        ("import harness.data_cli", {"torch", "torchvision", "numpy", "PIL", "ship"}),
+        ("import harness.data.cli", {"torch", "torchvision", "numpy", "PIL", "ship"}),
     ],
 )
 def test_does_not_import(statement: str, banned: set[str]) -> None:

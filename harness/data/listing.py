@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from harness.data_sources import SOURCES, places
+from harness.data.sources import SOURCES, places
 from ship.datasets import DATASETS, survey_dataset
 from ship.datasets.image_folder import PREFIX
 from ship.datasets.survey import counted, slashed

@@ -11,8 +11,8 @@ import torchvision.datasets
 from torchvision.datasets.utils import extract_archive
 from typer.testing import CliRunner
 
-from harness import data_cli
-from harness.data_sources import SOURCES
+from harness.data import cli as data_cli
+from harness.data.sources import SOURCES
 from ship.datasets import DATASETS, check_dataset
 from tests.ship.datasets.conftest import save_picture
 from tests.ship.datasets.trees import aircraft_tree

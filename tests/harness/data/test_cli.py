@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from harness import data_cli
-from harness.data_sources import SOURCES
+from harness.data import cli as data_cli
+from harness.data.sources import SOURCES
 from ship.datasets import DATASETS
 from tests.ship.datasets.trees import LAYOUTS
 
@@ -178,7 +178,7 @@ def test_the_command_imports_light() -> None:
         "import sys\n"
         "sys.argv = ['ship-data', '--help']\n"
         "try:\n"
-        "    from harness.data_cli import main\n"
+        "    from harness.data.cli import main\n"
         "    main()\n"
         "except SystemExit:\n"
         "    pass\n"

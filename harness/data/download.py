@@ -9,7 +9,7 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import Any, Final
 
-from harness.data_sources import SOURCES, Source, places
+from harness.data.sources import SOURCES, Source, places
 from harness.errors import UserError
 from harness.wording import nearest
 

@@ -39,7 +39,7 @@ def list_datasets(data_root: DataRoot = None) -> None:
         _refuse([f"--data-root must be a folder, got {data_root}"])
     from rich.console import Console
 
-    from harness.data_report import print_list
+    from harness.data.listing import print_list
 
     print_list(data_root, Console(highlight=False))
 
@@ -51,7 +51,7 @@ def get(name: Name, data_root: DataRoot = None) -> None:
 
     if data_root is None:
         _refuse(["--data-root must be given: the folder that shall hold the datasets"])
-    from harness.data_get import get_dataset
+    from harness.data.download import get_dataset
 
     try:
         lines = get_dataset(name, data_root)
@@ -73,7 +73,7 @@ def check(
 
     Another split than the published one is a warning, not a fault: the exit code stays 0.
     """
-    from harness.data_check import check_everything
+    from harness.data.check import check_everything
     from ship.datasets import DatasetError
 
     try:
