@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from harness.costs import AnalyticCosts
 from harness.method import Method
-from harness.utilisation import matmul_ceiling
+from harness.resources.cost import AnalyticCosts
+from harness.resources.utilisation import matmul_ceiling
 from ship.trial_config import TrialConfig
 
 if TYPE_CHECKING:

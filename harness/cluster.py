@@ -15,10 +15,10 @@ from harness.config.study_config import StudyConfig
 from harness.environment import environment
 from harness.errors import ClusterError
 from harness.hush import quiet_core, quiet_ray
-from harness.machine import usable_cpus
-from harness.measure import device_memory_mb
-from harness.packing import LARGEST_NODE
 from harness.private_ray import loopback, private_token
+from harness.resources.gpu_sharing import LARGEST_NODE
+from harness.resources.machine import usable_cpus
+from harness.resources.memory import device_memory_mb
 
 STORE_FLOOR = 200 * 2**20
 # Ray and Tune read these from the driver's environment.

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Literal
 
 from harness.config.factor import in_order, is_active
 from harness.config.space import resolve
-from harness.packing import slots
 from harness.plan import Estimate, Plan
+from harness.resources.gpu_sharing import slots
 from harness.settings import SettingMaker, enumerate_settings
 
 if TYPE_CHECKING:
     from harness.config.study_config import StudyConfig
-    from harness.costs import AnalyticCosts
     from harness.fingerprints import Fingerprints
     from harness.method import Method
+    from harness.resources.cost import AnalyticCosts
     from harness.store.ledger import Ledger, LedgerRun
     from ship.trial_config import TrialConfig
 
@@ -130,7 +130,7 @@ def pace_of(runs: Sequence[LedgerRun], *, gpu: bool) -> Pace:
 
 def trials_at_once(study: StudyConfig, trials: int) -> int:
     """How many of some trials run at once on this machine, by the resources of each."""
-    from harness.machine import machine
+    from harness.resources.machine import machine
 
     places = slots(study.resources, machine(study.resources), study.concurrency)
     return max(1, min(places, trials))
@@ -174,7 +174,7 @@ def _measured(
     The dearest first, then always the one that is least like those measured.
     """
     from harness.calibrate import calibrate
-    from harness.machine import usable_gpus
+    from harness.resources.machine import usable_gpus
 
     if study.resources.gpus and not usable_gpus():
         raise ValueError("no finished trials, and no GPU here to calibrate on")

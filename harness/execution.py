@@ -49,7 +49,7 @@ class Execution:
         """On a running cluster, which shares the extraction out, too."""
         from harness.cluster import cluster_resources, ray_session
         from harness.extraction import ClusterEncoder
-        from harness.packing import settled
+        from harness.resources.gpu_sharing import settled
 
         study = self.site.study
         with ray_session(study, address, 0, self.verbose) as session:
@@ -94,7 +94,7 @@ class Execution:
         from harness.deaths import Deaths
         from harness.fusing import Pruned
         from harness.giving_up import TooManyFailures
-        from harness.packing import needs_scout, settled
+        from harness.resources.gpu_sharing import needs_scout, settled
         from harness.searcher import StudySearcher
         from harness.sweep import share
 
@@ -124,7 +124,7 @@ class Execution:
         """How many settings are fused, where each Ray trial takes so much."""
         from harness.cluster import cluster_resources, memory_of_a_trial
         from harness.fuse_policy import fuse_policy
-        from harness.packing import slots
+        from harness.resources.gpu_sharing import slots
 
         site = self.site
         places = slots(resources, cluster_resources(), site.study.concurrency)

@@ -16,7 +16,7 @@ from harness.cluster import cluster_resources
 from harness.config.choices import Resources
 from harness.errors import ClusterError
 from harness.hush import quiet_ray
-from harness.packing import at_once
+from harness.resources.gpu_sharing import at_once
 from ship.datasets import DatasetError, Picture, PictureDataset
 from ship.extraction import (
     Block,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.costs import AnalyticCosts
+from harness.resources.cost import AnalyticCosts
 from ship.architectures import Precision
 from ship.metrics import EpochMetrics
 from ship.trial_config import TrialConfig

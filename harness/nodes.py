@@ -15,7 +15,7 @@ from harness.config.choices import Resources
 from harness.environment import environment
 from harness.errors import ClusterError
 from harness.hush import quiet_ray
-from harness.preflight import preflight
+from harness.resources.preflight import preflight
 
 USAGE, NOT_THERE = 2, 1
 PATIENCE_SECONDS = 600.0

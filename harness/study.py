@@ -19,13 +19,13 @@ from harness.execution import Execution
 from harness.fingerprints import Fingerprints
 from harness.interrupts import Interrupts
 from harness.live import line_printer
-from harness.machine import machine
 from harness.method import Method
 from harness.outcome import StudyOutcome
-from harness.packing import settled
 from harness.plan import Plan, make_plan
-from harness.preflight import preflight
 from harness.record import StudyRecord
+from harness.resources.gpu_sharing import settled
+from harness.resources.machine import machine
+from harness.resources.preflight import preflight
 from harness.settings import SettingMaker
 from harness.site import Site, ledger_of, source_of
 from harness.steady_console import SteadyConsole

@@ -13,8 +13,9 @@ from typing import Any
 from ray import tune
 
 from harness.checkpoints import Checkpoints, is_unfit
-from harness.measure import PeakMemory, device_label, device_memory_mb
 from harness.method import RunTrial
+from harness.resources.memory import PeakMemory, device_label, device_memory_mb
+from harness.resources.utilisation import Utilisation
 from harness.results import (
     EPOCHS,
     EVALUATIONS,
@@ -30,7 +31,6 @@ from harness.results import (
 )
 from harness.storage import Storage
 from harness.trial_spec import feature_key, target_key
-from harness.utilisation import Utilisation
 from ship.architectures import Precision
 from ship.metrics import EpochMetrics
 from ship.trial_config import TrialConfig

@@ -14,8 +14,8 @@ from harness.calibrate import (
     random_features,
     shortened,
 )
-from harness.costs import AnalyticCosts
 from harness.method import Method
+from harness.resources.cost import AnalyticCosts
 from ship.cost import DataShape, TowerShape, trial_cost
 from ship.trial import run_trial
 from ship.trial_config import TrialConfig

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import harness.calibrate
-import harness.machine
+import harness.resources.machine
 from harness.calibrate import Calibration
 from harness.config.study_config import StudyConfig
 from harness.estimate import estimate, trials_at_once
@@ -165,7 +165,7 @@ def test_nothing_is_estimated_where_nobody_knows(
     assert estimate_of(study, foreign) is None
     assert estimate_of(study, prints, (finished(study, prints, 6.0),)) is None
     said: list[str] = []
-    monkeypatch.setattr(harness.machine, "usable_gpus", lambda: 0)
+    monkeypatch.setattr(harness.resources.machine, "usable_gpus", lambda: 0)
     assert estimate_of(make_study(resources={"gpus": 1}), prints, say=said.append) is None
 
     def missing(*_: Any) -> None:
@@ -182,8 +182,8 @@ def test_nothing_is_estimated_where_nobody_knows(
 
 def test_trials_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """By cores, GPUs, concurrency, and the trials that there are."""
-    monkeypatch.setattr(harness.machine, "usable_cpus", lambda: 8)
-    monkeypatch.setattr(harness.machine, "usable_gpus", lambda: 1)
+    monkeypatch.setattr(harness.resources.machine, "usable_cpus", lambda: 8)
+    monkeypatch.setattr(harness.resources.machine, "usable_gpus", lambda: 1)
 
     def at_once(trials: int = 20, **keys: Any) -> int:
         return trials_at_once(make_study(**{"concurrency": None, **keys}), trials)

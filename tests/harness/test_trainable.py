@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness.measure import PeakMemory, device_label
+from harness.resources.memory import PeakMemory, device_label
 from harness.store.schema import Failure
 from harness.trainable import (
     EPOCHS,

@@ -4,7 +4,7 @@ import socket
 
 from harness.config.choices import Resources
 from harness.errors import ClusterError
-from harness.machine import usable_cpus, usable_gpus
+from harness.resources.machine import usable_cpus, usable_gpus
 
 ANSWER_SECONDS = 5.0
 

@@ -10,10 +10,10 @@ from pydantic import ValidationError
 from harness.config.choices import Resources
 from harness.config.load import parse_study
 from harness.config.study_config import StudyConfig
-from harness.costs import AnalyticCosts
 from harness.fingerprints import Fingerprints
 from harness.fuse_policy import GPU_REPLICAS, fuse_policy
-from harness.packing import (
+from harness.resources.cost import AnalyticCosts
+from harness.resources.gpu_sharing import (
     LARGEST_NODE,
     MOST_ON_A_GPU,
     at_once,

@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 
 from harness.recorder import final_metrics
+from harness.resources.utilisation import Utilisation, matmul_ceiling
 from harness.store import schema
 from harness.trainable import FINAL, ShipTrainable
 from harness.trial_spec import feature_key, trial_spec
-from harness.utilisation import Utilisation, matmul_ceiling
 from ship.cost import DataShape, trial_cost
 from ship.protocols import studied_classes
 from ship.trial import run_trial
@@ -89,7 +89,7 @@ def test_a_cost_that_cannot_be_counted_leaves_the_trial_its_numbers(
 def test_the_best_measurement_of_a_worker_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     """One taken in a bad moment is outdone by a later one; an impossible share asks for another."""
     values = iter([5.0, 2.0, 7.0, 1e30])
-    monkeypatch.setattr("harness.utilisation.matmul_ceiling", lambda *_: next(values))
+    monkeypatch.setattr("harness.resources.utilisation.matmul_ceiling", lambda *_: next(values))
     bench, utilisation = counting.pocket(), Utilisation("cpu")
     for _ in range(3):
         utilisation.begin(bench.clip, "fp32")

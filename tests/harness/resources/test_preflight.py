@@ -4,10 +4,10 @@ import socket
 
 import pytest
 
-from harness import preflight as module
 from harness.config.choices import Resources
 from harness.errors import ClusterError
-from harness.preflight import preflight
+from harness.resources import preflight as module
+from harness.resources.preflight import preflight
 
 
 def test_a_small_trial_fits_and_auto_is_left_to_ray() -> None:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from harness.costs import cost_of
+from harness.resources.cost import cost_of
 from harness.store import schema
 from ship.architectures import Precision
 from ship.trial_config import TrialConfig
