@@ -15,7 +15,7 @@ from harness.site import Site
 from harness.store.ledger import Ledger
 
 if TYPE_CHECKING:
-    from harness.cluster import Session
+    from harness.cluster.session import Session
     from harness.deaths import Deaths
     from harness.fuse_policy import FusePolicy
     from harness.fusing import Pruned
@@ -37,7 +37,7 @@ class Execution:
     def here(self) -> None:
         """On this machine: Ray starts after the extraction, its store as large as the features."""
         run, features = self._prepared(None)
-        from harness.cluster import ray_session
+        from harness.cluster.session import ray_session
         from harness.sweep import array_bytes
 
         size = array_bytes(features)
@@ -47,8 +47,8 @@ class Execution:
 
     def on_cluster(self, address: str) -> None:
         """On a running cluster, which shares the extraction out, too."""
-        from harness.cluster import cluster_resources, ray_session
-        from harness.extraction import ClusterEncoder
+        from harness.cluster.feature_extraction import ClusterEncoder
+        from harness.cluster.session import cluster_resources, ray_session
         from harness.resources.gpu_sharing import settled
 
         study = self.site.study
@@ -90,7 +90,7 @@ class Execution:
 
     def _sweep(self, session: "Session", features: dict[str, Any]) -> None:
         """Run the trials; where a GPU's share has to be measured, one of them first."""
-        from harness.cluster import cluster_resources
+        from harness.cluster.session import cluster_resources
         from harness.deaths import Deaths
         from harness.fusing import Pruned
         from harness.giving_up import TooManyFailures
@@ -122,7 +122,7 @@ class Execution:
 
     def _policy(self, resources: Resources) -> "FusePolicy":
         """How many settings are fused, where each Ray trial takes so much."""
-        from harness.cluster import cluster_resources, memory_of_a_trial
+        from harness.cluster.session import cluster_resources, memory_of_a_trial
         from harness.fuse_policy import fuse_policy
         from harness.resources.gpu_sharing import slots
 

@@ -69,7 +69,7 @@ def prepare_features(
         cache_dir: of the features.
         console: where progress goes.
         device: of the driver's backbone.
-        encode: what encodes pictures; None: this machine, else see harness.extraction.
+        encode: what encodes pictures; None: this machine, else see harness.cluster.feature_extraction.
 
     Raises:
         ValueError: a backbone or a data set that cannot be loaded.

@@ -10,7 +10,7 @@ import numpy as np
 import ray
 from ray import tune
 
-from harness.cluster import threads
+from harness.cluster.session import threads
 from harness.config.study_config import StudyConfig
 from harness.deaths import Deaths, memory_kills_are_deaths
 from harness.fusing import Pruned

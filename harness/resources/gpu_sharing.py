@@ -56,7 +56,7 @@ def settled(
 
     Args:
         resources: as the study has them; without `auto` they are what they are.
-        there: what the whole cluster has (harness.cluster.cluster_resources).
+        there: what the whole cluster has (harness.cluster.session.cluster_resources).
         ledger: of the study, with what was measured.
         n_trials: that can be run at once, at most.
     """

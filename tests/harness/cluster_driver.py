@@ -17,8 +17,8 @@ import ray
 from ray.cluster_utils import Cluster
 from rich.console import Console
 
-from harness.cluster import DRIVER_ENVIRONMENT, environment, ray_session
-from harness.extraction import ClusterEncoder
+from harness.cluster.feature_extraction import ClusterEncoder
+from harness.cluster.session import DRIVER_ENVIRONMENT, environment, ray_session
 from harness.study import run_study
 from ship.backbone import FrozenCLIP
 from ship.datasets import Picture, PictureDataset, Split, load_dataset

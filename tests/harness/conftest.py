@@ -56,9 +56,9 @@ def local_ray() -> Iterator[None]:
     """A local Ray with two cores, in which workers can unpickle the analytic method."""
     import ray
 
-    from harness.cluster import DRIVER_ENVIRONMENT, environment
-    from harness.hush import quiet_ray
-    from harness.private_ray import MODE
+    from harness.cluster.loopback import MODE
+    from harness.cluster.quiet import quiet_ray
+    from harness.cluster.session import DRIVER_ENVIRONMENT, environment
 
     ray.cloudpickle.register_pickle_by_value(fakes)
     with environment(DRIVER_ENVIRONMENT), quiet_ray(verbose=False):

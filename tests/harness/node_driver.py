@@ -14,7 +14,7 @@ import ray
 from ray.cluster_utils import Cluster
 from rich.console import Console
 
-from harness.cluster import DRIVER_ENVIRONMENT, environment
+from harness.cluster.session import DRIVER_ENVIRONMENT, environment
 from harness.config.study_config import StudyConfig
 from harness.study import run_study
 from ship.trial_config import TrialConfig

@@ -2,7 +2,7 @@
 
 import pytest
 
-from harness.cluster import check_nodes
+from harness.cluster.session import check_nodes
 from harness.config.choices import Resources
 from harness.errors import ClusterError
 

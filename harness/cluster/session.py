@@ -10,12 +10,12 @@ from typing import Any
 import ray
 from ray.exceptions import RayError
 
+from harness.cluster.loopback import loopback, private_token
+from harness.cluster.quiet import quiet_core, quiet_ray
 from harness.config.choices import Resources
 from harness.config.study_config import StudyConfig
 from harness.environment import environment
 from harness.errors import ClusterError
-from harness.hush import quiet_core, quiet_ray
-from harness.private_ray import loopback, private_token
 from harness.resources.gpu_sharing import LARGEST_NODE
 from harness.resources.machine import usable_cpus
 from harness.resources.memory import device_memory_mb
@@ -52,7 +52,7 @@ def ray_session(
 ) -> Iterator[Session]:
     """Start Ray on this machine, or join the cluster at `address`; a session already open is used.
 
-    What is started here is this machine's own affair: see harness.private_ray.
+    What is started here is this machine's own affair: see harness.cluster.loopback.
 
     Args:
         study: for the resources and threads of a trial.

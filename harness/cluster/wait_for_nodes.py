@@ -1,6 +1,6 @@
 """Waits until a Ray cluster has all its nodes.
 
-python -m harness.nodes HOST:PORT COUNT [SECONDS]
+python -m harness.cluster.wait_for_nodes HOST:PORT COUNT [SECONDS]
 """
 
 import logging
@@ -10,11 +10,11 @@ from collections.abc import Sequence
 
 import ray
 
-from harness.cluster import DRIVER_ENVIRONMENT, NO_CLUSTER
+from harness.cluster.quiet import quiet_ray
+from harness.cluster.session import DRIVER_ENVIRONMENT, NO_CLUSTER
 from harness.config.choices import Resources
 from harness.environment import environment
 from harness.errors import ClusterError
-from harness.hush import quiet_ray
 from harness.resources.preflight import preflight
 
 USAGE, NOT_THERE = 2, 1
@@ -65,7 +65,10 @@ def main(arguments: Sequence[str]) -> int:
         if len(arguments) > 2:
             seconds = float(arguments[2])
     except (IndexError, ValueError):
-        print("usage: python -m harness.nodes HOST:PORT COUNT [SECONDS]", file=sys.stderr)
+        print(
+            "usage: python -m harness.cluster.wait_for_nodes HOST:PORT COUNT [SECONDS]",
+            file=sys.stderr,
+        )
         return USAGE
     try:
         with environment(DRIVER_ENVIRONMENT), quiet_ray(verbose=False):

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from harness.extraction import _undecodable
+from harness.cluster.feature_extraction import _undecodable
 from ship.backbone import FrozenCLIP
 from ship.features import extract_features
 from tests.harness.cluster_driver import VIEWS, digest, pictures

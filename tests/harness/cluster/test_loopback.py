@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.private_ray import MODE, TOKEN, TOKEN_PATH, loopback, private_token
+from harness.cluster.loopback import MODE, TOKEN, TOKEN_PATH, loopback, private_token
 from tests.harness.conftest import Bench
 from tests.harness.listening import descendants, environment_of, is_loopback, listening
 

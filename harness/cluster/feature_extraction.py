@@ -12,10 +12,10 @@ import ray
 import ray.data
 import torch
 
-from harness.cluster import cluster_resources
+from harness.cluster.quiet import quiet_ray
+from harness.cluster.session import cluster_resources
 from harness.config.choices import Resources
 from harness.errors import ClusterError
-from harness.hush import quiet_ray
 from harness.resources.gpu_sharing import at_once
 from ship.datasets import DatasetError, Picture, PictureDataset
 from ship.extraction import (

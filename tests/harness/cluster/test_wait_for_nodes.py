@@ -1,11 +1,11 @@
-"""harness.nodes: a cluster's nodes are waited for, and their absence is one line."""
+"""harness.cluster.wait_for_nodes: a cluster's nodes are waited for, and their absence is one line."""
 
 import pytest
 import ray
 from ray.exceptions import AuthenticationError
 
-from harness import nodes
-from harness.cluster import ray_session
+from harness.cluster import wait_for_nodes as nodes
+from harness.cluster.session import ray_session
 from harness.errors import ClusterError
 from tests.harness.fakes import make_study
 

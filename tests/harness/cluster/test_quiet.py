@@ -3,7 +3,7 @@
 import pytest
 from ray._private import worker
 
-from harness.hush import quiet_ray
+from harness.cluster.quiet import quiet_ray
 
 DEATH = "A worker died or was killed while executing a task by an unexpected system error."
 RETRY = "Task x failed. There are infinite retries remaining, so the task will be retried."
