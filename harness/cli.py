@@ -234,7 +234,7 @@ def _check_options(space: str | None, address: str, storage: str | None, both: b
     """Refuse options that cannot be meant, before anything heavy is imported."""
     from harness.address import address_fault
     from harness.errors import ConfigError
-    from harness.storage import storage_fault
+    from harness.worker.checkpoint_storage import storage_fault
     from reports.redact import redacted
 
     lines = []

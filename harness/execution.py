@@ -145,10 +145,10 @@ class Execution:
         shared: Any,
         view: View,
     ) -> None:
-        from harness.checkpoints import forget
         from harness.fusing import group_checkpoint
         from harness.monitor import Monitor
         from harness.sweep import sweep
+        from harness.worker.checkpoints import forget
 
         site = self.site
         study = site.study.model_copy(update={"resources": resources})

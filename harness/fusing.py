@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
-from harness.checkpoints import checkpoint_name
 from harness.plan import Work
-from harness.results import FAILED, FINAL
 from harness.store.schema import Failure, State
+from harness.worker.checkpoints import checkpoint_name
+from harness.worker.results import FAILED, FINAL
 from ship.fused_settings import shared_shape
 
 # The works of one Ray trial, in the order in which their replicas stand in it.

@@ -9,7 +9,7 @@ from harness.config.choices import AshaScheduler
 from harness.config.study_config import StudyConfig
 from harness.deaths import Deaths, told
 from harness.fusing import Group, Pruned
-from harness.results import EVALUATIONS, OBJECTIVE
+from harness.worker.results import EVALUATIONS, OBJECTIVE
 
 # more evaluations than any trial has: the last rung of successive halving
 MOST_EVALUATIONS = 10_000

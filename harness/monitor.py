@@ -17,8 +17,8 @@ from harness.giving_up import Streak, TooManyFailures
 from harness.live import TrialView, View
 from harness.plan import Work
 from harness.recorder import TrialRecorder
-from harness.results import EPOCHS
 from harness.store.schema import Failure, State
+from harness.worker.results import EPOCHS
 
 INTERRUPTED = "the study was interrupted"
 GAVE_UP = "the study was stopped, as others failed in a row"

@@ -14,7 +14,7 @@ from harness.extraction_progress import reporter
 from harness.fingerprints import Fingerprints
 from harness.method import SPLITS, Method
 from harness.plan import Plan
-from harness.trial_spec import feature_key, target_key
+from harness.worker.spec import feature_key, target_key
 from ship.trial_config import TrialConfig
 
 # the settings that features depend on

@@ -17,7 +17,7 @@ from harness.sampler import Outcome, Sampler, outcome_of
 from harness.settings import Setting
 from harness.store.ledger import Ledger
 from harness.store.schema import State
-from harness.trial_spec import trial_spec
+from harness.worker.spec import trial_spec
 
 # proposals that repeat a known setting before the sampler is taken to have run dry
 MOST_REPEATS = 50

@@ -14,10 +14,10 @@ from harness.method import Method
 from harness.outcome import StudyOutcome, outcome_of
 from harness.plan import Plan, make_plan
 from harness.settings import SettingMaker
-from harness.storage import Storage
 from harness.store.ledger import Ledger, read_ledger
 from harness.store.open import Store
 from harness.store.study_run import Recorded, read_recorded
+from harness.worker.checkpoint_storage import Storage
 
 
 @dataclass(frozen=True)

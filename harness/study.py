@@ -10,7 +10,6 @@ from pathlib import Path
 from rich.console import Console
 
 from harness.changes import compare
-from harness.checkpoints import forget_all
 from harness.config.study_config import StudyConfig
 from harness.consent import WAYS_OUT, Consent
 from harness.environment import environment
@@ -29,7 +28,6 @@ from harness.resources.preflight import preflight
 from harness.settings import SettingMaker
 from harness.site import Site, ledger_of, source_of
 from harness.steady_console import SteadyConsole
-from harness.storage import storage_uri, study_storage
 from harness.store.cleanup import close_dead_runs
 from harness.store.errors import StoreAway, store_errors
 from harness.store.ledger import Ledger
@@ -39,6 +37,8 @@ from harness.store.open import absolute_uri, default_uri, open_store, quieten
 from harness.store.outbox.client import CLIENT_ENVIRONMENT, outbox, waiting_note
 from harness.store.schema import State
 from harness.store.session import Hold
+from harness.worker.checkpoint_storage import storage_uri, study_storage
+from harness.worker.checkpoints import forget_all
 
 __all__ = ["StudyOutcome", "default_cache_dir", "plan_study", "run_study"]
 
@@ -126,7 +126,7 @@ def run_study(
         address: of a running Ray cluster; None: this machine.
         verbose: let Ray, its workers and MLflow talk.
         cache_dir: for features and fingerprints; see default_cache_dir.
-        storage: where checkpoints lie; see harness.storage.storage_uri.
+        storage: where checkpoints lie; see harness.worker.checkpoint_storage.storage_uri.
         tracking_uri: of the MLflow store; see harness.store.open.default_uri.
         method: ship, unless a test puts something else in its place.
         console: where progress goes.

@@ -18,8 +18,8 @@ from harness.halving import make_scheduler
 from harness.method import Method
 from harness.monitor import Monitor
 from harness.searcher import StudySearcher
-from harness.storage import Storage
-from harness.trainable import ShipTrainable
+from harness.worker.checkpoint_storage import Storage
+from harness.worker.trainable import ShipTrainable
 
 # feature_key -> a feature set in Ray's object store
 Shared = Mapping[str, Any]

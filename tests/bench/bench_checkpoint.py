@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from rich.console import Console
 
-from harness.storage import Storage
+from harness.worker.checkpoint_storage import Storage
 from ship.backbone import FrozenCLIP
 from ship.checkpoint import Checkpoint
 from ship.trial import run_trial

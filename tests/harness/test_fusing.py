@@ -19,15 +19,15 @@ from harness.fuse_policy import CPU_REPLICAS, fuse_policy
 from harness.fusing import Ending, Pruned, again, dead, endings, fuse
 from harness.halving import Halving
 from harness.plan import Work, make_plan
-from harness.results import EVALUATIONS, FAILED, FINAL, OBJECTIVE
 from harness.searcher import StudySearcher
 from harness.settings import SettingMaker, enumerate_settings
 from harness.store.ledger import Ledger
 from harness.store.schema import Failure, State
+from harness.worker.results import EVALUATIONS, FAILED, FINAL, OBJECTIVE
 from ship.metrics import NonFiniteLoss
 from tests.harness.fakes import make_method, make_study, truth
 from tests.harness.test_searcher import optuna_trials
-from tests.harness.test_trainable import CONFIG, analytic, finish, items, make_worker
+from tests.harness.worker.test_trainable import CONFIG, analytic, finish, items, make_worker
 
 KL = {"generator.kl_weight": [0.001, 0.01, 0.1, 1.0]}
 MANY = {"generator.kl_weight": [0.001 * n for n in range(1, 9)]}

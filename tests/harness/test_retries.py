@@ -12,10 +12,10 @@ from harness.fingerprints import Fingerprints
 from harness.fusing import Ending
 from harness.giving_up import Streak
 from harness.plan import make_plan
-from harness.results import FAILED, failures
 from harness.retries import NODE_RETRIES, Given, judge
 from harness.store.ledger import Ledger
 from harness.store.schema import Failure, State
+from harness.worker.results import FAILED, failures
 from tests.harness.fakes import make_method, make_study
 from tests.harness.test_fusing import RANGE, done, searcher_of
 from tests.harness.test_searcher import optuna_trials

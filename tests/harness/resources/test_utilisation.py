@@ -7,8 +7,8 @@ import pytest
 from harness.recorder import final_metrics
 from harness.resources.utilisation import Utilisation, matmul_ceiling
 from harness.store import schema
-from harness.trainable import FINAL, ShipTrainable
-from harness.trial_spec import feature_key, trial_spec
+from harness.worker.spec import feature_key, trial_spec
+from harness.worker.trainable import FINAL, ShipTrainable
 from ship.cost import DataShape, trial_cost
 from ship.protocols import studied_classes
 from ship.trial import run_trial

@@ -7,18 +7,18 @@ from typing import Any
 
 import pytest
 
-from harness.checkpoints import Checkpoints, checkpoint_name
-from harness.results import EPOCHS, FAILED, FINAL
-from harness.storage import Storage
-from harness.trainable import ShipTrainable
-from harness.trial_spec import trial_spec
+from harness.worker.checkpoint_storage import Storage
+from harness.worker.checkpoints import Checkpoints, checkpoint_name
+from harness.worker.results import EPOCHS, FAILED, FINAL
+from harness.worker.spec import trial_spec
+from harness.worker.trainable import ShipTrainable
 from ship.checkpoint import Checkpoint
 from ship.metrics import EpochMetrics
 from ship.resumable import CheckpointError
 from ship.trial_config import TrialConfig
 from tests.harness.fakes import EPOCHS as SELECTION_EPOCHS
 from tests.harness.fakes import AnalyticRun, make_method
-from tests.harness.test_trainable import make_worker
+from tests.harness.worker.test_trainable import make_worker
 
 NAME = checkpoint_name(["key"], (0, 1))
 
@@ -118,7 +118,7 @@ def test_a_slow_storage_is_left_alone_for_longer(
 ) -> None:
     """At most a twentieth of the time goes into checkpoints."""
     now = [0.0]
-    monkeypatch.setattr("harness.checkpoints.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("harness.worker.checkpoints.time.monotonic", lambda: now[0])
     written: list[float] = []
 
     def write(self: Storage, name: str, data: bytes) -> None:

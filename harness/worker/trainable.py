@@ -12,11 +12,12 @@ from typing import Any
 
 from ray import tune
 
-from harness.checkpoints import Checkpoints, is_unfit
 from harness.method import RunTrial
 from harness.resources.memory import PeakMemory, device_label, device_memory_mb
 from harness.resources.utilisation import Utilisation
-from harness.results import (
+from harness.worker.checkpoint_storage import Storage
+from harness.worker.checkpoints import Checkpoints, is_unfit
+from harness.worker.results import (
     EPOCHS,
     EVALUATIONS,
     FAILED,
@@ -29,8 +30,7 @@ from harness.results import (
     mean,
     split,
 )
-from harness.storage import Storage
-from harness.trial_spec import feature_key, target_key
+from harness.worker.spec import feature_key, target_key
 from ship.architectures import Precision
 from ship.metrics import EpochMetrics
 from ship.trial_config import TrialConfig
@@ -69,7 +69,7 @@ class ShipTrainable(tune.Trainable):
             threads: torch threads of a trial.
             device: torch device.
             gpus: that each trial holds.
-            storage, checkpoint_every: of its checkpoints (harness.checkpoints).
+            storage, checkpoint_every: of its checkpoints (harness.worker.checkpoints).
         """
         _limit_threads(threads)
         self._features = features or {}

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.storage import Storage, StorageError, storage_uri, study_storage
 from harness.store.open import open_store
+from harness.worker.checkpoint_storage import Storage, StorageError, storage_uri, study_storage
 
 
 @pytest.fixture(params=["folder", "s3"])

@@ -12,7 +12,8 @@ import pytest
 
 from harness.resources.memory import PeakMemory, device_label
 from harness.store.schema import Failure
-from harness.trainable import (
+from harness.worker.spec import feature_key, target_key, trial_spec
+from harness.worker.trainable import (
     EPOCHS,
     EVALUATIONS,
     FAILED,
@@ -20,7 +21,6 @@ from harness.trainable import (
     OBJECTIVE,
     ShipTrainable,
 )
-from harness.trial_spec import feature_key, target_key, trial_spec
 from ship.metrics import EpochMetrics
 from ship.trial_config import TrialConfig
 from tests.harness.fakes import FakeClip, FakeFeatures, load_other_weights, make_method, truth
@@ -98,7 +98,7 @@ def test_a_trial_that_must_not_be_stopped_shows_no_objective(tmp_path: Path) -> 
 def test_slow_epochs_travel_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """A result comes at least every half second."""
     clock = iter(np.arange(0, 100, 0.4))
-    monkeypatch.setattr("harness.trainable.time.monotonic", lambda: float(next(clock)))
+    monkeypatch.setattr("harness.worker.trainable.time.monotonic", lambda: float(next(clock)))
     worker = make_worker(items(*[{"loss": (1.0, 1.0)}] * 6))
     counts = [len(worker.step()[EPOCHS]) for _ in range(3)]
     assert max(counts) <= 2
