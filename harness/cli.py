@@ -188,7 +188,7 @@ def _sweep(
             from harness.dry_run import print_dry_run
 
             return print_dry_run(study, data_root, place, cache_dir, fresh=fresh)
-        from harness.consent import Consent
+        from harness.planning.consent import Consent
         from harness.study import run_study
 
         outcome = run_study(

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 from harness.config.choices import Resources
 from harness.interrupts import Interrupts, SweepStopped
 from harness.live import View, make_view
-from harness.plan import Plan
+from harness.planning.plan import Plan
+from harness.planning.settings import SettingMaker, enumerate_settings
 from harness.prepare import driver_device, needed, prepare_features
 from harness.record import StudyRecord
 from harness.recorder import TrialRecorder
-from harness.settings import SettingMaker, enumerate_settings
 from harness.site import Site
 from harness.store.ledger import Ledger
 

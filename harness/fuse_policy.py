@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from harness.config.choices import Fuse
 from harness.config.study_config import StudyConfig
-from harness.plan import Work, study_prunes
+from harness.planning.plan import Work, study_prunes
 from harness.resources.cost import AnalyticCosts
 
 if TYPE_CHECKING:

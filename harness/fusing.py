@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
-from harness.plan import Work
+from harness.planning.plan import Work
 from harness.store.schema import Failure, State
 from harness.worker.checkpoints import checkpoint_name
 from harness.worker.results import FAILED, FINAL

@@ -11,7 +11,7 @@ from rich.table import Table
 from harness.wording import duration, show
 
 if TYPE_CHECKING:
-    from harness.plan import Estimate, Plan
+    from harness.planning.plan import Estimate, Plan
 
 _NO_DEFAULTS: Mapping[str, str] = {}
 _STUDY_DEFAULTS = {

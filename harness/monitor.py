@@ -15,7 +15,7 @@ from harness.errors import ClusterError, UserError
 from harness.fusing import Ending, Group, Pruned, member_id
 from harness.giving_up import Streak, TooManyFailures
 from harness.live import TrialView, View
-from harness.plan import Work
+from harness.planning.plan import Work
 from harness.recorder import TrialRecorder
 from harness.store.schema import Failure, State
 from harness.worker.results import EPOCHS

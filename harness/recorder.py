@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from harness.config.study_config import StudyConfig
-from harness.fingerprints import Fingerprints
-from harness.plan import Work
+from harness.planning.fingerprints import Fingerprints
+from harness.planning.plan import Work
+from harness.planning.settings import Setting
 from harness.provenance import code_version, package_versions
 from harness.record import StudyRecord, setting_tags
-from harness.settings import Setting
 from harness.store import schema
 from harness.store.batches import log, log_entities, set_state
 from harness.store.errors import store_errors

@@ -15,7 +15,7 @@ import optuna
 
 from harness.deaths import Death
 from harness.fusing import Ending, Group, again, dead, endings
-from harness.plan import Work
+from harness.planning.plan import Work
 from harness.store.schema import Failure, State
 
 # Tries beside the first one after a worker's death; a node that is lost may take many with it.

@@ -11,7 +11,7 @@ from optuna.trial import TrialState
 
 from harness.config.space import distributions, suggest
 from harness.config.study_config import StudyConfig
-from harness.settings import Setting, contains
+from harness.planning.settings import Setting, contains
 from harness.store.ledger import Ledger
 from harness.store.schema import State
 

@@ -11,10 +11,10 @@ from ray.tune.search import Searcher
 from harness.config.study_config import StudyConfig
 from harness.deaths import Deaths
 from harness.fusing import Ending, Group, Pruned, alike, fuse, group_checkpoint
-from harness.plan import Plan, Work
+from harness.planning.plan import Plan, Work
+from harness.planning.settings import Setting
 from harness.retries import Given, judge
 from harness.sampler import Outcome, Sampler, outcome_of
-from harness.settings import Setting
 from harness.store.ledger import Ledger
 from harness.store.schema import State
 from harness.worker.spec import trial_spec

@@ -5,15 +5,15 @@ from pathlib import Path
 
 from rich.console import Console
 
-from harness.changes import compare
 from harness.config.packaged import label_of
 from harness.config.study_config import StudyConfig
-from harness.consent import Consent
-from harness.fingerprints import Fingerprints
 from harness.method import Method
-from harness.outcome import StudyOutcome, outcome_of
-from harness.plan import Plan, make_plan
-from harness.settings import SettingMaker
+from harness.planning.changes import compare
+from harness.planning.consent import Consent
+from harness.planning.fingerprints import Fingerprints
+from harness.planning.outcome import StudyOutcome, outcome_of
+from harness.planning.plan import Plan, make_plan
+from harness.planning.settings import SettingMaker
 from harness.store.ledger import Ledger, read_ledger
 from harness.store.open import Store
 from harness.store.study_run import Recorded, read_recorded

@@ -9,23 +9,23 @@ from pathlib import Path
 
 from rich.console import Console
 
-from harness.changes import compare
 from harness.config.study_config import StudyConfig
-from harness.consent import WAYS_OUT, Consent
 from harness.environment import environment
-from harness.estimate import Say, estimate
 from harness.execution import Execution
-from harness.fingerprints import Fingerprints
 from harness.interrupts import Interrupts
 from harness.live import line_printer
 from harness.method import Method
-from harness.outcome import StudyOutcome
-from harness.plan import Plan, make_plan
+from harness.planning.changes import compare
+from harness.planning.consent import WAYS_OUT, Consent
+from harness.planning.estimate import Say, estimate
+from harness.planning.fingerprints import Fingerprints
+from harness.planning.outcome import StudyOutcome
+from harness.planning.plan import Plan, make_plan
+from harness.planning.settings import SettingMaker
 from harness.record import StudyRecord
 from harness.resources.gpu_sharing import settled
 from harness.resources.machine import machine
 from harness.resources.preflight import preflight
-from harness.settings import SettingMaker
 from harness.site import Site, ledger_of, source_of
 from harness.steady_console import SteadyConsole
 from harness.store.cleanup import close_dead_runs
@@ -66,7 +66,7 @@ def plan_study(
 
     Args:
         fresh: plan a new study beside those of its name.
-        say: told what estimating the time takes; None: the plan comes without harness.estimate's.
+        say: told what estimating the time takes; None: the plan comes without harness.planning.estimate's.
 
     Raises:
         StoreError: the store cannot be read.

@@ -14,10 +14,10 @@ import harness.resources.preflight
 import harness.study
 import reports.cli
 from harness import cli
-from harness.changes import Changes
-from harness.consent import WAYS_OUT, Consent
 from harness.errors import UserError
-from harness.plan import Estimate, PlanRow
+from harness.planning.changes import Changes
+from harness.planning.consent import WAYS_OUT, Consent
+from harness.planning.plan import Estimate, PlanRow
 from harness.store.errors import StoreAway
 from harness.store.lock.lease import StudyLost
 from harness.study import StudyOutcome

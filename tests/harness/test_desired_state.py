@@ -8,8 +8,8 @@ import pytest
 
 from harness.config.factor import Factor
 from harness.config.study_config import StudyConfig
-from harness.consent import Consent, StudyChanged
-from harness.plan import Plan
+from harness.planning.consent import Consent, StudyChanged
+from harness.planning.plan import Plan
 from harness.study import plan_study
 from reports.records import load_records
 from tests.harness import fakes

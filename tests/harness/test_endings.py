@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from harness import execution
-from harness.consent import StudyChanged
+from harness.planning.consent import StudyChanged
 from harness.record import StudyRecord
 from harness.store.errors import StoreError
 from harness.store.lock.lease_tag import LAST

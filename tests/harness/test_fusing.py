@@ -14,13 +14,13 @@ from ray.tune.search import Searcher
 from harness.config.choices import AshaScheduler
 from harness.config.study_config import StudyConfig
 from harness.deaths import Deaths
-from harness.fingerprints import Fingerprints
 from harness.fuse_policy import CPU_REPLICAS, fuse_policy
 from harness.fusing import Ending, Pruned, again, dead, endings, fuse
 from harness.halving import Halving
-from harness.plan import Work, make_plan
+from harness.planning.fingerprints import Fingerprints
+from harness.planning.plan import Work, make_plan
+from harness.planning.settings import SettingMaker, enumerate_settings
 from harness.searcher import StudySearcher
-from harness.settings import SettingMaker, enumerate_settings
 from harness.store.ledger import Ledger
 from harness.store.schema import Failure, State
 from harness.worker.results import EVALUATIONS, FAILED, FINAL, OBJECTIVE

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from harness.config.factor import Factor
-from harness.fingerprints import Fingerprints
-from harness.plan import make_plan
+from harness.planning.fingerprints import Fingerprints
+from harness.planning.plan import make_plan
 from harness.prepare import Need, driver_device, needed, prepare_features
 from harness.store.ledger import Ledger
 from tests.harness.fakes import FakeClip, make_method, make_study

@@ -8,10 +8,10 @@ from optuna.trial import TrialState
 from ray.tune.search import Searcher
 
 from harness.deaths import Death, Deaths, memory_kills_are_deaths
-from harness.fingerprints import Fingerprints
 from harness.fusing import Ending
 from harness.giving_up import Streak
-from harness.plan import make_plan
+from harness.planning.fingerprints import Fingerprints
+from harness.planning.plan import make_plan
 from harness.retries import NODE_RETRIES, Given, judge
 from harness.store.ledger import Ledger
 from harness.store.schema import Failure, State
@@ -158,7 +158,7 @@ def halves(prints: Fingerprints, *last: dict[str, Any] | None) -> list[Any]:
 
 def test_optuna_is_told_of_a_halved_setting_once(prints: Fingerprints) -> None:
     """With the mean over all of its seeds."""
-    from harness.settings import SettingMaker
+    from harness.planning.settings import SettingMaker
     from tests.harness.fakes import truth
 
     (told,) = halves(prints, None, None)

@@ -8,14 +8,14 @@ from optuna.trial import TrialState
 from ray.tune.search import Searcher
 
 from harness.config.study_config import StudyConfig
-from harness.fingerprints import Fingerprints
-from harness.plan import Work, make_plan
+from harness.planning.fingerprints import Fingerprints
+from harness.planning.plan import Work, make_plan
+from harness.planning.settings import SettingMaker, enumerate_settings
 from harness.searcher import StudySearcher
-from harness.settings import SettingMaker, enumerate_settings
 from harness.store.ledger import Ledger
 from harness.store.schema import Failure, State
 from tests.harness.fakes import make_method, make_study, truth
-from tests.harness.test_plan import run_of
+from tests.harness.planning.test_plan import run_of
 
 KL = {"generator.kl_weight": {"low": 1e-4, "high": 1.0, "log": True}}
 

@@ -207,7 +207,7 @@ def test_reads_the_tags_that_the_harness_writes(build: Build, percentages: Build
     """The study's own tags come from the harness here: factors, seeds, wanted settings, twins."""
     config = pytest.importorskip("harness.config.load")
     record = pytest.importorskip("harness.record")
-    plan = pytest.importorskip("harness.plan")
+    plan = pytest.importorskip("harness.planning.plan")
     study = config.load_study("prompt_len.yaml")
     settings = [plan.Setting(f"k{n}", study.trial, {N_CTX: n}) for n in (1, 2, 4, 8, 16)]
     twin = plan.Setting("k4", study.trial, {}, "text_feature")

@@ -10,8 +10,8 @@ from pydantic import ValidationError
 from harness.config.choices import Resources
 from harness.config.load import parse_study
 from harness.config.study_config import StudyConfig
-from harness.fingerprints import Fingerprints
 from harness.fuse_policy import GPU_REPLICAS, fuse_policy
+from harness.planning.fingerprints import Fingerprints
 from harness.resources.cost import AnalyticCosts
 from harness.resources.gpu_sharing import (
     LARGEST_NODE,
@@ -27,8 +27,8 @@ from ship.cost import Memory
 from ship.trial_config import TrialConfig
 from tests.harness.conftest import Bench
 from tests.harness.fakes import make_method, make_study
+from tests.harness.planning.test_plan import run_of, settings_of
 from tests.harness.test_fusing import KL, RANGE, done, searcher_of, works
-from tests.harness.test_plan import run_of, settings_of
 
 AUTO = Resources(auto=True)
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from harness.fingerprints import Fingerprints
-from harness.plan import Work, make_plan
+from harness.planning.fingerprints import Fingerprints
+from harness.planning.plan import Work, make_plan
 from harness.provenance import code_version, package_versions
 from harness.record import StudyRecord
 from harness.recorder import TrialRecorder, flag_tags, params, run_name

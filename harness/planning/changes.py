@@ -6,9 +6,9 @@ from typing import Any
 
 from harness.config.space import distributions, levels, reference_arms, resolve
 from harness.config.study_config import StudyConfig
-from harness.plan import Plan
+from harness.planning.plan import Plan
+from harness.planning.settings import SettingMaker, contains
 from harness.recorder import param_text, params
-from harness.settings import SettingMaker, contains
 from harness.store import schema
 from harness.store.ledger import Ledger, LedgerRun
 from harness.store.schema import State

@@ -8,8 +8,8 @@ from typing import Any
 from harness.config.factor import assignments
 from harness.config.space import distributions, grid, reference_arms, resolve
 from harness.config.study_config import StudyConfig
-from harness.fingerprints import Fingerprints
-from harness.keys import setting_key
+from harness.planning.fingerprints import Fingerprints
+from harness.planning.keys import setting_key
 from harness.store.ledger import Ledger
 from harness.store.schema import State
 from harness.wording import show

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from harness.plan import Plan
+from harness.planning.plan import Plan
 from harness.store.schema import State
 
 

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from harness.config.study_config import StudyConfig
-from harness.fingerprints import Fingerprints
-from harness.plan import make_plan
-from harness.settings import Setting, SettingMaker
+from harness.planning.fingerprints import Fingerprints
+from harness.planning.plan import make_plan
+from harness.planning.settings import Setting, SettingMaker
 from harness.store.ledger import Ledger, LedgerRun
 from harness.store.schema import Failure, State
 from tests.harness.fakes import make_method, make_study

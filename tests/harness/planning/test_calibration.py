@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 import torch
 
-from harness.calibrate import (
+from harness.method import Method
+from harness.planning.calibration import (
     EPOCHS,
     calibrate,
     counted_seconds,
@@ -14,7 +15,6 @@ from harness.calibrate import (
     random_features,
     shortened,
 )
-from harness.method import Method
 from harness.resources.cost import AnalyticCosts
 from ship.cost import DataShape, TowerShape, trial_cost
 from ship.trial import run_trial

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Literal
 
 from harness.config.factor import in_order, is_active
 from harness.config.space import resolve
-from harness.plan import Estimate, Plan
+from harness.planning.plan import Estimate, Plan
+from harness.planning.settings import SettingMaker, enumerate_settings
 from harness.resources.gpu_sharing import slots
-from harness.settings import SettingMaker, enumerate_settings
 
 if TYPE_CHECKING:
     from harness.config.study_config import StudyConfig
-    from harness.fingerprints import Fingerprints
     from harness.method import Method
+    from harness.planning.fingerprints import Fingerprints
     from harness.resources.cost import AnalyticCosts
     from harness.store.ledger import Ledger, LedgerRun
     from ship.trial_config import TrialConfig
@@ -173,7 +173,7 @@ def _measured(
 
     The dearest first, then always the one that is least like those measured.
     """
-    from harness.calibrate import calibrate
+    from harness.planning.calibration import calibrate
     from harness.resources.machine import usable_gpus
 
     if study.resources.gpus and not usable_gpus():

@@ -2,8 +2,8 @@
 
 from unittest import mock
 
-from harness import keys
-from harness.keys import setting_key
+from harness.planning import keys
+from harness.planning.keys import setting_key
 from ship.trial_config import TrialConfig
 
 

@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from harness.changes import Changes
 from harness.errors import UserError
+from harness.planning.changes import Changes
 
 WAYS_OUT = (
     "--accept-changes runs their settings anew, --fresh starts a new study beside this one; "

@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from harness.changes import Changes, compare
 from harness.config.study_config import StudyConfig
-from harness.consent import Consent, StudyChanged
-from harness.fingerprints import Fingerprints
-from harness.plan import make_plan
+from harness.planning.changes import Changes, compare
+from harness.planning.consent import Consent, StudyChanged
+from harness.planning.fingerprints import Fingerprints
+from harness.planning.plan import make_plan
+from harness.planning.settings import SettingMaker
 from harness.record import StudyRecord
 from harness.recorder import params, provenance_tags, setting_tags
-from harness.settings import SettingMaker
 from harness.site import ledger_of
 from harness.store.batches import log
 from harness.store.open import Store

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from harness.config.study_config import StudyConfig
-from harness.fingerprints import Fingerprints
-from harness.settings import (
+from harness.planning.fingerprints import Fingerprints
+from harness.planning.settings import (
     Setting,
     SettingMaker,
     distinct,
@@ -89,7 +89,7 @@ class Plan:
     work: trials that are known to be missing, reference arms first.
     proposals: further settings to be asked of the sampler.
     seconds: estimated compute time of what is left, one trial after the other; None: not known yet.
-        By the mean of a finished seed; `--dry-run` knows better (harness.estimate).
+        By the mean of a finished seed; `--dry-run` knows better (harness.planning.estimate).
     estimate: the same by setting, if it was asked for and can be made.
     notes: what else a dry run says.
     """

@@ -7,17 +7,17 @@ from typing import Any
 
 import pytest
 
-import harness.calibrate
+import harness.planning.calibration
 import harness.resources.machine
-from harness.calibrate import Calibration
 from harness.config.study_config import StudyConfig
-from harness.estimate import estimate, trials_at_once
-from harness.fingerprints import Fingerprints
-from harness.plan import Estimate, make_plan
+from harness.planning.calibration import Calibration
+from harness.planning.estimate import estimate, trials_at_once
+from harness.planning.fingerprints import Fingerprints
+from harness.planning.plan import Estimate, make_plan
 from harness.store.ledger import Ledger, LedgerRun
 from ship.trial_config import TrialConfig
 from tests.harness.fakes import make_method, make_study
-from tests.harness.test_plan import run_of, settings_of
+from tests.harness.planning.test_plan import run_of, settings_of
 
 
 def by_n_ctx(config: TrialConfig, n_seeds: int) -> float:
@@ -41,7 +41,7 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         seen.append(args)
         return Calibration(1e-3, 31.0)
 
-    monkeypatch.setattr(harness.calibrate, "calibrate", calibrate)
+    monkeypatch.setattr(harness.planning.calibration, "calibrate", calibrate)
     return seen
 
 
@@ -119,7 +119,7 @@ def test_as_many_settings_are_calibrated_as_there_is_time_for(
         seen.append(config.generator.n_ctx)
         return Calibration(1e-3 * config.generator.n_ctx, 14.0)
 
-    monkeypatch.setattr(harness.calibrate, "calibrate", calibrate)
+    monkeypatch.setattr(harness.planning.calibration, "calibrate", calibrate)
     study = make_study(space={"generator.n_ctx": [1, 2, 3, 8, 16]}, seeds=1)
     found = estimate_of(study, prints)
     assert found is not None
@@ -171,7 +171,7 @@ def test_nothing_is_estimated_where_nobody_knows(
     def missing(*_: Any) -> None:
         raise ValueError("backbone 'x' could not be loaded: why\nand more")
 
-    monkeypatch.setattr(harness.calibrate, "calibrate", missing)
+    monkeypatch.setattr(harness.planning.calibration, "calibrate", missing)
     assert estimate_of(study, prints, say=said.append) is None
     assert [line for line in said if line.startswith("time cannot")] == [
         "time cannot be estimated by FLOPs: no finished trials, and no GPU here to calibrate on",
