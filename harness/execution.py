@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING, Any
 
 from harness.config.choices import Resources
 from harness.interrupts import Interrupts, SweepStopped
-from harness.live import View, make_view
 from harness.planning.plan import Plan
 from harness.planning.settings import SettingMaker, enumerate_settings
 from harness.prepare import driver_device, needed, prepare_features
+from harness.progress.trials import View, make_view
 from harness.record import StudyRecord
 from harness.recorder import TrialRecorder
 from harness.site import Site

@@ -14,8 +14,8 @@ from harness.deaths import Deaths, told
 from harness.errors import ClusterError, UserError
 from harness.fusing import Ending, Group, Pruned, member_id
 from harness.giving_up import Streak, TooManyFailures
-from harness.live import TrialView, View
 from harness.planning.plan import Work
+from harness.progress.trials import TrialView, View
 from harness.recorder import TrialRecorder
 from harness.store.schema import Failure, State
 from harness.worker.results import EPOCHS

@@ -13,7 +13,6 @@ from harness.config.study_config import StudyConfig
 from harness.environment import environment
 from harness.execution import Execution
 from harness.interrupts import Interrupts
-from harness.live import line_printer
 from harness.method import Method
 from harness.planning.changes import compare
 from harness.planning.consent import WAYS_OUT, Consent
@@ -22,12 +21,13 @@ from harness.planning.fingerprints import Fingerprints
 from harness.planning.outcome import StudyOutcome
 from harness.planning.plan import Plan, make_plan
 from harness.planning.settings import SettingMaker
+from harness.progress.console import SteadyConsole
+from harness.progress.trials import line_printer
 from harness.record import StudyRecord
 from harness.resources.gpu_sharing import settled
 from harness.resources.machine import machine
 from harness.resources.preflight import preflight
 from harness.site import Site, ledger_of, source_of
-from harness.steady_console import SteadyConsole
 from harness.store.cleanup import close_dead_runs
 from harness.store.errors import StoreAway, store_errors
 from harness.store.ledger import Ledger

@@ -15,7 +15,7 @@ import ray
 
 from harness.config.study_config import StudyConfig
 from harness.errors import UserError
-from harness.steady_console import SteadyConsole
+from harness.progress.console import SteadyConsole
 from harness.store.errors import StoreAway
 from harness.store.lock.lease import StudyLost, Timing
 from harness.study import run_study

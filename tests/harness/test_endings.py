@@ -94,7 +94,7 @@ def test_a_console_falls_silent_when_nobody_reads() -> None:
     """Instead of ending the process; neither it nor print() complains from then on."""
     script = (
         "import time\n"
-        "from harness.steady_console import SteadyConsole\n"
+        "from harness.progress.console import SteadyConsole\n"
         "console = SteadyConsole()\n"
         "input()\n"
         "for _ in range(3):\n"

@@ -6,8 +6,8 @@ import re
 import pytest
 from rich.console import Console
 
-from harness.extraction_progress import reporter
-from harness.live import Board, LiveView, PlainView, TrialView, make_view
+from harness.progress.extraction import reporter
+from harness.progress.trials import Board, LiveView, PlainView, TrialView, make_view
 from harness.store.schema import State
 from harness.wording import clock
 
@@ -60,7 +60,7 @@ def test_the_view_suits_the_output() -> None:
 def test_the_estimate_weighs_trials_by_seeds(monkeypatch: pytest.MonkeyPatch) -> None:
     """Half of the seeds done in ten seconds leave ten."""
     now = [100.0]
-    monkeypatch.setattr("harness.live.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("harness.progress.trials.time.monotonic", lambda: now[0])
     board = Board(4, 2)
     assert board.eta() is None
     board.start("a", TrialView("a", 2, started=now[0]))
