@@ -9,8 +9,8 @@ from harness.planning.plan import Plan
 from harness.planning.settings import SettingMaker, enumerate_settings
 from harness.prepare import driver_device, needed, prepare_features
 from harness.progress.trials import View, make_view
-from harness.record import StudyRecord
-from harness.recorder import TrialRecorder
+from harness.recording.study_run import StudyRecord
+from harness.recording.trial_runs import TrialRecorder
 from harness.site import Site
 from harness.store.ledger import Ledger
 

@@ -16,7 +16,7 @@ from harness.fusing import Ending, Group, Pruned, member_id
 from harness.giving_up import Streak, TooManyFailures
 from harness.planning.plan import Work
 from harness.progress.trials import TrialView, View
-from harness.recorder import TrialRecorder
+from harness.recording.trial_runs import TrialRecorder
 from harness.store.schema import Failure, State
 from harness.worker.results import EPOCHS
 

@@ -23,7 +23,7 @@ from harness.planning.plan import Plan, make_plan
 from harness.planning.settings import SettingMaker
 from harness.progress.console import SteadyConsole
 from harness.progress.trials import line_printer
-from harness.record import StudyRecord
+from harness.recording.study_run import StudyRecord
 from harness.resources.gpu_sharing import settled
 from harness.resources.machine import machine
 from harness.resources.preflight import preflight

@@ -8,7 +8,7 @@ from harness.config.space import distributions, levels, reference_arms, resolve
 from harness.config.study_config import StudyConfig
 from harness.planning.plan import Plan
 from harness.planning.settings import SettingMaker, contains
-from harness.recorder import param_text, params
+from harness.recording.trial_runs import param_text, params
 from harness.store import schema
 from harness.store.ledger import Ledger, LedgerRun
 from harness.store.schema import State

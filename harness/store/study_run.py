@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from harness.record import StudyRecord
+from harness.recording.study_run import StudyRecord
 from harness.store import schema
 from harness.store.open import Store
 from harness.store.tags import joined_tag

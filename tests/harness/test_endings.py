@@ -11,7 +11,7 @@ import pytest
 
 from harness import execution
 from harness.planning.consent import StudyChanged
-from harness.record import StudyRecord
+from harness.recording.study_run import StudyRecord
 from harness.store.errors import StoreError
 from harness.store.lock.lease_tag import LAST
 from tests.harness.conftest import Bench

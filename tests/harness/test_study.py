@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from harness.config.factor import Factor
-from harness.record import StudyRecord
+from harness.recording.study_run import StudyRecord
 from harness.site import Site
 from harness.store.errors import StoreAway, StoreError
 from harness.store.schema import State

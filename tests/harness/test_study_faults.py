@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from harness.errors import ClusterError
-from harness.recorder import TrialRecorder
+from harness.recording.trial_runs import TrialRecorder
 from harness.store.errors import StoreError
 from ship.metrics import NonFiniteLoss
 from ship.trial_config import TrialConfig

@@ -206,7 +206,7 @@ def test_broken_list_of_settings_is_one_line(build: Build, percentages: Build, t
 def test_reads_the_tags_that_the_harness_writes(build: Build, percentages: Build) -> None:
     """The study's own tags come from the harness here: factors, seeds, wanted settings, twins."""
     config = pytest.importorskip("harness.config.load")
-    record = pytest.importorskip("harness.record")
+    record = pytest.importorskip("harness.recording.study_run")
     plan = pytest.importorskip("harness.planning.plan")
     study = config.load_study("prompt_len.yaml")
     settings = [plan.Setting(f"k{n}", study.trial, {N_CTX: n}) for n in (1, 2, 4, 8, 16)]
@@ -236,7 +236,7 @@ def test_seeds_that_the_study_no_longer_wants_leave_the_table(
 
 def test_reads_the_numbers_that_the_harness_writes(build: Build) -> None:
     """A trial's final numbers go through the recorder: metrics, quality, flags of each seed."""
-    recorder = pytest.importorskip("harness.recorder")
+    recorder = pytest.importorskip("harness.recording.trial_runs")
     halves = {"seen": [60.0, 62.0], "unseen": [50.0, 48.0], "harmonic_mean": [54.5, 54.1]}
     judged = {"quality/frechet": [0.4, 0.5], "flag/posterior_collapse": [0.0, 1.0]}
     final = {

@@ -14,8 +14,8 @@ from harness.planning.consent import Consent, StudyChanged
 from harness.planning.fingerprints import Fingerprints
 from harness.planning.plan import make_plan
 from harness.planning.settings import SettingMaker
-from harness.record import StudyRecord
-from harness.recorder import params, provenance_tags, setting_tags
+from harness.recording.study_run import StudyRecord
+from harness.recording.trial_runs import params, provenance_tags, setting_tags
 from harness.site import ledger_of
 from harness.store.batches import log
 from harness.store.open import Store

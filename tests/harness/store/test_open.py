@@ -14,9 +14,9 @@ import pytest
 
 from harness.planning.fingerprints import Fingerprints
 from harness.planning.plan import Work, make_plan
-from harness.provenance import code_version, package_versions
-from harness.record import StudyRecord
-from harness.recorder import TrialRecorder, flag_tags, params, run_name
+from harness.recording.provenance import code_version, package_versions
+from harness.recording.study_run import StudyRecord
+from harness.recording.trial_runs import TrialRecorder, flag_tags, params, run_name
 from harness.store import batches as writing
 from harness.store import open as tracking
 from harness.store import schema

@@ -11,7 +11,7 @@ from harness.config.study_config import StudyConfig
 from harness.errors import UserError
 from harness.planning.plan import Plan
 from harness.planning.settings import Setting
-from harness.provenance import code_version, package_versions
+from harness.recording.provenance import code_version, package_versions
 from harness.store import schema
 from harness.store.batches import log, set_state
 from harness.store.errors import store_errors

@@ -10,8 +10,8 @@ from harness.config.study_config import StudyConfig
 from harness.planning.fingerprints import Fingerprints
 from harness.planning.plan import Work
 from harness.planning.settings import Setting
-from harness.provenance import code_version, package_versions
-from harness.record import StudyRecord, setting_tags
+from harness.recording.provenance import code_version, package_versions
+from harness.recording.study_run import StudyRecord, setting_tags
 from harness.store import schema
 from harness.store.batches import log, log_entities, set_state
 from harness.store.errors import store_errors
