@@ -16,10 +16,10 @@ from harness.store.ledger import Ledger
 
 if TYPE_CHECKING:
     from harness.cluster.session import Session
-    from harness.deaths import Deaths
-    from harness.fuse_policy import FusePolicy
-    from harness.fusing import Pruned
-    from harness.searcher import StudySearcher
+    from harness.tuning.fusion import Pruned
+    from harness.tuning.fusion_policy import FusePolicy
+    from harness.tuning.searcher import StudySearcher
+    from harness.tuning.worker_deaths import Deaths
     from ship.streaming import Encode
 
 
@@ -38,7 +38,7 @@ class Execution:
         """On this machine: Ray starts after the extraction, its store as large as the features."""
         run, features = self._prepared(None)
         from harness.cluster.session import ray_session
-        from harness.sweep import array_bytes
+        from harness.tuning.run import array_bytes
 
         size = array_bytes(features)
         with ray_session(self.site.study, None, size, self.verbose) as session:
@@ -91,12 +91,12 @@ class Execution:
     def _sweep(self, session: "Session", features: dict[str, Any]) -> None:
         """Run the trials; where a GPU's share has to be measured, one of them first."""
         from harness.cluster.session import cluster_resources
-        from harness.deaths import Deaths
-        from harness.fusing import Pruned
-        from harness.giving_up import TooManyFailures
         from harness.resources.gpu_sharing import needs_scout, settled
-        from harness.searcher import StudySearcher
-        from harness.sweep import share
+        from harness.tuning.failure_streak import TooManyFailures
+        from harness.tuning.fusion import Pruned
+        from harness.tuning.run import share
+        from harness.tuning.searcher import StudySearcher
+        from harness.tuning.worker_deaths import Deaths
 
         study, plan, there = self.site.study, self.plan, cluster_resources()
         n_trials = len(plan.work) + plan.proposals
@@ -123,8 +123,8 @@ class Execution:
     def _policy(self, resources: Resources) -> "FusePolicy":
         """How many settings are fused, where each Ray trial takes so much."""
         from harness.cluster.session import cluster_resources, memory_of_a_trial
-        from harness.fuse_policy import fuse_policy
         from harness.resources.gpu_sharing import slots
+        from harness.tuning.fusion_policy import fuse_policy
 
         site = self.site
         places = slots(resources, cluster_resources(), site.study.concurrency)
@@ -145,9 +145,9 @@ class Execution:
         shared: Any,
         view: View,
     ) -> None:
-        from harness.fusing import group_checkpoint
-        from harness.monitor import Monitor
-        from harness.sweep import sweep
+        from harness.tuning.callback import Monitor
+        from harness.tuning.fusion import group_checkpoint
+        from harness.tuning.run import sweep
         from harness.worker.checkpoints import forget
 
         site = self.site

@@ -38,7 +38,7 @@ SELECTIONS: dict[Selection, str] = {
 }
 
 
-# How many settings may be trained side by side (harness.fuse_policy).
+# How many settings may be trained side by side (harness.tuning.fusion_policy).
 MOST_FUSED = 64
 Fuse = Literal["auto", "off"] | Annotated[int, Field(ge=1, le=MOST_FUSED)]
 

@@ -45,7 +45,7 @@ class ShipTrainable(tune.Trainable):
 
     An exception of the method is data (state FAIL and its reason), so that the worker, with the
     backbone it has loaded, serves the next trial. What becomes of a trial whose worker dies is for
-    harness.retries to say.
+    harness.tuning.retry_policy to say.
     """
 
     def setup(

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from harness.retries import WORKER_RETRIES
+from harness.tuning.retry_policy import WORKER_RETRIES
 from ship.trial_config import TrialConfig
 from tests.harness import fakes
 from tests.harness.conftest import Bench

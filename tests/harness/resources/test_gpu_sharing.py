@@ -10,7 +10,6 @@ from pydantic import ValidationError
 from harness.config.choices import Resources
 from harness.config.load import parse_study
 from harness.config.study_config import StudyConfig
-from harness.fuse_policy import GPU_REPLICAS, fuse_policy
 from harness.planning.fingerprints import Fingerprints
 from harness.resources.cost import AnalyticCosts
 from harness.resources.gpu_sharing import (
@@ -23,12 +22,13 @@ from harness.resources.gpu_sharing import (
     trials_per_gpu,
 )
 from harness.store.ledger import Ledger
+from harness.tuning.fusion_policy import GPU_REPLICAS, fuse_policy
 from ship.cost import Memory
 from ship.trial_config import TrialConfig
 from tests.harness.conftest import Bench
 from tests.harness.fakes import make_method, make_study
 from tests.harness.planning.test_plan import run_of, settings_of
-from tests.harness.test_fusing import KL, RANGE, done, searcher_of, works
+from tests.harness.tuning.test_fusion import KL, RANGE, done, searcher_of, works
 
 AUTO = Resources(auto=True)
 

@@ -10,14 +10,14 @@ from ray import tune
 from ray.tune.result import NODE_IP
 
 from harness.config.study_config import StudyConfig
-from harness.deaths import Deaths, told
 from harness.errors import ClusterError, UserError
-from harness.fusing import Ending, Group, Pruned, member_id
-from harness.giving_up import Streak, TooManyFailures
 from harness.planning.plan import Work
 from harness.progress.trials import TrialView, View
 from harness.recording.trial_runs import TrialRecorder
 from harness.store.schema import Failure, State
+from harness.tuning.failure_streak import Streak, TooManyFailures
+from harness.tuning.fusion import Ending, Group, Pruned, member_id
+from harness.tuning.worker_deaths import Deaths, told
 from harness.worker.results import EPOCHS
 
 INTERRUPTED = "the study was interrupted"

@@ -7,18 +7,18 @@ import pytest
 from optuna.trial import TrialState
 from ray.tune.search import Searcher
 
-from harness.deaths import Death, Deaths, memory_kills_are_deaths
-from harness.fusing import Ending
-from harness.giving_up import Streak
 from harness.planning.fingerprints import Fingerprints
 from harness.planning.plan import make_plan
-from harness.retries import NODE_RETRIES, Given, judge
 from harness.store.ledger import Ledger
 from harness.store.schema import Failure, State
+from harness.tuning.failure_streak import Streak
+from harness.tuning.fusion import Ending
+from harness.tuning.retry_policy import NODE_RETRIES, Given, judge
+from harness.tuning.worker_deaths import Death, Deaths, memory_kills_are_deaths
 from harness.worker.results import FAILED, failures
 from tests.harness.fakes import make_method, make_study
-from tests.harness.test_fusing import RANGE, done, searcher_of
-from tests.harness.test_searcher import optuna_trials
+from tests.harness.tuning.test_fusion import RANGE, done, searcher_of
+from tests.harness.tuning.test_searcher import optuna_trials
 
 DIED = Death(Failure.WORKER_DIED, "its worker process died")
 LOST = Death(Failure.NODE_LOST, "its node was lost")

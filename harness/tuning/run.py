@@ -12,12 +12,12 @@ from ray import tune
 
 from harness.cluster.session import threads
 from harness.config.study_config import StudyConfig
-from harness.deaths import Deaths, memory_kills_are_deaths
-from harness.fusing import Pruned
-from harness.halving import make_scheduler
 from harness.method import Method
-from harness.monitor import Monitor
-from harness.searcher import StudySearcher
+from harness.tuning.asha import make_scheduler
+from harness.tuning.callback import Monitor
+from harness.tuning.fusion import Pruned
+from harness.tuning.searcher import StudySearcher
+from harness.tuning.worker_deaths import Deaths, memory_kills_are_deaths
 from harness.worker.checkpoint_storage import Storage
 from harness.worker.trainable import ShipTrainable
 
@@ -62,7 +62,7 @@ def sweep(
                 callbacks=[monitor],
                 resources_per_trial={"cpu": study.resources.cpus, "gpu": study.resources.gpus},
                 reuse_actors=True,
-                max_failures=0,  # what runs again is the searcher's to say (harness.retries)
+                max_failures=0,  # what runs again is the searcher's to say (harness.tuning.retry_policy)
                 raise_on_failed_trial=False,
                 storage_path=str(results),
                 trial_dirname_creator=_trial_folder,

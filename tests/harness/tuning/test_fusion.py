@@ -13,20 +13,20 @@ from ray.tune.search import Searcher
 
 from harness.config.choices import AshaScheduler
 from harness.config.study_config import StudyConfig
-from harness.deaths import Deaths
-from harness.fuse_policy import CPU_REPLICAS, fuse_policy
-from harness.fusing import Ending, Pruned, again, dead, endings, fuse
-from harness.halving import Halving
 from harness.planning.fingerprints import Fingerprints
 from harness.planning.plan import Work, make_plan
 from harness.planning.settings import SettingMaker, enumerate_settings
-from harness.searcher import StudySearcher
 from harness.store.ledger import Ledger
 from harness.store.schema import Failure, State
+from harness.tuning.asha import Halving
+from harness.tuning.fusion import Ending, Pruned, again, dead, endings, fuse
+from harness.tuning.fusion_policy import CPU_REPLICAS, fuse_policy
+from harness.tuning.searcher import StudySearcher
+from harness.tuning.worker_deaths import Deaths
 from harness.worker.results import EVALUATIONS, FAILED, FINAL, OBJECTIVE
 from ship.metrics import NonFiniteLoss
 from tests.harness.fakes import make_method, make_study, truth
-from tests.harness.test_searcher import optuna_trials
+from tests.harness.tuning.test_searcher import optuna_trials
 from tests.harness.worker.test_trainable import CONFIG, analytic, finish, items, make_worker
 
 KL = {"generator.kl_weight": [0.001, 0.01, 0.1, 1.0]}

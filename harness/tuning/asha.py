@@ -7,8 +7,8 @@ from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 
 from harness.config.choices import AshaScheduler
 from harness.config.study_config import StudyConfig
-from harness.deaths import Deaths, told
-from harness.fusing import Group, Pruned
+from harness.tuning.fusion import Group, Pruned
+from harness.tuning.worker_deaths import Deaths, told
 from harness.worker.results import EVALUATIONS, OBJECTIVE
 
 # more evaluations than any trial has: the last rung of successive halving

@@ -13,10 +13,10 @@ from typing import Any
 
 import optuna
 
-from harness.deaths import Death
-from harness.fusing import Ending, Group, again, dead, endings
 from harness.planning.plan import Work
 from harness.store.schema import Failure, State
+from harness.tuning.fusion import Ending, Group, again, dead, endings
+from harness.tuning.worker_deaths import Death
 
 # Tries beside the first one after a worker's death; a node that is lost may take many with it.
 WORKER_RETRIES = 1
