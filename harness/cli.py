@@ -189,7 +189,7 @@ def _sweep(
 
             return print_dry_run(study, data_root, place, cache_dir, fresh=fresh)
         from harness.planning.consent import Consent
-        from harness.study import run_study
+        from harness.study.run import run_study
 
         outcome = run_study(
             study,

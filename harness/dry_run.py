@@ -23,7 +23,7 @@ def print_dry_run(
     from harness.errors import ClusterError
     from harness.listing import print_plan
     from harness.resources.preflight import preflight
-    from harness.study import plan_study
+    from harness.study.run import plan_study
 
     def say(line: str) -> None:
         typer.echo(line, err=True)

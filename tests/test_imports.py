@@ -21,7 +21,7 @@ def loaded(statement: str) -> set[str]:
         ("import reports.cli, reports.tables", {"torch", "ray", "ship", "harness"}),
         ("import harness.cli", {"torch", "ray", "mlflow", "optuna", "open_clip"}),
         ("import reports.cli", {"mlflow", "matplotlib", "scipy", "polars"}),
-        ("import harness.study", {"reports"}),
+        ("import harness.study.run", {"reports"}),
         ("import harness.data.cli", {"torch", "torchvision", "numpy", "PIL", "ship"}),
     ],
 )

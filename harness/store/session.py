@@ -5,7 +5,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from harness.interrupts import Interrupts
 from harness.store.errors import store_errors
 from harness.store.lock.fenced_client import fenced
 from harness.store.lock.file_lock import gate, study_lock
@@ -14,6 +13,7 @@ from harness.store.lock.lease_tag import LAST, LOOKERS, Holder, read_tag
 from harness.store.numbering import Chosen, choose
 from harness.store.open import Store, open_store
 from harness.store.outbox.folder import Drivers
+from harness.study.interrupts import Interrupts
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from rich.console import Console
 
 from harness.config.load import load_study
 from harness.config.study_config import StudyConfig
-from harness.study import default_cache_dir, run_study
+from harness.study.run import default_cache_dir, run_study
 
 LEVELS = tuple(round(0.001 * 2**i, 6) for i in range(12))
 

@@ -15,7 +15,7 @@ from harness.method import Method
 from harness.store.ledger import Ledger, read_ledger
 from harness.store.lock.lease import Timing
 from harness.store.open import Store, open_store
-from harness.study import StudyOutcome, run_study
+from harness.study.run import StudyOutcome, run_study
 from tests.harness import fakes
 from tests.harness.same_table import undisturbed
 

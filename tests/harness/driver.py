@@ -18,7 +18,7 @@ from harness.errors import UserError
 from harness.progress.console import SteadyConsole
 from harness.store.errors import StoreAway
 from harness.store.lock.lease import StudyLost, Timing
-from harness.study import run_study
+from harness.study.run import run_study
 from tests.harness import fakes
 from tests.harness.driver_faults import arrange
 

@@ -16,7 +16,7 @@ from rich.console import Console
 
 from harness.cluster.session import DRIVER_ENVIRONMENT, environment
 from harness.config.study_config import StudyConfig
-from harness.study import run_study
+from harness.study.run import run_study
 from ship.trial_config import TrialConfig
 from tests.harness import fakes
 

@@ -7,7 +7,7 @@ from polars.testing import assert_frame_equal
 from rich.console import Console
 
 from harness.config.study_config import StudyConfig
-from harness.study import run_study
+from harness.study.run import run_study
 from reports.output import text_of
 from reports.records import Study, load_records
 from reports.tables import build_tables

@@ -16,9 +16,9 @@ from harness.planning.plan import make_plan
 from harness.planning.settings import SettingMaker
 from harness.recording.study_run import StudyRecord
 from harness.recording.trial_runs import params, provenance_tags, setting_tags
-from harness.site import ledger_of
 from harness.store.batches import log
 from harness.store.open import Store
+from harness.study.context import ledger_of
 from ship.trial_config import RESULTS_VERSION
 from tests.harness.fakes import make_method, make_study
 

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from harness.interrupts import Interrupts
 from harness.store.lock.fenced_client import fenced
 from harness.store.lock.file_lock import StudyBusy
 from harness.store.lock.lease import Lease, StudyLost, Timing
 from harness.store.lock.lease_tag import TAG, Holder, read_tag
 from harness.store.open import Store
+from harness.study.interrupts import Interrupts
 
 
 @dataclass

@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-from harness import execution
 from harness.planning.consent import StudyChanged
 from harness.recording.study_run import StudyRecord
 from harness.store.errors import StoreError
 from harness.store.lock.lease_tag import LAST
+from harness.study import execution
 from tests.harness.conftest import Bench
 from tests.harness.fakes import make_study
-from tests.harness.test_interrupts import ENDLESS, Driver, drive, wait_for
+from tests.harness.study.test_interrupts import ENDLESS, Driver, drive, wait_for
 
 __all__ = ["drive"]
 
@@ -133,7 +133,7 @@ def test_a_driver_that_is_refused_outdates_nobodys_writes(
         assert len(tokens()) == count
         assert tokens()[-1] == first
     with monkeypatch.context() as patch:
-        patch.setattr("harness.study.preflight", refuse)
+        patch.setattr("harness.study.run.preflight", refuse)
         with pytest.raises(StoreError, match="no"):
             ray_bench.run(make_study(**SMALL | {"seeds": 2}))
     assert len(tokens()) == 4 and tokens()[-1] == first

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from harness.interrupts import HARD_EXIT, Interrupts
+from harness.study.interrupts import HARD_EXIT, Interrupts
 from tests.harness.conftest import Bench
 
 ROOT = Path(__file__).parents[2]
@@ -190,7 +190,7 @@ def test_a_second_signal_exits_at_once() -> None:
     """Even where the first one is only noted."""
     code = (
         "import signal, time\n"
-        "from harness.interrupts import Interrupts\n"
+        "from harness.study.interrupts import Interrupts\n"
         "with Interrupts() as i, i.deferred():\n"
         "    signal.raise_signal(signal.SIGINT); signal.raise_signal(signal.SIGINT)\n"
         "    time.sleep(60)\n"

@@ -11,7 +11,7 @@ import pytest
 
 from harness.store.lock.lease_tag import read_tag
 from tests.harness.conftest import Bench
-from tests.harness.test_interrupts import ENDLESS, Driver, check_order, drive, wait_for
+from tests.harness.study.test_interrupts import ENDLESS, Driver, check_order, drive, wait_for
 
 __all__ = ["drive"]  # a fixture
 

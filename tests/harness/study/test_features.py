@@ -14,8 +14,8 @@ from rich.console import Console
 from harness.config.factor import Factor
 from harness.planning.fingerprints import Fingerprints
 from harness.planning.plan import make_plan
-from harness.prepare import Need, driver_device, needed, prepare_features
 from harness.store.ledger import Ledger
+from harness.study.features import Need, driver_device, needed, prepare_features
 from tests.harness.fakes import FakeClip, make_method, make_study
 
 

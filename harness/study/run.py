@@ -11,8 +11,6 @@ from rich.console import Console
 
 from harness.config.study_config import StudyConfig
 from harness.environment import environment
-from harness.execution import Execution
-from harness.interrupts import Interrupts
 from harness.method import Method
 from harness.planning.changes import compare
 from harness.planning.consent import WAYS_OUT, Consent
@@ -27,7 +25,6 @@ from harness.recording.study_run import StudyRecord
 from harness.resources.gpu_sharing import settled
 from harness.resources.machine import machine
 from harness.resources.preflight import preflight
-from harness.site import Site, ledger_of, source_of
 from harness.store.cleanup import close_dead_runs
 from harness.store.errors import StoreAway, store_errors
 from harness.store.ledger import Ledger
@@ -37,6 +34,9 @@ from harness.store.open import absolute_uri, default_uri, open_store, quieten
 from harness.store.outbox.client import CLIENT_ENVIRONMENT, outbox, waiting_note
 from harness.store.schema import State
 from harness.store.session import Hold
+from harness.study.context import Site, ledger_of, source_of
+from harness.study.execution import Execution
+from harness.study.interrupts import Interrupts
 from harness.worker.checkpoint_storage import storage_uri, study_storage
 from harness.worker.checkpoints import forget_all
 

@@ -10,7 +10,7 @@ from harness.config.factor import Factor
 from harness.config.study_config import StudyConfig
 from harness.planning.consent import Consent, StudyChanged
 from harness.planning.plan import Plan
-from harness.study import plan_study
+from harness.study.run import plan_study
 from reports.records import load_records
 from tests.harness import fakes
 from tests.harness.conftest import Bench

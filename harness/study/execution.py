@@ -4,15 +4,15 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from harness.config.choices import Resources
-from harness.interrupts import Interrupts, SweepStopped
 from harness.planning.plan import Plan
 from harness.planning.settings import SettingMaker, enumerate_settings
-from harness.prepare import driver_device, needed, prepare_features
 from harness.progress.trials import View, make_view
 from harness.recording.study_run import StudyRecord
 from harness.recording.trial_runs import TrialRecorder
-from harness.site import Site
 from harness.store.ledger import Ledger
+from harness.study.context import Site
+from harness.study.features import driver_device, needed, prepare_features
+from harness.study.interrupts import Interrupts, SweepStopped
 
 if TYPE_CHECKING:
     from harness.cluster.session import Session
