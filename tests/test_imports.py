@@ -19,7 +19,7 @@ def loaded(statement: str) -> set[str]:
     [
         ("import ship.trial, ship.features", {"ray", "optuna", "mlflow", "harness", "reports"}),
         ("import reports.cli, reports.tables", {"torch", "ray", "ship", "harness"}),
-        ("import harness.cli", {"torch", "ray", "mlflow", "optuna", "open_clip"}),
+        ("import harness.cli.main", {"torch", "ray", "mlflow", "optuna", "open_clip"}),
         ("import reports.cli", {"mlflow", "matplotlib", "scipy", "polars"}),
         ("import harness.study.run", {"reports"}),
         ("import harness.data.cli", {"torch", "torchvision", "numpy", "PIL", "ship"}),

@@ -17,8 +17,8 @@ import typer
 import yaml
 from typer.testing import CliRunner
 
-from harness import cli
-from harness.address import address_fault
+from harness.cli import main as cli
+from harness.cli.address import address_fault
 from harness.config.load import load_study
 from harness.deploy import FILES, FOLDER
 
@@ -104,7 +104,7 @@ def test_printing_loads_nothing_heavy() -> None:
     """A recipe is printed on a login node, at once."""
     code = (
         "import sys; sys.argv = ['ship-sweep', '--deploy', 'slurm']\n"
-        "from harness.cli import main\n"
+        "from harness.cli.main import main\n"
         "try:\n    main()\n"
         "except SystemExit:\n    pass\n"
         "sys.exit(', '.join({'torch', 'ray', 'mlflow', 'optuna', 'ship'} & set(sys.modules)) or 0)"

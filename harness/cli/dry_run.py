@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from harness.finish import COMPLETE
+from harness.cli.exit import COMPLETE
 
 if TYPE_CHECKING:
     from harness.config.study_config import StudyConfig
@@ -20,8 +20,8 @@ def print_dry_run(
     fresh: bool,
 ) -> int:
     """Print what a run would do, and on stderr what it would be refused for; the exit code."""
+    from harness.cli.list_options import print_plan
     from harness.errors import ClusterError
-    from harness.listing import print_plan
     from harness.resources.preflight import preflight
     from harness.study.run import plan_study
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from harness.backbone_list import print_backbones
+from harness.cli.list_backbones import print_backbones
 
 
 def printed(capsys: pytest.CaptureFixture[str], every: bool = False) -> str:

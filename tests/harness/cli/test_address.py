@@ -3,8 +3,8 @@
 import pytest
 from typer.testing import CliRunner
 
-from harness import cli
-from harness.address import address_fault
+from harness.cli import main as cli
+from harness.cli.address import address_fault
 
 
 @pytest.mark.parametrize("address", ["local", "auto", "head:6379", "10.0.0.1:20003"])

@@ -2,8 +2,8 @@
 
 import pytest
 
+from harness.cli.list_options import print_options
 from harness.config.study_config import STUDY_KEYS, TRIAL_KEYS
-from harness.listing import print_options
 
 
 def listed(capsys: pytest.CaptureFixture[str]) -> str:

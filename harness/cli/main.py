@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from harness.finish import COMPLETE, INCOMPLETE, INTERRUPTED, USER_MISTAKE, finish
+from harness.cli.exit import COMPLETE, INCOMPLETE, INTERRUPTED, USER_MISTAKE, finish
 
 _EPILOG = (
     "Running the same command again goes on where the last one stopped. "
@@ -123,15 +123,15 @@ def sweep(
 
         raise typer.Exit(COMPLETE if print_recipe(deploy) else USER_MISTAKE)
     elif list_spaces:
-        from harness.listing import print_spaces
+        from harness.cli.list_options import print_spaces
 
         print_spaces()
     elif list_options:
-        from harness.listing import print_options
+        from harness.cli.list_options import print_options
 
         print_options()
     elif list_backbones:
-        from harness.backbone_list import print_backbones
+        from harness.cli.list_backbones import print_backbones
 
         print_backbones(every=every)
     else:
@@ -185,7 +185,7 @@ def _sweep(
         study = load_study(str(space), overrides, data_root)
         place = None if address == "local" else address
         if dry_run:
-            from harness.dry_run import print_dry_run
+            from harness.cli.dry_run import print_dry_run
 
             return print_dry_run(study, data_root, place, cache_dir, fresh=fresh)
         from harness.planning.consent import Consent
@@ -232,7 +232,7 @@ def _ask(question: str) -> bool:
 
 def _check_options(space: str | None, address: str, storage: str | None, both: bool) -> None:
     """Refuse options that cannot be meant, before anything heavy is imported."""
-    from harness.address import address_fault
+    from harness.cli.address import address_fault
     from harness.errors import ConfigError
     from harness.worker.checkpoint_storage import storage_fault
     from reports.redact import redacted

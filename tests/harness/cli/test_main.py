@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 import harness.resources.preflight
 import harness.study.run
 import reports.cli
-from harness import cli
+from harness.cli import main as cli
 from harness.errors import UserError
 from harness.planning.changes import Changes
 from harness.planning.consent import WAYS_OUT, Consent
@@ -356,7 +356,7 @@ def test_the_command_imports_light() -> None:
         "import sys\n"
         "sys.argv = ['ship-sweep', '--help']\n"
         "try:\n"
-        "    from harness.cli import main\n"
+        "    from harness.cli.main import main\n"
         "    main()\n"
         "except SystemExit:\n"
         "    pass\n"
