@@ -1,6 +1,6 @@
 """Makes kuberay_schema.json from KubeRay's two CRDs, small enough to keep.
 
-python -m tests.harness.kuberay_schema COMMIT ray.io_rayjobs.yaml ray.io_rayclusters.yaml
+python -m tests.harness.deploy.kuberay_schema COMMIT ray.io_rayjobs.yaml ray.io_rayclusters.yaml
 """
 
 import json
@@ -14,7 +14,7 @@ import yaml
 NOTE = (
     "OpenAPI v3 schemas of KubeRay's RayJob and RayCluster (ray.io/v1): github.com/ray-project/"
     "kuberay, helm-chart/kuberay-operator/crds at commit {}. Copyright the KubeRay authors, Apache "
-    "License 2.0 (see LICENSE). Changed by tests/harness/kuberay_schema.py: no descriptions, "
+    "License 2.0 (see LICENSE). Changed by tests/harness/deploy/kuberay_schema.py: no descriptions, "
     "defaults, formats, status and older versions; equal parts are written once; unknown fields "
     "are refused, as by kubectl --validate=strict."
 )

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.harness.slurm_stand_ins import SCRIPT, Job
+from tests.harness.deploy.slurm_stand_ins import SCRIPT, Job
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from harness.store.open import open_store
-from tests.harness.slurm_stand_ins import Job
+from tests.harness.deploy.slurm_stand_ins import Job
 
 SMALL = ["seeds=2", "max_classes=10", "generator.epochs=2", "finetuner.epochs=2", "fuse=off"]
 
