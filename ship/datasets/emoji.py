@@ -13,7 +13,7 @@ from ship.datasets.survey import Survey
 from ship.pocket import EMOJI_PARQUET
 
 COLUMNS: Final = ("image", "class_name", "icon", "split")
-"""The columns that loading needs, of those that ship.pocket.build_emoji writes."""
+"""The columns that loading needs, of those that ship.pocket.scripts.build_emoji writes."""
 
 
 @dataclass(frozen=True)

@@ -13,19 +13,25 @@ from open_clip.tokenizer import SimpleTokenizer
 from PIL import Image
 
 from ship.pocket import BPE_PATH, DEMONSTRATION_NOTE, EMOJI_PARQUET, MODEL_DIR
-from ship.pocket.build_emoji import COLUMNS, MINIMUM, choose_split, family, possible_splits
-from ship.pocket.captions import concept_caption, emoji_caption
-from ship.pocket.catalogue import DOWNSTREAM_STYLES, PRETRAINING_STYLES
-from ship.pocket.classes import EXCLUDED, REMOVED_ICONS, class_name
-from ship.pocket.icons import Emoji, IconSet, find_by_name, hex_key, match_icons, slug
-from ship.pocket.image_tower import remap_by_position
-from ship.pocket.measure import PocketCLIP, accuracy, half_accuracies
-from ship.pocket.packages import ICON_SETS
-from ship.pocket.render import SIZE, decode, encode_webp, svg_document
-from ship.pocket.text_tower import TextTowerConfig, lr_factor, trimmed_text_features
-from ship.pocket.views import Looks, colour_word, plain_view, random_view
-from ship.pocket.vocabulary import merges_applied, truncate_merges, write_merges
-from ship.pocket.wordnet import Concept, Synset, _classes_below, _nearest_members
+from ship.pocket.scripts.build_emoji import (
+    COLUMNS,
+    MINIMUM,
+    choose_split,
+    family,
+    possible_splits,
+)
+from ship.pocket.scripts.captions import concept_caption, emoji_caption
+from ship.pocket.scripts.catalogue import DOWNSTREAM_STYLES, PRETRAINING_STYLES
+from ship.pocket.scripts.classes import EXCLUDED, REMOVED_ICONS, class_name
+from ship.pocket.scripts.icons import Emoji, IconSet, find_by_name, hex_key, match_icons, slug
+from ship.pocket.scripts.image_tower import remap_by_position
+from ship.pocket.scripts.measure import PocketCLIP, accuracy, half_accuracies
+from ship.pocket.scripts.packages import ICON_SETS
+from ship.pocket.scripts.render import SIZE, decode, encode_webp, svg_document
+from ship.pocket.scripts.text_tower import TextTowerConfig, lr_factor, trimmed_text_features
+from ship.pocket.scripts.views import Looks, colour_word, plain_view, random_view
+from ship.pocket.scripts.vocabulary import merges_applied, truncate_merges, write_merges
+from ship.pocket.scripts.wordnet import Concept, Synset, _classes_below, _nearest_members
 
 ZERO_SHOT_BOUND = 48.0
 """Percent of every tenth test picture; NOTICE has the figure over all."""

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, kl_div, normalize
 
-from ship.pocket.image_tower import FEATURE_DIM, ImageNetPrior
+from ship.pocket.scripts.image_tower import FEATURE_DIM, ImageNetPrior
 
 
 @dataclass(frozen=True)

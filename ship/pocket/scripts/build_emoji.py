@@ -1,4 +1,4 @@
-"""Build the packaged picture set: python -m ship.pocket.build_emoji --work DIR
+"""Build the packaged picture set: python -m ship.pocket.scripts.build_emoji --work DIR
 
 Columns of emoji.parquet, one row a picture, sorted by class_name, split, style and icon:
     image       lossless WebP, 128x128 RGB on white
@@ -26,10 +26,11 @@ from typing import Annotated, Final
 import polars as pl
 import typer
 
-from ship.pocket import EMOJI_PARQUET, packages
-from ship.pocket.catalogue import DOWNSTREAM_STYLES, load_catalogue, render_icons
-from ship.pocket.classes import CONCRETE_GROUPS, EXCLUDED, class_name
-from ship.pocket.icons import Emoji
+from ship.pocket import EMOJI_PARQUET
+from ship.pocket.scripts import packages
+from ship.pocket.scripts.catalogue import DOWNSTREAM_STYLES, load_catalogue, render_icons
+from ship.pocket.scripts.classes import CONCRETE_GROUPS, EXCLUDED, class_name
+from ship.pocket.scripts.icons import Emoji
 
 SEED: Final = 0
 SPLITS: Final = ("train", "val", "test")

@@ -1,4 +1,4 @@
-"""Build the pocket CLIP: python -m ship.pocket.build_clip --work DIR
+"""Build the pocket CLIP: python -m ship.pocket.scripts.build_clip --work DIR
 
 Fetches the packages, renders the pretraining icons, caches their features, fits the projection and
 the text tower, and writes open_clip_config.json, open_clip_model.safetensors (fp16) and
@@ -22,13 +22,24 @@ from open_clip.tokenizer import SimpleTokenizer
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from ship.pocket import BPE_PATH, MODEL_DIR, captions, image_tower, packages, wordnet
-from ship.pocket.catalogue import PRETRAINING_STYLES, Catalogue, load_catalogue, render_icons
-from ship.pocket.icons import Emoji
-from ship.pocket.projection import ProjectionConfig, fit_projection
-from ship.pocket.text_tower import CONTEXT_LENGTH, Corpus, TextTowerConfig, train_text_tower
-from ship.pocket.view_cache import ViewCache, build_views
-from ship.pocket.vocabulary import build_vocabulary
+from ship.pocket import BPE_PATH, MODEL_DIR
+from ship.pocket.scripts import captions, image_tower, packages, wordnet
+from ship.pocket.scripts.catalogue import (
+    PRETRAINING_STYLES,
+    Catalogue,
+    load_catalogue,
+    render_icons,
+)
+from ship.pocket.scripts.icons import Emoji
+from ship.pocket.scripts.projection import ProjectionConfig, fit_projection
+from ship.pocket.scripts.text_tower import (
+    CONTEXT_LENGTH,
+    Corpus,
+    TextTowerConfig,
+    train_text_tower,
+)
+from ship.pocket.scripts.view_cache import ViewCache, build_views
+from ship.pocket.scripts.vocabulary import build_vocabulary
 
 SEED: Final = 0
 IMAGE_SIZE: Final = 128

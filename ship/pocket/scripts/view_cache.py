@@ -12,9 +12,9 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from ship.pocket.image_tower import pooled_features
-from ship.pocket.render import decode
-from ship.pocket.views import Looks, plain_view, random_view
+from ship.pocket.scripts.image_tower import pooled_features
+from ship.pocket.scripts.render import decode
+from ship.pocket.scripts.views import Looks, plain_view, random_view
 
 RANDOM_VIEWS: Final = 6
 """Augmented views of each icon, beside the icon as it is."""

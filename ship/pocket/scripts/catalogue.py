@@ -7,8 +7,8 @@ from typing import Final
 
 import polars as pl
 
-from ship.pocket import icons, packages, render
-from ship.pocket.classes import ADDED_ICONS, REMOVED_ICONS
+from ship.pocket.scripts import icons, packages, render
+from ship.pocket.scripts.classes import ADDED_ICONS, REMOVED_ICONS
 
 PRETRAINING_STYLES: Final = ("twemoji", "emojione", "emojione-monotone", "noto")
 """Drawing styles that train the pocket CLIP."""

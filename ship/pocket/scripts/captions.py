@@ -4,10 +4,10 @@ import random
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from ship.pocket.classes import class_name, plain
-from ship.pocket.icons import Emoji
-from ship.pocket.views import Looks
-from ship.pocket.wordnet import Concept
+from ship.pocket.scripts.classes import class_name, plain
+from ship.pocket.scripts.icons import Emoji
+from ship.pocket.scripts.views import Looks
+from ship.pocket.scripts.wordnet import Concept
 
 PROMPT: Final = "a photo of a {}."
 """CLIP's prompt, which zero-shot use will read: a third of all captions."""

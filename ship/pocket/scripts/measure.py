@@ -1,4 +1,4 @@
-"""Zero-shot accuracy of the pocket CLIP: python -m ship.pocket.measure [--caltech DIR]
+"""Zero-shot accuracy of the pocket CLIP: python -m ship.pocket.scripts.measure [--caltech DIR]
 
 Loads the packaged files as any user would, through open_clip, and classifies with the one prompt
 "a photo of a {}.". NOTICE holds the figures that this printed.
@@ -18,8 +18,8 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from ship.pocket import BPE_PATH, EMOJI_PARQUET, MODEL_DIR
-from ship.pocket.captions import PROMPT
-from ship.pocket.render import decode
+from ship.pocket.scripts.captions import PROMPT
+from ship.pocket.scripts.render import decode
 
 
 class PocketCLIP:

@@ -15,11 +15,11 @@ from open_clip.tokenizer import SimpleTokenizer
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, normalize
 
-from ship.pocket.captions import concept_caption, emoji_caption
-from ship.pocket.icons import Emoji
-from ship.pocket.projection import Projection
-from ship.pocket.view_cache import ViewCache
-from ship.pocket.wordnet import Concept
+from ship.pocket.scripts.captions import concept_caption, emoji_caption
+from ship.pocket.scripts.icons import Emoji
+from ship.pocket.scripts.projection import Projection
+from ship.pocket.scripts.view_cache import ViewCache
+from ship.pocket.scripts.wordnet import Concept
 
 CONTEXT_LENGTH = 32
 
