@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.resources.cost import AnalyticCosts
-from ship.architectures import Precision
+from ship.clip.architectures import Precision
 from ship.metrics import EpochMetrics
 from ship.trial_config import TrialConfig
 
@@ -43,8 +43,8 @@ def run_trial(
 
 
 def load_backbone(name: str, device: str, precision: Precision = "fp32") -> Any:
-    """ship.backbone.FrozenCLIP.load."""
-    from ship.backbone import FrozenCLIP
+    """ship.clip.frozen_clip.FrozenCLIP.load."""
+    from ship.clip.frozen_clip import FrozenCLIP
 
     return FrozenCLIP.load(name, device=device, precision=precision)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ship.backbone import FrozenCLIP
+from ship.clip.frozen_clip import FrozenCLIP
 from ship.finetuners import FINETUNERS, Finetuner
 from ship.fused_settings import settings_of
 from ship.generators import GENERATORS, Generator

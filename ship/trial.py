@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from ship.backbone import FrozenCLIP
 from ship.checkpoint import Checkpoint
+from ship.clip.frozen_clip import FrozenCLIP
 from ship.features import FeatureSet
 from ship.finetuners import Finetuner, FinetunerConfig
 from ship.fused_settings import each_replica, shared_shape

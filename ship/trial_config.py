@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
-from ship.architectures import Precision
+from ship.clip.architectures import Precision
 from ship.finetuners import FINETUNERS, FinetunerConfig
 from ship.generators import GENERATORS, GeneratorConfig
 from ship.metrics import ProtocolName

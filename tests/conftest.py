@@ -10,7 +10,7 @@ from jaxtyping import install_import_hook
 # must run before anything imports ship
 install_import_hook(
     [
-        "ship.architectures",
+        "ship.clip.architectures",
         "ship.backbone",
         "ship.datasets",
         "ship.extraction",
@@ -21,7 +21,7 @@ install_import_hook(
         "ship.generators",
         "ship.judge",
         "ship.metrics",
-        "ship.prompts",
+        "ship.clip.prompts",
         "ship.protocols",
         "ship.quality",
         "ship.replicas",
@@ -31,7 +31,7 @@ install_import_hook(
         "ship.streaming",
         "ship.synthesis",
         "ship.task",
-        "ship.text_tower",
+        "ship.clip.text_tower",
         "ship.views",
     ],
     "beartype.beartype",

@@ -255,7 +255,7 @@ def _check_options(space: str | None, address: str, storage: str | None, both: b
 
 def _is_users(error: ValueError) -> bool:
     """Whether the method's own error is a mistake of the user's: data or weights are not there."""
-    from ship.backbone import BackboneError
+    from ship.clip.frozen_clip import BackboneError
     from ship.datasets import DatasetError
 
     return isinstance(error, BackboneError | DatasetError)

@@ -31,7 +31,7 @@ from harness.worker.results import (
     split,
 )
 from harness.worker.spec import feature_key, target_key
-from ship.architectures import Precision
+from ship.clip.architectures import Precision
 from ship.metrics import EpochMetrics
 from ship.trial_config import TrialConfig
 

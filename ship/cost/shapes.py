@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from ship.architectures import Precision, feature_dim, load_tokenizer, text_settings
+from ship.clip.architectures import Precision, feature_dim, load_tokenizer, text_settings
+from ship.clip.prompts import NamePosition
 from ship.features import FeatureSet
-from ship.prompts import NamePosition
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class TowerShape:
     def name_lengths(
         self, names: Sequence[str], n_ctx: int, position: NamePosition = "end"
     ) -> list[int]:
-        """Tokens of "NAME . EOT" of each class, cut as ship.prompts.class_prompts cuts them."""
+        """Tokens of "NAME . EOT" of each class, cut as ship.clip.prompts.class_prompts cuts them."""
         room = self.context_length - 1 - n_ctx
         if position == "end":
             counts = [self.count(f"{name}.") for name in names]

@@ -16,7 +16,7 @@ from jaxtyping import Float, Int
 from pydantic import Field
 from torch import Tensor
 
-from ship.backbone import FrozenCLIP
+from ship.clip.frozen_clip import FrozenCLIP
 from ship.finetuners.base import classification_loss
 from ship.finetuners.training_set import CosineDescent, TrainingStream
 from ship.fused_settings import PER_REPLICA, ReplicaOptimizer, each_replica

@@ -13,11 +13,11 @@ from jaxtyping import Float, Int
 from pydantic import Field
 from torch import Tensor
 
-from ship.backbone import FrozenCLIP
+from ship.clip.frozen_clip import FrozenCLIP
+from ship.clip.prompts import NamePosition
 from ship.finetuners.base import classification_loss
 from ship.finetuners.prompt_learner import PromptLearner, SgdTraining
 from ship.fused_settings import PER_REPLICA, each_replica
-from ship.prompts import NamePosition
 from ship.resumable import Part
 from ship.settings import Settings
 from ship.synthesis import Synthesizer

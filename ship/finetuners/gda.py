@@ -19,7 +19,7 @@ from jaxtyping import Float, Int
 from pydantic import Field
 from torch import Tensor
 
-from ship.backbone import FrozenCLIP
+from ship.clip.frozen_clip import FrozenCLIP
 from ship.finetuners.training_set import fixed_set
 from ship.resumable import Part
 from ship.settings import Settings

@@ -11,9 +11,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from ship.backbone import FrozenCLIP
+from ship.clip.frozen_clip import FrozenCLIP
+from ship.clip.prompts import NamePosition, class_prompts, initial_context
 from ship.fused_settings import ReplicaOptimizer
-from ship.prompts import NamePosition, class_prompts, initial_context
 from ship.replicas import BatchStream, ReplicaRng, steps_per_epoch
 from ship.resumable import Part, Schedule
 from ship.synthesis import Synthesizer

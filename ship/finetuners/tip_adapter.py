@@ -19,7 +19,7 @@ from jaxtyping import Float, Int
 from pydantic import Field
 from torch import Tensor
 
-from ship.backbone import FrozenCLIP
+from ship.clip.frozen_clip import FrozenCLIP
 from ship.finetuners.base import classification_loss
 from ship.finetuners.training_set import Batch, CosineDescent, FixedSet, fixed_set
 from ship.fused_settings import PER_REPLICA, ReplicaOptimizer, each_replica

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 
-from ship.backbone import FrozenCLIP
+from ship.clip.frozen_clip import FrozenCLIP
 from ship.finetuners.templates import SINGLE, SUBSET, template_features
 from ship.resumable import Part
 from ship.settings import Settings

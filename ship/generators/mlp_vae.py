@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from ship.backbone import FrozenCLIP
+from ship.clip.frozen_clip import FrozenCLIP
 from ship.fused_settings import each_replica
 from ship.generators.autoencoder import Autoencoder, Encoder
 from ship.generators.prompt_network import GeneratorHidden, LatentDim

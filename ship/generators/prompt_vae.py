@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from ship.backbone import FrozenCLIP
+from ship.clip.frozen_clip import FrozenCLIP
 from ship.fused_settings import each_replica
 from ship.generators.autoencoder import Autoencoder, Encoder
 from ship.generators.prompt_network import (

@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 from pydantic import Field
 from torch import Tensor, nn
 
-from ship.backbone import FrozenCLIP
+from ship.clip.frozen_clip import FrozenCLIP
 from ship.fused_settings import PER_REPLICA, ReplicaOptimizer, each_replica, per_replica
 from ship.generators.losses import gradient_penalty
 from ship.generators.prompt_network import (

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ship.backbone import FrozenCLIP
+from ship.clip.frozen_clip import FrozenCLIP
 from ship.features import FeatureSet
 from ship.metrics import OBJECTIVES, SEEN_OBJECTIVES, accuracy
 from ship.protocols.base import Exam, Final, Protocol, by_halves, mask, require_both

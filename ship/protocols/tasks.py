@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ship.backbone import FrozenCLIP
+from ship.clip.frozen_clip import FrozenCLIP
 from ship.datasets.base import some
 from ship.features import FeatureSet
 from ship.splits import few_shot_indices

@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ship.backbone import FrozenCLIP
 from ship.calibration import score_one_softmax
+from ship.clip.frozen_clip import FrozenCLIP
 from ship.features import FeatureSet
 from ship.metrics import OBJECTIVES, SEEN_OBJECTIVES
 from ship.protocols.base import (

@@ -16,7 +16,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from ship.backbone import FrozenCLIP
+from ship.clip.frozen_clip import FrozenCLIP
 from tests.bench.bench_checkpoint import checkpoint_cost
 from tests.bench.bench_fused import fused, fused_settings
 from tests.bench.bench_growth import growth

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import ship.shards
-from ship.backbone import FrozenCLIP
+from ship.clip.frozen_clip import FrozenCLIP
 from ship.datasets import PictureDataset, load_dataset
 from ship.features import extract_features
 from tests.bench.timing import Comparison, compare

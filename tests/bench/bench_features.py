@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from safetensors.numpy import load_file
 
-from ship.backbone import FrozenCLIP
+from ship.clip.frozen_clip import FrozenCLIP
 from ship.datasets import PictureDataset, Split, check_dataset, load_dataset
 from ship.feature_cache import cache_key, cache_path, read_features, write_features
 from ship.features import extract_features

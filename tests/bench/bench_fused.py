@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import torch
 from rich.console import Console
 
-from ship.backbone import FrozenCLIP
+from ship.clip.frozen_clip import FrozenCLIP
 from ship.features import FeatureSet
 from ship.trial import run_trial
 from ship.trial_config import TrialConfig

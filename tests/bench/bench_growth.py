@@ -11,7 +11,7 @@ from multiprocessing import get_context
 
 import torch
 
-from ship.backbone import FrozenCLIP
+from ship.clip.frozen_clip import FrozenCLIP
 from ship.cost import DataShape, TowerShape
 from ship.cost.generators import prompt_vae
 from ship.cost.prompt_learners import coop

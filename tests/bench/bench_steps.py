@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from ship.backbone import FrozenCLIP
+from ship.clip.frozen_clip import FrozenCLIP
 from ship.features import FeatureSet
 from ship.finetuners.coop import CoOp, CoOpConfig
 from ship.generators.prompt_vae import PromptVAEConfig, build_prompt_vae

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import torch
 
-from ship.backbone import FrozenCLIP
-from ship.prompts import class_prompts
+from ship.clip.frozen_clip import FrozenCLIP
+from ship.clip.prompts import class_prompts
 from tests.bench.bench_steps import class_names
 from tests.bench.naive import encode_whole
 from tests.bench.timing import Comparison, compare

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ship.backbone import FrozenCLIP
+from ship.clip.frozen_clip import FrozenCLIP
 
 
 def encode_whole(model: nn.Module, prompts: Tensor, eot: Tensor) -> Tensor:

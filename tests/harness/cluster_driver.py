@@ -20,7 +20,7 @@ from rich.console import Console
 from harness.cluster.feature_extraction import ClusterEncoder
 from harness.cluster.session import DRIVER_ENVIRONMENT, environment, ray_session
 from harness.study.run import run_study
-from ship.backbone import FrozenCLIP
+from ship.clip.frozen_clip import FrozenCLIP
 from ship.datasets import Picture, PictureDataset, Split, load_dataset
 from ship.features import FeatureSet, extract_features
 from tests.harness import fakes

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ship.backbone import FrozenCLIP
+from ship.clip.frozen_clip import FrozenCLIP
+from ship.clip.prompts import class_prompts
 from ship.datasets import DatasetError, PictureDataset, load_dataset
 from ship.features import FeatureSet, extract_features
-from ship.prompts import class_prompts
 from ship.splits import few_shot_indices
 from tests.ship.datasets.trees import LAYOUTS, class_names
 from tests.ship.test_features import FakeEncoder

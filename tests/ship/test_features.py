@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ship.backbone import FrozenCLIP
+from ship.clip.frozen_clip import FrozenCLIP
 from ship.datasets import DatasetError, Picture, PictureDataset, Split
 from ship.datasets.base import content_fingerprint
 from ship.features import FeatureSet, extract_features

@@ -6,7 +6,7 @@ import pytest
 import torch
 from pydantic import BaseModel
 
-from ship.backbone import FrozenCLIP
+from ship.clip.frozen_clip import FrozenCLIP
 from ship.features import FeatureSet
 from ship.finetuners import FINETUNERS
 from ship.fused_settings import PerReplica, ReplicaOptimizer, per_replica, shared_shape

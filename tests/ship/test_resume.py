@@ -8,8 +8,8 @@ from typing import Any, get_args
 import pytest
 import torch
 
-from ship.backbone import FrozenCLIP
 from ship.checkpoint import Checkpoint
+from ship.clip.frozen_clip import FrozenCLIP
 from ship.features import FeatureSet
 from ship.finetuners import FINETUNERS
 from ship.generators import GENERATORS

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from ship.backbone import FrozenCLIP
+from ship.clip.frozen_clip import FrozenCLIP
 from ship.features import FeatureSet
 from ship.finetuners import FINETUNERS
 from ship.finetuners.coop import CoOp

@@ -26,7 +26,7 @@ def test_rows_have_sizes_and_weights(capsys: pytest.CaptureFixture[str]) -> None
 
 def test_no_tag_is_cut_short(capsys: pytest.CaptureFixture[str]) -> None:
     """Every name and tag can be copied from a terminal of 80 columns."""
-    from ship.backbone import list_backbones
+    from ship.clip.frozen_clip import list_backbones
 
     words = printed(capsys).replace(",", " ").split()
     for name in list_backbones():

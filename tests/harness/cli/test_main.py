@@ -22,7 +22,7 @@ from harness.store.errors import StoreAway
 from harness.store.lock.lease import StudyLost
 from harness.study.run import StudyOutcome
 from reports.schema import ReportError
-from ship.backbone import BackboneError
+from ship.clip.frozen_clip import BackboneError
 
 URI = "sqlite:////somewhere/mlflow.db"
 

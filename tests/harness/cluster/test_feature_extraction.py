@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from harness.cluster.feature_extraction import _undecodable
-from ship.backbone import FrozenCLIP
+from ship.clip.frozen_clip import FrozenCLIP
 from ship.features import extract_features
 from tests.harness.cluster_driver import VIEWS, digest, pictures
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from harness.method import Method
-from ship.backbone import FrozenCLIP
+from ship.clip.frozen_clip import FrozenCLIP
 from ship.datasets import PictureDataset, Split, load_dataset
 from ship.features import FeatureSet, extract_features
 from ship.metrics import EpochMetrics

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from ship.clip.prompts import class_prompts
+from ship.clip.text_tower import by_length as real_groups
 from ship.cost import Cost, DataShape, Memory, TowerShape, trial_cost
 from ship.cost.text import by_length, counted, plain_pass, shared_pass
-from ship.prompts import class_prompts
-from ship.text_tower import by_length as real_groups
 from ship.trial_config import TrialConfig
 from tests.ship.cost import counting
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ship.backbone import FrozenCLIP
+from ship.clip.frozen_clip import FrozenCLIP
 from ship.generators.controls import GaussianText, GaussianTextConfig
 from ship.synthesis import Synthesizer, SyntheticConfig
 from ship.task import Task

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from ship.backbone import FrozenCLIP
+from ship.clip.frozen_clip import FrozenCLIP
 from ship.finetuners.clip_adapter import CLIPAdapter, CLIPAdapterConfig
 from ship.finetuners.zero_shot import ZeroShot, ZeroShotConfig
 from ship.task import Task

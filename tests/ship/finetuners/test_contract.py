@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ship.backbone import FrozenCLIP
+from ship.clip.frozen_clip import FrozenCLIP
 from ship.features import FeatureSet
 from ship.finetuners import FINETUNERS, Finetuner
 from ship.generators.controls import GaussianText, GaussianTextConfig

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from ship.backbone import FrozenCLIP
+from ship.clip.frozen_clip import FrozenCLIP
 from ship.features import FeatureSet
 from ship.finetuners.coop import CoOp, CoOpConfig
 from tests.ship.conftest import WORDS, build_features, final_task

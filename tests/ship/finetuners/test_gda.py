@@ -6,7 +6,7 @@ import torch
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from torch import Tensor
 
-from ship.backbone import FrozenCLIP
+from ship.clip.frozen_clip import FrozenCLIP
 from ship.finetuners.gda import GDA, GDAConfig, discriminant
 from ship.finetuners.zero_shot import ZeroShot, ZeroShotConfig
 from ship.generators.controls import GaussianText, GaussianTextConfig

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ship.backbone import FrozenCLIP
+from ship.clip.frozen_clip import FrozenCLIP
 from ship.finetuners.linear_probe import LinearProbe, LinearProbeConfig
 from ship.finetuners.zero_shot import ZeroShot, ZeroShotConfig
 from ship.generators.controls import GaussianText, GaussianTextConfig

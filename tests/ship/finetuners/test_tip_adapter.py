@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from ship.backbone import FrozenCLIP
+from ship.clip.frozen_clip import FrozenCLIP
 from ship.finetuners.tip_adapter import (
     TipAdapter,
     TipAdapterConfig,

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 import torch
 
-from ship.backbone import FrozenCLIP
+from ship.clip.frozen_clip import FrozenCLIP
 from ship.features import FeatureSet
 from ship.finetuners.templates import SUBSET
 from ship.finetuners.zero_shot import ZeroShot, ZeroShotConfig

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ship.backbone import FrozenCLIP, fingerprint
+from ship.clip.frozen_clip import FrozenCLIP, fingerprint
 from ship.features import FeatureSet
 from ship.generators import GENERATORS, Generator
 from ship.replicas import ReplicaRng

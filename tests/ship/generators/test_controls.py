@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ship.backbone import FrozenCLIP
+from ship.clip.frozen_clip import FrozenCLIP
 from ship.features import FeatureSet
 from ship.generators.controls import (
     GaussianBase,

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from ship.backbone import FrozenCLIP
+from ship.clip.frozen_clip import FrozenCLIP
 from ship.features import FeatureSet
 from ship.generators.mlp_vae import MlpVAEConfig, build_mlp_vae
 from ship.generators.prompt_vae import PromptVAEConfig, build_prompt_vae

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from ship.backbone import FrozenCLIP
+from ship.clip.frozen_clip import FrozenCLIP
 from ship.features import FeatureSet
 from ship.generators.prompt_vae import PromptVAEConfig, build_prompt_vae
 from ship.generators.vae import VAE

@@ -9,7 +9,7 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
-from ship.backbone import FrozenCLIP
+from ship.clip.frozen_clip import FrozenCLIP
 from ship.features import FeatureSet
 from ship.generators.losses import vae_loss
 from ship.generators.mlp_vae import MlpVAEConfig, build_mlp_vae

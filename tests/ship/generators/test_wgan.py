@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from ship.backbone import FrozenCLIP
+from ship.clip.frozen_clip import FrozenCLIP
 from ship.features import FeatureSet
 from ship.generators.losses import gradient_penalty
 from ship.generators.wgan import WGAN, WGANConfig

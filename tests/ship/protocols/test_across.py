@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from ship.backbone import FrozenCLIP
+from ship.clip.frozen_clip import FrozenCLIP
 from ship.datasets import load_dataset
 from ship.features import FeatureSet, extract_features
 from ship.metrics import EpochMetrics

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from ship.backbone import FrozenCLIP
+from ship.clip.frozen_clip import FrozenCLIP
 from ship.features import FeatureSet
 from ship.metrics import OBJECTIVES
 from ship.protocols import PROTOCOLS, Protocol, studied_classes

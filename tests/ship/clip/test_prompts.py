@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from ship.backbone import FrozenCLIP
-from ship.prompts import NamePosition, class_prompts, initial_context
+from ship.clip.frozen_clip import FrozenCLIP
+from ship.clip.prompts import NamePosition, class_prompts, initial_context
 from ship.replicas import ReplicaRng
 from tests.ship.conftest import WORDS
 

@@ -20,10 +20,10 @@ from open_clip.tokenizer import SimpleTokenizer
 from PIL import Image
 from torch import Tensor, nn
 
-from ship.architectures import BackboneError as BackboneError
-from ship.architectures import Precision, architectures, drivable, load_tokenizer
+from ship.clip.architectures import BackboneError as BackboneError
+from ship.clip.architectures import Precision, architectures, drivable, load_tokenizer
+from ship.clip.text_tower import TextTower, UndrivableTower
 from ship.pocket import MODEL_DIR
-from ship.text_tower import TextTower, UndrivableTower
 
 # Weights drawn at random with a fixed seed: for benchmarks and tests of shapes, never for results.
 RANDOM = "random"

@@ -11,7 +11,12 @@ from open_clip.pretrained import get_pretrained_cfg
 from open_clip.transformer import QuickGELU
 from torch import nn
 
-from ship.backbone import BackboneError, FrozenCLIP, check_backbone_name, list_backbones
+from ship.clip.frozen_clip import (
+    BackboneError,
+    FrozenCLIP,
+    check_backbone_name,
+    list_backbones,
+)
 
 CONFIG: dict[str, Any] = {
     "embed_dim": 16,

@@ -9,9 +9,9 @@ import pytest
 import torch
 from open_clip.model import _build_text_tower
 
-from ship.architectures import BackboneError, architectures, context_length, drivable
-from ship.backbone import FrozenCLIP
-from ship.text_tower import UndrivableTower, check_tower
+from ship.clip.architectures import BackboneError, architectures, context_length, drivable
+from ship.clip.frozen_clip import FrozenCLIP
+from ship.clip.text_tower import UndrivableTower, check_tower
 
 CONFIGS: dict[str, Any] = {
     name: open_clip.get_model_config(name) for name in open_clip.list_models()
@@ -114,7 +114,7 @@ def test_unknown_architecture() -> None:
 def test_context_of_the_packaged_backbone_costs_no_import() -> None:
     """A study of the packaged backbone is checked without torch and open_clip."""
     code = (
-        "import sys; from ship.architectures import context_length; context_length('pocket');"
+        "import sys; from ship.clip.architectures import context_length; context_length('pocket');"
         "sys.exit(bool({'torch', 'open_clip'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -3,7 +3,12 @@
 import pytest
 import torch
 
-from ship.backbone import BackboneError, FrozenCLIP, check_backbone_name, list_backbones
+from ship.clip.frozen_clip import (
+    BackboneError,
+    FrozenCLIP,
+    check_backbone_name,
+    list_backbones,
+)
 from tests.ship.conftest import build_clip
 
 

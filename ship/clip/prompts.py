@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ship.backbone import FrozenCLIP
+from ship.clip.frozen_clip import FrozenCLIP
 from ship.replicas import ReplicaRng
 
 # Where the class name stands: behind the context, in its middle, or before it (CoOp, sec. 3.2).
