@@ -15,8 +15,8 @@ from ship.trial_config import TrialConfig
 
 if TYPE_CHECKING:
     from ship.checkpoint import Checkpoint
-    from ship.features import FeatureSet
-    from ship.streaming import Encode
+    from ship.features.feature_set import FeatureSet
+    from ship.features.split_extraction import Encode
 
 # settings (one for all replicas, or one for each), seeds, features, backbone, targets, and the
 # checkpoint to go on from, or None
@@ -67,10 +67,10 @@ def extract(
     splits: Sequence[str] = SPLITS,
     encode: "Encode | None" = None,
 ) -> "FeatureSet":
-    """ship.features.extract_features of a data set by name; encode: None for this machine."""
+    """ship.features.feature_set.extract_features of a data set by name; encode: None for this machine."""
     from ship.datasets import load_dataset
-    from ship.extraction import encode_split
-    from ship.features import extract_features
+    from ship.features.encode import encode_split
+    from ship.features.feature_set import extract_features
 
     found = load_dataset(dataset, data_root)
     return extract_features(clip, found, views, cache_dir, progress, splits, encode or encode_split)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ship.checkpoint import Checkpoint
 from ship.clip.frozen_clip import FrozenCLIP
-from ship.features import FeatureSet
+from ship.features.feature_set import FeatureSet
 from ship.finetuners import Finetuner, FinetunerConfig
 from ship.fused_settings import each_replica, shared_shape
 from ship.generators import GeneratorConfig

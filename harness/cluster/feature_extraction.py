@@ -18,7 +18,7 @@ from harness.config.choices import Resources
 from harness.errors import ClusterError
 from harness.resources.gpu_sharing import at_once
 from ship.datasets import DatasetError, Picture, PictureDataset
-from ship.extraction import (
+from ship.features.encode import (
     Block,
     ImageEncoder,
     Layout,
@@ -27,7 +27,7 @@ from ship.extraction import (
     encode_split,
     undecodable,
 )
-from ship.shards import Shard
+from ship.features.shards import Shard
 
 LARGE = 16_384
 """Views to encode, from which on actors are worth their start of some 15 s.
@@ -40,7 +40,7 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class ClusterEncoder:
-    """Encodes shards on actors of the open Ray session; a ship.streaming.Encode.
+    """Encodes shards on actors of the open Ray session; a ship.features.split_extraction.Encode.
 
     The pictures are read where they are encoded: the data root must be there on every node.
 

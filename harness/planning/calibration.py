@@ -17,7 +17,7 @@ from harness.resources.utilisation import matmul_ceiling
 from ship.trial_config import TrialConfig
 
 if TYPE_CHECKING:
-    from ship.features import FeatureSet
+    from ship.features.feature_set import FeatureSet
 
 # What the measured epochs may take, if they reach a fifth of the matmul ceiling.
 SECONDS = 15.0

@@ -9,7 +9,7 @@ from ship.trial_config import TrialConfig
 
 if TYPE_CHECKING:
     from ship.cost import Cost, Memory, TowerShape
-    from ship.features import FeatureSet
+    from ship.features.feature_set import FeatureSet
 
 # a trial and the number of its seeds -> FLOPs
 Flops = Callable[[TrialConfig, int], float]

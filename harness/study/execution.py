@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from harness.tuning.fusion_policy import FusePolicy
     from harness.tuning.searcher import StudySearcher
     from harness.tuning.worker_deaths import Deaths
-    from ship.streaming import Encode
+    from ship.features.split_extraction import Encode
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import numpy as np
 
 from ship.clip.architectures import Precision, feature_dim, load_tokenizer, text_settings
 from ship.clip.prompts import NamePosition
-from ship.features import FeatureSet
+from ship.features.feature_set import FeatureSet
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ship.clip.frozen_clip import FrozenCLIP
-from ship.features import FeatureSet
+from ship.features.feature_set import FeatureSet
 from ship.metrics import OBJECTIVES, SEEN_OBJECTIVES, accuracy
 from ship.protocols.base import Exam, Final, Protocol, by_halves, mask, require_both
 from ship.protocols.tasks import TaskBuilder

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ship.clip.frozen_clip import FrozenCLIP
 from ship.datasets.base import some
-from ship.features import FeatureSet
+from ship.features.feature_set import FeatureSet
 from ship.splits import few_shot_indices
 from ship.task import Pictures, Task, pad_rows
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ship.calibration import score_one_softmax
 from ship.clip.frozen_clip import FrozenCLIP
-from ship.features import FeatureSet
+from ship.features.feature_set import FeatureSet
 from ship.metrics import OBJECTIVES, SEEN_OBJECTIVES
 from ship.protocols.base import (
     Exam,

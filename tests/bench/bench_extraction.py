@@ -15,10 +15,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-import ship.shards
+import ship.features.shards
 from ship.clip.frozen_clip import FrozenCLIP
 from ship.datasets import PictureDataset, load_dataset
-from ship.features import extract_features
+from ship.features.feature_set import extract_features
 from tests.bench.timing import Comparison, compare
 
 VIEWS = 2
@@ -49,7 +49,7 @@ def shards_against_whole(clip: FrozenCLIP, repeats: int) -> Comparison:
     work = extraction(clip, dataset())
 
     def whole() -> None:
-        with patch.object(ship.shards, "_VIEWS", 10**6):
+        with patch.object(ship.features.shards, "_VIEWS", 10**6):
             work()
 
     return compare(f"extraction in shards, {PICTURES} pictures", whole, work, repeats)

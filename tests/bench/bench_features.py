@@ -19,8 +19,8 @@ from safetensors.numpy import load_file
 
 from ship.clip.frozen_clip import FrozenCLIP
 from ship.datasets import PictureDataset, Split, check_dataset, load_dataset
-from ship.feature_cache import cache_key, cache_path, read_features, write_features
-from ship.features import extract_features
+from ship.features.cache import cache_key, cache_path, read_features, write_features
+from ship.features.feature_set import extract_features
 
 VIEWS = 2
 PICTURES = 96

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from ship.clip.frozen_clip import FrozenCLIP
-from ship.features import FeatureSet
+from ship.features.feature_set import FeatureSet
 from ship.finetuners.coop import CoOp, CoOpConfig
 from ship.generators.prompt_vae import PromptVAEConfig, build_prompt_vae
 from ship.generators.vae import VAE

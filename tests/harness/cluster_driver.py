@@ -22,7 +22,7 @@ from harness.cluster.session import DRIVER_ENVIRONMENT, environment, ray_session
 from harness.study.run import run_study
 from ship.clip.frozen_clip import FrozenCLIP
 from ship.datasets import Picture, PictureDataset, Split, load_dataset
-from ship.features import FeatureSet, extract_features
+from ship.features.feature_set import FeatureSet, extract_features
 from tests.harness import fakes
 
 PICTURES = {"train": 400, "val": 60, "test": 60}  # two shards at two views, and one each

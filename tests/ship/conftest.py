@@ -9,7 +9,7 @@ from open_clip.model import CLIP
 from open_clip.tokenizer import SimpleTokenizer
 
 from ship.clip.frozen_clip import FrozenCLIP
-from ship.features import FeatureSet
+from ship.features.feature_set import FeatureSet
 from ship.protocols import Protocol, base_to_new
 from ship.task import Task
 from ship.trial_config import TrialConfig

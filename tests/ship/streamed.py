@@ -18,7 +18,7 @@ from PIL import Image
 from torch import Tensor
 
 from ship.datasets import Picture, PictureDataset, Split
-from ship.features import FeatureSet, extract_features
+from ship.features.feature_set import FeatureSet, extract_features
 
 VIEWS = 3
 SHARD = 128  # pictures, at that many views

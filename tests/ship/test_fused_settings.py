@@ -7,7 +7,7 @@ import torch
 from pydantic import BaseModel
 
 from ship.clip.frozen_clip import FrozenCLIP
-from ship.features import FeatureSet
+from ship.features.feature_set import FeatureSet
 from ship.finetuners import FINETUNERS
 from ship.fused_settings import PerReplica, ReplicaOptimizer, per_replica, shared_shape
 from ship.generators import GENERATORS

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ship.clip.frozen_clip import FrozenCLIP
-from ship.features import FeatureSet
+from ship.features.feature_set import FeatureSet
 from ship.judge import judge
 from ship.protocols import Exam, base_to_new
 from ship.replicas import ReplicaRng

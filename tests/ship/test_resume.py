@@ -10,7 +10,7 @@ import torch
 
 from ship.checkpoint import Checkpoint
 from ship.clip.frozen_clip import FrozenCLIP
-from ship.features import FeatureSet
+from ship.features.feature_set import FeatureSet
 from ship.finetuners import FINETUNERS
 from ship.generators import GENERATORS
 from ship.metrics import EpochMetrics, Stage

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from ship.clip.frozen_clip import FrozenCLIP
-from ship.features import FeatureSet
+from ship.features.feature_set import FeatureSet
 from ship.finetuners import FINETUNERS
 from ship.finetuners.coop import CoOp
 from ship.metrics import EpochMetrics, NonFiniteLoss

@@ -11,12 +11,12 @@ from ship.trial_config import TrialConfig
 
 if TYPE_CHECKING:
     from ship.datasets import Survey
-    from ship.features import FeatureSet
+    from ship.features.feature_set import FeatureSet
 
 
 def bare_features(name: str, survey: Survey) -> FeatureSet:
     """A dataset's labels as a FeatureSet with features of size 0: it can be cut, not trained on."""
-    from ship.features import FeatureSet
+    from ship.features.feature_set import FeatureSet
 
     labels = {split: survey.splits[split].labels for split in ("train", "val", "test")}
     empty = {split: np.empty((len(own), 0), np.float32) for split, own in labels.items()}

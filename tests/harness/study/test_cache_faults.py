@@ -12,7 +12,7 @@ import pytest
 from harness.method import Method
 from ship.clip.frozen_clip import FrozenCLIP
 from ship.datasets import PictureDataset, Split, load_dataset
-from ship.features import FeatureSet, extract_features
+from ship.features.feature_set import FeatureSet, extract_features
 from ship.metrics import EpochMetrics
 from tests.harness import fakes
 from tests.harness.conftest import Bench

@@ -13,7 +13,7 @@ from torch.utils.flop_counter import flop_registry
 from ship.clip.frozen_clip import FrozenCLIP
 from ship.cost import Cost, DataShape, TowerShape, trial_cost
 from ship.datasets import load_dataset
-from ship.features import FeatureSet
+from ship.features.feature_set import FeatureSet
 from ship.protocols import studied_classes
 from ship.trial import run_trial
 from ship.trial_config import TrialConfig

@@ -15,7 +15,7 @@ import ship.datasets.base
 import ship.datasets.survey
 from ship.datasets import DatasetError, Picture, check_dataset, load_dataset
 from ship.datasets.base import LARGEST_PICTURE, OversizeError, escapes
-from ship.extraction import undecodable
+from ship.features.encode import undecodable
 from tests.ship.datasets.conftest import SPLIT_FILE
 from tests.ship.datasets.trees import folder_tree, mats
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from ship.clip.frozen_clip import FrozenCLIP
-from ship.features import FeatureSet
+from ship.features.feature_set import FeatureSet
 from ship.finetuners import cocoop as module
 from ship.finetuners.cocoop import CoCoOp, CoCoOpConfig
 from ship.finetuners.coop import CoOp, CoOpConfig

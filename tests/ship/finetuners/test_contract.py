@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ship.clip.frozen_clip import FrozenCLIP
-from ship.features import FeatureSet
+from ship.features.feature_set import FeatureSet
 from ship.finetuners import FINETUNERS, Finetuner
 from ship.generators.controls import GaussianText, GaussianTextConfig
 from ship.synthesis import Synthesizer, SyntheticConfig

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from ship.clip.frozen_clip import FrozenCLIP
-from ship.features import FeatureSet
+from ship.features.feature_set import FeatureSet
 from ship.finetuners.coop import CoOp, CoOpConfig
 from tests.ship.conftest import WORDS, build_features, final_task
 from tests.ship.finetuners import by_hand

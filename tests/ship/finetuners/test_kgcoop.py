@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from ship.clip.frozen_clip import FrozenCLIP
-from ship.features import FeatureSet
+from ship.features.feature_set import FeatureSet
 from ship.finetuners.coop import CoOp, CoOpConfig
 from ship.finetuners.kgcoop import KgCoOp, KgCoOpConfig, knowledge_distance
 from tests.ship.conftest import final_task

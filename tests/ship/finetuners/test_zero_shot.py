@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from ship.clip.frozen_clip import FrozenCLIP
-from ship.features import FeatureSet
+from ship.features.feature_set import FeatureSet
 from ship.finetuners.templates import SUBSET
 from ship.finetuners.zero_shot import ZeroShot, ZeroShotConfig
 from ship.task import Task

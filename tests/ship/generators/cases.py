@@ -8,7 +8,7 @@ import numpy as np
 from torch import Tensor
 
 from ship.clip.frozen_clip import FrozenCLIP
-from ship.features import FeatureSet
+from ship.features.feature_set import FeatureSet
 from ship.generators import GENERATORS, Generator
 from ship.task import Task
 from tests.ship.conftest import selection_task

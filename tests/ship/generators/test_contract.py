@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ship.clip.frozen_clip import FrozenCLIP, fingerprint
-from ship.features import FeatureSet
+from ship.features.feature_set import FeatureSet
 from ship.generators import GENERATORS, Generator
 from ship.replicas import ReplicaRng
 from ship.task import Task

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ship.clip.frozen_clip import FrozenCLIP
-from ship.features import FeatureSet
+from ship.features.feature_set import FeatureSet
 from ship.generators.controls import (
     GaussianBase,
     GaussianBaseConfig,

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from ship.clip.frozen_clip import FrozenCLIP
-from ship.features import FeatureSet
+from ship.features.feature_set import FeatureSet
 from ship.generators.mlp_vae import MlpVAEConfig, build_mlp_vae
 from ship.generators.prompt_vae import PromptVAEConfig, build_prompt_vae
 from ship.replicas import ReplicaRng

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from ship.clip.frozen_clip import FrozenCLIP
-from ship.features import FeatureSet
+from ship.features.feature_set import FeatureSet
 from ship.generators.prompt_vae import PromptVAEConfig, build_prompt_vae
 from ship.generators.vae import VAE
 from ship.replicas import ReplicaRng

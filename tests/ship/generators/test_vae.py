@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from ship.clip.frozen_clip import FrozenCLIP
-from ship.features import FeatureSet
+from ship.features.feature_set import FeatureSet
 from ship.generators.losses import vae_loss
 from ship.generators.mlp_vae import MlpVAEConfig, build_mlp_vae
 from ship.generators.prompt_vae import PromptVAEConfig

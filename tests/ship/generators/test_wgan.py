@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from ship.clip.frozen_clip import FrozenCLIP
-from ship.features import FeatureSet
+from ship.features.feature_set import FeatureSet
 from ship.generators.losses import gradient_penalty
 from ship.generators.wgan import WGAN, WGANConfig
 from ship.replicas import BatchStream, ReplicaRng

@@ -11,7 +11,7 @@ import torch
 
 from ship.clip.frozen_clip import FrozenCLIP
 from ship.datasets import load_dataset
-from ship.features import FeatureSet, extract_features
+from ship.features.feature_set import FeatureSet, extract_features
 from ship.metrics import EpochMetrics
 from ship.protocols import PROTOCOLS, Protocol
 from ship.trial import run_trial

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from ship.clip.frozen_clip import FrozenCLIP
-from ship.features import FeatureSet
+from ship.features.feature_set import FeatureSet
 from ship.metrics import OBJECTIVES
 from ship.protocols import PROTOCOLS, Protocol, studied_classes
 from ship.trial import run_trial

@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import ship.shards
+import ship.features.shards
 from ship.datasets import DatasetError, PictureDataset
-from ship.extraction import Block, ImageEncoder, encode_split
-from ship.feature_cache import write_features
-from ship.features import FeatureSet, extract_features
-from ship.shards import Shard, shards_of
-from ship.streaming import SplitExtraction
+from ship.features.cache import write_features
+from ship.features.encode import Block, ImageEncoder, encode_split
+from ship.features.feature_set import FeatureSet, extract_features
+from ship.features.shards import Shard, shards_of
+from ship.features.split_extraction import SplitExtraction
 from tests.ship.streamed import SHARD, SIZES, VIEWS, SlowEncoder, digest, streamed_dataset
 
 REST = SIZES["val"] + SIZES["test"]  # views beside the training ones
@@ -66,7 +66,7 @@ def test_shards_change_no_bit(
     dataset: PictureDataset, plain: FeatureSet, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """A split in three shards has the features of one in a single pass; the shards are gone."""
-    monkeypatch.setattr(ship.shards, "_VIEWS", 100_000)
+    monkeypatch.setattr(ship.features.shards, "_VIEWS", 100_000)
     whole = extract_features(SlowEncoder(), dataset, VIEWS, tmp_path)
     assert digest(whole) == digest(plain)
     assert len(list(tmp_path.iterdir())) == 3
@@ -206,8 +206,8 @@ def test_a_cache_that_fills_up_keeps_what_it_has(
         return ".0-128." in path.name and write_features(path, key, features, sync=sync)
 
     with monkeypatch.context() as patch:
-        patch.setattr(ship.shards, "write_features", first_alone)
-        patch.setattr("ship.streaming.write_parts", lambda *_: False)
+        patch.setattr(ship.features.shards, "write_features", first_alone)
+        patch.setattr("ship.features.split_extraction.write_parts", lambda *_: False)
         found = extract_features(SlowEncoder(), dataset, VIEWS, tmp_path)
     assert digest(found) == digest(plain)
     assert len(shard_files(tmp_path)) == 1

@@ -12,10 +12,10 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from ship.datasets import PictureDataset
-from ship.feature_cache import cache_key, read_features, write_features
-from ship.features import FeatureSet, extract_features
+from ship.features.cache import cache_key, read_features, write_features
+from ship.features.feature_set import FeatureSet, extract_features
+from tests.ship.features.test_split_extraction import interrupted, shard_files
 from tests.ship.streamed import VIEWS, SlowEncoder, digest, streamed_dataset
-from tests.ship.test_streaming import interrupted, shard_files
 
 KEY, OTHER = cache_key({"what": "this"}), cache_key({"what": "that"})
 ARRAY = np.random.default_rng(0).standard_normal((6, 2, 4)).astype(np.float32)

@@ -8,11 +8,11 @@ import numpy as np
 from jaxtyping import Float32, Int64
 
 from ship.datasets.base import SPLITS, PictureDataset
-from ship.extraction import EXTRACTION_VERSION, ImageEncoder, encode_split
-from ship.feature_cache import cache_key, cache_path, read_features
-from ship.shards import ShardStore
-from ship.streaming import Encode, SplitExtraction
-from ship.views import AUGMENTATION
+from ship.features.cache import cache_key, cache_path, read_features
+from ship.features.encode import EXTRACTION_VERSION, ImageEncoder, encode_split
+from ship.features.shards import ShardStore
+from ship.features.split_extraction import Encode, SplitExtraction
+from ship.features.views import AUGMENTATION
 
 Progress = Callable[[int, int], None]
 """Called with (views done, views to do in all), from the calling thread."""

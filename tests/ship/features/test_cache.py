@@ -10,12 +10,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from ship.feature_cache import (
-    cache_key,
-    cache_path,
-    read_features,
-    write_features,
-)
+from ship.features.cache import cache_key, cache_path, read_features, write_features
 
 KEY = cache_key({"what": "test"})
 ARRAY = np.random.default_rng(0).standard_normal((7, 3, 5)).astype(np.float32)

@@ -16,8 +16,8 @@ from torch import Tensor
 from ship.clip.frozen_clip import FrozenCLIP
 from ship.datasets import DatasetError, Picture, PictureDataset, Split
 from ship.datasets.base import content_fingerprint
-from ship.features import FeatureSet, extract_features
-from ship.views import augmented_view
+from ship.features.feature_set import FeatureSet, extract_features
+from ship.features.views import augmented_view
 from tests.ship.datasets.conftest import save_picture
 
 SIZE = 8

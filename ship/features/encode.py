@@ -16,8 +16,8 @@ from PIL import Image
 from torch import Tensor
 
 from ship.datasets.base import DatasetError, OversizeError, Picture, PictureDataset, some
-from ship.shards import Shard
-from ship.views import augmented_view
+from ship.features.shards import Shard
+from ship.features.views import augmented_view
 
 EXTRACTION_VERSION: Final = 1
 """Raised by hand whenever extraction gives other numbers for the same pictures and weights."""

@@ -9,10 +9,10 @@ import pytest
 from ship.clip.frozen_clip import FrozenCLIP
 from ship.clip.prompts import class_prompts
 from ship.datasets import DatasetError, PictureDataset, load_dataset
-from ship.features import FeatureSet, extract_features
+from ship.features.feature_set import FeatureSet, extract_features
 from ship.splits import few_shot_indices
 from tests.ship.datasets.trees import LAYOUTS, class_names
-from tests.ship.test_features import FakeEncoder
+from tests.ship.features.test_features import FakeEncoder
 
 
 @pytest.fixture(params=LAYOUTS)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from ship.feature_cache import Features, cache_key, read_features, write_features
+from ship.features.cache import Features, cache_key, read_features, write_features
 
 _VIEWS: Final = 512
 """Of a shard. A CPU with two cores takes about a minute for them with ViT-B/16."""
@@ -45,7 +45,7 @@ def shards_of(pictures: int, views: int) -> list[Shard]:
 class ShardStore:
     """The finished shards of a split, in files of their own beside the split's file.
 
-    path, key: of the split's file; see ship.feature_cache.
+    path, key: of the split's file; see ship.features.cache.
     """
 
     path: Path

@@ -8,14 +8,14 @@ import numpy as np
 from jaxtyping import Float32
 
 from ship.datasets.base import PictureDataset
-from ship.extraction import Block, ImageEncoder
-from ship.feature_cache import Features, read_features, write_features, write_parts
-from ship.shards import Shard, ShardStore, shards_of
+from ship.features.cache import Features, read_features, write_features, write_parts
+from ship.features.encode import Block, ImageEncoder
+from ship.features.shards import Shard, ShardStore, shards_of
 
 Encode = Callable[
     [ImageEncoder, PictureDataset, str, int, Sequence[Shard]], Generator[Block, None, None]
 ]
-"""What encodes shards of a split: this machine's threads (ship.extraction.encode_split), or others.
+"""What encodes shards of a split: this machine's threads (ship.features.encode.encode_split), or others.
 
 Blocks may come in any order, but each belongs to one shard, and a shard's own come in its order.
 Closing the generator ends the work. DatasetError names all pictures that cannot be decoded.
