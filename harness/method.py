@@ -14,9 +14,9 @@ from ship.metrics import EpochMetrics
 from ship.trial_config import TrialConfig
 
 if TYPE_CHECKING:
-    from ship.checkpoint import Checkpoint
     from ship.features.feature_set import FeatureSet
     from ship.features.split_extraction import Encode
+    from ship.training.checkpoint import Checkpoint
 
 # settings (one for all replicas, or one for each), seeds, features, backbone, targets, and the
 # checkpoint to go on from, or None

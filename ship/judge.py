@@ -11,7 +11,7 @@ from ship.generators import Generator
 from ship.metrics import NonFiniteLoss
 from ship.protocols import Exam
 from ship.quality import flags, measure_quality
-from ship.replicas import ReplicaRng
+from ship.training.replicas import ReplicaRng
 
 # Synthetic features a class: as many as there are real pictures, within these bounds. The mean of
 # fewer comes short in cosine by chance alone; more than 50 cost time and tell nothing new.

@@ -9,7 +9,7 @@ from torch import Tensor
 from ship.finetuners import Finetuner
 from ship.metrics import NonFiniteLoss
 from ship.protocols import Exam, Final, Protocol
-from ship.resumable import State, copied, copies, prefixed, taken, under
+from ship.training.state import State, copied, copies, prefixed, taken, under
 
 Choices = Sequence[Mapping[str, float]]
 

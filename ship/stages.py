@@ -9,14 +9,14 @@ from torch import Tensor
 
 from ship.clip.frozen_clip import FrozenCLIP
 from ship.finetuners import FINETUNERS, Finetuner
-from ship.fused_settings import settings_of
 from ship.generators import GENERATORS, Generator
 from ship.judge import judge
 from ship.metrics import EpochMetrics, Stage
 from ship.protocols import Exam, Final
-from ship.resumable import Part
 from ship.synthesis import Renumbered, Synthesizer
 from ship.task import Task
+from ship.training.per_replica import settings_of
+from ship.training.state import Part
 from ship.trial_config import TrialConfig
 from ship.trial_run import Journal
 

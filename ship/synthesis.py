@@ -8,12 +8,12 @@ from jaxtyping import Float, Int
 from pydantic import Field
 from torch import Tensor
 
-from ship.fused_settings import PER_REPLICA, each_replica, per_replica
 from ship.generators import Generator
-from ship.replicas import ReplicaRng, gather_rows
-from ship.resumable import Part
 from ship.settings import Settings
 from ship.task import Task
+from ship.training.per_replica import PER_REPLICA, each_replica, per_replica
+from ship.training.replicas import ReplicaRng, gather_rows
+from ship.training.state import Part
 
 
 class SyntheticConfig(Settings):

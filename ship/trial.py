@@ -1,7 +1,7 @@
 """One trial: a setting trained for all of its seeds at once, selected fairly, tested once.
 
 It can stop after any epoch and go on from there: what is built again is built as it was, and what
-training had changed (ship.resumable) is put back into it.
+training had changed (ship.training.state) is put back into it.
 """
 
 from collections.abc import Generator as GeneratorOf
@@ -10,17 +10,17 @@ from collections.abc import Iterator, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from ship.checkpoint import Checkpoint
 from ship.clip.frozen_clip import FrozenCLIP
 from ship.features.feature_set import FeatureSet
 from ship.finetuners import Finetuner, FinetunerConfig
-from ship.fused_settings import each_replica, shared_shape
 from ship.generators import GeneratorConfig
 from ship.metrics import EpochMetrics
 from ship.protocols import PROTOCOLS, Protocol, studied_classes
-from ship.resumable import CheckpointError, Part
 from ship.selection import Best, Choices, Retrained, Tested, evaluate, keep_better
 from ship.stages import Fitted, Trial
+from ship.training.checkpoint import Checkpoint
+from ship.training.per_replica import each_replica, shared_shape
+from ship.training.state import CheckpointError, Part
 from ship.trial_config import TrialConfig
 from ship.trial_run import Journal, TrialRun
 
@@ -36,7 +36,7 @@ def run_trial(
 ) -> TrialRun:
     """Train and test one setting under every seed, fused; yields the metrics of each epoch.
 
-    Settings that differ in PER_REPLICA fields alone (ship.fused_settings) can be fused too: then
+    Settings that differ in PER_REPLICA fields alone (ship.training.per_replica) can be fused too: then
     there is a setting and a seed for each replica.
 
     A replica's numbers depend on its setting and its seed alone, not on what runs beside it

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import Tensor
 
-from ship.checkpoint import Checkpoint
 from ship.metrics import EpochMetrics, Stage
-from ship.resumable import Part, capture, restore, under
+from ship.training.checkpoint import Checkpoint
+from ship.training.state import Part, capture, restore, under
 
 _RETRAINED: tuple[Stage, ...] = ("final_generator", "final")
 

@@ -24,7 +24,7 @@ install_import_hook(
         "ship.clip.prompts",
         "ship.protocols",
         "ship.quality",
-        "ship.replicas",
+        "ship.training.replicas",
         "ship.selection",
         "ship.features.shards",
         "ship.splits",

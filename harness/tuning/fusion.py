@@ -1,6 +1,6 @@
 """Fused settings: what one Ray trial trains side by side, and what became of each.
 
-Settings that differ in a loss's factor or an optimizer's step alone (ship.fused_settings) run
+Settings that differ in a loss's factor or an optimizer's step alone (ship.training.per_replica) run
 through the same arithmetic at once. To the store, to Optuna and to the scheduler each of them
 remains a trial of its own: a run, a state, seeds.
 """
@@ -14,7 +14,7 @@ from harness.planning.plan import Work
 from harness.store.schema import Failure, State
 from harness.worker.checkpoints import checkpoint_name
 from harness.worker.results import FAILED, FINAL
-from ship.fused_settings import shared_shape
+from ship.training.per_replica import shared_shape
 
 # The works of one Ray trial, in the order in which their replicas stand in it.
 Group = tuple[Work, ...]

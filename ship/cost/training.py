@@ -8,8 +8,8 @@ from ship.cost.generators import Asked, GeneratorCost
 from ship.cost.model import FLOAT_BYTES, Cost, Memory, product
 from ship.cost.shapes import TowerShape
 from ship.cost.tasks import TaskShape
-from ship.replicas import steps_per_epoch
 from ship.synthesis import SyntheticConfig
+from ship.training.replicas import steps_per_epoch
 
 
 @dataclass(frozen=True)

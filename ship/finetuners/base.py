@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from ship.resumable import Part
+from ship.training.state import Part
 
 
 @runtime_checkable
@@ -39,7 +39,7 @@ class Finetuner(Protocol):
         """Put back what state() gave."""
 
     def parts(self) -> Mapping[str, Part]:
-        """What training changes (ship.resumable), more than state(): what the next epoch needs."""
+        """What training changes (ship.training.state), more than state(): what the next epoch needs."""
 
 
 def classification_loss(

@@ -19,12 +19,12 @@ from torch import Tensor
 from ship.clip.frozen_clip import FrozenCLIP
 from ship.finetuners.base import classification_loss
 from ship.finetuners.training_set import CosineDescent, TrainingStream
-from ship.fused_settings import PER_REPLICA, ReplicaOptimizer, each_replica
-from ship.replicas import ReplicaRng
-from ship.resumable import Part
 from ship.settings import Settings
 from ship.synthesis import Synthesizer
 from ship.task import Task
+from ship.training.per_replica import PER_REPLICA, ReplicaOptimizer, each_replica
+from ship.training.replicas import ReplicaRng
+from ship.training.state import Part
 
 # Tried on the selection split beside the configured ratio; 0: the adapter ignored.
 RATIOS = (0.0, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0)

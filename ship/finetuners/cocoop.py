@@ -22,12 +22,12 @@ from torch import Tensor, nn
 from ship.clip.frozen_clip import FrozenCLIP
 from ship.finetuners.base import classification_loss
 from ship.finetuners.prompt_learner import PromptLearner, SgdTraining
-from ship.fused_settings import PER_REPLICA, each_replica
-from ship.replicas import ReplicaLinear, ReplicaRng
-from ship.resumable import Part
 from ship.settings import Settings
 from ship.synthesis import Synthesizer
 from ship.task import Task
+from ship.training.per_replica import PER_REPLICA, each_replica
+from ship.training.replicas import ReplicaLinear, ReplicaRng
+from ship.training.state import Part
 
 # Prompts that go through the text tower in one pass, or those of one picture where they are more.
 # Bounds memory at inference and, because a part's gradient is taken at once, in training: there

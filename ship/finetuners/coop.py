@@ -17,11 +17,11 @@ from ship.clip.frozen_clip import FrozenCLIP
 from ship.clip.prompts import NamePosition
 from ship.finetuners.base import classification_loss
 from ship.finetuners.prompt_learner import PromptLearner, SgdTraining
-from ship.fused_settings import PER_REPLICA, each_replica
-from ship.resumable import Part
 from ship.settings import Settings
 from ship.synthesis import Synthesizer
 from ship.task import Task
+from ship.training.per_replica import PER_REPLICA, each_replica
+from ship.training.state import Part
 
 
 class CoOpConfig(Settings):

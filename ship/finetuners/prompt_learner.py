@@ -13,11 +13,11 @@ from torch import Tensor
 
 from ship.clip.frozen_clip import FrozenCLIP
 from ship.clip.prompts import NamePosition, class_prompts, initial_context
-from ship.fused_settings import ReplicaOptimizer
-from ship.replicas import BatchStream, ReplicaRng, steps_per_epoch
-from ship.resumable import Part, Schedule
 from ship.synthesis import Synthesizer
 from ship.task import Task
+from ship.training.per_replica import ReplicaOptimizer
+from ship.training.replicas import BatchStream, ReplicaRng, steps_per_epoch
+from ship.training.state import Part, Schedule
 
 # (features, labels, weights of the rows' losses) -> parts that add up to each replica's loss.
 BatchLoss = Callable[[Tensor, Tensor, Tensor | None], Iterable[Tensor]]

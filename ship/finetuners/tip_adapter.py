@@ -22,12 +22,18 @@ from torch import Tensor
 from ship.clip.frozen_clip import FrozenCLIP
 from ship.finetuners.base import classification_loss
 from ship.finetuners.training_set import Batch, CosineDescent, FixedSet, fixed_set
-from ship.fused_settings import PER_REPLICA, ReplicaOptimizer, each_replica
-from ship.replicas import BatchStream, ReplicaRng, gather_rows, random_views, steps_per_epoch
-from ship.resumable import Part
 from ship.settings import Settings
 from ship.synthesis import Synthesizer
 from ship.task import Task
+from ship.training.per_replica import PER_REPLICA, ReplicaOptimizer, each_replica
+from ship.training.replicas import (
+    BatchStream,
+    ReplicaRng,
+    gather_rows,
+    random_views,
+    steps_per_epoch,
+)
+from ship.training.state import Part
 
 # Tried on the selection split beside the configured pair; 0: the cache ignored.
 ALPHAS = (0.0, 0.3, 1.0, 3.0, 10.0)

@@ -12,11 +12,11 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from ship.fused_settings import ReplicaOptimizer
-from ship.replicas import BatchStream, ReplicaRng, steps_per_epoch
-from ship.resumable import Part, Schedule
 from ship.synthesis import Synthesizer
 from ship.task import Task
+from ship.training.per_replica import ReplicaOptimizer
+from ship.training.replicas import BatchStream, ReplicaRng, steps_per_epoch
+from ship.training.state import Part, Schedule
 
 Batch = tuple[
     Float[Tensor, "replica n feature"],

@@ -10,10 +10,10 @@ from torch import Tensor
 
 from ship.clip.frozen_clip import FrozenCLIP
 from ship.finetuners.templates import SINGLE, SUBSET, template_features
-from ship.resumable import Part
 from ship.settings import Settings
 from ship.synthesis import Synthesizer
 from ship.task import Task
+from ship.training.state import Part
 
 # Prompts by name; "dataset" is not among them: the task brings those text features with it.
 _TEMPLATES = {"single": SINGLE, "ensemble": SUBSET}

@@ -6,8 +6,8 @@ from typing import Protocol, runtime_checkable
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ship.replicas import ReplicaRng
-from ship.resumable import Part
+from ship.training.replicas import ReplicaRng
+from ship.training.state import Part
 
 
 @runtime_checkable
@@ -38,4 +38,4 @@ class Generator(Protocol):
         """One unit-norm synthetic feature for every class id; no gradient."""
 
     def parts(self) -> Mapping[str, Part]:
-        """What fitting changes (ship.resumable); {}: nothing is fitted by epochs."""
+        """What fitting changes (ship.training.state); {}: nothing is fitted by epochs."""

@@ -17,10 +17,10 @@ from ship.generators.spread import (
     shrunk_cholesky,
     within_class_rows,
 )
-from ship.replicas import ReplicaRng, random_views
-from ship.resumable import Part
 from ship.settings import Settings
 from ship.task import Task
+from ship.training.replicas import ReplicaRng, random_views
+from ship.training.state import Part
 
 
 class NoGeneratorConfig(Settings):

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from ship.generators.autoencoder import Autoencoder, real_rows
 from ship.generators.losses import kl_to_prior, with_free_bits
-from ship.replicas import ReplicaRng
 from ship.task import Task, pad_rows
+from ship.training.replicas import ReplicaRng
 
 
 class HeldOut:

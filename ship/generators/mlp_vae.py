@@ -13,7 +13,6 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from ship.clip.frozen_clip import FrozenCLIP
-from ship.fused_settings import each_replica
 from ship.generators.autoencoder import Autoencoder, Encoder
 from ship.generators.prompt_network import GeneratorHidden, LatentDim
 from ship.generators.vae import (
@@ -28,9 +27,10 @@ from ship.generators.vae import (
     Patience,
     WeightDecay,
 )
-from ship.replicas import ReplicaLinear, ReplicaRng
 from ship.settings import Settings
 from ship.task import Task
+from ship.training.per_replica import each_replica
+from ship.training.replicas import ReplicaLinear, ReplicaRng
 
 
 class MlpVAEConfig(Settings):

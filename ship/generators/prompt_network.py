@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ship.clip.frozen_clip import FrozenCLIP
 from ship.clip.prompts import NamePosition, class_prompts, initial_context
-from ship.replicas import ReplicaLinear, ReplicaRng
+from ship.training.replicas import ReplicaLinear, ReplicaRng
 
 PromptMode = Literal["instance_bias", "instance_tokens", "global", "fixed"]
 

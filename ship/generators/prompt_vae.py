@@ -10,7 +10,6 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from ship.clip.frozen_clip import FrozenCLIP
-from ship.fused_settings import each_replica
 from ship.generators.autoencoder import Autoencoder, Encoder
 from ship.generators.prompt_network import (
     CtxInit,
@@ -34,9 +33,10 @@ from ship.generators.vae import (
     Patience,
     WeightDecay,
 )
-from ship.replicas import ReplicaRng
 from ship.settings import Settings
 from ship.task import Task
+from ship.training.per_replica import each_replica
+from ship.training.replicas import ReplicaRng
 
 
 class PromptVAEConfig(Settings):

@@ -8,14 +8,14 @@ from jaxtyping import Float, Int
 from pydantic import Field
 from torch import Tensor
 
-from ship.fused_settings import PER_REPLICA, ReplicaOptimizer, each_replica, per_replica
 from ship.generators.autoencoder import Autoencoder, Encoder, active_units, real_rows
 from ship.generators.early_stopping import EarlyStopping
 from ship.generators.held_out import HeldOut
 from ship.generators.losses import vae_loss
-from ship.replicas import BatchStream, ReplicaRng, steps_per_epoch
-from ship.resumable import Counter, Part
 from ship.task import Task
+from ship.training.per_replica import PER_REPLICA, ReplicaOptimizer, each_replica, per_replica
+from ship.training.replicas import BatchStream, ReplicaRng, steps_per_epoch
+from ship.training.state import Counter, Part
 
 EncoderHidden = Annotated[int, Field(ge=1, description="hidden units of q(z|x)")]
 KLWeight = Annotated[

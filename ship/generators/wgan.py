@@ -15,7 +15,6 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from ship.clip.frozen_clip import FrozenCLIP
-from ship.fused_settings import PER_REPLICA, ReplicaOptimizer, each_replica, per_replica
 from ship.generators.losses import gradient_penalty
 from ship.generators.prompt_network import (
     CtxInit,
@@ -25,10 +24,11 @@ from ship.generators.prompt_network import (
     Position,
     PromptGenerator,
 )
-from ship.replicas import BatchStream, ReplicaLinear, ReplicaRng, steps_per_epoch
-from ship.resumable import Part
 from ship.settings import Settings
 from ship.task import Task
+from ship.training.per_replica import PER_REPLICA, ReplicaOptimizer, each_replica, per_replica
+from ship.training.replicas import BatchStream, ReplicaLinear, ReplicaRng, steps_per_epoch
+from ship.training.state import Part
 
 
 class WGANConfig(Settings):

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from rich.console import Console
 
 from harness.worker.checkpoint_storage import Storage
-from ship.checkpoint import Checkpoint
 from ship.clip.frozen_clip import FrozenCLIP
+from ship.training.checkpoint import Checkpoint
 from ship.trial import run_trial
 from ship.trial_config import TrialConfig
 from tests.bench.bench_steps import Sizes, random_features

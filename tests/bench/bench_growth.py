@@ -19,8 +19,8 @@ from ship.cost.tasks import PLANS
 from ship.cost.training import SynthesisCost
 from ship.finetuners.coop import CoOpConfig
 from ship.generators.prompt_vae import PromptVAEConfig
-from ship.replicas import steps_per_epoch
 from ship.synthesis import SyntheticConfig
+from ship.training.replicas import steps_per_epoch
 from ship.trial_config import TrialConfig
 from tests.bench.bench_steps import Sizes, Steps, random_features
 from tests.bench.timing import seconds

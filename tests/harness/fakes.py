@@ -13,9 +13,9 @@ import numpy as np
 from harness.config.load import parse_study
 from harness.config.study_config import StudyConfig
 from harness.method import Method
-from ship.checkpoint import Checkpoint
-from ship.fused_settings import each_replica
 from ship.metrics import EpochMetrics
+from ship.training.checkpoint import Checkpoint
+from ship.training.per_replica import each_replica
 from ship.trial_config import TrialConfig
 
 SIX = ("base", "new", "harmonic_mean", "joint_base", "joint_new", "joint_harmonic_mean")

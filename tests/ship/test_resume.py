@@ -8,13 +8,13 @@ from typing import Any, get_args
 import pytest
 import torch
 
-from ship.checkpoint import Checkpoint
 from ship.clip.frozen_clip import FrozenCLIP
 from ship.features.feature_set import FeatureSet
 from ship.finetuners import FINETUNERS
 from ship.generators import GENERATORS
 from ship.metrics import EpochMetrics, Stage
-from ship.resumable import CheckpointError
+from ship.training.checkpoint import Checkpoint
+from ship.training.state import CheckpointError
 from ship.trial import run_trial
 from ship.trial_config import TrialConfig
 from tests.ship.conftest import build_features

@@ -12,9 +12,9 @@ from harness.worker.checkpoints import Checkpoints, checkpoint_name
 from harness.worker.results import EPOCHS, FAILED, FINAL
 from harness.worker.spec import trial_spec
 from harness.worker.trainable import ShipTrainable
-from ship.checkpoint import Checkpoint
 from ship.metrics import EpochMetrics
-from ship.resumable import CheckpointError
+from ship.training.checkpoint import Checkpoint
+from ship.training.state import CheckpointError
 from ship.trial_config import TrialConfig
 from tests.harness.fakes import EPOCHS as SELECTION_EPOCHS
 from tests.harness.fakes import AnalyticRun, make_method

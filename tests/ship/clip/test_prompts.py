@@ -5,7 +5,7 @@ import torch
 
 from ship.clip.frozen_clip import FrozenCLIP
 from ship.clip.prompts import NamePosition, class_prompts, initial_context
-from ship.replicas import ReplicaRng
+from ship.training.replicas import ReplicaRng
 from tests.ship.conftest import WORDS
 
 CONTEXT = "a photo of a"

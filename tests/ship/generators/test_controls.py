@@ -16,9 +16,9 @@ from ship.generators.controls import (
     RealPictures,
     RealPicturesConfig,
 )
-from ship.replicas import ReplicaRng
 from ship.synthesis import Synthesizer, SyntheticConfig
 from ship.task import Task
+from ship.training.replicas import ReplicaRng
 from tests.ship.conftest import final_task, selection_task
 
 SEEDS = [0, 1]

@@ -7,7 +7,7 @@ from ship.clip.frozen_clip import FrozenCLIP
 from ship.features.feature_set import FeatureSet
 from ship.generators.mlp_vae import MlpVAEConfig, build_mlp_vae
 from ship.generators.prompt_vae import PromptVAEConfig, build_prompt_vae
-from ship.replicas import ReplicaRng
+from ship.training.replicas import ReplicaRng
 from tests.ship.conftest import final_task
 from tests.ship.generators.by_hand import EncoderByHand, Layers, fill, unit_rows
 

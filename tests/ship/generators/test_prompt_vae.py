@@ -14,7 +14,7 @@ from ship.clip.frozen_clip import FrozenCLIP
 from ship.features.feature_set import FeatureSet
 from ship.generators.prompt_vae import PromptVAEConfig, build_prompt_vae
 from ship.generators.vae import VAE
-from ship.replicas import ReplicaRng
+from ship.training.replicas import ReplicaRng
 from tests.ship.conftest import WORDS, build_clip, build_features, final_task
 from tests.ship.generators.by_hand import (
     Array,

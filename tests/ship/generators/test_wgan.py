@@ -10,7 +10,7 @@ from ship.clip.frozen_clip import FrozenCLIP
 from ship.features.feature_set import FeatureSet
 from ship.generators.losses import gradient_penalty
 from ship.generators.wgan import WGAN, WGANConfig
-from ship.replicas import BatchStream, ReplicaRng
+from ship.training.replicas import BatchStream, ReplicaRng
 from tests.ship.conftest import final_task
 from tests.ship.generators.by_hand import (
     Array,

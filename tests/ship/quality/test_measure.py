@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from ship.quality import flags, measure_quality
-from ship.replicas import ReplicaRng
+from ship.training.replicas import ReplicaRng
 from tests.ship.quality.planted import clustered, unit
 
 CENTRES = unit(6, 12)

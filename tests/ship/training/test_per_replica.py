@@ -9,10 +9,10 @@ from pydantic import BaseModel
 from ship.clip.frozen_clip import FrozenCLIP
 from ship.features.feature_set import FeatureSet
 from ship.finetuners import FINETUNERS
-from ship.fused_settings import PerReplica, ReplicaOptimizer, per_replica, shared_shape
 from ship.generators import GENERATORS
 from ship.metrics import NonFiniteLoss
 from ship.synthesis import SyntheticConfig
+from ship.training.per_replica import PerReplica, ReplicaOptimizer, per_replica, shared_shape
 from ship.trial import run_trial
 from ship.trial_config import TrialConfig
 from tests.ship.conftest import build_features

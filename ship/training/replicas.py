@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 
-from ship.resumable import CheckpointError, State, capture, restore, taken, under
+from ship.training.state import CheckpointError, State, capture, restore, taken, under
 
 
 class ReplicaRng:

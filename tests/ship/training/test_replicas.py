@@ -5,7 +5,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ship.replicas import BatchStream, ReplicaLinear, ReplicaRng, gather_rows, steps_per_epoch
+from ship.training.replicas import (
+    BatchStream,
+    ReplicaLinear,
+    ReplicaRng,
+    gather_rows,
+    steps_per_epoch,
+)
 
 
 def test_a_seeds_draws_do_not_depend_on_its_neighbours() -> None:

@@ -16,7 +16,7 @@ from pydantic import BaseModel
 from torch import Tensor
 from torch.optim import Optimizer
 
-from ship.resumable import CheckpointError, State, copied, taken
+from ship.training.state import CheckpointError, State, copied, taken
 
 
 class PerReplica:

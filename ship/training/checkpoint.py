@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from ship.metrics import EpochMetrics, Stage
-from ship.resumable import CheckpointError
+from ship.training.state import CheckpointError
 
 FORMAT = 1
 HEADER = "ship"
@@ -28,7 +28,7 @@ class Checkpoint:
     """Where a trial is.
 
     epochs: all that it has reported, in order.
-    tensors: its state by name, on the CPU (ship.resumable).
+    tensors: its state by name, on the CPU (ship.training.state).
     notes: numbers and texts of whoever keeps the checkpoint, e.g. which trial it is of.
     """
 
