@@ -14,7 +14,7 @@ from ship.judge import judge
 from ship.metrics import EpochMetrics, Stage
 from ship.protocols import Exam, Final
 from ship.synthesis import Renumbered, Synthesizer
-from ship.task import Task
+from ship.tasks.task import Task
 from ship.training.per_replica import settings_of
 from ship.training.state import Part
 from ship.trial_config import TrialConfig

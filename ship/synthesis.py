@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ship.generators import Generator
 from ship.settings import Settings
-from ship.task import Task
+from ship.tasks.task import Task
 from ship.training.per_replica import PER_REPLICA, each_replica, per_replica
 from ship.training.replicas import ReplicaRng, gather_rows
 from ship.training.state import Part

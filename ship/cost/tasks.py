@@ -11,13 +11,13 @@ import numpy as np
 from ship.cost.shapes import DataShape
 from ship.judge import FEWEST, MOST, MOST_IN_ALL
 from ship.metrics import ProtocolName
-from ship.splits import pseudo_new_classes
+from ship.tasks.splits import pseudo_new_classes
 from ship.trial_config import TrialConfig
 
 
 @dataclass(frozen=True)
 class TaskShape:
-    """What ship.task.Task is made of, for one replica.
+    """What ship.tasks.task.Task is made of, for one replica.
 
     names: class names. sentences: those of the zero-shot classifier.
     real: expected training pictures of each class.

@@ -23,7 +23,7 @@ from ship.clip.frozen_clip import FrozenCLIP
 from ship.finetuners.training_set import fixed_set
 from ship.settings import Settings
 from ship.synthesis import Synthesizer
-from ship.task import Task
+from ship.tasks.task import Task
 from ship.training.state import Part
 
 # Tried on the selection split beside the configured weight; 0: the discriminant ignored.

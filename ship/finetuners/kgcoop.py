@@ -22,7 +22,7 @@ from ship.finetuners.base import classification_loss
 from ship.finetuners.prompt_learner import PromptLearner, SgdTraining
 from ship.settings import Settings
 from ship.synthesis import Synthesizer
-from ship.task import Task
+from ship.tasks.task import Task
 from ship.training.per_replica import PER_REPLICA, each_replica, per_replica
 from ship.training.state import Part
 

@@ -20,7 +20,7 @@ from ship.finetuners.base import classification_loss
 from ship.finetuners.training_set import CosineDescent, TrainingStream
 from ship.settings import Settings
 from ship.synthesis import Synthesizer
-from ship.task import Task
+from ship.tasks.task import Task
 from ship.training.per_replica import PER_REPLICA, ReplicaOptimizer, each_replica, per_replica
 from ship.training.state import Part
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from ship.clip.frozen_clip import FrozenCLIP
 from ship.clip.prompts import NamePosition, class_prompts, initial_context
 from ship.synthesis import Synthesizer
-from ship.task import Task
+from ship.tasks.task import Task
 from ship.training.per_replica import ReplicaOptimizer
 from ship.training.replicas import BatchStream, ReplicaRng, steps_per_epoch
 from ship.training.state import Part, Schedule

@@ -24,7 +24,7 @@ from ship.finetuners.base import classification_loss
 from ship.finetuners.training_set import Batch, CosineDescent, FixedSet, fixed_set
 from ship.settings import Settings
 from ship.synthesis import Synthesizer
-from ship.task import Task
+from ship.tasks.task import Task
 from ship.training.per_replica import PER_REPLICA, ReplicaOptimizer, each_replica
 from ship.training.replicas import (
     BatchStream,

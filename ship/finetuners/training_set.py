@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ship.synthesis import Synthesizer
-from ship.task import Task
+from ship.tasks.task import Task
 from ship.training.per_replica import ReplicaOptimizer
 from ship.training.replicas import BatchStream, ReplicaRng, steps_per_epoch
 from ship.training.state import Part, Schedule

@@ -12,7 +12,7 @@ from ship.clip.frozen_clip import FrozenCLIP
 from ship.finetuners.templates import SINGLE, SUBSET, template_features
 from ship.settings import Settings
 from ship.synthesis import Synthesizer
-from ship.task import Task
+from ship.tasks.task import Task
 from ship.training.state import Part
 
 # Prompts by name; "dataset" is not among them: the task brings those text features with it.

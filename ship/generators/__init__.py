@@ -19,7 +19,7 @@ from ship.generators.controls import (
 from ship.generators.mlp_vae import MlpVAEConfig, build_mlp_vae
 from ship.generators.prompt_vae import PromptVAEConfig, build_prompt_vae
 from ship.generators.wgan import WGAN, WGANConfig
-from ship.task import Task
+from ship.tasks.task import Task
 
 GeneratorConfig = Annotated[
     PromptVAEConfig

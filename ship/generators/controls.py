@@ -18,7 +18,7 @@ from ship.generators.spread import (
     within_class_rows,
 )
 from ship.settings import Settings
-from ship.task import Task
+from ship.tasks.task import Task
 from ship.training.replicas import ReplicaRng, random_views
 from ship.training.state import Part
 

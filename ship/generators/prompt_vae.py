@@ -34,7 +34,7 @@ from ship.generators.vae import (
     WeightDecay,
 )
 from ship.settings import Settings
-from ship.task import Task
+from ship.tasks.task import Task
 from ship.training.per_replica import each_replica
 from ship.training.replicas import ReplicaRng
 

@@ -12,7 +12,7 @@ from ship.generators.autoencoder import Autoencoder, Encoder, active_units, real
 from ship.generators.early_stopping import EarlyStopping
 from ship.generators.held_out import HeldOut
 from ship.generators.losses import vae_loss
-from ship.task import Task
+from ship.tasks.task import Task
 from ship.training.per_replica import PER_REPLICA, ReplicaOptimizer, each_replica, per_replica
 from ship.training.replicas import BatchStream, ReplicaRng, steps_per_epoch
 from ship.training.state import Counter, Part

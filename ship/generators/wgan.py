@@ -25,7 +25,7 @@ from ship.generators.prompt_network import (
     PromptGenerator,
 )
 from ship.settings import Settings
-from ship.task import Task
+from ship.tasks.task import Task
 from ship.training.per_replica import PER_REPLICA, ReplicaOptimizer, each_replica, per_replica
 from ship.training.replicas import BatchStream, ReplicaLinear, ReplicaRng, steps_per_epoch
 from ship.training.state import Part

@@ -15,8 +15,8 @@ from ship.features.feature_set import FeatureSet
 from ship.metrics import OBJECTIVES, SEEN_OBJECTIVES, accuracy
 from ship.protocols.base import Exam, Final, Protocol, by_halves, mask, require_both
 from ship.protocols.tasks import TaskBuilder
-from ship.splits import pseudo_new_classes
-from ship.task import Pictures, Task
+from ship.tasks.splits import pseudo_new_classes
+from ship.tasks.task import Pictures, Task
 from ship.trial_config import TrialConfig
 
 SOURCE = "source"

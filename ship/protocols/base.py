@@ -8,7 +8,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from ship.metrics import accuracy, score
-from ship.task import Pictures, Task
+from ship.tasks.task import Pictures, Task
 
 
 @dataclass(frozen=True)

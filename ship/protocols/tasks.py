@@ -10,8 +10,8 @@ from torch import Tensor
 from ship.clip.frozen_clip import FrozenCLIP
 from ship.datasets.base import some
 from ship.features.feature_set import FeatureSet
-from ship.splits import few_shot_indices
-from ship.task import Pictures, Task, pad_rows
+from ship.tasks.splits import few_shot_indices
+from ship.tasks.task import Pictures, Task, pad_rows
 
 
 class TaskBuilder:

@@ -21,7 +21,7 @@ from ship.protocols.base import (
     require_both,
 )
 from ship.protocols.tasks import TaskBuilder
-from ship.splits import pseudo_new_classes
+from ship.tasks.splits import pseudo_new_classes
 from ship.trial_config import TrialConfig
 
 Targets = Mapping[str, FeatureSet]

@@ -13,7 +13,7 @@ from ship.generators.prompt_vae import PromptVAEConfig, build_prompt_vae
 from ship.generators.vae import VAE
 from ship.protocols import base_to_new
 from ship.synthesis import Synthesizer, SyntheticConfig
-from ship.task import Task
+from ship.tasks.task import Task
 from ship.trial_config import TrialConfig
 from tests.bench.naive import NaiveTrial
 from tests.bench.timing import Comparison, compare, seconds

@@ -11,7 +11,7 @@ from open_clip.tokenizer import SimpleTokenizer
 from ship.clip.frozen_clip import FrozenCLIP
 from ship.features.feature_set import FeatureSet
 from ship.protocols import Protocol, base_to_new
-from ship.task import Task
+from ship.tasks.task import Task
 from ship.trial_config import TrialConfig
 
 WORDS = ("cat", "fire truck", "red balloon", "dog", "sea lion", "ice", "hot air balloon", "bee")

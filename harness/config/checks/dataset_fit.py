@@ -106,7 +106,7 @@ def _validation(
 ) -> str:
     """Selection and early stopping look at validation pictures of seen classes."""
     from ship.datasets.base import some
-    from ship.splits import pseudo_new_classes
+    from ship.tasks.splits import pseudo_new_classes
 
     name = features.dataset
     pseudo_new = config.selection == "pseudo_new" and config.protocol != "few_shot"

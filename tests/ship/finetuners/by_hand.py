@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ship.clip.frozen_clip import FrozenCLIP
 from ship.generators.controls import GaussianText, GaussianTextConfig
 from ship.synthesis import Synthesizer, SyntheticConfig
-from ship.task import Task
+from ship.tasks.task import Task
 from tests.ship.conftest import WORDS
 
 Array = NDArray[np.float64]

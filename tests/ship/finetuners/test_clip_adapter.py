@@ -7,7 +7,7 @@ import torch
 from ship.clip.frozen_clip import FrozenCLIP
 from ship.finetuners.clip_adapter import CLIPAdapter, CLIPAdapterConfig
 from ship.finetuners.zero_shot import ZeroShot, ZeroShotConfig
-from ship.task import Task
+from ship.tasks.task import Task
 from tests.ship.conftest import build_features, final_task
 
 SEEDS = [0, 4]

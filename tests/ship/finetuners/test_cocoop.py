@@ -9,7 +9,7 @@ from ship.features.feature_set import FeatureSet
 from ship.finetuners import cocoop as module
 from ship.finetuners.cocoop import CoCoOp, CoCoOpConfig
 from ship.finetuners.coop import CoOp, CoOpConfig
-from ship.task import Task
+from ship.tasks.task import Task
 from tests.ship.conftest import WORDS, final_task
 from tests.ship.finetuners import by_hand
 from tests.ship.finetuners.by_hand import Array

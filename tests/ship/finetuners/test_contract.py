@@ -14,7 +14,7 @@ from ship.features.feature_set import FeatureSet
 from ship.finetuners import FINETUNERS, Finetuner
 from ship.generators.controls import GaussianText, GaussianTextConfig
 from ship.synthesis import Synthesizer, SyntheticConfig
-from ship.task import Task
+from ship.tasks.task import Task
 from tests.ship.conftest import build_features, final_task, selection_task
 
 SEEDS = [0, 4]

@@ -10,7 +10,7 @@ from ship.finetuners.linear_probe import LinearProbe, LinearProbeConfig
 from ship.finetuners.zero_shot import ZeroShot, ZeroShotConfig
 from ship.generators.controls import GaussianText, GaussianTextConfig
 from ship.synthesis import Synthesizer, SyntheticConfig
-from ship.task import Task
+from ship.tasks.task import Task
 from tests.ship.conftest import build_features, final_task
 
 SEEDS = [0, 4]

@@ -9,7 +9,7 @@ from ship.clip.frozen_clip import FrozenCLIP
 from ship.features.feature_set import FeatureSet
 from ship.finetuners.templates import SUBSET
 from ship.finetuners.zero_shot import ZeroShot, ZeroShotConfig
-from ship.task import Task
+from ship.tasks.task import Task
 from tests.ship.conftest import WORDS, final_task
 
 SEEDS = [0, 4]

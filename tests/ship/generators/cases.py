@@ -10,7 +10,7 @@ from torch import Tensor
 from ship.clip.frozen_clip import FrozenCLIP
 from ship.features.feature_set import FeatureSet
 from ship.generators import GENERATORS, Generator
-from ship.task import Task
+from ship.tasks.task import Task
 from tests.ship.conftest import selection_task
 
 VAE: dict[str, Any] = {

@@ -11,7 +11,7 @@ from torch import Tensor
 from ship.clip.frozen_clip import FrozenCLIP, fingerprint
 from ship.features.feature_set import FeatureSet
 from ship.generators import GENERATORS, Generator
-from ship.task import Task
+from ship.tasks.task import Task
 from ship.training.replicas import ReplicaRng
 from tests.ship.generators.cases import CASES, WITHOUT_NOISE, build, fit, uneven_task
 

@@ -17,7 +17,7 @@ from ship.generators.controls import (
     RealPicturesConfig,
 )
 from ship.synthesis import Synthesizer, SyntheticConfig
-from ship.task import Task
+from ship.tasks.task import Task
 from ship.training.replicas import ReplicaRng
 from tests.ship.conftest import final_task, selection_task
 

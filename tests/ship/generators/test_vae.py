@@ -15,7 +15,7 @@ from ship.generators.losses import vae_loss
 from ship.generators.mlp_vae import MlpVAEConfig, build_mlp_vae
 from ship.generators.prompt_vae import PromptVAEConfig
 from ship.generators.vae import VAE
-from ship.task import Task
+from ship.tasks.task import Task
 from ship.training.replicas import ReplicaRng
 from tests.ship.generators.cases import VAE as SMALL
 from tests.ship.generators.cases import uneven_task
