@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.resources.cost import AnalyticCosts
 from ship.clip.architectures import Precision
-from ship.metrics import EpochMetrics
+from ship.metrics.accuracy import EpochMetrics
 from ship.trial_config import TrialConfig
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ship.generators import Generator
-from ship.metrics import NonFiniteLoss
+from ship.metrics.accuracy import NonFiniteLoss
 from ship.protocols import Exam
 from ship.quality import flags, measure_quality
 from ship.training.replicas import ReplicaRng

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ship.finetuners import Finetuner
-from ship.metrics import NonFiniteLoss
+from ship.metrics.accuracy import NonFiniteLoss
 from ship.protocols import Exam, Final, Protocol
 from ship.training.state import State, copied, copies, prefixed, taken, under
 

@@ -11,7 +11,7 @@ from ship.clip.frozen_clip import FrozenCLIP
 from ship.finetuners import FINETUNERS, Finetuner
 from ship.generators import GENERATORS, Generator
 from ship.judge import judge
-from ship.metrics import EpochMetrics, Stage
+from ship.metrics.accuracy import EpochMetrics, Stage
 from ship.protocols import Exam, Final
 from ship.synthesis import Renumbered, Synthesizer
 from ship.tasks.task import Task

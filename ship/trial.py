@@ -14,7 +14,7 @@ from ship.clip.frozen_clip import FrozenCLIP
 from ship.features.feature_set import FeatureSet
 from ship.finetuners import Finetuner, FinetunerConfig
 from ship.generators import GeneratorConfig
-from ship.metrics import EpochMetrics
+from ship.metrics.accuracy import EpochMetrics
 from ship.protocols import PROTOCOLS, Protocol, studied_classes
 from ship.selection import Best, Choices, Retrained, Tested, evaluate, keep_better
 from ship.stages import Fitted, Trial

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import Tensor
 
-from ship.metrics import EpochMetrics, Stage
+from ship.metrics.accuracy import EpochMetrics, Stage
 from ship.training.checkpoint import Checkpoint
 from ship.training.state import Part, capture, restore, under
 

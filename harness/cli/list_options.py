@@ -170,7 +170,7 @@ def _protocol_line(name: str, build: Any) -> str:
 
 
 def _objective_line(protocol: Any) -> str:
-    from ship.metrics import OBJECTIVES, SEEN_OBJECTIVES
+    from ship.metrics.accuracy import OBJECTIVES, SEEN_OBJECTIVES
 
     first, *others = OBJECTIVES[protocol]
     seen = SEEN_OBJECTIVES[protocol]

@@ -32,7 +32,7 @@ from harness.worker.results import (
 )
 from harness.worker.spec import feature_key, target_key
 from ship.clip.architectures import Precision
-from ship.metrics import EpochMetrics
+from ship.metrics.accuracy import EpochMetrics
 from ship.trial_config import TrialConfig
 
 # A result costs the driver some 2 ms, and a method's epoch may take less: they travel together.

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ship.clip.frozen_clip import FrozenCLIP
 from ship.features.feature_set import FeatureSet
-from ship.metrics import OBJECTIVES, SEEN_OBJECTIVES, accuracy
+from ship.metrics.accuracy import OBJECTIVES, SEEN_OBJECTIVES, accuracy
 from ship.protocols.base import Exam, Final, Protocol, by_halves, mask, require_both
 from ship.protocols.tasks import TaskBuilder
 from ship.tasks.splits import pseudo_new_classes

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from ship.metrics import accuracy, score
+from ship.metrics.accuracy import accuracy, score
 from ship.tasks.task import Pictures, Task
 
 

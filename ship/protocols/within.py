@@ -7,10 +7,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ship.calibration import score_one_softmax
 from ship.clip.frozen_clip import FrozenCLIP
 from ship.features.feature_set import FeatureSet
-from ship.metrics import OBJECTIVES, SEEN_OBJECTIVES
+from ship.metrics.accuracy import OBJECTIVES, SEEN_OBJECTIVES
+from ship.metrics.calibrated_stacking import score_one_softmax
 from ship.protocols.base import (
     Exam,
     Final,

@@ -24,7 +24,7 @@ from harness.tuning.fusion_policy import CPU_REPLICAS, fuse_policy
 from harness.tuning.searcher import StudySearcher
 from harness.tuning.worker_deaths import Deaths
 from harness.worker.results import EVALUATIONS, FAILED, FINAL, OBJECTIVE
-from ship.metrics import NonFiniteLoss
+from ship.metrics.accuracy import NonFiniteLoss
 from tests.harness.fakes import make_method, make_study, truth
 from tests.harness.tuning.test_searcher import optuna_trials
 from tests.harness.worker.test_trainable import CONFIG, analytic, finish, items, make_worker

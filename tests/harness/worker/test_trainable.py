@@ -21,7 +21,7 @@ from harness.worker.trainable import (
     OBJECTIVE,
     ShipTrainable,
 )
-from ship.metrics import EpochMetrics
+from ship.metrics.accuracy import EpochMetrics
 from ship.trial_config import TrialConfig
 from tests.harness.fakes import FakeClip, FakeFeatures, load_other_weights, make_method, truth
 

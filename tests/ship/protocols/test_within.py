@@ -10,7 +10,7 @@ import torch
 
 from ship.clip.frozen_clip import FrozenCLIP
 from ship.features.feature_set import FeatureSet
-from ship.metrics import OBJECTIVES
+from ship.metrics.accuracy import OBJECTIVES
 from ship.protocols import PROTOCOLS, Protocol, studied_classes
 from ship.trial import run_trial
 from ship.trial_config import TrialConfig

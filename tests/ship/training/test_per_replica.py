@@ -10,7 +10,7 @@ from ship.clip.frozen_clip import FrozenCLIP
 from ship.features.feature_set import FeatureSet
 from ship.finetuners import FINETUNERS
 from ship.generators import GENERATORS
-from ship.metrics import NonFiniteLoss
+from ship.metrics.accuracy import NonFiniteLoss
 from ship.synthesis import SyntheticConfig
 from ship.training.per_replica import PerReplica, ReplicaOptimizer, per_replica, shared_shape
 from ship.trial import run_trial

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from ship.metrics import harmonic_mean, score
+from ship.metrics.accuracy import harmonic_mean, score
 
 SEEN = torch.tensor([[True, True, False, False]])
 

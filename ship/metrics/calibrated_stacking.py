@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from ship.metrics import harmonic_mean
+from ship.metrics.accuracy import harmonic_mean
 
 
 @dataclass(frozen=True)

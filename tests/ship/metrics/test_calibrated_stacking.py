@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from ship.calibration import score_one_softmax
+from ship.metrics.calibrated_stacking import score_one_softmax
 
 
 def by_hand(
