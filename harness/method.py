@@ -36,8 +36,8 @@ def run_trial(
     targets: Mapping[str, Any],
     resume: "Checkpoint | None" = None,
 ) -> Iterator[EpochMetrics]:
-    """ship.trial.run_trial."""
-    from ship.trial import run_trial as run
+    """ship.trial.run.run_trial."""
+    from ship.trial.run import run_trial as run
 
     return run(config, seeds, features, clip, targets, resume=resume)
 

@@ -19,7 +19,7 @@ install_import_hook(
         "ship.finetuners",
         "ship.metrics.calibrated_stacking",
         "ship.generators",
-        "ship.judge",
+        "ship.trial.judge",
         "ship.metrics.accuracy",
         "ship.clip.prompts",
         "ship.protocols",

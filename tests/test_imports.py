@@ -18,7 +18,7 @@ def loaded(statement: str) -> set[str]:
     ("statement", "banned"),
     [
         (
-            "import ship.trial, ship.features.feature_set",
+            "import ship.trial.run, ship.features.feature_set",
             {"ray", "optuna", "mlflow", "harness", "reports"},
         ),
         ("import reports.cli, reports.tables", {"torch", "ray", "ship", "harness"}),

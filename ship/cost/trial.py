@@ -1,4 +1,4 @@
-"""The cost of a whole trial: the stages of ship.trial.run_trial, in counts."""
+"""The cost of a whole trial: the stages of ship.trial.run.run_trial, in counts."""
 
 from collections.abc import Mapping, Sequence
 

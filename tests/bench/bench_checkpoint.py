@@ -14,7 +14,7 @@ from rich.console import Console
 from harness.worker.checkpoint_storage import Storage
 from ship.clip.frozen_clip import FrozenCLIP
 from ship.training.checkpoint import Checkpoint
-from ship.trial import run_trial
+from ship.trial.run import run_trial
 from ship.trial_config import TrialConfig
 from tests.bench.bench_steps import Sizes, random_features
 from tests.bench.timing import seconds, timed

@@ -7,7 +7,7 @@ from rich.console import Console
 
 from ship.clip.frozen_clip import FrozenCLIP
 from ship.features.feature_set import FeatureSet
-from ship.trial import run_trial
+from ship.trial.run import run_trial
 from ship.trial_config import TrialConfig
 from tests.bench.bench_steps import Sizes, random_features
 from tests.bench.timing import Comparison, compare

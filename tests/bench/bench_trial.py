@@ -6,7 +6,7 @@ from collections.abc import Callable
 import torch
 
 from ship.clip.frozen_clip import FrozenCLIP
-from ship.trial import run_trial
+from ship.trial.run import run_trial
 from ship.trial_config import TrialConfig
 from tests.bench.bench_steps import CHECKED, TESTED, VIEWS, Sizes, class_names, feature_set
 from tests.bench.naive import NaiveTrial

@@ -17,7 +17,7 @@ from harness.planning.calibration import (
 )
 from harness.resources.cost import AnalyticCosts
 from ship.cost import DataShape, TowerShape, trial_cost
-from ship.trial import run_trial
+from ship.trial.run import run_trial
 from ship.trial_config import TrialConfig
 from tests.ship.cost import counting
 

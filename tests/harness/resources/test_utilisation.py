@@ -11,7 +11,7 @@ from harness.worker.spec import feature_key, trial_spec
 from harness.worker.trainable import FINAL, ShipTrainable
 from ship.cost import DataShape, trial_cost
 from ship.protocols import studied_classes
-from ship.trial import run_trial
+from ship.trial.run import run_trial
 from ship.trial_config import TrialConfig
 from tests.harness.fakes import FakeClip
 from tests.ship.cost import counting

@@ -14,7 +14,7 @@ from ship.datasets import load_dataset
 from ship.features.feature_set import FeatureSet, extract_features
 from ship.metrics.accuracy import EpochMetrics
 from ship.protocols import PROTOCOLS, Protocol
-from ship.trial import run_trial
+from ship.trial.run import run_trial
 from ship.trial_config import TrialConfig
 from tests.ship.conftest import WORDS
 

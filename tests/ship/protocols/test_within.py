@@ -12,7 +12,7 @@ from ship.clip.frozen_clip import FrozenCLIP
 from ship.features.feature_set import FeatureSet
 from ship.metrics.accuracy import OBJECTIVES
 from ship.protocols import PROTOCOLS, Protocol, studied_classes
-from ship.trial import run_trial
+from ship.trial.run import run_trial
 from ship.trial_config import TrialConfig
 from tests.ship.conftest import WORDS
 

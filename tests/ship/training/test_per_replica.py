@@ -13,12 +13,12 @@ from ship.generators import GENERATORS
 from ship.metrics.accuracy import NonFiniteLoss
 from ship.synthesis import SyntheticConfig
 from ship.training.per_replica import PerReplica, ReplicaOptimizer, per_replica, shared_shape
-from ship.trial import run_trial
+from ship.trial.run import run_trial
 from ship.trial_config import TrialConfig
 from tests.ship.conftest import build_features
 from tests.ship.finetuners.test_contract import FAST
 from tests.ship.generators.cases import VAE, WGAN
-from tests.ship.test_trial import COOP, TIP_F, config
+from tests.ship.trial.test_run import COOP, TIP_F, config
 
 GENERATED: dict[str, dict[str, Any]] = {"vae": VAE, "mlp_vae": VAE, "wgan": WGAN}
 SEEDS = (7, 2)

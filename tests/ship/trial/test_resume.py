@@ -15,7 +15,7 @@ from ship.generators import GENERATORS
 from ship.metrics.accuracy import EpochMetrics, Stage
 from ship.training.checkpoint import Checkpoint
 from ship.training.state import CheckpointError
-from ship.trial import run_trial
+from ship.trial.run import run_trial
 from ship.trial_config import TrialConfig
 from tests.ship.conftest import build_features
 

@@ -7,10 +7,10 @@ from torch import Tensor
 
 from ship.clip.frozen_clip import FrozenCLIP
 from ship.features.feature_set import FeatureSet
-from ship.judge import judge
 from ship.protocols import Exam, base_to_new
 from ship.tasks.task import Pictures
 from ship.training.replicas import ReplicaRng
+from ship.trial.judge import judge
 from ship.trial_config import TrialConfig
 
 SEEDS = [0, 1]

@@ -12,7 +12,7 @@ from ship.features.feature_set import FeatureSet
 from ship.finetuners import FINETUNERS
 from ship.finetuners.coop import CoOp
 from ship.metrics.accuracy import EpochMetrics, NonFiniteLoss
-from ship.trial import run_trial
+from ship.trial.run import run_trial
 from ship.trial_config import TrialConfig
 from tests.ship.conftest import build_features
 

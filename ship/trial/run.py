@@ -16,13 +16,13 @@ from ship.finetuners import Finetuner, FinetunerConfig
 from ship.generators import GeneratorConfig
 from ship.metrics.accuracy import EpochMetrics
 from ship.protocols import PROTOCOLS, Protocol, studied_classes
-from ship.selection import Best, Choices, Retrained, Tested, evaluate, keep_better
-from ship.stages import Fitted, Trial
 from ship.training.checkpoint import Checkpoint
 from ship.training.per_replica import each_replica, shared_shape
 from ship.training.state import CheckpointError, Part
+from ship.trial.journal import Journal, TrialRun
+from ship.trial.selection import Best, Choices, Retrained, Tested, evaluate, keep_better
+from ship.trial.stages import Fitted, Trial
 from ship.trial_config import TrialConfig
-from ship.trial_run import Journal, TrialRun
 
 
 def run_trial(
