@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from reports.contract.schema import FAIL, PRUNED
 from reports.flags import raised_flags
 from reports.groups import (
     Group,
@@ -33,7 +34,6 @@ from reports.model import (
 from reports.notes import chosen_by, table_notes, titled
 from reports.records import Study
 from reports.rows import Factor
-from reports.schema import FAIL, PRUNED
 from reports.stats import Comparison, compare_paired, holm, mean_interval
 
 TOP = 10  # settings that a page shows of a sampled study

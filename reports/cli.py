@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from reports.schema import EmptyStudyError, ReportError
+from reports.contract.schema import EmptyStudyError, ReportError
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from reports.ablation import compared_cells, difference_columns
+from reports.contract.schema import FAIL, MISSING, PRUNED
 from reports.flags import raised_flags
 from reports.groups import arm_groups, short_name
 from reports.lines import Line, arm_line, method_line
@@ -24,7 +25,6 @@ from reports.notes import chosen_by, table_notes, titled
 from reports.pooling import DATASET, arms_dataset, datasets, methods
 from reports.records import Study
 from reports.rows import Factor
-from reports.schema import FAIL, MISSING, PRUNED
 from reports.stats import Comparison, compare_paired, holm, mean_interval
 
 AVERAGE = "average"

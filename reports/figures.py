@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from reports.contract.schema import ARMS
 from reports.groups import (
     MOST_LEVELS,
     Group,
@@ -21,7 +22,6 @@ from reports.model import level_text
 from reports.notes import chosen_by, on_test
 from reports.records import Study
 from reports.rows import Factor
-from reports.schema import ARMS
 from reports.stats import Estimate, mean_interval
 
 if TYPE_CHECKING:

@@ -4,8 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import polars as pl
 
+from reports.contract.schema import COMPLETE, FLAG, FLAGS, TAG_KEY
 from reports.model import MARK, Flagged, Row
-from reports.schema import COMPLETE, FLAG, FLAGS, TAG_KEY
 from reports.store import Run
 
 _MOST_NAMED = 4  # rows that a footnote names

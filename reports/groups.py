@@ -8,10 +8,10 @@ from typing import Any
 
 import polars as pl
 
+from reports.contract.schema import ARMS, COMPLETE, FAIL, PRUNED
 from reports.model import Text, level_id, level_text
 from reports.records import Study
 from reports.rows import Factor
-from reports.schema import ARMS, COMPLETE, FAIL, PRUNED
 
 # More distinct values than this are a range, not levels.
 MOST_LEVELS = 12

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from reports.contract.schema import ReportError
 from reports.figures import factor_figure, figure_bytes
 from reports.html import page
 from reports.latex import latex
@@ -15,7 +16,6 @@ from reports.model import Table
 from reports.plain import csv_text, markdown
 from reports.pooling import averaged, dataset_factor
 from reports.records import Study
-from reports.schema import ReportError
 from reports.terminal import terminal_text
 
 if TYPE_CHECKING:

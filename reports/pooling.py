@@ -7,12 +7,12 @@ from typing import Any
 
 import polars as pl
 
+from reports.contract.schema import COMPLETE, FAIL, MISSING, PRUNED
 from reports.groups import ordered_levels
 from reports.measures import average
 from reports.model import level_id, level_text
 from reports.records import Study
 from reports.rows import Factor, Setting, frame
-from reports.schema import COMPLETE, FAIL, MISSING, PRUNED
 
 DATASET = "dataset"
 _COSTS = ("seconds", "text_tokens", "peak_memory_mb")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from reports.ablation import TOP, spelled
+from reports.contract.schema import FAIL, PRUNED, QUALITY
 from reports.flags import flag_notes, raised_flags
 from reports.formatting import number
 from reports.groups import (
@@ -25,7 +26,6 @@ from reports.model import LEVELS, REFERENCES, Cell, Column, Counts, Flagged, Row
 from reports.notes import chosen_by, head_notes, titled, unfinished_notes
 from reports.pooling import Method, averaged_over, dataset_factor, methods, present
 from reports.records import Study
-from reports.schema import FAIL, PRUNED, QUALITY
 from reports.stats import mean_interval
 
 

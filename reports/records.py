@@ -8,11 +8,18 @@ from typing import Any
 
 import polars as pl
 
-from reports import schema
+from reports.contract import schema
+from reports.contract.schema import (
+    COMPLETE,
+    DEFAULT_PROTOCOL,
+    FAIL,
+    PRUNED,
+    Protocol,
+    ReportError,
+)
 from reports.flags import with_zeros, without_points
 from reports.measures import study_protocol, targets_of
 from reports.rows import Factor, Setting, frame, missing_rows, one_per_seed, seed_rows
-from reports.schema import COMPLETE, DEFAULT_PROTOCOL, FAIL, PRUNED, Protocol, ReportError
 from reports.store import Run, locate, read_runs
 
 MOST_SEEDS = 1_000_000  # of a tag that is sound

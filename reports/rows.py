@@ -8,8 +8,16 @@ from typing import Any
 
 import polars as pl
 
-from reports import schema
-from reports.schema import COMPLETE, DEFAULT_PROTOCOL, FAIL, FLAG, MISSING, PROTOCOLS, PRUNED
+from reports.contract import schema
+from reports.contract.schema import (
+    COMPLETE,
+    DEFAULT_PROTOCOL,
+    FAIL,
+    FLAG,
+    MISSING,
+    PROTOCOLS,
+    PRUNED,
+)
 from reports.store import Run
 
 _COLUMNS: dict[str, Any] = {

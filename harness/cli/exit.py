@@ -20,7 +20,7 @@ def finish(outcome: "StudyOutcome", *, fresh: bool) -> int:
     name = outcome.called or outcome.experiment
     code = _render(name, outcome.tracking_uri) if outcome.done else COMPLETE
     same = "the same command without --fresh" if fresh else "the same command"
-    from reports.redact import redacted
+    from reports.contract.redact import redacted
 
     uri = redacted(outcome.tracking_uri)
     remote = uri.startswith(("http://", "https://"))
@@ -53,7 +53,7 @@ def _next(outcome: "StudyOutcome", same: str) -> str:
 def _render(name: str, tracking_uri: str) -> int:
     """Print and write the report; a report that cannot be written does not undo the study."""
     from reports.cli import render
-    from reports.schema import ReportError
+    from reports.contract.schema import ReportError
 
     try:
         render(name, tracking_uri, Path(f"{name}-report"))

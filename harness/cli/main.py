@@ -235,7 +235,7 @@ def _check_options(space: str | None, address: str, storage: str | None, both: b
     from harness.cli.address import address_fault
     from harness.errors import ConfigError
     from harness.worker.checkpoint_storage import storage_fault
-    from reports.redact import redacted
+    from reports.contract.redact import redacted
 
     lines = []
     if space is None:

@@ -71,7 +71,7 @@ class StudyConfig(Settings):
     @field_validator("name")
     @classmethod
     def _plain(cls, value: str) -> str:
-        # the number names one of the studies that --fresh began: see reports.names
+        # the number names one of the studies that --fresh began: see reports.contract.names
         if not re.fullmatch(r"[a-z0-9_-]{1,100}(\.[1-9][0-9]{0,5})?", value):
             raise ValueError("must consist of a-z, 0-9, _ and - (the default is the file's stem)")
         return value

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
+from reports.contract.schema import ReportError
 from reports.model import Table
-from reports.schema import ReportError
 from reports.tables import build_tables
 from reports.terminal import terminal_text
 from tests.reports.builder import StoreBuilder, scores

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
+from reports.contract.schema import FLAGS
 from reports.formatting import cell_text
 from reports.model import Flagged, Row, Table, Text
 from reports.plain import csv_text, markdown
-from reports.schema import FLAGS
 from reports.tables import build_tables
 from reports.terminal import terminal_text
 from tests.reports.builder import StoreBuilder, scores

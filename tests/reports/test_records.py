@@ -8,9 +8,9 @@ from typing import Any
 import polars as pl
 import pytest
 
+from reports.contract.schema import EmptyStudyError, ReportError
 from reports.records import load_records, study_from_runs
 from reports.rows import Setting
-from reports.schema import EmptyStudyError, ReportError
 from reports.store import Run
 
 Build = Callable[..., Any]

@@ -11,10 +11,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from reports.html import page
-from reports.output import file_name, text_of, write_report
-from reports.records import study_from_runs
-from reports.schema import (
+from reports.contract.schema import (
     TAG_ASSIGNMENT,
     TAG_FACTORS,
     TAG_SEEDS,
@@ -22,6 +19,9 @@ from reports.schema import (
     TAG_WANTED,
     ReportError,
 )
+from reports.html import page
+from reports.output import file_name, text_of, write_report
+from reports.records import study_from_runs
 from reports.store import Run
 from reports.tables import build_tables
 from tests.reports.builder import StoreBuilder, scores

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from reports.redact import redacted
+from reports.contract.redact import redacted
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ import pytest
 from typer.testing import CliRunner
 
 from reports.cli import app
-from reports.names import TAG_FRESH_OF, find_study, split_name
-from reports.schema import ReportError
+from reports.contract.names import TAG_FRESH_OF, find_study, split_name
+from reports.contract.schema import ReportError
 from reports.store import locate
 from tests.reports.builder import prompt_len
 
