@@ -17,7 +17,6 @@ from reports.groups import (
     setting_groups,
     short_name,
 )
-from reports.measures import heading
 from reports.model import (
     LEVELS,
     REFERENCES,
@@ -32,8 +31,9 @@ from reports.model import (
     Value,
 )
 from reports.notes import chosen_by, table_notes, titled
-from reports.records import Study
-from reports.rows import Factor
+from reports.read.measures import heading
+from reports.read.records import Study
+from reports.read.rows import Factor
 from reports.stats import Comparison, compare_paired, holm, mean_interval
 
 TOP = 10  # settings that a page shows of a sampled study

@@ -50,8 +50,8 @@ def render(
     from rich.console import Console
 
     from reports.output import file_name, write_report
-    from reports.records import load_records
-    from reports.store import default_tracking_uri
+    from reports.read.records import load_records
+    from reports.read.runs import default_tracking_uri
     from reports.tables import build_tables
     from reports.terminal import terminal_view
 
@@ -124,8 +124,8 @@ def _print_formats(
 ) -> None:
     """Print the tables in the formats asked for, and nothing else on stdout."""
     from reports.output import text_of, write_report
-    from reports.records import load_records
-    from reports.store import default_tracking_uri
+    from reports.read.records import load_records
+    from reports.read.runs import default_tracking_uri
     from reports.tables import build_tables
 
     study = load_records(name, tracking_uri or default_tracking_uri())

@@ -9,7 +9,6 @@ from reports.contract.schema import FAIL, MISSING, PRUNED
 from reports.flags import raised_flags
 from reports.groups import arm_groups, short_name
 from reports.lines import Line, arm_line, method_line
-from reports.measures import heading
 from reports.model import (
     LEVELS,
     REFERENCES,
@@ -23,8 +22,9 @@ from reports.model import (
 )
 from reports.notes import chosen_by, table_notes, titled
 from reports.pooling import DATASET, arms_dataset, datasets, methods
-from reports.records import Study
-from reports.rows import Factor
+from reports.read.measures import heading
+from reports.read.records import Study
+from reports.read.rows import Factor
 from reports.stats import Comparison, compare_paired, holm, mean_interval
 
 AVERAGE = "average"

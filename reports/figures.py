@@ -17,11 +17,11 @@ from reports.groups import (
     matched,
     short_name,
 )
-from reports.measures import heading
 from reports.model import level_text
 from reports.notes import chosen_by, on_test
-from reports.records import Study
-from reports.rows import Factor
+from reports.read.measures import heading
+from reports.read.records import Study
+from reports.read.rows import Factor
 from reports.stats import Estimate, mean_interval
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ import polars as pl
 
 from reports.contract.schema import COMPLETE, FLAG, FLAGS, TAG_KEY
 from reports.model import MARK, Flagged, Row
-from reports.store import Run
+from reports.read.runs import Run
 
 _MOST_NAMED = 4  # rows that a footnote names
 _DIVERSITY = f"{FLAG}diversity_collapse"

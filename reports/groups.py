@@ -10,8 +10,8 @@ import polars as pl
 
 from reports.contract.schema import ARMS, COMPLETE, FAIL, PRUNED
 from reports.model import Text, level_id, level_text
-from reports.records import Study
-from reports.rows import Factor
+from reports.read.records import Study
+from reports.read.rows import Factor
 
 # More distinct values than this are a range, not levels.
 MOST_LEVELS = 12

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 
 from reports.contract.schema import ARMS, Protocol
-from reports.measures import heading
 from reports.model import REFERENCES, Row, Value
-from reports.records import Study
+from reports.read.measures import heading
+from reports.read.records import Study
 
 _LEAK = (
     "selected on test: the epoch is the one with the best test result, a leak that flatters"

@@ -8,10 +8,10 @@ import polars as pl
 
 from reports.contract.schema import COMPLETE, FAIL, MISSING, PRUNED
 from reports.groups import Group, label, rows_of
-from reports.measures import average
 from reports.model import Counts, Text, level_id
 from reports.pooling import DATASET, Method, worst
-from reports.records import Study
+from reports.read.measures import average
+from reports.read.records import Study
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Sequence
 from reports.contract.schema import COMPLETE, FAIL, PRUNED
 from reports.flags import flag_notes
 from reports.legend import arm_notes, average_notes, difference_notes, metric_notes, rule_note
-from reports.measures import heading
 from reports.model import REFERENCES, Row
-from reports.records import Study
+from reports.read.measures import heading
+from reports.read.records import Study
 
 _RULES = ("pseudo_new", "base_val", "test")
 

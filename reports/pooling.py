@@ -9,10 +9,10 @@ import polars as pl
 
 from reports.contract.schema import COMPLETE, FAIL, MISSING, PRUNED
 from reports.groups import ordered_levels
-from reports.measures import average
 from reports.model import level_id, level_text
-from reports.records import Study
-from reports.rows import Factor, Setting, frame
+from reports.read.measures import average
+from reports.read.records import Study
+from reports.read.rows import Factor, Setting, frame
 
 DATASET = "dataset"
 _COSTS = ("seconds", "text_tokens", "peak_memory_mb")

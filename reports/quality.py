@@ -25,7 +25,7 @@ from reports.legend import arm_notes, interval_note
 from reports.model import LEVELS, REFERENCES, Cell, Column, Counts, Flagged, Row, Table, Text, Value
 from reports.notes import chosen_by, head_notes, titled, unfinished_notes
 from reports.pooling import Method, averaged_over, dataset_factor, methods, present
-from reports.records import Study
+from reports.read.records import Study
 from reports.stats import mean_interval
 
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from reports.records import Study, study_from_runs
-from reports.store import Run
+from reports.read.records import Study, study_from_runs
+from reports.read.runs import Run
 
 STATUS = {"COMPLETE": "FINISHED", "PRUNED": "FINISHED", "FAIL": "FAILED", "INTERRUPTED": "KILLED"}
 

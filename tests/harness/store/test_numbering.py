@@ -6,7 +6,7 @@ from harness.errors import ConfigError, UserError
 from harness.store.errors import StoreError
 from harness.store.numbering import choose
 from harness.store.open import Store
-from reports.store import locate
+from reports.read.runs import locate
 from tests.harness.fakes import make_study
 
 

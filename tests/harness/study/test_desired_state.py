@@ -11,7 +11,7 @@ from harness.config.study_config import StudyConfig
 from harness.planning.consent import Consent, StudyChanged
 from harness.planning.plan import Plan
 from harness.study.run import plan_study
-from reports.records import load_records
+from reports.read.records import load_records
 from tests.harness import fakes
 from tests.harness.conftest import Bench
 from tests.harness.fakes import make_study

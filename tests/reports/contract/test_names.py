@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from reports.cli import app
 from reports.contract.names import TAG_FRESH_OF, find_study, split_name
 from reports.contract.schema import ReportError
-from reports.store import locate
+from reports.read.runs import locate
 from tests.reports.builder import prompt_len
 
 Build = Callable[..., Any]
@@ -72,7 +72,7 @@ def test_both_ways_to_read_a_store_find_the_same(
 ) -> None:
     """Plain SQL, and MLflow's client."""
     if not fast:
-        monkeypatch.setattr("reports.store._names_from_sqlite", lambda *_: None)
+        monkeypatch.setattr("reports.read.runs._names_from_sqlite", lambda *_: None)
     assert locate("prompt_len", two).exact == "prompt_len.2"
     assert locate("prompt_len.1", two).experiment == "prompt_len"
     with pytest.raises(ReportError, match=r"no study 'prompt_len.3'; studies here: prompt_len, p"):

@@ -18,9 +18,9 @@ from reports.contract.schema import (
     ReportError,
 )
 from reports.flags import with_zeros, without_points
-from reports.measures import study_protocol, targets_of
-from reports.rows import Factor, Setting, frame, missing_rows, one_per_seed, seed_rows
-from reports.store import Run, locate, read_runs
+from reports.read.measures import study_protocol, targets_of
+from reports.read.rows import Factor, Setting, frame, missing_rows, one_per_seed, seed_rows
+from reports.read.runs import Run, locate, read_runs
 
 MOST_SEEDS = 1_000_000  # of a tag that is sound
 

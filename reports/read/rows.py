@@ -18,7 +18,7 @@ from reports.contract.schema import (
     PROTOCOLS,
     PRUNED,
 )
-from reports.store import Run
+from reports.read.runs import Run
 
 _COLUMNS: dict[str, Any] = {
     "setting_key": pl.String,

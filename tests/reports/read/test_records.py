@@ -9,9 +9,9 @@ import polars as pl
 import pytest
 
 from reports.contract.schema import EmptyStudyError, ReportError
-from reports.records import load_records, study_from_runs
-from reports.rows import Setting
-from reports.store import Run
+from reports.read.records import load_records, study_from_runs
+from reports.read.rows import Setting
+from reports.read.runs import Run
 
 Build = Callable[..., Any]
 N_CTX = "generator.n_ctx"

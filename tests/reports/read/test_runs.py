@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from reports.store import _from_sqlite, read_runs
+from reports.read.runs import _from_sqlite, read_runs
 
 Build = Callable[..., Any]
 
@@ -20,8 +20,8 @@ def test_sqlite_and_the_client_read_the_same(
     builder = packaged()
     builder.runs[0].metrics["seed_0/test/joint_new"] = math.nan
     fast = read_runs("prompt_len", builder.write(store_uri))
-    monkeypatch.setattr("reports.store.PAGE", 2)
-    monkeypatch.setattr("reports.store._from_sqlite", lambda *_: None)
+    monkeypatch.setattr("reports.read.runs.PAGE", 2)
+    monkeypatch.setattr("reports.read.runs._from_sqlite", lambda *_: None)
     slow = read_runs("prompt_len", store_uri)
     assert len(fast) == len(slow) == 10
     for one, other in zip(fast, slow, strict=True):
