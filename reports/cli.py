@@ -52,7 +52,7 @@ def render(
     from reports.output import file_name, write_report
     from reports.read.records import load_records
     from reports.read.runs import default_tracking_uri
-    from reports.tables import build_tables
+    from reports.tables.build import build_tables
     from reports.terminal import terminal_view
 
     study = load_records(study_name, tracking_uri or default_tracking_uri())
@@ -126,7 +126,7 @@ def _print_formats(
     from reports.output import text_of, write_report
     from reports.read.records import load_records
     from reports.read.runs import default_tracking_uri
-    from reports.tables import build_tables
+    from reports.tables.build import build_tables
 
     study = load_records(name, tracking_uri or default_tracking_uri())
     _tell(study.place)

@@ -7,7 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from reports.contract.schema import ARMS
-from reports.groups import (
+from reports.read.measures import heading
+from reports.read.records import Study
+from reports.read.rows import Factor
+from reports.stats import Estimate, mean_interval
+from reports.tables.groups import (
     MOST_LEVELS,
     Group,
     arm_groups,
@@ -17,12 +21,8 @@ from reports.groups import (
     matched,
     short_name,
 )
-from reports.model import level_text
-from reports.notes import chosen_by, on_test
-from reports.read.measures import heading
-from reports.read.records import Study
-from reports.read.rows import Factor
-from reports.stats import Estimate, mean_interval
+from reports.tables.model import level_text
+from reports.tables.notes import chosen_by, on_test
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 import polars as pl
 
-from reports.formatting import PLAIN, STACKED, broken, cell_text
-from reports.model import Table
 from reports.plain import row_cells
+from reports.tables.formatting import PLAIN, STACKED, broken, cell_text
+from reports.tables.model import Table
 
 _STYLE = (
     "body{font-family:system-ui,sans-serif;margin:2rem auto;max-width:84rem;padding:0 1rem}"

@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from reports.formatting import Dialect, broken, cell_text, value_parts
-from reports.model import Cell, Column, Row, Table, Text, Value
 from reports.plain import row_cells
+from reports.tables.formatting import Dialect, broken, cell_text, value_parts
+from reports.tables.model import Cell, Column, Row, Table, Text, Value
 
 _DIALECT = Dialect(dash="--", minus="$-$")
 _SPECIALS = {

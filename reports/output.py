@@ -11,11 +11,11 @@ from reports.contract.schema import ReportError
 from reports.figures import factor_figure, figure_bytes
 from reports.html import page
 from reports.latex import latex
-from reports.model import Table
 from reports.plain import csv_text, markdown
-from reports.pooling import averaged, dataset_factor
 from reports.read.measures import checked_metric
 from reports.read.records import Study
+from reports.tables.model import Table
+from reports.tables.pooling import averaged, dataset_factor
 from reports.terminal import terminal_text
 
 if TYPE_CHECKING:

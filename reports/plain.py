@@ -5,8 +5,9 @@ import io
 import re
 from collections.abc import Sequence
 
-from reports.formatting import cell_text
-from reports.model import (
+from reports.stats import Estimate
+from reports.tables.formatting import cell_text
+from reports.tables.model import (
     MARK,
     Cell,
     Counts,
@@ -18,8 +19,7 @@ from reports.model import (
     Text,
     Value,
 )
-from reports.notes import on_test
-from reports.stats import Estimate
+from reports.tables.notes import on_test
 
 _FIELDS = ("mean", "low", "high", "n")
 

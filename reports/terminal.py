@@ -11,9 +11,9 @@ from rich.padding import Padding
 from rich.table import Table as Grid
 from rich.text import Text as Words
 
-from reports.formatting import PLAIN, STACKED, Dialect, broken, cell_text
-from reports.model import Cell, Column, Counts, Table
 from reports.plain import row_cells
+from reports.tables.formatting import PLAIN, STACKED, Dialect, broken, cell_text
+from reports.tables.model import Cell, Column, Counts, Table
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ def loaded(statement: str) -> set[str]:
             "import ship.trial.run, ship.features.feature_set",
             {"ray", "optuna", "mlflow", "harness", "reports"},
         ),
-        ("import reports.cli, reports.tables", {"torch", "ray", "ship", "harness"}),
+        ("import reports.cli, reports.tables.build", {"torch", "ray", "ship", "harness"}),
         ("import harness.cli.main", {"torch", "ray", "mlflow", "optuna", "open_clip"}),
         ("import reports.cli", {"mlflow", "matplotlib", "scipy", "polars"}),
         ("import harness.study.run", {"reports"}),

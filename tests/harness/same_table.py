@@ -10,7 +10,7 @@ from harness.config.study_config import StudyConfig
 from harness.study.run import run_study
 from reports.output import text_of
 from reports.read.records import Study, load_records
-from reports.tables import build_tables
+from reports.tables.build import build_tables
 from tests.harness import fakes
 
 # What no two runs share: which run it was, when, and what it cost.

@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
-from reports.model import Table
-from reports.tables import build_tables
+from reports.tables.build import build_tables
+from reports.tables.model import Table
 from tests.reports.studies import collapsing, over_datasets
 
 Build = Callable[..., Any]

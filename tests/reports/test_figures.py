@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from reports.figures import factor_figure, figure_bytes
-from reports.tables import build_tables
+from reports.tables.build import build_tables
 
 Build = Callable[..., Any]
 N_CTX = "generator.n_ctx"

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from reports.latex import latex
-from reports.model import Table
 from reports.plain import markdown
+from reports.tables.model import Table
 from reports.terminal import terminal_text
 from tests.reports.pages import collapsed, eventful, torn
 

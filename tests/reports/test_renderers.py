@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 
-from reports.formatting import number, p_text
 from reports.html import page
 from reports.latex import escape, latex
-from reports.model import Column, Counts, Row, Table, Text, Value, level_id, level_text
 from reports.plain import csv_text, markdown
 from reports.stats import Estimate
-from reports.tables import build_tables
+from reports.tables.build import build_tables
+from reports.tables.formatting import number, p_text
+from reports.tables.model import Column, Counts, Row, Table, Text, Value, level_id, level_text
 from reports.terminal import terminal_text
 from tests.reports.pages import collapsed, eventful, torn
 from tests.reports.studies import over_datasets

@@ -23,7 +23,7 @@ from reports.html import page
 from reports.output import file_name, text_of, write_report
 from reports.read.records import study_from_runs
 from reports.read.runs import Run
-from reports.tables import build_tables
+from reports.tables.build import build_tables
 from tests.reports.builder import StoreBuilder, scores
 from tests.reports.studies import one_factor
 

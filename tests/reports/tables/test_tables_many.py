@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from reports.model import Counts, Quantity, Text
-from reports.tables import build_tables
-from tests.reports.test_tables import cells_of, numbers
+from reports.tables.build import build_tables
+from reports.tables.model import Counts, Quantity, Text
+from tests.reports.tables.test_tables import cells_of, numbers
 
 Build = Callable[..., Any]
 N_CTX = "generator.n_ctx"

@@ -6,9 +6,19 @@ from typing import Any
 import pytest
 from scipy import stats as reference
 
-from reports.model import REFERENCES, Counts, PValue, Quantity, Ranged, Row, Table, Text, Value
 from reports.stats import Estimate, holm
-from reports.tables import build_tables
+from reports.tables.build import build_tables
+from reports.tables.model import (
+    REFERENCES,
+    Counts,
+    PValue,
+    Quantity,
+    Ranged,
+    Row,
+    Table,
+    Text,
+    Value,
+)
 
 Build = Callable[..., Any]
 N_CTX = "generator.n_ctx"

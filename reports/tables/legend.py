@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 
 from reports.contract.schema import ARMS, Protocol
-from reports.model import REFERENCES, Row, Value
 from reports.read.measures import heading
 from reports.read.records import Study
+from reports.tables.model import REFERENCES, Row, Value
 
 _LEAK = (
     "selected on test: the epoch is the one with the best test result, a leak that flatters"

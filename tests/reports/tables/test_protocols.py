@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from reports.contract.schema import ReportError
-from reports.model import Table
-from reports.tables import build_tables
+from reports.tables.build import build_tables
+from reports.tables.model import Table
 from reports.terminal import terminal_text
 from tests.reports.builder import StoreBuilder, scores
 from tests.reports.studies import (
@@ -19,7 +19,7 @@ from tests.reports.studies import (
     one_factor,
     one_softmax,
 )
-from tests.reports.test_tables import cells_of
+from tests.reports.tables.test_tables import cells_of
 
 
 def headings(table: Table) -> list[str]:

@@ -5,13 +5,23 @@ from typing import Any
 
 import numpy as np
 
-from reports.groups import is_numeric, setting_groups
-from reports.model import Cell, Column, PValue, Quantity, Ranged, Row, Table, Text, level_id
-from reports.notes import chosen_by, table_notes, titled
 from reports.read.measures import heading
 from reports.read.records import Study
 from reports.read.rows import Factor
 from reports.stats import holm, rank_correlation, rank_groups
+from reports.tables.groups import is_numeric, setting_groups
+from reports.tables.model import (
+    Cell,
+    Column,
+    PValue,
+    Quantity,
+    Ranged,
+    Row,
+    Table,
+    Text,
+    level_id,
+)
+from reports.tables.notes import chosen_by, table_notes, titled
 
 
 def rank_table(study: Study, factors: Sequence[Factor], metric: str) -> Table:

@@ -8,11 +8,11 @@ from typing import Any
 import polars as pl
 
 from reports.contract.schema import COMPLETE, FAIL, MISSING, PRUNED
-from reports.groups import ordered_levels
-from reports.model import level_id, level_text
 from reports.read.measures import average
 from reports.read.records import Study
 from reports.read.rows import Factor, Setting, frame
+from reports.tables.groups import ordered_levels
+from reports.tables.model import level_id, level_text
 
 DATASET = "dataset"
 _COSTS = ("seconds", "text_tokens", "peak_memory_mb")

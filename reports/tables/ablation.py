@@ -4,8 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from reports.contract.schema import FAIL, PRUNED
-from reports.flags import raised_flags
-from reports.groups import (
+from reports.read.measures import heading
+from reports.read.records import Study
+from reports.read.rows import Factor
+from reports.stats import Comparison, compare_paired, holm, mean_interval
+from reports.tables.flags import raised_flags
+from reports.tables.groups import (
     Group,
     arm_groups,
     baseline_level,
@@ -17,7 +21,7 @@ from reports.groups import (
     setting_groups,
     short_name,
 )
-from reports.model import (
+from reports.tables.model import (
     LEVELS,
     REFERENCES,
     Cell,
@@ -30,11 +34,7 @@ from reports.model import (
     Text,
     Value,
 )
-from reports.notes import chosen_by, table_notes, titled
-from reports.read.measures import heading
-from reports.read.records import Study
-from reports.read.rows import Factor
-from reports.stats import Comparison, compare_paired, holm, mean_interval
+from reports.tables.notes import chosen_by, table_notes, titled
 
 TOP = 10  # settings that a page shows of a sampled study
 

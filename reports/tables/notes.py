@@ -4,11 +4,17 @@ import json
 from collections.abc import Iterable, Sequence
 
 from reports.contract.schema import COMPLETE, FAIL, PRUNED
-from reports.flags import flag_notes
-from reports.legend import arm_notes, average_notes, difference_notes, metric_notes, rule_note
-from reports.model import REFERENCES, Row
 from reports.read.measures import heading
 from reports.read.records import Study
+from reports.tables.flags import flag_notes
+from reports.tables.legend import (
+    arm_notes,
+    average_notes,
+    difference_notes,
+    metric_notes,
+    rule_note,
+)
+from reports.tables.model import REFERENCES, Row
 
 _RULES = ("pseudo_new", "base_val", "test")
 

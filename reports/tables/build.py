@@ -2,16 +2,16 @@
 
 import dataclasses
 
-from reports.ablation import factor_table, settings_table
-from reports.datasets import dataset_tables
-from reports.groups import MOST_LEVELS, ordered_levels
-from reports.model import Table
-from reports.pooling import averaged, dataset_factor, datasets, one_dataset
-from reports.quality import quality_tables
-from reports.ranks import rank_table
 from reports.read.measures import checked_metric
 from reports.read.records import Study
 from reports.read.rows import Factor
+from reports.tables.ablation import factor_table, settings_table
+from reports.tables.datasets import dataset_tables
+from reports.tables.groups import MOST_LEVELS, ordered_levels
+from reports.tables.model import Table
+from reports.tables.pooling import averaged, dataset_factor, datasets, one_dataset
+from reports.tables.quality import quality_tables
+from reports.tables.ranks import rank_table
 
 # Of more datasets than this the tables of each alone are in the files, not in the terminal.
 MOST_DATASETS = 3

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from reports.model import Flagged, Row, Table
-from reports.tables import build_tables
+from reports.tables.build import build_tables
+from reports.tables.model import Flagged, Row, Table
 from tests.reports.builder import StoreBuilder, scores
 from tests.reports.studies import SEEDS, one_factor, one_softmax, over_datasets, quality
 

@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 
-from reports.model import Cell, Counts, PValue, Quantity, Ranged, Text, Value
+from reports.tables.model import Cell, Counts, PValue, Quantity, Ranged, Text, Value
 
 DASH = "–"
 BASELINE = "baseline"

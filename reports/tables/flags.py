@@ -5,8 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 import polars as pl
 
 from reports.contract.schema import COMPLETE, FLAG, FLAGS, TAG_KEY
-from reports.model import MARK, Flagged, Row
 from reports.read.runs import Run
+from reports.tables.model import MARK, Flagged, Row
 
 _MOST_NAMED = 4  # rows that a footnote names
 _DIVERSITY = f"{FLAG}diversity_collapse"

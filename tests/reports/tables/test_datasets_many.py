@@ -3,9 +3,9 @@
 import pytest
 
 from reports.figures import factor_figure
-from reports.model import Text
-from reports.pooling import averaged, dataset_factor
-from reports.tables import build_tables
+from reports.tables.build import build_tables
+from reports.tables.model import Text
+from reports.tables.pooling import averaged, dataset_factor
 from tests.reports.builder import StoreBuilder, scores
 from tests.reports.studies import (
     SEEDS,
@@ -15,7 +15,7 @@ from tests.reports.studies import (
     one_softmax,
     over_datasets,
 )
-from tests.reports.test_datasets import NAMES, by_name, row_of, two_by_two
+from tests.reports.tables.test_datasets import NAMES, by_name, row_of, two_by_two
 
 
 def test_the_dataset_as_the_only_factor() -> None:

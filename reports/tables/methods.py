@@ -7,11 +7,11 @@ from typing import Any
 import polars as pl
 
 from reports.contract.schema import COMPLETE, FAIL, MISSING, PRUNED
-from reports.groups import Group, label, rows_of
-from reports.model import Counts, Text, level_id
-from reports.pooling import DATASET, Method, worst
 from reports.read.measures import average
 from reports.read.records import Study
+from reports.tables.groups import Group, label, rows_of
+from reports.tables.model import Counts, Text, level_id
+from reports.tables.pooling import DATASET, Method, worst
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,10 +8,10 @@ import polars as pl
 import pytest
 from scipy import stats as reference
 
-from reports.model import LEVELS, REFERENCES, Counts, Row, Table, Text, Value
 from reports.plain import csv_text
 from reports.stats import Estimate
-from reports.tables import build_tables
+from reports.tables.build import build_tables
+from reports.tables.model import LEVELS, REFERENCES, Counts, Row, Table, Text, Value
 from tests.reports.builder import StoreBuilder, scores
 from tests.reports.studies import (
     harmonic,

@@ -6,11 +6,13 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from reports.ablation import TOP, spelled
 from reports.contract.schema import FAIL, PRUNED, QUALITY
-from reports.flags import flag_notes, raised_flags
-from reports.formatting import number
-from reports.groups import (
+from reports.read.records import Study
+from reports.stats import mean_interval
+from reports.tables.ablation import TOP, spelled
+from reports.tables.flags import flag_notes, raised_flags
+from reports.tables.formatting import number
+from reports.tables.groups import (
     MOST_LEVELS,
     Group,
     arm_groups,
@@ -21,12 +23,21 @@ from reports.groups import (
     setting_groups,
     short_name,
 )
-from reports.legend import arm_notes, interval_note
-from reports.model import LEVELS, REFERENCES, Cell, Column, Counts, Flagged, Row, Table, Text, Value
-from reports.notes import chosen_by, head_notes, titled, unfinished_notes
-from reports.pooling import Method, averaged_over, dataset_factor, methods, present
-from reports.read.records import Study
-from reports.stats import mean_interval
+from reports.tables.legend import arm_notes, interval_note
+from reports.tables.model import (
+    LEVELS,
+    REFERENCES,
+    Cell,
+    Column,
+    Counts,
+    Flagged,
+    Row,
+    Table,
+    Text,
+    Value,
+)
+from reports.tables.notes import chosen_by, head_notes, titled, unfinished_notes
+from reports.tables.pooling import Method, averaged_over, dataset_factor, methods, present
 
 
 @dataclass(frozen=True)

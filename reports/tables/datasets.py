@@ -4,12 +4,16 @@ import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from reports.ablation import compared_cells, difference_columns
 from reports.contract.schema import FAIL, MISSING, PRUNED
-from reports.flags import raised_flags
-from reports.groups import arm_groups, short_name
-from reports.lines import Line, arm_line, method_line
-from reports.model import (
+from reports.read.measures import heading
+from reports.read.records import Study
+from reports.read.rows import Factor
+from reports.stats import Comparison, compare_paired, holm, mean_interval
+from reports.tables.ablation import compared_cells, difference_columns
+from reports.tables.flags import raised_flags
+from reports.tables.groups import arm_groups, short_name
+from reports.tables.methods import Line, arm_line, method_line
+from reports.tables.model import (
     LEVELS,
     REFERENCES,
     Cell,
@@ -20,12 +24,8 @@ from reports.model import (
     Text,
     Value,
 )
-from reports.notes import chosen_by, table_notes, titled
-from reports.pooling import DATASET, arms_dataset, datasets, methods
-from reports.read.measures import heading
-from reports.read.records import Study
-from reports.read.rows import Factor
-from reports.stats import Comparison, compare_paired, holm, mean_interval
+from reports.tables.notes import chosen_by, table_notes, titled
+from reports.tables.pooling import DATASET, arms_dataset, datasets, methods
 
 AVERAGE = "average"
 _ABSENT = {FAIL: "failed", PRUNED: "pruned", MISSING: "missing"}
