@@ -8,8 +8,8 @@ from rich.console import Console
 
 from harness.config.study_config import StudyConfig
 from harness.study.run import run_study
-from reports.output import text_of
 from reports.read.records import Study, load_records
+from reports.render.files import text_of
 from reports.tables.build import build_tables
 from tests.harness import fakes
 

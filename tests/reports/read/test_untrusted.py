@@ -19,10 +19,10 @@ from reports.contract.schema import (
     TAG_WANTED,
     ReportError,
 )
-from reports.html import page
-from reports.output import file_name, text_of, write_report
 from reports.read.records import study_from_runs
 from reports.read.runs import Run
+from reports.render.files import file_name, text_of, write_report
+from reports.render.html import page
 from reports.tables.build import build_tables
 from tests.reports.builder import StoreBuilder, scores
 from tests.reports.studies import one_factor

@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 from scipy import stats as reference
 
-from reports.plain import csv_text
+from reports.render.plain import csv_text
 from reports.stats import Estimate
 from reports.tables.build import build_tables
 from reports.tables.model import LEVELS, REFERENCES, Counts, Row, Table, Text, Value

@@ -2,7 +2,7 @@
 
 import pytest
 
-from reports.figures import factor_figure
+from reports.render.figures import factor_figure
 from reports.tables.build import build_tables
 from reports.tables.model import Text
 from reports.tables.pooling import averaged, dataset_factor

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from reports.contract.schema import ReportError
+from reports.render.terminal import terminal_text
 from reports.tables.build import build_tables
 from reports.tables.model import Table
-from reports.terminal import terminal_text
 from tests.reports.builder import StoreBuilder, scores
 from tests.reports.studies import (
     KL,

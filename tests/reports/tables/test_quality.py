@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from reports.contract.schema import FLAGS
-from reports.plain import csv_text, markdown
+from reports.render.plain import csv_text, markdown
+from reports.render.terminal import terminal_text
 from reports.tables.build import build_tables
 from reports.tables.formatting import cell_text
 from reports.tables.model import Flagged, Row, Table, Text
-from reports.terminal import terminal_text
 from tests.reports.builder import StoreBuilder, scores
 from tests.reports.studies import KL, SEEDS, collapsing, one_factor, over_datasets, quality
 

@@ -12,14 +12,14 @@ from typing import Any
 
 import pytest
 
-from reports.html import page
-from reports.latex import escape, latex
-from reports.plain import csv_text, markdown
+from reports.render.html import page
+from reports.render.latex import escape, latex
+from reports.render.plain import csv_text, markdown
+from reports.render.terminal import terminal_text
 from reports.stats import Estimate
 from reports.tables.build import build_tables
 from reports.tables.formatting import number, p_text
 from reports.tables.model import Column, Counts, Row, Table, Text, Value, level_id, level_text
-from reports.terminal import terminal_text
 from tests.reports.pages import collapsed, eventful, torn
 from tests.reports.studies import over_datasets
 

@@ -11,7 +11,7 @@ from rich.padding import Padding
 from rich.table import Table as Grid
 from rich.text import Text as Words
 
-from reports.plain import row_cells
+from reports.render.plain import row_cells
 from reports.tables.formatting import PLAIN, STACKED, Dialect, broken, cell_text
 from reports.tables.model import Cell, Column, Counts, Table
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from reports.plain import row_cells
+from reports.render.plain import row_cells
 from reports.tables.formatting import Dialect, broken, cell_text, value_parts
 from reports.tables.model import Cell, Column, Row, Table, Text, Value
 

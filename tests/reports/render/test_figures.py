@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from reports.figures import factor_figure, figure_bytes
+from reports.render.figures import factor_figure, figure_bytes
 from reports.tables.build import build_tables
 
 Build = Callable[..., Any]

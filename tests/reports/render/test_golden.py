@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from reports.latex import latex
-from reports.plain import markdown
+from reports.render.latex import latex
+from reports.render.plain import markdown
+from reports.render.terminal import terminal_text
 from reports.tables.model import Table
-from reports.terminal import terminal_text
 from tests.reports.pages import collapsed, eventful, torn
 
 Build = Callable[..., Any]

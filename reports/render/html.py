@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import polars as pl
 
-from reports.plain import row_cells
+from reports.render.plain import row_cells
 from reports.tables.formatting import PLAIN, STACKED, broken, cell_text
 from reports.tables.model import Table
 
