@@ -67,7 +67,7 @@ def extract(
     splits: Sequence[str] = SPLITS,
     encode: "Encode | None" = None,
 ) -> "FeatureSet":
-    """ship.features.feature_set.extract_features of a data set by name; encode: None for this machine."""
+    """ship.features.extract_features of a data set by name; encode: None for this machine."""
     from ship.datasets import load_dataset
     from ship.features.encode import encode_split
     from ship.features.feature_set import extract_features

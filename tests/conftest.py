@@ -8,34 +8,7 @@ import pytest
 from jaxtyping import install_import_hook
 
 # must run before anything imports ship
-install_import_hook(
-    [
-        "ship.clip.architectures",
-        "ship.backbone",
-        "ship.datasets",
-        "ship.features.encode",
-        "ship.features.cache",
-        "ship.features.feature_set",
-        "ship.finetuners",
-        "ship.metrics.calibrated_stacking",
-        "ship.generators",
-        "ship.trial.judge",
-        "ship.metrics.accuracy",
-        "ship.clip.prompts",
-        "ship.protocols",
-        "ship.quality",
-        "ship.training.replicas",
-        "ship.selection",
-        "ship.features.shards",
-        "ship.tasks.splits",
-        "ship.features.split_extraction",
-        "ship.synthesis",
-        "ship.tasks.task",
-        "ship.clip.text_tower",
-        "ship.features.views",
-    ],
-    "beartype.beartype",
-)
+install_import_hook("ship", "beartype.beartype")
 
 # Ray's core reads them once, when it is imported
 for _name in ("RAY_ADDRESS", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):

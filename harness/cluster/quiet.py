@@ -12,8 +12,8 @@ from harness.environment import environment
 LOGGERS: Final = ("ray", "ray.data", "ray.tune", "ray.train")
 # Read by the driver's core, which writes of each of Ray Data's actor pools as an error.
 CORE_ENVIRONMENT: Final = {"RAY_BACKEND_LOG_LEVEL": "fatal"}
-# Ray prints a dozen lines of what may have killed a worker, of which harness.tuning.worker_deaths knows more, and
-# a line for each try of Ray Data's.
+# Ray prints a dozen lines of what may have killed a worker, of which harness.tuning.worker_deaths
+# knows more, and a line for each try of Ray Data's.
 TOLD: Final = ("A worker died or was killed", "so the task will be retried")
 _PRINTER: Final = "print_to_stdstream"
 

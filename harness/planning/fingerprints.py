@@ -132,5 +132,5 @@ def _stamp(backbone: str) -> str:
 
 
 def _source_stamp() -> str:
-    source = Path(str(files("ship"))) / "backbone.py"
+    source = Path(str(files("ship.clip"))) / "frozen_clip.py"
     return hashlib.blake2b(source.read_bytes(), digest_size=8).hexdigest()

@@ -69,7 +69,8 @@ def prepare_features(
         cache_dir: of the features.
         console: where progress goes.
         device: of the driver's backbone.
-        encode: what encodes pictures; None: this machine, else see harness.cluster.feature_extraction.
+        encode: what encodes pictures; None: this machine, else what
+            harness.cluster.feature_extraction has.
 
     Raises:
         ValueError: a backbone or a data set that cannot be loaded.

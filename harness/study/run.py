@@ -66,7 +66,8 @@ def plan_study(
 
     Args:
         fresh: plan a new study beside those of its name.
-        say: told what estimating the time takes; None: the plan comes without harness.planning.estimate's.
+        say: told what estimating the time takes; None: the plan comes without an
+            estimate.
 
     Raises:
         StoreError: the store cannot be read.

@@ -62,7 +62,7 @@ def sweep(
                 callbacks=[monitor],
                 resources_per_trial={"cpu": study.resources.cpus, "gpu": study.resources.gpus},
                 reuse_actors=True,
-                max_failures=0,  # what runs again is the searcher's to say (harness.tuning.retry_policy)
+                max_failures=0,  # what runs again is the searcher's to say (retry_policy.py)
                 raise_on_failed_trial=False,
                 storage_path=str(results),
                 trial_dirname_creator=_trial_folder,

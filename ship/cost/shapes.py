@@ -58,7 +58,7 @@ class TowerShape:
     def name_lengths(
         self, names: Sequence[str], n_ctx: int, position: NamePosition = "end"
     ) -> list[int]:
-        """Tokens of "NAME . EOT" of each class, cut as ship.clip.prompts.class_prompts cuts them."""
+        """Tokens of "NAME . EOT" of each class, cut as ship.clip.class_prompts cuts them."""
         room = self.context_length - 1 - n_ctx
         if position == "end":
             counts = [self.count(f"{name}.") for name in names]

@@ -80,8 +80,8 @@ def drawn_pass(
 ) -> Cost:
     """plain_pass of n prompts whose classes are drawn at random, in expectation.
 
-    Lengths are padded within groups (ship.clip.text_tower.by_length), so that the mean length is not
-    enough: DRAWS batches are drawn, always the same ones.
+    Lengths are padded within groups (ship.clip.text_tower.by_length), so that the mean length is
+    not enough: DRAWS batches are drawn, always the same ones.
 
     Args:
         lengths, shares: of each class, the prompt's tokens and the probability that it is drawn.

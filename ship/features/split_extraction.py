@@ -15,7 +15,7 @@ from ship.features.shards import Shard, ShardStore, shards_of
 Encode = Callable[
     [ImageEncoder, PictureDataset, str, int, Sequence[Shard]], Generator[Block, None, None]
 ]
-"""What encodes shards of a split: this machine's threads (ship.features.encode.encode_split), or others.
+"""What encodes shards of a split: this machine's threads (ship.features.encode), or others.
 
 Blocks may come in any order, but each belongs to one shard, and a shard's own come in its order.
 Closing the generator ends the work. DatasetError names all pictures that cannot be decoded.

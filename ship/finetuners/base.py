@@ -39,7 +39,7 @@ class Finetuner(Protocol):
         """Put back what state() gave."""
 
     def parts(self) -> Mapping[str, Part]:
-        """What training changes (ship.training.state), more than state(): what the next epoch needs."""
+        """What training changes, more than state(): what the next epoch needs."""
 
 
 def classification_loss(

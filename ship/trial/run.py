@@ -36,8 +36,8 @@ def run_trial(
 ) -> TrialRun:
     """Train and test one setting under every seed, fused; yields the metrics of each epoch.
 
-    Settings that differ in PER_REPLICA fields alone (ship.training.per_replica) can be fused too: then
-    there is a setting and a seed for each replica.
+    Settings that differ in PER_REPLICA fields alone (ship.training.per_replica) can be fused too:
+    then there is a setting and a seed for each replica.
 
     A replica's numbers depend on its setting and its seed alone, not on what runs beside it
     (up to the rounding of differently batched sums; and a quality metric that any seed's pictures

@@ -12,7 +12,7 @@ from harness.cluster.loopback import MODE, TOKEN, TOKEN_PATH, loopback, private_
 from tests.harness.conftest import Bench
 from tests.harness.listening import descendants, environment_of, is_loopback, listening
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture(autouse=True)

@@ -1,4 +1,4 @@
-"""harness.cluster.wait_for_nodes: a cluster's nodes are waited for, and their absence is one line."""
+"""A cluster's nodes are waited for, and their absence is one line."""
 
 import pytest
 import ray

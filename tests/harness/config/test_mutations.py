@@ -15,7 +15,7 @@ from harness.errors import ConfigError
 
 SPACES = {
     path.name: path.read_bytes()
-    for path in Path(__file__).parents[2].joinpath("search_spaces").glob("*.yaml")
+    for path in Path(__file__).parents[3].joinpath("search_spaces").glob("*.yaml")
 }
 _SCALARS = (
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5)

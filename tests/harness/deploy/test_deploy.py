@@ -22,7 +22,7 @@ from harness.cli.address import address_fault
 from harness.config.load import load_study
 from harness.deploy import FILES, FOLDER
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 KUBERAY = ["kuberay", "kuberay-cluster"]
 TOKENS_SINCE = (2, 52)  # before it, Ray has no authentication
 

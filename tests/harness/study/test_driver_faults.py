@@ -18,7 +18,7 @@ from tests.harness.driver import study
 from tests.harness.fakes import make_study
 from tests.harness.same_table import assert_same_table
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 Calm = Callable[[StudyConfig], str]
 pytestmark = pytest.mark.faults
 

@@ -16,7 +16,7 @@ import pytest
 from harness.study.interrupts import HARD_EXIT, Interrupts
 from tests.harness.conftest import Bench
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 # An epoch that lasts until its worker is killed: a trial is running whenever the signal comes.
 ENDLESS = 3600.0
 

@@ -22,7 +22,7 @@ from tests.harness.driver import study
 from tests.harness.same_table import assert_same_table
 from tests.harness.study.test_interrupts import marked, wait_for
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 HEAD, WORKER = "10.99.0.1", "10.99.0.2"
 PORT = 26379
 CUT_SECONDS = 20

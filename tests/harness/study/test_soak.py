@@ -12,7 +12,7 @@ def test_a_short_soak() -> None:
     """Some trials under kills leave an exact ledger."""
     done = subprocess.run(
         [sys.executable, "-m", "tests.soak", "25"],
-        cwd=Path(__file__).parents[2],
+        cwd=Path(__file__).parents[3],
         capture_output=True,
         text=True,
         timeout=280,

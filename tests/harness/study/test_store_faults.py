@@ -17,7 +17,7 @@ from tests.harness.driver import study
 from tests.harness.same_table import assert_same_table
 from tests.harness.study.test_interrupts import marked, wait_for
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 Calm = Callable[[StudyConfig], str]
 UNSHARED = ["unshare", "--mount", "--propagation", "private"]
 
