@@ -8,9 +8,9 @@ from harness.config.space import distributions, levels, reference_arms, resolve
 from harness.config.study_config import StudyConfig
 from harness.planning.plan import Plan
 from harness.planning.settings import SettingMaker, contains
-from harness.recording.trial_runs import param_text, params
 from harness.store import schema
 from harness.store.ledger import Ledger, LedgerRun
+from harness.store.params import param_text, params
 from harness.store.schema import State
 from harness.store.study_run import Recorded
 from ship.trial_config import RESULTS_VERSION, TrialConfig

@@ -18,6 +18,7 @@ from harness.store.errors import store_errors
 from harness.store.ledger import Ledger
 from harness.store.open import Store
 from harness.store.schema import State
+from harness.store.study_run import find_study_run
 from harness.store.tags import split_tag
 from harness.wording import one_line
 
@@ -39,15 +40,8 @@ class StudyRecord:
     @classmethod
     def find(cls, store: Store, experiment_id: str) -> "StudyRecord | None":
         """The study's run, None if there is none yet."""
-        found = store.read(
-            lambda client: client.search_runs(
-                [experiment_id],
-                filter_string=f"tags.`{schema.KIND}` = 'study'",
-                order_by=["attributes.start_time ASC"],
-                max_results=1,
-            )
-        )
-        return cls(store, experiment_id, found[0].info.run_id) if found else None
+        run_id = find_study_run(store, experiment_id)
+        return None if run_id is None else cls(store, experiment_id, run_id)
 
     @classmethod
     def create(cls, store: Store, experiment_id: str, study: StudyConfig) -> "StudyRecord":

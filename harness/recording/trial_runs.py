@@ -16,8 +16,9 @@ from harness.store import schema
 from harness.store.batches import log, log_entities, set_state
 from harness.store.errors import store_errors
 from harness.store.open import Store
+from harness.store.params import params
 from harness.store.schema import Failure, State
-from ship.trial_config import RESULTS_VERSION, TrialConfig
+from ship.trial_config import RESULTS_VERSION
 
 MAX_NAME = 250  # of a run, in MLflow's databases
 
@@ -149,28 +150,6 @@ class TrialRecorder:
 def run_name(work: Work) -> str:
     """A trial run's name: the setting's label, cut to what a database takes."""
     return (work.setting.label or "constants")[:MAX_NAME]
-
-
-def params(config: TrialConfig) -> dict[str, str]:
-    """Every dotted field of a trial as MLflow shows it; a group with variants by its name too."""
-    found: dict[str, str] = {}
-
-    def walk(prefix: str, group: Mapping[str, Any]) -> None:
-        for name, value in group.items():
-            if isinstance(value, dict):
-                if "name" in value:
-                    found[f"{prefix}{name}"] = value["name"]
-                walk(f"{prefix}{name}.", value)
-            else:
-                found[f"{prefix}{name}"] = param_text(value)
-
-    walk("", config.model_dump(mode="json"))
-    return found
-
-
-def param_text(value: Any) -> str:
-    """A setting's value as MLflow shows it."""
-    return value if isinstance(value, str) else json.dumps(value, default=list)
 
 
 def provenance_tags(setting: Setting, fingerprints: Fingerprints) -> dict[str, str]:

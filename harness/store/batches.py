@@ -1,15 +1,11 @@
 """Writes to a run of the MLflow store in as few requests as it allows."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from harness.store import schema
 from harness.store.schema import State
-
-if TYPE_CHECKING:
-    from mlflow.tracking import MlflowClient
-
-    from harness.store.outbox.client import Outbox
+from harness.store.writer import Writer
 
 # MLflow cuts longer values off
 MAX_TAG = 8000
@@ -18,7 +14,7 @@ BATCH = 100
 
 
 def log(
-    client: "MlflowClient | Outbox",
+    client: Writer,
     run_id: str,
     *,
     metrics: Mapping[str, float] | None = None,
@@ -39,7 +35,7 @@ def log(
 
 
 def log_entities(
-    client: "MlflowClient | Outbox",
+    client: Writer,
     run_id: str,
     metrics: list[Any],
     params: list[Any] | None = None,
@@ -55,7 +51,7 @@ def log_entities(
 
 
 def set_state(
-    client: "MlflowClient | Outbox",
+    client: Writer,
     run_id: str,
     state: State,
     tags: Mapping[str, str] | None = None,

@@ -10,15 +10,15 @@ from collections.abc import Callable, Mapping
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from harness.store.errors import StoreError, store_errors
 from harness.store.lock.file_lock import gate
+from harness.store.writer import WaitingWriter, Writer
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
-    from harness.store.outbox.client import Outbox
 
 T = TypeVar("T")
 
@@ -41,12 +41,12 @@ class Store:
     uri: str
     client: "MlflowClient"
     artifacts: Path | None
-    outbox: "Outbox | None" = None
+    outbox: WaitingWriter | None = None
 
     @property
-    def writer(self) -> "MlflowClient | Outbox":
+    def writer(self) -> Writer:
         """What log() and set_state() write through."""
-        return self.client if self.outbox is None else self.outbox
+        return cast(Writer, self.client) if self.outbox is None else self.outbox
 
     def create_run(self, experiment_id: str, name: str, tags: Mapping[str, str]) -> str:
         """Make a run; its id, which the writer knows and the client may not."""

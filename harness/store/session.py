@@ -13,7 +13,6 @@ from harness.store.lock.lease_tag import LAST, LOOKERS, Holder, read_tag
 from harness.store.numbering import Chosen, choose
 from harness.store.open import Store, open_store
 from harness.store.outbox.folder import Drivers
-from harness.study.interrupts import Interrupts
 
 
 @dataclass(frozen=True)
@@ -40,6 +39,7 @@ class Hold:
     """How a study is held.
 
     uri: of the store. directory: what a relative one starts from. fresh: a new study of its name.
+    fail: called from the thread that keeps the lease when another driver has taken it.
     say: told which study it is, and what is waited for.
     """
 
@@ -47,7 +47,7 @@ class Hold:
     directory: Path
     fresh: bool
     timing: Timing
-    interrupts: Interrupts
+    fail: Callable[[Exception], None]
     say: Callable[[str], None]
 
     @contextmanager
@@ -94,7 +94,7 @@ class Hold:
                 before = tuple(read_tag(store.client, experiment_id, LAST).split())[:LOOKERS]
                 chain = " ".join((me.token, *before))
                 store.client.set_experiment_tag(experiment_id, LAST, chain)
-            lease.start(self.interrupts.fail)
+            lease.start(self.fail)
             own = replace(store, client=fenced(store.client, lease.check))
             yield own, Drivers(me.token, before)
         finally:

@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from harness.recording.study_run import StudyRecord
 from harness.store import schema
 from harness.store.open import Store
 from harness.store.tags import joined_tag
@@ -38,16 +37,33 @@ class Recorded:
         return frozenset(one.key for one in self.wanted)
 
 
+def find_study_run(store: Store, experiment_id: str) -> str | None:
+    """Id of the study's own run, the parent of its trials' runs; None if there is none yet.
+
+    Raises:
+        StoreError: the store cannot be read.
+    """
+    found = store.read(
+        lambda client: client.search_runs(
+            [experiment_id],
+            filter_string=f"tags.`{schema.KIND}` = 'study'",
+            order_by=["attributes.start_time ASC"],
+            max_results=1,
+        )
+    )
+    return str(found[0].info.run_id) if found else None
+
+
 def read_recorded(store: Store, experiment_id: str) -> Recorded | None:
     """What the study's own run says; None: there is none, or it says nothing that can be read.
 
     Raises:
         StoreError: the store cannot be read.
     """
-    record = StudyRecord.find(store, experiment_id)
-    if record is None:
+    run_id = find_study_run(store, experiment_id)
+    if run_id is None:
         return None
-    tags = store.read(lambda client: client.get_run(record.run_id)).data.tags
+    tags = store.read(lambda client: client.get_run(run_id)).data.tags
     try:
         wanted = json.loads(joined_tag(schema.WANTED, tags))
         seeds = json.loads(joined_tag(schema.STUDY, tags))["seeds"]

@@ -151,7 +151,7 @@ def run_study(
     say = line_printer(console)
     interrupts = Interrupts()
     with _told_why(interrupts), interrupts, environment(CLIENT_ENVIRONMENT):
-        hold = Hold(uri, directory, fresh, timing or Timing(), interrupts, say)
+        hold = Hold(uri, directory, fresh, timing or Timing(), interrupts.fail, say)
         with (
             hold.study(study.name) as held,
             outbox(held.store, held.name, held.experiment_id, cache, say, held.drivers) as store,

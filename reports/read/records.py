@@ -17,10 +17,10 @@ from reports.contract.schema import (
     Protocol,
     ReportError,
 )
+from reports.read.flags import with_zeros, without_points
 from reports.read.measures import study_protocol, targets_of
 from reports.read.rows import Factor, Setting, frame, missing_rows, one_per_seed, seed_rows
 from reports.read.runs import Run, locate, read_runs
-from reports.tables.flags import with_zeros, without_points
 
 MOST_SEEDS = 1_000_000  # of a tag that is sound
 

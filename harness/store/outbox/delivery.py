@@ -1,10 +1,10 @@
 """Sends writes to the MLflow store; while it is away they wait on disk, and follow in order.
 
-The first write that gets no answer goes into a file (journal.py), and so does every later one, until
-a thread has sent them all. A write leaves the file when the store is known to have it: whatever is
-killed, at any moment, the next run of the study sends what is left, and the store is as if each had
-been sent once (calls.py). Either the queue is empty and the caller's thread talks to the store, or
-it is not and the courier's own does: never both at once.
+The first write that gets no answer goes into a file (journal.py), and so does every later one,
+until a thread has sent them all. A write leaves the file when the store is known to have it:
+whatever is killed, at any moment, the next run of the study sends what is left, and the store is as
+if each had been sent once (calls.py). Either the queue is empty and the caller's thread talks to
+the store, or it is not and the courier's own does: never both at once.
 """
 
 import threading

@@ -15,8 +15,8 @@ NOTE = (
     "OpenAPI v3 schemas of KubeRay's RayJob and RayCluster (ray.io/v1): github.com/ray-project/"
     "kuberay, helm-chart/kuberay-operator/crds at commit {}. Copyright the KubeRay authors, Apache "
     "License 2.0 (see LICENSE). Changed by tests/harness/deploy/kuberay_schema.py: "
-    "no descriptions, defaults, formats, status and older versions; equal parts are written once; unknown fields "
-    "are refused, as by kubectl --validate=strict."
+    "no descriptions, defaults, formats, status and older versions; equal parts are written once; "
+    "unknown fields are refused, as by kubectl --validate=strict."
 )
 DROPPED = ("description", "default", "format")
 SHORT = 60  # characters; what is shorter is not worth a reference

@@ -1,0 +1,47 @@
+"""What a study writes through: MLflow's client, or an outbox that keeps writes while it is away."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+if TYPE_CHECKING:
+    from mlflow.tracking import MlflowClient
+
+T = TypeVar("T")
+
+
+class Writer(Protocol):
+    """The calls of MlflowClient that change a run."""
+
+    def log_batch(
+        self,
+        run_id: str,
+        metrics: Sequence[Any] = (),
+        params: Sequence[Any] = (),
+        tags: Sequence[Any] = (),
+    ) -> Any:
+        """Write metrics, params and tags of a run in one request."""
+
+    def set_terminated(self, run_id: str, status: str) -> None:
+        """End a run now, with MLflow's own status."""
+
+    def update_run(self, run_id: str, status: str) -> None:
+        """Set MLflow's own status of a run."""
+
+    def delete_tag(self, run_id: str, key: str) -> None:
+        """Remove a tag from a run."""
+
+
+class WaitingWriter(Writer, Protocol):
+    """A writer whose calls return before the store has them, while the store is away."""
+
+    def create_run(self, experiment_id: str, name: str, tags: Mapping[str, str]) -> str:
+        """Make a run that begins now; its id, which may be one that stands for the store's."""
+
+    def stored_id(self, run_id: str) -> str:
+        """The store's id of a run, which is waited for."""
+
+    def read(self, ask: Callable[["MlflowClient"], T]) -> T:
+        """Ask the store something, once it has everything that was written."""
+
+    def hurry(self) -> None:
+        """Wait no longer than seconds from now on."""
