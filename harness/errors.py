@@ -1,6 +1,10 @@
 """What a person can mend: the command line prints it as lines and exits with 2, or 3."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from harness.wording import printable, show
 
 
 class UserError(ValueError):
@@ -20,3 +24,26 @@ class ConfigError(UserError):
 
 class ClusterError(UserError):
     """Ray cannot give the study what it asks for."""
+
+
+_NOTHING = object()  # None is a value that a user can write
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One fault: `path` is the YAML's dotted path, `must` reads on from it ("must be >= 1")."""
+
+    path: str
+    must: str
+    got: Any = _NOTHING
+    choices: tuple[str, ...] = ()
+    near: str | None = None
+
+    def line(self, source: str) -> str:
+        """The fault as the one line that a user reads."""
+        got = "" if self.got is _NOTHING else f", got {show(self.got)}"
+        notes = [f"did you mean {self.near}?"] if self.near else []
+        notes += ["choices: " + ", ".join(self.choices)] if self.choices else []
+        note = f" ({' '.join(notes)})" if notes else ""
+        place = f"{source}: {self.path}" if self.path else f"{source}:"
+        return printable(" ".join(f"{place} {self.must}{got}{note}".splitlines()))

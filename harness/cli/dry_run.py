@@ -22,7 +22,7 @@ def print_dry_run(
     """Print what a run would do, and on stderr what it would be refused for; the exit code."""
     from harness.cli.list_options import print_plan
     from harness.errors import ClusterError
-    from harness.resources.preflight import preflight
+    from harness.resources.refusals import preflight
     from harness.study.run import plan_study
 
     def say(line: str) -> None:

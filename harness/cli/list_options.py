@@ -24,7 +24,7 @@ _STYLES = {"done": "green", "to run": "cyan", "changed": "yellow", "pruned": "di
 
 def print_spaces() -> None:
     """The packaged studies, one line each."""
-    from harness.config.packaged import packaged_spaces
+    from harness.study_files.packaged import packaged_spaces
 
     table = Table(box=None, header_style="bold")
     table.add_column("space", no_wrap=True)

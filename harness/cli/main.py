@@ -232,14 +232,14 @@ def _ask(question: str) -> bool:
 
 def _check_options(space: str | None, address: str, storage: str | None, both: bool) -> None:
     """Refuse options that cannot be meant, before anything heavy is imported."""
+    from harness.checkpoint_storage import storage_fault
     from harness.cli.address import address_fault
     from harness.errors import ConfigError
-    from harness.worker.checkpoint_storage import storage_fault
     from reports.contract.redact import redacted
 
     lines = []
     if space is None:
-        from harness.config.packaged import packaged_names
+        from harness.study_files.packaged import packaged_names
 
         names = ", ".join(packaged_names())
         lines.append(f"--space must be given: a YAML file or a packaged space (choices: {names})")

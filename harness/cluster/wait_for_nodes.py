@@ -15,7 +15,7 @@ from harness.cluster.session import DRIVER_ENVIRONMENT, NO_CLUSTER
 from harness.config.choices import Resources
 from harness.environment import environment
 from harness.errors import ClusterError
-from harness.resources.preflight import preflight
+from harness.resources.refusals import preflight
 
 USAGE, NOT_THERE = 2, 1
 PATIENCE_SECONDS = 600.0

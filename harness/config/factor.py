@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, field_validator
 
-from harness.config.mistakes import Fault
+from harness.errors import Fault
 from ship.settings import Settings
 
 MAX_LEVELS = 1000

@@ -7,7 +7,8 @@ from pydantic import ValidationError
 
 from harness.config.dotted import dotted_fields, variants
 from harness.config.factor import Factor, factor_faults
-from harness.config.mistakes import Fault, from_pydantic
+from harness.config.mistakes import from_pydantic
+from harness.errors import Fault
 from harness.wording import nearest
 from ship.trial_config import TrialConfig
 

@@ -20,12 +20,12 @@ from harness.config.checks.unread import warmup_faults
 from harness.config.checks.variants import variant_faults
 from harness.config.factor import Factor, is_among
 from harness.config.factors import FIELDS, GROUPS, parse_space
-from harness.config.mistakes import Fault, from_pydantic
+from harness.config.mistakes import from_pydantic
 from harness.config.overrides import Override, apply_overrides, parse_overrides
-from harness.config.packaged import find_space, label_of
 from harness.config.study_config import STUDY_KEYS, TRIAL_KEYS, StudyConfig
-from harness.config.yaml12 import read_yaml
-from harness.errors import ConfigError
+from harness.errors import ConfigError, Fault
+from harness.study_files.packaged import find_space, label_of
+from harness.study_files.yaml12 import read_yaml
 from harness.wording import nearest
 from ship.trial_config import TrialConfig
 

@@ -1,16 +1,13 @@
 """Faults of a study: collected all at once, one line each that names file, key, value, choices."""
 
 import re
-from dataclasses import dataclass
-from typing import Any
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from harness.config.dotted import variants
-from harness.wording import nearest, printable, show
-
-_NOTHING = object()  # None is a value that a user can write
+from harness.errors import Fault
+from harness.wording import nearest
 
 # pydantic's error type -> what the value must be; braces are filled from the error's context.
 _MUST = {
@@ -36,26 +33,6 @@ _MUST = {
     "less_than": "must be < {lt}",
     "less_than_equal": "must be <= {le}",
 }
-
-
-@dataclass(frozen=True)
-class Fault:
-    """One fault: `path` is the YAML's dotted path, `must` reads on from it ("must be >= 1")."""
-
-    path: str
-    must: str
-    got: Any = _NOTHING
-    choices: tuple[str, ...] = ()
-    near: str | None = None
-
-    def line(self, source: str) -> str:
-        """The fault as the one line that a user reads."""
-        got = "" if self.got is _NOTHING else f", got {show(self.got)}"
-        notes = [f"did you mean {self.near}?"] if self.near else []
-        notes += ["choices: " + ", ".join(self.choices)] if self.choices else []
-        note = f" ({' '.join(notes)})" if notes else ""
-        place = f"{source}: {self.path}" if self.path else f"{source}:"
-        return printable(" ".join(f"{place} {self.must}{got}{note}".splitlines()))
 
 
 def from_pydantic(error: ValidationError, model: type[BaseModel]) -> list[Fault]:

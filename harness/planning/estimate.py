@@ -130,9 +130,9 @@ def pace_of(runs: Sequence[LedgerRun], *, gpu: bool) -> Pace:
 
 def trials_at_once(study: StudyConfig, trials: int) -> int:
     """How many of some trials run at once on this machine, by the resources of each."""
-    from harness.resources.machine import machine
+    from harness.resources.machine import machine_resources
 
-    places = slots(study.resources, machine(study.resources), study.concurrency)
+    places = slots(study.resources, machine_resources(study.resources), study.concurrency)
     return max(1, min(places, trials))
 
 

@@ -11,7 +11,7 @@ def usable_cpus() -> int:
     return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
-def machine(resources: Resources) -> dict[str, float]:
+def machine_resources(resources: Resources) -> dict[str, float]:
     """What Ray would find here: CPU and, where it is asked for, GPU."""
     gpus = usable_gpus() if resources.gpus or resources.auto else 0
     return {"CPU": usable_cpus(), "GPU": gpus}

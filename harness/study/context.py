@@ -1,11 +1,12 @@
 """Where a study runs and what it runs on."""
 
+import hashlib
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from rich.console import Console
 
-from harness.config.packaged import label_of
+from harness.checkpoint_storage import Storage
 from harness.config.study_config import StudyConfig
 from harness.method import Method
 from harness.planning.changes import compare
@@ -17,7 +18,7 @@ from harness.planning.settings import SettingMaker
 from harness.store.ledger import Ledger, read_ledger
 from harness.store.open import Store
 from harness.store.study_run import Recorded, read_recorded
-from harness.worker.checkpoint_storage import Storage
+from harness.study_files.packaged import label_of
 
 
 @dataclass(frozen=True)
@@ -75,3 +76,15 @@ def ledger_of(
 def source_of(study: StudyConfig) -> str:
     """What messages call the study's YAML."""
     return label_of(study.source) if study.source else f"study {study.name}"
+
+
+def study_storage(uri: str, store: Store, experiment_id: str) -> "Storage":
+    """The storage of a study, which other studies and other stores do not share.
+
+    By when its experiment was made, to the millisecond: a store may be reached under several
+    addresses, and two stores may have one.
+    """
+    found = store.read(lambda client: client.get_experiment(experiment_id))
+    said = f"{found.name} {found.creation_time}"
+    digest = hashlib.blake2b(said.encode(), digest_size=8).hexdigest()
+    return Storage(uri, f"{digest}-{experiment_id}")

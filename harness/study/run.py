@@ -9,6 +9,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from harness.checkpoint_storage import storage_uri
 from harness.config.study_config import StudyConfig
 from harness.environment import environment
 from harness.method import Method
@@ -23,8 +24,8 @@ from harness.progress.console import SteadyConsole
 from harness.progress.trials import line_printer
 from harness.recording.study_run import StudyRecord
 from harness.resources.gpu_sharing import settled
-from harness.resources.machine import machine
-from harness.resources.preflight import preflight
+from harness.resources.machine import machine_resources
+from harness.resources.refusals import preflight
 from harness.store.cleanup import close_dead_runs
 from harness.store.errors import StoreAway, store_errors
 from harness.store.ledger import Ledger
@@ -34,10 +35,9 @@ from harness.store.open import absolute_uri, default_uri, open_store, quieten
 from harness.store.outbox.client import CLIENT_ENVIRONMENT, outbox, waiting_note
 from harness.store.schema import State
 from harness.store.session import Hold
-from harness.study.context import Site, ledger_of, source_of
+from harness.study.context import Site, ledger_of, source_of, study_storage
 from harness.study.execution import Execution
 from harness.study.interrupts import Interrupts
-from harness.worker.checkpoint_storage import storage_uri, study_storage
 from harness.worker.checkpoints import forget_all
 
 __all__ = ["StudyOutcome", "default_cache_dir", "plan_study", "run_study"]
@@ -99,7 +99,7 @@ def plan_study(
     if note is not None:
         say(note)
     n_trials = len(plan.work) + plan.proposals
-    resources = settled(study.resources, machine(study.resources), ledger, n_trials)
+    resources = settled(study.resources, machine_resources(study.resources), ledger, n_trials)
     settled_study = study.model_copy(update={"resources": resources})
     return replace(plan, estimate=estimate(settled_study, plan, ledger, fingerprints, say))
 
@@ -127,7 +127,7 @@ def run_study(
         address: of a running Ray cluster; None: this machine.
         verbose: let Ray, its workers and MLflow talk.
         cache_dir: for features and fingerprints; see default_cache_dir.
-        storage: where checkpoints lie; see harness.worker.checkpoint_storage.storage_uri.
+        storage: where checkpoints lie; see harness.checkpoint_storage.storage_uri.
         tracking_uri: of the MLflow store; see harness.store.open.default_uri.
         method: ship, unless a test puts something else in its place.
         console: where progress goes.

@@ -10,6 +10,7 @@ import numpy as np
 import ray
 from ray import tune
 
+from harness.checkpoint_storage import Storage
 from harness.cluster.session import threads
 from harness.config.study_config import StudyConfig
 from harness.method import Method
@@ -18,7 +19,6 @@ from harness.tuning.callback import Monitor
 from harness.tuning.fusion import Pruned
 from harness.tuning.searcher import StudySearcher
 from harness.tuning.worker_deaths import Deaths, memory_kills_are_deaths
-from harness.worker.checkpoint_storage import Storage
 from harness.worker.trainable import ShipTrainable
 
 # feature_key -> a feature set in Ray's object store

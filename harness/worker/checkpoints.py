@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-from harness.worker.checkpoint_storage import Storage
+from harness.checkpoint_storage import Storage
 
 if TYPE_CHECKING:
     from ship.training.checkpoint import Checkpoint

@@ -12,10 +12,10 @@ from typing import Any
 
 from ray import tune
 
+from harness.checkpoint_storage import Storage
 from harness.method import RunTrial
 from harness.resources.memory import PeakMemory, device_label, device_memory_mb
 from harness.resources.utilisation import Utilisation
-from harness.worker.checkpoint_storage import Storage
 from harness.worker.checkpoints import Checkpoints, is_unfit
 from harness.worker.results import (
     EPOCHS,

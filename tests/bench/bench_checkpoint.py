@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from rich.console import Console
 
-from harness.worker.checkpoint_storage import Storage
+from harness.checkpoint_storage import Storage
 from ship.clip.frozen_clip import FrozenCLIP
 from ship.training.checkpoint import Checkpoint
 from ship.trial.run import run_trial

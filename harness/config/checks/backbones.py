@@ -7,8 +7,8 @@ from typing import Any
 from harness.config.checks.datasets import dataset_faults, named_values
 from harness.config.factor import Factor
 from harness.config.factors import indexed
-from harness.config.mistakes import Fault
 from harness.config.study_config import StudyConfig
+from harness.errors import Fault
 
 
 def need_faults(

@@ -12,7 +12,7 @@ from harness.config.checks.levels import MAX_GRID
 from harness.config.dotted import place
 from harness.config.factor import Factor, assignments, is_among
 from harness.config.factors import indexed
-from harness.config.mistakes import Fault
+from harness.errors import Fault
 from harness.wording import nearest
 from ship.trial_config import TrialConfig
 

@@ -10,7 +10,8 @@ from harness.config.checks.unread import names_beside, owner_faults
 from harness.config.dotted import place
 from harness.config.factor import Factor, assignments, in_order, is_among
 from harness.config.factors import FIELDS, indexed
-from harness.config.mistakes import Fault, from_pydantic
+from harness.config.mistakes import from_pydantic
+from harness.errors import Fault
 from harness.wording import nearest, show
 from ship.trial_config import TrialConfig
 

@@ -6,7 +6,7 @@ from typing import Any, get_args
 from harness.config.choices import Objective
 from harness.config.factor import Factor
 from harness.config.factors import indexed
-from harness.config.mistakes import Fault
+from harness.errors import Fault
 from ship.metrics.accuracy import OBJECTIVES, SEEN_OBJECTIVES, ProtocolName
 from ship.trial_config import TrialConfig
 

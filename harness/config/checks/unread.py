@@ -5,7 +5,7 @@ from typing import Any
 
 from harness.config.factor import Factor, is_among
 from harness.config.factors import FIELDS, GROUPS, indexed
-from harness.config.mistakes import Fault
+from harness.errors import Fault
 from ship.generators import GENERATORS
 from ship.trial_config import TrialConfig
 

@@ -7,7 +7,7 @@ from typing import Any
 from harness.config.checks.levels import trial_faults
 from harness.config.factor import Factor
 from harness.config.factors import GROUPS
-from harness.config.mistakes import Fault
+from harness.errors import Fault
 from harness.wording import nearest
 
 Variants = Mapping[str, Mapping[str, Mapping[str, Any]]]

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-import harness.resources.preflight
+import harness.resources.refusals
 import harness.study.run
 import reports.cli
 from harness.cli import main as cli
@@ -263,7 +263,7 @@ def test_dry_run_warns_of_a_machine_too_small(
         rows=(), proposals=0, seconds=None, finished=finished, estimate=None, notes=()
     )
     monkeypatch.setattr(harness.study.run, "plan_study", lambda *_, **__: plan)
-    monkeypatch.setattr(harness.resources.preflight, "usable_gpus", lambda: 0)
+    monkeypatch.setattr(harness.resources.refusals, "usable_gpus", lambda: 0)
     result = invoke("--space", "prompt_len", "--set", "resources.gpus=1", "--dry-run")
     assert result.exit_code == 0
     assert "study prompt_len" in result.stdout

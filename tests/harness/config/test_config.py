@@ -9,10 +9,10 @@ import yaml
 
 from harness.config.choices import AshaScheduler
 from harness.config.load import load_study, parse_study
-from harness.config.packaged import packaged_names
 from harness.config.study_config import StudyConfig
-from harness.config.yaml12 import parse_value
 from harness.errors import ConfigError
+from harness.study_files.packaged import packaged_names
+from harness.study_files.yaml12 import parse_value
 
 SOUND: dict[str, Any] = {"space": {"generator.n_ctx": [1, 2]}}
 CASES: list[dict[str, str]] = yaml.safe_load(

@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from harness.checkpoint_storage import StorageError
 from harness.config.factor import Factor
 from harness.recording.study_run import StudyRecord
 from harness.store.errors import StoreAway, StoreError
 from harness.store.schema import State
 from harness.study.context import Site
 from harness.study.run import plan_study, run_study
-from harness.worker.checkpoint_storage import StorageError
 from tests.harness.conftest import Bench
 from tests.harness.fakes import make_study, sleepy, truth
 

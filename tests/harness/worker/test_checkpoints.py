@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from harness.worker.checkpoint_storage import Storage
+from harness.checkpoint_storage import Storage
 from harness.worker.checkpoints import Checkpoints, checkpoint_name
 from harness.worker.results import EPOCHS, FAILED, FINAL
 from harness.worker.spec import trial_spec

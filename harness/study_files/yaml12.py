@@ -14,8 +14,7 @@ from typing import Any
 import yaml
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
-from harness.config.mistakes import Fault
-from harness.errors import ConfigError
+from harness.errors import ConfigError, Fault
 
 MAX_BYTES = 256 * 1024
 MAX_DEPTH = 16

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import search_spaces
-from harness.config.yaml12 import read_yaml
 from harness.errors import ConfigError
+from harness.study_files.yaml12 import read_yaml
 from harness.wording import nearest, show
 
 _FOLDER = Path(search_spaces.__path__[0]).resolve()

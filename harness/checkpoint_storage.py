@@ -1,6 +1,5 @@
 """Where checkpoints lie: a folder that all nodes see, or a bucket (pyarrow's filesystems)."""
 
-import hashlib
 import os
 import time
 from dataclasses import dataclass
@@ -8,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.errors import UserError
-from harness.store.open import Store
 from harness.wording import one_line
 
 if TYPE_CHECKING:
@@ -59,18 +57,6 @@ def storage_uri(given: str | None, cache_dir: Path) -> str:
 
 def _named(given: str | None) -> str:
     return given or os.environ.get("SHIP_SWEEP_STORAGE") or ""
-
-
-def study_storage(uri: str, store: Store, experiment_id: str) -> "Storage":
-    """The storage of a study, which other studies and other stores do not share.
-
-    By when its experiment was made, to the millisecond: a store may be reached under several
-    addresses, and two stores may have one.
-    """
-    found = store.read(lambda client: client.get_experiment(experiment_id))
-    said = f"{found.name} {found.creation_time}"
-    digest = hashlib.blake2b(said.encode(), digest_size=8).hexdigest()
-    return Storage(uri, f"{digest}-{experiment_id}")
 
 
 @dataclass(frozen=True)

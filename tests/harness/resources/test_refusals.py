@@ -6,8 +6,8 @@ import pytest
 
 from harness.config.choices import Resources
 from harness.errors import ClusterError
-from harness.resources import preflight as module
-from harness.resources.preflight import preflight
+from harness.resources import refusals as module
+from harness.resources.refusals import preflight
 
 
 def test_a_small_trial_fits_and_auto_is_left_to_ray() -> None:

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 import yaml
 
-from harness.config.yaml12 import MAX_BYTES, parse_value, read_yaml
 from harness.errors import ConfigError
+from harness.study_files.yaml12 import MAX_BYTES, parse_value, read_yaml
 
 
 @pytest.mark.parametrize(

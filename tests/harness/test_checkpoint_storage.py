@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from harness.checkpoint_storage import Storage, StorageError, storage_uri
 from harness.store.open import open_store
-from harness.worker.checkpoint_storage import Storage, StorageError, storage_uri, study_storage
+from harness.study.context import study_storage
 
 
 @pytest.fixture(params=["folder", "s3"])
