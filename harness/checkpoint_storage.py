@@ -22,7 +22,7 @@ class StorageError(UserError):
     """The storage cannot be used; one line that names it and says why."""
 
     def __init__(self, line: str) -> None:
-        from reports.contract.redact import redacted
+        from reports.contract import redacted
 
         super().__init__(redacted(line))
 

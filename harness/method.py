@@ -8,15 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.resources.cost import AnalyticCosts
-from ship.clip.architectures import Precision
-from ship.metrics.accuracy import EpochMetrics
+from harness.resources import AnalyticCosts
+from ship.clip import Precision
+from ship.metrics import EpochMetrics
 from ship.trial_config import TrialConfig
 
 if TYPE_CHECKING:
-    from ship.features.feature_set import FeatureSet
-    from ship.features.split_extraction import Encode
-    from ship.training.checkpoint import Checkpoint
+    from ship.features import Encode, FeatureSet
+    from ship.training import Checkpoint
 
 # settings (one for all replicas, or one for each), seeds, features, backbone, targets, and the
 # checkpoint to go on from, or None
@@ -37,14 +36,14 @@ def run_trial(
     resume: "Checkpoint | None" = None,
 ) -> Iterator[EpochMetrics]:
     """ship.trial.run.run_trial."""
-    from ship.trial.run import run_trial as run
+    from ship.trial import run_trial as run
 
     return run(config, seeds, features, clip, targets, resume=resume)
 
 
 def load_backbone(name: str, device: str, precision: Precision = "fp32") -> Any:
     """ship.clip.frozen_clip.FrozenCLIP.load."""
-    from ship.clip.frozen_clip import FrozenCLIP
+    from ship.clip import FrozenCLIP
 
     return FrozenCLIP.load(name, device=device, precision=precision)
 
@@ -69,8 +68,7 @@ def extract(
 ) -> "FeatureSet":
     """ship.features.extract_features of a data set by name; encode: None for this machine."""
     from ship.datasets import load_dataset
-    from ship.features.encode import encode_split
-    from ship.features.feature_set import extract_features
+    from ship.features import encode_split, extract_features
 
     found = load_dataset(dataset, data_root)
     return extract_features(clip, found, views, cache_dir, progress, splits, encode or encode_split)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from reports.contract.schema import EmptyStudyError, ReportError
+from reports.contract import EmptyStudyError, ReportError
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -49,11 +49,9 @@ def render(
     """
     from rich.console import Console
 
-    from reports.read.records import load_records
-    from reports.read.runs import default_tracking_uri
-    from reports.render.files import file_name, write_report
-    from reports.render.terminal import terminal_view
-    from reports.tables.build import build_tables
+    from reports.read import default_tracking_uri, load_records
+    from reports.render import file_name, terminal_view, write_report
+    from reports.tables import build_tables
 
     study = load_records(study_name, tracking_uri or default_tracking_uri())
     tables = build_tables(study, metric)
@@ -123,10 +121,9 @@ def _print_formats(
     name: str, tracking_uri: str | None, out: Path | None, forms: list[Format], metric: str | None
 ) -> None:
     """Print the tables in the formats asked for, and nothing else on stdout."""
-    from reports.read.records import load_records
-    from reports.read.runs import default_tracking_uri
-    from reports.render.files import text_of, write_report
-    from reports.tables.build import build_tables
+    from reports.read import default_tracking_uri, load_records
+    from reports.render import text_of, write_report
+    from reports.tables import build_tables
 
     study = load_records(name, tracking_uri or default_tracking_uri())
     _tell(study.place)

@@ -10,10 +10,8 @@ from torch import Tensor
 
 from ship.generators import Generator
 from ship.settings import Settings
-from ship.tasks.task import Task
-from ship.training.per_replica import PER_REPLICA, each_replica, per_replica
-from ship.training.replicas import ReplicaRng, gather_rows
-from ship.training.state import Part
+from ship.tasks import Task
+from ship.training import PER_REPLICA, Part, ReplicaRng, each_replica, gather_rows, per_replica
 
 
 class SyntheticConfig(Settings):

@@ -4,10 +4,10 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
-from ship.clip.architectures import Precision
+from ship.clip import Precision
 from ship.finetuners import FINETUNERS, FinetunerConfig
 from ship.generators import GENERATORS, GeneratorConfig
-from ship.metrics.accuracy import ProtocolName
+from ship.metrics import ProtocolName
 from ship.settings import Settings
 from ship.synthesis import SyntheticConfig
 

@@ -8,7 +8,7 @@ import typer
 from harness.cli.exit import COMPLETE
 
 if TYPE_CHECKING:
-    from harness.config.study_config import StudyConfig
+    from harness.config import StudyConfig
 
 
 def print_dry_run(
@@ -22,8 +22,8 @@ def print_dry_run(
     """Print what a run would do, and on stderr what it would be refused for; the exit code."""
     from harness.cli.list_options import print_plan
     from harness.errors import ClusterError
-    from harness.resources.refusals import preflight
-    from harness.study.run import plan_study
+    from harness.resources import preflight
+    from harness.study import plan_study
 
     def say(line: str) -> None:
         typer.echo(line, err=True)

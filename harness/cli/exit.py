@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import typer
 
 if TYPE_CHECKING:
-    from harness.planning.outcome import StudyOutcome
+    from harness.planning import StudyOutcome
 
 COMPLETE, USER_MISTAKE, INCOMPLETE, INTERRUPTED = 0, 2, 3, 130
 
@@ -20,7 +20,7 @@ def finish(outcome: "StudyOutcome", *, fresh: bool) -> int:
     name = outcome.called or outcome.experiment
     code = _render(name, outcome.tracking_uri) if outcome.done else COMPLETE
     same = "the same command without --fresh" if fresh else "the same command"
-    from reports.contract.redact import redacted
+    from reports.contract import redacted
 
     uri = redacted(outcome.tracking_uri)
     remote = uri.startswith(("http://", "https://"))
@@ -53,7 +53,7 @@ def _next(outcome: "StudyOutcome", same: str) -> str:
 def _render(name: str, tracking_uri: str) -> int:
     """Print and write the report; a report that cannot be written does not undo the study."""
     from reports.cli import render
-    from reports.contract.schema import ReportError
+    from reports.contract import ReportError
 
     try:
         render(name, tracking_uri, Path(f"{name}-report"))

@@ -8,7 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from ship.clip.architectures import Architecture
+    from ship.clip import Architecture
 
 NOTES = (
     "backbone: pocket, or BACKBONE:PRETRAINED; a checkpoint's path may stand in place of a tag.",
@@ -25,7 +25,7 @@ def print_backbones(every: bool = False) -> None:
 
     Architectures without published weights are named below the table, unless it has `every` one.
     """
-    from ship.clip.architectures import architectures
+    from ship.clip import architectures
 
     console = Console(highlight=False)
     rows = architectures()

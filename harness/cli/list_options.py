@@ -11,7 +11,7 @@ from rich.table import Table
 from harness.wording import duration, show
 
 if TYPE_CHECKING:
-    from harness.planning.plan import Estimate, Plan
+    from harness.planning import Estimate, Plan
 
 _NO_DEFAULTS: Mapping[str, str] = {}
 _STUDY_DEFAULTS = {
@@ -24,7 +24,7 @@ _STYLES = {"done": "green", "to run": "cyan", "changed": "yellow", "pruned": "di
 
 def print_spaces() -> None:
     """The packaged studies, one line each."""
-    from harness.study_files.packaged import packaged_spaces
+    from harness.study_files import packaged_spaces
 
     table = Table(box=None, header_style="bold")
     table.add_column("space", no_wrap=True)
@@ -50,9 +50,15 @@ def print_options() -> None:
 
 def _tables() -> Mapping[str, Iterable[tuple[str, str]]]:
     """What --list-options shows: title -> rows of a name and its line."""
-    from harness.config.choices import SAMPLERS, SCHEDULERS, SELECTIONS, Resources
-    from harness.config.factor import Factor
-    from harness.config.study_config import STUDY_KEYS, StudyConfig
+    from harness.config import (
+        SAMPLERS,
+        SCHEDULERS,
+        SELECTIONS,
+        STUDY_KEYS,
+        Factor,
+        Resources,
+        StudyConfig,
+    )
     from ship.datasets import DATASETS
     from ship.datasets.image_folder import PREFIX, ImageFolder
     from ship.finetuners import FINETUNERS
@@ -162,7 +168,7 @@ def _default(field: Any) -> str:
 
 
 def _protocol_line(name: str, build: Any) -> str:
-    from harness.config.checks.protocols import default_selection
+    from harness.config import default_selection
 
     own = default_selection({"protocol": name}).get("selection")
     note = f" Selection is {own} by default: by validation pictures of all classes." if own else ""
@@ -170,7 +176,7 @@ def _protocol_line(name: str, build: Any) -> str:
 
 
 def _objective_line(protocol: Any) -> str:
-    from ship.metrics.accuracy import OBJECTIVES, SEEN_OBJECTIVES
+    from ship.metrics import OBJECTIVES, SEEN_OBJECTIVES
 
     first, *others = OBJECTIVES[protocol]
     seen = SEEN_OBJECTIVES[protocol]

@@ -174,13 +174,12 @@ def _sweep(
 ) -> int:
     """Load, run and report; the exit code."""
     from harness.errors import UserError
-    from harness.store.errors import StoreAway
-    from harness.store.lock.lease import StudyLost
+    from harness.store import StoreAway, StudyLost
 
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read when MLflow is imported
     try:
         _check_options(space, address, storage, accept and fresh)
-        from harness.config.load import load_study
+        from harness.config import load_study
 
         study = load_study(str(space), overrides, data_root)
         place = None if address == "local" else address
@@ -188,8 +187,8 @@ def _sweep(
             from harness.cli.dry_run import print_dry_run
 
             return print_dry_run(study, data_root, place, cache_dir, fresh=fresh)
-        from harness.planning.consent import Consent
-        from harness.study.run import run_study
+        from harness.planning import Consent
+        from harness.study import run_study
 
         outcome = run_study(
             study,
@@ -235,11 +234,11 @@ def _check_options(space: str | None, address: str, storage: str | None, both: b
     from harness.checkpoint_storage import storage_fault
     from harness.cli.address import address_fault
     from harness.errors import ConfigError
-    from reports.contract.redact import redacted
+    from reports.contract import redacted
 
     lines = []
     if space is None:
-        from harness.study_files.packaged import packaged_names
+        from harness.study_files import packaged_names
 
         names = ", ".join(packaged_names())
         lines.append(f"--space must be given: a YAML file or a packaged space (choices: {names})")
@@ -255,7 +254,7 @@ def _check_options(space: str | None, address: str, storage: str | None, both: b
 
 def _is_users(error: ValueError) -> bool:
     """Whether the method's own error is a mistake of the user's: data or weights are not there."""
-    from ship.clip.frozen_clip import BackboneError
+    from ship.clip import BackboneError
     from ship.datasets import DatasetError
 
     return isinstance(error, BackboneError | DatasetError)

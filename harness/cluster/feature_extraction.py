@@ -14,20 +14,20 @@ import torch
 
 from harness.cluster.quiet import quiet_ray
 from harness.cluster.session import cluster_resources
-from harness.config.choices import Resources
+from harness.config import Resources
 from harness.errors import ClusterError
-from harness.resources.gpu_sharing import at_once
+from harness.resources import at_once
 from ship.datasets import DatasetError, Picture, PictureDataset
-from ship.features.encode import (
+from ship.features import (
     Block,
     ImageEncoder,
     Layout,
+    Shard,
     UndecodableError,
     encode_pictures,
     encode_split,
     undecodable,
 )
-from ship.features.shards import Shard
 
 LARGE = 16_384
 """Views to encode, from which on actors are worth their start of some 15 s.

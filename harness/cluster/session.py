@@ -12,13 +12,10 @@ from ray.exceptions import RayError
 
 from harness.cluster.loopback import loopback, private_token
 from harness.cluster.quiet import quiet_core, quiet_ray
-from harness.config.choices import Resources
-from harness.config.study_config import StudyConfig
+from harness.config import Resources, StudyConfig
 from harness.environment import environment
 from harness.errors import ClusterError
-from harness.resources.gpu_sharing import LARGEST_NODE
-from harness.resources.machine import usable_cpus
-from harness.resources.memory import device_memory_mb
+from harness.resources import LARGEST_NODE, device_memory_mb, usable_cpus
 
 STORE_FLOOR = 200 * 2**20
 # Ray and Tune read these from the driver's environment.

@@ -12,10 +12,10 @@ import ray
 
 from harness.cluster.quiet import quiet_ray
 from harness.cluster.session import DRIVER_ENVIRONMENT, NO_CLUSTER
-from harness.config.choices import Resources
+from harness.config import Resources
 from harness.environment import environment
 from harness.errors import ClusterError
-from harness.resources.refusals import preflight
+from harness.resources import preflight
 
 USAGE, NOT_THERE = 2, 1
 PATIENCE_SECONDS = 600.0

@@ -1,1 +1,37 @@
-"""TODO: what this package answers for."""
+"""A study's YAML as a typed StudyConfig, with every mistake found before anything runs.
+
+Answers for: keys, levels and ranges, what fits with what, and the settings that a space spans.
+Does not know the store, Ray or the clock.
+"""
+
+from harness.config.checks.dataset_fit import bare_features
+from harness.config.checks.protocols import default_selection
+from harness.config.choices import SAMPLERS, SCHEDULERS, SELECTIONS, AshaScheduler, Fuse, Resources
+from harness.config.factor import Factor, assignments, in_order, is_active
+from harness.config.load import load_study
+from harness.config.space import distributions, grid, levels, reference_arms, resolve, suggest
+from harness.config.study_config import STUDY_KEYS, StudyConfig
+
+__all__ = [
+    "SAMPLERS",
+    "SCHEDULERS",
+    "SELECTIONS",
+    "STUDY_KEYS",
+    "AshaScheduler",
+    "Factor",
+    "Fuse",
+    "Resources",
+    "StudyConfig",
+    "assignments",
+    "bare_features",
+    "default_selection",
+    "distributions",
+    "grid",
+    "in_order",
+    "is_active",
+    "levels",
+    "load_study",
+    "reference_arms",
+    "resolve",
+    "suggest",
+]

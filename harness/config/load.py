@@ -24,8 +24,7 @@ from harness.config.mistakes import from_pydantic
 from harness.config.overrides import Override, apply_overrides, parse_overrides
 from harness.config.study_config import STUDY_KEYS, TRIAL_KEYS, StudyConfig
 from harness.errors import ConfigError, Fault
-from harness.study_files.packaged import find_space, label_of
-from harness.study_files.yaml12 import read_yaml
+from harness.study_files import find_space, label_of, read_yaml
 from harness.wording import nearest
 from ship.trial_config import TrialConfig
 

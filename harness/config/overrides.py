@@ -6,7 +6,7 @@ from typing import Any
 
 from harness.config.factor import Factor
 from harness.errors import ConfigError
-from harness.study_files.yaml12 import parse_value
+from harness.study_files import parse_value
 
 # Groups that a YAML may name shortly (`finetuner: coop`); an override may reach into them.
 _NAMED = ("generator", "finetuner", "scheduler")

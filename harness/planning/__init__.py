@@ -1,1 +1,33 @@
-"""TODO: what this package answers for."""
+"""What is wanted, what is done, and what is left of a study, with its cost in time.
+
+Answers for: the key of a setting, the plan, what a changed YAML takes out of the table, and what a
+run has come to. Writes nothing.
+"""
+
+from harness.planning.changes import compare
+from harness.planning.consent import WAYS_OUT, Consent
+from harness.planning.estimate import Say, estimate_time
+from harness.planning.fingerprints import Fingerprints
+from harness.planning.outcome import StudyOutcome, outcome_of
+from harness.planning.plan import Estimate, Plan, Work, make_plan, study_prunes
+from harness.planning.settings import Setting, SettingMaker, contains, enumerate_settings
+
+__all__ = [
+    "WAYS_OUT",
+    "Consent",
+    "Estimate",
+    "Fingerprints",
+    "Plan",
+    "Say",
+    "Setting",
+    "SettingMaker",
+    "StudyOutcome",
+    "Work",
+    "compare",
+    "contains",
+    "enumerate_settings",
+    "estimate_time",
+    "make_plan",
+    "outcome_of",
+    "study_prunes",
+]

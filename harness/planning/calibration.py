@@ -12,12 +12,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from harness.method import Method
-from harness.resources.cost import AnalyticCosts
-from harness.resources.utilisation import matmul_ceiling
+from harness.resources import AnalyticCosts, matmul_ceiling
 from ship.trial_config import TrialConfig
 
 if TYPE_CHECKING:
-    from ship.features.feature_set import FeatureSet
+    from ship.features import FeatureSet
 
 # What the measured epochs may take, if they reach a fifth of the matmul ceiling.
 SECONDS = 15.0

@@ -4,15 +4,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from harness.config.space import distributions, levels, reference_arms, resolve
-from harness.config.study_config import StudyConfig
+from harness.config import StudyConfig, distributions, levels, reference_arms, resolve
 from harness.planning.plan import Plan
 from harness.planning.settings import SettingMaker, contains
-from harness.store import schema
-from harness.store.ledger import Ledger, LedgerRun
-from harness.store.params import param_text, params
-from harness.store.schema import State
-from harness.store.study_run import Recorded
+from harness.store import Ledger, LedgerRun, Recorded, State, param_text, params, schema
 from ship.trial_config import RESULTS_VERSION, TrialConfig
 
 MOST_SHOWN = 12

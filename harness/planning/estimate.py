@@ -8,18 +8,17 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Literal
 
-from harness.config.factor import in_order, is_active
-from harness.config.space import resolve
+from harness.config import in_order, is_active, resolve
 from harness.planning.plan import Estimate, Plan
 from harness.planning.settings import SettingMaker, enumerate_settings
-from harness.resources.gpu_sharing import slots
+from harness.resources import slots
 
 if TYPE_CHECKING:
-    from harness.config.study_config import StudyConfig
+    from harness.config import StudyConfig
     from harness.method import Method
     from harness.planning.fingerprints import Fingerprints
-    from harness.resources.cost import AnalyticCosts
-    from harness.store.ledger import Ledger, LedgerRun
+    from harness.resources import AnalyticCosts
+    from harness.store import Ledger, LedgerRun
     from ship.trial_config import TrialConfig
 
 # No further setting is calibrated where this might be exceeded.
@@ -32,7 +31,7 @@ ALIKE = 0.02
 Say = Callable[[str], None]
 
 
-def estimate(
+def estimate_time(
     study: StudyConfig,
     plan: Plan,
     ledger: Ledger,
@@ -130,7 +129,7 @@ def pace_of(runs: Sequence[LedgerRun], *, gpu: bool) -> Pace:
 
 def trials_at_once(study: StudyConfig, trials: int) -> int:
     """How many of some trials run at once on this machine, by the resources of each."""
-    from harness.resources.machine import machine_resources
+    from harness.resources import machine_resources
 
     places = slots(study.resources, machine_resources(study.resources), study.concurrency)
     return max(1, min(places, trials))
@@ -174,7 +173,7 @@ def _measured(
     The dearest first, then always the one that is least like those measured.
     """
     from harness.planning.calibration import calibrate
-    from harness.resources.machine import usable_gpus
+    from harness.resources import usable_gpus
 
     if study.resources.gpus and not usable_gpus():
         raise ValueError("no finished trials, and no GPU here to calibrate on")

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from harness.planning.plan import Plan
-from harness.store.schema import State
+from harness.store import State
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from harness.config.study_config import StudyConfig
+from harness.config import StudyConfig
 from harness.planning.fingerprints import Fingerprints
 from harness.planning.settings import (
     Setting,
@@ -14,8 +14,7 @@ from harness.planning.settings import (
     enumerate_settings,
     known_settings,
 )
-from harness.store.ledger import Ledger
-from harness.store.schema import Failure, State
+from harness.store import Failure, Ledger, State
 
 RowState = Literal["done", "to run", "changed", "pruned", "failed"]
 

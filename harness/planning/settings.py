@@ -5,13 +5,10 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
-from harness.config.factor import assignments
-from harness.config.space import distributions, grid, reference_arms, resolve
-from harness.config.study_config import StudyConfig
+from harness.config import StudyConfig, assignments, distributions, grid, reference_arms, resolve
 from harness.planning.fingerprints import Fingerprints
 from harness.planning.keys import setting_key
-from harness.store.ledger import Ledger
-from harness.store.schema import State
+from harness.store import Ledger, State
 from harness.wording import show
 from ship.trial_config import TrialConfig
 

@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
-from harness.store.schema import State
+from harness.store import State
 from harness.wording import clock
 
 # finished trials that stay in sight

@@ -1,1 +1,10 @@
-"""TODO: what this package answers for."""
+"""What a study writes to the store: a run for itself and one for each trial.
+
+Answers for: tags, params, metrics and their times, and where the code came from.
+How writes reach the store is harness.store's.
+"""
+
+from harness.recording.study_run import StudyRecord
+from harness.recording.trial_runs import TrialRecorder
+
+__all__ = ["StudyRecord", "TrialRecorder"]

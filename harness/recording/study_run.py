@@ -6,20 +6,21 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from harness.config.space import levels
-from harness.config.study_config import StudyConfig
+from harness.config import StudyConfig, levels
 from harness.errors import UserError
-from harness.planning.plan import Plan
-from harness.planning.settings import Setting
+from harness.planning import Plan, Setting
 from harness.recording.provenance import code_version, package_versions
-from harness.store import schema
-from harness.store.batches import log, set_state
-from harness.store.errors import store_errors
-from harness.store.ledger import Ledger
-from harness.store.open import Store
-from harness.store.schema import State
-from harness.store.study_run import find_study_run
-from harness.store.tags import split_tag
+from harness.store import (
+    Ledger,
+    State,
+    Store,
+    find_study_run,
+    log,
+    schema,
+    set_state,
+    split_tag,
+    store_errors,
+)
 from harness.wording import one_line
 
 logger = logging.getLogger(__name__)

@@ -6,18 +6,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from harness.config.study_config import StudyConfig
-from harness.planning.fingerprints import Fingerprints
-from harness.planning.plan import Work
-from harness.planning.settings import Setting
+from harness.config import StudyConfig
+from harness.planning import Fingerprints, Setting, Work
 from harness.recording.provenance import code_version, package_versions
 from harness.recording.study_run import StudyRecord, setting_tags
-from harness.store import schema
-from harness.store.batches import log, log_entities, set_state
-from harness.store.errors import store_errors
-from harness.store.open import Store
-from harness.store.params import params
-from harness.store.schema import Failure, State
+from harness.store import (
+    Failure,
+    State,
+    Store,
+    log,
+    log_entities,
+    params,
+    schema,
+    set_state,
+    store_errors,
+)
 from ship.trial_config import RESULTS_VERSION
 
 MAX_NAME = 250  # of a run, in MLflow's databases

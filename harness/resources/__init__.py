@@ -1,1 +1,30 @@
-"""TODO: what this package answers for."""
+"""What a trial takes and what is there: cores, GPUs, memory, FLOPs.
+
+Answers for: refusing what cannot run, how many trials share a GPU, and what was reached of a
+machine's matrix products. Knows no study.
+"""
+
+from harness.resources.cost import AnalyticCosts
+from harness.resources.gpu_sharing import LARGEST_NODE, at_once, needs_scout, settled, slots
+from harness.resources.machine import machine_resources, usable_cpus, usable_gpus
+from harness.resources.memory import PeakMemory, device_label, device_memory_mb
+from harness.resources.refusals import preflight
+from harness.resources.utilisation import Utilisation, matmul_ceiling
+
+__all__ = [
+    "LARGEST_NODE",
+    "AnalyticCosts",
+    "PeakMemory",
+    "Utilisation",
+    "at_once",
+    "device_label",
+    "device_memory_mb",
+    "machine_resources",
+    "matmul_ceiling",
+    "needs_scout",
+    "preflight",
+    "settled",
+    "slots",
+    "usable_cpus",
+    "usable_gpus",
+]

@@ -9,7 +9,7 @@ from ship.trial_config import TrialConfig
 
 if TYPE_CHECKING:
     from ship.cost import Cost, Memory, TowerShape
-    from ship.features.feature_set import FeatureSet
+    from ship.features import FeatureSet
 
 # a trial and the number of its seeds -> FLOPs
 Flops = Callable[[TrialConfig, int], float]
@@ -63,7 +63,7 @@ class AnalyticCosts:
     def bare(self, dataset: str) -> "FeatureSet":
         """A dataset's names and labels, with features of size 0."""
         if dataset not in self._features:
-            from harness.config.checks.dataset_fit import bare_features
+            from harness.config import bare_features
             from ship.datasets import DATASETS, survey_dataset
             from ship.datasets.image_folder import ImageFolder
 

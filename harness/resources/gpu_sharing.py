@@ -7,8 +7,8 @@ would have nothing to do become threads of the trials.
 import math
 from collections.abc import Mapping
 
-from harness.config.choices import Resources
-from harness.store.ledger import Ledger
+from harness.config import Resources
+from harness.store import Ledger
 
 # MiB that a process takes of a GPU beside torch's tensors: CUDA's context, cuBLAS's workspace.
 CONTEXT_MB = 600.0

@@ -2,7 +2,7 @@
 
 import os
 
-from harness.config.choices import Resources
+from harness.config import Resources
 
 
 def usable_cpus() -> int:

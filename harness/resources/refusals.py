@@ -2,7 +2,7 @@
 
 import socket
 
-from harness.config.choices import Resources
+from harness.config import Resources
 from harness.errors import ClusterError
 from harness.resources.machine import usable_cpus, usable_gpus
 

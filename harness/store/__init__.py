@@ -1,1 +1,51 @@
-"""TODO: what this package answers for."""
+"""The MLflow store, which is the system of record: opened, held, read and written.
+
+Answers for: one driver a study, one ledger row a (setting, seed), and no write that is lost or sent
+twice while the store is away. What is written there is harness.recording's.
+"""
+
+from harness.store.batches import log, log_entities, set_state
+from harness.store.cleanup import close_dead_runs
+from harness.store.errors import StoreAway, store_errors
+from harness.store.ledger import Ledger, LedgerRun, read_ledger
+from harness.store.lock.lease import StudyLost, Timing
+from harness.store.numbering import choose
+from harness.store.open import Store, absolute_uri, default_uri, open_store, quieten
+from harness.store.outbox.client import CLIENT_ENVIRONMENT, outbox, waiting_note
+from harness.store.params import param_text, params
+from harness.store.schema import Failure, State
+from harness.store.session import Hold
+from harness.store.study_run import Recorded, find_study_run, read_recorded
+from harness.store.tags import split_tag
+
+__all__ = [
+    "CLIENT_ENVIRONMENT",
+    "Failure",
+    "Hold",
+    "Ledger",
+    "LedgerRun",
+    "Recorded",
+    "State",
+    "Store",
+    "StoreAway",
+    "StudyLost",
+    "Timing",
+    "absolute_uri",
+    "choose",
+    "close_dead_runs",
+    "default_uri",
+    "find_study_run",
+    "log",
+    "log_entities",
+    "open_store",
+    "outbox",
+    "param_text",
+    "params",
+    "quieten",
+    "read_ledger",
+    "read_recorded",
+    "set_state",
+    "split_tag",
+    "store_errors",
+    "waiting_note",
+]

@@ -11,7 +11,7 @@ class StoreError(UserError):
     """The MLflow store cannot be used; one line that names it, without secrets, and says why."""
 
     def __init__(self, line: str) -> None:
-        from reports.contract.redact import redacted
+        from reports.contract import redacted
 
         super().__init__(redacted(line))
 

@@ -10,7 +10,7 @@ from harness.store.errors import store_errors
 from harness.store.open import Store
 
 if TYPE_CHECKING:
-    from reports.contract.names import Found
+    from reports.contract import Found
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Chosen:
 
     def create(self, store: Store) -> str:
         """Id of the study's experiment, which is made if need be."""
-        from reports.contract.names import TAG_FRESH_OF
+        from reports.contract import TAG_FRESH_OF
 
         fresh_of = self.found.name if self.found.number > 1 else ""
         return store.create_experiment(
@@ -56,7 +56,7 @@ def choose(store: Store | None, name: str, *, fresh: bool = False) -> Chosen:
         UserError: a number that no study has, or that stands in the way of a fresh one.
         StoreError: the store cannot be read.
     """
-    from reports.contract.names import Found, experiment_name, find_study, split_name
+    from reports.contract import Found, experiment_name, find_study, split_name
 
     base, number = split_name(name)
     if fresh and number is not None:
@@ -86,7 +86,7 @@ def _experiments(store: Store) -> tuple[dict[str, str], set[str]]:
     """Active experiments, name -> TAG_FRESH_OF; and every name that is taken, deleted ones' too."""
     from mlflow.entities import ViewType
 
-    from reports.contract.names import TAG_FRESH_OF
+    from reports.contract import TAG_FRESH_OF
 
     active: dict[str, str] = {}
     taken: set[str] = set()

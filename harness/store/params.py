@@ -2,12 +2,13 @@
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ship.trial_config import TrialConfig
+if TYPE_CHECKING:
+    from ship.trial_config import TrialConfig
 
 
-def params(config: TrialConfig) -> dict[str, str]:
+def params(config: "TrialConfig") -> dict[str, str]:
     """Every dotted field of a trial as MLflow shows it; a group with variants by its name too."""
     found: dict[str, str] = {}
 

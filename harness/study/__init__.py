@@ -1,1 +1,9 @@
-"""TODO: what this package answers for."""
+"""A study from its config to its outcome: planned, its features extracted, its trials run.
+
+Answers for: the order of things, signals, and what is left in the store however a run ends.
+This is what the command line calls, and what Python may.
+"""
+
+from harness.study.run import plan_study, run_study
+
+__all__ = ["plan_study", "run_study"]

@@ -7,18 +7,20 @@ from pathlib import Path
 from rich.console import Console
 
 from harness.checkpoint_storage import Storage
-from harness.config.study_config import StudyConfig
+from harness.config import StudyConfig
 from harness.method import Method
-from harness.planning.changes import compare
-from harness.planning.consent import Consent
-from harness.planning.fingerprints import Fingerprints
-from harness.planning.outcome import StudyOutcome, outcome_of
-from harness.planning.plan import Plan, make_plan
-from harness.planning.settings import SettingMaker
-from harness.store.ledger import Ledger, read_ledger
-from harness.store.open import Store
-from harness.store.study_run import Recorded, read_recorded
-from harness.study_files.packaged import label_of
+from harness.planning import (
+    Consent,
+    Fingerprints,
+    Plan,
+    SettingMaker,
+    StudyOutcome,
+    compare,
+    make_plan,
+    outcome_of,
+)
+from harness.store import Ledger, Recorded, Store, read_ledger, read_recorded
+from harness.study_files import label_of
 
 
 @dataclass(frozen=True)

@@ -3,24 +3,19 @@
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from harness.config.choices import Resources
-from harness.planning.plan import Plan
-from harness.planning.settings import SettingMaker, enumerate_settings
-from harness.progress.trials import View, make_view
-from harness.recording.study_run import StudyRecord
-from harness.recording.trial_runs import TrialRecorder
-from harness.store.ledger import Ledger
+from harness.config import Resources
+from harness.planning import Plan, SettingMaker, enumerate_settings
+from harness.progress import View, make_view
+from harness.recording import StudyRecord, TrialRecorder
+from harness.store import Ledger
 from harness.study.context import Site
 from harness.study.features import driver_device, needed, prepare_features
 from harness.study.interrupts import Interrupts, SweepStopped
 
 if TYPE_CHECKING:
-    from harness.cluster.session import Session
-    from harness.tuning.fusion import Pruned
-    from harness.tuning.fusion_policy import FusePolicy
-    from harness.tuning.searcher import StudySearcher
-    from harness.tuning.worker_deaths import Deaths
-    from ship.features.split_extraction import Encode
+    from harness.cluster import Session
+    from harness.tuning import Deaths, FusePolicy, Pruned, StudySearcher
+    from ship.features import Encode
 
 
 @dataclass(frozen=True)
@@ -37,8 +32,8 @@ class Execution:
     def here(self) -> None:
         """On this machine: Ray starts after the extraction, its store as large as the features."""
         run, features = self._prepared(None)
-        from harness.cluster.session import ray_session
-        from harness.tuning.run import array_bytes
+        from harness.cluster import ray_session
+        from harness.tuning import array_bytes
 
         size = array_bytes(features)
         with ray_session(self.site.study, None, size, self.verbose) as session:
@@ -47,9 +42,8 @@ class Execution:
 
     def on_cluster(self, address: str) -> None:
         """On a running cluster, which shares the extraction out, too."""
-        from harness.cluster.feature_extraction import ClusterEncoder
-        from harness.cluster.session import cluster_resources, ray_session
-        from harness.resources.gpu_sharing import settled
+        from harness.cluster import ClusterEncoder, cluster_resources, ray_session
+        from harness.resources import settled
 
         study = self.site.study
         with ray_session(study, address, 0, self.verbose) as session:
@@ -90,13 +84,9 @@ class Execution:
 
     def _sweep(self, session: "Session", features: dict[str, Any]) -> None:
         """Run the trials; where a GPU's share has to be measured, one of them first."""
-        from harness.cluster.session import cluster_resources
-        from harness.resources.gpu_sharing import needs_scout, settled
-        from harness.tuning.failure_streak import TooManyFailures
-        from harness.tuning.fusion import Pruned
-        from harness.tuning.run import share
-        from harness.tuning.searcher import StudySearcher
-        from harness.tuning.worker_deaths import Deaths
+        from harness.cluster import cluster_resources
+        from harness.resources import needs_scout, settled
+        from harness.tuning import Deaths, Pruned, StudySearcher, TooManyFailures, share
 
         study, plan, there = self.site.study, self.plan, cluster_resources()
         n_trials = len(plan.work) + plan.proposals
@@ -122,9 +112,9 @@ class Execution:
 
     def _policy(self, resources: Resources) -> "FusePolicy":
         """How many settings are fused, where each Ray trial takes so much."""
-        from harness.cluster.session import cluster_resources, memory_of_a_trial
-        from harness.resources.gpu_sharing import slots
-        from harness.tuning.fusion_policy import fuse_policy
+        from harness.cluster import cluster_resources, memory_of_a_trial
+        from harness.resources import slots
+        from harness.tuning import fuse_policy
 
         site = self.site
         places = slots(resources, cluster_resources(), site.study.concurrency)
@@ -145,10 +135,8 @@ class Execution:
         shared: Any,
         view: View,
     ) -> None:
-        from harness.tuning.callback import Monitor
-        from harness.tuning.fusion import group_checkpoint
-        from harness.tuning.run import sweep
-        from harness.worker.checkpoints import forget
+        from harness.tuning import Monitor, group_checkpoint, sweep
+        from harness.worker import forget
 
         site = self.site
         study = site.study.model_copy(update={"resources": resources})

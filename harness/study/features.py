@@ -8,13 +8,11 @@ from typing import Any
 
 from rich.console import Console
 
-from harness.config.space import levels, resolve
-from harness.config.study_config import StudyConfig
+from harness.config import StudyConfig, levels, resolve
 from harness.method import SPLITS, Method
-from harness.planning.fingerprints import Fingerprints
-from harness.planning.plan import Plan
-from harness.progress.extraction import reporter
-from harness.worker.spec import feature_key, target_key
+from harness.planning import Fingerprints, Plan
+from harness.progress import reporter
+from harness.worker import feature_key, target_key
 from ship.trial_config import TrialConfig
 
 # the settings that features depend on

@@ -10,35 +10,46 @@ from pathlib import Path
 from rich.console import Console
 
 from harness.checkpoint_storage import storage_uri
-from harness.config.study_config import StudyConfig
+from harness.config import StudyConfig
 from harness.environment import environment
 from harness.method import Method
-from harness.planning.changes import compare
-from harness.planning.consent import WAYS_OUT, Consent
-from harness.planning.estimate import Say, estimate
-from harness.planning.fingerprints import Fingerprints
-from harness.planning.outcome import StudyOutcome
-from harness.planning.plan import Plan, make_plan
-from harness.planning.settings import SettingMaker
-from harness.progress.console import SteadyConsole
-from harness.progress.trials import line_printer
-from harness.recording.study_run import StudyRecord
-from harness.resources.gpu_sharing import settled
-from harness.resources.machine import machine_resources
-from harness.resources.refusals import preflight
-from harness.store.cleanup import close_dead_runs
-from harness.store.errors import StoreAway, store_errors
-from harness.store.ledger import Ledger
-from harness.store.lock.lease import StudyLost, Timing
-from harness.store.numbering import choose
-from harness.store.open import absolute_uri, default_uri, open_store, quieten
-from harness.store.outbox.client import CLIENT_ENVIRONMENT, outbox, waiting_note
-from harness.store.schema import State
-from harness.store.session import Hold
+from harness.planning import (
+    WAYS_OUT,
+    Consent,
+    Fingerprints,
+    Plan,
+    Say,
+    SettingMaker,
+    StudyOutcome,
+    compare,
+    estimate_time,
+    make_plan,
+)
+from harness.progress import SteadyConsole, line_printer
+from harness.recording import StudyRecord
+from harness.resources import machine_resources, preflight, settled
+from harness.store import (
+    CLIENT_ENVIRONMENT,
+    Hold,
+    Ledger,
+    State,
+    StoreAway,
+    StudyLost,
+    Timing,
+    absolute_uri,
+    choose,
+    close_dead_runs,
+    default_uri,
+    open_store,
+    outbox,
+    quieten,
+    store_errors,
+    waiting_note,
+)
 from harness.study.context import Site, ledger_of, source_of, study_storage
 from harness.study.execution import Execution
 from harness.study.interrupts import Interrupts
-from harness.worker.checkpoints import forget_all
+from harness.worker import forget_all
 
 __all__ = ["StudyOutcome", "default_cache_dir", "plan_study", "run_study"]
 
@@ -101,7 +112,7 @@ def plan_study(
     n_trials = len(plan.work) + plan.proposals
     resources = settled(study.resources, machine_resources(study.resources), ledger, n_trials)
     settled_study = study.model_copy(update={"resources": resources})
-    return replace(plan, estimate=estimate(settled_study, plan, ledger, fingerprints, say))
+    return replace(plan, estimate=estimate_time(settled_study, plan, ledger, fingerprints, say))
 
 
 def run_study(

@@ -5,11 +5,10 @@ from typing import Any, NamedTuple
 
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 
-from harness.config.choices import AshaScheduler
-from harness.config.study_config import StudyConfig
+from harness.config import AshaScheduler, StudyConfig
 from harness.tuning.fusion import Group, Pruned
 from harness.tuning.worker_deaths import Deaths, told
-from harness.worker.results import EVALUATIONS, OBJECTIVE
+from harness.worker import EVALUATIONS, OBJECTIVE
 
 # more evaluations than any trial has: the last rung of successive halving
 MOST_EVALUATIONS = 10_000

@@ -9,16 +9,16 @@ import ray
 from ray import tune
 from ray.tune.result import NODE_IP
 
-from harness.config.study_config import StudyConfig
+from harness.config import StudyConfig
 from harness.errors import ClusterError, UserError
-from harness.planning.plan import Work
-from harness.progress.trials import TrialView, View
-from harness.recording.trial_runs import TrialRecorder
-from harness.store.schema import Failure, State
+from harness.planning import Work
+from harness.progress import TrialView, View
+from harness.recording import TrialRecorder
+from harness.store import Failure, State
 from harness.tuning.failure_streak import Streak, TooManyFailures
 from harness.tuning.fusion import Ending, Group, Pruned, member_id
 from harness.tuning.worker_deaths import Deaths, told
-from harness.worker.results import EPOCHS
+from harness.worker import EPOCHS
 
 INTERRUPTED = "the study was interrupted"
 GAVE_UP = "the study was stopped, as others failed in a row"

@@ -10,11 +10,10 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
-from harness.planning.plan import Work
-from harness.store.schema import Failure, State
-from harness.worker.checkpoints import checkpoint_name
-from harness.worker.results import FAILED, FINAL
-from ship.training.per_replica import shared_shape
+from harness.planning import Work
+from harness.store import Failure, State
+from harness.worker import FAILED, FINAL, checkpoint_name
+from ship.training import shared_shape
 
 # The works of one Ray trial, in the order in which their replicas stand in it.
 Group = tuple[Work, ...]

@@ -6,10 +6,9 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from harness.config.choices import Fuse
-from harness.config.study_config import StudyConfig
-from harness.planning.plan import Work, study_prunes
-from harness.resources.cost import AnalyticCosts
+from harness.config import Fuse, StudyConfig
+from harness.planning import Work, study_prunes
+from harness.resources import AnalyticCosts
 
 if TYPE_CHECKING:
     from ship.cost import Memory

@@ -9,11 +9,9 @@ import numpy as np
 import optuna
 from optuna.trial import TrialState
 
-from harness.config.space import distributions, suggest
-from harness.config.study_config import StudyConfig
-from harness.planning.settings import Setting, contains
-from harness.store.ledger import Ledger
-from harness.store.schema import State
+from harness.config import StudyConfig, distributions, suggest
+from harness.planning import Setting, contains
+from harness.store import Ledger, State
 
 OPTUNA_STATE = {
     State.COMPLETE: TrialState.COMPLETE,

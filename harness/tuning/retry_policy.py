@@ -13,8 +13,8 @@ from typing import Any
 
 import optuna
 
-from harness.planning.plan import Work
-from harness.store.schema import Failure, State
+from harness.planning import Work
+from harness.store import Failure, State
 from harness.tuning.fusion import Ending, Group, again, dead, endings
 from harness.tuning.worker_deaths import Death
 

@@ -11,8 +11,8 @@ import ray
 from ray import tune
 
 from harness.checkpoint_storage import Storage
-from harness.cluster.session import threads
-from harness.config.study_config import StudyConfig
+from harness.cluster import threads
+from harness.config import StudyConfig
 from harness.method import Method
 from harness.tuning.asha import make_scheduler
 from harness.tuning.callback import Monitor

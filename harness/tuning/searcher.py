@@ -8,16 +8,14 @@ from typing import Any
 import optuna
 from ray.tune.search import Searcher
 
-from harness.config.study_config import StudyConfig
-from harness.planning.plan import Plan, Work
-from harness.planning.settings import Setting
-from harness.store.ledger import Ledger
-from harness.store.schema import State
+from harness.config import StudyConfig
+from harness.planning import Plan, Setting, Work
+from harness.store import Ledger, State
 from harness.tuning.fusion import Ending, Group, Pruned, alike, fuse, group_checkpoint
 from harness.tuning.optuna_sampler import Outcome, Sampler, outcome_of
 from harness.tuning.retry_policy import Given, judge
 from harness.tuning.worker_deaths import Deaths
-from harness.worker.spec import trial_spec
+from harness.worker import trial_spec
 
 # proposals that repeat a known setting before the sampler is taken to have run dry
 MOST_REPEATS = 50

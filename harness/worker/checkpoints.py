@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 from harness.checkpoint_storage import Storage
 
 if TYPE_CHECKING:
-    from ship.training.checkpoint import Checkpoint
+    from ship.training import Checkpoint
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +41,7 @@ def checkpoint_name(setting_keys: Sequence[str], seeds: Sequence[int]) -> str:
 
 def is_unfit(error: Exception) -> bool:
     """Whether an error says that a checkpoint does not fit its trial."""
-    from ship.training.state import CheckpointError
+    from ship.training import CheckpointError
 
     return isinstance(error, CheckpointError)
 
@@ -77,8 +77,7 @@ class Checkpoints:
         """The trial's checkpoint, if there is one that can be read."""
         if self._storage is None or not self._name or self._unfit:
             return None
-        from ship.training.checkpoint import Checkpoint
-        from ship.training.state import CheckpointError
+        from ship.training import Checkpoint, CheckpointError
 
         try:
             data = self._storage.read(self._name)

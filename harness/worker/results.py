@@ -8,8 +8,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from harness.store.schema import Failure
-from ship.metrics.accuracy import EpochMetrics, NonFiniteLoss
+from harness.store import Failure
+from ship.metrics import EpochMetrics, NonFiniteLoss
 
 # Keys of a result. The first two (how many evaluations there were, and the last one's value of each
 # setting) are what a scheduler looks at; they are there at evaluated selection epochs alone. A

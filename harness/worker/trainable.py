@@ -14,8 +14,7 @@ from ray import tune
 
 from harness.checkpoint_storage import Storage
 from harness.method import RunTrial
-from harness.resources.memory import PeakMemory, device_label, device_memory_mb
-from harness.resources.utilisation import Utilisation
+from harness.resources import PeakMemory, Utilisation, device_label, device_memory_mb
 from harness.worker.checkpoints import Checkpoints, is_unfit
 from harness.worker.results import (
     EPOCHS,
@@ -31,8 +30,8 @@ from harness.worker.results import (
     split,
 )
 from harness.worker.spec import feature_key, target_key
-from ship.clip.architectures import Precision
-from ship.metrics.accuracy import EpochMetrics
+from ship.clip import Precision
+from ship.metrics import EpochMetrics
 from ship.trial_config import TrialConfig
 
 # A result costs the driver some 2 ms, and a method's epoch may take less: they travel together.

@@ -1,1 +1,22 @@
-"""TODO: what this package answers for."""
+"""A study's runs out of MLflow as one tidy polars frame.
+
+Answers for: taking a store as somebody else's, one row a (setting, seed), what a study measures.
+Computes no statistic.
+"""
+
+from reports.read.measures import average, checked_metric, heading
+from reports.read.records import Study, load_records
+from reports.read.rows import Factor, Setting, frame
+from reports.read.runs import default_tracking_uri
+
+__all__ = [
+    "Factor",
+    "Setting",
+    "Study",
+    "average",
+    "checked_metric",
+    "default_tracking_uri",
+    "frame",
+    "heading",
+    "load_records",
+]

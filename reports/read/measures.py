@@ -4,7 +4,7 @@ import dataclasses
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
-from reports.contract.schema import PROTOCOLS, TARGET, Protocol, ReportError
+from reports.contract import PROTOCOLS, TARGET, Protocol, ReportError
 
 
 def study_protocol(names: Collection[str], targets: Sequence[str]) -> Protocol:

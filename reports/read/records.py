@@ -8,15 +8,7 @@ from typing import Any
 
 import polars as pl
 
-from reports.contract import schema
-from reports.contract.schema import (
-    COMPLETE,
-    DEFAULT_PROTOCOL,
-    FAIL,
-    PRUNED,
-    Protocol,
-    ReportError,
-)
+from reports.contract import COMPLETE, DEFAULT_PROTOCOL, FAIL, PRUNED, Protocol, ReportError, schema
 from reports.read.flags import with_zeros, without_points
 from reports.read.measures import study_protocol, targets_of
 from reports.read.rows import Factor, Setting, frame, missing_rows, one_per_seed, seed_rows

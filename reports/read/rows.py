@@ -8,8 +8,7 @@ from typing import Any
 
 import polars as pl
 
-from reports.contract import schema
-from reports.contract.schema import (
+from reports.contract import (
     COMPLETE,
     DEFAULT_PROTOCOL,
     FAIL,
@@ -17,6 +16,7 @@ from reports.contract.schema import (
     MISSING,
     PROTOCOLS,
     PRUNED,
+    schema,
 )
 from reports.read.runs import Run
 

@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from reports.contract.names import TAG_FRESH_OF, Found, find_study
-from reports.contract.schema import TAG_KIND, ReportError
+from reports.contract import TAG_FRESH_OF, TAG_KIND, Found, ReportError, find_study
 
 PAGE = 100  # runs a request; each may hold a thousand metrics
 _SQLITE = "sqlite:///"

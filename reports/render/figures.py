@@ -6,23 +6,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from reports.contract.schema import ARMS
-from reports.read.measures import heading
-from reports.read.records import Study
-from reports.read.rows import Factor
+from reports.contract import ARMS
+from reports.read import Factor, Study, heading
 from reports.stats import Estimate, mean_interval
-from reports.tables.groups import (
+from reports.tables import (
     MOST_LEVELS,
     Group,
     arm_groups,
     by_seed,
+    chosen_by,
     is_numeric,
     level_groups,
+    level_text,
     matched,
+    on_test,
     short_name,
 )
-from reports.tables.model import level_text
-from reports.tables.notes import chosen_by, on_test
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -7,16 +7,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from reports.contract.schema import ReportError
-from reports.read.measures import checked_metric
-from reports.read.records import Study
+from reports.contract import ReportError
+from reports.read import Study, checked_metric
 from reports.render.figures import factor_figure, figure_bytes
 from reports.render.html import page
 from reports.render.latex import latex
 from reports.render.plain import csv_text, markdown
 from reports.render.terminal import terminal_text
-from reports.tables.model import Table
-from reports.tables.pooling import averaged, dataset_factor
+from reports.tables import Table, averaged, dataset_factor
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -8,8 +8,7 @@ from collections.abc import Sequence
 import polars as pl
 
 from reports.render.plain import row_cells
-from reports.tables.formatting import PLAIN, STACKED, broken, cell_text
-from reports.tables.model import Table
+from reports.tables import PLAIN, STACKED, Table, broken, cell_text
 
 _STYLE = (
     "body{font-family:system-ui,sans-serif;margin:2rem auto;max-width:84rem;padding:0 1rem}"

@@ -3,8 +3,18 @@
 from collections.abc import Sequence
 
 from reports.render.plain import row_cells
-from reports.tables.formatting import Dialect, broken, cell_text, value_parts
-from reports.tables.model import Cell, Column, Row, Table, Text, Value
+from reports.tables import (
+    Cell,
+    Column,
+    Dialect,
+    Row,
+    Table,
+    Text,
+    Value,
+    broken,
+    cell_text,
+    value_parts,
+)
 
 _DIALECT = Dialect(dash="--", minus="$-$")
 _SPECIALS = {

@@ -6,8 +6,7 @@ import re
 from collections.abc import Sequence
 
 from reports.stats import Estimate
-from reports.tables.formatting import cell_text
-from reports.tables.model import (
+from reports.tables import (
     MARK,
     Cell,
     Counts,
@@ -18,8 +17,9 @@ from reports.tables.model import (
     Table,
     Text,
     Value,
+    cell_text,
+    on_test,
 )
-from reports.tables.notes import on_test
 
 _FIELDS = ("mean", "low", "high", "n")
 

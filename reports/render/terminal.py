@@ -12,8 +12,7 @@ from rich.table import Table as Grid
 from rich.text import Text as Words
 
 from reports.render.plain import row_cells
-from reports.tables.formatting import PLAIN, STACKED, Dialect, broken, cell_text
-from reports.tables.model import Cell, Column, Counts, Table
+from reports.tables import PLAIN, STACKED, Cell, Column, Counts, Dialect, Table, broken, cell_text
 
 
 @dataclass(frozen=True)

@@ -1,1 +1,70 @@
-"""TODO: what this package answers for."""
+"""Rows of a frame as tables: means with intervals, paired differences, notes.
+
+Answers for: what enters a mean, what is compared with what, and every footnote that a table
+owes its reader. Knows no output format.
+"""
+
+from reports.tables.build import build_tables
+from reports.tables.formatting import PLAIN, STACKED, Dialect, broken, cell_text, value_parts
+from reports.tables.groups import (
+    MOST_LEVELS,
+    Group,
+    arm_groups,
+    by_seed,
+    is_numeric,
+    level_groups,
+    matched,
+    short_name,
+)
+from reports.tables.model import (
+    MARK,
+    Cell,
+    Column,
+    Counts,
+    Flagged,
+    PValue,
+    Quantity,
+    Ranged,
+    Row,
+    Table,
+    Text,
+    Value,
+    level_text,
+)
+from reports.tables.notes import chosen_by, on_test
+from reports.tables.pooling import averaged, dataset_factor
+
+__all__ = [
+    "MARK",
+    "MOST_LEVELS",
+    "PLAIN",
+    "STACKED",
+    "Cell",
+    "Column",
+    "Counts",
+    "Dialect",
+    "Flagged",
+    "Group",
+    "PValue",
+    "Quantity",
+    "Ranged",
+    "Row",
+    "Table",
+    "Text",
+    "Value",
+    "arm_groups",
+    "averaged",
+    "broken",
+    "build_tables",
+    "by_seed",
+    "cell_text",
+    "chosen_by",
+    "dataset_factor",
+    "is_numeric",
+    "level_groups",
+    "level_text",
+    "matched",
+    "on_test",
+    "short_name",
+    "value_parts",
+]

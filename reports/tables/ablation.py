@@ -3,12 +3,10 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from reports.contract.schema import FAIL, PRUNED
-from reports.read.flags import raised_flags
-from reports.read.measures import heading
-from reports.read.records import Study
-from reports.read.rows import Factor
+from reports.contract import FAIL, PRUNED
+from reports.read import Factor, Study, heading
 from reports.stats import Comparison, compare_paired, holm, mean_interval
+from reports.tables.flags import raised_flags
 from reports.tables.groups import (
     Group,
     arm_groups,

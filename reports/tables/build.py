@@ -2,9 +2,7 @@
 
 import dataclasses
 
-from reports.read.measures import checked_metric
-from reports.read.records import Study
-from reports.read.rows import Factor
+from reports.read import Factor, Study, checked_metric
 from reports.tables.ablation import factor_table, settings_table
 from reports.tables.datasets import dataset_tables
 from reports.tables.groups import MOST_LEVELS, ordered_levels

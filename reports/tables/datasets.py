@@ -4,13 +4,11 @@ import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from reports.contract.schema import FAIL, MISSING, PRUNED
-from reports.read.flags import raised_flags
-from reports.read.measures import heading
-from reports.read.records import Study
-from reports.read.rows import Factor
+from reports.contract import FAIL, MISSING, PRUNED
+from reports.read import Factor, Study, heading
 from reports.stats import Comparison, compare_paired, holm, mean_interval
 from reports.tables.ablation import compared_cells, difference_columns
+from reports.tables.flags import raised_flags
 from reports.tables.groups import arm_groups, short_name
 from reports.tables.methods import Line, arm_line, method_line
 from reports.tables.model import (

@@ -8,9 +8,8 @@ from typing import Any
 
 import polars as pl
 
-from reports.contract.schema import ARMS, COMPLETE, FAIL, PRUNED
-from reports.read.records import Study
-from reports.read.rows import Factor
+from reports.contract import ARMS, COMPLETE, FAIL, PRUNED
+from reports.read import Factor, Study
 from reports.tables.model import Text, level_id, level_text
 
 # More distinct values than this are a range, not levels.

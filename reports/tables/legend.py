@@ -2,9 +2,8 @@
 
 from collections.abc import Sequence
 
-from reports.contract.schema import ARMS, Protocol
-from reports.read.measures import heading
-from reports.read.records import Study
+from reports.contract import ARMS, Protocol
+from reports.read import Study, heading
 from reports.tables.model import REFERENCES, Row, Value
 
 _LEAK = (

@@ -6,9 +6,8 @@ from typing import Any
 
 import polars as pl
 
-from reports.contract.schema import COMPLETE, FAIL, MISSING, PRUNED
-from reports.read.measures import average
-from reports.read.records import Study
+from reports.contract import COMPLETE, FAIL, MISSING, PRUNED
+from reports.read import Study, average
 from reports.tables.groups import Group, label, rows_of
 from reports.tables.model import Counts, Text, level_id
 from reports.tables.pooling import DATASET, Method, worst

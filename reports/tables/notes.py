@@ -3,10 +3,9 @@
 import json
 from collections.abc import Iterable, Sequence
 
-from reports.contract.schema import COMPLETE, FAIL, PRUNED
-from reports.read.flags import flag_notes
-from reports.read.measures import heading
-from reports.read.records import Study
+from reports.contract import COMPLETE, FAIL, PRUNED
+from reports.read import Study, heading
+from reports.tables.flags import flag_notes
 from reports.tables.legend import (
     arm_notes,
     average_notes,

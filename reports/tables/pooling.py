@@ -7,10 +7,8 @@ from typing import Any
 
 import polars as pl
 
-from reports.contract.schema import COMPLETE, FAIL, MISSING, PRUNED
-from reports.read.measures import average
-from reports.read.records import Study
-from reports.read.rows import Factor, Setting, frame
+from reports.contract import COMPLETE, FAIL, MISSING, PRUNED
+from reports.read import Factor, Setting, Study, average, frame
 from reports.tables.groups import ordered_levels
 from reports.tables.model import level_id, level_text
 

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from reports.contract.schema import FAIL, PRUNED, QUALITY
-from reports.read.flags import flag_notes, raised_flags
-from reports.read.records import Study
+from reports.contract import FAIL, PRUNED, QUALITY
+from reports.read import Study
 from reports.stats import mean_interval
 from reports.tables.ablation import TOP, spelled
+from reports.tables.flags import flag_notes, raised_flags
 from reports.tables.formatting import number
 from reports.tables.groups import (
     MOST_LEVELS,

@@ -5,9 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from reports.read.measures import heading
-from reports.read.records import Study
-from reports.read.rows import Factor
+from reports.read import Factor, Study, heading
 from reports.stats import holm, rank_correlation, rank_groups
 from reports.tables.groups import is_numeric, setting_groups
 from reports.tables.model import (

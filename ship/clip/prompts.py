@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ship.clip.frozen_clip import FrozenCLIP
-from ship.training.replicas import ReplicaRng
+from ship.training import ReplicaRng
 
 # Where the class name stands: behind the context, in its middle, or before it (CoOp, sec. 3.2).
 NamePosition = Literal["end", "middle", "front"]

@@ -15,7 +15,7 @@ from ship.finetuners.linear_probe import LinearProbeConfig
 from ship.finetuners.templates import SINGLE, SUBSET
 from ship.finetuners.tip_adapter import ALPHAS, BETAS, TipAdapterConfig, TipAdapterFConfig
 from ship.finetuners.zero_shot import ZeroShotConfig
-from ship.training.replicas import steps_per_epoch
+from ship.training import steps_per_epoch
 
 
 def zero_shot(

@@ -12,7 +12,7 @@ from ship.generators.mlp_vae import MlpVAEConfig
 from ship.generators.prompt_network import FIXED_WORDS, PROMPTS_AT_ONCE, uses_z
 from ship.generators.prompt_vae import PromptVAEConfig
 from ship.generators.wgan import WGANConfig
-from ship.training.replicas import steps_per_epoch
+from ship.training import steps_per_epoch
 
 # AdamW and Adam keep two moments beside a weight and its gradient.
 TRAINED = 4

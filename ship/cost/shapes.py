@@ -7,9 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from ship.clip.architectures import Precision, feature_dim, load_tokenizer, text_settings
-from ship.clip.prompts import NamePosition
-from ship.features.feature_set import FeatureSet
+from ship.clip import NamePosition, Precision, feature_dim, load_tokenizer, text_settings
+from ship.features import FeatureSet
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from ship.cost.shapes import DataShape
-from ship.metrics.accuracy import ProtocolName
-from ship.tasks.splits import pseudo_new_classes
-from ship.trial.judge import FEWEST, MOST, MOST_IN_ALL
+from ship.metrics import ProtocolName
+from ship.tasks import pseudo_new_classes
+from ship.trial import FEWEST, MOST, MOST_IN_ALL
 from ship.trial_config import TrialConfig
 
 

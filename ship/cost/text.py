@@ -5,7 +5,7 @@ from typing import Literal
 
 import numpy as np
 
-from ship.clip.text_tower import SMALLEST_GROUP
+from ship.clip import SMALLEST_GROUP
 from ship.cost.model import Cost, Memory
 from ship.cost.shapes import TowerShape
 

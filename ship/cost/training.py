@@ -9,7 +9,7 @@ from ship.cost.model import FLOAT_BYTES, Cost, Memory, product
 from ship.cost.shapes import TowerShape
 from ship.cost.tasks import TaskShape
 from ship.synthesis import SyntheticConfig
-from ship.training.replicas import steps_per_epoch
+from ship.training import steps_per_epoch
 
 
 @dataclass(frozen=True)

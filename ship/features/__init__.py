@@ -1,1 +1,32 @@
-"""TODO: what this package answers for."""
+"""Image features of whole datasets, extracted once and kept.
+
+Answers for: decoding and encoding in shards that survive a kill, the cache on disk, augmented
+views, and the FeatureSet that trials read.
+"""
+
+from ship.features.encode import (
+    Block,
+    ImageEncoder,
+    Layout,
+    UndecodableError,
+    encode_pictures,
+    encode_split,
+    undecodable,
+)
+from ship.features.feature_set import FeatureSet, extract_features
+from ship.features.shards import Shard
+from ship.features.split_extraction import Encode
+
+__all__ = [
+    "Block",
+    "Encode",
+    "FeatureSet",
+    "ImageEncoder",
+    "Layout",
+    "Shard",
+    "UndecodableError",
+    "encode_pictures",
+    "encode_split",
+    "extract_features",
+    "undecodable",
+]

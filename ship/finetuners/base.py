@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from ship.training.state import Part
+from ship.training import Part
 
 
 @runtime_checkable

@@ -16,15 +16,13 @@ from jaxtyping import Float, Int
 from pydantic import Field
 from torch import Tensor
 
-from ship.clip.frozen_clip import FrozenCLIP
+from ship.clip import FrozenCLIP
 from ship.finetuners.base import classification_loss
 from ship.finetuners.training_set import CosineDescent, TrainingStream
 from ship.settings import Settings
 from ship.synthesis import Synthesizer
-from ship.tasks.task import Task
-from ship.training.per_replica import PER_REPLICA, ReplicaOptimizer, each_replica
-from ship.training.replicas import ReplicaRng
-from ship.training.state import Part
+from ship.tasks import Task
+from ship.training import PER_REPLICA, Part, ReplicaOptimizer, ReplicaRng, each_replica
 
 # Tried on the selection split beside the configured ratio; 0: the adapter ignored.
 RATIOS = (0.0, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0)

@@ -19,15 +19,13 @@ from jaxtyping import Float, Int
 from pydantic import Field
 from torch import Tensor, nn
 
-from ship.clip.frozen_clip import FrozenCLIP
+from ship.clip import FrozenCLIP
 from ship.finetuners.base import classification_loss
 from ship.finetuners.prompt_learner import PromptLearner, SgdTraining
 from ship.settings import Settings
 from ship.synthesis import Synthesizer
-from ship.tasks.task import Task
-from ship.training.per_replica import PER_REPLICA, each_replica
-from ship.training.replicas import ReplicaLinear, ReplicaRng
-from ship.training.state import Part
+from ship.tasks import Task
+from ship.training import PER_REPLICA, Part, ReplicaLinear, ReplicaRng, each_replica
 
 # Prompts that go through the text tower in one pass, or those of one picture where they are more.
 # Bounds memory at inference and, because a part's gradient is taken at once, in training: there

@@ -19,12 +19,12 @@ from jaxtyping import Float, Int
 from pydantic import Field
 from torch import Tensor
 
-from ship.clip.frozen_clip import FrozenCLIP
+from ship.clip import FrozenCLIP
 from ship.finetuners.training_set import fixed_set
 from ship.settings import Settings
 from ship.synthesis import Synthesizer
-from ship.tasks.task import Task
-from ship.training.state import Part
+from ship.tasks import Task
+from ship.training import Part
 
 # Tried on the selection split beside the configured weight; 0: the discriminant ignored.
 ALPHAS = (0.0, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)

@@ -17,14 +17,13 @@ from jaxtyping import Bool, Float, Int
 from pydantic import Field
 from torch import Tensor
 
-from ship.clip.frozen_clip import FrozenCLIP
+from ship.clip import FrozenCLIP
 from ship.finetuners.base import classification_loss
 from ship.finetuners.prompt_learner import PromptLearner, SgdTraining
 from ship.settings import Settings
 from ship.synthesis import Synthesizer
-from ship.tasks.task import Task
-from ship.training.per_replica import PER_REPLICA, each_replica, per_replica
-from ship.training.state import Part
+from ship.tasks import Task
+from ship.training import PER_REPLICA, Part, each_replica, per_replica
 
 
 class KgCoOpConfig(Settings):

@@ -11,13 +11,10 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from ship.clip.frozen_clip import FrozenCLIP
-from ship.clip.prompts import NamePosition, class_prompts, initial_context
+from ship.clip import FrozenCLIP, NamePosition, class_prompts, initial_context
 from ship.synthesis import Synthesizer
-from ship.tasks.task import Task
-from ship.training.per_replica import ReplicaOptimizer
-from ship.training.replicas import BatchStream, ReplicaRng, steps_per_epoch
-from ship.training.state import Part, Schedule
+from ship.tasks import Task
+from ship.training import BatchStream, Part, ReplicaOptimizer, ReplicaRng, Schedule, steps_per_epoch
 
 # (features, labels, weights of the rows' losses) -> parts that add up to each replica's loss.
 BatchLoss = Callable[[Tensor, Tensor, Tensor | None], Iterable[Tensor]]

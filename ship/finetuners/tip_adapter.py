@@ -19,21 +19,23 @@ from jaxtyping import Float, Int
 from pydantic import Field
 from torch import Tensor
 
-from ship.clip.frozen_clip import FrozenCLIP
+from ship.clip import FrozenCLIP
 from ship.finetuners.base import classification_loss
 from ship.finetuners.training_set import Batch, CosineDescent, FixedSet, fixed_set
 from ship.settings import Settings
 from ship.synthesis import Synthesizer
-from ship.tasks.task import Task
-from ship.training.per_replica import PER_REPLICA, ReplicaOptimizer, each_replica
-from ship.training.replicas import (
+from ship.tasks import Task
+from ship.training import (
+    PER_REPLICA,
     BatchStream,
+    Part,
+    ReplicaOptimizer,
     ReplicaRng,
+    each_replica,
     gather_rows,
     random_views,
     steps_per_epoch,
 )
-from ship.training.state import Part
 
 # Tried on the selection split beside the configured pair; 0: the cache ignored.
 ALPHAS = (0.0, 0.3, 1.0, 3.0, 10.0)

@@ -13,10 +13,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ship.synthesis import Synthesizer
-from ship.tasks.task import Task
-from ship.training.per_replica import ReplicaOptimizer
-from ship.training.replicas import BatchStream, ReplicaRng, steps_per_epoch
-from ship.training.state import Part, Schedule
+from ship.tasks import Task
+from ship.training import BatchStream, Part, ReplicaOptimizer, ReplicaRng, Schedule, steps_per_epoch
 
 Batch = tuple[
     Float[Tensor, "replica n feature"],

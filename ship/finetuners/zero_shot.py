@@ -8,12 +8,12 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 
-from ship.clip.frozen_clip import FrozenCLIP
+from ship.clip import FrozenCLIP
 from ship.finetuners.templates import SINGLE, SUBSET, template_features
 from ship.settings import Settings
 from ship.synthesis import Synthesizer
-from ship.tasks.task import Task
-from ship.training.state import Part
+from ship.tasks import Task
+from ship.training import Part
 
 # Prompts by name; "dataset" is not among them: the task brings those text features with it.
 _TEMPLATES = {"single": SINGLE, "ensemble": SUBSET}

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from ship.clip.frozen_clip import FrozenCLIP
+from ship.clip import FrozenCLIP
 from ship.generators.base import Generator
 from ship.generators.controls import (
     GaussianBase,
@@ -19,7 +19,7 @@ from ship.generators.controls import (
 from ship.generators.mlp_vae import MlpVAEConfig, build_mlp_vae
 from ship.generators.prompt_vae import PromptVAEConfig, build_prompt_vae
 from ship.generators.wgan import WGAN, WGANConfig
-from ship.tasks.task import Task
+from ship.tasks import Task
 
 GeneratorConfig = Annotated[
     PromptVAEConfig

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from ship.training.replicas import ReplicaLinear, ReplicaRng
+from ship.training import ReplicaLinear, ReplicaRng
 
 # A latent dimension counts as active above this variance (arXiv:1509.00519).
 ACTIVE_VARIANCE = 0.01

@@ -6,8 +6,7 @@ from typing import Protocol, runtime_checkable
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ship.training.replicas import ReplicaRng
-from ship.training.state import Part
+from ship.training import Part, ReplicaRng
 
 
 @runtime_checkable

@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from pydantic import Field
 from torch import Tensor
 
-from ship.clip.frozen_clip import FrozenCLIP
+from ship.clip import FrozenCLIP
 from ship.generators.spread import (
     isotropic_scale,
     modality_shift,
@@ -18,9 +18,8 @@ from ship.generators.spread import (
     within_class_rows,
 )
 from ship.settings import Settings
-from ship.tasks.task import Task
-from ship.training.replicas import ReplicaRng, random_views
-from ship.training.state import Part
+from ship.tasks import Task
+from ship.training import Part, ReplicaRng, random_views
 
 
 class NoGeneratorConfig(Settings):

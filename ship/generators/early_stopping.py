@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from ship.training.state import State, copied, copies, prefixed, taken, under
+from ship.training import State, copied, copies, prefixed, taken, under
 
 
 class EarlyStopping:

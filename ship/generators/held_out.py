@@ -8,8 +8,8 @@ from torch import Tensor
 
 from ship.generators.autoencoder import Autoencoder, real_rows
 from ship.generators.losses import kl_to_prior, with_free_bits
-from ship.tasks.task import Task, pad_rows
-from ship.training.replicas import ReplicaRng
+from ship.tasks import Task, pad_rows
+from ship.training import ReplicaRng
 
 
 class HeldOut:

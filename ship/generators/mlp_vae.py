@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from ship.clip.frozen_clip import FrozenCLIP
+from ship.clip import FrozenCLIP
 from ship.generators.autoencoder import Autoencoder, Encoder
 from ship.generators.prompt_network import GeneratorHidden, LatentDim
 from ship.generators.vae import (
@@ -28,9 +28,8 @@ from ship.generators.vae import (
     WeightDecay,
 )
 from ship.settings import Settings
-from ship.tasks.task import Task
-from ship.training.per_replica import each_replica
-from ship.training.replicas import ReplicaLinear, ReplicaRng
+from ship.tasks import Task
+from ship.training import ReplicaLinear, ReplicaRng, each_replica
 
 
 class MlpVAEConfig(Settings):

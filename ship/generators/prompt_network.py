@@ -13,9 +13,8 @@ from jaxtyping import Float, Int
 from pydantic import Field
 from torch import Tensor, nn
 
-from ship.clip.frozen_clip import FrozenCLIP
-from ship.clip.prompts import NamePosition, class_prompts, initial_context
-from ship.training.replicas import ReplicaLinear, ReplicaRng
+from ship.clip import FrozenCLIP, NamePosition, class_prompts, initial_context
+from ship.training import ReplicaLinear, ReplicaRng
 
 PromptMode = Literal["instance_bias", "instance_tokens", "global", "fixed"]
 

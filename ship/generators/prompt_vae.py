@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from ship.clip.frozen_clip import FrozenCLIP
+from ship.clip import FrozenCLIP
 from ship.generators.autoencoder import Autoencoder, Encoder
 from ship.generators.prompt_network import (
     CtxInit,
@@ -34,9 +34,8 @@ from ship.generators.vae import (
     WeightDecay,
 )
 from ship.settings import Settings
-from ship.tasks.task import Task
-from ship.training.per_replica import each_replica
-from ship.training.replicas import ReplicaRng
+from ship.tasks import Task
+from ship.training import ReplicaRng, each_replica
 
 
 class PromptVAEConfig(Settings):

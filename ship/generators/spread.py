@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ship.tasks.task import Task
+from ship.tasks import Task
 
 # Least weight of the identity in a covariance: with fewer pictures than dimensions it is singular.
 LEAST_SHRINKAGE = 1e-6

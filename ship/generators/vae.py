@@ -12,10 +12,18 @@ from ship.generators.autoencoder import Autoencoder, Encoder, active_units, real
 from ship.generators.early_stopping import EarlyStopping
 from ship.generators.held_out import HeldOut
 from ship.generators.losses import vae_loss
-from ship.tasks.task import Task
-from ship.training.per_replica import PER_REPLICA, ReplicaOptimizer, each_replica, per_replica
-from ship.training.replicas import BatchStream, ReplicaRng, steps_per_epoch
-from ship.training.state import Counter, Part
+from ship.tasks import Task
+from ship.training import (
+    PER_REPLICA,
+    BatchStream,
+    Counter,
+    Part,
+    ReplicaOptimizer,
+    ReplicaRng,
+    each_replica,
+    per_replica,
+    steps_per_epoch,
+)
 
 EncoderHidden = Annotated[int, Field(ge=1, description="hidden units of q(z|x)")]
 KLWeight = Annotated[

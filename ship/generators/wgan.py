@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 from pydantic import Field
 from torch import Tensor, nn
 
-from ship.clip.frozen_clip import FrozenCLIP
+from ship.clip import FrozenCLIP
 from ship.generators.losses import gradient_penalty
 from ship.generators.prompt_network import (
     CtxInit,
@@ -25,10 +25,18 @@ from ship.generators.prompt_network import (
     PromptGenerator,
 )
 from ship.settings import Settings
-from ship.tasks.task import Task
-from ship.training.per_replica import PER_REPLICA, ReplicaOptimizer, each_replica, per_replica
-from ship.training.replicas import BatchStream, ReplicaLinear, ReplicaRng, steps_per_epoch
-from ship.training.state import Part
+from ship.tasks import Task
+from ship.training import (
+    PER_REPLICA,
+    BatchStream,
+    Part,
+    ReplicaLinear,
+    ReplicaOptimizer,
+    ReplicaRng,
+    each_replica,
+    per_replica,
+    steps_per_epoch,
+)
 
 
 class WGANConfig(Settings):

@@ -2,7 +2,7 @@
 
 from typing import Final as Constant
 
-from ship.metrics.accuracy import ProtocolName
+from ship.metrics import ProtocolName
 from ship.protocols.across import cross_dataset
 from ship.protocols.base import Exam, Final, Protocol
 from ship.protocols.classes import studied_classes

@@ -10,13 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ship.clip.frozen_clip import FrozenCLIP
-from ship.features.feature_set import FeatureSet
-from ship.metrics.accuracy import OBJECTIVES, SEEN_OBJECTIVES, accuracy
+from ship.clip import FrozenCLIP
+from ship.features import FeatureSet
+from ship.metrics import OBJECTIVES, SEEN_OBJECTIVES, accuracy
 from ship.protocols.base import Exam, Final, Protocol, by_halves, mask, require_both
 from ship.protocols.tasks import TaskBuilder
-from ship.tasks.splits import pseudo_new_classes
-from ship.tasks.task import Pictures, Task
+from ship.tasks import Pictures, Task, pseudo_new_classes
 from ship.trial_config import TrialConfig
 
 SOURCE = "source"

@@ -7,8 +7,8 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from ship.metrics.accuracy import accuracy, score
-from ship.tasks.task import Pictures, Task
+from ship.metrics import accuracy, score
+from ship.tasks import Pictures, Task
 
 
 @dataclass(frozen=True)

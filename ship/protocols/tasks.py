@@ -7,11 +7,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ship.clip.frozen_clip import FrozenCLIP
+from ship.clip import FrozenCLIP
 from ship.datasets.base import some
-from ship.features.feature_set import FeatureSet
-from ship.tasks.splits import few_shot_indices
-from ship.tasks.task import Pictures, Task, pad_rows
+from ship.features import FeatureSet
+from ship.tasks import Pictures, Task, few_shot_indices, pad_rows
 
 
 class TaskBuilder:

@@ -7,10 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ship.clip.frozen_clip import FrozenCLIP
-from ship.features.feature_set import FeatureSet
-from ship.metrics.accuracy import OBJECTIVES, SEEN_OBJECTIVES
-from ship.metrics.calibrated_stacking import score_one_softmax
+from ship.clip import FrozenCLIP
+from ship.features import FeatureSet
+from ship.metrics import OBJECTIVES, SEEN_OBJECTIVES, score_one_softmax
 from ship.protocols.base import (
     Exam,
     Final,
@@ -21,7 +20,7 @@ from ship.protocols.base import (
     require_both,
 )
 from ship.protocols.tasks import TaskBuilder
-from ship.tasks.splits import pseudo_new_classes
+from ship.tasks import pseudo_new_classes
 from ship.trial_config import TrialConfig
 
 Targets = Mapping[str, FeatureSet]

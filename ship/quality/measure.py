@@ -11,7 +11,7 @@ from ship.quality.distances import frechet, mmd, squared_distances
 from ship.quality.manifold import manifold_metrics
 from ship.quality.sets import ComparedSets, compared_sets, matched_sets
 from ship.quality.spread import diversity, effective_rank
-from ship.training.replicas import ReplicaRng
+from ship.training import ReplicaRng
 
 # A standard error from fewer pictures than this would itself be mostly error.
 FEWEST_FOR_ERROR = 5

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from ship.training.replicas import ReplicaRng, gather_rows, random_views
+from ship.training import ReplicaRng, gather_rows, random_views
 
 
 @dataclass(frozen=True)

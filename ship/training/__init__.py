@@ -1,1 +1,65 @@
-"""TODO: what this package answers for."""
+"""Many seeds, or settings, trained side by side as replicas along one leading dimension.
+
+Answers for: randomness by seed, layers and optimizers with a replica dimension, and a state that
+can be saved and put back to the bit.
+"""
+
+from ship.training.checkpoint import Checkpoint
+from ship.training.per_replica import (
+    PER_REPLICA,
+    ReplicaOptimizer,
+    each_replica,
+    per_replica,
+    settings_of,
+    shared_shape,
+)
+from ship.training.replicas import (
+    BatchStream,
+    ReplicaLinear,
+    ReplicaRng,
+    gather_rows,
+    random_views,
+    steps_per_epoch,
+)
+from ship.training.state import (
+    CheckpointError,
+    Counter,
+    Part,
+    Schedule,
+    State,
+    capture,
+    copied,
+    copies,
+    prefixed,
+    restore,
+    taken,
+    under,
+)
+
+__all__ = [
+    "PER_REPLICA",
+    "BatchStream",
+    "Checkpoint",
+    "CheckpointError",
+    "Counter",
+    "Part",
+    "ReplicaLinear",
+    "ReplicaOptimizer",
+    "ReplicaRng",
+    "Schedule",
+    "State",
+    "capture",
+    "copied",
+    "copies",
+    "each_replica",
+    "gather_rows",
+    "per_replica",
+    "prefixed",
+    "random_views",
+    "restore",
+    "settings_of",
+    "shared_shape",
+    "steps_per_epoch",
+    "taken",
+    "under",
+]

@@ -16,7 +16,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from ship.metrics.accuracy import EpochMetrics, Stage
+from ship.metrics import EpochMetrics, Stage
 from ship.training.state import CheckpointError
 
 FORMAT = 1

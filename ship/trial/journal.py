@@ -7,9 +7,8 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import Tensor
 
-from ship.metrics.accuracy import EpochMetrics, Stage
-from ship.training.checkpoint import Checkpoint
-from ship.training.state import Part, capture, restore, under
+from ship.metrics import EpochMetrics, Stage
+from ship.training import Checkpoint, Part, capture, restore, under
 
 _RETRAINED: tuple[Stage, ...] = ("final_generator", "final")
 

@@ -8,10 +8,10 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ship.generators import Generator
-from ship.metrics.accuracy import NonFiniteLoss
+from ship.metrics import NonFiniteLoss
 from ship.protocols import Exam
 from ship.quality import flags, measure_quality
-from ship.training.replicas import ReplicaRng
+from ship.training import ReplicaRng
 
 # Synthetic features a class: as many as there are real pictures, within these bounds. The mean of
 # fewer comes short in cosine by chance alone; more than 50 cost time and tell nothing new.

@@ -10,15 +10,13 @@ from collections.abc import Iterator, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from ship.clip.frozen_clip import FrozenCLIP
-from ship.features.feature_set import FeatureSet
+from ship.clip import FrozenCLIP
+from ship.features import FeatureSet
 from ship.finetuners import Finetuner, FinetunerConfig
 from ship.generators import GeneratorConfig
-from ship.metrics.accuracy import EpochMetrics
+from ship.metrics import EpochMetrics
 from ship.protocols import PROTOCOLS, Protocol, studied_classes
-from ship.training.checkpoint import Checkpoint
-from ship.training.per_replica import each_replica, shared_shape
-from ship.training.state import CheckpointError, Part
+from ship.training import Checkpoint, CheckpointError, Part, each_replica, shared_shape
 from ship.trial.journal import Journal, TrialRun
 from ship.trial.selection import Best, Choices, Retrained, Tested, evaluate, keep_better
 from ship.trial.stages import Fitted, Trial

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from ship.finetuners import Finetuner
-from ship.metrics.accuracy import NonFiniteLoss
+from ship.metrics import NonFiniteLoss
 from ship.protocols import Exam, Final, Protocol
-from ship.training.state import State, copied, copies, prefixed, taken, under
+from ship.training import State, copied, copies, prefixed, taken, under
 
 Choices = Sequence[Mapping[str, float]]
 

@@ -7,15 +7,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ship.clip.frozen_clip import FrozenCLIP
+from ship.clip import FrozenCLIP
 from ship.finetuners import FINETUNERS, Finetuner
 from ship.generators import GENERATORS, Generator
-from ship.metrics.accuracy import EpochMetrics, Stage
+from ship.metrics import EpochMetrics, Stage
 from ship.protocols import Exam, Final
 from ship.synthesis import Renumbered, Synthesizer
-from ship.tasks.task import Task
-from ship.training.per_replica import settings_of
-from ship.training.state import Part
+from ship.tasks import Task
+from ship.training import Part, settings_of
 from ship.trial.journal import Journal
 from ship.trial.judge import judge
 from ship.trial_config import TrialConfig

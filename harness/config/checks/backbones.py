@@ -34,7 +34,7 @@ def _context_faults(
     backbone: str, space: Mapping[str, Factor], constants: Any, variants: Any
 ) -> list[Fault]:
     """Context vectors must leave room in a prompt for SOT, a class name and EOT."""
-    from ship.clip.architectures import context_length
+    from ship.clip import context_length
 
     most = context_length(backbone) - 3
     faults = []
@@ -59,7 +59,7 @@ def _context_faults(
 def _backbone_faults(path: str, name: str) -> list[Fault]:
     if name == "pocket":  # packaged: spares the seconds that importing the towers takes
         return []
-    from ship.clip.frozen_clip import BackboneError, check_backbone_name
+    from ship.clip import BackboneError, check_backbone_name
 
     try:
         check_backbone_name(name)

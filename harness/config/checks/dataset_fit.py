@@ -11,12 +11,12 @@ from ship.trial_config import TrialConfig
 
 if TYPE_CHECKING:
     from ship.datasets import Survey
-    from ship.features.feature_set import FeatureSet
+    from ship.features import FeatureSet
 
 
 def bare_features(name: str, survey: Survey) -> FeatureSet:
     """A dataset's labels as a FeatureSet with features of size 0: it can be cut, not trained on."""
-    from ship.features.feature_set import FeatureSet
+    from ship.features import FeatureSet
 
     labels = {split: survey.splits[split].labels for split in ("train", "val", "test")}
     empty = {split: np.empty((len(own), 0), np.float32) for split, own in labels.items()}
@@ -106,7 +106,7 @@ def _validation(
 ) -> str:
     """Selection and early stopping look at validation pictures of seen classes."""
     from ship.datasets.base import some
-    from ship.tasks.splits import pseudo_new_classes
+    from ship.tasks import pseudo_new_classes
 
     name = features.dataset
     pseudo_new = config.selection == "pseudo_new" and config.protocol != "few_shot"

@@ -7,7 +7,7 @@ from harness.config.choices import Objective
 from harness.config.factor import Factor
 from harness.config.factors import indexed
 from harness.errors import Fault
-from ship.metrics.accuracy import OBJECTIVES, SEEN_OBJECTIVES, ProtocolName
+from ship.metrics import OBJECTIVES, SEEN_OBJECTIVES, ProtocolName
 from ship.trial_config import TrialConfig
 
 

@@ -94,7 +94,7 @@ class Outbox:
 
 def waiting_note(uri: str, study: str, cache_dir: Path) -> str | None:
     """A line for whoever plans with a store that lacks what waits on disk; None: nothing does."""
-    from reports.contract.redact import redacted
+    from reports.contract import redacted
 
     found = queues(cache_dir / FOLDER, redacted(uri), study)
     if not found:
@@ -125,7 +125,7 @@ def outbox(
         StoreAway: writes are left on disk, of this run or an earlier one.
         StoreError: the store refuses one, or their file cannot be used.
     """
-    from reports.contract.redact import redacted
+    from reports.contract import redacted
 
     uri = redacted(store.uri)
     try:

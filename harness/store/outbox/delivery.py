@@ -156,7 +156,7 @@ class Courier:
 
     def left(self) -> str:
         """One line about what waits on disk."""
-        from reports.contract.redact import redacted
+        from reports.contract import redacted
 
         n = f"{self.waiting} write{'s' if self.waiting > 1 else ''}"
         wait = f": {n} wait in {self._queue.path}" if self.waiting else ""

@@ -43,7 +43,7 @@ def transient(error: BaseException, uri: str) -> bool:
 
 def reason(error: BaseException) -> str:
     """Why a store did not answer, in a few words and without secrets."""
-    from reports.contract.redact import redacted
+    from reports.contract import redacted
 
     text = str(error)
     status, number = _STATUS.search(text), _ERRNO.search(text)

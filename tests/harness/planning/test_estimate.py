@@ -11,7 +11,7 @@ import harness.planning.calibration
 import harness.resources.machine
 from harness.config.study_config import StudyConfig
 from harness.planning.calibration import Calibration
-from harness.planning.estimate import estimate, trials_at_once
+from harness.planning.estimate import estimate_time, trials_at_once
 from harness.planning.fingerprints import Fingerprints
 from harness.planning.plan import Estimate, make_plan
 from harness.store.ledger import Ledger, LedgerRun
@@ -53,7 +53,7 @@ def estimate_of(
 ) -> Estimate | None:
     """The estimate of what is left of a study with some runs."""
     ledger = Ledger(runs)
-    return estimate(study, make_plan(study, ledger, prints), ledger, prints, say)
+    return estimate_time(study, make_plan(study, ledger, prints), ledger, prints, say)
 
 
 def finished(study: StudyConfig, prints: Fingerprints, seconds: float, **keys: Any) -> LedgerRun:
