@@ -5,10 +5,17 @@ import re
 import signal
 
 import pytest
+from hypothesis import settings
 from jaxtyping import install_import_hook
 
+import tests.checked
+
 # must run before anything imports ship
-install_import_hook("ship", "beartype.beartype")
+install_import_hook("ship", f"{tests.checked.__name__}.checked")
+
+# No test is about time: under load any of them may take long.
+settings.register_profile("unhurried", deadline=None)
+settings.load_profile("unhurried")
 
 # Ray's core reads them once, when it is imported
 for _name in ("RAY_ADDRESS", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):

@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 import harness.resources.refusals
-import harness.study.run
+import harness.study
 import reports.cli
 from harness.cli import main as cli
 from harness.errors import UserError
@@ -42,7 +42,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         counts = {"done": 0, "failed": 0, "pruned": 0, "missing": 0, **seen["outcome"]}
         return StudyOutcome(**counts, experiment=study.name, tracking_uri=URI)
 
-    monkeypatch.setattr(harness.study.run, "run_study", run_study)
+    monkeypatch.setattr(harness.study, "run_study", run_study)
     monkeypatch.setattr(reports.cli, "render", lambda *args: seen.update(render=args))
     return seen
 
@@ -142,7 +142,7 @@ def test_mistakes_found_later_are_one_line(
     def run_study(*_: Any, **__: Any) -> StudyOutcome:
         raise error
 
-    monkeypatch.setattr(harness.study.run, "run_study", run_study)
+    monkeypatch.setattr(harness.study, "run_study", run_study)
     result = invoke("--space", "prompt_len")
     stopped = isinstance(error, KeyboardInterrupt)
     assert result.exit_code == (130 if stopped else 2)
@@ -156,7 +156,7 @@ def test_a_store_that_is_away_leaves_the_study_incomplete(monkeypatch: pytest.Mo
     def run_study(*_: Any, **__: Any) -> StudyOutcome:
         raise StoreAway("http://me:geheim@host: 3 writes wait in FILE")
 
-    monkeypatch.setattr(harness.study.run, "run_study", run_study)
+    monkeypatch.setattr(harness.study, "run_study", run_study)
     result = CliRunner().invoke(cli.app, ["--space", "prompt_len.yaml"])
     assert result.exit_code == cli.INCOMPLETE
     assert result.stderr == "incomplete: http://***@host: 3 writes wait in FILE\n"
@@ -168,7 +168,7 @@ def test_a_bug_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
     def run_study(*_: Any, **__: Any) -> StudyOutcome:
         raise ValueError("shapes differ")
 
-    monkeypatch.setattr(harness.study.run, "run_study", run_study)
+    monkeypatch.setattr(harness.study, "run_study", run_study)
     result = invoke("--space", "prompt_len")
     assert result.exit_code == 1
     assert str(result.exception) == "shapes differ"
@@ -222,7 +222,7 @@ def test_dry_run_prints_the_plan_and_runs_nothing(
     plan = SimpleNamespace(
         rows=rows, proposals=3, seconds=90.0, finished=False, estimate=None, notes=()
     )
-    monkeypatch.setattr(harness.study.run, "plan_study", lambda *_, **__: plan)
+    monkeypatch.setattr(harness.study, "plan_study", lambda *_, **__: plan)
     result = invoke("--space", "prompt_len", "--dry-run")
     assert result.exit_code == 0
     assert "n_ctx=[1]" in result.stdout
@@ -241,7 +241,7 @@ def test_dry_run_tells_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
     )
     left = Estimate({"b": 0.4, "c": 90.0}, 7200.0, 2, "12 finished trials")
     plan = SimpleNamespace(rows=rows, proposals=3, finished=False, estimate=left, notes=())
-    monkeypatch.setattr(harness.study.run, "plan_study", lambda *_, **__: plan)
+    monkeypatch.setattr(harness.study, "plan_study", lambda *_, **__: plan)
     lines = invoke("--space", "prompt_len", "--dry-run").stdout.splitlines()
     ends = {line.split()[0]: " ".join(line.split()[-2:]) for line in lines if "n_ctx" in line}
     assert ends == {"n_ctx=1": "n_ctx=1 done", "n_ctx=2": "<1 s", "n_ctx=4": "1.5 min"}
@@ -262,7 +262,7 @@ def test_dry_run_warns_of_a_machine_too_small(
     plan = SimpleNamespace(
         rows=(), proposals=0, seconds=None, finished=finished, estimate=None, notes=()
     )
-    monkeypatch.setattr(harness.study.run, "plan_study", lambda *_, **__: plan)
+    monkeypatch.setattr(harness.study, "plan_study", lambda *_, **__: plan)
     monkeypatch.setattr(harness.resources.refusals, "usable_gpus", lambda: 0)
     result = invoke("--space", "prompt_len", "--set", "resources.gpus=1", "--dry-run")
     assert result.exit_code == 0
@@ -281,7 +281,7 @@ def test_a_changed_study_is_refused_in_one_message(monkeypatch: pytest.MonkeyPat
         consent.check(changes, "small.yaml")
         return StudyOutcome(0, 0, 0, 1, "prompt_len", URI)
 
-    monkeypatch.setattr(harness.study.run, "run_study", run_study)
+    monkeypatch.setattr(harness.study, "run_study", run_study)
     result = invoke("--space", "prompt_len")
     assert result.exit_code == 2
     assert result.stderr.splitlines()[1:] == [
@@ -304,7 +304,7 @@ def test_a_study_that_is_anothers_now_is_incomplete(monkeypatch: pytest.MonkeyPa
     def run_study(*_: Any, **__: Any) -> StudyOutcome:
         raise StudyLost("it is another's")
 
-    monkeypatch.setattr(harness.study.run, "run_study", run_study)
+    monkeypatch.setattr(harness.study, "run_study", run_study)
     result = invoke("--space", "prompt_len")
     assert (result.exit_code, result.stderr) == (3, "incomplete: it is another's\n")
 

@@ -118,7 +118,7 @@ def test_every_file_is_a_recipe_and_is_packaged() -> None:
     there = {path.name for path in FOLDER.iterdir() if path.is_file() and path.suffix != ".py"}
     assert there == set(FILES.values())
     setup = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
-    assert "harness.deploy" in setup["packages"]
+    assert "harness*" in setup["packages"]["find"]["include"]
     patterns = setup["package-data"]["harness.deploy"]
     assert all(any(Path(name).match(pattern) for pattern in patterns) for name in there)
 

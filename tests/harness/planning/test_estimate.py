@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 import harness.planning.calibration
+import harness.resources
 import harness.resources.machine
 from harness.config.study_config import StudyConfig
 from harness.planning.calibration import Calibration
@@ -165,7 +166,7 @@ def test_nothing_is_estimated_where_nobody_knows(
     assert estimate_of(study, foreign) is None
     assert estimate_of(study, prints, (finished(study, prints, 6.0),)) is None
     said: list[str] = []
-    monkeypatch.setattr(harness.resources.machine, "usable_gpus", lambda: 0)
+    monkeypatch.setattr(harness.resources, "usable_gpus", lambda: 0)
     assert estimate_of(make_study(resources={"gpus": 1}), prints, say=said.append) is None
 
     def missing(*_: Any) -> None:

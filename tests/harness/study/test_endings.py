@@ -66,7 +66,7 @@ def test_sigterm_between_the_start_of_ray_and_the_first_trial(
     bench: Bench, drive: Callable[..., Driver]
 ) -> None:
     """Ray has put handlers of its own in ours' place by then."""
-    driver = drive(0.0, fault={"terminate": "harness.tuning.run.share"})
+    driver = drive(0.0, fault={"terminate": "harness.tuning.share"})
     code, output = driver.end()
     assert code == 130, output
     assert "interrupted=True" in output and "Traceback" not in output
