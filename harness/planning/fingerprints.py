@@ -132,5 +132,6 @@ def _stamp(backbone: str) -> str:
 
 
 def _source_stamp() -> str:
-    source = Path(str(files("ship.clip"))) / "frozen_clip.py"
-    return hashlib.blake2b(source.read_bytes(), digest_size=8).hexdigest()
+    folder = Path(str(files("ship.clip")))
+    sources = [(folder / name).read_bytes() for name in ("frozen_clip.py", "identity.py")]
+    return hashlib.blake2b(b"".join(sources), digest_size=8).hexdigest()

@@ -147,7 +147,14 @@ def _described(name: str) -> Architecture:
 
 
 def _config(architecture: str) -> Mapping[str, Any]:
-    """open_clip's configuration of an architecture."""
+    config = find_config(architecture)
+    if config is None:
+        raise BackboneError(f"must be pocket or an architecture of open_clip, got {architecture!r}")
+    return config
+
+
+def find_config(architecture: str) -> Mapping[str, Any] | None:
+    """open_clip's configuration of "pocket" or an architecture; None where there is no such one."""
     if architecture == "pocket":
         stored = json.loads((MODEL_DIR / "open_clip_config.json").read_text("utf-8"))
         pocket: Mapping[str, Any] = stored["model_cfg"]
@@ -155,6 +162,4 @@ def _config(architecture: str) -> Mapping[str, Any]:
     import open_clip
 
     config: Mapping[str, Any] | None = open_clip.get_model_config(architecture)
-    if config is None:
-        raise BackboneError(f"must be pocket or an architecture of open_clip, got {architecture!r}")
     return config

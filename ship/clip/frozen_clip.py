@@ -1,6 +1,5 @@
 """FrozenCLIP: the packaged pocket backbone or any open_clip model, with its weights fixed."""
 
-import hashlib
 import json
 import logging
 import warnings
@@ -21,7 +20,14 @@ from PIL import Image
 from torch import Tensor, nn
 
 from ship.clip.architectures import BackboneError as BackboneError
-from ship.clip.architectures import Precision, architectures, drivable, load_tokenizer
+from ship.clip.architectures import (
+    Precision,
+    architectures,
+    drivable,
+    find_config,
+    load_tokenizer,
+)
+from ship.clip.identity import fingerprint
 from ship.clip.text_tower import TextTower, UndrivableTower
 from ship.pocket import MODEL_DIR
 
@@ -68,7 +74,7 @@ class FrozenCLIP:
                 f"backbone {name!r}: its tokenizer is {type(tokenizer).__name__}, not CLIP's BPE"
             )
         self._model: Any = model.to(device).eval().requires_grad_(False)
-        self.fingerprint = fingerprint(self._model)
+        self.fingerprint = fingerprint(self._model, find_config(name.partition(":")[0]))
         self.precision: Precision = precision
         try:
             self.text = TextTower(self._model, DTYPES[precision])
@@ -234,15 +240,3 @@ def list_backbones() -> list[str]:
     """Every name that FrozenCLIP.load accepts, checkpoint files aside."""
     known = [entry for entry in architectures() if entry.refused is None]
     return ["pocket", *(f"{entry.name}:{tag}" for entry in known for tag in entry.tags)]
-
-
-def fingerprint(model: nn.Module) -> str:
-    """Hash of a model's parameter names, shapes, values and layer types (32 hex digits)."""
-    digest = hashlib.blake2b(digest_size=16)
-    # two models with equal weights but another activation give other features
-    digest.update(repr(model).encode())
-    for key, value in sorted(model.state_dict().items()):
-        digest.update(f"{key} {value.dtype} {tuple(value.shape)}".encode())
-        plain = value.detach().cpu().contiguous().reshape(-1)
-        digest.update(memoryview(plain.view(torch.uint8).numpy()))
-    return digest.hexdigest()

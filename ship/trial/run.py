@@ -74,6 +74,8 @@ def _epochs_of(trial: Trial, protocol: Protocol) -> Iterator[EpochMetrics]:
         chosen = yield from _choose(trial, protocol, best)
     judged = trial.journal.reported("selection_quality")
     if protocol.generator_task is not None:
+        chosen = None
+        trial.journal.enter(best=best)  # nothing of selection stays in memory but its choice
         fitted = yield from trial.fit(protocol.generator_task, "final_generator", best=best)
         tested, choices = yield from _retrained(trial, protocol, fitted, best)
     elif chosen is not None:
@@ -124,6 +126,8 @@ def _retrained(
         finetuner.load_state(retrained.state)
         tested.add(finetuner, final, protocol, best)
         choices = finetuner.choices
+        del finetuner, retrained  # before the next one is built
+        trial.journal.enter(**kept)
     return tested, choices
 
 

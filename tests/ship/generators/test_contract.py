@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from ship.clip.frozen_clip import FrozenCLIP, fingerprint
+from ship.clip.frozen_clip import FrozenCLIP
+from ship.clip.identity import fingerprint
 from ship.features.feature_set import FeatureSet
 from ship.generators import GENERATORS, Generator
 from ship.tasks.task import Task
