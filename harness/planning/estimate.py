@@ -183,16 +183,18 @@ def _measured(
     method = replace(method, load_backbone=lru_cache(maxsize=1)(method.load_backbone))
     own, points = dict(pace.own), dict[str, list[tuple[float, float]]]()
     rest = sorted(unknown, key=lambda one: -one.flops)
+    lonely = [math.inf] * len(rest)  # how far each is from the measured ones of its backbone
     took, longest = 0.0, 0.0
-    while rest and (not points or took + longest < CALIBRATION_SECONDS):
-        one = max(rest, key=lambda one: _loneliness(one, points))
-        if _loneliness(one, points) < ALIKE:
+    while not points or took + longest < CALIBRATION_SECONDS:
+        at = max(range(len(rest)), key=lonely.__getitem__)
+        if lonely[at] < ALIKE:
             break
-        rest.remove(one)
+        one = rest[at]
         found = calibrate(one.config, one.n_seeds, costs, method, device, threads)
         own[one.key] = found.seconds_per_flop
         points.setdefault(one.config.backbone, []).append((one.flops, found.seconds_per_flop))
         took, longest = took + found.took, max(longest, found.took)
+        lonely = [min(far, _between(one, other)) for far, other in zip(lonely, rest, strict=True)]
     for one in rest:  # a backbone that there was no time for: the slowest pace of the others
         if one.config.backbone not in points:
             slowest = max(rate for held in points.values() for _, rate in held)
@@ -201,10 +203,10 @@ def _measured(
     return Pace(own, pace.pooled, points, f"a calibration here of {took:.0f} s")
 
 
-def _loneliness(one: Wanted, points: Mapping[str, Sequence[tuple[float, float]]]) -> float:
-    """How far a setting's FLOPs are from every measured one of its backbone."""
-    held = points.get(one.config.backbone, ())
-    return min((_apart(flops, one.flops) for flops, _ in held), default=math.inf)
+def _between(one: Wanted, other: Wanted) -> float:
+    """Distance of two trials by their FLOPs; infinite where their backbones are two."""
+    alike = one.config.backbone == other.config.backbone
+    return _apart(one.flops, other.flops) if alike else math.inf
 
 
 def _apart(a: float, b: float) -> float:

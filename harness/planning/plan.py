@@ -166,12 +166,9 @@ def _settled(ledger: Ledger, key: str, seed: int) -> bool:
 def _row(study: StudyConfig, ledger: Ledger, setting: Setting) -> PlanRow:
     key = setting.key
     missing = missing_seeds(study, ledger, key)
-    done = tuple(seed for seed in study.seeds if seed in ledger.complete_seeds(key))
-    failed = [
-        run.reason
-        for seed in study.seeds
-        if (run := ledger.rows.get((key, seed))) is not None and run.state is State.FAIL
-    ]
+    runs = [(seed, run) for seed in study.seeds if (run := ledger.of(key).get(seed)) is not None]
+    done = tuple(seed for seed, run in runs if run.state is State.COMPLETE)
+    failed = [run.reason for _, run in runs if run.state is State.FAIL]
     reason = failed[-1] if failed else ""
     state: RowState
     if missing:

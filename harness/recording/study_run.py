@@ -36,7 +36,8 @@ class StudyRecord:
         self._store = store
         self._experiment_id = experiment_id
         self.run_id = run_id
-        self._wanted: list[Setting] = []
+        self._wanted = "[]"  # the text of ship.wanted
+        self._keys: set[str] = set()
 
     @classmethod
     def find(cls, store: Store, experiment_id: str) -> "StudyRecord | None":
@@ -56,8 +57,10 @@ class StudyRecord:
 
     def describe(self, study: StudyConfig, plan: Plan) -> bool:
         """Write what the study is now; returns whether that was new. Touches nothing otherwise."""
-        self._wanted = [*plan.settings, *plan.twins]
-        tags = {**study_tags(study), **wanted_tags(self._wanted)}
+        wanted = [*plan.settings, *plan.twins]
+        self._wanted = wanted_text(wanted)
+        self._keys = {setting.key for setting in wanted}
+        tags = {**study_tags(study), **split_tag(schema.WANTED, self._wanted)}
         held = self._held()
         with store_errors(self._store.uri):
             changed = {name: value for name, value in tags.items() if held.get(name) != value}
@@ -89,12 +92,20 @@ class StudyRecord:
             set_state(self._store.writer, self.run_id, State.RUNNING, tags)
 
     def want(self, setting: Setting) -> None:
-        """Add a setting that the sampler proposed."""
-        if setting.key in {held.key for held in self._wanted}:
+        """Add a setting that the sampler proposed; only the end of the list is written again.
+
+        Where the end reaches into a further tag, both are in one request, so that whoever is
+        killed leaves the list with the setting or without it.
+        """
+        if setting.key in self._keys:
             return
-        self._wanted.append(setting)
+        self._keys.add(setting.key)
+        kept = self._wanted[:-1]
+        comma = ", " if len(kept) > 1 else ""
+        self._wanted = f"{kept}{comma}{wanted_text([setting])[1:]}"
         with store_errors(self._store.uri):
-            log(self._store.writer, self.run_id, tags=wanted_tags(self._wanted))
+            tags = split_tag(schema.WANTED, self._wanted, start=len(kept))
+            log(self._store.writer, self.run_id, tags=tags)
 
     def end(self, state: State) -> None:
         """The study is not being worked on any more."""
@@ -152,14 +163,19 @@ def study_tags(study: StudyConfig) -> dict[str, str]:
 
 
 def wanted_tags(settings: Iterable[Setting]) -> dict[str, str]:
-    """ship.wanted: JSON list of {setting_key, assignment, arm}, what belongs to the study now.
+    """ship.wanted, as many tags as it takes (see wanted_text)."""
+    return split_tag(schema.WANTED, wanted_text(settings))
+
+
+def wanted_text(settings: Iterable[Setting]) -> str:
+    """JSON list of {setting_key, assignment, arm}: what belongs to the study now.
 
     A key comes twice where a reference arm equals a setting of the study.
     """
     wanted = [
         {"setting_key": s.key, "assignment": dict(s.assignment), "arm": s.arm} for s in settings
     ]
-    return split_tag(schema.WANTED, json.dumps(wanted))
+    return json.dumps(wanted)
 
 
 def setting_tags(setting: Setting) -> dict[str, str]:

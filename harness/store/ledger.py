@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
@@ -98,45 +98,55 @@ class Ledger:
                     rows[run.setting_key, seed] = run
         return rows
 
+    @cached_property
+    def by_key(self) -> Mapping[str, Mapping[int, LedgerRun]]:
+        """Setting key -> seed -> the run that counts: `rows`, by setting."""
+        grouped: dict[str, dict[int, LedgerRun]] = {}
+        for (key, seed), run in self.rows.items():
+            grouped.setdefault(key, {})[seed] = run
+        return grouped
+
+    def of(self, key: str) -> Mapping[int, LedgerRun]:
+        """Seed -> the run that counts, of one setting; {} where it has none."""
+        return self.by_key.get(key, {})
+
     def complete_seeds(self, key: str) -> frozenset[int]:
         """Seeds of a setting that have finished."""
-        return frozenset(
-            seed
-            for (known, seed), run in self.rows.items()
-            if known == key and run.state is State.COMPLETE
-        )
+        return frozenset(seed for seed, run in self.of(key).items() if run.state is State.COMPLETE)
 
     def state(self, key: str) -> State | None:
         """COMPLETE if any seed of the setting is, else PRUNED, else FAIL; None: never ended."""
-        states = {run.state for (known, _), run in self.rows.items() if known == key}
+        states = {run.state for run in self.of(key).values()}
         return max(states, key=PRECEDENCE.__getitem__, default=None)
 
     def objectives(self, key: str) -> dict[int, float]:
         """Seed -> objective over all finished seeds of a setting."""
         return {
             seed: run.objective[seed]
-            for (known, seed), run in self.rows.items()
-            if known == key and run.state is State.COMPLETE and seed in run.objective
+            for seed, run in self.of(key).items()
+            if run.state is State.COMPLETE and seed in run.objective
         }
 
     @cached_property
     def failed(self) -> frozenset[str]:
         """Keys of the settings whose state is FAIL."""
-        better = {key for (key, _), run in self.rows.items() if run.state is not State.FAIL}
-        return frozenset(key for key, _ in self.rows) - better
+        return frozenset(key for key in self.by_key if self.state(key) is State.FAIL)
 
     def has(self, key: str) -> bool:
         """Whether a setting has any row."""
-        return any(known == key for known, _ in self.rows)
+        return key in self.by_key
 
     def has_elsewhere(self, setting: Assigned) -> bool:
         """Whether a complete run of the table has the same assignment (or arm) under any key."""
-        return any(
-            run.state is State.COMPLETE
-            and (self.table is None or run.setting_key in self.table)
-            and run.arm == setting.arm
-            and dict(run.assignment) == _json_round_trip(setting.assignment)
+        return (setting.arm, _hashable(setting.assignment)) in self._finished_assignments
+
+    @cached_property
+    def _finished_assignments(self) -> frozenset[tuple[str, Hashable]]:
+        """Arm and assignment of each complete run of the table."""
+        return frozenset(
+            (run.arm, _hashable(run.assignment))
             for run in self.runs
+            if run.state is State.COMPLETE and (self.table is None or run.setting_key in self.table)
         )
 
     def seconds_per_seed(self) -> float | None:
@@ -203,5 +213,10 @@ def _read_run(run: Any, objective: str) -> LedgerRun:
     )
 
 
-def _json_round_trip(assignment: Mapping[str, Any]) -> Any:
-    return json.loads(json.dumps(dict(assignment), default=list))
+def _hashable(value: Any) -> Hashable:
+    """What equal JSON values have in common: an object as a set of pairs, a list as a tuple."""
+    if isinstance(value, Mapping):
+        return frozenset((key, _hashable(inner)) for key, inner in value.items())
+    if isinstance(value, list | tuple):
+        return tuple(_hashable(inner) for inner in value)
+    return value  # type: ignore[no-any-return]

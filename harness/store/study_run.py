@@ -1,8 +1,9 @@
 """What the store says that a study was when it was last worked on."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from harness.store import schema
@@ -31,10 +32,18 @@ class Recorded:
     seeds: frozenset[int]
     factors: Mapping[str, tuple[Any, ...] | None]
 
-    @property
+    @cached_property
+    def by_key(self) -> Mapping[str, Sequence[Wanted]]:
+        """Setting key -> what the table holds under it; two where an arm equals a setting."""
+        grouped: dict[str, list[Wanted]] = {}
+        for setting in self.wanted:
+            grouped.setdefault(setting.key, []).append(setting)
+        return grouped
+
+    @cached_property
     def keys(self) -> frozenset[str]:
-        """Of the settings that the table holds."""
-        return frozenset(one.key for one in self.wanted)
+        """Keys of the settings that the table holds."""
+        return frozenset(self.by_key)
 
 
 def find_study_run(store: Store, experiment_id: str) -> str | None:

@@ -3,7 +3,8 @@
 The full run takes some 25 minutes on two cores and 15 GiB. Others are run by their own names:
 tests.bench.bench_sweep (what a sweep adds to its trials), bench_growth (time and memory against
 sizes), bench_fused (seeds and settings on one core and on two), bench_features (extraction and
-cache), bench_extraction (shards that survive a kill), bench_checkpoint (what one costs a trial).
+cache), bench_extraction (shards that survive a kill), bench_checkpoint (what one costs a trial),
+bench_plan (a plan against the number of its settings).
 """
 
 import argparse
@@ -20,6 +21,7 @@ from ship.clip.frozen_clip import FrozenCLIP
 from tests.bench.bench_checkpoint import checkpoint_cost
 from tests.bench.bench_fused import fused, fused_settings
 from tests.bench.bench_growth import growth
+from tests.bench.bench_plan import planning
 from tests.bench.bench_steps import Sizes, against_naive, random_features
 from tests.bench.bench_text_tower import comparisons
 from tests.bench.bench_trial import trial_of_steps, whole_trial
@@ -40,6 +42,8 @@ def smoke() -> Iterator[Comparison]:
     for row in growth(pocket, TINY, {"n_classes": (8, 10)}):
         Console().print(row.line())
     Console().print(checkpoint_cost(pocket, TINY).line(), markup=False)
+    for planned in planning((20, 40)):
+        Console().print(planned.line(), markup=False)
 
 
 def with_trial(clip: FrozenCLIP, sizes: Sizes) -> Iterator[Comparison]:

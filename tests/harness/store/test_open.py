@@ -25,6 +25,7 @@ from harness.store.errors import StoreError, store_errors
 from harness.store.ledger import Ledger
 from harness.store.open import Store, default_uri, open_store
 from harness.store.schema import Failure, State
+from harness.store.study_run import read_recorded
 from harness.store.tags import joined_tag, split_tag
 from ship.trial_config import TrialConfig
 from tests.harness.fakes import make_method, make_study
@@ -294,6 +295,62 @@ def test_a_driver_that_dies_while_it_describes_a_smaller_study(
     tags = store.client.get_run(record.run_id).data.tags
     assert "ship.wanted.1" in tags
     assert len(json.loads(joined_tag("ship.wanted", tags))) == 3
+
+
+def test_a_proposal_writes_the_end_of_the_list_alone(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """200 proposals write less than 8000 bytes each, and the list is whole after every write."""
+    prints = Fingerprints(make_method(tmp_path / "log"), None, tmp_path / "cache")
+    experiment = store.create_experiment("small")
+    study = make_study()
+    record = StudyRecord.create(store, experiment, study)
+    plan = make_plan(study, Ledger(), prints)
+    record.describe(study, plan)
+    held = dict(store.client.get_run(record.run_id).data.tags)
+    sizes: list[int] = []
+    log_batch = store.client.log_batch
+
+    def counted(run_id: str, **keys: Any) -> None:
+        written = {tag.key: tag.value for tag in keys["tags"]}
+        sizes.append(sum(map(len, written.values())))
+        held.update(written)
+        log_batch(run_id, **keys)
+
+    monkeypatch.setattr(store.client, "log_batch", counted)
+    for number in range(200):
+        assignment = {f"generator.a_longer_name_{i}": number / 7 for i in range(10)}
+        setting = replace(plan.settings[0], key=f"proposed {number}", assignment=assignment)
+        record.want(setting)
+        record.want(setting)  # known by now
+        assert len(sizes) == number + 1  # one request, or a kill could part two tags
+        assert len(json.loads(joined_tag("ship.wanted", held))) == 3 + number + 1
+    assert sum(sizes) < 200 * writing.MAX_TAG < 0.2 * 200 * len(joined_tag("ship.wanted", held))
+    recorded = read_recorded(store, experiment)
+    assert recorded is not None
+    assert len(recorded.keys) == 203
+    assert recorded.wanted[-1].assignment == assignment
+    again = StudyRecord.create(store, experiment, study)
+    assert again.describe(study, replace(plan, settings=(*plan.settings, setting)))
+    kept = read_recorded(store, experiment)
+    assert kept is not None
+    assert len(kept.wanted) == 4
+
+
+def test_a_list_that_fills_its_tag_goes_on_in_the_next(store: Store) -> None:
+    """Whatever length a text has, new tags over the old ones make it."""
+    for size in (
+        0,
+        1,
+        writing.MAX_TAG - 1,
+        writing.MAX_TAG,
+        writing.MAX_TAG + 1,
+        2 * writing.MAX_TAG,
+    ):
+        old, new = "x" * size, "x" * size + "y" * 10
+        held = {**split_tag("t", old), **split_tag("t", new, start=size)}
+        assert joined_tag("t", held) == new
+        assert len(split_tag("t", new, start=size)) <= 2
 
 
 def test_a_runs_name_is_no_longer_than_a_database_takes(work: Work) -> None:

@@ -1,0 +1,95 @@
+"""Planning grows with the number of settings, not with its square: steps are counted, not timed."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pytest
+
+import harness.planning
+import harness.store
+from harness.planning.changes import Changes, compare
+from harness.planning.fingerprints import Fingerprints
+from harness.planning.outcome import outcome_of
+from harness.planning.plan import Plan, make_plan
+from harness.planning.settings import SettingMaker
+from harness.store.ledger import Ledger, LedgerRun
+from harness.store.schema import Failure, State
+from harness.store.study_run import Recorded, Wanted
+from tests.harness.fakes import make_method, make_study
+from tests.harness.planning.test_plan import run_of, settings_of
+
+COUNTED = tuple(
+    str(Path(package.__file__ or "").parent) for package in (harness.planning, harness.store)
+)
+SEEDS = (0, 1, 2, 3)
+
+
+def steps(work: Callable[[], object]) -> int:
+    """Bytecodes that planning and the ledger execute: a scan of rows cannot hide from them."""
+    counted = 0
+
+    def inside(frame: FrameType, event: str, _: Any) -> Any:
+        nonlocal counted
+        counted += event == "opcode"
+        return inside
+
+    def entered(frame: FrameType, event: str, _: Any) -> Any:
+        if not frame.f_code.co_filename.startswith(COUNTED):
+            return None
+        frame.f_trace_opcodes, frame.f_trace_lines = True, False
+        return inside
+
+    before = sys.gettrace()
+    sys.settrace(entered)
+    try:
+        work()
+    finally:
+        sys.settrace(before)
+    return counted
+
+
+def history(settings: int, prints: Fingerprints) -> tuple[tuple[LedgerRun, ...], Recorded]:
+    """A run for each setting of a study, every second one failed, and the study as recorded."""
+    study = make_study(space=space_of(settings), seeds=list(SEEDS))
+    every = settings_of(study, prints)
+    failed = {"state": State.FAIL, "failure": Failure.ERROR, "reason": "why", "objective": {}}
+    runs = tuple(
+        run_of(one, SEEDS[: 3 if place % 2 else 4], **(failed if place % 2 else {}))
+        for place, one in enumerate(every)
+    )
+    wanted = tuple(Wanted(one.key, one.assignment, one.arm) for one in every)
+    factors = {key: tuple(levels) for key, levels in space_of(settings).items()}
+    return runs, Recorded(wanted, frozenset(SEEDS), factors)
+
+
+def space_of(settings: int) -> dict[str, list[float]]:
+    """One factor with so many levels."""
+    return {"generator.kl_weight": [(n + 1) / 1000 for n in range(settings)]}
+
+
+def planning(settings: int, shots: int, prints: Fingerprints) -> Callable[[], tuple[Plan, Changes]]:
+    """All that is asked of a ledger, as a call."""
+    runs, recorded = history(settings, prints)
+    study = make_study(space=space_of(settings), seeds=list(SEEDS), shots=shots)
+
+    def work() -> tuple[Plan, Changes]:
+        ledger = Ledger(runs, recorded.keys)
+        plan = make_plan(study, ledger, prints)
+        changes = compare(study, plan, ledger, recorded, SettingMaker(study, prints))
+        outcome_of(plan, "small", "sqlite://", interrupted=False, ran=False)
+        return plan, changes
+
+    return work
+
+
+@pytest.mark.parametrize(("shots", "changed"), [(16, 0), (4, 200)])
+def test_twice_the_settings_take_twice_the_steps(tmp_path: Path, shots: int, changed: int) -> None:
+    """Plan, comparison and outcome ask their questions of an index, never of all rows in turn."""
+    prints = Fingerprints(make_method(tmp_path / "log"), None, tmp_path / "cache")
+    few, many = planning(50, shots, prints), planning(100, shots, prints)
+    plan, changes = many()
+    assert (len(plan.rows), len(changes.changed)) == (100, changed)
+    assert steps(many) / steps(few) < 2.1
