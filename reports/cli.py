@@ -35,9 +35,9 @@ def render(
     """Print a study's tables and write its report.
 
     Args:
-        study_name: NAME for the newest study of that name, NAME.1 for the first.
+        study_name: of its MLflow experiment.
         tracking_uri: None: MLFLOW_TRACKING_URI, else ./mlflow.db.
-        out_dir: None: ./NAME-report, with the study's number where there are several.
+        out_dir: None: ./NAME-report.
         metric: what differences, p-values and figures are of; None: the protocol's default.
 
     Returns:
@@ -58,7 +58,6 @@ def render(
     out = out_dir or Path.cwd() / f"{file_name(study.name)}-report"
     files = write_report(study, tables, metric, out)
     console = Console(highlight=False)
-    _tell(study.place)
     console.print(terminal_view(tables, console.width))
     console.print(f"report: {out} ({len(files)} files)", soft_wrap=True, markup=False)
     return files
@@ -66,7 +65,7 @@ def render(
 
 @app.command()
 def report(
-    name: Annotated[str, typer.Argument(help="The study; NAME.1, NAME.2 where there are several.")],
+    name: Annotated[str, typer.Argument(help="The study.")],
     tracking_uri: Annotated[
         str | None,
         typer.Option(help="MLflow store; default: $MLFLOW_TRACKING_URI, else ./mlflow.db."),
@@ -111,12 +110,6 @@ def report(
         raise typer.Exit(2) from error
 
 
-def _tell(place: str) -> None:
-    """Say on stderr which study of its name is shown, where there are several."""
-    if place:
-        typer.echo(place, err=True)
-
-
 def _print_formats(
     name: str, tracking_uri: str | None, out: Path | None, forms: list[Format], metric: str | None
 ) -> None:
@@ -126,7 +119,6 @@ def _print_formats(
     from reports.tables import build_tables
 
     study = load_records(name, tracking_uri or default_tracking_uri())
-    _tell(study.place)
     tables = build_tables(study, metric)
     if out is not None:
         write_report(study, tables, metric, out)

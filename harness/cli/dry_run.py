@@ -16,8 +16,6 @@ def print_dry_run(
     data_root: Path | None,
     address: str | None,
     cache_dir: Path | None,
-    *,
-    fresh: bool,
 ) -> int:
     """Print what a run would do, and on stderr what it would be refused for; the exit code."""
     from harness.cli.list_options import print_plan
@@ -28,7 +26,7 @@ def print_dry_run(
     def say(line: str) -> None:
         typer.echo(line, err=True)
 
-    plan = plan_study(study, data_root=data_root, cache_dir=cache_dir, say=say, fresh=fresh)
+    plan = plan_study(study, data_root=data_root, cache_dir=cache_dir, say=say)
     print_plan(study.name, plan, here=address is None)
     try:
         if not plan.finished:

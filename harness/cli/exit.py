@@ -11,15 +11,9 @@ if TYPE_CHECKING:
 COMPLETE, USER_MISTAKE, INCOMPLETE, INTERRUPTED = 0, 2, 3, 130
 
 
-def finish(outcome: "StudyOutcome", *, fresh: bool) -> int:
-    """Print the report and how to see the runs; the exit code of a study that has run.
-
-    Args:
-        fresh: whether the command began a new study, which the next one must not.
-    """
-    name = outcome.called or outcome.experiment
-    code = _render(name, outcome.tracking_uri) if outcome.done else COMPLETE
-    same = "the same command without --fresh" if fresh else "the same command"
+def finish(outcome: "StudyOutcome") -> int:
+    """Print the report and how to see the runs; the exit code of a study that has run."""
+    code = _render(outcome.experiment, outcome.tracking_uri) if outcome.done else COMPLETE
     from reports.contract import redacted
 
     uri = redacted(outcome.tracking_uri)
@@ -27,10 +21,10 @@ def finish(outcome: "StudyOutcome", *, fresh: bool) -> int:
     command = f"open {uri}" if remote else f"mlflow ui --backend-store-uri {uri} --port 5000"
     typer.echo(f"all runs (experiment {outcome.experiment}): {command}")
     if outcome.interrupted:
-        typer.echo(f"interrupted: {same} goes on from here", err=True)
+        typer.echo("interrupted: the same command goes on from here", err=True)
         return INTERRUPTED
     if outcome.failed or outcome.missing:
-        typer.echo(f"incomplete: {_counts(outcome)}; {_next(outcome, same)}", err=True)
+        typer.echo(f"incomplete: {_counts(outcome)}; {_next(outcome)}", err=True)
         return INCOMPLETE
     return code
 
@@ -41,13 +35,13 @@ def _counts(outcome: "StudyOutcome") -> str:
     return f"{failed} {settings} failed, {missing} {'is' if missing == 1 else 'are'} missing"
 
 
-def _next(outcome: "StudyOutcome", same: str) -> str:
+def _next(outcome: "StudyOutcome") -> str:
     """What the next run would do about it."""
     if outcome.settled:
         return "none is tried again, as a loss that is not finite is not so by chance"
     if outcome.missing:
-        return f"{same} runs what is missing"
-    return f"{same} tries again what did not fail by a loss that was not finite"
+        return "the same command runs what is missing"
+    return "the same command tries again what did not fail by a loss that was not finite"
 
 
 def _render(name: str, tracking_uri: str) -> int:

@@ -77,14 +77,6 @@ def sweep(
             "rows leave the table for it.",
         ),
     ] = False,
-    fresh: Annotated[
-        bool,
-        typer.Option(
-            "--fresh",
-            metavar="",
-            help="Begin a new study of this name beside the old; later commands go on with it.",
-        ),
-    ] = False,
     verbose: Annotated[
         bool, typer.Option("--verbose", metavar="", help="Let Ray and MLflow speak.")
     ] = False,
@@ -145,7 +137,6 @@ def sweep(
                 storage,
                 dry_run=dry_run,
                 accept=accept,
-                fresh=fresh,
                 verbose=verbose,
             )
         )
@@ -169,7 +160,6 @@ def _sweep(
     *,
     dry_run: bool,
     accept: bool,
-    fresh: bool,
     verbose: bool,
 ) -> int:
     """Load, run and report; the exit code."""
@@ -178,7 +168,7 @@ def _sweep(
 
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read when MLflow is imported
     try:
-        _check_options(space, address, storage, accept and fresh)
+        _check_options(space, address, storage)
         from harness.config import load_study
 
         study = load_study(str(space), overrides, data_root)
@@ -186,7 +176,7 @@ def _sweep(
         if dry_run:
             from harness.cli.dry_run import print_dry_run
 
-            return print_dry_run(study, data_root, place, cache_dir, fresh=fresh)
+            return print_dry_run(study, data_root, place, cache_dir)
         from harness.planning import Consent
         from harness.study import run_study
 
@@ -197,10 +187,9 @@ def _sweep(
             verbose=verbose,
             cache_dir=cache_dir,
             storage=storage,
-            fresh=fresh,
             consent=Consent(accept, _ask if _somebody_is_there() else None),
         )
-        return finish(outcome, fresh=fresh)
+        return finish(outcome)
     except KeyboardInterrupt:
         typer.echo("interrupted: the same command goes on from here", err=True)
         return INTERRUPTED
@@ -229,7 +218,7 @@ def _ask(question: str) -> bool:
         return False
 
 
-def _check_options(space: str | None, address: str, storage: str | None, both: bool) -> None:
+def _check_options(space: str | None, address: str, storage: str | None) -> None:
     """Refuse options that cannot be meant, before anything heavy is imported."""
     from harness.checkpoint_storage import storage_fault
     from harness.cli.address import address_fault
@@ -244,10 +233,6 @@ def _check_options(space: str | None, address: str, storage: str | None, both: b
         lines.append(f"--space must be given: a YAML file or a packaged space (choices: {names})")
     faults = (address_fault(address), storage_fault(storage))
     lines += [redacted(fault) for fault in faults if fault]
-    if both:
-        lines.append(
-            "--fresh begins a study in which nothing has changed: leave --accept-changes out"
-        )
     if lines:
         raise ConfigError(lines)
 

@@ -25,9 +25,7 @@ MAX_SEEDS = 1000
 class StudyConfig(Settings):
     """One study. In YAML the fields of `trial` stand beside these keys, at the top level."""
 
-    name: str = Field(
-        description="the experiment's name; where --fresh began others, NAME.1 is the first"
-    )
+    name: str = Field(description="the experiment's name")
     description: str = Field("", description="one line for --list")
     source: Path | None = Field(None, description="the YAML file")
     trial: TrialConfig = Field(description="the constants")
@@ -71,8 +69,7 @@ class StudyConfig(Settings):
     @field_validator("name")
     @classmethod
     def _plain(cls, value: str) -> str:
-        # the number names one of the studies that --fresh began: see reports.contract.names
-        if not re.fullmatch(r"[a-z0-9_-]{1,100}(\.[1-9][0-9]{0,5})?", value):
+        if not re.fullmatch(r"[a-z0-9_-]{1,100}", value):
             raise ValueError("must consist of a-z, 0-9, _ and - (the default is the file's stem)")
         return value
 

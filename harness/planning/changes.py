@@ -1,16 +1,21 @@
-"""Finished rows that leave a study's table, and whether a change of its constants is why."""
+"""Finished rows that leave a study's table: whether a change is why, and whether it may be."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 from harness.config import StudyConfig, distributions, levels, reference_arms, resolve
+from harness.errors import UserError
 from harness.planning.plan import Plan
 from harness.planning.settings import SettingMaker, contains
 from harness.store import Ledger, LedgerRun, Recorded, State, param_text, params, schema
 from ship.trial_config import RESULTS_VERSION, TrialConfig
 
+WAYS_OUT = (
+    "--accept-changes runs their settings anew, --set name=ANOTHER starts a study beside this one; "
+    "nothing is lost where the old value is put back"
+)
 MOST_SHOWN = 12
 # groups whose own settings say nothing once another variant stands in their place
 _GROUPS = ("generator", "finetuner")
@@ -68,6 +73,36 @@ class Changes:
                 f"{self.changed.text} would leave the table, and stay in MLflow",
             ]
         )
+
+
+class StudyChanged(UserError):
+    """Finished rows would leave the table, and nobody has said that they may."""
+
+
+@dataclass(frozen=True)
+class Consent:
+    """Whether finished rows may leave.
+
+    accepted: they may, by --accept-changes.
+    ask: puts a question to a person and says whether the answer is yes; None: nobody is there.
+    """
+
+    accepted: bool = False
+    ask: Callable[[str], bool] | None = None
+
+    def check(self, changes: Changes, source: str) -> None:
+        """Return if nothing changed that matters, or the change is accepted.
+
+        Raises:
+            StudyChanged: it is not.
+        """
+        text = changes.text(source)
+        if not text or self.accepted:
+            return
+        if self.ask is None:
+            raise StudyChanged(f"{text}\n{WAYS_OUT}")
+        if not self.ask(f"{text}\n{WAYS_OUT}\nRun these settings anew?"):
+            raise StudyChanged("nothing was run")
 
 
 def compare(

@@ -14,7 +14,6 @@ class StudyOutcome:
     pruned: stopped by the scheduler. missing: not run, or cut short.
     ran: whether anything was run at all.
     settled: nothing is left for the next run; what failed does so every time.
-    called: what a report finds the study by, where several have its name.
     """
 
     done: int
@@ -26,7 +25,6 @@ class StudyOutcome:
     interrupted: bool = False
     ran: bool = False
     settled: bool = False
-    called: str = ""
 
     @property
     def complete(self) -> bool:

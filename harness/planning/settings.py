@@ -1,5 +1,7 @@
 """The settings of a study: resolved assignments, with the keys that the ledger knows them by."""
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -7,10 +9,9 @@ from typing import Any
 
 from harness.config import StudyConfig, assignments, distributions, grid, reference_arms, resolve
 from harness.planning.fingerprints import Fingerprints
-from harness.planning.keys import setting_key
 from harness.store import Ledger, State
 from harness.wording import show
-from ship.trial_config import TrialConfig
+from ship.trial_config import RESULTS_VERSION, TrialConfig
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,25 @@ def _short(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
     return value if isinstance(value, str) else show(value)
+
+
+def setting_key(trial: TrialConfig, dataset_fingerprint: str, backbone_fingerprint: str) -> str:
+    """16 hexadecimal digits of SHA-256 over everything that, with a seed, decides a result.
+
+    Args:
+        trial: the resolved setting; every field counts, defaults too, so that a changed default
+            is a changed setting.
+        dataset_fingerprint: identity of the pictures and labels.
+        backbone_fingerprint: identity of weights and architecture.
+    """
+    content = {
+        "results_version": RESULTS_VERSION,
+        "trial": trial.model_dump(mode="json"),
+        "dataset": dataset_fingerprint,
+        "backbone": backbone_fingerprint,
+    }
+    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)

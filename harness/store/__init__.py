@@ -9,7 +9,6 @@ from harness.store.cleanup import close_dead_runs
 from harness.store.errors import StoreAway, store_errors
 from harness.store.ledger import Ledger, LedgerRun, read_ledger
 from harness.store.lock.lease import StudyLost, Timing
-from harness.store.numbering import choose
 from harness.store.open import Store, absolute_uri, default_uri, open_store, quieten
 from harness.store.outbox.client import CLIENT_ENVIRONMENT, outbox, waiting_note
 from harness.store.params import param_text, params
@@ -31,7 +30,6 @@ __all__ = [
     "StudyLost",
     "Timing",
     "absolute_uri",
-    "choose",
     "close_dead_runs",
     "default_uri",
     "find_study_run",

@@ -93,17 +93,15 @@ class Store:
             )
         return str(found.experiment_id)
 
-    def create_experiment(self, name: str, tags: Mapping[str, str] | None = None) -> str:
-        """Id of an experiment, which is made, with tags, if need be."""
+    def create_experiment(self, name: str) -> str:
+        """Id of an experiment, which is made if need be."""
         known = self.experiment(name)
         if known is not None:
             return known
         location = (self.artifacts / name).as_uri() if self.artifacts else None
         with store_errors(self.uri):
             return str(
-                self.client.create_experiment(
-                    name, artifact_location=location, tags={**SHOWN_AS, **(tags or {})}
-                )
+                self.client.create_experiment(name, artifact_location=location, tags=SHOWN_AS)
             )
 
 

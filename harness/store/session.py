@@ -10,7 +10,6 @@ from harness.store.lock.fenced_client import fenced
 from harness.store.lock.file_lock import gate, study_lock
 from harness.store.lock.lease import Lease, Timing
 from harness.store.lock.lease_tag import LAST, LOOKERS, Holder, read_tag
-from harness.store.numbering import Chosen, choose
 from harness.store.open import Store, open_store
 from harness.store.outbox.folder import Drivers
 
@@ -20,7 +19,6 @@ class Held:
     """A study that this process may write.
 
     store: refuses to write once another driver has the study.
-    name: of its experiment. called: what a report finds it by.
     drivers: this one, and those whose writes may still wait.
     settle: to be called before the first write that changes a run: from then on what others left
         unsent is out of date.
@@ -28,8 +26,6 @@ class Held:
 
     store: Store
     experiment_id: str
-    name: str
-    called: str
     drivers: Drivers
     settle: Callable[[], None]
 
@@ -38,14 +34,13 @@ class Held:
 class Hold:
     """How a study is held.
 
-    uri: of the store. directory: what a relative one starts from. fresh: a new study of its name.
+    uri: of the store. directory: what a relative one starts from.
     fail: called from the thread that keeps the lease when another driver has taken it.
-    say: told which study it is, and what is waited for.
+    say: told what is waited for.
     """
 
     uri: str
     directory: Path
-    fresh: bool
     timing: Timing
     fail: Callable[[Exception], None]
     say: Callable[[str], None]
@@ -57,30 +52,22 @@ class Hold:
         Raises:
             StudyBusy: another driver holds it.
             StoreError: the store cannot be used.
-            UserError: the store has no study of that number.
         """
         with gate(self.uri):
-            store, chosen = self._open(name)
-            experiment_id = chosen.create(store)
-        if chosen.line:
-            self.say(chosen.line)
-        experiment = chosen.found.experiment
+            store = open_store(self.uri, self.directory)
+            if store is None:
+                raise RuntimeError("open_store made no store")
+            experiment_id = store.create_experiment(name)
         with (
-            study_lock(self.uri, experiment) as place,
-            self._leased(store, experiment_id, experiment, place) as (own, drivers),
+            study_lock(self.uri, name) as place,
+            self._leased(store, experiment_id, name, place) as (own, drivers),
         ):
 
             def settle() -> None:
                 with store_errors(self.uri):
                     own.client.set_experiment_tag(experiment_id, LAST, drivers.own)
 
-            yield Held(own, experiment_id, experiment, chosen.found.exact, drivers, settle)
-
-    def _open(self, name: str) -> tuple[Store, Chosen]:
-        store = open_store(self.uri, self.directory)
-        if store is None:
-            raise RuntimeError("open_store made no store")
-        return store, choose(store, name, fresh=self.fresh)
+            yield Held(own, experiment_id, drivers, settle)
 
     @contextmanager
     def _leased(

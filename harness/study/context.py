@@ -27,7 +27,7 @@ from harness.study_files import label_of
 class Site:
     """One study's store, method, data and console; every method may raise StoreError.
 
-    study: its name is its experiment's. called: what it is called where several have its name.
+    study: its name is its experiment's.
     consent: whether finished rows may leave the table.
     """
 
@@ -40,7 +40,6 @@ class Site:
     cache_dir: Path
     storage: Storage
     console: Console
-    called: str = ""
     consent: Consent = field(default_factory=Consent)
 
     def ledger(self) -> Ledger:
@@ -62,8 +61,7 @@ class Site:
         """What the study has come to."""
         plan = self.plan(self.ledger())
         name, uri = self.study.name, self.store.uri
-        outcome = outcome_of(plan, name, uri, interrupted=interrupted, ran=ran)
-        return replace(outcome, called=self.called or name)
+        return outcome_of(plan, name, uri, interrupted=interrupted, ran=ran)
 
 
 def ledger_of(

@@ -37,7 +37,6 @@ from harness.store import (
     StudyLost,
     Timing,
     absolute_uri,
-    choose,
     close_dead_runs,
     default_uri,
     open_store,
@@ -71,42 +70,38 @@ def plan_study(
     cache_dir: Path | None = None,
     method: Method | None = None,
     say: Say | None = None,
-    fresh: bool = False,
 ) -> Plan:
     """What a run of the study would do; changes nothing in the store.
 
     Args:
-        fresh: plan a new study beside those of its name.
         say: told what estimating the time takes; None: the plan comes without an
             estimate.
 
     Raises:
         StoreError: the store cannot be read.
-        UserError: the store has no study of that number.
         ValueError: a backbone or data set cannot be read.
     """
     directory = Path.cwd()
     uri = tracking_uri or default_uri(directory)
     store = open_store(uri, directory, create=False)
-    chosen = choose(store, study.name, fresh=fresh)
     ledger, recorded = Ledger(), None
     if store is not None:
-        experiment_id = store.experiment(chosen.found.experiment)
+        experiment_id = store.experiment(study.name)
         if experiment_id is not None:
             ledger, recorded = ledger_of(store, experiment_id, study)
     cache = cache_dir or default_cache_dir()
     fingerprints = Fingerprints(method or Method(), data_root, cache)
     plan = make_plan(study, ledger, fingerprints)
     changes = compare(study, plan, ledger, recorded, SettingMaker(study, fingerprints))
-    notes = [chosen.line]
+    notes = []
     if text := changes.text(source_of(study)):
         notes.append(f"{text}\n{WAYS_OUT}")
     if changes.removed:
         notes.append(f"{changes.removed.text} leave the table: they are not asked for any more")
-    plan = replace(plan, notes=tuple(note for note in notes if note))
+    plan = replace(plan, notes=tuple(notes))
     if say is None:
         return plan
-    note = waiting_note(store.uri, chosen.found.experiment, cache) if store is not None else None
+    note = waiting_note(store.uri, study.name, cache) if store is not None else None
     if note is not None:
         say(note)
     n_trials = len(plan.work) + plan.proposals
@@ -126,7 +121,6 @@ def run_study(
     tracking_uri: str | None = None,
     method: Method | None = None,
     console: Console | None = None,
-    fresh: bool = False,
     consent: Consent | None = None,
     timing: Timing | None = None,
 ) -> StudyOutcome:
@@ -142,7 +136,6 @@ def run_study(
         tracking_uri: of the MLflow store; see harness.store.open.default_uri.
         method: ship, unless a test puts something else in its place.
         console: where progress goes.
-        fresh: begin a new study beside those of its name.
         consent: whether finished rows may leave the table; None: they may not.
         timing: of the lease that keeps other hosts away.
 
@@ -150,7 +143,6 @@ def run_study(
         StoreError, StudyBusy, StudyChanged, StudyLost, ClusterError, StorageError: one clear
             message each.
         StoreAway: the store does not answer; what it lacks waits on disk for the next call.
-        UserError: the store has no study of that number.
         ValueError: a backbone or data set cannot be read.
         KeyboardInterrupt: interrupted while the store was away, so that there is no outcome.
     """
@@ -162,15 +154,15 @@ def run_study(
     say = line_printer(console)
     interrupts = Interrupts()
     with _told_why(interrupts), interrupts, environment(CLIENT_ENVIRONMENT):
-        hold = Hold(uri, directory, fresh, timing or Timing(), interrupts.fail, say)
+        hold = Hold(uri, directory, timing or Timing(), interrupts.fail, say)
         with (
             hold.study(study.name) as held,
-            outbox(held.store, held.name, held.experiment_id, cache, say, held.drivers) as store,
+            outbox(held.store, study.name, held.experiment_id, cache, say, held.drivers) as store,
         ):
             if verbose:
                 quieten(logging.INFO)
             site = Site(
-                study.model_copy(update={"name": held.name}),
+                study,
                 store,
                 held.experiment_id,
                 Fingerprints(method, data_root, cache),
@@ -179,7 +171,6 @@ def run_study(
                 cache,
                 study_storage(storage_uri(storage, cache), store, held.experiment_id),
                 console,
-                held.called,
                 consent or Consent(),
             )
             return _bring_about(site, interrupts, address, verbose, held.settle)

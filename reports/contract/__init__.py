@@ -4,7 +4,6 @@ Answers for: tags, states, metric keys, protocols with their columns, and the ma
 Imports nothing of the project.
 """
 
-from reports.contract.names import TAG_FRESH_OF, Found, experiment_name, find_study, split_name
 from reports.contract.redact import redacted
 from reports.contract.schema import (
     ARMS,
@@ -36,16 +35,11 @@ __all__ = [
     "PROTOCOLS",
     "PRUNED",
     "QUALITY",
-    "TAG_FRESH_OF",
     "TAG_KEY",
     "TAG_KIND",
     "TARGET",
     "EmptyStudyError",
-    "Found",
     "Protocol",
     "ReportError",
-    "experiment_name",
-    "find_study",
     "redacted",
-    "split_name",
 ]

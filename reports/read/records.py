@@ -3,7 +3,7 @@
 import itertools
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import polars as pl
@@ -12,7 +12,7 @@ from reports.contract import COMPLETE, DEFAULT_PROTOCOL, FAIL, PRUNED, Protocol,
 from reports.read.flags import with_zeros, without_points
 from reports.read.measures import study_protocol, targets_of
 from reports.read.rows import Factor, Setting, frame, missing_rows, one_per_seed, seed_rows
-from reports.read.runs import Run, locate, read_runs
+from reports.read.runs import Run, read_runs
 
 MOST_SEEDS = 1_000_000  # of a tag that is sound
 
@@ -30,7 +30,6 @@ class Study:
     scope: "" for the whole study, else the dataset, or the words for an average over datasets, that
         this part of it holds.
     pooled: the datasets that a row is the average over, () where it is of one dataset.
-    place: which study of its name this is, "" where there is but one.
     """
 
     name: str
@@ -47,19 +46,16 @@ class Study:
     warnings: tuple[str, ...]
     scope: str = ""
     pooled: tuple[str, ...] = ()
-    place: str = ""
 
 
 def load_records(study_name: str, tracking_uri: str) -> Study:
-    """Read a study from MLflow: the newest of its name, or that of its number (NAME.1).
+    """Read a study from MLflow, by its experiment's name.
 
     Raises:
         ReportError: unreadable store or unknown study (one line).
         EmptyStudyError: nothing of it has ended yet.
     """
-    found = locate(study_name, tracking_uri)
-    study = study_from_runs(found.exact, read_runs(found.experiment, tracking_uri))
-    return replace(study, place=found.line)
+    return study_from_runs(study_name, read_runs(study_name, tracking_uri))
 
 
 def study_from_runs(name: str, runs: Sequence[Run]) -> Study:

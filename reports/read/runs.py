@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from reports.contract import TAG_FRESH_OF, TAG_KIND, Found, ReportError, find_study
+from reports.contract import TAG_KIND, ReportError
 
 PAGE = 100  # runs a request; each may hold a thousand metrics
 _SQLITE = "sqlite:///"
@@ -30,51 +30,6 @@ class Run:
 def default_tracking_uri() -> str:
     """MLFLOW_TRACKING_URI, else the sqlite file that ship-sweep makes in the working directory."""
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path.cwd() / 'mlflow.db'}"
-
-
-def locate(study_name: str, tracking_uri: str) -> Found:
-    """Which of the studies of a name is meant: NAME.2 names one, NAME the newest.
-
-    Raises:
-        ReportError: no readable store at the URI, or no such study (lists those that exist).
-    """
-    uri = _checked(tracking_uri)
-    experiments = _names_from_sqlite(uri) if uri.startswith(_SQLITE) else None
-    if experiments is None:
-        experiments = _names_from_client(uri)
-    found = find_study(study_name, experiments)
-    if found is None:
-        raise ReportError(_unknown(study_name, uri, experiments))
-    return found
-
-
-def _names_from_sqlite(uri: str) -> dict[str, str] | None:
-    """Active experiments, each with its TAG_FRESH_OF; None where the tables are others."""
-    query = (
-        "SELECT e.name, t.value FROM experiments e LEFT JOIN experiment_tags t"
-        " ON t.experiment_id = e.experiment_id AND t.key = ? WHERE e.lifecycle_stage = 'active'"
-    )
-    try:
-        with contextlib.closing(sqlite3.connect(_read_only(uri), uri=True)) as base:
-            return {name: tag or "" for name, tag in base.execute(query, [TAG_FRESH_OF])}
-    except sqlite3.Error:
-        return None
-
-
-def _names_from_client(uri: str) -> dict[str, str]:
-    """The same of any store."""
-    with _one_line_errors(uri), _quiet():
-        from mlflow.tracking import MlflowClient
-
-        client = MlflowClient(tracking_uri=uri)
-        names: dict[str, str] = {}
-        token: str | None = None
-        while True:
-            page = client.search_experiments(max_results=1000, page_token=token)
-            names |= {one.name: one.tags.get(TAG_FRESH_OF, "") for one in page}
-            token = page.token
-            if not token:
-                return names
 
 
 def read_runs(study_name: str, tracking_uri: str) -> list[Run]:

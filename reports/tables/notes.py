@@ -63,8 +63,7 @@ def table_notes(
 
 def head_notes(study: Study, rows: Sequence[Row]) -> list[str]:
     """What weakens every number, and what all rows share."""
-    place = [study.place] if study.place else []
-    return [*_warnings(study, rows), *place, _setup(study)]
+    return [*_warnings(study, rows), _setup(study)]
 
 
 def chosen_by(rules: Iterable[str | None]) -> str:

@@ -16,6 +16,7 @@ from typer.testing import CliRunner, Result
 
 from reports.cli import app, render
 from reports.contract.schema import EmptyStudyError, ReportError
+from tests.reports.builder import prompt_len
 from tests.reports.studies import cross_dataset, few_shot, over_datasets
 
 Build = Callable[..., Any]
@@ -48,6 +49,20 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(folder)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     return folder
+
+
+def test_each_study_is_shown_by_the_name_of_its_experiment(
+    packaged: Build, store_uri: str, here: Path
+) -> None:
+    """NAME.2, which an earlier version began beside NAME, is found by that; NAME is NAME."""
+    uri = packaged().write(store_uri)
+    prompt_len(name="prompt_len.2", seeds=(0, 1, 2)).write(uri)
+    later = report("prompt_len.2", "--tracking-uri", uri)
+    assert (later.exit_code, later.stderr) == (0, "")
+    assert "prompt_len.2: generator.n_ctx" in later.stdout
+    assert (here / "prompt_len.2-report" / "prompt_len.2.md").is_file()
+    first = report("prompt_len", "--tracking-uri", uri, "--format", "markdown")
+    assert "### prompt_len: generator.n_ctx" in first.stdout and "5 seeds" in first.stdout
 
 
 def test_prints_the_table_and_writes_everything(

@@ -15,8 +15,7 @@ import harness.study
 import reports.cli
 from harness.cli import main as cli
 from harness.errors import UserError
-from harness.planning.changes import Changes
-from harness.planning.consent import WAYS_OUT, Consent
+from harness.planning.changes import WAYS_OUT, Changes, Consent
 from harness.planning.plan import Estimate, PlanRow
 from harness.store.errors import StoreAway
 from harness.store.lock.lease import StudyLost
@@ -59,7 +58,7 @@ def test_complete_study_exits_0_and_says_how_to_see_it(calls: dict[str, Any]) ->
     assert calls["study"].trial.shots == 4
     assert calls["options"] == {
         "data_root": None, "address": "auto", "verbose": True, "cache_dir": None, "storage": None,
-        "fresh": False, "consent": Consent(False, None),
+        "consent": Consent(False, None),
     }  # fmt: skip
     assert calls["render"] == ("prompt_len", URI, Path("prompt_len-report"))
     assert f"mlflow ui --backend-store-uri {URI} --port 5000" in result.stdout
@@ -185,10 +184,6 @@ def test_a_bug_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
                 "--address must be local, auto or HOST:PORT, got 'there'",
             ],
         ),
-        (
-            ("--space", "prompt_len", "--fresh", "--accept-changes"),
-            ["--fresh begins a study in which nothing has changed: leave --accept-changes out"],
-        ),
         (("--space", "promt_len"), ["--space must be a YAML file or a packaged space, got 'promt"]),
         (
             ("--space", "prompt_len", "--set", "sed=1", "--set", "shots=0"),
@@ -307,15 +302,6 @@ def test_a_study_that_is_anothers_now_is_incomplete(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(harness.study, "run_study", run_study)
     result = invoke("--space", "prompt_len")
     assert (result.exit_code, result.stderr) == (3, "incomplete: it is another's\n")
-
-
-def test_a_fresh_study_goes_on_without_the_option(calls: dict[str, Any]) -> None:
-    """The same command again would begin yet another; the report is of the fresh one."""
-    calls["outcome"] = {"done": 1, "missing": 1, "interrupted": True, "called": "prompt_len.2"}
-    result = invoke("--space", "prompt_len", "--fresh")
-    assert calls["options"]["fresh"] is True
-    assert calls["render"] == ("prompt_len.2", URI, Path("prompt_len.2-report"))
-    assert result.stderr == ("interrupted: the same command without --fresh goes on from here\n")
 
 
 def test_list_shows_each_packaged_space_with_its_line() -> None:

@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 
 from harness.config.study_config import StudyConfig
-from harness.planning.changes import Changes, compare
-from harness.planning.consent import Consent, StudyChanged
+from harness.planning.changes import Changes, Consent, StudyChanged, compare
 from harness.planning.fingerprints import Fingerprints
 from harness.planning.plan import make_plan
 from harness.planning.settings import SettingMaker
@@ -263,7 +262,8 @@ def test_consent(history: History) -> None:
     Consent(accepted=True).check(changes, "small.yaml")
     with pytest.raises(StudyChanged, match="shots: 16 -> 4") as refused:
         Consent().check(changes, "small.yaml")
-    assert "--accept-changes" in str(refused.value) and "--fresh" in str(refused.value)
+    assert "--accept-changes runs" in str(refused.value)
+    assert "--set name=ANOTHER starts a study beside this one" in str(refused.value)
     asked: list[str] = []
     Consent(ask=lambda question: not asked.append(question)).check(changes, "small.yaml")
     assert asked[0].endswith("\nRun these settings anew?")

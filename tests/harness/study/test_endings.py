@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from harness.planning.consent import StudyChanged
+from harness.planning.changes import StudyChanged
 from harness.recording.study_run import StudyRecord
 from harness.store.errors import StoreError
 from harness.store.lock.lease_tag import LAST

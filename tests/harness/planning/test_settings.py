@@ -2,8 +2,8 @@
 
 from unittest import mock
 
-from harness.planning import keys
-from harness.planning.keys import setting_key
+from harness.planning import settings
+from harness.planning.settings import setting_key
 from ship.trial_config import TrialConfig
 
 
@@ -28,7 +28,7 @@ def test_everything_that_decides_a_result_is_in_the_key() -> None:
         setting_key(trial, "d", "c"),
         setting_key(trial, "b", "d"),
     }
-    with mock.patch.object(keys, "RESULTS_VERSION", -1):
+    with mock.patch.object(settings, "RESULTS_VERSION", -1):
         found.add(setting_key(trial, "d", "b"))
     assert len(found) == 7
 
