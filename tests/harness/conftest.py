@@ -12,6 +12,7 @@ from rich.console import Console
 
 from harness.config.study_config import StudyConfig
 from harness.method import Method
+from harness.planning.fingerprints import Fingerprints
 from harness.store.ledger import Ledger, read_ledger
 from harness.store.lock.lease import Timing
 from harness.store.open import Store, open_store
@@ -41,6 +42,12 @@ def store(uri: str, tmp_path: Path) -> Store:
     opened = open_store(uri, tmp_path)
     assert opened is not None
     return opened
+
+
+@pytest.fixture
+def prints(tmp_path: Path) -> Fingerprints:
+    """Fingerprints of the analytic method."""
+    return Fingerprints(fakes.make_method(tmp_path / "log"), None, tmp_path / "cache")
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from harness.planning.plan import Estimate, make_plan
 from harness.store.ledger import Ledger, LedgerRun
 from ship.trial_config import TrialConfig
 from tests.harness.fakes import make_method, make_study
-from tests.harness.planning.test_plan import run_of, settings_of
+from tests.harness.planning.made import run_of, settings_of
 
 
 def by_n_ctx(config: TrialConfig, n_seeds: int) -> float:

@@ -19,7 +19,7 @@ from harness.store.ledger import Ledger, LedgerRun
 from harness.store.schema import Failure, State
 from harness.store.study_run import Recorded, Wanted
 from tests.harness.fakes import make_method, make_study
-from tests.harness.planning.test_plan import run_of, settings_of
+from tests.harness.planning.made import run_of, settings_of
 
 COUNTED = tuple(
     str(Path(package.__file__ or "").parent) for package in (harness.planning, harness.store)

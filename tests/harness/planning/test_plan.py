@@ -1,48 +1,17 @@
 """The plan: wanted minus done, without Ray or MLflow."""
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from harness.config.study_config import StudyConfig
 from harness.planning.fingerprints import Fingerprints
 from harness.planning.plan import make_plan
-from harness.planning.settings import Setting, SettingMaker
-from harness.store.ledger import Ledger, LedgerRun
+from harness.planning.settings import SettingMaker
+from harness.store.ledger import Ledger
 from harness.store.schema import Failure, State
-from tests.harness.fakes import make_method, make_study
-
-
-@pytest.fixture
-def prints(tmp_path: Path) -> Fingerprints:
-    """Fingerprints of the analytic method."""
-    return Fingerprints(make_method(tmp_path / "log"), None, tmp_path / "cache")
-
-
-def settings_of(study: StudyConfig, prints: Fingerprints) -> list[Setting]:
-    """The study's settings, reference arms first."""
-    return list(make_plan(study, Ledger(), prints).settings)
-
-
-def run_of(setting: Setting, seeds: tuple[int, ...], **keys: Any) -> LedgerRun:
-    """A run in the ledger."""
-    values: dict[str, Any] = {
-        "run_id": "r",
-        "setting_key": setting.key,
-        "arm": setting.arm,
-        "assignment": setting.assignment,
-        "seeds": seeds,
-        "state": State.COMPLETE,
-        "failure": None,
-        "reason": "",
-        "objective": {seed: 50.0 + seed for seed in seeds},
-        "seconds": 10.0,
-        "started": 0,
-        **keys,
-    }
-    return LedgerRun(**values)
+from tests.harness.fakes import make_study
+from tests.harness.planning.made import run_of, settings_of
 
 
 def test_an_empty_ledger_leaves_everything_to_run(prints: Fingerprints) -> None:

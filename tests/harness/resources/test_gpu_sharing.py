@@ -27,8 +27,8 @@ from ship.cost import Memory
 from ship.trial_config import TrialConfig
 from tests.harness.conftest import Bench
 from tests.harness.fakes import make_method, make_study
-from tests.harness.planning.test_plan import run_of, settings_of
-from tests.harness.tuning.test_fusion import KL, RANGE, done, searcher_of, works
+from tests.harness.planning.made import run_of, settings_of
+from tests.harness.tuning.searchers import KL, RANGE, done, searcher_of, works
 
 AUTO = Resources(auto=True)
 

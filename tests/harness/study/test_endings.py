@@ -16,9 +16,7 @@ from harness.store.lock.lease_tag import LAST
 from harness.study import execution
 from tests.harness.conftest import Bench
 from tests.harness.fakes import make_study
-from tests.harness.study.test_interrupts import ENDLESS, Driver, drive, wait_for
-
-__all__ = ["drive"]
+from tests.harness.study.drivers import ENDLESS, Driver, wait_for
 
 SMALL = {"space": {"generator.n_ctx": [4]}, "seeds": 1}
 

@@ -20,7 +20,7 @@ from harness.config.study_config import StudyConfig
 from tests.harness.conftest import Bench
 from tests.harness.driver import study
 from tests.harness.same_table import assert_same_table
-from tests.harness.study.test_interrupts import marked, wait_for
+from tests.harness.study.drivers import marked, wait_for
 
 ROOT = Path(__file__).parents[3]
 HEAD, WORKER = "10.99.0.1", "10.99.0.2"

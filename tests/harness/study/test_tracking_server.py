@@ -16,7 +16,7 @@ from harness.store.batches import log
 from tests.harness.conftest import Bench
 from tests.harness.fakes import make_study, sleepy
 from tests.harness.servers import MlflowServer, Postgres
-from tests.harness.study.test_interrupts import Driver, wait_for
+from tests.harness.study.drivers import Driver, wait_for
 
 pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(480)]
 

@@ -11,9 +11,7 @@ import pytest
 
 from harness.store.lock.lease_tag import read_tag
 from tests.harness.conftest import Bench
-from tests.harness.study.test_interrupts import ENDLESS, Driver, check_order, drive, wait_for
-
-__all__ = ["drive"]  # a fixture
+from tests.harness.study.drivers import ENDLESS, Driver, check_order, wait_for
 
 OnHost = Callable[..., Driver]
 

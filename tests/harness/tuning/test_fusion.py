@@ -1,7 +1,6 @@
 """Fused settings without Ray: how they are grouped, judged, told apart, and given out again."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,10 +11,9 @@ from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 
 from harness.config.choices import AshaScheduler
-from harness.config.study_config import StudyConfig
 from harness.planning.fingerprints import Fingerprints
 from harness.planning.plan import Work, make_plan
-from harness.planning.settings import SettingMaker, enumerate_settings
+from harness.planning.settings import SettingMaker
 from harness.store.ledger import Ledger
 from harness.store.schema import Failure, State
 from harness.tuning.asha import Halving
@@ -25,38 +23,16 @@ from harness.tuning.searcher import StudySearcher
 from harness.tuning.worker_deaths import Deaths
 from harness.worker.results import EVALUATIONS, FAILED, FINAL, OBJECTIVE
 from ship.metrics.accuracy import NonFiniteLoss
-from tests.harness.fakes import make_method, make_study, truth
-from tests.harness.tuning.test_searcher import optuna_trials
-from tests.harness.worker.test_trainable import CONFIG, analytic, finish, items, make_worker
+from tests.harness.fakes import make_study, truth
+from tests.harness.tuning.searchers import KL, RANGE, done, optuna_trials, searcher_of, works
+from tests.harness.worker.workers import CONFIG, analytic, finish, items, make_worker
 
-KL = {"generator.kl_weight": [0.001, 0.01, 0.1, 1.0]}
 MANY = {"generator.kl_weight": [0.001 * n for n in range(1, 9)]}
-RANGE = {"generator.kl_weight": {"low": 1e-4, "high": 1.0, "log": True}}
-
-
-@pytest.fixture
-def prints(tmp_path: Path) -> Fingerprints:
-    """Fingerprints of the analytic method."""
-    return Fingerprints(make_method(tmp_path / "log"), None, tmp_path / "cache")
 
 
 def no_deaths() -> Deaths:
     """Of no cluster."""
     return Deaths(frozenset)
-
-
-def works(study: StudyConfig, prints: Fingerprints) -> list[Work]:
-    """What an empty ledger leaves to run."""
-    return list(make_plan(study, Ledger(), prints).work)
-
-
-def searcher_of(study: StudyConfig, prints: Fingerprints, most: int, **keys: Any) -> StudySearcher:
-    """The searcher of a first run that fuses at most so many."""
-    make = SettingMaker(study, prints)
-    plan = make_plan(study, Ledger(), prints)
-    spare = enumerate_settings(study, make)
-    policy: Callable[[Work, int], int] = lambda work, n_alike: most  # noqa: E731
-    return StudySearcher(study, plan, Ledger(), make, spare, policy, **keys)
 
 
 def labels(groups: list[Any]) -> list[list[str]]:
@@ -178,15 +154,6 @@ def test_a_setting_alone_cannot_be_innocent() -> None:
 
     (failed,) = finish(make_worker(run_trial))[-1][FAILED]
     assert failed["failure"] == "non_finite"
-
-
-def done(searcher: StudySearcher, trial_id: str) -> dict[str, Any]:
-    """The last result of a trial that went well."""
-    finals = []
-    for work in searcher.group(trial_id):
-        values = [truth(work.setting.config, seed) for seed in work.seeds]
-        finals.append({"objective": 0.0, "selection": {"harmonic_mean": values}})
-    return {FINAL: finals}
 
 
 def test_optuna_is_asked_for_several_at_once(prints: Fingerprints) -> None:

@@ -17,8 +17,7 @@ from harness.tuning.retry_policy import NODE_RETRIES, Given, judge
 from harness.tuning.worker_deaths import Death, Deaths, memory_kills_are_deaths
 from harness.worker.results import FAILED, failures
 from tests.harness.fakes import make_method, make_study
-from tests.harness.tuning.test_fusion import RANGE, done, searcher_of
-from tests.harness.tuning.test_searcher import optuna_trials
+from tests.harness.tuning.searchers import RANGE, done, optuna_trials, searcher_of
 
 DIED = Death(Failure.WORKER_DIED, "its worker process died")
 LOST = Death(Failure.NODE_LOST, "its node was lost")

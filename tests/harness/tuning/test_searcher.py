@@ -15,7 +15,8 @@ from harness.store.ledger import Ledger
 from harness.store.schema import Failure, State
 from harness.tuning.searcher import StudySearcher
 from tests.harness.fakes import make_method, make_study, truth
-from tests.harness.planning.test_plan import run_of
+from tests.harness.planning.made import run_of
+from tests.harness.tuning.searchers import optuna_trials
 
 KL = {"generator.kl_weight": {"low": 1e-4, "high": 1.0, "log": True}}
 
@@ -51,12 +52,6 @@ def drive(searcher: StudySearcher, most: int = 100) -> list[Work]:
         searcher.on_trial_complete(f"t{number}", final_of(work))
         done.append(work)
     raise AssertionError("the searcher does not end")
-
-
-def optuna_trials(searcher: StudySearcher) -> list[Any]:
-    """What Optuna knows."""
-    assert searcher.sampler is not None
-    return searcher.sampler.trials
 
 
 def test_a_grid_is_given_out_in_order(prints: Fingerprints) -> None:

@@ -18,7 +18,7 @@ from ship.training.state import CheckpointError
 from ship.trial_config import TrialConfig
 from tests.harness.fakes import EPOCHS as SELECTION_EPOCHS
 from tests.harness.fakes import AnalyticRun, make_method
-from tests.harness.worker.test_trainable import make_worker
+from tests.harness.worker.workers import make_worker
 
 NAME = checkpoint_name(["key"], (0, 1))
 

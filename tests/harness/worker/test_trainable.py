@@ -19,57 +19,11 @@ from harness.worker.trainable import (
     FAILED,
     FINAL,
     OBJECTIVE,
-    ShipTrainable,
 )
 from ship.metrics.accuracy import EpochMetrics
 from ship.trial_config import TrialConfig
-from tests.harness.fakes import FakeClip, FakeFeatures, load_other_weights, make_method, truth
-
-CONFIG = TrialConfig()
-
-
-def make_worker(run_trial: Any, config: TrialConfig = CONFIG, **keys: Any) -> ShipTrainable:
-    """A worker with its first trial."""
-
-    class Worker(ShipTrainable):
-        def setup(self, spec: dict[str, Any]) -> None:  # type: ignore[override]
-            shared = np.zeros((1, 1, 1), dtype=np.float32)
-            shared.setflags(write=False)  # as Ray gives them
-            features = FakeFeatures("emoji", shared, keys.get("backbone"))
-            super().setup(
-                spec,
-                features={feature_key(c): features for c in (config, CONFIG)},
-                run_trial=run_trial,
-                load_backbone=keys.get("load_backbone", FakeClip),
-            )
-
-    objective, judged = keys.get("objective", "harmonic_mean"), keys.get("judged", True)
-    configs = keys.get("configs", [config])
-    spec = trial_spec(configs, (0, 1), objective, [judged] * len(configs))
-    return Worker(config=spec)
-
-
-def finish(worker: ShipTrainable) -> list[dict[str, Any]]:
-    """Every result up to the last."""
-    results = []
-    while not results or not results[-1].get("done"):
-        results.append(worker.train())
-    return results
-
-
-def analytic(tmp_path: Path) -> Any:
-    """The analytic method's run_trial."""
-    return make_method(tmp_path / "log").run_trial
-
-
-def items(*per_replica: dict[str, tuple[float, ...]]) -> Any:
-    """A run_trial that yields selection epochs with these metrics."""
-
-    def run_trial(*_: Any) -> Iterator[EpochMetrics]:
-        for epoch, values in enumerate(per_replica, 1):
-            yield EpochMetrics("selection", epoch, 0.5, values)
-
-    return run_trial
+from tests.harness.fakes import FakeClip, load_other_weights, truth
+from tests.harness.worker.workers import CONFIG, analytic, finish, items, make_worker
 
 
 def test_fast_epochs_travel_together_up_to_an_evaluation(tmp_path: Path) -> None:

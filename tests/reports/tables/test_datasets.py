@@ -2,7 +2,6 @@
 
 import csv
 import io
-from typing import Any
 
 import polars as pl
 import pytest
@@ -11,42 +10,13 @@ from scipy import stats as reference
 from reports.render.plain import csv_text
 from reports.stats import Estimate
 from reports.tables.build import build_tables
-from reports.tables.model import LEVELS, REFERENCES, Counts, Row, Table, Text, Value
-from tests.reports.builder import StoreBuilder, scores
+from reports.tables.model import REFERENCES, Counts, Text, Value
+from tests.reports.builder import scores
 from tests.reports.studies import (
     harmonic,
-    one_factor,
     over_datasets,
 )
-
-NAMES = ("emoji", "caltech101", "dtd")
-
-
-def row_of(table: Table, label: str, section: str = LEVELS) -> Row:
-    """The row whose first label is `label`."""
-    rows = [row for row in table.rows if row.section == section]
-    return next(r for r in rows if r.cells[table.columns[0].key] == Text(label))
-
-
-def by_name(builder: Any, metric: str | None = None) -> dict[str, Table]:
-    """The study's tables."""
-    return {table.name: table for table in build_tables(builder.study(), metric)}
-
-
-def two_by_two() -> StoreBuilder:
-    """Two methods on two datasets, two seeds, every number written out."""
-    factors = [
-        *one_factor("dataset", ["a", "b"], "a"), *one_factor("generator", ["none", "vae"], "none")
-    ]  # fmt: skip
-    builder = StoreBuilder(name="hand", factors=factors, seeds=(0, 1))
-    numbers = {  # (base, new) of seeds 0 and 1
-        ("a", "none"): ((90.0, 30.0), (88.0, 34.0)), ("b", "none"): ((50.0, 70.0), (52.0, 66.0)),
-        ("a", "vae"): ((90.0, 40.0), (86.0, 42.0)), ("b", "vae"): ((48.0, 70.0), (50.0, 72.0)),
-    }  # fmt: skip
-    for (dataset, generator), pairs in numbers.items():
-        results = {seed: scores(new, base) for seed, (base, new) in enumerate(pairs)}
-        builder.trial({"dataset": dataset, "generator": generator}, results)
-    return builder
+from tests.reports.tables.cells import NAMES, by_name, row_of, two_by_two
 
 
 def test_the_average_h_is_that_of_the_means() -> None:

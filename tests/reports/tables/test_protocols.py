@@ -19,7 +19,7 @@ from tests.reports.studies import (
     one_factor,
     one_softmax,
 )
-from tests.reports.tables.test_tables import cells_of
+from tests.reports.tables.cells import cells_of
 
 
 def headings(table: Table) -> list[str]:

@@ -1,6 +1,6 @@
 """Tables: what enters a mean, what is compared to what, and what every table must say."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -13,30 +13,12 @@ from reports.tables.model import (
     Counts,
     PValue,
     Quantity,
-    Ranged,
-    Row,
-    Table,
     Text,
-    Value,
 )
+from tests.reports.tables.cells import cells_of, numbers
 
 Build = Callable[..., Any]
 N_CTX = "generator.n_ctx"
-
-
-def cells_of(table: Table, label: str) -> Row:
-    """The row whose first label is `label`."""
-    return next(row for row in table.rows if row.cells[table.columns[0].key] == Text(label))
-
-
-def numbers(table: Table) -> Iterator[float]:
-    """Every number in a table's cells."""
-    for cell in (cell for row in table.rows for cell in row.cells.values()):
-        match cell:
-            case Value(Estimate(mean, low, high, n)) | Ranged(Estimate(mean, low, high, n)):
-                yield from (x for x in (mean, low, high, float(n)) if x is not None)
-            case PValue(number) | Quantity(number):
-                yield number
 
 
 def test_ablation_table_of_the_packaged_study(packaged: Build) -> None:

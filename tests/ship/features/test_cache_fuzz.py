@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from ship.datasets import PictureDataset
 from ship.features.cache import cache_key, read_features, write_features
 from ship.features.feature_set import FeatureSet, extract_features
-from tests.ship.features.test_split_extraction import interrupted, shard_files
+from tests.ship.features.interrupted import interrupted, shard_files
 from tests.ship.streamed import VIEWS, SlowEncoder, digest, streamed_dataset
 
 KEY, OTHER = cache_key({"what": "this"}), cache_key({"what": "that"})

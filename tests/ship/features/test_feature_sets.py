@@ -12,7 +12,7 @@ from ship.datasets import DatasetError, PictureDataset, load_dataset
 from ship.features.feature_set import FeatureSet, extract_features
 from ship.tasks.splits import few_shot_indices
 from tests.ship.datasets.trees import LAYOUTS, class_names
-from tests.ship.features.test_features import FakeEncoder
+from tests.ship.features.encoders import FakeEncoder
 
 
 @pytest.fixture(params=LAYOUTS)

@@ -2,16 +2,13 @@
 
 import logging
 import pickle
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from threading import Lock
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
-from torch import Tensor
 
 from ship.clip.frozen_clip import FrozenCLIP
 from ship.datasets import DatasetError, Picture, PictureDataset, Split
@@ -19,37 +16,9 @@ from ship.datasets.base import content_fingerprint
 from ship.features.feature_set import FeatureSet, extract_features
 from ship.features.views import augmented_view
 from tests.ship.datasets.conftest import save_picture
+from tests.ship.features.encoders import SIZE, FakeEncoder, preprocess
 
-SIZE = 8
 SIZES = {"train": 11, "val": 3, "test": 5}
-
-
-def preprocess(image: Image.Image) -> Tensor:
-    """Resize and normalise to about -1 .. 1."""
-    pixels = np.asarray(image.resize((SIZE, SIZE), Image.Resampling.BICUBIC), dtype=np.float32)
-    return torch.from_numpy(pixels / 255).permute(2, 0, 1).sub(0.5).div(0.25)
-
-
-@dataclass
-class FakeEncoder:
-    """Features are four corners of the picture; counts what it encodes."""
-
-    name: str = "fake"
-    fingerprint: str = "f0"
-    preprocess_id: str = "p0"
-    preprocess: Callable[[Image.Image], Tensor] = preprocess
-    mean: Sequence[float] = (0.5, 0.5, 0.5)
-    std: Sequence[float] = (0.25, 0.25, 0.25)
-    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
-    scale: float = 1.0
-    encoded: int = 0
-    _lock: Lock = field(default_factory=Lock)
-
-    def encode_images(self, pictures: Tensor, /) -> Tensor:
-        """(n, 3, 8, 8) -> (n, 12)."""
-        with self._lock:
-            self.encoded += len(pictures)
-        return pictures[:, :, :: SIZE - 1, :: SIZE - 1].flatten(1) * self.scale
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from ship.features.encode import Block, ImageEncoder, encode_split
 from ship.features.feature_set import FeatureSet, extract_features
 from ship.features.shards import Shard, shards_of
 from ship.features.split_extraction import SplitExtraction
+from tests.ship.features.interrupted import interrupted, shard_files
 from tests.ship.streamed import SHARD, SIZES, VIEWS, SlowEncoder, digest, streamed_dataset
 
 REST = SIZES["val"] + SIZES["test"]  # views beside the training ones
@@ -32,22 +33,6 @@ def dataset() -> PictureDataset:
 def plain(dataset: PictureDataset, tmp_path_factory: pytest.TempPathFactory) -> FeatureSet:
     """What an extraction gives that nothing disturbs."""
     return extract_features(SlowEncoder(), dataset, VIEWS, tmp_path_factory.mktemp("plain"))
-
-
-def interrupted(dataset: PictureDataset, cache: Path, after: int) -> None:
-    """Extract until `after` views are done, as Ctrl-C would."""
-
-    def stop(done: int, total: int) -> None:
-        if done >= after:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        extract_features(SlowEncoder(), dataset, VIEWS, cache, stop)
-
-
-def shard_files(cache: Path) -> list[Path]:
-    """The shards that are kept."""
-    return sorted(cache.glob("*.*-*.safetensors"))
 
 
 @pytest.mark.parametrize("views", [0, 1, 2, 3, 4, 7, 31, 63, 64])

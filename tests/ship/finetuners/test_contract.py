@@ -16,16 +16,9 @@ from ship.generators.controls import GaussianText, GaussianTextConfig
 from ship.synthesis import Synthesizer, SyntheticConfig
 from ship.tasks.task import Task
 from tests.ship.conftest import build_features, final_task, selection_task
+from tests.ship.finetuners.cases import FAST
 
 SEEDS = [0, 4]
-FAST: dict[str, dict[str, Any]] = {
-    "coop": {"lr": 0.05, "epochs": 3},
-    "cocoop": {"lr": 0.05, "epochs": 2, "batch_size": 4},
-    "kgcoop": {"lr": 0.05, "epochs": 3},
-    "clip_adapter": {"lr": 0.01, "epochs": 3, "batch_size": 5, "search": True},
-    "tip_adapter_f": {"epochs": 3, "batch_size": 8},
-    "linear_probe": {"lr": 0.01, "epochs": 3, "batch_size": 5},
-}
 LEARNS: dict[str, dict[str, Any]] = {
     "coop": {"lr": 2.0, "epochs": 40},
     "cocoop": {"lr": 1.0, "epochs": 20, "batch_size": 12},

@@ -16,9 +16,9 @@ from ship.training.per_replica import PerReplica, ReplicaOptimizer, per_replica,
 from ship.trial.run import run_trial
 from ship.trial_config import TrialConfig
 from tests.ship.conftest import build_features
-from tests.ship.finetuners.test_contract import FAST
+from tests.ship.finetuners.cases import FAST
 from tests.ship.generators.cases import VAE, WGAN
-from tests.ship.trial.test_run import COOP, TIP_F, config
+from tests.ship.trial.cases import COOP, TIP_F, config
 
 GENERATED: dict[str, dict[str, Any]] = {"vae": VAE, "mlp_vae": VAE, "wgan": WGAN}
 SEEDS = (7, 2)

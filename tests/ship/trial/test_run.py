@@ -13,21 +13,10 @@ from ship.finetuners import FINETUNERS
 from ship.finetuners.coop import CoOp
 from ship.metrics.accuracy import EpochMetrics, NonFiniteLoss
 from ship.trial.run import run_trial
-from ship.trial_config import TrialConfig
 from tests.ship.conftest import build_features
+from tests.ship.trial.cases import COOP, TIP_F, VAE, config
 
-SMALL = {"latent_dim": 8, "encoder_hidden": 16, "generator_hidden": 16, "epochs": 3, "lr": 1e-2}
-VAE = {"name": "vae", "kl_weight": 0.01, **SMALL}
-COOP = {"name": "coop", "epochs": 4, "lr": 0.05, "batch_size": 5}
-TIP_F = {"name": "tip_adapter_f", "epochs": 4, "batch_size": 5}
 PERCENT = ("base", "new", "harmonic_mean", "joint_base", "joint_new", "joint_harmonic_mean")
-
-
-def config(**changes: Any) -> TrialConfig:
-    """A short trial."""
-    return TrialConfig(
-        **{"shots": 2, "generator": VAE, "finetuner": COOP, "eval_every": 2, **changes}
-    )
 
 
 CASES: list[dict[str, Any]] = [

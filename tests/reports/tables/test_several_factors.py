@@ -9,7 +9,7 @@ import pytest
 
 from reports.tables.build import build_tables
 from reports.tables.model import Counts, Quantity, Text
-from tests.reports.tables.test_tables import cells_of, numbers
+from tests.reports.tables.cells import cells_of, numbers
 
 Build = Callable[..., Any]
 N_CTX = "generator.n_ctx"

@@ -15,7 +15,7 @@ from tests.reports.studies import (
     one_softmax,
     over_datasets,
 )
-from tests.reports.tables.test_datasets import NAMES, by_name, row_of, two_by_two
+from tests.reports.tables.cells import NAMES, by_name, row_of, two_by_two
 
 
 def test_the_dataset_as_the_only_factor() -> None:

@@ -1,0 +1,90 @@
+"""Studies in processes of their own, which tests interrupt and kill."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from tests.harness.conftest import Bench
+
+ROOT = Path(__file__).parents[3]
+
+
+# An epoch that lasts until its worker is killed: a trial is running whenever the signal comes.
+ENDLESS = 3600.0
+
+
+class Driver:
+    """A study that runs in a process group of its own; every descendant is marked."""
+
+    def __init__(
+        self,
+        bench: Bench,
+        seconds: float,
+        name: str = "small",
+        fault: Mapping[str, Any] | None = None,
+        **environment: str,
+    ) -> None:
+        self.mark = uuid.uuid4().hex
+        paths = [bench.uri, str(bench.log), str(bench.cache), str(seconds)]
+        paths.append(json.dumps({"study": {"name": name}, **(fault or {})}))
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "tests.harness.driver", *paths],
+            cwd=ROOT,
+            env={**os.environ, "SHIP_TEST_MARK": self.mark, **environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+
+    def signal_group(self, number: signal.Signals) -> None:
+        """What a terminal does on Ctrl-C."""
+        os.killpg(self.process.pid, number)
+
+    def end(self, seconds: float = 120) -> tuple[int, str]:
+        """Wait; exit code and output."""
+        output, _ = self.process.communicate(timeout=seconds)
+        return self.process.returncode, output
+
+    def survivors(self, *but: str) -> list[str]:
+        """Command lines of descendants that are still alive, except those with a word of `but`."""
+        return [line for line in marked(self.mark) if not any(word in line for word in but)]
+
+
+def marked(mark: str) -> list[str]:
+    """Command lines of processes whose environment holds a mark."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            if mark.encode() in (folder / "environ").read_bytes():
+                found.append((folder / "cmdline").read_bytes().replace(b"\0", b" ").decode())
+        except OSError:
+            continue
+    return found
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 120) -> None:
+    """Wait until something is so."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not come to that"
+        time.sleep(0.1)
+
+
+def check_order(driver: Driver, bench: Bench) -> None:
+    """A driver that was interrupted says so, and leaves runs and processes in order."""
+    code, output = driver.end()
+    assert code == 130, output
+    assert "interrupted=True" in output
+    assert "Traceback" not in output
+    wait_for(lambda: not driver.survivors(), 20)  # a worker that was just starting takes a moment
+    assert "INTERRUPTED" in bench.states()
+    assert bench.parent().info.status == "KILLED"
+    bench.check_invariants()
