@@ -29,12 +29,28 @@ class Outcome:
 
 
 def outcome_of(ledger: Ledger, key: str, seeds: Sequence[int]) -> Outcome | None:
-    """A setting's outcome as the ledger has it: the objective's mean over finished `seeds`."""
+    """A setting's outcome as the ledger has it; None: no seed of it has ended.
+
+    Args:
+        ledger: of the study.
+        key: the setting's.
+        seeds: those that the study asks for; others that the ledger has do not count.
+    """
     state = ledger.state(key)
     if state is not State.COMPLETE:
         return Outcome(state) if state else None
-    values = [value for seed, value in ledger.objectives(key).items() if seed in seeds]
-    return Outcome(state, math.fsum(values) / len(values)) if values else Outcome(State.FAIL)
+    return over_seeds(ledger.objectives(key), seeds)
+
+
+def over_seeds(values: Mapping[int, float], seeds: Sequence[int]) -> Outcome:
+    """COMPLETE with the mean over all of `seeds`; FAIL where one of them has no finite value.
+
+    A mean over fewer seeds is another quantity, and the seeds that failed are not missing at
+    random: a sampler that took it for the setting's value would be led to what fails.
+    """
+    asked = [values.get(seed, math.nan) for seed in seeds]
+    mean = math.fsum(asked) / len(asked) if asked else math.nan
+    return Outcome(State.COMPLETE, mean) if math.isfinite(mean) else Outcome(State.FAIL)
 
 
 class Sampler:

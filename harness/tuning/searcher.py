@@ -1,6 +1,5 @@
 """Ray's searcher over Optuna's ask and tell: gives out work, and tells Optuna what became of it."""
 
-import math
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -12,7 +11,7 @@ from harness.config import StudyConfig
 from harness.planning import Plan, Setting, Work
 from harness.store import Ledger, State
 from harness.tuning.fusion import Ending, Group, Pruned, alike, fuse, group_checkpoint
-from harness.tuning.optuna_sampler import Outcome, Sampler, outcome_of
+from harness.tuning.optuna_sampler import Outcome, Sampler, outcome_of, over_seeds
 from harness.tuning.retry_policy import Given, judge
 from harness.tuning.worker_deaths import Deaths
 from harness.worker import trial_spec
@@ -29,9 +28,10 @@ class StudySearcher(Searcher):
     A Ray trial is a group of works that are trained fused, often of one. Each of them has its own
     state; those that are not to blame for their trial's failure run again.
 
-    States as Optuna sees them: COMPLETE with the mean over all seeds of the setting that the
-    ledger knows, PRUNED for a trial that the scheduler stopped, FAIL for one that failed; never a
-    value for either of those. A failed proposal counts towards `trials` like any other.
+    States as Optuna sees them: COMPLETE with the mean over the study's seeds where all of them have
+    finished, PRUNED for a setting that the scheduler stopped, FAIL for one that failed for any of
+    its seeds; never a value for either of those. A failed proposal counts towards `trials` like any
+    other.
     """
 
     def __init__(
@@ -70,8 +70,8 @@ class StudySearcher(Searcher):
         self._running: set[str] = set()
         self._may_give: int | None = None
         self._outcomes: dict[str, Outcome] = {}
-        # of settings whose seeds run apart: what is known of the first ones
-        self._parts: dict[str, Outcome] = {}
+        # of settings that still run: how those of their seeds ended that are done
+        self._states: dict[str, list[State]] = {}
         self._values: dict[str, dict[int, float]] = {}
         pending = {work.setting.key for work in plan.work}
         known = []
@@ -151,7 +151,7 @@ class StudySearcher(Searcher):
         ended, left = judge(given, result or {}, self._pruned.of(trial_id), death)
         for work, trial, ending in zip(given.group, given.proposed, ended, strict=True):
             if ending.state is not State.INTERRUPTED:
-                self._settle(work, trial, ending)
+                self._take(work, trial, ending)
         self._queue.extendleft(reversed(left))
         if self._may_give is not None:
             self._may_give += len(left)
@@ -161,17 +161,17 @@ class StudySearcher(Searcher):
         """What became of the settings of a Ray trial; asked for once, after it has ended."""
         return self._ended.pop(trial_id)
 
-    def _settle(self, work: Work, trial: optuna.Trial | None, ending: Ending) -> None:
+    def _take(self, work: Work, trial: optuna.Trial | None, ending: Ending) -> None:
         """Take a state in; a setting whose seeds run apart has one when the last of them has."""
-        key, outcome = work.setting.key, self._outcome(work, ending)
-        first = self._parts.pop(key, outcome)
-        best = first if outcome.state is not State.COMPLETE else outcome
-        held = [*self._queue, *(self._given[trial_id] for trial_id in self._running)]
-        if any(other.setting.key == key for given in held for other in given.group):
-            self._parts[key] = best
-        else:
-            self._values.pop(key, None)
-            self._tell(work, trial, best)
+        key = work.setting.key
+        self._states.setdefault(key, []).append(ending.state)
+        if ending.state is State.COMPLETE:
+            found = ending.final["selection"][self._study.objective]
+            held = self._values.setdefault(key, self._ledger.objectives(key))
+            held.update(zip(work.seeds, found, strict=True))
+        waiting = [*self._queue, *(self._given[trial_id] for trial_id in self._running)]
+        if not any(other.setting.key == key for given in waiting for other in given.group):
+            self._tell(work, trial, self._outcome(key))
 
     def _tell(self, work: Work, trial: optuna.Trial | None, outcome: Outcome) -> None:
         self._outcomes[work.setting.key] = outcome
@@ -239,14 +239,10 @@ class StudySearcher(Searcher):
                 return None, setting
         return None
 
-    def _outcome(self, work: Work, ending: Ending) -> Outcome:
-        if ending.state is not State.COMPLETE:
-            return Outcome(ending.state)
-        key = work.setting.key
-        held = self._ledger.objectives(key).items()
-        known = {seed: value for seed, value in held if seed in self._study.seeds}
-        values = self._values.setdefault(key, known)
-        found = ending.final["selection"][self._study.objective]
-        values.update(zip(work.seeds, found, strict=True))
-        mean = math.fsum(values.values()) / len(values)
-        return Outcome(State.COMPLETE, mean) if math.isfinite(mean) else Outcome(State.FAIL)
+    def _outcome(self, key: str) -> Outcome:
+        """What a setting has come to, now that all of its seeds have ended."""
+        values = self._values.pop(key, {})
+        for state in self._states.pop(key):
+            if state is not State.COMPLETE:
+                return Outcome(state)
+        return over_seeds(values, self._study.seeds)

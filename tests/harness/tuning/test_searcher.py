@@ -133,6 +133,28 @@ def test_the_ledger_is_told_again_at_the_start(prints: Fingerprints) -> None:
     assert trials[1].value is trials[2].value is None
 
 
+def test_a_setting_that_lacks_a_seed_for_good_is_told_as_failed(prints: Fingerprints) -> None:
+    """From the ledger at the start, and when its other seeds have run: FAIL, without a value."""
+    study = make_study(space=KL, sampler="tpe", trials=2, seeds=[0, 1, 2])
+    make = SettingMaker(study, prints)
+    ended, open_still = (make({"generator.kl_weight": value}) for value in (0.1, 0.2))
+    failed = {"state": State.FAIL, "failure": Failure.NON_FINITE, "objective": {}}
+    ledger = Ledger(
+        (
+            run_of(ended, (0, 1)),
+            run_of(ended, (2,), **failed),
+            run_of(open_still, (0,)),
+            run_of(open_still, (1,), **failed),
+        )
+    )
+    searcher = make_searcher(study, ledger, prints)
+    (first,) = optuna_trials(searcher)
+    assert (first.state, first.value) == (TrialState.FAIL, None)
+    (work,) = drive(searcher)
+    assert (work.setting.key, work.seeds) == (open_still.key, (2,))
+    assert optuna_trials(searcher)[1].state is TrialState.FAIL
+
+
 @pytest.mark.parametrize("sampler", ["tpe", "random"])
 def test_a_study_that_goes_on_repeats_nothing(prints: Fingerprints, sampler: str) -> None:
     """The seed depends on how many settings are known; the same start gives the same proposals."""
