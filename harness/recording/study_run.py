@@ -12,21 +12,20 @@ from harness.planning import Plan, Setting
 from harness.recording.provenance import code_version, package_versions
 from harness.store import (
     Ledger,
-    State,
     Store,
     find_study_run,
     log,
-    schema,
     set_state,
     split_tag,
     store_errors,
 )
 from harness.wording import one_line
+from reports.contract import LONG_TAGS, Kind, State, Tag
 
 logger = logging.getLogger(__name__)
 
 YAML_ARTIFACT = "study.yaml"
-_CONTINUED = re.compile(r"ship\.(factors|study|wanted)\.\d+$")
+_CONTINUED = re.compile(rf"({'|'.join(map(re.escape, LONG_TAGS))})\.\d+$")
 
 
 class StudyRecord:
@@ -50,7 +49,7 @@ class StudyRecord:
         record = cls.find(store, experiment_id)
         if record is not None:
             return record
-        tags = {schema.KIND: "study", schema.STATE: State.RUNNING}
+        tags: dict[str, str] = {Tag.KIND: Kind.STUDY, Tag.STATE: State.RUNNING}
         run_id = store.create_run(experiment_id, study.name, tags)
         return cls(store, experiment_id, store.stored_id(run_id))
 
@@ -69,7 +68,7 @@ class StudyRecord:
             for name in stale:
                 self._store.writer.delete_tag(self.run_id, name)
             text = source_text(study.source)
-            if text and schema.STUDY in changed:
+            if text and Tag.STUDY in changed:
                 self._keep_text(text)
         return True
 
@@ -85,8 +84,11 @@ class StudyRecord:
     def begin(self) -> None:
         """The study is being worked on."""
         with store_errors(self._store.uri):
-            tags = {"ship.code_version": code_version(), "ship.packages": package_versions()}
-            set_state(self._store.writer, self.run_id, State.RUNNING, tags)
+            versions: dict[str, str] = {
+                Tag.CODE_VERSION: code_version(),
+                Tag.PACKAGES: package_versions(),
+            }
+            set_state(self._store.writer, self.run_id, State.RUNNING, versions)
 
     def want(self, setting: Setting) -> None:
         """Add a setting that the sampler proposed."""
@@ -103,7 +105,7 @@ class StudyRecord:
 
     def settle(self, state: State) -> None:
         """Set the study's state where it is another, without a run."""
-        if self._held().get(schema.STATE) != state:
+        if self._held().get(Tag.STATE) != state:
             self.end(state)
 
     def _held(self) -> dict[str, str]:
@@ -123,10 +125,10 @@ class StudyRecord:
             if setting is None:
                 continue
             tags = setting_tags(setting)
-            held = {
-                schema.SETTING_KEY: run.setting_key,
-                schema.ARM: run.arm,
-                schema.ASSIGNMENT: json.dumps(dict(run.assignment)),
+            held: dict[str, str] = {
+                Tag.SETTING_KEY: run.setting_key,
+                Tag.ARM: run.arm,
+                Tag.ASSIGNMENT: json.dumps(dict(run.assignment)),
             }
             changed = {name: value for name, value in tags.items() if held[name] != value}
             if changed:
@@ -142,12 +144,12 @@ def study_tags(study: StudyConfig) -> dict[str, str]:
     ]
     whole = study.model_dump(mode="json", exclude={"source"})
     return {
-        schema.RUN_NOTE: study.description,
-        "ship.objective": study.objective,
-        "ship.sampler": study.sampler,
-        "ship.selection": study.trial.selection,
-        **split_tag(schema.FACTORS, json.dumps(factors)),
-        **split_tag(schema.STUDY, json.dumps(whole)),
+        Tag.RUN_NOTE: study.description,
+        Tag.OBJECTIVE: study.objective,
+        Tag.SAMPLER: study.sampler,
+        Tag.SELECTION: study.trial.selection,
+        **split_tag(Tag.FACTORS, json.dumps(factors)),
+        **split_tag(Tag.STUDY, json.dumps(whole)),
     }
 
 
@@ -159,15 +161,15 @@ def wanted_tags(settings: Iterable[Setting]) -> dict[str, str]:
     wanted = [
         {"setting_key": s.key, "assignment": dict(s.assignment), "arm": s.arm} for s in settings
     ]
-    return split_tag(schema.WANTED, json.dumps(wanted))
+    return split_tag(Tag.WANTED, json.dumps(wanted))
 
 
 def setting_tags(setting: Setting) -> dict[str, str]:
     """Tags that place a run in the study; they follow the study's YAML when that changes."""
     return {
-        schema.SETTING_KEY: setting.key,
-        schema.ARM: setting.arm,
-        schema.ASSIGNMENT: json.dumps(dict(setting.assignment)),
+        Tag.SETTING_KEY: setting.key,
+        Tag.ARM: setting.arm,
+        Tag.ASSIGNMENT: json.dumps(dict(setting.assignment)),
     }
 
 

@@ -11,7 +11,7 @@ from harness.planning.fingerprints import Fingerprints
 from harness.planning.plan import make_plan
 from harness.planning.settings import Setting, SettingMaker
 from harness.store.ledger import Ledger, LedgerRun
-from harness.store.schema import Failure, State
+from reports.contract import Failure, State
 from tests.harness.fakes import make_method, make_study
 
 

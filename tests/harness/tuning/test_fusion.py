@@ -17,13 +17,13 @@ from harness.planning.fingerprints import Fingerprints
 from harness.planning.plan import Work, make_plan
 from harness.planning.settings import SettingMaker, enumerate_settings
 from harness.store.ledger import Ledger
-from harness.store.schema import Failure, State
 from harness.tuning.asha import Halving
 from harness.tuning.fusion import Ending, Pruned, again, dead, endings, fuse
 from harness.tuning.fusion_policy import CPU_REPLICAS, fuse_policy
 from harness.tuning.searcher import StudySearcher
 from harness.tuning.worker_deaths import Deaths
 from harness.worker.results import EVALUATIONS, FAILED, FINAL, OBJECTIVE
+from reports.contract import Failure, State
 from ship.metrics.accuracy import NonFiniteLoss
 from tests.harness.fakes import make_method, make_study, truth
 from tests.harness.tuning.test_searcher import optuna_trials

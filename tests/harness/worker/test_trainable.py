@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 from harness.resources.memory import PeakMemory, device_label
-from harness.store.schema import Failure
 from harness.worker.spec import feature_key, target_key, trial_spec
 from harness.worker.trainable import (
     EPOCHS,
@@ -21,6 +20,7 @@ from harness.worker.trainable import (
     OBJECTIVE,
     ShipTrainable,
 )
+from reports.contract import Failure
 from ship.metrics.accuracy import EpochMetrics
 from ship.trial_config import TrialConfig
 from tests.harness.fakes import FakeClip, FakeFeatures, load_other_weights, make_method, truth
