@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from harness.errors import UserError
 from harness.wording import one_line
+from reports.contract import redacted
 
 if TYPE_CHECKING:
     from pyarrow.fs import FileSystem
@@ -22,8 +23,6 @@ class StorageError(UserError):
     """The storage cannot be used; one line that names it and says why."""
 
     def __init__(self, line: str) -> None:
-        from reports.contract import redacted
-
         super().__init__(redacted(line))
 
 

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from reports.contract import ReportError, redacted
+
 if TYPE_CHECKING:
     from harness.planning import StudyOutcome
 
@@ -14,8 +16,6 @@ COMPLETE, USER_MISTAKE, INCOMPLETE, INTERRUPTED = 0, 2, 3, 130
 def finish(outcome: "StudyOutcome") -> int:
     """Print the report and how to see the runs; the exit code of a study that has run."""
     code = _render(outcome.experiment, outcome.tracking_uri) if outcome.done else COMPLETE
-    from reports.contract import redacted
-
     uri = redacted(outcome.tracking_uri)
     remote = uri.startswith(("http://", "https://"))
     command = f"open {uri}" if remote else f"mlflow ui --backend-store-uri {uri} --port 5000"
@@ -47,7 +47,6 @@ def _next(outcome: "StudyOutcome") -> str:
 def _render(name: str, tracking_uri: str) -> int:
     """Print and write the report; a report that cannot be written does not undo the study."""
     from reports.cli import render
-    from reports.contract import ReportError
 
     try:
         render(name, tracking_uri, Path(f"{name}-report"))

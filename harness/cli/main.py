@@ -14,6 +14,7 @@ from typing import Annotated
 import typer
 
 from harness.cli.exit import COMPLETE, INCOMPLETE, INTERRUPTED, USER_MISTAKE, finish
+from reports.contract import redacted
 
 _EPILOG = (
     "Running the same command again goes on where the last one stopped. "
@@ -223,7 +224,6 @@ def _check_options(space: str | None, address: str, storage: str | None) -> None
     from harness.checkpoint_storage import storage_fault
     from harness.cli.address import address_fault
     from harness.errors import ConfigError
-    from reports.contract import redacted
 
     lines = []
     if space is None:

@@ -9,7 +9,14 @@ from harness.config import StudyConfig, distributions, levels, reference_arms, r
 from harness.errors import UserError
 from harness.planning.plan import Plan
 from harness.planning.settings import SettingMaker, contains
-from harness.store import Ledger, LedgerRun, Recorded, State, param_text, params, schema
+from harness.store import (
+    Ledger,
+    LedgerRun,
+    Recorded,
+    param_text,
+    params,
+)
+from reports.contract import State, Tag
 from ship.trial_config import RESULTS_VERSION, TrialConfig
 
 WAYS_OUT = (
@@ -227,14 +234,14 @@ def _resolved(study: StudyConfig, assignment: Mapping[str, Any]) -> TrialConfig:
 def _prints(run: LedgerRun, config: TrialConfig, maker: SettingMaker) -> Iterator[str]:
     """What else decides a result; nothing of what a run's tags do not tell."""
     prints, held = maker.fingerprints, run.prints
-    if held.get(schema.RESULTS, str(RESULTS_VERSION)) != str(RESULTS_VERSION):
-        yield f"results version of the method: {held[schema.RESULTS]} -> {RESULTS_VERSION}"
+    if held.get(Tag.RESULTS_VERSION, str(RESULTS_VERSION)) != str(RESULTS_VERSION):
+        yield f"results version of the method: {held[Tag.RESULTS_VERSION]} -> {RESULTS_VERSION}"
     weights, pictures = prints.backbone(config.backbone), prints.dataset(config.dataset)
     same = run.params.get("backbone") == config.backbone
-    if same and held.get(schema.BACKBONE_PRINT, weights) != weights:
+    if same and held.get(Tag.BACKBONE_FINGERPRINT, weights) != weights:
         yield f"backbone {config.backbone}: other weights than before, under the same name"
     same = run.params.get("dataset") == config.dataset
-    if same and held.get(schema.DATASET_PRINT, pictures) != pictures:
+    if same and held.get(Tag.DATASET_FINGERPRINT, pictures) != pictures:
         yield f"dataset {config.dataset}: other pictures, labels or splits than before"
 
 

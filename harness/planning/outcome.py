@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from harness.planning.plan import Plan
-from harness.store import State
+from reports.contract import State
 
 
 @dataclass(frozen=True)

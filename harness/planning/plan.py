@@ -14,7 +14,8 @@ from harness.planning.settings import (
     enumerate_settings,
     known_settings,
 )
-from harness.store import Failure, Ledger, State
+from harness.store import Ledger
+from reports.contract import Failure, State
 
 RowState = Literal["done", "to run", "changed", "pruned", "failed"]
 

@@ -9,8 +9,9 @@ from typing import Any
 
 from harness.config import StudyConfig, assignments, distributions, grid, reference_arms, resolve
 from harness.planning.fingerprints import Fingerprints
-from harness.store import Ledger, State
+from harness.store import Ledger
 from harness.wording import show
+from reports.contract import State
 from ship.trial_config import RESULTS_VERSION, TrialConfig
 
 

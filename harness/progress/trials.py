@@ -12,8 +12,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
-from harness.store import State
 from harness.wording import clock
+from reports.contract import State
 
 # finished trials that stay in sight
 FINISHED_SHOWN = 8

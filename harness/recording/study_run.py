@@ -12,21 +12,20 @@ from harness.planning import Plan, Setting
 from harness.recording.provenance import code_version, package_versions
 from harness.store import (
     Ledger,
-    State,
     Store,
     find_study_run,
     log,
-    schema,
     set_state,
     split_tag,
     store_errors,
 )
 from harness.wording import one_line
+from reports.contract import LONG_TAGS, Kind, State, Tag
 
 logger = logging.getLogger(__name__)
 
 YAML_ARTIFACT = "study.yaml"
-_CONTINUED = re.compile(r"ship\.(factors|study|wanted)\.\d+$")
+_CONTINUED = re.compile(rf"({'|'.join(map(re.escape, LONG_TAGS))})\.\d+$")
 
 
 class StudyRecord:
@@ -51,7 +50,7 @@ class StudyRecord:
         record = cls.find(store, experiment_id)
         if record is not None:
             return record
-        tags = {schema.KIND: "study", schema.STATE: State.RUNNING}
+        tags: dict[str, str] = {Tag.KIND: Kind.STUDY, Tag.STATE: State.RUNNING}
         run_id = store.create_run(experiment_id, study.name, tags)
         return cls(store, experiment_id, store.stored_id(run_id))
 
@@ -60,7 +59,7 @@ class StudyRecord:
         wanted = [*plan.settings, *plan.twins]
         self._wanted = wanted_text(wanted)
         self._keys = {setting.key for setting in wanted}
-        tags = {**study_tags(study), **split_tag(schema.WANTED, self._wanted)}
+        tags = {**study_tags(study), **split_tag(Tag.WANTED, self._wanted)}
         held = self._held()
         with store_errors(self._store.uri):
             changed = {name: value for name, value in tags.items() if held.get(name) != value}
@@ -72,7 +71,7 @@ class StudyRecord:
             for name in stale:
                 self._store.writer.delete_tag(self.run_id, name)
             text = source_text(study.source)
-            if text and schema.STUDY in changed:
+            if text and Tag.STUDY in changed:
                 self._keep_text(text)
         return True
 
@@ -88,8 +87,11 @@ class StudyRecord:
     def begin(self) -> None:
         """The study is being worked on."""
         with store_errors(self._store.uri):
-            tags = {"ship.code_version": code_version(), "ship.packages": package_versions()}
-            set_state(self._store.writer, self.run_id, State.RUNNING, tags)
+            versions: dict[str, str] = {
+                Tag.CODE_VERSION: code_version(),
+                Tag.PACKAGES: package_versions(),
+            }
+            set_state(self._store.writer, self.run_id, State.RUNNING, versions)
 
     def want(self, setting: Setting) -> None:
         """Add a setting that the sampler proposed; only the end of the list is written again.
@@ -104,7 +106,7 @@ class StudyRecord:
         comma = ", " if len(kept) > 1 else ""
         self._wanted = f"{kept}{comma}{wanted_text([setting])[1:]}"
         with store_errors(self._store.uri):
-            tags = split_tag(schema.WANTED, self._wanted, start=len(kept))
+            tags = split_tag(Tag.WANTED, self._wanted, start=len(kept))
             log(self._store.writer, self.run_id, tags=tags)
 
     def end(self, state: State) -> None:
@@ -114,7 +116,7 @@ class StudyRecord:
 
     def settle(self, state: State) -> None:
         """Set the study's state where it is another, without a run."""
-        if self._held().get(schema.STATE) != state:
+        if self._held().get(Tag.STATE) != state:
             self.end(state)
 
     def _held(self) -> dict[str, str]:
@@ -134,10 +136,10 @@ class StudyRecord:
             if setting is None:
                 continue
             tags = setting_tags(setting)
-            held = {
-                schema.SETTING_KEY: run.setting_key,
-                schema.ARM: run.arm,
-                schema.ASSIGNMENT: json.dumps(dict(run.assignment)),
+            held: dict[str, str] = {
+                Tag.SETTING_KEY: run.setting_key,
+                Tag.ARM: run.arm,
+                Tag.ASSIGNMENT: json.dumps(dict(run.assignment)),
             }
             changed = {name: value for name, value in tags.items() if held[name] != value}
             if changed:
@@ -153,18 +155,18 @@ def study_tags(study: StudyConfig) -> dict[str, str]:
     ]
     whole = study.model_dump(mode="json", exclude={"source"})
     return {
-        schema.RUN_NOTE: study.description,
-        "ship.objective": study.objective,
-        "ship.sampler": study.sampler,
-        "ship.selection": study.trial.selection,
-        **split_tag(schema.FACTORS, json.dumps(factors)),
-        **split_tag(schema.STUDY, json.dumps(whole)),
+        Tag.RUN_NOTE: study.description,
+        Tag.OBJECTIVE: study.objective,
+        Tag.SAMPLER: study.sampler,
+        Tag.SELECTION: study.trial.selection,
+        **split_tag(Tag.FACTORS, json.dumps(factors)),
+        **split_tag(Tag.STUDY, json.dumps(whole)),
     }
 
 
 def wanted_tags(settings: Iterable[Setting]) -> dict[str, str]:
     """ship.wanted, as many tags as it takes (see wanted_text)."""
-    return split_tag(schema.WANTED, wanted_text(settings))
+    return split_tag(Tag.WANTED, wanted_text(settings))
 
 
 def wanted_text(settings: Iterable[Setting]) -> str:
@@ -181,9 +183,9 @@ def wanted_text(settings: Iterable[Setting]) -> str:
 def setting_tags(setting: Setting) -> dict[str, str]:
     """Tags that place a run in the study; they follow the study's YAML when that changes."""
     return {
-        schema.SETTING_KEY: setting.key,
-        schema.ARM: setting.arm,
-        schema.ASSIGNMENT: json.dumps(dict(setting.assignment)),
+        Tag.SETTING_KEY: setting.key,
+        Tag.ARM: setting.arm,
+        Tag.ASSIGNMENT: json.dumps(dict(setting.assignment)),
     }
 
 

@@ -11,22 +11,19 @@ from harness.planning import Fingerprints, Setting, Work
 from harness.recording.provenance import code_version, package_versions
 from harness.recording.study_run import StudyRecord, setting_tags
 from harness.store import (
-    Failure,
-    State,
     Store,
     log,
     log_entities,
     params,
-    schema,
     set_state,
     store_errors,
 )
+from reports.contract import FLAG, OBJECTIVE, Cost, Failure, Kind, State, Tag, seed_metric
 from ship.trial_config import RESULTS_VERSION
 
 MAX_NAME = 250  # of a run, in MLflow's databases
 
 FLUSH_SECONDS = 1.0
-FLAG = "flag/"
 
 
 @dataclass
@@ -101,8 +98,8 @@ class TrialRecorder:
                 timestamp=int(time.time() * 1000),
             )
         tags = {
-            schema.DEVICE: str(final["device"]),
-            schema.FUSED: str(final["fused"]),
+            Tag.DEVICE: str(final["device"]),
+            Tag.FUSED: str(final["fused"]),
             **flag_tags(final, run.work.seeds),
         }
         self._close(trial_id, State.COMPLETE, tags)
@@ -113,11 +110,11 @@ class TrialRecorder:
 
     def fail(self, trial_id: str, failure: Failure, reason: str) -> None:
         """The trial has no number, for a reason."""
-        self._close(trial_id, State.FAIL, {schema.FAILURE: failure, schema.REASON: reason})
+        self._close(trial_id, State.FAIL, {Tag.FAILURE: failure, Tag.REASON: reason})
 
     def interrupt(self, trial_id: str, reason: str) -> None:
         """The trial was cut short by something that says nothing about its setting."""
-        self._close(trial_id, State.INTERRUPTED, {schema.REASON: reason})
+        self._close(trial_id, State.INTERRUPTED, {Tag.REASON: reason})
 
     def interrupt_all(self, reason: str) -> None:
         """Leave nothing RUNNING."""
@@ -140,11 +137,11 @@ class TrialRecorder:
     def _tags(self, work: Work) -> dict[str, str]:
         setting = work.setting
         return {
-            schema.PARENT_RUN: self._record.run_id,
-            schema.KIND: "trial",
-            schema.STATE: State.RUNNING,
-            schema.SEEDS: json.dumps(list(work.seeds)),
-            schema.DEVICE: "cuda" if self._study.resources.gpus else "cpu",
+            Tag.PARENT_RUN: self._record.run_id,
+            Tag.KIND: Kind.TRIAL,
+            Tag.STATE: State.RUNNING,
+            Tag.SEEDS: json.dumps(list(work.seeds)),
+            Tag.DEVICE: "cuda" if self._study.resources.gpus else "cpu",
             **setting_tags(setting),
             **provenance_tags(setting, self._fingerprints),
         }
@@ -159,17 +156,17 @@ def provenance_tags(setting: Setting, fingerprints: Fingerprints) -> dict[str, s
     """Tags that say what made a run's numbers."""
     config = setting.config
     return {
-        "ship.selection": config.selection,
-        "ship.protocol": config.protocol,
-        schema.BACKBONE: config.backbone,
-        "ship.dataset": config.dataset,
-        schema.BACKBONE_PRINT: fingerprints.backbone(config.backbone),
-        schema.DATASET_PRINT: fingerprints.dataset(config.dataset),
-        "ship.split_version": fingerprints.split_version(config.dataset),
-        schema.RESULTS: str(RESULTS_VERSION),
-        "ship.code_version": code_version(),
-        "ship.packages": package_versions(),
-        "ship.demonstration": "true" if config.backbone == "pocket" else "false",
+        Tag.SELECTION: config.selection,
+        Tag.PROTOCOL: config.protocol,
+        Tag.BACKBONE: config.backbone,
+        Tag.DATASET: config.dataset,
+        Tag.BACKBONE_FINGERPRINT: fingerprints.backbone(config.backbone),
+        Tag.DATASET_FINGERPRINT: fingerprints.dataset(config.dataset),
+        Tag.SPLIT_VERSION: fingerprints.split_version(config.dataset),
+        Tag.RESULTS_VERSION: str(RESULTS_VERSION),
+        Tag.CODE_VERSION: code_version(),
+        Tag.PACKAGES: package_versions(),
+        Tag.DEMONSTRATION: "true" if config.backbone == "pocket" else "false",
     }
 
 
@@ -180,7 +177,7 @@ def flag_tags(final: Mapping[str, Any], seeds: Sequence[int]) -> dict[str, str]:
         for name, values in final["test"].items()
         if name.startswith(FLAG) and any(values)
     }
-    return {schema.FLAGS: json.dumps(raised)} if raised else {}
+    return {Tag.FLAGS: json.dumps(raised)} if raised else {}
 
 
 def final_metrics(final: Mapping[str, Any], seeds: Sequence[int]) -> dict[str, float]:
@@ -190,17 +187,17 @@ def final_metrics(final: Mapping[str, Any], seeds: Sequence[int]) -> dict[str, f
         final: the FINAL part of a worker's last result.
         seeds: the run's seeds, in the order of the values in `final`.
     """
-    metrics: dict[str, float] = {schema.OBJECTIVE: final["objective"]}
+    metrics: dict[str, float] = {OBJECTIVE: final["objective"]}
     for name, values in final["test"].items():
         metrics[f"test/{name}"] = sum(values) / len(values)
     for index, seed in enumerate(seeds):
         for split in ("test", "selection"):
             for name, values in final[split].items():
-                metrics[schema.seed_metric(seed, f"{split}/{name}")] = values[index]
+                metrics[seed_metric(seed, f"{split}/{name}")] = values[index]
         if final["selection_epoch"]:
-            metrics[schema.seed_metric(seed, "selection_epoch")] = final["selection_epoch"][index]
-    for name in (schema.SECONDS, schema.PEAK_MEMORY, schema.TEXT_TOKENS):
+            metrics[seed_metric(seed, "selection_epoch")] = final["selection_epoch"][index]
+    for name in (Cost.SECONDS, Cost.PEAK_MEMORY, Cost.TEXT_TOKENS):
         metrics[name] = final[name]
     # a method that is not ship's has no analytic cost, and few trials have a GPU
-    counted = (schema.FLOPS, schema.MFU, schema.MATMUL, schema.GPUS, schema.DEVICE_MEMORY)
+    counted = (Cost.FLOPS, Cost.MFU, Cost.MATMUL, Cost.GPUS, Cost.DEVICE_MEMORY)
     return metrics | {name: final[name] for name in counted if name in final}

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from harness.resources.cost import cost_of
-from harness.store import schema
+from reports.contract import Cost
 from ship.clip import Precision
 from ship.trial_config import TrialConfig
 
@@ -107,15 +107,15 @@ class Utilisation:
             flops = run_flops(config, seeds, clip, features, targets, self._epochs)
         except Exception:  # the trial has its numbers, which an unknown cost must not take away
             logger.exception("the cost of the trial could not be counted")
-            return {schema.MATMUL: self._ceiling}
+            return {Cost.MATMUL: self._ceiling}
         reached = flops / max(seconds, 1e-9)
         ceiling = self._ceiling
         if reached > ceiling:  # it was measured in a bad moment
             ceiling = self._best(config.precision) or ceiling
         return {
-            schema.FLOPS: flops,
-            schema.MFU: 100 * reached / ceiling,
-            schema.MATMUL: ceiling,
+            Cost.FLOPS: flops,
+            Cost.MFU: 100 * reached / ceiling,
+            Cost.MATMUL: ceiling,
         }
 
 

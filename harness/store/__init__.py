@@ -12,19 +12,16 @@ from harness.store.lock.lease import StudyLost, Timing
 from harness.store.open import Store, absolute_uri, default_uri, open_store, quieten
 from harness.store.outbox.client import CLIENT_ENVIRONMENT, outbox, waiting_note
 from harness.store.params import param_text, params
-from harness.store.schema import Failure, State
 from harness.store.session import Hold
 from harness.store.study_run import Recorded, find_study_run, read_recorded
 from harness.store.tags import split_tag
 
 __all__ = [
     "CLIENT_ENVIRONMENT",
-    "Failure",
     "Hold",
     "Ledger",
     "LedgerRun",
     "Recorded",
-    "State",
     "Store",
     "StoreAway",
     "StudyLost",

@@ -3,9 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from harness.store import schema
-from harness.store.schema import State
 from harness.store.writer import Writer
+from reports.contract import RUN_STATUS, State, Tag
 
 # MLflow cuts longer values off
 MAX_TAG = 8000
@@ -57,11 +56,11 @@ def set_state(
     tags: Mapping[str, str] | None = None,
 ) -> None:
     """Set a run's state, and MLflow's own status with it."""
-    log(client, run_id, tags={schema.STATE: state, **(tags or {})})
+    log(client, run_id, tags={Tag.STATE: state, **(tags or {})})
     if state is State.RUNNING:
-        client.update_run(run_id, status=schema.RUN_STATUS[state])
+        client.update_run(run_id, status=RUN_STATUS[state])
     else:
-        client.set_terminated(run_id, status=schema.RUN_STATUS[state])
+        client.set_terminated(run_id, status=RUN_STATUS[state])
 
 
 def _plain(value: Any) -> str:

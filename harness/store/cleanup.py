@@ -2,10 +2,9 @@
 
 from typing import TYPE_CHECKING, Any
 
-from harness.store import schema
 from harness.store.batches import set_state
 from harness.store.outbox.calls import drop_run, runs_of
-from harness.store.schema import State
+from reports.contract import Kind, State, Tag
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -28,14 +27,14 @@ def close_dead_runs(client: "MlflowClient", experiment_id: str) -> int:
 
 
 def _last_state(run: Any) -> State:
-    written = State(run.data.tags.get(schema.STATE, State.RUNNING))
-    keeps = run.data.tags.get(schema.KIND) == "trial" and written is not State.RUNNING
+    written = State(run.data.tags.get(Tag.STATE, State.RUNNING))
+    keeps = run.data.tags.get(Tag.KIND) == Kind.TRIAL and written is not State.RUNNING
     return written if keeps else State.INTERRUPTED
 
 
 def _is_twin(client: "MlflowClient", experiment_id: str, run: Any) -> bool:
     """Whether a request made a run that had been given up, and another one is written to."""
-    key = run.data.tags.get(schema.RUN_KEY)
+    key = run.data.tags.get(Tag.RUN_KEY)
     if key is None:
         return False
 

@@ -5,14 +5,13 @@ from contextlib import contextmanager
 
 from harness.errors import UserError
 from harness.wording import one_line
+from reports.contract import redacted
 
 
 class StoreError(UserError):
     """The MLflow store cannot be used; one line that names it, without secrets, and says why."""
 
     def __init__(self, line: str) -> None:
-        from reports.contract import redacted
-
         super().__init__(redacted(line))
 
 

@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
-from harness.store import schema
-from harness.store.schema import Failure, State
+from reports.contract import FINGERPRINTS, Cost, Failure, Kind, State, Tag, seed_metric
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -169,7 +168,7 @@ def read_ledger(client: "MlflowClient", experiment_id: str, objective: str) -> L
     while True:
         page = client.search_runs(
             [experiment_id],
-            filter_string=f"tags.`{schema.KIND}` = 'trial'",
+            filter_string=f"tags.`{Tag.KIND}` = '{Kind.TRIAL}'",
             max_results=PAGE,
             order_by=["attributes.start_time ASC"],
             page_token=token,
@@ -182,34 +181,34 @@ def read_ledger(client: "MlflowClient", experiment_id: str, objective: str) -> L
 
 def _read_run(run: Any, objective: str) -> LedgerRun:
     tags, metrics = run.data.tags, run.data.metrics
-    seeds = tuple(json.loads(tags.get(schema.SEEDS, "[]")))
-    names = {seed: schema.seed_metric(seed, f"selection/{objective}") for seed in seeds}
-    state = State(tags.get(schema.STATE, State.INTERRUPTED))
-    failure = tags.get(schema.FAILURE)
+    seeds = tuple(json.loads(tags.get(Tag.SEEDS, "[]")))
+    names = {seed: seed_metric(seed, f"selection/{objective}") for seed in seeds}
+    state = State(tags.get(Tag.STATE, State.INTERRUPTED))
+    failure = tags.get(Tag.FAILURE)
     return LedgerRun(
         run_id=run.info.run_id,
-        setting_key=tags.get(schema.SETTING_KEY, ""),
-        arm=tags.get(schema.ARM, ""),
-        assignment=json.loads(tags.get(schema.ASSIGNMENT, "{}")),
+        setting_key=tags.get(Tag.SETTING_KEY, ""),
+        arm=tags.get(Tag.ARM, ""),
+        assignment=json.loads(tags.get(Tag.ASSIGNMENT, "{}")),
         seeds=seeds,
         state=state,
         failure=Failure(failure) if failure else None,
-        reason=tags.get(schema.REASON, ""),
+        reason=tags.get(Tag.REASON, ""),
         objective={
             seed: metrics[name]
             for seed, name in names.items()
             if state is State.COMPLETE and name in metrics and math.isfinite(metrics[name])
         },
-        seconds=metrics.get(schema.SECONDS) if state is State.COMPLETE else None,
+        seconds=metrics.get(Cost.SECONDS) if state is State.COMPLETE else None,
         started=run.info.start_time,
-        flops=metrics.get(schema.FLOPS) if state is State.COMPLETE else None,
-        peak_mb=metrics.get(schema.PEAK_MEMORY, 0.0),
-        gpus=metrics.get(schema.GPUS, 0.0),
-        device_mb=metrics.get(schema.DEVICE_MEMORY, 0.0),
-        device=tags.get(schema.DEVICE, ""),
-        backbone=tags.get(schema.BACKBONE, ""),
+        flops=metrics.get(Cost.FLOPS) if state is State.COMPLETE else None,
+        peak_mb=metrics.get(Cost.PEAK_MEMORY, 0.0),
+        gpus=metrics.get(Cost.GPUS, 0.0),
+        device_mb=metrics.get(Cost.DEVICE_MEMORY, 0.0),
+        device=tags.get(Tag.DEVICE, ""),
+        backbone=tags.get(Tag.BACKBONE, ""),
         params=run.data.params,
-        prints={name: tags[name] for name in schema.PRINTS if name in tags},
+        prints={name: tags[name] for name in FINGERPRINTS if name in tags},
     )
 
 

@@ -9,9 +9,10 @@ from harness.store.errors import store_errors
 from harness.store.lock.fenced_client import fenced
 from harness.store.lock.file_lock import gate, study_lock
 from harness.store.lock.lease import Lease, Timing
-from harness.store.lock.lease_tag import LAST, LOOKERS, Holder, read_tag
+from harness.store.lock.lease_tag import LOOKERS, Holder, read_tag
 from harness.store.open import Store, open_store
 from harness.store.outbox.folder import Drivers
+from reports.contract import Tag
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ class Hold:
 
             def settle() -> None:
                 with store_errors(self.uri):
-                    own.client.set_experiment_tag(experiment_id, LAST, drivers.own)
+                    own.client.set_experiment_tag(experiment_id, Tag.LAST_DRIVER, drivers.own)
 
             yield Held(own, experiment_id, drivers, settle)
 
@@ -78,9 +79,10 @@ class Hold:
         try:
             with store_errors(store.uri):
                 lease.claim()
-                before = tuple(read_tag(store.client, experiment_id, LAST).split())[:LOOKERS]
+                last = read_tag(store.client, experiment_id, Tag.LAST_DRIVER)
+                before = tuple(last.split())[:LOOKERS]
                 chain = " ".join((me.token, *before))
-                store.client.set_experiment_tag(experiment_id, LAST, chain)
+                store.client.set_experiment_tag(experiment_id, Tag.LAST_DRIVER, chain)
             lease.start(self.fail)
             own = replace(store, client=fenced(store.client, lease.check))
             yield own, Drivers(me.token, before)

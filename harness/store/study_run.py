@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from harness.store import schema
 from harness.store.open import Store
 from harness.store.tags import joined_tag
+from reports.contract import Kind, Tag
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def find_study_run(store: Store, experiment_id: str) -> str | None:
     found = store.read(
         lambda client: client.search_runs(
             [experiment_id],
-            filter_string=f"tags.`{schema.KIND}` = 'study'",
+            filter_string=f"tags.`{Tag.KIND}` = '{Kind.STUDY}'",
             order_by=["attributes.start_time ASC"],
             max_results=1,
         )
@@ -74,9 +74,9 @@ def read_recorded(store: Store, experiment_id: str) -> Recorded | None:
         return None
     tags = store.read(lambda client: client.get_run(run_id)).data.tags
     try:
-        wanted = json.loads(joined_tag(schema.WANTED, tags))
-        seeds = json.loads(joined_tag(schema.STUDY, tags))["seeds"]
-        factors = json.loads(joined_tag(schema.FACTORS, tags))
+        wanted = json.loads(joined_tag(Tag.WANTED, tags))
+        seeds = json.loads(joined_tag(Tag.STUDY, tags))["seeds"]
+        factors = json.loads(joined_tag(Tag.FACTORS, tags))
         return Recorded(
             tuple(Wanted(one["setting_key"], one["assignment"], one["arm"]) for one in wanted),
             frozenset(seeds),

@@ -32,7 +32,6 @@ from harness.store import (
     CLIENT_ENVIRONMENT,
     Hold,
     Ledger,
-    State,
     StoreAway,
     StudyLost,
     Timing,
@@ -49,6 +48,7 @@ from harness.study.context import Site, ledger_of, source_of, study_storage
 from harness.study.execution import Execution
 from harness.study.interrupts import Interrupts
 from harness.worker import forget_all
+from reports.contract import State
 
 __all__ = ["StudyOutcome", "default_cache_dir", "plan_study", "run_study"]
 

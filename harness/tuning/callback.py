@@ -14,11 +14,11 @@ from harness.errors import ClusterError, UserError
 from harness.planning import Work
 from harness.progress import TrialView, View
 from harness.recording import TrialRecorder
-from harness.store import Failure, State
 from harness.tuning.failure_streak import Streak, TooManyFailures
 from harness.tuning.fusion import Ending, Group, Pruned, member_id
 from harness.tuning.worker_deaths import Deaths, told
 from harness.worker import EPOCHS
+from reports.contract import Failure, State
 
 INTERRUPTED = "the study was interrupted"
 GAVE_UP = "the study was stopped, as others failed in a row"

@@ -11,8 +11,8 @@ from itertools import pairwise
 from typing import Any
 
 from harness.planning import Work
-from harness.store import Failure, State
 from harness.worker import FAILED, FINAL, checkpoint_name
+from reports.contract import Failure, State
 from ship.training import shared_shape
 
 # The works of one Ray trial, in the order in which their replicas stand in it.

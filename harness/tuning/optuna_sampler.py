@@ -11,7 +11,8 @@ from optuna.trial import TrialState
 
 from harness.config import StudyConfig, distributions, suggest
 from harness.planning import Setting, contains
-from harness.store import Ledger, State
+from harness.store import Ledger
+from reports.contract import State
 
 OPTUNA_STATE = {
     State.COMPLETE: TrialState.COMPLETE,

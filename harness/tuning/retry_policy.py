@@ -14,9 +14,9 @@ from typing import Any
 import optuna
 
 from harness.planning import Work
-from harness.store import Failure, State
 from harness.tuning.fusion import Ending, Group, again, dead, endings
 from harness.tuning.worker_deaths import Death
+from reports.contract import Failure, State
 
 # Tries beside the first one after a worker's death; a node that is lost may take many with it.
 WORKER_RETRIES = 1

@@ -9,12 +9,13 @@ from ray.tune.search import Searcher
 
 from harness.config import StudyConfig
 from harness.planning import Plan, Setting, Work
-from harness.store import Ledger, State
+from harness.store import Ledger
 from harness.tuning.fusion import Ending, Group, Pruned, alike, fuse, group_checkpoint
 from harness.tuning.optuna_sampler import Outcome, Sampler, outcome_of, over_seeds
 from harness.tuning.retry_policy import Given, judge
 from harness.tuning.worker_deaths import Deaths
 from harness.worker import trial_spec
+from reports.contract import State
 
 # proposals that repeat a known setting before the sampler is taken to have run dry
 MOST_REPEATS = 50

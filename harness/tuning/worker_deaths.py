@@ -10,7 +10,7 @@ from typing import Any
 
 import ray
 
-from harness.store import Failure
+from reports.contract import Failure
 
 # How long a raylet may take to answer; a node that does not is taken to be lost.
 ANSWER_SECONDS = 3.0

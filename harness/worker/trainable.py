@@ -30,6 +30,7 @@ from harness.worker.results import (
     split,
 )
 from harness.worker.spec import feature_key, target_key
+from reports.contract import Cost
 from ship.clip import Precision
 from ship.metrics import EpochMetrics
 from ship.trial_config import TrialConfig
@@ -134,7 +135,7 @@ class ShipTrainable(tune.Trainable):
                 self._trials[0], self._seeds, self._clip, *self._read, seconds
             )
             for final in result[FINAL]:
-                final |= {"cost/seconds": seconds, **counted}
+                final |= {Cost.SECONDS: seconds, **counted}
         else:
             notes = {"seconds": self._seconds, "text_tokens": self._tokens()}
             self._checkpoints.offer(self._items, notes)
@@ -205,7 +206,7 @@ class ShipTrainable(tune.Trainable):
 
     def _gpu_cost(self) -> dict[str, float]:
         """What tells later trials how many of them share a GPU."""
-        return {"cost/gpus": self._gpus, "cost/device_memory_mb": device_memory_mb(self._device)}
+        return {Cost.GPUS: self._gpus, Cost.DEVICE_MEMORY: device_memory_mb(self._device)}
 
     def _finals(self) -> list[dict[str, Any]]:
         """The final numbers of each setting; what the trial cost is shared out evenly."""
@@ -214,8 +215,8 @@ class ShipTrainable(tune.Trainable):
         cost = {
             "device": device_label(self._device),
             "fused": n,
-            "cost/peak_memory_mb": self._memory.megabytes(),
-            "cost/text_tokens": tokens / n,
+            Cost.PEAK_MEMORY: self._memory.megabytes(),
+            Cost.TEXT_TOKENS: tokens / n,
             **({} if not self._gpus else self._gpu_cost()),
         }
         found = final_numbers(self._test, self._selection, self._objective, n)

@@ -1,45 +1,59 @@
 """The names under which a study stands in MLflow: the one source for writer and reader.
 
 Answers for: tags, states, metric keys, protocols with their columns, and the masking of secrets.
-Imports nothing of the project.
+Imports nothing of the project, and nothing heavy.
 """
 
-from reports.contract.redact import redacted
-from reports.contract.schema import (
-    ARMS,
-    COMPLETE,
-    DEFAULT_PROTOCOL,
-    FAIL,
+from reports.contract.errors import EmptyStudyError, ReportError
+from reports.contract.metrics import (
     FLAG,
     FLAGS,
-    MISSING,
-    PROTOCOLS,
-    PRUNED,
+    OBJECTIVE,
     QUALITY,
-    TAG_KEY,
-    TAG_KIND,
     TARGET,
-    EmptyStudyError,
-    Protocol,
-    ReportError,
+    Cost,
+    seed_metric,
+    split_seed,
 )
+from reports.contract.protocols import ARMS, DEFAULT_PROTOCOL, PROTOCOLS, Protocol
+from reports.contract.redact import redacted
+from reports.contract.states import (
+    COMPLETE,
+    FAIL,
+    MISSING,
+    PRUNED,
+    RUN_STATUS,
+    Failure,
+    Kind,
+    State,
+)
+from reports.contract.tags import FINGERPRINTS, LONG_TAGS, Tag
 
 __all__ = [
     "ARMS",
     "COMPLETE",
     "DEFAULT_PROTOCOL",
     "FAIL",
+    "FINGERPRINTS",
     "FLAG",
     "FLAGS",
+    "LONG_TAGS",
     "MISSING",
+    "OBJECTIVE",
     "PROTOCOLS",
     "PRUNED",
     "QUALITY",
-    "TAG_KEY",
-    "TAG_KIND",
+    "RUN_STATUS",
     "TARGET",
+    "Cost",
     "EmptyStudyError",
+    "Failure",
+    "Kind",
     "Protocol",
     "ReportError",
+    "State",
+    "Tag",
     "redacted",
+    "seed_metric",
+    "split_seed",
 ]

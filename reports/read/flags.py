@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 
 import polars as pl
 
-from reports.contract import COMPLETE, FLAG, TAG_KEY
+from reports.contract import COMPLETE, FLAG, Tag
 from reports.read.runs import Run
 
 _DIVERSITY = f"{FLAG}diversity_collapse"
@@ -32,7 +32,7 @@ def without_points(rows: pl.DataFrame, runs: Iterable[Run]) -> pl.DataFrame:
     """
     if _DIVERSITY not in rows.columns:
         return rows
-    keys = {run.tags[TAG_KEY] for run in runs if _no_spread(run.params)}
+    keys = {run.tags[Tag.SETTING_KEY] for run in runs if _no_spread(run.params)}
     told = pl.col("arm").is_in(_NOT_DIVERSE) | pl.col("setting_key").is_in(list(keys))
     kept = pl.when(~told.fill_null(value=False)).then(pl.col(_DIVERSITY))
     return rows.with_columns(kept.alias(_DIVERSITY))

@@ -8,7 +8,17 @@ from typing import Any
 
 import polars as pl
 
-from reports.contract import COMPLETE, DEFAULT_PROTOCOL, FAIL, PRUNED, Protocol, ReportError, schema
+from reports.contract import (
+    COMPLETE,
+    DEFAULT_PROTOCOL,
+    FAIL,
+    PRUNED,
+    EmptyStudyError,
+    Kind,
+    Protocol,
+    ReportError,
+    Tag,
+)
 from reports.read.flags import with_zeros, without_points
 from reports.read.measures import study_protocol, targets_of
 from reports.read.rows import Factor, Setting, frame, missing_rows, one_per_seed, seed_rows
@@ -60,17 +70,17 @@ def load_records(study_name: str, tracking_uri: str) -> Study:
 
 def study_from_runs(name: str, runs: Sequence[Run]) -> Study:
     """Build the study from its runs, oldest first (see load_records)."""
-    parents = [r for r in runs if r.tags[schema.TAG_KIND] == "study" and _describes(r)]
+    parents = [r for r in runs if r.tags[Tag.KIND] == Kind.STUDY and _describes(r)]
     if not parents:
         raise ReportError(f"{name}: an MLflow experiment, but no study of ship-sweep")
     tags = parents[-1].tags
     warnings: list[str] = []
-    trials = [r for r in runs if r.tags[schema.TAG_KIND] == "trial" and _readable(r, warnings)]
+    trials = [r for r in runs if r.tags[Tag.KIND] == Kind.TRIAL and _readable(r, warnings)]
     listed = _wanted(tags) or _newest_settings(trials)
     settings = tuple({(s.key, s.arm): s for s in listed}.values())
     wanted = {setting.key for setting in settings}
     every = [row for run in trials for row in seed_rows(run, warnings)]
-    config = _json_tag(tags, schema.TAG_STUDY, {})
+    config = _json_tag(tags, Tag.STUDY, {})
     listed_seeds = _listed_seeds(config)
     belongs = [
         row["setting_key"] in wanted and (not listed_seeds or row["seed"] in listed_seeds)
@@ -78,7 +88,7 @@ def study_from_runs(name: str, runs: Sequence[Run]) -> Study:
     ]
     kept = one_per_seed([row for row, own in zip(every, belongs, strict=True) if own], warnings)
     if not any(row["state"] in (COMPLETE, FAIL, PRUNED) for row in kept):
-        raise schema.EmptyStudyError(f"{name}: nothing to report, no run has ended yet")
+        raise EmptyStudyError(f"{name}: nothing to report, no run has ended yet")
     seeds = listed_seeds or sorted({row["seed"] for row in kept})
     kept += missing_rows(settings, seeds, kept)
     stale = {
@@ -86,11 +96,11 @@ def study_from_runs(name: str, runs: Sequence[Run]) -> Study:
         for row, own in zip(every, belongs, strict=True)
         if not own and row["state"] == COMPLETE
     }
-    factors = tuple(_factor(f) for f in _json_tag(tags, schema.TAG_FACTORS, []))
+    factors = tuple(_factor(f) for f in _json_tag(tags, Tag.FACTORS, []))
     # A sampler may propose one setting twice: both count as tried.
     tried = sum(not setting.arm for setting in listed)
-    finished = tags.get(schema.TAG_STATE) == COMPLETE
-    current = [run for run in trials if run.tags[schema.TAG_KEY] in wanted]
+    finished = tags.get(Tag.STATE) == COMPLETE
+    current = [run for run in trials if run.tags[Tag.SETTING_KEY] in wanted]
     protocol = _protocol(current, kept)
     rows = with_zeros(frame(kept, factors, settings, tuple(protocol.headings)), current)
     return Study(
@@ -99,10 +109,10 @@ def study_from_runs(name: str, runs: Sequence[Run]) -> Study:
         factors=factors,
         settings=settings,
         protocol=protocol,
-        objective=_objective(tags.get(schema.TAG_OBJECTIVE), protocol, kept),
-        sampler=tags.get(schema.TAG_SAMPLER, "grid"),
+        objective=_objective(tags.get(Tag.OBJECTIVE), protocol, kept),
+        sampler=tags.get(Tag.SAMPLER, "grid"),
         constants=_constants(current),
-        demonstration=any(r.tags.get(schema.TAG_DEMONSTRATION) == "true" for r in current),
+        demonstration=any(r.tags.get(Tag.DEMONSTRATION) == "true" for r in current),
         left_out=len(stale),
         # A finished study may hold fewer: a small space has no more settings than it has.
         untried=0 if finished else max(0, _trials(config) - tried),
@@ -112,7 +122,7 @@ def study_from_runs(name: str, runs: Sequence[Run]) -> Study:
 
 def _protocol(runs: Sequence[Run], rows: Sequence[Mapping[str, Any]]) -> Protocol:
     """The protocol of the study's runs, with the targets that they name or measure."""
-    tagged = {run.tags.get(schema.TAG_PROTOCOL, DEFAULT_PROTOCOL) for run in runs}
+    tagged = {run.tags.get(Tag.PROTOCOL, DEFAULT_PROTOCOL) for run in runs}
     metrics = {key.removeprefix("test/") for row in rows for key in row if key.startswith("test/")}
     return study_protocol(tagged, targets_of([run.params for run in runs], sorted(metrics)))
 
@@ -125,7 +135,7 @@ def _objective(name: str | None, protocol: Protocol, rows: Sequence[Mapping[str,
 
 
 def _describes(run: Run) -> bool:
-    return schema.TAG_FACTORS in run.tags
+    return Tag.FACTORS in run.tags
 
 
 def _json_tag(tags: Mapping[str, str], tag: str, default: Any) -> Any:
@@ -150,9 +160,9 @@ def _json_tag(tags: Mapping[str, str], tag: str, default: Any) -> Any:
 def _readable(run: Run, warnings: list[str]) -> bool:
     """Say whether a trial run carries the tags that place it in the table; warn where not."""
     try:
-        seeds = json.loads(run.tags[schema.TAG_SEEDS])
-        known = isinstance(json.loads(run.tags.get(schema.TAG_ASSIGNMENT, "{}")), dict)
-        if known and schema.TAG_KEY in run.tags and _are_seeds(seeds):
+        seeds = json.loads(run.tags[Tag.SEEDS])
+        known = isinstance(json.loads(run.tags.get(Tag.ASSIGNMENT, "{}")), dict)
+        if known and Tag.SETTING_KEY in run.tags and _are_seeds(seeds):
             return True
     except (KeyError, ValueError, RecursionError):
         pass
@@ -166,14 +176,14 @@ def _wanted(tags: Mapping[str, str]) -> tuple[Setting, ...]:
     Raises:
         ReportError: an entry is not what ship-sweep writes.
     """
-    listed = _json_tag(tags, schema.TAG_WANTED, [])
+    listed = _json_tag(tags, Tag.WANTED, [])
     try:
         found = tuple(Setting(w["setting_key"], w["assignment"], w["arm"]) for w in listed)
     except (KeyError, TypeError) as error:
-        raise ReportError(f"MLflow tag {schema.TAG_WANTED}: not a list of settings") from error
+        raise ReportError(f"MLflow tag {Tag.WANTED}: not a list of settings") from error
     kinds = {(type(s.key), type(s.assignment), type(s.arm)) for s in found}
     if not kinds <= {(str, dict, str)}:
-        raise ReportError(f"MLflow tag {schema.TAG_WANTED}: not a list of settings")
+        raise ReportError(f"MLflow tag {Tag.WANTED}: not a list of settings")
     return found
 
 
@@ -181,10 +191,10 @@ def _newest_settings(trials: Sequence[Run]) -> tuple[Setting, ...]:
     """Without a list: of every assignment and arm, the setting that ran last."""
     newest: dict[tuple[str, str], Setting] = {}
     for run in trials:
-        assignment = json.loads(run.tags.get(schema.TAG_ASSIGNMENT, "{}"))
-        arm = run.tags.get(schema.TAG_ARM, "")
+        assignment = json.loads(run.tags.get(Tag.ASSIGNMENT, "{}"))
+        arm = run.tags.get(Tag.ARM, "")
         place = (json.dumps(assignment, sort_keys=True), arm)
-        newest[place] = Setting(run.tags[schema.TAG_KEY], assignment, arm)
+        newest[place] = Setting(run.tags[Tag.SETTING_KEY], assignment, arm)
     return tuple(newest.values())
 
 
@@ -198,9 +208,7 @@ def _listed_seeds(config: Mapping[str, Any]) -> list[int]:
     if isinstance(seeds, int) and seeds <= MOST_SEEDS:
         return list(range(seeds))
     if not _are_seeds(seeds or []):
-        raise ReportError(
-            f"MLflow tag {schema.TAG_STUDY}: its seeds are not what ship-sweep writes"
-        )
+        raise ReportError(f"MLflow tag {Tag.STUDY}: its seeds are not what ship-sweep writes")
     return list(seeds or ())
 
 
@@ -211,7 +219,7 @@ def _are_seeds(value: Any) -> bool:
 def _trials(config: Mapping[str, Any]) -> int:
     trials = config.get("trials") or 0
     if not isinstance(trials, int):
-        raise ReportError(f"MLflow tag {schema.TAG_STUDY}: its trials are not a count")
+        raise ReportError(f"MLflow tag {Tag.STUDY}: its trials are not a count")
     return trials
 
 
@@ -219,7 +227,7 @@ def _factor(entry: Any) -> Factor:
     sound = isinstance(entry, dict) and isinstance(entry.get("key"), str)
     levels = entry.get("levels") if sound else None
     if not sound or not isinstance(levels, list | None):
-        raise ReportError(f"MLflow tag {schema.TAG_FACTORS}: not a list of factors")
+        raise ReportError(f"MLflow tag {Tag.FACTORS}: not a list of factors")
     return Factor(
         key=entry["key"],
         levels=None if levels is None else tuple(levels),
@@ -230,7 +238,7 @@ def _factor(entry: Any) -> Factor:
 
 def _constants(runs: Sequence[Run]) -> dict[str, str]:
     """The params that all settings of the study proper share (arms differ by design)."""
-    own = [run for run in runs if not run.tags.get(schema.TAG_ARM)] or runs
-    params = [{**run.params, "split_version": run.tags.get(schema.TAG_SPLIT, "")} for run in own]
+    own = [run for run in runs if not run.tags.get(Tag.ARM)] or runs
+    params = [{**run.params, "split_version": run.tags.get(Tag.SPLIT_VERSION, "")} for run in own]
     first, rest = params[0], params[1:]
     return {k: v for k, v in first.items() if all(p.get(k) == v for p in rest)}

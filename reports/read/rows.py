@@ -16,7 +16,9 @@ from reports.contract import (
     MISSING,
     PROTOCOLS,
     PRUNED,
-    schema,
+    Cost,
+    Tag,
+    split_seed,
 )
 from reports.read.runs import Run
 
@@ -66,19 +68,19 @@ class Setting:
 
 def seed_rows(run: Run, warnings: list[str]) -> list[dict[str, Any]]:
     """One row per seed of a run; a run's cost is divided over its seeds."""
-    seeds: list[int] = json.loads(run.tags[schema.TAG_SEEDS])
+    seeds: list[int] = json.loads(run.tags[Tag.SEEDS])
     shared = {
-        "setting_key": run.tags[schema.TAG_KEY],
-        "arm": run.tags.get(schema.TAG_ARM, ""),
-        "protocol": run.tags.get(schema.TAG_PROTOCOL, DEFAULT_PROTOCOL),
-        "selection": run.tags.get(schema.TAG_SELECTION),
+        "setting_key": run.tags[Tag.SETTING_KEY],
+        "arm": run.tags.get(Tag.ARM, ""),
+        "protocol": run.tags.get(Tag.PROTOCOL, DEFAULT_PROTOCOL),
+        "selection": run.tags.get(Tag.SELECTION),
         "run_id": run.run_id,
         "started": run.started,
-        "seconds": _share(run.metrics.get("cost/seconds"), len(seeds)),
-        "text_tokens": _share(run.metrics.get("cost/text_tokens"), len(seeds)),
-        "peak_memory_mb": _finite(run.metrics.get("cost/peak_memory_mb")),
-        "state": run.tags.get(schema.TAG_STATE, "RUNNING"),
-        "reason": run.tags.get(schema.TAG_REASON),
+        "seconds": _share(run.metrics.get(Cost.SECONDS), len(seeds)),
+        "text_tokens": _share(run.metrics.get(Cost.TEXT_TOKENS), len(seeds)),
+        "peak_memory_mb": _finite(run.metrics.get(Cost.PEAK_MEMORY)),
+        "state": run.tags.get(Tag.STATE, "RUNNING"),
+        "reason": run.tags.get(Tag.REASON),
     }
     if shared["state"] != COMPLETE:
         return [{**shared, "seed": seed} for seed in seeds]
@@ -97,7 +99,7 @@ def _result(
     warnings: list[str],
 ) -> dict[str, Any]:
     """Numbers and flags of one finished seed; without what its protocol requires it has failed."""
-    protocol = PROTOCOLS.get(run.tags.get(schema.TAG_PROTOCOL, DEFAULT_PROTOCOL))
+    protocol = PROTOCOLS.get(run.tags.get(Tag.PROTOCOL, DEFAULT_PROTOCOL))
     required = protocol.required if protocol else ()
     absent = [name for name in required if f"test/{name}" not in numbers]
     if absent:
@@ -115,20 +117,20 @@ def _by_seed(run: Run) -> dict[int, dict[str, float]]:
     """seed -> metric name without its seed -> finite value, in one pass over all metrics."""
     found: dict[int, dict[str, float]] = {}
     for key, value in run.metrics.items():
-        head, _, name = key.partition("/")
-        seed = head.removeprefix("seed_")
-        if name and seed != head and seed.isdecimal() and _finite(value) is not None:
-            found.setdefault(int(seed), {})[name] = value
+        own = split_seed(key)
+        if own is not None and _finite(value) is not None:
+            seed, name = own
+            found.setdefault(seed, {})[name] = value
     return found
 
 
 def _raised(run: Run, warnings: list[str]) -> dict[str, list[int]]:
     """Flag -> the seeds that raised it; {} of a run without the tag."""
     try:
-        raised = json.loads(run.tags.get(schema.TAG_FLAGS, "{}"))
+        raised = json.loads(run.tags.get(Tag.FLAGS, "{}"))
         return {str(name): [int(seed) for seed in seeds] for name, seeds in raised.items()}
     except (AttributeError, TypeError, ValueError):
-        warnings.append(f"run {run.run_id}: {schema.TAG_FLAGS} unreadable, its flags left out")
+        warnings.append(f"run {run.run_id}: {Tag.FLAGS} unreadable, its flags left out")
         return {}
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from reports.contract import TAG_KIND, ReportError
+from reports.contract import ReportError, Tag
 
 PAGE = 100  # runs a request; each may hold a thousand metrics
 _SQLITE = "sqlite:///"
@@ -43,7 +43,7 @@ def read_runs(study_name: str, tracking_uri: str) -> list[Run]:
     if runs is None:
         runs = _from_client(study_name, uri)
     return sorted(
-        (run for run in runs if TAG_KIND in run.tags), key=lambda r: (r.started, r.run_id)
+        (run for run in runs if Tag.KIND in run.tags), key=lambda r: (r.started, r.run_id)
     )
 
 

@@ -18,8 +18,8 @@ from harness.planning.outcome import outcome_of
 from harness.planning.plan import make_plan
 from harness.planning.settings import Setting, SettingMaker
 from harness.store.ledger import Ledger, LedgerRun
-from harness.store.schema import Failure, State
 from harness.store.study_run import Recorded, Wanted
+from reports.contract import Failure, State
 from tests.bench.timing import timed
 from tests.harness.fakes import make_method, make_study
 

@@ -8,7 +8,7 @@ from typing import Any
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST
 
-from harness.store import schema
+from reports.contract import Tag
 
 URI = "http://me:geheim@server:5000"
 
@@ -40,7 +40,7 @@ class FakeStore:
             (
                 run.name,
                 run.status,
-                sorted((k, v) for k, v in run.tags.items() if k != schema.RUN_KEY),
+                sorted((k, v) for k, v in run.tags.items() if k != Tag.RUN_KEY),
                 sorted(run.params.items()),
                 run.points,
             )
@@ -122,7 +122,7 @@ class FlakyClient:
             return [
                 _entity(run_id, run)
                 for run_id, run in self.store.runs.items()
-                if f"'{run.tags.get(schema.RUN_KEY)}'" in filter_string
+                if f"'{run.tags.get(Tag.RUN_KEY)}'" in filter_string
                 or (f"'{run.status}'" in filter_string)
             ]
 

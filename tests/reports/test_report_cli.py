@@ -15,7 +15,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from reports.cli import app, render
-from reports.contract.schema import EmptyStudyError, ReportError
+from reports.contract import EmptyStudyError, ReportError
 from tests.reports.builder import prompt_len
 from tests.reports.studies import cross_dataset, few_shot, over_datasets
 

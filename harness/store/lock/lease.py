@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING
 
 from harness.errors import UserError
 from harness.store.lock.file_lock import StudyBusy
-from harness.store.lock.lease_tag import TAG, Holder, holder_of, read_tag, remove_tag
+from harness.store.lock.lease_tag import Holder, holder_of, read_tag, remove_tag
+from reports.contract import Tag
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -217,4 +218,4 @@ class Lease:
 
     def _write(self) -> None:
         self._beats += 1
-        self._client.set_experiment_tag(self._experiment_id, TAG, self._me.tag(self._beats))
+        self._client.set_experiment_tag(self._experiment_id, Tag.LOCK, self._me.tag(self._beats))

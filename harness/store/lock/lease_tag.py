@@ -7,13 +7,12 @@ import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from reports.contract import Tag
+
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
-TAG = "ship.lock"
-# Tokens, newest first: of who ran something of the study last, before them who only looked since.
-LAST = "ship.last_driver"
-LOOKERS = 100
+LOOKERS = 100  # drivers that only looked, whose tokens the tag of the last one keeps
 
 
 @dataclass(frozen=True)
@@ -49,7 +48,7 @@ def holder_of(tag: str) -> Holder | None:
         return None
 
 
-def read_tag(client: "MlflowClient", experiment_id: str, name: str = TAG) -> str:
+def read_tag(client: "MlflowClient", experiment_id: str, name: str = Tag.LOCK) -> str:
     """The lease's tag, or another one of the experiment; "" if there is none."""
     return str(client.get_experiment(experiment_id).tags.get(name, ""))
 
@@ -57,6 +56,6 @@ def read_tag(client: "MlflowClient", experiment_id: str, name: str = TAG) -> str
 def remove_tag(client: "MlflowClient", experiment_id: str) -> None:
     """Nobody holds the study any more."""
     try:
-        client.delete_experiment_tag(experiment_id, TAG)
+        client.delete_experiment_tag(experiment_id, Tag.LOCK)
     except Exception:  # an older server cannot delete one
-        client.set_experiment_tag(experiment_id, TAG, "")
+        client.set_experiment_tag(experiment_id, Tag.LOCK, "")

@@ -8,7 +8,7 @@ may be gone.
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from harness.store import schema
+from reports.contract import Tag
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -47,7 +47,7 @@ class Sender:
         if call != CREATE:
             perform(self.client, call, {**arguments, "run_id": self.stored(arguments["run_id"])})
             return None
-        key = arguments["tags"][schema.RUN_KEY]
+        key = arguments["tags"][Tag.RUN_KEY]
         known = self._find(key) if again else None
         self.made[key] = known or str(self.client.create_run(**arguments).info.run_id)
         return key, self.made[key]
@@ -70,7 +70,7 @@ class Sender:
         """Delete runs that a request made which reached the store after it was given up."""
         query = "attributes.status = 'RUNNING'"
         for run in self.client.search_runs([self._experiment_id], filter_string=query):
-            ours = self.made.get(run.data.tags.get(schema.RUN_KEY, ""))
+            ours = self.made.get(run.data.tags.get(Tag.RUN_KEY, ""))
             if ours is not None and ours != run.info.run_id:
                 drop_run(self.client, run.info.run_id)
 
@@ -104,7 +104,7 @@ def perform(client: "MlflowClient", call: str, arguments: Arguments) -> None:
 
 def runs_of(client: "MlflowClient", experiment_id: str, key: str) -> list[Any]:
     """The runs with a key: one, unless a request reached the store after it was given up."""
-    query = f"tags.`{schema.RUN_KEY}` = '{key}'"
+    query = f"tags.`{Tag.RUN_KEY}` = '{key}'"
     return list(client.search_runs([experiment_id], filter_string=query, max_results=10))
 
 

@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from harness.store import schema
 from harness.store.errors import StoreAway, StoreError
 from harness.store.lock.lease import StudyLost
 from harness.store.open import Store
@@ -16,6 +15,7 @@ from harness.store.outbox.calls import CREATE, LOCAL, Sender, batch
 from harness.store.outbox.delivery import Courier, Say
 from harness.store.outbox.folder import Drivers, queue_path, queues, take_over
 from harness.store.outbox.journal import Head, QueueError, QueueFile
+from reports.contract import Tag
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -48,7 +48,7 @@ class Outbox:
         arguments = {
             "experiment_id": experiment_id,
             "start_time": _now(),
-            "tags": {**tags, schema.RUN_KEY: key},
+            "tags": {**tags, Tag.RUN_KEY: key},
             "run_name": name,
         }
         self._courier.write(CREATE, arguments)

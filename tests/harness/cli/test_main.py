@@ -20,7 +20,7 @@ from harness.planning.plan import Estimate, PlanRow
 from harness.store.errors import StoreAway
 from harness.store.lock.lease import StudyLost
 from harness.study.run import StudyOutcome
-from reports.contract.schema import ReportError
+from reports.contract import ReportError
 from ship.clip.frozen_clip import BackboneError
 
 URI = "sqlite:////somewhere/mlflow.db"

@@ -7,7 +7,7 @@ from harness.planning.fingerprints import Fingerprints
 from harness.planning.plan import make_plan
 from harness.planning.settings import Setting
 from harness.store.ledger import Ledger, LedgerRun
-from harness.store.schema import State
+from reports.contract import State
 
 
 def settings_of(study: StudyConfig, prints: Fingerprints) -> list[Setting]:

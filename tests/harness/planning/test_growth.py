@@ -16,8 +16,8 @@ from harness.planning.outcome import outcome_of
 from harness.planning.plan import Plan, make_plan
 from harness.planning.settings import SettingMaker
 from harness.store.ledger import Ledger, LedgerRun
-from harness.store.schema import Failure, State
 from harness.store.study_run import Recorded, Wanted
+from reports.contract import Failure, State
 from tests.harness.fakes import make_method, make_study
 from tests.harness.planning.made import run_of, settings_of
 

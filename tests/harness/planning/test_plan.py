@@ -9,7 +9,7 @@ from harness.planning.fingerprints import Fingerprints
 from harness.planning.plan import make_plan
 from harness.planning.settings import SettingMaker
 from harness.store.ledger import Ledger
-from harness.store.schema import Failure, State
+from reports.contract import Failure, State
 from tests.harness.fakes import make_study
 from tests.harness.planning.made import run_of, settings_of
 

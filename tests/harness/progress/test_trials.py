@@ -8,8 +8,8 @@ from rich.console import Console
 
 from harness.progress.extraction import reporter
 from harness.progress.trials import Board, LiveView, PlainView, TrialView, make_view
-from harness.store.schema import State
 from harness.wording import clock
+from reports.contract import State
 
 
 def make_console(terminal: bool) -> tuple[Console, io.StringIO]:

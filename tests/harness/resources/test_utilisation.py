@@ -6,9 +6,9 @@ import pytest
 
 from harness.recording.trial_runs import final_metrics
 from harness.resources.utilisation import Utilisation, matmul_ceiling
-from harness.store import schema
 from harness.worker.spec import feature_key, trial_spec
 from harness.worker.trainable import FINAL, ShipTrainable
+from reports.contract import Cost
 from ship.cost import DataShape, trial_cost
 from ship.protocols import studied_classes
 from ship.trial.run import run_trial
@@ -58,13 +58,13 @@ def test_a_finished_run_says_what_it_computed() -> None:
         "final": int(max(final["selection_epoch"])),
     }
     expected = trial_cost(CONFIG, 2, bench.tower, data, ran=ran).flops
-    assert final[schema.FLOPS] == pytest.approx(expected)
-    share = final[schema.FLOPS] / final[schema.SECONDS] / final[schema.MATMUL]
-    assert final[schema.MFU] == pytest.approx(100 * share)
-    assert 0 < final[schema.MFU] < 150
+    assert final[Cost.FLOPS] == pytest.approx(expected)
+    share = final[Cost.FLOPS] / final[Cost.SECONDS] / final[Cost.MATMUL]
+    assert final[Cost.MFU] == pytest.approx(100 * share)
+    assert 0 < final[Cost.MFU] < 150
     logged = final_metrics(final, (0, 1))
-    assert logged[schema.FLOPS] == final[schema.FLOPS]
-    assert {schema.MFU, schema.MATMUL} < logged.keys()
+    assert logged[Cost.FLOPS] == final[Cost.FLOPS]
+    assert {Cost.MFU, Cost.MATMUL} < logged.keys()
 
 
 def test_a_method_that_is_not_ships_has_no_cost() -> None:
@@ -82,7 +82,7 @@ def test_a_cost_that_cannot_be_counted_leaves_the_trial_its_numbers(
     bench, utilisation = counting.pocket(), Utilisation("cpu")
     utilisation.begin(bench.clip, "fp32")
     found = utilisation.metrics(CONFIG, (0,), bench.clip, None, [], 1.0)
-    assert found.keys() == {schema.MATMUL}
+    assert found.keys() == {Cost.MATMUL}
     assert "could not be counted" in caplog.text
 
 
@@ -94,10 +94,10 @@ def test_the_best_measurement_of_a_worker_counts(monkeypatch: pytest.MonkeyPatch
     for _ in range(3):
         utilisation.begin(bench.clip, "fp32")
     slow = utilisation.metrics(CONFIG, (0,), bench.clip, bench.features, [], 1e15)
-    assert slow[schema.MATMUL] == 7.0
+    assert slow[Cost.MATMUL] == 7.0
     fast = utilisation.metrics(CONFIG, (0,), bench.clip, bench.features, [], 1.0)
-    assert fast[schema.MATMUL] == 1e30
-    assert fast[schema.MFU] < 1
+    assert fast[Cost.MATMUL] == 1e30
+    assert fast[Cost.MFU] < 1
 
 
 def test_a_matmul_is_timed() -> None:

@@ -11,9 +11,10 @@ import pytest
 from harness.store.lock.fenced_client import fenced
 from harness.store.lock.file_lock import StudyBusy
 from harness.store.lock.lease import Lease, StudyLost, Timing
-from harness.store.lock.lease_tag import TAG, Holder, read_tag
+from harness.store.lock.lease_tag import Holder, read_tag
 from harness.store.open import Store
 from harness.study.interrupts import Interrupts
+from reports.contract import Tag
 
 
 @dataclass
@@ -82,7 +83,7 @@ def test_a_free_study_is_taken_and_given_back(hosts: Hosts) -> None:
     lease.beat()
     assert json.loads(hosts.tag)["beat"] == 2
     lease.release()
-    assert TAG not in hosts.store.client.get_experiment(hosts.experiment).tags
+    assert Tag.LOCK not in hosts.store.client.get_experiment(hosts.experiment).tags
     assert hosts.said == []
 
 
@@ -156,7 +157,7 @@ def test_no_lock_means_no_knowledge(hosts: Hosts) -> None:
 def test_of_two_claims_at_once_one_wins(hosts: Hosts) -> None:
     """The one that wrote last reads its own token; the other reads that, and gives way."""
     other = Holder("other", "b", 8, "")
-    write = lambda: hosts.store.client.set_experiment_tag(hosts.experiment, TAG, other.tag(1))  # noqa: E731
+    write = lambda: hosts.store.client.set_experiment_tag(hosts.experiment, Tag.LOCK, other.tag(1))  # noqa: E731
     hosts.clock.events.append((hosts.clock.time + 0.1, write))
     lease = hosts.lease("a")
     with pytest.raises(StudyBusy, match="process 8 on host b"):
@@ -168,7 +169,7 @@ def test_of_two_claims_at_once_one_wins(hosts: Hosts) -> None:
 @pytest.mark.parametrize("text", ["not JSON", "[]", '{"token": 1}', "5"])
 def test_a_lease_that_cannot_be_read_is_watched_like_any(hosts: Hosts, text: str) -> None:
     """It may be a later version's."""
-    hosts.store.client.set_experiment_tag(hosts.experiment, TAG, text)
+    hosts.store.client.set_experiment_tag(hosts.experiment, Tag.LOCK, text)
     began = hosts.clock.time
     hosts.held("a")
     assert hosts.clock.time - began >= 60
@@ -241,7 +242,9 @@ def test_a_store_that_is_away_does_not_end_a_study(
     away.set()
     wait_for_two(tried)  # no beat is under way any more
     beat = json.loads(hosts.tag)["beat"]
-    hosts.store.client.set_experiment_tag(hosts.experiment, TAG, Holder("x", "b", 8, "").tag(beat))
+    hosts.store.client.set_experiment_tag(
+        hosts.experiment, Tag.LOCK, Holder("x", "b", 8, "").tag(beat)
+    )
     assert not told
     away.clear()
     assert lost.wait(10)

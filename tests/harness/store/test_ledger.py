@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from harness.store.ledger import Ledger, LedgerRun, read_ledger
 from harness.store.open import Store
-from harness.store.schema import Failure, State
+from reports.contract import Failure, State
 
 STATES = list(State)
 

@@ -19,14 +19,13 @@ from harness.recording.study_run import StudyRecord
 from harness.recording.trial_runs import TrialRecorder, flag_tags, params, run_name
 from harness.store import batches as writing
 from harness.store import open as tracking
-from harness.store import schema
 from harness.store.cleanup import close_dead_runs
 from harness.store.errors import StoreError, store_errors
 from harness.store.ledger import Ledger
 from harness.store.open import Store, default_uri, open_store
-from harness.store.schema import Failure, State
 from harness.store.study_run import read_recorded
 from harness.store.tags import joined_tag, split_tag
+from reports.contract import Failure, State, Tag
 from ship.trial_config import TrialConfig
 from tests.harness.fakes import make_method, make_study
 
@@ -151,7 +150,7 @@ def test_a_state_sets_mlflows_status(store: Store, state: State, status: str) ->
     run = store.client.create_run(store.create_experiment("small")).info.run_id
     writing.set_state(store.client, run, state)
     found = store.client.get_run(run)
-    assert (found.info.status, found.data.tags[schema.STATE]) == (status, state)
+    assert (found.info.status, found.data.tags[Tag.STATE]) == (status, state)
 
 
 def test_dead_runs_are_closed(store: Store) -> None:

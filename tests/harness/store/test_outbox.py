@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from harness.store import schema
 from harness.store.batches import log, set_state
 from harness.store.cleanup import close_dead_runs
 from harness.store.errors import StoreAway, StoreError
@@ -19,7 +18,7 @@ from harness.store.outbox.client import FOLDER, Outbox, outbox, waiting_note
 from harness.store.outbox.delivery import Courier
 from harness.store.outbox.folder import Drivers
 from harness.store.outbox.journal import Head, QueueFile
-from harness.store.schema import State
+from reports.contract import State, Tag
 from tests.harness.flaky import URI, FakeStore, FlakyClient
 
 WRITES: dict[str, Callable[[Outbox, str], Any]] = {
@@ -291,12 +290,12 @@ def test_a_late_run_of_a_dead_driver_is_dropped_when_dead_runs_are_closed() -> N
     """Of two runs with one key, the one that was written to stays."""
     store = FakeStore()
     client: Any = FlakyClient(store, iter(()))
-    tags = {schema.RUN_KEY: "abc"}
+    tags = {Tag.RUN_KEY: "abc"}
     late, own = (client.create_run("7", 0, tags, "first").info.run_id for _ in range(2))
     log(client, own, params={"p": 1})
     close_dead_runs(client, "7")
     assert list(store.runs) == [own]
-    assert store.runs[own].tags[schema.STATE] == "INTERRUPTED"
+    assert store.runs[own].tags[Tag.STATE] == "INTERRUPTED"
     assert late != own
 
 

@@ -14,7 +14,7 @@ from harness.store.outbox.calls import Sender
 from harness.store.outbox.client import Outbox
 from harness.store.outbox.delivery import Courier
 from harness.store.outbox.journal import Head, QueueFile
-from harness.store.schema import State
+from reports.contract import State
 from tests.harness.flaky import URI, Crash, FakeStore, FlakyClient
 
 FATES = ["ok", "ok", "before", "after", "crash before", "crash after"]

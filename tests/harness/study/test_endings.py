@@ -12,8 +12,8 @@ import pytest
 from harness.planning.changes import StudyChanged
 from harness.recording.study_run import StudyRecord
 from harness.store.errors import StoreError
-from harness.store.lock.lease_tag import LAST
 from harness.study import execution
+from reports.contract import Tag
 from tests.harness.conftest import Bench
 from tests.harness.fakes import make_study
 from tests.harness.study.drivers import ENDLESS, Driver, wait_for
@@ -121,7 +121,7 @@ def test_a_driver_that_is_refused_outdates_nobodys_writes(
     def tokens() -> list[str]:
         store = ray_bench.store()
         found = store.client.get_experiment(str(store.experiment("small")))
-        return str(found.tags[LAST]).split()
+        return str(found.tags[Tag.LAST_DRIVER]).split()
 
     ray_bench.run(make_study(**SMALL))
     (first,) = tokens()

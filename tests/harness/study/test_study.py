@@ -12,9 +12,9 @@ from harness.checkpoint_storage import StorageError
 from harness.config.factor import Factor
 from harness.recording.study_run import StudyRecord
 from harness.store.errors import StoreAway, StoreError
-from harness.store.schema import State
 from harness.study.context import Site
 from harness.study.run import plan_study, run_study
+from reports.contract import State
 from tests.harness.conftest import Bench
 from tests.harness.fakes import make_study, sleepy, truth
 

@@ -15,13 +15,13 @@ from harness.planning.fingerprints import Fingerprints
 from harness.planning.plan import Work, make_plan
 from harness.planning.settings import SettingMaker
 from harness.store.ledger import Ledger
-from harness.store.schema import Failure, State
 from harness.tuning.asha import Halving
 from harness.tuning.fusion import Ending, Pruned, again, dead, endings, fuse
 from harness.tuning.fusion_policy import CPU_REPLICAS, fuse_policy
 from harness.tuning.searcher import StudySearcher
 from harness.tuning.worker_deaths import Deaths
 from harness.worker.results import EVALUATIONS, FAILED, FINAL, OBJECTIVE
+from reports.contract import Failure, State
 from ship.metrics.accuracy import NonFiniteLoss
 from tests.harness.fakes import make_study, truth
 from tests.harness.tuning.searchers import KL, RANGE, done, optuna_trials, searcher_of, works

@@ -10,12 +10,12 @@ from ray.tune.search import Searcher
 from harness.planning.fingerprints import Fingerprints
 from harness.planning.plan import make_plan
 from harness.store.ledger import Ledger
-from harness.store.schema import Failure, State
 from harness.tuning.failure_streak import Streak
 from harness.tuning.fusion import Ending
 from harness.tuning.retry_policy import NODE_RETRIES, Given, judge
 from harness.tuning.worker_deaths import Death, Deaths, memory_kills_are_deaths
 from harness.worker.results import FAILED, failures
+from reports.contract import Failure, State
 from tests.harness.fakes import make_method, make_study
 from tests.harness.tuning.searchers import RANGE, done, optuna_trials, searcher_of
 

@@ -12,8 +12,8 @@ from harness.planning.fingerprints import Fingerprints
 from harness.planning.plan import Work, make_plan
 from harness.planning.settings import SettingMaker, enumerate_settings
 from harness.store.ledger import Ledger
-from harness.store.schema import Failure, State
 from harness.tuning.searcher import StudySearcher
+from reports.contract import Failure, State
 from tests.harness.fakes import make_method, make_study, truth
 from tests.harness.planning.made import run_of
 from tests.harness.tuning.searchers import optuna_trials

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 from harness.resources.memory import PeakMemory, device_label
-from harness.store.schema import Failure
 from harness.worker.spec import feature_key, target_key, trial_spec
 from harness.worker.trainable import (
     EPOCHS,
@@ -20,6 +19,7 @@ from harness.worker.trainable import (
     FINAL,
     OBJECTIVE,
 )
+from reports.contract import Failure
 from ship.metrics.accuracy import EpochMetrics
 from ship.trial_config import TrialConfig
 from tests.harness.fakes import FakeClip, load_other_weights, truth

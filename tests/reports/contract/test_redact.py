@@ -2,8 +2,8 @@
 
 import pytest
 
+from reports.contract import ReportError
 from reports.contract.redact import redacted
-from reports.contract.schema import ReportError
 
 
 @pytest.mark.parametrize(

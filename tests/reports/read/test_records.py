@@ -8,7 +8,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from reports.contract.schema import EmptyStudyError, ReportError
+from reports.contract import EmptyStudyError, ReportError
 from reports.read.records import load_records, study_from_runs
 from reports.read.rows import Setting
 from reports.read.runs import Run

@@ -11,14 +11,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from reports.contract.schema import (
-    TAG_ASSIGNMENT,
-    TAG_FACTORS,
-    TAG_SEEDS,
-    TAG_STUDY,
-    TAG_WANTED,
-    ReportError,
-)
+from reports.contract import ReportError, Tag
 from reports.read.records import study_from_runs
 from reports.read.runs import Run
 from reports.render.files import file_name, text_of, write_report
@@ -108,7 +101,7 @@ _JSON = st.recursive(
     ),
     max_leaves=6,
 )  # fmt: skip
-_TAGS = st.sampled_from([TAG_FACTORS, TAG_STUDY, TAG_WANTED, TAG_ASSIGNMENT, TAG_SEEDS])
+_TAGS = st.sampled_from([Tag.FACTORS, Tag.STUDY, Tag.WANTED, Tag.ASSIGNMENT, Tag.SEEDS])
 _TEXTS = _JSON.map(json.dumps) | st.text(max_size=5) | st.just("[" * 100_000)
 
 
@@ -159,6 +152,6 @@ def test_seeds_that_are_none(seeds: str) -> None:
     """A count that would fill the memory, and what no column holds, is one line."""
     found = runs()
     config = json.dumps({"seeds": json.loads(seeds)})
-    found[0] = dataclasses.replace(found[0], tags={**found[0].tags, TAG_STUDY: config})
+    found[0] = dataclasses.replace(found[0], tags={**found[0].tags, Tag.STUDY: config})
     with pytest.raises(ReportError, match="seeds"):
         study_from_runs("x", found)

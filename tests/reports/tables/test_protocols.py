@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from reports.contract.schema import ReportError
+from reports.contract import ReportError
 from reports.render.terminal import terminal_text
 from reports.tables.build import build_tables
 from reports.tables.model import Table

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from reports.contract.schema import FLAGS
+from reports.contract import FLAGS
 from reports.render.plain import csv_text, markdown
 from reports.render.terminal import terminal_text
 from reports.tables.build import build_tables

@@ -1,9 +1,7 @@
-"""The names under which the harness writes a study to MLflow, as the reports read them."""
+"""The protocols and reference arms of a study: their metrics, and how tables show them."""
 
 from dataclasses import dataclass, field, replace
 from typing import Final
-
-from reports.contract.redact import redacted
 
 
 @dataclass(frozen=True)
@@ -108,27 +106,6 @@ PROTOCOLS: Final[dict[str, Protocol]] = {
     "single_unseen": replace(_GENERALIZED, telling="recognised_by_pictures"),
 }
 DEFAULT_PROTOCOL: Final = "base_to_new"  # of stores that name none
-TARGET: Final = "accuracy/"  # cross_dataset: the accuracy on one target
-QUALITY: Final = "quality/"
-FLAG: Final = "flag/"
-
-# Flags that a trial may raise: what a footnote calls them, and what they mean.
-FLAGS: Final = {
-    "posterior_collapse": (
-        "posterior collapse",
-        "no latent unit is active (variance of its posterior mean above 0.01)",
-    ),
-    "diversity_collapse": (
-        "diversity collapse",
-        "diversity within a class, or effective rank, below a tenth of the real features'; not"
-        " asked of text features, points by construction, nor of the few real pictures",
-    ),
-    "mean_gap": (
-        "mean gap",
-        "synthetic class means are further from the real ones than the text features are, by more"
-        " than 0.02 in cosine",
-    ),
-}
 
 # Reference arms in the order of the tables: label, and what a footnote says of it ({unseen}: the
 # protocol's word for the classes without pictures).
@@ -141,37 +118,3 @@ ARMS: Final = {
         "real training pictures of the {unseen} classes as the synthetic ones: not a method",
     ),
 }
-
-COMPLETE: Final = "COMPLETE"
-PRUNED: Final = "PRUNED"
-FAIL: Final = "FAIL"
-MISSING: Final = "MISSING"  # wanted by the study, no run yet; never written to MLflow
-
-TAG_KIND: Final = "ship.kind"
-TAG_STATE: Final = "ship.state"
-TAG_REASON: Final = "ship.reason"
-TAG_KEY: Final = "ship.setting_key"
-TAG_ARM: Final = "ship.arm"
-TAG_SEEDS: Final = "ship.seeds"
-TAG_ASSIGNMENT: Final = "ship.assignment"
-TAG_SELECTION: Final = "ship.selection"
-TAG_PROTOCOL: Final = "ship.protocol"
-TAG_SPLIT: Final = "ship.split_version"
-TAG_FLAGS: Final = "ship.flags"
-TAG_DEMONSTRATION: Final = "ship.demonstration"
-TAG_FACTORS: Final = "ship.factors"
-TAG_OBJECTIVE: Final = "ship.objective"
-TAG_SAMPLER: Final = "ship.sampler"
-TAG_STUDY: Final = "ship.study"
-TAG_WANTED: Final = "ship.wanted"
-
-
-class ReportError(ValueError):
-    """One line about why no report can be made, without secrets."""
-
-    def __init__(self, line: str) -> None:
-        super().__init__(redacted(line))
-
-
-class EmptyStudyError(ReportError):
-    """The study exists and none of its runs has ended."""

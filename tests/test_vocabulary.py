@@ -1,0 +1,104 @@
+"""The names in the store stand in reports.contract alone, and are those that ship gives."""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import get_args
+
+import pytest
+import torch
+
+from reports import contract
+from ship.metrics import OBJECTIVES, ProtocolName
+from ship.protocols import PROTOCOLS
+from ship.quality.flags import flags
+
+ROOT = Path(__file__).parents[1]
+TAG = re.compile(r"ship\\?\.[a-z_(]+")
+METRIC = re.compile(r"(cost|flag|quality)/|seed_(\d|$)")
+MODULES = {f"ship.{path.stem}" for path in (ROOT / "ship").glob("*")}
+
+
+def literals(source: str) -> Iterator[str]:
+    """Every text that a source holds, with the parts of f-strings, without docstrings."""
+    tree = ast.parse(source)
+    alone = {
+        id(node.value)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in alone:
+            yield node.value
+
+
+def spelled(source: str) -> list[str]:
+    """The tags and metric keys that a source spells out; names of ship's modules are none."""
+    return [
+        text
+        for text in literals(source)
+        if (TAG.match(text) and text not in MODULES) or METRIC.match(text)
+    ]
+
+
+def sources(*packages: str) -> dict[str, str]:
+    """Path below the repository -> text of each source of some packages."""
+    return {
+        path.relative_to(ROOT).as_posix(): path.read_text("utf-8")
+        for package in packages
+        for path in sorted((ROOT / package).rglob("*.py"))
+    }
+
+
+def test_the_stores_names_are_spelled_in_the_contract_alone() -> None:
+    """Writer and readers take them from there."""
+    assert not [
+        f"{path}: {text!r}"
+        for path, source in sources("harness", "reports").items()
+        if not path.startswith("reports/contract/")
+        for text in spelled(source)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("source", "found"),
+    [
+        ('x = "ship.kind"', ["ship.kind"]),
+        ('x = f"tags.`{y}`", f"seed_{n}/x"', ["seed_"]),
+        ('x = re.compile(r"ship\\.(study|wanted)")', [r"ship\.(study|wanted)"]),
+        ('x = {"cost/flops": f"flag/{y}"}', ["cost/flops", "flag/"]),
+        ('"""ship.kind of a run."""', []),
+        ('x = "ship.clip", "quality", "seed_count"', []),
+    ],
+)
+def test_a_name_that_is_spelled_out_is_noticed(source: str, found: list[str]) -> None:
+    """The test above can fail."""
+    assert spelled(source) == found
+
+
+def test_every_tag_has_one_name() -> None:
+    """Two members of one value would be one tag that two things are written to."""
+    assert len({tag.value for tag in contract.Tag}) == len(contract.Tag.__members__)
+    assert all(tag.startswith(("ship.", "mlflow.")) for tag in contract.Tag)
+
+
+def test_the_contract_knows_ships_protocols() -> None:
+    """By name, and what each maximises; cross_dataset selects by base and new classes."""
+    assert set(contract.PROTOCOLS) == set(PROTOCOLS) == set(get_args(ProtocolName))
+    for name, objectives in OBJECTIVES.items():
+        selected = "base_to_new" if name == "cross_dataset" else name
+        assert set(objectives) == set(contract.PROTOCOLS[selected].headings)
+
+
+def test_the_contract_knows_ships_flags_and_prefixes() -> None:
+    """What is judged of synthetic features goes by the contract's names."""
+    one = torch.ones(1)
+    judged = {"diversity": one, "real_diversity": one, "cosine_to_mean": one}
+    heads = {text for source in sources("ship").values() for text in literals(source)}
+    whole = {text for text in heads if text.startswith(contract.FLAG)} - {contract.FLAG}
+    raised = {*flags({**judged, "text_cosine_to_mean": one})}
+    assert {f"{contract.FLAG}{name}" for name in raised} | whole == {
+        f"{contract.FLAG}{name}" for name in contract.FLAGS
+    }
+    assert {contract.FLAG, contract.QUALITY} <= heads
