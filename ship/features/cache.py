@@ -1,36 +1,36 @@
 """Arrays on disk by key: atomic writes, a checksum, memory-mapped reads.
 
-One array a file, in safetensors' format: 8 bytes of header length, a JSON header, the data. The
-library's own reader copies; here the array is a view of the mapped file, shared by processes.
+An array is NAME.npy, and NAME.json beside it says what it is of: its key, shape, type and checksum.
+The JSON is put in place last: an array without one was not finished.
 """
 
 import hashlib
+import io
 import json
 import logging
 import math
-import mmap
 import os
 import re
 import secrets
 import stat
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float
 
 logger = logging.getLogger(__name__)
 
-FORMAT_VERSION: Final = 1
+FORMAT_VERSION: Final = 2
 """Raised by hand whenever this file writes something that an older one would misread."""
 
-_TENSOR: Final = "features"
-_LENGTH_BYTES: Final = 8
-_LONGEST_HEADER: Final = 1 << 20
+_LONGEST_JSON: Final = 1 << 16
+_DTYPES: Final = ("<f4", "<f2")
 
-Features = Float32[np.ndarray, "..."]
+Features = Float[np.ndarray, "..."]
+"""Of single or half precision."""
 Shape = tuple[int | None, ...]
 
 
@@ -41,43 +41,55 @@ def cache_key(parts: Mapping[str, str | int]) -> str:
 
 
 def cache_path(cache_dir: Path, label: str, key: str) -> Path:
-    """The file of a key and a label, which is there for people who list the folder."""
+    """The array of a key and a label, which is there for people who list the folder."""
     readable = re.sub(r"[^A-Za-z0-9.-]+", "_", label)[:80]
-    return cache_dir / f"{readable}-{key[:24]}.safetensors"
+    return cache_dir / f"{readable}-{key[:24]}.npy"
 
 
 def read_features(path: Path, key: str, shape: Shape | None = None) -> Features | None:
     """Map an array into memory, read-only, after its checksum was verified.
 
-    The checksum finds accidents. Whoever may write to the folder can make a file that passes.
+    The checksum finds accidents. Whoever may write to the folder can make files that pass.
 
     Args:
+        path: of the array.
+        key: that it must have been written under.
         shape: that it must have, None for a size that is not known; None: any.
+
     Returns:
-        None where there is no such file, or where it is not sound: then a warning names it, and
-        it is removed.
+        None where there is no such array, or where it, or what is said of it, is not sound: then a
+        warning names it, and it is removed.
     """
-    try:
-        with path.open("rb") as file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise ValueError("it is no file")
-            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        found = _decode(mapped, key)
-        if shape is not None and not _fits(found.shape, shape):
-            raise ValueError(f"its shape is {found.shape}")
-        return found
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError) as why:
-        logger.warning("cached features %s cannot be used (%s): extracting again", path, why)
-        with suppress(OSError):
-            path.unlink()  # whoever looks again need not be told again
-        return None
+    for attempt in (1, 2):  # another process may have put it there, or removed it, meanwhile
+        try:
+            found = _read(path, key)
+            if shape is not None and not _fits(found.shape, shape):
+                raise ValueError(f"its shape is {found.shape}")
+            return found
+        except FileNotFoundError as why:
+            if not path.exists() and not _json(path).exists():
+                return None
+            if attempt == 2:
+                _refuse(path, f"there is no {Path(why.filename).name}")
+        except (OSError, ValueError) as why:
+            _refuse(path, why)
+            return None
+    return None
 
 
 def write_features(path: Path, key: str, features: Features, *, sync: bool = True) -> bool:
-    """Write an array so that readers see all of it or nothing; see write_parts."""
-    return write_parts(path, key, features.shape, [features], sync=sync)
+    """Write an array so that readers see all of it or nothing.
+
+    Args:
+        path: of the array.
+        key: that it is read under.
+        features: of single or half precision.
+        sync: wait for the disk, so that not even a power cut leaves files that are not sound.
+
+    Returns:
+        Whether it was written; if not, a warning has said why.
+    """
+    return write_parts(path, key, features.shape, [features], sync=sync, dtype=features.dtype)
 
 
 def write_parts(
@@ -87,86 +99,141 @@ def write_parts(
     parts: Iterable[Features],
     *,
     sync: bool = True,
+    dtype: np.dtype[Any] | None = None,
 ) -> bool:
     """Write an array that comes in parts, of which only one has to be in memory at a time.
 
     A folder that cannot be written costs a warning, not the features: they are only not kept.
 
     Args:
+        path: of the array.
+        key: that it is read under.
         shape: of the whole.
         parts: the whole's rows in order.
-        sync: wait for the disk, so that not even a power cut leaves a file that is not sound.
+        sync: wait for the disk, so that not even a power cut leaves files that are not sound.
+        dtype: of the whole: half precision; anything else is kept as single precision.
+
     Returns:
-        Whether the file was written.
+        Whether it was written; if not, a warning has said why.
+
     Raises:
         ValueError: the parts are not as much as the shape says; nothing is written.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
+    dtype = np.dtype("<f2" if dtype == np.float16 else "<f4")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with temporary.open("xb") as file:
-                _write(file, key, shape, parts)
-                file.flush()
-                if sync:
-                    os.fsync(file.fileno())
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with _temporary(path) as array, _temporary(_json(path)) as said:
+            with array.open("xb") as file:
+                checksum = _write(file, shape, dtype, parts)
+                _finish(file, sync)
+            with said.open("xb") as file:
+                file.write(_described(path, key, shape, dtype, checksum))
+                _finish(file, sync)
+            array.replace(path)
+            said.replace(_json(path))
     except OSError as why:
         logger.warning("features cannot be kept in %s (%s)", path.parent, why.strerror)
         return False
     return True
 
 
-def _write(file: BinaryIO, key: str, shape: tuple[int, ...], parts: Iterable[Features]) -> None:
-    checksum = _hash()
-    file.write(_header(key, shape, checksum.hexdigest()))  # as long as the final one
-    written = 0
+def remove_features(path: Path) -> None:
+    """Remove an array and its JSON, as far as they are there.
+
+    Raises:
+        OSError: one of them cannot be removed.
+    """
+    path.unlink(missing_ok=True)
+    _json(path).unlink(missing_ok=True)
+
+
+def _json(path: Path) -> Path:
+    return path.with_suffix(".json")
+
+
+@contextmanager
+def _temporary(path: Path) -> Iterator[Path]:
+    """A name beside a file's, under which nothing is left."""
+    found = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
+    try:
+        yield found
+    finally:
+        found.unlink(missing_ok=True)
+
+
+def _finish(file: BinaryIO, sync: bool) -> None:
+    file.flush()
+    if sync:
+        os.fsync(file.fileno())
+
+
+def _write(
+    file: BinaryIO, shape: tuple[int, ...], dtype: np.dtype[Any], parts: Iterable[Features]
+) -> str:
+    """Write a .npy file and return its checksum."""
+    header = io.BytesIO()
+    described = {"descr": dtype.str, "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(header, described)
+    file.write(header.getvalue())
+    checksum = _hash(header.getvalue())
+    written, wanted = 0, dtype.itemsize * math.prod(shape)
     for part in parts:
-        data = np.ascontiguousarray(part, dtype="<f4").data.cast("B")
+        data = np.ascontiguousarray(part, dtype=dtype).reshape(-1).view(np.uint8).data
         checksum.update(data)
         written += file.write(data)
-    if written != _bytes(shape):
-        raise ValueError(f"features of shape {shape} have {_bytes(shape)} bytes, got {written}")
-    file.seek(0)
-    file.write(_header(key, shape, checksum.hexdigest()))
+    if written != wanted:
+        raise ValueError(f"features of shape {shape} have {wanted} bytes, got {written}")
+    return checksum.hexdigest()
 
 
-def _header(key: str, shape: tuple[int, ...], checksum: str) -> bytes:
-    header = {
-        "__metadata__": {"key": key, "checksum": checksum},
-        _TENSOR: {"dtype": "F32", "shape": list(shape), "data_offsets": [0, _bytes(shape)]},
-    }
-    text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)  # the data starts at a multiple of 8
-    return len(text).to_bytes(_LENGTH_BYTES, "little") + text
+def _described(
+    path: Path, key: str, shape: tuple[int, ...], dtype: np.dtype[Any], checksum: str
+) -> bytes:
+    """The JSON of an array."""
+    array = {"shape": list(shape), "dtype": dtype.str, "blake2b": checksum}
+    said = {"format": FORMAT_VERSION, "key": key, "arrays": {path.name: array}}
+    return json.dumps(said, indent=1).encode()
 
 
-def _decode(mapped: mmap.mmap, key: str) -> Features:
-    length = int.from_bytes(mapped[:_LENGTH_BYTES], "little")
-    if length > min(_LONGEST_HEADER, len(mapped) - _LENGTH_BYTES):
-        raise ValueError("no sound header")
-    start = _LENGTH_BYTES + length
-    try:
-        header: Any = json.loads(mapped[_LENGTH_BYTES:start])
-        metadata, tensor = header["__metadata__"], header[_TENSOR]
-        stored_key, checksum = metadata["key"], metadata["checksum"]
-        shape = tuple(tensor["shape"])
-    except (ValueError, KeyError, TypeError, RecursionError) as why:
-        raise ValueError("no sound header") from why
-    if stored_key != key:
-        raise ValueError("it was written for something else")
-    if any(type(size) is not int or size < 0 for size in shape):
-        raise ValueError("no sound header")
-    if _bytes(shape) != len(mapped) - start:
-        raise ValueError(f"{len(mapped) - start} bytes of data, its shape is {shape}")
-    actual = _checksum(memoryview(mapped)[start:])
-    if actual != checksum:
+def _read(path: Path, key: str) -> Features:
+    """The array, of which everything that its JSON says is true."""
+    said = _content(_json(path))
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise ValueError("it is no file")
+    with path.open("rb") as file:
+        checksum = hashlib.file_digest(file, _hash).hexdigest()
+        file.seek(0)
+        if file.read(len(np.lib.format.MAGIC_PREFIX)) != np.lib.format.MAGIC_PREFIX:
+            raise ValueError("it is no array")  # but maybe an archive, which NumPy would open
+    if checksum.encode() not in said:
         raise ValueError("its checksum differs")
-    if mapped[:start] != _header(key, shape, actual):  # the checksum is of the data alone
-        raise ValueError("its header differs")
-    return np.frombuffer(mapped, dtype="<f4", offset=start).reshape(shape)
+    if key.encode() not in said:
+        raise ValueError("it was written for something else")
+    try:
+        found = np.load(path, mmap_mode="r", allow_pickle=False)
+    except FileNotFoundError:
+        raise
+    except Exception as why:  # only of a file that was made to pass: NumPy raises many kinds
+        raise ValueError("it is no array") from why
+    if found.dtype.str not in _DTYPES:
+        raise ValueError("it is no array of features")
+    if said != _described(path, key, found.shape, found.dtype, checksum):
+        raise ValueError(f"{_json(path).name} differs")
+    return np.asarray(found)
+
+
+def _content(path: Path) -> bytes:
+    """A small file."""
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise ValueError(f"{path.name} is no file")
+    with path.open("rb") as file:
+        return file.read(_LONGEST_JSON)
+
+
+def _refuse(path: Path, why: object) -> None:
+    logger.warning("cached features %s cannot be used (%s): extracting again", path, why)
+    with suppress(OSError):
+        remove_features(path)  # whoever looks again need not be told again
 
 
 def _fits(found: tuple[int, ...], wanted: Shape) -> bool:
@@ -174,15 +241,5 @@ def _fits(found: tuple[int, ...], wanted: Shape) -> bool:
     return len(found) == len(wanted) and all(want in (None, size) for size, want in pairs)
 
 
-def _checksum(data: memoryview) -> str:
-    checksum = _hash()
-    checksum.update(data)
-    return checksum.hexdigest()
-
-
-def _hash() -> "hashlib.blake2b":
-    return hashlib.blake2b(digest_size=16)
-
-
-def _bytes(shape: tuple[int, ...]) -> int:
-    return 4 * math.prod(shape)
+def _hash(data: bytes = b"") -> "hashlib.blake2b":
+    return hashlib.blake2b(data, digest_size=16)

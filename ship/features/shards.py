@@ -8,7 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from ship.features.cache import Features, cache_key, read_features, write_features
+from ship.features.cache import (
+    Features,
+    cache_key,
+    read_features,
+    remove_features,
+    write_features,
+)
 
 _VIEWS: Final = 512
 """Of a shard. A CPU with two cores takes about a minute for them with ViT-B/16."""
@@ -71,14 +77,14 @@ class ShardStore:
         """
         stem = glob.escape(self.path.stem)
         with suppress(OSError):
-            for file in self.path.parent.glob(f"{stem}.*-*.safetensors"):
-                file.unlink(missing_ok=True)
+            for file in self.path.parent.glob(f"{stem}.*-*.*"):
+                remove_features(file)
             for file in self.path.parent.glob(f".{stem}.*.tmp"):
                 if time.time() - file.stat().st_mtime > _STALE_S:
                     file.unlink(missing_ok=True)
 
     def _file(self, shard: Shard) -> Path:
-        return self.path.with_name(f"{self.path.stem}.{shard.start}-{shard.stop}.safetensors")
+        return self.path.with_name(f"{self.path.stem}.{shard.start}-{shard.stop}.npy")
 
     def _key(self, shard: Shard) -> str:
         return cache_key({"split": self.key, "start": shard.start, "stop": shard.stop})

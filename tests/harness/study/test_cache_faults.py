@@ -93,5 +93,5 @@ def test_damaged_features_are_extracted_again(
 
 
 def _only(cache: Path, split: str) -> Path:
-    (found,) = cache.rglob(f"*-{split}-*.safetensors")
+    (found,) = cache.rglob(f"*-{split}-*.npy")
     return found

@@ -22,4 +22,4 @@ def interrupted(dataset: PictureDataset, cache: Path, after: int) -> None:
 
 def shard_files(cache: Path) -> list[Path]:
     """The shards that are kept."""
-    return sorted(cache.glob("*.*-*.safetensors"))
+    return sorted(cache.glob("*.*-*.npy"))

@@ -1,5 +1,7 @@
-"""The cache of arrays: atomic, checked, mapped, and readable by safetensors itself."""
+"""The cache of arrays: atomic, checked, mapped, and readable by NumPy itself."""
 
+import hashlib
+import io
 import logging
 import multiprocessing
 import os
@@ -8,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from safetensors.numpy import load_file
 
 from ship.features.cache import cache_key, cache_path, read_features, write_features
 
@@ -35,14 +36,27 @@ def test_round_trip_is_exact_read_only_and_mapped(path: Path) -> None:
         found[0] = 0
 
 
-def test_safetensors_reads_the_file(path: Path) -> None:
-    """The format is safetensors' own, names are safe, and other users may read what umask lets."""
-    assert np.array_equal(load_file(path)["features"], ARRAY)
+def test_numpy_reads_the_file(path: Path) -> None:
+    """The format is NumPy's own, names are safe, and other users may read what umask lets."""
+    assert np.array_equal(np.load(path, allow_pickle=False), ARRAY)
     assert path.name.startswith("image_folder_a_b_pocket-")
     mask = os.umask(0)
     os.umask(mask)
-    assert path.stat().st_mode & 0o777 == 0o666 & ~mask
-    assert [file.name for file in path.parent.iterdir()] == [path.name]
+    files = (path, path.with_suffix(".json"))
+    assert all(file.stat().st_mode & 0o777 == 0o666 & ~mask for file in files)
+    assert set(path.parent.iterdir()) == set(files)
+
+
+@pytest.mark.parametrize("shape", [(7, 3, 5), (1,), (0, 3)])
+def test_half_precision_round_trips(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    """What is of 16 bits stays so, to the bit; what is of 64 is kept in single precision."""
+    values = np.random.default_rng(1).standard_normal(shape)
+    for dtype, kept in (("f2", "f2"), ("f4", "f4"), ("f8", "f4"), (">f4", "f4")):
+        assert write_features(tmp_path / "x.npy", KEY, values.astype(dtype))
+        found = read_features(tmp_path / "x.npy", KEY, shape)
+        assert found is not None
+        assert found.dtype == kept
+        assert np.array_equal(found, values.astype(dtype).astype(kept))
 
 
 def truncate(path: Path) -> None:
@@ -63,21 +77,49 @@ def empty(path: Path) -> None:
 
 
 def junk(path: Path) -> None:
-    """Leave bytes that claim a huge header."""
+    """Leave bytes that are no array."""
     path.write_bytes(b"\xff" * 100)
 
 
 def no_json(path: Path) -> None:
-    """Spoil the header."""
-    path.write_bytes(path.read_bytes().replace(b'"shape"', b'"shapx"'))
+    """Spoil the JSON."""
+    said = path.with_suffix(".json")
+    said.write_bytes(said.read_bytes().replace(b'"shape"', b'"shapx"'))
 
 
 def reshape(path: Path) -> None:
-    """Claim another shape than the data has."""
-    path.write_bytes(path.read_bytes().replace(b"[7, 3, 5]", b"[7, 3, 6]"))
+    """Claim another shape than the data has, on both sides."""
+    path.write_bytes(path.read_bytes().replace(b"(7, 3, 5)", b"(7, 5, 3)"))
+    said = path.with_suffix(".json")
+    said.write_bytes(said.read_bytes().replace(b"3,", b"5,"))
 
 
-@pytest.mark.parametrize("damage", [truncate, flip, empty, junk, no_json, reshape])
+def lose_json(path: Path) -> None:
+    """Lose what says what the array is of."""
+    path.with_suffix(".json").unlink()
+
+
+def lose_array(path: Path) -> None:
+    """Lose the array itself."""
+    path.unlink()
+
+
+def fold(path: Path) -> None:
+    """A folder in the array's place."""
+    path.unlink()
+    path.mkdir()
+
+
+def pipe(path: Path) -> None:
+    """A pipe in the JSON's place, from which nobody would ever read to the end."""
+    path.with_suffix(".json").unlink()
+    os.mkfifo(path.with_suffix(".json"))
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [truncate, flip, empty, junk, no_json, reshape, lose_json, lose_array, fold, pipe],
+)
 def test_a_damaged_file_is_none_with_a_warning(
     path: Path, caplog: pytest.LogCaptureFixture, damage: Callable[[Path], None]
 ) -> None:
@@ -85,8 +127,42 @@ def test_a_damaged_file_is_none_with_a_warning(
     damage(path)
     with caplog.at_level(logging.WARNING):
         assert read_features(path, KEY) is None
-    assert str(path) in caplog.text
-    assert "extracting again" in caplog.text
+    (record,) = caplog.records
+    assert str(path) in record.getMessage()
+    assert "extracting again" in record.getMessage()
+
+
+@pytest.mark.parametrize("damage", [truncate, no_json, lose_json, lose_array])
+def test_a_damaged_array_is_removed_and_can_be_written_anew(
+    path: Path, caplog: pytest.LogCaptureFixture, damage: Callable[[Path], None]
+) -> None:
+    """It is complained of once, leaves nothing, and the next write makes it sound."""
+    damage(path)
+    assert read_features(path, KEY) is None
+    assert not list(path.parent.iterdir())
+    assert read_features(path, KEY) is None
+    assert len(caplog.records) == 1
+    assert write_features(path, KEY, ARRAY)
+    assert np.array_equal(read_features(path, KEY), ARRAY)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\3\4", b"PK\5\6" + b"\0" * 18, b"\x80\4N.", "i8"])
+def test_a_file_made_to_fit_its_json_is_still_an_array_or_none(
+    path: Path, caplog: pytest.LogCaptureFixture, content: bytes | str
+) -> None:
+    """The checksum of an archive, a pickle, nothing or integers: refused in one line."""
+    if isinstance(content, str):
+        buffer = io.BytesIO()
+        np.save(buffer, np.arange(3, dtype=content))
+        content = buffer.getvalue()
+    said = path.with_suffix(".json")
+    before, after = (
+        hashlib.blake2b(data, digest_size=16).hexdigest() for data in (path.read_bytes(), content)
+    )
+    path.write_bytes(content)
+    said.write_text(said.read_text().replace(before, after))
+    assert read_features(path, KEY) is None
+    assert "it is no array" in caplog.text
 
 
 def test_a_file_under_another_key_is_not_used(path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -108,7 +184,7 @@ def test_a_folder_that_cannot_be_written_costs_only_a_warning(
 ) -> None:
     """Where a file stands in the folder's place, the run goes on."""
     (tmp_path / "file").write_text("x")
-    write_features(tmp_path / "file" / "x.safetensors", KEY, ARRAY)
+    write_features(tmp_path / "file" / "x.npy", KEY, ARRAY)
     assert "cannot be kept" in caplog.text
 
 
@@ -122,7 +198,7 @@ def test_an_interrupted_write_leaves_nothing(
 
     monkeypatch.setattr(os, "fsync", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        write_features(tmp_path / "x.safetensors", KEY, ARRAY)
+        write_features(tmp_path / "x.npy", KEY, ARRAY)
     assert not list(tmp_path.iterdir())
 
 
@@ -148,7 +224,7 @@ def test_processes_that_write_the_same_file_do_not_spoil_it(
     assert [writer.exitcode for writer in writers] == [0, 0]
     assert reads > 0
     assert not caplog.records
-    assert len(list(path.parent.iterdir())) == 1
+    assert len(list(path.parent.iterdir())) == 2
 
 
 def test_a_mapped_array_outlives_its_file(path: Path) -> None:

@@ -15,7 +15,7 @@ from ship.datasets import PictureDataset
 from ship.features.cache import cache_key, read_features, write_features
 from ship.features.feature_set import FeatureSet, extract_features
 from tests.ship.features.interrupted import interrupted, shard_files
-from tests.ship.streamed import VIEWS, SlowEncoder, digest, streamed_dataset
+from tests.ship.streamed import VIEWS, SlowEncoder, digest, preprocess, streamed_dataset
 
 KEY, OTHER = cache_key({"what": "this"}), cache_key({"what": "that"})
 ARRAY = np.random.default_rng(0).standard_normal((6, 2, 4)).astype(np.float32)
@@ -26,29 +26,32 @@ _JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner),
     max_leaves=5,
 )  # fmt: skip
-_FIELDS = st.sampled_from(
-    ["__metadata__", "features", "key", "checksum", "dtype", "shape", "data_offsets"]
-)
+_FIELDS = st.sampled_from(["format", "key", "arrays", "x.npy", "shape", "dtype", "blake2b"])
 _FLIPS = st.lists(st.tuples(st.integers(0), st.integers(1, 255)), min_size=1, max_size=4)
 
 
+Sound = tuple[bytes, bytes]
+"""The files of ARRAY: the array's, and its JSON."""
+
+
 @pytest.fixture(scope="module")
-def sound(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """A file that holds ARRAY."""
-    path = tmp_path_factory.mktemp("sound") / "x"
+def sound(tmp_path_factory: pytest.TempPathFactory) -> Sound:
+    """Files that hold ARRAY."""
+    path = tmp_path_factory.mktemp("sound") / "x.npy"
     write_features(path, KEY, ARRAY)
-    return path.read_bytes()
+    return path.read_bytes(), path.with_suffix(".json").read_bytes()
 
 
 @pytest.fixture(scope="module")
 def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where the damaged files are written."""
-    return tmp_path_factory.mktemp("damaged") / "x"
+    return tmp_path_factory.mktemp("damaged") / "x.npy"
 
 
-def check(path: Path, content: bytes, sound: bytes) -> None:
-    """The file is read as ARRAY where it is the sound one, and not at all where it is not."""
-    path.write_bytes(content)
+def check(path: Path, content: Sound, sound: Sound) -> None:
+    """The files are read as ARRAY where they are the sound ones, and not at all elsewhere."""
+    path.write_bytes(content[0])
+    path.with_suffix(".json").write_bytes(content[1])
     found = read_features(path, KEY, (6, 2, None))
     if content == sound:
         assert found is not None
@@ -57,30 +60,30 @@ def check(path: Path, content: bytes, sound: bytes) -> None:
         assert found is None
 
 
-def check_flips(path: Path, sound: bytes, flips: list[tuple[int, int]]) -> None:
-    """Bytes that differ anywhere."""
-    content = bytearray(sound)
+def check_flips(path: Path, sound: Sound, flips: list[tuple[int, int]]) -> None:
+    """Bytes that differ anywhere in the two files."""
+    content = bytearray(b"".join(sound))
     for place, bits in flips:
         content[place % len(content)] ^= bits
-    check(path, bytes(content), sound)
+    at = len(sound[0])
+    check(path, (bytes(content[:at]), bytes(content[at:])), sound)
 
 
-def check_cut(path: Path, sound: bytes, kept: int, appended: bytes) -> None:
-    """A file that ends too early, with or without something else behind."""
-    check(path, sound[: kept % (len(sound) + 1)] + appended, sound)
+def check_cut(path: Path, sound: Sound, kept: int, appended: bytes) -> None:
+    """One of the files ends too early, with or without something else behind."""
+    for number, whole in enumerate(sound):
+        cut = whole[: kept % (len(whole) + 1)] + appended
+        check(path, (cut, sound[1]) if number == 0 else (sound[0], cut), sound)
 
 
-def check_header(path: Path, sound: bytes, field: str, value: Any) -> None:
-    """A header whose length is right and in which one value is any JSON."""
-    start = 8 + int.from_bytes(sound[:8], "little")
-    header = json.loads(sound[8:start])
-    for holder in (header, header["__metadata__"], header["features"]):
+def check_json(path: Path, sound: Sound, field: str, value: Any) -> None:
+    """A JSON in which one value is any other."""
+    said = json.loads(sound[1])
+    for holder in (said, said["arrays"], said["arrays"]["x.npy"]):
         if field in holder:
             holder[field] = value
             break
-    text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)
-    check(path, len(text).to_bytes(8, "little") + text + sound[start:], sound)
+    check(path, (sound[0], json.dumps(said, indent=1).encode()), sound)
 
 
 quick = settings(max_examples=150, deadline=None, derandomize=True)
@@ -89,14 +92,14 @@ deep = settings(max_examples=5000, deadline=None, suppress_health_check=[HealthC
 
 @quick
 @given(flips=_FLIPS)
-def test_flipped_bytes(path: Path, sound: bytes, flips: list[tuple[int, int]]) -> None:
+def test_flipped_bytes(path: Path, sound: Sound, flips: list[tuple[int, int]]) -> None:
     """No change of bytes gives another array."""
     check_flips(path, sound, flips)
 
 
 @quick
 @given(kept=st.integers(0), appended=st.binary(max_size=40))
-def test_cut_files(path: Path, sound: bytes, kept: int, appended: bytes) -> None:
+def test_cut_files(path: Path, sound: Sound, kept: int, appended: bytes) -> None:
     """No cut and nothing that is put behind gives another array."""
     check_cut(path, sound, kept, appended)
 
@@ -108,16 +111,16 @@ def test_cut_files(path: Path, sound: bytes, kept: int, appended: bytes) -> None
 @example("shape", [6, 2, 2, 2])
 @example("shape", [2**70, 0])
 @given(field=_FIELDS, value=_JSON)
-def test_headers_that_lie(path: Path, sound: bytes, field: str, value: Any) -> None:
-    """No header gives the data another shape, or raises."""
-    check_header(path, sound, field, value)
+def test_a_json_that_lies(path: Path, sound: Sound, field: str, value: Any) -> None:
+    """No JSON gives the data another shape, or raises."""
+    check_json(path, sound, field, value)
 
 
 @pytest.mark.slow
 @deep
 @given(flips=_FLIPS, kept=st.integers(0), appended=st.binary(max_size=40))
 def test_damage_at_length(
-    path: Path, sound: bytes, flips: list[tuple[int, int]], kept: int, appended: bytes
+    path: Path, sound: Sound, flips: list[tuple[int, int]], kept: int, appended: bytes
 ) -> None:
     """As above, many times."""
     check_flips(path, sound, flips)
@@ -127,16 +130,14 @@ def test_damage_at_length(
 @pytest.mark.slow
 @deep
 @given(field=_FIELDS, value=_JSON)
-def test_headers_at_length(path: Path, sound: bytes, field: str, value: Any) -> None:
+def test_json_at_length(path: Path, sound: Sound, field: str, value: Any) -> None:
     """As above, many times."""
-    check_header(path, sound, field, value)
+    check_json(path, sound, field, value)
 
 
-def test_a_header_of_absurd_depth(path: Path) -> None:
-    """Brackets up to the longest header are refused without a traceback."""
-    text = b"[" * (1 << 20)
-    path.write_bytes(len(text).to_bytes(8, "little") + text)
-    assert read_features(path, KEY) is None
+def test_a_json_of_absurd_length(path: Path, sound: Sound) -> None:
+    """Megabytes of brackets are refused without a traceback."""
+    check(path, (sound[0], b"[" * (1 << 22)), sound)
 
 
 def test_an_array_with_another_shape_is_not_used(path: Path) -> None:
@@ -168,25 +169,38 @@ def one_warning_a_file(caplog: pytest.LogCaptureFixture, files: list[Path]) -> N
     assert all("extracting again" in line and "\n" not in line for line in lines)
 
 
+def swap(a: Path, b: Path) -> None:
+    """Each file's content under the other's name."""
+    first, second = a.read_bytes(), b.read_bytes()
+    a.write_bytes(second)
+    b.write_bytes(first)
+
+
+@pytest.mark.parametrize("swapped", ["the array alone", "both files"])
 def test_swapped_caches_are_extracted_anew(
-    dataset: PictureDataset, plain: FeatureSet, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    dataset: PictureDataset,
+    plain: FeatureSet,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    swapped: str,
 ) -> None:
     """Files of two backbones under each other's names: no number of one gets into the other."""
-    other = SlowEncoder(fingerprint="s1", name="other")
+    other = SlowEncoder(fingerprint="s1", name="other", preprocess=lambda x: 1 - preprocess(x))
     extract_features(SlowEncoder(), dataset, VIEWS, tmp_path)
-    first = set(tmp_path.iterdir())
+    first = set(tmp_path.glob("*.npy"))
     extract_features(other, dataset, VIEWS, tmp_path)
+    second = {file for file in tmp_path.glob("*.npy") if file not in first}
     pairs = [
-        (file, next(f for f in set(tmp_path.iterdir()) - first if f"other-{split}" in f.name))
+        (file, next(other for other in second if f"other-{split}" in other.name))
         for split in ("train", "val", "test")
         for file in first
         if f"slow-{split}" in file.name
     ]
     assert len(pairs) == 3
     for a, b in pairs:
-        one, two = a.read_bytes(), b.read_bytes()
-        a.write_bytes(two)
-        b.write_bytes(one)
+        swap(a, b)
+        if swapped == "both files":
+            swap(a.with_suffix(".json"), b.with_suffix(".json"))
     with caplog.at_level(logging.WARNING):
         found = extract_features(SlowEncoder(), dataset, VIEWS, tmp_path)
     assert digest(found) == digest(plain)
