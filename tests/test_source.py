@@ -16,6 +16,7 @@ NEVER = {
     "dill.load", "dill.loads", "joblib.load", "shelve.open", "marshal.load", "marshal.loads",
     "pandas.read_pickle", "torch.package.PackageImporter",
     "yaml.load", "yaml.load_all", "yaml.full_load", "yaml.unsafe_load", "yaml.full_load_all",
+    "ruamel.yaml.load", "ruamel.yaml.load_all", "ruamel.yaml.unsafe_load", "ruamel.yaml.main.YAML",
     "os.system", "os.popen", "subprocess.getoutput", "subprocess.getstatusoutput",
     "scipy.io.loadmat",  # crashes the interpreter on damaged files: ship.datasets.mat_file
     "tempfile.mktemp", "xml.etree.ElementTree.parse", "xml.etree.ElementTree.fromstring",
@@ -24,6 +25,7 @@ NEVER = {
 ONLY_WITH = {
     "torch.load": ("weights_only", True),
     "numpy.load": ("allow_pickle", False),
+    "ruamel.yaml.YAML": ("typ", "safe"),  # others build objects, or keep the tags that name them
 }
 # In one place each, which says why.
 EXCEPT = {
@@ -93,6 +95,12 @@ def test_no_source_turns_data_into_code() -> None:
         "import numpy as np\nnp.load(p, allow_pickle=True)",
         "import yaml\nyaml.load(t, Loader=yaml.SafeLoader)",
         "from yaml import unsafe_load\nunsafe_load(t)",
+        "from ruamel.yaml import YAML\nYAML(typ='unsafe').load(t)",
+        "from ruamel.yaml import YAML\nYAML(typ='full')",
+        "from ruamel.yaml import YAML as Y\nY(typ=kind)",
+        "import ruamel.yaml\nruamel.yaml.YAML()",
+        "from ruamel.yaml.main import YAML\nYAML(typ='safe')",
+        "import ruamel.yaml as y\ny.unsafe_load(t)",
         "eval(t)",
         "import subprocess\nsubprocess.run(c, shell=True)",
         "import subprocess as s\ns.Popen(c, shell=flag)",
@@ -113,6 +121,7 @@ def test_the_search_finds_each(source: str) -> None:
         "import torch\ntorch.load(p, weights_only=True)",
         "import numpy as np\nnp.load(p, allow_pickle=False)",
         "import yaml\nyaml.safe_load(t)",
+        "from ruamel.yaml import YAML\nYAML(typ='safe', pure=True).load(t)",
         "model.eval()",
         "import subprocess\nsubprocess.run(['a'])",
         "import re\nre.compile(t)",

@@ -1,8 +1,8 @@
 """YAML of a study: plain values, no duplicate keys, numbers and booleans as YAML 1.2 reads them.
 
-PyYAML follows YAML 1.1, where 1e-4 is text, `no` is false, 010 is eight and a key given twice is
-silently the last. Here the core schema of YAML 1.2 holds, and the node graph is walked under a
-budget, so that neither aliases nor depth can blow a small file up.
+ruamel.yaml reads YAML 1.2. Its node graph is walked here under a budget, so that neither aliases
+nor depth can blow a small file up, and so that every key that is given twice is told with its path
+and lines: ruamel.yaml itself would stop at the first.
 """
 
 import re
@@ -11,8 +11,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.events import (
+    CollectionEndEvent,
+    CollectionStartEvent,
+    MappingStartEvent,
+    ScalarEvent,
+    SequenceStartEvent,
+)
+from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+from ruamel.yaml.resolver import VersionedResolver
+from ruamel.yaml.tag import Tag
 
 from harness.errors import ConfigError, Fault
 
@@ -20,21 +30,37 @@ MAX_BYTES = 256 * 1024
 MAX_DEPTH = 16
 MAX_NODES = 20_000  # aliases count as often as they are used
 
-_INT = re.compile(r"[-+]?[0-9]{1,30}|0o[0-7]{1,30}|0x[0-9a-fA-F]{1,30}")
-_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
-_SPECIAL = {"inf": float("inf"), "+inf": float("inf"), "-inf": -float("inf"), "nan": float("nan")}
-_NULLS = ("", "~", "null", "Null", "NULL")
-_BOOLS = {
-    **dict.fromkeys(("true", "True", "TRUE"), True),
-    **dict.fromkeys(("false", "False", "FALSE"), False),
-}
 _CORE = "tag:yaml.org,2002:"
+# what a plain scalar is, the first that fits; text if none does
+_SCALARS = {
+    "null": re.compile(r"(~|null|Null|NULL)?"),
+    "bool": re.compile(r"true|True|TRUE|false|False|FALSE"),
+    "int": re.compile(r"[-+]?[0-9]{1,30}|0o[0-7]{1,30}|0x[0-9a-fA-F]{1,30}"),
+    "float": re.compile(
+        r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?"
+        r"|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)"
+    ),
+}
+# tags that a text may spell out, beside "!"
+_SPELT = {
+    ScalarEvent: f"{_CORE}str",
+    SequenceStartEvent: f"{_CORE}seq",
+    MappingStartEvent: f"{_CORE}map",
+}
 
 
-class _Loader(yaml.SafeLoader):
-    """Composes nodes only; resolves no scalar, so that none is read as YAML 1.1 would."""
+class _CoreSchema(VersionedResolver):
+    """YAML 1.2's core schema to the letter: ruamel.yaml also knows 1_000, 0b1, dates and <<."""
 
-    yaml_implicit_resolvers = {}  # noqa: RUF012 - PyYAML's own attribute, emptied
+    processing_version = (1, 2)  # whatever a %YAML line says
+
+    def resolve(self, kind: Any, value: Any, implicit: Any) -> Any:
+        """The tag of a node that spells out none."""
+        if kind is ScalarNode and implicit[0]:
+            for name, pattern in _SCALARS.items():
+                if pattern.fullmatch(value):
+                    return Tag(suffix=f"{_CORE}{name}")
+        return super().resolve(kind, value, (False, False))
 
 
 def read_yaml(path: Path, label: str) -> tuple[dict[str, Any], list[Fault]]:
@@ -79,48 +105,63 @@ def parse_value(text: str, label: str) -> Any:
     return value
 
 
+def _reader() -> YAML:
+    reader = YAML(typ="safe", pure=True)
+    reader.Resolver = _CoreSchema
+    reader.composer.warn_double_anchors = False  # the last one holds, as YAML says
+    return reader
+
+
 def _load(text: str, label: str) -> tuple[Any, list[Fault]]:
     try:
-        _check_depth(text)
-        root = yaml.compose(text, Loader=_Loader)
+        _check_events(text)
+        reader = _reader()
+        root = reader.compose(text)
         if root is None:
             return None, []
-        walk = _Walk()
+        walk = _Walk(reader.constructor)
         return walk.value(root, "", 0), walk.faults
-    except yaml.MarkedYAMLError as error:
+    except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
         raise ConfigError([f"{label}: {where}must be valid YAML: {_problem(error)}"]) from error
-    except yaml.YAMLError as error:  # characters that no YAML may hold
+    except YAMLError as error:  # characters that no YAML may hold
         reason = str(error).splitlines()[0]
         raise ConfigError([f"{label}: must be valid YAML: {reason}"]) from error
 
 
-def _problem(error: yaml.MarkedYAMLError) -> str:
+def _problem(error: MarkedYAMLError) -> str:
     problem = error.problem or ""
     if "'\\t'" in problem:
         return "indent with spaces, got a tab"
     return f"{error.context}, {problem}" if error.context else problem
 
 
-def _check_depth(text: str) -> None:
-    """Refuse deep nesting before the composer, which recurses, can run out of stack."""
+def _check_events(text: str) -> None:
+    """Refuse tags, and depth before the composer, which recurses, can run out of stack."""
     depth = 0
-    for event in yaml.parse(text, Loader=_Loader):
-        depth += isinstance(event, yaml.CollectionStartEvent)
-        depth -= isinstance(event, yaml.CollectionEndEvent)
+    for event in _reader().parse(text):
+        depth += isinstance(event, CollectionStartEvent)
+        depth -= isinstance(event, CollectionEndEvent)
         if depth > MAX_DEPTH:
             raise _refused(f"nested more than {MAX_DEPTH} deep", event.start_mark)
+        tag = event.tag if type(event) in _SPELT else None
+        if tag not in (None, "!", _SPELT.get(type(event))):
+            raise _refused(f"values must be plain, got the tag {tag}", event.start_mark)
 
 
-def _refused(problem: str, mark: Any) -> yaml.MarkedYAMLError:
-    return yaml.MarkedYAMLError(problem=problem, problem_mark=mark)
+def _refused(problem: str, mark: Any) -> MarkedYAMLError:
+    return MarkedYAMLError(problem=problem, problem_mark=mark)
 
 
 @dataclass
 class _Walk:
-    """Builds plain values from a node graph, within a budget of nodes."""
+    """Builds plain values from a node graph, within a budget of nodes.
 
+    scalars: ruamel.yaml's constructor, which reads numbers.
+    """
+
+    scalars: Any
     faults: list[Fault] = field(default_factory=list)
     nodes: int = 0
 
@@ -132,15 +173,13 @@ class _Walk:
         if isinstance(node, MappingNode):
             return self._mapping(node, path, depth)
         if isinstance(node, SequenceNode):
-            _require_tag(node, "seq")
             return [
                 self.value(item, f"{path}[{index}]", depth + 1)
                 for index, item in enumerate(node.value)
             ]
-        return _scalar(node)
+        return node.value if node.style else self.scalars.construct_object(node)
 
     def _mapping(self, node: MappingNode, path: str, depth: int) -> dict[Any, Any]:
-        _require_tag(node, "map")
         built: dict[Any, Any] = {}
         lines: dict[Any, int] = {}
         for key_node, value_node in node.value:
@@ -157,29 +196,3 @@ class _Walk:
                 continue
             built[key], lines[key] = value, line
         return built
-
-
-def _require_tag(node: Node, kind: str) -> None:
-    if node.tag not in (_CORE + kind, "!"):
-        raise _refused(f"values must be plain, got the tag {node.tag}", node.start_mark)
-
-
-def _scalar(node: Node) -> Any:
-    """A scalar by the core schema of YAML 1.2; quoted ones are text."""
-    _require_tag(node, "str")
-    text: str = node.value
-    quoted = isinstance(node, ScalarNode) and node.style is not None
-    if quoted or node.tag == "!":
-        return text
-    if text in _NULLS:
-        return None
-    if text in _BOOLS:
-        return _BOOLS[text]
-    if _INT.fullmatch(text):
-        return int(text, 0) if text[:2] in ("0o", "0x") else int(text)
-    if _FLOAT.fullmatch(text):
-        return float(text)
-    lowered = text.replace(".", "", 1).lower()
-    if "." in text[:2] and lowered in _SPECIAL:
-        return _SPECIAL[lowered]
-    return text

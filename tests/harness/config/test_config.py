@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
+from ruamel.yaml import YAML
 
 from harness.config.choices import AshaScheduler
 from harness.config.load import load_study, parse_study
@@ -15,7 +15,7 @@ from harness.study_files.packaged import packaged_names
 from harness.study_files.yaml12 import parse_value
 
 SOUND: dict[str, Any] = {"space": {"generator.n_ctx": [1, 2]}}
-CASES: list[dict[str, str]] = yaml.safe_load(
+CASES: list[dict[str, str]] = YAML(typ="safe").load(
     (Path(__file__).parent / "fault_cases.yaml").read_text(encoding="utf-8")
 )
 

@@ -9,7 +9,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import yaml
+from ruamel.yaml import YAML
 
 NOTE = (
     "OpenAPI v3 schemas of KubeRay's RayJob and RayCluster (ray.io/v1): github.com/ray-project/"
@@ -44,7 +44,7 @@ def strict(node: Any) -> Any:
 
 def kind(path: Path) -> tuple[str, Any]:
     """(kind, schema) of a CRD's version v1."""
-    definition = yaml.load(path.read_text(), yaml.CSafeLoader)  # noqa: S506  # it is the safe one
+    definition = YAML(typ="safe").load(path)
     name = definition["spec"]["names"]["kind"]
     (v1,) = (v for v in definition["spec"]["versions"] if v["name"] == "v1")
     schema = strict(v1["schema"]["openAPIV3Schema"])

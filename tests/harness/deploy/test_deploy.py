@@ -14,7 +14,7 @@ from typing import Any
 import jsonschema
 import pytest
 import typer
-import yaml
+from ruamel.yaml import YAML
 from typer.testing import CliRunner
 
 from harness.cli import main as cli
@@ -34,7 +34,7 @@ def text_of(name: str) -> str:
 
 def manifest(name: str) -> Any:
     """A YAML recipe."""
-    return yaml.safe_load(text_of(name))
+    return YAML(typ="safe").load(text_of(name))
 
 
 def commands(text: str) -> Iterator[list[str]]:
