@@ -140,19 +140,19 @@ def _reasons(
     study: StudyConfig, run: LedgerRun, recorded: Recorded, maker: SettingMaker
 ) -> Iterator[str]:
     """Why the setting of a run is another one now, a line each; none where it was removed."""
-    for one in recorded.wanted:
-        if one.key != run.setting_key:
+    for wanted in recorded.wanted:
+        if wanted.key != run.setting_key:
             continue
-        if one.arm:
-            config = reference_arms(study).get(one.arm)
+        if wanted.arm:
+            config = reference_arms(study).get(wanted.arm)
         else:
             yield from _moved(study, run, recorded)
-            config = _resolved(study, one.assignment)
+            config = _resolved(study, wanted.assignment)
         if config is not None and maker.key(config) != run.setting_key:
-            found = list(_differences(study, run, config, maker, arm=bool(one.arm)))
+            lines = list(_differences(study, run, config, maker, arm=bool(wanted.arm)))
             targets = f"targets {', '.join(config.targets)}: other pictures or labels than before"
             unknown = targets if config.targets else "something that the store has not recorded"
-            yield from found or [unknown]
+            yield from lines or [unknown]
 
 
 def _resolved(study: StudyConfig, assignment: Mapping[str, Any]) -> TrialConfig:

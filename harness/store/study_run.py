@@ -34,7 +34,7 @@ class Recorded:
     @property
     def keys(self) -> frozenset[str]:
         """Of the settings that the table holds."""
-        return frozenset(one.key for one in self.wanted)
+        return frozenset(setting.key for setting in self.wanted)
 
 
 def find_study_run(store: Store, experiment_id: str) -> str | None:
@@ -43,7 +43,7 @@ def find_study_run(store: Store, experiment_id: str) -> str | None:
     Raises:
         StoreError: the store cannot be read.
     """
-    found = store.read(
+    runs = store.read(
         lambda client: client.search_runs(
             [experiment_id],
             filter_string=f"tags.`{Tag.KIND}` = '{Kind.STUDY}'",
@@ -51,7 +51,7 @@ def find_study_run(store: Store, experiment_id: str) -> str | None:
             max_results=1,
         )
     )
-    return str(found[0].info.run_id) if found else None
+    return str(runs[0].info.run_id) if runs else None
 
 
 def read_recorded(store: Store, experiment_id: str) -> Recorded | None:
@@ -69,9 +69,11 @@ def read_recorded(store: Store, experiment_id: str) -> Recorded | None:
         seeds = json.loads(joined_tag(Tag.STUDY, tags))["seeds"]
         factors = json.loads(joined_tag(Tag.FACTORS, tags))
         return Recorded(
-            tuple(Wanted(one["setting_key"], one["assignment"], one["arm"]) for one in wanted),
+            tuple(
+                Wanted(entry["setting_key"], entry["assignment"], entry["arm"]) for entry in wanted
+            ),
             frozenset(seeds),
-            {one["key"]: _levels(one["levels"]) for one in factors},
+            {factor["key"]: _levels(factor["levels"]) for factor in factors},
         )
     except (ValueError, KeyError, TypeError):
         return None

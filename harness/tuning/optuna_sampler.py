@@ -30,7 +30,13 @@ class Outcome:
 
 
 def outcome_of(ledger: Ledger, key: str, seeds: Sequence[int]) -> Outcome | None:
-    """A setting's outcome as the ledger has it: the objective's mean over finished `seeds`."""
+    """A setting's outcome as the ledger has it: the objective's mean over finished `seeds`.
+
+    Args:
+        ledger: of the study.
+        key: the setting's.
+        seeds: of the study; rows of others do not count.
+    """
     state = ledger.state(key)
     if state is not State.COMPLETE:
         return Outcome(state) if state else None

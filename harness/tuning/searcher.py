@@ -247,7 +247,7 @@ class StudySearcher(Searcher):
         held = self._ledger.objectives(key).items()
         known = {seed: value for seed, value in held if seed in self._study.seeds}
         values = self._values.setdefault(key, known)
-        found = ending.final["selection"][self._study.objective]
-        values.update(zip(work.seeds, found, strict=True))
+        numbers = ending.final["selection"][self._study.objective]
+        values.update(zip(work.seeds, numbers, strict=True))
         mean = math.fsum(values.values()) / len(values)
         return Outcome(State.COMPLETE, mean) if math.isfinite(mean) else Outcome(State.FAIL)
