@@ -52,8 +52,8 @@ def dataset_identity(name: str, data_root: Path | None) -> tuple[str, str]:
     """Fingerprint of a data set's content, and which official split it has ("": none)."""
     from ship.datasets import load_dataset
 
-    found = load_dataset(name, data_root)
-    return found.fingerprint, found.split_version
+    pictures = load_dataset(name, data_root)
+    return pictures.fingerprint, pictures.split_version
 
 
 def extract(
@@ -70,8 +70,10 @@ def extract(
     from ship.datasets import load_dataset
     from ship.features import encode_split, extract_features
 
-    found = load_dataset(dataset, data_root)
-    return extract_features(clip, found, views, cache_dir, progress, splits, encode or encode_split)
+    pictures = load_dataset(dataset, data_root)
+    return extract_features(
+        clip, pictures, views, cache_dir, progress, splits, encode or encode_split
+    )
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,14 @@ def print_dry_run(
     address: str | None,
     cache_dir: Path | None,
 ) -> int:
-    """Print what a run would do, and on stderr what it would be refused for; the exit code."""
+    """Print what a run would do, and on stderr what it would be refused for; the exit code.
+
+    Args:
+        study: the study.
+        data_root: folder of the data sets, None if the study needs none.
+        address: of a running Ray cluster; None: this machine.
+        cache_dir: for features and fingerprints; None: the default one.
+    """
     from harness.cli.list_options import print_plan
     from harness.errors import ClusterError
     from harness.resources import preflight

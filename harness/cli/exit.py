@@ -37,7 +37,7 @@ def _counts(outcome: "StudyOutcome") -> str:
 
 def _next(outcome: "StudyOutcome") -> str:
     """What the next run would do about it."""
-    if outcome.settled:
+    if outcome.final:
         return "none is tried again, as a loss that is not finite is not so by chance"
     if outcome.missing:
         return "the same command runs what is missing"

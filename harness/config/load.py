@@ -87,9 +87,9 @@ def parse_study(
     if lines or settings is None:
         raise ConfigError(list(dict.fromkeys(lines)))
     trial = TrialConfig.model_validate(constants)
-    settled = {key: _settle(key, factor, trial) for key, factor in space.items()}
+    with_baselines = {key: _with_baseline(key, factor, trial) for key, factor in space.items()}
     variants = tree.get("variants") or {}
-    update = {"trial": trial, "space": settled, "source": source, "variants": variants}
+    update = {"trial": trial, "space": with_baselines, "source": source, "variants": variants}
     return settings.model_copy(update=update)
 
 
@@ -182,7 +182,7 @@ def _source(fault: Fault, given: Sequence[Override], label: str) -> str:
     return label
 
 
-def _settle(key: str, factor: Factor, trial: TrialConfig) -> Factor:
+def _with_baseline(key: str, factor: Factor, trial: TrialConfig) -> Factor:
     """Give a factor its baseline: the constant if that is a level, else its first level."""
     levels = factor.enumerate()
     if "baseline" in factor.model_fields_set or levels is None:

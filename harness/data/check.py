@@ -107,12 +107,12 @@ def _has_content(picture: Picture) -> bool:
 
 def _twice(survey: Survey) -> list[str]:
     """Pictures listed more than once in a split."""
-    found = {
+    by_split = {
         split: repeated(picture.name for picture in survey.splits[split].pictures)
         for split in SPLITS
     }
     return [
         f"{number(names, 'picture')} more than once in {split}: {some(names)}"
-        for split, names in found.items()
+        for split, names in by_split.items()
         if names
     ]

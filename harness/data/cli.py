@@ -77,17 +77,17 @@ def check(
     from ship.datasets import DatasetError
 
     try:
-        found = check_everything(name, data_root, quick, _track)
+        result = check_everything(name, data_root, quick, _track)
     except DatasetError as error:
         _refuse(error.faults)
-    for line in found.notes:
+    for line in result.notes:
         typer.echo(line)
-    for line in found.warnings:
+    for line in result.warnings:
         typer.echo(f"warning: {line}", err=True)
-    for line in found.faults:
+    for line in result.faults:
         typer.echo(line, err=True)
-    typer.echo(found.summary)
-    if found.faults:
+    typer.echo(result.summary)
+    if result.faults:
         raise typer.Exit(USER_MISTAKE)
 
 

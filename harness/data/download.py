@@ -125,8 +125,8 @@ def _move(made: Path, into: Path, pictures: str) -> None:
     if not (made / pictures).is_dir():
         raise RuntimeError(f"torchvision has made no folder {pictures} of pictures")
     into.mkdir(parents=True, exist_ok=True)
-    found = [path for path in made.iterdir() if path.suffix not in _ARCHIVES]
-    for path in sorted(found, key=lambda path: path.name == pictures):
+    paths = [path for path in made.iterdir() if path.suffix not in _ARCHIVES]
+    for path in sorted(paths, key=lambda path: path.name == pictures):
         if not (into / path.name).exists():  # what people put there stays
             path.rename(into / path.name)
 

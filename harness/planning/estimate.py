@@ -54,16 +54,16 @@ def estimate_time(
         costs = method.costs(fingerprints.data_root)
         wanted = _wanted(study, plan, fingerprints, costs)
         pace = pace_of(ledger.runs, gpu=bool(study.resources.gpus))
-        unknown = [one for one in wanted if one.config.backbone not in pace.pooled]
+        unknown = [item for item in wanted if item.config.backbone not in pace.pooled]
         if unknown:
             pace = _measured(study, unknown, costs, method, pace, say)
     except Exception as error:  # whatever it is, the plan can be shown without
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         say(f"time cannot be estimated by FLOPs: {reason}")
         return None
-    proposed = [pace.seconds(one) for one in wanted if not one.key]
+    proposed = [pace.seconds(item) for item in wanted if not item.key]
     return Estimate(
-        {one.key: pace.seconds(one) for one in wanted if one.key},
+        {item.key: pace.seconds(item) for item in wanted if item.key},
         plan.proposals * math.fsum(proposed) / max(1, len(proposed)),
         trials_at_once(study, len(plan.work) + plan.proposals),
         pace.source,
@@ -95,16 +95,16 @@ class Pace:
     measured: Mapping[str, Sequence[tuple[float, float]]]
     source: str
 
-    def seconds(self, one: Wanted) -> float:
+    def seconds(self, item: Wanted) -> float:
         """By its own runs, else by the calibrated setting nearest in FLOPs, else by all runs.
 
         A pace differs between settings: small steps leave more of a machine idle.
         """
-        found = self.own.get(one.key)
-        if found is None and one.config.backbone in self.measured:
-            points = self.measured[one.config.backbone]
-            found = min(points, key=lambda point: _apart(point[0], one.flops))[1]
-        return one.flops * (self.pooled[one.config.backbone] if found is None else found)
+        pace = self.own.get(item.key)
+        if pace is None and item.config.backbone in self.measured:
+            points = self.measured[item.config.backbone]
+            pace = min(points, key=lambda point: _apart(point[0], item.flops))[1]
+        return item.flops * (self.pooled[item.config.backbone] if pace is None else pace)
 
 
 def pace_of(runs: Sequence[LedgerRun], *, gpu: bool) -> Pace:
@@ -182,31 +182,33 @@ def _measured(
     threads = max(1, math.ceil(study.resources.cpus))
     method = replace(method, load_backbone=lru_cache(maxsize=1)(method.load_backbone))
     own, points = dict(pace.own), dict[str, list[tuple[float, float]]]()
-    rest = sorted(unknown, key=lambda one: -one.flops)
+    rest = sorted(unknown, key=lambda trial: -trial.flops)
     lonely = [math.inf] * len(rest)  # how far each is from the measured ones of its backbone
     took, longest = 0.0, 0.0
     while not points or took + longest < CALIBRATION_SECONDS:
         at = max(range(len(rest)), key=lonely.__getitem__)
         if lonely[at] < ALIKE:
             break
-        one = rest[at]
-        found = calibrate(one.config, one.n_seeds, costs, method, device, threads)
-        own[one.key] = found.seconds_per_flop
-        points.setdefault(one.config.backbone, []).append((one.flops, found.seconds_per_flop))
-        took, longest = took + found.took, max(longest, found.took)
-        lonely = [min(far, _between(one, other)) for far, other in zip(lonely, rest, strict=True)]
-    for one in rest:  # a backbone that there was no time for: the slowest pace of the others
-        if one.config.backbone not in points:
+        trial = rest[at]
+        measured = calibrate(trial.config, trial.n_seeds, costs, method, device, threads)
+        own[trial.key] = measured.seconds_per_flop
+        points.setdefault(trial.config.backbone, []).append(
+            (trial.flops, measured.seconds_per_flop)
+        )
+        took, longest = took + measured.took, max(longest, measured.took)
+        lonely = [min(far, _between(trial, other)) for far, other in zip(lonely, rest, strict=True)]
+    for trial in rest:  # a backbone that there was no time for: the slowest pace of the others
+        if trial.config.backbone not in points:
             slowest = max(rate for held in points.values() for _, rate in held)
-            points[one.config.backbone] = [(one.flops, slowest)]
+            points[trial.config.backbone] = [(trial.flops, slowest)]
     own.pop("", None)
     return Pace(own, pace.pooled, points, f"a calibration here of {took:.0f} s")
 
 
-def _between(one: Wanted, other: Wanted) -> float:
+def _between(trial: Wanted, other: Wanted) -> float:
     """Distance of two trials by their FLOPs; infinite where their backbones are two."""
-    alike = one.config.backbone == other.config.backbone
-    return _apart(one.flops, other.flops) if alike else math.inf
+    alike = trial.config.backbone == other.config.backbone
+    return _apart(trial.flops, other.flops) if alike else math.inf
 
 
 def _apart(a: float, b: float) -> float:

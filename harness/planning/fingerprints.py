@@ -57,11 +57,11 @@ class Fingerprints:
         """
         if name not in self._backbones:
             memory, key = self._read(), _stamp(name)
-            found = _sealed(key, memory.get(key))
-            if found is None:
-                found = self.method.load_backbone(name, "cpu").fingerprint
-                self._write({**memory, key: _seal(key, found)})
-            self._backbones[name] = found
+            fingerprint = _sealed(key, memory.get(key))
+            if fingerprint is None:
+                fingerprint = self.method.load_backbone(name, "cpu").fingerprint
+                self._write({**memory, key: _seal(key, fingerprint)})
+            self._backbones[name] = fingerprint
         return self._backbones[name]
 
     def remember(self, name: str, fingerprint: str) -> None:

@@ -13,7 +13,7 @@ class StudyOutcome:
     done: finished for every seed. failed: without a number for some seed, with a reason.
     pruned: stopped by the scheduler. missing: not run, or cut short.
     ran: whether anything was run at all.
-    settled: nothing is left for the next run; what failed does so every time.
+    final: no run would change it: nothing is missing, and what failed would fail again.
     """
 
     done: int
@@ -24,7 +24,7 @@ class StudyOutcome:
     tracking_uri: str
     interrupted: bool = False
     ran: bool = False
-    settled: bool = False
+    final: bool = False
 
     @property
     def complete(self) -> bool:
@@ -53,5 +53,5 @@ def outcome_of(
         tracking_uri=tracking_uri,
         interrupted=interrupted,
         ran=ran,
-        settled=plan.finished,
+        final=plan.finished,
     )

@@ -69,10 +69,10 @@ class View(Protocol):
         """A trial began."""
 
     def progress(self, trial_id: str, where: str, done: float, objective: float | None) -> None:
-        """A trial got somewhere."""
+        """A trial got somewhere: `done` of its work (0 to 1), with `objective` percent, if any."""
 
     def end(self, trial_id: str, state: State, note: str) -> None:
-        """A trial ended."""
+        """A trial ended in a state; `note`: why, in words, or ""."""
 
 
 @dataclass
@@ -225,7 +225,7 @@ class LiveView:
 
 
 def make_view(console: Console, total: int, trials: int) -> View:
-    """The view that suits where the output goes."""
+    """The view that suits where the output goes, of `total` seeds in `trials` trials."""
     kind: Callable[[Console, Board], View] = LiveView if console.is_terminal else PlainView
     return kind(console, Board(total, trials))
 

@@ -46,7 +46,13 @@ class StudyRecord:
 
     @classmethod
     def create(cls, store: Store, experiment_id: str, study: StudyConfig) -> "StudyRecord":
-        """The study's run, found or made."""
+        """The study's run, found or made.
+
+        Args:
+            store: an open store.
+            experiment_id: of the study.
+            study: the study, whose name a new run has.
+        """
         record = cls.find(store, experiment_id)
         if record is not None:
             return record
@@ -114,8 +120,8 @@ class StudyRecord:
         with store_errors(self._store.uri):
             set_state(self._store.writer, self.run_id, state)
 
-    def settle(self, state: State) -> None:
-        """Set the study's state where it is another, without a run."""
+    def set_final_state(self, state: State) -> None:
+        """Set the state of a study in which nothing had to run, where the store has another."""
         if self._held().get(Tag.STATE) != state:
             self.end(state)
 

@@ -109,7 +109,13 @@ class TrialRecorder:
         self._close(trial_id, State.PRUNED)
 
     def fail(self, trial_id: str, failure: Failure, reason: str) -> None:
-        """The trial has no number, for a reason."""
+        """The trial has no number, for a reason.
+
+        Args:
+            trial_id: the setting's id in this run.
+            failure: the kind of reason.
+            reason: one line for people.
+        """
         self._close(trial_id, State.FAIL, {Tag.FAILURE: failure, Tag.REASON: reason})
 
     def interrupt(self, trial_id: str, reason: str) -> None:

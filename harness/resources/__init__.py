@@ -5,7 +5,13 @@ machine's matrix products. Knows no study.
 """
 
 from harness.resources.cost import AnalyticCosts
-from harness.resources.gpu_sharing import LARGEST_NODE, at_once, needs_scout, settled, slots
+from harness.resources.gpu_sharing import (
+    LARGEST_NODE,
+    at_once,
+    needs_scout,
+    resolved_resources,
+    slots,
+)
 from harness.resources.machine import machine_resources, usable_cpus, usable_gpus
 from harness.resources.memory import PeakMemory, device_label, device_memory_mb
 from harness.resources.refusals import preflight
@@ -23,7 +29,7 @@ __all__ = [
     "matmul_ceiling",
     "needs_scout",
     "preflight",
-    "settled",
+    "resolved_resources",
     "slots",
     "usable_cpus",
     "usable_gpus",

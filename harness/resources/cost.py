@@ -33,7 +33,9 @@ def cost_of(
     from ship.protocols import studied_classes
 
     data = DataShape.of(studied_classes(config, features))
-    return trial_cost(config, n_seeds, tower, data, [DataShape.of(one) for one in targets], ran)
+    return trial_cost(
+        config, n_seeds, tower, data, [DataShape.of(target) for target in targets], ran
+    )
 
 
 @dataclass

@@ -45,11 +45,17 @@ def measured(ledger: Ledger) -> int | None:
 
 
 def needs_scout(resources: Resources, there: Mapping[str, float], ledger: Ledger) -> bool:
-    """Whether one trial has to run alone on a GPU before it is known how many share one."""
+    """Whether one trial has to run alone on a GPU before it is known how many share one.
+
+    Args:
+        resources: of one trial, as the study has them.
+        there: what the whole cluster has, resource -> how many.
+        ledger: of the study, with what was measured.
+    """
     return resources.auto and bool(there.get("GPU")) and measured(ledger) is None
 
 
-def settled(
+def resolved_resources(
     resources: Resources, there: Mapping[str, float], ledger: Ledger, n_trials: int
 ) -> Resources:
     """What each trial takes, in numbers.

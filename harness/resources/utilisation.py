@@ -75,11 +75,11 @@ class Utilisation:
     def _best(self, precision: Precision) -> float | None:
         held = self._ceilings.get(precision)
         try:
-            found = matmul_ceiling(self._device, precision)
+            ceiling = matmul_ceiling(self._device, precision)
         except Exception:  # say, on a GPU that others have filled: no trial may be lost for it
             logger.exception("the matmul ceiling could not be measured")
             return held
-        self._ceilings[precision] = max(found, held or 0.0)
+        self._ceilings[precision] = max(ceiling, held or 0.0)
         return self._ceilings[precision]
 
     def saw(self, stage: str) -> None:
@@ -127,7 +127,16 @@ def run_flops(
     targets: Sequence[Any],
     ran: Mapping[str, int] | None = None,
 ) -> float:
-    """Analytic FLOPs of a trial (ship.cost) on loaded features and backbone."""
+    """Analytic FLOPs of a trial (ship.cost) on loaded features and backbone.
+
+    Args:
+        config: the setting.
+        seeds: all that it is trained under.
+        clip: the loaded backbone.
+        features: the FeatureSet of the dataset.
+        targets: the FeatureSets of the target datasets.
+        ran: stage -> epochs that ran; None: all that are planned.
+    """
     from ship.cost import TowerShape
 
     tower = TowerShape.of_name(config.backbone, config.precision, clip.tokenizer)

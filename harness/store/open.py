@@ -82,16 +82,16 @@ class Store:
             StoreError: it was deleted, which keeps its name taken.
         """
         with store_errors(self.uri):
-            found = self.client.get_experiment_by_name(name)
-        if found is None:
+            experiment = self.client.get_experiment_by_name(name)
+        if experiment is None:
             return None
-        if found.lifecycle_stage != "active":
+        if experiment.lifecycle_stage != "active":
             raise StoreError(
                 f"{self.uri}: experiment {name!r} was deleted; bring it back with `mlflow "
-                f"experiments restore --experiment-id {found.experiment_id}`, or give the study "
-                f"another name"
+                f"experiments restore --experiment-id {experiment.experiment_id}`, or give the "
+                f"study another name"
             )
-        return str(found.experiment_id)
+        return str(experiment.experiment_id)
 
     def create_experiment(self, name: str) -> str:
         """Id of an experiment, which is made if need be."""

@@ -10,19 +10,19 @@ if TYPE_CHECKING:
 
 def params(config: "TrialConfig") -> dict[str, str]:
     """Every dotted field of a trial as MLflow shows it; a group with variants by its name too."""
-    found: dict[str, str] = {}
+    texts: dict[str, str] = {}
 
     def walk(prefix: str, group: Mapping[str, Any]) -> None:
         for name, value in group.items():
             if isinstance(value, dict):
                 if "name" in value:
-                    found[f"{prefix}{name}"] = value["name"]
+                    texts[f"{prefix}{name}"] = value["name"]
                 walk(f"{prefix}{name}.", value)
             else:
-                found[f"{prefix}{name}"] = param_text(value)
+                texts[f"{prefix}{name}"] = param_text(value)
 
     walk("", config.model_dump(mode="json"))
-    return found
+    return texts
 
 
 def param_text(value: Any) -> str:

@@ -21,14 +21,14 @@ class Held:
 
     store: refuses to write once another driver has the study.
     drivers: this one, and those whose writes may still wait.
-    settle: to be called before the first write that changes a run: from then on what others left
-        unsent is out of date.
+    become_last_driver: to be called before the first write that changes a run: from then on what
+        others left unsent is out of date.
     """
 
     store: Store
     experiment_id: str
     drivers: Drivers
-    settle: Callable[[], None]
+    become_last_driver: Callable[[], None]
 
 
 @dataclass(frozen=True)
@@ -64,11 +64,11 @@ class Hold:
             self._leased(store, experiment_id, name, place) as (own, drivers),
         ):
 
-            def settle() -> None:
+            def become_last_driver() -> None:
                 with store_errors(self.uri):
                     own.client.set_experiment_tag(experiment_id, Tag.LAST_DRIVER, drivers.own)
 
-            yield Held(own, experiment_id, drivers, settle)
+            yield Held(own, experiment_id, drivers, become_last_driver)
 
     @contextmanager
     def _leased(

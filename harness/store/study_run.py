@@ -52,7 +52,7 @@ def find_study_run(store: Store, experiment_id: str) -> str | None:
     Raises:
         StoreError: the store cannot be read.
     """
-    found = store.read(
+    runs = store.read(
         lambda client: client.search_runs(
             [experiment_id],
             filter_string=f"tags.`{Tag.KIND}` = '{Kind.STUDY}'",
@@ -60,7 +60,7 @@ def find_study_run(store: Store, experiment_id: str) -> str | None:
             max_results=1,
         )
     )
-    return str(found[0].info.run_id) if found else None
+    return str(runs[0].info.run_id) if runs else None
 
 
 def read_recorded(store: Store, experiment_id: str) -> Recorded | None:
@@ -78,9 +78,11 @@ def read_recorded(store: Store, experiment_id: str) -> Recorded | None:
         seeds = json.loads(joined_tag(Tag.STUDY, tags))["seeds"]
         factors = json.loads(joined_tag(Tag.FACTORS, tags))
         return Recorded(
-            tuple(Wanted(one["setting_key"], one["assignment"], one["arm"]) for one in wanted),
+            tuple(
+                Wanted(entry["setting_key"], entry["assignment"], entry["arm"]) for entry in wanted
+            ),
             frozenset(seeds),
-            {one["key"]: _levels(one["levels"]) for one in factors},
+            {factor["key"]: _levels(factor["levels"]) for factor in factors},
         )
     except (ValueError, KeyError, TypeError):
         return None

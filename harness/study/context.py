@@ -67,7 +67,16 @@ class Site:
 def ledger_of(
     store: Store, experiment_id: str, study: StudyConfig
 ) -> tuple[Ledger, Recorded | None]:
-    """What the store has of a study, and what it says that the study is; may raise StoreError."""
+    """What the store has of a study, and what it says that the study is.
+
+    Args:
+        store: an open store.
+        experiment_id: of the study.
+        study: the study, whose objective the ledger holds.
+
+    Raises:
+        StoreError: the store cannot be read.
+    """
     recorded = read_recorded(store, experiment_id)
     ledger = store.read(lambda client: read_ledger(client, experiment_id, study.objective))
     return replace(ledger, table=recorded.keys if recorded else None), recorded
@@ -83,8 +92,13 @@ def study_storage(uri: str, store: Store, experiment_id: str) -> "Storage":
 
     By when its experiment was made, to the millisecond: a store may be reached under several
     addresses, and two stores may have one.
+
+    Args:
+        uri: of the storage that all studies share.
+        store: an open store.
+        experiment_id: of the study.
     """
-    found = store.read(lambda client: client.get_experiment(experiment_id))
-    said = f"{found.name} {found.creation_time}"
+    experiment = store.read(lambda client: client.get_experiment(experiment_id))
+    said = f"{experiment.name} {experiment.creation_time}"
     digest = hashlib.blake2b(said.encode(), digest_size=8).hexdigest()
     return Storage(uri, f"{digest}-{experiment_id}")

@@ -43,12 +43,12 @@ class Execution:
     def on_cluster(self, address: str) -> None:
         """On a running cluster, which shares the extraction out, too."""
         from harness.cluster import ClusterEncoder, cluster_resources, ray_session
-        from harness.resources import settled
+        from harness.resources import resolved_resources
 
         study = self.site.study
         with ray_session(study, address, 0, self.verbose) as session:
             self.interrupts.install()
-            actor = settled(study.resources, cluster_resources(), Ledger(), 1_000_000)
+            actor = resolved_resources(study.resources, cluster_resources(), Ledger(), 1_000_000)
             encoder = ClusterEncoder(actor, self.site.method.load_backbone, self.verbose)
             run, features = self._prepared(encoder)
             run._sweep(session, features)
@@ -85,14 +85,14 @@ class Execution:
     def _sweep(self, session: "Session", features: dict[str, Any]) -> None:
         """Run the trials; where a GPU's share has to be measured, one of them first."""
         from harness.cluster import cluster_resources
-        from harness.resources import needs_scout, settled
+        from harness.resources import needs_scout, resolved_resources
         from harness.tuning import Deaths, Pruned, StudySearcher, TooManyFailures, share
 
         study, plan, there = self.site.study, self.plan, cluster_resources()
         n_trials = len(plan.work) + plan.proposals
         seeds = sum(len(work.seeds) for work in plan.work) + plan.proposals * len(study.seeds)
         most = min(n_trials, study.concurrency or n_trials)
-        resources = settled(study.resources, there, self.ledger, most)
+        resources = resolved_resources(study.resources, there, self.ledger, most)
         policy = self._policy(resources)
         maker = SettingMaker(study, self.site.fingerprints)
         shared = share(features)
@@ -104,7 +104,7 @@ class Execution:
                 if needs_scout(study.resources, there, self.ledger):
                     searcher.give_largest(policy.bytes)
                     self._tune(session, resources, searcher, noted, shared, view)
-                    resources = settled(study.resources, there, self.site.ledger(), most)
+                    resources = resolved_resources(study.resources, there, self.site.ledger(), most)
                     searcher.give_all(self._policy(resources))
                 self._tune(session, resources, searcher, noted, shared, view)
         except TooManyFailures as failures:

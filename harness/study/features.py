@@ -113,9 +113,9 @@ def _combinations(study: StudyConfig) -> Iterator[Mapping[str, Any]]:
 
 def levels_of(study: StudyConfig, name: str) -> list[Any]:
     """Every value that a factor may take; an integer range counts one by one."""
-    found = levels(study, name)
-    if found is not None:
-        return found
+    values = levels(study, name)
+    if values is not None:
+        return values
     factor = study.space[name]
     if not isinstance(factor.low, int) or not isinstance(factor.high, int):
         raise ValueError(f"space.{name} must have choices: features are extracted for each")

@@ -27,7 +27,7 @@ from harness.planning import (
 )
 from harness.progress import SteadyConsole, line_printer
 from harness.recording import StudyRecord
-from harness.resources import machine_resources, preflight, settled
+from harness.resources import machine_resources, preflight, resolved_resources
 from harness.store import (
     CLIENT_ENVIRONMENT,
     Hold,
@@ -105,9 +105,11 @@ def plan_study(
     if note is not None:
         say(note)
     n_trials = len(plan.work) + plan.proposals
-    resources = settled(study.resources, machine_resources(study.resources), ledger, n_trials)
-    settled_study = study.model_copy(update={"resources": resources})
-    return replace(plan, estimate=estimate_time(settled_study, plan, ledger, fingerprints, say))
+    resources = resolved_resources(
+        study.resources, machine_resources(study.resources), ledger, n_trials
+    )
+    resolved_study = study.model_copy(update={"resources": resources})
+    return replace(plan, estimate=estimate_time(resolved_study, plan, ledger, fingerprints, say))
 
 
 def run_study(
@@ -173,7 +175,7 @@ def run_study(
                 console,
                 consent or Consent(),
             )
-            return _bring_about(site, interrupts, address, verbose, held.settle)
+            return _bring_about(site, interrupts, address, verbose, held.become_last_driver)
 
 
 @contextmanager
@@ -192,7 +194,7 @@ def _bring_about(
     interrupts: Interrupts,
     address: str | None,
     verbose: bool,
-    settle: Callable[[], None],
+    become_last_driver: Callable[[], None],
 ) -> StudyOutcome:
     interrupted = False
     ran = False
@@ -204,7 +206,7 @@ def _bring_about(
             preflight(address, site.study.resources)
             if site.study.checkpoint_every is not None:
                 site.storage.check()
-        settle()
+        become_last_driver()
         with store_errors(site.store.uri):
             if close_dead_runs(site.store.client, site.experiment_id):
                 ledger = site.ledger()
@@ -213,7 +215,7 @@ def _bring_about(
         record.describe(site.study, plan)
         record.place_runs(ledger, plan)
         if plan.finished:
-            record.settle(site.outcome(interrupted=False, ran=False).state)
+            record.set_final_state(site.outcome(interrupted=False, ran=False).state)
         else:
             ran = True
             with _recorded(record, site):

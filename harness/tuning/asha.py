@@ -97,7 +97,14 @@ class Halving(Unhalved):
 def make_scheduler(
     study: StudyConfig, find_group: Callable[[str], Group], pruned: Pruned, deaths: Deaths
 ) -> TrialScheduler:
-    """Ray's scheduler; it sees the evaluations of the selection stage, and those alone."""
+    """Ray's scheduler; it sees the evaluations of the selection stage, and those alone.
+
+    Args:
+        study: the study.
+        find_group: Ray trial id -> the settings that it trains.
+        pruned: keeps which settings were stopped.
+        deaths: told which workers died.
+    """
     if not isinstance(study.scheduler, AshaScheduler):
         return Unhalved(deaths)
     return Halving(study.scheduler, find_group, pruned, deaths)

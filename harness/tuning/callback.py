@@ -151,9 +151,9 @@ class Monitor(tune.Callback):
         try:
             self._recorder.interrupt_all(why)
         finally:
-            for one in running:
-                for place in one.open:
-                    member = member_id(one.trial.trial_id, place)
+            for watched in running:
+                for place in watched.open:
+                    member = member_id(watched.trial.trial_id, place)
                     self._view.end(member, State.INTERRUPTED, why)
 
     def _start(self, trial: Any) -> None:

@@ -53,10 +53,10 @@ def fuse(works: Iterable[Work], most: Callable[[Work, int], int]) -> list[Group]
     for work in works:
         sets.setdefault(_shape(work), []).append(work)
     groups: list[Group] = []
-    for found in sets.values():
-        n_groups = -(-len(found) // max(1, most(found[0], len(found))))
-        cuts = [round(i * len(found) / n_groups) for i in range(n_groups + 1)]
-        groups += [tuple(found[a:b]) for a, b in pairwise(cuts)]
+    for members in sets.values():
+        n_groups = -(-len(members) // max(1, most(members[0], len(members))))
+        cuts = [round(i * len(members) / n_groups) for i in range(n_groups + 1)]
+        groups += [tuple(members[a:b]) for a, b in pairwise(cuts)]
     return groups
 
 
@@ -95,24 +95,37 @@ class Ending:
 def endings(
     n: int, last: Mapping[str, Any], pruned: Set[int], death: Sequence[Ending] | None = None
 ) -> list[Ending]:
-    """Of the n settings of a Ray trial, by its last result, or by what its worker died of."""
+    """Of the n settings of a Ray trial, by its last result, or by what its worker died of.
+
+    Args:
+        n: how many settings the Ray trial has.
+        last: its last result, {} if there was none.
+        pruned: places of the settings that the scheduler stopped.
+        death: of each setting, if its worker died.
+    """
     failed = death
     if failed is None and FAILED in last:
         failed = [_failed(entry) for entry in last[FAILED]]
     finals = last.get(FINAL)
-    found = []
+    ended = []
     for place in range(n):
         if place in pruned:
-            found.append(Ending(State.PRUNED, blamed=bool(failed and failed[place].blamed)))
+            ended.append(Ending(State.PRUNED, blamed=bool(failed and failed[place].blamed)))
         elif failed is not None:
-            found.append(failed[place])
+            ended.append(failed[place])
         else:
-            found.append(Ending(State.COMPLETE, finals[place]) if finals else Ending(State.PRUNED))
-    return found
+            ended.append(Ending(State.COMPLETE, finals[place]) if finals else Ending(State.PRUNED))
+    return ended
 
 
 def dead(n: int, failure: Failure, reason: str) -> list[Ending]:
-    """Of settings whose worker was lost: with several, nobody knows whose fault it was."""
+    """Of settings whose worker was lost: with several, nobody knows whose fault it was.
+
+    Args:
+        n: how many settings the worker trained.
+        failure: the kind of reason.
+        reason: one line for people.
+    """
     state = State.FAIL if n == 1 else State.INTERRUPTED
     return [Ending(state, failure=failure, reason=reason, blamed=n == 1)] * n
 
@@ -130,8 +143,8 @@ def again(ended: Sequence[Ending]) -> list[list[int]]:
     Beside one that is to blame, the innocent ones as they were; if none is, in halves, so
     that a shortage of memory ends, and a fault that lies in one of them is found.
     """
-    left = [place for place, one in enumerate(ended) if one.state is State.INTERRUPTED]
-    if any(one.blamed for one in ended) or len(left) < 2:
+    left = [place for place, ending in enumerate(ended) if ending.state is State.INTERRUPTED]
+    if any(ending.blamed for ending in ended) or len(left) < 2:
         return [left] if left else []
     middle = len(left) // 2
     return [left[:middle], left[middle:]]

@@ -106,7 +106,7 @@ def _as_it_was(given: Given, death: Death) -> Given | None:
 
 def _again(ended: list[Ending], left: list[int], reason: str) -> list[Ending]:
     interrupted = Ending(State.INTERRUPTED, reason=f"{reason}{AGAIN}")
-    return [interrupted if place in left else one for place, one in enumerate(ended)]
+    return [interrupted if place in left else ending for place, ending in enumerate(ended)]
 
 
 def _takes_too_much(given: Given, ended: list[Ending]) -> bool:

@@ -83,7 +83,14 @@ def share(features: Mapping[str, Any]) -> Shared:
 def bind(
     study: StudyConfig, shared: Shared, method: Method, storage: Storage | None
 ) -> type[ShipTrainable]:
-    """The trainable with its features and the arguments of this study."""
+    """The trainable with its features and the arguments of this study.
+
+    Args:
+        study: with resources in numbers.
+        shared: features in Ray's object store.
+        method: what trains.
+        storage: where checkpoints lie; None: none are kept.
+    """
     arguments: dict[str, Any] = {
         "run_trial": method.run_trial,
         "load_backbone": method.load_backbone,

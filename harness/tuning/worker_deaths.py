@@ -83,7 +83,13 @@ class Deaths:
         self._nodes[trial_id] = self._alive()
 
     def reached(self, trial_id: str, where: str, address: str | None = None) -> None:
-        """How far the trial has come, e.g. "at stage selection, epoch 3", and on which node."""
+        """How far the trial has come, e.g. "at stage selection, epoch 3", and on which node.
+
+        Args:
+            trial_id: Ray's.
+            where: in words.
+            address: of the node; None: not known now.
+        """
         self._where[trial_id] = where
         if address is not None:
             self._address[trial_id] = address

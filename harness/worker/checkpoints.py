@@ -81,8 +81,8 @@ class Checkpoints:
 
         try:
             data = self._storage.read(self._name)
-            found = None if data is None else Checkpoint.from_bytes(data)
-            if found is not None and found.notes.get(NAME) != self._name:
+            checkpoint = None if data is None else Checkpoint.from_bytes(data)
+            if checkpoint is not None and checkpoint.notes.get(NAME) != self._name:
                 raise CheckpointError("it is of another trial")
         except CheckpointError as error:
             logger.warning("the checkpoint %s is of no use: %s", self._name, error)
@@ -91,7 +91,7 @@ class Checkpoints:
         except Exception as error:  # whatever a filesystem has to say: from the start, then
             logger.warning("the checkpoint %s cannot be read: %s", self._name, error)
             return None
-        return found
+        return checkpoint
 
     def offer(self, trial: Any, notes: Notes) -> None:
         """Write where the trial is, if it is time to.
@@ -105,10 +105,10 @@ class Checkpoints:
             return
         started = time.monotonic()
         try:
-            found = trial.checkpoint()
-            if found is None:
+            checkpoint = trial.checkpoint()
+            if checkpoint is None:
                 return
-            data = replace(found, notes={**notes, NAME: self._name}).to_bytes()
+            data = replace(checkpoint, notes={**notes, NAME: self._name}).to_bytes()
             self._storage.write(self._name, data)
         except Exception as error:  # say, too little memory for a copy: no trial ends of it
             logger.warning("the checkpoint %s could not be written: %s", self._name, error)

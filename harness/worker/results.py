@@ -72,6 +72,12 @@ def final_numbers(
 ) -> list[dict[str, Any]]:
     """The final numbers of each setting: test, selection, selection_epoch, objective.
 
+    Args:
+        test: the metrics of stage test; None: it gave none.
+        by_epoch: the metrics of each evaluated selection epoch.
+        objective: the selection metric whose mean over the seeds is a setting's objective.
+        n_settings: that were trained together.
+
     Raises:
         RuntimeError: the method has left them out.
     """

@@ -219,8 +219,8 @@ class ShipTrainable(tune.Trainable):
             Cost.TEXT_TOKENS: tokens / n,
             **({} if not self._gpus else self._gpu_cost()),
         }
-        found = final_numbers(self._test, self._selection, self._objective, n)
-        return [{**numbers, **cost} for numbers in found]
+        finals = final_numbers(self._test, self._selection, self._objective, n)
+        return [{**numbers, **cost} for numbers in finals]
 
 
 def _limit_threads(threads: int) -> None:

@@ -136,7 +136,7 @@ class Bench:
             cache_dir=self.cache,
             method=keys.pop("method", self.method),
             console=keys.pop("console", Console(quiet=True)),
-            timing=keys.pop("timing", Timing(settle=(0.0, 0.0))),
+            timing=keys.pop("timing", Timing(claim_pause=(0.0, 0.0))),
             **keys,
         )
 

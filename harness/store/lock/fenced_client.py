@@ -18,13 +18,13 @@ class _Fenced:
         self._check = check
 
     def __getattr__(self, name: str) -> Any:
-        found = getattr(self._client, name)
-        if not callable(found) or name.startswith(READS):
-            return found
+        attribute = getattr(self._client, name)
+        if not callable(attribute) or name.startswith(READS):
+            return attribute
 
         def checked(*args: Any, **keys: Any) -> Any:
             self._check()
-            return found(*args, **keys)
+            return attribute(*args, **keys)
 
         return checked
 

@@ -44,14 +44,14 @@ class Timing:
 
     beat: between two beats. expiry: without a beat, after which a lease is free.
     look: between two looks at somebody else's lease.
-    settle: least and most time between a claim and reading it back.
+    claim_pause: least and most time between a claim and reading it back.
     now, sleep: the clock.
     """
 
     beat: float = 10.0
     expiry: float = 60.0
     look: float = 1.0
-    settle: tuple[float, float] = (0.2, 0.6)
+    claim_pause: tuple[float, float] = (0.2, 0.6)
     now: Callable[[], float] = steady
     sleep: Callable[[float], None] = time.sleep
 
@@ -92,12 +92,12 @@ class Lease:
         Raises:
             StudyBusy: it is held; host and process are named.
         """
-        found = self._read()
-        if found and not self._died_here(found):
-            self._watch(found)
+        tag = self._read()
+        if tag and not self._died_here(tag):
+            self._watch(tag)
         self._renewed = self._timing.now()
         self._write()
-        self._timing.sleep(random.uniform(*self._timing.settle))  # noqa: S311
+        self._timing.sleep(random.uniform(*self._timing.claim_pause))  # noqa: S311
         other = self._read()
         if not self._is_mine(other):
             raise self._busy(other)
@@ -109,9 +109,9 @@ class Lease:
             StudyLost: it is not this process's any more.
         """
         began = self._timing.now()
-        found = self._read()
-        if not self._is_mine(found):
-            self._lost = self._lost or self._loss(found)
+        tag = self._read()
+        if not self._is_mine(tag):
+            self._lost = self._lost or self._loss(tag)
             raise self._lost
         if self._stop.is_set():
             return
@@ -162,14 +162,14 @@ class Lease:
             except Exception:  # whatever a store that is away makes MLflow raise
                 continue
 
-    def _watch(self, found: str) -> None:
+    def _watch(self, tag: str) -> None:
         """Return when a lease is free: it was given back, or has not moved for long enough.
 
         Raises:
             StudyBusy: it moves.
         """
         timing, began = self._timing, self._timing.now()
-        who = str(holder_of(found) or "another driver")
+        who = str(holder_of(tag) or "another driver")
         self._say(
             f"study {self._study!r} is held by {who}: waiting to see whether it still runs, "
             f"{timing.expiry:g} s at most"
@@ -185,15 +185,15 @@ class Lease:
                 continue
             if not seen:
                 return
-            if seen != found:
+            if seen != tag:
                 raise self._busy(seen)
             if looked - began >= timing.expiry:
                 self._say(f"{who} has not been heard of for {timing.expiry:g} s: taken over")
                 return
 
-    def _died_here(self, found: str) -> bool:
+    def _died_here(self, tag: str) -> bool:
         """Whether a lease's holder had the very lock that this process has now."""
-        holder = holder_of(found)
+        holder = holder_of(tag)
         return holder is not None and bool(self._me.place) and holder.place == self._me.place
 
     def _is_mine(self, tag: str) -> bool:

@@ -40,9 +40,9 @@ class Holder:
 def holder_of(tag: str) -> Holder | None:
     """Who holds a lease by its tag; None: nobody that can be made out."""
     try:
-        found = json.loads(tag)
+        fields = json.loads(tag)
         return Holder(
-            str(found["token"]), str(found["host"]), int(found["pid"]), str(found["place"])
+            str(fields["token"]), str(fields["host"]), int(fields["pid"]), str(fields["place"])
         )
     except (ValueError, KeyError, TypeError):
         return None

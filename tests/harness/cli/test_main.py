@@ -69,7 +69,7 @@ def test_complete_study_exits_0_and_says_how_to_see_it(calls: dict[str, Any]) ->
     [
         ({"done": 4, "failed": 1}, 3, "incomplete: 1 setting failed, 0 are missing; the same comm"),
         (
-            {"done": 4, "failed": 2, "settled": True},
+            {"done": 4, "failed": 2, "final": True},
             3,
             "incomplete: 2 settings failed, 0 are missing; none is tried again",
         ),

@@ -18,7 +18,7 @@ from harness.resources.gpu_sharing import (
     at_once,
     measured,
     needs_scout,
-    settled,
+    resolved_resources,
     trials_per_gpu,
 )
 from harness.store.ledger import Ledger
@@ -63,12 +63,12 @@ def test_the_most_careful_measurement_counts(prints: Fingerprints) -> None:
     study, there = make_study(), {"CPU": 32.0, "GPU": 2.0}
     on_cpu = ledger_of(study, prints, {"peak_mb": 9e9})
     assert measured(on_cpu) is None and needs_scout(AUTO, there, on_cpu)
-    assert settled(AUTO, there, on_cpu, 9).gpus == 1
+    assert resolved_resources(AUTO, there, on_cpu, 9).gpus == 1
     gpu = {"gpus": 1.0, "device_mb": 80_000}
     both = ledger_of(study, prints, {"peak_mb": 10_000, **gpu}, {"peak_mb": 20_000, **gpu})
     assert measured(both) == 3 and not needs_scout(AUTO, there, both)
-    assert settled(AUTO, there, both, 9) == Resources(cpus=1, gpus=0.3333)
-    assert 3 * settled(AUTO, there, both, 9).gpus <= 1
+    assert resolved_resources(AUTO, there, both, 9) == Resources(cpus=1, gpus=0.3333)
+    assert 3 * resolved_resources(AUTO, there, both, 9).gpus <= 1
     arm = run_of(settings_of(study, prints)[0], (0, 1), arm="zero_shot", peak_mb=9e9, **gpu)
     assert measured(Ledger((*both.runs, arm))) == 3
 
@@ -77,17 +77,19 @@ def test_each_trial_keeps_its_cores(prints: Fingerprints) -> None:
     """A GPU is not shared by more trials than there are cores for."""
     gpu = {"gpus": 1.0, "device_mb": 80_000, "peak_mb": 100}
     ledger = ledger_of(make_study(), prints, gpu)
-    assert settled(AUTO, {"CPU": 4.0, "GPU": 2.0}, ledger, 9).gpus == 0.5
+    assert resolved_resources(AUTO, {"CPU": 4.0, "GPU": 2.0}, ledger, 9).gpus == 0.5
     two = Resources(auto=True, cpus=2)
-    assert settled(two, {"CPU": 4.0, "GPU": 2.0}, ledger, 9) == Resources(cpus=2, gpus=1)
+    assert resolved_resources(two, {"CPU": 4.0, "GPU": 2.0}, ledger, 9) == Resources(cpus=2, gpus=1)
 
 
 @pytest.mark.parametrize(("n_trials", "cpus"), [(1, 8), (3, 2), (8, 1), (100, 1)])
 def test_idle_cores_become_threads(n_trials: int, cpus: float) -> None:
     """Where there is no GPU, and fewer trials than cores; a trial has to fit one node."""
-    assert settled(AUTO, {"CPU": 8.0}, Ledger(), n_trials) == Resources(cpus=cpus, gpus=0)
+    assert resolved_resources(AUTO, {"CPU": 8.0}, Ledger(), n_trials) == Resources(
+        cpus=cpus, gpus=0
+    )
     nodes = {"CPU": 8.0, LARGEST_NODE: 4.0}
-    assert settled(AUTO, nodes, Ledger(), n_trials).cpus == min(cpus, 4)
+    assert resolved_resources(AUTO, nodes, Ledger(), n_trials).cpus == min(cpus, 4)
 
 
 @pytest.mark.parametrize(
@@ -108,7 +110,7 @@ def test_without_auto_nothing_is_decided() -> None:
     """Numbers are taken at their word, and no trial goes ahead."""
     fixed = Resources(cpus=1, gpus=0.25)
     there = {"CPU": 8.0, "GPU": 4.0}
-    assert settled(fixed, there, Ledger(), 1) is fixed
+    assert resolved_resources(fixed, there, Ledger(), 1) is fixed
     assert not needs_scout(fixed, there, Ledger())
     assert not needs_scout(AUTO, {"CPU": 8.0}, Ledger())
 

@@ -36,7 +36,7 @@ class Clock:
     @property
     def timing(self) -> Timing:
         """Of a lease on this clock."""
-        return Timing(settle=(0.5, 0.5), now=self.now, sleep=self.sleep)
+        return Timing(claim_pause=(0.5, 0.5), now=self.now, sleep=self.sleep)
 
 
 @dataclass
