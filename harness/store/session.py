@@ -12,7 +12,7 @@ from harness.store.lock.lease import Lease, Timing
 from harness.store.lock.lease_tag import LAST, LOOKERS, Holder, read_tag
 from harness.store.numbering import Chosen, choose
 from harness.store.open import Store, open_store
-from harness.store.outbox.folder import Drivers
+from harness.store.outbox.journal import Drivers
 
 
 @dataclass(frozen=True)
