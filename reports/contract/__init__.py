@@ -4,6 +4,7 @@ Answers for: tags, states, metric keys, protocols with their columns, and the ma
 Imports nothing of the project.
 """
 
+from reports.contract.address import options_fault
 from reports.contract.names import TAG_FRESH_OF, Found, experiment_name, find_study, split_name
 from reports.contract.redact import redacted
 from reports.contract.schema import (
@@ -46,6 +47,7 @@ __all__ = [
     "ReportError",
     "experiment_name",
     "find_study",
+    "options_fault",
     "redacted",
     "split_name",
 ]
