@@ -111,7 +111,11 @@ def default_uri(directory: Path) -> str:
 
 
 def absolute_uri(uri: str, directory: Path) -> str:
-    """Make sqlite's relative path absolute: a Ray worker has another working directory."""
+    """Make sqlite's relative path absolute: a Ray worker has another working directory.
+
+    Raises:
+        StoreError: an sqlite address with options.
+    """
     path = _sqlite_path(uri, directory)
     return f"{SQLITE}{path}" if path else uri
 
@@ -125,7 +129,8 @@ def open_store(uri: str, directory: Path, *, create: bool = True) -> Store | Non
         create: make a missing sqlite file; otherwise a missing one gives None.
 
     Raises:
-        StoreError: unreadable, locked, not a database, unreachable, or of another MLflow version.
+        StoreError: an address with options, unreadable, locked, not a database, unreachable, or of
+            another MLflow version.
     """
     uri = absolute_uri(uri, directory)
     path = _sqlite_path(uri, directory)
@@ -166,7 +171,12 @@ def quieten(level: int) -> None:
 def _sqlite_path(uri: str, directory: Path) -> Path | None:
     if not uri.startswith(SQLITE):
         return None
-    return directory.absolute() / uri.removeprefix(SQLITE).partition("?")[0]
+    from reports.contract import options_fault
+
+    fault = options_fault(uri)
+    if fault is not None:
+        raise StoreError(fault)
+    return directory.absolute() / uri.removeprefix(SQLITE)
 
 
 def _check_sqlite(uri: str, path: Path) -> None:

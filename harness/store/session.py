@@ -11,7 +11,7 @@ from harness.store.lock.file_lock import gate, study_lock
 from harness.store.lock.lease import Lease, Timing
 from harness.store.lock.lease_tag import LOOKERS, Holder, read_tag
 from harness.store.open import Store, open_store
-from harness.store.outbox.folder import Drivers
+from harness.store.outbox.journal import Drivers
 from reports.contract import Tag
 
 

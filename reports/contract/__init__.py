@@ -4,6 +4,7 @@ Answers for: tags, states, metric keys, protocols with their columns, and the ma
 Imports nothing of the project, and nothing heavy.
 """
 
+from reports.contract.address import options_fault
 from reports.contract.errors import EmptyStudyError, ReportError
 from reports.contract.metrics import (
     FLAG,
@@ -53,6 +54,7 @@ __all__ = [
     "ReportError",
     "State",
     "Tag",
+    "options_fault",
     "redacted",
     "seed_metric",
     "split_seed",

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from reports.contract import ReportError, Tag
+from reports.contract import ReportError, Tag, options_fault
 
 PAGE = 100  # runs a request; each may hold a thousand metrics
 _SQLITE = "sqlite:///"
@@ -126,8 +126,12 @@ def _checked(uri: str) -> str:
     """Return the URI, a bare path spelled out; MLflow itself would create a missing sqlite file.
 
     Raises:
-        ReportError: a sqlite file that is absent, no database, or somebody else's database.
+        ReportError: a sqlite file that is absent, no database, or somebody else's database, or an
+            sqlite address with options.
     """
+    fault = options_fault(uri)
+    if fault is not None:
+        raise ReportError(fault)
     if "://" not in uri and Path(uri).is_file():
         uri = f"{_SQLITE}{Path(uri).resolve()}"
     if not uri.startswith(_SQLITE):

@@ -22,22 +22,22 @@ Arguments = Mapping[str, Any]
 
 
 class Sender:
-    """Makes calls, and knows which run of the store a run's own id stands for.
+    """Makes calls, and knows which run of the store a run's own id stands for."""
 
-    made: key -> the store's id, of every run that was made here.
-    """
+    def __init__(self, client: "MlflowClient", experiment_id: str, made: dict[str, str]) -> None:
+        """Use a client for one experiment.
 
-    def __init__(
-        self, client: "MlflowClient", experiment_id: str, queued: Mapping[str, str]
-    ) -> None:
-        """Use a client for one experiment; queued: key -> id, of runs that waited in a queue."""
+        Args:
+            client: of the store.
+            experiment_id: the study's experiment.
+            made: key -> the store's id, of the runs that were made; it grows.
+        """
         self.client = client
-        self.made: dict[str, str] = {}
+        self.made = made
         self._experiment_id = experiment_id
-        self._queued = queued
 
-    def send(self, call: str, arguments: Arguments, *, again: bool) -> tuple[str, str] | None:
-        """Make a call; for a run that was made, its key and the store's id.
+    def send(self, call: str, arguments: Arguments, *, again: bool) -> None:
+        """Make a call.
 
         Args:
             call: name of the call.
@@ -46,11 +46,10 @@ class Sender:
         """
         if call != CREATE:
             perform(self.client, call, {**arguments, "run_id": self.stored(arguments["run_id"])})
-            return None
+            return
         key = arguments["tags"][Tag.RUN_KEY]
         known = self._find(key) if again else None
         self.made[key] = known or str(self.client.create_run(**arguments).info.run_id)
-        return key, self.made[key]
 
     def stored(self, run_id: str) -> str:
         """The store's id of a run.
@@ -61,7 +60,7 @@ class Sender:
         if not run_id.startswith(LOCAL):
             return run_id
         key = run_id.removeprefix(LOCAL)
-        known = self.made.get(key) or self._queued.get(key) or self._find(key)
+        known = self.made.get(key) or self._find(key)
         if known is None:
             raise LookupError(f"no run was made for {run_id}")
         return known

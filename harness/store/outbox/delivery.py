@@ -3,8 +3,8 @@
 The first write that gets no answer goes into a file (journal.py), and so does every later one,
 until a thread has sent them all. A write leaves the file when the store is known to have it:
 whatever is killed, at any moment, the next run of the study sends what is left, and the store is as
-if each had been sent once (calls.py). Either the queue is empty and the caller's thread talks to
-the store, or it is not and the courier's own does: never both at once.
+if each had been sent once (calls.py). Either nothing waits and the caller's thread talks to the
+store, or something does and the courier's own thread does: never both at once.
 """
 
 import threading
@@ -12,10 +12,20 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from tenacity import (
+    RetryCallState,
+    Retrying,
+    retry_if_exception,
+    retry_if_result,
+    sleep_using_event,
+    stop_when_event_set,
+    wait_exponential,
+)
+
 from harness.errors import UserError
 from harness.store.errors import StoreAway, StoreError
 from harness.store.outbox.calls import Sender
-from harness.store.outbox.journal import QueueError, QueueFile
+from harness.store.outbox.journal import Journal
 from harness.store.outbox.retryable import reason, transient
 from harness.wording import one_line
 
@@ -42,36 +52,35 @@ class Courier:
     """
 
     def __init__(
-        self, uri: str, sender: Sender, queue: QueueFile, say: Say, *, background: bool = True
+        self, uri: str, sender: Sender, journal: Journal, say: Say, *, background: bool = True
     ) -> None:
-        """Take over a queue; what waits in it is sent.
+        """Send what waits in a journal.
 
         Args:
             uri: of the store.
             sender: makes the calls.
-            queue: of this store and experiment.
+            journal: of this store and experiment.
             say: shows one line, from any thread.
             background: send from a thread; otherwise by deliver() alone.
         """
         self._uri = uri
-        self._sender = sender
-        self._queue = queue
+        self.sender = sender
+        self._journal = journal
         self._say = say
         self._background = background
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
+        self._closed = threading.Event()
         self._fault: UserError | None = None
         self._reason = "no answer"
-        self._sent = self._in_a_row = 0
+        self._sent = 0
         self._told = self._hurried = False
-        self._closed = threading.Event()
-        with self._changed:
-            self._start()
+        self._start()
 
     @property
     def waiting(self) -> int:
         """How many writes wait."""
-        return len(self._queue.waiting)
+        return len(self._journal.waiting)
 
     def write(self, call: str, arguments: Mapping[str, Any]) -> None:
         """Send a write, or put it behind those that wait."""
@@ -80,18 +89,16 @@ class Courier:
                 raise self._fault
             if not self.waiting:
                 try:
-                    self._sender.send(call, arguments, again=False)
-                except Exception as error:
-                    if not transient(error, self._uri):
-                        raise
-                    self._reason = reason(error)
-                else:
+                    self.sender.send(call, arguments, again=False)
                     return
+                except Exception as error:
+                    if not self._is_away(error):
+                        raise
             try:
-                self._queue.append(call, arguments)
-            except QueueError as error:
-                self._fault = StoreError(str(error))
-                raise self._fault from error
+                self._journal.append(call, arguments)
+            except StoreError as error:
+                self._fault = error
+                raise
             self._start()
 
     def read(self, ask: Callable[["MlflowClient"], T]) -> T:
@@ -100,34 +107,31 @@ class Courier:
         Raises:
             StoreAway: it does not answer for as long as it is waited for.
         """
-        self.settle()
-        started, pause, told = time.monotonic(), FIRST_PAUSE, False
-        while True:
-            try:
-                answer = ask(self._sender.client)
-            except Exception as error:
-                if not transient(error, self._uri):
-                    raise
-                self._reason = reason(error)
-                if time.monotonic() - started >= self._patience():
-                    raise self._away() from error
-                if not told and time.monotonic() - started >= UNSEEN:
-                    told = True
-                    self._tell_wait()
-                time.sleep(min(pause, self._patience()))
-                pause = min(2 * pause, LONGEST_PAUSE)
-            else:
-                return answer
+        self.flush()
+        tell = self._teller()
 
-    def settle(self) -> None:
+        def give_up(state: RetryCallState) -> T:
+            error = state.outcome.exception() if state.outcome else None
+            raise StoreAway(self.left()) from error
+
+        pause = wait_exponential(FIRST_PAUSE, LONGEST_PAUSE)
+        retrying = Retrying(
+            retry=retry_if_exception(self._is_away),
+            stop=lambda state: (state.seconds_since_start or 0.0) >= self._patience(),
+            wait=lambda state: min(pause(state), self._patience()),
+            before_sleep=lambda state: tell(),
+            retry_error_callback=give_up,
+        )
+        return retrying(ask, self.sender.client)
+
+    def flush(self) -> None:
         """Wait until no write waits.
 
         Raises:
             StoreAway: none got through for as long as they are waited for.
             StoreError: the store refuses one.
         """
-        started = last = time.monotonic()
-        sent, told = self._sent, False
+        last, sent, tell = time.monotonic(), self._sent, self._teller()
         while True:
             with self._changed:
                 if self._fault is not None:
@@ -135,14 +139,11 @@ class Courier:
                 if not self.waiting:
                     return
                 self._changed.wait(0.2)
-                now = time.monotonic()
                 if self._sent != sent and not self._hurried:
-                    sent, last = self._sent, now
-            if now - last >= self._patience():
-                raise self._away()
-            if not told and now - started >= UNSEEN:
-                told = True
-                self._tell_wait()
+                    sent, last = self._sent, time.monotonic()
+            if time.monotonic() - last >= self._patience():
+                raise StoreAway(self.left())
+            tell()
 
     def hurry(self) -> None:
         """Somebody has asked the study to stop: wait no longer than HURRIED from now on."""
@@ -152,14 +153,13 @@ class Courier:
         """Stop sending; what waits stays on disk."""
         with self._changed:
             self._closed.set()
-            self._changed.notify_all()
 
     def left(self) -> str:
         """One line about what waits on disk."""
         from reports.contract import redacted
 
         n = f"{self.waiting} write{'s' if self.waiting > 1 else ''}"
-        wait = f": {n} wait in {self._queue.path}" if self.waiting else ""
+        wait = f": {n} wait in {self._journal.path}" if self.waiting else ""
         uri, again = redacted(self._uri), "run the same command again when it does"
         return f"{uri}: the MLflow store does not answer ({self._reason}){wait}; {again}"
 
@@ -167,30 +167,29 @@ class Courier:
         """Send the oldest write that waits, if any; whether it got through.
 
         Raises:
-            StoreError: the store refuses it, or the queue's file cannot be written.
+            StoreError: the store refuses it, or the file cannot be written.
         """
         with self._changed:
             if self._closed.is_set() or not self.waiting:
                 return False
-            queued = self._queue.waiting[0]
+            queued = self._journal.waiting[0]
         try:
-            made = self._sender.send(queued.call, queued.arguments, again=True)
+            self.sender.send(queued.call, queued.arguments, again=True)
+        except UserError:  # the study has become another driver's
+            raise
         except Exception as error:
-            if isinstance(error, UserError):  # the study has become another driver's
-                raise
-            if not transient(error, self._uri):
-                raise StoreError(self._refused(queued.number, error)) from error
-            self._reason = reason(error)
-            return False
+            if self._is_away(error):
+                return False
+            raise StoreError(
+                f"{self._uri}: the MLflow store refused write {queued.number} of "
+                f"{self._journal.path}: {one_line(error)}; nothing was thrown away: to go on "
+                f"without what waits: {self._journal.way_out}"
+            ) from error
         with self._changed:
             if self._closed.is_set():
                 return False
-            try:
-                self._queue.done(made)
-            except QueueError as error:
-                raise StoreError(str(error)) from error
+            self._journal.done()
             self._sent += 1
-            self._in_a_row += 1
             if not self.waiting:
                 self._tell_back()
             self._changed.notify_all()
@@ -202,55 +201,60 @@ class Courier:
             self._thread.start()
 
     def _drain(self) -> None:
-        pause = FIRST_PAUSE
-        while True:
-            with self._changed:
-                if self._closed.is_set() or not self.waiting:
-                    self._thread = None
-                    return
-            try:
-                if self.deliver():
-                    pause = FIRST_PAUSE
-                    continue
-                self._tell_gone()
-            except Exception as error:  # the thread must not end without a word
+        retrying = Retrying(
+            retry=retry_if_result(lambda sent: not sent),
+            stop=stop_when_event_set(self._closed),
+            wait=wait_exponential(FIRST_PAUSE, LONGEST_PAUSE),
+            sleep=sleep_using_event(self._closed),
+            before_sleep=lambda state: self._tell_gone(),
+            retry_error_callback=lambda state: False,
+        )
+        try:
+            while True:
                 with self._changed:
-                    told = f"{self._uri}: the outbox failed: {one_line(error)}"
-                    self._fault = error if isinstance(error, UserError) else StoreError(told)
-                    self._changed.notify_all()
-                return
+                    if self._closed.is_set() or not self.waiting:
+                        self._thread = None
+                        return
+                retrying(self.deliver)
+        except Exception as error:  # the thread must not end without a word
             with self._changed:
-                if not self._closed.is_set():
-                    self._changed.wait_for(lambda: self._closed.is_set(), pause)
-            pause = min(2 * pause, LONGEST_PAUSE)
+                told = f"{self._uri}: the outbox failed: {one_line(error)}"
+                self._fault = error if isinstance(error, UserError) else StoreError(told)
+                self._changed.notify_all()
+
+    def _is_away(self, error: BaseException) -> bool:
+        """Whether an error is that of a store which is away, whose reason is kept then."""
+        away = transient(error, self._uri)
+        if away:
+            self._reason = reason(error)
+        return away
 
     def _patience(self) -> float:
         return HURRIED if self._hurried else PATIENCE
-
-    def _away(self) -> StoreAway:
-        return StoreAway(self.left())
-
-    def _refused(self, number: int, error: Exception) -> str:
-        return (
-            f"{self._uri}: the MLflow store refused write {number} of {self._queue.path}: "
-            f"{one_line(error)}; nothing was thrown away: move the file away to go on without it"
-        )
 
     def _tell_gone(self) -> None:
         if not self._told and not self._closed.is_set():
             self._told = True
             self._say(
                 f"the MLflow store does not answer ({self._reason}): the study goes on, its writes "
-                f"wait in {self._queue.path}"
+                f"wait in {self._journal.path}"
             )
 
     def _tell_back(self) -> None:
         if self._told:
             self._told = False
-            self._say(f"the MLflow store answers again: {self._in_a_row} writes sent")
-        self._in_a_row = 0
+            self._say(f"the MLflow store answers again: {self._sent} writes sent")
+        self._sent = 0
 
-    def _tell_wait(self) -> None:
-        queued = f"{self.waiting} writes wait in {self._queue.path}"
-        what = queued if self.waiting else self._reason
-        self._say(f"waiting up to {self._patience():.0f} s for the MLflow store: {what}")
+    def _teller(self) -> Callable[[], None]:
+        """Says once that the store is waited for, if the wait is worth a line."""
+        began, told = time.monotonic(), threading.Event()
+
+        def tell() -> None:
+            if time.monotonic() - began >= UNSEEN and not told.is_set():
+                told.set()
+                queued = f"{self.waiting} writes wait in {self._journal.path}"
+                what = queued if self.waiting else self._reason
+                self._say(f"waiting up to {self._patience():.0f} s for the MLflow store: {what}")
+
+        return tell

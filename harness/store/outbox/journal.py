@@ -1,31 +1,37 @@
-"""A queue of writes on disk: JSON lines, fsynced, that only the owner may read.
+"""What waits of one study, on disk: rows of the file that all studies share (queue_file.py)."""
 
-A head names the store and the experiment. Then each line is a write, {"write": 3, "call":
-"log_batch", "arguments": {...}}, or says that one is done, {"done": 3, "run": ...}. The file goes
-when all are.
-"""
-
-import errno
 import json
-import os
+import sqlite3
 from collections import deque
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from io import FileIO
 from pathlib import Path
 from typing import Any
 
-FORMAT = 1
+from harness.store.errors import StoreError
+from harness.store.outbox.calls import CREATE
+from harness.store.outbox.queue_file import changing
+from reports.contract import Tag
+
+_STUDY = "uri = :uri AND study = :study AND NOT left_out"
+_OWN = f"{_STUDY} AND driver = :driver"
 
 
-class QueueError(Exception):
-    """The file cannot be used; the message names it, and says what to do."""
+@dataclass(frozen=True)
+class Drivers:
+    """Tokens of drivers of a study.
+
+    own: this one's. before: those whose writes may still be sent, newest first: the last one that
+    ran something, and whoever has only looked since.
+    """
+
+    own: str = ""
+    before: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Head:
-    """Whose writes a queue holds. uri: of the store, without its secrets. experiment: its id."""
+    """Whose writes a journal holds. uri: of the store, without its secrets. experiment: its id."""
 
     uri: str
     study: str
@@ -41,153 +47,124 @@ class Queued:
     arguments: Mapping[str, Any]
 
 
-class QueueFile:
-    """The file, and what waits in it, oldest first. No file where nothing waits.
+class Journal:
+    """What waits, oldest first; other processes may use the file at the same time, threads not.
 
-    Not safe to use from two threads at once.
+    runs: key -> the store's id, of runs that were made; the sender adds to it. left_out: how many
+    rows of drivers that were replaced have just been set aside.
     """
 
-    def __init__(self, path: Path, head: Head) -> None:
-        """Read what an earlier process left.
+    def __init__(self, path: Path, head: Head, drivers: Drivers) -> None:
+        """Take over what the study's last driver left; set aside what is older.
+
+        A driver that was refused, or died, before it ran anything is not what is meant by the last
+        one. Where another has run the study since, that one has run again what the writes are
+        about: sent now, they would be there twice, or go over newer ones.
 
         Raises:
-            QueueError: damaged, of another experiment, or unreadable. Nothing is thrown away.
+            StoreError: the file cannot be used, or a row is damaged or of another experiment;
+                nothing was changed.
         """
         self.path = path
         self.waiting: deque[Queued] = deque()
         self.runs: dict[str, str] = {}
-        self._head = head
-        self._number = 0
-        self._whole = 0
+        self.left_out = 0
+        self._whose = {**asdict(head), "driver": drivers.own}
         self._owed: list[dict[str, Any]] = []
-        try:
-            self._read(path.read_bytes() if path.exists() else b"")
-        except OSError as error:
-            raise QueueError(f"{path}: cannot be read: {error.strerror}") from error
-        if not self.waiting:  # a crash may leave a file of which all is done
-            self._remove()
+        if path.exists():
+            with changing(path) as base:
+                self._take_over(base, drivers.before)
+                self._load(base)
 
     def append(self, call: str, arguments: Mapping[str, Any]) -> None:
         """Add a write; it is on disk when this returns.
 
         Raises:
-            QueueError: it cannot be written, and the file is as it was.
+            StoreError: it cannot be written, and the file is as it was.
         """
-        queued = Queued(self._number + 1, call, arguments)
-        line = {"write": queued.number, "call": call, "arguments": arguments}
-        self._add([*self._owed, line], sync=True)
+        row = {**self._whose, "kind": call, "arguments": json.dumps(arguments)}
+        names = ", ".join(row)
+        values = ", ".join(f":{name}" for name in row)
+        with changing(self.path) as base:
+            self._mark(base)
+            number = base.execute(f"INSERT INTO writes ({names}) VALUES ({values})", row).lastrowid
         self._owed.clear()
-        self._number += 1
-        self.waiting.append(queued)
+        self.waiting.append(Queued(number or 0, call, arguments))
 
-    def done(self, run: tuple[str, str] | None = None) -> None:
-        """The oldest write has reached the store.
+    def done(self) -> None:
+        """The oldest write has reached the store; `runs` knows the run that it made, if any.
 
-        Args:
-            run: for one that made a run, its key and the store's id.
+        Raises:
+            StoreError: it is the last one, and its row cannot be removed.
         """
-        queued = self.waiting[0]
-        if run is not None:
-            self.runs[run[0]] = run[1]
-        if len(self.waiting) == 1:
-            self._remove()
-        else:
-            self._owed.append({"done": queued.number, "run": run})
-            # unsynced, or not at all where the disk is full: what is lost of these is sent once
-            # more, which changes nothing
-            with suppress(QueueError):
-                self._add(self._owed, sync=False)
-                self._owed.clear()
+        queued, last = self.waiting[0], len(self.waiting) == 1
+        made = self.runs[queued.arguments["tags"][Tag.RUN_KEY]] if queued.call == CREATE else ""
+        self._owed.append({"number": queued.number, "done": made})
+        try:
+            with changing(self.path) as base:
+                if last:
+                    base.execute(f"DELETE FROM writes WHERE {_OWN}", self._whose)
+                else:
+                    self._mark(base)
+            self._owed.clear()
+        except StoreError:
+            # a full disk, say: it is marked with the next one, or sent once more after a crash,
+            # which changes nothing; but nothing may come back over writes that did not wait
+            if last:
+                raise
         self.waiting.popleft()
 
-    def _add(self, lines: Sequence[Mapping[str, Any]], *, sync: bool) -> None:
-        fresh = [{"outbox": FORMAT, **asdict(self._head)}] if self._whole == 0 else []
-        text = b"".join(json.dumps(line).encode() + b"\n" for line in [*fresh, *lines])
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            handle = os.open(self.path, os.O_WRONLY | os.O_CREAT, 0o600)
-            with FileIO(handle, "wb") as file:
-                self._add_to(file, text, sync)
-            if fresh and sync:
-                sync_folder(self.path.parent)
-        except OSError as error:
-            raise QueueError(f"{self.path}: cannot be written: {error.strerror}") from error
+    @property
+    def way_out(self) -> str:
+        """The command by which somebody goes on without what waits; nothing is thrown away."""
+        uri, study = (self._whose[key].replace("'", "''") for key in ("uri", "study"))
+        change = f"UPDATE writes SET left_out = 1 WHERE uri = '{uri}' AND study = '{study}'"
+        return f'sqlite3 {self.path} "{change}"'
 
-    def _add_to(self, file: FileIO, text: bytes, sync: bool) -> None:
-        """Add whole lines behind the last whole one, or leave the file as it is."""
-        file.truncate(self._whole)  # a line that a crash tore off
-        file.seek(self._whole)
-        try:
-            if file.write(text) != len(text):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            if sync:
-                os.fsync(file.fileno())
-        except BaseException:
-            file.truncate(self._whole)
-            raise
-        self._whole += len(text)
+    def _take_over(self, base: sqlite3.Connection, before: tuple[str, ...]) -> None:
+        found = base.execute(f"SELECT DISTINCT driver FROM writes WHERE {_STUDY}", self._whose)
+        known = {driver for (driver,) in found}
+        values = {**self._whose, "last": next((token for token in before if token in known), None)}
+        taken = f"UPDATE writes SET driver = :driver WHERE {_STUDY} AND driver = :last"
+        base.execute(taken, values)
+        aside = f"UPDATE writes SET left_out = 1 WHERE {_STUDY} AND driver != :driver"
+        self.left_out = base.execute(aside, values).rowcount
 
-    def _remove(self) -> None:
-        try:
-            if self.path.exists():
-                self.path.unlink()
-                sync_folder(self.path.parent)  # these writes must not come back over later ones
-        except OSError as error:
-            raise QueueError(f"{self.path}: cannot be removed: {error.strerror}") from error
-        self._whole = self._number = 0
-        self._owed.clear()
-
-    def _read(self, data: bytes) -> None:
-        """Take over a file's lines; the last one was torn off by a crash if it has no end."""
-        self._whole = data.rfind(b"\n") + 1
-        lines = data[: self._whole].split(b"\n")[:-1]
-        for place, line in enumerate(lines, 1):
+    def _load(self, base: sqlite3.Connection) -> None:
+        names = "number, experiment, kind, arguments, done"
+        rows = base.execute(f"SELECT {names} FROM writes WHERE {_OWN} ORDER BY number", self._whose)
+        for number, experiment, call, text, done in rows:
+            uri, study, ours, _ = self._whose.values()
+            if experiment != ours:
+                raise StoreError(
+                    f"{self.path}: holds writes for experiment {experiment} ({study}) of {uri}, "
+                    f"and this is experiment {ours}; to go on without them: {self.way_out}"
+                )
             try:
-                self._take(place, json.loads(line))
-            except (ValueError, KeyError, TypeError, IndexError) as error:
-                raise QueueError(
-                    f"{self.path}: line {place} is damaged ({error}); {self._left(len(lines))}"
+                arguments = dict(json.loads(text))
+                if done:
+                    self.runs[arguments["tags"][Tag.RUN_KEY]] = done
+            except (ValueError, TypeError, KeyError, RecursionError) as error:
+                raise StoreError(
+                    f"{self.path}: write {number} is damaged ({error}); it was left as it is: "
+                    f"repair it, or go on without what waits: {self.way_out}"
                 ) from error
+            if done is None:
+                self.waiting.append(Queued(number, call, arguments))
 
-    def _take(self, place: int, line: Mapping[str, Any]) -> None:
-        if place == 1:
-            self._check_head(line)
-        elif "done" in line:
-            if not self.waiting or line["done"] != self.waiting[0].number:
-                raise ValueError(f"write {line['done']} is not the oldest one")
-            self.waiting.popleft()
-            if line["run"] is not None:
-                queued, stored = line["run"]
-                self.runs[queued] = stored
-        else:
-            if line["write"] != self._number + 1:
-                raise ValueError(f"write {self._number + 1} must follow")
-            self._number += 1
-            self.waiting.append(Queued(self._number, line["call"], dict(line["arguments"])))
-
-    def _check_head(self, line: Mapping[str, Any]) -> None:
-        if line["outbox"] != FORMAT:
-            raise QueueError(f"{self.path}: written by another version of ship-sweep")
-        found = Head(line["uri"], line["study"], line["experiment"])
-        if found != self._head:
-            theirs, ours = _named(found), _named(self._head)
-            raise QueueError(
-                f"{self.path}: holds writes for {theirs}, and this is {ours}; move it away to go "
-                f"on without them"
-            )
-
-    def _left(self, lines: int) -> str:
-        return f"its {lines - 1} lines were left as they are: repair it, or move it away"
+    def _mark(self, base: sqlite3.Connection) -> None:
+        mark = f"UPDATE writes SET done = :done WHERE {_OWN} AND number = :number"
+        base.executemany(mark, [{**self._whose, **owed} for owed in self._owed])
 
 
-def _named(head: Head) -> str:
-    return f"experiment {head.experiment} ({head.study}) of {head.uri}"
+def waits(path: Path, uri: str, study: str) -> bool:
+    """Whether writes of a study to a store (its address without secrets) wait in a file.
 
-
-def sync_folder(folder: Path) -> None:
-    """Make it last through a power cut that a file was made or removed."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    Raises:
+        StoreError: the file cannot be used.
+    """
+    if not path.exists():
+        return False
+    query = f"SELECT EXISTS (SELECT 1 FROM writes WHERE {_STUDY} AND done IS NULL)"
+    with changing(path) as base:
+        return bool(base.execute(query, {"uri": uri, "study": study}).fetchone()[0])

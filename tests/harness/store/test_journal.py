@@ -1,163 +1,284 @@
-"""The queue on disk: what a crash tears off is dropped, and nothing else."""
+"""The file of waiting writes: nothing in it is lost, whoever is killed and whoever else uses it."""
 
-import errno
 import json
 import os
+import resource
+import signal
+import sqlite3
 import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from harness.store.outbox.folder import queue_path
-from harness.store.outbox.journal import Head, QueueError, QueueFile
+from harness.store.errors import StoreError
+from harness.store.outbox import queue_file
+from harness.store.outbox.journal import Drivers, Head, Journal, waits
+from reports.contract import Tag
 
 HEAD = Head("http://server:5000", "small", "7")
+POINT = {"run_id": "r", "metrics": [["m", 0.1, 5, 0]]}
 
 
-def opened(path: Path, head: Head = HEAD) -> QueueFile:
-    """The queue as a new process finds it."""
-    return QueueFile(path, head)
+def opened(path: Path, head: Head = HEAD, drivers: Drivers | None = None) -> Journal:
+    """The journal as a new process finds it."""
+    return Journal(path, head, drivers or Drivers())
+
+
+def numbers(journal: Journal) -> list[int]:
+    """Of the writes that wait."""
+    return [queued.number for queued in journal.waiting]
+
+
+def change(path: Path, statement: str, *values: Any) -> None:
+    """Change the file behind the journal's back."""
+    with closing(sqlite3.connect(path)) as base, base:
+        base.execute(statement, values)
+
+
+def rows(path: Path) -> list[Any]:
+    """All that the file holds."""
+    with closing(sqlite3.connect(path)) as base:
+        return base.execute("SELECT * FROM writes").fetchall()
+
+
+@contextmanager
+def full_disk() -> Iterator[None]:
+    """This process can write to no file at all."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """A file with three writes, of which the first is done."""
-    queue = opened(tmp_path / "folder" / "queue.jsonl")
-    for number in range(3):
-        queue.append("log_batch", {"run_id": "r", "metrics": [["m", 0.1 + number, 5, number]]})
-    queue.done(("key", "run-1"))
-    return queue.path
+    """A file with three writes, of which the first, which made a run, is done."""
+    journal = opened(tmp_path / "folder" / "queue.sqlite3")
+    journal.append("create_run", {"tags": {Tag.RUN_KEY: "key"}})
+    for number in (1, 2):
+        journal.append("log_batch", {"run_id": "r", "metrics": [["m", 0.1 + number, 5, number]]})
+    journal.runs["key"] = "run-1"
+    journal.done()
+    return journal.path
 
 
-def test_what_waits_is_found_again(path: Path) -> None:
-    """In order, with the numbers that went in, and which runs were made."""
-    queue = opened(path)
-    assert [queued.number for queued in queue.waiting] == [2, 3]
-    assert queue.waiting[1].arguments["metrics"] == [["m", 2.1, 5, 2]]
-    assert queue.runs == {"key": "run-1"}
-    queue.append("delete_tag", {"run_id": "r", "key": "k"})
-    assert [queued.number for queued in opened(path).waiting] == [2, 3, 4]
+def test_what_waits_is_read_again(path: Path) -> None:
+    """In order, with the values that went in, and which runs were made."""
+    journal = opened(path)
+    assert numbers(journal) == [2, 3]
+    assert journal.waiting[1].arguments["metrics"] == [["m", 2.1, 5, 2]]
+    assert journal.runs == {"key": "run-1"}
+    journal.append("delete_tag", {"run_id": "r", "key": "k"})
+    assert numbers(opened(path)) == [2, 3, 4]
 
 
-def test_the_file_is_the_owners_alone_and_goes_when_all_is_done(path: Path) -> None:
+def test_the_file_is_the_owners_alone_and_empty_when_all_is_done(path: Path) -> None:
     """Tags may say what somebody works on."""
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    queue = opened(path)
-    queue.done()
-    queue.done()
-    assert not path.exists()
-    queue.append("update_run", {"run_id": "r", "status": "RUNNING"})
-    assert [queued.number for queued in opened(path).waiting] == [1]
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+    journal = opened(path)
+    journal.done()
+    journal.done()
+    assert list(path.parent.iterdir()) == [path] and not rows(path)
+    journal.append("update_run", {"run_id": "r", "status": "RUNNING"})
+    assert numbers(opened(path)) == [4]
 
 
-def test_a_torn_line_is_dropped_wherever_it_is_torn(path: Path) -> None:
-    """A write that was being added when its process died has not happened."""
-    whole = path.read_bytes()
-    begin = whole.rindex(b"\n", 0, -1) + 1
-    begin = whole.rindex(b"\n", 0, begin - 1) + 1  # of the third write, before the done line
-    end = whole.index(b"\n", begin)
-    for cut in range(begin, end + 1):
-        path.write_bytes(whole[:cut])
-        assert [queued.number for queued in opened(path).waiting] == [1, 2]
-    queue = opened(path)
-    queue.append("update_run", {"run_id": "r", "status": "RUNNING"})
-    assert [queued.call for queued in opened(path).waiting][2:] == ["update_run"]
+def test_a_file_without_a_table_is_an_empty_one(path: Path) -> None:
+    """A process may be killed when it has just made the file."""
+    path.write_bytes(b"")
+    assert not opened(path).waiting and not waits(path, HEAD.uri, "small")
 
 
-def test_a_torn_head_is_an_empty_queue(path: Path) -> None:
-    """Nothing was in it yet."""
-    path.write_bytes(path.read_bytes()[:20])
-    assert not opened(path).waiting
+def test_reading_makes_no_file(tmp_path: Path) -> None:
+    """A dry run touches nothing."""
+    assert not waits(tmp_path / "outbox" / "queue.sqlite3", "uri", "small")
+    assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("garbage", [b"\0\0\0\0", b'{"write": 2}', b"[]", b'{"done": 9, "run": 0}'])
-def test_damage_in_the_middle_is_an_error_that_names_the_line(path: Path, garbage: bytes) -> None:
-    """Nothing is thrown away: somebody may repair it."""
-    lines = path.read_bytes().split(b"\n")
-    lines[2] = garbage
-    damaged = b"\n".join(lines)
-    path.write_bytes(damaged)
-    with pytest.raises(QueueError, match=rf"{path.name}: line 3 is damaged .*move it away"):
+def test_a_killed_process_leaves_whole_writes(tmp_path: Path) -> None:
+    """kill -9 in the middle of a transaction: what append returned from is there, and no half."""
+    path = tmp_path / "queue.sqlite3"
+    code = (
+        "import json, os, signal, sys\n"
+        "from pathlib import Path\n"
+        "from harness.store.outbox import journal, queue_file\n"
+        "own = journal.Journal(Path(sys.argv[1]), journal.Head('u', 's', '7'), journal.Drivers())\n"
+        "for _ in range(3): own.append('log_batch', {'text': 'x' * 100_000})\n"
+        "with queue_file.changing(own.path) as base:\n"
+        "    base.execute('PRAGMA cache_size = 1')\n"  # so that pages reach the file meanwhile
+        "    base.execute(\"UPDATE writes SET arguments = '[' || arguments\")\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(path)], timeout=60)
+    assert done.returncode == -signal.SIGKILL
+    assert path.with_name("queue.sqlite3-journal").exists()  # it died with a change half made
+    journal = opened(path, Head("u", "s", "7"))
+    assert [queued.arguments for queued in journal.waiting] == [{"text": "x" * 100_000}] * 3
+
+
+def test_processes_that_add_and_remove_at_once_lose_nothing(tmp_path: Path) -> None:
+    """Each study sees its own writes and no others, from the first one on, which makes the file."""
+    path = tmp_path / "outbox" / "queue.sqlite3"
+    code = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from harness.store.outbox.journal import Drivers, Head, Journal\n"
+        "for turn in range(20):\n"
+        "    for count in range(1, 3):\n"
+        "        own = Journal(Path(sys.argv[1]), Head('u', sys.argv[2], '7'), Drivers())\n"
+        "        assert len(own.waiting) == count - 1, own.waiting\n"
+        "        own.append('log_batch', {'turn': turn})\n"
+        "    own.done(); own.done()\n"
+    )
+    command = [sys.executable, "-c", code, str(path)]
+    running = [subprocess.Popen([*command, study]) for study in "abcd"]
+    assert [process.wait(120) for process in running] == [0] * 4
+    assert not rows(path)
+
+
+@pytest.mark.parametrize("text", ["{", "\0", "[[]]", "7", "[" * 100_000, '{"a":' * 100_000])
+def test_a_damaged_write_is_an_error_that_names_it(path: Path, text: str) -> None:
+    """However deep it is nested; nothing is thrown away: somebody may repair it."""
+    change(path, "UPDATE writes SET arguments = ? WHERE number = 3", text)
+    before = path.read_bytes()
+    with pytest.raises(StoreError, match=rf"{path.name}: write 3 is damaged .*go on without"):
         opened(path)
-    assert path.read_bytes() == damaged
+    assert path.read_bytes() == before
 
 
-def test_a_lost_line_in_the_middle_is_damage(path: Path) -> None:
-    """The numbers tell."""
-    lines = path.read_bytes().split(b"\n")
-    path.write_bytes(b"\n".join(lines[:2] + lines[3:]))
-    with pytest.raises(QueueError, match="write 2 must follow"):
+def test_a_write_that_is_too_long_is_damage(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would fill the memory."""
+    monkeypatch.setattr(queue_file, "LONGEST", 10_000)
+    change(path, "UPDATE writes SET arguments = ? WHERE number = 3", json.dumps("x" * 10_000))
+    with pytest.raises(StoreError, match="is damaged"):
         opened(path)
 
 
-def test_another_experiments_file_is_refused(path: Path) -> None:
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_a_damaged_file_is_one_line(tmp_path_factory: pytest.TempPathFactory, data: Any) -> None:
+    """Whatever bytes were changed, or cut off."""
+    path = tmp_path_factory.mktemp("damaged") / "queue.sqlite3"
+    journal = opened(path)
+    for _ in range(3):
+        journal.append("log_batch", POINT)
+    content = bytearray(path.read_bytes())
+    for place in data.draw(st.lists(st.integers(0, len(content) - 1), max_size=8)):
+        content[place] = data.draw(st.integers(0, 255))
+    path.write_bytes(content[: data.draw(st.integers(0, len(content)))])
+    try:
+        opened(path)
+    except StoreError as error:
+        assert str(error).startswith(str(path)) and "\n" not in str(error)
+
+
+def test_another_experiments_writes_are_refused(path: Path) -> None:
     """E.g. where the server's database was made anew."""
-    with pytest.raises(QueueError, match=r"holds writes for experiment 7 .* this is experiment 8"):
-        opened(path, Head("http://server:5000", "small", "8"))
-    assert path.exists()
+    with pytest.raises(StoreError, match=r"holds writes for experiment 7 .* this is experiment 8"):
+        opened(path, Head(HEAD.uri, "small", "8"))
+    assert numbers(opened(path)) == [2, 3]
 
 
 def test_another_versions_file_is_refused(path: Path) -> None:
     """Not misread."""
-    head, rest = path.read_bytes().split(b"\n", 1)
-    path.write_bytes(json.dumps({**json.loads(head), "outbox": 2}).encode() + b"\n" + rest)
-    with pytest.raises(QueueError, match="another version"):
+    change(path, "PRAGMA user_version = 2")
+    with pytest.raises(StoreError, match="another version"):
         opened(path)
 
 
-def test_a_full_disk_is_an_error_and_leaves_the_file_whole(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Half of a line would make the rest unreadable."""
-    queue = opened(path)
-    before = path.read_bytes()
+def test_each_store_study_and_driver_has_its_rows(path: Path) -> None:
+    """Others neither see nor remove them."""
+    for head in (Head("elsewhere", "small", "7"), Head(HEAD.uri, "it's another", "7")):
+        other = opened(path, head)
+        assert not other.waiting and not waits(path, head.uri, head.study)
+        other.append("log_batch", POINT)
+        other.done()
+    assert waits(path, HEAD.uri, "small")
+    assert numbers(opened(path)) == [2, 3]
 
-    def full(handle: int) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
 
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "fsync", full)
-        with pytest.raises(QueueError, match="cannot be written: No space left"):
-            queue.append("update_run", {"run_id": "r", "status": "RUNNING"})
-    assert path.read_bytes() == before
-    queue.append("update_run", {"run_id": "r", "status": "KILLED"})
+def test_the_last_drivers_writes_are_taken_over_and_older_ones_kept(path: Path) -> None:
+    """A driver whose writes have become another's marks nothing any more."""
+    first = opened(path, drivers=Drivers("a", ("",)))
+    stranger = Journal(path, Head(HEAD.uri, "small", "7"), Drivers("b", ("x", "a")))
+    assert numbers(stranger) == [2, 3] and not stranger.left_out
+    first.done()
+    first.done()
+    last = opened(path, drivers=Drivers("c", ("x",)))
+    assert last.left_out and not last.waiting
+    assert not waits(path, HEAD.uri, "small") and path.exists()
+
+
+def test_a_full_disk_is_one_line_and_leaves_the_file_whole(path: Path) -> None:
+    """A write that cannot be added is an error; the next one that can is behind the others."""
+    journal = opened(path)
+    with full_disk(), pytest.raises(StoreError, match=rf"{path.name}: cannot be used: "):
+        journal.append("update_run", {"run_id": "r", "status": "RUNNING"})
+    assert numbers(opened(path)) == [2, 3]
+    journal.append("update_run", {"run_id": "r", "status": "KILLED"})
     assert opened(path).waiting[-1].arguments["status"] == "KILLED"
 
 
-def test_a_folder_in_the_files_place_is_a_clear_error(tmp_path: Path) -> None:
-    """One line."""
-    with pytest.raises(QueueError, match="cannot be read"):
-        opened(tmp_path)
+def test_a_full_disk_keeps_nothing_from_being_done(path: Path) -> None:
+    """Writes go out meanwhile; what is done is marked with the next change."""
+    journal = opened(path)
+    journal.append("delete_tag", {"run_id": "r", "key": "k"})
+    with full_disk():
+        journal.done()
+    assert numbers(journal) == [3, 4]
+    assert numbers(opened(path)) == [2, 3, 4]  # sent once more after a crash
+    journal.append("delete_tag", {"run_id": "r", "key": "l"})
+    assert numbers(opened(path)) == [3, 4, 5]
 
 
-def test_each_store_and_study_has_its_file(tmp_path: Path) -> None:
-    """The name is no path of its own, whatever the study is called."""
-    places: list[Any] = [("a", "x"), ("b", "x"), ("a", "y"), ("a", "../../y")]
-    paths = {queue_path(tmp_path, uri, study) for uri, study in places}
-    assert len(paths) == 4
-    assert {path.parent for path in paths} == {tmp_path}
+def test_the_last_write_must_not_come_back(path: Path) -> None:
+    """It would go over later ones: that its row cannot be removed is an error."""
+    journal = opened(path)
+    with full_disk():
+        journal.done()
+        with pytest.raises(StoreError, match="cannot be used"):
+            journal.done()
+    journal.done()
+    assert not rows(path)
 
 
-def test_a_full_disk_keeps_nothing_from_being_done(
+def test_a_file_that_somebody_holds_is_one_line(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Writes go out while no line can be added; what is done is said before the next write."""
-    queue = opened(path)
-    queue.append("delete_tag", {"run_id": "r", "key": "k"})
+    """After a while."""
+    monkeypatch.setattr(queue_file, "BUSY_SECONDS", 0.1)
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(StoreError, match="cannot be used: database is locked"):
+            opened(path)
+    assert numbers(opened(path)) == [2, 3]
 
-    def full(*_: Any) -> None:
-        raise OSError(errno.ENOSPC, "full")
 
-    with monkeypatch.context() as patch:
-        patch.setattr(QueueFile, "_add_to", full)
-        queue.done(("other", "run-2"))
-        with pytest.raises(QueueError):
-            queue.append("delete_tag", {"run_id": "r", "key": "l"})
-    assert [queued.number for queued in queue.waiting] == [3, 4]
-    assert [queued.number for queued in opened(path).waiting] == [2, 3, 4]  # sent once more
-    queue.done()
-    queue.append("delete_tag", {"run_id": "r", "key": "m"})
-    found = opened(path)
-    assert [queued.number for queued in found.waiting] == [4, 5]
-    assert found.runs == {"key": "run-1", "other": "run-2"}
+def test_a_place_that_cannot_be_used_is_one_line(tmp_path: Path) -> None:
+    """A folder in the file's place, a file in the folder's."""
+    with pytest.raises(StoreError, match="cannot be used: unable to open database file"):
+        opened(tmp_path)
+    (tmp_path / "outbox").touch()
+    with pytest.raises(StoreError, match=r"outbox/queue\.sqlite3: cannot be used: "):
+        opened(tmp_path / "outbox" / "queue.sqlite3").append("log_batch", POINT)
+
+
+@pytest.mark.skipif(os.getuid() == 0, reason="root may write everywhere")
+def test_a_file_that_may_not_be_written_is_one_line(path: Path) -> None:
+    """Nor removed."""
+    path.parent.chmod(0o500)
+    try:
+        with pytest.raises(StoreError, match="cannot be used: "):
+            opened(path).append("log_batch", POINT)
+    finally:
+        path.parent.chmod(0o700)

@@ -83,6 +83,10 @@ def test_a_locked_store_is_a_clear_error(
         ("sqlite:///.", "is a folder"),
         ("http://127.0.0.1:9", "no MLflow server answers"),
         ("nonsense://x", "nonsense"),
+        (
+            "sqlite:///x.db?timeout=30",
+            r"30: an sqlite store takes no options: write sqlite:///x\.db$",
+        ),
     ],
 )
 def test_a_store_that_is_not_there_is_a_clear_error(tmp_path: Path, uri: str, message: str) -> None:

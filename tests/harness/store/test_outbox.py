@@ -1,7 +1,10 @@
 """Writes while the store is away, each kind of them lost before and after it took effect."""
 
+import re
+import sqlite3
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +17,8 @@ from harness.store.lock.lease import StudyLost
 from harness.store.open import Store
 from harness.store.outbox import delivery as courier_module
 from harness.store.outbox.calls import LOCAL, Sender
-from harness.store.outbox.client import FOLDER, Outbox, outbox, waiting_note
-from harness.store.outbox.delivery import Courier
-from harness.store.outbox.folder import Drivers
-from harness.store.outbox.journal import Head, QueueFile
+from harness.store.outbox.client import FILE, FOLDER, Outbox, outbox, waiting_note
+from harness.store.outbox.journal import Drivers, Head, Journal
 from reports.contract import State, Tag
 from tests.harness.flaky import URI, FakeStore, FlakyClient
 
@@ -43,18 +44,17 @@ class Post:
 
     def __init__(self, folder: Path, store: FakeStore, *fates: str) -> None:
         self.client = FlakyClient(store, iter(fates))
-        self.queue = QueueFile(folder / "queue.jsonl", Head("uri", "small", "7"))
+        self.queue = Journal(folder / FILE, Head("uri", "small", "7"), Drivers())
         self.lines: list[str] = []
         self.sender = Sender(self.client, "7", self.queue.runs)  # type: ignore[arg-type]
-        self.courier = Courier(URI, self.sender, self.queue, self.lines.append, background=False)
-        self.box = Outbox(self.courier, self.sender)
+        self.box = Outbox(URI, self.sender, self.queue, self.lines.append, background=False)
 
     def deliver_all(self) -> None:
         """Send until nothing waits."""
         for _ in range(100):
-            if not self.courier.waiting:
+            if not self.box.waiting:
                 return
-            self.courier.deliver()
+            self.box.deliver()
         raise AssertionError("it never ends")
 
 
@@ -63,7 +63,7 @@ def undisturbed(folder: Path, write: Callable[[Outbox, str], Any]) -> Any:
     store = FakeStore()
     post = Post(folder / "undisturbed", store)
     write(post.box, post.box.create_run("7", "first", {"k": "v"}))
-    assert not post.courier.waiting
+    assert not post.box.waiting
     return store.plain()
 
 
@@ -78,7 +78,7 @@ def test_a_write_that_was_lost_is_sent_again(tmp_path: Path, name: str, fate: st
         WRITES[name](post.box, post.box.create_run("7", "first", {"k": "v"}))
         post.deliver_all()
         assert store.plain() == undisturbed(folder, WRITES[name])
-        assert not post.queue.path.exists()
+        assert not Post(folder, FakeStore()).box.waiting
 
 
 @pytest.mark.parametrize("fate", ["before", "after"])
@@ -90,11 +90,11 @@ def test_a_run_of_which_the_store_knows_nothing_is_written_to(tmp_path: Path, fa
         run_id = post.box.create_run("7", "first", {"k": "v"})
         assert run_id.startswith(LOCAL)
         write(post.box, run_id)
-        assert post.courier.waiting >= 2
+        assert post.box.waiting >= 2
         post.deliver_all()
         box = post.box
         box.log_batch(run_id, [])
-        assert not post.courier.waiting
+        assert not post.box.waiting
         assert store.plain() == undisturbed(tmp_path / name, write)
         assert box.stored_id(run_id) in store.runs
 
@@ -118,7 +118,7 @@ def test_a_refused_write_is_raised_and_does_not_wait(tmp_path: Path, name: str) 
     run_id = post.box.create_run("7", "first", {})
     with pytest.raises(Exception, match="no such thing"):
         WRITES[name](post.box, run_id)
-    assert not post.courier.waiting
+    assert not post.box.waiting
 
 
 def test_a_waiting_write_that_is_refused_stays_on_disk(tmp_path: Path) -> None:
@@ -126,8 +126,8 @@ def test_a_waiting_write_that_is_refused_stays_on_disk(tmp_path: Path) -> None:
     post = Post(tmp_path, FakeStore(), "ok", "before", "refused")
     run_id = post.box.create_run("7", "first", {})
     log(post.box, run_id, tags={"t": "u"})
-    with pytest.raises(StoreError, match=r"refused write 1 of .*queue.jsonl: no such") as raised:
-        post.courier.deliver()
+    with pytest.raises(StoreError, match=r"refused write 1 of .*queue.sqlite3: no such") as raised:
+        post.box.deliver()
     assert "geheim" not in str(raised.value)
     assert len(Post(tmp_path, FakeStore()).queue.waiting) == 1
 
@@ -181,7 +181,7 @@ def test_a_thread_sends_what_waits_and_says_so(tmp_path: Path, quick: None) -> N
     assert "does not answer (connection refused): the study goes on, its writes wait in" in gone
     assert "answers again: 20 writes sent" in back
     assert len(waits) <= 1
-    assert not list((tmp_path / FOLDER).iterdir())
+    assert waiting_note(URI, "small", tmp_path) is None
 
 
 def test_a_store_that_stays_away_ends_the_wait(tmp_path: Path, quick: None) -> None:
@@ -202,7 +202,7 @@ def test_a_store_that_stays_away_ends_the_wait(tmp_path: Path, quick: None) -> N
     assert any(
         line.startswith("waiting up to 1 s for the MLflow store: 2 writes") for line in lines
     )
-    assert "geheim" not in "".join(lines) + file.name + file.read_text()
+    assert b"geheim" not in "".join(lines).encode() + file.read_bytes()
     assert f"wait in {file}" in str(waiting_note(URI, "small", tmp_path))
     up = study_store(FlakyClient(store, iter(())))
     with outbox(up, "small", "7", tmp_path, lines.append):
@@ -272,7 +272,7 @@ def test_a_refused_write_of_the_thread_stops_the_study_at_its_next_write(
         while True:
             log(opened.writer, run_id, tags={"t": "u"})
             time.sleep(0.01)
-    assert list((tmp_path / FOLDER).iterdir())
+    assert waiting_note(URI, "small", tmp_path)
 
 
 def test_a_request_that_arrives_late_makes_no_second_run(tmp_path: Path, quick: None) -> None:
@@ -324,12 +324,46 @@ def test_what_a_replaced_driver_left_is_set_aside(tmp_path: Path, quick: None) -
             outbox(down, "small", "7", tmp_path, lines.append, drivers) as opened,
         ):
             opened.create_run("7", own, {})
-    (aside,) = (tmp_path / FOLDER).glob("*-first.left-out")
-    assert f"left out, and kept in {aside}" in "".join(lines)
+    file = tmp_path / FOLDER / FILE
+    assert f"left out, and kept in {file}" in "".join(lines)
     up = study_store(FlakyClient(store, iter(())))
     with outbox(up, "small", "7", tmp_path, lines.append, Drivers("third", ("second", "other"))):
         assert [run.name for run in store.runs.values()] == ["second"]
-    assert not list((tmp_path / FOLDER).glob("*.jsonl"))
+    assert waiting_note(URI, "small", tmp_path) is None
+    with closing(sqlite3.connect(file)) as base:
+        assert base.execute("SELECT driver, left_out FROM writes").fetchall() == [("first", 1)]
+
+
+def test_what_is_refused_can_be_left_out_by_the_command_that_is_shown(
+    tmp_path: Path, quick: None
+) -> None:
+    """The study goes on without it; it is kept, and so are the writes of other studies."""
+    for study in ("small", "other"):
+        down = study_store(FlakyClient(FakeStore(), always("before")))
+        with pytest.raises(StoreAway), outbox(down, study, "7", tmp_path, print) as opened:
+            opened.create_run("7", "first", {})
+    store = FakeStore()
+    with (
+        pytest.raises(StoreError) as raised,
+        outbox(study_store(FlakyClient(store, always("refused"))), "small", "7", tmp_path, print),
+    ):
+        pass
+    shown = re.search('sqlite3 (.*) "(.*)"', str(raised.value))
+    assert shown
+    with closing(sqlite3.connect(shown[1])) as base, base:
+        base.execute(shown[2])
+    for study, runs in (("small", 0), ("other", 1)):
+        with outbox(study_store(FlakyClient(store, iter(()))), study, "7", tmp_path, print):
+            assert len(store.runs) == runs
+    with closing(sqlite3.connect(shown[1])) as base:
+        assert base.execute("SELECT study, left_out FROM writes").fetchall() == [("small", 1)]
+
+
+def test_a_damaged_file_stops_no_plan(tmp_path: Path) -> None:
+    """It is named, as a run would be refused for it."""
+    (tmp_path / FOLDER).mkdir()
+    (tmp_path / FOLDER / FILE).write_bytes(b"no database " * 100)
+    assert "is damaged" in str(waiting_note(URI, "small", tmp_path))
 
 
 def test_what_waits_outlives_drivers_that_only_looked(tmp_path: Path, quick: None) -> None:
@@ -351,4 +385,4 @@ def test_what_waits_outlives_drivers_that_only_looked(tmp_path: Path, quick: Non
     last = Drivers("third", ("second", "elsewhere", "first"))
     with outbox(up, "small", "7", tmp_path, print, last):
         assert [run.name for run in store.runs.values()] == ["first"]
-    assert not list((tmp_path / FOLDER).iterdir())
+    assert waiting_note(URI, "small", tmp_path) is None

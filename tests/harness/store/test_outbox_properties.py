@@ -2,7 +2,7 @@
 
 import itertools
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 from harness.store.batches import log, set_state
 from harness.store.outbox.calls import Sender
 from harness.store.outbox.client import Outbox
-from harness.store.outbox.delivery import Courier
-from harness.store.outbox.journal import Head, QueueFile
+from harness.store.outbox.journal import Drivers, Head, Journal
 from reports.contract import State
 from tests.harness.flaky import URI, Crash, FakeStore, FlakyClient
 
@@ -27,8 +26,20 @@ steps = st.lists(
     max_size=30,
 )
 fates = st.lists(st.sampled_from(FATES), max_size=60)
-# how much of the file's end a crash tears off, of what was not synced
+# a write that is added while another waits dies at every third; which of its rows are there then
 tears = st.lists(st.integers(0, 200), min_size=1, max_size=10)
+
+
+class Recorded(Journal):
+    """A journal that keeps what its file was before each write that was added."""
+
+    def __init__(self, path: Path, head: Head, drivers: Drivers) -> None:
+        super().__init__(path, head, drivers)
+        self.states: list[bytes] = []
+
+    def append(self, call: str, arguments: Mapping[str, Any]) -> None:
+        self.states.append(self.path.read_bytes() if self.path.exists() else b"")
+        super().append(call, arguments)
 
 
 class Driver:
@@ -37,7 +48,7 @@ class Driver:
     def __init__(self, folder: Path, fates: list[str], tears: list[int]) -> None:
         self.store = FakeStore()
         self.client = FlakyClient(self.store, iter(fates))
-        self.path = folder / "queue.jsonl"
+        self.path = folder / "queue.sqlite3"
         self.tears = itertools.cycle(tears)
         self.runs: list[str] = []
         self.tick = 0
@@ -45,44 +56,32 @@ class Driver:
 
     def begin(self) -> None:
         """A process starts."""
-        self.queue = QueueFile(self.path, Head("uri", "small", "7"))
+        self.queue = Recorded(self.path, Head("uri", "small", "7"), Drivers())
         sender = Sender(self.client, "7", self.queue.runs)  # type: ignore[arg-type]
-        self.courier = Courier(URI, sender, self.queue, str, background=False)
-        self.box = Outbox(self.courier, sender)
-        self.synced = self.size()
-
-    def size(self) -> int:
-        """Bytes of the file."""
-        return self.path.stat().st_size if self.path.exists() else 0
+        self.box = Outbox(URI, sender, self.queue, str, background=False)
 
     def turn(self) -> None:
-        """The courier tries to send a write; a crash may tear off what was not synced."""
+        """The outbox tries to send a write; the process may die meanwhile, and another begins."""
         try:
-            self.courier.deliver()
+            self.box.deliver()
         except Crash:
-            self.die(max(self.synced, self.size() - next(self.tears)))
-
-    def die(self, size: int) -> None:
-        """The process ends, so much of the file is there, and another one begins."""
-        if self.size():
-            with self.path.open("r+b") as file:
-                file.truncate(size)
-        self.begin()
+            self.begin()
 
     def write(self, kind: str, choice: int) -> None:
         """Write something, or die in the middle of adding it to the queue, and write it again."""
         self.tick += 1
-        before, known = self.size(), len(self.runs)
+        known, waited = len(self.runs), self.box.waiting
+        self.queue.states.clear()
         # a crash while a run is made that does not wait leaves it open, for close_dead_runs
         self.client.mortal = False
         self.act(kind, choice)
         self.client.mortal = True
-        added = self.size() - before
-        if before and added and next(self.tears) % 3 == 0:
+        states = self.queue.states
+        if waited and states and next(self.tears) % 3 == 0:
             del self.runs[known:]
-            self.die(before + next(self.tears) % added)
+            self.path.write_bytes(states[next(self.tears) % len(states)])
+            self.begin()
             self.act(kind, choice)
-        self.synced = self.size()
 
     def act(self, kind: str, choice: int) -> None:
         """Make a write of a kind; a run first, where there is none."""
@@ -104,8 +103,8 @@ class Driver:
     def finish(self) -> list[tuple[Any, ...]]:
         """The store when everything is sent."""
         self.client.fates = iter(())
-        while self.courier.waiting:
-            self.courier.deliver()
+        while self.box.waiting:
+            self.box.deliver()
         return self.store.plain()
 
 
@@ -121,7 +120,8 @@ def drive(
             else:
                 driver.write(kind, choice)
         assert not driver.finish() or driver.runs
-        assert not driver.path.exists()
+        driver.begin()
+        assert not driver.box.waiting
         return driver.store.plain()
 
 

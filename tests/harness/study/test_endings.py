@@ -116,7 +116,7 @@ def test_a_console_falls_silent_when_nobody_reads() -> None:
 def test_a_driver_that_is_refused_outdates_nobodys_writes(
     ray_bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whoever ran something last is known, whoever only looked since: see outbox/folder.py."""
+    """Whoever ran something last is known, whoever only looked since: see outbox/journal.py."""
 
     def tokens() -> list[str]:
         store = ray_bench.store()
