@@ -12,7 +12,7 @@ GIT_SECONDS = 5
 
 @cache
 def code_version() -> str:
-    """The version, in a checkout with its commit: "0.1.0+g1a2b3c4d5e6f", ".dirty" if changed."""
+    """The version, in a checkout with its commit: "0.2.0+g1a2b3c4d5e6f", ".dirty" if changed."""
     package = Path(__file__).parent
     # a virtual environment may lie inside some other repository
     if not _git(package, "ls-files", "--error-unmatch", Path(__file__).name):

@@ -321,7 +321,7 @@ def test_list_options() -> None:
 
 def test_version() -> None:
     """--version prints the distribution's version."""
-    assert invoke("--version").stdout.strip() == "0.1.0"
+    assert invoke("--version").stdout.strip() == "0.2.0"
 
 
 def test_help_documents_the_exit_codes() -> None:

@@ -1,0 +1,129 @@
+"""Draws images/layers.svg and images/trial.svg: python -m docs.draw_diagrams.
+
+The layers are those that pyproject.toml makes lint-imports hold. tests/test_docs.py fails while a
+drawing differs from what this would write, or a file that it names is gone.
+"""
+
+import tomllib
+from collections.abc import Iterator, Sequence
+from html import escape
+from pathlib import Path
+
+IMAGES = Path(__file__).parent / "images"
+ROOT = Path(__file__).parents[1]
+INK, EDGE, PAPER = "#1f2430", "#5b6b8c", "#fbfbfd"
+FILLS = {"harness": "#dce8fb", "ship": "#dff3e3", "reports": "#fbead6", "": "#ececf2"}
+
+NOTES = (
+    "Each row imports only rows below it; what stands in one row is listed with commas.",
+    "harness imports ship and reports.contract; ship and reports import neither of the others.",
+)
+
+# What happens, where, and in which file or folder: a trial from its YAML to its table.
+STEPS: tuple[tuple[str, str, str], ...] = (
+    ("", "A study is written as YAML", "search_spaces/prompt_len.yaml"),
+    ("harness", "The YAML is read and checked", "harness/config/load.py"),
+    ("harness", "What is wanted is compared with what is done", "harness/planning/plan.py"),
+    ("harness", "Image features are extracted once and cached", "harness/study/features.py"),
+    ("harness", "The next setting is chosen (grid or Optuna)", "harness/tuning/searcher.py"),
+    ("harness", "Ray starts the trial on a worker", "harness/worker/trainable.py"),
+    ("ship", "Fit, select an epoch, train again, test once", "ship/trial/run.py"),
+    ("harness", "The driver receives the metrics of each epoch", "harness/tuning/callback.py"),
+    ("harness", "They become one run of the setting", "harness/recording/trial_runs.py"),
+    ("harness", "The run is written, or waits on disk", "harness/store"),
+    ("", "MLflow keeps the run", "mlflow.db, or a tracking server"),
+    ("reports", "Runs become rows, one for each seed", "reports/read/rows.py"),
+    ("reports", "Rows become a table with intervals", "reports/tables/build.py"),
+    ("reports", "The table becomes a page, files and a figure", "reports/render/files.py"),
+)
+
+
+def trial() -> str:
+    """A trial's way from YAML to table, top to bottom, as SVG."""
+    width, height, gap = 640, 52, 16
+    parts: list[str] = []
+    for index, (package, what, where) in enumerate(STEPS):
+        top = 20 + index * (height + gap)
+        parts += _box(20, top, width - 40, height, package, what, where)
+        if index + 1 < len(STEPS):
+            parts.append(_arrow(width / 2, top + height, gap))
+    return _svg(width, 20 + len(STEPS) * (height + gap), "A trial's way from YAML to table", parts)
+
+
+def layers() -> str:
+    """The layers of the three packages, each importing only what stands below it, as SVG."""
+    found = package_layers()
+    wide, height, gap = 300, 40, 12
+    parts: list[str] = []
+    for column, (package, rows) in enumerate(found.items()):
+        left = 20 + column * (wide + 24)
+        parts.append(_text(left + wide / 2, 34, package, size=19, weight="bold"))
+        for index, row in enumerate(rows):
+            parts += _box(left, 52 + index * (height + gap), wide, height, package, row)
+            if index + 1 < len(rows):
+                parts.append(_arrow(left + wide / 2, 52 + index * (height + gap) + height, gap))
+    deepest = max(len(rows) for rows in found.values())
+    bottom = 52 + deepest * (height + gap) + 18
+    width = 40 + len(found) * (wide + 24) - 24
+    parts += [_text(width / 2, bottom + 20 * i, line, size=14) for i, line in enumerate(NOTES)]
+    return _svg(width, bottom + 40, "Layers of harness, ship and reports", parts)
+
+
+def package_layers() -> dict[str, list[str]]:
+    """Package -> its layers from the top, as lint-imports is told them."""
+    config = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+    contracts = config["tool"]["importlinter"]["contracts"]
+    return {
+        contract["containers"][0]: [
+            row.replace(" : ", ", ").replace(" | ", ", ") for row in contract["layers"]
+        ]
+        for contract in contracts
+        if contract["type"] == "layers"
+    }
+
+
+def _box(
+    left: float, top: float, width: float, height: float, package: str, what: str, where: str = ""
+) -> Iterator[str]:
+    yield (
+        f'<rect x="{left:g}" y="{top:g}" width="{width:g}" height="{height:g}" rx="7"'
+        f' fill="{FILLS[package]}" stroke="{EDGE}"/>'
+    )
+    middle = top + height / 2
+    yield _text(left + width / 2, middle - 4 if where else middle + 5, what, size=15)
+    if where:
+        yield _text(left + width / 2, middle + 16, where, size=13, family="monospace")
+
+
+def _text(
+    x: float, y: float, text: str, *, size: int, weight: str = "normal", family: str = "sans-serif"
+) -> str:
+    return (
+        f'<text x="{x:g}" y="{y:g}" font-size="{size}" font-weight="{weight}"'
+        f' font-family="{family}" text-anchor="middle" fill="{INK}">{escape(text)}</text>'
+    )
+
+
+def _arrow(x: float, top: float, length: float) -> str:
+    end = top + length - 1
+    return f'<path d="M{x:g} {top:g}V{end:g}m-4 -5l4 5l4 -5" fill="none" stroke="{EDGE}"/>'
+
+
+def _svg(width: float, height: float, title: str, parts: Sequence[str]) -> str:
+    """A drawing on its own paper, so that it reads alike on light and dark pages."""
+    head = (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:g} {height:g}"'
+        f' width="{width:g}" height="{height:g}" role="img"><title>{escape(title)}</title>'
+    )
+    paper = f'<rect width="{width:g}" height="{height:g}" rx="10" fill="{PAPER}"/>'
+    return "\n".join([head, paper, *parts, "</svg>", ""])
+
+
+def main() -> None:
+    """Write both drawings."""
+    IMAGES.joinpath("layers.svg").write_text(layers(), encoding="utf-8")
+    IMAGES.joinpath("trial.svg").write_text(trial(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,33 @@
+# The habits of CONTRIBUTING.md as short names; `just` alone lists them.
+
+_list:
+    @just --list
+
+# ruff, import contracts and types
+check:
+    ruff check .
+    ruff format --check .
+    lint-imports
+    mypy
+
+# what the README promises: under 10 minutes on two cores
+test *args:
+    pytest {{ args }}
+
+# the tests that need no study, cluster or server
+fast:
+    pytest tests/ship tests/reports tests/test_docs.py tests/test_imports.py tests/test_source.py
+
+# killed workers, nodes, drivers and servers; broken disks and links
+faults:
+    pytest -m faults
+
+# ratios measured side by side, about 25 minutes
+bench:
+    python -m tests.bench
+
+# write what is derived from code, then build the site
+docs:
+    python -m docs.write_reference
+    python -m docs.draw_diagrams
+    mkdocs build --strict

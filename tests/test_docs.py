@@ -1,0 +1,161 @@
+"""The pages say what is there: links, options, studies, and what is derived from code."""
+
+import re
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+import yaml
+from typer.main import get_command
+
+from docs.draw_diagrams import IMAGES, STEPS, layers, trial
+from docs.write_reference import PAGE, reference
+from harness.cli.main import app as sweep
+from harness.config import STUDY_KEYS
+from harness.data.cli import app as data
+from reports.cli import app as report
+from ship.trial_config import TrialConfig
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+PAGES = [
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")),
+    *sorted(DOCS.glob("*.md")),
+]
+STUDIES = {path.stem for path in (ROOT / "search_spaces").glob("*.yaml")}
+
+
+def without_code(text: str) -> str:
+    """A page's prose."""
+    return re.sub(r"```.*?```|`[^`\n]*`|^    .*$", "", text, flags=re.DOTALL | re.MULTILINE)
+
+
+def anchors(text: str) -> set[str]:
+    """What the headings of a page can be linked by."""
+    prose = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
+    heads = re.findall(r"^#+ (.*)$", prose, flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", head.lower()).strip().replace(" ", "-") for head in heads}
+
+
+def broken_links(page: Path) -> Iterator[str]:
+    """Relative links of a page that lead nowhere, in words."""
+    for target in re.findall(r"\]\(([^)\s]+)\)", without_code(page.read_text("utf-8"))):
+        if target.startswith(("http://", "https://")):
+            continue
+        name, _, anchor = target.partition("#")
+        path = (page.parent / name).resolve() if name else page
+        if not path.exists():
+            yield f"{page.name}: no file {target}"
+        elif anchor and anchor not in anchors(path.read_text("utf-8")):
+            yield f"{page.name}: no heading {target}"
+
+
+def commands() -> dict[str, set[str]]:
+    """Each command in words -> its options."""
+    found = {"ship-sweep": sweep, "ship-report": report}
+    options = {name: options_of(get_command(app)) for name, app in found.items()}
+    group = get_command(data)
+    return options | {f"ship-data {name}": options_of(sub) for name, sub in group.commands.items()}
+
+
+def options_of(command: click.Command) -> set[str]:
+    """The long options of a command."""
+    return {"--help", *(o for p in command.params for o in p.opts if o.startswith("--"))}
+
+
+def quoted(page: Path) -> Iterator[str]:
+    """Whatever stands as code on a page: blocks line by line, and spans."""
+    text = page.read_text("utf-8").replace("\\\n", " ")
+    yield from re.findall(r"^    (.*)$", text, flags=re.MULTILINE)
+    yield from (
+        line for block in re.findall(r"```.*?```", text, re.S) for line in block.split("\n")
+    )
+    yield from re.findall(r"`([^`\n]+)`", re.sub(r"```.*?```", "", text, flags=re.DOTALL))
+
+
+def wrong_options(page: Path) -> Iterator[str]:
+    """Options on a page that their command does not have, in words."""
+    known = commands()
+    for code in quoted(page):
+        found = re.search(r"\b(ship-sweep|ship-report|ship-data \w+)(?=\s|$)(.*)", code)
+        if found and "`" not in code:
+            own = found[2].split(" > ")[0].split("#")[0]
+            wrong = set(re.findall(r"(?<!\S)--[a-z][a-z-]*", own)) - known.get(found[1], set())
+            yield from (f"{page.name}: {found[1]} {option}" for option in sorted(wrong))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    """Every relative link of a page names a file, and a heading of it where it names one."""
+    assert not list(broken_links(page))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_options_exist(page: Path) -> None:
+    """A command that a page shows has every option that is shown with it."""
+    assert not list(wrong_options(page))
+
+
+def test_wrong_links_and_options_are_noticed(tmp_path: Path) -> None:
+    """A dead link, a missing heading and an invented option are each reported."""
+    page = tmp_path / "page.md"
+    page.write_text("# A head\n[a](no.md) [b](#none) [c](#a-head)\n\n    ship-sweep --nothing\n")
+    assert list(broken_links(page)) == ["page.md: no file no.md", "page.md: no heading #none"]
+    assert list(wrong_options(page)) == ["page.md: ship-sweep --nothing"]
+
+
+def test_studies_exist() -> None:
+    """A study that a page starts is packaged, and the page of results knows every packaged one."""
+    code = [line for page in PAGES for line in quoted(page)]
+    named = {name for line in code for name in re.findall(r"--space (\w+)\.yaml", line)}
+    results = (DOCS / "results.md").read_text("utf-8")
+    assert named and named <= STUDIES
+    assert not [name for name in STUDIES if f"`{name}`" not in results and name != "prompt_len"]
+
+
+def test_keys_exist() -> None:
+    """A key that a page sets on a command line is a key of a study."""
+    code = [line for page in PAGES for line in quoted(page)]
+    keys = {key for line in code for key in re.findall(r"--set '?([a-z_]+)[.=]", line)}
+    assert keys and keys <= {*STUDY_KEYS, *TrialConfig.model_fields}
+
+
+def test_reference_is_fresh() -> None:
+    """yaml-reference.md is what the classes say (else: python -m docs.write_reference)."""
+    assert PAGE.read_text("utf-8") == reference()
+
+
+def test_diagrams_are_fresh() -> None:
+    """The drawings are what pyproject.toml and the steps say, and every file in them is there."""
+    assert (IMAGES / "layers.svg").read_text("utf-8") == layers()
+    assert (IMAGES / "trial.svg").read_text("utf-8") == trial()
+    places = [where for package, _, where in STEPS if package]
+    assert places and not [where for where in places if not (ROOT / where).exists()]
+
+
+def test_files_named_in_the_architecture_exist() -> None:
+    """Every path of the code that the pages on its layout and its extension name is there."""
+    text = "".join((DOCS / name).read_text("utf-8") for name in ("architecture.md", "extending.md"))
+    paths = re.findall(r"`((?:ship|harness|reports|tests)/[\w/.]+)`", text)
+    assert len(paths) > 10 and not [path for path in paths if not (ROOT / path).exists()]
+
+
+def test_readme_is_short() -> None:
+    """The README has at most 1000 words; the rest belongs to docs/."""
+    words = [w for w in (ROOT / "README.md").read_text("utf-8").split() if re.search(r"\w", w)]
+    assert len(words) <= 1000
+
+
+def test_nav_has_every_page() -> None:
+    """Each page stands in the site's navigation, and each entry is a page."""
+    nav = yaml.safe_load((ROOT / "mkdocs.yml").read_text("utf-8"))["nav"]
+    listed = re.findall(r"[\w-]+\.md", str(nav))
+    assert sorted(listed) == sorted(page.name for page in DOCS.glob("*.md"))
+
+
+def test_versions_agree() -> None:
+    """CITATION.cff cites the version that pyproject.toml builds."""
+    built = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["version"]
+    assert yaml.safe_load((ROOT / "CITATION.cff").read_text("utf-8"))["version"] == built
