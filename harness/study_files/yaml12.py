@@ -177,8 +177,8 @@ class _Walk:
                 self.value(item, f"{path}[{index}]", depth + 1)
                 for index, item in enumerate(node.value)
             ]
-        styled = isinstance(node, ScalarNode) and node.style
-        return node.value if styled else self.scalars.construct_object(node)
+        quoted = isinstance(node, ScalarNode) and node.style
+        return node.value if quoted else self.scalars.construct_object(node)
 
     def _mapping(self, node: MappingNode, path: str, depth: int) -> dict[Any, Any]:
         built: dict[Any, Any] = {}
