@@ -5,6 +5,18 @@ Ray's that is not public. Importing it imports Ray, which takes two seconds.
 """
 
 from harness.cluster.feature_extraction import ClusterEncoder
+from harness.cluster.ray_internals import (
+    Nodes,
+    address_of_result,
+    driver_address,
+    error_text,
+    kill_worker,
+    living_nodes,
+    memory_kills_as_worker_deaths,
+    memory_used,
+    was_cut_off,
+    was_killed_for_memory,
+)
 from harness.cluster.session import (
     Session,
     cluster_resources,
@@ -15,9 +27,19 @@ from harness.cluster.session import (
 
 __all__ = [
     "ClusterEncoder",
+    "Nodes",
     "Session",
+    "address_of_result",
     "cluster_resources",
+    "driver_address",
+    "error_text",
+    "kill_worker",
+    "living_nodes",
+    "memory_kills_as_worker_deaths",
     "memory_of_a_trial",
+    "memory_used",
     "ray_session",
     "threads",
+    "was_cut_off",
+    "was_killed_for_memory",
 ]

@@ -2,8 +2,8 @@
 
 import math
 import warnings
-from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -104,7 +104,7 @@ class ClusterEncoder:
         }
         most = min(len(shards), max(1, at_once(self.resources, cluster_resources())))
         with quiet_ray(self.verbose):
-            with ray.data.DataContext.current(_context(self.verbose)):
+            with _quiet_data(self.verbose):
                 items = [{"start": shard.start, "stop": shard.stop} for shard in shards]
                 plan = ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
                     _Actor,
@@ -204,14 +204,19 @@ def _undecodable(dataset: PictureDataset, split: str, name: str) -> DatasetError
     )
 
 
-def _context(verbose: bool) -> ray.data.DataContext:
+@contextmanager
+def _quiet_data(verbose: bool) -> Iterator[None]:
+    """A plan that is made inside shows no bar, which the harness has itself, and no start."""
     with warnings.catch_warnings():
         # Ray Data warns of its own defaults when it makes a context
         warnings.simplefilter("ignore", DeprecationWarning)
-        context = ray.data.DataContext.get_current().copy()
-        context.enable_progress_bars = False  # the harness has its own
-        context.print_on_execution_start = verbose
-    return context
+        context = ray.data.DataContext.get_current()
+    before = context.enable_progress_bars, context.print_on_execution_start
+    context.enable_progress_bars, context.print_on_execution_start = False, verbose
+    try:
+        yield
+    finally:
+        context.enable_progress_bars, context.print_on_execution_start = before
 
 
 def _last_line(told: str) -> str:

@@ -12,6 +12,7 @@ from ray.exceptions import RayError
 
 from harness.cluster.loopback import loopback, private_token
 from harness.cluster.quiet import quiet_core, quiet_ray
+from harness.cluster.ray_internals import UNDOCUMENTED_ENVIRONMENT
 from harness.config import Resources, StudyConfig
 from harness.environment import environment
 from harness.errors import ClusterError
@@ -20,12 +21,11 @@ from harness.resources import LARGEST_NODE, device_memory_mb, usable_cpus
 STORE_FLOOR = 200 * 2**20
 # Ray and Tune read these from the driver's environment.
 DRIVER_ENVIRONMENT = {
+    **UNDOCUMENTED_ENVIRONMENT,
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # else a FutureWarning on every start
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-    "TUNE_DISABLE_AUTO_CALLBACK_SYNCER": "1",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # harness.study.interrupts has it
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # most results carry no objective, on purpose
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",

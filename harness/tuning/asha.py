@@ -5,9 +5,10 @@ from typing import Any, NamedTuple
 
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 
+from harness.cluster import error_text
 from harness.config import AshaScheduler, StudyConfig
 from harness.tuning.fusion import Group, Pruned
-from harness.tuning.worker_deaths import Deaths, told
+from harness.tuning.worker_deaths import Deaths
 from harness.worker import EVALUATIONS, OBJECTIVE
 
 # more evaluations than any trial has: the last rung of successive halving
@@ -34,7 +35,7 @@ class Unhalved(FIFOScheduler):
 
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
         """Tune tells its scheduler first, then the searcher, then the callbacks."""
-        self._deaths.saw(trial.trial_id, told(trial.error_file))
+        self._deaths.saw(trial.trial_id, error_text(trial))
 
 
 class Halving(Unhalved):

@@ -5,10 +5,9 @@ from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any
 
-import ray
 from ray import tune
-from ray.tune.result import NODE_IP
 
+from harness.cluster import address_of_result, error_text, kill_worker
 from harness.config import StudyConfig
 from harness.errors import ClusterError, UserError
 from harness.planning import Work
@@ -16,7 +15,7 @@ from harness.progress import TrialView, View
 from harness.recording import TrialRecorder
 from harness.tuning.failure_streak import Streak, TooManyFailures
 from harness.tuning.fusion import Ending, Group, Pruned, member_id
-from harness.tuning.worker_deaths import Deaths, told
+from harness.tuning.worker_deaths import Deaths
 from harness.worker import EPOCHS
 from reports.contract import Failure, State
 
@@ -113,7 +112,7 @@ class Monitor(tune.Callback):
             return
         last = epochs[-1]
         running.where = f"at stage {last['stage']}, epoch {last['epoch']}"
-        self._deaths.reached(trial.trial_id, running.where, result.get(NODE_IP))
+        self._deaths.reached(trial.trial_id, running.where, address_of_result(result))
         for place in sorted(running.open):
             own = [{**epoch, "means": epoch["means"][place]} for epoch in epochs]
             self._epochs(member_id(trial.trial_id, place), own)
@@ -139,7 +138,7 @@ class Monitor(tune.Callback):
         """A worker died."""
         if trial.trial_id not in self._running:  # died before it took the trial up
             if not self._started:
-                self._error = ClusterError(f"no worker can start: {last_line(trial.error_file)}")
+                self._error = ClusterError(f"no worker can start: {last_line(error_text(trial))}")
                 return
             self._start(trial)
         self._end_all(trial)
@@ -215,17 +214,16 @@ class Monitor(tune.Callback):
         """Kill workers that are past the limit.
 
         From the driver, because a worker that hangs in C code runs no thread of its own. Tune sees
-        a dead worker; without a retry left it ends the trial.
+        a dead worker; without a retry left it ends the trial. Where Tune does not say which process
+        that is, the trial runs on to its end.
         """
         for running in self._running.values():
             whole = limit * len(running.group)
             if running.overdue or time.monotonic() - running.started < whole:
                 continue
             running.overdue = True
-            self._deaths.overdue(running.trial.trial_id, whole)
-            actor = running.trial.temporary_state.ray_actor
-            if actor is not None:
-                ray.kill(actor)
+            if kill_worker(running.trial):
+                self._deaths.overdue(running.trial.trial_id, whole)
 
 
 def _settled(ending: Ending) -> bool:
@@ -234,7 +232,7 @@ def _settled(ending: Ending) -> bool:
     return failed or ending.state in (State.COMPLETE, State.PRUNED)
 
 
-def last_line(file: str | None) -> str:
-    """The last line of a trial's error file, which names the cause."""
-    lines = [line.strip() for line in told(file).split("\n") if line.strip()]
+def last_line(text: str) -> str:
+    """The last line of what Tune has written of a trial's error, which names the cause."""
+    lines = [line.strip() for line in text.split("\n") if line.strip()]
     return lines[-1] if lines else "its process ended without a word"

@@ -1,6 +1,7 @@
 """Optuna's part of a study: proposes settings, and is told what became of them."""
 
 import math
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -105,8 +106,11 @@ class Sampler:
 
 
 def _tpe(seed: int) -> optuna.samplers.BaseSampler:
-    # constant_liar: trials that still run count as bad, so that parallel proposals spread
-    return optuna.samplers.TPESampler(seed=seed, constant_liar=True)
+    with warnings.catch_warnings():
+        # Optuna 4 calls constant_liar an experiment; Optuna 5 has kept it
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        # constant_liar: trials that still run count as bad, so that parallel proposals spread
+        return optuna.samplers.TPESampler(seed=seed, constant_liar=True)
 
 
 _SAMPLERS: dict[str, Callable[[int], optuna.samplers.BaseSampler]] = {

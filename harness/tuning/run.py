@@ -11,14 +11,14 @@ import ray
 from ray import tune
 
 from harness.checkpoint_storage import Storage
-from harness.cluster import threads
+from harness.cluster import memory_kills_as_worker_deaths, threads
 from harness.config import StudyConfig
 from harness.method import Method
 from harness.tuning.asha import make_scheduler
 from harness.tuning.callback import Monitor
 from harness.tuning.fusion import Pruned
 from harness.tuning.searcher import StudySearcher
-from harness.tuning.worker_deaths import Deaths, memory_kills_are_deaths
+from harness.tuning.worker_deaths import Deaths
 from harness.worker.trainable import ShipTrainable
 
 # feature_key -> a feature set in Ray's object store
@@ -52,7 +52,7 @@ def sweep(
     """
     results = Path(tempfile.mkdtemp(prefix="ship-sweep-"))
     try:
-        with memory_kills_are_deaths():
+        with memory_kills_as_worker_deaths():
             tune.run(
                 bind(study, shared, method, storage),
                 name="study",

@@ -1,27 +1,21 @@
 """Why the worker of a Ray trial died: by itself, for want of memory, with its node, or by us."""
 
-import re
 import socket
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
-import ray
-
+from harness.cluster import (
+    Nodes,
+    driver_address,
+    living_nodes,
+    memory_used,
+    was_cut_off,
+    was_killed_for_memory,
+)
 from reports.contract import Failure
 
 # How long a raylet may take to answer; a node that does not is taken to be lost.
 ANSWER_SECONDS = 3.0
-LOW_MEMORY = "running low on memory"
-# What Ray says when a connection broke and it has not heard of the worker's death. It gives up a
-# connection sooner than a node: one broke when a link was cut for 20 s, and the node was kept.
-CUT_OFF = "is temporarily unavailable"
-_USED = re.compile(r"was (\S+ used / \S+) limit")
-
-# (address, port) of raylets
-Nodes = frozenset[tuple[str, int]]
 
 
 @dataclass(frozen=True)
@@ -30,19 +24,6 @@ class Death:
 
     failure: Failure
     reason: str
-
-
-def alive() -> Nodes:
-    """The nodes that Ray holds for alive."""
-    nodes = ray.nodes()  # type: ignore[no-untyped-call]
-    return frozenset(
-        (node["NodeManagerAddress"], node["NodeManagerPort"]) for node in nodes if node["Alive"]
-    )
-
-
-def own_address() -> str:
-    """Of the node that the driver is on."""
-    return str(ray.util.get_node_ip_address())  # type: ignore[no-untyped-call]
 
 
 def answers(node: tuple[str, int]) -> bool:
@@ -65,9 +46,9 @@ class Deaths:
 
     def __init__(
         self,
-        alive: Callable[[], Nodes] = alive,
+        alive: Callable[[], Nodes] = living_nodes,
         answers: Callable[[tuple[str, int]], bool] = answers,
-        own_address: Callable[[], str] = own_address,
+        own_address: Callable[[], str | None] = driver_address,
     ) -> None:
         self._alive = alive
         self._answers = answers
@@ -107,9 +88,9 @@ class Deaths:
         """A worker is dead; message: what Ray says of it."""
         if trial_id in self._deaths:
             return  # by us
-        if LOW_MEMORY in message:
-            used = _USED.search(message)
-            of = f" ({used[1]})" if used else ""
+        if was_killed_for_memory(message):
+            used = memory_used(message)
+            of = f" ({used})" if used else ""
             self._note(trial_id, Failure.OUT_OF_MEMORY, f"killed by Ray as memory ran low{of}")
         elif lost := self._lost(trial_id, message):
             self._note(trial_id, Failure.NODE_LOST, lost)
@@ -136,38 +117,6 @@ class Deaths:
         own = frozenset(node for node in nodes if node[0] == address) or nodes
         if not own <= self._alive() or not all(map(self._answers, own)):
             return "its node was lost"
-        if CUT_OFF in message and {place for place, _ in own} != {self._own_address()}:
+        if was_cut_off(message) and {place for place, _ in own} != {self._own_address()}:
             return "the connection to its worker was lost"
         return None
-
-
-def told(file: str | None) -> str:
-    """What Tune has written into a trial's error file, "" if there is none."""
-    try:
-        return Path(file).read_text(encoding="utf-8", errors="replace") if file else ""
-    except OSError:
-        return ""
-
-
-@contextmanager
-def memory_kills_are_deaths() -> Iterator[None]:
-    """Make Tune take a worker that Ray killed for want of memory for one that died.
-
-    Such a worker's OutOfMemoryError is no RayActorError, and Tune 2.60 gives up the whole run at
-    it ("Caught unexpected exception").
-    """
-    from ray.air.execution._internal.actor_manager import RayActorManager
-    from ray.exceptions import OutOfMemoryError, RayActorError
-
-    original = RayActorManager._actor_task_failed
-
-    def failed(self: Any, tracked_actor_task: Any, exception: Exception) -> Any:
-        if isinstance(exception, OutOfMemoryError):
-            exception = RayActorError(error_msg=str(exception))
-        return original(self, tracked_actor_task, exception)
-
-    RayActorManager._actor_task_failed = failed  # type: ignore[method-assign]
-    try:
-        yield
-    finally:
-        RayActorManager._actor_task_failed = original  # type: ignore[method-assign]

@@ -7,13 +7,14 @@ import pytest
 from optuna.trial import TrialState
 from ray.tune.search import Searcher
 
+from harness.cluster import memory_kills_as_worker_deaths
 from harness.planning.fingerprints import Fingerprints
 from harness.planning.plan import make_plan
 from harness.store.ledger import Ledger
 from harness.tuning.failure_streak import Streak
 from harness.tuning.fusion import Ending
 from harness.tuning.retry_policy import NODE_RETRIES, Given, judge
-from harness.tuning.worker_deaths import Death, Deaths, memory_kills_are_deaths
+from harness.tuning.worker_deaths import Death, Deaths
 from harness.worker.results import FAILED, failures
 from reports.contract import Failure, State
 from tests.harness.fakes import make_method, make_study
@@ -282,7 +283,7 @@ def test_a_memory_kill_is_a_death_like_any_other(monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(RayActorManager, "_actor_task_failed", record)
     manager: Any = object()
-    with memory_kills_are_deaths():
+    with memory_kills_as_worker_deaths():
         for error in (OutOfMemoryError("running low on memory"), ValueError("other")):
             RayActorManager._actor_task_failed(manager, None, error)  # type: ignore[arg-type]
     assert isinstance(seen[0], RayActorError) and str(seen[0]) == "running low on memory"

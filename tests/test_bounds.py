@@ -1,0 +1,52 @@
+"""What pyproject.toml asks for of its dependencies, and what is installed."""
+
+import subprocess
+import sys
+import tomllib
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+
+ROOT = Path(__file__).parents[1]
+DEPENDENCIES = [
+    Requirement(line)
+    for line in tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"][
+        "dependencies"
+    ]
+]
+
+
+def lowest() -> dict[str, str]:
+    """The versions that .ci/lowest prints."""
+    command = [sys.executable, str(ROOT / ".ci" / "lowest")]
+    out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return dict(line.split("==") for line in out.splitlines())  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("dependency", DEPENDENCIES, ids=lambda dependency: dependency.name)
+def test_what_is_installed_is_what_is_asked_for(dependency: Requirement) -> None:
+    """Each direct dependency is within its bounds, so that the tests speak of these."""
+    assert dependency.specifier.contains(version(dependency.name), prereleases=True)
+
+
+def test_ray_is_bounded_on_both_sides() -> None:
+    """Its next major release is another Ray until somebody has run the tests on it."""
+    (ray,) = [dependency for dependency in DEPENDENCIES if dependency.name == "ray"]
+    assert {bound.operator for bound in ray.specifier} == {">=", "<"}
+    assert ray.specifier.contains(version("ray"))
+    assert not ray.specifier.contains("2.51.2")
+    assert not ray.specifier.contains("3.0.0")
+
+
+def test_the_lowest_versions_are_allowed_and_nothing_lower_is() -> None:
+    """Of each direct dependency but torch and torchvision, .ci/lowest prints the lower bound."""
+    found = lowest()
+    wanted = {each.name: each for each in DEPENDENCIES if not each.name.startswith("torch")}
+    assert found.keys() == wanted.keys()
+    for name, low in found.items():
+        assert wanted[name].specifier.contains(low)
+        assert {bound.version for bound in wanted[name].specifier if bound.operator == ">="} == {
+            low
+        }
