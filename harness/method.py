@@ -1,4 +1,4 @@
-"""The doors between harness and ship: what the study calls on the driver and on a worker.
+"""What the harness calls of ship, on the driver and on a worker; tests put a method of their own here.
 
 ship (torch, open_clip) is imported inside the functions: a finished study never loads it.
 """

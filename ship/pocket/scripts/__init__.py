@@ -1,1 +1,4 @@
-"""TODO: what this package answers for."""
+"""The scripts that made the packaged backbone and pictures; see ship/pocket/NOTICE.
+
+They need the extra `pocket` and run from a checkout: they are no part of the wheel.
+"""

@@ -1,1 +1,1 @@
-"""TODO: what this package answers for."""
+"""Tests of reports.tables."""
