@@ -34,7 +34,8 @@ class SyntheticConfig(Settings):
     weight: Annotated[float, PER_REPLICA] = Field(
         1.0,
         gt=0,
-        description="of a synthetic feature's loss, a real one's being 1 (gda: of the feature)",
+        description="weight of a synthetic feature's loss, where a real feature has 1 (gda: of the "
+        "feature itself)",
     )
 
 

@@ -23,7 +23,7 @@ class TrialConfig(Settings):
 
     backbone: str = Field("pocket", description="pocket, or an open_clip NAME:PRETRAINED")
     precision: Precision = Field(
-        "fp32", description="of the frozen text tower; losses and image features are fp32"
+        "fp32", description="type of the frozen text tower; losses and image features are fp32"
     )
     dataset: str = Field("emoji", description="a dataset's name, or image_folder:NAME")
     targets: tuple[str, ...] = Field(

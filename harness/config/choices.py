@@ -72,8 +72,15 @@ class Resources(Settings):
         description="measure: the first trial's peak memory decides how many share a GPU; without "
         "GPUs, idle cores become threads (`resources: auto` for short)",
     )
-    cpus: float = Field(1, gt=0, allow_inf_nan=False, description="cores, and threads of torch")
-    gpus: float = Field(0, ge=0, allow_inf_nan=False, description="GPUs, or a part of one")
+    cpus: float = Field(
+        1,
+        gt=0,
+        allow_inf_nan=False,
+        description="cores of one trial, which are its threads of torch, too",
+    )
+    gpus: float = Field(
+        0, ge=0, allow_inf_nan=False, description="GPUs of one trial, or a part of one"
+    )
 
     @field_validator("gpus")
     @classmethod

@@ -28,11 +28,14 @@ class Factor(Settings):
         None, description="its levels; a list alone stands for them"
     )
     low: _Number | None = Field(None, description="one end of a range")
-    high: _Number | None = Field(None, description="its other end")
+    high: _Number | None = Field(None, description="the other end of a range")
     log: bool = Field(False, description="whether a range is drawn from, or divided, in its log")
-    step: _Number | None = Field(None, description="between a range's levels")
+    step: _Number | None = Field(None, description="distance between a range's levels")
     levels: int | None = Field(
-        None, ge=2, le=MAX_LEVELS, description="of a grid over a range, evenly spaced"
+        None,
+        ge=2,
+        le=MAX_LEVELS,
+        description="number of evenly spaced levels of a grid over a range",
     )
     baseline: Any = Field(None, description="the level that the others are compared with")
     when: dict[str, tuple[Any, ...]] = Field(

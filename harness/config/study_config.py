@@ -40,8 +40,10 @@ class StudyConfig(Settings):
         (0, 1, 2, 3, 4), description="a count n (seeds 0 to n-1), or a list"
     )
     scheduler: SchedulerConfig = Field(default_factory=NoScheduler, description="early stopping")
-    objective: Objective = Field("harmonic_mean", description="maximised on the selection split")
-    resources: Resources = Field(default_factory=Resources, description="of one trial")
+    objective: Objective = Field(
+        "harmonic_mean", description="the metric maximised on the selection split"
+    )
+    resources: Resources = Field(default_factory=Resources, description="what one trial takes")
     time_limit: float | None = Field(
         None,
         gt=0,
