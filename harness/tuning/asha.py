@@ -75,7 +75,13 @@ class Halving(Unhalved):
         )
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        """Judge the settings whose evaluations the result has."""
+        """Judge the settings whose evaluations the result has.
+
+        Args:
+            tune_controller: Tune's own, handed on to ASHA.
+            trial: Tune's trial.
+            result: OBJECTIVE: of each setting of the trial a value, or None.
+        """
         values = result.get(OBJECTIVE)
         if values is None:
             return TrialScheduler.CONTINUE
@@ -98,7 +104,14 @@ class Halving(Unhalved):
 def make_scheduler(
     study: StudyConfig, find_group: Callable[[str], Group], pruned: Pruned, deaths: Deaths
 ) -> TrialScheduler:
-    """Ray's scheduler; it sees the evaluations of the selection stage, and those alone."""
+    """Ray's scheduler; it sees the evaluations of the selection stage, and those alone.
+
+    Args:
+        study: for its scheduler.
+        find_group: Ray's trial id -> the works that it trains.
+        pruned: where stopped settings are noted.
+        deaths: where deaths of workers are noted.
+    """
     if not isinstance(study.scheduler, AshaScheduler):
         return Unhalved(deaths)
     return Halving(study.scheduler, find_group, pruned, deaths)

@@ -30,7 +30,13 @@ class Outcome:
 
 
 def outcome_of(ledger: Ledger, key: str, seeds: Sequence[int]) -> Outcome | None:
-    """A setting's outcome as the ledger has it: the objective's mean over finished `seeds`."""
+    """A setting's outcome as the ledger has it, None if the ledger knows nothing of the setting.
+
+    Args:
+        ledger: of the study.
+        key: of the setting.
+        seeds: over which the objective is averaged, as far as they are finished.
+    """
     state = ledger.state(key)
     if state is not State.COMPLETE:
         return Outcome(state) if state else None

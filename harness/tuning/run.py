@@ -83,7 +83,14 @@ def share(features: Mapping[str, Any]) -> Shared:
 def bind(
     study: StudyConfig, shared: Shared, method: Method, storage: Storage | None
 ) -> type[ShipTrainable]:
-    """The trainable with its features and the arguments of this study."""
+    """The trainable with its features and the arguments of this study.
+
+    Args:
+        study: its resources in numbers.
+        shared: the features, in Ray's object store.
+        method: ship.
+        storage: of checkpoints; None: there are none.
+    """
     arguments: dict[str, Any] = {
         "run_trial": method.run_trial,
         "load_backbone": method.load_backbone,

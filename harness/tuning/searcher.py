@@ -151,7 +151,7 @@ class StudySearcher(Searcher):
         ended, left = judge(given, result or {}, self._pruned.of(trial_id), death)
         for work, trial, ending in zip(given.group, given.proposed, ended, strict=True):
             if ending.state is not State.INTERRUPTED:
-                self._settle(work, trial, ending)
+                self._take_in(work, trial, ending)
         self._queue.extendleft(reversed(left))
         if self._may_give is not None:
             self._may_give += len(left)
@@ -161,7 +161,7 @@ class StudySearcher(Searcher):
         """What became of the settings of a Ray trial; asked for once, after it has ended."""
         return self._ended.pop(trial_id)
 
-    def _settle(self, work: Work, trial: optuna.Trial | None, ending: Ending) -> None:
+    def _take_in(self, work: Work, trial: optuna.Trial | None, ending: Ending) -> None:
         """Take a state in; a setting whose seeds run apart has one when the last of them has."""
         key, outcome = work.setting.key, self._outcome(work, ending)
         first = self._parts.pop(key, outcome)
