@@ -1,4 +1,4 @@
-"""What the harness calls of ship, on the driver and on a worker; tests put a method of their own here.
+"""What the harness calls of ship, on the driver and on a worker; tests have a method of their own.
 
 ship (torch, open_clip) is imported inside the functions: a finished study never loads it.
 """

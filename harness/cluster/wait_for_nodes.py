@@ -39,7 +39,12 @@ def alive(address: str) -> int:
 
 
 def wait_for_nodes(address: str, count: int, seconds: float = PATIENCE_SECONDS) -> None:
-    """Return once a cluster has `count` nodes.
+    """Return once a cluster has so many nodes.
+
+    Args:
+        address: HOST:PORT of the cluster's head.
+        count: nodes that must be alive.
+        seconds: how long to wait for them.
 
     Raises:
         ClusterError: it has fewer after so many seconds; the line says how many.

@@ -75,7 +75,13 @@ class Halving(Unhalved):
         )
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        """Judge the settings whose evaluations the result has."""
+        """Judge the settings whose evaluations the result has.
+
+        Args:
+            tune_controller: Tune's own, handed on to ASHA.
+            trial: Tune's trial.
+            result: OBJECTIVE: of each setting of the trial a value, or None.
+        """
         values = result.get(OBJECTIVE)
         if values is None:
             return TrialScheduler.CONTINUE
@@ -101,10 +107,10 @@ def make_scheduler(
     """Ray's scheduler; it sees the evaluations of the selection stage, and those alone.
 
     Args:
-        study: the study.
-        find_group: Ray trial id -> the settings that it trains.
-        pruned: keeps which settings were stopped.
-        deaths: told which workers died.
+        study: for its scheduler.
+        find_group: Ray's trial id -> the works that it trains.
+        pruned: where stopped settings are noted.
+        deaths: where deaths of workers are noted.
     """
     if not isinstance(study.scheduler, AshaScheduler):
         return Unhalved(deaths)

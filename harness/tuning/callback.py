@@ -172,7 +172,7 @@ class Monitor(tune.Callback):
         self._deaths.ended(trial.trial_id)
         for place in sorted(running.open):
             self._end(running, place, ended[place])
-        if self._error is None and all(map(_settled, ended)):
+        if self._error is None and all(map(_is_over, ended)):
             self._forget(running.group)
 
     def _end(self, running: _Running, place: int, ending: Ending) -> None:
@@ -226,7 +226,7 @@ class Monitor(tune.Callback):
                 self._deaths.overdue(running.trial.trial_id, whole)
 
 
-def _settled(ending: Ending) -> bool:
+def _is_over(ending: Ending) -> bool:
     """Whether a setting will not go on from where it was, in this run or in the next."""
     failed = ending.state is State.FAIL and ending.failure in (Failure.ERROR, Failure.NON_FINITE)
     return failed or ending.state in (State.COMPLETE, State.PRUNED)

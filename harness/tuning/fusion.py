@@ -95,13 +95,16 @@ class Ending:
 def endings(
     n: int, last: Mapping[str, Any], pruned: Set[int], death: Sequence[Ending] | None = None
 ) -> list[Ending]:
-    """Of the n settings of a Ray trial, by its last result, or by what its worker died of.
+    """What became of each setting of a Ray trial, by its last result, or by its worker's death.
 
     Args:
-        n: how many settings the Ray trial has.
-        last: its last result, {} if there was none.
-        pruned: places of the settings that the scheduler stopped.
-        death: of each setting, if its worker died.
+        n: settings that the trial had.
+        last: its last result.
+        pruned: places, from 0, of the settings that the scheduler has stopped.
+        death: what becomes of each of the n settings as the worker died; None: it lives.
+
+    Returns:
+        n endings, in the order of the settings.
     """
     failed = death
     if failed is None and FAILED in last:
@@ -119,12 +122,17 @@ def endings(
 
 
 def dead(n: int, failure: Failure, reason: str) -> list[Ending]:
-    """Of settings whose worker was lost: with several, nobody knows whose fault it was.
+    """What becomes of the settings of a Ray trial whose worker died.
+
+    A setting that was alone has failed. Of several nobody knows whose fault it was, and none has.
 
     Args:
-        n: how many settings the worker trained.
-        failure: the kind of reason.
-        reason: one line for people.
+        n: settings that the trial had.
+        failure: of which kind the death was.
+        reason: the same for people.
+
+    Returns:
+        n endings.
     """
     state = State.FAIL if n == 1 else State.INTERRUPTED
     return [Ending(state, failure=failure, reason=reason, blamed=n == 1)] * n

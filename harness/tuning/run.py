@@ -86,10 +86,10 @@ def bind(
     """The trainable with its features and the arguments of this study.
 
     Args:
-        study: with resources in numbers.
-        shared: features in Ray's object store.
-        method: what trains.
-        storage: where checkpoints lie; None: none are kept.
+        study: its resources in numbers.
+        shared: the features, in Ray's object store.
+        method: ship.
+        storage: of checkpoints; None: there are none.
     """
     arguments: dict[str, Any] = {
         "run_trial": method.run_trial,

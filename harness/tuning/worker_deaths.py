@@ -64,12 +64,12 @@ class Deaths:
         self._nodes[trial_id] = self._alive()
 
     def reached(self, trial_id: str, where: str, address: str | None = None) -> None:
-        """How far the trial has come, e.g. "at stage selection, epoch 3", and on which node.
+        """Note how far a trial has come.
 
         Args:
-            trial_id: Ray's.
-            where: in words.
-            address: of the node; None: not known now.
+            trial_id: Ray's id of the trial.
+            where: for people, e.g. "at stage selection, epoch 3".
+            address: of the node that the trial runs on; None: not known.
         """
         self._where[trial_id] = where
         if address is not None:
