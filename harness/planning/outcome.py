@@ -42,7 +42,15 @@ class StudyOutcome:
 def outcome_of(
     plan: Plan, experiment: str, tracking_uri: str, *, interrupted: bool, ran: bool
 ) -> StudyOutcome:
-    """Count the rows of the plan that would be next."""
+    """Count what a study has come to, in settings.
+
+    Args:
+        plan: made after the run, from the ledger as it is then.
+        experiment: the study's name in the store.
+        tracking_uri: of the store.
+        interrupted: whether somebody stopped the run.
+        ran: whether anything was run at all.
+    """
     rows = plan.rows
     return StudyOutcome(
         done=sum(row.state == "done" for row in rows),

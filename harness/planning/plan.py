@@ -115,6 +115,14 @@ def make_plan(study: StudyConfig, ledger: Ledger, fingerprints: Fingerprints) ->
     A (setting, seed) is settled when it is COMPLETE; when the scheduler stopped it, as long as the
     study has a scheduler; and when its loss was not finite, which is deterministic. Every other
     failure is tried again by the next run.
+
+    Args:
+        study: what is wanted.
+        ledger: what the store has of it.
+        fingerprints: of its data and weights, which the settings' keys are made of.
+
+    Raises:
+        ValueError: a backbone or data set cannot be read.
     """
     maker = SettingMaker(study, fingerprints)
     enumerated = enumerate_settings(study, maker)
@@ -144,7 +152,13 @@ def make_plan(study: StudyConfig, ledger: Ledger, fingerprints: Fingerprints) ->
 
 
 def missing_seeds(study: StudyConfig, ledger: Ledger, key: str) -> tuple[int, ...]:
-    """The study's seeds of a setting that are not settled."""
+    """The study's seeds of a setting that are still to run.
+
+    Args:
+        study: whose seeds are wanted, and whose scheduler may have stopped the setting.
+        ledger: what the store has of it.
+        key: the setting's.
+    """
     if study_prunes(study) and ledger.state(key) is State.PRUNED:
         return ()
     return tuple(seed for seed in study.seeds if not _settled(ledger, key, seed))

@@ -125,6 +125,11 @@ def known_settings(study: StudyConfig, ledger: Ledger, maker: SettingMaker) -> l
     A run belongs to the study as it stands now if its assignment still lies in the space and gives
     the same key: a changed constant, picture or weight makes it another setting. One that was cut
     short goes on as long as the study has room for it (`trials`).
+
+    Args:
+        study: with a sampler other than grid.
+        ledger: what the store has of it.
+        maker: gives the study's assignments their keys.
     """
     domain = distributions(study)
     settings: list[Setting] = []

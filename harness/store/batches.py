@@ -22,7 +22,17 @@ def log(
     params: Mapping[str, Any] | None = None,
     tags: Mapping[str, str] | None = None,
 ) -> None:
-    """Write metrics at one step, params and tags in as few batches as MLflow allows."""
+    """Write metrics at one step, params and tags in as few batches as MLflow allows.
+
+    Args:
+        client: that writes.
+        run_id: of the run.
+        metrics: name -> number.
+        step: of all metrics.
+        timestamp: of all metrics, milliseconds since the epoch.
+        params: name -> value; a text of more than MAX_PARAM characters is cut.
+        tags: name -> text; one of more than MAX_TAG characters is cut (see harness.store.tags).
+    """
     from mlflow.entities import Metric, Param, RunTag
 
     points = [Metric(name, value, timestamp, step) for name, value in (metrics or {}).items()]
@@ -40,7 +50,15 @@ def log_entities(
     params: list[Any] | None = None,
     tags: list[Any] | None = None,
 ) -> None:
-    """log_batch in pieces of the size that MLflow accepts."""
+    """Write MLflow's entities to a run, in batches of the size that MLflow accepts.
+
+    Args:
+        client: that writes.
+        run_id: of the run.
+        metrics: Metric entities.
+        params: Param entities.
+        tags: RunTag entities; up to BATCH of them are in one request.
+    """
     rest = [list(metrics), list(params or ()), list(tags or ())]
     sizes = (800, BATCH, BATCH)
     while any(rest):
