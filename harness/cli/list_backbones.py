@@ -21,17 +21,21 @@ NOTES = (
 
 
 def print_backbones(every: bool = False) -> None:
-    """The backbones that prompts can drive; with `every`, also those refused, and why.
+    """Print a table of the backbones that prompts can drive.
 
-    Architectures without published weights are named below the table, unless it has `every` one.
+    Architectures without published weights are named below the table.
+
+    Args:
+        every: whether the table also has the architectures without published weights, and those
+            that are refused, each with the reason.
     """
     from ship.clip import architectures
 
     console = Console(highlight=False)
     rows = architectures()
     offered = [row for row in rows if row.refused is None]
-    bare = [row.name for row in offered if _bare(row)]
-    console.print(_table(rows if every else [row for row in offered if not _bare(row)]))
+    bare = [row.name for row in offered if _has_no_weights(row)]
+    console.print(_table(rows if every else [row for row in offered if not _has_no_weights(row)]))
     console.print()
     if not every:
         console.print(escape(f"For checkpoints of your own alone: {', '.join(bare)}."))
@@ -43,12 +47,14 @@ def print_backbones(every: bool = False) -> None:
         console.print(escape(note))
 
 
-def _bare(row: "Architecture") -> bool:
+def _has_no_weights(row: "Architecture") -> bool:
+    """Whether no weights are published or packaged, so that it needs a checkpoint."""
     return not row.tags and row.name != "pocket"
 
 
 def _table(rows: Iterable["Architecture"]) -> Table:
-    # narrow enough for the longest tag on a line of 80: a tag cut short cannot be copied
+    # Narrow enough for the longest tag on a line of 80 characters: a tag that is broken over two
+    # lines cannot be copied.
     table = Table(box=None, header_style="bold", padding=(0, 1, 0, 0))
     table.add_column("backbone", no_wrap=True)
     for heading in ("size", "width", "context"):
@@ -56,14 +62,14 @@ def _table(rows: Iterable["Architecture"]) -> Table:
     table.add_column("pretrained", overflow="fold")
     for row in rows:
         sizes = map(str, (row.feature_dim, row.text_width, row.context_length))
-        table.add_row(row.name, *sizes, _last(row), style="dim" if row.refused else None)
+        table.add_row(row.name, *sizes, _weights_cell(row), style="dim" if row.refused else None)
     return table
 
 
-def _last(row: "Architecture") -> str:
-    """The weights to choose from, or why there is no choice."""
+def _weights_cell(row: "Architecture") -> str:
+    """The last cell of a row: the weights to choose from, or why there is no choice."""
     if row.refused is not None:
         return escape(f"refused: {row.refused}")
-    if _bare(row):
+    if _has_no_weights(row):
         return "a checkpoint's path alone"
     return escape(", ".join(row.tags)) or "packaged"

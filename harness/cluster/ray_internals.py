@@ -1,10 +1,11 @@
 """Every name of Ray's that Ray does not promise to keep, each behind a function with a fallback.
 
-No other file of harness names one (tests/harness/cluster/test_ray_internals.py). Where the Ray that
-is installed has no such name, or another signature, a function says so by what it returns, or
-changes nothing: a study then runs as before, only less quietly, or with less exact reasons for a
-worker's death. Two fallbacks cost more: without kill_worker a time limit ends no trial, and without
-memory_kills_as_worker_deaths a worker that Ray kills for want of memory ends the run.
+No other file of harness uses such a name (tests/harness/cluster/test_ray_internals.py). Where the
+installed Ray lacks a name, or its signature is another, the function here says so by what it
+returns, or changes nothing. A study then runs as before, only less quietly, or with less exact
+reasons for a worker's death. Two fallbacks cost more: without kill_worker a time limit ends no
+trial, and without memory_kills_as_worker_deaths a worker that Ray kills for want of memory ends the
+run. Ray's process on each node is called a raylet.
 """
 
 import importlib
@@ -17,30 +18,32 @@ from typing import Any, Final
 import ray
 from ray.exceptions import OutOfMemoryError, RayActorError
 
-# Ray's core reads neither from an argument, nor are they in its documentation.
+# Settings that Ray's core takes from the environment alone, and that Ray does not document.
 UNDOCUMENTED_ENVIRONMENT: Final = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # else a FutureWarning on every start of Ray 2.52
 }
 
-# (address, port) of raylets
+# (address, port) of each node's raylet
 Nodes = frozenset[tuple[str, int]]
 
-_ABSENT: Final = (ImportError, AttributeError)
-# What Ray prints of a dead worker, a dozen lines, and of each new try of Ray Data's.
+_NAME_IS_ABSENT: Final = (ImportError, AttributeError)
+# Words in what Ray prints about a dead worker (a dozen lines), and about each retry of Ray Data.
 _WORKER_DEATHS: Final = ("A worker died or was killed", "so the task will be retried")
 _LOW_MEMORY: Final = "running low on memory"
 _MEMORY_USED: Final = re.compile(r"was (\S+ used / \S+) limit")
-# What Ray says when a connection broke and it has not heard of the worker's death. It gives up a
-# connection sooner than a node: one broke when a link was cut for 20 s, and the node was kept.
-_CUT_OFF: Final = "is temporarily unavailable"
+# What Ray says when a connection broke and it has not heard of the worker's death. Ray gives up a
+# connection sooner than a node: a link cut for 20 s broke a connection, and Ray kept the node.
+_CONNECTION_BROKE: Final = "is temporarily unavailable"
 _NODE_IP: Final = "node_ip"
 
 
 def reread_authentication() -> bool:
-    """Let Ray's core in this process read mode and token again, which it does but once.
+    """Let Ray's core in this process read the mode and token of authentication again.
+
+    By itself the core reads them once, from the environment, when Ray is imported.
 
     Returns:
-        Whether it did; if not, the core keeps to what the environment said when Ray was imported.
+        Whether it read them again; if not, the core keeps what it read first.
     """
     try:
         core: Any = importlib.import_module("ray._raylet")
@@ -49,18 +52,19 @@ def reread_authentication() -> bool:
         reset = loader.reset_cache
         core.Config.initialize("")
         reset()
-    except (*_ABSENT, TypeError):
+    except (*_NAME_IS_ABSENT, TypeError):
         return False
     return True
 
 
 @contextmanager
 def loopback_addresses() -> Iterator[None]:
-    """The address of a node that is started inside is 127.0.0.1, so that its services bind to it.
+    """Give a node that is started in this context the address 127.0.0.1, to bind its services to.
 
-    Ray does so by itself on macOS and Windows, and has no argument that asks for it elsewhere:
-    _node_ip_address="127.0.0.1" is turned into the address of an interface. Where Ray has no such
-    switch, its services bind to an interface, and ask for the session's token all the same.
+    Ray does so by itself on macOS and Windows, and has no argument that asks for it elsewhere: it
+    turns _node_ip_address="127.0.0.1" into the address of a network interface. Where the installed
+    Ray lacks the constant that is replaced here, its services bind to such an interface, and still
+    ask for the session's token.
     """
     with _replaced("ray._private.ray_constants", "ENABLE_RAY_CLUSTER", lambda original: False):
         yield
@@ -68,15 +72,15 @@ def loopback_addresses() -> Iterator[None]:
 
 @contextmanager
 def worker_deaths_unprinted() -> Iterator[None]:
-    """Errors that raylets push to a driver about dead workers are not printed.
+    """Keep Ray from printing, in the driver, the errors that raylets send about dead workers.
 
-    Ray prints them whatever its loggers are set to. Other lines, an autoscaler's say, are printed
-    as ever; where Ray prints in another way, all lines are.
+    Ray prints them whatever its loggers are set to. Other lines, such as an autoscaler's, are still
+    printed. Where the installed Ray prints in another way, all lines are.
     """
 
     def replacement(original: Callable[..., Any]) -> Callable[..., Any]:
         def printed(*given: Any, **keys: Any) -> Any:
-            if not any(words in _lines(*given, **keys) for words in _WORKER_DEATHS):
+            if not any(words in _printed_text(*given, **keys) for words in _WORKER_DEATHS):
                 return original(*given, **keys)
             return None
 
@@ -90,9 +94,9 @@ def worker_deaths_unprinted() -> Iterator[None]:
 def memory_kills_as_worker_deaths() -> Iterator[None]:
     """Make Tune take a worker that Ray killed for want of memory for one that died.
 
-    Such a worker's OutOfMemoryError is no RayActorError, and Tune 2.60 gives up the whole run at
-    it ("Caught unexpected exception"). So it does again where this changes nothing, because Tune
-    handles the errors of its workers in another way.
+    Such a worker's OutOfMemoryError is no RayActorError, and Tune 2.60 gives up the whole run when
+    it meets one ("Caught unexpected exception"). It still does where the installed Tune handles its
+    workers' errors in another way, as this then changes nothing.
     """
 
     def replacement(original: Callable[..., Any]) -> Callable[..., Any]:
@@ -114,20 +118,20 @@ def kill_worker(trial: Any) -> bool:
         trial: as Tune hands it to callbacks.
 
     Returns:
-        Whether there was a process to kill that Tune lets us know of.
+        Whether Ray was told to kill it; False where Tune shows no process of the trial.
     """
     actor = getattr(getattr(trial, "temporary_state", None), "ray_actor", None)
     if actor is None:
         return False
     try:
         ray.kill(actor)
-    except (TypeError, ValueError):  # no handle of an actor
+    except (TypeError, ValueError):  # what Tune holds is not an actor's handle
         return False
     return True
 
 
 def error_text(trial: Any) -> str:
-    """What Tune has written of a trial's error into its file, "" if there is no such file.
+    """The text of the file in which Tune keeps a trial's error; "" if there is no such file.
 
     Args:
         trial: as Tune hands it to callbacks and schedulers.
@@ -140,13 +144,13 @@ def error_text(trial: Any) -> str:
 
 
 def address_of_result(result: Mapping[str, Any]) -> str | None:
-    """The address of the node that a Tune result comes from; None where Tune does not add it."""
+    """The address of the node that a Tune result comes from; None where the result lacks it."""
     address = result.get(_NODE_IP)
     return address if isinstance(address, str) else None
 
 
 def living_nodes() -> Nodes:
-    """The nodes that Ray holds for alive; none where Ray describes its nodes in other words."""
+    """The nodes that Ray takes to be alive; an empty set where Ray describes nodes otherwise."""
     try:
         nodes = ray.nodes()  # type: ignore[no-untyped-call]
         return frozenset(
@@ -170,24 +174,26 @@ def was_killed_for_memory(message: str) -> bool:
 
 
 def memory_used(message: str) -> str:
-    """Used and whole memory, e.g. "2.39GB used / 23.54GB", in Ray's message; "" if it has none."""
+    """Memory used and in all, e.g. "2.39GB used / 23.54GB", from Ray's message; "" if not there."""
     used = _MEMORY_USED.search(message)
     return used[1] if used else ""
 
 
 def was_cut_off(message: str) -> bool:
-    """Whether Ray's message about a worker says that the connection to it broke, and no more."""
-    return _CUT_OFF in message
+    """Whether Ray's message about a worker says only that the connection to it broke."""
+    return _CONNECTION_BROKE in message
 
 
 @contextmanager
 def _replaced(module: str, name: str, replacement: Callable[[Any], Any]) -> Iterator[None]:
-    """Put something in the place of a module's name for a while, if the module has that name.
+    """Replace what a name in a module stands for, while the context lasts.
+
+    Where the module or the name does not exist, nothing is changed.
 
     Args:
         module: full name of the module.
-        name: dotted name in it, e.g. "Class.method".
-        replacement: given what stands there, returns what is to stand there.
+        name: dotted name in the module, e.g. "Class.method".
+        replacement: given the original object, returns the one that replaces it.
     """
     *path, last = name.split(".")
     try:
@@ -195,7 +201,7 @@ def _replaced(module: str, name: str, replacement: Callable[[Any], Any]) -> Iter
         for part in path:
             holder = getattr(holder, part)
         original = getattr(holder, last)
-    except _ABSENT:
+    except _NAME_IS_ABSENT:
         yield
         return
     setattr(holder, last, replacement(original))
@@ -205,12 +211,12 @@ def _replaced(module: str, name: str, replacement: Callable[[Any], Any]) -> Iter
         setattr(holder, last, original)
 
 
-def _lines(data: Any = None, *given: Any, **keys: Any) -> str:
-    """The text in what Ray is about to print; "" if it is not given as Ray 2.60 gives it."""
+def _printed_text(data: Any = None, *given: Any, **keys: Any) -> str:
+    """The text that Ray is about to print; "" where the arguments are not those of Ray 2.60."""
     lines = data.get("lines", ()) if isinstance(data, Mapping) else ()
     return "\n".join(map(str, lines)) if isinstance(lines, list | tuple) else ""
 
 
 def _as_worker_death(value: Any) -> Any:
-    """An OutOfMemoryError as a RayActorError; anything else as it is."""
+    """Turn an OutOfMemoryError into a RayActorError; anything else is returned as it is."""
     return RayActorError(error_msg=str(value)) if isinstance(value, OutOfMemoryError) else value

@@ -7,14 +7,16 @@ from rich.console import Console
 
 
 class SteadyConsole(Console):
-    """Falls silent where nobody reads any more: Ctrl-C ends `| tee` along with the study.
+    """A console that falls silent once nobody reads its output.
 
-    rich would end the process, in the middle of whatever the study has to bring to an end.
+    In `ship-sweep ... | tee log`, Ctrl-C ends tee as well, while the study still has to close its
+    trials and runs. By itself, rich would end the process at the next line that it prints.
     """
 
     def on_broken_pipe(self) -> None:
-        """Nothing that is printed from now on goes anywhere."""
+        """Discard all that is printed from now on; rich calls this when the reader has gone."""
         self.quiet = True
+        # whatever writes to standard output without this console must not fail either
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, sys.stdout.fileno())
         os.close(nowhere)

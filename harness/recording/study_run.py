@@ -25,18 +25,26 @@ from reports.contract import LONG_TAGS, Kind, State, Tag
 logger = logging.getLogger(__name__)
 
 YAML_ARTIFACT = "study.yaml"
-_CONTINUED = re.compile(rf"({'|'.join(map(re.escape, LONG_TAGS))})\.\d+$")
+# names of the tags in which a long tag goes on: NAME.1, NAME.2
+_CONTINUATION_TAG = re.compile(rf"({'|'.join(map(re.escape, LONG_TAGS))})\.\d+$")
 
 
 class StudyRecord:
-    """The parent run. Every method may raise StoreError."""
+    """The study's own run in the store. Every method may raise StoreError."""
 
     def __init__(self, store: Store, experiment_id: str, run_id: str) -> None:
+        """Use a run that exists.
+
+        Args:
+            store: an open store.
+            experiment_id: the study's experiment.
+            run_id: of the study's own run.
+        """
         self._store = store
         self._experiment_id = experiment_id
         self.run_id = run_id
-        self._wanted = "[]"  # the text of ship.wanted
-        self._keys: set[str] = set()
+        self._wanted_text = "[]"  # the text of Tag.WANTED; describe() sets it
+        self._wanted_keys: set[str] = set()  # of the settings in that text
 
     @classmethod
     def find(cls, store: Store, experiment_id: str) -> "StudyRecord | None":
@@ -46,12 +54,12 @@ class StudyRecord:
 
     @classmethod
     def create(cls, store: Store, experiment_id: str, study: StudyConfig) -> "StudyRecord":
-        """The study's run, found or made.
+        """The study's run; it is made if there is none yet.
 
         Args:
             store: an open store.
-            experiment_id: of the study.
-            study: the study, whose name a new run has.
+            experiment_id: the study's experiment.
+            study: the study; its name becomes that of a new run.
         """
         record = cls.find(store, experiment_id)
         if record is not None:
@@ -61,18 +69,28 @@ class StudyRecord:
         return cls(store, experiment_id, store.stored_id(run_id))
 
     def describe(self, study: StudyConfig, plan: Plan) -> bool:
-        """Write what the study is now; returns whether that was new. Touches nothing otherwise."""
+        """Write what the study is now into the run's tags, where they say something else.
+
+        Args:
+            study: the study as configured.
+            plan: whose settings and twins (reference arms that equal another setting) are wanted.
+
+        Returns:
+            Whether the tags said something else; if not, nothing was written.
+        """
         wanted = [*plan.settings, *plan.twins]
-        self._wanted = wanted_text(wanted)
-        self._keys = {setting.key for setting in wanted}
-        tags = {**study_tags(study), **split_tag(Tag.WANTED, self._wanted)}
-        held = self._held()
+        self._wanted_text = wanted_text(wanted)
+        self._wanted_keys = {setting.key for setting in wanted}
+        tags = {**study_tags(study), **split_tag(Tag.WANTED, self._wanted_text)}
+        held = self._stored_tags()
         with store_errors(self._store.uri):
             changed = {name: value for name, value in tags.items() if held.get(name) != value}
-            stale = [name for name in held if _CONTINUED.match(name) and name not in tags]
+            stale = [name for name in held if _CONTINUATION_TAG.match(name) and name not in tags]
             if not changed and not stale:
                 return False
-            # emptied along with the rest: who dies before they are gone leaves a text that is whole
+            # A text that has become shorter leaves stale tags behind. One request empties them and
+            # writes the new text, so that a driver killed before the tags are deleted leaves a text
+            # that is whole.
             log(self._store.writer, self.run_id, tags={**changed, **dict.fromkeys(stale, "")})
             for name in stale:
                 self._store.writer.delete_tag(self.run_id, name)
@@ -82,16 +100,19 @@ class StudyRecord:
         return True
 
     def _keep_text(self, text: str) -> None:
-        """The YAML as the user wrote it; what it says is in tags, so that no study fails for it."""
+        """Keep the YAML as the user wrote it; where that fails, the study goes on.
+
+        The tags hold what the YAML says, so that nothing depends on the file.
+        """
         try:
             self._store.client.log_text(self._store.stored_id(self.run_id), text, YAML_ARTIFACT)
-        except UserError:  # the study is another driver's
+        except UserError:  # another driver has taken the study over
             raise
-        except Exception as error:  # say, a server that may not write where artifacts go
+        except Exception as error:  # say, the server may not write artifacts
             logger.warning("%s could not be kept in MLflow: %s", YAML_ARTIFACT, one_line(error))
 
     def begin(self) -> None:
-        """The study is being worked on."""
+        """Note that the study is being worked on, and with which code and packages."""
         with store_errors(self._store.uri):
             versions: dict[str, str] = {
                 Tag.CODE_VERSION: code_version(),
@@ -100,41 +121,46 @@ class StudyRecord:
             set_state(self._store.writer, self.run_id, State.RUNNING, versions)
 
     def want(self, setting: Setting) -> None:
-        """Add a setting that the sampler proposed; only the end of the list is written again.
+        """Add a setting that the sampler proposed to the list of wanted settings.
 
-        Where the end reaches into a further tag, both are in one request, so that whoever is
-        killed leaves the list with the setting or without it.
+        Only the tags that the end of the list is in are written again. If there are several, one
+        request has them all, so that a driver that is killed leaves the list with the setting or
+        without it, never half of it.
         """
-        if setting.key in self._keys:
+        if setting.key in self._wanted_keys:
             return
-        self._keys.add(setting.key)
-        kept = self._wanted[:-1]
+        self._wanted_keys.add(setting.key)
+        kept = self._wanted_text[:-1]
         comma = ", " if len(kept) > 1 else ""
-        self._wanted = f"{kept}{comma}{wanted_text([setting])[1:]}"
+        self._wanted_text = f"{kept}{comma}{wanted_text([setting])[1:]}"
         with store_errors(self._store.uri):
-            tags = split_tag(Tag.WANTED, self._wanted, start=len(kept))
+            tags = split_tag(Tag.WANTED, self._wanted_text, start=len(kept))
             log(self._store.writer, self.run_id, tags=tags)
 
     def end(self, state: State) -> None:
-        """The study is not being worked on any more."""
+        """Note that the study is not being worked on any more; state: how it ended."""
         with store_errors(self._store.uri):
             set_state(self._store.writer, self.run_id, state)
 
     def set_final_state(self, state: State) -> None:
-        """Set the state of a study in which nothing had to run, where the store has another."""
-        if self._held().get(Tag.STATE) != state:
+        """Set the state of a study in which nothing had to run, unless the store has it already."""
+        if self._stored_tags().get(Tag.STATE) != state:
             self.end(state)
 
-    def _held(self) -> dict[str, str]:
-        """The tags that the study's run has now."""
+    def _stored_tags(self) -> dict[str, str]:
+        """The tags that the study's run has in the store now."""
         run = self._store.read(lambda client: client.get_run(self.run_id))
         return dict(run.data.tags)
 
     def place_runs(self, ledger: Ledger, plan: Plan) -> None:
         """Bring the arm and assignment tags of old runs in line with the study as it is now.
 
-        A run that was a reference arm may have become a level, and a new factor's baseline belongs
-        into the assignment of every run that was made before there was such a factor.
+        A run made for a reference arm may now be that of one of the study's settings. And a new
+        factor's baseline belongs in the assignment of every run that is older than the factor.
+
+        Args:
+            ledger: holds the trials' runs.
+            plan: holds the study's settings as they are now.
         """
         wanted = {setting.key: setting for setting in plan.settings}
         for run in ledger.runs:
@@ -154,7 +180,7 @@ class StudyRecord:
 
 
 def study_tags(study: StudyConfig) -> dict[str, str]:
-    """The parent run's tags that the YAML decides."""
+    """The tags of the study's own run that follow from its YAML."""
     factors = [
         {"key": key, "levels": levels(study, key), "log": factor.log, "baseline": factor.baseline}
         for key, factor in study.space.items()
@@ -171,14 +197,14 @@ def study_tags(study: StudyConfig) -> dict[str, str]:
 
 
 def wanted_tags(settings: Iterable[Setting]) -> dict[str, str]:
-    """ship.wanted, as many tags as it takes (see wanted_text)."""
+    """The text of Tag.WANTED (see wanted_text), split into as many tags as it needs."""
     return split_tag(Tag.WANTED, wanted_text(settings))
 
 
 def wanted_text(settings: Iterable[Setting]) -> str:
-    """JSON list of {setting_key, assignment, arm}: what belongs to the study now.
+    """A JSON list of {setting_key, assignment, arm}, one entry for each setting of the study.
 
-    A key comes twice where a reference arm equals a setting of the study.
+    A setting_key is in it twice where a reference arm equals a setting of the study.
     """
     wanted = [
         {"setting_key": s.key, "assignment": dict(s.assignment), "arm": s.arm} for s in settings
@@ -187,7 +213,7 @@ def wanted_text(settings: Iterable[Setting]) -> str:
 
 
 def setting_tags(setting: Setting) -> dict[str, str]:
-    """Tags that place a run in the study; they follow the study's YAML when that changes."""
+    """The tags that say which setting a run is of; they are updated when the YAML changes."""
     return {
         Tag.SETTING_KEY: setting.key,
         Tag.ARM: setting.arm,
@@ -196,7 +222,7 @@ def setting_tags(setting: Setting) -> dict[str, str]:
 
 
 def source_text(source: Path | None) -> str:
-    """The YAML's text, "" if the study has none."""
+    """The text of a study's YAML file; "" if there is no file, or it cannot be read."""
     try:
         return source.read_text(encoding="utf-8") if source else ""
     except OSError:

@@ -1,8 +1,9 @@
 """Fused settings: what one Ray trial trains side by side, and what became of each.
 
-Settings that differ in a loss's factor or an optimizer's step alone (ship.training.per_replica) run
-through the same arithmetic at once. To the store, to Optuna and to the scheduler each of them
-remains a trial of its own: a run, a state, seeds.
+Settings that differ only in a loss's factor or an optimizer's step (ship.training.per_replica) run
+through the same arithmetic at once. A setting's place is its index, from 0, in its Ray trial. To
+the store, to Optuna and to the scheduler each setting remains a trial of its own, with its own run,
+state and seeds.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
@@ -15,43 +16,49 @@ from harness.worker import FAILED, FINAL, checkpoint_name
 from reports.contract import Failure, State
 from ship.training import shared_shape
 
-# The works of one Ray trial, in the order in which their replicas stand in it.
+# The works of one Ray trial, in the order of their places. The replicas stand in the same order:
+# one for each seed of the first work, then those of the second.
 Group = tuple[Work, ...]
 
 
 def member_id(trial_id: str, place: int) -> str:
-    """What a setting of a Ray trial is called; Ray's own ids have no slash."""
+    """The name of the setting at a place of a Ray trial; Ray's own ids have no slash."""
     return f"{trial_id}/{place}"
 
 
 def group_checkpoint(group: Group) -> str:
-    """What the checkpoint of a group is called."""
+    """The name of a group's checkpoint."""
     return checkpoint_name([work.setting.key for work in group], group[0].seeds)
 
 
 def alike(one: Work, other: Work) -> bool:
-    """Whether two works can be trained side by side: one shape, and the same seeds are missing.
+    """Whether two works can be trained side by side: they have the same shape and seeds.
 
-    Other seeds would do, but for a quality metric that one seed's pictures cannot carry: it is left
-    out of all replicas.
+    Works of different seeds could be trained so, too. But a quality metric that the pictures of one
+    seed do not allow is left out for all replicas, so one work would cost the other its metric.
     """
-    return _shape(one) == _shape(other)
+    return _shape_and_seeds(one) == _shape_and_seeds(other)
 
 
-def _shape(work: Work) -> tuple[str, tuple[int, ...]]:
+def _shape_and_seeds(work: Work) -> tuple[str, tuple[int, ...]]:
+    """What two works must have in common to be trained side by side."""
     return shared_shape(work.setting.config), work.seeds
 
 
 def fuse(works: Iterable[Work], most: Callable[[Work, int], int]) -> list[Group]:
-    """Groups of works that are alike, each group where its first one stood.
+    """Cut works into groups of works that are alike, of nearly equal size.
 
     Args:
-        most: how many are to be fused of n works like the given one; they are cut into groups of
-            nearly equal size.
+        works: what is to run.
+        most: given a work, and how many works are like it (itself included), returns the largest
+            size of their groups.
+
+    Returns:
+        The groups; those of works that are alike stand together, in the order of their first work.
     """
     sets: dict[tuple[str, tuple[int, ...]], list[Work]] = {}
     for work in works:
-        sets.setdefault(_shape(work), []).append(work)
+        sets.setdefault(_shape_and_seeds(work), []).append(work)
     groups: list[Group] = []
     for members in sets.values():
         n_groups = -(-len(members) // max(1, most(members[0], len(members))))
@@ -64,14 +71,15 @@ def fuse(works: Iterable[Work], most: Callable[[Work, int], int]) -> list[Group]
 class Pruned:
     """Which settings of which Ray trials the scheduler has stopped; the others train on."""
 
+    # Ray's id of a trial -> places in it
     _places: dict[str, set[int]] = field(default_factory=dict)
 
     def add(self, trial_id: str, place: int) -> None:
-        """The setting at that place is not worth going on with."""
+        """Note that the scheduler has stopped the setting at that place of a Ray trial."""
         self._places.setdefault(trial_id, set()).add(place)
 
     def of(self, trial_id: str) -> Set[int]:
-        """Places of a Ray trial."""
+        """Places of the settings of a Ray trial that the scheduler has stopped."""
         return self._places.get(trial_id, set())
 
 
@@ -79,10 +87,12 @@ class Pruned:
 class Ending:
     """What became of one setting of a Ray trial.
 
-    state: COMPLETE with `final`, PRUNED, FAIL with `failure`; INTERRUPTED: it runs again, as it was
-        not this setting that ended the trial.
-    final: the FINAL part of the last result that is this setting's.
-    blamed: it was what ended the trial; a pruned one can be, too.
+    state: COMPLETE, PRUNED or FAIL; INTERRUPTED: the setting runs again, as it is not known to have
+        ended the trial.
+    final: this setting's entry under FINAL in the trial's last result; empty unless COMPLETE.
+    failure: the kind of failure; it counts for FAIL alone.
+    reason: why the setting failed or was interrupted, for people.
+    blamed: whether this setting ended the trial; a pruned setting can be blamed, too.
     """
 
     state: State
@@ -98,17 +108,17 @@ def endings(
     """What became of each setting of a Ray trial, by its last result, or by its worker's death.
 
     Args:
-        n: settings that the trial had.
-        last: its last result.
-        pruned: places, from 0, of the settings that the scheduler has stopped.
-        death: what becomes of each of the n settings as the worker died; None: it lives.
+        n: number of settings that the trial had.
+        last: the trial's last result; it does not count where the worker died.
+        pruned: places of the settings that the scheduler has stopped.
+        death: where the worker died, what becomes of each of the n settings (see dead); else None.
 
     Returns:
         n endings, in the order of the settings.
     """
     failed = death
     if failed is None and FAILED in last:
-        failed = [_failed(entry) for entry in last[FAILED]]
+        failed = [_failed_ending(entry) for entry in last[FAILED]]
     finals = last.get(FINAL)
     ended = []
     for place in range(n):
@@ -124,21 +134,23 @@ def endings(
 def dead(n: int, failure: Failure, reason: str) -> list[Ending]:
     """What becomes of the settings of a Ray trial whose worker died.
 
-    A setting that was alone has failed. Of several nobody knows whose fault it was, and none has.
+    A setting that was alone in its trial has failed. Of several settings nobody knows which one
+    killed the worker; none of them has failed, and all are interrupted.
 
     Args:
-        n: settings that the trial had.
-        failure: of which kind the death was.
-        reason: the same for people.
+        n: number of settings that the trial had.
+        failure: the kind of death.
+        reason: what the worker died of, for people.
 
     Returns:
-        n endings.
+        n equal endings.
     """
     state = State.FAIL if n == 1 else State.INTERRUPTED
     return [Ending(state, failure=failure, reason=reason, blamed=n == 1)] * n
 
 
-def _failed(entry: Mapping[str, Any]) -> Ending:
+def _failed_ending(entry: Mapping[str, Any]) -> Ending:
+    """The ending that a setting's entry under FAILED tells of; without a failure, no blame."""
     if entry["failure"] is None:
         return Ending(State.INTERRUPTED, reason=entry["reason"])
     failure = Failure(entry["failure"])
@@ -146,10 +158,13 @@ def _failed(entry: Mapping[str, Any]) -> Ending:
 
 
 def again(ended: Sequence[Ending]) -> list[list[int]]:
-    """Places that run again, in groups.
+    """Places of the interrupted settings, in the groups in which they run again.
 
-    Beside one that is to blame, the innocent ones as they were; if none is, in halves, so
-    that a shortage of memory ends, and a fault that lies in one of them is found.
+    If a setting is to blame, the interrupted ones run again together. If none is, they run again in
+    two halves: each needs less memory, and a fault that lies in one setting is narrowed down.
+
+    Args:
+        ended: the endings of a Ray trial's settings, by place.
     """
     left = [place for place, ending in enumerate(ended) if ending.state is State.INTERRUPTED]
     if any(ending.blamed for ending in ended) or len(left) < 2:

@@ -1,4 +1,7 @@
-"""Tables for the terminal, fitted to its width."""
+"""Tables for the terminal, fitted to its width.
+
+Grid and Words are rich's Table and Text; Table is that of reports.tables. Widths are in characters.
+"""
 
 import io
 from collections.abc import Sequence
@@ -17,35 +20,46 @@ from reports.tables import PLAIN, STACKED, Cell, Column, Counts, Dialect, Table,
 
 @dataclass(frozen=True)
 class _Layout:
-    """How close a grid is set; label_width None: as narrow as the labels' words."""
+    """How tightly a grid is set.
+
+    dialect: how a mean and its interval are written.
+    label_width: how wide a label may be before it wraps; a longer word widens it. None: as narrow
+        as the longest word of the labels.
+    """
 
     dialect: Dialect
     label_width: int | None
 
     @property
     def stacked(self) -> bool:
-        """Whether the interval stands below the mean."""
+        """Whether an interval stands below its mean, not beside it."""
         return "\n" in self.dialect.plus_minus
 
 
+# from the roomiest to the narrowest
 _LAYOUTS = (
     _Layout(PLAIN, 30),
     _Layout(Dialect(plus_minus="±"), 16),
     _Layout(STACKED, 16),
     _Layout(STACKED, None),
 )
+# Unicode categories of what is not text: control characters and surrogates
 _NO_TEXT = frozenset({"Cc", "Cs"})
 _FILE_WIDTH = 140
-_MOST_LABEL = 30  # a label's longest word, beyond which it is cut
+_WIDEST_LABEL = 30  # the widest that a label may be; a longer word in it is cut
 
 
 def terminal_view(tables: Sequence[Table], width: int) -> RenderableType:
-    """Everything as one rich renderable for a console of `width` columns."""
+    """The tables and their notes as one rich renderable for a console `width` characters wide.
+
+    Only tables whose place is "page" are shown; those whose place is "files" are counted.
+    """
     parts: list[RenderableType] = []
     said: set[str] = set()
     for table in (table for table in tables if table.place == "page"):
         grid, dropped = _fitted(table, width)
-        # What a table above has said holds here too; files repeat it, tables travel alone there.
+        # A note that a table above has is not repeated here. The other formats do repeat it, since
+        # a table may be copied from them without the rest.
         notes = [note for note in table.notes if note not in said]
         said |= set(notes)
         if len(notes) < len(table.notes):
@@ -60,7 +74,7 @@ def terminal_view(tables: Sequence[Table], width: int) -> RenderableType:
 
 
 def terminal_text(tables: Sequence[Table], width: int = _FILE_WIDTH) -> str:
-    """The same as plain text."""
+    """What terminal_view shows, as plain text `width` characters wide."""
     console = Console(file=io.StringIO(), record=True, width=width, color_system=None)
     console.print(terminal_view(tables, width))
     lines = console.export_text().splitlines()
@@ -78,7 +92,10 @@ def _footnotes(notes: Sequence[str]) -> Grid:
 
 
 def _fitted(table: Table, width: int) -> tuple[Grid, list[str]]:
-    """The roomiest grid that fits, and the headings of columns that had to go."""
+    """The roomiest grid that fits, and the headings of the columns that had to be left out.
+
+    A column is left out only if no layout fits with it.
+    """
     columns = table.page_columns
     for most in range(max(column.drop for column in columns) + 1):
         kept = [column for column in columns if not 0 < column.drop <= most]
@@ -87,16 +104,18 @@ def _fitted(table: Table, width: int) -> tuple[Grid, list[str]]:
             grid = _grid(table, layout, kept)
             if _natural_width(grid) <= width:
                 return grid, dropped
-    # Nothing fits: rich cuts.
+    # Even the narrowest grid does not fit; rich cuts its cells.
     return grid, dropped
 
 
 def _natural_width(grid: Grid) -> int:
+    """How wide a grid is where the console does not narrow it."""
     console = Console(file=io.StringIO(), width=1000)
     return console.measure(grid).maximum
 
 
 def _grid(table: Table, layout: _Layout, columns: Sequence[Column]) -> Grid:
+    """The grid of some of a table's columns in a layout."""
     grid = Grid(
         title=_words(table.title, "bold"), title_justify="left", box=SIMPLE_HEAD,
         pad_edge=False, padding=(0, 1, 0, 0),
@@ -117,29 +136,36 @@ def _grid(table: Table, layout: _Layout, columns: Sequence[Column]) -> Grid:
 
 
 def _words(text: str, style: str = "") -> Words:
-    """A text as it stands: rich would take [words] for its markup, a terminal ESC for a command."""
+    """A text to be shown as it is.
+
+    In a plain str, rich would take [words] for its markup, and a terminal would obey an escape
+    character; characters that are no text are shown as a replacement character.
+    """
     return Words(
         "".join(c if c == "\n" or category(c) not in _NO_TEXT else "�" for c in text), style
     )
 
 
 def _heading(column: Column, label: bool, layout: _Layout) -> str:
-    """A heading, broken between words (and within dataset names) where space is short."""
+    """A column's heading; a stacked layout breaks it into lines.
+
+    The heading of a label is broken between words, that of a measure within dataset names, too.
+    """
     if not layout.stacked:
         return column.heading
     return column.heading.replace(" ", "\n") if label else "\n".join(broken(column.heading))
 
 
 def _cell(cell: Cell | None, dialect: Dialect) -> str:
-    """A cell's text; counts of what is not in the mean stand below the n."""
+    """A cell's text; below the number of finished rows stand counts of those not in the mean."""
     if isinstance(cell, Counts):
         return "\n".join([str(cell.done), *cell.absent()])
     return cell_text(cell, dialect)
 
 
 def _label_width(table: Table, column: Column, layout: _Layout) -> int:
-    """How wide labels may be before they wrap."""
+    """How wide the labels of a column may be before they wrap."""
     cells = [row.cells[column.key] for row in table.rows if column.key in row.cells]
     texts = [column.heading, *(cell_text(cell) for cell in cells)]
     longest = max((len(word) for text in texts for word in text.split()), default=0)
-    return min(_MOST_LABEL, max(layout.label_width or 0, longest))
+    return min(_WIDEST_LABEL, max(layout.label_width or 0, longest))

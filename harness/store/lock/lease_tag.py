@@ -1,4 +1,4 @@
-"""Who holds a study's lease, as the tags of its experiment say it; see harness.store.lock.lease."""
+"""Who holds a study's lease, as a tag of its experiment says it; see harness.store.lock.lease."""
 
 import json
 import os
@@ -12,12 +12,22 @@ from reports.contract import Tag
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
-LOOKERS = 100  # drivers that only looked, whose tokens the tag of the last one keeps
+# Tag.LAST_DRIVER holds the tokens of the last driver that ran something, and of those that have
+# only looked at the study since, newest first. A driver that claims the lease puts its own token
+# in front; this is the most earlier tokens that it keeps.
+LOOKERS = 100
 
 
 @dataclass(frozen=True)
 class Holder:
-    """Who holds a lease; place: see harness.store.lock.file_lock.study_lock."""
+    """Who holds a lease.
+
+    token: differs for every driver.
+    host: name of the host that the driver runs on.
+    pid: of the driver's process.
+    place: which lock file of which start of the host the driver has locked; "" where it has none
+        (harness.store.lock.file_lock.study_lock).
+    """
 
     token: str
     host: str
@@ -26,11 +36,11 @@ class Holder:
 
     @classmethod
     def me(cls, place: str) -> "Holder":
-        """This process, under a token of its own."""
+        """This process, under a new token; place: that of the lock that it has."""
         return cls(uuid.uuid4().hex, socket.gethostname(), os.getpid(), place)
 
     def tag(self, beat: int) -> str:
-        """The tag's value at a beat."""
+        """The tag's value; beat: how many times the holder has written it."""
         return json.dumps({**vars(self), "beat": beat})
 
     def __str__(self) -> str:
@@ -38,7 +48,7 @@ class Holder:
 
 
 def holder_of(tag: str) -> Holder | None:
-    """Who holds a lease by its tag; None: nobody that can be made out."""
+    """Who holds a lease, read from its tag's value; None where the value names no holder."""
     try:
         fields = json.loads(tag)
         return Holder(
@@ -49,13 +59,22 @@ def holder_of(tag: str) -> Holder | None:
 
 
 def read_tag(client: "MlflowClient", experiment_id: str, name: str = Tag.LOCK) -> str:
-    """The lease's tag, or another one of the experiment; "" if there is none."""
+    """The value of a tag of the experiment, by default the lease's.
+
+    Args:
+        client: of the store.
+        experiment_id: the study's experiment.
+        name: of the tag.
+
+    Returns:
+        The value, or "" if there is no such tag.
+    """
     return str(client.get_experiment(experiment_id).tags.get(name, ""))
 
 
 def remove_tag(client: "MlflowClient", experiment_id: str) -> None:
-    """Nobody holds the study any more."""
+    """Remove the lease's tag, so that nobody holds the study any more."""
     try:
         client.delete_experiment_tag(experiment_id, Tag.LOCK)
-    except Exception:  # an older server cannot delete one
+    except Exception:  # an older server cannot delete a tag
         client.set_experiment_tag(experiment_id, Tag.LOCK, "")

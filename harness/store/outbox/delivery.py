@@ -1,10 +1,10 @@
 """Sends writes to the MLflow store; while it is away they wait on disk, and follow in order.
 
 The first write that gets no answer goes into a file (journal.py), and so does every later one,
-until a thread has sent them all. A write leaves the file when the store is known to have it:
-whatever is killed, at any moment, the next run of the study sends what is left, and the store is as
-if each had been sent once (calls.py). Either nothing waits and the caller's thread talks to the
-store, or something does and the courier's own thread does: never both at once.
+until a thread has sent them all. A write leaves the file when the store is known to have it.
+Whatever is killed, at any moment, the next run of the study sends what is left, and the store is as
+if each write had been sent once (calls.py). While nothing waits, the caller's thread writes to the
+store. While a write waits, only the courier's own thread does: two threads never write at once.
 """
 
 import threading
@@ -32,12 +32,13 @@ from harness.wording import one_line
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
+# Seconds between two tries: the pause after the first try, and the longest one that it grows to.
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 12.0
-# seconds without progress that a read, or the end of a study, waits for the store
+# Seconds without progress that a read, or the end of a study, waits for the store.
 PATIENCE = 300.0
-# and where somebody has asked the study to stop
+# Seconds that it waits once somebody has asked the study to stop.
 HURRIED = 5.0
-# a wait that is shorter is not worth a line
+# Seconds: a shorter wait for the store is not announced.
 UNSEEN = 1.0
 
 Say = Callable[[str], None]
@@ -47,43 +48,53 @@ T = TypeVar("T")
 class Courier:
     """Brings writes to the store, each once and in order, now or later.
 
-    What the store refuses raises as from MLflow's client; if it had waited, as a StoreError at the
-    next call.
+    Where the store refuses a write that is sent at once, the exception of MLflow's client is
+    raised. Where it refuses a write that had waited, the next call raises a StoreError.
     """
 
     def __init__(
         self, uri: str, sender: Sender, journal: Journal, say: Say, *, background: bool = True
     ) -> None:
-        """Send what waits in a journal.
+        """Begin to send what waits in a journal.
 
         Args:
-            uri: of the store.
-            sender: makes the calls.
-            journal: of this store and experiment.
-            say: shows one line, from any thread.
-            background: send from a thread; otherwise by deliver() alone.
+            uri: address of the store.
+            sender: makes the calls of MLflow's client.
+            journal: what waits for this store and experiment.
+            say: shows one line to the user; it is called from any thread.
+            background: whether a thread sends what waits; otherwise deliver() alone does.
         """
         self._uri = uri
         self.sender = sender
         self._journal = journal
         self._say = say
         self._background = background
+        # Held while the journal, the thread or the fault changes; notified when a write has got
+        # through, or a fault has come up.
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
         self._closed = threading.Event()
         self._fault: UserError | None = None
         self._reason = "no answer"
-        self._sent = 0
-        self._told = self._hurried = False
+        self._sent = 0  # writes that got through since the store went away
+        self._told_away = self._hurried = False
         self._start()
 
     @property
     def waiting(self) -> int:
-        """How many writes wait."""
+        """The number of writes that wait on disk."""
         return len(self._journal.waiting)
 
     def write(self, call: str, arguments: Mapping[str, Any]) -> None:
-        """Send a write, or put it behind those that wait."""
+        """Send a write at once; where the store is away, put it behind those that wait.
+
+        Args:
+            call: name of the call of MLflow's client.
+            arguments: of the call, in JSON's types.
+
+        Raises:
+            StoreError: the write cannot be put on disk, or one that had waited was refused.
+        """
         with self._changed:
             if self._fault is not None:
                 raise self._fault
@@ -105,10 +116,11 @@ class Courier:
         """Ask the store something once it has all writes.
 
         Raises:
-            StoreAway: it does not answer for as long as it is waited for.
+            StoreAway: it does not answer within PATIENCE, or HURRIED.
+            StoreError: it refuses a write that waits.
         """
         self.flush()
-        tell = self._teller()
+        tell = self._wait_announcer()
 
         def give_up(state: RetryCallState) -> T:
             error = state.outcome.exception() if state.outcome else None
@@ -125,13 +137,13 @@ class Courier:
         return retrying(ask, self.sender.client)
 
     def flush(self) -> None:
-        """Wait until no write waits.
+        """Block until the store has all writes.
 
         Raises:
-            StoreAway: none got through for as long as they are waited for.
-            StoreError: the store refuses one.
+            StoreAway: no write got through within PATIENCE, or HURRIED.
+            StoreError: the store refuses a write.
         """
-        last, sent, tell = time.monotonic(), self._sent, self._teller()
+        last, sent, tell = time.monotonic(), self._sent, self._wait_announcer()
         while True:
             with self._changed:
                 if self._fault is not None:
@@ -139,6 +151,7 @@ class Courier:
                 if not self.waiting:
                     return
                 self._changed.wait(0.2)
+                # progress starts the wait anew, unless the study has been asked to stop
                 if self._sent != sent and not self._hurried:
                     sent, last = self._sent, time.monotonic()
             if time.monotonic() - last >= self._patience():
@@ -150,12 +163,12 @@ class Courier:
         self._hurried = True
 
     def close(self) -> None:
-        """Stop sending; what waits stays on disk."""
+        """Stop sending; writes that wait stay on disk."""
         with self._changed:
             self._closed.set()
 
     def left(self) -> str:
-        """One line about what waits on disk."""
+        """Say in one line that the store is away, what waits on disk, and what to do about it."""
         from reports.contract import redacted
 
         n = f"{self.waiting} write{'s' if self.waiting > 1 else ''}"
@@ -164,10 +177,14 @@ class Courier:
         return f"{uri}: the MLflow store does not answer ({self._reason}){wait}; {again}"
 
     def deliver(self) -> bool:
-        """Send the oldest write that waits, if any; whether it got through.
+        """Send the oldest write that waits, if any.
+
+        Returns:
+            Whether it got through; False also where nothing waits, or the courier is closed.
 
         Raises:
-            StoreError: the store refuses it, or the file cannot be written.
+            StoreError: the store refuses the write, or the file cannot be changed.
+            UserError: another driver has taken the study over.
         """
         with self._changed:
             if self._closed.is_set() or not self.waiting:
@@ -175,7 +192,7 @@ class Courier:
             queued = self._journal.waiting[0]
         try:
             self.sender.send(queued.call, queued.arguments, again=True)
-        except UserError:  # the study has become another driver's
+        except UserError:  # another driver has taken the study over
             raise
         except Exception as error:
             if self._is_away(error):
@@ -191,22 +208,24 @@ class Courier:
             self._journal.done()
             self._sent += 1
             if not self.waiting:
-                self._tell_back()
+                self._tell_store_back()
             self._changed.notify_all()
         return True
 
     def _start(self) -> None:
+        """Start the thread that sends, if one is wanted and none runs."""
         if self._background and self._thread is None and self.waiting:
             self._thread = threading.Thread(target=self._drain, name="outbox", daemon=True)
             self._thread.start()
 
     def _drain(self) -> None:
+        """Send until nothing waits; what the thread runs."""
         retrying = Retrying(
             retry=retry_if_result(lambda sent: not sent),
             stop=stop_when_event_set(self._closed),
             wait=wait_exponential(FIRST_PAUSE, LONGEST_PAUSE),
             sleep=sleep_using_event(self._closed),
-            before_sleep=lambda state: self._tell_gone(),
+            before_sleep=lambda state: self._tell_store_away(),
             retry_error_callback=lambda state: False,
         )
         try:
@@ -216,38 +235,41 @@ class Courier:
                         self._thread = None
                         return
                 retrying(self.deliver)
-        except Exception as error:  # the thread must not end without a word
+        except Exception as error:  # kept, so that the caller's next call raises it
             with self._changed:
                 told = f"{self._uri}: the outbox failed: {one_line(error)}"
                 self._fault = error if isinstance(error, UserError) else StoreError(told)
                 self._changed.notify_all()
 
     def _is_away(self, error: BaseException) -> bool:
-        """Whether an error is that of a store which is away, whose reason is kept then."""
+        """Whether an error says that the store is away; if so, its reason is kept for messages."""
         away = transient(error, self._uri)
         if away:
             self._reason = reason(error)
         return away
 
     def _patience(self) -> float:
+        """Seconds that the store is waited for."""
         return HURRIED if self._hurried else PATIENCE
 
-    def _tell_gone(self) -> None:
-        if not self._told and not self._closed.is_set():
-            self._told = True
+    def _tell_store_away(self) -> None:
+        """Tell the user that the store is away, once for each time that it goes away."""
+        if not self._told_away and not self._closed.is_set():
+            self._told_away = True
             self._say(
                 f"the MLflow store does not answer ({self._reason}): the study goes on, its writes "
                 f"wait in {self._journal.path}"
             )
 
-    def _tell_back(self) -> None:
-        if self._told:
-            self._told = False
+    def _tell_store_back(self) -> None:
+        """Tell the user that the store is back, if they were told that it was away."""
+        if self._told_away:
+            self._told_away = False
             self._say(f"the MLflow store answers again: {self._sent} writes sent")
         self._sent = 0
 
-    def _teller(self) -> Callable[[], None]:
-        """Says once that the store is waited for, if the wait is worth a line."""
+    def _wait_announcer(self) -> Callable[[], None]:
+        """A function that announces the wait which begins now: once, and not before UNSEEN."""
         began, told = time.monotonic(), threading.Event()
 
         def tell() -> None:
