@@ -110,7 +110,7 @@ class Synthesizer:
         return self._generator.sample(labels, self._noise), labels
 
     def parts(self) -> Mapping[str, Part]:
-        """Its streams; a fixed set is the first that they give."""
+        """The streams of labels and noise; a fixed set is the first that they give."""
         return {"labels": self._labels, "noise": self._noise}
 
 
@@ -133,7 +133,7 @@ class Renumbered:
         return {}
 
     def parts(self) -> Mapping[str, Part]:
-        """Its generator's, which belong to that."""
+        """No part: the generator's belong to the generator."""
         return {}
 
     def sample(

@@ -55,6 +55,12 @@ def class_prompts(
     A name too long for the context is cut so that EOT still fits, as CLIP's tokenizer does. In the
     middle, the first ceil(n_ctx / 2) vectors stand before the name; "." and EOT always come last.
 
+    Args:
+        clip: its tokenizer and token embeddings are used.
+        class_names: n_cls names.
+        n_ctx: context vectors, in tokens.
+        position: of the name among them.
+
     Raises:
         ValueError: n_ctx leaves no room for a name.
     """
@@ -105,6 +111,12 @@ def initial_context(
 
     Words fill the places just before the class name; with fewer places than words, the first
     words are left out.
+
+    Args:
+        clip: its tokenizer and token embeddings are used.
+        n_ctx: context vectors, in tokens.
+        words: what the last of them stand for at the start; None: noise alone.
+        rng: a stream for each replica.
     """
     ctx = 0.02 * rng.normal(n_ctx, clip.text_width)
     ids = clip.tokenizer.encode(words)[-n_ctx:] if words else []

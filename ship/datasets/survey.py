@@ -84,6 +84,11 @@ def raise_faults(survey: Survey) -> None:
 def assemble(name: str, template: str, survey: Survey) -> PictureDataset:
     """The dataset of a survey, its content hashed.
 
+    Args:
+        name: as given in the configuration.
+        template: a prompt with one {} for a class name.
+        survey: of the dataset's files.
+
     Raises:
         DatasetError: the survey's faults, or a picture that cannot be read.
     """
@@ -212,7 +217,15 @@ def leak_faults(rows: Rows) -> list[str]:
 def other_counts(
     what: str, found: tuple[int, int, int], classes: int, published: tuple[int, int, int], of: int
 ) -> tuple[str, ...]:
-    """A line where a set differs from the published one: allowed, but its figures stand apart."""
+    """A line where a set differs from the published one: allowed, but its figures stand apart.
+
+    Args:
+        what: the dataset, for the message.
+        found: pictures in three splits.
+        classes: how many there are.
+        published: pictures in the splits of the published set.
+        of: classes of the published set.
+    """
     if (found, classes) == (published, of):
         return ()
     return (

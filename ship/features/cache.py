@@ -41,7 +41,13 @@ def cache_key(parts: Mapping[str, str | int]) -> str:
 
 
 def cache_path(cache_dir: Path, label: str, key: str) -> Path:
-    """The array of a key and a label, which is there for people who list the folder."""
+    """The array of a key and a label, which is there for people who list the folder.
+
+    Args:
+        cache_dir: where it lies.
+        label: names dataset, backbone and split; what a file's name cannot have becomes "_".
+        key: of cache_key.
+    """
     readable = re.sub(r"[^A-Za-z0-9.-]+", "_", label)[:80]
     return cache_dir / f"{readable}-{key[:24]}.npy"
 
@@ -175,8 +181,8 @@ def _write(
     described = {"descr": dtype.str, "fortran_order": False, "shape": shape}
     np.lib.format.write_array_header_1_0(header, described)
     file.write(header.getvalue())
-    checksum = _hash(header.getvalue())
-    written, wanted = 0, dtype.itemsize * math.prod(shape)
+    checksum, wanted = _hash(header.getvalue()), dtype.itemsize * math.prod(shape)
+    written = 0
     for part in parts:
         data = np.ascontiguousarray(part, dtype=dtype).reshape(-1).view(np.uint8).data
         checksum.update(data)
@@ -232,8 +238,8 @@ def _content(path: Path) -> bytes:
 
 def _refuse(path: Path, why: object) -> None:
     logger.warning("cached features %s cannot be used (%s): extracting again", path, why)
-    with suppress(OSError):
-        remove_features(path)  # whoever looks again need not be told again
+    with suppress(OSError):  # whoever looks again need not be told again
+        remove_features(path)
 
 
 def _fits(found: tuple[int, ...], wanted: Shape) -> bool:

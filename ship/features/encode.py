@@ -96,6 +96,13 @@ def encode_split(
 ) -> Generator[Block, None, None]:
     """Decode, augment and encode some shards of one split, on this machine.
 
+    Args:
+        clip: encodes batches, from several threads at once.
+        dataset: holds the split.
+        split: of SPLITS.
+        views: augmented views of each picture, beside the picture itself.
+        shards: which of its pictures.
+
     Yields:
         Features of the next pictures, in the order of the shards.
     Raises:
@@ -116,9 +123,16 @@ def encode_pictures(
     shards: Sequence[Shard],
     layout: Layout,
 ) -> Generator[Block, None, None]:
-    """As encode_split, of all of a split's pictures.
+    """Decode, augment and encode some shards of pictures, which may be of any split.
 
     Batches start anew with each shard: its features do not depend on which others are encoded.
+
+    Args:
+        clip: encodes batches, from several threads at once.
+        pictures: all of the split's.
+        views: augmented views of each picture, beside the picture itself.
+        shards: which of the pictures.
+        layout: threads, cores and views in a batch.
 
     Raises:
         UndecodableError: the first picture that cannot be decoded.
@@ -147,6 +161,11 @@ def undecodable(dataset: PictureDataset, split: str, found: str) -> DatasetError
     """The error for a split of which one picture, `found`, cannot be decoded.
 
     The rest of the split is decoded too, so that the user can mend all at once.
+
+    Args:
+        dataset: holds the split.
+        split: of SPLITS.
+        found: the picture's name.
     """
 
     def fault(picture: Picture) -> str | None:

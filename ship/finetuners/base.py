@@ -32,14 +32,14 @@ class Finetuner(Protocol):
     ) -> Float[Tensor, "replica n n_cls"]:
         """Class scores of the same pictures under every replica; no gradient."""
 
-    def state(self) -> dict[str, Float[Tensor, "replica ..."]]:
+    def state_dict(self) -> dict[str, Float[Tensor, "replica ..."]]:
         """What was trained, detached copies."""
 
-    def load_state(self, state: Mapping[str, Float[Tensor, "replica ..."]]) -> None:
-        """Put back what state() gave."""
+    def load_state_dict(self, state: Mapping[str, Float[Tensor, "replica ..."]]) -> None:
+        """Put back what state_dict() gave."""
 
     def parts(self) -> Mapping[str, Part]:
-        """What training changes, more than state(): what the next epoch needs."""
+        """What training changes, more than state_dict(): what the next epoch needs."""
 
 
 def classification_loss(

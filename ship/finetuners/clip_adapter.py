@@ -93,7 +93,13 @@ class CLIPAdapter:
         labels: Int[Tensor, "replica n"],
         weights: Float[Tensor, "replica n"] | None,
     ) -> Float[Tensor, " replica"]:
-        """Weighted mean cross-entropy of a batch at the configured ratio."""
+        """Weighted mean cross-entropy of a batch at the configured ratio.
+
+        Args:
+            features: a batch, unit norm.
+            labels: of each feature, places among the task's classes.
+            weights: of each feature's loss; None: all 1.
+        """
         logits = self._task.zero_shot_logits(self.adapt(features, self.config.ratio))
         return classification_loss(logits, labels, self._stream.allowed, weights)
 
@@ -109,11 +115,11 @@ class CLIPAdapter:
         each = pictures.expand(self._task.n_replicas, -1, -1)
         return self._task.zero_shot_logits(self.adapt(each, choice["ratio"]))
 
-    def state(self) -> dict[str, Tensor]:
+    def state_dict(self) -> dict[str, Tensor]:
         """The weights."""
         return {"down": self.down.detach().clone(), "up": self.up.detach().clone()}
 
-    def load_state(self, state: Mapping[str, Tensor]) -> None:
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Put the weights back."""
         with torch.no_grad():
             self.down.copy_(state["down"])

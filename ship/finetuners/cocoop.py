@@ -141,7 +141,13 @@ class CoCoOp:
         labels: Int[Tensor, "replica n"],
         weights: Float[Tensor, "replica n"] | None = None,
     ) -> Iterator[Float[Tensor, " replica"]]:
-        """Parts that add up to each replica's weighted mean cross-entropy."""
+        """Parts that add up to each replica's weighted mean cross-entropy.
+
+        Args:
+            features: a batch, unit norm.
+            labels: of each feature, places among the task's classes.
+            weights: of each feature's loss; None: all 1.
+        """
         weights = torch.ones_like(features[..., 0]) if weights is None else weights
         share = (weights / weights.sum(1, keepdim=True)).flatten()
         replica_of = torch.arange(len(labels), device=labels.device).repeat_interleave(
@@ -171,13 +177,13 @@ class CoCoOp:
             made.append(logits.reshape(n_replicas, len(batch), -1))
         return torch.cat(made, dim=1)
 
-    def state(self) -> dict[str, Tensor]:
+    def state_dict(self) -> dict[str, Tensor]:
         """The contexts and the meta-net's weights."""
-        return self._training.state()
+        return self._training.state_dict()
 
-    def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Put them back."""
-        self._training.load_state(state)
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Put back what state_dict() gave."""
+        self._training.load_state_dict(state)
 
     def parts(self) -> Mapping[str, Part]:
         """The training, and what it trains."""

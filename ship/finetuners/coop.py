@@ -95,7 +95,13 @@ class CoOp:
         labels: Int[Tensor, "replica n"],
         weights: Float[Tensor, "replica n"] | None = None,
     ) -> Float[Tensor, " replica"]:
-        """Cross-entropy of a batch (CoOp, eq. 2, through the learned prompts)."""
+        """Cross-entropy of a batch (CoOp, eq. 2, through the learned prompts).
+
+        Args:
+            features: a batch, unit norm.
+            labels: of each feature, places among the task's classes.
+            weights: of each feature's loss; None: all 1.
+        """
         logits = self._task.logit_scale * features @ self.text_features().transpose(1, 2)
         return classification_loss(logits, labels, self._training.allowed, weights)
 
@@ -110,13 +116,13 @@ class CoOp:
         """logit_scale * cosine to the learned prompts."""
         return self._task.logit_scale * pictures @ self.text_features().transpose(1, 2)
 
-    def state(self) -> dict[str, Tensor]:
+    def state_dict(self) -> dict[str, Tensor]:
         """The contexts."""
-        return self._training.state()
+        return self._training.state_dict()
 
-    def load_state(self, state: Mapping[str, Tensor]) -> None:
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Put the contexts back."""
-        self._training.load_state(state)
+        self._training.load_state_dict(state)
 
     def parts(self) -> Mapping[str, Part]:
         """The training, and what it trains."""

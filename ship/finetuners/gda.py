@@ -85,11 +85,11 @@ class GDA:
         terms = pictures @ self.weight.transpose(1, 2) + self.bias.unsqueeze(1)
         return self._task.zero_shot_logits(pictures) + choice["alpha"] * terms
 
-    def state(self) -> dict[str, Tensor]:
+    def state_dict(self) -> dict[str, Tensor]:
         """Nothing is trained."""
         return {}
 
-    def load_state(self, state: Mapping[str, Tensor]) -> None:
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Nothing is trained."""
 
     def parts(self) -> Mapping[str, Part]:

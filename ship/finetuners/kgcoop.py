@@ -105,7 +105,13 @@ class KgCoOp:
         labels: Int[Tensor, "replica n"],
         weights: Float[Tensor, "replica n"] | None = None,
     ) -> Float[Tensor, " replica"]:
-        """Cross-entropy of a batch + weight * L_kg."""
+        """Cross-entropy of a batch + weight * L_kg.
+
+        Args:
+            features: a batch, unit norm.
+            labels: of each feature, places among the task's classes.
+            weights: of each feature's loss; None: all 1.
+        """
         learned, allowed = self.learner.text_features(), self._training.allowed
         logits = self._task.logit_scale * features @ learned.transpose(1, 2)
         distance = knowledge_distance(learned, self._task.text_features, allowed)
@@ -122,13 +128,13 @@ class KgCoOp:
         """logit_scale * cosine to the learned prompts."""
         return self._task.logit_scale * pictures @ self.learner.text_features().transpose(1, 2)
 
-    def state(self) -> dict[str, Tensor]:
+    def state_dict(self) -> dict[str, Tensor]:
         """The contexts."""
-        return self._training.state()
+        return self._training.state_dict()
 
-    def load_state(self, state: Mapping[str, Tensor]) -> None:
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Put the contexts back."""
-        self._training.load_state(state)
+        self._training.load_state_dict(state)
 
     def parts(self) -> Mapping[str, Part]:
         """The training, and what it trains."""

@@ -83,7 +83,13 @@ class LinearProbe:
         labels: Int[Tensor, "replica n"],
         weights: Float[Tensor, "replica n"] | None,
     ) -> Float[Tensor, " replica"]:
-        """Weighted mean cross-entropy of a batch + l2 / 2 * |W - W_0|^2 (b is not penalised)."""
+        """Weighted mean cross-entropy of a batch + l2 / 2 * |W - W_0|^2 (b is not penalised).
+
+        Args:
+            features: a batch, unit norm.
+            labels: of each feature, places among the task's classes.
+            weights: of each feature's loss; None: all 1.
+        """
         loss = classification_loss(self._scores(features), labels, self._stream.allowed, weights)
         return loss + self._l2 / 2 * (self.weight - self._start).square().sum((1, 2))
 
@@ -102,11 +108,11 @@ class LinearProbe:
         cosine_like = features @ self.weight.transpose(1, 2)
         return self._task.logit_scale * cosine_like + self.bias.unsqueeze(1)
 
-    def state(self) -> dict[str, Tensor]:
+    def state_dict(self) -> dict[str, Tensor]:
         """Weights and biases."""
         return {"weight": self.weight.detach().clone(), "bias": self.bias.detach().clone()}
 
-    def load_state(self, state: Mapping[str, Tensor]) -> None:
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Put weights and biases back."""
         with torch.no_grad():
             self.weight.copy_(state["weight"])

@@ -155,11 +155,11 @@ class SgdTraining:
             return features, labels, None
         return self._synthesizer.join(features, labels)
 
-    def state(self) -> dict[str, Tensor]:
+    def state_dict(self) -> dict[str, Tensor]:
         """Detached copies of the parameters."""
         return {name: value.detach().clone() for name, value in self._parameters.items()}
 
-    def load_state(self, state: Mapping[str, Tensor]) -> None:
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Put the parameters back."""
         with torch.no_grad():
             for name, value in self._parameters.items():

@@ -83,7 +83,15 @@ def cache_logits(
     alpha: float,
     beta: float,
 ) -> Float[Tensor, "replica m n_cls"]:
-    """alpha * exp(-beta (1 - x K^T)) V (arXiv:2207.09519, eq. 4)."""
+    """alpha * exp(-beta (1 - x K^T)) V (arXiv:2207.09519, eq. 4).
+
+    Args:
+        pictures: features to classify, unit norm.
+        keys: the cache's features, unit norm.
+        values: the cache's labels, one-hot.
+        alpha: factor on the result.
+        beta: how fast a key counts less the further off it is.
+    """
     affinity = pictures @ keys.transpose(1, 2)
     return alpha * (beta * (affinity - 1)).exp() @ values
 
@@ -131,11 +139,11 @@ class TipAdapter:
         zero_shot = self._task.zero_shot_logits(pictures)
         return zero_shot + cache_logits(pictures, self._cache.keys, self._cache.values, **choice)
 
-    def state(self) -> dict[str, Tensor]:
+    def state_dict(self) -> dict[str, Tensor]:
         """Nothing is trained."""
         return {}
 
-    def load_state(self, state: Mapping[str, Tensor]) -> None:
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Nothing is trained."""
 
     def parts(self) -> Mapping[str, Part]:
@@ -192,6 +200,11 @@ class TipAdapterF:
 
         With weights: mean of weight * loss over the rows, divided by the whole set's mean weight,
         so that a row counts the same whichever batch it falls into.
+
+        Args:
+            features: a batch, unit norm.
+            labels: of each feature, places among the task's classes.
+            weights: of each feature's loss; None: all 1.
         """
         cached = cache_logits(
             features, self.keys, self._cache.values, alpha=self.config.alpha, beta=self.config.beta
@@ -216,11 +229,11 @@ class TipAdapterF:
         zero_shot = self._task.zero_shot_logits(pictures)
         return zero_shot + cache_logits(pictures, self.keys, self._cache.values, **choice)
 
-    def state(self) -> dict[str, Tensor]:
+    def state_dict(self) -> dict[str, Tensor]:
         """The keys."""
         return {"keys": self.keys.detach().clone()}
 
-    def load_state(self, state: Mapping[str, Tensor]) -> None:
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Put the keys back."""
         with torch.no_grad():
             self.keys.copy_(state["keys"])

@@ -62,11 +62,11 @@ class ZeroShot:
         logits = self._logit_scale * pictures @ self.text_features.T
         return logits.expand(self._n_replicas, -1, -1)
 
-    def state(self) -> dict[str, Tensor]:
+    def state_dict(self) -> dict[str, Tensor]:
         """Nothing is trained."""
         return {}
 
-    def load_state(self, state: Mapping[str, Tensor]) -> None:
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Nothing is trained."""
 
     def parts(self) -> Mapping[str, Part]:

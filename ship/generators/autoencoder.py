@@ -53,6 +53,11 @@ class Autoencoder(nn.Module):
         """Reconstruction, mean and ln sigma^2 of the posterior, sampled with the given noise.
 
         Without encoder the posterior has no dimensions, and so no KL.
+
+        Args:
+            features: of pictures, unit norm.
+            class_ids: of each feature, places among the task's classes.
+            noise: standard normal; None where there is no encoder.
         """
         if self.encoder is None or noise is None:
             empty = features.new_zeros(*features.shape[:2], 0)
@@ -95,6 +100,12 @@ def active_units(
 def real_rows(
     counts: tuple[int, ...], n: int, device: torch.device | str
 ) -> Bool[Tensor, "replica n"]:
-    """Which of n padded rows are real, for each replica."""
+    """Which of n padded rows are real, for each replica.
+
+    Args:
+        counts: real rows of each replica.
+        n: rows with padding.
+        device: of the result.
+    """
     ends = torch.tensor(counts, device=device).unsqueeze(1)
     return torch.arange(n, device=device) < ends

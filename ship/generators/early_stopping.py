@@ -68,7 +68,7 @@ class EarlyStopping:
         for name, value in network.named_parameters():
             value.copy_(_where(which, self._parameters[name], value))
 
-    def capture(self) -> State:
+    def state_dict(self) -> State:
         """The best epochs, their parameters and metrics, and who has stopped."""
         return {
             "best": copied(self._best),
@@ -78,8 +78,8 @@ class EarlyStopping:
             **prefixed("metrics", copies(self._metrics)),
         }
 
-    def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Put them back."""
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Put back what state_dict() gave, on the device of the network."""
         device = self._best.device
         self._best = taken(state, "best", self._best).to(device)
         self._best_epoch = taken(state, "best_epoch", self._best_epoch).to(device)

@@ -80,6 +80,12 @@ def build_mlp_vae(
 ) -> VAE:
     """R fused VAEs with MLP decoders on the seen classes of a task; settings as in the prompt VAE.
 
+    Args:
+        config: of all replicas, or one for each.
+        task: whose seen classes it is fitted on.
+        clip: gives the size of features, and the device.
+        seeds: of each replica.
+
     Raises:
         ValueError: early stopping without validation pictures.
     """

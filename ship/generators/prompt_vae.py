@@ -74,6 +74,12 @@ def build_prompt_vae(
 ) -> VAE:
     """R fused prompt VAEs on the seen classes of a task, of one setting or one for each replica.
 
+    Args:
+        config: of all replicas, or one for each.
+        task: whose seen classes it is fitted on.
+        clip: its text tower decodes.
+        seeds: of each replica.
+
     Raises:
         ValueError: contexts too long for the backbone; early stopping without validation pictures.
     """

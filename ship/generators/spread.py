@@ -19,7 +19,13 @@ def modality_shift(
     labels: Int[Tensor, " n"],
     text_features: Float[Tensor, "n_cls feature"],
 ) -> Float[Tensor, " feature"]:
-    """Mean over the classes that have pictures of (class mean - text feature)."""
+    """Mean over the classes that have pictures of (class mean - text feature).
+
+    Args:
+        features: of pictures, unit norm.
+        labels: places among the rows of text_features.
+        text_features: of every class, unit norm.
+    """
     classes, means = _class_means(features, labels)
     return (means - text_features[classes]).mean(0)
 
@@ -35,6 +41,11 @@ def within_class_rows(
     unbiased, and no pair of pictures is counted twice (as residuals +r and -r would be).
     Where every class has one picture, nothing varies within them; the rows are then contrasts of
     (picture - text feature) over all pictures: how a class departs from the mean modality shift.
+
+    Args:
+        features: of pictures, unit norm.
+        labels: places among the rows of text_features.
+        text_features: of every class, unit norm.
 
     Raises:
         ValueError: a single picture.

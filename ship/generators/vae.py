@@ -149,7 +149,13 @@ class VAE:
         class_ids: Int[Tensor, "replica n"],
         noise: Float[Tensor, "replica n latent"] | None,
     ) -> tuple[Float[Tensor, " replica"], Float[Tensor, " replica"], Float[Tensor, " replica"]]:
-        """Squared error, KL and penalised KL of a batch (see vae_loss), for the given noise."""
+        """Squared error, KL and penalised KL of a batch (see vae_loss), for the given noise.
+
+        Args:
+            features: of pictures, unit norm.
+            class_ids: of each feature, places among the task's classes.
+            noise: standard normal; None where there is no encoder.
+        """
         reconstruction, mean, log_var = self.network(features, class_ids, noise)
         return vae_loss(reconstruction, features, mean, log_var, self.config.free_bits)
 

@@ -151,6 +151,12 @@ class WGAN:
 
         The critic's loss is gp_weight * penalty - estimate. Interpolates lie within the unit
         sphere, not on it, as in f-CLSWGAN lie between features that are never negative.
+
+        Args:
+            real: features of pictures.
+            made: synthetic features of the same classes.
+            class_ids: of each pair, places among the task's classes.
+            mix: share of the real feature in each interpolate, 0 to 1.
         """
         text = self._task.text_features[class_ids]
         estimate = (self.critic(real, text) - self.critic(made, text)).mean(-1)

@@ -123,6 +123,11 @@ def score(
     base, new: pictures of seen (unseen) classes, told apart among those classes alone, as CoOp's
     base-to-new protocol does. joint_*: one softmax over all classes, as in generalised zero-shot.
     Without any unseen class in `seen`'s universe or pictures of one, only base is given.
+
+    Args:
+        logits: class scores of the same pictures under each replica.
+        labels: of each picture.
+        seen: each replica's seen classes.
     """
     is_seen = seen[:, labels]  # (replica, n)
     base = _accuracy(logits.masked_fill(~seen.unsqueeze(1), -torch.inf), labels, is_seen)
@@ -146,7 +151,13 @@ def accuracy(
     labels: Int[Tensor, " n"],
     competing: Bool[Tensor, " n_cls"] | None = None,
 ) -> Float[Tensor, " replica"]:
-    """Percent of pictures that are told apart among the competing classes (None: all)."""
+    """Percent of pictures that are told apart among the competing classes (None: all).
+
+    Args:
+        logits: class scores of the same pictures under each replica.
+        labels: of each picture.
+        competing: classes that may be answered; None: all.
+    """
     if competing is not None:
         logits = logits.masked_fill(~competing, -torch.inf)
     return _accuracy(logits, labels, torch.ones(logits.shape[:2], dtype=torch.bool).to(labels))

@@ -37,6 +37,14 @@ def cross_dataset(
     of a target is in its own template throughout. Selection looks at the source
     alone (pseudo-new classes, or base_val), so that no picture of a target chooses anything.
 
+    Args:
+        config: the setting; what replicas do not share is not looked at.
+        seeds: of each replica.
+        features: of config.dataset.
+        targets: of config.targets by name.
+        clip: gives the classes' text features.
+        dtype: of all features and losses.
+
     Raises:
         ValueError: no targets, a source class without training pictures, or settings that the
             protocol has no meaning for (selection test, generator real).

@@ -49,7 +49,14 @@ Combine = Callable[[Sequence[dict[str, Tensor]]], dict[str, Tensor]]
 
 
 def only(found: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
-    """The metrics of the one exam."""
+    """The metrics of a protocol with a single exam.
+
+    Args:
+        found: those of each exam, (replica,) each, by name.
+
+    Raises:
+        ValueError: there is not exactly one exam.
+    """
     (metrics,) = found
     return metrics
 
@@ -76,12 +83,24 @@ class Protocol:
 
 
 def by_halves(logits: Tensor, exam: Exam, chosen: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Base and new accuracy, each among its own classes, and the joint ones."""
+    """Base and new accuracy, each among its own classes, and the joint ones.
+
+    Args:
+        logits: (replica, n, n_cls) class scores of the exam's n pictures.
+        exam: pictures and the task that was trained for them.
+        chosen: not used; metrics that selection chose by, (replica,) each.
+    """
     return score(logits, exam.pictures.labels, exam.task.seen)
 
 
 def among_all(logits: Tensor, exam: Exam, chosen: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Top-1 accuracy among the exam's competing classes."""
+    """Top-1 accuracy among the exam's competing classes.
+
+    Args:
+        logits: (replica, n, n_cls) class scores of the exam's n pictures.
+        exam: pictures and the task that was trained for them.
+        chosen: not used; metrics that selection chose by, (replica,) each.
+    """
     pictures = exam.pictures
     return {"accuracy": accuracy(logits, pictures.labels, exam.competing)}
 

@@ -18,7 +18,12 @@ class TaskBuilder:
 
     Args:
         shots: training pictures a seen class, at most; None: all there are.
-        seen: classes that training may show pictures of; they decide how long an epoch is.
+        seeds: of each replica.
+        features: of the dataset.
+        clip: gives the classes' text features.
+        dtype: of all features.
+        seen: (m,) labels of classes that training may show pictures of; they decide how long an
+            epoch is.
 
     Raises:
         ValueError: a seen class without training pictures.
@@ -46,11 +51,20 @@ class TaskBuilder:
         self.texts = [features.template.format(name) for name in features.class_names]
 
     def encode(self, sentences: Sequence[str]) -> Tensor:
-        """Zero-shot text features, (n, feature)."""
+        """Zero-shot text features, (n, feature).
+
+        Args:
+            sentences: n whole prompts.
+        """
         return self._clip.encode_texts(sentences).to(self._dtype)
 
     def pictures(self, features: np.ndarray, labels: np.ndarray) -> Pictures:
-        """Copies on the device (the arrays may be read-only views of shared memory)."""
+        """Copies on the device (the arrays may be read-only views of shared memory).
+
+        Args:
+            features: (n, [view,] feature).
+            labels: (n,) whole numbers.
+        """
         device = self._clip.device
         return Pictures(
             torch.tensor(features, dtype=self._dtype, device=device),
@@ -58,7 +72,11 @@ class TaskBuilder:
         )
 
     def validation(self, classes: np.ndarray) -> Pictures:
-        """Validation pictures of some classes."""
+        """Validation pictures of some classes.
+
+        Args:
+            classes: (m,) labels of the dataset.
+        """
         rows = np.isin(self._features.val_labels, classes)
         if not rows.any():
             raise ValueError(
@@ -67,11 +85,14 @@ class TaskBuilder:
         return self.pictures(self._features.val[rows], self._features.val_labels[rows])
 
     def test(self) -> Pictures:
-        """All test pictures."""
+        """All n test pictures, features (n, feature)."""
         return self.pictures(self._features.test, self._features.test_labels)
 
     def require_unseen_pictures(self, classes: np.ndarray) -> None:
         """Refuse the real-picture ceiling where there is nothing to show.
+
+        Args:
+            classes: (m,) labels of the dataset.
 
         Raises:
             ValueError: classes without training pictures.
@@ -92,6 +113,8 @@ class TaskBuilder:
         """The task over the dataset's first n classes with each replica's own seen classes.
 
         Args:
+            n_classes: how many of the dataset's classes.
+            seen: (m,) labels of each replica's seen classes.
             others: (class name, sentence for the zero-shot classifier) of further classes that
                 no picture shows, numbered behind the dataset's own.
         """

@@ -42,6 +42,14 @@ def base_to_new(
     Base are the officially seen classes where the dataset has such a split, else the first
     ceil(n/2). Base and new accuracy are each among their own classes; joint ones among all.
 
+    Args:
+        config: the setting; what replicas do not share is not looked at.
+        seeds: of each replica.
+        features: of config.dataset.
+        targets: not used; every protocol is built alike.
+        clip: gives the classes' text features.
+        dtype: of all features and losses.
+
     Raises:
         ValueError: too few classes, or a base class without training pictures.
     """
@@ -61,6 +69,14 @@ def generalized_zero_shot(
     The same groups as in base_to_new; what differs is how predictions are counted, and that the
     constant of calibrated stacking is chosen along with the epoch.
 
+    Args:
+        config: the setting; what replicas do not share is not looked at.
+        seeds: of each replica.
+        features: of config.dataset.
+        targets: not used; every protocol is built alike.
+        clip: gives the classes' text features.
+        dtype: of all features and losses.
+
     Raises:
         ValueError: too few classes, or a seen class without training pictures.
     """
@@ -78,6 +94,14 @@ def single_unseen(
     """All classes but one are seen; counted as in generalized_zero_shot.
 
     studied_classes has put `unseen_class` last.
+
+    Args:
+        config: the setting; what replicas do not share is not looked at.
+        seeds: of each replica.
+        features: of config.dataset.
+        targets: not used; every protocol is built alike.
+        clip: gives the classes' text features.
+        dtype: of all features and losses.
 
     Raises:
         ValueError: too few classes, or a seen class without training pictures.
@@ -97,6 +121,14 @@ def few_shot(
     """Few-shot classification (CoOp, arXiv:2109.01134): every class is trained on and tested.
 
     Synthetic features, if any, are of the same classes: more pictures, as it were.
+
+    Args:
+        config: the setting; what replicas do not share is not looked at.
+        seeds: of each replica.
+        features: of config.dataset.
+        targets: not used; every protocol is built alike.
+        clip: gives the classes' text features.
+        dtype: of all features and losses.
 
     Raises:
         ValueError: a class without training pictures, or settings that need new classes.

@@ -49,6 +49,14 @@ def compared_sets(
 
     A longer set is cut by a draw that is even over its classes.
 
+    Args:
+        synthetic: features that were made.
+        synthetic_labels: of each of those.
+        real: features of pictures.
+        real_labels: of each of those.
+        text_features: of every class that a label may name.
+        generator: draws what is left out, on the CPU.
+
     Returns:
         Both sets, labels renumbered from 0 in ascending order; None where no class is shared.
 
@@ -83,6 +91,11 @@ def even_draw(
     """Rows of a random subset of at most `size`, as even over the classes as their counts allow.
 
     Every class keeps at least one row where there are no more than `size` classes.
+
+    Args:
+        labels: of each row.
+        size: most rows that are kept.
+        generator: draws on the CPU.
     """
     if len(labels) <= size:
         return torch.arange(len(labels))

@@ -125,7 +125,7 @@ class ReplicaOptimizer:
             part.grad = None if whole.grad is None else whole.grad[rows]
         self.inner.step()
 
-    def capture(self) -> State:
+    def state_dict(self) -> State:
         """Learning rates, and what the inner optimizer remembers of each parameter."""
         rates = [float(group["lr"]) for group in self.inner.param_groups]
         found = {"lr": torch.tensor(rates, dtype=torch.float64)}
@@ -135,8 +135,8 @@ class ReplicaOptimizer:
                     found[f"{place}.{name}"] = copied(value)
         return found
 
-    def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Put them back; the parameters themselves are their owner's."""
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Put back rates and memory; the parameters themselves are their owner's."""
         groups = self.inner.param_groups
         rates = taken(state, "lr", torch.zeros(len(groups), dtype=torch.float64))
         held = self._held()

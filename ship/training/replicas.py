@@ -48,13 +48,13 @@ class ReplicaRng:
         """A permutation of range(n) from one replica's stream, on the CPU."""
         return torch.randperm(n, generator=self._streams[replica])
 
-    def capture(self) -> State:
+    def state_dict(self) -> State:
         """Where each stream is, (replica, bytes)."""
         return {"streams": torch.stack([stream.get_state() for stream in self._streams])}
 
-    def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Draw on from there."""
-        held = taken(state, "streams", self.capture()["streams"])
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Put each stream back to where it was saved, (replica, bytes)."""
+        held = taken(state, "streams", self.state_dict()["streams"])
         for stream, place in zip(self._streams, held, strict=True):
             try:
                 stream.set_state(place.clone())  # torch reads past a view that is not aligned
@@ -91,13 +91,13 @@ class BatchStream:
         self._left[replica] = left[size:]
         return left[:size]
 
-    def capture(self) -> State:
+    def state_dict(self) -> State:
         """What is left of each replica's shuffle, and its stream."""
         left = {f"left.{replica}": rows.clone() for replica, rows in enumerate(self._left)}
         return {**left, **capture({"rng": self._rng})}
 
-    def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Go on from there."""
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Put back each replica's shuffle and its stream as they were saved."""
         left = []
         for replica, count in enumerate(self._counts):
             rows = state.get(f"left.{replica}")
@@ -141,7 +141,13 @@ def random_views(
     rows: Int[Tensor, "replica m"],
     rng: ReplicaRng,
 ) -> Float[Tensor, "replica m feature"]:
-    """features[r, rows[r]] in a random view each, for every replica r."""
+    """features[r, rows[r]] in a random view each, for every replica r.
+
+    Args:
+        features: views of each picture.
+        rows: pictures that are wanted of each replica.
+        rng: a stream for each replica.
+    """
     views = rng.integers(features.shape[2], rows.shape[1])
     replicas = torch.arange(len(features), device=features.device).unsqueeze(1)
     return features[replicas, rows, views]

@@ -22,11 +22,11 @@ class CheckpointError(ValueError):
 class Leaf(Protocol):
     """Something with a state of its own making."""
 
-    def capture(self) -> State:
+    def state_dict(self) -> State:
         """Its state by name, as copies on the CPU."""
 
-    def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Put back what capture() gave.
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Put back what state_dict() gave.
 
         Raises:
             CheckpointError: the state is of something else.
@@ -35,7 +35,10 @@ class Leaf(Protocol):
 
 @runtime_checkable
 class Resumable(Protocol):
-    """Something whose state is that of its parts."""
+    """Something whose state is that of its parts, even where it has a state_dict of its own.
+
+    A fine-tuner's state_dict is what it has learned, which is less than its next epoch needs.
+    """
 
     def parts(self) -> Mapping[str, "Part"]:
         """What training changes, by name; {}: nothing is trained."""
@@ -50,12 +53,12 @@ class Counter:
     def __init__(self) -> None:
         self.value = 0
 
-    def capture(self) -> State:
-        """The number."""
+    def state_dict(self) -> State:
+        """How many there were, as a tensor without dimensions."""
         return {"value": torch.tensor(self.value)}
 
-    def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Put it back."""
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Count on from a saved number."""
         self.value = int(taken(state, "value", torch.zeros((), dtype=torch.long)))
 
 
@@ -63,11 +66,10 @@ def capture(part: Part) -> State:
     """The state of a part and all that it consists of, names joined by dots; copies on the CPU."""
     if isinstance(part, Tensor):
         return {"": copied(part)}
-    if isinstance(part, Leaf):
-        return part.capture()
+    if not isinstance(part, Resumable) and isinstance(part, Leaf):
+        return part.state_dict()
     found: State = {}
-    inside = part.parts() if isinstance(part, Resumable) else part
-    for name, inner in inside.items():
+    for name, inner in _inside(part).items():
         for key, value in capture(inner).items():
             found[f"{name}.{key}" if key else name] = value
     return found
@@ -83,12 +85,15 @@ def restore(part: Part, state: Mapping[str, Tensor]) -> None:
         value = taken(state, "", part)
         with torch.no_grad():
             part.copy_(value)
-    elif isinstance(part, Leaf):
-        part.restore(state)
+    elif not isinstance(part, Resumable) and isinstance(part, Leaf):
+        part.load_state_dict(state)
     else:
-        inside = part.parts() if isinstance(part, Resumable) else part
-        for name, inner in inside.items():
+        for name, inner in _inside(part).items():
             restore(inner, under(state, name))
+
+
+def _inside(part: "Resumable | Mapping[str, Part]") -> Mapping[str, Part]:
+    return part.parts() if isinstance(part, Resumable) else part
 
 
 def under(state: Mapping[str, Tensor], name: str) -> State:
@@ -98,7 +103,7 @@ def under(state: Mapping[str, Tensor], name: str) -> State:
 
 
 def prefixed(name: str, state: Mapping[str, Tensor]) -> State:
-    """The other way round."""
+    """A state with `name` and a dot before each of its names, as under() takes it apart."""
     return {f"{name}.{key}": value for key, value in state.items()}
 
 
@@ -108,12 +113,17 @@ def copied(value: Tensor) -> Tensor:
 
 
 def copies(state: Mapping[str, Tensor]) -> State:
-    """Of each of them."""
+    """Detached copies on the CPU of all tensors of a state."""
     return {name: copied(value) for name, value in state.items()}
 
 
 def taken(state: Mapping[str, Tensor], name: str, like: Tensor) -> Tensor:
     """A tensor of a state.
+
+    Args:
+        state: tensors by name.
+        name: of the tensor.
+        like: has the shape and type that it must have.
 
     Raises:
         CheckpointError: there is none, or it differs from `like` in shape or type.
@@ -131,13 +141,13 @@ class Schedule:
     def __init__(self, schedule: LRScheduler) -> None:
         self._schedule = schedule
 
-    def capture(self) -> State:
-        """Steps so far."""
+    def state_dict(self) -> State:
+        """How many steps the schedule has taken."""
         held = self._schedule.state_dict()
         return {name: torch.tensor(held[name]) for name in ("last_epoch", "_step_count")}
 
-    def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Go on from there; the optimizer must have its rates back already."""
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Put back how many steps it had taken; the optimizer must have its rates already."""
         like = torch.zeros((), dtype=torch.long)
         places = {n: int(taken(state, n, like)) for n in ("last_epoch", "_step_count")}
         rates = [group["lr"] for group in self._schedule.optimizer.param_groups]

@@ -39,6 +39,11 @@ class Journal:
     ) -> GeneratorOf[EpochMetrics, None, None]:
         """One epoch as plain numbers; behind what a trial that was resumed had reported before.
 
+        Args:
+            stage: where the trial is.
+            epoch: of the stage, from 1 (0: nothing is trained).
+            metrics: (replica,) each, by name.
+
         Raises:
             NonFiniteLoss: one of them is NaN or infinite.
         """

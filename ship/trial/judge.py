@@ -30,6 +30,11 @@ def judge(generator: Generator, exam: Exam, seeds: Sequence[int]) -> dict[str, T
     The classes are those that a fine-tuner gets synthetic features of, as far as the exam has
     pictures of them. {} where it has none.
 
+    Args:
+        generator: fitted, of as many replicas as there are seeds.
+        exam: real pictures, and the task whose classes are synthesized.
+        seeds: of each replica.
+
     Raises:
         NonFiniteLoss: synthetic features are NaN or infinite.
     """

@@ -80,7 +80,7 @@ def _epochs_of(trial: Trial, protocol: Protocol) -> Iterator[EpochMetrics]:
         tested, choices = yield from _retrained(trial, protocol, fitted, best)
     elif chosen is not None:
         fitted, finetuner = chosen
-        finetuner.load_state(best.state)
+        finetuner.load_state_dict(best.state)
         tested, choices = Tested(), finetuner.choices
         for final in protocol.finals:
             tested.add(finetuner, final, protocol, best)
@@ -120,10 +120,10 @@ def _retrained(
         if place < len(tested.finals):
             continue
         finetuner = trial.finetuner(final.task, fitted.renumbered(final))
-        retrained = Retrained(finetuner.state())
+        retrained = Retrained(finetuner.state_dict())
         trial.journal.enter(**kept, finetuner=finetuner, retrained=retrained)
         yield from _retrain(trial, finetuner, best, retrained, place)
-        finetuner.load_state(retrained.state)
+        finetuner.load_state_dict(retrained.state)
         tested.add(finetuner, final, protocol, best)
         choices = finetuner.choices
         del finetuner, retrained  # before the next one is built
@@ -160,7 +160,7 @@ def _select(
         metrics: dict[str, Tensor] = {}
         if epoch % trial.config.eval_every == 0 or epoch == last:
             metrics, choice = evaluate(finetuner, protocol)
-            best.update(epoch, choice, metrics, finetuner.state())
+            best.update(epoch, choice, metrics, finetuner.state_dict())
         yield from trial.journal.report("selection", epoch, {**losses, **metrics})
 
 
@@ -181,5 +181,5 @@ def _retrain(
         retrained.losses = keep_better(
             best.epoch >= epoch, finetuner.train_epoch(), retrained.losses
         )
-        retrained.state = keep_better(best.epoch == epoch, finetuner.state(), retrained.state)
+        retrained.state = keep_better(best.epoch == epoch, finetuner.state_dict(), retrained.state)
         yield from trial.journal.report("final", epoch, retrained.losses)

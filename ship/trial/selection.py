@@ -35,7 +35,14 @@ class Best:
     def update(
         self, epoch: int, choice: Tensor, metrics: dict[str, Tensor], state: dict[str, Tensor]
     ) -> None:
-        """Take over the replicas whose metric rose."""
+        """Take over the replicas whose metric rose.
+
+        Args:
+            epoch: number of the epoch, from 1 (0: nothing is trained).
+            choice: (replica,) place of the inference choice that the metrics are of.
+            metrics: (replica,) each, in percent, the selection metric among them.
+            state: (replica, ...) each, what was trained, by name.
+        """
         better = torch.ones(self.n_replicas, dtype=torch.bool)
         if self.metrics:
             better = metrics[self.metric] > self.metrics[self.metric]
@@ -53,8 +60,8 @@ class Best:
             found[f"selection_{name}"] = picked[self.choice]
         return found
 
-    def capture(self) -> State:
-        """All of it."""
+    def state_dict(self) -> State:
+        """Epochs, choices, metrics and trained tensors by name, as copies on the CPU."""
         return {
             "epoch": self.epoch.clone(),
             "choice": self.choice.clone(),
@@ -62,8 +69,8 @@ class Best:
             **prefixed("state", copies(self.state)),
         }
 
-    def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Put it back; the trained tensors stay on the CPU, from where they are loaded."""
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Put back what state_dict() gave; the trained tensors stay on the CPU until loaded."""
         self.epoch = taken(state, "epoch", self.epoch)
         self.choice = taken(state, "choice", self.choice)
         self.metrics = under(state, "metrics")
@@ -77,15 +84,15 @@ class Retrained:
     state: dict[str, Tensor]
     losses: dict[str, Tensor] = field(default_factory=dict)
 
-    def capture(self) -> State:
-        """All of it."""
+    def state_dict(self) -> State:
+        """Trained tensors and losses by name, as copies on the CPU."""
         return {
             **prefixed("state", copies(self.state)),
             **prefixed("losses", copies(self.losses)),
         }
 
-    def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Put it back."""
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Put back what state_dict() gave, on the CPU."""
         self.state, self.losses = under(state, "state"), under(state, "losses")
 
 
@@ -96,7 +103,14 @@ class Tested:
     finals: list[list[dict[str, Tensor]]] = field(default_factory=list)
 
     def add(self, finetuner: Finetuner, final: Final, protocol: Protocol, best: Best) -> None:
-        """Test a fine-tuner on a final's exams."""
+        """Test a fine-tuner on a final's exams.
+
+        Args:
+            finetuner: at the state that selection chose.
+            final: whose exams it takes.
+            protocol: scores the logits.
+            best: what selection chose for each replica.
+        """
         self.finals.append([examine(finetuner, exam, protocol, best) for exam in final.exams])
 
     @property
@@ -104,8 +118,8 @@ class Tested:
         """Those of all finals, in order."""
         return [metrics for exams in self.finals for metrics in exams]
 
-    def capture(self) -> State:
-        """All of them."""
+    def state_dict(self) -> State:
+        """Metrics by the places of their final and exam and by name, as copies on the CPU."""
         return {
             f"{place}.{number}.{name}": copied(value)
             for place, exams in enumerate(self.finals)
@@ -113,8 +127,8 @@ class Tested:
             for name, value in metrics.items()
         }
 
-    def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Put them back."""
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Put back what state_dict() gave."""
         self.finals = []
         for place in range(len({key.split(".")[0] for key in state})):
             exams = under(state, str(place))
@@ -125,7 +139,16 @@ class Tested:
 def keep_better(
     better: Tensor, new: Mapping[str, Tensor], old: Mapping[str, Tensor]
 ) -> dict[str, Tensor]:
-    """Per replica, the new tensors where `better`, the old ones elsewhere."""
+    """Per replica, the new tensors where `better`, the old ones elsewhere.
+
+    Args:
+        better: (replica,) bool, on any device.
+        new: (replica, ...) each, by name.
+        old: as new, on any device; a name that it lacks is taken from new for all replicas.
+
+    Returns:
+        (replica, ...) each, by the names of new and on their devices.
+    """
     kept = {}
     for name, value in new.items():
         where = better.to(value.device).reshape(-1, *[1] * (value.ndim - 1))
@@ -136,6 +159,10 @@ def keep_better(
 
 def evaluate(finetuner: Finetuner, protocol: Protocol) -> tuple[dict[str, Tensor], Tensor]:
     """Metrics of each replica under its best inference choice, and which one that is.
+
+    Returns:
+        Metrics by name, (replica,) each, in percent; and places in the fine-tuner's choices,
+        (replica,) whole numbers. All are on the CPU.
 
     Raises:
         NonFiniteLoss: logits are NaN or infinite, which argmax would take for a class.
@@ -152,6 +179,15 @@ def evaluate(finetuner: Finetuner, protocol: Protocol) -> tuple[dict[str, Tensor
 
 def examine(finetuner: Finetuner, exam: Exam, protocol: Protocol, best: Best) -> dict[str, Tensor]:
     """Test metrics of one exam, under the inference choice that selection chose.
+
+    Args:
+        finetuner: at the state that selection chose.
+        exam: a final's, of n pictures.
+        protocol: scores the logits, (replica, n, n_cls).
+        best: what selection chose for each replica.
+
+    Returns:
+        (replica,) each, by name, in percent, on the CPU.
 
     Raises:
         NonFiniteLoss: as evaluate does.

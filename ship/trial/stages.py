@@ -32,17 +32,23 @@ class Fitted:
         return {} if self.generator is None else {"generator": self.generator}
 
     def renumbered(self, final: Final) -> Generator | None:
-        """The generator for a task that numbers classes in its own way."""
+        """The generator for a final's task, whose classes are numbered by final.ids, (n_cls,)."""
         if self.generator is None or final.ids is None:
             return self.generator
         return Renumbered(self.generator, final.ids)
 
     def judged(self, exam: Exam, seeds: Sequence[int]) -> dict[str, Tensor]:
-        """Quality of the features of the exam's classes without pictures; {} without generator."""
+        """Quality of features synthesized for the exam's classes, (replica,) each, by name.
+
+        {} without generator.
+        """
         return {} if self.generator is None else judge(self.generator, exam, seeds)
 
     def judged_finals(self, finals: Sequence[Final], seeds: Sequence[int]) -> dict[str, Tensor]:
-        """The same for the tested classes; over several targets the mean, of flags the maximum."""
+        """Quality of features synthesized for the tested classes, (replica,) each, by name.
+
+        Over several targets it is the mean, of flags the maximum; {} without generator.
+        """
         found = []
         for final in finals:
             generator = self.renumbered(final)
@@ -58,7 +64,10 @@ class Fitted:
         }
 
     def flags(self) -> dict[str, Tensor]:
-        """flag/posterior_collapse: no latent unit is active (of generators with a posterior)."""
+        """flag/posterior_collapse, (replica,) of 0 or 1: no latent unit is active.
+
+        {} for generators without a posterior.
+        """
         if "active_units" not in self.reported:
             return {}
         return {"flag/posterior_collapse": (self.reported["active_units"] == 0).double()}

@@ -61,12 +61,12 @@ def test_first_epoch_reports_the_loss_and_moves_both_layers(task: Task, clip64: 
     config = CLIPAdapterConfig(ratio=0.3, batch_size=64, epochs=2)
     adapter = CLIPAdapter(config, task, None, clip64, SEEDS)
     x, y = task.features[:, :, 0], task.labels
-    before = adapter.state()
+    before = adapter.state_dict()
     matrices = (before["down"][1].numpy(), before["up"][1].numpy())
     expected = loss_by_hand(*matrices, x[1].numpy(), y[1].numpy(), np.ones(y.shape[1]), task)
     assert adapter.train_epoch()["loss"][1].item() == pytest.approx(expected, abs=1e-10)
     assert adapter.loss(x, y, None)[1].item() < expected
-    after = adapter.state()
+    after = adapter.state_dict()
     assert all(not torch.equal(after[name], before[name]) for name in ("down", "up"))
 
 

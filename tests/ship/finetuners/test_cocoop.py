@@ -119,7 +119,7 @@ def test_pieces_change_nothing(
 
     def run() -> tuple[dict[str, torch.Tensor], torch.Tensor]:
         cocoop = build(clip64, features, synthetic=True, batch_size=4, epochs=1, lr=0.05)
-        return by_hand.train(cocoop).state(), cocoop.logits(x, {})
+        return by_hand.train(cocoop).state_dict(), cocoop.logits(x, {})
 
     state, logits = run()
     monkeypatch.setattr(module, "PROMPTS_AT_ONCE", prompts)
@@ -174,7 +174,7 @@ def test_a_replica_trains_as_it_would_alone(clip64: FrozenCLIP, features: Featur
         cocoop = build(
             clip64, features, synthetic=True, seeds=seeds, lr=0.05, epochs=2, batch_size=4
         )
-        return by_hand.train(cocoop).state()
+        return by_hand.train(cocoop).state_dict()
 
     together, alone = run(SEEDS), run([4])
     assert together.keys() == alone.keys() and len(alone) == 5

@@ -136,12 +136,12 @@ def test_state_round_trip(
     finetuner = of_case(case, task, clip)
     choice = finetuner.choices[0]
     early = finetuner.logits(pictures(features), choice).clone()
-    state = finetuner.state()
+    state = finetuner.state_dict()
     train(finetuner)
     assert torch.equal(finetuner.logits(pictures(features), choice), early) == (
         case[0] in UNTRAINED
     )
-    finetuner.load_state(state)
+    finetuner.load_state_dict(state)
     assert torch.equal(finetuner.logits(pictures(features), choice), early)
 
 

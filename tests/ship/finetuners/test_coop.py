@@ -79,7 +79,7 @@ def test_training_is_plain_sgd_with_a_cosine(clip64: FrozenCLIP) -> None:
                 clip64, task, ctx[replica], "end", batch, task.seen[replica].tolist()
             )
             ctx[replica] -= 0.05 * (1 + np.cos(np.pi * step / 3)) / 2 * d_ctx
-    np.testing.assert_allclose(coop.state()["ctx"].numpy(), ctx, atol=1e-9, rtol=0)
+    np.testing.assert_allclose(coop.state_dict()["ctx"].numpy(), ctx, atol=1e-9, rtol=0)
 
 
 @pytest.mark.parametrize(("class_specific", "position"), EVERY_KIND)
@@ -118,8 +118,8 @@ def test_class_specific_contexts_without_data_do_not_move(
 ) -> None:
     """A base class's contexts are trained; a new class's stay, bit for bit."""
     coop = build(clip, features, class_specific=True, lr=0.1, epochs=3)
-    start = coop.state()["ctx"]
-    moved = (by_hand.train(coop).state()["ctx"] != start).flatten(2).any(2)
+    start = coop.state_dict()["ctx"]
+    moved = (by_hand.train(coop).state_dict()["ctx"] != start).flatten(2).any(2)
     assert torch.equal(moved, coop._task.seen)
 
 
@@ -128,8 +128,8 @@ def test_synthetic_features_train_the_contexts_of_new_classes(
 ) -> None:
     """With synthetic features of the new classes, every class's contexts move."""
     coop = build(clip, features, class_specific=True, synthetic=True, lr=0.1, epochs=3)
-    start = coop.state()["ctx"]
-    assert bool((by_hand.train(coop).state()["ctx"] != start).flatten(2).any(2).all())
+    start = coop.state_dict()["ctx"]
+    assert bool((by_hand.train(coop).state_dict()["ctx"] != start).flatten(2).any(2).all())
 
 
 @pytest.mark.parametrize(("class_specific", "position"), [(False, "end"), (True, "middle")])
@@ -141,7 +141,7 @@ def test_a_replica_trains_as_it_would_alone(
 
     def run(seeds: list[int]) -> torch.Tensor:
         coop = build(clip64, features, synthetic=True, seeds=seeds, lr=0.05, epochs=3, **settings)
-        return by_hand.train(coop).state()["ctx"]
+        return by_hand.train(coop).state_dict()["ctx"]
 
     torch.testing.assert_close(run(SEEDS)[1], run([4])[0], atol=1e-10, rtol=0)
 

@@ -73,7 +73,7 @@ def test_weight_zero_is_coop(synthetic: bool, clip: FrozenCLIP, features: Featur
     """From the same start and on the same batches, bit for bit."""
     kgcoop = build(clip, features, synthetic=synthetic, weight=0.0, lr=0.05, epochs=8, batch_size=3)
     coop = build_coop(clip, features, synthetic=synthetic, lr=0.05)
-    made, expected = (by_hand.train(f).state()["ctx"] for f in (kgcoop, coop))
+    made, expected = (by_hand.train(f).state_dict()["ctx"] for f in (kgcoop, coop))
     assert torch.equal(made, expected)
 
 
@@ -96,6 +96,6 @@ def test_a_replica_trains_as_it_would_alone(clip64: FrozenCLIP, features: Featur
         kgcoop = build(
             clip64, features, synthetic=True, seeds=seeds, lr=0.05, epochs=3, batch_size=5
         )
-        return by_hand.train(kgcoop).state()["ctx"]
+        return by_hand.train(kgcoop).state_dict()["ctx"]
 
     torch.testing.assert_close(run(SEEDS)[1], run([4])[0], atol=1e-10, rtol=0)
