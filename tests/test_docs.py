@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 import pytest
-import yaml
+from ruamel.yaml import YAML
 from typer.main import get_command
 
 from docs.draw_diagrams import IMAGES, STEPS, layers, trial
@@ -150,7 +150,7 @@ def test_readme_is_short() -> None:
 
 def test_nav_has_every_page() -> None:
     """Each page stands in the site's navigation, and each entry is a page."""
-    nav = yaml.safe_load((ROOT / "mkdocs.yml").read_text("utf-8"))["nav"]
+    nav = YAML(typ="safe").load(ROOT / "mkdocs.yml")["nav"]
     listed = re.findall(r"[\w-]+\.md", str(nav))
     assert sorted(listed) == sorted(page.name for page in DOCS.glob("*.md"))
 
@@ -158,4 +158,4 @@ def test_nav_has_every_page() -> None:
 def test_versions_agree() -> None:
     """CITATION.cff cites the version that pyproject.toml builds."""
     built = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["version"]
-    assert yaml.safe_load((ROOT / "CITATION.cff").read_text("utf-8"))["version"] == built
+    assert YAML(typ="safe").load(ROOT / "CITATION.cff")["version"] == built
