@@ -109,7 +109,7 @@ def test_one_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
 
 WRITER = """
 import sys
-from harness.storage import Storage
+from harness.checkpoint_storage import Storage
 storage = Storage(sys.argv[1], "study")
 for turn in range(10**6):
     storage.write("a", bytes([turn % 256]) * 2**24)

@@ -112,8 +112,8 @@ def test_a_report_that_is_killed_leaves_whole_files(ray_bench: Bench, tmp_path: 
 FIRST_TOUCH = """
 import sys
 from pathlib import Path
-from harness.tracking import open_store
-from harness.writing import log
+from harness.store.open import open_store
+from harness.store.batches import log
 folder, name = Path(sys.argv[1]), sys.argv[2]
 store = open_store(f"sqlite:///{folder}/mlflow.db", folder)
 run = store.client.create_run(store.create_experiment(name))
