@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, TypeVar, cast
 from harness.store.errors import StoreError, store_errors
 from harness.store.lock.file_lock import gate
 from harness.store.writer import WaitingWriter, Writer
+from reports.contract import SQLITE, options_fault
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-SQLITE = "sqlite:///"
 LOCK_SECONDS = 5.0
 ANSWER_SECONDS = 10.0
 NOISY = ("mlflow", "alembic", "sqlalchemy", "urllib3", "git")
@@ -171,7 +171,6 @@ def quieten(level: int) -> None:
 def _sqlite_path(uri: str, directory: Path) -> Path | None:
     if not uri.startswith(SQLITE):
         return None
-    from reports.contract import options_fault
 
     fault = options_fault(uri)
     if fault is not None:

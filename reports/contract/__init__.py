@@ -4,7 +4,7 @@ Answers for: tags, states, metric keys, protocols with their columns, and the ma
 Imports nothing of the project, and nothing heavy.
 """
 
-from reports.contract.address import options_fault
+from reports.contract.address import SQLITE, options_fault
 from reports.contract.errors import EmptyStudyError, ReportError
 from reports.contract.metrics import (
     FLAG,
@@ -45,6 +45,7 @@ __all__ = [
     "PRUNED",
     "QUALITY",
     "RUN_STATUS",
+    "SQLITE",
     "TARGET",
     "Cost",
     "EmptyStudyError",

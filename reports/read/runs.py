@@ -10,10 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from reports.contract import ReportError, Tag, options_fault
+from reports.contract import SQLITE, ReportError, Tag, options_fault
 
 PAGE = 100  # runs a request; each may hold a thousand metrics
-_SQLITE = "sqlite:///"
 
 
 @dataclass(frozen=True)
@@ -39,7 +38,7 @@ def read_runs(study_name: str, tracking_uri: str) -> list[Run]:
         ReportError: no readable store at the URI, or no such experiment (lists those that exist).
     """
     uri = _checked(tracking_uri)
-    runs = _from_sqlite(study_name, uri) if uri.startswith(_SQLITE) else None
+    runs = _from_sqlite(study_name, uri) if uri.startswith(SQLITE) else None
     if runs is None:
         runs = _from_client(study_name, uri)
     return sorted(
@@ -133,10 +132,10 @@ def _checked(uri: str) -> str:
     if fault is not None:
         raise ReportError(fault)
     if "://" not in uri and Path(uri).is_file():
-        uri = f"{_SQLITE}{Path(uri).resolve()}"
-    if not uri.startswith(_SQLITE):
+        uri = f"{SQLITE}{Path(uri).resolve()}"
+    if not uri.startswith(SQLITE):
         return uri
-    path = Path(uri.removeprefix(_SQLITE))
+    path = Path(uri.removeprefix(SQLITE))
     if not path.is_file():
         raise ReportError(f"{path}: no MLflow store here (run ship-sweep, or give --tracking-uri)")
     try:
@@ -152,7 +151,7 @@ def _checked(uri: str) -> str:
 
 def _read_only(uri: str) -> str:
     """An sqlite store's address for sqlite3, which will not write to it."""
-    return f"{Path(uri.removeprefix(_SQLITE)).resolve().as_uri()}?mode=ro"
+    return f"{Path(uri.removeprefix(SQLITE)).resolve().as_uri()}?mode=ro"
 
 
 def _unknown(name: str, uri: str, names: Iterable[str]) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any
 
 from harness.store.errors import StoreAway, StoreError
 from harness.store.lock.lease import StudyLost
@@ -16,9 +16,6 @@ from harness.store.outbox.delivery import Courier, Say
 from harness.store.outbox.journal import Drivers, Head, Journal, waits
 from reports.contract import Tag
 
-if TYPE_CHECKING:
-    pass
-
 FOLDER, FILE = "outbox", "queue.sqlite3"
 
 CLIENT_ENVIRONMENT = {
@@ -27,8 +24,6 @@ CLIENT_ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "15",
     "MLFLOW_DISABLE_TELEMETRY": "true",
 }
-
-T = TypeVar("T")
 
 
 class Outbox(Courier):
