@@ -20,6 +20,8 @@ settings.load_profile("unhurried")
 # Ray's core reads them once, when it is imported
 for _name in ("RAY_ADDRESS", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
     os.environ.pop(_name, None)
+# A call that needs Ray where none was started would start one, which no test would ever stop.
+os.environ["RAY_ENABLE_AUTO_CONNECT"] = "0"
 
 # Ignored where a script runs the tests in its background; what they start would ignore it, too.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

@@ -121,7 +121,7 @@ def kill_worker(trial: Any) -> bool:
         Whether Ray was told to kill it; False where Tune shows no process of the trial.
     """
     actor = getattr(getattr(trial, "temporary_state", None), "ray_actor", None)
-    if actor is None:
+    if actor is None or not ray.is_initialized():  # ray.kill would start a Ray of its own
         return False
     try:
         ray.kill(actor)
