@@ -11,8 +11,9 @@ from typing import Any
 from harness.store.errors import StoreAway, StoreError
 from harness.store.lock.lease import StudyLost
 from harness.store.open import Store
+from harness.store.outbox.announcements import Say
 from harness.store.outbox.calls import CREATE, LOCAL, Sender, batch
-from harness.store.outbox.delivery import Courier, Say
+from harness.store.outbox.delivery import Courier
 from harness.store.outbox.journal import Drivers, Head, Journal, waits
 from reports.contract import Tag
 
