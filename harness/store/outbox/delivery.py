@@ -3,8 +3,7 @@
 The first write that gets no answer goes into a file (journal.py), and so does every later one,
 until a thread has sent them all. A write leaves the file when the store is known to have it.
 Whatever is killed, the next run of the study sends what is left, and each write is in the store as
-if sent once (calls.py). While a write waits, only the courier's own thread writes to the store; at
-any other time only the caller's does.
+if sent once (calls.py). While a write waits, only the courier's thread sends; else the caller's.
 """
 
 import threading
