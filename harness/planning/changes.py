@@ -20,7 +20,13 @@ class Rows:
     seconds: dict[tuple[str, int], float] = field(default_factory=dict)
 
     def add(self, key: str, seed: int, run: LedgerRun) -> None:
-        """Count a row of a run."""
+        """Count a row of a run.
+
+        Args:
+            key: of the row's setting.
+            seed: of the row.
+            run: that the row is of; its time is shared equally by its seeds.
+        """
         self.seconds[key, seed] = (run.seconds or 0.0) / len(run.seeds)
 
     def __len__(self) -> int:

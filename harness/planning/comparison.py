@@ -96,7 +96,16 @@ class _Edit:
                 yield from told or [unknown]
 
     def differences(self, run: LedgerRun, config: TrialConfig, *, arm: bool) -> Iterator[str]:
-        """Key, old and new value of each setting that differs; then data, weights, version."""
+        """Key, old and new value of each setting that differs; then data, weights, version.
+
+        Args:
+            run: with the old values, as MLflow has them.
+            config: with the new ones.
+            arm: whether it is of a reference arm, which has each factor at its baseline.
+
+        Returns:
+            A line for people each.
+        """
         old, new = run.params, params(config)
         other = [group for group in _GROUPS if old.get(group) != new.get(group)]
         for name in dict.fromkeys([*new, *old]):

@@ -34,7 +34,7 @@ class Outbox(Courier):
     """
 
     def create_run(self, experiment_id: str, name: str, tags: Mapping[str, str]) -> str:
-        """Make a run that begins now; its id, or one of its own."""
+        """Make a run that begins now; see WaitingWriter."""
         key = uuid.uuid4().hex
         arguments = {
             "experiment_id": experiment_id,
@@ -76,7 +76,13 @@ class Outbox(Courier):
 
 
 def waiting_note(uri: str, study: str, cache_dir: Path) -> str | None:
-    """A line for whoever plans with a store that lacks what waits on disk; None: nothing does."""
+    """A line for whoever plans with a store that lacks what waits on disk; None: nothing does.
+
+    Args:
+        uri: address of the store.
+        study: name of the experiment.
+        cache_dir: holds the folder in which writes wait.
+    """
     from reports.contract import redacted
 
     path = cache_dir / FOLDER / FILE
