@@ -4,7 +4,8 @@ Answers for: the key of a setting, the plan, what a changed YAML takes out of th
 run has come to. Writes nothing.
 """
 
-from harness.planning.changes import WAYS_OUT, Consent, compare
+from harness.planning.changes import WAYS_OUT, Consent
+from harness.planning.comparison import compare
 from harness.planning.estimate import Say, estimate_time
 from harness.planning.fingerprints import Fingerprints
 from harness.planning.outcome import StudyOutcome, outcome_of

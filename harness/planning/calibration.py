@@ -50,6 +50,14 @@ def calibrate(
     A setting too large for SECONDS is measured with fewer seeds, pictures and classes. Nothing is
     read but the backbone, nothing is written.
 
+    Args:
+        config: of the setting.
+        n_seeds: seeds that a trial of it trains side by side.
+        costs: counts FLOPs, and knows the sizes of the datasets.
+        method: loads the backbone and runs the epochs.
+        device: torch's name of what they run on.
+        threads: that torch may use meanwhile.
+
     Raises:
         ValueError: the backbone cannot be loaded, or the dataset cannot carry the setting.
     """
@@ -84,7 +92,18 @@ def shortened(config: TrialConfig) -> TrialConfig:
 def fitting(
     config: TrialConfig, n_seeds: int, costs: AnalyticCosts, budget: float
 ) -> tuple[TrialConfig, int]:
-    """The largest of ever smaller trials whose few epochs stay within a number of FLOPs."""
+    """The largest of ever smaller trials whose few epochs stay within a number of FLOPs.
+
+    Args:
+        config: of the trial as it is meant to run.
+        n_seeds: seeds that it trains side by side; they are cut first, then pictures, then classes.
+        costs: counts FLOPs, and knows the sizes of the datasets.
+        budget: FLOPs that the trial may take once it is shortened.
+
+    Returns:
+        The smaller trial, not shortened, and its number of seeds; the smallest one where none
+        stays within the budget.
+    """
     for smaller, seeds in _ever_smaller(config, n_seeds, costs):
         config, n_seeds = smaller, seeds
         if costs(shortened(config), n_seeds) <= budget:
@@ -137,7 +156,13 @@ def counted_seconds(
 
 
 def random_features(bare: "FeatureSet", config: TrialConfig, size: int) -> "FeatureSet":
-    """Unit-norm noise for each picture that the trial may look at: its time needs no meaning."""
+    """Unit-norm noise for each picture that the trial may look at: its time needs no meaning.
+
+    Args:
+        bare: labels and class names of a dataset.
+        config: of the trial; it says which classes, how many shots and how many views.
+        size: of a feature.
+    """
     from ship.protocols import studied_classes
 
     rng = np.random.default_rng(0)

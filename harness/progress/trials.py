@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Protocol
 
@@ -12,6 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
+from harness.progress.board import Board, TrialView
 from harness.wording import clock
 from reports.contract import State
 
@@ -24,31 +24,6 @@ STYLE = {
     State.FAIL: "red",
     State.INTERRUPTED: "magenta",
 }
-
-
-@dataclass
-class TrialView:
-    """One trial as it is shown.
-
-    weight: its share of the study's work, in seeds.
-    progress: 0 to 1.
-    objective: the last value seen, percent.
-    """
-
-    label: str
-    weight: int
-    state: State = State.RUNNING
-    where: str = ""
-    progress: float = 0.0
-    objective: float | None = None
-    note: str = ""
-    started: float = field(default_factory=time.monotonic)
-    ended: float | None = None
-
-    @property
-    def seconds(self) -> float:
-        """Wall time since its start."""
-        return (self.ended or time.monotonic()) - self.started
 
 
 class View(Protocol):
@@ -69,51 +44,23 @@ class View(Protocol):
         """A trial began."""
 
     def progress(self, trial_id: str, where: str, done: float, objective: float | None) -> None:
-        """A trial got somewhere: `done` of its work (0 to 1), with `objective` percent, if any."""
+        """A trial got somewhere.
+
+        Args:
+            trial_id: as given to start().
+            where: its stage and epoch, for people.
+            done: part of its work that is done, 0 to 1.
+            objective: the newest value, in percent; None: there is no new one.
+        """
 
     def end(self, trial_id: str, state: State, note: str) -> None:
-        """A trial ended in a state; `note`: why, in words, or ""."""
+        """A trial ended.
 
-
-@dataclass
-class Board:
-    """The trials of this run, and how far the whole is.
-
-    total: seeds to run.
-    trials: how many trials there are to run.
-    """
-
-    total: int
-    trials: int
-    views: dict[str, TrialView] = field(default_factory=dict)
-    started: float | None = None
-
-    def start(self, trial_id: str, trial: TrialView) -> None:
-        """A trial began; the first one starts the clock, since Ray takes its time before."""
-        if self.started is None:
-            self.started = trial.started
-        self.views[trial_id] = trial
-
-    def fraction(self) -> float:
-        """Share of the work that is done, 0 to 1."""
-        done = sum(
-            view.weight * (view.progress if view.state is State.RUNNING else 1.0)
-            for view in self.views.values()
-            if view.state is not State.INTERRUPTED
-        )
-        return min(1.0, done / self.total) if self.total else 1.0
-
-    def eta(self) -> float | None:
-        """Seconds left at the pace so far; None before there is a pace."""
-        fraction = self.fraction()
-        if fraction <= 0.01 or self.started is None:
-            return None
-        return (time.monotonic() - self.started) * (1 - fraction) / fraction
-
-    def ended(self) -> int:
-        """Trials that have ended."""
-        over = (State.COMPLETE, State.PRUNED, State.FAIL)
-        return sum(view.state in over for view in self.views.values())
+        Args:
+            trial_id: as given to start().
+            state: that it ended in.
+            note: why, for people; "" where there is nothing to say.
+        """
 
 
 class PlainView:
@@ -225,7 +172,13 @@ class LiveView:
 
 
 def make_view(console: Console, total: int, trials: int) -> View:
-    """The view that suits where the output goes, of `total` seeds in `trials` trials."""
+    """The view that suits where the output goes: a table on a terminal, else lines.
+
+    Args:
+        console: where it goes.
+        total: seeds to run.
+        trials: trials to run.
+    """
     kind: Callable[[Console, Board], View] = LiveView if console.is_terminal else PlainView
     return kind(console, Board(total, trials))
 

@@ -73,7 +73,14 @@ def set_state(
     state: State,
     tags: Mapping[str, str] | None = None,
 ) -> None:
-    """Set a run's state, and MLflow's own status with it."""
+    """Set a run's state, and MLflow's own status with it.
+
+    Args:
+        client: that writes.
+        run_id: of the run.
+        state: the new one; any other than RUNNING ends the run in MLflow, too.
+        tags: name -> text, written with the state.
+    """
     log(client, run_id, tags={Tag.STATE: state, **(tags or {})})
     if state is State.RUNNING:
         client.update_run(run_id, status=RUN_STATUS[state])

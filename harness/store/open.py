@@ -49,7 +49,16 @@ class Store:
         return cast(Writer, self.client) if self.outbox is None else self.outbox
 
     def create_run(self, experiment_id: str, name: str, tags: Mapping[str, str]) -> str:
-        """Make a run; its id, which the writer knows and the client may not."""
+        """Make a run; its id, which the writer knows and the client may not.
+
+        Args:
+            experiment_id: of the study.
+            name: of the run, as MLflow shows it.
+            tags: name -> text.
+
+        Raises:
+            StoreError: the store refuses it, or what waits for the store cannot be kept.
+        """
         with store_errors(self.uri):
             if self.outbox is not None:
                 return self.outbox.create_run(experiment_id, name, tags)

@@ -9,7 +9,7 @@ from harness.store.errors import store_errors
 from harness.store.lock.fenced_client import fenced
 from harness.store.lock.file_lock import gate, study_lock
 from harness.store.lock.lease import Lease, Timing
-from harness.store.lock.lease_tag import LOOKERS, Holder, read_tag
+from harness.store.lock.lease_tag import EARLIER_DRIVERS_KEPT, Holder, read_tag
 from harness.store.open import Store, open_store
 from harness.store.outbox.journal import Drivers
 from reports.contract import Tag
@@ -80,7 +80,7 @@ class Hold:
             with store_errors(store.uri):
                 lease.claim()
                 last = read_tag(store.client, experiment_id, Tag.LAST_DRIVER)
-                before = tuple(last.split())[:LOOKERS]
+                before = tuple(last.split())[:EARLIER_DRIVERS_KEPT]
                 chain = " ".join((me.token, *before))
                 store.client.set_experiment_tag(experiment_id, Tag.LAST_DRIVER, chain)
             lease.start(self.fail)

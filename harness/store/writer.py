@@ -19,7 +19,13 @@ class Writer(Protocol):
         params: Sequence[Any] = (),
         tags: Sequence[Any] = (),
     ) -> Any:
-        """Write metrics, params and tags of a run in one request."""
+        """Write metrics, params and tags of a run in one request.
+
+        Args:
+            run_id: of the run.
+            metrics, params, tags: MLflow's entities Metric, Param and RunTag; a request holds no
+                more of them than MLflow accepts (see harness.store.batches).
+        """
 
     def set_terminated(self, run_id: str, status: str) -> None:
         """End a run now, with MLflow's own status."""
@@ -35,7 +41,17 @@ class WaitingWriter(Writer, Protocol):
     """A writer whose calls return before the store has them, while the store is away."""
 
     def create_run(self, experiment_id: str, name: str, tags: Mapping[str, str]) -> str:
-        """Make a run that begins now; its id, which may be one that stands for the store's."""
+        """Make a run that begins now.
+
+        Args:
+            experiment_id: of the study.
+            name: of the run, as MLflow shows it.
+            tags: name -> text.
+
+        Returns:
+            The store's id of the run or, while the store is away, one that stands for it: see
+            stored_id.
+        """
 
     def stored_id(self, run_id: str) -> str:
         """The store's id of a run, which is waited for."""

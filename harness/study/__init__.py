@@ -4,6 +4,7 @@ Answers for: the order of things, signals, and what is left in the store however
 This is what the command line calls, and what Python may.
 """
 
-from harness.study.run import plan_study, run_study
+from harness.study.preview import plan_study
+from harness.study.run import run_study
 
 __all__ = ["plan_study", "run_study"]

@@ -1,6 +1,7 @@
 """Where a study runs and what it runs on."""
 
 import hashlib
+import os
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -102,3 +103,12 @@ def study_storage(uri: str, store: Store, experiment_id: str) -> "Storage":
     said = f"{experiment.name} {experiment.creation_time}"
     digest = hashlib.blake2b(said.encode(), digest_size=8).hexdigest()
     return Storage(uri, f"{digest}-{experiment_id}")
+
+
+def default_cache_dir() -> Path:
+    """$SHIP_SWEEP_CACHE, else ship-sweep in the user's cache folder."""
+    named = os.environ.get("SHIP_SWEEP_CACHE")
+    if named:
+        return Path(named).absolute()
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "ship-sweep"

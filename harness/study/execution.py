@@ -14,7 +14,7 @@ from harness.study.interrupts import Interrupts, SweepStopped
 
 if TYPE_CHECKING:
     from harness.cluster import Session
-    from harness.tuning import Deaths, FusePolicy, Pruned, StudySearcher
+    from harness.tuning import Deaths, FusePolicy, PrunedSettings, StudySearcher
     from ship.features import Encode
 
 
@@ -86,25 +86,27 @@ class Execution:
         """Run the trials; where a GPU's share has to be measured, one of them first."""
         from harness.cluster import cluster_resources
         from harness.resources import needs_scout, resolved_resources
-        from harness.tuning import Deaths, Pruned, StudySearcher, TooManyFailures, share
+        from harness.tuning import Deaths, PrunedSettings, StudySearcher, TooManyFailures, share
 
         study, plan, there = self.site.study, self.plan, cluster_resources()
         n_trials = len(plan.work) + plan.proposals
         seeds = sum(len(work.seeds) for work in plan.work) + plan.proposals * len(study.seeds)
-        most = min(n_trials, study.concurrency or n_trials)
-        resources = resolved_resources(study.resources, there, self.ledger, most)
+        n_at_once = min(n_trials, study.concurrency or n_trials)
+        resources = resolved_resources(study.resources, there, self.ledger, n_at_once)
         policy = self._policy(resources)
         maker = SettingMaker(study, self.site.fingerprints)
         shared = share(features)
         spare = enumerate_settings(study, maker) if plan.proposals else []
-        noted = Pruned(), Deaths()
+        noted = PrunedSettings(), Deaths()
         searcher = StudySearcher(study, plan, self.ledger, maker, spare, policy, *noted)
         try:
             with make_view(self.site.console, seeds, n_trials) as view:
                 if needs_scout(study.resources, there, self.ledger):
                     searcher.give_largest(policy.bytes)
                     self._tune(session, resources, searcher, noted, shared, view)
-                    resources = resolved_resources(study.resources, there, self.site.ledger(), most)
+                    resources = resolved_resources(
+                        study.resources, there, self.site.ledger(), n_at_once
+                    )
                     searcher.give_all(self._policy(resources))
                 self._tune(session, resources, searcher, noted, shared, view)
         except TooManyFailures as failures:
@@ -131,7 +133,7 @@ class Execution:
         session: "Session",
         resources: Resources,
         searcher: "StudySearcher",
-        noted: "tuple[Pruned, Deaths]",
+        noted: "tuple[PrunedSettings, Deaths]",
         shared: Any,
         view: View,
     ) -> None:

@@ -1,10 +1,8 @@
-"""Brings a study to what its YAML says: plans, runs what is missing, and says what became of it."""
+"""Brings a study to what its YAML says: runs what is missing, and says what became of it."""
 
 import logging
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -13,103 +11,30 @@ from harness.checkpoint_storage import storage_uri
 from harness.config import StudyConfig
 from harness.environment import environment
 from harness.method import Method
-from harness.planning import (
-    WAYS_OUT,
-    Consent,
-    Fingerprints,
-    Plan,
-    Say,
-    SettingMaker,
-    StudyOutcome,
-    compare,
-    estimate_time,
-    make_plan,
-)
+from harness.planning import Consent, Fingerprints, StudyOutcome
 from harness.progress import SteadyConsole, line_printer
 from harness.recording import StudyRecord
-from harness.resources import machine_resources, preflight, resolved_resources
+from harness.resources import preflight
 from harness.store import (
     CLIENT_ENVIRONMENT,
     Hold,
-    Ledger,
     StoreAway,
     StudyLost,
     Timing,
     absolute_uri,
     close_dead_runs,
     default_uri,
-    open_store,
     outbox,
     quieten,
     store_errors,
-    waiting_note,
 )
-from harness.study.context import Site, ledger_of, source_of, study_storage
+from harness.study.context import Site, default_cache_dir, study_storage
 from harness.study.execution import Execution
 from harness.study.interrupts import Interrupts
 from harness.worker import forget_all
 from reports.contract import State
 
-__all__ = ["StudyOutcome", "default_cache_dir", "plan_study", "run_study"]
-
-
-def default_cache_dir() -> Path:
-    """$SHIP_SWEEP_CACHE, else ship-sweep in the user's cache folder."""
-    named = os.environ.get("SHIP_SWEEP_CACHE")
-    if named:
-        return Path(named).absolute()
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "ship-sweep"
-
-
-def plan_study(
-    study: StudyConfig,
-    *,
-    data_root: Path | None,
-    tracking_uri: str | None = None,
-    cache_dir: Path | None = None,
-    method: Method | None = None,
-    say: Say | None = None,
-) -> Plan:
-    """What a run of the study would do; changes nothing in the store.
-
-    Args:
-        say: told what estimating the time takes; None: the plan comes without an
-            estimate.
-
-    Raises:
-        StoreError: the store cannot be read.
-        ValueError: a backbone or data set cannot be read.
-    """
-    directory = Path.cwd()
-    uri = tracking_uri or default_uri(directory)
-    store = open_store(uri, directory, create=False)
-    ledger, recorded = Ledger(), None
-    if store is not None:
-        experiment_id = store.experiment(study.name)
-        if experiment_id is not None:
-            ledger, recorded = ledger_of(store, experiment_id, study)
-    cache = cache_dir or default_cache_dir()
-    fingerprints = Fingerprints(method or Method(), data_root, cache)
-    plan = make_plan(study, ledger, fingerprints)
-    changes = compare(study, plan, ledger, recorded, SettingMaker(study, fingerprints))
-    notes = []
-    if text := changes.text(source_of(study)):
-        notes.append(f"{text}\n{WAYS_OUT}")
-    if changes.removed:
-        notes.append(f"{changes.removed.text} leave the table: they are not asked for any more")
-    plan = replace(plan, notes=tuple(notes))
-    if say is None:
-        return plan
-    note = waiting_note(store.uri, study.name, cache) if store is not None else None
-    if note is not None:
-        say(note)
-    n_trials = len(plan.work) + plan.proposals
-    resources = resolved_resources(
-        study.resources, machine_resources(study.resources), ledger, n_trials
-    )
-    resolved_study = study.model_copy(update={"resources": resources})
-    return replace(plan, estimate=estimate_time(resolved_study, plan, ledger, fingerprints, say))
+__all__ = ["StudyOutcome", "run_study"]
 
 
 def run_study(

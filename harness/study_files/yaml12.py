@@ -166,7 +166,16 @@ class _Walk:
     nodes: int = 0
 
     def value(self, node: Node, path: str, depth: int) -> Any:
-        """The value of a node; `path` is where it stands, for faults."""
+        """The value of a node, built of plain dicts, lists and scalars.
+
+        Args:
+            node: of ruamel.yaml's graph.
+            path: where it stands, for faults: "space.shots.choices[0]"; "" for the root.
+            depth: collections around it.
+
+        Raises:
+            MarkedYAMLError: a key is no text, or the value is too large or too deep.
+        """
         self.nodes += 1
         if self.nodes > MAX_NODES or depth > MAX_DEPTH:  # a depth that only aliases reach
             raise _refused("too large once its aliases are written out", node.start_mark)

@@ -6,7 +6,7 @@ setting's fault. Importing it imports Ray and Optuna.
 
 from harness.tuning.callback import Monitor
 from harness.tuning.failure_streak import TooManyFailures
-from harness.tuning.fusion import Pruned, group_checkpoint
+from harness.tuning.fusion import PrunedSettings, group_checkpoint
 from harness.tuning.fusion_policy import FusePolicy, fuse_policy
 from harness.tuning.run import array_bytes, share, sweep
 from harness.tuning.searcher import StudySearcher
@@ -16,7 +16,7 @@ __all__ = [
     "Deaths",
     "FusePolicy",
     "Monitor",
-    "Pruned",
+    "PrunedSettings",
     "StudySearcher",
     "TooManyFailures",
     "array_bytes",

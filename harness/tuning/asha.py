@@ -7,7 +7,7 @@ from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 
 from harness.cluster import error_text
 from harness.config import AshaScheduler, StudyConfig
-from harness.tuning.fusion import Group, Pruned
+from harness.tuning.fusion import Group, PrunedSettings
 from harness.tuning.worker_deaths import Deaths
 from harness.worker import EVALUATIONS, OBJECTIVE
 
@@ -49,7 +49,7 @@ class Halving(Unhalved):
         self,
         config: AshaScheduler,
         find_group: Callable[[str], Group],
-        pruned: Pruned,
+        pruned: PrunedSettings,
         deaths: Deaths,
     ) -> None:
         """Build it.
@@ -102,7 +102,7 @@ class Halving(Unhalved):
 
 
 def make_scheduler(
-    study: StudyConfig, find_group: Callable[[str], Group], pruned: Pruned, deaths: Deaths
+    study: StudyConfig, find_group: Callable[[str], Group], pruned: PrunedSettings, deaths: Deaths
 ) -> TrialScheduler:
     """Ray's scheduler; it sees the evaluations of the selection stage, and those alone.
 

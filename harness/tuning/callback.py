@@ -14,7 +14,7 @@ from harness.planning import Work
 from harness.progress import TrialView, View
 from harness.recording import TrialRecorder
 from harness.tuning.failure_streak import Streak, TooManyFailures
-from harness.tuning.fusion import Ending, Group, Pruned, member_id
+from harness.tuning.fusion import Ending, Group, PrunedSettings, member_id
 from harness.tuning.worker_deaths import Deaths
 from harness.worker import EPOCHS
 from reports.contract import Failure, State
@@ -50,7 +50,7 @@ class Monitor(tune.Callback):
         self,
         find_group: Callable[[str], Group],
         find_endings: Callable[[str], Sequence[Ending]],
-        pruned: Pruned,
+        pruned: PrunedSettings,
         deaths: Deaths,
         recorder: TrialRecorder,
         view: View,

@@ -12,13 +12,13 @@ class TooManyFailures(Exception):  # noqa: N818  # no error: the study says when
 class Streak:
     """The settings that have failed since one went well."""
 
-    def __init__(self, most: int | None) -> None:
+    def __init__(self, max_failures: int | None) -> None:
         """Count.
 
         Args:
-            most: settings in a row that are too many; None: never.
+            max_failures: settings in a row that are too many; None: never.
         """
-        self._most = most
+        self._max_failures = max_failures
         self._failed: dict[str, str] = {}
 
     def went_well(self) -> None:
@@ -33,7 +33,7 @@ class Streak:
             reason: as the store has it.
         """
         self._failed[key] = reason
-        if self._most is None or len(self._failed) < self._most:
+        if self._max_failures is None or len(self._failed) < self._max_failures:
             return None
         return TooManyFailures(self._summary())
 
@@ -45,5 +45,5 @@ class Streak:
             lines.append(f"  {rest} x for other reasons, which are in the store")
         n = len(self._failed)
         settings = "setting" if n == 1 else "settings"
-        head = f"stopped: {n} {settings} failed in a row (max_failures: {self._most})"
+        head = f"stopped: {n} {settings} failed in a row (max_failures: {self._max_failures})"
         return "\n".join([head, *lines])

@@ -45,13 +45,13 @@ def _shape_and_seeds(work: Work) -> tuple[str, tuple[int, ...]]:
     return shared_shape(work.setting.config), work.seeds
 
 
-def fuse(works: Iterable[Work], most: Callable[[Work, int], int]) -> list[Group]:
+def fuse(works: Iterable[Work], largest_group: Callable[[Work, int], int]) -> list[Group]:
     """Cut works into groups of works that are alike, of nearly equal size.
 
     Args:
         works: what is to run.
-        most: given a work, and how many works are like it (itself included), returns the largest
-            size of their groups.
+        largest_group: given a work, and how many works are like it (itself included), returns the
+            largest size of their groups.
 
     Returns:
         The groups; those of works that are alike stand together, in the order of their first work.
@@ -61,14 +61,14 @@ def fuse(works: Iterable[Work], most: Callable[[Work, int], int]) -> list[Group]
         sets.setdefault(_shape_and_seeds(work), []).append(work)
     groups: list[Group] = []
     for members in sets.values():
-        n_groups = -(-len(members) // max(1, most(members[0], len(members))))
+        n_groups = -(-len(members) // max(1, largest_group(members[0], len(members))))
         cuts = [round(i * len(members) / n_groups) for i in range(n_groups + 1)]
         groups += [tuple(members[a:b]) for a, b in pairwise(cuts)]
     return groups
 
 
 @dataclass
-class Pruned:
+class PrunedSettings:
     """Which settings of which Ray trials the scheduler has stopped; the others train on."""
 
     # Ray's id of a trial -> places in it
@@ -111,7 +111,8 @@ def endings(
         n: number of settings that the trial had.
         last: the trial's last result; it does not count where the worker died.
         pruned: places of the settings that the scheduler has stopped.
-        death: where the worker died, what becomes of each of the n settings (see dead); else None.
+        death: where the worker died, what becomes of each of the n settings (see
+            endings_by_death); else None.
 
     Returns:
         n endings, in the order of the settings.
@@ -131,7 +132,7 @@ def endings(
     return ended
 
 
-def dead(n: int, failure: Failure, reason: str) -> list[Ending]:
+def endings_by_death(n: int, failure: Failure, reason: str) -> list[Ending]:
     """What becomes of the settings of a Ray trial whose worker died.
 
     A setting that was alone in its trial has failed. Of several settings nobody knows which one
@@ -157,7 +158,7 @@ def _failed_ending(entry: Mapping[str, Any]) -> Ending:
     return Ending(State.FAIL, failure=failure, reason=entry["reason"], blamed=True)
 
 
-def again(ended: Sequence[Ending]) -> list[list[int]]:
+def groups_to_rerun(ended: Sequence[Ending]) -> list[list[int]]:
     """Places of the interrupted settings, in the groups in which they run again.
 
     If a setting is to blame, the interrupted ones run again together. If none is, they run again in

@@ -51,11 +51,11 @@ class FusePolicy:
         if self.fuse != "auto":
             return min(self.fuse, n_alike)
         busy = -(-n_alike // self.slots)
-        most = max(1, min(busy, self.replicas // len(work.seeds)))
-        if most == 1 or self.costs is None:
-            return most
+        largest = max(1, min(busy, self.replicas // len(work.seeds)))
+        if largest == 1 or self.costs is None:
+            return largest
         room = FILLED * self._room
-        return max((n for n in range(2, most + 1) if self.bytes([work] * n) <= room), default=1)
+        return max((n for n in range(2, largest + 1) if self.bytes([work] * n) <= room), default=1)
 
     def bytes(self, group: Sequence[Work]) -> float:
         """Of the largest step of works that are alike, trained fused; infinite: not known."""

@@ -14,7 +14,7 @@ from typing import Any
 import optuna
 
 from harness.planning import Work
-from harness.tuning.fusion import Ending, Group, again, dead, endings
+from harness.tuning.fusion import Ending, Group, endings, endings_by_death, groups_to_rerun
 from harness.tuning.worker_deaths import Death
 from reports.contract import Failure, State
 
@@ -75,17 +75,17 @@ def judge(
         death: what the worker died of; None: it lives.
     """
     n = len(given.group)
-    verdict = None if death is None else dead(n, death.failure, _reason(given, death))
+    verdict = None if death is None else endings_by_death(n, death.failure, _reason(given, death))
     ended = endings(n, last, pruned, verdict)
     left = [place for place in range(n) if place not in pruned]
     if death is not None and left:
         once_more = _as_it_was(given, death)
         if once_more is not None:
-            return _again(ended, left, _reason(given, death)), [once_more.part(left)]
+            return _with_retries(ended, left, _reason(given, death)), [once_more.part(left)]
     if _takes_too_much(given, ended):
         reason = f"{ended[0].reason}{AGAIN} in halves of its seeds"
         return [Ending(State.INTERRUPTED, reason=reason)], given.by_seeds()
-    return ended, [given.part(places).fresh for places in again(ended)]
+    return ended, [given.part(places).fresh for places in groups_to_rerun(ended)]
 
 
 def _reason(given: Given, death: Death) -> str:
@@ -104,7 +104,7 @@ def _as_it_was(given: Given, death: Death) -> Given | None:
     return None
 
 
-def _again(ended: list[Ending], left: list[int], reason: str) -> list[Ending]:
+def _with_retries(ended: list[Ending], left: list[int], reason: str) -> list[Ending]:
     interrupted = Ending(State.INTERRUPTED, reason=f"{reason}{AGAIN}")
     return [interrupted if place in left else ending for place, ending in enumerate(ended)]
 

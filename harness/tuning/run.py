@@ -16,7 +16,7 @@ from harness.config import StudyConfig
 from harness.method import Method
 from harness.tuning.asha import make_scheduler
 from harness.tuning.callback import Monitor
-from harness.tuning.fusion import Pruned
+from harness.tuning.fusion import PrunedSettings
 from harness.tuning.searcher import StudySearcher
 from harness.tuning.worker_deaths import Deaths
 from harness.worker.trainable import ShipTrainable
@@ -31,7 +31,7 @@ def sweep(
     monitor: Monitor,
     shared: Shared,
     method: Method,
-    pruned: Pruned,
+    pruned: PrunedSettings,
     deaths: Deaths,
     storage: Storage | None = None,
 ) -> None:

@@ -10,7 +10,7 @@ from ray.tune.search import Searcher
 from harness.config import StudyConfig
 from harness.planning import Plan, Setting, Work
 from harness.store import Ledger
-from harness.tuning.fusion import Ending, Group, Pruned, alike, fuse, group_checkpoint
+from harness.tuning.fusion import Ending, Group, PrunedSettings, alike, fuse, group_checkpoint
 from harness.tuning.optuna_sampler import Outcome, Sampler, outcome_of, over_seeds
 from harness.tuning.retry_policy import Given, judge
 from harness.tuning.worker_deaths import Deaths
@@ -43,7 +43,7 @@ class StudySearcher(Searcher):
         make: Callable[[Mapping[str, Any]], Setting],
         spare: Iterable[Setting] = (),
         fuse_at_most: Callable[[Work, int], int] = lambda work, n_alike: 1,
-        pruned: Pruned | None = None,
+        pruned: PrunedSettings | None = None,
         deaths: Deaths | None = None,
     ) -> None:
         """Build the searcher of one run.
@@ -60,7 +60,7 @@ class StudySearcher(Searcher):
         self._study = study
         self._ledger = ledger
         self._fuse_at_most = fuse_at_most
-        self._pruned = pruned or Pruned()
+        self._pruned = pruned or PrunedSettings()
         self._deaths = deaths or Deaths(frozenset)
         self._ended: dict[str, list[Ending]] = {}
         groups = fuse(plan.work, fuse_at_most)
@@ -204,8 +204,8 @@ class StudySearcher(Searcher):
         left = self._proposals_left
         # the fewer are asked for at once, the more does each of tpe's draws know
         likely = left if self._study.sampler == "random" else -(-left // ASKED_AT_ONCE)
-        most, asked = 1, False
-        while most and self._proposals_left:
+        places_left, asked = 1, False
+        while places_left and self._proposals_left:
             proposal = self._propose(sampler)
             if proposal is None:
                 return
@@ -215,13 +215,13 @@ class StudySearcher(Searcher):
             if not asked:
                 asked = True
                 self._queue.append(Given((work,), (trial,)))
-                most = self._fuse_at_most(work, likely) - 1
+                places_left = self._fuse_at_most(work, likely) - 1
             elif alike(self._queue[-1].group[0], work):
                 self._queue[-1] = self._queue[-1].beside(work, trial)
-                most -= 1
+                places_left -= 1
             else:
                 self._queue.append(Given((work,), (trial,)))
-                most = 0
+                places_left = 0
 
     def _propose(self, sampler: Sampler) -> tuple[optuna.Trial | None, Setting] | None:
         held = [*self._queue, *(self._given[trial_id] for trial_id in self._running)]

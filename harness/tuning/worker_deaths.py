@@ -26,7 +26,7 @@ class Death:
     reason: str
 
 
-def answers(node: tuple[str, int]) -> bool:
+def node_answers(node: tuple[str, int]) -> bool:
     """Whether a node's raylet can be reached from here; Ray itself takes half a minute to find out.
 
     Args:
@@ -52,18 +52,18 @@ class Deaths:
     def __init__(
         self,
         alive: Callable[[], Nodes] = living_nodes,
-        answers: Callable[[tuple[str, int]], bool] = answers,
+        node_answers: Callable[[tuple[str, int]], bool] = node_answers,
         own_address: Callable[[], str | None] = driver_address,
     ) -> None:
         """Note which nodes there are now.
 
         Args:
             alive: returns the nodes that Ray holds for alive.
-            answers: whether the raylet at an address and port can be reached.
+            node_answers: whether the raylet at an address and port can be reached.
             own_address: returns the address of the driver's node; None: not known.
         """
         self._living_nodes = alive
-        self._answers = answers
+        self._node_answers = node_answers
         self._own_address = own_address
         self._nodes_at_start = alive()
         # each by Ray's id of the trial: nodes when it began, how far it came, its node's address
@@ -130,7 +130,7 @@ class Deaths:
         # without harm to this worker.
         address = self._addresses.get(trial_id)
         own = frozenset(node for node in nodes if node[0] == address) or nodes
-        if not own <= self._living_nodes() or not all(map(self._answers, own)):
+        if not own <= self._living_nodes() or not all(map(self._node_answers, own)):
             return "its node was lost"
         if was_cut_off(message) and {place for place, _ in own} != {self._own_address()}:
             return "the connection to its worker was lost"

@@ -62,6 +62,11 @@ def targets_of(params: Iterable[Mapping[str, str]], names: Iterable[str]) -> lis
 def checked_metric(protocol: Protocol, name: str, metric: str | None) -> str:
     """The metric that a report is of: the one asked for, else the protocol's default.
 
+    Args:
+        protocol: the study's.
+        name: the study's, for the message.
+        metric: the one asked for, without its split; None: none was.
+
     Raises:
         ReportError: the study's protocol has no such metric (one line with the choices).
     """

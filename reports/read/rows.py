@@ -172,7 +172,13 @@ def one_per_seed(rows: Iterable[dict[str, Any]], warnings: list[str]) -> list[di
 def missing_rows(
     settings: Sequence[Setting], seeds: Sequence[int], rows: Sequence[Mapping[str, Any]]
 ) -> list[dict[str, Any]]:
-    """A row in state MISSING for every wanted (setting, seed) without a run."""
+    """A row in state MISSING for every wanted (setting, seed) without a run.
+
+    Args:
+        settings: that the study wants, its reference arms among them.
+        seeds: that it wants of each.
+        rows: the runs' rows, in any state.
+    """
     have = {(row["setting_key"], row["seed"]) for row in rows}
     wanted = {(s.key, seed): s.arm for s in reversed(settings) for seed in seeds}
     return [

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from reports.contract import ARMS
 from reports.read import Factor, Study, heading
+from reports.render.arm_lines import draw_arms
 from reports.stats import Estimate, mean_interval
 from reports.tables import (
     MOST_LEVELS,
@@ -29,12 +29,6 @@ if TYPE_CHECKING:
 
 # Okabe and Ito's colours: told apart by colour-blind readers, and by dashes in grey print.
 _BLUE, _LIGHT = "#0072B2", "#56B4E9"
-_ARM_LINES: dict[str, tuple[str, Any]] = {
-    "zero_shot": ("#555555", (0, (1, 1.5))),
-    "no_synthetic": ("#D55E00", (0, (5, 2))),
-    "text_feature": ("#007A5A", (0, (5, 1.5, 1, 1.5))),
-    "real_pictures": ("#AA4488", (0, (8, 2))),
-}
 _STYLE: dict[Any, Any] = {
     "font.size": 7.5,
     "axes.spines.top": False,
@@ -45,8 +39,6 @@ _STYLE: dict[Any, Any] = {
 }
 _SIZE = (3.5, 2.3)  # inches, a paper's column; the labels of the arms stand at the right
 _TITLE = 60  # characters of one line
-# Arms further from the dots than this many of their ranges stand at the edge, with their value.
-_REACH = 1.0
 
 
 @dataclass(frozen=True)
@@ -66,7 +58,17 @@ class Point:
 def factor_figure(
     study: Study, factor: Factor, metric: str, *, arms: bool = True
 ) -> "Figure | None":
-    """Draw test `metric` (percent) against a factor, `arms` too; None where nothing finished."""
+    """Draw a test metric in percent against a factor.
+
+    Args:
+        study: whose finished rows are drawn.
+        factor: the horizontal axis.
+        metric: name of the metric, without its split.
+        arms: whether the reference arms are drawn, too, as horizontal lines.
+
+    Returns:
+        None where nothing has finished.
+    """
     from matplotlib import rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -83,7 +85,7 @@ def factor_figure(
         axes = figure.add_subplot()
         _draw_points(axes, points, joined=numeric and len(groups) <= MOST_LEVELS)
         _scale(axes, factor, points, numeric=numeric)
-        _draw_arms(axes, arm_groups(study) if arms else [], metric, points)
+        draw_arms(axes, arm_groups(study) if arms else [], metric, _limits(points))
         axes.set_xlabel(_plain(short_name(study, factor)))
         axes.set_ylabel(_plain(f"test {heading(study.protocol, metric)} (%)"))
         axes.set_title(_plain(_title(study, scattered=scattered)), fontsize=7, loc="left")
@@ -173,31 +175,6 @@ def _multiplies(xs: Sequence[float]) -> bool:
     return len(xs) > 2 and min(ratios) >= 1.5 and xs[-1] >= 8 * xs[0]
 
 
-def _draw_arms(axes: "Axes", arms: Sequence[Group], metric: str, points: Sequence[Point]) -> None:
-    """Horizontal lines with labels beside the axes; far ones are named at the edge instead."""
-    low, high = _limits(points)
-    reach = _REACH * (high - low)
-    lines: list[tuple[float, str, str]] = []
-    for arm in arms:
-        seeds = by_seed(matched(arm.rows, f"test/{metric}", {}))
-        if not seeds:
-            continue
-        mean = sum(seeds.values()) / len(seeds)
-        colour, dashes = _ARM_LINES[arm.arm]
-        label = ARMS[arm.arm][0].replace(" (", "\n(")
-        if low - reach <= mean <= high + reach:
-            axes.axhline(mean, color=colour, linestyle=dashes, linewidth=1.0, zorder=1, label=label)
-            lines.append((mean, label, colour))
-        else:
-            arrow = "↑" if mean > high else "↓"
-            lines.append((mean, f"{label} {arrow} {mean:.1f}", colour))
-    inside = [mean for mean, _, _ in lines if low - reach <= mean <= high + reach]
-    bottom, top = min([low, *inside]), max([high, *inside])
-    margin = 0.06 * (top - bottom)
-    axes.set_ylim(bottom - margin, top + margin)
-    _label_lines(axes, sorted(lines))
-
-
 def _limits(points: Sequence[Point]) -> tuple[float, float]:
     """The range of dots and intervals, never of zero height."""
     values = [value for point in points for value in point.dots]
@@ -207,30 +184,6 @@ def _limits(points: Sequence[Point]) -> tuple[float, float]:
             values += [e.low, e.high]
     low, high = min(values), max(values)
     return (low, high) if high - low > 0.5 else (low - 0.5, high + 0.5)
-
-
-def _label_lines(axes: "Axes", lines: Sequence[tuple[float, str, str]]) -> None:
-    """Write labels at the height of their lines, pushed apart where they would overlap."""
-    bottom, top = axes.get_ylim()
-    gaps = [0.09 + 0.07 * label.count("\n") for _, label, _ in lines]
-    places: list[float] = []
-    for (mean, _, _), gap in zip(lines, gaps, strict=True):
-        highest = 0.97 - gap / 4  # below the title
-        wanted = min(max((mean - bottom) / (top - bottom), 0.02), highest)
-        places.append(max(wanted, places[-1] + gap) if places else wanted)
-    # What was pushed over the top comes down again, and takes those below along.
-    for index in reversed(range(len(places))):
-        above = (
-            places[index + 1] - gaps[index + 1]
-            if index + 1 < len(places)
-            else 0.97 - gaps[index] / 4
-        )
-        places[index] = min(places[index], above)
-    for place, (_, label, colour) in zip(places, lines, strict=True):
-        axes.text(
-            1.02, place, label, transform=axes.transAxes, color=colour, fontsize=6.5,
-            va="center", ha="left", linespacing=0.95,
-        )  # fmt: skip
 
 
 def _title(study: Study, *, scattered: bool) -> str:

@@ -18,7 +18,13 @@ _STYLE = (
 
 
 def page(study_name: str, tables: Sequence[Table], pictures: Sequence[bytes] = ()) -> str:
-    """The whole page; `pictures` are PNG files."""
+    """The whole page.
+
+    Args:
+        study_name: its title.
+        tables: in their order; those for programs alone (place "csv") are left out.
+        pictures: contents of PNG files, which stand below the tables.
+    """
     parts = [_fragment(table) for table in tables if table.place != "csv"]
     for picture in pictures:
         data = base64.b64encode(picture).decode("ascii")

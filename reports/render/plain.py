@@ -45,9 +45,17 @@ def _markdown(table: Table) -> str:
 
 
 def row_cells(table: Table, row: Row, keys: Sequence[str] | None = None) -> list[Cell | None]:
-    """A row's cells in the order of the page's columns (only `keys`); absent labels are blank.
+    """A row's cells in the order of the page's columns.
 
     A row with flags has the mark at its first label.
+
+    Args:
+        table: that the row is of.
+        row: whose cells are wanted.
+        keys: of the columns that are wanted; None: all.
+
+    Returns:
+        None where the row has no such cell; a label that it has not is blank text.
     """
     blank: Cell = Text("")
     cells = [

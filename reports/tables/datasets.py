@@ -35,6 +35,11 @@ def dataset_tables(study: Study, over: Factor, metric: str) -> list[Table]:
     A seed's average is over the datasets on which its method has any result, and it has one where
     it finished on each of them; fewer datasets than the study's are said beside the average. The
     reference arms ran on one dataset and have no average.
+
+    Args:
+        study: a grid over at least two datasets.
+        over: its factor `dataset`.
+        metric: name of the test metric that the cells are of, in percent.
     """
     names = datasets(study, over)
     labels = _labels(study)

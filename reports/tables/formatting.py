@@ -30,7 +30,14 @@ def broken(heading: str) -> list[str]:
 
 
 def number(value: float, decimals: int = 1, *, signed: bool = False, minus: str = "−") -> str:
-    """Fixed decimals; never a negative zero, a plus where signed."""
+    """A number with fixed decimals, and never a negative zero.
+
+    Args:
+        value: the number.
+        decimals: digits after the point.
+        signed: whether a positive number gets a plus.
+        minus: how the format writes a minus.
+    """
     text = f"{abs(value):.{decimals}f}"
     if float(text) == 0:
         return text

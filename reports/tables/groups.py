@@ -142,7 +142,13 @@ def companions(study: Study, factor: Factor) -> dict[str, str]:
 
 
 def matched(rows: pl.DataFrame, column: str, cells: Mapping[str, str]) -> Matched:
-    """(companion cell, seed) -> mean of the column over finished rows; nulls left out."""
+    """(companion cell, seed) -> mean of the column over finished rows; nulls left out.
+
+    Args:
+        rows: of the study's frame, in any state.
+        column: of numbers.
+        cells: setting_key -> companion cell (see companions); a setting that is not in it has "".
+    """
     sums: dict[tuple[str, int], list[float]] = {}
     # Lists: a select of some rows costs polars more than their values are worth.
     names = ("setting_key", "seed", "state", column)

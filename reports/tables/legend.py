@@ -32,7 +32,13 @@ def rule_note(rule: str, protocol: Protocol) -> str:
 
 
 def metric_notes(study: Study, rows: Sequence[Row], *, kind: str) -> list[str]:
-    """What the numbers are, and what their intervals cover."""
+    """What the numbers are, and what their intervals cover.
+
+    Args:
+        study: whose table it is.
+        rows: of the table.
+        kind: of the table, a key of _UNITS.
+    """
     notes = [f"percent; {_UNITS[kind]}. {study.protocol.note}", *_calibration(study, rows)]
     if study.pooled:
         notes.append(
@@ -66,7 +72,13 @@ def _calibration(study: Study, rows: Sequence[Row]) -> list[str]:
 
 
 def average_notes(study: Study, rows: Sequence[Row], metric: str) -> list[str]:
-    """What the columns of averages over datasets are, and which hold fewer."""
+    """What the columns of averages over datasets are, and which hold fewer.
+
+    Args:
+        study: over several datasets.
+        rows: of its table over datasets.
+        metric: that the table is of.
+    """
     halves = study.protocol.halves.get(metric)
     notes = []
     if halves is not None:
@@ -88,7 +100,15 @@ def average_notes(study: Study, rows: Sequence[Row], metric: str) -> list[str]:
 def difference_notes(
     study: Study, rows: Sequence[Row], metric: str, *, kind: str, baseline: str
 ) -> list[str]:
-    """What is compared to what, and how."""
+    """What is compared to what, and how.
+
+    Args:
+        study: whose table it is.
+        rows: of the table.
+        metric: that the differences are of.
+        kind: of the table, a key of _UNITS.
+        baseline: the baseline row in words; "" where it did not run.
+    """
     if not baseline:
         return ["no baseline setting ran: no paired differences"]
     family = {"settings": "the settings", "datasets": "the rows"}.get(kind, "the levels")

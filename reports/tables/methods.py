@@ -74,7 +74,13 @@ def method_line(study: Study, method: Method) -> Line:
 
 
 def arm_line(study: Study, arm: Group, dataset: str) -> Line:
-    """A reference arm's line: it ran on one dataset."""
+    """A reference arm's line.
+
+    Args:
+        study: with the arm.
+        arm: its rows.
+        dataset: the one that it ran on.
+    """
     return _line(study, arm.labels, {dataset: arm.rows}, arm=arm.arm)
 
 

@@ -77,7 +77,13 @@ def on_test(selection: str) -> bool:
 
 
 def titled(study: Study, title: str, rows: Iterable[Row]) -> str:
-    """A table's title; it says so where any row was selected on test."""
+    """A table's title behind the study's name; it says so where any row was selected on test.
+
+    Args:
+        study: whose table it is.
+        title: what the table shows.
+        rows: of the table.
+    """
     leak = any(on_test(row.selection) for row in rows)
     scope = f"{study.scope}, " if study.scope else ""
     return f"{study.name}: {scope}{title}" + (" (selected on test)" if leak else "")

@@ -71,7 +71,13 @@ def methods(study: Study) -> list[Method]:
 
 
 def one_dataset(study: Study, factor: Factor, dataset: str) -> Study:
-    """The part of a study that ran on one dataset; the reference arms are with their own."""
+    """The part of a study that ran on one dataset; the reference arms are with their own.
+
+    Args:
+        study: over several datasets.
+        factor: its factor `dataset`; the part does not have it.
+        dataset: a level of it.
+    """
     with_arms = dataset == arms_dataset(study, factor)
     settings = tuple(
         Setting(s.key, {k: v for k, v in s.assignment.items() if k != DATASET}, s.arm)
@@ -108,7 +114,13 @@ def present(study: Study, method: Method) -> Method:
 
 
 def averaged_over(study: Study, factor: Factor, whole: Sequence[Method]) -> Study:
-    """The study with a row for each method and seed: its average over the method's datasets."""
+    """The study with a row for each method and seed: its average over the method's datasets.
+
+    Args:
+        study: over several datasets.
+        factor: its factor `dataset`; the result does not have it.
+        whole: the methods of the result; each is averaged over the datasets in its keys.
+    """
     names = datasets(study, factor)
     seeds = sorted(study.rows["seed"].unique().to_list())
     rows = {(row["setting_key"], row["seed"]): row for row in study.rows.to_dicts()}

@@ -38,58 +38,8 @@ from reports.tables.model import (
 )
 from reports.tables.notes import chosen_by, head_notes, titled, unfinished_notes
 from reports.tables.pooling import Method, averaged_over, dataset_factor, methods, present
+from reports.tables.quality_measures import MEASURES, Measure
 
-
-@dataclass(frozen=True)
-class _Measure:
-    """A column.
-
-    beside: a second metric that stands behind the first, mostly the real features' own.
-    drop: when it goes from a narrow terminal.
-    meaning: for the footnote; "" where a neighbour's says it.
-    """
-
-    metric: str
-    heading: str
-    beside: str = ""
-    drop: int = 0
-    meaning: str = ""
-
-
-_MEASURES = (
-    _Measure(
-        "cosine_to_mean", "cos / text", "text_cosine_to_mean",
-        meaning="cos / text: cosine of synthetic to real class means / of text features to them",
-    ),
-    _Measure("frechet", "Fréchet", meaning="Fréchet: squared, between Gaussians"),
-    _Measure("mmd", "MMD²", drop=4, meaning="MMD²: unbiased, so it may be below 0"),
-    _Measure(
-        "precision", "prec.", drop=3,
-        meaning="prec., recall, coverage: fractions, with density by k nearest neighbours",
-    ),
-    _Measure("recall", "recall", drop=3),
-    _Measure("density", "density", drop=2),
-    _Measure("coverage", "coverage", drop=2),
-    _Measure(
-        "real_to_synthetic", "real→syn.", drop=5,
-        meaning="real→syn., syn.→real: percent right of class means of the one on the other",
-    ),
-    _Measure("synthetic_to_real", "syn.→real"),
-    _Measure(
-        "recognised_by_pictures", "recognised", "recognised_by_text", drop=6,
-        meaning="recognised: percent of synthetic features that a classifier over all classes"
-        " takes for their own, by pictures / by text (class means of real test pictures /"
-        " zero-shot text)",
-    ),
-    _Measure(
-        "diversity", "diversity / real", "real_diversity",
-        meaning="diversity / real: cosine distance within a class, synthetic / real",
-    ),
-    _Measure(
-        "effective_rank", "rank / real", "real_effective_rank", drop=1,
-        meaning="rank / real: effective rank within classes, synthetic / real",
-    ),
-)  # fmt: skip
 # Errors of one seed's estimate: the intervals over seeds hold them already.
 _ERRORS = ("frechet_error", "mmd_error")
 _UNIT = "n: finished rows with synthesized features, one a seed"
@@ -159,15 +109,15 @@ def quality_tables(study: Study) -> list[Table]:
     return [Table("quality", title, columns, tuple(rows), tuple(notes), len(labels), shown)]
 
 
-def _ordered(telling: str) -> list[_Measure]:
+def _ordered(telling: str) -> list[Measure]:
     """The measures in the order of their columns: the protocol's own before Fréchet, to stay."""
-    others = [measure for measure in _MEASURES if measure.metric != telling]
-    first = [dataclasses.replace(m, drop=0) for m in _MEASURES if m.metric == telling]
+    others = [measure for measure in MEASURES if measure.metric != telling]
+    first = [dataclasses.replace(m, drop=0) for m in MEASURES if m.metric == telling]
     place = next(i for i, measure in enumerate(others) if measure.metric == "frechet")
     return [*others[:place], *first, *others[place:]]
 
 
-def _legend(measures: Sequence[_Measure], measured: Sequence[str]) -> str:
+def _legend(measures: Sequence[Measure], measured: Sequence[str]) -> str:
     """What the columns are that the table has."""
     told = [m.meaning for m in measures if m.meaning and f"test/{QUALITY}{m.metric}" in measured]
     errors = any(f"test/{QUALITY}{name}" in measured for name in _ERRORS)
@@ -201,12 +151,12 @@ def _has_any(group: Group, names: Sequence[str]) -> bool:
     return any(group.done[name].is_not_null().any() for name in names)
 
 
-def _columns(measures: Sequence[_Measure], measured: Sequence[str]) -> Iterator[Column]:
+def _columns(measures: Sequence[Measure], measured: Sequence[str]) -> Iterator[Column]:
     """The measures that any row has; on pseudo-new classes, and the errors, in CSV alone."""
     for measure in measures:
         if f"test/{QUALITY}{measure.metric}" in measured:
             yield Column(measure.metric, measure.heading, drop=measure.drop)
-    beside = [measure.beside for measure in _MEASURES if measure.beside]
+    beside = [measure.beside for measure in MEASURES if measure.beside]
     for name in (*beside, *_ERRORS):
         if f"test/{QUALITY}{name}" in measured:
             yield Column(name, name, csv_only=True)
@@ -232,7 +182,7 @@ def _row(
             lacking = found[name].null_count()
             suffix = f"(n {len(found) - lacking})" if lacking else ""
             cells[key] = Value(mean_interval(values), decimals=places, suffix=suffix)
-    cells |= {m.metric: _beside(cells, m) for m in _MEASURES if m.beside and m.metric in cells}
+    cells |= {m.metric: _beside(cells, m) for m in MEASURES if m.beside and m.metric in cells}
     return Row(
         cells,
         REFERENCES if group.arm else LEVELS,
@@ -242,7 +192,7 @@ def _row(
     )
 
 
-def _beside(cells: Mapping[str, Cell], measure: _Measure) -> Cell:
+def _beside(cells: Mapping[str, Cell], measure: Measure) -> Cell:
     """A measure with the real features' own behind it, where that is known."""
     own, real = cells[measure.metric], cells.get(measure.beside)
     if not isinstance(own, Value) or not isinstance(real, Value):

@@ -23,7 +23,13 @@ from reports.tables.notes import chosen_by, table_notes, titled
 
 
 def rank_table(study: Study, factors: Sequence[Factor], metric: str) -> Table:
-    """How the metric goes with each factor, over the settings that finished."""
+    """How the metric goes with each factor, over the settings that finished.
+
+    Args:
+        study: with a sampler that draws settings.
+        factors: a row each.
+        metric: name of the test metric; a setting's value is its mean over seeds.
+    """
     found = []
     for factor in factors:
         levels, values = _per_setting(study, factor, metric)

@@ -76,7 +76,12 @@ def stepwise(
     """A fine-tuner that trains step by step on real features and synthetic ones beside them.
 
     Args:
+        config: the fine-tuner's settings, with batch_size and epochs.
+        task: that it is trained on.
+        synthesis: what drawing its synthetic features takes; None: there are none.
         step: what a step on so many features takes, forward and backward.
+        logits: what scoring so many pictures takes.
+        choices: how many inference choices selection tries.
     """
     batch = min(config.batch_size, task.n_nominal)
     extra, sampling = synthesis.step(batch) if synthesis else (0, Cost())
@@ -86,6 +91,13 @@ def stepwise(
 
 
 def scores(pictures: float, f: int, n_cls: int, replicas: int) -> Cost:
-    """Logits of a classifier of each replica's own, and the copies that scoring makes of them."""
+    """Logits of a classifier of each replica's own, and the copies that scoring makes of them.
+
+    Args:
+        pictures: that each replica scores.
+        f: size of a feature.
+        n_cls: classes, one logit each.
+        replicas: seeds and settings that are trained side by side.
+    """
     held = Memory(per_replica=3 * FLOAT_BYTES * pictures * n_cls)
     return Cost(evaluation_flops=product(replicas * pictures, f, n_cls), memory=held)

@@ -112,7 +112,13 @@ class _Stages:
         return max(1, epochs // every + (epochs % every > 0))
 
     def judge(self, task: TaskShape, exam: ExamShape, generator: GeneratorCost | None) -> Cost:
-        """Synthetic features of an exam's classes, and their quality."""
+        """What drawing synthetic features of an exam's classes and judging them takes.
+
+        Args:
+            task: says which classes are synthesized.
+            exam: whose pictures the features are compared with.
+            generator: that draws them; None: there is none, and nothing is judged.
+        """
         if generator is None or not exam.judged or not self.config.quality:
             return Cost()
         n, f = exam.per_class * task.n_made, self.tower.feature_dim

@@ -9,9 +9,10 @@ from ship.datasets.aircraft import AircraftDataset
 from ship.datasets.base import SPLITS, DatasetError, Picture, PictureDataset, Split, some
 from ship.datasets.coop import COOP_DATASETS
 from ship.datasets.emoji import EmojiDataset
+from ship.datasets.faults import name_faults
 from ship.datasets.image_folder import PREFIX, ImageFolder
 from ship.datasets.imagenet import IMAGENET_DATASETS
-from ship.datasets.survey import DatasetSpec, Survey, assemble, name_faults, raise_faults
+from ship.datasets.survey import DatasetSpec, Survey, assemble, raise_faults
 from ship.datasets.xlsa import XLSA_DATASETS, XlsaDataset
 
 DATASETS: Final[Mapping[str, DatasetSpec]] = {

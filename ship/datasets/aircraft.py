@@ -4,16 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ship.datasets.base import SPLITS, clean_class_name, picture_faults, some
-from ship.datasets.survey import (
-    Survey,
-    counted,
-    leak_faults,
-    make_splits,
-    other_counts,
-    read_lines,
-    root_faults,
-    same_name_faults,
-)
+from ship.datasets.faults import leak_faults, root_faults, same_name_faults
+from ship.datasets.survey import Survey, counted, make_splits, other_counts, read_lines
 
 Rows = dict[str, list[tuple[str, int]]]
 

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Final
 
 from ship.datasets.base import picture_faults
+from ship.datasets.faults import root_faults
 from ship.datasets.split_file import read_split_file
-from ship.datasets.survey import Survey, counted, make_splits, other_counts, root_faults
+from ship.datasets.survey import Survey, counted, make_splits, other_counts
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from ship.datasets.base import clean_class_name, number, picture_faults, some
+from ship.datasets.faults import root_faults
 from ship.datasets.survey import (
     Survey,
     counted,
@@ -22,7 +23,6 @@ from ship.datasets.survey import (
     other_counts,
     read_lines,
     repeated,
-    root_faults,
 )
 
 CLASS_NAMES: Final = "classnames.txt"

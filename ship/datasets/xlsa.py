@@ -17,15 +17,8 @@ from typing import Any, Final
 import numpy as np
 
 from ship.datasets.base import SPLITS, clean_class_name, picture_faults, some
-from ship.datasets.survey import (
-    Survey,
-    leak_faults,
-    make_splits,
-    other_counts,
-    read_list,
-    root_faults,
-    same_name_faults,
-)
+from ship.datasets.faults import leak_faults, root_faults, same_name_faults
+from ship.datasets.survey import Survey, make_splits, other_counts, read_list
 from ship.datasets.xlsa_files import LOCS, XlsaFiles, read_xlsa_files
 
 Rows = dict[str, list[tuple[str, int]]]

@@ -63,8 +63,7 @@ def read_features(path: Path, key: str, shape: Shape | None = None) -> Features 
         shape: that it must have, None for a size that is not known; None: any.
 
     Returns:
-        None where there is no such array, or where it, or what is said of it, is not sound: then a
-        warning names it, and it is removed.
+        None where there is none, or it is not sound: then a warning names it, and it is removed.
     """
     for attempt in (1, 2):  # another process may have put it there, or removed it, meanwhile
         try:

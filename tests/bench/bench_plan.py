@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.config.study_config import StudyConfig
-from harness.planning.changes import compare
+from harness.planning.comparison import compare
 from harness.planning.estimate import pace_of
 from harness.planning.fingerprints import Fingerprints
 from harness.planning.outcome import outcome_of

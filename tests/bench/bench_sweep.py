@@ -16,7 +16,8 @@ from rich.console import Console
 
 from harness.config.load import load_study
 from harness.config.study_config import StudyConfig
-from harness.study.run import default_cache_dir, run_study
+from harness.study.context import default_cache_dir
+from harness.study.run import run_study
 
 LEVELS = tuple(round(0.001 * 2**i, 6) for i in range(12))
 

@@ -58,7 +58,17 @@ def dataset_faults(
 def named_values(
     key: str, space: Mapping[str, Factor], constants: Mapping[str, Any]
 ) -> Iterator[tuple[str, str]]:
-    """Where in the YAML the texts that a setting takes stand, and what they are."""
+    """Where in the YAML the texts that a setting takes stand, and what they are.
+
+    Args:
+        key: of a setting at the top level, such as dataset.
+        space: the study's factors.
+        constants: as the YAML gives them; may be faulty themselves.
+
+    Returns:
+        Pairs of a place in the YAML and the text there: the factor's choices where the setting is
+        varied, else the constant, else the setting's default.
+    """
     values = {key: constants.get(key, TrialConfig.model_fields[key].default)}
     if key in space:
         values = indexed(f"space.{key}.choices", space[key].choices or ())

@@ -100,7 +100,13 @@ def default_objective(protocol: Any, selections: tuple[Any, ...]) -> str:
 
 
 def objective_faults(protocol: Any, selections: tuple[Any, ...], objective: Any) -> list[Fault]:
-    """An objective must be a metric of the pictures that selection looks at."""
+    """An objective must be a metric of the pictures that selection looks at.
+
+    Args:
+        protocol, objective: as the YAML gives them; nothing is said where one of them is unknown,
+            as other checks refuse it.
+        selections: every selection that a setting of the study may have.
+    """
     if (
         not isinstance(protocol, str)
         or protocol not in OBJECTIVES

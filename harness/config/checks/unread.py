@@ -25,7 +25,17 @@ _STEPWISE = ("synthetic.ratio", "synthetic.draw")
 def names_beside(
     group: str, key: str, space: Mapping[str, Factor], constants: Any
 ) -> tuple[str, ...]:
-    """The variants of `group` beside which the factor `key` is there."""
+    """The variants of a group beside which a factor is there.
+
+    Args:
+        group: generator or finetuner, say; varied or constant.
+        key: of the factor, whose `when` may leave it only some of the group's levels.
+        space: the study's factors.
+        constants: as the YAML gives them; may be faulty themselves.
+
+    Returns:
+        Names of variants; none where the group is neither varied nor a mapping with a name.
+    """
     if group in space:
         levels = space[group].choices or ()
         when = space[key].when.get(group)
@@ -37,7 +47,16 @@ def names_beside(
 
 
 def owner_faults(key: str, space: Mapping[str, Factor], constants: Any) -> list[Fault]:
-    """A factor must be a setting of every variant beside which it is there, and must matter."""
+    """A factor must be a setting of every variant beside which it is there, and must matter.
+
+    Args:
+        key: of the factor.
+        space: the study's factors.
+        constants: as the YAML gives them; may be faulty themselves.
+
+    Returns:
+        One fault at most.
+    """
     group, _, leaf = key.partition(".")
     owners = FIELDS[key].owners
     if leaf and "" not in owners:

@@ -21,6 +21,11 @@ def variant_faults(
     """Faults of `variants`: group -> level of that group -> settings, each as it may stand there.
 
     A group's constant has its settings at the top level; the others have them here.
+
+    Args:
+        raw: what the YAML has under `variants`, of whatever type; None: nothing.
+        space: the study's factors.
+        constants: as the YAML gives them; may be faulty themselves.
     """
     if raw is None:
         return []

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 # Tag.LAST_DRIVER holds the tokens of the last driver that ran something, and of those that have
 # only looked at the study since, newest first. A driver that claims the lease puts its own token
 # in front; this is the most earlier tokens that it keeps.
-LOOKERS = 100
+EARLIER_DRIVERS_KEPT = 100
 
 
 @dataclass(frozen=True)

@@ -81,7 +81,12 @@ class Sender:
 def batch(
     run_id: str, metrics: Iterable[Any], params: Iterable[Any], tags: Iterable[Any]
 ) -> dict[str, Any]:
-    """The arguments of log_batch in JSON's types."""
+    """The arguments of log_batch in JSON's types.
+
+    Args:
+        run_id: of the run.
+        metrics, params, tags: MLflow's entities Metric, Param and RunTag.
+    """
     return {
         "run_id": run_id,
         "metrics": [[m.key, float(m.value), int(m.timestamp), int(m.step)] for m in metrics],
@@ -93,6 +98,11 @@ def batch(
 def perform(client: "MlflowClient", call: str, arguments: Arguments) -> None:
     """Make a call other than create_run.
 
+    Args:
+        client: of the store.
+        call: name of the call.
+        arguments: in JSON's types, with the store's own id of the run.
+
     Raises:
         ValueError: there is no such call.
     """
@@ -102,7 +112,16 @@ def perform(client: "MlflowClient", call: str, arguments: Arguments) -> None:
 
 
 def runs_of(client: "MlflowClient", experiment_id: str, key: str) -> list[Any]:
-    """The runs with a key: one, unless a request reached the store after it was given up."""
+    """The runs with a key: one, unless a request reached the store after it was given up.
+
+    Args:
+        client: of the store.
+        experiment_id: the study's experiment.
+        key: of the run (Tag.RUN_KEY).
+
+    Returns:
+        MLflow's runs; none where the store has not made the run.
+    """
     query = f"tags.`{Tag.RUN_KEY}` = '{key}'"
     return list(client.search_runs([experiment_id], filter_string=query, max_results=10))
 

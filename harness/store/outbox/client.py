@@ -11,8 +11,9 @@ from typing import Any
 from harness.store.errors import StoreAway, StoreError
 from harness.store.lock.lease import StudyLost
 from harness.store.open import Store
+from harness.store.outbox.announcements import Say
 from harness.store.outbox.calls import CREATE, LOCAL, Sender, batch
-from harness.store.outbox.delivery import Courier, Say
+from harness.store.outbox.delivery import Courier
 from harness.store.outbox.journal import Drivers, Head, Journal, waits
 from reports.contract import Tag
 
@@ -33,7 +34,7 @@ class Outbox(Courier):
     """
 
     def create_run(self, experiment_id: str, name: str, tags: Mapping[str, str]) -> str:
-        """Make a run that begins now; its id, or one of its own."""
+        """Make a run that begins now; see WaitingWriter."""
         key = uuid.uuid4().hex
         arguments = {
             "experiment_id": experiment_id,
@@ -75,7 +76,13 @@ class Outbox(Courier):
 
 
 def waiting_note(uri: str, study: str, cache_dir: Path) -> str | None:
-    """A line for whoever plans with a store that lacks what waits on disk; None: nothing does."""
+    """A line for whoever plans with a store that lacks what waits on disk; None: nothing does.
+
+    Args:
+        uri: address of the store.
+        study: name of the experiment.
+        cache_dir: holds the folder in which writes wait.
+    """
     from reports.contract import redacted
 
     path = cache_dir / FOLDER / FILE

@@ -2,9 +2,8 @@
 
 The first write that gets no answer goes into a file (journal.py), and so does every later one,
 until a thread has sent them all. A write leaves the file when the store is known to have it.
-Whatever is killed, at any moment, the next run of the study sends what is left, and the store is as
-if each write had been sent once (calls.py). While nothing waits, the caller's thread writes to the
-store. While a write waits, only the courier's own thread does: two threads never write at once.
+Whatever is killed, the next run of the study sends what is left, and each write is in the store as
+if sent once (calls.py). While a write waits, only the courier's thread sends; else the caller's.
 """
 
 import threading
@@ -24,6 +23,7 @@ from tenacity import (
 
 from harness.errors import UserError
 from harness.store.errors import StoreAway, StoreError
+from harness.store.outbox.announcements import Announcements, Say
 from harness.store.outbox.calls import Sender
 from harness.store.outbox.journal import Journal
 from harness.store.outbox.retryable import reason, transient
@@ -38,10 +38,7 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.5, 12.0
 PATIENCE = 300.0
 # Seconds that it waits once somebody has asked the study to stop.
 HURRIED = 5.0
-# Seconds: a shorter wait for the store is not announced.
-UNSEEN = 1.0
 
-Say = Callable[[str], None]
 T = TypeVar("T")
 
 
@@ -67,17 +64,16 @@ class Courier:
         self._uri = uri
         self.sender = sender
         self._journal = journal
-        self._say = say
+        self._announce = Announcements(journal, say)
         self._background = background
-        # Held while the journal, the thread or the fault changes; notified when a write has got
-        # through, or a fault has come up.
+        # held while the journal, thread or fault changes; notified of each write sent and fault
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
         self._closed = threading.Event()
         self._fault: UserError | None = None
         self._reason = "no answer"
         self._sent = 0  # writes that got through since the store went away
-        self._told_away = self._hurried = False
+        self._hurried = False
         self._start()
 
     @property
@@ -120,7 +116,7 @@ class Courier:
             StoreError: it refuses a write that waits.
         """
         self.flush()
-        tell = self._wait_announcer()
+        tell = self._announce.of_a_wait()
 
         def give_up(state: RetryCallState) -> T:
             error = state.outcome.exception() if state.outcome else None
@@ -131,7 +127,7 @@ class Courier:
             retry=retry_if_exception(self._is_away),
             stop=lambda state: (state.seconds_since_start or 0.0) >= self._patience(),
             wait=lambda state: min(pause(state), self._patience()),
-            before_sleep=lambda state: tell(),
+            before_sleep=lambda state: tell(self._reason, self._patience()),
             retry_error_callback=give_up,
         )
         return retrying(ask, self.sender.client)
@@ -143,7 +139,7 @@ class Courier:
             StoreAway: no write got through within PATIENCE, or HURRIED.
             StoreError: the store refuses a write.
         """
-        last, sent, tell = time.monotonic(), self._sent, self._wait_announcer()
+        last, sent, tell = time.monotonic(), self._sent, self._announce.of_a_wait()
         while True:
             with self._changed:
                 if self._fault is not None:
@@ -156,7 +152,7 @@ class Courier:
                     sent, last = self._sent, time.monotonic()
             if time.monotonic() - last >= self._patience():
                 raise StoreAway(self.left())
-            tell()
+            tell(self._reason, self._patience())
 
     def hurry(self) -> None:
         """Somebody has asked the study to stop: wait no longer than HURRIED from now on."""
@@ -169,12 +165,7 @@ class Courier:
 
     def left(self) -> str:
         """Say in one line that the store is away, what waits on disk, and what to do about it."""
-        from reports.contract import redacted
-
-        n = f"{self.waiting} write{'s' if self.waiting > 1 else ''}"
-        wait = f": {n} wait in {self._journal.path}" if self.waiting else ""
-        uri, again = redacted(self._uri), "run the same command again when it does"
-        return f"{uri}: the MLflow store does not answer ({self._reason}){wait}; {again}"
+        return self._announce.what_is_left(self._uri, self._reason)
 
     def deliver(self) -> bool:
         """Send the oldest write that waits, if any.
@@ -208,7 +199,8 @@ class Courier:
             self._journal.done()
             self._sent += 1
             if not self.waiting:
-                self._tell_store_back()
+                self._announce.store_is_back(self._sent)
+                self._sent = 0
             self._changed.notify_all()
         return True
 
@@ -253,30 +245,6 @@ class Courier:
         return HURRIED if self._hurried else PATIENCE
 
     def _tell_store_away(self) -> None:
-        """Tell the user that the store is away, once for each time that it goes away."""
-        if not self._told_away and not self._closed.is_set():
-            self._told_away = True
-            self._say(
-                f"the MLflow store does not answer ({self._reason}): the study goes on, its writes "
-                f"wait in {self._journal.path}"
-            )
-
-    def _tell_store_back(self) -> None:
-        """Tell the user that the store is back, if they were told that it was away."""
-        if self._told_away:
-            self._told_away = False
-            self._say(f"the MLflow store answers again: {self._sent} writes sent")
-        self._sent = 0
-
-    def _wait_announcer(self) -> Callable[[], None]:
-        """A function that announces the wait which begins now: once, and not before UNSEEN."""
-        began, told = time.monotonic(), threading.Event()
-
-        def tell() -> None:
-            if time.monotonic() - began >= UNSEEN and not told.is_set():
-                told.set()
-                queued = f"{self.waiting} writes wait in {self._journal.path}"
-                what = queued if self.waiting else self._reason
-                self._say(f"waiting up to {self._patience():.0f} s for the MLflow store: {what}")
-
-        return tell
+        """Tell the user that the store is away, unless the courier is closed."""
+        if not self._closed.is_set():
+            self._announce.store_is_away(self._reason)

@@ -158,7 +158,12 @@ class Journal:
 
 
 def waits(path: Path, uri: str, study: str) -> bool:
-    """Whether writes of a study to a store (its address without secrets) wait in a file.
+    """Whether writes of a study wait in a file.
+
+    Args:
+        path: of the file, which need not be there.
+        uri: address of the store that they are for, without its secrets.
+        study: name of the experiment.
 
     Raises:
         StoreError: the file cannot be used.

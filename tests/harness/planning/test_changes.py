@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from harness.config.study_config import StudyConfig
-from harness.planning.changes import Changes, Consent, StudyChanged, compare
+from harness.planning.changes import Changes, Consent, StudyChanged
+from harness.planning.comparison import compare
 from harness.planning.fingerprints import Fingerprints
 from harness.planning.plan import make_plan
 from harness.planning.settings import SettingMaker

@@ -10,7 +10,8 @@ import pytest
 
 import harness.planning
 import harness.store
-from harness.planning.changes import Changes, compare
+from harness.planning.changes import Changes
+from harness.planning.comparison import compare
 from harness.planning.fingerprints import Fingerprints
 from harness.planning.outcome import outcome_of
 from harness.planning.plan import Plan, make_plan

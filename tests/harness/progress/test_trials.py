@@ -6,8 +6,9 @@ import re
 import pytest
 from rich.console import Console
 
+from harness.progress.board import Board, TrialView
 from harness.progress.extraction import reporter
-from harness.progress.trials import Board, LiveView, PlainView, TrialView, make_view
+from harness.progress.trials import LiveView, PlainView, make_view
 from harness.wording import clock
 from reports.contract import State
 

@@ -15,6 +15,7 @@ from harness.store.cleanup import close_dead_runs
 from harness.store.errors import StoreAway, StoreError
 from harness.store.lock.lease import StudyLost
 from harness.store.open import Store
+from harness.store.outbox import announcements
 from harness.store.outbox import delivery as courier_module
 from harness.store.outbox.calls import LOCAL, Sender
 from harness.store.outbox.client import FILE, FOLDER, Outbox, outbox, waiting_note
@@ -153,7 +154,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(courier_module, "PATIENCE", 1.0)
     monkeypatch.setattr(courier_module, "HURRIED", 0.1)
     monkeypatch.setattr(courier_module, "FIRST_PAUSE", 0.01)
-    monkeypatch.setattr(courier_module, "UNSEEN", 0.0)
+    monkeypatch.setattr(announcements, "UNSEEN", 0.0)
 
 
 def study_store(client: FlakyClient) -> Store:

@@ -9,7 +9,7 @@ from harness.config.factor import Factor
 from harness.config.study_config import StudyConfig
 from harness.planning.changes import Consent, StudyChanged
 from harness.planning.plan import Plan
-from harness.study.run import plan_study
+from harness.study.preview import plan_study
 from reports.read.records import load_records
 from tests.harness import fakes
 from tests.harness.conftest import Bench

@@ -13,7 +13,8 @@ from harness.config.factor import Factor
 from harness.recording.study_run import StudyRecord
 from harness.store.errors import StoreAway, StoreError
 from harness.study.context import Site
-from harness.study.run import plan_study, run_study
+from harness.study.preview import plan_study
+from harness.study.run import run_study
 from reports.contract import State
 from tests.harness.conftest import Bench
 from tests.harness.fakes import make_study, sleepy, truth

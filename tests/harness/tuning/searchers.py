@@ -30,12 +30,14 @@ def works(study: StudyConfig, prints: Fingerprints) -> list[Work]:
     return list(make_plan(study, Ledger(), prints).work)
 
 
-def searcher_of(study: StudyConfig, prints: Fingerprints, most: int, **keys: Any) -> StudySearcher:
+def searcher_of(
+    study: StudyConfig, prints: Fingerprints, group_size: int, **keys: Any
+) -> StudySearcher:
     """The searcher of a first run that fuses at most so many."""
     make = SettingMaker(study, prints)
     plan = make_plan(study, Ledger(), prints)
     spare = enumerate_settings(study, make)
-    policy: Callable[[Work, int], int] = lambda work, n_alike: most  # noqa: E731
+    policy: Callable[[Work, int], int] = lambda work, n_alike: group_size  # noqa: E731
     return StudySearcher(study, plan, Ledger(), make, spare, policy, **keys)
 
 

@@ -16,7 +16,14 @@ from harness.planning.plan import Work, make_plan
 from harness.planning.settings import SettingMaker
 from harness.store.ledger import Ledger
 from harness.tuning.asha import Halving
-from harness.tuning.fusion import Ending, Pruned, again, dead, endings, fuse
+from harness.tuning.fusion import (
+    Ending,
+    PrunedSettings,
+    endings,
+    endings_by_death,
+    fuse,
+    groups_to_rerun,
+)
 from harness.tuning.fusion_policy import CPU_REPLICAS, fuse_policy
 from harness.tuning.searcher import StudySearcher
 from harness.tuning.worker_deaths import Deaths
@@ -121,20 +128,21 @@ def test_an_exception_of_several_is_nobodys(tmp_path: Path) -> None:
     assert [entry["failure"] for entry in failed] == [None] * 4
     ended = endings(4, {FAILED: failed}, set())
     assert {one.state for one in ended} == {State.INTERRUPTED}
-    assert again(ended) == [[0, 1], [2, 3]]
-    assert again(endings(4, {FAILED: failed}, {0, 3})) == [[1], [2]]
+    assert groups_to_rerun(ended) == [[0, 1], [2, 3]]
+    assert groups_to_rerun(endings(4, {FAILED: failed}, {0, 3})) == [[1], [2]]
 
 
 def test_a_dead_worker_blames_a_single_setting_alone() -> None:
     """Of several, nobody knows whose fault it was."""
-    assert [one.state for one in dead(1, Failure.TIME_LIMIT, "late")] == [State.FAIL]
-    assert [one.state for one in dead(2, Failure.TIME_LIMIT, "late")] == [State.INTERRUPTED] * 2
-    died = dead(1, Failure.WORKER_DIED, "died")
+    assert [one.state for one in endings_by_death(1, Failure.TIME_LIMIT, "late")] == [State.FAIL]
+    late = endings_by_death(2, Failure.TIME_LIMIT, "late")
+    assert [one.state for one in late] == [State.INTERRUPTED] * 2
+    died = endings_by_death(1, Failure.WORKER_DIED, "died")
     assert [one.state for one in endings(1, {}, set(), died)] == [State.FAIL]
     blamed = Ending(State.FAIL, blamed=True)
-    died = dead(3, Failure.WORKER_DIED, "died")
-    assert again([blamed, *endings(3, {}, {1}, died)]) == [[1, 3]]
-    assert again([Ending(State.COMPLETE), Ending(State.PRUNED)]) == []
+    died = endings_by_death(3, Failure.WORKER_DIED, "died")
+    assert groups_to_rerun([blamed, *endings(3, {}, {1}, died)]) == [[1, 3]]
+    assert groups_to_rerun([Ending(State.COMPLETE), Ending(State.PRUNED)]) == []
 
 
 def test_a_pruned_setting_can_be_to_blame(tmp_path: Path) -> None:
@@ -143,7 +151,7 @@ def test_a_pruned_setting_can_be_to_blame(tmp_path: Path) -> None:
     worker = make_worker(items({"loss": (nan, 1.0, 1.0, 1.0, 1.0, 1.0)}), configs=[CONFIG] * 3)
     ended = endings(3, finish(worker)[-1], {0})
     assert [one.state for one in ended] == [State.PRUNED, *[State.INTERRUPTED] * 2]
-    assert again(ended) == [[1, 2]]
+    assert groups_to_rerun(ended) == [[1, 2]]
 
 
 def test_a_setting_alone_cannot_be_innocent() -> None:
@@ -159,7 +167,7 @@ def test_a_setting_alone_cannot_be_innocent() -> None:
 def test_optuna_is_asked_for_several_at_once(prints: Fingerprints) -> None:
     """As many as are fused, and each is told its own outcome; trials count settings."""
     study = make_study(space=RANGE, sampler="random", trials=5, seeds=1)
-    pruned = Pruned()
+    pruned = PrunedSettings()
     searcher = searcher_of(study, prints, 3, pruned=pruned)
     assert isinstance(searcher.suggest("a"), dict)
     assert len(searcher.group("a")) == 3
@@ -236,7 +244,7 @@ def test_those_not_to_blame_run_again(prints: Fingerprints) -> None:
 
 def test_each_setting_is_halved_by_itself(prints: Fingerprints) -> None:
     """A Ray trial is stopped when all of its settings are; arms are never judged."""
-    pruned = Pruned()
+    pruned = PrunedSettings()
     found = works(make_study(space=MANY), prints)
     groups = {"good": found[:2], "mixed": found[2:5], "late": found[5:7]}
     halving = Halving(
@@ -263,7 +271,10 @@ def test_a_setting_that_runs_again_is_not_judged_twice(prints: Fingerprints) -> 
     first, *others = works(make_study(space=MANY), prints)
     groups = {"a": [first], "c": [first], **{str(i): [one] for i, one in enumerate(others)}}
     halving = Halving(
-        AshaScheduler(reduction_factor=2), lambda name: tuple(groups[name]), Pruned(), no_deaths()
+        AshaScheduler(reduction_factor=2),
+        lambda name: tuple(groups[name]),
+        PrunedSettings(),
+        no_deaths(),
     )
 
     def report(name: str, value: float) -> str:

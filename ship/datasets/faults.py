@@ -1,0 +1,69 @@
+"""Faults that any dataset may have: nothing there, class names or pictures that are not sound."""
+
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
+
+from ship.datasets.base import clean_class_name, number, plain_path, some
+from ship.datasets.survey import Rows
+
+
+def root_faults(name: str, data_root: Path | None, *needed: tuple[str, str]) -> list[str]:
+    """What is not there of (path below the data root, what it is: "folder of pictures")."""
+    if data_root is None:
+        places = " and ".join(f"{path}/" for path in dict.fromkeys(_top(p) for p, _ in needed))
+        return [f"dataset {name} needs a data root: the folder that holds {places}"]
+    if not data_root.is_dir():
+        return [f"dataset {name}: no such data root: {data_root}"]
+    faults = []
+    for path, what in needed:
+        found = data_root / path
+        if not (found.is_dir() if what.startswith("folder") else found.is_file()):
+            faults.append(f"dataset {name}: no such {what}: {found}")
+    return faults
+
+
+def _top(path: str) -> str:
+    return path.partition("/")[0]
+
+
+def same_name_faults(raw_names: Iterable[str]) -> list[str]:
+    """Class names that are empty, or the same once underscores and spaces are cleaned."""
+    spellings: dict[str, list[str]] = defaultdict(list)
+    for raw in raw_names:
+        spellings[clean_class_name(raw)].append(raw)
+    return [
+        f"class name {name!r} stands for {number(found, 'class')}: {some(found)}"
+        for name, found in sorted(spellings.items())
+        if len(found) > 1 or not name
+    ]
+
+
+_NO_TEXT: Final = frozenset({"Cc", "Cs"})  # commands to a terminal, and halves of characters
+MOST_LETTERS: Final = 1000
+"""Of a class name; the longest published one has some 60, and no prompt has room for as many."""
+
+
+def name_faults(class_names: Iterable[str]) -> list[str]:
+    """Class names that are no text for a prompt, a table and a terminal."""
+    names = list(class_names)
+    odd = [name for name in names if any(unicodedata.category(c) in _NO_TEXT for c in name)]
+    long = [name for name in names if len(name) > MOST_LETTERS]
+    wording = {"with control characters": odd, "of absurd length": long}
+    return [f"class names {fault}: {some(bad)}" for fault, bad in wording.items() if bad]
+
+
+def leak_faults(rows: Rows) -> list[str]:
+    """Pictures that stand in two splits, or under two labels."""
+    splits: dict[str, set[str]] = defaultdict(set)
+    labels: dict[str, set[int]] = defaultdict(set)
+    for split, pairs in rows.items():
+        for path, label in pairs:
+            splits[plain_path(path)].add(split)
+            labels[plain_path(path)].add(label)
+    leaked = sorted(path for path, held in splits.items() if len(held) > 1)
+    torn = sorted(path for path, held in labels.items() if len(held) > 1)
+    wording = {"pictures in more than one split": leaked, "pictures under two labels": torn}
+    return [f"{fault}: {some(paths)}" for fault, paths in wording.items() if paths]
