@@ -111,8 +111,9 @@ def _datasets() -> dict[str, str]:
     lines = {}
     for name, spec in DATASETS.items():
         folder = getattr(spec, "folder", None)
+        about: str = getattr(spec, "about", "") or _first_line(type(spec))
         where = f"{getattr(spec, 'classes', '')} classes in `{folder}`; prompt `{spec.template}`"
-        lines[name] = _first_line(type(spec)) if folder is None else where
+        lines[name] = about if folder is None else where
     return {**lines, f"{PREFIX}NAME": _first_line(ImageFolder)}
 
 

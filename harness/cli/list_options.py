@@ -134,7 +134,7 @@ def _print_time(console: Console, estimate: "Estimate", here: bool) -> None:
 def _dataset_line(spec: Any) -> str:
     where = getattr(spec, "folder", None)
     if where is None:
-        return _first_line(type(spec))
+        return getattr(spec, "about", "") or _first_line(type(spec))
     return f"{spec.classes} classes in DATA_ROOT/{where}; {spec.template!r}"
 
 

@@ -33,6 +33,7 @@ _XLSA: Final = (
 
 SOURCES: Final[Mapping[str, Source]] = {
     "emoji": Source("packaged with ship-sweep"),
+    "photos": Source("packaged with ship-sweep"),
     "caltech101": Source(
         f"pictures: ship-data get; {_split('split_zhou_Caltech101.json')}",
         "Caltech101",

@@ -8,15 +8,15 @@ from typing import Final
 from ship.datasets.aircraft import AircraftDataset
 from ship.datasets.base import SPLITS, DatasetError, Picture, PictureDataset, Split, some
 from ship.datasets.coop import COOP_DATASETS
-from ship.datasets.emoji import EmojiDataset
 from ship.datasets.faults import name_faults
 from ship.datasets.image_folder import PREFIX, ImageFolder
 from ship.datasets.imagenet import IMAGENET_DATASETS
+from ship.datasets.packaged import PACKAGED_DATASETS
 from ship.datasets.survey import DatasetSpec, Survey, assemble, raise_faults
 from ship.datasets.xlsa import XLSA_DATASETS, XlsaDataset
 
 DATASETS: Final[Mapping[str, DatasetSpec]] = {
-    "emoji": EmojiDataset(),
+    **PACKAGED_DATASETS,
     **COOP_DATASETS,
     "fgvc_aircraft": AircraftDataset(),
     **IMAGENET_DATASETS,
@@ -32,7 +32,7 @@ def load_dataset(name: str, data_root: Path | None = None) -> PictureDataset:
 
     Args:
         name: a key of DATASETS, or image_folder:NAME for the folder data_root/NAME.
-        data_root: the folder that holds the datasets' folders; emoji needs none.
+        data_root: the folder that holds the datasets' folders; emoji and photos need none.
     Raises:
         DatasetError: unknown name, or every fault of its files at once.
     """

@@ -1,4 +1,4 @@
-"""The packaged small CLIP ("pocket") and its picture set, as paths.
+"""The packaged small CLIP ("pocket") and the packaged picture sets, as paths.
 
 Importing this module is cheap: it loads neither torch nor the files it points to.
 """
@@ -13,7 +13,10 @@ BPE_PATH: Final[Path] = MODEL_DIR / "bpe_pocket.txt.gz"
 """The model's BPE merges; open_clip's tokenizer needs this path given explicitly."""
 
 EMOJI_PARQUET: Final[Path] = MODEL_DIR / "emoji.parquet"
-"""The packaged dataset; build_emoji documents its columns and its split."""
+"""The packaged drawings; build_emoji documents its columns and its split."""
+
+PHOTOS_PARQUET: Final[Path] = MODEL_DIR / "photos.parquet"
+"""The packaged photographs; build_photos documents its columns and its split."""
 
 DEMONSTRATION_NOTE: Final[str] = (
     "Pocket CLIP is a small demonstration backbone packaged for quick starts and tests: "

@@ -17,7 +17,8 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from ship.pocket import BPE_PATH, EMOJI_PARQUET, MODEL_DIR
+from ship.pocket import BPE_PATH, EMOJI_PARQUET, MODEL_DIR, PHOTOS_PARQUET
+from ship.pocket.scripts.build_photos import FOLDER, SPLIT_FILE
 from ship.pocket.scripts.captions import PROMPT
 from ship.pocket.scripts.render import decode
 
@@ -78,7 +79,7 @@ def measure_emoji(clip: PocketCLIP, parquet: Path) -> list[str]:
     base, new = half_accuracies(image, text, labels)
     lines = [
         f"emoji: {accuracy(image, text, labels):.1f} over {len(names)} classes, "
-        f"{len(frame)} pictures; halves {base:.1f} and {new:.1f}"
+        f"{len(frame)} pictures; {halves(base, new)}"
     ]
     for column in ("split", "style"):
         for value in frame[column].unique().sort().to_list():
@@ -90,23 +91,68 @@ def measure_emoji(clip: PocketCLIP, parquet: Path) -> list[str]:
 
 def measure_caltech(clip: PocketCLIP, root: Path) -> list[str]:
     """A line on the test split of CoOp's Caltech-101."""
-    split = json.loads((root / "split_zhou_Caltech101.json").read_text("utf-8"))["test"]
+    split = json.loads((root / SPLIT_FILE).read_text("utf-8"))["test"]
     by_label = {label: name.replace("_", " ") for _, label, name in split}
     names = [by_label[label] for label in sorted(by_label)]
     labels = torch.tensor([label for _, label, _ in split])
-    folder = root / "101_ObjectCategories"
+    folder = root / FOLDER
     image = clip.encode_pictures(Image.open(folder / path).convert("RGB") for path, _, _ in split)
     text = clip.encode_names(names)
     base, new = half_accuracies(image, text, labels)
     return [
         f"Caltech-101 test: {accuracy(image, text, labels):.1f} over {len(names)} classes, "
-        f"{len(split)} pictures; halves {base:.1f} and {new:.1f}"
+        f"{len(split)} pictures; {halves(base, new)}"
     ]
+
+
+def measure_photos(clip: PocketCLIP, parquet: Path, caltech: Path | None) -> list[str]:
+    """Lines on the packaged photographs: each split, and test pictures against their originals.
+
+    Args:
+        clip: the model.
+        parquet: the packaged pictures.
+        caltech: folder of Caltech-101 with the originals; None leaves the comparison out.
+    """
+    frame = pl.read_parquet(parquet)
+    names = frame["class_name"].unique().sort().to_list()
+    index = {name: i for i, name in enumerate(names)}
+    text = clip.encode_names(names)
+    lines = [f"photos: {len(names)} classes"]
+    for split in ("train", "val", "test"):
+        rows = frame.filter(split=split)
+        labels = torch.tensor([index[name] for name in rows["class_name"]])
+        image = clip.encode_pictures(decode(picture) for picture in rows["image"])
+        base, new = half_accuracies(image, text, labels)
+        percent = accuracy(image, text, labels)
+        lines.append(f"  {split}: {percent:.1f} ({len(rows)} pictures); {halves(base, new)}")
+        if split == "test" and caltech is not None:
+            paths = [caltech / FOLDER / path for path in rows["picture"]]
+            original = clip.encode_pictures(Image.open(path).convert("RGB") for path in paths)
+            lines.append(f"  {compare(image, original, text, labels)}")
+    return lines
+
+
+def halves(base: float, new: float) -> str:
+    """Both accuracies in words."""
+    return f"halves {base:.1f} and {new:.1f}"
+
+
+def compare(packaged: Tensor, original: Tensor, text: Tensor, labels: Tensor) -> str:
+    """How the same pictures do as they were, and what packaging changed."""
+    before, after = ((image @ text.T).argmax(1) for image in (original, packaged))
+    lost = int(((before == labels) & (after != labels)).sum())
+    won = int(((before != labels) & (after == labels)).sum())
+    cosine = (packaged * original).sum(1).mean().item()
+    return (
+        f"their originals: {accuracy(original, text, labels):.1f}; packaging lost {lost} right "
+        f"answers and won {won}, mean cosine of features {cosine:.3f}"
+    )
 
 
 def measure(
     model: Annotated[Path, typer.Option(help="Folder of the model.")] = MODEL_DIR,
-    emoji: Annotated[Path, typer.Option(help="The picture set.")] = EMOJI_PARQUET,
+    emoji: Annotated[Path, typer.Option(help="The drawings.")] = EMOJI_PARQUET,
+    photos: Annotated[Path, typer.Option(help="The photographs.")] = PHOTOS_PARQUET,
     caltech: Annotated[
         Path | None, typer.Option(help="Folder of Caltech-101 in CoOp's layout.")
     ] = None,
@@ -114,6 +160,7 @@ def measure(
     """Print the zero-shot accuracy of the pocket CLIP."""
     clip = PocketCLIP(model)
     lines = measure_emoji(clip, emoji)
+    lines += measure_photos(clip, photos, caltech)
     if caltech is not None:
         lines += measure_caltech(clip, caltech)
     typer.echo("\n".join(lines))

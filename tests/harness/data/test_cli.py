@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from harness.data import cli as data_cli
 from harness.data.sources import SOURCES
 from ship.datasets import DATASETS
+from ship.datasets.packaged import PACKAGED_DATASETS
 from tests.ship.datasets.trees import LAYOUTS
 
 
@@ -29,7 +30,7 @@ def test_list_names_every_dataset_and_how_to_get_it() -> None:
         assert name in result.stdout
     assert "4128/1649/2465" in result.stdout
     for name, source in SOURCES.items():
-        assert (f"{name}: {source.how}" in result.stdout) == (name != "emoji")
+        assert (f"{name}: {source.how}" in result.stdout) == (name not in PACKAGED_DATASETS)
 
 
 def test_list_tells_present_missing_and_faulty_apart(tmp_path: Path) -> None:
@@ -42,7 +43,8 @@ def test_list_tells_present_missing_and_faulty_apart(tmp_path: Path) -> None:
     lines = invoke("list", "--data-root", str(tmp_path)).stdout.splitlines()
     cells = [line.split() for line in lines[: lines.index("faulty")]]
     state = {row[0]: row[3] for row in cells if row and row[0] in DATASETS}
-    assert state.pop("emoji") == state.pop("awa2") == "present"
+    for name in ("emoji", "photos", "awa2"):
+        assert state.pop(name) == "present"
     assert state.pop("caltech101") == "faulty"
     assert set(state.values()) == {"missing"}
     (fault,) = [line for line in lines if line.startswith("caltech101: ")]
@@ -158,7 +160,7 @@ def test_check_refuses_an_unknown_name() -> None:
     """A typing mistake shows the choices."""
     result = invoke("check", "caltech")
     assert (result.exit_code, result.stdout) == (2, "")
-    assert "unknown dataset 'caltech' (choices: emoji, " in result.stderr
+    assert "unknown dataset 'caltech' (choices: emoji, photos, " in result.stderr
 
 
 @pytest.mark.data

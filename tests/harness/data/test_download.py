@@ -173,6 +173,7 @@ def test_an_interrupted_download_leaves_nothing(
         (("dtd",), "--data-root must be given"),
         (("cub", "--data-root", "."), "not downloaded by torchvision: CUB_200_2011/images"),
         (("emoji", "--data-root", "."), "packaged with ship-sweep"),
+        (("photos", "--data-root", "."), "packaged with ship-sweep"),
         (("cubs", "--data-root", "."), "unknown dataset 'cubs' (did you mean cub?)"),
         (("dtd", "--data-root", "file"), "--data-root must be a folder, got file"),
         (("dtd", "--data-root", "file/data"), "file/data cannot be made: Not a directory"),

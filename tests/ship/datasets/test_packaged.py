@@ -1,0 +1,64 @@
+"""The packaged pictures, as datasets."""
+
+import time
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from ship.datasets import DatasetError, check_dataset, load_dataset
+from ship.datasets.packaged import PACKAGED_DATASETS, PackagedDataset
+from ship.datasets.survey import raise_faults
+from ship.pocket import EMOJI_PARQUET
+
+
+@pytest.mark.parametrize(("name", "short_side"), [("emoji", 128), ("photos", 128)])
+def test_the_packaged_table_loads(name: str, short_side: int) -> None:
+    """Labels follow the sorted class names, every class is in every split, pictures open."""
+    check_dataset(name)
+    dataset = load_dataset(name)
+    assert list(dataset.class_names) == sorted(dataset.class_names)
+    assert dataset.template == "a photo of a {}."
+    for split in dataset.splits.values():
+        assert set(split.labels.tolist()) == set(range(len(dataset.class_names)))
+    spec = PACKAGED_DATASETS[name]
+    table = pl.read_parquet(spec.path, columns=["class_name", spec.naming, "split"])
+    rows = table.filter(split="test")
+    test = dataset.splits["test"]
+    assert [picture.name for picture in test.pictures] == rows[spec.naming].to_list()
+    assert [dataset.class_names[label] for label in test.labels] == rows["class_name"].to_list()
+    pixels = np.asarray(test.pictures[0].open())
+    assert min(pixels.shape[:2]) == short_side
+    assert pixels.shape[2] == 3
+
+
+def test_the_fingerprint_of_emoji_stays() -> None:
+    """Results that were stored earlier are keyed by it."""
+    assert load_dataset("emoji").fingerprint == "648ea3641c7d66d81ff9642de7c7290d"
+
+
+def test_reading_is_fast() -> None:
+    """15 MB of pictures take well under a second of this process's time."""
+    started = time.process_time()
+    load_dataset("photos")
+    assert time.process_time() - started < 1
+
+
+@pytest.mark.parametrize("content", [None, b"", b"not a table"])
+def test_a_broken_install_is_named(tmp_path: Path, content: bytes | None) -> None:
+    """A missing, empty or foreign file says which file, and what to do."""
+    path = tmp_path / "emoji.parquet"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(DatasetError, match="install ship-sweep again") as caught:
+        raise_faults(PackagedDataset(path, "icon", "drawings").survey("emoji", None))
+    assert str(path) in str(caught.value)
+
+
+def test_a_table_of_other_columns_is_named(tmp_path: Path) -> None:
+    """The drawings' file in the photographs' place is a fault, not a traceback."""
+    path = tmp_path / "photos.parquet"
+    path.write_bytes(EMOJI_PARQUET.read_bytes())
+    with pytest.raises(DatasetError, match="cannot be read"):
+        raise_faults(PackagedDataset(path, "picture", "photographs").survey("photos", None))
