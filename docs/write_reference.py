@@ -46,7 +46,7 @@ TABLE = (
 DEPENDS = {
     "name": "the file's stem",
     "sampler": "`grid`; `tpe` where a factor is a range without `step` or `levels`",
-    "objective": "the first one of the protocol",
+    "objective": "the first one of the protocol and the selection",
 }
 NAMED = {
     "generator": "a name of [generators](#generators), or its settings",

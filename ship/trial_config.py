@@ -1,21 +1,25 @@
 """What one trial is: the settings that decide its numbers, and nothing else."""
 
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from pydantic import Field, field_validator
 
 from ship.clip import Precision
 from ship.finetuners import FINETUNERS, FinetunerConfig
 from ship.generators import GENERATORS, GeneratorConfig
-from ship.metrics import ProtocolName
+from ship.metrics import OBJECTIVES, SEEN_OBJECTIVES, Objective, ProtocolName
 from ship.settings import Settings
 from ship.synthesis import SyntheticConfig
 
 # Raised by hand whenever a change of the method changes the numbers that a setting gives:
 # results of another version are never pooled with new ones.
-RESULTS_VERSION = 2
+RESULTS_VERSION = 3
 
-Selection = Literal["pseudo_new", "base_val", "test"]
+Selection = Literal["pseudo_new", "base_val", "few_val", "none", "test", "reference"]
+SEEN_SELECTIONS: Final[frozenset[Selection]] = frozenset({"base_val", "few_val"})
+"""Selections that look at pictures of seen classes alone."""
+LEAKING_SELECTIONS: Final[frozenset[Selection]] = frozenset({"test", "reference"})
+"""Selections that look at the test pictures."""
 
 
 class TrialConfig(Settings):
@@ -44,12 +48,23 @@ class TrialConfig(Settings):
     views: int = Field(2, ge=0, le=64, description="augmented views of each training picture")
     selection: Selection = Field(
         "pseudo_new",
-        description="what chooses the epoch: pseudo-new classes, base validation, or test (a leak)",
+        description="which pictures choose the epoch: those of pseudo-new classes, validation "
+        "pictures of seen classes (all, or few), none, or the test pictures (two ways; a leak)",
+    )
+    objective: Objective | None = Field(
+        None,
+        description="the metric of those pictures that chooses epoch, alpha and beta, and that a "
+        "sampler maximises; null: the protocol's own",
     )
     pseudo_new_fraction: float = Field(
         0.5, gt=0, lt=1, description="fraction of the base classes held out as pseudo-new"
     )
-    eval_every: int = Field(5, ge=1, description="fine-tuning epochs between selection evaluations")
+    eval_every: int = Field(
+        1,
+        ge=1,
+        description="fine-tuning epochs between two looks at the selection pictures; epoch 0 and "
+        "the last one are always looked at",
+    )
     quality: bool = Field(True, description="whether synthetic features are judged by real ones")
     generator: GeneratorConfig = Field(
         default_factory=GENERATORS["vae"][0], description="where synthetic features come from"
@@ -60,6 +75,24 @@ class TrialConfig(Settings):
     synthetic: SyntheticConfig = Field(
         default_factory=SyntheticConfig, description="how synthetic features are used"
     )
+
+    @property
+    def selection_metric(self) -> str:
+        """What selection maximises: the objective, else the protocol's own; "" where it is none.
+
+        Raises:
+            ValueError: the objective is no metric of the pictures that selection looks at.
+        """
+        if self.selection == "none":
+            return ""
+        own = SEEN_OBJECTIVES[self.protocol]
+        measured = (own,) if self.selection in SEEN_SELECTIONS else OBJECTIVES[self.protocol]
+        if self.objective is not None and self.objective not in (*measured, own):
+            raise ValueError(
+                f"selection {self.selection} under protocol {self.protocol} measures no "
+                f"{self.objective}"
+            )
+        return self.objective or measured[0]
 
     @field_validator("targets", mode="before")
     @classmethod

@@ -8,21 +8,6 @@ from ship.settings import Settings
 from ship.trial_config import Selection
 
 Sampler = Literal["grid", "tpe", "random"]
-Objective = Literal[
-    "harmonic_mean",
-    "base",
-    "new",
-    "joint_harmonic_mean",
-    "joint_base",
-    "joint_new",
-    "accuracy",
-    "seen",
-    "unseen",
-    "calibrated_harmonic_mean",
-    "calibrated_seen",
-    "calibrated_unseen",
-    "ausuc",
-]
 
 SAMPLERS: dict[Sampler, str] = {
     "grid": "every combination of the factors' levels",
@@ -34,7 +19,11 @@ SAMPLERS: dict[Sampler, str] = {
 SELECTIONS: dict[Selection, str] = {
     "pseudo_new": "by H on held-out base classes that play new ones; leaks nothing",
     "base_val": "by validation pictures of seen classes (of all under few_shot: its default)",
-    "test": 'by the test pictures, as the reference code does; tables say "selected on test"',
+    "few_val": "by at most 4 validation pictures of each such class, and no more than shots",
+    "none": "nothing is chosen: settings as given, tested at the last epoch",
+    "test": 'by the test pictures, after each epoch; a leak: tables say "selected on test"',
+    "reference": "by the test pictures, as SHIP's authors do: the best of five ages of the "
+    "generator, each with a fine-tuner of its own; a leak, too",
 }
 
 

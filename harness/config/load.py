@@ -11,7 +11,6 @@ from harness.config.checks.backbones import need_faults
 from harness.config.checks.levels import AS_TEXT, grid_faults, space_faults
 from harness.config.checks.levels import trial_faults as check_trial
 from harness.config.checks.protocols import (
-    default_objective,
     default_selection,
     objective_faults,
     protocol_faults,
@@ -22,7 +21,7 @@ from harness.config.factor import Factor, is_among
 from harness.config.factors import FIELDS, GROUPS, parse_space
 from harness.config.mistakes import from_pydantic
 from harness.config.overrides import Override, apply_overrides, parse_overrides
-from harness.config.study_config import STUDY_KEYS, TRIAL_KEYS, StudyConfig
+from harness.config.study_config import SELECTING, STUDY_KEYS, TRIAL_KEYS, StudyConfig
 from harness.errors import ConfigError, Fault
 from harness.study_files import find_space, label_of, read_yaml
 from harness.wording import nearest
@@ -78,10 +77,11 @@ def parse_study(
     faults += [_levels_astray(fault) for fault in check_trial(constants)]
     space, found = parse_space(tree.get("space"))
     found += space_faults(space, constants) + protocol_faults(space, constants)
+    found += objective_faults(space, constants)
     found += variant_faults(tree.get("variants"), space, constants)
     faults += warmup_faults(space, constants, tree.get("variants"))
     faults += found + _shadowed(space, given)
-    settings, found = _parse_settings(tree, space, sound=not found)
+    settings, found = _parse_settings(tree, space, constants, sound=not found)
     faults += found + need_faults(space, constants, data_root, tree.get("variants"), settings)
     lines = bad + [fault.line(_source(fault, given, label)) for fault in faults]
     if lines or settings is None:
@@ -123,16 +123,17 @@ def _unknown(key: Any) -> Fault:
 
 
 def _parse_settings(
-    tree: Mapping[str, Any], space: Mapping[str, Factor], *, sound: bool
+    tree: Mapping[str, Any],
+    space: Mapping[str, Factor],
+    constants: Mapping[str, Any],
+    *,
+    sound: bool,
 ) -> tuple[StudyConfig | None, list[Fault]]:
-    """The study's own keys, with defaults that depend on the space and on the selection."""
+    """The study's own keys, with defaults that depend on the space."""
     apart = ("space", "variants")
     own = {key: tree[key] for key in STUDY_KEYS if key in tree and key not in apart}
     endless = [key for key, factor in space.items() if factor.enumerate() is None]
     own.setdefault("sampler", "tpe" if endless else "grid")
-    selections = _selections(tree, space)  # of any type, as the YAML gives them
-    protocol = tree.get("protocol", TrialConfig.model_fields["protocol"].default)
-    own.setdefault("objective", default_objective(protocol, selections))
     try:
         study = StudyConfig.model_validate({**own, "trial": TrialConfig(), "space": {}})
     except ValidationError as error:
@@ -143,18 +144,18 @@ def _parse_settings(
     sampler = own["sampler"]
     if sampler in ("tpe", "random") and own.get("trials") is None and (sound or "sampler" in tree):
         faults.append(Fault("trials", f"must be given: how many settings {sampler} is to try"))
-    if sampler in ("tpe", "random") and "selection" in space:
-        must = "must be a constant unless the sampler is grid: it decides what the objective means"
-        faults.append(Fault("space.selection", must))
+    if sampler in ("tpe", "random"):
+        must = "must be a constant unless the sampler is grid: it decides what is maximised"
+        faults += [Fault(f"space.{key}", must) for key in SELECTING if key in space]
+    if constants.get("selection") == "none":
+        must = "must be grid where selection is none, which measures nothing to be maximised"
+        faults += [Fault("sampler", must, sampler)] if sampler != "grid" else []
+        if study is not None and study.scheduler.name != "none":
+            must = "must be none where selection is none, which measures nothing to be compared"
+            faults.append(Fault("scheduler", must, study.scheduler.name))
     if sampler == "grid" and sound:
         faults += grid_faults(space, study.trials if study else None)
-    return study, faults + objective_faults(protocol, selections, own["objective"])
-
-
-def _selections(tree: Mapping[str, Any], space: Mapping[str, Factor]) -> tuple[Any, ...]:
-    if "selection" in space:
-        return space["selection"].choices or ()
-    return (tree.get("selection", TrialConfig.model_fields["selection"].default),)
+    return study, faults
 
 
 def _shadowed(space: Mapping[str, Factor], given: Sequence[Override]) -> list[Fault]:

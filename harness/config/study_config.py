@@ -1,6 +1,7 @@
 """What a study is, once its YAML is read: typed settings."""
 
 import re
+from itertools import product
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,16 +11,17 @@ from harness.config.choices import (
     MOST_FUSED,
     Fuse,
     NoScheduler,
-    Objective,
     Resources,
     Sampler,
     SchedulerConfig,
 )
 from harness.config.factor import Factor
+from ship.metrics import SEEN_OBJECTIVES
 from ship.settings import Settings
 from ship.trial_config import TrialConfig
 
 MAX_SEEDS = 1000
+SELECTING = ("selection", "objective")  # settings that say what a trial's selection metric is
 
 
 class StudyConfig(Settings):
@@ -40,9 +42,6 @@ class StudyConfig(Settings):
         (0, 1, 2, 3, 4), description="a count n (seeds 0 to n-1), or a list"
     )
     scheduler: SchedulerConfig = Field(default_factory=NoScheduler, description="early stopping")
-    objective: Objective = Field(
-        "harmonic_mean", description="the metric maximised on the selection split"
-    )
     resources: Resources = Field(default_factory=Resources, description="what one trial takes")
     time_limit: float | None = Field(
         None,
@@ -67,6 +66,20 @@ class StudyConfig(Settings):
     )
     concurrency: int | None = Field(None, ge=1, description="most trials at once")
     reference_arms: bool = Field(True, description="whether reference arms run beside the study")
+
+    @property
+    def objective(self) -> str:
+        """What samplers maximise, and what settings are ordered by.
+
+        A metric of the selection pictures that every setting has; "" under selection none.
+        """
+        factors = {key: self.space[key].choices or () for key in SELECTING if key in self.space}
+        for asked in (factors, {**factors, "objective": (None,)}):
+            levels = (dict(zip(asked, values, strict=True)) for values in product(*asked.values()))
+            found = {self.trial.model_copy(update=level).selection_metric for level in levels}
+            if len(found - {""}) <= 1:
+                return max(found)
+        return SEEN_OBJECTIVES[self.trial.protocol]
 
     @field_validator("name")
     @classmethod

@@ -72,8 +72,16 @@ def calibrate(
             name: random_features(costs.bare(name), config, clip.feature_dim)
             for name in config.targets
         }
-        items = method.run_trial(short, range(n_seeds), features, clip, targets, None)
-        seconds = counted_seconds(config, short, _timed(items))
+
+        def timed(setting: TrialConfig) -> dict[str, list[float]]:
+            return _timed(method.run_trial(setting, range(n_seeds), features, clip, targets, None))
+
+        spent = timed(short)
+        retrains = config.selection == "pseudo_new" or config.protocol == "cross_dataset"
+        if retrains and len(spent.get("final", ())) < getattr(short.finetuner, "epochs", 0):
+            # on noise an early epoch may be the best one, and retraining ends with it
+            spent |= timed(short.model_copy(update={"selection": "none", "objective": None}))
+        seconds = counted_seconds(config, short, spent)
     per_flop = seconds / costs(config, n_seeds)
     return Calibration(per_flop, time.monotonic() - started)
 
@@ -147,10 +155,10 @@ def counted_seconds(
         ran = getattr(getattr(short, group), "epochs", 0)
         usual = statistics.median(seconds[1:-1] or seconds)
         if planned > ran:
-            times = len(seconds) / ran  # one a target
+            times = len(seconds) / ran if stage == "final" else 1.0  # one a target
             total += times * (planned - ran) * usual
-        if stage == "selection":  # its shortened form is evaluated once
-            evaluations = max(1, math.ceil(planned / config.eval_every))
+        if stage == "selection" and planned:  # evaluated before the first epoch, and once more
+            evaluations = math.ceil(planned / config.eval_every)
             total += (evaluations - 1) * max(0.0, seconds[-1] - usual)
     return total
 

@@ -59,7 +59,8 @@ def setting_key(trial: TrialConfig, dataset_fingerprint: str, backbone_fingerpri
     """
     content = {
         "results_version": RESULTS_VERSION,
-        "trial": trial.model_dump(mode="json"),
+        # an objective that is spelled out where it is the protocol's own changes nothing
+        "trial": {**trial.model_dump(mode="json"), "objective": trial.selection_metric},
         "dataset": dataset_fingerprint,
         "backbone": backbone_fingerprint,
     }

@@ -193,7 +193,9 @@ def final_metrics(final: Mapping[str, Any], seeds: Sequence[int]) -> dict[str, f
         final: the FINAL part of a worker's last result.
         seeds: the run's seeds, in the order of the values in `final`.
     """
-    metrics: dict[str, float] = {OBJECTIVE: final["objective"]}
+    metrics: dict[str, float] = {}
+    if final["objective"] is not None:  # selection none measures nothing
+        metrics[OBJECTIVE] = final["objective"]
     for name, values in final["test"].items():
         metrics[f"test/{name}"] = sum(values) / len(values)
     for index, seed in enumerate(seeds):

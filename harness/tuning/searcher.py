@@ -167,9 +167,9 @@ class StudySearcher(Searcher):
         key = work.setting.key
         self._states.setdefault(key, []).append(ending.state)
         if ending.state is State.COMPLETE:
-            found = ending.final["selection"][self._study.objective]
+            found = ending.final["selection"].get(self._study.objective)
             held = self._values.setdefault(key, self._ledger.objectives(key))
-            held.update(zip(work.seeds, found, strict=True))
+            held.update(zip(work.seeds, found or (), strict=bool(found)))
         waiting = [*self._queue, *(self._given[trial_id] for trial_id in self._running)]
         if not any(other.setting.key == key for given in waiting for other in given.group):
             self._tell(work, trial, self._outcome(key))
@@ -197,7 +197,7 @@ class StudySearcher(Searcher):
         configs = [work.setting.config for work in given.group]
         judged = [work.judged for work in given.group]
         seeds, name = given.group[0].seeds, group_checkpoint(given.group)
-        return trial_spec(configs, seeds, self._study.objective, judged, name)
+        return trial_spec(configs, seeds, judged, name)
 
     def _ask(self, sampler: Sampler) -> None:
         """Queue a proposal and, trained beside it, as many more as are like it and pay."""

@@ -56,8 +56,10 @@ def chosen(test: PerReplica, by_epoch: Mapping[int, PerReplica]) -> dict[str, li
     epochs = [int(epoch) for epoch in test.get("selection_epoch", ())]
     values: dict[str, list[float]] = {}
     if epochs and all(epoch in by_epoch for epoch in epochs):
+        # epoch 0 has no loss
         for name in by_epoch[epochs[0]]:
-            values[name] = [by_epoch[e][name][i] for i, e in enumerate(epochs)]
+            if all(name in by_epoch[epoch] for epoch in epochs):
+                values[name] = [by_epoch[e][name][i] for i, e in enumerate(epochs)]
     for name, reported in test.items():
         if name.startswith("selection_") and name != "selection_epoch":
             values[name.removeprefix("selection_")] = list(reported)
@@ -75,7 +77,8 @@ def final_numbers(
     Args:
         test: the metrics of stage test; None: it gave none.
         by_epoch: the metrics of each evaluated selection epoch.
-        objective: the selection metric whose mean over the seeds is a setting's objective.
+        objective: the selection metric whose mean over the seeds is a setting's objective; "":
+            nothing was selected, and it has none.
         n_settings: that were trained together.
 
     Raises:
@@ -84,7 +87,7 @@ def final_numbers(
     if test is None:
         raise RuntimeError("the trial ended without test metrics")
     selection = chosen(test, by_epoch)
-    if objective not in selection:
+    if objective and objective not in selection:
         raise RuntimeError(f"the trial ended without a selection value of {objective}")
     extra = ("selection_epoch", *(f"selection_{name}" for name in selection))
     tested = {name: values for name, values in test.items() if name not in extra}
@@ -97,7 +100,7 @@ def final_numbers(
             "test": {name: of(values, place) for name, values in tested.items()},
             "selection": {name: of(values, place) for name, values in selection.items()},
             "selection_epoch": of(test.get("selection_epoch", ()), place),
-            "objective": mean(of(selection[objective], place)),
+            "objective": mean(of(selection[objective], place)) if objective else None,
         }
         for place in range(n_settings)
     ]

@@ -20,21 +20,20 @@ def target_key(config: TrialConfig, target: str) -> str:
 def trial_spec(
     configs: Sequence[TrialConfig],
     seeds: Sequence[int],
-    objective: str,
     judged: Sequence[bool],
     checkpoint: str = "",
 ) -> dict[str, Any]:
     """A trial as Ray carries it: plain JSON text under one key, so that Tune resolves nothing.
 
     Args:
-        configs: its settings, each trained under every seed.
+        configs: its settings, each trained under every seed; what selection maximises is of all.
         judged: of each setting, whether the scheduler may stop it.
         checkpoint: what its checkpoint is called; "": it has none.
     """
     spec = {
         "trials": [config.model_dump(mode="json") for config in configs],
         "seeds": list(seeds),
-        "objective": objective,
+        "objective": configs[0].selection_metric,
         "judged": list(judged),
         "checkpoint": checkpoint,
     }

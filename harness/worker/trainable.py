@@ -152,9 +152,12 @@ class ShipTrainable(tune.Trainable):
                 self._test = item.per_replica
             if item.stage == "selection" and self._objective in item.per_replica:
                 self._selection[item.epoch] = item.per_replica
-                if any(self._judged):
+                # epoch 0 says little about a setting that is trained
+                at_all = getattr(self._trials[0].finetuner, "epochs", 0)
+                trained = len(self._selection) - (0 in self._selection and at_all > 0)
+                if any(self._judged) and trained:
                     values = split(item.per_replica[self._objective], len(self._trials))
-                    result[EVALUATIONS] = len(self._selection)
+                    result[EVALUATIONS] = trained
                     result[OBJECTIVE] = [
                         mean(own) if judged else None
                         for own, judged in zip(values, self._judged, strict=True)

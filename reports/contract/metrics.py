@@ -56,5 +56,14 @@ FLAGS: Final = {
         "synthetic class means are further from the real ones than the text features are, by more"
         " than 0.02 in cosine",
     ),
+    "last_epoch": (
+        "last epoch",
+        "selection chose the last epoch (or age of the generator): longer training might do better",
+    ),
+    "grid_edge": (
+        "edge of the grid",
+        "selection chose the largest or smallest alpha, beta or ratio that it tried: a better one"
+        " may lie beyond",
+    ),
 }
 """Flags that a trial may raise: what a footnote calls them, and what they mean."""

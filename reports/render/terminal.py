@@ -69,7 +69,8 @@ def terminal_view(tables: Sequence[Table], width: int) -> RenderableType:
         parts += [grid, Padding(_footnotes(notes), (0, 1, 1, 1))]
     more = sum(table.place == "files" for table in tables)
     if more:
-        parts.append(Padding(Words(f"{more} more tables in the files", "dim"), (0, 1, 1, 1)))
+        text = f"{more} more table{'s' if more > 1 else ''} in the files"
+        parts.append(Padding(Words(text, "dim"), (0, 1, 1, 1)))
     return Group(*parts)
 
 

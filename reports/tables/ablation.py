@@ -14,10 +14,12 @@ from reports.tables.groups import (
     baseline_setting,
     by_seed,
     companions,
+    factor_labels,
     level_groups,
     matched,
     setting_groups,
     short_name,
+    spelled,
 )
 from reports.tables.model import (
     LEVELS,
@@ -45,12 +47,14 @@ def factor_table(study: Study, factor: Factor, metric: str, *, compared: bool = 
     """
     alone = len(study.factors) == 1
     levels, arms = level_groups(study, factor), arm_groups(study) if alone else []
+    first, *others = _measures(study, metric, compared=compared)
     columns = (
         Column("level", short_name(study, factor), "left"),
-        *_measures(study, metric, compared=compared),
+        first,
+        *(() if alone else (Column("seeds", "seeds"),)),
+        _score_column(study),
+        *others,
     )
-    if not alone:
-        columns = (*columns[:2], Column("seeds", "seeds"), *columns[2:])
     baseline = baseline_level(factor, levels) if compared else None
     return _table(
         study,
@@ -65,9 +69,7 @@ def factor_table(study: Study, factor: Factor, metric: str, *, compared: bool = 
 def settings_table(study: Study, metric: str) -> Table:
     """Every setting of the study, best selection objective first, and the reference arms."""
     settings, arms = setting_groups(study), arm_groups(study)
-    names = [Column(f.key, short_name(study, f), "left") for f in study.factors]
-    labels = names or [Column("setting", "setting", "left")]
-    objective = Column("objective", f"sel. {heading(study.protocol, study.objective)}", drop=1)
+    labels = factor_labels(study)
     measures = _measures(study, metric)
     alone = next((arm for arm in arms if arm.arm == "no_synthetic"), None)
     baseline = baseline_setting(study, settings) or alone
@@ -75,12 +77,17 @@ def settings_table(study: Study, metric: str) -> Table:
         study,
         name="settings",
         title="settings by selection objective",
-        columns=(*labels, measures[0], objective, *measures[1:]),
+        columns=(*labels, measures[0], _score_column(study), *measures[1:]),
         parts=_Parts(settings, arms, baseline, {}),
         metric=metric,
         labels=len(labels),
         shown=None if study.sampler == "grid" else TOP,
     )
+
+
+def _score_column(study: Study) -> Column:
+    """The objective on the pictures that selection looks at: what a setting is chosen by."""
+    return Column("objective", f"sel. {heading(study.protocol, study.objective)}", drop=1)
 
 
 @dataclass(frozen=True)
@@ -123,7 +130,7 @@ def difference_columns(head: str) -> list[Column]:
         Column("difference", f"Δ{head}"),
         Column("pairs", "pairs", drop=3),
         Column("p", "Holm p"),
-        Column("detectable", "MDE", drop=1),
+        Column("detectable", "MDE", drop=2),
     ]
 
 
@@ -165,18 +172,6 @@ def _table(
         shown=shown,
     )
     return Table(name, titled(study, title, rows), columns, tuple(rows), notes, labels, shown)
-
-
-def spelled(group: Group, columns: Sequence[Column]) -> str:
-    """A row in words: "n_ctx 4", or an arm's label; "" of a study without factors."""
-    if group.arm:
-        return group.labels[0].text
-    named = zip(columns, group.labels, strict=False)
-    return ", ".join(
-        f"{column.heading} {label.text}"
-        for column, label in named
-        if column.key != "setting" and label.text != "–"
-    )
 
 
 def _compare(group: Group, parts: _Parts, metric: str) -> Comparison | None:

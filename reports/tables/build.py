@@ -10,6 +10,7 @@ from reports.tables.model import Table
 from reports.tables.pooling import averaged, dataset_factor, datasets, one_dataset
 from reports.tables.quality import quality_tables
 from reports.tables.ranks import rank_table
+from reports.tables.selection import selection_tables
 
 # Of more datasets than this the tables of each alone are in the files, not in the terminal.
 MOST_DATASETS = 3
@@ -22,8 +23,8 @@ def build_tables(study: Study, metric: str | None = None) -> list[Table]:
 
     One factor with levels: its ablation table. Several factors on a grid: all settings, then each
     factor's main effects. A sampled study or a range: the top settings, then rank associations. A
-    grid over datasets: a row for each method with its average, then each dataset alone. Last, the
-    quality of synthesized features.
+    grid over datasets: a row for each method with its average, then each dataset alone. Last, what
+    selection chose, and the quality of synthesized features.
 
     Args:
         metric: the test metric that differences and p-values are of; None: the protocol's default.
@@ -34,7 +35,7 @@ def build_tables(study: Study, metric: str | None = None) -> list[Table]:
     metric = checked_metric(study.protocol, study.name, metric)
     over = dataset_factor(study)
     tables = _over_datasets(study, over, metric) if over else _of_settings(study, metric)
-    return [*tables, *quality_tables(study)]
+    return [*tables, *selection_tables(study), *quality_tables(study)]
 
 
 def _of_settings(study: Study, metric: str) -> list[Table]:

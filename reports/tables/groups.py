@@ -10,7 +10,7 @@ import polars as pl
 
 from reports.contract import ARMS, COMPLETE, FAIL, PRUNED
 from reports.read import Factor, Study
-from reports.tables.model import Text, level_id, level_text
+from reports.tables.model import Column, Text, level_id, level_text
 
 # More distinct values than this are a range, not levels.
 MOST_LEVELS = 12
@@ -172,3 +172,35 @@ def short_name(study: Study, factor: Factor) -> str:
     last = factor.key.rsplit(".", 1)[-1]
     same = [f for f in study.factors if f.key.rsplit(".", 1)[-1] == last]
     return last if len(same) == 1 else factor.key
+
+
+def factor_labels(study: Study) -> list[Column]:
+    """The columns that name a setting: one a factor, or one for a study without any."""
+    names = [Column(f.key, short_name(study, f), "left") for f in study.factors]
+    return names or [Column("setting", "setting", "left")]
+
+
+def first_rows(study: Study, arms: Sequence[Group]) -> tuple[list[Group], list[Column]]:
+    """The rows of a study's first table, and the columns that name them.
+
+    Args:
+        study: whose levels or, with several factors or many levels, settings these are.
+        arms: reference arms that stand below.
+    """
+    if len(study.factors) == 1 and len(ordered_levels(study, study.factors[0])) <= MOST_LEVELS:
+        (factor,) = study.factors
+        labels = [Column("level", short_name(study, factor), "left")]
+        return [*level_groups(study, factor), *arms], labels
+    return [*setting_groups(study), *arms], factor_labels(study)
+
+
+def spelled(group: Group, columns: Sequence[Column]) -> str:
+    """A row in words: "n_ctx 4", or an arm's label; "" of a study without factors."""
+    if group.arm:
+        return group.labels[0].text
+    named = zip(columns, group.labels, strict=False)
+    return ", ".join(
+        f"{column.heading} {label.text}"
+        for column, label in named
+        if column.key != "setting" and label.text != "–"
+    )

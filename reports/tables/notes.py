@@ -14,8 +14,10 @@ from reports.tables.legend import (
     rule_note,
 )
 from reports.tables.model import REFERENCES, Row
+from reports.tables.preference import preferred_note
 
-_RULES = ("pseudo_new", "base_val", "test")
+_RULES = ("pseudo_new", "base_val", "few_val", "none", "test", "reference")
+_LEAKS = frozenset({"test", "reference"})
 
 
 def table_notes(
@@ -52,6 +54,7 @@ def table_notes(
             notes += difference_notes(study, rows, metric, kind=kind, baseline=baseline)
         if kind != "datasets":
             notes.append("s/seed: wall seconds of a run divided over its seeds")
+        notes += preferred_note(study) if kind != "datasets" else []
         notes += flag_notes(study.rows, rows, names) if names else []
         notes += arm_notes(study, rows)
     if kind == "settings" and shown is not None:
@@ -72,8 +75,8 @@ def chosen_by(rules: Iterable[str | None]) -> str:
 
 
 def on_test(selection: str) -> bool:
-    """Say whether any of the joined rules is the leaking one."""
-    return "test" in selection.split("+")
+    """Say whether any of the joined rules looks at test pictures."""
+    return not _LEAKS.isdisjoint(selection.split("+"))
 
 
 def titled(study: Study, title: str, rows: Iterable[Row]) -> str:
@@ -93,7 +96,7 @@ def _warnings(study: Study, rows: Sequence[Row]) -> list[str]:
     """The selection rule and the demonstration backbone."""
     rules = [r for r in _RULES if any(r in row.selection.split("+") for row in rows)]
     notes = list(dict.fromkeys(rule_note(rule, study.protocol) for rule in rules))
-    if "test" in rules and len(rules) > 1:
+    if _LEAKS & set(rules) and set(rules) - _LEAKS:
         leaked = [_name(row) for row in rows if on_test(row.selection)]
         notes.append(f"selected on test: {', '.join(leaked)}; not comparable with the others")
     if study.demonstration:

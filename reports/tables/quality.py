@@ -9,20 +9,10 @@ import polars as pl
 from reports.contract import FAIL, PRUNED, QUALITY
 from reports.read import Study
 from reports.stats import mean_interval
-from reports.tables.ablation import TOP, spelled
+from reports.tables.ablation import TOP
 from reports.tables.flags import flag_notes, raised_flags
 from reports.tables.formatting import number
-from reports.tables.groups import (
-    MOST_LEVELS,
-    Group,
-    arm_groups,
-    by_seed,
-    level_groups,
-    matched,
-    ordered_levels,
-    setting_groups,
-    short_name,
-)
+from reports.tables.groups import Group, arm_groups, by_seed, first_rows, matched, spelled
 from reports.tables.legend import arm_notes, interval_note
 from reports.tables.model import (
     LEVELS,
@@ -87,7 +77,8 @@ def quality_tables(study: Study) -> list[Table]:
     measured = [name for name in names if rows_of[name].is_not_null().any()]
     if not any(name.startswith(f"test/{QUALITY}") for name in measured):
         return []
-    groups, labels, shown = _groups(source)
+    groups, labels = first_rows(source.study, source.arms)
+    shown = TOP if labels[0].key != "level" and whole.sampler != "grid" else None
     # What has no synthetic features is left out, what has not finished is not.
     groups = [group for group in groups if _has_any(group, measured) or group.done.is_empty()]
     decimals = {name: _decimals(rows_of[name].drop_nulls().to_list()) for name in measured}
@@ -132,19 +123,6 @@ def _source(study: Study) -> _Source:
     whole = averaged_over(study, over, parts)
     keys = [setting.key for setting in whole.settings]
     return _Source(whole, arms, study.rows, dict(zip(keys, parts, strict=True)))
-
-
-def _groups(source: _Source) -> tuple[list[Group], list[Column], int | None]:
-    """The rows of the study's first table, their labels, how many of them a page shows."""
-    study, arms = source.study, source.arms
-    factors = study.factors
-    if len(factors) == 1 and len(ordered_levels(study, factors[0])) <= MOST_LEVELS:
-        labels = [Column("level", short_name(study, factors[0]), "left")]
-        return [*level_groups(study, factors[0]), *arms], labels, None
-    labels = [Column(f.key, short_name(study, f), "left") for f in factors]
-    shown = None if study.sampler == "grid" else TOP
-    names = labels or [Column("setting", "setting", "left")]
-    return [*setting_groups(study), *arms], names, shown
 
 
 def _has_any(group: Group, names: Sequence[str]) -> bool:

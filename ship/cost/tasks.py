@@ -10,9 +10,10 @@ import numpy as np
 
 from ship.cost.shapes import DataShape
 from ship.metrics import ProtocolName
+from ship.protocols import REFERENCE_AGES, most_validation
 from ship.tasks import pseudo_new_classes
 from ship.trial import FEWEST, MOST, MOST_IN_ALL
-from ship.trial_config import TrialConfig
+from ship.trial_config import LEAKING_SELECTIONS, TrialConfig
 
 
 @dataclass(frozen=True)
@@ -62,14 +63,17 @@ class PlanShape:
     """A trial's plan (see ship.protocols.Protocol).
 
     encoded: sentences that become zero-shot classifiers, pass by pass.
+    selection: what is trained to be selected on, and what is looked at; None: nothing.
     finals: each task that is tested, and its exams.
     retrained: what the tested model's generator is fitted on; None: nothing is trained again.
+    ages: of the generator that selection compares.
     """
 
     encoded: tuple[tuple[str, ...], ...]
-    selection: tuple[TaskShape, ExamShape]
+    selection: tuple[TaskShape, ExamShape] | None
     finals: tuple[tuple[TaskShape, tuple[ExamShape, ...]], ...]
     retrained: TaskShape | None
+    ages: int = 1
 
 
 # the trial, its dataset, its targets in order
@@ -152,8 +156,26 @@ def _two_groups(seen: int, config: TrialConfig, data: DataShape) -> PlanShape:
         selection = tasks.pseudo_new()
         encoded = (final.sentences, selection[0].sentences)
         return PlanShape(encoded, selection, finals, final)
-    chosen_on = tested if config.selection == "test" else exam(final, data.val[:seen])
-    return PlanShape((final.sentences,), (final, chosen_on), finals, None)
+    return _on_one_task(config, final, data.val[:seen], tested)
+
+
+def _on_one_task(
+    config: TrialConfig, task: TaskShape, val: Sequence[int], tested: ExamShape
+) -> PlanShape:
+    """The model that selection looks at is the one that is tested."""
+    finals = ((task, (tested,)),)
+    if config.selection == "none":
+        return PlanShape((task.sentences,), None, finals, task)
+    if config.selection in LEAKING_SELECTIONS:
+        ages = REFERENCE_AGES if config.selection == "reference" else 1
+        return PlanShape((task.sentences,), (task, tested), finals, None, ages)
+    return PlanShape((task.sentences,), (task, exam(task, _looked_at(config, val))), finals, None)
+
+
+def _looked_at(config: TrialConfig, val: Sequence[int]) -> Sequence[int]:
+    """Validation pictures of each class that selection looks at."""
+    most = most_validation(config)
+    return val if most is None else [min(count, most) for count in val]
 
 
 def _halves(config: TrialConfig, data: DataShape, targets: Sequence[DataShape]) -> PlanShape:
@@ -168,8 +190,7 @@ def _few_shot(config: TrialConfig, data: DataShape, targets: Sequence[DataShape]
     n = len(data.class_names)
     task = _Tasks(config, data, n).task(n, n, augment=True)
     tested = exam(task, data.test)
-    chosen_on = tested if config.selection == "test" else exam(task, data.val)
-    return PlanShape((task.sentences,), (task, chosen_on), ((task, (tested,)),), None)
+    return _on_one_task(config, task, data.val, tested)
 
 
 def _cross(config: TrialConfig, data: DataShape, targets: Sequence[DataShape]) -> PlanShape:
@@ -196,7 +217,10 @@ def _cross(config: TrialConfig, data: DataShape, targets: Sequence[DataShape]) -
         finals.append((task, tuple(exams)))
     encoded = [whole.sentences]
     encoded += [tuple(t.template.format(name) for name in t.class_names) for t in targets]
-    selection = (whole, exam(whole, (*data.val, *[0] * (len(whole.names) - n))))
+    val = _looked_at(config, data.val)
+    selection = None
+    if config.selection not in ("none", "pseudo_new"):
+        selection = (whole, exam(whole, (*val, *[0] * (len(whole.names) - n))))
     if config.selection == "pseudo_new":
         selection = tasks.pseudo_new()
         encoded.append(selection[0].sentences)

@@ -42,17 +42,15 @@ def trial_cost(
     for sentences in plan.encoded:
         lengths = tower.sentence_lengths(sentences)
         total += plain_pass(tower, counted(lengths), False, n_seeds)
-    task, exam = plan.selection
-    generator, fitting = trial.fit(task, "selection_generator")
+    if plan.selection is not None:
+        total += trial.select(*plan.selection, plan.ages)
+    task = plan.retrained or plan.finals[0][0]
+    generator, fitting = trial.fit(task, "final_generator")
     finetuner = trial.finetuner(task, generator)
-    total += fitting + trial.judge(task, exam, generator) + finetuner.once
-    total += finetuner.epoch.times(finetuner.epochs)
-    evaluations = trial.evaluations(finetuner.epochs) * finetuner.choices
-    total += finetuner.logits(exam.pictures).times(evaluations)
     if plan.retrained is not None:
-        generator, fitting = trial.fit(plan.retrained, "final_generator")
         total += fitting
-    for task, exams in plan.finals:
+    # an age's exam is the test
+    for task, exams in plan.finals if plan.ages == 1 else ():
         if plan.retrained is not None:
             finetuner = trial.finetuner(task, generator)
             epochs = trial.epochs("final", finetuner.epochs * len(plan.finals))
@@ -106,10 +104,24 @@ class _Stages:
         config = self.config.finetuner
         return FINETUNER_COSTS[config.name](config, task, self.tower, self.n_seeds, synthesis)
 
+    def select(self, task: TaskShape, exam: ExamShape, ages: int) -> Cost:
+        """The stages of selection; with several ages of the generator, each is looked at once."""
+        generator, fitting = self.fit(task, "selection_generator")
+        finetuner = self.finetuner(task, generator)
+        if ages > 1:
+            count = min(ages, generator.epochs or 1) if generator is not None else 1
+            looked = finetuner.logits(exam.pictures).times(finetuner.choices)
+            trained = finetuner.epoch.times(self.epochs("selection", finetuner.epochs * count))
+            return fitting + (finetuner.once + looked).times(count) + trained
+        looks = self.evaluations(finetuner.epochs) * finetuner.choices
+        looked = finetuner.logits(exam.pictures).times(looks)
+        trained = finetuner.once + finetuner.epoch.times(finetuner.epochs)
+        return fitting + self.judge(task, exam, generator) + trained + looked
+
     def evaluations(self, epochs: int) -> int:
-        """How often selection looks; training-free fine-tuners are looked at once."""
+        """How often selection looks, epoch 0 and the last one among them."""
         every = self.config.eval_every
-        return max(1, epochs // every + (epochs % every > 0))
+        return 1 + epochs // every + (epochs % every > 0)
 
     def judge(self, task: TaskShape, exam: ExamShape, generator: GeneratorCost | None) -> Cost:
         """What drawing synthetic features of an exam's classes and judging them takes.

@@ -34,16 +34,32 @@ _ONE_SOFTMAX: Final = (
     "ausuc",
 )
 
-# What a study may maximise: the metrics of the selection pictures; the first chooses the epoch.
-OBJECTIVES: Final[dict[ProtocolName, tuple[str, ...]]] = {
+Objective = Literal[
+    "harmonic_mean",
+    "base",
+    "new",
+    "joint_harmonic_mean",
+    "joint_base",
+    "joint_new",
+    "accuracy",
+    "seen",
+    "unseen",
+    "calibrated_harmonic_mean",
+    "calibrated_seen",
+    "calibrated_unseen",
+    "ausuc",
+]
+
+# What may be maximised: the metrics of the selection pictures; the first one is the default.
+OBJECTIVES: Final[dict[ProtocolName, tuple[Objective, ...]]] = {
     "base_to_new": _HALVES,
     "few_shot": ("accuracy",),
     "cross_dataset": _HALVES,
     "generalized_zero_shot": _ONE_SOFTMAX,
     "single_unseen": _ONE_SOFTMAX,
 }
-# The same where selection sees pictures of seen classes alone (base_val).
-SEEN_OBJECTIVES: Final[dict[ProtocolName, str]] = {
+# The same where selection sees pictures of seen classes alone (base_val, few_val).
+SEEN_OBJECTIVES: Final[dict[ProtocolName, Objective]] = {
     "base_to_new": "base",
     "few_shot": "accuracy",
     "cross_dataset": "base",
@@ -75,17 +91,19 @@ class EpochMetrics:
 
     A replica is a seed; where several settings are trained fused, a setting under a seed.
 
-    stage: "selection_generator" and "selection" (fine-tuner) train on what selection may see;
+    stage: "selection_generator" and "selection" (fine-tuner) train on what selection may see
+        (selection none has neither);
         "selection_quality" comes once between them, where features are synthesized;
-        "final_generator" and "final" retrain on all base classes (pseudo_new only; once a target
-        in cross_dataset); "test" comes once, last.
+        "final_generator" and "final" retrain on all base classes (pseudo_new and none; once a
+        target in cross_dataset); "test" comes once, last.
     epoch: 1-based within its stage (0: before any training).
     progress: fraction of the trial's planned work that is done, 0 to 1.
     per_replica: metric name -> one value a replica, in the trial's order. A loss wherever
-        something is trained. In stage "selection", at evaluated epochs: the protocol's OBJECTIVES
-        (base_val: SEEN_OBJECTIVES alone). In stage "test": the test metrics, each selection value
-        at the chosen epoch as selection_NAME, selection_epoch, quality/NAME of the features
-        synthesized for the tested classes, and flag/NAME (0 or 1).
+        something is trained. In stage "selection", at evaluated epochs, of which 0 (the untrained
+        fine-tuner) is the first: the protocol's OBJECTIVES (base_val, few_val: SEEN_OBJECTIVES
+        alone). In stage "test": the test metrics, each selection value at the chosen epoch as
+        selection_NAME, selection_epoch, quality/NAME of the features synthesized for the tested
+        classes, and flag/NAME (0 or 1).
 
     Raises:
         NonFiniteLoss: a value is NaN or infinite.

@@ -4,9 +4,10 @@ from typing import Final as Constant
 
 from ship.metrics import ProtocolName
 from ship.protocols.across import cross_dataset
-from ship.protocols.base import Exam, Final, Protocol
+from ship.protocols.base import Exam, Final, Protocol, most_validation
 from ship.protocols.classes import studied_classes
 from ship.protocols.within import (
+    REFERENCE_AGES,
     Build,
     base_to_new,
     few_shot,
@@ -23,4 +24,13 @@ PROTOCOLS: Constant[dict[ProtocolName, Build]] = {
     "single_unseen": single_unseen,
 }
 
-__all__ = ["PROTOCOLS", "Exam", "Final", "Protocol", "base_to_new", "studied_classes"]
+__all__ = [
+    "PROTOCOLS",
+    "REFERENCE_AGES",
+    "Exam",
+    "Final",
+    "Protocol",
+    "base_to_new",
+    "most_validation",
+    "studied_classes",
+]

@@ -12,11 +12,20 @@ from torch import Tensor
 
 from ship.clip import FrozenCLIP
 from ship.features import FeatureSet
-from ship.metrics import OBJECTIVES, SEEN_OBJECTIVES, accuracy
-from ship.protocols.base import Exam, Final, Protocol, by_halves, mask, require_both
+from ship.metrics import accuracy
+from ship.protocols.base import (
+    Chosen,
+    Exam,
+    Final,
+    Protocol,
+    by_halves,
+    mask,
+    most_validation,
+    require_both,
+)
 from ship.protocols.tasks import TaskBuilder
 from ship.tasks import Pictures, Task, pseudo_new_classes
-from ship.trial_config import TrialConfig
+from ship.trial_config import LEAKING_SELECTIONS, TrialConfig
 
 SOURCE = "source"
 
@@ -34,8 +43,8 @@ def cross_dataset(
     One generator is fitted on the source; a fine-tuner is trained for each target, with features
     synthesized for its names. A target's class that the source has by the same name (in any case)
     is the source's class: it is seen, and nothing is synthesized for it. The zero-shot classifier
-    of a target is in its own template throughout. Selection looks at the source
-    alone (pseudo-new classes, or base_val), so that no picture of a target chooses anything.
+    of a target is in its own template throughout. Selection looks at the source alone (pseudo-new
+    classes, or validation pictures), so that no picture of a target chooses anything.
 
     Args:
         config: the setting; what replicas do not share is not looked at.
@@ -47,12 +56,12 @@ def cross_dataset(
 
     Raises:
         ValueError: no targets, a source class without training pictures, or settings that the
-            protocol has no meaning for (selection test, generator real).
+            protocol has no meaning for (selection on test pictures, generator real).
     """
     if not targets:
         raise ValueError("protocol cross_dataset needs targets: a list of datasets")
-    if config.selection == "test" or config.generator.name == "real":
-        raise ValueError("cross_dataset takes neither selection test nor generator real")
+    if config.selection in LEAKING_SELECTIONS or config.generator.name == "real":
+        raise ValueError("cross_dataset takes no selection on test pictures, and no generator real")
     n_source = len(features.class_names)
     source = np.arange(n_source)
     build = TaskBuilder(config.shots, seeds, features, clip, dtype, seen=source)
@@ -67,15 +76,15 @@ def cross_dataset(
         _final(name, target, features, whole, others, build, held_back)
         for name, target in targets.items()
     )
+    metric = config.selection_metric
+    chosen_on = None
     if config.selection == "pseudo_new":
         seen = [pseudo_new_classes(source, config.pseudo_new_fraction, seed)[0] for seed in seeds]
         chosen_on = Exam(build.task(n_source, seen), build.validation(source))
         require_both(chosen_on, seeds, features.dataset, "validation")
-        metric = OBJECTIVES["cross_dataset"][0]
-    else:
+    elif config.selection != "none":
         # the targets' names are there, so that the epoch is chosen on what will be trained again
-        chosen_on = Exam(whole, build.validation(source))
-        metric = SEEN_OBJECTIVES["cross_dataset"]
+        chosen_on = Exam(whole, build.validation(source, most_validation(config)))
     return Protocol(chosen_on, metric, finals, by_halves, _among_names, whole, _average)
 
 
@@ -140,7 +149,7 @@ def _final(
     return Final(tuple(exams), ids)
 
 
-def _among_names(logits: Tensor, exam: Exam, chosen: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _among_names(logits: Tensor, exam: Exam, chosen: Chosen) -> dict[str, Tensor]:
     return {exam.name: accuracy(logits, exam.pictures.labels, exam.competing)}
 
 

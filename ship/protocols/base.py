@@ -9,6 +9,10 @@ from torch import Tensor
 
 from ship.metrics import accuracy, score
 from ship.tasks import Pictures, Task
+from ship.trial_config import TrialConfig
+
+# CoOp keeps min(shots, 4) validation pictures a class (github.com/KaiyangZhou/CoOp, datasets/).
+FEW_VALIDATION = 4
 
 
 @dataclass(frozen=True)
@@ -42,9 +46,10 @@ class Final:
         return self.exams[0].task
 
 
-# (logits (replica, n, n_cls), exam, what selection chose by name: {} while it is still choosing)
-# -> metric -> (replica,)
-Scorer = Callable[[Tensor, Exam, Mapping[str, Tensor]], dict[str, Tensor]]
+# What selection's metrics were at its choice, by name, (replica,) each; None while it is choosing.
+Chosen = Mapping[str, Tensor] | None
+# (logits (replica, n, n_cls), exam, chosen) -> metric -> (replica,)
+Scorer = Callable[[Tensor, Exam, Chosen], dict[str, Tensor]]
 Combine = Callable[[Sequence[dict[str, Tensor]]], dict[str, Tensor]]
 
 
@@ -65,44 +70,55 @@ def only(found: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
 class Protocol:
     """A trial's plan.
 
-    selection: the exam by which epochs are chosen, on the task trained for it.
-    metric: what selection maximises.
+    selection: the exam by which epochs are chosen, on the task trained for it; None: nothing is
+        chosen (selection none), the last epoch is tested.
+    metric: what selection maximises; "" where it chooses nothing.
     generator_task: what the tested model's generator is fitted on; None: no retraining, the model
         that selection kept is the tested one.
+    ages: how many ages of the generator selection compares, each with a fine-tuner of its own
+        (selection reference); 1: it is fitted to its end, and epochs are compared.
     finals: what is trained (again) and tested.
     score_selection, score_test: how logits become metrics; combine: how those of several exams do.
     """
 
-    selection: Exam
+    selection: Exam | None
     metric: str
     finals: tuple[Final, ...]
     score_selection: Scorer
     score_test: Scorer
     generator_task: Task | None = None
     combine: Combine = only
+    ages: int = 1
 
 
-def by_halves(logits: Tensor, exam: Exam, chosen: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def by_halves(logits: Tensor, exam: Exam, chosen: Chosen) -> dict[str, Tensor]:
     """Base and new accuracy, each among its own classes, and the joint ones.
 
     Args:
         logits: (replica, n, n_cls) class scores of the exam's n pictures.
         exam: pictures and the task that was trained for them.
-        chosen: not used; metrics that selection chose by, (replica,) each.
+        chosen: not used; what selection's metrics were at its choice, (replica,) each.
     """
     return score(logits, exam.pictures.labels, exam.task.seen)
 
 
-def among_all(logits: Tensor, exam: Exam, chosen: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def among_all(logits: Tensor, exam: Exam, chosen: Chosen) -> dict[str, Tensor]:
     """Top-1 accuracy among the exam's competing classes.
 
     Args:
         logits: (replica, n, n_cls) class scores of the exam's n pictures.
         exam: pictures and the task that was trained for them.
-        chosen: not used; metrics that selection chose by, (replica,) each.
+        chosen: not used; what selection's metrics were at its choice, (replica,) each.
     """
     pictures = exam.pictures
     return {"accuracy": accuracy(logits, pictures.labels, exam.competing)}
+
+
+def most_validation(config: TrialConfig) -> int | None:
+    """Validation pictures a class that selection looks at, at most; None: all there are."""
+    if config.selection != "few_val":
+        return None
+    return min(config.shots or FEW_VALIDATION, FEW_VALIDATION)
 
 
 def require_both(exam: Exam, seeds: Sequence[int], dataset: str, what: str) -> Exam:

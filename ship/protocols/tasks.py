@@ -71,14 +71,22 @@ class TaskBuilder:
             torch.tensor(labels, device=device),
         )
 
-    def validation(self, classes: np.ndarray) -> Pictures:
+    def validation(self, classes: np.ndarray, most: int | None = None) -> Pictures:
         """Validation pictures of some classes.
 
         Args:
             classes: (m,) labels of the dataset.
+            most: of a class; None: all there are. The draw is the same for every seed, which would
+                otherwise not be compared on the same pictures.
+
+        Raises:
+            ValueError: there are none.
         """
-        rows = np.isin(self._features.val_labels, classes)
-        if not rows.any():
+        rows = np.flatnonzero(np.isin(self._features.val_labels, classes))
+        if most is not None and len(rows):
+            own = np.unique(self._features.val_labels[rows])
+            rows = np.sort(few_shot_indices(self._features.val_labels, most, 0, own))
+        if not len(rows):
             raise ValueError(
                 f"dataset {self._features.dataset}: no validation pictures to select on"
             )

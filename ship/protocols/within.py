@@ -9,19 +9,24 @@ from torch import Tensor
 
 from ship.clip import FrozenCLIP
 from ship.features import FeatureSet
-from ship.metrics import OBJECTIVES, SEEN_OBJECTIVES, score_one_softmax
+from ship.metrics import score_one_softmax
 from ship.protocols.base import (
+    Chosen,
     Exam,
     Final,
     Protocol,
     Scorer,
     among_all,
     by_halves,
+    most_validation,
     require_both,
 )
 from ship.protocols.tasks import TaskBuilder
 from ship.tasks import pseudo_new_classes
-from ship.trial_config import TrialConfig
+from ship.trial_config import LEAKING_SELECTIONS, TrialConfig
+
+# SHIP's authors retrain CoOp at five ages of the generator (github.com/mrflogs/SHIP, run_coop).
+REFERENCE_AGES = 5
 
 Targets = Mapping[str, FeatureSet]
 Build = Callable[
@@ -139,17 +144,15 @@ def few_shot(
     build = TaskBuilder(config.shots, seeds, features, clip, dtype, seen=everything)
     task = replace(build.task(len(everything), [everything] * len(seeds)), augment=True)
     test = Exam(task, build.test())
-    chosen_on = test if config.selection == "test" else Exam(task, build.validation(everything))
-    return Protocol(chosen_on, "accuracy", (Final((test,)),), among_all, among_all)
+    return _on_one_task(config, build, Final((test,)), everything, among_all)
 
 
-def _by_one_softmax(logits: Tensor, exam: Exam, chosen: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    found = score_one_softmax(
-        logits, exam.pictures.labels, exam.task.seen, chosen.get("calibration")
-    )
-    if "calibration" in chosen or not chosen:
+def _by_one_softmax(logits: Tensor, exam: Exam, chosen: Chosen) -> dict[str, Tensor]:
+    constant = None if chosen is None else chosen.get("calibration")
+    found = score_one_softmax(logits, exam.pictures.labels, exam.task.seen, constant)
+    if chosen is None or constant is not None:
         return found
-    # selection saw no unseen class (base_val): there is no constant to calibrate with
+    # selection saw no unseen class, or nothing at all: there is no constant to calibrate with
     return {name: value for name, value in found.items() if not name.startswith("calibrat")}
 
 
@@ -165,8 +168,7 @@ def _two_groups(
 
     selection "pseudo_new" hides a seeded fraction of the seen classes, trains on the rest, and
     looks at validation pictures of both; the tested model is then retrained on all seen classes.
-    "base_val" looks at validation pictures of seen classes. "test" looks at the test pictures
-    themselves, as the reference code does.
+    The others train on all seen classes once: see _on_one_task.
     """
     n_classes = len(features.class_names)
     n_base = features.n_base
@@ -182,14 +184,30 @@ def _two_groups(
         build.require_unseen_pictures(np.arange(n_base, n_classes))
     final = build.task(n_classes, [base] * len(seeds))
     test = require_both(Exam(final, build.test()), seeds, features.dataset, "test")
-    finals = (Final((test,)),)
-    name = config.protocol
     if config.selection == "pseudo_new":
         seen = [pseudo_new_classes(base, config.pseudo_new_fraction, seed)[0] for seed in seeds]
         chosen_on = Exam(build.task(n_base, seen), build.validation(base))
         require_both(chosen_on, seeds, features.dataset, "validation")
-        return Protocol(chosen_on, OBJECTIVES[name][0], finals, scorer, scorer, final)
-    if config.selection == "test":
-        return Protocol(test, OBJECTIVES[name][0], finals, scorer, scorer)
-    chosen_on = Exam(final, build.validation(base))
-    return Protocol(chosen_on, SEEN_OBJECTIVES[name], finals, scorer, scorer)
+        metric = config.selection_metric
+        return Protocol(chosen_on, metric, (Final((test,)),), scorer, scorer, final)
+    return _on_one_task(config, build, Final((test,)), base, scorer)
+
+
+def _on_one_task(
+    config: TrialConfig, build: TaskBuilder, final: Final, seen: np.ndarray, scorer: Scorer
+) -> Protocol:
+    """Selection on the model that is tested, which is trained on all seen classes.
+
+    "base_val" looks at validation pictures of the seen classes, "few_val" at a few of them, "none"
+    at nothing: its model is that of the last epoch. "test" looks at the test pictures after each
+    epoch. "reference" looks at them as SHIP's authors do: a fine-tuner is trained to its end for
+    each of five ages of the generator, and the age that does best on the test pictures is reported.
+    """
+    (test,), metric = final.exams, config.selection_metric
+    if config.selection == "none":
+        return Protocol(None, metric, (final,), scorer, scorer, final.task)
+    if config.selection in LEAKING_SELECTIONS:
+        ages = REFERENCE_AGES if config.selection == "reference" else 1
+        return Protocol(test, metric, (final,), scorer, scorer, ages=ages)
+    chosen_on = Exam(final.task, build.validation(seen, most_validation(config)))
+    return Protocol(chosen_on, metric, (final,), scorer, scorer)

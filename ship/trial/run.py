@@ -1,4 +1,4 @@
-"""One trial: a setting trained for all of its seeds at once, selected fairly, tested once.
+"""One trial: a setting trained for all of its seeds at once, selected, and tested once.
 
 It can stop after any epoch and go on from there: what is built again is built as it was, and what
 training had changed (ship.training.state) is put back into it.
@@ -15,8 +15,9 @@ from ship.features import FeatureSet
 from ship.finetuners import Finetuner, FinetunerConfig
 from ship.generators import GeneratorConfig
 from ship.metrics import EpochMetrics
-from ship.protocols import PROTOCOLS, Protocol, studied_classes
+from ship.protocols import PROTOCOLS, Exam, Protocol, studied_classes
 from ship.training import Checkpoint, CheckpointError, Part, each_replica, shared_shape
+from ship.trial.ages import choose_age, planned_ages
 from ship.trial.journal import Journal, TrialRun
 from ship.trial.selection import Best, Choices, Retrained, Tested, evaluate, keep_better
 from ship.trial.stages import Fitted, Trial
@@ -69,9 +70,16 @@ def run_trial(
 def _epochs_of(trial: Trial, protocol: Protocol) -> Iterator[EpochMetrics]:
     """All of a trial, or what a resumed one has left of it."""
     best = Best(len(trial.seeds), protocol.metric)
+    last = _epochs(trial.config.finetuner)
     chosen: tuple[Fitted, Finetuner] | None = None
-    if not trial.journal.selected:
-        chosen = yield from _choose(trial, protocol, best)
+    if protocol.ages > 1:
+        metrics = yield from choose_age(trial, protocol, best)
+        yield from trial.journal.report("test", last, metrics)
+        return
+    if protocol.selection is None:
+        best.epoch = torch.full((len(trial.seeds),), last)
+    elif not trial.journal.selected:
+        chosen = yield from _choose(trial, protocol, protocol.selection, best)
     judged = trial.journal.reported("selection_quality")
     if protocol.generator_task is not None:
         chosen = None
@@ -86,25 +94,28 @@ def _epochs_of(trial: Trial, protocol: Protocol) -> Iterator[EpochMetrics]:
             tested.add(finetuner, final, protocol, best)
     else:
         raise CheckpointError("it is of a trial that is retrained")
-    last = fitted.judged_finals(protocol.finals, trial.seeds) if trial.config.quality else {}
+    quality = fitted.judged_finals(protocol.finals, trial.seeds) if trial.config.quality else {}
     selected = best.named(choices) | {f"selection_{n}": v for n, v in judged.items()}
-    metrics = {**protocol.combine(tested.exams), **selected, **last, **fitted.flags()}
+    flags = fitted.flags()
+    if protocol.selection is not None:
+        flags |= best.flags(choices, last)
+    metrics = {**protocol.combine(tested.exams), **selected, **quality, **flags}
     yield from trial.journal.report("test", int(best.epoch.max()), metrics)
 
 
 def _choose(
-    trial: Trial, protocol: Protocol, best: Best
+    trial: Trial, protocol: Protocol, exam: Exam, best: Best
 ) -> GeneratorOf[EpochMetrics, None, tuple[Fitted, Finetuner]]:
-    """Train on what selection may see, and note each replica's best epoch."""
+    """Train on what selection may see, and note each replica's best epoch on the exam."""
     journal = trial.journal
-    fitted = yield from trial.fit(protocol.selection.task, "selection_generator")
+    fitted = yield from trial.fit(exam.task, "selection_generator")
     if trial.config.quality and not journal.done("selection_quality"):
-        judged = fitted.judged(protocol.selection, trial.seeds)
+        judged = fitted.judged(exam, trial.seeds)
         if judged:
             yield from journal.report("selection_quality", 0, judged)
-    finetuner = trial.finetuner(protocol.selection.task, fitted.generator)
+    finetuner = trial.finetuner(exam.task, fitted.generator)
     journal.enter(**fitted.parts(), finetuner=finetuner, best=best)
-    yield from _select(trial, protocol, finetuner, best)
+    yield from _select(trial, protocol, exam, finetuner, best)
     return fitted, finetuner
 
 
@@ -141,9 +152,13 @@ def _check_replicas(configs: Sequence[TrialConfig], seeds: Sequence[int]) -> Non
 
 def _planned(config: TrialConfig, protocol: Protocol) -> int:
     """Epochs that a trial reports, at most."""
-    retrain = protocol.generator_task is not None
-    trained = 1 + len(protocol.finals) * retrain
-    return (1 + retrain) * _epochs(config.generator) + 2 + trained * _epochs(config.finetuner)
+    retrains = protocol.generator_task is not None
+    selects = protocol.selection is not None
+    ages = len(planned_ages(_epochs(config.generator), protocol.ages))
+    trained = ages * selects + len(protocol.finals) * retrains
+    fitted = selects + retrains
+    # beside them: quality of the synthesized features, epoch 0 of selection, and the test
+    return fitted * _epochs(config.generator) + 2 + selects + trained * _epochs(config.finetuner)
 
 
 def _epochs(config: GeneratorConfig | FinetunerConfig) -> int:
@@ -151,15 +166,19 @@ def _epochs(config: GeneratorConfig | FinetunerConfig) -> int:
 
 
 def _select(
-    trial: Trial, protocol: Protocol, finetuner: Finetuner, best: Best
+    trial: Trial, protocol: Protocol, exam: Exam, finetuner: Finetuner, best: Best
 ) -> Iterator[EpochMetrics]:
-    """Train the fine-tuner and keep each replica's best epoch on the selection pictures."""
-    last, done = finetuner.epochs, trial.journal.done("selection")
-    for epoch in range(done + 1, last + 1) if last else range(1 - done):
-        losses = finetuner.train_epoch() if last else {}
+    """Train the fine-tuner and keep each replica's best epoch on the selection pictures.
+
+    Epoch 0, the fine-tuner as it was initialised, is a candidate like any other: where training
+    only harms, that is what selection must be able to say.
+    """
+    last = finetuner.epochs
+    for epoch in range(trial.journal.done("selection"), last + 1):
+        losses = finetuner.train_epoch() if epoch else {}
         metrics: dict[str, Tensor] = {}
         if epoch % trial.config.eval_every == 0 or epoch == last:
-            metrics, choice = evaluate(finetuner, protocol)
+            metrics, choice = evaluate(finetuner, exam, protocol)
             best.update(epoch, choice, metrics, finetuner.state_dict())
         yield from trial.journal.report("selection", epoch, {**losses, **metrics})
 
@@ -178,8 +197,9 @@ def _retrain(
     last = int(best.epoch.max())
     done = max(0, trial.journal.done("final") - place * last)
     for epoch in range(done + 1, last + 1):
-        retrained.losses = keep_better(
-            best.epoch >= epoch, finetuner.train_epoch(), retrained.losses
-        )
+        losses = finetuner.train_epoch()
+        # a replica that is tested as it was initialised has none, whatever training would say: 0
+        before = retrained.losses or {n: torch.zeros_like(v) for n, v in losses.items()}
+        retrained.losses = keep_better(best.epoch >= epoch, losses, before)
         retrained.state = keep_better(best.epoch == epoch, finetuner.state_dict(), retrained.state)
         yield from trial.journal.report("final", epoch, retrained.losses)

@@ -38,7 +38,7 @@ class Best:
         """Take over the replicas whose metric rose.
 
         Args:
-            epoch: number of the epoch, from 1 (0: nothing is trained).
+            epoch: number of the epoch (0: before any training), or age of the generator.
             choice: (replica,) place of the inference choice that the metrics are of.
             metrics: (replica,) each, in percent, the selection metric among them.
             state: (replica, ...) each, what was trained, by name.
@@ -58,6 +58,26 @@ class Best:
         for name in choices[0]:
             picked = torch.tensor([choice[name] for choice in choices], dtype=torch.float64)
             found[f"selection_{name}"] = picked[self.choice]
+        return found
+
+    def flags(self, choices: Choices, last: int) -> dict[str, Tensor]:
+        """What says that a choice may lie outside what was tried, (replica,) of 0 or 1 each.
+
+        flag/last_epoch: the last epoch (or age) was the best. flag/grid_edge: so was the largest
+        value tried at inference, or the smallest; 0 is no edge, since nothing lies beyond it, and
+        neither is a CLIP-Adapter's ratio of 1.
+
+        Args:
+            choices: those that were tried at inference.
+            last: number of the last epoch; 0: nothing is trained.
+        """
+        found = {}
+        if last:
+            found["flag/last_epoch"] = (self.epoch == last).double()
+        edges = [_at_edge(name, choices) for name in choices[0]]
+        if len(choices) > 1:
+            at_edge = torch.tensor([any(place) for place in zip(*edges, strict=True)])
+            found["flag/grid_edge"] = at_edge[self.choice].double()
         return found
 
     def state_dict(self) -> State:
@@ -136,6 +156,14 @@ class Tested:
             self.finals.append([under(exams, str(number)) for number in numbers])
 
 
+def _at_edge(name: str, choices: Choices) -> list[bool]:
+    """Whether each choice's value of a setting is the largest or smallest that was tried."""
+    values = [choice[name] for choice in choices]
+    bounds = {max(values), min(values)} - {0.0}
+    bounds -= {1.0} if name == "ratio" else set()
+    return [len(set(values)) > 1 and value in bounds for value in values]
+
+
 def keep_better(
     better: Tensor, new: Mapping[str, Tensor], old: Mapping[str, Tensor]
 ) -> dict[str, Tensor]:
@@ -157,8 +185,15 @@ def keep_better(
     return kept
 
 
-def evaluate(finetuner: Finetuner, protocol: Protocol) -> tuple[dict[str, Tensor], Tensor]:
+def evaluate(
+    finetuner: Finetuner, exam: Exam, protocol: Protocol
+) -> tuple[dict[str, Tensor], Tensor]:
     """Metrics of each replica under its best inference choice, and which one that is.
+
+    Args:
+        finetuner: as far as it has been trained.
+        exam: what selection looks at, of n pictures.
+        protocol: scores the logits, (replica, n, n_cls), and names what is maximised.
 
     Returns:
         Metrics by name, (replica,) each, in percent; and places in the fine-tuner's choices,
@@ -167,9 +202,8 @@ def evaluate(finetuner: Finetuner, protocol: Protocol) -> tuple[dict[str, Tensor
     Raises:
         NonFiniteLoss: logits are NaN or infinite, which argmax would take for a class.
     """
-    exam = protocol.selection
     scored = [
-        protocol.score_selection(_logits(finetuner, exam, choice), exam, {})
+        protocol.score_selection(_logits(finetuner, exam, choice), exam, None)
         for choice in finetuner.choices
     ]
     table = {name: torch.stack([s[name] for s in scored]).cpu() for name in scored[0]}

@@ -95,13 +95,10 @@ class Trial:
         Args:
             kept: what a later stage needs beside it.
         """
-        _, build = GENERATORS[self.config.generator.name]
-        if build is None:
+        generator = self.generator(task)
+        if generator is None:
             self.journal.enter(**kept)
             return Fitted(None, {})
-        generator: Generator = build(
-            settings_of(self.configs, "generator"), task, self.clip, self.seeds
-        )
         self.journal.enter(generator=generator, **kept)
         losses: Mapping[str, Tensor] = self.journal.reported(stage)
         for epoch in range(self.journal.done(stage) + 1, generator.epochs + 1):
@@ -110,6 +107,15 @@ class Trial:
             losses = generator.train_epoch()
             yield from self.journal.report(stage, epoch, losses)
         return Fitted(generator, losses)
+
+    def generator(self, task: Task) -> Generator | None:
+        """The generator for a task before its first epoch; None: no synthetic features."""
+        _, build = GENERATORS[self.config.generator.name]
+        if build is None:
+            return None
+        config = settings_of(self.configs, "generator")
+        made: Generator = build(config, task, self.clip, self.seeds)
+        return made
 
     def finetuner(self, task: Task, generator: Generator | None) -> Finetuner:
         """The untrained fine-tuner of a task."""

@@ -22,7 +22,7 @@ from tests.reports.studies import cross_dataset, few_shot, over_datasets
 Build = Callable[..., Any]
 FILES = {
     "prompt_len.txt", "prompt_len.md", "prompt_len.tex", "prompt_len.html",
-    "prompt_len-generator.n_ctx.csv", "prompt_len-rows.csv",
+    "prompt_len-generator.n_ctx.csv", "prompt_len-selection.csv", "prompt_len-rows.csv",
     "prompt_len-generator.n_ctx.png", "prompt_len-generator.n_ctx.pdf",
 }  # fmt: skip
 
@@ -72,7 +72,7 @@ def test_prints_the_table_and_writes_everything(
     result = report("prompt_len", "--tracking-uri", packaged().write(store_uri))
     assert result.exit_code == 0, result.output
     assert "prompt_len: generator.n_ctx" in result.stdout
-    assert result.stdout.splitlines()[-1] == f"report: {here / 'prompt_len-report'} (8 files)"
+    assert result.stdout.splitlines()[-1] == f"report: {here / 'prompt_len-report'} (9 files)"
     assert {path.name for path in (here / "prompt_len-report").iterdir()} == FILES
 
 
@@ -158,7 +158,7 @@ def test_files_of_a_study_over_datasets(store_uri: str, here: Path) -> None:
     csv = {name.removeprefix("main-") for name in files if name.endswith(".csv")}
     assert csv == {
         "datasets.csv", "datasets-long.csv", "emoji-generator.csv",
-        "image_folder-my-pets-generator.csv", "quality.csv", "rows.csv",
+        "image_folder-my-pets-generator.csv", "quality.csv", "rows.csv", "selection.csv",
     }  # fmt: skip
     assert {"main-dataset.png", "main-generator.png"} <= files
     assert "datasets-long" not in (here / "out" / "main.html").read_text(encoding="utf-8")
@@ -179,7 +179,7 @@ def test_render_is_what_the_sweep_calls(
     """render prints the table and one line that names the folder, and returns the files."""
     files = render("prompt_len", packaged().write(store_uri), Path("prompt_len-report"))
     assert {path.name for path in files} == FILES
-    assert capsys.readouterr().out.splitlines()[-1].startswith("report: prompt_len-report (8 files")
+    assert capsys.readouterr().out.splitlines()[-1].startswith("report: prompt_len-report (9 files")
 
 
 def test_unknown_study_lists_those_that_exist(packaged: Build, store_uri: str, here: Path) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ship.trial_config import TrialConfig
+from ship.trial_config import LEAKING_SELECTIONS, TrialConfig
 
 if TYPE_CHECKING:
     from ship.datasets import Survey
@@ -116,7 +116,7 @@ def _validation(
     stops = getattr(config.generator, "early_stopping", None) is not None
     stops = stops and getattr(config.generator, "prompt", None) != "fixed"
     reason = f"selection is {config.selection}"
-    if config.selection == "test":
+    if config.selection in ("none", *LEAKING_SELECTIONS):
         if not stops:
             return ""
         reason = "generator.early_stopping is given"

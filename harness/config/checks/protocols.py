@@ -3,12 +3,11 @@
 from collections.abc import Mapping
 from typing import Any, get_args
 
-from harness.config.choices import Objective
 from harness.config.factor import Factor
 from harness.config.factors import indexed
 from harness.errors import Fault
-from ship.metrics import OBJECTIVES, SEEN_OBJECTIVES, ProtocolName
-from ship.trial_config import TrialConfig
+from ship.metrics import OBJECTIVES, SEEN_OBJECTIVES, Objective
+from ship.trial_config import LEAKING_SELECTIONS, SEEN_SELECTIONS, TrialConfig
 
 
 def default_selection(tree: Mapping[str, Any]) -> dict[str, Any]:
@@ -26,11 +25,12 @@ def protocol_faults(space: Mapping[str, Factor], constants: Mapping[str, Any]) -
     protocol = constants.get("protocol", TrialConfig.model_fields["protocol"].default)
     faults = []
     if protocol == "few_shot":
-        must = "must be base_val or test when protocol is few_shot, which has no new classes"
+        must = "must not be pseudo_new when protocol is few_shot, which has no new classes"
         faults += _refuse("selection", "pseudo_new", must, space, constants)
     if protocol == "cross_dataset":
-        must = "must be pseudo_new or base_val when protocol is cross_dataset"
-        faults += _refuse("selection", "test", must, space, constants)
+        must = "must not look at test pictures when protocol is cross_dataset"
+        for leak in sorted(LEAKING_SELECTIONS):
+            faults += _refuse("selection", leak, must, space, constants)
     if protocol in ("few_shot", "cross_dataset"):
         must = f"must not be real when protocol is {protocol}, which has no new classes' pictures"
         faults += _refuse("generator", "real", must, space, constants)
@@ -92,32 +92,25 @@ def _unseen_faults(
     return varied if given is None else [*varied, Fault("unseen_class", must, given)]
 
 
-def default_objective(protocol: Any, selections: tuple[Any, ...]) -> str:
-    """What a study maximises unless it says otherwise."""
-    sound = isinstance(protocol, str) and protocol in OBJECTIVES
-    known: ProtocolName = protocol if sound else "base_to_new"
-    return SEEN_OBJECTIVES[known] if "base_val" in selections else OBJECTIVES[known][0]
-
-
-def objective_faults(protocol: Any, selections: tuple[Any, ...], objective: Any) -> list[Fault]:
-    """An objective must be a metric of the pictures that selection looks at.
-
-    Args:
-        protocol, objective: as the YAML gives them; nothing is said where one of them is unknown,
-            as other checks refuse it.
-        selections: every selection that a setting of the study may have.
-    """
-    if (
-        not isinstance(protocol, str)
-        or protocol not in OBJECTIVES
-        or objective not in get_args(Objective)
-    ):
+def objective_faults(space: Mapping[str, Factor], constants: Mapping[str, Any]) -> list[Fault]:
+    """An objective must be a metric of the pictures that selection looks at."""
+    protocol = constants.get("protocol", TrialConfig.model_fields["protocol"].default)
+    if not isinstance(protocol, str) or protocol not in OBJECTIVES:
         return []
-    seen_only = SEEN_OBJECTIVES[protocol]
-    if "base_val" in selections and objective != seen_only:
-        must = f"must be {seen_only} when selection is base_val, which sees no new classes"
-        return [Fault("objective", must, objective)]
-    if objective not in OBJECTIVES[protocol] and objective != seen_only:
-        must = f"must be a metric of protocol {protocol}"
-        return [Fault("objective", must, objective, OBJECTIVES[protocol])]
-    return []
+    selections = [one for one in _values("selection", space, constants).values()]
+    blind = [one for one in selections if isinstance(one, str) and one in SEEN_SELECTIONS]
+    seen_only, known = SEEN_OBJECTIVES[protocol], OBJECTIVES[protocol]
+    faults = []
+    for path, objective in _values("objective", space, constants).items():
+        if objective is None or objective not in get_args(Objective):
+            continue
+        if "none" in selections:
+            must = "must be left out where selection is none, which measures nothing"
+            faults.append(Fault(path, must, objective))
+        elif blind and objective != seen_only:
+            must = f"must be {seen_only} where selection is {blind[0]}, which sees no new classes"
+            faults.append(Fault(path, must, objective))
+        elif objective not in (*known, seen_only):
+            must = f"must be a metric of protocol {protocol}"
+            faults.append(Fault(path, must, objective, known))
+    return faults

@@ -101,11 +101,13 @@ def _no_effect(key: str, space: Mapping[str, Factor], constants: Mapping[str, An
         return "it is whether synthetic features are judged, and moves no accuracy"
     if key == "eval_every" and constant("finetuner") in ("tip_adapter", "gda"):
         return f"finetuner {constant('finetuner')} has no epochs"
+    if key == "eval_every" and constant("selection") in ("none", "reference"):
+        return f"selection {constant('selection')} looks at no epoch but the last"
     if key == "synthetic.per_class" and _draws_fresh(constant("finetuner"), space, constants):
         return f"finetuner {constant('finetuner')} draws fresh features (synthetic.draw: fresh)"
     if constant("finetuner") in _CACHED and key in _STEPWISE:
         return f"finetuner {constant('finetuner')} holds one fixed set of synthetic features"
-    if key == "pseudo_new_fraction" and constant("selection") in ("base_val", "test"):
+    if key == "pseudo_new_fraction" and constant("selection") not in (None, "pseudo_new"):
         return f"selection {constant('selection')} holds out no classes"
     return None
 

@@ -83,7 +83,7 @@ def counts(changes: Changes) -> tuple[int, int]:
         {"space": {"generator.n_ctx": [1, 2, 4, 8]}},
         {"space": {**N_CTX, "shots": [16, 4]}},
         {"concurrency": 2, "time_limit": 5.0, "description": "words"},
-        {"objective": "new"},
+        {"objective": "harmonic_mean"},  # the protocol's own
         {"scheduler": "asha"},
         {"reference_arms": True},
     ],
@@ -115,6 +115,12 @@ def test_arms_that_are_given_up_are_removed(history: History) -> None:
     """They are not asked for."""
     history.ran(make_study(reference_arms=True))
     assert counts(history.changes(make_study())) == (0, 8)
+
+
+def test_another_objective_chooses_other_epochs(history: History) -> None:
+    """It is a changed constant: what was selected by another metric leaves the table."""
+    history.ran(make_study())
+    assert counts(history.changes(make_study(objective="new"))) == (6, 0)
 
 
 def test_a_changed_constant_is_told_with_both_values(history: History) -> None:

@@ -40,7 +40,7 @@ def run_worker(config: TrialConfig) -> dict[str, Any]:
                 load_backbone=lambda *_: bench.clip,
             )
 
-    worker = Worker(config=trial_spec([config], (0, 1), "harmonic_mean", [False]))
+    worker = Worker(config=trial_spec([config], (0, 1), [False]))
     while True:
         result = worker.train()
         if result.get("done"):

@@ -54,7 +54,7 @@ def refusing(tmp_path: Path) -> Callable[..., Iterator[EpochMetrics]]:
 
 def spec(name: str = NAME) -> dict[str, Any]:
     """Of a trial whose checkpoint has that name."""
-    return trial_spec([TrialConfig()], (0, 1), "harmonic_mean", [True], name)
+    return trial_spec([TrialConfig()], (0, 1), [True], name)
 
 
 def results(worker: ShipTrainable) -> list[dict[str, Any]]:

@@ -87,7 +87,7 @@ def test_a_worker_serves_the_next_trial_with_the_backbone_it_has(tmp_path: Path)
     )
     for name in ("pocket", "A:b", "pocket", "C:d", "pocket", "A:b"):
         config = CONFIG.model_copy(update={"backbone": name})
-        assert worker.reset_config(trial_spec([config], (5,), "harmonic_mean", [True]))
+        assert worker.reset_config(trial_spec([config], (5,), [True]))
         assert len(finish(worker)[-1][FINAL][0]["test"]["base"]) == 1
     assert loaded == ["pocket", "A:b", "C:d", "A:b"]
 
@@ -121,7 +121,7 @@ def test_a_backbone_is_kept_by_its_precision(tmp_path: Path) -> None:
     worker = make_worker(analytic(tmp_path), load_backbone=load)
     finish(worker)
     half = CONFIG.model_copy(update={"precision": "bf16"})
-    worker.reset_config(trial_spec([half], (5,), "harmonic_mean", [True]))
+    worker.reset_config(trial_spec([half], (5,), [True]))
     finish(worker)
     assert loaded == [("pocket", "fp32"), ("pocket", "bf16")]
 
@@ -150,7 +150,7 @@ def test_an_exception_is_a_result(tmp_path: Path) -> None:
     assert last[FAILED][0]["reason"].endswith("(at stage selection_generator, epoch 4)")
     assert "\n" not in last[FAILED][0]["reason"]
     worker._run_trial = analytic(tmp_path)
-    worker.reset_config(trial_spec([CONFIG], (0,), "harmonic_mean", [True]))
+    worker.reset_config(trial_spec([CONFIG], (0,), [True]))
     assert FINAL in finish(worker)[-1]
 
 
@@ -173,7 +173,7 @@ def test_a_trial_without_test_metrics_fails() -> None:
 def test_a_spec_survives_the_journey() -> None:
     """Everything that decides a number arrives."""
     config = TrialConfig.model_validate({"finetuner": "tip_adapter", "max_classes": 8, "views": 0})
-    spec = json.loads(trial_spec([config], (3, 5), "new", [False])["spec"])
+    spec = json.loads(trial_spec([config], (3, 5), [False])["spec"])
     assert TrialConfig.model_validate_json(json.dumps(spec["trials"][0])) == config
     assert spec["seeds"] == [3, 5]
 
@@ -225,4 +225,4 @@ def test_a_worker_whose_gpu_is_broken_takes_no_further_trial(
     assert message in result[FAILED][0]["reason"]
     monkeypatch.setattr(os, "_exit", leave)
     with pytest.raises(Gone) if broken else nullcontext():
-        assert worker.reset_config(trial_spec([CONFIG], (0, 1), "harmonic_mean", [True]))
+        assert worker.reset_config(trial_spec([CONFIG], (0, 1), [True]))

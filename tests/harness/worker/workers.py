@@ -32,9 +32,8 @@ def make_worker(run_trial: Any, config: TrialConfig = CONFIG, **keys: Any) -> Sh
                 load_backbone=keys.get("load_backbone", FakeClip),
             )
 
-    objective, judged = keys.get("objective", "harmonic_mean"), keys.get("judged", True)
-    configs = keys.get("configs", [config])
-    spec = trial_spec(configs, (0, 1), objective, [judged] * len(configs))
+    judged, configs = keys.get("judged", True), keys.get("configs", [config])
+    spec = trial_spec(configs, (0, 1), [judged] * len(configs))
     return Worker(config=spec)
 
 

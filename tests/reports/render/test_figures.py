@@ -44,7 +44,7 @@ def words(axes: Any) -> list[str]:
 def test_means_intervals_and_dots_are_the_tables(packaged: Build) -> None:
     """Markers, error bars and dots hold exactly the numbers of the ablation table."""
     builder = packaged()
-    (table,) = build_tables(builder.study())
+    table, *_ = build_tables(builder.study())
     axes = draw(builder)
     estimates = [row.cells["harmonic_mean"].estimate for row in table.rows[:5]]
     assert list(means(axes)) == [1, 2, 4, 8, 16]

@@ -23,9 +23,10 @@ from tests.reports.tables.cells import cells_of
 
 
 def headings(table: Table) -> list[str]:
-    """The page's columns between n and the differences."""
+    """The page's columns between n, the selection score and the differences."""
     names = [column.heading for column in table.page_columns]
-    return names[2 : next(i for i, name in enumerate(names) if name.startswith("Δ"))]
+    start = 3 if names[2].startswith("sel.") else 2
+    return names[start : next(i for i, name in enumerate(names) if name.startswith("Δ"))]
 
 
 @pytest.mark.parametrize("protocol", ["generalized_zero_shot", "single_unseen"])
@@ -105,7 +106,7 @@ def test_without_calibration_its_columns_are_gone() -> None:
         results = {s: {k: one_softmax(60 + s, 50)[k] for k in kept} for s in SEEDS}
         builder.trial({KL: weight}, results, selected={"seen": 58.0 + weight})
     study = builder.study()
-    (table,) = build_tables(study)
+    table, *_ = build_tables(study)
     assert headings(table) == ["S", "U", "H", "AUSUC"]
     assert "epochs selected on seen-class validation pictures" in table.notes
     assert not any("calibrat" in note for note in table.notes)
@@ -115,7 +116,7 @@ def test_without_calibration_its_columns_are_gone() -> None:
 @pytest.mark.parametrize("selection", ["base_val", "pseudo_new"])
 def test_few_shot(selection: str) -> None:
     """One accuracy, and no word of base or new classes."""
-    (table,) = build_tables(few_shot(selection).study())
+    table, *_ = build_tables(few_shot(selection).study())
     assert headings(table) == ["Acc."]
     assert "epochs selected on validation pictures" in table.notes
     notes = "\n".join(table.notes)
@@ -126,13 +127,13 @@ def test_few_shot(selection: str) -> None:
 
 def test_few_shot_selected_on_test_says_so() -> None:
     """The leak is named whatever the protocol."""
-    (table,) = build_tables(few_shot("test").study())
+    table, *_ = build_tables(few_shot("test").study())
     assert table.title.endswith("(selected on test)")
 
 
 def test_cross_dataset() -> None:
     """A column for each target in the study's order, their average, the source."""
-    (table,) = build_tables(cross_dataset(("dtd", "caltech101")).study())
+    table, *_ = build_tables(cross_dataset(("dtd", "caltech101")).study())
     assert headings(table) == ["dtd", "caltech101", "Average", "Source"]
     cells = cells_of(table, "vae").cells
     each = [cells[f"accuracy/{target}"].estimate.mean for target in ("dtd", "caltech101")]
@@ -149,7 +150,7 @@ def test_a_target_without_results_keeps_its_column() -> None:
     for run in builder.runs:
         for seed in SEEDS:
             del run.metrics[f"seed_{seed}/test/accuracy/dtd"]
-    (table,) = build_tables(builder.study(), "accuracy/dtd")
+    table, *_ = build_tables(builder.study(), "accuracy/dtd")
     assert "dtd" in headings(table)
     assert "accuracy/dtd" not in cells_of(table, "vae").cells
 
@@ -229,7 +230,7 @@ def test_targets_as_a_factor_are_not_compared() -> None:
         value = 40.0 + place
         result = {"accuracy": value, "source": 70.0, f"accuracy/{targets[0]}": value}
         builder.trial({"targets": targets}, {s: result for s in SEEDS}, selected=scores(50.0))
-    (table,) = build_tables(builder.study())
+    table, *_ = build_tables(builder.study())
     shown = [column.heading for column in table.page_columns]
-    assert shown == ["targets", "n", "dtd", "sun397", "Average", "Source", "s/seed"]
+    assert shown == ["targets", "n", "sel. H", "dtd", "sun397", "Average", "Source", "s/seed"]
     assert "accuracy/sun397" not in table.rows[0].cells

@@ -67,7 +67,10 @@ def test_pseudo_new_classes_and_errors_are_in_the_csv() -> None:
 
 def test_no_quality_no_table(packaged: Any) -> None:
     """Old stores, and studies without synthesis, have no such table."""
-    assert [table.name for table in build_tables(packaged().study())] == ["generator.n_ctx"]
+    assert [table.name for table in build_tables(packaged().study())] == [
+        "generator.n_ctx",
+        "selection",
+    ]
 
 
 def test_a_row_without_synthesis_is_left_out_and_an_unfinished_one_is_not() -> None:
@@ -138,7 +141,7 @@ def test_flags_of_the_tag_alone_count_all_finished_rows() -> None:
         builder.trial({KL: weight}, {s: scores(50.0 + s) for s in SEEDS})
     builder.runs[1].tags["ship.flags"] = '{"some_new_flag": [0, 4]}'
     builder.trial({KL: 1}, {5: {}}, state="FAIL")
-    (table,) = build_tables(builder.study())
+    table, *_ = build_tables(builder.study())
     expected = "† some new flag in 2 of 10 trials, one a seed (kl_weight 1: 2 of 5)"
     assert expected in table.notes
 
@@ -150,7 +153,7 @@ def test_a_flag_that_everything_raised_counts_what_could_raise_it() -> None:
     builder.trial({"generator": "none"}, {s: scores(50.0 + s) for s in SEEDS})
     results = {s: scores(51.0 + s) for s in SEEDS}
     builder.trial({"generator": "vae"}, results, flags={"posterior_collapse": list(SEEDS)})
-    (table,) = build_tables(builder.study())
+    table, *_ = build_tables(builder.study())
     (note,) = [note for note in table.notes if note.startswith("†")]
     assert note.startswith("† posterior collapse in 5 of 5 trials")
 
@@ -179,7 +182,7 @@ def test_many_flagged_rows_are_named_in_part() -> None:
     builder = StoreBuilder(name="kl", factors=one_factor(KL, levels, 0.1), seeds=(0,))
     for weight in levels:
         builder.trial({KL: weight}, {0: scores(50.0)}, flags={"mean_gap": [0]})
-    (table,) = build_tables(builder.study())
+    table, *_ = build_tables(builder.study())
     (note,) = [note for note in table.notes if note.startswith("†")]
     assert "7 of 7 trials" in note
     assert note.count("1 of 1") == 4 and "; 3 more rows)" in note

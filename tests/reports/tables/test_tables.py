@@ -23,7 +23,7 @@ N_CTX = "generator.n_ctx"
 
 def test_ablation_table_of_the_packaged_study(packaged: Build) -> None:
     """One table: levels ascending, arms below in their order, the baseline marked."""
-    (table,) = build_tables(packaged().study())
+    table, *_ = build_tables(packaged().study())
     labels = [row.cells["level"].text for row in table.rows]
     assert labels == [
         "1", "2", "4", "8", "16",
@@ -37,7 +37,7 @@ def test_ablation_table_of_the_packaged_study(packaged: Build) -> None:
 def test_numbers_agree_with_scipy(packaged: Build) -> None:
     """Means, paired differences and Holm's p, computed again from the rows."""
     study = packaged().study()
-    (table,) = build_tables(study)
+    table, *_ = build_tables(study)
     level = {
         n: study.rows.filter(study.rows[N_CTX] == n)["test/harmonic_mean"].to_numpy()
         for n in (1, 2, 4, 8, 16)
@@ -55,7 +55,7 @@ def test_numbers_agree_with_scipy(packaged: Build) -> None:
 def test_arms_are_a_family_of_their_own(packaged: Build) -> None:
     """Holm over the arms counts arms only: a large p is multiplied by at most their number."""
     study = packaged().study()
-    (table,) = build_tables(study)
+    table, *_ = build_tables(study)
     rows = study.rows
     base = rows.filter(rows[N_CTX] == 4)["test/harmonic_mean"].to_numpy()
     arms = ("zero_shot", "no_synthetic", "text_feature", "real_pictures")
@@ -84,7 +84,7 @@ def test_counts_stand_beside_the_mean(build: Build, percentages: Build) -> None:
     builder.trial({N_CTX: 8}, {0: percentages(57.0), 1: percentages(58.5)})
     builder.trial({N_CTX: 8}, {2: {}}, state="FAIL", reason="NonFiniteLoss at epoch 3")
     builder.trial({N_CTX: 16}, {s: {} for s in range(4)}, state="PRUNED")
-    (table,) = build_tables(builder.study())
+    table, *_ = build_tables(builder.study())
     eight = cells_of(table, "8").cells
     assert eight["n"] == Counts(done=2, failed=1, pruned=0, missing=1)
     assert eight["new"].estimate.mean == pytest.approx(57.75)
@@ -108,7 +108,7 @@ def test_faults_do_not_move_the_finished_numbers(packaged: Build) -> None:
 def test_all_failed_is_a_table_of_dashes(build: Build) -> None:
     """A study in which everything failed has rows with reasons and no number."""
     builder = build(seeds=(0,)).trial({N_CTX: 4}, {0: {}}, state="FAIL", reason="boom")
-    (table,) = build_tables(builder.study())
+    table, *_ = build_tables(builder.study())
     assert set(table.rows[0].cells) == {"level", "n", "difference"}
     assert list(numbers(table)) == []
 
@@ -118,7 +118,7 @@ def test_one_seed_has_means_alone(build: Build, percentages: Build) -> None:
     builder = build(seeds=(0,))
     for n_ctx, new in ((4, 55.0), (8, 57.0)):
         builder.trial({N_CTX: n_ctx}, {0: percentages(new)})
-    (table,) = build_tables(builder.study())
+    table, *_ = build_tables(builder.study())
     cells = cells_of(table, "8").cells
     assert cells["new"].estimate == Estimate(57.0, None, None, 1)
     assert "p" not in cells and "detectable" not in cells
@@ -129,7 +129,7 @@ def test_differences_that_do_not_vary_are_footnoted(build: Build, percentages: B
     builder = build(seeds=(0, 1, 2))
     for n_ctx, new in ((4, 55.0), (8, 57.0)):
         builder.trial({N_CTX: n_ctx}, {s: percentages(new) for s in range(3)})
-    (table,) = build_tables(builder.study())
+    table, *_ = build_tables(builder.study())
     assert cells_of(table, "8").cells["p"] == PValue(0.25)
     assert any("exact sign test" in note for note in table.notes)
 
@@ -141,14 +141,14 @@ def test_mixed_selection_names_the_leaking_rows(build: Build, percentages: Build
     for rule in ("pseudo_new", "test"):
         builder.trial({"selection": rule}, {s: percentages(55.0 + s) for s in range(2)})
         builder.runs[-1].tags["ship.selection"] = rule
-    (table,) = build_tables(builder.study())
+    table, *_ = build_tables(builder.study())
     assert table.title.endswith("(selected on test)")
     assert "selected on test: test; not comparable with the others" in table.notes
 
 
 def test_honest_selection_says_nothing_of_test(packaged: Build) -> None:
     """The label is not there where it is not deserved."""
-    (table,) = build_tables(packaged().study())
+    table, *_ = build_tables(packaged().study())
     assert "selected on test" not in "\n".join([table.title, *table.notes])
 
 
@@ -157,17 +157,17 @@ def test_a_factor_without_any_effect_is_called_so(build: Build, percentages: Bui
     builder = build(seeds=(0, 1))
     for n_ctx in (4, 8, 16):
         builder.trial({N_CTX: n_ctx}, {s: percentages(55.0 + s) for s in range(2)})
-    (table,) = build_tables(builder.study())
+    table, *_ = build_tables(builder.study())
     assert any(note.startswith("every Δ is 0 on every seed") for note in table.notes)
     builder.runs[-1].metrics["seed_0/test/harmonic_mean"] += 0.1
-    (table,) = build_tables(builder.study())
+    table, *_ = build_tables(builder.study())
     assert not any(note.startswith("every Δ is 0") for note in table.notes)
 
 
 @pytest.mark.parametrize("demonstration", [True, False])
 def test_demonstration_backbone_is_footnoted(packaged: Build, demonstration: bool) -> None:
     """Numbers of the pocket backbone say that they are no CLIP's."""
-    (table,) = build_tables(packaged(demonstration=demonstration).study())
+    table, *_ = build_tables(packaged(demonstration=demonstration).study())
     note = "demonstration backbone: figures say nothing about CLIP"
     assert (note in table.notes) == demonstration
 
@@ -176,13 +176,13 @@ def test_changed_rows_are_footnoted(build: Build, percentages: Build) -> None:
     """Rows left out are counted under the table."""
     builder = build(seeds=(0,)).trial({N_CTX: 4}, {0: percentages(40.0)}, key="old", want=False)
     builder.trial({N_CTX: 4}, {0: percentages(55.0)}, key="new")
-    (table,) = build_tables(builder.study())
+    table, *_ = build_tables(builder.study())
     assert "1 row of changed settings or seeds left out" in table.notes
 
 
 def test_the_metric_decides_differences(packaged: Build) -> None:
     """Another metric than H brings its own column and heading."""
-    (table,) = build_tables(packaged().study(), "joint_new")
+    table, *_ = build_tables(packaged().study(), "joint_new")
     headings = [column.heading for column in table.columns]
     assert "joint New" in headings and "Δjoint New" in headings
     cells = cells_of(table, "8").cells
@@ -194,7 +194,7 @@ def test_a_metric_that_rows_lack_is_a_dash(packaged: Build) -> None:
     """A mean over some of the rows would not have the n beside it."""
     builder = packaged()
     builder.runs[0].metrics.pop("seed_2/test/joint_harmonic_mean")
-    (table,) = build_tables(builder.study())
+    table, *_ = build_tables(builder.study())
     assert "joint_harmonic_mean" not in cells_of(table, "1").cells
     assert "harmonic_mean" in cells_of(table, "1").cells
 
@@ -204,7 +204,7 @@ def test_an_arm_that_is_the_baseline_differs_by_nothing(packaged: Build) -> None
     builder = packaged()
     builder.wanted = [w for w in builder.wanted if w["arm"] != "text_feature"]
     builder.want({}, arm="text_feature", key='{"generator.n_ctx": 4}')
-    (table,) = build_tables(builder.study())
+    table, *_ = build_tables(builder.study())
     cells = cells_of(table, "text feature").cells
     assert cells["difference"].estimate.mean == 0.0
     assert cells["harmonic_mean"] == cells_of(table, "4").cells["harmonic_mean"]

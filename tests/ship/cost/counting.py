@@ -1,5 +1,6 @@
 """Real trials on the packaged pictures' names and labels, with their arithmetic counted."""
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache
@@ -99,16 +100,16 @@ class Bench:
     def compare(
         self, config: TrialConfig, seeds: int = 2, targets: Mapping[str, FeatureSet] | None = None
     ) -> tuple[Cost, int, int]:
-        """The predicted cost of a trial; the tokens and the operations that it really took."""
+        """The predicted cost of the epochs that ran; the tokens and operations that they took."""
         targets = targets or {}
         before = self.clip.text_tokens
         # fused attention kernels have no formula: the plain one is two matrix products
         with FlopCounter() as counter, sdpa_kernel(SDPBackend.MATH):
-            for _ in run_trial(config, range(seeds), self.features, self.clip, targets):
-                pass
+            items = run_trial(config, range(seeds), self.features, self.clip, targets)
+            ran = Counter(item.stage for item in items)
         data = DataShape.of(studied_classes(config, self.features))
         cost = trial_cost(
-            config, seeds, self.tower, data, [DataShape.of(one) for one in targets.values()]
+            config, seeds, self.tower, data, list(map(DataShape.of, targets.values())), ran
         )
         return cost, self.clip.text_tokens - before, counter.total
 

@@ -47,6 +47,12 @@ CASES: list[dict[str, Any]] = [
     {"generator": {**VAE, "kl_warmup": 2}, "finetuner": {"name": "tip_adapter_f"}},
     {"finetuner": {"name": "linear_probe"}, "synthetic": {"draw": "fixed", "weight": 0.5}},
     {"selection": "test"},
+    {"selection": "none"},
+    *(
+        {"selection": "reference", "finetuner": {"name": n}}
+        for n in ("coop", "gda", "tip_adapter_f")
+    ),
+    {"selection": "reference", "generator": PATIENT},
     {"selection": "base_val", "protocol": "few_shot"},
     {"protocol": "generalized_zero_shot"},
     {"protocol": "cross_dataset", "targets": ["here", "there"]},

@@ -1,0 +1,104 @@
+"""What selection chose for each seed: epochs, alpha and beta, and which setting it would take."""
+
+import statistics
+from collections import Counter
+from collections.abc import Sequence
+
+import polars as pl
+
+from reports.contract import FAIL, FLAG, PRUNED
+from reports.read import Study, heading
+from reports.stats import mean_interval
+from reports.tables.ablation import TOP
+from reports.tables.flags import flag_notes, raised_flags
+from reports.tables.groups import Group, arm_groups, by_seed, first_rows, matched, spelled
+from reports.tables.legend import interval_note
+from reports.tables.model import LEVELS, REFERENCES, Cell, Column, Counts, Row, Table, Text, Value
+from reports.tables.notes import chosen_by, head_notes, titled, unfinished_notes
+from reports.tables.preference import preferred_note
+
+# What is chosen beside the epoch: the column of the frame, and its heading.
+_CHOSEN = {
+    "selection/age": "age",
+    "selection/alpha": "alpha",
+    "selection/beta": "beta",
+    "selection/ratio": "ratio",
+    "selection/calibration": "calibration",
+}
+_MARKS = ("last_epoch", "grid_edge")
+
+
+def selection_tables(study: Study) -> list[Table]:
+    """The table of what selection chose, a row as in the study's first table.
+
+    None where nothing was selected, nor where rows are averages over datasets.
+    """
+    rows = study.rows
+    score = f"selection/{study.objective}"
+    if study.pooled or score not in rows.columns or rows[score].null_count() == len(rows):
+        return []
+    groups, labels = first_rows(study, arm_groups(study))
+    groups = [group for group in groups if not group.done.is_empty()]
+    chosen = [name for name in _CHOSEN if name in rows.columns and rows[name].count()]
+    made = [_row(group, labels, score, chosen) for group in groups]
+    columns = (
+        *labels,
+        Column("n", "n"),
+        Column("score", f"sel. {heading(study.protocol, study.objective)}"),
+        Column("epoch", "epoch (range)"),
+        *(Column(name.partition("/")[2], _CHOSEN[name]) for name in chosen),
+    )
+    names = [spelled(group, labels) for group in groups]
+    notes = [
+        *head_notes(study, made),
+        "sel.: on the pictures that selection looks at, at what it chose; epoch: the median over"
+        " seeds and its range, 0 before any training; alpha, beta, ratio: how many seeds took each"
+        " value",
+        *preferred_note(study),
+        interval_note(study),
+        *flag_notes(_marked(rows), made, names),
+        *unfinished_notes(study),
+    ]
+    shown = TOP if labels[0].key != "level" and study.sampler != "grid" else None
+    title = titled(study, "what selection chose", made)
+    return [
+        Table("selection", title, columns, tuple(made), tuple(notes), len(labels), shown, "files")
+    ]
+
+
+def _row(group: Group, labels: Sequence[Column], score: str, chosen: Sequence[str]) -> Row:
+    done = group.done
+    cells: dict[str, Cell] = {c.key: t for c, t in zip(labels, group.labels, strict=False)}
+    cells["n"] = Counts(len(done), group.count(FAIL), group.count(PRUNED), group.missing())
+    values = list(by_seed(matched(done, score, {})).values())
+    if values and done[score].null_count() == 0:
+        cells["score"] = Value(mean_interval(values))
+    epochs = done["selection_epoch"].drop_nulls().to_list()
+    if epochs:
+        middle = statistics.median(epochs)
+        cells["epoch"] = Text(f"{middle:g} ({min(epochs)}–{max(epochs)})")
+    for name in chosen:
+        taken = [v for v in done[name].to_list() if v is not None]
+        if taken:
+            cells[name.partition("/")[2]] = Text(_tally(taken))
+    return Row(
+        cells,
+        REFERENCES if group.arm else LEVELS,
+        selection=chosen_by(group.rows["selection"].to_list()),
+        arm=group.arm,
+        flags=raised_flags(_marked(group.rows)),
+    )
+
+
+def _tally(values: Sequence[float]) -> str:
+    """Values with how many seeds took each, the most frequent first: "10 (8), 3 (2)"."""
+    counts = Counter(values).most_common()
+    if len(counts) > 3:  # a constant that is fitted to each seed
+        return f"{min(values):.3g} to {max(values):.3g}"
+    return ", ".join(f"{value:.3g} ({count})" for value, count in counts)
+
+
+def _marked(rows: pl.DataFrame) -> pl.DataFrame:
+    """The rows without flags that are no matter of selection."""
+    own = {f"{FLAG}{name}" for name in _MARKS}
+    return rows.drop([name for name in rows.columns if name.startswith(FLAG) and name not in own])

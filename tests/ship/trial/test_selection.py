@@ -1,0 +1,246 @@
+"""What selection looks at, what it chooses, and what it says of its choice."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from ship.clip.frozen_clip import FrozenCLIP
+from ship.features.feature_set import FeatureSet
+from ship.finetuners import FINETUNERS
+from ship.metrics import EpochMetrics
+from ship.protocols import base_to_new
+from ship.trial.ages import planned_ages
+from ship.trial.run import run_trial
+from ship.trial.selection import Best
+from ship.trial_config import TrialConfig
+from tests.ship.trial.cases import COOP, VAE, config
+
+HONEST = ("pseudo_new", "base_val", "few_val", "none")
+SEEDS = [0, 1, 2]
+
+
+def short(finetuner: str, **changes: Any) -> TrialConfig:
+    """A short trial of a fine-tuner."""
+    fields = FINETUNERS[finetuner][0].model_fields
+    brief = {name: value for name, value in (("epochs", 2), ("batch_size", 5)) if name in fields}
+    return config(finetuner={"name": finetuner, **brief}, **changes)
+
+
+def best_epoch(made: list[EpochMetrics], metric: str, seed: int) -> int:
+    """The first epoch with the best selection metric, found independently."""
+    evaluated = [m for m in made if m.stage == "selection" and metric in m.per_replica]
+    values = [m.per_replica[metric][seed] for m in evaluated]
+    return evaluated[int(np.argmax(values))].epoch
+
+
+@pytest.mark.parametrize(
+    ("changes", "metric"),
+    [
+        ({"selection": "pseudo_new"}, "harmonic_mean"),
+        ({"selection": "pseudo_new", "objective": "joint_new"}, "joint_new"),
+        ({"selection": "base_val"}, "base"),
+        ({"selection": "few_val"}, "base"),
+        ({"selection": "test"}, "harmonic_mean"),
+        ({"selection": "test", "objective": "joint_harmonic_mean"}, "joint_harmonic_mean"),
+        ({"protocol": "generalized_zero_shot", "objective": "ausuc"}, "ausuc"),
+        ({"protocol": "few_shot", "selection": "few_val"}, "accuracy"),
+    ],
+    ids=str,
+)
+def test_each_seed_is_tested_at_its_best_epoch(
+    clip: FrozenCLIP, features: FeatureSet, changes: dict[str, Any], metric: str
+) -> None:
+    """By the objective, if one is asked for; epoch 0 is among the candidates."""
+    made = list(run_trial(config(**{"eval_every": 1, **changes}), SEEDS, features, clip))
+    expected = [best_epoch(made, metric, place) for place in range(len(SEEDS))]
+    assert list(made[-1].per_replica["selection_epoch"]) == expected
+    assert next(m.epoch for m in made if m.stage == "selection") == 0
+
+
+def test_training_that_only_harms_is_left_out(clip: FrozenCLIP, features: FeatureSet) -> None:
+    """Where epoch 0 is best for every seed, the untrained fine-tuner is what is tested."""
+    wild = {**COOP, "lr": 50.0}
+    setting = config(finetuner=wild, generator="none", eval_every=1)
+    made = list(run_trial(setting, [5], features, clip))
+    assert made[-1].per_replica["selection_epoch"] == (0,)
+    untrained = config(finetuner={**COOP, "lr": 1e-12}, generator="none", selection="none")
+    last = list(run_trial(untrained, [5], features, clip))[-1]
+    assert last.per_replica["joint_base"] == made[-1].per_replica["joint_base"]
+
+
+def test_an_objective_that_selection_cannot_measure_is_refused(
+    clip: FrozenCLIP, features: FeatureSet
+) -> None:
+    """Validation pictures of seen classes tell nothing about new ones."""
+    setting = config(selection="few_val", objective="harmonic_mean")
+    with pytest.raises(ValueError, match=r"selection few_val .* measures no harmonic_mean"):
+        next(run_trial(setting, [0], features, clip))
+
+
+@pytest.mark.parametrize(("shots", "most"), [(1, 1), (2, 2), (16, 4), (None, 4)])
+def test_few_validation_pictures_are_the_same_for_each_seed(
+    clip: FrozenCLIP, features: FeatureSet, shots: int | None, most: int
+) -> None:
+    """At most 4 of a class, and no more than shots; of the base classes alone."""
+    rich = replace(
+        features,
+        val=np.concatenate([features.val] * 3),
+        val_labels=np.concatenate([features.val_labels] * 3),
+    )
+    setting = config(selection="few_val", shots=shots)
+    looked = []
+    for seeds in ([0], [7, 1]):
+        exam = base_to_new(setting, seeds, rich, {}, clip).selection
+        assert exam is not None
+        counts = np.bincount(exam.pictures.labels.numpy(), minlength=8)
+        there = np.bincount(rich.val_labels, minlength=8)
+        assert counts.tolist() == [min(most, n) for n in there[:4]] + [0] * 4
+        looked.append(exam.pictures.features)
+    assert torch.equal(*looked)
+
+
+def test_without_selection_the_last_epoch_is_tested(clip: FrozenCLIP, features: FeatureSet) -> None:
+    """Settings are as given, nothing of a choice is reported, and no flag of one."""
+    tip = {"name": "tip_adapter_f", "epochs": 3, "alpha": 2.5}
+    last = list(run_trial(config(selection="none", finetuner=tip), SEEDS, features, clip))[-1]
+    reported = {k: v for k, v in last.per_replica.items() if "selection" in k or "edge" in k}
+    assert reported == {
+        "selection_epoch": (3.0,) * 3,
+        "selection_alpha": (2.5,) * 3,
+        "selection_beta": (5.5,) * 3,
+    }
+    assert "flag/last_epoch" not in last.per_replica
+
+
+def test_without_selection_nothing_calibrates(clip: FrozenCLIP, features: FeatureSet) -> None:
+    """A calibration constant chosen on the test pictures would be a leak."""
+    setting = config(selection="none", protocol="generalized_zero_shot")
+    last = list(run_trial(setting, [0], features, clip))[-1].per_replica
+    assert "harmonic_mean" in last and "ausuc" in last
+    assert not any(name.startswith("calibrat") for name in last)
+
+
+def test_selected_on_test_reports_the_test_value_it_chose(
+    clip: FrozenCLIP, features: FeatureSet
+) -> None:
+    """Selections test and reference look at the very pictures that they report."""
+    for selection in ("test", "reference"):
+        made = list(run_trial(config(selection=selection), SEEDS, features, clip))
+        last = made[-1].per_replica
+        assert last["selection_harmonic_mean"] == last["harmonic_mean"]
+        looked = [m.per_replica for m in made if m.stage == "selection" and "new" in m.per_replica]
+        best = np.max([m["harmonic_mean"] for m in looked], axis=0)
+        assert last["harmonic_mean"] == tuple(best)
+
+
+def test_the_reference_rule_compares_ages_of_one_generator(
+    clip: FrozenCLIP, features: FeatureSet
+) -> None:
+    """A fine-tuner for each age, to its last epoch; what came before an age is as without it."""
+    generator = {**VAE, "epochs": 10}
+    setting = config(selection="reference", generator=generator, eval_every=1)
+    made = list(run_trial(setting, SEEDS, features, clip))
+    stages = "".join({"selection_generator": "g", "selection": "s"}.get(m.stage, "t") for m in made)
+    assert stages == ("gg" + "ssss") * 5 + "t"
+    looked = [m.epoch for m in made if m.stage == "selection" and "base" in m.per_replica]
+    assert looked == [4, 8, 12, 16, 20]
+    values = [
+        m.per_replica["harmonic_mean"] for m in made if m.epoch in looked and m.stage == "selection"
+    ]
+    ages = [2 * (1 + int(np.argmax([v[place] for v in values]))) for place in range(len(SEEDS))]
+    last = made[-1].per_replica
+    assert list(last["selection_age"]) == ages and "selection_epoch" not in last
+    assert list(last["flag/last_epoch"]) == [float(age == 10) for age in ages]
+    alone = list(run_trial(config(selection="test", generator=generator), SEEDS, features, clip))
+    trained = [m.per_replica for m in alone if m.stage == "selection_generator"]
+    assert trained == [m.per_replica for m in made if m.stage == "selection_generator"]
+
+
+@pytest.mark.parametrize("generator", ["none", "gaussian_text"])
+def test_a_generator_that_is_not_trained_has_one_age(
+    clip: FrozenCLIP, features: FeatureSet, generator: str
+) -> None:
+    """The last epoch's test result is then the reference rule's."""
+    setting = config(selection="reference", generator=generator)
+    made = list(run_trial(setting, SEEDS, features, clip))
+    assert [m.stage for m in made].count("selection") == 4
+    plain = list(run_trial(config(selection="none", generator=generator), SEEDS, features, clip))
+    assert made[-1].per_replica["new"] == plain[-1].per_replica["new"]
+
+
+def test_ages_are_spaced_evenly() -> None:
+    """The last epoch is one of them; short training has fewer."""
+    assert planned_ages(50, 5) == [10, 20, 30, 40, 50]
+    assert planned_ages(7, 5) == [2, 3, 5, 6, 7]
+    assert planned_ages(3, 5) == [1, 2, 3]
+    assert planned_ages(0, 5) == [0]
+    assert planned_ages(9, 1) == [9]
+
+
+def test_a_choice_at_an_edge_raises_a_flag() -> None:
+    """The largest value tried, or the smallest but 0; and the last epoch."""
+    choices = [{"alpha": a, "beta": b} for a in (0.0, 1.0, 3.0) for b in (2.0, 5.0, 9.0)]
+    best = Best(5, "base")
+    best.epoch = torch.tensor([0, 1, 2, 3, 4])
+    places = [
+        choices.index({"alpha": a, "beta": b}) for a, b in ((0, 5), (1, 5), (3, 5), (1, 2), (1, 9))
+    ]
+    best.choice = torch.tensor(places)
+    found = best.flags(choices, last=4)
+    assert found["flag/last_epoch"].tolist() == [0, 0, 0, 0, 1]
+    assert found["flag/grid_edge"].tolist() == [0, 0, 1, 1, 1]
+    assert best.flags([{"alpha": 1.0}], last=0) == {}
+    ratios = [{"ratio": r} for r in (0.2, 0.0, 1.0)]
+    best.choice = torch.tensor([0, 1, 2, 0, 1])
+    assert best.flags(ratios, last=0)["flag/grid_edge"].tolist() == [0] * 5
+
+
+def noisy(features: FeatureSet, rng: np.random.Generator) -> FeatureSet:
+    """Noise in place of all test pictures, and of the new classes' others."""
+
+    def replaced(held: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        noise = rng.normal(size=held.shape).astype(held.dtype)
+        noise /= np.linalg.norm(noise, axis=-1, keepdims=True)
+        return np.where(rows.reshape(-1, *[1] * (held.ndim - 1)), noise, held)
+
+    return replace(
+        features,
+        train=replaced(features.train, features.train_labels >= 4),
+        val=replaced(features.val, features.val_labels >= 4),
+        test=replaced(features.test, np.ones(len(features.test), bool)),
+    )
+
+
+@pytest.mark.parametrize("selection", HONEST)
+@pytest.mark.parametrize("finetuner", FINETUNERS)
+def test_nothing_that_is_held_back_reaches_selection(
+    clip: FrozenCLIP, features: FeatureSet, finetuner: str, selection: str
+) -> None:
+    """Test pictures and new classes may be noise: every loss, value and choice is the same."""
+    setting = short(finetuner, selection=selection, eval_every=1)
+    first = list(run_trial(setting, [0, 3], features, clip))
+    second = list(run_trial(setting, [0, 3], noisy(features, np.random.default_rng(0)), clip))
+    assert first[:-1] == second[:-1]
+    of_test = {
+        "base",
+        "new",
+        "harmonic_mean",
+        *(f"joint_{n}" for n in ("base", "new", "harmonic_mean")),
+    }
+    for name, values in first[-1].per_replica.items():
+        judged = name.startswith(("quality/", "flag/diversity", "flag/mean_gap"))
+        if name not in of_test and not judged:
+            assert second[-1].per_replica[name] == values, name
+    assert second[-1].per_replica["joint_base"] != first[-1].per_replica["joint_base"]
+
+
+@pytest.mark.parametrize("selection", ["test", "reference"])
+def test_a_leak_is_seen(clip: FrozenCLIP, features: FeatureSet, selection: str) -> None:
+    """The test above can fail: what these choose by changes with the test pictures."""
+    setting = short("coop", selection=selection, eval_every=1)
+    first = list(run_trial(setting, [0, 3], features, clip))
+    second = list(run_trial(setting, [0, 3], noisy(features, np.random.default_rng(0)), clip))
+    assert first[:-1] != second[:-1]
