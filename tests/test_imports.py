@@ -39,7 +39,10 @@ def loaded(statement: str) -> set[str]:
         ("import reports.cli, reports.tables.build", {"torch", "ray", "ship", "harness"}),
         ("import harness.cli.main", {"torch", "ray", "mlflow", "optuna", "open_clip"}),
         ("import reports.cli", {"mlflow", "matplotlib", "scipy", "polars"}),
-        ("import harness.study.run", {"polars", "matplotlib", "great_tables"}),
+        (
+            "import harness.study.run, harness.worker.trainable",
+            {"polars", "matplotlib", "great_tables", "open_clip", "torchvision"},
+        ),
         ("import reports.contract", {"mlflow", "numpy", "polars", "pydantic", "ship", "harness"}),
         ("import harness.data.cli", {"torch", "torchvision", "numpy", "PIL", "ship"}),
     ],

@@ -1,12 +1,13 @@
-"""What is known of a backbone from its configuration alone; no weights are built."""
+"""What is known of a backbone from its configuration alone; no weights are built.
+
+open_clip brings torchvision, and takes as long to import as all the rest of a worker: it is
+imported where it is needed.
+"""
 
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
-
-import open_clip
-from open_clip.model import CLIPTextCfg
 
 from ship.pocket import BPE_PATH, MODEL_DIR
 
@@ -50,6 +51,8 @@ class Architecture:
 
 def architectures() -> list[Architecture]:
     """ "pocket" and every architecture of open_clip, in open_clip's order."""
+    import open_clip
+
     return [_described(name) for name in ("pocket", *open_clip.list_models())]
 
 
@@ -115,11 +118,15 @@ def text_settings(name: str) -> Any:
     Raises:
         BackboneError: open_clip has no such architecture.
     """
+    from open_clip.model import CLIPTextCfg
+
     return CLIPTextCfg(**_config(name.partition(":")[0])["text_cfg"])
 
 
 def load_tokenizer(name: str) -> Any:
     """The tokenizer of "pocket" or an open_clip NAME[:PRETRAINED]."""
+    import open_clip
+
     if name == "pocket":
         # open_clip reads bpe_path as given, not relative to the model's folder
         return open_clip.get_tokenizer(f"local-dir:{MODEL_DIR}", bpe_path=str(BPE_PATH))
@@ -127,6 +134,8 @@ def load_tokenizer(name: str) -> Any:
 
 
 def _described(name: str) -> Architecture:
+    import open_clip
+
     text, features = text_settings(name), feature_dim(name)
     return Architecture(
         name=name,
@@ -151,5 +160,7 @@ def find_config(architecture: str) -> Mapping[str, Any] | None:
         stored = json.loads((MODEL_DIR / "open_clip_config.json").read_text("utf-8"))
         pocket: Mapping[str, Any] = stored["model_cfg"]
         return pocket
+    import open_clip
+
     config: Mapping[str, Any] | None = open_clip.get_model_config(architecture)
     return config

@@ -9,13 +9,9 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-import open_clip
-import open_clip.transform
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from open_clip.pretrained import get_pretrained_cfg
-from open_clip.tokenizer import SimpleTokenizer
 from PIL import Image
 from torch import Tensor, nn
 
@@ -69,6 +65,9 @@ class FrozenCLIP:
         device: str = "cpu",
         precision: Precision = "fp32",
     ) -> None:
+        from open_clip.tokenizer import SimpleTokenizer
+        from open_clip.transform import PreprocessCfg, image_transform_v2
+
         if not isinstance(tokenizer, SimpleTokenizer):
             raise BackboneError(
                 f"backbone {name!r}: its tokenizer is {type(tokenizer).__name__}, not CLIP's BPE"
@@ -84,8 +83,8 @@ class FrozenCLIP:
         self.device = torch.device(device)
         self.tokenizer = tokenizer
         settings = dict(self._model.visual.preprocess_cfg)
-        self.preprocess: Callable[[Image.Image], Tensor] = open_clip.transform.image_transform_v2(
-            open_clip.transform.PreprocessCfg(**settings), is_train=False
+        self.preprocess: Callable[[Image.Image], Tensor] = image_transform_v2(
+            PreprocessCfg(**settings), is_train=False
         )
         self.preprocess_id = json.dumps(settings, sort_keys=True, default=str)
         size = settings["size"]
@@ -158,6 +157,9 @@ class FrozenCLIP:
 
 
 def _create(name: str) -> tuple[nn.Module, Any]:
+    import open_clip
+    from open_clip.pretrained import get_pretrained_cfg
+
     if name == "pocket":
         source = f"local-dir:{MODEL_DIR}"
         model, _, _ = open_clip.create_model_and_transforms(source)
@@ -187,6 +189,8 @@ def _is_torchscript(path: str) -> bool:
 
 def _from_archive(architecture: str, path: str) -> nn.Module:
     """A model with the weights of a TorchScript archive, the form that OpenAI's files have."""
+    import open_clip
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # of TorchScript as a whole
         weights = dict(torch.jit.load(path, map_location="cpu").state_dict())
@@ -208,6 +212,8 @@ def check_backbone_name(name: str) -> None:
     """
     if name == "pocket":
         return
+    import open_clip
+
     architecture, _, pretrained = name.partition(":")
     known = open_clip.list_models()
     if architecture not in known:

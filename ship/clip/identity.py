@@ -9,17 +9,15 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 import torch
-from open_clip.transformer import QuickGELU
 from torch import nn
 
-# What of a layer decides its function beside its weights, by the layer's kind.
+# What of a layer decides its function beside its weights, by the layer's kind; and QuickGELU.
 _DECIDING: Final[Mapping[type[nn.Module], tuple[str, ...]]] = {
     nn.MultiheadAttention: ("num_heads",),
     nn.LayerNorm: ("eps",),
     nn.BatchNorm2d: ("eps",),
     nn.Conv2d: ("stride", "padding", "dilation", "groups"),
     nn.GELU: ("approximate",),
-    QuickGELU: (),
     nn.ReLU: (),
     nn.SiLU: (),
 }
@@ -40,6 +38,8 @@ def fingerprint(model: nn.Module, config: Mapping[str, Any] | None = None) -> st
     Returns:
         32 hex digits.
     """
+    from open_clip.transformer import QuickGELU
+
     tower = getattr(model, "text", model)
     described = {
         "config": None if config is None else {k: config[k] for k in config if k != "quick_gelu"},
@@ -47,7 +47,7 @@ def fingerprint(model: nn.Module, config: Mapping[str, Any] | None = None) -> st
         "layers": [
             [name, kind.__name__, *(getattr(layer, setting) for setting in settings)]
             for name, layer in model.named_modules()
-            for kind, settings in _DECIDING.items()
+            for kind, settings in {**_DECIDING, QuickGELU: ()}.items()
             if isinstance(layer, kind)
         ],
     }

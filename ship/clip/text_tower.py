@@ -11,13 +11,11 @@ In reduced precision the blocks alone are cast, once; embeddings, positions, the
 projection keep the weights' own precision, and so do prompts, features and their gradients.
 """
 
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
-from open_clip.model import CLIP
-from open_clip.transformer import ResidualAttentionBlock, TextTransformer
 from torch import Tensor, nn
 
 # Gradients inside a half-precision tower are larger by this factor, and divided by it where they
@@ -27,6 +25,10 @@ HALF_GRADIENT_SCALE = 256.0
 
 # Keys and values of a shared prefix, of each layer: (replica, 1, heads, p, head width).
 Past = list[tuple[Tensor, Tensor]]
+
+
+# open_clip's ResidualAttentionBlock; see ship.clip.architectures on when open_clip is imported
+Block: TypeAlias = Any
 
 
 class UndrivableTower(ValueError):
@@ -51,6 +53,8 @@ class TextTower:
     """
 
     def __init__(self, model: nn.Module, dtype: torch.dtype | None = None) -> None:
+        from open_clip.model import CLIP
+
         tower: Any = model if isinstance(model, CLIP) else getattr(model, "text", None)
         check_tower(tower)
         if dtype is not None:
@@ -58,7 +62,7 @@ class TextTower:
         self._tower: Any = tower
         self._dtype = dtype
         self._gradient_scale = HALF_GRADIENT_SCALE if dtype == torch.float16 else 1.0
-        self._blocks: list[ResidualAttentionBlock] = list(tower.transformer.resblocks)
+        self._blocks: list[Block] = list(tower.transformer.resblocks)
         self._positions: Tensor = tower.positional_embedding
         self.width: int = self._positions.shape[1]
         self.context_length: int = self._positions.shape[0]
@@ -187,9 +191,7 @@ def by_length(eot: Int[Tensor, " n"]) -> list[Int[Tensor, " m"]]:
     return list(order.split(sizes))
 
 
-def _project(
-    block: ResidualAttentionBlock, x: Tensor, parts: slice = slice(0, 3)
-) -> tuple[Tensor, ...]:
+def _project(block: Block, x: Tensor, parts: slice = slice(0, 3)) -> tuple[Tensor, ...]:
     """Query, key and value, or parts of them: (..., t, width) -> (..., heads, t, head width)."""
     attention = block.attn
     rows = slice(parts.start * x.shape[-1], parts.stop * x.shape[-1])
@@ -211,7 +213,7 @@ def _with_past(
     return join(past_key, key), join(past_value, value)
 
 
-def _finish(block: ResidualAttentionBlock, x: Tensor, mixed: Tensor) -> Tensor:
+def _finish(block: Block, x: Tensor, mixed: Tensor) -> Tensor:
     """Output projection, residuals and MLP of one block."""
     attended = block.attn.out_proj(mixed.transpose(-3, -2).flatten(-2))
     x = x + block.ls_1(attended)
@@ -225,6 +227,9 @@ def check_tower(tower: object) -> None:
     Raises:
         UndrivableTower: with the property that stands in the way.
     """
+    from open_clip.model import CLIP
+    from open_clip.transformer import ResidualAttentionBlock, TextTransformer
+
     if not isinstance(tower, CLIP | TextTransformer):
         raise UndrivableTower(f"its text tower is a {type(tower).__name__}, not CLIP's transformer")
     if tower.attn_mask is None:
