@@ -38,7 +38,7 @@ from ship.training import (
 )
 
 # Tried on the selection split beside the configured pair; 0: the cache ignored.
-ALPHAS = (0.0, 0.3, 1.0, 3.0, 10.0)
+ALPHAS = (0.0, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
 BETAS = (1.0, 2.0, 5.5, 10.0)
 
 
