@@ -17,7 +17,7 @@ from reports.tables.model import LEVELS, REFERENCES, Cell, Column, Counts, Row, 
 from reports.tables.notes import chosen_by, head_notes, titled, unfinished_notes
 from reports.tables.preference import preferred_note
 
-# What is chosen beside the epoch: the column of the frame, and its heading.
+# What may be chosen beside the epoch: the column of the frame, and its heading.
 _CHOSEN = {
     "selection/age": "age",
     "selection/alpha": "alpha",
@@ -25,7 +25,9 @@ _CHOSEN = {
     "selection/ratio": "ratio",
     "selection/calibration": "calibration",
 }
-_MARKS = ("last_epoch", "grid_edge")
+_ALWAYS = ("selection/age", "selection/calibration")
+_EDGE = "grid_edge"
+_MARKS = ("last_epoch", _EDGE)
 
 
 def selection_tables(study: Study) -> list[Table]:
@@ -39,7 +41,13 @@ def selection_tables(study: Study) -> list[Table]:
         return []
     groups, labels = first_rows(study, arm_groups(study))
     groups = [group for group in groups if not group.done.is_empty()]
-    chosen = [name for name in _CHOSEN if name in rows.columns and rows[name].count()]
+    edge = f"{FLAG}{_EDGE}"
+    searched = edge in rows.columns and rows[edge].count() > 0  # else they are as configured
+    chosen = [
+        name
+        for name in _CHOSEN
+        if name in rows.columns and rows[name].count() and (searched or name in _ALWAYS)
+    ]
     made = [_row(group, labels, score, chosen) for group in groups]
     columns = (
         *labels,

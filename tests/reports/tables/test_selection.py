@@ -41,6 +41,17 @@ def test_epochs_and_alphas_are_counted_over_seeds() -> None:
     assert table.place == "files"
 
 
+def test_what_was_not_searched_has_no_column() -> None:
+    """A configured alpha is no choice: without a grid there is no edge that could be flagged."""
+    builder = tip()
+    for run in builder.runs:
+        for key in [key for key in run.metrics if "grid_edge" in key]:
+            del run.metrics[key]
+        run.tags.pop("ship.flags", None)
+    columns = [column.key for column in table_of(builder, "selection").columns]
+    assert columns == ["level", "n", "score", "epoch"]
+
+
 def test_the_setting_that_selection_would_take_is_named_in_the_first_table() -> None:
     """With its score, which has a column there; it need not be the best one on test."""
     builder = tip()
