@@ -45,7 +45,7 @@ class TaskBuilder:
         self._dtype = dtype
         self._counts = np.bincount(features.train_labels, minlength=len(features.class_names))
         self._refuse_empty(seen, "no training pictures of")
-        self._shots = shots or int(self._counts.max())
+        self._shots = shots or int(np.max(self._counts))
         # an epoch is as long for one seed's classes as for another's
         self._mean_count = float(np.minimum(self._counts[seen], self._shots).mean())
         self.texts = [features.template.format(name) for name in features.class_names]
