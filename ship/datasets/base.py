@@ -20,7 +20,7 @@ SPLITS: Final = ("train", "val", "test")
 """The names of a dataset's splits, in the order of extraction."""
 
 
-FORMATS: Final = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+FORMATS: Final = ("AVIF", "BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 """What pictures may be, whatever they are called: for others Pillow starts programs (EPS)."""
 LARGEST_PICTURE: Final = 89_478_485
 """Pixels; decoded they take a quarter of a GiB. Above, Pillow warns of a bomb."""
@@ -131,6 +131,11 @@ def to_rgb(image: Image.Image) -> Image.Image:
 def clean_class_name(name: str) -> str:
     """Underscores to spaces, runs of white space to one, composed (NFC) characters."""
     return unicodedata.normalize("NFC", " ".join(name.replace("_", " ").split()))
+
+
+def spoken(name: str) -> str:
+    """What CLIP's tokenizer makes of a class name: names that differ in case alone are one."""
+    return clean_class_name(name).lower()
 
 
 _DRIVE: Final = re.compile(r"[A-Za-z]:/")

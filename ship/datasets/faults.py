@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
-from ship.datasets.base import clean_class_name, number, plain_path, some
+from ship.datasets.base import clean_class_name, number, plain_path, some, spoken
 from ship.datasets.survey import Rows
 
 
@@ -30,12 +30,13 @@ def _top(path: str) -> str:
 
 
 def same_name_faults(raw_names: Iterable[str]) -> list[str]:
-    """Class names that are empty, or the same once underscores and spaces are cleaned."""
+    """Class names that are empty, or the same to CLIP but for underscores, spaces and case."""
     spellings: dict[str, list[str]] = defaultdict(list)
     for raw in raw_names:
-        spellings[clean_class_name(raw)].append(raw)
+        spellings[spoken(raw)].append(raw)
     return [
-        f"class name {name!r} stands for {number(found, 'class')}: {some(found)}"
+        f"class name {clean_class_name(found[0])!r} stands for {number(found, 'class')}: "
+        f"{some(found)}"
         for name, found in sorted(spellings.items())
         if len(found) > 1 or not name
     ]

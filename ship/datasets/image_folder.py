@@ -2,12 +2,20 @@
 
 import hashlib
 import os
-from collections import defaultdict
-from dataclasses import dataclass
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from ship.datasets.base import SPLITS, clean_class_name, escapes, number, picture_faults, some
+from ship.datasets.base import (
+    SPLITS,
+    clean_class_name,
+    escapes,
+    number,
+    picture_faults,
+    some,
+    spoken,
+)
 from ship.datasets.survey import SUFFIXES, Survey, make_splits
 
 PREFIX: Final = "image_folder:"
@@ -37,7 +45,8 @@ class ImageFolder:
         folder, fault = _folder(name, data_root)
         if fault:
             return Survey(faults=(fault,))
-        files, faults = _list(folder)
+        passed_over = PassedOver()
+        files, faults = _list(folder, passed_over)
         class_names, more = _class_names(files, rejected=bool(faults))
         paths = [path for classes in files.values() for found in classes.values() for path in found]
         faults += more + picture_faults(folder, paths)
@@ -54,7 +63,8 @@ class ImageFolder:
             for split, classes in files.items()
         }
         lines = tuple(f"{folder}: {fault}" for fault in faults)
-        return Survey(class_names, make_splits(folder, rows), lines)
+        notes = tuple(f"{folder}: {note}" for note in passed_over.notes())
+        return Survey(class_names, make_splits(folder, rows), lines, notes=notes)
 
 
 def fixed_split(paths: list[str]) -> dict[str, list[str]]:
@@ -81,19 +91,50 @@ def _folder(name: str, data_root: Path | None) -> tuple[Path, str]:
     return folder, "" if folder.is_dir() else f"dataset {name}: no such folder: {folder}"
 
 
-def _list(folder: Path) -> tuple[Files, list[str]]:
+@dataclass
+class PassedOver:
+    """What was found below class directories and is not taken for a picture, or is odd.
+
+    other: files with the endings of no picture. hidden: files whose names begin with a dot.
+    below: class directory -> how many directories below it hold pictures.
+    linked: directories that a link leads to again.
+    """
+
+    other: list[str] = field(default_factory=list)
+    hidden: list[str] = field(default_factory=list)
+    below: Counter[str] = field(default_factory=Counter)
+    linked: list[str] = field(default_factory=list)
+
+    def notes(self) -> list[str]:
+        """A line for each kind that there is."""
+        nested = [f"{name} ({count})" for name, count in sorted(self.below.items()) if count > 1]
+        wording = {
+            "passed over, whose ending is no picture's": self.other,
+            "passed over": self.hidden,
+            "entered once, though links lead to it again": self.linked,
+            "with pictures in several folders below it, taken for one class": nested,
+        }
+        kinds = ("file", "hidden file", "folder", "class folder")
+        return [
+            f"{number(found, kind)} {what}: {some(sorted(found))}"
+            for kind, (what, found) in zip(kinds, wording.items(), strict=True)
+            if found
+        ]
+
+
+def _list(folder: Path, passed_over: PassedOver) -> tuple[Files, list[str]]:
     """The pictures by split and class, and faults of the layout."""
     directories = _directories(folder)
     if not set(SPLITS) <= set(directories):
         absent = [split for split in SPLITS if split not in directories]
         if directories and set(directories) <= set(SPLITS):
             return {}, [f"has {some(directories)} but not {some(absent)}: give all three"]
-        return _split_here(folder, directories)
+        return _split_here(folder, directories, passed_over)
     others = [directory for directory in directories if directory not in SPLITS]
     faults = [f"directories beside train, val and test: {some(others)}"] if others else []
     files = {
         split: {
-            directory: _pictures(folder, f"{split}/{directory}")
+            directory: _pictures(folder, f"{split}/{directory}", passed_over)
             for directory in _directories(folder / split)
         }
         for split in SPLITS
@@ -106,11 +147,13 @@ def _list(folder: Path) -> tuple[Files, list[str]]:
     return files, faults
 
 
-def _split_here(folder: Path, directories: list[str]) -> tuple[Files, list[str]]:
+def _split_here(
+    folder: Path, directories: list[str], passed_over: PassedOver
+) -> tuple[Files, list[str]]:
     files: Files = {split: {} for split in SPLITS}
     small = []
     for directory in directories:
-        paths = _pictures(folder, directory)
+        paths = _pictures(folder, directory, passed_over)
         if len(paths) < SMALLEST_CLASS:
             small.append(f"{directory} ({len(paths)})")
             continue
@@ -129,34 +172,43 @@ def _directories(folder: Path) -> list[str]:
     )
 
 
-def _pictures(folder: Path, directory: str) -> list[str]:
-    found = []
-    seen: set[tuple[int, int]] = set()
+def _pictures(folder: Path, directory: str, passed_over: PassedOver) -> list[str]:
+    found: list[str] = []
+    root = folder.stat()
+    seen = {(root.st_dev, root.st_ino)}
     for parent, below, names in os.walk(folder / directory, followlinks=True):
         status = Path(parent).stat()
         if (status.st_dev, status.st_ino) in seen:  # links in a ring, or to a folder that is here
+            passed_over.linked.append(Path(parent).relative_to(folder).as_posix())
             below.clear()
             continue
         seen.add((status.st_dev, status.st_ino))
-        found += [
-            (Path(parent) / name).relative_to(folder).as_posix()
-            for name in names
-            if Path(name).suffix.lower() in SUFFIXES and not name.startswith(".")
-        ]
+        before = len(found)
+        for name in names:
+            path = (Path(parent) / name).relative_to(folder).as_posix()
+            if name.startswith("."):
+                passed_over.hidden.append(path)
+            elif Path(name).suffix.lower() in SUFFIXES:
+                found.append(path)
+            else:
+                passed_over.other.append(path)
+        if len(found) > before and Path(parent) != folder / directory:
+            passed_over.below[directory] += 1
     return sorted(found)
 
 
 def _class_names(files: Files, *, rejected: bool) -> tuple[tuple[str, ...], list[str]]:
     """Cleaned names, sorted, and faults; `rejected`: classes were left out, which is a fault."""
+    directories = {directory for classes in files.values() for directory in classes}
     spellings: dict[str, set[str]] = defaultdict(set)
-    for classes in files.values():
-        for directory in classes:
-            spellings[clean_class_name(directory)].add(directory)
+    for directory in directories:
+        spellings[spoken(directory)].add(directory)
     faults = [
-        f"directories with the same class name {name!r}: {some(sorted(found))}"
+        f"directories with the same class name {name!r}, as CLIP reads it: {some(sorted(found))}"
         for name, found in sorted(spellings.items())
         if len(found) > 1 or not name
     ]
-    if files and len(spellings) < 2 and not rejected:
-        faults.append(f"needs at least 2 class directories, found {len(spellings)}")
-    return tuple(sorted(spellings)), faults
+    names = sorted({clean_class_name(directory) for directory in directories})
+    if files and len(names) < 2 and not rejected:
+        faults.append(f"needs at least 2 class directories, found {len(names)}")
+    return tuple(names), faults

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ship.datasets.base import SPLITS, clean_class_name, plain_path, some
+from ship.datasets.base import SPLITS, clean_class_name, plain_path, some, spoken
 from ship.datasets.survey import read_list
 
 _MOST_CLASSES = 2**31
@@ -73,10 +73,12 @@ def _class_names(entries: Mapping[str, list[Entry]]) -> tuple[tuple[str, ...], l
     """Class names by label, and labels or names that do not pair one to one."""
     names: dict[int, set[str]] = defaultdict(set)
     labels: dict[str, set[int]] = defaultdict(set)
+    spelled: dict[str, set[str]] = defaultdict(set)
     for rows in entries.values():
         for _, label, raw in rows:
             names[label].add(raw)
-            labels[clean_class_name(raw)].add(label)
+            labels[spoken(raw)].add(label)
+            spelled[spoken(raw)].add(clean_class_name(raw))
     faults = []
     gaps = set(range(len(names))) - set(names)
     if gaps:
@@ -90,7 +92,8 @@ def _class_names(entries: Mapping[str, list[Entry]]) -> tuple[tuple[str, ...], l
         if len(found) > 1
     ]
     faults += [
-        f"class name {name!r} stands for more than one label: {some(sorted(found))}"
+        f"class name {', '.join(map(repr, sorted(spelled[name])))} stands for more than one label: "
+        f"{some(sorted(found))}"
         for name, found in sorted(labels.items())
         if len(found) > 1
     ]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from ship.datasets import DatasetError, check_dataset, load_dataset
+from ship.datasets import DatasetError, check_dataset, load_dataset, survey_dataset
 from ship.datasets.image_folder import fixed_split
 from tests.ship.datasets.conftest import save_picture
 
@@ -71,6 +71,30 @@ def test_other_files_and_hidden_directories_are_passed_over(folder_root: Path) -
     assert sum(len(split) for split in dataset.splits.values()) == 14
 
 
+def test_what_is_passed_over_is_told(folder_root: Path) -> None:
+    """Files by their endings, hidden ones, links in a ring, and classes that may be many."""
+    (folder_root / "pets/dog/notes.txt").write_text("x")
+    (folder_root / "pets/dog/._1.png").write_text("x")
+    (folder_root / "pets/dog/ring").symlink_to(folder_root / "pets/dog")
+    (folder_root / "pets/sea_lion/root").symlink_to(folder_root / "pets")
+    for breed in ("beagle", "poodle"):
+        save_picture(folder_root / "pets/dog" / breed / "1.jfif")
+    notes = survey_dataset("image_folder:pets", folder_root).notes
+    where = f"{folder_root / 'pets'}: "
+    assert [note.removeprefix(where) for note in notes] == [
+        "1 file passed over, whose ending is no picture's: dog/notes.txt",
+        "1 hidden file passed over: dog/._1.png",
+        "2 folders entered once, though links lead to it again: dog/ring, sea_lion/root",
+        "1 class folder with pictures in several folders below it, taken for one class: dog (2)",
+    ]
+
+
+def add_other_case(root: Path) -> None:
+    """A class that CLIP cannot tell from another one."""
+    for place in range(3):
+        save_picture(root / "pets/DOG" / f"{place}.png")
+
+
 def add_few(root: Path) -> None:
     """Classes of one and of no picture."""
     save_picture(root / "pets/newt/0.png")
@@ -98,6 +122,7 @@ def add_dangling(root: Path) -> None:
     [
         (add_few, "classes with fewer than 3 pictures: empty (0), newt (1)"),
         (add_same_name, "directories with the same class name 'sea lion'"),
+        (add_other_case, "directories with the same class name 'dog', as CLIP reads it: DOG, dog"),
         (add_empty, "1 picture of zero bytes: dog/0.png"),
         (add_dangling, "1 missing picture: dog/20.png"),
     ],
