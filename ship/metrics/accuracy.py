@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -16,32 +16,16 @@ ProtocolName = Literal[
     "base_to_new", "few_shot", "cross_dataset", "generalized_zero_shot", "single_unseen"
 ]
 
-_HALVES: Final = (
+_Halves = Literal[
     "harmonic_mean",
     "base",
     "new",
     "joint_harmonic_mean",
     "joint_base",
     "joint_new",
-)
-_ONE_SOFTMAX: Final = (
+]
+_OneSoftmax = Literal[
     "harmonic_mean",
-    "seen",
-    "unseen",
-    "calibrated_harmonic_mean",
-    "calibrated_seen",
-    "calibrated_unseen",
-    "ausuc",
-)
-
-Objective = Literal[
-    "harmonic_mean",
-    "base",
-    "new",
-    "joint_harmonic_mean",
-    "joint_base",
-    "joint_new",
-    "accuracy",
     "seen",
     "unseen",
     "calibrated_harmonic_mean",
@@ -49,6 +33,9 @@ Objective = Literal[
     "calibrated_unseen",
     "ausuc",
 ]
+Objective = Literal[_Halves, "accuracy", _OneSoftmax]
+_HALVES: Final[tuple[Objective, ...]] = get_args(_Halves)
+_ONE_SOFTMAX: Final[tuple[Objective, ...]] = get_args(_OneSoftmax)
 
 # What may be maximised: the metrics of the selection pictures; the first one is the default.
 OBJECTIVES: Final[dict[ProtocolName, tuple[Objective, ...]]] = {

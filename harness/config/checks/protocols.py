@@ -97,7 +97,7 @@ def objective_faults(space: Mapping[str, Factor], constants: Mapping[str, Any]) 
     protocol = constants.get("protocol", TrialConfig.model_fields["protocol"].default)
     if not isinstance(protocol, str) or protocol not in OBJECTIVES:
         return []
-    selections = [one for one in _values("selection", space, constants).values()]
+    selections = list(_values("selection", space, constants).values())
     blind = [one for one in selections if isinstance(one, str) and one in SEEN_SELECTIONS]
     seen_only, known = SEEN_OBJECTIVES[protocol], OBJECTIVES[protocol]
     faults = []
