@@ -16,6 +16,7 @@ from harness.cluster.ray_internals import (
     memory_used,
     was_cut_off,
     was_killed_for_memory,
+    was_raised_in_setup,
 )
 from harness.cluster.session import (
     Session,
@@ -42,4 +43,5 @@ __all__ = [
     "threads",
     "was_cut_off",
     "was_killed_for_memory",
+    "was_raised_in_setup",
 ]

@@ -34,6 +34,8 @@ _MEMORY_USED: Final = re.compile(r"was (\S+ used / \S+) limit")
 # What Ray says when a connection broke and it has not heard of the worker's death. Ray gives up a
 # connection sooner than a node: a link cut for 20 s broke a connection, and Ray kept the node.
 _CONNECTION_BROKE: Final = "is temporarily unavailable"
+# What Ray says when a worker's own code raised before the worker could take up anything.
+_RAISED_IN_SETUP: Final = "raised in its creation task"
 _NODE_IP: Final = "node_ip"
 
 
@@ -182,6 +184,11 @@ def memory_used(message: str) -> str:
 def was_cut_off(message: str) -> bool:
     """Whether Ray's message about a worker says only that the connection to it broke."""
     return _CONNECTION_BROKE in message
+
+
+def was_raised_in_setup(message: str) -> bool:
+    """Whether Ray's message about a worker says that an error was raised as it was set up."""
+    return _RAISED_IN_SETUP in message
 
 
 @contextmanager

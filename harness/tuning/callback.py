@@ -7,7 +7,7 @@ from typing import Any
 
 from ray import tune
 
-from harness.cluster import address_of_result, error_text, kill_worker
+from harness.cluster import address_of_result, error_text, kill_worker, was_raised_in_setup
 from harness.config import StudyConfig
 from harness.errors import ClusterError, UserError
 from harness.planning import Work
@@ -15,7 +15,7 @@ from harness.progress import TrialView, View
 from harness.recording import TrialRecorder
 from harness.tuning.failure_streak import Streak, TooManyFailures
 from harness.tuning.fusion import Ending, Group, PrunedSettings, member_id
-from harness.tuning.worker_deaths import Deaths
+from harness.tuning.worker_deaths import Deaths, last_error
 from harness.worker import EPOCHS
 from reports.contract import Failure, State
 
@@ -132,16 +132,23 @@ class Monitor(tune.Callback):
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A trial ended, by itself or by the scheduler."""
-        self._end_all(trial)
+        self._end_all(trial, self._find_endings(trial.trial_id))
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A worker died."""
+        ended = self._find_endings(trial.trial_id)
         if trial.trial_id not in self._running:  # died before it took the trial up
-            if not self._started:
-                self._error = ClusterError(f"no worker can start: {last_line(error_text(trial))}")
+            if not self._started and self._is_hopeless(error_text(trial), ended):
                 return
             self._start(trial)
-        self._end_all(trial)
+        self._end_all(trial, ended)
+
+    def _is_hopeless(self, told: str, ended: Sequence[Ending]) -> bool:
+        """Whether no worker can start: it raises an error each time, or has died in each try."""
+        hopeless = was_raised_in_setup(told) or any(end.state is State.FAIL for end in ended)
+        if hopeless:
+            self._error = ClusterError(f"no worker can start: {last_error(told)}")
+        return hopeless
 
     def close(self) -> None:
         """Mark what still runs as interrupted; raises StoreError if the store is gone."""
@@ -166,9 +173,8 @@ class Monitor(tune.Callback):
         self._guard(lambda: self._recorder.start(member, work))
         self._view.start(member, TrialView(work.setting.label, len(work.seeds)))
 
-    def _end_all(self, trial: Any) -> None:
+    def _end_all(self, trial: Any, ended: Sequence[Ending]) -> None:
         running = self._running.pop(trial.trial_id)
-        ended = self._find_endings(trial.trial_id)
         self._deaths.ended(trial.trial_id)
         for place in sorted(running.open):
             self._end(running, place, ended[place])
@@ -230,9 +236,3 @@ def _is_over(ending: Ending) -> bool:
     """Whether a setting will not go on from where it was, in this run or in the next."""
     failed = ending.state is State.FAIL and ending.failure in (Failure.ERROR, Failure.NON_FINITE)
     return failed or ending.state in (State.COMPLETE, State.PRUNED)
-
-
-def last_line(text: str) -> str:
-    """The last line of what Tune has written of a trial's error, which names the cause."""
-    lines = [line.strip() for line in text.split("\n") if line.strip()]
-    return lines[-1] if lines else "its process ended without a word"

@@ -1,5 +1,6 @@
 """Why a Ray trial's worker died: by itself, for want of memory, with its node, or by our kill."""
 
+import re
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,6 +17,9 @@ from reports.contract import Failure
 
 # How long a raylet (Ray's process on each node) may take to answer; then its node counts as lost.
 ANSWER_SECONDS = 3.0
+# the heading of each error in Tune's file, and how the last line of a Python error begins
+_FAILURE = re.compile(r"^Failure # .*$", re.MULTILINE)
+_IS_ERROR = re.compile(r"\S+: ")
 
 
 @dataclass(frozen=True)
@@ -135,3 +139,21 @@ class Deaths:
         if was_cut_off(message) and {place for place, _ in own} != {self._own_address()}:
             return "the connection to its worker was lost"
         return None
+
+
+def last_error(text: str) -> str:
+    """What went wrong last, from the file in which Tune keeps a trial's errors, in one line.
+
+    That is the last line of an exception, as it names the cause. What Ray says of a worker that
+    died has several lines, of which one in the middle names it: all but the indented ones, which
+    hold ids.
+    """
+    last = _FAILURE.split(text)[-1]
+    lines = [line.rstrip() for line in last.split("\n") if line.strip()]
+    if not lines:
+        return "its process ended without a word"
+    return lines[-1] if _IS_ERROR.match(lines[-1]) else " ".join(filter(_is_told, lines))
+
+
+def _is_told(line: str) -> bool:
+    return not line[0].isspace()

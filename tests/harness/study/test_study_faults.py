@@ -176,6 +176,37 @@ def test_workers_that_cannot_start_end_the_run(ray_bench: Bench) -> None:
 
 
 @pytest.mark.faults
+@pytest.mark.parametrize("dies", ["once", "each time"])
+def test_first_worker_dies_before_it_takes_a_trial_up(
+    ray_bench: Bench, tmp_path: Path, dies: str
+) -> None:
+    """Another one is tried; where that one dies too, the error says what Ray says."""
+    here, died = os.getpid(), tmp_path / "died"
+
+    def only_later(pid: int) -> Any:
+        if os.getpid() != pid and not (dies == "once" and died.exists()):
+            died.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return Trap()
+
+    class Trap:
+        def __reduce__(self) -> Any:
+            return only_later, (here,)
+
+    trap = Trap()
+    ray_bench.behave = lambda config, epoch: str(trap)
+    study = make_study(concurrency=1)
+    if dies == "each time":
+        with pytest.raises(ClusterError, match=r"no worker can start: .*The actor died unexpected"):
+            ray_bench.run(study)
+    else:
+        assert ray_bench.run(study).complete
+        reasons = [run.data.tags.get("ship.reason", "") for run in ray_bench.trials()]
+        assert sum("tried again" in reason for reason in reasons) == 1
+        ray_bench.check_invariants()
+
+
+@pytest.mark.faults
 def test_an_interrupt_leaves_a_shared_ray_usable(ray_bench: Bench) -> None:
     """In a session that somebody else opened, workers and their resources are given back."""
     ray_bench.behave = sleepy(3.0)
