@@ -1,5 +1,6 @@
 """The one writer of a sweep: a run for the study and a run a trial, written from the driver."""
 
+import base64
 import json
 import time
 from collections.abc import Mapping, Sequence
@@ -18,7 +19,7 @@ from harness.store import (
     set_state,
     store_errors,
 )
-from reports.contract import FLAG, OBJECTIVE, Cost, Failure, Kind, State, Tag, seed_metric
+from reports.contract import FLAG, HITS, OBJECTIVE, Cost, Failure, Kind, State, Tag, seed_metric
 from ship.trial_config import RESULTS_VERSION
 
 MAX_NAME = 250  # of a run, in MLflow's databases
@@ -97,6 +98,8 @@ class TrialRecorder:
                 step=run.step,
                 timestamp=int(time.time() * 1000),
             )
+        if final["hits"]:
+            self._store.log_file(run.run_id, HITS, base64.b64decode(final["hits"]))
         tags = {
             Tag.DEVICE: str(final["device"]),
             Tag.FUSED: str(final["fused"]),

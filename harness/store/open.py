@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar, cast
 
 from harness.store.errors import StoreError, store_errors
+from harness.store.files import keep_file
 from harness.store.lock.file_lock import gate
 from harness.store.writer import WaitingWriter, Writer
 from reports.contract import SQLITE, options_fault
@@ -64,6 +65,23 @@ class Store:
                 return self.outbox.create_run(experiment_id, name, tags)
             run = self.client.create_run(experiment_id, run_name=name, tags=dict(tags))
             return str(run.info.run_id)
+
+    def log_file(self, run_id: str, name: str, content: bytes) -> None:
+        """Keep a file among a run's artifacts; with an outbox, unless the store refuses files.
+
+        Args:
+            run_id: of the run, as create_run gave it.
+            name: of the file.
+            content: of the file.
+
+        Raises:
+            StoreError: the store refuses it, or what waits for the store cannot be kept.
+        """
+        with store_errors(self.uri):
+            if self.outbox is not None:
+                self.outbox.log_file(run_id, name, content)
+            else:
+                keep_file(self.client, run_id, name, content)
 
     def stored_id(self, run_id: str) -> str:
         """The id that the client knows a run by."""

@@ -53,6 +53,15 @@ class WaitingWriter(Writer, Protocol):
             stored_id.
         """
 
+    def log_file(self, run_id: str, name: str, content: bytes) -> None:
+        """Keep a file among a run's artifacts; a store that refuses files does without it.
+
+        Args:
+            run_id: of the run.
+            name: of the file.
+            content: of the file.
+        """
+
     def stored_id(self, run_id: str) -> str:
         """The store's id of a run, which is waited for."""
 

@@ -67,7 +67,7 @@ def chosen(test: PerReplica, by_epoch: Mapping[int, PerReplica]) -> dict[str, li
 
 
 def final_numbers(
-    test: PerReplica | None,
+    tested: EpochMetrics | None,
     by_epoch: Mapping[int, PerReplica],
     objective: str,
     n_settings: int,
@@ -75,7 +75,7 @@ def final_numbers(
     """The final numbers of each setting: test, selection, selection_epoch, objective.
 
     Args:
-        test: the metrics of stage test; None: it gave none.
+        tested: stage test; None: there was none.
         by_epoch: the metrics of each evaluated selection epoch.
         objective: the selection metric whose mean over the seeds is a setting's objective; "":
             nothing was selected, and it has none.
@@ -84,20 +84,21 @@ def final_numbers(
     Raises:
         RuntimeError: the method has left them out.
     """
-    if test is None:
+    if tested is None:
         raise RuntimeError("the trial ended without test metrics")
+    test = tested.per_replica
     selection = chosen(test, by_epoch)
     if objective and objective not in selection:
         raise RuntimeError(f"the trial ended without a selection value of {objective}")
     extra = ("selection_epoch", *(f"selection_{name}" for name in selection))
-    tested = {name: values for name, values in test.items() if name not in extra}
+    measured = {name: values for name, values in test.items() if name not in extra}
 
     def of(values: Sequence[float], place: int) -> list[float]:
         return split(values, n_settings)[place]
 
     return [
         {
-            "test": {name: of(values, place) for name, values in tested.items()},
+            "test": {name: of(values, place) for name, values in measured.items()},
             "selection": {name: of(values, place) for name, values in selection.items()},
             "selection_epoch": of(test.get("selection_epoch", ()), place),
             "objective": mean(of(selection[objective], place)) if objective else None,

@@ -16,6 +16,7 @@ from harness.checkpoint_storage import Storage
 from harness.method import RunTrial
 from harness.resources import PeakMemory, Utilisation, device_label, device_memory_mb
 from harness.worker.checkpoints import Checkpoints, is_unfit
+from harness.worker.hits import hits_file
 from harness.worker.results import (
     EPOCHS,
     EVALUATIONS,
@@ -103,7 +104,7 @@ class ShipTrainable(tune.Trainable):
         self._judged: tuple[bool, ...] = tuple(spec["judged"])
         self._items = None
         self._selection: dict[int, Mapping[str, tuple[float, ...]]] = {}
-        self._test: Mapping[str, tuple[float, ...]] | None = None
+        self._test: EpochMetrics | None = None
         self._last = "before its first epoch"
         self._seconds = 0.0
         self._checkpoints.begin(spec["checkpoint"])
@@ -149,7 +150,7 @@ class ShipTrainable(tune.Trainable):
             self._utilisation.saw(item.stage)
             result[EPOCHS].append(epoch_means(item, len(self._trials)))
             if item.stage == "test":
-                self._test = item.per_replica
+                self._test = item
             if item.stage == "selection" and self._objective in item.per_replica:
                 self._selection[item.epoch] = item.per_replica
                 # epoch 0 says little about a setting that is trained
@@ -223,7 +224,11 @@ class ShipTrainable(tune.Trainable):
             **({} if not self._gpus else self._gpu_cost()),
         }
         finals = final_numbers(self._test, self._selection, self._objective, n)
-        return [{**numbers, **cost} for numbers in finals]
+        exams = self._test.hits if self._test else ()
+        return [
+            {**numbers, **cost, "hits": hits_file(exams, self._seeds, place)}
+            for place, numbers in enumerate(finals)
+        ]
 
 
 def _limit_threads(threads: int) -> None:

@@ -1,11 +1,13 @@
 """The names under which a study stands in MLflow: the one source for writer and reader.
 
-Answers for: tags, states, metric keys, protocols with their columns, and the masking of secrets.
+Answers for: tags, states, metric keys, the file of right answers, protocols with their columns, and
+the masking of secrets.
 Imports nothing of the project, and nothing heavy.
 """
 
 from reports.contract.address import SQLITE, options_fault
 from reports.contract.errors import EmptyStudyError, ReportError
+from reports.contract.hits import CLASS, CLASS_ID, EXAM, HITS, SEEN, hit_column
 from reports.contract.metrics import (
     FLAG,
     FLAGS,
@@ -32,12 +34,16 @@ from reports.contract.tags import FINGERPRINTS, LONG_TAGS, Tag
 
 __all__ = [
     "ARMS",
+    "CLASS",
+    "CLASS_ID",
     "COMPLETE",
     "DEFAULT_PROTOCOL",
+    "EXAM",
     "FAIL",
     "FINGERPRINTS",
     "FLAG",
     "FLAGS",
+    "HITS",
     "LONG_TAGS",
     "MISSING",
     "OBJECTIVE",
@@ -45,6 +51,7 @@ __all__ = [
     "PRUNED",
     "QUALITY",
     "RUN_STATUS",
+    "SEEN",
     "SQLITE",
     "TARGET",
     "Cost",
@@ -55,6 +62,7 @@ __all__ = [
     "ReportError",
     "State",
     "Tag",
+    "hit_column",
     "options_fault",
     "redacted",
     "seed_metric",

@@ -9,6 +9,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from ship.metrics.hits import Hits
+
 Stage = Literal[
     "selection_generator", "selection_quality", "selection", "final_generator", "final", "test"
 ]
@@ -92,6 +94,9 @@ class EpochMetrics:
         selection_NAME, selection_epoch, quality/NAME of the features synthesized for the tested
         classes, and flag/NAME (0 or 1).
 
+    hits: of stage "test": the right answers on the pictures of each exam (not under selection
+        "reference").
+
     Raises:
         NonFiniteLoss: a value is NaN or infinite.
     """
@@ -100,6 +105,7 @@ class EpochMetrics:
     epoch: int
     progress: float
     per_replica: dict[str, tuple[float, ...]] = field(default_factory=dict)
+    hits: tuple[Hits, ...] = ()
 
     def __post_init__(self) -> None:
         for name, values in self.per_replica.items():

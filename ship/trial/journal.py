@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import Tensor
 
-from ship.metrics import EpochMetrics, Stage
+from ship.metrics import EpochMetrics, Hits, Stage
 from ship.training import Checkpoint, Part, capture, restore, under
 
 _RETRAINED: tuple[Stage, ...] = ("final_generator", "final")
@@ -35,7 +35,7 @@ class Journal:
         self._past = Counter(item.stage for item in self._history)
 
     def report(
-        self, stage: Stage, epoch: int, metrics: Mapping[str, Tensor]
+        self, stage: Stage, epoch: int, metrics: Mapping[str, Tensor], hits: tuple[Hits, ...] = ()
     ) -> GeneratorOf[EpochMetrics, None, None]:
         """One epoch as plain numbers; behind what a trial that was resumed had reported before.
 
@@ -43,13 +43,14 @@ class Journal:
             stage: where the trial is.
             epoch: of the stage, from 1 (0: nothing is trained).
             metrics: (replica,) each, by name.
+            hits: of the test, the right answers.
 
         Raises:
             NonFiniteLoss: one of them is NaN or infinite.
         """
         values = {name: tuple(map(float, value)) for name, value in metrics.items()}
         progress = min((len(self._history) + 1) / self._planned, 1.0) if stage != "test" else 1.0
-        item = EpochMetrics(stage, epoch, progress, values)
+        item = EpochMetrics(stage, epoch, progress, values, hits)
         while self._again:
             # it stays until the caller is back: the state is already one epoch further
             yield self._again[0]

@@ -19,8 +19,9 @@ from ship.protocols import PROTOCOLS, Exam, Protocol, studied_classes
 from ship.training import Checkpoint, CheckpointError, Part, each_replica, shared_shape
 from ship.trial.ages import choose_age, planned_ages
 from ship.trial.journal import Journal, TrialRun
-from ship.trial.selection import Best, Choices, Retrained, Tested, evaluate, keep_better
+from ship.trial.selection import Best, Choices, Retrained, evaluate, keep_better
 from ship.trial.stages import Fitted, Trial
+from ship.trial.tested import Tested
 from ship.trial_config import TrialConfig
 
 
@@ -100,7 +101,8 @@ def _epochs_of(trial: Trial, protocol: Protocol) -> Iterator[EpochMetrics]:
     if protocol.selection is not None:
         flags |= best.flags(choices, last)
     metrics = {**protocol.combine(tested.exams), **selected, **quality, **flags}
-    yield from trial.journal.report("test", int(best.epoch.max()), metrics)
+    hits = tested.hits(protocol.finals)
+    yield from trial.journal.report("test", int(best.epoch.max()), metrics, hits)
 
 
 def _choose(

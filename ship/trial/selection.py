@@ -8,8 +8,8 @@ from torch import Tensor
 
 from ship.finetuners import Finetuner
 from ship.metrics import NonFiniteLoss
-from ship.protocols import Exam, Final, Protocol
-from ship.training import State, copied, copies, prefixed, taken, under
+from ship.protocols import Exam, Protocol
+from ship.training import State, copies, prefixed, taken, under
 
 Choices = Sequence[Mapping[str, float]]
 
@@ -116,46 +116,6 @@ class Retrained:
         self.state, self.losses = under(state, "state"), under(state, "losses")
 
 
-@dataclass
-class Tested:
-    """Test metrics of each exam of the finals that are over: final, exam, metric -> (replica,)."""
-
-    finals: list[list[dict[str, Tensor]]] = field(default_factory=list)
-
-    def add(self, finetuner: Finetuner, final: Final, protocol: Protocol, best: Best) -> None:
-        """Test a fine-tuner on a final's exams.
-
-        Args:
-            finetuner: at the state that selection chose.
-            final: whose exams it takes.
-            protocol: scores the logits.
-            best: what selection chose for each replica.
-        """
-        self.finals.append([examine(finetuner, exam, protocol, best) for exam in final.exams])
-
-    @property
-    def exams(self) -> list[dict[str, Tensor]]:
-        """Those of all finals, in order."""
-        return [metrics for exams in self.finals for metrics in exams]
-
-    def state_dict(self) -> State:
-        """Metrics by the places of their final and exam and by name, as copies on the CPU."""
-        return {
-            f"{place}.{number}.{name}": copied(value)
-            for place, exams in enumerate(self.finals)
-            for number, metrics in enumerate(exams)
-            for name, value in metrics.items()
-        }
-
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Put back what state_dict() gave."""
-        self.finals = []
-        for place in range(len({key.split(".")[0] for key in state})):
-            exams = under(state, str(place))
-            numbers = range(len({key.split(".")[0] for key in exams}))
-            self.finals.append([under(exams, str(number)) for number in numbers])
-
-
 def _at_edge(name: str, choices: Choices) -> list[bool]:
     """Whether each choice's value of a setting is the largest or smallest that was tried."""
     values = [choice[name] for choice in choices]
@@ -203,7 +163,7 @@ def evaluate(
         NonFiniteLoss: logits are NaN or infinite, which argmax would take for a class.
     """
     scored = [
-        protocol.score_selection(_logits(finetuner, exam, choice), exam, None)
+        protocol.score_selection(logits_of(finetuner, exam, choice), exam, None)
         for choice in finetuner.choices
     ]
     table = {name: torch.stack([s[name] for s in scored]).cpu() for name in scored[0]}
@@ -211,31 +171,17 @@ def evaluate(
     return {name: rows.gather(0, choice[None])[0] for name, rows in table.items()}, choice
 
 
-def examine(finetuner: Finetuner, exam: Exam, protocol: Protocol, best: Best) -> dict[str, Tensor]:
-    """Test metrics of one exam, under the inference choice that selection chose.
+def logits_of(finetuner: Finetuner, exam: Exam, choice: Mapping[str, float]) -> Tensor:
+    """Class scores of an exam's n pictures, (replica, n, n_cls).
 
     Args:
-        finetuner: at the state that selection chose.
-        exam: a final's, of n pictures.
-        protocol: scores the logits, (replica, n, n_cls).
-        best: what selection chose for each replica.
-
-    Returns:
-        (replica,) each, by name, in percent, on the CPU.
+        finetuner: as far as it has been trained.
+        exam: whose pictures these are.
+        choice: settings at inference.
 
     Raises:
-        NonFiniteLoss: as evaluate does.
+        NonFiniteLoss: some are NaN or infinite.
     """
-    metrics: dict[str, Tensor] = {}
-    for index in best.choice.unique().tolist():
-        logits = _logits(finetuner, exam, finetuner.choices[index])
-        scored = protocol.score_test(logits, exam, best.metrics)
-        scored = {name: value.cpu() for name, value in scored.items()}
-        metrics = keep_better(best.choice == index, scored, metrics)
-    return metrics
-
-
-def _logits(finetuner: Finetuner, exam: Exam, choice: Mapping[str, float]) -> Tensor:
     logits = finetuner.logits(exam.pictures.features, choice)
     bad = (~logits.isfinite().flatten(1).all(1)).nonzero().flatten().tolist()
     if bad:

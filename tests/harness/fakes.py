@@ -14,6 +14,7 @@ from harness.config.load import parse_study
 from harness.config.study_config import StudyConfig
 from harness.method import Method
 from ship.metrics.accuracy import EpochMetrics
+from ship.metrics.hits import Hits
 from ship.training.checkpoint import Checkpoint
 from ship.training.per_replica import each_replica
 from ship.trial_config import TrialConfig
@@ -128,7 +129,9 @@ def _analytic(
     test: dict[str, tuple[float, ...]] = dict.fromkeys(SIX, values)
     test["selection_epoch"] = tuple(float(EPOCHS) for _ in seeds)
     test["selection_harmonic_mean"] = values
-    yield EpochMetrics("test", EPOCHS, 1.0, test)
+    right = tuple(bytes([(round(value) % 16) << 4]) for value in truths)
+    hits = Hits("", (0, 0, 1, 1), ("cat", "dog"), (True, False), {"own": right, "all": right})
+    yield EpochMetrics("test", EPOCHS, 1.0, test, (hits,))
 
 
 def _line(features: FakeFeatures, config: TrialConfig, seed: int) -> str:

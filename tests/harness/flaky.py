@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -26,6 +27,7 @@ class FakeRun:
     status: str = "RUNNING"
     params: dict[str, str] = field(default_factory=dict)
     points: list[tuple[Any, ...]] = field(default_factory=list)
+    files: dict[str, bytes] = field(default_factory=dict)
 
 
 class FakeStore:
@@ -43,6 +45,7 @@ class FakeStore:
                 sorted((k, v) for k, v in run.tags.items() if k != Tag.RUN_KEY),
                 sorted(run.params.items()),
                 run.points,
+                sorted(run.files.items()),
             )
             for run in self.runs.values()
         )
@@ -54,6 +57,8 @@ class FlakyClient:
     "ok"; "before": it does not arrive; "after": its answer gets lost; "refused": a 4xx;
     "crash before" and "crash after": the caller dies. "ok" when there are no more.
     """
+
+    tracking_uri = URI
 
     def __init__(self, store: FakeStore, fates: Iterator[str]) -> None:
         self.store = store
@@ -86,6 +91,11 @@ class FlakyClient:
             run.tags.update({tag.key: tag.value for tag in tags})
 
         self._call("log_batch", take)
+
+    def log_artifact(self, run_id: str, local_path: str) -> None:
+        """Keep a file of a run."""
+        name, content = Path(local_path).name, Path(local_path).read_bytes()
+        self._call("log_artifact", lambda: self._run(run_id).files.update({name: content}))
 
     def set_terminated(self, run_id: str, status: str, end_time: int = 0) -> None:
         """End a run."""

@@ -5,13 +5,21 @@ is made so here: a run is looked for by its key before it is made once more, and
 may be gone.
 """
 
+import base64
+import logging
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from harness.errors import UserError
+from harness.store.files import keep_file
+from harness.store.outbox.retryable import transient
+from harness.wording import one_line
 from reports.contract import Tag
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
+
+logger = logging.getLogger(__name__)
 
 CREATE = "create_run"
 # how the id of a run begins that the store does not have yet; its key follows
@@ -95,6 +103,17 @@ def batch(
     }
 
 
+def file_call(run_id: str, name: str, content: bytes) -> dict[str, Any]:
+    """The arguments of log_file in JSON's types.
+
+    Args:
+        run_id: of the run.
+        name: of the file among the run's artifacts.
+        content: of the file.
+    """
+    return {"run_id": run_id, "name": name, "content": base64.b64encode(content).decode("ascii")}
+
+
 def perform(client: "MlflowClient", call: str, arguments: Arguments) -> None:
     """Make a call other than create_run.
 
@@ -143,6 +162,22 @@ def _log_batch(client: "MlflowClient", arguments: Arguments) -> None:
     )
 
 
+def _log_file(client: "MlflowClient", arguments: Arguments) -> None:
+    """Keep a file among a run's artifacts. Where they are refused, the study goes on without it.
+
+    A server may take numbers and not files, say for want of the right to write where they go.
+    """
+    run_id, name = arguments["run_id"], arguments["name"]
+    try:
+        keep_file(client, run_id, name, base64.b64decode(arguments["content"]))
+    except UserError:  # another driver has taken the study over
+        raise
+    except Exception as error:
+        if transient(error, client.tracking_uri):
+            raise
+        logger.warning("%s could not be kept in MLflow: %s", name, one_line(error))
+
+
 def _delete_tag(client: "MlflowClient", arguments: Arguments) -> None:
     from mlflow.exceptions import MlflowException
 
@@ -156,6 +191,7 @@ def _delete_tag(client: "MlflowClient", arguments: Arguments) -> None:
 
 _CALLS: dict[str, Callable[["MlflowClient", Arguments], None]] = {
     "log_batch": _log_batch,
+    "log_file": _log_file,
     "set_terminated": lambda client, arguments: client.set_terminated(**arguments),
     "update_run": lambda client, arguments: client.update_run(**arguments),
     "delete_tag": _delete_tag,

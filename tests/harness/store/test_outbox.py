@@ -34,6 +34,7 @@ WRITES: dict[str, Callable[[Outbox, str], Any]] = {
         params={"p": 1},
         tags={"t": "u"},
     ),
+    "log_file": lambda box, run: box.log_file(run, "hits.parquet", bytes(range(256))),
     "set_state": lambda box, run: set_state(box, run, State.COMPLETE, {"why": "done"}),
     "running": lambda box, run: set_state(box, run, State.RUNNING),
     "delete_tag": lambda box, run: box.delete_tag(run, "k"),
@@ -112,7 +113,25 @@ def test_later_writes_keep_their_order_behind_the_first_that_waits(tmp_path: Pat
     assert store.runs[run_id].tags["t"] == "c"
 
 
-@pytest.mark.parametrize("name", WRITES)
+def test_a_store_that_refuses_files_does_without(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """At once and where it had waited; the numbers that follow get through."""
+    store = FakeStore()
+    post = Post(tmp_path, store, "ok", "refused", "before", "refused")
+    run_id = post.box.create_run("7", "first", {})
+    for name in ("one", "two"):
+        post.box.log_file(run_id, name, b"content")
+    log(post.box, run_id, tags={"t": "u"})
+    post.deliver_all()
+    assert store.runs[run_id].files == {}
+    assert store.runs[run_id].tags["t"] == "u"
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{name} could not be kept in MLflow: no such thing" for name in ("one", "two")
+    ]
+
+
+@pytest.mark.parametrize("name", [name for name in WRITES if name != "log_file"])
 def test_a_refused_write_is_raised_and_does_not_wait(tmp_path: Path, name: str) -> None:
     """A 4xx is a fault: sending it again would not help."""
     post = Post(tmp_path, FakeStore(), "ok", "refused", "refused")

@@ -3,8 +3,10 @@
 import json
 import signal
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 from rich.console import Console
 
@@ -77,6 +79,12 @@ def test_runs_carry_params_metrics_and_tags(ray_bench: Bench) -> None:
         [truth(study.trial, 0.5) - d for d in (2, 1, 0)]
     )  # type: ignore[arg-type]
     assert [point.step for point in curve] == [2, 3, 4]
+    held = pl.read_parquet(Path(client.download_artifacts(run.info.run_id, "hits.parquet")))
+    assert held["class"].to_list() == ["cat", "cat", "dog", "dog"]
+    assert held["seen"].to_list() == [True, True, False, False]
+    for seed, number in enumerate(numbers):
+        expected = [bool(round(number) % 16 & bit) for bit in (8, 4, 2, 1)]
+        assert held[f"seed_{seed}/own"].to_list() == expected
 
 
 def test_an_added_seed_runs_alone(ray_bench: Bench) -> None:

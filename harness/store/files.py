@@ -1,0 +1,23 @@
+"""Files among a run's artifacts."""
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mlflow.tracking import MlflowClient
+
+
+def keep_file(client: "MlflowClient", run_id: str, name: str, content: bytes) -> None:
+    """Keep a file among a run's artifacts; one of that name is replaced.
+
+    Args:
+        client: of the store.
+        run_id: of the run, as the client knows it.
+        name: of the file.
+        content: of the file.
+    """
+    with tempfile.TemporaryDirectory(prefix="ship-sweep-") as folder:
+        path = Path(folder) / name
+        path.write_bytes(content)
+        client.log_artifact(run_id, str(path))

@@ -1,0 +1,24 @@
+"""The file of a trial's run in MLflow that holds its right answers, picture by picture.
+
+A parquet file of one row a test picture. Beside the columns below it has one of booleans for each
+seed and kind of answer: see hit_column.
+"""
+
+from typing import Final
+
+HITS: Final = "hits.parquet"
+EXAM: Final = "exam"  # "", or the metric that the picture counts towards
+CLASS_ID: Final = "class_id"
+CLASS: Final = "class"  # its name
+SEEN: Final = "seen"  # whether the model was trained on real pictures of the class
+
+
+def hit_column(seed: int, kind: str) -> str:
+    """The column of a seed's answers of a kind, e.g. seed_3/own.
+
+    Args:
+        seed: of the run.
+        kind: "own": among the classes of the picture's own kind (seen or unseen). "all": among all
+            classes that compete.
+    """
+    return f"seed_{seed}/{kind}"
