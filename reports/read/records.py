@@ -3,7 +3,7 @@
 import itertools
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import polars as pl
@@ -20,6 +20,7 @@ from reports.contract import (
     Tag,
 )
 from reports.read.flags import with_zeros, without_points
+from reports.read.hits import HitFiles
 from reports.read.measures import study_protocol, targets_of
 from reports.read.rows import Factor, Setting, frame, missing_rows, one_per_seed, seed_rows
 from reports.read.runs import Run, read_runs
@@ -40,6 +41,7 @@ class Study:
     scope: "" for the whole study, else the dataset, or the words for an average over datasets, that
         this part of it holds.
     pooled: the datasets that a row is the average over, () where it is of one dataset.
+    hits: the right answers that the runs keep.
     """
 
     name: str
@@ -56,6 +58,7 @@ class Study:
     warnings: tuple[str, ...]
     scope: str = ""
     pooled: tuple[str, ...] = ()
+    hits: HitFiles = field(default_factory=HitFiles)
 
 
 def load_records(study_name: str, tracking_uri: str) -> Study:
@@ -65,7 +68,9 @@ def load_records(study_name: str, tracking_uri: str) -> Study:
         ReportError: unreadable store or unknown study (one line).
         EmptyStudyError: nothing of it has ended yet.
     """
-    return study_from_runs(study_name, read_runs(study_name, tracking_uri))
+    runs = read_runs(study_name, tracking_uri)
+    folders = {run.run_id: run.artifacts for run in runs}
+    return replace(study_from_runs(study_name, runs), hits=HitFiles(folders, tracking_uri))
 
 
 def study_from_runs(name: str, runs: Sequence[Run]) -> Study:

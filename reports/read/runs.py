@@ -17,13 +17,17 @@ PAGE = 100  # runs a request; each may hold a thousand metrics
 
 @dataclass(frozen=True)
 class Run:
-    """One MLflow run as plain data; `metrics` holds each metric's last value."""
+    """One MLflow run as plain data.
+
+    metrics: each metric's last value. artifacts: the URI of the folder of its files.
+    """
 
     run_id: str
     started: int  # ms since the epoch
     tags: dict[str, str]
     params: dict[str, str]
     metrics: dict[str, float]
+    artifacts: str = ""
 
 
 def default_tracking_uri() -> str:
@@ -72,8 +76,10 @@ def _selected(base: sqlite3.Connection, experiment_id: int) -> list[Run]:
     own = "FROM runs WHERE experiment_id = ? AND lifecycle_stage = 'active'"
     of_runs = f"WHERE run_uuid IN (SELECT run_uuid {own})"
     runs = {
-        run_id: Run(run_id, started or 0, {}, {}, {})
-        for run_id, started in base.execute(f"SELECT run_uuid, start_time {own}", [experiment_id])
+        run_id: Run(run_id, started or 0, {}, {}, {}, artifacts or "")
+        for run_id, started, artifacts in base.execute(
+            f"SELECT run_uuid, start_time, artifact_uri {own}", [experiment_id]
+        )
     }
     for table in ("tags", "params"):
         query = f"SELECT run_uuid, key, value FROM {table} {of_runs}"
@@ -118,6 +124,7 @@ def _plain(run: Any) -> Run:
         tags=dict(run.data.tags),
         params=dict(run.data.params),
         metrics=dict(run.data.metrics),
+        artifacts=run.info.artifact_uri or "",
     )
 
 

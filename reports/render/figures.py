@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from reports.read import Factor, Study, heading
 from reports.render.arm_lines import draw_arms
-from reports.stats import Estimate, mean_interval
+from reports.stats import Estimate, percent_interval
 from reports.tables import (
     MOST_LEVELS,
     Group,
@@ -119,7 +119,7 @@ def _points(groups: Sequence[Group], metric: str, *, numeric: bool, scattered: b
             dots = list(by_seed(matched(group.rows, f"test/{metric}", {})).values())
         if dots:
             x = float(group.value) if numeric else float(place)
-            estimate = None if scattered else mean_interval(dots)
+            estimate = None if scattered else percent_interval(dots)
             points.append(Point(x, level_text(group.value), tuple(dots), estimate))
     return points
 
@@ -137,9 +137,12 @@ def _draw_points(axes: "Axes", points: Sequence[Point], *, joined: bool) -> None
     if not measured:
         return
     xs, means = [x for x, _ in measured], [e.mean for _, e in measured]
-    halves = [0.0 if e.low is None or e.high is None else (e.high - e.low) / 2 for _, e in measured]
+    sides = [
+        [0.0 if e.low is None else e.mean - e.low for _, e in measured],
+        [0.0 if e.high is None else e.high - e.mean for _, e in measured],
+    ]
     axes.errorbar(
-        xs, means, yerr=halves, fmt="none", ecolor=_BLUE, elinewidth=1.0, capsize=2.5, zorder=3
+        xs, means, yerr=sides, fmt="none", ecolor=_BLUE, elinewidth=1.0, capsize=2.5, zorder=3
     )
     if joined:
         axes.plot(xs, means, color=_BLUE, linewidth=1.0, zorder=3)

@@ -93,14 +93,15 @@ def _cell(cell: Cell | None, stacked: bool) -> str:
     if not isinstance(cell, Value):
         # Words, or digits that the plain dialect already spells with escapables.
         return escape(cell_text(cell if cell is not None else Text("–")))
-    mean, half = value_parts(cell, _DIALECT)
+    mean, joined, interval = value_parts(cell, _DIALECT)
     suffix = escape(cell.suffix)
+    sign = r"$\pm$" if joined == _DIALECT.plus_minus else ""
     if stacked:
-        below = [rf"\tiny$\pm${half}", *([rf"\tiny {suffix}"] if suffix else [])]
+        below = [rf"\tiny{sign or ' '}{interval}", *([rf"\tiny {suffix}"] if suffix else [])]
         lines = r"\\[-2pt] ".join([mean, *below])
         return rf"\begin{{tabular}}[t]{{@{{}}r@{{}}}}{lines}\end{{tabular}}"
     behind = rf"\,{suffix}" if suffix else ""
-    return rf"{mean}{{\scriptsize\,$\pm$\,{half}{behind}}}"
+    return rf"{mean}{{\scriptsize\,{sign}\,{interval}{behind}}}"
 
 
 def _line(cells: Sequence[str]) -> str:

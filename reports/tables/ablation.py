@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from reports.contract import FAIL, PRUNED
 from reports.read import Factor, Study, heading
-from reports.stats import Comparison, compare_paired, holm, mean_interval
+from reports.stats import Comparison, compare_paired, holm, percent_interval
+from reports.tables.comparison import compared_cells, compared_in, difference_columns
 from reports.tables.flags import raised_flags
 from reports.tables.groups import (
     Group,
@@ -22,19 +23,21 @@ from reports.tables.groups import (
     spelled,
 )
 from reports.tables.model import (
+    CLASSES,
     LEVELS,
     REFERENCES,
     Cell,
     Column,
     Counts,
-    PValue,
     Quantity,
+    Ranged,
     Row,
     Table,
     Text,
     Value,
 )
 from reports.tables.notes import chosen_by, table_notes, titled
+from reports.tables.over_classes import MOST_RUNS, OverClasses
 
 TOP = 10  # settings that a page shows of a sampled study
 
@@ -87,7 +90,7 @@ def settings_table(study: Study, metric: str) -> Table:
 
 def _score_column(study: Study) -> Column:
     """The objective on the pictures that selection looks at: what a setting is chosen by."""
-    return Column("objective", f"sel. {heading(study.protocol, study.objective)}", drop=1)
+    return Column("objective", f"sel. {heading(study.protocol, study.objective)}", drop=3)
 
 
 @dataclass(frozen=True)
@@ -121,17 +124,7 @@ def _measures(study: Study, metric: str, *, compared: bool = True) -> tuple[Colu
     ]
     if compared:
         columns += difference_columns(heading(protocol, metric))
-    return (Column("n", "n"), *columns, Column("seconds", "s/seed", drop=2))
-
-
-def difference_columns(head: str) -> list[Column]:
-    """The columns of a comparison to the baseline."""
-    return [
-        Column("difference", f"Δ{head}"),
-        Column("pairs", "pairs", drop=3),
-        Column("p", "Holm p"),
-        Column("detectable", "MDE", drop=2),
-    ]
+    return (Column("n", "n"), *columns, Column("seconds", "s/seed", drop=1))
 
 
 def _table(
@@ -146,20 +139,27 @@ def _table(
     shown: int | None = None,
 ) -> Table:
     rows: list[Row] = []
-    for section, groups in ((LEVELS, parts.levels), (REFERENCES, parts.arms)):
-        compared = [_compare(group, parts, metric) for group in groups]
-        # Levels answer the study's question and arms place it: two families, corrected apart.
-        adjusted = holm([c.p if c else None for c in compared])
-        for group, comparison, p in zip(groups, compared, adjusted, strict=True):
-            named = zip(columns, group.labels, strict=False)
-            cells: dict[str, Cell] = {column.key: label for column, label in named}
-            cells |= _measured(study, group, columns)
-            cells |= compared_cells(comparison, p)
-            if group is parts.baseline:
-                cells["difference"] = Text("baseline")
-            chosen = chosen_by(group.rows["selection"].to_list())
-            flags = raised_flags(group.rows)
-            rows.append(Row(cells, section, group is parts.baseline, chosen, group.arm, flags))
+    groups = [*parts.levels, *parts.arms]
+    compared = [_compare(group, parts, metric) for group in groups]
+    # one family a table: what is claimed of its levels and of its arms is read together
+    family = [comparison.p if comparison else None for comparison in compared]
+    classes = _over_classes(study, groups, parts, metric)
+    for group, comparison, p in zip(groups, compared, holm(family), strict=True):
+        named = zip(columns, group.labels, strict=False)
+        cells: dict[str, Cell] = {column.key: label for column, label in named}
+        cells |= _measured(study, group, columns)
+        cells |= compared_cells(comparison, p, compared_in(family))
+        if classes and comparison:
+            other = classes.difference(group, comparison.difference.mean)
+            cells |= {CLASSES: Ranged(other, 1, bare=True)} if other else {}
+        if group is parts.baseline:
+            cells["difference"] = Text("baseline")
+        section = REFERENCES if group.arm else LEVELS
+        chosen = chosen_by(group.rows["selection"].to_list())
+        flags = raised_flags(group.rows)
+        rows.append(Row(cells, section, group is parts.baseline, chosen, group.arm, flags))
+    if not any(CLASSES in row.cells for row in rows):
+        columns = tuple(column for column in columns if column.key != CLASSES)
     baseline = spelled(parts.baseline, columns) if parts.baseline else ""
     kind = "settings" if name == "settings" else "levels" if len(study.factors) == 1 else "effects"
     notes = table_notes(
@@ -172,6 +172,16 @@ def _table(
         shown=shown,
     )
     return Table(name, titled(study, title, rows), columns, tuple(rows), notes, labels, shown)
+
+
+def _over_classes(
+    study: Study, groups: Sequence[Group], parts: _Parts, metric: str
+) -> OverClasses | None:
+    """What compares groups over other classes; None where nothing does, or it would take long."""
+    runs = sum(group.rows["run_id"].n_unique() for group in groups)
+    if parts.baseline is None or runs > MOST_RUNS or study.pooled:
+        return None
+    return OverClasses(study, metric, parts.baseline, parts.cells)
 
 
 def _compare(group: Group, parts: _Parts, metric: str) -> Comparison | None:
@@ -199,25 +209,10 @@ def _measured(study: Study, group: Group, columns: Sequence[Column]) -> dict[str
         # A mean over some of the rows would not be the n that stands beside it.
         if sources[key] in done.columns and done[sources[key]].null_count() == 0:
             values = by_seed(matched(done, sources[key], {}))
-            cells[key] = Value(mean_interval(list(values.values())))
+            cells[key] = Value(percent_interval(list(values.values())))
     if any(c.key == "seeds" for c in columns):
         cells["seeds"] = Quantity(done["seed"].n_unique(), 0)
     seconds = done["seconds"].drop_nulls().to_list()
     if seconds:
         cells["seconds"] = Quantity(sum(seconds) / len(seconds))
-    return cells
-
-
-def compared_cells(comparison: Comparison | None, p: float | None) -> dict[str, Cell]:
-    """Difference, pairs, corrected p and detectable effect, as far as there are any."""
-    if comparison is None:
-        return {}
-    cells: dict[str, Cell] = {
-        "difference": Value(comparison.difference, signed=True),
-        "pairs": Quantity(comparison.difference.n, 0),
-    }
-    if p is not None:
-        cells["p"] = PValue(p)
-    if comparison.detectable is not None:
-        cells["detectable"] = Quantity(comparison.detectable)
     return cells

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 
 from reports.contract import FAIL, MISSING, PRUNED
 from reports.read import Factor, Study, heading
-from reports.stats import Comparison, compare_paired, holm, mean_interval
-from reports.tables.ablation import compared_cells, difference_columns
+from reports.stats import Comparison, compare_paired, holm, percent_interval
+from reports.tables.comparison import compared_cells, compared_in, difference_columns
 from reports.tables.flags import raised_flags
 from reports.tables.groups import arm_groups, short_name
 from reports.tables.methods import Line, arm_line, method_line
 from reports.tables.model import (
+    CLASSES,
     LEVELS,
     REFERENCES,
     Cell,
@@ -48,11 +49,12 @@ def dataset_tables(study: Study, over: Factor, metric: str) -> list[Table]:
     arms = [arm_line(study, arm, home) for arm in arm_groups(study)]
     base = next((line for line in lines if line.baseline), None)
     compared = [_compare(line, base, metric) if base else None for line in lines]
-    adjusted = holm([one.comparison.p if one else None for one in compared])
+    family = [one.comparison.p if one else None for one in compared]
+    adjusted = holm(family)
     rows = []
     for line, found, p in zip(lines, compared, adjusted, strict=True):
         cells = _cells(study, line, names, metric) | _average_cells(study, line, names, metric)
-        cells |= found.cells(p, len(names)) if found else {}
+        cells |= found.cells(p, compared_in(family), len(names)) if found else {}
         if line is base and len(lines) > 1:
             cells["difference"] = Text("baseline")
         rows.append(_row(line, labels, cells))
@@ -111,7 +113,7 @@ def _columns(
     head = heading(protocol, metric)
     yield Column(f"{AVERAGE}/{metric}", f"{head} of means" if halves else f"mean {head}")
     if compared:
-        yield from difference_columns(head)
+        yield from (column for column in difference_columns(head) if column.key != CLASSES)
 
 
 def _cells(study: Study, line: Line, names: Sequence[str], metric: str) -> dict[str, Cell]:
@@ -123,7 +125,7 @@ def _cells(study: Study, line: Line, names: Sequence[str], metric: str) -> dict[
             values = list(line.averages(part, [name]).values())
             if values:
                 suffix = "" if len(values) == counts.done else f"(n {len(values)})"
-                cells[f"{name}/{part}"] = Value(mean_interval(values), suffix=suffix)
+                cells[f"{name}/{part}"] = Value(percent_interval(values), suffix=suffix)
         if not line.finished(name):
             states = {row["state"] for row in line.rows[name].values()}
             absent = next((s for s in (FAIL, PRUNED) if s in states), MISSING)
@@ -138,7 +140,7 @@ def _average_cells(study: Study, line: Line, names: Sequence[str], metric: str) 
     for part in (metric, *study.protocol.halves.get(metric, ())):
         values = list(line.averages(part, present).values())
         if values:
-            cells[f"{AVERAGE}/{part}"] = Value(mean_interval(values), suffix=suffix)
+            cells[f"{AVERAGE}/{part}"] = Value(percent_interval(values), suffix=suffix)
     return cells
 
 
@@ -149,9 +151,15 @@ class _Compared:
     comparison: Comparison
     datasets: int
 
-    def cells(self, p: float | None, of: int) -> dict[str, Cell]:
-        """The cells of the comparison, marked where it is not over all datasets."""
-        cells = compared_cells(self.comparison, p)
+    def cells(self, p: float | None, comparisons: int, of: int) -> dict[str, Cell]:
+        """The cells of the comparison, marked where it is not over all datasets.
+
+        Args:
+            p: corrected.
+            comparisons: in the family.
+            of: the number of the study's datasets.
+        """
+        cells = compared_cells(self.comparison, p, comparisons)
         if self.datasets < of:
             suffix = f"({self.datasets}/{of})"
             cells["difference"] = Value(self.comparison.difference, signed=True, suffix=suffix)
@@ -183,7 +191,7 @@ def _long(
                     "metric": Text(metric), "n": line.counts(over or names),
                 }  # fmt: skip
                 if values:
-                    cells["value"] = Value(mean_interval(values))
+                    cells["value"] = Value(percent_interval(values))
                 if values or metric in study.protocol.required:
                     rows.append(dataclasses.replace(blank, cells={**blank.cells, **cells}))
     columns = (

@@ -3,10 +3,13 @@
 import re
 from dataclasses import dataclass
 
+from reports.stats import Estimate
 from reports.tables.model import Cell, Counts, PValue, Quantity, Ranged, Text, Value
 
 DASH = "–"
 BASELINE = "baseline"
+# A half-width says less than both ends where one side is longer than the other by this factor.
+LOPSIDED = 1.5
 
 
 @dataclass(frozen=True)
@@ -56,13 +59,38 @@ def p_text(p: float) -> str:
     return f"{p:.4f}"
 
 
-def value_parts(value: Value, dialect: Dialect = PLAIN) -> tuple[str, str]:
-    """Mean and half-width as text; the half-width is a dash where there is no interval."""
-    estimate = value.estimate
-    mean = number(estimate.mean, value.decimals, signed=value.signed, minus=dialect.minus)
+def value_parts(value: Value, dialect: Dialect = PLAIN) -> tuple[str, str, str]:
+    """A mean as text, what joins it to its interval, and the interval.
+
+    The interval is its half-width behind a plus-minus, a dash where there is none, and both of its
+    ends where the mean is far from their middle.
+    """
+    estimate, decimals = value.estimate, value.decimals
+    mean = number(estimate.mean, decimals, signed=value.signed, minus=dialect.minus)
     if estimate.low is None or estimate.high is None:
-        return mean, dialect.dash
-    return mean, number((estimate.high - estimate.low) / 2, value.decimals)
+        return mean, dialect.plus_minus, dialect.dash
+    below, above = estimate.mean - estimate.low, estimate.high - estimate.mean
+    if max(above, below) <= LOPSIDED * min(above, below) + 10**-decimals:
+        return mean, dialect.plus_minus, number((above + below) / 2, decimals)
+    return mean, dialect.gap, ends_text(estimate, decimals, dialect, signed=value.signed)
+
+
+def ends_text(
+    estimate: Estimate, decimals: int, dialect: Dialect = PLAIN, *, signed: bool = False
+) -> str:
+    """The ends of an interval, a dash for one that there is not.
+
+    Args:
+        estimate: whose interval it is.
+        decimals: digits after the point.
+        dialect: of the format.
+        signed: whether a positive end gets a plus.
+    """
+    shown = [
+        dialect.dash if end is None else number(end, decimals, signed=signed, minus=dialect.minus)
+        for end in (estimate.low, estimate.high)
+    ]
+    return f"[{shown[0]}, {shown[1]}]"
 
 
 def cell_text(cell: Cell | None, dialect: Dialect = PLAIN) -> str:
@@ -79,13 +107,10 @@ def cell_text(cell: Cell | None, dialect: Dialect = PLAIN) -> str:
             return p_text(p)
         case Quantity(value, decimals):
             return number(value, decimals, minus=dialect.minus)
-        case Ranged(estimate, decimals):
-            ends = (estimate.mean, estimate.low, estimate.high)
-            shown = [
-                dialect.dash if end is None else number(end, decimals, minus=dialect.minus)
-                for end in ends
-            ]
-            return f"{shown[0]} [{shown[1]}, {shown[2]}]"
+        case Ranged(estimate, decimals, bare):
+            ends = ends_text(estimate, decimals, dialect, signed=bare)
+            mean = number(estimate.mean, decimals, minus=dialect.minus)
+            return ends if bare else f"{mean} {ends}"
         case Value(suffix=suffix):
-            text = dialect.plus_minus.join(value_parts(cell, dialect))
+            text = "".join(value_parts(cell, dialect))
             return f"{text}{dialect.gap}{suffix}" if suffix else text

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 from reports.contract import ARMS, Protocol
 from reports.read import Study, heading
-from reports.tables.model import REFERENCES, Row, Value
+from reports.stats import DRAWS
+from reports.tables.model import CLASSES, Row, Value
 
 _RULES = {
     "test": "selected on test: each seed's epoch, and alpha and beta, are those with the best test"
@@ -57,8 +58,8 @@ def interval_note(study: Study) -> str:
     split = ", pseudo-new split" if study.protocol.unseen else ""
     joined = f"few-shot draw{split} and initialisation at once"
     return (
-        f"±: 95% t-interval over seeds ({joined});"
-        " the test set is fixed, its sampling error is not in it"
+        f"±: 95% t-interval over seeds ({joined}), of a percentage on the logit scale; a dash"
+        " where seeds do not differ. The test set is fixed, its sampling error is not in it"
     )
 
 
@@ -115,9 +116,7 @@ def difference_notes(
     """
     if not baseline:
         return ["no baseline setting ran: no paired differences"]
-    family = {"settings": "the settings", "datasets": "the rows"}.get(kind, "the levels")
-    if any(row.section == REFERENCES for row in rows) and kind != "datasets":
-        family += " and, apart from them, over the reference arms"
+    compared = sum("difference" in row.cells and not row.baseline for row in rows)
     place = {
         "effects": "on common seeds and settings of the other factors",
         "datasets": "on common seeds and datasets",
@@ -125,9 +124,16 @@ def difference_notes(
     what = "of the averages, to" if kind == "datasets" else "to"
     notes = [
         f"Δ{heading(study.protocol, metric)}: {what} {baseline}, paired {place}, its interval"
-        f" uncorrected; p: paired t-test, Holm over {family}. MDE: Δ found with"
-        " 80% power at 5% (two-sided, uncorrected), from the observed paired deviation"
+        f" uncorrected; p: paired t-test, Holm over the table's {compared} comparisons. MDE: Δ that"
+        f" is found with 80% power at 5%/{compared}, Holm's first step, from the observed paired"
+        " deviation"
     ]
+    if any(CLASSES in row.cells for row in rows):
+        notes.append(
+            f"Δ{heading(study.protocol, metric)} over classes: 95% interval of the same Δ over"
+            f" other test classes: the tested ones drawn again {DRAWS:,} times, whole (percentile"
+            " bootstrap); the seeds are fixed there, as the classes are in ±"
+        )
     if any("p" in row.cells and "detectable" not in row.cells for row in rows):
         notes.append("where paired differences do not vary, p is the exact sign test's, no MDE")
     if study.sampler != "grid" and kind == "settings":

@@ -10,6 +10,7 @@ from reports.stats import Estimate
 LEVELS = "levels"
 REFERENCES = "reference arms"
 MOST_ABREAST = 6  # more means than this have their intervals below them
+CLASSES = "classes"  # the column of differences over other test classes
 MARK = "†"  # beside the label of a row with flags
 
 
@@ -51,10 +52,14 @@ class Value:
 
 @dataclass(frozen=True)
 class Ranged:
-    """An estimate whose interval need not be symmetric, shown by its ends."""
+    """An estimate whose interval need not be symmetric, shown by its ends.
+
+    bare: by its ends alone, since the estimate stands beside it.
+    """
 
     estimate: Estimate
     decimals: int = 2
+    bare: bool = False
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,8 @@ from reports.tables.model import REFERENCES, Row
 from reports.tables.preference import preferred_note
 
 _RULES = ("pseudo_new", "base_val", "few_val", "none", "test", "reference")
+# With fewer, a t-interval rests on a deviation that is hardly known (docs/statistics.md).
+FEWEST_SEEDS = 5
 _LEAKS = frozenset({"test", "reference"})
 
 
@@ -66,7 +68,15 @@ def table_notes(
 
 def head_notes(study: Study, rows: Sequence[Row]) -> list[str]:
     """What weakens every number, and what all rows share."""
-    return [*_warnings(study, rows), _setup(study)]
+    return [*_warnings(study, rows), *_few_seeds(study), _setup(study)]
+
+
+def _few_seeds(study: Study) -> list[str]:
+    seeds = study.rows["seed"].n_unique()
+    if seeds >= FEWEST_SEEDS:
+        return []
+    told = "one seed: no interval" if seeds == 1 else f"only {seeds} seeds: intervals are rough"
+    return [f"{told}, and a collapse that one run in ten has is likely not among them"]
 
 
 def chosen_by(rules: Iterable[str | None]) -> str:

@@ -8,7 +8,7 @@ import polars as pl
 
 from reports.contract import FAIL, FLAG, PRUNED
 from reports.read import Study, heading
-from reports.stats import mean_interval
+from reports.stats import percent_interval
 from reports.tables.ablation import TOP
 from reports.tables.flags import flag_notes, raised_flags
 from reports.tables.groups import Group, arm_groups, by_seed, first_rows, matched, spelled
@@ -80,7 +80,7 @@ def _row(group: Group, labels: Sequence[Column], score: str, chosen: Sequence[st
     cells["n"] = Counts(len(done), group.count(FAIL), group.count(PRUNED), group.missing())
     values = list(by_seed(matched(done, score, {})).values())
     if values and done[score].null_count() == 0:
-        cells["score"] = Value(mean_interval(values))
+        cells["score"] = Value(percent_interval(values))
     epochs = done["selection_epoch"].drop_nulls().to_list()
     if epochs:
         middle = statistics.median(epochs)

@@ -3,13 +3,13 @@
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 from scipy import stats as reference
 
-from reports.stats import Estimate, holm
+from reports.stats import Estimate, holm, minimum_detectable
 from reports.tables.build import build_tables
 from reports.tables.model import (
-    REFERENCES,
     Counts,
     PValue,
     Quantity,
@@ -42,30 +42,30 @@ def test_numbers_agree_with_scipy(packaged: Build) -> None:
         n: study.rows.filter(study.rows[N_CTX] == n)["test/harmonic_mean"].to_numpy()
         for n in (1, 2, 4, 8, 16)
     }
-    others = (1, 2, 8, 16)
-    adjusted = holm([reference.ttest_rel(level[n], level[4]).pvalue for n in others])
-    for n, p in zip(others, adjusted, strict=True):
+    for n in (1, 2, 8, 16):
         cells = cells_of(table, str(n)).cells
         assert cells["harmonic_mean"].estimate.mean == pytest.approx(level[n].mean())
         assert cells["difference"].estimate.mean == pytest.approx((level[n] - level[4]).mean())
-        assert cells["p"].p == pytest.approx(p)
         assert cells["seconds"] == Quantity(8.0)
 
 
-def test_arms_are_a_family_of_their_own(packaged: Build) -> None:
-    """Holm over the arms counts arms only: a large p is multiplied by at most their number."""
+def test_a_table_is_one_family(packaged: Build) -> None:
+    """Holm counts levels and arms together, and so does the smallest difference that is found."""
     study = packaged().study()
     table, *_ = build_tables(study)
     rows = study.rows
     base = rows.filter(rows[N_CTX] == 4)["test/harmonic_mean"].to_numpy()
     arms = ("zero_shot", "no_synthetic", "text_feature", "real_pictures")
-    raw = [
-        reference.ttest_rel(rows.filter(rows["arm"] == a)["test/harmonic_mean"], base).pvalue
-        for a in arms
-    ]
-    found = [row.cells["p"].p for row in table.rows if row.section == REFERENCES]
-    assert found == pytest.approx(holm(raw))
-    assert any("apart from them, over the reference arms" in note for note in table.notes)
+    compared = [rows.filter(rows[N_CTX] == n) for n in (1, 2, 8, 16)]
+    compared += [rows.filter(rows["arm"] == arm) for arm in arms]
+    values = [part["test/harmonic_mean"].to_numpy() for part in compared]
+    raw = [reference.ttest_rel(value, base).pvalue for value in values]
+    found = [row.cells for row in table.rows if not row.baseline]
+    assert [cells["p"].p for cells in found] == pytest.approx(holm(raw))
+    for cells, value in zip(found, values, strict=True):
+        expected = minimum_detectable(float(np.std(value - base, ddof=1)), 5, 8)
+        assert cells["detectable"].number == pytest.approx(expected)
+    assert any("Holm over the table's 8 comparisons" in note for note in table.notes)
 
 
 def test_order_of_runs_does_not_matter(packaged: Build) -> None:

@@ -15,6 +15,7 @@ from reports.stats import (
     holm,
     mean_interval,
     minimum_detectable,
+    percent_interval,
     rank_correlation,
     rank_groups,
 )
@@ -30,6 +31,9 @@ def test_interval_agrees_with_scipy(values: Sequence[float]) -> None:
     estimate = mean_interval(values)
     sem = reference.sem(values)
     assert estimate.mean == pytest.approx(sum(values) / len(values))
+    if np.std(values, ddof=1) <= 1e-9 * max(map(abs, values)):
+        assert estimate.low is None and estimate.high is None
+        return
     assert estimate.low is not None and estimate.high is not None
     if sem > 1e-9:
         low, high = reference.t.interval(0.95, len(values) - 1, loc=np.mean(values), scale=sem)
@@ -42,6 +46,28 @@ def test_interval_by_hand() -> None:
     estimate = mean_interval([1, 2, 3, 4, 5])
     half = 2.7764451 * math.sqrt(2.5) / math.sqrt(5)
     assert (estimate.mean, estimate.low, estimate.high) == pytest.approx((3, 3 - half, 3 + half))
+
+
+def test_percent_interval_by_hand() -> None:
+    """Near 100 its upper side is the shorter one; in the middle it is the t-interval's."""
+    estimate = percent_interval([96.0, 98.0, 99.0])
+    mean = 293 / 3
+    half = 4.3026527 * math.sqrt(7 / 3 / 3) / (mean * (1 - mean / 100))
+    middle = math.log(mean / (100 - mean))
+    expected = [100 / (1 + math.exp(half - middle)), 100 / (1 + math.exp(-half - middle))]
+    assert [estimate.low, estimate.high] == pytest.approx(expected)
+    assert estimate.high is not None and 98 < estimate.high < 100
+
+
+@given(st.lists(percent, min_size=2, max_size=12))
+def test_percent_interval_stays_on_the_scale(values: Sequence[float]) -> None:
+    """It holds its mean, and has no end beyond 0 or 100; ends that do not exist are None."""
+    estimate = percent_interval(values)
+    if estimate.low is None or estimate.high is None:
+        assert np.ptp(values) <= 1e-6 or estimate.mean in (0.0, 100.0)
+    else:
+        assert 0 <= estimate.low <= estimate.mean + 1e-9
+        assert estimate.mean - 1e-9 <= estimate.high <= 100
 
 
 def test_one_seed_has_no_interval() -> None:
@@ -89,14 +115,15 @@ def test_one_pair_has_no_p() -> None:
     found = compare_paired({0: 61.0, 1: 60.0}, {0: 60.0, 2: 55.0})
     assert found is not None
     assert found.difference.mean == pytest.approx(1.0)
-    assert (found.difference.low, found.p, found.detectable) == (None, None, None)
+    assert (found.difference.low, found.p, found.detectable(1)) == (None, None, None)
 
 
 def test_identical_settings_differ_by_nothing() -> None:
     """All differences zero: p is 1, and no effect size is claimed to be detectable."""
     found = compare_paired({0: 61.0, 1: 60.0}, {0: 61.0, 1: 60.0})
     assert found is not None
-    assert (found.difference.mean, found.p, found.detectable) == (0.0, 1.0, None)
+    assert (found.difference.mean, found.p, found.detectable(1)) == (0.0, 1.0, None)
+    assert found.difference.low is None
 
 
 @pytest.mark.parametrize(("n", "p"), [(2, 0.5), (5, 0.0625), (10, 2**-9)])
@@ -148,13 +175,14 @@ def test_minimum_detectable_effect_of_textbook_tables(n: int, effect: float) -> 
     assert minimum_detectable(2.0, n) == pytest.approx(2 * effect, rel=2e-3)
 
 
-def test_minimum_detectable_effect_is_found_four_times_in_five() -> None:
-    """Simulated studies with exactly that effect reject in 80% of cases."""
-    effect = minimum_detectable(2.0, 6)
+@pytest.mark.parametrize("comparisons", [1, 8])
+def test_minimum_detectable_effect_is_found_four_times_in_five(comparisons: int) -> None:
+    """Simulated studies with exactly that effect reject in 80% of cases, at Holm's first step."""
+    effect = minimum_detectable(2.0, 6, comparisons)
     assert effect is not None
     rng = np.random.default_rng(0)
     drawn = rng.normal(effect, 2.0, size=(20_000, 6))
-    rejected = reference.ttest_1samp(drawn, 0.0, axis=1).pvalue < 0.05
+    rejected = reference.ttest_1samp(drawn, 0.0, axis=1).pvalue < 0.05 / comparisons
     assert rejected.mean() == pytest.approx(0.80, abs=0.01)
 
 

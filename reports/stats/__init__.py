@@ -1,0 +1,30 @@
+"""Intervals, paired comparisons and rank tests of a study; pure functions over numpy.
+
+Answers for: what the numbers of a table claim. The unit is a seed, that is one few-shot draw, one
+pseudo-new split and one initialisation together: an interval says how far the mean would move with
+other seeds, not with other test pictures. classes.py says the same of other classes.
+"""
+
+from reports.stats.classes import DRAWS, Array, ClassCounts, Share, interval_over_classes, resampled
+from reports.stats.intervals import Estimate, mean_interval, percent_interval
+from reports.stats.paired import Comparison, compare_paired, holm, minimum_detectable
+from reports.stats.ranks import Association, rank_correlation, rank_groups
+
+__all__ = [
+    "DRAWS",
+    "Array",
+    "Association",
+    "ClassCounts",
+    "Comparison",
+    "Estimate",
+    "Share",
+    "compare_paired",
+    "holm",
+    "interval_over_classes",
+    "mean_interval",
+    "minimum_detectable",
+    "percent_interval",
+    "rank_correlation",
+    "rank_groups",
+    "resampled",
+]

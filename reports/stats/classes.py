@@ -1,0 +1,93 @@
+"""Accuracies over other classes: the test's classes are drawn again, whole, with their pictures.
+
+Source: the cluster bootstrap (Davison and Hinkley, "Bootstrap Methods and their Application", 1997,
+section 3.8). Pictures of a class are alike, and a test has few classes: an interval that takes its
+pictures for independent, or its classes for all there are, is too narrow.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+
+from reports.stats.intervals import CONFIDENCE, Estimate
+
+Array = npt.NDArray[np.float64]
+
+DRAWS = 1_000
+FEWEST = 10  # classes of a kind; with fewer, drawing them again says little
+
+
+@dataclass(frozen=True)
+class ClassCounts:
+    """The test pictures of one exam by class, (k,) each.
+
+    ids: of the classes that have pictures.
+    seen: whether the model was trained on real pictures of a class.
+    pictures: of a class.
+    right: kind of answer -> how many of them were right.
+    """
+
+    ids: npt.NDArray[np.int64]
+    seen: npt.NDArray[np.bool_]
+    pictures: Array
+    right: Mapping[str, Array]
+
+
+@dataclass(frozen=True)
+class Share:
+    """How an accuracy follows from the counts.
+
+    kind: of the answers. seen: of which classes; None: of all.
+    by_class: whether it averages the classes' accuracies, not the pictures'.
+    exam: whose pictures.
+    """
+
+    kind: str
+    seen: bool | None = None
+    by_class: bool = False
+    exam: str = ""
+
+
+def resampled(counts: ClassCounts, share: Share) -> Array | None:
+    """An accuracy under DRAWS draws of as many classes as there are, with replacement.
+
+    The draws depend on the classes alone: settings that were tested on the same ones share them, so
+    that their differences are paired.
+
+    Args:
+        counts: of one trained model.
+        share: which accuracy.
+
+    Returns:
+        (DRAWS,) in percent; None with fewer than FEWEST classes, or without such answers.
+    """
+    own = np.ones(len(counts.ids), bool) if share.seen is None else counts.seen == share.seen
+    if int(own.sum()) < FEWEST or share.kind not in counts.right:
+        return None
+    weights = _weights(tuple(counts.ids[own].tolist()))
+    right, pictures = counts.right[share.kind][own], counts.pictures[own]
+    if share.by_class:
+        return np.asarray(100 * (weights @ (right / pictures)) / len(pictures))
+    return np.asarray(100 * (weights @ right) / (weights @ pictures))
+
+
+def interval_over_classes(mean: float, draws: Sequence[Array]) -> Estimate:
+    """The percentile interval, over other classes, of a mean (or mean difference) over seeds.
+
+    Args:
+        mean: of the classes that were tested.
+        draws: (DRAWS,) for each seed; n is their number.
+    """
+    tail = (1 - CONFIDENCE) / 2
+    low, high = np.quantile(np.mean(draws, axis=0), [tail, 1 - tail])
+    return Estimate(mean, float(low), float(high), len(draws))
+
+
+@lru_cache(maxsize=16)
+def _weights(ids: tuple[int, ...]) -> Array:
+    """How often each class is in each draw, (DRAWS, k)."""
+    rng, k = np.random.default_rng(ids), len(ids)
+    return rng.multinomial(k, np.full(k, 1 / k), size=DRAWS).astype(np.float64)

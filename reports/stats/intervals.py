@@ -1,0 +1,83 @@
+"""Means with their intervals over seeds."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+
+CONFIDENCE = 0.95
+# A spread below this share of the values' size is one number plus rounding.
+ROUNDING = 1e-9
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over n units and its 95% interval (None where the values give none)."""
+
+    mean: float
+    low: float | None
+    high: float | None
+    n: int
+
+
+def mean_interval(values: Sequence[float]) -> Estimate:
+    """Mean and two-sided 95% t-interval, mean ± t(0.975, n - 1) s / sqrt(n).
+
+    Where the values do not vary there is no interval: that they will not with other seeds is more
+    than these show.
+
+    Args:
+        values: one number a seed, finite, at least one. With one there is no interval.
+
+    Raises:
+        ValueError: no values, or one that is not finite.
+    """
+    array = np.asarray(values, dtype=np.float64)
+    if array.size == 0 or not np.isfinite(array).all():
+        raise ValueError(f"need at least one value, all finite, got {list(values)}")
+    mean, n = float(array.mean()), int(array.size)
+    std = float(array.std(ddof=1)) if n > 1 else 0.0
+    if std <= ROUNDING * float(np.abs(array).max()):
+        return Estimate(mean, None, None, n)
+    half = critical(n - 1) * std / math.sqrt(n)
+    return Estimate(mean, mean - half, mean + half, n)
+
+
+def percent_interval(values: Sequence[float]) -> Estimate:
+    """Mean of percentages and a 95% t-interval that is made on the logit scale, so within 0 to 100.
+
+    With m the mean and s the deviation, the logit of m/100 has the standard error
+    s / (sqrt(n) m (1 - m/100)) by the delta method; the t-interval of the logit is mapped back. It
+    is wider towards the middle of the scale. At 0 and 100 there is no logit, and no interval.
+
+    Args:
+        values: percentages, one a seed; as in mean_interval.
+
+    Raises:
+        ValueError: no values, or one that is not finite.
+    """
+    plain = mean_interval(values)
+    share = plain.mean / 100
+    if plain.high is None or not 0 < share < 1:
+        return Estimate(plain.mean, None, None, plain.n)
+    half = (plain.high - plain.mean) / 100 / (share * (1 - share))
+    middle = math.log(share / (1 - share))
+    low, high = (100 * math.exp(-np.logaddexp(0, -(middle + way * half))) for way in (-1, 1))
+    return Estimate(plain.mean, low, high, plain.n)
+
+
+@cache
+def critical(freedom: int, alpha: float = 1 - CONFIDENCE) -> float:
+    """Student's t that is exceeded in either direction with probability alpha.
+
+    Tables ask for the same few thousands of times.
+
+    Args:
+        freedom: degrees of freedom, at least 1.
+        alpha: of both tails together.
+    """
+    from scipy import stats
+
+    return float(stats.t.isf(alpha / 2, freedom))

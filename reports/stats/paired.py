@@ -1,0 +1,111 @@
+"""Two settings compared seed by seed, and p-values of a family of comparisons."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+
+from reports.stats.intervals import CONFIDENCE, ROUNDING, Estimate, critical, mean_interval
+
+POWER = 0.80
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A paired difference to the baseline.
+
+    difference: estimate over pairs.
+    p: two-sided.
+    std: standard deviation of the pairs' differences; None where they do not vary, or with one.
+    """
+
+    difference: Estimate
+    p: float | None
+    std: float | None
+
+    def detectable(self, comparisons: int) -> float | None:
+        """The smallest difference that as many pairs would find (see minimum_detectable).
+
+        Args:
+            comparisons: in the family, this one among them.
+        """
+        if self.std is None:
+            return None
+        return minimum_detectable(self.std, self.difference.n, comparisons)
+
+
+def compare_paired(values: Mapping[int, float], baseline: Mapping[int, float]) -> Comparison | None:
+    """Compare two settings on the seeds that both finished.
+
+    Args:
+        values, baseline: seed -> metric.
+
+    Returns:
+        The mean of value - baseline with its t-interval, and the paired t-test's two-sided p; None
+        without a common seed. p is None with one pair. Where the differences do not vary the t-test
+        is undefined and there is no interval: p is 1 if they are all zero, else the exact sign
+        test's 2 ** (1 - n), the least that n pairs can show without a variance.
+    """
+    from scipy import stats
+
+    seeds = sorted(values.keys() & baseline.keys())
+    if not seeds:
+        return None
+    differences = np.array([values[s] - baseline[s] for s in seeds], dtype=np.float64)
+    estimate = mean_interval(list(differences))
+    n = len(seeds)
+    if n == 1:
+        return Comparison(estimate, None, None)
+    std = float(differences.std(ddof=1))
+    scale = max(max(abs(values[s]), abs(baseline[s])) for s in seeds)
+    if std <= ROUNDING * scale:
+        unmoved = abs(estimate.mean) <= ROUNDING * scale
+        alone = Estimate(estimate.mean, None, None, n)
+        return Comparison(alone, 1.0 if unmoved else 2.0 ** (1 - n), None)
+    p = 2 * float(stats.t.sf(abs(estimate.mean) / (std / math.sqrt(n)), n - 1))
+    return Comparison(estimate, min(p, 1.0), std)
+
+
+def minimum_detectable(std: float, n: int, comparisons: int = 1) -> float | None:
+    """The true mean difference that a paired t-test of n pairs finds with 80% power.
+
+    Of several comparisons, Holm's method tests the first at 5% divided by their number, two-sided.
+    That level is taken here: a difference of this size is found whatever the others are.
+
+    Args:
+        std: standard deviation of the paired differences, > 0; the observed one is itself a rough
+            guess at small n.
+        n: pairs; below 2 nothing is detectable (None).
+        comparisons: in the family, at least 1.
+    """
+    if n < 2 or std <= 0:
+        return None
+    return _noncentrality(n - 1, (1 - CONFIDENCE) / comparisons) * std / math.sqrt(n)
+
+
+@cache
+def _noncentrality(freedom: int, alpha: float) -> float:
+    """Of the t-distribution that passes the two-sided test at alpha with 80% power."""
+    from scipy import optimize, stats
+
+    edge = critical(freedom, alpha)
+
+    def shortfall(noncentrality: float) -> float:
+        # The far tail's share of the power is below 1e-6 here, so one tail is enough.
+        return float(stats.nct.sf(edge, freedom, noncentrality)) - POWER
+
+    # At df = 1 the root is about 3.3 times the critical value, the most that it ever is.
+    return float(optimize.brentq(shortfall, 0.0, 5 * edge + 5))
+
+
+def holm(p_values: Sequence[float | None]) -> list[float | None]:
+    """Holm's step-down adjusted p-values over one family; None stays None and is not counted."""
+    order = sorted((p, i) for i, p in enumerate(p_values) if p is not None)
+    adjusted: list[float | None] = [None] * len(p_values)
+    running = 0.0
+    for rank, (p, index) in enumerate(order):
+        running = max(running, min(1.0, (len(order) - rank) * p))
+        adjusted[index] = running
+    return adjusted

@@ -1,0 +1,125 @@
+"""Rank tests over the settings of a study."""
+
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from reports.stats.intervals import CONFIDENCE, Estimate
+
+Array = npt.NDArray[np.float64]
+
+RESAMPLES = 9_999  # orders: the 5040 of 7 settings are counted out, of more settings some are drawn
+DRAWS = 2_000  # of the bootstrap
+
+
+@dataclass(frozen=True)
+class Association:
+    """Rank association of a factor with a metric over n settings (rho: None if categorical)."""
+
+    rho: Estimate | None
+    p: float | None
+    n: int
+
+
+def rank_correlation(
+    factor: Sequence[float], metric: Sequence[float], rng: np.random.Generator
+) -> Association:
+    """Spearman's rho over settings; percentile bootstrap interval, permutation p.
+
+    p is exact up to 7 settings, else from 9,999 seeded orders. Without at least three settings, or
+    with a constant side, there is no rho.
+
+    Args:
+        factor: a number for each setting.
+        metric: what each setting reached, in the same order.
+        rng: draws the orders and the bootstrap's settings.
+    """
+    n = len(factor)
+    x, y = _ranks(factor), _ranks(metric)
+    if n < 3 or np.ptp(x) == 0 or np.ptp(y) == 0:
+        return Association(None, None, n)
+    middle = n * float(x.mean() * y.mean())
+
+    def strength(orders: Array, axis: int) -> Array:
+        # sums of quarters: two orders that are as far from none have one number, without rounding
+        return np.asarray(np.abs((orders * x).sum(axis=axis) - middle))
+
+    low, high = _bootstrap_rho(x, y, rng)
+    rho = Estimate(float(_rho(x, y)), low, high, n)
+    return Association(rho, _permutation_p(y, strength, rng), n)
+
+
+def rank_groups(
+    levels: Sequence[str], metric: Sequence[float], rng: np.random.Generator
+) -> Association:
+    """Kruskal-Wallis test of a categorical factor over settings, p by permutation.
+
+    Args:
+        levels: the factor's level in each setting.
+        metric: what each setting reached, in the same order.
+        rng: draws the orders where there are too many to count out (see rank_correlation).
+    """
+    n, names = len(levels), sorted(set(levels))
+    ranks = _ranks(metric)
+    if n < 3 or len(names) < 2 or np.ptp(ranks) == 0:
+        return Association(None, None, n)
+    member = np.array([[level == name for name in names] for level in levels], dtype=np.float64)
+
+    def between(orders: Array, axis: int) -> Array:
+        sums = (np.moveaxis(orders, axis, -1) - ranks.mean()) @ member
+        return np.asarray((sums**2 / member.sum(axis=0)).sum(axis=-1))
+
+    return Association(None, _permutation_p(ranks, between, rng), n)
+
+
+def _ranks(values: Sequence[float] | Array, axis: int | None = None) -> Array:
+    """Ranks from 1, ties at their mean rank."""
+    from scipy import stats
+
+    ranks = stats.rankdata(np.asarray(values, dtype=np.float64), axis=axis)
+    return np.asarray(ranks, dtype=np.float64)
+
+
+def _permutation_p(
+    ranks: Array, statistic: Callable[[Array, int], Array], rng: np.random.Generator
+) -> float:
+    """Share of orders of `ranks` with a statistic, (orders, n) -> (orders,), at least as large."""
+    from scipy import stats
+
+    test = stats.permutation_test(
+        (ranks,),
+        statistic,
+        permutation_type="pairings",
+        vectorized=True,
+        n_resamples=RESAMPLES,  # where there are fewer orders, each is taken once
+        alternative="greater",
+        rng=rng,
+    )
+    return float(test.pvalue)
+
+
+def _rho(x: Array, y: Array, axis: int = -1) -> Array:
+    """Spearman's rho along an axis; not a number where a side is constant."""
+    x, y = _ranks(x, axis), _ranks(y, axis)
+    x, y = x - x.mean(axis=axis, keepdims=True), y - y.mean(axis=axis, keepdims=True)
+    norm = np.sqrt((x**2).sum(axis=axis) * (y**2).sum(axis=axis))
+    with np.errstate(invalid="ignore"):
+        return np.asarray((x * y).sum(axis=axis) / norm)
+
+
+def _bootstrap_rho(x: Array, y: Array, rng: np.random.Generator) -> tuple[float, float]:
+    """Percentile interval of rho over resampled settings; draws with a constant side are void."""
+    from scipy import stats
+
+    with warnings.catch_warnings():  # scipy says that void draws leave it without an interval
+        warnings.simplefilter("ignore", stats.DegenerateDataWarning)
+        made = stats.bootstrap(
+            (x, y), _rho, paired=True, n_resamples=DRAWS, method="percentile", rng=rng
+        )
+    drawn = made.bootstrap_distribution
+    tail = (1 - CONFIDENCE) / 2
+    low, high = np.nanquantile(drawn, [tail, 1 - tail])
+    return float(low), float(high)

@@ -1,0 +1,50 @@
+"""How a comparison to the baseline stands in a table."""
+
+from collections.abc import Sequence
+
+from reports.stats import Comparison
+from reports.tables.model import CLASSES, Cell, Column, PValue, Quantity, Value
+
+
+def difference_columns(head: str) -> list[Column]:
+    """The columns of a comparison to the baseline."""
+    return [
+        Column("difference", f"Δ{head}"),
+        Column(CLASSES, f"Δ{head} over classes", drop=4),
+        Column("pairs", "pairs", drop=2),
+        Column("p", "Holm p"),
+        Column("detectable", "MDE", drop=5),
+    ]
+
+
+def compared_in(family: Sequence[float | None]) -> int:
+    """How many comparisons a family has.
+
+    Args:
+        family: p-values; None: not compared.
+    """
+    return max(1, sum(p is not None for p in family))
+
+
+def compared_cells(
+    comparison: Comparison | None, p: float | None, comparisons: int
+) -> dict[str, Cell]:
+    """Difference, pairs, corrected p and detectable effect, as far as there are any.
+
+    Args:
+        comparison: of a row to the baseline; None: there is none.
+        p: corrected.
+        comparisons: in the family.
+    """
+    if comparison is None:
+        return {}
+    cells: dict[str, Cell] = {
+        "difference": Value(comparison.difference, signed=True),
+        "pairs": Quantity(comparison.difference.n, 0),
+    }
+    if p is not None:
+        cells["p"] = PValue(p)
+    detectable = comparison.detectable(comparisons)
+    if detectable is not None:
+        cells["detectable"] = Quantity(detectable)
+    return cells

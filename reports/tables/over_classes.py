@@ -1,0 +1,102 @@
+"""Differences over other test classes, from the right answers that the runs keep."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from reports.contract import COMPLETE, TARGET
+from reports.read import Study
+from reports.stats import Array, Estimate, Share, interval_over_classes, resampled
+from reports.tables.groups import Group
+
+# A file is read for each run of a table, and each seed's classes are drawn again.
+MOST_RUNS = 300
+
+_SHARES = {
+    "base": Share("own", seen=True),
+    "new": Share("own", seen=False),
+    "joint_base": Share("all", seen=True),
+    "joint_new": Share("all", seen=False),
+    "seen": Share("all", seen=True, by_class=True),
+    "unseen": Share("all", seen=False, by_class=True),
+    "accuracy": Share("all"),
+    "source": Share("all", exam="source"),
+}
+
+# (what else was set, seed) -> the metric under each draw of classes
+_Matched = dict[tuple[str, int], Array]
+
+
+@dataclass(frozen=True)
+class OverClasses:
+    """Compares groups of a table to its baseline under other draws of the test's classes.
+
+    metric: that the differences are of.
+    cells: setting_key -> companion cell, as in groups.matched.
+    """
+
+    study: Study
+    metric: str
+    baseline: Group
+    cells: Mapping[str, str]
+    _known: dict[str, _Matched | None] = field(default_factory=dict)
+
+    def difference(self, group: Group, mean: float) -> Estimate | None:
+        """The interval of a group's difference to the baseline; None where answers are lacking.
+
+        Args:
+            group: the one that is compared.
+            mean: its difference on the classes that were tested.
+        """
+        cells = {} if group.arm or self.baseline.arm else self.cells
+        theirs = self._baseline(cells)
+        mine = self._matched(group, cells) if theirs else None
+        if not mine or not theirs:
+            return None
+        by_seed: dict[int, list[Array]] = {}
+        for (cell, seed), draws in mine.items():
+            if (cell, seed) in theirs:
+                by_seed.setdefault(seed, []).append(draws - theirs[cell, seed])
+        by_draw = [np.mean(found, axis=0) for found in by_seed.values()]
+        if not any(np.ptp(found) for found in by_draw):
+            return None  # nothing to compare, or answers that differ nowhere
+        return interval_over_classes(mean, by_draw)
+
+    def _baseline(self, cells: Mapping[str, str]) -> _Matched | None:
+        """The baseline's draws, which most groups are compared to in the same way."""
+        kind = "by cell" if cells else "by seed"
+        if kind not in self._known:
+            self._known[kind] = self._matched(self.baseline, cells)
+        return self._known[kind]
+
+    def _matched(self, group: Group, cells: Mapping[str, str]) -> _Matched | None:
+        """The mean of the metric in each cell and seed; None where a finished row lacks answers."""
+        sums: dict[tuple[str, int], list[Array]] = {}
+        names = ("setting_key", "seed", "state", "run_id")
+        for key, seed, state, run in zip(*(group.rows[n].to_list() for n in names), strict=True):
+            if state != COMPLETE:
+                continue
+            draws = _draws(self.study, run or "", seed, self.metric)
+            if draws is None:
+                return None
+            sums.setdefault((cells.get(key, ""), seed), []).append(draws)
+        return {place: np.mean(found, axis=0) for place, found in sums.items()}
+
+
+def _draws(study: Study, run: str, seed: int, metric: str) -> Array | None:
+    """A metric of one trained model under each draw; None where it does not follow from answers."""
+    if metric in study.protocol.halves:
+        one, other = (_draws(study, run, seed, half) for half in study.protocol.halves[metric])
+        if one is None or other is None:
+            return None
+        total = one + other
+        return np.asarray(np.where(total > 0, 2 * one * other / np.maximum(total, 1e-12), 0.0))
+    targets = [name for name in study.protocol.headings if name.startswith(TARGET)]
+    if metric == "accuracy" and targets:
+        found = [_draws(study, run, seed, target) for target in targets]
+        held = [draws for draws in found if draws is not None]
+        return np.asarray(np.mean(held, axis=0)) if len(held) == len(found) else None
+    share = Share("all", exam=metric) if metric in targets else _SHARES.get(metric)
+    counts = study.hits.of(run, seed).get(share.exam) if share else None
+    return None if share is None or counts is None else resampled(counts, share)

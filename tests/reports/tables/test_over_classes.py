@@ -1,0 +1,110 @@
+"""The column of differences over other test classes, from the files that runs keep."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from reports.contract import HITS, hit_column
+from reports.read import Study
+from reports.read.hits import HitFiles
+from reports.tables import Ranged, build_tables, cell_text
+from tests.reports.builder import StoreBuilder, scores
+
+N_CTX, SEEDS, CLASSES, PICTURES = "generator.n_ctx", (0, 1, 2, 3, 4), 24, 10
+SEEN = np.repeat(np.arange(CLASSES) < CLASSES // 2, PICTURES)
+
+
+def answers(level: int, seed: int) -> np.ndarray:
+    """Which pictures are right; the longer the prompt, the more classes are easy."""
+    rng = np.random.default_rng([level, seed])
+    easy = np.where(np.arange(CLASSES) % 8 < level, 0.9, 0.5)
+    return rng.random(CLASSES * PICTURES) < np.repeat(easy, PICTURES)
+
+
+def measured(right: np.ndarray) -> dict[str, float]:
+    """The metrics of some answers."""
+    return scores(100 * float(right[~SEEN].mean()), 100 * float(right[SEEN].mean()))
+
+
+def frame(level: int) -> pl.DataFrame:
+    """The file of a run."""
+    ids = np.repeat(np.arange(CLASSES, dtype=np.int32), PICTURES)
+    columns = {"exam": [""] * len(ids), "class_id": ids, "class": [f"c{i}" for i in ids]}
+    own = {hit_column(seed, "own"): answers(level, seed) for seed in SEEDS}
+    return pl.DataFrame({**columns, "seen": SEEN, **own})
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Study:
+    """Three lengths, with their files."""
+    builder = StoreBuilder()
+    for level in (2, 4, 8):
+        builder.trial({N_CTX: level}, {s: measured(answers(level, s)) for s in SEEDS})
+    folders = {}
+    for run, level in zip(builder.runs, (2, 4, 8), strict=True):
+        folder = tmp_path / run.run_id
+        folder.mkdir()
+        frame(level).write_parquet(folder / HITS)
+        folders[run.run_id] = folder.as_uri()
+    return dataclasses.replace(builder.study(), hits=HitFiles(folders))
+
+
+def over_classes(study: Study) -> dict[str, object]:
+    """Level -> its cell."""
+    table, *_ = build_tables(study)
+    return {row.cells["level"].text: row.cells.get("classes") for row in table.rows}
+
+
+def test_it_holds_the_difference_and_is_made_from_the_files(study: Study) -> None:
+    """Wider where few classes differ than the pictures alone would have it; told in a note."""
+    table, *_ = build_tables(study)
+    cells = over_classes(study)
+    assert cells["4"] is None
+    for level in ("2", "8"):
+        cell = cells[level]
+        assert isinstance(cell, Ranged)
+        low, mean, high = cell.estimate.low, cell.estimate.mean, cell.estimate.high
+        assert low is not None and high is not None and low < mean < high
+        (row,) = (row for row in table.rows if row.cells["level"].text == level)
+        assert mean == row.cells["difference"].estimate.mean
+        assert cell_text(cell).startswith("[") and cell.estimate.n == len(SEEDS)
+    assert cells["8"].estimate.low > 0  # half of the classes are easier, by far
+    (note,) = (note for note in table.notes if "ΔH over classes" in note)
+    assert "drawn again 1,000 times" in note
+
+
+def test_draws_are_paired_between_settings(study: Study) -> None:
+    """A setting with the baseline's answers differs by nothing in any draw: no interval."""
+    folders = dict(study.hits.folders)
+    run_of = dict(zip((2, 4, 8), folders, strict=True))
+    folders[run_of[2]] = folders[run_of[4]]
+    assert over_classes(dataclasses.replace(study, hits=HitFiles(folders)))["2"] is None
+
+
+@pytest.mark.parametrize("damage", ["gone", "no parquet", "other columns", "no artifacts"])
+def test_without_the_files_the_table_does_without(
+    study: Study, tmp_path: Path, damage: str
+) -> None:
+    """Of one setting: its cell; of the baseline: the column."""
+    (first, base, _), held = study.hits.folders, dict(study.hits.folders)
+    for run, left in ((first, {"2": None}), (base, None)):
+        file = tmp_path / run / HITS
+        if damage == "gone":
+            file.unlink()
+        elif damage == "no parquet":
+            file.write_bytes(b"PAR1 and no more")
+        elif damage == "other columns":
+            pl.DataFrame({"a": [1]}).write_parquet(file)
+        else:
+            held[run] = ""
+        cells = over_classes(dataclasses.replace(study, hits=HitFiles(held)))
+        if left is not None:
+            assert cells["2"] is None and cells["8"] is not None
+        else:
+            assert set(cells.values()) == {None}
+    table, *_ = build_tables(dataclasses.replace(study, hits=HitFiles(held)))
+    assert "classes" not in [column.key for column in table.columns]
+    assert not any("over classes" in note for note in table.notes)
