@@ -55,7 +55,7 @@ NAMED = {
     "resources": "`auto`, or [settings](#resources)",
     "scheduler": "a name of [schedulers](#schedulers), or its settings",
     "space": "dotted key → [factor](#a-factor-of-space)",
-    "variants": "`generator` or `finetuner` → name → settings",
+    "variants": "`generator`, `finetuner` or `dataset` → name → settings",
     "objective": "a name of [objectives](#objectives)",
     "protocol": "a name of [protocols](#protocols)",
     "seeds": "a count, or a list of integers",

@@ -79,9 +79,13 @@ def place(
     variant, unless it is that variant already. Groups go first, their members after.
 
     Args:
-        variants: group -> name -> settings that such a replacement has beside its defaults.
+        variants: group -> name -> settings that such a replacement has beside its defaults. Where
+            it is no group but a plain setting (`dataset`), the settings are any of the tree; those
+            inside a group are for the variant that they name, the tree's where they name none.
+            The values go over them.
     """
     placed = dict(tree)
+    values = {**_brought_along(tree, values, variants or {}), **values}
     for path, value in sorted(values.items(), key=lambda item: item[0].count(".")):
         group, _, leaf = path.partition(".")
         inside = placed.get(group)
@@ -95,3 +99,25 @@ def place(
             settings = known.get(value, {}) if isinstance(value, str) else {}
             placed[group] = {**settings, "name": value}
     return placed
+
+
+def _brought_along(
+    tree: Mapping[str, Any],
+    values: Mapping[str, Any],
+    variants: Mapping[str, Mapping[str, Mapping[str, Any]]],
+) -> dict[str, Any]:
+    """What `variants` has for the value of each plain setting, by dotted names (see place)."""
+    found: dict[str, Any] = {}
+    for key, levels in variants.items():
+        value = None if isinstance(tree.get(key), dict) else values.get(key, tree.get(key))
+        settings = levels.get(value) if isinstance(value, str) else None
+        for name, given in settings.items() if isinstance(settings, dict) else ():
+            if not isinstance(given, dict):
+                found[name] = given
+                continue
+            inside = tree.get(name)
+            constant = inside.get("name") if isinstance(inside, dict) else None
+            if given.get("name", constant) == values.get(name, constant):
+                leaves = (leaf for leaf in given if leaf != "name")
+                found |= {f"{name}.{leaf}": given[leaf] for leaf in leaves}
+    return found

@@ -17,6 +17,7 @@ from harness.config.checks.protocols import (
 )
 from harness.config.checks.unread import warmup_faults
 from harness.config.checks.variants import variant_faults
+from harness.config.dotted import place
 from harness.config.factor import Factor, is_among
 from harness.config.factors import FIELDS, GROUPS, parse_space
 from harness.config.mistakes import from_pydantic
@@ -74,22 +75,26 @@ def parse_study(
     tree |= default_selection(tree)
     faults += [_unknown(key) for key in tree if key not in (*STUDY_KEYS, *TRIAL_KEYS)]
     constants = {key: value for key, value in tree.items() if key in TRIAL_KEYS}
+    variants = tree.get("variants")
     faults += [_levels_astray(fault) for fault in check_trial(constants)]
     space, found = parse_space(tree.get("space"))
     found += space_faults(space, constants) + protocol_faults(space, constants)
     found += objective_faults(space, constants)
-    found += variant_faults(tree.get("variants"), space, constants)
-    faults += warmup_faults(space, constants, tree.get("variants"))
+    astray = variant_faults(variants, space, constants)
+    if variants and not astray:
+        constants, variants = _settled(constants, variants, space, given)
+    found += astray
+    faults += warmup_faults(space, constants, variants)
     faults += found + _shadowed(space, given)
     settings, found = _parse_settings(tree, space, constants, sound=not found)
-    faults += found + need_faults(space, constants, data_root, tree.get("variants"), settings)
+    faults += found + need_faults(space, constants, data_root, variants, settings)
     lines = bad + [fault.line(_source(fault, given, label)) for fault in faults]
     if lines or settings is None:
         raise ConfigError(list(dict.fromkeys(lines)))
     trial = TrialConfig.model_validate(constants)
     with_baselines = {key: _with_baseline(key, factor, trial) for key, factor in space.items()}
-    variants = tree.get("variants") or {}
-    update = {"trial": trial, "space": with_baselines, "source": source, "variants": variants}
+    own = variants or {}
+    update = {"trial": trial, "space": with_baselines, "source": source, "variants": own}
     return settings.model_copy(update=update)
 
 
@@ -103,6 +108,26 @@ def _named(tree: Mapping[str, Any]) -> dict[str, Any]:
         elif "" not in tags and isinstance(inside, dict):
             named[group] = {"name": getattr(TrialConfig(), group).name, **inside}
     return named
+
+
+def _settled(
+    constants: Mapping[str, Any],
+    variants: Mapping[str, Any],
+    space: Mapping[str, Factor],
+    given: Sequence[Override],
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What the constant dataset has of its own is constant, too; a --set goes over it.
+
+    Returns:
+        The constants and the variants that are left.
+    """
+    if "dataset" in space:
+        return dict(constants), dict(variants)
+    whole = {"dataset": TrialConfig.model_fields["dataset"].default, **constants}
+    own = {key: levels for key, levels in variants.items() if key == "dataset"}
+    ours = [item for item in given if item.steps[0] in TRIAL_KEYS]
+    settled = _named(apply_overrides(place(whole, {}, own), ours))
+    return settled, {key: levels for key, levels in variants.items() if key not in own}
 
 
 def _levels_astray(fault: Fault) -> Fault:

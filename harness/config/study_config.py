@@ -33,7 +33,8 @@ class StudyConfig(Settings):
     trial: TrialConfig = Field(description="the constants")
     space: dict[str, Factor] = Field(description="dotted setting -> its factor")
     variants: dict[str, dict[str, dict[str, Any]]] = Field(
-        default_factory=dict, description="settings of the levels of generator and finetuner"
+        default_factory=dict,
+        description="settings of the levels of generator and finetuner, and of single datasets",
     )
     sampler: Sampler = Field("grid", description="what proposes settings")
     sampler_seed: int = Field(0, ge=0, le=2**32 - 1, description="seed of tpe and random")

@@ -1,7 +1,8 @@
 """CoOp: context optimisation (arXiv:2109.01134), with synthetic features as SHIP adds them.
 
-Defaults are the settings of the authors' code of SHIP (arXiv:2307.07397): one context shared by all
-classes, "a photo of a" to start from, class name at the end; plain SGD, cosine to 0. With synthetic
+Defaults are the settings of the authors' code of SHIP (arXiv:2307.07397, github.com/mrflogs/SHIP,
+main_coop_vae.py): one context shared by all classes, "a photo of a" to start from, class name at
+the end; plain SGD, cosine to 0, 200 epochs in batches of 256 real pictures. With synthetic
 features the loss runs over base and new classes together, without over the base classes.
 """
 
@@ -39,7 +40,7 @@ class CoOpConfig(Settings):
         2e-3, gt=0, description="SGD's learning rate, cosine to 0"
     )
     epochs: int = Field(200, ge=0, description="passes over the real features")
-    batch_size: int = Field(32, ge=1, description="real features a step")
+    batch_size: int = Field(256, ge=1, description="real features a step")
 
 
 class CoOp:

@@ -25,7 +25,11 @@ TESTED, CHECKED = 10, 2  # test and validation pictures of a class
 
 @dataclass(frozen=True)
 class Sizes:
-    """What a step is measured at; latent and hidden sizes are the reference code's."""
+    """What a step is measured at; latent and hidden sizes are the reference code's.
+
+    coop_batch: real pictures of a CoOp step; 32, CoOp's own, which earlier figures were measured
+        at. The default, SHIP's, is 256.
+    """
 
     n_classes: int = 100
     shots: int = 16

@@ -6,7 +6,7 @@ from typing import Any
 
 from harness.config.checks.datasets import dataset_faults, named_values
 from harness.config.factor import Factor
-from harness.config.factors import indexed
+from harness.config.factors import indexed, own_settings
 from harness.config.study_config import StudyConfig
 from harness.errors import Fault
 
@@ -50,6 +50,8 @@ def _context_faults(
         for name, settings in levels.items() if isinstance(levels, dict) else ():
             if isinstance(settings, dict) and "n_ctx" in settings:
                 found[f"variants.{group}.{name}.n_ctx"] = settings["n_ctx"]
+        for place, settings in own_settings(variants, group).items():
+            found[f"{place}.n_ctx"] = settings.get("n_ctx")
         for path, value in found.items():
             if isinstance(value, int) and value > most:
                 faults.append(Fault(path, f"must be at most {most} for backbone {backbone}", value))

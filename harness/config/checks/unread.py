@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from harness.config.factor import Factor, is_among
-from harness.config.factors import FIELDS, GROUPS, indexed
+from harness.config.factors import FIELDS, GROUPS, indexed, own_settings
 from harness.errors import Fault
 from ship.generators import GENERATORS
 from ship.trial_config import TrialConfig
@@ -169,6 +169,8 @@ def warmup_faults(
     for name, inside in levels.items() if isinstance(levels, dict) else ():
         if isinstance(inside, dict):
             frames[f"variants.generator.{name}"] = {**inside, "name": name}
+    for path, inside in own_settings(variants, "generator").items():
+        frames[path] = {**_frame_of(inside.get("name"), frames), **inside}
     faults = []
     for path, frame in frames.items():
         if not isinstance(frame, dict) or _ignored("generator.kl_warmup", frame.get("prompt")):
@@ -183,6 +185,14 @@ def warmup_faults(
                 must = f"must be < {path}.epochs, which is {epochs}: kl_weight is never reached"
                 faults.append(Fault(where, must, warmup))
     return faults
+
+
+def _frame_of(name: Any, frames: Mapping[str, Any]) -> Any:
+    """The settings that the study has for a generator; the constant's where it is not named."""
+    constant = frames["generator"] if isinstance(frames["generator"], dict) else {}
+    if name is None or name == constant.get("name"):
+        return constant
+    return frames.get(f"variants.generator.{name}", {})
 
 
 def _default(generator: Any, leaf: str) -> Any:

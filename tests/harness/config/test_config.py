@@ -9,10 +9,13 @@ from ruamel.yaml import YAML
 
 from harness.config.choices import AshaScheduler
 from harness.config.load import load_study, parse_study
+from harness.config.space import resolve
 from harness.config.study_config import StudyConfig
 from harness.errors import ConfigError
 from harness.study_files.packaged import packaged_names
 from harness.study_files.yaml12 import parse_value
+from ship.finetuners.coop import CoOpConfig
+from ship.trial_config import TrialConfig
 
 SOUND: dict[str, Any] = {"space": {"generator.n_ctx": [1, 2]}}
 CASES: list[dict[str, str]] = YAML(typ="safe").load(
@@ -186,5 +189,30 @@ def test_there_are_packaged_spaces() -> None:
     """The studies of the README are there."""
     assert set(packaged_names()) >= {
         "prompt_len", "kl_weight", "latent_dim", "joint", "methods", "prompts", "gzsl",
-        "cross_dataset", "datasets",
+        "cross_dataset", "datasets", "reference",
     }  # fmt: skip
+
+
+def reference(*overrides: str) -> StudyConfig:
+    """The packaged study of the authors' settings, on pictures and a backbone that are packaged."""
+    return load_study("reference", ["backbone=pocket", "dataset=photos", *overrides])
+
+
+def test_the_defaults_are_those_of_the_reference() -> None:
+    """What reference.yaml spells out from the authors' code is what keys have that are left out."""
+    other = {"backbone": "pocket", "dataset": "emoji", "selection": "pseudo_new"}
+    assert reference().trial.model_copy(update=other) == TrialConfig()
+
+
+def test_the_reference_has_the_authors_settings_for_imagenet(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As a constant and as a level: 10 and 20 epochs, a wider encoder, and else the others'."""
+    monkeypatch.setattr("harness.config.load.need_faults", lambda *_: [])
+    constant = reference("dataset=imagenet").trial
+    varied = load_study("reference", ["backbone=pocket", "space.dataset=[photos, imagenet]"])
+    assert resolve(varied, {"dataset": "imagenet"}) == constant
+    assert resolve(varied, {"dataset": "photos"}) == reference().trial
+    generator = {**reference().trial.generator.model_dump(), "epochs": 10, "encoder_hidden": 4096}
+    assert constant.generator.model_dump() == generator
+    assert constant.finetuner.model_dump() == CoOpConfig(epochs=20).model_dump()

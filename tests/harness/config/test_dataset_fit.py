@@ -151,7 +151,7 @@ def test_the_arms_dataset_must_show_new_classes(root: Path) -> None:
 
 
 def test_variants_settings_count(root: Path) -> None:
-    """early_stopping of a level of generator is that of the trials with it."""
+    """early_stopping of a level of generator, or of one dataset, is that of the trials with it."""
     document = json.loads((root / "caltech-101/split_zhou_Caltech101.json").read_text())
     document["val"] = [row for row in document["val"] if row[2] == "d"] or document["val"][:1]
     document["val"] = [[row[0], 3, "d"] for row in document["val"]]
@@ -163,8 +163,10 @@ def test_variants_settings_count(root: Path) -> None:
     }  # fmt: skip
     parse_study({**SPACE, **study}, "x", data_root=root)
     early = {"generator": {"mlp_vae": {"early_stopping": 3}}}
-    (line,) = refused(root, {**study, "variants": early})
-    assert "when generator.early_stopping is given: caltech101 has none of 'a', 'b'" in line
+    own = {"dataset": {"caltech101": {"generator": {"early_stopping": 3}}}}
+    for variants in (early, own):
+        (line,) = refused(root, {**study, "variants": variants})
+        assert "when generator.early_stopping is given: caltech101 has none of 'a', 'b'" in line
 
 
 def test_a_hint_cures(root: Path) -> None:

@@ -40,6 +40,7 @@ _PATHS = st.sampled_from(
         "space.generator.n_ctx.when", "space.generator.kl_weight", "space.generator.kl_weight.low",
         "space.generator.kl_weight.levels", "space.generator.kl_weight.step",
         "space.generator.scale.when", "fuse", "resources", "variants", "variants.generator",
+        "variants.dataset", "variants.dataset.emoji", "variants.dataset.emoji.generator",
         "synthetic", "generator.name", "generator.prompt", "finetuner.name", "protocol", "targets",
     ]
 )  # fmt: skip

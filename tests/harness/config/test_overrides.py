@@ -7,6 +7,7 @@ import pytest
 
 from harness.config.choices import AshaScheduler
 from harness.config.load import parse_study
+from harness.config.space import resolve
 from harness.errors import ConfigError
 
 SOUND: dict[str, Any] = {"space": {"generator.n_ctx": [1, 2]}}
@@ -46,6 +47,36 @@ def test_override_replaces_a_whole_group() -> None:
     mapping = {**SOUND, "finetuner": {"name": "coop", "epochs": 3}}
     study = parse_study(mapping, "x", overrides=["finetuner=coop"])
     assert study.trial.finetuner.epochs == 200  # type: ignore[union-attr]
+
+
+OWN: dict[str, Any] = {
+    **SOUND,
+    "shots": 4,
+    "finetuner": {"name": "coop", "epochs": 3},
+    "variants": {"dataset": {"photos": {"shots": 2, "finetuner": {"epochs": 5, "lr": 0.5}}}},
+}
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        ([], (4, "coop", 3, 2e-3)),
+        (["dataset=photos"], (2, "coop", 5, 0.5)),
+        (["dataset=photos", "finetuner.epochs=7"], (2, "coop", 7, 0.5)),
+        (["dataset=photos", "finetuner=kgcoop"], (2, "kgcoop", 100, 2e-3)),
+        (["dataset=photos", "variants.dataset.photos.finetuner.epochs=7"], (2, "coop", 7, 0.5)),
+        (["dataset=photos", "variants=null"], (4, "coop", 3, 2e-3)),
+    ],
+)
+def test_what_the_constant_dataset_has_of_its_own_is_constant(
+    overrides: list[str], expected: tuple[int, str, int, float]
+) -> None:
+    """`--set dataset=NAME` takes that dataset's settings along; another --set goes over them."""
+    study = parse_study(OWN, "x", overrides=overrides)
+    tuner = study.trial.finetuner
+    made = (study.trial.shots, tuner.name, tuner.epochs, tuner.lr)  # type: ignore[union-attr]
+    assert made == expected
+    assert resolve(study, {"generator.n_ctx": 1}).finetuner == tuner
 
 
 def test_override_drops_a_factor() -> None:

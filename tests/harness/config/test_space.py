@@ -189,6 +189,58 @@ def test_a_factor_goes_over_a_variants_setting() -> None:
     assert (made.n_ctx, made.n_critic) == (2, 3)  # type: ignore[union-attr]
 
 
+def test_a_datasets_own_settings() -> None:
+    """They hold for that dataset alone, over constants and `variants`, and under each factor."""
+    study = study_of(
+        {
+            "dataset": ["emoji", "photos"],
+            "generator": ["none", "vae", "wgan"],
+            "finetuner": ["coop", "kgcoop"],
+            "generator.n_ctx": {"choices": [1, 3], "when": {"generator": "wgan"}},
+            "finetuner.lr": [0.1, 0.2],
+        },
+        generator="none",
+        finetuner={"name": "coop", "epochs": 7},
+        variants={
+            "generator": {"vae": {"epochs": 3, "n_ctx": 8}, "wgan": {"epochs": 4}},
+            "dataset": {
+                "photos": {
+                    "views": 0,
+                    "finetuner": {"epochs": 5},
+                    "generator": {"name": "vae", "epochs": 9, "n_ctx": 2},
+                },
+                "dtd": {"shots": 1},
+            },
+        },
+    )
+    found = {}
+    for assignment in space.grid(study):
+        made = space.resolve(study, assignment)
+        tuner, source = made.finetuner, made.generator
+        assert made.shots == 16
+        assert tuner.lr == assignment["finetuner.lr"]  # type: ignore[union-attr]
+        found[made.dataset, source.name, tuner.name] = (
+            made.views,
+            source.epochs if source.name != "none" else None,
+            source.n_ctx if source.name == "vae" else None,
+            tuner.epochs,
+        )
+    kgcoop = space.resolve(study, {"finetuner": "kgcoop"}).finetuner.epochs
+    assert found["emoji", "vae", "coop"] == (2, 3, 8, 7)
+    assert found["photos", "vae", "coop"] == (0, 9, 2, 5)
+    assert found["photos", "wgan", "coop"] == (0, 4, None, 5)
+    assert found["photos", "none", "coop"] == (0, None, None, 5)
+    assert found["photos", "vae", "kgcoop"] == (0, 9, 2, kgcoop)  # unnamed: the constant's, coop
+
+
+def test_the_arms_have_what_their_dataset_has() -> None:
+    """Reference arms run with the own settings of the baseline dataset."""
+    factors = {"dataset": {"choices": ["emoji", "photos"], "baseline": "photos"}}
+    variants = {"dataset": {"photos": {"shots": 3, "finetuner": {"epochs": 5}}}}
+    arm = space.reference_arms(study_of(factors, variants=variants))["no_synthetic"]
+    assert (arm.dataset, arm.shots, arm.finetuner.epochs) == ("photos", 3, 5)  # type: ignore[union-attr]
+
+
 def test_protocols_without_new_pictures_have_no_ceiling() -> None:
     """The real-picture arm is left out where there are no new classes' pictures to show."""
     few = study_of({"shots": [1, 2]}, protocol="few_shot")

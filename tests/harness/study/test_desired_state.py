@@ -1,11 +1,13 @@
 """A study as a desired state: what an edited YAML asks for first, and what another name does."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from harness.config.factor import Factor
+from harness.config.load import load_study
 from harness.config.study_config import StudyConfig
 from harness.planning.changes import Consent, StudyChanged
 from harness.planning.plan import Plan
@@ -116,3 +118,15 @@ def test_another_name_is_a_study_beside_the_old_one(ray_bench: Bench) -> None:
     assert plan(ray_bench, make_study(seeds=1)).finished
     assert load_records("small-4", ray_bench.uri).constants["shots"] == "4"
     ray_bench.check_invariants("small-4")
+
+
+def test_the_authors_settings_can_be_planned(tmp_path: Path) -> None:
+    """The packaged study reference, on what else is packaged: two rules and four arms."""
+    study = load_study("reference", ["backbone=pocket", "dataset=photos"])
+    found = plan_study(
+        study, data_root=None, tracking_uri=f"sqlite:///{tmp_path}/mlflow.db", cache_dir=tmp_path
+    )
+    labels = [row.label for row in found.rows]
+    arms = ["zero_shot", "no_synthetic", "text_feature", "real_pictures"]
+    assert labels == [*arms, "selection=none", "selection=reference"]
+    assert {row.state for row in found.rows} == {"to run"}

@@ -31,6 +31,20 @@ def build(
     return CoOp(CoOpConfig.model_validate(settings), task, made, clip, seeds)
 
 
+def test_defaults_are_the_authors() -> None:
+    """The figures of run_coop in main_coop_vae.py (github.com/mrflogs/SHIP), its loader's batch."""
+    assert CoOpConfig().model_dump() == {
+        "name": "coop",
+        "n_ctx": 4,
+        "ctx_init": "a photo of a",
+        "class_specific": False,
+        "name_position": "end",
+        "lr": 2e-3,
+        "epochs": 200,
+        "batch_size": 256,
+    }
+
+
 @pytest.mark.parametrize("synthetic", [False, True])
 @pytest.mark.parametrize(("class_specific", "position"), EVERY_KIND)
 def test_loss_and_gradient_equal_a_derivation_by_hand(
