@@ -1,6 +1,7 @@
 """What a dataset is: named classes and three splits of labelled pictures."""
 
 import hashlib
+import html
 import io
 import os
 import re
@@ -12,7 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Final
 
+import ftfy
 import numpy as np
+import regex
 from jaxtyping import Int64
 from PIL import Image
 
@@ -133,9 +136,23 @@ def clean_class_name(name: str) -> str:
     return unicodedata.normalize("NFC", " ".join(name.replace("_", " ").split()))
 
 
+# The pieces that CLIP's tokenizer looks up, each by itself (open_clip's SimpleTokenizer.pat).
+_PIECE: Final = regex.compile(
+    r"<start_of_text>|<end_of_text>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+",
+    regex.IGNORECASE,
+)
+
+
 def spoken(name: str) -> str:
-    """What CLIP's tokenizer makes of a class name: names that differ in case alone are one."""
-    return clean_class_name(name).lower()
+    """The pieces into which CLIP's tokenizer takes a class name apart, with spaces between them.
+
+    Two names have the same token ids if and only if this is the same, whatever the vocabulary: a
+    token knows whether it ends a piece, so the ids of a piece say what it was. Case, underscores,
+    white space and HTML's names of characters ("&amp;") make no difference, nor does a space
+    before a digit or a sign ("dog 2", "dog2").
+    """
+    plain = html.unescape(html.unescape(ftfy.fix_text(clean_class_name(name))))
+    return " ".join(_PIECE.findall(" ".join(plain.split()).lower()))
 
 
 _DRIVE: Final = re.compile(r"[A-Za-z]:/")

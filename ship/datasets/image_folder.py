@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections import Counter, defaultdict
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -14,8 +14,8 @@ from ship.datasets.base import (
     number,
     picture_faults,
     some,
-    spoken,
 )
+from ship.datasets.faults import same_name_faults
 from ship.datasets.survey import SUFFIXES, Survey, make_splits
 
 PREFIX: Final = "image_folder:"
@@ -200,14 +200,7 @@ def _pictures(folder: Path, directory: str, passed_over: PassedOver) -> list[str
 def _class_names(files: Files, *, rejected: bool) -> tuple[tuple[str, ...], list[str]]:
     """Cleaned names, sorted, and faults; `rejected`: classes were left out, which is a fault."""
     directories = {directory for classes in files.values() for directory in classes}
-    spellings: dict[str, set[str]] = defaultdict(set)
-    for directory in directories:
-        spellings[spoken(directory)].add(directory)
-    faults = [
-        f"directories with the same class name {name!r}, as CLIP reads it: {some(sorted(found))}"
-        for name, found in sorted(spellings.items())
-        if len(found) > 1 or not name
-    ]
+    faults = same_name_faults(sorted(directories))
     names = sorted({clean_class_name(directory) for directory in directories})
     if files and len(names) < 2 and not rejected:
         faults.append(f"needs at least 2 class directories, found {len(names)}")

@@ -121,8 +121,8 @@ def add_dangling(root: Path) -> None:
     ("change", "message"),
     [
         (add_few, "classes with fewer than 3 pictures: empty (0), newt (1)"),
-        (add_same_name, "directories with the same class name 'sea lion'"),
-        (add_other_case, "directories with the same class name 'dog', as CLIP reads it: DOG, dog"),
+        (add_same_name, "class name 'sea lion', as CLIP reads it, stands for 2 classes"),
+        (add_other_case, "class name 'DOG', as CLIP reads it, stands for 2 classes: DOG, dog"),
         (add_empty, "1 picture of zero bytes: dog/0.png"),
         (add_dangling, "1 missing picture: dog/20.png"),
     ],

@@ -170,7 +170,7 @@ def put_file(index: int, path: str) -> Callable[[Mats], None]:
             "classes of test_seen_loc that trainval_loc lacks: gri",
         ),
         (put("trainval_loc", [1, 2, 6, 8]), "both in trainval_loc and test_unseen_loc: 6"),
-        (put("names", ["zebra", "a_b", "a+b"]), "class name 'a b' stands for 2 classes"),
+        (put("names", ["zebra", "a_b", "a+b"]), "'a b', as CLIP reads it, stands for 2 classes"),
         (put("names", ["zebra", "bat"]), "names 2 classes, but labels go up to 3"),
         (put("names", [*(NAMES or []), "ghost"]), "classes without pictures: ghost"),
         (put("names", None), "has no allclasses_names"),
@@ -226,7 +226,7 @@ def test_all_faults_come_at_once(root: Path) -> None:
         ('["rose"]', "must be an object of class names by the numbers"),
         ('{"1": "rose", "3": "lily"}', "must be an object of class names by the numbers"),
         ('{"1": "rose", "2": "lily"}', "names 2 classes, but labels go up to 3"),
-        ('{"1": "a b", "2": "a_b", "3": "c"}', "class name 'a b' stands for 2 classes"),
+        ('{"1": "a b", "2": "a_b", "3": "c"}', "'a b', as CLIP reads it, stands for 2 classes"),
     ],
 )
 def test_faults_of_the_flowers_names(tmp_path: Path, content: str | None, message: str) -> None:
