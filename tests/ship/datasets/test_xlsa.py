@@ -107,10 +107,11 @@ def test_the_split_version_tells_splits_apart(root: Path) -> None:
 
 def test_the_split_of_seen_classes_is_in_the_fingerprint(root: Path) -> None:
     """The same pictures and labels under another number of seen classes are another dataset."""
-    from ship.datasets.base import content_fingerprint
+    from ship.datasets.content import content_fingerprint, picture_hashes
 
     dataset = load_dataset("awa2", root)
-    parts = (dataset.class_names, dataset.template, dataset.splits)
+    splits = dataset.splits
+    parts = (dataset.class_names, dataset.template, splits, picture_hashes(splits))
     assert content_fingerprint(*parts, 2) == dataset.fingerprint
     assert len({content_fingerprint(*parts, n) for n in (None, 1, 2)}) == 3
 
