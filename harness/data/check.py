@@ -1,16 +1,19 @@
 """`ship-data check`: everything that can be wrong with a dataset on disk, at once."""
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 from ship.datasets import SPLITS, Picture, Survey, survey_dataset
 from ship.datasets.base import number, some
+from ship.datasets.content import copy_faults, pixel_hash
 from ship.datasets.survey import counted, repeated, slashed, untrained_classes
 
-Track = Callable[[Iterable[bool], int], Iterable[bool]]
+Contents = Iterable[bytes | None]
+"""The hash of what each picture shows, one after the other; None for what cannot be decoded."""
+Track = Callable[[Contents, int], Contents]
 """Passes on what it is given and shows progress up to the number."""
 
 
@@ -41,19 +44,15 @@ def check_everything(name: str, data_root: Path | None, quick: bool, track: Trac
     survey = survey_dataset(name, data_root)
     faults = [*survey.faults, *_twice(survey)]
     pictures = list({picture.name: picture for picture in _pictures(survey)}.values())
-    broken: list[str] = []
     if not quick:
-        pictures = [picture for picture in pictures if _has_content(picture)]
-        broken = undecodable(pictures, track)
-    if broken:
-        bad = set(broken)
-        pictures = [picture for picture in pictures if picture.name not in bad]
-        faults.append(f"dataset {name}: {number(broken, 'undecodable picture')}: {some(broken)}")
+        contents = decode([picture for picture in pictures if _has_content(picture)], track)
+        pictures = [picture for picture in pictures if contents.get(picture.name)]
+        faults += [f"dataset {name}: {fault}" for fault in _content_faults(survey, contents)]
     counts = slashed(counted(survey.splits))
     seen = "" if survey.n_seen is None else f" ({survey.n_seen} seen)"
     decoded = "nothing decoded" if quick else f"{number(pictures, 'picture')} decoded"
     untrained = untrained_classes(survey)
-    warnings = list(survey.unlike)
+    warnings = [*survey.unlike, *survey.warnings]
     if untrained:
         lacking = number(untrained, "class")
         warnings.append(f"dataset {name}: no training pictures of {lacking}: {some(untrained)}")
@@ -68,26 +67,33 @@ def check_everything(name: str, data_root: Path | None, quick: bool, track: Trac
     return Check(tuple(faults), tuple(warnings), survey.notes, summary)
 
 
-def undecodable(pictures: Sequence[Picture], track: Track) -> list[str]:
-    """Names of the pictures that Pillow cannot decode whole, in their order."""
+def decode(pictures: Sequence[Picture], track: Track) -> dict[str, bytes | None]:
+    """By name, the hash of each picture's pixels; None where Pillow cannot decode it whole."""
     pool = ThreadPoolExecutor(min(16, os.cpu_count() or 1))  # decoding releases the GIL
     try:
-        sound = list(track(_sound(pool, pictures), len(pictures)))
+        hashes = list(track(pool.map(_pixels, pictures), len(pictures)))
     finally:
         pool.shutdown(cancel_futures=True)
-    return [picture.name for picture, fine in zip(pictures, sound, strict=True) if not fine]
+    return {picture.name: found for picture, found in zip(pictures, hashes, strict=True)}
 
 
-def _sound(pool: ThreadPoolExecutor, pictures: Sequence[Picture]) -> Iterator[bool]:
-    yield from pool.map(_decodes, pictures)
-
-
-def _decodes(picture: Picture) -> bool:
+def _pixels(picture: Picture) -> bytes | None:
     try:
-        picture.open()
+        return pixel_hash(picture)
     except Exception:  # Pillow raises nearly anything for broken bytes
-        return False
-    return True
+        return None
+
+
+def _content_faults(survey: Survey, contents: Mapping[str, bytes | None]) -> list[str]:
+    """Pictures that cannot be decoded, and those that two splits share."""
+    broken = [name for name, content in contents.items() if content is None]
+    faults = [f"{number(broken, 'undecodable picture')}: {some(broken)}"] if broken else []
+    sound = {name: content for name, content in contents.items() if content is not None}
+    by_split = {
+        split: {p.name: sound[p.name] for p in survey.splits[split].pictures if p.name in sound}
+        for split in SPLITS
+    }
+    return faults + copy_faults(by_split)
 
 
 def _pictures(survey: Survey) -> Iterator[Picture]:

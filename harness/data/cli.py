@@ -10,9 +10,12 @@ Everything heavy (numpy, Pillow, torchvision) is imported inside the functions: 
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
+
+if TYPE_CHECKING:
+    from harness.data.check import Contents
 
 SOUND, USER_MISTAKE, INTERRUPTED = 0, 2, 130
 
@@ -105,7 +108,7 @@ def _refuse(lines: Iterable[str]) -> NoReturn:
     raise typer.Exit(USER_MISTAKE)
 
 
-def _track(items: Iterable[bool], total: int) -> Iterable[bool]:
+def _track(items: "Contents", total: int) -> "Contents":
     """A progress bar on the terminal's error stream; nothing where it is none."""
     from rich.console import Console
     from rich.progress import track

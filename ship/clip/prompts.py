@@ -62,7 +62,7 @@ def class_prompts(
         position: of the name among them.
 
     Raises:
-        ValueError: n_ctx leaves no room for a name.
+        ValueError: n_ctx leaves no room for a name, or makes one of two different names.
     """
     room = clip.context_length - 1 - n_ctx
     if room < 2:
@@ -77,6 +77,11 @@ def class_prompts(
     else:  # apart: of "dog (puppy)." the tokenizer makes one token of ")."
         apart = [[*encode(name), *encode(".")] for name in class_names]
         rows = [[*tokens[: room - 1], eot] for tokens in apart]
+    if same := _same_when_cut(clip, class_names, rows, room):
+        raise ValueError(
+            f"class names that are the same to backbone {clip.name!r}, as n_ctx {n_ctx} leaves "
+            f"{room - 1} tokens for a name: {'; '.join(same)}"
+        )
     longest = max(map(len, rows))
     ids = torch.tensor([row + [0] * (longest - len(row)) for row in rows], device=clip.device)
     lengths = torch.tensor([len(row) for row in rows], device=clip.device)
@@ -92,6 +97,21 @@ def class_prompts(
             device=clip.device,
         )
     return ClassPrompts(clip.text.embed(sot), clip.text.embed(ids), lengths, order)
+
+
+def _same_when_cut(
+    clip: FrozenCLIP, class_names: Sequence[str], rows: Sequence[Sequence[int]], room: int
+) -> list[str]:
+    """Names with different tokens whose rows are the same: "sea horse, sea lion"; the first five.
+
+    Names with the same tokens from the start are a matter of the dataset, which refuses them or,
+    as ImageNet, has two classes of one name.
+    """
+    found: dict[tuple[int, ...], dict[tuple[int, ...], str]] = {}
+    for name, row in zip(class_names, rows, strict=True):
+        if len(row) == room:
+            found.setdefault(tuple(row), {})[tuple(clip.tokenizer.encode(name))] = name
+    return [", ".join(names.values()) for names in found.values() if len(names) > 1][:5]
 
 
 def _order(n_ctx: int, n_name: int, longest: int, position: NamePosition) -> list[int]:

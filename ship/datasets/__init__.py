@@ -8,7 +8,7 @@ from typing import Final
 from ship.datasets.aircraft import AircraftDataset
 from ship.datasets.base import SPLITS, DatasetError, Picture, PictureDataset, Split, some
 from ship.datasets.coop import COOP_DATASETS
-from ship.datasets.faults import name_faults
+from ship.datasets.faults import cut_name_faults, name_faults
 from ship.datasets.image_folder import PREFIX, ImageFolder
 from ship.datasets.imagenet import IMAGENET_DATASETS
 from ship.datasets.packaged import PACKAGED_DATASETS
@@ -55,11 +55,13 @@ def survey_dataset(name: str, data_root: Path | None = None) -> Survey:
         DatasetError: unknown name.
     """
     try:
-        found = _spec(name).survey(name, data_root)
+        spec = _spec(name)
+        found = spec.survey(name, data_root)
     except OSError as why:  # a folder that may not be listed, a name that no disk takes
         return Survey(faults=(f"dataset {some([name])}: cannot be read: {why.strerror}",))
-    odd = tuple(f"dataset {some([name])}: {fault}" for fault in name_faults(found.class_names))
-    return replace(found, faults=found.faults + odd) if odd else found
+    odd = name_faults(found.class_names) or cut_name_faults(found.class_names, spec.template)
+    lines = tuple(f"dataset {some([name])}: {fault}" for fault in odd)
+    return replace(found, faults=found.faults + lines) if lines else found
 
 
 def has_unseen_pictures(name: str) -> bool:

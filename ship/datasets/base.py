@@ -1,18 +1,18 @@
 """What a dataset is: named classes and three splits of labelled pictures."""
 
-import hashlib
+import html
 import io
-import os
 import re
 import stat
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence, Sized
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Final
 
+import ftfy
 import numpy as np
+import regex
 from jaxtyping import Int64
 from PIL import Image
 
@@ -133,9 +133,23 @@ def clean_class_name(name: str) -> str:
     return unicodedata.normalize("NFC", " ".join(name.replace("_", " ").split()))
 
 
+# The pieces that CLIP's tokenizer looks up, each by itself (open_clip's SimpleTokenizer.pat).
+_PIECE: Final = regex.compile(
+    r"<start_of_text>|<end_of_text>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+",
+    regex.IGNORECASE,
+)
+
+
 def spoken(name: str) -> str:
-    """What CLIP's tokenizer makes of a class name: names that differ in case alone are one."""
-    return clean_class_name(name).lower()
+    """The pieces into which CLIP's tokenizer takes a class name apart, with spaces between them.
+
+    Two names have the same token ids if and only if this is the same, whatever the vocabulary: a
+    token knows whether it ends a piece, so the ids of a piece say what it was. Case, underscores,
+    white space and HTML's names of characters ("&amp;") make no difference, nor does a space
+    before a digit or a sign ("dog 2", "dog2").
+    """
+    plain = html.unescape(html.unescape(ftfy.fix_text(clean_class_name(name))))
+    return " ".join(_PIECE.findall(" ".join(plain.split()).lower()))
 
 
 _DRIVE: Final = re.compile(r"[A-Za-z]:/")
@@ -212,44 +226,3 @@ def picture_faults(folder: Path, paths: Iterable[str]) -> list[str]:
     return [
         f"{number(bad, noun)}{more}: {some(bad)}" for noun, (bad, more) in wording.items() if bad
     ]
-
-
-def content_fingerprint(
-    class_names: Sequence[str],
-    template: str,
-    splits: Mapping[str, Split],
-    n_seen: int | None = None,
-    *,
-    by_size: bool = False,
-) -> str:
-    """Hash what a dataset holds: names, template, order, labels and every picture's bytes.
-
-    Folder and file dates do not count, so a copied or re-downloaded dataset keeps its fingerprint.
-
-    Args:
-        n_seen: of the official split; None leaves the hash as it is without one.
-        by_size: hash each picture's size instead of its bytes, for sets too large to be read
-            whenever a study starts. A picture changed at the same size goes unnoticed.
-    """
-    pictures = [picture for split in SPLITS for picture in splits[split].pictures]
-    of_picture = _size if by_size else _digest
-    head = (tuple(class_names), template)
-    whole = hashlib.sha256(repr(head if n_seen is None else (*head, n_seen)).encode())
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:  # hashing releases the GIL
-        contents = pool.map(of_picture, pictures, chunksize=64)
-        for split in SPLITS:
-            whole.update(f"{split} {len(splits[split])}".encode())
-            whole.update(np.ascontiguousarray(splits[split].labels).data)
-        for picture, content in zip(pictures, contents, strict=True):
-            whole.update(picture.name.encode("utf-8", "surrogateescape") + b"\0" + content)
-    return whole.hexdigest()[:32]
-
-
-def _digest(picture: Picture) -> bytes:
-    return hashlib.sha256(picture.read()).digest()
-
-
-def _size(picture: Picture) -> bytes:
-    source = picture.source
-    size = len(source) if isinstance(source, bytes) else source.stat().st_size
-    return f"{size} bytes".encode()

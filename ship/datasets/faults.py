@@ -29,16 +29,60 @@ def _top(path: str) -> str:
     return path.partition("/")[0]
 
 
-def same_name_faults(raw_names: Iterable[str]) -> list[str]:
-    """Class names that are empty, or the same to CLIP but for underscores, spaces and case."""
-    spellings: dict[str, list[str]] = defaultdict(list)
-    for raw in raw_names:
-        spellings[spoken(raw)].append(raw)
+def same_name_faults(raw_names: Iterable[str], called: Iterable[str] | None = None) -> list[str]:
+    """Class names that are empty, or that have the same token ids for CLIP (see `spoken`).
+
+    Args:
+        raw_names: one for each class, as it is written on the disk.
+        called: what messages call each class; None: as it is written.
+    """
+    raw_names = list(raw_names)
+    classes: dict[str, list[tuple[str, str]]] = defaultdict(list)
+    for raw, shown in zip(raw_names, raw_names if called is None else called, strict=True):
+        classes[spoken(raw)].append((raw, shown))
     return [
-        f"class name {clean_class_name(found[0])!r} stands for {number(found, 'class')}: "
-        f"{some(found)}"
-        for name, found in sorted(spellings.items())
+        f"class name {clean_class_name(found[0][0])!r}, as CLIP reads it, stands for "
+        f"{number(found, 'class')}: {some(shown for _, shown in found)}"
+        for name, found in sorted(classes.items())
         if len(found) > 1 or not name
+    ]
+
+
+CONTEXT_LENGTH: Final = 77
+"""Tokens of a prompt, its start and its end included, that CLIP reads; it cuts what follows."""
+_SHARED: Final = 56
+"""Bytes. Names that differ sooner stay apart: a token has a byte at least, and some 20 tokens are
+what a template says before the name, the start and the end."""
+
+
+def cut_name_faults(class_names: Iterable[str], template: str) -> list[str]:
+    """Class names that are the same to CLIP because it reads no more than CONTEXT_LENGTH tokens.
+
+    The tokens are those of CLIP's own vocabulary, in the dataset's template. For learned contexts
+    and for other backbones, ship.clip.class_prompts looks at what is left of each name.
+
+    Args:
+        class_names: cleaned, by label.
+        template: a prompt with one {} for a class name.
+    """
+    beginnings: dict[bytes, dict[str, str]] = defaultdict(dict)
+    for name in class_names:
+        said = spoken(name)
+        beginnings[said.replace(" ", "").encode("utf-8", "replace")[:_SHARED]][said] = name
+    alike = [name for names in beginnings.values() if len(names) > 1 for name in names.values()]
+    if not alike:
+        return []
+    from open_clip.tokenizer import SimpleTokenizer  # takes seconds, and is hardly ever needed
+
+    encode = SimpleTokenizer().encode
+    prompts: dict[tuple[int, ...], list[str]] = defaultdict(list)
+    for name in alike:
+        prompts[tuple(encode(template.format(name))[: CONTEXT_LENGTH - 2])].append(name)
+    return [
+        f"class names that are the same to CLIP, which cuts a prompt after {CONTEXT_LENGTH} "
+        f"tokens: {some(found)}"
+        for found in prompts.values()
+        if len(found) > 1
     ]
 
 

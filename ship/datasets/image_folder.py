@@ -2,8 +2,7 @@
 
 import hashlib
 import os
-from collections import Counter, defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -14,8 +13,9 @@ from ship.datasets.base import (
     number,
     picture_faults,
     some,
-    spoken,
 )
+from ship.datasets.faults import same_name_faults
+from ship.datasets.passed_over import FOREIGN, PassedOver
 from ship.datasets.survey import SUFFIXES, Survey, make_splits
 
 PREFIX: Final = "image_folder:"
@@ -31,6 +31,10 @@ Files = dict[str, dict[str, list[str]]]
 @dataclass(frozen=True)
 class ImageFolder:
     """data_root/NAME with one directory a class, pictures at any depth below it.
+
+    Links are followed, each directory once for a class, but none that leads to the folder itself
+    or to one that holds it. What is passed over, and directories of pictures below a class's own,
+    are told as notes and warnings.
 
     With the sub-folders train/, val/ and test/, each holds the class directories and is taken as
     it stands. Without, every class is split 50/20/30 per cent (val and test rounded to the nearest
@@ -63,8 +67,14 @@ class ImageFolder:
             for split, classes in files.items()
         }
         lines = tuple(f"{folder}: {fault}" for fault in faults)
-        notes = tuple(f"{folder}: {note}" for note in passed_over.notes())
-        return Survey(class_names, make_splits(folder, rows), lines, notes=notes)
+        return Survey(
+            class_names,
+            make_splits(folder, rows),
+            lines,
+            warnings=tuple(f"{folder}: {line}" for line in passed_over.warnings()),
+            notes=tuple(f"{folder}: {line}" for line in passed_over.notes()),
+            own_split=True,
+        )
 
 
 def fixed_split(paths: list[str]) -> dict[str, list[str]]:
@@ -91,37 +101,6 @@ def _folder(name: str, data_root: Path | None) -> tuple[Path, str]:
     return folder, "" if folder.is_dir() else f"dataset {name}: no such folder: {folder}"
 
 
-@dataclass
-class PassedOver:
-    """What was found below class directories and is not taken for a picture, or is odd.
-
-    other: files with the endings of no picture. hidden: files whose names begin with a dot.
-    below: class directory -> how many directories below it hold pictures.
-    linked: directories that a link leads to again.
-    """
-
-    other: list[str] = field(default_factory=list)
-    hidden: list[str] = field(default_factory=list)
-    below: Counter[str] = field(default_factory=Counter)
-    linked: list[str] = field(default_factory=list)
-
-    def notes(self) -> list[str]:
-        """A line for each kind that there is."""
-        nested = [f"{name} ({count})" for name, count in sorted(self.below.items()) if count > 1]
-        wording = {
-            "passed over, whose ending is no picture's": self.other,
-            "passed over": self.hidden,
-            "entered once, though links lead to it again": self.linked,
-            "with pictures in several folders below it, taken for one class": nested,
-        }
-        kinds = ("file", "hidden file", "folder", "class folder")
-        return [
-            f"{number(found, kind)} {what}: {some(sorted(found))}"
-            for kind, (what, found) in zip(kinds, wording.items(), strict=True)
-            if found
-        ]
-
-
 def _list(folder: Path, passed_over: PassedOver) -> tuple[Files, list[str]]:
     """The pictures by split and class, and faults of the layout."""
     directories = _directories(folder)
@@ -129,6 +108,9 @@ def _list(folder: Path, passed_over: PassedOver) -> tuple[Files, list[str]]:
         absent = [split for split in SPLITS if split not in directories]
         if directories and set(directories) <= set(SPLITS):
             return {}, [f"has {some(directories)} but not {some(absent)}: give all three"]
+        if alike := _misnamed_splits(folder, directories):
+            what = f"{some(alike)} hold folders of the same names, as splits do"
+            return {}, [f"{what}: there must be three, called train, val and test"]
         return _split_here(folder, directories, passed_over)
     others = [directory for directory in directories if directory not in SPLITS]
     faults = [f"directories beside train, val and test: {some(others)}"] if others else []
@@ -164,6 +146,16 @@ def _split_here(
     return files, []
 
 
+def _misnamed_splits(folder: Path, directories: list[str]) -> list[str]:
+    """A directory "train", whatever its case, and those that share two or more folders with it."""
+    train = next((name for name in directories if name.lower() == "train"), None)
+    inside = set(_directories(folder / train)) if train else set()
+    if len(inside) < 2:
+        return []
+    alike = [name for name in directories if len(inside & set(_directories(folder / name))) > 1]
+    return alike if len(alike) > 1 else []
+
+
 def _directories(folder: Path) -> list[str]:
     return sorted(
         entry.name
@@ -174,22 +166,30 @@ def _directories(folder: Path) -> list[str]:
 
 def _pictures(folder: Path, directory: str, passed_over: PassedOver) -> list[str]:
     found: list[str] = []
-    root = folder.stat()
-    seen = {(root.st_dev, root.st_ino)}
+    holding = (folder, *folder.absolute().parents, *folder.resolve().parents)
+    above = {_identity(path) for path in holding}
+    seen: set[tuple[int, int]] = set()
     for parent, below, names in os.walk(folder / directory, followlinks=True):
-        status = Path(parent).stat()
-        if (status.st_dev, status.st_ino) in seen:  # links in a ring, or to a folder that is here
-            passed_over.linked.append(Path(parent).relative_to(folder).as_posix())
+        which = _identity(Path(parent))
+        if which in above or which in seen:
+            links = passed_over.upward if which in above else passed_over.again
+            links.append(Path(parent).relative_to(folder).as_posix())
             below.clear()
             continue
-        seen.add((status.st_dev, status.st_ino))
+        seen.add(which)
+        hidden = [name for name in below if name.startswith(".")]
+        here = Path(parent).relative_to(folder)
+        passed_over.hidden_folders += [(here / name).as_posix() for name in hidden]
+        below[:] = [name for name in below if name not in hidden]
         before = len(found)
         for name in names:
-            path = (Path(parent) / name).relative_to(folder).as_posix()
+            path = (here / name).as_posix()
             if name.startswith("."):
                 passed_over.hidden.append(path)
-            elif Path(name).suffix.lower() in SUFFIXES:
+            elif (suffix := Path(name).suffix.lower()) in SUFFIXES:
                 found.append(path)
+            elif suffix in FOREIGN:
+                passed_over.foreign.append(path)
             else:
                 passed_over.other.append(path)
         if len(found) > before and Path(parent) != folder / directory:
@@ -197,17 +197,16 @@ def _pictures(folder: Path, directory: str, passed_over: PassedOver) -> list[str
     return sorted(found)
 
 
+def _identity(folder: Path) -> tuple[int, int]:
+    """What tells a directory from all others, whichever links lead to it."""
+    status = folder.stat()
+    return status.st_dev, status.st_ino
+
+
 def _class_names(files: Files, *, rejected: bool) -> tuple[tuple[str, ...], list[str]]:
     """Cleaned names, sorted, and faults; `rejected`: classes were left out, which is a fault."""
     directories = {directory for classes in files.values() for directory in classes}
-    spellings: dict[str, set[str]] = defaultdict(set)
-    for directory in directories:
-        spellings[spoken(directory)].add(directory)
-    faults = [
-        f"directories with the same class name {name!r}, as CLIP reads it: {some(sorted(found))}"
-        for name, found in sorted(spellings.items())
-        if len(found) > 1 or not name
-    ]
+    faults = same_name_faults(sorted(directories))
     names = sorted({clean_class_name(directory) for directory in directories})
     if files and len(names) < 2 and not rejected:
         faults.append(f"needs at least 2 class directories, found {len(names)}")

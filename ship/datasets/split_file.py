@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ship.datasets.base import SPLITS, clean_class_name, plain_path, some, spoken
+from ship.datasets.faults import same_name_faults
 from ship.datasets.survey import read_list
 
 _MOST_CLASSES = 2**31
@@ -72,13 +73,9 @@ def _kind(value: Any) -> str:
 def _class_names(entries: Mapping[str, list[Entry]]) -> tuple[tuple[str, ...], list[str]]:
     """Class names by label, and labels or names that do not pair one to one."""
     names: dict[int, set[str]] = defaultdict(set)
-    labels: dict[str, set[int]] = defaultdict(set)
-    spelled: dict[str, set[str]] = defaultdict(set)
     for rows in entries.values():
         for _, label, raw in rows:
             names[label].add(raw)
-            labels[spoken(raw)].add(label)
-            spelled[spoken(raw)].add(clean_class_name(raw))
     faults = []
     gaps = set(range(len(names))) - set(names)
     if gaps:
@@ -91,12 +88,9 @@ def _class_names(entries: Mapping[str, list[Entry]]) -> tuple[tuple[str, ...], l
         for label, found in sorted(names.items())
         if len(found) > 1
     ]
-    faults += [
-        f"class name {', '.join(map(repr, sorted(spelled[name])))} stands for more than one label: "
-        f"{some(sorted(found))}"
-        for name, found in sorted(labels.items())
-        if len(found) > 1
-    ]
+    pairs = {(label, spoken(raw)): raw for label in sorted(names) for raw in sorted(names[label])}
+    called = [f"{raw} (label {label})" for (label, _), raw in pairs.items()]
+    faults += same_name_faults(pairs.values(), called)
     return tuple(clean_class_name(min(names[label])) for label in sorted(names)), faults
 
 

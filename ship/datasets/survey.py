@@ -18,9 +18,9 @@ from ship.datasets.base import (
     Picture,
     PictureDataset,
     Split,
-    content_fingerprint,
     is_picture_path,
 )
+from ship.datasets.content import content_fingerprint, copy_faults, picture_hashes
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +56,8 @@ class Survey:
     """A dataset as it was found: the whole where there is no fault, else what could be read.
 
     faults: why it cannot be used, a line each. unlike: in what it differs from the published set,
-    so that accuracies cannot be compared. notes: what is worth knowing and is no mistake.
+    so that accuracies cannot be compared. warnings: what is probably a mistake, though the set can
+    be used. notes: what is worth knowing and is no mistake. own_split: it is no published one.
     fingerprint: where the layout has its own; "": content_fingerprint, by_size or not.
     The rest is as in PictureDataset; pictures that a faulty survey holds may be missing or broken.
     """
@@ -70,6 +71,8 @@ class Survey:
     split_version: str = ""
     fingerprint: str = ""
     by_size: bool = False
+    warnings: tuple[str, ...] = ()
+    own_split: bool = False
 
 
 @runtime_checkable
@@ -93,27 +96,53 @@ def raise_faults(survey: Survey) -> None:
 def assemble(name: str, template: str, survey: Survey) -> PictureDataset:
     """The dataset of a survey, its content hashed.
 
+    Files with the same bytes in two splits are told as well, as every file's bytes are hashed
+    here; not where sizes stand for bytes. In one's own folder they are a fault. A published split
+    is used as it is, with a warning: without them its figures could not be compared.
+
     Args:
         name: as given in the configuration.
         template: a prompt with one {} for a class name.
         survey: of the dataset's files.
 
     Raises:
-        DatasetError: the survey's faults, or a picture that cannot be read.
+        DatasetError: the survey's faults, a picture that cannot be read, or copies.
     """
     raise_faults(survey)
-    for line in survey.unlike:
+    for line in (*survey.unlike, *survey.warnings):
         logger.warning("%s", line)
     for line in survey.notes:
         logger.info("%s", line)
-    names, splits, n_seen = survey.class_names, survey.splits, survey.n_seen
+    fingerprint = survey.fingerprint or _fingerprint(name, template, survey)
+    return PictureDataset(
+        name,
+        survey.class_names,
+        template,
+        survey.splits,
+        fingerprint,
+        survey.n_seen,
+        survey.split_version,
+    )
+
+
+def _fingerprint(name: str, template: str, survey: Survey) -> str:
+    """The hash of a survey's content; DatasetError for copies and what cannot be read."""
+    splits = survey.splits
     try:
-        fingerprint = survey.fingerprint or content_fingerprint(
-            names, template, splits, n_seen, by_size=survey.by_size
-        )
+        hashes = picture_hashes(splits, by_size=survey.by_size)
     except OSError as why:
         raise DatasetError(f"dataset {name}: {why.filename}: {why.strerror}") from why
-    return PictureDataset(name, names, template, splits, fingerprint, n_seen, survey.split_version)
+    if not survey.by_size:
+        named = {
+            split: {p.name: h for p, h in zip(splits[split].pictures, hashes[split], strict=True)}
+            for split in SPLITS
+        }
+        copies = [f"dataset {name}: {fault}" for fault in copy_faults(named)]
+        if copies and survey.own_split:
+            raise DatasetError(copies)
+        for line in copies:
+            logger.warning("%s", line)
+    return content_fingerprint(survey.class_names, template, splits, hashes, survey.n_seen)
 
 
 def make_splits(images: Path, rows: Rows) -> dict[str, Split]:

@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
 from harness.data import cli as data_cli
 from harness.data.sources import SOURCES
 from ship.datasets import DATASETS
 from ship.datasets.packaged import PACKAGED_DATASETS
+from tests.ship.datasets.conftest import save_picture
 from tests.ship.datasets.trees import LAYOUTS
 
 
@@ -101,6 +103,37 @@ def test_check_finds_everything_at_once(tmp_path: Path) -> None:
     assert quick.exit_code == 2
     assert "undecodable" not in quick.stderr
     assert "nothing decoded: 3 faults" in quick.stdout
+
+
+def test_check_finds_a_picture_in_two_splits(tmp_path: Path) -> None:
+    """By its pixels, whatever the file's format and class; --quick does not decode, nor find it."""
+    LAYOUTS["caltech101"](tmp_path)
+    images = tmp_path / "caltech-101/101_ObjectCategories"
+    Image.open(images / "café/train0.jpg").save(images / "sea_horse/test1.jpg", format="PNG")
+    result = invoke("check", "caltech101", "--data-root", str(tmp_path))
+    assert result.exit_code == 2
+    assert result.stderr.splitlines()[1:] == [
+        "dataset caltech101: 1 picture of train is also in test, under another name: "
+        "café/train0.jpg = sea_horse/test1.jpg"
+    ]
+    assert "12 pictures decoded: 1 fault" in result.stdout
+    quick = invoke("check", "caltech101", "--data-root", str(tmp_path), "--quick")
+    assert quick.exit_code == 0
+
+
+def test_check_warns_of_what_is_probably_a_mistake(tmp_path: Path) -> None:
+    """Folders of pictures below classes and .heic are told, and the set stays usable."""
+    LAYOUTS["image_folder:pets"](tmp_path)
+    (tmp_path / "pets/dog/IMG.heic").write_bytes(b"x")
+    for breed in ("beagle", "poodle"):
+        save_picture(tmp_path / "pets/dog" / breed / "0.png")
+    result = invoke("check", "image_folder:pets", "--data-root", str(tmp_path))
+    assert result.exit_code == 0
+    where = f"warning: {tmp_path / 'pets'}: "
+    left_out, nested = result.stderr.splitlines()
+    assert left_out.startswith(where + "1 file left out, which Pillow cannot read")
+    assert left_out.endswith(": dog/IMG.heic")
+    assert nested.endswith("all taken for one class: dog (2 folders)")
 
 
 def test_another_split_is_no_fault(tmp_path: Path) -> None:

@@ -109,3 +109,20 @@ def test_a_cut_name_stands_together(clip: FrozenCLIP) -> None:
     made, eot = prompts.assemble(ctx, torch.tensor([0]))
     assert bool((made[0, int(eot) - 2 : int(eot)] == 7).all())
     assert bool((made[0, 1 : int(eot) - 2] == prompts.names[0, 0]).all())
+
+
+@everywhere
+def test_names_that_are_the_same_when_cut_are_refused(
+    clip: FrozenCLIP, position: NamePosition
+) -> None:
+    """One token less for the name makes one class of two; the message names both, and n_ctx."""
+    names = ["dog", "very dog", "very cat"]
+    most = clip.context_length - 3 - len(clip.tokenizer.encode("very dog")) + 1
+    class_prompts(clip, names, most, position)
+    with pytest.raises(ValueError, match=f"the same .* n_ctx {most + 1} .*: very dog, very cat$"):
+        class_prompts(clip, names, most + 1, position)
+
+
+def test_two_classes_of_one_name_are_not_refused(clip: FrozenCLIP) -> None:
+    """ImageNet has them, and cutting does not make them so."""
+    class_prompts(clip, ["very " * 40 + "long dog"] * 2, 4)

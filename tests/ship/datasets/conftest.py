@@ -1,6 +1,7 @@
 """Small datasets on disk, in CoOp's layout and as plain folders."""
 
 import json
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,12 @@ Document = dict[str, Any]
 
 
 def save_picture(path: Path, seed: int = 0, size: tuple[int, int] = (40, 32)) -> None:
-    """Write a picture of coloured noise."""
+    """Write a picture of coloured noise, another one for each seed, folder and file name."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+    place = zlib.crc32("/".join(path.parts[-2:]).encode())
+    pixels = np.random.default_rng([seed, place]).integers(
+        0, 256, (size[1], size[0], 3), dtype=np.uint8
+    )
     Image.fromarray(pixels).save(path)
 
 

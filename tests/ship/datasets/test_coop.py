@@ -89,7 +89,10 @@ def test_missing_things_are_named(tmp_path: Path, coop_root: Path) -> None:
         (set_row("train", 0, ["sea_horse/0.png", 5, "sea_horse"]), "labels must be 0 to 2"),
         (set_row("train", 0, ["sea_horse/0.png", 0, "sea lion"]), "label 0 has more than one"),
         (set_row("train", 0, ["sea_horse/0.png", 1, "café"]), None),
-        (set_row("val", 0, ["sea_horse/3.png", 1, "sea horse"]), "stands for more than one label"),
+        (
+            set_row("val", 0, ["sea_horse/3.png", 1, "Sea horse"]),
+            "stands for 2 classes: sea_horse (label 0), Sea horse (label 1)",
+        ),
         (
             set_row("test", 0, ["../../x.png", 0, "sea_horse"]),
             "outside of the folder: '../../x.png'",

@@ -42,7 +42,7 @@ def test_given_splits_are_taken_as_they_stand(tmp_path: Path) -> None:
     for split, n in {"train": 4, "val": 1, "test": 2}.items():
         for name in ("cat", "dog"):
             for i in range(n):
-                save_picture(tmp_path / "a/pets" / split / name / f"{i}.jpg")
+                save_picture(tmp_path / "a/pets" / split / name / f"{split}{i}.jpg")
     dataset = load_dataset("image_folder:a/pets", tmp_path)
     assert dataset.class_names == ("cat", "dog")
     assert [len(split) for split in dataset.splits.values()] == [8, 2, 4]
@@ -72,21 +72,89 @@ def test_other_files_and_hidden_directories_are_passed_over(folder_root: Path) -
 
 
 def test_what_is_passed_over_is_told(folder_root: Path) -> None:
-    """Files by their endings, hidden ones, links in a ring, and classes that may be many."""
+    """Files by their endings, hidden files and folders, and links in a ring: no mistakes."""
     (folder_root / "pets/dog/notes.txt").write_text("x")
     (folder_root / "pets/dog/._1.png").write_text("x")
     (folder_root / "pets/dog/ring").symlink_to(folder_root / "pets/dog")
-    (folder_root / "pets/sea_lion/root").symlink_to(folder_root / "pets")
-    for breed in ("beagle", "poodle"):
-        save_picture(folder_root / "pets/dog" / breed / "1.jfif")
-    notes = survey_dataset("image_folder:pets", folder_root).notes
+    save_picture(folder_root / "pets/dog/.thumbnails/1.png")
+    survey = survey_dataset("image_folder:pets", folder_root)
     where = f"{folder_root / 'pets'}: "
-    assert [note.removeprefix(where) for note in notes] == [
+    assert [note.removeprefix(where) for note in survey.notes] == [
         "1 file passed over, whose ending is no picture's: dog/notes.txt",
         "1 hidden file passed over: dog/._1.png",
-        "2 folders entered once, though links lead to it again: dog/ring, sea_lion/root",
-        "1 class folder with pictures in several folders below it, taken for one class: dog (2)",
+        "1 hidden folder passed over: dog/.thumbnails",
+        "1 folder entered once, though links lead to it again: dog/ring",
     ]
+    assert not survey.warnings
+    assert sum(len(split) for split in survey.splits.values()) == 13
+
+
+def test_pictures_that_pillow_cannot_read_are_a_warning(
+    folder_root: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A telephone's .heic is left out, and training says so, too."""
+    (folder_root / "pets/dog/IMG_1.HEIC").write_bytes(b"x")
+    where = f"{folder_root / 'pets'}: "
+    line = "1 file left out, which Pillow cannot read (save as JPEG or PNG): dog/IMG_1.HEIC"
+    assert survey_dataset("image_folder:pets", folder_root).warnings == (where + line,)
+    load_dataset("image_folder:pets", folder_root)
+    assert [record.message for record in caplog.records] == [where + line]
+
+
+def test_links_that_lead_upward_are_not_followed(
+    folder_root: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """The folder, the data root and what holds it: no loop, and no picture from beside the folder.
+
+    Also where the folder is itself a link, so that what holds it is two folders.
+    """
+    save_picture(folder_root / "others/cat/0.png")
+    away = tmp_path_factory.mktemp("disk")
+    (folder_root / "pets").rename(away / "pets")
+    (folder_root / "pets").symlink_to(away / "pets")
+    save_picture(away / "cat/0.png")
+    targets = {"own": away / "pets", "root": folder_root, "top": Path("/"), "disk": away}
+    for name, target in targets.items():
+        (away / "pets/dog" / name).symlink_to(target)
+    survey = survey_dataset("image_folder:pets", folder_root)
+    assert survey.warnings == (
+        f"{folder_root / 'pets'}: 4 links not followed, to the dataset's own folder or one that "
+        "holds it: dog/disk, dog/own, dog/root, dog/top",
+    )
+    assert sum(len(split) for split in survey.splits.values()) == 13
+
+
+def test_a_class_that_is_a_link_upward_has_no_pictures(folder_root: Path) -> None:
+    """The whole dataset is no class of itself."""
+    (folder_root / "pets/everything").symlink_to(folder_root / "pets")
+    assert "classes with fewer than 3 pictures: everything (0)" in faults(folder_root)
+
+
+def test_classes_that_hold_folders_of_pictures_are_a_warning(tmp_path: Path) -> None:
+    """Thirty breeds below each of two "classes" are probably sixty classes; one folder is none."""
+    for split, n in {"train": 30, "val": 1, "test": 1}.items():
+        for kind in ("cats", "dogs"):
+            for breed in range(n):
+                save_picture(tmp_path / "pets" / split / kind / f"{split}{breed}/0.png")
+    survey = survey_dataset("image_folder:pets", tmp_path)
+    assert not survey.faults
+    assert survey.warnings == (
+        f"{tmp_path / 'pets'}: 2 class folders with pictures in several folders below it, all "
+        "taken for one class: train/cats (30 folders), train/dogs (30 folders)",
+    )
+
+
+@pytest.mark.parametrize("names", [("train", "valid", "test"), ("Train", "Val", "Test")])
+def test_splits_by_other_names_are_no_classes(tmp_path: Path, names: tuple[str, ...]) -> None:
+    """Three folders with the same classes in each are not three classes."""
+    for split in names:
+        for name in ("cat", "dog"):
+            for i in range(3):
+                save_picture(tmp_path / "pets" / split / name / f"{split}{i}.png")
+    assert faults(tmp_path) == (
+        f"{tmp_path / 'pets'}: {', '.join(sorted(names))} hold folders of the same names, as "
+        "splits do: there must be three, called train, val and test"
+    )
 
 
 def add_other_case(root: Path) -> None:
@@ -121,8 +189,8 @@ def add_dangling(root: Path) -> None:
     ("change", "message"),
     [
         (add_few, "classes with fewer than 3 pictures: empty (0), newt (1)"),
-        (add_same_name, "directories with the same class name 'sea lion'"),
-        (add_other_case, "directories with the same class name 'dog', as CLIP reads it: DOG, dog"),
+        (add_same_name, "class name 'sea lion', as CLIP reads it, stands for 2 classes"),
+        (add_other_case, "class name 'DOG', as CLIP reads it, stands for 2 classes: DOG, dog"),
         (add_empty, "1 picture of zero bytes: dog/0.png"),
         (add_dangling, "1 missing picture: dog/20.png"),
     ],

@@ -107,10 +107,11 @@ def test_the_split_version_tells_splits_apart(root: Path) -> None:
 
 def test_the_split_of_seen_classes_is_in_the_fingerprint(root: Path) -> None:
     """The same pictures and labels under another number of seen classes are another dataset."""
-    from ship.datasets.base import content_fingerprint
+    from ship.datasets.content import content_fingerprint, picture_hashes
 
     dataset = load_dataset("awa2", root)
-    parts = (dataset.class_names, dataset.template, dataset.splits)
+    splits = dataset.splits
+    parts = (dataset.class_names, dataset.template, splits, picture_hashes(splits))
     assert content_fingerprint(*parts, 2) == dataset.fingerprint
     assert len({content_fingerprint(*parts, n) for n in (None, 1, 2)}) == 3
 
@@ -170,7 +171,7 @@ def put_file(index: int, path: str) -> Callable[[Mats], None]:
             "classes of test_seen_loc that trainval_loc lacks: gri",
         ),
         (put("trainval_loc", [1, 2, 6, 8]), "both in trainval_loc and test_unseen_loc: 6"),
-        (put("names", ["zebra", "a_b", "a+b"]), "class name 'a b' stands for 2 classes"),
+        (put("names", ["zebra", "a_b", "a+b"]), "'a b', as CLIP reads it, stands for 2 classes"),
         (put("names", ["zebra", "bat"]), "names 2 classes, but labels go up to 3"),
         (put("names", [*(NAMES or []), "ghost"]), "classes without pictures: ghost"),
         (put("names", None), "has no allclasses_names"),
@@ -226,7 +227,7 @@ def test_all_faults_come_at_once(root: Path) -> None:
         ('["rose"]', "must be an object of class names by the numbers"),
         ('{"1": "rose", "3": "lily"}', "must be an object of class names by the numbers"),
         ('{"1": "rose", "2": "lily"}', "names 2 classes, but labels go up to 3"),
-        ('{"1": "a b", "2": "a_b", "3": "c"}', "class name 'a b' stands for 2 classes"),
+        ('{"1": "a b", "2": "a_b", "3": "c"}', "'a b', as CLIP reads it, stands for 2 classes"),
     ],
 )
 def test_faults_of_the_flowers_names(tmp_path: Path, content: str | None, message: str) -> None:

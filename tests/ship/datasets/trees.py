@@ -63,10 +63,11 @@ def imagenet_tree(root: Path) -> None:
     """imagenet: three classes, 6 train and 2 val pictures each."""
     class_names(root / "imagenet")
     for wnid in WNIDS:
-        for part, n in {"train": 6, "val": 2}.items():
-            for i in range(n):
+        for part, numbers in {"train": range(6), "val": range(2)}.items():
+            for i in numbers:
                 name = f"{wnid}_{i}.JPEG"
-                save_picture(root / "imagenet/images" / part / wnid / name, i)
+                path = root / "imagenet/images" / part / wnid / name
+                save_picture(path, i if part == "train" else 10 + i)
 
 
 def target_tree(folder: str, images: str, classes: Sequence[str]) -> Callable[[Path], None]:

@@ -12,7 +12,7 @@ import torch
 
 from ship.clip.frozen_clip import FrozenCLIP
 from ship.datasets import DatasetError, Picture, PictureDataset, Split
-from ship.datasets.base import content_fingerprint
+from ship.datasets.content import content_fingerprint, picture_hashes
 from ship.features.feature_set import FeatureSet, extract_features
 from ship.features.views import augmented_view
 from tests.ship.datasets.conftest import save_picture
@@ -33,7 +33,7 @@ def dataset(tmp_path: Path) -> PictureDataset:
         splits[split] = Split(pictures, np.arange(n, dtype=np.int64) % 3)
     names = ("a", "b", "c")
     template = "a photo of a {}."
-    fingerprint = content_fingerprint(names, template, splits)
+    fingerprint = content_fingerprint(names, template, splits, picture_hashes(splits))
     return PictureDataset("noise", names, template, splits, fingerprint)
 
 

@@ -1,0 +1,98 @@
+"""Class names that CLIP cannot tell apart, against its own tokenizer."""
+
+import subprocess
+import sys
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from open_clip.tokenizer import SimpleTokenizer
+
+from ship.clip import load_tokenizer
+from ship.datasets.base import clean_class_name, spoken
+from ship.datasets.faults import CONTEXT_LENGTH, cut_name_faults, same_name_faults
+
+TEMPLATE = "a photo of a {}."
+LETTERS = "aAbé2 _-.'(&;<|"  # what makes pieces, ends them, or makes no difference
+
+
+@pytest.fixture(scope="module")
+def clip() -> SimpleTokenizer:
+    """CLIP's own tokenizer."""
+    return SimpleTokenizer()
+
+
+@pytest.fixture(scope="module")
+def pocket() -> SimpleTokenizer:
+    """The packaged one, with fewer words."""
+    tokenizer = load_tokenizer("pocket")
+    assert isinstance(tokenizer, SimpleTokenizer)
+    return tokenizer
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("sea_lion", "Sea  Lion", True),
+        ("boeing 737-300", "Boeing 737 - 300", True),
+        ("dog2", "dog 2", True),
+        ("black &amp; tan", "black & tan", True),
+        ("dog’s", "dog's", True),
+        ("café", "cafe\N{COMBINING ACUTE ACCENT}", True),
+        ("café", "cafe", False),
+        ("sea lion", "sealion", False),
+        ("dog", "dog.", False),
+        ("they're", "they 're", True),
+        ("they're", "they ' re", False),
+    ],
+)
+def test_names_are_the_same_when_their_token_ids_are(
+    clip: SimpleTokenizer, pocket: SimpleTokenizer, one: str, other: str, same: bool
+) -> None:
+    """In both vocabularies, by themselves and in a prompt; and then the fault names both."""
+    for tokenizer in (clip, pocket):
+        for text in ("{}", TEMPLATE):
+            ids = [tokenizer.encode(text.format(clean_class_name(n))) for n in (one, other)]
+            assert (ids[0] == ids[1]) == same
+    found = same_name_faults(["fox", one, other])
+    assert [fault.endswith(f"2 classes: {one}, {other}") for fault in found] == [True] * same
+
+
+@given(st.text(LETTERS, max_size=6), st.text(LETTERS, max_size=6))
+def test_pieces_and_token_ids_tell_the_same_names_apart(
+    clip: SimpleTokenizer, one: str, other: str
+) -> None:
+    """Whatever the two names are."""
+    ids = [clip.encode(clean_class_name(name)) for name in (one, other)]
+    assert (spoken(one) == spoken(other)) == (ids[0] == ids[1])
+
+
+def test_names_that_differ_after_the_last_token_are_a_fault(clip: SimpleTokenizer) -> None:
+    """The last token that is read keeps two names apart, the next one does not."""
+    said = len(clip.encode("a photo of a"))
+    for n, fine in ((CONTEXT_LENGTH - 3 - said, True), (CONTEXT_LENGTH - 2 - said, False)):
+        names = ["very " * n + end for end in ("big", "small")]
+        ids = clip([TEMPLATE.format(name) for name in names])
+        assert bool((ids[0] != ids[1]).any()) == fine
+        found = cut_name_faults(["dog", *names], TEMPLATE)
+        assert len(found) == (not fine)
+        assert all("cuts a prompt after 77 tokens: very very " in fault for fault in found)
+
+
+def test_names_without_spaces_and_of_many_tokens_a_letter_are_cut_too(
+    clip: SimpleTokenizer,
+) -> None:
+    """Of signs that CLIP has no word for, some twenty fill the prompt."""
+    names = ["\U00014400" * 20 + end for end in "ab"]
+    ids = clip([TEMPLATE.format(name) for name in names])
+    assert bool((ids[0] == ids[1]).all())
+    assert len(cut_name_faults(names, TEMPLATE)) == 1
+
+
+def test_open_clip_is_not_loaded_for_names_that_fit() -> None:
+    """It takes seconds, and every command that looks at a dataset would wait for them."""
+    code = (
+        "import sys; from ship.datasets import survey_dataset; survey_dataset('emoji');"
+        "sys.exit('open_clip' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
