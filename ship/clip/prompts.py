@@ -22,6 +22,7 @@ class ClassPrompts:
     sot: embedded start token, (width,).
     names: embedded "class name . EOT" of every class, padded behind EOT, (n_cls, s, width).
     lengths: tokens of each row of names, EOT included, (n_cls,).
+    name_lengths: those that are the class name's, without "." and EOT, (n_cls,).
     order: which of (SOT, context, name . EOT) stands at each place, (n_cls, 1 + n_ctx + s); None:
         as they come (the name at the end).
     """
@@ -29,14 +30,28 @@ class ClassPrompts:
     sot: Float[Tensor, " width"]
     names: Float[Tensor, "n_cls s width"]
     lengths: Int[Tensor, " n_cls"]
+    name_lengths: Int[Tensor, " n_cls"]
     order: Int[Tensor, "n_cls t"] | None = None
 
     def assemble(
-        self, ctx: Float[Tensor, "n n_ctx width"], class_ids: Int[Tensor, " n"]
+        self,
+        ctx: Float[Tensor, "n n_ctx width"],
+        class_ids: Int[Tensor, " n"],
+        on_names: Float[Tensor, "n width"] | None = None,
     ) -> tuple[Float[Tensor, "n t width"], Int[Tensor, " n"]]:
-        """Whole prompts and the index of their EOT, one row for each context and class id."""
-        sot = self.sot.expand(len(ctx), 1, -1)
-        prompts = torch.cat([sot, ctx, self.names[class_ids]], dim=1)
+        """Whole prompts and the index of their EOT, one row for each context and class id.
+
+        Args:
+            ctx: the context vectors of n prompts; there may be none in each.
+            class_ids: of the prompts.
+            on_names: what is added to every token of a prompt's class name.
+        """
+        sot, names = self.sot.expand(len(ctx), 1, -1), self.names[class_ids]
+        if on_names is not None:
+            places = torch.arange(names.shape[1], device=names.device)
+            named = (places < self.name_lengths[class_ids].unsqueeze(1)).unsqueeze(-1)
+            names = names + named * on_names.unsqueeze(1)
+        prompts = torch.cat([sot, ctx, names], dim=1)
         if self.order is not None:
             order = self.order[class_ids].unsqueeze(-1).expand_as(prompts)
             prompts = prompts.gather(1, order)
@@ -85,18 +100,21 @@ def class_prompts(
     longest = max(map(len, rows))
     ids = torch.tensor([row + [0] * (longest - len(row)) for row in rows], device=clip.device)
     lengths = torch.tensor([len(row) for row in rows], device=clip.device)
+    # "(puppy)." ends in one token, which counts as the name's
+    named = [min(len(encode(name)), room - 1) for name in class_names]
     sot = torch.tensor(clip.tokenizer.sot_token_id, device=clip.device)
     order = None
     if position != "end":
         order = torch.tensor(
             [
                 # "." and EOT stay behind the context; a name that was cut has lost its "."
-                _order(n_ctx, min(len(encode(name)), room - 1), longest, position)
-                for name in class_names
+                _order(n_ctx, n_name, longest, position)
+                for n_name in named
             ],
             device=clip.device,
         )
-    return ClassPrompts(clip.text.embed(sot), clip.text.embed(ids), lengths, order)
+    name_lengths = torch.tensor(named, device=clip.device)
+    return ClassPrompts(clip.text.embed(sot), clip.text.embed(ids), lengths, name_lengths, order)
 
 
 def _same_when_cut(
@@ -139,7 +157,7 @@ def initial_context(
         rng: a stream for each replica.
     """
     ctx = 0.02 * rng.normal(n_ctx, clip.text_width)
-    ids = clip.tokenizer.encode(words)[-n_ctx:] if words else []
+    ids = clip.tokenizer.encode(words)[-n_ctx:] if words and n_ctx else []
     if ids:
         embedded = clip.text.embed(torch.tensor(ids, device=clip.device))
         ctx[:, n_ctx - len(ids) :] = embedded.to(ctx.dtype)

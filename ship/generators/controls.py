@@ -19,7 +19,7 @@ from ship.generators.spread import (
 )
 from ship.settings import Settings
 from ship.tasks import Task
-from ship.training import Part, ReplicaRng, random_views
+from ship.training import Part, ReplicaRng, gather_rows, random_views
 
 
 class NoGeneratorConfig(Settings):
@@ -144,13 +144,31 @@ class GaussianBase:
 
 
 class RealPicturesConfig(Settings):
-    """Ceiling: real training pictures of the new classes, as many as shots."""
+    """Ceiling: real training pictures of the new classes, as many as shots; or spoiled by a dose.
+
+    What a dose spoils is known, so that a study of doses tells which measure of features goes with
+    accuracy, where studies of methods only show what goes together.
+    """
 
     name: Literal["real"] = "real"
+    dose: float = Field(
+        0.0, ge=0, le=1, description="how far class means are moved towards another place; 0: not"
+    )
+    toward: Literal["text", "noise"] = Field(
+        "text", description="that place: the class's text feature, or a random direction of its own"
+    )
+    spread: float = Field(
+        1.0, ge=0, description="factor on the deviations from the class means; 1: as they are"
+    )
 
 
 class RealPictures:
-    """Features of real training pictures of the new classes: the ceiling of any generator."""
+    """Features of real training pictures of the new classes: the ceiling of any generator.
+
+    Under a dose d with the spread s, a feature x of a class with the mean m (of its pictures in all
+    views) becomes (1 - d) m + d a + s (x - m), normalised; a is the class's text feature or a
+    random unit vector.
+    """
 
     epochs = 0
     finished = True
@@ -161,6 +179,15 @@ class RealPictures:
         self._features = task.unseen_features
         self._first = task.unseen_first
         self._count = task.unseen_count
+        self._spread = config.spread
+        self._moved: tuple[Tensor, Tensor] | None = None
+        if config.dose or config.spread != 1:
+            means = _class_means(self._features, self._first, self._count)
+            place = task.text_features.expand_as(means)
+            if config.toward == "noise":
+                directions = ReplicaRng(seeds, "real/directions", clip.device, means.dtype)
+                place = F.normalize(directions.normal(*means.shape[1:]), dim=-1)
+            self._moved = means, torch.lerp(means, place, config.dose)
 
     def train_epoch(self) -> dict[str, Float[Tensor, " replica"]]:
         """Nothing to fit."""
@@ -183,7 +210,22 @@ class RealPictures:
         count = self._count.gather(1, class_ids)
         where, before = _occurrences(class_ids)
         starts = rng.integers(2**31 - 1, class_ids.shape[1]).gather(1, where)
-        return random_views(self._features, first + (starts + before) % count, rng)
+        drawn = random_views(self._features, first + (starts + before) % count, rng)
+        if self._moved is None:
+            return drawn
+        means, moved = (gather_rows(rows, class_ids) for rows in self._moved)
+        return F.normalize(moved + self._spread * (drawn - means), dim=-1)
+
+
+def _class_means(
+    features: Float[Tensor, "replica m view feature"],
+    first: Int[Tensor, "replica n_cls"],
+    count: Int[Tensor, "replica n_cls"],
+) -> Float[Tensor, "replica n_cls feature"]:
+    """Mean of each class's pictures in all views; 0 of a class without any."""
+    sums = F.pad(features.mean(2).cumsum(1), (0, 0, 1, 0))
+    total = gather_rows(sums, first + count) - gather_rows(sums, first)
+    return total / count.clamp_min(1).unsqueeze(-1)
 
 
 def _occurrences(

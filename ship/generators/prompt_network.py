@@ -22,7 +22,14 @@ PromptMode = Literal["instance_bias", "instance_tokens", "global", "fixed"]
 FIXED_WORDS = "a photo of a"
 
 # Settings that generators share, each with its bounds and its line of explanation.
-NCtx = Annotated[int, Field(ge=1, description="learned context vectors in the prompt (L)")]
+NCtx = Annotated[
+    int,
+    Field(
+        ge=0,
+        description="learned context vectors in the prompt (L); 0 (prompt instance_bias): the bias "
+        "is added to the class name's tokens",
+    ),
+]
 CtxInit = Annotated[
     str | None,
     Field(min_length=1, description="words the contexts start from; null: random, N(0, 0.02)"),
@@ -78,9 +85,10 @@ class PromptGenerator(nn.Module):
     """R prompt generators in front of the frozen text tower.
 
     prompt "instance_bias": an MLP makes one vector r from z, added to all L global contexts (the
-    reference). "instance_tokens": it makes L vectors, one added to each context; replacing the
-    contexts instead would span the same prompts, as the last layer's bias does what a context does,
-    but would lose their initialisation. "global": contexts alone. "fixed": words, nothing learned.
+    reference); where there are none, to the tokens of the class name. "instance_tokens": it makes L
+    vectors, one added to each context; replacing the contexts instead would span the same prompts,
+    as the last layer's bias does what a context does, but would lose their initialisation.
+    "global": contexts alone. "fixed": words, nothing learned.
 
     Attributes:
         ctx: global contexts, (replica, L, width).
@@ -111,6 +119,19 @@ class PromptGenerator(nn.Module):
         ctx = initial_context(clip, n_ctx, words, rng)
         self.ctx = nn.Parameter(ctx, requires_grad=settings.prompt != "fixed")
 
+    def parts(
+        self, z: Float[Tensor, "replica n latent"] | None, n: int
+    ) -> tuple[Float[Tensor, "replica n n_ctx width"], Float[Tensor, "replica n width"] | None]:
+        """The context vectors of n instances, and what is added to the tokens of their names.
+
+        Args:
+            z: None where the prompt does not depend on it.
+            n: instances of each replica.
+        """
+        if self.ctx.shape[1] or self.expand is None or z is None:
+            return self.contexts(z, n), None
+        return self.ctx.unsqueeze(1).expand(-1, n, -1, -1), self.bias(F.relu(self.expand(z)))
+
     def contexts(
         self, z: Float[Tensor, "replica n latent"] | None, n: int
     ) -> Float[Tensor, "replica n n_ctx width"]:
@@ -138,6 +159,7 @@ class PromptGenerator(nn.Module):
                 self(None if z is None else z[:, part], class_ids[:, part]) for part in parts
             ]
             return torch.cat(made, dim=1)
-        ctx = self.contexts(z, class_ids.shape[1]).flatten(0, 1)
-        prompts, eot = self._prompts.assemble(ctx, class_ids.flatten())
+        ctx, on_names = self.parts(z, class_ids.shape[1])
+        added = None if on_names is None else on_names.flatten(0, 1)
+        prompts, eot = self._prompts.assemble(ctx.flatten(0, 1), class_ids.flatten(), added)
         return self._tower.encode(prompts, eot).reshape(*class_ids.shape, -1)

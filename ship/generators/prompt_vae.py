@@ -7,7 +7,7 @@ bias added to L global context vectors). Every size is a parameter; all seeds ar
 from collections.abc import Sequence
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from ship.clip import FrozenCLIP
 from ship.generators.autoencoder import Autoencoder, Encoder
@@ -64,6 +64,13 @@ class PromptVAEConfig(Settings):
     epochs: Epochs = 50
     early_stopping: Patience = None
     batch_size: BatchSize = 256
+
+    @model_validator(mode="after")
+    def _carries_something(self) -> "PromptVAEConfig":
+        """Without contexts there must be something to add to the name's tokens."""
+        if self.n_ctx == 0 and self.prompt not in ("instance_bias", "fixed"):
+            raise ValueError(f"n_ctx must be at least 1 when prompt is {self.prompt}")
+        return self
 
 
 def build_prompt_vae(

@@ -20,7 +20,6 @@ from ship.generators.prompt_network import (
     CtxInit,
     GeneratorHidden,
     LatentDim,
-    NCtx,
     Position,
     PromptGenerator,
 )
@@ -50,7 +49,7 @@ class WGANConfig(Settings):
             "instance_tokens, one a context"
         ),
     ] = "instance_bias"
-    n_ctx: NCtx = 4
+    n_ctx: int = Field(4, ge=1, description="learned context vectors in the prompt (L)")
     ctx_init: CtxInit = None
     name_position: Position = "end"
     latent_dim: LatentDim = 512

@@ -165,3 +165,39 @@ def test_real_pictures_come_all_before_any_comes_again(
         for replica in range(2):
             rows, counts = made[replica].unique(dim=0, return_counts=True)
             assert len(rows) == 12 and counts.tolist() == [times] * 12
+
+
+def dosed(task: Task, clip: FrozenCLIP, **settings: object) -> Tensor:
+    """Six features of each replica's first new class, from its pictures in the same views."""
+    config = RealPicturesConfig.model_validate({"name": "real", **settings})
+    ids = task.unseen_ids[:, :1].repeat(1, 6)
+    return RealPictures(config, task, clip, SEEDS).sample(ids, ReplicaRng(SEEDS, "n"))
+
+
+def test_a_dose_moves_the_means_and_leaves_the_deviations(
+    clip: FrozenCLIP, features: FeatureSet
+) -> None:
+    """By hand: (1 - d) m + d a + s (x - m), with the class's own mean over pictures and views."""
+    task = final_task(clip, features, SEEDS)
+    plain = dosed(task, clip)
+    assert torch.equal(plain, dosed(task, clip, dose=0.0, spread=1.0, toward="noise"))
+    half = dosed(task, clip, dose=0.5, spread=0.25)
+    for replica in range(2):
+        label = int(task.unseen_ids[replica, 0])
+        first, n = int(task.unseen_first[replica, label]), int(task.unseen_count[replica, label])
+        mean = task.unseen_features[replica, first : first + n].flatten(0, 1).mean(0)
+        made = 0.5 * mean + 0.5 * task.text_features[label] + 0.25 * (plain[replica] - mean)
+        torch.testing.assert_close(half[replica], made / made.norm(dim=-1, keepdim=True))
+
+
+def test_the_largest_dose_leaves_nothing_of_the_class(
+    clip: FrozenCLIP, features: FeatureSet
+) -> None:
+    """Without spread it is the text feature, or one random direction for each replica and class."""
+    task = final_task(clip, features, SEEDS)
+    text = dosed(task, clip, dose=1.0, spread=0.0)
+    torch.testing.assert_close(text, task.text_features[task.unseen_ids[:, :1].repeat(1, 6)])
+    noise = dosed(task, clip, dose=1.0, spread=0.0, toward="noise")
+    assert torch.equal(noise[:, :1].expand_as(noise), noise)
+    assert not torch.allclose(noise[0], noise[1])
+    assert not torch.allclose(noise[0], text[0], atol=0.3)

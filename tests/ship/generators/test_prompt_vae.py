@@ -162,3 +162,39 @@ def test_n_ctx_beyond_the_context_is_refused(clip64: FrozenCLIP, features: Featu
     task = final_task(clip64, features, [0])
     with pytest.raises(ValueError, match="n_ctx must be at most 21"):
         build_prompt_vae(PromptVAEConfig(n_ctx=22), task, clip64, [0])
+
+
+def test_without_contexts_the_bias_moves_the_name_alone(
+    clip64: FrozenCLIP, features: FeatureSet
+) -> None:
+    """[SOT] (name + r) . [EOT]: the tokens of the name, and neither the "." nor EOT."""
+    task = final_task(clip64, features, [0, 1])
+    vae = build_prompt_vae(PromptVAEConfig(n_ctx=0, **SMALL), task, clip64, [0, 1])
+    decoder = vae.network.decoder
+    z = torch.randn(2, 3, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    ids = torch.tensor([[0, 4, 7], [5, 5, 2]])
+    made = decoder(z, ids)
+    for replica in range(2):
+        expand, bias = (
+            (layer.weight[replica], layer.bias[replica]) for layer in (decoder.expand, decoder.bias)
+        )
+        moved = torch.relu(z[replica] @ expand[0] + expand[1]) @ bias[0] + bias[1]
+        for row, label in enumerate(ids[replica].tolist()):
+            name = task.class_names[label]
+            tokens = clip64.tokenizer.encode(f"{name}.")
+            n_name = len(clip64.tokenizer.encode(name))
+            ends = (clip64.tokenizer.sot_token_id, clip64.tokenizer.eot_token_id)
+            prompt = clip64.text.embed(torch.tensor([ends[0], *tokens, ends[1]])).clone()
+            prompt[1 : 1 + n_name] += moved[row]
+            alone = clip64.text.encode(prompt.unsqueeze(0), torch.tensor([len(tokens) + 1]))
+            torch.testing.assert_close(made[replica, row], alone[0])
+    before = [value.clone() for value in decoder.bias.parameters()]
+    vae.train_epoch()
+    assert not all(map(torch.equal, before, decoder.bias.parameters()))
+
+
+@pytest.mark.parametrize("prompt", ["instance_tokens", "global"])
+def test_a_prompt_without_contexts_must_have_something_to_carry(prompt: str) -> None:
+    """One vector a context, or the contexts alone, are nothing without contexts."""
+    with pytest.raises(ValueError, match=f"n_ctx must be at least 1 when prompt is {prompt}"):
+        PromptVAEConfig.model_validate({"prompt": prompt, "n_ctx": 0})
