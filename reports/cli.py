@@ -86,7 +86,8 @@ def report(
         typer.Option(
             metavar="METRIC",
             help="What differences, p-values and figures are of: a test metric of the study's"
-            " protocol (a wrong one lists them); default: harmonic_mean, or accuracy.",
+            " protocol, or quality/MEASURE (a wrong one lists them); default: harmonic_mean, or"
+            " accuracy.",
         ),
     ] = None,
 ) -> None:

@@ -59,13 +59,16 @@ def targets_of(params: Iterable[Mapping[str, str]], names: Iterable[str]) -> lis
     return list(found | dict.fromkeys(measured))
 
 
-def checked_metric(protocol: Protocol, name: str, metric: str | None) -> str:
+def checked_metric(
+    protocol: Protocol, name: str, metric: str | None, also: Sequence[str] = ()
+) -> str:
     """The metric that a report is of: the one asked for, else the protocol's default.
 
     Args:
         protocol: the study's.
         name: the study's, for the message.
         metric: the one asked for, without its split; None: none was.
+        also: what the message names beside the protocol's metrics.
 
     Raises:
         ReportError: the study's protocol has no such metric (one line with the choices).
@@ -73,7 +76,7 @@ def checked_metric(protocol: Protocol, name: str, metric: str | None) -> str:
     if metric is None:
         return protocol.default
     if metric not in protocol.headings:
-        choices = ", ".join(protocol.headings)
+        choices = ", ".join([*protocol.headings, *also])
         raise ReportError(f"{name}: no test metric {metric!r}; --metric may be: {choices}")
     return metric
 

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reports.contract import ReportError
-from reports.read import Study, checked_metric
+from reports.read import Study
 from reports.render.figures import factor_figure, figure_bytes
 from reports.render.html import page
 from reports.render.latex import latex
 from reports.render.plain import csv_text, markdown
 from reports.render.terminal import terminal_text
-from reports.tables import Table, averaged, dataset_factor
+from reports.tables import Table, averaged, dataset_factor, with_metric
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -50,7 +50,7 @@ def write_report(
     files: dict[str, bytes] = {}
     pictures = []
     name = file_name(study.name)
-    for factor, figure in _figures(study, checked_metric(study.protocol, study.name, metric)):
+    for factor, figure in _figures(*with_metric(study, metric)):
         drawn = figure_bytes(figure)
         pictures.append(drawn["png"])
         files |= {f"{name}-{file_name(factor)}.{kind}": data for kind, data in drawn.items()}

@@ -7,8 +7,14 @@ other seeds, not with other test pictures. classes.py says the same of other cla
 
 from reports.stats.classes import DRAWS, Array, ClassCounts, Share, interval_over_classes, resampled
 from reports.stats.intervals import Estimate, mean_interval, percent_interval
-from reports.stats.paired import Comparison, compare_paired, holm, minimum_detectable
-from reports.stats.ranks import Association, rank_correlation, rank_groups
+from reports.stats.paired import (
+    Comparison,
+    compare_paired,
+    holm,
+    minimum_detectable,
+    one_sample_p,
+)
+from reports.stats.ranks import Association, correlation, rank_correlation, rank_groups
 
 __all__ = [
     "DRAWS",
@@ -19,10 +25,12 @@ __all__ = [
     "Estimate",
     "Share",
     "compare_paired",
+    "correlation",
     "holm",
     "interval_over_classes",
     "mean_interval",
     "minimum_detectable",
+    "one_sample_p",
     "percent_interval",
     "rank_correlation",
     "rank_groups",

@@ -68,6 +68,15 @@ def compare_paired(values: Mapping[int, float], baseline: Mapping[int, float]) -
     return Comparison(estimate, min(p, 1.0), std)
 
 
+def one_sample_p(values: Sequence[float]) -> float | None:
+    """Two-sided p of the t-test that the mean is 0; None with one value, or without a spread."""
+    from scipy import stats
+
+    if len(values) < 2 or float(np.ptp(values)) <= ROUNDING * float(np.abs(values).max()):
+        return None
+    return float(stats.ttest_1samp(values, 0.0).pvalue)
+
+
 def minimum_detectable(std: float, n: int, comparisons: int = 1) -> float | None:
     """The true mean difference that a paired t-test of n pairs finds with 80% power.
 

@@ -52,6 +52,11 @@ def rank_correlation(
     return Association(rho, _permutation_p(y, strength, rng), n)
 
 
+def correlation(x: Sequence[float] | Array, y: Sequence[float] | Array) -> float:
+    """Spearman's rho of pairs; neither side may be constant."""
+    return float(_rho(np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)))
+
+
 def rank_groups(
     levels: Sequence[str], metric: Sequence[float], rng: np.random.Generator
 ) -> Association:

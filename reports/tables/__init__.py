@@ -16,6 +16,7 @@ from reports.tables.groups import (
     matched,
     short_name,
 )
+from reports.tables.metric import with_metric
 from reports.tables.model import (
     MARK,
     Cell,
@@ -67,4 +68,5 @@ __all__ = [
     "on_test",
     "short_name",
     "value_parts",
+    "with_metric",
 ]

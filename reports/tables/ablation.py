@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from reports.contract import FAIL, PRUNED
 from reports.read import Factor, Study, heading
-from reports.stats import Comparison, compare_paired, holm, percent_interval
+from reports.stats import Comparison, compare_paired, holm
 from reports.tables.comparison import compared_cells, compared_in, difference_columns
 from reports.tables.flags import raised_flags
 from reports.tables.groups import (
@@ -22,6 +22,7 @@ from reports.tables.groups import (
     short_name,
     spelled,
 )
+from reports.tables.metric import decimals_of, value_of
 from reports.tables.model import (
     CLASSES,
     LEVELS,
@@ -34,7 +35,6 @@ from reports.tables.model import (
     Row,
     Table,
     Text,
-    Value,
 )
 from reports.tables.notes import chosen_by, table_notes, titled
 from reports.tables.over_classes import MOST_RUNS, OverClasses
@@ -148,7 +148,7 @@ def _table(
         named = zip(columns, group.labels, strict=False)
         cells: dict[str, Cell] = {column.key: label for column, label in named}
         cells |= _measured(study, group, columns)
-        cells |= compared_cells(comparison, p, compared_in(family))
+        cells |= compared_cells(comparison, p, compared_in(family), decimals_of(study, metric))
         if classes and comparison:
             other = classes.difference(group, comparison.difference.mean)
             cells |= {CLASSES: Ranged(other, 1, bare=True)} if other else {}
@@ -209,7 +209,7 @@ def _measured(study: Study, group: Group, columns: Sequence[Column]) -> dict[str
         # A mean over some of the rows would not be the n that stands beside it.
         if sources[key] in done.columns and done[sources[key]].null_count() == 0:
             values = by_seed(matched(done, sources[key], {}))
-            cells[key] = Value(percent_interval(list(values.values())))
+            cells[key] = value_of(key, list(values.values()), decimals_of(study, key))
     if any(c.key == "seeds" for c in columns):
         cells["seeds"] = Quantity(done["seed"].n_unique(), 0)
     seconds = done["seconds"].drop_nulls().to_list()

@@ -2,13 +2,16 @@
 
 import dataclasses
 
-from reports.read import Factor, Study, checked_metric
+from reports.contract import QUALITY
+from reports.read import Factor, Study
 from reports.tables.ablation import factor_table, settings_table
 from reports.tables.datasets import dataset_tables
 from reports.tables.groups import MOST_LEVELS, ordered_levels
+from reports.tables.metric import with_metric
 from reports.tables.model import Table
 from reports.tables.pooling import averaged, dataset_factor, datasets, one_dataset
 from reports.tables.quality import quality_tables
+from reports.tables.quality_response import response_tables
 from reports.tables.ranks import rank_table
 from reports.tables.selection import selection_tables
 
@@ -24,18 +27,21 @@ def build_tables(study: Study, metric: str | None = None) -> list[Table]:
     One factor with levels: its ablation table. Several factors on a grid: all settings, then each
     factor's main effects. A sampled study or a range: the top settings, then rank associations. A
     grid over datasets: a row for each method with its average, then each dataset alone. Last, what
-    selection chose, and the quality of synthesized features.
+    selection chose, the quality of synthesized features, and how the metric goes with it.
 
     Args:
-        metric: the test metric that differences and p-values are of; None: the protocol's default.
+        metric: the test metric, or measure of quality, that differences and p-values are of; None:
+            the protocol's default.
 
     Raises:
         ReportError: the protocol has no such metric.
     """
-    metric = checked_metric(study.protocol, study.name, metric)
+    study, metric = with_metric(study, metric)
     over = dataset_factor(study)
     tables = _over_datasets(study, over, metric) if over else _of_settings(study, metric)
-    return [*tables, *selection_tables(study), *quality_tables(study)]
+    beside = [*selection_tables(study), *quality_tables(study)]
+    of_quality = metric.startswith(QUALITY)
+    return [*tables, *beside, *([] if of_quality else response_tables(study, metric))]
 
 
 def _of_settings(study: Study, metric: str) -> list[Table]:

@@ -27,7 +27,7 @@ def compared_in(family: Sequence[float | None]) -> int:
 
 
 def compared_cells(
-    comparison: Comparison | None, p: float | None, comparisons: int
+    comparison: Comparison | None, p: float | None, comparisons: int, decimals: int = 1
 ) -> dict[str, Cell]:
     """Difference, pairs, corrected p and detectable effect, as far as there are any.
 
@@ -35,16 +35,17 @@ def compared_cells(
         comparison: of a row to the baseline; None: there is none.
         p: corrected.
         comparisons: in the family.
+        decimals: of the metric's cells.
     """
     if comparison is None:
         return {}
     cells: dict[str, Cell] = {
-        "difference": Value(comparison.difference, signed=True),
+        "difference": Value(comparison.difference, signed=True, decimals=decimals),
         "pairs": Quantity(comparison.difference.n, 0),
     }
     if p is not None:
         cells["p"] = PValue(p)
     detectable = comparison.detectable(comparisons)
     if detectable is not None:
-        cells["detectable"] = Quantity(detectable)
+        cells["detectable"] = Quantity(detectable, decimals)
     return cells

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterable, Sequence
 
-from reports.contract import COMPLETE, FAIL, PRUNED
+from reports.contract import COMPLETE, FAIL, PRUNED, QUALITY
 from reports.read import Study, heading
 from reports.tables.flags import flag_notes
 from reports.tables.legend import (
@@ -15,6 +15,7 @@ from reports.tables.legend import (
 )
 from reports.tables.model import REFERENCES, Row
 from reports.tables.preference import preferred_note
+from reports.tables.quality_measures import MEASURES
 
 _RULES = ("pseudo_new", "base_val", "few_val", "none", "test", "reference")
 # With fewer, a t-interval rests on a deviation that is hardly known (docs/statistics.md).
@@ -51,6 +52,7 @@ def table_notes(
         )
     else:
         notes += metric_notes(study, rows, kind=kind)
+        notes += _meaning(metric)
         notes += average_notes(study, rows, metric) if kind == "datasets" else []
         if baseline is not None:
             notes += difference_notes(study, rows, metric, kind=kind, baseline=baseline)
@@ -69,6 +71,11 @@ def table_notes(
 def head_notes(study: Study, rows: Sequence[Row]) -> list[str]:
     """What weakens every number, and what all rows share."""
     return [*_warnings(study, rows), *_few_seeds(study), _setup(study)]
+
+
+def _meaning(metric: str) -> list[str]:
+    """What a measure of quality is, where the table is of one."""
+    return [m.meaning for m in MEASURES if f"{QUALITY}{m.metric}" == metric and m.meaning]
 
 
 def _few_seeds(study: Study) -> list[str]:

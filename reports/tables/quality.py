@@ -8,12 +8,12 @@ import polars as pl
 
 from reports.contract import FAIL, PRUNED, QUALITY
 from reports.read import Study
-from reports.stats import mean_interval
 from reports.tables.ablation import TOP
 from reports.tables.flags import flag_notes, raised_flags
 from reports.tables.formatting import number
 from reports.tables.groups import Group, arm_groups, by_seed, first_rows, matched, spelled
 from reports.tables.legend import arm_notes, interval_note
+from reports.tables.metric import places, value_of
 from reports.tables.model import (
     LEVELS,
     REFERENCES,
@@ -81,7 +81,7 @@ def quality_tables(study: Study) -> list[Table]:
     shown = TOP if labels[0].key != "level" and whole.sampler != "grid" else None
     # What has no synthetic features is left out, what has not finished is not.
     groups = [group for group in groups if _has_any(group, measured) or group.done.is_empty()]
-    decimals = {name: _decimals(rows_of[name].drop_nulls().to_list()) for name in measured}
+    decimals = {name: places(rows_of[name].drop_nulls().to_list()) for name in measured}
     rows = [_row(source, group, labels, decimals) for group in groups]
     measures = _ordered(whole.protocol.telling)
     over = [Column("datasets", "datasets")] if source.averages else []
@@ -152,14 +152,14 @@ def _row(
     cells["n"] = Counts(len(found), group.count(FAIL), group.count(PRUNED), group.missing())
     if source.averages:
         cells["datasets"] = Text(source.datasets(group))
-    for name, places in decimals.items():
+    for name, digits in decimals.items():
         split, _, metric = name.partition(f"/{QUALITY}")
         values = list(by_seed(matched(found, name, {})).values())
         if values:
             key = metric if split == "test" else f"{_SELECTION}{metric}"
             lacking = found[name].null_count()
             suffix = f"(n {len(found) - lacking})" if lacking else ""
-            cells[key] = Value(mean_interval(values), decimals=places, suffix=suffix)
+            cells[key] = value_of(f"{QUALITY}{metric}", values, digits, suffix)
     cells |= {m.metric: _beside(cells, m) for m in MEASURES if m.beside and m.metric in cells}
     return Row(
         cells,
@@ -177,9 +177,3 @@ def _beside(cells: Mapping[str, Cell], measure: Measure) -> Cell:
         return own
     behind = f"/ {number(real.estimate.mean, own.decimals)}"
     return dataclasses.replace(own, suffix=" ".join(part for part in (behind, own.suffix) if part))
-
-
-def _decimals(values: Sequence[float]) -> int:
-    """Decimals of a column: three digits or so, whatever the unit."""
-    largest = max(map(abs, values))
-    return 1 if largest >= 20 else 2 if largest >= 2 else 3 if largest >= 0.02 else 4

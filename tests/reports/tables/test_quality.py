@@ -4,11 +4,14 @@ import csv
 import io
 from typing import Any
 
+import numpy as np
 import pytest
+from scipy import stats
 
-from reports.contract import FLAGS
+from reports.contract import FLAGS, ReportError
 from reports.render.plain import csv_text, markdown
 from reports.render.terminal import terminal_text
+from reports.stats import holm
 from reports.tables.build import build_tables
 from reports.tables.formatting import cell_text
 from reports.tables.model import Flagged, Row, Table, Text
@@ -18,7 +21,7 @@ from tests.reports.studies import KL, SEEDS, collapsing, one_factor, over_datase
 
 def quality_of(builder: Any) -> Table:
     """The study's table of quality."""
-    return build_tables(builder.study())[-1]
+    return next(table for table in build_tables(builder.study()) if table.name == "quality")
 
 
 def labels(table: Table) -> list[str]:
@@ -195,3 +198,65 @@ def test_footnotes_give_the_thresholds_of_the_method() -> None:
     assert flags.COLLAPSED_FRACTION == 0.1 and "a tenth" in FLAGS["diversity_collapse"][1]
     assert f"{flags.GAP_MARGIN} in cosine" in FLAGS["mean_gap"][1]
     assert f"above {autoencoder.ACTIVE_VARIANCE}" in FLAGS["posterior_collapse"][1]
+
+
+def test_a_measure_may_be_the_metric() -> None:
+    """Differences, p and MDE of the measure, with decimals of its own; told what it is."""
+    builder = collapsing()
+    table = build_tables(builder.study(), "quality/diversity")[0]
+    cells = by_label(table)["1"].cells
+    own = [quality(s, 0.9 * (s in (0, 2, 4)))["quality/diversity"] - 0.31 for s in SEEDS]
+    assert cells["difference"].estimate.mean == pytest.approx(sum(own) / 5)
+    assert cells["difference"].decimals == 3 == cells["quality/diversity"].decimals
+    # beside a level that differs by nothing, and an arm that differs by the same on every seed
+    family = [1.0, float(stats.ttest_1samp(own, 0).pvalue), 2.0**-4]
+    assert cells["p"].p == pytest.approx(holm(family)[1])
+    assert cells["detectable"].decimals == 3
+    (column,) = (c for c in table.columns if c.key == "difference")
+    assert column.heading == "Δdiversity"
+    assert any(note.startswith("diversity / real: cosine distance") for note in table.notes)
+
+
+def test_a_measure_that_was_not_taken_lists_those_that_were() -> None:
+    """One line with the protocol's metrics and the measures."""
+    with pytest.raises(ReportError, match=r"no test metric 'quality/beauty'.*ausuc.*quality/mmd"):
+        build_tables(collapsing().study(), "quality/beauty")
+    with pytest.raises(ReportError, match=r"no test metric 'beauty'.*ausuc.*quality/mmd"):
+        build_tables(collapsing().study(), "beauty")
+
+
+def planted(slope: float) -> StoreBuilder:
+    """Five settings whose H follows syn.→real, and whose Fréchet distance goes its own way."""
+    levels = (0.001, 0.01, 0.1, 1, 10)
+    builder = StoreBuilder(name="kl", factors=one_factor(KL, levels, 0.1))
+    for place, weight in enumerate(levels):
+        results = {}
+        for s in SEEDS:
+            rng = np.random.default_rng([s, place])
+            moved = 4.0 * place + rng.normal(0, 1)
+            made = quality(s) | {
+                "quality/synthetic_to_real": 40 + moved + 3 * s,
+                "quality/frechet": 0.4 + rng.normal(0, 0.1),
+            }
+            results[s] = scores(50.0 + slope * moved - 2 * s + rng.normal(0, 0.2)) | made
+        builder.trial({KL: weight}, results)
+    return builder.trial({}, {s: scores(90.0) | quality(s) for s in SEEDS}, arm="text_feature")
+
+
+def test_the_measure_that_h_follows_is_found() -> None:
+    """Within each seed, though seeds move both the other way; the arm is no setting."""
+    table = next(t for t in build_tables(planted(0.5).study()) if t.name == "quality-response")
+    rows = {row.cells["measure"].text: row.cells for row in table.rows}
+    followed, other = rows["syn.→real"], rows["Fréchet"]
+    assert followed["rho"].estimate.mean > 0.8 and followed["p"].p < 0.01
+    assert followed["n"].number == 5 and followed["settings"].number == 5
+    assert followed["slope"].estimate.low > 0
+    assert other["p"].p > 0.05
+    assert (followed["rho"].estimate.high or 1.0) <= 1
+
+
+def test_measures_that_do_not_vary_and_few_settings_have_no_response() -> None:
+    """Three settings are no trend; the text's cosine is the same for each."""
+    assert "quality-response" not in [t.name for t in build_tables(collapsing().study())]
+    table = next(t for t in build_tables(planted(0.5).study()) if t.name == "quality-response")
+    assert "diversity" not in [row.cells["measure"].text for row in table.rows]

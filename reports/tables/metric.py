@@ -1,0 +1,81 @@
+"""The metric that a report is of: one of the protocol's, or a measure of synthesized features."""
+
+import dataclasses
+from collections.abc import Sequence
+
+from reports.contract import QUALITY, ReportError
+from reports.read import Study, checked_metric
+from reports.stats import Estimate, mean_interval, percent_interval
+from reports.tables.model import Value
+from reports.tables.quality_measures import MEASURES
+
+# Measures that are percentages; the others have units, or none, of their own.
+_PERCENT = (
+    "real_to_synthetic",
+    "synthetic_to_real",
+    "recognised_by_pictures",
+    "recognised_by_text",
+)
+
+
+def with_metric(study: Study, metric: str | None) -> tuple[Study, str]:
+    """The study with a heading for the metric, and the metric.
+
+    Args:
+        study: whose report it is.
+        metric: the one asked for; None: the protocol's default.
+
+    Raises:
+        ReportError: the study has no such metric (one line with the choices).
+    """
+    known = _measured(study)
+    if metric is None or not metric.startswith(QUALITY):
+        return study, checked_metric(study.protocol, study.name, metric, also=tuple(known))
+    if metric not in known:
+        choices = ", ".join([*study.protocol.headings, *known])
+        raise ReportError(f"{study.name}: no test metric {metric!r}; --metric may be: {choices}")
+    headings = {**study.protocol.headings, metric: known[metric]}
+    protocol = dataclasses.replace(study.protocol, headings=headings)
+    return dataclasses.replace(study, protocol=protocol), metric
+
+
+def _measured(study: Study) -> dict[str, str]:
+    """The measures of quality that the study has, by metric, with their headings."""
+    rows = study.rows
+    found = {}
+    for measure in MEASURES:
+        column = f"test/{QUALITY}{measure.metric}"
+        if column in rows.columns and rows[column].is_not_null().any():
+            found[f"{QUALITY}{measure.metric}"] = measure.heading.split(" / ")[0]
+    return found
+
+
+def is_percent(metric: str) -> bool:
+    """Whether a metric is a percentage; accuracies all are."""
+    return not metric.startswith(QUALITY) or metric.removeprefix(QUALITY) in _PERCENT
+
+
+def value_of(metric: str, values: Sequence[float], decimals: int, suffix: str = "") -> Value:
+    """A mean with its interval as a cell.
+
+    Args:
+        metric: what the values are of.
+        values: one a seed.
+        decimals: of the cell.
+        suffix: what a page says behind it.
+    """
+    made: Estimate = percent_interval(values) if is_percent(metric) else mean_interval(values)
+    return Value(made, decimals=decimals, suffix=suffix)
+
+
+def decimals_of(study: Study, metric: str) -> int:
+    """Decimals of a metric's cells: 1 for percentages, else three digits or so."""
+    if is_percent(metric):
+        return 1
+    return places(study.rows[f"test/{metric}"].drop_nulls().to_list())
+
+
+def places(values: Sequence[float]) -> int:
+    """Decimals of numbers in a unit of their own: three digits or so."""
+    largest = max(map(abs, values), default=0.0)
+    return 1 if largest >= 20 else 2 if largest >= 2 else 3 if largest >= 0.02 else 4

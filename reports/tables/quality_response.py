@@ -1,0 +1,115 @@
+"""How a metric goes with each measure of synthesized features, from setting to setting."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import polars as pl
+
+from reports.contract import COMPLETE, QUALITY
+from reports.read import Study, heading
+from reports.stats import Estimate, correlation, holm, mean_interval, one_sample_p
+from reports.tables.model import Cell, Column, PValue, Quantity, Ranged, Row, Table, Text, Value
+from reports.tables.notes import chosen_by, head_notes, titled, unfinished_notes
+from reports.tables.quality_measures import MEASURES, Measure
+
+FEWEST_SETTINGS = 4  # fewer are no trend
+
+
+class _Response(NamedTuple):
+    """Of each seed: rank correlation over settings, and points a standard deviation."""
+
+    measure: Measure
+    rho: list[float]
+    slope: list[float]
+    settings: int
+
+
+def response_tables(study: Study, metric: str) -> list[Table]:
+    """The table of a metric against the measures of quality; none with too few settings.
+
+    A seed's settings are compared with each other alone: what makes a few-shot draw easy moves the
+    metric and the measures of all its settings.
+
+    Args:
+        study: of one dataset, or of averages over some.
+        metric: name of the test metric.
+    """
+    found = [_response(study, measure, metric) for measure in MEASURES]
+    kept = [response for response in found if response is not None]
+    if not kept:
+        return []
+    adjusted = holm([one_sample_p(response.slope) for response in kept])
+    rows = [_row(response, p, study) for response, p in zip(kept, adjusted, strict=True)]
+    head = heading(study.protocol, metric)
+    notes = [
+        *head_notes(study, rows),
+        f"each seed alone, over its settings with synthesized features. ρ: Spearman's, of the"
+        f" measure with {head}; {head} per SD: slope of {head} on the measure, in points for one"
+        " standard deviation of the measure between settings. Both: mean over seeds with its 95%"
+        f" t-interval; p: t-test of the slope, Holm over the table's {len(kept)} measures",
+        "the settings are those of the study: others may go otherwise, and a measure may go with"
+        f" {head} because both follow a third",
+        *unfinished_notes(study),
+    ]
+    columns = (
+        Column("measure", "measure", "left"),
+        Column("settings", "settings", drop=2),
+        Column("n", "seeds"),
+        Column("rho", f"ρ with {head}"),
+        Column("slope", f"{head} per SD"),
+        Column("p", "Holm p", drop=1),
+    )
+    title = titled(study, f"{head} against the quality of synthesized features", rows)
+    return [Table("quality-response", title, columns, tuple(rows), tuple(notes), place="files")]
+
+
+def _row(response: _Response, p: float | None, study: Study) -> Row:
+    rho = mean_interval(response.rho)
+    cells: dict[str, Cell] = {
+        "measure": Text(response.measure.heading.split(" / ")[0]),
+        "settings": Quantity(response.settings, 0),
+        "n": Quantity(len(response.rho), 0),
+        "rho": Ranged(_within_one(rho)),
+        "slope": Value(mean_interval(response.slope), signed=True),
+    }
+    if p is not None:
+        cells["p"] = PValue(p)
+    return Row(cells, selection=chosen_by(study.rows["selection"].to_list()))
+
+
+def _within_one(rho: Estimate) -> Estimate:
+    """A correlation's interval, cut to where a correlation can be."""
+    if rho.low is None or rho.high is None:
+        return rho
+    return Estimate(rho.mean, max(rho.low, -1.0), min(rho.high, 1.0), rho.n)
+
+
+def _response(study: Study, measure: Measure, metric: str) -> _Response | None:
+    """None where no seed has enough settings, or the measure or the metric does not vary."""
+    name, target = f"test/{QUALITY}{measure.metric}", f"test/{metric}"
+    if name not in study.rows.columns or target not in study.rows.columns:
+        return None
+    own = {setting.key for setting in study.settings if not setting.arm}
+    rows = study.rows.filter(
+        pl.col("setting_key").is_in(list(own))
+        & (pl.col("state") == COMPLETE)
+        & pl.col(name).is_not_null()
+        & pl.col(target).is_not_null()
+    )
+    rhos, slopes, sizes = [], [], []
+    for part in rows.partition_by("seed", maintain_order=True):
+        made = _of_seed(part[name].to_list(), part[target].to_list())
+        if made is not None:
+            rhos.append(made[0])
+            slopes.append(made[1])
+            sizes.append(len(part))
+    return _Response(measure, rhos, slopes, max(sizes)) if rhos else None
+
+
+def _of_seed(measured: Sequence[float], reached: Sequence[float]) -> tuple[float, float] | None:
+    x, y = np.asarray(measured, dtype=np.float64), np.asarray(reached, dtype=np.float64)
+    if len(x) < FEWEST_SETTINGS or np.ptp(x) == 0 or np.ptp(y) == 0:
+        return None
+    standard = (x - x.mean()) / x.std(ddof=1)
+    return correlation(x, y), float(standard @ (y - y.mean()) / (standard @ standard))
