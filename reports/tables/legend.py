@@ -122,11 +122,13 @@ def difference_notes(
         "datasets": "on common seeds and datasets",
     }.get(kind, "on common seeds")
     what = "of the averages, to" if kind == "datasets" else "to"
+    several = compared > 1
+    corrected = f", Holm over the table's {compared} comparisons" if several else ""
+    level = f"5%/{compared}, Holm's first step," if several else "5%,"
     notes = [
         f"Δ{heading(study.protocol, metric)}: {what} {baseline}, paired {place}, its interval"
-        f" uncorrected; p: paired t-test, Holm over the table's {compared} comparisons. MDE: Δ that"
-        f" is found with 80% power at 5%/{compared}, Holm's first step, from the observed paired"
-        " deviation"
+        f" uncorrected; p: paired t-test{corrected}. MDE: Δ that is found with 80% power at {level}"
+        " from the observed paired deviation"
     ]
     if any(CLASSES in row.cells for row in rows):
         notes.append(
