@@ -21,6 +21,8 @@ from reports.contract import Failure, State
 
 INTERRUPTED = "the study was interrupted"
 GAVE_UP = "the study was stopped, as others failed in a row"
+# So many workers may die before one has taken a trial up: two trials at once, each tried again.
+DEATHS_AT_START = 4
 
 
 @dataclass
@@ -88,6 +90,7 @@ class Monitor(tune.Callback):
         self._running: dict[str, _Running] = {}
         self._error: Exception | None = None
         self._started = False
+        self._died_at_start = 0
 
     def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
         """Once per turn of Tune's loop, ten times a second or more."""
@@ -144,8 +147,10 @@ class Monitor(tune.Callback):
         self._end_all(trial, ended)
 
     def _is_hopeless(self, told: str, ended: Sequence[Ending]) -> bool:
-        """Whether no worker can start: it raises an error each time, or has died in each try."""
-        hopeless = was_raised_in_setup(told) or any(end.state is State.FAIL for end in ended)
+        """Whether no worker can start: an error is raised as it is set up, or several died."""
+        self._died_at_start += 1
+        hopeless = was_raised_in_setup(told) or self._died_at_start >= DEATHS_AT_START
+        hopeless = hopeless or any(end.state is State.FAIL for end in ended)
         if hopeless:
             self._error = ClusterError(f"no worker can start: {last_error(told)}")
         return hopeless

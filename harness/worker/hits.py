@@ -26,7 +26,8 @@ def hits_file(exams: Sequence[Hits], seeds: Sequence[int], place: int) -> str:
     if not exams:
         return ""
     own = slice(place * len(seeds), (place + 1) * len(seeds))
-    frames = [pl.DataFrame(_columns(exam, seeds, own)) for exam in exams]
+    text = {EXAM: pl.String, CLASS: pl.String}  # also where an exam has no pictures
+    frames = [pl.DataFrame(_columns(exam, seeds, own), schema_overrides=text) for exam in exams]
     held = BytesIO()
     pl.concat(frames, how="diagonal").write_parquet(held)
     return base64.b64encode(held.getvalue()).decode("ascii")

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from reports.read import Factor, Study, heading
 from reports.render.arm_lines import draw_arms
-from reports.stats import Estimate, percent_interval
+from reports.stats import Estimate
 from reports.tables import (
     MOST_LEVELS,
     Group,
     arm_groups,
     by_seed,
     chosen_by,
+    interval_of,
     is_numeric,
     level_groups,
     level_text,
@@ -119,7 +120,7 @@ def _points(groups: Sequence[Group], metric: str, *, numeric: bool, scattered: b
             dots = list(by_seed(matched(group.rows, f"test/{metric}", {})).values())
         if dots:
             x = float(group.value) if numeric else float(place)
-            estimate = None if scattered else percent_interval(dots)
+            estimate = None if scattered else interval_of(metric, dots)
             points.append(Point(x, level_text(group.value), tuple(dots), estimate))
     return points
 

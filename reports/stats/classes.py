@@ -5,6 +5,7 @@ section 3.8). Pictures of a class are alike, and a test has few classes: an inte
 pictures for independent, or its classes for all there are, is too narrow.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -12,7 +13,7 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-from reports.stats.intervals import CONFIDENCE, Estimate
+from reports.stats.intervals import CONFIDENCE, Estimate, critical
 
 Array = npt.NDArray[np.float64]
 
@@ -54,8 +55,10 @@ class Share:
 def resampled(counts: ClassCounts, share: Share) -> Array | None:
     """An accuracy under DRAWS draws of as many classes as there are, with replacement.
 
-    The draws depend on the classes alone: settings that were tested on the same ones share them, so
-    that their differences are paired.
+    The draws depend on the exam and its classes alone: settings that were tested on the same ones
+    share them, so that their differences are paired. They are spread a little, since a percentile
+    interval of k classes is narrower than a t-interval by sqrt(1 - 1/k) and by the normal
+    quantile in place of Student's.
 
     Args:
         counts: of one trained model.
@@ -67,11 +70,12 @@ def resampled(counts: ClassCounts, share: Share) -> Array | None:
     own = np.ones(len(counts.ids), bool) if share.seen is None else counts.seen == share.seen
     if int(own.sum()) < FEWEST or share.kind not in counts.right:
         return None
-    weights = _weights(tuple(counts.ids[own].tolist()))
+    weights = _weights(share.exam, tuple(counts.ids[own].tolist()))
     right, pictures = counts.right[share.kind][own], counts.pictures[own]
     if share.by_class:
-        return np.asarray(100 * (weights @ (right / pictures)) / len(pictures))
-    return np.asarray(100 * (weights @ right) / (weights @ pictures))
+        right, pictures = right / pictures, np.ones_like(pictures)
+    mean, drawn = right.sum() / pictures.sum(), (weights @ right) / (weights @ pictures)
+    return np.asarray(100 * (mean + _widening(len(right)) * (drawn - mean)))
 
 
 def interval_over_classes(mean: float, draws: Sequence[Array]) -> Estimate:
@@ -86,8 +90,16 @@ def interval_over_classes(mean: float, draws: Sequence[Array]) -> Estimate:
     return Estimate(mean, float(low), float(high), len(draws))
 
 
+def _widening(k: int) -> float:
+    """Factor from the spread of draws of k classes to that of a t-interval."""
+    from scipy import stats
+
+    normal = float(stats.norm.isf((1 - CONFIDENCE) / 2))
+    return critical(k - 1) / normal * math.sqrt(k / (k - 1))
+
+
 @lru_cache(maxsize=16)
-def _weights(ids: tuple[int, ...]) -> Array:
+def _weights(exam: str, ids: tuple[int, ...]) -> Array:
     """How often each class is in each draw, (DRAWS, k)."""
-    rng, k = np.random.default_rng(ids), len(ids)
+    rng, k = np.random.default_rng([*exam.encode(), *ids]), len(ids)
     return rng.multinomial(k, np.full(k, 1 / k), size=DRAWS).astype(np.float64)

@@ -25,8 +25,8 @@ class Estimate:
 def mean_interval(values: Sequence[float]) -> Estimate:
     """Mean and two-sided 95% t-interval, mean ± t(0.975, n - 1) s / sqrt(n).
 
-    Where the values do not vary there is no interval: that they will not with other seeds is more
-    than these show.
+    Where the values do not vary there is no interval: these values do not show that other seeds
+    would give the same.
 
     Args:
         values: one number a seed, finite, at least one. With one there is no interval.

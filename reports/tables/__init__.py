@@ -16,7 +16,7 @@ from reports.tables.groups import (
     matched,
     short_name,
 )
-from reports.tables.metric import with_metric
+from reports.tables.metric import interval_of, with_metric
 from reports.tables.model import (
     MARK,
     Cell,
@@ -61,6 +61,7 @@ __all__ = [
     "cell_text",
     "chosen_by",
     "dataset_factor",
+    "interval_of",
     "is_numeric",
     "level_groups",
     "level_text",

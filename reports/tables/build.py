@@ -11,14 +11,12 @@ from reports.tables.metric import with_metric
 from reports.tables.model import Table
 from reports.tables.pooling import averaged, dataset_factor, datasets, one_dataset
 from reports.tables.quality import quality_tables
-from reports.tables.quality_response import response_tables
+from reports.tables.quality_response import APART, response_tables
 from reports.tables.ranks import rank_table
 from reports.tables.selection import selection_tables
 
 # Of more datasets than this the tables of each alone are in the files, not in the terminal.
 MOST_DATASETS = 3
-# Their levels measure different things: a difference between them says nothing.
-INCOMPARABLE = ("dataset", "targets")
 
 
 def build_tables(study: Study, metric: str | None = None) -> list[Table]:
@@ -56,7 +54,7 @@ def _of_settings(study: Study, metric: str) -> list[Table]:
 
 
 def _factor_table(study: Study, factor: Factor, metric: str) -> Table:
-    return factor_table(study, factor, metric, compared=factor.key not in INCOMPARABLE)
+    return factor_table(study, factor, metric, compared=factor.key not in APART)
 
 
 def _over_datasets(study: Study, over: Factor, metric: str) -> list[Table]:

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 
 from reports.contract import FAIL, MISSING, PRUNED
 from reports.read import Factor, Study, heading
-from reports.stats import Comparison, compare_paired, holm, percent_interval
+from reports.stats import Comparison, compare_paired, holm
 from reports.tables.comparison import compared_cells, compared_in, difference_columns
 from reports.tables.flags import raised_flags
 from reports.tables.groups import arm_groups, short_name
 from reports.tables.methods import Line, arm_line, method_line
+from reports.tables.metric import decimals_of, value_of
 from reports.tables.model import (
     CLASSES,
     LEVELS,
@@ -48,7 +49,7 @@ def dataset_tables(study: Study, over: Factor, metric: str) -> list[Table]:
     home = arms_dataset(study, over)
     arms = [arm_line(study, arm, home) for arm in arm_groups(study)]
     base = next((line for line in lines if line.baseline), None)
-    compared = [_compare(line, base, metric) if base else None for line in lines]
+    compared = [_compare(study, line, base, metric) if base else None for line in lines]
     family = [one.comparison.p if one else None for one in compared]
     adjusted = holm(family)
     rows = []
@@ -125,7 +126,7 @@ def _cells(study: Study, line: Line, names: Sequence[str], metric: str) -> dict[
             values = list(line.averages(part, [name]).values())
             if values:
                 suffix = "" if len(values) == counts.done else f"(n {len(values)})"
-                cells[f"{name}/{part}"] = Value(percent_interval(values), suffix=suffix)
+                cells[f"{name}/{part}"] = value_of(part, values, decimals_of(study, part), suffix)
         if not line.finished(name):
             states = {row["state"] for row in line.rows[name].values()}
             absent = next((s for s in (FAIL, PRUNED) if s in states), MISSING)
@@ -140,16 +141,17 @@ def _average_cells(study: Study, line: Line, names: Sequence[str], metric: str) 
     for part in (metric, *study.protocol.halves.get(metric, ())):
         values = list(line.averages(part, present).values())
         if values:
-            cells[f"{AVERAGE}/{part}"] = Value(percent_interval(values), suffix=suffix)
+            cells[f"{AVERAGE}/{part}"] = value_of(part, values, decimals_of(study, part), suffix)
     return cells
 
 
 @dataclass(frozen=True)
 class _Compared:
-    """A comparison of averages over the datasets that both lines have."""
+    """A comparison of averages over the datasets that both lines have; decimals: of its cells."""
 
     comparison: Comparison
     datasets: int
+    decimals: int
 
     def cells(self, p: float | None, comparisons: int, of: int) -> dict[str, Cell]:
         """The cells of the comparison, marked where it is not over all datasets.
@@ -159,19 +161,21 @@ class _Compared:
             comparisons: in the family.
             of: the number of the study's datasets.
         """
-        cells = compared_cells(self.comparison, p, comparisons)
+        cells = compared_cells(self.comparison, p, comparisons, self.decimals)
         if self.datasets < of:
             suffix = f"({self.datasets}/{of})"
-            cells["difference"] = Value(self.comparison.difference, signed=True, suffix=suffix)
+            cells["difference"] = Value(
+                self.comparison.difference, signed=True, decimals=self.decimals, suffix=suffix
+            )
         return cells
 
 
-def _compare(line: Line, base: Line, metric: str) -> _Compared | None:
+def _compare(study: Study, line: Line, base: Line, metric: str) -> _Compared | None:
     if line is base:
         return None
     common = [name for name in line.present() if name in base.present()]
     found = compare_paired(line.averages(metric, common), base.averages(metric, common))
-    return _Compared(found, len(common)) if found else None
+    return _Compared(found, len(common), decimals_of(study, metric)) if found else None
 
 
 def _long(
@@ -191,7 +195,7 @@ def _long(
                     "metric": Text(metric), "n": line.counts(over or names),
                 }  # fmt: skip
                 if values:
-                    cells["value"] = Value(percent_interval(values))
+                    cells["value"] = value_of(metric, values, decimals_of(study, metric))
                 if values or metric in study.protocol.required:
                     rows.append(dataclasses.replace(blank, cells={**blank.cells, **cells}))
     columns = (

@@ -44,7 +44,8 @@ def metric_notes(study: Study, rows: Sequence[Row], *, kind: str) -> list[str]:
         rows: of the table.
         kind: of the table, a key of _UNITS.
     """
-    notes = [f"percent; {_UNITS[kind]}. {study.protocol.note}", *_calibration(study, rows)]
+    notes = [f"accuracies in percent; {_UNITS[kind]}. {study.protocol.note}"]
+    notes += _calibration(study, rows)
     if study.pooled:
         notes.append(
             f"every value is an average over {', '.join(study.pooled)}; an H is that of the"
@@ -58,8 +59,8 @@ def interval_note(study: Study) -> str:
     split = ", pseudo-new split" if study.protocol.unseen else ""
     joined = f"few-shot draw{split} and initialisation at once"
     return (
-        f"±: 95% t-interval over seeds ({joined}), of a percentage on the logit scale; a dash"
-        " where seeds do not differ. The test set is fixed, its sampling error is not in it"
+        f"±: 95% t-interval over seeds ({joined}), for percentages computed on the logit scale; a"
+        " dash: the seeds do not differ. The test set is fixed, its sampling error is not in it"
     )
 
 
@@ -116,7 +117,7 @@ def difference_notes(
     """
     if not baseline:
         return ["no baseline setting ran: no paired differences"]
-    compared = sum("difference" in row.cells and not row.baseline for row in rows)
+    compared = max(1, sum("p" in row.cells for row in rows))
     place = {
         "effects": "on common seeds and settings of the other factors",
         "datasets": "on common seeds and datasets",
@@ -134,7 +135,7 @@ def difference_notes(
         notes.append(
             f"Δ{heading(study.protocol, metric)} over classes: 95% interval of the same Δ over"
             f" other test classes: the tested ones drawn again {DRAWS:,} times, whole (percentile"
-            " bootstrap); the seeds are fixed there, as the classes are in ±"
+            " bootstrap), with these seeds. ± is the reverse: other seeds, these classes"
         )
     if any("p" in row.cells and "detectable" not in row.cells for row in rows):
         notes.append("where paired differences do not vary, p is the exact sign test's, no MDE")

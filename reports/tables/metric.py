@@ -64,8 +64,17 @@ def value_of(metric: str, values: Sequence[float], decimals: int, suffix: str = 
         decimals: of the cell.
         suffix: what a page says behind it.
     """
-    made: Estimate = percent_interval(values) if is_percent(metric) else mean_interval(values)
-    return Value(made, decimals=decimals, suffix=suffix)
+    return Value(interval_of(metric, values), decimals=decimals, suffix=suffix)
+
+
+def interval_of(metric: str, values: Sequence[float]) -> Estimate:
+    """A mean with its interval over seeds, which of a percentage stays within 0 and 100.
+
+    Args:
+        metric: what the values are of.
+        values: one a seed.
+    """
+    return percent_interval(values) if is_percent(metric) else mean_interval(values)
 
 
 def decimals_of(study: Study, metric: str) -> int:

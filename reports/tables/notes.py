@@ -82,8 +82,12 @@ def _few_seeds(study: Study) -> list[str]:
     seeds = study.rows["seed"].n_unique()
     if seeds >= FEWEST_SEEDS:
         return []
-    told = "one seed: no interval" if seeds == 1 else f"only {seeds} seeds: intervals are rough"
-    return [f"{told}, and a collapse that one run in ten has is likely not among them"]
+    if seeds == 1:
+        return ["one seed: no interval, and nothing says how far another seed would differ"]
+    return [
+        f"only {seeds} seeds: intervals are rough, and what happens to one run in ten (a collapse,"
+        " say) is more often missed than seen"
+    ]
 
 
 def chosen_by(rules: Iterable[str | None]) -> str:

@@ -8,12 +8,14 @@ import polars as pl
 
 from reports.contract import COMPLETE, QUALITY
 from reports.read import Study, heading
-from reports.stats import Estimate, correlation, holm, mean_interval, one_sample_p
+from reports.stats import Array, Estimate, correlation, holm, mean_interval, one_sample_p
 from reports.tables.model import Cell, Column, PValue, Quantity, Ranged, Row, Table, Text, Value
 from reports.tables.notes import chosen_by, head_notes, titled, unfinished_notes
 from reports.tables.quality_measures import MEASURES, Measure
 
 FEWEST_SETTINGS = 4  # fewer are no trend
+# Factors whose levels are measured on classes of their own.
+APART = ("dataset", "targets", "unseen_class")
 
 
 class _Response(NamedTuple):
@@ -28,13 +30,18 @@ class _Response(NamedTuple):
 def response_tables(study: Study, metric: str) -> list[Table]:
     """The table of a metric against the measures of quality; none with too few settings.
 
+    Nor is there one where settings are measured on different classes: that some are easier would
+    look like an effect of the features.
+
     A seed's settings are compared with each other alone: what makes a few-shot draw easy moves the
     metric and the measures of all its settings.
 
     Args:
-        study: of one dataset, or of averages over some.
+        study: whose settings are compared.
         metric: name of the test metric.
     """
+    if any(factor.key in (*APART, "max_classes") for factor in study.factors):
+        return []
     found = [_response(study, measure, metric) for measure in MEASURES]
     kept = [response for response in found if response is not None]
     if not kept:
@@ -107,9 +114,14 @@ def _response(study: Study, measure: Measure, metric: str) -> _Response | None:
     return _Response(measure, rhos, slopes, max(sizes)) if rhos else None
 
 
+def _constant(values: Array) -> bool:
+    """Whether values differ by no more than fp32 rounds."""
+    return bool(np.ptp(values) <= 1e-5 * np.abs(values).max())
+
+
 def _of_seed(measured: Sequence[float], reached: Sequence[float]) -> tuple[float, float] | None:
     x, y = np.asarray(measured, dtype=np.float64), np.asarray(reached, dtype=np.float64)
-    if len(x) < FEWEST_SETTINGS or np.ptp(x) == 0 or np.ptp(y) == 0:
+    if len(x) < FEWEST_SETTINGS or _constant(x) or _constant(y):
         return None
     standard = (x - x.mean()) / x.std(ddof=1)
     return correlation(x, y), float(standard @ (y - y.mean()) / (standard @ standard))

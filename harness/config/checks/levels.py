@@ -1,7 +1,7 @@
 """Checks of a search space against the trials it describes, and of what those trials need."""
 
 from collections.abc import Iterator, Mapping
-from itertools import islice
+from itertools import combinations, islice, product
 from typing import Any
 
 from pydantic import ValidationError
@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from harness.config.checks.unread import names_beside, owner_faults
 from harness.config.dotted import place
 from harness.config.factor import Factor, assignments, in_order, is_among
-from harness.config.factors import FIELDS, indexed
+from harness.config.factors import FIELDS, GROUPS, indexed
 from harness.config.mistakes import from_pydantic
 from harness.errors import Fault
 from harness.wording import nearest, show
@@ -32,7 +32,28 @@ def space_faults(space: Mapping[str, Factor], constants: Mapping[str, Any]) -> l
         faults += owner_faults(key, space, constants) or _level_faults(key, space, constants)
         faults += _baseline_faults(key, factor)
     faults += _cycle_faults(space)
-    return faults or _dead_faults(space)
+    return faults or [*_dead_faults(space), *_pair_faults(space, constants)]
+
+
+def _pair_faults(space: Mapping[str, Factor], constants: Any) -> Iterator[Fault]:
+    """Two levels of one generator or fine-tuner, each sound by itself, must be so together."""
+    for one, other in combinations(space, 2):
+        group = one.partition(".")[0]
+        owners = [name for name in FIELDS[one].owners if name in FIELDS[other].owners]
+        if group not in GROUPS or other.partition(".")[0] != group or "" in FIELDS[one].owners:
+            continue
+        named = names_beside(group, one, space, constants)
+        frames = [place(constants, {group: name}) for name in owners if name in named]
+        levels = product(_ends(space[one]), _ends(space[other]))
+        for (value, beside), frame in product(levels, frames):
+            for fault in trial_faults(place(frame, {one: value, other: beside})):
+                must = f"must not be {show(value)} where {other} is {show(beside)}: {fault.must}"
+                yield Fault(f"space.{one}", must)
+
+
+def _ends(factor: Factor) -> tuple[Any, ...]:
+    """A factor's levels; those of a range by its ends."""
+    return factor.choices if factor.choices is not None else (factor.low, factor.high)
 
 
 def _level_faults(key: str, space: Mapping[str, Factor], constants: Any) -> list[Fault]:

@@ -25,6 +25,8 @@ CREATE = "create_run"
 # how the id of a run begins that the store does not have yet; its key follows
 LOCAL = "local-"
 GONE = "RESOURCE_DOES_NOT_EXIST"
+# of a file that a store refuses while it answers questions
+FILE_TRIES = 2
 
 Arguments = Mapping[str, Any]
 
@@ -165,17 +167,23 @@ def _log_batch(client: "MlflowClient", arguments: Arguments) -> None:
 def _log_file(client: "MlflowClient", arguments: Arguments) -> None:
     """Keep a file among a run's artifacts. Where they are refused, the study goes on without it.
 
-    A server may take numbers and not files, say for want of the right to write where they go.
+    A server may take numbers and not files, say for want of the right to write where they go, and
+    then answers as if it were away (500). It is away if it does not answer a question either.
     """
     run_id, name = arguments["run_id"], arguments["name"]
-    try:
-        keep_file(client, run_id, name, base64.b64decode(arguments["content"]))
-    except UserError:  # another driver has taken the study over
-        raise
-    except Exception as error:
-        if transient(error, client.tracking_uri):
+    content = base64.b64decode(arguments["content"])
+    for _ in range(FILE_TRIES):
+        try:
+            keep_file(client, run_id, name, content)
+            return
+        except UserError:  # another driver has taken the study over
             raise
-        logger.warning("%s could not be kept in MLflow: %s", name, one_line(error))
+        except Exception as error:
+            told = one_line(error)
+            if not transient(error, client.tracking_uri):
+                break
+        client.get_run(run_id)  # raises where the store is away
+    logger.warning("%s could not be kept in MLflow: %s", name, told)
 
 
 def _delete_tag(client: "MlflowClient", arguments: Arguments) -> None:

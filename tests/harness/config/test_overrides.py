@@ -97,7 +97,7 @@ def test_override_drops_a_factor() -> None:
         ("shots=[1", "--set: shots: line 1, column 3: must be valid YAML: .*"),
         ("shots", "--set: 'shots' must be key=value, e.g. shots=4"),
         ("space..x=3", r"--set: 'space..x=3' must be key=value, .*"),
-        ("space.generator.n_ctx.choices=[0]", r"--set: space.generator.n_ctx.* must be >= 1, .*"),
+        ("space.generator.n_ctx.choices=[-1]", r"--set: space.generator.n_ctx.* must be >= 0, .*"),
         ("space.generator.nctx=[1]", r"--set: space.generator.nctx must be a setting .*"),
         ("generator.n_ctx=3", r"--set: generator.n_ctx must not be a factor .*"),
         ("space=null", r"--set: space must have at least one factor .*"),

@@ -118,7 +118,7 @@ def test_a_store_that_refuses_files_does_without(
 ) -> None:
     """At once and where it had waited; the numbers that follow get through."""
     store = FakeStore()
-    post = Post(tmp_path, store, "ok", "refused", "before", "refused")
+    post = Post(tmp_path, store, "ok", "refused", "before", "before", "refused")
     run_id = post.box.create_run("7", "first", {})
     for name in ("one", "two"):
         post.box.log_file(run_id, name, b"content")
@@ -129,6 +129,30 @@ def test_a_store_that_refuses_files_does_without(
     assert [record.getMessage() for record in caplog.records] == [
         f"{name} could not be kept in MLflow: no such thing" for name in ("one", "two")
     ]
+
+
+def test_a_store_that_answers_all_but_files_is_not_away(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A server that cannot write files answers 500 to them: later writes must not wait behind."""
+    store = FakeStore()
+    post = Post(tmp_path, store, "ok", "before", "ok", "before", "ok", "ok")
+    run_id = post.box.create_run("7", "first", {})
+    post.box.log_file(run_id, "one", b"content")
+    log(post.box, run_id, tags={"t": "u"})
+    assert not post.box.waiting and store.runs[run_id].files == {}
+    assert store.runs[run_id].tags["t"] == "u"
+    (record,) = caplog.records
+    assert record.getMessage().startswith("one could not be kept in MLflow: API request")
+
+
+def test_a_glitch_loses_no_file(tmp_path: Path) -> None:
+    """The store answers again at once."""
+    store = FakeStore()
+    post = Post(tmp_path, store, "ok", "before", "ok", "ok")
+    run_id = post.box.create_run("7", "first", {})
+    post.box.log_file(run_id, "one", b"content")
+    assert store.runs[run_id].files == {"one": b"content"}
 
 
 @pytest.mark.parametrize("name", [name for name in WRITES if name != "log_file"])

@@ -20,7 +20,7 @@ FATES = ["ok", "ok", "before", "after", "crash before", "crash after"]
 # what a driver does next: write, or give the courier a turn; numbers choose among the runs
 steps = st.lists(
     st.tuples(
-        st.sampled_from(["create", "points", "tag", "untag", "file", "state", "turn", "turn"]),
+        st.sampled_from(["create", "points", "tag", "untag", "state", "turn", "turn"]),
         st.integers(0, 3),
     ),
     max_size=30,
@@ -95,7 +95,6 @@ class Driver:
         found: dict[str, Callable[[], Any]] = {
             "points": lambda: log(box, run, metrics=values, step=tick, params={f"p{tick}": tick}),
             "tag": lambda: log(box, run, tags={"k": str(tick)}),
-            "file": lambda: box.log_file(run, "f", str(tick).encode()),
             "untag": lambda: box.delete_tag(run, "k"),
             "state": lambda: set_state(box, run, state, {"why": str(tick)}),
         }
