@@ -14,10 +14,17 @@ from reports.stats.paired import (
     minimum_detectable,
     one_sample_p,
 )
-from reports.stats.ranks import Association, correlation, rank_correlation, rank_groups
+from reports.stats.ranks import (
+    FEWEST_RANKED,
+    Association,
+    correlation,
+    rank_correlation,
+    rank_groups,
+)
 
 __all__ = [
     "DRAWS",
+    "FEWEST_RANKED",
     "Array",
     "Association",
     "ClassCounts",

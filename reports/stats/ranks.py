@@ -13,6 +13,7 @@ Array = npt.NDArray[np.float64]
 
 RESAMPLES = 9_999  # orders: the 5040 of 7 settings are counted out, of more settings some are drawn
 DRAWS = 2_000  # of the bootstrap
+FEWEST_RANKED = 3  # settings; the order of two says nothing
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ def rank_correlation(
     """
     n = len(factor)
     x, y = _ranks(factor), _ranks(metric)
-    if n < 3 or np.ptp(x) == 0 or np.ptp(y) == 0:
+    if n < FEWEST_RANKED or np.ptp(x) == 0 or np.ptp(y) == 0:
         return Association(None, None, n)
     middle = n * float(x.mean() * y.mean())
 
@@ -69,7 +70,7 @@ def rank_groups(
     """
     n, names = len(levels), sorted(set(levels))
     ranks = _ranks(metric)
-    if n < 3 or len(names) < 2 or np.ptp(ranks) == 0:
+    if n < FEWEST_RANKED or len(names) < 2 or np.ptp(ranks) == 0:
         return Association(None, None, n)
     member = np.array([[level == name for name in names] for level in levels], dtype=np.float64)
 

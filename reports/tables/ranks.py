@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from reports.read import Factor, Study, heading
-from reports.stats import holm, rank_correlation, rank_groups
+from reports.stats import FEWEST_RANKED, Association, holm, rank_correlation, rank_groups
 from reports.tables.groups import is_numeric, setting_groups
 from reports.tables.model import (
     Cell,
@@ -56,7 +56,22 @@ def rank_table(study: Study, factors: Sequence[Factor], metric: str) -> Table:
     )
     title = titled(study, "rank association", rows)
     notes = table_notes(study, rows, metric, kind="ranks", baseline=None)
-    return Table("ranks", title, columns, tuple(rows), notes)
+    return Table("ranks", title, columns, tuple(rows), (*notes, *_empty(study, found)))
+
+
+def _empty(study: Study, found: Sequence[Association]) -> list[str]:
+    """Why there are dashes: too few settings finished, or they do not differ."""
+    if all(association.p is not None for association in found):
+        return []
+    finished = max(association.n for association in found)
+    if finished >= FEWEST_RANKED:
+        return ["a dash: the factor, or the metric, is the same in all finished settings"]
+    own = [setting for setting in study.settings if not setting.arm]
+    stopped = sum(not group.done.height for group in setting_groups(study))
+    return [
+        f"a dash: {finished} of {len(own)} settings finished, ranks need {FEWEST_RANKED}"
+        f" ({stopped} failed, were stopped early by the scheduler, or are missing)"
+    ]
 
 
 def _per_setting(study: Study, factor: Factor, metric: str) -> tuple[list[Any], list[float]]:

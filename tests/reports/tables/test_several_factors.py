@@ -173,3 +173,26 @@ def test_no_number_is_nan(packaged: Build, build: Build, percentages: Build) -> 
         found = [x for table in build_tables(builder.study()) for x in numbers(table)]
         assert found
         assert all(map(math.isfinite, found))
+
+
+@pytest.mark.parametrize(
+    ("finished", "told"),
+    [
+        (2, "a dash: 2 of 14 settings finished, ranks need 3 (12 failed, were stopped early"),
+        (14, ""),
+    ],
+)
+def test_a_ranking_without_ranks_says_why(
+    build: Build, percentages: Build, finished: int, told: str
+) -> None:
+    """A scheduler may stop so many settings that too few are left to rank."""
+    factors = [{"key": "generator.kl_weight", "levels": None, "log": True, "baseline": 1.0}]
+    builder = build(name="joint", factors=factors, seeds=(0, 1), sampler="tpe", trials=14)
+    for place in range(14):
+        done = place < finished
+        results = {s: percentages(50.0 + place + s) if done else {} for s in (0, 1)}
+        state = "COMPLETE" if done else "PRUNED"
+        builder.trial({"generator.kl_weight": 0.07 * (place + 1)}, results, state=state)
+    ranks = next(table for table in build_tables(builder.study()) if table.name == "ranks")
+    notes = [note for note in ranks.notes if note.startswith("a dash: ")]
+    assert [note[: len(told)] for note in notes] == ([told] if told else [])
