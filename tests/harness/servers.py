@@ -141,9 +141,11 @@ class Postgres:
 class MlflowServer:
     """`mlflow server` in front of a database, on 127.0.0.1."""
 
-    def __init__(self, database: str, folder: Path) -> None:
+    def __init__(self, database: str, folder: Path, files: str = "") -> None:
+        """Start it; files: where it keeps runs' files, in the folder unless another is given."""
         self.database = database
         self.folder = folder
+        self.files = files or str(folder / "artifacts")
         self.port = free_port()
         self.mark = uuid.uuid4().hex
         self.daemon: Daemon | None = None
@@ -160,7 +162,7 @@ class MlflowServer:
         command = [sys.executable, "-m", "mlflow", "server", "--workers", "1"]
         command += ["--host", "127.0.0.1", "--port", str(self.port)]
         command += ["--backend-store-uri", self.database]
-        command += ["--artifacts-destination", str(self.folder / "artifacts")]
+        command += ["--artifacts-destination", self.files]
         settings = {"SHIP_TEST_SERVER": self.mark, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
         self.daemon = Daemon(command, log, env={**os.environ, **settings})
         wait_until(self._answers, self.daemon.process, log)

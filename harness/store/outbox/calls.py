@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.errors import UserError
 from harness.store.files import keep_file
-from harness.store.outbox.retryable import transient
-from harness.wording import one_line
+from harness.store.outbox.retryable import reason, transient
 from reports.contract import Tag
 
 if TYPE_CHECKING:
@@ -179,11 +178,25 @@ def _log_file(client: "MlflowClient", arguments: Arguments) -> None:
         except UserError:  # another driver has taken the study over
             raise
         except Exception as error:
-            told = one_line(error)
+            told = reason(error)
             if not transient(error, client.tracking_uri):
                 break
-        client.get_run(run_id)  # raises where the store is away
+            _require_answer(client, run_id)
     logger.warning("%s could not be kept in MLflow: %s", name, told)
+
+
+def _require_answer(client: "MlflowClient", run_id: str) -> None:
+    """Raise what the client raises where the store is away.
+
+    It is asked twice: a server that refuses a file may close the connection that it came by, and
+    the next request finds it closed.
+    """
+    try:
+        client.get_run(run_id)
+    except UserError:
+        raise
+    except Exception:
+        client.get_run(run_id)
 
 
 def _delete_tag(client: "MlflowClient", arguments: Arguments) -> None:

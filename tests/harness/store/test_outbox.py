@@ -69,8 +69,11 @@ def undisturbed(folder: Path, write: Callable[[Outbox, str], Any]) -> Any:
     return store.plain()
 
 
+NUMBERS = [name for name in WRITES if name != "log_file"]
+
+
 @pytest.mark.parametrize("fate", ["before", "after"])
-@pytest.mark.parametrize("name", WRITES)
+@pytest.mark.parametrize("name", NUMBERS)
 def test_a_write_that_was_lost_is_sent_again(tmp_path: Path, name: str, fate: str) -> None:
     """Whether it had taken effect or not, and whichever of its calls it was."""
     for place in range(1, 4):
@@ -118,7 +121,7 @@ def test_a_store_that_refuses_files_does_without(
 ) -> None:
     """At once and where it had waited; the numbers that follow get through."""
     store = FakeStore()
-    post = Post(tmp_path, store, "ok", "refused", "before", "before", "refused")
+    post = Post(tmp_path, store, "ok", "refused", *["before"] * 3, "refused")
     run_id = post.box.create_run("7", "first", {})
     for name in ("one", "two"):
         post.box.log_file(run_id, name, b"content")
@@ -143,19 +146,23 @@ def test_a_store_that_answers_all_but_files_is_not_away(
     assert not post.box.waiting and store.runs[run_id].files == {}
     assert store.runs[run_id].tags["t"] == "u"
     (record,) = caplog.records
-    assert record.getMessage().startswith("one could not be kept in MLflow: API request")
+    assert record.getMessage().startswith("one could not be kept in MLflow: connection refused")
 
 
-def test_a_glitch_loses_no_file(tmp_path: Path) -> None:
-    """The store answers again at once."""
+@pytest.mark.parametrize("lost", [1, 2, 3, 9])
+@pytest.mark.parametrize("fate", ["before", "after"])
+def test_a_store_that_is_away_loses_no_file(tmp_path: Path, fate: str, lost: int) -> None:
+    """Whether it answers the question behind the first try, or not for some time."""
     store = FakeStore()
-    post = Post(tmp_path, store, "ok", "before", "ok", "ok")
+    post = Post(tmp_path, store, "ok", *[fate] * lost)
     run_id = post.box.create_run("7", "first", {})
     post.box.log_file(run_id, "one", b"content")
+    assert bool(post.box.waiting) == (lost >= 3)
+    post.deliver_all()
     assert store.runs[run_id].files == {"one": b"content"}
 
 
-@pytest.mark.parametrize("name", [name for name in WRITES if name != "log_file"])
+@pytest.mark.parametrize("name", NUMBERS)
 def test_a_refused_write_is_raised_and_does_not_wait(tmp_path: Path, name: str) -> None:
     """A 4xx is a fault: sending it again would not help."""
     post = Post(tmp_path, FakeStore(), "ok", "refused", "refused")

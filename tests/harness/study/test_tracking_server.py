@@ -77,6 +77,8 @@ def table(bench: Bench, name: str) -> dict[str, Any]:
         }
         tags = {k: v for k, v in run.data.tags.items() if not k.startswith(VOLATILE)}
         assert run.data.tags["ship.setting_key"] not in rows, "a doubled run"
+        files = [file.path for file in client.list_artifacts(run.info.run_id)]
+        assert files == ["hits.parquet"]
         rows[tags["ship.setting_key"]] = (run.info.status, run.data.params, tags, history)
     return rows
 
