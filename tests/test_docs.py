@@ -151,8 +151,9 @@ def test_readme_is_short() -> None:
 def test_nav_has_every_page() -> None:
     """Each page stands in the site's navigation, and each entry is a page."""
     nav = YAML(typ="safe").load(ROOT / "mkdocs.yml")["nav"]
-    listed = re.findall(r"[\w-]+\.md", str(nav))
-    assert sorted(listed) == sorted(page.name for page in DOCS.glob("*.md"))
+    listed = re.findall(r"[\w/-]+\.md", str(nav))
+    pages = (page.relative_to(DOCS).as_posix() for page in DOCS.rglob("*.md"))
+    assert sorted(listed) == sorted(pages)
 
 
 def test_versions_agree() -> None:
