@@ -4,11 +4,13 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from harness.cluster.loopback import MODE, TOKEN, TOKEN_PATH, loopback, private_token
+from harness.cluster.ray_internals import reread_authentication
 from tests.harness.conftest import Bench
 from tests.harness.listening import descendants, environment_of, is_loopback, listening
 
@@ -16,10 +18,17 @@ ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture(autouse=True)
-def no_authentication(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The user has set nothing."""
-    for name in (MODE, TOKEN, TOKEN_PATH):
-        monkeypatch.delenv(name, raising=False)
+def no_authentication() -> Iterator[None]:
+    """The user has set nothing; and afterwards, once a test's own settings are gone, has not.
+
+    What Ray's core read last stays with this process. If it asked for a token, the tests' own
+    session would turn its cluster away, which then takes every new actor for one that nobody wants.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        for name in (MODE, TOKEN, TOKEN_PATH):
+            patch.delenv(name, raising=False)
+        yield
+    reread_authentication()
 
 
 def test_each_session_has_a_token_of_its_own() -> None:
