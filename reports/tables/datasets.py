@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from reports.contract import FAIL, MISSING, PRUNED
 from reports.read import Factor, Study, heading
-from reports.stats import Comparison, compare_paired, holm
+from reports.stats import Comparison, Estimate, compare_paired, holm
 from reports.tables.comparison import compared_cells, compared_in, difference_columns
 from reports.tables.flags import raised_flags
 from reports.tables.groups import arm_groups, short_name
@@ -19,12 +19,14 @@ from reports.tables.model import (
     Cell,
     Column,
     Quantity,
+    Ranged,
     Row,
     Table,
     Text,
     Value,
 )
 from reports.tables.notes import chosen_by, table_notes, titled
+from reports.tables.over_classes import average_difference
 from reports.tables.pooling import DATASET, arms_dataset, datasets, methods
 
 AVERAGE = "average"
@@ -67,6 +69,8 @@ def dataset_tables(study: Study, over: Factor, metric: str) -> list[Table]:
         baseline=told if len(lines) > 1 else None,
     )  # fmt: skip
     columns = (*labels, *_columns(study, names, metric, compared=len(lines) > 1))
+    if not any(CLASSES in row.cells for row in rows):
+        columns = tuple(column for column in columns if column.key != CLASSES)
     title = titled(study, f"{heading(study.protocol, metric)} by dataset", rows)
     main = Table("datasets", title, columns, tuple(rows), notes, len(labels))
     return [main, _long(study, [*lines, *arms], names, labels)]
@@ -114,7 +118,7 @@ def _columns(
     head = heading(protocol, metric)
     yield Column(f"{AVERAGE}/{metric}", f"{head} of means" if halves else f"mean {head}")
     if compared:
-        yield from (column for column in difference_columns(head) if column.key != CLASSES)
+        yield from difference_columns(head)
 
 
 def _cells(study: Study, line: Line, names: Sequence[str], metric: str) -> dict[str, Cell]:
@@ -147,9 +151,13 @@ def _average_cells(study: Study, line: Line, names: Sequence[str], metric: str) 
 
 @dataclass(frozen=True)
 class _Compared:
-    """A comparison of averages over the datasets that both lines have; decimals: of its cells."""
+    """A comparison of averages over the datasets that both lines have.
+
+    classes: its interval over other test classes; decimals: of its cells.
+    """
 
     comparison: Comparison
+    classes: Estimate | None
     datasets: int
     decimals: int
 
@@ -162,6 +170,8 @@ class _Compared:
             of: the number of the study's datasets.
         """
         cells = compared_cells(self.comparison, p, comparisons, self.decimals)
+        if self.classes is not None:
+            cells[CLASSES] = Ranged(self.classes, 1, bare=True)
         if self.datasets < of:
             suffix = f"({self.datasets}/{of})"
             cells["difference"] = Value(
@@ -175,7 +185,10 @@ def _compare(study: Study, line: Line, base: Line, metric: str) -> _Compared | N
         return None
     common = [name for name in line.present() if name in base.present()]
     found = compare_paired(line.averages(metric, common), base.averages(metric, common))
-    return _Compared(found, len(common), decimals_of(study, metric)) if found else None
+    if found is None:
+        return None
+    classes = average_difference(study, line, base, common, metric, found.difference.mean)
+    return _Compared(found, classes, len(common), decimals_of(study, metric))
 
 
 def _long(

@@ -1,6 +1,6 @@
 """Differences over other test classes, from the right answers that the runs keep."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -9,6 +9,7 @@ from reports.contract import COMPLETE, TARGET
 from reports.read import Study
 from reports.stats import Array, Estimate, Share, interval_over_classes, resampled
 from reports.tables.groups import Group
+from reports.tables.methods import Line
 
 # A file is read for each run of a table, and each seed's classes are drawn again.
 MOST_RUNS = 300
@@ -84,14 +85,62 @@ class OverClasses:
         return {place: np.mean(found, axis=0) for place, found in sums.items()}
 
 
+def average_difference(
+    study: Study, mine: Line, theirs: Line, names: Sequence[str], metric: str, mean: float
+) -> Estimate | None:
+    """The interval of a difference of averages over datasets; None where answers are lacking.
+
+    Each dataset's classes are drawn for themselves.
+
+    Args:
+        study: over the datasets.
+        mine, theirs: the lines that are compared.
+        names: of the datasets that both averages are over.
+        metric: that the averages are of; an H is that of the averages.
+        mean: the difference on the classes that were tested.
+    """
+    of = [{name: line.finished(name) for name in names} for line in (mine, theirs)]
+    if not names or sum(len(rows) for line in of for rows in line.values()) > MOST_RUNS:
+        return None
+    seeds = set.intersection(*(set(rows) for line in of for rows in line.values()))
+    draws = []
+    for seed in sorted(seeds):
+        averages = [
+            _average(study, {name: line[name][seed]["run_id"] for name in names}, seed, metric)
+            for line in of
+        ]
+        if averages[0] is None or averages[1] is None:
+            return None
+        draws.append(averages[0] - averages[1])
+    return interval_over_classes(mean, draws) if any(np.ptp(found) for found in draws) else None
+
+
+def _average(study: Study, runs: Mapping[str, str], seed: int, metric: str) -> Array | None:
+    """A metric's average over datasets under each draw; runs: dataset -> run."""
+    if metric in study.protocol.halves:
+        halves = [_average(study, runs, seed, half) for half in study.protocol.halves[metric]]
+        return None if halves[0] is None or halves[1] is None else _harmonic(halves[0], halves[1])
+    found = []
+    for name, run in runs.items():
+        draws = _draws(study, run, seed, metric)
+        if draws is None:
+            return None
+        # datasets that number their classes alike have been given the same draws
+        order = np.random.default_rng([*name.encode()]).permutation(len(draws))
+        found.append(draws[order])
+    return np.asarray(np.mean(found, axis=0))
+
+
+def _harmonic(one: Array, other: Array) -> Array:
+    total = one + other
+    return np.asarray(np.where(total > 0, 2 * one * other / np.maximum(total, 1e-12), 0.0))
+
+
 def _draws(study: Study, run: str, seed: int, metric: str) -> Array | None:
     """A metric of one trained model under each draw; None where it does not follow from answers."""
     if metric in study.protocol.halves:
         one, other = (_draws(study, run, seed, half) for half in study.protocol.halves[metric])
-        if one is None or other is None:
-            return None
-        total = one + other
-        return np.asarray(np.where(total > 0, 2 * one * other / np.maximum(total, 1e-12), 0.0))
+        return None if one is None or other is None else _harmonic(one, other)
     targets = [name for name in study.protocol.headings if name.startswith(TARGET)]
     if metric == "accuracy" and targets:
         found = [_draws(study, run, seed, target) for target in targets]

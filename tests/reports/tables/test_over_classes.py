@@ -108,3 +108,48 @@ def test_without_the_files_the_table_does_without(
     table, *_ = build_tables(dataclasses.replace(study, hits=HitFiles(held)))
     assert "classes" not in [column.key for column in table.columns]
     assert not any("over classes" in note for note in table.notes)
+
+
+def width(cell: object) -> float:
+    """Of a cell's interval."""
+    assert isinstance(cell, Ranged) and cell.estimate.low is not None
+    return float(cell.estimate.high or 0) - cell.estimate.low
+
+
+def over_two(tmp_path: Path, datasets: tuple[str, ...]) -> Study:
+    """Two lengths on each dataset, with the same answers and classes everywhere."""
+    factors = [
+        {"key": "dataset", "levels": list(datasets), "log": False, "baseline": datasets[0]},
+        {"key": N_CTX, "levels": [4, 8], "log": False, "baseline": 4},
+    ]
+    builder = StoreBuilder(factors=factors)
+    folders = {}
+    for dataset in datasets:
+        for level in (4, 8):
+            results = {s: measured(answers(level, s)) for s in SEEDS}
+            builder.trial({"dataset": dataset, N_CTX: level}, results)
+            folder = tmp_path / f"{dataset}-{level}"
+            folder.mkdir()
+            frame(level).write_parquet(folder / HITS)
+            folders[builder.runs[-1].run_id] = folder.as_uri()
+    return dataclasses.replace(builder.study(), hits=HitFiles(folders))
+
+
+def test_an_average_draws_each_datasets_classes_for_itself(study: Study, tmp_path: Path) -> None:
+    """Four datasets with the same answers have half the interval of one: their draws differ."""
+    tables = build_tables(over_two(tmp_path, ("a", "b", "c", "d")))
+    table = next(table for table in tables if table.name == "datasets")
+    cell = next(row.cells["classes"] for row in table.rows if not row.baseline)
+    assert width(cell) == pytest.approx(width(over_classes(study)["8"]) / 2, rel=0.25)
+    assert any("ΔH over classes" in note for note in table.notes)
+    one = next(table for table in tables if table.name.startswith("a-"))
+    assert "classes" in [column.key for column in one.columns]
+
+
+def test_an_average_without_a_datasets_file_does_without(tmp_path: Path) -> None:
+    """The column is not there, and nothing else changes."""
+    whole = over_two(tmp_path, ("a", "b"))
+    (tmp_path / "b-8" / HITS).unlink()
+    table = next(table for table in build_tables(whole) if table.name == "datasets")
+    assert "classes" not in [column.key for column in table.columns]
+    assert "difference" in [column.key for column in table.columns]
