@@ -26,7 +26,7 @@ def run(tmp_path: Path, ray_folder: Path) -> Run:
         command = [sys.executable, "-m", "tests.harness.cluster_driver", scenario, str(tmp_path)]
         env = {**os.environ, "RAY_TMPDIR": str(ray_folder)}
         for _ in range(2):
-            done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=120)
+            done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=140)
             # Ray's core may end a driver without a word where its own processes do not answer in
             # time on a busy machine: seen once in some hundred runs of these tests
             if done.returncode != 1 or done.stdout or done.stderr:
