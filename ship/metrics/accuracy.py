@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from ship.metrics.hits import Hits
+from ship.metrics.hits import ALL, OWN, Hits, right_answers
 
 Stage = Literal[
     "selection_generator", "selection_quality", "selection", "final_generator", "final", "test"
@@ -141,12 +141,12 @@ def score(
         seen: each replica's seen classes.
     """
     is_seen = seen[:, labels]  # (replica, n)
-    base = _accuracy(logits.masked_fill(~seen.unsqueeze(1), -torch.inf), labels, is_seen)
     if bool(is_seen.all()):
-        return {"base": base}
-    new = _accuracy(logits.masked_fill(seen.unsqueeze(1), -torch.inf), labels, ~is_seen)
-    joint_base = _accuracy(logits, labels, is_seen)
-    joint_new = _accuracy(logits, labels, ~is_seen)
+        among_seen = logits.masked_fill(~seen.unsqueeze(1), -torch.inf)
+        return {"base": _percent(among_seen.argmax(-1) == labels, is_seen)}
+    right = right_answers(logits, labels, seen)
+    base, new = (_percent(right[OWN], counted) for counted in (is_seen, ~is_seen))
+    joint_base, joint_new = (_percent(right[ALL], counted) for counted in (is_seen, ~is_seen))
     return {
         "base": base,
         "new": new,
@@ -171,11 +171,10 @@ def accuracy(
     """
     if competing is not None:
         logits = logits.masked_fill(~competing, -torch.inf)
-    return _accuracy(logits, labels, torch.ones(logits.shape[:2], dtype=torch.bool).to(labels))
+    right = logits.argmax(-1) == labels
+    return _percent(right, torch.ones_like(right))
 
 
-def _accuracy(logits: Tensor, labels: Tensor, counted: Tensor) -> Tensor:
-    """Percent of the counted pictures whose largest logit is their label, per replica."""
-    counted = counted.bool()
-    right = (logits.argmax(-1) == labels) & counted
-    return 100 * right.sum(1).double() / counted.sum(1).clamp_min(1)
+def _percent(right: Tensor, counted: Tensor) -> Tensor:
+    """Percent of the counted pictures that are right, per replica."""
+    return 100 * (right & counted).sum(1).double() / counted.sum(1).clamp_min(1)
