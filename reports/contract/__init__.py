@@ -7,7 +7,7 @@ Imports nothing of the project, and nothing heavy.
 
 from reports.contract.address import SQLITE, options_fault
 from reports.contract.errors import EmptyStudyError, ReportError
-from reports.contract.hits import CLASS, CLASS_ID, EXAM, HITS, SEEN, hit_column
+from reports.contract.hits import CLASS, CLASS_ID, EXAM, HITS, SEEN, hit_column, split_hit
 from reports.contract.metrics import (
     FLAG,
     FLAGS,
@@ -66,5 +66,6 @@ __all__ = [
     "options_fault",
     "redacted",
     "seed_metric",
+    "split_hit",
     "split_seed",
 ]

@@ -4,6 +4,7 @@ A parquet file of one row a test picture. Beside the columns below it has one of
 seed and kind of answer: see hit_column.
 """
 
+import re
 from typing import Final
 
 HITS: Final = "hits.parquet"
@@ -11,6 +12,8 @@ EXAM: Final = "exam"  # "", or the metric that the picture counts towards
 CLASS_ID: Final = "class_id"
 CLASS: Final = "class"  # its name
 SEEN: Final = "seen"  # whether the model was trained on real pictures of the class
+
+_HIT: Final = re.compile(r"seed_(\d{1,18})/(\w+)")
 
 
 def hit_column(seed: int, kind: str) -> str:
@@ -22,3 +25,9 @@ def hit_column(seed: int, kind: str) -> str:
             classes that compete.
     """
     return f"seed_{seed}/{kind}"
+
+
+def split_hit(column: str) -> tuple[int, str] | None:
+    """(3, "own") of "seed_3/own"; None: no column of a seed's answers."""
+    found = _HIT.fullmatch(column)
+    return (int(found[1]), found[2]) if found else None

@@ -1,7 +1,6 @@
 """The right answers that the runs of a study keep, by class: read when a table asks for them."""
 
 import contextlib
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from io import BytesIO
@@ -12,14 +11,13 @@ from urllib.parse import unquote, urlparse
 import numpy as np
 import polars as pl
 
-from reports.contract import CLASS_ID, EXAM, HITS, SEEN, SQLITE, hit_column
+from reports.contract import CLASS_ID, EXAM, HITS, SEEN, SQLITE, hit_column, split_hit
 from reports.stats import ClassCounts
 
 MOST_BYTES, MOST_PICTURES = 64 * 2**20, 1_000_000  # of a file that is sound
 # Where a tracking server's clients keep files, itself or a cloud's storage. Not plain addresses: to
 # any of them MLflow would send the token of the tracking server.
 _SERVED = ("mlflow-artifacts", "s3", "gs", "abfss", "wasbs", "dbfs", "hdfs")
-_ANSWERS = re.compile(r"seed_(\d{1,18})/(\w+)")
 MOST_FAILED = 3  # of the downloads of a study: each may take seconds
 
 # exam -> its counts, of one seed
@@ -82,13 +80,12 @@ def _is_sound(answers: pl.DataFrame) -> bool:
         return False
     if any(answers[name].null_count() for name in must) or (answers[CLASS_ID] < 0).any():
         return False
-    return all(kinds[name] == pl.Boolean for name in answers.columns if _ANSWERS.fullmatch(name))
+    return all(kinds[name] == pl.Boolean for name in answers.columns if split_hit(name))
 
 
 def _by_seed(answers: pl.DataFrame) -> dict[int, Exams]:
     """seed -> exam -> counts, from one row a picture."""
-    columns = [_ANSWERS.fullmatch(name) for name in answers.columns]
-    kinds = [(int(found[1]), found[2]) for found in columns if found]
+    kinds = [split for name in answers.columns if (split := split_hit(name)) is not None]
     found: dict[int, Exams] = {seed: {} for seed, _ in kinds}
     for (exam,), part in answers.partition_by(EXAM, as_dict=True).items():
         by_class = part.group_by(CLASS_ID).agg(

@@ -6,7 +6,12 @@ from dataclasses import dataclass
 from reports.contract import FAIL, PRUNED
 from reports.read import Factor, Study, heading
 from reports.stats import Comparison, compare_paired, holm
-from reports.tables.comparison import compared_cells, compared_in, difference_columns
+from reports.tables.comparison import (
+    compared_cells,
+    compared_in,
+    difference_columns,
+    kept_columns,
+)
 from reports.tables.flags import raised_flags
 from reports.tables.groups import (
     Group,
@@ -24,14 +29,12 @@ from reports.tables.groups import (
 )
 from reports.tables.metric import decimals_of, value_of
 from reports.tables.model import (
-    CLASSES,
     LEVELS,
     REFERENCES,
     Cell,
     Column,
     Counts,
     Quantity,
-    Ranged,
     Row,
     Table,
     Text,
@@ -143,23 +146,23 @@ def _table(
     compared = [_compare(group, parts, metric) for group in groups]
     # one family a table: what is claimed of its levels and of its arms is read together
     family = [comparison.p if comparison else None for comparison in compared]
+    comparisons, decimals = compared_in(family), decimals_of(study, metric)
     classes = _over_classes(study, groups, parts, metric)
     for group, comparison, p in zip(groups, compared, holm(family), strict=True):
         named = zip(columns, group.labels, strict=False)
         cells: dict[str, Cell] = {column.key: label for column, label in named}
         cells |= _measured(study, group, columns)
-        cells |= compared_cells(comparison, p, compared_in(family), decimals_of(study, metric))
+        other = None
         if classes and comparison:
             other = classes.difference(group, comparison.difference.mean)
-            cells |= {CLASSES: Ranged(other, 1, bare=True)} if other else {}
+        cells |= compared_cells(comparison, p, comparisons, decimals, other)
         if group is parts.baseline:
             cells["difference"] = Text("baseline")
         section = REFERENCES if group.arm else LEVELS
         chosen = chosen_by(group.rows["selection"].to_list())
         flags = raised_flags(group.rows)
         rows.append(Row(cells, section, group is parts.baseline, chosen, group.arm, flags))
-    if not any(CLASSES in row.cells for row in rows):
-        columns = tuple(column for column in columns if column.key != CLASSES)
+    columns = kept_columns(columns, rows)
     baseline = spelled(parts.baseline, columns) if parts.baseline else ""
     kind = "settings" if name == "settings" else "levels" if len(study.factors) == 1 else "effects"
     notes = table_notes(

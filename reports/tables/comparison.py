@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from reports.stats import Comparison
-from reports.tables.model import CLASSES, Cell, Column, PValue, Quantity, Value
+from reports.stats import Comparison, Estimate
+from reports.tables.model import CLASSES, Cell, Column, PValue, Quantity, Ranged, Row, Value
 
 
 def difference_columns(head: str) -> list[Column]:
@@ -17,6 +17,12 @@ def difference_columns(head: str) -> list[Column]:
     ]
 
 
+def kept_columns(columns: Sequence[Column], rows: Sequence[Row]) -> tuple[Column, ...]:
+    """The columns of a table: without the one over classes, where no row has it."""
+    told = any(CLASSES in row.cells for row in rows)
+    return tuple(column for column in columns if told or column.key != CLASSES)
+
+
 def compared_in(family: Sequence[float | None]) -> int:
     """How many comparisons a family has.
 
@@ -27,7 +33,11 @@ def compared_in(family: Sequence[float | None]) -> int:
 
 
 def compared_cells(
-    comparison: Comparison | None, p: float | None, comparisons: int, decimals: int = 1
+    comparison: Comparison | None,
+    p: float | None,
+    comparisons: int,
+    decimals: int = 1,
+    classes: Estimate | None = None,
 ) -> dict[str, Cell]:
     """Difference, pairs, corrected p and detectable effect, as far as there are any.
 
@@ -36,6 +46,7 @@ def compared_cells(
         p: corrected.
         comparisons: in the family.
         decimals: of the metric's cells.
+        classes: the difference's interval over other test classes, if there is one.
     """
     if comparison is None:
         return {}
@@ -43,6 +54,8 @@ def compared_cells(
         "difference": Value(comparison.difference, signed=True, decimals=decimals),
         "pairs": Quantity(comparison.difference.n, 0),
     }
+    if classes is not None:
+        cells[CLASSES] = Ranged(classes, 1, bare=True)
     if p is not None:
         cells["p"] = PValue(p)
     detectable = comparison.detectable(comparisons)

@@ -7,19 +7,22 @@ from dataclasses import dataclass
 from reports.contract import FAIL, MISSING, PRUNED
 from reports.read import Factor, Study, heading
 from reports.stats import Comparison, Estimate, compare_paired, holm
-from reports.tables.comparison import compared_cells, compared_in, difference_columns
+from reports.tables.comparison import (
+    compared_cells,
+    compared_in,
+    difference_columns,
+    kept_columns,
+)
 from reports.tables.flags import raised_flags
 from reports.tables.groups import arm_groups, short_name
 from reports.tables.methods import Line, arm_line, method_line
 from reports.tables.metric import decimals_of, value_of
 from reports.tables.model import (
-    CLASSES,
     LEVELS,
     REFERENCES,
     Cell,
     Column,
     Quantity,
-    Ranged,
     Row,
     Table,
     Text,
@@ -68,9 +71,9 @@ def dataset_tables(study: Study, over: Factor, metric: str) -> list[Table]:
         study, rows, metric, kind="datasets", names=spelled,
         baseline=told if len(lines) > 1 else None,
     )  # fmt: skip
-    columns = (*labels, *_columns(study, names, metric, compared=len(lines) > 1))
-    if not any(CLASSES in row.cells for row in rows):
-        columns = tuple(column for column in columns if column.key != CLASSES)
+    columns = kept_columns(
+        [*labels, *_columns(study, names, metric, compared=len(lines) > 1)], rows
+    )
     title = titled(study, f"{heading(study.protocol, metric)} by dataset", rows)
     main = Table("datasets", title, columns, tuple(rows), notes, len(labels))
     return [main, _long(study, [*lines, *arms], names, labels)]
@@ -169,9 +172,7 @@ class _Compared:
             comparisons: in the family.
             of: the number of the study's datasets.
         """
-        cells = compared_cells(self.comparison, p, comparisons, self.decimals)
-        if self.classes is not None:
-            cells[CLASSES] = Ranged(self.classes, 1, bare=True)
+        cells = compared_cells(self.comparison, p, comparisons, self.decimals, self.classes)
         if self.datasets < of:
             suffix = f"({self.datasets}/{of})"
             cells["difference"] = Value(

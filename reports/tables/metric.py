@@ -10,12 +10,7 @@ from reports.tables.model import Value
 from reports.tables.quality_measures import MEASURES
 
 # Measures that are percentages; the others have units, or none, of their own.
-_PERCENT = (
-    "real_to_synthetic",
-    "synthetic_to_real",
-    "recognised_by_pictures",
-    "recognised_by_text",
-)
+_PERCENT = {name for m in MEASURES if m.percent for name in (m.metric, m.beside)}
 
 
 def with_metric(study: Study, metric: str | None) -> tuple[Study, str]:
@@ -46,7 +41,7 @@ def _measured(study: Study) -> dict[str, str]:
     for measure in MEASURES:
         column = f"test/{QUALITY}{measure.metric}"
         if column in rows.columns and rows[column].is_not_null().any():
-            found[f"{QUALITY}{measure.metric}"] = measure.heading.split(" / ")[0]
+            found[f"{QUALITY}{measure.metric}"] = measure.short
     return found
 
 

@@ -59,10 +59,7 @@ class OverClasses:
         for (cell, seed), draws in mine.items():
             if (cell, seed) in theirs:
                 by_seed.setdefault(seed, []).append(draws - theirs[cell, seed])
-        by_draw = [np.mean(found, axis=0) for found in by_seed.values()]
-        if not any(np.ptp(found) for found in by_draw):
-            return None  # nothing to compare, or answers that differ nowhere
-        return interval_over_classes(mean, by_draw)
+        return _interval(mean, [np.mean(found, axis=0) for found in by_seed.values()])
 
     def _baseline(self, cells: Mapping[str, str]) -> _Matched | None:
         """The baseline's draws, which most groups are compared to in the same way."""
@@ -78,7 +75,7 @@ class OverClasses:
         for key, seed, state, run in zip(*(group.rows[n].to_list() for n in names), strict=True):
             if state != COMPLETE:
                 continue
-            draws = _draws(self.study, run or "", seed, self.metric)
+            draws = _draws(self.study, {"": run or ""}, seed, self.metric)
             if draws is None:
                 return None
             sums.setdefault((cells.get(key, ""), seed), []).append(draws)
@@ -105,24 +102,39 @@ def average_difference(
     seeds = set.intersection(*(set(rows) for line in of for rows in line.values()))
     draws = []
     for seed in sorted(seeds):
-        averages = [
-            _average(study, {name: line[name][seed]["run_id"] for name in names}, seed, metric)
+        own, other = (
+            _draws(study, {name: line[name][seed]["run_id"] for name in names}, seed, metric)
             for line in of
-        ]
-        if averages[0] is None or averages[1] is None:
+        )
+        if own is None or other is None:
             return None
-        draws.append(averages[0] - averages[1])
+        draws.append(own - other)
+    return _interval(mean, draws)
+
+
+def _interval(mean: float, draws: Sequence[Array]) -> Estimate | None:
+    """None with nothing to compare, or with answers that differ nowhere."""
     return interval_over_classes(mean, draws) if any(np.ptp(found) for found in draws) else None
 
 
-def _average(study: Study, runs: Mapping[str, str], seed: int, metric: str) -> Array | None:
-    """A metric's average over datasets under each draw; runs: dataset -> run."""
+def _draws(study: Study, runs: Mapping[str, str], seed: int, metric: str) -> Array | None:
+    """A metric under each draw, averaged over datasets; None where it does not follow from answers.
+
+    Args:
+        study: whose metric it is; an H is that of the averages.
+        runs: dataset -> the run of the one model trained on it; a single run under any name.
+        seed: of the models.
+        metric: name of the test metric.
+    """
     if metric in study.protocol.halves:
-        halves = [_average(study, runs, seed, half) for half in study.protocol.halves[metric]]
-        return None if halves[0] is None or halves[1] is None else _harmonic(halves[0], halves[1])
+        one, other = (_draws(study, runs, seed, half) for half in study.protocol.halves[metric])
+        if one is None or other is None:
+            return None
+        total = one + other
+        return np.asarray(np.where(total > 0, 2 * one * other / np.maximum(total, 1e-12), 0.0))
     found = []
     for name, run in runs.items():
-        draws = _draws(study, run, seed, metric)
+        draws = _of_run(study, run, seed, metric)
         if draws is None:
             return None
         # datasets that number their classes alike have been given the same draws
@@ -131,19 +143,11 @@ def _average(study: Study, runs: Mapping[str, str], seed: int, metric: str) -> A
     return np.asarray(np.mean(found, axis=0))
 
 
-def _harmonic(one: Array, other: Array) -> Array:
-    total = one + other
-    return np.asarray(np.where(total > 0, 2 * one * other / np.maximum(total, 1e-12), 0.0))
-
-
-def _draws(study: Study, run: str, seed: int, metric: str) -> Array | None:
-    """A metric of one trained model under each draw; None where it does not follow from answers."""
-    if metric in study.protocol.halves:
-        one, other = (_draws(study, run, seed, half) for half in study.protocol.halves[metric])
-        return None if one is None or other is None else _harmonic(one, other)
+def _of_run(study: Study, run: str, seed: int, metric: str) -> Array | None:
+    """An accuracy of one model under each draw."""
     targets = [name for name in study.protocol.headings if name.startswith(TARGET)]
     if metric == "accuracy" and targets:
-        found = [_draws(study, run, seed, target) for target in targets]
+        found = [_of_run(study, run, seed, target) for target in targets]
         held = [draws for draws in found if draws is not None]
         return np.asarray(np.mean(held, axis=0)) if len(held) == len(found) else None
     share = Share("all", exam=metric) if metric in targets else _SHARES.get(metric)

@@ -10,6 +10,7 @@ class Measure:
     beside: a second metric that stands behind the first, mostly the real features' own.
     drop: when it goes from a narrow terminal.
     meaning: for the footnote; "" where a neighbour's says it.
+    percent: it is a percentage, and so is what stands beside it.
     """
 
     metric: str
@@ -17,6 +18,12 @@ class Measure:
     beside: str = ""
     drop: int = 0
     meaning: str = ""
+    percent: bool = False
+
+    @property
+    def short(self) -> str:
+        """The heading without what stands beside the measure."""
+        return self.heading.split(" / ")[0]
 
 
 MEASURES = (
@@ -36,13 +43,15 @@ MEASURES = (
     Measure(
         "real_to_synthetic", "real→syn.", drop=5,
         meaning="real→syn., syn.→real: percent right of class means of the one on the other",
+        percent=True,
     ),
-    Measure("synthetic_to_real", "syn.→real"),
+    Measure("synthetic_to_real", "syn.→real", percent=True),
     Measure(
         "recognised_by_pictures", "recognised", "recognised_by_text", drop=6,
         meaning="recognised: percent of synthetic features that a classifier over all classes"
         " takes for their own, by pictures / by text (class means of real test pictures /"
         " zero-shot text)",
+        percent=True,
     ),
     Measure(
         "diversity", "diversity / real", "real_diversity",

@@ -74,7 +74,7 @@ def response_tables(study: Study, metric: str) -> list[Table]:
 def _row(response: _Response, p: float | None, study: Study) -> Row:
     rho = mean_interval(response.rho)
     cells: dict[str, Cell] = {
-        "measure": Text(response.measure.heading.split(" / ")[0]),
+        "measure": Text(response.measure.short),
         "settings": Quantity(response.settings, 0),
         "n": Quantity(len(response.rho), 0),
         "rho": Ranged(_within_one(rho)),
