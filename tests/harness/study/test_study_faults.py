@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 from threading import Timer
 from typing import Any
@@ -16,6 +17,22 @@ from ship.metrics.accuracy import NonFiniteLoss
 from ship.trial_config import TrialConfig
 from tests.harness.conftest import Bench
 from tests.harness.fakes import make_study, sleepy
+
+
+def trap_elsewhere(act: Callable[[], None]) -> object:
+    """Something that acts wherever it is unpickled, but for this process."""
+
+    def unpickled(here: int) -> object:
+        if os.getpid() != here:
+            act()
+        return Trap()
+
+    class Trap:
+        def __reduce__(self) -> Any:
+            return unpickled, (own,)
+
+    own = os.getpid()
+    return Trap()
 
 
 def test_a_non_finite_trial_fails_with_a_reason_and_is_settled(ray_bench: Bench) -> None:
@@ -158,18 +175,11 @@ def test_a_store_that_breaks_ends_the_run(
 @pytest.mark.faults
 def test_workers_that_cannot_start_end_the_run(ray_bench: Bench) -> None:
     """One clear line instead of every trial failing in turn."""
-    here = os.getpid()
 
-    def only_here(pid: int) -> Any:
-        if os.getpid() != pid:
-            raise RuntimeError("this worker lacks something")
-        return Trap()
+    def lacks_something() -> None:
+        raise RuntimeError("this worker lacks something")
 
-    class Trap:
-        def __reduce__(self) -> Any:
-            return only_here, (here,)
-
-    trap = Trap()
+    trap = trap_elsewhere(lacks_something)
     ray_bench.behave = lambda config, epoch: print(trap)
     with pytest.raises(ClusterError, match=r"no worker can start: .*lacks something"):
         ray_bench.run(make_study())
@@ -181,19 +191,14 @@ def test_first_worker_dies_before_it_takes_a_trial_up(
     ray_bench: Bench, tmp_path: Path, dies: str
 ) -> None:
     """Another one is tried; where that one dies too, the error says what Ray says."""
-    here, died = os.getpid(), tmp_path / "died"
+    died = tmp_path / "died"
 
-    def only_later(pid: int) -> Any:
-        if os.getpid() != pid and not (dies == "once" and died.exists()):
+    def die() -> None:
+        if dies == "each time" or not died.exists():
             died.touch()
             os.kill(os.getpid(), signal.SIGKILL)
-        return Trap()
 
-    class Trap:
-        def __reduce__(self) -> Any:
-            return only_later, (here,)
-
-    trap = Trap()
+    trap = trap_elsewhere(die)
     ray_bench.behave = lambda config, epoch: str(trap)
     study = make_study(concurrency=1)
     if dies == "each time":
