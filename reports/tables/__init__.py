@@ -5,7 +5,17 @@ owes its reader. Knows no output format.
 """
 
 from reports.tables.build import build_tables
-from reports.tables.formatting import PLAIN, STACKED, Dialect, broken, cell_text, value_parts
+from reports.tables.datasets import AVERAGE
+from reports.tables.formatting import (
+    PLAIN,
+    STACKED,
+    Dialect,
+    broken,
+    cell_text,
+    number,
+    p_text,
+    value_parts,
+)
 from reports.tables.groups import (
     MOST_LEVELS,
     Group,
@@ -16,8 +26,9 @@ from reports.tables.groups import (
     matched,
     short_name,
 )
-from reports.tables.metric import interval_of, with_metric
+from reports.tables.metric import interval_of, is_percent, with_metric
 from reports.tables.model import (
+    LEVELS,
     MARK,
     Cell,
     Column,
@@ -31,11 +42,17 @@ from reports.tables.model import (
     Text,
     Value,
     level_text,
+    spelled_row,
 )
-from reports.tables.notes import chosen_by, on_test
+from reports.tables.notes import FEWEST_SEEDS, chosen_by, on_test
 from reports.tables.pooling import averaged, dataset_factor
+from reports.tables.quality_response import APART
 
 __all__ = [
+    "APART",
+    "AVERAGE",
+    "FEWEST_SEEDS",
+    "LEVELS",
     "MARK",
     "MOST_LEVELS",
     "PLAIN",
@@ -63,11 +80,15 @@ __all__ = [
     "dataset_factor",
     "interval_of",
     "is_numeric",
+    "is_percent",
     "level_groups",
     "level_text",
     "matched",
+    "number",
     "on_test",
+    "p_text",
     "short_name",
+    "spelled_row",
     "value_parts",
     "with_metric",
 ]
