@@ -21,10 +21,13 @@ from reports.tables.groups import (
     Group,
     arm_groups,
     by_seed,
+    factor_labels,
     is_numeric,
     level_groups,
     matched,
+    setting_groups,
     short_name,
+    spelled,
 )
 from reports.tables.metric import interval_of, is_percent, with_metric
 from reports.tables.model import (
@@ -78,6 +81,7 @@ __all__ = [
     "cell_text",
     "chosen_by",
     "dataset_factor",
+    "factor_labels",
     "interval_of",
     "is_numeric",
     "is_percent",
@@ -87,7 +91,9 @@ __all__ = [
     "number",
     "on_test",
     "p_text",
+    "setting_groups",
     "short_name",
+    "spelled",
     "spelled_row",
     "value_parts",
     "with_metric",
