@@ -6,7 +6,7 @@ other seeds, not with other test pictures. classes.py says the same of other cla
 """
 
 from reports.stats.classes import DRAWS, Array, ClassCounts, Share, interval_over_classes, resampled
-from reports.stats.intervals import Estimate, mean_interval, percent_interval
+from reports.stats.intervals import Estimate, critical, mean_interval, percent_interval
 from reports.stats.paired import (
     Comparison,
     compare_paired,
@@ -33,6 +33,7 @@ __all__ = [
     "Share",
     "compare_paired",
     "correlation",
+    "critical",
     "holm",
     "interval_over_classes",
     "mean_interval",
