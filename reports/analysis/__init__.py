@@ -1,9 +1,29 @@
 """What the settings of a study say together: importance, interactions, paths, curves, cost.
 
-Answers for: numbers behind a figure, as frozen dataclasses. Renders nothing.
+Answers for: the numbers behind figures and tables, as frozen dataclasses, or the reason why there
+are none. Renders nothing.
 """
 
+from reports.analysis.cost import CostPoint, cost_against
+from reports.analysis.dependence import Dependence, partial_dependence
 from reports.analysis.design import Unavailable
 from reports.analysis.importance import Effect, Importance, importance
+from reports.analysis.interactions import Interaction, interactions
+from reports.analysis.path import AblationPath, Change, Step, ablation_path
 
-__all__ = ["Effect", "Importance", "Unavailable", "importance"]
+__all__ = [
+    "AblationPath",
+    "Change",
+    "CostPoint",
+    "Dependence",
+    "Effect",
+    "Importance",
+    "Interaction",
+    "Step",
+    "Unavailable",
+    "ablation_path",
+    "cost_against",
+    "importance",
+    "interactions",
+    "partial_dependence",
+]

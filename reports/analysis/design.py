@@ -49,6 +49,34 @@ class Varied:
     codes: Codes
 
 
+@dataclass(frozen=True)
+class Layout:
+    """A study's finished settings, and the factors that differ between them."""
+
+    study: Study
+    block: Block
+    factors: tuple[Varied, ...]
+
+
+def layout(study: Study, metric: str) -> Layout | Unavailable:
+    """What a study has finished of a test metric, with at least one factor that varies.
+
+    Args:
+        study: one over datasets is taken by its averages (see subject).
+        metric: of its test metrics.
+    """
+    part = subject(study)
+    if isinstance(part, Unavailable):
+        return part
+    block = finished_block(part, f"test/{metric}")
+    if isinstance(block, Unavailable):
+        return block
+    factors = tuple(varied(part, block.settings))
+    if not factors:
+        return Unavailable("no factor varies among finished settings")
+    return Layout(part, block, factors)
+
+
 def subject(study: Study) -> Study | Unavailable:
     """The study that is analysed: one over datasets by its averages, any other as it is.
 

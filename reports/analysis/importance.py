@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from reports.analysis.contrasts import Model, grid_model, range_model
-from reports.analysis.design import Block, Unavailable, Varied, finished_block, subject, varied
+from reports.analysis.design import Block, Unavailable, Varied, layout
 from reports.analysis.permutation import grid_p, range_p
 from reports.analysis.variance import block_f, grams, noise, share, strength
 from reports.read import Study
@@ -72,17 +72,14 @@ def importance(study: Study, metric: str) -> Importance | Unavailable:
         study: the study; one over datasets is taken by its averages.
         metric: of its test metrics.
     """
-    part = subject(study)
-    if isinstance(part, Unavailable):
-        return part
-    block = finished_block(part, f"test/{metric}")
-    if isinstance(block, Unavailable):
-        return block
-    factors = varied(part, block.settings)
+    found = layout(study, metric)
+    if isinstance(found, Unavailable):
+        return found
+    block, factors = found.block, found.factors
     if len(factors) < 2:
-        only = f"only {factors[0].factor.key} varies" if factors else "no factor varies"
-        return Unavailable(f"{only} among finished settings: there are no shares to compare")
-    if part.sampler == "grid":
+        only = f"only {factors[0].factor.key} varies among finished settings"
+        return Unavailable(f"{only}: there are no shares to compare")
+    if found.study.sampler == "grid":
         return _on_grid(block, factors, metric)
     return _sampled(block, factors, metric)
 
