@@ -5,6 +5,13 @@ are none. Renders nothing.
 """
 
 from reports.analysis.cost import CostPoint, cost_against
+from reports.analysis.curves import (
+    BudgetCorrelation,
+    LearningCurves,
+    Rung,
+    budget_correlation,
+    learning_curves,
+)
 from reports.analysis.dependence import Dependence, partial_dependence
 from reports.analysis.design import Unavailable
 from reports.analysis.importance import Effect, Importance, importance
@@ -13,17 +20,22 @@ from reports.analysis.path import AblationPath, Change, Step, ablation_path
 
 __all__ = [
     "AblationPath",
+    "BudgetCorrelation",
     "Change",
     "CostPoint",
     "Dependence",
     "Effect",
     "Importance",
     "Interaction",
+    "LearningCurves",
+    "Rung",
     "Step",
     "Unavailable",
     "ablation_path",
+    "budget_correlation",
     "cost_against",
     "importance",
     "interactions",
+    "learning_curves",
     "partial_dependence",
 ]

@@ -19,6 +19,7 @@ from reports.contract import (
     ReportError,
     Tag,
 )
+from reports.read.curves import Histories
 from reports.read.flags import with_zeros, without_points
 from reports.read.hits import HitFiles
 from reports.read.measures import study_protocol, targets_of
@@ -42,6 +43,7 @@ class Study:
         this part of it holds.
     pooled: the datasets that a row is the average over, () where it is of one dataset.
     hits: the right answers that the runs keep.
+    histories: every value of a metric that the runs have logged.
     """
 
     name: str
@@ -59,6 +61,7 @@ class Study:
     scope: str = ""
     pooled: tuple[str, ...] = ()
     hits: HitFiles = field(default_factory=HitFiles)
+    histories: Histories = field(default_factory=Histories)
 
 
 def load_records(study_name: str, tracking_uri: str) -> Study:
@@ -70,7 +73,8 @@ def load_records(study_name: str, tracking_uri: str) -> Study:
     """
     runs = read_runs(study_name, tracking_uri)
     folders = {run.run_id: run.artifacts for run in runs}
-    return replace(study_from_runs(study_name, runs), hits=HitFiles(folders, tracking_uri))
+    hits, histories = HitFiles(folders, tracking_uri), Histories(tracking_uri)
+    return replace(study_from_runs(study_name, runs), hits=hits, histories=histories)
 
 
 def study_from_runs(name: str, runs: Sequence[Run]) -> Study:

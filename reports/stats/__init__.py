@@ -20,6 +20,7 @@ from reports.stats.ranks import (
     correlation,
     rank_correlation,
     rank_groups,
+    rank_interval,
 )
 
 __all__ = [
@@ -42,5 +43,6 @@ __all__ = [
     "percent_interval",
     "rank_correlation",
     "rank_groups",
+    "rank_interval",
     "resampled",
 ]
