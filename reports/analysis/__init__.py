@@ -17,6 +17,7 @@ from reports.analysis.design import Unavailable
 from reports.analysis.importance import Effect, Importance, importance
 from reports.analysis.interactions import Interaction, interactions
 from reports.analysis.path import AblationPath, Change, Step, ablation_path
+from reports.analysis.tables import analysis_tables
 
 __all__ = [
     "AblationPath",
@@ -32,6 +33,7 @@ __all__ = [
     "Step",
     "Unavailable",
     "ablation_path",
+    "analysis_tables",
     "budget_correlation",
     "cost_against",
     "importance",
