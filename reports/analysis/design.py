@@ -108,7 +108,8 @@ def finished_block(study: Study, column: str) -> Block | Unavailable:
     for key, seed, state, value in zip(*(study.rows[n].to_list() for n in names), strict=True):
         if key in own and state == COMPLETE and value is not None:
             found[key, seed] = value
-    keys = [key for key in own if any(place[0] == key for place in found)] if found else []
+    with_results = {key for key, _ in found}
+    keys = [key for key in own if key in with_results]
     if not keys:
         return Unavailable("no setting has finished")
     seeds = sorted({seed for _, seed in found})

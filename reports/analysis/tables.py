@@ -78,8 +78,9 @@ def _importance(study: Study, found: Importance) -> Table:
 def _effect(study: Study, effect: Effect, names: Mapping[str, str]) -> Row:
     cells: dict[str, Cell] = {
         "effect": Text(" × ".join(names[key] for key in effect.factors)),
-        "freedom": Quantity(effect.freedom, 0),
     }
+    if effect.freedom:
+        cells["freedom"] = Quantity(effect.freedom, 0)
     if effect.share is not None:
         cells["share"] = Ranged(effect.share, 0)
     if effect.holm is not None:
@@ -107,7 +108,7 @@ def _importance_notes(found: Importance, head: str) -> list[str]:
         notes.append(
             "ANOVA of settings in blocks of seeds, each factor adjusted for the others; p of a"
             " factor by permuting its levels within seeds, of a pair by F; Holm over the factors"
-            " and over the pairs. A dash: it cannot be told from others"
+            " and over the pairs. Without df: it cannot be told from others"
         )
     return [*notes, *([f"left out: {found.left_out}"] if found.left_out else [])]
 
@@ -172,7 +173,7 @@ def _cells(study: Study, found: Sequence[Interaction], metric: str) -> Table:
 
 def _path(study: Study, path: AblationPath) -> Table:
     head, objective = (heading(study.protocol, m) for m in (path.metric, study.objective))
-    first = {"change": Text("baseline"), "score": Quantity(path.score)}
+    first: dict[str, Cell] = {"change": Text("baseline"), "score": Quantity(path.score)}
     rows = [_row(study, first), *(_step(study, step, path.metric) for step in path.steps)]
     columns = (
         Column("change", "change", "left"),

@@ -55,15 +55,14 @@ class Histories:
         read = _from_sqlite if uri.startswith(SQLITE) else _from_client
         found: dict[str, dict[int, float]] = {}
         for run_id, step, value in read(uri, metric, run_ids):
-            known = found.setdefault(run_id, {}) if _sound(step, value) else {}
-            if len(known) < MOST_POINTS:
-                known[step] = value  # of one step the last that was written
+            if _sound(step, value) and len(found.setdefault(run_id, {})) < MOST_POINTS:
+                found[run_id][step] = float(value)  # of one step the last that was written
         return {run_id: sorted(values.items()) for run_id, values in found.items()}
 
 
 def _sound(step: Any, value: Any) -> bool:
-    number = isinstance(value, int | float) and abs(value) < _LARGEST and not math.isnan(value)
-    return isinstance(step, int) and number
+    number = type(value) in (int, float) and abs(value) < _LARGEST and not math.isnan(value)
+    return type(step) is int and number
 
 
 def _from_sqlite(uri: str, metric: str, run_ids: Sequence[str]) -> Iterator[tuple[str, Any, Any]]:

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from reports.read import curves
 from reports.read.curves import Histories
@@ -55,6 +57,23 @@ def test_what_is_no_number_is_left_out(store_uri: str, value: Any) -> None:
                      " FROM metrics WHERE step = 1")  # fmt: skip
         base.commit()
     assert Histories(store_uri).of("m", [run_id]) == {run_id: [(1, 5.0)]}
+
+
+ANYTHING = st.one_of(
+    st.none(), st.text(max_size=3), st.binary(max_size=3), st.floats(), st.integers(), st.booleans()
+)
+
+
+@given(st.lists(st.tuples(st.sampled_from(["a", "b"]), ANYTHING, ANYTHING)))
+def test_whatever_a_store_gives_there_is_a_history(rows: list[tuple[str, Any, Any]]) -> None:
+    """Steps ascend and are whole, values are finite, whatever stands in the columns."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(curves, "_from_client", lambda uri, metric, run_ids: iter(rows))
+        found = Histories("http://nowhere").of("m", ["a", "b"])
+    for history in found.values():
+        steps = [step for step, _ in history]
+        assert history and steps == sorted(set(steps))
+        assert all(type(step) is int and abs(value) < 1e300 for step, value in history)
 
 
 def test_a_long_history_is_cut(store_uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
