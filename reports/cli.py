@@ -50,15 +50,15 @@ def render(
     from rich.console import Console
 
     from reports.read import default_tracking_uri, load_records
-    from reports.render import file_name, terminal_view, write_report
-    from reports.tables import build_tables
+    from reports.render import file_name, view, write_report
+    from reports.report import make_report
 
     study = load_records(study_name, tracking_uri or default_tracking_uri())
-    tables = build_tables(study, metric)
+    made = make_report(study, metric)
     out = out_dir or Path.cwd() / f"{file_name(study.name)}-report"
-    files = write_report(study, tables, metric, out)
+    files = write_report(made, out)
     console = Console(highlight=False)
-    console.print(terminal_view(tables, console.width))
+    console.print(view(made, console.width))
     console.print(f"report: {out} ({len(files)} files)", soft_wrap=True, markup=False)
     return files
 
@@ -117,10 +117,9 @@ def _print_formats(
     """Print the tables in the formats asked for, and nothing else on stdout."""
     from reports.read import default_tracking_uri, load_records
     from reports.render import text_of, write_report
-    from reports.tables import build_tables
+    from reports.report import make_report
 
-    study = load_records(name, tracking_uri or default_tracking_uri())
-    tables = build_tables(study, metric)
+    made = make_report(load_records(name, tracking_uri or default_tracking_uri()), metric)
     if out is not None:
-        write_report(study, tables, metric, out)
-    typer.echo("\n".join(text_of(form, tables) for form in dict.fromkeys(forms)), nl=False)
+        write_report(made, out)
+    typer.echo("\n".join(text_of(form, made) for form in dict.fromkeys(forms)), nl=False)

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from reports.contract import COMPLETE
 from reports.read import Factor, Setting, Study
 from reports.stats import Array
-from reports.tables import averaged, dataset_factor, level_id, ordered_levels
+from reports.tables import APART, averaged, dataset_factor, level_id, ordered_levels
 
 Codes = npt.NDArray[np.int64]
 
@@ -80,13 +80,17 @@ def layout(study: Study, metric: str) -> Layout | Unavailable:
 def subject(study: Study) -> Study | Unavailable:
     """The study that is analysed: one over datasets by its averages, any other as it is.
 
-    The datasets' own differences would outweigh every factor's.
+    The datasets' own differences would outweigh every factor's. So would those of other factors
+    whose levels are tested on classes of their own, over which there is no average.
     """
     over = dataset_factor(study)
-    if over is None:
-        return study
-    whole = averaged(study, over)
-    return Unavailable("no method is wanted on every dataset") if whole is None else whole
+    part = study if over is None else averaged(study, over)
+    if part is None:
+        return Unavailable("no method is wanted on every dataset")
+    apart = [factor.key for factor in part.factors if factor.key in APART]
+    if apart:
+        return Unavailable(f"the levels of {apart[0]} are tested on classes of their own")
+    return part
 
 
 def finished_block(study: Study, column: str) -> Block | Unavailable:

@@ -44,6 +44,8 @@ class Study:
     pooled: the datasets that a row is the average over, () where it is of one dataset.
     hits: the right answers that the runs keep.
     histories: every value of a metric that the runs have logged.
+    smallest_effect: that is of interest, in points.
+    description: as the YAML has it.
     """
 
     name: str
@@ -62,6 +64,8 @@ class Study:
     pooled: tuple[str, ...] = ()
     hits: HitFiles = field(default_factory=HitFiles)
     histories: Histories = field(default_factory=Histories)
+    smallest_effect: float = 1.0
+    description: str = ""
 
 
 def load_records(study_name: str, tracking_uri: str) -> Study:
@@ -126,6 +130,8 @@ def study_from_runs(name: str, runs: Sequence[Run]) -> Study:
         # A finished study may hold fewer: a small space has no more settings than it has.
         untried=0 if finished else max(0, _trials(config) - tried),
         warnings=tuple(warnings),
+        smallest_effect=_smallest_effect(config),
+        description=tags.get(Tag.RUN_NOTE, ""),
     )
 
 
@@ -230,6 +236,14 @@ def _trials(config: Mapping[str, Any]) -> int:
     if not isinstance(trials, int):
         raise ReportError(f"MLflow tag {Tag.STUDY}: its trials are not a count")
     return trials
+
+
+def _smallest_effect(config: Mapping[str, Any]) -> float:
+    """The study's smallest effect of interest, in points; 1 in a store that is older than it."""
+    effect = config.get("smallest_effect", 1.0)
+    if isinstance(effect, bool) or not isinstance(effect, int | float) or not 0 < effect <= 100:
+        raise ReportError(f"MLflow tag {Tag.STUDY}: its smallest_effect is no number of points")
+    return float(effect)
 
 
 def _factor(entry: Any) -> Factor:

@@ -3,7 +3,6 @@
 Answers for: widths, escaping, precision and files. Decides nothing about numbers.
 """
 
-from reports.render.files import file_name, text_of, write_report
-from reports.render.terminal import terminal_view
+from reports.render.files import file_name, text_of, view, write_report
 
-__all__ = ["file_name", "terminal_view", "text_of", "write_report"]
+__all__ = ["file_name", "text_of", "view", "write_report"]

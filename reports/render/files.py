@@ -1,45 +1,62 @@
 """The files of a report: made whole or not at all."""
 
+import dataclasses
 import os
 import re
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rich.console import Group, RenderableType
+
 from reports.contract import ReportError
 from reports.read import Study
+from reports.render.answer import answer_markdown, answer_view
 from reports.render.figures import factor_figure, figure_bytes
 from reports.render.html import page
 from reports.render.latex import latex
 from reports.render.plain import csv_text, markdown
-from reports.render.terminal import terminal_text
-from reports.tables import Table, averaged, dataset_factor, with_metric
+from reports.render.terminal import FILE_WIDTH, plain_text, terminal_view
+from reports.report import Report
+from reports.tables import averaged, dataset_factor
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def text_of(form: str, tables: Sequence[Table]) -> str:
-    """All tables as terminal, markdown, latex or csv text (CSV: a blank line between tables)."""
+def text_of(form: str, report: Report) -> str:
+    """The report as terminal or markdown text, or its tables as latex or csv.
+
+    Between the tables of CSV there is a blank line.
+    """
+    tables = report.tables
     match form:
         case "markdown":
-            return markdown(tables)
+            return answer_markdown(report.study.name, report.answer) + markdown(tables)
         case "latex":
             return latex(tables)
         case "csv":
             return "\n".join(csv_text(table) for table in tables)
         case _:
-            return terminal_text(tables)
+            return plain_text(view(report, FILE_WIDTH), FILE_WIDTH)
 
 
-def write_report(
-    study: Study, tables: Sequence[Table], metric: str | None, out: Path
-) -> list[Path]:
+def view(report: Report, width: int) -> RenderableType:
+    """The answer for a console `width` characters wide, and the tables that it is made from.
+
+    What quality is and what selection chose is one step further, in the files.
+    """
+    answer = answer_view(report.study.name, report.answer)
+    tables = [
+        t if t.kind or t.place == "csv" else dataclasses.replace(t, place="files")
+        for t in report.tables
+    ]
+    return Group(answer, terminal_view(tables, width))
+
+
+def write_report(report: Report, out: Path) -> list[Path]:
     """Write every format, the rows behind the tables and the figures.
-
-    Args:
-        metric: what the figures are of; None: the protocol's default.
 
     Returns:
         The files, in the order written.
@@ -49,15 +66,16 @@ def write_report(
     """
     files: dict[str, bytes] = {}
     pictures = []
+    study, tables = report.study, report.tables
     name = file_name(study.name)
-    for factor, figure in _figures(*with_metric(study, metric)):
+    for factor, figure in _figures(study, report.metric):
         drawn = figure_bytes(figure)
         pictures.append(drawn["png"])
         files |= {f"{name}-{file_name(factor)}.{kind}": data for kind, data in drawn.items()}
     texts = {
-        f"{name}.txt": terminal_text(tables),
-        f"{name}.md": markdown(tables),
-        f"{name}.tex": latex(tables),
+        f"{name}.txt": text_of("terminal", report),
+        f"{name}.md": text_of("markdown", report),
+        f"{name}.tex": text_of("latex", report),
         **{f"{name}-{file_name(table.name)}.csv": csv_text(table) for table in tables},
         f"{name}-rows.csv": study.rows.write_csv(),
         f"{name}.html": page(study.name, tables, pictures),

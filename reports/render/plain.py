@@ -32,16 +32,16 @@ def markdown(tables: Sequence[Table]) -> str:
 def _markdown(table: Table) -> str:
     rules = {"left": ":---", "right": "---:"}
     lines = [
-        f"### {_escaped(table.title)}",
+        f"### {escaped(table.title)}",
         "",
-        _piped([_escaped(column.heading) for column in table.page_columns]),
+        _piped([escaped(column.heading) for column in table.page_columns]),
         _piped([rules[column.align] for column in table.page_columns]),
     ]
     for _, rows in table.sections():
         for row in rows:
-            cells = [_escaped(cell_text(cell)) for cell in row_cells(table, row)]
+            cells = [escaped(cell_text(cell)) for cell in row_cells(table, row)]
             lines.append(_piped([f"**{c}**" if row.baseline and c else c for c in cells]))
-    return "\n".join([*lines, "", *(f"- {_escaped(note)}" for note in table.notes), ""])
+    return "\n".join([*lines, "", *(f"- {escaped(note)}" for note in table.notes), ""])
 
 
 def row_cells(table: Table, row: Row, keys: Sequence[str] | None = None) -> list[Cell | None]:
@@ -72,7 +72,7 @@ def _piped(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _escaped(text: str) -> str:
+def escaped(text: str) -> str:
     """Markdown's specials inside a cell; an underscore within a word is none."""
     text = re.sub(r"([\\|*`\[\]])", r"\\\1", text)
     return re.sub(r"<(?=[A-Za-z/!])", "&lt;", text).replace("\n", " ")

@@ -6,7 +6,6 @@ Grid and Words are rich's Table and Text; Table is that of reports.tables. Width
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from unicodedata import category
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console, Group, RenderableType
@@ -15,6 +14,7 @@ from rich.table import Table as Grid
 from rich.text import Text as Words
 
 from reports.render.plain import row_cells
+from reports.render.words import printable
 from reports.tables import PLAIN, STACKED, Cell, Column, Counts, Dialect, Table, broken, cell_text
 
 
@@ -43,9 +43,7 @@ _LAYOUTS = (
     _Layout(STACKED, 16),
     _Layout(STACKED, None),
 )
-# Unicode categories of what is not text: control characters and surrogates
-_NO_TEXT = frozenset({"Cc", "Cs"})
-_FILE_WIDTH = 140
+FILE_WIDTH = 140
 _WIDEST_LABEL = 30  # the widest that a label may be; a longer word in it is cut
 
 
@@ -74,10 +72,15 @@ def terminal_view(tables: Sequence[Table], width: int) -> RenderableType:
     return Group(*parts)
 
 
-def terminal_text(tables: Sequence[Table], width: int = _FILE_WIDTH) -> str:
+def terminal_text(tables: Sequence[Table], width: int = FILE_WIDTH) -> str:
     """What terminal_view shows, as plain text `width` characters wide."""
+    return plain_text(terminal_view(tables, width), width)
+
+
+def plain_text(view: RenderableType, width: int) -> str:
+    """What a console `width` characters wide would show, without colours."""
     console = Console(file=io.StringIO(), record=True, width=width, color_system=None)
-    console.print(terminal_view(tables, width))
+    console.print(view)
     lines = console.export_text().splitlines()
     return "\n".join(line.rstrip() for line in lines).strip("\n") + "\n"
 
@@ -88,7 +91,7 @@ def _footnotes(notes: Sequence[str]) -> Grid:
     listed.add_column(style="dim")
     listed.add_column(style="dim")
     for note in notes:
-        listed.add_row("·", _words(note))
+        listed.add_row("·", printable(note))
     return listed
 
 
@@ -118,33 +121,22 @@ def _natural_width(grid: Grid) -> int:
 def _grid(table: Table, layout: _Layout, columns: Sequence[Column]) -> Grid:
     """The grid of some of a table's columns in a layout."""
     grid = Grid(
-        title=_words(table.title, "bold"), title_justify="left", box=SIMPLE_HEAD,
+        title=printable(table.title, "bold"), title_justify="left", box=SIMPLE_HEAD,
         pad_edge=False, padding=(0, 1, 0, 0),
     )  # fmt: skip
     keys = [column.key for column in columns]
     for place, column in enumerate(columns):
         heading = _heading(column, place < table.labels, layout)
         grid.add_column(
-            _words(heading), justify=column.align, no_wrap=place >= table.labels,
+            printable(heading), justify=column.align, no_wrap=place >= table.labels,
             max_width=_label_width(table, column, layout) if place < table.labels else None,
         )  # fmt: skip
     for _, rows in table.sections():
         for row in rows:
-            shown = [_words(_cell(cell, layout.dialect)) for cell in row_cells(table, row, keys)]
+            shown = [printable(_cell(cell, layout.dialect)) for cell in row_cells(table, row, keys)]
             grid.add_row(*shown, style="bold" if row.baseline else "")
         grid.add_section()
     return grid
-
-
-def _words(text: str, style: str = "") -> Words:
-    """A text to be shown as it is.
-
-    In a plain str, rich would take [words] for its markup, and a terminal would obey an escape
-    character; characters that are no text are shown as a replacement character.
-    """
-    return Words(
-        "".join(c if c == "\n" or category(c) not in _NO_TEXT else "�" for c in text), style
-    )
 
 
 def _heading(column: Column, label: bool, layout: _Layout) -> str:

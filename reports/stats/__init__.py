@@ -22,21 +22,26 @@ from reports.stats.ranks import (
     rank_groups,
     rank_interval,
 )
+from reports.stats.verdicts import MOST_SEEDS, Judgement, Verdict, judge
 
 __all__ = [
     "DRAWS",
     "FEWEST_RANKED",
+    "MOST_SEEDS",
     "Array",
     "Association",
     "ClassCounts",
     "Comparison",
     "Estimate",
+    "Judgement",
     "Share",
+    "Verdict",
     "compare_paired",
     "correlation",
     "critical",
     "holm",
     "interval_over_classes",
+    "judge",
     "mean_interval",
     "minimum_detectable",
     "one_sample_p",

@@ -5,7 +5,17 @@ owes its reader. Knows no output format.
 """
 
 from reports.tables.build import build_tables
-from reports.tables.formatting import PLAIN, STACKED, Dialect, broken, cell_text, value_parts
+from reports.tables.datasets import AVERAGE
+from reports.tables.formatting import (
+    PLAIN,
+    STACKED,
+    Dialect,
+    broken,
+    cell_text,
+    number,
+    p_text,
+    value_parts,
+)
 from reports.tables.groups import (
     MOST_LEVELS,
     Group,
@@ -21,8 +31,9 @@ from reports.tables.groups import (
     short_name,
     spelled,
 )
-from reports.tables.metric import decimals_of, interval_of, with_metric
+from reports.tables.metric import decimals_of, interval_of, is_percent, with_metric
 from reports.tables.model import (
+    LEVELS,
     MARK,
     Cell,
     Column,
@@ -37,11 +48,24 @@ from reports.tables.model import (
     Value,
     level_id,
     level_text,
+    spelled_row,
 )
-from reports.tables.notes import chosen_by, head_notes, on_test, titled, unfinished_notes
+from reports.tables.notes import (
+    FEWEST_SEEDS,
+    chosen_by,
+    head_notes,
+    on_test,
+    titled,
+    unfinished_notes,
+)
 from reports.tables.pooling import averaged, dataset_factor
+from reports.tables.quality_response import APART
 
 __all__ = [
+    "APART",
+    "AVERAGE",
+    "FEWEST_SEEDS",
+    "LEVELS",
     "MARK",
     "MOST_LEVELS",
     "PLAIN",
@@ -73,15 +97,19 @@ __all__ = [
     "head_notes",
     "interval_of",
     "is_numeric",
+    "is_percent",
     "level_groups",
     "level_id",
     "level_text",
     "matched",
+    "number",
     "on_test",
     "ordered_levels",
+    "p_text",
     "setting_groups",
     "short_name",
     "spelled",
+    "spelled_row",
     "titled",
     "unfinished_notes",
     "value_parts",

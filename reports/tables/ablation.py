@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from reports.contract import FAIL, PRUNED
 from reports.read import Factor, Study, heading
@@ -164,7 +165,9 @@ def _table(
         rows.append(Row(cells, section, group is parts.baseline, chosen, group.arm, flags))
     columns = kept_columns(columns, rows)
     baseline = spelled(parts.baseline, columns) if parts.baseline else ""
-    kind = "settings" if name == "settings" else "levels" if len(study.factors) == 1 else "effects"
+    kind: Literal["settings", "levels", "effects"] = "settings"
+    if name != "settings":
+        kind = "levels" if len(study.factors) == 1 else "effects"
     notes = table_notes(
         study,
         rows,
@@ -174,7 +177,8 @@ def _table(
         names=[spelled(group, columns) for group in (*parts.levels, *parts.arms)],
         shown=shown,
     )
-    return Table(name, titled(study, title, rows), columns, tuple(rows), notes, labels, shown)
+    title = titled(study, title, rows)
+    return Table(name, title, columns, tuple(rows), notes, labels, shown, kind=kind, metric=metric)
 
 
 def _over_classes(

@@ -5,7 +5,7 @@ import dataclasses
 from reports.contract import QUALITY
 from reports.read import Factor, Study
 from reports.tables.ablation import factor_table, settings_table
-from reports.tables.datasets import dataset_tables
+from reports.tables.datasets import AVERAGE, dataset_tables
 from reports.tables.groups import MOST_LEVELS, ordered_levels
 from reports.tables.metric import with_metric
 from reports.tables.model import Table
@@ -65,7 +65,7 @@ def _over_datasets(study: Study, over: Factor, metric: str) -> list[Table]:
     whole = averaged(study, over)
     if whole is not None and len(others) > 1:
         effects = (_factor_table(whole, factor, metric) for factor in whole.factors)
-        tables += [dataclasses.replace(t, name=f"average-{t.name}") for t in effects]
+        tables += [dataclasses.replace(t, name=f"{AVERAGE}-{t.name}") for t in effects]
     names = datasets(study, over)
     for name in names:
         # The settings of one dataset: their main effects are in the averages above.

@@ -75,7 +75,9 @@ def dataset_tables(study: Study, over: Factor, metric: str) -> list[Table]:
         [*labels, *_columns(study, names, metric, compared=len(lines) > 1)], rows
     )
     title = titled(study, f"{heading(study.protocol, metric)} by dataset", rows)
-    main = Table("datasets", title, columns, tuple(rows), notes, len(labels))
+    main = Table(
+        "datasets", title, columns, tuple(rows), notes, len(labels), kind="methods", metric=metric
+    )
     return [main, _long(study, [*lines, *arms], names, labels)]
 
 

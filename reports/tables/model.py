@@ -125,6 +125,9 @@ class Table:
 
     shown: how many rows of the first section a page shows (None: all); CSV always holds all.
     place: "page": everywhere; "files": not in the terminal; "csv": for programs alone.
+    kind: what its rows are; "levels" of the only factor, "effects" of one among others, "settings",
+        "methods" over datasets, factors by their "ranks"; "" of what compares nothing.
+    metric: that its differences are of.
     """
 
     name: str
@@ -135,6 +138,8 @@ class Table:
     labels: int = 1
     shown: int | None = None
     place: Literal["page", "files", "csv"] = "page"
+    kind: Literal["levels", "effects", "settings", "methods", "ranks", ""] = ""
+    metric: str = ""
 
     @property
     def page_columns(self) -> tuple[Column, ...]:
@@ -154,6 +159,22 @@ class Table:
             rows = rows[: self.shown] if section == LEVELS else rows
             if rows:
                 yield section, rows
+
+
+def spelled_row(table: Table, row: Row) -> str:
+    """A row in words: "n_ctx 4", or an arm's label."""
+    labels = [
+        (column, cell.text)
+        for column in table.columns[: table.labels]
+        if isinstance(cell := row.cells.get(column.key), Text)
+    ]
+    if row.arm:
+        return labels[0][1]
+    return ", ".join(
+        text if column.key == "setting" else f"{column.heading} {text}"
+        for column, text in labels
+        if text and text != "–"
+    )
 
 
 def level_text(value: Any) -> str:

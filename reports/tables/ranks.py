@@ -56,7 +56,8 @@ def rank_table(study: Study, factors: Sequence[Factor], metric: str) -> Table:
     )
     title = titled(study, "rank association", rows)
     notes = table_notes(study, rows, metric, kind="ranks", baseline=None)
-    return Table("ranks", title, columns, tuple(rows), (*notes, *_empty(study, found)))
+    notes = (*notes, *_empty(study, found))
+    return Table("ranks", title, columns, tuple(rows), notes, kind="ranks", metric=metric)
 
 
 def _empty(study: Study, found: Sequence[Association]) -> list[str]:

@@ -9,7 +9,7 @@ from rich.console import Console
 from harness.config.study_config import StudyConfig
 from harness.study.run import run_study
 from reports.read.records import Study, load_records
-from reports.render.files import text_of
+from reports.render.plain import csv_text
 from reports.tables.build import build_tables
 from tests.harness import fakes
 
@@ -46,5 +46,5 @@ def assert_same_table(disturbed: str, calm: str, name: str = "small") -> None:
     """The rows behind the tables are equal, and so is the table as it is printed."""
     ours, theirs = load_records(name, disturbed), load_records(name, calm)
     assert_frame_equal(rows(ours), rows(theirs))
-    printed = [text_of("csv", build_tables(one)[:1]).encode() for one in (ours, theirs)]
+    printed = [csv_text(build_tables(one)[0]).encode() for one in (ours, theirs)]
     assert_frame_equal(*(pl.read_csv(text).drop("seconds") for text in printed))

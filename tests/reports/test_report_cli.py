@@ -103,8 +103,8 @@ def test_rows_behind_the_table_are_written(packaged: Build, store_uri: str, here
 @pytest.mark.parametrize(
     ("form", "start"),
     [
-        ("terminal", "prompt_len: generator.n_ctx"),
-        ("markdown", "### prompt_len: generator.n_ctx"),
+        ("terminal", "prompt_len: the answer"),
+        ("markdown", "### prompt_len: the answer"),
         ("latex", "% needs"),
         ("csv", "level,n,failed"),
     ],

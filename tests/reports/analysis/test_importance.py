@@ -214,3 +214,15 @@ def test_over_datasets_it_is_of_the_averages() -> None:
     builder = over_datasets()
     made = importance(builder.study(), METRIC)
     assert not isinstance(made, Importance) and "only generator varies" in made.why
+
+
+def test_levels_with_classes_of_their_own_are_not_compared() -> None:
+    """That some classes are easier is nobody's importance."""
+    levels = ["ant", "bee"]
+    factors = [
+        {"key": "unseen_class", "levels": levels, "log": False, "baseline": "ant"},
+        *levelled((2,)),
+    ]
+    assignments = [{"unseen_class": name, "f0": level} for name in levels for level in (0, 1)]
+    builder = planted(factors, assignments, nothing, 3, np.random.default_rng(0))
+    assert why(builder) == "the levels of unseen_class are tested on classes of their own"

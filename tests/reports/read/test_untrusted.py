@@ -16,6 +16,7 @@ from reports.read.records import study_from_runs
 from reports.read.runs import Run
 from reports.render.files import file_name, text_of, write_report
 from reports.render.html import page
+from reports.report import make_report
 from reports.tables.build import build_tables
 from tests.reports.builder import StoreBuilder, scores
 from tests.reports.studies import one_factor
@@ -64,7 +65,7 @@ def test_a_page_has_no_element_of_a_text() -> None:
 
 def test_a_terminal_shows_markup_and_obeys_nothing() -> None:
     """rich's markup and emoji codes are text, and no control character gets through."""
-    text = text_of("terminal", build_tables(hostile().study()))
+    text = text_of("terminal", make_report(hostile().study()))
     for shown in ("[bold]x[/bold]", "[/red]", ":cat:"):
         assert shown in text
     assert text.replace("\n", "").isprintable()
@@ -72,16 +73,16 @@ def test_a_terminal_shows_markup_and_obeys_nothing() -> None:
 
 def test_latex_and_markdown_have_no_command_of_a_text() -> None:
     """\\input is typeset, an element is none."""
-    tables = build_tables(hostile().study())
-    assert r"\input" not in text_of("latex", tables)
-    assert not re.search(r"<(script|img|b)\b", text_of("markdown", tables))
+    made = make_report(hostile().study())
+    assert r"\input" not in text_of("latex", made)
+    assert not re.search(r"<(script|img|b)\b", text_of("markdown", made))
 
 
 def test_a_report_stays_in_its_folder(tmp_path: Path) -> None:
     """No name of a study or a factor leads out of it; figures are drawn of whatever labels."""
     study = hostile().study()
     out = tmp_path / "a/b/c"
-    files = write_report(study, build_tables(study), None, out)
+    files = write_report(make_report(study), out)
     assert {file.resolve().parent for file in files} == {out.resolve()}
     assert {file for file in tmp_path.rglob("*") if file.is_file()} == set(files)
     assert any(file.suffix == ".png" for file in files)
@@ -120,12 +121,12 @@ def check(edits: list[tuple[int, str, str]]) -> None:
         run = found[place % len(found)]
         found[place % len(found)] = dataclasses.replace(run, tags={**run.tags, tag: text})
     try:
-        tables = build_tables(study_from_runs("x", found))
+        made = make_report(study_from_runs("x", found))
     except ReportError as error:
         assert "\n" not in str(error)
         return
     for form in ("terminal", "markdown", "latex", "csv"):
-        text_of(form, tables).encode()
+        text_of(form, made).encode()
 
 
 _EDITS = st.lists(st.tuples(st.integers(0, 3), _TAGS, _TEXTS), min_size=1, max_size=2)

@@ -1,0 +1,9 @@
+"""What a study says, in a sentence for each factor: decided, equivalent or undecided.
+
+Answers for: the words that stand before every table, made from the tables' numbers alone.
+"""
+
+from reports.answer.build import build_answer
+from reports.answer.model import Answer, Finding
+
+__all__ = ["Answer", "Finding", "build_answer"]

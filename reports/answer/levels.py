@@ -1,0 +1,107 @@
+"""What is known of a factor's levels, against its baseline level."""
+
+from collections.abc import Sequence
+
+from reports.answer.model import Finding
+from reports.answer.words import (
+    detectable,
+    difference,
+    differs,
+    further,
+    listed,
+    name_of,
+    p_words,
+    points,
+    signed,
+)
+from reports.stats import Judgement, Verdict, judge
+from reports.tables import LEVELS, Row, Table
+
+Judged = tuple[Row, Judgement | None]
+
+
+def levels_finding(table: Table, head: str, effect: float | None) -> Finding | None:
+    """The finding of a table whose rows are levels, or methods over datasets.
+
+    Args:
+        table: with differences to its baseline; without any there is no finding.
+        head: the metric's heading.
+        effect: the smallest of interest, in points; None: nothing is judged.
+    """
+    base = next((row for row in table.rows if row.baseline), None)
+    rows = [row for row in table.rows if row.section == LEVELS and difference(row)]
+    if base is None or not rows:
+        return None
+    found = [one for one in judged(table, effect) if one[0] in rows]
+    verdicts = [judgement.verdict for _, judgement in found if judgement]
+    texts = [*_sentences(table, found, base, head, effect), detectable(rows)]
+    subject = ", ".join(column.heading for column in table.columns[: table.labels])
+    if table.kind == "methods":
+        subject = f"{subject}, averaged over datasets"
+    return Finding(subject, overall(verdicts), " ".join(filter(None, texts)))
+
+
+def judged(table: Table, effect: float | None) -> list[Judged]:
+    """Each row that has a difference with its judgement, None where nothing is judged.
+
+    All rows of a table are one family, as they are for its p-values.
+    """
+    rows = [row for row in table.rows if difference(row)]
+    if effect is None:
+        return [(row, None) for row in rows]
+    estimates = [cell.estimate if (cell := difference(row)) else None for row in rows]
+    return list(zip(rows, judge(estimates, effect), strict=True))
+
+
+def overall(verdicts: Sequence[Verdict]) -> Verdict | None:
+    """The verdict on several rows: any that is decided decides, any that is open leaves it open."""
+    for verdict in (Verdict.DECIDED, Verdict.UNDECIDED):
+        if verdict in verdicts:
+            return verdict
+    return Verdict.EQUIVALENT if verdicts else None
+
+
+def _sentences(
+    table: Table, found: Sequence[Judged], base: Row, head: str, effect: float | None
+) -> list[str]:
+    than = name_of(table, base)
+    if effect is None:
+        sure = [_named(table, r, p_words(r)) for r, _ in found if differs(r)]
+        if sure:
+            return [f"Against {than}, in {head}: {listed(sure)}."]
+        return [f"No level differs from {than} in {head} beyond chance."]
+    decided = [row for row, j in found if j and j.verdict is Verdict.DECIDED]
+    within = [row for row, j in found if j and j.verdict is Verdict.EQUIVALENT]
+    texts = []
+    if len(within) == len(found):
+        who = (
+            "No level differs"
+            if len(found) > 1
+            else f"{name_of(table, found[0][0])} does not differ"
+        )
+        texts.append(f"{who} from {than} by more than {points(effect)} of {head}.")
+    elif decided:
+        named = listed([_named(table, row) for row in decided])
+        texts.append(f"Against {than}, in points of {head}: {named}.")
+    else:
+        texts.append(f"Nothing is decided against {than}.")
+    if 0 < len(within) < len(found):
+        names = listed([name_of(table, row) for row in within])
+        texts.append(f"Within {points(effect)} of {head}: {names}.")
+    if small := [_named(table, r, p_words(r)) for r in within if differs(r)]:
+        texts.append(f"Small, but beyond chance: {listed(small)}.")
+    if still := [_open(table, row, j) for row, j in found if j and j.verdict is Verdict.UNDECIDED]:
+        texts.append(f"Open: {listed(still)}.")
+    return texts
+
+
+def _open(table: Table, row: Row, judgement: Judgement) -> str:
+    """A row that is undecided: its difference, whether it is beyond chance, what would decide."""
+    chance = f"beyond chance, {p_words(row)}" if differs(row) else ""
+    told = ", ".join(part for part in (chance, further(judgement)) if part)
+    return _named(table, row, told)
+
+
+def _named(table: Table, row: Row, *beside: str) -> str:
+    """A row with its difference and what is to be said of it: "8 (+0.5 ± 0.4, Holm p 0.030)"."""
+    return f"{name_of(table, row)} ({', '.join([signed(row), *beside])})"

@@ -1,0 +1,170 @@
+"""The answer, in sentences made from a study's tables."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import pytest
+
+from reports.answer import Answer, build_answer
+from reports.contract import ReportError
+from reports.stats import Verdict
+from reports.tables import build_tables
+from tests.reports.builder import StoreBuilder, scores
+from tests.reports.studies import one_factor, over_datasets
+
+Build = Callable[..., Any]
+WEIGHTS = "generator.kl_weight"
+
+
+def answer_of(builder: StoreBuilder, metric: str | None = None) -> Answer:
+    """The answer of a made-up study."""
+    study = builder.study()
+    return build_answer(study, build_tables(study, metric), metric)
+
+
+def shifted(effects: Mapping[float, float], seeds: int = 8, **fields: Any) -> StoreBuilder:
+    """Levels whose new accuracy is moved by so much against 1, the baseline, with little noise."""
+    factors = one_factor(WEIGHTS, [1, *effects], 1)
+    builder = StoreBuilder(name="kl", factors=factors, seeds=tuple(range(seeds)), **fields)
+    rng = np.random.default_rng(5)
+    for level, effect in {1: 0.0, **effects}.items():
+        results = {s: scores(55 + s + effect + float(rng.normal(0, 0.3))) for s in range(seeds)}
+        builder.trial({WEIGHTS: level}, results)
+    return builder
+
+
+def test_equivalent_levels() -> None:
+    """Levels that differ by nothing: no level differs, by more than the smallest effect."""
+    (finding,) = answer_of(shifted({0.1: 0.0, 10: 0.1})).findings
+    assert (finding.subject, finding.verdict) == ("kl_weight", Verdict.EQUIVALENT)
+    assert finding.text.startswith("No level differs from 1 by more than 1 point of H.")
+    assert "With 8 seeds a difference of 0." in finding.text
+
+
+def test_one_level_in_the_singular() -> None:
+    """A factor of two levels names the one that is compared."""
+    (finding,) = answer_of(shifted({0.1: 0.0})).findings
+    assert finding.text.startswith("0.1 does not differ from 1 by more than 1 point of H.")
+
+
+def test_a_decided_level_is_named_with_its_difference() -> None:
+    """A level that is far off is decided, whatever the others are."""
+    (finding,) = answer_of(shifted({0.1: 0.0, 10: -8.0})).findings
+    assert finding.verdict is Verdict.DECIDED
+    assert finding.text.startswith("Against 1, in points of H: 10 (−5.1 ± 0.2).")
+    assert "Within 1 point of H: 0.1." in finding.text
+
+
+def test_an_open_level_says_how_many_seeds_more() -> None:
+    """A difference near the bound is open, and beyond chance where Holm's p says so."""
+    (finding,) = answer_of(shifted({0.1: 0.0, 10: -1.6})).findings
+    assert finding.verdict is Verdict.UNDECIDED
+    assert finding.text.startswith("Nothing is decided against 1.")
+    assert "Open: 10 (−1.0 ± 0.1, beyond chance, Holm p <0.001, " in finding.text
+    assert "over 500 seeds more)" in finding.text
+
+
+def test_the_smallest_effect_is_the_study_s() -> None:
+    """With a smaller one the same differences are decided."""
+    builder = shifted({10: -1.6})
+    parent = builder.parent()
+    assert answer_of(builder).findings[0].verdict is Verdict.UNDECIDED
+    builder.parent = lambda: parent  # type: ignore[method-assign]
+    parent.tags["ship.study"] = parent.tags["ship.study"].replace(
+        '"trials"', '"smallest_effect": 0.5, "trials"'
+    )
+    small = answer_of(builder)
+    assert small.findings[0].verdict is Verdict.DECIDED
+    assert "Decided: beyond ±0.5 points of H" in small.rule
+
+
+@pytest.mark.parametrize("text", ['"1"', "true", "0", "-1", "1e9"])
+def test_an_effect_that_is_none_is_told(text: str) -> None:
+    """A store is somebody else's: what is no number of points is one clear error."""
+    builder = shifted({10: 0.0})
+    parent = builder.parent()
+    parent.tags["ship.study"] = parent.tags["ship.study"].replace(
+        '"trials"', f'"smallest_effect": {text}, "trials"'
+    )
+    builder.parent = lambda: parent  # type: ignore[method-assign]
+    with pytest.raises(ReportError, match="smallest_effect is no number of points"):
+        builder.study()
+
+
+def test_the_arms(packaged: Build) -> None:
+    """The baseline against the fine-tuner alone and the text feature, and the room above."""
+    levels, arms = answer_of(packaged()).findings
+    assert levels.subject == "n_ctx"
+    assert (arms.subject, arms.verdict) == ("SHIP (n_ctx 4)", Verdict.DECIDED)
+    assert "against fine-tuner alone (Holm p " in arms.text
+    assert "against text feature (Holm p " in arms.text
+    assert "Real pictures are +" in arms.text
+
+
+def test_the_fine_tuner_alone_as_baseline_is_not_compared_with_itself(packaged: Build) -> None:
+    """An arm that is the baseline on every seed says nothing and is left out."""
+    builder = packaged()
+    same = next(run for run in builder.runs if run.tags["ship.assignment"].endswith("4}"))
+    alone = next(run for run in builder.runs if run.tags["ship.arm"] == "no_synthetic")
+    alone.metrics.update(same.metrics)
+    assert "fine-tuner alone" not in answer_of(builder).findings[1].text
+
+
+def test_several_factors_have_a_finding_each_and_the_best_setting() -> None:
+    """A grid of two: what selection would take, then each factor over the other's levels."""
+    factors = [*one_factor("generator", ["none", "vae"], "none"), *one_factor("shots", [1, 4], 1)]
+    builder = StoreBuilder(name="two", factors=factors, seeds=tuple(range(6)))
+    rng = np.random.default_rng(2)
+    for generator in ("none", "vae"):
+        for shots in (1, 4):
+            new = 50 + 8 * (shots == 4)
+            results = {s: scores(new + s + float(rng.normal(0, 0.2))) for s in range(6)}
+            builder.trial({"generator": generator, "shots": shots}, results)
+    best, generator_finding, shots_finding = answer_of(builder).findings
+    assert best.subject == "best setting by selection" and "shots 4" in best.text
+    assert (generator_finding.subject, shots_finding.subject) == ("generator", "shots")
+    assert generator_finding.verdict is Verdict.EQUIVALENT
+    assert shots_finding.verdict is Verdict.DECIDED
+
+
+def test_a_study_over_datasets_is_answered_by_its_averages() -> None:
+    """Of the tables of single datasets there is no sentence."""
+    findings = answer_of(over_datasets()).findings
+    assert next(f.subject for f in findings if f.verdict) == "generator, averaged over datasets"
+    assert not any("emoji" in f.subject for f in findings)
+
+
+def test_a_sampled_study_is_answered_by_ranks() -> None:
+    """Which factor goes with H, and which does not."""
+    keys = ("generator.kl_weight", "generator.n_ctx")
+    factors = [{"key": key, "levels": None, "log": False, "baseline": None} for key in keys]
+    builder = StoreBuilder(name="joint", factors=factors, sampler="random", trials=20)
+    rng = np.random.default_rng(3)
+    for place in range(20):
+        weight, length = float(rng.uniform()), int(rng.integers(1, 16))
+        results = {s: scores(50 + 10 * weight + s) for s in builder.seeds}
+        builder.trial({keys[0]: weight, keys[1]: length}, results, key=str(place))
+    best, ranks = answer_of(builder).findings
+    assert best.text.startswith("kl_weight 0.9")
+    assert ranks.text.startswith("H goes with kl_weight (ρ 1.00 [")
+    assert "It goes with n_ctx no more than chance would have it (|ρ| ≤ " in ranks.text
+
+
+def test_what_weakens_everything_is_said(packaged: Build) -> None:
+    """Selection on test, the demonstration backbone, failed settings and few seeds."""
+    builder = packaged(selection="test", seeds=(0, 1, 2))
+    builder.trial({"generator.n_ctx": 32}, {0: {}}, state="FAIL", reason="worker died")
+    cautions = " ".join(answer_of(builder).cautions)
+    assert "Selected on test data" in cautions
+    assert "nothing about CLIP" in cautions
+    assert "of 10 settings, 1 failed, 1 incomplete" in cautions
+    assert "Only 3 seeds" in cautions
+
+
+def test_measures_in_units_of_their_own_have_no_verdict() -> None:
+    """Points are of percentages: a cosine is compared, and not judged."""
+    from tests.reports.studies import collapsing
+
+    answer = answer_of(collapsing(), "quality/cosine_to_mean")
+    assert answer.rule == "" and all(finding.verdict is None for finding in answer.findings)

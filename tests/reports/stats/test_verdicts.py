@@ -1,0 +1,72 @@
+"""Decided, equivalent or undecided."""
+
+import numpy as np
+import pytest
+
+from reports.stats import Estimate, Verdict, judge, mean_interval
+
+
+def estimate(mean: float, half: float, n: int = 10) -> Estimate:
+    """A difference with its interval."""
+    return Estimate(mean, mean - half, mean + half, n)
+
+
+@pytest.mark.parametrize(
+    ("mean", "half", "verdict"),
+    [
+        (0.2, 0.5, Verdict.EQUIVALENT),
+        (-0.6, 0.3, Verdict.EQUIVALENT),
+        (0.6, 0.5, Verdict.UNDECIDED),
+        (1.4, 0.5, Verdict.UNDECIDED),
+        (1.6, 0.5, Verdict.DECIDED),
+        (-3.0, 0.5, Verdict.DECIDED),
+    ],
+)
+def test_a_difference_alone_is_judged_by_its_interval(
+    mean: float, half: float, verdict: Verdict
+) -> None:
+    """Beyond the effect, within it, or across one of its bounds."""
+    (found,) = judge([estimate(mean, half)], 1.0)
+    assert found is not None and found.verdict is verdict
+    assert (found.more is None) == (verdict is not Verdict.UNDECIDED)
+
+
+def test_a_family_needs_more_to_decide() -> None:
+    """What one comparison decides, the same among ten does not; equivalence is not corrected."""
+    near, within = estimate(1.55, 0.5), estimate(0.2, 0.5)
+    alone = judge([near], 1.0)
+    among = judge([near, *[within] * 9], 1.0)
+    assert [one.verdict for one in alone if one] == [Verdict.DECIDED]
+    assert [one.verdict for one in among if one] == [Verdict.UNDECIDED, *[Verdict.EQUIVALENT] * 9]
+
+
+def test_what_does_not_vary_or_is_not_there_is_not_decided() -> None:
+    """Equal differences say nothing of other seeds; a row without one has no judgement."""
+    still, nothing = judge([Estimate(5.0, None, None, 3), None], 1.0)
+    assert still is not None and still.verdict is Verdict.UNDECIDED and still.more is None
+    assert nothing is None
+
+
+def test_further_seeds_would_decide() -> None:
+    """With as many pairs more, of the same mean and deviation, the interval clears the bound."""
+    rng = np.random.default_rng(0)
+    values = rng.normal(0, 1, 8)
+    values = 0.4 + (values - values.mean()) / values.std(ddof=1) * 1.2
+    (found,) = judge([mean_interval(list(values))], 1.0)
+    assert found is not None and found.more is not None and found.more > 2
+    for pairs, enough in ((8 + found.more, True), (7 + found.more, False)):
+        many = rng.normal(0, 1, pairs)
+        many = 0.4 + (many - many.mean()) / many.std(ddof=1) * 1.2
+        high = mean_interval(list(many)).high
+        assert high is not None and (high < 1.0) == enough
+
+
+def test_errors_over_many_families() -> None:
+    """Of 1,000 families of six at the bound itself, 5% or fewer have one that is called decided."""
+    rng = np.random.default_rng(1)
+    called = 0
+    for _ in range(1000):
+        pairs = rng.normal(1.0, 1.0, (6, 8))  # the true difference is the effect: the worst null
+        found = judge([mean_interval(list(row)) for row in pairs], 1.0)
+        called += any(one is not None and one.verdict is Verdict.DECIDED for one in found)
+    assert called <= 65  # 50 expected at the most, and three standard errors
