@@ -34,8 +34,8 @@ def grid_p(
     (place,) = term.factors
     rest = [factor.codes.tolist() for i, factor in enumerate(factors) if i != place]
     blocks: dict[tuple[int, ...], list[int]] = {}
-    for setting, cell in enumerate(zip(*rest, strict=True)):
-        blocks.setdefault(cell, []).append(setting)
+    for setting in range(len(values)):
+        blocks.setdefault(tuple(codes[setting] for codes in rest), []).append(setting)
     if all(len(block) == 1 for block in blocks.values()):
         return None
     found = float(over_seeds(term.basis.T @ values))

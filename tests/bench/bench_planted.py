@@ -209,7 +209,9 @@ def main() -> None:
     """Print the tables as Markdown."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--smoke", action="store_true", help="a few studies: does it run?")
-    studies = 3 if parser.parse_args().smoke else 200
+    parser.add_argument("--studies", type=int, default=200, help="made up for each row")
+    options = parser.parse_args()
+    studies = 3 if options.smoke else options.studies
     kinds: dict[str, Callable[[], Counts]] = {
         "grid, a factor": lambda: grids(studies, seed=1, main=True),
         "grid, a factor and a pair": lambda: grids(studies, seed=2, main=True, pair=True),
