@@ -20,6 +20,7 @@ from reports.contract import (
     Tag,
 )
 from reports.read.addresses import runs_address
+from reports.read.curves import Histories
 from reports.read.flags import with_zeros, without_points
 from reports.read.hits import HitFiles
 from reports.read.measures import study_protocol, targets_of
@@ -43,6 +44,7 @@ class Study:
         this part of it holds.
     pooled: the datasets that a row is the average over, () where it is of one dataset.
     hits: the right answers that the runs keep.
+    histories: every value of a metric that the runs have logged.
     smallest_effect: that is of interest, in points.
     description: as the YAML has it.
     runs_address: of a run in MLflow's UI, without its id; "" where it is not known.
@@ -65,6 +67,7 @@ class Study:
     scope: str = ""
     pooled: tuple[str, ...] = ()
     hits: HitFiles = field(default_factory=HitFiles)
+    histories: Histories = field(default_factory=Histories)
     smallest_effect: float = 1.0
     description: str = ""
     runs_address: str = ""
@@ -82,8 +85,12 @@ def load_records(study_name: str, tracking_uri: str) -> Study:
     runs = read_runs(study_name, tracking_uri)
     folders = {run.run_id: run.artifacts for run in runs}
     study = study_from_runs(study_name, runs)
-    address = runs_address(tracking_uri, runs[0].experiment_id)
-    return replace(study, hits=HitFiles(folders, tracking_uri), runs_address=address)
+    return replace(
+        study,
+        hits=HitFiles(folders, tracking_uri),
+        histories=Histories(tracking_uri),
+        runs_address=runs_address(tracking_uri, runs[0].experiment_id),
+    )
 
 
 def study_from_runs(name: str, runs: Sequence[Run]) -> Study:

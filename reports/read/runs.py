@@ -43,7 +43,7 @@ def read_runs(study_name: str, tracking_uri: str) -> list[Run]:
     Raises:
         ReportError: no readable store at the URI, or no such experiment (lists those that exist).
     """
-    uri = _checked(tracking_uri)
+    uri = checked(tracking_uri)
     runs = _from_sqlite(study_name, uri) if uri.startswith(SQLITE) else None
     if runs is None:
         runs = _from_client(study_name, uri)
@@ -62,7 +62,7 @@ def _from_sqlite(study_name: str, uri: str) -> list[Run] | None:
         ReportError: no such experiment.
     """
     try:
-        with contextlib.closing(sqlite3.connect(_read_only(uri), uri=True)) as base:
+        with contextlib.closing(sqlite3.connect(read_only(uri), uri=True)) as base:
             base.execute("BEGIN")  # one moment of a store that is being written to
             rows = base.execute("SELECT name, experiment_id, lifecycle_stage FROM experiments")
             active = {name: identity for name, identity, stage in rows if stage == "active"}
@@ -96,7 +96,7 @@ def _selected(base: sqlite3.Connection, experiment_id: int) -> list[Run]:
 
 def _from_client(study_name: str, uri: str) -> list[Run]:
     """The runs of any store by MLflow's client."""
-    with _one_line_errors(uri), _quiet():
+    with _one_line_errors(uri), quiet():
         from mlflow.tracking import MlflowClient
 
         client = MlflowClient(tracking_uri=uri)
@@ -131,7 +131,7 @@ def _plain(run: Any) -> Run:
     )
 
 
-def _checked(uri: str) -> str:
+def checked(uri: str) -> str:
     """Return the URI, a bare path spelled out; MLflow itself would create a missing sqlite file.
 
     Raises:
@@ -149,7 +149,7 @@ def _checked(uri: str) -> str:
     if not path.is_file():
         raise ReportError(f"{path}: no MLflow store here (run ship-sweep, or give --tracking-uri)")
     try:
-        with contextlib.closing(sqlite3.connect(_read_only(uri), uri=True)) as base:
+        with contextlib.closing(sqlite3.connect(read_only(uri), uri=True)) as base:
             query = "SELECT count(*) FROM sqlite_master WHERE name IN ('experiments', 'runs')"
             found = base.execute(query).fetchone()[0]
     except sqlite3.Error as error:
@@ -159,7 +159,7 @@ def _checked(uri: str) -> str:
     return uri
 
 
-def _read_only(uri: str) -> str:
+def read_only(uri: str) -> str:
     """An sqlite store's address for sqlite3, which will not write to it."""
     return f"{Path(uri.removeprefix(SQLITE)).resolve().as_uri()}?mode=ro"
 
@@ -183,7 +183,7 @@ def _one_line_errors(uri: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keep MLflow's and alembic's notices out of a report for the time of the reading."""
     loggers = [logging.getLogger(name) for name in ("mlflow", "alembic")]
     levels = [logger.level for logger in loggers]

@@ -6,7 +6,7 @@ other seeds, not with other test pictures. classes.py says the same of other cla
 """
 
 from reports.stats.classes import DRAWS, Array, ClassCounts, Share, interval_over_classes, resampled
-from reports.stats.intervals import Estimate, mean_interval, percent_interval
+from reports.stats.intervals import Estimate, critical, mean_interval, percent_interval
 from reports.stats.paired import (
     Comparison,
     compare_paired,
@@ -20,6 +20,7 @@ from reports.stats.ranks import (
     correlation,
     rank_correlation,
     rank_groups,
+    rank_interval,
 )
 from reports.stats.verdicts import MOST_SEEDS, Judgement, Verdict, judge
 
@@ -37,6 +38,7 @@ __all__ = [
     "Verdict",
     "compare_paired",
     "correlation",
+    "critical",
     "holm",
     "interval_over_classes",
     "judge",
@@ -46,5 +48,6 @@ __all__ = [
     "percent_interval",
     "rank_correlation",
     "rank_groups",
+    "rank_interval",
     "resampled",
 ]

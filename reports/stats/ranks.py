@@ -48,9 +48,27 @@ def rank_correlation(
         # sums of quarters: two orders that are as far from none have one number, without rounding
         return np.asarray(np.abs((orders * x).sum(axis=axis) - middle))
 
-    low, high = _bootstrap_rho(x, y, rng)
-    rho = Estimate(float(_rho(x, y)), low, high, n)
+    rho = rank_interval(factor, metric, rng)
     return Association(rho, _permutation_p(y, strength, rng), n)
+
+
+def rank_interval(
+    one: Sequence[float], other: Sequence[float], rng: np.random.Generator
+) -> Estimate | None:
+    """Spearman's rho over pairs with its percentile bootstrap interval, without a test.
+
+    Args:
+        one, other: a number each of every pair.
+        rng: draws the bootstrap's pairs.
+
+    Returns:
+        None with fewer than three pairs, or with a constant side.
+    """
+    x, y = _ranks(one), _ranks(other)
+    if len(x) < FEWEST_RANKED or np.ptp(x) == 0 or np.ptp(y) == 0:
+        return None
+    low, high = _bootstrap_rho(x, y, rng)
+    return Estimate(float(_rho(x, y)), low, high, len(x))
 
 
 def correlation(x: Sequence[float] | Array, y: Sequence[float] | Array) -> float:

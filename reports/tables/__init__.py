@@ -20,16 +20,18 @@ from reports.tables.groups import (
     MOST_LEVELS,
     Group,
     arm_groups,
+    baseline_setting,
     by_seed,
     factor_labels,
     is_numeric,
     level_groups,
     matched,
+    ordered_levels,
     setting_groups,
     short_name,
     spelled,
 )
-from reports.tables.metric import interval_of, is_percent, with_metric
+from reports.tables.metric import decimals_of, interval_of, is_percent, with_metric
 from reports.tables.model import (
     LEVELS,
     MARK,
@@ -44,10 +46,18 @@ from reports.tables.model import (
     Table,
     Text,
     Value,
+    level_id,
     level_text,
     spelled_row,
 )
-from reports.tables.notes import FEWEST_SEEDS, chosen_by, on_test
+from reports.tables.notes import (
+    FEWEST_SEEDS,
+    chosen_by,
+    head_notes,
+    on_test,
+    titled,
+    unfinished_notes,
+)
 from reports.tables.pooling import averaged, dataset_factor
 from reports.tables.quality_response import APART
 
@@ -75,26 +85,33 @@ __all__ = [
     "Value",
     "arm_groups",
     "averaged",
+    "baseline_setting",
     "broken",
     "build_tables",
     "by_seed",
     "cell_text",
     "chosen_by",
     "dataset_factor",
+    "decimals_of",
     "factor_labels",
+    "head_notes",
     "interval_of",
     "is_numeric",
     "is_percent",
     "level_groups",
+    "level_id",
     "level_text",
     "matched",
     "number",
     "on_test",
+    "ordered_levels",
     "p_text",
     "setting_groups",
     "short_name",
     "spelled",
     "spelled_row",
+    "titled",
+    "unfinished_notes",
     "value_parts",
     "with_metric",
 ]

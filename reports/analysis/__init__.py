@@ -1,0 +1,43 @@
+"""What the settings of a study say together: importance, interactions, paths, curves, cost.
+
+Answers for: the numbers behind figures and tables, as frozen dataclasses, or the reason why there
+are none. Renders nothing.
+"""
+
+from reports.analysis.cost import CostPoint, cost_against
+from reports.analysis.curves import (
+    BudgetCorrelation,
+    LearningCurves,
+    Rung,
+    budget_correlation,
+    learning_curves,
+)
+from reports.analysis.dependence import Dependence, partial_dependence
+from reports.analysis.design import Unavailable
+from reports.analysis.importance import Effect, Importance, importance
+from reports.analysis.interactions import Interaction, interactions
+from reports.analysis.path import AblationPath, Change, Step, ablation_path
+from reports.analysis.tables import analysis_tables
+
+__all__ = [
+    "AblationPath",
+    "BudgetCorrelation",
+    "Change",
+    "CostPoint",
+    "Dependence",
+    "Effect",
+    "Importance",
+    "Interaction",
+    "LearningCurves",
+    "Rung",
+    "Step",
+    "Unavailable",
+    "ablation_path",
+    "analysis_tables",
+    "budget_correlation",
+    "cost_against",
+    "importance",
+    "interactions",
+    "learning_curves",
+    "partial_dependence",
+]

@@ -1,0 +1,183 @@
+"""From the baseline to the setting that selection prefers, one factor at a time."""
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from reports.analysis.design import Unavailable, subject
+from reports.read import Study
+from reports.stats import Comparison, compare_paired
+from reports.tables import Group, baseline_setting, by_seed, level_id, matched, setting_groups
+
+MOST_TRIED = 12  # factors of which every combination is looked up where single ones lead nowhere
+_ABSENT = object()  # the factor is not active in a setting
+
+Assignment = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Change:
+    """A factor from one level to another; None where it is not active."""
+
+    factor: str
+    before: Any
+    after: Any
+
+
+@dataclass(frozen=True)
+class Step:
+    """From one setting to the next.
+
+    changes: of one factor; of several where no setting between exists.
+    setting_key: of the setting after it.
+    score: its mean selection objective. gain: over the setting before.
+    difference: in the test metric to the setting before, paired by seed.
+    total: in the test metric to the baseline, paired by seed.
+    """
+
+    changes: tuple[Change, ...]
+    setting_key: str
+    score: float
+    gain: float
+    difference: Comparison | None
+    total: Comparison | None
+
+
+@dataclass(frozen=True)
+class AblationPath:
+    """A path through settings that exist.
+
+    baseline: its assignment. score: its mean selection objective.
+    steps: in order; none where selection prefers the baseline.
+    missing: the assignments one factor away that a step would have looked at and that no finished
+        setting has, in the order of the path. With them the path might take another turn.
+    """
+
+    metric: str
+    baseline: dict[str, Any]
+    score: float
+    steps: tuple[Step, ...]
+    missing: tuple[dict[str, Any], ...]
+
+
+def ablation_path(study: Study, metric: str) -> AblationPath | Unavailable:
+    """The path from the baseline to the setting with the best selection score.
+
+    Each step changes the factor that gains most in selection (Fawcett and Hoos, "Analysing
+    differences between algorithm configurations through ablation", Journal of Heuristics 22, 2016).
+    The test metric is reported and decides nothing.
+
+    Args:
+        study: the study; one over datasets is taken by its averages.
+        metric: of its test metrics.
+    """
+    part = subject(study)
+    if isinstance(part, Unavailable):
+        return part
+    scored = _scored(part)
+    groups = [group for group, _ in scored]
+    if not groups:
+        return Unavailable("no setting has finished with a selection score")
+    start = baseline_setting(part, groups)
+    if start is None:
+        return Unavailable("the setting with every factor at its baseline has not finished")
+    # of two settings with one assignment the better
+    by_place = {_place(g.value.assignment): (g, score) for g, score in reversed(scored)}
+    possible = _possible([s.assignment for s in part.settings if not s.arm])
+    target = groups[0].value.assignment
+    here, score = by_place[_place(start.value.assignment)]
+    first, column = here, f"test/{metric}"
+    steps: list[Step] = []
+    missing: dict[str, dict[str, Any]] = {}
+    while here is not groups[0]:
+        for one in _next(here.value.assignment, target, 1):
+            if _places(one) <= possible and _place(one) not in by_place:
+                missing[_place(one)] = one
+        after, new_score = _best(here.value.assignment, target, by_place)
+        steps.append(
+            Step(
+                _changes(here.value.assignment, after.value.assignment),
+                after.value.key,
+                new_score,
+                new_score - score,
+                _compared(after, here, column),
+                _compared(after, first, column),
+            )
+        )
+        here, score = after, new_score
+    return AblationPath(
+        metric,
+        dict(start.value.assignment),
+        by_place[_place(start.value.assignment)][1],
+        tuple(steps),
+        tuple(missing.values()),
+    )
+
+
+def _scored(study: Study) -> list[tuple[Group, float]]:
+    """The settings whose every finished trial has a selection score, the best mean first."""
+    column, found = f"selection/{study.objective}", []
+    for group in setting_groups(study):
+        done = group.done
+        values = done[column].drop_nulls().to_list() if column in done.columns else []
+        if values and len(values) == len(done):
+            found.append((group, sum(values) / len(values)))
+    return found
+
+
+def _best(
+    here: Assignment, target: Assignment, by_place: Mapping[str, tuple[Group, float]]
+) -> tuple[Group, float]:
+    """The best existing setting that is the fewest factors nearer to the target; at last it."""
+    differ = len(_differing(here, target))
+    sizes = range(1, differ + 1) if differ <= MOST_TRIED else (1, 2, differ)
+    for size in sizes:
+        found = [by_place[p] for p in map(_place, _next(here, target, size)) if p in by_place]
+        if found:
+            return max(found, key=lambda pair: pair[1])
+    raise RuntimeError("the target is a setting that exists")
+
+
+def _next(here: Assignment, target: Assignment, size: int) -> Iterator[dict[str, Any]]:
+    """The assignments that take so many factors from the target."""
+    for keys in itertools.combinations(_differing(here, target), size):
+        kept = {key: value for key, value in here.items() if key not in keys}
+        yield kept | {key: target[key] for key in keys if key in target}
+
+
+def _differing(here: Assignment, target: Assignment) -> list[str]:
+    keys = dict.fromkeys([*here, *target])
+    return [key for key in keys if _id(here, key) != _id(target, key)]
+
+
+def _id(assignment: Assignment, key: str) -> Any:
+    return level_id(assignment[key]) if key in assignment else _ABSENT
+
+
+def _place(assignment: Assignment) -> str:
+    """Equal assignments, equal text."""
+    return str(sorted((key, level_id(value)) for key, value in assignment.items()))
+
+
+def _possible(assignments: Sequence[Assignment]) -> set[tuple[str, str, frozenset[str]]]:
+    """Levels with the factors that are active beside them in some setting (`when:`)."""
+    return {place for assignment in assignments for place in _places(assignment)}
+
+
+def _places(assignment: Assignment) -> set[tuple[str, str, frozenset[str]]]:
+    active = frozenset(assignment)
+    return {(key, level_id(value), active) for key, value in assignment.items()}
+
+
+def _changes(before: Assignment, after: Assignment) -> tuple[Change, ...]:
+    keys = _differing(before, after)
+    return tuple(Change(key, before.get(key), after.get(key)) for key in keys)
+
+
+def _compared(one: Group, other: Group, column: str) -> Comparison | None:
+    return compare_paired(_seeds(one, column), _seeds(other, column))
+
+
+def _seeds(group: Group, column: str) -> dict[int, float]:
+    return by_seed(matched(group.rows, column, {}))

@@ -1,0 +1,168 @@
+"""How much of the variance between settings a term explains, with seeds as the blocks.
+
+Y is (S settings, R seeds). A term's contrasts under one seed are a vector; seeds are independent,
+so the products of different seeds' vectors estimate the squared length of their expectation without
+bias, whatever the noise of a seed is (it need not be the same for all settings). This is what
+omega squared does for equal variances (Hays, "Statistics", 1963).
+
+Interval: the delete-one jackknife over seeds with Student's t (Arvesen, "Jackknifing U-statistics",
+Annals of Mathematical Statistics 40, 1969).
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from reports.analysis.contrasts import Model, Term
+from reports.stats import Array, Estimate, critical
+
+FEWEST_FOR_INTERVAL = 3  # seeds: with one left out, two have a product
+_NOTHING = 1e-12  # share of a sum of squares that is rounding
+
+
+@dataclass(frozen=True)
+class Grams:
+    """Products between seeds of what a term, the rest, and all settings do, (R, R) each."""
+
+    own: Array
+    rest: Array
+    total: Array
+
+
+def grams(values: Array, model: Model, term: Term | None) -> Grams:
+    """The products of a term, of what no term explains, and of all differences between settings.
+
+    Args:
+        values: (S, R).
+        model: of the S settings.
+        term: of the model; None: what no term explains stands in its place.
+    """
+    centred = values - values.mean(axis=0)
+    inside = model.span.T @ values
+    left = values - model.span @ inside
+    own = left if term is None else term.basis.T @ values
+    return Grams(own.T @ own, left.T @ left, centred.T @ centred)
+
+
+def share(found: Grams, leak: float) -> Estimate | None:
+    """The percentage of the variance between settings that is a term's, and its interval.
+
+    Args:
+        found: of the term.
+        leak: how much of the rest's square is expected in the term's; 0 on a grid. A term of a
+            sampled study has df/(df of the rest): its settings differ in other ways, too.
+
+    Returns:
+        Within 0 to 100; n is the number of seeds. Without an interval below three seeds. None where
+        the settings differ no more than their seeds' noise would make them.
+    """
+    n = len(found.own)
+    whole = _ratio(found, range(n), leak)
+    if whole is None:
+        return None
+    alone = Estimate(_percent(whole), None, None, n)
+    if n < FEWEST_FOR_INTERVAL:
+        return alone
+    parts = [_ratio(found, [s for s in range(n) if s != one], leak) for one in range(n)]
+    known = [part for part in parts if part is not None]
+    if len(known) < n:
+        return alone
+    half = critical(n - 1) * math.sqrt((n - 1) * float(np.var(known)))
+    return Estimate(alone.mean, _percent(whole - half), _percent(whole + half), n)
+
+
+def noise(total: Array) -> float | None:
+    """The percentage of the variance of settings' means that comes from their seeds.
+
+    Args:
+        total: products between seeds of the differences between settings, (R, R), R > 1.
+    """
+    n = len(total)
+    means = float(total.sum()) / n**2
+    return None if n < 2 or means <= 0 else _percent(1 - _square(total) / means)
+
+
+def _square(products: Array) -> float:
+    """The squared length of the expected vector; of one seed, that of its own with its noise."""
+    n = len(products)
+    if n == 1:
+        return float(products[0, 0])
+    return float(products.sum() - np.trace(products)) / (n * (n - 1))
+
+
+def strength(found: Grams, leak: float) -> float:
+    """The squared length of a term's expected contrasts: what terms are ordered by."""
+    return _square(found.own) - leak * _square(found.rest)
+
+
+def _ratio(found: Grams, seeds: Sequence[int], leak: float) -> float | None:
+    kept = np.ix_(list(seeds), list(seeds))
+    total = _square(found.total[kept])
+    if total <= _NOTHING * float(np.trace(found.total)):
+        return None
+    return strength(Grams(found.own[kept], found.rest[kept], found.total[kept]), leak) / total
+
+
+def _percent(part: float) -> float:
+    return 100 * min(max(part, 0.0), 1.0)
+
+
+def over_seeds(contrasts: Array) -> Array:
+    """How much of a term's squares is common to all seeds, (...,), 0 to 1.
+
+    With q this part, F = (R - 1) q / (1 - q) has df and df (R - 1) degrees of freedom: the block
+    ANOVA's, with the term's own interaction with seeds as its error.
+
+    Args:
+        contrasts: (..., df, R).
+    """
+    squares = (contrasts**2).sum(axis=(-2, -1))
+    common = contrasts.shape[-1] * (contrasts.mean(axis=-1) ** 2).sum(axis=-1)
+    return np.asarray(np.divide(common, squares, out=np.zeros_like(common), where=squares > 0))
+
+
+def block_f(contrasts: Array) -> tuple[float, float | None]:
+    """The block ANOVA's F of a term and its p.
+
+    Where seeds do not differ F is infinite, and p what the exact sign test gives.
+
+    Args:
+        contrasts: (df, R), R > 1, df > 0.
+    """
+    from scipy import stats
+
+    freedom, n = contrasts.shape
+    part = float(over_seeds(contrasts))
+    if part >= 1 - _NOTHING:
+        return math.inf, 2.0 ** (1 - n)
+    value = (n - 1) * part / (1 - part)
+    return value, float(stats.f.sf(value, freedom, freedom * (n - 1)))
+
+
+def within_blocks(
+    values: Array, blocks: Sequence[Sequence[int]], draws: int, rng: np.random.Generator
+) -> Iterator[Array]:
+    """Values shuffled between the settings of a block, each seed for itself: (batch, S, R) each.
+
+    Args:
+        values: (S, R).
+        blocks: settings that differ in one factor alone.
+        draws: altogether.
+        rng: shuffles.
+    """
+    by_size: dict[int, list[Sequence[int]]] = {}
+    for block in blocks:
+        by_size.setdefault(len(block), []).append(block)
+    batch = max(1, 2_000_000 // values.size)
+    for first in range(0, draws, batch):
+        count = min(batch, draws - first)
+        made = np.repeat(values[None], count, axis=0)
+        for size, same in by_size.items():
+            if size > 1:
+                places = np.asarray(same)
+                # (batch, blocks, R, size), shuffled along the last
+                held = np.repeat(values[places].transpose(0, 2, 1)[None], count, axis=0)
+                made[:, places] = rng.permuted(held, axis=-1).transpose(0, 1, 3, 2)
+        yield made

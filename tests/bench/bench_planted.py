@@ -1,0 +1,240 @@
+"""python -m tests.bench.bench_planted [--smoke]: how far the importance of factors can be trusted.
+
+Studies are made up in which the effects are known: H is 60, a seed's own part (sd 1.5), the
+effects, and noise (sd 0.7). What is counted is in the columns of the tables. Takes some minutes.
+"""
+
+import argparse
+import itertools
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from reports.analysis import Effect, Importance, importance
+from reports.read import Study
+from tests.bench.optuna_importance import named_by_optuna
+from tests.reports.analysis.planted import METRIC, drawn, levelled, nothing, planted
+
+Array = npt.NDArray[np.float64]
+EFFECT = 2.0  # points of H between a factor's best and worst level
+SWING = 0.5  # sd of what a seed adds to a level of a factor
+CALLED = 0.05
+
+SHAPES: dict[str, Callable[[float], float]] = {
+    "line": lambda x: EFFECT * x,
+    "peak": lambda x: EFFECT * (1 - 4 * (x - 0.5) ** 2),
+    "step": lambda x: EFFECT * (x > 0.7),
+}
+
+
+@dataclass
+class Counts:
+    """What came out of the studies of one kind.
+
+    first, called: whether the planted factor stood first, and had a Holm p below 0.05.
+    pair: whether the planted pair stood first among the pairs.
+    false: whether anything was called that does nothing (a pair, or a factor).
+    whole, part: whether an interval held a true share that is 0% or 100%, or lies between.
+    others: name of another method -> whether it put the planted factor first.
+    """
+
+    first: list[bool] = field(default_factory=list)
+    called: list[bool] = field(default_factory=list)
+    pair: list[bool] = field(default_factory=list)
+    false_factor: list[bool] = field(default_factory=list)
+    false_pair: list[bool] = field(default_factory=list)
+    whole: list[bool] = field(default_factory=list)
+    part: list[bool] = field(default_factory=list)
+    others: dict[str, list[bool]] = field(default_factory=dict)
+    seconds: float = 0.0
+
+
+def sizes_of(rng: np.random.Generator) -> tuple[list[int], int]:
+    """Levels of 2 to 4 factors, and 5 to 10 seeds."""
+    return rng.integers(2, 6, size=rng.integers(2, 5)).tolist(), int(rng.integers(5, 11))
+
+
+def spaced(levels: int, rng: np.random.Generator) -> Array:
+    """Effects of levels, in any order, EFFECT from the least to the largest."""
+    values = rng.random(levels)
+    return np.asarray(EFFECT * (values - values.min()) / np.ptp(values))
+
+
+def grids(
+    studies: int, *, seed: int, main: bool = False, pair: bool = False, swing: bool = False
+) -> Counts:
+    """Grids with a planted factor, a planted pair, both or neither.
+
+    Args:
+        studies: how many.
+        seed: of all draws.
+        main: whether a factor has an effect.
+        pair: whether two factors have an interaction, without a main effect.
+        swing: whether every factor goes up and down with the seed.
+    """
+    rng, counts = np.random.default_rng(seed), Counts()
+    for _ in range(studies):
+        sizes, seeds = sizes_of(rng)
+        target = int(rng.integers(len(sizes)))
+        both = tuple(sorted(rng.choice(len(sizes), 2, replace=False).tolist()))
+        values = np.zeros(sizes)
+        if main:
+            values = values + _along(spaced(sizes[target], rng), (target,), sizes)
+        if pair:
+            values = values + _along(_interaction(sizes, both, rng), both, sizes)
+        study = _grid_study(sizes, values, seeds, swing, rng)
+        _count(counts, study, f"f{target}" if main else "",
+               tuple(f"f{i}" for i in both) if pair else (), values)  # fmt: skip
+    return counts
+
+
+def ranges(studies: int, *, seed: int, main: bool = False) -> Counts:
+    """Drawn settings of 3 to 5 ranges, of which one has an effect.
+
+    Args:
+        studies: how many.
+        seed: of all draws.
+        main: whether a range has an effect; optuna's evaluators are then asked, too.
+    """
+    rng, counts = np.random.default_rng(seed), Counts()
+    for place in range(studies):
+        n, settings = int(rng.integers(3, 6)), int(rng.integers(40, 81))
+        target, shape = f"x{rng.integers(n)}", list(SHAPES.values())[place % len(SHAPES)]
+        effect = _of_range(target, shape) if main else nothing
+        study = drawn(n, settings, effect, int(rng.integers(3, 6)), rng).study()
+        _count(counts, study, target if main else "", (), None)
+        if main:
+            for name, first in named_by_optuna(study, METRIC).items():
+                counts.others.setdefault(name, []).append(first == target)
+    return counts
+
+
+def _of_range(key: str, shape: Callable[[float], float]) -> Callable[[Mapping[str, Any]], float]:
+    return lambda assignment: shape(assignment[key])
+
+
+def _along(values: Array, axes: Sequence[int], sizes: Sequence[int]) -> Array:
+    """Effects of some factors' levels as those of all settings."""
+    shape = [size if axis in axes else 1 for axis, size in enumerate(sizes)]
+    return np.broadcast_to(values.reshape(shape), sizes)
+
+
+def _interaction(sizes: Sequence[int], axes: Sequence[int], rng: np.random.Generator) -> Array:
+    values = rng.normal(size=[sizes[axis] for axis in axes])
+    values = values - values.mean(axis=0) - values.mean(axis=1, keepdims=True) + values.mean()
+    return np.asarray(EFFECT * values / np.ptp(values))
+
+
+def _grid_study(
+    sizes: Sequence[int], values: Array, seeds: int, swing: bool, rng: np.random.Generator
+) -> Study:
+    cells = list(itertools.product(*(range(size) for size in sizes)))
+    assignments = [{f"f{i}": level for i, level in enumerate(cell)} for cell in cells]
+    at = {
+        tuple(a.values()): float(values[cell]) for a, cell in zip(assignments, cells, strict=True)
+    }
+    builder = planted(levelled(sizes), assignments, lambda s: at[tuple(s.values())], seeds, rng)
+    if swing:
+        swings = [rng.normal(0, SWING, (size, seeds)) for size in sizes]
+        for run, cell in zip(builder.runs, cells, strict=True):
+            for seed in range(seeds):
+                own = sum(float(swings[i][level, seed]) for i, level in enumerate(cell))
+                run.metrics[f"seed_{seed}/test/{METRIC}"] += own
+    return builder.study()
+
+
+def _count(
+    counts: Counts, study: Study, target: str, pair: tuple[str, ...], values: Array | None
+) -> None:
+    """Add a study to the counts; a target of "", a pair of (): none was planted."""
+    started = time.perf_counter()
+    found = importance(study, METRIC)
+    counts.seconds += time.perf_counter() - started
+    if not isinstance(found, Importance):
+        raise RuntimeError(found.why)
+    if target:
+        counts.first.append(found.factors[0].factors == (target,))
+        counts.called.append(any(_is_called(e) for e in found.factors if e.factors == (target,)))
+    if pair:
+        counts.pair.append(found.pairs[0].factors == pair)
+    counts.false_factor.append(any(_is_called(e) for e in found.factors if e.factors != (target,)))
+    counts.false_pair.append(any(_is_called(e) for e in found.pairs if e.factors != pair))
+    if values is not None and np.ptp(values) > 0:
+        for true, holds in _held(found, values):
+            (counts.part if 0.1 < true < 99.9 else counts.whole).append(holds)
+
+
+def _is_called(effect: Effect) -> bool:
+    return effect.holm is not None and effect.holm < CALLED
+
+
+def _held(found: Importance, values: Array) -> Iterator[tuple[float, bool]]:
+    """Each effect's true share over the whole grid, and whether its interval holds it."""
+    for effect in (*found.factors, *found.pairs):
+        axes = [int(key[1:]) for key in effect.factors]
+        true = 100 * _explained(values, axes) / float(values.var())
+        low, high = (effect.share.low, effect.share.high) if effect.share else (None, None)
+        known = low is not None and high is not None
+        yield true, known and low - 1e-6 <= true <= high + 1e-6
+
+
+def _explained(values: Array, axes: Sequence[int]) -> float:
+    """The variance of a factor's means, or of what a pair's means have beyond its factors'."""
+
+    def means(kept: Sequence[int]) -> Array:
+        others = tuple(axis for axis in range(values.ndim) if axis not in kept)
+        return np.asarray(values.mean(axis=others, keepdims=True))
+
+    inner = means(axes) - (0 if len(axes) == 1 else sum(means([axis]) for axis in axes))
+    return float(np.var(inner))
+
+
+def _percent(values: Sequence[bool]) -> str:
+    return f"{100 * sum(values) / len(values):.1f}%" if values else "–"
+
+
+def _line(name: str, counts: Counts) -> str:
+    cells = (
+        counts.first, counts.called, counts.pair, [not one for one in counts.false_factor],
+        [not one for one in counts.false_pair] if "grid" in name else [], counts.whole, counts.part,
+    )  # fmt: skip
+    return f"| {name} | {len(counts.false_factor)} | {' | '.join(map(_percent, cells))} |"
+
+
+def main() -> None:
+    """Print the tables as Markdown."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--smoke", action="store_true", help="a few studies: does it run?")
+    parser.add_argument("--studies", type=int, default=200, help="made up for each row")
+    options = parser.parse_args()
+    studies = 3 if options.smoke else options.studies
+    kinds: dict[str, Callable[[], Counts]] = {
+        "grid, a factor": lambda: grids(studies, seed=1, main=True),
+        "grid, a factor and a pair": lambda: grids(studies, seed=2, main=True, pair=True),
+        "grid, a factor; all swing": lambda: grids(studies, seed=3, main=True, swing=True),
+        "grid, nothing": lambda: grids(studies, seed=4),
+        "grid, nothing; all swing": lambda: grids(studies, seed=5, swing=True),
+        "ranges, a factor": lambda: ranges(studies, seed=6, main=True),
+        "ranges, nothing": lambda: ranges(studies, seed=7),
+    }
+    print(
+        "| planted | studies | right first | right called | right pair first | no other factor"
+        " called | no other pair called | hold 0% or 100% | hold a share between |"
+    )
+    print(f"| :--- {'| ---: ' * 8}|")
+    made = {}
+    for name, make in kinds.items():
+        made[name] = make()
+        print(_line(name, made[name]), flush=True)
+    spent = sum(counts.seconds for counts in made.values())
+    print(f"\n{spent / sum(len(c.false_factor) for c in made.values()):.2f} s a study")
+    for name, right in made["ranges, a factor"].others.items():
+        print(f"optuna's {name} names the right range in {_percent(right)}")
+
+
+if __name__ == "__main__":
+    main()

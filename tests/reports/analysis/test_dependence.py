@@ -1,0 +1,88 @@
+"""How a metric goes with one factor: means of a grid, a forest's curves of drawn settings."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from reports.analysis.dependence import MOST_LINES, Dependence, partial_dependence
+from reports.stats import percent_interval
+from tests.reports.analysis.planted import METRIC, available, drawn, grid, nothing, planted
+from tests.reports.builder import StoreBuilder
+
+
+def found(builder: StoreBuilder) -> dict[str, Dependence]:
+    """Every factor's, by its key."""
+    return {d.factor: d for d in available(partial_dependence(builder.study(), METRIC))}
+
+
+def test_grid_has_its_own_means_and_lines() -> None:
+    """A level's point is the mean of its settings; a line joins settings of the same others."""
+    builder = grid((3, 4), lambda s: 2.0 * s["f0"])
+    made = found(builder)["f0"]
+    own = [run for run in builder.runs if '"f0": 2' in run.tags["ship.assignment"]]
+    by_seed = [
+        float(np.mean([run.metrics[f"seed_{s}/test/{METRIC}"] for run in own])) for s in range(5)
+    ]
+    point, estimate = made.points.row(2, named=True), percent_interval(by_seed)
+    assert not made.fitted and point["x"] == 2.0
+    assert (point["mean"], point["high"]) == pytest.approx((estimate.mean, estimate.high))
+    assert made.lines["line"].n_unique() == 4 and len(made.lines) == 12
+    assert set(made.lines["others"].to_list()) == {f"f1 {i}" for i in range(4)}
+    last = made.lines.filter(made.lines["others"] == "f1 3").row(2, named=True)
+    assert last["value"] == pytest.approx(
+        np.mean([builder.runs[11].metrics[f"seed_{s}/test/{METRIC}"] for s in range(5)])
+    )
+
+
+def test_grid_of_one_factor_is_one_line() -> None:
+    """Without other factors the points are the only line."""
+    made = found(grid((4,), nothing))["f0"]
+    assert made.lines["value"].to_list() == pytest.approx(made.points["mean"].to_list())
+
+
+def test_lines_are_bounded() -> None:
+    """A large grid shows some of its lines, from all over it."""
+    made = found(grid((2, 20, 20), nothing, 2))["f0"]
+    assert made.lines["line"].n_unique() == MOST_LINES
+    assert {"f1 0, f2 0", "f1 19, f2 19"} <= set(made.lines["others"].to_list())
+
+
+def test_forest_follows_a_peak() -> None:
+    """The curve of a range that matters has its peak where it was planted; the other's is flat."""
+    made = found(drawn(2, 120, lambda s: 4 - 16 * (s["x0"] - 0.5) ** 2))
+    peak, flat = made["x0"].points, made["x1"].points
+    assert made["x0"].fitted and len(peak) == 20
+    best = peak.row(int(np.argmax(peak["mean"].to_numpy())), named=True)
+    assert 0.35 < best["x"] < 0.65
+    assert np.ptp(peak["mean"].to_numpy()) > 4 * np.ptp(flat["mean"].to_numpy())
+    assert (peak["low"] < peak["mean"]).all() and (peak["mean"] < peak["high"]).all()
+
+
+def test_forest_takes_words_and_inactive_factors() -> None:
+    """A factor of words has its levels; one that only some settings have, those settings' lines."""
+    rng = np.random.default_rng(0)
+    factors: list[dict[str, Any]] = [
+        {"key": "name", "levels": ["a", "b"], "log": False, "baseline": "a"},
+        {"key": "rate", "levels": None, "log": True, "baseline": 0.01},
+    ]
+    assignments: list[dict[str, Any]] = []
+    for i in range(60):
+        active = {"rate": float(10 ** rng.uniform(-4, 0))} if i % 2 else {}
+        assignments.append({"name": "ab"[i % 2], "x": float(rng.random()), **active})
+    factors.append({"key": "x", "levels": None, "log": False, "baseline": 0.5})
+    made = found(
+        planted(factors, assignments, lambda s: 3.0 * (s["name"] == "b"), 3, rng, sampler="random")
+    )
+    low, high = made["name"].points["mean"].to_list()
+    assert made["name"].points["level"].to_list() == ["a", "b"] and high > low + 1
+    assert made["name"].points["x"].to_list() == [None, None]
+    assert made["rate"].lines["line"].n_unique() == 30
+    x = made["rate"].points["x"].to_numpy()
+    assert np.allclose(np.diff(np.log(x)), np.diff(np.log(x))[0])
+
+
+def test_few_drawn_settings_have_no_forest() -> None:
+    """Nine settings are too few."""
+    made = partial_dependence(drawn(2, 9, nothing).study(), METRIC)
+    assert not isinstance(made, tuple) and "9 finished settings" in made.why

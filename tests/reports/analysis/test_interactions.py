@@ -1,0 +1,71 @@
+"""Means of every two levels of a grid, and whether they are more than additive."""
+
+import numpy as np
+import pytest
+
+from reports.analysis.importance import importance
+from reports.analysis.interactions import Interaction, interactions
+from reports.stats import percent_interval
+from tests.reports.analysis.planted import METRIC, available, drawn, grid, nothing
+from tests.reports.builder import StoreBuilder
+
+
+def found(builder: StoreBuilder) -> tuple[Interaction, ...]:
+    """The pairs that there must be."""
+    made = available(interactions(builder.study(), METRIC))
+    assert isinstance(made, tuple)
+    return made
+
+
+def test_the_planted_pair_stands_first() -> None:
+    """Two levels that only help together are the first pair, with a small corrected p."""
+    first, *others = found(grid((3, 2, 2), lambda s: 3.0 * (s["f0"] == 2 and s["f2"] == 1)))
+    assert first.factors == ("f0", "f2") and first.holm is not None and first.holm < 0.01
+    assert (first.freedom, first.error_freedom) == (2, 8)
+    assert [pair.p for pair in others] == sorted(pair.p for pair in others if pair.p is not None)
+
+
+def test_additive_effects_are_no_interaction() -> None:
+    """Large main effects alone leave the test of their pair as it is without them."""
+    without = found(grid((3, 4), nothing))[0]
+    with_mains = found(grid((3, 4), lambda s: 5.0 * s["f0"] - 2.0 * s["f1"]))[0]
+    assert with_mains.statistic == pytest.approx(without.statistic)
+
+
+def test_cells_are_means_with_intervals_over_seeds() -> None:
+    """A cell is the mean over the third factor, each seed by itself; all levels in their order."""
+    builder = grid((2, 2, 3), lambda s: s["f0"] + s["f2"])
+    pair = next(p for p in found(builder) if p.factors == ("f0", "f1"))
+    assert pair.cells.select("first", "second").rows() == [
+        ("0", "0"), ("0", "1"), ("1", "0"), ("1", "1")
+    ]  # fmt: skip
+    own = [run for run in builder.runs if '"f0": 1, "f1": 0' in run.tags["ship.assignment"]]
+    values = [
+        float(np.mean([run.metrics[f"seed_{s}/test/{METRIC}"] for run in own])) for s in range(5)
+    ]
+    estimate = percent_interval(values)
+    row = pair.cells.row(2, named=True)
+    assert row["mean"] == pytest.approx(estimate.mean)
+    assert row["low"] == pytest.approx(estimate.low)
+    assert (row["n"], row["settings"]) == (5, 3)
+
+
+def test_same_p_as_the_importance_of_the_pair() -> None:
+    """The table of importance and the one of interactions do not contradict each other."""
+    study = grid((3, 3, 2), lambda s: s["f0"] * s["f1"]).study()
+    of_pairs = {
+        effect.factors: effect.holm for effect in available(importance(study, METRIC)).pairs
+    }
+    assert of_pairs == {p.factors: p.holm for p in available(interactions(study, METRIC))}
+
+
+def test_not_of_drawn_settings() -> None:
+    """Settings that were drawn have no cells."""
+    made = interactions(drawn(2, 20, nothing).study(), METRIC)
+    assert not isinstance(made, tuple) and "drawn" in made.why
+
+
+def test_not_of_one_factor() -> None:
+    """One factor has no pair."""
+    made = interactions(grid((4,), nothing).study(), METRIC)
+    assert not isinstance(made, tuple) and "no two factors" in made.why

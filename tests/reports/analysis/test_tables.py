@@ -1,0 +1,126 @@
+"""Importance, interactions and paths as tables that every format can show."""
+
+import numpy as np
+import pytest
+
+from reports.analysis.tables import analysis_tables
+from reports.contract import ReportError
+from reports.render.plain import csv_text, markdown
+from reports.render.terminal import terminal_text
+from reports.tables.formatting import cell_text
+from reports.tables.model import Table
+from tests.reports.analysis.planted import drawn, grid, levelled, nothing, planted
+from tests.reports.builder import StoreBuilder, prompt_len
+from tests.reports.studies import KL, SEEDS, cross_dataset, one_factor, over_datasets
+
+
+def tables(builder: StoreBuilder) -> dict[str, Table]:
+    """The tables by name."""
+    return {table.name: table for table in analysis_tables(builder.study())}
+
+
+def shown(table: Table, column: str) -> list[str]:
+    """A column's cells as a page has them."""
+    return [cell_text(row.cells.get(column)) for row in table.rows]
+
+
+def test_tables_of_a_grid() -> None:
+    """A grid has its factors and pairs by size, the tests of its pairs, their cells, and a path."""
+    made = tables(grid((2, 3, 2), lambda s: 2.0 * s["f1"] + s["f0"]))
+    assert list(made) == ["importance", "interactions", "interaction-cells", "path"]
+    effects = shown(made["importance"], "effect")
+    assert effects[:3] == ["f1", "f0", "f2"] and len(effects) == 7
+    assert effects[-1] == "three and more factors together"
+    assert made["importance"].title == "planted: importance of factors"
+    share = shown(made["importance"], "share")[0]
+    assert 75 < float(share.split()[0]) < 100 and share.endswith("]")
+    assert sorted(shown(made["interactions"], "freedom")) == ["1, 4", "2, 8", "2, 8"]
+    assert len(made["interaction-cells"].rows) == 6 + 4 + 6
+    assert shown(made["path"], "change")[:2] == ["baseline", "f1 0 → 2"]
+
+
+def test_every_format_shows_them() -> None:
+    """Markdown, CSV and the terminal take the tables as they are."""
+    made = analysis_tables(grid((2, 3), lambda s: s["f1"]).study())
+    for table in made:
+        lines = csv_text(table).splitlines()
+        assert len(lines) == 1 + len(table.rows)
+    on_page = [table for table in made if table.place == "page"]
+    assert "importance of factors" in markdown(on_page)
+    assert "f0 × f1" in terminal_text(on_page, 80)
+
+
+def test_notes_say_what_is_missing() -> None:
+    """Trials that are not in the shares, and settings that the path would have looked at."""
+    assignments = [{"f0": a, "f1": b} for a in range(2) for b in range(3) if (a, b) != (1, 0)]
+    builder = planted(
+        levelled((2, 3)), assignments, lambda s: 9.0 * s["f0"] + s["f1"], 5,
+        np.random.default_rng(0),
+    )  # fmt: skip
+    builder.want({"f0": 1, "f1": 0})
+    made = tables(builder)
+    assert any("1 of 6 settings did not finish" in note for note in made["importance"].notes)
+    assert any("f0=1 f1=0" in note for note in made["path"].notes)
+
+
+def test_sampled_study_says_how_its_shares_are_made() -> None:
+    """Settings that were drawn have no pairs, no cells, and no baseline."""
+    made = tables(drawn(3, 40, lambda s: 3.0 * s["x1"]))
+    assert list(made) == ["importance"]
+    assert shown(made["importance"], "effect") == ["x1", *shown(made["importance"], "effect")[1:3],
+                                                   "the rest"]  # fmt: skip
+    assert any("Freedman-Lane" in note for note in made["importance"].notes)
+
+
+def test_selected_on_test_is_said() -> None:
+    """A leak is in the title of these tables, too."""
+    builder = grid((2, 2), nothing)
+    for run in builder.runs:
+        run.tags["ship.selection"] = "test"
+    assert all(t.title.endswith("(selected on test)") for t in analysis_tables(builder.study()))
+
+
+def test_one_factor_has_none() -> None:
+    """The table of one factor says all that there is."""
+    assert not analysis_tables(prompt_len().study())
+    assert not analysis_tables(over_datasets().study())
+
+
+def test_over_datasets_the_averages_are_analysed() -> None:
+    """Two factors over two datasets: shares of the averages, and the title says so."""
+    factors = one_factor("dataset", ["emoji", "dtd"], "emoji") + levelled((2, 3))
+    assignments = [
+        {"dataset": d, "f0": a, "f1": b} for d in ("emoji", "dtd") for a in (0, 1) for b in range(3)
+    ]
+    builder = planted(
+        factors, assignments, lambda s: 20.0 * (s["dataset"] == "dtd") + 2.0 * s["f1"], 5,
+        np.random.default_rng(0),
+    )  # fmt: skip
+    made = tables(builder)["importance"]
+    assert shown(made, "effect")[0] == "f1" and "average over 2 datasets" in made.title
+
+
+def test_other_metrics() -> None:
+    """Another protocol's default, a metric that is asked for, and one that there is not."""
+    study = cross_dataset(shots=(1, 16)).study()
+    assert any("Average" in c.heading or "verage" in c.heading
+               for c in analysis_tables(study)[0].columns)  # fmt: skip
+    assert "source" in study.protocol.headings and analysis_tables(study, "source")
+    with pytest.raises(ReportError, match="no test metric 'nonsense'"):
+        analysis_tables(study, "nonsense")
+
+
+def test_measures_of_quality_can_be_analysed() -> None:
+    """A measure of synthesized features takes the metric's place, in its own unit."""
+    factors = one_factor(KL, [0.1, 1], 0.1) + levelled((2,))
+    assignments = [{KL: k, "f0": a} for k in (0.1, 1) for a in (0, 1)]
+    rng = np.random.default_rng(0)
+    builder = planted(factors, assignments, nothing, len(SEEDS), rng)
+    for run in builder.runs:
+        high = f'"{KL}": 1,' in run.tags["ship.assignment"]
+        for seed in SEEDS:
+            key = f"seed_{seed}/test/quality/frechet"
+            run.metrics[key] = 0.4 + 0.1 * high + float(rng.normal(0, 0.01))
+    made = {t.name: t for t in analysis_tables(builder.study(), "quality/frechet")}
+    assert shown(made["importance"], "effect")[0] == "kl_weight"
+    assert float(shown(made["importance"], "share")[0].split()[0]) > 80
