@@ -31,6 +31,8 @@ def render(
     tracking_uri: str | None = None,
     out_dir: Path | None = None,
     metric: str | None = None,
+    *,
+    figures: bool = False,
 ) -> list[Path]:
     """Print a study's tables and write its report.
 
@@ -39,6 +41,7 @@ def render(
         tracking_uri: None: MLFLOW_TRACKING_URI, else ./mlflow.db.
         out_dir: None: ./NAME-report.
         metric: what differences, p-values and figures are of; None: the protocol's default.
+        figures: whether every chart of the page becomes files, not those of factors alone.
 
     Returns:
         The files written.
@@ -56,7 +59,7 @@ def render(
     study = load_records(study_name, tracking_uri or default_tracking_uri())
     made = make_report(study, metric)
     out = out_dir or Path.cwd() / f"{file_name(study.name)}-report"
-    files = write_report(made, out)
+    files = write_report(made, out, every_figure=figures)
     console = Console(highlight=False)
     console.print(view(made, console.width))
     console.print(f"report: {out} ({len(files)} files)", soft_wrap=True, markup=False)
@@ -90,6 +93,12 @@ def report(
             " accuracy.",
         ),
     ] = None,
+    figures: Annotated[
+        bool,
+        typer.Option(
+            "--figures", metavar="", help="Every chart of the page as PNG, SVG and PDF, too."
+        ),
+    ] = False,
 ) -> None:
     """Print a study's ablation tables and write them (Markdown, LaTeX, CSV, HTML, PNG, PDF).
 
@@ -100,9 +109,9 @@ def report(
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     try:
         if form:
-            _print_formats(name, tracking_uri, out, form, metric)
+            _print_formats(name, tracking_uri, out, form, metric, figures=figures)
         else:
-            render(name, tracking_uri, out, metric)
+            render(name, tracking_uri, out, metric, figures=figures)
     except EmptyStudyError as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(3) from error
@@ -112,7 +121,13 @@ def report(
 
 
 def _print_formats(
-    name: str, tracking_uri: str | None, out: Path | None, forms: list[Format], metric: str | None
+    name: str,
+    tracking_uri: str | None,
+    out: Path | None,
+    forms: list[Format],
+    metric: str | None,
+    *,
+    figures: bool,
 ) -> None:
     """Print the tables in the formats asked for, and nothing else on stdout."""
     from reports.read import default_tracking_uri, load_records
@@ -121,5 +136,5 @@ def _print_formats(
 
     made = make_report(load_records(name, tracking_uri or default_tracking_uri()), metric)
     if out is not None:
-        write_report(made, out)
+        write_report(made, out, every_figure=figures)
     typer.echo("\n".join(text_of(form, made) for form in dict.fromkeys(forms)), nl=False)

@@ -29,6 +29,7 @@ from reports.tables.groups import (
     ordered_levels,
     setting_groups,
     short_name,
+    short_names,
     spelled,
 )
 from reports.tables.metric import decimals_of, interval_of, is_percent, with_metric
@@ -59,6 +60,7 @@ from reports.tables.notes import (
     unfinished_notes,
 )
 from reports.tables.pooling import averaged, dataset_factor
+from reports.tables.quality_measures import MEASURES
 from reports.tables.quality_response import APART
 
 __all__ = [
@@ -67,6 +69,7 @@ __all__ = [
     "FEWEST_SEEDS",
     "LEVELS",
     "MARK",
+    "MEASURES",
     "MOST_LEVELS",
     "PLAIN",
     "STACKED",
@@ -108,6 +111,7 @@ __all__ = [
     "p_text",
     "setting_groups",
     "short_name",
+    "short_names",
     "spelled",
     "spelled_row",
     "titled",
