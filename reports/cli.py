@@ -78,7 +78,8 @@ def report(
         typer.Option(
             "--format",
             metavar="FORMAT",
-            help=f"Print only this ({', '.join(Format)}; repeatable); files only with --out.",
+            help=f"Print only this ({', '.join(Format)}; repeatable); files only with --out. csv "
+            "is one CSV of all tables, told apart by its column table; --out has one a table.",
         ),
     ] = None,
     metric: Annotated[

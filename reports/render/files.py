@@ -12,7 +12,7 @@ from reports.read import Study
 from reports.render.figures import factor_figure, figure_bytes
 from reports.render.html import page
 from reports.render.latex import latex
-from reports.render.plain import csv_text, markdown
+from reports.render.plain import csv_stream, csv_text, markdown
 from reports.render.terminal import terminal_text
 from reports.tables import Table, averaged, dataset_factor, with_metric
 
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 
 
 def text_of(form: str, tables: Sequence[Table]) -> str:
-    """All tables as terminal, markdown, latex or csv text (CSV: a blank line between tables)."""
+    """All tables as terminal, markdown, latex or csv text (CSV: one for all, see csv_stream)."""
     match form:
         case "markdown":
             return markdown(tables)
         case "latex":
             return latex(tables)
         case "csv":
-            return "\n".join(csv_text(table) for table in tables)
+            return csv_stream(tables)
         case _:
             return terminal_text(tables)
 
