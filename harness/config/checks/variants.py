@@ -98,13 +98,13 @@ def _level_faults(
 def _dataset_faults(
     name: str, settings: Any, space: Mapping[str, Factor], constants: Mapping[str, Any]
 ) -> list[Fault]:
-    from ship.datasets import DATASETS
+    from ship.datasets import DATASETS, nearest_dataset
     from ship.datasets.image_folder import PREFIX
 
     path = f"variants.dataset.{name}"
     if name not in DATASETS and not name.startswith(PREFIX):
         choices = (*DATASETS, f"{PREFIX}NAME")
-        return [Fault(path, "must be a dataset", choices=choices, near=nearest(name, DATASETS))]
+        return [Fault(path, "must be a dataset", choices=choices, near=nearest_dataset(name))]
     if not isinstance(settings, dict):
         return [Fault(path, "must be a mapping of settings", settings)]
     faults: list[Fault] = []
