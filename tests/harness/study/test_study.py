@@ -2,6 +2,8 @@
 
 import json
 import signal
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -43,6 +45,23 @@ def test_a_finished_study_is_left_alone(ray_bench: Bench) -> None:
     assert ray_bench.log.read_text() == log
     after = ray_bench.runs()
     assert [run.to_dictionary() for run in after] == [run.to_dictionary() for run in before]
+
+
+def test_a_finished_study_needs_nothing_that_trains(ray_bench: Bench) -> None:
+    """With nothing to do neither Ray, Optuna nor a picture's or a backbone's reader is loaded."""
+    ray_bench.run(make_study())
+    script = (
+        "import sys; from pathlib import Path; from harness.study import run_study\n"
+        "from tests.harness.fakes import make_method, make_study\n"
+        "uri, log, cache = sys.argv[1:]; method = make_method(Path(log))\n"
+        "outcome = run_study(make_study(), data_root=None, tracking_uri=uri, method=method,\n"
+        "                    cache_dir=Path(cache))\n"
+        "heavy = {'ray', 'optuna', 'open_clip', 'torchvision', 'timm', 'scipy.stats'}\n"
+        "print(outcome.done, outcome.ran, *(heavy & set(sys.modules)))\n"
+    )
+    command = [sys.executable, "-c", script, ray_bench.uri, ray_bench.log, ray_bench.cache]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["3", "False"]
 
 
 def test_runs_carry_params_metrics_and_tags(ray_bench: Bench) -> None:
