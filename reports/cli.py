@@ -2,6 +2,7 @@
 
 import enum
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -61,6 +62,27 @@ def render(
     console.print(terminal_view(tables, console.width))
     console.print(f"report: {out} ({len(files)} files)", soft_wrap=True, markup=False)
     return files
+
+
+def changes_from_now(study_name: str, tracking_uri: str) -> Callable[[], list[str]]:
+    """What says, after a run, which rows came, moved and left since this call.
+
+    Args:
+        study_name: of its MLflow experiment.
+        tracking_uri: of the store.
+
+    Returns:
+        A function that gives lines, none where no row has changed, or where nothing of the study
+        can be reported now. It raises ReportError where the study cannot be read then.
+    """
+    from reports.read import load_records
+    from reports.tables import change_lines
+
+    try:
+        before = load_records(study_name, tracking_uri)
+    except ReportError:
+        return list
+    return lambda: change_lines(before, load_records(study_name, tracking_uri))
 
 
 @app.command()

@@ -1,6 +1,7 @@
 """run_study on a real local Ray and a real MLflow, with an analytic method."""
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from harness.store.errors import StoreAway, StoreError
 from harness.study.context import Site
 from harness.study.preview import plan_study
 from harness.study.run import run_study
+from reports.cli import changes_from_now
 from reports.contract import State
 from tests.harness.conftest import Bench
 from tests.harness.fakes import make_study, sleepy, truth
@@ -45,6 +47,24 @@ def test_a_finished_study_is_left_alone(ray_bench: Bench) -> None:
     assert ray_bench.log.read_text() == log
     after = ray_bench.runs()
     assert [run.to_dictionary() for run in after] == [run.to_dictionary() for run in before]
+
+
+def test_whoever_compares_is_told_before_a_study_goes_on(ray_bench: Bench) -> None:
+    """Not of a first run, nor where there is nothing to do; then before anything is changed."""
+    seen: list[Any] = []
+
+    def before(name: str, uri: str) -> None:
+        seen.append((name, uri, changes_from_now(name, uri)))
+
+    ray_bench.run(make_study(), before=before)
+    ray_bench.run(make_study(), before=before)
+    assert seen == []
+    ray_bench.run(make_study(seeds=3), before=before)
+    ((name, uri, changes),) = seen
+    assert (name, uri) == ("small", ray_bench.uri)
+    title, first, *_ = changes()
+    assert title == "since the last run (H):"
+    assert re.fullmatch(r"  moved: n_ctx 1: \S+ \(n 2\) -> \S+ \(n 3\)", first)
 
 
 def test_a_finished_study_needs_nothing_that_trains(ray_bench: Bench) -> None:
