@@ -52,8 +52,11 @@ def loading_fault(name: str, why: Exception) -> str:
     Returns:
         One line. A file is read once more for it.
     """
+    from open_clip import list_pretrained_tags_by_model
+
     architecture, _, pretrained = name.partition(":")
-    if Path(pretrained).is_file():
+    is_tag = pretrained in list_pretrained_tags_by_model(architecture)
+    if not is_tag and Path(pretrained).is_file():
         return _file_fault(pretrained, architecture, why)
     reason = str(why).strip().partition("\n")[0] or type(why).__name__
     if "ownload" not in reason:

@@ -203,7 +203,9 @@ def test_weights_of_none_say_how_they_differ(weights: Path, tmp_path: Path) -> N
 
 
 def test_weights_that_cannot_be_downloaded(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a network, the line says that a file may stand for the tag."""
+    """The line says that a file may stand for the tag; one that has the tag's name is not read."""
+    monkeypatch.chdir(weights.parent)
+    Path("openai").write_text("notes")
 
     def unreachable(*args: object, **kwargs: object) -> None:
         raise RuntimeError("Failed to download weights for tag 'openai'\nand much more")
