@@ -2,6 +2,7 @@
 
 import enum
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -66,6 +67,27 @@ def render(
     return files
 
 
+def changes_from_now(study_name: str, tracking_uri: str) -> Callable[[], list[str]]:
+    """What says, after a run, which rows came, moved and left since this call.
+
+    Args:
+        study_name: of its MLflow experiment.
+        tracking_uri: of the store.
+
+    Returns:
+        A function that gives lines, none where no row has changed, or where nothing of the study
+        can be reported now. It raises ReportError where the study cannot be read then.
+    """
+    from reports.read import load_records
+    from reports.tables import change_lines
+
+    try:
+        before = load_records(study_name, tracking_uri)
+    except ReportError:
+        return list
+    return lambda: change_lines(before, load_records(study_name, tracking_uri))
+
+
 @app.command()
 def report(
     name: Annotated[str, typer.Argument(help="The study.")],
@@ -81,7 +103,8 @@ def report(
         typer.Option(
             "--format",
             metavar="FORMAT",
-            help=f"Print only this ({', '.join(Format)}; repeatable); files only with --out.",
+            help=f"Print only this ({', '.join(Format)}; repeatable); files only with --out. csv "
+            "is one CSV of all tables, told apart by its column table; --out has one a table.",
         ),
     ] = None,
     metric: Annotated[

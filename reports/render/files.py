@@ -13,16 +13,13 @@ from reports.contract import ReportError
 from reports.render.answer import answer_markdown, answer_view
 from reports.render.latex import latex
 from reports.render.page import page
-from reports.render.plain import csv_text, markdown
+from reports.render.plain import csv_stream, csv_text, markdown
 from reports.render.terminal import FILE_WIDTH, plain_text, terminal_view
 from reports.report import Report
 
 
 def text_of(form: str, report: Report) -> str:
-    """The report as terminal or markdown text, or its tables as latex or csv.
-
-    Between the tables of CSV there is a blank line.
-    """
+    """The report as terminal or markdown text, or its tables as latex or csv (see csv_stream)."""
     tables = report.every_table
     match form:
         case "markdown":
@@ -30,7 +27,7 @@ def text_of(form: str, report: Report) -> str:
         case "latex":
             return latex(tables)
         case "csv":
-            return "\n".join(csv_text(table) for table in tables)
+            return csv_stream(tables)
         case _:
             return plain_text(view(report, FILE_WIDTH), FILE_WIDTH)
 

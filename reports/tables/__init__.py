@@ -5,6 +5,7 @@ owes its reader. Knows no output format.
 """
 
 from reports.tables.build import build_tables
+from reports.tables.changes import change_lines
 from reports.tables.datasets import AVERAGE
 from reports.tables.formatting import (
     PLAIN,
@@ -93,6 +94,7 @@ __all__ = [
     "build_tables",
     "by_seed",
     "cell_text",
+    "change_lines",
     "chosen_by",
     "dataset_factor",
     "decimals_of",
