@@ -1,1 +1,23 @@
-"""Reports: MLflow -> one tidy polars frame -> tables and figures (no torch, no ray)."""
+"""Reports: MLflow -> one tidy polars frame -> tables, figures and an answer (no torch, no ray).
+
+From Python:
+
+    from reports import load_study
+    study = load_study("prompt_len")
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from reports.python import LoadedStudy, load_study
+
+__all__ = ["LoadedStudy", "load_study"]
+
+
+def __getattr__(name: str) -> Any:
+    """The Python interface, loaded when it is asked for: --help must not wait for polars."""
+    if name in __all__:
+        from reports import python
+
+        return getattr(python, name)
+    raise AttributeError(f"module 'reports' has no attribute {name!r}")

@@ -3,6 +3,20 @@
 Answers for: widths, escaping, precision and files. Decides nothing about numbers.
 """
 
+from reports.render.answer import answer_html
 from reports.render.files import file_name, text_of, view, write_report
+from reports.render.latex import latex
+from reports.render.page import table_html
+from reports.render.plain import csv_text, markdown
 
-__all__ = ["file_name", "text_of", "view", "write_report"]
+__all__ = [
+    "answer_html",
+    "csv_text",
+    "file_name",
+    "latex",
+    "markdown",
+    "table_html",
+    "text_of",
+    "view",
+    "write_report",
+]

@@ -1,5 +1,7 @@
 """The answer, before the tables: on a terminal, and in Markdown."""
 
+from html import escape
+
 from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.table import Table as Grid
@@ -51,3 +53,15 @@ def answer_markdown(name: str, answer: Answer) -> str:
         lines.append(f"- **{escaped(finding.subject)}:** {verdict}{escaped(finding.text)}")
     lines += [f"- {escaped(line)}" for line in (*answer.cautions, answer.rule) if line]
     return "\n".join([f"### {escaped(name)}: the answer", "", *lines, ""]) + "\n"
+
+
+def answer_html(answer: Answer) -> str:
+    """The answer as a fragment of a page that has no style of its own, such as a notebook's."""
+    rows = []
+    for finding in answer.findings:
+        verdict = f"<em>{finding.verdict}.</em> " if finding.verdict else ""
+        rows.append(
+            f"<li><strong>{escape(finding.subject)}:</strong> {verdict}{escape(finding.text)}</li>"
+        )
+    rows += [f"<li>{escape(line)}</li>" for line in (*answer.cautions, answer.rule) if line]
+    return f"<ul>{''.join(rows)}</ul>"

@@ -79,7 +79,8 @@ def terminal_text(tables: Sequence[Table], width: int = FILE_WIDTH) -> str:
 
 def plain_text(view: RenderableType, width: int) -> str:
     """What a console `width` characters wide would show, without colours."""
-    console = Console(file=io.StringIO(), record=True, width=width, color_system=None)
+    file = io.StringIO()  # without force_jupyter rich would show it in a notebook, too
+    console = Console(file=file, record=True, width=width, color_system=None, force_jupyter=False)
     console.print(view)
     lines = console.export_text().splitlines()
     return "\n".join(line.rstrip() for line in lines).strip("\n") + "\n"
@@ -114,7 +115,7 @@ def _fitted(table: Table, width: int) -> tuple[Grid, list[str]]:
 
 def _natural_width(grid: Grid) -> int:
     """How wide a grid is where the console does not narrow it."""
-    console = Console(file=io.StringIO(), width=1000)
+    console = Console(file=io.StringIO(), width=1000, force_jupyter=False)
     return console.measure(grid).maximum
 
 

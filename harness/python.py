@@ -1,0 +1,63 @@
+"""A study from Python: the same as `ship-sweep --space`, from a script or a notebook."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from harness.planning import StudyOutcome
+
+
+def run_study(
+    space: str | Path,
+    overrides: Sequence[str] = (),
+    *,
+    data_root: Path | str | None = None,
+    address: str | None = None,
+    cache_dir: Path | str | None = None,
+    storage: str | None = None,
+    tracking_uri: str | None = None,
+    accept_changes: bool = False,
+    verbose: bool = False,
+) -> "StudyOutcome":
+    """Run whatever a study's YAML wants and the store does not have. The same call again resumes.
+
+    Progress is printed as the command prints it. The report is not made: read the study with
+    `reports.load_study(outcome.experiment, outcome.tracking_uri)`.
+
+    Args:
+        space: a YAML file, or the name of a packaged study.
+        overrides: as of --set, e.g. ["seeds=3", "generator.epochs=5"].
+        data_root: where data sets lie.
+        address: of a running Ray cluster (HOST:PORT or "auto"); None: this machine.
+        cache_dir: for features, checkpoints, and writes that the store lacks.
+        storage: where checkpoints of running trials lie; see ship-sweep --storage.
+        tracking_uri: of the MLflow store; None: MLFLOW_TRACKING_URI, else ./mlflow.db.
+        accept_changes: whether finished rows may leave the table since constants, data or weights
+            have changed.
+        verbose: let Ray and MLflow speak.
+
+    Returns:
+        What the study has come to: counts of settings, whether it is complete, and where it is.
+
+    Raises:
+        harness.errors.UserError: a mistake in the YAML or the data, a store or a cluster that
+            cannot be used; one clear message with every fault.
+        KeyboardInterrupt: interrupted while the store was away.
+    """
+    from harness.config import load_study
+    from harness.planning import Consent
+    from harness.study import run_study as run
+
+    root = None if data_root is None else Path(data_root)
+    study = load_study(str(space), list(overrides), root)
+    return run(
+        study,
+        data_root=root,
+        address=address,
+        verbose=verbose,
+        cache_dir=None if cache_dir is None else Path(cache_dir),
+        storage=storage,
+        tracking_uri=tracking_uri,
+        consent=Consent(accept_changes, None),
+    )

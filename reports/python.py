@@ -1,0 +1,218 @@
+"""A study from Python and in notebooks: its rows, answer, tables and figures."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from reports.analysis import Effect, Unavailable
+from reports.answer import Answer
+from reports.charts import Chart, study_charts
+from reports.contract import ReportError
+from reports.read import default_tracking_uri, load_records
+from reports.render import answer_html, csv_text, latex, markdown, table_html, write_report
+from reports.report import Report, make_report
+from reports.tables import Table
+
+if TYPE_CHECKING:
+    import altair
+
+
+def load_study(
+    name: str, tracking_uri: str | None = None, metric: str | None = None
+) -> "LoadedStudy":
+    """Read a study from MLflow, once; call again for what has been run since.
+
+    Args:
+        name: of the study, that is of its experiment.
+        tracking_uri: of the store; None: MLFLOW_TRACKING_URI, else ./mlflow.db.
+        metric: what differences and figures are of: a test metric of the study's protocol, or
+            quality/MEASURE; None: the protocol's default.
+
+    Raises:
+        ReportError: unreadable store, unknown study or metric (one line).
+        EmptyStudyError: a ReportError; no run of the study has ended yet.
+    """
+    return LoadedStudy(
+        make_report(load_records(name, tracking_uri or default_tracking_uri()), metric)
+    )
+
+
+@dataclass(frozen=True)
+class AnswerView:
+    """The answer; its text by str(), in a notebook with its verdicts marked."""
+
+    name: str
+    answer: Answer
+
+    def __str__(self) -> str:
+        """A line a finding."""
+        return "\n".join(self.answer.lines)
+
+    def _repr_html_(self) -> str:
+        return answer_html(self.answer)
+
+
+@dataclass(frozen=True)
+class TableView:
+    """One table, shown in a notebook as it is on the page."""
+
+    table: Table
+
+    @property
+    def frame(self) -> pl.DataFrame:
+        """All rows at full precision, as the CSV file has them.
+
+        Mean, low, high and n of each estimate are columns of their own.
+        """
+        return pl.read_csv(csv_text(self.table).encode(), infer_schema_length=None)
+
+    def markdown(self) -> str:
+        """A pipe table with its notes."""
+        return markdown([self.table])
+
+    def latex(self) -> str:
+        """A float with booktabs."""
+        return latex([self.table])
+
+    def __str__(self) -> str:
+        """The Markdown."""
+        return self.markdown()
+
+    def _repr_html_(self) -> str:
+        notes = "".join(f"<li>{escape(note)}</li>" for note in self.table.notes)
+        more = f"<details><summary>How to read this table</summary><ul>{notes}</ul></details>"
+        return f"<h4>{escape(self.table.title)}</h4>{table_html(self.table)}{more}"
+
+
+class LoadedStudy:
+    """A study as it was when it was read."""
+
+    def __init__(self, report: Report) -> None:
+        """Wrap a report; use load_study."""
+        self._report = report
+
+    @property
+    def name(self) -> str:
+        """Of its experiment."""
+        return self._report.study.name
+
+    @property
+    def metric(self) -> str:
+        """What differences, p-values and figures are of."""
+        return self._report.metric
+
+    @property
+    def rows(self) -> pl.DataFrame:
+        """One row for each setting and seed, in any state; numbers are null unless COMPLETE.
+
+        `test/METRIC`, `selection/METRIC`, a column for each factor, and what each run cost.
+        """
+        return self._report.study.rows
+
+    def answer(self) -> AnswerView:
+        """What the study says: decided, equivalent or undecided, for each factor and arm."""
+        return AnswerView(self.name, self._report.answer)
+
+    @property
+    def tables(self) -> list[str]:
+        """The names that table() takes."""
+        return [table.name for table in self._report.every_table]
+
+    def table(self, name: str | None = None) -> TableView:
+        """One of the tables.
+
+        Args:
+            name: of `tables`; None: the first.
+
+        Raises:
+            ReportError: there is no such table (one line with the choices).
+        """
+        found = {table.name: table for table in self._report.every_table}
+        chosen = next(iter(found)) if name is None else name
+        if chosen not in found:
+            raise ReportError(f"{self.name}: no table {name!r} (choices: {', '.join(found)})")
+        return TableView(found[chosen])
+
+    @property
+    def figures(self) -> list[str]:
+        """The names that figure() takes: factors, and charts of the page."""
+        return list(self._charts)
+
+    def figure(self, name: str | None = None) -> "altair.LayerChart":
+        """One of the page's charts, to be shown, changed or saved (`.save("x.pdf")`).
+
+        Args:
+            name: of `figures`; None: the first.
+
+        Raises:
+            ReportError: there is no such chart (one line with the choices).
+        """
+        import altair
+
+        charts = self._charts
+        chosen = next(iter(charts), None) if name is None else name
+        if chosen not in charts:
+            choices = ", ".join(charts) or "none: nothing has finished"
+            raise ReportError(f"{self.name}: no figure {name!r} (choices: {choices})")
+        found: altair.LayerChart = altair.LayerChart.from_dict(charts[chosen].spec)
+        return found
+
+    def importance(self) -> pl.DataFrame:
+        """Factors and pairs with their share of the variance between settings, the largest first.
+
+        Columns: factors (joined by " × "), share, low, high (percent; null where unknown), n
+        (seeds), p (Holm-corrected).
+
+        Raises:
+            ReportError: there are no shares, with the reason.
+        """
+        found = self._report.analysis.importance
+        if isinstance(found, Unavailable):
+            raise ReportError(f"{self.name}: no importance: {found.why}")
+        rows = [_effect(effect) for effect in (*found.factors, *found.pairs)]
+        numbers = dict.fromkeys(("share", "low", "high", "p"), pl.Float64)
+        schema = {"factors": pl.String, **numbers, "n": pl.Int64}
+        frame = pl.DataFrame(rows, schema=schema)
+        return frame.sort("share", descending=True, nulls_last=True)
+
+    def write(self, out: Path | str, *, every_figure: bool = False) -> list[Path]:
+        """Write the report's files into a folder, as ship-report does.
+
+        Args:
+            out: the folder.
+            every_figure: whether all charts become PNG, SVG and PDF, not those of factors alone.
+
+        Raises:
+            ReportError: the folder cannot be written.
+        """
+        return write_report(self._report, Path(out), every_figure=every_figure)
+
+    def __repr__(self) -> str:
+        """The study's name, and how much of it there is."""
+        settings = len(self._report.study.settings)
+        return f"<study {self.name}: {settings} settings, {len(self.rows)} rows>"
+
+    def _repr_html_(self) -> str:
+        main = self.table()._repr_html_()
+        return f"<h3>{escape(self.name)}</h3>{self.answer()._repr_html_()}{main}"
+
+    @cached_property
+    def _charts(self) -> dict[str, Chart]:
+        sections = study_charts(self._report.analysis)
+        return {chart.name: chart for section in sections for chart in section.charts}
+
+
+def _effect(effect: Effect) -> dict[str, object]:
+    share = effect.share
+    return {
+        "factors": " × ".join(effect.factors),
+        "share": share.mean if share else None,
+        "low": share.low if share else None,
+        "high": share.high if share else None,
+        "p": effect.holm,
+        "n": share.n if share else None,
+    }

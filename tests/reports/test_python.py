@@ -1,0 +1,120 @@
+"""The Python interface as a user of a notebook calls it."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import altair
+import polars as pl
+import pytest
+
+import reports
+from reports.contract import EmptyStudyError, ReportError
+from tests.reports.analysis.planted import grid
+
+Build = Callable[..., Any]
+
+
+@pytest.fixture
+def study(packaged: Build, store_uri: str) -> Any:
+    """The packaged study, read from a store."""
+    return reports.load_study("prompt_len", packaged().write(store_uri))
+
+
+def test_rows_are_those_of_the_store(study: Any) -> None:
+    """One row for each setting and seed, the metrics and the factor among the columns."""
+    assert len(study.rows) == 45
+    assert {"generator.n_ctx", "seed", "state", "test/harmonic_mean"} <= set(study.rows.columns)
+    assert repr(study) == "<study prompt_len: 9 settings, 45 rows>"
+
+
+def test_the_answer_is_text_and_html(study: Any) -> None:
+    """str() has a line a finding; a notebook shows the same words."""
+    text, page = str(study.answer()), study.answer()._repr_html_()
+    assert text.splitlines()[0].startswith("n_ctx: ")
+    assert "<em>decided.</em>" in page and "SHIP (n_ctx 4)" in page
+
+
+def test_a_table_is_a_frame_and_markup(study: Any) -> None:
+    """The first by default; its frame has the numbers of the table at full precision."""
+    table = study.table()
+    assert study.tables[0] == "generator.n_ctx"
+    mean = study.rows.filter(pl.col("generator.n_ctx") == 8)["test/harmonic_mean"].mean()
+    shown = table.frame.filter(pl.col("level") == "8")["harmonic_mean_mean"].item()
+    assert shown == pytest.approx(mean)
+    assert table.markdown().startswith("### prompt_len: generator.n_ctx")
+    assert r"\begin{tabular}" in table.latex() and "<table" in table._repr_html_()
+
+
+def test_a_figure_is_an_altair_chart(study: Any, tmp_path: Path) -> None:
+    """It can be changed and saved by altair's own means, without a browser."""
+    figure = study.figure("generator.n_ctx")
+    assert isinstance(figure, altair.LayerChart)
+    figure.properties(width=300).save(tmp_path / "figure.svg")
+    assert "<svg" in (tmp_path / "figure.svg").read_text(encoding="utf-8")
+
+
+def test_importance_is_a_frame(store_uri: str) -> None:
+    """Of a study with two factors: shares, the largest first, with intervals and p."""
+    uri = grid((2, 3), lambda s: 3.0 * s["f0"]).write(store_uri)
+    frame = reports.load_study("planted", uri).importance()
+    assert frame.columns == ["factors", "share", "low", "high", "p", "n"]
+    assert frame["factors"][0] == "f0" and frame["share"][0] > 50
+
+
+@pytest.mark.parametrize(
+    ("ask", "told"),
+    [
+        (lambda s: s.table("x"), "prompt_len: no table 'x' (choices: generator.n_ctx, "),
+        (lambda s: s.figure("x"), "prompt_len: no figure 'x' (choices: generator.n_ctx, "),
+        (lambda s: s.importance(), "prompt_len: no importance: only generator.n_ctx varies"),
+    ],
+)
+def test_what_there_is_not_is_told_with_the_choices(study: Any, ask: Any, told: str) -> None:
+    """One line."""
+    with pytest.raises(ReportError) as error:
+        ask(study)
+    assert str(error.value).startswith(told) and "\n" not in str(error.value)
+
+
+def test_wrong_names(packaged: Build, store_uri: str) -> None:
+    """An unknown study or metric is told as ship-report tells it."""
+    uri = packaged().write(store_uri)
+    with pytest.raises(ReportError, match="no study 'x'"):
+        reports.load_study("x", uri)
+    with pytest.raises(ReportError, match="no test metric 'x'"):
+        reports.load_study("prompt_len", uri, metric="x")
+
+
+def test_nothing_finished(build: Build, store_uri: str) -> None:
+    """A study whose first run has not ended is no study to read yet."""
+    uri = build(seeds=(0,)).want({"generator.n_ctx": 4}).write(store_uri)
+    with pytest.raises(EmptyStudyError):
+        reports.load_study("prompt_len", uri)
+
+
+def test_a_report_is_written_and_nothing_shown(study: Any, tmp_path: Path, capsys: Any) -> None:
+    """write() gives the files of ship-report and prints nothing."""
+    files = study.write(tmp_path / "out")
+    assert {file.suffix for file in files} >= {".html", ".md", ".csv", ".png", ".svg", ".pdf"}
+    assert capsys.readouterr().out == ""
+
+
+def test_a_notebook_shows_answer_and_table(study: Any) -> None:
+    """A study as the last line of a cell."""
+    page = study._repr_html_()
+    assert "<em>decided.</em>" in page and "<table" in page
+
+
+def test_importing_the_package_is_light() -> None:
+    """`import reports` loads polars and altair when they are needed."""
+    code = (
+        "import sys, reports\n"
+        "heavy = {'polars', 'altair', 'scipy', 'mlflow'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+        "assert reports.load_study and 'polars' in sys.modules\n"
+        "try:\n    reports.nothing\nexcept AttributeError:\n    sys.exit(0)\nsys.exit(1)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
