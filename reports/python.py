@@ -20,6 +20,12 @@ from reports.tables import Table
 if TYPE_CHECKING:
     import altair
 
+# Of a table in a notebook, whose own style it keeps otherwise.
+_STYLE = (
+    ".ship-table td,.ship-table th{padding:.2em .7em;white-space:pre}"
+    ".ship-table .gt_right{text-align:right}.ship-table .gt_left{text-align:left}"
+)
+
 
 def load_study(
     name: str, tracking_uri: str | None = None, metric: str | None = None
@@ -85,7 +91,8 @@ class TableView:
     def _repr_html_(self) -> str:
         notes = "".join(f"<li>{escape(note)}</li>" for note in self.table.notes)
         more = f"<details><summary>How to read this table</summary><ul>{notes}</ul></details>"
-        return f"<h4>{escape(self.table.title)}</h4>{table_html(self.table)}{more}"
+        table = f'<div class="ship-table">{table_html(self.table)}</div>'
+        return f"<style>{_STYLE}</style><h4>{escape(self.table.title)}</h4>{table}{more}"
 
 
 class LoadedStudy:
