@@ -34,7 +34,7 @@ def cost_against(study: Study, metric: str) -> tuple[CostPoint, ...] | Unavailab
         study: the study; one over datasets is taken by its averages.
         metric: of its test metrics.
     """
-    part = subject(study)
+    part = subject(study, metric)
     if isinstance(part, Unavailable):
         return part
     labels, score_column = factor_labels(part), f"selection/{part.objective}"

@@ -72,7 +72,7 @@ def ablation_path(study: Study, metric: str) -> AblationPath | Unavailable:
         study: the study; one over datasets is taken by its averages.
         metric: of its test metrics.
     """
-    part = subject(study)
+    part = subject(study, metric)
     if isinstance(part, Unavailable):
         return part
     scored = _scored(part)

@@ -42,7 +42,7 @@ def analysis_tables(study: Study, metric: str | None = None) -> list[Table]:
         ReportError: the protocol has no such metric.
     """
     study, metric = with_metric(study, metric)
-    part = subject(study)
+    part = subject(study, metric)
     if isinstance(part, Unavailable) or len(part.factors) < 2:
         return []
     tables = []
