@@ -6,11 +6,21 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 
 from reports.contract import COMPLETE
 from reports.read import Factor, Setting, Study
 from reports.stats import Array
-from reports.tables import APART, averaged, dataset_factor, is_numeric, level_id, ordered_levels
+from reports.tables import (
+    APART,
+    averaged,
+    chosen_by,
+    dataset_factor,
+    is_numeric,
+    level_id,
+    on_test,
+    ordered_levels,
+)
 
 Codes = npt.NDArray[np.int64]
 
@@ -99,6 +109,22 @@ def subject(study: Study, metric: str) -> Study | Unavailable:
     if apart:
         return Unavailable(f"the levels of {apart[0]} are tested on classes of their own")
     return part
+
+
+def scores_compare(study: Study) -> Unavailable | None:
+    """Why its settings' selection scores must not be held against each other; None: they may.
+
+    Args:
+        study: whose settings these are, without the reference arms.
+    """
+    own = [setting.key for setting in study.settings if not setting.arm]
+    rules = study.rows.filter(pl.col("setting_key").is_in(own))["selection"].to_list()
+    rule = chosen_by(rules)
+    if on_test(rule):
+        return Unavailable("selection looks at test pictures in some of its settings")
+    if "+" in rule:
+        return Unavailable("its settings are selected on different pictures")
+    return None
 
 
 def finished_block(study: Study, column: str) -> Block | Unavailable:
