@@ -38,10 +38,10 @@ def loaded(statement: str) -> set[str]:
         ),
         ("import reports.cli, reports.tables.build", {"torch", "ray", "ship", "harness"}),
         ("import harness.cli.main", {"torch", "ray", "mlflow", "optuna", "open_clip"}),
-        ("import reports.cli", {"mlflow", "matplotlib", "scipy", "polars"}),
+        ("import reports.cli", {"mlflow", "vl_convert", "scipy", "polars"}),
         (
             "import harness.study.run, harness.worker.trainable",
-            {"polars", "matplotlib", "great_tables", "open_clip", "torchvision"},
+            {"polars", "vl_convert", "great_tables", "open_clip", "torchvision"},
         ),
         ("import reports.contract", {"mlflow", "numpy", "polars", "pydantic", "ship", "harness"}),
         ("import harness.data.cli", {"torch", "torchvision", "numpy", "PIL", "ship"}),

@@ -4,6 +4,7 @@ Answers for: taking a store as somebody else's, one row a (setting, seed), what 
 Computes no statistic.
 """
 
+from reports.read.addresses import run_address
 from reports.read.measures import average, checked_metric, heading
 from reports.read.records import Study, load_records
 from reports.read.rows import Factor, Setting, frame
@@ -19,4 +20,5 @@ __all__ = [
     "frame",
     "heading",
     "load_records",
+    "run_address",
 ]

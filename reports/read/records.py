@@ -19,6 +19,7 @@ from reports.contract import (
     ReportError,
     Tag,
 )
+from reports.read.addresses import runs_address
 from reports.read.curves import Histories
 from reports.read.flags import with_zeros, without_points
 from reports.read.hits import HitFiles
@@ -46,6 +47,9 @@ class Study:
     histories: every value of a metric that the runs have logged.
     smallest_effect: that is of interest, in points.
     description: as the YAML has it.
+    runs_address: of a run in MLflow's UI, without its id; "" where it is not known.
+    config: the YAML's content with its defaults, as it was last run.
+    versions: what made the numbers: the code's version, and packages with theirs.
     """
 
     name: str
@@ -66,6 +70,9 @@ class Study:
     histories: Histories = field(default_factory=Histories)
     smallest_effect: float = 1.0
     description: str = ""
+    runs_address: str = ""
+    config: dict[str, Any] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
 
 
 def load_records(study_name: str, tracking_uri: str) -> Study:
@@ -77,8 +84,13 @@ def load_records(study_name: str, tracking_uri: str) -> Study:
     """
     runs = read_runs(study_name, tracking_uri)
     folders = {run.run_id: run.artifacts for run in runs}
-    hits, histories = HitFiles(folders, tracking_uri), Histories(tracking_uri)
-    return replace(study_from_runs(study_name, runs), hits=hits, histories=histories)
+    study = study_from_runs(study_name, runs)
+    return replace(
+        study,
+        hits=HitFiles(folders, tracking_uri),
+        histories=Histories(tracking_uri),
+        runs_address=runs_address(tracking_uri, runs[0].experiment_id),
+    )
 
 
 def study_from_runs(name: str, runs: Sequence[Run]) -> Study:
@@ -131,7 +143,9 @@ def study_from_runs(name: str, runs: Sequence[Run]) -> Study:
         untried=0 if finished else max(0, _trials(config) - tried),
         warnings=tuple(warnings),
         smallest_effect=_smallest_effect(config),
-        description=tags.get(Tag.RUN_NOTE, ""),
+        description=_text(config.get("description")),
+        config=config,
+        versions=_versions(tags),
     )
 
 
@@ -236,6 +250,17 @@ def _trials(config: Mapping[str, Any]) -> int:
     if not isinstance(trials, int):
         raise ReportError(f"MLflow tag {Tag.STUDY}: its trials are not a count")
     return trials
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _versions(tags: Mapping[str, str]) -> dict[str, str]:
+    """The code's version and the packages', as the study's run has them."""
+    packages = _json_tag(tags, Tag.PACKAGES, {})
+    found = {**packages, "ship-sweep": tags.get(Tag.CODE_VERSION, "")}
+    return {str(name): str(version) for name, version in found.items() if version}
 
 
 def _smallest_effect(config: Mapping[str, Any]) -> float:

@@ -20,6 +20,7 @@ class Run:
     """One MLflow run as plain data.
 
     metrics: each metric's last value. artifacts: the URI of the folder of its files.
+    experiment_id: of the study's experiment.
     """
 
     run_id: str
@@ -28,6 +29,7 @@ class Run:
     params: dict[str, str]
     metrics: dict[str, float]
     artifacts: str = ""
+    experiment_id: str = ""
 
 
 def default_tracking_uri() -> str:
@@ -76,7 +78,7 @@ def _selected(base: sqlite3.Connection, experiment_id: int) -> list[Run]:
     own = "FROM runs WHERE experiment_id = ? AND lifecycle_stage = 'active'"
     of_runs = f"WHERE run_uuid IN (SELECT run_uuid {own})"
     runs = {
-        run_id: Run(run_id, started or 0, {}, {}, {}, artifacts or "")
+        run_id: Run(run_id, started or 0, {}, {}, {}, artifacts or "", str(experiment_id))
         for run_id, started, artifacts in base.execute(
             f"SELECT run_uuid, start_time, artifact_uri {own}", [experiment_id]
         )
@@ -125,6 +127,7 @@ def _plain(run: Any) -> Run:
         params=dict(run.data.params),
         metrics=dict(run.data.metrics),
         artifacts=run.info.artifact_uri or "",
+        experiment_id=run.info.experiment_id,
     )
 
 

@@ -4,25 +4,18 @@ import dataclasses
 import os
 import re
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from rich.console import Group, RenderableType
 
+from reports.charts import chart_bytes, factor_charts
 from reports.contract import ReportError
-from reports.read import Study
 from reports.render.answer import answer_markdown, answer_view
-from reports.render.figures import factor_figure, figure_bytes
-from reports.render.html import page
 from reports.render.latex import latex
+from reports.render.page import page
 from reports.render.plain import csv_text, markdown
 from reports.render.terminal import FILE_WIDTH, plain_text, terminal_view
 from reports.report import Report
-from reports.tables import averaged, dataset_factor
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 
 def text_of(form: str, report: Report) -> str:
@@ -65,20 +58,19 @@ def write_report(report: Report, out: Path) -> list[Path]:
         ReportError: the folder cannot be written.
     """
     files: dict[str, bytes] = {}
-    pictures = []
     study, tables = report.study, report.tables
     name = file_name(study.name)
-    for factor, figure in _figures(study, report.metric):
-        drawn = figure_bytes(figure)
-        pictures.append(drawn["png"])
-        files |= {f"{name}-{file_name(factor)}.{kind}": data for kind, data in drawn.items()}
+    charts = list(factor_charts(study, report.metric))
+    for chart in charts:
+        drawn = chart_bytes(chart)
+        files |= {f"{name}-{file_name(chart.name)}.{kind}": data for kind, data in drawn.items()}
     texts = {
         f"{name}.txt": text_of("terminal", report),
         f"{name}.md": text_of("markdown", report),
         f"{name}.tex": text_of("latex", report),
         **{f"{name}-{file_name(table.name)}.csv": csv_text(table) for table in tables},
         f"{name}-rows.csv": study.rows.write_csv(),
-        f"{name}.html": page(study.name, tables, pictures),
+        f"{name}.html": page(report, charts),
     }
     files = {file: text.encode() for file, text in texts.items()} | files
     try:
@@ -86,18 +78,6 @@ def write_report(report: Report, out: Path) -> list[Path]:
         return [_replace(out / file, data) for file, data in files.items()]
     except OSError as error:
         raise ReportError(f"{out}: cannot write the report: {error.strerror or error}") from error
-
-
-def _figures(study: Study, metric: str) -> Iterator[tuple[str, "Figure"]]:
-    """A figure for each factor; over datasets, of the averages, and one of the datasets."""
-    over = dataset_factor(study)
-    whole = study if over is None else averaged(study, over)
-    for factor in study.factors:
-        # The reference arms ran on one dataset: no line across all of them.
-        source = study if factor == over else whole
-        figure = factor_figure(source, factor, metric, arms=factor != over) if source else None
-        if figure is not None:
-            yield factor.key, figure
 
 
 def file_name(text: str) -> str:

@@ -1,10 +1,15 @@
-"""The tables that the tests of the formats render."""
+"""The tables, and pages of them, that the tests of the formats render."""
 
 from collections.abc import Callable
 from typing import Any
 
+from reports.answer import Answer
+from reports.charts import factor_charts
+from reports.render.page import page
+from reports.report import Report, make_report
 from reports.tables.build import build_tables
 from reports.tables.model import Table
+from tests.reports.builder import StoreBuilder, prompt_len
 from tests.reports.studies import collapsing, over_datasets
 
 Build = Callable[..., Any]
@@ -38,3 +43,15 @@ def torn() -> list[Table]:
 def collapsed() -> list[Table]:
     """Generalized zero-shot with quality and flags."""
     return build_tables(collapsing().study())
+
+
+def page_of(tables: list[Table]) -> str:
+    """A page of some tables, without an answer and without figures."""
+    study = prompt_len().study()
+    return page(Report(study, "harmonic_mean", Answer((), ()), tuple(tables)))
+
+
+def whole_page(builder: StoreBuilder) -> str:
+    """The page of a study as ship-report writes it."""
+    made = make_report(builder.study())
+    return page(made, list(factor_charts(made.study, made.metric)))

@@ -24,6 +24,7 @@ FILES = {
     "prompt_len.txt", "prompt_len.md", "prompt_len.tex", "prompt_len.html",
     "prompt_len-generator.n_ctx.csv", "prompt_len-selection.csv", "prompt_len-rows.csv",
     "prompt_len-generator.n_ctx.png", "prompt_len-generator.n_ctx.pdf",
+    "prompt_len-generator.n_ctx.svg",
 }  # fmt: skip
 
 
@@ -72,7 +73,7 @@ def test_prints_the_table_and_writes_everything(
     result = report("prompt_len", "--tracking-uri", packaged().write(store_uri))
     assert result.exit_code == 0, result.output
     assert "prompt_len: generator.n_ctx" in result.stdout
-    assert result.stdout.splitlines()[-1] == f"report: {here / 'prompt_len-report'} (9 files)"
+    assert result.stdout.splitlines()[-1] == f"report: {here / 'prompt_len-report'} (10 files)"
     assert {path.name for path in (here / "prompt_len-report").iterdir()} == FILES
 
 
@@ -165,10 +166,16 @@ def test_files_of_a_study_over_datasets(store_uri: str, here: Path) -> None:
 
 
 def test_a_second_report_replaces_the_first(packaged: Build, store_uri: str, here: Path) -> None:
-    """The same store gives the same bytes, and no temporary file is left."""
+    """The same store gives the same bytes (but for PDF's), and no temporary file is left."""
     uri = packaged().write(store_uri)
-    first = {path.name: path.read_bytes() for path in render("prompt_len", uri, here / "out")}
-    second = {path.name: path.read_bytes() for path in render("prompt_len", uri, here / "out")}
+    first, second = (
+        {
+            p.name: p.read_bytes()
+            for p in render("prompt_len", uri, here / "out")
+            if p.suffix != ".pdf"
+        }
+        for _ in range(2)
+    )
     assert first == second
     assert {path.name for path in (here / "out").iterdir()} == FILES
 
@@ -179,7 +186,9 @@ def test_render_is_what_the_sweep_calls(
     """render prints the table and one line that names the folder, and returns the files."""
     files = render("prompt_len", packaged().write(store_uri), Path("prompt_len-report"))
     assert {path.name for path in files} == FILES
-    assert capsys.readouterr().out.splitlines()[-1].startswith("report: prompt_len-report (9 files")
+    assert (
+        capsys.readouterr().out.splitlines()[-1].startswith("report: prompt_len-report (10 files")
+    )
 
 
 def test_unknown_study_lists_those_that_exist(packaged: Build, store_uri: str, here: Path) -> None:
@@ -265,7 +274,7 @@ def test_help_is_fast_and_light() -> None:
     code = (
         "import sys, json\nfrom reports.cli import app\n"
         "try:\n    app(['--help'])\nexcept SystemExit:\n    pass\n"
-        "heavy = {'torch', 'ray', 'ship', 'harness', 'mlflow', 'matplotlib', 'scipy', 'polars'}\n"
+        "heavy = {'torch', 'ray', 'ship', 'harness', 'mlflow', 'altair', 'scipy', 'polars'}\n"
         "sys.exit(f'loaded {heavy & set(sys.modules)}' if heavy & set(sys.modules) else 0)"
     )
     best = 10.0
@@ -285,7 +294,7 @@ def test_a_whole_report_needs_no_torch(packaged: Build, store_uri: str, here: Pa
     """Reading, tables, figures and pages load neither the method nor the harness."""
     code = (
         "import sys\nfrom reports.cli import render\nrender('prompt_len', sys.argv[1])\n"
-        "heavy = {'torch', 'ray', 'ship', 'harness', 'optuna', 'matplotlib.pyplot', 'seaborn'}\n"
+        "heavy = {'torch', 'ray', 'ship', 'harness', 'optuna', 'altair', 'pandas'}\n"
         "sys.exit(f'loaded {heavy & set(sys.modules)}' if heavy & set(sys.modules) else 0)"
     )
     command = [sys.executable, "-c", code, packaged().write(store_uri)]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from reports.render.figures import factor_figure
+from reports.charts import factor_charts
 from reports.tables.build import build_tables
 from reports.tables.model import Text
 from reports.tables.pooling import averaged, dataset_factor
@@ -80,17 +80,12 @@ def test_an_average_row_has_failed_where_a_dataset_has() -> None:
 def test_the_figure_of_another_factor_is_of_averages() -> None:
     """Markers are the table's averages; the title says what they are."""
     study = over_datasets().study()
-    factor = dataset_factor(study)
-    assert factor is not None
-    whole = averaged(study, factor)
-    assert whole is not None
-    figure = factor_figure(whole, whole.factors[0], "harmonic_mean")
-    assert figure is not None
-    (line,) = [one for one in figure.axes[0].lines if one.get_label() == "mean"]
+    _, chart = factor_charts(study, "harmonic_mean")
+    (means,) = [one for one in chart.spec["layer"] if one.get("name") == "means"]
     table = build_tables(study)[0]
     expected = [row.cells["average/harmonic_mean"].estimate.mean for row in table.rows[:3]]
-    assert list(line.get_ydata()) == pytest.approx(expected)
-    assert "average over 3 datasets" in figure.axes[0].get_title("left")
+    assert [one["y"] for one in means["data"]["values"]] == pytest.approx(expected)
+    assert "average over 3 datasets" in chart.spec["title"][0]
 
 
 def test_generalized_averages_use_their_own_halves() -> None:
