@@ -209,13 +209,18 @@ def main() -> None:
     """Print the tables as Markdown."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--smoke", action="store_true", help="a few studies: does it run?")
-    parser.add_argument("--studies", type=int, default=200, help="of each row; fivefold of nothing")
+    parser.add_argument(
+        "--studies",
+        type=int,
+        default=200,
+        help="of a row; five times as many of nothing and of swing",
+    )
     options = parser.parse_args()
     studies = 3 if options.smoke else options.studies
     kinds: dict[str, Callable[[], Counts]] = {
         "grid, a factor": lambda: grids(studies, seed=1, main=True),
         "grid, a factor and a pair": lambda: grids(studies, seed=2, main=True, pair=True),
-        "grid, a factor; swing": lambda: grids(studies, seed=3, main=True, swing=True),
+        "grid, a factor; swing": lambda: grids(5 * studies, seed=3, main=True, swing=True),
         "grid, nothing": lambda: grids(5 * studies, seed=4),
         "grid, nothing; swing": lambda: grids(5 * studies, seed=5, swing=True),
         "ranges, a factor": lambda: ranges(studies, seed=6, main=True),
