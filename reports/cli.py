@@ -2,6 +2,7 @@
 
 import enum
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -31,6 +32,8 @@ def render(
     tracking_uri: str | None = None,
     out_dir: Path | None = None,
     metric: str | None = None,
+    *,
+    figures: bool = False,
 ) -> list[Path]:
     """Print a study's tables and write its report.
 
@@ -39,6 +42,7 @@ def render(
         tracking_uri: None: MLFLOW_TRACKING_URI, else ./mlflow.db.
         out_dir: None: ./NAME-report.
         metric: what differences, p-values and figures are of; None: the protocol's default.
+        figures: whether every chart of the page becomes files, not those of factors alone.
 
     Returns:
         The files written.
@@ -56,11 +60,32 @@ def render(
     study = load_records(study_name, tracking_uri or default_tracking_uri())
     made = make_report(study, metric)
     out = out_dir or Path.cwd() / f"{file_name(study.name)}-report"
-    files = write_report(made, out)
+    files = write_report(made, out, every_figure=figures)
     console = Console(highlight=False)
     console.print(view(made, console.width))
     console.print(f"report: {out} ({len(files)} files)", soft_wrap=True, markup=False)
     return files
+
+
+def changes_from_now(study_name: str, tracking_uri: str) -> Callable[[], list[str]]:
+    """What says, after a run, which rows came, moved and left since this call.
+
+    Args:
+        study_name: of its MLflow experiment.
+        tracking_uri: of the store.
+
+    Returns:
+        A function that gives lines, none where no row has changed, or where nothing of the study
+        can be reported now. It raises ReportError where the study cannot be read then.
+    """
+    from reports.read import load_records
+    from reports.tables import change_lines
+
+    try:
+        before = load_records(study_name, tracking_uri)
+    except ReportError:
+        return list
+    return lambda: change_lines(before, load_records(study_name, tracking_uri))
 
 
 @app.command()
@@ -78,7 +103,8 @@ def report(
         typer.Option(
             "--format",
             metavar="FORMAT",
-            help=f"Print only this ({', '.join(Format)}; repeatable); files only with --out.",
+            help=f"Print only this ({', '.join(Format)}; repeatable); files only with --out. csv "
+            "is one CSV of all tables, told apart by its column table; --out has one a table.",
         ),
     ] = None,
     metric: Annotated[
@@ -90,6 +116,12 @@ def report(
             " accuracy.",
         ),
     ] = None,
+    figures: Annotated[
+        bool,
+        typer.Option(
+            "--figures", metavar="", help="Every chart of the page as PNG, SVG and PDF, too."
+        ),
+    ] = False,
 ) -> None:
     """Print a study's ablation tables and write them (Markdown, LaTeX, CSV, HTML, PNG, PDF).
 
@@ -100,9 +132,9 @@ def report(
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     try:
         if form:
-            _print_formats(name, tracking_uri, out, form, metric)
+            _print_formats(name, tracking_uri, out, form, metric, figures=figures)
         else:
-            render(name, tracking_uri, out, metric)
+            render(name, tracking_uri, out, metric, figures=figures)
     except EmptyStudyError as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(3) from error
@@ -112,7 +144,13 @@ def report(
 
 
 def _print_formats(
-    name: str, tracking_uri: str | None, out: Path | None, forms: list[Format], metric: str | None
+    name: str,
+    tracking_uri: str | None,
+    out: Path | None,
+    forms: list[Format],
+    metric: str | None,
+    *,
+    figures: bool,
 ) -> None:
     """Print the tables in the formats asked for, and nothing else on stdout."""
     from reports.read import default_tracking_uri, load_records
@@ -121,5 +159,5 @@ def _print_formats(
 
     made = make_report(load_records(name, tracking_uri or default_tracking_uri()), metric)
     if out is not None:
-        write_report(made, out)
+        write_report(made, out, every_figure=figures)
     typer.echo("\n".join(text_of(form, made) for form in dict.fromkeys(forms)), nl=False)

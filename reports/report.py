@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from reports.analysis import Analysis, analysis_tables
 from reports.answer import Answer, build_answer
 from reports.read import Study
 from reports.tables import Table, build_tables, with_metric
@@ -12,12 +13,23 @@ class Report:
     """A study with its answer and its tables.
 
     metric: what differences, p-values and figures are of; the study has a heading for it.
+    analysis: of its settings together.
+    tables: of settings, selection and quality. together: of its factors taken together.
     """
 
     study: Study
     metric: str
+    analysis: Analysis
     answer: Answer
     tables: tuple[Table, ...]
+    together: tuple[Table, ...] = ()
+
+    @property
+    def every_table(self) -> tuple[Table, ...]:
+        """All tables, the most telling first."""
+        main = tuple(table for table in self.tables if table.kind)
+        beside = tuple(table for table in self.tables if not table.kind)
+        return (*main, *self.together, *beside)
 
 
 def make_report(study: Study, metric: str | None = None) -> Report:
@@ -31,6 +43,7 @@ def make_report(study: Study, metric: str | None = None) -> Report:
         ReportError: the study has no such metric.
     """
     tables = build_tables(study, metric)
-    answer = build_answer(study, tables, metric)
     study, metric = with_metric(study, metric)
-    return Report(study, metric, answer, tuple(tables))
+    analysis = Analysis(study, metric)
+    answer = build_answer(analysis, tables)
+    return Report(study, metric, analysis, answer, tuple(tables), tuple(analysis_tables(analysis)))

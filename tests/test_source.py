@@ -28,7 +28,7 @@ ONLY_WITH = {
 }
 # In one place each, which says why.
 EXCEPT = {
-    ("ship/clip/frozen_clip.py", "torch.jit.load"),  # OpenAI's weights are TorchScript archives
+    ("ship/clip/weights_file.py", "torch.jit.load"),  # OpenAI's weights are TorchScript archives
     # it crashes the interpreter on damaged files: this one is a process of its own, with limits
     ("ship/datasets/mat_worker.py", "scipy.io.loadmat"),
 }

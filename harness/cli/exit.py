@@ -1,5 +1,6 @@
 """The end of a run of ship-sweep: the report, where the runs are, and the exit code."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,9 +14,30 @@ if TYPE_CHECKING:
 COMPLETE, USER_MISTAKE, INCOMPLETE, INTERRUPTED = 0, 2, 3, 130
 
 
-def finish(outcome: "StudyOutcome") -> int:
-    """Print the report and how to see the runs; the exit code of a study that has run."""
-    code = _render(outcome.experiment, outcome.tracking_uri) if outcome.done else COMPLETE
+class Memory:
+    """The study's table as it stood before a run.
+
+    changes: gives lines that say what has changed since; none where nobody has looked.
+    """
+
+    def __init__(self) -> None:
+        self.changes: Callable[[], list[str]] = list
+
+    def look(self, name: str, tracking_uri: str) -> None:
+        """Read the table; for run_study, which calls this where there is something to run."""
+        from reports.cli import changes_from_now
+
+        self.changes = changes_from_now(name, tracking_uri)
+
+
+def finish(outcome: "StudyOutcome", memory: Memory) -> int:
+    """Print the report and how to see the runs; the exit code of a study that has run.
+
+    Args:
+        outcome: of the run.
+        memory: of what the table was before it.
+    """
+    code = _render(outcome, memory) if outcome.done else COMPLETE
     uri = redacted(outcome.tracking_uri)
     remote = uri.startswith(("http://", "https://"))
     command = f"open {uri}" if remote else f"mlflow ui --backend-store-uri {uri} --port 5000"
@@ -44,12 +66,15 @@ def _next(outcome: "StudyOutcome") -> str:
     return "the same command tries again what did not fail by a loss that was not finite"
 
 
-def _render(name: str, tracking_uri: str) -> int:
+def _render(outcome: "StudyOutcome", memory: Memory) -> int:
     """Print and write the report; a report that cannot be written does not undo the study."""
     from reports.cli import render
 
+    name, uri = outcome.experiment, outcome.tracking_uri
     try:
-        render(name, tracking_uri, Path(f"{name}-report"))
+        render(name, uri, Path(f"{name}-report"))
+        for line in memory.changes():
+            typer.echo(line)
     except ReportError as error:
         typer.echo(str(error), err=True)
         return USER_MISTAKE

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.config.factor import Factor
+from harness.config.factors import FIELDS
 from harness.errors import ConfigError
 from harness.study_files import parse_value
 
@@ -59,18 +60,38 @@ def _steps(path: str) -> tuple[str, ...]:
 def apply_overrides(mapping: Mapping[str, Any], given: Sequence[Override]) -> dict[str, Any]:
     """A copy of the mapping with the overrides put in, in their order.
 
-    `space.KEY=null` drops a factor. What stands in an override's way without being a mapping
-    (`resources: 3` before `resources.cpus=2`) is left, so that its own fault is reported.
+    `space.KEY=null` drops a factor, and `variants.GROUP=null`, `variants.GROUP.LEVEL=null` and so
+    on what stands there, unless it is a setting whose value may be null. What stands in an
+    override's way without being a mapping (`resources: 3` before `resources.cpus=2`) is left, so
+    that its own fault is reported.
     """
     tree = dict(mapping)
     for item in given:
-        if item.steps[0] == "space" and len(item.steps) == 2 and item.value is None:
-            space = tree.get("space")
-            if isinstance(space, dict):
-                tree["space"] = {key: value for key, value in space.items() if key != item.steps[1]}
-            continue
-        tree = _put(tree, item.steps, item.value)
+        tree = _dropped(tree, item.steps) if _drops(item) else _put(tree, item.steps, item.value)
     return tree
+
+
+def _drops(item: Override) -> bool:
+    """Whether a null says that nothing is to stand in a place, and is no value itself."""
+    root, *rest = item.steps
+    if item.value is not None or not rest:
+        return False
+    if root == "space":
+        return len(rest) == 1
+    if root != "variants":
+        return False
+    leaf = ".".join(rest[2:])  # of a level's settings; a dataset's may be of any group
+    field = FIELDS.get(leaf if rest[0] == "dataset" else f"{rest[0]}.{leaf}")
+    return field is None or type(None) not in field.types
+
+
+def _dropped(tree: dict[str, Any], steps: Sequence[str]) -> dict[str, Any]:
+    """`tree` without what stands at a place, if anything does."""
+    step, *rest = steps
+    inside = tree.get(step)
+    if not rest:
+        return {key: value for key, value in tree.items() if key != step}
+    return {**tree, step: _dropped(inside, rest)} if isinstance(inside, dict) else tree
 
 
 def _put(tree: dict[str, Any], steps: tuple[str, ...], value: Any) -> dict[str, Any]:

@@ -11,7 +11,6 @@ from typing import Any, Final
 
 from harness.data.sources import SOURCES, Source, places
 from harness.errors import UserError
-from harness.wording import nearest
 
 _ARCHIVES: Final = (".zip", ".tgz", ".tar", ".gz")
 _FAILURES: Final = (
@@ -35,11 +34,11 @@ def get_dataset(name: str, data_root: Path) -> list[str]:
     Raises:
         UserError: no such dataset, nothing downloads it, it is there already, or it fails.
     """
-    from ship.datasets import DATASETS
+    from ship.datasets import DATASETS, nearest_dataset
 
     spec: Any = DATASETS.get(name)
     if spec is None:
-        near = nearest(name, DATASETS)
+        near = nearest_dataset(name)
         hint = f" (did you mean {near}?)" if near else ""
         raise UserError(f"unknown dataset {name!r}{hint}; ship-data list shows all")
     source = SOURCES[name]

@@ -36,6 +36,8 @@ from reports.contract import State
 
 __all__ = ["StudyOutcome", "run_study"]
 
+Before = Callable[[str, str], None]  # takes the study's name and the store's URI
+
 
 def run_study(
     study: StudyConfig,
@@ -50,6 +52,7 @@ def run_study(
     console: Console | None = None,
     consent: Consent | None = None,
     timing: Timing | None = None,
+    before: Before | None = None,
 ) -> StudyOutcome:
     """Run what the study wants and its ledger does not have. The same call again is the resume.
 
@@ -65,6 +68,7 @@ def run_study(
         console: where progress goes.
         consent: whether finished rows may leave the table; None: they may not.
         timing: of the lease that keeps other hosts away.
+        before: called before a study that has runs already is changed and run on.
 
     Raises:
         StoreError, StudyBusy, StudyChanged, StudyLost, ClusterError, StorageError: one clear
@@ -100,7 +104,7 @@ def run_study(
                 console,
                 consent or Consent(),
             )
-            return _bring_about(site, interrupts, address, verbose, held.become_last_driver)
+            return _bring_about(site, interrupts, address, verbose, held.become_last_driver, before)
 
 
 @contextmanager
@@ -120,6 +124,7 @@ def _bring_about(
     address: str | None,
     verbose: bool,
     become_last_driver: Callable[[], None],
+    before: Before | None,
 ) -> StudyOutcome:
     interrupted = False
     ran = False
@@ -136,6 +141,8 @@ def _bring_about(
             if close_dead_runs(site.store.client, site.experiment_id):
                 ledger = site.ledger()
                 plan = site.plan(ledger)
+        if before is not None and ledger.runs and not plan.finished:
+            before(site.study.name, site.store.uri)
         record = StudyRecord.create(site.store, site.experiment_id, site.study)
         record.describe(site.study, plan)
         record.place_runs(ledger, plan)

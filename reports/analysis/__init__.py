@@ -4,6 +4,7 @@ Answers for: the numbers behind figures and tables, as frozen dataclasses, or th
 are none. Renders nothing.
 """
 
+from reports.analysis.analysis import Analysis
 from reports.analysis.cost import CostPoint, cost_against
 from reports.analysis.curves import (
     BudgetCorrelation,
@@ -21,6 +22,7 @@ from reports.analysis.tables import analysis_tables
 
 __all__ = [
     "AblationPath",
+    "Analysis",
     "BudgetCorrelation",
     "Change",
     "CostPoint",

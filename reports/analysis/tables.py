@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 
-from reports.analysis.design import Unavailable, subject
-from reports.analysis.importance import Effect, Importance, importance
-from reports.analysis.interactions import Interaction, interactions
-from reports.analysis.path import AblationPath, Step, ablation_path
+from reports.analysis.analysis import Analysis
+from reports.analysis.design import Unavailable
+from reports.analysis.importance import Effect, Importance
+from reports.analysis.interactions import Interaction
+from reports.analysis.path import AblationPath, Step
 from reports.read import Study, heading
 from reports.stats import Estimate
 from reports.tables import (
@@ -22,44 +23,32 @@ from reports.tables import (
     decimals_of,
     head_notes,
     level_text,
-    short_name,
+    short_names,
     titled,
     unfinished_notes,
-    with_metric,
 )
 
 MOST_MISSING = 6  # settings that a note names
 
 
-def analysis_tables(study: Study, metric: str | None = None) -> list[Table]:
-    """The tables of a study's factors taken together; none of a study of one factor.
-
-    Args:
-        study: the study; one over datasets is taken by its averages.
-        metric: the test metric, or measure of quality; None: the protocol's default.
-
-    Raises:
-        ReportError: the protocol has no such metric.
-    """
-    study, metric = with_metric(study, metric)
-    part = subject(study, metric)
+def analysis_tables(analysis: Analysis) -> list[Table]:
+    """The tables of a study's factors taken together; none of a study of one factor."""
+    part, metric = analysis.subject, analysis.metric
     if isinstance(part, Unavailable) or len(part.factors) < 2:
         return []
     tables = []
-    found = importance(part, metric)
-    if isinstance(found, Importance):
-        tables.append(_importance(part, found))
-    pairs = interactions(part, metric)
+    if isinstance(analysis.importance, Importance):
+        tables.append(_importance(part, analysis.importance))
+    pairs = analysis.interactions
     if not isinstance(pairs, Unavailable):
         tables += [_interactions(part, pairs, metric), _cells(part, pairs, metric)]
-    path = ablation_path(part, metric)
-    if isinstance(path, AblationPath) and path.steps:
-        tables.append(_path(part, path))
+    if isinstance(analysis.path, AblationPath) and analysis.path.steps:
+        tables.append(_path(part, analysis.path))
     return tables
 
 
 def _importance(study: Study, found: Importance) -> Table:
-    head, names = heading(study.protocol, found.metric), _names(study)
+    head, names = heading(study.protocol, found.metric), short_names(study)
     rows = [_effect(study, effect, names) for effect in (*found.factors, *found.pairs)]
     if found.rest is not None:
         label = "the rest" if found.sampled else "three and more factors together"
@@ -114,7 +103,7 @@ def _importance_notes(found: Importance, head: str) -> list[str]:
 
 
 def _interactions(study: Study, found: Sequence[Interaction], metric: str) -> Table:
-    names = _names(study)
+    names = short_names(study)
     rows = []
     for pair in found:
         cells: dict[str, Cell] = {
@@ -144,7 +133,7 @@ def _interactions(study: Study, found: Sequence[Interaction], metric: str) -> Ta
 
 def _cells(study: Study, found: Sequence[Interaction], metric: str) -> Table:
     """Every two levels of every pair, for programs."""
-    names, decimals = _names(study), decimals_of(study, metric)
+    names, decimals = short_names(study), decimals_of(study, metric)
     rows = []
     for pair in found:
         labels = [Text(names[key]) for key in pair.factors]
@@ -196,7 +185,7 @@ def _path(study: Study, path: AblationPath) -> Table:
 
 
 def _step(study: Study, step: Step, metric: str) -> Row:
-    names, decimals = _names(study), decimals_of(study, metric)
+    names, decimals = short_names(study), decimals_of(study, metric)
     words = ", ".join(
         f"{names[c.factor]} {level_text(c.before)} → {level_text(c.after)}" for c in step.changes
     )
@@ -217,7 +206,7 @@ def _missing(study: Study, path: AblationPath) -> list[str]:
     """The settings that might have given the path another turn."""
     if not path.missing:
         return []
-    names = _names(study)
+    names = short_names(study)
     listed = [
         " ".join(f"{names[key]}={level_text(value)}" for key, value in sorted(one.items()))
         for one in path.missing[:MOST_MISSING]
@@ -225,11 +214,6 @@ def _missing(study: Study, path: AblationPath) -> list[str]:
     more = len(path.missing) - len(listed)
     rest = f" (and {more} more)" if more else ""
     return [f"not run, or not finished, on the way: {'; '.join(listed)}{rest}"]
-
-
-def _names(study: Study) -> dict[str, str]:
-    """Factor key -> what a table calls it."""
-    return {factor.key: short_name(study, factor) for factor in study.factors}
 
 
 def _row(study: Study, cells: Mapping[str, Cell]) -> Row:

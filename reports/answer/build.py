@@ -5,10 +5,12 @@ from collections.abc import Iterator, Sequence
 
 import polars as pl
 
+from reports.analysis import Analysis
 from reports.answer.arms import arms_finding
 from reports.answer.levels import levels_finding
 from reports.answer.model import Answer, Finding
 from reports.answer.ranked import ranks_finding
+from reports.answer.shares import shares_finding
 from reports.answer.words import difference, p_words, points, signed
 from reports.contract import COMPLETE, FAIL, PRUNED
 from reports.read import Study, heading
@@ -22,35 +24,31 @@ from reports.tables import (
     is_percent,
     on_test,
     spelled_row,
-    with_metric,
 )
 
 
-def build_answer(study: Study, tables: Sequence[Table], metric: str | None = None) -> Answer:
+def build_answer(analysis: Analysis, tables: Sequence[Table]) -> Answer:
     """What the tables say of each factor, of the reference arms, and what weakens it.
 
     Args:
-        study: whose tables they are.
-        tables: as reports.tables.build_tables gives them, of the same metric.
-        metric: what differences are of; None: the protocol's default.
-
-    Raises:
-        ReportError: the protocol has no such metric.
+        analysis: of the study and the metric whose tables they are.
+        tables: as reports.tables.build_tables gives them.
     """
-    study, metric = with_metric(study, metric)
+    study, metric = analysis.study, analysis.metric
     head = heading(study.protocol, metric).rstrip(".")
     # The smallest effect is in points; other measures have units of their own, and no verdict.
     effect = study.smallest_effect if is_percent(metric) else None
-    findings = list(_findings(study, tables, head, effect))
+    findings = list(_findings(analysis, tables, head, effect))
     judged = effect is not None and any(finding.verdict for finding in findings)
     rule = _rule(head, study.smallest_effect) if judged else ""
     return Answer(tuple(findings), tuple(_cautions(study)), rule)
 
 
 def _findings(
-    study: Study, tables: Sequence[Table], head: str, effect: float | None
+    analysis: Analysis, tables: Sequence[Table], head: str, effect: float | None
 ) -> Iterator[Finding]:
     """The findings, the most general first; of parts of a study, such as one dataset, none."""
+    study = analysis.study
     apart = any(factor.key in (*APART, "max_classes") for factor in study.factors)
     over = any(table.kind == "methods" for table in tables)
     whole = [
@@ -66,6 +64,8 @@ def _findings(
             found = levels_finding(table, head, effect)
             if found:
                 yield found
+    if shares := shares_finding(analysis, head):
+        yield shares
     # The reference arms ran on one dataset, in whose table they are.
     beside = (arms_finding(study, table, head, effect) for table in tables)
     yield from itertools.islice((found for found in beside if found), 1)

@@ -4,17 +4,16 @@ from collections.abc import Iterator
 from typing import Any
 
 from reports.charts import theme
-from reports.charts.model import Chart
+from reports.charts.model import Chart, chart
+from reports.charts.pieces import Spec, number, steps
 from reports.charts.points import Arm, Dot, Mean, arms_of, dots_of, limits_of, means_of
 from reports.read import Factor, Study, heading, run_address
 from reports.tables import (
     MOST_LEVELS,
     averaged,
-    chosen_by,
     dataset_factor,
     is_numeric,
     level_groups,
-    on_test,
     short_name,
 )
 
@@ -28,9 +27,9 @@ def factor_charts(study: Study, metric: str) -> Iterator[Chart]:
     for factor in study.factors:
         # The reference arms ran on one dataset: no line across all of them.
         source = study if factor == over else whole
-        chart = factor_chart(source, factor, metric, arms=factor != over) if source else None
-        if chart is not None:
-            yield chart
+        made = factor_chart(source, factor, metric, arms=factor != over) if source else None
+        if made is not None:
+            yield made
 
 
 def factor_chart(study: Study, factor: Factor, metric: str, *, arms: bool = True) -> Chart | None:
@@ -67,33 +66,20 @@ def factor_chart(study: Study, factor: Factor, metric: str, *, arms: bool = True
         _dot_layer(study, dots, x, y, head),
         *_mean_layers(means, x, y, head, joined=joined),
     ]
-    title = _title(study, scattered=scattered)
-    spec = {"title": title, "height": _HEIGHT, "layer": layers}
     caption = _caption(study, factor, head, means, lines, scattered=scattered)
-    return Chart(factor.key, short_name(study, factor), caption, {**spec, "description": caption})
+    beside = ["each dot one setting" if scattered else "mean over the other factors"]
+    spec = {"height": _HEIGHT, "layer": layers}
+    beside = beside if len(study.factors) > 1 else []
+    return chart(study, factor.key, short_name(study, factor), caption, spec, *beside)
 
 
-def _x(study: Study, factor: Factor, dots: list[Dot], *, continuous: bool) -> dict[str, Any]:
+def _x(study: Study, factor: Factor, dots: list[Dot], *, continuous: bool) -> Spec:
     title = short_name(study, factor)
     if continuous:
-        positive = min(dot.value for dot in dots) > 0
-        scale = {
-            "type": "log" if factor.log and positive else "linear",
-            "zero": False,
-            "nice": False,
-            "padding": 8,
-        }
-        axis = {"labelOverlap": "greedy", "tickCount": 6}
-        return {
-            "field": "value",
-            "type": "quantitative",
-            "title": title,
-            "scale": scale,
-            "axis": axis,
-        }
-    labels = list(dict.fromkeys(dot.level for dot in dots))
-    axis = {"labelAngle": -25 if sum(map(len, labels)) > 36 else 0}
-    return {"field": "level", "type": "ordinal", "sort": labels, "title": title, "axis": axis}
+        log = factor.log and min(dot.value for dot in dots) > 0
+        scale = {"type": "log" if log else "linear", "nice": False, "padding": 8}
+        return number("value", title, scale=scale, axis={"labelOverlap": "greedy", "tickCount": 6})
+    return steps("level", title, list(dict.fromkeys(dot.level for dot in dots)))
 
 
 def _y(title: str, limits: tuple[float, float], arms: list[Arm]) -> dict[str, Any]:
@@ -178,19 +164,6 @@ def _arm_layers(arms: list[Arm], y: dict[str, Any]) -> Iterator[dict[str, Any]]:
         "mark": {"type": "rule", "strokeWidth": 1.3},
         "encoding": encoding,
     }
-
-
-def _title(study: Study, *, scattered: bool) -> list[str]:
-    """What the picture must not be read without, in lines that a column holds."""
-    parts = [study.name]
-    if study.pooled:
-        parts.append(study.scope)
-    if len(study.factors) > 1:
-        parts.append("each dot one setting" if scattered else "mean over the other factors")
-    leak = on_test(chosen_by(study.rows["selection"].to_list()))
-    beside = [*(["selected on test"] if leak else [])]
-    beside += ["demonstration backbone"] if study.demonstration else []
-    return [" · ".join(parts), *([" · ".join(beside)] if beside else [])]
 
 
 def _caption(

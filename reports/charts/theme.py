@@ -5,13 +5,13 @@ from typing import Any, Final
 # Okabe and Ito's colours: told apart by colour-blind readers; arms differ by their dashes, too.
 MEAN: Final = "#0072B2"
 DOT: Final = "#56B4E9"
+SECOND: Final = "#D55E00"
 ARMS: Final = {
     "zero_shot": ("#777777", [1, 2]),
     "no_synthetic": ("#D55E00", [6, 2]),
     "text_feature": ("#009E73", [6, 2, 1, 2]),
     "real_pictures": ("#CC79A7", [10, 3]),
 }
-DIVERGING: Final = ("#D55E00", "#F7F7F7", "#0072B2")
 FONT: Final = "Liberation Sans, Arial, Helvetica, sans-serif"
 COLUMN: Final = 3.3  # inches of a paper's column
 WHOLE: Final = 6.9  # and of its page

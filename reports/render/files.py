@@ -8,29 +8,26 @@ from pathlib import Path
 
 from rich.console import Group, RenderableType
 
-from reports.charts import chart_bytes, factor_charts
+from reports.charts import FIGURES, chart_bytes, study_charts
 from reports.contract import ReportError
 from reports.render.answer import answer_markdown, answer_view
 from reports.render.latex import latex
 from reports.render.page import page
-from reports.render.plain import csv_text, markdown
+from reports.render.plain import csv_stream, csv_text, markdown
 from reports.render.terminal import FILE_WIDTH, plain_text, terminal_view
 from reports.report import Report
 
 
 def text_of(form: str, report: Report) -> str:
-    """The report as terminal or markdown text, or its tables as latex or csv.
-
-    Between the tables of CSV there is a blank line.
-    """
-    tables = report.tables
+    """The report as terminal or markdown text, or its tables as latex or csv (see csv_stream)."""
+    tables = report.every_table
     match form:
         case "markdown":
             return answer_markdown(report.study.name, report.answer) + markdown(tables)
         case "latex":
             return latex(tables)
         case "csv":
-            return "\n".join(csv_text(table) for table in tables)
+            return csv_stream(tables)
         case _:
             return plain_text(view(report, FILE_WIDTH), FILE_WIDTH)
 
@@ -42,14 +39,19 @@ def view(report: Report, width: int) -> RenderableType:
     """
     answer = answer_view(report.study.name, report.answer)
     tables = [
-        t if t.kind or t.place == "csv" else dataclasses.replace(t, place="files")
-        for t in report.tables
+        table if table.kind or table.place == "csv" else dataclasses.replace(table, place="files")
+        for table in report.every_table
     ]
     return Group(answer, terminal_view(tables, width))
 
 
-def write_report(report: Report, out: Path) -> list[Path]:
+def write_report(report: Report, out: Path, *, every_figure: bool = False) -> list[Path]:
     """Write every format, the rows behind the tables and the figures.
+
+    Args:
+        report: of a study.
+        out: the folder.
+        every_figure: whether all of the page's charts become files, not those of factors alone.
 
     Returns:
         The files, in the order written.
@@ -58,19 +60,21 @@ def write_report(report: Report, out: Path) -> list[Path]:
         ReportError: the folder cannot be written.
     """
     files: dict[str, bytes] = {}
-    study, tables = report.study, report.tables
+    study, tables = report.study, report.every_table
     name = file_name(study.name)
-    charts = list(factor_charts(study, report.metric))
-    for chart in charts:
-        drawn = chart_bytes(chart)
-        files |= {f"{name}-{file_name(chart.name)}.{kind}": data for kind, data in drawn.items()}
+    sections = study_charts(report.analysis)
+    for section in sections:
+        for chart in section.charts if every_figure or section.name == FIGURES else ():
+            drawn = chart_bytes(chart)
+            own = f"{name}-{file_name(chart.name)}"
+            files |= {f"{own}.{kind}": data for kind, data in drawn.items()}
     texts = {
         f"{name}.txt": text_of("terminal", report),
         f"{name}.md": text_of("markdown", report),
         f"{name}.tex": text_of("latex", report),
         **{f"{name}-{file_name(table.name)}.csv": csv_text(table) for table in tables},
         f"{name}-rows.csv": study.rows.write_csv(),
-        f"{name}.html": page(report, charts),
+        f"{name}.html": page(report, sections),
     }
     files = {file: text.encode() for file, text in texts.items()} | files
     try:

@@ -3,7 +3,9 @@
 import csv
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+
+import polars as pl
 
 from reports.stats import Estimate
 from reports.tables import (
@@ -98,6 +100,49 @@ def csv_text(table: Table) -> str:
         baseline = str(row.baseline).lower()
         writer.writerow([*values, row.section, baseline, row.arm, selection, flags])
     return buffer.getvalue()
+
+
+def csv_stream(tables: Sequence[Table]) -> str:
+    """All tables as one CSV, which polars.read_csv and pandas.read_csv take without options.
+
+    The first column, `table`, is the table's name; the others are those of csv_text, whichever
+    table has them. A factor has one column in all tables, by its heading (n_ctx), which is empty
+    for reference arms (column arm). As readers guess a column's type from its first rows, a number
+    that is not known is NaN, and what is no number among numbers ("1 of 3") stands in a column of
+    its own, datasets_text beside datasets. A text that is not known is empty.
+    """
+    frame = pl.concat([_labelled(table) for table in tables], how="diagonal")
+    return pl.DataFrame([part for column in frame for part in _typed(column)]).write_csv()
+
+
+def _labelled(table: Table) -> pl.DataFrame:
+    """A table's CSV as texts; its labels are under their headings, and empty for arms."""
+    frame = pl.read_csv(io.StringIO(csv_text(table)), infer_schema=False)
+    labels = table.columns[: table.labels]
+    own = pl.col("arm").is_null()
+    frame = frame.with_columns(
+        pl.when(own).then(pl.col(label.key).replace("–", None)).alias(label.key) for label in labels
+    )
+    others = {"table", *frame.columns} - {label.key for label in labels}
+    headings = {
+        label.key: f"space.{label.heading}" if label.heading in others else label.heading
+        for label in labels
+    }
+    return frame.rename(headings).insert_column(0, pl.lit(table.name).alias("table"))
+
+
+def _typed(texts: pl.Series) -> Iterator[pl.Series]:
+    """Texts that are numbers as numbers, whole ones where all are; the others beside them."""
+    numbers, whole = (texts.cast(kind, strict=False) for kind in (pl.Float64, pl.Int64))
+    others = texts.filter(numbers.is_null()).null_count() < numbers.null_count()
+    measured = texts.name.endswith(tuple(f"_{field}" for field in _FIELDS))
+    if numbers.null_count() == len(texts) and (others or not measured):
+        yield texts
+    elif others:
+        yield numbers.fill_null(float("nan"))
+        yield texts.set(numbers.is_not_null(), None).alias(f"{texts.name}_text")
+    else:
+        yield whole if whole.null_count() == 0 else numbers.fill_null(float("nan"))
 
 
 def _names(table: Table, key: str) -> list[str]:

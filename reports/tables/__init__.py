@@ -5,6 +5,7 @@ owes its reader. Knows no output format.
 """
 
 from reports.tables.build import build_tables
+from reports.tables.changes import change_lines
 from reports.tables.datasets import AVERAGE
 from reports.tables.formatting import (
     PLAIN,
@@ -29,6 +30,7 @@ from reports.tables.groups import (
     ordered_levels,
     setting_groups,
     short_name,
+    short_names,
     spelled,
 )
 from reports.tables.metric import decimals_of, interval_of, is_percent, with_metric
@@ -59,6 +61,7 @@ from reports.tables.notes import (
     unfinished_notes,
 )
 from reports.tables.pooling import averaged, dataset_factor
+from reports.tables.quality_measures import MEASURES
 from reports.tables.quality_response import APART
 
 __all__ = [
@@ -67,6 +70,7 @@ __all__ = [
     "FEWEST_SEEDS",
     "LEVELS",
     "MARK",
+    "MEASURES",
     "MOST_LEVELS",
     "PLAIN",
     "STACKED",
@@ -90,6 +94,7 @@ __all__ = [
     "build_tables",
     "by_seed",
     "cell_text",
+    "change_lines",
     "chosen_by",
     "dataset_factor",
     "decimals_of",
@@ -108,6 +113,7 @@ __all__ = [
     "p_text",
     "setting_groups",
     "short_name",
+    "short_names",
     "spelled",
     "spelled_row",
     "titled",

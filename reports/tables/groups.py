@@ -174,6 +174,11 @@ def short_name(study: Study, factor: Factor) -> str:
     return last if len(same) == 1 else factor.key
 
 
+def short_names(study: Study) -> dict[str, str]:
+    """Factor key -> what tables and charts call it."""
+    return {factor.key: short_name(study, factor) for factor in study.factors}
+
+
 def factor_labels(study: Study) -> list[Column]:
     """The columns that name a setting: one a factor, or one for a study without any."""
     names = [Column(f.key, short_name(study, f), "left") for f in study.factors]

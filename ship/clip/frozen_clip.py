@@ -2,8 +2,6 @@
 
 import json
 import logging
-import warnings
-import zipfile
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -25,6 +23,7 @@ from ship.clip.architectures import (
 )
 from ship.clip.identity import fingerprint
 from ship.clip.text_tower import TextTower, UndrivableTower
+from ship.clip.weights_file import archive_weights, is_torchscript, loading_fault, quiet_torch
 from ship.pocket import MODEL_DIR
 
 # Weights drawn at random with a fixed seed: for benchmarks and tests of shapes, never for results.
@@ -115,11 +114,11 @@ class FrozenCLIP:
         """
         check_backbone_name(name)
         previous = logging.root.manager.disable
-        logging.disable(logging.WARNING)  # open_clip narrates through the root logger
+        logging.disable(logging.ERROR)  # open_clip narrates through the root logger
         try:
             model, tokenizer = _create(name)
         except Exception as why:  # a broken checkpoint may raise anything
-            reason = str(why).splitlines()[0] if str(why) else type(why).__name__
+            reason = loading_fault(name, why)
             raise BackboneError(f"backbone {name!r} could not be loaded: {reason}") from why
         finally:
             logging.disable(previous)
@@ -170,30 +169,24 @@ def _create(name: str) -> tuple[nn.Module, Any]:
             torch.manual_seed(0)
             model = open_clip.create_model(architecture, load_weights=False)
     elif pretrained not in open_clip.list_pretrained_tags_by_model(architecture) and (
-        _is_torchscript(pretrained)
+        is_torchscript(pretrained)
     ):
         model = _from_archive(architecture, pretrained)
     else:
         # open_clip only warns where the weights' activation is not the architecture's
         own = bool(get_pretrained_cfg(architecture, pretrained).get("quick_gelu", False))
-        model = open_clip.create_model(architecture, pretrained=pretrained, force_quick_gelu=own)
+        with quiet_torch():
+            model = open_clip.create_model(
+                architecture, pretrained=pretrained, force_quick_gelu=own
+            )
     return model, load_tokenizer(name)
-
-
-def _is_torchscript(path: str) -> bool:
-    if not zipfile.is_zipfile(path):
-        return False
-    with zipfile.ZipFile(path) as archive:
-        return any(name.endswith("/constants.pkl") for name in archive.namelist())
 
 
 def _from_archive(architecture: str, path: str) -> nn.Module:
     """A model with the weights of a TorchScript archive, the form that OpenAI's files have."""
     import open_clip
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # of TorchScript as a whole
-        weights = dict(torch.jit.load(path, map_location="cpu").state_dict())
+    weights = archive_weights(path)
     sizes = [weights.pop(key, None) for key in ("input_resolution", "context_length", "vocab_size")]
     # OpenAI's archives alone keep these beside the weights, and all of them have QuickGELU
     openai = all(size is not None for size in sizes)
@@ -219,6 +212,8 @@ def check_backbone_name(name: str) -> None:
     if architecture not in known:
         near = get_close_matches(architecture, ["pocket", *known], n=3)
         hint = f"nearest: {', '.join(near)}" if near else "see ship-sweep --list-backbones"
+        if not pretrained and _is_path(name):
+            hint = f"a file needs the architecture whose weights it has: ViT-B-16:{name}"
         raise BackboneError(
             f"must be pocket or an open_clip NAME:PRETRAINED, got {name!r} ({hint})"
         )
@@ -236,10 +231,17 @@ def check_backbone_name(name: str) -> None:
         )
     if not Path(pretrained).is_file() or not pretrained:
         hint = "choices: " + ", ".join([*tags, "a checkpoint file"])
-        if "/" in pretrained or pretrained.lower().endswith(_ENDINGS):  # a path, not a tag
+        if pretrained and Path(pretrained).is_dir():
+            hint = f"{pretrained} is a folder: name the checkpoint file in it"
+        elif _is_path(pretrained):
             hint = f"no such file: {pretrained}"
         must = f"must name pretrained weights as {architecture}:PRETRAINED"
         raise BackboneError(f"{must}, got {name!r} ({hint})")
+
+
+def _is_path(name: str) -> bool:
+    """Whether somebody means a file by this, be it there or not."""
+    return "/" in name or name.lower().endswith(_ENDINGS)
 
 
 def list_backbones() -> list[str]:

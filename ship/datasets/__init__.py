@@ -12,6 +12,7 @@ from ship.datasets.faults import cut_name_faults, name_faults
 from ship.datasets.image_folder import PREFIX, ImageFolder
 from ship.datasets.imagenet import IMAGENET_DATASETS
 from ship.datasets.packaged import PACKAGED_DATASETS
+from ship.datasets.spelling import meant_dataset
 from ship.datasets.survey import DatasetSpec, Survey, assemble, raise_faults
 from ship.datasets.xlsa import XLSA_DATASETS, XlsaDataset
 
@@ -69,12 +70,19 @@ def has_unseen_pictures(name: str) -> bool:
     return not isinstance(DATASETS.get(name), XlsaDataset)
 
 
+def nearest_dataset(name: str) -> str | None:
+    """The dataset that a name was probably meant to be ("oxford_flowers": flowers102), or None."""
+    return meant_dataset(name, DATASETS)
+
+
 def _spec(name: str) -> DatasetSpec:
     if name.startswith(PREFIX):
         return _IMAGE_FOLDER
     if name not in DATASETS:
+        near = nearest_dataset(name)
+        hint = f"did you mean {near}? " if near else ""
         choices = ", ".join([*DATASETS, f"{PREFIX}NAME"])
-        raise DatasetError(f"unknown dataset {name!r} (choices: {choices})")
+        raise DatasetError(f"unknown dataset {name!r} ({hint}choices: {choices})")
     return DATASETS[name]
 
 
@@ -90,5 +98,6 @@ __all__ = [
     "check_dataset",
     "has_unseen_pictures",
     "load_dataset",
+    "nearest_dataset",
     "survey_dataset",
 ]

@@ -3,8 +3,9 @@
 from collections.abc import Callable
 from typing import Any
 
+from reports.analysis import Analysis
 from reports.answer import Answer
-from reports.charts import factor_charts
+from reports.charts import study_charts
 from reports.render.page import page
 from reports.report import Report, make_report
 from reports.tables.build import build_tables
@@ -48,10 +49,14 @@ def collapsed() -> list[Table]:
 def page_of(tables: list[Table]) -> str:
     """A page of some tables, without an answer and without figures."""
     study = prompt_len().study()
-    return page(Report(study, "harmonic_mean", Answer((), ()), tuple(tables)))
+    return page(
+        Report(
+            study, "harmonic_mean", Analysis(study, "harmonic_mean"), Answer((), ()), tuple(tables)
+        )
+    )
 
 
 def whole_page(builder: StoreBuilder) -> str:
     """The page of a study as ship-report writes it."""
     made = make_report(builder.study())
-    return page(made, list(factor_charts(made.study, made.metric)))
+    return page(made, study_charts(made.analysis))

@@ -1,5 +1,6 @@
 """ship-report as a user meets it: pages, files, exit codes, one line for each mistake."""
 
+import io
 import os
 import shutil
 import sqlite3
@@ -107,7 +108,7 @@ def test_rows_behind_the_table_are_written(packaged: Build, store_uri: str, here
         ("terminal", "prompt_len: the answer"),
         ("markdown", "### prompt_len: the answer"),
         ("latex", "% needs"),
-        ("csv", "level,n,failed"),
+        ("csv", "table,n_ctx,n,failed"),
     ],
 )
 def test_format_prints_and_writes_nothing(
@@ -118,6 +119,16 @@ def test_format_prints_and_writes_nothing(
     assert result.exit_code == 0, result.output
     assert result.stdout.startswith(start)
     assert list(here.iterdir()) == []
+
+
+def test_csv_on_stdout_parses(store_uri: str, here: Path) -> None:
+    """All tables of a study are one CSV that polars reads, and filters, without options."""
+    uri = over_datasets().write(store_uri)
+    result = report("main", "--tracking-uri", uri, "--format", "csv")
+    frame = pl.read_csv(io.StringIO(result.stdout))
+    (vae,) = frame.filter(pl.col("table") == "datasets", pl.col("generator") == "vae").to_dicts()
+    assert {"datasets-long", "emoji-generator", "quality"} <= set(frame["table"])
+    assert isinstance(vae["harmonic_mean_mean"], float)
 
 
 def test_format_with_out_writes_too(packaged: Build, store_uri: str, here: Path) -> None:

@@ -112,11 +112,11 @@ def _survey_faults(
     path: str, name: str, data_root: Path | None, surveys: dict[str, "Survey"]
 ) -> list[Fault]:
     """Why a dataset cannot be read; one that can is added to `surveys`."""
-    from ship.datasets import DATASETS, survey_dataset
+    from ship.datasets import DATASETS, nearest_dataset, survey_dataset
     from ship.datasets.image_folder import PREFIX
 
     if name not in DATASETS and not name.startswith(PREFIX):
-        near = nearest(name, DATASETS)
+        near = nearest_dataset(name)
         return [Fault(path, "must be a dataset", name, (*DATASETS, f"{PREFIX}NAME"), near)]
     survey = surveys.get(name) or survey_dataset(name, data_root)
     if not survey.faults:

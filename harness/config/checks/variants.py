@@ -1,6 +1,6 @@
 """The settings that the variants of a varied group run with: a YAML's `variants`."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -38,14 +38,15 @@ def variant_faults(
     if not isinstance(raw, dict):
         return [Fault("variants", "must be a mapping of groups to their levels' settings", raw)]
     faults = []
+    unused = list(_unused(raw, space))
     for group, levels in raw.items():
         path = f"variants.{group}"
         known = (*_NAMED, "dataset")
         if group not in known:
             must, near = "must be a group that a study can vary", nearest(str(group), known)
             faults.append(Fault(path, must, choices=known, near=near))
-        elif group not in space and group != "dataset":
-            faults.append(Fault(path, f"must be a factor of the space: {group} is a constant here"))
+        elif group in unused:
+            continue
         elif not isinstance(levels, dict):
             faults.append(Fault(path, "must be a mapping of levels to settings", levels))
         elif group == "dataset":
@@ -53,8 +54,25 @@ def variant_faults(
                 faults += _dataset_faults(str(name), settings, space, constants)
         else:
             for name, settings in levels.items():
-                faults += _level_faults(group, name, settings, space[group], constants)
+                if f"{group}.{name}" not in unused:
+                    faults += _level_faults(group, name, settings, space[group], constants)
+    if unused:
+        drops = " ".join(f"--set variants.{path}=null" for path in unused)
+        must = f"must be for levels of the space, unlike {', '.join(unused)} (drop them: {drops})"
+        faults.append(Fault("variants", must))
     return faults
+
+
+def _unused(raw: Mapping[Any, Any], space: Mapping[str, Factor]) -> Iterator[str]:
+    """Groups that are constants, and variants that there are, yet not among a factor's levels."""
+    for group in (name for name in _NAMED if name in raw):
+        if group not in space:
+            yield group
+        elif isinstance(raw[group], dict):
+            spare = (name for name in GROUPS[group] if name in raw[group])
+            yield from (
+                f"{group}.{name}" for name in spare if name not in (space[group].choices or ())
+            )
 
 
 def _level_faults(
@@ -80,13 +98,13 @@ def _level_faults(
 def _dataset_faults(
     name: str, settings: Any, space: Mapping[str, Factor], constants: Mapping[str, Any]
 ) -> list[Fault]:
-    from ship.datasets import DATASETS
+    from ship.datasets import DATASETS, nearest_dataset
     from ship.datasets.image_folder import PREFIX
 
     path = f"variants.dataset.{name}"
     if name not in DATASETS and not name.startswith(PREFIX):
         choices = (*DATASETS, f"{PREFIX}NAME")
-        return [Fault(path, "must be a dataset", choices=choices, near=nearest(name, DATASETS))]
+        return [Fault(path, "must be a dataset", choices=choices, near=nearest_dataset(name))]
     if not isinstance(settings, dict):
         return [Fault(path, "must be a mapping of settings", settings)]
     faults: list[Fault] = []

@@ -1,6 +1,6 @@
 """The page, out of its template: every text is escaped, every script is the project's own."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.resources import files
 from io import StringIO
 from typing import Any
@@ -8,7 +8,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from reports.charts import Chart, as_json, for_page, page_script
+from reports.charts import Chart, Section, as_json, for_page, page_script
 from reports.contract import ARMS, COMPLETE
 from reports.read import Study, run_address
 from reports.render.page.tables import table_html
@@ -18,33 +18,48 @@ from reports.tables import Table, factor_labels, setting_groups, spelled
 _HERE = "reports.render.page"
 
 
-def page(report: Report, charts: Sequence[Chart] = ()) -> str:
+def page(report: Report, sections: Sequence[Section] = ()) -> str:
     """The whole page of a report.
 
     Args:
         report: tables for programs alone (place "csv") are left out.
-        charts: in their order.
+        sections: charts in their order.
     """
     loader = PackageLoader(_HERE, "templates")
     made = Environment(loader=loader, autoescape=True, undefined=StrictUndefined)
-    tables = [table for table in report.tables if table.place != "csv"]
-    specs = {chart.name: for_page(chart.spec) for chart in charts}
+    charts = {section.name: section.charts for section in sections}
+    specs = {c.name: for_page(c.spec) for section in sections for c in section.charts}
     template = made.get_template("page.html.j2")
     text = template.render(
         study=report.study,
         answer=report.answer,
-        charts=charts,
-        main=[_shown(table) for table in tables if table.kind],
-        beside=[_shown(table) for table in tables if not table.kind],
+        parts=list(_parts(report, charts)),
         lost=_lost(report),
         runs=_runs(report.study),
         yaml=_yaml(report.study.config),
         style=Markup(_file("page.css")),
         script=Markup(_file("page.js")),
-        vega=Markup(page_script()) if charts else "",
+        vega=Markup(page_script()) if specs else "",
         specs=Markup(as_json(specs)),
     )
     return text.rstrip() + "\n"
+
+
+def _parts(report: Report, charts: Mapping[str, Sequence[Chart]]) -> Iterator[dict[str, Any]]:
+    """The page's parts between the answer and its end, those left out that are empty."""
+    main = [table for table in report.tables if table.kind]
+    beside = [table for table in report.tables if not table.kind]
+    parts: list[tuple[str, str, Sequence[Chart], Sequence[Table]]] = [
+        ("figures", "Figures", charts.get("figures", ()), ()),
+        ("tables", "Tables", (), main),
+        ("together", "Factors together", charts.get("together", ()), report.together),
+        ("training", "Training", charts.get("training", ()), ()),
+        ("settings", "Cost and feature quality", charts.get("settings", ()), beside),
+    ]
+    for name, title, own, tables in parts:
+        shown = [_shown(table) for table in tables if table.place != "csv"]
+        if own or shown:
+            yield {"name": name, "title": title, "charts": own, "tables": shown}
 
 
 def _shown(table: Table) -> dict[str, Any]:

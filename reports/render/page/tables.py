@@ -34,4 +34,6 @@ def table_html(table: Table) -> str:
     if bold:
         view = view.tab_style(style.text(weight="bold"), loc.body(rows=bold))
     # great_tables' own style knows one size and white paper; the page has a style for all tables.
-    return re.sub(r"<style>.*?</style>", "", str(view.as_raw_html()), flags=re.DOTALL).strip()
+    html = re.sub(r"<style>.*?</style>", "", str(view.as_raw_html()), flags=re.DOTALL).strip()
+    # That each cell names its headings is a third of a page; one row of headings needs none of it.
+    return re.sub(r'<(t[dh]) headers="[^"]*"', r"<\1", html)

@@ -56,12 +56,35 @@ def test_complete_study_exits_0_and_says_how_to_see_it(calls: dict[str, Any]) ->
     result = invoke("--space", "prompt_len", "--set", "shots=4", "--address", "auto", "--verbose")
     assert result.exit_code == 0
     assert calls["study"].trial.shots == 4
+    assert callable(calls["options"].pop("before"))
     assert calls["options"] == {
         "data_root": None, "address": "auto", "verbose": True, "cache_dir": None, "storage": None,
         "consent": Consent(False, None),
     }  # fmt: skip
     assert calls["render"] == ("prompt_len", URI, Path("prompt_len-report"))
     assert f"mlflow ui --backend-store-uri {URI} --port 5000" in result.stdout
+
+
+def test_a_run_says_what_it_has_changed(
+    calls: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The table is read where run_study says that something runs, and compared at the end."""
+    answer = harness.study.run_study
+    asked: list[tuple[str, str]] = []
+
+    def changes_from_now(name: str, uri: str) -> Any:
+        asked.append((name, uri))
+        return lambda: ["since the last run (H):"]
+
+    def run_study(study: Any, **options: Any) -> StudyOutcome:
+        options["before"](study.name, URI)
+        return answer(study, **options)
+
+    monkeypatch.setattr(reports.cli, "changes_from_now", changes_from_now)
+    assert "since the last run" not in invoke("--space", "prompt_len").stdout and not asked
+    monkeypatch.setattr(harness.study, "run_study", run_study)
+    assert "since the last run (H):\nall runs" in invoke("--space", "prompt_len").stdout
+    assert asked == [("prompt_len", URI)]
 
 
 @pytest.mark.parametrize(

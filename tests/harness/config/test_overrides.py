@@ -7,6 +7,7 @@ import pytest
 
 from harness.config.choices import AshaScheduler
 from harness.config.load import parse_study
+from harness.config.overrides import apply_overrides, parse_overrides
 from harness.config.space import resolve
 from harness.errors import ConfigError
 
@@ -85,6 +86,55 @@ def test_override_drops_a_factor() -> None:
     assert list(parse_study(mapping, "x", overrides=["space.shots=null"]).space) == [
         "generator.n_ctx"
     ]
+
+
+VARIED: dict[str, Any] = {
+    "space": {"generator": ["none", "vae", "wgan"], "finetuner": ["gda", "coop"]},
+    "variants": {
+        "generator": {"wgan": {"epochs": 5, "n_critic": 2}},
+        "finetuner": {"coop": {"epochs": 7}},
+        "dataset": {"photos": {"max_classes": 9, "generator": {"early_stopping": 3}}},
+    },
+}
+SHRUNK = ("space.generator=[none, vae]", "space.finetuner=null")
+
+
+def test_a_smaller_space_names_the_variants_to_drop() -> None:
+    """The line has every --set that the command lacks; with them the study is sound."""
+    with pytest.raises(ConfigError) as caught:
+        parse_study(VARIED, "x", label="x", overrides=SHRUNK)
+    (line,) = caught.value.faults
+    drops = re.findall(r"--set (\S+?)[ )]", f"{line} ")
+    assert drops == ["variants.generator.wgan=null", "variants.finetuner=null"]
+    study = parse_study(VARIED, "x", overrides=[*SHRUNK, *drops])
+    assert study.variants == {"generator": {}} and list(study.space) == ["generator"]
+
+
+@pytest.mark.parametrize(
+    ("override", "place", "left"),
+    [
+        ("variants.generator=null", (), {"finetuner", "dataset"}),
+        ("variants.generator.wgan=null", ("generator",), set()),
+        ("variants.generator.wgan.epochs=null", ("generator", "wgan"), {"n_critic"}),
+        ("variants.dataset.photos.generator=null", ("dataset", "photos"), {"max_classes"}),
+        ("variants.generator.mlp_vae=null", ("generator",), {"wgan"}),
+    ],
+)
+def test_null_drops_variants_at_each_depth(
+    override: str, place: tuple[str, ...], left: set[str]
+) -> None:
+    """A group, a level, or one of its settings goes, and the rest stays."""
+    (item,), _ = parse_overrides([override])
+    found = apply_overrides(VARIED, [item])["variants"]
+    for step in place:
+        found = found[step]
+    assert set(found) == left
+
+
+def test_null_is_a_value_where_a_setting_may_be_null() -> None:
+    """A dataset's max_classes: null means all classes, not the constant's number."""
+    given, _ = parse_overrides(["variants.dataset.photos.max_classes=null"])
+    assert apply_overrides(VARIED, given)["variants"]["dataset"]["photos"]["max_classes"] is None
 
 
 @pytest.mark.parametrize(

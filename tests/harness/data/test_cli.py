@@ -193,7 +193,7 @@ def test_check_refuses_an_unknown_name() -> None:
     """A typing mistake shows the choices."""
     result = invoke("check", "caltech")
     assert (result.exit_code, result.stdout) == (2, "")
-    assert "unknown dataset 'caltech' (choices: emoji, photos, " in result.stderr
+    assert "unknown dataset 'caltech' (did you mean caltech101? choices: emoji, " in result.stderr
 
 
 @pytest.mark.data

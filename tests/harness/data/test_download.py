@@ -175,6 +175,7 @@ def test_an_interrupted_download_leaves_nothing(
         (("emoji", "--data-root", "."), "packaged with ship-sweep"),
         (("photos", "--data-root", "."), "packaged with ship-sweep"),
         (("cubs", "--data-root", "."), "unknown dataset 'cubs' (did you mean cub?)"),
+        (("textures", "--data-root", "."), "unknown dataset 'textures' (did you mean dtd?)"),
         (("dtd", "--data-root", "file"), "--data-root must be a folder, got file"),
         (("dtd", "--data-root", "file/data"), "file/data cannot be made: Not a directory"),
         (("eurosat", "--data-root", "."), "eurosat/2750 is there already; see ship-data check"),

@@ -1,7 +1,10 @@
 """run_study on a real local Ray and a real MLflow, with an analytic method."""
 
 import json
+import re
 import signal
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +20,7 @@ from harness.store.errors import StoreAway, StoreError
 from harness.study.context import Site
 from harness.study.preview import plan_study
 from harness.study.run import run_study
+from reports.cli import changes_from_now
 from reports.contract import State
 from tests.harness.conftest import Bench
 from tests.harness.fakes import make_study, sleepy, truth
@@ -43,6 +47,41 @@ def test_a_finished_study_is_left_alone(ray_bench: Bench) -> None:
     assert ray_bench.log.read_text() == log
     after = ray_bench.runs()
     assert [run.to_dictionary() for run in after] == [run.to_dictionary() for run in before]
+
+
+def test_whoever_compares_is_told_before_a_study_goes_on(ray_bench: Bench) -> None:
+    """Not of a first run, nor where there is nothing to do; then before anything is changed."""
+    seen: list[Any] = []
+
+    def before(name: str, uri: str) -> None:
+        seen.append((name, uri, changes_from_now(name, uri)))
+
+    ray_bench.run(make_study(), before=before)
+    ray_bench.run(make_study(), before=before)
+    assert seen == []
+    ray_bench.run(make_study(seeds=3), before=before)
+    ((name, uri, changes),) = seen
+    assert (name, uri) == ("small", ray_bench.uri)
+    title, first, *_ = changes()
+    assert title == "since the last run (H):"
+    assert re.fullmatch(r"  moved: n_ctx 1: \S+ \(n 2\) -> \S+ \(n 3\)", first)
+
+
+def test_a_finished_study_needs_nothing_that_trains(ray_bench: Bench) -> None:
+    """With nothing to do neither Ray, Optuna nor a picture's or a backbone's reader is loaded."""
+    ray_bench.run(make_study())
+    script = (
+        "import sys; from pathlib import Path; from harness.study import run_study\n"
+        "from tests.harness.fakes import make_method, make_study\n"
+        "uri, log, cache = sys.argv[1:]; method = make_method(Path(log))\n"
+        "outcome = run_study(make_study(), data_root=None, tracking_uri=uri, method=method,\n"
+        "                    cache_dir=Path(cache))\n"
+        "heavy = {'ray', 'optuna', 'open_clip', 'torchvision', 'timm', 'scipy.stats'}\n"
+        "print(outcome.done, outcome.ran, *(heavy & set(sys.modules)))\n"
+    )
+    command = [sys.executable, "-c", script, ray_bench.uri, ray_bench.log, ray_bench.cache]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["3", "False"]
 
 
 def test_runs_carry_params_metrics_and_tags(ray_bench: Bench) -> None:

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from reports.analysis.tables import analysis_tables
 from reports.contract import ReportError
 from reports.render.plain import csv_text, markdown
 from reports.render.terminal import terminal_text
+from reports.report import make_report
 from reports.tables.formatting import cell_text
 from reports.tables.model import Table
 from tests.reports.analysis.planted import drawn, grid, levelled, nothing, planted
@@ -16,7 +16,7 @@ from tests.reports.studies import KL, SEEDS, cross_dataset, one_factor, over_dat
 
 def tables(builder: StoreBuilder) -> dict[str, Table]:
     """The tables by name."""
-    return {table.name: table for table in analysis_tables(builder.study())}
+    return {table.name: table for table in make_report(builder.study()).together}
 
 
 def shown(table: Table, column: str) -> list[str]:
@@ -41,7 +41,7 @@ def test_tables_of_a_grid() -> None:
 
 def test_every_format_shows_them() -> None:
     """Markdown, CSV and the terminal take the tables as they are."""
-    made = analysis_tables(grid((2, 3), lambda s: s["f1"]).study())
+    made = make_report(grid((2, 3), lambda s: s["f1"]).study()).together
     for table in made:
         lines = csv_text(table).splitlines()
         assert len(lines) == 1 + len(table.rows)
@@ -77,13 +77,15 @@ def test_selected_on_test_is_said() -> None:
     builder = grid((2, 2), nothing)
     for run in builder.runs:
         run.tags["ship.selection"] = "test"
-    assert all(t.title.endswith("(selected on test)") for t in analysis_tables(builder.study()))
+    assert all(
+        t.title.endswith("(selected on test)") for t in make_report(builder.study()).together
+    )
 
 
 def test_one_factor_has_none() -> None:
     """The table of one factor says all that there is."""
-    assert not analysis_tables(prompt_len().study())
-    assert not analysis_tables(over_datasets().study())
+    assert not make_report(prompt_len().study()).together
+    assert not make_report(over_datasets().study()).together
 
 
 def test_over_datasets_the_averages_are_analysed() -> None:
@@ -104,10 +106,10 @@ def test_other_metrics() -> None:
     """Another protocol's default, a metric that is asked for, and one that there is not."""
     study = cross_dataset(shots=(1, 16)).study()
     assert any("Average" in c.heading or "verage" in c.heading
-               for c in analysis_tables(study)[0].columns)  # fmt: skip
-    assert "source" in study.protocol.headings and analysis_tables(study, "source")
+               for c in make_report(study).together[0].columns)  # fmt: skip
+    assert "source" in study.protocol.headings and make_report(study, "source").together
     with pytest.raises(ReportError, match="no test metric 'nonsense'"):
-        analysis_tables(study, "nonsense")
+        make_report(study, "nonsense")
 
 
 def test_measures_of_quality_can_be_analysed() -> None:
@@ -121,6 +123,6 @@ def test_measures_of_quality_can_be_analysed() -> None:
         for seed in SEEDS:
             key = f"seed_{seed}/test/quality/frechet"
             run.metrics[key] = 0.4 + 0.1 * high + float(rng.normal(0, 0.01))
-    made = {t.name: t for t in analysis_tables(builder.study(), "quality/frechet")}
+    made = {t.name: t for t in make_report(builder.study(), "quality/frechet").together}
     assert shown(made["importance"], "effect")[0] == "kl_weight"
     assert float(shown(made["importance"], "share")[0].split()[0]) > 80

@@ -9,6 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from reports.analysis import (
+    Analysis,
     ablation_path,
     analysis_tables,
     cost_against,
@@ -59,7 +60,7 @@ def test_there_is_a_result_or_a_why(trials: Any, sampler: str, log: bool) -> Non
         warnings.filterwarnings("ignore", "overflow", RuntimeWarning)
         for analyse in (importance, interactions, partial_dependence, ablation_path, cost_against):
             analyse(study, METRIC)
-        tables = analysis_tables(study, METRIC)
+        tables = analysis_tables(Analysis(study, METRIC))
     assert all(csv_text(table) for table in tables) and isinstance(markdown(tables), str)
 
 

@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from reports.answer import Answer, build_answer
+from reports.answer import Answer
 from reports.contract import ReportError
+from reports.report import make_report
 from reports.stats import Verdict
-from reports.tables import build_tables
 from tests.reports.builder import StoreBuilder, scores
 from tests.reports.studies import one_factor, over_datasets
 
@@ -19,8 +19,7 @@ WEIGHTS = "generator.kl_weight"
 
 def answer_of(builder: StoreBuilder, metric: str | None = None) -> Answer:
     """The answer of a made-up study."""
-    study = builder.study()
-    return build_answer(study, build_tables(study, metric), metric)
+    return make_report(builder.study(), metric).answer
 
 
 def shifted(effects: Mapping[float, float], seeds: int = 8, **fields: Any) -> StoreBuilder:
@@ -121,11 +120,14 @@ def test_several_factors_have_a_finding_each_and_the_best_setting() -> None:
             new = 50 + 8 * (shots == 4)
             results = {s: scores(new + s + float(rng.normal(0, 0.2))) for s in range(6)}
             builder.trial({"generator": generator, "shots": shots}, results)
-    best, generator_finding, shots_finding = answer_of(builder).findings
+    best, generator_finding, shots_finding, shares = answer_of(builder).findings
     assert best.subject == "best setting by selection" and "shots 4" in best.text
     assert (generator_finding.subject, shots_finding.subject) == ("generator", "shots")
     assert generator_finding.verdict is Verdict.EQUIVALENT
     assert shots_finding.verdict is Verdict.DECIDED
+    assert shares.subject == "importance"
+    assert shares.text.startswith("Of the variance of H between settings, shots explains 100% [")
+    assert "generator" not in shares.text
 
 
 def test_a_study_over_datasets_is_answered_by_its_averages() -> None:
@@ -145,9 +147,10 @@ def test_a_sampled_study_is_answered_by_ranks() -> None:
         weight, length = float(rng.uniform()), int(rng.integers(1, 16))
         results = {s: scores(50 + 10 * weight + s) for s in builder.seeds}
         builder.trial({keys[0]: weight, keys[1]: length}, results, key=str(place))
-    best, ranks = answer_of(builder).findings
+    best, ranks, shares = answer_of(builder).findings
     assert best.text.startswith("kl_weight 0.9")
     assert ranks.text.startswith("H goes with kl_weight (ρ 1.00 [")
+    assert "kl_weight explains" in shares.text and "n_ctx" not in shares.text
     assert "It goes with n_ctx no more than chance would have it (|ρ| ≤ " in ranks.text
 
 

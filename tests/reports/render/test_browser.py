@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from reports.charts import factor_charts
+from reports.charts import study_charts
 from reports.render.page import page
 from reports.report import make_report
 from tests.reports.builder import StoreBuilder, prompt_len, scores
@@ -85,7 +85,7 @@ def linked() -> str:
         prompt_len().study(), runs_address="http://127.0.0.1:5000/#/experiments/1/runs/"
     )
     made = make_report(study)
-    return page(made, list(factor_charts(made.study, made.metric)))
+    return page(made, study_charts(made.analysis))
 
 
 def test_charts_are_drawn_and_nothing_complains(browser: Any, tmp_path: Path) -> None:

@@ -10,17 +10,20 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+import polars as pl
 import pytest
 
 from reports.render.latex import escape, latex
-from reports.render.plain import csv_text, markdown
+from reports.render.plain import csv_stream, csv_text, markdown
 from reports.render.terminal import terminal_text
 from reports.stats import Estimate
 from reports.tables.build import build_tables
 from reports.tables.formatting import number, p_text
 from reports.tables.model import Column, Counts, Row, Table, Text, Value, level_id, level_text
+from tests.reports.builder import StoreBuilder, prompt_len
 from tests.reports.pages import collapsed, eventful, page_of, torn
-from tests.reports.studies import over_datasets
+from tests.reports.studies import collapsing, over_datasets
 
 Build = Callable[..., Any]
 COOP = (
@@ -132,6 +135,41 @@ def test_csv_survives_special_characters() -> None:
     """Commas, quotes and pipes come back as they were."""
     rows = list(csv.DictReader(io.StringIO(csv_text(nasty()))))
     assert rows[0]["level"] == NASTY
+
+
+WIDE = over_datasets([f"d{i}" for i in range(12)], skip={("vae", "d3"): "MISSING"})
+
+
+@pytest.mark.parametrize("builder", [prompt_len(), collapsing(), WIDE], ids=lambda b: b.name)
+def test_one_csv_of_all_tables_reads_back_typed(builder: StoreBuilder) -> None:
+    """Readers that guess types from the first rows, which have few of the columns, guess right."""
+    tables = build_tables(builder.study())
+    text = csv_stream(tables)
+    frame, other = pl.read_csv(io.StringIO(text)), pd.read_csv(io.StringIO(text))
+    assert frame.columns == list(other.columns) and frame.columns[0] == "table"
+    assert frame["table"].to_list() == [table.name for table in tables for _ in table.rows]
+    means = [name for name in frame.columns if name.endswith(("_mean", "_low", "_high"))]
+    assert means and {frame[name].dtype for name in means} == {pl.Float64}
+    assert all(other[name].dtype.kind == "f" for name in means)
+    for table in tables:
+        own = frame.filter(pl.col("table") == table.name)
+        for source, row in zip(table.rows, own.to_dicts(), strict=True):
+            assert row["arm"] == (source.arm or None)
+            for key, cell in source.cells.items():
+                if isinstance(cell, Value):
+                    assert row[f"{key}_mean"] == cell.estimate.mean
+
+
+def test_one_csv_keeps_texts_among_numbers_and_factors_called_like_columns() -> None:
+    """A text stands beside the numbers of its column; a factor's column is its own."""
+    frame = pl.read_csv(io.StringIO(csv_stream(build_tables(WIDE.study()))))
+    rows = frame.filter(pl.col("table") == "quality")
+    assert rows["datasets_text"].to_list() == ["11 of 12", None, "1 of 12"]
+    assert rows["datasets"].is_nan().to_list() == [True, False, True]
+    columns = (Column("level", "selection", "left"), Column("n", "n"))
+    row = Row({"level": Text("few_val"), "n": Counts(1)}, selection="base_val")
+    (read,) = csv.DictReader(io.StringIO(csv_stream([Table("x", "x", columns, (row,), ())])))
+    assert (read["space.selection"], read["selection"]) == ("few_val", "base_val")
 
 
 def test_markdown_rows_have_one_cell_a_column() -> None:

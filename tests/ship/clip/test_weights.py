@@ -1,5 +1,7 @@
 """Pretrained tags and checkpoint files: the weights' own activation, and broken files."""
 
+import pickle
+import re
 import warnings
 from pathlib import Path
 from typing import Any
@@ -129,22 +131,100 @@ def test_torchscript_archive(weights: Path, tmp_path: Path, openai: bool) -> Non
         assert torch.equal(value, state[key].float()), key
 
 
-@pytest.mark.parametrize("name", ["weights.pt", "weights.safetensors"])
-@pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"PK\x05\x06" + bytes(18)])
-def test_broken_file_is_one_clear_line(
-    weights: Path, tmp_path: Path, name: str, content: bytes
+def written(path: Path, content: object) -> None:
+    """A file of raw bytes, or of whatever torch.save takes."""
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        torch.save(content, path)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("w.pt", b"", "is empty"),
+        ("w.safetensors", b"", "is empty"),
+        ("w.pt", b"not a checkpoint\n", "is text, not a checkpoint"),
+        ("w.safetensors", b"<html>404</html>" * 99, "is text, not a checkpoint"),
+        ("w.safetensors", bytes(range(256)), "is no safetensors file, or is cut off"),
+        ("w.pt", b"PK\x03\x04" + bytes(99), "is cut off or damaged"),
+        ("w.pt", b"PK\x05\x06" + bytes(18), "is no checkpoint"),
+        ("w.pt", pickle.dumps({"a": print}, 4), "is no checkpoint, or holds Python objects"),
+        ("w.pt", {"a": print}, "is no checkpoint, or holds Python objects beside tensors"),
+        ("w.pt", {"epoch": 3}, "holds something else than weights by their names"),
+        ("w.pt", torch.ones(3), "holds something else than weights by their names"),
+        ("w.pt", {"ln_final.weight": torch.ones(3)}, "is not of tiny: "),
+    ],
+)
+def test_wrong_file_is_one_whole_line(
+    weights: Path, tmp_path: Path, capfd: Any, name: str, content: object, words: str
 ) -> None:
-    """Whatever is wrong with a file, the error has the name and no traceback's worth of lines."""
+    """Whatever a file is, the line names it, says what is wrong and what would do."""
     path = tmp_path / "broken" / name
     path.parent.mkdir()
-    path.write_bytes(content)
-    with pytest.raises(BackboneError, match="could not be loaded") as caught:
+    written(path, content)
+    with pytest.raises(BackboneError, match="could not be loaded: ") as caught:
         FrozenCLIP.load(f"tiny:{path}")
-    assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+    line = str(caught.value)
+    assert f"{path} {words}" in line and "\n" not in line and len(line) < 300 + 2 * len(str(path))
+    assert line.endswith("; a state_dict of tiny in a .pt or .safetensors file would do")
+    assert capfd.readouterr() == ("", "")
 
 
-def test_weights_of_another_architecture(weights: Path, tmp_path: Path) -> None:
-    """A file that does not fit is refused."""
-    torch.save({"ln_final.weight": torch.ones(3)}, tmp_path / "other.pt")
-    with pytest.raises(BackboneError, match="could not be loaded"):
-        FrozenCLIP.load(f"tiny:{tmp_path / 'other.pt'}")
+def test_weights_of_another_architecture_name_it(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whose weights they are is found by their sizes; so for OpenAI's form of file."""
+    monkeypatch.setitem(open_clip.factory._MODEL_CONFIGS, "other", {**CONFIG, "embed_dim": 8})
+    model = open_clip.create_model("other", load_weights=False)
+    torch.save(model.state_dict(), tmp_path / "other.pt")
+    archive(model.state_dict(), tmp_path / "archive.pt")
+    for path in (tmp_path / "other.pt", tmp_path / "archive.pt"):
+        with pytest.raises(BackboneError) as caught:
+            FrozenCLIP.load(f"tiny:{path}")
+        assert str(caught.value).endswith(
+            f"{path} has the weights of another architecture; write other:{path}"
+        )
+
+
+def test_weights_of_none_say_how_they_differ(weights: Path, tmp_path: Path) -> None:
+    """What is missing, what is too much and what has another size are counted, with examples."""
+    state = torch.load(weights)
+    state["odd.weight"] = state.pop("ln_final.weight")
+    state["ln_final.bias"] = torch.ones(3)
+    torch.save(state, tmp_path / "odd.pt")
+    size = torch.load(weights)["ln_final.bias"].numel()
+    expected = (
+        "is not of tiny: 1 of its weights are missing (ln_final.weight), "
+        rf"1 are not its own (odd.weight), 1 have another size (ln_final.bias: 3, not {size}); "
+    )
+    with pytest.raises(BackboneError, match=re.escape(expected)):
+        FrozenCLIP.load(f"tiny:{tmp_path / 'odd.pt'}")
+
+
+def test_weights_that_cannot_be_downloaded(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The line says that a file may stand for the tag; one that has the tag's name is not read."""
+    monkeypatch.chdir(weights.parent)
+    Path("openai").write_text("notes")
+
+    def unreachable(*args: object, **kwargs: object) -> None:
+        raise RuntimeError("Failed to download weights for tag 'openai'\nand much more")
+
+    monkeypatch.setattr(open_clip, "create_model", unreachable)
+    with pytest.raises(BackboneError, match=r"'openai' \(without a network, .*: tiny:FILE\)$"):
+        FrozenCLIP.load("tiny:openai")
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("tiny:{}", "{} is a folder: name the checkpoint file in it"),
+        ("tiny:{}/none.pt", "no such file: {}/none.pt"),
+        ("{}/w.pt", "a file needs the architecture whose weights it has: ViT-B-16:{}/w.pt"),
+    ],
+)
+def test_a_path_that_is_no_file(weights: Path, tmp_path: Path, name: str, words: str) -> None:
+    """A folder, a missing file, and a file without its architecture each say what would do."""
+    with pytest.raises(BackboneError) as caught:
+        check_backbone_name(name.format(tmp_path))
+    assert str(caught.value).endswith(f"({words.format(tmp_path)})")

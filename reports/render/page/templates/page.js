@@ -4,7 +4,7 @@
   const specs = document.getElementById("specs");
   if (specs) {
     const all = JSON.parse(specs.textContent);
-    const options = { renderer: "svg", actions: false, loader: { target: "_blank", rel: "noopener" } };
+    const options = { renderer: "svg", actions: { export: true, source: false, compiled: false, editor: false }, loader: { target: "_blank", rel: "noopener" } };
     const draw = (place) => {
       if (place.dataset.drawn) return Promise.resolve();
       place.dataset.drawn = "1";

@@ -1,0 +1,128 @@
+"""Charts of a study's settings together: each is drawn of the numbers that the analysis has."""
+
+from collections.abc import Callable
+from typing import Any
+
+import altair
+import pytest
+
+from reports.analysis import AblationPath, Analysis, Importance, LearningCurves, Unavailable
+from reports.charts import Chart, chart_bytes, for_page, study_charts
+from reports.report import make_report
+from tests.reports.analysis.planted import drawn, grid
+from tests.reports.builder import StoreBuilder, prompt_len
+from tests.reports.studies import collapsing, cross_dataset, few_shot, over_datasets
+
+Build = Callable[..., Any]
+
+
+def charts_of(builder: StoreBuilder) -> tuple[Analysis, dict[str, Chart]]:
+    """A study's analysis, and its charts by name."""
+    analysis = make_report(builder.study()).analysis
+    found = [chart for section in study_charts(analysis) for chart in section.charts]
+    assert len({chart.name for chart in found}) == len(found)
+    return analysis, {chart.name: chart for chart in found}
+
+
+def values(chart: Chart, name: str) -> list[dict[str, Any]]:
+    """The data of a layer, or of the chart where its layers share them."""
+    (layer,) = [one for one in chart.spec["layer"] if one.get("name") == name]
+    return list(layer.get("data", chart.spec.get("data"))["values"])
+
+
+def two_factors() -> StoreBuilder:
+    """A grid of 2 by 3 with an effect of the first factor."""
+    return grid((2, 3), lambda s: 3.0 * s["f0"] + s["f1"] * s["f0"])
+
+
+def sampled() -> StoreBuilder:
+    """Settings that were drawn from ranges."""
+    return drawn(2, 24, lambda s: 4.0 * s["x0"])
+
+
+STUDIES = {
+    "one factor": prompt_len, "grid": two_factors, "sampled": sampled, "datasets": over_datasets,
+    "few shot": few_shot, "cross": cross_dataset, "quality": collapsing,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_every_chart_is_vega_lite_and_is_drawn(name: str) -> None:
+    """altair knows each specification, vl-convert draws it, and it has words for who cannot see."""
+    _, charts = charts_of(STUDIES[name]())
+    assert charts
+    for chart in charts.values():
+        altair.Chart.from_dict(for_page(chart.spec))
+        assert chart_bytes(chart)["svg"].startswith(b"<svg")
+        assert chart.spec["description"] == chart.caption and chart.caption.endswith(".")
+
+
+def test_importance_is_that_of_the_analysis() -> None:
+    """A point for each factor and pair that has a share, the largest first."""
+    analysis, charts = charts_of(two_factors())
+    assert isinstance(analysis.importance, Importance)
+    drawn = values(charts["importance"], "shares")
+    effects = [*analysis.importance.factors, *analysis.importance.pairs]
+    expected = sorted((e.share.mean for e in effects if e.share), reverse=True)
+    assert [one["share"] for one in drawn] == expected and drawn[0]["effect"] == "f0"
+
+
+def test_the_path_starts_at_the_baseline() -> None:
+    """A point for each step, from 0 on, with the difference that the table has."""
+    analysis, charts = charts_of(two_factors())
+    assert isinstance(analysis.path, AblationPath)
+    steps = values(charts["path"], "steps")
+    assert steps[0]["step"] == "baseline" and steps[0]["y"] == 0
+    totals = [s.total.difference.mean for s in analysis.path.steps if s.total]
+    assert [one["y"] for one in steps[1:]] == totals
+
+
+def test_a_heat_map_has_every_two_levels() -> None:
+    """Its cells are those of the analysis."""
+    analysis, charts = charts_of(two_factors())
+    assert not isinstance(analysis.interactions, Unavailable)
+    (pair,) = analysis.interactions
+    cells = charts["interaction-f0-f1"].spec["data"]["values"]
+    assert [cell["mean"] for cell in cells] == pair.cells["mean"].to_list() and len(cells) == 6
+
+
+def test_parallel_lines_go_through_every_factor() -> None:
+    """A place for each setting and factor, between 0 and 1."""
+    _, charts = charts_of(sampled())
+    lines = values(charts["parallel"], "settings")
+    assert len(lines) == 24 * len({one["factor"] for one in lines})
+    assert min(one["at"] for one in lines) == 0 and max(one["at"] for one in lines) == 1
+
+
+def test_dependence_has_the_data_of_a_grid_and_a_forest_of_draws() -> None:
+    """It says which it is."""
+    assert "settings as they are" in charts_of(two_factors())[1]["dependence-f0"].spec["title"][0]
+    assert "fitted by a forest" in charts_of(sampled())[1]["dependence-x0"].spec["title"][0]
+
+
+def test_settings_whose_classes_differ_are_not_compared() -> None:
+    """Where a factor's levels are tested on classes of their own there is no scatter of them."""
+    _, charts = charts_of(over_datasets(generators=("none",)))
+    assert "cost" not in charts and "parallel" not in charts
+
+
+def test_curves_of_a_store(store_uri: str, packaged: Build) -> None:
+    """A curve for each setting that logged its objective, by the steps of its run."""
+    from mlflow.tracking import MlflowClient
+
+    from reports.read import load_records
+
+    uri = packaged().write(store_uri)
+    client = MlflowClient(tracking_uri=uri)
+    experiment = client.get_experiment_by_name("prompt_len")
+    assert experiment is not None
+    for run in client.search_runs([experiment.experiment_id]):
+        if run.data.tags.get("ship.kind") == "trial" and not run.data.tags["ship.arm"]:
+            for step in range(5):
+                key = "selection/harmonic_mean"
+                client.log_metric(run.info.run_id, key, 50.0 + step, step=step)
+    analysis = make_report(load_records("prompt_len", uri)).analysis
+    assert isinstance(analysis.curves, LearningCurves) and analysis.curves.settings == 5
+    charts = {c.name: c for section in study_charts(analysis) for c in section.charts}
+    curve = values(charts["curves"], "curves")
+    assert len(curve) == 25 and {one["y"] for one in curve} == {50.0, 51.0, 52.0, 53.0, 54.0}

@@ -1,0 +1,90 @@
+"""What is said of a run that has changed a study's table."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from reports.cli import changes_from_now
+from reports.tables.changes import MOST_CHANGES, Standing, change_lines, changed_rows, standings
+from tests.reports.builder import StoreBuilder, scores
+from tests.reports.studies import one_factor, over_datasets
+
+N_CTX = "generator.n_ctx"
+
+
+def study(levels: dict[int, list[float]], **fields: Any) -> StoreBuilder:
+    """A study of n_ctx: level -> H of each seed, base and new accuracy alike."""
+    seeds = range(max(map(len, levels.values())))
+    builder = StoreBuilder(factors=one_factor(N_CTX, list(levels), 1), seeds=seeds, **fields)
+    for level, values in levels.items():
+        builder.trial({N_CTX: level}, {s: scores(v, v) for s, v in enumerate(values)})
+    return builder
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "lines"),
+    [
+        ({}, {"a": Standing(5, 61.24)}, ["new: a: 61.2 (n 5)"]),
+        ({"a": Standing(5, 61.24)}, {}, ["left: a: 61.2 (n 5)"]),
+        ({"a": Standing(5, 61.24)}, {"a": Standing(5, 61.21)}, []),
+        (
+            {"a": Standing(5, 61.2)},
+            {"a": Standing(10, 61.2)},
+            ["moved: a: 61.2 (n 5) -> 61.2 (n 10)"],
+        ),
+        ({"a": Standing(5, 61.2)}, {"a": Standing(5, -1)}, ["moved: a: 61.2 (n 5) -> −1.0 (n 5)"]),
+    ],
+)
+def test_rows_that_came_moved_and_left(
+    before: dict[str, Standing], after: dict[str, Standing], lines: list[str]
+) -> None:
+    """A line for each row whose mean or n reads otherwise, and none for the others."""
+    assert changed_rows(before, after) == lines
+
+
+def test_a_study_that_was_extended() -> None:
+    """More seeds, a level more and a level less are told in the order of the table."""
+    before = study({1: [60, 61], 2: [62, 63], 4: [64, 65]}).study()
+    after = study({1: [60, 61, 65], 4: [64, 65, 66], 8: [70, 71, 72]}).study()
+    assert change_lines(before, after) == [
+        "since the last run (H):",
+        "  new: n_ctx 8: 71.0 (n 3)",
+        "  moved: n_ctx 1: 60.5 (n 2) -> 62.0 (n 3)",
+        "  moved: n_ctx 4: 64.5 (n 2) -> 65.0 (n 3)",
+        "  left: n_ctx 2: 62.5 (n 2)",
+    ]
+    assert change_lines(after, after) == []
+
+
+def test_a_row_counts_once_it_has_a_number() -> None:
+    """A level that had failed before is new, and arms have their labels."""
+    failed = study({1: [60, 61]}).trial({N_CTX: 2}, {0: {}, 1: {}}, state="FAIL")
+    mended = study({1: [60, 61]}).trial({N_CTX: 2}, {s: scores(70, 70) for s in (0, 1)})
+    mended.trial({}, {s: scores(50, 50) for s in (0, 1)}, arm="zero_shot")
+    assert change_lines(failed.study(), mended.study())[1:] == [
+        "  new: n_ctx 2: 70.0 (n 2)", "  new: zero-shot: 50.0 (n 2)",
+    ]  # fmt: skip
+
+
+def test_many_changes_are_cut() -> None:
+    """Ten rows are listed, and the others counted."""
+    before, after = study({1: [60.0]}), study({n: [60.0 + n] for n in range(1, 13)})
+    _, *listed, more = change_lines(before.study(), after.study())
+    assert len(listed) == MOST_CHANGES and more == "  and 2 more"
+
+
+def test_rows_of_several_factors_are_settings() -> None:
+    """Over datasets a row names its dataset and what was varied on it."""
+    found = standings(over_datasets().study(), "harmonic_mean")
+    assert found["dataset dtd, generator vae"].n == 5
+    assert len(found) == 11
+
+
+def test_nothing_to_compare_with_says_nothing(
+    build: Callable[..., StoreBuilder], store_uri: str
+) -> None:
+    """A study of which nothing had ended, or that was not there, has no changes."""
+    assert changes_from_now("absent", store_uri)() == []
+    uri = build(name="empty").write(store_uri)
+    assert changes_from_now("empty", uri)() == []
