@@ -31,7 +31,7 @@ class Analysis:
     @cached_property
     def subject(self) -> Study | Unavailable:
         """The study that is analysed: one over datasets by its averages."""
-        return subject(self.study)
+        return subject(self.study, self.metric)
 
     @cached_property
     def importance(self) -> Importance | Unavailable:

@@ -12,9 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from reports.analysis.design import Varied
+from reports.analysis.design import Varied, as_numbers
 from reports.stats import Array
-from reports.tables import is_numeric
 
 # A column that keeps less of its length than this is a combination of the others.
 _DEPENDENT = 1e-8
@@ -65,10 +64,13 @@ def level_columns(factor: Varied) -> Array:
 
 def range_columns(factor: Varied, degree: int) -> Array:
     """Polynomials of a range on its (log) scale, (S, degree); of few levels, or words, theirs."""
-    if len(factor.levels) <= _FEW_LEVELS or not is_numeric(factor.levels):
+    numbers = as_numbers(factor.levels)
+    if len(factor.levels) <= _FEW_LEVELS or numbers is None:
         return level_columns(factor)
-    levels = np.array([float(level) for level in factor.levels])
+    levels = np.array(numbers)
     scale = np.log(levels) if factor.factor.log and levels.min() > 0 else levels
+    if scale.max() - scale.min() <= _DEPENDENT * np.abs(scale).max():  # one number and rounding
+        return np.zeros((len(factor.codes), 1))
     active = factor.codes >= 0
     x = scale[factor.codes[active]]
     x = 2 * (x - x.min()) / (x.max() - x.min()) - 1

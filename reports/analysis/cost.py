@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from reports.analysis.design import Unavailable, subject
+from reports.analysis.design import Unavailable, scores_compare, subject
 from reports.read import Study
 from reports.stats import Estimate
 from reports.tables import factor_labels, interval_of, setting_groups, spelled
@@ -15,7 +15,8 @@ class CostPoint:
     label: its factors in words.
     seconds: of computing for a seed, mean.
     value: of the test metric, over seeds.
-    score: mean selection objective; None where nothing was selected.
+    score: mean selection objective; None where nothing was selected, or where the study's scores do
+        not compare (on test pictures, or by different rules).
     optimal: no other setting has a better score for no more seconds. Test decides nothing here.
     """
 
@@ -34,10 +35,12 @@ def cost_against(study: Study, metric: str) -> tuple[CostPoint, ...] | Unavailab
         study: the study; one over datasets is taken by its averages.
         metric: of its test metrics.
     """
-    part = subject(study)
+    part = subject(study, metric)
     if isinstance(part, Unavailable):
         return part
-    labels, score_column = factor_labels(part), f"selection/{part.objective}"
+    labels, comparable = factor_labels(part), scores_compare(part) is None
+    score_column = f"selection/{part.objective}"
+    comparable = comparable and score_column in part.rows.columns
     found = []
     for group in setting_groups(part):
         done = group.done
@@ -45,7 +48,7 @@ def cost_against(study: Study, metric: str) -> tuple[CostPoint, ...] | Unavailab
         seconds = done["seconds"].drop_nulls().to_list()
         if not values or not seconds:
             continue
-        scores = done[score_column].to_list() if score_column in done.columns else [None]
+        scores = done[score_column].to_list() if comparable else [None]
         score = None if None in scores else sum(scores) / len(scores)
         estimate = interval_of(metric, values)
         words = spelled(group, labels)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from reports.analysis.design import Unavailable
+from reports.analysis.design import Unavailable, scores_compare
 from reports.contract import COMPLETE, PRUNED
 from reports.read import Study
 from reports.stats import FEWEST_RANKED, Estimate, mean_interval, rank_interval
@@ -107,7 +107,7 @@ def budget_correlation(study: Study) -> BudgetCorrelation | Unavailable:
     Args:
         study: read from a store.
     """
-    curves = _curves(study)
+    curves = scores_compare(study) or _curves(study)
     if isinstance(curves, Unavailable):
         return curves
     column = f"selection/{study.objective}"

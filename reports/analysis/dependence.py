@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from reports.analysis.design import Layout, Unavailable, Varied, layout
+from reports.analysis.design import Layout, Unavailable, Varied, as_numbers, layout
 from reports.analysis.forest import FEWEST, fitted_curves, spread
 from reports.read import Study
 from reports.stats import Array, Estimate
-from reports.tables import interval_of, is_numeric, level_text
+from reports.tables import interval_of, level_text
 
 MOST_LINES = 100  # single lines of a factor; more are a blot
 
@@ -93,8 +93,7 @@ def _dependence(
     fitted: bool,
 ) -> Dependence:
     """The two frames of a factor; a line's value that is not a number has no row."""
-    numeric = is_numeric(levels)
-    xs = [float(level) if numeric else None for level in levels]
+    xs: Sequence[float | None] = as_numbers(levels) or [None] * len(levels)
     texts = [level_text(level) for level in levels]
     numbers = pl.DataFrame(
         {

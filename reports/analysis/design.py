@@ -6,13 +6,25 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 
 from reports.contract import COMPLETE
 from reports.read import Factor, Setting, Study
 from reports.stats import Array
-from reports.tables import APART, averaged, dataset_factor, level_id, ordered_levels
+from reports.tables import (
+    APART,
+    averaged,
+    chosen_by,
+    dataset_factor,
+    is_numeric,
+    level_id,
+    on_test,
+    ordered_levels,
+)
 
 Codes = npt.NDArray[np.int64]
+
+LARGEST = 1e100  # of a number whose square can be taken
 
 
 @dataclass(frozen=True)
@@ -62,10 +74,10 @@ def layout(study: Study, metric: str) -> Layout | Unavailable:
     """What a study has finished of a test metric, with at least one factor that varies.
 
     Args:
-        study: one over datasets is taken by its averages (see subject).
+        study: as it was read (see subject).
         metric: of its test metrics.
     """
-    part = subject(study)
+    part = subject(study, metric)
     if isinstance(part, Unavailable):
         return part
     block = finished_block(part, f"test/{metric}")
@@ -77,12 +89,18 @@ def layout(study: Study, metric: str) -> Layout | Unavailable:
     return Layout(part, block, factors)
 
 
-def subject(study: Study) -> Study | Unavailable:
+def subject(study: Study, metric: str) -> Study | Unavailable:
     """The study that is analysed: one over datasets by its averages, any other as it is.
 
     The datasets' own differences would outweigh every factor's. So would those of other factors
     whose levels are tested on classes of their own, over which there is no average.
+
+    Args:
+        study: as it was read.
+        metric: of its test metrics.
     """
+    if f"test/{metric}" not in study.rows.columns:
+        return Unavailable(f"nothing measured {metric}")
     over = dataset_factor(study)
     part = study if over is None else averaged(study, over)
     if part is None:
@@ -91,6 +109,22 @@ def subject(study: Study) -> Study | Unavailable:
     if apart:
         return Unavailable(f"the levels of {apart[0]} are tested on classes of their own")
     return part
+
+
+def scores_compare(study: Study) -> Unavailable | None:
+    """Why its settings' selection scores must not be held against each other; None: they may.
+
+    Args:
+        study: whose settings these are, without the reference arms.
+    """
+    own = [setting.key for setting in study.settings if not setting.arm]
+    rules = study.rows.filter(pl.col("setting_key").is_in(own))["selection"].to_list()
+    rule = chosen_by(rules)
+    if on_test(rule):
+        return Unavailable("selection looks at test pictures in some of its settings")
+    if "+" in rule:
+        return Unavailable("its settings are selected on different pictures")
+    return None
 
 
 def finished_block(study: Study, column: str) -> Block | Unavailable:
@@ -105,8 +139,6 @@ def finished_block(study: Study, column: str) -> Block | Unavailable:
         column: of its rows, numbers.
     """
     own = {s.key: s for s in study.settings if not s.arm}
-    if column not in study.rows.columns:
-        return Unavailable(f"nothing measured {column}")
     found: dict[tuple[str, int], float] = {}
     names = ("setting_key", "seed", "state", column)
     for key, seed, state, value in zip(*(study.rows[n].to_list() for n in names), strict=True):
@@ -118,6 +150,8 @@ def finished_block(study: Study, column: str) -> Block | Unavailable:
         return Unavailable("no setting has finished")
     seeds = sorted({seed for _, seed in found})
     values = np.array([[found.get((key, seed), np.nan) for seed in seeds] for key in keys])
+    if np.nanmax(np.abs(values)) > LARGEST:
+        return Unavailable(f"its numbers are no metric's: one is beyond {LARGEST:g}")
     rows, columns = _complete(~np.isnan(values))
     kept = values[np.ix_(rows, columns)]
     return Block(
@@ -141,6 +175,12 @@ def varied(study: Study, settings: Sequence[Setting]) -> list[Varied]:
         if len(levels) >= 2:
             found.append(Varied(factor, tuple(levels), codes))
     return found
+
+
+def as_numbers(levels: Sequence[Any]) -> list[float] | None:
+    """Levels on their scale; None where one is a word, or no number that can be computed with."""
+    sound = is_numeric(levels) and all(abs(level) <= LARGEST for level in levels)  # no NaN is
+    return [float(level) for level in levels] if sound else None
 
 
 def _complete(known: npt.NDArray[np.bool_]) -> tuple[list[int], list[int]]:

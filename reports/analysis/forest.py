@@ -6,9 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from reports.analysis.design import Block, Varied
+from reports.analysis.design import Block, Varied, as_numbers
 from reports.stats import Array
-from reports.tables import is_numeric
 
 FEWEST = 10  # settings
 _TREES = 100
@@ -67,8 +66,9 @@ def _columns(factor: Varied, values: Sequence[Any]) -> Array:
     Where the factor is not active it stands at its middle: what activates it is the only column
     that tells those settings apart.
     """
-    if is_numeric(factor.levels):
-        middle = float(np.median([float(factor.levels[c]) for c in factor.codes if c >= 0]))
+    numbers = as_numbers(factor.levels)
+    if numbers is not None:
+        middle = float(np.median([numbers[code] for code in factor.codes if code >= 0]))
         return np.array([[middle if value is None else float(value)] for value in values])
     even = 1 / len(factor.levels)
     return np.array(
@@ -78,9 +78,10 @@ def _columns(factor: Varied, values: Sequence[Any]) -> Array:
 
 def _along(factor: Varied) -> list[Any]:
     """The levels of a factor, or some points along a range on its scale."""
-    if not is_numeric(factor.levels) or len(factor.levels) <= _POINTS:
+    numbers = as_numbers(factor.levels)
+    if numbers is None or len(numbers) <= _POINTS:
         return list(factor.levels)
-    low, high = float(factor.levels[0]), float(factor.levels[-1])
+    low, high = numbers[0], numbers[-1]
     log = factor.factor.log and low > 0
     points = np.geomspace(low, high, _POINTS) if log else np.linspace(low, high, _POINTS)
     if all(isinstance(level, int) for level in factor.levels):

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from reports.analysis.design import Unavailable, subject
+from reports.analysis.design import Unavailable, scores_compare, subject
 from reports.read import Study
 from reports.stats import Comparison, compare_paired
 from reports.tables import Group, baseline_setting, by_seed, level_id, matched, setting_groups
@@ -72,9 +72,12 @@ def ablation_path(study: Study, metric: str) -> AblationPath | Unavailable:
         study: the study; one over datasets is taken by its averages.
         metric: of its test metrics.
     """
-    part = subject(study)
+    part = subject(study, metric)
     if isinstance(part, Unavailable):
         return part
+    incomparable = scores_compare(part)
+    if incomparable is not None:
+        return incomparable
     scored = _scored(part)
     groups = [group for group, _ in scored]
     if not groups:

@@ -225,6 +225,8 @@ def _whole(value: float | None) -> int | None:
 
 def _column(key: str, values: Sequence[Any]) -> pl.Series:
     kinds = {type(value) for value in values if value is not None}
+    if any(type(value) is int and not -(2**63) <= value < 2**63 for value in values):
+        kinds = {str}  # no column holds it as a number
     if kinds == {int}:
         return pl.Series(key, values, dtype=pl.Int64)
     if kinds <= {int, float} and kinds:

@@ -1,7 +1,7 @@
 """python -m tests.bench.bench_planted [--smoke]: how far the importance of factors can be trusted.
 
 Studies are made up in which the effects are known: H is 60, a seed's own part (sd 1.5), the
-effects, and noise (sd 0.7). What is counted is in the columns of the tables. Takes some minutes.
+effects, and noise (sd 0.7). What is counted is in the columns of the table. Takes some minutes.
 """
 
 import argparse
@@ -209,21 +209,26 @@ def main() -> None:
     """Print the tables as Markdown."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--smoke", action="store_true", help="a few studies: does it run?")
-    parser.add_argument("--studies", type=int, default=200, help="made up for each row")
+    parser.add_argument(
+        "--studies",
+        type=int,
+        default=200,
+        help="of a row; five times as many of nothing and of swing",
+    )
     options = parser.parse_args()
     studies = 3 if options.smoke else options.studies
     kinds: dict[str, Callable[[], Counts]] = {
         "grid, a factor": lambda: grids(studies, seed=1, main=True),
         "grid, a factor and a pair": lambda: grids(studies, seed=2, main=True, pair=True),
-        "grid, a factor; all swing": lambda: grids(studies, seed=3, main=True, swing=True),
-        "grid, nothing": lambda: grids(studies, seed=4),
-        "grid, nothing; all swing": lambda: grids(studies, seed=5, swing=True),
+        "grid, a factor; swing": lambda: grids(5 * studies, seed=3, main=True, swing=True),
+        "grid, nothing": lambda: grids(5 * studies, seed=4),
+        "grid, nothing; swing": lambda: grids(5 * studies, seed=5, swing=True),
         "ranges, a factor": lambda: ranges(studies, seed=6, main=True),
-        "ranges, nothing": lambda: ranges(studies, seed=7),
+        "ranges, nothing": lambda: ranges(5 * studies, seed=7),
     }
     print(
-        "| planted | studies | right first | right called | right pair first | no other factor"
-        " called | no other pair called | hold 0% or 100% | hold a share between |"
+        "| planted | studies | right first | called | pair first | no other factor | no other pair"
+        " | hold 0% or 100% | hold between |"
     )
     print(f"| :--- {'| ---: ' * 8}|")
     made = {}

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from reports.analysis.cost import cost_against
 from reports.analysis.path import AblationPath, ablation_path
 from tests.reports.analysis.planted import METRIC, available, drawn, grid, levelled, nothing
 from tests.reports.builder import StoreBuilder, scores
@@ -96,6 +97,25 @@ def test_long_path_ends_at_the_preferred_setting() -> None:
     made = path(grid((2, 3, 2, 3), lambda s: sum(s.values())))
     assert len(made.steps) == 4 and all(len(step.changes) == 1 for step in made.steps)
     assert [change.after for step in made.steps for change in step.changes].count(2) == 2
+
+
+@pytest.mark.parametrize(
+    ("rules", "why"),
+    [
+        (("test", "test"), "selection looks at test pictures"),
+        (("pseudo_new", "reference"), "selection looks at test pictures"),
+        (("pseudo_new", "base_val"), "selected on different pictures"),
+    ],
+)
+def test_scores_that_do_not_compare_lead_nowhere(rules: tuple[str, str], why: str) -> None:
+    """Neither test pictures nor two rules' different pictures decide which setting is better."""
+    builder = study_of({(0, 0): 50.0, (1, 1): 57.0}, {(0, 0): 40.0, (1, 1): 44.0})
+    for run, rule in zip(builder.runs, rules, strict=True):
+        run.tags["ship.selection"] = rule
+    made = ablation_path(builder.study(), METRIC)
+    assert not isinstance(made, AblationPath) and why in made.why
+    points = available(cost_against(builder.study(), METRIC))
+    assert [(point.score, point.optimal) for point in points] == [(None, False)] * 2
 
 
 def test_why_there_is_none() -> None:

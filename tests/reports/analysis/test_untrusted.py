@@ -1,0 +1,82 @@
+"""A store that others write to: whatever its levels and numbers are, there is a result or a why."""
+
+import json
+import warnings
+from typing import Any
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from reports.analysis import (
+    Analysis,
+    ablation_path,
+    analysis_tables,
+    cost_against,
+    importance,
+    interactions,
+    partial_dependence,
+)
+from reports.render.plain import csv_text, markdown
+from tests.reports.analysis.planted import METRIC
+from tests.reports.builder import StoreBuilder, scores
+
+LEVELS = st.one_of(
+    st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=4),
+    st.lists(st.integers(), max_size=2), st.dictionaries(st.just("name"), st.text(max_size=3)),
+)  # fmt: skip
+VALUES = st.one_of(st.floats(0, 100), st.just(60.0), st.floats(-1e290, 1e290, allow_nan=False))
+ASSIGNMENTS = st.dictionaries(st.sampled_from(["a", "b.c", "<i>"]), LEVELS)
+TRIALS = st.lists(st.tuples(ASSIGNMENTS, st.lists(VALUES, min_size=1, max_size=4)), max_size=14)
+MANY = [({"a": float(i), "b.c": i % 3}, [50.0 + i, 51.0, 49.0 - i]) for i in range(14)]
+
+
+def study_of(trials: Any, sampler: str, log: bool) -> StoreBuilder:
+    """A study with these settings and their H under each seed."""
+    factors = [
+        {"key": key, "levels": None, "log": log, "baseline": 1} for key in ("a", "b.c", "<i>")
+    ]
+    builder = StoreBuilder(factors=factors, seeds=range(4), sampler=sampler)
+    builder.trial({"a": 1}, {0: scores(60.0)})
+    for assignment, values in trials:
+        results = {seed: {**scores(60.0), METRIC: value} for seed, value in enumerate(values)}
+        builder.trial(assignment, results)
+    return builder
+
+
+@example([(a | {"a": float("inf")}, v) for a, v in MANY], "tpe", True)
+@example([(a | {"a": 10**400}, v) for a, v in MANY[:3]] + MANY, "tpe", False)
+@example([(a | {"a": 1 + i * 1e-12}, v) for i, (a, v) in enumerate(MANY)], "random", True)
+@example([(a, [one * 1e200 for one in v]) for a, v in MANY], "random", True)
+@example(MANY, "random", True)
+@example(MANY, "grid", False)
+@given(TRIALS, st.sampled_from(["grid", "tpe"]), st.booleans())
+@settings(deadline=None, max_examples=60)
+def test_there_is_a_result_or_a_why(trials: Any, sampler: str, log: bool) -> None:
+    """Nothing is thrown for a level or a number, and what is made can be written."""
+    study = study_of(trials, sampler, log).study()
+    with warnings.catch_warnings():
+        # what a mean of 1e290 is, intervals of other tables do not know either
+        warnings.filterwarnings("ignore", "overflow", RuntimeWarning)
+        for analyse in (importance, interactions, partial_dependence, ablation_path, cost_against):
+            analyse(study, METRIC)
+        tables = analysis_tables(Analysis(study, METRIC))
+    assert all(csv_text(table) for table in tables) and isinstance(markdown(tables), str)
+
+
+@pytest.mark.parametrize("analyse", [importance, interactions, partial_dependence, ablation_path,
+                                     cost_against])  # fmt: skip
+def test_a_metric_that_nothing_measured(analyse: Any) -> None:
+    """A name that the study lacks is said, not thrown."""
+    made = analyse(study_of(MANY, "grid", False).study(), "nonsense")
+    assert made.why == "nothing measured nonsense"
+
+
+def test_levels_are_told_apart_as_json_tells_them() -> None:
+    """1 and true are two levels, 1 and 1.0 are one."""
+    levels = [1, 1.0, True, "1"]
+    trials = [({"a": level, "b.c": b}, [50.0, 51.0]) for level in levels for b in (0, 1)]
+    made = partial_dependence(study_of(trials, "grid", False).study(), METRIC)
+    assert isinstance(made, tuple)
+    shown = next(d for d in made if d.factor == "a").points["level"].to_list()
+    assert len(shown) == 3 and json.dumps(sorted(shown)) == '["1", "1", "true"]'
