@@ -4,7 +4,8 @@ The full run takes some 25 minutes on two cores and 15 GiB. Others are run by th
 tests.bench.bench_sweep (what a sweep adds to its trials), bench_growth (time and memory against
 sizes), bench_fused (seeds and settings on one core and on two), bench_features (extraction and
 cache), bench_extraction (shards that survive a kill), bench_checkpoint (what one costs a trial),
-bench_plan (a plan against the number of its settings).
+bench_plan (a plan against the number of its settings),
+bench_planted (which factor a report names, of planted studies and of null ones).
 """
 
 import argparse
