@@ -68,8 +68,11 @@ def page_script() -> str:
 
 
 def as_json(value: Any) -> str:
-    """JSON that may stand in a page's script element: no text of a store can end it."""
-    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    """JSON that may stand in a page's script element: no text of a store can end it.
+
+    Numbers have the six digits that a chart can show.
+    """
+    text = json.dumps(_rounded(value), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     escapes = {
         "<": "\\u003c",
         ">": "\\u003e",
@@ -80,3 +83,11 @@ def as_json(value: Any) -> str:
     for character, escape in escapes.items():
         text = text.replace(character, escape)
     return text
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _rounded(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_rounded(inner) for inner in value]
+    return float(f"{value:.6g}") if isinstance(value, float) else value

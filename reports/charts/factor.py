@@ -1,11 +1,12 @@
 """A metric against one factor: every seed's dot, means with 95% intervals, the reference arms."""
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
 from reports.charts import theme
 from reports.charts.model import Chart, chart
-from reports.charts.pieces import Spec, number, steps
+from reports.charts.pieces import Spec, number, steps, tips
 from reports.charts.points import Arm, Dot, Mean, arms_of, dots_of, limits_of, means_of
 from reports.read import Factor, Study, heading, run_address
 from reports.tables import (
@@ -91,24 +92,23 @@ def _y(title: str, limits: tuple[float, float], arms: list[Arm]) -> dict[str, An
     return {"field": "y", "type": "quantitative", "title": title, "scale": scale, "axis": axis}
 
 
-def _dot_layer(
-    study: Study, dots: list[Dot], x: dict[str, Any], y: dict[str, Any], head: str
-) -> dict[str, Any]:
+def _dot_layer(study: Study, dots: list[Dot], x: Spec, y: Spec, head: str) -> Spec:
+    place = x["field"]
     values = [
-        {"level": d.level, "value": d.value, "y": d.y, "name": d.name,
-         **({"run": address} if (address := run_address(study.runs_address, d.run_id)) else {})}
-        for d in dots
-    ]  # fmt: skip
-    tooltip = [
-        {"field": "level" if x["field"] == "level" else "value", "title": x["title"]},
-        {"field": "name", "title": "dot"},
-        {"field": "y", "title": head, "format": ".2f"},
+        {place: dot.level if place == "level" else dot.value, "y": dot.y, "name": dot.name}
+        | ({"run": dot.run_id} if run_address(study.runs_address, dot.run_id) else {})
+        for dot in dots
     ]
-    encoding: dict[str, Any] = {"x": x, "y": y, "tooltip": tooltip}
+    encoding: Spec = {"x": x, "y": y}
+    encoding["tooltip"] = tips({place: x["title"], "name": "dot", "y*": head})
+    layer: Spec = {"name": "seeds", "data": {"values": values}}
     if any("run" in value for value in values):
-        encoding["href"] = {"field": "run"}
+        # what all addresses begin with is written once
+        begin = json.dumps(study.runs_address)
+        layer["transform"] = [{"calculate": f"datum.run ? {begin} + datum.run : ''", "as": "href"}]
+        encoding["href"] = {"field": "href"}
     mark = {"type": "circle", "size": 22, "color": theme.DOT, "opacity": 0.75, "cursor": "pointer"}
-    return {"name": "seeds", "data": {"values": values}, "mark": mark, "encoding": encoding}
+    return {**layer, "mark": mark, "encoding": encoding}
 
 
 def _mean_layers(

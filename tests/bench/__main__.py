@@ -5,7 +5,8 @@ tests.bench.bench_sweep (what a sweep adds to its trials), bench_growth (time an
 sizes), bench_fused (seeds and settings on one core and on two), bench_features (extraction and
 cache), bench_extraction (shards that survive a kill), bench_checkpoint (what one costs a trial),
 bench_plan (a plan against the number of its settings),
-bench_planted (which factor a report names, of planted studies and of null ones).
+bench_planted (which factor a report names, of planted studies and of null ones), bench_page (a
+large study's report, made and opened).
 """
 
 import argparse

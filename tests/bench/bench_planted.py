@@ -1,4 +1,4 @@
-"""python -m tests.bench.bench_planted [--smoke]: how far the importance of factors can be trusted.
+"""python -m tests.bench.bench_planted [--smoke]: how far importance and answers can be trusted.
 
 Studies are made up in which the effects are known: H is 60, a seed's own part (sd 1.5), the
 effects, and noise (sd 0.7). What is counted is in the columns of the table. Takes some minutes.
@@ -14,8 +14,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from reports.analysis import Effect, Importance, importance
+from reports.analysis import Analysis, Effect, Importance, importance
+from reports.answer import build_answer
 from reports.read import Study
+from reports.stats import Verdict
+from reports.tables import build_tables
 from tests.bench.optuna_importance import named_by_optuna
 from tests.reports.analysis.planted import METRIC, drawn, levelled, nothing, planted
 
@@ -39,6 +42,7 @@ class Counts:
     pair: whether the planted pair stood first among the pairs.
     false: whether anything was called that does nothing (a pair, or a factor).
     whole, part: whether an interval held a true share that is 0% or 100%, or lies between.
+    true_verdict, false_verdict: whether the answer decides the planted factor, or any other one.
     others: name of another method -> whether it put the planted factor first.
     """
 
@@ -49,6 +53,8 @@ class Counts:
     false_pair: list[bool] = field(default_factory=list)
     whole: list[bool] = field(default_factory=list)
     part: list[bool] = field(default_factory=list)
+    true_verdict: list[bool] = field(default_factory=list)
+    false_verdict: list[bool] = field(default_factory=list)
     others: dict[str, list[bool]] = field(default_factory=dict)
     seconds: float = 0.0
 
@@ -89,6 +95,7 @@ def grids(
         study = _grid_study(sizes, values, seeds, swing, rng)
         _count(counts, study, f"f{target}" if main else "",
                tuple(f"f{i}" for i in both) if pair else (), values)  # fmt: skip
+        _judge(counts, study, f"f{target}" if main else "")
     return counts
 
 
@@ -168,6 +175,15 @@ def _count(
             (counts.part if 0.1 < true < 99.9 else counts.whole).append(holds)
 
 
+def _judge(counts: Counts, study: Study, target: str) -> None:
+    """Add the answer's verdicts on the factors; a target of "": none was planted."""
+    answer = build_answer(Analysis(study, METRIC), build_tables(study))
+    decided = {f.subject for f in answer.findings if f.verdict is Verdict.DECIDED}
+    if target:
+        counts.true_verdict.append(target in decided)
+    counts.false_verdict.append(bool(decided - {target}))
+
+
 def _is_called(effect: Effect) -> bool:
     return effect.holm is not None and effect.holm < CALLED
 
@@ -201,6 +217,7 @@ def _line(name: str, counts: Counts) -> str:
     cells = (
         counts.first, counts.called, counts.pair, [not one for one in counts.false_factor],
         [not one for one in counts.false_pair] if "grid" in name else [], counts.whole, counts.part,
+        counts.true_verdict, [not one for one in counts.false_verdict],
     )  # fmt: skip
     return f"| {name} | {len(counts.false_factor)} | {' | '.join(map(_percent, cells))} |"
 
@@ -228,9 +245,9 @@ def main() -> None:
     }
     print(
         "| planted | studies | right first | called | pair first | no other factor | no other pair"
-        " | hold 0% or 100% | hold between |"
+        " | hold 0% or 100% | hold between | decided | nothing else decided |"
     )
-    print(f"| :--- {'| ---: ' * 8}|")
+    print(f"| :--- {'| ---: ' * 10}|")
     made = {}
     for name, make in kinds.items():
         made[name] = make()

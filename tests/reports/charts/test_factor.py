@@ -209,9 +209,11 @@ def test_dots_lead_to_their_runs(packaged: Build, store_uri: str) -> None:
     study = load_records("prompt_len", packaged().write(store_uri))
     chart = factor_chart(study, study.factors[0], "harmonic_mean")
     assert chart is not None
-    runs = {dot["run"].rsplit("/", 1)[1] for dot in values(chart, "seeds")}
+    runs = {dot["run"] for dot in values(chart, "seeds")}
     own = study.rows.filter(study.rows["arm"] == "")["run_id"].unique().to_list()
-    assert runs == set(own) and layer(chart, "seeds")["encoding"]["href"] == {"field": "run"}
+    assert runs == set(own) and layer(chart, "seeds")["encoding"]["href"] == {"field": "href"}
+    (made,) = layer(chart, "seeds")["transform"]
+    assert f'"{study.runs_address}" + datum.run' in made["calculate"]
 
 
 @pytest.mark.parametrize("level", ["\x1b[2J", "\x00", "\ufffe", "𝕏", "</text>", "a" * 5000])

@@ -22,9 +22,8 @@ MANY = 1_000  # settings of a large study
 BYTES = 3_000_000
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    """A headless Chromium without a network."""
+def open_browser() -> Any:
+    """A headless Chromium."""
     from selenium import webdriver
     from selenium.webdriver.chrome.service import Service
 
@@ -33,7 +32,13 @@ def browser() -> Iterator[Any]:
     for argument in ("headless=new", "no-sandbox", "disable-gpu", "window-size=1400,900"):
         options.add_argument(f"--{argument}")
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options=options, service=Service(DRIVER))
+    return webdriver.Chrome(options=options, service=Service(DRIVER))
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """A headless Chromium without a network."""
+    driver = open_browser()
     driver.execute_cdp_cmd("Network.enable", {})
     driver.execute_cdp_cmd("Network.emulateNetworkConditions", {
         "offline": True, "latency": 0, "downloadThroughput": 0, "uploadThroughput": 0,
