@@ -116,6 +116,15 @@ def report(
             " accuracy.",
         ),
     ] = None,
+    target: Annotated[
+        str | None,
+        typer.Option(
+            "--export",
+            metavar="optuna:URI",
+            help="Write the settings as an Optuna study instead, for optuna-dashboard; e.g. "
+            "optuna:sqlite:///x.db.",
+        ),
+    ] = None,
     figures: Annotated[
         bool,
         typer.Option(
@@ -131,7 +140,9 @@ def report(
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     try:
-        if form:
+        if target is not None:
+            _export(name, tracking_uri, target)
+        elif form:
             _print_formats(name, tracking_uri, out, form, metric, figures=figures)
         else:
             render(name, tracking_uri, out, metric, figures=figures)
@@ -141,6 +152,15 @@ def report(
     except ReportError as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(2) from error
+
+
+def _export(name: str, tracking_uri: str | None, target: str) -> None:
+    """Write the study where another program reads it, and say so."""
+    from reports.export import export
+    from reports.read import default_tracking_uri, load_records
+
+    study = load_records(name, tracking_uri or default_tracking_uri())
+    typer.echo(export(study, target))
 
 
 def _print_formats(
