@@ -42,6 +42,13 @@ class StudyConfig(Settings):
     seeds: tuple[Annotated[int, Field(ge=0, le=2**31 - 1)], ...] = Field(
         (0, 1, 2, 3, 4), description="a count n (seeds 0 to n-1), or a list"
     )
+    smallest_effect: float = Field(
+        1.0,
+        gt=0,
+        allow_inf_nan=False,
+        description="the smallest difference that matters, in points of the metric that settings "
+        "are compared by",
+    )
     scheduler: SchedulerConfig = Field(default_factory=NoScheduler, description="early stopping")
     resources: Resources = Field(default_factory=Resources, description="what one trial takes")
     time_limit: float | None = Field(

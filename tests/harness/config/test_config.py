@@ -52,6 +52,7 @@ def test_every_key_is_read() -> None:
             "sampler_seed": 3,
             "trials": 7,
             "seeds": [3, 1],
+            "smallest_effect": 0.5,
             "scheduler": {"name": "asha", "grace_period": 2},
             "objective": "joint_harmonic_mean",
             "resources": {"cpus": 0.5, "gpus": 0.25},
@@ -65,7 +66,7 @@ def test_every_key_is_read() -> None:
         "x",
     )
     assert (study.name, study.description, study.trials) == ("own-name", "a line", 7)
-    assert study.seeds == (3, 1)
+    assert (study.seeds, study.smallest_effect) == ((3, 1), 0.5)
     assert study.scheduler == AshaScheduler(grace_period=2, reduction_factor=3)
     assert (study.resources.gpus, study.time_limit, study.concurrency) == (0.25, 60.0, 2)
     assert (study.trial.shots, study.trial.generator.name) == (4, "vae")
