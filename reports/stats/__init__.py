@@ -21,18 +21,28 @@ from reports.stats.ranks import (
     rank_correlation,
     rank_groups,
 )
+from reports.stats.sequential import DIFFERS, EQUIVALENT, MOST_LOOKS, Design, decide, stages
+from reports.stats.stopped import Decision, Outcome, Verdict, verdicts
 
 __all__ = [
+    "DIFFERS",
     "DRAWS",
+    "EQUIVALENT",
     "FEWEST_RANKED",
+    "MOST_LOOKS",
     "Array",
     "Association",
     "ClassCounts",
     "Comparison",
+    "Decision",
+    "Design",
     "Estimate",
+    "Outcome",
     "Share",
+    "Verdict",
     "compare_paired",
     "correlation",
+    "decide",
     "holm",
     "interval_over_classes",
     "mean_interval",
@@ -42,4 +52,6 @@ __all__ = [
     "rank_correlation",
     "rank_groups",
     "resampled",
+    "stages",
+    "verdicts",
 ]
