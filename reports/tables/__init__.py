@@ -5,6 +5,7 @@ owes its reader. Knows no output format.
 """
 
 from reports.tables.build import build_tables
+from reports.tables.families import Family, Paired, load_families
 from reports.tables.formatting import PLAIN, STACKED, Dialect, broken, cell_text, value_parts
 from reports.tables.groups import (
     MOST_LEVELS,
@@ -44,9 +45,11 @@ __all__ = [
     "Column",
     "Counts",
     "Dialect",
+    "Family",
     "Flagged",
     "Group",
     "PValue",
+    "Paired",
     "Quantity",
     "Ranged",
     "Row",
@@ -65,6 +68,7 @@ __all__ = [
     "is_numeric",
     "level_groups",
     "level_text",
+    "load_families",
     "matched",
     "on_test",
     "short_name",

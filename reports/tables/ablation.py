@@ -12,6 +12,7 @@ from reports.tables.comparison import (
     difference_columns,
     kept_columns,
 )
+from reports.tables.families import paired
 from reports.tables.flags import raised_flags
 from reports.tables.groups import (
     Group,
@@ -191,12 +192,7 @@ def _compare(group: Group, parts: _Parts, metric: str) -> Comparison | None:
     """Compare a group to the baseline on the (cell, seed) pairs that both finished."""
     if parts.baseline is None or group is parts.baseline:
         return None
-    # An arm has no factors: it meets the baseline's settings seed by seed, whatever their cells.
-    cells = {} if group.arm or parts.baseline.arm else parts.cells
-    column = f"test/{metric}"
-    mine = matched(group.rows, column, cells)
-    theirs = matched(parts.baseline.rows, column, cells)
-    return compare_paired(by_seed(mine, theirs), by_seed(theirs, mine))
+    return compare_paired(*paired(group, parts.baseline, parts.cells, metric))
 
 
 def _measured(study: Study, group: Group, columns: Sequence[Column]) -> dict[str, Cell]:
