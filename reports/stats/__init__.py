@@ -21,7 +21,15 @@ from reports.stats.ranks import (
     rank_correlation,
     rank_groups,
 )
-from reports.stats.sequential import DIFFERS, EQUIVALENT, MOST_LOOKS, Design, decide, stages
+from reports.stats.sequential import (
+    DIFFERS,
+    EQUIVALENT,
+    MOST_COMPARISONS,
+    MOST_LOOKS,
+    Design,
+    decide,
+    stages,
+)
 from reports.stats.stopped import Decision, Outcome, Verdict, verdicts
 
 __all__ = [
@@ -29,6 +37,7 @@ __all__ = [
     "DRAWS",
     "EQUIVALENT",
     "FEWEST_RANKED",
+    "MOST_COMPARISONS",
     "MOST_LOOKS",
     "Array",
     "Association",

@@ -25,7 +25,7 @@ Array = npt.NDArray[np.float64]
 Whole = npt.NDArray[np.int64]
 OPEN, DIFFERS, EQUIVALENT = range(3)
 
-MOST_LOOKS = 40
+MOST_LOOKS, MOST_COMPARISONS = 40, 100
 PATHS = 1_000_000  # simulated comparisons without a difference that the bounds are quantiles of
 # The part of them with the largest t, which holds all quantiles: 5% are passed at most, and 5%
 # have passed before.

@@ -5,7 +5,7 @@ owes its reader. Knows no output format.
 """
 
 from reports.tables.build import build_tables
-from reports.tables.families import Family, Paired, load_families
+from reports.tables.families import Family, Paired, load_families, load_values
 from reports.tables.formatting import PLAIN, STACKED, Dialect, broken, cell_text, value_parts
 from reports.tables.groups import (
     MOST_LEVELS,
@@ -35,6 +35,7 @@ from reports.tables.model import (
 )
 from reports.tables.notes import chosen_by, on_test
 from reports.tables.pooling import averaged, dataset_factor
+from reports.tables.stopped import given_out
 
 __all__ = [
     "MARK",
@@ -64,11 +65,13 @@ __all__ = [
     "cell_text",
     "chosen_by",
     "dataset_factor",
+    "given_out",
     "interval_of",
     "is_numeric",
     "level_groups",
     "level_text",
     "load_families",
+    "load_values",
     "matched",
     "on_test",
     "short_name",

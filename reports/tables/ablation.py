@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from reports.contract import FAIL, PRUNED
 from reports.read import Factor, Study, heading
-from reports.stats import Comparison, compare_paired, holm
+from reports.stats import compare_paired, holm
 from reports.tables.comparison import (
     compared_cells,
     compared_in,
@@ -42,6 +42,7 @@ from reports.tables.model import (
 )
 from reports.tables.notes import chosen_by, table_notes, titled
 from reports.tables.over_classes import MOST_RUNS, OverClasses
+from reports.tables.stopped import Pairs, detection_notes, stopped, with_verdict
 
 TOP = 10  # settings that a page shows of a sampled study
 
@@ -144,7 +145,13 @@ def _table(
 ) -> Table:
     rows: list[Row] = []
     groups = [*parts.levels, *parts.arms]
-    compared = [_compare(group, parts, metric) for group in groups]
+    kind = "settings" if name == "settings" else "levels" if len(study.factors) == 1 else "effects"
+    pairs = [_pairs(group, parts, metric) for group in groups]
+    found = stopped(study, metric, pairs) if kind == "levels" else [None] * len(groups)
+    compared = [
+        with_verdict(compare_paired(*pair) if pair else None, one)
+        for pair, one in zip(pairs, found, strict=True)
+    ]
     # one family a table: what is claimed of its levels and of its arms is read together
     family = [comparison.p if comparison else None for comparison in compared]
     comparisons, decimals = compared_in(family), decimals_of(study, metric)
@@ -165,16 +172,17 @@ def _table(
         rows.append(Row(cells, section, group is parts.baseline, chosen, group.arm, flags))
     columns = kept_columns(columns, rows)
     baseline = spelled(parts.baseline, columns) if parts.baseline else ""
-    kind = "settings" if name == "settings" else "levels" if len(study.factors) == 1 else "effects"
+    names = [spelled(group, columns) for group in groups]
     notes = table_notes(
         study,
         rows,
         metric,
         kind=kind,
         baseline=baseline if parts.compared else None,
-        names=[spelled(group, columns) for group in (*parts.levels, *parts.arms)],
+        names=names,
         shown=shown,
     )
+    notes += tuple(detection_notes(study, names, found))
     return Table(name, titled(study, title, rows), columns, tuple(rows), notes, labels, shown)
 
 
@@ -188,11 +196,11 @@ def _over_classes(
     return OverClasses(study, metric, parts.baseline, parts.cells)
 
 
-def _compare(group: Group, parts: _Parts, metric: str) -> Comparison | None:
-    """Compare a group to the baseline on the (cell, seed) pairs that both finished."""
+def _pairs(group: Group, parts: _Parts, metric: str) -> Pairs | None:
+    """What is compared of a group: with the baseline, on the (cell, seed) pairs of both."""
     if parts.baseline is None or group is parts.baseline:
         return None
-    return compare_paired(*paired(group, parts.baseline, parts.cells, metric))
+    return paired(group, parts.baseline, parts.cells, metric)
 
 
 def _measured(study: Study, group: Group, columns: Sequence[Column]) -> dict[str, Cell]:

@@ -3,6 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import polars as pl
+
+from reports.contract import COMPLETE
 from reports.read import Study, heading, load_records
 from reports.tables.groups import (
     MOST_LEVELS,
@@ -58,6 +61,20 @@ def load_families(study_name: str, tracking_uri: str) -> list[Family]:
         EmptyStudyError: nothing of it has ended yet.
     """
     return families(load_records(study_name, tracking_uri))
+
+
+def load_values(study_name: str, tracking_uri: str) -> dict[str, dict[int, float]]:
+    """setting_key -> seed -> the metric that the report is of, of finished rows.
+
+    Raises:
+        ReportError, EmptyStudyError: see load_families.
+    """
+    study, metric = with_metric(load_records(study_name, tracking_uri), None)
+    found: dict[str, dict[int, float]] = {}
+    rows = study.rows.filter(pl.col("state") == COMPLETE).drop_nulls(f"test/{metric}")
+    for key, seed, value in rows.select("setting_key", "seed", f"test/{metric}").iter_rows():
+        found.setdefault(key, {})[seed] = value
+    return found
 
 
 def families(study: Study, metric: str | None = None) -> list[Family]:
