@@ -29,6 +29,12 @@ def detectable_lines(study: "StudyConfig") -> list[str]:
     except ReportError:  # no store, no such study, or nothing finished: the plan says so
         found = []
     known = [family for family in found if _deviations(family)]
+    pairs = [one.differences for family in found for one in family.comparisons]
+    if not known and any(len(one) >= FEWEST_PAIRS for one in pairs):
+        return [
+            "which differences the seeds would show cannot be told: the finished pairs of a level "
+            "and the baseline do not vary"
+        ]
     if not known:
         return [
             f"which differences {_seeds(len(study.seeds))} would show can be told from at least "

@@ -10,7 +10,7 @@ from reports.stats import compare_paired
 from reports.tables import Family, Paired, Quantity, build_tables
 from reports.tables.families import families
 from tests.harness.fakes import make_study
-from tests.reports.builder import StoreBuilder, prompt_len
+from tests.reports.builder import StoreBuilder, prompt_len, scores
 
 
 def family(*deviations: float, pairs: int = 10) -> Family:
@@ -103,6 +103,20 @@ def test_too_few_pairs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seeds: i
         prompt_len(seeds=range(seeds)).write(f"sqlite:///{tmp_path}/mlflow.db")
     (line,) = detectable_lines(make_study(name="prompt_len", seeds=4))
     assert "which differences 4 seeds would show" in line and line.endswith("--set seeds=3")
+
+
+def test_pairs_that_do_not_vary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three pairs without a spread are no pilot that is too small."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    build = StoreBuilder()
+    for n_ctx in (1, 4):
+        build.trial({"generator.n_ctx": n_ctx}, {seed: scores(50.0) for seed in range(3)})
+    build.write(f"sqlite:///{tmp_path}/mlflow.db")
+    (line,) = detectable_lines(make_study(name="prompt_len", seeds=4))
+    assert line.endswith(
+        "cannot be told: the finished pairs of a level and the baseline do not vary"
+    )
 
 
 def test_one_seed_shows_nothing() -> None:
