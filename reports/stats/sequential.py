@@ -113,14 +113,14 @@ def bounds_of(looks: tuple[int, ...], comparisons: int) -> Bounds:
     spent = np.diff([0, *looks]) / looks[-1]
     for at, (t, _) in enumerate(simulated(looks, PATHS)):
         high = _descending(np.abs(t))
+        size = np.abs(t[high])
         for m, passed in enumerate(differing):
             alpha = (1 - CONFIDENCE) / (m + 1) * spent[at]
-            own = np.abs(t[high[~passed[high]]])
+            own = size[~passed[high]]
             outer[m, at] = critical(looks[0] - 1, alpha) if at == 0 else _passed_by(own, alpha)
-            passed |= np.abs(t) > outer[m, at]
-        alpha = (1 - CONFIDENCE) / 2 * spent[at]
+            passed[high[size > outer[m, at]]] = True
         high = _descending(t)
-        own = t[high[~near[high]]]
+        alpha, own = (1 - CONFIDENCE) / 2 * spent[at], t[high[~near[high]]]
         inner[at] = critical(looks[0] - 1, 2 * alpha) if at == 0 else _passed_by(own, alpha)
         near |= t > inner[at]
     return Bounds(outer, inner)
