@@ -13,7 +13,15 @@ from annotated_types import Ge, Gt, Le, Lt, MinLen
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from harness.config import SAMPLERS, SCHEDULERS, SELECTIONS, Factor, Resources, StudyConfig
+from harness.config import (
+    SAMPLERS,
+    SCHEDULERS,
+    SELECTIONS,
+    STUDY_KEYS,
+    Factor,
+    Resources,
+    StudyConfig,
+)
 from harness.wording import show
 from ship.datasets import DATASETS
 from ship.datasets.image_folder import PREFIX, ImageFolder
@@ -73,11 +81,7 @@ _SIGNS: tuple[tuple[type[Any], str, str], ...] = (
 
 def reference() -> str:
     """The whole page as Markdown."""
-    study = {
-        key: field
-        for key, field in StudyConfig.model_fields.items()
-        if key not in ("source", "trial")
-    }
+    study = {key: StudyConfig.model_fields[key] for key in STUDY_KEYS}
     parts = [
         HEAD,
         "## Keys of a study\n",

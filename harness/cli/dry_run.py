@@ -26,6 +26,7 @@ def print_dry_run(
         cache_dir: for features and fingerprints; None: the default one.
     """
     from harness.cli.list_options import print_plan
+    from harness.cli.seeds import detectable_lines
     from harness.errors import ClusterError
     from harness.resources import preflight
     from harness.study import plan_study
@@ -35,6 +36,8 @@ def print_dry_run(
 
     plan = plan_study(study, data_root=data_root, cache_dir=cache_dir, say=say)
     print_plan(study.name, plan, here=address is None)
+    for line in detectable_lines(study):
+        typer.echo(line)
     try:
         if not plan.finished:
             preflight(address, study.resources)

@@ -24,10 +24,14 @@ class Memory:
         self.changes: Callable[[], list[str]] = list
 
     def look(self, name: str, tracking_uri: str) -> None:
-        """Read the table; for run_study, which calls this where there is something to run."""
+        """Read the table, once; for run_study, which calls this where there is something to run.
+
+        A command that runs a study in stages says what has changed since its first one.
+        """
         from reports.cli import changes_from_now
 
-        self.changes = changes_from_now(name, tracking_uri)
+        if self.changes is list:
+            self.changes = changes_from_now(name, tracking_uri)
 
 
 def finish(outcome: "StudyOutcome", memory: Memory) -> int:

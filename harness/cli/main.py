@@ -9,13 +9,14 @@ Everything heavy (torch, ray, mlflow, pydantic) is imported inside the functions
 import gc
 import os
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from harness.cli.exit import COMPLETE, INCOMPLETE, INTERRUPTED, USER_MISTAKE, Memory, finish
-from reports.contract import redacted
+from harness.cli.refusals import check_options, is_users
 
 _EPILOG = (
     "Running the same command again goes on where the last one stopped. "
@@ -70,6 +71,20 @@ def sweep(
             help="Print what is done, what would run, and how long it would take; run nothing.",
         ),
     ] = False,
+    detect: Annotated[
+        float | None,
+        typer.Option(
+            metavar="POINTS",
+            help="Begin with the seeds of the YAML, and give more to those comparisons with the "
+            "baseline that are undecided: neither different, nor equivalent within POINTS.",
+        ),
+    ] = None,
+    max_seeds: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", help="With --detect: the most seeds of a setting; default: six pilots."
+        ),
+    ] = None,
     accept: Annotated[
         bool,
         typer.Option(
@@ -138,6 +153,8 @@ def sweep(
                 cache_dir,
                 storage,
                 dry_run=dry_run,
+                detect=detect,
+                max_seeds=max_seeds,
                 accept=accept,
                 verbose=verbose,
             )
@@ -164,6 +181,8 @@ def _sweep(
     storage: str | None,
     *,
     dry_run: bool,
+    detect: float | None,
+    max_seeds: int | None,
     accept: bool,
     verbose: bool,
 ) -> int:
@@ -173,21 +192,25 @@ def _sweep(
 
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read when MLflow is imported
     try:
-        _check_options(space, address, storage)
+        check_options(space, address, storage, detect, max_seeds)
         from harness.config import load_study
+        from harness.planning import Consent
+        from harness.study import plan_study, run_study
 
         study = load_study(str(space), overrides, data_root)
         place = None if address == "local" else address
+        plan = partial(plan_study, data_root=data_root, cache_dir=cache_dir)
         if dry_run:
             from harness.cli.dry_run import print_dry_run
 
-            return print_dry_run(study, data_root, place, cache_dir)
-        from harness.planning import Consent
-        from harness.study import run_study
+            if detect is not None:
+                from harness.cli.detect import staged
 
+                study = staged(study, detect, max_seeds, plan)
+            return print_dry_run(study, data_root, place, cache_dir)
         memory = Memory()
-        outcome = run_study(
-            study,
+        run = partial(
+            run_study,
             data_root=data_root,
             address=place,
             verbose=verbose,
@@ -196,7 +219,11 @@ def _sweep(
             consent=Consent(accept, _ask if _somebody_is_there() else None),
             before=memory.look,
         )
-        return finish(outcome, memory)
+        if detect is None:
+            return finish(run(study), memory)
+        from harness.cli.detect import run_stages
+
+        return finish(run_stages(study, detect, max_seeds, plan, run, typer.echo), memory)
     except KeyboardInterrupt:
         typer.echo("interrupted: the same command goes on from here", err=True)
         return INTERRUPTED
@@ -207,10 +234,7 @@ def _sweep(
         typer.echo(str(error), err=True)
         return USER_MISTAKE
     except ValueError as error:
-        from ship.clip import BackboneError
-        from ship.datasets import DatasetError
-
-        if not isinstance(error, BackboneError | DatasetError):  # data or weights are not there
+        if not is_users(error):
             raise
         typer.echo(str(error), err=True)
         return USER_MISTAKE
@@ -226,24 +250,6 @@ def _ask(question: str) -> bool:
         return typer.confirm(question, default=False)
     except typer.Abort:
         return False
-
-
-def _check_options(space: str | None, address: str, storage: str | None) -> None:
-    """Refuse options that cannot be meant, before anything heavy is imported."""
-    from harness.checkpoint_storage import storage_fault
-    from harness.cli.address import address_fault
-    from harness.errors import ConfigError
-
-    lines = []
-    if space is None:
-        from harness.study_files import packaged_names
-
-        names = ", ".join(packaged_names())
-        lines.append(f"--space must be given: a YAML file or a packaged space (choices: {names})")
-    faults = (address_fault(address), storage_fault(storage))
-    lines += [redacted(fault) for fault in faults if fault]
-    if lines:
-        raise ConfigError(lines)
 
 
 if __name__ == "__main__":

@@ -10,14 +10,16 @@ from harness.config.choices import SAMPLERS, SCHEDULERS, SELECTIONS, AshaSchedul
 from harness.config.factor import Factor, assignments, in_order, is_active
 from harness.config.load import load_study
 from harness.config.space import distributions, grid, levels, reference_arms, resolve, suggest
-from harness.config.study_config import STUDY_KEYS, StudyConfig
+from harness.config.study_config import MAX_SEEDS, STUDY_KEYS, Detection, StudyConfig
 
 __all__ = [
+    "MAX_SEEDS",
     "SAMPLERS",
     "SCHEDULERS",
     "SELECTIONS",
     "STUDY_KEYS",
     "AshaScheduler",
+    "Detection",
     "Factor",
     "Fuse",
     "Resources",

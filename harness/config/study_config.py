@@ -24,6 +24,19 @@ MAX_SEEDS = 1000
 SELECTING = ("selection", "objective")  # settings that say what a trial's selection metric is
 
 
+class Detection(Settings):
+    """How `--detect` gives out seeds; a report names it, and uses its intervals.
+
+    metric: that comparisons are decided by. effect: in its points. looks: numbers of seeds.
+    comparisons: in the study, twins of other settings among them.
+    """
+
+    metric: str
+    effect: float = Field(gt=0)
+    looks: tuple[int, ...]
+    comparisons: int = Field(ge=1)
+
+
 class StudyConfig(Settings):
     """One study. In YAML the fields of `trial` stand beside these keys, at the top level."""
 
@@ -74,6 +87,14 @@ class StudyConfig(Settings):
     )
     concurrency: int | None = Field(None, ge=1, description="most trials at once")
     reference_arms: bool = Field(True, description="whether reference arms run beside the study")
+    detect: Detection | None = Field(None, description="how --detect gives out seeds")
+    own_seeds: dict[str, tuple[int, ...]] = Field(
+        default_factory=dict, description="setting key -> its seeds, where they are not the study's"
+    )
+
+    def seeds_of(self, key: str) -> tuple[int, ...]:
+        """The seeds that a setting is wanted for, by its key."""
+        return self.own_seeds.get(key, self.seeds)
 
     @property
     def objective(self) -> str:
@@ -142,5 +163,6 @@ class StudyConfig(Settings):
         return {"name": value} if isinstance(value, str) else value
 
 
-STUDY_KEYS = tuple(key for key in StudyConfig.model_fields if key not in ("source", "trial"))
+_NO_KEYS = ("source", "trial", "detect", "own_seeds")  # fields that no YAML has at its top
+STUDY_KEYS = tuple(key for key in StudyConfig.model_fields if key not in _NO_KEYS)
 TRIAL_KEYS = tuple(TrialConfig.model_fields)

@@ -36,12 +36,11 @@ def compare(
     if recorded is None:
         return changes
     now = {setting.key for setting in (*plan.settings, *plan.twins)}
-    seeds = frozenset(study.seeds)
     edit = _Edit(study, recorded, maker)
     why: dict[str, tuple[str, ...]] = {}
     for (key, seed), run in ledger.rows.items():
-        in_table = key in recorded.keys and seed in recorded.seeds
-        stays = key in now and seed in seeds
+        in_table = key in recorded.keys and seed in recorded.seeds_of(key)
+        stays = key in now and seed in study.seeds_of(key)
         if run.state is not State.COMPLETE or not in_table or stays:
             continue
         if key not in why:

@@ -161,7 +161,7 @@ def missing_seeds(study: StudyConfig, ledger: Ledger, key: str) -> tuple[int, ..
     """
     if study_prunes(study) and ledger.state(key) is State.PRUNED:
         return ()
-    return tuple(seed for seed in study.seeds if not _settled(ledger, key, seed))
+    return tuple(seed for seed in study.seeds_of(key) if not _settled(ledger, key, seed))
 
 
 def study_prunes(study: StudyConfig) -> bool:
@@ -181,7 +181,8 @@ def _settled(ledger: Ledger, key: str, seed: int) -> bool:
 def _row(study: StudyConfig, ledger: Ledger, setting: Setting) -> PlanRow:
     key = setting.key
     missing = missing_seeds(study, ledger, key)
-    runs = [(seed, run) for seed in study.seeds if (run := ledger.of(key).get(seed)) is not None]
+    seeds = study.seeds_of(key)
+    runs = [(seed, run) for seed in seeds if (run := ledger.of(key).get(seed)) is not None]
     done = tuple(seed for seed, run in runs if run.state is State.COMPLETE)
     failed = [run.reason for _, run in runs if run.state is State.FAIL]
     reason = failed[-1] if failed else ""
@@ -192,7 +193,7 @@ def _row(study: StudyConfig, ledger: Ledger, setting: Setting) -> PlanRow:
     elif reason:
         state = "failed"
     else:
-        state = "done" if len(done) == len(study.seeds) else "pruned"
+        state = "done" if len(done) == len(seeds) else "pruned"
     return PlanRow(setting.label, state, missing, done, reason, key)
 
 

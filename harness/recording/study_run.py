@@ -3,7 +3,7 @@
 import json
 import logging
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from harness.config import StudyConfig, levels
@@ -25,6 +25,7 @@ from reports.contract import LONG_TAGS, Kind, State, Tag
 logger = logging.getLogger(__name__)
 
 YAML_ARTIFACT = "study.yaml"
+_NONE: Mapping[str, Sequence[int]] = {}
 # names of the tags in which a long tag goes on: NAME.1, NAME.2
 _CONTINUATION_TAG = re.compile(rf"({'|'.join(map(re.escape, LONG_TAGS))})\.\d+$")
 
@@ -79,7 +80,7 @@ class StudyRecord:
             Whether the tags said something else; if not, nothing was written.
         """
         wanted = [*plan.settings, *plan.twins]
-        self._wanted_text = wanted_text(wanted)
+        self._wanted_text = wanted_text(wanted, study.own_seeds)
         self._wanted_keys = {setting.key for setting in wanted}
         tags = {**study_tags(study), **split_tag(Tag.WANTED, self._wanted_text)}
         held = self._stored_tags()
@@ -185,7 +186,7 @@ def study_tags(study: StudyConfig) -> dict[str, str]:
         {"key": key, "levels": levels(study, key), "log": factor.log, "baseline": factor.baseline}
         for key, factor in study.space.items()
     ]
-    whole = study.model_dump(mode="json", exclude={"source"})
+    whole = study.model_dump(mode="json", exclude={"source", "own_seeds"})
     return {
         Tag.RUN_NOTE: study.description,
         Tag.OBJECTIVE: study.objective,
@@ -201,13 +202,23 @@ def wanted_tags(settings: Iterable[Setting]) -> dict[str, str]:
     return split_tag(Tag.WANTED, wanted_text(settings))
 
 
-def wanted_text(settings: Iterable[Setting]) -> str:
+def wanted_text(settings: Iterable[Setting], own_seeds: Mapping[str, Sequence[int]] = _NONE) -> str:
     """A JSON list of {setting_key, assignment, arm}, one entry for each setting of the study.
 
     A setting_key is in it twice where a reference arm equals a setting of the study.
+
+    Args:
+        settings: of the study.
+        own_seeds: setting_key -> seeds, which stand in an entry where they are not the study's.
     """
     wanted = [
-        {"setting_key": s.key, "assignment": dict(s.assignment), "arm": s.arm} for s in settings
+        {
+            "setting_key": s.key,
+            "assignment": dict(s.assignment),
+            "arm": s.arm,
+            **({"seeds": list(own_seeds[s.key])} if s.key in own_seeds else {}),
+        }
+        for s in settings
     ]
     return json.dumps(wanted)
 

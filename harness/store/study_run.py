@@ -13,18 +13,19 @@ from reports.contract import Kind, Tag
 
 @dataclass(frozen=True)
 class Wanted:
-    """A setting of the study's table, or a reference arm of it."""
+    """A setting of the study's table, or a reference arm of it; seeds: None: the study's."""
 
     key: str
     assignment: Mapping[str, Any]
     arm: str
+    seeds: frozenset[int] | None = None
 
 
 @dataclass(frozen=True)
 class Recorded:
     """The study's table as it is now.
 
-    seeds: of every setting.
+    seeds: of every setting that has none of its own.
     factors: key -> levels, None where values were drawn from a range.
     """
 
@@ -39,6 +40,11 @@ class Recorded:
         for setting in self.wanted:
             grouped.setdefault(setting.key, []).append(setting)
         return grouped
+
+    def seeds_of(self, key: str) -> frozenset[int]:
+        """The seeds that the table holds of a setting."""
+        own = [wanted.seeds for wanted in self.by_key.get(key, ()) if wanted.seeds is not None]
+        return own[0] if own else self.seeds
 
     @cached_property
     def keys(self) -> frozenset[str]:
@@ -78,14 +84,17 @@ def read_recorded(store: Store, experiment_id: str) -> Recorded | None:
         seeds = json.loads(joined_tag(Tag.STUDY, tags))["seeds"]
         factors = json.loads(joined_tag(Tag.FACTORS, tags))
         return Recorded(
-            tuple(
-                Wanted(entry["setting_key"], entry["assignment"], entry["arm"]) for entry in wanted
-            ),
+            tuple(map(_wanted, wanted)),
             frozenset(seeds),
             {factor["key"]: _levels(factor["levels"]) for factor in factors},
         )
     except (ValueError, KeyError, TypeError):
         return None
+
+
+def _wanted(entry: Mapping[str, Any]) -> Wanted:
+    own = frozenset(entry["seeds"]) if "seeds" in entry else None
+    return Wanted(entry["setting_key"], entry["assignment"], entry["arm"], own)
 
 
 def _levels(listed: list[Any] | None) -> tuple[Any, ...] | None:

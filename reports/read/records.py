@@ -20,14 +20,14 @@ from reports.contract import (
     Tag,
 )
 from reports.read.addresses import runs_address
+from reports.read.config import are_seeds, listed_seeds_of, own_seeds, trials_of
 from reports.read.curves import Histories
+from reports.read.detection import Detection, detection_of
 from reports.read.flags import with_zeros, without_points
 from reports.read.hits import HitFiles
 from reports.read.measures import study_protocol, targets_of
 from reports.read.rows import Factor, Setting, frame, missing_rows, one_per_seed, seed_rows
 from reports.read.runs import Run, read_runs
-
-MOST_SEEDS = 1_000_000  # of a tag that is sound
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,8 @@ class Study:
     runs_address: of a run in MLflow's UI, without its id; "" where it is not known.
     config: the YAML's content with its defaults, as it was last run.
     versions: what made the numbers: the code's version, and packages with theirs.
+    seeds: that the study lists, in the order in which they were given out.
+    detection: how `ship-sweep --detect` gave them out; None: every setting has them all.
     """
 
     name: str
@@ -73,6 +75,8 @@ class Study:
     runs_address: str = ""
     config: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
+    seeds: tuple[int, ...] = ()
+    detection: Detection | None = None
 
 
 def load_records(study_name: str, tracking_uri: str) -> Study:
@@ -106,9 +110,11 @@ def study_from_runs(name: str, runs: Sequence[Run]) -> Study:
     wanted = {setting.key for setting in settings}
     every = [row for run in trials for row in seed_rows(run, warnings)]
     config = _json_tag(tags, Tag.STUDY, {})
-    listed_seeds = _listed_seeds(config)
+    listed_seeds = listed_seeds_of(config)
+    seeds_of = {s.key: s.seeds or listed_seeds for s in settings}
     belongs = [
-        row["setting_key"] in wanted and (not listed_seeds or row["seed"] in listed_seeds)
+        row["setting_key"] in wanted
+        and (not listed_seeds or row["seed"] in seeds_of[row["setting_key"]])
         for row in every
     ]
     kept = one_per_seed([row for row, own in zip(every, belongs, strict=True) if own], warnings)
@@ -140,12 +146,14 @@ def study_from_runs(name: str, runs: Sequence[Run]) -> Study:
         demonstration=any(r.tags.get(Tag.DEMONSTRATION) == "true" for r in current),
         left_out=len(stale),
         # A finished study may hold fewer: a small space has no more settings than it has.
-        untried=0 if finished else max(0, _trials(config) - tried),
+        untried=0 if finished else max(0, trials_of(config) - tried),
         warnings=tuple(warnings),
         smallest_effect=_smallest_effect(config),
         description=_text(config.get("description")),
         config=config,
         versions=_versions(tags),
+        seeds=tuple(seeds),
+        detection=detection_of(config.get("detect")),
     )
 
 
@@ -191,7 +199,7 @@ def _readable(run: Run, warnings: list[str]) -> bool:
     try:
         seeds = json.loads(run.tags[Tag.SEEDS])
         known = isinstance(json.loads(run.tags.get(Tag.ASSIGNMENT, "{}")), dict)
-        if known and Tag.SETTING_KEY in run.tags and _are_seeds(seeds):
+        if known and Tag.SETTING_KEY in run.tags and are_seeds(seeds):
             return True
     except (KeyError, ValueError, RecursionError):
         pass
@@ -207,8 +215,10 @@ def _wanted(tags: Mapping[str, str]) -> tuple[Setting, ...]:
     """
     listed = _json_tag(tags, Tag.WANTED, [])
     try:
-        found = tuple(Setting(w["setting_key"], w["assignment"], w["arm"]) for w in listed)
-    except (KeyError, TypeError) as error:
+        found = tuple(
+            Setting(w["setting_key"], w["assignment"], w["arm"], own_seeds(w)) for w in listed
+        )
+    except (AttributeError, KeyError, TypeError) as error:
         raise ReportError(f"MLflow tag {Tag.WANTED}: not a list of settings") from error
     kinds = {(type(s.key), type(s.assignment), type(s.arm)) for s in found}
     if not kinds <= {(str, dict, str)}:
@@ -225,31 +235,6 @@ def _newest_settings(trials: Sequence[Run]) -> tuple[Setting, ...]:
         place = (json.dumps(assignment, sort_keys=True), arm)
         newest[place] = Setting(run.tags[Tag.SETTING_KEY], assignment, arm)
     return tuple(newest.values())
-
-
-def _listed_seeds(config: Mapping[str, Any]) -> list[int]:
-    """The seeds that the study wants now, [] where it does not say.
-
-    Raises:
-        ReportError: no seeds, or more than there can be.
-    """
-    seeds = config.get("seeds")
-    if isinstance(seeds, int) and seeds <= MOST_SEEDS:
-        return list(range(seeds))
-    if not _are_seeds(seeds or []):
-        raise ReportError(f"MLflow tag {Tag.STUDY}: its seeds are not what ship-sweep writes")
-    return list(seeds or ())
-
-
-def _are_seeds(value: Any) -> bool:
-    return isinstance(value, list) and all(type(s) is int and 0 <= s < 2**63 for s in value)
-
-
-def _trials(config: Mapping[str, Any]) -> int:
-    trials = config.get("trials") or 0
-    if not isinstance(trials, int):
-        raise ReportError(f"MLflow tag {Tag.STUDY}: its trials are not a count")
-    return trials
 
 
 def _text(value: Any) -> str:

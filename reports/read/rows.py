@@ -59,11 +59,15 @@ class Factor:
 
 @dataclass(frozen=True)
 class Setting:
-    """One setting that the study wants: its key, its factor values, its arm ("" if none)."""
+    """One setting that the study wants: its key, its factor values, its arm ("" if none).
+
+    seeds: that it is wanted for; None: the study's.
+    """
 
     key: str
     assignment: dict[str, Any]
     arm: str
+    seeds: tuple[int, ...] | None = None
 
 
 def seed_rows(run: Run, warnings: list[str]) -> list[dict[str, Any]]:
@@ -176,11 +180,11 @@ def missing_rows(
 
     Args:
         settings: that the study wants, its reference arms among them.
-        seeds: that it wants of each.
+        seeds: that it wants of each that has none of its own.
         rows: the runs' rows, in any state.
     """
     have = {(row["setting_key"], row["seed"]) for row in rows}
-    wanted = {(s.key, seed): s.arm for s in reversed(settings) for seed in seeds}
+    wanted = {(s.key, seed): s.arm for s in reversed(settings) for seed in s.seeds or seeds}
     return [
         {"setting_key": key, "seed": seed, "arm": arm, "state": MISSING}
         for (key, seed), arm in wanted.items()

@@ -22,23 +22,43 @@ from reports.stats.ranks import (
     rank_groups,
     rank_interval,
 )
+from reports.stats.sequential import (
+    DIFFERS,
+    EQUIVALENT,
+    MOST_COMPARISONS,
+    MOST_LOOKS,
+    Design,
+    decide,
+    stages,
+)
+from reports.stats.stopped import Decision, Ending, Outcome, endings
 from reports.stats.verdicts import MOST_SEEDS, Judgement, Verdict, judge
 
 __all__ = [
+    "DIFFERS",
     "DRAWS",
+    "EQUIVALENT",
     "FEWEST_RANKED",
+    "MOST_COMPARISONS",
+    "MOST_LOOKS",
     "MOST_SEEDS",
     "Array",
     "Association",
     "ClassCounts",
     "Comparison",
+    "Decision",
+    "Design",
+    "Ending",
     "Estimate",
     "Judgement",
+    "Outcome",
     "Share",
     "Verdict",
     "compare_paired",
     "correlation",
     "critical",
+    "decide",
+    "endings",
     "holm",
     "interval_over_classes",
     "judge",
@@ -50,4 +70,6 @@ __all__ = [
     "rank_groups",
     "rank_interval",
     "resampled",
+    "stages",
+    "verdicts",
 ]

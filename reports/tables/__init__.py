@@ -7,6 +7,7 @@ owes its reader. Knows no output format.
 from reports.tables.build import build_tables
 from reports.tables.changes import change_lines
 from reports.tables.datasets import AVERAGE
+from reports.tables.families import Family, Paired, load_families, load_values
 from reports.tables.formatting import (
     PLAIN,
     STACKED,
@@ -63,6 +64,7 @@ from reports.tables.notes import (
 from reports.tables.pooling import averaged, dataset_factor
 from reports.tables.quality_measures import MEASURES
 from reports.tables.quality_response import APART
+from reports.tables.stopped import given_out
 
 __all__ = [
     "APART",
@@ -78,9 +80,11 @@ __all__ = [
     "Column",
     "Counts",
     "Dialect",
+    "Family",
     "Flagged",
     "Group",
     "PValue",
+    "Paired",
     "Quantity",
     "Ranged",
     "Row",
@@ -99,6 +103,7 @@ __all__ = [
     "dataset_factor",
     "decimals_of",
     "factor_labels",
+    "given_out",
     "head_notes",
     "interval_of",
     "is_numeric",
@@ -106,6 +111,8 @@ __all__ = [
     "level_groups",
     "level_id",
     "level_text",
+    "load_families",
+    "load_values",
     "matched",
     "number",
     "on_test",

@@ -6,13 +6,14 @@ from typing import Literal
 
 from reports.contract import FAIL, PRUNED
 from reports.read import Factor, Study, heading
-from reports.stats import Comparison, compare_paired, holm
+from reports.stats import compare_paired, holm
 from reports.tables.comparison import (
     compared_cells,
     compared_in,
     difference_columns,
     kept_columns,
 )
+from reports.tables.families import paired
 from reports.tables.flags import raised_flags
 from reports.tables.groups import (
     Group,
@@ -42,6 +43,7 @@ from reports.tables.model import (
 )
 from reports.tables.notes import chosen_by, table_notes, titled
 from reports.tables.over_classes import MOST_RUNS, OverClasses
+from reports.tables.stopped import Pairs, detection_notes, stopped, with_ending
 
 TOP = 10  # settings that a page shows of a sampled study
 
@@ -144,7 +146,15 @@ def _table(
 ) -> Table:
     rows: list[Row] = []
     groups = [*parts.levels, *parts.arms]
-    compared = [_compare(group, parts, metric) for group in groups]
+    kind: Literal["settings", "levels", "effects"] = "settings"
+    if name != "settings":
+        kind = "levels" if len(study.factors) == 1 else "effects"
+    pairs = [_pairs(group, parts, metric) for group in groups]
+    found = stopped(study, metric, pairs) if kind == "levels" else [None] * len(groups)
+    compared = [
+        with_ending(compare_paired(*pair) if pair else None, one)
+        for pair, one in zip(pairs, found, strict=True)
+    ]
     # one family a table: what is claimed of its levels and of its arms is read together
     family = [comparison.p if comparison else None for comparison in compared]
     comparisons, decimals = compared_in(family), decimals_of(study, metric)
@@ -165,18 +175,17 @@ def _table(
         rows.append(Row(cells, section, group is parts.baseline, chosen, group.arm, flags))
     columns = kept_columns(columns, rows)
     baseline = spelled(parts.baseline, columns) if parts.baseline else ""
-    kind: Literal["settings", "levels", "effects"] = "settings"
-    if name != "settings":
-        kind = "levels" if len(study.factors) == 1 else "effects"
+    names = [spelled(group, columns) for group in groups]
     notes = table_notes(
         study,
         rows,
         metric,
         kind=kind,
         baseline=baseline if parts.compared else None,
-        names=[spelled(group, columns) for group in (*parts.levels, *parts.arms)],
+        names=names,
         shown=shown,
     )
+    notes += tuple(detection_notes(study, names, found))
     title = titled(study, title, rows)
     return Table(name, title, columns, tuple(rows), notes, labels, shown, kind=kind, metric=metric)
 
@@ -191,16 +200,11 @@ def _over_classes(
     return OverClasses(study, metric, parts.baseline, parts.cells)
 
 
-def _compare(group: Group, parts: _Parts, metric: str) -> Comparison | None:
-    """Compare a group to the baseline on the (cell, seed) pairs that both finished."""
+def _pairs(group: Group, parts: _Parts, metric: str) -> Pairs | None:
+    """What is compared of a group: with the baseline, on the (cell, seed) pairs of both."""
     if parts.baseline is None or group is parts.baseline:
         return None
-    # An arm has no factors: it meets the baseline's settings seed by seed, whatever their cells.
-    cells = {} if group.arm or parts.baseline.arm else parts.cells
-    column = f"test/{metric}"
-    mine = matched(group.rows, column, cells)
-    theirs = matched(parts.baseline.rows, column, cells)
-    return compare_paired(by_seed(mine, theirs), by_seed(theirs, mine))
+    return paired(group, parts.baseline, parts.cells, metric)
 
 
 def _measured(study: Study, group: Group, columns: Sequence[Column]) -> dict[str, Cell]:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+import harness.cli.detect
 import harness.resources.refusals
 import harness.study
 import reports.cli
@@ -129,6 +130,36 @@ def test_mlflow_tells_nobody_of_a_study(
             monkeypatch.delenv("MLFLOW_DISABLE_TELEMETRY")
         invoke("--space", "prompt_len")
         assert os.environ["MLFLOW_DISABLE_TELEMETRY"] == found
+
+
+def test_detect_runs_stages(calls: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """--detect and --max-seeds reach the stages, whose last outcome is the command's."""
+
+    def run_stages(study: Any, effect: float, most: int, plan: Any, run: Any, say: Any) -> Any:
+        calls.update(detect=(effect, most))
+        say("n_ctx=8 against n_ctx=4: open")
+        return run(study)
+
+    monkeypatch.setattr(harness.cli.detect, "run_stages", run_stages)
+    result = invoke("--space", "prompt_len", "--detect", "0.5", "--max-seeds", "30")
+    assert result.exit_code == 0
+    assert calls["detect"] == (0.5, 30) and "render" in calls
+    assert result.stdout.startswith("n_ctx=8 against n_ctx=4: open")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--max-seeds", "9"], "--max-seeds must come with --detect"),
+        (["--detect", "1", "--set", "scheduler=asha"], "--detect needs scheduler: none, got asha"),
+        (["--detect", "1", "--dry-run", "--set", "seeds=1"], "--detect needs seeds to be at least"),
+    ],
+)
+def test_what_detect_refuses(calls: dict[str, Any], options: list[str], words: str) -> None:
+    """One line and exit code 2, before anything runs."""
+    result = invoke("--space", "prompt_len", *options)
+    assert (result.exit_code, len(result.stderr.splitlines())) == (2, 1)
+    assert result.stderr.startswith(words) and "study" not in calls
 
 
 def test_nothing_done_renders_nothing(calls: dict[str, Any]) -> None:
@@ -263,7 +294,7 @@ def test_dry_run_tells_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
     lines = invoke("--space", "prompt_len", "--dry-run").stdout.splitlines()
     ends = {line.split()[0]: " ".join(line.split()[-2:]) for line in lines if "n_ctx" in line}
     assert ends == {"n_ctx=1": "n_ctx=1 done", "n_ctx=2": "<1 s", "n_ctx=4": "1.5 min"}
-    assert lines[-1] == (
+    assert lines[-2] == (
         "estimated compute time left: 2.0 h, 1.0 h on this machine (2 trials at once); "
         "from 12 finished trials, feature extraction not counted"
     )

@@ -17,6 +17,7 @@ from harness.planning.settings import SettingMaker
 from harness.recording.study_run import StudyRecord
 from harness.recording.trial_runs import params, provenance_tags, setting_tags
 from harness.store.batches import log
+from harness.store.ledger import Ledger
 from harness.store.open import Store
 from harness.study.context import ledger_of
 from ship.trial_config import RESULTS_VERSION
@@ -93,6 +94,19 @@ def test_what_extends_a_study_is_no_change(history: History, edited: dict[str, A
     """Seeds, levels, factors whose baseline is the old constant, and how a study is run."""
     history.ran(make_study())
     assert counts(history.changes(make_study(**edited))) == (0, 0)
+
+
+def test_seeds_of_its_own_are_what_a_setting_has_in_the_table(history: History) -> None:
+    """What it never had there has not left; what it has there leaves with a shorter list."""
+    study = make_study(seeds=3)
+    key = make_plan(study, Ledger(), history.prints).settings[0].key
+    fewer = study.model_copy(update={"own_seeds": {key: (0, 1)}})
+    history.ran(fewer)
+    assert counts(history.changes(fewer)) == (0, 0)
+    assert counts(history.changes(study)) == (0, 0)
+    fewest = study.model_copy(update={"own_seeds": {key: (0,)}})
+    assert counts(history.changes(fewest)) == (0, 1)
+    assert counts(history.changes(make_study(seeds=1))) == (0, 1 + 2 * 2)
 
 
 @pytest.mark.parametrize(

@@ -30,6 +30,19 @@ def test_an_empty_ledger_leaves_everything_to_run(prints: Fingerprints) -> None:
     assert not plan.finished
 
 
+def test_a_setting_with_seeds_of_its_own_is_done_with_these(prints: Fingerprints) -> None:
+    """Another setting still wants the study's, and one that has fewer of its own is incomplete."""
+    study = make_study(seeds=3)
+    one, two, three = settings_of(study, prints)
+    own = {one.key: (0, 1), three.key: (0, 1)}
+    ledger = Ledger((run_of(one, (0, 1)), run_of(two, (0, 1)), run_of(three, (0,))))
+    plan = make_plan(study.model_copy(update={"own_seeds": own}), ledger, prints)
+    assert [(work.setting.key, work.seeds) for work in plan.work] == [
+        (two.key, (2,)), (three.key, (1,)),
+    ]  # fmt: skip
+    assert [row.state for row in plan.rows] == ["done", "to run", "to run"]
+
+
 def test_only_missing_seeds_are_left(prints: Fingerprints) -> None:
     """The estimate is the mean cost of a seed times what is missing."""
     study = make_study(seeds=3)

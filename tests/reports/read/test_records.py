@@ -235,6 +235,26 @@ def test_seeds_that_the_study_no_longer_wants_leave_the_table(
     assert study.left_out == 2
 
 
+def test_a_setting_may_want_seeds_of_its_own(build: Build, percentages: Build) -> None:
+    """Seeds that it does not want are neither missing nor counted; those that it wants may be."""
+    two = {N_CTX: 2}
+    builder = build(seeds=(0, 1, 2, 3))
+    builder.trial(ONE, {seed: percentages(50.0) for seed in (0, 1, 2)}, want=False)
+    builder.want(ONE, seeds=[0, 1])
+    builder.trial(two, {seed: percentages(51.0) for seed in (0, 1, 2)})
+    study = builder.study()
+    rows = study.rows.select(N_CTX, "seed", "state").rows()
+    assert rows == [
+        (1, 0, "COMPLETE"), (1, 1, "COMPLETE"),
+        *((2, seed, "COMPLETE") for seed in (0, 1, 2)), (2, 3, "MISSING"),
+    ]  # fmt: skip
+    assert study.left_out == 1
+    broken = build(seeds=(0, 1)).trial(ONE, {0: percentages(50.0)}, want=False)
+    broken.want(ONE, seeds=["x"])  # type: ignore[list-item]
+    with pytest.raises(ReportError, match="not a list of settings"):
+        broken.study()
+
+
 def test_reads_the_numbers_that_the_harness_writes(build: Build) -> None:
     """A trial's final numbers go through the recorder: metrics, quality, flags of each seed."""
     recorder = pytest.importorskip("harness.recording.trial_runs")

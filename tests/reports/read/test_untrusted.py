@@ -96,7 +96,8 @@ _JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3)
     | st.dictionaries(
         st.sampled_from(
-            ["key", "levels", "baseline", "log", "setting_key", "assignment", "arm", "seeds"]
+            ["key", "levels", "baseline", "log", "setting_key", "assignment", "arm", "seeds",
+             "detect", "metric", "effect", "looks", "comparisons"]
         ),
         inner,
         max_size=4,
@@ -147,6 +148,27 @@ def test_tags_of_any_content(edits: list[tuple[int, str, str]]) -> None:
 def test_tags_at_length(edits: Any) -> None:
     """As above, many times."""
     check(edits)
+
+
+_DETECT = {"metric": "harmonic_mean", "effect": 1.0, "looks": [2, 4], "comparisons": 2}
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        {"effect": 0.0}, {"effect": float("inf")}, {"effect": "1"}, {"looks": []},
+        {"looks": [4, 2]}, {"looks": [1, 2]}, {"looks": [2, 10**9]}, {"looks": [[2]]},
+        {"looks": list(range(2, 100))}, {"comparisons": 0}, {"comparisons": 10**9}, {"metric": 3},
+    ],
+)  # fmt: skip
+def test_a_design_that_is_none(edit: dict[str, Any]) -> None:
+    """Looks or comparisons that would take hours, and what no design holds, are one line."""
+    builder = StoreBuilder(seeds=(0, 1), detect=_DETECT)
+    builder.trial({"generator.n_ctx": 1}, {seed: scores(60.0) for seed in (0, 1)})
+    assert builder.study().detection is not None
+    builder.detect = {**_DETECT, **edit}
+    with pytest.raises(ReportError, match="its detection is not what ship-sweep writes"):
+        builder.study()
 
 
 @pytest.mark.parametrize("seeds", ["1000000000000", "[-1]", "[9223372036854775808]", '"x"'])

@@ -1,0 +1,237 @@
+"""`--detect` on a real store: who gets seeds, when that ends, and what is left behind."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from harness.cli.detect import in_order, next_stage, run_stages
+from harness.config.study_config import StudyConfig
+from harness.errors import ConfigError
+from harness.planning.outcome import StudyOutcome
+from harness.study.preview import plan_study
+from reports.read import load_records
+from reports.tables import build_tables, load_values
+from ship.trial_config import TrialConfig
+from tests.harness import fakes
+from tests.harness.conftest import Bench
+from tests.harness.fakes import make_study
+
+EFFECTS = {1: -6.0, 2: 0.1, 4: 0.0, 8: 0.9}
+
+
+def noisy(config: TrialConfig, seed: float) -> float:
+    """One level far from the baseline, one near it, one between."""
+    n_ctx = getattr(config.generator, "n_ctx", 0)
+    noise = np.random.default_rng([n_ctx, int(2 * seed)]).normal(0, 0.5)
+    return 60.0 + EFFECTS[n_ctx] + float(noise)
+
+
+@pytest.fixture
+def staged(
+    ray_bench: Bench, by_value: None, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., tuple[StudyOutcome, list[str]]]:
+    """Runs `--detect 1 --max-seeds 12` on the noisy method; what came of it, and what it said."""
+    monkeypatch.setattr(fakes, "truth", noisy)
+
+    def run(study: StudyConfig, **keys: Any) -> tuple[StudyOutcome, list[str]]:
+        said: list[str] = []
+        found = run_stages(
+            study,
+            1.0,
+            12,
+            lambda asked: plan(ray_bench, asked),
+            keys.pop("run", ray_bench.run),
+            said.append,
+            ray_bench.uri,
+        )
+        return found, said
+
+    return run
+
+
+def plan(bench: Bench, study: StudyConfig) -> Any:
+    """A dry run."""
+    keys = {"tracking_uri": bench.uri, "cache_dir": bench.cache, "method": bench.method}
+    return plan_study(study, data_root=None, **keys)
+
+
+def seeds_run(bench: Bench) -> dict[int, int]:
+    """n_ctx -> how many seeds of it have finished."""
+    found: dict[int, int] = {}
+    for run in bench.trials():
+        n_ctx = json.loads(run.data.tags["ship.assignment"])["generator.n_ctx"]
+        found[n_ctx] = found.get(n_ctx, 0) + len(json.loads(run.data.tags["ship.seeds"]))
+    return found
+
+
+def four_levels() -> StudyConfig:
+    """Four levels and a pilot of four seeds."""
+    return make_study(space={"generator.n_ctx": [1, 2, 4, 8]}, seeds=4)
+
+
+def test_undecided_comparisons_get_seeds(
+    ray_bench: Bench, staged: Callable[..., tuple[StudyOutcome, list[str]]]
+) -> None:
+    """The far level stops with the pilot, the baseline has the seeds that any has; all is whole."""
+    outcome, said = staged(four_levels())
+    assert outcome.complete and (outcome.done, outcome.missing) == (4, 0)
+    run = seeds_run(ray_bench)
+    assert run[1] == 4 < run[2] and run[4] == max(run.values())
+    assert said[-3].startswith("n_ctx=1 against n_ctx=4: -")
+    assert said[-3].endswith(", differs after 4 seeds")
+    assert said[-2].startswith("n_ctx=2 against n_ctx=4: ") and "equivalent after" in said[-2]
+    ray_bench.check_invariants()
+    check_tags(ray_bench, run)
+    check_report(ray_bench, said[-3:])
+
+
+def check_tags(bench: Bench, run: dict[int, int]) -> None:
+    """The study's run holds the design, and the seeds of a setting that stopped early."""
+    tags = bench.parent().data.tags
+    wanted = json.loads(tags["ship.wanted"])
+    own = {one["assignment"]["generator.n_ctx"]: one.get("seeds") for one in wanted}
+    assert own[1] == [0, 1, 2, 3] and own[4] is None
+    config = json.loads(tags["ship.study"])
+    assert len(config["seeds"]) == run[4] and "own_seeds" not in config
+    assert config["detect"] == {
+        "metric": "harmonic_mean", "effect": 1.0, "looks": [4, 6, 8, 10, 12], "comparisons": 3,
+    }  # fmt: skip
+
+
+def check_report(bench: Bench, said: list[str]) -> None:
+    """No row is missing, and each difference has the interval that was said while it ran."""
+    study = load_records("small", bench.uri)
+    assert "MISSING" not in study.rows["state"].to_list()
+    assert study.left_out == 0
+    (table,) = [found for found in build_tables(study) if found.name == "generator.n_ctx"]
+    text = "\n".join(table.notes)
+    assert "ship-sweep --detect 1: seeds were added, from 4 to at most 12" in text
+    assert "5% for all 3 comparisons together" in text and "incomplete" not in text
+    for row, line in zip((r for r in table.rows if "p" in r.cells), said, strict=True):
+        estimate = row.cells["difference"].estimate  # type: ignore[union-attr]
+        assert f"{estimate.mean:.2f} [{estimate.low:.2f}, {estimate.high:.2f}]" in line
+
+
+@pytest.mark.slow
+def test_the_same_call_again_goes_on(
+    ray_bench: Bench, staged: Callable[..., tuple[StudyOutcome, list[str]]]
+) -> None:
+    """Stopped before its second stage it ends as it would have, and then runs nothing more."""
+    calls = 0
+
+    def cut(study: StudyConfig) -> StudyOutcome:
+        nonlocal calls
+        calls += 1
+        if calls == 2:
+            raise KeyboardInterrupt
+        return ray_bench.run(study)
+
+    with pytest.raises(KeyboardInterrupt):
+        staged(four_levels(), run=cut)
+    assert set(seeds_run(ray_bench).values()) == {4}
+    _, said = staged(four_levels())
+    lines = len(ray_bench.lines())
+    outcome, again = staged(four_levels())
+    assert outcome.complete and not outcome.ran
+    assert again == said[-3:] and len(ray_bench.lines()) == lines
+
+
+@pytest.mark.slow
+def test_a_level_that_is_added_catches_up(
+    ray_bench: Bench, staged: Callable[..., tuple[StudyOutcome, list[str]]]
+) -> None:
+    """Its pilot runs first, and what was decided stays so, or gets more seeds."""
+    staged(make_study(space={"generator.n_ctx": [2, 4]}, seeds=4))
+    before = seeds_run(ray_bench)
+    outcome, said = staged(four_levels())
+    after = seeds_run(ray_bench)
+    assert outcome.complete
+    assert after[1] >= 4 and all(after[n_ctx] >= many for n_ctx, many in before.items())
+    assert [line.split()[0] for line in said[-3:]] == ["n_ctx=1", "n_ctx=2", "n_ctx=8"]
+
+
+@pytest.mark.slow
+def test_without_detect_the_study_is_its_yaml_again(
+    ray_bench: Bench, staged: Callable[..., tuple[StudyOutcome, list[str]]]
+) -> None:
+    """A plain run has the seeds of the YAML, and its report says nothing of a design."""
+    staged(four_levels())
+    outcome = ray_bench.run(four_levels())
+    assert outcome.complete and not outcome.ran
+    study = load_records("small", ray_bench.uri)
+    assert study.detection is None and study.rows.height == 16
+    assert all(len(found) == 4 for found in load_values("small", ray_bench.uri).values())
+
+
+def test_a_setting_that_fails_ends_the_stages(
+    ray_bench: Bench, staged: Callable[..., tuple[StudyOutcome, list[str]]]
+) -> None:
+    """An incomplete stage is the last one: without a number there is nothing to decide."""
+
+    def behave(config: TrialConfig, epoch: int) -> None:
+        if getattr(config.generator, "n_ctx", 0) == 2:
+            raise RuntimeError("no")
+
+    ray_bench.behave = behave
+    outcome, _ = staged(four_levels(), run=lambda study: ray_bench.run(study))
+    assert (outcome.failed, outcome.complete) == (1, False)
+    assert set(seeds_run(ray_bench).values()) == {4}
+
+
+@pytest.mark.parametrize(
+    ("keys", "effect", "most", "words"),
+    [
+        ({"sampler": "random", "trials": 2}, 1.0, None, "--detect needs sampler: grid, got random"),
+        ({"scheduler": "asha"}, 1.0, None, "--detect needs scheduler: none, got asha"),
+        ({"seeds": 1}, 1.0, None, "--detect needs seeds to be at least 2"),
+        ({}, 0.0, None, "--detect must be points > 0, got 0"),
+        ({}, 1.0, 1, "--max-seeds must be from 2 (seeds) to 1000, got 1"),
+        (
+            {"space": {"generator.n_ctx": [1, 4], "shots": [2, 4]}},
+            1.0,
+            None,
+            "--detect needs a space of one factor",
+        ),
+    ],
+)
+def test_what_detect_cannot_be_asked_of(
+    keys: dict[str, Any], effect: float, most: int | None, words: str
+) -> None:
+    """One line each, before anything runs."""
+
+    def never(study: StudyConfig) -> Any:
+        raise AssertionError("nothing may run")
+
+    with pytest.raises(ConfigError) as caught:
+        run_stages(make_study(**keys), effect, most, never, never, print)
+    (line,) = caught.value.faults
+    assert line.startswith(words)
+
+
+def test_all_faults_come_at_once() -> None:
+    """Four mistakes are four lines."""
+    study = make_study(sampler="random", trials=2, scheduler="asha", seeds=1)
+    with pytest.raises(ConfigError) as caught:
+        run_stages(study, -1.0, None, plan_study, plan_study, print)  # type: ignore[arg-type]
+    assert len(caught.value.faults) == 4
+
+
+def test_seeds_go_on_after_the_pilots() -> None:
+    """The smallest numbers that the pilot has not."""
+    assert in_order((5, 0, 2), 6) == (5, 0, 2, 1, 3, 4)
+    assert in_order((0, 1), 2) == (0, 1)
+
+
+def test_lagging_comparisons_go_first(bench: Bench) -> None:
+    """One without its pilot holds back the others' next seeds, and takes none of theirs."""
+    study = make_study(space={"generator.n_ctx": [2, 4, 8]}, seeds=4)
+    found = plan(bench, study)
+    two, four, eight = (setting.key for setting in found.settings)
+    rng = np.random.default_rng(1)
+    values = {key: dict(enumerate(rng.normal(60, 2, 6))) for key in (two, four)}
+    stage = next_stage(study, 1.0, 12, found, values)
+    assert not stage.finished and stage.study.seeds == tuple(range(6))
+    assert stage.study.own_seeds == {eight: (0, 1, 2, 3)}
