@@ -34,11 +34,12 @@ def run_trial(
     clip: Any,
     targets: Mapping[str, Any],
     resume: "Checkpoint | None" = None,
+    keep: bool = False,
 ) -> Iterator[EpochMetrics]:
     """ship.trial.run.run_trial."""
     from ship.trial import run_trial as run
 
-    return run(config, seeds, features, clip, targets, resume=resume)
+    return run(config, seeds, features, clip, targets, resume=resume, keep=keep)
 
 
 def load_backbone(name: str, device: str, precision: Precision = "fp32") -> Any:

@@ -3,6 +3,7 @@
 import shutil
 import tempfile
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +93,7 @@ def bind(
         storage: of checkpoints; None: there are none.
     """
     arguments: dict[str, Any] = {
-        "run_trial": method.run_trial,
+        "run_trial": partial(method.run_trial, keep=True) if study.save else method.run_trial,
         "load_backbone": method.load_backbone,
         "threads": threads(study),
         "device": method.accelerator if study.resources.gpus else "cpu",

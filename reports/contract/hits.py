@@ -8,6 +8,8 @@ import re
 from typing import Final
 
 HITS: Final = "hits.parquet"
+# Beside it, of a study with save: true: the folder of what was trained (ship.trial.trained).
+TRAINED: Final = "trained"
 EXAM: Final = "exam"  # "", or the metric that the picture counts towards
 CLASS_ID: Final = "class_id"
 CLASS: Final = "class"  # its name

@@ -73,6 +73,10 @@ class GaussianText:
         """Nothing is fitted by epochs."""
         return {}
 
+    def learned(self) -> Mapping[str, Part]:
+        """The fitted scale."""
+        return {"scale": self.scale}
+
     @torch.no_grad()
     def sample(
         self, class_ids: Int[Tensor, "replica n"], rng: ReplicaRng
@@ -132,6 +136,10 @@ class GaussianBase:
     def parts(self) -> Mapping[str, Part]:
         """Nothing is fitted by epochs."""
         return {}
+
+    def learned(self) -> Mapping[str, Part]:
+        """The fitted moments."""
+        return {"shift": self.shift, "factor": self.factor}
 
     @torch.no_grad()
     def sample(
@@ -196,6 +204,9 @@ class RealPictures:
     def parts(self) -> Mapping[str, Part]:
         """Nothing is fitted by epochs."""
         return {}
+
+    def learned(self) -> None:
+        """Nothing: it draws pictures."""
 
     @torch.no_grad()
     def sample(

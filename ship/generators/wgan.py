@@ -235,6 +235,10 @@ class WGAN:
         made: Tensor = self.generator(z, class_ids)
         return made
 
+    def learned(self) -> Mapping[str, Part]:
+        """The generator; what is sampled needs no critic."""
+        return dict(self.generator.named_parameters())
+
     def parts(self) -> Mapping[str, Part]:
         """Both networks, what moves them, and where the streams are."""
         return {

@@ -34,7 +34,7 @@ WRITES: dict[str, Callable[[Outbox, str], Any]] = {
         params={"p": 1},
         tags={"t": "u"},
     ),
-    "log_file": lambda box, run: box.log_file(run, "hits.parquet", bytes(range(256))),
+    "log_file": lambda box, run: box.log_file(run, "trained/x.safetensors", bytes(range(256))),
     "set_state": lambda box, run: set_state(box, run, State.COMPLETE, {"why": "done"}),
     "running": lambda box, run: set_state(box, run, State.RUNNING),
     "delete_tag": lambda box, run: box.delete_tag(run, "k"),

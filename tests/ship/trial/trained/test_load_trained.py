@@ -1,0 +1,269 @@
+"""What is loaded answers as what was tested, for every generator, fine-tuner and protocol."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import ship
+from ship.clip.frozen_clip import FrozenCLIP
+from ship.features.feature_set import FeatureSet
+from ship.finetuners import FINETUNERS
+from ship.generators import GENERATORS
+from ship.trial import TrainedError
+from ship.trial.run import run_trial
+from ship.trial_config import TrialConfig
+from tests.ship.finetuners.cases import FAST
+from tests.ship.trial.cases import SMALL, VAE, config
+from tests.ship.trial.trained.made import PER_CLASS, answers, kept, noise, small, watched, written
+
+MADE: dict[str, dict[str, Any]] = {
+    "vae": SMALL,
+    "mlp_vae": SMALL,
+    "wgan": {"latent_dim": 8, "generator_hidden": 16, "critic_hidden": 16, "epochs": 2},
+}
+NOT_KEPT = {"none", "real"}
+PROTOCOLS: list[dict[str, Any]] = [
+    {"selection": "pseudo_new"},
+    {"selection": "base_val"},
+    {"selection": "few_val"},
+    {"selection": "none"},
+    {"selection": "test"},
+    {"protocol": "generalized_zero_shot"},
+    {"protocol": "single_unseen", "unseen_class": "dog"},
+    {"protocol": "few_shot", "selection": "base_val"},
+]
+
+
+def pictures(features: FeatureSet) -> torch.Tensor:
+    """The pictures of the test."""
+    return torch.tensor(features.test)
+
+
+@pytest.mark.parametrize("name", FINETUNERS)
+@pytest.mark.parametrize("generator", ["none", "vae"])
+def test_every_fine_tuner_gives_the_answers_of_the_test(
+    tmp_path: Path, clip: FrozenCLIP, features: FeatureSet, name: str, generator: str
+) -> None:
+    """Each seed's, picture by picture, with the alpha, beta or ratio that selection chose."""
+    finetuner = {"name": name, **FAST.get(name, {})}
+    made = {"name": generator, **MADE.get(generator, {})}
+    last, trained = kept(config(finetuner=finetuner, generator=made), [0, 3], features, clip)
+    folder = written(trained.files([0, 1]), tmp_path / "trained")
+    for replica, seed in enumerate((0, 3)):
+        loaded = ship.load_trained(folder, seed, clip=clip)
+        logits = loaded.logits(pictures(features))
+        assert answers(logits, last, replica) == {"own": True, "all": True}
+        assert loaded.epoch == last.per_replica["selection_epoch"][replica]
+        for key, value in loaded.choice.items():
+            assert value == last.per_replica[f"selection_{key}"][replica]
+        noted = any(f"finetuner {name} has nothing to keep" in note for note in loaded.notes)
+        assert noted == (name == "zero_shot")
+
+
+def test_of_one_seed_logits_are_the_same_to_the_bit(
+    tmp_path: Path, clip: FrozenCLIP, features: FeatureSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beside other replicas a batched product may round otherwise; alone it does not."""
+    from ship.trial import tested
+
+    seen: list[torch.Tensor] = []
+    logits_of = tested.logits_of
+    monkeypatch.setattr(
+        tested, "logits_of", lambda *given: seen.append(logits_of(*given)) or seen[-1]
+    )
+    _, trained = kept(config(), [3], features, clip)
+    folder = written(trained.files([0]), tmp_path / "trained")
+    loaded = ship.load_trained(folder, clip=clip)
+    assert torch.equal(loaded.logits(pictures(features)), seen[-1][0])
+
+
+@pytest.mark.parametrize("name", GENERATORS)
+def test_every_generator_makes_the_features_of_the_trial(
+    tmp_path: Path,
+    clip: FrozenCLIP,
+    features: FeatureSet,
+    name: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """From the same noise, to the bit where a seed was trained alone."""
+    made = watched(monkeypatch)
+    generator = {"name": name, **MADE.get(name, {})}
+    _, trained = kept(config(generator=generator), [3], features, clip)
+    folder = written(trained.files([0]), tmp_path / "trained")
+    loaded = ship.load_trained(folder, clip=clip)
+    if name in NOT_KEPT:
+        assert loaded.notes == (f"generator {name} has nothing to keep",)
+        with pytest.raises(TrainedError, match=f"generator {name} has nothing to sample from"):
+            loaded.features()
+        return
+    names, expected = made[-1]  # the last one judged is the one that was tested
+    found, labels = loaded.features(names, PER_CLASS, noise([3]))
+    assert torch.equal(found, expected[0])
+    assert names == loaded.new
+    assert labels.tolist() == [i for i in range(len(names)) for _ in range(PER_CLASS)]
+
+
+@pytest.mark.parametrize("name", sorted(set(GENERATORS) - NOT_KEPT))
+def test_classes_that_the_trial_has_never_seen(
+    tmp_path: Path, clip: FrozenCLIP, features: FeatureSet, name: str
+) -> None:
+    """Have features of their own, near the text feature of their name; seeds make other noise."""
+    generator = {"name": name, **MADE.get(name, {})}
+    folder = small(tmp_path / "trained", features, clip, generator=generator)
+    loaded = ship.load_trained(folder, clip=clip)
+    asked = ("zeppelin", "dog", "zeppelin")
+    found, labels = loaded.features(asked, 4, rng=1)
+    assert found.shape == (12, clip.feature_dim)
+    assert torch.allclose(found.norm(dim=-1), torch.ones(12), atol=1e-5)
+    assert labels.tolist() == [0] * 4 + [1] * 4 + [2] * 4
+    again, _ = loaded.features(asked, 4, rng=1)
+    other, _ = loaded.features(asked, 4, rng=2)
+    assert torch.equal(found, again)
+    assert not torch.equal(found, other)
+    alone, _ = loaded.features(("dog",), 12, rng=1)
+    assert not torch.allclose(found[:4], alone[:4], atol=1e-4)
+    assert torch.allclose(found[4:8], alone[4:8], atol=1e-5)
+
+
+@pytest.mark.parametrize("changes", PROTOCOLS, ids=str)
+@pytest.mark.parametrize("finetuner", ["coop", "tip_adapter_f"])
+def test_under_every_protocol(
+    tmp_path: Path,
+    clip: FrozenCLIP,
+    features: FeatureSet,
+    changes: dict[str, Any],
+    finetuner: str,
+) -> None:
+    """The model that is kept is the one that was tested, whatever was trained before it."""
+    setting = config(finetuner={"name": finetuner, **FAST[finetuner]}, **changes)
+    last, trained = kept(setting, [0, 3], features, clip)
+    folder = written(trained.files([0, 1]), tmp_path / "trained")
+    (exam,) = last.hits
+    for replica, seed in enumerate((0, 3)):
+        loaded = ship.load_trained(folder, seed, clip=clip)
+        logits = loaded.logits(pictures(features))
+        assert all(answers(logits, last, replica).values())
+        assert loaded.class_names == exam.class_names
+        assert len(loaded.base) == sum(exam.seen)
+
+
+def test_each_target_has_its_fine_tuner(
+    tmp_path: Path, clip: FrozenCLIP, features: FeatureSet
+) -> None:
+    """One generator, and a fine-tuner over each target's own classes."""
+    there = features.first_classes(5)
+    targets = {"here": features, "there": there}
+    setting = config(protocol="cross_dataset", targets=["here", "there"])
+    last, trained = kept(setting, [0, 3], features, clip, targets=targets)
+    folder = written(trained.files([0, 1]), tmp_path / "trained")
+    for replica, seed in enumerate((0, 3)):
+        for place, name in ((0, "here"), (2, "there")):
+            loaded = ship.load_trained(folder, seed, target=name, clip=clip)
+            logits = loaded.logits(torch.tensor(targets[name].test))
+            competing = torch.tensor([n in targets[name].class_names for n in loaded.class_names])
+            logits = logits.masked_fill(~competing, -torch.inf)
+            assert answers(logits, last, replica, place) == {"all": True}
+    with pytest.raises(TrainedError, match="has no target 'nowhere'; choices: here, there"):
+        ship.load_trained(folder, target="nowhere", clip=clip)
+
+
+def test_the_authors_rule_keeps_the_best_age(
+    tmp_path: Path, clip: FrozenCLIP, features: FeatureSet
+) -> None:
+    """Of generator and fine-tuner; its accuracy on the test pictures is the one reported."""
+    setting = config(selection="reference")
+    last, trained = kept(setting, [0, 3], features, clip)
+    folder = written(trained.files([0, 1]), tmp_path / "trained")
+    for replica, seed in enumerate((0, 3)):
+        loaded = ship.load_trained(folder, seed, clip=clip)
+        labels = torch.tensor(features.test_labels)
+        right = (loaded.logits(pictures(features)).argmax(-1) == labels).float()
+        unseen = labels >= len(loaded.base)
+        assert 100 * float(right[unseen].mean()) == pytest.approx(
+            last.per_replica["joint_new"][replica]
+        )
+        assert loaded.epoch == last.per_replica["selection_age"][replica]
+        assert loaded.features()[0].isfinite().all()
+
+
+def test_fused_settings_have_files_each(
+    tmp_path: Path, clip: FrozenCLIP, features: FeatureSet
+) -> None:
+    """Each setting's folder has its own settings, seeds and tensors."""
+    settings = [config(generator={**VAE, "kl_weight": w}) for w in (0.001, 1.0)]
+    replicas = [one for one in settings for _ in range(2)]
+    last, trained = kept(replicas, [0, 3, 0, 3], features, clip)
+    for place, setting in enumerate(settings):
+        files = trained.files([2 * place, 2 * place + 1])
+        assert list(files) == ["trained.json", "seed_0.safetensors", "seed_3.safetensors"]
+        folder = written(files, tmp_path / str(place))
+        loaded = ship.load_trained(folder, 3, clip=clip)
+        assert (loaded.config, loaded.seeds) == (setting, (0, 3))
+        found = answers(loaded.logits(pictures(features)), last, 2 * place + 1)
+        assert found == {"own": True, "all": True}
+
+
+def test_a_trial_that_was_resumed_keeps_the_same(
+    tmp_path: Path, clip: FrozenCLIP, features: FeatureSet
+) -> None:
+    """Wherever it was stopped, to the bit; also between the targets of cross_dataset."""
+    targets = {"here": features, "there": features.first_classes(5)}
+    setting = config(protocol="cross_dataset", targets=["here", "there"])
+    _, whole = kept(setting, [0, 3], features, clip, targets=targets)
+    expected = whole.files([0, 1])
+    run = run_trial(setting, [0, 3], features, clip, targets, keep=True)
+    stops = [run.checkpoint() for item in run if item.stage == "final"]
+    assert len(stops) >= 4
+    for stop in (stops[0], stops[-1]):
+        again = run_trial(setting, [0, 3], features, clip, targets, resume=stop, keep=True)
+        list(again)
+        assert again.trained is not None
+        assert again.trained.files([0, 1]) == expected
+
+
+def test_nothing_is_kept_unasked(clip: FrozenCLIP, features: FeatureSet) -> None:
+    """A trial that is not told to keep anything costs no memory for it."""
+    run = run_trial(config(), [0], features, clip)
+    list(run)
+    assert run.trained is None
+
+
+def test_logits_of_pictures(tmp_path: Path, clip: FrozenCLIP, features: FeatureSet) -> None:
+    """PIL pictures, preprocessed ones and their features give the same."""
+    loaded = ship.load_trained(small(tmp_path / "trained", features, clip), clip=clip)
+    rng = np.random.default_rng(0)
+    drawn = [Image.fromarray(rng.integers(0, 256, (40, 50, 3), dtype=np.uint8)) for _ in range(3)]
+    prepared = torch.stack([clip.preprocess(picture) for picture in drawn])
+    found = loaded.logits(drawn)
+    assert found.shape == (3, len(features.class_names))
+    assert torch.equal(found, loaded.logits(prepared))
+    assert torch.equal(found, loaded.logits(clip.encode_images(prepared)))
+    assert loaded.logits([]).shape == (0, len(features.class_names))
+    with pytest.raises(ValueError, match=r"features must be \(n, 16\), got \[3, 5\]"):
+        loaded.logits(torch.zeros(3, 5))
+
+
+def test_double_precision_stays(tmp_path: Path, clip64: FrozenCLIP, features: FeatureSet) -> None:
+    """What was trained in double precision is loaded in it."""
+    last, trained = kept(config(), [0], features, clip64, dtype=torch.float64)
+    folder = written(trained.files([0]), tmp_path / "trained")
+    loaded = ship.load_trained(folder, clip=clip64)
+    logits = loaded.logits(pictures(features))
+    assert logits.dtype == torch.float64
+    assert answers(logits, last, 0) == {"own": True, "all": True}
+
+
+def test_the_packaged_backbone_is_loaded_by_name(tmp_path: Path) -> None:
+    """Without a backbone at hand, the file's name of it is enough."""
+    from tests.ship.conftest import build_features
+
+    pocket = FrozenCLIP.load("pocket")
+    made = build_features(pocket)
+    folder = small(tmp_path / "trained", made, pocket)
+    loaded = ship.load_trained(folder / "seed_3.safetensors")
+    assert (loaded.seed, loaded.clip.name, loaded.config.backbone) == (3, "pocket", "pocket")
+    assert isinstance(loaded.config, TrialConfig)
