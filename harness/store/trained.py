@@ -10,7 +10,7 @@ from urllib.parse import unquote, urlparse
 from harness.environment import environment
 from harness.store.errors import StoreError, store_errors
 from harness.store.open import absolute_uri, default_uri
-from reports.contract import TRAINED
+from reports.contract import TRAINED, trained_file
 
 if TYPE_CHECKING:
     from ship.clip import FrozenCLIP
@@ -60,7 +60,7 @@ def _fetched(uri: str, seed: int | None, store: str) -> Iterator[Path]:
     if place.scheme not in SERVED:
         raise StoreError(f"{uri}: must be a path, or lie in one of {', '.join(SERVED)}")
     if seed is not None and not name:
-        name = f"seed_{seed}{SUFFIX}"
+        name = trained_file(seed)
     with TemporaryDirectory(prefix="ship-sweep-") as scratch:
         with store_errors(uri), environment(QUIET):
             from mlflow import artifacts

@@ -29,6 +29,11 @@ def hit_column(seed: int, kind: str) -> str:
     return f"seed_{seed}/{kind}"
 
 
+def trained_file(seed: int) -> str:
+    """A seed's file in the folder TRAINED, e.g. seed_3.safetensors."""
+    return f"seed_{seed}.safetensors"
+
+
 def split_hit(column: str) -> tuple[int, str] | None:
     """(3, "own") of "seed_3/own"; None: no column of a seed's answers."""
     found = _HIT.fullmatch(column)

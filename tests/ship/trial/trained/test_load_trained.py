@@ -26,6 +26,25 @@ MADE: dict[str, dict[str, Any]] = {
     "wgan": {"latent_dim": 8, "generator_hidden": 16, "critic_hidden": 16, "epochs": 2},
 }
 NOT_KEPT = {"none", "real"}
+# Settings that shape what is built again, beside one of each name.
+SHAPES: dict[str, dict[str, Any]] = {
+    **{name: {"name": name, **MADE.get(name, {})} for name in GENERATORS},
+    "tokens": {"name": "vae", "prompt": "instance_tokens", "n_ctx": 3, **SMALL},
+    "no context": {"name": "vae", "n_ctx": 0, **SMALL},
+    "global": {"name": "vae", "prompt": "global", **SMALL},
+    "fixed": {"name": "vae", "prompt": "fixed", "ctx_init": "a picture of", **SMALL},
+    "in front": {"name": "vae", "name_position": "front", **SMALL},
+    "stops early": {"name": "vae", "early_stopping": 1, **SMALL},
+    "wgan tokens": {"name": "wgan", "prompt": "instance_tokens", **MADE["wgan"]},
+    "no noise": {"name": "gaussian_text", "scale": 0.0},
+}
+FINE_TUNED: dict[str, dict[str, Any]] = {
+    **{name: {"name": name, **FAST.get(name, {})} for name in FINETUNERS},
+    "class-specific": {"name": "coop", "class_specific": True, **FAST["coop"]},
+    "in the middle": {"name": "coop", "name_position": "middle", **FAST["coop"]},
+    "from zero": {"name": "linear_probe", "init": "zero", **FAST["linear_probe"]},
+    "templates": {"name": "zero_shot", "templates": "ensemble"},
+}
 PROTOCOLS: list[dict[str, Any]] = [
     {"selection": "pseudo_new"},
     {"selection": "base_val"},
@@ -43,13 +62,13 @@ def pictures(features: FeatureSet) -> torch.Tensor:
     return torch.tensor(features.test)
 
 
-@pytest.mark.parametrize("name", FINETUNERS)
+@pytest.mark.parametrize("case", FINE_TUNED)
 @pytest.mark.parametrize("generator", ["none", "vae"])
 def test_every_fine_tuner_gives_the_answers_of_the_test(
-    tmp_path: Path, clip: FrozenCLIP, features: FeatureSet, name: str, generator: str
+    tmp_path: Path, clip: FrozenCLIP, features: FeatureSet, case: str, generator: str
 ) -> None:
     """Each seed's, picture by picture, with the alpha, beta or ratio that selection chose."""
-    finetuner = {"name": name, **FAST.get(name, {})}
+    finetuner = FINE_TUNED[case]
     made = {"name": generator, **MADE.get(generator, {})}
     last, trained = kept(config(finetuner=finetuner, generator=made), [0, 3], features, clip)
     folder = written(trained.files([0, 1]), tmp_path / "trained")
@@ -60,8 +79,8 @@ def test_every_fine_tuner_gives_the_answers_of_the_test(
         assert loaded.epoch == last.per_replica["selection_epoch"][replica]
         for key, value in loaded.choice.items():
             assert value == last.per_replica[f"selection_{key}"][replica]
-        noted = any(f"finetuner {name} has nothing to keep" in note for note in loaded.notes)
-        assert noted == (name == "zero_shot")
+        noted = any("finetuner zero_shot has nothing to keep" in note for note in loaded.notes)
+        assert noted == (finetuner["name"] == "zero_shot")
 
 
 def test_of_one_seed_logits_are_the_same_to_the_bit(
@@ -81,17 +100,17 @@ def test_of_one_seed_logits_are_the_same_to_the_bit(
     assert torch.equal(loaded.logits(pictures(features)), seen[-1][0])
 
 
-@pytest.mark.parametrize("name", GENERATORS)
+@pytest.mark.parametrize("case", SHAPES)
 def test_every_generator_makes_the_features_of_the_trial(
     tmp_path: Path,
     clip: FrozenCLIP,
     features: FeatureSet,
-    name: str,
+    case: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """From the same noise, to the bit where a seed was trained alone."""
     made = watched(monkeypatch)
-    generator = {"name": name, **MADE.get(name, {})}
+    generator, name = SHAPES[case], SHAPES[case]["name"]
     _, trained = kept(config(generator=generator), [3], features, clip)
     folder = written(trained.files([0]), tmp_path / "trained")
     loaded = ship.load_trained(folder, clip=clip)
