@@ -22,6 +22,7 @@ from ship.trial_config import TrialConfig
 from tests.ship.trial.cases import config
 
 PER_CLASS = 3
+SAID, SEED = "trained.json", "seed_0.safetensors"
 
 
 def kept(
@@ -85,3 +86,22 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> list[tuple[tuple[str, ...], Tens
 
     monkeypatch.setattr(stages, "judge", watching)
     return made
+
+
+class Sound(dict[str, dict[str, bytes]]):
+    """The files of a setting by the name of its fine-tuner."""
+
+    def __repr__(self) -> str:
+        return "files"
+
+
+def write(place: Path, said: bytes, tensors: bytes) -> Path:
+    """The folder with these files."""
+    (place / SAID).write_bytes(said)
+    (place / SEED).write_bytes(tensors)
+    return place
+
+
+def pictures(features: FeatureSet) -> torch.Tensor:
+    """The pictures of the test."""
+    return torch.tensor(features.test)
