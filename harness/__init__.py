@@ -2,10 +2,11 @@
 
 From Python:
 
-    from harness import run_study
-    outcome = run_study("prompt_len", ["seeds=3"])
+    from harness import load_trained, run_study
+    outcome = run_study("prompt_len", ["seeds=3", "save=true"])
+    model = load_trained("runs:/RUN_ID")
 """
 
-from harness.python import run_study
+from harness.python import load_trained, run_study
 
-__all__ = ["run_study"]
+__all__ = ["load_trained", "run_study"]

@@ -5,6 +5,7 @@ ship (torch, open_clip) is imported inside the functions: a finished study never
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,11 +35,17 @@ def run_trial(
     clip: Any,
     targets: Mapping[str, Any],
     resume: "Checkpoint | None" = None,
+    keep: bool = False,
 ) -> Iterator[EpochMetrics]:
     """ship.trial.run.run_trial."""
     from ship.trial import run_trial as run
 
-    return run(config, seeds, features, clip, targets, resume=resume)
+    return run(config, seeds, features, clip, targets, resume=resume, keep=keep)
+
+
+def keeping(run: Callable[..., Iterator[EpochMetrics]]) -> RunTrial:
+    """A run_trial whose trials keep what they train; their `trained` has it at the end."""
+    return partial(run, keep=True)
 
 
 def load_backbone(name: str, device: str, precision: Precision = "fp32") -> Any:

@@ -136,6 +136,10 @@ class Renumbered:
         """No part: the generator's belong to the generator."""
         return {}
 
+    def learned(self) -> Mapping[str, Part] | None:
+        """That of the generator."""
+        return self._generator.learned()
+
     def sample(
         self, class_ids: Int[Tensor, "replica n"], rng: ReplicaRng
     ) -> Float[Tensor, "replica n feature"]:

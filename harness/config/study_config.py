@@ -62,6 +62,10 @@ class StudyConfig(Settings):
         description="the smallest difference that matters, in points of the metric that settings "
         "are compared by",
     )
+    save: bool = Field(
+        False,
+        description="whether each run keeps the generators and fine-tuners that it trained",
+    )
     scheduler: SchedulerConfig = Field(default_factory=NoScheduler, description="early stopping")
     resources: Resources = Field(default_factory=Resources, description="what one trial takes")
     time_limit: float | None = Field(

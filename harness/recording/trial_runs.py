@@ -100,6 +100,9 @@ class TrialRecorder:
             )
         if final["hits"]:
             self._store.log_file(run.run_id, HITS, base64.b64decode(final["hits"]))
+        for name, content in final["trained"].items():
+            self._store.log_file(run.run_id, name, content)
+        final["trained"].clear()  # Tune holds every trial's last result to the study's end
         tags = {
             Tag.DEVICE: str(final["device"]),
             Tag.FUSED: str(final["fused"]),

@@ -15,6 +15,7 @@ from harness.store.params import param_text, params
 from harness.store.session import Hold
 from harness.store.study_run import Recorded, find_study_run, read_recorded
 from harness.store.tags import split_tag
+from harness.store.trained import load_trained
 
 __all__ = [
     "CLIENT_ENVIRONMENT",
@@ -30,6 +31,7 @@ __all__ = [
     "close_dead_runs",
     "default_uri",
     "find_study_run",
+    "load_trained",
     "log",
     "log_entities",
     "open_store",

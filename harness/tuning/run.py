@@ -13,7 +13,7 @@ from ray import tune
 from harness.checkpoint_storage import Storage
 from harness.cluster import memory_kills_as_worker_deaths, threads
 from harness.config import StudyConfig
-from harness.method import Method
+from harness.method import Method, keeping
 from harness.tuning.asha import make_scheduler
 from harness.tuning.callback import Monitor
 from harness.tuning.fusion import PrunedSettings
@@ -92,7 +92,7 @@ def bind(
         storage: of checkpoints; None: there are none.
     """
     arguments: dict[str, Any] = {
-        "run_trial": method.run_trial,
+        "run_trial": keeping(method.run_trial) if study.save else method.run_trial,
         "load_backbone": method.load_backbone,
         "threads": threads(study),
         "device": method.accelerator if study.resources.gpus else "cpu",

@@ -31,6 +31,7 @@ from harness.worker.results import (
     split,
 )
 from harness.worker.spec import feature_key, target_key
+from harness.worker.trained_files import trained_files
 from reports.contract import Cost
 from ship.clip import Precision
 from ship.metrics import EpochMetrics
@@ -226,7 +227,12 @@ class ShipTrainable(tune.Trainable):
         finals = final_numbers(self._test, self._selection, self._objective, n)
         exams = self._test.hits if self._test else ()
         return [
-            {**numbers, **cost, "hits": hits_file(exams, self._seeds, place)}
+            {
+                **numbers,
+                **cost,
+                "hits": hits_file(exams, self._seeds, place),
+                "trained": trained_files(self._items, len(self._seeds), place),
+            }
             for place, numbers in enumerate(finals)
         ]
 

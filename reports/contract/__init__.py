@@ -7,7 +7,17 @@ Imports nothing of the project, and nothing heavy.
 
 from reports.contract.address import SQLITE, options_fault
 from reports.contract.errors import EmptyStudyError, ReportError
-from reports.contract.hits import CLASS, CLASS_ID, EXAM, HITS, SEEN, hit_column, split_hit
+from reports.contract.hits import (
+    CLASS,
+    CLASS_ID,
+    EXAM,
+    HITS,
+    SEEN,
+    TRAINED,
+    hit_column,
+    split_hit,
+    trained_file,
+)
 from reports.contract.metrics import (
     FLAG,
     FLAGS,
@@ -54,6 +64,7 @@ __all__ = [
     "SEEN",
     "SQLITE",
     "TARGET",
+    "TRAINED",
     "Cost",
     "EmptyStudyError",
     "Failure",
@@ -68,4 +79,5 @@ __all__ = [
     "seed_metric",
     "split_hit",
     "split_seed",
+    "trained_file",
 ]

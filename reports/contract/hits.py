@@ -8,6 +8,8 @@ import re
 from typing import Final
 
 HITS: Final = "hits.parquet"
+# Beside it, of a study with save: true: the folder of what was trained (ship.trial.trained).
+TRAINED: Final = "trained"
 EXAM: Final = "exam"  # "", or the metric that the picture counts towards
 CLASS_ID: Final = "class_id"
 CLASS: Final = "class"  # its name
@@ -25,6 +27,11 @@ def hit_column(seed: int, kind: str) -> str:
             classes that compete.
     """
     return f"seed_{seed}/{kind}"
+
+
+def trained_file(seed: int) -> str:
+    """A seed's file in the folder TRAINED, e.g. seed_3.safetensors."""
+    return f"seed_{seed}.safetensors"
 
 
 def split_hit(column: str) -> tuple[int, str] | None:

@@ -41,6 +41,13 @@ class Finetuner(Protocol):
     def parts(self) -> Mapping[str, Part]:
         """What training changes, more than state_dict(): what the next epoch needs."""
 
+    def learned(self) -> Mapping[str, Part]:
+        """What logits() reads beside the backbone and the classes, (replica, ...) each.
+
+        One that is built again with this put back gives the same logits. It is more than
+        state_dict() where building already took something from pictures.
+        """
+
 
 def classification_loss(
     logits: Float[Tensor, "replica n n_cls"],

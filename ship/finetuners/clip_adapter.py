@@ -125,6 +125,10 @@ class CLIPAdapter:
             self.down.copy_(state["down"])
             self.up.copy_(state["up"])
 
+    def learned(self) -> Mapping[str, Part]:
+        """The weights."""
+        return {"down": self.down, "up": self.up}
+
     def parts(self) -> Mapping[str, Part]:
         """The weights and their training."""
         return {

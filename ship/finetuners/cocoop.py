@@ -185,6 +185,10 @@ class CoCoOp:
         """Put back what state_dict() gave."""
         self._training.load_state_dict(state)
 
+    def learned(self) -> Mapping[str, Part]:
+        """The contexts and the meta-net."""
+        return {"ctx": self.learner.ctx, **dict(self.meta_net.named_parameters())}
+
     def parts(self) -> Mapping[str, Part]:
         """The training, and what it trains."""
         return self._training.parts()

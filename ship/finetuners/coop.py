@@ -125,6 +125,10 @@ class CoOp:
         """Put the contexts back."""
         self._training.load_state_dict(state)
 
+    def learned(self) -> Mapping[str, Part]:
+        """The contexts."""
+        return {"ctx": self.learner.ctx}
+
     def parts(self) -> Mapping[str, Part]:
         """The training, and what it trains."""
         return self._training.parts()

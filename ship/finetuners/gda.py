@@ -92,6 +92,10 @@ class GDA:
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Nothing is trained."""
 
+    def learned(self) -> Mapping[str, Part]:
+        """The discriminant."""
+        return {"weight": self.weight, "bias": self.bias}
+
     def parts(self) -> Mapping[str, Part]:
         """Nothing is trained."""
         return {}

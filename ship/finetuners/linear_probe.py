@@ -118,6 +118,10 @@ class LinearProbe:
             self.weight.copy_(state["weight"])
             self.bias.copy_(state["bias"])
 
+    def learned(self) -> Mapping[str, Part]:
+        """Weights and biases."""
+        return {"weight": self.weight, "bias": self.bias}
+
     def parts(self) -> Mapping[str, Part]:
         """Weights, biases and their training."""
         return {

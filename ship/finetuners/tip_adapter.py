@@ -14,13 +14,13 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int
 from pydantic import Field
 from torch import Tensor
 
 from ship.clip import FrozenCLIP
 from ship.finetuners.base import classification_loss
+from ship.finetuners.cache import Cache, cache_logits
 from ship.finetuners.training_set import Batch, CosineDescent, FixedSet, fixed_set
 from ship.settings import Settings
 from ship.synthesis import Synthesizer
@@ -65,37 +65,6 @@ class TipAdapterFConfig(Settings):
     batch_size: int = Field(256, ge=1, description="features a step")
 
 
-class _Cache:
-    """Keys (replica, n, feature) and values (replica, n, n_cls) of a fixed set; padding is 0."""
-
-    def __init__(self, rows: FixedSet, n_cls: int) -> None:
-        one_hot = F.one_hot(rows.labels, n_cls).to(rows.features.dtype)
-        self.values: Float[Tensor, "replica n n_cls"] = one_hot * rows.used.unsqueeze(-1)
-        # padded rows stay zero vectors: normalising leaves them so
-        self.keys: Float[Tensor, "replica n feature"] = F.normalize(rows.features.mean(2), dim=-1)
-
-
-def cache_logits(
-    pictures: Float[Tensor, "*replica m feature"],
-    keys: Float[Tensor, "replica n feature"],
-    values: Float[Tensor, "replica n n_cls"],
-    *,
-    alpha: float,
-    beta: float,
-) -> Float[Tensor, "replica m n_cls"]:
-    """alpha * exp(-beta (1 - x K^T)) V (arXiv:2207.09519, eq. 4).
-
-    Args:
-        pictures: features to classify, unit norm.
-        keys: the cache's features, unit norm.
-        values: the cache's labels, one-hot.
-        alpha: factor on the result.
-        beta: how fast a key counts less the further off it is.
-    """
-    affinity = pictures @ keys.transpose(1, 2)
-    return alpha * (beta * (affinity - 1)).exp() @ values
-
-
 def _choices(alpha: float, beta: float, search: bool) -> tuple[Mapping[str, float], ...]:
     """The configured pair first, so that it wins a tie; then the grid."""
     pairs = [(alpha, beta)]
@@ -124,7 +93,7 @@ class TipAdapter:
         seeds: Sequence[int],
     ) -> None:
         self._task = task
-        self._cache = _Cache(fixed_set(task, synthesizer), len(task.class_names))
+        self._cache = Cache(fixed_set(task, synthesizer), len(task.class_names))
         self.choices = _choices(config.alpha, config.beta, config.search)
 
     def train_epoch(self) -> dict[str, Float[Tensor, " replica"]]:
@@ -146,6 +115,10 @@ class TipAdapter:
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Nothing is trained."""
 
+    def learned(self) -> Mapping[str, Part]:
+        """The cache."""
+        return {"cache": self._cache}
+
     def parts(self) -> Mapping[str, Part]:
         """Nothing is trained."""
         return {}
@@ -166,13 +139,13 @@ class TipAdapterF:
         self.config = config = configs[0]
         self._task = task
         self._rows = fixed_set(task, synthesizer)
-        self._cache = _Cache(self._rows, len(task.class_names))
+        self._cache = Cache(self._rows, len(task.class_names))
         self._seen_only = None if synthesizer else task.seen
         self._mean_weight = _mean_weight(self._rows)
         # weights of 1 are left out: the plain mean's rounding is that of a run without weights
         self._weighted = synthesizer is not None and synthesizer.weighted
         self.choices = _choices(config.alpha, config.beta, config.search)
-        self.keys = self._cache.keys.clone().requires_grad_()
+        self._cache.keys.requires_grad_()
         self._batches = BatchStream(self._rows.counts, ReplicaRng(seeds, "tip/batches"))
         self._views = ReplicaRng(seeds, "tip/views", clip.device)
         n_nominal = task.n_nominal + self._rows.n_synthetic
@@ -180,6 +153,11 @@ class TipAdapterF:
         steps = steps_per_epoch(n_nominal, self._batch_size)
         optimizer = ReplicaOptimizer(torch.optim.AdamW, [self.keys], configs, eps=1e-4)
         self._descent = CosineDescent(optimizer, config.epochs, steps)
+
+    @property
+    def keys(self) -> Float[Tensor, "replica n feature"]:
+        """The keys, as far as they have been trained."""
+        return self._cache.keys
 
     @property
     def epochs(self) -> int:
@@ -237,6 +215,10 @@ class TipAdapterF:
         """Put the keys back."""
         with torch.no_grad():
             self.keys.copy_(state["keys"])
+
+    def learned(self) -> Mapping[str, Part]:
+        """The cache."""
+        return {"cache": self._cache}
 
     def parts(self) -> Mapping[str, Part]:
         """The keys, their training, and where its streams are."""

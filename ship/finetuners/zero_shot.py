@@ -69,6 +69,10 @@ class ZeroShot:
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Nothing is trained."""
 
+    def learned(self) -> Mapping[str, Part]:
+        """Nothing: the backbone and the names of the classes give all of it."""
+        return {}
+
     def parts(self) -> Mapping[str, Part]:
         """Nothing is trained."""
         return {}

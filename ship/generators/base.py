@@ -38,3 +38,10 @@ class Generator(Protocol):
 
     def parts(self) -> Mapping[str, Part]:
         """What fitting changes (ship.training.state); {}: nothing is fitted by epochs."""
+
+    def learned(self) -> Mapping[str, Part] | None:
+        """What sample() reads beside the backbone and the classes, (replica, ...) each.
+
+        One that is built again with this put back draws the same features. None: it draws
+        pictures, which no state stands for.
+        """

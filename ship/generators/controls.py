@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ship.clip import FrozenCLIP
 from ship.generators.spread import (
+    class_means,
     isotropic_scale,
     modality_shift,
     real_features,
@@ -73,6 +74,10 @@ class GaussianText:
         """Nothing is fitted by epochs."""
         return {}
 
+    def learned(self) -> Mapping[str, Part]:
+        """The fitted scale."""
+        return {"scale": self.scale}
+
     @torch.no_grad()
     def sample(
         self, class_ids: Int[Tensor, "replica n"], rng: ReplicaRng
@@ -133,6 +138,10 @@ class GaussianBase:
         """Nothing is fitted by epochs."""
         return {}
 
+    def learned(self) -> Mapping[str, Part]:
+        """The fitted moments."""
+        return {"shift": self.shift, "factor": self.factor}
+
     @torch.no_grad()
     def sample(
         self, class_ids: Int[Tensor, "replica n"], rng: ReplicaRng
@@ -182,7 +191,7 @@ class RealPictures:
         self._spread = config.spread
         self._moved: tuple[Tensor, Tensor] | None = None
         if config.dose or config.spread != 1:
-            means = _class_means(self._features, self._first, self._count)
+            means = class_means(self._features, self._first, self._count)
             place = task.text_features.expand_as(means)
             if config.toward == "noise":
                 directions = ReplicaRng(seeds, "real/directions", clip.device, means.dtype)
@@ -196,6 +205,9 @@ class RealPictures:
     def parts(self) -> Mapping[str, Part]:
         """Nothing is fitted by epochs."""
         return {}
+
+    def learned(self) -> None:
+        """Nothing: it draws pictures."""
 
     @torch.no_grad()
     def sample(
@@ -215,17 +227,6 @@ class RealPictures:
             return drawn
         means, moved = (gather_rows(rows, class_ids) for rows in self._moved)
         return F.normalize(moved + self._spread * (drawn - means), dim=-1)
-
-
-def _class_means(
-    features: Float[Tensor, "replica m view feature"],
-    first: Int[Tensor, "replica n_cls"],
-    count: Int[Tensor, "replica n_cls"],
-) -> Float[Tensor, "replica n_cls feature"]:
-    """Mean of each class's pictures in all views; 0 of a class without any."""
-    sums = F.pad(features.mean(2).cumsum(1), (0, 0, 1, 0))
-    total = gather_rows(sums, first + count) - gather_rows(sums, first)
-    return total / count.clamp_min(1).unsqueeze(-1)
 
 
 def _occurrences(

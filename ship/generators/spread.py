@@ -5,10 +5,12 @@ the same on every device.
 """
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from ship.tasks import Task
+from ship.training import gather_rows
 
 # Least weight of the identity in a covariance: with fewer pictures than dimensions it is singular.
 LEAST_SHRINKAGE = 1e-6
@@ -128,3 +130,14 @@ def _class_means(
     classes, index, counts = labels.unique(return_inverse=True, return_counts=True)
     sums = features.new_zeros(len(classes), features.shape[1]).index_add(0, index, features)
     return classes, sums / counts.unsqueeze(1)
+
+
+def class_means(
+    features: Float[Tensor, "replica m view feature"],
+    first: Int[Tensor, "replica n_cls"],
+    count: Int[Tensor, "replica n_cls"],
+) -> Float[Tensor, "replica n_cls feature"]:
+    """Mean of each class's pictures in all views; 0 of a class without any."""
+    sums = F.pad(features.mean(2).cumsum(1), (0, 0, 1, 0))
+    total = gather_rows(sums, first + count) - gather_rows(sums, first)
+    return total / count.clamp_min(1).unsqueeze(-1)

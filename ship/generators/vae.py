@@ -226,6 +226,10 @@ class VAE:
         made: Tensor = self.network.decoder(z, class_ids)
         return made
 
+    def learned(self) -> Mapping[str, Part]:
+        """The decoder; what is sampled needs no encoder."""
+        return dict(self.network.decoder.named_parameters())
+
     def parts(self) -> Mapping[str, Part]:
         """The trained parameters, what moves them, and where the streams are."""
         if self.epochs == 0:

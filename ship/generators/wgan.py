@@ -42,13 +42,11 @@ class WGANConfig(Settings):
     """Rival: a WGAN-GP on features given the class's text feature; SHIP's prompts generate."""
 
     name: Literal["wgan"] = "wgan"
-    prompt: Annotated[
-        Literal["instance_bias", "instance_tokens"],
-        Field(
-            description="what z makes of the prompt: instance_bias, one vector for all contexts; "
-            "instance_tokens, one a context"
-        ),
-    ] = "instance_bias"
+    prompt: Literal["instance_bias", "instance_tokens"] = Field(
+        "instance_bias",
+        description="what z makes of the prompt: instance_bias, one vector for all contexts; "
+        "instance_tokens, one a context",
+    )
     n_ctx: int = Field(4, ge=1, description="learned context vectors in the prompt (L)")
     ctx_init: CtxInit = None
     name_position: Position = "end"
@@ -91,10 +89,7 @@ class Critic(nn.Module):
 
 
 class WGAN:
-    """R fused WGANs on the seen classes of a task.
-
-    Attributes:
-        generator, critic: the trained parts.
+    """R fused WGANs on the seen classes of a task; it trains `generator` and `critic`.
 
     Raises:
         ValueError: contexts too long for the backbone.
@@ -131,8 +126,8 @@ class WGAN:
 
     def _adam(self, network: nn.Module) -> ReplicaOptimizer:
         betas = (self.config.beta1, self.config.beta2)
-        parameters = list(network.parameters())
-        return ReplicaOptimizer(torch.optim.Adam, parameters, self._configs, betas=betas)
+        weights = list(network.parameters())
+        return ReplicaOptimizer(torch.optim.Adam, weights, self._configs, betas=betas)
 
     @property
     def epochs(self) -> int:
@@ -234,6 +229,10 @@ class WGAN:
         z = rng.normal(class_ids.shape[1], self.config.latent_dim)
         made: Tensor = self.generator(z, class_ids)
         return made
+
+    def learned(self) -> Mapping[str, Part]:
+        """The generator; what is sampled needs no critic."""
+        return dict(self.generator.named_parameters())
 
     def parts(self) -> Mapping[str, Part]:
         """Both networks, what moves them, and where the streams are."""

@@ -6,16 +6,18 @@ result can be measured; it is a leak.
 """
 
 from collections.abc import Generator as GeneratorOf
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 from torch import Tensor
 
 from ship.finetuners import Finetuner
+from ship.generators import Generator
 from ship.metrics import EpochMetrics
 from ship.protocols import Protocol
-from ship.training import Part
-from ship.trial.selection import Best, evaluate
+from ship.training import Part, State, prefixed, under
+from ship.trial.selection import Best, Choices, evaluate
 from ship.trial.stages import Fitted, Trial
+from ship.trial.trained import learned_by
 
 
 def planned_ages(epochs: int, ages: int) -> list[int]:
@@ -56,23 +58,26 @@ def choose_age(
             epoch, losses = epoch + 1, generator.train_epoch()
             yield from trial.journal.report("selection_generator", epoch, losses)
         finetuner = trial.finetuner(exam.task, generator)
-        yield from _train(trial, protocol, finetuner, parts, best, place, age)
+        yield from _train(trial, protocol, generator, finetuner, best, place, age)
         trial.journal.enter(**parts, best=best)
         if generator is not None and generator.finished:
             break
-    selected = best.named(finetuner.choices if finetuner else ({},))
+    choices: Choices = finetuner.choices if finetuner else ({},)
+    learned = under(best.state, "generator") or None
+    trial.keep(protocol, learned, [under(best.state, "finetuner")], best, choices)
+    selected = best.named(choices)
     selected["selection_age"] = selected.pop("selection_epoch")
     flags = Fitted(generator, losses).flags()
     if finetuner is not None:
-        flags |= best.flags(finetuner.choices, age)
+        flags |= best.flags(choices, age)
     return {**protocol.combine([best.metrics]), **selected, **flags}
 
 
 def _train(
     trial: Trial,
     protocol: Protocol,
+    generator: Generator | None,
     finetuner: Finetuner,
-    parts: Mapping[str, Part],
     best: Best,
     place: int,
     age: int,
@@ -82,9 +87,10 @@ def _train(
     Epochs are numbered on from age to age. A trial that was resumed has some of them behind it.
 
     Args:
-        parts: the generator, if there is one.
+        generator: at that age, if there is one.
         place: of the age among all.
     """
+    parts: dict[str, Part] = {} if generator is None else {"generator": generator}
     exam, last = protocol.selection, max(finetuner.epochs, 1)
     done = trial.journal.done("selection") - place * last
     if done <= last:  # else what a checkpoint holds is of a later age
@@ -94,6 +100,10 @@ def _train(
         metrics: dict[str, Tensor] = {}
         if epoch == last and exam is not None:
             metrics, choice = evaluate(finetuner, exam, protocol)
-            best.update(age, choice, metrics, {})
+            state: State = {}
+            if trial.origin is not None:
+                state = prefixed("generator", learned_by(generator) or {})
+                state |= prefixed("finetuner", learned_by(finetuner) or {})
+            best.update(age, choice, metrics, state)
         number = place * last + epoch
         yield from trial.journal.report("selection", number, {**losses, **metrics})

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ship.metrics import EpochMetrics, Hits, Stage
 from ship.training import Checkpoint, Part, capture, restore, under
+from ship.trial.trained import Trained
 
 _RETRAINED: tuple[Stage, ...] = ("final_generator", "final")
 
@@ -18,6 +19,7 @@ class Journal:
 
     Attributes:
         live: the parts whose state the next epoch needs, by name.
+        trained: what was tested, once it was, if it is kept.
     """
 
     def __init__(self, planned: int, resume: Checkpoint | None = None) -> None:
@@ -28,6 +30,7 @@ class Journal:
             resume: where it stopped.
         """
         self.live: dict[str, Part] = {}
+        self.trained: Trained | None = None
         self._planned = planned
         self._held = resume.tensors if resume else {}
         self._history = list(resume.epochs) if resume else []
@@ -111,3 +114,8 @@ class TrialRun(Iterator[EpochMetrics]):
         again what it had reported.
         """
         return self._journal.checkpoint()
+
+    @property
+    def trained(self) -> Trained | None:
+        """What was tested, behind the last epoch of a trial that keeps it; else None."""
+        return self._journal.trained

@@ -22,6 +22,7 @@ from ship.trial.journal import Journal, TrialRun
 from ship.trial.selection import Best, Choices, Retrained, evaluate, keep_better
 from ship.trial.stages import Fitted, Trial
 from ship.trial.tested import Tested
+from ship.trial.trained import Origin, learned_by
 from ship.trial_config import TrialConfig
 
 
@@ -33,6 +34,7 @@ def run_trial(
     targets: Mapping[str, FeatureSet] | None = None,
     dtype: torch.dtype = torch.float32,
     resume: Checkpoint | None = None,
+    keep: bool = False,
 ) -> TrialRun:
     """Train and test one setting under every seed, fused; yields the metrics of each epoch.
 
@@ -52,6 +54,7 @@ def run_trial(
         features: of config.dataset.
         targets: of config.targets by name; their test pictures are all that is looked at.
         resume: a checkpoint of this very trial: the same settings, seeds, pictures and backbone.
+        keep: whether TrialRun.trained has what was tested.
 
     Raises:
         NonFiniteLoss: with the number, where it is known the stage and the epoch, and the replicas.
@@ -65,7 +68,8 @@ def run_trial(
     build = PROTOCOLS[config.protocol]
     protocol = build(config, seeds, features, targets or {}, clip, dtype)
     journal = Journal(_planned(config, protocol), resume)
-    return TrialRun(_epochs_of(Trial(configs, seeds, clip, journal), protocol), journal)
+    origin = Origin.of(features, clip) if keep else None
+    return TrialRun(_epochs_of(Trial(configs, seeds, clip, journal, origin), protocol), journal)
 
 
 def _epochs_of(trial: Trial, protocol: Protocol) -> Iterator[EpochMetrics]:
@@ -90,7 +94,7 @@ def _epochs_of(trial: Trial, protocol: Protocol) -> Iterator[EpochMetrics]:
     elif chosen is not None:
         fitted, finetuner = chosen
         finetuner.load_state_dict(best.state)
-        tested, choices = Tested(), finetuner.choices
+        tested, choices = Tested(trial.origin is not None), finetuner.choices
         for final in protocol.finals:
             tested.add(finetuner, final, protocol, best)
     else:
@@ -102,6 +106,7 @@ def _epochs_of(trial: Trial, protocol: Protocol) -> Iterator[EpochMetrics]:
         flags |= best.flags(choices, last)
     metrics = {**protocol.combine(tested.exams), **selected, **quality, **flags}
     hits = tested.hits(protocol.finals)
+    trial.keep(protocol, learned_by(fitted.generator), tested.learned, best, choices)
     yield from trial.journal.report("test", int(best.epoch.max()), metrics, hits)
 
 
@@ -125,7 +130,7 @@ def _retrained(
     trial: Trial, protocol: Protocol, fitted: Fitted, best: Best
 ) -> GeneratorOf[EpochMetrics, None, tuple[Tested, Choices]]:
     """Retrain for each final and test there; also the choices that were tested at inference."""
-    tested = Tested()
+    tested = Tested(trial.origin is not None)
     choices: Choices = ()
     kept: dict[str, Part] = {**fitted.parts(), "best": best, "tested": tested}
     trial.journal.enter(**kept)

@@ -11,12 +11,14 @@ from ship.clip import FrozenCLIP
 from ship.finetuners import FINETUNERS, Finetuner
 from ship.generators import GENERATORS, Generator
 from ship.metrics import EpochMetrics, Stage
-from ship.protocols import Exam, Final
+from ship.protocols import Exam, Final, Protocol
 from ship.synthesis import Renumbered, Synthesizer
 from ship.tasks import Task
-from ship.training import Part, settings_of
+from ship.training import Part, State, settings_of
 from ship.trial.journal import Journal
 from ship.trial.judge import judge
+from ship.trial.selection import Best, Choices
+from ship.trial.trained import ModelTask, Origin, Trained
 from ship.trial_config import TrialConfig
 
 
@@ -75,12 +77,16 @@ class Fitted:
 
 @dataclass(frozen=True)
 class Trial:
-    """What every stage of a trial needs."""
+    """What every stage of a trial needs.
+
+    origin: of what is kept of it; None: nothing is.
+    """
 
     configs: Sequence[TrialConfig]
     seeds: Sequence[int]
     clip: FrozenCLIP
     journal: Journal
+    origin: Origin | None = None
 
     @property
     def config(self) -> TrialConfig:
@@ -107,6 +113,42 @@ class Trial:
             losses = generator.train_epoch()
             yield from self.journal.report(stage, epoch, losses)
         return Fitted(generator, losses)
+
+    def keep(
+        self,
+        protocol: Protocol,
+        generator: State | None,
+        finetuners: Sequence[State],
+        best: Best,
+        choices: Choices,
+    ) -> None:
+        """Note what was tested, where that is kept.
+
+        Args:
+            protocol: whose finals it was tested in.
+            generator: what it has learned; None: there is none.
+            finetuners: what that of each final has learned.
+            best: what selection chose for each replica.
+            choices: for inference, which it was chosen from.
+        """
+        if self.origin is None:
+            return
+        targets = [final.exams[0].name.removeprefix("accuracy/") for final in protocol.finals]
+        models = [
+            ModelTask(target, final.task)
+            for target, final in zip(targets, protocol.finals, strict=True)
+        ]
+        self.journal.trained = Trained(
+            self.configs,
+            self.seeds,
+            self.origin,
+            protocol.generator_task or protocol.finals[0].task,
+            models,
+            generator,
+            finetuners,
+            best.epoch,
+            [choices[place] for place in best.choice.tolist()],
+        )
 
     def generator(self, task: Task) -> Generator | None:
         """The generator for a task before its first epoch; None: no synthetic features."""

@@ -10,17 +10,21 @@ from ship.metrics import Hits, packed, right_answers
 from ship.protocols import Exam, Final, Protocol
 from ship.training import State, copied, under
 from ship.trial.selection import Best, keep_better, logits_of
+from ship.trial.trained import learned_by
 
-_RIGHT = "right/"  # before the kind of answer, among an exam's metrics
+# Before what is no metric, among what an exam has given: the kind of answer, and what was learned.
+_RIGHT, _LEARNED = "right/", "learned/"
 
 
 @dataclass
 class Tested:
     """What each exam of the finals that are over has given: final, exam, name -> tensor.
 
-    A metric is (replica,), the right answers of a kind are (replica, n).
+    A metric is (replica,), the right answers of a kind are (replica, n). The first exam of a final
+    also has what its fine-tuner has learned, if that is kept.
     """
 
+    keep: bool = False
     finals: list[list[dict[str, Tensor]]] = field(default_factory=list)
 
     def add(self, finetuner: Finetuner, final: Final, protocol: Protocol, best: Best) -> None:
@@ -32,13 +36,24 @@ class Tested:
             protocol: scores the logits.
             best: what selection chose for each replica.
         """
-        self.finals.append([examine(finetuner, exam, protocol, best) for exam in final.exams])
+        given = [examine(finetuner, exam, protocol, best) for exam in final.exams]
+        if self.keep:
+            given[0] |= {f"{_LEARNED}{n}": v for n, v in (learned_by(finetuner) or {}).items()}
+        self.finals.append(given)
+
+    @property
+    def learned(self) -> list[State]:
+        """What the fine-tuner of each final has learned, (replica, ...) each; {}: not kept."""
+        return [
+            {n.removeprefix(_LEARNED): v for n, v in exams[0].items() if n.startswith(_LEARNED)}
+            for exams in self.finals
+        ]
 
     @property
     def exams(self) -> list[dict[str, Tensor]]:
         """The metrics of all finals' exams in order, (replica,) each."""
         return [
-            {name: value for name, value in given.items() if not name.startswith(_RIGHT)}
+            {name: v for name, v in given.items() if not name.startswith((_RIGHT, _LEARNED))}
             for exams in self.finals
             for given in exams
         ]

@@ -92,9 +92,10 @@ class FlakyClient:
 
         self._call("log_batch", take)
 
-    def log_artifact(self, run_id: str, local_path: str) -> None:
+    def log_artifact(self, run_id: str, local_path: str, artifact_path: str = "") -> None:
         """Keep a file of a run."""
-        name, content = Path(local_path).name, Path(local_path).read_bytes()
+        content = Path(local_path).read_bytes()
+        name = str(Path(artifact_path) / Path(local_path).name)
         self._call("log_artifact", lambda: self._run(run_id).files.update({name: content}))
 
     def set_terminated(self, run_id: str, status: str, end_time: int = 0) -> None:

@@ -53,6 +53,7 @@ def test_every_key_is_read() -> None:
             "trials": 7,
             "seeds": [3, 1],
             "smallest_effect": 0.5,
+            "save": True,
             "scheduler": {"name": "asha", "grace_period": 2},
             "objective": "joint_harmonic_mean",
             "resources": {"cpus": 0.5, "gpus": 0.25},
@@ -66,7 +67,7 @@ def test_every_key_is_read() -> None:
         "x",
     )
     assert (study.name, study.description, study.trials) == ("own-name", "a line", 7)
-    assert (study.seeds, study.smallest_effect) == ((3, 1), 0.5)
+    assert (study.seeds, study.smallest_effect, study.save) == ((3, 1), 0.5, True)
     assert study.scheduler == AshaScheduler(grace_period=2, reduction_factor=3)
     assert (study.resources.gpus, study.time_limit, study.concurrency) == (0.25, 60.0, 2)
     assert (study.trial.shots, study.trial.generator.name) == (4, "vae")

@@ -21,6 +21,7 @@ from harness.store.outbox.calls import LOCAL, Sender
 from harness.store.outbox.client import FILE, FOLDER, Outbox, outbox, waiting_note
 from harness.store.outbox.journal import Drivers, Head, Journal
 from reports.contract import State, Tag
+from ship.trial.trained.form import MOST_TENSORS
 from tests.harness.flaky import URI, FakeStore, FlakyClient
 
 WRITES: dict[str, Callable[[Outbox, str], Any]] = {
@@ -34,7 +35,7 @@ WRITES: dict[str, Callable[[Outbox, str], Any]] = {
         params={"p": 1},
         tags={"t": "u"},
     ),
-    "log_file": lambda box, run: box.log_file(run, "hits.parquet", bytes(range(256))),
+    "log_file": lambda box, run: box.log_file(run, "trained/x.safetensors", bytes(range(256))),
     "set_state": lambda box, run: set_state(box, run, State.COMPLETE, {"why": "done"}),
     "running": lambda box, run: set_state(box, run, State.RUNNING),
     "delete_tag": lambda box, run: box.delete_tag(run, "k"),
@@ -147,6 +148,18 @@ def test_a_store_that_answers_all_but_files_is_not_away(
     assert store.runs[run_id].tags["t"] == "u"
     (record,) = caplog.records
     assert record.getMessage().startswith("one could not be kept in MLflow: connection refused")
+
+
+def test_the_largest_file_can_wait(tmp_path: Path) -> None:
+    """What a run may keep of a seed fits a row of the file of waiting writes."""
+    store = FakeStore()
+    post = Post(tmp_path, store, "ok", *["before"] * 3)
+    run_id = post.box.create_run("7", "first", {})
+    content, name = bytes(MOST_TENSORS), "trained/seed_2147483647.safetensors"
+    post.box.log_file(run_id, name, content)
+    assert post.box.waiting
+    post.deliver_all()
+    assert store.runs[run_id].files == {name: content}
 
 
 @pytest.mark.parametrize("lost", [1, 2, 3, 9])

@@ -33,6 +33,9 @@ class Table:
         """Nothing is fitted."""
         return {}
 
+    def learned(self) -> None:
+        """Nothing is kept."""
+
     def sample(self, class_ids: Tensor, rng: ReplicaRng) -> Tensor:
         """The class's row."""
         self.asked.append(class_ids)

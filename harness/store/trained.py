@@ -1,0 +1,94 @@
+"""What a run has trained, fetched from where MLflow keeps it."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlparse
+
+from harness.environment import environment
+from harness.store.errors import StoreError, store_errors
+from harness.store.open import absolute_uri, default_uri
+from reports.contract import TRAINED, trained_file
+
+if TYPE_CHECKING:
+    from ship.clip import FrozenCLIP
+    from ship.trial import TrainedModel
+
+RUNS = "runs:/"
+SUFFIX, SAID = ".safetensors", "trained.json"
+# Where stores keep files. Not plain addresses: MLflow would send any of them the store's token.
+SERVED = ("mlflow-artifacts", "s3", "gs", "abfss", "wasbs", "dbfs", "hdfs")
+QUIET = {"MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+
+
+def load_trained(
+    uri: str,
+    seed: int | None = None,
+    *,
+    target: str | None = None,
+    clip: "FrozenCLIP | None" = None,
+    device: str = "cpu",
+    tracking_uri: str | None = None,
+) -> "TrainedModel":
+    """Fetch what a run has trained, and load it; see harness.load_trained."""
+    import ship
+
+    store = absolute_uri(tracking_uri or default_uri(Path.cwd()), Path.cwd())
+    with _fetched(uri, seed, store) as place:
+        try:
+            return ship.load_trained(place, seed, target=target, clip=clip, device=device)
+        except ValueError as error:
+            # the scratch folder means nothing to anybody
+            raise type(error)(str(error).replace(str(_folder(place)), _base(uri)[0])) from error
+
+
+@contextmanager
+def _fetched(uri: str, seed: int | None, store: str) -> Iterator[Path]:
+    """A folder or file on this machine: what an address names, as long as it is needed."""
+    if not urlparse(uri).scheme:
+        yield Path(uri)
+        return
+    base, name = _base(uri)
+    with store_errors(uri), environment(QUIET):
+        base = _resolved(base, store)
+    place = urlparse(base)
+    if place.scheme in ("", "file"):
+        yield Path(unquote(place.path)) / name
+        return
+    if place.scheme not in SERVED:
+        raise StoreError(f"{uri}: must be a path, or lie in one of {', '.join(SERVED)}")
+    if seed is not None and not name:
+        name = trained_file(seed)
+    with TemporaryDirectory(prefix="ship-sweep-") as scratch:
+        with store_errors(uri), environment(QUIET):
+            from mlflow import artifacts
+
+            for wanted in (SAID, name) if name else ("",):
+                source = f"{base}/{wanted}".rstrip("/")
+                found = artifacts.download_artifacts(
+                    artifact_uri=source, dst_path=scratch, tracking_uri=store
+                )
+        yield Path(found)
+
+
+def _base(uri: str) -> tuple[str, str]:
+    """An address without the name of a seed's file, and that name ("": it names a folder)."""
+    base, _, name = uri.rstrip("/").rpartition("/")
+    return (base, name) if name.endswith(SUFFIX) else (uri.rstrip("/"), "")
+
+
+def _resolved(base: str, store: str) -> str:
+    """Where a run's artifacts lie; of a run alone, its folder of what was trained."""
+    if not base.startswith(RUNS):
+        return base
+    from mlflow.tracking import MlflowClient
+
+    run_id, _, path = base.removeprefix(RUNS).strip("/").partition("/")
+    run = MlflowClient(tracking_uri=store).get_run(run_id)
+    return f"{run.info.artifact_uri.rstrip('/')}/{path or TRAINED}"
+
+
+def _folder(place: Path) -> Path:
+    return place.parent if place.suffix == SUFFIX else place

@@ -1,0 +1,196 @@
+"""A study with save: true: what its runs keep, on a real Ray, with ship's own method."""
+
+import io
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+import torch
+
+import harness
+from harness.config.study_config import StudyConfig
+from harness.errors import UserError
+from harness.method import Method
+from ship.clip.frozen_clip import FrozenCLIP
+from ship.features.feature_set import FeatureSet
+from ship.trial import TrainedError
+from tests.harness.conftest import Bench
+from tests.harness.fakes import fake_identity, make_study
+from tests.harness.servers import MlflowServer
+from tests.ship.conftest import build_features
+from tests.ship.trial.cases import COOP, VAE
+
+DOCS = Path(__file__).parents[3] / "docs"
+
+
+@dataclass(frozen=True)
+class Extract:
+    """Features that are made up, in place of a dataset's."""
+
+    features: FeatureSet
+
+    def __call__(self, *_: Any) -> FeatureSet:
+        """The same for every dataset."""
+        return self.features
+
+
+@pytest.fixture(scope="module")
+def pocket() -> FrozenCLIP:
+    """The packaged backbone."""
+    return FrozenCLIP.load("pocket")
+
+
+@pytest.fixture(scope="module")
+def pictures(pocket: FrozenCLIP) -> FeatureSet:
+    """Features of eight classes under the packaged backbone."""
+    return build_features(pocket)
+
+
+def study(**keys: Any) -> StudyConfig:
+    """Two settings that are fused, with two seeds each."""
+    fused = {"generator.kl_weight": [0.001, 0.1]}
+    constants = {"shots": 2, "views": 2, "generator": VAE, "finetuner": COOP}
+    return make_study(**{"space": fused, "fuse": 2, "save": True, **constants, **keys})
+
+
+def run(bench: Bench, features: FeatureSet, asked: StudyConfig) -> Any:
+    """The study, run with ship's method on these features."""
+    method = replace(
+        Method(), extract=Extract(features), dataset_identity=fake_identity, costs=None
+    )
+    return bench.run(asked, method=method)
+
+
+def answers(bench: Bench, run_id: str) -> pl.DataFrame:
+    """What a run keeps of its test."""
+    path = bench.store().client.download_artifacts(run_id, "hits.parquet")
+    return pl.read_parquet(io.BytesIO(Path(path).read_bytes()))
+
+
+def check_runs(bench: Bench, features: FeatureSet, clip: FrozenCLIP, store: str) -> None:
+    """Each run's fine-tuners give exactly the right answers that the run keeps."""
+    runs = bench.trials()
+    assert len(runs) == 2
+    for one in runs:
+        held = answers(bench, one.info.run_id)
+        labels, seen = held["class_id"].to_list(), torch.tensor(held["seen"].to_list())
+        for seed in (0, 1):
+            loaded = harness.load_trained(
+                f"runs:/{one.info.run_id}", seed, clip=clip, tracking_uri=store
+            )
+            weight = one.data.params["generator.kl_weight"]
+            assert loaded.config.generator.kl_weight == float(weight)  # type: ignore[union-attr]
+            logits = loaded.logits(torch.tensor(features.test))
+            right = (logits.argmax(-1) == torch.tensor(labels)).tolist()
+            assert right == held[f"seed_{seed}/all"].to_list()
+            is_base = torch.arange(len(loaded.class_names)) < len(loaded.base)
+            own = logits.masked_fill(seen.unsqueeze(1) != is_base, -torch.inf).argmax(-1)
+            assert (own == torch.tensor(labels)).tolist() == held[f"seed_{seed}/own"].to_list()
+
+
+def test_each_run_keeps_what_it_trained(
+    ray_bench: Bench, pictures: FeatureSet, pocket: FrozenCLIP
+) -> None:
+    """Setting by setting and seed by seed, of settings that were trained fused."""
+    assert run(ray_bench, pictures, study()).complete
+    assert {one.data.tags["ship.fused"] for one in ray_bench.trials()} == {"2"}
+    check_runs(ray_bench, pictures, pocket, ray_bench.uri)
+    client = ray_bench.store().client
+    run_id = ray_bench.trials()[0].info.run_id
+    files = [file.path for file in client.list_artifacts(run_id, "trained")]
+    names = ("seed_0.safetensors", "seed_1.safetensors", "trained.json")
+    assert files == [f"trained/{name}" for name in names]
+    check_example(run_id, ray_bench.uri, torch.tensor(pictures.test))
+    with pytest.raises(TrainedError, match="has no seed 7; choices: 0, 1"):
+        harness.load_trained(f"runs:/{run_id}", 7, clip=pocket, tracking_uri=ray_bench.uri)
+    with pytest.raises(UserError, match="nothing"):
+        harness.load_trained("runs:/nothing", clip=pocket, tracking_uri=ray_bench.uri)
+    with pytest.raises(UserError, match="must be a path, or lie in one of mlflow-artifacts"):
+        harness.load_trained("http://127.0.0.1/x", clip=pocket, tracking_uri=ray_bench.uri)
+
+
+def check_example(run_id: str, store: str, pictures: torch.Tensor) -> None:
+    """The example of the page runs, and its comments say what comes out."""
+    (example,) = re.findall(r"```python\n(.*?)```", (DOCS / "mlflow.md").read_text("utf-8"), re.S)
+    known: dict[str, Any] = {"pictures": pictures}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", store)
+        exec(example.replace("RUN_ID", run_id), known)
+    assert known["made"].shape == (100, 256)
+    assert known["labels"].tolist() == [0] * 50 + [1] * 50
+    assert known["scores"].shape == (len(pictures), len(known["trained"].class_names))
+
+
+def test_a_finished_run_stays_finished(ray_bench: Bench, pictures: FeatureSet) -> None:
+    """save: true makes no other setting: what was done without files is done."""
+    assert run(ray_bench, pictures, study(save=False)).complete
+    assert not run(ray_bench, pictures, study()).ran
+    run_id = ray_bench.trials()[0].info.run_id
+    names = [file.path for file in ray_bench.store().client.list_artifacts(run_id)]
+    assert names == ["hits.parquet"]
+    assert run(ray_bench, pictures, study(seeds=3)).ran
+    files = [
+        len(ray_bench.store().client.list_artifacts(one.info.run_id, "trained"))
+        for one in ray_bench.trials()
+    ]
+    assert sorted(files) == [0, 0, 2, 2]
+
+
+@pytest.fixture
+def server(empty_store: Path, tmp_path: Path) -> Iterator[Callable[[str], MlflowServer]]:
+    """Starts tracking servers that keep files in the given folder."""
+    import shutil
+
+    shutil.copy(empty_store, tmp_path / "mlflow.db")
+    started = []
+
+    def start(folder: str) -> MlflowServer:
+        started.append(MlflowServer(f"sqlite:///{tmp_path}/mlflow.db", tmp_path, folder))
+        return started[-1]
+
+    yield start
+    for one in started:
+        one.kill()
+
+
+@pytest.mark.faults
+def test_files_come_from_a_tracking_server(
+    local_ray: None,
+    server: Callable[[str], MlflowServer],
+    tmp_path: Path,
+    pictures: FeatureSet,
+    pocket: FrozenCLIP,
+) -> None:
+    """Fetched by the address of a run, of its folder, and of one seed's file."""
+    bench = Bench(server(str(tmp_path / "files")).uri, tmp_path / "log", tmp_path / "cache")
+    assert run(bench, pictures, study()).complete
+    check_runs(bench, pictures, pocket, bench.uri)
+    info = bench.trials()[0].info
+    for base in (f"runs:/{info.run_id}", info.artifact_uri):
+        place = f"{base}/trained"
+        assert harness.load_trained(place, clip=pocket, tracking_uri=bench.uri).seed == 0
+        place = f"{place}/seed_1.safetensors"
+        assert harness.load_trained(place, clip=pocket, tracking_uri=bench.uri).seed == 1
+    with pytest.raises(UserError, match=re.escape(info.run_id)):
+        harness.load_trained(f"runs:/{info.run_id}", 7, clip=pocket, tracking_uri=bench.uri)
+
+
+@pytest.mark.faults
+def test_a_server_that_refuses_files_loses_them_alone(
+    local_ray: None,
+    server: Callable[[str], MlflowServer],
+    tmp_path: Path,
+    pictures: FeatureSet,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The runs are complete, and the user is told which files are lost."""
+    no_folder = tmp_path / "file"
+    no_folder.touch()
+    bench = Bench(server(str(no_folder / "inside")).uri, tmp_path / "log", tmp_path / "cache")
+    assert run(bench, pictures, study()).complete
+    assert all(one.data.tags["ship.state"] == "COMPLETE" for one in bench.trials())
+    assert "trained/seed_1.safetensors could not be kept in MLflow: it answers 500" in caplog.text

@@ -1,0 +1,107 @@
+"""Trials whose trained parts are kept, and folders of their files."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from ship.clip.frozen_clip import FrozenCLIP
+from ship.features.feature_set import FeatureSet
+from ship.generators import Generator
+from ship.metrics import EpochMetrics
+from ship.protocols import Exam
+from ship.training import ReplicaRng
+from ship.trial import stages
+from ship.trial.run import run_trial
+from ship.trial.trained import Trained
+from ship.trial_config import TrialConfig
+from tests.ship.trial.cases import config
+
+PER_CLASS = 3
+SAID, SEED = "trained.json", "seed_0.safetensors"
+
+
+def kept(
+    setting: TrialConfig | Sequence[TrialConfig],
+    seeds: Sequence[int],
+    features: FeatureSet,
+    clip: FrozenCLIP,
+    **more: Any,
+) -> tuple[EpochMetrics, Trained]:
+    """The report of the test, and what was tested."""
+    run = run_trial(setting, seeds, features, clip, keep=True, **more)
+    last = list(run)[-1]
+    assert run.trained is not None
+    return last, run.trained
+
+
+def written(files: Mapping[str, bytes], folder: Path) -> Path:
+    """The folder, with the files in it."""
+    folder.mkdir(exist_ok=True)
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+    return folder
+
+
+def small(folder: Path, features: FeatureSet, clip: FrozenCLIP, **changes: Any) -> Path:
+    """A folder of the seeds 0 and 3 of a short trial."""
+    _, trained = kept(config(**changes), [0, 3], features, clip)
+    return written(trained.files([0, 1]), folder)
+
+
+def answers(logits: Tensor, last: EpochMetrics, replica: int, exam: int = 0) -> dict[str, bool]:
+    """Whether logits give exactly the right answers that a report holds, by kind of answer."""
+    held = last.hits[exam]
+    labels, seen = torch.tensor(held.class_ids), torch.tensor(held.seen)
+    found = {}
+    for kind, rows in held.right.items():
+        bits = np.unpackbits(np.frombuffer(rows[replica], dtype=np.uint8), count=len(labels))
+        among = logits.clone()
+        if kind == "own":
+            among[seen[labels].unsqueeze(1) != seen] = -torch.inf
+        found[kind] = bool((among.argmax(-1) == labels).numpy().tolist() == bits.tolist())
+    return found
+
+
+def noise(seeds: Sequence[int]) -> ReplicaRng:
+    """A stream of noise for each seed."""
+    return ReplicaRng(seeds, "test/noise")
+
+
+def watched(monkeypatch: pytest.MonkeyPatch) -> list[tuple[tuple[str, ...], Tensor]]:
+    """Names of the judged classes, and what the tested generator made of them, after each trial."""
+    made: list[tuple[tuple[str, ...], Tensor]] = []
+    judge = stages.judge
+
+    def watching(generator: Generator, exam: Exam, seeds: Sequence[int]) -> dict[str, Tensor]:
+        ids = exam.task.synthesized_ids
+        labels = ids.repeat_interleave(PER_CLASS, dim=1)
+        names = tuple(exam.task.class_names[i] for i in ids[0])
+        made.append((names, generator.sample(labels, noise(seeds))))
+        return judge(generator, exam, seeds)
+
+    monkeypatch.setattr(stages, "judge", watching)
+    return made
+
+
+class Sound(dict[str, dict[str, bytes]]):
+    """The files of a setting by the name of its fine-tuner."""
+
+    def __repr__(self) -> str:
+        return "files"
+
+
+def write(place: Path, said: bytes, tensors: bytes) -> Path:
+    """The folder with these files."""
+    (place / SAID).write_bytes(said)
+    (place / SEED).write_bytes(tensors)
+    return place
+
+
+def pictures(features: FeatureSet) -> torch.Tensor:
+    """The pictures of the test."""
+    return torch.tensor(features.test)

@@ -1,0 +1,186 @@
+"""What is loaded answers as what was tested, for every generator, fine-tuner and protocol."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import ship
+from ship.clip.frozen_clip import FrozenCLIP
+from ship.features.feature_set import FeatureSet
+from ship.finetuners import FINETUNERS
+from ship.generators import GENERATORS
+from ship.trial import TrainedError
+from ship.trial.run import run_trial
+from ship.trial_config import TrialConfig
+from tests.ship.finetuners.cases import FAST
+from tests.ship.trial.cases import SMALL, config
+from tests.ship.trial.trained.made import (
+    PER_CLASS,
+    answers,
+    kept,
+    noise,
+    pictures,
+    small,
+    watched,
+    written,
+)
+
+MADE: dict[str, dict[str, Any]] = {
+    "vae": SMALL,
+    "mlp_vae": SMALL,
+    "wgan": {"latent_dim": 8, "generator_hidden": 16, "critic_hidden": 16, "epochs": 2},
+}
+NOT_KEPT = {"none", "real"}
+# Settings that shape what is built again, beside one of each name.
+SHAPES: dict[str, dict[str, Any]] = {
+    **{name: {"name": name, **MADE.get(name, {})} for name in GENERATORS},
+    "tokens": {"name": "vae", "prompt": "instance_tokens", "n_ctx": 3, **SMALL},
+    "no context": {"name": "vae", "n_ctx": 0, **SMALL},
+    "global": {"name": "vae", "prompt": "global", **SMALL},
+    "fixed": {"name": "vae", "prompt": "fixed", "ctx_init": "a picture of", **SMALL},
+    "in front": {"name": "vae", "name_position": "front", **SMALL},
+    "stops early": {"name": "vae", "early_stopping": 1, **SMALL},
+    "wgan tokens": {"name": "wgan", "prompt": "instance_tokens", **MADE["wgan"]},
+    "no noise": {"name": "gaussian_text", "scale": 0.0},
+}
+FINE_TUNED: dict[str, dict[str, Any]] = {
+    **{name: {"name": name, **FAST.get(name, {})} for name in FINETUNERS},
+    "class-specific": {"name": "coop", "class_specific": True, **FAST["coop"]},
+    "in the middle": {"name": "coop", "name_position": "middle", **FAST["coop"]},
+    "from zero": {"name": "linear_probe", "init": "zero", **FAST["linear_probe"]},
+    "templates": {"name": "zero_shot", "templates": "ensemble"},
+}
+
+
+@pytest.mark.parametrize("case", FINE_TUNED)
+@pytest.mark.parametrize("generator", ["none", "vae"])
+def test_every_fine_tuner_gives_the_answers_of_the_test(
+    tmp_path: Path, clip: FrozenCLIP, features: FeatureSet, case: str, generator: str
+) -> None:
+    """Each seed's, picture by picture, with the alpha, beta or ratio that selection chose."""
+    finetuner = FINE_TUNED[case]
+    made = {"name": generator, **MADE.get(generator, {})}
+    last, trained = kept(config(finetuner=finetuner, generator=made), [0, 3], features, clip)
+    folder = written(trained.files([0, 1]), tmp_path / "trained")
+    for replica, seed in enumerate((0, 3)):
+        loaded = ship.load_trained(folder, seed, clip=clip)
+        logits = loaded.logits(pictures(features))
+        assert answers(logits, last, replica) == {"own": True, "all": True}
+        assert loaded.epoch == last.per_replica["selection_epoch"][replica]
+        for key, value in loaded.choice.items():
+            assert value == last.per_replica[f"selection_{key}"][replica]
+        noted = any("finetuner zero_shot has nothing to keep" in note for note in loaded.notes)
+        assert noted == (finetuner["name"] == "zero_shot")
+
+
+def test_of_one_seed_logits_are_the_same_to_the_bit(
+    tmp_path: Path, clip: FrozenCLIP, features: FeatureSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beside other replicas a batched product may round otherwise; alone it does not."""
+    from ship.trial import tested
+
+    seen: list[torch.Tensor] = []
+    logits_of = tested.logits_of
+    monkeypatch.setattr(
+        tested, "logits_of", lambda *given: seen.append(logits_of(*given)) or seen[-1]
+    )
+    _, trained = kept(config(), [3], features, clip)
+    folder = written(trained.files([0]), tmp_path / "trained")
+    loaded = ship.load_trained(folder, clip=clip)
+    assert torch.equal(loaded.logits(pictures(features)), seen[-1][0])
+
+
+@pytest.mark.parametrize("case", SHAPES)
+def test_every_generator_makes_the_features_of_the_trial(
+    tmp_path: Path,
+    clip: FrozenCLIP,
+    features: FeatureSet,
+    case: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """From the same noise, to the bit where a seed was trained alone."""
+    made = watched(monkeypatch)
+    generator, name = SHAPES[case], SHAPES[case]["name"]
+    _, trained = kept(config(generator=generator), [3], features, clip)
+    folder = written(trained.files([0]), tmp_path / "trained")
+    loaded = ship.load_trained(folder, clip=clip)
+    if name in NOT_KEPT:
+        assert loaded.notes == (f"generator {name} has nothing to keep",)
+        with pytest.raises(TrainedError, match=f"generator {name} has nothing to sample from"):
+            loaded.features()
+        return
+    names, expected = made[-1]  # the last one judged is the one that was tested
+    found, labels = loaded.features(names, PER_CLASS, noise([3]))
+    assert torch.equal(found, expected[0])
+    assert names == loaded.new
+    assert labels.tolist() == [i for i in range(len(names)) for _ in range(PER_CLASS)]
+
+
+@pytest.mark.parametrize("name", sorted(set(GENERATORS) - NOT_KEPT))
+def test_classes_that_the_trial_has_never_seen(
+    tmp_path: Path, clip: FrozenCLIP, features: FeatureSet, name: str
+) -> None:
+    """Have features of their own, near the text feature of their name; seeds make other noise."""
+    generator = {"name": name, **MADE.get(name, {})}
+    folder = small(tmp_path / "trained", features, clip, generator=generator)
+    loaded = ship.load_trained(folder, clip=clip)
+    asked = ("zeppelin", "dog", "zeppelin")
+    found, labels = loaded.features(asked, 4, rng=1)
+    assert found.shape == (12, clip.feature_dim)
+    assert torch.allclose(found.norm(dim=-1), torch.ones(12), atol=1e-5)
+    assert labels.tolist() == [0] * 4 + [1] * 4 + [2] * 4
+    again, _ = loaded.features(asked, 4, rng=1)
+    other, _ = loaded.features(asked, 4, rng=2)
+    assert torch.equal(found, again)
+    assert not torch.equal(found, other)
+    alone, _ = loaded.features(("dog",), 12, rng=1)
+    assert not torch.allclose(found[:4], alone[:4], atol=1e-4)
+    assert torch.allclose(found[4:8], alone[4:8], atol=1e-5)
+
+
+def test_nothing_is_kept_unasked(clip: FrozenCLIP, features: FeatureSet) -> None:
+    """A trial that is not told to keep anything costs no memory for it."""
+    run = run_trial(config(), [0], features, clip)
+    list(run)
+    assert run.trained is None
+
+
+def test_logits_of_pictures(tmp_path: Path, clip: FrozenCLIP, features: FeatureSet) -> None:
+    """PIL pictures, preprocessed ones and their features give the same."""
+    loaded = ship.load_trained(small(tmp_path / "trained", features, clip), clip=clip)
+    rng = np.random.default_rng(0)
+    drawn = [Image.fromarray(rng.integers(0, 256, (40, 50, 3), dtype=np.uint8)) for _ in range(3)]
+    prepared = torch.stack([clip.preprocess(picture) for picture in drawn])
+    found = loaded.logits(drawn)
+    assert found.shape == (3, len(features.class_names))
+    assert torch.equal(found, loaded.logits(prepared))
+    assert torch.equal(found, loaded.logits(clip.encode_images(prepared)))
+    assert loaded.logits([]).shape == (0, len(features.class_names))
+    with pytest.raises(ValueError, match=r"features must be \(n, 16\), got \[3, 5\]"):
+        loaded.logits(torch.zeros(3, 5))
+
+
+def test_double_precision_stays(tmp_path: Path, clip64: FrozenCLIP, features: FeatureSet) -> None:
+    """What was trained in double precision is loaded in it."""
+    last, trained = kept(config(), [0], features, clip64, dtype=torch.float64)
+    folder = written(trained.files([0]), tmp_path / "trained")
+    loaded = ship.load_trained(folder, clip=clip64)
+    logits = loaded.logits(pictures(features))
+    assert logits.dtype == torch.float64
+    assert answers(logits, last, 0) == {"own": True, "all": True}
+
+
+def test_the_packaged_backbone_is_loaded_by_name(tmp_path: Path) -> None:
+    """Without a backbone at hand, the file's name of it is enough."""
+    from tests.ship.conftest import build_features
+
+    pocket = FrozenCLIP.load("pocket")
+    made = build_features(pocket)
+    folder = small(tmp_path / "trained", made, pocket)
+    loaded = ship.load_trained(folder / "seed_3.safetensors")
+    assert (loaded.seed, loaded.clip.name, loaded.config.backbone) == (3, "pocket", "pocket")
+    assert isinstance(loaded.config, TrialConfig)

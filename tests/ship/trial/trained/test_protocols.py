@@ -1,0 +1,133 @@
+"""What is kept under each protocol and selection, of fused and of resumed trials."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors.torch
+import torch
+
+import ship
+from ship.clip.frozen_clip import FrozenCLIP
+from ship.features.feature_set import FeatureSet
+from ship.trial import TrainedError, ages
+from ship.trial.run import run_trial
+from tests.ship.finetuners.cases import FAST
+from tests.ship.trial.cases import VAE, config
+from tests.ship.trial.trained.made import answers, kept, pictures, written
+
+PROTOCOLS: list[dict[str, Any]] = [
+    {"selection": "pseudo_new"},
+    {"selection": "base_val"},
+    {"selection": "few_val"},
+    {"selection": "none"},
+    {"selection": "test"},
+    {"protocol": "generalized_zero_shot"},
+    {"protocol": "single_unseen", "unseen_class": "dog"},
+    {"protocol": "few_shot", "selection": "base_val"},
+]
+
+
+@pytest.mark.parametrize("changes", PROTOCOLS, ids=str)
+@pytest.mark.parametrize("finetuner", ["coop", "tip_adapter_f"])
+def test_under_every_protocol(
+    tmp_path: Path,
+    clip: FrozenCLIP,
+    features: FeatureSet,
+    changes: dict[str, Any],
+    finetuner: str,
+) -> None:
+    """The model that is kept is the one that was tested, whatever was trained before it."""
+    setting = config(finetuner={"name": finetuner, **FAST[finetuner]}, **changes)
+    last, trained = kept(setting, [0, 3], features, clip)
+    folder = written(trained.files([0, 1]), tmp_path / "trained")
+    (exam,) = last.hits
+    for replica, seed in enumerate((0, 3)):
+        loaded = ship.load_trained(folder, seed, clip=clip)
+        logits = loaded.logits(pictures(features))
+        assert all(answers(logits, last, replica).values())
+        assert loaded.class_names == exam.class_names
+        assert len(loaded.base) == sum(exam.seen)
+
+
+def test_each_target_has_its_fine_tuner(
+    tmp_path: Path, clip: FrozenCLIP, features: FeatureSet
+) -> None:
+    """One generator, and a fine-tuner over each target's own classes."""
+    there = features.first_classes(5)
+    targets = {"here": features, "there": there}
+    setting = config(protocol="cross_dataset", targets=["here", "there"])
+    last, trained = kept(setting, [0, 3], features, clip, targets=targets)
+    folder = written(trained.files([0, 1]), tmp_path / "trained")
+    for replica, seed in enumerate((0, 3)):
+        for place, name in ((0, "here"), (2, "there")):
+            loaded = ship.load_trained(folder, seed, target=name, clip=clip)
+            logits = loaded.logits(torch.tensor(targets[name].test))
+            competing = torch.tensor([n in targets[name].class_names for n in loaded.class_names])
+            logits = logits.masked_fill(~competing, -torch.inf)
+            assert answers(logits, last, replica, place) == {"all": True}
+    with pytest.raises(TrainedError, match="has no target 'nowhere'; choices: here, there"):
+        ship.load_trained(folder, target="nowhere", clip=clip)
+
+
+def test_the_authors_rule_keeps_the_best_age(
+    tmp_path: Path, clip: FrozenCLIP, features: FeatureSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of generator and fine-tuner, each seed's own: here the last one's, and the first one's."""
+    seen: list[tuple[Any, Any]] = []
+    evaluate = ages.evaluate
+
+    def watching(finetuner: Any, exam: Any, protocol: Any) -> Any:
+        metrics, choice = evaluate(finetuner, exam, protocol)
+        learned = finetuner._training._synthesizer._generator.learned()["bias.weight"]
+        seen.append((finetuner.logits(exam.pictures.features, {}), learned.detach().clone()))
+        rising = torch.tensor([float(len(seen)), -float(len(seen))])
+        return {**metrics, protocol.metric: rising}, choice
+
+    monkeypatch.setattr(ages, "evaluate", watching)
+    last, trained = kept(config(selection="reference"), [0, 3], features, clip)
+    folder = written(trained.files([0, 1]), tmp_path / "trained")
+    assert len(seen) == 3
+    for replica, seed, age in ((0, 0, 3), (1, 3, 1)):
+        loaded = ship.load_trained(folder, seed, clip=clip)
+        logits, learned = seen[age - 1]
+        assert torch.allclose(loaded.logits(pictures(features)), logits[replica], atol=1e-5)
+        held = safetensors.torch.load_file(folder / f"seed_{seed}.safetensors")
+        assert torch.equal(held["generator.bias.weight"], learned[replica : replica + 1])
+        assert loaded.epoch == last.per_replica["selection_age"][replica] == age
+        assert loaded.features()[0].isfinite().all()
+
+
+def test_fused_settings_have_files_each(
+    tmp_path: Path, clip: FrozenCLIP, features: FeatureSet
+) -> None:
+    """Each setting's folder has its own settings, seeds and tensors."""
+    settings = [config(generator={**VAE, "kl_weight": w}) for w in (0.001, 1.0)]
+    replicas = [one for one in settings for _ in range(2)]
+    last, trained = kept(replicas, [0, 3, 0, 3], features, clip)
+    for place, setting in enumerate(settings):
+        files = trained.files([2 * place, 2 * place + 1])
+        assert list(files) == ["trained.json", "seed_0.safetensors", "seed_3.safetensors"]
+        folder = written(files, tmp_path / str(place))
+        loaded = ship.load_trained(folder, 3, clip=clip)
+        assert (loaded.config, loaded.seeds) == (setting, (0, 3))
+        found = answers(loaded.logits(pictures(features)), last, 2 * place + 1)
+        assert found == {"own": True, "all": True}
+
+
+def test_a_trial_that_was_resumed_keeps_the_same(
+    tmp_path: Path, clip: FrozenCLIP, features: FeatureSet
+) -> None:
+    """Wherever it was stopped, to the bit; also between the targets of cross_dataset."""
+    targets = {"here": features, "there": features.first_classes(5)}
+    setting = config(protocol="cross_dataset", targets=["here", "there"])
+    _, whole = kept(setting, [0, 3], features, clip, targets=targets)
+    expected = whole.files([0, 1])
+    run = run_trial(setting, [0, 3], features, clip, targets, keep=True)
+    stops = [run.checkpoint() for item in run if item.stage == "final"]
+    assert len(stops) >= 4
+    for stop in (stops[0], stops[-1]):
+        again = run_trial(setting, [0, 3], features, clip, targets, resume=stop, keep=True)
+        list(again)
+        assert again.trained is not None
+        assert again.trained.files([0, 1]) == expected

@@ -1,0 +1,186 @@
+"""Files of a trained setting that were cut, flipped or written by others: an error, or a model."""
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors.torch
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+import ship
+from ship.clip.frozen_clip import FrozenCLIP
+from ship.trial import TrainedError
+from ship.trial.trained.keep import digest
+from tests.ship.trial.trained.conftest import FINETUNERS
+from tests.ship.trial.trained.made import SAID, SEED, Sound, write
+
+ANY = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.text(max_size=5),
+    st.integers(-3, 40),
+    st.sampled_from(
+        [10**9, 10**30, -(10**30), 1e308, "", "../x.safetensors", "a{}", "{0.__class__}", [], {}]
+    ),
+    st.lists(st.integers(0, 3), max_size=3),
+)
+quick = settings(
+    max_examples=120,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+deep = settings(quick, max_examples=3000, derandomize=False)
+# a place in the JSON: at each level one of the keys or items, by number
+PATHS = st.lists(st.integers(0, 30), min_size=1, max_size=4)
+FLIPS = st.lists(st.tuples(st.integers(0), st.integers(1, 255)), min_size=1, max_size=4)
+
+
+def use(place: Path, clip: FrozenCLIP) -> None:
+    """A model that works, or one line that says what is wrong with which file."""
+    try:
+        loaded = ship.load_trained(place, clip=clip)
+        assert loaded.logits(torch.eye(2, clip.feature_dim)).shape == (2, len(loaded.class_names))
+        if loaded.notes == ():
+            assert loaded.features(["zeppelin"], 2)[0].shape == (2, clip.feature_dim)
+    except TrainedError as error:
+        assert len(str(error).splitlines()) == 1 and len(str(error)) < 1500
+        assert str(error).startswith(str(place)) and "; " in str(error)
+
+
+def check_flips(place: Path, sound: Sound, flips: list[tuple[int, int]], clip: FrozenCLIP) -> None:
+    """Bytes that differ anywhere in a seed's file."""
+    content = bytearray(sound["coop"][SEED])
+    for at, bits in flips:
+        content[at % len(content)] ^= bits
+    if bytes(content) == sound["coop"][SEED]:
+        return
+    with pytest.raises(TrainedError, match=r"is not the file that trained\.json is about"):
+        ship.load_trained(write(place, sound["coop"][SAID], bytes(content)), clip=clip)
+
+
+@quick
+@given(flips=FLIPS)
+def test_a_flipped_file_is_named(
+    place: Path, sound: Sound, clip: FrozenCLIP, flips: list[tuple[int, int]]
+) -> None:
+    """No other numbers come of it."""
+    check_flips(place, sound, flips, clip)
+
+
+@quick
+@given(cut=st.integers(0), behind=st.binary(max_size=9), which=st.sampled_from([SAID, SEED]))
+def test_a_file_that_was_cut_is_named(
+    place: Path, sound: Sound, clip: FrozenCLIP, cut: int, behind: bytes, which: str
+) -> None:
+    """With or without something else behind it, and with a digest that fits."""
+    files = dict(sound["coop"])
+    files[which] = files[which][: cut % len(files[which])] + behind
+    if which == SEED:
+        said = json.loads(files[SAID])
+        said["seeds"][0]["blake2b"] = digest(files[SEED])
+        files[SAID] = json.dumps(said).encode()
+    use(write(place, files[SAID], files[SEED]), clip)
+
+
+def changed(said: Any, path: list[int], value: Any) -> Any:
+    """A JSON in which the value at a path is another."""
+    root = {"": copy.deepcopy(said)}
+    holder, key = root, ""
+    for number in path:
+        inner: Any = holder[key]
+        if not isinstance(inner, dict | list) or not inner:
+            break
+        holder = inner
+        key = list(inner)[number % len(inner)] if isinstance(inner, dict) else number % len(inner)
+    holder[key] = value
+    return root[""]
+
+
+def check_said(
+    place: Path, sound: Sound, name: str, path: list[int], value: Any, clip: FrozenCLIP
+) -> None:
+    """One value of trained.json is any other."""
+    said = changed(json.loads(sound[name][SAID]), path, value)
+    use(write(place, json.dumps(said).encode(), sound[name][SEED]), clip)
+
+
+@quick
+@given(name=st.sampled_from(FINETUNERS), path=PATHS, value=ANY)
+def test_whatever_trained_json_says(
+    place: Path, sound: Sound, clip: FrozenCLIP, name: str, path: list[int], value: Any
+) -> None:
+    """It is refused, or is a model of the size of the file."""
+    check_said(place, sound, name, path, value, clip)
+
+
+def other(value: Tensor) -> list[Tensor]:
+    """A tensor of another shape, kind or content."""
+    return [
+        value.reshape(-1),
+        value[:, :0],
+        torch.cat([value, value]),
+        value.to(torch.float16),
+        value.long(),
+        torch.full_like(value, 99),
+        torch.zeros(()),
+        value.double() * torch.inf,
+    ]
+
+
+def check_tensors(
+    place: Path, sound: Sound, name: str, which: int, how: int, clip: FrozenCLIP
+) -> None:
+    """One tensor is another, or is missing; the digest fits."""
+    tensors = safetensors.torch.load(sound[name][SEED])
+    key = sorted(tensors)[which % len(tensors)]
+    choices = other(tensors[key])
+    if how % (len(choices) + 1) == len(choices):
+        del tensors[key]
+    else:
+        tensors[key] = choices[how % (len(choices) + 1)].contiguous()
+    data = safetensors.torch.save(tensors)
+    said = json.loads(sound[name][SAID])
+    said["seeds"][0]["blake2b"] = digest(data)
+    use(write(place, json.dumps(said).encode(), data), clip)
+
+
+@quick
+@given(name=st.sampled_from(FINETUNERS), which=st.integers(0, 30), how=st.integers(0, 8))
+def test_whatever_the_tensors_are(
+    place: Path, sound: Sound, clip: FrozenCLIP, name: str, which: int, how: int
+) -> None:
+    """They fit what is built, or are refused."""
+    check_tensors(place, sound, name, which, how, clip)
+
+
+@pytest.mark.slow
+@deep
+@given(
+    flips=FLIPS,
+    name=st.sampled_from(FINETUNERS),
+    path=PATHS,
+    value=ANY,
+    which=st.integers(0, 30),
+    how=st.integers(0, 8),
+)
+def test_all_of_it_for_minutes(
+    place: Path,
+    sound: Sound,
+    clip: FrozenCLIP,
+    flips: list[tuple[int, int]],
+    name: str,
+    path: list[int],
+    value: Any,
+    which: int,
+    how: int,
+) -> None:
+    """The same, with other examples each time."""
+    check_flips(place, sound, flips, clip)
+    check_said(place, sound, name, path, value, clip)
+    check_tensors(place, sound, name, which, how, clip)
