@@ -3,9 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from reports.analysis import scores_compare
 from reports.contract import COMPLETE, FAIL, PRUNED, SQLITE, ReportError, redacted
 from reports.read import Factor, Study, heading
-from reports.tables import Group, by_seed, level_id, level_text, matched, setting_groups
+from reports.tables import Group, by_seed, level_id, matched, setting_groups
 
 OPTUNA = "optuna:"
 _SCALARS = (str, int, float, bool, type(None))
@@ -39,6 +40,8 @@ def _to_optuna(study: Study, uri: str) -> str:
         made = optuna.create_study(storage=uri, study_name=study.name, direction="maximize")
         made.set_user_attr("value", f"selection {heading(study.protocol, study.objective)}")
         made.set_user_attr("description", study.description)
+        if unlike := scores_compare(study):
+            made.set_user_attr("warning", f"values do not compare: {unlike.why}")
         made.add_trials(trials)
     except optuna.exceptions.DuplicatedStudyError as error:
         told = "it has a study of this name; give another file, or delete that study"
@@ -56,6 +59,7 @@ def _trials(study: Study) -> list[Any]:
     from optuna.trial import create_trial
 
     spaces = {factor.key: _distribution(study, factor) for factor in study.factors}
+    used = {key: _used(study, key) for key in spaces}
     runs = [str(one) for one in study.rows["run_id"].drop_nulls().unique(maintain_order=True)]
     curves = study.histories.of(f"selection/{study.objective}", runs)
     return [
@@ -69,7 +73,7 @@ def _trials(study: Study) -> list[Any]:
         )
         for group in setting_groups(study)
         for state, value in [_ending(study, group)]
-        for params in [_params(spaces, group.value.assignment)]
+        for params in [_params(spaces, used, group.value.assignment)]
     ]
 
 
@@ -87,11 +91,12 @@ def _distribution(study: Study, factor: Factor) -> Any:
     """Levels are categories; a range has the ends that the sampler has drawn."""
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-    used = [s.assignment[factor.key] for s in study.settings if factor.key in s.assignment]
+    used = _used(study, factor.key)
     numbers = [v for v in used if isinstance(v, int | float) and not isinstance(v, bool)]
     if factor.levels is not None or len(numbers) < len(used) or not numbers:
-        known = {level_id(value): _scalar(value) for value in used}
-        return CategoricalDistribution(list(known.values()))
+        return CategoricalDistribution(
+            list(dict.fromkeys(_category(used, value) for value in used))
+        )
     low, high = min(numbers), max(numbers)
     log = factor.log and low > 0
     if all(isinstance(value, int) for value in numbers):
@@ -99,13 +104,32 @@ def _distribution(study: Study, factor: Factor) -> Any:
     return FloatDistribution(float(low), float(high), log=log)
 
 
-def _params(spaces: Mapping[str, Any], assignment: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: _scalar(value) for key, value in assignment.items() if key in spaces}
+def _used(study: Study, key: str) -> list[Any]:
+    """The levels of a factor in the study's settings."""
+    return [s.assignment[key] for s in study.settings if key in s.assignment]
 
 
-def _scalar(value: Any) -> Any:
-    """A level that Optuna's categories take."""
-    return value if isinstance(value, _SCALARS) else level_text(value)
+def _params(
+    spaces: Mapping[str, Any], used: Mapping[str, Sequence[Any]], assignment: Mapping[str, Any]
+) -> dict[str, Any]:
+    from optuna.distributions import CategoricalDistribution
+
+    return {
+        key: _category(used[key], value)
+        if isinstance(spaces[key], CategoricalDistribution)
+        else value
+        for key, value in assignment.items()
+        if key in spaces
+    }
+
+
+def _category(used: Sequence[Any], value: Any) -> Any:
+    """A level as Optuna's categories take it: as it is, or its text where levels would be equal."""
+    ids = {level_id(one) for one in used}
+    plain = all(isinstance(one, _SCALARS) for one in used)
+    if plain and len(set(used)) == len(ids):
+        return value
+    return value if isinstance(value, str) else level_id(value)
 
 
 def _attributes(study: Study, group: Group) -> dict[str, Any]:

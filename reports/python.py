@@ -28,13 +28,13 @@ _STYLE = (
 
 
 def load_study(
-    name: str, tracking_uri: str | None = None, metric: str | None = None
+    name: str, tracking_uri: str | Path | None = None, metric: str | None = None
 ) -> "LoadedStudy":
     """Read a study from MLflow, once; call again for what has been run since.
 
     Args:
         name: of the study, that is of its experiment.
-        tracking_uri: of the store; None: MLFLOW_TRACKING_URI, else ./mlflow.db.
+        tracking_uri: of the store, or its sqlite file; None: MLFLOW_TRACKING_URI, else ./mlflow.db.
         metric: what differences and figures are of: a test metric of the study's protocol, or
             quality/MEASURE; None: the protocol's default.
 
@@ -43,11 +43,11 @@ def load_study(
         EmptyStudyError: a ReportError; no run of the study has ended yet.
     """
     return LoadedStudy(
-        make_report(load_records(name, tracking_uri or default_tracking_uri()), metric)
+        make_report(load_records(name, str(tracking_uri or default_tracking_uri())), metric)
     )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class AnswerView:
     """The answer; its text by str(), in a notebook with its verdicts marked."""
 
@@ -58,11 +58,15 @@ class AnswerView:
         """A line a finding."""
         return "\n".join(self.answer.lines)
 
+    def __repr__(self) -> str:
+        """As str(): what a plain console shows."""
+        return str(self)
+
     def _repr_html_(self) -> str:
         return answer_html(self.answer)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class TableView:
     """One table, shown in a notebook as it is on the page."""
 
@@ -87,6 +91,10 @@ class TableView:
     def __str__(self) -> str:
         """The Markdown."""
         return self.markdown()
+
+    def __repr__(self) -> str:
+        """As str(): what a plain console shows."""
+        return str(self)
 
     def _repr_html_(self) -> str:
         notes = "".join(f"<li>{escape(note)}</li>" for note in self.table.notes)
@@ -118,7 +126,7 @@ class LoadedStudy:
 
         `test/METRIC`, `selection/METRIC`, a column for each factor, and what each run cost.
         """
-        return self._report.study.rows
+        return self._report.study.rows.clone()
 
     def answer(self) -> AnswerView:
         """What the study says: decided, equivalent or undecided, for each factor and arm."""

@@ -71,10 +71,14 @@ def _needed(family: "Family", seeds: int, effect: float) -> str:
     """How many seeds show an effect, and what those beyond the asked ones cost."""
     needed = seeds_for(family, effect)
     if needed is None:
-        return f"for {effect:g} points more than {MOST_SEEDS:,} seeds"
+        return f"for {_points(effect)} more than {MOST_SEEDS:,} seeds"
     more = (needed - seeds) * family.seconds
     cost = f" (+{duration(more)} of computing)" if more > 0 else ""
-    return f"for {effect:g} points about {_seeds(needed)}{cost}"
+    return f"for {_points(effect)} about {_seeds(needed)}{cost}"
+
+
+def _points(effect: float) -> str:
+    return f"{effect:g} point{'' if effect == 1 else 's'}"
 
 
 def smallest_shown(family: "Family", seeds: int) -> float | None:

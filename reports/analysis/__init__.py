@@ -14,7 +14,7 @@ from reports.analysis.curves import (
     learning_curves,
 )
 from reports.analysis.dependence import Dependence, partial_dependence
-from reports.analysis.design import Unavailable
+from reports.analysis.design import Unavailable, scores_compare
 from reports.analysis.importance import Effect, Importance, importance
 from reports.analysis.interactions import Interaction, interactions
 from reports.analysis.path import AblationPath, Change, Step, ablation_path
@@ -42,4 +42,5 @@ __all__ = [
     "interactions",
     "learning_curves",
     "partial_dependence",
+    "scores_compare",
 ]

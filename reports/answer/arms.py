@@ -12,7 +12,9 @@ _RIVALS = ("no_synthetic", "text_feature")
 _CEILING = "real_pictures"
 
 
-def arms_finding(study: Study, table: Table, head: str, effect: float | None) -> Finding | None:
+def arms_finding(
+    study: Study, table: Table, head: str, effect: float | None, place: str = ""
+) -> Finding | None:
     """The finding of a table with reference arms beside its baseline.
 
     Args:
@@ -20,6 +22,7 @@ def arms_finding(study: Study, table: Table, head: str, effect: float | None) ->
         table: with differences of the arms to its baseline; without any there is no finding.
         head: the metric's heading.
         effect: the smallest of interest, in points; None: nothing is judged.
+        place: what the subject ends in, such as the dataset that the arms ran on.
     """
     base = next((row for row in table.rows if row.baseline and not row.arm), None)
     rows = {row.arm: row for row in table.rows if row.arm and not _same(row)}
@@ -39,7 +42,7 @@ def arms_finding(study: Study, table: Table, head: str, effect: float | None) ->
         texts.append(f"Real pictures are {signed(rows[_CEILING])} from it: the room there is.")
     # The first rival's verdict tells whether synthesis helps at all.
     verdicts = [judgement.verdict for _, judgement in found[:1] if judgement]
-    subject = _subject(study, spelled_row(table, base))
+    subject = _subject(study, spelled_row(table, base)) + place
     return Finding(subject, overall(verdicts), " ".join(texts))
 
 

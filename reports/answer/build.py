@@ -1,30 +1,34 @@
 """The answer of a study, out of its tables."""
 
+import dataclasses
 import itertools
 from collections.abc import Iterator, Sequence
 
-import polars as pl
-
-from reports.analysis import Analysis
+from reports.analysis import Analysis, Unavailable, scores_compare
 from reports.answer.arms import arms_finding
+from reports.answer.cautions import cautions
 from reports.answer.levels import levels_finding
 from reports.answer.model import Answer, Finding
 from reports.answer.ranked import ranks_finding
 from reports.answer.shares import shares_finding
-from reports.answer.words import difference, p_words, points, signed
-from reports.contract import COMPLETE, FAIL, PRUNED
+from reports.answer.words import difference, listed, p_words, points, signed
 from reports.read import Study, heading
+from reports.stats import Verdict
 from reports.tables import (
     APART,
     AVERAGE,
-    FEWEST_SEEDS,
     LEVELS,
     Table,
+    arms_dataset,
     cell_text,
+    dataset_factor,
     is_percent,
-    on_test,
+    p_text,
+    short_names,
     spelled_row,
 )
+
+_LEVEL = 0.05
 
 
 def build_answer(analysis: Analysis, tables: Sequence[Table]) -> Answer:
@@ -36,12 +40,21 @@ def build_answer(analysis: Analysis, tables: Sequence[Table]) -> Answer:
     """
     study, metric = analysis.study, analysis.metric
     head = heading(study.protocol, metric).rstrip(".")
-    # The smallest effect is in points; other measures have units of their own, and no verdict.
-    effect = study.smallest_effect if is_percent(metric) else None
+    effect = _effect(study, metric)
     findings = list(_findings(analysis, tables, head, effect))
-    judged = effect is not None and any(finding.verdict for finding in findings)
-    rule = _rule(head, study.smallest_effect) if judged else ""
-    return Answer(tuple(findings), tuple(_cautions(study)), rule)
+    judged = any(finding.verdict for finding in findings)
+    rule = _rule(study, metric, head, effect) if judged and effect is not None else ""
+    return Answer(tuple(findings), tuple(cautions(study, tables)), rule)
+
+
+def _effect(study: Study, metric: str) -> float | None:
+    """The effect that differences are judged against; None of a measure that is not in points.
+
+    A study whose seeds were given out to detect an effect is judged by that.
+    """
+    if study.detection is not None and study.detection.metric == metric:
+        return study.detection.design.effect
+    return study.smallest_effect if is_percent(metric) else None
 
 
 def _findings(
@@ -49,26 +62,59 @@ def _findings(
 ) -> Iterator[Finding]:
     """The findings, the most general first; of parts of a study, such as one dataset, none."""
     study = analysis.study
-    apart = any(factor.key in (*APART, "max_classes") for factor in study.factors)
-    over = any(table.kind == "methods" for table in tables)
+    over = dataset_factor(study)
     whole = [
         t for t in tables if not over or t.kind == "methods" or t.name.startswith(f"{AVERAGE}-")
     ]
+    apart = any(factor.key in (*APART, "max_classes") for factor in study.factors)
     for table in whole:
-        if table.kind == "settings" and not apart and (chosen := _chosen(table, head)):
-            yield chosen
-    for table in whole:
+        # scores of different rules, or on different classes, choose no setting
+        if table.kind == "settings" and not apart and not scores_compare(study):
+            yield from filter(None, [_chosen(table, head)])
+    told = list(_of_factors(analysis, whole, head, effect))
+    yield from told
+    shares = shares_finding(analysis, head)
+    if shares and not (shares.text.startswith("No ") and any(map(_decides, told))):
+        yield shares
+    # The reference arms ran on one dataset, in whose table they are.
+    place = f" on {arms_dataset(study, over)}" if over else ""
+    beside = (arms_finding(study, table, head, effect, place) for table in tables)
+    yield from itertools.islice((found for found in beside if found), 1)
+
+
+def _of_factors(
+    analysis: Analysis, tables: Sequence[Table], head: str, effect: float | None
+) -> Iterator[Finding]:
+    for table in tables:
         if table.kind == "ranks":
             yield ranks_finding(table, head)
         elif table.kind in ("levels", "effects", "methods"):
             found = levels_finding(table, head, effect)
             if found:
-                yield found
-    if shares := shares_finding(analysis, head):
-        yield shares
-    # The reference arms ran on one dataset, in whose table they are.
-    beside = (arms_finding(study, table, head, effect) for table in tables)
-    yield from itertools.islice((found for found in beside if found), 1)
+                depends = _depends(analysis, table) if table.kind == "effects" else ""
+                text = " ".join(part for part in (found.text, depends) if part)
+                yield dataclasses.replace(found, text=text)
+
+
+def _depends(analysis: Analysis, table: Table) -> str:
+    """On which other factors a factor's effect depends, beyond chance; "" on none."""
+    pairs = analysis.interactions
+    if isinstance(pairs, Unavailable):
+        return ""
+    key, names = table.name.removeprefix(f"{AVERAGE}-"), short_names(analysis.study)
+    others = [
+        f"{names[other]} (Holm p {p_text(pair.holm)})"
+        for pair in pairs
+        if key in pair.factors and pair.holm is not None and pair.holm < _LEVEL
+        for other in pair.factors
+        if other != key
+    ]
+    return f"Its effect depends on {listed(others)}." if others else ""
+
+
+def _decides(finding: Finding) -> bool:
+    """Whether a finding says that some level certainly differs."""
+    return finding.verdict is Verdict.DECIDED or "beyond chance" in finding.text
 
 
 def _chosen(table: Table, head: str) -> Finding | None:
@@ -85,34 +131,12 @@ def _chosen(table: Table, head: str) -> Finding | None:
     return Finding("best setting by selection", None, f"{words}.")
 
 
-def _rule(head: str, effect: float) -> str:
+def _rule(study: Study, metric: str, head: str, effect: float) -> str:
     """What the verdicts mean."""
+    detected = study.detection is not None and study.detection.metric == metric
+    what = "the effect to be detected" if detected else "the smallest effect of interest"
+    covers = "which allows for stopping" if detected else "uncorrected"
     return (
-        f"Decided: beyond ±{points(effect)} of {head}, the smallest effect of interest (Holm p of"
-        f" that < 0.05). Equivalent: the 95% interval is within ±{effect:g}. ±: 95% over seeds,"
-        " uncorrected."
+        f"Decided: beyond ±{points(effect)} of {head}, {what} (Holm p of that < 0.05). Equivalent:"
+        f" the 95% interval is within ±{effect:g}. ±: 95% over seeds, {covers}."
     )
-
-
-def _cautions(study: Study) -> Iterator[str]:
-    """What a reader must know before believing any of it."""
-    rules = {rule for rule in study.rows["selection"].to_list() if rule}
-    if any(on_test(rule) for rule in rules):
-        yield "Selected on test data, which flatters every number."
-    if study.demonstration:
-        yield "Demonstration backbone: this says nothing about CLIP."
-    grouped = study.rows.group_by("setting_key").agg(pl.col("state"))
-    states = [set(found) for found in grouped["state"].to_list()]
-    lacking = {
-        "failed": sum(FAIL in found for found in states),
-        "stopped early": sum(PRUNED in found for found in states),
-        "incomplete": sum(bool(found - {COMPLETE, FAIL, PRUNED}) for found in states),
-    }
-    parts = [f"{count} {name}" for name, count in lacking.items() if count]
-    if parts:
-        yield f"Not answered in full: of {len(states)} settings, {', '.join(parts)}."
-    if study.untried:
-        yield f"Not answered in full: {study.untried} settings are still to be tried."
-    seeds = study.rows["seed"].n_unique()
-    if seeds < FEWEST_SEEDS:
-        yield f"Only {seeds} seed{'s' if seeds > 1 else ''}: intervals are rough."

@@ -38,6 +38,8 @@ def levels_finding(table: Table, head: str, effect: float | None) -> Finding | N
     subject = ", ".join(column.heading for column in table.columns[: table.labels])
     if table.kind == "methods":
         subject = f"{subject}, averaged over datasets"
+    elif table.kind == "effects":
+        subject = f"{subject}, averaged over the other factors"
     return Finding(subject, overall(verdicts), " ".join(filter(None, texts)))
 
 
@@ -69,6 +71,8 @@ def _sentences(
         sure = [_named(table, r, p_words(r)) for r, _ in found if differs(r)]
         if sure:
             return [f"Against {than}, in {head}: {listed(sure)}."]
+        if not any(p_words(row) for row, _ in found):
+            return [f"Nothing tells whether levels differ from {than} in {head}."]
         return [f"No level differs from {than} in {head} beyond chance."]
     decided = [row for row, j in found if j and j.verdict is Verdict.DECIDED]
     within = [row for row, j in found if j and j.verdict is Verdict.EQUIVALENT]

@@ -35,7 +35,7 @@ def ranks_finding(table: Table, head: str) -> Finding:
 
 
 def _name(row: Row) -> str:
-    return cell_text(row.cells["factor"]).rsplit(".", 1)[-1]
+    return cell_text(row.cells["factor"])
 
 
 def _told(row: Row) -> str:

@@ -32,7 +32,9 @@ def shares_finding(analysis: Analysis, head: str) -> Finding | None:
         and effect.holm < _LEVEL
     ]
     if not sure:
-        text = f"No factor explains differences of {head} between settings beyond chance."
+        if any(effect.holm is None for effect in effects):
+            return None  # what was not tested is not said to be nothing
+        text = f"No share of the variance of {head} between settings is beyond chance."
         return Finding("importance", None, text)
     sure.sort(key=lambda effect: -(effect.share.mean if effect.share else 0.0))
     told = listed(_told(study, sure))

@@ -1,5 +1,6 @@
 """How an answer writes numbers: in whole sentences, one decimal, two digits of p."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -40,6 +41,10 @@ def signed(row: Row, *, turned: bool = False) -> str:
     cell = difference(row)
     if cell is None:
         return "–"
+    # what a table writes as (2/3), over fewer datasets than the others
+    part = re.fullmatch(r"\((\d+)/(\d+)\)", cell.suffix)
+    if part:
+        cell = replace(cell, suffix=f"(over {part[1]} of {part[2]} datasets)")
     if turned:
         e = cell.estimate
         low, high = (None if end is None else -end for end in (e.high, e.low))
@@ -53,10 +58,10 @@ def points(effect: float) -> str:
 
 
 def further(judgement: Judgement) -> str:
-    """How many seeds more would probably decide, "" where nothing is open."""
-    if judgement.verdict is not Verdict.UNDECIDED:
+    """How many seeds more would settle it, "" where it is settled or nothing is known of that."""
+    if judgement.verdict is not Verdict.UNDECIDED or judgement.more is None:
         return ""
-    if judgement.more is None:
+    if judgement.more > MOST_SEEDS:
         return f"over {MOST_SEEDS} seeds more"
     return f"about {judgement.more} seed{'s' if judgement.more > 1 else ''} more"
 
@@ -70,9 +75,12 @@ def listed(names: Sequence[str]) -> str:
 
 def detectable(rows: Sequence[Row]) -> str:
     """What the seeds could have shown, by the least certain of the rows; "" where not known."""
-    cells = [c for row in rows if isinstance(c := row.cells.get("detectable"), Quantity)]
-    pairs = [c.number for row in rows if isinstance(c := row.cells.get("pairs"), Quantity)]
-    if not cells or not pairs:
+    known = [(row.cells.get("detectable"), row.cells.get("pairs")) for row in rows]
+    found = [(d, n) for d, n in known if isinstance(d, Quantity) and isinstance(n, Quantity)]
+    if not found:
         return ""
-    most = max(cells, key=lambda cell: cell.number)
-    return f"With {min(pairs):.0f} seeds a difference of {cell_text(most)} is found 4 times in 5."
+    most, pairs = max(found, key=lambda pair: pair[0].number)
+    return (
+        f"With {pairs.number:.0f} seeds a difference of {cell_text(most)} is told from 0 in 4 of 5"
+        " studies."
+    )

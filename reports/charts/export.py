@@ -9,6 +9,13 @@ from reports.charts.theme import COLUMN, DOTS_PER_INCH, PAGE, PAPER
 
 VEGA_LITE = "6.4"  # the version that specifications are written for
 _NO_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_MEMBERS = frozenset(
+    {
+        "constructor", "hasOwnProperty", "isPrototypeOf", "propertyIsEnumerable", "toLocaleString",
+        "toString", "valueOf", "__proto__", "__defineGetter__", "__defineSetter__",
+        "__lookupGetter__", "__lookupSetter__",
+    }
+)  # fmt: skip
 _SCALE = 4  # pixels of a PNG for one of the specification: 288 dots an inch
 
 
@@ -46,18 +53,25 @@ def sized(spec: dict[str, Any], inches: float) -> dict[str, Any]:
 
 
 def _drawable(value: Any) -> Any:
-    """A specification without the characters that XML has not: vl-convert dies of them."""
+    """A specification without texts that cannot be drawn.
+
+    vl-convert dies of characters that XML has not, and Vega takes a label that is called like a
+    member of every JavaScript object for that member: it gets a character without a width.
+    """
     if isinstance(value, dict):
         return {_drawable(key): _drawable(inner) for key, inner in value.items()}
     if isinstance(value, list):
         return [_drawable(inner) for inner in value]
-    return _NO_XML.sub("�", value) if isinstance(value, str) else value
+    if not isinstance(value, str):
+        return value
+    return f"\u200b{value}" if value in _MEMBERS else _NO_XML.sub("�", value)
 
 
 def for_page(spec: dict[str, Any]) -> dict[str, Any]:
     """A specification that is as wide as its place in a page, in the page's colours."""
     autosize = {"type": "fit-x", "contains": "padding"}
-    return {**spec, "autosize": autosize, "width": "container", "config": PAGE}
+    whole = {**spec, "autosize": autosize, "width": "container", "config": PAGE}
+    return dict(_drawable(whole))
 
 
 def page_script() -> str:

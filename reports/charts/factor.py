@@ -6,14 +6,16 @@ from typing import Any
 
 from reports.charts import theme
 from reports.charts.model import Chart, chart
-from reports.charts.pieces import Spec, number, steps, tips
+from reports.charts.pieces import Spec, number, steps, test_title, tips
 from reports.charts.points import Arm, Dot, Mean, arms_of, dots_of, limits_of, means_of
 from reports.read import Factor, Study, heading, run_address
 from reports.tables import (
     MOST_LEVELS,
     averaged,
     dataset_factor,
+    decimals_of,
     is_numeric,
+    is_percent,
     level_groups,
     short_name,
 )
@@ -25,10 +27,11 @@ def factor_charts(study: Study, metric: str) -> Iterator[Chart]:
     """A chart for each factor; over datasets, of the averages, and one of the datasets."""
     over = dataset_factor(study)
     whole = study if over is None else averaged(study, over)
+    # The arms are one setting on one dataset: no line across means over other factors or datasets.
+    arms = over is None and (len(study.factors) == 1 or study.sampler != "grid")
     for factor in study.factors:
-        # The reference arms ran on one dataset: no line across all of them.
         source = study if factor == over else whole
-        made = factor_chart(source, factor, metric, arms=factor != over) if source else None
+        made = factor_chart(source, factor, metric, arms=arms) if source else None
         if made is not None:
             yield made
 
@@ -56,18 +59,19 @@ def factor_chart(study: Study, factor: Factor, metric: str, *, arms: bool = True
     groups = level_groups(study, factor)
     continuous = is_numeric([g.value for g in groups]) and len(groups) > MOST_LEVELS
     means = [] if scattered or continuous else means_of(study, factor, metric)
-    limits = limits_of(dots, means)
-    lines = arms_of(study, metric, limits) if arms else []
+    decimals = decimals_of(study, metric)
+    limits = limits_of(dots, means, percent=is_percent(metric))
+    lines = arms_of(study, metric, limits, decimals) if arms else []
     x = _x(study, factor, dots, continuous=continuous)
     head = heading(study.protocol, metric)
-    y = _y(f"test {head} (%)", limits, lines)
+    y = _y(test_title(study, metric), limits, lines)
     joined = is_numeric([group.value for group in groups]) and not continuous
     layers = [
         *_arm_layers(lines, y),
         _dot_layer(study, dots, x, y, head),
         *_mean_layers(means, x, y, head, joined=joined),
     ]
-    caption = _caption(study, factor, head, means, lines, scattered=scattered)
+    caption = _caption(study, factor, head, means, lines, decimals, scattered=scattered)
     beside = ["each dot one setting" if scattered else "mean over the other factors"]
     spec = {"height": _HEIGHT, "layer": layers}
     beside = beside if len(study.factors) > 1 else []
@@ -107,7 +111,8 @@ def _dot_layer(study: Study, dots: list[Dot], x: Spec, y: Spec, head: str) -> Sp
         begin = json.dumps(study.runs_address)
         layer["transform"] = [{"calculate": f"datum.run ? {begin} + datum.run : ''", "as": "href"}]
         encoding["href"] = {"field": "href"}
-    mark = {"type": "circle", "size": 22, "color": theme.DOT, "opacity": 0.75, "cursor": "pointer"}
+    mark = {"type": "circle", "size": 22, "color": theme.DOT, "opacity": 0.75}
+    mark |= {"cursor": "pointer"} if "href" in encoding else {}
     return {**layer, "mark": mark, "encoding": encoding}
 
 
@@ -167,11 +172,18 @@ def _arm_layers(arms: list[Arm], y: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def _caption(
-    study: Study, factor: Factor, head: str, means: list[Mean], arms: list[Arm], *, scattered: bool
+    study: Study,
+    factor: Factor,
+    head: str,
+    means: list[Mean],
+    arms: list[Arm],
+    decimals: int,
+    *,
+    scattered: bool,
 ) -> str:
     what = f"Test {head} of {study.name} against {factor.key}."
     dots = "Each dot is a setting's mean over seeds." if scattered else "Each dot is a seed."
-    told = ", ".join(f"{m.level} {m.estimate.mean:.1f}" for m in means)
+    told = ", ".join(f"{m.level} {m.estimate.mean:.{decimals}f}" for m in means)
     levels = f" Means with 95% intervals: {told}." if told else ""
     lines = f" Lines: {', '.join(arm.label for arm in arms)}." if arms else ""
     return f"{what} {dots}{levels}{lines}"

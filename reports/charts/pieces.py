@@ -3,6 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from reports.read import Study, heading
+from reports.tables import is_percent
+
 Spec = dict[str, Any]
 Values = Sequence[Mapping[str, Any]]
 
@@ -23,6 +26,12 @@ def steps(field: str, title: str | None, order: Sequence[str], **more: Any) -> S
     angle = -20 if sum(map(len, order)) > 36 else 0
     labels = {"sort": list(dict.fromkeys(order)), "axis": {"labelAngle": angle}}
     return {"field": field, "type": "ordinal", "title": title, **labels, **more}
+
+
+def test_title(study: Study, metric: str) -> str:
+    """An axis of a test metric."""
+    head = heading(study.protocol, metric)
+    return f"test {head} (%)" if is_percent(metric) else f"test {head}"
 
 
 def tips(fields: Mapping[str, str], digits: int = 2) -> list[Spec]:

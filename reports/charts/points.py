@@ -46,16 +46,18 @@ class Mean:
 
 @dataclass(frozen=True)
 class Arm:
-    """A reference arm; near: whether its line is drawn."""
+    """A reference arm; near: whether its line is drawn; decimals: of its mean in words."""
 
     key: str
     estimate: Estimate
     near: bool
+    decimals: int = 1
 
     @property
     def label(self) -> str:
         """The arm with its mean, and an arrow where it lies beyond the axis."""
-        return f"{ARMS[self.key][0]} {self.estimate.mean:.1f}{'' if self.near else ' (beyond)'}"
+        beyond = "" if self.near else " (beyond)"
+        return f"{ARMS[self.key][0]} {self.estimate.mean:.{self.decimals}f}{beyond}"
 
 
 def dots_of(study: Study, factor: Factor, metric: str, *, settings: bool) -> list[Dot]:
@@ -102,19 +104,20 @@ def means_of(study: Study, factor: Factor, metric: str) -> list[Mean]:
     return found
 
 
-def arms_of(study: Study, metric: str, limits: tuple[float, float]) -> list[Arm]:
+def arms_of(study: Study, metric: str, limits: tuple[float, float], decimals: int = 1) -> list[Arm]:
     """The reference arms that finished, highest first.
 
     Args:
         study: with its arms.
         metric: name of the test metric.
         limits: the lowest and the highest value that is drawn of the levels.
+        decimals: of the arms' means in words.
     """
     low, high = limits
     reach = _REACH * (high - low)
     found = [_arm(group, metric) for group in arm_groups(study)]
     arms = [
-        Arm(key, estimate, low - reach <= estimate.mean <= high + reach)
+        Arm(key, estimate, low - reach <= estimate.mean <= high + reach, decimals)
         for key, estimate in (one for one in found if one)
     ]
     return sorted(arms, key=lambda arm: -arm.estimate.mean)
@@ -125,12 +128,20 @@ def _arm(group: Group, metric: str) -> tuple[str, Estimate] | None:
     return (group.arm, interval_of(metric, values)) if values else None
 
 
-def limits_of(dots: Sequence[Dot], means: Sequence[Mean]) -> tuple[float, float]:
-    """The range of dots and intervals, never of zero height."""
+def limits_of(
+    dots: Sequence[Dot], means: Sequence[Mean], *, percent: bool = True
+) -> tuple[float, float]:
+    """The range of dots and intervals, never of zero height: half a point, or a part of the values.
+
+    Args:
+        dots, means: that are drawn.
+        percent: whether they are percentages.
+    """
     values = [dot.y for dot in dots]
     for e in (mean.estimate for mean in means):
         # An interval of two seeds may be vast; the dots then decide, and it is cut off.
         if e.low is not None and e.high is not None and e.n > 2:
             values += [e.low, e.high]
     low, high = min(values), max(values)
-    return (low, high) if high - low > 0.5 else (low - 0.5, high + 0.5)
+    least = 0.5 if percent else 0.02 * max(abs(low), abs(high), 1e-6)
+    return (low, high) if high - low > least else (low - least, high + least)

@@ -6,7 +6,15 @@ from typing import Any
 from reports.analysis import CostPoint
 from reports.charts import theme
 from reports.charts.model import Chart, chart
-from reports.charts.pieces import colours, interval_tips, intervals, number, points, tips
+from reports.charts.pieces import (
+    colours,
+    interval_tips,
+    intervals,
+    number,
+    points,
+    test_title,
+    tips,
+)
 from reports.contract import QUALITY
 from reports.read import Study, heading
 from reports.tables import MEASURES, by_seed, factor_labels, matched, setting_groups, spelled
@@ -30,7 +38,7 @@ def cost_chart(study: Study, found: Sequence[CostPoint], metric: str) -> Chart |
     axis = {"tickCount": 5, "labelOverlap": "greedy", "format": "~g"}
     scale = {"type": "log", "nice": False, "padding": 8}
     x = number("seconds", "seconds a seed", scale=scale, axis=axis)
-    y = number("y", f"test {head} (%)")
+    y = number("y", test_title(study, metric))
     kind = colours("kind", "by selection score", _KINDS)
     tooltip = interval_tips({"label": "setting", "seconds*": "seconds", "y*": head})
     encoding = {"x": x, "y": y, "color": kind, "tooltip": tooltip}
@@ -47,12 +55,12 @@ def quality_charts(study: Study, metric: str) -> Iterator[Chart]:
     """The metric against measures of the class means, a point a setting."""
     head = heading(study.protocol, metric)
     names = {measure.metric: measure.short for measure in MEASURES}
-    for name in _SHOWN:
+    for name in (name for name in _SHOWN if f"{QUALITY}{name}" != metric):
         values = _points(study, f"test/{QUALITY}{name}", f"test/{metric}")
         if len(values) < FEWEST:
             continue
         x = number("x", names[name], scale={"padding": 8})
-        y = number("y", f"test {head} (%)")
+        y = number("y", test_title(study, metric))
         tooltip = tips({"label": "setting", "x*": names[name], "y*": head}, 3)
         layer = points("settings", {"x": x, "y": y, "tooltip": tooltip}, size=45, color=theme.MEAN)
         caption = (

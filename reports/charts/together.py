@@ -8,9 +8,9 @@ import polars as pl
 from reports.analysis import Dependence, Interaction
 from reports.charts import theme
 from reports.charts.model import Chart, chart
-from reports.charts.pieces import Spec, band, heat, interval_tips, number, steps, tips
+from reports.charts.pieces import Spec, band, heat, interval_tips, number, steps, test_title, tips
 from reports.read import Study, heading
-from reports.tables import p_text, short_names
+from reports.tables import decimals_of, p_text, short_names
 
 MOST_PAIRS = 6  # heat maps of a page
 MOST_ROWS = 24  # levels of a factor in a heat map
@@ -32,7 +32,11 @@ def interaction_charts(study: Study, pairs: Sequence[Interaction], metric: str) 
         # dark on the lighter half of the colours
         light = f"datum.mean > {(cells['mean'].max() + cells['mean'].min()) / 2!r}"  # type: ignore[operator]
         ink = {"condition": {"test": light, "value": "black"}, "value": "white"}
-        text = {"field": "mean", "type": "quantitative", "format": ".1f"}
+        text = {
+            "field": "mean",
+            "type": "quantitative",
+            "format": f".{decimals_of(study, metric)}f",
+        }
         layers = [
             {"name": "cells", "mark": "rect", "encoding": {"color": colour, "tooltip": tooltip}},
             {"mark": {"type": "text", "fontSize": 9}, "encoding": {"text": text, "color": ink}},
@@ -58,7 +62,7 @@ def dependence_charts(study: Study, found: Sequence[Dependence], metric: str) ->
     for one in found:
         label = names[one.factor]
         x = _x(study, one, label)
-        y = number("value", f"test {head} (%)")
+        y = number("value", test_title(study, metric))
         tooltip = tips({"others": "others", "level": label, "value*": head})
         single = {"x": x, "y": y, "detail": {"field": "line"}, "tooltip": tooltip}
         thin = {"type": "line", "color": theme.DOT, "opacity": 0.45, "strokeWidth": 0.8}

@@ -83,14 +83,14 @@ def escaped(text: str) -> str:
 def csv_text(table: Table) -> str:
     """All rows at full precision: mean, low, high and n of every estimate in columns of their own.
 
-    What is not known is an empty field. `selection` says "selected on test" where it was; `flags`
-    lists FLAG RAISED/OF.
+    What is not known is an empty field. `selection_rule` says "selected on test" where it was;
+    `flags` lists FLAG RAISED/OF.
     """
     names = {column.key: _names(table, column.key) for column in table.columns}
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     headings = [heading for found in names.values() for heading in found]
-    writer.writerow([*headings, "section", "baseline", "arm", "selection", "flags"])
+    writer.writerow([*headings, "section", "baseline", "arm", "selection_rule", "flags"])
     for row in table.rows:
         values = [
             value for key, found in names.items() for value in _values(row.cells.get(key), found)

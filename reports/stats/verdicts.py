@@ -28,8 +28,9 @@ class Verdict(StrEnum):
 class Judgement:
     """The verdict on one difference.
 
-    more: pairs that would probably decide it, beside those there are; None where it is decided or
-        equivalent, where no number of MOST_SEEDS would, or where the pairs do not vary.
+    more: pairs that would settle it, beside those there are, were mean and deviation to stay as
+        they are; more than MOST_SEEDS where none up to that number would. None where it is settled,
+        or where nothing is known of the deviation.
     """
 
     verdict: Verdict
@@ -52,19 +53,20 @@ def judge(differences: Sequence[Estimate | None], effect: float) -> list[Judgeme
         A judgement each. Pairs that do not vary say nothing about others: undecided.
     """
     corrected = holm([None if d is None else beyond_p(d, effect) for d in differences])
+    family = sum(p is not None for p in corrected)
     return [
-        None if d is None else _judged(d, p, effect)
+        None if d is None else _judged(d, p, effect, family)
         for d, p in zip(differences, corrected, strict=True)
     ]
 
 
-def _judged(difference: Estimate, p: float | None, effect: float) -> Judgement:
+def _judged(difference: Estimate, p: float | None, effect: float, family: int) -> Judgement:
     if p is not None and p < _ALPHA:
         return Judgement(Verdict.DECIDED)
     low, high = difference.low, difference.high
     if low is not None and high is not None and -effect < low and high < effect:
         return Judgement(Verdict.EQUIVALENT)
-    return Judgement(Verdict.UNDECIDED, further_pairs(difference, effect))
+    return Judgement(Verdict.UNDECIDED, further_pairs(difference, effect, family))
 
 
 def standard_error(difference: Estimate) -> float | None:
@@ -85,25 +87,28 @@ def beyond_p(difference: Estimate, effect: float) -> float | None:
     return min(1.0, 2 * float(stats.t.sf(beyond, difference.n - 1)))
 
 
-def further_pairs(difference: Estimate, effect: float) -> int | None:
-    """Pairs beside those there are, until the interval clears the effect's bounds.
+def further_pairs(difference: Estimate, effect: float, family: int = 1) -> int | None:
+    """Pairs beside those there are, until the difference is decided or equivalent.
 
-    It takes the mean and the deviation to stay as they are, so it is a guess: as many pairs decide
-    it about every second time.
+    It takes the mean and the deviation to stay as they are. Beyond the effect it counts Holm's
+    first step, the strictest that the family may ask for.
 
     Args:
         difference: undecided.
         effect: the smallest effect of interest.
+        family: comparisons that are corrected together.
 
     Returns:
-        None where more than MOST_SEEDS would be needed, or nothing is known of the deviation.
+        MOST_SEEDS + 1 where more than MOST_SEEDS are needed; None where nothing is known of the
+        deviation.
     """
     error = standard_error(difference)
-    margin = abs(abs(difference.mean) - effect)
     if error is None:
         return None
-    deviation = error * math.sqrt(difference.n)
+    beyond = abs(difference.mean) > effect
+    alpha = _ALPHA / family if beyond else _ALPHA
+    margin, deviation = abs(abs(difference.mean) - effect), error * math.sqrt(difference.n)
     for n in range(difference.n + 1, difference.n + MOST_SEEDS + 1):
-        if critical(n - 1) * deviation / math.sqrt(n) < margin:
+        if critical(n - 1, alpha) * deviation / math.sqrt(n) < margin:
             return n - difference.n
-    return None
+    return MOST_SEEDS + 1

@@ -61,7 +61,7 @@ from reports.tables.notes import (
     titled,
     unfinished_notes,
 )
-from reports.tables.pooling import averaged, dataset_factor
+from reports.tables.pooling import arms_dataset, averaged, dataset_factor
 from reports.tables.quality_measures import MEASURES
 from reports.tables.quality_response import APART
 from reports.tables.stopped import given_out
@@ -92,6 +92,7 @@ __all__ = [
     "Text",
     "Value",
     "arm_groups",
+    "arms_dataset",
     "averaged",
     "baseline_setting",
     "broken",

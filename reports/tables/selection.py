@@ -70,7 +70,7 @@ def selection_tables(study: Study) -> list[Table]:
     shown = TOP if labels[0].key != "level" and study.sampler != "grid" else None
     title = titled(study, "what selection chose", made)
     return [
-        Table("selection", title, columns, tuple(made), tuple(notes), len(labels), shown, "files")
+        Table("selected", title, columns, tuple(made), tuple(notes), len(labels), shown, "files")
     ]
 
 

@@ -178,7 +178,7 @@ def _count(
 def _judge(counts: Counts, study: Study, target: str) -> None:
     """Add the answer's verdicts on the factors; a target of "": none was planted."""
     answer = build_answer(Analysis(study, METRIC), build_tables(study))
-    decided = {f.subject for f in answer.findings if f.verdict is Verdict.DECIDED}
+    decided = {f.subject.split(",")[0] for f in answer.findings if f.verdict is Verdict.DECIDED}
     if target:
         counts.true_verdict.append(target in decided)
     counts.false_verdict.append(bool(decided - {target}))

@@ -23,7 +23,7 @@ from tests.reports.studies import cross_dataset, few_shot, over_datasets
 Build = Callable[..., Any]
 FILES = {
     "prompt_len.txt", "prompt_len.md", "prompt_len.tex", "prompt_len.html",
-    "prompt_len-generator.n_ctx.csv", "prompt_len-selection.csv", "prompt_len-rows.csv",
+    "prompt_len-generator.n_ctx.csv", "prompt_len-selected.csv", "prompt_len-rows.csv",
     "prompt_len-generator.n_ctx.png", "prompt_len-generator.n_ctx.pdf",
     "prompt_len-generator.n_ctx.svg",
 }  # fmt: skip
@@ -170,7 +170,7 @@ def test_files_of_a_study_over_datasets(store_uri: str, here: Path) -> None:
     csv = {name.removeprefix("main-") for name in files if name.endswith(".csv")}
     assert csv == {
         "datasets.csv", "datasets-long.csv", "emoji-generator.csv",
-        "image_folder-my-pets-generator.csv", "quality.csv", "rows.csv", "selection.csv",
+        "image_folder-my-pets-generator.csv", "quality.csv", "rows.csv", "selected.csv",
     }  # fmt: skip
     assert {"main-dataset.png", "main-generator.png"} <= files
     assert "datasets-long" not in (here / "out" / "main.html").read_text(encoding="utf-8")

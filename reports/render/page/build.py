@@ -5,11 +5,12 @@ from importlib.resources import files
 from io import StringIO
 from typing import Any
 
+import polars as pl
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from reports.charts import Chart, Section, as_json, for_page, page_script
-from reports.contract import ARMS, COMPLETE
+from reports.contract import ARMS, COMPLETE, PRUNED
 from reports.read import Study, run_address
 from reports.render.page.tables import table_html
 from reports.report import Report
@@ -80,9 +81,13 @@ def _runs(study: Study) -> list[tuple[str, str]]:
 
 
 def _lost(report: Report) -> list[tuple[str, int, str]]:
-    """(state, rows, reason) of what is in no mean, the most frequent first."""
+    """(state, rows, reason) of what is in no mean, the most frequent first.
+
+    What the scheduler stopped is told together: each has its own evaluation for a reason.
+    """
     rows = report.study.rows
-    lost = rows.filter(rows["state"] != COMPLETE)
+    stopped = pl.when(pl.col("state") == PRUNED).then(None).otherwise(pl.col("reason"))
+    lost = rows.filter(rows["state"] != COMPLETE).with_columns(reason=stopped)
     counted = lost.group_by("state", "reason").len().sort("len", "state", descending=[True, False])
     return [(state, count, reason or "") for state, reason, count in counted.rows()]
 

@@ -122,7 +122,10 @@ def test_several_factors_have_a_finding_each_and_the_best_setting() -> None:
             builder.trial({"generator": generator, "shots": shots}, results)
     best, generator_finding, shots_finding, shares = answer_of(builder).findings
     assert best.subject == "best setting by selection" and "shots 4" in best.text
-    assert (generator_finding.subject, shots_finding.subject) == ("generator", "shots")
+    assert [f.subject.split(", ") for f in (generator_finding, shots_finding)] == [
+        ["generator", "averaged over the other factors"],
+        ["shots", "averaged over the other factors"],
+    ]
     assert generator_finding.verdict is Verdict.EQUIVALENT
     assert shots_finding.verdict is Verdict.DECIDED
     assert shares.subject == "importance"
@@ -134,7 +137,8 @@ def test_a_study_over_datasets_is_answered_by_its_averages() -> None:
     """Of the tables of single datasets there is no sentence."""
     findings = answer_of(over_datasets()).findings
     assert next(f.subject for f in findings if f.verdict) == "generator, averaged over datasets"
-    assert not any("emoji" in f.subject for f in findings)
+    assert [f.subject for f in findings if "emoji" in f.subject] == [findings[-1].subject]
+    assert findings[-1].subject.endswith(" on emoji")  # where the reference arms ran
 
 
 def test_a_sampled_study_is_answered_by_ranks() -> None:
@@ -149,9 +153,9 @@ def test_a_sampled_study_is_answered_by_ranks() -> None:
         builder.trial({keys[0]: weight, keys[1]: length}, results, key=str(place))
     best, ranks, shares = answer_of(builder).findings
     assert best.text.startswith("kl_weight 0.9")
-    assert ranks.text.startswith("H goes with kl_weight (ρ 1.00 [")
+    assert ranks.text.startswith("H goes with generator.kl_weight (ρ 1.00 [")
     assert "kl_weight explains" in shares.text and "n_ctx" not in shares.text
-    assert "It goes with n_ctx no more than chance would have it (|ρ| ≤ " in ranks.text
+    assert "It goes with generator.n_ctx no more than chance would have it (|ρ| ≤ " in ranks.text
 
 
 def test_what_weakens_everything_is_said(packaged: Build) -> None:
@@ -171,3 +175,56 @@ def test_measures_in_units_of_their_own_have_no_verdict() -> None:
 
     answer = answer_of(collapsing(), "quality/cosine_to_mean")
     assert answer.rule == "" and all(finding.verdict is None for finding in answer.findings)
+
+
+def two_by_two(effect: Callable[[str, int], float]) -> StoreBuilder:
+    """Generators times shots, with six seeds and little noise."""
+    factors = [*one_factor("generator", ["none", "vae"], "none"), *one_factor("shots", [1, 4], 1)]
+    builder = StoreBuilder(name="two", factors=factors, seeds=tuple(range(6)))
+    rng = np.random.default_rng(2)
+    for generator in ("none", "vae"):
+        for shots in (1, 4):
+            new = 50 + effect(generator, shots)
+            results = {s: scores(new + s + float(rng.normal(0, 0.2))) for s in range(6)}
+            builder.trial({"generator": generator, "shots": shots}, results)
+    return builder
+
+
+def test_an_effect_that_depends_on_another_factor_says_so() -> None:
+    """A generator that helps with few pictures and harms with many is level on average."""
+    findings = answer_of(two_by_two(lambda g, s: (g == "vae") * (2 if s == 1 else -2))).findings
+    generator = next(f for f in findings if f.subject.startswith("generator"))
+    assert "Its effect depends on shots (Holm p <0.001)." in generator.text
+    plain = answer_of(two_by_two(lambda g, s: 2.0 * (g == "vae"))).findings
+    assert not any("depends" in finding.text for finding in plain)
+
+
+def test_scores_of_different_rules_choose_no_setting() -> None:
+    """Where rules of selection are compared, no setting is called the best by selection."""
+    factors = [*one_factor("selection", ["pseudo_new", "test"], "pseudo_new"),
+               *one_factor("shots", [1, 4], 1)]  # fmt: skip
+    builder = StoreBuilder(name="leak", factors=factors, seeds=tuple(range(6)))
+    for rule in ("pseudo_new", "test"):
+        builder.selection = rule
+        for shots in (1, 4):
+            results = {s: scores(50 + s + s * shots / 9) for s in range(6)}
+            builder.trial({"selection": rule, "shots": shots}, results)
+    answer = answer_of(builder)
+    assert not any(f.subject == "best setting by selection" for f in answer.findings)
+    assert "Some settings are selected on test data (test), which flatters them." in answer.cautions
+
+
+def test_a_baseline_that_failed_is_said() -> None:
+    """Without it nothing is compared, and the answer does not stay silent."""
+    builder = StoreBuilder(name="kl", factors=one_factor(WEIGHTS, [1, 10], 1))
+    builder.trial({WEIGHTS: 1}, {s: {} for s in builder.seeds}, state="FAIL", reason="worker died")
+    builder.trial({WEIGHTS: 10}, {s: scores(55.0 + s) for s in builder.seeds})
+    answer = answer_of(builder)
+    assert "The baseline has not finished: nothing is compared with it." in answer.cautions
+
+
+def test_one_seed_says_nothing_of_how_many_more(packaged: Build) -> None:
+    """Of one pair there is no deviation, and no guess."""
+    answer = answer_of(packaged(seeds=(0,)))
+    assert "seeds more" not in " ".join(answer.lines)
+    assert "Only 1 seed finished: intervals are rough." in answer.cautions

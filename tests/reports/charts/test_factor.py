@@ -11,8 +11,11 @@ from PIL import Image
 
 from reports.charts import Chart, as_json, chart_bytes, factor_chart, factor_charts, for_page
 from reports.read.addresses import run_address, runs_address
+from reports.report import make_report
 from reports.tables.build import build_tables
-from tests.reports.studies import over_datasets
+from tests.reports.analysis.planted import grid
+from tests.reports.builder import scores
+from tests.reports.studies import collapsing, over_datasets
 
 Build = Callable[..., Any]
 N_CTX = "generator.n_ctx"
@@ -216,7 +219,9 @@ def test_dots_lead_to_their_runs(packaged: Build, store_uri: str) -> None:
     assert f'"{study.runs_address}" + datum.run' in made["calculate"]
 
 
-@pytest.mark.parametrize("level", ["\x1b[2J", "\x00", "\ufffe", "𝕏", "</text>", "a" * 5000])
+@pytest.mark.parametrize(
+    "level", ["\x1b[2J", "\x00", "\ufffe", "𝕏", "</text>", "a" * 5000, "constructor", "__proto__"]
+)
 def test_a_level_of_any_characters_is_drawn(build: Build, percentages: Build, level: str) -> None:
     """What XML cannot hold is replaced: drawing it would end the process, not raise."""
     factors = [{"key": "finetuner", "levels": ["coop", level], "log": False, "baseline": "coop"}]
@@ -225,3 +230,23 @@ def test_a_level_of_any_characters_is_drawn(build: Build, percentages: Build, le
         builder.trial({"finetuner": name}, {s: percentages(55.0 + s) for s in range(2)})
     drawn = chart_bytes(draw(builder))
     assert set(drawn) == {"png", "svg", "pdf"} and all(drawn.values())
+
+
+def test_a_grid_of_several_factors_has_no_line_of_one_setting() -> None:
+    """The reference arms are at one setting: beside means over others they would mislead."""
+    builder = grid((2, 2), lambda s: 0.0)
+    for arm in ("zero_shot", "no_synthetic"):
+        builder.trial({}, {s: scores(60.0) for s in builder.seeds}, arm=arm)
+    for chart in factor_charts(builder.study(), "harmonic_mean"):
+        assert not [one for one in chart.spec["layer"] if one.get("name") == "arms"]
+
+
+def test_a_measure_in_a_unit_of_its_own_has_its_own_axis() -> None:
+    """A cosine is no percentage, and its axis is as wide as its values."""
+    made = make_report(collapsing().study(), "quality/cosine_to_mean")
+    chart = factor_chart(made.study, made.study.factors[0], made.metric)
+    assert chart is not None
+    y = layer(chart, "means")["encoding"]["y"]
+    low, high = y["scale"]["domain"]
+    assert "%" not in y["title"] and 0.6 < low < high < 0.95
+    assert " 0.8" in chart.caption

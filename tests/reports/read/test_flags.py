@@ -91,7 +91,7 @@ def test_reference_arms_cannot_collapse(arm: str, tag_alone: bool) -> None:
             for key in [key for key in run.metrics if "/flag/" in key]:
                 del run.metrics[key]
     label = {"text_feature": "text feature", "real_pictures": "real pictures (ceiling)"}[arm]
-    for table in (t for t in build_tables(builder.study()) if t.name != "selection"):
+    for table in (t for t in build_tables(builder.study()) if t.name != "selected"):
         of = 15 if tag_alone else 5
         assert flags_of(table)[label] == (Flagged("mean_gap", 2, 5),)
         diversity, gap = marked(table)

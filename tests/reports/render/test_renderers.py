@@ -114,7 +114,7 @@ def test_csv_has_full_precision_and_no_nan(packaged: Build) -> None:
         assert int(row["harmonic_mean_n"]) == estimate.n
     eight = rows[3]
     assert (eight["n"], eight["failed"], eight["pruned"], eight["missing"]) == ("3", "1", "0", "1")
-    assert {row["selection"] for row in rows} == {"selected on test"}
+    assert {row["selection_rule"] for row in rows} == {"selected on test"}
     assert [row["baseline"] for row in rows].count("true") == 1
     assert "nan" not in csv_text(table).lower()
 
@@ -166,10 +166,10 @@ def test_one_csv_keeps_texts_among_numbers_and_factors_called_like_columns() -> 
     rows = frame.filter(pl.col("table") == "quality")
     assert rows["datasets_text"].to_list() == ["11 of 12", None, "1 of 12"]
     assert rows["datasets"].is_nan().to_list() == [True, False, True]
-    columns = (Column("level", "selection", "left"), Column("n", "n"))
+    columns = (Column("level", "section", "left"), Column("n", "n"))
     row = Row({"level": Text("few_val"), "n": Counts(1)}, selection="base_val")
     (read,) = csv.DictReader(io.StringIO(csv_stream([Table("x", "x", columns, (row,), ())])))
-    assert (read["space.selection"], read["selection"]) == ("few_val", "base_val")
+    assert (read["space.section"], read["selection_rule"]) == ("few_val", "base_val")
 
 
 def test_markdown_rows_have_one_cell_a_column() -> None:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from reports.stats import Estimate, Verdict, judge, mean_interval
+from reports.stats import MOST_SEEDS, Estimate, Verdict, judge, mean_interval
 
 
 def estimate(mean: float, half: float, n: int = 10) -> Estimate:
@@ -70,3 +70,18 @@ def test_errors_over_many_families() -> None:
         found = judge([mean_interval(list(row)) for row in pairs], 1.0)
         called += any(one is not None and one.verdict is Verdict.DECIDED for one in found)
     assert called <= 65  # 50 expected at the most, and three standard errors
+
+
+def test_a_family_is_told_more_seeds_than_one_comparison() -> None:
+    """What Holm asks of a difference beyond the effect is in the number of further seeds."""
+    near = estimate(1.4, 0.5)
+    (alone,) = judge([near], 1.0)
+    among, *_ = judge([near, *[estimate(0.1, 0.5)] * 7], 1.0)
+    assert alone is not None and among is not None
+    assert alone.more is not None and among.more is not None and among.more > alone.more
+
+
+def test_at_the_bound_itself_no_number_settles_it() -> None:
+    """A mean that is the effect would need more than anybody is told."""
+    (found,) = judge([estimate(1.0, 0.5)], 1.0)
+    assert found is not None and found.more == MOST_SEEDS + 1

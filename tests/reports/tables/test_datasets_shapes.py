@@ -25,7 +25,7 @@ def test_the_dataset_as_the_only_factor() -> None:
         builder.trial({"dataset": name}, {s: scores(50.0 + 5 * place + s) for s in SEEDS})
     builder.trial({}, {s: scores(44.0) for s in SEEDS}, arm="zero_shot")
     tables = by_name(builder)
-    assert list(tables) == ["datasets", "datasets-long", "dataset", "selection"]
+    assert list(tables) == ["datasets", "datasets-long", "dataset", "selected"]
     main = row_of(tables["datasets"], "coop + vae")
     assert main.cells["average/new"].estimate.mean == pytest.approx(57.0)
     assert "difference" not in main.cells and not main.baseline

@@ -72,7 +72,7 @@ def test_no_quality_no_table(packaged: Any) -> None:
     """Old stores, and studies without synthesis, have no such table."""
     assert [table.name for table in build_tables(packaged().study())] == [
         "generator.n_ctx",
-        "selection",
+        "selected",
     ]
 
 

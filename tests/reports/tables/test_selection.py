@@ -30,7 +30,7 @@ def table_of(builder: StoreBuilder, name: str) -> Table:
 
 def test_epochs_and_alphas_are_counted_over_seeds() -> None:
     """The median with its range, and each value with its seeds; edges are marked and explained."""
-    table = table_of(tip(), "selection")
+    table = table_of(tip(), "selected")
     cells = cells_of(table, "16").cells
     assert cells["epoch"] == Text("2 (0–4)")
     assert cells["alpha"] == Text("3 (3), 10 (2)")
@@ -48,7 +48,7 @@ def test_what_was_not_searched_has_no_column() -> None:
         for key in [key for key in run.metrics if "grid_edge" in key]:
             del run.metrics[key]
         run.tags.pop("ship.flags", None)
-    columns = [column.key for column in table_of(builder, "selection").columns]
+    columns = [column.key for column in table_of(builder, "selected").columns]
     assert columns == ["level", "n", "score", "epoch"]
 
 

@@ -19,11 +19,17 @@
   }
 
   // Notes are folded on a screen and open on paper.
-  window.addEventListener("beforeprint", () =>
-    document.querySelectorAll("details.notes").forEach((notes) => { notes.open = true; }));
+  const notes = [...document.querySelectorAll("details.notes")];
+  let opened = [];
+  window.addEventListener("beforeprint", () => {
+    opened = notes.filter((note) => !note.open);
+    opened.forEach((note) => { note.open = true; });
+  });
+  window.addEventListener("afterprint", () => opened.forEach((note) => { note.open = false; }));
 
   // What a cell is sorted by: its first number, else its text; a dash comes last.
-  const key = (text) => {
+  const key = (shown) => {
+    const text = shown.replace("†", "");
     const found = text.replace(/−/g, "-").match(/^[^\d-]*(-?\d+(\.\d+)?(e[+-]?\d+)?)/i);
     if (text.trim() === "–" || text.trim() === "") return null;
     return found && !/[a-z]/i.test(text.slice(0, found.index + found[0].length).replace(/e[+-]?\d+$/i, ""))

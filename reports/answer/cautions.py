@@ -1,0 +1,64 @@
+"""What a reader must know before believing any of an answer."""
+
+from collections.abc import Iterator, Sequence
+
+import polars as pl
+
+from reports.contract import COMPLETE, FAIL, PRUNED
+from reports.read import Study
+from reports.tables import FEWEST_SEEDS, LEVELS, Table, on_test
+
+
+def cautions(study: Study, tables: Sequence[Table]) -> Iterator[str]:
+    """The cautions of a study, the gravest first.
+
+    Args:
+        study: whose answer it is.
+        tables: that the answer is made from.
+    """
+    yield from _leaks(study)
+    if study.demonstration:
+        yield "Demonstration backbone: this says nothing about CLIP."
+    if any(_without_baseline(table) for table in tables):
+        yield "The baseline has not finished: nothing is compared with it."
+    yield from _lacking(study)
+    done = study.rows.filter(study.rows["state"] == COMPLETE)
+    seeds = done["seed"].n_unique()
+    if seeds < FEWEST_SEEDS:
+        yield f"Only {seeds} seed{'' if seeds == 1 else 's'} finished: intervals are rough."
+
+
+def _leaks(study: Study) -> Iterator[str]:
+    rules = {str(rule) for rule in study.rows["selection"].to_list() if rule}
+    leaking = {rule for rule in rules if on_test(rule)}
+    if leaking and leaking == rules:
+        yield "Selected on test data, which flatters every number."
+    elif leaking:
+        named = ", ".join(sorted(leaking))
+        yield f"Some settings are selected on test data ({named}), which flatters them."
+
+
+def _without_baseline(table: Table) -> bool:
+    """Whether a table of levels or settings has results and no baseline to hold them against."""
+    if table.kind not in ("levels", "effects", "settings") or table.place != "page":
+        return False
+    levels = [row for row in table.rows if row.section == LEVELS]
+    base = next((row for row in table.rows if row.baseline), None)
+    others = sum(table.metric in row.cells for row in levels if not row.baseline)
+    return base is not None and table.metric not in base.cells and others > 0
+
+
+def _lacking(study: Study) -> Iterator[str]:
+    grouped = study.rows.group_by("setting_key").agg(pl.col("state"))
+    states = [set(found) for found in grouped["state"].to_list()]
+    lacking = {
+        "failed": sum(FAIL in found for found in states),
+        "stopped early": sum(PRUNED in found for found in states),
+        "incomplete": sum(bool(found - {COMPLETE, FAIL, PRUNED}) for found in states),
+    }
+    parts = [f"{count} {name}" for name, count in lacking.items() if count]
+    if parts:
+        yield f"Not answered in full: of {len(states)} settings, {', '.join(parts)}."
+    if study.untried:
+        are = "setting is" if study.untried == 1 else "settings are"
+        yield f"Not answered in full: {study.untried} {are} still to be tried."
