@@ -1,5 +1,6 @@
 """The end of a run of ship-sweep: the report, where the runs are, and the exit code."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,13 +10,46 @@ from reports.contract import ReportError, redacted
 
 if TYPE_CHECKING:
     from harness.planning import StudyOutcome
+    from reports.contract import Publication
 
 COMPLETE, USER_MISTAKE, INCOMPLETE, INTERRUPTED = 0, 2, 3, 130
 
 
-def finish(outcome: "StudyOutcome") -> int:
+class Closing:
+    """The report of a run: made once, while the study is held, and printed at the end."""
+
+    def __init__(self) -> None:
+        self._show: Callable[[Path], object] | None = None
+
+    def publication(self, outcome: "StudyOutcome") -> "Publication | None":
+        """What the study's run in MLflow is to show; None: print() will say why there is none."""
+        from reports.cli import prepare
+
+        try:
+            made, self._show = prepare(outcome.experiment, outcome.tracking_uri)
+        except ReportError:
+            return None
+        return made
+
+    def print(self, outcome: "StudyOutcome") -> int:
+        """Print and write the report; one that cannot be written does not undo the study."""
+        from reports.cli import render
+
+        out = Path(f"{outcome.experiment}-report")
+        try:
+            if self._show is None:
+                render(outcome.experiment, outcome.tracking_uri, out)
+            else:
+                self._show(out)
+        except ReportError as error:
+            typer.echo(str(error), err=True)
+            return USER_MISTAKE
+        return COMPLETE
+
+
+def finish(outcome: "StudyOutcome", closing: Closing) -> int:
     """Print the report and how to see the runs; the exit code of a study that has run."""
-    code = _render(outcome.experiment, outcome.tracking_uri) if outcome.done else COMPLETE
+    code = closing.print(outcome) if outcome.done else COMPLETE
     uri = redacted(outcome.tracking_uri)
     remote = uri.startswith(("http://", "https://"))
     command = f"open {uri}" if remote else f"mlflow ui --backend-store-uri {uri} --port 5000"
@@ -42,15 +76,3 @@ def _next(outcome: "StudyOutcome") -> str:
     if outcome.missing:
         return "the same command runs what is missing"
     return "the same command tries again what did not fail by a loss that was not finite"
-
-
-def _render(name: str, tracking_uri: str) -> int:
-    """Print and write the report; a report that cannot be written does not undo the study."""
-    from reports.cli import render
-
-    try:
-        render(name, tracking_uri, Path(f"{name}-report"))
-    except ReportError as error:
-        typer.echo(str(error), err=True)
-        return USER_MISTAKE
-    return COMPLETE

@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from harness.cli.exit import COMPLETE, INCOMPLETE, INTERRUPTED, USER_MISTAKE, finish
+from harness.cli.exit import COMPLETE, INCOMPLETE, INTERRUPTED, USER_MISTAKE, Closing, finish
 from reports.contract import redacted
 
 _EPILOG = (
@@ -181,6 +181,7 @@ def _sweep(
         from harness.planning import Consent
         from harness.study import run_study
 
+        closing = Closing()
         outcome = run_study(
             study,
             data_root=data_root,
@@ -189,8 +190,9 @@ def _sweep(
             cache_dir=cache_dir,
             storage=storage,
             consent=Consent(accept, _ask if _somebody_is_there() else None),
+            publish=closing.publication,
         )
-        return finish(outcome)
+        return finish(outcome, closing)
     except KeyboardInterrupt:
         typer.echo("interrupted: the same command goes on from here", err=True)
         return INTERRUPTED

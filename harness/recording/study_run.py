@@ -64,7 +64,11 @@ class StudyRecord:
         record = cls.find(store, experiment_id)
         if record is not None:
             return record
-        tags: dict[str, str] = {Tag.KIND: Kind.STUDY, Tag.STATE: State.RUNNING}
+        tags: dict[str, str] = {
+            Tag.KIND: Kind.STUDY,
+            Tag.STATE: State.RUNNING,
+            Tag.RUN_NOTE: study.description,  # until a report takes its place
+        }
         run_id = store.create_run(experiment_id, study.name, tags)
         return cls(store, experiment_id, store.stored_id(run_id))
 
@@ -187,7 +191,6 @@ def study_tags(study: StudyConfig) -> dict[str, str]:
     ]
     whole = study.model_dump(mode="json", exclude={"source"})
     return {
-        Tag.RUN_NOTE: study.description,
         Tag.OBJECTIVE: study.objective,
         Tag.SAMPLER: study.sampler,
         Tag.SELECTION: study.trial.selection,

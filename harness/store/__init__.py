@@ -4,9 +4,9 @@ Answers for: one driver a study, one ledger row a (setting, seed), and no write 
 twice while the store is away. What is written there is harness.recording's.
 """
 
-from harness.store.batches import log, log_entities, set_state
+from harness.store.batches import MAX_TAG, log, log_entities, set_state
 from harness.store.cleanup import close_dead_runs
-from harness.store.errors import StoreAway, store_errors
+from harness.store.errors import StoreAway, StoreError, store_errors
 from harness.store.ledger import Ledger, LedgerRun, read_ledger
 from harness.store.lock.lease import StudyLost, Timing
 from harness.store.open import Store, absolute_uri, default_uri, open_store, quieten
@@ -18,12 +18,14 @@ from harness.store.tags import split_tag
 
 __all__ = [
     "CLIENT_ENVIRONMENT",
+    "MAX_TAG",
     "Hold",
     "Ledger",
     "LedgerRun",
     "Recorded",
     "Store",
     "StoreAway",
+    "StoreError",
     "StudyLost",
     "Timing",
     "absolute_uri",

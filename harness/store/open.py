@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar, cast
 
 from harness.store.errors import StoreError, store_errors
-from harness.store.files import keep_file
+from harness.store.files import keep_file, keep_files
 from harness.store.lock.file_lock import gate
 from harness.store.writer import WaitingWriter, Writer
 from reports.contract import SQLITE, options_fault
@@ -82,6 +82,23 @@ class Store:
                 self.outbox.log_file(run_id, name, content)
             else:
                 keep_file(self.client, run_id, name, content)
+
+    def log_files(self, run_id: str, folder: str, files: Mapping[str, bytes]) -> None:
+        """Keep files in a folder among a run's artifacts, as log_file does.
+
+        Args:
+            run_id: of the run, as create_run gave it.
+            folder: among the artifacts.
+            files: name -> content; together far less than an outbox keeps in one row (64 MiB).
+
+        Raises:
+            StoreError: the store refuses it, or what waits for the store cannot be kept.
+        """
+        with store_errors(self.uri):
+            if self.outbox is not None:
+                self.outbox.log_files(run_id, folder, files)
+            else:
+                keep_files(self.client, run_id, folder, files)
 
     def stored_id(self, run_id: str) -> str:
         """The id that the client knows a run by."""

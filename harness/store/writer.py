@@ -62,6 +62,15 @@ class WaitingWriter(Writer, Protocol):
             content: of the file.
         """
 
+    def log_files(self, run_id: str, folder: str, files: Mapping[str, bytes]) -> None:
+        """Keep files in a folder among a run's artifacts, as log_file does.
+
+        Args:
+            run_id: of the run.
+            folder: among the artifacts.
+            files: name -> content.
+        """
+
     def stored_id(self, run_id: str) -> str:
         """The store's id of a run, which is waited for."""
 

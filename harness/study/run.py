@@ -11,14 +11,16 @@ from harness.checkpoint_storage import storage_uri
 from harness.config import StudyConfig
 from harness.environment import environment
 from harness.method import Method
-from harness.planning import Consent, Fingerprints, StudyOutcome
+from harness.planning import Consent, Fingerprints, Say, StudyOutcome
 from harness.progress import SteadyConsole, line_printer
 from harness.recording import StudyRecord
+from harness.recording import publish as show_report
 from harness.resources import preflight
 from harness.store import (
     CLIENT_ENVIRONMENT,
     Hold,
     StoreAway,
+    StoreError,
     StudyLost,
     Timing,
     absolute_uri,
@@ -32,9 +34,11 @@ from harness.study.context import Site, default_cache_dir, study_storage
 from harness.study.execution import Execution
 from harness.study.interrupts import Interrupts
 from harness.worker import forget_all
-from reports.contract import State
+from reports.contract import Publication, State
 
 __all__ = ["StudyOutcome", "run_study"]
+
+Publish = Callable[[StudyOutcome], Publication | None]
 
 
 def run_study(
@@ -50,6 +54,7 @@ def run_study(
     console: Console | None = None,
     consent: Consent | None = None,
     timing: Timing | None = None,
+    publish: Publish | None = None,
 ) -> StudyOutcome:
     """Run what the study wants and its ledger does not have. The same call again is the resume.
 
@@ -65,6 +70,8 @@ def run_study(
         console: where progress goes.
         consent: whether finished rows may leave the table; None: they may not.
         timing: of the lease that keeps other hosts away.
+        publish: what the study's own run is to show of an outcome, None for nothing; it is asked
+            once all that was run is in the store.
 
     Raises:
         StoreError, StudyBusy, StudyChanged, StudyLost, ClusterError, StorageError: one clear
@@ -100,7 +107,22 @@ def run_study(
                 console,
                 consent or Consent(),
             )
-            return _bring_about(site, interrupts, address, verbose, held.become_last_driver)
+            outcome = _bring_about(site, interrupts, address, verbose, held.become_last_driver)
+            if publish is not None and outcome.done and not outcome.interrupted:
+                _show(site, publish, outcome, say)
+            return outcome
+
+
+def _show(site: Site, publish: Publish, outcome: StudyOutcome, say: Say) -> None:
+    """Show the report at the study's own run; where that fails, the study is as it was."""
+    made = publish(outcome)
+    record = StudyRecord.find(site.store, site.experiment_id)
+    if made is None or record is None:
+        return
+    try:
+        show_report(site.store, record.run_id, made)
+    except StoreError as error:
+        say(f"the report is not in MLflow yet, the same command writes it: {error}")
 
 
 @contextmanager

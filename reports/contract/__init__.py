@@ -11,14 +11,17 @@ from reports.contract.hits import CLASS, CLASS_ID, EXAM, HITS, SEEN, hit_column,
 from reports.contract.metrics import (
     FLAG,
     FLAGS,
+    HEADLINE,
     OBJECTIVE,
     QUALITY,
     TARGET,
     Cost,
+    interval_metrics,
     seed_metric,
     split_seed,
 )
 from reports.contract.protocols import ARMS, DEFAULT_PROTOCOL, PROTOCOLS, Protocol
+from reports.contract.publication import REPORT, Publication
 from reports.contract.redact import redacted
 from reports.contract.states import (
     COMPLETE,
@@ -43,6 +46,7 @@ __all__ = [
     "FINGERPRINTS",
     "FLAG",
     "FLAGS",
+    "HEADLINE",
     "HITS",
     "LONG_TAGS",
     "MISSING",
@@ -50,6 +54,7 @@ __all__ = [
     "PROTOCOLS",
     "PRUNED",
     "QUALITY",
+    "REPORT",
     "RUN_STATUS",
     "SEEN",
     "SQLITE",
@@ -59,10 +64,12 @@ __all__ = [
     "Failure",
     "Kind",
     "Protocol",
+    "Publication",
     "ReportError",
     "State",
     "Tag",
     "hit_column",
+    "interval_metrics",
     "options_fault",
     "redacted",
     "seed_metric",

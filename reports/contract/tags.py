@@ -22,6 +22,9 @@ class Tag(StrEnum):
     FACTORS = "ship.factors"
     STUDY = "ship.study"
     WANTED = "ship.wanted"
+    # the setting that selection prefers, in words, and a digest of the report that the run shows
+    BEST = "ship.best_setting"
+    PUBLISHED = "ship.published"
 
     # of a trial's run: which setting it is
     SETTING_KEY = "ship.setting_key"

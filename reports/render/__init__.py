@@ -3,6 +3,13 @@
 Answers for: widths, escaping, precision and files. Decides nothing about numbers.
 """
 
-from reports.render.files import file_name, text_of, view, write_report
+from reports.render.files import (
+    file_name,
+    report_files,
+    text_of,
+    view,
+    write_files,
+    write_report,
+)
 
-__all__ = ["file_name", "text_of", "view", "write_report"]
+__all__ = ["file_name", "report_files", "text_of", "view", "write_files", "write_report"]

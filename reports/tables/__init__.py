@@ -29,6 +29,7 @@ from reports.tables.groups import (
     short_name,
     spelled,
 )
+from reports.tables.headline import Headline, headline
 from reports.tables.metric import interval_of, is_percent, with_metric
 from reports.tables.model import (
     LEVELS,
@@ -66,6 +67,7 @@ __all__ = [
     "Dialect",
     "Flagged",
     "Group",
+    "Headline",
     "PValue",
     "Quantity",
     "Ranged",
@@ -82,6 +84,7 @@ __all__ = [
     "chosen_by",
     "dataset_factor",
     "factor_labels",
+    "headline",
     "interval_of",
     "is_numeric",
     "is_percent",

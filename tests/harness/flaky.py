@@ -97,6 +97,12 @@ class FlakyClient:
         name, content = Path(local_path).name, Path(local_path).read_bytes()
         self._call("log_artifact", lambda: self._run(run_id).files.update({name: content}))
 
+    def log_artifacts(self, run_id: str, local_dir: str, artifact_path: str) -> None:
+        """Keep the files of a folder."""
+        paths = sorted(Path(local_dir).iterdir())
+        found = {f"{artifact_path}/{path.name}": path.read_bytes() for path in paths}
+        self._call("log_artifacts", lambda: self._run(run_id).files.update(found))
+
     def set_terminated(self, run_id: str, status: str, end_time: int = 0) -> None:
         """End a run."""
         self._call("set_terminated", lambda: setattr(self._run(run_id), "status", status))

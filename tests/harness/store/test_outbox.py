@@ -35,6 +35,7 @@ WRITES: dict[str, Callable[[Outbox, str], Any]] = {
         tags={"t": "u"},
     ),
     "log_file": lambda box, run: box.log_file(run, "hits.parquet", bytes(range(256))),
+    "log_files": lambda box, run: box.log_files(run, "report", {"a.md": b"a", "b.png": b"\x89"}),
     "set_state": lambda box, run: set_state(box, run, State.COMPLETE, {"why": "done"}),
     "running": lambda box, run: set_state(box, run, State.RUNNING),
     "delete_tag": lambda box, run: box.delete_tag(run, "k"),
@@ -69,7 +70,7 @@ def undisturbed(folder: Path, write: Callable[[Outbox, str], Any]) -> Any:
     return store.plain()
 
 
-NUMBERS = [name for name in WRITES if name != "log_file"]
+NUMBERS = [name for name in WRITES if not name.startswith("log_file")]
 
 
 @pytest.mark.parametrize("fate", ["before", "after"])
