@@ -9,7 +9,7 @@ from pathlib import Path
 from harness.config import StudyConfig, levels
 from harness.errors import UserError
 from harness.planning import Plan, Setting
-from harness.recording.provenance import code_version, package_versions
+from harness.recording.provenance import code_version, package_versions, source_tags
 from harness.store import (
     Ledger,
     Store,
@@ -121,6 +121,7 @@ class StudyRecord:
             versions: dict[str, str] = {
                 Tag.CODE_VERSION: code_version(),
                 Tag.PACKAGES: package_versions(),
+                **source_tags(),
             }
             set_state(self._store.writer, self.run_id, State.RUNNING, versions)
 

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,9 +10,10 @@ from typing import Any
 
 from harness.config import StudyConfig
 from harness.planning import Fingerprints, Setting, Work
-from harness.recording.provenance import code_version, package_versions
+from harness.recording.provenance import code_version, package_versions, source_tags
 from harness.recording.study_run import StudyRecord, setting_tags
 from harness.store import (
+    Dataset,
     Store,
     log,
     log_entities,
@@ -19,8 +21,21 @@ from harness.store import (
     set_state,
     store_errors,
 )
-from reports.contract import FLAG, HITS, OBJECTIVE, Cost, Failure, Kind, State, Tag, seed_metric
-from ship.trial_config import RESULTS_VERSION
+from reports.contract import (
+    FLAG,
+    HITS,
+    OBJECTIVE,
+    PROTOCOLS,
+    Cost,
+    Failure,
+    Kind,
+    Protocol,
+    State,
+    Tag,
+    interval_metrics,
+    seed_metric,
+)
+from ship.trial_config import RESULTS_VERSION, TrialConfig
 
 MAX_NAME = 250  # of a run, in MLflow's databases
 
@@ -59,6 +74,7 @@ class TrialRecorder:
         self._study = study
         self._fingerprints = fingerprints
         self._open: dict[str, _Open] = {}
+        self._datasets: set[Dataset] = set()  # that the study's run names
 
     def start(self, trial_id: str, work: Work) -> None:
         """Open the run of a trial, with its tags and params."""
@@ -68,6 +84,19 @@ class TrialRecorder:
         self._open[trial_id] = _Open(run_id, work)
         with store_errors(self._store.uri):
             log(self._writer, run_id, params=params(setting.config))
+        self._log_datasets(run_id, setting.config)
+
+    def _log_datasets(self, run_id: str, config: TrialConfig) -> None:
+        """Name what the trial reads at its run, and at the study's unless it is there already."""
+        names = {config.dataset: "training", **dict.fromkeys(config.targets, "test")}
+        datasets = [
+            Dataset(name, self._fingerprints.dataset(name), use) for name, use in names.items()
+        ]
+        self._store.log_datasets(run_id, datasets)
+        new = [dataset for dataset in datasets if dataset not in self._datasets]
+        if new:
+            self._store.log_datasets(self._record.run_id, new)
+            self._datasets.update(new)
 
     def epochs(self, trial_id: str, epochs: Sequence[Mapping[str, Any]]) -> None:
         """Take a trial's new epochs, their means its own; written at most once a second."""
@@ -94,7 +123,7 @@ class TrialRecorder:
             log(
                 self._writer,
                 run.run_id,
-                metrics=final_metrics(final, run.work.seeds),
+                metrics=final_metrics(final, run.work.seeds, run.work.setting.config.protocol),
                 step=run.step,
                 timestamp=int(time.time() * 1000),
             )
@@ -107,9 +136,9 @@ class TrialRecorder:
         }
         self._close(trial_id, State.COMPLETE, tags)
 
-    def prune(self, trial_id: str) -> None:
-        """The scheduler stopped the trial."""
-        self._close(trial_id, State.PRUNED)
+    def prune(self, trial_id: str, reason: str) -> None:
+        """The scheduler stopped the trial; reason: when and why, for people."""
+        self._close(trial_id, State.PRUNED, {Tag.REASON: reason})
 
     def fail(self, trial_id: str, failure: Failure, reason: str) -> None:
         """The trial has no number, for a reason.
@@ -153,6 +182,7 @@ class TrialRecorder:
             Tag.DEVICE: "cuda" if self._study.resources.gpus else "cpu",
             **setting_tags(setting),
             **provenance_tags(setting, self._fingerprints),
+            **source_tags(),
         }
 
 
@@ -189,18 +219,22 @@ def flag_tags(final: Mapping[str, Any], seeds: Sequence[int]) -> dict[str, str]:
     return {Tag.FLAGS: json.dumps(raised)} if raised else {}
 
 
-def final_metrics(final: Mapping[str, Any], seeds: Sequence[int]) -> dict[str, float]:
-    """The final metrics of a run: means over its seeds, each seed's own, and the cost.
+def final_metrics(
+    final: Mapping[str, Any], seeds: Sequence[int], protocol: str
+) -> dict[str, float]:
+    """The final metrics of a run: means over its seeds with intervals, each seed's own, the cost.
 
     Args:
         final: the FINAL part of a worker's last result.
         seeds: the run's seeds, in the order of the values in `final`.
+        protocol: of the run, for the metrics that have intervals.
     """
     metrics: dict[str, float] = {}
     if final["objective"] is not None:  # selection none measures nothing
         metrics[OBJECTIVE] = final["objective"]
     for name, values in final["test"].items():
         metrics[f"test/{name}"] = sum(values) / len(values)
+    metrics |= _intervals(final["test"], PROTOCOLS[protocol])
     for index, seed in enumerate(seeds):
         for split in ("test", "selection"):
             for name, values in final[split].items():
@@ -212,3 +246,19 @@ def final_metrics(final: Mapping[str, Any], seeds: Sequence[int]) -> dict[str, f
     # a method that is not ship's has no analytic cost, and few trials have a GPU
     counted = (Cost.FLOPS, Cost.MFU, Cost.MATMUL, Cost.GPUS, Cost.DEVICE_MEMORY)
     return metrics | {name: final[name] for name in counted if name in final}
+
+
+def _intervals(tested: Mapping[str, Sequence[float]], protocol: Protocol) -> dict[str, float]:
+    """The 95% intervals over the run's own seeds, as tables have them, of what tables are about.
+
+    Of the protocol's default metric and its halves; none where the seeds do not give one.
+    """
+    from reports.stats import percent_interval  # the one definition of what an interval is
+
+    ends: dict[str, float] = {}
+    for name in (protocol.default, *protocol.halves.get(protocol.default, ())):
+        values = tested.get(name, ())
+        if len(values) > 1 and all(map(math.isfinite, values)):
+            found = percent_interval(values)
+            ends |= interval_metrics(f"test/{name}", found.low, found.high)
+    return ends

@@ -5,7 +5,8 @@ twice while the store is away. What is written there is harness.recording's.
 """
 
 from harness.store.batches import MAX_TAG, log, log_entities, set_state
-from harness.store.cleanup import close_dead_runs
+from harness.store.cleanup import INTERRUPTED, close_dead_runs
+from harness.store.datasets import Dataset
 from harness.store.errors import StoreAway, StoreError, store_errors
 from harness.store.ledger import Ledger, LedgerRun, read_ledger
 from harness.store.lock.lease import StudyLost, Timing
@@ -18,7 +19,9 @@ from harness.store.tags import split_tag
 
 __all__ = [
     "CLIENT_ENVIRONMENT",
+    "INTERRUPTED",
     "MAX_TAG",
+    "Dataset",
     "Hold",
     "Ledger",
     "LedgerRun",

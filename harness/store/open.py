@@ -6,12 +6,13 @@ import sqlite3
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar, cast
 
+from harness.store.datasets import Dataset, log_datasets
 from harness.store.errors import StoreError, store_errors
 from harness.store.files import keep_file, keep_files
 from harness.store.lock.file_lock import gate
@@ -99,6 +100,22 @@ class Store:
                 self.outbox.log_files(run_id, folder, files)
             else:
                 keep_files(self.client, run_id, folder, files)
+
+    def log_datasets(self, run_id: str, datasets: Sequence[Dataset]) -> None:
+        """Name the datasets that a run reads.
+
+        Args:
+            run_id: of the run, as create_run gave it.
+            datasets: that it reads.
+
+        Raises:
+            StoreError: the store refuses it, or what waits for the store cannot be kept.
+        """
+        with store_errors(self.uri):
+            if self.outbox is not None:
+                self.outbox.log_datasets(run_id, datasets)
+            else:
+                log_datasets(self.client, run_id, datasets)
 
     def stored_id(self, run_id: str) -> str:
         """The id that the client knows a run by."""

@@ -18,6 +18,7 @@ from harness.recording import publish as show_report
 from harness.resources import preflight
 from harness.store import (
     CLIENT_ENVIRONMENT,
+    INTERRUPTED,
     Hold,
     StoreAway,
     StoreError,
@@ -192,7 +193,7 @@ def _bring_about(
 def _close_what_runs(site: Site) -> None:
     """A signal may have struck between a run's first write and the place that ends it."""
     with suppress(StoreAway):  # whoever runs the study next closes it
-        site.store.read(lambda client: close_dead_runs(client, site.experiment_id))
+        site.store.read(lambda client: close_dead_runs(client, site.experiment_id, INTERRUPTED))
 
 
 @contextmanager

@@ -13,13 +13,13 @@ from harness.errors import ClusterError, UserError
 from harness.planning import Work
 from harness.progress import TrialView, View
 from harness.recording import TrialRecorder
+from harness.store import INTERRUPTED
 from harness.tuning.failure_streak import Streak, TooManyFailures
 from harness.tuning.fusion import Ending, Group, PrunedSettings, member_id
 from harness.tuning.worker_deaths import Deaths, last_error
 from harness.worker import EPOCHS
 from reports.contract import Failure, State
 
-INTERRUPTED = "the study was interrupted"
 GAVE_UP = "the study was stopped, as others failed in a row"
 # So many workers may die before one has taken a trial up: two trials at once, each tried again.
 DEATHS_AT_START = 4
@@ -194,7 +194,8 @@ class Monitor(tune.Callback):
             self._guard(lambda: self._recorder.complete(member, ending.final))
             self._view.progress(member, "", 1.0, ending.final["objective"])
         elif ending.state is State.PRUNED:
-            self._guard(lambda: self._recorder.prune(member))
+            reason = self._pruned.reason(running.trial.trial_id, place)
+            self._guard(lambda: self._recorder.prune(member, reason))
             note = f"stopped {running.where}"
         elif ending.state is State.FAIL:
             self._guard(lambda: self._recorder.fail(member, ending.failure, ending.reason))

@@ -54,6 +54,9 @@ class Tag(StrEnum):
     # MLflow's own
     PARENT_RUN = "mlflow.parentRunId"
     RUN_NOTE = "mlflow.note.content"
+    SOURCE_NAME = "mlflow.source.name"
+    SOURCE_TYPE = "mlflow.source.type"
+    SOURCE_COMMIT = "mlflow.source.git.commit"
 
 
 FINGERPRINTS: Final = (Tag.RESULTS_VERSION, Tag.DATASET_FINGERPRINT, Tag.BACKBONE_FINGERPRINT)

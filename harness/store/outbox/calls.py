@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import UserError
+from harness.store.datasets import Dataset, log_datasets
 from harness.store.files import keep_file, keep_files
 from harness.store.outbox.retryable import reason, transient
 from reports.contract import Tag
@@ -227,6 +228,10 @@ def _require_answer(client: "MlflowClient", run_id: str) -> None:
         client.get_run(run_id)
 
 
+def _log_datasets(client: "MlflowClient", arguments: Arguments) -> None:
+    log_datasets(client, arguments["run_id"], [Dataset(*one) for one in arguments["datasets"]])
+
+
 def _delete_tag(client: "MlflowClient", arguments: Arguments) -> None:
     from mlflow.exceptions import MlflowException
 
@@ -242,6 +247,7 @@ _CALLS: dict[str, Callable[["MlflowClient", Arguments], None]] = {
     "log_batch": _log_batch,
     "log_file": _log_file,
     "log_files": _log_files,
+    "log_datasets": _log_datasets,
     "set_terminated": lambda client, arguments: client.set_terminated(**arguments),
     "update_run": lambda client, arguments: client.update_run(**arguments),
     "delete_tag": _delete_tag,

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from harness.store.datasets import Dataset
 from harness.store.errors import StoreAway, StoreError
 from harness.store.lock.lease import StudyLost
 from harness.store.open import Store
@@ -64,6 +65,10 @@ class Outbox(Courier):
     def log_files(self, run_id: str, folder: str, files: Mapping[str, bytes]) -> None:
         """Keep files in a folder among a run's artifacts; see WaitingWriter."""
         self.write("log_files", files_call(run_id, folder, files))
+
+    def log_datasets(self, run_id: str, datasets: Sequence[Dataset]) -> None:
+        """Name the datasets that a run reads; see WaitingWriter."""
+        self.write("log_datasets", {"run_id": run_id, "datasets": [list(one) for one in datasets]})
 
     def set_terminated(self, run_id: str, status: str) -> None:
         """As MlflowClient.set_terminated: the run ended now, whenever the store hears of it."""

@@ -62,7 +62,7 @@ def test_a_finished_run_says_what_it_computed() -> None:
     share = final[Cost.FLOPS] / final[Cost.SECONDS] / final[Cost.MATMUL]
     assert final[Cost.MFU] == pytest.approx(100 * share)
     assert 0 < final[Cost.MFU] < 150
-    logged = final_metrics(final, (0, 1))
+    logged = final_metrics(final, (0, 1), "base_to_new")
     assert logged[Cost.FLOPS] == final[Cost.FLOPS]
     assert {Cost.MFU, Cost.MATMUL} < logged.keys()
 

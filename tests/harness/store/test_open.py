@@ -182,6 +182,8 @@ def test_a_dead_run_keeps_the_state_that_was_written(
     closed = store.client.get_run(run)
     kept = written if written != "RUNNING" else "INTERRUPTED"
     assert (closed.info.status, closed.data.tags["ship.state"]) == (status, kept)
+    told = closed.data.tags.get("ship.reason")
+    assert told == (None if kept == written else "its driver ended without closing it")
 
 
 def test_params_are_the_dotted_fields() -> None:
@@ -254,7 +256,7 @@ def test_a_store_that_breaks_is_a_store_error(
     recorder.start("t", work)
     monkeypatch.setattr(store.client, "log_batch", broken)
     with pytest.raises(StoreError, match="disk full") as error:
-        recorder.prune("t")
+        recorder.prune("t", "why")
     assert "\n" not in str(error.value)
 
 

@@ -1,6 +1,7 @@
 """run_study on a real local Ray and a real MLflow, with an analytic method."""
 
 import json
+import re
 import signal
 from dataclasses import replace
 from pathlib import Path
@@ -56,6 +57,7 @@ def test_runs_carry_params_metrics_and_tags(ray_bench: Bench) -> None:
     assert params["finetuner"] == params["finetuner.name"] == "coop"
     numbers = [truth(study.trial, seed) for seed in (0, 1)]
     assert metrics["test/harmonic_mean"] == pytest.approx(sum(numbers) / 2)
+    assert metrics["test/harmonic_mean_low"] < sum(numbers) / 2 < metrics["test/new_high"]
     assert metrics["objective"] == pytest.approx(sum(numbers) / 2)
     for seed, number in enumerate(numbers):
         assert metrics[f"seed_{seed}/test/harmonic_mean"] == pytest.approx(number)
@@ -73,6 +75,11 @@ def test_runs_carry_params_metrics_and_tags(ray_bench: Bench) -> None:
     assert tags["ship.demonstration"] == "true"
     assert set(json.loads(tags["ship.packages"])) >= {"torch", "ray", "optuna", "mlflow"}
     assert tags["ship.device"].startswith("cpu")
+    assert (tags["mlflow.source.name"], tags["mlflow.source.type"]) == ("ship-sweep", "LOCAL")
+    for owner in (run, ray_bench.parent()):
+        (read,) = owner.inputs.dataset_inputs
+        assert (read.dataset.name, read.dataset.digest) == ("emoji", "pictures-of-emoji")
+        assert [(tag.key, tag.value) for tag in read.tags] == [("mlflow.data.context", "training")]
     client = ray_bench.store().client
     curve = client.get_metric_history(run.info.run_id, "selection/harmonic_mean")
     assert [point.value for point in curve] == pytest.approx(
@@ -152,6 +159,14 @@ def test_asha_prunes_but_never_an_arm(ray_bench: Bench) -> None:
     assert not any(run.data.tags["ship.arm"] for run in pruned)
     assert not any("objective" in run.data.metrics for run in pruned)
     assert all(run.info.status == "FINISHED" for run in pruned)
+    for run in pruned:
+        told = re.fullmatch(
+            r"asha stopped it at evaluation (\d+): harmonic_mean (\d+\.\d+)",
+            run.data.tags["ship.reason"],
+        )
+        assert told is not None
+        last = run.data.metrics["selection/harmonic_mean"]
+        assert float(told[2]) == pytest.approx(last, abs=0.01)
     assert not ray_bench.run(study).ran
     ray_bench.check_invariants()
 
