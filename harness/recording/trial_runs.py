@@ -32,6 +32,7 @@ from reports.contract import (
     Protocol,
     State,
     Tag,
+    curve_metric,
     interval_metrics,
     seed_metric,
 )
@@ -98,8 +99,19 @@ class TrialRecorder:
             self._store.log_datasets(self._record.run_id, new)
             self._datasets.update(new)
 
-    def epochs(self, trial_id: str, epochs: Sequence[Mapping[str, Any]]) -> None:
-        """Take a trial's new epochs, their means its own; written at most once a second."""
+    def epochs(
+        self,
+        trial_id: str,
+        epochs: Sequence[Mapping[str, Any]],
+        load: Mapping[str, float] | None = None,
+    ) -> None:
+        """Take a trial's new epochs; written at most once a second.
+
+        Args:
+            trial_id: the setting's id in this run.
+            epochs: of this setting: means and, where they are asked for, each seed's values.
+            load: of the machine that it runs on, by metric key; None: not asked for.
+        """
         from mlflow.entities import Metric
 
         run = self._open[trial_id]
@@ -112,6 +124,12 @@ class TrialRecorder:
             prefix = epoch["stage"].removesuffix("_quality")
             for name, value in epoch["means"].items():
                 run.buffer.append(Metric(f"{prefix}/{name}", value, now, run.step))
+            for name, values in epoch["seeds"].items():
+                for seed, value in zip(run.work.seeds, values, strict=True):
+                    key = curve_metric(seed, f"{prefix}/{name}")
+                    run.buffer.append(Metric(key, value, now, run.step))
+        for name, value in (load or {}).items():
+            run.buffer.append(Metric(name, value, now, run.step))
         if time.monotonic() - run.flushed >= FLUSH_SECONDS:
             self._flush(run)
 

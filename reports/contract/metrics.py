@@ -35,6 +35,14 @@ def seed_metric(seed: int, name: str) -> str:
     return f"{_SEED}{seed}/{name}"
 
 
+def curve_metric(seed: int, name: str) -> str:
+    """The metric key of one seed over epochs, e.g. curve/seed_3/selection/harmonic_mean.
+
+    Not that of the final number, which is of the epoch that selection chose.
+    """
+    return f"curve/{seed_metric(seed, name)}"
+
+
 def interval_metrics(name: str, low: float | None, high: float | None) -> dict[str, float]:
     """The metric keys of an interval's ends, NAME_low and NAME_high; {} where there is none."""
     ends = {"low": low, "high": high}

@@ -84,6 +84,7 @@ def counts(changes: Changes) -> tuple[int, int]:
         {"space": {**N_CTX, "shots": [16, 4]}},
         {"concurrency": 2, "time_limit": 5.0, "description": "words"},
         {"smallest_effect": 0.5},
+        {"record": {"seed_curves": True, "system_metrics": True}},
         {"objective": "harmonic_mean"},  # the protocol's own
         {"scheduler": "asha"},
         {"reference_arms": True},

@@ -236,7 +236,9 @@ def test_epochs_are_flushed_at_most_once_a_second(
     recorder.start("t", work)
     monkeypatch.setattr(store.client, "log_batch", counted)
     for epoch in range(1, 301):
-        recorder.epochs("t", [{"stage": "final", "epoch": epoch, "means": {"loss": 1 / epoch}}])
+        recorder.epochs(
+            "t", [{"stage": "final", "epoch": epoch, "means": {"loss": 1 / epoch}, "seeds": {}}]
+        )
     recorder.fail("t", Failure.ERROR, "why")
     assert sum(count > 0 for count in writes) <= 2
     assert sum(writes) == 300
