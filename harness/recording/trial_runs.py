@@ -142,7 +142,7 @@ class TrialRecorder:
                 self._writer,
                 run.run_id,
                 metrics=final_metrics(final, run.work.seeds, run.work.setting.config.protocol),
-                step=run.step,
+                step=0,  # beyond it, MLflow draws each as a curve of one point, not as bars
                 timestamp=int(time.time() * 1000),
             )
         if final["hits"]:
