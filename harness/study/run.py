@@ -117,11 +117,12 @@ def run_study(
 def _show(site: Site, publish: Publish, outcome: StudyOutcome, say: Say) -> None:
     """Show the report at the study's own run; where that fails, the study is as it was."""
     made = publish(outcome)
-    record = StudyRecord.find(site.store, site.experiment_id)
-    if made is None or record is None:
+    if made is None:
         return
     try:
-        show_report(site.store, record.run_id, made)
+        record = StudyRecord.find(site.store, site.experiment_id)
+        if record is not None:
+            show_report(site.store, record.run_id, made)
     except StoreError as error:
         say(f"the report is not in MLflow yet, the same command writes it: {error}")
 
