@@ -10,9 +10,10 @@ from harness.store.datasets import Dataset
 from harness.store.errors import StoreAway, StoreError, store_errors
 from harness.store.ledger import Ledger, LedgerRun, read_ledger
 from harness.store.lock.lease import StudyLost, Timing
-from harness.store.open import Store, absolute_uri, default_uri, open_store, quieten
+from harness.store.open import Store, absolute_uri, default_uri, open_store
 from harness.store.outbox.client import CLIENT_ENVIRONMENT, outbox, waiting_note
 from harness.store.params import param_text, params
+from harness.store.quiet import quieten
 from harness.store.session import Hold
 from harness.store.study_run import Recorded, find_study_run, read_recorded
 from harness.store.tags import split_tag

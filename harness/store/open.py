@@ -16,6 +16,7 @@ from harness.store.datasets import Dataset, log_datasets
 from harness.store.errors import StoreError, store_errors
 from harness.store.files import keep_file, keep_files
 from harness.store.lock.file_lock import gate
+from harness.store.quiet import quieten
 from harness.store.writer import WaitingWriter, Writer
 from reports.contract import SQLITE, options_fault
 
@@ -27,7 +28,6 @@ T = TypeVar("T")
 
 LOCK_SECONDS = 5.0
 ANSWER_SECONDS = 10.0
-NOISY = ("mlflow", "alembic", "sqlalchemy", "urllib3", "git")
 # MLflow's UI else takes an experiment for one of language-model traces
 SHOWN_AS = {"mlflow.experimentKind": "custom_model_development"}
 
@@ -215,18 +215,6 @@ def _open(uri: str, path: Path | None) -> Store:
         client = MlflowClient(tracking_uri=uri)
         client.search_experiments(max_results=1)
     return Store(uri, client, path.parent / "mlartifacts" if path else None)
-
-
-def quieten(level: int) -> None:
-    """Set the level of the loggers of MLflow and of what it stands on.
-
-    Unless all of it is wanted, the traceback that MLflow logs beside each error of its database
-    (a full disk, say) is not: the error itself is raised, too.
-    """
-    for name in NOISY:
-        logging.getLogger(name).setLevel(level)
-    errors = logging.CRITICAL if level > logging.INFO else level
-    logging.getLogger("mlflow.store.db.utils").setLevel(errors)
 
 
 def _sqlite_path(uri: str, directory: Path) -> Path | None:

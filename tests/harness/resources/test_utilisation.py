@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from harness.recording.trial_runs import final_metrics
+from harness.recording.final_numbers import final_metrics
 from harness.resources.utilisation import Utilisation, matmul_ceiling
 from harness.worker.spec import feature_key, trial_spec
 from harness.worker.trainable import FINAL, ShipTrainable

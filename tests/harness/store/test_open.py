@@ -14,9 +14,10 @@ import pytest
 
 from harness.planning.fingerprints import Fingerprints
 from harness.planning.plan import Work, make_plan
+from harness.recording.final_numbers import flag_tags
 from harness.recording.provenance import code_version, package_versions
 from harness.recording.study_run import StudyRecord
-from harness.recording.trial_runs import TrialRecorder, flag_tags, params, run_name
+from harness.recording.trial_runs import TrialRecorder, params, run_name
 from harness.store import batches as writing
 from harness.store import open as tracking
 from harness.store.cleanup import close_dead_runs
