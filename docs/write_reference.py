@@ -19,6 +19,7 @@ from harness.config import (
     SELECTIONS,
     STUDY_KEYS,
     Factor,
+    Record,
     Resources,
     StudyConfig,
 )
@@ -41,8 +42,8 @@ This page lists every key that a study's YAML may have. It is written by
 `ship-sweep --list-options` prints the same on a terminal. How to write a study, with an example, is
 explained in [Writing and running a study](studies.md).
 
-- A key below `generator`, `finetuner`, `synthetic`, `resources` or `scheduler` is written with a
-  dot on the command line and in `space`, for example `generator.n_ctx`.
+- A key below `generator`, `finetuner`, `synthetic`, `resources`, `record` or `scheduler` is written
+  with a dot on the command line and in `space`, for example `generator.n_ctx`.
 - "Required" in the column "Default" marks a key that must be given.
 - A key marked ⇉ only scales a loss or a step. Settings that differ in such keys alone can be
   trained side by side in one pass (key `fuse`).
@@ -61,6 +62,7 @@ NAMED = {
     "finetuner": "a name of [fine-tuners](#fine-tuners), or its settings",
     "synthetic": "[settings](#synthetic)",
     "resources": "`auto`, or [settings](#resources)",
+    "record": "[settings](#record)",
     "scheduler": "a name of [schedulers](#schedulers), or its settings",
     "space": "dotted key → [factor](#a-factor-of-space)",
     "variants": "`generator`, `finetuner` or `dataset` → name → settings",
@@ -92,6 +94,8 @@ def reference() -> str:
         _table(Factor.model_fields),
         "## Resources\n",
         _table(Resources.model_fields),
+        f"## Record\n\n{_first_line(Record)}\n",
+        _table(Record.model_fields),
         "## Synthetic\n",
         _table(SyntheticConfig.model_fields),
         *_variants("Generators", {name: pair[0] for name, pair in GENERATORS.items()}),

@@ -2,13 +2,17 @@
 
 import enum
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from reports.contract import EmptyStudyError, ReportError
+
+if TYPE_CHECKING:
+    from reports.contract import Publication
+    from reports.report import Report
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -51,20 +55,55 @@ def render(
         ReportError: unreadable store, unknown study or metric, unwritable folder (one line).
         EmptyStudyError: a ReportError; no run of the study has ended yet.
     """
-    from rich.console import Console
+    from reports.render import file_name, report_files
 
+    made = _read(study_name, tracking_uri, metric)
+    out = out_dir or Path.cwd() / f"{file_name(made.study.name)}-report"
+    return _show(made, report_files(made, every_figure=figures), out)
+
+
+def prepare(
+    study_name: str, tracking_uri: str | None = None
+) -> "tuple[Publication, Callable[[Path], list[Path]]]":
+    """Make a study's report now, and show it later.
+
+    Args:
+        study_name: of its MLflow experiment.
+        tracking_uri: None: MLFLOW_TRACKING_URI, else ./mlflow.db.
+
+    Returns:
+        What the study's own run in MLflow shows of it; and what prints the tables and writes the
+        report to a folder, as render does.
+
+    Raises:
+        ReportError: unreadable store or unknown study (one line).
+        EmptyStudyError: a ReportError; no run of the study has ended yet.
+    """
+    from reports.publication import make_publication
+
+    made = _read(study_name, tracking_uri)
+    publication = make_publication(made)
+    return publication, lambda out: _show(made, publication.files, out)
+
+
+def _read(study_name: str, tracking_uri: str | None = None, metric: str | None = None) -> "Report":
     from reports.read import default_tracking_uri, load_records
-    from reports.render import file_name, view, write_report
     from reports.report import make_report
 
-    study = load_records(study_name, tracking_uri or default_tracking_uri())
-    made = make_report(study, metric)
-    out = out_dir or Path.cwd() / f"{file_name(study.name)}-report"
-    files = write_report(made, out, every_figure=figures)
+    return make_report(load_records(study_name, tracking_uri or default_tracking_uri()), metric)
+
+
+def _show(report: "Report", files: Mapping[str, bytes], out: Path) -> list[Path]:
+    """Write a report's files to a folder and print its tables; the files written."""
+    from rich.console import Console
+
+    from reports.render import view, write_files
+
+    written = write_files(files, out)
     console = Console(highlight=False)
-    console.print(view(made, console.width))
-    console.print(f"report: {out} ({len(files)} files)", soft_wrap=True, markup=False)
-    return files
+    console.print(view(report, console.width))
+    console.print(f"report: {out} ({len(written)} files)", soft_wrap=True, markup=False)
+    return written
 
 
 def changes_from_now(study_name: str, tracking_uri: str) -> Callable[[], list[str]]:
@@ -173,11 +212,9 @@ def _print_formats(
     figures: bool,
 ) -> None:
     """Print the tables in the formats asked for, and nothing else on stdout."""
-    from reports.read import default_tracking_uri, load_records
     from reports.render import text_of, write_report
-    from reports.report import make_report
 
-    made = make_report(load_records(name, tracking_uri or default_tracking_uri()), metric)
+    made = _read(name, tracking_uri, metric)
     if out is not None:
         write_report(made, out, every_figure=figures)
     typer.echo("\n".join(text_of(form, made) for form in dict.fromkeys(forms)), nl=False)

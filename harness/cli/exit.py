@@ -10,18 +10,20 @@ from reports.contract import ReportError, redacted
 
 if TYPE_CHECKING:
     from harness.planning import StudyOutcome
+    from reports.contract import Publication
 
 COMPLETE, USER_MISTAKE, INCOMPLETE, INTERRUPTED = 0, 2, 3, 130
 
 
-class Memory:
-    """The study's table as it stood before a run.
+class Closing:
+    """The report of a run: made once, while the study is held, and printed at the end.
 
-    changes: gives lines that say what has changed since; none where nobody has looked.
+    It also remembers the study's table as it stood before the run.
     """
 
     def __init__(self) -> None:
-        self.changes: Callable[[], list[str]] = list
+        self._show: Callable[[Path], object] | None = None
+        self._changes: Callable[[], list[str]] | None = None
 
     def look(self, name: str, tracking_uri: str) -> None:
         """Read the table, once; for run_study, which calls this where there is something to run.
@@ -30,18 +32,40 @@ class Memory:
         """
         from reports.cli import changes_from_now
 
-        if self.changes is list:
-            self.changes = changes_from_now(name, tracking_uri)
+        if self._changes is None:
+            self._changes = changes_from_now(name, tracking_uri)
+
+    def publication(self, outcome: "StudyOutcome") -> "Publication | None":
+        """What the study's run in MLflow is to show; None: print() will say why there is none."""
+        from reports.cli import prepare
+
+        try:
+            made, self._show = prepare(outcome.experiment, outcome.tracking_uri)
+        except ReportError:
+            return None
+        return made
+
+    def print(self, outcome: "StudyOutcome") -> int:
+        """Print and write the report; one that cannot be written does not undo the study."""
+        from reports.cli import render
+
+        out = Path(f"{outcome.experiment}-report")
+        try:
+            if self._show is None:
+                render(outcome.experiment, outcome.tracking_uri, out)
+            else:
+                self._show(out)
+            for line in self._changes() if self._changes else ():
+                typer.echo(line)
+        except ReportError as error:
+            typer.echo(str(error), err=True)
+            return USER_MISTAKE
+        return COMPLETE
 
 
-def finish(outcome: "StudyOutcome", memory: Memory) -> int:
-    """Print the report and how to see the runs; the exit code of a study that has run.
-
-    Args:
-        outcome: of the run.
-        memory: of what the table was before it.
-    """
-    code = _render(outcome, memory) if outcome.done else COMPLETE
+def finish(outcome: "StudyOutcome", closing: Closing) -> int:
+    """Print the report and how to see the runs; the exit code of a study that has run."""
+    code = closing.print(outcome) if outcome.done else COMPLETE
     uri = redacted(outcome.tracking_uri)
     remote = uri.startswith(("http://", "https://"))
     command = f"open {uri}" if remote else f"mlflow ui --backend-store-uri {uri} --port 5000"
@@ -68,18 +92,3 @@ def _next(outcome: "StudyOutcome") -> str:
     if outcome.missing:
         return "the same command runs what is missing"
     return "the same command tries again what did not fail by a loss that was not finite"
-
-
-def _render(outcome: "StudyOutcome", memory: Memory) -> int:
-    """Print and write the report; a report that cannot be written does not undo the study."""
-    from reports.cli import render
-
-    name, uri = outcome.experiment, outcome.tracking_uri
-    try:
-        render(name, uri, Path(f"{name}-report"))
-        for line in memory.changes():
-            typer.echo(line)
-    except ReportError as error:
-        typer.echo(str(error), err=True)
-        return USER_MISTAKE
-    return COMPLETE

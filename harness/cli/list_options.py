@@ -56,6 +56,7 @@ def _tables() -> Mapping[str, Iterable[tuple[str, str]]]:
         SELECTIONS,
         STUDY_KEYS,
         Factor,
+        Record,
         Resources,
         StudyConfig,
     )
@@ -76,6 +77,7 @@ def _tables() -> Mapping[str, Iterable[tuple[str, str]]]:
         ),
         "a factor of space": _fields(Factor),
         "resources": _fields(Resources),
+        "record": _fields(Record),
         "generator": _variants(GENERATORS),
         "finetuner": _variants(FINETUNERS),
         "dataset": datasets.items(),

@@ -15,7 +15,7 @@ from typing import Annotated
 
 import typer
 
-from harness.cli.exit import COMPLETE, INCOMPLETE, INTERRUPTED, USER_MISTAKE, Memory, finish
+from harness.cli.exit import COMPLETE, INCOMPLETE, INTERRUPTED, USER_MISTAKE, Closing, finish
 from harness.cli.refusals import check_options, is_users
 
 _EPILOG = (
@@ -208,7 +208,7 @@ def _sweep(
 
                 study = staged(study, detect, max_seeds, plan)
             return print_dry_run(study, data_root, place, cache_dir)
-        memory = Memory()
+        closing = Closing()
         run = partial(
             run_study,
             data_root=data_root,
@@ -217,13 +217,14 @@ def _sweep(
             cache_dir=cache_dir,
             storage=storage,
             consent=Consent(accept, _ask if _somebody_is_there() else None),
-            before=memory.look,
+            before=closing.look,
+            publish=closing.publication,
         )
         if detect is None:
-            return finish(run(study), memory)
+            return finish(run(study), closing)
         from harness.cli.detect import run_stages
 
-        return finish(run_stages(study, detect, max_seeds, plan, run, typer.echo), memory)
+        return finish(run_stages(study, detect, max_seeds, plan, run, typer.echo), closing)
     except KeyboardInterrupt:
         typer.echo("interrupted: the same command goes on from here", err=True)
         return INTERRUPTED

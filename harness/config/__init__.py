@@ -6,7 +6,15 @@ Does not know the store, Ray or the clock.
 
 from harness.config.checks.dataset_fit import bare_features
 from harness.config.checks.protocols import default_selection
-from harness.config.choices import SAMPLERS, SCHEDULERS, SELECTIONS, AshaScheduler, Fuse, Resources
+from harness.config.choices import (
+    SAMPLERS,
+    SCHEDULERS,
+    SELECTIONS,
+    AshaScheduler,
+    Fuse,
+    Record,
+    Resources,
+)
 from harness.config.factor import Factor, assignments, in_order, is_active
 from harness.config.load import load_study
 from harness.config.space import distributions, grid, levels, reference_arms, resolve, suggest
@@ -22,6 +30,7 @@ __all__ = [
     "Detection",
     "Factor",
     "Fuse",
+    "Record",
     "Resources",
     "StudyConfig",
     "assignments",

@@ -77,3 +77,12 @@ class Resources(Settings):
         if value > 1 and value % 1:
             raise ValueError("must be below 1, or a whole number")
         return value
+
+
+class Record(Settings):
+    """What a trial's run in MLflow holds beyond its means and final numbers."""
+
+    seed_curves: bool = Field(False, description="each seed's metrics over epochs")
+    system_metrics: bool = Field(
+        False, description="load of the worker's machine over epochs: cores, memory, its GPU"
+    )

@@ -11,6 +11,7 @@ from harness.config.choices import (
     MOST_FUSED,
     Fuse,
     NoScheduler,
+    Record,
     Resources,
     Sampler,
     SchedulerConfig,
@@ -68,6 +69,9 @@ class StudyConfig(Settings):
     )
     scheduler: SchedulerConfig = Field(default_factory=NoScheduler, description="early stopping")
     resources: Resources = Field(default_factory=Resources, description="what one trial takes")
+    record: Record = Field(
+        default_factory=Record, description="what runs in MLflow hold beyond means"
+    )
     time_limit: float | None = Field(
         None,
         gt=0,

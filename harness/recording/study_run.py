@@ -9,7 +9,7 @@ from pathlib import Path
 from harness.config import StudyConfig, levels
 from harness.errors import UserError
 from harness.planning import Plan, Setting
-from harness.recording.provenance import code_version, package_versions
+from harness.recording.provenance import code_version, package_versions, source_tags
 from harness.store import (
     Ledger,
     Store,
@@ -65,7 +65,11 @@ class StudyRecord:
         record = cls.find(store, experiment_id)
         if record is not None:
             return record
-        tags: dict[str, str] = {Tag.KIND: Kind.STUDY, Tag.STATE: State.RUNNING}
+        tags: dict[str, str] = {
+            Tag.KIND: Kind.STUDY,
+            Tag.STATE: State.RUNNING,
+            Tag.RUN_NOTE: study.description,  # until a report takes its place
+        }
         run_id = store.create_run(experiment_id, study.name, tags)
         return cls(store, experiment_id, store.stored_id(run_id))
 
@@ -118,6 +122,7 @@ class StudyRecord:
             versions: dict[str, str] = {
                 Tag.CODE_VERSION: code_version(),
                 Tag.PACKAGES: package_versions(),
+                **source_tags(),
             }
             set_state(self._store.writer, self.run_id, State.RUNNING, versions)
 
@@ -188,7 +193,6 @@ def study_tags(study: StudyConfig) -> dict[str, str]:
     ]
     whole = study.model_dump(mode="json", exclude={"source", "own_seeds"})
     return {
-        Tag.RUN_NOTE: study.description,
         Tag.OBJECTIVE: study.objective,
         Tag.SAMPLER: study.sampler,
         Tag.SELECTION: study.trial.selection,

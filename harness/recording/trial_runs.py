@@ -9,9 +9,11 @@ from typing import Any
 
 from harness.config import StudyConfig
 from harness.planning import Fingerprints, Setting, Work
-from harness.recording.provenance import code_version, package_versions
+from harness.recording.final_numbers import final_metrics, flag_tags
+from harness.recording.provenance import code_version, package_versions, source_tags
 from harness.recording.study_run import StudyRecord, setting_tags
 from harness.store import (
+    Dataset,
     Store,
     log,
     log_entities,
@@ -19,8 +21,8 @@ from harness.store import (
     set_state,
     store_errors,
 )
-from reports.contract import FLAG, HITS, OBJECTIVE, Cost, Failure, Kind, State, Tag, seed_metric
-from ship.trial_config import RESULTS_VERSION
+from reports.contract import HITS, Failure, Kind, State, Tag, curve_metric
+from ship.trial_config import RESULTS_VERSION, TrialConfig
 
 MAX_NAME = 250  # of a run, in MLflow's databases
 
@@ -59,6 +61,7 @@ class TrialRecorder:
         self._study = study
         self._fingerprints = fingerprints
         self._open: dict[str, _Open] = {}
+        self._datasets: set[Dataset] = set()  # that the study's run names
 
     def start(self, trial_id: str, work: Work) -> None:
         """Open the run of a trial, with its tags and params."""
@@ -68,9 +71,33 @@ class TrialRecorder:
         self._open[trial_id] = _Open(run_id, work)
         with store_errors(self._store.uri):
             log(self._writer, run_id, params=params(setting.config))
+        self._log_datasets(run_id, setting.config)
 
-    def epochs(self, trial_id: str, epochs: Sequence[Mapping[str, Any]]) -> None:
-        """Take a trial's new epochs, their means its own; written at most once a second."""
+    def _log_datasets(self, run_id: str, config: TrialConfig) -> None:
+        """Name what the trial reads at its run, and at the study's unless it is there already."""
+        names = {config.dataset: "training", **dict.fromkeys(config.targets, "test")}
+        datasets = [
+            Dataset(name, self._fingerprints.dataset(name), use) for name, use in names.items()
+        ]
+        self._store.log_datasets(run_id, datasets)
+        new = [dataset for dataset in datasets if dataset not in self._datasets]
+        if new:
+            self._store.log_datasets(self._record.run_id, new)
+            self._datasets.update(new)
+
+    def epochs(
+        self,
+        trial_id: str,
+        epochs: Sequence[Mapping[str, Any]],
+        load: Mapping[str, float] | None = None,
+    ) -> None:
+        """Take a trial's new epochs; written at most once a second.
+
+        Args:
+            trial_id: the setting's id in this run.
+            epochs: of this setting: means and, where they are asked for, each seed's values.
+            load: of the machine that it runs on, by metric key; None: not asked for.
+        """
         from mlflow.entities import Metric
 
         run = self._open[trial_id]
@@ -83,6 +110,12 @@ class TrialRecorder:
             prefix = epoch["stage"].removesuffix("_quality")
             for name, value in epoch["means"].items():
                 run.buffer.append(Metric(f"{prefix}/{name}", value, now, run.step))
+            for name, values in epoch["seeds"].items():
+                for seed, value in zip(run.work.seeds, values, strict=True):
+                    key = curve_metric(seed, f"{prefix}/{name}")
+                    run.buffer.append(Metric(key, value, now, run.step))
+        for name, value in (load or {}).items():
+            run.buffer.append(Metric(name, value, now, run.step))
         if time.monotonic() - run.flushed >= FLUSH_SECONDS:
             self._flush(run)
 
@@ -94,8 +127,8 @@ class TrialRecorder:
             log(
                 self._writer,
                 run.run_id,
-                metrics=final_metrics(final, run.work.seeds),
-                step=run.step,
+                metrics=final_metrics(final, run.work.seeds, run.work.setting.config.protocol),
+                step=0,  # beyond it, MLflow draws each as a curve of one point, not as bars
                 timestamp=int(time.time() * 1000),
             )
         if final["hits"]:
@@ -110,9 +143,9 @@ class TrialRecorder:
         }
         self._close(trial_id, State.COMPLETE, tags)
 
-    def prune(self, trial_id: str) -> None:
-        """The scheduler stopped the trial."""
-        self._close(trial_id, State.PRUNED)
+    def prune(self, trial_id: str, reason: str) -> None:
+        """The scheduler stopped the trial; reason: when and why, for people."""
+        self._close(trial_id, State.PRUNED, {Tag.REASON: reason})
 
     def fail(self, trial_id: str, failure: Failure, reason: str) -> None:
         """The trial has no number, for a reason.
@@ -156,6 +189,7 @@ class TrialRecorder:
             Tag.DEVICE: "cuda" if self._study.resources.gpus else "cpu",
             **setting_tags(setting),
             **provenance_tags(setting, self._fingerprints),
+            **source_tags(),
         }
 
 
@@ -180,38 +214,3 @@ def provenance_tags(setting: Setting, fingerprints: Fingerprints) -> dict[str, s
         Tag.PACKAGES: package_versions(),
         Tag.DEMONSTRATION: "true" if config.backbone == "pocket" else "false",
     }
-
-
-def flag_tags(final: Mapping[str, Any], seeds: Sequence[int]) -> dict[str, str]:
-    """ship.flags: JSON of each flag that was raised and the seeds that raised it; {} if none."""
-    raised = {
-        name.removeprefix(FLAG): [seed for seed, value in zip(seeds, values, strict=True) if value]
-        for name, values in final["test"].items()
-        if name.startswith(FLAG) and any(values)
-    }
-    return {Tag.FLAGS: json.dumps(raised)} if raised else {}
-
-
-def final_metrics(final: Mapping[str, Any], seeds: Sequence[int]) -> dict[str, float]:
-    """The final metrics of a run: means over its seeds, each seed's own, and the cost.
-
-    Args:
-        final: the FINAL part of a worker's last result.
-        seeds: the run's seeds, in the order of the values in `final`.
-    """
-    metrics: dict[str, float] = {}
-    if final["objective"] is not None:  # selection none measures nothing
-        metrics[OBJECTIVE] = final["objective"]
-    for name, values in final["test"].items():
-        metrics[f"test/{name}"] = sum(values) / len(values)
-    for index, seed in enumerate(seeds):
-        for split in ("test", "selection"):
-            for name, values in final[split].items():
-                metrics[seed_metric(seed, f"{split}/{name}")] = values[index]
-        if final["selection_epoch"]:
-            metrics[seed_metric(seed, "selection_epoch")] = final["selection_epoch"][index]
-    for name in (Cost.SECONDS, Cost.PEAK_MEMORY, Cost.TEXT_TOKENS):
-        metrics[name] = final[name]
-    # a method that is not ship's has no analytic cost, and few trials have a GPU
-    counted = (Cost.FLOPS, Cost.MFU, Cost.MATMUL, Cost.GPUS, Cost.DEVICE_MEMORY)
-    return metrics | {name: final[name] for name in counted if name in final}

@@ -12,6 +12,7 @@ from harness.resources.gpu_sharing import (
     resolved_resources,
     slots,
 )
+from harness.resources.load import MachineLoad
 from harness.resources.machine import machine_resources, usable_cpus, usable_gpus
 from harness.resources.memory import PeakMemory, device_label, device_memory_mb
 from harness.resources.refusals import preflight
@@ -20,6 +21,7 @@ from harness.resources.utilisation import Utilisation, matmul_ceiling
 __all__ = [
     "LARGEST_NODE",
     "AnalyticCosts",
+    "MachineLoad",
     "PeakMemory",
     "Utilisation",
     "at_once",

@@ -4,14 +4,16 @@ Answers for: one driver a study, one ledger row a (setting, seed), and no write 
 twice while the store is away. What is written there is harness.recording's.
 """
 
-from harness.store.batches import log, log_entities, set_state
-from harness.store.cleanup import close_dead_runs
-from harness.store.errors import StoreAway, store_errors
+from harness.store.batches import MAX_TAG, log, log_entities, set_state
+from harness.store.cleanup import INTERRUPTED, close_dead_runs
+from harness.store.datasets import Dataset
+from harness.store.errors import StoreAway, StoreError, store_errors
 from harness.store.ledger import Ledger, LedgerRun, read_ledger
 from harness.store.lock.lease import StudyLost, Timing
-from harness.store.open import Store, absolute_uri, default_uri, open_store, quieten
+from harness.store.open import Store, absolute_uri, default_uri, open_store
 from harness.store.outbox.client import CLIENT_ENVIRONMENT, outbox, waiting_note
 from harness.store.params import param_text, params
+from harness.store.quiet import quieten
 from harness.store.session import Hold
 from harness.store.study_run import Recorded, find_study_run, read_recorded
 from harness.store.tags import split_tag
@@ -19,12 +21,16 @@ from harness.store.trained import load_trained
 
 __all__ = [
     "CLIENT_ENVIRONMENT",
+    "INTERRUPTED",
+    "MAX_TAG",
+    "Dataset",
     "Hold",
     "Ledger",
     "LedgerRun",
     "Recorded",
     "Store",
     "StoreAway",
+    "StoreError",
     "StudyLost",
     "Timing",
     "absolute_uri",

@@ -10,10 +10,20 @@ if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
 
-def close_dead_runs(client: "MlflowClient", experiment_id: str) -> int:
+# Why a trial's run was cut short.
+INTERRUPTED = "the study was interrupted"
+LEFT = "its driver ended without closing it"
+
+
+def close_dead_runs(client: "MlflowClient", experiment_id: str, reason: str = LEFT) -> int:
     """Mark runs that a dead driver left RUNNING as INTERRUPTED; returns how many there were.
 
     One whose last state was already written, and only MLflow's status was not, keeps that state.
+
+    Args:
+        client: of the store.
+        experiment_id: of the study.
+        reason: why a trial's run was cut short, for people.
     """
     dead = client.search_runs(
         [experiment_id], filter_string="attributes.status = 'RUNNING'", max_results=1000
@@ -22,7 +32,9 @@ def close_dead_runs(client: "MlflowClient", experiment_id: str) -> int:
         if _is_twin(client, experiment_id, run):
             drop_run(client, run.info.run_id)
         else:
-            set_state(client, run.info.run_id, _last_state(run))
+            state = _last_state(run)
+            told = state is State.INTERRUPTED and run.data.tags.get(Tag.KIND) == Kind.TRIAL
+            set_state(client, run.info.run_id, state, {Tag.REASON: reason} if told else None)
     return len(dead)
 
 

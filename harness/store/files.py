@@ -1,6 +1,7 @@
 """Files among a run's artifacts."""
 
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -23,3 +24,20 @@ def keep_file(client: "MlflowClient", run_id: str, name: str, content: bytes) ->
         path = Path(folder) / place.name
         path.write_bytes(content)
         client.log_artifact(run_id, str(path), *inside)
+
+
+def keep_files(
+    client: "MlflowClient", run_id: str, folder: str, files: Mapping[str, bytes]
+) -> None:
+    """Keep files in a folder among a run's artifacts; those of their names are replaced.
+
+    Args:
+        client: of the store.
+        run_id: of the run, as the client knows it.
+        folder: among the artifacts.
+        files: name -> content.
+    """
+    with tempfile.TemporaryDirectory(prefix="ship-sweep-") as place:
+        for name, content in files.items():
+            (Path(place) / name).write_bytes(content)
+        client.log_artifacts(run_id, place, folder)

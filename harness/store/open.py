@@ -6,15 +6,17 @@ import sqlite3
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar, cast
 
+from harness.store.datasets import Dataset, log_datasets
 from harness.store.errors import StoreError, store_errors
-from harness.store.files import keep_file
+from harness.store.files import keep_file, keep_files
 from harness.store.lock.file_lock import gate
+from harness.store.quiet import quieten
 from harness.store.writer import WaitingWriter, Writer
 from reports.contract import SQLITE, options_fault
 
@@ -26,7 +28,6 @@ T = TypeVar("T")
 
 LOCK_SECONDS = 5.0
 ANSWER_SECONDS = 10.0
-NOISY = ("mlflow", "alembic", "sqlalchemy", "urllib3", "git")
 # MLflow's UI else takes an experiment for one of language-model traces
 SHOWN_AS = {"mlflow.experimentKind": "custom_model_development"}
 
@@ -82,6 +83,39 @@ class Store:
                 self.outbox.log_file(run_id, name, content)
             else:
                 keep_file(self.client, run_id, name, content)
+
+    def log_files(self, run_id: str, folder: str, files: Mapping[str, bytes]) -> None:
+        """Keep files in a folder among a run's artifacts, as log_file does.
+
+        Args:
+            run_id: of the run, as create_run gave it.
+            folder: among the artifacts.
+            files: name -> content; together far less than an outbox keeps in one row (64 MiB).
+
+        Raises:
+            StoreError: the store refuses it, or what waits for the store cannot be kept.
+        """
+        with store_errors(self.uri):
+            if self.outbox is not None:
+                self.outbox.log_files(run_id, folder, files)
+            else:
+                keep_files(self.client, run_id, folder, files)
+
+    def log_datasets(self, run_id: str, datasets: Sequence[Dataset]) -> None:
+        """Name the datasets that a run reads.
+
+        Args:
+            run_id: of the run, as create_run gave it.
+            datasets: that it reads.
+
+        Raises:
+            StoreError: the store refuses it, or what waits for the store cannot be kept.
+        """
+        with store_errors(self.uri):
+            if self.outbox is not None:
+                self.outbox.log_datasets(run_id, datasets)
+            else:
+                log_datasets(self.client, run_id, datasets)
 
     def stored_id(self, run_id: str) -> str:
         """The id that the client knows a run by."""
@@ -181,18 +215,6 @@ def _open(uri: str, path: Path | None) -> Store:
         client = MlflowClient(tracking_uri=uri)
         client.search_experiments(max_results=1)
     return Store(uri, client, path.parent / "mlartifacts" if path else None)
-
-
-def quieten(level: int) -> None:
-    """Set the level of the loggers of MLflow and of what it stands on.
-
-    Unless all of it is wanted, the traceback that MLflow logs beside each error of its database
-    (a full disk, say) is not: the error itself is raised, too.
-    """
-    for name in NOISY:
-        logging.getLogger(name).setLevel(level)
-    errors = logging.CRITICAL if level > logging.INFO else level
-    logging.getLogger("mlflow.store.db.utils").setLevel(errors)
 
 
 def _sqlite_path(uri: str, directory: Path) -> Path | None:

@@ -3,6 +3,8 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from harness.store.datasets import Dataset
+
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
@@ -60,6 +62,23 @@ class WaitingWriter(Writer, Protocol):
             run_id: of the run.
             name: of the file.
             content: of the file.
+        """
+
+    def log_files(self, run_id: str, folder: str, files: Mapping[str, bytes]) -> None:
+        """Keep files in a folder among a run's artifacts, as log_file does.
+
+        Args:
+            run_id: of the run.
+            folder: among the artifacts.
+            files: name -> content.
+        """
+
+    def log_datasets(self, run_id: str, datasets: Sequence[Dataset]) -> None:
+        """Name the datasets that a run reads.
+
+        Args:
+            run_id: of the run.
+            datasets: that it reads.
         """
 
     def stored_id(self, run_id: str) -> str:

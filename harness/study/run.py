@@ -11,14 +11,17 @@ from harness.checkpoint_storage import storage_uri
 from harness.config import StudyConfig
 from harness.environment import environment
 from harness.method import Method
-from harness.planning import Consent, Fingerprints, StudyOutcome
+from harness.planning import Consent, Fingerprints, Say, StudyOutcome
 from harness.progress import SteadyConsole, line_printer
 from harness.recording import StudyRecord
+from harness.recording import publish as show_report
 from harness.resources import preflight
 from harness.store import (
     CLIENT_ENVIRONMENT,
+    INTERRUPTED,
     Hold,
     StoreAway,
+    StoreError,
     StudyLost,
     Timing,
     absolute_uri,
@@ -32,11 +35,12 @@ from harness.study.context import Site, default_cache_dir, study_storage
 from harness.study.execution import Execution
 from harness.study.interrupts import Interrupts
 from harness.worker import forget_all
-from reports.contract import State
+from reports.contract import Publication, State
 
 __all__ = ["StudyOutcome", "run_study"]
 
 Before = Callable[[str, str], None]  # takes the study's name and the store's URI
+Publish = Callable[[StudyOutcome], Publication | None]
 
 
 def run_study(
@@ -53,6 +57,7 @@ def run_study(
     consent: Consent | None = None,
     timing: Timing | None = None,
     before: Before | None = None,
+    publish: Publish | None = None,
 ) -> StudyOutcome:
     """Run what the study wants and its ledger does not have. The same call again is the resume.
 
@@ -69,6 +74,8 @@ def run_study(
         consent: whether finished rows may leave the table; None: they may not.
         timing: of the lease that keeps other hosts away.
         before: called before a study that has runs already is changed and run on.
+        publish: what the study's own run is to show of an outcome, None for nothing; it is asked
+            once all that was run is in the store.
 
     Raises:
         StoreError, StudyBusy, StudyChanged, StudyLost, ClusterError, StorageError: one clear
@@ -104,7 +111,24 @@ def run_study(
                 console,
                 consent or Consent(),
             )
-            return _bring_about(site, interrupts, address, verbose, held.become_last_driver, before)
+            become = held.become_last_driver
+            outcome = _bring_about(site, interrupts, address, verbose, become, before)
+            if publish is not None and outcome.done and not outcome.interrupted:
+                _show(site, publish, outcome, say)
+            return outcome
+
+
+def _show(site: Site, publish: Publish, outcome: StudyOutcome, say: Say) -> None:
+    """Show the report at the study's own run; where that fails, the study is as it was."""
+    made = publish(outcome)
+    if made is None:
+        return
+    try:
+        record = StudyRecord.find(site.store, site.experiment_id)
+        if record is not None:
+            show_report(site.store, record.run_id, made)
+    except StoreError as error:
+        say(f"the report is not in MLflow yet, the same command writes it: {error}")
 
 
 @contextmanager
@@ -177,7 +201,7 @@ def _bring_about(
 def _close_what_runs(site: Site) -> None:
     """A signal may have struck between a run's first write and the place that ends it."""
     with suppress(StoreAway):  # whoever runs the study next closes it
-        site.store.read(lambda client: close_dead_runs(client, site.experiment_id))
+        site.store.read(lambda client: close_dead_runs(client, site.experiment_id, INTERRUPTED))
 
 
 @contextmanager

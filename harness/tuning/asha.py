@@ -48,6 +48,7 @@ class Halving(Unhalved):
     def __init__(
         self,
         config: AshaScheduler,
+        objective: str,
         find_group: Callable[[str], Group],
         pruned: PrunedSettings,
         deaths: Deaths,
@@ -56,11 +57,13 @@ class Halving(Unhalved):
 
         Args:
             config: of the study.
+            objective: the study's, by name.
             find_group: Ray's trial id -> the works that it trains.
             pruned: where stopped settings are noted.
             deaths: where deaths of workers are noted.
         """
         super().__init__(deaths)
+        self._objective = objective
         self._find_group = find_group
         self._pruned = pruned
         self._known: set[str] = set()
@@ -96,7 +99,8 @@ class Halving(Unhalved):
             own = {EVALUATIONS: result[EVALUATIONS], OBJECTIVE: value}
             decision = self._asha.on_trial_result(tune_controller, member, own)  # type: ignore[arg-type]
             if decision == TrialScheduler.STOP:
-                self._pruned.add(trial.trial_id, place)
+                reason = f"asha stopped it at evaluation {result[EVALUATIONS]}: "
+                self._pruned.add(trial.trial_id, place, f"{reason}{self._objective} {value:.2f}")
         over = len(self._pruned.of(trial.trial_id)) == len(values)
         return TrialScheduler.STOP if over else TrialScheduler.CONTINUE
 
@@ -114,4 +118,4 @@ def make_scheduler(
     """
     if not isinstance(study.scheduler, AshaScheduler):
         return Unhalved(deaths)
-    return Halving(study.scheduler, find_group, pruned, deaths)
+    return Halving(study.scheduler, study.objective, find_group, pruned, deaths)

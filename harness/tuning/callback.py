@@ -1,7 +1,7 @@
 """Tune's callback: hands results to the recorder and the view, keeps time limits, and stops."""
 
 import time
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,13 +13,13 @@ from harness.errors import ClusterError, UserError
 from harness.planning import Work
 from harness.progress import TrialView, View
 from harness.recording import TrialRecorder
+from harness.store import INTERRUPTED
 from harness.tuning.failure_streak import Streak, TooManyFailures
 from harness.tuning.fusion import Ending, Group, PrunedSettings, member_id
 from harness.tuning.worker_deaths import Deaths, last_error
-from harness.worker import EPOCHS
+from harness.worker import EPOCHS, LOAD
 from reports.contract import Failure, State
 
-INTERRUPTED = "the study was interrupted"
 GAVE_UP = "the study was stopped, as others failed in a row"
 # So many workers may die before one has taken a trial up: two trials at once, each tried again.
 DEATHS_AT_START = 4
@@ -117,13 +117,16 @@ class Monitor(tune.Callback):
         running.where = f"at stage {last['stage']}, epoch {last['epoch']}"
         self._deaths.reached(trial.trial_id, running.where, address_of_result(result))
         for place in sorted(running.open):
-            own = [{**epoch, "means": epoch["means"][place]} for epoch in epochs]
-            self._epochs(member_id(trial.trial_id, place), own)
+            own = [
+                {**epoch, "means": epoch["means"][place], "seeds": epoch["seeds"][place]}
+                for epoch in epochs
+            ]
+            self._epochs(member_id(trial.trial_id, place), own, result.get(LOAD, {}))
         for place in sorted(running.open & self._pruned.of(trial.trial_id)):
             self._end(running, place, Ending(State.PRUNED))
 
-    def _epochs(self, member: str, epochs: list[dict[str, Any]]) -> None:
-        self._guard(lambda: self._recorder.epochs(member, epochs))
+    def _epochs(self, member: str, epochs: list[dict[str, Any]], load: Mapping[str, float]) -> None:
+        self._guard(lambda: self._recorder.epochs(member, epochs, load))
         last = epochs[-1]
         seen = [
             epoch["means"][self._objective]
@@ -194,7 +197,8 @@ class Monitor(tune.Callback):
             self._guard(lambda: self._recorder.complete(member, ending.final))
             self._view.progress(member, "", 1.0, ending.final["objective"])
         elif ending.state is State.PRUNED:
-            self._guard(lambda: self._recorder.prune(member))
+            reason = self._pruned.reason(running.trial.trial_id, place)
+            self._guard(lambda: self._recorder.prune(member, reason))
             note = f"stopped {running.where}"
         elif ending.state is State.FAIL:
             self._guard(lambda: self._recorder.fail(member, ending.failure, ending.reason))

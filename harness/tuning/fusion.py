@@ -71,16 +71,20 @@ def fuse(works: Iterable[Work], largest_group: Callable[[Work, int], int]) -> li
 class PrunedSettings:
     """Which settings of which Ray trials the scheduler has stopped; the others train on."""
 
-    # Ray's id of a trial -> places in it
-    _places: dict[str, set[int]] = field(default_factory=dict)
+    # Ray's id of a trial -> places in it, and why each was stopped
+    _places: dict[str, dict[int, str]] = field(default_factory=dict)
 
-    def add(self, trial_id: str, place: int) -> None:
-        """Note that the scheduler has stopped the setting at that place of a Ray trial."""
-        self._places.setdefault(trial_id, set()).add(place)
+    def add(self, trial_id: str, place: int, reason: str) -> None:
+        """Note that the scheduler has stopped the setting at that place of a Ray trial, and why."""
+        self._places.setdefault(trial_id, {})[place] = reason
 
     def of(self, trial_id: str) -> Set[int]:
         """Places of the settings of a Ray trial that the scheduler has stopped."""
-        return self._places.get(trial_id, set())
+        return self._places.get(trial_id, {}).keys()
+
+    def reason(self, trial_id: str, place: int) -> str:
+        """Why the setting at that place of a Ray trial was stopped, for people."""
+        return self._places.get(trial_id, {}).get(place, "the scheduler stopped it")
 
 
 @dataclass(frozen=True)

@@ -99,6 +99,7 @@ def bind(
         "gpus": study.resources.gpus,
         "storage": storage,
         "checkpoint_every": study.checkpoint_every,
+        **study.record.model_dump(),
     }
 
     class Bound(ShipTrainable):

@@ -5,7 +5,7 @@ and is imported by its own name, harness.worker.trainable.
 """
 
 from harness.worker.checkpoints import checkpoint_name, forget, forget_all
-from harness.worker.results import EPOCHS, EVALUATIONS, FAILED, FINAL, OBJECTIVE
+from harness.worker.results import EPOCHS, EVALUATIONS, FAILED, FINAL, LOAD, OBJECTIVE
 from harness.worker.spec import feature_key, target_key, trial_spec
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "EVALUATIONS",
     "FAILED",
     "FINAL",
+    "LOAD",
     "OBJECTIVE",
     "checkpoint_name",
     "feature_key",

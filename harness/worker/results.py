@@ -17,6 +17,7 @@ from ship.metrics import EpochMetrics, NonFiniteLoss
 EVALUATIONS = "selection_evaluations"
 OBJECTIVE = "selection_objective"
 EPOCHS, FINAL, FAILED = "epochs", "final", "failed"
+LOAD = "load"  # of the worker's machine, by metric key; where it is asked for
 
 PerReplica = Mapping[str, Sequence[float]]
 
@@ -32,8 +33,14 @@ def mean(values: Sequence[float]) -> float:
     return math.fsum(values) / len(values)
 
 
-def epoch_means(item: EpochMetrics, n_settings: int) -> dict[str, Any]:
-    """An epoch as it travels: of each setting, every metric's mean over its seeds."""
+def epoch_means(item: EpochMetrics, n_settings: int, *, seeds: bool = False) -> dict[str, Any]:
+    """An epoch as it travels: of each setting, every metric's mean over its seeds.
+
+    Args:
+        item: the epoch.
+        n_settings: that are trained together.
+        seeds: whether each seed's own values travel, too.
+    """
     parts = {name: split(values, n_settings) for name, values in item.per_replica.items()}
     return {
         "stage": item.stage,
@@ -41,6 +48,10 @@ def epoch_means(item: EpochMetrics, n_settings: int) -> dict[str, Any]:
         "progress": item.progress,
         "means": [
             {name: mean(values[place]) for name, values in parts.items()}
+            for place in range(n_settings)
+        ],
+        "seeds": [
+            {name: values[place] for name, values in parts.items()} if seeds else {}
             for place in range(n_settings)
         ],
     }

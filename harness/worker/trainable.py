@@ -14,7 +14,7 @@ from ray import tune
 
 from harness.checkpoint_storage import Storage
 from harness.method import RunTrial
-from harness.resources import PeakMemory, Utilisation, device_label, device_memory_mb
+from harness.resources import MachineLoad, PeakMemory, Utilisation, device_label, device_memory_mb
 from harness.worker.checkpoints import Checkpoints, is_unfit
 from harness.worker.hits import hits_file
 from harness.worker.results import (
@@ -22,6 +22,7 @@ from harness.worker.results import (
     EVALUATIONS,
     FAILED,
     FINAL,
+    LOAD,
     OBJECTIVE,
     breaks_device,
     epoch_means,
@@ -61,6 +62,8 @@ class ShipTrainable(tune.Trainable):
         gpus: float = 0,
         storage: Storage | None = None,
         checkpoint_every: float | None = None,
+        seed_curves: bool = False,
+        system_metrics: bool = False,
     ) -> None:
         """Prepare a worker process, then its first trial.
 
@@ -72,6 +75,8 @@ class ShipTrainable(tune.Trainable):
             device: torch device.
             gpus: that each trial holds.
             storage, checkpoint_every: of its checkpoints (harness.worker.checkpoints).
+            seed_curves: whether epochs travel with each seed's values.
+            system_metrics: whether the machine's load travels with them.
         """
         _limit_threads(threads)
         self._features = features or {}
@@ -82,6 +87,8 @@ class ShipTrainable(tune.Trainable):
         self._broken = False
         self._utilisation = Utilisation(device)
         self._checkpoints = Checkpoints(storage, checkpoint_every)
+        self._seed_curves = seed_curves
+        self._load = MachineLoad(device) if system_metrics else None
         self._backbones: OrderedDict[tuple[str, Precision], Any] = OrderedDict()
         self._begin(config)
 
@@ -130,6 +137,8 @@ class ShipTrainable(tune.Trainable):
             failed = failures(error, len(self._trials), self._seeds, self._last)
             return {**result, FAILED: failed, "done": True}
         self._seconds += time.monotonic() - started
+        if self._load is not None:
+            result[LOAD] = self._load.sample()
         if FINAL in result:
             # settings that are fused cost the same, each: they have one shape
             seconds = self._seconds / len(self._trials)
@@ -149,7 +158,7 @@ class ShipTrainable(tune.Trainable):
         for item in self._items:
             self._last = f"at stage {item.stage}, epoch {item.epoch}"
             self._utilisation.saw(item.stage)
-            result[EPOCHS].append(epoch_means(item, len(self._trials)))
+            result[EPOCHS].append(epoch_means(item, len(self._trials), seeds=self._seed_curves))
             if item.stage == "test":
                 self._test = item
             if item.stage == "selection" and self._objective in item.per_replica:

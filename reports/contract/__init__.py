@@ -21,14 +21,18 @@ from reports.contract.hits import (
 from reports.contract.metrics import (
     FLAG,
     FLAGS,
+    HEADLINE,
     OBJECTIVE,
     QUALITY,
     TARGET,
     Cost,
+    curve_metric,
+    interval_metrics,
     seed_metric,
     split_seed,
 )
 from reports.contract.protocols import ARMS, DEFAULT_PROTOCOL, PROTOCOLS, Protocol
+from reports.contract.publication import REPORT, Publication
 from reports.contract.redact import redacted
 from reports.contract.states import (
     COMPLETE,
@@ -53,6 +57,7 @@ __all__ = [
     "FINGERPRINTS",
     "FLAG",
     "FLAGS",
+    "HEADLINE",
     "HITS",
     "LONG_TAGS",
     "MISSING",
@@ -60,6 +65,7 @@ __all__ = [
     "PROTOCOLS",
     "PRUNED",
     "QUALITY",
+    "REPORT",
     "RUN_STATUS",
     "SEEN",
     "SQLITE",
@@ -70,10 +76,13 @@ __all__ = [
     "Failure",
     "Kind",
     "Protocol",
+    "Publication",
     "ReportError",
     "State",
     "Tag",
+    "curve_metric",
     "hit_column",
+    "interval_metrics",
     "options_fault",
     "redacted",
     "seed_metric",

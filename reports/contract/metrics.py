@@ -7,6 +7,7 @@ OBJECTIVE: Final = "objective"
 TARGET: Final = "accuracy/"  # cross_dataset: the accuracy on one target
 QUALITY: Final = "quality/"
 FLAG: Final = "flag/"
+HEADLINE: Final = "headline/"  # of the study's own run; no trial's run has any
 _SEED: Final = "seed_"
 
 
@@ -32,6 +33,20 @@ class Cost(StrEnum):
 def seed_metric(seed: int, name: str) -> str:
     """The metric key of one seed's final number, e.g. seed_3/test/harmonic_mean."""
     return f"{_SEED}{seed}/{name}"
+
+
+def curve_metric(seed: int, name: str) -> str:
+    """The metric key of one seed over epochs, e.g. curve/seed_3/selection/harmonic_mean.
+
+    Not that of the final number, which is of the epoch that selection chose.
+    """
+    return f"curve/{seed_metric(seed, name)}"
+
+
+def interval_metrics(name: str, low: float | None, high: float | None) -> dict[str, float]:
+    """The metric keys of an interval's ends, NAME_low and NAME_high; {} where there is none."""
+    ends = {"low": low, "high": high}
+    return {f"{name}_{end}": value for end, value in ends.items() if value is not None}
 
 
 def split_seed(key: str) -> tuple[int, str] | None:

@@ -22,6 +22,9 @@ class Tag(StrEnum):
     FACTORS = "ship.factors"
     STUDY = "ship.study"
     WANTED = "ship.wanted"
+    # the setting that selection prefers, in words, and a digest of the report that the run shows
+    BEST = "ship.best_setting"
+    PUBLISHED = "ship.published"
 
     # of a trial's run: which setting it is
     SETTING_KEY = "ship.setting_key"
@@ -51,6 +54,9 @@ class Tag(StrEnum):
     # MLflow's own
     PARENT_RUN = "mlflow.parentRunId"
     RUN_NOTE = "mlflow.note.content"
+    SOURCE_NAME = "mlflow.source.name"
+    SOURCE_TYPE = "mlflow.source.type"
+    SOURCE_COMMIT = "mlflow.source.git.commit"
 
 
 FINGERPRINTS: Final = (Tag.RESULTS_VERSION, Tag.DATASET_FINGERPRINT, Tag.BACKBONE_FINGERPRINT)

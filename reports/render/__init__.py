@@ -4,7 +4,14 @@ Answers for: widths, escaping, precision and files. Decides nothing about number
 """
 
 from reports.render.answer import answer_html
-from reports.render.files import file_name, text_of, view, write_report
+from reports.render.files import (
+    file_name,
+    report_files,
+    text_of,
+    view,
+    write_files,
+    write_report,
+)
 from reports.render.latex import latex
 from reports.render.page import table_html
 from reports.render.plain import csv_text, markdown
@@ -15,8 +22,10 @@ __all__ = [
     "file_name",
     "latex",
     "markdown",
+    "report_files",
     "table_html",
     "text_of",
     "view",
+    "write_files",
     "write_report",
 ]

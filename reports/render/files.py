@@ -4,6 +4,7 @@ import dataclasses
 import os
 import re
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 from rich.console import Group, RenderableType
@@ -46,18 +47,16 @@ def view(report: Report, width: int) -> RenderableType:
 
 
 def write_report(report: Report, out: Path, *, every_figure: bool = False) -> list[Path]:
-    """Write every format, the rows behind the tables and the figures.
+    """Make the files of a report and write them; see report_files and write_files."""
+    return write_files(report_files(report, every_figure=every_figure), out)
+
+
+def report_files(report: Report, *, every_figure: bool = False) -> dict[str, bytes]:
+    """Every format, the rows behind the tables and the figures: name -> content.
 
     Args:
         report: of a study.
-        out: the folder.
         every_figure: whether all of the page's charts become files, not those of factors alone.
-
-    Returns:
-        The files, in the order written.
-
-    Raises:
-        ReportError: the folder cannot be written.
     """
     files: dict[str, bytes] = {}
     study, tables = report.study, report.every_table
@@ -76,7 +75,18 @@ def write_report(report: Report, out: Path, *, every_figure: bool = False) -> li
         f"{name}-rows.csv": study.rows.write_csv(),
         f"{name}.html": page(report, sections),
     }
-    files = {file: text.encode() for file, text in texts.items()} | files
+    return {file: text.encode() for file, text in texts.items()} | files
+
+
+def write_files(files: Mapping[str, bytes], out: Path) -> list[Path]:
+    """Write the files of a report.
+
+    Returns:
+        The files, in the order written.
+
+    Raises:
+        ReportError: the folder cannot be written.
+    """
     try:
         out.mkdir(parents=True, exist_ok=True)
         return [_replace(out / file, data) for file, data in files.items()]

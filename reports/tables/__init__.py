@@ -34,6 +34,7 @@ from reports.tables.groups import (
     short_names,
     spelled,
 )
+from reports.tables.headline import Headline, headline
 from reports.tables.metric import decimals_of, interval_of, is_percent, with_metric
 from reports.tables.model import (
     LEVELS,
@@ -83,6 +84,7 @@ __all__ = [
     "Family",
     "Flagged",
     "Group",
+    "Headline",
     "PValue",
     "Paired",
     "Quantity",
@@ -106,6 +108,7 @@ __all__ = [
     "factor_labels",
     "given_out",
     "head_notes",
+    "headline",
     "interval_of",
     "is_numeric",
     "is_percent",

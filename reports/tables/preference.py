@@ -1,24 +1,28 @@
 """Which setting selection would take, had the study to name one."""
 
 from reports.read import Study, heading
-from reports.tables.groups import factor_labels, setting_groups, spelled
+from reports.tables.groups import Group, factor_labels, setting_groups, spelled
 
 
-def preferred_note(study: Study) -> list[str]:
-    """A line that names the setting with the best selection score; [] where there are not two."""
-    score, own = f"selection/{study.objective}", [s for s in study.settings if not s.arm]
-    if len(own) < 2 or not study.factors:
-        return []
+def by_preference(study: Study) -> list[tuple[float, Group]]:
+    """(mean selection score, setting), the best first; settings without a score are left out."""
+    score = f"selection/{study.objective}"
     found = []
     for group in setting_groups(study):
         done = group.done
         values = done[score].drop_nulls().to_list() if score in done.columns else []
         if values and len(values) == len(done):
-            words = spelled(group, factor_labels(study))
-            found.append((sum(values) / len(values), words))
+            found.append((sum(values) / len(values), group))
+    return found
+
+
+def preferred_note(study: Study) -> list[str]:
+    """A line that names the setting with the best selection score; [] where there are not two."""
+    found = by_preference(study) if study.factors else []
     if len(found) < 2:
         return []
-    (best, name), (second, _) = found[:2]
+    (best, group), (second, _) = found[:2]
+    name = spelled(group, factor_labels(study))
     head = heading(study.protocol, study.objective)
     return [
         f"selection alone would take {name}: sel. {head} {best:.1f}, {best - second:.1f} above the"

@@ -1,7 +1,8 @@
 """A study as a process of its own, for tests that interrupt, kill or starve it.
 
 python -m tests.harness.driver URI LOG CACHE SECONDS_PER_EPOCH [FAULT] prints the outcome; 0 if
-complete. FAULT is JSON, see tests.harness.driver_faults. SHIP_TEST_BEAT and SHIP_TEST_EXPIRY are
+complete. FAULT is JSON, see tests.harness.driver_faults; with "publish" in it the study's run shows
+its report. SHIP_TEST_BEAT and SHIP_TEST_EXPIRY are
 seconds of its lease.
 """
 
@@ -18,7 +19,9 @@ from harness.errors import UserError
 from harness.progress.console import SteadyConsole
 from harness.store.errors import StoreAway
 from harness.store.lock.lease import StudyLost, Timing
-from harness.study.run import run_study
+from harness.study.run import StudyOutcome, run_study
+from reports.cli import prepare
+from reports.contract import Publication
 from tests.harness import fakes
 from tests.harness.driver_faults import arrange
 
@@ -27,6 +30,11 @@ def study(**keys: Any) -> StudyConfig:
     """The small study over four settings."""
     four = {"space": {"generator.n_ctx": [1, 2, 4, 8]}, "concurrency": 2}
     return fakes.make_study(**{**four, **keys})
+
+
+def published(outcome: StudyOutcome) -> Publication:
+    """What the study's own run shows, as the command line makes it."""
+    return prepare(outcome.experiment, outcome.tracking_uri)[0]
 
 
 def main(uri: str, log: str, cache: str, seconds: str, fault: str = "{}") -> int:
@@ -39,6 +47,7 @@ def main(uri: str, log: str, cache: str, seconds: str, fault: str = "{}") -> int
             study(**given.get("study", {})),
             data_root=None,
             address=given.get("address"),
+            publish=published if given.get("publish") else None,
             tracking_uri=uri,
             cache_dir=Path(cache),
             method=fakes.make_method(Path(log), fakes.sleepy(float(seconds))),

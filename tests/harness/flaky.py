@@ -28,6 +28,7 @@ class FakeRun:
     params: dict[str, str] = field(default_factory=dict)
     points: list[tuple[Any, ...]] = field(default_factory=list)
     files: dict[str, bytes] = field(default_factory=dict)
+    inputs: set[tuple[str, str]] = field(default_factory=set)
 
 
 class FakeStore:
@@ -46,6 +47,7 @@ class FakeStore:
                 sorted(run.params.items()),
                 run.points,
                 sorted(run.files.items()),
+                sorted(run.inputs),
             )
             for run in self.runs.values()
         )
@@ -97,6 +99,17 @@ class FlakyClient:
         content = Path(local_path).read_bytes()
         name = str(Path(artifact_path) / Path(local_path).name)
         self._call("log_artifact", lambda: self._run(run_id).files.update({name: content}))
+
+    def log_artifacts(self, run_id: str, local_dir: str, artifact_path: str) -> None:
+        """Keep the files of a folder."""
+        paths = sorted(Path(local_dir).iterdir())
+        found = {f"{artifact_path}/{path.name}": path.read_bytes() for path in paths}
+        self._call("log_artifacts", lambda: self._run(run_id).files.update(found))
+
+    def log_inputs(self, run_id: str, datasets: Any) -> None:
+        """Name datasets; one that is there is not added again."""
+        found = {(one.dataset.name, one.dataset.digest) for one in datasets}
+        self._call("log_inputs", lambda: self._run(run_id).inputs.update(found))
 
     def set_terminated(self, run_id: str, status: str, end_time: int = 0) -> None:
         """End a run."""

@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import UserError
-from harness.store.files import keep_file
+from harness.store.datasets import Dataset, log_datasets
+from harness.store.files import keep_file, keep_files
 from harness.store.outbox.retryable import reason, transient
 from reports.contract import Tag
 
@@ -112,7 +113,23 @@ def file_call(run_id: str, name: str, content: bytes) -> dict[str, Any]:
         name: of the file among the run's artifacts.
         content: of the file.
     """
-    return {"run_id": run_id, "name": name, "content": base64.b64encode(content).decode("ascii")}
+    return {"run_id": run_id, "name": name, "content": _text(content)}
+
+
+def files_call(run_id: str, folder: str, files: Mapping[str, bytes]) -> dict[str, Any]:
+    """The arguments of log_files in JSON's types.
+
+    Args:
+        run_id: of the run.
+        folder: among the run's artifacts.
+        files: name -> content.
+    """
+    contents = {name: _text(content) for name, content in files.items()}
+    return {"run_id": run_id, "folder": folder, "files": contents}
+
+
+def _text(content: bytes) -> str:
+    return base64.b64encode(content).decode("ascii")
 
 
 def perform(client: "MlflowClient", call: str, arguments: Arguments) -> None:
@@ -164,16 +181,28 @@ def _log_batch(client: "MlflowClient", arguments: Arguments) -> None:
 
 
 def _log_file(client: "MlflowClient", arguments: Arguments) -> None:
-    """Keep a file among a run's artifacts. Where they are refused, the study goes on without it.
+    run_id, name = arguments["run_id"], arguments["name"]
+    content = base64.b64decode(arguments["content"])
+    _unless_refused(client, run_id, name, lambda: keep_file(client, run_id, name, content))
+
+
+def _log_files(client: "MlflowClient", arguments: Arguments) -> None:
+    run_id, folder = arguments["run_id"], arguments["folder"]
+    files = {name: base64.b64decode(text) for name, text in arguments["files"].items()}
+    _unless_refused(client, run_id, f"{folder}/", lambda: keep_files(client, run_id, folder, files))
+
+
+def _unless_refused(
+    client: "MlflowClient", run_id: str, name: str, keep: Callable[[], None]
+) -> None:
+    """Keep files among a run's artifacts. Where they are refused, the study goes on without them.
 
     A server may take numbers and not files, say for want of the right to write where they go, and
     then answers as if it were away (500). It is away if it does not answer a question either.
     """
-    run_id, name = arguments["run_id"], arguments["name"]
-    content = base64.b64decode(arguments["content"])
     for _ in range(FILE_TRIES):
         try:
-            keep_file(client, run_id, name, content)
+            keep()
             return
         except UserError:  # another driver has taken the study over
             raise
@@ -199,6 +228,10 @@ def _require_answer(client: "MlflowClient", run_id: str) -> None:
         client.get_run(run_id)
 
 
+def _log_datasets(client: "MlflowClient", arguments: Arguments) -> None:
+    log_datasets(client, arguments["run_id"], [Dataset(*one) for one in arguments["datasets"]])
+
+
 def _delete_tag(client: "MlflowClient", arguments: Arguments) -> None:
     from mlflow.exceptions import MlflowException
 
@@ -213,6 +246,8 @@ def _delete_tag(client: "MlflowClient", arguments: Arguments) -> None:
 _CALLS: dict[str, Callable[["MlflowClient", Arguments], None]] = {
     "log_batch": _log_batch,
     "log_file": _log_file,
+    "log_files": _log_files,
+    "log_datasets": _log_datasets,
     "set_terminated": lambda client, arguments: client.set_terminated(**arguments),
     "update_run": lambda client, arguments: client.update_run(**arguments),
     "delete_tag": _delete_tag,

@@ -8,11 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from harness.store.datasets import Dataset
 from harness.store.errors import StoreAway, StoreError
 from harness.store.lock.lease import StudyLost
 from harness.store.open import Store
 from harness.store.outbox.announcements import Say
-from harness.store.outbox.calls import CREATE, LOCAL, Sender, batch, file_call
+from harness.store.outbox.calls import CREATE, LOCAL, Sender, batch, file_call, files_call
 from harness.store.outbox.delivery import Courier
 from harness.store.outbox.journal import Drivers, Head, Journal, waits
 from reports.contract import Tag
@@ -60,6 +61,14 @@ class Outbox(Courier):
     def log_file(self, run_id: str, name: str, content: bytes) -> None:
         """Keep a file among a run's artifacts; see WaitingWriter."""
         self.write("log_file", file_call(run_id, name, content))
+
+    def log_files(self, run_id: str, folder: str, files: Mapping[str, bytes]) -> None:
+        """Keep files in a folder among a run's artifacts; see WaitingWriter."""
+        self.write("log_files", files_call(run_id, folder, files))
+
+    def log_datasets(self, run_id: str, datasets: Sequence[Dataset]) -> None:
+        """Name the datasets that a run reads; see WaitingWriter."""
+        self.write("log_datasets", {"run_id": run_id, "datasets": [list(one) for one in datasets]})
 
     def set_terminated(self, run_id: str, status: str) -> None:
         """As MlflowClient.set_terminated: the run ended now, whenever the store hears of it."""

@@ -58,6 +58,7 @@ def test_complete_study_exits_0_and_says_how_to_see_it(calls: dict[str, Any]) ->
     assert result.exit_code == 0
     assert calls["study"].trial.shots == 4
     assert callable(calls["options"].pop("before"))
+    assert calls["options"].pop("publish")
     assert calls["options"] == {
         "data_root": None, "address": "auto", "verbose": True, "cache_dir": None, "storage": None,
         "consent": Consent(False, None),
@@ -182,6 +183,31 @@ def test_report_that_cannot_be_written(
     assert result.exit_code == 2
     assert result.stderr == "cannot write prompt_len-report\n"
     assert "mlflow ui" in result.stdout
+
+
+def test_a_report_is_made_once_and_shown_at_the_end(
+    calls: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the study's run in MLflow shows is made of the report that is printed afterwards."""
+    made: list[Any] = []
+
+    def prepare(*args: Any) -> tuple[str, Any]:
+        made.append(args)
+        return "publication", lambda out: print(f"shown: {out}")
+
+    def run_study(study: Any, publish: Any, **options: Any) -> StudyOutcome:
+        outcome = StudyOutcome(5, 0, 0, 0, study.name, URI)
+        assert publish(outcome) == "publication"
+        print("progress")
+        return outcome
+
+    monkeypatch.setattr(reports.cli, "prepare", prepare)
+    monkeypatch.setattr(harness.study, "run_study", run_study)
+    lines = invoke("--space", "prompt_len").stdout.splitlines()
+    assert lines[:2] == ["progress", "shown: prompt_len-report"]
+    assert lines[2].startswith("all runs")
+    assert made == [("prompt_len", URI)]
+    assert "render" not in calls
 
 
 @pytest.mark.parametrize(

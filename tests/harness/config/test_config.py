@@ -57,6 +57,7 @@ def test_every_key_is_read() -> None:
             "scheduler": {"name": "asha", "grace_period": 2},
             "objective": "joint_harmonic_mean",
             "resources": {"cpus": 0.5, "gpus": 0.25},
+            "record": {"seed_curves": True},
             "time_limit": 60,
             "concurrency": 2,
             "reference_arms": False,
@@ -68,6 +69,7 @@ def test_every_key_is_read() -> None:
     )
     assert (study.name, study.description, study.trials) == ("own-name", "a line", 7)
     assert (study.seeds, study.smallest_effect, study.save) == ((3, 1), 0.5, True)
+    assert (study.record.seed_curves, study.record.system_metrics) == (True, False)
     assert study.scheduler == AshaScheduler(grace_period=2, reduction_factor=3)
     assert (study.resources.gpus, study.time_limit, study.concurrency) == (0.25, 60.0, 2)
     assert (study.trial.shots, study.trial.generator.name) == (4, "vae")

@@ -86,6 +86,7 @@ def counts(changes: Changes) -> tuple[int, int]:
         {"concurrency": 2, "time_limit": 5.0, "description": "words"},
         {"smallest_effect": 0.5},
         {"save": True},
+        {"record": {"seed_curves": True, "system_metrics": True}},
         {"objective": "harmonic_mean"},  # the protocol's own
         {"scheduler": "asha"},
         {"reference_arms": True},

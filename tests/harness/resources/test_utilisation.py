@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from harness.recording.trial_runs import final_metrics
+from harness.recording.final_numbers import final_metrics
 from harness.resources.utilisation import Utilisation, matmul_ceiling
 from harness.worker.spec import feature_key, trial_spec
 from harness.worker.trainable import FINAL, ShipTrainable
@@ -62,7 +62,7 @@ def test_a_finished_run_says_what_it_computed() -> None:
     share = final[Cost.FLOPS] / final[Cost.SECONDS] / final[Cost.MATMUL]
     assert final[Cost.MFU] == pytest.approx(100 * share)
     assert 0 < final[Cost.MFU] < 150
-    logged = final_metrics(final, (0, 1))
+    logged = final_metrics(final, (0, 1), "base_to_new")
     assert logged[Cost.FLOPS] == final[Cost.FLOPS]
     assert {Cost.MFU, Cost.MATMUL} < logged.keys()
 

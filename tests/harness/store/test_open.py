@@ -14,9 +14,10 @@ import pytest
 
 from harness.planning.fingerprints import Fingerprints
 from harness.planning.plan import Work, make_plan
+from harness.recording.final_numbers import flag_tags
 from harness.recording.provenance import code_version, package_versions
 from harness.recording.study_run import StudyRecord
-from harness.recording.trial_runs import TrialRecorder, flag_tags, params, run_name
+from harness.recording.trial_runs import TrialRecorder, params, run_name
 from harness.store import batches as writing
 from harness.store import open as tracking
 from harness.store.cleanup import close_dead_runs
@@ -182,6 +183,8 @@ def test_a_dead_run_keeps_the_state_that_was_written(
     closed = store.client.get_run(run)
     kept = written if written != "RUNNING" else "INTERRUPTED"
     assert (closed.info.status, closed.data.tags["ship.state"]) == (status, kept)
+    told = closed.data.tags.get("ship.reason")
+    assert told == (None if kept == written else "its driver ended without closing it")
 
 
 def test_params_are_the_dotted_fields() -> None:
@@ -234,7 +237,9 @@ def test_epochs_are_flushed_at_most_once_a_second(
     recorder.start("t", work)
     monkeypatch.setattr(store.client, "log_batch", counted)
     for epoch in range(1, 301):
-        recorder.epochs("t", [{"stage": "final", "epoch": epoch, "means": {"loss": 1 / epoch}}])
+        recorder.epochs(
+            "t", [{"stage": "final", "epoch": epoch, "means": {"loss": 1 / epoch}, "seeds": {}}]
+        )
     recorder.fail("t", Failure.ERROR, "why")
     assert sum(count > 0 for count in writes) <= 2
     assert sum(writes) == 300
@@ -254,7 +259,7 @@ def test_a_store_that_breaks_is_a_store_error(
     recorder.start("t", work)
     monkeypatch.setattr(store.client, "log_batch", broken)
     with pytest.raises(StoreError, match="disk full") as error:
-        recorder.prune("t")
+        recorder.prune("t", "why")
     assert "\n" not in str(error.value)
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from harness.store.batches import log, set_state
 from harness.store.cleanup import close_dead_runs
+from harness.store.datasets import Dataset
 from harness.store.errors import StoreAway, StoreError
 from harness.store.lock.lease import StudyLost
 from harness.store.open import Store
@@ -36,6 +37,10 @@ WRITES: dict[str, Callable[[Outbox, str], Any]] = {
         tags={"t": "u"},
     ),
     "log_file": lambda box, run: box.log_file(run, "trained/x.safetensors", bytes(range(256))),
+    "log_files": lambda box, run: box.log_files(run, "report", {"a.md": b"a", "b.png": b"\x89"}),
+    "log_datasets": lambda box, run: box.log_datasets(
+        run, [Dataset("emoji", "abc" * 20, "training"), Dataset("photos", "d", "test")]
+    ),
     "set_state": lambda box, run: set_state(box, run, State.COMPLETE, {"why": "done"}),
     "running": lambda box, run: set_state(box, run, State.RUNNING),
     "delete_tag": lambda box, run: box.delete_tag(run, "k"),
@@ -70,7 +75,7 @@ def undisturbed(folder: Path, write: Callable[[Outbox, str], Any]) -> Any:
     return store.plain()
 
 
-NUMBERS = [name for name in WRITES if name != "log_file"]
+NUMBERS = [name for name in WRITES if not name.startswith("log_file")]
 
 
 @pytest.mark.parametrize("fate", ["before", "after"])

@@ -22,6 +22,7 @@ from harness.study.preview import plan_study
 from harness.study.run import run_study
 from reports.cli import changes_from_now
 from reports.contract import State
+from reports.read.records import load_records
 from tests.harness.conftest import Bench
 from tests.harness.fakes import make_study, sleepy, truth
 
@@ -95,6 +96,7 @@ def test_runs_carry_params_metrics_and_tags(ray_bench: Bench) -> None:
     assert params["finetuner"] == params["finetuner.name"] == "coop"
     numbers = [truth(study.trial, seed) for seed in (0, 1)]
     assert metrics["test/harmonic_mean"] == pytest.approx(sum(numbers) / 2)
+    assert metrics["test/harmonic_mean_low"] < sum(numbers) / 2 < metrics["test/new_high"]
     assert metrics["objective"] == pytest.approx(sum(numbers) / 2)
     for seed, number in enumerate(numbers):
         assert metrics[f"seed_{seed}/test/harmonic_mean"] == pytest.approx(number)
@@ -112,6 +114,11 @@ def test_runs_carry_params_metrics_and_tags(ray_bench: Bench) -> None:
     assert tags["ship.demonstration"] == "true"
     assert set(json.loads(tags["ship.packages"])) >= {"torch", "ray", "optuna", "mlflow"}
     assert tags["ship.device"].startswith("cpu")
+    assert (tags["mlflow.source.name"], tags["mlflow.source.type"]) == ("ship-sweep", "LOCAL")
+    for owner in (run, ray_bench.parent()):
+        (read,) = owner.inputs.dataset_inputs
+        assert (read.dataset.name, read.dataset.digest) == ("emoji", "pictures-of-emoji")
+        assert [(tag.key, tag.value) for tag in read.tags] == [("mlflow.data.context", "training")]
     client = ray_bench.store().client
     curve = client.get_metric_history(run.info.run_id, "selection/harmonic_mean")
     assert [point.value for point in curve] == pytest.approx(
@@ -124,6 +131,28 @@ def test_runs_carry_params_metrics_and_tags(ray_bench: Bench) -> None:
     for seed, number in enumerate(numbers):
         expected = [bool(round(number) % 16 & bit) for bit in (8, 4, 2, 1)]
         assert held[f"seed_{seed}/own"].to_list() == expected
+
+
+def test_curves_of_seeds_and_the_machines_load_are_written_on_request(ray_bench: Bench) -> None:
+    """Under keys that neither the ledger nor reports read; unasked there are none."""
+    space = {"generator.n_ctx": [4]}
+    plain = make_study(space=space)
+    ray_bench.run(plain)
+    (run,) = ray_bench.trials()
+    assert not any(name.startswith(("curve/", "system/")) for name in run.data.metrics)
+    asked = make_study(space=space, seeds=3, record={"seed_curves": True, "system_metrics": True})
+    assert ray_bench.run(asked).complete
+    assert len(ray_bench.lines()) == 3  # asking runs nothing again
+    run = ray_bench.trials()[-1]
+    client = ray_bench.store().client
+    curve = client.get_metric_history(run.info.run_id, "curve/seed_2/selection/harmonic_mean")
+    expected = [truth(plain.trial, 2) - d for d in (2, 1, 0)]
+    assert [point.value for point in curve] == pytest.approx(expected)
+    assert [point.step for point in curve] == [2, 3, 4]
+    assert 0 <= run.data.metrics["system/cpu_utilization_percentage"] <= 100
+    assert run.data.metrics["system/system_memory_usage_megabytes"] > 100
+    columns = load_records("small", ray_bench.uri).rows.columns
+    assert not any("curve" in name or "system" in name for name in columns)
 
 
 def test_an_added_seed_runs_alone(ray_bench: Bench) -> None:
@@ -191,6 +220,14 @@ def test_asha_prunes_but_never_an_arm(ray_bench: Bench) -> None:
     assert not any(run.data.tags["ship.arm"] for run in pruned)
     assert not any("objective" in run.data.metrics for run in pruned)
     assert all(run.info.status == "FINISHED" for run in pruned)
+    for run in pruned:
+        told = re.fullmatch(
+            r"asha stopped it at evaluation (\d+): harmonic_mean (\d+\.\d+)",
+            run.data.tags["ship.reason"],
+        )
+        assert told is not None
+        last = run.data.metrics["selection/harmonic_mean"]
+        assert float(told[2]) == pytest.approx(last, abs=0.01)
     assert not ray_bench.run(study).ran
     ray_bench.check_invariants()
 

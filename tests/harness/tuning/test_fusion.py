@@ -171,7 +171,7 @@ def test_optuna_is_asked_for_several_at_once(prints: Fingerprints) -> None:
     searcher = searcher_of(study, prints, 3, pruned=pruned)
     assert isinstance(searcher.suggest("a"), dict)
     assert len(searcher.group("a")) == 3
-    pruned.add("a", 1)
+    pruned.add("a", 1, "why")
     searcher.on_trial_complete("a", done(searcher, "a"))
     assert isinstance(searcher.suggest("b"), dict)
     searcher.on_trial_complete("b", done(searcher, "b"))
@@ -248,7 +248,11 @@ def test_each_setting_is_halved_by_itself(prints: Fingerprints) -> None:
     found = works(make_study(space=MANY), prints)
     groups = {"good": found[:2], "mixed": found[2:5], "late": found[5:7]}
     halving = Halving(
-        AshaScheduler(reduction_factor=2), lambda name: tuple(groups[name]), pruned, no_deaths()
+        AshaScheduler(reduction_factor=2),
+        "harmonic_mean",
+        lambda name: tuple(groups[name]),
+        pruned,
+        no_deaths(),
     )
     good, mixed = SimpleNamespace(trial_id="good"), SimpleNamespace(trial_id="mixed")
 
@@ -258,6 +262,7 @@ def test_each_setting_is_halved_by_itself(prints: Fingerprints) -> None:
     assert report(good, 1, 50.0, 60.0) == TrialScheduler.CONTINUE
     assert report(mixed, 1, 70.0, 10.0, None) == TrialScheduler.CONTINUE
     assert (pruned.of("good"), pruned.of("mixed")) == (set(), {1})
+    assert pruned.reason("mixed", 1) == "asha stopped it at evaluation 1: harmonic_mean 10.00"
     assert report(good, 2, 90.0, 90.0) == TrialScheduler.CONTINUE
     assert report(mixed, 2, 20.0, 99.0, None) == TrialScheduler.CONTINUE
     assert pruned.of("mixed") == {0, 1}  # the stopped one's 99 is not looked at
@@ -272,6 +277,7 @@ def test_a_setting_that_runs_again_is_not_judged_twice(prints: Fingerprints) -> 
     groups = {"a": [first], "c": [first], **{str(i): [one] for i, one in enumerate(others)}}
     halving = Halving(
         AshaScheduler(reduction_factor=2),
+        "harmonic_mean",
         lambda name: tuple(groups[name]),
         PrunedSettings(),
         no_deaths(),

@@ -17,6 +17,7 @@ from harness.worker.trainable import (
     EVALUATIONS,
     FAILED,
     FINAL,
+    LOAD,
     OBJECTIVE,
 )
 from reports.contract import Failure
@@ -70,6 +71,18 @@ def test_the_final_result_has_every_seed_and_the_cost(tmp_path: Path) -> None:
     assert final["cost/text_tokens"] == 100
     assert final["cost/seconds"] >= 0
     json.dumps(final)
+
+
+def test_values_of_seeds_travel_where_they_are_asked_for(tmp_path: Path) -> None:
+    """Tune keeps a trial's last result: unasked it has means alone, and no load."""
+    for asked in (False, True):
+        keys = {"seed_curves": asked, "system_metrics": asked}
+        (first, *_) = finish(make_worker(analytic(tmp_path), record=keys))
+        for epoch in first[EPOCHS]:
+            (means,), (seeds,) = epoch["means"], epoch["seeds"]
+            expected = {name: pytest.approx(sum(seeds[name]) / 2) for name in means if asked}
+            assert {name: means[name] for name in seeds} == expected
+        assert (LOAD in first) == asked
 
 
 def test_a_worker_serves_the_next_trial_with_the_backbone_it_has(tmp_path: Path) -> None:

@@ -30,6 +30,7 @@ def make_worker(run_trial: Any, config: TrialConfig = CONFIG, **keys: Any) -> Sh
                 features={feature_key(c): features for c in (config, CONFIG)},
                 run_trial=run_trial,
                 load_backbone=keys.get("load_backbone", FakeClip),
+                **keys.get("record", {}),
             )
 
     judged, configs = keys.get("judged", True), keys.get("configs", [config])

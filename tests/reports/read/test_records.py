@@ -12,6 +12,7 @@ from reports.contract import EmptyStudyError, ReportError
 from reports.read.records import load_records, study_from_runs
 from reports.read.rows import Setting
 from reports.read.runs import Run
+from reports.stats import percent_interval
 
 Build = Callable[..., Any]
 N_CTX = "generator.n_ctx"
@@ -257,7 +258,7 @@ def test_a_setting_may_want_seeds_of_its_own(build: Build, percentages: Build) -
 
 def test_reads_the_numbers_that_the_harness_writes(build: Build) -> None:
     """A trial's final numbers go through the recorder: metrics, quality, flags of each seed."""
-    recorder = pytest.importorskip("harness.recording.trial_runs")
+    recorder = pytest.importorskip("harness.recording.final_numbers")
     halves = {"seen": [60.0, 62.0], "unseen": [50.0, 48.0], "harmonic_mean": [54.5, 54.1]}
     judged = {"quality/frechet": [0.4, 0.5], "flag/posterior_collapse": [0.0, 1.0]}
     final = {
@@ -269,10 +270,16 @@ def test_reads_the_numbers_that_the_harness_writes(build: Build) -> None:
     builder.trial(ONE, {3: {}, 4: {}})
     run = builder.runs[0]
     run.metrics.clear()
-    run.metrics.update(recorder.final_metrics(final, (3, 4)))
+    run.metrics.update(recorder.final_metrics(final, (3, 4), "generalized_zero_shot"))
+    told = percent_interval(halves["unseen"])
+    ends = [run.metrics[f"test/unseen_{end}"] for end in ("low", "high")]
+    assert ends == [told.low, told.high]
+    ended = {f"test/{name}_{end}" for name in halves for end in ("low", "high")}
+    assert {name for name in run.metrics if name.endswith(("_low", "_high"))} == ended
     run.tags.update(recorder.flag_tags(final, (3, 4)))
     study = builder.study()
     names = ("seed", "test/unseen", "selection/seen", "test/quality/frechet", "selection_epoch")
     assert study.rows.select(names).rows() == [(3, 50.0, 58.0, 0.4, 5), (4, 48.0, 59.0, 0.5, 10)]
     assert study.rows["flag/posterior_collapse"].to_list() == [0.0, 1.0]
     assert study.objective == "seen"
+    assert not any(name.endswith(("_low", "_high")) for name in study.rows.columns)

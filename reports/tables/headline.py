@@ -1,0 +1,84 @@
+"""The numbers that a study is first asked for: its best setting, and what that is ahead of."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from reports.read import Study
+from reports.stats import Estimate, compare_paired
+from reports.tables.groups import (
+    Group,
+    arm_groups,
+    baseline_setting,
+    by_seed,
+    factor_labels,
+    matched,
+    setting_groups,
+    spelled,
+)
+from reports.tables.metric import interval_of
+from reports.tables.pooling import averaged, dataset_factor
+from reports.tables.preference import by_preference
+from reports.tables.quality_response import APART
+
+# The reference arms that a method has to beat.
+_RIVALS = ("no_synthetic", "text_feature")
+
+
+@dataclass(frozen=True)
+class Headline:
+    """The setting that selection prefers, on test.
+
+    setting: in words; "" of a study without factors.
+    estimate: of the metric, over seeds.
+    beside: "baseline" or a reference arm -> the setting's mean difference to it over the seeds that
+        both finished; above 0 the setting is ahead.
+    """
+
+    setting: str
+    estimate: Estimate
+    beside: Mapping[str, Estimate]
+
+
+def headline(study: Study, metric: str) -> Headline | None:
+    """The headline of a study; over several datasets, of its average over them.
+
+    Args:
+        study: as it was read.
+        metric: a test metric of its protocol.
+
+    Returns:
+        None where no setting is preferred: nothing was selected among several, nothing has
+        finished, or the settings are of different datasets or classes.
+    """
+    over = dataset_factor(study)
+    whole = averaged(study, over) if over else study
+    if whole is None or any(factor.key in (*APART, "max_classes") for factor in whole.factors):
+        return None
+    best = _preferred(whole)
+    values = _by_seed(best, metric) if best else {}
+    if best is None or not values:
+        return None
+    groups = {arm.arm: arm for arm in arm_groups(whole) if arm.arm in _RIVALS}
+    baseline = baseline_setting(whole, setting_groups(whole)) if whole.factors else None
+    if baseline is not None:
+        groups = {"baseline": baseline, **groups}
+    compared = {
+        name: compare_paired(values, _by_seed(group, metric)) for name, group in groups.items()
+    }
+    return Headline(
+        spelled(best, factor_labels(whole)),
+        interval_of(metric, list(values.values())),
+        {name: found.difference for name, found in compared.items() if found},
+    )
+
+
+def _preferred(study: Study) -> Group | None:
+    scored = by_preference(study)
+    if scored:
+        return scored[0][1]
+    settings = setting_groups(study)
+    return settings[0] if len(settings) == 1 else None
+
+
+def _by_seed(group: Group, metric: str) -> dict[int, float]:
+    return by_seed(matched(group.rows, f"test/{metric}", {}))

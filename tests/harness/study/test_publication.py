@@ -1,0 +1,174 @@
+"""A report at the study's own run: written once, whole, and never at the study's cost."""
+
+import math
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+import harness.study.run
+from harness.recording import publish
+from harness.store import MAX_TAG, Store
+from harness.store.errors import StoreError
+from reports.cli import prepare
+from reports.contract import Publication, Tag
+from tests.harness.conftest import Bench
+from tests.harness.fakes import make_study, truth
+from tests.harness.flaky import URI, Crash, FakeStore
+from tests.harness.store.test_outbox import Post
+
+MADE = Publication(
+    metrics={"headline/best/harmonic_mean": 71.5, "headline/best/harmonic_mean_low": 70.0},
+    params={"shots": "4", "dataset": "emoji"},
+    best="n_ctx 8",
+    note="### small: the answer\n\n- n_ctx: decided.\n",
+    page="small.html",
+    files={"small.html": b"<p>page", "small.md": b"text", "small.pdf": b"today"},
+)
+
+
+@pytest.fixture
+def run_id(store: Store) -> str:
+    """A run of the test's store."""
+    return store.create_run(store.create_experiment("small"), "small", {})
+
+
+def shown(store: Store, run_id: str) -> Any:
+    """What the run holds."""
+    return store.client.get_run(run_id).data
+
+
+def test_a_report_is_written_whole(store: Store, run_id: str, tmp_path: Path) -> None:
+    """Metrics, params, the note with where the rest is, and files in a folder of their own."""
+    assert publish(store, run_id, MADE)
+    data = shown(store, run_id)
+    assert data.metrics == MADE.metrics
+    assert data.params == MADE.params
+    assert data.tags[Tag.BEST] == "n_ctx 8"
+    assert (
+        data.tags[Tag.RUN_NOTE] == f"{MADE.note}\nThe whole report: Artifacts, `report/small.html`."
+    )
+    folder = Path(store.client.download_artifacts(run_id, "report", str(tmp_path)))
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == MADE.files
+
+
+def test_what_stands_there_is_not_written_again(
+    store: Store, run_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A PDF, which holds the time of day, makes no difference; another table does."""
+    publish(store, run_id, MADE)
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "log_files", None)
+        patch.setattr("harness.recording.publication.log", None)
+        assert not publish(store, run_id, replace(MADE, files={**MADE.files, "small.pdf": b"now"}))
+    assert publish(store, run_id, replace(MADE, files={**MADE.files, "small.md": b"other"}))
+
+
+def test_what_no_longer_holds_is_not_left_standing(store: Store, run_id: str) -> None:
+    """MLflow deletes no metric, which becomes NaN, and changes no param; the note tells of it."""
+    publish(store, run_id, MADE)
+    later = replace(
+        MADE, metrics={"headline/best/harmonic_mean": 72.0}, params={"shots": "16", "views": "2"}
+    )
+    assert publish(store, run_id, later)
+    data = shown(store, run_id)
+    assert data.metrics["headline/best/harmonic_mean"] == 72.0
+    assert math.isnan(data.metrics["headline/best/harmonic_mean_low"])
+    assert data.params == {"shots": "4", "dataset": "emoji", "views": "2"}
+    words = "first value of a parameter; these are now: `dataset` no constant, `shots` 16.\n"
+    assert words in data.tags[Tag.RUN_NOTE]
+    assert not publish(store, run_id, later)
+
+
+def test_a_long_note_ends_with_a_whole_line(store: Store, run_id: str) -> None:
+    """And says where the rest is."""
+    line = "| a row of the table |\n"
+    publish(store, run_id, replace(MADE, note=line * 1000))
+    note = shown(store, run_id).tags[Tag.RUN_NOTE]
+    assert MAX_TAG - 2 * len(line) < len(note) <= MAX_TAG
+    rows, _, end = note.rpartition("\n\n")
+    assert set(rows.splitlines()) == {line.strip()}
+    assert end.startswith("The whole report")
+
+
+def test_files_that_are_too_large_are_left_out(
+    store: Store, run_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The page comes first, then as many as fit."""
+    monkeypatch.setattr("harness.recording.publication.MOST_BYTES", 12)
+    publish(store, run_id, MADE)
+    found = [file.path for file in store.client.list_artifacts(run_id, "report")]
+    assert found == ["report/small.html", "report/small.md"]
+
+
+def told(fake: FakeStore) -> Any:
+    """What a store holds, without times."""
+    (run,) = fake.runs.values()
+    numbers = {(key, value) for key, value, *_ in run.points}
+    tags = {key: text for key, text in run.tags.items() if key != Tag.RUN_KEY}
+    return numbers, run.params, tags, run.files
+
+
+@pytest.mark.parametrize("fate", ["before", "after", "crash before", "crash after"])
+@pytest.mark.parametrize("place", range(1, 6))
+def test_a_store_away_or_a_killed_driver_loses_nothing(
+    tmp_path: Path, fate: str, place: int
+) -> None:
+    """Whichever call it strikes; the next run of the study brings the rest."""
+    calm = FakeStore()
+    post = Post(tmp_path / "calm", calm)
+    run_id = post.box.create_run("7", "small", {})
+    publish(Store(URI, post.client, None, post.box), run_id, MADE)  # type: ignore[arg-type]
+    assert post.client.calls[1:] == ["get_run", "log_artifacts", "log_batch", "log_batch"]
+    fake = FakeStore()
+    post = Post(tmp_path / "struck", fake, *["ok"] * place, *[fate] * 3)
+    run_id = post.box.create_run("7", "small", {})
+    post.box.read = lambda ask: ask(post.client)  # type: ignore[method-assign,assignment]
+    with suppress(Crash, Exception):  # the read of a store that is away ends the try as well
+        publish(Store(URI, post.client, None, post.box), run_id, MADE)  # type: ignore[arg-type]
+    after = Post(tmp_path / "struck", fake)
+    after.deliver_all()
+    publish(Store(URI, after.client, None, after.box), run_id, MADE)  # type: ignore[arg-type]
+    assert told(fake) == told(calm)
+
+
+def test_a_study_shows_its_report_and_is_then_left_alone(ray_bench: Bench) -> None:
+    """The run says what the tables say; the same command again writes nothing."""
+    study = make_study(description="a line", seeds=3, space={"generator.n_ctx": [1, 4, 8]})
+
+    def report(outcome: Any) -> Publication:
+        return prepare(outcome.experiment, outcome.tracking_uri)[0]
+
+    assert ray_bench.run(study, publish=report).complete
+    data = ray_bench.parent().data
+    assert data.tags[Tag.BEST] == "n_ctx 8"
+    best = sum(truth(study.trial, seed) for seed in range(3)) / 3 + 4  # the constant n_ctx is 4
+    assert data.metrics["headline/best/harmonic_mean"] == pytest.approx(best)
+    assert data.metrics["headline/vs_baseline/harmonic_mean"] == pytest.approx(4.0)
+    assert data.tags[Tag.RUN_NOTE].startswith("a line\n\n### small: the answer")
+    before = [run.to_dictionary() for run in ray_bench.runs()]
+    assert ray_bench.run(study, publish=report).complete
+    assert [run.to_dictionary() for run in ray_bench.runs()] == before
+
+
+def test_a_report_that_cannot_be_shown_undoes_no_study(
+    ray_bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One line says so, and the same command shows it later; without a report nothing is asked."""
+    study, console = make_study(seeds=1), Console(record=True, quiet=False, width=300)
+
+    def refuse(*_: Any) -> None:
+        raise StoreError("the store is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(harness.study.run, "show_report", refuse)
+        assert ray_bench.run(study, publish=lambda _: MADE, console=console).complete
+    words = "the report is not in MLflow yet, the same command writes it: the store is full"
+    assert words in console.export_text()
+    assert ray_bench.run(study, publish=lambda _: None).complete
+    assert Tag.PUBLISHED not in ray_bench.parent().data.tags
+    assert ray_bench.run(study, publish=lambda _: MADE).complete
+    assert Tag.PUBLISHED in ray_bench.parent().data.tags

@@ -1,0 +1,39 @@
+"""Between two lines of progress there is no word of MLflow, nor of what it stands on."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.harness.conftest import Bench
+from tests.harness.servers import MlflowServer
+from tests.harness.study.drivers import Driver
+
+# What a study of the driver prints.
+OWN = re.compile(r"features: .*|start     n_ctx=.*|\[\d/4\] complete  n_ctx=.*|StudyOutcome\(.*|")
+
+
+def strange_lines(bench: Bench) -> list[str]:
+    """What a study and its report print on both streams, that is not the study's own."""
+    code, output = Driver(bench, 0.0, fault={"publish": True}).end(240)
+    assert code == 0, output
+    assert "[4/4] complete" in output
+    assert bench.parent().data.metrics["headline/best/harmonic_mean"] > 0
+    return [line for line in output.splitlines() if not OWN.fullmatch(line)]
+
+
+@pytest.mark.slow
+def test_a_store_that_is_made_on_the_way_is_quiet(tmp_path: Path) -> None:
+    """Alembic makes some hundred tables then, and would tell of each migration."""
+    bench = Bench(f"sqlite:///{tmp_path}/new.db", tmp_path / "log", tmp_path / "cache")
+    assert strange_lines(bench) == []
+
+
+@pytest.mark.slow
+def test_a_server_is_quiet(tmp_path: Path) -> None:
+    """Its client would print the address of each run that ends, and bars for files."""
+    server = MlflowServer(f"sqlite:///{tmp_path}/served.db", tmp_path)
+    try:
+        assert strange_lines(Bench(server.uri, tmp_path / "log", tmp_path / "cache")) == []
+    finally:
+        server.kill()

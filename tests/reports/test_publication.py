@@ -1,0 +1,85 @@
+"""What the study's own run in MLflow shows of a report."""
+
+from collections.abc import Callable
+
+import pytest
+
+from reports.publication import make_publication
+from reports.report import Report, make_report
+from reports.tables import Value, headline
+from tests.reports.builder import StoreBuilder
+from tests.reports.studies import cross_dataset, few_shot, over_datasets
+
+H = "harmonic_mean"
+
+
+@pytest.fixture
+def report(packaged: Callable[..., StoreBuilder]) -> Report:
+    """Of the packaged study, whose best setting by selection is n_ctx 8."""
+    return make_report(packaged().study())
+
+
+def test_headlines_are_the_tables_numbers(report: Report) -> None:
+    """The best setting's mean with its interval, and its difference to the study's baseline."""
+    shown = make_publication(report)
+    row = next(row for row in report.tables[0].rows if row.cells["level"].text == "8")  # type: ignore[union-attr]
+    told, difference = row.cells[H], row.cells["difference"]
+    assert isinstance(told, Value) and isinstance(difference, Value)
+    for name, estimate in ((f"best/{H}", told.estimate), (f"vs_baseline/{H}", difference.estimate)):
+        assert shown.metrics[f"headline/{name}"] == pytest.approx(estimate.mean)
+        assert shown.metrics[f"headline/{name}_low"] == pytest.approx(estimate.low)
+        assert shown.metrics[f"headline/{name}_high"] == pytest.approx(estimate.high)
+    assert shown.best == "n_ctx 8"
+    assert len(shown.metrics) == 12
+
+
+def test_differences_to_reference_arms_are_paired_by_seed(report: Report) -> None:
+    """Above 0 the setting is ahead of the arm."""
+    rows = {
+        (row["setting_key"], row["seed"]): row[f"test/{H}"] for row in report.study.rows.to_dicts()
+    }
+    keys = {s.arm: s.key for s in report.study.settings if s.arm}
+    best = next(s.key for s in report.study.settings if s.assignment.get("generator.n_ctx") == 8)
+    metrics = make_publication(report).metrics
+    for arm in ("no_synthetic", "text_feature"):
+        expected = sum(rows[best, s] - rows[keys[arm], s] for s in range(5)) / 5
+        assert metrics[f"headline/vs_{arm}/{H}"] == pytest.approx(expected)
+    assert metrics[f"headline/vs_no_synthetic/{H}"] > 0
+    assert not any("zero_shot" in name or "real_pictures" in name for name in metrics)
+
+
+def test_the_note_begins_with_the_answer(report: Report) -> None:
+    """The main table follows, and no other."""
+    note = make_publication(report).note
+    assert note.startswith("### prompt_len: the answer\n")
+    assert note.count("### ") == 2
+    assert "| n_ctx | n |" in note
+
+
+def test_params_are_what_all_settings_share(report: Report) -> None:
+    """A factor is none of them."""
+    params = make_publication(report).params
+    assert params["shots"] == "16"
+    assert "generator.n_ctx" not in params
+
+
+def test_the_same_study_gives_the_same_files(report: Report) -> None:
+    """Else each run of a finished study would write to the store; PDFs hold the time of day."""
+    one, other = make_publication(report), make_publication(report)
+    assert one.files.keys() == other.files.keys()
+    assert one.page in one.files
+    for name, content in one.files.items():
+        assert name.endswith(".pdf") or other.files[name] == content
+    assert (one.metrics, one.params, one.note) == (other.metrics, other.params, other.note)
+
+
+def test_nothing_is_ahead_where_settings_are_of_different_datasets() -> None:
+    """Of a study over datasets the best setting is that of their average."""
+    assert headline(make_report(cross_dataset().study()).study, "accuracy") is not None
+    found = headline(over_datasets().study(), H)
+    assert found is not None
+    assert "dataset" not in found.setting
+    few = headline(few_shot().study(), "accuracy")
+    assert few is not None
+    assert few.setting == "finetuner tip_adapter"
+    assert few.beside["baseline"].mean == pytest.approx(2.4)
