@@ -53,5 +53,6 @@ def _same(row: Row) -> bool:
 
 
 def _subject(study: Study, baseline: str) -> str:
-    ship = study.constants.get("generator.name") == "vae"
+    varied = {factor.key for factor in study.factors} & {"generator", "generator.name"}
+    ship = study.constants.get("generator.name") == "vae" and not varied
     return f"SHIP ({baseline})" if ship and baseline else baseline or "the study's setting"
