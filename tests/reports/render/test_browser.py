@@ -99,6 +99,8 @@ def test_charts_are_drawn_and_nothing_complains(browser: Any, tmp_path: Path) ->
     dots = "return document.querySelectorAll('.chart svg .mark-symbol.seeds_marks path').length"
     assert wait(browser, dots) == 25
     assert browser.get_log("browser") == []
+    named = "return document.querySelector('.chart summary').getAttribute('aria-label')"
+    assert wait(browser, named) == "Save this chart"
 
 
 def test_a_dot_leads_to_its_run_and_tells_its_seed(browser: Any, tmp_path: Path) -> None:

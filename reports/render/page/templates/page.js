@@ -8,7 +8,8 @@
     const draw = (place) => {
       if (place.dataset.drawn) return Promise.resolve();
       place.dataset.drawn = "1";
-      return vegaEmbed(place, all[place.dataset.chart], options);
+      return vegaEmbed(place, all[place.dataset.chart], options).then(() =>
+        place.querySelector("summary")?.setAttribute("aria-label", "Save this chart"));
     };
     const places = [...document.querySelectorAll(".chart")];
     const seen = new IntersectionObserver(
