@@ -83,7 +83,7 @@ def prepare(
 
     made = _read(study_name, tracking_uri)
     publication = make_publication(made)
-    return publication, lambda out: _show(made, publication.files, out)
+    return publication, lambda out: _shown_again(made, publication, out)
 
 
 def _read(study_name: str, tracking_uri: str | None = None, metric: str | None = None) -> "Report":
@@ -93,16 +93,22 @@ def _read(study_name: str, tracking_uri: str | None = None, metric: str | None =
     return make_report(load_records(study_name, tracking_uri or default_tracking_uri()), metric)
 
 
+def _shown_again(report: "Report", publication: "Publication", out: Path) -> list[Path]:
+    """As _show; a folder whose page is of the same stamp is left as it is."""
+    from reports.render import is_page_of, print_report
+
+    if not is_page_of(out / publication.page, publication.stamp):
+        return _show(report, publication.files(), out)
+    print_report(report, f"report: {out} (as it was)")
+    return []
+
+
 def _show(report: "Report", files: Mapping[str, bytes], out: Path) -> list[Path]:
     """Write a report's files to a folder and print its tables; the files written."""
-    from rich.console import Console
-
-    from reports.render import view, write_files
+    from reports.render import print_report, write_files
 
     written = write_files(files, out)
-    console = Console(highlight=False)
-    console.print(view(report, console.width))
-    console.print(f"report: {out} ({len(written)} files)", soft_wrap=True, markup=False)
+    print_report(report, f"report: {out} ({len(written)} files)")
     return written
 
 

@@ -1,6 +1,7 @@
 """A report as the study's own run in MLflow shows it."""
 
 import dataclasses
+from functools import cache
 
 from reports.contract import HEADLINE, Publication, interval_metrics
 from reports.render import file_name, report_files, text_of
@@ -23,7 +24,8 @@ def make_publication(report: Report) -> Publication:
         best=found.setting if found else "",
         note=_note(report),
         page=f"{file_name(study.name)}.html",
-        files=report_files(report),
+        stamp=report.stamp,
+        files=cache(lambda: report_files(report)),
     )
 
 

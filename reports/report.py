@@ -1,10 +1,12 @@
 """Everything that a report of a study says, before anyone renders it."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from reports.analysis import Analysis, analysis_tables
 from reports.answer import Answer, build_answer
 from reports.read import Study
+from reports.stamp import stamp_of
 from reports.tables import Table, build_tables, with_metric
 
 
@@ -23,6 +25,11 @@ class Report:
     answer: Answer
     tables: tuple[Table, ...]
     together: tuple[Table, ...] = ()
+
+    @cached_property
+    def stamp(self) -> str:
+        """What the report is made of, as a short text; see stamp_of."""
+        return stamp_of(self.study, self.metric)
 
     @property
     def every_table(self) -> tuple[Table, ...]:

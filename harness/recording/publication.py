@@ -52,29 +52,26 @@ def publish(store: Store, run_id: str, made: Publication) -> bool:
 
 
 def _digest(made: Publication) -> str:
-    """Of all that is shown; a PDF counts for nothing: it holds the second in which it was made."""
+    """Of all that is shown; the files, which take seconds to make, count by their stamp."""
     said = {
         "metrics": dict(made.metrics),
         "params": dict(made.params),
         "best": made.best,
         "note": made.note,
-        "files": {
-            name: hashlib.sha256(content).hexdigest()
-            for name, content in made.files.items()
-            if not name.endswith(".pdf")
-        },
+        "stamp": made.stamp,
     }
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
 
 def _as_many_as_fit(made: Publication) -> dict[str, bytes]:
     """The page, then the smallest files first, while they fit in MOST_BYTES."""
+    every = made.files()
     files, left = {}, MOST_BYTES
-    for name in sorted(made.files, key=lambda name: (name != made.page, len(made.files[name]))):
-        left -= len(made.files[name])
+    for name in sorted(every, key=lambda name: (name != made.page, len(every[name]))):
+        left -= len(every[name])
         if left < 0:
             break
-        files[name] = made.files[name]
+        files[name] = every[name]
     return files
 
 

@@ -1,6 +1,6 @@
 """What a study's own run in MLflow shows of its report."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -16,7 +16,8 @@ class Publication:
     best: the setting that selection prefers, in words; "" where it prefers none.
     note: Markdown, of any length.
     page: which of the files is the page to open.
-    files: name -> content.
+    stamp: of what the files are made of: equal stamps, equal files.
+    files: makes them: name -> content.
     """
 
     metrics: Mapping[str, float]
@@ -24,4 +25,5 @@ class Publication:
     best: str
     note: str
     page: str
-    files: Mapping[str, bytes]
+    stamp: str
+    files: Callable[[], Mapping[str, bytes]]

@@ -6,6 +6,8 @@ Answers for: widths, escaping, precision and files. Decides nothing about number
 from reports.render.answer import answer_html
 from reports.render.files import (
     file_name,
+    is_page_of,
+    print_report,
     report_files,
     text_of,
     view,
@@ -20,8 +22,10 @@ __all__ = [
     "answer_html",
     "csv_text",
     "file_name",
+    "is_page_of",
     "latex",
     "markdown",
+    "print_report",
     "report_files",
     "table_html",
     "text_of",

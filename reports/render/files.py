@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from rich.console import Group, RenderableType
+from rich.console import Console, Group, RenderableType
 
 from reports.charts import FIGURES, chart_bytes, study_charts
 from reports.contract import ReportError
@@ -17,6 +17,8 @@ from reports.render.page import page
 from reports.render.plain import csv_stream, csv_text, markdown
 from reports.render.terminal import FILE_WIDTH, plain_text, terminal_view
 from reports.report import Report
+
+_HEAD = 1000  # characters of a page in which its stamp stands
 
 
 def text_of(form: str, report: Report) -> str:
@@ -44,6 +46,22 @@ def view(report: Report, width: int) -> RenderableType:
         for table in report.every_table
     ]
     return Group(answer, terminal_view(tables, width))
+
+
+def print_report(report: Report, last: str) -> None:
+    """Print the answer and the tables, fitted to the terminal, and a last line."""
+    console = Console(highlight=False)
+    console.print(view(report, console.width))
+    console.print(last, soft_wrap=True, markup=False)
+
+
+def is_page_of(path: Path, stamp: str) -> bool:
+    """Whether a file is the page of a report with a stamp."""
+    try:
+        with path.open(encoding="utf-8") as stream:
+            return f'content="{stamp}"' in stream.read(_HEAD)
+    except (OSError, UnicodeDecodeError):
+        return False
 
 
 def write_report(report: Report, out: Path, *, every_figure: bool = False) -> list[Path]:

@@ -32,6 +32,7 @@ def page(report: Report, sections: Sequence[Section] = ()) -> str:
     specs = {c.name: for_page(c.spec) for section in sections for c in section.charts}
     template = made.get_template("page.html.j2")
     text = template.render(
+        stamp=report.stamp,
         study=report.study,
         answer=report.answer,
         parts=list(_parts(report, charts)),
