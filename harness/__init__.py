@@ -7,6 +7,20 @@ From Python:
     model = load_trained("runs:/RUN_ID")
 """
 
-from harness.python import load_trained, run_study
+from typing import TYPE_CHECKING, Any
+
+from harness.python import run_study
+
+if TYPE_CHECKING:
+    from harness.store import load_trained
 
 __all__ = ["load_trained", "run_study"]
+
+
+def __getattr__(name: str) -> Any:
+    """load_trained, loaded when it is asked for: commands start light."""
+    if name in __all__:
+        from harness import store
+
+        return getattr(store, name)
+    raise AttributeError(f"module 'harness' has no attribute {name!r}")

@@ -12,6 +12,7 @@ from reports.contract import EmptyStudyError, ReportError
 
 if TYPE_CHECKING:
     from reports.contract import Publication
+    from reports.read import Study
     from reports.report import Report
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -87,10 +88,15 @@ def prepare(
 
 
 def _read(study_name: str, tracking_uri: str | None = None, metric: str | None = None) -> "Report":
-    from reports.read import default_tracking_uri, load_records
     from reports.report import make_report
 
-    return make_report(load_records(study_name, tracking_uri or default_tracking_uri()), metric)
+    return make_report(_records(study_name, tracking_uri), metric)
+
+
+def _records(study_name: str, tracking_uri: str | None) -> "Study":
+    from reports.read import default_tracking_uri, load_records
+
+    return load_records(study_name, tracking_uri or default_tracking_uri())
 
 
 def _shown_again(report: "Report", publication: "Publication", out: Path) -> list[Path]:
@@ -202,10 +208,8 @@ def report(
 def _export(name: str, tracking_uri: str | None, target: str) -> None:
     """Write the study where another program reads it, and say so."""
     from reports.export import export
-    from reports.read import default_tracking_uri, load_records
 
-    study = load_records(name, tracking_uri or default_tracking_uri())
-    typer.echo(export(study, target))
+    typer.echo(export(_records(name, tracking_uri), target))
 
 
 def _print_formats(

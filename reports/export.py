@@ -6,7 +6,7 @@ from typing import Any
 from reports.analysis import scores_compare
 from reports.contract import COMPLETE, FAIL, PRUNED, SQLITE, ReportError, redacted
 from reports.read import Factor, Study, heading
-from reports.tables import Group, by_seed, level_id, matched, setting_groups
+from reports.tables import Group, level_id, setting_groups
 
 OPTUNA = "optuna:"
 _SCALARS = (str, int, float, bool, type(None))
@@ -81,7 +81,7 @@ def _ending(study: Study, group: Group) -> tuple[Any, float | None]:
     """Optuna's state of a setting, and its value; what has not finished has failed."""
     from optuna.trial import TrialState
 
-    values = list(by_seed(matched(group.rows, f"selection/{study.objective}", {})).values())
+    values = list(group.seeds(f"selection/{study.objective}").values())
     if group.count(COMPLETE) and values:
         return TrialState.COMPLETE, sum(values) / len(values)
     return (TrialState.PRUNED if group.count(PRUNED) else TrialState.FAIL), None
@@ -137,7 +137,7 @@ def _attributes(study: Study, group: Group) -> dict[str, Any]:
     own = group.done
     means: dict[str, Any] = {}
     for name in study.protocol.headings:
-        values: Sequence[float] = list(by_seed(matched(own, f"test/{name}", {})).values())
+        values: Sequence[float] = list(group.seeds(f"test/{name}").values())
         if values:
             means[f"test/{name}"] = sum(values) / len(values)
     runs = own["run_id"].drop_nulls().unique(maintain_order=True).to_list()

@@ -43,7 +43,6 @@ def _of(name: str, estimate: Estimate) -> dict[str, float]:
 
 def _note(report: Report) -> str:
     """Markdown: the description, the answer and the main table."""
-    main = [table for table in report.tables if table.kind][:1]
-    text = text_of("markdown", dataclasses.replace(report, tables=tuple(main)))
+    text = text_of("markdown", dataclasses.replace(report, tables=report.main[:1]))
     description = report.study.description
     return f"{description}\n\n{text}" if description else text

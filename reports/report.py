@@ -32,11 +32,19 @@ class Report:
         return stamp_of(self.study, self.metric)
 
     @property
+    def main(self) -> tuple[Table, ...]:
+        """The tables that compare levels, settings, methods or factors."""
+        return tuple(table for table in self.tables if table.kind)
+
+    @property
+    def beside(self) -> tuple[Table, ...]:
+        """The tables of what selection chose, and of the features' quality."""
+        return tuple(table for table in self.tables if not table.kind)
+
+    @property
     def every_table(self) -> tuple[Table, ...]:
         """All tables, the most telling first."""
-        main = tuple(table for table in self.tables if table.kind)
-        beside = tuple(table for table in self.tables if not table.kind)
-        return (*main, *self.together, *beside)
+        return (*self.main, *self.together, *self.beside)
 
 
 def make_report(study: Study, metric: str | None = None) -> Report:

@@ -1,37 +1,22 @@
-"""SHIP on frozen CLIP: the method; torch and open_clip only (no ray, optuna or mlflow)."""
+"""SHIP on frozen CLIP: the method; torch and open_clip only (no ray, optuna or mlflow).
 
-from pathlib import Path
-from typing import TYPE_CHECKING
+From Python:
+
+    from ship import load_trained
+"""
+
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ship.clip import FrozenCLIP
-    from ship.trial import TrainedModel
+    from ship.trial import load_trained
 
 __all__ = ["load_trained"]
 
 
-def load_trained(
-    place: str | Path,
-    seed: int | None = None,
-    *,
-    target: str | None = None,
-    clip: "FrozenCLIP | None" = None,
-    device: str = "cpu",
-) -> "TrainedModel":
-    """Load what a trial of a study with `save: true` has trained under one seed.
+def __getattr__(name: str) -> Any:
+    """load_trained, loaded when it is asked for: torch takes seconds, and commands start light."""
+    if name in __all__:
+        from ship import trial
 
-    Args:
-        place: a folder with trained.json and the seeds' files, or the path of one seed's file.
-        seed: which of the folder's; None: the first.
-        target: cross_dataset: the target whose fine-tuner is wanted; None: the first.
-        clip: the backbone; None: it is loaded by its name, which must be pocket or an open_clip
-            NAME:PRETRAINED with a published tag.
-        device: torch device of a backbone that is loaded.
-
-    Raises:
-        ship.trial.TrainedError: the files are missing, damaged, or of another version or backbone:
-            one line that says what would do.
-    """
-    from ship.trial import load_trained as load  # torch takes seconds, and commands start light
-
-    return load(place, seed, target=target, clip=clip, device=device)
+        return getattr(trial, name)
+    raise AttributeError(f"module 'ship' has no attribute {name!r}")

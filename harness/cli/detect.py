@@ -129,7 +129,7 @@ def next_stage(
     from harness.config import MAX_SEEDS, Detection
     from reports.contract import PROTOCOLS
     from reports.stats import Design, endings, stages
-    from reports.tables import given_out
+    from reports.tables import differences, given_out
 
     (factor,) = study.space
     settings = [*plan.settings, *plan.twins]
@@ -143,12 +143,7 @@ def next_stage(
     design = Design(effect, looks, len(compared))
     seeds = in_order(study.seeds, looks[-1])
     theirs = values.get(baseline.key, {})
-    family = [
-        given_out(
-            {s: v - theirs[s] for s, v in values.get(one.key, {}).items() if s in theirs}, seeds
-        )
-        for one in compared
-    ]
+    family = [given_out(differences(values.get(one.key, {}), theirs), seeds) for one in compared]
     found = endings(design, family, _PERCENT)
     through = [_looks_through(looks, one) for one in found]
     waiting = [n for n, one in zip(through, found, strict=True) if _goes_on(one) and n < len(looks)]

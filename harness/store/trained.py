@@ -32,7 +32,23 @@ def load_trained(
     device: str = "cpu",
     tracking_uri: str | None = None,
 ) -> "TrainedModel":
-    """Fetch what a run has trained, and load it; see harness.load_trained."""
+    """ship.load_trained of what a run keeps in MLflow.
+
+    Args:
+        uri: runs:/RUN_ID, an artifact's address that ends in trained or trained/seed_N.safetensors
+            (runs:/RUN_ID/trained, mlflow-artifacts:/..., s3://...), or a path.
+        seed: which of the run's; None: that of the file, or the first.
+        target: cross_dataset: the target whose fine-tuner is wanted; None: the first.
+        clip: the backbone; None: it is loaded by its name, which must be pocket or an open_clip
+            NAME:PRETRAINED with a published tag.
+        device: torch device of a backbone that is loaded.
+        tracking_uri: of the store that knows the run; None: MLFLOW_TRACKING_URI, else mlflow.db in
+            the working directory.
+
+    Raises:
+        ship.trial.TrainedError: the files are missing, damaged, or of another version or backbone.
+        harness.errors.UserError: the store cannot be reached, or has no such run or file.
+    """
     import ship
 
     store = absolute_uri(tracking_uri or default_uri(Path.cwd()), Path.cwd())

@@ -8,7 +8,7 @@ from typing import Any
 from reports.analysis.design import Unavailable, scores_compare, subject
 from reports.read import Study
 from reports.stats import Comparison, compare_paired
-from reports.tables import Group, baseline_setting, by_seed, level_id, matched, setting_groups
+from reports.tables import Group, baseline_setting, by_preference, level_id
 
 MOST_TRIED = 12  # factors of which every combination is looked up where single ones lead nowhere
 _ABSENT = object()  # the factor is not active in a setting
@@ -78,15 +78,15 @@ def ablation_path(study: Study, metric: str) -> AblationPath | Unavailable:
     incomparable = scores_compare(part)
     if incomparable is not None:
         return incomparable
-    scored = _scored(part)
-    groups = [group for group, _ in scored]
+    scored = by_preference(part)
+    groups = [group for _, group in scored]
     if not groups:
         return Unavailable("no setting has finished with a selection score")
     start = baseline_setting(part, groups)
     if start is None:
         return Unavailable("the setting with every factor at its baseline has not finished")
     # of two settings with one assignment the better
-    by_place = {_place(g.value.assignment): (g, score) for g, score in reversed(scored)}
+    by_place = {_place(g.value.assignment): (g, score) for score, g in reversed(scored)}
     possible = _possible([s.assignment for s in part.settings if not s.arm])
     target = groups[0].value.assignment
     here, score = by_place[_place(start.value.assignment)]
@@ -116,17 +116,6 @@ def ablation_path(study: Study, metric: str) -> AblationPath | Unavailable:
         tuple(steps),
         tuple(missing.values()),
     )
-
-
-def _scored(study: Study) -> list[tuple[Group, float]]:
-    """The settings whose every finished trial has a selection score, the best mean first."""
-    column, found = f"selection/{study.objective}", []
-    for group in setting_groups(study):
-        done = group.done
-        values = done[column].drop_nulls().to_list() if column in done.columns else []
-        if values and len(values) == len(done):
-            found.append((group, sum(values) / len(values)))
-    return found
 
 
 def _best(
@@ -179,8 +168,4 @@ def _changes(before: Assignment, after: Assignment) -> tuple[Change, ...]:
 
 
 def _compared(one: Group, other: Group, column: str) -> Comparison | None:
-    return compare_paired(_seeds(one, column), _seeds(other, column))
-
-
-def _seeds(group: Group, column: str) -> dict[int, float]:
-    return by_seed(matched(group.rows, column, {}))
+    return compare_paired(one.seeds(column), other.seeds(column))

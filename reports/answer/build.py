@@ -13,9 +13,7 @@ from reports.answer.ranked import ranks_finding
 from reports.answer.shares import shares_finding
 from reports.answer.words import difference, listed, p_words, points, signed
 from reports.read import Study, heading
-from reports.stats import Verdict
 from reports.tables import (
-    APART,
     AVERAGE,
     LEVELS,
     Table,
@@ -23,6 +21,7 @@ from reports.tables import (
     cell_text,
     dataset_factor,
     is_percent,
+    on_other_classes,
     p_text,
     short_names,
     spelled_row,
@@ -66,15 +65,15 @@ def _findings(
     whole = [
         t for t in tables if not over or t.kind == "methods" or t.name.startswith(f"{AVERAGE}-")
     ]
-    apart = any(factor.key in (*APART, "max_classes") for factor in study.factors)
+    apart = on_other_classes(study)
     for table in whole:
         # scores of different rules, or on different classes, choose no setting
         if table.kind == "settings" and not apart and not scores_compare(study):
             yield from filter(None, [_chosen(table, head)])
     told = list(_of_factors(analysis, whole, head, effect))
     yield from told
-    shares = shares_finding(analysis, head)
-    if shares and not (shares.text.startswith("No ") and any(map(_decides, told))):
+    certain = any(finding.certain for finding in told)
+    if shares := shares_finding(analysis, head, certain=certain):
         yield shares
     # The reference arms ran on one dataset, in whose table they are.
     place = f" on {arms_dataset(study, over)}" if over else ""
@@ -110,11 +109,6 @@ def _depends(analysis: Analysis, table: Table) -> str:
         if other != key
     ]
     return f"Its effect depends on {listed(others)}." if others else ""
-
-
-def _decides(finding: Finding) -> bool:
-    """Whether a finding says that some level certainly differs."""
-    return finding.verdict is Verdict.DECIDED or "beyond chance" in finding.text
 
 
 def _chosen(table: Table, head: str) -> Finding | None:

@@ -40,7 +40,8 @@ def levels_finding(table: Table, head: str, effect: float | None) -> Finding | N
         subject = f"{subject}, averaged over datasets"
     elif table.kind == "effects":
         subject = f"{subject}, averaged over the other factors"
-    return Finding(subject, overall(verdicts), " ".join(filter(None, texts)))
+    certain = Verdict.DECIDED in verdicts or any(differs(row) for row, _ in found)
+    return Finding(subject, overall(verdicts), " ".join(filter(None, texts)), certain)
 
 
 def judged(table: Table, effect: float | None) -> list[Judged]:

@@ -11,11 +11,13 @@ class Finding:
 
     verdict: None where nothing was judged against the smallest effect of interest.
     text: whole sentences, without the subject and the verdict.
+    certain: whether some difference of it is not 0, beyond chance.
     """
 
     subject: str
     verdict: Verdict | None
     text: str
+    certain: bool = False
 
     @property
     def sentence(self) -> str:

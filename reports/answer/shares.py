@@ -12,12 +12,13 @@ _LEVEL = 0.05
 _LEAST = 1.0  # percent; less is not worth a reader's time, however sure
 
 
-def shares_finding(analysis: Analysis, head: str) -> Finding | None:
+def shares_finding(analysis: Analysis, head: str, *, certain: bool) -> Finding | None:
     """The finding of a study with several factors; None where their shares are not known.
 
     Args:
         analysis: of the study.
         head: the metric's heading.
+        certain: whether some level differs beyond chance; then it is not said that no share does.
     """
     found, study = analysis.importance, analysis.study
     if isinstance(found, Unavailable):
@@ -32,7 +33,7 @@ def shares_finding(analysis: Analysis, head: str) -> Finding | None:
         and effect.holm < _LEVEL
     ]
     if not sure:
-        if any(effect.holm is None for effect in effects):
+        if certain or any(effect.holm is None for effect in effects):
             return None  # what was not tested is not said to be nothing
         text = f"No share of the variance of {head} between settings is beyond chance."
         return Finding("importance", None, text)

@@ -18,10 +18,9 @@ FIGURES = "figures"  # the section of the factors' charts
 
 @dataclass(frozen=True)
 class Section:
-    """Charts under one heading. name: of the section. title: its heading."""
+    """Charts that stand together. name: of their part of the page."""
 
     name: str
-    title: str
     charts: tuple[Chart, ...]
 
 
@@ -36,10 +35,10 @@ def study_charts(analysis: Analysis) -> list[Section]:
     together = _together(analysis, comparable) if comparable else ()
     settings = _settings(analysis, comparable) if comparable else ()
     found = [
-        Section(FIGURES, "Figures", tuple(factor_charts(study, metric))),
-        Section("together", "Factors together", tuple(together)),
-        Section("training", "Training", tuple(_training(analysis))),
-        Section("settings", "Cost and feature quality", tuple(settings)),
+        Section(FIGURES, tuple(factor_charts(study, metric))),
+        Section("together", tuple(together)),
+        Section("training", tuple(_training(analysis))),
+        Section("settings", tuple(settings)),
     ]
     return [section for section in found if section.charts]
 

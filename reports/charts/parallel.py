@@ -10,10 +10,8 @@ from reports.read import Factor, Study, heading
 from reports.tables import (
     MOST_LEVELS,
     Group,
-    by_seed,
     is_numeric,
     level_text,
-    matched,
     ordered_levels,
     setting_groups,
     short_names,
@@ -79,7 +77,7 @@ def _places(study: Study, factor: Factor) -> Iterator[tuple[str, float]]:
 
 def _through(group: Group, metric: str) -> Iterator[tuple[str, str, Any]]:
     """(factor, level, the setting's mean) of every factor that is active in a setting."""
-    seeds = by_seed(matched(group.rows, f"test/{metric}", {}))
+    seeds = group.seeds(f"test/{metric}")
     if seeds:
         mean = sum(seeds.values()) / len(seeds)
         for key, level in group.value.assignment.items():

@@ -82,7 +82,7 @@ def dots_of(study: Study, factor: Factor, metric: str, *, settings: bool) -> lis
                         Dot(level, number, mean, f"mean of {len(seeds)} seeds", _run(part))
                     )
         else:
-            for seed, y in sorted(by_seed(matched(group.rows, f"test/{metric}", {})).items()):
+            for seed, y in sorted(group.seeds(f"test/{metric}").items()):
                 own = group.done.filter(group.done["seed"] == seed)
                 found.append(Dot(level, number, y, f"seed {seed}", _run(own)))
     return found
@@ -98,7 +98,7 @@ def means_of(study: Study, factor: Factor, metric: str) -> list[Mean]:
     """Each level's mean with its interval, as in the factor's table."""
     found = []
     for group in level_groups(study, factor):
-        values = list(by_seed(matched(group.rows, f"test/{metric}", {})).values())
+        values = list(group.seeds(f"test/{metric}").values())
         if values:
             found.append(Mean(level_text(group.value), interval_of(metric, values)))
     return found
@@ -124,7 +124,7 @@ def arms_of(study: Study, metric: str, limits: tuple[float, float], decimals: in
 
 
 def _arm(group: Group, metric: str) -> tuple[str, Estimate] | None:
-    values = list(by_seed(matched(group.rows, f"test/{metric}", {})).values())
+    values = list(group.seeds(f"test/{metric}").values())
     return (group.arm, interval_of(metric, values)) if values else None
 
 

@@ -17,7 +17,7 @@ from reports.charts.pieces import (
 )
 from reports.contract import QUALITY
 from reports.read import Study, heading
-from reports.tables import MEASURES, by_seed, factor_labels, matched, setting_groups, spelled
+from reports.tables import MEASURES, factor_labels, setting_groups, spelled
 
 _SHOWN = ("cosine_to_mean", "synthetic_to_real")  # measures of the class means
 FEWEST = 4  # settings of a scatter
@@ -77,7 +77,7 @@ def _points(study: Study, x: str, y: str) -> list[dict[str, Any]]:
         return []
     labels, found = factor_labels(study), []
     for group in setting_groups(study):
-        one, other = (list(by_seed(matched(group.rows, name, {})).values()) for name in (x, y))
+        one, other = (list(group.seeds(name).values()) for name in (x, y))
         if one and other:
             means = {"x": sum(one) / len(one), "y": sum(other) / len(other)}
             found.append({"label": spelled(group, labels), **means})

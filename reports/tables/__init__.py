@@ -7,7 +7,7 @@ owes its reader. Knows no output format.
 from reports.tables.build import build_tables
 from reports.tables.changes import change_lines
 from reports.tables.datasets import AVERAGE
-from reports.tables.families import Family, Paired, load_families, load_values
+from reports.tables.families import Family, Paired, differences, load_families, load_values
 from reports.tables.formatting import (
     PLAIN,
     STACKED,
@@ -63,8 +63,9 @@ from reports.tables.notes import (
     unfinished_notes,
 )
 from reports.tables.pooling import arms_dataset, averaged, dataset_factor
+from reports.tables.preference import by_preference
 from reports.tables.quality_measures import MEASURES
-from reports.tables.quality_response import APART
+from reports.tables.quality_response import APART, on_other_classes
 from reports.tables.stopped import given_out
 
 __all__ = [
@@ -99,12 +100,14 @@ __all__ = [
     "baseline_setting",
     "broken",
     "build_tables",
+    "by_preference",
     "by_seed",
     "cell_text",
     "change_lines",
     "chosen_by",
     "dataset_factor",
     "decimals_of",
+    "differences",
     "factor_labels",
     "given_out",
     "head_notes",
@@ -119,6 +122,7 @@ __all__ = [
     "load_values",
     "matched",
     "number",
+    "on_other_classes",
     "on_test",
     "ordered_levels",
     "p_text",

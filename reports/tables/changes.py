@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from reports.read import Study, heading
 from reports.tables.formatting import number
-from reports.tables.groups import arm_groups, by_seed, first_rows, matched, spelled
+from reports.tables.groups import arm_groups, first_rows, spelled
 from reports.tables.metric import decimals_of, with_metric
 
 MOST_CHANGES = 10
@@ -29,7 +29,7 @@ def standings(study: Study, metric: str) -> dict[str, Standing]:
     groups, labels = first_rows(study, arm_groups(study))
     found: dict[str, Standing] = {}
     for group in groups:
-        values = by_seed(matched(group.rows, f"test/{metric}", {}))
+        values = group.seeds(f"test/{metric}")
         if values:
             mean = sum(values.values()) / len(values)
             found[spelled(group, labels) or "constants"] = Standing(len(group.done), mean)

@@ -37,6 +37,10 @@ class Group:
         """How many rows are in one of the states."""
         return sum(state in states for state in self.rows["state"].to_list())
 
+    def seeds(self, column: str) -> dict[int, float]:
+        """seed -> mean of a column over the finished rows of that seed."""
+        return by_seed(matched(self.rows, column, {}))
+
     def missing(self) -> int:
         """Rows that are wanted and have not ended: not run, running or interrupted."""
         return len(self.rows) - self.count(COMPLETE, FAIL, PRUNED)

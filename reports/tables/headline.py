@@ -9,16 +9,14 @@ from reports.tables.groups import (
     Group,
     arm_groups,
     baseline_setting,
-    by_seed,
     factor_labels,
-    matched,
     setting_groups,
     spelled,
 )
 from reports.tables.metric import interval_of
 from reports.tables.pooling import averaged, dataset_factor
 from reports.tables.preference import by_preference
-from reports.tables.quality_response import APART
+from reports.tables.quality_response import on_other_classes
 
 # The reference arms that a method has to beat.
 _RIVALS = ("no_synthetic", "text_feature")
@@ -52,19 +50,18 @@ def headline(study: Study, metric: str) -> Headline | None:
     """
     over = dataset_factor(study)
     whole = averaged(study, over) if over else study
-    if whole is None or any(factor.key in (*APART, "max_classes") for factor in whole.factors):
+    if whole is None or on_other_classes(whole):
         return None
     best = _preferred(whole)
-    values = _by_seed(best, metric) if best else {}
+    column = f"test/{metric}"
+    values = best.seeds(column) if best else {}
     if best is None or not values:
         return None
     groups = {arm.arm: arm for arm in arm_groups(whole) if arm.arm in _RIVALS}
     baseline = baseline_setting(whole, setting_groups(whole)) if whole.factors else None
     if baseline is not None:
         groups = {"baseline": baseline, **groups}
-    compared = {
-        name: compare_paired(values, _by_seed(group, metric)) for name, group in groups.items()
-    }
+    compared = {name: compare_paired(values, g.seeds(column)) for name, g in groups.items()}
     return Headline(
         spelled(best, factor_labels(whole)),
         interval_of(metric, list(values.values())),
@@ -78,7 +75,3 @@ def _preferred(study: Study) -> Group | None:
         return scored[0][1]
     settings = setting_groups(study)
     return settings[0] if len(settings) == 1 else None
-
-
-def _by_seed(group: Group, metric: str) -> dict[int, float]:
-    return by_seed(matched(group.rows, f"test/{metric}", {}))

@@ -18,6 +18,15 @@ FEWEST_SETTINGS = 4  # fewer are no trend
 APART = ("dataset", "targets", "unseen_class")
 
 
+def on_other_classes(study: Study) -> bool:
+    """Whether some settings are measured on other classes than others: their values differ by that.
+
+    Args:
+        study: of one dataset, or averages.
+    """
+    return any(factor.key in (*APART, "max_classes") for factor in study.factors)
+
+
 class _Response(NamedTuple):
     """Of each seed: rank correlation over settings, and points a standard deviation."""
 
@@ -40,7 +49,7 @@ def response_tables(study: Study, metric: str) -> list[Table]:
         study: whose settings are compared.
         metric: name of the test metric.
     """
-    if any(factor.key in (*APART, "max_classes") for factor in study.factors):
+    if on_other_classes(study):
         return []
     found = [_response(study, measure, metric) for measure in MEASURES]
     kept = [response for response in found if response is not None]

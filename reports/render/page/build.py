@@ -49,14 +49,12 @@ def page(report: Report, sections: Sequence[Section] = ()) -> str:
 
 def _parts(report: Report, charts: Mapping[str, Sequence[Chart]]) -> Iterator[dict[str, Any]]:
     """The page's parts between the answer and its end, those left out that are empty."""
-    main = [table for table in report.tables if table.kind]
-    beside = [table for table in report.tables if not table.kind]
     parts: list[tuple[str, str, Sequence[Chart], Sequence[Table]]] = [
         ("figures", "Figures", charts.get("figures", ()), ()),
-        ("tables", "Tables", (), main),
+        ("tables", "Tables", (), report.main),
         ("together", "Factors together", charts.get("together", ()), report.together),
         ("training", "Training", charts.get("training", ()), ()),
-        ("settings", "Cost and feature quality", charts.get("settings", ()), beside),
+        ("settings", "Cost and feature quality", charts.get("settings", ()), report.beside),
     ]
     for name, title, own, tables in parts:
         shown = [_shown(table) for table in tables if table.place != "csv"]
