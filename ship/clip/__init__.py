@@ -13,9 +13,9 @@ from ship.clip.architectures import (
     load_tokenizer,
     text_settings,
 )
+from ship.clip.fewest_tokens import SMALLEST_GROUP
 from ship.clip.frozen_clip import BackboneError, FrozenCLIP, check_backbone_name
 from ship.clip.prompts import NamePosition, class_prompts, initial_context
-from ship.clip.text_tower import SMALLEST_GROUP
 
 __all__ = [
     "SMALLEST_GROUP",

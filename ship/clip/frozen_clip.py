@@ -92,7 +92,7 @@ class FrozenCLIP:
         self.std: tuple[float, ...] = tuple(settings["std"])
         self.logit_scale = float(self._model.logit_scale.detach().exp())
         self.feature_dim: int = self.encode_texts(["a"]).shape[1]
-        self.text.tokens = 0
+        self._tokens_at_start = self.text.tokens
 
     @classmethod
     def load(
@@ -137,7 +137,7 @@ class FrozenCLIP:
     @property
     def text_tokens(self) -> int:
         """Token positions that went through the text layers so far."""
-        return self.text.tokens
+        return self.text.tokens - self._tokens_at_start
 
     @torch.inference_mode()
     def encode_images(

@@ -1,4 +1,4 @@
-"""The cost of passes through the frozen text tower, as ship.clip.text_tower makes them."""
+"""The cost of passes through the frozen text tower, as ship.clip.fewest_tokens makes them."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
@@ -80,7 +80,7 @@ def drawn_pass(
 ) -> Cost:
     """plain_pass of n prompts whose classes are drawn at random, in expectation.
 
-    Lengths are padded within groups (ship.clip.text_tower.by_length), so that the mean length is
+    Lengths are padded within groups (ship.clip.fewest_tokens.by_length), so that the mean length is
     not enough: DRAWS batches are drawn, always the same ones.
 
     Args:
@@ -100,7 +100,7 @@ def drawn_pass(
 
 
 def by_length(counts: Counts) -> list[tuple[float, int]]:
-    """(prompts, tokens of each) of the groups that ship.clip.text_tower.by_length makes."""
+    """(prompts, tokens of each) of the groups that ship.clip.fewest_tokens.by_length makes."""
     groups: list[tuple[float, int]] = []
     pending = 0.0
     for length in sorted(length for length, n in counts.items() if n):

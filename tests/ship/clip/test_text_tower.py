@@ -8,8 +8,11 @@ import pytest
 import torch
 from open_clip.tokenizer import SimpleTokenizer
 
+from ship.clip.fewest_launches import SEQUENCE, packed_mask
+from ship.clip.fewest_tokens import by_length
 from ship.clip.frozen_clip import FrozenCLIP, Precision
-from ship.clip.text_tower import TextTower, UndrivableTower, by_length
+from ship.clip.prompts import class_prompts
+from ship.clip.text_tower import TextTower, UndrivableTower
 from tests.ship.conftest import build_clip
 from tests.ship.finetuners.by_hand import tower
 
@@ -90,6 +93,70 @@ def test_gradients_equal_open_clips_own(clip64: FrozenCLIP) -> None:
     torch.testing.assert_close(gradient[:, 1:], expected[:, 1:], atol=1e-10, rtol=0)
 
 
+def names_of(n: int) -> list[str]:
+    """Names of one to seven words."""
+    return [f"{'very ' * (i % 7)}red fire truck" for i in range(n)]
+
+
+@pytest.mark.parametrize("n_ctx", [1, 4, 12])
+@pytest.mark.parametrize("n", [1, 7, 40])
+def test_one_pass_equals_fewest_tokens(clip64: FrozenCLIP, n_ctx: int, n: int) -> None:
+    """Both ways give the same features and gradients, of shared contexts and of whole prompts."""
+    parts = class_prompts(clip64, names_of(n), n_ctx)
+    rng = torch.Generator().manual_seed(0)
+    ctx = torch.randn(3, n_ctx, 24, dtype=torch.float64, generator=rng).requires_grad_()
+    target = torch.randn(3, n, 16, dtype=torch.float64, generator=rng)
+    found = []
+    for one_pass in (False, True):
+        tower = TextTower(clip64._model, one_pass=one_pass)
+        shared = tower.encode_shared(parts.prefix(ctx), parts.names, parts.lengths - 1)
+        prompts, eot = parts.assemble(ctx.repeat_interleave(n, 0), torch.arange(n).repeat(3))
+        whole = tower.encode(prompts, eot).reshape(3, n, -1)
+        torch.testing.assert_close(whole, shared, atol=1e-10, rtol=0)
+        gradients = [torch.autograd.grad((x * target).sum(), ctx)[0] for x in (shared, whole)]
+        found.append([shared.detach(), *gradients])
+    for few_tokens, few_launches in zip(*found, strict=True):
+        torch.testing.assert_close(few_launches, few_tokens, atol=1e-8, rtol=0)
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_one_pass_in_reduced_precision(precision: Precision) -> None:
+    """The mask has the blocks' precision; the features are those of the other way, nearly."""
+    made = []
+    for one_pass in (False, True):
+        clip = reduced(precision)
+        tower = TextTower(clip._model, clip.text._layers._dtype, one_pass=one_pass)
+        parts = class_prompts(clip, names_of(9), 4)
+        ctx = torch.randn(2, 4, 24, generator=torch.Generator().manual_seed(0))
+        made.append(tower.encode_shared(parts.prefix(ctx), parts.names, parts.lengths - 1))
+    assert made[1].dtype == torch.float32
+    assert (made[0] * made[1]).sum(-1).min() > 1 - 1e-2
+
+
+def test_a_packed_name_sees_the_context_and_itself() -> None:
+    """By its definition: the context up to a place, of the names none but its own."""
+    p, s, k = 3, 4, 5
+    mask = packed_mask(p, s, k)
+    assert mask.shape[1] % 16 == 0
+    for row in range(p + s * k):
+        for column in range(p + s * k):
+            own = column < p or (row >= p and (row - p) // s == (column - p) // s)
+            expected = 0.0 if column <= row and own else -torch.inf
+            assert mask[row, column] == expected, (row, column)
+
+
+def test_one_pass_packs_classes_behind_one_context(clip: FrozenCLIP) -> None:
+    """Names share a context as far as a sequence goes; tokens of padding count too."""
+    parts = class_prompts(clip, names_of(50), 4)
+    s = parts.names.shape[1]
+    tower = TextTower(clip._model, one_pass=True)
+    ctx = torch.zeros(2, 4, 24)
+    tower.encode_shared(parts.prefix(ctx), parts.names, parts.lengths - 1)
+    per_sequence = (SEQUENCE - 5) // s
+    sequences = -(-50 // per_sequence)
+    assert tower.tokens == 2 * sequences * (5 + -(-50 // sequences) * s)
+
+
 def test_counts_tokens(clip: FrozenCLIP) -> None:
     """The cost counter counts positions that went through the layers."""
     before = clip.text_tokens
@@ -144,11 +211,12 @@ def test_settings_of_towers_it_drives(changes: dict[str, Any]) -> None:
     torch.manual_seed(0)
     model.text = open_clip.transformer.TextTransformer(**{**sizes, "output_dim": 6, **changes})
     ids = SimpleTokenizer(context_length=12)(["a photo of a cat.", "dog"])
-    tower = TextTower(model.requires_grad_(False))
-    made = tower.encode(tower.embed(ids), ids.argmax(1))
     expected = model.text(ids)
     expected = expected[0] if changes.get("output_tokens") else expected
-    torch.testing.assert_close(made, torch.nn.functional.normalize(expected, dim=-1))
+    for one_pass in (False, True):
+        tower = TextTower(model.requires_grad_(False), one_pass=one_pass)
+        made = tower.encode(tower.embed(ids), ids.argmax(1))
+        torch.testing.assert_close(made, torch.nn.functional.normalize(expected, dim=-1))
 
 
 PRECISIONS = ["bf16", "fp16"]

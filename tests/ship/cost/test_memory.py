@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from ship.clip.fewest_tokens import by_length as real_groups
 from ship.clip.prompts import class_prompts
-from ship.clip.text_tower import by_length as real_groups
 from ship.cost import Cost, DataShape, Memory, TowerShape, trial_cost
 from ship.cost.text import by_length, counted, plain_pass, shared_pass
 from ship.trial_config import TrialConfig
@@ -104,8 +104,8 @@ def test_the_shape_of_a_tower_needs_no_weights() -> None:
     """By name it is what the loaded model has."""
     tower, clip = TowerShape.of_name("pocket"), counting.pocket().clip
     assert (tower.width, tower.context_length) == (clip.text_width, clip.context_length)
-    assert (tower.layers, tower.feature_dim) == (len(clip.text._blocks), clip.feature_dim)
-    assert clip.text._blocks[0].mlp[0].out_features == tower.mlp_width
+    assert (tower.layers, tower.feature_dim) == (len(clip.text._layers.blocks), clip.feature_dim)
+    assert clip.text._layers.blocks[0].mlp[0].out_features == tower.mlp_width
     large = TowerShape.of_name("ViT-B-16-quickgelu:openai", "fp16")
     assert (large.width, large.layers, large.mlp_width) == (512, 12, 2048)
     assert (large.feature_dim, large.element_bytes) == (512, 2)
