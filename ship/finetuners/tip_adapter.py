@@ -36,6 +36,7 @@ from ship.training import (
     random_views,
     steps_per_epoch,
 )
+from ship.transfer import sent
 
 # Tried on the selection split beside the configured pair; 0: the cache ignored.
 ALPHAS = (0.0, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
@@ -194,7 +195,7 @@ class TipAdapterF:
         return loss * weights.mean(1) / self._mean_weight
 
     def _batch(self) -> Batch:
-        rows = self._batches.next(self._batch_size).to(self.keys.device)
+        rows = sent(self._batches.next(self._batch_size), self.keys.device)
         features = random_views(self._rows.features, rows, self._views)
         weights = gather_rows(self._rows.weights, rows) if self._weighted else None
         return features, gather_rows(self._rows.labels, rows), weights

@@ -128,6 +128,7 @@ def score(
     logits: Float[Tensor, "replica n n_cls"],
     labels: Int[Tensor, " n"],
     seen: Bool[Tensor, "replica n_cls"],
+    all_seen: bool,
 ) -> dict[str, Float[Tensor, " replica"]]:
     """Base-to-new and joint accuracies of each replica, in percent.
 
@@ -139,9 +140,10 @@ def score(
         logits: class scores of the same pictures under each replica.
         labels: of each picture.
         seen: each replica's seen classes.
+        all_seen: whether there is no picture of an unseen class.
     """
     is_seen = seen[:, labels]  # (replica, n)
-    if bool(is_seen.all()):
+    if all_seen:
         among_seen = logits.masked_fill(~seen.unsqueeze(1), -torch.inf)
         return {"base": _percent(among_seen.argmax(-1) == labels, is_seen)}
     right = right_answers(logits, labels, seen)

@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ship.metrics.accuracy import harmonic_mean
+from ship.transfer import fetched
 
 
 @dataclass(frozen=True)
@@ -53,26 +54,27 @@ def score_one_softmax(
     logits: Float[Tensor, "replica n n_cls"],
     labels: Int[Tensor, " n"],
     seen: Bool[Tensor, "replica n_cls"],
+    all_seen: bool,
     calibration: Float[Tensor, " replica"] | None = None,
 ) -> dict[str, Float[Tensor, " replica"]]:
     """Per-class-averaged S, U and H of every replica, plain and calibrated, and AUSUC; percent.
 
     Args:
+        logits: class scores of the same pictures under each replica.
+        labels: of each picture.
+        seen: each replica's seen classes.
+        all_seen: whether there is no picture of an unseen class.
         calibration: the constant to take off seen logits; None: the one with the best H on these
             very pictures (selection), reported as "calibration". Of constants with one H, the one
             nearest to 0.
 
     Without pictures of an unseen class, only "seen" is given.
     """
-    is_seen = seen[:, labels]
-    if bool(is_seen.all()):
-        rows = [_margins(logits[r], labels, seen[r]) for r in range(len(logits))]
+    rows = _margins(logits, labels, seen)
+    if all_seen:
         return {"seen": 100 * torch.stack([row.at(0.0)[0] for row in rows])}
-    found = []
-    for replica in range(len(logits)):
-        margins = _margins(logits[replica], labels, seen[replica])
-        constant = None if calibration is None else float(calibration[replica])
-        found.append(_scores(margins, constant))
+    constants = [None] * len(rows) if calibration is None else calibration.tolist()
+    found = [_scores(*one) for one in zip(rows, constants, strict=True)]
     return {name: torch.stack([one[name] for one in found]) for name in found[0]}
 
 
@@ -100,17 +102,31 @@ def _scores(margins: _Margins, constant: float | None) -> dict[str, Tensor]:
 
 
 def _margins(
-    logits: Float[Tensor, "n n_cls"], labels: Int[Tensor, " n"], seen: Bool[Tensor, " n_cls"]
-) -> _Margins:
-    best_seen, of_seen = logits.masked_fill(~seen, -torch.inf).double().max(1)
-    best_unseen, of_unseen = logits.masked_fill(seen, -torch.inf).double().max(1)
-    is_seen = seen[labels]
-    counts = labels.bincount(minlength=len(seen))
-    n_seen = ((counts > 0) & seen).sum().clamp_min(1)
-    n_unseen = ((counts > 0) & ~seen).sum().clamp_min(1)
+    logits: Float[Tensor, "replica n n_cls"],
+    labels: Int[Tensor, " n"],
+    seen: Bool[Tensor, "replica n_cls"],
+) -> list[_Margins]:
+    """Each replica's margins, on the CPU: they are one number a picture, and sorted there."""
+    best_seen, of_seen = logits.masked_fill(~seen.unsqueeze(1), -torch.inf).max(-1)
+    best_unseen, of_unseen = logits.masked_fill(seen.unsqueeze(1), -torch.inf).max(-1)
+    is_seen = seen[:, labels]
+    counts = seen.new_zeros(seen.shape[1], dtype=torch.long)
+    counts = counts.index_add(0, labels, torch.ones_like(labels))
+    n_seen = ((counts > 0) & seen).sum(1, keepdim=True).clamp_min(1)
+    n_unseen = ((counts > 0) & ~seen).sum(1, keepdim=True).clamp_min(1)
     share = 1 / (counts[labels] * torch.where(is_seen, n_seen, n_unseen)).double()
-    # without unseen classes in the universe every margin is infinite: nothing to trade
-    margin, order = (best_seen - best_unseen).sort(stable=True)
-    right_seen = share * (is_seen & (of_seen == labels))
-    right_unseen = share * (~is_seen & (of_unseen == labels))
-    return _Margins(margin, right_seen[order], right_unseen[order])
+    found = fetched(
+        {
+            # without unseen classes in the universe every margin is infinite: nothing to trade
+            "margin": best_seen.double() - best_unseen.double(),
+            "seen": share * (is_seen & (of_seen == labels)),
+            "unseen": share * (~is_seen & (of_unseen == labels)),
+        }
+    )
+    margins, orders = found["margin"].sort(stable=True)
+    return [
+        _Margins(margin, right_seen[order], right_unseen[order])
+        for margin, order, right_seen, right_unseen in zip(
+            margins, orders, found["seen"], found["unseen"], strict=True
+        )
+    ]

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from jaxtyping import Bool, Int
@@ -27,6 +28,11 @@ class Exam:
     pictures: Pictures
     name: str = ""
     competing: Bool[Tensor, " n_cls"] | None = None
+
+    @cached_property
+    def all_seen(self) -> bool:
+        """Whether every picture is of a class that every replica has seen; read once, and kept."""
+        return bool(self.task.seen[:, self.pictures.labels].all())
 
 
 @dataclass(frozen=True)
@@ -99,7 +105,7 @@ def by_halves(logits: Tensor, exam: Exam, chosen: Chosen) -> dict[str, Tensor]:
         exam: pictures and the task that was trained for them.
         chosen: not used; what selection's metrics were at its choice, (replica,) each.
     """
-    return score(logits, exam.pictures.labels, exam.task.seen)
+    return score(logits, exam.pictures.labels, exam.task.seen, exam.all_seen)
 
 
 def among_all(logits: Tensor, exam: Exam, chosen: Chosen) -> dict[str, Tensor]:

@@ -149,7 +149,8 @@ def few_shot(
 
 def _by_one_softmax(logits: Tensor, exam: Exam, chosen: Chosen) -> dict[str, Tensor]:
     constant = None if chosen is None else chosen.get("calibration")
-    found = score_one_softmax(logits, exam.pictures.labels, exam.task.seen, constant)
+    labels, seen = exam.pictures.labels, exam.task.seen
+    found = score_one_softmax(logits, labels, seen, exam.all_seen, constant)
     if chosen is None or constant is not None:
         return found
     # selection saw no unseen class, or nothing at all: there is no constant to calibrate with

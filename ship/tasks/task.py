@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ship.training import ReplicaRng, gather_rows, random_views
+from ship.transfer import sent
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ class Task:
         self, rows: Int[Tensor, "replica n"], views: ReplicaRng
     ) -> tuple[Float[Tensor, "replica n feature"], Int[Tensor, "replica n"]]:
         """Features (a random view of each picture) and labels of the given rows."""
-        rows = rows.to(self.features.device)
+        rows = sent(rows, self.features.device)
         return random_views(self.features, rows, views), gather_rows(self.labels, rows)
 
     def zero_shot_logits(

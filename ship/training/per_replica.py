@@ -97,6 +97,10 @@ class ReplicaOptimizer:
             shared: settings of all replicas.
         """
         self._wholes = list(parameters)
+        # one launch a step instead of a dozen; on a CPU the plain loop, whose numbers are on record
+        self._fused = any(whole.device.type != "cpu" for whole in self._wholes)
+        if self._fused:
+            shared["fused"] = True
         self._slices: list[tuple[Tensor, Tensor, slice]] = []  # whole, its slice, which rows
         settings = [{name: getattr(config, name) for name in fields} for config in configs]
         runs = [(values, len(list(run))) for values, run in groupby(settings)]
@@ -149,8 +153,8 @@ class ReplicaOptimizer:
             parameter = held[int(place)]
             if value.ndim and value.shape != parameter.shape:
                 raise CheckpointError(f"{name} of parameter {place} has shape {[*value.shape]}")
-            # a step counter stays on the CPU, where torch keeps it
-            device = parameter.device if value.ndim else value.device
+            # a step counter stays on the CPU, where torch keeps it but in a fused step
+            device = parameter.device if value.ndim or self._fused else value.device
             self.inner.state[parameter][name] = value.to(device, copy=True)
         for group, rate in zip(groups, rates.tolist(), strict=True):
             group["lr"] = rate

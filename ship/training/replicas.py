@@ -14,13 +14,14 @@ from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 
 from ship.training.state import CheckpointError, State, capture, restore, taken, under
+from ship.transfer import sent
 
 
 class ReplicaRng:
     """One random stream per seed; what a seed draws does not depend on which others run beside it.
 
     Streams are named by purpose, so that every setting of a study starts from the same noise.
-    Draws are made on the CPU and moved, so that they are the same on every device.
+    Draws are made on the CPU and sent, so that they are the same on every device.
     """
 
     def __init__(
@@ -37,12 +38,12 @@ class ReplicaRng:
     def normal(self, *shape: int) -> Tensor:
         """Standard normal noise, (replica, *shape)."""
         draws = [torch.randn(shape, generator=s, dtype=self._dtype) for s in self._streams]
-        return torch.stack(draws).to(self._device)
+        return sent(torch.stack(draws), self._device)
 
     def integers(self, high: int, size: int) -> Int[Tensor, "replica size"]:
         """Uniform integers in [0, high)."""
         draws = [torch.randint(high, (size,), generator=s) for s in self._streams]
-        return torch.stack(draws).to(self._device)
+        return sent(torch.stack(draws), self._device)
 
     def permutation(self, replica: int, n: int) -> Int[Tensor, " n"]:
         """A permutation of range(n) from one replica's stream, on the CPU."""

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ship.metrics import EpochMetrics, Hits, Stage
 from ship.training import Checkpoint, Part, capture, restore, under
+from ship.transfer import fetched
 from ship.trial.trained import Trained
 
 _RETRAINED: tuple[Stage, ...] = ("final_generator", "final")
@@ -51,7 +52,7 @@ class Journal:
         Raises:
             NonFiniteLoss: one of them is NaN or infinite.
         """
-        values = {name: tuple(map(float, value)) for name, value in metrics.items()}
+        values = {name: tuple(map(float, value)) for name, value in fetched(metrics).items()}
         progress = min((len(self._history) + 1) / self._planned, 1.0) if stage != "test" else 1.0
         item = EpochMetrics(stage, epoch, progress, values, hits)
         while self._again:

@@ -4,14 +4,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from ship.finetuners import Finetuner
 from ship.metrics import NonFiniteLoss
 from ship.protocols import Exam, Protocol
 from ship.training import State, copies, prefixed, taken, under
+from ship.transfer import fetched, sent
 
 Choices = Sequence[Mapping[str, float]]
+
+# Among an exam's metrics until they are fetched: whether the logits were finite.
+_FINITE = "logits are finite"
 
 
 @dataclass
@@ -130,7 +135,7 @@ def keep_better(
     """Per replica, the new tensors where `better`, the old ones elsewhere.
 
     Args:
-        better: (replica,) bool, on any device.
+        better: (replica,) bool, on the CPU.
         new: (replica, ...) each, by name.
         old: as new, on any device; a name that it lacks is taken from new for all replicas.
 
@@ -139,7 +144,7 @@ def keep_better(
     """
     kept = {}
     for name, value in new.items():
-        where = better.to(value.device).reshape(-1, *[1] * (value.ndim - 1))
+        where = sent(better, value.device).reshape(-1, *[1] * (value.ndim - 1))
         # what a checkpoint gave back is on the CPU
         kept[name] = torch.where(where, value, old.get(name, value).to(value.device))
     return kept
@@ -162,28 +167,28 @@ def evaluate(
     Raises:
         NonFiniteLoss: logits are NaN or infinite, which argmax would take for a class.
     """
-    scored = [
-        protocol.score_selection(logits_of(finetuner, exam, choice), exam, None)
-        for choice in finetuner.choices
-    ]
-    table = {name: torch.stack([s[name] for s in scored]).cpu() for name in scored[0]}
-    choice = table[protocol.metric].argmax(0)  # the first of equals
-    return {name: rows.gather(0, choice[None])[0] for name, rows in table.items()}, choice
+    scored = []
+    for choice in finetuner.choices:
+        logits = finetuner.logits(exam.pictures.features, choice)
+        found = protocol.score_selection(logits, exam, None)
+        scored.append({**found, _FINITE: finite_rows(logits)})
+    table = fetched({name: torch.stack([s[name] for s in scored]) for name in scored[0]})
+    require_finite(table.pop(_FINITE).all(0))
+    best = table[protocol.metric].argmax(0)  # the first of equals
+    return {name: rows.gather(0, best[None])[0] for name, rows in table.items()}, best
 
 
-def logits_of(finetuner: Finetuner, exam: Exam, choice: Mapping[str, float]) -> Tensor:
-    """Class scores of an exam's n pictures, (replica, n, n_cls).
+def finite_rows(logits: Float[Tensor, "replica n n_cls"]) -> Bool[Tensor, " replica"]:
+    """Whether all logits of each replica are finite, where they are: no value is read here."""
+    return logits.isfinite().flatten(1).all(1)
 
-    Args:
-        finetuner: as far as it has been trained.
-        exam: whose pictures these are.
-        choice: settings at inference.
+
+def require_finite(finite: Bool[Tensor, " replica"]) -> None:
+    """Check what finite_rows has found, once it has been fetched.
 
     Raises:
-        NonFiniteLoss: some are NaN or infinite.
+        NonFiniteLoss: with the replicas whose logits are NaN or infinite.
     """
-    logits = finetuner.logits(exam.pictures.features, choice)
-    bad = (~logits.isfinite().flatten(1).all(1)).nonzero().flatten().tolist()
+    bad = (~finite).nonzero().flatten().tolist()
     if bad:
         raise NonFiniteLoss("logits are not finite", bad)
-    return logits

@@ -9,11 +9,14 @@ from ship.finetuners import Finetuner
 from ship.metrics import Hits, packed, right_answers
 from ship.protocols import Exam, Final, Protocol
 from ship.training import State, copied, under
-from ship.trial.selection import Best, keep_better, logits_of
+from ship.transfer import fetched
+from ship.trial.selection import Best, finite_rows, keep_better, require_finite
 from ship.trial.trained import learned_by
 
 # Before what is no metric, among what an exam has given: the kind of answer, and what was learned.
 _RIGHT, _LEARNED = "right/", "learned/"
+# Until it is fetched: whether the logits were finite.
+_FINITE = "logits are finite"
 
 
 @dataclass
@@ -106,12 +109,13 @@ def examine(finetuner: Finetuner, exam: Exam, protocol: Protocol, best: Best) ->
     """
     metrics: dict[str, Tensor] = {}
     for index in best.choice.unique().tolist():
-        logits = logits_of(finetuner, exam, finetuner.choices[index])
+        logits = finetuner.logits(exam.pictures.features, finetuner.choices[index])
         scored = protocol.score_test(logits, exam, best.metrics)
         labels, seen = exam.pictures.labels, exam.task.seen
         right = right_answers(logits, labels, seen, exam.competing)
         scored |= {f"{_RIGHT}{kind}": value for kind, value in right.items()}
-        scored = {name: value.cpu() for name, value in scored.items()}
+        scored = fetched({**scored, _FINITE: finite_rows(logits)})
+        require_finite(scored.pop(_FINITE))
         metrics = keep_better(best.choice == index, scored, metrics)
     return metrics
 

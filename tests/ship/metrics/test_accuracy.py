@@ -18,7 +18,7 @@ def test_score_tells_the_protocols_apart() -> None:
     """Base-to-new decides within each half; joint lets the halves compete."""
     labels = torch.tensor([0, 1, 2, 3])
     logits = torch.tensor([[[5, 1, 9, 0], [1, 5, 0, 0], [9, 0, 5, 1], [0, 0, 5, 1]]]).float()
-    made = {name: value.item() for name, value in score(logits, labels, SEEN).items()}
+    made = {name: value.item() for name, value in score(logits, labels, SEEN, False).items()}
     assert (made["base"], made["new"]) == (100, 50)
     assert made["harmonic_mean"] == pytest.approx(200 / 3)
     assert (made["joint_base"], made["joint_new"]) == (50, 0)
@@ -29,11 +29,11 @@ def test_score_follows_each_replicas_own_split() -> None:
     """The same picture is base for one replica and new for another."""
     seen = torch.tensor([[True, False], [False, True]])
     logits = torch.tensor([[[1.0, 0.0]], [[1.0, 0.0]]])
-    made = score(logits, torch.tensor([0]), seen)
+    made = score(logits, torch.tensor([0]), seen, False)
     assert made["joint_base"].tolist() == [100, 0] and made["joint_new"].tolist() == [0, 100]
 
 
 def test_score_without_new_pictures_is_base_alone() -> None:
     """What was not measured is absent, not zero."""
-    made = score(torch.eye(4)[None, :2], torch.tensor([0, 1]), SEEN)
+    made = score(torch.eye(4)[None, :2], torch.tensor([0, 1]), SEEN, True)
     assert set(made) == {"base"}

@@ -38,7 +38,7 @@ def case() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def test_plain_scores(case: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
     """Without a constant, S and U are per-class averages of the argmax over all classes."""
     logits, labels, seen = case
-    made = score_one_softmax(*map(torch.tensor, case))
+    made = score_one_softmax(*map(torch.tensor, case), False)
     for r in range(2):
         s, u = by_hand(logits[r], labels, seen[r], 0.0)
         assert made["seen"][r] == pytest.approx(s) and made["unseen"][r] == pytest.approx(u)
@@ -50,7 +50,7 @@ def test_the_chosen_constant_has_the_best_h(
 ) -> None:
     """No constant of a fine sweep beats it, and it gives what it promises."""
     logits, labels, seen = case
-    made = score_one_softmax(*map(torch.tensor, case))
+    made = score_one_softmax(*map(torch.tensor, case), False)
     for r in range(2):
         s, u = by_hand(logits[r], labels, seen[r], float(made["calibration"][r]))
         assert made["calibrated_seen"][r] == pytest.approx(s)
@@ -64,7 +64,7 @@ def test_a_given_constant_is_used(case: tuple[np.ndarray, np.ndarray, np.ndarray
     """On test pictures the constant is selection's, one a replica."""
     logits, labels, seen = case
     constants = [0.3, -1.0]
-    made = score_one_softmax(*map(torch.tensor, case), torch.tensor(constants))
+    made = score_one_softmax(*map(torch.tensor, case), False, torch.tensor(constants))
     for r, constant in enumerate(constants):
         s, u = by_hand(logits[r], labels, seen[r], constant)
         assert made["calibrated_harmonic_mean"][r] == pytest.approx(h(s, u))
@@ -74,7 +74,7 @@ def test_a_given_constant_is_used(case: tuple[np.ndarray, np.ndarray, np.ndarray
 def test_area_under_the_curve(case: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
     """The area under S over U of a fine sweep, trapezoid by trapezoid."""
     logits, labels, seen = case
-    made = score_one_softmax(*map(torch.tensor, case))
+    made = score_one_softmax(*map(torch.tensor, case), False)
     for r in range(2):
         points = [by_hand(logits[r], labels, seen[r], c) for c in np.linspace(-12, 12, 24001)]
         s, u = np.array(points).T
@@ -86,7 +86,7 @@ def test_perfect_separation_has_area_100() -> None:
     labels = torch.tensor([0, 0, 1, 2, 3])
     seen = torch.tensor([[True, True, False, False]])
     logits = 5 * torch.nn.functional.one_hot(labels, 4).double()[None]
-    made = score_one_softmax(logits, labels, seen)
+    made = score_one_softmax(logits, labels, seen, False)
     assert made["ausuc"].tolist() == [100.0] and made["harmonic_mean"].tolist() == [100.0]
     assert made["calibration"].tolist() == [0.0]
 
@@ -96,7 +96,7 @@ def test_seen_alone_still_competes_with_unseen_classes() -> None:
     labels = torch.tensor([0, 1])
     seen = torch.tensor([[True, True, False]])
     logits = torch.tensor([[[1.0, 0.0, 2.0], [0.0, 3.0, 2.0]]])
-    assert score_one_softmax(logits, labels, seen)["seen"].tolist() == [50.0]
+    assert score_one_softmax(logits, labels, seen, True)["seen"].tolist() == [50.0]
 
 
 def test_pictures_of_seen_classes_alone_give_seen_alone() -> None:
@@ -104,6 +104,5 @@ def test_pictures_of_seen_classes_alone_give_seen_alone() -> None:
     labels = torch.tensor([0, 1, 1])
     seen = torch.tensor([[True, True, False]])
     logits = torch.eye(3)[None, labels]
-    assert {k: v.tolist() for k, v in score_one_softmax(logits, labels, seen).items()} == {
-        "seen": [100.0]
-    }
+    made = score_one_softmax(logits, labels, seen, True)
+    assert {k: v.tolist() for k, v in made.items()} == {"seen": [100.0]}

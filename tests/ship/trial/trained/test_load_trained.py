@@ -84,9 +84,9 @@ def test_of_one_seed_logits_are_the_same_to_the_bit(
     from ship.trial import tested
 
     seen: list[torch.Tensor] = []
-    logits_of = tested.logits_of
+    finite_rows = tested.finite_rows
     monkeypatch.setattr(
-        tested, "logits_of", lambda *given: seen.append(logits_of(*given)) or seen[-1]
+        tested, "finite_rows", lambda logits: seen.append(logits) or finite_rows(logits)
     )
     _, trained = kept(config(), [3], features, clip)
     folder = written(trained.files([0]), tmp_path / "trained")
