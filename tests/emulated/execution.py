@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Final
 import torch
 from torch import Tensor
 from torch._ops import OpOverload
-from torch.utils._pytree import tree_map_only
+from torch.utils._mode_utils import no_dispatch
 
 from tests.emulated.attention import Fused, fused_kernel
 from tests.emulated.counts import Counts
@@ -21,6 +21,7 @@ from tests.emulated.operators import (
 from tests.emulated.pinned import Pinned
 
 NAME: Final = "gpu"
+DEVICE: Final = torch.device("privateuseone", 0)  # what torch calls it until it is registered
 aten = torch.ops.aten
 
 
@@ -42,16 +43,17 @@ class DeviceTensor(torch.Tensor):
     @staticmethod
     def __new__(cls, plain: Tensor) -> "DeviceTensor":
         # a view of an ordinary tensor is an ordinary one, in inference mode, too
-        inference = torch.is_inference_mode_enabled() and plain.is_inference()
-        with torch.inference_mode(inference):
-            made: DeviceTensor = torch.Tensor._make_wrapper_subclass(
-                cls,
-                plain.size(),
-                strides=plain.stride(),
-                storage_offset=plain.storage_offset(),
-                dtype=plain.dtype,
-                device=torch.device(NAME, 0),
-            )
+        if torch.is_inference_mode_enabled() and not plain.is_inference():
+            with torch.inference_mode(False):
+                return cls.__new__(cls, plain)
+        made: DeviceTensor = torch.Tensor._make_wrapper_subclass(
+            cls,
+            plain.size(),
+            strides=plain.stride(),
+            storage_offset=plain.storage_offset(),
+            dtype=plain.dtype,
+            device=DEVICE,
+        )
         made.plain = plain
         return made
 
@@ -118,10 +120,9 @@ class Execution:
         special = self._special.get(func)
         if special is not None:
             return special(*args, **kwargs)
-        made = func.decompose(*args, **kwargs)  # what linear and the like are made of
-        if made is not NotImplemented:
-            return made
         operator = operator_of(func)
+        if operator.composite:  # in inference mode linear and the like arrive whole
+            return func.decompose(*args, **kwargs)
         self._check(operator, args, kwargs)
         self._count(operator, args, kwargs)
         return self._compute(func, operator, args, kwargs)
@@ -214,15 +215,19 @@ class Execution:
     ) -> Any:
         device = kwargs.get("device")
         here = device is None or torch.device(device).type == NAME
-        settings = tree_map_only(DeviceTensor, plain_of, dict(kwargs))
+        settings = {name: _mapped(DeviceTensor, plain_of, x) for name, x in kwargs.items()}
         if device is not None and here:
             settings["device"] = torch.device("cpu")
         if "pin_memory" in settings:
             settings["pin_memory"] = None
-        made = func(*tree_map_only(DeviceTensor, plain_of, args), **settings)
+        made = func(*_mapped(DeviceTensor, plain_of, args), **settings)
         for changed in operator.changes:
             value = args[changed] if isinstance(changed, int) else kwargs[changed]
-            _check_shapes(operator.name, value)
+            if any(map(_is_stale, _tensors(value, DeviceTensor))):
+                if not operator.reshapes:
+                    raise NotImplementedError(f"{operator.name} to another shape: not emulated")
+                with no_dispatch():  # squeeze_ and the like, on the tensor's own sizes
+                    func(*args, **kwargs)
         if any(place is not None for place in operator.written):
             several = made if len(operator.written) > 1 else (made,)
             given = tuple(
@@ -230,7 +235,7 @@ class Execution:
                 for value, place in zip(several, operator.written, strict=True)
             )
             made = given if len(given) > 1 else given[0]
-        return tree_map_only(Tensor, _on_device, made) if here else made
+        return _mapped(Tensor, _on_device, made) if here else made
 
     def _copy(self, to: Tensor, source: Tensor, non_blocking: bool = False) -> Tensor:
         """Tensor.copy_; the host waits unless it says otherwise and its memory is pinned."""
@@ -285,12 +290,19 @@ def _tensors(tree: Any, kind: type[Any]) -> Iterator[Any]:
         yield from _tensors(list(tree.values()), kind)
 
 
+def _mapped(kind: type[Any], change: Callable[[Any], Any], tree: Any) -> Any:
+    """The same arguments or results with each tensor of a kind changed."""
+    if isinstance(tree, kind):
+        return change(tree)
+    if isinstance(tree, list | tuple):
+        return type(tree)([_mapped(kind, change, inner) for inner in tree])
+    return tree
+
+
 def _n_bytes(tensor: Tensor) -> int:
     return tensor.numel() * tensor.element_size()
 
 
-def _check_shapes(operator: str, changed: Any) -> None:
-    """A tensor on the device cannot follow when the memory behind it gets another shape."""
-    for tensor in _tensors(changed, DeviceTensor):
-        if tensor.shape != tensor.plain.shape or tensor.stride() != tensor.plain.stride():
-            raise NotImplementedError(f"{operator} changes a shape in place: not emulated")
+def _is_stale(tensor: DeviceTensor) -> bool:
+    """Whether the memory behind a tensor has got other sizes than it says."""
+    return tensor.shape != tensor.plain.shape or tensor.stride() != tensor.plain.stride()

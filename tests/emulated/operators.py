@@ -86,6 +86,8 @@ class Operator:
     written: for each value that is returned, the place or the name of the argument that is changed
         in place and handed back; None: a new value.
     changes: places and names of all arguments that are changed in place.
+    reshapes: it changes the sizes of a tensor in place, and no more.
+    composite: it is made of others, on every device.
     many: it works on lists of tensors at once (torch._foreach_*, torch._fused_*).
     """
 
@@ -94,6 +96,8 @@ class Operator:
     waits: str
     written: tuple[int | str | None, ...]
     changes: tuple[int | str, ...]
+    reshapes: bool
+    composite: bool
     many: bool
 
 
@@ -119,7 +123,14 @@ def operator_of(overload: OpOverload) -> Operator:
     waits = WAITS.get(name, "")
     if name == "repeat_interleave" and overload._overloadname == "Tensor":
         waits = "size of the result"
-    return Operator(name, _launches(overload, name), waits, tuple(returned), tuple(changes), many)
+    reshapes = torch.Tag.inplace_view in overload.tags and name not in ("resize_", "set_")
+    launches = 0 if reshapes else _launches(overload, name)
+    composite = torch._C._dispatch_has_kernel_for_dispatch_key(
+        overload.name(), "CompositeImplicitAutograd"
+    )
+    return Operator(
+        name, launches, waits, tuple(returned), tuple(changes), reshapes, composite, many
+    )
 
 
 def _launches(overload: OpOverload, name: str) -> int:

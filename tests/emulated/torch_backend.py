@@ -29,11 +29,51 @@ KEY: Final = "PrivateUse1"
 """torch's name for a device of somebody else's."""
 
 
+class DeviceModule:
+    """torch.gpu, as torch.cuda is for CUDA: what torch itself asks of a device's module.
+
+    The device draws nothing at random of its own, so that its generators' state is empty.
+    """
+
+    def is_initialized(self) -> bool:
+        """Always."""
+        return True
+
+    def is_available(self) -> bool:
+        """Always."""
+        return True
+
+    def _is_in_bad_fork(self) -> bool:
+        return False
+
+    def device_count(self) -> int:
+        """There is one."""
+        return 1
+
+    def current_device(self) -> int:
+        """The only one."""
+        return 0
+
+    def synchronize(self, device: object = None) -> None:
+        """The host waits for all that the device was given."""
+        DeviceTensor.execution.counts.sync("synchronize")
+
+    def manual_seed_all(self, seed: int) -> None:
+        """No generator to seed."""
+
+    def get_rng_state(self, device: object = None) -> Tensor:
+        """(0,) bytes."""
+        return torch.empty(0, dtype=torch.uint8)
+
+    def set_rng_state(self, state: Tensor, device: object = None) -> None:
+        """No generator to put back."""
+
+
 class Backend:
     """What torch calls for the device."""
 
     def __init__(self) -> None:
-        backend_registration._setup_privateuseone_for_python_backend(NAME)
+        backend_registration._setup_privateuseone_for_python_backend(NAME, DeviceModule())
         # as torch.distributed's DTensor does: multi-tensor kernels are the default, as on CUDA
         for kinds in (optimized, multi_tensor):
             kinds.append(DeviceTensor)  # type: ignore[arg-type]
