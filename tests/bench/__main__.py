@@ -24,7 +24,7 @@ from ship.clip.frozen_clip import FrozenCLIP
 from tests.bench.bench_checkpoint import checkpoint_cost
 from tests.bench.bench_fused import fused, fused_settings
 from tests.bench.bench_growth import growth
-from tests.bench.bench_launches import counted
+from tests.bench.bench_launches import BACKBONE, counted
 from tests.bench.bench_plan import planning
 from tests.bench.bench_steps import Sizes, against_naive, random_features
 from tests.bench.bench_text_tower import comparisons
@@ -48,8 +48,11 @@ def smoke() -> Iterator[Comparison]:
     Console().print(checkpoint_cost(pocket, TINY).line(), markup=False)
     for planned in planning((20, 40)):
         Console().print(planned.line(), markup=False)
-    for step in counted("pocket", TINY):
+    steps = counted(BACKBONE, TINY)  # as many launches as at sizes that say something
+    for step in steps:
         Console().print(step.line(), markup=False)
+    if over := [step.over() for step in steps if step.over()]:
+        raise SystemExit("\n".join(over))
 
 
 def with_trial(clip: FrozenCLIP, sizes: Sizes) -> Iterator[Comparison]:
