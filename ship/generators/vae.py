@@ -128,6 +128,7 @@ class VAE:
         self._batches = BatchStream(task.counts, ReplicaRng(seeds, "vae/batches"))
         self._batch_size = min(config.batch_size, task.n_nominal)
         self._steps = steps_per_epoch(task.n_nominal, self._batch_size)
+        self._real = real_rows(task.counts, task.features.shape[1], device)
         self._done = Counter()
         self._fitting, self._decoding = Captured(recorder), Captured(recorder)
         self._stopping: EarlyStopping | None = None
@@ -214,9 +215,7 @@ class VAE:
         return torch.stack([squared_error, kl, penalised]).detach()
 
     def _active_units(self, encoder: Encoder) -> Float[Tensor, " replica"]:
-        pictures = self._task.features[:, :, 0]
-        real = real_rows(self._task.counts, pictures.shape[1], pictures.device)
-        return active_units(encoder, pictures, real, self._batch_size)
+        return active_units(encoder, self._task.features[:, :, 0], self._real, self._batch_size)
 
     def _keep_best(
         self, stopping: EarlyStopping, metrics: dict[str, Tensor]
