@@ -14,6 +14,10 @@ from ship.synthesis import SyntheticConfig
 from ship.training import PER_REPLICA
 from ship.trial_config import Selection, TrialConfig
 
+TABLES: Final[Mapping[str, Mapping[str, tuple[type[Any], Any]]]] = {
+    "generator": GENERATORS,
+    "finetuner": FINETUNERS,
+}
 SMALL: Final[Mapping[str, Any]] = {
     "latent_dim": 4,
     "encoder_hidden": 8,
@@ -61,15 +65,14 @@ def trial(**settings: Any) -> TrialConfig:
 
 def methods() -> Iterator[dict[str, Any]]:
     """Each generator with CoOp, and each fine-tuner with SHIP's generator."""
-    for name, (config, _) in GENERATORS.items():
-        yield {"generator": small(name, config)}
-    for name, (config, _) in FINETUNERS.items():
-        yield {"finetuner": small(name, config)}
+    for group, table in TABLES.items():
+        for name, (config, _) in table.items():
+            yield {group: small(name, config)}
 
 
 def variants() -> Iterator[dict[str, Any]]:
     """Each choice that a method's settings offer, and all of its switches at once."""
-    for group, table in (("generator", GENERATORS), ("finetuner", FINETUNERS)):
+    for group, table in TABLES.items():
         for name, (config, _) in table.items():
             for settings in _varied(config):
                 yield {**QUICK, group: small(name, config, **settings)}
@@ -108,7 +111,7 @@ def protocols() -> Iterator[dict[str, Any]]:
 
 def fused() -> Iterator[list[TrialConfig]]:
     """Two settings that differ in all that replicas may, for each method that has such fields."""
-    for group, table in (("generator", GENERATORS), ("finetuner", FINETUNERS)):
+    for group, table in TABLES.items():
         for name, (config, _) in table.items():
             fields = [f for f, info in config.model_fields.items() if PER_REPLICA in info.metadata]
             if not fields:

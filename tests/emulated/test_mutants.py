@@ -11,6 +11,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.optim import Optimizer
 
 from ship.clip import FrozenCLIP
 from ship.clip.text_tower import TextTower
@@ -133,12 +134,13 @@ def test_a_forgotten_device_is_found(
 def moments_stay_on_the_host(patch: pytest.MonkeyPatch) -> None:
     """What an optimizer remembers, as the checkpoint had it."""
 
+    real = ReplicaOptimizer.load_state_dict
+
     def load(self: ReplicaOptimizer, state: Mapping[str, Tensor]) -> None:
-        held = self._held()
-        for key, value in state.items():
-            place, _, name = key.partition(".")
-            if key != "lr":
-                self.inner.state[held[int(place)]][name] = value.clone()
+        real(self, state)
+        (inner,) = (held for held in vars(self).values() if isinstance(held, Optimizer))
+        for memory in inner.state.values():
+            memory.update({name: value.cpu() for name, value in memory.items()})
 
     patch.setattr(ReplicaOptimizer, "load_state_dict", load)
 
