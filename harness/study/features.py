@@ -12,6 +12,7 @@ from harness.config import StudyConfig, levels, resolve
 from harness.method import SPLITS, Method
 from harness.planning import Fingerprints, Plan
 from harness.progress import reporter
+from harness.resources import release_memory, why_no_gpu
 from harness.worker import feature_key, target_key
 from ship.trial_config import TrialConfig
 
@@ -84,11 +85,8 @@ def prepare_features(
             features[need.key] = method.extract(
                 clip[1], need.dataset, data_root, need.views, cache_dir, report, need.splits, encode
             )
-    if device.startswith("cuda"):  # trials will count on the whole of its memory
-        import torch
-
-        del clip
-        torch.cuda.empty_cache()
+    clip = None
+    release_memory(device)  # trials will count on the whole of it
     return features
 
 
@@ -98,11 +96,7 @@ def driver_device(gpus: float) -> str:
     Args:
         gpus: what a trial of the study takes.
     """
-    if not gpus:
-        return "cpu"
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    return "cuda" if gpus and why_no_gpu() is None else "cpu"
 
 
 def _combinations(study: StudyConfig) -> Iterator[Mapping[str, Any]]:
