@@ -143,7 +143,7 @@ def next_stage(study: StudyConfig, added: Sequence[Assignment], uri: str) -> Sta
         target = _ordered(study, found.target)
         line = _line(target, found.steps, new or lacks, failed=bool(lacks) and not new)
     else:
-        line = f"path: its first setting, the baseline, is missing: {label_of(lacks[0])}"
+        line = f"path: its first setting, the baseline, is missing: {_named(lacks)}"
         line = line if new else f"no path: {found.why}"
     return Stage((*added, *new), line)
 
@@ -157,11 +157,15 @@ def _line(
         if not steps:
             return f"path: selection prefers the baseline, {label_of(target)}: nothing is missing"
         return f"{where}: nothing is missing, {steps} step{'' if steps == 1 else 's'}"
-    named = "; ".join(map(label_of, lacks[:MOST_NAMED]))
-    more = f"; and {len(lacks) - MOST_NAMED} more" if len(lacks) > MOST_NAMED else ""
     many = "1 setting" if len(lacks) == 1 else f"{len(lacks)} settings"
     why = " that did not finish" if failed else ""
-    return f"{where} lacks {many}{why}: {named}{more}"
+    return f"{where} lacks {many}{why}: {_named(lacks)}"
+
+
+def _named(settings: Sequence[Assignment]) -> str:
+    more = len(settings) - MOST_NAMED
+    rest = [f"and {more} more"] if more > 0 else []
+    return "; ".join([*map(label_of, settings[:MOST_NAMED]), *rest])
 
 
 def _is_settled(outcome: StudyOutcome) -> bool:
