@@ -9,6 +9,8 @@ def check_options(
     storage: str | None,
     detect: float | None,
     max_seeds: int | None,
+    *,
+    path: bool,
 ) -> None:
     """Refuse options that cannot be meant, before anything heavy is imported."""
     from harness.checkpoint_storage import storage_fault
@@ -25,6 +27,11 @@ def check_options(
     lines += [redacted(fault) for fault in faults if fault]
     if max_seeds is not None and detect is None:
         lines.append("--max-seeds must come with --detect")
+    if path and detect is not None:
+        lines.append(
+            "--path must come without --detect, which needs a space of one factor: there the path "
+            "is one step"
+        )
     if lines:
         raise ConfigError(lines)
 

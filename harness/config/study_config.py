@@ -99,6 +99,9 @@ class StudyConfig(Settings):
     own_seeds: dict[str, tuple[int, ...]] = Field(
         default_factory=dict, description="setting key -> its seeds, where they are not the study's"
     )
+    added: tuple[dict[str, Any], ...] = Field(
+        (), description="assignments that --path asks for beside those of the grid or the sampler"
+    )
 
     def seeds_of(self, key: str) -> tuple[int, ...]:
         """The seeds that a setting is wanted for, by its key."""
@@ -171,6 +174,6 @@ class StudyConfig(Settings):
         return {"name": value} if isinstance(value, str) else value
 
 
-_NO_KEYS = ("source", "trial", "detect", "own_seeds")  # fields that no YAML has at its top
+_NO_KEYS = ("source", "trial", "detect", "own_seeds", "added")  # fields that no YAML has at its top
 STUDY_KEYS = tuple(key for key in StudyConfig.model_fields if key not in _NO_KEYS)
 TRIAL_KEYS = tuple(TrialConfig.model_fields)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Literal
 
-from harness.config import in_order, is_active, resolve
+from harness.config import baseline, resolve
 from harness.planning.plan import Estimate, Plan
 from harness.planning.settings import SettingMaker, enumerate_settings
 from harness.resources import slots
@@ -152,12 +152,7 @@ def _proposed(study: StudyConfig, plan: Plan, fingerprints: Fingerprints) -> lis
     spare = enumerate_settings(study, SettingMaker(study, fingerprints))
     if spare:  # some of them, evenly, stand for all: counting takes milliseconds each
         return [setting.config for setting in spare[:: -(-len(spare) // MOST_COUNTED)]]
-    baseline: dict[str, object] = {}
-    for key in in_order(study.space):
-        factor = study.space[key]
-        if is_active(factor, baseline) and factor.baseline is not None:
-            baseline[key] = factor.baseline
-    return [resolve(study, baseline)]
+    return [resolve(study, baseline(study))]
 
 
 def _measured(

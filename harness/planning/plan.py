@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from harness.config import StudyConfig
+from harness.planning.added import added_settings, beside
 from harness.planning.fingerprints import Fingerprints
 from harness.planning.settings import (
     Setting,
@@ -83,7 +84,8 @@ class Estimate:
 class Plan:
     """The study as wanted, and what is left to do.
 
-    settings: every wanted setting known now; a tpe or random study adds to them as it goes.
+    settings: every wanted setting known now; a tpe or random study adds to them as it goes. Those
+        that --path has added come last.
     twins: reference arms that equal one of the settings (or another arm) and so have no run of
         their own.
     work: trials that are known to be missing, reference arms first.
@@ -125,22 +127,20 @@ def make_plan(study: StudyConfig, ledger: Ledger, fingerprints: Fingerprints) ->
         ValueError: a backbone or data set cannot be read.
     """
     maker = SettingMaker(study, fingerprints)
-    enumerated = enumerate_settings(study, maker)
-    known = enumerated if study.sampler == "grid" else known_settings(study, ledger, maker)
+    drawn = study.sampler != "grid"
+    own = known_settings(study, ledger, maker) if drawn else enumerate_settings(study, maker)
+    known = beside(own, added_settings(study, ledger, maker), ledger)
     every_arm = maker.arms()
     keys = {setting.key for setting in known}
     arms = distinct([arm for arm in every_arm if arm.key not in keys])
     twins = tuple(arm for arm in every_arm if arm not in arms)
     settings = (*arms, *known)
     work = tuple(
-        Work(setting, missing, judged=not setting.arm and not ledger.complete_seeds(setting.key))
+        Work(setting, missing, judged=_is_judged(setting, ledger))
         for setting in settings
-        if (missing := missing_seeds(study, ledger, setting.key))
+        if (missing := missing_seeds(study, ledger, setting))
     )
-    proposals = 0
-    if study.sampler != "grid":
-        most = min(study.trials or 0, len(enumerated) if enumerated else study.trials or 0)
-        proposals = max(0, most - len(known))
+    proposals = _proposals(study, maker, len(own), known) if drawn else 0
     return Plan(
         settings,
         twins,
@@ -151,15 +151,35 @@ def make_plan(study: StudyConfig, ledger: Ledger, fingerprints: Fingerprints) ->
     )
 
 
-def missing_seeds(study: StudyConfig, ledger: Ledger, key: str) -> tuple[int, ...]:
+def _is_judged(setting: Setting, ledger: Ledger) -> bool:
+    return not (setting.arm or setting.added or ledger.complete_seeds(setting.key))
+
+
+def _proposals(
+    study: StudyConfig, maker: SettingMaker, proposed: int, known: Sequence[Setting]
+) -> int:
+    """How many settings the sampler is still to be asked for.
+
+    Args:
+        proposed: how many it has proposed.
+        known: these, and those that have been added to them.
+    """
+    left = max(0, (study.trials or 0) - proposed)
+    keys = {setting.key for setting in known}
+    space = enumerate_settings(study, maker, len(known) - proposed)
+    return min(left, sum(one.key not in keys for one in space)) if space else left
+
+
+def missing_seeds(study: StudyConfig, ledger: Ledger, setting: Setting) -> tuple[int, ...]:
     """The study's seeds of a setting that are still to run.
 
     Args:
         study: whose seeds are wanted, and whose scheduler may have stopped the setting.
         ledger: what the store has of it.
-        key: the setting's.
+        setting: one that is added is wanted whole, whether or not the scheduler had stopped it.
     """
-    if study_prunes(study) and ledger.state(key) is State.PRUNED:
+    key = setting.key
+    if study_prunes(study) and not setting.added and ledger.state(key) is State.PRUNED:
         return ()
     return tuple(seed for seed in study.seeds_of(key) if not _settled(ledger, key, seed))
 
@@ -180,7 +200,7 @@ def _settled(ledger: Ledger, key: str, seed: int) -> bool:
 
 def _row(study: StudyConfig, ledger: Ledger, setting: Setting) -> PlanRow:
     key = setting.key
-    missing = missing_seeds(study, ledger, key)
+    missing = missing_seeds(study, ledger, setting)
     seeds = study.seeds_of(key)
     runs = [(seed, run) for seed in seeds if (run := ledger.of(key).get(seed)) is not None]
     done = tuple(seed for seed, run in runs if run.state is State.COMPLETE)
@@ -194,7 +214,8 @@ def _row(study: StudyConfig, ledger: Ledger, setting: Setting) -> PlanRow:
         state = "failed"
     else:
         state = "done" if len(done) == len(seeds) else "pruned"
-    return PlanRow(setting.label, state, missing, done, reason, key)
+    label = f"{setting.label} (for the path)" if setting.added else setting.label
+    return PlanRow(label, state, missing, done, reason, key)
 
 
 def _estimate(

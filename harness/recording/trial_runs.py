@@ -21,7 +21,7 @@ from harness.store import (
     set_state,
     store_errors,
 )
-from reports.contract import HITS, Failure, Kind, State, Tag, curve_metric
+from reports.contract import ADDED_BY_PATH, HITS, Failure, Kind, State, Tag, curve_metric
 from ship.trial_config import RESULTS_VERSION, TrialConfig
 
 MAX_NAME = 250  # of a run, in MLflow's databases
@@ -188,6 +188,7 @@ class TrialRecorder:
             Tag.SEEDS: json.dumps(list(work.seeds)),
             Tag.DEVICE: "cuda" if self._study.resources.gpus else "cpu",
             **setting_tags(setting),
+            **({Tag.ADDED: ADDED_BY_PATH} if setting.added else {}),
             **provenance_tags(setting, self._fingerprints),
             **source_tags(),
         }

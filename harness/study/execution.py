@@ -96,7 +96,8 @@ class Execution:
         policy = self._policy(resources)
         maker = SettingMaker(study, self.site.fingerprints)
         shared = share(features)
-        spare = enumerate_settings(study, maker) if plan.proposals else []
+        beside = sum(setting.added for setting in plan.settings)
+        spare = enumerate_settings(study, maker, beside) if plan.proposals else []
         noted = PrunedSettings(), Deaths()
         searcher = StudySearcher(study, plan, self.ledger, maker, spare, policy, *noted)
         try:

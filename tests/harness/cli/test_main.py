@@ -163,6 +163,49 @@ def test_what_detect_refuses(calls: dict[str, Any], options: list[str], words: s
     assert result.stderr.startswith(words) and "study" not in calls
 
 
+def test_path_runs_rounds(calls: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """--path hands the study to the rounds, whose last outcome is the command's."""
+
+    def run_path(study: Any, run: Any, say: Any) -> Any:
+        say("path from the baseline to n_ctx=8: nothing is missing")
+        return run(study)
+
+    monkeypatch.setattr(harness.study, "run_path", run_path)
+    result = invoke("--space", "joint", "--path")
+    assert result.exit_code == 0 and "render" in calls
+    assert result.stdout.startswith("path from the baseline to n_ctx=8: nothing is missing\n")
+    assert "nothing is missing" not in invoke("--space", "joint").stdout
+
+
+def test_path_and_detect_exclude_each_other(calls: dict[str, Any]) -> None:
+    """One line and exit code 2, before anything runs."""
+    result = invoke("--space", "prompt_len", "--path", "--detect", "1")
+    assert (result.exit_code, len(result.stderr.splitlines())) == (2, 1)
+    assert result.stderr.startswith("--path must come without --detect") and "study" not in calls
+
+
+def test_path_of_a_dry_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the path would add is in the plan, and what is said of it behind it."""
+    plans: list[Any] = []
+
+    def plan_study(study: Any, **_: Any) -> Any:
+        plans.append(study)
+        rows = (PlanRow("n_ctx=8", "done", (), (0, 1)),)
+        return SimpleNamespace(
+            rows=rows, proposals=0, seconds=0.0, finished=True, estimate=None, notes=()
+        )
+
+    def path_stage(study: Any, plan: Any) -> Any:
+        assert plan(study).finished
+        return study.model_copy(update={"added": ({"generator.n_ctx": 8},)}), "path: it lacks one"
+
+    monkeypatch.setattr(harness.study, "plan_study", plan_study)
+    monkeypatch.setattr(harness.study, "path_stage", path_stage)
+    result = invoke("--space", "joint", "--path", "--dry-run")
+    assert result.exit_code == 0 and "path: it lacks one" in result.stdout.splitlines()
+    assert [len(study.added) for study in plans] == [0, 1]
+
+
 def test_nothing_done_renders_nothing(calls: dict[str, Any]) -> None:
     """A study without a finished setting has no table."""
     calls["outcome"] = {"missing": 5}
