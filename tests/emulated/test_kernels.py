@@ -23,7 +23,7 @@ def attention(
     made = rows[:, : shape[-2]]
     if mask == "boolean":
         made = rows == 0
-    return parts, {"attn_mask": on(made) if mask else None}
+    return parts, {"attn_mask": made.to("gpu") if mask else None}
 
 
 HALF = torch.bfloat16
@@ -105,7 +105,7 @@ def test_optimizers_take_the_kernels_that_they_take_on_cuda(
     """A second step, of three parameters; it goes where the CPU's goes."""
     torch.manual_seed(0)
     host = [nn.Parameter(torch.randn(4, 3)) for _ in range(3)]
-    moved = [nn.Parameter(on(p.detach())) for p in host]
+    moved = [nn.Parameter(p.detach().to("gpu")) for p in host]
     alike = settings.get("fused") or settings.get("foreach") is False
     both = [
         kind(params, lr=0.1, **({} if alike or params is moved else {"foreach": True}), **settings)
