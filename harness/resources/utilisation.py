@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.resources.cost import cost_of
 from reports.contract import Cost
-from ship.clip import Precision
+from ship.architectures import Precision
 from ship.trial_config import TrialConfig
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from reports.contract import Failure
-from ship.metrics import EpochMetrics, NonFiniteLoss
+from ship.epoch_metrics import EpochMetrics, NonFiniteLoss
 
 # Keys of a result. The first two (how many evaluations there were, and the last one's value of each
 # setting) are what a scheduler looks at; they are there at evaluated selection epochs alone. A

@@ -27,7 +27,7 @@ HALF_GRADIENT_SCALE = 256.0
 Past = list[tuple[Tensor, Tensor]]
 
 
-# open_clip's ResidualAttentionBlock; see ship.clip.architectures on when open_clip is imported
+# open_clip's ResidualAttentionBlock; see ship.architectures on when open_clip is imported
 Block: TypeAlias = Any
 
 

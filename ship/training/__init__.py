@@ -6,12 +6,10 @@ can be saved and put back to the bit.
 
 from ship.training.checkpoint import Checkpoint
 from ship.training.per_replica import (
-    PER_REPLICA,
     ReplicaOptimizer,
     each_replica,
     per_replica,
     settings_of,
-    shared_shape,
 )
 from ship.training.replicas import (
     BatchStream,
@@ -37,7 +35,6 @@ from ship.training.state import (
 )
 
 __all__ = [
-    "PER_REPLICA",
     "BatchStream",
     "Checkpoint",
     "CheckpointError",
@@ -58,7 +55,6 @@ __all__ = [
     "random_views",
     "restore",
     "settings_of",
-    "shared_shape",
     "steps_per_epoch",
     "taken",
     "under",

@@ -8,7 +8,7 @@ import pytest
 import torch
 from open_clip.tokenizer import SimpleTokenizer
 
-from ship.clip.frozen_clip import FrozenCLIP, Precision
+from ship.clip import FrozenCLIP, Precision
 from ship.clip.text_tower import TextTower, UndrivableTower, by_length
 from tests.ship.conftest import build_clip
 from tests.ship.finetuners.by_hand import tower
