@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.resources import AnalyticCosts
-from ship.clip import Precision
-from ship.metrics import EpochMetrics
+from ship.architectures import Precision
+from ship.epoch_metrics import EpochMetrics
 from ship.trial_config import TrialConfig
 
 if TYPE_CHECKING:
-    from ship.features import Encode, FeatureSet
+    from ship.features import Encode
+    from ship.subsets import FeatureSet
     from ship.training import Checkpoint
 
 # settings (one for all replicas, or one for each), seeds, features, backbone, targets, and the

@@ -60,12 +60,12 @@ def _tables() -> Mapping[str, Iterable[tuple[str, str]]]:
         Resources,
         StudyConfig,
     )
+    from ship.configs import SyntheticConfig
     from ship.datasets import DATASETS
     from ship.datasets.image_folder import PREFIX, ImageFolder
     from ship.finetuners import FINETUNERS
     from ship.generators import GENERATORS
     from ship.protocols import PROTOCOLS
-    from ship.synthesis import SyntheticConfig
     from ship.trial_config import TrialConfig
 
     datasets = {name: _dataset_line(spec) for name, spec in DATASETS.items()}
@@ -178,7 +178,7 @@ def _protocol_line(name: str, build: Any) -> str:
 
 
 def _objective_line(protocol: Any) -> str:
-    from ship.metrics import OBJECTIVES, SEEN_OBJECTIVES
+    from ship.configs import OBJECTIVES, SEEN_OBJECTIVES
 
     first, *others = OBJECTIVES[protocol]
     seen = SEEN_OBJECTIVES[protocol]

@@ -38,7 +38,7 @@ def check_options(
 
 def is_users(error: ValueError) -> bool:
     """Whether the method's own error is a mistake of the user's: data or weights are not there."""
-    from ship.clip import BackboneError
+    from ship.architectures import BackboneError
     from ship.datasets import DatasetError
 
     return isinstance(error, BackboneError | DatasetError)

@@ -17,7 +17,7 @@ from harness.config.choices import (
     SchedulerConfig,
 )
 from harness.config.factor import Factor
-from ship.metrics import SEEN_OBJECTIVES
+from ship.configs import SEEN_OBJECTIVES
 from ship.settings import Settings
 from ship.trial_config import TrialConfig
 

@@ -9,7 +9,7 @@ from ship.trial_config import TrialConfig
 
 if TYPE_CHECKING:
     from ship.cost import Cost, Memory, TowerShape
-    from ship.features import FeatureSet
+    from ship.subsets import FeatureSet
 
 # a trial and the number of its seeds -> FLOPs
 Flops = Callable[[TrialConfig, int], float]
@@ -30,7 +30,7 @@ def cost_of(
         ran: epochs that were run, by stage; None: all that are planned.
     """
     from ship.cost import DataShape, trial_cost
-    from ship.protocols import studied_classes
+    from ship.subsets import studied_classes
 
     data = DataShape.of(studied_classes(config, features))
     return trial_cost(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from harness.resources.cost import cost_of
 from harness.resources.device import is_gpu, synchronize
 from reports.contract import Cost
-from ship.clip import Precision
+from ship.architectures import Precision
 from ship.trial_config import TrialConfig
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor, nn
 
-from ship.clip.architectures import BackboneError as BackboneError
-from ship.clip.architectures import (
+from ship.architectures import (
+    BackboneError,
     Precision,
     architectures,
     drivable,

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Size, Tensor
 
-from ship.clip.architectures import architectures
+from ship.architectures import architectures
 
 Shapes = Mapping[str, Size]
 

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from ship.clip import NamePosition, Precision, feature_dim, load_tokenizer, text_settings
-from ship.features import FeatureSet
+from ship.architectures import Precision, feature_dim, load_tokenizer, text_settings
+from ship.configs import NamePosition
+from ship.subsets import FeatureSet
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ class TowerShape:
 
 @dataclass(frozen=True)
 class DataShape:
-    """A dataset as a trial studies it (see ship.protocols.studied_classes).
+    """A dataset as a trial studies it (see ship.subsets.studied_classes).
 
     class_names, template: what prompts are made of.
     train, val, test: pictures of each class.

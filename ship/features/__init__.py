@@ -13,9 +13,10 @@ from ship.features.encode import (
     encode_split,
     undecodable,
 )
-from ship.features.feature_set import FeatureSet, extract_features
+from ship.features.feature_set import extract_features
 from ship.features.shards import Shard
 from ship.features.split_extraction import Encode
+from ship.subsets import FeatureSet
 
 __all__ = [
     "Block",

@@ -8,12 +8,10 @@ from ship.training.captured import Captured, Recorder
 from ship.training.checkpoint import Checkpoint
 from ship.training.descent import Batch, BatchLoss, CosineDescent
 from ship.training.per_replica import (
-    PER_REPLICA,
     ReplicaOptimizer,
     each_replica,
     per_replica,
     settings_of,
-    shared_shape,
 )
 from ship.training.replicas import (
     BatchStream,
@@ -38,7 +36,6 @@ from ship.training.state import (
 )
 
 __all__ = [
-    "PER_REPLICA",
     "Batch",
     "BatchLoss",
     "BatchStream",
@@ -63,7 +60,6 @@ __all__ = [
     "random_views",
     "restore",
     "settings_of",
-    "shared_shape",
     "steps_per_epoch",
     "taken",
     "under",

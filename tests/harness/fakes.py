@@ -13,8 +13,7 @@ import numpy as np
 from harness.config.load import parse_study
 from harness.config.study_config import StudyConfig
 from harness.method import Method
-from ship.metrics.accuracy import EpochMetrics
-from ship.metrics.hits import Hits
+from ship.epoch_metrics import EpochMetrics, Hits
 from ship.training.checkpoint import Checkpoint
 from ship.training.per_replica import each_replica
 from ship.trial_config import TrialConfig

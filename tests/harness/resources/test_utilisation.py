@@ -10,7 +10,7 @@ from harness.worker.spec import feature_key, trial_spec
 from harness.worker.trainable import FINAL, ShipTrainable
 from reports.contract import Cost
 from ship.cost import DataShape, trial_cost
-from ship.protocols import studied_classes
+from ship.subsets import studied_classes
 from ship.trial.run import run_trial
 from ship.trial_config import TrialConfig
 from tests.harness.fakes import FakeClip

@@ -13,7 +13,7 @@ import pytest
 from harness.errors import ClusterError
 from harness.recording.trial_runs import TrialRecorder
 from harness.store.errors import StoreError
-from ship.metrics.accuracy import NonFiniteLoss
+from ship.metrics import NonFiniteLoss
 from ship.trial_config import TrialConfig
 from tests.harness.conftest import Bench
 from tests.harness.fakes import make_study, sleepy

@@ -29,7 +29,7 @@ from harness.tuning.searcher import StudySearcher
 from harness.tuning.worker_deaths import Deaths
 from harness.worker.results import EVALUATIONS, FAILED, FINAL, OBJECTIVE
 from reports.contract import Failure, State
-from ship.metrics.accuracy import NonFiniteLoss
+from ship.metrics import NonFiniteLoss
 from tests.harness.fakes import make_study, truth
 from tests.harness.tuning.searchers import KL, RANGE, done, optuna_trials, searcher_of, works
 from tests.harness.worker.workers import CONFIG, analytic, finish, items, make_worker
