@@ -34,7 +34,9 @@ class TrialConfig(Settings):
 
     backbone: str = Field("pocket", description="pocket, or an open_clip NAME:PRETRAINED")
     precision: Precision = Field(
-        "fp32", description="type of the frozen text tower; losses and image features are fp32"
+        "fp32",
+        description="type of the frozen text tower (tf32: fp32 with the fast products of an NVIDIA "
+        "GPU); losses and image features are fp32",
     )
     dataset: str = Field("emoji", description="a dataset's name, or image_folder:NAME")
     targets: tuple[str, ...] = Field(

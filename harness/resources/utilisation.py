@@ -30,23 +30,27 @@ def matmul_ceiling(device: str, precision: Precision = "fp32") -> float:
     """
     import torch
 
+    from ship.clip import products
+
     gpu = is_gpu(device)
     edge = GPU_EDGE if gpu else CPU_EDGE
     dtype = _dtype(precision) if gpu else torch.float32
     a, b = (torch.randn(edge, edge, device=device).to(dtype) for _ in range(2))
     best = float("inf")
-    for _ in range(1 + REPEATS):  # the first one warms up
-        started = time.perf_counter()
-        a @ b
-        synchronize(device)
-        best = min(best, time.perf_counter() - started)
+    with products(a.device, precision):
+        for _ in range(1 + REPEATS):  # the first one warms up
+            started = time.perf_counter()
+            a @ b
+            synchronize(device)
+            best = min(best, time.perf_counter() - started)
     return float(2 * edge**3 / best)
 
 
 def _dtype(precision: Precision) -> "torch.dtype":
     import torch
 
-    return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+    half = {"bf16": torch.bfloat16, "fp16": torch.float16}
+    return half.get(precision, torch.float32)
 
 
 class Utilisation:

@@ -15,6 +15,7 @@ from ship.architectures import (
     load_tokenizer,
     text_settings,
 )
+from ship.clip.arithmetic import products
 from ship.clip.fewest_tokens import SMALLEST_GROUP
 from ship.clip.frozen_clip import FrozenCLIP, check_backbone_name
 from ship.clip.prompts import class_prompts, initial_context
@@ -32,5 +33,6 @@ __all__ = [
     "feature_dim",
     "initial_context",
     "load_tokenizer",
+    "products",
     "text_settings",
 ]

@@ -3,6 +3,7 @@
 import json
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from ship.architectures import (
     find_config,
     load_tokenizer,
 )
+from ship.clip.arithmetic import products
 from ship.clip.identity import fingerprint
 from ship.clip.text_tower import TextTower, UndrivableTower
 from ship.clip.weights_file import archive_weights, is_torchscript, loading_fault, quiet_torch
@@ -32,9 +34,10 @@ RANDOM = "random"
 _ENDINGS = (".pt", ".pth", ".bin", ".ckpt", ".safetensors")
 
 
-# fp32: as the weights are. Otherwise the text blocks are cast, once, when the backbone is loaded.
+# fp32, tf32: as the weights are. Otherwise the text blocks are cast, once, when they are loaded.
 DTYPES: dict[Precision, torch.dtype | None] = {
     "fp32": None,
+    "tf32": None,
     "bf16": torch.bfloat16,
     "fp16": torch.float16,
 }
@@ -47,6 +50,8 @@ class FrozenCLIP:
         name: "pocket" or NAME:PRETRAINED as given.
         precision: of the text blocks' arithmetic. Prompts, features and gradients are float32
             whatever it is, and so is the image tower, whose features are computed once and kept.
+            Under tf32 all products of a trial on CUDA round their factors to TensorFloat-32 (ten
+            bits of mantissa); on a CPU it is fp32.
         fingerprint: hash of architecture and weights before any cast; part of every cache and
             ledger key.
         text: the text tower, which takes prompt embeddings.
@@ -142,6 +147,10 @@ class FrozenCLIP:
     def text_tokens(self) -> int:
         """Token positions that went through the text layers so far."""
         return self.text.tokens - self._tokens_at_start
+
+    def arithmetic(self) -> AbstractContextManager[None]:
+        """What training on this backbone runs in; it is put back behind each step of a trial."""
+        return products(self.device, self.precision)
 
     @torch.inference_mode()
     def encode_images(

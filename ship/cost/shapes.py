@@ -51,7 +51,7 @@ class TowerShape:
             mlp_width=int(text.width * text.mlp_ratio),
             context_length=text.context_length,
             feature_dim=feature_dim(backbone),
-            element_bytes=4 if precision == "fp32" else 2,
+            element_bytes=4 if precision in ("fp32", "tf32") else 2,
             count=lru_cache(maxsize=None)(lambda words: len(encode(words))),
         )
 

@@ -71,7 +71,8 @@ def run_trial(
     protocol = build(config, seeds, features, targets or {}, clip, dtype)
     journal = Journal(_planned(config, protocol), resume)
     origin = Origin.of(features, clip) if keep else None
-    return TrialRun(_epochs_of(Trial(configs, seeds, clip, journal, origin), protocol), journal)
+    epochs = _epochs_of(Trial(configs, seeds, clip, journal, origin), protocol)
+    return TrialRun(epochs, journal, clip.arithmetic)
 
 
 def _epochs_of(trial: Trial, protocol: Protocol) -> Iterator[EpochMetrics]:
