@@ -8,6 +8,7 @@ from harness.resources.cost import AnalyticCosts
 from harness.resources.gpu_sharing import (
     LARGEST_NODE,
     at_once,
+    extraction_resources,
     needs_scout,
     resolved_resources,
     slots,
@@ -27,6 +28,7 @@ __all__ = [
     "at_once",
     "device_label",
     "device_memory_mb",
+    "extraction_resources",
     "machine_resources",
     "matmul_ceiling",
     "needs_scout",

@@ -81,6 +81,16 @@ def resolved_resources(
     return Resources(cpus=resources.cpus, gpus=math.floor(1e4 / sharing) / 1e4)
 
 
+def extraction_resources(resources: Resources, there: Mapping[str, float]) -> Resources:
+    """What an actor takes that extracts features: as much as a trial, with `auto` a whole GPU.
+
+    Args:
+        resources: of one trial, as the study has them.
+        there: what the whole cluster has, resource -> how many.
+    """
+    return resolved_resources(resources, there, Ledger(), n_trials=1_000_000)
+
+
 def at_once(resources: Resources, there: Mapping[str, float]) -> int:
     """How many trials find room, wherever they are placed; 0: not even one."""
     room = [there.get("CPU", 0) / resources.cpus]

@@ -1,5 +1,7 @@
 """Runs what a plan has left: features, a Ray session, and a sweep or two."""
 
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -7,13 +9,14 @@ from harness.config import Resources
 from harness.planning import Plan, SettingMaker, enumerate_settings
 from harness.progress import View, make_view
 from harness.recording import StudyRecord, TrialRecorder
+from harness.resources import extraction_resources, machine_resources
 from harness.store import Ledger
 from harness.study.context import Site
-from harness.study.features import driver_device, needed, prepare_features
+from harness.study.features import needed, prepare_features
 from harness.study.interrupts import Interrupts, SweepStopped
 
 if TYPE_CHECKING:
-    from harness.cluster import Session
+    from harness.cluster import ClusterEncoder, Session
     from harness.tuning import Deaths, FusePolicy, PrunedSettings, StudySearcher
     from ship.features import Encode
 
@@ -31,27 +34,50 @@ class Execution:
 
     def here(self) -> None:
         """On this machine: Ray starts after the extraction, its store as large as the features."""
-        run, features = self._prepared(None)
+        study = self.site.study
+        actor = extraction_resources(study.resources, machine_resources(study.resources))
+        if actor.gpus:
+            with self._encoder(actor, self._session_to_extract) as encoder:
+                run, features = self._prepared(encoder)
+        else:
+            run, features = self._prepared(None)
         from harness.cluster import ray_session
         from harness.tuning import array_bytes
 
         size = array_bytes(features)
-        with ray_session(self.site.study, None, size, self.verbose) as session:
+        with ray_session(study, None, size, self.verbose) as session:
             self.interrupts.install()
             run._sweep(session, features)
 
     def on_cluster(self, address: str) -> None:
         """On a running cluster, which shares the extraction out, too."""
-        from harness.cluster import ClusterEncoder, cluster_resources, ray_session
-        from harness.resources import resolved_resources
+        from harness.cluster import cluster_resources, ray_session
 
         study = self.site.study
         with ray_session(study, address, 0, self.verbose) as session:
             self.interrupts.install()
-            actor = resolved_resources(study.resources, cluster_resources(), Ledger(), 1_000_000)
-            encoder = ClusterEncoder(actor, self.site.method.load_backbone, self.verbose)
-            run, features = self._prepared(encoder)
+            actor = extraction_resources(study.resources, cluster_resources())
+            with self._encoder(actor, nullcontext) as encoder:
+                run, features = self._prepared(encoder)
             run._sweep(session, features)
+
+    def _encoder(
+        self, actor: Resources, session: Callable[[], AbstractContextManager[object]]
+    ) -> "ClusterEncoder":
+        """What encodes on actors, which take so much each."""
+        from harness.cluster import ClusterEncoder
+
+        method = self.site.method
+        return ClusterEncoder(actor, method.load_backbone, method.accelerator, session)
+
+    @contextmanager
+    def _session_to_extract(self) -> Iterator[None]:
+        """A Ray of this machine's own, which ends with the extraction."""
+        from harness.cluster import ray_session
+
+        with ray_session(self.site.study, None, 0, self.verbose):
+            self.interrupts.install()
+            yield
 
     def _prepared(self, encode: "Encode | None") -> "tuple[Execution, dict[str, Any]]":
         """The features, and what is left to run now that they are there."""
@@ -61,7 +87,6 @@ class Execution:
 
     def _features(self, encode: "Encode | None") -> dict[str, Any]:
         site = self.site
-        resources = site.study.resources
         return prepare_features(
             needed(site.study, self.plan),
             site.fingerprints,
@@ -69,7 +94,6 @@ class Execution:
             site.data_root,
             site.cache_dir,
             site.console,
-            driver_device(1 if resources.auto else resources.gpus),
             encode,
         )
 

@@ -54,7 +54,6 @@ def prepare_features(
     data_root: Path | None,
     cache_dir: Path,
     console: Console,
-    device: str = "cpu",
     encode: Any = None,
 ) -> dict[str, Any]:
     """Extract, or read from the cache, each feature set; the result is by Need.key.
@@ -66,8 +65,7 @@ def prepare_features(
         data_root: folder of the data sets.
         cache_dir: of the features.
         console: where progress goes.
-        device: of the driver's backbone.
-        encode: what encodes pictures; None: this machine, else what
+        encode: what encodes pictures; None: this machine's cores, else what
             harness.cluster.feature_extraction has.
 
     Raises:
@@ -75,34 +73,16 @@ def prepare_features(
     """
     features: dict[str, Any] = {}
     clip: Any = None
-    # one backbone at a time
+    # one backbone at a time; on the CPU: on a GPU, trials count on the whole of its memory
     for need in sorted(needs, key=lambda need: (need.backbone, need.dataset)):
         if clip is None or clip[0] != need.backbone:
-            clip = (need.backbone, method.load_backbone(need.backbone, device))
+            clip = (need.backbone, method.load_backbone(need.backbone, "cpu"))
             fingerprints.remember(need.backbone, clip[1].fingerprint)
         with reporter(f"features: {need.dataset} through {need.backbone}", console) as report:
             features[need.key] = method.extract(
                 clip[1], need.dataset, data_root, need.views, cache_dir, report, need.splits, encode
             )
-    if device.startswith("cuda"):  # trials will count on the whole of its memory
-        import torch
-
-        del clip
-        torch.cuda.empty_cache()
     return features
-
-
-def driver_device(gpus: float) -> str:
-    """Where features are extracted: on the driver's GPU if the study asks for one and it is there.
-
-    Args:
-        gpus: what a trial of the study takes.
-    """
-    if not gpus:
-        return "cpu"
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def _combinations(study: StudyConfig) -> Iterator[Mapping[str, Any]]:

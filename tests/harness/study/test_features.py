@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
@@ -15,7 +14,7 @@ from harness.config.factor import Factor
 from harness.planning.fingerprints import Fingerprints
 from harness.planning.plan import make_plan
 from harness.store.ledger import Ledger
-from harness.study.features import Need, driver_device, needed, prepare_features
+from harness.study.features import Need, needed, prepare_features
 from tests.harness.fakes import FakeClip, make_method, make_study
 
 
@@ -143,9 +142,3 @@ def test_a_fingerprint_that_was_not_sealed_is_not_believed(tmp_path: Path, kept:
     assert make_prints(tmp_path).backbone("pocket") == "weights-of-pocket"
     path.write_text("[" * 100_000)
     assert make_prints(tmp_path).backbone("pocket") == "weights-of-pocket"
-
-
-def test_features_are_extracted_on_the_cpu_unless_the_study_asks_for_gpus() -> None:
-    """No GPU asked for, none used; asked for, it is used where there is one."""
-    assert driver_device(0.0) == "cpu"
-    assert driver_device(0.5) == ("cuda" if torch.cuda.is_available() else "cpu")
