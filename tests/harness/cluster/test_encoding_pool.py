@@ -173,9 +173,7 @@ def test_no_thread_of_an_actor_waits_and_no_actor(
     assert shards_at_once(layout, 512, waiting, actors) == shards
 
 
-@pytest.mark.parametrize(
-    ("there", "gpus"), [({"CPU": 8.0, "GPU": 2.0}, 1.0), ({"CPU": 8.0}, 0.0)]
-)
+@pytest.mark.parametrize(("there", "gpus"), [({"CPU": 8.0, "GPU": 2.0}, 1.0), ({"CPU": 8.0}, 0.0)])
 def test_auto_extracts_with_whole_gpus_where_there_are_any(
     there: dict[str, float], gpus: float
 ) -> None:
