@@ -25,6 +25,7 @@ from ship.clip.identity import fingerprint
 from ship.clip.text_tower import TextTower, UndrivableTower
 from ship.clip.weights_file import archive_weights, is_torchscript, loading_fault, quiet_torch
 from ship.pocket import MODEL_DIR
+from ship.training import Recorder
 
 # Weights drawn at random with a fixed seed: for benchmarks and tests of shapes, never for results.
 RANDOM = "random"
@@ -54,6 +55,7 @@ class FrozenCLIP:
         logit_scale: the learned factor on cosines, as a plain number.
         preprocess: test-time transform, PIL picture -> (3, image_size, image_size).
         mean, std: the normalisation that preprocess ends with, per channel.
+        recorder: what records training steps on the device; None: they are run as they are.
     """
 
     def __init__(
@@ -63,6 +65,7 @@ class FrozenCLIP:
         tokenizer: Any,
         device: str = "cpu",
         precision: Precision = "fp32",
+        recorder: Recorder | None = None,
     ) -> None:
         from open_clip.tokenizer import SimpleTokenizer
         from open_clip.transform import PreprocessCfg, image_transform_v2
@@ -80,6 +83,7 @@ class FrozenCLIP:
             raise BackboneError(f"backbone {name!r} cannot be driven by prompts: {why}") from why
         self.name = name
         self.device = torch.device(device)
+        self.recorder = recorder
         self.tokenizer = tokenizer
         settings = dict(self._model.visual.preprocess_cfg)
         self.preprocess: Callable[[Image.Image], Tensor] = image_transform_v2(

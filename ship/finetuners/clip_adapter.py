@@ -18,11 +18,18 @@ from torch import Tensor
 
 from ship.clip import FrozenCLIP
 from ship.finetuners.base import classification_loss
-from ship.finetuners.training_set import CosineDescent, TrainingStream
+from ship.finetuners.training_set import TrainingStream
 from ship.settings import Settings
 from ship.synthesis import Synthesizer
 from ship.tasks import Task
-from ship.training import PER_REPLICA, Part, ReplicaOptimizer, ReplicaRng, each_replica
+from ship.training import (
+    PER_REPLICA,
+    CosineDescent,
+    Part,
+    ReplicaOptimizer,
+    ReplicaRng,
+    each_replica,
+)
 
 # Tried on the selection split beside the configured ratio; 0: the adapter ignored.
 RATIOS = (0.0, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0)
@@ -73,7 +80,7 @@ class CLIPAdapter:
         self._stream = TrainingStream(task, synthesizer, seeds, config.batch_size, "clip_adapter")
         parameters = [self.down, self.up]
         optimizer = ReplicaOptimizer(torch.optim.AdamW, parameters, configs, weight_decay=0)
-        self._descent = CosineDescent(optimizer, config.epochs, self._stream.steps)
+        self._descent = CosineDescent(optimizer, config.epochs, self._stream.steps, clip.recorder)
 
     @property
     def epochs(self) -> int:
@@ -105,7 +112,7 @@ class CLIPAdapter:
 
     def train_epoch(self) -> dict[str, Float[Tensor, " replica"]]:
         """One pass over the real features."""
-        return {"loss": self._descent.epoch(lambda: self.loss(*self._stream.next()))}
+        return {"loss": self._descent.epoch(self._stream.next, lambda *batch: [self.loss(*batch)])}
 
     @torch.no_grad()
     def logits(

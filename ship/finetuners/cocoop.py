@@ -102,6 +102,7 @@ class CoCoOp:
             synthesizer,
             seeds,
             configs,
+            clip.recorder,
         )
 
     @property

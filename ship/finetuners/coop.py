@@ -79,6 +79,7 @@ class CoOp:
             synthesizer,
             seeds,
             configs,
+            clip.recorder,
         )
 
     @property

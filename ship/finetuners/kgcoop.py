@@ -92,6 +92,7 @@ class KgCoOp:
             synthesizer,
             seeds,
             configs,
+            clip.recorder,
         )
 
     @property

@@ -17,11 +17,18 @@ from torch import Tensor
 
 from ship.clip import FrozenCLIP
 from ship.finetuners.base import classification_loss
-from ship.finetuners.training_set import CosineDescent, TrainingStream
+from ship.finetuners.training_set import TrainingStream
 from ship.settings import Settings
 from ship.synthesis import Synthesizer
 from ship.tasks import Task
-from ship.training import PER_REPLICA, Part, ReplicaOptimizer, each_replica, per_replica
+from ship.training import (
+    PER_REPLICA,
+    CosineDescent,
+    Part,
+    ReplicaOptimizer,
+    each_replica,
+    per_replica,
+)
 
 
 class LinearProbeConfig(Settings):
@@ -70,7 +77,7 @@ class LinearProbe:
         # no decay: it would draw classes without data away from where they start
         parameters = [self.weight, self.bias]
         optimizer = ReplicaOptimizer(torch.optim.AdamW, parameters, configs, weight_decay=0)
-        self._descent = CosineDescent(optimizer, config.epochs, self._stream.steps)
+        self._descent = CosineDescent(optimizer, config.epochs, self._stream.steps, clip.recorder)
 
     @property
     def epochs(self) -> int:
@@ -95,7 +102,7 @@ class LinearProbe:
 
     def train_epoch(self) -> dict[str, Float[Tensor, " replica"]]:
         """One pass over the real features."""
-        return {"loss": self._descent.epoch(lambda: self.loss(*self._stream.next()))}
+        return {"loss": self._descent.epoch(self._stream.next, lambda *batch: [self.loss(*batch)])}
 
     @torch.no_grad()
     def logits(

@@ -4,20 +4,27 @@ Source: CoOp (arXiv:2109.01134, sec. 3.2) for the prompts; the settings of SHIP'
 (arXiv:2307.07397) for the training: plain SGD (no momentum, decay or warm-up), cosine to 0.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from ship.clip import FrozenCLIP, NamePosition, class_prompts, initial_context
 from ship.synthesis import Synthesizer
 from ship.tasks import Task
-from ship.training import BatchStream, Part, ReplicaOptimizer, ReplicaRng, Schedule, steps_per_epoch
-
-# (features, labels, weights of the rows' losses) -> parts that add up to each replica's loss.
-BatchLoss = Callable[[Tensor, Tensor, Tensor | None], Iterable[Tensor]]
+from ship.training import (
+    Batch,
+    BatchLoss,
+    BatchStream,
+    CosineDescent,
+    Part,
+    Recorder,
+    ReplicaOptimizer,
+    ReplicaRng,
+    steps_per_epoch,
+)
 
 
 class PromptLearner:
@@ -107,6 +114,7 @@ class SgdTraining:
         synthesizer: Synthesizer | None,
         seeds: Sequence[int],
         configs: Sequence[SgdSettings],
+        recorder: Recorder | None,
     ) -> None:
         config = configs[0]  # what shapes the training is the same in all replicas
         self.allowed: Bool[Tensor, "replica n_cls"] | None = None if synthesizer else task.seen
@@ -116,40 +124,20 @@ class SgdTraining:
         self._batches = BatchStream(task.counts, ReplicaRng(seeds, "coop/batches"))
         self._views = ReplicaRng(seeds, "coop/views", task.features.device)
         self._batch_size = min(config.batch_size, task.n_nominal)
-        self._steps = steps_per_epoch(task.n_nominal, self._batch_size)
         trained = list(self._parameters.values())
-        self._optimizer = ReplicaOptimizer(torch.optim.SGD, trained, configs)
-        total = max(1, config.epochs * self._steps)
-        self._schedule = torch.optim.lr_scheduler.CosineAnnealingLR(self._optimizer.inner, total)
+        optimizer = ReplicaOptimizer(torch.optim.SGD, trained, configs)
+        steps = steps_per_epoch(task.n_nominal, self._batch_size)
+        self._descent = CosineDescent(optimizer, config.epochs, steps, recorder)
 
     def epoch(self, loss: BatchLoss) -> dict[str, Float[Tensor, " replica"]]:
         """One pass over the real features; the mean loss of its steps.
 
         Args:
-            loss: parts, (replica,) each, that add up to the loss of a batch: features
-                (replica, n, feature), labels (replica, n), weights (replica, n) or None. A part's
-                gradient is taken before the next part is asked for, so that a loss too large for
-                memory can come in several.
+            loss: of a batch, in parts.
         """
-        total = self._task.features.new_zeros(self._task.n_replicas)
-        for _ in range(self._steps):
-            features, labels, weights = self._batch()
-            self._optimizer.zero_grad()
-            for part in loss(features, labels, weights):
-                # summed over replicas, so that each one's gradient is that of its own loss
-                part.sum().backward()
-                total += part.detach()
-            self._optimizer.step()
-            self._schedule.step()
-        return {"loss": total / self._steps}
+        return {"loss": self._descent.epoch(self._batch, loss)}
 
-    def _batch(
-        self,
-    ) -> tuple[
-        Float[Tensor, "replica n feature"],
-        Int[Tensor, "replica n"],
-        Float[Tensor, "replica n"] | None,
-    ]:
+    def _batch(self) -> Batch:
         features, labels = self._task.batch(self._batches.next(self._batch_size), self._views)
         if self._synthesizer is None:
             return features, labels, None
@@ -169,8 +157,7 @@ class SgdTraining:
         """The parameters, what moves them, and where the streams are."""
         return {
             "parameters": self._parameters,
-            "optimizer": self._optimizer,
-            "schedule": Schedule(self._schedule),
+            "descent": self._descent,
             "batches": self._batches,
             "views": self._views,
             "synthesizer": self._synthesizer or {},

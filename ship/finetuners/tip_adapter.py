@@ -21,13 +21,15 @@ from torch import Tensor
 from ship.clip import FrozenCLIP
 from ship.finetuners.base import classification_loss
 from ship.finetuners.cache import Cache, cache_logits
-from ship.finetuners.training_set import Batch, CosineDescent, FixedSet, fixed_set
+from ship.finetuners.training_set import FixedSet, fixed_set
 from ship.settings import Settings
 from ship.synthesis import Synthesizer
 from ship.tasks import Task
 from ship.training import (
     PER_REPLICA,
+    Batch,
     BatchStream,
+    CosineDescent,
     Part,
     ReplicaOptimizer,
     ReplicaRng,
@@ -153,7 +155,7 @@ class TipAdapterF:
         self._batch_size = min(config.batch_size, n_nominal)
         steps = steps_per_epoch(n_nominal, self._batch_size)
         optimizer = ReplicaOptimizer(torch.optim.AdamW, [self.keys], configs, eps=1e-4)
-        self._descent = CosineDescent(optimizer, config.epochs, steps)
+        self._descent = CosineDescent(optimizer, config.epochs, steps, clip.recorder)
 
     @property
     def keys(self) -> Float[Tensor, "replica n feature"]:
@@ -167,7 +169,7 @@ class TipAdapterF:
 
     def train_epoch(self) -> dict[str, Float[Tensor, " replica"]]:
         """One pass over the cache's rows, a random view of each."""
-        return {"loss": self._descent.epoch(lambda: self.loss(*self._batch()))}
+        return {"loss": self._descent.epoch(self._batch, lambda *batch: [self.loss(*batch)])}
 
     def loss(
         self,

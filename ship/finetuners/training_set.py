@@ -1,11 +1,11 @@
-"""What feature-based fine-tuners train on, and the loop that trains them.
+"""What feature-based fine-tuners train on.
 
 Those that train step by step take a TrainingStream: each step has its own synthetic features
 (synthetic.ratio, .draw, .weight). Caches and closed forms take a FixedSet: synthetic features drawn
 once (synthetic.per_class, .weight).
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,13 +14,7 @@ from torch import Tensor
 
 from ship.synthesis import Synthesizer
 from ship.tasks import Task
-from ship.training import BatchStream, Part, ReplicaOptimizer, ReplicaRng, Schedule, steps_per_epoch
-
-Batch = tuple[
-    Float[Tensor, "replica n feature"],
-    Int[Tensor, "replica n"],
-    Float[Tensor, "replica n"] | None,
-]
+from ship.training import Batch, BatchStream, Part, ReplicaRng, steps_per_epoch
 
 
 class TrainingStream:
@@ -109,34 +103,3 @@ def fixed_set(task: Task, synthesizer: Synthesizer | None) -> FixedSet:
         tuple(n + count for count in task.counts),
         n,
     )
-
-
-class CosineDescent:
-    """An optimizer whose learning rate falls to 0 along a cosine, step by step."""
-
-    def __init__(self, optimizer: ReplicaOptimizer, epochs: int, steps: int) -> None:
-        self._optimizer = optimizer
-        self._steps = steps
-        total = max(1, epochs * steps)
-        self._schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer.inner, total)
-
-    def epoch(
-        self, step_loss: Callable[[], Float[Tensor, " replica"]]
-    ) -> Float[Tensor, " replica"]:
-        """Minimise each step's loss in turn; the mean over the epoch's steps.
-
-        Losses are summed over replicas, so that each one's gradient is that of its own loss.
-        """
-        total: Tensor | float = 0.0
-        for _ in range(self._steps):
-            loss = step_loss()
-            self._optimizer.zero_grad()
-            loss.sum().backward()
-            self._optimizer.step()
-            self._schedule.step()
-            total = total + loss.detach()
-        return torch.as_tensor(total / self._steps)
-
-    def parts(self) -> Mapping[str, Part]:
-        """What moves the parameters, which are their owner's."""
-        return {"optimizer": self._optimizer, "schedule": Schedule(self._schedule)}

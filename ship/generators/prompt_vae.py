@@ -96,4 +96,4 @@ def build_prompt_vae(
     if uses_z(shared.prompt):
         encoder = Encoder(clip.feature_dim, shared.encoder_hidden, shared.latent_dim, weights)
     decoder = PromptGenerator(shared, clip, task.class_names, weights)
-    return VAE(config, task, Autoencoder(encoder, decoder), seeds)
+    return VAE(config, task, Autoencoder(encoder, decoder), seeds, clip.recorder)

@@ -16,8 +16,10 @@ from ship.tasks import Task
 from ship.training import (
     PER_REPLICA,
     BatchStream,
+    Captured,
     Counter,
     Part,
+    Recorder,
     ReplicaOptimizer,
     ReplicaRng,
     each_replica,
@@ -103,7 +105,17 @@ class VAE:
         task: Task,
         network: Autoencoder,
         seeds: Sequence[int],
+        recorder: Recorder | None = None,
     ) -> None:
+        """Build them.
+
+        Args:
+            config: of all replicas, or one for each.
+            task: whose seen classes they are fitted on.
+            network: encoder and decoder of all replicas.
+            seeds: of each replica.
+            recorder: of the device; None: steps are not recorded.
+        """
         device, dtype = task.features.device, task.features.dtype
         configs = each_replica(config, task.n_replicas)
         self.config = config = configs[0]
@@ -117,6 +129,7 @@ class VAE:
         self._batch_size = min(config.batch_size, task.n_nominal)
         self._steps = steps_per_epoch(task.n_nominal, self._batch_size)
         self._done = Counter()
+        self._fitting, self._decoding = Captured(recorder), Captured(recorder)
         self._stopping: EarlyStopping | None = None
         parameters = [value for value in network.parameters() if value.requires_grad]
         self.epochs = config.epochs if parameters else 0
@@ -170,10 +183,10 @@ class VAE:
         if self.epochs == 0:
             return {}
         self._done.value += 1
-        weight = self.kl_weight(self._done.value)
         sums = self._task.features.new_zeros(3, self._task.n_replicas)
+        weight = sums.new_zeros(()) + self.kl_weight(self._done.value)
         for _ in range(self._steps):
-            sums += self._step(weight)
+            sums += self._fitting(self._step, *self._batch(), weight)
         squared_error, kl, penalised = sums / self._steps
         metrics = {"loss": squared_error + weight * penalised, "reconstruction": squared_error}
         if self.network.encoder is not None:
@@ -182,11 +195,17 @@ class VAE:
             metrics = self._keep_best(self._stopping, metrics)
         return metrics
 
-    def _step(self, kl_weight: float | Float[Tensor, " replica"]) -> Float[Tensor, "term replica"]:
+    def _batch(self) -> tuple[Tensor, Tensor, Tensor | None]:
+        """The next step's features, their class ids, and noise."""
         rows = self._batches.next(self._batch_size)
-        features, class_ids = self._task.batch(rows, self._views)
         encoder = self.network.encoder
         noise = None if encoder is None else self._noise.normal(len(rows[0]), encoder.latent_dim)
+        return *self._task.batch(rows, self._views), noise
+
+    def _step(
+        self, features: Tensor, class_ids: Tensor, noise: Tensor | None, kl_weight: Tensor
+    ) -> Float[Tensor, "term replica"]:
+        """One step; work on the device alone (see ship.training.captured)."""
         squared_error, kl, penalised = self.terms(features, class_ids, noise)
         self._optimizer.zero_grad()
         # summed over replicas, so that each one's gradient is that of its own mean loss
@@ -223,8 +242,7 @@ class VAE:
         """
         encoder = self.network.encoder
         z = None if encoder is None else rng.normal(class_ids.shape[1], encoder.latent_dim)
-        made: Tensor = self.network.decoder(z, class_ids)
-        return made
+        return self._decoding(self.network.decoder, z, class_ids)
 
     def learned(self) -> Mapping[str, Part]:
         """The decoder; what is sampled needs no encoder."""

@@ -96,7 +96,8 @@ def mmd(
     kernel = _rbf(squared).fill_diagonal_(0)
     ones = (kernel.new_ones(1, n), kernel.new_ones(1, m))
     value = _weighted_mmd(kernel, *ones)
-    resampled = _weighted_mmd(kernel, _counts(n, generator), _counts(m, generator))
+    drawn = [_counts(size, generator).to(kernel.device) for size in (n, m)]
+    resampled = _weighted_mmd(kernel, *drawn)
     return float(value), float(resampled.std())
 
 

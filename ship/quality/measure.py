@@ -28,7 +28,8 @@ def measure_quality(
 ) -> dict[str, Float[Tensor, " replica"]]:
     """Compare synthetic features with real ones of the same classes, replica by replica.
 
-    All in float64 on the CPU. Only classes that both sets have are compared; of a longer set,
+    All in float64, where the synthetic features are; what is drawn is drawn on the CPU, so that it
+    is the same on every device. Only classes that both sets have are compared; of a longer set,
     ship.quality.sets.MAX_FEATURES are drawn, evenly over its classes. A metric that any replica
     lacks is absent for all, so that a value is never NaN or infinite: errors need
     FEWEST_FOR_ERROR pictures of either set, the pooled metrics two, within-class metrics a class
@@ -55,15 +56,13 @@ def measure_quality(
         ValueError: a feature is not finite, or there are not as many real sets as replicas.
     """
     seeds = rng.integers(2**62, 1).flatten().tolist()
-    text = _plain(text_features)
+    text = text_features.double()
     each = []
     for made, made_labels, pictures, labels, seed in zip(
         synthetic, synthetic_labels, real, real_labels, seeds, strict=True
     ):
         generator = torch.Generator().manual_seed(seed)
-        sets = compared_sets(
-            _plain(made), made_labels.cpu(), _plain(pictures), labels.cpu(), text, generator
-        )
+        sets = compared_sets(made.double(), made_labels, pictures.double(), labels, text, generator)
         each.append({} if sets is None else replica_quality(sets, generator))
     common = [name for name in each[0] if all(name in metrics for metrics in each)]
     return {
@@ -105,7 +104,3 @@ def _spread_metrics(sets: ComparedSets, generator: torch.Generator) -> dict[str,
             "real_effective_rank": effective_rank(real),
         }
     return {name: value for name, value in metrics.items() if value is not None}
-
-
-def _plain(features: Tensor) -> Tensor:
-    return features.to("cpu", torch.float64)

@@ -24,7 +24,8 @@ class LabelledSet:
         return self.labels.bincount()
 
     def rows(self, keep: Tensor) -> "LabelledSet":
-        """A subset, by mask or by index."""
+        """A subset, by mask or by index, which may be on the CPU, where subsets are drawn."""
+        keep = keep.to(self.labels.device)
         return LabelledSet(self.features[keep], self.labels[keep])
 
 
@@ -107,7 +108,8 @@ def even_draw(
 
 
 def rank_within_class(labels: Int[Tensor, " n"], generator: torch.Generator) -> Int[Tensor, " n"]:
-    """Each row's place, from 0, in a random order of the rows of its class."""
+    """Each row's place, from 0, in a random order of the rows of its class; on the CPU."""
+    labels = labels.cpu()
     order = torch.randperm(len(labels), generator=generator)
     order = order[labels[order].argsort(stable=True)]
     counts = labels.bincount()
@@ -131,6 +133,7 @@ def matched_sets(
         return None
 
     def cut(rows: LabelledSet) -> LabelledSet:
-        return rows.rows(rank_within_class(rows.labels, generator) < limit[rows.labels])
+        rank = rank_within_class(rows.labels, generator)
+        return rows.rows(rank < limit[rows.labels].cpu())
 
     return cut(sets.synthetic), cut(sets.real)

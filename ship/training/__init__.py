@@ -4,7 +4,9 @@ Answers for: randomness by seed, layers and optimizers with a replica dimension,
 can be saved and put back to the bit.
 """
 
+from ship.training.captured import Captured, Recorder
 from ship.training.checkpoint import Checkpoint
+from ship.training.descent import Batch, BatchLoss, CosineDescent
 from ship.training.per_replica import (
     PER_REPLICA,
     ReplicaOptimizer,
@@ -25,7 +27,6 @@ from ship.training.state import (
     CheckpointError,
     Counter,
     Part,
-    Schedule,
     State,
     capture,
     copied,
@@ -38,15 +39,19 @@ from ship.training.state import (
 
 __all__ = [
     "PER_REPLICA",
+    "Batch",
+    "BatchLoss",
     "BatchStream",
+    "Captured",
     "Checkpoint",
     "CheckpointError",
+    "CosineDescent",
     "Counter",
     "Part",
+    "Recorder",
     "ReplicaLinear",
     "ReplicaOptimizer",
     "ReplicaRng",
-    "Schedule",
     "State",
     "capture",
     "copied",

@@ -19,7 +19,7 @@ from torch import Tensor
 from ship.metrics import EpochMetrics, Stage
 from ship.training.state import CheckpointError
 
-FORMAT = 1
+FORMAT = 2
 HEADER = "ship"
 
 

@@ -74,9 +74,6 @@ class ReplicaOptimizer:
     Only for optimizers that are elementwise (SGD, Adam, AdamW). Where settings differ, the inner
     optimizer holds slices of the parameters, which share their memory, in a group for each
     setting: a replica takes the very steps that the optimizer alone would take with its settings.
-
-    Attributes:
-        inner: the torch optimizer, for learning rate schedules.
     """
 
     def __init__(
@@ -104,19 +101,41 @@ class ReplicaOptimizer:
         self._slices: list[tuple[Tensor, Tensor, slice]] = []  # whole, its slice, which rows
         settings = [{name: getattr(config, name) for name in fields} for config in configs]
         runs = [(values, len(list(run))) for values, run in groupby(settings)]
-        if len(runs) == 1:
-            self.inner = kind([{"params": self._wholes, **settings[0]}], **shared)
-            return
         groups, start = [], 0
         for values, count in runs:
-            groups.append({"params": self._slice(slice(start, start + count)), **values})
+            held = self._wholes if len(runs) == 1 else self._slice(slice(start, start + count))
+            groups.append({"params": held, **values})
             start += count
-        self.inner = kind(groups, **shared)
+        self._inner = kind(groups, **shared)
+        self._rates = [float(group["lr"]) for group in self._inner.param_groups]
+        if self._fused:
+            self._let_be_captured()
 
     def _slice(self, rows: slice) -> list[Tensor]:
         made = [(whole, whole.detach()[rows], rows) for whole in self._wholes]
         self._slices += made
         return [part for _, part, _ in made]
+
+    def _let_be_captured(self) -> None:
+        """Keep what a step reads on the device, where a recorded step finds what is new of it."""
+        for group in self._inner.param_groups:
+            group["lr"] = torch.tensor(group["lr"], device=group["params"][0].device)
+            if "capturable" in group:
+                group["capturable"] = True
+        # torch warns of steps that could be captured and are not: the first ones never are
+        self._inner._warned_capturable_if_run_uncaptured = True
+
+    def scale_rates(self, factor: float) -> None:
+        """Multiply all learning rates, which are kept in double precision."""
+        self._set_rates([factor * rate for rate in self._rates])
+
+    def _set_rates(self, rates: Sequence[float]) -> None:
+        self._rates = list(rates)
+        for group, rate in zip(self._inner.param_groups, self._rates, strict=True):
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(rate)
+            else:
+                group["lr"] = rate
 
     def zero_grad(self) -> None:
         """Forget the gradients."""
@@ -127,22 +146,20 @@ class ReplicaOptimizer:
         """Take a step with the gradients that the parameters hold."""
         for whole, part, rows in self._slices:
             part.grad = None if whole.grad is None else whole.grad[rows]
-        self.inner.step()
+        self._inner.step()
 
     def state_dict(self) -> State:
         """Learning rates, and what the inner optimizer remembers of each parameter."""
-        rates = [float(group["lr"]) for group in self.inner.param_groups]
-        found = {"lr": torch.tensor(rates, dtype=torch.float64)}
+        found = {"lr": torch.tensor(self._rates, dtype=torch.float64)}
         for place, parameter in enumerate(self._held()):
-            for name, value in self.inner.state.get(parameter, {}).items():
+            for name, value in self._inner.state.get(parameter, {}).items():
                 if value is not None:
                     found[f"{place}.{name}"] = copied(value)
         return found
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Put back rates and memory; the parameters themselves are their owner's."""
-        groups = self.inner.param_groups
-        rates = taken(state, "lr", torch.zeros(len(groups), dtype=torch.float64))
+        rates = taken(state, "lr", torch.zeros(len(self._rates), dtype=torch.float64))
         held = self._held()
         for key, value in state.items():
             place, _, name = key.partition(".")
@@ -155,12 +172,11 @@ class ReplicaOptimizer:
                 raise CheckpointError(f"{name} of parameter {place} has shape {[*value.shape]}")
             # a step counter stays on the CPU, where torch keeps it but in a fused step
             device = parameter.device if value.ndim or self._fused else value.device
-            self.inner.state[parameter][name] = value.to(device, copy=True)
-        for group, rate in zip(groups, rates.tolist(), strict=True):
-            group["lr"] = rate
+            self._inner.state[parameter][name] = value.to(device, copy=True)
+        self._set_rates(rates.tolist())
 
     def _held(self) -> list[Tensor]:
-        return [parameter for group in self.inner.param_groups for parameter in group["params"]]
+        return [parameter for group in self._inner.param_groups for parameter in group["params"]]
 
 
 def settings_of(configs: Sequence[Any], group: str) -> Any:

@@ -9,7 +9,6 @@ from typing import Protocol, TypeAlias, runtime_checkable
 
 import torch
 from torch import Tensor
-from torch.optim.lr_scheduler import LRScheduler
 
 State = dict[str, Tensor]
 
@@ -133,22 +132,3 @@ def taken(state: Mapping[str, Tensor], name: str, like: Tensor) -> Tensor:
         held = "nothing" if value is None else f"{value.dtype} {list(value.shape)}"
         raise CheckpointError(f"{name or 'a tensor'} is {held}, not {like.dtype} {[*like.shape]}")
     return value
-
-
-class Schedule:
-    """A learning rate schedule's place; the rates themselves are the optimizer's."""
-
-    def __init__(self, schedule: LRScheduler) -> None:
-        self._schedule = schedule
-
-    def state_dict(self) -> State:
-        """How many steps the schedule has taken."""
-        held = self._schedule.state_dict()
-        return {name: torch.tensor(held[name]) for name in ("last_epoch", "_step_count")}
-
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Put back how many steps it had taken; the optimizer must have its rates already."""
-        like = torch.zeros((), dtype=torch.long)
-        places = {n: int(taken(state, n, like)) for n in ("last_epoch", "_step_count")}
-        rates = [group["lr"] for group in self._schedule.optimizer.param_groups]
-        self._schedule.load_state_dict({**places, "_last_lr": rates})

@@ -6,7 +6,8 @@ sizes), bench_fused (seeds and settings on one core and on two), bench_features 
 cache), bench_extraction (shards that survive a kill), bench_checkpoint (what one costs a trial),
 bench_plan (a plan against the number of its settings),
 bench_planted (which factor a report names, of planted studies and of null ones), bench_page (a
-large study's report, made and opened).
+large study's report, made and opened), bench_launches (what a step asks of a GPU, counted on an
+emulated one).
 """
 
 import argparse
@@ -23,6 +24,7 @@ from ship.clip.frozen_clip import FrozenCLIP
 from tests.bench.bench_checkpoint import checkpoint_cost
 from tests.bench.bench_fused import fused, fused_settings
 from tests.bench.bench_growth import growth
+from tests.bench.bench_launches import counted
 from tests.bench.bench_plan import planning
 from tests.bench.bench_steps import Sizes, against_naive, random_features
 from tests.bench.bench_text_tower import comparisons
@@ -46,6 +48,8 @@ def smoke() -> Iterator[Comparison]:
     Console().print(checkpoint_cost(pocket, TINY).line(), markup=False)
     for planned in planning((20, 40)):
         Console().print(planned.line(), markup=False)
+    for step in counted("pocket", TINY):
+        Console().print(step.line(), markup=False)
 
 
 def with_trial(clip: FrozenCLIP, sizes: Sizes) -> Iterator[Comparison]:

@@ -18,7 +18,12 @@ WORDS = ("cat", "fire truck", "red balloon", "dog", "sea lion", "ice", "hot air 
 
 
 def build_clip(
-    dtype: torch.dtype = torch.float32, *, feature: int = 16, width: int = 24, layers: int = 3
+    dtype: torch.dtype = torch.float32,
+    *,
+    feature: int = 16,
+    width: int = 24,
+    layers: int = 3,
+    device: str = "cpu",
 ) -> FrozenCLIP:
     """A random CLIP; by default text width (24), feature size (16) and picture size differ."""
     vision = {"layers": 1, "width": 32, "head_width": 16, "patch_size": 16, "image_size": 32}
@@ -29,7 +34,7 @@ def build_clip(
         # spread the features of different names apart: at init they nearly coincide
         torch.nn.init.normal_(model.token_embedding.weight, std=0.5)
     model.visual.preprocess_cfg = {"size": (32, 32), "mean": (0.5,) * 3, "std": (0.5,) * 3}
-    return FrozenCLIP("tiny", model.to(dtype), SimpleTokenizer(context_length=24))
+    return FrozenCLIP("tiny", model.to(dtype), SimpleTokenizer(context_length=24), device)
 
 
 @pytest.fixture(scope="session")

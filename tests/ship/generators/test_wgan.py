@@ -187,7 +187,7 @@ def test_critic_and_generator_are_trained_in_turn(clip64: FrozenCLIP, features: 
     wgan = WGAN(config, final_task(clip64, features, [0, 1]), clip64, [0, 1])
     wgan.train_epoch()
     steps = {
-        name: int(next(iter(optimizer.inner.state.values()))["step"])
+        name: int(next(iter(optimizer._inner.state.values()))["step"])
         for name, optimizer in (("critic", wgan._critic_step), ("generator", wgan._generator_step))
     }
     assert steps == {"critic": 9, "generator": 3}  # 8 pictures in batches of 3
@@ -239,7 +239,7 @@ def test_critic_learns_to_tell_real_from_made(clip64: FrozenCLIP, features: Feat
 def test_generator_learns_to_please_the_critic(clip64: FrozenCLIP, features: FeatureSet) -> None:
     """Under a critic that hardly moves, the generator's loss falls in every replica."""
     wgan = build(clip64, features, WGANConfig(**SMALL, n_critic=1, gp_weight=0.0, lr=1e-3))
-    for group in wgan._critic_step.inner.param_groups:
+    for group in wgan._critic_step._inner.param_groups:
         group["lr"] = 0.0
     losses = [wgan.train_epoch()["generator_loss"] for _ in range(30)]
     assert bool((torch.stack(losses[-5:]).mean(0) < torch.stack(losses[:5]).mean(0)).all())

@@ -12,6 +12,7 @@ from ship.finetuners import FINETUNERS
 from ship.generators import GENERATORS
 from ship.metrics.accuracy import NonFiniteLoss
 from ship.synthesis import SyntheticConfig
+from ship.training.descent import CosineDescent
 from ship.training.per_replica import PerReplica, ReplicaOptimizer, per_replica, shared_shape
 from ship.trial.run import run_trial
 from ship.trial_config import TrialConfig
@@ -133,15 +134,13 @@ def test_each_replica_takes_torchs_own_steps(kind: Any, rates: tuple[float, ...]
     start, pull = torch.randn(3, 4, 2), torch.randn(3, 4, 2)
     whole = start.clone().requires_grad_()
     optimizer = ReplicaOptimizer(kind, [whole], [Rate(lr=rate) for rate in rates])
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer.inner, 5)
+    batch = (torch.zeros(3, 1, 1), torch.zeros(3, 1, dtype=torch.long), None)
+    descent = CosineDescent(optimizer, 1, 5, None)
+    descent.epoch(lambda: batch, lambda *_: [(whole * pull).square().sum((1, 2))])
     alone = [start[r].clone().requires_grad_() for r in range(3)]
     inners = [kind([one], lr=rate) for one, rate in zip(alone, rates, strict=True)]
     schedules = [torch.optim.lr_scheduler.CosineAnnealingLR(inner, 5) for inner in inners]
-    for _ in range(4):
-        optimizer.zero_grad()
-        (whole * pull).square().sum().backward()
-        optimizer.step()
-        schedule.step()
+    for _ in range(5):
         for r in range(3):
             inners[r].zero_grad()
             (alone[r] * pull[r]).square().sum().backward()

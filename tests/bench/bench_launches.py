@@ -1,0 +1,179 @@
+"""python -m tests.bench.bench_launches [--places]: what a step asks of a GPU, counted without one.
+
+Launches of kernels, times that the host waits for the device, and bytes sent to it, of a generator
+step, a CoOp step with synthesis and an evaluation; ViT-B/16 with random weights, 100 classes,
+3 seeds fused. The device is emulated (tests.emulated): the counts are of torch's operators, exact
+and the same on every machine; nothing here is a time. With --places also the lines they come from.
+"""
+
+import argparse
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from ship.clip import FrozenCLIP, Precision
+from ship.datasets import load_dataset
+from ship.features import FeatureSet
+from ship.finetuners.coop import CoOp, CoOpConfig
+from ship.generators.prompt_vae import PromptVAEConfig, build_prompt_vae
+from ship.protocols import Protocol, base_to_new
+from ship.synthesis import Synthesizer, SyntheticConfig
+from ship.trial.selection import evaluate
+from ship.trial_config import TrialConfig
+from tests.bench.bench_steps import Sizes
+from tests.emulated import Counts, EmulatedDevice, Event, emulated_device, why_missing
+
+BACKBONE: Final = "ViT-B-16-quickgelu:random"
+VIEWS = 2
+CHECKED, TESTED = 16, 24  # validation and test pictures of a class
+
+
+@dataclass(frozen=True)
+class Counted:
+    """What one step asked of the device."""
+
+    name: str
+    counts: Counts
+
+    def line(self) -> str:
+        """For people."""
+        return f"{self.name}: {self.counts.n_launches} launches, {self.counts.n_syncs} host waits"
+
+
+def counted(backbone: str, sizes: Sizes, precision: Precision = "fp32") -> list[Counted]:
+    """Each step on an emulated device; [] where this torch has none.
+
+    Args:
+        backbone: NAME:PRETRAINED, or pocket.
+        sizes: of the data and the batches.
+        precision: of the text tower.
+    """
+    reason = why_missing()
+    if reason is not None:
+        Console().print(reason)
+        return []
+    with emulated_device() as device:
+        return list(steps(device, backbone, sizes, precision))
+
+
+def steps(
+    device: EmulatedDevice, backbone: str, sizes: Sizes, precision: Precision = "fp32"
+) -> Iterator[Counted]:
+    """Each step once, after it has been taken once: what is done at the first one is not counted.
+
+    Args:
+        device: that the steps are taken on.
+        backbone: NAME:PRETRAINED, or pocket.
+        sizes: of the data and the batches.
+        precision: of the text tower.
+    """
+    clip = FrozenCLIP.load(backbone, device=device.name, precision=precision)
+    seeds = range(sizes.seeds)
+    config = TrialConfig(shots=sizes.shots)
+    features = random_features(clip, sizes)
+    protocol: Protocol = base_to_new(config, seeds, features, {}, clip, torch.float32)
+    task = protocol.finals[0].task
+    vae = build_prompt_vae(PromptVAEConfig.model_validate(sizes.generator()), task, clip, seeds)
+    synthesizer = Synthesizer(SyntheticConfig(), vae, task, seeds)
+    settings = CoOpConfig(n_ctx=sizes.n_ctx, batch_size=sizes.coop_batch)
+    coop = CoOp(settings, task, synthesizer, clip, seeds)
+    coop._training._steps = 1  # an epoch of one step
+    exam = protocol.selection
+    assert exam is not None
+    chosen = CoOp(settings, exam.task, None, clip, seeds)
+    taken: dict[str, Callable[[], object]] = {
+        "generator step": lambda: vae._step(1.0),
+        "CoOp step with synthesis": coop.train_epoch,
+        "evaluation": lambda: evaluate(chosen, exam, protocol),
+    }
+    for name, step in taken.items():
+        step()
+        with device.counting() as counts:
+            step()
+        yield Counted(name, counts)
+
+
+def class_names(n: int) -> tuple[str, ...]:
+    """The first n of a hundred names: Caltech-101's, of one to four tokens."""
+    return ("face", *load_dataset("photos").class_names)[:n]
+
+
+def random_features(clip: FrozenCLIP, sizes: Sizes) -> FeatureSet:
+    """Random unit-norm features of the named classes: counts need shapes, not meaning."""
+    rng = np.random.default_rng(0)
+
+    def split(n: int, *views: int) -> tuple[np.ndarray, np.ndarray]:
+        labels = np.repeat(np.arange(sizes.n_classes), n)
+        x = rng.standard_normal((len(labels), *views, clip.feature_dim)).astype(np.float32)
+        return x / np.linalg.norm(x, axis=-1, keepdims=True), labels
+
+    parts = (*split(sizes.shots, 1 + VIEWS), *split(CHECKED), *split(TESTED))
+    names, template = class_names(sizes.n_classes), "a photo of a {}."
+    return FeatureSet(names, template, "random", "", clip.fingerprint, *parts)
+
+
+def table(found: list[Counted], title: str) -> Table:
+    """A row for each step."""
+    made = Table("step", "launches", "host waits", "KiB sent", "KiB fetched", title=title)
+    for row in found:
+        numbers = (row.counts.n_launches, row.counts.n_syncs)
+        kib = (row.counts.sent / 1024, row.counts.fetched / 1024)
+        made.add_row(row.name, *(f"{n:,}" for n in numbers), *(f"{n:,.1f}" for n in kib))
+    return made
+
+
+def places(counted: Counted, most: int) -> Table:
+    """The lines of a step that wait, and those that launch most.
+
+    Args:
+        counted: a step.
+        most: lines with launches that are listed.
+    """
+    made = Table("line", "launches", "of which", title=counted.name)
+    by_line: dict[str, Counter[str]] = {}
+    for event, n in counted.counts.launches.items():
+        by_line.setdefault(event.where, Counter())[event.what] += n
+    for line, operators in sorted(by_line.items(), key=lambda item: -item[1].total())[:most]:
+        said = ", ".join(f"{n} {operator}" for operator, n in operators.most_common(6))
+        made.add_row(line, f"{operators.total():,}", said)
+    made.add_section()
+    waits: list[tuple[Event, int]] = counted.counts.syncs.most_common()
+    for event, n in waits:
+        made.add_row(event.where, "", f"{n} waits: {event.what}")
+    return made
+
+
+def main() -> None:
+    """Print the table, and the lines where asked."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--backbone", default=BACKBONE, help="NAME:PRETRAINED, or pocket")
+    parser.add_argument("--precision", default="fp32", choices=("fp32", "bf16", "fp16"))
+    parser.add_argument("--seeds", type=int, default=3, help="replicas")
+    parser.add_argument("--batch", type=int, default=256, help="pictures of a generator step")
+    parser.add_argument("--coop-batch", type=int, default=32, help="pictures of a CoOp step")
+    parser.add_argument("--n-ctx", type=int, default=4, help="context tokens")
+    parser.add_argument("--places", action="store_true", help="also by line")
+    parser.add_argument("--most", type=int, default=25, help="lines that are listed")
+    options = parser.parse_args()
+    sizes = Sizes(
+        batch=options.batch,
+        coop_batch=options.coop_batch,
+        n_ctx=options.n_ctx,
+        seeds=options.seeds,
+    )
+    found = counted(options.backbone, sizes, options.precision)
+    console = Console()
+    console.print(table(found, f"{options.backbone}, {options.precision}, {options.seeds} seeds"))
+    if options.places:
+        for row in found:
+            console.print(places(row, options.most))
+
+
+if __name__ == "__main__":
+    main()

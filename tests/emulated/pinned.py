@@ -1,0 +1,64 @@
+"""Pinned host memory, pretended: a register of storages, and what torch asks about them.
+
+The CPU build of torch pins nothing, so that here a pinned tensor is an ordinary one whose storage
+is on a list. Views share the storage and are pinned with it, as on CUDA.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import wraps
+from typing import Any, Final
+from unittest import mock
+
+import torch
+from torch import Tensor
+from torch.multiprocessing.reductions import StorageWeakRef
+
+# functions whose pin_memory=True is followed
+FACTORIES: Final = ("empty", "empty_like", "zeros", "ones", "full", "tensor", "randn", "rand")
+
+
+class Pinned:
+    """Which host tensors are pinned."""
+
+    def __init__(self) -> None:
+        # A weak reference keeps a storage's address from being given to another one.
+        self._storages: dict[int, StorageWeakRef] = {}
+
+    def pin(self, tensor: Tensor) -> Tensor:
+        """Pin a tensor's storage; the tensor itself is returned."""
+        self._storages = {k: v for k, v in self._storages.items() if not v.expired()}
+        storage = tensor.untyped_storage()
+        self._storages[storage._cdata] = StorageWeakRef(storage)
+        return tensor
+
+    def __contains__(self, tensor: Tensor) -> bool:
+        return tensor.untyped_storage()._cdata in self._storages
+
+
+@contextmanager
+def pinning(pinned: Pinned) -> Iterator[None]:
+    """Give Tensor.pin_memory, Tensor.is_pinned and pin_memory=True a meaning for host tensors."""
+
+    def is_pinned(tensor: Tensor, device: Any = None) -> bool:
+        return tensor in pinned
+
+    def pin_memory(tensor: Tensor, device: Any = None) -> Tensor:
+        return pinned.pin(torch.ops.aten.clone.default(tensor))
+
+    with torch.library._scoped_library("aten", "IMPL") as library, ExitStack() as stack:
+        library.impl("is_pinned", is_pinned, "CPU")
+        library.impl("_pin_memory", pin_memory, "CPU")
+        for name in FACTORIES:
+            factory = _following(getattr(torch, name), pinned)
+            stack.enter_context(mock.patch.object(torch, name, factory))
+        yield
+
+
+def _following(factory: Callable[..., Tensor], pinned: Pinned) -> Callable[..., Tensor]:
+    @wraps(factory)
+    def made(*args: Any, pin_memory: bool = False, **kwargs: Any) -> Tensor:
+        tensor = factory(*args, **kwargs)
+        return pinned.pin(tensor) if pin_memory else tensor
+
+    return made
