@@ -91,7 +91,6 @@ class Execution:
             needed(site.study, self.plan),
             site.fingerprints,
             site.method,
-            site.data_root,
             site.cache_dir,
             site.console,
             encode,
@@ -149,7 +148,7 @@ class Execution:
             places,
             gpu=bool(resources.gpus),
             memory=lambda: memory_of_a_trial(resources, places, site.method.accelerator),
-            costs=site.method.costs(site.data_root) if site.method.costs else None,
+            costs=site.fingerprints.costs(),
         )
 
     def _tune(

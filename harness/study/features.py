@@ -51,7 +51,6 @@ def prepare_features(
     needs: Iterable[Need],
     fingerprints: Fingerprints,
     method: Method,
-    data_root: Path | None,
     cache_dir: Path,
     console: Console,
     encode: Any = None,
@@ -60,9 +59,8 @@ def prepare_features(
 
     Args:
         needs: the feature sets.
-        fingerprints: where those of the backbones are remembered.
+        fingerprints: where those of the backbones are remembered, and data sets are loaded.
         method: ship.
-        data_root: folder of the data sets.
         cache_dir: of the features.
         console: where progress goes.
         encode: what encodes pictures; None: this machine's cores, else what
@@ -78,9 +76,10 @@ def prepare_features(
         if clip is None or clip[0] != need.backbone:
             clip = (need.backbone, method.load_backbone(need.backbone, "cpu"))
             fingerprints.remember(need.backbone, clip[1].fingerprint)
+        pictures = fingerprints.pictures(need.dataset)
         with reporter(f"features: {need.dataset} through {need.backbone}", console) as report:
             features[need.key] = method.extract(
-                clip[1], need.dataset, data_root, need.views, cache_dir, report, need.splits, encode
+                clip[1], pictures, need.views, cache_dir, report, need.splits, encode
             )
     return features
 

@@ -10,11 +10,11 @@ import numpy as np
 from ship.trial_config import LEAKING_SELECTIONS, TrialConfig
 
 if TYPE_CHECKING:
-    from ship.datasets import Survey
+    from ship.datasets import PictureDataset, Survey
     from ship.features import FeatureSet
 
 
-def bare_features(name: str, survey: Survey) -> FeatureSet:
+def bare_features(name: str, survey: Survey | PictureDataset) -> FeatureSet:
     """A dataset's labels as a FeatureSet with features of size 0: it can be cut, not trained on."""
     from ship.features import FeatureSet
 
