@@ -58,7 +58,7 @@ class Resources(Settings):
 
     auto: bool = Field(
         False,
-        description="measure: the first trial's peak memory decides how many share a GPU; without "
+        description="measure: peak memory of some steps says how many trials share a GPU; without "
         "GPUs, idle cores become threads (`resources: auto` for short)",
     )
     cpus: float = Field(

@@ -86,14 +86,14 @@ def calibrate(
     return Calibration(per_flop, time.monotonic() - started)
 
 
-def shortened(config: TrialConfig) -> TrialConfig:
-    """The same trial with EPOCHS epochs of each kind at most, evaluated after the last."""
-    update: dict[str, Any] = {"eval_every": EPOCHS + 1}
+def shortened(config: TrialConfig, most: int = EPOCHS) -> TrialConfig:
+    """The same trial with so many epochs of each kind at most, evaluated after the last."""
+    update: dict[str, Any] = {"eval_every": most + 1}
     for group in ("generator", "finetuner"):
         settings = getattr(config, group)
         epochs = getattr(settings, "epochs", 0)
-        if epochs > EPOCHS:
-            update[group] = settings.model_copy(update={"epochs": EPOCHS})
+        if epochs > most:
+            update[group] = settings.model_copy(update={"epochs": most})
     return config.model_copy(update=update)
 
 

@@ -12,6 +12,7 @@ from harness.resources.gpu_sharing import (
     needs_scout,
     resolved_resources,
     slots,
+    trials_per_gpu,
 )
 from harness.resources.load import MachineLoad
 from harness.resources.machine import machine_resources, usable_cpus, usable_gpus
@@ -35,6 +36,7 @@ __all__ = [
     "preflight",
     "resolved_resources",
     "slots",
+    "trials_per_gpu",
     "usable_cpus",
     "usable_gpus",
 ]

@@ -1,6 +1,6 @@
 """Runs what a plan has left: features, a Ray session, and a sweep or two."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,7 @@ from harness.study.interrupts import Interrupts, SweepStopped
 
 if TYPE_CHECKING:
     from harness.cluster import ClusterEncoder, Session
-    from harness.tuning import Deaths, FusePolicy, PrunedSettings, StudySearcher
+    from harness.tuning import Deaths, FusePolicy, PrunedSettings, Shared, StudySearcher
     from ship.features import Encode
 
 
@@ -106,34 +106,52 @@ class Execution:
         return replace(self, plan=plan)
 
     def _sweep(self, session: "Session", features: dict[str, Any]) -> None:
-        """Run the trials; where a GPU's share has to be measured, one of them first."""
+        """Run the trials; where a GPU's share has to be measured, some steps of one first."""
         from harness.cluster import cluster_resources
-        from harness.resources import needs_scout, resolved_resources
+        from harness.resources import resolved_resources
         from harness.tuning import Deaths, PrunedSettings, StudySearcher, TooManyFailures, share
 
         study, plan, there = self.site.study, self.plan, cluster_resources()
         n_trials = len(plan.work) + plan.proposals
         seeds = sum(len(work.seeds) for work in plan.work) + plan.proposals * len(study.seeds)
         n_at_once = min(n_trials, study.concurrency or n_trials)
-        resources = resolved_resources(study.resources, there, self.ledger, n_at_once)
-        policy = self._policy(resources)
         maker = SettingMaker(study, self.site.fingerprints)
         shared = share(features)
+        sharing = self._measured_sharing(there, maker, shared)
+        resources = resolved_resources(study.resources, there, self.ledger, n_at_once, sharing)
         spare = enumerate_settings(study, maker) if plan.proposals else []
         noted = PrunedSettings(), Deaths()
+        policy = self._policy(resources)
         searcher = StudySearcher(study, plan, self.ledger, maker, spare, policy, *noted)
         try:
             with make_view(self.site.console, seeds, n_trials) as view:
-                if needs_scout(study.resources, there, self.ledger):
-                    searcher.give_largest(policy.bytes)
-                    self._tune(session, resources, searcher, noted, shared, view)
-                    resources = resolved_resources(
-                        study.resources, there, self.site.ledger(), n_at_once
-                    )
-                    searcher.give_all(self._policy(resources))
                 self._tune(session, resources, searcher, noted, shared, view)
         except TooManyFailures as failures:
-            self.site.console.print(str(failures), markup=False, highlight=False, soft_wrap=True)
+            self._say(str(failures))
+
+    def _measured_sharing(
+        self, there: Mapping[str, float], maker: SettingMaker, shared: "Shared"
+    ) -> int | None:
+        """How many trials a GPU holds, where only a measurement can tell; None: it is known."""
+        from harness.resources import needs_scout, resolved_resources, trials_per_gpu
+        from harness.study.scout import largest_group, measure
+
+        study = self.site.study
+        if not needs_scout(study.resources, there, self.ledger):
+            return None
+        alone = resolved_resources(study.resources, there, self.ledger, n_trials=1)
+        group = largest_group(study, self.plan, maker, self._policy(alone))
+        found = measure(group, shared, self.site.method, alone, self._say)
+        if found is None:
+            return None
+        sharing = trials_per_gpu(found.peak_mb, found.device_mb)
+        peak, whole = (megabytes / 1024 for megabytes in (found.peak_mb, found.device_mb))
+        trials = "one trial" if sharing == 1 else f"{sharing} trials"
+        self._say(f"a GPU has room for {trials}: the largest takes {peak:.1f} of {whole:.1f} GiB")
+        return sharing
+
+    def _say(self, line: str) -> None:
+        self.site.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def _policy(self, resources: Resources) -> "FusePolicy":
         """How many settings are fused, where each Ray trial takes so much."""
