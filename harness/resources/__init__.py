@@ -5,6 +5,13 @@ machine's matrix products. Knows no study.
 """
 
 from harness.resources.cost import AnalyticCosts
+from harness.resources.device import (
+    breaks_device,
+    device_label,
+    is_gpu,
+    out_of_memory,
+    why_no_gpu,
+)
 from harness.resources.gpu_sharing import (
     LARGEST_NODE,
     at_once,
@@ -16,7 +23,7 @@ from harness.resources.gpu_sharing import (
 )
 from harness.resources.load import MachineLoad
 from harness.resources.machine import machine_resources, usable_cpus, usable_gpus
-from harness.resources.memory import PeakMemory, device_label, device_memory_mb
+from harness.resources.memory import PeakMemory, device_memory_mb
 from harness.resources.refusals import preflight
 from harness.resources.utilisation import Utilisation, matmul_ceiling
 
@@ -27,16 +34,20 @@ __all__ = [
     "PeakMemory",
     "Utilisation",
     "at_once",
+    "breaks_device",
     "device_label",
     "device_memory_mb",
     "extraction_resources",
+    "is_gpu",
     "machine_resources",
     "matmul_ceiling",
     "needs_scout",
+    "out_of_memory",
     "preflight",
     "resolved_resources",
     "slots",
     "trials_per_gpu",
     "usable_cpus",
     "usable_gpus",
+    "why_no_gpu",
 ]

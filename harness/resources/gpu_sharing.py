@@ -12,7 +12,7 @@ from harness.store import Ledger
 
 # MiB that a process takes of a GPU beside torch's tensors: CUDA's context, cuBLAS's workspace.
 CONTEXT_MB = 600.0
-# Torch's allocator rounds up and leaves gaps; later trials may be larger than the one measured.
+# Later trials may be larger than the one measured.
 HEADROOM = 1.3
 # Processes on a GPU take turns: more of them gain nothing.
 MOST_ON_A_GPU = 8
@@ -24,7 +24,7 @@ def trials_per_gpu(peak_mb: float, gpu_mb: float) -> int:
     """How many trials share a GPU; at least one.
 
     Args:
-        peak_mb: that one trial's tensors took at most.
+        peak_mb: that one trial reserved at most.
         gpu_mb: that the GPU has.
     """
     each = HEADROOM * peak_mb + CONTEXT_MB

@@ -1,5 +1,7 @@
 """How busy a worker's machine is, under the names that MLflow's system metrics have."""
 
+from harness.resources.device import busy_percent, gpu_memory, is_gpu
+
 PREFIX = "system/"
 MB = 1e6  # MLflow's megabyte
 
@@ -15,7 +17,7 @@ class MachineLoad:
         """
         import psutil
 
-        self._cuda = device.startswith("cuda")
+        self._gpu = is_gpu(device)
         psutil.cpu_percent()  # the first call begins the time that the next one is about
 
     def sample(self) -> dict[str, float]:
@@ -28,22 +30,19 @@ class MachineLoad:
             "system_memory_usage_megabytes": memory.used / MB,
             "system_memory_usage_percentage": 100 * memory.used / memory.total,
         }
-        if self._cuda:
+        if self._gpu:
             found |= _gpu()
         return {f"{PREFIX}{name}": float(value) for name, value in found.items()}
 
 
 def _gpu() -> dict[str, float]:
     """Memory of the trial's GPU and, where NVIDIA's Python package is there, how busy it is."""
-    import torch
-
-    free, total = torch.cuda.mem_get_info()
+    free, total = gpu_memory()
     found = {
         "gpu_0_memory_usage_megabytes": (total - free) / MB,
         "gpu_0_memory_usage_percentage": 100 * (total - free) / total,
     }
-    try:
-        found["gpu_0_utilization_percentage"] = torch.cuda.utilization()
-    except (ImportError, RuntimeError):  # without nvidia-ml-py, or where the driver does not say
-        return found
+    busy = busy_percent()
+    if busy is not None:
+        found["gpu_0_utilization_percentage"] = busy
     return found

@@ -3,6 +3,7 @@
 import os
 
 from harness.config import Resources
+from harness.resources.device import gpu_count
 
 
 def usable_cpus() -> int:
@@ -19,6 +20,4 @@ def machine_resources(resources: Resources) -> dict[str, float]:
 
 def usable_gpus() -> int:
     """GPUs that this process may use."""
-    import torch
-
-    return torch.cuda.device_count()
+    return gpu_count()

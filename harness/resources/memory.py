@@ -1,10 +1,11 @@
-"""What a trial costs: peak memory, and the name of the device that it ran on."""
+"""What a trial costs in memory, and what there is of it."""
 
 import os
-import platform
 import resource
 import sys
 from pathlib import Path
+
+from harness.resources.device import MIB, begin_peak, gpu_memory, is_gpu, peak_mb
 
 _STATUS = Path("/proc/self/status")
 _CLEAR_REFS = Path("/proc/self/clear_refs")
@@ -13,15 +14,14 @@ _CLEAR_REFS = Path("/proc/self/clear_refs")
 class PeakMemory:
     """Peak memory from construction on: of the GPU where a trial has one, else of the process.
 
-    Without Linux's /proc the process's peak since its start stands in.
+    Of a GPU it is what torch has reserved, which others on the same GPU cannot have. Without
+    Linux's /proc the process's peak since its start stands in.
     """
 
     def __init__(self, device: str) -> None:
-        self._cuda = device.startswith("cuda")
-        if self._cuda:
-            import torch
-
-            torch.cuda.reset_peak_memory_stats()
+        self._gpu = is_gpu(device)
+        if self._gpu:
+            begin_peak()
             return
         try:
             _CLEAR_REFS.write_text("5")  # sets VmHWM back to the present size
@@ -30,10 +30,8 @@ class PeakMemory:
 
     def megabytes(self) -> float:
         """The peak so far, MiB."""
-        if self._cuda:
-            import torch
-
-            return float(torch.cuda.max_memory_allocated() / 2**20)
+        if self._gpu:
+            return peak_mb()
         try:
             for line in _STATUS.read_text(encoding="ascii").splitlines():
                 if line.startswith("VmHWM:"):
@@ -47,17 +45,6 @@ class PeakMemory:
 
 def device_memory_mb(device: str) -> float:
     """All memory of the device, MiB: of the GPU, or of the host."""
-    if device.startswith("cuda"):
-        import torch
-
-        return float(torch.cuda.mem_get_info()[1] / 2**20)
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**20
-
-
-def device_label(device: str) -> str:
-    """The device's name for people, e.g. "NVIDIA H100" or "cpu (x86_64)"."""
-    if device.startswith("cuda"):
-        import torch
-
-        return str(torch.cuda.get_device_name())
-    return f"cpu ({platform.machine()})"
+    if is_gpu(device):
+        return gpu_memory().total / MIB
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / MIB

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from harness.resources.cost import cost_of
+from harness.resources.device import is_gpu, synchronize
 from reports.contract import Cost
 from ship.clip import Precision
 from ship.trial_config import TrialConfig
@@ -29,16 +30,15 @@ def matmul_ceiling(device: str, precision: Precision = "fp32") -> float:
     """
     import torch
 
-    cuda = device.startswith("cuda")
-    edge = GPU_EDGE if cuda else CPU_EDGE
-    dtype = _dtype(precision) if cuda else torch.float32
+    gpu = is_gpu(device)
+    edge = GPU_EDGE if gpu else CPU_EDGE
+    dtype = _dtype(precision) if gpu else torch.float32
     a, b = (torch.randn(edge, edge, device=device).to(dtype) for _ in range(2))
     best = float("inf")
     for _ in range(1 + REPEATS):  # the first one warms up
         started = time.perf_counter()
         a @ b
-        if cuda:
-            torch.cuda.synchronize()
+        synchronize(device)
         best = min(best, time.perf_counter() - started)
     return float(2 * edge**3 / best)
 

@@ -8,6 +8,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from harness.resources import out_of_memory
 from reports.contract import Failure
 from ship.metrics import EpochMetrics, NonFiniteLoss
 
@@ -138,19 +139,6 @@ def failures(
     kind = Failure.OUT_OF_MEMORY if out_of_memory(error) else Failure.ERROR
     failure = kind if n_settings == 1 else None
     return [{"failure": failure, "reason": reason}] * n_settings
-
-
-def breaks_device(error: Exception) -> bool:
-    """Whether CUDA refuses whatever this process asks of it from now on."""
-    return "CUDA error" in str(error) and not out_of_memory(error)
-
-
-def out_of_memory(error: Exception) -> bool:
-    """Whether an exception is Python's, torch's or its CPU allocator's for want of memory."""
-    kinds = {kind.__name__ for kind in type(error).__mro__}
-    return bool(kinds & {"MemoryError", "OutOfMemoryError"}) or any(
-        words in str(error) for words in ("can't allocate memory", "out of memory")
-    )
 
 
 def _not_finite(

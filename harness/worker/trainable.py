@@ -14,7 +14,14 @@ from ray import tune
 
 from harness.checkpoint_storage import Storage
 from harness.method import RunTrial
-from harness.resources import MachineLoad, PeakMemory, Utilisation, device_label, device_memory_mb
+from harness.resources import (
+    MachineLoad,
+    PeakMemory,
+    Utilisation,
+    breaks_device,
+    device_label,
+    device_memory_mb,
+)
 from harness.worker.checkpoints import Checkpoints, is_unfit
 from harness.worker.hits import hits_file
 from harness.worker.results import (
@@ -24,7 +31,6 @@ from harness.worker.results import (
     FINAL,
     LOAD,
     OBJECTIVE,
-    breaks_device,
     epoch_means,
     failures,
     final_numbers,

@@ -6,9 +6,9 @@ transformers/cuda/attention_backward.cu.
 
 - flash: bf16 or fp16, no mask but the causal one. 1 launch forward, 3 backward.
 - efficient (memory-efficient): also fp32 and a float mask. 1 launch forward, and 2 more where the
-  mask's strides are no multiples of 8, so that it is padded (a fill and a copy), and 2 more where
-  it is boolean and made a float one. Backward 4 in fp32 (a product, a sum, a copy, the kernel),
-  1 in half precision.
+  mask's strides are no multiples of 8, so that it is padded (a fill and a copy), and 3 more where
+  it is boolean and made a float one (two scalars, where). Backward 4 in fp32 (a product, a sum, a
+  copy, the kernel), 1 in half precision.
 - math: everything else, tensors of other than 4 dimensions among it; counted operator by operator.
 """
 
@@ -24,7 +24,7 @@ from torch.autograd.function import once_differentiable
 Kernel = Literal["flash", "efficient"]
 HALF: Final = (torch.bfloat16, torch.float16)
 FORWARD: Final[dict[Kernel, int]] = {"flash": 1, "efficient": 1}
-PADDED_MASK, BOOLEAN_MASK = 2, 2
+PADDED_MASK, BOOLEAN_MASK = 2, 3
 MASK_ALIGNMENT: Final = 8
 LARGEST_FLASH_HEAD: Final = 256
 
@@ -123,7 +123,9 @@ class Fused:
             )
             return with_gradient
         query, key, value = map(self.plain, parts)
-        return self.wrap(F.scaled_dot_product_attention(query, key, value, mask, **settings))
+        return self.wrap(
+            F.scaled_dot_product_attention(query, key, value, attn_mask=mask, **settings)
+        )
 
     def backward(self, dtype: torch.dtype) -> None:
         """The backward pass is run."""
@@ -142,7 +144,9 @@ class _Differentiable(torch.autograd.Function):
                 fused.plain(part).detach().requires_grad_(wanted)
                 for part, wanted in zip(parts, ctx.needs_input_grad[3:], strict=True)
             ]
-            out = F.scaled_dot_product_attention(held[0], held[1], held[2], mask, **settings)
+            out = F.scaled_dot_product_attention(
+                held[0], held[1], held[2], attn_mask=mask, **settings
+            )
         ctx.fused, ctx.held, ctx.out = fused, held, out
         return fused.wrap(out.detach())
 

@@ -8,7 +8,7 @@ import torch
 
 from tests.emulated.counts import Counts
 from tests.emulated.execution import NAME, DeviceTensor, Execution
-from tests.emulated.pinned import pinning
+from tests.emulated.pinned import pinned_factories
 from tests.emulated.torch_backend import why_missing
 
 
@@ -44,22 +44,25 @@ def emulated_device() -> Iterator[EmulatedDevice]:
     """The device "gpu"; the test is skipped where this torch has no hook for one.
 
     The registration with torch stays until the process ends. What else is changed is put back:
-    modules get new parameters when they are moved, as the old ones are of another kind; host memory
-    can be pinned; and torch.tensor makes its tensor on the host before it is moved.
+    modules get new parameters when they are moved, as the old ones are of another kind; torch.empty
+    and the like follow pin_memory=True; and torch.tensor makes its tensor on the host before it is
+    moved (in this thread; in others it cannot make one on the device).
     """
     reason = why_missing()
     if reason is not None:
         pytest.skip(reason)
     _check_backward()
-    execution = DeviceTensor.execution = Execution()
+    before, execution = DeviceTensor.execution, Execution()
     overwrite = torch.__future__.get_overwrite_module_params_on_conversion()
     lift = torch._C._only_lift_cpu_tensors()
     with ExitStack() as stack:
+        stack.callback(setattr, DeviceTensor, "execution", before)
+        DeviceTensor.execution = execution
         stack.callback(torch.__future__.set_overwrite_module_params_on_conversion, overwrite)
         torch.__future__.set_overwrite_module_params_on_conversion(True)
         stack.callback(torch._C._set_only_lift_cpu_tensors, lift)
         torch._C._set_only_lift_cpu_tensors(True)
-        stack.enter_context(pinning(execution.pinned))
+        stack.enter_context(pinned_factories(execution.pinned))
         yield EmulatedDevice(execution)
 
 
@@ -69,7 +72,6 @@ def _check_backward() -> None:
     Raises:
         RuntimeError: torch ran a backward pass before it knew of the device.
     """
-    DeviceTensor.execution = Execution()
     x = torch.zeros((), device=NAME).requires_grad_()
     try:
         x.clone().backward()

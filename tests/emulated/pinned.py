@@ -37,18 +37,9 @@ class Pinned:
 
 
 @contextmanager
-def pinning(pinned: Pinned) -> Iterator[None]:
-    """Give Tensor.pin_memory, Tensor.is_pinned and pin_memory=True a meaning for host tensors."""
-
-    def is_pinned(tensor: Tensor, device: Any = None) -> bool:
-        return tensor in pinned
-
-    def pin_memory(tensor: Tensor, device: Any = None) -> Tensor:
-        return pinned.pin(torch.ops.aten.clone.default(tensor))
-
-    with torch.library._scoped_library("aten", "IMPL") as library, ExitStack() as stack:
-        library.impl("is_pinned", is_pinned, "CPU")
-        library.impl("_pin_memory", pin_memory, "CPU")
+def pinned_factories(pinned: Pinned) -> Iterator[None]:
+    """Follow pin_memory=True of torch.empty and the like."""
+    with ExitStack() as stack:
         for name in FACTORIES:
             factory = _following(getattr(torch, name), pinned)
             stack.enter_context(mock.patch.object(torch, name, factory))
@@ -57,7 +48,7 @@ def pinning(pinned: Pinned) -> Iterator[None]:
 
 def _following(factory: Callable[..., Tensor], pinned: Pinned) -> Callable[..., Tensor]:
     @wraps(factory)
-    def made(*args: Any, pin_memory: bool = False, **kwargs: Any) -> Tensor:
+    def made(*args: Any, pin_memory: bool | None = False, **kwargs: Any) -> Tensor:
         tensor = factory(*args, **kwargs)
         return pinned.pin(tensor) if pin_memory else tensor
 

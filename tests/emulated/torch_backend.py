@@ -14,7 +14,7 @@ from torch.optim.optimizer import _foreach_supported_types as optimized
 from torch.utils import backend_registration
 from torch.utils._foreach_utils import _foreach_supported_types as multi_tensor
 
-from tests.emulated.execution import NAME, DeviceTensor
+from tests.emulated.execution import NAME, DeviceTensor, Execution
 
 
 def why_missing() -> str | None:
@@ -73,6 +73,7 @@ class Backend:
     """What torch calls for the device."""
 
     def __init__(self) -> None:
+        DeviceTensor.execution = Execution()
         backend_registration._setup_privateuseone_for_python_backend(NAME, DeviceModule())
         # as torch.distributed's DTensor does: multi-tensor kernels are the default, as on CUDA
         for kinds in (optimized, multi_tensor):
@@ -84,6 +85,15 @@ class Backend:
             self._some.impl(name, self._of(overload), KEY)
         # above autograd, so that its backward pass can be one kernel too
         self._some.impl("scaled_dot_product_attention", self._attention, f"Autograd{KEY}")
+
+        self._some.impl("is_pinned", self._is_pinned, "CPU")
+        self._some.impl("_pin_memory", self._pin_memory, "CPU")
+
+    def _is_pinned(self, tensor: Tensor, device: object = None) -> bool:
+        return tensor in DeviceTensor.execution.pinned
+
+    def _pin_memory(self, tensor: Tensor, device: object = None) -> Tensor:
+        return DeviceTensor.execution.pinned.pin(torch.ops.aten.clone.default(tensor))
 
     def _run(self, overload: OpOverload, *args: Any, **kwargs: Any) -> Any:
         return DeviceTensor.execution.run(overload, args, kwargs)

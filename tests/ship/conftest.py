@@ -8,6 +8,7 @@ import torch
 from open_clip.model import CLIP
 from open_clip.tokenizer import SimpleTokenizer
 
+from ship.clip import Precision
 from ship.clip.frozen_clip import FrozenCLIP
 from ship.features.feature_set import FeatureSet
 from ship.protocols import Protocol, base_to_new
@@ -24,6 +25,7 @@ def build_clip(
     width: int = 24,
     layers: int = 3,
     device: str = "cpu",
+    precision: Precision = "fp32",
 ) -> FrozenCLIP:
     """A random CLIP; by default text width (24), feature size (16) and picture size differ."""
     vision = {"layers": 1, "width": 32, "head_width": 16, "patch_size": 16, "image_size": 32}
@@ -34,7 +36,8 @@ def build_clip(
         # spread the features of different names apart: at init they nearly coincide
         torch.nn.init.normal_(model.token_embedding.weight, std=0.5)
     model.visual.preprocess_cfg = {"size": (32, 32), "mean": (0.5,) * 3, "std": (0.5,) * 3}
-    return FrozenCLIP("tiny", model.to(dtype), SimpleTokenizer(context_length=24), device)
+    tokenizer = SimpleTokenizer(context_length=24)
+    return FrozenCLIP("tiny", model.to(dtype), tokenizer, device, precision)
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness.resources.memory import PeakMemory, device_label
+from harness.resources import PeakMemory, device_label
 from harness.worker.spec import feature_key, target_key, trial_spec
 from harness.worker.trainable import (
     EPOCHS,

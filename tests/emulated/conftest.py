@@ -1,0 +1,45 @@
+"""One emulated device for the tests of a file, and a tiny CLIP on it and on the CPU."""
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+from ship.clip import FrozenCLIP
+from ship.features import FeatureSet
+from tests.emulated import EmulatedDevice, emulated_device
+from tests.ship.conftest import build_clip, build_features
+
+
+@pytest.fixture(scope="module")
+def device() -> Iterator[EmulatedDevice]:
+    """The device; tests that ask for it are skipped where this torch has none."""
+    with emulated_device() as made:
+        yield made
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Threads wait for each other in tensors this small."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def host_clip() -> FrozenCLIP:
+    """The tiny CLIP on the CPU."""
+    return build_clip(layers=2)
+
+
+@pytest.fixture(scope="module")
+def device_clip(device: EmulatedDevice) -> FrozenCLIP:
+    """The same one on the device."""
+    return build_clip(layers=2, device=device.name)
+
+
+@pytest.fixture(scope="session")
+def features(host_clip: FrozenCLIP) -> FeatureSet:
+    """Features of the tiny dataset."""
+    return build_features(host_clip)
