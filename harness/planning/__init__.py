@@ -11,6 +11,7 @@ from harness.planning.fingerprints import Fingerprints
 from harness.planning.outcome import StudyOutcome, outcome_of
 from harness.planning.plan import Estimate, Plan, Work, make_plan, study_prunes
 from harness.planning.settings import Setting, SettingMaker, contains, enumerate_settings
+from harness.planning.short_trial import shortened
 
 __all__ = [
     "WAYS_OUT",
@@ -29,5 +30,6 @@ __all__ = [
     "estimate_time",
     "make_plan",
     "outcome_of",
+    "shortened",
     "study_prunes",
 ]

@@ -9,7 +9,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from harness.config import Factor, Resources, StudyConfig, assignments
-from harness.planning import Plan, SettingMaker, Work
+from harness.planning import Plan, SettingMaker, Work, shortened
 from harness.wording import one_line
 from harness.worker import feature_key, target_key
 
@@ -117,7 +117,6 @@ def _steps(
     """On a worker: MiB that the steps took at most, and that the device has."""
     import ray
 
-    from harness.planning.calibration import shortened
     from harness.resources import PeakMemory, device_memory_mb
     from ship.trial_config import TrialConfig
 
