@@ -24,7 +24,7 @@ from harness.resources.gpu_sharing import (
 from harness.resources.load import MachineLoad
 from harness.resources.machine import machine_resources, usable_cpus, usable_gpus
 from harness.resources.memory import PeakMemory, device_memory_mb
-from harness.resources.refusals import preflight
+from harness.resources.refusals import preflight, unusable_gpus
 from harness.resources.utilisation import Utilisation, matmul_ceiling
 
 __all__ = [
@@ -47,6 +47,7 @@ __all__ = [
     "resolved_resources",
     "slots",
     "trials_per_gpu",
+    "unusable_gpus",
     "usable_cpus",
     "usable_gpus",
     "why_no_gpu",

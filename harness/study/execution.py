@@ -9,7 +9,11 @@ from harness.config import Resources
 from harness.planning import Plan, SettingMaker, enumerate_settings
 from harness.progress import View, make_view
 from harness.recording import StudyRecord, TrialRecorder
-from harness.resources import extraction_resources, machine_resources
+from harness.resources import (
+    extraction_resources,
+    is_gpu,
+    machine_resources,
+)
 from harness.store import Ledger
 from harness.study.context import Site
 from harness.study.features import needed, prepare_features
@@ -51,12 +55,15 @@ class Execution:
 
     def on_cluster(self, address: str) -> None:
         """On a running cluster, which shares the extraction out, too."""
-        from harness.cluster import cluster_resources, ray_session
+        from harness.cluster import check_gpus, cluster_resources, ray_session
 
         study = self.site.study
         with ray_session(study, address, 0, self.verbose) as session:
             self.interrupts.install()
-            actor = extraction_resources(study.resources, cluster_resources())
+            there = cluster_resources()
+            actor = extraction_resources(study.resources, there)
+            if actor.gpus and is_gpu(self.site.method.accelerator):
+                check_gpus(study.resources)
             with self._encoder(actor, nullcontext) as encoder:
                 run, features = self._prepared(encoder)
             run._sweep(session, features)

@@ -70,6 +70,7 @@ def main(folder: str) -> None:
         patch.object(ray, "init", init),
         patch.object(harness.resources.machine, "usable_gpus", lambda: 1),
         patch.object(harness.resources.refusals, "usable_gpus", lambda: 1),
+        patch.object(harness.resources.refusals, "why_no_gpu", lambda: None),
     ):
         outcome = run_study(
             parse_study(STUDY, "small", data_root=Path(folder)),

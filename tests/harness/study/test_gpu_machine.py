@@ -23,6 +23,7 @@ def test_the_driver_leaves_a_gpu_to_actors(
     there = {"CPU": 2.0, "GPU": 1.0}
     monkeypatch.setattr(execution, "machine_resources", lambda resources: there)
     monkeypatch.setattr(refusals, "usable_gpus", lambda: 1)
+    monkeypatch.setattr(refusals, "why_no_gpu", lambda: None)
     driver, loaded = os.getpid(), tmp_path / "loaded"
 
     def load(name: str, device: str, precision: str = "fp32") -> FakeClip:
