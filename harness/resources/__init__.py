@@ -21,6 +21,7 @@ from harness.resources.gpu_sharing import (
     slots,
     trials_per_gpu,
 )
+from harness.resources.idle import idle_gpus, idle_gpus_here
 from harness.resources.load import MachineLoad
 from harness.resources.machine import machine_resources, usable_cpus, usable_gpus
 from harness.resources.memory import PeakMemory, device_memory_mb
@@ -38,6 +39,8 @@ __all__ = [
     "device_label",
     "device_memory_mb",
     "extraction_resources",
+    "idle_gpus",
+    "idle_gpus_here",
     "is_gpu",
     "machine_resources",
     "matmul_ceiling",

@@ -11,6 +11,8 @@ from harness.progress import View, make_view
 from harness.recording import StudyRecord, TrialRecorder
 from harness.resources import (
     extraction_resources,
+    idle_gpus,
+    idle_gpus_here,
     is_gpu,
     machine_resources,
 )
@@ -39,6 +41,7 @@ class Execution:
     def here(self) -> None:
         """On this machine: Ray starts after the extraction, its store as large as the features."""
         study = self.site.study
+        self._warn(idle_gpus_here(study.resources, study.concurrency))
         actor = extraction_resources(study.resources, machine_resources(study.resources))
         if actor.gpus:
             with self._encoder(actor, self._session_to_extract) as encoder:
@@ -61,6 +64,7 @@ class Execution:
         with ray_session(study, address, 0, self.verbose) as session:
             self.interrupts.install()
             there = cluster_resources()
+            self._warn(idle_gpus(study.resources, there, study.concurrency))
             actor = extraction_resources(study.resources, there)
             if actor.gpus and is_gpu(self.site.method.accelerator):
                 check_gpus(study.resources)
@@ -156,6 +160,10 @@ class Execution:
         trials = "one trial" if sharing == 1 else f"{sharing} trials"
         self._say(f"a GPU has room for {trials}: the largest takes {peak:.1f} of {whole:.1f} GiB")
         return sharing
+
+    def _warn(self, line: str | None) -> None:
+        if line is not None:
+            self._say(f"warning: {line}")
 
     def _say(self, line: str) -> None:
         self.site.console.print(line, markup=False, highlight=False, soft_wrap=True)
