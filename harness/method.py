@@ -15,6 +15,7 @@ from ship.epoch_metrics import EpochMetrics
 from ship.trial_config import TrialConfig
 
 if TYPE_CHECKING:
+    from ship.datasets import PictureDataset
     from ship.features import Encode
     from ship.subsets import FeatureSet
     from ship.training import Checkpoint
@@ -56,31 +57,27 @@ def load_backbone(name: str, device: str, precision: Precision = "fp32") -> Any:
     return FrozenCLIP.load(name, device=device, precision=precision)
 
 
-def dataset_identity(name: str, data_root: Path | None) -> tuple[str, str]:
-    """Fingerprint of a data set's content, and which official split it has ("": none)."""
-    from ship.datasets import load_dataset
+def load_dataset(name: str, data_root: Path | None, cache_dir: Path) -> "PictureDataset":
+    """ship.datasets.load_dataset, which remembers in cache_dir what pictures hold."""
+    from ship.datasets import load_dataset as load
 
-    pictures = load_dataset(name, data_root)
-    return pictures.fingerprint, pictures.split_version
+    return load(name, data_root, cache_dir / "digests")
 
 
 def extract(
     clip: Any,
-    dataset: str,
-    data_root: Path | None,
+    dataset: "PictureDataset",
     views: int,
     cache_dir: Path,
     progress: Progress,
     splits: Sequence[str] = SPLITS,
     encode: "Encode | None" = None,
 ) -> "FeatureSet":
-    """ship.features.extract_features of a data set by name; encode: None for this machine."""
-    from ship.datasets import load_dataset
+    """ship.features.extract_features; encode: None for this machine."""
     from ship.features import encode_split, extract_features
 
-    pictures = load_dataset(dataset, data_root)
     return extract_features(
-        clip, pictures, views, cache_dir, progress, splits, encode or encode_split
+        clip, dataset, views, cache_dir, progress, splits, encode or encode_split
     )
 
 
@@ -89,16 +86,16 @@ class Method:
     """The functions of ship that a study needs; tests put an analytic method in their place.
 
     run_trial, load_backbone: called on workers, so they travel by pickle.
-    dataset_identity, extract: called on the driver.
+    load_dataset, extract: called on the driver. What the first gives is handed to the second; it
+        has a fingerprint and a split_version ("": there is but one).
     accelerator: torch device of a trial that has GPUs.
-    costs: given the data root, what counts a trial's FLOPs; None: nobody knows them.
+    costs: given the data root and what gives a dataset by its name, what counts a trial's FLOPs;
+        None: nobody knows them.
     """
 
     run_trial: RunTrial = run_trial
     load_backbone: Callable[..., Any] = load_backbone
-    dataset_identity: Callable[[str, Path | None], tuple[str, str]] = dataset_identity
-    extract: Callable[[Any, str, Path | None, int, Path, Progress, Sequence[str], Any], Any] = (
-        extract
-    )
+    load_dataset: Callable[[str, Path | None, Path], Any] = load_dataset
+    extract: Callable[[Any, Any, int, Path, Progress, Sequence[str], Any], Any] = extract
     accelerator: str = "cuda"
-    costs: Callable[[Path | None], AnalyticCosts] | None = AnalyticCosts
+    costs: Callable[[Path | None, Callable[[str], Any]], AnalyticCosts] | None = AnalyticCosts

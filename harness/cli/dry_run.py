@@ -30,7 +30,7 @@ def print_dry_run(
     from harness.cli.list_options import print_plan
     from harness.cli.seeds import detectable_lines
     from harness.errors import ClusterError
-    from harness.resources import preflight
+    from harness.resources import idle_gpus_here, preflight
     from harness.study import plan_study
 
     def say(line: str) -> None:
@@ -40,6 +40,9 @@ def print_dry_run(
     print_plan(study.name, plan, here=address is None)
     for told in [*([line] if line else []), *detectable_lines(study)]:
         typer.echo(told)
+    idle = None if plan.finished or address else idle_gpus_here(study.resources, study.concurrency)
+    if idle is not None:
+        say(f"warning: {idle}")
     try:
         if not plan.finished:
             preflight(address, study.resources)

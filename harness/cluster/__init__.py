@@ -5,6 +5,7 @@ Ray's that is not public. Importing it imports Ray, which takes two seconds.
 """
 
 from harness.cluster.feature_extraction import ClusterEncoder
+from harness.cluster.gpu_nodes import check_gpus
 from harness.cluster.ray_internals import (
     Nodes,
     address_of_result,
@@ -31,6 +32,7 @@ __all__ = [
     "Nodes",
     "Session",
     "address_of_result",
+    "check_gpus",
     "cluster_resources",
     "driver_address",
     "error_text",

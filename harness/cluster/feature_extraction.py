@@ -1,59 +1,64 @@
-"""Features through Ray Data: a large split is encoded by all nodes of a cluster, shard by shard."""
+"""Features through a cluster: splits are encoded by actors on all of its nodes, shard by shard."""
 
-import math
-import warnings
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Generator, Sequence
+from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Final
 
-import numpy as np
 import ray
-import ray.data
-import torch
 
-from harness.cluster.quiet import quiet_ray
-from harness.cluster.session import cluster_resources
+from harness.cluster.encoding_pool import EncodingPool, LoadBackbone, Order, Reply
+from harness.cluster.session import cluster_resources, cores_of_nodes
 from harness.config import Resources
 from harness.errors import ClusterError
 from harness.resources import at_once
-from ship.datasets import DatasetError, Picture, PictureDataset
-from ship.features import (
-    Block,
-    ImageEncoder,
-    Layout,
-    Shard,
-    UndecodableError,
-    encode_pictures,
-    encode_split,
-    undecodable,
-)
+from ship.datasets import DatasetError, PictureDataset
+from ship.features import Block, ImageEncoder, Shard, encode_split, undecodable
 
-LARGE = 16_384
-"""Views to encode, from which on actors are worth their start of some 15 s.
+LARGE: Final = 16_384
+"""Views to encode, from which on actors without a GPU are worth their start of some 15 s.
 
-It is 32 shards: minutes of a driver without a GPU with ViT-B/16, ten seconds of one that has one.
+It is 32 shards: minutes of a driver with ViT-B/16.
 """
 
-Row = Mapping[str, Any]
 
-
-@dataclass(frozen=True)
+@dataclass
 class ClusterEncoder:
-    """Encodes shards on actors of the open Ray session; a ship.features.split_extraction.Encode.
+    """Encodes shards on actors of a Ray session; a ship.features.split_extraction.Encode.
 
-    The pictures are read where they are encoded: the data root must be there on every node.
+    The actors start with the first split that needs them and stay until the context ends. The
+    pictures are read where they are encoded: the data root must be there on every node.
+
+    Where actors have GPUs they encode everything: the driver may have no GPU, and on a GPU of its
+    own it would keep memory that trials are to have.
 
     resources: what an actor takes, as much as a trial.
     load_backbone: called once on each actor with the backbone's name and the device.
-    verbose: let Ray Data talk.
-    large: fewer views than this are encoded by the driver alone.
+    accelerator: torch device of an actor that has a GPU.
+    session: what the actors need open around them, such as a Ray session.
+    large: fewer views than this the driver encodes alone, if no GPU is asked for.
     """
 
     resources: Resources
-    load_backbone: Callable[[str, str], ImageEncoder]
-    verbose: bool = False
+    load_backbone: LoadBackbone
+    accelerator: str = "cuda"
+    session: Callable[[], AbstractContextManager[Any]] = nullcontext
     large: int = LARGE
+    _open: ExitStack = field(default_factory=ExitStack, init=False)
+    _pool: EncodingPool | None = field(default=None, init=False)
+
+    def __enter__(self) -> "ClusterEncoder":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._open.close()
+        self._pool = None
 
     def __call__(
         self,
@@ -69,127 +74,53 @@ class ClusterEncoder:
             DatasetError: pictures that cannot be decoded, or only on the driver.
             ClusterError: actors cannot start, or one died with the same shard again and again.
         """
-        if sum(map(len, shards)) * (1 + views) < self.large:
+        small = sum(map(len, shards)) * (1 + views) < self.large
+        if small and not self.resources.gpus:
             yield from encode_split(clip, dataset, split, views, shards)
             return
-        sizes = {shard.start: len(shard) for shard in shards}
-        with closing(self._rows(clip, dataset, split, views, shards)) as rows:
-            for row in rows:
-                if row["undecodable"]:
-                    raise _undecodable(dataset, split, _text(row["undecodable"]))
-                if row["fault"]:
-                    raise _failed(dataset, _text(row["fault"]))
-                start = int(row["start"])
-                features = np.frombuffer(row["features"], dtype="<f4")
-                yield start, features.reshape(sizes[start], 1 + views, -1)
+        with closing(self._encoded(clip, dataset, split, views, shards)) as replies:
+            for part, reply in replies:
+                if reply.undecodable:
+                    raise _undecodable(dataset, split, reply.undecodable)
+                if reply.fault:
+                    raise _failed(dataset, reply.fault)
+                for shard, features in zip(part, reply.features, strict=True):
+                    yield shard.start, features
 
-    def _rows(
+    def _encoded(
         self,
         clip: ImageEncoder,
         dataset: PictureDataset,
         split: str,
         views: int,
         shards: Sequence[Shard],
-    ) -> Generator[Row, None, None]:
-        """Run Ray Data; rows come as they are finished, and no more wait than its store takes."""
-        # held here until the end: an actor that starts anew asks for them again
-        pictures = ray.put(dataset.splits[split].pictures)
-        actor = {
-            "clip": (clip.name, clip.fingerprint),
-            "pictures": [pictures],
-            "views": views,
-            "threads": max(1, math.ceil(self.resources.cpus)),
-            "device": "cuda" if self.resources.gpus else "cpu",
-            "load_backbone": self.load_backbone,
-        }
-        most = min(len(shards), max(1, at_once(self.resources, cluster_resources())))
-        with quiet_ray(self.verbose):
-            with _quiet_data(self.verbose):
-                items = [{"start": shard.start, "stop": shard.stop} for shard in shards]
-                plan = ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
-                    _Actor,
-                    batch_size=1,
-                    compute=ray.data.ActorPoolStrategy(
-                        min_size=1, max_size=most, initial_size=most
-                    ),
-                    num_cpus=self.resources.cpus,
-                    num_gpus=self.resources.gpus or None,
-                    fn_constructor_kwargs=actor,
-                )
-            try:
-                yield from plan.iter_rows()
-            except Exception as error:  # of many kinds; what the cache has of the split stays
-                raise _failed(dataset, _last_line(str(error))) from error
+    ) -> Generator[tuple[tuple[Shard, ...], Reply], None, None]:
+        """Orders and their replies, as they come."""
+        if self._pool is None:
+            self._pool = self._start()
+        # held here until the end: an actor that starts later asks for them, too
+        pictures = (ray.put(dataset.splits[split].pictures),)
+        called = f"{dataset.fingerprint} {split}"
 
+        def order(part: tuple[Shard, ...], threads: int) -> Order:
+            backbone = (clip.name, clip.fingerprint)
+            return Order(backbone, called, pictures, views, part, threads)
 
-class _Actor:
-    """Encodes one shard a call, on the node where Ray Data has placed it.
-
-    What goes wrong is a row, too: Ray would try again what raises, and print all of it. A process
-    that dies is left to Ray, which starts another one.
-    """
-
-    def __init__(
-        self,
-        clip: tuple[str, str],
-        pictures: Sequence[Any],
-        views: int,
-        threads: int,
-        device: str,
-        load_backbone: Callable[[str, str], ImageEncoder],
-    ) -> None:
-        self._views, self._fault = views, ""
-        self._layout = Layout.for_device(torch.device(device), threads)
-        self._pictures: Sequence[Picture] = ray.get(pictures[0])
-        name, fingerprint = clip
         try:
-            self._clip = load_backbone(name, device)
-            if self._clip.fingerprint != fingerprint:
-                self._fault = f"backbone {name} has other weights on a node than on the driver"
-        except Exception as error:
-            self._fault = _told(error)
+            yield from self._pool.encode(shards, order, 1 + views)
+        except ClusterError as error:  # what the cache has of the split stays
+            raise _failed(dataset, str(error)) from error
 
-    def __call__(self, batch: Mapping[str, np.ndarray]) -> dict[str, Any]:
-        shard = Shard(int(batch["start"][0]), int(batch["stop"][0]))
-        features, undecodable, fault = b"", "", self._fault
-        try:
-            if not fault:
-                features = self._encode(shard)
-        except UndecodableError as why:  # the driver then looks at the whole split
-            undecodable = str(why)
-        except Exception as error:
-            fault = _told(error)
-        return {
-            "start": [shard.start],
-            "features": [features],  # bytes: shards differ in size
-            "undecodable": [_bytes(undecodable)],
-            "fault": [_bytes(fault)],
-        }
-
-    def _encode(self, shard: Shard) -> bytes:
-        blocks = encode_pictures(self._clip, self._pictures, self._views, [shard], self._layout)
-        return np.concatenate([part for _, part in blocks]).astype("<f4").tobytes()
-
-
-def _bytes(text: str) -> bytes:
-    """Text as Ray Data takes it: a file's name need not be valid UTF-8."""
-    return text.encode("utf-8", "surrogateescape")
-
-
-def _text(data: bytes) -> str:
-    return data.decode("utf-8", "surrogateescape")
-
-
-def _told(error: Exception) -> str:
-    first = (str(error).strip().splitlines() or [""])[0]
-    return f"{type(error).__name__}: {first}"
+    def _start(self) -> EncodingPool:
+        self._open.enter_context(self.session())
+        most = at_once(self.resources, cluster_resources())
+        device = self.accelerator if self.resources.gpus else "cpu"
+        pool = EncodingPool(self.resources, most, cores_of_nodes, self.load_backbone, device)
+        return self._open.enter_context(closing(pool))
 
 
 def _failed(dataset: PictureDataset, why: str) -> ClusterError:
-    return ClusterError(
-        f"features of {dataset.name} cannot be extracted on the cluster: {why} "
-        "(with --address local this machine does it)"
-    )
+    return ClusterError(f"features of {dataset.name} cannot be extracted: {why}")
 
 
 def _undecodable(dataset: PictureDataset, split: str, name: str) -> DatasetError:
@@ -202,24 +133,3 @@ def _undecodable(dataset: PictureDataset, split: str, name: str) -> DatasetError
         f"dataset {dataset.name}: {name} can be decoded here, but not on every node of the "
         "cluster: --data-root must be there under the same path on each"
     )
-
-
-@contextmanager
-def _quiet_data(verbose: bool) -> Iterator[None]:
-    """A plan that is made inside shows no bar, which the harness has itself, and no start."""
-    with warnings.catch_warnings():
-        # Ray Data warns of its own defaults when it makes a context
-        warnings.simplefilter("ignore", DeprecationWarning)
-        context = ray.data.DataContext.get_current()
-    before = context.enable_progress_bars, context.print_on_execution_start
-    context.enable_progress_bars, context.print_on_execution_start = False, verbose
-    try:
-        yield
-    finally:
-        context.enable_progress_bars, context.print_on_execution_start = before
-
-
-def _last_line(told: str) -> str:
-    """The last line of a remote traceback, which names the cause."""
-    lines = [line.strip() for line in told.splitlines() if line.strip()]
-    return lines[-1] if lines else "Ray Data ended without a word"

@@ -10,8 +10,8 @@ from typing import Final
 from harness.cluster.ray_internals import worker_deaths_unprinted
 from harness.environment import environment
 
-LOGGERS: Final = ("ray", "ray.data", "ray.tune", "ray.train")
-# Read by the driver's core, which writes of each of Ray Data's actor pools as an error.
+LOGGERS: Final = ("ray", "ray.tune", "ray.train")
+# Read by the driver's core, which writes of what becomes of actors, past any logger.
 CORE_ENVIRONMENT: Final = {"RAY_BACKEND_LOG_LEVEL": "fatal"}
 
 

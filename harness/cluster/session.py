@@ -90,6 +90,12 @@ def cluster_resources() -> dict[str, float]:
     return {**ray.cluster_resources(), LARGEST_NODE: largest}  # type: ignore[no-untyped-call]
 
 
+def cores_of_nodes() -> dict[str, float]:
+    """The cores of each living node of the open session, by its id."""
+    nodes = ray.nodes()  # type: ignore[no-untyped-call]
+    return {node["NodeID"]: node["Resources"].get("CPU", 0.0) for node in nodes if node["Alive"]}
+
+
 def _nodes() -> list[dict[str, float]]:
     """What each living node of the open session has."""
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]

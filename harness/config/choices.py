@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from ship.settings import Settings
 from ship.trial_config import Selection
@@ -58,7 +58,7 @@ class Resources(Settings):
 
     auto: bool = Field(
         False,
-        description="measure: the first trial's peak memory decides how many share a GPU; without "
+        description="measure: peak memory of some steps says how many trials share a GPU; without "
         "GPUs, idle cores become threads (`resources: auto` for short)",
     )
     cpus: float = Field(
@@ -73,9 +73,11 @@ class Resources(Settings):
 
     @field_validator("gpus")
     @classmethod
-    def _shareable(cls, value: float) -> float:
+    def _shareable(cls, value: float, info: ValidationInfo) -> float:
         if value > 1 and value % 1:
             raise ValueError("must be below 1, or a whole number")
+        if value and info.data.get("auto"):
+            raise ValueError("must be left out where resources.auto is true, which decides it")
         return value
 
 

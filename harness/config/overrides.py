@@ -104,6 +104,8 @@ def _put(tree: dict[str, Any], steps: tuple[str, ...], value: Any) -> dict[str, 
         inside = {}
     elif isinstance(inside, str) and step in _NAMED:
         inside = {"name": inside}
+    elif (step, inside) == ("resources", "auto"):
+        inside = {"auto": True}
     elif isinstance(inside, list):  # a factor written as its list of choices
         inside = {"choices": inside}
     if not isinstance(inside, dict):

@@ -17,6 +17,7 @@ from harness.planning.settings import (
     enumerate_settings,
     label_of,
 )
+from harness.planning.short_trial import shortened
 
 __all__ = [
     "WAYS_OUT",
@@ -36,5 +37,6 @@ __all__ = [
     "label_of",
     "make_plan",
     "outcome_of",
+    "shortened",
     "study_prunes",
 ]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from harness.method import Method
+from harness.planning.short_trial import shortened
 from harness.resources import AnalyticCosts, matmul_ceiling
 from ship.trial_config import TrialConfig
 
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
 # What the measured epochs may take, if they reach a fifth of the matmul ceiling.
 SECONDS = 15.0
 USUAL_SHARE = 0.2
-# The first epoch warms up and the last one is evaluated: the median of the others counts.
-EPOCHS = 5
 
 
 @dataclass(frozen=True)
@@ -84,17 +83,6 @@ def calibrate(
         seconds = counted_seconds(config, short, spent)
     per_flop = seconds / costs(config, n_seeds)
     return Calibration(per_flop, time.monotonic() - started)
-
-
-def shortened(config: TrialConfig) -> TrialConfig:
-    """The same trial with EPOCHS epochs of each kind at most, evaluated after the last."""
-    update: dict[str, Any] = {"eval_every": EPOCHS + 1}
-    for group in ("generator", "finetuner"):
-        settings = getattr(config, group)
-        epochs = getattr(settings, "epochs", 0)
-        if epochs > EPOCHS:
-            update[group] = settings.model_copy(update={"epochs": EPOCHS})
-    return config.model_copy(update=update)
 
 
 def fitting(

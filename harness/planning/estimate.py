@@ -47,11 +47,10 @@ def estimate_time(
     Returns:
         None where it cannot be told.
     """
-    method = fingerprints.method
-    if method.costs is None or plan.finished:
+    method, costs = fingerprints.method, fingerprints.costs()
+    if costs is None or plan.finished:
         return None
     try:
-        costs = method.costs(fingerprints.data_root)
         wanted = _wanted(study, plan, fingerprints, costs)
         pace = pace_of(ledger.runs, gpu=bool(study.resources.gpus))
         unknown = [item for item in wanted if item.config.backbone not in pace.pooled]

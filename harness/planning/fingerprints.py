@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.method import Method
+from harness.resources import AnalyticCosts
 
 MEMORY = "fingerprints.json"
 MOST_BYTES = 16 * 2**20
@@ -20,7 +21,7 @@ MOST_BYTES = 16 * 2**20
 class Fingerprints:
     """Content hashes that setting keys are made of.
 
-    A data set is asked each time (its own loader decides what is cheap). A backbone's weights take
+    A data set is loaded once; its loader remembers what pictures hold. A backbone's weights take
     seconds to load and hash, so its fingerprint is remembered in cache_dir under the name and the
     size and modification time of the weight files; a pretrained tag's weights never change, so
     there the name and open_clip's version are enough.
@@ -29,7 +30,7 @@ class Fingerprints:
     method: Method
     data_root: Path | None
     cache_dir: Path
-    _datasets: dict[str, tuple[str, str]] = field(default_factory=dict)
+    _pictures: dict[str, Any] = field(default_factory=dict)
     _backbones: dict[str, str] = field(default_factory=dict)
 
     def dataset(self, name: str) -> str:
@@ -38,16 +39,28 @@ class Fingerprints:
         Raises:
             ValueError: the data set cannot be read.
         """
-        return self._dataset(name)[0]
+        return str(self.pictures(name).fingerprint)
 
     def split_version(self, name: str) -> str:
         """Which of a data set's official splits this is, "" where there is but one."""
-        return self._dataset(name)[1]
+        return str(self.pictures(name).split_version)
 
-    def _dataset(self, name: str) -> tuple[str, str]:
-        if name not in self._datasets:
-            self._datasets[name] = self.method.dataset_identity(name, self.data_root)
-        return self._datasets[name]
+    def pictures(self, name: str) -> Any:
+        """The data set itself, as the method loads it.
+
+        Raises:
+            ValueError: the data set cannot be read.
+        """
+        if name not in self._pictures:
+            loaded = self.method.load_dataset(name, self.data_root, self.cache_dir)
+            self._pictures[name] = loaded
+        return self._pictures[name]
+
+    def costs(self) -> AnalyticCosts | None:
+        """What counts FLOPs of trials on these data sets; None: nobody knows them."""
+        if self.method.costs is None:
+            return None
+        return self.method.costs(self.data_root, self.pictures)
 
     def backbone(self, name: str) -> str:
         """Fingerprint of a backbone; loads its weights if they were not seen before.

@@ -10,20 +10,22 @@ from harness.resources.device import (
     device_label,
     is_gpu,
     out_of_memory,
-    release_memory,
     why_no_gpu,
 )
 from harness.resources.gpu_sharing import (
     LARGEST_NODE,
     at_once,
+    extraction_resources,
     needs_scout,
     resolved_resources,
     slots,
+    trials_per_gpu,
 )
+from harness.resources.idle import idle_gpus, idle_gpus_here
 from harness.resources.load import MachineLoad
 from harness.resources.machine import machine_resources, usable_cpus, usable_gpus
 from harness.resources.memory import PeakMemory, device_memory_mb
-from harness.resources.refusals import preflight
+from harness.resources.refusals import preflight, unusable_gpus
 from harness.resources.utilisation import Utilisation, matmul_ceiling
 
 __all__ = [
@@ -36,15 +38,19 @@ __all__ = [
     "breaks_device",
     "device_label",
     "device_memory_mb",
+    "extraction_resources",
+    "idle_gpus",
+    "idle_gpus_here",
     "is_gpu",
     "machine_resources",
     "matmul_ceiling",
     "needs_scout",
     "out_of_memory",
     "preflight",
-    "release_memory",
     "resolved_resources",
     "slots",
+    "trials_per_gpu",
+    "unusable_gpus",
     "usable_cpus",
     "usable_gpus",
     "why_no_gpu",

@@ -9,6 +9,7 @@ from ship.trial_config import TrialConfig
 
 if TYPE_CHECKING:
     from ship.cost import Cost, Memory, TowerShape
+    from ship.datasets import PictureDataset, Survey
     from ship.subsets import FeatureSet
 
 # a trial and the number of its seeds -> FLOPs
@@ -42,11 +43,15 @@ def cost_of(
 class AnalyticCosts:
     """ship.cost for the settings of a study; datasets are surveyed once, weights never loaded.
 
+    data_root: folder of the datasets.
+    pictures: gives a dataset that is loaded already, by its name; None: it is surveyed.
+
     Raises:
         ValueError: calling it with a backbone, or a dataset, that is not there.
     """
 
     data_root: Path | None
+    pictures: "Callable[[str], PictureDataset] | None" = None
     _features: dict[str, "FeatureSet"] = field(default_factory=dict)
     _towers: dict[tuple[str, str], "TowerShape"] = field(default_factory=dict)
 
@@ -69,9 +74,12 @@ class AnalyticCosts:
             from ship.datasets import DATASETS, survey_dataset
             from ship.datasets.image_folder import ImageFolder
 
-            survey = survey_dataset(dataset, self.data_root)
+            if self.pictures is None:
+                found: PictureDataset | Survey = survey_dataset(dataset, self.data_root)
+            else:
+                found = self.pictures(dataset)
             template = DATASETS.get(dataset, ImageFolder()).template
-            bare = bare_features(dataset, survey)
+            bare = bare_features(dataset, found)
             self._features[dataset] = replace(bare, template=template)
         return self._features[dataset]
 

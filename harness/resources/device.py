@@ -51,6 +51,24 @@ def why_no_gpu() -> str | None:
     return "torch finds no GPU"
 
 
+def gpu_remedy(why: str) -> str:
+    """What to do about a GPU that torch cannot use, where that is known.
+
+    Args:
+        why: as why_no_gpu has it.
+    """
+    import torch
+
+    if "too old" in why:
+        return (
+            "update NVIDIA's driver, or install a torch that is built for an older CUDA "
+            f"(this one is for {torch.version.cuda})"
+        )
+    if "not compiled with CUDA" in why:
+        return "install a torch that is built with CUDA (this one is for the CPU alone)"
+    return "nvidia-smi lists what the driver sees; CUDA_VISIBLE_DEVICES may hide it"
+
+
 def device_label(device: str) -> str:
     """The device's name for people, e.g. "NVIDIA H100" or "cpu (x86_64)"."""
     if not is_gpu(device):
@@ -93,14 +111,6 @@ def busy_percent() -> float | None:
         return float(torch.cuda.utilization())
     except (ImportError, RuntimeError):
         return None
-
-
-def release_memory(device: str) -> None:
-    """Give back to others what torch keeps of a GPU for later; on a CPU there is nothing."""
-    if is_gpu(device):
-        import torch
-
-        torch.cuda.empty_cache()
 
 
 def synchronize(device: str) -> None:

@@ -1,4 +1,4 @@
-"""`resources: {auto: true}`: what a trial takes, decided by what the first one has taken.
+"""`resources: {auto: true}`: what a trial takes, decided by what the largest one was seen to take.
 
 A GPU that holds several trials' memory is shared by as many; where no GPU is there, cores that
 would have nothing to do become threads of the trials.
@@ -45,7 +45,7 @@ def measured(ledger: Ledger) -> int | None:
 
 
 def needs_scout(resources: Resources, there: Mapping[str, float], ledger: Ledger) -> bool:
-    """Whether one trial has to run alone on a GPU before it is known how many share one.
+    """Whether some steps have to run alone on a GPU before it is known how many trials share one.
 
     Args:
         resources: of one trial, as the study has them.
@@ -56,7 +56,11 @@ def needs_scout(resources: Resources, there: Mapping[str, float], ledger: Ledger
 
 
 def resolved_resources(
-    resources: Resources, there: Mapping[str, float], ledger: Ledger, n_trials: int
+    resources: Resources,
+    there: Mapping[str, float],
+    ledger: Ledger,
+    n_trials: int,
+    sharing: int | None = None,
 ) -> Resources:
     """What each trial takes, in numbers.
 
@@ -65,6 +69,7 @@ def resolved_resources(
         there: what the whole cluster has (harness.cluster.session.cluster_resources).
         ledger: of the study, with what was measured.
         n_trials: that can be run at once, at most.
+        sharing: trials that a GPU holds, if that has been measured apart from the ledger.
     """
     if not resources.auto:
         return resources
@@ -74,11 +79,21 @@ def resolved_resources(
         # a trial is placed on one node
         largest = math.floor(there.get(LARGEST_NODE, cores))
         return Resources(cpus=max(resources.cpus, min(each, largest)), gpus=0)
-    sharing = measured(ledger) or 1
+    sharing = sharing or measured(ledger) or 1
     # each trial needs its cores, too
     sharing = max(1, min(sharing, int(cores / resources.cpus / gpus)))
     # rounded down, so that as many fit: Ray counts in ten-thousandths
     return Resources(cpus=resources.cpus, gpus=math.floor(1e4 / sharing) / 1e4)
+
+
+def extraction_resources(resources: Resources, there: Mapping[str, float]) -> Resources:
+    """What an actor takes that extracts features: as much as a trial, with `auto` a whole GPU.
+
+    Args:
+        resources: of one trial, as the study has them.
+        there: what the whole cluster has, resource -> how many.
+    """
+    return resolved_resources(resources, there, Ledger(), n_trials=1_000_000)
 
 
 def at_once(resources: Resources, there: Mapping[str, float]) -> int:

@@ -4,6 +4,7 @@ import socket
 
 from harness.config import Resources
 from harness.errors import ClusterError
+from harness.resources.device import gpu_remedy, why_no_gpu
 from harness.resources.machine import usable_cpus, usable_gpus
 
 ANSWER_SECONDS = 5.0
@@ -18,7 +19,7 @@ def preflight(address: str | None, resources: Resources) -> None:
 
     Raises:
         ClusterError: nothing answers at the address within ANSWER_SECONDS, or this machine has
-            fewer cores or GPUs than one trial takes.
+            fewer cores or GPUs than one trial takes, or GPUs that torch cannot use.
     """
     if address is None:
         _check_machine(resources)
@@ -35,8 +36,38 @@ def _check_machine(resources: Resources) -> None:
         for key, value in asked.items()
         if value > there[key]
     ]
+    unusable = _unusable(resources)
+    if unusable:  # then their number says nothing
+        faults = [fault for fault in faults if not fault.startswith("resources.gpus")]
+        faults.append(unusable)
     if faults:
         raise ClusterError("\n".join(faults))
+
+
+def _unusable(resources: Resources) -> str:
+    """Why trials cannot have the GPUs that they ask for, and what to do; "": they can."""
+    if not resources.gpus and not (resources.auto and usable_gpus()):
+        return ""
+    why = why_no_gpu()
+    return unusable_gpus(resources, "here", why) if why else ""
+
+
+def unusable_gpus(resources: Resources, where: str, why: str) -> str:
+    """The line for GPUs that trials ask for and torch cannot use.
+
+    Args:
+        resources: of one trial.
+        where: the GPUs are, e.g. "here".
+        why: in torch's words.
+    """
+    asked = (
+        "resources.auto finds GPUs" if resources.auto else f"resources.gpus is {resources.gpus:g}"
+    )
+    way_out = "'resources={cpus: 1}'" if resources.auto else "resources.gpus=0"
+    return (
+        f"{asked}, but torch cannot use a GPU {where}: {why.rstrip('.')} ({gpu_remedy(why)}; "
+        f"--set {way_out} runs on the CPU)"
+    )
 
 
 def _check_address(address: str) -> None:

@@ -1,5 +1,7 @@
 """Runs what a plan has left: features, a Ray session, and a sweep or two."""
 
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -7,14 +9,21 @@ from harness.config import Resources
 from harness.planning import Plan, SettingMaker, enumerate_settings
 from harness.progress import View, make_view
 from harness.recording import StudyRecord, TrialRecorder
+from harness.resources import (
+    extraction_resources,
+    idle_gpus,
+    idle_gpus_here,
+    is_gpu,
+    machine_resources,
+)
 from harness.store import Ledger
 from harness.study.context import Site
-from harness.study.features import driver_device, needed, prepare_features
+from harness.study.features import needed, prepare_features
 from harness.study.interrupts import Interrupts, SweepStopped
 
 if TYPE_CHECKING:
-    from harness.cluster import Session
-    from harness.tuning import Deaths, FusePolicy, PrunedSettings, StudySearcher
+    from harness.cluster import ClusterEncoder, Session
+    from harness.tuning import Deaths, FusePolicy, PrunedSettings, Shared, StudySearcher
     from ship.features import Encode
 
 
@@ -31,27 +40,55 @@ class Execution:
 
     def here(self) -> None:
         """On this machine: Ray starts after the extraction, its store as large as the features."""
-        run, features = self._prepared(None)
+        study = self.site.study
+        self._warn(idle_gpus_here(study.resources, study.concurrency))
+        actor = extraction_resources(study.resources, machine_resources(study.resources))
+        if actor.gpus:
+            with self._encoder(actor, self._session_to_extract) as encoder:
+                run, features = self._prepared(encoder)
+        else:
+            run, features = self._prepared(None)
         from harness.cluster import ray_session
         from harness.tuning import array_bytes
 
         size = array_bytes(features)
-        with ray_session(self.site.study, None, size, self.verbose) as session:
+        with ray_session(study, None, size, self.verbose) as session:
             self.interrupts.install()
             run._sweep(session, features)
 
     def on_cluster(self, address: str) -> None:
         """On a running cluster, which shares the extraction out, too."""
-        from harness.cluster import ClusterEncoder, cluster_resources, ray_session
-        from harness.resources import resolved_resources
+        from harness.cluster import check_gpus, cluster_resources, ray_session
 
         study = self.site.study
         with ray_session(study, address, 0, self.verbose) as session:
             self.interrupts.install()
-            actor = resolved_resources(study.resources, cluster_resources(), Ledger(), 1_000_000)
-            encoder = ClusterEncoder(actor, self.site.method.load_backbone, self.verbose)
-            run, features = self._prepared(encoder)
+            there = cluster_resources()
+            self._warn(idle_gpus(study.resources, there, study.concurrency))
+            actor = extraction_resources(study.resources, there)
+            if actor.gpus and is_gpu(self.site.method.accelerator):
+                check_gpus(study.resources)
+            with self._encoder(actor, nullcontext) as encoder:
+                run, features = self._prepared(encoder)
             run._sweep(session, features)
+
+    def _encoder(
+        self, actor: Resources, session: Callable[[], AbstractContextManager[object]]
+    ) -> "ClusterEncoder":
+        """What encodes on actors, which take so much each."""
+        from harness.cluster import ClusterEncoder
+
+        method = self.site.method
+        return ClusterEncoder(actor, method.load_backbone, method.accelerator, session)
+
+    @contextmanager
+    def _session_to_extract(self) -> Iterator[None]:
+        """A Ray of this machine's own, which ends with the extraction."""
+        from harness.cluster import ray_session
+
+        with ray_session(self.site.study, None, 0, self.verbose):
+            self.interrupts.install()
+            yield
 
     def _prepared(self, encode: "Encode | None") -> "tuple[Execution, dict[str, Any]]":
         """The features, and what is left to run now that they are there."""
@@ -61,15 +98,12 @@ class Execution:
 
     def _features(self, encode: "Encode | None") -> dict[str, Any]:
         site = self.site
-        resources = site.study.resources
         return prepare_features(
             needed(site.study, self.plan),
             site.fingerprints,
             site.method,
-            site.data_root,
             site.cache_dir,
             site.console,
-            driver_device(1 if resources.auto else resources.gpus),
             encode,
         )
 
@@ -83,35 +117,57 @@ class Execution:
         return replace(self, plan=plan)
 
     def _sweep(self, session: "Session", features: dict[str, Any]) -> None:
-        """Run the trials; where a GPU's share has to be measured, one of them first."""
+        """Run the trials; where a GPU's share has to be measured, some steps of one first."""
         from harness.cluster import cluster_resources
-        from harness.resources import needs_scout, resolved_resources
+        from harness.resources import resolved_resources
         from harness.tuning import Deaths, PrunedSettings, StudySearcher, TooManyFailures, share
 
         study, plan, there = self.site.study, self.plan, cluster_resources()
         n_trials = len(plan.work) + plan.proposals
         seeds = sum(len(work.seeds) for work in plan.work) + plan.proposals * len(study.seeds)
         n_at_once = min(n_trials, study.concurrency or n_trials)
-        resources = resolved_resources(study.resources, there, self.ledger, n_at_once)
-        policy = self._policy(resources)
         maker = SettingMaker(study, self.site.fingerprints)
         shared = share(features)
+        sharing = self._measured_sharing(there, maker, shared)
+        resources = resolved_resources(study.resources, there, self.ledger, n_at_once, sharing)
         beside = sum(setting.added for setting in plan.settings)
         spare = enumerate_settings(study, maker, beside) if plan.proposals else []
         noted = PrunedSettings(), Deaths()
+        policy = self._policy(resources)
         searcher = StudySearcher(study, plan, self.ledger, maker, spare, policy, *noted)
         try:
             with make_view(self.site.console, seeds, n_trials) as view:
-                if needs_scout(study.resources, there, self.ledger):
-                    searcher.give_largest(policy.bytes)
-                    self._tune(session, resources, searcher, noted, shared, view)
-                    resources = resolved_resources(
-                        study.resources, there, self.site.ledger(), n_at_once
-                    )
-                    searcher.give_all(self._policy(resources))
                 self._tune(session, resources, searcher, noted, shared, view)
         except TooManyFailures as failures:
-            self.site.console.print(str(failures), markup=False, highlight=False, soft_wrap=True)
+            self._say(str(failures))
+
+    def _measured_sharing(
+        self, there: Mapping[str, float], maker: SettingMaker, shared: "Shared"
+    ) -> int | None:
+        """How many trials a GPU holds, where only a measurement can tell; None: it is known."""
+        from harness.resources import needs_scout, resolved_resources, trials_per_gpu
+        from harness.study.scout import largest_group, measure
+
+        study = self.site.study
+        if not needs_scout(study.resources, there, self.ledger):
+            return None
+        alone = resolved_resources(study.resources, there, self.ledger, n_trials=1)
+        group = largest_group(study, self.plan, maker, self._policy(alone))
+        found = measure(group, shared, self.site.method, alone, self._say)
+        if found is None:
+            return None
+        sharing = trials_per_gpu(found.peak_mb, found.device_mb)
+        peak, whole = (megabytes / 1024 for megabytes in (found.peak_mb, found.device_mb))
+        trials = "one trial" if sharing == 1 else f"{sharing} trials"
+        self._say(f"a GPU has room for {trials}: the largest takes {peak:.1f} of {whole:.1f} GiB")
+        return sharing
+
+    def _warn(self, line: str | None) -> None:
+        if line is not None:
+            self._say(f"warning: {line}")
+
+    def _say(self, line: str) -> None:
+        self.site.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def _policy(self, resources: Resources) -> "FusePolicy":
         """How many settings are fused, where each Ray trial takes so much."""
@@ -126,7 +182,7 @@ class Execution:
             places,
             gpu=bool(resources.gpus),
             memory=lambda: memory_of_a_trial(resources, places, site.method.accelerator),
-            costs=site.method.costs(site.data_root) if site.method.costs else None,
+            costs=site.fingerprints.costs(),
         )
 
     def _tune(

@@ -12,7 +12,6 @@ from harness.config import StudyConfig, levels, resolve
 from harness.method import SPLITS, Method
 from harness.planning import Fingerprints, Plan
 from harness.progress import reporter
-from harness.resources import release_memory, why_no_gpu
 from harness.worker import feature_key, target_key
 from ship.trial_config import TrialConfig
 
@@ -52,23 +51,19 @@ def prepare_features(
     needs: Iterable[Need],
     fingerprints: Fingerprints,
     method: Method,
-    data_root: Path | None,
     cache_dir: Path,
     console: Console,
-    device: str = "cpu",
     encode: Any = None,
 ) -> dict[str, Any]:
     """Extract, or read from the cache, each feature set; the result is by Need.key.
 
     Args:
         needs: the feature sets.
-        fingerprints: where those of the backbones are remembered.
+        fingerprints: where those of the backbones are remembered, and data sets are loaded.
         method: ship.
-        data_root: folder of the data sets.
         cache_dir: of the features.
         console: where progress goes.
-        device: of the driver's backbone.
-        encode: what encodes pictures; None: this machine, else what
+        encode: what encodes pictures; None: this machine's cores, else what
             harness.cluster.feature_extraction has.
 
     Raises:
@@ -76,27 +71,17 @@ def prepare_features(
     """
     features: dict[str, Any] = {}
     clip: Any = None
-    # one backbone at a time
+    # one backbone at a time; on the CPU: on a GPU, trials count on the whole of its memory
     for need in sorted(needs, key=lambda need: (need.backbone, need.dataset)):
         if clip is None or clip[0] != need.backbone:
-            clip = (need.backbone, method.load_backbone(need.backbone, device))
+            clip = (need.backbone, method.load_backbone(need.backbone, "cpu"))
             fingerprints.remember(need.backbone, clip[1].fingerprint)
+        pictures = fingerprints.pictures(need.dataset)
         with reporter(f"features: {need.dataset} through {need.backbone}", console) as report:
             features[need.key] = method.extract(
-                clip[1], need.dataset, data_root, need.views, cache_dir, report, need.splits, encode
+                clip[1], pictures, need.views, cache_dir, report, need.splits, encode
             )
-    clip = None
-    release_memory(device)  # trials will count on the whole of it
     return features
-
-
-def driver_device(gpus: float) -> str:
-    """Where features are extracted: on the driver's GPU if the study asks for one and it is there.
-
-    Args:
-        gpus: what a trial of the study takes.
-    """
-    return "cuda" if gpus and why_no_gpu() is None else "cpu"
 
 
 def _combinations(study: StudyConfig) -> Iterator[Mapping[str, Any]]:

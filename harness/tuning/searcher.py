@@ -69,7 +69,6 @@ class StudySearcher(Searcher):
         self._spare = deque(spare)
         self._given: dict[str, Given] = {}
         self._running: set[str] = set()
-        self._may_give: int | None = None
         self._outcomes: dict[str, Outcome] = {}
         # of settings that still run: how those of their seeds ended that are done
         self._states: dict[str, list[State]] = {}
@@ -88,37 +87,6 @@ class StudySearcher(Searcher):
         """The works that a Ray trial was given."""
         return self._given[trial_id].group
 
-    def give_largest(self, size: Callable[[Group], float]) -> None:
-        """Give out one trial more, the largest that is known now, then say FINISHED.
-
-        Reference arms are small: of a study that a sampler leads, a proposal is asked for first.
-        """
-        if self._sampler is not None and self._proposals_left > 0:
-            self._ask(self._sampler)
-        self._may_give = 1
-        if self._queue:
-            largest = max(self._queue, key=lambda given: size(given.group))
-            self._queue.remove(largest)
-            self._queue.appendleft(largest)
-
-    def give_all(self, fuse_at_most: Callable[[Work, int], int]) -> None:
-        """Give out all that there is, in groups of another size."""
-        self._may_give = None
-        self._fuse_at_most = fuse_at_most
-        kept = [given for given in self._queue if given.halved]
-        free = [given for given in self._queue if not given.halved]
-        trials = {
-            work.setting.key: trial
-            for given in free
-            for work, trial in zip(given.group, given.proposed, strict=True)
-        }
-        works = [work for given in free for work in given.group]
-        self._queue = deque(kept)
-        self._queue += (
-            Given(group, tuple(trials[work.setting.key] for work in group))
-            for group in fuse(works, fuse_at_most)
-        )
-
     @property
     def sampler(self) -> Sampler | None:
         """Optuna's part; None for a grid."""
@@ -128,8 +96,6 @@ class StudySearcher(Searcher):
         self, trial_id: str
     ) -> dict[str, Any] | str | None:
         """The next trial's config, None while all that may run is running, FINISHED at the end."""
-        if self._may_give == 0:
-            return None if self._running else Searcher.FINISHED
         limit = self._study.concurrency
         if limit is not None and len(self._running) >= limit:
             return None
@@ -154,8 +120,6 @@ class StudySearcher(Searcher):
             if ending.state is not State.INTERRUPTED:
                 self._take(work, trial, ending)
         self._queue.extendleft(reversed(left))
-        if self._may_give is not None:
-            self._may_give += len(left)
         self._ended[trial_id] = ended
 
     def endings(self, trial_id: str) -> list[Ending]:
@@ -190,8 +154,6 @@ class StudySearcher(Searcher):
         """Nothing: the ledger is the only memory."""
 
     def _give(self, trial_id: str, given: Given) -> dict[str, Any]:
-        if self._may_give is not None:
-            self._may_give -= 1
         self._given[trial_id] = given
         self._running.add(trial_id)
         configs = [work.setting.config for work in given.group]

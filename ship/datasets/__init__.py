@@ -8,6 +8,7 @@ from typing import Final
 from ship.datasets.aircraft import AircraftDataset
 from ship.datasets.base import SPLITS, DatasetError, Picture, PictureDataset, Split, some
 from ship.datasets.coop import COOP_DATASETS
+from ship.datasets.digests import DigestMemory
 from ship.datasets.faults import cut_name_faults, name_faults
 from ship.datasets.image_folder import PREFIX, ImageFolder
 from ship.datasets.imagenet import IMAGENET_DATASETS
@@ -28,16 +29,24 @@ DATASETS: Final[Mapping[str, DatasetSpec]] = {
 _IMAGE_FOLDER: Final = ImageFolder()
 
 
-def load_dataset(name: str, data_root: Path | None = None) -> PictureDataset:
+def load_dataset(
+    name: str, data_root: Path | None = None, memory: Path | None = None
+) -> PictureDataset:
     """Read a dataset's names, labels and picture references, and hash its content.
 
     Args:
         name: a key of DATASETS, or image_folder:NAME for the folder data_root/NAME.
         data_root: the folder that holds the datasets' folders; emoji and photos need none.
+        memory: a folder that remembers the hashes of picture files, so that only new and changed
+            ones are read; None: all are.
     Raises:
         DatasetError: unknown name, or every fault of its files at once.
     """
-    return assemble(name, _spec(name).template, survey_dataset(name, data_root))
+    found = survey_dataset(name, data_root)
+    digests = None
+    if memory is not None and data_root is not None:
+        digests = DigestMemory(memory, f"{name} in {data_root.absolute()}")
+    return assemble(name, _spec(name).template, found, digests)
 
 
 def check_dataset(name: str, data_root: Path | None = None) -> None:

@@ -9,24 +9,29 @@ from itertools import combinations
 import numpy as np
 
 from ship.datasets.base import SPLITS, Picture, Split, number, some
+from ship.datasets.digests import DigestMemory
 
 
 def picture_hashes(
-    splits: Mapping[str, Split], *, by_size: bool = False
+    splits: Mapping[str, Split], *, by_size: bool = False, memory: DigestMemory | None = None
 ) -> dict[str, tuple[bytes, ...]]:
     """SHA-256 of the encoded bytes of every picture, by split, in the split's order.
 
     Args:
         by_size: each picture's size in the place of its hash, for sets too large to be read
             whenever a study starts. A picture changed at the same size goes unnoticed.
+        memory: of files that were read before; None: each is read.
 
     Raises:
         OSError: a picture cannot be read.
     """
-    of_picture = _size if by_size else _digest
+    of_picture = _size if by_size else _digest if memory is None else memory.digest
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:  # hashing releases the GIL
         found = {s: pool.map(of_picture, splits[s].pictures, chunksize=64) for s in SPLITS}
-        return {split: tuple(hashes) for split, hashes in found.items()}
+        hashes = {split: tuple(own) for split, own in found.items()}
+    if memory is not None and not by_size:
+        memory.keep()
+    return hashes
 
 
 def content_fingerprint(

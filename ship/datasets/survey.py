@@ -21,6 +21,7 @@ from ship.datasets.base import (
     is_picture_path,
 )
 from ship.datasets.content import content_fingerprint, copy_faults, picture_hashes
+from ship.datasets.digests import DigestMemory
 
 logger = logging.getLogger(__name__)
 
@@ -93,7 +94,9 @@ def raise_faults(survey: Survey) -> None:
         raise DatasetError(survey.faults)
 
 
-def assemble(name: str, template: str, survey: Survey) -> PictureDataset:
+def assemble(
+    name: str, template: str, survey: Survey, memory: DigestMemory | None = None
+) -> PictureDataset:
     """The dataset of a survey, its content hashed.
 
     Files with the same bytes in two splits are told as well, as every file's bytes are hashed
@@ -104,6 +107,7 @@ def assemble(name: str, template: str, survey: Survey) -> PictureDataset:
         name: as given in the configuration.
         template: a prompt with one {} for a class name.
         survey: of the dataset's files.
+        memory: of pictures that were hashed before.
 
     Raises:
         DatasetError: the survey's faults, a picture that cannot be read, or copies.
@@ -113,7 +117,7 @@ def assemble(name: str, template: str, survey: Survey) -> PictureDataset:
         logger.warning("%s", line)
     for line in survey.notes:
         logger.info("%s", line)
-    fingerprint = survey.fingerprint or _fingerprint(name, template, survey)
+    fingerprint = survey.fingerprint or _fingerprint(name, template, survey, memory)
     return PictureDataset(
         name,
         survey.class_names,
@@ -125,11 +129,11 @@ def assemble(name: str, template: str, survey: Survey) -> PictureDataset:
     )
 
 
-def _fingerprint(name: str, template: str, survey: Survey) -> str:
+def _fingerprint(name: str, template: str, survey: Survey, memory: DigestMemory | None) -> str:
     """The hash of a survey's content; DatasetError for copies and what cannot be read."""
     splits = survey.splits
     try:
-        hashes = picture_hashes(splits, by_size=survey.by_size)
+        hashes = picture_hashes(splits, by_size=survey.by_size, memory=memory)
     except OSError as why:
         raise DatasetError(f"dataset {name}: {why.filename}: {why.strerror}") from why
     if not survey.by_size:

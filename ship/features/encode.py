@@ -7,6 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Semaphore
 from typing import Final, Protocol, runtime_checkable
 
 import numpy as np
@@ -64,12 +65,16 @@ class Layout:
     """How extraction is spread: threads that each decode and encode batches of their own.
 
     On a CPU, batches of about 8 views with one core each beat big batches that all cores share:
-    activations stay in the cache, and no core waits for another. A GPU wants big batches.
+    activations stay in the cache, and no core waits for another. A GPU wants big batches, and more
+    pictures a second than a few cores decode.
+
+    at_device: threads that may encode at once; None: all. Each batch in work takes memory there.
     """
 
     threads: int
     cores_each: int
     views_per_batch: int
+    at_device: int | None = None
 
     @classmethod
     def for_device(cls, device: torch.device, cores: int | None = None) -> "Layout":
@@ -80,7 +85,7 @@ class Layout:
         if device.type == "cpu":
             threads = min(cores, 16)
             return cls(threads, cores // threads, 8)
-        return cls(min(cores, 8), 1, 64)
+        return cls(min(cores, 32), 1, 64, at_device=2)  # one computes while another's input arrives
 
 
 Block = tuple[int, Float32[np.ndarray, "pictures views feature"]]
@@ -144,12 +149,13 @@ def encode_pictures(
         for start in range(shard.start, shard.stop, per_batch)
     )
     pending: deque[tuple[int, Future[np.ndarray]]] = deque()
+    gate = Semaphore(layout.at_device or layout.threads)
     with _threads(layout) as pool:
         while True:
             # a short queue: Ctrl-C waits for the batches at work alone, and memory stays bounded
             while len(pending) < 2 * layout.threads and (batch := next(batches, None)) is not None:
                 start, stop = batch
-                work = pool.submit(_encode, clip, pictures[start:stop], start, views)
+                work = pool.submit(_encode, clip, pictures[start:stop], start, views, gate)
                 pending.append((start, work))
             if not pending:
                 return
@@ -199,7 +205,7 @@ def _threads(layout: Layout) -> Iterator[ThreadPoolExecutor]:
 
 
 def _encode(
-    clip: ImageEncoder, batch: Sequence[Picture], start: int, views: int
+    clip: ImageEncoder, batch: Sequence[Picture], start: int, views: int, gate: Semaphore
 ) -> Float32[np.ndarray, "pictures views feature"]:
     plain, augmented = [], []
     for index, picture in enumerate(batch, start):
@@ -214,7 +220,7 @@ def _encode(
         crops = crops.sub_(mean).div_(std).reshape(len(batch), views, *pixels.shape[2:])
         pixels = torch.cat([pixels, crops], dim=1)
     inputs = pixels.flatten(0, 1).contiguous(memory_format=torch.channels_last)
-    with torch.inference_mode():
+    with gate, torch.inference_mode():
         encoded = clip.encode_images(inputs).float().cpu().numpy()
     features: Float32[np.ndarray, "pictures views feature"]
     features = encoded.reshape(len(batch), 1 + views, -1)

@@ -139,16 +139,24 @@ def _line(features: FakeFeatures, config: TrialConfig, seed: int) -> str:
     return f"{setting} {config.finetuner.name} seed {seed}\n"
 
 
-def fake_identity(name: str, data_root: Path | None) -> tuple[str, str]:
-    """A data set's fingerprint; no official split."""
-    return f"pictures-of-{name}", ""
+@dataclass(frozen=True)
+class FakePictures:
+    """A data set as far as the harness looks; it has no official split."""
+
+    name: str
+    fingerprint: str
+    split_version: str = ""
+
+
+def fake_pictures(name: str, data_root: Path | None, cache_dir: Path) -> FakePictures:
+    """A data set whose fingerprint is made of its name."""
+    return FakePictures(name, f"pictures-of-{name}")
 
 
 def fake_extract(
     log: Path,
     clip: FakeClip,
-    dataset: str,
-    root: Path | None,
+    pictures: FakePictures,
     views: int,
     cache: Path,
     report: Any,
@@ -157,10 +165,10 @@ def fake_extract(
 ) -> FakeFeatures:
     """Log that features were extracted, and give some zeros."""
     with log.open("a") as file:
-        file.write(f"extract {dataset}{' on a cluster' if encode else ''}\n")
+        file.write(f"extract {pictures.name}{' on a cluster' if encode else ''}\n")
     report(0, 8)
     report(8, 8)
-    return FakeFeatures(dataset, np.zeros((8, 1 + views, 4), dtype=np.float32))
+    return FakeFeatures(pictures.name, np.zeros((8, 1 + views, 4), dtype=np.float32))
 
 
 def make_method(log: Path, behave: Behaviour | None = None) -> Method:
@@ -171,7 +179,7 @@ def make_method(log: Path, behave: Behaviour | None = None) -> Method:
     return Method(
         partial(run_analytic, log, behave),
         FakeClip,
-        fake_identity,
+        fake_pictures,
         partial(fake_extract, log),
         accelerator="cpu",
         costs=None,

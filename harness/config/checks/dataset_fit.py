@@ -9,10 +9,10 @@ from ship.subsets import FeatureSet, pseudo_new_classes, studied_classes
 from ship.trial_config import LEAKING_SELECTIONS, TrialConfig
 
 if TYPE_CHECKING:
-    from ship.datasets import Survey
+    from ship.datasets import PictureDataset, Survey
 
 
-def bare_features(name: str, survey: "Survey") -> FeatureSet:
+def bare_features(name: str, survey: "Survey | PictureDataset") -> FeatureSet:
     """A dataset's labels as a FeatureSet with features of size 0: it can be cut, not trained on."""
     labels = {split: survey.splits[split].labels for split in ("train", "val", "test")}
     empty = {split: np.empty((len(own), 0), np.float32) for split, own in labels.items()}

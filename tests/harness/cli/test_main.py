@@ -8,9 +8,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
 import harness.cli.detect
+import harness.resources.idle
 import harness.resources.refusals
 import harness.study
 import reports.cli
@@ -414,12 +416,47 @@ def test_dry_run_warns_of_a_machine_too_small(
     )
     monkeypatch.setattr(harness.study, "plan_study", lambda *_, **__: plan)
     monkeypatch.setattr(harness.resources.refusals, "usable_gpus", lambda: 0)
+    monkeypatch.setattr(harness.resources.refusals, "why_no_gpu", lambda: None)
     result = invoke("--space", "prompt_len", "--set", "resources.gpus=1", "--dry-run")
     assert result.exit_code == 0
     assert "study prompt_len" in result.stdout
     words = "warning: a run would be refused: resources.gpus must be at most 0, which is all"
     assert result.stderr.startswith(words) != finished
     assert len(result.stderr.splitlines()) == (not finished)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "finished", "told"),
+    [((), False, True), ((), True, False), (("--address", "auto"), False, False)],
+)
+def test_dry_run_tells_of_gpus_that_stand_idle(
+    monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], finished: bool, told: bool
+) -> None:
+    """Where there is something to run, and here; the plan goes to stdout alone."""
+    plan = SimpleNamespace(
+        rows=(), proposals=0, seconds=None, finished=finished, estimate=None, notes=()
+    )
+    monkeypatch.setattr(harness.study, "plan_study", lambda *_, **__: plan)
+    monkeypatch.setattr(harness.resources.idle, "usable_gpus", lambda: 2)
+    monkeypatch.setattr(harness.resources.idle, "why_no_gpu", lambda: None)
+    result = invoke("--space", "prompt_len", "--dry-run", *arguments)
+    line = (
+        "warning: 2 of 2 GPUs stand idle, as no trial takes one: the line `resources: auto` in the "
+        "YAML, or --set resources=auto, uses them\n"
+    )
+    assert result.stderr == (line if told else "")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_gpus_that_torch_cannot_use_exit_2() -> None:
+    """Before anything is extracted, in torch's own words."""
+    result = invoke("--space", "prompt_len", "--set", "resources.gpus=0.5")
+    assert result.exit_code == 2
+    why = harness.resources.why_no_gpu()
+    assert result.stderr.startswith(
+        f"resources.gpus is 0.5, but torch cannot use a GPU here: {why}"
+    )
+    assert len(result.stderr.splitlines()) == 1 and "features" not in result.stdout
 
 
 def test_a_changed_study_is_refused_in_one_message(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -87,7 +87,7 @@ def test_actors_that_cannot_start_give_one_line(run: Run) -> None:
     """It names the cause, once, without Ray's tracebacks."""
     found, noise = run("weights")
     assert found["error"].startswith(
-        "ClusterError: features of emoji cannot be extracted on the cluster: "
+        "ClusterError: features of emoji cannot be extracted: "
         "ValueError: no such weights on this node"
     )
     assert noise == ""

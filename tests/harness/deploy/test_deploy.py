@@ -237,7 +237,7 @@ def test_slurm_starts_ray_with_options_that_it_has() -> None:
     found = re.findall(r"(?<![-\w])--[a-z-]+", text_of("slurm").partition("set -euo")[2])
     slurms = {"--nodes", "--ntasks", "--ntasks-per-node", "--cpus-per-task", "--export"}
     slurms |= {"--nodelist", "--exclude", "--kill-on-bad-exit"}
-    ours = {"--space", "--address", "--data-root", "--ip-address"}
+    ours = {"--space", "--address", "--data-root", "--ip-address", "--set"}
     rays = set(found) - slurms - ours
     assert {"--head", "--num-gpus", "--object-store-memory", "--block"} <= rays
     check_ray_start(sorted(rays))

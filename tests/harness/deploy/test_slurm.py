@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.config import load_study
 from tests.harness.deploy.slurm_stand_ins import SCRIPT, Job
 
 
@@ -90,6 +91,23 @@ def test_odd_values_reach_ship_sweep_as_they_are(job: Job) -> None:
     expected = ["--space", odd, "--address", "127.0.0.1:20003", "--data-root", odd]
     assert given == [*expected, "--set", odd, "", "--verbose"]
     assert not (job.folder / "pwned").exists()
+
+
+@pytest.mark.parametrize(
+    ("more", "given"),
+    [
+        ({"SLURM_GPUS_ON_NODE": "4"}, ["--set", "resources=auto"]),
+        ({}, []),
+        ({"SLURM_GPUS_ON_NODE": "4", "RESOURCES": ""}, []),
+        ({"RESOURCES": "{cpus: 2, gpus: 0.5}"}, ["--set", "resources={cpus: 2, gpus: 0.5}"]),
+    ],
+)
+def test_trials_take_the_gpus_of_the_job(job: Job, more: dict[str, str], given: list[str]) -> None:
+    """Unless RESOURCES says otherwise; what the command line says comes behind, and wins."""
+    job.run("--set", "shots=4", **more)
+    (call,) = job.named("ship-sweep")
+    assert call[4:] == [*given, "--set", "shots=4"]
+    load_study("prompt_len", call[5::2])
 
 
 def test_ray_asks_for_a_token_of_the_jobs_own(job: Job) -> None:

@@ -8,13 +8,12 @@ import torch
 
 from harness.method import Method
 from harness.planning.calibration import (
-    EPOCHS,
     calibrate,
     counted_seconds,
     fitting,
     random_features,
-    shortened,
 )
+from harness.planning.short_trial import EPOCHS, shortened
 from harness.resources.cost import AnalyticCosts
 from ship.cost import DataShape, TowerShape, trial_cost
 from ship.trial.run import run_trial

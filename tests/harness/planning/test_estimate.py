@@ -29,7 +29,7 @@ def by_n_ctx(config: TrialConfig, n_seeds: int) -> float:
 @pytest.fixture
 def prints(tmp_path: Path) -> Fingerprints:
     """Fingerprints of the analytic method, whose FLOPs are known."""
-    method = replace(make_method(tmp_path / "log"), costs=lambda root: by_n_ctx)  # type: ignore[arg-type]
+    method = replace(make_method(tmp_path / "log"), costs=lambda *_: by_n_ctx)  # type: ignore[arg-type]
     return Fingerprints(method, None, tmp_path / "cache")
 
 

@@ -1,6 +1,5 @@
 """`resources: auto`: what is measured, and what it decides; a GPU is pretended to Ray."""
 
-import time
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +24,9 @@ from harness.store.ledger import Ledger
 from harness.tuning.fusion_policy import GPU_REPLICAS, fuse_policy
 from ship.cost import Memory
 from ship.trial_config import TrialConfig
-from tests.harness.conftest import Bench
 from tests.harness.fakes import make_method, make_study
 from tests.harness.planning.made import run_of, settings_of
-from tests.harness.tuning.searchers import KL, RANGE, done, searcher_of, works
+from tests.harness.tuning.searchers import KL, works
 
 AUTO = Resources(auto=True)
 
@@ -59,7 +57,7 @@ def test_as_many_share_a_gpu_as_it_holds(peak: float, gpu: float, expected: int)
 
 
 def test_the_most_careful_measurement_counts(prints: Fingerprints) -> None:
-    """Runs without a GPU say nothing; before there is one with, a trial has to go ahead."""
+    """Runs without a GPU say nothing; before there is one with, some steps have to be measured."""
     study, there = make_study(), {"CPU": 32.0, "GPU": 2.0}
     on_cpu = ledger_of(study, prints, {"peak_mb": 9e9})
     assert measured(on_cpu) is None and needs_scout(AUTO, there, on_cpu)
@@ -78,6 +76,8 @@ def test_each_trial_keeps_its_cores(prints: Fingerprints) -> None:
     gpu = {"gpus": 1.0, "device_mb": 80_000, "peak_mb": 100}
     ledger = ledger_of(make_study(), prints, gpu)
     assert resolved_resources(AUTO, {"CPU": 4.0, "GPU": 2.0}, ledger, 9).gpus == 0.5
+    assert resolved_resources(AUTO, {"CPU": 9.0, "GPU": 1.0}, Ledger(), 9, sharing=3).gpus == 0.3333
+    assert resolved_resources(AUTO, {"CPU": 2.0, "GPU": 1.0}, Ledger(), 9, sharing=3).gpus == 0.5
     two = Resources(auto=True, cpus=2)
     assert resolved_resources(two, {"CPU": 4.0, "GPU": 2.0}, ledger, 9) == Resources(cpus=2, gpus=1)
 
@@ -107,7 +107,7 @@ def test_how_many_fit(resources: Resources, there: dict[str, float], expected: i
 
 
 def test_without_auto_nothing_is_decided() -> None:
-    """Numbers are taken at their word, and no trial goes ahead."""
+    """Numbers are taken at their word, and nothing is measured."""
     fixed = Resources(cpus=1, gpus=0.25)
     there = {"CPU": 8.0, "GPU": 4.0}
     assert resolved_resources(fixed, there, Ledger(), 1) is fixed
@@ -122,41 +122,6 @@ def test_the_yaml_says_auto_for_short() -> None:
     assert parse_study({**space, "resources": {"auto": True}}, "x").resources == AUTO
     with pytest.raises(ValidationError, match="resources"):
         StudyConfig.model_validate({"name": "x", "space": {}, "resources": "some"})
-
-
-def test_the_largest_trial_goes_ahead(prints: Fingerprints) -> None:
-    """It alone, then the others in their order and in groups of the size that is known by then."""
-    searcher = searcher_of(make_study(concurrency=None), prints, 1)
-    searcher.give_largest(lambda group: {"n_ctx=2": 5.0}.get(group[0].setting.label, 1.0))
-    assert isinstance(searcher.suggest("a"), dict)
-    assert searcher.suggest("b") is None
-    searcher.on_trial_complete("a", done(searcher, "a"))
-    assert searcher.suggest("b") == "FINISHED"
-    searcher.give_all(lambda work, n_alike: 2)
-    for trial_id in "cd":
-        searcher.suggest(trial_id)
-    given = [searcher.group(trial_id)[0].setting.label for trial_id in "acd"]
-    assert given == ["n_ctx=2", "n_ctx=1", "n_ctx=4"]
-
-
-def test_a_sampled_study_sends_a_proposal_ahead(prints: Fingerprints) -> None:
-    """Its reference arms, all that is queued at the start, are small."""
-    study = make_study(
-        space=RANGE, sampler="random", trials=4, seeds=1, concurrency=None, reference_arms=True
-    )
-    costs = AnalyticCosts(None)
-    searcher = searcher_of(study, prints, 1)
-    searcher.give_largest(fuse_policy(study, 1, costs=costs).bytes)
-    searcher.suggest("a")
-    assert not searcher.group("a")[0].setting.arm
-    searcher.on_trial_complete("a", done(searcher, "a"))
-    searcher.give_all(lambda work, n_alike: 3)
-    given = [searcher.group("a")]
-    for trial_id in ("b", "c", "d", "e", "f"):
-        searcher.suggest(trial_id)
-        given.append(searcher.group(trial_id))
-    assert [len(group) for group in given] == [1, 1, 1, 1, 1, 3]
-    assert sum(not work.setting.arm for group in given for work in group) == 4
 
 
 def test_memory_bounds_what_is_fused(prints: Fingerprints) -> None:
@@ -185,32 +150,3 @@ def test_what_cannot_be_counted_is_not_fused(prints: Fingerprints, answer: Any) 
     study = make_study(space=KL, seeds=1)
     policy = fuse_policy(study, 1, memory=lambda: 1e9, costs=Lost(None))
     assert policy(works(study, prints)[0], 4) == 1
-
-
-@pytest.mark.slow
-def test_one_trial_goes_ahead_and_the_others_share(ray_bench: Bench, tmp_path: Path) -> None:
-    """The first has the GPU to itself; the others hold the part of it that it decided."""
-    spans = tmp_path / "spans"
-
-    def behave(config: TrialConfig, epoch: int) -> None:
-        started = time.time()
-        time.sleep(0.2)
-        with spans.open("a") as file:
-            file.write(f"{config.generator.n_ctx} {started} {time.time()}\n")  # type: ignore[union-attr]
-
-    ray_bench.behave = behave
-    study = make_study(
-        space={"generator.n_ctx": [1, 2, 4, 8, 16]}, resources="auto", concurrency=None
-    )
-    outcome = ray_bench.run(study)
-    assert outcome.complete and outcome.done == 5
-    shares = [run.data.metrics["cost/gpus"] for run in ray_bench.trials()]
-    assert shares == [1.0, *[0.5] * 4]  # two cores, so two trials
-    lines = [line.split() for line in spans.read_text().splitlines()]
-    ahead, others = lines[0][0], [line for line in lines if line[0] != lines[0][0]]
-    end = max(float(line[2]) for line in lines if line[0] == ahead)
-    assert end <= min(float(line[1]) for line in others)
-    more = study.model_copy(update={"seeds": (0, 1, 2)})
-    assert ray_bench.run(more).complete  # what was measured is known now: nobody goes ahead
-    assert {run.data.metrics["cost/gpus"] for run in ray_bench.trials()[5:]} == {0.5}
-    ray_bench.check_invariants()

@@ -34,8 +34,7 @@ def few_pictures() -> PictureDataset:
 def extract(
     log: Path,
     clip: Any,
-    dataset: str,
-    root: Any,
+    dataset: Any,
     views: int,
     cache: Path,
     report: Any,

@@ -2,21 +2,26 @@
 
 import json
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
 from harness.config.factor import Factor
+from harness.method import Method
 from harness.planning.fingerprints import Fingerprints
 from harness.planning.plan import make_plan
 from harness.store.ledger import Ledger
-from harness.study.features import Need, driver_device, needed, prepare_features
+from harness.study.features import Need, needed, prepare_features
+from ship.datasets import Picture, Survey, digests
+from ship.datasets.image_folder import ImageFolder
 from tests.harness.fakes import FakeClip, make_method, make_study
+from tests.ship.datasets.conftest import save_picture
+from tests.ship.features.encoders import FakeEncoder
 
 
 def make_prints(folder: Path) -> Fingerprints:
@@ -77,12 +82,57 @@ def test_a_backbone_is_loaded_once_for_all_its_data_sets(tmp_path: Path) -> None
         for backbone in ("pocket", "RN50:openai")
     ]
     console = Console(quiet=True)
-    features = prepare_features(needs, prints, method, None, tmp_path, console)
+    features = prepare_features(needs, prints, method, tmp_path, console)
     assert len(features) == 4
     assert sorted(loaded) == ["RN50:openai", "pocket"]
     again = Fingerprints(method, None, tmp_path / "cache")
     assert again.backbone("RN50:openai") == "weights-of-RN50:openai"
     assert len(loaded) == 2
+
+
+def test_a_start_reads_no_picture_that_an_earlier_one_has_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two feature sets of a dataset read each picture once to know it and once each to encode it.
+
+    The next start reads none, and surveys the dataset once; a changed picture is noticed.
+    """
+    for label, place in product(range(2), range(6)):
+        save_picture(tmp_path / "few" / f"thing {label}" / f"{place}.png", label)
+    reads, surveys = list[str](), list[str]()
+    plain_read, plain_survey = Picture.read, ImageFolder.survey
+
+    def read(picture: Picture) -> bytes:
+        reads.append(picture.name)
+        return plain_read(picture)
+
+    def survey(spec: ImageFolder, name: str, root: Path | None) -> Survey:
+        surveys.append(name)
+        return plain_survey(spec, name, root)
+
+    monkeypatch.setattr(Picture, "read", read)
+    monkeypatch.setattr(ImageFolder, "survey", survey)
+    monkeypatch.setattr(digests, "_FRESH_NS", -(10**18))
+    method = replace(Method(), load_backbone=lambda name, device: FakeEncoder(name))
+    name = "image_folder:few"
+
+    def start() -> tuple[int, int]:
+        """A study's start: pictures read, and surveys."""
+        reads.clear()
+        surveys.clear()
+        prints = Fingerprints(method, tmp_path, tmp_path / "cache")
+        prints.dataset(name)
+        needs = [Need(str(views), "b", name, views) for views in (0, 2)]
+        prepare_features(needs, prints, method, tmp_path / "cache", Console(quiet=True))
+        costs = prints.costs()
+        assert costs is not None and len(costs.bare(name).class_names) == 2
+        return len(reads), len(surveys)
+
+    n_train, n_rest = 6, 6
+    assert start() == (12 + 2 * n_train + n_rest, 1)  # val and test have no augmented views
+    assert start() == (0, 1)
+    save_picture(tmp_path / "few" / "thing 0" / "3.png", 9)
+    assert start() == (1 + 2 * n_train + n_rest, 1)
 
 
 def test_another_checkpoint_file_is_another_backbone(tmp_path: Path) -> None:
@@ -143,9 +193,3 @@ def test_a_fingerprint_that_was_not_sealed_is_not_believed(tmp_path: Path, kept:
     assert make_prints(tmp_path).backbone("pocket") == "weights-of-pocket"
     path.write_text("[" * 100_000)
     assert make_prints(tmp_path).backbone("pocket") == "weights-of-pocket"
-
-
-def test_features_are_extracted_on_the_cpu_unless_the_study_asks_for_gpus() -> None:
-    """No GPU asked for, none used; asked for, it is used where there is one."""
-    assert driver_device(0.0) == "cpu"
-    assert driver_device(0.5) == ("cuda" if torch.cuda.is_available() else "cpu")

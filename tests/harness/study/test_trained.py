@@ -19,7 +19,7 @@ from ship.clip.frozen_clip import FrozenCLIP
 from ship.features.feature_set import FeatureSet
 from ship.trial import TrainedError
 from tests.harness.conftest import Bench
-from tests.harness.fakes import fake_identity, make_study
+from tests.harness.fakes import fake_pictures, make_study
 from tests.harness.servers import MlflowServer
 from tests.ship.conftest import build_features
 from tests.ship.trial.cases import COOP, VAE
@@ -59,9 +59,7 @@ def study(**keys: Any) -> StudyConfig:
 
 def run(bench: Bench, features: FeatureSet, asked: StudyConfig) -> Any:
     """The study, run with ship's method on these features."""
-    method = replace(
-        Method(), extract=Extract(features), dataset_identity=fake_identity, costs=None
-    )
+    method = replace(Method(), extract=Extract(features), load_dataset=fake_pictures, costs=None)
     return bench.run(asked, method=method)
 
 

@@ -1,0 +1,181 @@
+"""The actors that encode, on a pretended machine: who encodes, with how many threads, how often."""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from harness.cluster.encoding_pool import decoding_threads, shards_at_once
+from harness.cluster.feature_extraction import ClusterEncoder
+from harness.config.choices import Resources
+from harness.errors import ClusterError
+from harness.resources import extraction_resources
+from ship.datasets import PictureDataset
+from ship.features.encode import Layout
+from ship.features.feature_set import extract_features
+from tests.harness.cluster_driver import pictures
+from tests.ship.features import encoders
+from tests.ship.features.encoders import FakeEncoder
+
+GPU = torch.device("cuda")
+HALF = Resources(cpus=1, gpus=0.5)
+
+
+class Driver(FakeEncoder):
+    """A backbone on a machine that must not encode."""
+
+    def encode_images(self, pictures: torch.Tensor, /) -> torch.Tensor:
+        raise RuntimeError("the driver encodes")
+
+
+def loader(folder: Path, dies: bool = False) -> Callable[[str, str], Any]:
+    """Loads the backbone, and leaves a line with the process and the device.
+
+    dies: the first actor does so when it loads it.
+    """
+
+    def load(name: str, device: str) -> Any:
+        with (folder / "loaded").open("a") as file:
+            file.write(f"{os.getpid()} {device}\n")
+        if dies and not (folder / "died").exists():
+            (folder / "died").touch()
+            os._exit(1)
+        return encoders.FakeEncoder(name)
+
+    return load
+
+
+def lines(folder: Path) -> list[str]:
+    """What the loader has left."""
+    return (folder / "loaded").read_text().splitlines()
+
+
+@pytest.fixture
+def sent(local_ray: None) -> Iterator[None]:
+    """Actors, which cannot import the tests, get the encoder whole."""
+    import ray
+
+    ray.cloudpickle.register_pickle_by_value(encoders)
+    yield
+    ray.cloudpickle.unregister_pickle_by_value(encoders)
+
+
+@pytest.fixture(scope="module")
+def dataset() -> PictureDataset:
+    """Five shards of training pictures at 6 views; val and test have one each."""
+    return pictures()
+
+
+@pytest.mark.usefixtures("sent")
+def test_a_driver_leaves_every_split_to_actors_with_gpus(
+    dataset: PictureDataset, tmp_path: Path
+) -> None:
+    """However small; they are started once for all splits, within a session of their own."""
+    spans: list[str] = []
+
+    @contextmanager
+    def session() -> Iterator[None]:
+        spans.append("open")
+        yield
+        spans.append("closed")
+
+    with ClusterEncoder(HALF, loader(tmp_path), "cpu", session) as encoder:
+        assert spans == []
+        found = extract_features(Driver(), dataset, 5, tmp_path / "a", encode=encoder)
+        assert spans == ["open"]
+        assert len(lines(tmp_path)) == len(set(lines(tmp_path))) <= 2
+        again = extract_features(Driver(), dataset, 0, tmp_path / "b", encode=encoder)
+        assert len(lines(tmp_path)) <= 2
+    assert spans == ["open", "closed"]
+    expected = extract_features(FakeEncoder(), dataset, 5, tmp_path / "c")
+    for split in ("train", "val", "test"):
+        np.testing.assert_array_equal(getattr(found, split), getattr(expected, split))
+    np.testing.assert_array_equal(again.train, expected.train[:, :1])
+
+
+@pytest.mark.usefixtures("sent")
+def test_another_backbone_is_loaded_by_the_same_actors(
+    dataset: PictureDataset, tmp_path: Path
+) -> None:
+    """One that has other weights than the driver's is refused."""
+    with ClusterEncoder(Resources(gpus=1), loader(tmp_path), "cpu") as encoder:
+        for name in ("one", "other"):
+            extract_features(Driver(name), dataset, 0, tmp_path / name, encode=encoder)
+        assert len(lines(tmp_path)) == 2 and len(set(lines(tmp_path))) == 1
+        with pytest.raises(ClusterError, match="other weights on a node"):
+            extract_features(
+                Driver("third", fingerprint="f1"), dataset, 0, tmp_path / "third", encode=encoder
+            )
+
+
+@pytest.mark.usefixtures("sent")
+def test_a_study_that_asks_for_no_gpu_lets_the_driver_encode_what_is_little(
+    dataset: PictureDataset, tmp_path: Path
+) -> None:
+    """No actor, and no session, is started."""
+
+    def session() -> Any:
+        raise RuntimeError("a session was opened")
+
+    driver = FakeEncoder()
+    with ClusterEncoder(Resources(), loader(tmp_path), session=session) as encoder:
+        extract_features(driver, dataset, 0, tmp_path, encode=encoder)
+    assert driver.encoded == 520
+
+
+@pytest.mark.faults
+@pytest.mark.usefixtures("sent")
+def test_an_actor_that_dies_is_replaced(dataset: PictureDataset, tmp_path: Path) -> None:
+    """Its shard is another's."""
+    with ClusterEncoder(Resources(gpus=1), loader(tmp_path, dies=True), "cpu") as encoder:
+        extract_features(Driver(), dataset, 0, tmp_path, encode=encoder)
+    assert len(set(lines(tmp_path))) == 2
+
+
+@pytest.mark.parametrize(
+    ("resources", "cores", "actors", "threads"),
+    [
+        (Resources(gpus=1), 64, 4, 16),
+        (Resources(gpus=0.25), 16, 8, 2),
+        (Resources(cpus=6, gpus=1), 8, 2, 6),
+        (Resources(gpus=1), 0, 1, 1),
+        (Resources(cpus=2), 64, 4, 2),
+        (Resources(cpus=0.5), 64, 4, 1),
+    ],
+)
+def test_an_actor_with_a_gpu_decodes_with_its_part_of_the_node(
+    resources: Resources, cores: float, actors: int, threads: int
+) -> None:
+    """Never with less than it reserves; one without a GPU with just that."""
+    assert decoding_threads(resources, cores, actors) == threads
+
+
+@pytest.mark.parametrize(
+    ("device", "threads", "waiting", "actors", "shards"),
+    [
+        (GPU, 16, 100, 2, 4),  # eight batches of a shard: 32 for 16 threads
+        (GPU, 16, 100, 50, 2),
+        (GPU, 16, 3, 8, 1),
+        (GPU, 1, 100, 1, 1),
+        (torch.device("cpu"), 1, 100, 2, 1),
+    ],
+)
+def test_no_thread_of_an_actor_waits_and_no_actor(
+    device: torch.device, threads: int, waiting: int, actors: int, shards: int
+) -> None:
+    """An order has batches for all threads twice, where there is work for all actors."""
+    layout = Layout.for_device(device, threads)
+    assert shards_at_once(layout, 512, waiting, actors) == shards
+
+
+@pytest.mark.parametrize(("there", "gpus"), [({"CPU": 8.0, "GPU": 2.0}, 1.0), ({"CPU": 8.0}, 0.0)])
+def test_auto_extracts_with_whole_gpus_where_there_are_any(
+    there: dict[str, float], gpus: float
+) -> None:
+    """Before a trial has been measured nobody shares one."""
+    assert extraction_resources(Resources(auto=True), there).gpus == gpus

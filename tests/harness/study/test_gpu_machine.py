@@ -1,0 +1,52 @@
+"""A study on one machine with a GPU, which is pretended: the driver never touches it."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.resources import refusals
+from harness.study import execution
+from tests.harness.conftest import Bench
+from tests.harness.fakes import FakeClip, make_study
+
+
+def test_the_driver_leaves_a_gpu_to_actors(
+    ray_bench: Bench, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Extraction is given actors; the driver's backbone is on the CPU."""
+    there = {"CPU": 2.0, "GPU": 1.0}
+    monkeypatch.setattr(execution, "machine_resources", lambda resources: there)
+    monkeypatch.setattr(refusals, "usable_gpus", lambda: 1)
+    monkeypatch.setattr(refusals, "why_no_gpu", lambda: None)
+    driver, loaded = os.getpid(), tmp_path / "loaded"
+
+    def load(name: str, device: str, precision: str = "fp32") -> FakeClip:
+        if os.getpid() == driver:
+            loaded.write_text(device)
+        return FakeClip(name)
+
+    method = replace(ray_bench.method, load_backbone=load)
+    assert ray_bench.run(make_study(resources={"gpus": 0.5}), method=method).complete
+    assert "extract emoji on a cluster" in ray_bench.log.read_text()
+    assert loaded.read_text() == "cpu"
+    ray_bench.log.write_text("")
+    more = make_study(seeds=3)
+    assert ray_bench.run(more).complete  # no GPU is asked for
+    assert "extract emoji\n" in ray_bench.log.read_text()
+
+
+@pytest.mark.slow
+def test_a_study_extracts_on_the_gpu_and_then_runs(tmp_path: Path, ray_folder: Path) -> None:
+    """A Ray for each of the two, the second with room for the features; the driver encodes none."""
+    command = [sys.executable, "-m", "tests.harness.gpu_driver", str(tmp_path)]
+    env = {**os.environ, "RAY_TMPDIR": str(ray_folder)}
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=280)
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout)
+    assert found == {"complete": True, "starts": 2, "larger": True, "driver": False}

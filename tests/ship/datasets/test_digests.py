@@ -1,0 +1,198 @@
+"""Hashes of picture files that are remembered: who is read again, and what is not believed."""
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ship.datasets import Picture, load_dataset
+from ship.datasets import digests as module
+from ship.datasets.digests import DigestMemory
+from tests.ship.datasets.conftest import save_picture
+
+Counted = Callable[[], list[str]]
+
+
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> Counted:
+    """Gives the names of the pictures that were read since it was asked last."""
+    names: list[str] = []
+    plain = Picture.read
+
+    def counted(picture: Picture) -> bytes:
+        names.append(picture.name)
+        return plain(picture)
+
+    def since() -> list[str]:
+        found = sorted(names)
+        names.clear()
+        return found
+
+    monkeypatch.setattr(Picture, "read", counted)
+    return since
+
+
+@pytest.fixture
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that has just been written is remembered, too: the disk here counts in nanoseconds."""
+    monkeypatch.setattr(module, "_FRESH_NS", -(10**18))
+
+
+@pytest.mark.usefixtures("at_once")
+def test_a_dataset_is_read_once(coop_root: Path, tmp_path: Path, reads: Counted) -> None:
+    """The second start reads no picture, and finds the same; without a memory all are read."""
+    memory = tmp_path / "digests"
+    first = load_dataset("caltech101", coop_root, memory)
+    assert len(reads()) == 12
+    assert load_dataset("caltech101", coop_root, memory).fingerprint == first.fingerprint
+    assert reads() == []
+    assert load_dataset("caltech101", coop_root).fingerprint == first.fingerprint
+    assert len(reads()) == 12
+
+
+def touched(path: Path) -> None:
+    """Other content of another size."""
+    save_picture(path, seed=77, size=(20, 20))
+
+
+def disguised(path: Path) -> None:
+    """Another file of the same size, with the same mtime."""
+    before, content = path.stat(), bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def exchanged(path: Path) -> None:
+    """Another file moved to its place, of the same size and mtime."""
+    other = path.with_suffix(".other")
+    shutil.copy2(path, other)
+    disguised(other)
+    other.replace(path)
+
+
+@pytest.mark.usefixtures("at_once")
+@pytest.mark.parametrize("change", [touched, disguised, exchanged])
+def test_a_changed_picture_is_read_again(
+    coop_root: Path, tmp_path: Path, reads: Counted, change: Callable[[Path], None]
+) -> None:
+    """It alone, once; the fingerprint is that of the new content."""
+    memory = tmp_path / "digests"
+    first = load_dataset("caltech101", coop_root, memory)
+    picture = first.splits["train"].pictures[1]
+    assert isinstance(picture.source, Path)
+    change(picture.source)
+    reads()
+    found = load_dataset("caltech101", coop_root, memory)
+    assert reads() == [picture.name]
+    assert found.fingerprint == load_dataset("caltech101", coop_root).fingerprint
+    assert found.fingerprint != first.fingerprint
+    reads()
+    load_dataset("caltech101", coop_root, memory)
+    assert reads() == []
+
+
+def test_a_picture_that_was_just_written_is_not_remembered(
+    coop_root: Path, tmp_path: Path, reads: Counted
+) -> None:
+    """On a disk that counts seconds, a change in the same second could not be seen."""
+    memory = tmp_path / "digests"
+    for _ in range(2):
+        load_dataset("caltech101", coop_root, memory)
+        assert len(reads()) == 12
+
+
+def test_what_changes_while_it_is_read_is_not_remembered(tmp_path: Path) -> None:
+    """Its digest may be of either content."""
+    path = tmp_path / "a.png"
+    save_picture(path)
+    memory = DigestMemory(tmp_path / "digests", "x", now=lambda: 2**62)
+
+    class Moving(Picture):
+        def read(self) -> bytes:
+            content = super().read()
+            touched(path)
+            return content
+
+    memory.digest(Moving("a.png", path))
+    memory.keep()
+    assert not (tmp_path / "digests").exists()
+
+
+@pytest.mark.usefixtures("at_once")
+def test_two_roots_have_two_memories(folder_root: Path, tmp_path: Path, reads: Counted) -> None:
+    """A copy elsewhere is read; so is the same name below another root."""
+    other = tmp_path / "elsewhere"
+    shutil.copytree(folder_root / "pets", other / "pets")
+    for root in (folder_root, other, folder_root, other):
+        load_dataset("image_folder:pets", root, tmp_path / "digests")
+    assert len(reads()) == 2 * 13
+    assert len(list((tmp_path / "digests").iterdir())) == 2
+
+
+def test_a_folder_that_cannot_be_written_costs_time_alone(tmp_path: Path) -> None:
+    """The digest is there all the same."""
+    (tmp_path / "digests").touch()
+    save_picture(tmp_path / "a.png")
+    memory = DigestMemory(tmp_path / "digests", "x", now=lambda: 2**62)
+    assert len(memory.digest(Picture("a.png", tmp_path / "a.png"))) == 32
+    memory.keep()
+
+
+def test_names_that_are_no_text_are_remembered(tmp_path: Path) -> None:
+    """A file's name is bytes; so is a data root's."""
+    path = tmp_path / os.fsdecode(b"caf\xe9.png")
+    save_picture(tmp_path / "a.png")
+    shutil.copy(tmp_path / "a.png", path)
+    for times in (1, 0):
+        memory = DigestMemory(tmp_path / "digests", str(path.parent / path.name), lambda: 2**62)
+        memory.digest(Picture(path.name, path))
+        assert len(memory._held) == 1 - times
+        memory.keep()
+
+
+@settings(max_examples=80, deadline=None, derandomize=True)
+@given(
+    flips=st.lists(st.tuples(st.integers(0), st.integers(1, 255)), max_size=3),
+    kept=st.none() | st.integers(0),
+)
+def test_a_damaged_memory_gives_no_other_digest(
+    tmp_path_factory: pytest.TempPathFactory, flips: list[tuple[int, int]], kept: int | None
+) -> None:
+    """Other bytes, or fewer: the file is read."""
+    folder = tmp_path_factory.mktemp("memory")
+    save_picture(folder / "a.png")
+    picture = Picture("a.png", folder / "a.png")
+
+    def digest() -> bytes:
+        memory = DigestMemory(folder / "digests", "x", now=lambda: 2**62)
+        found = memory.digest(picture)
+        memory.keep()
+        return found
+
+    expected = digest()
+    (file,) = (folder / "digests").iterdir()
+    content = bytearray(file.read_bytes())
+    for place, bits in flips:
+        content[place % len(content)] ^= bits
+    file.write_bytes(content[: len(content) if kept is None else kept % len(content)])
+    assert digest() == expected
+    assert digest() == expected
+
+
+@pytest.mark.parametrize(
+    "entry", [None, 5, [], [1], "text", {"a": 1}, [0, 0, 0, 5], [0, 0, 0, "zz" * 32]]
+)
+def test_an_entry_of_another_kind_is_not_believed(tmp_path: Path, entry: object) -> None:
+    """Whoever may write to the folder can make a memory that passes; it must not end the study."""
+    save_picture(tmp_path / "a.png")
+    memory = DigestMemory(tmp_path / "digests", "x", now=lambda: 2**62)
+    picture = Picture("a.png", tmp_path / "a.png")
+    stamp = module._stamp(tmp_path / "a.png")
+    memory._held["a.png"] = [*stamp, *entry[3:]] if isinstance(entry, list) else entry
+    expected = DigestMemory(tmp_path / "other", "x").digest(picture)
+    assert memory.digest(picture) == expected

@@ -1,0 +1,78 @@
+"""How extraction is spread over threads: many decode, few encode where memory is the device's."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from threading import Lock
+
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ship.datasets import PictureDataset
+from ship.features.encode import Layout, encode_pictures
+from ship.features.shards import Shard
+from tests.ship.features.encoders import FakeEncoder, preprocess
+from tests.ship.streamed import streamed_dataset
+
+
+@dataclass
+class Crowd:
+    """How many threads were inside at once, at most."""
+
+    now: int = 0
+    most: int = 0
+    lock: Lock = field(default_factory=Lock)
+
+    def visit(self, seconds: float) -> None:
+        """Stay for a while."""
+        with self.lock:
+            self.now += 1
+            self.most = max(self.most, self.now)
+        time.sleep(seconds)
+        with self.lock:
+            self.now -= 1
+
+
+class WatchedEncoder(FakeEncoder):
+    """Counts threads that decode and threads that encode."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.decoding, self.encoding = Crowd(), Crowd()
+        self.preprocess: Callable[[Image.Image], Tensor] = self._decode
+
+    def _decode(self, image: Image.Image) -> Tensor:
+        self.decoding.visit(0.005)
+        return preprocess(image)
+
+    def encode_images(self, pictures: Tensor, /) -> Tensor:
+        self.encoding.visit(0.02)
+        return super().encode_images(pictures)
+
+
+@pytest.fixture(scope="module")
+def dataset() -> PictureDataset:
+    """Some hundred pictures."""
+    return streamed_dataset()
+
+
+@pytest.mark.parametrize(("at_device", "most"), [(2, 2), (None, 6)])
+def test_few_threads_encode_while_all_decode(
+    dataset: PictureDataset, at_device: int | None, most: int
+) -> None:
+    """Each batch in work takes memory of the device; without a bound all threads encode."""
+    encoder, pictures = WatchedEncoder(), dataset.splits["train"].pictures
+    layout = Layout(threads=6, cores_each=1, views_per_batch=4, at_device=at_device)
+    blocks = encode_pictures(encoder, pictures, 0, [Shard(0, 96)], layout)
+    assert sum(len(features) for _, features in blocks) == 96
+    assert encoder.encoding.most <= most
+    assert encoder.decoding.most > 2
+
+
+@pytest.mark.parametrize(("cores", "threads"), [(1, 1), (16, 16), (128, 32)])
+def test_a_gpu_gets_the_threads_that_it_is_given(cores: int, threads: int) -> None:
+    """And memory for two batches, however many they are."""
+    layout = Layout.for_device(torch.device("cuda"), cores)
+    assert (layout.threads, layout.at_device) == (threads, 2)
