@@ -4,7 +4,7 @@ from typing import Any, Final, Literal
 
 from pydantic import Field, field_validator
 
-from ship.architectures import Precision
+from ship.architectures import ImagePrecision, Precision
 from ship.configs import (
     OBJECTIVES,
     SEEN_OBJECTIVES,
@@ -36,7 +36,11 @@ class TrialConfig(Settings):
     precision: Precision = Field(
         "fp32",
         description="type of the frozen text tower (tf32: fp32 with the fast products of an NVIDIA "
-        "GPU); losses and image features are fp32",
+        "GPU); losses are fp32",
+    )
+    image_precision: ImagePrecision = Field(
+        "fp32",
+        description="of the image tower's products; features in bf16 are kept apart from others",
     )
     dataset: str = Field("emoji", description="a dataset's name, or image_folder:NAME")
     targets: tuple[str, ...] = Field(

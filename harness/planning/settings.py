@@ -63,10 +63,13 @@ def setting_key(trial: TrialConfig, dataset_fingerprint: str, backbone_fingerpri
         dataset_fingerprint: identity of the pictures and labels.
         backbone_fingerprint: identity of weights and architecture.
     """
+    # an objective that is spelled out where it is the protocol's own changes nothing
+    said = {**trial.model_dump(mode="json"), "objective": trial.selection_metric}
+    if trial.image_precision == "fp32":
+        del said["image_precision"]  # came later: results from before it are of fp32
     content = {
         "results_version": RESULTS_VERSION,
-        # an objective that is spelled out where it is the protocol's own changes nothing
-        "trial": {**trial.model_dump(mode="json"), "objective": trial.selection_metric},
+        "trial": said,
         "dataset": dataset_fingerprint,
         "backbone": backbone_fingerprint,
     }

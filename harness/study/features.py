@@ -13,10 +13,11 @@ from harness.method import SPLITS, Method
 from harness.planning import Fingerprints, Plan
 from harness.progress import reporter
 from harness.worker import feature_key, target_key
+from ship.architectures import ImagePrecision
 from ship.trial_config import TrialConfig
 
 # the settings that features depend on
-READ = ("backbone", "dataset", "targets", "views")
+READ = ("backbone", "image_precision", "dataset", "targets", "views")
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class Need:
 
     key: str
     backbone: str
+    image_precision: ImagePrecision
     dataset: str
     views: int
     splits: tuple[str, ...] = SPLITS
@@ -42,9 +44,10 @@ def needed(study: StudyConfig, plan: Plan) -> list[Need]:
 
 
 def _needs(config: TrialConfig) -> Iterator[Need]:
-    yield Need(feature_key(config), config.backbone, config.dataset, config.views)
+    clip = (config.backbone, config.image_precision)
+    yield Need(feature_key(config), *clip, config.dataset, config.views)
     for target in config.targets:
-        yield Need(target_key(config, target), config.backbone, target, 0, ("test",))
+        yield Need(target_key(config, target), *clip, target, 0, ("test",))
 
 
 def prepare_features(
@@ -76,6 +79,7 @@ def prepare_features(
         if clip is None or clip[0] != need.backbone:
             clip = (need.backbone, method.load_backbone(need.backbone, "cpu"))
             fingerprints.remember(need.backbone, clip[1].fingerprint)
+        clip[1].image_precision = need.image_precision
         pictures = fingerprints.pictures(need.dataset)
         with reporter(f"features: {need.dataset} through {need.backbone}", console) as report:
             features[need.key] = method.extract(

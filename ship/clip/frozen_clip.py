@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from ship.architectures import (
     BackboneError,
+    ImagePrecision,
     Precision,
     architectures,
     drivable,
@@ -49,9 +50,8 @@ class FrozenCLIP:
     Attributes:
         name: "pocket" or NAME:PRETRAINED as given.
         precision: of the text blocks' arithmetic. Prompts, features and gradients are float32
-            whatever it is, and so is the image tower, whose features are computed once and kept.
-            Under tf32 all products of a trial on CUDA round their factors to TensorFloat-32 (ten
-            bits of mantissa); on a CPU it is fp32.
+            whatever it is. Under tf32 all products of a trial on CUDA round their factors to
+            TensorFloat-32 (ten bits of mantissa); on a CPU it is fp32.
         fingerprint: hash of architecture and weights before any cast; part of every cache and
             ledger key.
         text: the text tower, which takes prompt embeddings.
@@ -60,6 +60,8 @@ class FrozenCLIP:
         logit_scale: the learned factor on cosines, as a plain number.
         preprocess: test-time transform, PIL picture -> (3, image_size, image_size).
         mean, std: the normalisation that preprocess ends with, per channel.
+        image_precision: of the image tower's products; may be set at any time. Features are float32
+            whatever it is.
         recorder: what records training steps on the device; None: they are run as they are.
     """
 
@@ -94,7 +96,8 @@ class FrozenCLIP:
         self.preprocess: Callable[[Image.Image], Tensor] = image_transform_v2(
             PreprocessCfg(**settings), is_train=False
         )
-        self.preprocess_id = json.dumps(settings, sort_keys=True, default=str)
+        self._settings = settings
+        self.image_precision: ImagePrecision = "fp32"
         size = settings["size"]
         self.image_size: int = size if isinstance(size, int) else int(size[0])
         self.mean: tuple[float, ...] = tuple(settings["mean"])
@@ -144,6 +147,12 @@ class FrozenCLIP:
         return self.text.context_length
 
     @property
+    def preprocess_id(self) -> str:
+        """Describes what is done to a picture before and in the image tower, beside its weights."""
+        reduced = {} if self.image_precision == "fp32" else {"precision": self.image_precision}
+        return json.dumps({**self._settings, **reduced}, sort_keys=True, default=str)
+
+    @property
     def text_tokens(self) -> int:
         """Token positions that went through the text layers so far."""
         return self.text.tokens - self._tokens_at_start
@@ -157,7 +166,9 @@ class FrozenCLIP:
         self, pictures: Float[Tensor, "n 3 height width"]
     ) -> Float[Tensor, "n feature"]:
         """Unit-norm features of preprocessed pictures."""
-        features: Tensor = self._model.encode_image(pictures.to(self.device))
+        reduced = self.image_precision == "bf16"
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=reduced):
+            features: Tensor = self._model.encode_image(pictures.to(self.device))
         return F.normalize(features.float(), dim=-1)
 
     @torch.no_grad()

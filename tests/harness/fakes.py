@@ -36,6 +36,8 @@ class FakeFeatures:
 class FakeClip:
     """A backbone with a fingerprint and a token counter."""
 
+    image_precision = "fp32"
+
     def __init__(self, name: str, device: str = "cpu", precision: str = "fp32") -> None:
         self.fingerprint = f"weights-of-{name}"
         self.text_tokens = 0

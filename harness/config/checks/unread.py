@@ -10,7 +10,8 @@ from ship.trial_config import TrialConfig
 
 # zero_shot trains nothing, but what a generator makes beside it is still judged
 _ZERO_SHOT_TAKES = (
-    "backbone", "precision", "dataset", "targets", "max_classes", "unseen_class", "shots", "views",
+    "backbone", "precision", "image_precision", "dataset", "targets", "max_classes", "unseen_class",
+    "shots", "views",
     "generator", "finetuner", "quality",
 )  # fmt: skip
 # of a VAE's settings, those that its latent code alone reads
