@@ -57,6 +57,17 @@ def load_backbone(name: str, device: str, precision: Precision = "fp32") -> Any:
     return FrozenCLIP.load(name, device=device, precision=precision)
 
 
+def without_recording(load: Callable[..., Any]) -> Callable[..., Any]:
+    """A load_backbone whose backbones record no steps: each operation is launched by itself."""
+    return partial(_without_recorder, load)
+
+
+def _without_recorder(load: Callable[..., Any], *args: Any) -> Any:
+    clip = load(*args)
+    clip.recorder = None
+    return clip
+
+
 def load_dataset(name: str, data_root: Path | None, cache_dir: Path) -> "PictureDataset":
     """ship.datasets.load_dataset, which remembers in cache_dir what pictures hold."""
     from ship.datasets import load_dataset as load

@@ -3,7 +3,7 @@
 import re
 from itertools import product
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
@@ -92,6 +92,11 @@ class StudyConfig(Settings):
         "auto",
         description="settings that differ in kl_weight, lr and the like alone are trained side by "
         "side: auto (as many as pay), off, or at most so many",
+    )
+    compile: Literal["auto", "off"] = Field(
+        "auto",
+        description="auto: on an NVIDIA GPU, steps are recorded as CUDA graphs, each of which is "
+        "launched at once; off: never. Results are the same",
     )
     concurrency: int | None = Field(None, ge=1, description="most trials at once")
     reference_arms: bool = Field(True, description="whether reference arms run beside the study")

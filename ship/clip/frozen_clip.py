@@ -28,7 +28,7 @@ from ship.clip.identity import fingerprint
 from ship.clip.text_tower import TextTower, UndrivableTower
 from ship.clip.weights_file import archive_weights, is_torchscript, loading_fault, quiet_torch
 from ship.pocket import MODEL_DIR
-from ship.training import Recorder
+from ship.training import CudaRecorder, Recorder
 
 # Weights drawn at random with a fixed seed: for benchmarks and tests of shapes, never for results.
 RANDOM = "random"
@@ -62,7 +62,8 @@ class FrozenCLIP:
         mean, std: the normalisation that preprocess ends with, per channel.
         image_precision: of the image tower's products; may be set at any time. Features are float32
             whatever it is.
-        recorder: what records training steps on the device; None: they are run as they are.
+        recorder: what records training steps on the device; None: they are run as they are. load()
+            gives one on CUDA.
     """
 
     def __init__(
@@ -134,7 +135,8 @@ class FrozenCLIP:
             raise BackboneError(f"backbone {name!r} could not be loaded: {reason}") from why
         finally:
             logging.disable(previous)
-        return cls(name, model, tokenizer, device, precision)
+        recorder = CudaRecorder() if device.startswith("cuda") else None
+        return cls(name, model, tokenizer, device, precision, recorder)
 
     @property
     def text_width(self) -> int:

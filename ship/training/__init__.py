@@ -4,7 +4,7 @@ Answers for: randomness by seed, layers and optimizers with a replica dimension,
 can be saved and put back to the bit.
 """
 
-from ship.training.captured import Captured, Recorder
+from ship.training.captured import Captured, CudaRecorder, Recorder
 from ship.training.checkpoint import Checkpoint
 from ship.training.descent import Batch, BatchLoss, CosineDescent
 from ship.training.per_replica import (
@@ -44,6 +44,7 @@ __all__ = [
     "CheckpointError",
     "CosineDescent",
     "Counter",
+    "CudaRecorder",
     "Part",
     "Recorder",
     "ReplicaLinear",
