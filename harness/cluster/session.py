@@ -30,6 +30,7 @@ DRIVER_ENVIRONMENT = {
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # most results carry no objective, on purpose
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
     "TUNE_GLOBAL_CHECKPOINT_S": "3600",  # Tune's own snapshot is never read
+    "TUNE_MAX_PENDING_TRIALS_PG": "10000",  # harness.tuning.places says how many
     "TUNE_WARN_THRESHOLD_S": "10",
 }
 # What ray.init raises where there is nothing to join, or no way in.

@@ -98,7 +98,9 @@ class Execution:
         shared = share(features)
         spare = enumerate_settings(study, maker) if plan.proposals else []
         noted = PrunedSettings(), Deaths()
-        searcher = StudySearcher(study, plan, self.ledger, maker, spare, policy, *noted)
+        searcher = StudySearcher(
+            study, plan, self.ledger, maker, spare, policy, *noted, policy.slots
+        )
         try:
             with make_view(self.site.console, seeds, n_trials) as view:
                 if needs_scout(study.resources, there, self.ledger):
@@ -107,7 +109,8 @@ class Execution:
                     resources = resolved_resources(
                         study.resources, there, self.site.ledger(), n_at_once
                     )
-                    searcher.give_all(self._policy(resources))
+                    policy = self._policy(resources)
+                    searcher.give_all(policy, policy.slots)
                 self._tune(session, resources, searcher, noted, shared, view)
         except TooManyFailures as failures:
             self.site.console.print(str(failures), markup=False, highlight=False, soft_wrap=True)
@@ -156,6 +159,7 @@ class Execution:
             lambda: self.interrupts.check(stop),
             lambda group: forget(site.storage, group_checkpoint(group)),
             self.ledger.failed,
+            searcher.places.n,
         )
         with self.interrupts.deferred():
             try:
