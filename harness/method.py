@@ -83,6 +83,22 @@ def extract(
     )
 
 
+def extraction_seconds(
+    clip: Any,
+    dataset: str,
+    data_root: Path | None,
+    views: int,
+    cache_dir: Path,
+    splits: Sequence[str],
+    budget: float,
+) -> float:
+    """ship.features.extraction_seconds of a data set by name."""
+    from ship.datasets import load_dataset
+    from ship.features import extraction_seconds as seconds
+
+    return seconds(clip, load_dataset(dataset, data_root), views, cache_dir, splits, budget)
+
+
 @dataclass(frozen=True)
 class Method:
     """The functions of ship that a study needs; tests put an analytic method in their place.
@@ -90,6 +106,7 @@ class Method:
     run_trial, load_backbone: called on workers, so they travel by pickle.
     dataset_identity, extract: called on the driver.
     accelerator: torch device of a trial that has GPUs.
+    extraction_seconds: called on the driver, for a plan; None: nobody knows how long it takes.
     costs: given the data root, what counts a trial's FLOPs; None: nobody knows them.
     """
 
@@ -101,3 +118,6 @@ class Method:
     )
     accelerator: str = "cuda"
     costs: Callable[[Path | None], AnalyticCosts] | None = AnalyticCosts
+    extraction_seconds: (
+        Callable[[Any, str, Path | None, int, Path, Sequence[str], float], float] | None
+    ) = extraction_seconds

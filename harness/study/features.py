@@ -1,6 +1,6 @@
 """Before the sweep, on the driver: extract every feature set that the study's trials will read."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -17,6 +17,7 @@ from ship.trial_config import TrialConfig
 
 # the settings that features depend on
 READ = ("backbone", "dataset", "targets", "views")
+SAMPLE_SECONDS = 8.0
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,40 @@ def prepare_features(
         del clip
         torch.cuda.empty_cache()
     return features
+
+
+def features_seconds(
+    needs: Sequence[Need],
+    method: Method,
+    data_root: Path | None,
+    cache_dir: Path,
+    device: str = "cpu",
+) -> float | None:
+    """Seconds that prepare_features would take for what the cache lacks; writes nothing.
+
+    A sample of the pictures is encoded, SAMPLE_SECONDS in all if none are cached.
+
+    Args:
+        needs, method, data_root, cache_dir, device: as of prepare_features.
+
+    Returns:
+        None where nobody knows.
+
+    Raises:
+        ValueError: a backbone or a data set that cannot be loaded.
+    """
+    if method.extraction_seconds is None:
+        return None
+    clip: Any = None
+    seconds = 0.0
+    for need in sorted(needs, key=lambda need: (need.backbone, need.dataset)):
+        if clip is None or clip[0] != need.backbone:
+            clip = (need.backbone, method.load_backbone(need.backbone, device))
+        budget = SAMPLE_SECONDS / len(needs)
+        seconds += method.extraction_seconds(
+            clip[1], need.dataset, data_root, need.views, cache_dir, need.splits, budget
+        )
+    return seconds
 
 
 def driver_device(gpus: float) -> str:

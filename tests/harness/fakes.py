@@ -177,6 +177,7 @@ def make_method(log: Path, behave: Behaviour | None = None) -> Method:
         partial(fake_extract, log),
         accelerator="cpu",
         costs=None,
+        extraction_seconds=None,
     )
 
 
