@@ -92,6 +92,20 @@ def extract(
     )
 
 
+def extraction_seconds(
+    clip: Any,
+    dataset: "PictureDataset",
+    views: int,
+    cache_dir: Path,
+    splits: Sequence[str],
+    budget: float,
+) -> float:
+    """ship.features.extraction_seconds."""
+    from ship.features import extraction_seconds as seconds
+
+    return seconds(clip, dataset, views, cache_dir, splits, budget)
+
+
 @dataclass(frozen=True)
 class Method:
     """The functions of ship that a study needs; tests put an analytic method in their place.
@@ -100,6 +114,7 @@ class Method:
     load_dataset, extract: called on the driver. What the first gives is handed to the second; it
         has a fingerprint and a split_version ("": there is but one).
     accelerator: torch device of a trial that has GPUs.
+    extraction_seconds: called on the driver, for a plan; None: nobody knows how long it takes.
     costs: given the data root and what gives a dataset by its name, what counts a trial's FLOPs;
         None: nobody knows them.
     """
@@ -110,3 +125,6 @@ class Method:
     extract: Callable[[Any, Any, int, Path, Progress, Sequence[str], Any], Any] = extract
     accelerator: str = "cuda"
     costs: Callable[[Path | None, Callable[[str], Any]], AnalyticCosts] | None = AnalyticCosts
+    extraction_seconds: Callable[[Any, Any, int, Path, Sequence[str], float], float] | None = (
+        extraction_seconds
+    )

@@ -121,14 +121,9 @@ def print_plan(name: str, plan: "Plan", *, here: bool = True) -> None:
 
 
 def _print_time(console: Console, estimate: "Estimate", here: bool) -> None:
-    wall = ""
-    if here:
-        at_once = estimate.at_once
-        many = f"{at_once} trials at once" if at_once > 1 else "one trial at a time"
-        wall = f", {duration(estimate.wall)} on this machine ({many})"
+    wall = f", {duration(estimate.wall)} on this machine ({estimate.parts})" if here else ""
     console.print(
-        f"estimated compute time left: {duration(estimate.compute)}{wall}; from {estimate.source}, "
-        "feature extraction not counted",
+        f"estimated compute time left: {duration(estimate.compute)}{wall}; from {estimate.source}",
         soft_wrap=True,
     )
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from harness.config import StudyConfig
 from harness.planning import Fingerprints, Setting, Work
-from harness.recording.final_numbers import final_metrics, flag_tags
+from harness.recording.final_numbers import final_metrics, flag_tags, load_ahead
 from harness.recording.provenance import code_version, package_versions, source_tags
 from harness.recording.study_run import StudyRecord, setting_tags
 from harness.store import (
@@ -62,6 +62,7 @@ class TrialRecorder:
         self._fingerprints = fingerprints
         self._open: dict[str, _Open] = {}
         self._datasets: set[Dataset] = set()  # that the study's run names
+        load_ahead()
 
     def start(self, trial_id: str, work: Work) -> None:
         """Open the run of a trial, with its tags and params."""

@@ -55,6 +55,10 @@ class AnalyticCosts:
     _features: dict[str, "FeatureSet"] = field(default_factory=dict)
     _towers: dict[tuple[str, str], "TowerShape"] = field(default_factory=dict)
 
+    def __getstate__(self) -> dict[str, object]:
+        """Without towers, whose functions do not travel; they are made again in no time."""
+        return {**vars(self), "_towers": {}}
+
     def __call__(self, config: TrialConfig, n_seeds: int) -> float:
         """FLOPs of all planned epochs of a trial: an upper bound (see ship.cost)."""
         return self._cost(config, n_seeds).flops

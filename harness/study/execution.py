@@ -134,7 +134,9 @@ class Execution:
         spare = enumerate_settings(study, maker, beside) if plan.proposals else []
         noted = PrunedSettings(), Deaths()
         policy = self._policy(resources)
-        searcher = StudySearcher(study, plan, self.ledger, maker, spare, policy, *noted)
+        searcher = StudySearcher(
+            study, plan, self.ledger, maker, spare, policy, *noted, policy.slots
+        )
         try:
             with make_view(self.site.console, seeds, n_trials) as view:
                 self._tune(session, resources, searcher, noted, shared, view)
@@ -213,6 +215,7 @@ class Execution:
             lambda: self.interrupts.check(stop),
             lambda group: forget(site.storage, group_checkpoint(group)),
             self.ledger.failed,
+            searcher.places.n,
         )
         with self.interrupts.deferred():
             try:

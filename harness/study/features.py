@@ -1,6 +1,6 @@
 """Before the sweep, on the driver: extract every feature set that the study's trials will read."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -18,6 +18,7 @@ from ship.trial_config import TrialConfig
 
 # the settings that features depend on
 READ = ("backbone", "image_precision", "dataset", "targets", "views")
+SAMPLE_SECONDS = 8.0
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,38 @@ def prepare_features(
                 clip[1], pictures, need.views, cache_dir, report, need.splits, encode
             )
     return features
+
+
+def features_seconds(
+    needs: Sequence[Need], fingerprints: Fingerprints, method: Method, cache_dir: Path
+) -> float | None:
+    """Seconds that prepare_features would take for what the cache lacks, on this machine's cores.
+
+    A sample of the pictures is encoded, SAMPLE_SECONDS in all if none are cached; nothing is
+    written.
+
+    Args:
+        needs, fingerprints, method, cache_dir: as of prepare_features.
+
+    Returns:
+        None where nobody knows.
+
+    Raises:
+        ValueError: a backbone or a data set that cannot be loaded.
+    """
+    if method.extraction_seconds is None:
+        return None
+    clip: Any = None
+    seconds = 0.0
+    for need in sorted(needs, key=lambda need: (need.backbone, need.dataset)):
+        if clip is None or clip[0] != need.backbone:
+            clip = (need.backbone, method.load_backbone(need.backbone, "cpu"))
+        clip[1].image_precision = need.image_precision
+        pictures, budget = fingerprints.pictures(need.dataset), SAMPLE_SECONDS / len(needs)
+        seconds += method.extraction_seconds(
+            clip[1], pictures, need.views, cache_dir, need.splits, budget
+        )
+    return seconds
 
 
 def _combinations(study: StudyConfig) -> Iterator[Mapping[str, Any]]:

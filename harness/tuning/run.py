@@ -58,7 +58,7 @@ def sweep(
                 name="study",
                 num_samples=-1,
                 search_alg=searcher,
-                scheduler=make_scheduler(study, searcher.group, pruned, deaths),
+                scheduler=make_scheduler(study, searcher.group, pruned, deaths, searcher.places),
                 callbacks=[monitor],
                 resources_per_trial={"cpu": study.resources.cpus, "gpu": study.resources.gpus},
                 reuse_actors=True,

@@ -1,6 +1,7 @@
 """Image features of a whole dataset: extracted once, cached by content, read from a memory map."""
 
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -42,29 +43,63 @@ def extract_features(
             are kept.
         ValueError: views < 0, an unknown split, or features that are not finite.
     """
+    wanted = places(clip, dataset, views, cache_dir, splits)
+    works: dict[str, SplitExtraction] = {}
+    found: dict[str, np.ndarray] = {}
+    for place in wanted:
+        shape = (len(dataset.splits[place.split]), 1 + place.views, None)
+        features = read_features(place.path, place.key, shape)
+        if features is None:
+            works[place.split] = place.extraction(clip, dataset)
+        else:
+            found[place.split] = features
+    report = _Counter(progress, works.values())
+    for place in wanted:
+        if place.split in found:
+            ShardStore(place.path, place.key).remove()
+    for split, work in works.items():
+        found[split] = work.run(encode, report.add)
+    return _feature_set(clip, dataset, found, views)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the cache has, or would have, the features of a split with so many augmented views."""
+
+    split: str
+    views: int
+    path: Path
+    key: str
+
+    def extraction(self, clip: ImageEncoder, dataset: PictureDataset) -> SplitExtraction:
+        """What is to be done where it has none."""
+        return SplitExtraction(clip, dataset, self.split, self.views, self.path, self.key)
+
+
+def places(
+    clip: ImageEncoder,
+    dataset: PictureDataset,
+    views: int,
+    cache_dir: Path,
+    splits: Collection[str] = SPLITS,
+) -> list[Place]:
+    """The places of a dataset's splits that have pictures; arguments as of extract_features.
+
+    Raises:
+        ValueError: views < 0, or an unknown split.
+    """
     if views < 0:
         raise ValueError(f"views must be >= 0, got {views}")
     if unknown := sorted(set(splits) - set(SPLITS)):
         raise ValueError(f"splits must be of {', '.join(SPLITS)}, got {', '.join(unknown)}")
-    extra = {"train": views, "val": 0, "test": 0}
-    wanted = [split for split in SPLITS if split in splits and len(dataset.splits[split])]
-    keys = {split: _key(clip, dataset, split, extra[split]) for split in wanted}
-    label = f"{dataset.name}-{clip.name}"
-    paths = {split: cache_path(cache_dir, f"{label}-{split}", keys[split]) for split in wanted}
-    shapes = {split: (len(dataset.splits[split]), 1 + extra[split], None) for split in wanted}
-    cached = {split: read_features(paths[split], keys[split], shapes[split]) for split in wanted}
-    works = {
-        split: SplitExtraction(clip, dataset, split, extra[split], paths[split], keys[split])
-        for split in wanted
-        if cached[split] is None
-    }
-    report = _Counter(progress, works.values())
-    found = {split: features for split, features in cached.items() if features is not None}
-    for split in found:
-        ShardStore(paths[split], keys[split]).remove()
-    for split, work in works.items():
-        found[split] = work.run(encode, report.add)
-    return _feature_set(clip, dataset, found, views)
+    found = []
+    for split in SPLITS:
+        if split in splits and len(dataset.splits[split]):
+            extra = views if split == "train" else 0
+            key = _key(clip, dataset, split, extra)
+            path = cache_path(cache_dir, f"{dataset.name}-{clip.name}-{split}", key)
+            found.append(Place(split, extra, path, key))
+    return found
 
 
 class _Counter:

@@ -1,6 +1,7 @@
 """An analytic method in ship's place: its numbers are known, and it can be told to misbehave."""
 
 import math
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -185,6 +186,7 @@ def make_method(log: Path, behave: Behaviour | None = None) -> Method:
         partial(fake_extract, log),
         accelerator="cpu",
         costs=None,
+        extraction_seconds=None,
     )
 
 
@@ -212,3 +214,19 @@ def sleepy(seconds: float) -> Behaviour:
         time.sleep(seconds)
 
     return behave
+
+
+def trap_elsewhere(act: Callable[[], None]) -> object:
+    """Something that acts wherever it is unpickled, but for this process."""
+
+    def unpickled(here: int) -> object:
+        if os.getpid() != here:
+            act()
+        return Trap()
+
+    class Trap:
+        def __reduce__(self) -> Any:
+            return unpickled, (own,)
+
+    own = os.getpid()
+    return Trap()

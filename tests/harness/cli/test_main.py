@@ -391,15 +391,15 @@ def test_dry_run_tells_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
         PlanRow("n_ctx=2", "to run", (1,), (0,), key="b"),
         PlanRow("n_ctx=4", "to run", (0, 1), (), key="c"),
     )
-    left = Estimate({"b": 0.4, "c": 90.0}, 7200.0, 2, "12 finished trials")
+    left = Estimate({"b": 0.4, "c": 90.0}, 7200.0, 2, "12 finished trials", 100, 30.0, 12.0)
     plan = SimpleNamespace(rows=rows, proposals=3, finished=False, estimate=left, notes=())
     monkeypatch.setattr(harness.study, "plan_study", lambda *_, **__: plan)
     lines = invoke("--space", "prompt_len", "--dry-run").stdout.splitlines()
     ends = {line.split()[0]: " ".join(line.split()[-2:]) for line in lines if "n_ctx" in line}
     assert ends == {"n_ctx=1": "n_ctx=1 done", "n_ctx=2": "<1 s", "n_ctx=4": "1.5 min"}
     assert lines[-2] == (
-        "estimated compute time left: 2.0 h, 1.0 h on this machine (2 trials at once); "
-        "from 12 finished trials, feature extraction not counted"
+        "estimated compute time left: 2.0 h, 1.0 h on this machine (2 trials at once, features "
+        "30 s, start and end 12 s); from 12 finished trials"
     )
     elsewhere = invoke("--space", "prompt_len", "--dry-run", "--address", "auto").stdout
     assert "on this machine" not in elsewhere
