@@ -9,6 +9,8 @@ def check_options(
     storage: str | None,
     detect: float | None,
     max_seeds: int | None,
+    prefetch: str | None = None,
+    dry_run: bool = False,
 ) -> None:
     """Refuse options that cannot be meant, before anything heavy is imported."""
     from harness.checkpoint_storage import storage_fault
@@ -25,8 +27,22 @@ def check_options(
     lines += [redacted(fault) for fault in faults if fault]
     if max_seeds is not None and detect is None:
         lines.append("--max-seeds must come with --detect")
+    if prefetch is not None:
+        lines += _prefetch_faults(prefetch, address, dry_run=dry_run, detect=detect is not None)
     if lines:
         raise ConfigError(lines)
+
+
+def _prefetch_faults(what: str, address: str, *, dry_run: bool, detect: bool) -> list[str]:
+    from harness.cli.prefetch import CHOICES
+
+    lines = []
+    if what not in CHOICES:
+        choices = ", ".join(CHOICES)
+        lines.append(f"--prefetch must be one of the choices, got {what!r} (choices: {choices})")
+    beside = {"--address": address != "local", "--dry-run": dry_run, "--detect": detect}
+    lines += [f"--prefetch must come without {name}" for name, given in beside.items() if given]
+    return lines
 
 
 def is_users(error: ValueError) -> bool:
