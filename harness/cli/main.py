@@ -71,6 +71,14 @@ def sweep(
             help="Print what is done, what would run, and how long it would take; run nothing.",
         ),
     ] = False,
+    prefetch: Annotated[
+        str | None,
+        typer.Option(
+            metavar="WHAT",
+            help="Run nothing, but fetch what the study needs, where there is a network: downloads "
+            "(weights, and pictures as ship-data does), or features (these, and extract them).",
+        ),
+    ] = None,
     detect: Annotated[
         float | None,
         typer.Option(
@@ -162,6 +170,7 @@ def sweep(
                 cache_dir,
                 storage,
                 dry_run=dry_run,
+                prefetch=prefetch,
                 detect=detect,
                 max_seeds=max_seeds,
                 path=path,
@@ -191,6 +200,7 @@ def _sweep(
     storage: str | None,
     *,
     dry_run: bool,
+    prefetch: str | None,
     detect: float | None,
     max_seeds: int | None,
     path: bool,
@@ -203,7 +213,22 @@ def _sweep(
 
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read when MLflow is imported
     try:
-        check_options(space, address, storage, detect, max_seeds, path=path)
+        check_options(
+            space,
+            address,
+            storage,
+            detect,
+            max_seeds,
+            path=path,
+            prefetch=prefetch,
+            dry_run=dry_run,
+        )
+        if prefetch is not None:
+            from harness.cli.prefetch import run_prefetch
+
+            return run_prefetch(
+                str(space), overrides, data_root, cache_dir, prefetch, verbose=verbose
+            )
         from harness.config import load_study
         from harness.planning import Consent
         from harness.study import path_stage, plan_study, run_path, run_study

@@ -11,6 +11,8 @@ def check_options(
     max_seeds: int | None,
     *,
     path: bool,
+    prefetch: str | None = None,
+    dry_run: bool = False,
 ) -> None:
     """Refuse options that cannot be meant, before anything heavy is imported."""
     from harness.checkpoint_storage import storage_fault
@@ -32,8 +34,31 @@ def check_options(
             "--path must come without --detect, which needs a space of one factor: there the path "
             "is one step"
         )
+    if prefetch is not None:
+        lines += _prefetch_faults(
+            prefetch, address, dry_run=dry_run, detect=detect is not None, path=path
+        )
     if lines:
         raise ConfigError(lines)
+
+
+def _prefetch_faults(
+    what: str, address: str, *, dry_run: bool, detect: bool, path: bool
+) -> list[str]:
+    from harness.cli.prefetch import CHOICES
+
+    lines = []
+    if what not in CHOICES:
+        choices = ", ".join(CHOICES)
+        lines.append(f"--prefetch must be one of the choices, got {what!r} (choices: {choices})")
+    beside = {
+        "--address": address != "local",
+        "--dry-run": dry_run,
+        "--detect": detect,
+        "--path": path,
+    }
+    lines += [f"--prefetch must come without {name}" for name, given in beside.items() if given]
+    return lines
 
 
 def is_users(error: ValueError) -> bool:

@@ -30,7 +30,11 @@ from ship.trial_config import TrialConfig
 
 
 def load_study(
-    path_or_name: str, overrides: Sequence[str] = (), data_root: Path | None = None
+    path_or_name: str,
+    overrides: Sequence[str] = (),
+    data_root: Path | None = None,
+    *,
+    there: bool = True,
 ) -> StudyConfig:
     """Read a study from a YAML file, or from a packaged one by its name.
 
@@ -38,6 +42,7 @@ def load_study(
         path_or_name: a file; without a folder, the working directory's comes before the packaged.
         overrides: "key=value" each, later ones win; see harness.config.overrides.
         data_root: where the datasets that are not packaged lie.
+        there: whether datasets and backbones are looked at, which have to be there then.
     Raises:
         ConfigError: with every fault of file, overrides, datasets and backbones at once.
     """
@@ -46,7 +51,7 @@ def load_study(
     mapping, faults = read_yaml(path, label)
     return parse_study(
         mapping, path.stem, label=label, source=path, overrides=overrides,
-        data_root=data_root, earlier=faults,
+        data_root=data_root, earlier=faults, there=there,
     )  # fmt: skip
 
 
@@ -59,6 +64,7 @@ def parse_study(
     overrides: Sequence[str] = (),
     data_root: Path | None = None,
     earlier: Sequence[Fault] = (),
+    there: bool = True,
 ) -> StudyConfig:
     """A study from a mapping as a YAML file gives it.
 
@@ -66,6 +72,7 @@ def parse_study(
         name: the study's name where the mapping has none.
         label: what faults name as their source.
         earlier: faults that reading the file has found; reported with the others.
+        there: as of load_study.
     Raises:
         ConfigError: with every fault at once.
     """
@@ -87,7 +94,8 @@ def parse_study(
     faults += warmup_faults(space, constants, variants)
     faults += found + _shadowed(space, given)
     settings, found = _parse_settings(tree, space, constants, sound=not found)
-    faults += found + need_faults(space, constants, data_root, variants, settings)
+    faults += found
+    faults += need_faults(space, constants, data_root, variants, settings) if there else []
     lines = bad + [fault.line(_source(fault, given, label)) for fault in faults]
     if lines or settings is None:
         raise ConfigError(list(dict.fromkeys(lines)))

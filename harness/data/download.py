@@ -3,7 +3,7 @@
 import tarfile
 import tempfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from http.client import HTTPException
 from pathlib import Path
@@ -58,6 +58,28 @@ def get_dataset(name: str, data_root: Path) -> list[str]:
             reason = reason.removeprefix("<urlopen error ").removesuffix(">")
             raise UserError(f"dataset {name} could not be downloaded: {reason}") from why
     return [f"pictures of {name}: {pictures}", *_to_do(spec, data_root)]
+
+
+def fetch_missing(names: Iterable[str], data_root: Path, say: Callable[[str], None]) -> None:
+    """Download the pictures of those datasets that are not there.
+
+    Args:
+        names: of datasets; what nothing downloads, or is there, is passed over.
+        data_root: folder of the datasets.
+        say: told what has come, and what is to be done by hand.
+
+    Raises:
+        UserError: a download fails.
+    """
+    from ship.datasets import DATASETS
+
+    for name in names:
+        spec: Any = DATASETS.get(name)
+        if spec is None or not SOURCES[name].torchvision:
+            continue
+        if not (data_root / spec.folder / spec.images).exists():
+            for line in get_dataset(name, data_root):
+                say(line)
 
 
 @contextmanager

@@ -1,7 +1,6 @@
 """Runs what a plan has left: features, a Ray session, and a sweep or two."""
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -14,15 +13,15 @@ from harness.resources import (
     idle_gpus,
     idle_gpus_here,
     is_gpu,
-    machine_resources,
 )
 from harness.store import Ledger
 from harness.study.context import Site
+from harness.study.extraction import encoder_here
 from harness.study.features import needed, prepare_features
 from harness.study.interrupts import Interrupts, SweepStopped
 
 if TYPE_CHECKING:
-    from harness.cluster import ClusterEncoder, Session
+    from harness.cluster import Session
     from harness.tuning import Deaths, FusePolicy, PrunedSettings, Shared, StudySearcher
     from ship.features import Encode
 
@@ -42,12 +41,10 @@ class Execution:
         """On this machine: Ray starts after the extraction, its store as large as the features."""
         study = self.site.study
         self._warn(idle_gpus_here(study.resources, study.concurrency))
-        actor = extraction_resources(study.resources, machine_resources(study.resources))
-        if actor.gpus:
-            with self._encoder(actor, self._session_to_extract) as encoder:
-                run, features = self._prepared(encoder)
-        else:
-            run, features = self._prepared(None)
+        begun = self.interrupts.install
+        method = self.site.method
+        with encoder_here(study, method, verbose=self.verbose, begun=begun) as encode:
+            run, features = self._prepared(encode)
         from harness.cluster import ray_session
         from harness.tuning import array_bytes
 
@@ -58,7 +55,7 @@ class Execution:
 
     def on_cluster(self, address: str) -> None:
         """On a running cluster, which shares the extraction out, too."""
-        from harness.cluster import check_gpus, cluster_resources, ray_session
+        from harness.cluster import ClusterEncoder, check_gpus, cluster_resources, ray_session
 
         study = self.site.study
         with ray_session(study, address, 0, self.verbose) as session:
@@ -68,27 +65,10 @@ class Execution:
             actor = extraction_resources(study.resources, there)
             if actor.gpus and is_gpu(self.site.method.accelerator):
                 check_gpus(study.resources)
-            with self._encoder(actor, nullcontext) as encoder:
+            method = self.site.method
+            with ClusterEncoder(actor, method.load_backbone, method.accelerator) as encoder:
                 run, features = self._prepared(encoder)
             run._sweep(session, features)
-
-    def _encoder(
-        self, actor: Resources, session: Callable[[], AbstractContextManager[object]]
-    ) -> "ClusterEncoder":
-        """What encodes on actors, which take so much each."""
-        from harness.cluster import ClusterEncoder
-
-        method = self.site.method
-        return ClusterEncoder(actor, method.load_backbone, method.accelerator, session)
-
-    @contextmanager
-    def _session_to_extract(self) -> Iterator[None]:
-        """A Ray of this machine's own, which ends with the extraction."""
-        from harness.cluster import ray_session
-
-        with ray_session(self.site.study, None, 0, self.verbose):
-            self.interrupts.install()
-            yield
 
     def _prepared(self, encode: "Encode | None") -> "tuple[Execution, dict[str, Any]]":
         """The features, and what is left to run now that they are there."""

@@ -24,6 +24,7 @@ from ship.architectures import (
     load_tokenizer,
 )
 from ship.clip.arithmetic import products
+from ship.clip.hub import preprocessing, weights_on_hub
 from ship.clip.identity import fingerprint
 from ship.clip.text_tower import TextTower, UndrivableTower
 from ship.clip.weights_file import archive_weights, is_torchscript, loading_fault, quiet_torch
@@ -201,9 +202,13 @@ def _create(name: str) -> tuple[nn.Module, Any]:
     else:
         # open_clip only warns where the weights' activation is not the architecture's
         own = bool(get_pretrained_cfg(architecture, pretrained).get("quick_gelu", False))
+        file = weights_on_hub(architecture, pretrained)
         with quiet_torch():
             model = open_clip.create_model(
-                architecture, pretrained=pretrained, force_quick_gelu=own
+                architecture,
+                pretrained=file or pretrained,
+                force_quick_gelu=own,
+                force_preprocess_cfg=preprocessing(architecture, pretrained),
             )
     return model, load_tokenizer(name)
 

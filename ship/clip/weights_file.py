@@ -12,6 +12,7 @@ import torch
 from torch import Size, Tensor
 
 from ship.architectures import architectures
+from ship.clip.hub import NoWeightsError
 
 Shapes = Mapping[str, Size]
 
@@ -59,7 +60,7 @@ def loading_fault(name: str, why: Exception) -> str:
     if not is_tag and Path(pretrained).is_file():
         return _file_fault(pretrained, architecture, why)
     reason = str(why).strip().partition("\n")[0] or type(why).__name__
-    if "ownload" not in reason:
+    if isinstance(why, NoWeightsError) or "ownload" not in reason:
         return reason
     return f"{reason} (without a network, put a file in the tag's place: {architecture}:FILE)"
 

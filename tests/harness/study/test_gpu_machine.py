@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from harness.resources import refusals
-from harness.study import execution
+from harness.study import extraction
 from tests.harness.conftest import Bench
 from tests.harness.fakes import FakeClip, make_study
 
@@ -21,7 +21,7 @@ def test_the_driver_leaves_a_gpu_to_actors(
 ) -> None:
     """Extraction is given actors; the driver's backbone is on the CPU."""
     there = {"CPU": 2.0, "GPU": 1.0}
-    monkeypatch.setattr(execution, "machine_resources", lambda resources: there)
+    monkeypatch.setattr(extraction, "machine_resources", lambda resources: there)
     monkeypatch.setattr(refusals, "usable_gpus", lambda: 1)
     monkeypatch.setattr(refusals, "why_no_gpu", lambda: None)
     driver, loaded = os.getpid(), tmp_path / "loaded"

@@ -13,6 +13,7 @@ from open_clip.pretrained import get_pretrained_cfg
 from open_clip.transformer import QuickGELU
 from torch import nn
 
+from ship.clip import frozen_clip
 from ship.clip.frozen_clip import (
     BackboneError,
     FrozenCLIP,
@@ -68,12 +69,15 @@ def test_every_tag_of_open_clip_gets_its_activation(monkeypatch: pytest.MonkeyPa
     """Whatever is offered is built with QuickGELU if, and only if, its weights were trained so."""
     asked: list[bool] = []
 
-    def record(architecture: str, *, pretrained: str, force_quick_gelu: bool) -> None:
+    def record(
+        architecture: str, *, pretrained: str, force_quick_gelu: bool, force_preprocess_cfg: Any
+    ) -> None:
         named = open_clip.get_model_config(architecture).get("quick_gelu", False)
         asked.append(named or force_quick_gelu)
         raise RuntimeError("not built")
 
     monkeypatch.setattr(open_clip, "create_model", record)
+    monkeypatch.setattr(frozen_clip, "weights_on_hub", lambda *_: None)
     names = [name for name in list_backbones() if name != "pocket"]
     for name in names:
         with pytest.raises(BackboneError, match="not built"):

@@ -1,0 +1,103 @@
+"""ship-sweep --prefetch: what a study needs is fetched, and nothing of it is run."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torchvision.datasets
+from typer.testing import CliRunner
+
+from harness.cli import main as cli
+from ship.clip import FrozenCLIP
+from tests.harness.gpu_driver import draw
+from tests.ship.datasets.conftest import save_picture
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+
+
+def invoke(*args: str) -> Any:
+    """Run the command in this process."""
+    return CliRunner().invoke(cli.app, ["--space", "prompt_len", *args])
+
+
+def test_a_packaged_study_has_everything_already(tmp_path: Path) -> None:
+    """It says so; no store and no cache come into being."""
+    result = invoke("--prefetch", "downloads", "--cache-dir", str(tmp_path / "cache"))
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout == (
+        "weights of pocket: they are here\npictures of photos: they are here\n"
+    )
+    assert [path.name for path in tmp_path.iterdir()] == ["here"]
+    assert not list((tmp_path / "here").iterdir())
+
+
+def test_features_are_extracted_once(tmp_path: Path) -> None:
+    """They lie in the cache, where the study will find them; the same command has nothing to do."""
+    draw(tmp_path)
+    arguments = ("--set", "dataset=image_folder:few", "--data-root", str(tmp_path))
+    cache = tmp_path / "cache"
+    outputs = []
+    for _ in range(2):
+        result = invoke(*arguments, "--prefetch", "features", "--cache-dir", str(cache))
+        assert (result.exit_code, result.stderr) == (0, "")
+        outputs.append(result.stdout.splitlines())
+    assert len(list(cache.glob("*.npy"))) == 3
+    assert [line for line in outputs[0] if line.startswith("features: image_folder:few")]
+    assert outputs[1] == [
+        "weights of pocket: they are here",
+        "pictures of image_folder:few: they are here",
+        f"1 feature set is in {cache}",
+    ]
+    assert not list((tmp_path / "here").iterdir())
+
+
+def test_pictures_are_downloaded_and_what_is_left_to_do_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Weights come first; then the study is refused for the file that nothing downloads."""
+    loaded: list[str] = []
+
+    def download(root: str, download: bool) -> None:
+        save_picture(Path(root) / "caltech101" / "101_ObjectCategories" / "a" / "0.jpg")
+
+    monkeypatch.setattr(torchvision.datasets, "Caltech101", download)
+    monkeypatch.setattr(FrozenCLIP, "load", lambda name, **_: loaded.append(name))
+    data = tmp_path / "data"
+    result = invoke(
+        "--set", "dataset=caltech101", "--set", "space.backbone=[pocket, RN50:openai]",
+        "--data-root", str(data), "--prefetch", "downloads",
+    )  # fmt: skip
+    assert loaded == ["pocket", "RN50:openai"]
+    assert (data / "caltech-101" / "101_ObjectCategories" / "a" / "0.jpg").is_file()
+    split_file = data / "caltech-101" / "split_zhou_Caltech101.json"
+    assert f"to be put there by hand, torchvision has none: {split_file}" in result.stdout
+    assert result.exit_code == 2
+    assert f"no such split file: {split_file}" in result.stderr
+
+
+def test_weights_that_cannot_be_had_exit_2(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a run."""
+    from ship.clip import BackboneError
+
+    def fail(name: str, **_: Any) -> None:
+        raise BackboneError("backbone 'RN50:openai' could not be loaded: no network")
+
+    monkeypatch.setattr(FrozenCLIP, "load", fail)
+    result = invoke("--set", "backbone=RN50:openai", "--prefetch", "downloads")
+    assert result.exit_code == 2
+    assert result.stderr == "backbone 'RN50:openai' could not be loaded: no network\n"
+
+
+def test_mistakes_come_together() -> None:
+    """What is fetched, and options that mean something else, in one go."""
+    result = invoke("--prefetch", "all", "--dry-run", "--address", "auto")
+    assert result.exit_code == 2
+    assert result.stderr.splitlines() == [
+        "--prefetch must be one of the choices, got 'all' (choices: downloads, features)",
+        "--prefetch must come without --address",
+        "--prefetch must come without --dry-run",
+    ]

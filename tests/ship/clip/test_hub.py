@@ -1,0 +1,157 @@
+"""Weights of pretrained tags: from the hub's cache without a network, or one line that helps."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import huggingface_hub
+import open_clip
+import pytest
+import torch
+from huggingface_hub.errors import HfHubHTTPError
+from open_clip.pretrained import get_pretrained_cfg
+from safetensors.torch import save_file
+
+from ship.clip.frozen_clip import BackboneError, FrozenCLIP, list_backbones
+from tests.ship.clip.test_weights import CONFIG
+
+OPENAI = {"mean": (0.48, 0.46, 0.41), "std": (0.27, 0.26, 0.28), "quick_gelu": True}
+
+
+@pytest.fixture
+def cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """An empty cache of the hub, and a tiny architecture with tags whose weights are on it."""
+    folder = tmp_path / "hub"
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(folder))
+    monkeypatch.setitem(open_clip.factory._MODEL_CONFIGS, "tiny", CONFIG)
+    tags = {
+        "openai": {**OPENAI, "hf_hub": "someone/tiny/"},
+        "named": {"hf_hub": "someone/named/epoch_9.pth"},
+    }
+    monkeypatch.setitem(open_clip.pretrained._PRETRAINED, "tiny", tags)
+    return folder
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What the hub was asked for; it is not reached."""
+    urls: list[str] = []
+
+    def ask(url: str, *, timeout: float) -> None:
+        urls.append(url.partition("/someone/")[2])
+        raise OSError("Name or service not known\nand a traceback")
+
+    def download(entry: Any) -> str:
+        raise AssertionError("a download was tried")
+
+    monkeypatch.setattr(huggingface_hub, "get_hf_file_metadata", ask)
+    monkeypatch.setattr(open_clip.pretrained, "download_pretrained", download)
+    return urls
+
+
+def model() -> torch.nn.Module:
+    """Of the tiny architecture, always the same."""
+    torch.manual_seed(0)
+    made: torch.nn.Module = open_clip.create_model(
+        "tiny", load_weights=False, force_quick_gelu=True
+    )
+    return made
+
+
+def keep(cache: Path, repository: str, name: str) -> Path:
+    """Weights in the cache as the hub's own library lays them out."""
+    below = cache / f"models--{repository.replace('/', '--')}"
+    (below / "refs").mkdir(parents=True, exist_ok=True)
+    (below / "refs" / "main").write_text("c0ffee")
+    path = below / "snapshots" / "c0ffee" / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if name.endswith(".safetensors"):
+        save_file(model().state_dict(), path)
+    else:
+        torch.save(model().state_dict(), path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("tag", "repository", "name"),
+    [
+        ("openai", "someone/tiny", "open_clip_model.safetensors"),
+        ("openai", "someone/tiny", "open_clip_pytorch_model.bin"),
+        ("named", "someone/named", "epoch_9.safetensors"),
+        ("named", "someone/named", "epoch_9.pth"),
+    ],
+)
+def test_what_is_in_the_cache_is_loaded_without_a_network(
+    cache: Path, asked: list[str], tag: str, repository: str, name: str
+) -> None:
+    """Whichever of its files is there; nobody is asked."""
+    keep(cache, repository, name)
+    clip = FrozenCLIP.load(f"tiny:{tag}")
+    assert asked == []
+    for key, value in model().state_dict().items():
+        assert torch.equal(clip._model.state_dict()[key], value)
+
+
+def test_weights_that_cannot_be_had_are_one_line_that_helps(cache: Path, asked: list[str]) -> None:
+    """The hub is asked once; a download, which would take most of a minute, is not tried."""
+    with pytest.raises(BackboneError) as caught:
+        FrozenCLIP.load("tiny:openai")
+    assert str(caught.value) == (
+        f"backbone 'tiny:openai' could not be loaded: its weights are not in {cache}, and the hub "
+        "does not answer (Name or service not known). On a machine with a network, ship-sweep "
+        "--space FILE --prefetch downloads puts them below the folder that HF_HOME names, which "
+        "has to be one that this machine sees; a file may stand in the tag's place, too: tiny:FILE"
+    )
+    assert asked == ["tiny/resolve/main/open_clip_model.safetensors"]
+
+
+def test_a_hub_that_answers_is_left_to_open_clip(
+    cache: Path, asked: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where it lacks the first of the files; what comes is loaded as if it had been there."""
+
+    def ask(url: str, *, timeout: float) -> None:
+        asked.append(url)
+        answer: Any = SimpleNamespace(headers={}, request=None)
+        raise HfHubHTTPError("404 Client Error", response=answer)
+
+    def download(entry: Any) -> str:
+        assert entry["hf_hub"] == "someone/tiny/"
+        return str(keep(cache, "someone/tiny", "open_clip_model.safetensors"))
+
+    monkeypatch.setattr(huggingface_hub, "get_hf_file_metadata", ask)
+    monkeypatch.setattr(open_clip.pretrained, "download_pretrained", download)
+    first = FrozenCLIP.load("tiny:openai")
+    assert len(asked) == 1
+    assert FrozenCLIP.load("tiny:openai").fingerprint == first.fingerprint
+    assert len(asked) == 1
+
+
+def test_preprocessing_is_the_tags_own(cache: Path, asked: list[str]) -> None:
+    """For every kind of it that a pretrained tag of open_clip has: as open_clip itself sets it."""
+    path = keep(cache, "someone/tiny", "open_clip_model.safetensors")
+    kinds = {
+        json.dumps(
+            {k: v for k, v in get_pretrained_cfg(*name.split(":")).items() if k not in _PLACES}
+        )
+        for name in list_backbones()
+        if name != "pocket"
+    }
+    assert len(kinds) > 3
+    found = set()
+    for kind in kinds:
+        entry = {**json.loads(kind), "file": str(path)}
+        open_clip.pretrained._PRETRAINED["tiny"]["there"] = entry
+        quick = bool(entry.get("quick_gelu"))
+        built = open_clip.create_model("tiny", pretrained="there", force_quick_gelu=quick)
+        expected = built.visual.preprocess_cfg
+        del entry["file"]
+        open_clip.pretrained._PRETRAINED["tiny"]["there"] = {**entry, "hf_hub": "someone/tiny/"}
+        clip = FrozenCLIP.load("tiny:there")
+        assert json.loads(clip.preprocess_id) == json.loads(json.dumps(expected, default=str))
+        found.add(clip.preprocess_id)
+    assert len(found) > 1 and asked == []
+
+
+_PLACES = ("url", "hf_hub")
