@@ -185,7 +185,7 @@ def test_path_runs_rounds(calls: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(harness.study, "run_path", run_path)
     result = invoke("--space", "joint", "--path")
-    assert result.exit_code == 0 and "render" in calls
+    assert result.exit_code == 0 and "shown" in calls
     assert result.stdout.startswith("path from the baseline to n_ctx=8: nothing is missing\n")
     assert "nothing is missing" not in invoke("--space", "joint").stdout
 
