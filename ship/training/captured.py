@@ -8,7 +8,7 @@ differs from one run to the next comes in as a tensor.
 import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Protocol, TypeAlias, runtime_checkable
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -41,7 +41,15 @@ class Recorder(Protocol):
 
 
 class CudaRecorder:
-    """CUDA graphs (docs.pytorch.org/docs/stable/notes/cuda.html, "CUDA Graphs")."""
+    """CUDA graphs (docs.pytorch.org/docs/stable/notes/cuda.html, "CUDA Graphs").
+
+    All of them share one pool of memory, so that a trial needs no more of it than its largest step.
+    They may: none is replayed while another one is, and Captured copies what one gave before the
+    next can write there.
+    """
+
+    def __init__(self) -> None:
+        self._pool: Any = None
 
     def warm_up(self, run: Run, inputs: Inputs) -> Tensor:
         """Run a step on a stream of its own."""
@@ -56,7 +64,8 @@ class CudaRecorder:
     def record(self, run: Run, inputs: Inputs) -> tuple[Tensor, Callable[[], None]]:
         """Capture a step in a graph."""
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
+        self._pool = self._pool or torch.cuda.graph_pool_handle()
+        with torch.cuda.graph(graph, pool=self._pool):
             made = run(*inputs)
         return made, graph.replay
 

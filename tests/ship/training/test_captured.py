@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from torch import Tensor
 from ship.clip.frozen_clip import FrozenCLIP
 from ship.finetuners import FINETUNERS
 from ship.generators import GENERATORS
-from ship.training.captured import WARM_UP, Captured
+from ship.training.captured import WARM_UP, Captured, CudaRecorder
 from ship.trial.run import run_trial
 from ship.trial_config import TrialConfig
 from tests.emulated import EmulatedDevice, EmulatedRecorder, emulated_device
@@ -149,3 +150,59 @@ def test_without_a_recorder_steps_are_run(device: EmulatedDevice) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert [captured(lambda x: x + 1, torch.zeros(1)).item() for _ in range(6)] == [1.0] * 6
+
+
+def test_cuda_is_asked_as_its_notes_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Warm-up on a side stream, both waited for; graphs of one pool; a replay runs no Python."""
+    said: list[Any] = []
+
+    class Stream:
+        def __init__(self, name: str = "side") -> None:
+            self.name = name
+
+        def wait_stream(self, other: "Stream") -> None:
+            said.append(f"{self.name} waits for {other.name}")
+
+    class Graph:
+        def replay(self) -> None:
+            said.append("replay")
+
+    @contextmanager
+    def on(stream: Stream) -> Iterator[None]:
+        said.append(f"on {stream.name}")
+        yield
+        said.append("off")
+
+    @contextmanager
+    def graph(recorded: Graph, pool: str) -> Iterator[None]:
+        said.append(f"recording into {pool}")
+        yield
+        said.append("recorded")
+
+    def run(x: Tensor) -> Tensor:
+        said.append("run")
+        return x + 1
+
+    for name, stub in {
+        "current_stream": lambda: Stream("main"),
+        "Stream": Stream,
+        "stream": on,
+        "CUDAGraph": Graph,
+        "graph": graph,
+        "graph_pool_handle": lambda: "the pool",
+    }.items():
+        monkeypatch.setattr(torch.cuda, name, stub)
+    monkeypatch.setattr(
+        Tensor, "record_stream", lambda made, to: said.append(f"kept for {to.name}")
+    )
+    captured = Captured(CudaRecorder())
+    for size in (1, 2):
+        for _ in range(WARM_UP):
+            captured(run, torch.zeros(size))
+        warm_up = ["side waits for main", "on side", "run", "off", "main waits for side"]
+        assert said == [*warm_up, "kept for main"] * WARM_UP
+        said.clear()
+        for _ in range(2):
+            captured(run, torch.zeros(size))
+        assert said == ["recording into the pool", "run", "recorded", "replay", "replay"]
+        said.clear()
