@@ -2,6 +2,7 @@
 
 import logging
 import math
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -32,6 +33,8 @@ DRIVER_ENVIRONMENT = {
     "TUNE_GLOBAL_CHECKPOINT_S": "3600",  # Tune's own snapshot is never read
     "TUNE_WARN_THRESHOLD_S": "10",
 }
+# What torch's allocator of GPU memory reads: the name that every release knows, and the later one.
+ALLOCATOR = ("PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF")
 # What ray.init raises where there is nothing to join, or no way in.
 NO_CLUSTER = (OSError, RuntimeError, ValueError, RayError)
 
@@ -84,6 +87,18 @@ def threads(study: StudyConfig) -> int:
     return max(1, math.ceil(study.resources.cpus))
 
 
+def worker_environment(study: StudyConfig) -> dict[str, str]:
+    """Environment variables of every worker; what the driver has for torch's allocator stays."""
+    allocator = {name: os.environ[name] for name in ALLOCATOR if name in os.environ}
+    return {
+        "OMP_NUM_THREADS": str(threads(study)),
+        # idle threads of one trial must not spin on the cores of another
+        "OMP_WAIT_POLICY": "PASSIVE",
+        # torch's blocks grow in place: what trials of different sizes leave is not split for ever
+        **(allocator or {ALLOCATOR[0]: "expandable_segments:True"}),
+    }
+
+
 def cluster_resources() -> dict[str, float]:
     """All that the open session has, in use or not: CPU, GPU, memory (bytes), LARGEST_NODE."""
     largest = max((node.get("CPU", 0.0) for node in _nodes()), default=0.0)
@@ -129,13 +144,7 @@ def _init(study: StudyConfig, address: str | None, object_bytes: int, verbose: b
             address=address or "local",
             log_to_driver=verbose,
             logging_level=logging.INFO if verbose else logging.CRITICAL,
-            runtime_env={
-                "env_vars": {
-                    "OMP_NUM_THREADS": str(threads(study)),
-                    # idle threads of one trial must not spin on the cores of another
-                    "OMP_WAIT_POLICY": "PASSIVE",
-                }
-            },
+            runtime_env={"env_vars": worker_environment(study)},
             **local,
         )
     except NO_CLUSTER as error:
