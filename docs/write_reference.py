@@ -24,14 +24,13 @@ from harness.config import (
     StudyConfig,
 )
 from harness.wording import show
+from ship.configs import OBJECTIVES, SyntheticConfig
 from ship.datasets import DATASETS
 from ship.datasets.image_folder import PREFIX, ImageFolder
 from ship.finetuners import FINETUNERS
 from ship.generators import GENERATORS
-from ship.metrics import OBJECTIVES
 from ship.protocols import PROTOCOLS
-from ship.synthesis import SyntheticConfig
-from ship.training import PER_REPLICA
+from ship.settings import PER_REPLICA
 from ship.trial_config import TrialConfig
 
 PAGE = Path(__file__).with_name("yaml-reference.md")

@@ -15,3 +15,17 @@ def environment(settings: Mapping[str, str]) -> Iterator[None]:
     finally:
         for name in added:
             os.environ.pop(name, None)
+
+
+@contextmanager
+def replaced_environment(settings: Mapping[str, str]) -> Iterator[None]:
+    """Environment variables for a while, whatever the user has set; then it is there again."""
+    before = {name: os.environ.get(name) for name in settings}
+    os.environ.update(settings)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value

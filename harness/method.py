@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.resources import AnalyticCosts
-from ship.clip import Precision
-from ship.metrics import EpochMetrics
+from ship.architectures import Precision
+from ship.epoch_metrics import EpochMetrics
 from ship.trial_config import TrialConfig
 
 if TYPE_CHECKING:
     from ship.datasets import PictureDataset
-    from ship.features import Encode, FeatureSet
+    from ship.features import Encode
+    from ship.subsets import FeatureSet
     from ship.training import Checkpoint
 
 # settings (one for all replicas, or one for each), seeds, features, backbone, targets, and the
@@ -56,6 +57,17 @@ def load_backbone(name: str, device: str, precision: Precision = "fp32") -> Any:
     return FrozenCLIP.load(name, device=device, precision=precision)
 
 
+def without_recording(load: Callable[..., Any]) -> Callable[..., Any]:
+    """A load_backbone whose backbones record no steps: each operation is launched by itself."""
+    return partial(_without_recorder, load)
+
+
+def _without_recorder(load: Callable[..., Any], *args: Any) -> Any:
+    clip = load(*args)
+    clip.recorder = None
+    return clip
+
+
 def load_dataset(name: str, data_root: Path | None, cache_dir: Path) -> "PictureDataset":
     """ship.datasets.load_dataset, which remembers in cache_dir what pictures hold."""
     from ship.datasets import load_dataset as load
@@ -80,6 +92,20 @@ def extract(
     )
 
 
+def extraction_seconds(
+    clip: Any,
+    dataset: "PictureDataset",
+    views: int,
+    cache_dir: Path,
+    splits: Sequence[str],
+    budget: float,
+) -> float:
+    """ship.features.extraction_seconds."""
+    from ship.features import extraction_seconds as seconds
+
+    return seconds(clip, dataset, views, cache_dir, splits, budget)
+
+
 @dataclass(frozen=True)
 class Method:
     """The functions of ship that a study needs; tests put an analytic method in their place.
@@ -88,6 +114,7 @@ class Method:
     load_dataset, extract: called on the driver. What the first gives is handed to the second; it
         has a fingerprint and a split_version ("": there is but one).
     accelerator: torch device of a trial that has GPUs.
+    extraction_seconds: called on the driver, for a plan; None: nobody knows how long it takes.
     costs: given the data root and what gives a dataset by its name, what counts a trial's FLOPs;
         None: nobody knows them.
     """
@@ -98,3 +125,6 @@ class Method:
     extract: Callable[[Any, Any, int, Path, Progress, Sequence[str], Any], Any] = extract
     accelerator: str = "cuda"
     costs: Callable[[Path | None, Callable[[str], Any]], AnalyticCosts] | None = AnalyticCosts
+    extraction_seconds: Callable[[Any, Any, int, Path, Sequence[str], float], float] | None = (
+        extraction_seconds
+    )

@@ -1,6 +1,7 @@
 """A study from Python: the same as `ship-sweep --space`, from a script or a notebook."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ def run_study(
     cache_dir: Path | str | None = None,
     storage: str | None = None,
     tracking_uri: str | None = None,
+    path: bool = False,
     accept_changes: bool = False,
     verbose: bool = False,
 ) -> "StudyOutcome":
@@ -33,6 +35,8 @@ def run_study(
         cache_dir: for features, checkpoints, and writes that the store lacks.
         storage: where checkpoints of running trials lie; see ship-sweep --storage.
         tracking_uri: of the MLflow store; None: MLFLOW_TRACKING_URI, else ./mlflow.db.
+        path: whether to run then what is missing on the path from the baseline to the setting that
+            selection prefers; see ship-sweep --path.
         accept_changes: whether finished rows may leave the table since constants, data or weights
             have changed.
         verbose: let Ray and MLflow speak.
@@ -47,12 +51,13 @@ def run_study(
     """
     from harness.config import load_study
     from harness.planning import Consent
+    from harness.study import run_path
     from harness.study import run_study as run
 
     root = None if data_root is None else Path(data_root)
     study = load_study(str(space), list(overrides), root)
-    return run(
-        study,
+    run_one = partial(
+        run,
         data_root=root,
         address=address,
         verbose=verbose,
@@ -61,3 +66,4 @@ def run_study(
         tracking_uri=tracking_uri,
         consent=Consent(accept_changes, None),
     )
+    return run_path(study, run_one, print) if path else run_one(study)

@@ -4,7 +4,7 @@ import enum
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
@@ -63,18 +63,26 @@ def render(
     return _show(made, report_files(made, every_figure=figures), out)
 
 
-def prepare(
-    study_name: str, tracking_uri: str | None = None
-) -> "tuple[Publication, Callable[[Path], list[Path]]]":
+class Prepared(NamedTuple):
+    """A report that is made, and not shown yet.
+
+    publication: what the study's own run in MLflow shows of it.
+    show: prints the tables and writes the report to a folder, as render does; a folder that has
+        this report already is left as it is. It returns the files written.
+    study: as it was read.
+    """
+
+    publication: "Publication"
+    show: Callable[[Path], list[Path]]
+    study: "Study"
+
+
+def prepare(study_name: str, tracking_uri: str | None = None) -> Prepared:
     """Make a study's report now, and show it later.
 
     Args:
         study_name: of its MLflow experiment.
         tracking_uri: None: MLFLOW_TRACKING_URI, else ./mlflow.db.
-
-    Returns:
-        What the study's own run in MLflow shows of it; and what prints the tables and writes the
-        report to a folder, as render does.
 
     Raises:
         ReportError: unreadable store or unknown study (one line).
@@ -84,7 +92,7 @@ def prepare(
 
     made = _read(study_name, tracking_uri)
     publication = make_publication(made)
-    return publication, lambda out: _shown_again(made, publication, out)
+    return Prepared(publication, lambda out: _shown_again(made, publication, out), made.study)
 
 
 def _read(study_name: str, tracking_uri: str | None = None, metric: str | None = None) -> "Report":
@@ -118,7 +126,7 @@ def _show(report: "Report", files: Mapping[str, bytes], out: Path) -> list[Path]
     return written
 
 
-def changes_from_now(study_name: str, tracking_uri: str) -> Callable[[], list[str]]:
+def changes_from_now(study_name: str, tracking_uri: str) -> Callable[[Prepared], list[str]]:
     """What says, after a run, which rows came, moved and left since this call.
 
     Args:
@@ -126,17 +134,16 @@ def changes_from_now(study_name: str, tracking_uri: str) -> Callable[[], list[st
         tracking_uri: of the store.
 
     Returns:
-        A function that gives lines, none where no row has changed, or where nothing of the study
-        can be reported now. It raises ReportError where the study cannot be read then.
+        A function of the report that is made after the run. It gives lines, none where no row has
+        changed, or where nothing of the study can be reported now.
     """
-    from reports.read import load_records
     from reports.tables import change_lines
 
     try:
-        before = load_records(study_name, tracking_uri)
+        before = _records(study_name, tracking_uri)
     except ReportError:
-        return list
-    return lambda: change_lines(before, load_records(study_name, tracking_uri))
+        return lambda after: []
+    return lambda after: change_lines(before, after.study)
 
 
 @app.command()

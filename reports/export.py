@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from reports.analysis import scores_compare
-from reports.contract import COMPLETE, FAIL, PRUNED, SQLITE, ReportError, redacted
+from reports.contract import ADDED_BY_PATH, COMPLETE, FAIL, PRUNED, SQLITE, ReportError, redacted
 from reports.read import Factor, Study, heading
 from reports.tables import Group, level_id, setting_groups
 
@@ -144,7 +144,8 @@ def _attributes(study: Study, group: Group) -> dict[str, Any]:
     seconds = own["seconds"].drop_nulls().to_list()
     cost = {"seconds a seed": sum(seconds) / len(seconds)} if seconds else {}
     counts = {"seeds": len(own), "failed": group.count(FAIL), "setting_key": group.value.key}
-    return {**means, **cost, **counts, "mlflow runs": runs}
+    added = {"added": ADDED_BY_PATH} if group.value.added else {}
+    return {**means, **cost, **counts, **added, "mlflow runs": runs}
 
 
 def _curve(group: Group, curves: Mapping[str, Sequence[tuple[int, float]]]) -> dict[int, float]:

@@ -25,7 +25,7 @@ def stamp_of(study: Study, metric: str) -> str:
         "config": study.config,
         "versions": study.versions,
         "constants": study.constants,
-        "settings": [[s.key, s.assignment, s.arm] for s in study.settings],
+        "settings": [[s.key, s.assignment, s.arm, s.added] for s in study.settings],
         "words": [study.name, study.description, study.runs_address, *study.warnings],
         "counts": [study.left_out, study.untried],
     }

@@ -1,4 +1,7 @@
-"""The base of every configuration class: frozen, strict, and refusing unknown keys."""
+"""The base of every configuration class, and the mark of settings that replicas need not share."""
+
+import json
+from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict
 
@@ -13,3 +16,28 @@ class Settings(BaseModel):
     model_config = ConfigDict(
         frozen=True, extra="forbid", strict=True, validate_default=True, allow_inf_nan=False
     )
+
+
+class PerReplica:
+    """The mark of a field that may differ between the replicas of a trial.
+
+    Such a field multiplies a loss or a step, elementwise, so that replicas which differ in nothing
+    else run through the same arithmetic (ship.training.per_replica).
+    """
+
+
+PER_REPLICA: Final = PerReplica()
+
+
+def shared_shape(config: BaseModel) -> str:
+    """What a setting says beside its marked fields, as JSON: equal ones can be trained fused."""
+    return json.dumps(_shape(config), sort_keys=True, default=str)
+
+
+def _shape(config: BaseModel) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, info in type(config).model_fields.items():
+        value = getattr(config, name)
+        if not any(isinstance(mark, PerReplica) for mark in info.metadata):
+            found[name] = _shape(value) if isinstance(value, BaseModel) else value
+    return found

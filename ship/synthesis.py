@@ -1,42 +1,15 @@
 """Synthetic features of unseen classes, drawn for a fine-tuner."""
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Literal
 
 import torch
 from jaxtyping import Float, Int
-from pydantic import Field
 from torch import Tensor
 
+from ship.configs import SyntheticConfig
 from ship.generators import Generator
-from ship.settings import Settings
 from ship.tasks import Task
-from ship.training import PER_REPLICA, Part, ReplicaRng, each_replica, gather_rows, per_replica
-
-
-class SyntheticConfig(Settings):
-    """How synthetic features join a fine-tuner's training set."""
-
-    ratio: float = Field(
-        1.0,
-        gt=0,
-        le=16,
-        description="synthetic features beside each real one in a step (fine-tuners without cache)",
-    )
-    per_class: int | None = Field(
-        None,
-        ge=1,
-        description="features a class in a cache or fixed set; null: as many as shots",
-    )
-    draw: Literal["fresh", "fixed"] = Field(
-        "fresh", description="fresh noise at each step, or steps that draw from one fixed set"
-    )
-    weight: Annotated[float, PER_REPLICA] = Field(
-        1.0,
-        gt=0,
-        description="weight of a synthetic feature's loss, where a real feature has 1 (gda: of the "
-        "feature itself)",
-    )
+from ship.training import Part, ReplicaRng, each_replica, gather_rows, per_replica
 
 
 class Synthesizer:

@@ -4,12 +4,19 @@ from typing import Any, Final, Literal
 
 from pydantic import Field, field_validator
 
-from ship.clip import Precision
-from ship.finetuners import FINETUNERS, FinetunerConfig
-from ship.generators import GENERATORS, GeneratorConfig
-from ship.metrics import OBJECTIVES, SEEN_OBJECTIVES, Objective, ProtocolName
+from ship.architectures import ImagePrecision, Precision
+from ship.configs import (
+    OBJECTIVES,
+    SEEN_OBJECTIVES,
+    CoOpConfig,
+    FinetunerConfig,
+    GeneratorConfig,
+    Objective,
+    PromptVAEConfig,
+    ProtocolName,
+    SyntheticConfig,
+)
 from ship.settings import Settings
-from ship.synthesis import SyntheticConfig
 
 # Raised by hand whenever a change of the method changes the numbers that a setting gives:
 # results of another version are never pooled with new ones.
@@ -27,7 +34,13 @@ class TrialConfig(Settings):
 
     backbone: str = Field("pocket", description="pocket, or an open_clip NAME:PRETRAINED")
     precision: Precision = Field(
-        "fp32", description="type of the frozen text tower; losses and image features are fp32"
+        "fp32",
+        description="type of the frozen text tower (tf32: fp32 with the fast products of an NVIDIA "
+        "GPU); losses are fp32",
+    )
+    image_precision: ImagePrecision = Field(
+        "fp32",
+        description="of the image tower's products; features in bf16 are kept apart from others",
     )
     dataset: str = Field("emoji", description="a dataset's name, or image_folder:NAME")
     targets: tuple[str, ...] = Field(
@@ -67,10 +80,10 @@ class TrialConfig(Settings):
     )
     quality: bool = Field(True, description="whether synthetic features are judged by real ones")
     generator: GeneratorConfig = Field(
-        default_factory=GENERATORS["vae"][0], description="where synthetic features come from"
+        default_factory=PromptVAEConfig, description="where synthetic features come from"
     )
     finetuner: FinetunerConfig = Field(
-        default_factory=FINETUNERS["coop"][0], description="what adapts CLIP to the task"
+        default_factory=CoOpConfig, description="what adapts CLIP to the task"
     )
     synthetic: SyntheticConfig = Field(
         default_factory=SyntheticConfig, description="how synthetic features are used"

@@ -17,7 +17,10 @@ FACES = sorted(
     for path in (ROOT / name).glob("*/__init__.py")
     if path.parent.name not in ("cli", "data", "deploy")
 )
-FACES += ["ship.clip", "ship.features", "ship.metrics", "ship.tasks", "ship.training", "ship.trial"]
+FACES += [
+    f"ship.{name}"
+    for name in ("clip", "configs", "features", "metrics", "subsets", "tasks", "training", "trial")
+]
 # Imported by its own name: it needs Ray, and the rest of its package does not.
 BY_ITS_NAME = ("harness.worker.trainable",)
 
@@ -41,6 +44,7 @@ def loaded(statement: str) -> set[str]:
         (
             "from harness.config import load_study; load_study('prompt_len')",
             {
+                "torch",
                 "ray",
                 "optuna",
                 "mlflow",
@@ -57,7 +61,11 @@ def loaded(statement: str) -> set[str]:
         ("import reports.cli", {"mlflow", "vl_convert", "scipy", "polars"}),
         (
             "import harness.study.run, harness.worker.trainable",
-            {"polars", "vl_convert", "great_tables", "open_clip", "torchvision"},
+            {"torch", "polars", "vl_convert", "great_tables", "open_clip", "torchvision"},
+        ),
+        (
+            "import ship.trial_config, ship.epoch_metrics, ship.architectures, ship.subsets",
+            {"torch", "open_clip", "PIL", "polars"},
         ),
         ("import reports.contract", {"mlflow", "numpy", "polars", "pydantic", "ship", "harness"}),
         ("import harness.data.cli", {"torch", "torchvision", "numpy", "PIL", "ship"}),

@@ -16,6 +16,7 @@ def print_dry_run(
     data_root: Path | None,
     address: str | None,
     cache_dir: Path | None,
+    line: str = "",
 ) -> int:
     """Print what a run would do, and on stderr what it would be refused for; the exit code.
 
@@ -24,6 +25,7 @@ def print_dry_run(
         data_root: folder of the data sets, None if the study needs none.
         address: of a running Ray cluster; None: this machine.
         cache_dir: for features and fingerprints; None: the default one.
+        line: said behind the plan, "" for none.
     """
     from harness.cli.list_options import print_plan
     from harness.cli.seeds import detectable_lines
@@ -36,8 +38,8 @@ def print_dry_run(
 
     plan = plan_study(study, data_root=data_root, cache_dir=cache_dir, say=say)
     print_plan(study.name, plan, here=address is None)
-    for line in detectable_lines(study):
-        typer.echo(line)
+    for told in [*([line] if line else []), *detectable_lines(study)]:
+        typer.echo(told)
     idle = None if plan.finished or address else idle_gpus_here(study.resources, study.concurrency)
     if idle is not None:
         say(f"warning: {idle}")
@@ -45,6 +47,6 @@ def print_dry_run(
         if not plan.finished:
             preflight(address, study.resources)
     except ClusterError as error:  # the plan may be made elsewhere than the run
-        for line in str(error).splitlines():
-            typer.echo(f"warning: a run would be refused: {line}", err=True)
+        for fault in str(error).splitlines():
+            typer.echo(f"warning: a run would be refused: {fault}", err=True)
     return COMPLETE

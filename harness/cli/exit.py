@@ -10,6 +10,7 @@ from reports.contract import ReportError, redacted
 
 if TYPE_CHECKING:
     from harness.planning import StudyOutcome
+    from reports.cli import Prepared
     from reports.contract import Publication
 
 COMPLETE, USER_MISTAKE, INCOMPLETE, INTERRUPTED = 0, 2, 3, 130
@@ -22,8 +23,8 @@ class Closing:
     """
 
     def __init__(self) -> None:
-        self._show: Callable[[Path], object] | None = None
-        self._changes: Callable[[], list[str]] | None = None
+        self._made: Prepared | None = None
+        self._changes: Callable[[Prepared], list[str]] | None = None
 
     def look(self, name: str, tracking_uri: str) -> None:
         """Read the table, once; for run_study, which calls this where there is something to run.
@@ -32,6 +33,7 @@ class Closing:
         """
         from reports.cli import changes_from_now
 
+        self._made = None  # that of an earlier stage is out of date from now on
         if self._changes is None:
             self._changes = changes_from_now(name, tracking_uri)
 
@@ -40,22 +42,19 @@ class Closing:
         from reports.cli import prepare
 
         try:
-            made, self._show = prepare(outcome.experiment, outcome.tracking_uri)
+            self._made = prepare(outcome.experiment, outcome.tracking_uri)
         except ReportError:
             return None
-        return made
+        return self._made.publication
 
     def print(self, outcome: "StudyOutcome") -> int:
         """Print and write the report; one that cannot be written does not undo the study."""
-        from reports.cli import render
+        from reports.cli import prepare
 
-        out = Path(f"{outcome.experiment}-report")
         try:
-            if self._show is None:
-                render(outcome.experiment, outcome.tracking_uri, out)
-            else:
-                self._show(out)
-            for line in self._changes() if self._changes else ():
+            made = self._made or prepare(outcome.experiment, outcome.tracking_uri)
+            made.show(Path(f"{outcome.experiment}-report"))
+            for line in self._changes(made) if self._changes else ():
                 typer.echo(line)
         except ReportError as error:
             typer.echo(str(error), err=True)

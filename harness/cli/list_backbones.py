@@ -8,7 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from ship.clip import Architecture
+    from ship.architectures import Architecture
 
 NOTES = (
     "backbone: pocket, or BACKBONE:PRETRAINED; a checkpoint's path may stand in place of a tag.",
@@ -29,7 +29,7 @@ def print_backbones(every: bool = False) -> None:
         every: whether the table also has the architectures without published weights, and those
             that are refused, each with the reason.
     """
-    from ship.clip import architectures
+    from ship.architectures import architectures
 
     console = Console(highlight=False)
     rows = architectures()

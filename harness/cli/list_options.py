@@ -60,12 +60,12 @@ def _tables() -> Mapping[str, Iterable[tuple[str, str]]]:
         Resources,
         StudyConfig,
     )
+    from ship.configs import SyntheticConfig
     from ship.datasets import DATASETS
     from ship.datasets.image_folder import PREFIX, ImageFolder
     from ship.finetuners import FINETUNERS
     from ship.generators import GENERATORS
     from ship.protocols import PROTOCOLS
-    from ship.synthesis import SyntheticConfig
     from ship.trial_config import TrialConfig
 
     datasets = {name: _dataset_line(spec) for name, spec in DATASETS.items()}
@@ -121,14 +121,9 @@ def print_plan(name: str, plan: "Plan", *, here: bool = True) -> None:
 
 
 def _print_time(console: Console, estimate: "Estimate", here: bool) -> None:
-    wall = ""
-    if here:
-        at_once = estimate.at_once
-        many = f"{at_once} trials at once" if at_once > 1 else "one trial at a time"
-        wall = f", {duration(estimate.wall)} on this machine ({many})"
+    wall = f", {duration(estimate.wall)} on this machine ({estimate.parts})" if here else ""
     console.print(
-        f"estimated compute time left: {duration(estimate.compute)}{wall}; from {estimate.source}, "
-        "feature extraction not counted",
+        f"estimated compute time left: {duration(estimate.compute)}{wall}; from {estimate.source}",
         soft_wrap=True,
     )
 
@@ -178,7 +173,7 @@ def _protocol_line(name: str, build: Any) -> str:
 
 
 def _objective_line(protocol: Any) -> str:
-    from ship.metrics import OBJECTIVES, SEEN_OBJECTIVES
+    from ship.configs import OBJECTIVES, SEEN_OBJECTIVES
 
     first, *others = OBJECTIVES[protocol]
     seen = SEEN_OBJECTIVES[protocol]

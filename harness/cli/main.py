@@ -93,6 +93,15 @@ def sweep(
             metavar="N", help="With --detect: the most seeds of a setting; default: six pilots."
         ),
     ] = None,
+    path: Annotated[
+        bool,
+        typer.Option(
+            "--path",
+            metavar="",
+            help="Then run what is missing on the path from the baseline to the setting that "
+            "selection prefers, one factor at a time.",
+        ),
+    ] = False,
     accept: Annotated[
         bool,
         typer.Option(
@@ -164,6 +173,7 @@ def sweep(
                 prefetch=prefetch,
                 detect=detect,
                 max_seeds=max_seeds,
+                path=path,
                 accept=accept,
                 verbose=verbose,
             )
@@ -193,6 +203,7 @@ def _sweep(
     prefetch: str | None,
     detect: float | None,
     max_seeds: int | None,
+    path: bool,
     accept: bool,
     verbose: bool,
 ) -> int:
@@ -202,7 +213,16 @@ def _sweep(
 
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read when MLflow is imported
     try:
-        check_options(space, address, storage, detect, max_seeds, prefetch, dry_run)
+        check_options(
+            space,
+            address,
+            storage,
+            detect,
+            max_seeds,
+            path=path,
+            prefetch=prefetch,
+            dry_run=dry_run,
+        )
         if prefetch is not None:
             from harness.cli.prefetch import run_prefetch
 
@@ -211,7 +231,7 @@ def _sweep(
             )
         from harness.config import load_study
         from harness.planning import Consent
-        from harness.study import plan_study, run_study
+        from harness.study import path_stage, plan_study, run_path, run_study
 
         study = load_study(str(space), overrides, data_root)
         place = None if address == "local" else address
@@ -223,7 +243,8 @@ def _sweep(
                 from harness.cli.detect import staged
 
                 study = staged(study, detect, max_seeds, plan)
-            return print_dry_run(study, data_root, place, cache_dir)
+            study, line = path_stage(study, plan) if path else (study, "")
+            return print_dry_run(study, data_root, place, cache_dir, line)
         closing = Closing()
         run = partial(
             run_study,
@@ -237,7 +258,8 @@ def _sweep(
             publish=closing.publication,
         )
         if detect is None:
-            return finish(run(study), closing)
+            outcome = run_path(study, run, typer.echo) if path else run(study)
+            return finish(outcome, closing)
         from harness.cli.detect import run_stages
 
         return finish(run_stages(study, detect, max_seeds, plan, run, typer.echo), closing)

@@ -9,6 +9,8 @@ def check_options(
     storage: str | None,
     detect: float | None,
     max_seeds: int | None,
+    *,
+    path: bool,
     prefetch: str | None = None,
     dry_run: bool = False,
 ) -> None:
@@ -27,27 +29,41 @@ def check_options(
     lines += [redacted(fault) for fault in faults if fault]
     if max_seeds is not None and detect is None:
         lines.append("--max-seeds must come with --detect")
+    if path and detect is not None:
+        lines.append(
+            "--path must come without --detect, which needs a space of one factor: there the path "
+            "is one step"
+        )
     if prefetch is not None:
-        lines += _prefetch_faults(prefetch, address, dry_run=dry_run, detect=detect is not None)
+        lines += _prefetch_faults(
+            prefetch, address, dry_run=dry_run, detect=detect is not None, path=path
+        )
     if lines:
         raise ConfigError(lines)
 
 
-def _prefetch_faults(what: str, address: str, *, dry_run: bool, detect: bool) -> list[str]:
+def _prefetch_faults(
+    what: str, address: str, *, dry_run: bool, detect: bool, path: bool
+) -> list[str]:
     from harness.cli.prefetch import CHOICES
 
     lines = []
     if what not in CHOICES:
         choices = ", ".join(CHOICES)
         lines.append(f"--prefetch must be one of the choices, got {what!r} (choices: {choices})")
-    beside = {"--address": address != "local", "--dry-run": dry_run, "--detect": detect}
+    beside = {
+        "--address": address != "local",
+        "--dry-run": dry_run,
+        "--detect": detect,
+        "--path": path,
+    }
     lines += [f"--prefetch must come without {name}" for name, given in beside.items() if given]
     return lines
 
 
 def is_users(error: ValueError) -> bool:
     """Whether the method's own error is a mistake of the user's: data or weights are not there."""
-    from ship.clip import BackboneError
+    from ship.architectures import BackboneError
     from ship.datasets import DatasetError
 
     return isinstance(error, BackboneError | DatasetError)

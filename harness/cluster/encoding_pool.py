@@ -17,6 +17,7 @@ from ray.exceptions import RayError
 
 from harness.config import Resources
 from harness.errors import ClusterError
+from ship.architectures import ImagePrecision
 from ship.datasets import Picture
 from ship.features import ImageEncoder, Layout, Shard, UndecodableError, encode_pictures
 
@@ -31,7 +32,7 @@ LoadBackbone = Callable[[str, str], ImageEncoder]
 class Order:
     """What an actor is to encode.
 
-    backbone: its name and its fingerprint.
+    backbone: its name and its fingerprint, and the precision of its image tower.
     split: tells the pictures from those of the order before.
     pictures: the one reference to all of the split's, which an actor reads when the split is new.
     views: augmented views of each picture, beside the picture itself.
@@ -39,7 +40,7 @@ class Order:
     threads: that decode.
     """
 
-    backbone: tuple[str, str]
+    backbone: tuple[str, str, ImagePrecision]
     split: str
     pictures: tuple[Any]
     views: int
@@ -96,12 +97,13 @@ class Encoder:
         ends = np.cumsum([len(shard) for shard in order.shards])
         return tuple(np.split(whole, ends[:-1]))
 
-    def _backbone(self, name: str, fingerprint: str) -> ImageEncoder:
+    def _backbone(self, name: str, fingerprint: str, precision: ImagePrecision) -> ImageEncoder:
         if self._clip is None or (self._clip.name, self._clip.fingerprint) != (name, fingerprint):
             self._clip = None  # never two in memory
             self._clip = self._load_backbone(name, self._device)
             if self._clip.fingerprint != fingerprint:
                 raise ValueError(f"backbone {name} has other weights on a node than on the driver")
+        self._clip.image_precision = precision
         return self._clip
 
 

@@ -103,7 +103,7 @@ class ClusterEncoder:
         called = f"{dataset.fingerprint} {split}"
 
         def order(part: tuple[Shard, ...], threads: int) -> Order:
-            backbone = (clip.name, clip.fingerprint)
+            backbone = (clip.name, clip.fingerprint, clip.image_precision)
             return Order(backbone, called, pictures, views, part, threads)
 
         try:

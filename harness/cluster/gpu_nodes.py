@@ -39,9 +39,7 @@ def check_gpus(
         if node["Alive"] and node["Resources"].get("GPU"):
             there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
             task = ray.remote(num_cpus=0, num_gpus=_SHARE, max_retries=0)(ask)
-            asked[task.options(scheduling_strategy=there).remote()] = str(
-                node["NodeManagerAddress"]
-            )
+            asked[task.options(scheduling_strategy=there).remote()] = str(node["NodeName"])
     if not asked:
         return
     answered, busy = ray.wait(list(asked), num_returns=len(asked), timeout=seconds)

@@ -132,6 +132,26 @@ def kill_worker(trial: Any) -> bool:
     return True
 
 
+def is_worker_starting(tune_controller: Any, trial: Any) -> bool:
+    """Whether a Ray trial that does not run yet has a worker, whose process is on its way.
+
+    Args:
+        tune_controller: as Tune hands it to schedulers.
+        trial: as Tune hands it to schedulers.
+
+    Returns:
+        False, too, where Tune does not show it.
+    """
+    # schedulers get a wrapper, which warns of every name that is asked for through it
+    controller = getattr(tune_controller, "_tune_controller", tune_controller)
+    try:
+        worker = controller._trial_to_actor[trial]
+        has_place = controller._actor_manager.is_actor_started(worker)
+        return bool(has_place) and trial.status == trial.PENDING
+    except (AttributeError, KeyError, TypeError):
+        return False
+
+
 def error_text(trial: Any) -> str:
     """The text of the file in which Tune keeps a trial's error; "" if there is no such file.
 

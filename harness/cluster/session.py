@@ -15,7 +15,7 @@ from harness.cluster.loopback import loopback, private_token
 from harness.cluster.quiet import quiet_core, quiet_ray
 from harness.cluster.ray_internals import UNDOCUMENTED_ENVIRONMENT
 from harness.config import Resources, StudyConfig
-from harness.environment import environment
+from harness.environment import environment, replaced_environment
 from harness.errors import ClusterError
 from harness.resources import LARGEST_NODE, device_memory_mb, usable_cpus
 
@@ -31,6 +31,7 @@ DRIVER_ENVIRONMENT = {
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # most results carry no objective, on purpose
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
     "TUNE_GLOBAL_CHECKPOINT_S": "3600",  # Tune's own snapshot is never read
+    "TUNE_MAX_PENDING_TRIALS_PG": "10000",  # harness.tuning.places says how many
     "TUNE_WARN_THRESHOLD_S": "10",
 }
 # What torch's allocator of GPU memory reads: the name that every release knows, and the later one.
@@ -132,21 +133,24 @@ def memory_of_a_trial(resources: Resources, trials: int, accelerator: str) -> fl
 
 
 def _init(study: StudyConfig, address: str | None, object_bytes: int, verbose: bool) -> None:
-    local: dict[str, Any] = {}
+    variables = worker_environment(study)
+    options: dict[str, Any] = {"runtime_env": {"env_vars": variables}}
     if address is None:
-        local = {
+        # Workers of a Ray that is started here inherit its environment. With a runtime_env they
+        # could not be processes that Ray has started ahead, and would wait for an agent besides.
+        options = {
             "num_cpus": usable_cpus(),
             "object_store_memory": STORE_FLOOR + 2 * object_bytes,
             "include_dashboard": False,
         }
     try:
-        ray.init(
-            address=address or "local",
-            log_to_driver=verbose,
-            logging_level=logging.INFO if verbose else logging.CRITICAL,
-            runtime_env={"env_vars": worker_environment(study)},
-            **local,
-        )
+        with nullcontext() if address else replaced_environment(variables):
+            ray.init(
+                address=address or "local",
+                log_to_driver=verbose,
+                logging_level=logging.INFO if verbose else logging.CRITICAL,
+                **options,
+            )
     except NO_CLUSTER as error:
         where = f"no Ray cluster at {address}" if address else "Ray did not start"
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]

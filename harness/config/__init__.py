@@ -15,9 +15,18 @@ from harness.config.choices import (
     Record,
     Resources,
 )
-from harness.config.factor import Factor, assignments, in_order, is_active
+from harness.config.factor import Factor, assignments
 from harness.config.load import load_study
-from harness.config.space import distributions, grid, levels, reference_arms, resolve, suggest
+from harness.config.space import (
+    baseline,
+    belongs,
+    distributions,
+    grid,
+    levels,
+    reference_arms,
+    resolve,
+    suggest,
+)
 from harness.config.study_config import MAX_SEEDS, STUDY_KEYS, Detection, StudyConfig
 
 __all__ = [
@@ -35,11 +44,11 @@ __all__ = [
     "StudyConfig",
     "assignments",
     "bare_features",
+    "baseline",
+    "belongs",
     "default_selection",
     "distributions",
     "grid",
-    "in_order",
-    "is_active",
     "levels",
     "load_study",
     "reference_arms",

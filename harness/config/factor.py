@@ -109,6 +109,15 @@ def is_among(value: Any, values: Sequence[Any]) -> bool:
     return any(same(value, other) for other in values)
 
 
+def is_within(factor: Factor, value: Any) -> bool:
+    """Whether a value is a number that a range may draw, from its low to its high."""
+    low, high = factor.bounds
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    whole = isinstance(low, int) and isinstance(high, int)
+    return low <= value <= high and (not whole or value == int(value))
+
+
 def is_active(factor: Factor, assignment: Mapping[str, Any]) -> bool:
     """Whether the factor is there, given the values of the factors that its `when` names."""
     return all(

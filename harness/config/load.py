@@ -18,7 +18,7 @@ from harness.config.checks.protocols import (
 from harness.config.checks.unread import warmup_faults
 from harness.config.checks.variants import variant_faults
 from harness.config.dotted import place
-from harness.config.factor import Factor, is_among
+from harness.config.factor import Factor, is_among, is_within
 from harness.config.factors import FIELDS, GROUPS, parse_space
 from harness.config.mistakes import from_pydantic
 from harness.config.overrides import Override, apply_overrides, parse_overrides
@@ -217,13 +217,18 @@ def _source(fault: Fault, given: Sequence[Override], label: str) -> str:
 
 
 def _with_baseline(key: str, factor: Factor, trial: TrialConfig) -> Factor:
-    """Give a factor its baseline: the constant if that is a level, else its first level."""
-    levels = factor.enumerate()
-    if "baseline" in factor.model_fields_set or levels is None:
+    """Give a factor its baseline: the constant if that is a level, else its first level.
+
+    A range without levels has the constant if it lies within, else no baseline.
+    """
+    if "baseline" in factor.model_fields_set:
         return factor
-    constant = _constant(key, trial)
-    baseline = constant if is_among(constant, levels) else levels[0]
-    return factor.model_copy(update={"baseline": baseline})
+    levels, constant = factor.enumerate(), _constant(key, trial)
+    if levels is None:
+        update = {"baseline": constant} if is_within(factor, constant) else {}
+    else:
+        update = {"baseline": constant if is_among(constant, levels) else levels[0]}
+    return factor.model_copy(update=update)
 
 
 def _constant(key: str, trial: TrialConfig) -> Any:

@@ -7,7 +7,14 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from harness.config.dotted import place
-from harness.config.factor import Factor, assignments, in_order, is_active
+from harness.config.factor import (
+    Factor,
+    assignments,
+    in_order,
+    is_active,
+    is_among,
+    is_within,
+)
 from harness.config.study_config import StudyConfig
 from ship.trial_config import TrialConfig
 
@@ -41,6 +48,30 @@ def levels(study: StudyConfig, key: str) -> list[Any] | None:
         return None
     found = factor.enumerate()
     return None if found is None else list(found)
+
+
+def belongs(study: StudyConfig, assignment: Mapping[str, Any]) -> bool:
+    """Whether an assignment has the factors that are active beside each other, each at a level."""
+    return set(assignment) <= set(study.space) and all(
+        is_active(factor, assignment) == (key in assignment)
+        and (key not in assignment or _may_be(study, key, assignment[key]))
+        for key, factor in study.space.items()
+    )
+
+
+def _may_be(study: StudyConfig, key: str, value: Any) -> bool:
+    found = levels(study, key)
+    return is_within(study.space[key], value) if found is None else is_among(value, found)
+
+
+def baseline(study: StudyConfig) -> dict[str, Any]:
+    """Each active factor at its baseline; a range that has none is left out."""
+    found: dict[str, Any] = {}
+    for key in in_order(study.space):
+        factor = study.space[key]
+        if is_active(factor, found) and not (factor.is_range and factor.baseline is None):
+            found[key] = factor.baseline
+    return {key: found[key] for key in study.space if key in found}
 
 
 def distributions(study: StudyConfig) -> dict[str, optuna.distributions.BaseDistribution]:
@@ -84,12 +115,7 @@ def reference_arms(study: StudyConfig) -> dict[str, TrialConfig]:
     """
     if not study.reference_arms:
         return {}
-    baseline: dict[str, Any] = {}
-    for key in in_order(study.space):
-        factor = study.space[key]
-        if is_active(factor, baseline) and not (factor.is_range and factor.baseline is None):
-            baseline[key] = factor.baseline
-    base = resolve(study, baseline).model_dump()
+    base = resolve(study, baseline(study)).model_dump()
     from ship.datasets import has_unseen_pictures
 
     shown = study.trial.protocol not in ("few_shot", "cross_dataset")

@@ -3,7 +3,7 @@
 import re
 from itertools import product
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
@@ -17,7 +17,7 @@ from harness.config.choices import (
     SchedulerConfig,
 )
 from harness.config.factor import Factor
-from ship.metrics import SEEN_OBJECTIVES
+from ship.configs import SEEN_OBJECTIVES
 from ship.settings import Settings
 from ship.trial_config import TrialConfig
 
@@ -93,11 +93,19 @@ class StudyConfig(Settings):
         description="settings that differ in kl_weight, lr and the like alone are trained side by "
         "side: auto (as many as pay), off, or at most so many",
     )
+    compile: Literal["auto", "off"] = Field(
+        "auto",
+        description="auto: on an NVIDIA GPU, steps are recorded as CUDA graphs, each of which is "
+        "launched at once; off: never. Results are the same",
+    )
     concurrency: int | None = Field(None, ge=1, description="most trials at once")
     reference_arms: bool = Field(True, description="whether reference arms run beside the study")
     detect: Detection | None = Field(None, description="how --detect gives out seeds")
     own_seeds: dict[str, tuple[int, ...]] = Field(
         default_factory=dict, description="setting key -> its seeds, where they are not the study's"
+    )
+    added: tuple[dict[str, Any], ...] = Field(
+        (), description="assignments that --path asks for beside those of the grid or the sampler"
     )
 
     def seeds_of(self, key: str) -> tuple[int, ...]:
@@ -171,6 +179,6 @@ class StudyConfig(Settings):
         return {"name": value} if isinstance(value, str) else value
 
 
-_NO_KEYS = ("source", "trial", "detect", "own_seeds")  # fields that no YAML has at its top
+_NO_KEYS = ("source", "trial", "detect", "own_seeds", "added")  # fields that no YAML has at its top
 STUDY_KEYS = tuple(key for key in StudyConfig.model_fields if key not in _NO_KEYS)
 TRIAL_KEYS = tuple(TrialConfig.model_fields)

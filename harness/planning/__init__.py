@@ -10,7 +10,13 @@ from harness.planning.estimate import Say, estimate_time
 from harness.planning.fingerprints import Fingerprints
 from harness.planning.outcome import StudyOutcome, outcome_of
 from harness.planning.plan import Estimate, Plan, Work, make_plan, study_prunes
-from harness.planning.settings import Setting, SettingMaker, contains, enumerate_settings
+from harness.planning.settings import (
+    Setting,
+    SettingMaker,
+    contains,
+    enumerate_settings,
+    label_of,
+)
 from harness.planning.short_trial import shortened
 
 __all__ = [
@@ -28,6 +34,7 @@ __all__ = [
     "contains",
     "enumerate_settings",
     "estimate_time",
+    "label_of",
     "make_plan",
     "outcome_of",
     "shortened",

@@ -17,7 +17,7 @@ from harness.resources import AnalyticCosts, matmul_ceiling
 from ship.trial_config import TrialConfig
 
 if TYPE_CHECKING:
-    from ship.features import FeatureSet
+    from ship.subsets import FeatureSet
 
 # What the measured epochs may take, if they reach a fifth of the matmul ceiling.
 SECONDS = 15.0
@@ -159,7 +159,7 @@ def random_features(bare: "FeatureSet", config: TrialConfig, size: int) -> "Feat
         config: of the trial; it says which classes, how many shots and how many views.
         size: of a feature.
     """
-    from ship.protocols import studied_classes
+    from ship.subsets import studied_classes
 
     rng = np.random.default_rng(0)
     bare = _shown(studied_classes(config, bare), config.shots)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
-from harness.config import in_order, is_active, resolve
+from harness.config import baseline, resolve
 from harness.planning.plan import Estimate, Plan
 from harness.planning.settings import SettingMaker, enumerate_settings
 from harness.resources import slots
@@ -16,6 +15,7 @@ from harness.resources import slots
 if TYPE_CHECKING:
     from harness.config import StudyConfig
     from harness.method import Method
+    from harness.planning.calibration import Calibration
     from harness.planning.fingerprints import Fingerprints
     from harness.resources import AnalyticCosts
     from harness.store import Ledger, LedgerRun
@@ -27,8 +27,15 @@ CALIBRATION_SECONDS = 45.0
 MOST_COUNTED = 100
 # Settings whose FLOPs differ by less than this, as a logarithm, are measured by one of them.
 ALIKE = 0.02
+# What a study takes beside features and trials, over what Ray and workers that load a backbone
+# take to start: before them the driver imports and opens the store, after them Ray ends and the
+# report is made (tests/bench/bench_fixed_costs.py).
+START = 2.5
+# The same in seconds where finished trials are known, so that nothing is started to find out.
+USUAL_START = 15.0
 # called with a line for people
 Say = Callable[[str], None]
+Calibrate = Callable[["TrialConfig", int], "Calibration"]
 
 
 def estimate_time(
@@ -37,12 +44,14 @@ def estimate_time(
     ledger: Ledger,
     fingerprints: Fingerprints,
     say: Say,
+    features: float | None = 0.0,
 ) -> Estimate | None:
     """Estimate what a plan takes, from finished runs or, without any, from a calibration.
 
     Args:
         fingerprints: for the keys of settings that a sampler may propose, the method, the data.
         say: told that a calibration takes its time, or why there is no estimate.
+        features: seconds for those that the cache lacks; None: not known.
 
     Returns:
         None where it cannot be told.
@@ -54,8 +63,10 @@ def estimate_time(
         wanted = _wanted(study, plan, fingerprints, costs)
         pace = pace_of(ledger.runs, gpu=bool(study.resources.gpus))
         unknown = [item for item in wanted if item.config.backbone not in pace.pooled]
+        at_once = trials_at_once(study, len(plan.work) + plan.proposals)
+        start = USUAL_START
         if unknown:
-            pace = _measured(study, unknown, costs, method, pace, say)
+            pace, start = _measured(study, unknown, costs, method, pace, at_once, say)
     except Exception as error:  # whatever it is, the plan can be shown without
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         say(f"time cannot be estimated by FLOPs: {reason}")
@@ -64,8 +75,11 @@ def estimate_time(
     return Estimate(
         {item.key: pace.seconds(item) for item in wanted if item.key},
         plan.proposals * math.fsum(proposed) / max(1, len(proposed)),
-        trials_at_once(study, len(plan.work) + plan.proposals),
+        at_once,
         pace.source,
+        plan.proposals,
+        features,
+        start,
     )
 
 
@@ -151,12 +165,7 @@ def _proposed(study: StudyConfig, plan: Plan, fingerprints: Fingerprints) -> lis
     spare = enumerate_settings(study, SettingMaker(study, fingerprints))
     if spare:  # some of them, evenly, stand for all: counting takes milliseconds each
         return [setting.config for setting in spare[:: -(-len(spare) // MOST_COUNTED)]]
-    baseline: dict[str, object] = {}
-    for key in in_order(study.space):
-        factor = study.space[key]
-        if is_active(factor, baseline) and factor.baseline is not None:
-            baseline[key] = factor.baseline
-    return [resolve(study, baseline)]
+    return [resolve(study, baseline(study))]
 
 
 def _measured(
@@ -165,43 +174,64 @@ def _measured(
     costs: AnalyticCosts,
     method: Method,
     pace: Pace,
+    at_once: int,
     say: Say,
-) -> Pace:
-    """Calibrate settings whose backbone no finished run knows, as many as there is time for.
+) -> tuple[Pace, float]:
+    """Calibrate settings whose backbone no finished run knows, and tell what a start takes.
 
-    The dearest first, then always the one that is least like those measured.
+    As many settings as there is time for: the dearest first, then always the one that is least
+    like those measured.
     """
-    from harness.planning.calibration import calibrate
+    from harness.planning import side_by_side
     from harness.resources import usable_gpus
 
     if study.resources.gpus and not usable_gpus():
         raise ValueError("no finished trials, and no GPU here to calibrate on")
-    say("no finished trials yet: calibrating here, which takes less than a minute")
-    device = "cuda" if study.resources.gpus else "cpu"
-    threads = max(1, math.ceil(study.resources.cpus))
-    method = replace(method, load_backbone=lru_cache(maxsize=1)(method.load_backbone))
-    own, points = dict(pace.own), dict[str, list[tuple[float, float]]]()
+    say("no finished trials yet: calibrating here, which takes about a minute")
     rest = sorted(unknown, key=lambda trial: -trial.flops)
+    with side_by_side.side_by_side(study, at_once, rest[0].config, costs, method) as workers:
+        found = _calibrated(rest, workers)
+    source = f"a calibration here of {found.took:.0f} s"
+    pace = replace(pace, own={**pace.own, **found.own}, measured=found.points, source=source)
+    return pace, START * workers.started
+
+
+@dataclass
+class _Calibrated:
+    """Seconds a FLOP of calibrated settings.
+
+    own: setting key -> of that very setting.
+    points: backbone -> FLOPs and pace of each.
+    took: seconds that measuring took.
+    """
+
+    own: dict[str, float] = field(default_factory=dict)
+    points: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
+    took: float = 0.0
+
+
+def _calibrated(rest: Sequence[Wanted], calibrate: Calibrate) -> _Calibrated:
+    """Calibrate some of the settings, of which the first is the dearest."""
+    found = _Calibrated()
     lonely = [math.inf] * len(rest)  # how far each is from the measured ones of its backbone
-    took, longest = 0.0, 0.0
-    while not points or took + longest < CALIBRATION_SECONDS:
+    longest = 0.0
+    while not found.points or found.took + longest < CALIBRATION_SECONDS:
         at = max(range(len(rest)), key=lonely.__getitem__)
         if lonely[at] < ALIKE:
             break
         trial = rest[at]
-        measured = calibrate(trial.config, trial.n_seeds, costs, method, device, threads)
-        own[trial.key] = measured.seconds_per_flop
-        points.setdefault(trial.config.backbone, []).append(
-            (trial.flops, measured.seconds_per_flop)
-        )
-        took, longest = took + measured.took, max(longest, measured.took)
+        measured = calibrate(trial.config, trial.n_seeds)
+        if trial.key:
+            found.own[trial.key] = measured.seconds_per_flop
+        points = found.points.setdefault(trial.config.backbone, [])
+        points.append((trial.flops, measured.seconds_per_flop))
+        found.took, longest = found.took + measured.took, max(longest, measured.took)
         lonely = [min(far, _between(trial, other)) for far, other in zip(lonely, rest, strict=True)]
     for trial in rest:  # a backbone that there was no time for: the slowest pace of the others
-        if trial.config.backbone not in points:
-            slowest = max(rate for held in points.values() for _, rate in held)
-            points[trial.config.backbone] = [(trial.flops, slowest)]
-    own.pop("", None)
-    return Pace(own, pace.pooled, points, f"a calibration here of {took:.0f} s")
+        if trial.config.backbone not in found.points:
+            slowest = max(rate for held in found.points.values() for _, rate in held)
+            found.points[trial.config.backbone] = [(trial.flops, slowest)]
+    return found
 
 
 def _between(trial: Wanted, other: Wanted) -> float:

@@ -145,6 +145,6 @@ def _stamp(backbone: str) -> str:
 
 
 def _source_stamp() -> str:
-    folder = Path(str(files("ship.clip")))
+    folder = Path(str(files("ship"))) / "clip"  # files("ship.clip") would import it, and torch
     sources = [(folder / name).read_bytes() for name in ("frozen_clip.py", "identity.py")]
     return hashlib.blake2b(b"".join(sources), digest_size=8).hexdigest()

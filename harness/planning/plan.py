@@ -1,11 +1,13 @@
 """What a study wants minus what its ledger has: the work that is left."""
 
+import heapq
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from harness.config import StudyConfig
+from harness.planning.added import added_settings, beside
 from harness.planning.fingerprints import Fingerprints
 from harness.planning.settings import (
     Setting,
@@ -15,7 +17,11 @@ from harness.planning.settings import (
     known_settings,
 )
 from harness.store import Ledger
+from harness.wording import duration
 from reports.contract import Failure, State
+
+# Seconds that pass between a trial's end and the next one's begin: the record, the worker's turn.
+BETWEEN_TRIALS = 0.2
 
 RowState = Literal["done", "to run", "changed", "pruned", "failed"]
 
@@ -55,35 +61,64 @@ class PlanRow:
 
 @dataclass(frozen=True)
 class Estimate:
-    """Time of what is left, computation alone; an upper bound where trials may end sooner.
+    """Time of what is left; an upper bound where trials may end sooner.
 
-    seconds: setting key -> of its missing seeds.
-    proposals: seconds of all settings that the sampler will still propose.
+    seconds: setting key -> of its missing seeds, computation alone; in the order of the trials.
+    proposals: seconds of all settings that the sampler will still propose, computation alone.
     at_once: how many trials run at once on this machine.
     source: where the numbers come from, e.g. "12 finished trials".
+    n_proposals: settings that the sampler will still propose.
+    features: seconds on this machine, before the first trial, for features that the cache lacks;
+        None: not known.
+    start: seconds on this machine until the first trial begins and after the last one's end.
     """
 
     seconds: Mapping[str, float]
     proposals: float
     at_once: int
     source: str
+    n_proposals: int = 0
+    features: float | None = 0.0
+    start: float = 0.0
 
     @property
     def compute(self) -> float:
-        """Seconds, one trial after the other."""
+        """Seconds of all trials, one after the other."""
         return math.fsum(self.seconds.values()) + self.proposals
 
     @property
     def wall(self) -> float:
-        """Seconds on this machine; no less than the longest trial takes."""
-        return max(self.compute / self.at_once, *self.seconds.values(), 0.0)
+        """Seconds of the whole command on this machine."""
+        return self.start + (self.features or 0.0) + self._trials()
+
+    @property
+    def parts(self) -> str:
+        """What `wall` is made of, for people."""
+        many = f"{self.at_once} trials at once" if self.at_once > 1 else "one trial at a time"
+        features = "time of features not known"
+        if self.features is not None:
+            features = f"features {duration(self.features)}" if self.features else "features cached"
+        return f"{many}, {features}, start and end {duration(self.start)}"
+
+    def _trials(self) -> float:
+        """Seconds from the first trial's begin to the last one's end.
+
+        Each trial is taken up by the worker that is the first to have nothing to do. At the end
+        workers wait for the one that is the last: where trials are few, that is much.
+        """
+        each = [self.proposals / max(1, self.n_proposals)] * self.n_proposals
+        busy = [0.0] * self.at_once
+        for seconds in (*self.seconds.values(), *each):
+            heapq.heapreplace(busy, busy[0] + seconds + BETWEEN_TRIALS)
+        return max(busy)
 
 
 @dataclass(frozen=True)
 class Plan:
     """The study as wanted, and what is left to do.
 
-    settings: every wanted setting known now; a tpe or random study adds to them as it goes.
+    settings: every wanted setting known now; a tpe or random study adds to them as it goes. Those
+        that --path has added come last.
     twins: reference arms that equal one of the settings (or another arm) and so have no run of
         their own.
     work: trials that are known to be missing, reference arms first.
@@ -125,22 +160,20 @@ def make_plan(study: StudyConfig, ledger: Ledger, fingerprints: Fingerprints) ->
         ValueError: a backbone or data set cannot be read.
     """
     maker = SettingMaker(study, fingerprints)
-    enumerated = enumerate_settings(study, maker)
-    known = enumerated if study.sampler == "grid" else known_settings(study, ledger, maker)
+    drawn = study.sampler != "grid"
+    own = known_settings(study, ledger, maker) if drawn else enumerate_settings(study, maker)
+    known = beside(own, added_settings(study, ledger, maker), ledger)
     every_arm = maker.arms()
     keys = {setting.key for setting in known}
     arms = distinct([arm for arm in every_arm if arm.key not in keys])
     twins = tuple(arm for arm in every_arm if arm not in arms)
     settings = (*arms, *known)
     work = tuple(
-        Work(setting, missing, judged=not setting.arm and not ledger.complete_seeds(setting.key))
+        Work(setting, missing, judged=_is_judged(setting, ledger))
         for setting in settings
-        if (missing := missing_seeds(study, ledger, setting.key))
+        if (missing := missing_seeds(study, ledger, setting))
     )
-    proposals = 0
-    if study.sampler != "grid":
-        most = min(study.trials or 0, len(enumerated) if enumerated else study.trials or 0)
-        proposals = max(0, most - len(known))
+    proposals = _proposals(study, maker, len(own), known) if drawn else 0
     return Plan(
         settings,
         twins,
@@ -151,15 +184,35 @@ def make_plan(study: StudyConfig, ledger: Ledger, fingerprints: Fingerprints) ->
     )
 
 
-def missing_seeds(study: StudyConfig, ledger: Ledger, key: str) -> tuple[int, ...]:
+def _is_judged(setting: Setting, ledger: Ledger) -> bool:
+    return not (setting.arm or setting.added or ledger.complete_seeds(setting.key))
+
+
+def _proposals(
+    study: StudyConfig, maker: SettingMaker, proposed: int, known: Sequence[Setting]
+) -> int:
+    """How many settings the sampler is still to be asked for.
+
+    Args:
+        proposed: how many it has proposed.
+        known: these, and those that have been added to them.
+    """
+    left = max(0, (study.trials or 0) - proposed)
+    keys = {setting.key for setting in known}
+    space = enumerate_settings(study, maker, len(known) - proposed)
+    return min(left, sum(one.key not in keys for one in space)) if space else left
+
+
+def missing_seeds(study: StudyConfig, ledger: Ledger, setting: Setting) -> tuple[int, ...]:
     """The study's seeds of a setting that are still to run.
 
     Args:
         study: whose seeds are wanted, and whose scheduler may have stopped the setting.
         ledger: what the store has of it.
-        key: the setting's.
+        setting: one that is added is wanted whole, whether or not the scheduler had stopped it.
     """
-    if study_prunes(study) and ledger.state(key) is State.PRUNED:
+    key = setting.key
+    if study_prunes(study) and not setting.added and ledger.state(key) is State.PRUNED:
         return ()
     return tuple(seed for seed in study.seeds_of(key) if not _settled(ledger, key, seed))
 
@@ -180,7 +233,7 @@ def _settled(ledger: Ledger, key: str, seed: int) -> bool:
 
 def _row(study: StudyConfig, ledger: Ledger, setting: Setting) -> PlanRow:
     key = setting.key
-    missing = missing_seeds(study, ledger, key)
+    missing = missing_seeds(study, ledger, setting)
     seeds = study.seeds_of(key)
     runs = [(seed, run) for seed in seeds if (run := ledger.of(key).get(seed)) is not None]
     done = tuple(seed for seed, run in runs if run.state is State.COMPLETE)
@@ -194,7 +247,8 @@ def _row(study: StudyConfig, ledger: Ledger, setting: Setting) -> PlanRow:
         state = "failed"
     else:
         state = "done" if len(done) == len(seeds) else "pruned"
-    return PlanRow(setting.label, state, missing, done, reason, key)
+    label = f"{setting.label} (for the path)" if setting.added else setting.label
+    return PlanRow(label, state, missing, done, reason, key)
 
 
 def _estimate(

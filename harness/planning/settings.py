@@ -22,23 +22,29 @@ class Setting:
     key: the setting's key in the ledger.
     assignment: the study's factors, dotted name -> value; {} for a reference arm.
     arm: the reference arm's name, or "".
+    added: whether its numbers are --path's: neither the grid nor the sampler asked for it, or the
+        scheduler had stopped it.
     """
 
     key: str
     config: TrialConfig
     assignment: Mapping[str, Any] = field(default_factory=dict)
     arm: str = ""
+    added: bool = False
 
     @property
     def label(self) -> str:
         """A short name for people, e.g. "n_ctx=4, kl_weight=0.1" or "zero_shot"."""
-        if self.arm:
-            return self.arm
-        last = [name.rpartition(".")[2] for name in self.assignment]
-        return ", ".join(
-            f"{short if last.count(short) == 1 else name}={_short(value)}"
-            for (name, value), short in zip(self.assignment.items(), last, strict=True)
-        )
+        return self.arm or label_of(self.assignment)
+
+
+def label_of(assignment: Mapping[str, Any]) -> str:
+    """A setting's short name: the last part of each factor's, or the whole where two end alike."""
+    last = [name.rpartition(".")[2] for name in assignment]
+    return ", ".join(
+        f"{short if last.count(short) == 1 else name}={_short(value)}"
+        for (name, value), short in zip(assignment.items(), last, strict=True)
+    )
 
 
 def _short(value: Any) -> str:
@@ -57,10 +63,13 @@ def setting_key(trial: TrialConfig, dataset_fingerprint: str, backbone_fingerpri
         dataset_fingerprint: identity of the pictures and labels.
         backbone_fingerprint: identity of weights and architecture.
     """
+    # an objective that is spelled out where it is the protocol's own changes nothing
+    said = {**trial.model_dump(mode="json"), "objective": trial.selection_metric}
+    if trial.image_precision == "fp32":
+        del said["image_precision"]  # came later: results from before it are of fp32
     content = {
         "results_version": RESULTS_VERSION,
-        # an objective that is spelled out where it is the protocol's own changes nothing
-        "trial": {**trial.model_dump(mode="json"), "objective": trial.selection_metric},
+        "trial": said,
         "dataset": dataset_fingerprint,
         "backbone": backbone_fingerprint,
     }
@@ -94,18 +103,25 @@ class SettingMaker:
         )
 
 
-def enumerate_settings(study: StudyConfig, maker: SettingMaker) -> list[Setting]:
-    """The settings of a space in order, `trials` of them at most; [] for one that does not end."""
+def enumerate_settings(study: StudyConfig, maker: SettingMaker, beside: int = 0) -> list[Setting]:
+    """The settings of a space in order, `trials` of them at most; [] for one that does not end.
+
+    Args:
+        study: a grid, or one with a sampler.
+        maker: gives the study's assignments their keys.
+        beside: so many settings more of a sampler's space, as it has them already by --path.
+    """
     if study.sampler == "grid":
         return distinct([maker(assignment) for assignment in grid(study)])
-    levels = {key: _levels(dist, study.trials or 1) for key, dist in distributions(study).items()}
+    most = (study.trials or 1) + beside
+    levels = {key: _levels(dist, most) for key, dist in distributions(study).items()}
     if None in levels.values():
         return []
     space = {
         key: factor.model_copy(update={"choices": levels[key]})
         for key, factor in study.space.items()
     }
-    return distinct([maker(found) for found in islice(assignments(space), study.trials)])
+    return distinct([maker(found) for found in islice(assignments(space), most)])
 
 
 def _levels(distribution: Any, most: int) -> tuple[Any, ...] | None:
@@ -136,7 +152,7 @@ def known_settings(study: StudyConfig, ledger: Ledger, maker: SettingMaker) -> l
     settings: list[Setting] = []
     cut_short: list[Setting] = []
     for run in ledger.runs:
-        if run.arm or not run.assignment:
+        if run.arm or run.added or not run.assignment:
             continue
         if not set(run.assignment) <= set(domain) or not all(
             contains(domain[name], value) for name, value in run.assignment.items()

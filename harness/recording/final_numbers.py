@@ -3,6 +3,8 @@
 import json
 import math
 from collections.abc import Mapping, Sequence
+from importlib import import_module
+from threading import Thread
 from typing import Any
 
 from reports.contract import (
@@ -15,6 +17,14 @@ from reports.contract import (
     interval_metrics,
     seed_metric,
 )
+
+
+def load_ahead() -> None:
+    """Begin to import, beside whatever else is done, what final_metrics needs.
+
+    It takes half a second, for which the first trial's end would hold up the other trials.
+    """
+    Thread(target=import_module, args=("reports.stats",), daemon=True).start()
 
 
 def flag_tags(final: Mapping[str, Any], seeds: Sequence[int]) -> dict[str, str]:

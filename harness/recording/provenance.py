@@ -31,6 +31,7 @@ def source_tags() -> dict[str, str]:
     return {**tags, Tag.SOURCE_COMMIT: commit} if commit else tags
 
 
+@cache
 def package_versions() -> str:
     """JSON of the versions of the packages that decide a number; "" for one that is absent."""
     return json.dumps({name: _version(name) for name in PACKAGES})

@@ -20,7 +20,7 @@ from harness.store import (
     store_errors,
 )
 from harness.wording import one_line
-from reports.contract import LONG_TAGS, Kind, State, Tag
+from reports.contract import ADDED_BY_PATH, LONG_TAGS, Kind, State, Tag
 
 logger = logging.getLogger(__name__)
 
@@ -191,7 +191,7 @@ def study_tags(study: StudyConfig) -> dict[str, str]:
         {"key": key, "levels": levels(study, key), "log": factor.log, "baseline": factor.baseline}
         for key, factor in study.space.items()
     ]
-    whole = study.model_dump(mode="json", exclude={"source", "own_seeds"})
+    whole = study.model_dump(mode="json", exclude={"source", "own_seeds", "added"})
     return {
         Tag.OBJECTIVE: study.objective,
         Tag.SAMPLER: study.sampler,
@@ -209,6 +209,8 @@ def wanted_tags(settings: Iterable[Setting]) -> dict[str, str]:
 def wanted_text(settings: Iterable[Setting], own_seeds: Mapping[str, Sequence[int]] = _NONE) -> str:
     """A JSON list of {setting_key, assignment, arm}, one entry for each setting of the study.
 
+    One that --path has added says so.
+
     A setting_key is in it twice where a reference arm equals a setting of the study.
 
     Args:
@@ -221,6 +223,7 @@ def wanted_text(settings: Iterable[Setting], own_seeds: Mapping[str, Sequence[in
             "assignment": dict(s.assignment),
             "arm": s.arm,
             **({"seeds": list(own_seeds[s.key])} if s.key in own_seeds else {}),
+            **({"added": ADDED_BY_PATH} if s.added else {}),
         }
         for s in settings
     ]

@@ -9,7 +9,7 @@ from typing import Any
 
 from harness.config import StudyConfig
 from harness.planning import Fingerprints, Setting, Work
-from harness.recording.final_numbers import final_metrics, flag_tags
+from harness.recording.final_numbers import final_metrics, flag_tags, load_ahead
 from harness.recording.provenance import code_version, package_versions, source_tags
 from harness.recording.study_run import StudyRecord, setting_tags
 from harness.store import (
@@ -21,7 +21,7 @@ from harness.store import (
     set_state,
     store_errors,
 )
-from reports.contract import HITS, Failure, Kind, State, Tag, curve_metric
+from reports.contract import ADDED_BY_PATH, HITS, Failure, Kind, State, Tag, curve_metric
 from ship.trial_config import RESULTS_VERSION, TrialConfig
 
 MAX_NAME = 250  # of a run, in MLflow's databases
@@ -62,6 +62,7 @@ class TrialRecorder:
         self._fingerprints = fingerprints
         self._open: dict[str, _Open] = {}
         self._datasets: set[Dataset] = set()  # that the study's run names
+        load_ahead()
 
     def start(self, trial_id: str, work: Work) -> None:
         """Open the run of a trial, with its tags and params."""
@@ -188,6 +189,7 @@ class TrialRecorder:
             Tag.SEEDS: json.dumps(list(work.seeds)),
             Tag.DEVICE: "cuda" if self._study.resources.gpus else "cpu",
             **setting_tags(setting),
+            **({Tag.ADDED: ADDED_BY_PATH} if setting.added else {}),
             **provenance_tags(setting, self._fingerprints),
             **source_tags(),
         }

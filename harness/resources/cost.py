@@ -10,7 +10,7 @@ from ship.trial_config import TrialConfig
 if TYPE_CHECKING:
     from ship.cost import Cost, Memory, TowerShape
     from ship.datasets import PictureDataset, Survey
-    from ship.features import FeatureSet
+    from ship.subsets import FeatureSet
 
 # a trial and the number of its seeds -> FLOPs
 Flops = Callable[[TrialConfig, int], float]
@@ -31,7 +31,7 @@ def cost_of(
         ran: epochs that were run, by stage; None: all that are planned.
     """
     from ship.cost import DataShape, trial_cost
-    from ship.protocols import studied_classes
+    from ship.subsets import studied_classes
 
     data = DataShape.of(studied_classes(config, features))
     return trial_cost(
@@ -54,6 +54,10 @@ class AnalyticCosts:
     pictures: "Callable[[str], PictureDataset] | None" = None
     _features: dict[str, "FeatureSet"] = field(default_factory=dict)
     _towers: dict[tuple[str, str], "TowerShape"] = field(default_factory=dict)
+
+    def __getstate__(self) -> dict[str, object]:
+        """Without towers, whose functions do not travel; they are made again in no time."""
+        return {**vars(self), "_towers": {}}
 
     def __call__(self, config: TrialConfig, n_seeds: int) -> float:
         """FLOPs of all planned epochs of a trial: an upper bound (see ship.cost)."""

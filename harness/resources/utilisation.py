@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from harness.resources.cost import cost_of
 from harness.resources.device import is_gpu, synchronize
 from reports.contract import Cost
-from ship.clip import Precision
+from ship.architectures import Precision
 from ship.trial_config import TrialConfig
 
 if TYPE_CHECKING:
@@ -20,6 +20,8 @@ logger = logging.getLogger(__name__)
 # Edge of the square matrices, long enough for a device to reach its best.
 CPU_EDGE, GPU_EDGE = 1024, 4096
 REPEATS = 4
+# Between two measurements lies at least this many times what the last one took.
+REST = 100
 
 
 def matmul_ceiling(device: str, precision: Precision = "fp32") -> float:
@@ -30,23 +32,27 @@ def matmul_ceiling(device: str, precision: Precision = "fp32") -> float:
     """
     import torch
 
+    from ship.clip import products
+
     gpu = is_gpu(device)
     edge = GPU_EDGE if gpu else CPU_EDGE
     dtype = _dtype(precision) if gpu else torch.float32
     a, b = (torch.randn(edge, edge, device=device).to(dtype) for _ in range(2))
     best = float("inf")
-    for _ in range(1 + REPEATS):  # the first one warms up
-        started = time.perf_counter()
-        a @ b
-        synchronize(device)
-        best = min(best, time.perf_counter() - started)
+    with products(a.device, precision):
+        for _ in range(1 + REPEATS):  # the first one warms up
+            started = time.perf_counter()
+            a @ b
+            synchronize(device)
+            best = min(best, time.perf_counter() - started)
     return float(2 * edge**3 / best)
 
 
 def _dtype(precision: Precision) -> "torch.dtype":
     import torch
 
-    return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+    half = {"bf16": torch.bfloat16, "fp16": torch.float16}
+    return half.get(precision, torch.float32)
 
 
 class Utilisation:
@@ -55,13 +61,15 @@ class Utilisation:
     def __init__(self, device: str) -> None:
         self._device = device
         self._ceilings: dict[Precision, float] = {}
+        self._next: dict[Precision, float] = {}  # when the next measurement of it is due
         self._epochs: Counter[str] = Counter()
         self._ceiling: float | None = None
 
     def begin(self, clip: Any, precision: Precision) -> None:
-        """A trial starts; the ceiling is measured, and the best of a worker's measurements counts.
+        """A trial starts; the best of the worker's measurements of the ceiling counts.
 
-        One that was taken while others had the cores would make any trial look good.
+        One that was taken while others had the cores would make any trial look good. So they are
+        repeated, where trials are short not before each of them: a tenth of a second would be much.
 
         Args:
             clip: the backbone, of which the text tower is looked for.
@@ -70,15 +78,21 @@ class Utilisation:
         self._ceiling = None
         if getattr(clip, "text", None) is None:
             return
-        self._ceiling = self._best(precision)
+        if time.monotonic() < self._next.get(precision, 0.0):
+            self._ceiling = self._ceilings.get(precision)
+        else:
+            self._ceiling = self._best(precision)
 
     def _best(self, precision: Precision) -> float | None:
         held = self._ceilings.get(precision)
+        started = time.monotonic()
         try:
             ceiling = matmul_ceiling(self._device, precision)
         except Exception:  # say, on a GPU that others have filled: no trial may be lost for it
             logger.exception("the matmul ceiling could not be measured")
             return held
+        now = time.monotonic()
+        self._next[precision] = now + REST * (now - started)
         self._ceilings[precision] = max(ceiling, held or 0.0)
         return self._ceilings[precision]
 

@@ -44,6 +44,7 @@ class LedgerRun:
     flops: analytic operations of a complete run; None: not known.
     peak_mb, gpus, device_mb: peak memory, GPUs held and memory of one, MiB; 0: not known, or none.
     device: that it ran on, for people, e.g. "cpu (x86_64)". backbone: by name.
+    added: whether it was run for --path, not for the grid or the sampler.
     params: its settings as MLflow has them. prints: results version, and the fingerprints of data
         and weights, by tag.
     """
@@ -65,6 +66,7 @@ class LedgerRun:
     device_mb: float = 0.0
     device: str = ""
     backbone: str = ""
+    added: bool = False
     params: Mapping[str, str] = field(default_factory=dict)
     prints: Mapping[str, str] = field(default_factory=dict)
 
@@ -207,6 +209,7 @@ def _read_run(run: Any, objective: str) -> LedgerRun:
         device_mb=metrics.get(Cost.DEVICE_MEMORY, 0.0),
         device=tags.get(Tag.DEVICE, ""),
         backbone=tags.get(Tag.BACKBONE, ""),
+        added=Tag.ADDED in tags,
         params=run.data.params,
         prints={name: tags[name] for name in FINGERPRINTS if name in tags},
     )

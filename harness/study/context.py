@@ -58,9 +58,17 @@ class Site:
         changes = compare(self.study, plan, ledger, recorded, maker)
         self.consent.check(changes, source_of(self.study))
 
-    def outcome(self, *, interrupted: bool, ran: bool) -> StudyOutcome:
-        """What the study has come to."""
-        plan = self.plan(self.ledger())
+    def outcome(
+        self, plan: Plan | None = None, *, interrupted: bool = False, ran: bool = False
+    ) -> StudyOutcome:
+        """What the study has come to.
+
+        Args:
+            plan: what is left, if nothing has run since it was made; None: the store is read.
+            interrupted: whether somebody stopped the run.
+            ran: whether anything was run at all.
+        """
+        plan = plan or self.plan(self.ledger())
         name, uri = self.study.name, self.store.uri
         return outcome_of(plan, name, uri, interrupted=interrupted, ran=ran)
 

@@ -110,10 +110,13 @@ class Execution:
         shared = share(features)
         sharing = self._measured_sharing(there, maker, shared)
         resources = resolved_resources(study.resources, there, self.ledger, n_at_once, sharing)
-        spare = enumerate_settings(study, maker) if plan.proposals else []
+        beside = sum(setting.added for setting in plan.settings)
+        spare = enumerate_settings(study, maker, beside) if plan.proposals else []
         noted = PrunedSettings(), Deaths()
         policy = self._policy(resources)
-        searcher = StudySearcher(study, plan, self.ledger, maker, spare, policy, *noted)
+        searcher = StudySearcher(
+            study, plan, self.ledger, maker, spare, policy, *noted, policy.slots
+        )
         try:
             with make_view(self.site.console, seeds, n_trials) as view:
                 self._tune(session, resources, searcher, noted, shared, view)
@@ -192,6 +195,7 @@ class Execution:
             lambda: self.interrupts.check(stop),
             lambda group: forget(site.storage, group_checkpoint(group)),
             self.ledger.failed,
+            searcher.places.n,
         )
         with self.interrupts.deferred():
             try:

@@ -1,6 +1,6 @@
 """Before the sweep, on the driver: extract every feature set that the study's trials will read."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -13,10 +13,12 @@ from harness.method import SPLITS, Method
 from harness.planning import Fingerprints, Plan
 from harness.progress import reporter
 from harness.worker import feature_key, target_key
+from ship.architectures import ImagePrecision
 from ship.trial_config import TrialConfig
 
 # the settings that features depend on
-READ = ("backbone", "dataset", "targets", "views")
+READ = ("backbone", "image_precision", "dataset", "targets", "views")
+SAMPLE_SECONDS = 8.0
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,7 @@ class Need:
 
     key: str
     backbone: str
+    image_precision: ImagePrecision
     dataset: str
     views: int
     splits: tuple[str, ...] = SPLITS
@@ -42,9 +45,10 @@ def needed(study: StudyConfig, plan: Plan) -> list[Need]:
 
 
 def _needs(config: TrialConfig) -> Iterator[Need]:
-    yield Need(feature_key(config), config.backbone, config.dataset, config.views)
+    clip = (config.backbone, config.image_precision)
+    yield Need(feature_key(config), *clip, config.dataset, config.views)
     for target in config.targets:
-        yield Need(target_key(config, target), config.backbone, target, 0, ("test",))
+        yield Need(target_key(config, target), *clip, target, 0, ("test",))
 
 
 def prepare_features(
@@ -76,12 +80,45 @@ def prepare_features(
         if clip is None or clip[0] != need.backbone:
             clip = (need.backbone, method.load_backbone(need.backbone, "cpu"))
             fingerprints.remember(need.backbone, clip[1].fingerprint)
+        clip[1].image_precision = need.image_precision
         pictures = fingerprints.pictures(need.dataset)
         with reporter(f"features: {need.dataset} through {need.backbone}", console) as report:
             features[need.key] = method.extract(
                 clip[1], pictures, need.views, cache_dir, report, need.splits, encode
             )
     return features
+
+
+def features_seconds(
+    needs: Sequence[Need], fingerprints: Fingerprints, method: Method, cache_dir: Path
+) -> float | None:
+    """Seconds that prepare_features would take for what the cache lacks, on this machine's cores.
+
+    A sample of the pictures is encoded, SAMPLE_SECONDS in all if none are cached; nothing is
+    written.
+
+    Args:
+        needs, fingerprints, method, cache_dir: as of prepare_features.
+
+    Returns:
+        None where nobody knows.
+
+    Raises:
+        ValueError: a backbone or a data set that cannot be loaded.
+    """
+    if method.extraction_seconds is None:
+        return None
+    clip: Any = None
+    seconds = 0.0
+    for need in sorted(needs, key=lambda need: (need.backbone, need.dataset)):
+        if clip is None or clip[0] != need.backbone:
+            clip = (need.backbone, method.load_backbone(need.backbone, "cpu"))
+        clip[1].image_precision = need.image_precision
+        pictures, budget = fingerprints.pictures(need.dataset), SAMPLE_SECONDS / len(needs)
+        seconds += method.extraction_seconds(
+            clip[1], pictures, need.views, cache_dir, need.splits, budget
+        )
+    return seconds
 
 
 def _combinations(study: StudyConfig) -> Iterator[Mapping[str, Any]]:

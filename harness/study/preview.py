@@ -18,6 +18,8 @@ from harness.planning import (
 from harness.resources import machine_resources, resolved_resources
 from harness.store import Ledger, default_uri, open_store, waiting_note
 from harness.study.context import default_cache_dir, ledger_of, source_of
+from harness.study.features import features_seconds, needed
+from harness.wording import one_line
 
 
 def plan_study(
@@ -67,4 +69,24 @@ def plan_study(
         study.resources, machine_resources(study.resources), ledger, n_trials
     )
     resolved_study = study.model_copy(update={"resources": resources})
-    return replace(plan, estimate=estimate_time(resolved_study, plan, ledger, fingerprints, say))
+    features = _features_seconds(resolved_study, plan, fingerprints, say)
+    estimate = estimate_time(resolved_study, plan, ledger, fingerprints, say, features)
+    return replace(plan, estimate=estimate)
+
+
+def _features_seconds(
+    study: StudyConfig, plan: Plan, fingerprints: Fingerprints, say: Say
+) -> float | None:
+    """Seconds that the study's features will take; None where it cannot be told.
+
+    GPUs extract in actors of the study, which a plan does not start.
+    """
+    method = fingerprints.method
+    if plan.finished or method.costs is None or study.resources.gpus:
+        return None
+    needs = needed(study, plan)
+    try:
+        return features_seconds(needs, fingerprints, method, fingerprints.cache_dir)
+    except Exception as error:  # whatever it is, the plan can be shown without
+        say(f"the time of the feature extraction cannot be estimated: {one_line(error)}")
+        return None

@@ -171,12 +171,13 @@ def _bring_about(
         record.describe(site.study, plan)
         record.place_runs(ledger, plan)
         if plan.finished:
-            record.set_final_state(site.outcome(interrupted=False, ran=False).state)
-        else:
-            ran = True
-            with _recorded(record, site):
-                execution = Execution(site, plan, ledger, record, interrupts, verbose)
-                execution.here() if address is None else execution.on_cluster(address)
+            outcome = site.outcome(plan)
+            record.set_final_state(outcome.state)
+            return outcome
+        ran = True
+        with _recorded(record, site):
+            execution = Execution(site, plan, ledger, record, interrupts, verbose)
+            execution.here() if address is None else execution.on_cluster(address)
     except (KeyboardInterrupt, SystemExit, Exception) as error:
         if interrupts.failure is not None:
             raise interrupts.failure from None
@@ -210,7 +211,7 @@ def _recorded(record: StudyRecord, site: Site) -> Iterator[None]:
     record.begin()
     try:
         yield
-        state = site.outcome(interrupted=False, ran=True).state
+        state = site.outcome(ran=True).state
     except BaseException:
         with suppress(StudyLost):  # the study's run is another driver's
             record.end(State.INTERRUPTED)

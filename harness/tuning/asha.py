@@ -8,6 +8,7 @@ from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 from harness.cluster import error_text
 from harness.config import AshaScheduler, StudyConfig
 from harness.tuning.fusion import Group, PrunedSettings
+from harness.tuning.places import Places
 from harness.tuning.worker_deaths import Deaths
 from harness.worker import EVALUATIONS, OBJECTIVE
 
@@ -24,14 +25,25 @@ class _Member(NamedTuple):
 class Unhalved(FIFOScheduler):
     """Every trial runs to its end; deaths of workers are noted before anyone acts on them."""
 
-    def __init__(self, deaths: Deaths) -> None:
+    def __init__(self, deaths: Deaths, places: Places) -> None:
         """Build it.
 
         Args:
             deaths: where they are noted.
+            places: where trials run.
         """
         super().__init__()  # type: ignore[no-untyped-call]
         self._deaths = deaths
+        self._places = places
+
+    def choose_trial_to_run(self, tune_controller: Any) -> Any | None:
+        """The first trial that waits for a place: it is what an idle worker is handed.
+
+        Tune's own choice is the first trial that does not run. Its worker may be starting; Tune
+        then hands it the idle worker and kills the one that starts. Where trials are shorter than
+        the start of a worker, a study would run on one of its places alone.
+        """
+        return self._places.look(tune_controller, tune_controller.get_trials())
 
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
         """Tune tells its scheduler first, then the searcher, then the callbacks."""
@@ -52,6 +64,7 @@ class Halving(Unhalved):
         find_group: Callable[[str], Group],
         pruned: PrunedSettings,
         deaths: Deaths,
+        places: Places,
     ) -> None:
         """Build it.
 
@@ -61,8 +74,9 @@ class Halving(Unhalved):
             find_group: Ray's trial id -> the works that it trains.
             pruned: where stopped settings are noted.
             deaths: where deaths of workers are noted.
+            places: where trials run.
         """
-        super().__init__(deaths)
+        super().__init__(deaths, places)
         self._objective = objective
         self._find_group = find_group
         self._pruned = pruned
@@ -106,7 +120,11 @@ class Halving(Unhalved):
 
 
 def make_scheduler(
-    study: StudyConfig, find_group: Callable[[str], Group], pruned: PrunedSettings, deaths: Deaths
+    study: StudyConfig,
+    find_group: Callable[[str], Group],
+    pruned: PrunedSettings,
+    deaths: Deaths,
+    places: Places,
 ) -> TrialScheduler:
     """Ray's scheduler; it sees the evaluations of the selection stage, and those alone.
 
@@ -115,7 +133,8 @@ def make_scheduler(
         find_group: Ray's trial id -> the works that it trains.
         pruned: where stopped settings are noted.
         deaths: where deaths of workers are noted.
+        places: where trials run.
     """
     if not isinstance(study.scheduler, AshaScheduler):
-        return Unhalved(deaths)
-    return Halving(study.scheduler, study.objective, find_group, pruned, deaths)
+        return Unhalved(deaths, places)
+    return Halving(study.scheduler, study.objective, find_group, pruned, deaths, places)

@@ -21,8 +21,9 @@ from harness.worker import EPOCHS, LOAD
 from reports.contract import Failure, State
 
 GAVE_UP = "the study was stopped, as others failed in a row"
-# So many workers may die before one has taken a trial up: two trials at once, each tried again.
-DEATHS_AT_START = 4
+# So many workers may die before one has taken a trial up: all that start at once, each tried again,
+# as a node that cannot start workers says nothing of the other nodes.
+DEATHS_A_PLACE, FEWEST_PLACES = 2, 2
 
 
 @dataclass
@@ -60,6 +61,7 @@ class Monitor(tune.Callback):
         check_interrupt: Callable[[], None],
         forget: Callable[[Group], None] = lambda group: None,
         failed_before: Set[str] = frozenset(),
+        places: int = FEWEST_PLACES,
     ) -> None:
         """Build the callback of one run.
 
@@ -74,6 +76,7 @@ class Monitor(tune.Callback):
             forget: told the works of a trial whose end is on record: it needs no checkpoint.
             failed_before: keys of settings that had failed in an earlier run; that they do so again
                 says nothing new.
+            places: where workers start side by side.
         """
         self._find_group = find_group
         self._find_endings = find_endings
@@ -91,6 +94,7 @@ class Monitor(tune.Callback):
         self._error: Exception | None = None
         self._started = False
         self._died_at_start = 0
+        self._most_deaths_at_start = DEATHS_A_PLACE * max(FEWEST_PLACES, places)
 
     def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
         """Once per turn of Tune's loop, ten times a second or more."""
@@ -152,7 +156,7 @@ class Monitor(tune.Callback):
     def _is_hopeless(self, told: str, ended: Sequence[Ending]) -> bool:
         """Whether no worker can start: an error is raised as it is set up, or several died."""
         self._died_at_start += 1
-        hopeless = was_raised_in_setup(told) or self._died_at_start >= DEATHS_AT_START
+        hopeless = was_raised_in_setup(told) or self._died_at_start >= self._most_deaths_at_start
         hopeless = hopeless or any(end.state is State.FAIL for end in ended)
         if hopeless:
             self._error = ClusterError(f"no worker can start: {last_error(told)}")

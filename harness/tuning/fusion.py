@@ -14,7 +14,7 @@ from typing import Any
 from harness.planning import Work
 from harness.worker import FAILED, FINAL, checkpoint_name
 from reports.contract import Failure, State
-from ship.training import shared_shape
+from ship.settings import shared_shape
 
 # The works of one Ray trial, in the order of their places. The replicas stand in the same order:
 # one for each seed of the first work, then those of the second.

@@ -13,7 +13,7 @@ from ray import tune
 from harness.checkpoint_storage import Storage
 from harness.cluster import memory_kills_as_worker_deaths, threads
 from harness.config import StudyConfig
-from harness.method import Method, keeping
+from harness.method import Method, keeping, without_recording
 from harness.tuning.asha import make_scheduler
 from harness.tuning.callback import Monitor
 from harness.tuning.fusion import PrunedSettings
@@ -58,7 +58,7 @@ def sweep(
                 name="study",
                 num_samples=-1,
                 search_alg=searcher,
-                scheduler=make_scheduler(study, searcher.group, pruned, deaths),
+                scheduler=make_scheduler(study, searcher.group, pruned, deaths, searcher.places),
                 callbacks=[monitor],
                 resources_per_trial={"cpu": study.resources.cpus, "gpu": study.resources.gpus},
                 reuse_actors=True,
@@ -91,9 +91,10 @@ def bind(
         method: ship.
         storage: of checkpoints; None: there are none.
     """
+    load = method.load_backbone
     arguments: dict[str, Any] = {
         "run_trial": keeping(method.run_trial) if study.save else method.run_trial,
-        "load_backbone": method.load_backbone,
+        "load_backbone": load if study.compile == "auto" else without_recording(load),
         "threads": threads(study),
         "device": method.accelerator if study.resources.gpus else "cpu",
         "gpus": study.resources.gpus,

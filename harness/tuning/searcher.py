@@ -12,6 +12,7 @@ from harness.planning import Plan, Setting, Work
 from harness.store import Ledger
 from harness.tuning.fusion import Ending, Group, PrunedSettings, alike, fuse, group_checkpoint
 from harness.tuning.optuna_sampler import Outcome, Sampler, outcome_of, over_seeds
+from harness.tuning.places import MANY, Places
 from harness.tuning.retry_policy import Given, judge
 from harness.tuning.worker_deaths import Deaths
 from harness.worker import trial_spec
@@ -45,6 +46,7 @@ class StudySearcher(Searcher):
         fuse_at_most: Callable[[Work, int], int] = lambda work, n_alike: 1,
         pruned: PrunedSettings | None = None,
         deaths: Deaths | None = None,
+        places: int = MANY,
     ) -> None:
         """Build the searcher of one run.
 
@@ -55,6 +57,7 @@ class StudySearcher(Searcher):
             fuse_at_most: how many are to be fused of n works that are like the given one.
             pruned: the settings that the scheduler has stopped.
             deaths: what workers died of.
+            places: trials that can run at once.
         """
         super().__init__()
         self._study = study
@@ -62,6 +65,7 @@ class StudySearcher(Searcher):
         self._fuse_at_most = fuse_at_most
         self._pruned = pruned or PrunedSettings()
         self._deaths = deaths or Deaths(frozenset)
+        self.places = Places(places)
         self._ended: dict[str, list[Ending]] = {}
         groups = fuse(plan.work, fuse_at_most)
         self._queue = deque(Given(group, (None,) * len(group)) for group in groups)
@@ -97,7 +101,8 @@ class StudySearcher(Searcher):
     ) -> dict[str, Any] | str | None:
         """The next trial's config, None while all that may run is running, FINISHED at the end."""
         limit = self._study.concurrency
-        if limit is not None and len(self._running) >= limit:
+        full = limit is not None and len(self._running) >= limit
+        if full or not self.places.have_room(self._running):
             return None
         if not self._queue and self._sampler is not None and self._proposals_left > 0:
             self._ask(self._sampler)

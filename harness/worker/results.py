@@ -10,7 +10,7 @@ from typing import Any
 
 from harness.resources import out_of_memory
 from reports.contract import Failure
-from ship.metrics import EpochMetrics, NonFiniteLoss
+from ship.epoch_metrics import EpochMetrics, NonFiniteLoss
 
 # Keys of a result. The first two (how many evaluations there were, and the last one's value of each
 # setting) are what a scheduler looks at; they are there at evaluated selection epochs alone. A

@@ -9,12 +9,12 @@ from ship.trial_config import TrialConfig
 
 def feature_key(config: TrialConfig) -> str:
     """What features a trial reads, as the key of the shared feature sets."""
-    return json.dumps([config.backbone, config.dataset, config.views])
+    return json.dumps([config.backbone, config.image_precision, config.dataset, config.views])
 
 
 def target_key(config: TrialConfig, target: str) -> str:
     """The key of a target's feature set, which holds test pictures alone."""
-    return json.dumps([config.backbone, target, "test"])
+    return json.dumps([config.backbone, config.image_precision, target, "test"])
 
 
 def trial_spec(

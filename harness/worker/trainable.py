@@ -40,8 +40,8 @@ from harness.worker.results import (
 from harness.worker.spec import feature_key, target_key
 from harness.worker.trained_files import trained_files
 from reports.contract import Cost
-from ship.clip import Precision
-from ship.metrics import EpochMetrics
+from ship.architectures import Precision
+from ship.epoch_metrics import EpochMetrics
 from ship.trial_config import TrialConfig
 
 # A result costs the driver some 2 ms, and a method's epoch may take less: they travel together.

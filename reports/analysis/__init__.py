@@ -15,12 +15,14 @@ from reports.analysis.curves import (
 )
 from reports.analysis.dependence import Dependence, partial_dependence
 from reports.analysis.design import Unavailable, scores_compare
+from reports.analysis.gaps import PathState, load_path
 from reports.analysis.importance import Effect, Importance, importance
 from reports.analysis.interactions import Interaction, interactions
-from reports.analysis.path import AblationPath, Change, Step, ablation_path
-from reports.analysis.tables import analysis_tables
+from reports.analysis.path import AblationPath, Change, NoBaseline, Step, ablation_path
+from reports.analysis.tables import PATH_TABLE, analysis_tables
 
 __all__ = [
+    "PATH_TABLE",
     "AblationPath",
     "Analysis",
     "BudgetCorrelation",
@@ -31,6 +33,8 @@ __all__ = [
     "Importance",
     "Interaction",
     "LearningCurves",
+    "NoBaseline",
+    "PathState",
     "Rung",
     "Step",
     "Unavailable",
@@ -41,6 +45,7 @@ __all__ = [
     "importance",
     "interactions",
     "learning_curves",
+    "load_path",
     "partial_dependence",
     "scores_compare",
 ]

@@ -10,7 +10,7 @@ from reports.analysis.design import Unavailable, scores_compare
 from reports.contract import COMPLETE, PRUNED
 from reports.read import Study
 from reports.stats import FEWEST_RANKED, Estimate, mean_interval, rank_interval
-from reports.tables import factor_labels, setting_groups, spelled
+from reports.tables import factor_labels, setting_groups, spelled, without_added
 
 _POINTS = {
     "setting_key": pl.String,
@@ -102,11 +102,13 @@ def budget_correlation(study: Study) -> BudgetCorrelation | Unavailable:
     """Spearman's rho of early values of the objective with the final one, over settings.
 
     The final value is that at the epoch which selection chose, averaged over seeds. It is the best
-    of a run's evaluations, so late rungs are correlated with it by construction.
+    of a run's evaluations, so late rungs are correlated with it by construction. Settings that
+    --path ran are left out.
 
     Args:
         study: read from a store.
     """
+    study = without_added(study)
     curves = scores_compare(study) or _curves(study)
     if isinstance(curves, Unavailable):
         return curves

@@ -20,6 +20,7 @@ from reports.tables import (
     level_id,
     on_test,
     ordered_levels,
+    without_added,
 )
 
 Codes = npt.NDArray[np.int64]
@@ -73,11 +74,13 @@ class Layout:
 def layout(study: Study, metric: str) -> Layout | Unavailable:
     """What a study has finished of a test metric, with at least one factor that varies.
 
+    Settings that --path ran are left out.
+
     Args:
         study: as it was read (see subject).
         metric: of its test metrics.
     """
-    part = subject(study, metric)
+    part = subject(without_added(study), metric)
     if isinstance(part, Unavailable):
         return part
     block = finished_block(part, f"test/{metric}")

@@ -17,6 +17,11 @@ Assignment = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
+class NoBaseline(Unavailable):
+    """There is no path since its first setting has not finished."""
+
+
+@dataclass(frozen=True)
 class Change:
     """A factor from one level to another; None where it is not active."""
 
@@ -48,7 +53,8 @@ class Step:
 class AblationPath:
     """A path through settings that exist.
 
-    baseline: its assignment. score: its mean selection objective.
+    baseline, baseline_key: its assignment and its setting's key.
+    score: its mean selection objective.
     steps: in order; none where selection prefers the baseline.
     missing: the assignments one factor away that a step would have looked at and that no finished
         setting has, in the order of the path. With them the path might take another turn.
@@ -56,6 +62,7 @@ class AblationPath:
 
     metric: str
     baseline: dict[str, Any]
+    baseline_key: str
     score: float
     steps: tuple[Step, ...]
     missing: tuple[dict[str, Any], ...]
@@ -84,7 +91,7 @@ def ablation_path(study: Study, metric: str) -> AblationPath | Unavailable:
         return Unavailable("no setting has finished with a selection score")
     start = baseline_setting(part, groups)
     if start is None:
-        return Unavailable("the setting with every factor at its baseline has not finished")
+        return NoBaseline("the setting with every factor at its baseline has not finished")
     # of two settings with one assignment the better
     by_place = {_place(g.value.assignment): (g, score) for score, g in reversed(scored)}
     possible = _possible([s.assignment for s in part.settings if not s.arm])
@@ -112,6 +119,7 @@ def ablation_path(study: Study, metric: str) -> AblationPath | Unavailable:
     return AblationPath(
         metric,
         dict(start.value.assignment),
+        first.value.key,
         by_place[_place(start.value.assignment)][1],
         tuple(steps),
         tuple(missing.values()),

@@ -1,5 +1,6 @@
 """Importance, interactions and the path from the baseline as tables."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 
 from reports.analysis.analysis import Analysis
@@ -19,6 +20,7 @@ from reports.tables import (
     Table,
     Text,
     Value,
+    added_notes,
     chosen_by,
     decimals_of,
     head_notes,
@@ -26,8 +28,10 @@ from reports.tables import (
     short_names,
     titled,
     unfinished_notes,
+    without_added,
 )
 
+PATH_TABLE = "path"  # its name
 MOST_MISSING = 6  # settings that a note names
 
 
@@ -37,11 +41,12 @@ def analysis_tables(analysis: Analysis) -> list[Table]:
     if isinstance(part, Unavailable) or len(part.factors) < 2:
         return []
     tables = []
+    own = without_added(part)
     if isinstance(analysis.importance, Importance):
-        tables.append(_importance(part, analysis.importance))
+        tables.append(_importance(own, analysis.importance))
     pairs = analysis.interactions
     if not isinstance(pairs, Unavailable):
-        tables += [_interactions(part, pairs, metric), _cells(part, pairs, metric)]
+        tables += [_interactions(own, pairs, metric), _cells(own, pairs, metric)]
     if isinstance(analysis.path, AblationPath) and analysis.path.steps:
         tables.append(_path(part, analysis.path))
     return tables
@@ -163,7 +168,13 @@ def _cells(study: Study, found: Sequence[Interaction], metric: str) -> Table:
 def _path(study: Study, path: AblationPath) -> Table:
     head, objective = (heading(study.protocol, m) for m in (path.metric, study.objective))
     first: dict[str, Cell] = {"change": Text("baseline"), "score": Quantity(path.score)}
-    rows = [_row(study, first), *(_step(study, step, path.metric) for step in path.steps)]
+    made = [first, *(_step(study, step, path.metric) for step in path.steps)]
+    added = {setting.key for setting in study.settings if setting.added}
+    keys = [path.baseline_key, *(step.setting_key for step in path.steps)]
+    rows = [
+        dataclasses.replace(_row(study, cells), added=key in added)
+        for cells, key in zip(made, keys, strict=True)
+    ]
     columns = (
         Column("change", "change", "left"),
         Column("score", f"sel. {objective}"),
@@ -177,14 +188,15 @@ def _path(study: Study, path: AblationPath) -> Table:
         "from the baseline to the setting with the best selection score; each step changes the"
         f" factor that gains most in it, and test decides nothing. Δ{head}: to the row before,"
         " paired by seed, ± its 95% t-interval",
+        *added_notes(rows),
         *_missing(study, path),
         *unfinished_notes(study),
     ]
     title = titled(study, "path from the baseline to what selection prefers", rows)
-    return Table("path", title, columns, tuple(rows), tuple(notes))
+    return Table(PATH_TABLE, title, columns, tuple(rows), tuple(notes))
 
 
-def _step(study: Study, step: Step, metric: str) -> Row:
+def _step(study: Study, step: Step, metric: str) -> dict[str, Cell]:
     names, decimals = short_names(study), decimals_of(study, metric)
     words = ", ".join(
         f"{names[c.factor]} {level_text(c.before)} → {level_text(c.after)}" for c in step.changes
@@ -199,7 +211,7 @@ def _step(study: Study, step: Step, metric: str) -> Row:
             cells[key] = Value(comparison.difference, signed=True, decimals=decimals)
     if step.difference is not None:
         cells["pairs"] = Quantity(step.difference.difference.n, 0)
-    return _row(study, cells)
+    return cells
 
 
 def _missing(study: Study, path: AblationPath) -> list[str]:

@@ -131,14 +131,14 @@ def block_f(contrasts: Array) -> tuple[float, float | None]:
     Args:
         contrasts: (df, R), R > 1, df > 0.
     """
-    from scipy import stats
+    from scipy import special
 
     freedom, n = contrasts.shape
     part = float(over_seeds(contrasts))
     if part >= 1 - _NOTHING:
         return math.inf, 2.0 ** (1 - n)
     value = (n - 1) * part / (1 - part)
-    return value, float(stats.f.sf(value, freedom, freedom * (n - 1)))
+    return value, float(special.fdtrc(freedom, freedom * (n - 1), value))
 
 
 def within_blocks(

@@ -118,7 +118,8 @@ def _chosen(table: Table, head: str) -> Finding | None:
     if len(rows) < 2 or table.metric not in rows[0].cells:
         return None
     best = rows[0]
-    words = f"{spelled_row(table, best)}: {head} {cell_text(best.cells[table.metric])}"
+    ran = ", which --path ran" if best.added else ""
+    words = f"{spelled_row(table, best)}{ran}: {head} {cell_text(best.cells[table.metric])}"
     if base is not None and difference(best) is not None:
         p = f" ({told})" if (told := p_words(best)) else ""
         words += f", {signed(best)} against {spelled_row(table, base)}{p}"

@@ -18,13 +18,18 @@ from reports.tables import (
     is_percent,
     level_groups,
     short_name,
+    without_added,
 )
 
 _HEIGHT = 170  # pixels of the plot
 
 
 def factor_charts(study: Study, metric: str) -> Iterator[Chart]:
-    """A chart for each factor; over datasets, of the averages, and one of the datasets."""
+    """A chart for each factor; over datasets, of the averages, and one of the datasets.
+
+    Settings that --path ran are left out, as they are of a factor's tables.
+    """
+    study = without_added(study)
     over = dataset_factor(study)
     whole = study if over is None else averaged(study, over)
     # The arms are one setting on one dataset: no line across means over other factors or datasets.
@@ -186,4 +191,5 @@ def _caption(
     told = ", ".join(f"{m.level} {m.estimate.mean:.{decimals}f}" for m in means)
     levels = f" Means with 95% intervals: {told}." if told else ""
     lines = f" Lines: {', '.join(arm.label for arm in arms)}." if arms else ""
-    return f"{what} {dots}{levels}{lines}"
+    aside = f" Without the settings that --path ran ({study.aside})." if study.aside else ""
+    return f"{what} {dots}{levels}{lines}{aside}"

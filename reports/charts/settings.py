@@ -17,7 +17,7 @@ from reports.charts.pieces import (
 )
 from reports.contract import QUALITY
 from reports.read import Study, heading
-from reports.tables import MEASURES, factor_labels, setting_groups, spelled
+from reports.tables import MEASURES, factor_labels, setting_groups, spelled, without_added
 
 _SHOWN = ("cosine_to_mean", "synthetic_to_real")  # measures of the class means
 FEWEST = 4  # settings of a scatter
@@ -52,7 +52,8 @@ def cost_chart(study: Study, found: Sequence[CostPoint], metric: str) -> Chart |
 
 
 def quality_charts(study: Study, metric: str) -> Iterator[Chart]:
-    """The metric against measures of the class means, a point a setting."""
+    """The metric against measures of the class means, a point a setting that is the study's own."""
+    study = without_added(study)
     head = heading(study.protocol, metric)
     names = {measure.metric: measure.short for measure in MEASURES}
     for name in (name for name in _SHOWN if f"{QUALITY}{name}" != metric):

@@ -44,9 +44,10 @@ from reports.contract.states import (
     Kind,
     State,
 )
-from reports.contract.tags import FINGERPRINTS, LONG_TAGS, Tag
+from reports.contract.tags import ADDED_BY_PATH, FINGERPRINTS, LONG_TAGS, Tag
 
 __all__ = [
+    "ADDED_BY_PATH",
     "ARMS",
     "CLASS",
     "CLASS_ID",

@@ -31,6 +31,8 @@ class Tag(StrEnum):
     ARM = "ship.arm"
     SEEDS = "ship.seeds"
     ASSIGNMENT = "ship.assignment"
+    # why it was run, where neither the study's grid nor its sampler asks for it: ADDED_BY_PATH
+    ADDED = "ship.added"
     # what made its numbers
     PROTOCOL = "ship.protocol"
     BACKBONE = "ship.backbone"
@@ -61,6 +63,9 @@ class Tag(StrEnum):
 
 FINGERPRINTS: Final = (Tag.RESULTS_VERSION, Tag.DATASET_FINGERPRINT, Tag.BACKBONE_FINGERPRINT)
 """What decides a run's numbers beside its params."""
+
+ADDED_BY_PATH: Final = "path"
+"""Value of Tag.ADDED, and of "added" in Tag.WANTED: `ship-sweep --path` asked for it."""
 
 LONG_TAGS: Final = (Tag.FACTORS, Tag.STUDY, Tag.WANTED)
 """Tags that go on in NAME.1, NAME.2 where MLflow would cut them."""

@@ -40,6 +40,7 @@ class Study:
     constants: the TrialConfig params (as MLflow text) that all settings share.
     left_out: finished rows of settings or seeds that the study no longer wants.
     untried: settings that the sampler has still to propose.
+    aside: settings that --path ran, and that this part of the study leaves out.
     scope: "" for the whole study, else the dataset, or the words for an average over datasets, that
         this part of it holds.
     pooled: the datasets that a row is the average over, () where it is of one dataset.
@@ -77,6 +78,7 @@ class Study:
     versions: dict[str, str] = field(default_factory=dict)
     seeds: tuple[int, ...] = ()
     detection: Detection | None = None
+    aside: int = 0
 
 
 def load_records(study_name: str, tracking_uri: str) -> Study:
@@ -129,7 +131,8 @@ def study_from_runs(name: str, runs: Sequence[Run]) -> Study:
     }
     factors = tuple(_factor(f) for f in _json_tag(tags, Tag.FACTORS, []))
     # A sampler may propose one setting twice: both count as tried.
-    tried = sum(not setting.arm for setting in listed)
+    proposed = {r.tags[Tag.SETTING_KEY] for r in trials if Tag.ADDED not in r.tags}
+    tried = sum(not s.arm and (not s.added or s.key in proposed) for s in listed)
     finished = tags.get(Tag.STATE) == COMPLETE
     current = [run for run in trials if run.tags[Tag.SETTING_KEY] in wanted]
     protocol = _protocol(current, kept)
@@ -216,7 +219,8 @@ def _wanted(tags: Mapping[str, str]) -> tuple[Setting, ...]:
     listed = _json_tag(tags, Tag.WANTED, [])
     try:
         found = tuple(
-            Setting(w["setting_key"], w["assignment"], w["arm"], own_seeds(w)) for w in listed
+            Setting(w["setting_key"], w["assignment"], w["arm"], own_seeds(w), "added" in w)
+            for w in listed
         )
     except (AttributeError, KeyError, TypeError) as error:
         raise ReportError(f"MLflow tag {Tag.WANTED}: not a list of settings") from error
@@ -233,7 +237,8 @@ def _newest_settings(trials: Sequence[Run]) -> tuple[Setting, ...]:
         assignment = json.loads(run.tags.get(Tag.ASSIGNMENT, "{}"))
         arm = run.tags.get(Tag.ARM, "")
         place = (json.dumps(assignment, sort_keys=True), arm)
-        newest[place] = Setting(run.tags[Tag.SETTING_KEY], assignment, arm)
+        added = Tag.ADDED in run.tags
+        newest[place] = Setting(run.tags[Tag.SETTING_KEY], assignment, arm, added=added)
     return tuple(newest.values())
 
 

@@ -62,12 +62,14 @@ class Setting:
     """One setting that the study wants: its key, its factor values, its arm ("" if none).
 
     seeds: that it is wanted for; None: the study's.
+    added: whether `ship-sweep --path` asked for its results, not the grid or the sampler.
     """
 
     key: str
     assignment: dict[str, Any]
     arm: str
     seeds: tuple[int, ...] | None = None
+    added: bool = False
 
 
 def seed_rows(run: Run, warnings: list[str]) -> list[dict[str, Any]]:

@@ -1,14 +1,15 @@
 """The files of a report: made whole or not at all."""
 
-import dataclasses
 import os
 import re
 import tempfile
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console, Group, RenderableType
 
+from reports.analysis import PATH_TABLE
 from reports.charts import FIGURES, chart_bytes, study_charts
 from reports.contract import ReportError
 from reports.render.answer import answer_markdown, answer_view
@@ -17,6 +18,7 @@ from reports.render.page import page
 from reports.render.plain import csv_stream, csv_text, markdown
 from reports.render.terminal import FILE_WIDTH, plain_text, terminal_view
 from reports.report import Report
+from reports.tables import Table
 
 _HEAD = 1000  # characters of a page in which its stamp stands
 
@@ -38,14 +40,19 @@ def text_of(form: str, report: Report) -> str:
 def view(report: Report, width: int) -> RenderableType:
     """The answer for a console `width` characters wide, and the tables that it is made from.
 
-    What quality is and what selection chose is one step further, in the files.
+    What quality is and what selection chose is one step further, in the files. So is the path from
+    the baseline, unless somebody had settings run for it.
     """
     answer = answer_view(report.study.name, report.answer)
     tables = [
-        table if table.kind or table.place == "csv" else dataclasses.replace(table, place="files")
+        table if _is_told(table) or table.place == "csv" else replace(table, place="files")
         for table in report.every_table
     ]
     return Group(answer, terminal_view(tables, width))
+
+
+def _is_told(table: Table) -> bool:
+    return bool(table.kind) or (table.name == PATH_TABLE and any(row.added for row in table.rows))
 
 
 def print_report(report: Report, last: str) -> None:

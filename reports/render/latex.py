@@ -23,7 +23,7 @@ _SPECIALS = {
     "<": r"$<$", ">": r"$>$", "|": r"\textbar{}", '"': r"\textquotedbl{}",
     "±": r"$\pm$", "–": "--", "−": "$-$", "Δ": r"$\Delta$", "ρ": r"$\rho$", "·": r"$\cdot$",
     "×": r"$\times$", "≥": r"$\geq$", "≤": r"$\leq$", "→": r"$\to$", "²": "$^2$",
-    "†": r"$^\dagger$",
+    "†": r"$^\dagger$", "‡": r"$^\ddagger$",
 }  # fmt: skip
 
 

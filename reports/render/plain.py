@@ -9,6 +9,7 @@ import polars as pl
 
 from reports.stats import Estimate
 from reports.tables import (
+    ADDED,
     MARK,
     Cell,
     Counts,
@@ -49,7 +50,7 @@ def _markdown(table: Table) -> str:
 def row_cells(table: Table, row: Row, keys: Sequence[str] | None = None) -> list[Cell | None]:
     """A row's cells in the order of the page's columns.
 
-    A row with flags has the mark at its first label.
+    A row with flags, or that --path ran, has marks at its first label.
 
     Args:
         table: that the row is of.
@@ -65,8 +66,9 @@ def row_cells(table: Table, row: Row, keys: Sequence[str] | None = None) -> list
         for place, column in enumerate(table.page_columns)
         if keys is None or column.key in keys
     ]
-    if row.flags and isinstance(cells[0], Text):
-        cells[0] = Text(f"{cells[0].text} {MARK}")
+    marks = MARK * bool(row.flags) + ADDED * row.added
+    if marks and isinstance(cells[0], Text):
+        cells[0] = Text(f"{cells[0].text} {marks}")
     return cells
 
 
@@ -84,21 +86,21 @@ def csv_text(table: Table) -> str:
     """All rows at full precision: mean, low, high and n of every estimate in columns of their own.
 
     What is not known is an empty field. `selection_rule` says "selected on test" where it was;
-    `flags` lists FLAG RAISED/OF.
+    `flags` lists FLAG RAISED/OF; `added` tells what --path ran.
     """
     names = {column.key: _names(table, column.key) for column in table.columns}
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     headings = [heading for found in names.values() for heading in found]
-    writer.writerow([*headings, "section", "baseline", "arm", "selection_rule", "flags"])
+    writer.writerow([*headings, "section", "baseline", "arm", "selection_rule", "flags", "added"])
     for row in table.rows:
         values = [
             value for key, found in names.items() for value in _values(row.cells.get(key), found)
         ]
         selection = "selected on test" if on_test(row.selection) else row.selection
         flags = "; ".join(f"{flag.name} {flag.raised}/{flag.of}" for flag in row.flags)
-        baseline = str(row.baseline).lower()
-        writer.writerow([*values, row.section, baseline, row.arm, selection, flags])
+        baseline, added = (str(said).lower() for said in (row.baseline, row.added))
+        writer.writerow([*values, row.section, baseline, row.arm, selection, flags, added])
     return buffer.getvalue()
 
 

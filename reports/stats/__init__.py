@@ -3,6 +3,9 @@
 Answers for: what the numbers of a table claim. The unit is a seed, that is one few-shot draw, one
 pseudo-new split and one initialisation together: an interval says how far the mean would move with
 other seeds, not with other test pictures. classes.py says the same of other classes.
+
+scipy is imported in the functions that call it, and where its special functions will do, not
+scipy.stats: importing that takes half a second, and a study with nothing to do waits for it.
 """
 
 from reports.stats.classes import DRAWS, Array, ClassCounts, Share, interval_over_classes, resampled

@@ -93,9 +93,9 @@ def interval_over_classes(mean: float, draws: Sequence[Array]) -> Estimate:
 @cache
 def _widening(k: int) -> float:
     """Factor from the spread of draws of k classes to that of a t-interval."""
-    from scipy import stats
+    from scipy import special
 
-    normal = float(stats.norm.isf((1 - CONFIDENCE) / 2))
+    normal = -float(special.ndtri((1 - CONFIDENCE) / 2))
     return critical(k - 1) / normal * math.sqrt(k / (k - 1))
 
 

@@ -68,6 +68,18 @@ def percent_interval(values: Sequence[float]) -> Estimate:
     return Estimate(plain.mean, low, high, plain.n)
 
 
+def t_tail(statistic: float, freedom: int) -> float:
+    """Probability that Student's t exceeds a statistic.
+
+    Args:
+        statistic: of the test.
+        freedom: degrees of freedom, at least 1.
+    """
+    from scipy import special
+
+    return float(special.stdtr(freedom, -statistic))
+
+
 @cache
 def critical(freedom: int, alpha: float = 1 - CONFIDENCE) -> float:
     """Student's t that is exceeded in either direction with probability alpha.
@@ -78,6 +90,6 @@ def critical(freedom: int, alpha: float = 1 - CONFIDENCE) -> float:
         freedom: degrees of freedom, at least 1.
         alpha: of both tails together.
     """
-    from scipy import stats
+    from scipy import special
 
-    return float(stats.t.isf(alpha / 2, freedom))
+    return -float(special.stdtrit(freedom, alpha / 2))

@@ -7,7 +7,7 @@ from functools import cache
 
 import numpy as np
 
-from reports.stats.intervals import CONFIDENCE, ROUNDING, Estimate, critical, mean_interval
+from reports.stats.intervals import CONFIDENCE, ROUNDING, Estimate, critical, mean_interval, t_tail
 
 POWER = 0.80
 
@@ -48,8 +48,6 @@ def compare_paired(values: Mapping[int, float], baseline: Mapping[int, float]) -
         is undefined and there is no interval: p is 1 if they are all zero, else the exact sign
         test's 2 ** (1 - n), the least that n pairs can show without a variance.
     """
-    from scipy import stats
-
     seeds = sorted(values.keys() & baseline.keys())
     if not seeds:
         return None
@@ -64,17 +62,19 @@ def compare_paired(values: Mapping[int, float], baseline: Mapping[int, float]) -
         unmoved = abs(estimate.mean) <= ROUNDING * scale
         alone = Estimate(estimate.mean, None, None, n)
         return Comparison(alone, 1.0 if unmoved else 2.0 ** (1 - n), None)
-    p = 2 * float(stats.t.sf(abs(estimate.mean) / (std / math.sqrt(n)), n - 1))
-    return Comparison(estimate, min(p, 1.0), std)
+    return Comparison(estimate, _t_test(estimate.mean, std, n), std)
 
 
 def one_sample_p(values: Sequence[float]) -> float | None:
     """Two-sided p of the t-test that the mean is 0; None with one value, or without a spread."""
-    from scipy import stats
-
     if len(values) < 2 or float(np.ptp(values)) <= ROUNDING * float(np.abs(values).max()):
         return None
-    return float(stats.ttest_1samp(values, 0.0).pvalue)
+    return _t_test(float(np.mean(values)), float(np.std(values, ddof=1)), len(values))
+
+
+def _t_test(mean: float, std: float, n: int) -> float:
+    """Two-sided p that the mean of n values with a standard deviation is 0."""
+    return min(1.0, 2 * t_tail(abs(mean) / (std / math.sqrt(n)), n - 1))
 
 
 def minimum_detectable(std: float, n: int, comparisons: int = 1) -> float | None:
@@ -97,13 +97,13 @@ def minimum_detectable(std: float, n: int, comparisons: int = 1) -> float | None
 @cache
 def _noncentrality(freedom: int, alpha: float) -> float:
     """Of the t-distribution that passes the two-sided test at alpha with 80% power."""
-    from scipy import optimize, stats
+    from scipy import optimize, special
 
     edge = critical(freedom, alpha)
 
     def shortfall(noncentrality: float) -> float:
         # The far tail's share of the power is below 1e-6 here, so one tail is enough.
-        return float(stats.nct.sf(edge, freedom, noncentrality)) - POWER
+        return 1 - float(special.nctdtr(freedom, noncentrality, edge)) - POWER
 
     # At df = 1 the root is about 3.3 times the critical value, the most that it ever is.
     return float(optimize.brentq(shortfall, 0.0, 5 * edge + 5))

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from reports.stats.intervals import CONFIDENCE, Estimate, critical
+from reports.stats.intervals import CONFIDENCE, Estimate, critical, t_tail
 from reports.stats.paired import holm
 
 MOST_SEEDS = 500  # further ones that a reader is told of; beyond, the number says nothing
@@ -78,13 +78,11 @@ def standard_error(difference: Estimate) -> float | None:
 
 def beyond_p(difference: Estimate, effect: float) -> float | None:
     """Two-sided p of the minimum-effect test that the true difference is within ±effect."""
-    from scipy import stats
-
     error = standard_error(difference)
     if error is None:
         return None
     beyond = (abs(difference.mean) - effect) / error
-    return min(1.0, 2 * float(stats.t.sf(beyond, difference.n - 1)))
+    return min(1.0, 2 * t_tail(beyond, difference.n - 1))
 
 
 def further_pairs(difference: Estimate, effect: float, family: int = 1) -> int | None:

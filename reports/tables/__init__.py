@@ -4,6 +4,7 @@ Answers for: what enters a mean, what is compared with what, and every footnote 
 owes its reader. Knows no output format.
 """
 
+from reports.tables.added import added_notes, is_added, without_added
 from reports.tables.build import build_tables
 from reports.tables.changes import change_lines
 from reports.tables.datasets import AVERAGE
@@ -37,6 +38,7 @@ from reports.tables.groups import (
 from reports.tables.headline import Headline, headline
 from reports.tables.metric import decimals_of, interval_of, is_percent, with_metric
 from reports.tables.model import (
+    ADDED,
     LEVELS,
     MARK,
     Cell,
@@ -69,6 +71,7 @@ from reports.tables.quality_response import APART, on_other_classes
 from reports.tables.stopped import given_out
 
 __all__ = [
+    "ADDED",
     "APART",
     "AVERAGE",
     "FEWEST_SEEDS",
@@ -94,6 +97,7 @@ __all__ = [
     "Table",
     "Text",
     "Value",
+    "added_notes",
     "arm_groups",
     "arms_dataset",
     "averaged",
@@ -113,6 +117,7 @@ __all__ = [
     "head_notes",
     "headline",
     "interval_of",
+    "is_added",
     "is_numeric",
     "is_percent",
     "level_groups",
@@ -135,4 +140,5 @@ __all__ = [
     "unfinished_notes",
     "value_parts",
     "with_metric",
+    "without_added",
 ]

@@ -7,6 +7,7 @@ from typing import Literal
 from reports.contract import FAIL, PRUNED
 from reports.read import Factor, Study, heading
 from reports.stats import compare_paired, holm
+from reports.tables.added import is_added
 from reports.tables.comparison import (
     compared_cells,
     compared_in,
@@ -171,8 +172,8 @@ def _table(
             cells["difference"] = Text("baseline")
         section = REFERENCES if group.arm else LEVELS
         chosen = chosen_by(group.rows["selection"].to_list())
-        flags = raised_flags(group.rows)
-        rows.append(Row(cells, section, group is parts.baseline, chosen, group.arm, flags))
+        flags, base = raised_flags(group.rows), group is parts.baseline
+        rows.append(Row(cells, section, base, chosen, group.arm, flags, is_added(group)))
     columns = kept_columns(columns, rows)
     baseline = spelled(parts.baseline, columns) if parts.baseline else ""
     names = [spelled(group, columns) for group in groups]

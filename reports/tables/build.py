@@ -5,6 +5,7 @@ import dataclasses
 from reports.contract import QUALITY
 from reports.read import Factor, Study
 from reports.tables.ablation import factor_table, settings_table
+from reports.tables.added import without_added
 from reports.tables.datasets import AVERAGE, dataset_tables
 from reports.tables.groups import MOST_LEVELS, ordered_levels
 from reports.tables.metric import with_metric
@@ -39,18 +40,19 @@ def build_tables(study: Study, metric: str | None = None) -> list[Table]:
     tables = _over_datasets(study, over, metric) if over else _of_settings(study, metric)
     beside = [*selection_tables(study), *quality_tables(study)]
     of_quality = metric.startswith(QUALITY)
-    return [*tables, *beside, *([] if of_quality else response_tables(study, metric))]
+    own = without_added(study)
+    return [*tables, *beside, *([] if of_quality else response_tables(own, metric))]
 
 
 def _of_settings(study: Study, metric: str) -> list[Table]:
     levelled = [f for f in study.factors if len(ordered_levels(study, f)) <= MOST_LEVELS]
     if len(study.factors) == 1 and levelled:
         return [_factor_table(study, study.factors[0], metric)]
-    tables = [settings_table(study, metric)]
+    tables, own = [settings_table(study, metric)], without_added(study)
     on_grid = levelled if study.sampler == "grid" else []
-    tables += [_factor_table(study, factor, metric) for factor in on_grid]
+    tables += [_factor_table(own, factor, metric) for factor in on_grid]
     ranged = [factor for factor in study.factors if factor not in on_grid]
-    return [*tables, *([rank_table(study, ranged, metric)] if ranged else [])]
+    return [*tables, *([rank_table(own, ranged, metric)] if ranged else [])]
 
 
 def _factor_table(study: Study, factor: Factor, metric: str) -> Table:
@@ -62,7 +64,7 @@ def _over_datasets(study: Study, over: Factor, metric: str) -> list[Table]:
     others = [factor for factor in study.factors if factor != over]
     if not others:
         return [*tables, _factor_table(study, over, metric)]
-    whole = averaged(study, over)
+    whole = averaged(without_added(study), over)
     if whole is not None and len(others) > 1:
         effects = (_factor_table(whole, factor, metric) for factor in whole.factors)
         tables += [dataclasses.replace(t, name=f"{AVERAGE}-{t.name}") for t in effects]

@@ -96,6 +96,7 @@ def _row(line: Line, labels: Sequence[Column], cells: Mapping[str, Cell]) -> Row
         chosen_by(line.frame["selection"].to_list()),
         line.arm,
         raised_flags(line.frame),
+        line.added,
     )
 
 

@@ -7,6 +7,7 @@ import polars as pl
 
 from reports.contract import COMPLETE
 from reports.read import Study, heading, load_records
+from reports.tables.added import without_added
 from reports.tables.groups import (
     MOST_LEVELS,
     Group,
@@ -101,12 +102,13 @@ def families(study: Study, metric: str | None = None) -> list[Family]:
         groups, labels = [*settings, *arm_groups(whole)], factor_labels(whole)
         baseline = baseline_setting(whole, settings)
         found.append(_family(whole, "settings", groups, baseline, {}, metric, labels))
+    own = without_added(whole)
     for factor in levelled if whole.sampler == "grid" else []:
-        levels = level_groups(whole, factor)
-        groups = [*levels, *(arm_groups(whole) if len(whole.factors) == 1 else [])]
-        label = [Column("level", short_name(whole, factor))]
-        baseline, cells = baseline_level(factor, levels), companions(whole, factor)
-        found.append(_family(whole, factor.key, groups, baseline, cells, metric, label))
+        levels = level_groups(own, factor)
+        groups = [*levels, *(arm_groups(own) if len(own.factors) == 1 else [])]
+        label = [Column("level", short_name(own, factor))]
+        baseline, cells = baseline_level(factor, levels), companions(own, factor)
+        found.append(_family(own, factor.key, groups, baseline, cells, metric, label))
     return [family for family in found if family is not None and family.comparisons]
 
 

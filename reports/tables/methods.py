@@ -21,6 +21,7 @@ class Line:
         metrics by their bare names.
     frame: the same rows.
     halves: a harmonic mean -> the two that it is of.
+    added: whether --path ran it.
     """
 
     labels: tuple[Text, ...]
@@ -29,6 +30,7 @@ class Line:
     halves: Mapping[str, tuple[str, str]]
     arm: str = ""
     baseline: bool = False
+    added: bool = False
 
     def finished(self, name: str) -> dict[int, dict[str, Any]]:
         """seed -> row of the seeds that finished on a dataset."""
@@ -70,7 +72,8 @@ def method_line(study: Study, method: Method) -> Line:
     frames = {name: rows_of(study, [key]) for name, key in method.keys.items()}
     active = [f for f in others if f.key in values]
     at_baseline = all(level_id(values[f.key]) == level_id(f.baseline) for f in active)
-    return _line(study, labels, frames, baseline=bool(others) and at_baseline)
+    at_baseline = bool(others) and at_baseline
+    return _line(study, labels, frames, baseline=at_baseline, added=method.added)
 
 
 def arm_line(study: Study, arm: Group, dataset: str) -> Line:
@@ -91,6 +94,7 @@ def _line(
     *,
     arm: str = "",
     baseline: bool = False,
+    added: bool = False,
 ) -> Line:
     whole = pl.concat(list(frames.values()))
     kept = [name for name in whole.columns if not name.startswith("selection/")]
@@ -99,4 +103,4 @@ def _line(
         dataset: {row["seed"]: row for row in frame.select(kept).rename(bare).to_dicts()}
         for dataset, frame in frames.items()
     }
-    return Line(tuple(labels), rows, whole, study.protocol.halves, arm, baseline)
+    return Line(tuple(labels), rows, whole, study.protocol.halves, arm, baseline, added)

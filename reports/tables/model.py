@@ -12,6 +12,7 @@ REFERENCES = "reference arms"
 MOST_ABREAST = 6  # more means than this have their intervals below them
 CLASSES = "classes"  # the column of differences over other test classes
 MARK = "†"  # beside the label of a row with flags
+ADDED = "‡"  # beside that of a setting that ship-sweep --path ran
 
 
 @dataclass(frozen=True)
@@ -109,6 +110,7 @@ class Row:
     """Cells by column key; a column without a cell is shown as a dash.
 
     flags: those that were raised; a page marks the row's label.
+    added: whether ship-sweep --path ran it; a page marks the label.
     """
 
     cells: dict[str, Cell]
@@ -117,6 +119,7 @@ class Row:
     selection: str = ""
     arm: str = ""
     flags: tuple[Flagged, ...] = ()
+    added: bool = False
 
 
 @dataclass(frozen=True)

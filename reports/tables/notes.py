@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 
 from reports.contract import COMPLETE, FAIL, PRUNED, QUALITY
 from reports.read import Study, heading
+from reports.tables.added import added_notes
 from reports.tables.flags import flag_notes
 from reports.tables.legend import (
     arm_notes,
@@ -60,7 +61,7 @@ def table_notes(
             notes.append("s/seed: wall seconds of a run divided over its seeds")
         notes += preferred_note(study) if kind != "datasets" else []
         notes += flag_notes(study.rows, rows, names) if names else []
-        notes += arm_notes(study, rows)
+        notes += [*added_notes(rows), *arm_notes(study, rows)]
     if kind == "settings" and shown is not None:
         total = sum(row.section != REFERENCES for row in rows)
         if total > shown:
@@ -189,6 +190,9 @@ def unfinished_notes(study: Study) -> list[str]:
         parts = [f"{_rows(missing)} missing{of}"] if missing else []
         parts += [f"{study.untried} settings not tried yet"] if study.untried else []
         notes.append(f"incomplete study: {', '.join(parts)}")
+    if study.aside:
+        many = "1 setting that" if study.aside == 1 else f"{study.aside} settings that"
+        notes.append(f"without {many} --path ran: chosen by results, neither levels nor draws")
     if study.left_out:
         notes.append(f"{_rows(study.left_out)} of changed settings or seeds left out")
     return [*notes, *study.warnings]

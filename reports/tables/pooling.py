@@ -21,10 +21,12 @@ class Method:
     """One combination of the factors beside the dataset.
 
     keys: dataset -> setting_key, of the datasets on which the study wants it.
+    added: whether --path ran it on any of them.
     """
 
     assignment: dict[str, Any]
     keys: dict[str, str]
+    added: bool = False
 
 
 def dataset_factor(study: Study) -> Factor | None:
@@ -56,8 +58,9 @@ def methods(study: Study) -> list[Method]:
     found: dict[str, Method] = {}
     for setting in own:
         rest = {key: value for key, value in setting.assignment.items() if key != DATASET}
-        method = found.setdefault(level_id(rest), Method(rest, {}))
-        method.keys[level_text(setting.assignment[DATASET])] = setting.key
+        held = found.get(level_id(rest), Method(rest, {}))
+        keys = {**held.keys, level_text(setting.assignment[DATASET]): setting.key}
+        found[level_id(rest)] = Method(rest, keys, held.added or setting.added)
     places = {
         f.key: {level_id(level): i for i, level in enumerate(ordered_levels(study, f))}
         for f in others
@@ -80,7 +83,7 @@ def one_dataset(study: Study, factor: Factor, dataset: str) -> Study:
     """
     with_arms = dataset == arms_dataset(study, factor)
     settings = tuple(
-        Setting(s.key, {k: v for k, v in s.assignment.items() if k != DATASET}, s.arm)
+        dataclasses.replace(s, assignment={k: v for k, v in s.assignment.items() if k != DATASET})
         for s in study.settings
         if (with_arms if s.arm else level_text(s.assignment.get(DATASET)) == dataset)
     )
@@ -124,7 +127,9 @@ def averaged_over(study: Study, factor: Factor, whole: Sequence[Method]) -> Stud
     names = datasets(study, factor)
     seeds = sorted(study.rows["seed"].unique().to_list())
     rows = {(row["setting_key"], row["seed"]): row for row in study.rows.to_dicts()}
-    settings = tuple(Setting(f"average {i}", m.assignment, "") for i, m in enumerate(whole))
+    settings = tuple(
+        Setting(f"average {i}", m.assignment, "", added=m.added) for i, m in enumerate(whole)
+    )
     merged = []
     for setting, method in zip(settings, whole, strict=True):
         for seed in seeds:

@@ -9,6 +9,7 @@ import polars as pl
 from reports.contract import FAIL, PRUNED, QUALITY
 from reports.read import Study
 from reports.tables.ablation import TOP
+from reports.tables.added import added_notes, is_added
 from reports.tables.flags import flag_notes, raised_flags
 from reports.tables.formatting import number
 from reports.tables.groups import Group, arm_groups, by_seed, first_rows, matched, spelled
@@ -93,7 +94,7 @@ def quality_tables(study: Study) -> list[Table]:
     ]
     notes.append(interval_note(whole))
     notes += flag_notes(study.rows, rows, [spelled(group, labels) for group in groups])
-    notes += [*arm_notes(study, rows), *unfinished_notes(study)]
+    notes += [*added_notes(rows), *arm_notes(study, rows), *unfinished_notes(study)]
     kind = f"{whole.protocol.unseen or 'tested'} classes, test pictures"
     title = titled(study, f"quality of synthesized features ({kind})", rows)
     columns = (*labels, Column("n", "n"), *over, *_columns(measures, measured))
@@ -167,6 +168,7 @@ def _row(
         selection=chosen_by(group.rows["selection"].to_list()),
         arm=group.arm,
         flags=source.flags(group),
+        added=is_added(group),
     )
 
 

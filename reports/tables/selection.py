@@ -10,6 +10,7 @@ from reports.contract import FAIL, FLAG, PRUNED
 from reports.read import Study, heading
 from reports.stats import percent_interval
 from reports.tables.ablation import TOP
+from reports.tables.added import added_notes, is_added
 from reports.tables.flags import flag_notes, raised_flags
 from reports.tables.groups import Group, arm_groups, by_seed, first_rows, matched, spelled
 from reports.tables.legend import interval_note
@@ -62,6 +63,7 @@ def selection_tables(study: Study) -> list[Table]:
         "sel.: on the pictures that selection looks at, at what it chose; epoch: the median over"
         " seeds and its range, 0 before any training; alpha, beta, ratio: how many seeds took each"
         " value",
+        *added_notes(made),
         *preferred_note(study),
         interval_note(study),
         *flag_notes(_marked(rows), made, names),
@@ -95,6 +97,7 @@ def _row(group: Group, labels: Sequence[Column], score: str, chosen: Sequence[st
         selection=chosen_by(group.rows["selection"].to_list()),
         arm=group.arm,
         flags=raised_flags(_marked(group.rows)),
+        added=is_added(group),
     )
 
 

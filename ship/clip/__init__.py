@@ -1,11 +1,13 @@
 """Frozen CLIP: any open_clip backbone whose text tower can be driven by prompts.
 
 Answers for: loading and checking weights, pictures to features, and prompts to features with what
-classes share computed once. Nothing in it is trained.
+classes share computed once. Nothing in it is trained. What is known of a backbone without its
+weights needs no torch: ship.architectures, whose names it hands on.
 """
 
-from ship.clip.architectures import (
+from ship.architectures import (
     Architecture,
+    BackboneError,
     Precision,
     architectures,
     context_length,
@@ -13,16 +15,16 @@ from ship.clip.architectures import (
     load_tokenizer,
     text_settings,
 )
+from ship.clip.arithmetic import products
 from ship.clip.fewest_tokens import SMALLEST_GROUP
-from ship.clip.frozen_clip import BackboneError, FrozenCLIP, check_backbone_name
-from ship.clip.prompts import NamePosition, class_prompts, initial_context
+from ship.clip.frozen_clip import FrozenCLIP, check_backbone_name
+from ship.clip.prompts import class_prompts, initial_context
 
 __all__ = [
     "SMALLEST_GROUP",
     "Architecture",
     "BackboneError",
     "FrozenCLIP",
-    "NamePosition",
     "Precision",
     "architectures",
     "check_backbone_name",
@@ -31,5 +33,6 @@ __all__ = [
     "feature_dim",
     "initial_context",
     "load_tokenizer",
+    "products",
     "text_settings",
 ]

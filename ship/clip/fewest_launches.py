@@ -15,6 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ship.clip.text_layers import TextLayers, finish, merge_heads, project
+from ship.transfer import sent
 
 # Tokens of a packed sequence, about: attention grows with its square, and copies of the context
 # with its inverse. 128 is what one tile of the fused kernels spans.
@@ -88,7 +89,7 @@ class FewestLaunches:
         """(t, t) of 0 and -inf for [context][name 1]...[name k]: a name sees not its neighbours."""
         key = (p, s, k, like.dtype)
         if key not in self._masks:
-            self._masks[key] = packed_mask(p, s, k).to(like.device, like.dtype)
+            self._masks[key] = sent(packed_mask(p, s, k).to(like.dtype), like.device)
         length = p + k * s
         return self._masks[key][:, :length]
 

@@ -3,6 +3,7 @@
 import json
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -13,29 +14,32 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor, nn
 
-from ship.clip.architectures import BackboneError as BackboneError
-from ship.clip.architectures import (
+from ship.architectures import (
+    BackboneError,
+    ImagePrecision,
     Precision,
     architectures,
     drivable,
     find_config,
     load_tokenizer,
 )
+from ship.clip.arithmetic import products
 from ship.clip.hub import preprocessing, weights_on_hub
 from ship.clip.identity import fingerprint
 from ship.clip.text_tower import TextTower, UndrivableTower
 from ship.clip.weights_file import archive_weights, is_torchscript, loading_fault, quiet_torch
 from ship.pocket import MODEL_DIR
-from ship.training import Recorder
+from ship.training import CudaRecorder, Recorder
 
 # Weights drawn at random with a fixed seed: for benchmarks and tests of shapes, never for results.
 RANDOM = "random"
 _ENDINGS = (".pt", ".pth", ".bin", ".ckpt", ".safetensors")
 
 
-# fp32: as the weights are. Otherwise the text blocks are cast, once, when the backbone is loaded.
+# fp32, tf32: as the weights are. Otherwise the text blocks are cast, once, when they are loaded.
 DTYPES: dict[Precision, torch.dtype | None] = {
     "fp32": None,
+    "tf32": None,
     "bf16": torch.bfloat16,
     "fp16": torch.float16,
 }
@@ -47,7 +51,8 @@ class FrozenCLIP:
     Attributes:
         name: "pocket" or NAME:PRETRAINED as given.
         precision: of the text blocks' arithmetic. Prompts, features and gradients are float32
-            whatever it is, and so is the image tower, whose features are computed once and kept.
+            whatever it is. Under tf32 all products of a trial on CUDA round their factors to
+            TensorFloat-32 (ten bits of mantissa); on a CPU it is fp32.
         fingerprint: hash of architecture and weights before any cast; part of every cache and
             ledger key.
         text: the text tower, which takes prompt embeddings.
@@ -56,7 +61,10 @@ class FrozenCLIP:
         logit_scale: the learned factor on cosines, as a plain number.
         preprocess: test-time transform, PIL picture -> (3, image_size, image_size).
         mean, std: the normalisation that preprocess ends with, per channel.
-        recorder: what records training steps on the device; None: they are run as they are.
+        image_precision: of the image tower's products; may be set at any time. Features are float32
+            whatever it is.
+        recorder: what records training steps on the device; None: they are run as they are. load()
+            gives one on CUDA.
     """
 
     def __init__(
@@ -90,7 +98,8 @@ class FrozenCLIP:
         self.preprocess: Callable[[Image.Image], Tensor] = image_transform_v2(
             PreprocessCfg(**settings), is_train=False
         )
-        self.preprocess_id = json.dumps(settings, sort_keys=True, default=str)
+        self._settings = settings
+        self.image_precision: ImagePrecision = "fp32"
         size = settings["size"]
         self.image_size: int = size if isinstance(size, int) else int(size[0])
         self.mean: tuple[float, ...] = tuple(settings["mean"])
@@ -127,7 +136,8 @@ class FrozenCLIP:
             raise BackboneError(f"backbone {name!r} could not be loaded: {reason}") from why
         finally:
             logging.disable(previous)
-        return cls(name, model, tokenizer, device, precision)
+        recorder = CudaRecorder() if device.startswith("cuda") else None
+        return cls(name, model, tokenizer, device, precision, recorder)
 
     @property
     def text_width(self) -> int:
@@ -140,16 +150,28 @@ class FrozenCLIP:
         return self.text.context_length
 
     @property
+    def preprocess_id(self) -> str:
+        """Describes what is done to a picture before and in the image tower, beside its weights."""
+        reduced = {} if self.image_precision == "fp32" else {"precision": self.image_precision}
+        return json.dumps({**self._settings, **reduced}, sort_keys=True, default=str)
+
+    @property
     def text_tokens(self) -> int:
         """Token positions that went through the text layers so far."""
         return self.text.tokens - self._tokens_at_start
+
+    def arithmetic(self) -> AbstractContextManager[None]:
+        """What training on this backbone runs in; it is put back behind each step of a trial."""
+        return products(self.device, self.precision)
 
     @torch.inference_mode()
     def encode_images(
         self, pictures: Float[Tensor, "n 3 height width"]
     ) -> Float[Tensor, "n feature"]:
         """Unit-norm features of preprocessed pictures."""
-        features: Tensor = self._model.encode_image(pictures.to(self.device))
+        reduced = self.image_precision == "bf16"
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=reduced):
+            features: Tensor = self._model.encode_image(pictures.to(self.device))
         return F.normalize(features.float(), dim=-1)
 
     @torch.no_grad()

@@ -2,17 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from ship.clip.frozen_clip import FrozenCLIP
+from ship.configs import NamePosition
 from ship.training import ReplicaRng
-
-# Where the class name stands: behind the context, in its middle, or before it (CoOp, sec. 3.2).
-NamePosition = Literal["end", "middle", "front"]
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 # underflow changes. bfloat16 has float32's range and needs none.
 HALF_GRADIENT_SCALE = 256.0
 
-# open_clip's ResidualAttentionBlock; see ship.clip.architectures on when open_clip is imported
+# open_clip's ResidualAttentionBlock; see ship.architectures on when open_clip is imported
 Block: TypeAlias = Any
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Size, Tensor
 
-from ship.clip.architectures import architectures
+from ship.architectures import architectures
 from ship.clip.hub import NoWeightsError
 
 Shapes = Mapping[str, Size]

@@ -2,19 +2,24 @@
 
 from collections.abc import Callable, Mapping
 
+from ship.configs import (
+    CLIPAdapterConfig,
+    GDAConfig,
+    LinearProbeConfig,
+    TipAdapterConfig,
+    TipAdapterFConfig,
+    ZeroShotConfig,
+)
 from ship.cost.model import FLOAT_BYTES, Cost, Memory, product
 from ship.cost.prompt_learners import cocoop, coop
 from ship.cost.shapes import TowerShape
 from ship.cost.tasks import TaskShape
 from ship.cost.text import counted, plain_pass
 from ship.cost.training import FinetunerCost, FinetunerModel, SynthesisCost, scores, stepwise
-from ship.finetuners.clip_adapter import RATIOS, CLIPAdapterConfig
+from ship.finetuners.clip_adapter import RATIOS
 from ship.finetuners.gda import ALPHAS as GDA_ALPHAS
-from ship.finetuners.gda import GDAConfig
-from ship.finetuners.linear_probe import LinearProbeConfig
 from ship.finetuners.templates import SINGLE, SUBSET
-from ship.finetuners.tip_adapter import ALPHAS, BETAS, TipAdapterConfig, TipAdapterFConfig
-from ship.finetuners.zero_shot import ZeroShotConfig
+from ship.finetuners.tip_adapter import ALPHAS, BETAS
 from ship.training import steps_per_epoch
 
 

@@ -4,14 +4,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ship.configs import MlpVAEConfig, PromptVAEConfig, WGANConfig
 from ship.cost.model import FLOAT_BYTES, Cost, Memory, product, split
 from ship.cost.shapes import TowerShape
 from ship.cost.tasks import TaskShape
 from ship.cost.text import counted, drawn_pass, plain_pass
-from ship.generators.mlp_vae import MlpVAEConfig
 from ship.generators.prompt_network import FIXED_WORDS, PROMPTS_AT_ONCE, uses_z
-from ship.generators.prompt_vae import PromptVAEConfig
-from ship.generators.wgan import WGANConfig
 from ship.training import steps_per_epoch
 
 # AdamW and Adam keep two moments beside a weight and its gradient.

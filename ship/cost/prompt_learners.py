@@ -1,13 +1,12 @@
 """The cost of fine-tuners that learn contexts: a pass through the text tower a step."""
 
+from ship.configs import CoCoOpConfig, CoOpConfig, KgCoOpConfig
 from ship.cost.model import Cost, Memory, product, split
 from ship.cost.shapes import TowerShape
 from ship.cost.tasks import TaskShape
 from ship.cost.text import Gradient, counted, plain_pass, shared_pass
 from ship.cost.training import FinetunerCost, SynthesisCost, scores, stepwise
-from ship.finetuners.cocoop import PROMPTS_AT_ONCE, CoCoOpConfig
-from ship.finetuners.coop import CoOpConfig
-from ship.finetuners.kgcoop import KgCoOpConfig
+from ship.finetuners.cocoop import PROMPTS_AT_ONCE
 
 
 def to_prefix(gradient: bool) -> Gradient:

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from ship.clip import NamePosition, Precision, feature_dim, load_tokenizer, text_settings
-from ship.features import FeatureSet
+from ship.architectures import Precision, feature_dim, load_tokenizer, text_settings
+from ship.configs import NamePosition
+from ship.subsets import FeatureSet
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class TowerShape:
             mlp_width=int(text.width * text.mlp_ratio),
             context_length=text.context_length,
             feature_dim=feature_dim(backbone),
-            element_bytes=4 if precision == "fp32" else 2,
+            element_bytes=4 if precision in ("fp32", "tf32") else 2,
             count=lru_cache(maxsize=None)(lambda words: len(encode(words))),
         )
 
@@ -72,7 +73,7 @@ class TowerShape:
 
 @dataclass(frozen=True)
 class DataShape:
-    """A dataset as a trial studies it (see ship.protocols.studied_classes).
+    """A dataset as a trial studies it (see ship.subsets.studied_classes).
 
     class_names, template: what prompts are made of.
     train, val, test: pictures of each class.

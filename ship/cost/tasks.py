@@ -11,7 +11,7 @@ import numpy as np
 from ship.cost.shapes import DataShape
 from ship.metrics import ProtocolName
 from ship.protocols import REFERENCE_AGES, most_validation
-from ship.tasks import pseudo_new_classes
+from ship.subsets import pseudo_new_classes
 from ship.trial import FEWEST, MOST, MOST_IN_ALL
 from ship.trial_config import LEAKING_SELECTIONS, TrialConfig
 

@@ -4,11 +4,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from ship.configs import SyntheticConfig
 from ship.cost.generators import Asked, GeneratorCost
 from ship.cost.model import FLOAT_BYTES, Cost, Memory, product
 from ship.cost.shapes import TowerShape
 from ship.cost.tasks import TaskShape
-from ship.synthesis import SyntheticConfig
 from ship.training import steps_per_epoch
 
 

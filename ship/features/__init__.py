@@ -13,9 +13,11 @@ from ship.features.encode import (
     encode_split,
     undecodable,
 )
-from ship.features.feature_set import FeatureSet, extract_features
+from ship.features.extraction_time import extraction_seconds
+from ship.features.feature_set import extract_features
 from ship.features.shards import Shard
 from ship.features.split_extraction import Encode
+from ship.subsets import FeatureSet
 
 __all__ = [
     "Block",
@@ -28,5 +30,6 @@ __all__ = [
     "encode_pictures",
     "encode_split",
     "extract_features",
+    "extraction_seconds",
     "undecodable",
 ]

@@ -16,6 +16,7 @@ from jaxtyping import Float32
 from PIL import Image
 from torch import Tensor
 
+from ship.architectures import ImagePrecision
 from ship.datasets.base import DatasetError, OversizeError, Picture, PictureDataset, some
 from ship.features.shards import Shard
 from ship.features.views import augmented_view
@@ -26,7 +27,13 @@ EXTRACTION_VERSION: Final = 1
 
 @runtime_checkable
 class ImageEncoder(Protocol):
-    """The part of FrozenCLIP that extraction needs; encode_images must be thread-safe."""
+    """The part of FrozenCLIP that extraction needs; encode_images must be thread-safe.
+
+    Attributes:
+        image_precision: of encode_images; part of preprocess_id.
+    """
+
+    image_precision: ImagePrecision
 
     @property
     def name(self) -> str:

@@ -1,11 +1,10 @@
 """Image features of a whole dataset: extracted once, cached by content, read from a memory map."""
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float32, Int64
 
 from ship.datasets.base import SPLITS, PictureDataset
 from ship.features.cache import cache_key, cache_path, read_features
@@ -13,84 +12,10 @@ from ship.features.encode import EXTRACTION_VERSION, ImageEncoder, encode_split
 from ship.features.shards import ShardStore
 from ship.features.split_extraction import Encode, SplitExtraction
 from ship.features.views import AUGMENTATION
+from ship.subsets import FeatureSet
 
 Progress = Callable[[int, int], None]
 """Called with (views done, views to do in all), from the calling thread."""
-
-
-@dataclass(frozen=True, eq=False)
-class FeatureSet:
-    """A dataset as frozen features: plain numpy, so that Ray shares it without copies.
-
-    Arrays may be read-only and must never be written to.
-
-    class_names: by label. template: prompt with one {} for a class name.
-    train: (pictures, 1 + views, feature_dim); view 0 is the picture as test pictures are seen.
-    val, test: (pictures, feature_dim). All features are of unit norm. A split without pictures,
-        or one that was not asked for, has none: such a set can be a target, not a source.
-    n_seen: classes 0 .. n_seen - 1 are the officially seen ones; None: there is no official split.
-    """
-
-    class_names: tuple[str, ...]
-    template: str
-    dataset: str
-    dataset_fingerprint: str
-    backbone_fingerprint: str
-    train: Float32[np.ndarray, "train views feature"]
-    train_labels: Int64[np.ndarray, " train"]
-    val: Float32[np.ndarray, "val feature"]
-    val_labels: Int64[np.ndarray, " val"]
-    test: Float32[np.ndarray, "test feature"]
-    test_labels: Int64[np.ndarray, " test"]
-    n_seen: int | None = None
-
-    @property
-    def n_base(self) -> int:
-        """How many classes, the first ones, are base: the seen ones, else CoOp's ceil(n / 2)."""
-        return (len(self.class_names) + 1) // 2 if self.n_seen is None else self.n_seen
-
-    def first_classes(self, n: int) -> "FeatureSet":
-        """The part with the first n classes, relabelled.
-
-        With an official split, the first ceil(n / 2) seen and floor(n / 2) unseen ones; where one
-        kind has fewer, the other fills the places, so that all classes are the set itself.
-
-        Raises:
-            ValueError: n is not between 1 and the number of classes.
-        """
-        whole = len(self.class_names)
-        if not 1 <= n <= whole:
-            raise ValueError(
-                f"max_classes must lie between 1 and the {whole} classes of {self.dataset}, got {n}"
-            )
-        if self.n_seen is None:
-            return self._only(np.arange(n), None)
-        unseen = min(n // 2, whole - self.n_seen)
-        seen = min(n - unseen, self.n_seen)
-        kept = np.r_[:seen, self.n_seen : self.n_seen + n - seen]
-        return self._only(kept, seen)
-
-    def _only(self, kept: Int64[np.ndarray, " kept"], n_seen: int | None) -> "FeatureSet":
-        """The part with some classes, labelled 0, 1, ... in that order."""
-        new_label = np.full(len(self.class_names), -1)
-        new_label[kept] = np.arange(len(kept))
-        relabelled = [new_label[labels] for labels in self._labels]
-        train, val, test = (labels >= 0 for labels in relabelled)
-        return replace(
-            self,
-            class_names=tuple(self.class_names[label] for label in kept),
-            train=self.train[train],
-            train_labels=relabelled[0][train],
-            val=self.val[val],
-            val_labels=relabelled[1][val],
-            test=self.test[test],
-            test_labels=relabelled[2][test],
-            n_seen=n_seen,
-        )
-
-    @property
-    def _labels(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        return self.train_labels, self.val_labels, self.test_labels
 
 
 def extract_features(
@@ -118,29 +43,63 @@ def extract_features(
             are kept.
         ValueError: views < 0, an unknown split, or features that are not finite.
     """
+    wanted = places(clip, dataset, views, cache_dir, splits)
+    works: dict[str, SplitExtraction] = {}
+    found: dict[str, np.ndarray] = {}
+    for place in wanted:
+        shape = (len(dataset.splits[place.split]), 1 + place.views, None)
+        features = read_features(place.path, place.key, shape)
+        if features is None:
+            works[place.split] = place.extraction(clip, dataset)
+        else:
+            found[place.split] = features
+    report = _Counter(progress, works.values())
+    for place in wanted:
+        if place.split in found:
+            ShardStore(place.path, place.key).remove()
+    for split, work in works.items():
+        found[split] = work.run(encode, report.add)
+    return _feature_set(clip, dataset, found, views)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the cache has, or would have, the features of a split with so many augmented views."""
+
+    split: str
+    views: int
+    path: Path
+    key: str
+
+    def extraction(self, clip: ImageEncoder, dataset: PictureDataset) -> SplitExtraction:
+        """What is to be done where it has none."""
+        return SplitExtraction(clip, dataset, self.split, self.views, self.path, self.key)
+
+
+def places(
+    clip: ImageEncoder,
+    dataset: PictureDataset,
+    views: int,
+    cache_dir: Path,
+    splits: Collection[str] = SPLITS,
+) -> list[Place]:
+    """The places of a dataset's splits that have pictures; arguments as of extract_features.
+
+    Raises:
+        ValueError: views < 0, or an unknown split.
+    """
     if views < 0:
         raise ValueError(f"views must be >= 0, got {views}")
     if unknown := sorted(set(splits) - set(SPLITS)):
         raise ValueError(f"splits must be of {', '.join(SPLITS)}, got {', '.join(unknown)}")
-    extra = {"train": views, "val": 0, "test": 0}
-    wanted = [split for split in SPLITS if split in splits and len(dataset.splits[split])]
-    keys = {split: _key(clip, dataset, split, extra[split]) for split in wanted}
-    label = f"{dataset.name}-{clip.name}"
-    paths = {split: cache_path(cache_dir, f"{label}-{split}", keys[split]) for split in wanted}
-    shapes = {split: (len(dataset.splits[split]), 1 + extra[split], None) for split in wanted}
-    cached = {split: read_features(paths[split], keys[split], shapes[split]) for split in wanted}
-    works = {
-        split: SplitExtraction(clip, dataset, split, extra[split], paths[split], keys[split])
-        for split in wanted
-        if cached[split] is None
-    }
-    report = _Counter(progress, works.values())
-    found = {split: features for split, features in cached.items() if features is not None}
-    for split in found:
-        ShardStore(paths[split], keys[split]).remove()
-    for split, work in works.items():
-        found[split] = work.run(encode, report.add)
-    return _feature_set(clip, dataset, found, views)
+    found = []
+    for split in SPLITS:
+        if split in splits and len(dataset.splits[split]):
+            extra = views if split == "train" else 0
+            key = _key(clip, dataset, split, extra)
+            path = cache_path(cache_dir, f"{dataset.name}-{clip.name}-{split}", key)
+            found.append(Place(split, extra, path, key))
+    return found
 
 
 class _Counter:

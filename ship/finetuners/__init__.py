@@ -1,36 +1,25 @@
 """Fine-tuners on frozen CLIP features: real and synthetic features in, logits over classes out."""
 
-from typing import Annotated
-
-from pydantic import Field
-
-from ship.finetuners.base import Finetuner
-from ship.finetuners.clip_adapter import CLIPAdapter, CLIPAdapterConfig
-from ship.finetuners.cocoop import CoCoOp, CoCoOpConfig
-from ship.finetuners.coop import CoOp, CoOpConfig
-from ship.finetuners.gda import GDA, GDAConfig
-from ship.finetuners.kgcoop import KgCoOp, KgCoOpConfig
-from ship.finetuners.linear_probe import LinearProbe, LinearProbeConfig
-from ship.finetuners.tip_adapter import (
-    TipAdapter,
+from ship.configs import (
+    CLIPAdapterConfig,
+    CoCoOpConfig,
+    CoOpConfig,
+    GDAConfig,
+    KgCoOpConfig,
+    LinearProbeConfig,
     TipAdapterConfig,
-    TipAdapterF,
     TipAdapterFConfig,
+    ZeroShotConfig,
 )
-from ship.finetuners.zero_shot import ZeroShot, ZeroShotConfig
-
-FinetunerConfig = Annotated[
-    ZeroShotConfig
-    | CoOpConfig
-    | CoCoOpConfig
-    | KgCoOpConfig
-    | CLIPAdapterConfig
-    | TipAdapterConfig
-    | TipAdapterFConfig
-    | LinearProbeConfig
-    | GDAConfig,
-    Field(discriminator="name"),
-]
+from ship.finetuners.base import Finetuner
+from ship.finetuners.clip_adapter import CLIPAdapter
+from ship.finetuners.cocoop import CoCoOp
+from ship.finetuners.coop import CoOp
+from ship.finetuners.gda import GDA
+from ship.finetuners.kgcoop import KgCoOp
+from ship.finetuners.linear_probe import LinearProbe
+from ship.finetuners.tip_adapter import TipAdapter, TipAdapterF
+from ship.finetuners.zero_shot import ZeroShot
 
 # name in YAML -> (its settings, what builds it)
 FINETUNERS = {
@@ -45,4 +34,4 @@ FINETUNERS = {
     "gda": (GDAConfig, GDA),
 }
 
-__all__ = ["FINETUNERS", "Finetuner", "FinetunerConfig"]
+__all__ = ["FINETUNERS", "Finetuner"]

@@ -8,50 +8,22 @@ text features T. A is homogeneous, so that unit-norm features give what the auth
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
-from pydantic import Field
 from torch import Tensor
 
 from ship.clip import FrozenCLIP
+from ship.configs import CLIPAdapterConfig
 from ship.finetuners.base import classification_loss
 from ship.finetuners.training_set import TrainingStream
-from ship.settings import Settings
 from ship.synthesis import Synthesizer
 from ship.tasks import Task
-from ship.training import (
-    PER_REPLICA,
-    CosineDescent,
-    Part,
-    ReplicaOptimizer,
-    ReplicaRng,
-    each_replica,
-)
+from ship.training import CosineDescent, Part, ReplicaOptimizer, ReplicaRng, each_replica
 
 # Tried on the selection split beside the configured ratio; 0: the adapter ignored.
 RATIOS = (0.0, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0)
-
-
-class CLIPAdapterConfig(Settings):
-    """CLIP-Adapter: a small residual MLP on image features, text features as they are."""
-
-    name: Literal["clip_adapter"] = "clip_adapter"
-    ratio: float = Field(
-        0.2, ge=0, le=1, description="share of the adapted feature, in training and by default"
-    )
-    search: bool = Field(
-        False,
-        description="choose the ratio at inference on the selection split (the authors fix it)",
-    )
-    reduction: int = Field(4, ge=1, description="feature size over the bottleneck's size")
-    lr: Annotated[float, PER_REPLICA] = Field(
-        1e-3, gt=0, description="AdamW's learning rate, cosine to 0"
-    )
-    epochs: int = Field(50, ge=0, description="passes over the real features")
-    batch_size: int = Field(32, ge=1, description="real features a step")
 
 
 class CLIPAdapter:

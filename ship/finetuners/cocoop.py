@@ -11,40 +11,24 @@ plain SGD and cosine as for CoOp here: their momentum, decay and warm-up epoch a
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
-from pydantic import Field
 from torch import Tensor, nn
 
 from ship.clip import FrozenCLIP
+from ship.configs import CoCoOpConfig
 from ship.finetuners.base import classification_loss
 from ship.finetuners.prompt_learner import PromptLearner, SgdTraining
-from ship.settings import Settings
 from ship.synthesis import Synthesizer
 from ship.tasks import Task
-from ship.training import PER_REPLICA, Part, ReplicaLinear, ReplicaRng, each_replica
+from ship.training import Part, ReplicaLinear, ReplicaRng, each_replica
 
 # Prompts that go through the text tower in one pass, or those of one picture where they are more.
 # Bounds memory at inference and, because a part's gradient is taken at once, in training: there
 # about 2.3 MiB a prompt on ViT-B/16's tower with names of six tokens.
 PROMPTS_AT_ONCE = 1024
-
-
-class CoCoOpConfig(Settings):
-    """CoCoOp: context conditioned on the picture; costs one text pass per picture and class."""
-
-    name: Literal["cocoop"] = "cocoop"
-    n_ctx: int = Field(4, ge=1, description="learned context vectors")
-    ctx_init: str | None = Field("a photo of a", description="words to start from; null: random")
-    reduction: int = Field(16, ge=1, description="feature size over hidden units of the meta-net")
-    lr: Annotated[float, PER_REPLICA] = Field(
-        2e-3, gt=0, description="SGD's learning rate, cosine to 0"
-    )
-    epochs: int = Field(10, ge=0, description="passes over the real features")
-    batch_size: int = Field(1, ge=1, description="real features a step")
 
 
 class MetaNet(nn.Module):

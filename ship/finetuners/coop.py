@@ -7,40 +7,18 @@ features the loss runs over base and new classes together, without over the base
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Literal
 
 import torch
 from jaxtyping import Float, Int
-from pydantic import Field
 from torch import Tensor
 
-from ship.clip import FrozenCLIP, NamePosition
+from ship.clip import FrozenCLIP
+from ship.configs import CoOpConfig
 from ship.finetuners.base import classification_loss
 from ship.finetuners.prompt_learner import PromptLearner, SgdTraining
-from ship.settings import Settings
 from ship.synthesis import Synthesizer
 from ship.tasks import Task
-from ship.training import PER_REPLICA, Part, each_replica
-
-
-class CoOpConfig(Settings):
-    """CoOp: learned context vectors around the class name, for all classes or for each its own."""
-
-    name: Literal["coop"] = "coop"
-    n_ctx: int = Field(4, ge=1, description="learned context vectors")
-    ctx_init: str | None = Field("a photo of a", description="words to start from; null: random")
-    class_specific: bool = Field(
-        False,
-        description="contexts of its own for each class; without data they keep their start",
-    )
-    name_position: NamePosition = Field(
-        "end", description="class name behind the context, in its middle, or before it"
-    )
-    lr: Annotated[float, PER_REPLICA] = Field(
-        2e-3, gt=0, description="SGD's learning rate, cosine to 0"
-    )
-    epochs: int = Field(200, ge=0, description="passes over the real features")
-    batch_size: int = Field(256, ge=1, description="real features a step")
+from ship.training import Part, each_replica
 
 
 class CoOp:

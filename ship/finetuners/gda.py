@@ -12,36 +12,20 @@ Of `synthetic`, per_class and weight matter: synthetic features are a set drawn 
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
-from pydantic import Field
 from torch import Tensor
 
 from ship.clip import FrozenCLIP
+from ship.configs import GDAConfig
 from ship.finetuners.training_set import fixed_set
-from ship.settings import Settings
 from ship.synthesis import Synthesizer
 from ship.tasks import Task
 from ship.training import Part
 
 # Tried on the selection split beside the configured weight; 0: the discriminant ignored.
 ALPHAS = (0.0, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
-
-
-class GDAConfig(Settings):
-    """GDA, training-free: class means under one shared covariance, beside the zero-shot logits."""
-
-    name: Literal["gda"] = "gda"
-    alpha: float = Field(1.0, ge=0, description="weight of the discriminant")
-    search: bool = Field(True, description="choose alpha on the selection split")
-    shrinkage: float | None = Field(
-        None,
-        ge=1e-6,
-        le=1,
-        description="of the covariance towards the scaled identity; null: the paper's estimate",
-    )
 
 
 class GDA:

@@ -10,38 +10,18 @@ features (as in the authors' code, which knows no others), all classes with them
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
-from pydantic import Field
 from torch import Tensor
 
 from ship.clip import FrozenCLIP
+from ship.configs import KgCoOpConfig
 from ship.finetuners.base import classification_loss
 from ship.finetuners.prompt_learner import PromptLearner, SgdTraining
-from ship.settings import Settings
 from ship.synthesis import Synthesizer
 from ship.tasks import Task
-from ship.training import PER_REPLICA, Part, each_replica, per_replica
-
-
-class KgCoOpConfig(Settings):
-    """KgCoOp: CoOp's shared context, held near the hand-written prompt's text features."""
-
-    name: Literal["kgcoop"] = "kgcoop"
-    weight: Annotated[float, PER_REPLICA] = Field(
-        8.0,
-        ge=0,
-        description="weight of the squared distance to the hand-written prompts; 0: CoOp",
-    )
-    n_ctx: int = Field(4, ge=1, description="learned context vectors")
-    ctx_init: str | None = Field("a photo of a", description="words to start from; null: random")
-    lr: Annotated[float, PER_REPLICA] = Field(
-        2e-3, gt=0, description="SGD's learning rate, cosine to 0"
-    )
-    epochs: int = Field(100, ge=0, description="passes over the real features")
-    batch_size: int = Field(128, ge=1, description="real features a step")
+from ship.training import Part, each_replica, per_replica
 
 
 def knowledge_distance(

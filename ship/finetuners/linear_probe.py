@@ -8,45 +8,18 @@ features, real or synthetic, keep their initial weights: the loss runs over the 
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Literal
 
 import torch
 from jaxtyping import Float, Int
-from pydantic import Field
 from torch import Tensor
 
 from ship.clip import FrozenCLIP
+from ship.configs import LinearProbeConfig
 from ship.finetuners.base import classification_loss
 from ship.finetuners.training_set import TrainingStream
-from ship.settings import Settings
 from ship.synthesis import Synthesizer
 from ship.tasks import Task
-from ship.training import (
-    PER_REPLICA,
-    CosineDescent,
-    Part,
-    ReplicaOptimizer,
-    each_replica,
-    per_replica,
-)
-
-
-class LinearProbeConfig(Settings):
-    """Linear probe: logistic regression on image features, started at the zero-shot classifier."""
-
-    name: Literal["linear_probe"] = "linear_probe"
-    init: Literal["zero_shot", "zero"] = Field(
-        "zero_shot",
-        description="weights to start from: text features, or 0 (classes without data stay there)",
-    )
-    l2: Annotated[float, PER_REPLICA] = Field(
-        0.0, ge=0, description="l2 / 2 * squared distance to the initial weights joins the loss"
-    )
-    lr: Annotated[float, PER_REPLICA] = Field(
-        3e-4, gt=0, description="AdamW's learning rate, cosine to 0"
-    )
-    epochs: int = Field(50, ge=0, description="passes over the real features")
-    batch_size: int = Field(32, ge=1, description="real features a step")
+from ship.training import CosineDescent, Part, ReplicaOptimizer, each_replica, per_replica
 
 
 class LinearProbe:

@@ -11,7 +11,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from ship.clip import FrozenCLIP, NamePosition, class_prompts, initial_context
+from ship.clip import FrozenCLIP, class_prompts, initial_context
+from ship.configs import NamePosition
 from ship.synthesis import Synthesizer
 from ship.tasks import Task
 from ship.training import (

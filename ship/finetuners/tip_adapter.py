@@ -11,22 +11,19 @@ ratio has no meaning here.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Literal
 
 import torch
 from jaxtyping import Float, Int
-from pydantic import Field
 from torch import Tensor
 
 from ship.clip import FrozenCLIP
+from ship.configs import TipAdapterConfig, TipAdapterFConfig
 from ship.finetuners.base import classification_loss
 from ship.finetuners.cache import Cache, cache_logits
 from ship.finetuners.training_set import FixedSet, fixed_set
-from ship.settings import Settings
 from ship.synthesis import Synthesizer
 from ship.tasks import Task
 from ship.training import (
-    PER_REPLICA,
     Batch,
     BatchStream,
     CosineDescent,
@@ -43,29 +40,6 @@ from ship.transfer import sent
 # Tried on the selection split beside the configured pair; 0: the cache ignored.
 ALPHAS = (0.0, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
 BETAS = (1.0, 2.0, 5.5, 10.0)
-
-
-class TipAdapterConfig(Settings):
-    """Tip-Adapter, training-free: a key-value cache of features beside the zero-shot classifier."""
-
-    name: Literal["tip_adapter"] = "tip_adapter"
-    alpha: float = Field(1.0, ge=0, description="weight of the cache")
-    beta: float = Field(5.5, gt=0, description="sharpness of the cache")
-    search: bool = Field(True, description="choose alpha and beta on the selection split")
-
-
-class TipAdapterFConfig(Settings):
-    """Tip-Adapter-F: the cache keys are fine-tuned."""
-
-    name: Literal["tip_adapter_f"] = "tip_adapter_f"
-    alpha: float = Field(1.0, ge=0, description="weight of the cache in training")
-    beta: float = Field(5.5, gt=0, description="sharpness of the cache in training")
-    search: bool = Field(True, description="choose alpha and beta on the selection split")
-    lr: Annotated[float, PER_REPLICA] = Field(
-        1e-3, gt=0, description="AdamW's learning rate, cosine to 0"
-    )
-    epochs: int = Field(20, ge=1, description="passes over the cached features")
-    batch_size: int = Field(256, ge=1, description="features a step")
 
 
 def _choices(alpha: float, beta: float, search: bool) -> tuple[Mapping[str, float], ...]:

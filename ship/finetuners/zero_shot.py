@@ -1,32 +1,20 @@
 """Zero-shot CLIP: the reference that every fine-tuner is held against."""
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
 
 import torch
 from jaxtyping import Float
-from pydantic import Field
 from torch import Tensor
 
 from ship.clip import FrozenCLIP
+from ship.configs import ZeroShotConfig
 from ship.finetuners.templates import SINGLE, SUBSET, template_features
-from ship.settings import Settings
 from ship.synthesis import Synthesizer
 from ship.tasks import Task
 from ship.training import Part
 
 # Prompts by name; "dataset" is not among them: the task brings those text features with it.
 _TEMPLATES = {"single": SINGLE, "ensemble": SUBSET}
-
-
-class ZeroShotConfig(Settings):
-    """CLIP as it is: the cosine to each class's prompt; trains nothing."""
-
-    name: Literal["zero_shot"] = "zero_shot"
-    templates: Literal["single", "dataset", "ensemble"] = Field(
-        "dataset",
-        description="'a photo of a {}.', the dataset's own, or the mean of seven generic ones",
-    )
 
 
 class ZeroShot:

@@ -1,36 +1,24 @@
 """Generators of synthetic features for classes without pictures, each behind one small contract."""
 
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any
-
-from pydantic import Field
+from typing import Any
 
 from ship.clip import FrozenCLIP
-from ship.generators.base import Generator
-from ship.generators.controls import (
-    GaussianBase,
+from ship.configs import (
     GaussianBaseConfig,
-    GaussianText,
     GaussianTextConfig,
+    MlpVAEConfig,
     NoGeneratorConfig,
-    RealPictures,
+    PromptVAEConfig,
     RealPicturesConfig,
+    WGANConfig,
 )
-from ship.generators.mlp_vae import MlpVAEConfig, build_mlp_vae
-from ship.generators.prompt_vae import PromptVAEConfig, build_prompt_vae
-from ship.generators.wgan import WGAN, WGANConfig
+from ship.generators.base import Generator
+from ship.generators.controls import GaussianBase, GaussianText, RealPictures
+from ship.generators.mlp_vae import build_mlp_vae
+from ship.generators.prompt_vae import build_prompt_vae
+from ship.generators.wgan import WGAN
 from ship.tasks import Task
-
-GeneratorConfig = Annotated[
-    PromptVAEConfig
-    | WGANConfig
-    | MlpVAEConfig
-    | GaussianTextConfig
-    | GaussianBaseConfig
-    | NoGeneratorConfig
-    | RealPicturesConfig,
-    Field(discriminator="name"),
-]
 
 # the settings of that generator, the task to fit it on, the backbone, the seeds
 Builder = Callable[[Any, Task, FrozenCLIP, Sequence[int]], Generator]
@@ -46,4 +34,4 @@ GENERATORS: dict[str, tuple[type[Any], Builder | None]] = {
     "none": (NoGeneratorConfig, None),
 }
 
-__all__ = ["GENERATORS", "Generator", "GeneratorConfig"]
+__all__ = ["GENERATORS", "Generator"]

@@ -1,15 +1,14 @@
 """Controls: what a generator must beat (text features, Gaussians) and cannot (real pictures)."""
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
-from pydantic import Field
 from torch import Tensor
 
 from ship.clip import FrozenCLIP
+from ship.configs import GaussianBaseConfig, GaussianTextConfig, RealPicturesConfig
 from ship.generators.spread import (
     class_means,
     isotropic_scale,
@@ -18,27 +17,8 @@ from ship.generators.spread import (
     shrunk_cholesky,
     within_class_rows,
 )
-from ship.settings import Settings
 from ship.tasks import Task
 from ship.training import Part, ReplicaRng, gather_rows, random_views
-
-
-class NoGeneratorConfig(Settings):
-    """No synthetic features: the fine-tuner sees base classes alone."""
-
-    name: Literal["none"] = "none"
-
-
-class GaussianTextConfig(Settings):
-    """Control: the class's text feature plus isotropic noise, as if it were a picture's feature."""
-
-    name: Literal["gaussian_text"] = "gaussian_text"
-    scale: float | None = Field(
-        None,
-        ge=0,
-        description="std of the noise per dimension; 0: the text feature; null: that of the base "
-        "features within their classes",
-    )
 
 
 class GaussianText:
@@ -90,18 +70,6 @@ class GaussianText:
         return F.normalize(text + self.scale[:, None, None] * noise, dim=-1)
 
 
-class GaussianBaseConfig(Settings):
-    """Control: the text feature moved by the base classes' mean shift, with their covariance."""
-
-    name: Literal["gaussian_base"] = "gaussian_base"
-    shrinkage: float | None = Field(
-        None,
-        ge=0,
-        le=1,
-        description="weight of the isotropic part in the pooled covariance; null: Ledoit-Wolf",
-    )
-
-
 class GaussianBase:
     """Features as a Gaussian carries them over from the seen classes to the others.
 
@@ -150,25 +118,6 @@ class GaussianBase:
         mean = self._text_features[class_ids] + self.shift.unsqueeze(1)
         noise = rng.normal(class_ids.shape[1], mean.shape[-1])
         return F.normalize(torch.baddbmm(mean, noise, self.factor.mT), dim=-1)
-
-
-class RealPicturesConfig(Settings):
-    """Ceiling: real training pictures of the new classes, as many as shots; or spoiled by a dose.
-
-    What a dose spoils is known, so that a study of doses tells which measure of features goes with
-    accuracy, where studies of methods only show what goes together.
-    """
-
-    name: Literal["real"] = "real"
-    dose: float = Field(
-        0.0, ge=0, le=1, description="how far class means are moved towards another place; 0: not"
-    )
-    toward: Literal["text", "noise"] = Field(
-        "text", description="that place: the class's text feature, or a random direction of its own"
-    )
-    spread: float = Field(
-        1.0, ge=0, description="factor on the deviations from the class means; 1: as they are"
-    )
 
 
 class RealPictures:

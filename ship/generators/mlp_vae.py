@@ -5,7 +5,6 @@ The decoder sees the class as its text feature, as f-VAEGAN's does its attribute
 """
 
 from collections.abc import Sequence
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -13,40 +12,11 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from ship.clip import FrozenCLIP
+from ship.configs import MlpVAEConfig
 from ship.generators.autoencoder import Autoencoder, Encoder
-from ship.generators.prompt_network import GeneratorHidden, LatentDim
-from ship.generators.vae import (
-    VAE,
-    BatchSize,
-    EncoderHidden,
-    Epochs,
-    FreeBits,
-    KLWarmup,
-    KLWeight,
-    LearningRate,
-    Patience,
-    WeightDecay,
-)
-from ship.settings import Settings
+from ship.generators.vae import VAE
 from ship.tasks import Task
 from ship.training import ReplicaLinear, ReplicaRng, each_replica
-
-
-class MlpVAEConfig(Settings):
-    """Ablation: a VAE whose decoder is an MLP of z and the class's text feature, without CLIP."""
-
-    name: Literal["mlp_vae"] = "mlp_vae"
-    latent_dim: LatentDim = 512
-    encoder_hidden: EncoderHidden = 2048
-    generator_hidden: GeneratorHidden = 4096
-    kl_weight: KLWeight = 1.0
-    kl_warmup: KLWarmup = 0
-    free_bits: FreeBits = 0.0
-    lr: LearningRate = 1e-3
-    weight_decay: WeightDecay = 0.01
-    epochs: Epochs = 50
-    early_stopping: Patience = None
-    batch_size: BatchSize = 256
 
 
 class MlpDecoder(nn.Module):

@@ -5,42 +5,19 @@ generator that decodes through CLIP shares it; the variants of the prompt are it
 """
 
 from collections.abc import Sequence
-from typing import Annotated, Literal, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
-from pydantic import Field
 from torch import Tensor, nn
 
-from ship.clip import FrozenCLIP, NamePosition, class_prompts, initial_context
+from ship.clip import FrozenCLIP, class_prompts, initial_context
+from ship.configs import NamePosition, PromptMode
 from ship.training import ReplicaLinear, ReplicaRng
-
-PromptMode = Literal["instance_bias", "instance_tokens", "global", "fixed"]
 
 # The words of prompt "fixed" where ctx_init is null.
 FIXED_WORDS = "a photo of a"
-
-# Settings that generators share, each with its bounds and its line of explanation.
-NCtx = Annotated[
-    int,
-    Field(
-        ge=0,
-        description="learned context vectors in the prompt (L); 0 (prompt instance_bias): the bias "
-        "is added to the class name's tokens",
-    ),
-]
-CtxInit = Annotated[
-    str | None,
-    Field(min_length=1, description="words the contexts start from; null: random, N(0, 0.02)"),
-]
-Position = Annotated[
-    NamePosition, Field(description="where the class name stands among the contexts")
-]
-LatentDim = Annotated[int, Field(ge=1, description="size of z")]
-GeneratorHidden = Annotated[
-    int, Field(ge=1, description="hidden units from z to the prompt (mlp_vae: to the feature)")
-]
 
 
 @runtime_checkable

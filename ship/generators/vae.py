@@ -1,11 +1,10 @@
 """R fused variational autoencoders of features, whatever decodes them, fitted by the ELBO."""
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
-from pydantic import Field
 from torch import Tensor
 
 from ship.generators.autoencoder import Autoencoder, Encoder, active_units, real_rows
@@ -14,7 +13,6 @@ from ship.generators.held_out import HeldOut
 from ship.generators.losses import vae_loss
 from ship.tasks import Task
 from ship.training import (
-    PER_REPLICA,
     BatchStream,
     Captured,
     Counter,
@@ -26,28 +24,6 @@ from ship.training import (
     per_replica,
     steps_per_epoch,
 )
-
-EncoderHidden = Annotated[int, Field(ge=1, description="hidden units of q(z|x)")]
-KLWeight = Annotated[
-    float, Field(ge=0, description="weight of the KL term; reference: 1"), PER_REPLICA
-]
-KLWarmup = Annotated[
-    int, Field(ge=0, description="epochs in which the KL weight grows from 0, linearly")
-]
-FreeBits = Annotated[
-    float, Field(ge=0, description="nats of KL that each latent dimension has for free")
-]
-Patience = Annotated[
-    int | None,
-    Field(
-        ge=1,
-        description="epochs without a better held-out ELBO before a seed stops; null: never",
-    ),
-]
-LearningRate = Annotated[float, Field(gt=0, description="AdamW's learning rate"), PER_REPLICA]
-WeightDecay = Annotated[float, Field(ge=0, description="AdamW's weight decay"), PER_REPLICA]
-Epochs = Annotated[int, Field(ge=1, description="passes over the base features")]
-BatchSize = Annotated[int, Field(ge=1, description="features a step")]
 
 
 @runtime_checkable
@@ -128,6 +104,7 @@ class VAE:
         self._batches = BatchStream(task.counts, ReplicaRng(seeds, "vae/batches"))
         self._batch_size = min(config.batch_size, task.n_nominal)
         self._steps = steps_per_epoch(task.n_nominal, self._batch_size)
+        self._real = real_rows(task.counts, task.features.shape[1], device)
         self._done = Counter()
         self._fitting, self._decoding = Captured(recorder), Captured(recorder)
         self._stopping: EarlyStopping | None = None
@@ -214,9 +191,7 @@ class VAE:
         return torch.stack([squared_error, kl, penalised]).detach()
 
     def _active_units(self, encoder: Encoder) -> Float[Tensor, " replica"]:
-        pictures = self._task.features[:, :, 0]
-        real = real_rows(self._task.counts, pictures.shape[1], pictures.device)
-        return active_units(encoder, pictures, real, self._batch_size)
+        return active_units(encoder, self._task.features[:, :, 0], self._real, self._batch_size)
 
     def _keep_best(
         self, stopping: EarlyStopping, metrics: dict[str, Tensor]

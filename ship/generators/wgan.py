@@ -6,27 +6,18 @@ loss is an option. The generator is the prompt VAE's, its z N(0, I).
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
-from pydantic import Field
 from torch import Tensor, nn
 
 from ship.clip import FrozenCLIP
+from ship.configs import WGANConfig
 from ship.generators.losses import gradient_penalty
-from ship.generators.prompt_network import (
-    CtxInit,
-    GeneratorHidden,
-    LatentDim,
-    Position,
-    PromptGenerator,
-)
-from ship.settings import Settings
+from ship.generators.prompt_network import PromptGenerator
 from ship.tasks import Task
 from ship.training import (
-    PER_REPLICA,
     BatchStream,
     Captured,
     Part,
@@ -37,39 +28,6 @@ from ship.training import (
     per_replica,
     steps_per_epoch,
 )
-
-
-class WGANConfig(Settings):
-    """Rival: a WGAN-GP on features given the class's text feature; SHIP's prompts generate."""
-
-    name: Literal["wgan"] = "wgan"
-    prompt: Literal["instance_bias", "instance_tokens"] = Field(
-        "instance_bias",
-        description="what z makes of the prompt: instance_bias, one vector for all contexts; "
-        "instance_tokens, one a context",
-    )
-    n_ctx: int = Field(4, ge=1, description="learned context vectors in the prompt (L)")
-    ctx_init: CtxInit = None
-    name_position: Position = "end"
-    latent_dim: LatentDim = 512
-    generator_hidden: GeneratorHidden = 4096
-    critic_hidden: int = Field(4096, ge=1, description="hidden units of the critic")
-    n_critic: int = Field(5, ge=1, description="critic steps before each generator step")
-    gp_weight: Annotated[float, PER_REPLICA] = Field(
-        10.0, ge=0, description="weight of the gradient penalty"
-    )
-    classification_weight: float = Field(
-        0.0, ge=0, description="weight of f-CLSWGAN's loss: CLIP must know the made features' class"
-    )
-    lr: Annotated[float, PER_REPLICA] = Field(
-        1e-4, gt=0, description="Adam's learning rate, of critic and generator"
-    )
-    beta1: float = Field(0.5, ge=0, lt=1, description="Adam's decay of the gradient's mean")
-    beta2: float = Field(0.9, ge=0, lt=1, description="Adam's decay of the gradient's square")
-    epochs: int = Field(
-        50, ge=1, description="times as many generator steps as one pass over the features has"
-    )
-    batch_size: int = Field(256, ge=1, description="features a step")
 
 
 class Critic(nn.Module):

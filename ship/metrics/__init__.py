@@ -1,22 +1,15 @@
 """Accuracies of the protocols, in percent, for each replica.
 
 Answers for: harmonic means, one softmax over all classes, calibrated stacking and its curve, right
-answers picture by picture, and the form in which a trial reports an epoch.
+answers picture by picture. The names of metrics and the form in which a trial reports an epoch need
+no torch: ship.configs and ship.epoch_metrics, which it hands on.
 """
 
-from ship.metrics.accuracy import (
-    OBJECTIVES,
-    SEEN_OBJECTIVES,
-    EpochMetrics,
-    NonFiniteLoss,
-    Objective,
-    ProtocolName,
-    Stage,
-    accuracy,
-    score,
-)
+from ship.configs import OBJECTIVES, SEEN_OBJECTIVES, Objective, ProtocolName
+from ship.epoch_metrics import EpochMetrics, Hits, NonFiniteLoss, Stage
+from ship.metrics.accuracy import accuracy, score
 from ship.metrics.calibrated_stacking import score_one_softmax
-from ship.metrics.hits import Hits, packed, right_answers
+from ship.metrics.hits import packed, right_answers
 
 __all__ = [
     "OBJECTIVES",

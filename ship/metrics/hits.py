@@ -1,7 +1,5 @@
 """Which test pictures each replica gets right: what an interval over classes is made from."""
 
-from dataclasses import dataclass
-
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
@@ -10,24 +8,6 @@ from torch import Tensor
 # Kinds of answers: among the classes of the picture's own kind (seen or unseen), and among all
 # classes that compete.
 OWN, ALL = "own", "all"
-
-
-@dataclass(frozen=True)
-class Hits:
-    """The right answers on the n test pictures of one exam.
-
-    exam: "" or, where a protocol has several exams, the metric that it gives.
-    class_ids: of each picture. class_names: of each id.
-    seen: whether the tested model was trained on real pictures of each class.
-    right: kind of answer -> a replica's n bits in bytes, the first picture in the highest bit of
-        the first byte (numpy's packbits), for each replica.
-    """
-
-    exam: str
-    class_ids: tuple[int, ...]
-    class_names: tuple[str, ...]
-    seen: tuple[bool, ...]
-    right: dict[str, tuple[bytes, ...]]
 
 
 def right_answers(

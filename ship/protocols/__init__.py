@@ -5,7 +5,6 @@ from typing import Final as Constant
 from ship.metrics import ProtocolName
 from ship.protocols.across import cross_dataset
 from ship.protocols.base import Exam, Final, Protocol, most_validation
-from ship.protocols.classes import studied_classes
 from ship.protocols.within import (
     REFERENCE_AGES,
     Build,
@@ -32,5 +31,4 @@ __all__ = [
     "Protocol",
     "base_to_new",
     "most_validation",
-    "studied_classes",
 ]

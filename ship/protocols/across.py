@@ -24,7 +24,8 @@ from ship.protocols.base import (
     require_both,
 )
 from ship.protocols.tasks import TaskBuilder
-from ship.tasks import Pictures, Task, pseudo_new_classes
+from ship.subsets import pseudo_new_classes
+from ship.tasks import Pictures, Task
 from ship.trial_config import LEAKING_SELECTIONS, TrialConfig
 
 SOURCE = "source"

@@ -10,7 +10,8 @@ from torch import Tensor
 from ship.clip import FrozenCLIP
 from ship.datasets.base import some
 from ship.features import FeatureSet
-from ship.tasks import Pictures, Task, few_shot_indices, pad_rows
+from ship.subsets import few_shot_indices
+from ship.tasks import Pictures, Task, pad_rows
 
 
 class TaskBuilder:

@@ -22,7 +22,7 @@ from ship.protocols.base import (
     require_both,
 )
 from ship.protocols.tasks import TaskBuilder
-from ship.tasks import pseudo_new_classes
+from ship.subsets import pseudo_new_classes
 from ship.trial_config import LEAKING_SELECTIONS, TrialConfig
 
 # SHIP's authors retrain CoOp at five ages of the generator (github.com/mrflogs/SHIP, run_coop).

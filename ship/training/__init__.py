@@ -4,16 +4,14 @@ Answers for: randomness by seed, layers and optimizers with a replica dimension,
 can be saved and put back to the bit.
 """
 
-from ship.training.captured import Captured, Recorder
+from ship.training.captured import Captured, CudaRecorder, Recorder
 from ship.training.checkpoint import Checkpoint
 from ship.training.descent import Batch, BatchLoss, CosineDescent
 from ship.training.per_replica import (
-    PER_REPLICA,
     ReplicaOptimizer,
     each_replica,
     per_replica,
     settings_of,
-    shared_shape,
 )
 from ship.training.replicas import (
     BatchStream,
@@ -38,7 +36,6 @@ from ship.training.state import (
 )
 
 __all__ = [
-    "PER_REPLICA",
     "Batch",
     "BatchLoss",
     "BatchStream",
@@ -47,6 +44,7 @@ __all__ = [
     "CheckpointError",
     "CosineDescent",
     "Counter",
+    "CudaRecorder",
     "Part",
     "Recorder",
     "ReplicaLinear",
@@ -63,7 +61,6 @@ __all__ = [
     "random_views",
     "restore",
     "settings_of",
-    "shared_shape",
     "steps_per_epoch",
     "taken",
     "under",

@@ -1,45 +1,23 @@
 """Settings trained side by side: replicas that differ in a loss's factor or an optimizer's step.
 
-A field marked PER_REPLICA multiplies a loss or a step, elementwise, so that replicas which differ
-in nothing else run through the same arithmetic, each with its own value. A field without the mark
-shapes that arithmetic (sizes, epochs, data), and all replicas of a trial share it.
+A field marked PER_REPLICA (ship.settings) multiplies a loss or a step, elementwise, so that
+replicas which differ in nothing else run through the same arithmetic, each with its own value. A
+field without the mark shapes that arithmetic (sizes, epochs, data), and all replicas of a trial
+share it.
 """
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Float
-from pydantic import BaseModel
 from torch import Tensor
 from torch.optim import Optimizer
 
 from ship.training.state import CheckpointError, State, copied, taken
 
-
-class PerReplica:
-    """The mark of a field that may differ between the replicas of a trial; see the module."""
-
-
-PER_REPLICA: Final = PerReplica()
-
 Config = TypeVar("Config")
-
-
-def shared_shape(config: BaseModel) -> str:
-    """What a setting says beside its marked fields, as JSON: equal ones can be trained fused."""
-    return json.dumps(_shape(config), sort_keys=True, default=str)
-
-
-def _shape(config: BaseModel) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for name, info in type(config).model_fields.items():
-        value = getattr(config, name)
-        if not any(isinstance(mark, PerReplica) for mark in info.metadata):
-            found[name] = _shape(value) if isinstance(value, BaseModel) else value
-    return found
 
 
 def each_replica(config: Config | Sequence[Config], n_replicas: int) -> tuple[Config, ...]:

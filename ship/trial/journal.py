@@ -1,8 +1,9 @@
 """A trial on its way: what it has reported, what lives in it now, and where it was resumed."""
 
 from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from collections.abc import Generator as GeneratorOf
-from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 
 import torch
 from torch import Tensor
@@ -101,12 +102,26 @@ class Journal:
 class TrialRun(Iterator[EpochMetrics]):
     """The metrics of a trial's epochs; between two of them a checkpoint can be taken."""
 
-    def __init__(self, epochs: Iterator[EpochMetrics], journal: Journal) -> None:
+    def __init__(
+        self,
+        epochs: Iterator[EpochMetrics],
+        journal: Journal,
+        arithmetic: Callable[[], AbstractContextManager[None]],
+    ) -> None:
+        """Build it.
+
+        Args:
+            epochs: what the trial does, one after the other.
+            journal: that it reports to.
+            arithmetic: what each epoch runs in (FrozenCLIP.arithmetic).
+        """
         self._epochs = epochs
         self._journal = journal
+        self._arithmetic = arithmetic
 
     def __next__(self) -> EpochMetrics:
-        return next(self._epochs)
+        with self._arithmetic():
+            return next(self._epochs)
 
     def checkpoint(self) -> Checkpoint | None:
         """Where the trial is, for run_trial to go on from.

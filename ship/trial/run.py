@@ -11,12 +11,14 @@ import torch
 from torch import Tensor
 
 from ship.clip import FrozenCLIP
+from ship.configs import FinetunerConfig, GeneratorConfig
 from ship.features import FeatureSet
-from ship.finetuners import Finetuner, FinetunerConfig
-from ship.generators import GeneratorConfig
+from ship.finetuners import Finetuner
 from ship.metrics import EpochMetrics
-from ship.protocols import PROTOCOLS, Exam, Protocol, studied_classes
-from ship.training import Checkpoint, CheckpointError, Part, each_replica, shared_shape
+from ship.protocols import PROTOCOLS, Exam, Protocol
+from ship.settings import shared_shape
+from ship.subsets import studied_classes
+from ship.training import Checkpoint, CheckpointError, Part, each_replica
 from ship.trial.ages import choose_age, planned_ages
 from ship.trial.journal import Journal, TrialRun
 from ship.trial.selection import Best, Choices, Retrained, evaluate, keep_better
@@ -38,7 +40,7 @@ def run_trial(
 ) -> TrialRun:
     """Train and test one setting under every seed, fused; yields the metrics of each epoch.
 
-    Settings that differ in PER_REPLICA fields alone (ship.training.per_replica) can be fused too:
+    Settings that differ in PER_REPLICA fields alone (ship.settings) can be fused too:
     then there is a setting and a seed for each replica.
 
     A replica's numbers depend on its setting and its seed alone, not on what runs beside it
@@ -69,7 +71,8 @@ def run_trial(
     protocol = build(config, seeds, features, targets or {}, clip, dtype)
     journal = Journal(_planned(config, protocol), resume)
     origin = Origin.of(features, clip) if keep else None
-    return TrialRun(_epochs_of(Trial(configs, seeds, clip, journal, origin), protocol), journal)
+    epochs = _epochs_of(Trial(configs, seeds, clip, journal, origin), protocol)
+    return TrialRun(epochs, journal, clip.arithmetic)
 
 
 def _epochs_of(trial: Trial, protocol: Protocol) -> Iterator[EpochMetrics]:

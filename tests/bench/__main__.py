@@ -1,7 +1,9 @@
 """python -m tests.bench [--smoke] [--json FILE]: ratios measured side by side on this machine.
 
 The full run takes some 25 minutes on two cores and 15 GiB. Others are run by their own names:
-tests.bench.bench_sweep (what a sweep adds to its trials), bench_growth (time and memory against
+tests.bench.bench_sweep (what a sweep adds to its trials, and the cores that it keeps busy),
+bench_fixed_costs (what a study takes beside its trials), bench_estimates (the time that --dry-run
+tells against the time that a study takes), bench_growth (time and memory against
 sizes), bench_fused (seeds and settings on one core and on two), bench_features (extraction and
 cache), bench_extraction (shards that survive a kill), bench_checkpoint (what one costs a trial),
 bench_plan (a plan against the number of its settings),
@@ -24,7 +26,7 @@ from ship.clip.frozen_clip import FrozenCLIP
 from tests.bench.bench_checkpoint import checkpoint_cost
 from tests.bench.bench_fused import fused, fused_settings
 from tests.bench.bench_growth import growth
-from tests.bench.bench_launches import counted
+from tests.bench.bench_launches import BACKBONE, counted
 from tests.bench.bench_plan import planning
 from tests.bench.bench_steps import Sizes, against_naive, random_features
 from tests.bench.bench_text_tower import comparisons
@@ -48,8 +50,11 @@ def smoke() -> Iterator[Comparison]:
     Console().print(checkpoint_cost(pocket, TINY).line(), markup=False)
     for planned in planning((20, 40)):
         Console().print(planned.line(), markup=False)
-    for step in counted("pocket", TINY):
+    steps = counted(BACKBONE, TINY)  # as many launches as at sizes that say something
+    for step in steps:
         Console().print(step.line(), markup=False)
+    if over := [step.over() for step in steps if step.over()]:
+        raise SystemExit("\n".join(over))
 
 
 def with_trial(clip: FrozenCLIP, sizes: Sizes) -> Iterator[Comparison]:

@@ -3,7 +3,9 @@
 Launches of kernels, times that the host waits for the device, and bytes sent to it, of a generator
 step, a CoOp step with synthesis and an evaluation; ViT-B/16 with random weights, 100 classes,
 3 seeds fused. The device is emulated (tests.emulated): the counts are of torch's operators, exact
-and the same on every machine; nothing here is a time. With --places also the lines they come from.
+and the same on every machine; nothing here is a time. Steps are counted as they are, and as they
+are once they have been recorded as CUDA graphs, each of which is one launch. With --places also
+the lines they come from. A count above its budget ends the program with code 1.
 """
 
 import argparse
@@ -24,26 +26,51 @@ from ship.finetuners.coop import CoOp, CoOpConfig
 from ship.generators.prompt_vae import PromptVAEConfig, build_prompt_vae
 from ship.protocols import Protocol, base_to_new
 from ship.synthesis import Synthesizer, SyntheticConfig
+from ship.training.captured import WARM_UP
 from ship.trial.selection import evaluate
 from ship.trial_config import TrialConfig
-from tests.bench.bench_steps import Sizes
-from tests.emulated import Counts, EmulatedDevice, Event, emulated_device, why_missing
+from tests.bench.bench_steps import Sizes, one_step
+from tests.emulated import (
+    Counts,
+    EmulatedDevice,
+    EmulatedRecorder,
+    Event,
+    emulated_device,
+    why_missing,
+)
 
 BACKBONE: Final = "ViT-B-16-quickgelu:random"
+# Launches and waits that a step may have, of a tower of twelve layers.
+BUDGET: Final = {
+    "generator step": (700, 0),
+    "CoOp step with synthesis": (700, 0),
+    "evaluation": (300, 1),
+}
 VIEWS = 2
 CHECKED, TESTED = 16, 24  # validation and test pictures of a class
 
 
 @dataclass(frozen=True)
 class Counted:
-    """What one step asked of the device."""
+    """What one step asked of the device: as it is, and where it is recorded."""
 
     name: str
     counts: Counts
+    recorded: Counts
 
     def line(self) -> str:
         """For people."""
-        return f"{self.name}: {self.counts.n_launches} launches, {self.counts.n_syncs} host waits"
+        return (
+            f"{self.name}: {self.counts.n_launches} launches, {self.counts.n_syncs} host waits; "
+            f"recorded {self.recorded.n_launches}"
+        )
+
+    def over(self) -> str:
+        """What it does beyond its budget; "": nothing."""
+        launches, waits = BUDGET[self.name]
+        if self.counts.n_launches <= launches and self.counts.n_syncs <= waits:
+            return ""
+        return f"{self.line()}; the budget is {launches} launches and {waits} host waits"
 
 
 def counted(backbone: str, sizes: Sizes, precision: Precision = "fp32") -> list[Counted]:
@@ -59,21 +86,24 @@ def counted(backbone: str, sizes: Sizes, precision: Precision = "fp32") -> list[
         Console().print(reason)
         return []
     with emulated_device() as device:
-        return list(steps(device, backbone, sizes, precision))
+        clip = FrozenCLIP.load(backbone, device=device.name, precision=precision)
+        plain = list(steps(device, clip, sizes))
+        clip.recorder = EmulatedRecorder(device)
+        recorded = list(steps(device, clip, sizes))
+        return [
+            Counted(name, counts, others)
+            for (name, counts), (_, others) in zip(plain, recorded, strict=True)
+        ]
 
 
-def steps(
-    device: EmulatedDevice, backbone: str, sizes: Sizes, precision: Precision = "fp32"
-) -> Iterator[Counted]:
-    """Each step once, after it has been taken once: what is done at the first one is not counted.
+def steps(device: EmulatedDevice, clip: FrozenCLIP, sizes: Sizes) -> Iterator[tuple[str, Counts]]:
+    """Each step once, after those in which what is kept is made, and steps are recorded.
 
     Args:
         device: that the steps are taken on.
-        backbone: NAME:PRETRAINED, or pocket.
+        clip: the backbone on the device.
         sizes: of the data and the batches.
-        precision: of the text tower.
     """
-    clip = FrozenCLIP.load(backbone, device=device.name, precision=precision)
     seeds = range(sizes.seeds)
     config = TrialConfig(shots=sizes.shots)
     features = random_features(clip, sizes)
@@ -83,20 +113,21 @@ def steps(
     synthesizer = Synthesizer(SyntheticConfig(), vae, task, seeds)
     settings = CoOpConfig(n_ctx=sizes.n_ctx, batch_size=sizes.coop_batch)
     coop = CoOp(settings, task, synthesizer, clip, seeds)
-    coop._training._steps = 1  # an epoch of one step
+    coop._training._descent._steps = 1  # an epoch of one step
     exam = protocol.selection
     assert exam is not None
     chosen = CoOp(settings, exam.task, None, clip, seeds)
     taken: dict[str, Callable[[], object]] = {
-        "generator step": lambda: vae._step(1.0),
+        "generator step": lambda: one_step(vae),
         "CoOp step with synthesis": coop.train_epoch,
         "evaluation": lambda: evaluate(chosen, exam, protocol),
     }
     for name, step in taken.items():
-        step()
+        for _ in range(WARM_UP + 1 if clip.recorder else 1):
+            step()
         with device.counting() as counts:
             step()
-        yield Counted(name, counts)
+        yield name, counts
 
 
 def class_names(n: int) -> tuple[str, ...]:
@@ -120,9 +151,11 @@ def random_features(clip: FrozenCLIP, sizes: Sizes) -> FeatureSet:
 
 def table(found: list[Counted], title: str) -> Table:
     """A row for each step."""
-    made = Table("step", "launches", "host waits", "KiB sent", "KiB fetched", title=title)
+    made = Table(
+        "step", "launches", "recorded", "host waits", "KiB sent", "KiB fetched", title=title
+    )
     for row in found:
-        numbers = (row.counts.n_launches, row.counts.n_syncs)
+        numbers = (row.counts.n_launches, row.recorded.n_launches, row.counts.n_syncs)
         kib = (row.counts.sent / 1024, row.counts.fetched / 1024)
         made.add_row(row.name, *(f"{n:,}" for n in numbers), *(f"{n:,.1f}" for n in kib))
     return made
@@ -173,6 +206,8 @@ def main() -> None:
     if options.places:
         for row in found:
             console.print(places(row, options.most))
+    if over := [row.over() for row in found if row.over()]:
+        raise SystemExit("\n".join(over))
 
 
 if __name__ == "__main__":

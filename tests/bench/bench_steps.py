@@ -94,15 +94,20 @@ class Steps:
         synthesizer = Synthesizer(SyntheticConfig(), self.vae, self.task, self.seeds)
         coop = CoOpConfig(n_ctx=sizes.n_ctx, batch_size=sizes.coop_batch)
         self.coop = CoOp(coop, self.task, synthesizer, clip, self.seeds)
-        self.coop._training._steps = 1  # an epoch of one step
+        self.coop._training._descent._steps = 1  # an epoch of one step
 
     def generator_step(self) -> None:
         """Forward, backward, AdamW."""
-        self.vae._step(1.0)
+        one_step(self.vae)
 
     def coop_step(self) -> None:
         """Synthesis, forward, backward, SGD."""
         self.coop.train_epoch()
+
+
+def one_step(vae: VAE) -> None:
+    """A VAE's step on its next batch."""
+    vae._fitting(vae._step, *vae._batch(), vae._task.features.new_ones(()))
 
 
 def text_flops(clip: FrozenCLIP, step: Callable[[], object], *, backward: float) -> float:

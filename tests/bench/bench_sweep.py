@@ -1,13 +1,17 @@
-"""What a sweep adds to the compute of its trials: `python -m tests.bench.bench_sweep [TRIALS]`.
+"""What a sweep adds to the compute of its trials.
+
+    python -m tests.bench.bench_sweep [--trials N] [--epochs N] [--seeds N]
 
 Wall time counts from the moment when the first trial began to compute; the start of Ray and of the
-first workers is shown apart.
+first workers is shown apart. Trials of `--epochs 4 --seeds 3` take some five seconds: less than a
+worker takes to start where the machine is busy, so that they show whether every core has one.
 """
 
+import argparse
 import os
-import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,6 +35,7 @@ class SweepTime:
     compute: of all trials, added up.
     cores: trials that run side by side.
     end: from the last trial's end until the call returns.
+    used: cores that computed, in the mean, from the first trial's end to the last one's.
     """
 
     start: float
@@ -38,6 +43,7 @@ class SweepTime:
     compute: float
     cores: int
     end: float
+    used: float
 
     @property
     def overhead(self) -> float:
@@ -86,18 +92,40 @@ def sweep_time(study: StudyConfig) -> SweepTime:
             os.chdir(before)
     costs = [run.data.metrics["cost/seconds"] for run in runs]
     ends = [run.info.end_time / 1000 for run in runs]
-    first = min(end - cost for end, cost in zip(ends, costs, strict=True))
-    cores = min(os.cpu_count() or 1, len(runs))
-    return SweepTime(first - called, max(ends) - first, sum(costs), cores, returned - max(ends))
+    begins = [end - cost for end, cost in zip(ends, costs, strict=True)]
+    return SweepTime(
+        min(begins) - called,
+        max(ends) - min(begins),
+        sum(costs),
+        min(os.cpu_count() or 1, len(runs)),
+        returned - max(ends),
+        cores_used(begins, ends),
+    )
+
+
+def cores_used(begins: Sequence[float], ends: Sequence[float]) -> float:
+    """Cores that compute, in the mean, from the first trial's end to the last one's.
+
+    Args:
+        begins, ends: of each trial, seconds.
+    """
+    first, last = min(ends), max(ends)
+    busy = [max(0.0, end - max(first, begin)) for begin, end in zip(begins, ends, strict=True)]
+    return sum(busy) / max(last - first, 1e-9)
 
 
 def main() -> None:
     """Print where a sweep's time goes."""
-    trials = int(sys.argv[1]) if len(sys.argv) > 1 else len(LEVELS)
-    found = sweep_time(study_of(trials, epochs=20, seeds=10))
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--trials", type=int, default=len(LEVELS), help=f"at most {len(LEVELS)}")
+    parser.add_argument("--epochs", type=int, default=20, help="of the generator, and as many more")
+    parser.add_argument("--seeds", type=int, default=10)
+    options = parser.parse_args()
+    found = sweep_time(study_of(options.trials, options.epochs, options.seeds))
     print(
-        f"{trials} trials on {found.cores} cores: {found.compute:.1f} s of compute, "
+        f"{options.trials} trials on {found.cores} cores: {found.compute:.1f} s of compute, "
         f"{found.wall:.1f} s of wall time: {found.overhead:.3f}x of compute / cores; "
+        f"{found.used:.2f} cores computed from the first trial's end on; "
         f"{found.start:.1f} s until the first computes, {found.end:.1f} s after the last"
     )
 

@@ -10,8 +10,8 @@ from typing import Any, Final, Literal, get_args, get_origin
 from ship.finetuners import FINETUNERS
 from ship.generators import GENERATORS
 from ship.protocols import PROTOCOLS
+from ship.settings import PER_REPLICA
 from ship.synthesis import SyntheticConfig
-from ship.training import PER_REPLICA
 from ship.trial_config import Selection, TrialConfig
 
 TABLES: Final[Mapping[str, Mapping[str, tuple[type[Any], Any]]]] = {

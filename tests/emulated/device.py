@@ -22,21 +22,21 @@ class EmulatedDevice:
     name = NAME
 
     def __init__(self, execution: Execution) -> None:
-        self._execution = execution
+        self.execution = execution
 
     @property
     def counts(self) -> Counts:
         """What has happened since the device was made, or within counting()."""
-        return self._execution.counts
+        return self.execution.counts
 
     @contextmanager
     def counting(self) -> Iterator[Counts]:
         """Counts of what happens inside; what stands around it does not see that."""
-        outer, self._execution.counts = self._execution.counts, Counts()
+        outer, self.execution.counts = self.execution.counts, Counts()
         try:
-            yield self._execution.counts
+            yield self.execution.counts
         finally:
-            self._execution.counts = outer
+            self.execution.counts = outer
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """An analytic method in ship's place: its numbers are known, and it can be told to misbehave."""
 
 import math
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,8 +14,7 @@ import numpy as np
 from harness.config.load import parse_study
 from harness.config.study_config import StudyConfig
 from harness.method import Method
-from ship.metrics.accuracy import EpochMetrics
-from ship.metrics.hits import Hits
+from ship.epoch_metrics import EpochMetrics, Hits
 from ship.training.checkpoint import Checkpoint
 from ship.training.per_replica import each_replica
 from ship.trial_config import TrialConfig
@@ -36,6 +36,8 @@ class FakeFeatures:
 
 class FakeClip:
     """A backbone with a fingerprint and a token counter."""
+
+    image_precision = "fp32"
 
     def __init__(self, name: str, device: str = "cpu", precision: str = "fp32") -> None:
         self.fingerprint = f"weights-of-{name}"
@@ -184,6 +186,7 @@ def make_method(log: Path, behave: Behaviour | None = None) -> Method:
         partial(fake_extract, log),
         accelerator="cpu",
         costs=None,
+        extraction_seconds=None,
     )
 
 
@@ -211,3 +214,19 @@ def sleepy(seconds: float) -> Behaviour:
         time.sleep(seconds)
 
     return behave
+
+
+def trap_elsewhere(act: Callable[[], None]) -> object:
+    """Something that acts wherever it is unpickled, but for this process."""
+
+    def unpickled(here: int) -> object:
+        if os.getpid() != here:
+            act()
+        return Trap()
+
+    class Trap:
+        def __reduce__(self) -> Any:
+            return unpickled, (own,)
+
+    own = os.getpid()
+    return Trap()

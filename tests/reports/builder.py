@@ -59,12 +59,14 @@ class StoreBuilder:
         selected: Mapping[str, float] | None = None,
         flags: Mapping[str, Sequence[int]] | None = None,
         want: bool = True,
+        added: bool = False,
         **tags: str,
     ) -> "StoreBuilder":
         """Add one run: `results` is seed -> test metrics; key defaults to arm and assignment.
 
         selected: the selection metrics of every seed; None: the test's, each 3 lower.
         flags: flag -> the seeds that raised it; the flags named have a 0 for the other seeds.
+        added: whether --path ran it.
         """
         key = key or f"{arm}{json.dumps(assignment, sort_keys=True)}"
         metrics = {"cost/seconds": 8.0 * len(results), "cost/text_tokens": 1e6 * len(results)}
@@ -90,13 +92,14 @@ class StoreBuilder:
             "ship.demonstration": str(self.demonstration).lower(),
         }  # fmt: skip
         written |= {"ship.reason": reason} if reason else {}
+        written |= {"ship.added": "path"} if added else {}
         tagged = {name: list(s) for name, s in (flags or {}).items() if s}
         written |= {"ship.flags": json.dumps(tagged)} if tagged else {}
         written |= {f"ship.{name}": value for name, value in tags.items()}
         started = 1_000 + len(self.runs)
         self.runs.append(Run(f"run{len(self.runs)}", started, written, params, metrics))
         if want:
-            self.want(assignment, arm=arm, key=key)
+            self.want(assignment, arm=arm, key=key, added=added)
         return self
 
     def want(
@@ -106,11 +109,13 @@ class StoreBuilder:
         arm: str = "",
         key: str | None = None,
         seeds: Sequence[int] | None = None,
+        added: bool = False,
     ) -> "StoreBuilder":
         """List a setting as wanted, run or not; seeds: None: the study's."""
         key = key or f"{arm}{json.dumps(assignment, sort_keys=True)}"
         entry: dict[str, Any] = {"setting_key": key, "assignment": dict(assignment), "arm": arm}
         entry |= {"seeds": list(seeds)} if seeds is not None else {}
+        entry |= {"added": "path"} if added else {}
         if self.wanted is not None and entry not in self.wanted:
             self.wanted.append(entry)
         return self

@@ -17,6 +17,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from ship.architectures import ImagePrecision
 from ship.datasets import Picture, PictureDataset, Split
 from ship.features.feature_set import FeatureSet, extract_features
 
@@ -38,6 +39,7 @@ class SlowEncoder:
     name: str = "slow"
     fingerprint: str = "s0"
     preprocess_id: str = "p0"
+    image_precision: ImagePrecision = "fp32"
     preprocess: Callable[[Image.Image], Tensor] = preprocess
     mean: Sequence[float] = (0.0, 0.0, 0.0)
     std: Sequence[float] = (1.0, 1.0, 1.0)

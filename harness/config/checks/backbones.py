@@ -9,6 +9,7 @@ from harness.config.factor import Factor
 from harness.config.factors import indexed, own_settings
 from harness.config.study_config import StudyConfig
 from harness.errors import Fault
+from ship.architectures import BackboneError, context_length
 
 
 def need_faults(
@@ -34,8 +35,6 @@ def _context_faults(
     backbone: str, space: Mapping[str, Factor], constants: Any, variants: Any
 ) -> list[Fault]:
     """Context vectors must leave room in a prompt for SOT, a class name and EOT."""
-    from ship.clip import context_length
-
     most = context_length(backbone) - 3
     faults = []
     for group in ("generator", "finetuner"):
@@ -61,7 +60,7 @@ def _context_faults(
 def _backbone_faults(path: str, name: str) -> list[Fault]:
     if name == "pocket":  # packaged: spares the seconds that importing the towers takes
         return []
-    from ship.clip import BackboneError, check_backbone_name
+    from ship.clip import check_backbone_name
 
     try:
         check_backbone_name(name)

@@ -1,23 +1,19 @@
 """Whether a dataset has the classes and pictures that a trial's protocol and selection need."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ship.subsets import FeatureSet, pseudo_new_classes, studied_classes
 from ship.trial_config import LEAKING_SELECTIONS, TrialConfig
 
 if TYPE_CHECKING:
     from ship.datasets import PictureDataset, Survey
-    from ship.features import FeatureSet
 
 
-def bare_features(name: str, survey: Survey | PictureDataset) -> FeatureSet:
+def bare_features(name: str, survey: "Survey | PictureDataset") -> FeatureSet:
     """A dataset's labels as a FeatureSet with features of size 0: it can be cut, not trained on."""
-    from ship.features import FeatureSet
-
     labels = {split: survey.splits[split].labels for split in ("train", "val", "test")}
     empty = {split: np.empty((len(own), 0), np.float32) for split, own in labels.items()}
     return FeatureSet(
@@ -47,8 +43,6 @@ def unfit(
         features: labels and class names, of all of the dataset's classes.
         shown: whether the arm real_pictures stands beside the trial.
     """
-    from ship.protocols import studied_classes
-
     features = studied_classes(config, features)
     seen, unseen = _groups(config, features)
     if config.protocol not in ("few_shot", "cross_dataset") and not (len(seen) and len(unseen)):
@@ -106,7 +100,6 @@ def _validation(
 ) -> str:
     """Selection and early stopping look at validation pictures of seen classes."""
     from ship.datasets.base import some
-    from ship.tasks import pseudo_new_classes
 
     name = features.dataset
     pseudo_new = config.selection == "pseudo_new" and config.protocol != "few_shot"

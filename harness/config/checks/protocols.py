@@ -6,7 +6,7 @@ from typing import Any, get_args
 from harness.config.factor import Factor
 from harness.config.factors import indexed
 from harness.errors import Fault
-from ship.metrics import OBJECTIVES, SEEN_OBJECTIVES, Objective
+from ship.configs import OBJECTIVES, SEEN_OBJECTIVES, Objective
 from ship.trial_config import LEAKING_SELECTIONS, SEEN_SELECTIONS, TrialConfig
 
 

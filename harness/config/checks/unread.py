@@ -6,12 +6,12 @@ from typing import Any
 from harness.config.factor import Factor, is_among
 from harness.config.factors import FIELDS, GROUPS, indexed, own_settings
 from harness.errors import Fault
-from ship.generators import GENERATORS
 from ship.trial_config import TrialConfig
 
 # zero_shot trains nothing, but what a generator makes beside it is still judged
 _ZERO_SHOT_TAKES = (
-    "backbone", "precision", "dataset", "targets", "max_classes", "unseen_class", "shots", "views",
+    "backbone", "precision", "image_precision", "dataset", "targets", "max_classes", "unseen_class",
+    "shots", "views",
     "generator", "finetuner", "quality",
 )  # fmt: skip
 # of a VAE's settings, those that its latent code alone reads
@@ -197,7 +197,6 @@ def _frame_of(name: Any, frames: Mapping[str, Any]) -> Any:
 
 def _default(generator: Any, leaf: str) -> Any:
     """The default of a generator's setting; None where there is none."""
-    known = isinstance(generator, str) and generator in GENERATORS
-    settings = GENERATORS[generator][0] if known else None
-    field = settings.model_fields.get(leaf) if settings else None
+    setting = FIELDS.get(f"generator.{leaf}")
+    field = setting.owners.get(generator) if setting and isinstance(generator, str) else None
     return field.default if field else None

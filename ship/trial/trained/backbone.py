@@ -1,6 +1,7 @@
 """The backbone that something was trained with: given, or loaded by a name from a file."""
 
-from ship.clip import BackboneError, FrozenCLIP, architectures
+from ship.architectures import BackboneError, architectures
+from ship.clip import FrozenCLIP
 from ship.trial.trained.read import Kept, TrainedError
 
 

@@ -24,7 +24,7 @@ from harness.store.errors import StoreAway
 from harness.store.lock.lease import StudyLost
 from harness.study.run import StudyOutcome
 from reports.contract import ReportError
-from ship.clip.frozen_clip import BackboneError
+from ship.architectures import BackboneError
 
 URI = "sqlite:////somewhere/mlflow.db"
 
@@ -36,7 +36,7 @@ def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """Put a run_study in place that does nothing but answer, and a render that takes notes."""
+    """Put a run_study in place that does nothing but answer, and a report that takes notes."""
     seen: dict[str, Any] = {"outcome": {"done": 5}}
 
     def run_study(study: Any, **options: Any) -> StudyOutcome:
@@ -45,8 +45,19 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         return StudyOutcome(**counts, experiment=study.name, tracking_uri=URI)
 
     monkeypatch.setattr(harness.study, "run_study", run_study)
-    monkeypatch.setattr(reports.cli, "render", lambda *args: seen.update(render=args))
+    monkeypatch.setattr(reports.cli, "prepare", lambda *args: prepared(*args, seen))
     return seen
+
+
+def prepared(name: str, uri: str, seen: dict[str, Any]) -> reports.cli.Prepared:
+    """A report that notes where it is shown."""
+
+    def show(out: Path) -> list[Path]:
+        seen["shown"] = (name, uri, out)
+        print(out)
+        return []
+
+    return reports.cli.Prepared("publication", show, "study")  # type: ignore[arg-type]
 
 
 def invoke(*args: str) -> Any:
@@ -65,7 +76,7 @@ def test_complete_study_exits_0_and_says_how_to_see_it(calls: dict[str, Any]) ->
         "data_root": None, "address": "auto", "verbose": True, "cache_dir": None, "storage": None,
         "consent": Consent(False, None),
     }  # fmt: skip
-    assert calls["render"] == ("prompt_len", URI, Path("prompt_len-report"))
+    assert calls["shown"] == ("prompt_len", URI, Path("prompt_len-report"))
     assert f"mlflow ui --backend-store-uri {URI} --port 5000" in result.stdout
 
 
@@ -78,7 +89,7 @@ def test_a_run_says_what_it_has_changed(
 
     def changes_from_now(name: str, uri: str) -> Any:
         asked.append((name, uri))
-        return lambda: ["since the last run (H):"]
+        return lambda made: [f"since the last run ({made.study}):"]
 
     def run_study(study: Any, **options: Any) -> StudyOutcome:
         options["before"](study.name, URI)
@@ -87,7 +98,7 @@ def test_a_run_says_what_it_has_changed(
     monkeypatch.setattr(reports.cli, "changes_from_now", changes_from_now)
     assert "since the last run" not in invoke("--space", "prompt_len").stdout and not asked
     monkeypatch.setattr(harness.study, "run_study", run_study)
-    assert "since the last run (H):\nall runs" in invoke("--space", "prompt_len").stdout
+    assert "since the last run (study):\nall runs" in invoke("--space", "prompt_len").stdout
     assert asked == [("prompt_len", URI)]
 
 
@@ -146,7 +157,7 @@ def test_detect_runs_stages(calls: dict[str, Any], monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(harness.cli.detect, "run_stages", run_stages)
     result = invoke("--space", "prompt_len", "--detect", "0.5", "--max-seeds", "30")
     assert result.exit_code == 0
-    assert calls["detect"] == (0.5, 30) and "render" in calls
+    assert calls["detect"] == (0.5, 30) and "shown" in calls
     assert result.stdout.startswith("n_ctx=8 against n_ctx=4: open")
 
 
@@ -165,11 +176,54 @@ def test_what_detect_refuses(calls: dict[str, Any], options: list[str], words: s
     assert result.stderr.startswith(words) and "study" not in calls
 
 
+def test_path_runs_rounds(calls: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """--path hands the study to the rounds, whose last outcome is the command's."""
+
+    def run_path(study: Any, run: Any, say: Any) -> Any:
+        say("path from the baseline to n_ctx=8: nothing is missing")
+        return run(study)
+
+    monkeypatch.setattr(harness.study, "run_path", run_path)
+    result = invoke("--space", "joint", "--path")
+    assert result.exit_code == 0 and "shown" in calls
+    assert result.stdout.startswith("path from the baseline to n_ctx=8: nothing is missing\n")
+    assert "nothing is missing" not in invoke("--space", "joint").stdout
+
+
+def test_path_and_detect_exclude_each_other(calls: dict[str, Any]) -> None:
+    """One line and exit code 2, before anything runs."""
+    result = invoke("--space", "prompt_len", "--path", "--detect", "1")
+    assert (result.exit_code, len(result.stderr.splitlines())) == (2, 1)
+    assert result.stderr.startswith("--path must come without --detect") and "study" not in calls
+
+
+def test_path_of_a_dry_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the path would add is in the plan, and what is said of it behind it."""
+    plans: list[Any] = []
+
+    def plan_study(study: Any, **_: Any) -> Any:
+        plans.append(study)
+        rows = (PlanRow("n_ctx=8", "done", (), (0, 1)),)
+        return SimpleNamespace(
+            rows=rows, proposals=0, seconds=0.0, finished=True, estimate=None, notes=()
+        )
+
+    def path_stage(study: Any, plan: Any) -> Any:
+        assert plan(study).finished
+        return study.model_copy(update={"added": ({"generator.n_ctx": 8},)}), "path: it lacks one"
+
+    monkeypatch.setattr(harness.study, "plan_study", plan_study)
+    monkeypatch.setattr(harness.study, "path_stage", path_stage)
+    result = invoke("--space", "joint", "--path", "--dry-run")
+    assert result.exit_code == 0 and "path: it lacks one" in result.stdout.splitlines()
+    assert [len(study.added) for study in plans] == [0, 1]
+
+
 def test_nothing_done_renders_nothing(calls: dict[str, Any]) -> None:
     """A study without a finished setting has no table."""
     calls["outcome"] = {"missing": 5}
     assert invoke("--space", "prompt_len").exit_code == 3
-    assert "render" not in calls
+    assert "shown" not in calls
 
 
 def test_report_that_cannot_be_written(
@@ -177,10 +231,10 @@ def test_report_that_cannot_be_written(
 ) -> None:
     """The report's own mistake is one line, and the UI's command still comes."""
 
-    def render(*_: Any) -> None:
+    def prepare(*_: Any) -> None:
         raise ReportError("cannot write prompt_len-report")
 
-    monkeypatch.setattr(reports.cli, "render", render)
+    monkeypatch.setattr(reports.cli, "prepare", prepare)
     result = invoke("--space", "prompt_len")
     assert result.exit_code == 2
     assert result.stderr == "cannot write prompt_len-report\n"
@@ -193,9 +247,9 @@ def test_a_report_is_made_once_and_shown_at_the_end(
     """What the study's run in MLflow shows is made of the report that is printed afterwards."""
     made: list[Any] = []
 
-    def prepare(*args: Any) -> tuple[str, Any]:
+    def prepare(*args: Any) -> reports.cli.Prepared:
         made.append(args)
-        return "publication", lambda out: print(f"shown: {out}")
+        return prepared(*args, calls)
 
     def run_study(study: Any, publish: Any, **options: Any) -> StudyOutcome:
         outcome = StudyOutcome(5, 0, 0, 0, study.name, URI)
@@ -206,10 +260,31 @@ def test_a_report_is_made_once_and_shown_at_the_end(
     monkeypatch.setattr(reports.cli, "prepare", prepare)
     monkeypatch.setattr(harness.study, "run_study", run_study)
     lines = invoke("--space", "prompt_len").stdout.splitlines()
-    assert lines[:2] == ["progress", "shown: prompt_len-report"]
+    assert lines[:2] == ["progress", "prompt_len-report"]
     assert lines[2].startswith("all runs")
     assert made == [("prompt_len", URI)]
-    assert "render" not in calls
+
+
+def test_a_report_of_an_earlier_stage_is_not_shown(
+    calls: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a later stage is stopped before it can be reported, the report is made anew."""
+    made: list[str] = []
+
+    def prepare(name: str, uri: str) -> reports.cli.Prepared:
+        made.append(name)
+        return prepared(f"{name} {len(made)}", uri, calls)
+
+    def run_study(study: Any, publish: Any, before: Any, **options: Any) -> StudyOutcome:
+        publish(StudyOutcome(5, 0, 0, 0, study.name, URI))
+        before(study.name, URI)  # the next stage
+        return StudyOutcome(5, 0, 0, 1, study.name, URI, interrupted=True)
+
+    monkeypatch.setattr(reports.cli, "prepare", prepare)
+    monkeypatch.setattr(reports.cli, "changes_from_now", lambda name, uri: lambda made: [])
+    monkeypatch.setattr(harness.study, "run_study", run_study)
+    assert invoke("--space", "prompt_len").exit_code == 130
+    assert calls["shown"][0] == "prompt_len 2"
 
 
 @pytest.mark.parametrize(
@@ -316,15 +391,15 @@ def test_dry_run_tells_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
         PlanRow("n_ctx=2", "to run", (1,), (0,), key="b"),
         PlanRow("n_ctx=4", "to run", (0, 1), (), key="c"),
     )
-    left = Estimate({"b": 0.4, "c": 90.0}, 7200.0, 2, "12 finished trials")
+    left = Estimate({"b": 0.4, "c": 90.0}, 7200.0, 2, "12 finished trials", 100, 30.0, 12.0)
     plan = SimpleNamespace(rows=rows, proposals=3, finished=False, estimate=left, notes=())
     monkeypatch.setattr(harness.study, "plan_study", lambda *_, **__: plan)
     lines = invoke("--space", "prompt_len", "--dry-run").stdout.splitlines()
     ends = {line.split()[0]: " ".join(line.split()[-2:]) for line in lines if "n_ctx" in line}
     assert ends == {"n_ctx=1": "n_ctx=1 done", "n_ctx=2": "<1 s", "n_ctx=4": "1.5 min"}
     assert lines[-2] == (
-        "estimated compute time left: 2.0 h, 1.0 h on this machine (2 trials at once); "
-        "from 12 finished trials, feature extraction not counted"
+        "estimated compute time left: 2.0 h, 1.0 h on this machine (2 trials at once, features "
+        "30 s, start and end 12 s); from 12 finished trials"
     )
     elsewhere = invoke("--space", "prompt_len", "--dry-run", "--address", "auto").stdout
     assert "on this machine" not in elsewhere
@@ -453,20 +528,27 @@ def test_help_documents_the_exit_codes() -> None:
         assert words in text
 
 
-def test_the_command_imports_light() -> None:
-    """--help loads neither torch, ray, mlflow, optuna, numpy nor pydantic."""
+@pytest.mark.parametrize(
+    ("arguments", "code", "heavy"),
+    [
+        (["--help"], 0, ["numpy", "pydantic", "polars", "ship"]),
+        (["--space", "prompt_len", "--set", "sed=3"], 2, ["scipy", "pandas", "sqlalchemy"]),
+    ],
+)
+def test_the_command_imports_light(arguments: list[str], code: int, heavy: list[str]) -> None:
+    """Neither --help nor a mistake in the YAML loads what training or the store needs."""
     script = (
         "import sys\n"
-        "sys.argv = ['ship-sweep', '--help']\n"
+        "arguments, code, heavy = map(eval, sys.argv[1:])\n"
+        "sys.argv = ['ship-sweep', *arguments]\n"
         "try:\n"
         "    from harness.cli.main import main\n"
         "    main()\n"
-        "except SystemExit:\n"
-        "    pass\n"
-        "heavy = {'torch', 'ray', 'mlflow', 'optuna', 'numpy', 'pydantic', 'polars', 'ship'}\n"
+        "except SystemExit as end:\n"
+        "    assert end.code == code, end.code\n"
+        "heavy = {'torch', 'open_clip', 'ray', 'mlflow', 'optuna', *heavy}\n"
         "sys.exit(', '.join(heavy & set(sys.modules)) or 0)\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, env=os.environ, check=False
-    )
+    command = [sys.executable, "-c", script, *map(repr, (arguments, code, heavy))]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ, check=False)
     assert done.returncode == 0, done.stderr

@@ -77,6 +77,51 @@ def test_levels_of_an_integer_are_integers() -> None:
     assert space.levels(study, "generator.n_ctx") == [1, 2, 4, 8, 16]
 
 
+@pytest.mark.parametrize(
+    ("factor", "found"),
+    [
+        ({"low": 1, "high": 8}, 4),  # the constant
+        ({"low": 5, "high": 8}, None),
+        ({"low": 5, "high": 8, "baseline": 6}, 6),
+        ({"low": 5, "high": 9, "levels": 3}, 5),
+        ([8, 2], 8),
+        ([8, 4], 4),
+    ],
+)
+def test_a_factors_baseline_is_the_constant_where_it_can_be(factor: Any, found: Any) -> None:
+    """Else the first level; a range without levels then has none."""
+    key = "generator.n_ctx"
+    study = study_of({key: factor, "shots": [2, 4]}, sampler="random", trials=2)
+    assert study.space[key].baseline == found
+    assert space.baseline(study) == ({key: found} if found else {}) | {"shots": 2}
+
+
+@pytest.mark.parametrize(
+    ("assignment", "fits"),
+    [
+        ({"generator": "vae", "generator.n_ctx": 2}, True),
+        ({"generator": "none"}, True),
+        ({"generator": "vae"}, False),
+        ({"generator": "none", "generator.n_ctx": 2}, False),
+        ({"generator": "vae", "generator.n_ctx": 3}, False),
+        ({"generator": "none", "shots": 2}, False),
+        ({}, False),
+    ],
+)
+def test_what_belongs_to_a_space(assignment: dict[str, Any], fits: bool) -> None:
+    """Levels of the factors that are active beside each other, all of them and no others."""
+    assert space.belongs(study_of(CONDITIONAL), assignment) is fits
+
+
+def test_what_belongs_to_a_range() -> None:
+    """Numbers within it, whole ones of a whole range; the levels of a grid alone."""
+    one = {"generator.n_ctx": {"low": 2, "high": 6, "levels": 3}}
+    drawn = study_of(one, sampler="random", trials=2)
+    values: list[Any] = [1, 2, 3, 3.5, 6, "4", True]
+    assert [v for v in values if space.belongs(drawn, {"generator.n_ctx": v})] == [2, 3, 6]
+    assert [v for v in values if space.belongs(study_of(one), {"generator.n_ctx": v})] == [2, 6]
+
+
 def test_levels_are_a_grids_own() -> None:
     """Other samplers draw from the whole range, so that it has no levels, unless it has a step."""
     ranged = {"low": 0, "high": 1, "levels": 3}

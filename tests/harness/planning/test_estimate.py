@@ -1,20 +1,21 @@
 """Time of what is left: each setting by its FLOPs, from finished runs or a calibration."""
 
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-import harness.planning.calibration
+import harness.planning.side_by_side
 import harness.resources
 import harness.resources.machine
 from harness.config.study_config import StudyConfig
 from harness.planning.calibration import Calibration
-from harness.planning.estimate import estimate_time, trials_at_once
+from harness.planning.estimate import START, USUAL_START, estimate_time, trials_at_once
 from harness.planning.fingerprints import Fingerprints
-from harness.planning.plan import Estimate, make_plan
+from harness.planning.plan import BETWEEN_TRIALS, Estimate, make_plan
 from harness.store.ledger import Ledger, LedgerRun
 from ship.trial_config import TrialConfig
 from tests.harness.fakes import make_method, make_study
@@ -23,7 +24,12 @@ from tests.harness.planning.made import run_of, settings_of
 
 def by_n_ctx(config: TrialConfig, n_seeds: int) -> float:
     """FLOPs in proportion to the prompt's length; 1000 for a generator without one."""
-    return 1000.0 * n_seeds * getattr(config.generator, "n_ctx", 1)
+    return 1000.0 * n_seeds * n_ctx_of(config)
+
+
+def n_ctx_of(config: TrialConfig) -> int:
+    """Length of a setting's prompt."""
+    return int(getattr(config.generator, "n_ctx", 1))
 
 
 @pytest.fixture
@@ -33,17 +39,33 @@ def prints(tmp_path: Path) -> Fingerprints:
     return Fingerprints(method, None, tmp_path / "cache")
 
 
+@dataclass
+class FakeWorkers:
+    """Stand in for the workers that calibrate; notes what they are asked."""
+
+    find: Callable[[TrialConfig], Calibration]
+    n: int = 0
+    seen: list[tuple[TrialConfig, int]] = field(default_factory=list)
+    started: float = 4.0
+
+    @contextmanager
+    def __call__(self, study: StudyConfig, n: int, *_: Any) -> Iterator[Any]:
+        self.n = n
+
+        def calibrate(config: TrialConfig, n_seeds: int) -> Calibration:
+            self.seen.append((config, n_seeds))
+            return self.find(config)
+
+        calibrate.started = self.started  # type: ignore[attr-defined]
+        yield calibrate
+
+
 @pytest.fixture
-def measured(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+def measured(monkeypatch: pytest.MonkeyPatch) -> FakeWorkers:
     """A calibration that takes notes and finds a second a thousand FLOPs."""
-    seen: list[Any] = []
-
-    def calibrate(*args: Any) -> Calibration:
-        seen.append(args)
-        return Calibration(1e-3, 31.0)
-
-    monkeypatch.setattr(harness.planning.calibration, "calibrate", calibrate)
-    return seen
+    workers = FakeWorkers(lambda config: Calibration(1e-3, 31.0))
+    monkeypatch.setattr(harness.planning.side_by_side, "side_by_side", workers)
+    return workers
 
 
 def estimate_of(
@@ -63,7 +85,7 @@ def finished(study: StudyConfig, prints: Fingerprints, seconds: float, **keys: A
     return run_of(settings_of(study, prints)[0], (0, 1), seconds=seconds, **values)
 
 
-def test_finished_runs_give_the_pace(prints: Fingerprints, measured: list[Any]) -> None:
+def test_finished_runs_give_the_pace(prints: Fingerprints, measured: FakeWorkers) -> None:
     """A setting with a longer prompt takes longer; seeds that are done take nothing."""
     study = make_study(seeds=2)
     found = estimate_of(study, prints, (finished(study, prints, 6.0),))
@@ -73,7 +95,8 @@ def test_finished_runs_give_the_pace(prints: Fingerprints, measured: list[Any]) 
     assert found.seconds == {two: pytest.approx(12.0), four: pytest.approx(24.0)}
     assert found.compute == pytest.approx(36.0)
     assert found.source == "1 finished trial"
-    assert not measured
+    assert found.start == USUAL_START
+    assert not measured.seen
 
 
 def test_the_pace_is_all_seconds_over_all_flops(prints: Fingerprints) -> None:
@@ -95,7 +118,7 @@ def test_the_pace_is_all_seconds_over_all_flops(prints: Fingerprints) -> None:
     ids=str,
 )
 def test_runs_elsewhere_say_nothing_of_here(
-    prints: Fingerprints, measured: list[Any], keys: dict[str, Any]
+    prints: Fingerprints, measured: FakeWorkers, keys: dict[str, Any]
 ) -> None:
     """Another device or backbone, or a run whose FLOPs nobody counted: this machine is measured."""
     study = make_study(seeds=2)
@@ -104,27 +127,33 @@ def test_runs_elsewhere_say_nothing_of_here(
     assert found is not None
     assert found.source == "a calibration here of 31 s"
     assert found.compute == pytest.approx(12.0)
-    (config, n_seeds, *_, device, threads), *_ = measured
-    assert (config.generator.n_ctx, n_seeds, device, threads) == (4, 2, "cpu", 1)  # the dearest
-    assert len(measured) == 1
-    assert said == ["no finished trials yet: calibrating here, which takes less than a minute"]
+    ((config, n_seeds),) = measured.seen
+    assert (n_ctx_of(config), n_seeds) == (4, 2)  # the dearest
+    assert found.start == START * measured.started
+    assert said == ["no finished trials yet: calibrating here, which takes about a minute"]
+
+
+def test_as_many_workers_calibrate_as_run_trials(
+    prints: Fingerprints, measured: FakeWorkers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By cores and by trials: alone on the machine, a worker would be too fast."""
+    monkeypatch.setattr(harness.resources.machine, "usable_cpus", lambda: 2)
+    for space, most in (([1, 2, 4], 2), ([1], 1)):
+        study = make_study(space={"generator.n_ctx": space}, concurrency=None)
+        estimate_of(study, prints)
+        assert measured.n == most
 
 
 def test_as_many_settings_are_calibrated_as_there_is_time_for(
     prints: Fingerprints, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The dearest, then the least like it; the others go by the measured one nearest in FLOPs."""
-    seen: list[int] = []
-
-    def calibrate(config: Any, *_: Any) -> Calibration:
-        seen.append(config.generator.n_ctx)
-        return Calibration(1e-3 * config.generator.n_ctx, 14.0)
-
-    monkeypatch.setattr(harness.planning.calibration, "calibrate", calibrate)
+    workers = FakeWorkers(lambda config: Calibration(1e-3 * n_ctx_of(config), 14.0))
+    monkeypatch.setattr(harness.planning.side_by_side, "side_by_side", workers)
     study = make_study(space={"generator.n_ctx": [1, 2, 3, 8, 16]}, seeds=1)
     found = estimate_of(study, prints)
     assert found is not None
-    assert seen == [16, 1, 3]
+    assert [n_ctx_of(config) for config, _ in workers.seen] == [16, 1, 3]
     # 2 goes by 3, 8 by 16
     assert list(found.seconds.values()) == pytest.approx([1, 2 * 3, 9, 8 * 16, 256])
     assert found.source == "a calibration here of 42 s"
@@ -144,7 +173,7 @@ def test_a_setting_with_runs_of_its_own_goes_by_them(prints: Fingerprints) -> No
     assert found.seconds == pytest.approx({one.key: 10.0, two.key: 2.0, four.key: 12 * 4.0})
 
 
-def test_proposals_are_the_mean_of_the_space(prints: Fingerprints, measured: list[Any]) -> None:
+def test_proposals_are_the_mean_of_the_space(prints: Fingerprints, measured: FakeWorkers) -> None:
     """Of all settings where they can be listed, else the baseline's."""
     study = make_study(sampler="random", trials=3, seeds=2)
     found = estimate_of(study, prints)
@@ -158,7 +187,7 @@ def test_proposals_are_the_mean_of_the_space(prints: Fingerprints, measured: lis
 
 
 def test_nothing_is_estimated_where_nobody_knows(
-    prints: Fingerprints, measured: list[Any], monkeypatch: pytest.MonkeyPatch
+    prints: Fingerprints, measured: FakeWorkers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A foreign method, a finished study, no GPU to calibrate on, a backbone that is not there."""
     study = make_study(space={"generator.n_ctx": [1]}, seeds=2)
@@ -172,13 +201,13 @@ def test_nothing_is_estimated_where_nobody_knows(
     def missing(*_: Any) -> None:
         raise ValueError("backbone 'x' could not be loaded: why\nand more")
 
-    monkeypatch.setattr(harness.planning.calibration, "calibrate", missing)
+    monkeypatch.setattr(harness.planning.side_by_side, "side_by_side", missing)
     assert estimate_of(study, prints, say=said.append) is None
     assert [line for line in said if line.startswith("time cannot")] == [
         "time cannot be estimated by FLOPs: no finished trials, and no GPU here to calibrate on",
         "time cannot be estimated by FLOPs: backbone 'x' could not be loaded: why",
     ]
-    assert not measured
+    assert not measured.seen
 
 
 def test_trials_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -197,8 +226,28 @@ def test_trials_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert at_once(resources={"cpus": 16}) == 1
 
 
-def test_wall_time_is_no_less_than_the_longest_trial() -> None:
-    """Cores that have nothing to do help nobody."""
-    assert Estimate({"a": 30.0, "b": 50.0}, 0.0, 2, "").wall == 50.0
-    assert Estimate({"a": 30.0, "b": 50.0}, 40.0, 2, "").wall == 60.0
-    assert Estimate({}, 40.0, 2, "").wall == 20.0
+def test_wall_time_is_that_of_a_schedule() -> None:
+    """Each trial goes to the first idle worker; a worker with nothing to do helps nobody."""
+    between = BETWEEN_TRIALS
+
+    def wall(at_once: int, *seconds: float, **keys: Any) -> float:
+        named = {str(place): value for place, value in enumerate(seconds)}
+        return Estimate(named, keys.pop("proposals", 0.0), at_once, "", **keys).wall
+
+    assert wall(2, 30.0, 50.0) == pytest.approx(50.0 + between)
+    assert wall(2, 30.0, 30.0, 30.0) == pytest.approx(60.0 + 2 * between)
+    assert wall(2, 50.0, 10.0, 10.0, 10.0) == pytest.approx(50.0 + between)
+    assert wall(2, proposals=40.0, n_proposals=4) == pytest.approx(20.0 + 2 * between)
+    assert wall(1, 30.0, proposals=40.0, n_proposals=2) == pytest.approx(70.0 + 3 * between)
+    assert wall(2, 30.0, features=7.0, start=5.0) == pytest.approx(42.0 + between)
+    assert wall(2, 30.0, features=None, start=5.0) == pytest.approx(35.0 + between)
+
+
+def test_an_estimate_says_what_its_wall_time_is_made_of() -> None:
+    """Trials at once, the features that are missing, and what a study takes beside both."""
+    estimate = Estimate({"a": 30.0}, 0.0, 2, "", features=70.0, start=12.0)
+    assert estimate.parts == "2 trials at once, features 1.2 min, start and end 12 s"
+    assert replace(estimate, at_once=1, features=0.0).parts.startswith(
+        "one trial at a time, features cached"
+    )
+    assert "time of features not known" in replace(estimate, features=None).parts

@@ -1,10 +1,12 @@
 """The key of a setting."""
 
+import hashlib
+import json
 from unittest import mock
 
 from harness.planning import settings
 from harness.planning.settings import setting_key
-from ship.trial_config import TrialConfig
+from ship.trial_config import RESULTS_VERSION, TrialConfig
 
 
 def test_key_is_stable_and_short() -> None:
@@ -40,3 +42,20 @@ def test_integers_given_for_numbers_make_no_other_key() -> None:
         for value in (1, 1.0)
     )
     assert setting_key(whole, "d", "b") == setting_key(real, "d", "b")
+
+
+def test_a_key_that_came_later_changes_none_of_before() -> None:
+    """Results that were made before there was image_precision are of fp32, and are found."""
+    plain = TrialConfig(backbone="pocket")
+    before = plain.model_dump(mode="json")
+    del before["image_precision"]
+    content = {
+        "results_version": RESULTS_VERSION,
+        "trial": {**before, "objective": plain.selection_metric},
+        "dataset": "d",
+        "backbone": "b",
+    }
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    assert setting_key(plain, "d", "b") == hashlib.sha256(text.encode()).hexdigest()[:16]
+    reduced = plain.model_copy(update={"image_precision": "bf16"})
+    assert setting_key(reduced, "d", "b") != setting_key(plain, "d", "b")

@@ -10,7 +10,7 @@ from harness.worker.spec import feature_key, trial_spec
 from harness.worker.trainable import FINAL, ShipTrainable
 from reports.contract import Cost
 from ship.cost import DataShape, trial_cost
-from ship.protocols import studied_classes
+from ship.subsets import studied_classes
 from ship.trial.run import run_trial
 from ship.trial_config import TrialConfig
 from tests.harness.fakes import FakeClip
@@ -90,6 +90,7 @@ def test_the_best_measurement_of_a_worker_counts(monkeypatch: pytest.MonkeyPatch
     """One taken in a bad moment is outdone by a later one; an impossible share asks for another."""
     values = iter([5.0, 2.0, 7.0, 1e30])
     monkeypatch.setattr("harness.resources.utilisation.matmul_ceiling", lambda *_: next(values))
+    monkeypatch.setattr("harness.resources.utilisation.REST", 0)
     bench, utilisation = counting.pocket(), Utilisation("cpu")
     for _ in range(3):
         utilisation.begin(bench.clip, "fp32")
@@ -98,6 +99,31 @@ def test_the_best_measurement_of_a_worker_counts(monkeypatch: pytest.MonkeyPatch
     fast = utilisation.metrics(CONFIG, (0,), bench.clip, bench.features, [], 1.0)
     assert fast[Cost.MATMUL] == 1e30
     assert fast[Cost.MFU] < 1
+
+
+def test_short_trials_are_not_each_preceded_by_a_measurement(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """One that took a tenth of a second is good for ten, and then repeated."""
+    now, measured = [0.0], [5.0, 7.0]
+
+    def measure(*_: Any) -> float:
+        now[0] += 0.1
+        return measured.pop(0)
+
+    monkeypatch.setattr("harness.resources.utilisation.matmul_ceiling", measure)
+    monkeypatch.setattr("harness.resources.utilisation.time.monotonic", lambda: now[0])
+    bench, utilisation = counting.pocket(), Utilisation("cpu")
+
+    def ceiling() -> float:
+        utilisation.begin(bench.clip, "fp32")
+        return utilisation.metrics(CONFIG, (0,), bench.clip, bench.features, [], 1e15)[Cost.MATMUL]
+
+    assert ceiling() == 5.0
+    now[0] += 9.9
+    assert (ceiling(), len(measured)) == (5.0, 1)
+    now[0] += 0.2
+    assert (ceiling(), len(measured)) == (7.0, 0)
 
 
 def test_a_matmul_is_timed() -> None:

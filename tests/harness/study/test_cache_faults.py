@@ -13,7 +13,7 @@ from harness.method import Method
 from ship.clip.frozen_clip import FrozenCLIP
 from ship.datasets import PictureDataset, Split, load_dataset
 from ship.features.feature_set import FeatureSet, extract_features
-from ship.metrics.accuracy import EpochMetrics
+from ship.metrics import EpochMetrics
 from tests.harness import fakes
 from tests.harness.conftest import Bench
 from tests.harness.fakes import make_study

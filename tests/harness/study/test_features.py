@@ -77,7 +77,7 @@ def test_a_backbone_is_loaded_once_for_all_its_data_sets(tmp_path: Path) -> None
     method = replace(make_method(tmp_path / "log"), load_backbone=load)
     prints = Fingerprints(method, None, tmp_path / "cache")
     needs = [
-        Need(f"{backbone} {dataset}", backbone, dataset, 2)
+        Need(f"{backbone} {dataset}", backbone, "fp32", dataset, 2)
         for dataset in ("a", "b")
         for backbone in ("pocket", "RN50:openai")
     ]
@@ -122,7 +122,7 @@ def test_a_start_reads_no_picture_that_an_earlier_one_has_read(
         surveys.clear()
         prints = Fingerprints(method, tmp_path, tmp_path / "cache")
         prints.dataset(name)
-        needs = [Need(str(views), "b", name, views) for views in (0, 2)]
+        needs = [Need(str(views), "b", "fp32", name, views) for views in (0, 2)]
         prepare_features(needs, prints, method, tmp_path / "cache", Console(quiet=True))
         costs = prints.costs()
         assert costs is not None and len(costs.bare(name).class_names) == 2
@@ -193,3 +193,25 @@ def test_a_fingerprint_that_was_not_sealed_is_not_believed(tmp_path: Path, kept:
     assert make_prints(tmp_path).backbone("pocket") == "weights-of-pocket"
     path.write_text("[" * 100_000)
     assert make_prints(tmp_path).backbone("pocket") == "weights-of-pocket"
+
+
+def test_pictures_in_another_precision_are_features_of_their_own(tmp_path: Path) -> None:
+    """One set each, through a backbone that is told which, and that is loaded once."""
+    study = make_study(space={"shots": [1, 2]})
+    factor = Factor(choices=("fp32", "bf16"), baseline="fp32")
+    study = study.model_copy(update={"space": {**study.space, "image_precision": factor}})
+    prints = make_prints(tmp_path)
+    needs = needed(study, make_plan(study, Ledger(), prints))
+    assert sorted(need.image_precision for need in needs) == ["bf16", "fp32"]
+    told: list[tuple[int, str]] = []
+
+    def extract(clip: FakeClip, *rest: Any) -> str:
+        told.append((id(clip), clip.image_precision))
+        return clip.image_precision
+
+    method = replace(prints.method, extract=extract)
+    found = prepare_features(needs, prints, method, tmp_path, Console(quiet=True))
+    assert {need.image_precision: found[need.key] for need in needs} == {
+        "fp32": "fp32", "bf16": "bf16",
+    }  # fmt: skip
+    assert len({clip for clip, _ in told}) == 1

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from harness.config.study_config import StudyConfig
-from ship.metrics.accuracy import NonFiniteLoss
+from ship.metrics import NonFiniteLoss
 from ship.trial_config import TrialConfig
 from tests.harness.conftest import Bench
 from tests.harness.fakes import make_study, sleepy

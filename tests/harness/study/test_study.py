@@ -14,13 +14,16 @@ import pytest
 from rich.console import Console
 
 from harness.checkpoint_storage import StorageError
+from harness.cli.exit import Closing
 from harness.config.factor import Factor
+from harness.planning import Plan
 from harness.recording.study_run import StudyRecord
+from harness.store import Ledger
 from harness.store.errors import StoreAway, StoreError
 from harness.study.context import Site
 from harness.study.preview import plan_study
 from harness.study.run import run_study
-from reports.cli import changes_from_now
+from reports.cli import changes_from_now, prepare
 from reports.contract import State
 from reports.read.records import load_records
 from tests.harness.conftest import Bench
@@ -50,6 +53,21 @@ def test_a_finished_study_is_left_alone(ray_bench: Bench) -> None:
     assert [run.to_dictionary() for run in after] == [run.to_dictionary() for run in before]
 
 
+def test_a_finished_study_is_read_once(ray_bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is left is planned once, and the outcome is that plan's."""
+    ray_bench.run(make_study())
+    plans: list[Plan] = []
+    make = Site.plan
+
+    def plan(site: Site, ledger: Ledger) -> Plan:
+        plans.append(make(site, ledger))
+        return plans[-1]
+
+    monkeypatch.setattr(Site, "plan", plan)
+    outcome = ray_bench.run(make_study())
+    assert (len(plans), outcome.done, outcome.final) == (1, 3, True)
+
+
 def test_whoever_compares_is_told_before_a_study_goes_on(ray_bench: Bench) -> None:
     """Not of a first run, nor where there is nothing to do; then before anything is changed."""
     seen: list[Any] = []
@@ -63,26 +81,52 @@ def test_whoever_compares_is_told_before_a_study_goes_on(ray_bench: Bench) -> No
     ray_bench.run(make_study(seeds=3), before=before)
     ((name, uri, changes),) = seen
     assert (name, uri) == ("small", ray_bench.uri)
-    title, first, *_ = changes()
+    title, first, *_ = changes(prepare(name, uri))
     assert title == "since the last run (H):"
     assert re.fullmatch(r"  moved: n_ctx 1: \S+ \(n 2\) -> \S+ \(n 3\)", first)
 
 
-def test_a_finished_study_needs_nothing_that_trains(ray_bench: Bench) -> None:
-    """With nothing to do neither Ray, Optuna nor a picture's or a backbone's reader is loaded."""
-    ray_bench.run(make_study())
-    script = (
-        "import sys; from pathlib import Path; from harness.study import run_study\n"
-        "from tests.harness.fakes import make_method, make_study\n"
-        "uri, log, cache = sys.argv[1:]; method = make_method(Path(log))\n"
-        "outcome = run_study(make_study(), data_root=None, tracking_uri=uri, method=method,\n"
-        "                    cache_dir=Path(cache))\n"
-        "heavy = {'ray', 'optuna', 'open_clip', 'torchvision', 'timm', 'scipy.stats'}\n"
-        "print(outcome.done, outcome.ran, *(heavy & set(sys.modules)))\n"
-    )
-    command = [sys.executable, "-c", script, ray_bench.uri, ray_bench.log, ray_bench.cache]
+# What the command line does where nothing is left, with the analytic method's data.
+NOTHING_LEFT = """
+import sys
+from pathlib import Path
+from harness.cli.exit import Closing
+from harness.config.load import parse_study
+from harness.method import Method
+from harness.study import run_study
+
+uri, cache = sys.argv[1:]
+keys = {"space": {"generator.n_ctx": [1, 2, 4]}, "seeds": 2, "reference_arms": False}
+closing = Closing()
+outcome = run_study(
+    parse_study({**keys, "concurrency": 1}, "small"),
+    data_root=None,
+    tracking_uri=uri,
+    cache_dir=Path(cache),
+    method=Method(dataset_identity=lambda name, root: (f"pictures-of-{name}", "")),
+    publish=closing.publication,
+)
+print(outcome.done, outcome.ran, closing.print(outcome))
+heavy = {"torch", "torchvision", "open_clip", "timm", "ray", "optuna", "altair", "vl_convert"}
+heavy |= {"sklearn", "great_tables", "scipy.stats"}
+print("loaded:", *(heavy & set(sys.modules)))
+"""
+
+
+def test_a_finished_study_needs_nothing_that_trains(
+    ray_bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With nothing to do and a report that stands, neither torch, Ray nor Optuna is loaded.
+
+    Nor is what draws charts, or takes half a second of scipy.
+    """
+    monkeypatch.chdir(tmp_path)
+    closing = Closing()
+    closing.print(ray_bench.run(make_study(), publish=closing.publication))
+    command = [sys.executable, "-c", NOTHING_LEFT, ray_bench.uri, ray_bench.cache]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["3", "False"]
+    *_, shown, counts, loaded = done.stdout.splitlines()
+    assert (shown, counts, loaded) == ("report: small-report (as it was)", "3 False 0", "loaded:")
 
 
 def test_runs_carry_params_metrics_and_tags(ray_bench: Bench) -> None:

@@ -3,7 +3,6 @@
 import os
 import signal
 import time
-from collections.abc import Callable
 from pathlib import Path
 from threading import Timer
 from typing import Any
@@ -13,26 +12,10 @@ import pytest
 from harness.errors import ClusterError
 from harness.recording.trial_runs import TrialRecorder
 from harness.store.errors import StoreError
-from ship.metrics.accuracy import NonFiniteLoss
+from ship.metrics import NonFiniteLoss
 from ship.trial_config import TrialConfig
 from tests.harness.conftest import Bench
-from tests.harness.fakes import make_study, sleepy
-
-
-def trap_elsewhere(act: Callable[[], None]) -> object:
-    """Something that acts wherever it is unpickled, but for this process."""
-
-    def unpickled(here: int) -> object:
-        if os.getpid() != here:
-            act()
-        return Trap()
-
-    class Trap:
-        def __reduce__(self) -> Any:
-            return unpickled, (own,)
-
-    own = os.getpid()
-    return Trap()
+from tests.harness.fakes import make_study, sleepy, trap_elsewhere
 
 
 def test_a_non_finite_trial_fails_with_a_reason_and_is_settled(ray_bench: Bench) -> None:

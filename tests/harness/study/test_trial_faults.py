@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 
 from harness.config.study_config import StudyConfig
-from ship.metrics.accuracy import EpochMetrics
+from ship.metrics import EpochMetrics
 from ship.trial_config import TrialConfig
 from tests.harness import fakes
 from tests.harness.conftest import Bench

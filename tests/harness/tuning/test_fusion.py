@@ -25,11 +25,12 @@ from harness.tuning.fusion import (
     groups_to_rerun,
 )
 from harness.tuning.fusion_policy import CPU_REPLICAS, fuse_policy
+from harness.tuning.places import Places
 from harness.tuning.searcher import StudySearcher
 from harness.tuning.worker_deaths import Deaths
 from harness.worker.results import EVALUATIONS, FAILED, FINAL, OBJECTIVE
 from reports.contract import Failure, State
-from ship.metrics.accuracy import NonFiniteLoss
+from ship.metrics import NonFiniteLoss
 from tests.harness.fakes import make_study, truth
 from tests.harness.tuning.searchers import KL, RANGE, done, optuna_trials, searcher_of, works
 from tests.harness.worker.workers import CONFIG, analytic, finish, items, make_worker
@@ -253,6 +254,7 @@ def test_each_setting_is_halved_by_itself(prints: Fingerprints) -> None:
         lambda name: tuple(groups[name]),
         pruned,
         no_deaths(),
+        Places(1),
     )
     good, mixed = SimpleNamespace(trial_id="good"), SimpleNamespace(trial_id="mixed")
 
@@ -281,6 +283,7 @@ def test_a_setting_that_runs_again_is_not_judged_twice(prints: Fingerprints) -> 
         lambda name: tuple(groups[name]),
         PrunedSettings(),
         no_deaths(),
+        Places(1),
     )
 
     def report(name: str, value: float) -> str:

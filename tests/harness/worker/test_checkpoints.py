@@ -12,7 +12,7 @@ from harness.worker.checkpoints import Checkpoints, checkpoint_name
 from harness.worker.results import EPOCHS, FAILED, FINAL
 from harness.worker.spec import trial_spec
 from harness.worker.trainable import ShipTrainable
-from ship.metrics.accuracy import EpochMetrics
+from ship.metrics import EpochMetrics
 from ship.training.checkpoint import Checkpoint
 from ship.training.state import CheckpointError
 from ship.trial_config import TrialConfig

@@ -21,7 +21,7 @@ from harness.worker.trainable import (
     OBJECTIVE,
 )
 from reports.contract import Failure
-from ship.metrics.accuracy import EpochMetrics
+from ship.metrics import EpochMetrics
 from ship.trial_config import TrialConfig
 from tests.harness.fakes import FakeClip, load_other_weights, truth
 from tests.harness.worker.workers import CONFIG, analytic, finish, items, make_worker

@@ -10,7 +10,7 @@ from harness.worker.spec import feature_key, trial_spec
 from harness.worker.trainable import (
     ShipTrainable,
 )
-from ship.metrics.accuracy import EpochMetrics
+from ship.metrics import EpochMetrics
 from ship.trial_config import TrialConfig
 from tests.harness.fakes import FakeClip, FakeFeatures, make_method
 

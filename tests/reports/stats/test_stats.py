@@ -15,6 +15,7 @@ from reports.stats import (
     holm,
     mean_interval,
     minimum_detectable,
+    one_sample_p,
     percent_interval,
     rank_correlation,
     rank_groups,
@@ -108,6 +109,17 @@ def test_comparison_agrees_with_scipy(a: dict[int, float], b: dict[int, float]) 
     assert found.p == pytest.approx(expected.pvalue, rel=1e-6, abs=1e-12)
     low, high = expected.confidence_interval(0.95)
     assert (found.difference.low, found.difference.high) == pytest.approx((low, high))
+
+
+@given(st.lists(percent, min_size=2, max_size=12))
+def test_one_sample_p_is_scipys(values: list[float]) -> None:
+    """The p of a mean against 0 is that of scipy's t-test; none where the values do not vary."""
+    found = one_sample_p(values)
+    if found is None:
+        assert np.ptp(values) <= 1e-9 * max(map(abs, values))
+    elif np.std(values) > 1e-3:
+        expected = reference.ttest_1samp(values, 0.0).pvalue
+        assert found == pytest.approx(expected, rel=1e-6, abs=1e-12)
 
 
 def test_one_pair_has_no_p() -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from reports.cli import changes_from_now
+from reports.cli import changes_from_now, prepare
 from reports.tables.changes import MOST_CHANGES, Standing, change_lines, changed_rows, standings
 from tests.reports.builder import StoreBuilder, scores
 from tests.reports.studies import one_factor, over_datasets
@@ -85,6 +85,7 @@ def test_nothing_to_compare_with_says_nothing(
     build: Callable[..., StoreBuilder], store_uri: str
 ) -> None:
     """A study of which nothing had ended, or that was not there, has no changes."""
-    assert changes_from_now("absent", store_uri)() == []
-    uri = build(name="empty").write(store_uri)
-    assert changes_from_now("empty", uri)() == []
+    absent = changes_from_now("absent", store_uri)
+    empty = changes_from_now("empty", build(name="empty").write(store_uri))
+    there = prepare("there", study({1: [60.0, 61.0]}, name="there").write(store_uri))
+    assert absent(there) == empty(there) == []

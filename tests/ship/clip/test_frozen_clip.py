@@ -82,3 +82,18 @@ def test_image_features_have_unit_norm(clip: FrozenCLIP) -> None:
     """Pictures become unit-norm features."""
     made = clip.encode_images(torch.rand(3, 3, 32, 32))
     torch.testing.assert_close(made.norm(dim=1), torch.ones(3))
+
+
+def test_pictures_in_bfloat16(clip: FrozenCLIP) -> None:
+    """Features stay float32 and of unit norm, near the others, and say what they are."""
+    tiny = build_clip()
+    pictures = torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    exact, plain = tiny.encode_images(pictures), tiny.preprocess_id
+    tiny.image_precision = "bf16"
+    reduced = tiny.encode_images(pictures)
+    assert reduced.dtype == torch.float32 and not torch.equal(reduced, exact)
+    torch.testing.assert_close(reduced.norm(dim=1), torch.ones(3))
+    assert (reduced * exact).sum(1).min() > 1 - 1e-3
+    assert tiny.preprocess_id != plain and tiny.fingerprint == clip.fingerprint
+    tiny.image_precision = "fp32"
+    assert torch.equal(tiny.encode_images(pictures), exact) and tiny.preprocess_id == plain

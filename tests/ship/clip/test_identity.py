@@ -8,7 +8,7 @@ from open_clip.model import CLIP
 from open_clip.transformer import QuickGELU
 from torch import nn
 
-from ship.clip.architectures import find_config
+from ship.architectures import find_config
 from ship.clip.identity import fingerprint
 from tests.ship.conftest import build_clip
 

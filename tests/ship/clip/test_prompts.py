@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from ship.clip.frozen_clip import FrozenCLIP
-from ship.clip.prompts import NamePosition, class_prompts, initial_context
+from ship.clip.prompts import class_prompts, initial_context
+from ship.configs import NamePosition
 from ship.training.replicas import ReplicaRng
 from tests.ship.conftest import WORDS
 

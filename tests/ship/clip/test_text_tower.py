@@ -8,9 +8,9 @@ import pytest
 import torch
 from open_clip.tokenizer import SimpleTokenizer
 
+from ship.clip import FrozenCLIP, Precision
 from ship.clip.fewest_launches import SEQUENCE, packed_mask
 from ship.clip.fewest_tokens import by_length
-from ship.clip.frozen_clip import FrozenCLIP, Precision
 from ship.clip.prompts import class_prompts
 from ship.clip.text_tower import TextTower, UndrivableTower
 from tests.ship.conftest import build_clip

@@ -15,7 +15,7 @@ from ship.clip.frozen_clip import FrozenCLIP
 from ship.cost import Cost, DataShape, TowerShape, trial_cost
 from ship.datasets import load_dataset
 from ship.features.feature_set import FeatureSet
-from ship.protocols import studied_classes
+from ship.subsets import studied_classes
 from ship.trial.run import run_trial
 from ship.trial_config import TrialConfig
 from tests.ship.conftest import build_clip

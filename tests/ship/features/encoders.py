@@ -9,6 +9,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from ship.architectures import ImagePrecision
+
 SIZE = 8
 
 
@@ -25,6 +27,7 @@ class FakeEncoder:
     name: str = "fake"
     fingerprint: str = "f0"
     preprocess_id: str = "p0"
+    image_precision: ImagePrecision = "fp32"
     preprocess: Callable[[Image.Image], Tensor] = preprocess
     mean: Sequence[float] = (0.5, 0.5, 0.5)
     std: Sequence[float] = (0.25, 0.25, 0.25)

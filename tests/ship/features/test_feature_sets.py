@@ -10,7 +10,7 @@ from ship.clip.frozen_clip import FrozenCLIP
 from ship.clip.prompts import class_prompts
 from ship.datasets import DatasetError, PictureDataset, load_dataset
 from ship.features.feature_set import FeatureSet, extract_features
-from ship.tasks.splits import few_shot_indices
+from ship.subsets import few_shot_indices
 from tests.ship.datasets.trees import LAYOUTS, class_names
 from tests.ship.features.encoders import FakeEncoder
 

@@ -12,7 +12,7 @@ import torch
 from ship.clip.frozen_clip import FrozenCLIP
 from ship.datasets import load_dataset
 from ship.features.feature_set import FeatureSet, extract_features
-from ship.metrics.accuracy import EpochMetrics
+from ship.metrics import EpochMetrics
 from ship.protocols import PROTOCOLS, Protocol
 from ship.trial.run import run_trial
 from ship.trial_config import TrialConfig

@@ -10,10 +10,11 @@ from ship.clip.frozen_clip import FrozenCLIP
 from ship.features.feature_set import FeatureSet
 from ship.finetuners import FINETUNERS
 from ship.generators import GENERATORS
-from ship.metrics.accuracy import NonFiniteLoss
+from ship.metrics import NonFiniteLoss
+from ship.settings import PerReplica, shared_shape
 from ship.synthesis import SyntheticConfig
 from ship.training.descent import CosineDescent
-from ship.training.per_replica import PerReplica, ReplicaOptimizer, per_replica, shared_shape
+from ship.training.per_replica import ReplicaOptimizer, per_replica
 from ship.trial.run import run_trial
 from ship.trial_config import TrialConfig
 from tests.ship.conftest import build_features

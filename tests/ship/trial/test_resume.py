@@ -12,7 +12,7 @@ from ship.clip.frozen_clip import FrozenCLIP
 from ship.features.feature_set import FeatureSet
 from ship.finetuners import FINETUNERS
 from ship.generators import GENERATORS
-from ship.metrics.accuracy import EpochMetrics, Stage
+from ship.metrics import EpochMetrics, Stage
 from ship.training.checkpoint import Checkpoint
 from ship.training.state import CheckpointError
 from ship.trial.run import run_trial

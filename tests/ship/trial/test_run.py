@@ -11,7 +11,7 @@ from ship.clip.frozen_clip import FrozenCLIP
 from ship.features.feature_set import FeatureSet
 from ship.finetuners import FINETUNERS
 from ship.finetuners.coop import CoOp
-from ship.metrics.accuracy import NonFiniteLoss
+from ship.metrics import NonFiniteLoss
 from ship.trial.run import run_trial
 from tests.ship.conftest import build_features
 from tests.ship.trial.cases import COOP, TIP_F, VAE, config

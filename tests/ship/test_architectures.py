@@ -7,7 +7,7 @@ import pytest
 import torch
 from open_clip.model import _build_text_tower
 
-from ship.clip.architectures import BackboneError, architectures, context_length, drivable
+from ship.architectures import BackboneError, architectures, context_length, drivable
 from ship.clip.frozen_clip import FrozenCLIP
 from ship.clip.text_tower import UndrivableTower, check_tower
 

@@ -12,7 +12,8 @@ from typing import Any, Literal
 from ship.pocket import BPE_PATH, MODEL_DIR
 
 # Of the text tower's frozen blocks.
-Precision = Literal["fp32", "bf16", "fp16"]
+Precision = Literal["fp32", "tf32", "bf16", "fp16"]
+ImagePrecision = Literal["fp32", "bf16"]
 
 # Settings of a text tower that make open_clip build blocks of another kind than CLIP's.
 _OTHER_BLOCKS = (

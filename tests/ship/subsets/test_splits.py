@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ship.tasks.splits import base_new_classes, few_shot_indices, pseudo_new_classes
+from ship.subsets import base_new_classes, few_shot_indices, pseudo_new_classes
 
 LABELS = np.random.default_rng(0).permutation(np.repeat(np.arange(6), [1, 3, 10, 20, 20, 20]))
 

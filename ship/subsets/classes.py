@@ -5,7 +5,7 @@ from difflib import get_close_matches
 
 import numpy as np
 
-from ship.features import FeatureSet
+from ship.subsets.feature_set import FeatureSet
 from ship.trial_config import TrialConfig
 
 

@@ -1,0 +1,59 @@
+"""What each part of a trial may be set to: pydantic classes and names, without torch.
+
+Answers for: the keys of a YAML below a trial's own (ship.trial_config), their bounds and what they
+mean. What is configured stands in the package of the same name, and imports its class from here.
+"""
+
+from ship.configs.finetuners import (
+    CLIPAdapterConfig,
+    CoCoOpConfig,
+    CoOpConfig,
+    FinetunerConfig,
+    GDAConfig,
+    KgCoOpConfig,
+    LinearProbeConfig,
+    TipAdapterConfig,
+    TipAdapterFConfig,
+    ZeroShotConfig,
+)
+from ship.configs.generators import (
+    GaussianBaseConfig,
+    GaussianTextConfig,
+    GeneratorConfig,
+    MlpVAEConfig,
+    NoGeneratorConfig,
+    PromptVAEConfig,
+    RealPicturesConfig,
+    WGANConfig,
+)
+from ship.configs.objectives import OBJECTIVES, SEEN_OBJECTIVES, Objective, ProtocolName
+from ship.configs.prompt import NamePosition, PromptMode
+from ship.configs.synthetic import SyntheticConfig
+
+__all__ = [
+    "OBJECTIVES",
+    "SEEN_OBJECTIVES",
+    "CLIPAdapterConfig",
+    "CoCoOpConfig",
+    "CoOpConfig",
+    "FinetunerConfig",
+    "GDAConfig",
+    "GaussianBaseConfig",
+    "GaussianTextConfig",
+    "GeneratorConfig",
+    "KgCoOpConfig",
+    "LinearProbeConfig",
+    "MlpVAEConfig",
+    "NamePosition",
+    "NoGeneratorConfig",
+    "Objective",
+    "PromptMode",
+    "PromptVAEConfig",
+    "ProtocolName",
+    "RealPicturesConfig",
+    "SyntheticConfig",
+    "TipAdapterConfig",
+    "TipAdapterFConfig",
+    "WGANConfig",
+    "ZeroShotConfig",
+]

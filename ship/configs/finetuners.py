@@ -1,0 +1,158 @@
+"""What each fine-tuner may be set to."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from ship.configs.prompt import NamePosition
+from ship.settings import PER_REPLICA, Settings
+
+
+class ZeroShotConfig(Settings):
+    """CLIP as it is: the cosine to each class's prompt; trains nothing."""
+
+    name: Literal["zero_shot"] = "zero_shot"
+    templates: Literal["single", "dataset", "ensemble"] = Field(
+        "dataset",
+        description="'a photo of a {}.', the dataset's own, or the mean of seven generic ones",
+    )
+
+
+class CoOpConfig(Settings):
+    """CoOp: learned context vectors around the class name, for all classes or for each its own."""
+
+    name: Literal["coop"] = "coop"
+    n_ctx: int = Field(4, ge=1, description="learned context vectors")
+    ctx_init: str | None = Field("a photo of a", description="words to start from; null: random")
+    class_specific: bool = Field(
+        False,
+        description="contexts of its own for each class; without data they keep their start",
+    )
+    name_position: NamePosition = Field(
+        "end", description="class name behind the context, in its middle, or before it"
+    )
+    lr: Annotated[float, PER_REPLICA] = Field(
+        2e-3, gt=0, description="SGD's learning rate, cosine to 0"
+    )
+    epochs: int = Field(200, ge=0, description="passes over the real features")
+    batch_size: int = Field(256, ge=1, description="real features a step")
+
+
+class CoCoOpConfig(Settings):
+    """CoCoOp: context conditioned on the picture; costs one text pass per picture and class."""
+
+    name: Literal["cocoop"] = "cocoop"
+    n_ctx: int = Field(4, ge=1, description="learned context vectors")
+    ctx_init: str | None = Field("a photo of a", description="words to start from; null: random")
+    reduction: int = Field(16, ge=1, description="feature size over hidden units of the meta-net")
+    lr: Annotated[float, PER_REPLICA] = Field(
+        2e-3, gt=0, description="SGD's learning rate, cosine to 0"
+    )
+    epochs: int = Field(10, ge=0, description="passes over the real features")
+    batch_size: int = Field(1, ge=1, description="real features a step")
+
+
+class KgCoOpConfig(Settings):
+    """KgCoOp: CoOp's shared context, held near the hand-written prompt's text features."""
+
+    name: Literal["kgcoop"] = "kgcoop"
+    weight: Annotated[float, PER_REPLICA] = Field(
+        8.0,
+        ge=0,
+        description="weight of the squared distance to the hand-written prompts; 0: CoOp",
+    )
+    n_ctx: int = Field(4, ge=1, description="learned context vectors")
+    ctx_init: str | None = Field("a photo of a", description="words to start from; null: random")
+    lr: Annotated[float, PER_REPLICA] = Field(
+        2e-3, gt=0, description="SGD's learning rate, cosine to 0"
+    )
+    epochs: int = Field(100, ge=0, description="passes over the real features")
+    batch_size: int = Field(128, ge=1, description="real features a step")
+
+
+class CLIPAdapterConfig(Settings):
+    """CLIP-Adapter: a small residual MLP on image features, text features as they are."""
+
+    name: Literal["clip_adapter"] = "clip_adapter"
+    ratio: float = Field(
+        0.2, ge=0, le=1, description="share of the adapted feature, in training and by default"
+    )
+    search: bool = Field(
+        False,
+        description="choose the ratio at inference on the selection split (the authors fix it)",
+    )
+    reduction: int = Field(4, ge=1, description="feature size over the bottleneck's size")
+    lr: Annotated[float, PER_REPLICA] = Field(
+        1e-3, gt=0, description="AdamW's learning rate, cosine to 0"
+    )
+    epochs: int = Field(50, ge=0, description="passes over the real features")
+    batch_size: int = Field(32, ge=1, description="real features a step")
+
+
+class TipAdapterConfig(Settings):
+    """Tip-Adapter, training-free: a key-value cache of features beside the zero-shot classifier."""
+
+    name: Literal["tip_adapter"] = "tip_adapter"
+    alpha: float = Field(1.0, ge=0, description="weight of the cache")
+    beta: float = Field(5.5, gt=0, description="sharpness of the cache")
+    search: bool = Field(True, description="choose alpha and beta on the selection split")
+
+
+class TipAdapterFConfig(Settings):
+    """Tip-Adapter-F: the cache keys are fine-tuned."""
+
+    name: Literal["tip_adapter_f"] = "tip_adapter_f"
+    alpha: float = Field(1.0, ge=0, description="weight of the cache in training")
+    beta: float = Field(5.5, gt=0, description="sharpness of the cache in training")
+    search: bool = Field(True, description="choose alpha and beta on the selection split")
+    lr: Annotated[float, PER_REPLICA] = Field(
+        1e-3, gt=0, description="AdamW's learning rate, cosine to 0"
+    )
+    epochs: int = Field(20, ge=1, description="passes over the cached features")
+    batch_size: int = Field(256, ge=1, description="features a step")
+
+
+class LinearProbeConfig(Settings):
+    """Linear probe: logistic regression on image features, started at the zero-shot classifier."""
+
+    name: Literal["linear_probe"] = "linear_probe"
+    init: Literal["zero_shot", "zero"] = Field(
+        "zero_shot",
+        description="weights to start from: text features, or 0 (classes without data stay there)",
+    )
+    l2: Annotated[float, PER_REPLICA] = Field(
+        0.0, ge=0, description="l2 / 2 * squared distance to the initial weights joins the loss"
+    )
+    lr: Annotated[float, PER_REPLICA] = Field(
+        3e-4, gt=0, description="AdamW's learning rate, cosine to 0"
+    )
+    epochs: int = Field(50, ge=0, description="passes over the real features")
+    batch_size: int = Field(32, ge=1, description="real features a step")
+
+
+class GDAConfig(Settings):
+    """GDA, training-free: class means under one shared covariance, beside the zero-shot logits."""
+
+    name: Literal["gda"] = "gda"
+    alpha: float = Field(1.0, ge=0, description="weight of the discriminant")
+    search: bool = Field(True, description="choose alpha on the selection split")
+    shrinkage: float | None = Field(
+        None,
+        ge=1e-6,
+        le=1,
+        description="of the covariance towards the scaled identity; null: the paper's estimate",
+    )
+
+
+FinetunerConfig = Annotated[
+    ZeroShotConfig
+    | CoOpConfig
+    | CoCoOpConfig
+    | KgCoOpConfig
+    | CLIPAdapterConfig
+    | TipAdapterConfig
+    | TipAdapterFConfig
+    | LinearProbeConfig
+    | GDAConfig,
+    Field(discriminator="name"),
+]

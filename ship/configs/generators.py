@@ -1,0 +1,170 @@
+"""What each generator may be set to."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from ship.configs.generator_fields import (
+    BatchSize,
+    CtxInit,
+    EncoderHidden,
+    Epochs,
+    FreeBits,
+    GeneratorHidden,
+    KLWarmup,
+    KLWeight,
+    LatentDim,
+    LearningRate,
+    NCtx,
+    Patience,
+    Position,
+    WeightDecay,
+)
+from ship.configs.prompt import PromptMode
+from ship.settings import PER_REPLICA, Settings
+
+
+class PromptVAEConfig(Settings):
+    """SHIP's generator: a VAE whose decoder is a prompt through CLIP's frozen text tower."""
+
+    name: Literal["vae"] = "vae"
+    prompt: Annotated[
+        PromptMode,
+        Field(
+            description="what z makes of the prompt: instance_bias, one vector for all contexts "
+            "(reference); instance_tokens, one a context; global, nothing (contexts learned); "
+            "fixed, nothing (words alone, as many contexts as their tokens; not trained)"
+        ),
+    ] = "instance_bias"
+    n_ctx: NCtx = 4
+    ctx_init: CtxInit = None
+    name_position: Position = "end"
+    latent_dim: LatentDim = 512
+    encoder_hidden: EncoderHidden = 2048
+    generator_hidden: GeneratorHidden = 4096
+    kl_weight: KLWeight = 1.0
+    kl_warmup: KLWarmup = 0
+    free_bits: FreeBits = 0.0
+    lr: LearningRate = 1e-3
+    weight_decay: WeightDecay = 0.01
+    epochs: Epochs = 50
+    early_stopping: Patience = None
+    batch_size: BatchSize = 256
+
+    @model_validator(mode="after")
+    def _carries_something(self) -> "PromptVAEConfig":
+        """Without contexts there must be something to add to the name's tokens."""
+        if self.n_ctx == 0 and self.prompt not in ("instance_bias", "fixed"):
+            raise ValueError(f"n_ctx must be at least 1 when prompt is {self.prompt}")
+        return self
+
+
+class WGANConfig(Settings):
+    """Rival: a WGAN-GP on features given the class's text feature; SHIP's prompts generate."""
+
+    name: Literal["wgan"] = "wgan"
+    prompt: Literal["instance_bias", "instance_tokens"] = Field(
+        "instance_bias",
+        description="what z makes of the prompt: instance_bias, one vector for all contexts; "
+        "instance_tokens, one a context",
+    )
+    n_ctx: int = Field(4, ge=1, description="learned context vectors in the prompt (L)")
+    ctx_init: CtxInit = None
+    name_position: Position = "end"
+    latent_dim: LatentDim = 512
+    generator_hidden: GeneratorHidden = 4096
+    critic_hidden: int = Field(4096, ge=1, description="hidden units of the critic")
+    n_critic: int = Field(5, ge=1, description="critic steps before each generator step")
+    gp_weight: Annotated[float, PER_REPLICA] = Field(
+        10.0, ge=0, description="weight of the gradient penalty"
+    )
+    classification_weight: float = Field(
+        0.0, ge=0, description="weight of f-CLSWGAN's loss: CLIP must know the made features' class"
+    )
+    lr: Annotated[float, PER_REPLICA] = Field(
+        1e-4, gt=0, description="Adam's learning rate, of critic and generator"
+    )
+    beta1: float = Field(0.5, ge=0, lt=1, description="Adam's decay of the gradient's mean")
+    beta2: float = Field(0.9, ge=0, lt=1, description="Adam's decay of the gradient's square")
+    epochs: int = Field(
+        50, ge=1, description="times as many generator steps as one pass over the features has"
+    )
+    batch_size: int = Field(256, ge=1, description="features a step")
+
+
+class MlpVAEConfig(Settings):
+    """Ablation: a VAE whose decoder is an MLP of z and the class's text feature, without CLIP."""
+
+    name: Literal["mlp_vae"] = "mlp_vae"
+    latent_dim: LatentDim = 512
+    encoder_hidden: EncoderHidden = 2048
+    generator_hidden: GeneratorHidden = 4096
+    kl_weight: KLWeight = 1.0
+    kl_warmup: KLWarmup = 0
+    free_bits: FreeBits = 0.0
+    lr: LearningRate = 1e-3
+    weight_decay: WeightDecay = 0.01
+    epochs: Epochs = 50
+    early_stopping: Patience = None
+    batch_size: BatchSize = 256
+
+
+class GaussianTextConfig(Settings):
+    """Control: the class's text feature plus isotropic noise, as if it were a picture's feature."""
+
+    name: Literal["gaussian_text"] = "gaussian_text"
+    scale: float | None = Field(
+        None,
+        ge=0,
+        description="std of the noise per dimension; 0: the text feature; null: that of the base "
+        "features within their classes",
+    )
+
+
+class GaussianBaseConfig(Settings):
+    """Control: the text feature moved by the base classes' mean shift, with their covariance."""
+
+    name: Literal["gaussian_base"] = "gaussian_base"
+    shrinkage: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="weight of the isotropic part in the pooled covariance; null: Ledoit-Wolf",
+    )
+
+
+class RealPicturesConfig(Settings):
+    """Ceiling: real training pictures of the new classes, as many as shots; or spoiled by a dose.
+
+    What a dose spoils is known, so that a study of doses tells which measure of features goes with
+    accuracy, where studies of methods only show what goes together.
+    """
+
+    name: Literal["real"] = "real"
+    dose: float = Field(
+        0.0, ge=0, le=1, description="how far class means are moved towards another place; 0: not"
+    )
+    toward: Literal["text", "noise"] = Field(
+        "text", description="that place: the class's text feature, or a random direction of its own"
+    )
+    spread: float = Field(
+        1.0, ge=0, description="factor on the deviations from the class means; 1: as they are"
+    )
+
+
+class NoGeneratorConfig(Settings):
+    """No synthetic features: the fine-tuner sees base classes alone."""
+
+    name: Literal["none"] = "none"
+
+
+GeneratorConfig = Annotated[
+    PromptVAEConfig
+    | WGANConfig
+    | MlpVAEConfig
+    | GaussianTextConfig
+    | GaussianBaseConfig
+    | NoGeneratorConfig
+    | RealPicturesConfig,
+    Field(discriminator="name"),
+]

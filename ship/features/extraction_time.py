@@ -1,0 +1,93 @@
+"""How long it would take to extract what the cache lacks, from a sample of its pictures."""
+
+import time
+from collections.abc import Collection, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ship.datasets.base import SPLITS, PictureDataset
+from ship.features.encode import ImageEncoder, Layout, encode_pictures
+from ship.features.feature_set import places
+from ship.features.shards import Shard
+
+SAMPLE_SECONDS = 3.0
+MOST_PICTURES = 512
+
+
+@dataclass(frozen=True)
+class _Missing:
+    """Pictures of a split that have to be encoded, with so many augmented views of each."""
+
+    split: str
+    views: int
+    pictures: int
+
+
+def extraction_seconds(
+    clip: ImageEncoder,
+    dataset: PictureDataset,
+    views: int,
+    cache_dir: Path,
+    splits: Collection[str] = SPLITS,
+    budget: float = SAMPLE_SECONDS,
+) -> float:
+    """Seconds that extract_features would take with the same arguments; nothing is written.
+
+    Args:
+        clip: encodes the pictures, on the device that it is on.
+        views: augmented views of each training picture, beside the picture itself.
+        cache_dir: where features are kept.
+        splits: those that are wanted, of SPLITS.
+        budget: seconds to spend on a sample, with augmented views and without.
+
+    Raises:
+        UndecodableError: a picture of the sample cannot be decoded.
+    """
+    pace: dict[int, float] = {}  # by the number of views
+    seconds = 0.0
+    for missing in _missing(clip, dataset, views, cache_dir, splits):
+        if missing.views not in pace:
+            pace[missing.views] = _seconds_a_picture(clip, dataset, missing, budget)
+        seconds += missing.pictures * pace[missing.views]
+    return seconds
+
+
+def _missing(
+    clip: ImageEncoder,
+    dataset: PictureDataset,
+    views: int,
+    cache_dir: Path,
+    splits: Collection[str],
+) -> Iterator[_Missing]:
+    for place in places(clip, dataset, views, cache_dir, splits):
+        if place.path.exists():  # whether it is sound is read where it is used
+            continue
+        work = place.extraction(clip, dataset)
+        yield _Missing(place.split, place.views, (work.total - work.done) // (1 + place.views))
+
+
+def _seconds_a_picture(
+    clip: ImageEncoder, dataset: PictureDataset, missing: _Missing, budget: float
+) -> float:
+    """Of pictures spread over the whole split, as neighbours are often of one class and size."""
+    pictures = dataset.splits[missing.split].pictures
+    layout = Layout.for_device(clip.device)
+    chosen = np.linspace(0, len(pictures) - 1, min(len(pictures), MOST_PICTURES)).astype(int)
+    sample = [pictures[place] for place in np.random.default_rng(0).permutation(chosen)]
+    blocks = encode_pictures(clip, sample, missing.views, [Shard(0, len(sample))], layout)
+    started = time.perf_counter()
+    began, warm, done = started, 0, 0
+    with closing(blocks):
+        for number, (_, features) in enumerate(blocks):
+            now = time.perf_counter()
+            done += len(features)
+            if number < layout.threads:  # each thread's first batch warms up
+                began, warm = now, done
+            if now - started > budget:
+                break
+    if done > warm:
+        return (now - began) / (done - warm)
+    return (now - started) / done

@@ -1,0 +1,17 @@
+"""A dataset as labelled features, and the parts of it that a trial studies; numpy alone.
+
+Answers for: which classes a trial has and in which order, and which pictures and classes a seed
+draws. It imports no torch: the checks of a YAML ask it, too.
+"""
+
+from ship.subsets.classes import studied_classes
+from ship.subsets.feature_set import FeatureSet
+from ship.subsets.splits import base_new_classes, few_shot_indices, pseudo_new_classes
+
+__all__ = [
+    "FeatureSet",
+    "base_new_classes",
+    "few_shot_indices",
+    "pseudo_new_classes",
+    "studied_classes",
+]

@@ -1,0 +1,36 @@
+"""A Ray of the study's own, as its workers see it."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[3]
+SCRIPT = """
+import json, os, ray
+from harness.cluster import ray_session
+from tests.harness.fakes import make_study
+names = ("OMP_NUM_THREADS", "OMP_WAIT_POLICY")
+with ray_session(make_study(), None, 0, False):
+    ask = ray.remote(lambda: [os.environ.get(name) for name in names])
+    told = ray.get(ask.remote())
+    print(json.dumps([told, dict(ray.get_runtime_context().runtime_env)]))
+print(json.dumps([os.environ.get(name) for name in names]))
+"""
+
+
+def test_workers_have_the_threads_of_a_trial_in_their_environment() -> None:
+    """Whatever the driver's says, which stays; and Ray may start them ahead of the first trial."""
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT],
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "7"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    (told, runtime_env), driver = map(json.loads, done.stdout.splitlines())
+    assert told == ["1", "PASSIVE"]
+    assert runtime_env == {}  # else no process that is there already would do
+    assert driver == ["7", None]

@@ -1,0 +1,345 @@
+"""`--path` on a real store: what is asked for, when that ends, and what is left behind."""
+
+import json
+import math
+import signal
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+import reports.analysis
+from harness.config.study_config import StudyConfig
+from harness.errors import ConfigError
+from harness.planning.outcome import StudyOutcome
+from harness.study.path import MOST_ROUNDS, check_path, path_stage, run_path
+from harness.study.preview import plan_study
+from reports.analysis import AblationPath, PathState, ablation_path
+from reports.read import load_records
+from ship.trial_config import TrialConfig
+from tests.harness import fakes
+from tests.harness.conftest import Bench
+from tests.harness.fakes import make_study
+from tests.harness.study.drivers import Driver, wait_for
+
+N_CTX, KL, SHOTS = "generator.n_ctx", "generator.kl_weight", "shots"
+CORNERS = {
+    N_CTX: {"choices": [8, 4], "baseline": 4},
+    KL: {"choices": [0.01, 1.0], "baseline": 1.0},
+    SHOTS: {"choices": [4, 2], "baseline": 2},
+}
+WHERE = "path from the baseline to n_ctx=8, kl_weight=0.01, shots=4"
+
+
+def corner(**keys: Any) -> StudyConfig:
+    """Of a grid of eight settings the one that is furthest from the baseline."""
+    return make_study(**{"space": CORNERS, "trials": 1, **keys})
+
+
+def moved(config: TrialConfig) -> tuple[bool, bool, bool]:
+    """Which of the factors are away from their baseline."""
+    generator: Any = config.generator
+    return generator.n_ctx == 8, generator.kl_weight == 0.01, config.shots == 4
+
+
+def rising(config: TrialConfig, seed: float) -> float:
+    """Each factor gains, the first one most."""
+    return 60.0 + sum(gain * far for gain, far in zip((3, 2, 1), moved(config), strict=True)) + seed
+
+
+def with_a_better_one(config: TrialConfig, seed: float) -> float:
+    """Prompt length and KL weight alone are better than all three."""
+    return rising(config, seed) + 2.0 * (moved(config) == (True, True, False))
+
+
+def without_a_baseline(config: TrialConfig, seed: float) -> float:
+    """The baseline's loss is not finite."""
+    return rising(config, seed) if any(moved(config)) else math.nan
+
+
+def without_a_single(config: TrialConfig, seed: float) -> float:
+    """Nor is that of the KL weight alone."""
+    return math.nan if moved(config) == (False, True, False) else rising(config, seed)
+
+
+def by_length(config: TrialConfig, seed: float) -> float:
+    """Longer prompts are better."""
+    generator: Any = config.generator
+    return 60.0 + generator.n_ctx + seed / 100
+
+
+Filled = Callable[..., tuple[StudyOutcome, list[str]]]
+
+
+@pytest.fixture
+def filled(ray_bench: Bench, by_value: None, monkeypatch: pytest.MonkeyPatch) -> Filled:
+    """Runs --path on a method of the test's; what came of it, and what it said."""
+
+    def run(
+        study: StudyConfig, truth: Callable[..., float] = rising, **keys: Any
+    ) -> tuple[StudyOutcome, list[str]]:
+        monkeypatch.setattr(fakes, "truth", truth)
+        said: list[str] = []
+        return run_path(study, keys.pop("run", ray_bench.run), said.append), said
+
+    return run
+
+
+def path_of(bench: Bench) -> AblationPath:
+    """The path of the report, which there must be."""
+    found = ablation_path(load_records("small", bench.uri), "harmonic_mean")
+    assert isinstance(found, AblationPath), found
+    return found
+
+
+def runs_for_path(bench: Bench) -> list[bool]:
+    """Of each finished trial, in order, whether its run says that it was for the path."""
+    done = [run for run in bench.trials() if run.data.tags["ship.state"] == "COMPLETE"]
+    return [run.data.tags.get("ship.added") == "path" for run in done]
+
+
+def test_a_path_is_filled_round_by_round(ray_bench: Bench, filled: Filled) -> None:
+    """First the baseline, then all one step from it, then all one step from the best of these."""
+    outcome, said = filled(corner())
+    assert outcome.complete and (outcome.done, outcome.missing) == (7, 0)
+    assert said == [
+        "path: its first setting, the baseline, is missing: n_ctx=4, kl_weight=1, shots=2",
+        f"{WHERE} lacks 3 settings: n_ctx=8, kl_weight=1, shots=2; n_ctx=4, kl_weight=0.01, "
+        "shots=2; n_ctx=4, kl_weight=1, shots=4",
+        f"{WHERE} lacks 2 settings: n_ctx=8, kl_weight=0.01, shots=2; n_ctx=8, kl_weight=1, "
+        "shots=4",
+        f"{WHERE}: nothing is missing, 3 steps",
+    ]
+    assert sorted(runs_for_path(ray_bench)) == [False, *[True] * 6]
+    ray_bench.check_invariants()
+    wanted = json.loads(ray_bench.parent().data.tags["ship.wanted"])
+    assert [entry.get("added") for entry in wanted] == [None, *["path"] * 6]
+    path = path_of(ray_bench)
+    steps = [[change.factor for change in step.changes] for step in path.steps]
+    assert steps == [[N_CTX], [KL], [SHOTS]] and not path.missing
+    study = load_records("small", ray_bench.uri)
+    assert sum(setting.added for setting in study.settings) == 6
+    assert "added" not in study.config and study.rows["seed"].n_unique() == 2
+
+
+@pytest.mark.slow
+def test_another_time_nothing_runs_and_nothing_is_lost(ray_bench: Bench, filled: Filled) -> None:
+    """With --path it says so; without, the study still has what the path added."""
+    filled(corner())
+    before = len(ray_bench.lines())
+    outcome, said = filled(corner())
+    assert said == [f"{WHERE}: nothing is missing, 3 steps"] and not outcome.ran
+    outcome = ray_bench.run(corner())
+    assert (outcome.done, outcome.ran, len(ray_bench.lines())) == (7, False, before)
+    assert len(path_of(ray_bench).steps) == 3
+
+
+@pytest.mark.slow
+def test_a_better_setting_on_the_way_is_the_new_end(ray_bench: Bench, filled: Filled) -> None:
+    """Selection decides, whoever had the setting run; the path to it is whole as well."""
+    _, said = filled(corner(), with_a_better_one)
+    assert said[-1] == (
+        "path from the baseline to n_ctx=8, kl_weight=0.01, shots=2: nothing is missing, 2 steps"
+    )
+    assert len(path_of(ray_bench).steps) == 2
+
+
+def test_a_sampled_study_gets_its_baseline(ray_bench: Bench, filled: Filled) -> None:
+    """A range's is the study's constant; trials of the sampler stay as many as were asked for."""
+    space = {N_CTX: {"low": 1, "high": 8}, KL: {"low": 0.01, "high": 1.0, "log": True}}
+    study = make_study(space=space, sampler="random", trials=3)
+    _, said = filled(study, by_length)
+    assert said[0] == "path: its first setting, the baseline, is missing: n_ctx=4, kl_weight=1"
+    assert ": nothing is missing" in said[-1]
+    assert runs_for_path(ray_bench).count(False) == 3 and runs_for_path(ray_bench).count(True) >= 1
+    more = ray_bench.run(study.model_copy(update={"trials": 4}))
+    assert more.complete and runs_for_path(ray_bench).count(False) == 4
+
+
+@pytest.mark.parametrize("cut_after", [1, 2, 3])
+@pytest.mark.slow
+def test_a_path_that_was_interrupted_goes_on(
+    ray_bench: Bench, filled: Filled, cut_after: int
+) -> None:
+    """Stopped between two rounds it ends as it would have; no trial runs twice."""
+    calls = 0
+
+    def cut(study: StudyConfig) -> StudyOutcome:
+        nonlocal calls
+        calls += 1
+        if calls > cut_after:
+            raise KeyboardInterrupt
+        return ray_bench.run(study)
+
+    with pytest.raises(KeyboardInterrupt):
+        filled(corner(), run=cut)
+    outcome, said = filled(corner())
+    assert outcome.complete and said[-1] == f"{WHERE}: nothing is missing, 3 steps"
+    assert len(ray_bench.lines()) == 2 * 7
+    ray_bench.check_invariants()
+
+
+@pytest.mark.slow
+def test_what_failed_on_the_way_is_named(ray_bench: Bench, filled: Filled) -> None:
+    """The path goes round it, the study is incomplete, and the next call says the same."""
+    for _ in range(2):
+        outcome, said = filled(corner(), without_a_single)
+        assert (outcome.failed, outcome.complete, outcome.final) == (1, False, True)
+        assert said[-1] == (
+            f"{WHERE} lacks 1 setting that did not finish: n_ctx=4, kl_weight=0.01, shots=2"
+        )
+    assert len(ray_bench.lines()) == 2 * 7
+    assert ray_bench.run(corner()).complete  # the YAML does not ask for it
+
+
+def test_without_a_finished_baseline_it_says_why(ray_bench: Bench, filled: Filled) -> None:
+    """A loss that is not finite will not be finite another time."""
+    outcome, said = filled(corner(trials=None), without_a_baseline)
+    assert (outcome.done, outcome.failed) == (7, 1)
+    assert said[-1] == "no path: the setting with every factor at its baseline has not finished"
+
+
+@pytest.mark.parametrize(
+    ("keys", "line"),
+    [
+        ({"trials": None}, f"{WHERE}: nothing is missing, 3 steps"),
+        (
+            {"space": {N_CTX: [1, 4]}, "trials": None},
+            "path: nothing is missing, as with fewer than two factors no setting lies between two "
+            "others",
+        ),
+    ],
+)
+def test_where_nothing_is_missing_one_line_says_so(
+    ray_bench: Bench, filled: Filled, keys: dict[str, Any], line: str
+) -> None:
+    """A whole grid, and a study of one factor."""
+    outcome, said = filled(corner(**keys))
+    assert outcome.complete and said == [line]
+    assert not any(runs_for_path(ray_bench))
+
+
+def test_rounds_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A path that would always lack another setting ends, and the line says so."""
+    asked: list[int] = []
+
+    def run(study: StudyConfig) -> StudyOutcome:
+        asked.append(len(study.added))
+        return StudyOutcome(1, 0, 0, 0, "small", "sqlite://")
+
+    def state(name: str, uri: str) -> PathState:
+        return PathState({N_CTX: 8}, 1, ({N_CTX: len(asked)},))
+
+    monkeypatch.setattr(reports.analysis, "load_path", state)
+    said: list[str] = []
+    run_path(corner(), run, said.append)
+    assert asked == list(range(MOST_ROUNDS + 1))
+    assert said[-1] == f"path: not whole after {MOST_ROUNDS} rounds; the same command goes on"
+
+
+def test_a_path_waits_for_the_studys_own_settings(ray_bench: Bench, filled: Filled) -> None:
+    """One that may yet finish may be the best."""
+
+    def behave(config: TrialConfig, epoch: int) -> None:
+        raise RuntimeError("no")
+
+    ray_bench.behave = behave
+    outcome, said = filled(corner(), run=lambda study: ray_bench.run(study))
+    assert (outcome.failed, said) == (1, [])
+
+
+@pytest.mark.parametrize(
+    ("keys", "words"),
+    [
+        ({"selection": "none"}, "--path needs selection to be pseudo_new, base_val, few_val, got"),
+        ({"selection": "test"}, "--path needs selection to be pseudo_new, base_val, few_val, got"),
+        (
+            {"space": {**CORNERS, "selection": ["pseudo_new", "base_val"]}},
+            "--path needs one selection rule, got selection among the factors",
+        ),
+        (
+            {"space": {N_CTX: {"low": 5, "high": 8}, SHOTS: [2]}, "sampler": "tpe", "trials": 2},
+            "--path needs space.generator.n_ctx.baseline, which a range has where its constant",
+        ),
+        (
+            {"space": {"dataset": ["emoji", "photos"], N_CTX: [1, 4]}, "sampler": "random",
+             "trials": 2},
+            "--path needs settings that are tested on the same classes, got dataset",
+        ),
+    ],
+)  # fmt: skip
+def test_what_can_have_no_path_is_refused(keys: dict[str, Any], words: str) -> None:
+    """One line, before anything runs."""
+
+    def never(study: StudyConfig) -> Any:
+        raise AssertionError("nothing may run")
+
+    with pytest.raises(ConfigError) as caught:
+        run_path(corner(**keys), never, print)
+    (line,) = caught.value.faults
+    assert line.startswith(words)
+
+
+def test_datasets_of_a_grid_are_no_reason_to_refuse() -> None:
+    """Its path is that of its averages."""
+    check_path(corner(space={**CORNERS, "dataset": ["emoji", "photos"]}))
+
+
+@pytest.mark.slow
+def test_over_datasets_what_is_missing_runs_on_each(ray_bench: Bench, filled: Filled) -> None:
+    """A method is a setting a dataset; with one of them alone there is no average."""
+    space = {N_CTX: CORNERS[N_CTX], SHOTS: CORNERS[SHOTS], "dataset": ["emoji", "photos"]}
+    outcome, said = filled(corner(space=space, trials=2))
+    assert outcome.complete and outcome.done == 8
+    assert said[0].endswith(
+        "is missing: n_ctx=4, shots=2, dataset=emoji; n_ctx=4, shots=2, dataset=photos"
+    )
+    assert said[-1] == "path from the baseline to n_ctx=8, shots=4: nothing is missing, 2 steps"
+
+
+def test_a_dry_run_says_what_would_run(
+    ray_bench: Bench, filled: Filled, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing of the path before the study has run; the next round afterwards."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", ray_bench.uri)
+    monkeypatch.setattr(fakes, "truth", rising)
+    keys: dict[str, Any] = {"cache_dir": ray_bench.cache, "method": ray_bench.method}
+
+    def plan(study: StudyConfig) -> Any:
+        return plan_study(study, data_root=None, **keys)
+
+    study, line = path_stage(corner(), plan)
+    assert study == corner() and "once the study's own settings have run" in line
+    ray_bench.run(corner())
+    study, line = path_stage(corner(), plan)
+    assert line.startswith("path: its first setting, the baseline, is missing")
+    rows = {row.label: row.state for row in plan(study).rows}
+    assert rows == {
+        "n_ctx=8, kl_weight=0.01, shots=4": "done",
+        "n_ctx=4, kl_weight=1, shots=2 (for the path)": "to run",
+    }
+    filled(corner())
+    before = len(ray_bench.lines())
+    study, line = path_stage(corner(), plan)
+    assert plan(study).finished and line == f"{WHERE}: nothing is missing, 3 steps"
+    assert len(ray_bench.lines()) == before
+
+
+@pytest.mark.faults
+def test_a_driver_killed_on_the_path_goes_on(
+    ray_bench: Bench, drive: Callable[..., Driver]
+) -> None:
+    """What had finished is kept by a run without --path, and the next one with it ends whole."""
+    keys = {"space": CORNERS, "trials": 1}
+    first = drive(0.5, fault={"study": keys, "path": True})
+    wait_for(lambda: len(ray_bench.lines()) > 2 * 2)  # one step from the baseline has begun
+    first.signal_group(signal.SIGKILL)
+    first.process.wait()
+    done = len(runs_for_path(ray_bench))
+    assert done >= 2 and "RUNNING" in ray_bench.states()
+    outcome = ray_bench.run(corner())
+    assert outcome.complete and outcome.done == done and not outcome.ran
+    code, output = drive(0.0, fault={"study": keys, "path": True}).end()
+    assert code == 0 and ": nothing is missing, " in output, output
+    ray_bench.check_invariants()
+    assert not path_of(ray_bench).missing

@@ -1,0 +1,73 @@
+"""Workers of a real local Ray that take long to start, beside trials that do not."""
+
+import os
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from ship.trial_config import TrialConfig
+from tests.harness.conftest import Bench
+from tests.harness.fakes import Behaviour, make_study, trap_elsewhere
+
+PATIENCE_SECONDS = 60.0
+N_TRIALS = 8
+# of the first worker, before the second one has started
+N_MEANWHILE = 3
+
+
+def staggered(folder: Path) -> Behaviour:
+    """Two workers, of which the second starts while the first one runs several trials to their end.
+
+    Writes the process id of each trial into `served`, and that of the second worker into `second`.
+    """
+
+    def until(condition: Callable[[], bool]) -> None:
+        end = time.monotonic() + PATIENCE_SECONDS
+        while not condition() and time.monotonic() < end:
+            time.sleep(0.02)
+
+    def n_served() -> int:
+        served = folder / "served"
+        return len(served.read_text().split()) if served.exists() else 0
+
+    def start() -> None:
+        own = str(os.getpid())
+        for name in ("first", "second"):
+            with suppress(FileExistsError), (folder / name).open("x") as file:
+                file.write(own)
+            if (folder / name).read_text() == own:  # a worker unpickles the method twice
+                break
+        if name == "second":
+            until(lambda: n_served() > N_MEANWHILE)
+
+    trap = trap_elsewhere(start)
+
+    def behave(config: TrialConfig, epoch: int) -> None:
+        if epoch == 1:
+            with (folder / "served").open("a") as file:
+                file.write(f"{os.getpid()} ")
+            until((folder / "second").exists)
+        str(trap)  # so that it travels with the method
+
+    return behave
+
+
+@pytest.mark.parametrize(
+    "keys", [{}, {"scheduler": "asha"}, {"sampler": "tpe", "trials": N_TRIALS}]
+)
+def test_a_worker_that_starts_is_not_given_up_for_one_that_is_there(
+    ray_bench: Bench, tmp_path: Path, keys: dict[str, object]
+) -> None:
+    """The first worker takes up further trials meanwhile, then both run the rest."""
+    ray_bench.behave = staggered(tmp_path)
+    space = {"generator.n_ctx": list(range(1, 1 + N_TRIALS))}
+    study = make_study(space=space, seeds=1, concurrency=None, **keys)
+    assert ray_bench.run(study).complete
+    served = (tmp_path / "served").read_text().split()
+    assert len(served) == N_TRIALS
+    assert len(set(served)) == 2
+    assert (tmp_path / "second").read_text() in served
+    ray_bench.check_invariants()

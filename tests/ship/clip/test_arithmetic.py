@@ -1,0 +1,51 @@
+"""TensorFloat-32 is switched on for the trials that ask for it, and for nothing else."""
+
+import pytest
+import torch
+
+from ship.clip import FrozenCLIP, products
+from ship.features import FeatureSet
+from ship.trial import run_trial
+from ship.trial_config import TrialConfig
+from tests.ship.conftest import build_clip
+from tests.ship.trial.cases import COOP
+
+CUDA, CPU = torch.device("cuda"), torch.device("cpu")
+
+
+def test_only_cuda_is_told() -> None:
+    """Numbers of a CPU stay what they are, and whatever was set is put back."""
+    before = torch.get_float32_matmul_precision()
+    with products(CPU, "tf32"):
+        assert torch.get_float32_matmul_precision() == before
+    with products(CUDA, "tf32"):
+        assert torch.get_float32_matmul_precision() == "high"
+        with products(CUDA, "fp32"):
+            assert torch.get_float32_matmul_precision() == "highest"
+        assert torch.get_float32_matmul_precision() == "high"
+    with pytest.raises(ZeroDivisionError), products(CUDA, "tf32"):
+        _ = 1 / 0
+    assert torch.get_float32_matmul_precision() == before
+
+
+def test_a_trial_runs_in_it_and_its_caller_does_not(
+    features: FeatureSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between two epochs the setting is the process's own."""
+    tiny = build_clip()
+    clip = FrozenCLIP("tiny", tiny._model, tiny.tokenizer, precision="tf32")
+    config = TrialConfig(backbone="tiny", dataset="tiny", shots=2, finetuner=COOP, selection="none")
+    expected = [item.per_replica for item in run_trial(config, [0], features, build_clip())]
+    seen = []
+    monkeypatch.setattr(clip, "arithmetic", lambda: products(CUDA, clip.precision))
+    real = clip.text.encode
+
+    def encode(*args: torch.Tensor) -> torch.Tensor:
+        seen.append(torch.get_float32_matmul_precision())
+        return real(*args)
+
+    monkeypatch.setattr(clip.text, "encode", encode)
+    for item, held in zip(run_trial(config, [0], features, clip), expected, strict=True):
+        assert torch.get_float32_matmul_precision() == "highest"
+        assert item.per_replica.keys() == held.keys()
+    assert "high" in seen[1:]  # the first is of the classes' texts, before the trial begins

@@ -1,0 +1,132 @@
+"""Training never makes the host wait for the device, and an evaluation does so once."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+
+from ship.clip.frozen_clip import FrozenCLIP
+from ship.finetuners import FINETUNERS
+from ship.protocols import PROTOCOLS
+from ship.synthesis import Synthesizer, SyntheticConfig
+from ship.transfer import fetched, sent
+from ship.trial.selection import Best, evaluate
+from ship.trial_config import TrialConfig
+from tests.emulated import EmulatedDevice, emulated_device
+from tests.ship.conftest import build_clip, build_features
+from tests.ship.finetuners.cases import FAST
+from tests.ship.generators.cases import CASES, build
+
+SEEDS = [0, 4]
+
+
+class Setting:
+    """The tiny CLIP on the device, and what a protocol makes of it."""
+
+    def __init__(self, device: EmulatedDevice, protocol: str = "base_to_new") -> None:
+        tiny = build_clip()
+        features = build_features(tiny)  # before its weights are moved
+        self.clip = FrozenCLIP("tiny", tiny._model, tiny.tokenizer, device.name)
+        config = TrialConfig(backbone="tiny", dataset="tiny", shots=4, protocol=protocol)
+        made = PROTOCOLS[config.protocol]
+        self.protocol = made(config, SEEDS, features, {}, self.clip, torch.float32)
+        assert self.protocol.selection is not None
+        self.exam = self.protocol.selection
+        self.task = self.exam.task
+
+    def finetuner(self, name: str) -> Any:
+        """A fine-tuner with synthetic features of a VAE."""
+        synthesizer = Synthesizer(
+            SyntheticConfig(), build("vae", self.task, self.clip, SEEDS), self.task, SEEDS
+        )
+        config, made = FINETUNERS[name]
+        settings = config(name=name, **FAST.get(name, {}))
+        return made(settings, self.task, synthesizer, self.clip, SEEDS)
+
+
+@pytest.fixture(scope="module")
+def device() -> Iterator[EmulatedDevice]:
+    """The emulated device."""
+    with emulated_device() as device:
+        yield device
+
+
+@pytest.fixture(scope="module")
+def setting(device: EmulatedDevice) -> Setting:
+    """Base-to-new."""
+    return Setting(device)
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if CASES[case][1]])
+def test_no_generator_waits(device: EmulatedDevice, setting: Setting, case: str) -> None:
+    """An epoch, and what is sampled after it."""
+    generator = build(case, setting.task, setting.clip, SEEDS)
+    generator.train_epoch()
+    with device.counting() as counts:
+        generator.train_epoch()
+    assert counts.n_launches or not generator.epochs
+    assert not counts.syncs
+
+
+@pytest.mark.parametrize("name", list(FAST))
+def test_no_finetuner_waits(device: EmulatedDevice, setting: Setting, name: str) -> None:
+    """An epoch with fresh synthetic features in each step."""
+    finetuner = setting.finetuner(name)
+    finetuner.train_epoch()
+    with device.counting() as counts:
+        finetuner.train_epoch()
+    assert counts.n_launches and not counts.syncs
+
+
+@pytest.mark.parametrize("protocol", ["base_to_new", "generalized_zero_shot"])
+@pytest.mark.parametrize("name", list(FINETUNERS))
+def test_an_evaluation_waits_once(device: EmulatedDevice, name: str, protocol: str) -> None:
+    """However many choices there are at inference; stacking sorts its margins on the host."""
+    setting = Setting(device, protocol)
+    finetuner = setting.finetuner(name)
+    evaluate(finetuner, setting.exam, setting.protocol)
+    with device.counting() as counts:
+        metrics, choice = evaluate(finetuner, setting.exam, setting.protocol)
+    once = 1 if protocol == "base_to_new" else 1 + len(finetuner.choices)
+    assert counts.n_syncs <= once, counts.syncs
+    assert all(value.device.type == "cpu" for value in (choice, *metrics.values()))
+
+
+def test_the_best_epoch_is_kept_without_waiting(device: EmulatedDevice) -> None:
+    """What is compared is on the host; what is kept stays on the device."""
+    best = Best(2, "score")
+    states = [torch.tensor([[float(v)], [float(-v)]]).to(device.name) for v in (1, 2)]
+    scores, first = [torch.tensor([1.0, 5.0]), torch.tensor([2.0, 4.0])], torch.tensor([0, 0])
+    best.update(1, first, {"score": scores[0]}, {"w": states[0]})
+    with device.counting() as counts:
+        best.update(2, first, {"score": scores[1]}, {"w": states[1]})
+    assert not counts.syncs
+    assert best.state["w"].cpu().tolist() == [[2.0], [-1.0]] and best.epoch.tolist() == [2, 1]
+
+
+def test_several_tensors_are_fetched_at_once(device: EmulatedDevice) -> None:
+    """Types and shapes survive; what is on the host already is left alone."""
+    host = torch.tensor([7, 8])
+    values = {
+        "flag": torch.tensor([True, False]).to(device.name),
+        "host": host,
+        "ids": torch.tensor([[1, 2], [3, 2**40]]).to(device.name),
+        "x": torch.tensor(0.1).to(device.name),
+    }
+    with device.counting() as counts:
+        found = fetched(values)
+    assert counts.n_syncs == 1
+    assert list(found) == list(values) and found["host"] is host
+    for name, value in values.items():
+        assert torch.equal(found[name], value.cpu()) and found[name].dtype == value.dtype
+
+
+def test_a_host_tensor_is_sent_without_waiting(device: EmulatedDevice) -> None:
+    """From pinned memory; to a CPU it is itself."""
+    value = torch.arange(3)
+    assert sent(value, torch.device("cpu")) is value
+    with device.counting() as counts:
+        there = sent(value, torch.device(device.name))
+    assert not counts.syncs and counts.sent == 24
+    assert there.cpu().tolist() == [0, 1, 2]
