@@ -2,6 +2,7 @@
 
 import logging
 import math
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -33,6 +34,8 @@ DRIVER_ENVIRONMENT = {
     "TUNE_MAX_PENDING_TRIALS_PG": "10000",  # harness.tuning.places says how many
     "TUNE_WARN_THRESHOLD_S": "10",
 }
+# What torch's allocator of GPU memory reads: the name that every release knows, and the later one.
+ALLOCATOR = ("PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF")
 # What ray.init raises where there is nothing to join, or no way in.
 NO_CLUSTER = (OSError, RuntimeError, ValueError, RayError)
 
@@ -85,6 +88,18 @@ def threads(study: StudyConfig) -> int:
     return max(1, math.ceil(study.resources.cpus))
 
 
+def worker_environment(study: StudyConfig) -> dict[str, str]:
+    """Environment variables of every worker; what the driver has for torch's allocator stays."""
+    allocator = {name: os.environ[name] for name in ALLOCATOR if name in os.environ}
+    return {
+        "OMP_NUM_THREADS": str(threads(study)),
+        # idle threads of one trial must not spin on the cores of another
+        "OMP_WAIT_POLICY": "PASSIVE",
+        # torch's blocks grow in place: what trials of different sizes leave is not split for ever
+        **(allocator or {ALLOCATOR[0]: "expandable_segments:True"}),
+    }
+
+
 def cluster_resources() -> dict[str, float]:
     """All that the open session has, in use or not: CPU, GPU, memory (bytes), LARGEST_NODE."""
     largest = max((node.get("CPU", 0.0) for node in _nodes()), default=0.0)
@@ -118,11 +133,7 @@ def memory_of_a_trial(resources: Resources, trials: int, accelerator: str) -> fl
 
 
 def _init(study: StudyConfig, address: str | None, object_bytes: int, verbose: bool) -> None:
-    variables = {
-        "OMP_NUM_THREADS": str(threads(study)),
-        # idle threads of one trial must not spin on the cores of another
-        "OMP_WAIT_POLICY": "PASSIVE",
-    }
+    variables = worker_environment(study)
     options: dict[str, Any] = {"runtime_env": {"env_vars": variables}}
     if address is None:
         # Workers of a Ray that is started here inherit its environment. With a runtime_env they

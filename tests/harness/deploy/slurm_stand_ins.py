@@ -28,6 +28,7 @@ COMMANDS = {
     + "while [[ $1 == --* ]]; do shift; done\n[[ $1 == rm ]] || export SLURM_CPUS_ON_NODE=8\n"
     + 'exec "$@"\n',
     "scontrol": LOG + '[[ $1 != show ]] || printf "%s\\n" one two\n',
+    "nvidia-cuda-mps-control": LOG + 'echo "$CUDA_MPS_PIPE_DIRECTORY" >>"$LOG.mps"\n',
     "hostname": 'echo "127.0.1.1 ::1"\n',
     "ray": LOG
     + 'echo "$RAY_AUTH_MODE $(stat -c %a "$RAY_AUTH_TOKEN_PATH") '

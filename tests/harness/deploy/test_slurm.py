@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from harness.config import load_study
-from tests.harness.deploy.slurm_stand_ins import SCRIPT, Job
+from tests.harness.deploy.slurm_stand_ins import JOB, SCRIPT, Job
 
 
 @pytest.fixture
@@ -108,6 +108,19 @@ def test_trials_take_the_gpus_of_the_job(job: Job, more: dict[str, str], given: 
     (call,) = job.named("ship-sweep")
     assert call[4:] == [*given, "--set", "shots=4"]
     load_study("prompt_len", call[5::2])
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_mps_runs_on_each_node_where_it_is_asked_for(job: Job, asked: bool) -> None:
+    """Before Ray, whose workers know its pipe, in the folder that the job removes."""
+    job.run(**({"MPS": "1"} if asked else {}))
+    assert job.named("nvidia-cuda-mps-control") == [["-d"]] * (2 * asked)
+    if asked:
+        pipes = Path(f"{job.log}.mps").read_text().split()
+        assert pipes == [f"/tmp/ship-ray-{JOB}/mps"] * 2
+        shutil.rmtree(f"/tmp/ship-ray-{JOB}", ignore_errors=True)
+    for call in job.named("ray"):
+        assert call[0] == "start" and f"--temp-dir=/tmp/ship-ray-{JOB}" in call
 
 
 def test_ray_asks_for_a_token_of_the_jobs_own(job: Job) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from harness.cluster.session import ALLOCATOR, worker_environment
 from harness.resources import refusals
 from harness.study import extraction
 from tests.harness.conftest import Bench
@@ -50,3 +51,35 @@ def test_a_study_extracts_on_the_gpu_and_then_runs(tmp_path: Path, ray_folder: P
     assert done.returncode == 0, done.stderr
     found: dict[str, Any] = json.loads(done.stdout)
     assert found == {"complete": True, "starts": 2, "larger": True, "driver": False}
+
+
+@pytest.mark.parametrize("given", [{}, *({name: "backend:native"} for name in ALLOCATOR)])
+def test_memory_of_a_gpu_grows_in_place_unless_the_user_says_otherwise(
+    monkeypatch: pytest.MonkeyPatch, given: dict[str, str]
+) -> None:
+    """By the name that every release of torch reads; either name of the user's goes to workers."""
+    for name in ALLOCATOR:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    found = worker_environment(make_study())
+    allocator = {name: value for name, value in found.items() if name in ALLOCATOR}
+    assert allocator == (given or {"PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True"})
+
+
+@pytest.mark.slow
+def test_workers_have_the_environment(tmp_path: Path, ray_folder: Path) -> None:
+    """Of a Ray that the study starts itself."""
+    code = (
+        "import os, ray\n"
+        "from harness.cluster.session import ray_session\n"
+        "from tests.harness.fakes import make_study\n"
+        "with ray_session(make_study(), None, 0, verbose=False):\n"
+        "    ask = ray.remote(lambda: os.environ['PYTORCH_CUDA_ALLOC_CONF'])\n"
+        "    print(ray.get(ask.remote()))\n"
+    )
+    env = {**os.environ, "RAY_TMPDIR": str(ray_folder)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=120
+    )
+    assert done.stdout == "expandable_segments:True\n", done.stderr
