@@ -1,6 +1,5 @@
 """What a person sees while a study runs: a table on a terminal, one line an event elsewhere."""
 
-import time
 from collections.abc import Callable
 from types import TracebackType
 from typing import Protocol
@@ -15,8 +14,6 @@ from harness.progress.board import Board, TrialView
 from harness.wording import clock
 from reports.contract import State
 
-# finished trials that stay in sight
-FINISHED_SHOWN = 8
 STYLE = {
     State.RUNNING: "cyan",
     State.COMPLETE: "green",
@@ -83,12 +80,11 @@ class PlainView:
 
     def progress(self, trial_id: str, where: str, done: float, objective: float | None) -> None:
         """Remember; a line an epoch would be too much."""
-        _update(self._board.views[trial_id], where, done, objective)
+        self._board.progress(trial_id, where, done, objective)
 
     def end(self, trial_id: str, state: State, note: str) -> None:
         """Print what became of a trial."""
-        view = self._board.views[trial_id]
-        _end(view, state, note)
+        view = self._board.end(trial_id, state, note)
         parts = [f"{state.lower():<9} {view.label}", f"{view.seconds:.1f} s"]
         if view.objective is not None and state is State.COMPLETE:
             parts.insert(1, f"objective {view.objective:.2f}")
@@ -97,7 +93,7 @@ class PlainView:
         eta = self._board.eta()
         if eta is not None and self._board.fraction() < 1:
             parts.append(f"{clock(eta)} left")
-        self._print(f"[{self._board.ended()}/{self._board.trials}] " + "  ".join(parts))
+        self._print(f"[{self._board.ended}/{self._board.trials}] " + "  ".join(parts))
 
     def _print(self, line: str) -> None:
         self._console.print(line, markup=False, highlight=False, soft_wrap=True)
@@ -139,19 +135,17 @@ class LiveView:
 
     def progress(self, trial_id: str, where: str, done: float, objective: float | None) -> None:
         """Show where a trial is."""
-        _update(self._board.views[trial_id], where, done, objective)
+        self._board.progress(trial_id, where, done, objective)
 
     def end(self, trial_id: str, state: State, note: str) -> None:
         """Show what became of a trial."""
-        _end(self._board.views[trial_id], state, note)
+        self._board.end(trial_id, state, note)
 
     def _render(self) -> Group:
-        views = list(self._board.views.values())
-        over = sorted((v for v in views if v.ended), key=lambda v: v.ended or 0.0)
         table = Table(box=None, expand=True, padding=(0, 1))
         for name in ("setting", "state", "stage", "objective", "seconds"):
             table.add_column(name, justify="right" if name in ("objective", "seconds") else "left")
-        for view in [*over[-FINISHED_SHOWN:], *(v for v in views if not v.ended)]:
+        for view in [*self._board.finished, *self._board.running.values()]:
             objective = "" if view.objective is None else f"{view.objective:.2f}"
             table.add_row(
                 Text(view.label, overflow="ellipsis", no_wrap=True),
@@ -164,7 +158,7 @@ class LiveView:
         left = "" if eta is None else f"{clock(eta)} left"
         self._bar.update(
             self._task,
-            completed=self._board.ended(),
+            completed=self._board.ended,
             description=f"{100 * self._board.fraction():3.0f}%",
             left=left,
         )
@@ -190,13 +184,3 @@ def line_printer(console: Console) -> Callable[[str], None]:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     return say
-
-
-def _update(view: TrialView, where: str, done: float, objective: float | None) -> None:
-    view.where, view.progress = where, done
-    if objective is not None:
-        view.objective = objective
-
-
-def _end(view: TrialView, state: State, note: str) -> None:
-    view.state, view.note, view.ended = state, note, time.monotonic()

@@ -61,18 +61,49 @@ def test_the_view_suits_the_output() -> None:
 def test_the_estimate_weighs_trials_by_seeds(monkeypatch: pytest.MonkeyPatch) -> None:
     """Half of the seeds done in ten seconds leave ten."""
     now = [100.0]
-    monkeypatch.setattr("harness.progress.trials.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("harness.progress.board.time.monotonic", lambda: now[0])
     board = Board(4, 2)
     assert board.eta() is None
     board.start("a", TrialView("a", 2, started=now[0]))
     now[0] = 110.0
-    board.views["a"].state = State.COMPLETE
+    board.progress("a", "selection 1", 0.5, None)
+    assert board.fraction() == pytest.approx(0.25)
+    board.end("a", State.COMPLETE, "")
     assert board.fraction() == pytest.approx(0.5)
     assert board.eta() == pytest.approx(10.0)
     board.start("b", TrialView("b", 2))
-    board.views["b"].state = State.INTERRUPTED
+    board.end("b", State.INTERRUPTED, "it runs again")
     assert board.fraction() == pytest.approx(0.5)
-    assert board.ended() == 1
+    assert board.ended == 1
+
+
+class Watched(TrialView):
+    """A trial that notes that somebody looks at it."""
+
+    looks = 0
+
+    def __getattribute__(self, name: str) -> object:
+        Watched.looks += 1
+        return super().__getattribute__(name)
+
+
+@pytest.mark.parametrize("kind", [PlainView, LiveView])
+def test_what_is_shown_costs_as_much_after_many_trials_as_after_few(
+    kind: type[PlainView | LiveView],
+) -> None:
+    """Of trials that have ended a view looks at the last few, if at any."""
+    looks = []
+    for trials in (20, 200):
+        view = kind(make_console(terminal=False)[0], Board(trials, trials))
+        for number in range(trials):
+            view.start(str(number), Watched("n_ctx=4", 1))
+            if number == trials - 1:
+                Watched.looks = 0
+            view.end(str(number), State.COMPLETE, "")
+        if isinstance(view, LiveView):
+            view._render()
+        looks.append(Watched.looks)
+    assert looks[0] == looks[1]
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(5, "0:05"), (245, "4:05"), (3723, "1:02:03")])
