@@ -89,12 +89,14 @@ def test_whoever_compares_is_told_before_a_study_goes_on(ray_bench: Bench) -> No
 # What the command line does where nothing is left, with the analytic method's data.
 NOTHING_LEFT = """
 import sys
+from collections import namedtuple
 from pathlib import Path
 from harness.cli.exit import Closing
 from harness.config.load import parse_study
 from harness.method import Method
 from harness.study import run_study
 
+Pictures = namedtuple("Pictures", "fingerprint split_version")
 uri, cache = sys.argv[1:]
 keys = {"space": {"generator.n_ctx": [1, 2, 4]}, "seeds": 2, "reference_arms": False}
 closing = Closing()
@@ -103,7 +105,7 @@ outcome = run_study(
     data_root=None,
     tracking_uri=uri,
     cache_dir=Path(cache),
-    method=Method(dataset_identity=lambda name, root: (f"pictures-of-{name}", "")),
+    method=Method(load_dataset=lambda name, *_: Pictures(f"pictures-of-{name}", "")),
     publish=closing.publication,
 )
 print(outcome.done, outcome.ran, closing.print(outcome))
