@@ -4,6 +4,7 @@ import os
 import shlex
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -22,6 +23,19 @@ UNTIL_TERM = (
     'sleep 60 >/dev/null 2>&1 &\necho "up {0}" >>"$LOG"\nwait "$!"\n'
 )
 
+# Listens on a socket of the name, or on a port of the number, until it is signalled.
+LISTEN = """
+import os, signal, socket, sys
+at = sys.argv[1]
+found = socket.socket(socket.AF_INET if at.isdigit() else socket.AF_UNIX)
+found.bind(("127.0.0.1", int(at)) if at.isdigit() else at)
+found.listen()
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+done = signal.sigwait({signal.SIGINT, signal.SIGTERM})
+with open(os.environ["LOG"], "a") as log:
+    print("stopped", "server" if at.isdigit() else "database", done.name, file=log)
+"""
+
 COMMANDS = {
     # exec, so that whoever ends srun ends what it runs
     "srun": LOG
@@ -29,6 +43,12 @@ COMMANDS = {
     + 'exec "$@"\n',
     "scontrol": LOG + '[[ $1 != show ]] || printf "%s\\n" one two\n',
     "nvidia-cuda-mps-control": LOG + 'echo "$CUDA_MPS_PIPE_DIRECTORY" >>"$LOG.mps"\n',
+    "initdb": LOG + 'data=${1#*=}; mkdir "$data"; echo 15 >"$data/PG_VERSION"\n',
+    "pg_isready": LOG + "[[ -S ${1#*=}/.s.PGSQL.5432 ]]\n",
+    "postgres": LOG
+    + "[[ -z ${DATABASE_FAILS:-} && -f $2/PG_VERSION ]] || exit 1\n"
+    + f'exec {sys.executable} - "${{6#*=}}/.s.PGSQL.5432" <<<"$LISTEN"\n',
+    "mlflow": LOG + f'exec {sys.executable} - "$5" <<<"$LISTEN"\n',
     "hostname": 'echo "127.0.1.1 ::1"\n',
     "ray": LOG
     + 'echo "$RAY_AUTH_MODE $(stat -c %a "$RAY_AUTH_TOKEN_PATH") '
@@ -39,7 +59,7 @@ COMMANDS = {
     + 'until (($(grep -c "^up ray" "$LOG") >= $4)); do sleep 0.02; done\n'
     + 'exit "${NODES_CODE:-0}"\n',
     "ship-sweep": LOG
-    + 'printf "%s\\0" "$@" >"$LOG.arguments"\n'
+    + 'printf "%s\\0" "$@" >"$LOG.arguments"\necho "$MLFLOW_TRACKING_URI" >"$LOG.uri"\n'
     + '[[ -n ${STUDY_WAITS:-} ]] || exit "${STUDY_CODE:-0}"\n'
     + UNTIL_TERM.format("study", "${STUDY_CODE:-130}"),
 }
@@ -66,6 +86,8 @@ class Job:
             "PATH": f"{binaries}:{os.environ['PATH']}",
             "LOG": str(self.log),
             "SPACE": "prompt_len",
+            "MLFLOW_TRACKING_URI": "http://mlflow:5000",
+            "LISTEN": LISTEN,
             "HEAD_IP": "127.0.0.1",
             "SLURM_JOB_ID": number,
             "SLURM_JOB_NODELIST": "[one,two]",

@@ -19,8 +19,11 @@ from typer.testing import CliRunner
 
 from harness.cli import main as cli
 from harness.cli.address import address_fault
+from harness.cluster.encoding_pool import decoding_threads
+from harness.config import Resources
 from harness.config.load import load_study
 from harness.deploy import FILES, FOLDER
+from harness.resources import at_once, extraction_resources
 
 ROOT = Path(__file__).parents[3]
 KUBERAY = ["kuberay", "kuberay-cluster"]
@@ -216,6 +219,29 @@ def test_the_job_ends_with_its_cluster() -> None:
     assert float(sets["resources.gpus"]) <= float(limits["nvidia.com/gpu"])
 
 
+@pytest.mark.parametrize("name", KUBERAY)
+def test_actors_that_extract_find_what_they_need_on_workers(name: str) -> None:
+    """The head, which has no GPU, gives Ray no core: pictures are decoded by cores of GPU pods.
+
+    Each pod sees the weights and the datasets under the same path.
+    """
+    head, *workers = groups(name)
+    assert head["rayStartParams"]["num-cpus"] == "0"
+    homes, mounts = set(), set()
+    for group in (head, *workers):
+        (container,) = group["template"]["spec"]["containers"]
+        homes.add({one["name"]: one.get("value") for one in container["env"]}["HF_HOME"])
+        mounts |= {mount["mountPath"] for mount in container["volumeMounts"]}
+    ((home,), (mount,)) = homes, mounts
+    assert str(home).startswith(f"{mount}/")
+    for group in workers:
+        limits = group["template"]["spec"]["containers"][0]["resources"]["limits"]
+        gpus, cores = int(limits["nvidia.com/gpu"]), float(limits["cpu"])
+        taken = extraction_resources(Resources(auto=True), {"CPU": cores, "GPU": gpus})
+        assert at_once(taken, {"CPU": cores, "GPU": gpus}) == gpus
+        assert decoding_threads(taken, cores, gpus) == cores / gpus >= 8
+
+
 def test_ray_up_passes_rays_own_validator() -> None:
     """As `ray up` validates and prepares it; all machines are kept from the start."""
     from ray.autoscaler._private.util import prepare_config, validate_config
@@ -234,7 +260,9 @@ def test_ray_up_passes_rays_own_validator() -> None:
 
 def test_slurm_starts_ray_with_options_that_it_has() -> None:
     """ray start knows each of them."""
-    found = re.findall(r"(?<![-\w])--[a-z-]+", text_of("slurm").partition("set -euo")[2])
+    script = text_of("slurm").partition("set -euo")[2]
+    script = re.sub(r"^start_tracking\(\).*?^}", "", script, flags=re.M | re.S)
+    found = re.findall(r"(?<![-\w])--[a-z-]+", script)
     slurms = {"--nodes", "--ntasks", "--ntasks-per-node", "--cpus-per-task", "--export"}
     slurms |= {"--nodelist", "--exclude", "--kill-on-bad-exit"}
     ours = {"--space", "--address", "--data-root", "--ip-address", "--set"}

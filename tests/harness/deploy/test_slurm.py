@@ -206,9 +206,65 @@ def test_a_port_in_use_is_passed_over(job: Job) -> None:
     assert job.named("python3")[0][-2] == "127.0.0.1:20006"
 
 
+def test_a_tracking_server_that_is_there_is_used(job: Job) -> None:
+    """None is started; nor is a file in the folder of the command taken for one."""
+    job.run(TRACKING=str(job.folder / "tracking"))
+    assert Path(f"{job.log}.uri").read_text() == "http://mlflow:5000\n"
+    assert not job.named("postgres") and not (job.folder / "tracking").exists()
+
+
+def test_the_job_keeps_a_tracking_server_of_its_own(job: Job) -> None:
+    """On loopback, before a PostgreSQL that no network leads to; they end last, that one in order.
+
+    What is done stays: the next job starts them on the same data.
+    """
+    del job.environment["MLFLOW_TRACKING_URI"]
+    tracking = job.folder / "tracking"
+    for _ in range(2):
+        job.log.write_text("")
+        assert job.run(TRACKING=str(tracking)) == (0, "")
+        assert Path(f"{job.log}.uri").read_text() == "http://127.0.0.1:20005\n"
+        ends = [line for line in job.calls() if line.startswith("stopped")]
+        assert ends[-2:] == ["stopped server SIGTERM", "stopped database SIGINT"]
+        (database,), (server,) = job.named("postgres"), job.named("mlflow")
+        socket = f"/tmp/ship-sql-{JOB}"
+        assert database[:2] == ["-D", str(tracking / "postgres")]
+        assert database[2:] == [
+            "-c",
+            "listen_addresses=",
+            "-c",
+            f"unix_socket_directories={socket}",
+        ]
+        assert server[:5] == ["server", "--host", "127.0.0.1", "--port", "20005"]
+        assert f"postgresql+psycopg2:///postgres?host={socket}" in server
+        assert not Path(socket).exists()
+    assert not job.named("initdb")
+    assert (tracking.stat().st_mode & 0o777) == 0o700
+
+
+def test_a_database_that_does_not_start_ends_the_job(job: Job) -> None:
+    """The line says where to look; the study is not run without its store."""
+    del job.environment["MLFLOW_TRACKING_URI"]
+    tracking = job.folder / "tracking"
+    code, err = job.run(TRACKING=str(tracking), DATABASE_FAILS="1")
+    assert (code, err) == (2, f"PostgreSQL has ended, see {tracking}/postgres.log\n")
+    assert not job.named("ray") and not job.named("ship-sweep")
+
+
+def test_an_initdb_that_was_cut_short_is_done_again(job: Job) -> None:
+    """Its folder has another name until it is whole."""
+    del job.environment["MLFLOW_TRACKING_URI"]
+    half = job.folder / "tracking" / "postgres.new"
+    half.mkdir(parents=True)
+    (half / "half").touch()
+    assert job.run(TRACKING=str(job.folder / "tracking"))[0] == 0
+    assert not (job.folder / "tracking" / "postgres" / "half").exists()
+
+
 @pytest.mark.parametrize(
     ("missing", "words"),
-    [("SPACE", "SPACE: must name a study"), ("HEAD_IP", "HEAD_IP must be set"),
+    [("MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_URI: must be a tracking server, or TRACKING a fold"),
+     ("SPACE", "SPACE: must name a study"), ("HEAD_IP", "HEAD_IP must be set"),
      ("SLURM_JOB_ID", "SLURM_JOB_ID: must be set: this file is for sbatch")],
 )  # fmt: skip
 def test_what_is_missing_is_one_line(job: Job, missing: str, words: str) -> None:

@@ -1,15 +1,21 @@
-"""slurm.sbatch with a real Ray and a real study; only Slurm's commands are stand-ins."""
+"""slurm.sbatch with a real Ray and a real study, or a real PostgreSQL; Slurm's are stand-ins."""
 
 import os
+import shlex
+import shutil
 import signal
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from harness.store.open import open_store
-from tests.harness.deploy.slurm_stand_ins import Job
+from tests.harness.deploy.slurm_stand_ins import COMMANDS, Job
+from tests.harness.listening import command, descendants
+from tests.harness.servers import postgres_programs
 
 SMALL = ["seeds=2", "max_classes=10", "generator.epochs=2", "finetuner.epochs=2", "fuse=off"]
 
@@ -63,3 +69,68 @@ def test_a_study_over_two_jobs(job: Job, tmp_path: Path) -> None:
     assert [call[0] for call in job.named("scontrol")] == ["show", "requeue", "show"]
     assert not Path(f"/tmp/ship-ray-{os.getpid()}").exists()
     assert not list(tmp_path.glob(".ship-sweep-*"))
+
+
+# In ship-sweep's place: says what the tracking server has, and adds to it.
+STUDY = """
+import os
+from mlflow import MlflowClient
+client = MlflowClient(os.environ["MLFLOW_TRACKING_URI"])
+known = client.search_experiments(order_by=["name"])
+print(*(one.name for one in known), *(one.artifact_location for one in known[-1:]))
+client.create_experiment(f"job {len(known)}")
+"""
+
+
+@pytest.fixture
+def tracking() -> Iterator[Path]:
+    """A folder that PostgreSQL's owner can reach; root's is nobody."""
+    folder = Path(tempfile.mkdtemp(prefix="ship-tracking-", dir="/tmp"))
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def put_real(job: Job, programs: Path) -> None:
+    """PostgreSQL's own programs, which root must not run: as nobody, in folders of nobody's."""
+    owner = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--"]
+    for name, folders in (("initdb", '"${1#*=}"'), ("postgres", '"${6#*=}"')):
+        lines = ["#!/usr/bin/env bash", f'exec {programs / name} "$@"']
+        if os.getuid() == 0:
+            lines[1:] = [
+                f"mkdir -p {folders}; chown 65534 {folders}; chmod o+x {folders}/..",
+                *(['set -- "$@" --username=root'] if name == "initdb" else []),
+                *(['chmod 711 "${6#*=}"'] if name == "postgres" else []),
+                f'cd /; exec {shlex.join(owner)} {programs / name} "$@"',
+            ]
+        path = job.folder / "bin" / name
+        path.write_text("\n".join(lines) + "\n")
+        path.chmod(0o755)
+    (job.folder / "bin" / "pg_isready").symlink_to(programs / "pg_isready")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_jobs_own_tracking_server_keeps_what_is_done(tmp_path: Path, tracking: Path) -> None:
+    """A real PostgreSQL and a real mlflow server, over two jobs; nobody is left."""
+    programs = postgres_programs()
+    names = set(COMMANDS) - {"initdb", "postgres", "pg_isready", "mlflow"}
+    job = Job(tmp_path, names=sorted(names), number=str(os.getpid()))
+    put_real(job, programs)
+    del job.environment["MLFLOW_TRACKING_URI"]
+    study = job.folder / "bin" / "ship-sweep"
+    study.write_text(f"#!{sys.executable}\n{STUDY}")
+    job.environment["PATH"] = f"{tmp_path}/bin:{Path(sys.executable).parent}:{os.environ['PATH']}"
+    said = []
+    for _ in range(2):
+        job.log.write_text("")
+        with job.started(TRACKING=str(tracking)) as process:
+            out, err = process.communicate(timeout=280)
+        assert process.returncode == 0, (err, *(log.read_text() for log in tracking.glob("*.log")))
+        said.append(out.split())
+    assert said == [
+        ["Default", "mlflow-artifacts:/0"],
+        ["Default", "job", "1", f"mlflow-artifacts:/{1}"],
+    ]
+    assert not Path(f"/tmp/ship-sql-{os.getpid()}").exists()
+    left = [command(pid) for pid in descendants(os.getpid())[1:]]
+    assert not [line for line in left if "mlflow" in line or "postgres" in line]
