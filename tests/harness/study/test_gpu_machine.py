@@ -43,11 +43,12 @@ def test_the_driver_leaves_a_gpu_to_actors(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_a_study_extracts_on_the_gpu_and_then_runs(tmp_path: Path, ray_folder: Path) -> None:
     """A Ray for each of the two, the second with room for the features; the driver encodes none."""
     command = [sys.executable, "-m", "tests.harness.gpu_driver", str(tmp_path)]
     env = {**os.environ, "RAY_TMPDIR": str(ray_folder)}
-    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=280)
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=580)
     assert done.returncode == 0, done.stderr
     found: dict[str, Any] = json.loads(done.stdout)
     assert found == {"complete": True, "starts": 2, "larger": True, "driver": False}
@@ -80,6 +81,6 @@ def test_workers_have_the_environment(tmp_path: Path, ray_folder: Path) -> None:
     )
     env = {**os.environ, "RAY_TMPDIR": str(ray_folder)}
     done = subprocess.run(
-        [sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=280
     )
     assert done.stdout == "expandable_segments:True\n", done.stderr
