@@ -69,7 +69,10 @@ def one_sample_p(values: Sequence[float]) -> float | None:
     """Two-sided p of the t-test that the mean is 0; None with one value, or without a spread."""
     if len(values) < 2 or float(np.ptp(values)) <= ROUNDING * float(np.abs(values).max()):
         return None
-    return _t_test(float(np.mean(values)), float(np.std(values, ddof=1)), len(values))
+    std = float(np.std(values, ddof=1))
+    if std == 0:  # of values so small that their squares are 0
+        return None
+    return _t_test(float(np.mean(values)), std, len(values))
 
 
 def _t_test(mean: float, std: float, n: int) -> float:

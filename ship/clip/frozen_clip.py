@@ -3,7 +3,7 @@
 import json
 import logging
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -169,8 +169,8 @@ class FrozenCLIP:
         self, pictures: Float[Tensor, "n 3 height width"]
     ) -> Float[Tensor, "n feature"]:
         """Unit-norm features of preprocessed pictures."""
-        reduced = self.image_precision == "bf16"
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=reduced):
+        kind, reduced = self.device.type, self.image_precision == "bf16"
+        with torch.autocast(kind, torch.bfloat16) if reduced else nullcontext():
             features: Tensor = self._model.encode_image(pictures.to(self.device))
         return F.normalize(features.float(), dim=-1)
 
