@@ -121,7 +121,7 @@ def text_flops(clip: FrozenCLIP, step: Callable[[], object], *, backward: float)
     """
     before = clip.text_tokens
     step()
-    weights = sum(p.numel() for block in clip.text._blocks for p in block.parameters())
+    weights = sum(p.numel() for block in clip.text._layers.blocks for p in block.parameters())
     return 2 * weights * (clip.text_tokens - before) * (1 + backward)
 
 
