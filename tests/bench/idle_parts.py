@@ -113,6 +113,7 @@ class Written:
     calls, metrics: a run's requests to MLflow, and the numbers in them.
     processor, wall: milliseconds a run.
     read: processor milliseconds of reading the ledger, for each run in it.
+    disk: KiB of the sqlite file, for each run in it.
     by_call: the processor's milliseconds of each kind of request.
     """
 
@@ -122,6 +123,7 @@ class Written:
     processor: float
     wall: float
     read: float
+    disk: float
     by_call: str
 
 
@@ -180,6 +182,7 @@ def writing(runs: int, epochs: int, flushes: int, folder: Path) -> Iterator[Writ
             1e3 * spent / each,
             1e3 * wall / each,
             1e3 * (time.process_time() - began) / there,
+            (folder / "written.db").stat().st_size / 1024 / there,
             ", ".join(f"{call} {1e3 * s / each:.0f}" for call, s in sender.seconds.most_common()),
         )
 

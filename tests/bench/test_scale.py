@@ -17,11 +17,11 @@ def passes() -> Passes:
 
 @pytest.mark.parametrize("gradient", [True, False])
 def test_operations_of_kernels_are_those_of_the_cost_model(passes: Passes, gradient: bool) -> None:
-    """Of one prompt, where nothing is padded; the model leaves out a part of SOT, 1 of 30 tokens."""
+    """Of one prompt, where nothing is padded; the model asks less of SOT, 1 of 30 tokens."""
     tower = TowerShape.of_name("pocket")
     kernels = passes._few(1, 30, gradient)
     known = plain_pass(tower, {29: 1.0}, gradient, 1).flops
-    assert sum(kernel.flops for kernel in kernels) == pytest.approx(known, rel=0.05)
+    assert sum(kernel.flops for kernel in kernels) == pytest.approx(known, rel=0.08)
 
 
 def test_passes_of_any_size_are_told_by_two_small_ones(passes: Passes) -> None:
