@@ -1,0 +1,84 @@
+"""A method in ship's place that does nothing: what a study of it costs is the harness's own."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from harness.method import Method
+from ship.metrics import EpochMetrics
+from ship.metrics.hits import Hits
+from ship.training import Checkpoint, each_replica
+from ship.trial_config import TrialConfig
+from tests.harness.fakes import SIX, FakeClip, fake_extract, fake_identity, truth
+
+
+class IdleRun:
+    """The epochs of a trial, made up as fast as they are asked for; it has no checkpoint."""
+
+    def __init__(self, items: Iterator[EpochMetrics]) -> None:
+        self._items = items
+
+    def __iter__(self) -> "IdleRun":
+        return self
+
+    def __next__(self) -> EpochMetrics:
+        return next(self._items)
+
+    def checkpoint(self) -> Checkpoint | None:
+        """None: there is nothing to go on from."""
+        return None
+
+
+def run_idle(
+    log: Path,
+    epochs: int,
+    config: TrialConfig | Sequence[TrialConfig],
+    seeds: Sequence[int],
+    features: Any,
+    clip: FakeClip,
+    targets: Mapping[str, Any],
+    resume: Checkpoint | None = None,
+) -> IdleRun:
+    """A trial of so many selection epochs, each looked at, with as many metrics as ship's CoOp.
+
+    Args:
+        log: gets a line when the trial is over.
+        epochs: of selection.
+        config, seeds, features, clip, targets, resume: as harness.method.run_trial.
+    """
+    return IdleRun(_epochs(log, epochs, each_replica(config, len(seeds)), seeds))
+
+
+def _epochs(
+    log: Path, epochs: int, configs: Sequence[TrialConfig], seeds: Sequence[int]
+) -> Iterator[EpochMetrics]:
+    values = tuple(truth(config, seed) for config, seed in zip(configs, seeds, strict=True))
+    for epoch in range(1, epochs + 1):
+        metrics = dict.fromkeys((*SIX, "loss"), values)
+        yield EpochMetrics("selection", epoch, epoch / (epochs + 1), metrics)
+    test: dict[str, tuple[float, ...]] = dict.fromkeys(SIX, values)
+    test["selection_epoch"] = tuple(float(epochs) for _ in seeds)
+    test["selection_harmonic_mean"] = values
+    right = tuple(bytes([(round(value) % 16) << 4]) for value in values)
+    hits = Hits("", (0, 0, 1, 1), ("cat", "dog"), (True, False), {"own": right, "all": right})
+    with log.open("a") as file:
+        file.write("over\n")
+    yield EpochMetrics("test", epochs, 1.0, test, (hits,))
+
+
+def idle_method(log: Path, epochs: int) -> Method:
+    """The method; `log` has a line for each trial that is over.
+
+    Args:
+        log: a file.
+        epochs: of selection in each trial.
+    """
+    return Method(
+        partial(run_idle, log, epochs),
+        FakeClip,
+        fake_identity,
+        partial(fake_extract, log.with_suffix(".features")),
+        accelerator="cpu",
+        costs=None,
+    )

@@ -1,0 +1,246 @@
+"""The searcher and the recorder without Ray: what each takes of the processor."""
+
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+from harness.config.study_config import StudyConfig
+from harness.planning import Fingerprints, SettingMaker, Work, make_plan
+from harness.recording import StudyRecord, TrialRecorder, trial_runs
+from harness.store import Ledger, open_store, read_ledger
+from harness.store.outbox.calls import Sender
+from harness.store.outbox.client import Outbox
+from harness.store.outbox.journal import Drivers, Head, Journal
+from harness.tuning import StudySearcher
+from harness.worker.results import FINAL, epoch_means, final_numbers
+from reports.contract import Cost
+from tests.bench.idle_method import idle_method
+from tests.harness.fakes import FakeClip, FakeFeatures, make_study
+from tests.harness.planning.made import run_of
+
+SEEDS = 3
+MARKS = 4  # of the runs that are written, evenly
+LENGTHS = list(range(1, 21))
+
+
+def idle_study(trials: int) -> StudyConfig:
+    """A grid of so many settings, a multiple of twenty."""
+    weights = [round(1e-6 * (n + 1), 9) for n in range(trials // len(LENGTHS))]
+    space = {"generator.kl_weight": weights, "generator.n_ctx": LENGTHS}
+    return make_study(space=space, seeds=SEEDS, concurrency=None, fuse="off")
+
+
+def sampled_study(sampler: str, trials: int) -> StudyConfig:
+    """A range and twenty lengths, of which a sampler takes so many."""
+    weight = {"low": 1e-6, "high": 1.0, "log": True}
+    return make_study(
+        space={"generator.kl_weight": weight, "generator.n_ctx": LENGTHS},
+        seeds=SEEDS,
+        sampler=sampler,
+        trials=trials,
+        concurrency=None,
+        fuse="off",
+    )
+
+
+@dataclass(frozen=True)
+class Searched:
+    """The searcher's processor time.
+
+    known: trials that wait (grid), or that have ended (others).
+    start: building it from the ledger, seconds.
+    suggest, complete: giving a trial out, and taking its end in, milliseconds a trial.
+    """
+
+    sampler: str
+    known: int
+    start: float
+    suggest: float
+    complete: float
+
+
+def searching(sampler: str, known: int, asked: int, folder: Path) -> Searched:
+    """Drive a searcher: give trials out, and take each one's end in.
+
+    Args:
+        sampler: grid, tpe or random.
+        known: a multiple of twenty, at least `asked`.
+        asked: trials that are given out.
+        folder: for fingerprints.
+    """
+    prints = Fingerprints(idle_method(folder / "log", 1), None, folder / "cache")
+    study, ledger = idle_study(known), Ledger()
+    if sampler != "grid":
+        every = make_plan(study, ledger, prints).settings
+        seeds = tuple(range(SEEDS))
+        ledger = Ledger(
+            tuple(
+                run_of(one, seeds, objective=dict.fromkeys(seeds, 50.0 + place * 7919 % 997 / 100))
+                for place, one in enumerate(every)
+            )
+        )
+        study = sampled_study(sampler, known + asked)
+    make = SettingMaker(study, prints)
+    plan = make_plan(study, ledger, prints)
+    began = time.process_time()
+    searcher = StudySearcher(study, plan, ledger, make)
+    start = time.process_time() - began
+    suggest = complete = 0.0
+    for number in range(asked):
+        name, began = str(number), time.process_time()
+        assert isinstance(searcher.suggest(name), dict)
+        given = time.process_time()
+        searcher.on_trial_complete(name, _last(searcher.group(name)))
+        searcher.endings(name)
+        suggest, complete = suggest + given - began, complete + time.process_time() - given
+    return Searched(sampler, known, start, 1e3 * suggest / asked, 1e3 * complete / asked)
+
+
+def _last(group: Sequence[Work]) -> dict[str, Any]:
+    values = [50.0] * SEEDS
+    return {FINAL: [{"objective": 50.0, "selection": {"harmonic_mean": values}} for _ in group]}
+
+
+@dataclass(frozen=True)
+class Written:
+    """Runs in a store, of those since the row before.
+
+    runs: there are so many now.
+    calls, metrics: a run's requests to MLflow, and the numbers in them.
+    processor, wall: milliseconds a run.
+    read: processor milliseconds of reading the ledger, for each run in it.
+    disk: KiB of the sqlite file, for each run in it.
+    by_call: the processor's milliseconds of each kind of request.
+    """
+
+    runs: int
+    calls: float
+    metrics: float
+    processor: float
+    wall: float
+    read: float
+    disk: float
+    by_call: str
+
+
+class CountingSender(Sender):
+    """Counts requests and the numbers in them."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.seconds: Counter[str] = Counter()
+        self.calls = self.metrics = 0
+
+    def send(self, call: str, arguments: Mapping[str, Any], *, again: bool) -> None:
+        """Send it."""
+        began = time.process_time()
+        super().send(call, arguments, again=again)
+        self.seconds[call] += time.process_time() - began
+        self.calls += 1
+        self.metrics += len(arguments.get("metrics", ()))
+
+
+def writing(runs: int, epochs: int, flushes: int, folder: Path) -> Iterator[Written]:
+    """Write runs of the idle method one by one, as a study does, into a new sqlite file.
+
+    Args:
+        runs: a multiple of twenty.
+        epochs: of selection in each, all of which are reported.
+        flushes: writes of a run on its way; a study makes one a second.
+        folder: for the store.
+    """
+    method = idle_method(folder / "log", epochs)
+    prints, study = Fingerprints(method, None, folder / "cache"), idle_study(runs)
+    opened = open_store(f"sqlite:///{folder}/written.db", folder)
+    assert opened is not None
+    experiment = opened.create_experiment(study.name)
+    journal = Journal(folder / "queue", Head(opened.uri, study.name, experiment), Drivers())
+    sender = CountingSender(opened.client, experiment, journal.runs)
+    store = replace(opened, outbox=Outbox(opened.uri, sender, journal, print))
+    record = StudyRecord.create(store, experiment, study)
+    plan = make_plan(study, Ledger(), prints)
+    record.describe(study, plan)
+    recorder = TrialRecorder(store, experiment, record, study, prints)
+    each = len(plan.work) // MARKS
+    for part in range(MARKS):
+        sender.calls = sender.metrics = 0
+        sender.seconds.clear()
+        began, spent = time.monotonic(), time.process_time()
+        for number in range(part * each, (part + 1) * each):
+            _write(recorder, plan.work[number], method.run_trial, flushes)
+        spent, wall = time.process_time() - spent, time.monotonic() - began
+        there, began = (part + 1) * each, time.process_time()
+        read_ledger(opened.client, experiment, study.objective)
+        yield Written(
+            there,
+            sender.calls / each,
+            sender.metrics / each,
+            1e3 * spent / each,
+            1e3 * wall / each,
+            1e3 * (time.process_time() - began) / there,
+            (folder / "written.db").stat().st_size / 1024 / there,
+            ", ".join(f"{call} {1e3 * s / each:.0f}" for call, s in sender.seconds.most_common()),
+        )
+
+
+@dataclass(frozen=True)
+class Queued:
+    """Writes that wait on disk while the store is away.
+
+    processor, wall: milliseconds a write, each of which is a transaction that is synced.
+    n_bytes: on disk, a write.
+    """
+
+    writes: int
+    processor: float
+    wall: float
+    n_bytes: float
+
+
+def queueing(writes: int, metrics: int, folder: Path) -> Queued:
+    """Put writes of so many metrics each into an outbox's file.
+
+    Args:
+        writes: how many.
+        metrics: of each.
+        folder: for the file.
+    """
+    file = folder / "waiting"
+    journal = Journal(file, Head("sqlite://", "study", "1"), Drivers())
+    points = [[f"selection/metric_{n % 7}", 50.0, 1_700_000_000_000, n] for n in range(metrics)]
+    call = {"run_id": "0" * 32, "metrics": points, "params": [], "tags": []}
+    began, spent = time.monotonic(), time.process_time()
+    for _ in range(writes):
+        journal.append("log_batch", call)
+    processor, wall = time.process_time() - spent, time.monotonic() - began
+    size = file.stat().st_size
+    return Queued(writes, 1e3 * processor / writes, 1e3 * wall / writes, size / writes)
+
+
+def _write(recorder: TrialRecorder, work: Work, run_trial: Any, flushes: int) -> None:
+    """A trial from its start to its end."""
+    seeds, config = work.seeds, work.setting.config
+    items = list(run_trial(config, seeds, FakeFeatures("", None), FakeClip(""), {}, None))
+    name = work.setting.key
+    recorder.start(name, work)
+    *trained, test = items
+    for part in range(flushes):
+        some = trained[len(trained) * part // flushes : len(trained) * (part + 1) // flushes]
+        # whatever the clock says
+        with mock.patch.object(trial_runs, "FLUSH_SECONDS", 0.0):
+            recorder.epochs(name, [_of_one(epoch_means(item, 1)) for item in some])
+    by_epoch = {item.epoch: item.per_replica for item in trained}
+    (final,) = final_numbers(test, by_epoch, config.selection_metric, 1)
+    cost = {Cost.SECONDS: 1.0, Cost.PEAK_MEMORY: 1.0, Cost.TEXT_TOKENS: 1.0}
+    recorder.complete(
+        name, {**final, **cost, "device": "cpu", "fused": 1, "hits": "", "trained": {}}
+    )
+
+
+def _of_one(epoch: dict[str, Any]) -> dict[str, Any]:
+    """The only setting's part of an epoch."""
+    return {**epoch, "means": epoch["means"][0], "seeds": epoch["seeds"][0]}

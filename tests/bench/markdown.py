@@ -1,0 +1,23 @@
+"""Tables in Markdown, as docs/ has them."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+
+def markdown(*rows: Sequence[object]) -> str:
+    """A table; the first row is its head."""
+    head, *body = ([str(cell) for cell in row] for row in rows)
+    rule = [":---", *["---:"] * (len(head) - 1)]
+    return "\n".join(f"| {' | '.join(row)} |" for row in (head, rule, *body)) + "\n"
+
+
+def of_fields(rows: Sequence[Any]) -> str:
+    """A table of dataclasses of one kind, a column for each field."""
+    return markdown(list(asdict(rows[0])), *(map(_cell, asdict(row).values()) for row in rows))
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:,.2f}"
+    return f"{value:,}" if isinstance(value, int) else str(value)

@@ -1,0 +1,77 @@
+"""The estimate of the paper's grid rests on counts that other counts confirm."""
+
+import pytest
+
+from ship.cost.shapes import TowerShape
+from ship.cost.text import plain_pass
+from tests.bench.grid_estimate import grouped, makespan
+from tests.bench.paper_grid import ELEVEN, TOKENS, configs, data_shape, names_like, stages
+from tests.bench.roofline import Passes
+
+
+@pytest.fixture(scope="module")
+def passes() -> Passes:
+    """Of the packaged tower."""
+    return Passes("pocket")
+
+
+@pytest.mark.parametrize("gradient", [True, False])
+def test_operations_of_kernels_are_those_of_the_cost_model(passes: Passes, gradient: bool) -> None:
+    """Of one prompt, where nothing is padded; the model asks less of SOT, 1 of 30 tokens."""
+    tower = TowerShape.of_name("pocket")
+    kernels = passes._few(1, 30, gradient)
+    known = plain_pass(tower, {29: 1.0}, gradient, 1).flops
+    assert sum(kernel.flops for kernel in kernels) == pytest.approx(known, rel=0.08)
+
+
+def test_passes_of_any_size_are_told_by_two_small_ones(passes: Passes) -> None:
+    """Operations and bytes, kernel by kernel."""
+    told, made = passes.plain(200, 9, True), passes._plain(200, 9, True)
+    assert [(k.flops, k.n_bytes) for k in told] == [(k.flops, k.n_bytes) for k in made]
+
+
+def test_a_trial_of_a_hundred_classes_has_the_steps_of_the_authors_settings() -> None:
+    """50 and 200 epochs of 400 and of 800 pictures in batches of 256, and a look at each epoch."""
+    config = next(configs("caltech101"))
+    selected, tested = stages(config, data_shape("caltech101"))
+    assert (selected.generator_steps, tested.generator_steps) == (100, 200)
+    assert (selected.coop_steps, tested.coop_steps) == (400, 800)
+    assert (selected.evaluations, tested.evaluations) == (201, 1)
+
+
+def test_imagenet_has_settings_of_its_own() -> None:
+    """Fewer epochs, a larger encoder, and the pictures that are used of each class."""
+    config, data = next(configs("imagenet")), data_shape("imagenet")
+    assert (config.generator.epochs, config.finetuner.epochs) == (10, 20)
+    assert (sum(data.train), sum(data.val), sum(data.test)) == (64_000, 10_000, 50_000)
+
+
+@pytest.mark.parametrize("dataset", TOKENS)
+def test_names_have_the_tokens_that_they_stand_for(dataset: str) -> None:
+    """As many names as classes, each as long as the table says."""
+    count = TowerShape.of_name("ViT-B-16-quickgelu:random").count
+    found = [count(name) for name in names_like(dataset)]
+    assert len(found) == len(data_shape(dataset).class_names)
+    assert [found.count(n + 1) for n in range(max(found))] == list(TOKENS[dataset])
+
+
+def test_the_grid_is_the_papers() -> None:
+    """Eleven datasets and five lengths."""
+    trials = [config for dataset in ELEVEN for config in configs(dataset)]
+    assert len(trials) == len({(c.dataset, c.generator.n_ctx) for c in trials}) == 55
+
+
+def test_two_groups_are_cut_where_least_is_padded() -> None:
+    """The long name apart; in one group all are as long as it."""
+    counts = {3: 50.0, 4: 40.0, 12: 10.0}
+    assert grouped(counts, "as run") == [(100, 12)]
+    assert grouped(counts, "two lengths") == [(90, 4), (10, 12)]
+    assert grouped({5: 7.0}, "two lengths") == [(7, 5)]
+    assert grouped({}, "two lengths") == []
+
+
+def test_a_grid_ends_no_sooner_than_its_longest_trial() -> None:
+    """Nor than all trials shared out evenly."""
+    assert makespan([5.0, 1.0, 1.0, 1.0], 2) == 5.0
+    assert makespan([2.0, 2.0, 2.0, 2.0], 2) == 4.0
+    assert makespan([3.0, 1.0], 8) == 3.0
