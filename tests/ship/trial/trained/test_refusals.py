@@ -31,6 +31,11 @@ MISTAKES: list[tuple[str, Callable[[Any], None], str]] = [
     ("format", lambda s: s.update(format=2), "trained.json: format: Input should be 1"),
     ("version", lambda s: s.update(results_version=1), "is of results version 1, this is"),
     ("backbone", lambda s: s.update(backbone_fingerprint="0" * 32), "load the weights that it was"),
+    (
+        "a backbone with control characters",
+        lambda s: s.update(backbone_fingerprint="\n\x1b[2J\x1e"),
+        r"of fingerprint '\n\x1b[2J\x1e', and this one is",
+    ),
     ("precision", lambda s: s["settings"].update(precision="bf16"), "load it in bf16"),
     ("place", lambda s: s["seeds"][0].update(file="../a.safetensors"), "in the same folder"),
     ("template", lambda s: s.update(template="{0.__class__} {}{}"), "must have one {}"),
@@ -61,6 +66,7 @@ def test_each_refusal_says_why(
     with pytest.raises(TrainedError) as refused:
         ship.load_trained(folder, clip=clip)
     assert str(refused.value).startswith(str(folder))
+    assert len(str(refused.value).splitlines()) == 1
     assert words in str(refused.value)
 
 
