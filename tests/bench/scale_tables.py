@@ -173,29 +173,27 @@ def features_table(estimate: Estimate, stored: int) -> str:
     )
 
 
-def scale_table(trials: Trials, driver_s: float | None) -> str:
+def scale_table(grids: Mapping[Arithmetic, Trials], driver_s: float | None) -> str:
     """More GPUs, one trial on each at a time.
 
     Args:
-        trials: of the grid.
+        grids: trials of the grid, by arithmetic.
         driver_s: the driver's processor seconds a trial; None: not known.
     """
-    seconds = [spent.seconds for spent in trials.values()]
-    mean = sum(seconds) / len(seconds)
+    head = ("arithmetic", "GPUs", "grid, minutes", "GPUs busy", f"{MANY:,} trials, hours")
     rows = []
-    for gpus in GPUS:
-        ends = makespan(seconds, gpus)
-        pace = gpus / mean
-        driver = () if driver_s is None else (f"{pace * driver_s:.0%}",)
-        rows.append(
-            (
-                gpus,
-                f"{ends / 60:.0f}",
+    for arithmetic, trials in grids.items():
+        seconds = [spent.seconds for spent in trials.values()]
+        mean = sum(seconds) / len(seconds)
+        for gpus in GPUS:
+            ends, pace = makespan(seconds, gpus), gpus / mean
+            row = (
+                f"{ends / 60:.1f}",
                 f"{sum(seconds) / ends / gpus:.0%}",
-                f"{MANY * mean / gpus / HOUR:.1f}",
+                f"{MANY / pace / HOUR:.1f}",
                 f"{pace:.2f}",
-                *driver,
             )
-        )
-    head = ("GPUs", "grid, minutes", "GPUs busy", f"{MANY:,} trials, hours", "trials a second")
-    return markdown((*head, *(() if driver_s is None else ("driver's core busy",))), *rows)
+            driver = () if driver_s is None else (f"{pace * driver_s:.0%}",)
+            rows.append((arithmetic, gpus, *row, *driver))
+    driver_head = () if driver_s is None else ("driver's core busy",)
+    return markdown((*head, "trials a second", *driver_head), *rows)
