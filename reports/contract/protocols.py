@@ -17,6 +17,7 @@ class Protocol:
     note: what the headings mean.
     seen, unseen: what the protocol calls the two kinds of classes ("": there is one kind).
     drop: when a terminal is too narrow, columns 1 go first; the default metric stays.
+    meanings: metric -> what it is, said where a table is of it, if its heading does not say it.
     telling: the measure of synthesized features that the protocol asks for above all, if any.
     """
 
@@ -29,6 +30,7 @@ class Protocol:
     unseen: str
     halves: dict[str, tuple[str, str]] = field(default_factory=dict)
     drop: dict[str, int] = field(default_factory=dict)
+    meanings: dict[str, str] = field(default_factory=dict)
     telling: str = ""
 
 
@@ -40,6 +42,16 @@ _ONE_SOFTMAX: Final = {
     "calibrated_unseen": "cal. U",
     "calibrated_harmonic_mean": "cal. H",
     "ausuc": "AUSUC",
+}
+_LIKENESS: Final = "the largest probability of a base class, in one softmax over all classes"
+_IN_THE_OPEN: Final = {
+    "auroc": f"AUROC: how well {_LIKENESS}, tells base pictures from new ones; 50: not at all",
+    "openworld_auc": "OpenworldAUC (arXiv:2505.05180): of all pairs of a base and a new picture, those"
+    f" that {_LIKENESS}, orders and whose two pictures are right among their own classes",
+    "ece_base": "ECE (arXiv:1706.04599): expected calibration error among the base classes; smaller is"
+    " better",
+    "ece_new": "ECE (arXiv:1706.04599): expected calibration error among the new classes; smaller is"
+    " better",
 }
 _GENERALIZED: Final = Protocol(
     headings=_ONE_SOFTMAX,
@@ -67,6 +79,11 @@ PROTOCOLS: Final[dict[str, Protocol]] = {
             "joint_base": "joint Base",
             "joint_new": "joint New",
             "joint_harmonic_mean": "joint H",
+            "joint_accuracy": "joint Acc.",
+            "auroc": "AUROC",
+            "openworld_auc": "OpenworldAUC",
+            "ece_base": "ECE Base",
+            "ece_new": "ECE New",
         },
         required=("base", "new", "harmonic_mean"),
         shown=("base", "new", "harmonic_mean", "joint_harmonic_mean"),
@@ -78,6 +95,7 @@ PROTOCOLS: Final[dict[str, Protocol]] = {
         # Joint accuracies go before those of the two halves.
         drop={"joint_base": 4, "joint_new": 4, "joint_harmonic_mean": 4},
         note="H = 2BN/(B+N) by seed, then averaged; joint: one softmax over base and new classes",
+        meanings=_IN_THE_OPEN,
         seen="base",
         unseen="new",
     ),

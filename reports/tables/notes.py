@@ -53,7 +53,7 @@ def table_notes(
         )
     else:
         notes += metric_notes(study, rows, kind=kind)
-        notes += _meaning(metric)
+        notes += _meaning(study, metric)
         notes += average_notes(study, rows, metric) if kind == "datasets" else []
         if baseline is not None:
             notes += difference_notes(study, rows, metric, kind=kind, baseline=baseline)
@@ -74,9 +74,10 @@ def head_notes(study: Study, rows: Sequence[Row]) -> list[str]:
     return [*_warnings(study, rows), *_few_seeds(study), _setup(study)]
 
 
-def _meaning(metric: str) -> list[str]:
-    """What a measure of quality is, where the table is of one."""
-    return [m.meaning for m in MEASURES if f"{QUALITY}{m.metric}" == metric and m.meaning]
+def _meaning(study: Study, metric: str) -> list[str]:
+    """What the metric is, where its heading does not say it."""
+    known = {f"{QUALITY}{m.metric}": m.meaning for m in MEASURES} | study.protocol.meanings
+    return [meaning] if (meaning := known.get(metric)) else []
 
 
 def _few_seeds(study: Study) -> list[str]:

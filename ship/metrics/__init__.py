@@ -1,8 +1,9 @@
 """Accuracies of the protocols, in percent, for each replica.
 
-Answers for: harmonic means, one softmax over all classes, calibrated stacking and its curve, right
-answers picture by picture. The names of metrics and the form in which a trial reports an epoch need
-no torch: ship.configs and ship.epoch_metrics, which it hands on.
+Answers for: harmonic means, one softmax over all classes, calibrated stacking and its curve, base
+pictures told from new ones and calibration errors (open_world), right answers picture by picture.
+The names of metrics and the form in which a trial reports an epoch need no torch: ship.configs and
+ship.epoch_metrics, which it hands on.
 """
 
 from ship.configs import OBJECTIVES, SEEN_OBJECTIVES, Objective, ProtocolName
@@ -10,6 +11,7 @@ from ship.epoch_metrics import EpochMetrics, Hits, NonFiniteLoss, Stage
 from ship.metrics.accuracy import accuracy, score
 from ship.metrics.calibrated_stacking import score_one_softmax
 from ship.metrics.hits import packed, right_answers
+from ship.metrics.open_world import open_world
 
 __all__ = [
     "OBJECTIVES",
@@ -21,6 +23,7 @@ __all__ = [
     "ProtocolName",
     "Stage",
     "accuracy",
+    "open_world",
     "packed",
     "right_answers",
     "score",

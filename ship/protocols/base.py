@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from ship.metrics import accuracy, score
+from ship.metrics import accuracy, open_world, score
 from ship.tasks import Pictures, Task
 from ship.trial_config import TrialConfig
 
@@ -106,6 +106,18 @@ def by_halves(logits: Tensor, exam: Exam, chosen: Chosen) -> dict[str, Tensor]:
         chosen: not used; what selection's metrics were at its choice, (replica,) each.
     """
     return score(logits, exam.pictures.labels, exam.task.seen, exam.all_seen)
+
+
+def in_the_open(logits: Tensor, exam: Exam, chosen: Chosen) -> dict[str, Tensor]:
+    """As by_halves, and how well base pictures are told from new ones, and calibration errors.
+
+    Args:
+        logits: (replica, n, n_cls) class scores of the exam's n pictures, of base and new classes.
+        exam: pictures and the task that was trained for them.
+        chosen: not used; what selection's metrics were at its choice, (replica,) each.
+    """
+    found = by_halves(logits, exam, chosen)
+    return found | open_world(logits, exam.pictures.labels, exam.task.seen)
 
 
 def among_all(logits: Tensor, exam: Exam, chosen: Chosen) -> dict[str, Tensor]:

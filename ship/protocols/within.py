@@ -18,6 +18,7 @@ from ship.protocols.base import (
     Scorer,
     among_all,
     by_halves,
+    in_the_open,
     most_validation,
     require_both,
 )
@@ -29,6 +30,7 @@ from ship.trial_config import LEAKING_SELECTIONS, TrialConfig
 REFERENCE_AGES = 5
 
 Targets = Mapping[str, FeatureSet]
+Scorers = tuple[Scorer, Scorer]  # of selection, and of the test
 Build = Callable[
     [TrialConfig, Sequence[int], FeatureSet, Targets, FrozenCLIP, torch.dtype], Protocol
 ]
@@ -58,7 +60,7 @@ def base_to_new(
     Raises:
         ValueError: too few classes, or a base class without training pictures.
     """
-    return _two_groups(config, seeds, features, clip, dtype, by_halves)
+    return _two_groups(config, seeds, features, clip, dtype, (by_halves, in_the_open))
 
 
 def generalized_zero_shot(
@@ -85,7 +87,7 @@ def generalized_zero_shot(
     Raises:
         ValueError: too few classes, or a seen class without training pictures.
     """
-    return _two_groups(config, seeds, features, clip, dtype, _by_one_softmax)
+    return _two_groups(config, seeds, features, clip, dtype, (_by_one_softmax, _by_one_softmax))
 
 
 def single_unseen(
@@ -112,7 +114,7 @@ def single_unseen(
         ValueError: too few classes, or a seen class without training pictures.
     """
     alone = replace(features, n_seen=len(features.class_names) - 1)
-    return _two_groups(config, seeds, alone, clip, dtype, _by_one_softmax)
+    return _two_groups(config, seeds, alone, clip, dtype, (_by_one_softmax, _by_one_softmax))
 
 
 def few_shot(
@@ -144,7 +146,7 @@ def few_shot(
     build = TaskBuilder(config.shots, seeds, features, clip, dtype, seen=everything)
     task = replace(build.task(len(everything), [everything] * len(seeds)), augment=True)
     test = Exam(task, build.test())
-    return _on_one_task(config, build, Final((test,)), everything, among_all)
+    return _on_one_task(config, build, Final((test,)), everything, (among_all, among_all))
 
 
 def _by_one_softmax(logits: Tensor, exam: Exam, chosen: Chosen) -> dict[str, Tensor]:
@@ -163,7 +165,7 @@ def _two_groups(
     features: FeatureSet,
     clip: FrozenCLIP,
     dtype: torch.dtype,
-    scorer: Scorer,
+    scorers: Scorers,
 ) -> Protocol:
     """Seen and unseen classes of one dataset.
 
@@ -190,12 +192,12 @@ def _two_groups(
         chosen_on = Exam(build.task(n_base, seen), build.validation(base))
         require_both(chosen_on, seeds, features.dataset, "validation")
         metric = config.selection_metric
-        return Protocol(chosen_on, metric, (Final((test,)),), scorer, scorer, final)
-    return _on_one_task(config, build, Final((test,)), base, scorer)
+        return Protocol(chosen_on, metric, (Final((test,)),), *scorers, final)
+    return _on_one_task(config, build, Final((test,)), base, scorers)
 
 
 def _on_one_task(
-    config: TrialConfig, build: TaskBuilder, final: Final, seen: np.ndarray, scorer: Scorer
+    config: TrialConfig, build: TaskBuilder, final: Final, seen: np.ndarray, scorers: Scorers
 ) -> Protocol:
     """Selection on the model that is tested, which is trained on all seen classes.
 
@@ -206,9 +208,9 @@ def _on_one_task(
     """
     (test,), metric = final.exams, config.selection_metric
     if config.selection == "none":
-        return Protocol(None, metric, (final,), scorer, scorer, final.task)
+        return Protocol(None, metric, (final,), *scorers, final.task)
     if config.selection in LEAKING_SELECTIONS:
         ages = REFERENCE_AGES if config.selection == "reference" else 1
-        return Protocol(test, metric, (final,), scorer, scorer, ages=ages)
+        return Protocol(test, metric, (final,), *scorers, ages=ages)
     chosen_on = Exam(final.task, build.validation(seen, most_validation(config)))
-    return Protocol(chosen_on, metric, (final,), scorer, scorer)
+    return Protocol(chosen_on, metric, (final,), *scorers)

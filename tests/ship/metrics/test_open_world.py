@@ -1,0 +1,99 @@
+"""Base pictures against new ones, and calibration: against definitions written out pair by pair."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from ship.metrics import open_world, score
+
+SEEN = torch.tensor([[True, True, False, False]])
+
+
+def by_hand(logits: Tensor, labels: Tensor, seen: Tensor) -> dict[str, float]:
+    """One replica's metrics, in percent, from loops over pictures and pairs."""
+    base_classes = [c for c in range(len(seen)) if seen[c]]
+    new_classes = [c for c in range(len(seen)) if not seen[c]]
+    pictures = []
+    for row, label in zip(logits.tolist(), labels.tolist(), strict=True):
+        whole = [math.exp(value) for value in row]
+        likeness = max(whole[c] for c in base_classes) / sum(whole)
+        own = base_classes if label in base_classes else new_classes
+        answer = max(own, key=lambda c, row=row: row[c])
+        confidence = whole[answer] / sum(whole[c] for c in own)
+        pictures.append((label in base_classes, likeness, answer == label, confidence))
+    pairs = [(b, n) for b in pictures if b[0] for n in pictures if not n[0]]
+    errors = {}
+    for kind in (True, False):
+        those = [p for p in pictures if p[0] is kind]
+        bins: dict[int, list[float]] = {}
+        for _, _, right, confidence in those:
+            bins.setdefault(math.ceil(confidence * 15), []).append(right - confidence)
+        errors[kind] = sum(abs(sum(gaps)) for gaps in bins.values()) / len(those)
+    joint = [max(range(len(seen)), key=lambda c, row=row: row[c]) for row in logits.tolist()]
+    return {
+        "joint_accuracy": 100 * sum(map(int.__eq__, joint, labels.tolist())) / len(labels),
+        "auroc": 100 * sum((b[1] > n[1]) + (b[1] == n[1]) / 2 for b, n in pairs) / len(pairs),
+        "openworld_auc": 100 * sum(b[2] and n[2] and b[1] > n[1] for b, n in pairs) / len(pairs),
+        "ece_base": 100 * errors[True],
+        "ece_new": 100 * errors[False],
+    }
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 10**6), n=st.integers(2, 30), sharp=st.sampled_from([0.1, 1.0, 8.0]))
+def test_as_defined(seed: int, n: int, sharp: float) -> None:
+    """Each replica has its own logits and its own base classes."""
+    rng = torch.Generator().manual_seed(seed)
+    labels = torch.cat([torch.arange(6), torch.randint(6, (n,), generator=rng)])
+    logits = sharp * torch.randn(2, len(labels), 6, generator=rng, dtype=torch.float64)
+    seen = torch.stack([torch.tensor([True] * 3 + [False] * 3), torch.tensor([True, False] * 3)])
+    made = open_world(logits, labels, seen)
+    for replica in range(2):
+        wanted = by_hand(logits[replica], labels, seen[replica])
+        assert {k: v[replica].item() for k, v in made.items()} == pytest.approx(wanted, abs=1e-9)
+
+
+def test_pictures_that_look_alike_are_half_told_apart() -> None:
+    """All logits equal: chance for AUROC, nothing for what asks for more than a tie."""
+    made = open_world(torch.zeros(1, 4, 4), torch.tensor([0, 1, 2, 3]), SEEN)
+    assert made["auroc"].item() == 50 and made["openworld_auc"].item() == 0
+
+
+def test_a_perfect_model() -> None:
+    """Sure and right: everything is 100, and no calibration error."""
+    made = open_world(100 * torch.eye(4)[None], torch.tensor([0, 1, 2, 3]), SEEN)
+    assert {k: v.item() for k, v in made.items()} == pytest.approx(
+        {"joint_accuracy": 100, "auroc": 100, "openworld_auc": 100, "ece_base": 0, "ece_new": 0}
+    )
+
+
+def test_a_model_that_calls_all_pictures_base() -> None:
+    """The harmonic mean of halves sees nothing of it; OpenworldAUC and AUROC see the order alone."""
+    labels = torch.tensor([0, 1, 2, 3])
+    logits = 5 * torch.eye(4)[None]
+    biased = logits + 20 * SEEN[0]
+    made, h = open_world(biased, labels, SEEN), score(biased, labels, SEEN, False)
+    assert h["harmonic_mean"].item() == 100 and h["joint_harmonic_mean"].item() == 0
+    assert made["joint_accuracy"].item() == 50
+
+
+def test_openworld_auc_is_bounded_by_its_parts() -> None:
+    """P(all three) is at most P(each), and base and new pictures are right independently."""
+    rng = torch.Generator().manual_seed(0)
+    labels = torch.arange(4).repeat(50)
+    logits = 2 * torch.eye(4)[labels] + torch.randn(3, 200, 4, generator=rng)
+    seen = SEEN.expand(3, -1)
+    made, halves = open_world(logits, labels, seen), score(logits, labels, seen, False)
+    most = torch.minimum(made["auroc"], halves["base"] * halves["new"] / 100)
+    assert (made["openworld_auc"] <= most + 1e-9).all() and (made["openworld_auc"] > 0).all()
+
+
+def test_half_sure_and_always_right_is_half_wrong_about_itself() -> None:
+    """ECE by hand: two classes of equal logits, each picture right, confidence 0.5."""
+    logits = torch.zeros(1, 2, 4)
+    made = open_world(logits, torch.tensor([0, 2]), SEEN)  # argmax of equal logits is the first
+    assert made["ece_base"].item() == pytest.approx(50) == made["ece_new"].item()
