@@ -3,25 +3,26 @@
 There a launch costs more than a padded token, a fused attention kernel takes 4-D tensors alone,
 and asking how long a prompt is would make the host wait. So all prompts go through in one pass,
 padded to the longest (a causal tower never looks behind EOT), and no value is read on the host.
-Classes that share a context are packed several to a sequence, behind one copy of the context: a
-mask keeps them apart, so that sharing costs no operation of its own.
+Classes that share a context are packed several to a sequence, behind one copy of the context
+(ship.clip.packing): a mask keeps them apart, so that sharing costs no operation of its own, and
+their lengths are known on the host, so that none is padded.
 """
 
-import math
+from collections.abc import Sequence
+from dataclasses import fields, replace
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from ship.clip.packing import Packing, pack
 from ship.clip.text_layers import TextLayers, finish, merge_heads, project
 from ship.transfer import sent
 
 # Tokens of a packed sequence, about: attention grows with its square, and copies of the context
 # with its inverse. 128 is what one tile of the fused kernels spans.
 SEQUENCE = 128
-# A mask's rows begin at multiples of this many numbers, as the fused kernels want them.
-ALIGNMENT = 16
 
 
 class FewestLaunches:
@@ -33,8 +34,8 @@ class FewestLaunches:
 
     def __init__(self, layers: TextLayers) -> None:
         self._layers = layers
-        # by (context, name and classes of a sequence, precision): the same ones at every step
-        self._masks: dict[tuple[int, int, int, torch.dtype], Tensor] = {}
+        # by (tokens of the context, lengths of names, precision): the same ones at every step
+        self._packings: dict[tuple[int, tuple[int, ...], torch.dtype], Packing] = {}
         self.tokens = 0
 
     def encode(
@@ -48,29 +49,33 @@ class FewestLaunches:
         self,
         prefix: Float[Tensor, "replica p width"],
         suffix: Float[Tensor, "c s width"],
-        eot: Int[Tensor, " c"],
+        lengths: Sequence[int],
     ) -> Float[Tensor, "replica c feature"]:
         """As TextTower.encode_shared."""
-        (n, p), (c, s) = prefix.shape[:2], suffix.shape[:2]
-        sequences = math.ceil(c / max(1, (SEQUENCE - p) // s))
-        k = math.ceil(c / sequences)  # classes of each
-        missing = sequences * k - c
+        (n, p), (_, s, width) = prefix.shape[:2], suffix.shape
         positions = self._layers.positions
-        names = F.pad(suffix + positions[p : p + s], (0, 0, 0, 0, 0, missing))
-        names = names.reshape(sequences, k * s, -1).expand(n, -1, -1, -1)
-        contexts = (prefix + positions[:p]).unsqueeze(1).expand(-1, sequences, -1, -1)
-        hidden = self._layers.enter(torch.cat([contexts, names], dim=2)).flatten(0, 1)
-        firsts = torch.arange(p, p + k * s, s, device=eot.device)  # of each class in a sequence
-        places = F.pad(eot, (0, missing)).reshape(sequences, k) + firsts
-        mask = self._mask(p, s, k, hidden)
-        ends = self._run(hidden, places.repeat(n, 1), mask)
-        return self._layers.features(ends.reshape(n, sequences * k, -1)[:, :c])
+        contexts = self._layers.enter(prefix + positions[:p])
+        packing = self._packing(p, tuple(lengths), contexts)
+        names = (suffix + positions[p : p + s]).reshape(-1, width)
+        names = names[packing.classes * s + packing.offsets]
+        sequences = len(names)
+        hidden = torch.cat(
+            [
+                contexts.unsqueeze(1).expand(-1, sequences, -1, -1),
+                self._layers.enter(names).expand(n, -1, -1, -1),
+            ],
+            dim=2,
+        )
+        # of all contexts in turn; rows stay aligned
+        mask = packing.mask.repeat(n, 1, 1).unsqueeze(1)[..., : hidden.shape[2]]
+        ends = self._run(hidden.flatten(0, 1), packing.ends.repeat(n, 1), mask)
+        return self._layers.features(ends.reshape(n, -1, width)[:, packing.order])
 
     def _run(self, hidden: Tensor, places: Tensor, mask: Tensor | None) -> Tensor:
         """The layers over (n, t, width); what the last makes at the places (n, k), (n, k, width).
 
         Args:
-            mask: added to the attention's scores, (t, t); None: causal.
+            mask: added to the attention's scores, (n, 1, t, t); None: causal.
         """
         self.tokens += hidden.shape[0] * hidden.shape[1]
         blocks = self._layers.blocks
@@ -85,31 +90,15 @@ class FewestLaunches:
             hidden = finish(block, hidden, mixed)
         return hidden
 
-    def _mask(self, p: int, s: int, k: int, like: Tensor) -> Tensor:
-        """(t, t) of 0 and -inf for [context][name 1]...[name k]: a name sees not its neighbours."""
-        key = (p, s, k, like.dtype)
-        if key not in self._masks:
-            self._masks[key] = sent(packed_mask(p, s, k).to(like.dtype), like.device)
-        length = p + k * s
-        return self._masks[key][:, :length]
-
-
-def packed_mask(p: int, s: int, k: int) -> Float[Tensor, "t aligned"]:
-    """What is added to the scores of k names of s tokens behind a context of p.
-
-    0 where a token may look (the context, and its own name up to itself), else -inf.
-
-    Returns:
-        On the CPU, t = p + k * s; rows go on behind t to the next multiple of ALIGNMENT.
-    """
-    length = p + k * s
-    place = torch.arange(length)
-    name = (place - p).div(s, rounding_mode="floor").clamp_min(-1)  # -1: of the context
-    seen = (name == name.unsqueeze(1)) | (name == -1)
-    seen &= place <= place.unsqueeze(1)
-    mask = torch.full((length, math.ceil(length / ALIGNMENT) * ALIGNMENT), -math.inf)
-    mask[:, :length].masked_fill_(seen, 0.0)
-    return mask
+    def _packing(self, p: int, lengths: tuple[int, ...], like: Tensor) -> Packing:
+        """Of names behind a context, on the device, the mask in the blocks' precision."""
+        key = (p, lengths, like.dtype)
+        if key not in self._packings:
+            made = pack(lengths, p, SEQUENCE)
+            made = replace(made, mask=made.mask.to(like.dtype))
+            there = {f.name: sent(getattr(made, f.name), like.device) for f in fields(made)}
+            self._packings[key] = Packing(**there)
+        return self._packings[key]
 
 
 def _at(x: Float[Tensor, "n t width"], places: Int[Tensor, "n k"]) -> Float[Tensor, "n k width"]:

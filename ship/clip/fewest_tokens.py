@@ -7,6 +7,8 @@ Exact speed-ups:
   prompt attends to its keys and values and runs only its own tokens.
 """
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
@@ -36,15 +38,18 @@ class FewestTokens:
         self, prompts: Float[Tensor, "n t width"], eot: Int[Tensor, " n"]
     ) -> Float[Tensor, "n feature"]:
         """As TextTower.encode: what the prompts share is [SOT]."""
-        return self.encode_shared(prompts[:1, :1], prompts[:, 1:], eot - 1)[0]
+        return self._shared(prompts[:1, :1], prompts[:, 1:], eot - 1)[0]
 
     def encode_shared(
         self,
         prefix: Float[Tensor, "replica p width"],
         suffix: Float[Tensor, "c s width"],
-        eot: Int[Tensor, " c"],
+        lengths: Sequence[int],
     ) -> Float[Tensor, "replica c feature"]:
         """As TextTower.encode_shared."""
+        return self._shared(prefix, suffix, torch.tensor(lengths, device=suffix.device) - 1)
+
+    def _shared(self, prefix: Tensor, suffix: Tensor, eot: Tensor) -> Tensor:
         positions = self._layers.positions
         past = self._keys_and_values(prefix)
         features = []

@@ -8,6 +8,7 @@ In reduced precision the blocks alone are cast, once; embeddings, positions, the
 projection keep the weights' own precision, and so do prompts, features and their gradients.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -81,16 +82,16 @@ class TextTower:
         self,
         prefix: Float[Tensor, "replica p width"],
         suffix: Float[Tensor, "c s width"],
-        eot: Int[Tensor, " c"],
+        lengths: Sequence[int],
     ) -> Float[Tensor, "replica c feature"]:
         """Unit-norm text features of every prefix followed by every suffix.
 
         Args:
             prefix: embedded [SOT] + context, one per replica.
             suffix: embedded class name up to EOT, one per class, padded behind it.
-            eot: the index of EOT within each suffix.
+            lengths: tokens of each suffix, EOT included.
         """
-        return self._way.encode_shared(prefix, suffix, eot)
+        return self._way.encode_shared(prefix, suffix, lengths)
 
 
 def check_tower(tower: object) -> None:

@@ -9,7 +9,7 @@ import torch
 from open_clip.tokenizer import SimpleTokenizer
 
 from ship.clip import FrozenCLIP, Precision
-from ship.clip.fewest_launches import SEQUENCE, packed_mask
+from ship.clip.fewest_launches import SEQUENCE
 from ship.clip.fewest_tokens import by_length
 from ship.clip.prompts import class_prompts
 from ship.clip.text_tower import TextTower, UndrivableTower
@@ -47,7 +47,7 @@ def test_shared_prefix_equals_encode_text(backbone: FrozenCLIP) -> None:
     eot = (ids == backbone.tokenizer.eot_token_id).int().argmax(1)
     embedded = backbone.text.embed(ids)
     prefix = torch.stack([embedded[0, :5], embedded[1, :5]])
-    made = backbone.text.encode_shared(prefix, embedded[:, 5:], eot - 5)
+    made = backbone.text.encode_shared(prefix, embedded[:, 5:], (eot - 4).tolist())
     expected = reference(backbone, ids).expand(2, -1, -1)
     torch.testing.assert_close(made, expected, atol=1e-5, rtol=0)
 
@@ -70,7 +70,7 @@ def test_gradients_of_shared_prefix_equal_the_plain_path(clip64: FrozenCLIP) -> 
     embedded = clip64.text.embed(ids)
     target = torch.randn(2, 16, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     prefix = embedded[:1, :5].clone().requires_grad_()
-    shared = clip64.text.encode_shared(prefix, embedded[:, 5:], eot - 5)[0]
+    shared = clip64.text.encode_shared(prefix, embedded[:, 5:], (eot - 4).tolist())[0]
     (expected,) = torch.autograd.grad((shared * target).sum(), prefix)
     whole = torch.cat([prefix.expand(2, -1, -1), embedded[:, 5:]], dim=1)
     (plain,) = torch.autograd.grad((clip64.text.encode(whole, eot) * target).sum(), prefix)
@@ -109,7 +109,7 @@ def test_one_pass_equals_fewest_tokens(clip64: FrozenCLIP, n_ctx: int, n: int) -
     found = []
     for one_pass in (False, True):
         tower = TextTower(clip64._model, one_pass=one_pass)
-        shared = tower.encode_shared(parts.prefix(ctx), parts.names, parts.lengths - 1)
+        shared = tower.encode_shared(parts.prefix(ctx), parts.names, parts.host_lengths)
         prompts, eot = parts.assemble(ctx.repeat_interleave(n, 0), torch.arange(n).repeat(3))
         whole = tower.encode(prompts, eot).reshape(3, n, -1)
         torch.testing.assert_close(whole, shared, atol=1e-10, rtol=0)
@@ -128,33 +128,22 @@ def test_one_pass_in_reduced_precision(precision: Precision) -> None:
         tower = TextTower(clip._model, clip.text._layers._dtype, one_pass=one_pass)
         parts = class_prompts(clip, names_of(9), 4)
         ctx = torch.randn(2, 4, 24, generator=torch.Generator().manual_seed(0))
-        made.append(tower.encode_shared(parts.prefix(ctx), parts.names, parts.lengths - 1))
+        made.append(tower.encode_shared(parts.prefix(ctx), parts.names, parts.host_lengths))
     assert made[1].dtype == torch.float32
     assert (made[0] * made[1]).sum(-1).min() > 1 - 1e-2
 
 
-def test_a_packed_name_sees_the_context_and_itself() -> None:
-    """By its definition: the context up to a place, of the names none but its own."""
-    p, s, k = 3, 4, 5
-    mask = packed_mask(p, s, k)
-    assert mask.shape[1] % 16 == 0
-    for row in range(p + s * k):
-        for column in range(p + s * k):
-            own = column < p or (row >= p and (row - p) // s == (column - p) // s)
-            expected = 0.0 if column <= row and own else -torch.inf
-            assert mask[row, column] == expected, (row, column)
-
-
 def test_one_pass_packs_classes_behind_one_context(clip: FrozenCLIP) -> None:
-    """Names share a context as far as a sequence goes; tokens of padding count too."""
+    """Names share a context as far as a sequence goes, and hardly any token is padding."""
     parts = class_prompts(clip, names_of(50), 4)
-    s = parts.names.shape[1]
     tower = TextTower(clip._model, one_pass=True)
     ctx = torch.zeros(2, 4, 24)
-    tower.encode_shared(parts.prefix(ctx), parts.names, parts.lengths - 1)
-    per_sequence = (SEQUENCE - 5) // s
-    sequences = -(-50 // per_sequence)
-    assert tower.tokens == 2 * sequences * (5 + -(-50 // sequences) * s)
+    tower.encode_shared(parts.prefix(ctx), parts.names, parts.host_lengths)
+    needed = sum(parts.host_lengths)
+    sequences = -(-needed // (SEQUENCE - 5))
+    least = 2 * (sequences * 5 + needed)
+    assert least <= tower.tokens < 1.02 * least
+    assert needed < 0.7 * 50 * max(parts.host_lengths)  # as many as they would be if padded
 
 
 def test_counts_tokens(clip: FrozenCLIP) -> None:
@@ -231,7 +220,7 @@ def reduced(precision: Precision, dtype: torch.dtype = torch.float32) -> FrozenC
 def shared_features(clip: FrozenCLIP, prefix: torch.Tensor) -> torch.Tensor:
     """Features of two names behind each of the prefixes."""
     ids = clip.tokenizer(["a photo of a cat.", "a photo of a red fire truck."])
-    return clip.text.encode_shared(prefix, clip.text.embed(ids)[:, 5:], ids.argmax(1) - 5)
+    return clip.text.encode_shared(prefix, clip.text.embed(ids)[:, 5:], (ids.argmax(1) - 4).tolist())
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)

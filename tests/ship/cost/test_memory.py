@@ -44,7 +44,7 @@ def test_a_pass_keeps_what_is_predicted(n_ctx: int) -> None:
     kept = kept_bytes(
         bench,
         lambda: bench.clip.text.encode_shared(
-            prompts.prefix(shared), prompts.names, prompts.lengths - 1
+            prompts.prefix(shared), prompts.names, prompts.host_lengths
         ),
     )
     cost = shared_pass(bench.tower, replicas, 1 + n_ctx, counted(lengths), "prefix", replicas)
