@@ -36,21 +36,31 @@ class Packing:
 
 
 def pack(lengths: Sequence[int], p: int, most: int) -> Packing:
-    """Names in as few sequences as can be found, all as short as these many sequences allow.
+    """Names in as few sequences as are found, all as short as so many sequences allow.
 
     Args:
         lengths: tokens of each of c names, at least one each.
         p: tokens of the context before them.
         most: tokens of a sequence, about; a name that is longer has a sequence of its own length.
     """
+    bins, room = sequences(lengths, p, most)
+    return _laid_out(bins, lengths, p, room)
+
+
+def sequences(lengths: Sequence[int], p: int, most: int) -> tuple[list[list[int]], int]:
+    """The names of each sequence, and how many tokens of names fit into one; as pack has them.
+
+    Args:
+        lengths, p, most: as of pack.
+    """
     largest = max(max(lengths), most - p)
-    n = len(_bins(lengths, largest))
-    # the shortest capacity that needs no further sequence
-    room = next(
-        r for r in range(max(max(lengths), math.ceil(sum(lengths) / n)), largest + 1)
-        if len(_bins(lengths, r)) <= n
-    )
-    return _laid_out(_bins(lengths, room), lengths, p, room)
+    bins = _bins(lengths, largest)
+    least = max(max(lengths), math.ceil(sum(lengths) / len(bins)))
+    for room in range(least, largest):  # the shortest that needs no further sequence
+        shorter = _bins(lengths, room)
+        if len(shorter) <= len(bins):
+            return shorter, room
+    return bins, largest
 
 
 def _bins(lengths: Sequence[int], room: int) -> list[list[int]]:

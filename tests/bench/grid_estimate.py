@@ -199,7 +199,7 @@ def grouped(counts: Mapping[int, float], way: Way) -> Groups:
 
     Args:
         counts: tokens -> prompts.
-        way: before: as ship.clip.fewest_tokens groups them, which is how they went through then.
+        way: before: in groups of about one length, as they still go through on a CPU.
             Else in one group.
     """
     if way == "before":

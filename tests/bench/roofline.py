@@ -82,7 +82,7 @@ class Passes:
         """
         clip = FrozenCLIP.load(backbone)
         self._model: Any = clip._model.to(META)
-        self._tower = TextTower(self._model, dtype, one_pass=True)
+        self._tower = TextTower(self._model, dtype)
         # grids ask for the same passes again and again
         self._few = lru_cache(maxsize=None)(self._plain)
         self.shared = lru_cache(maxsize=None)(self._shared)
