@@ -16,11 +16,13 @@ from ship.architectures import (
     text_settings,
 )
 from ship.clip.arithmetic import products
-from ship.clip.fewest_tokens import SMALLEST_GROUP
 from ship.clip.frozen_clip import FrozenCLIP, check_backbone_name
+from ship.clip.packing import sequences
 from ship.clip.prompts import class_prompts, initial_context
+from ship.clip.text_tower import SEQUENCE, SMALLEST_GROUP
 
 __all__ = [
+    "SEQUENCE",
     "SMALLEST_GROUP",
     "Architecture",
     "BackboneError",
@@ -34,5 +36,6 @@ __all__ = [
     "initial_context",
     "load_tokenizer",
     "products",
+    "sequences",
     "text_settings",
 ]

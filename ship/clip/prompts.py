@@ -19,6 +19,7 @@ class ClassPrompts:
     sot: embedded start token, (width,).
     names: embedded "class name . EOT" of every class, padded behind EOT, (n_cls, s, width).
     lengths: tokens of each row of names, EOT included, (n_cls,).
+    host_lengths: the same where nothing has to wait for them.
     name_lengths: those that are the class name's, without "." and EOT, (n_cls,).
     order: which of (SOT, context, name . EOT) stands at each place, (n_cls, 1 + n_ctx + s); None:
         as they come (the name at the end).
@@ -27,6 +28,7 @@ class ClassPrompts:
     sot: Float[Tensor, " width"]
     names: Float[Tensor, "n_cls s width"]
     lengths: Int[Tensor, " n_cls"]
+    host_lengths: tuple[int, ...]
     name_lengths: Int[Tensor, " n_cls"]
     order: Int[Tensor, "n_cls t"] | None = None
 
@@ -96,7 +98,8 @@ def class_prompts(
         )
     longest = max(map(len, rows))
     ids = torch.tensor([row + [0] * (longest - len(row)) for row in rows], device=clip.device)
-    lengths = torch.tensor([len(row) for row in rows], device=clip.device)
+    host_lengths = tuple(map(len, rows))
+    lengths = torch.tensor(host_lengths, device=clip.device)
     # "(puppy)." ends in one token, which counts as the name's
     named = [min(len(encode(name)), room - 1) for name in class_names]
     sot = torch.tensor(clip.tokenizer.sot_token_id, device=clip.device)
@@ -111,7 +114,9 @@ def class_prompts(
             device=clip.device,
         )
     name_lengths = torch.tensor(named, device=clip.device)
-    return ClassPrompts(clip.text.embed(sot), clip.text.embed(ids), lengths, name_lengths, order)
+    return ClassPrompts(
+        clip.text.embed(sot), clip.text.embed(ids), lengths, host_lengths, name_lengths, order
+    )
 
 
 def _same_when_cut(

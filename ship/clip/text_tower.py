@@ -1,22 +1,36 @@
 """CLIP's causal text transformer, driven from prompt embeddings instead of token ids.
 
-Weights are frozen, so that no gradient but the prompts' is ever computed. Two ways through the
-layers give the same features, both tested against open_clip's own encode_text: the one with the
-fewest tokens on a CPU, the one with the fewest launches on anything else.
+Weights are frozen, so that no gradient but the prompts' is ever computed. Exact ways to do less,
+tested against open_clip's own encode_text:
+- a sequence ends at its EOT (a causal tower never looks behind it), and the last block finishes
+  nothing but the positions of EOT;
+- classes that share a context are packed several to a sequence, behind one copy of it
+  (ship.clip.packing): a mask keeps them apart, and none is padded;
+- on an accelerator no value is read on the host, where a launch costs more than a padded token:
+  prompts of their own go through in one batch. On a CPU they go in groups of about one length.
 
 In reduced precision the blocks alone are cast, once; embeddings, positions, the last norm and the
 projection keep the weights' own precision, and so do prompts, features and their gradients.
 """
 
+from collections.abc import Sequence
+from dataclasses import fields, replace
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from ship.clip.fewest_launches import FewestLaunches
-from ship.clip.fewest_tokens import FewestTokens
-from ship.clip.text_layers import TextLayers
+from ship.clip.packing import Packing, pack
+from ship.clip.text_layers import TextLayers, finish, merge_heads, project
+from ship.transfer import sent
+
+# Tokens of a packed sequence, about: attention grows with its square, and copies of the context
+# with its inverse. 128 is what one tile of the fused kernels spans.
+SEQUENCE = 128
+# Fewer prompts than this are not worth a batch of their own: they join the next longer ones.
+SMALLEST_GROUP = 32
 
 
 class UndrivableTower(ValueError):
@@ -29,21 +43,18 @@ class TextTower:
     Args:
         model: an open_clip model, on the device where it stays.
         dtype: what its text blocks are cast to, in place; None: they stay as they are.
-        one_pass: whether all prompts go through the layers together, padded, which saves launches
-            and costs tokens; None: wherever it is not on a CPU.
 
     Attributes:
         width: size of a token embedding; need not equal the feature size.
         context_length: most tokens in a prompt, SOT and EOT included.
+        tokens: count of token positions that went through the layers so far (a cost, not a state).
 
     Raises:
         UndrivableTower: the model's text tower is bidirectional, pools otherwise than at EOT,
             or has blocks other than CLIP's own.
     """
 
-    def __init__(
-        self, model: nn.Module, dtype: torch.dtype | None = None, one_pass: bool | None = None
-    ) -> None:
+    def __init__(self, model: nn.Module, dtype: torch.dtype | None = None) -> None:
         from open_clip.model import CLIP
 
         tower: Any = model if isinstance(model, CLIP) else getattr(model, "text", None)
@@ -52,14 +63,9 @@ class TextTower:
         positions = self._layers.positions
         self.width: int = positions.shape[1]
         self.context_length: int = positions.shape[0]
-        if one_pass is None:
-            one_pass = positions.device.type != "cpu"
-        self._way = (FewestLaunches if one_pass else FewestTokens)(self._layers)
-
-    @property
-    def tokens(self) -> int:
-        """Token positions that went through the layers so far (a cost, not a state)."""
-        return self._way.tokens
+        # by (tokens of the context, lengths of names, precision): the same ones at every step
+        self._packings: dict[tuple[int, tuple[int, ...], torch.dtype], Packing] = {}
+        self.tokens = 0
 
     def embed(self, ids: Int[Tensor, "*n"]) -> Float[Tensor, "*n width"]:
         """Token embeddings, without positions."""
@@ -75,22 +81,79 @@ class TextTower:
                 prompt's EOT is ignored.
             eot: the index of each prompt's EOT.
         """
-        return self._way.encode(prompts, eot)
+        if eot.device.type != "cpu":
+            return self._together(prompts, eot)
+        groups = by_length(eot)
+        found = [
+            self._together(prompts[rows, : int(eot[rows[-1]]) + 1], eot[rows]) for rows in groups
+        ]
+        return torch.cat(found)[torch.cat(groups).argsort()]
 
     def encode_shared(
         self,
         prefix: Float[Tensor, "replica p width"],
         suffix: Float[Tensor, "c s width"],
-        eot: Int[Tensor, " c"],
+        lengths: Sequence[int],
     ) -> Float[Tensor, "replica c feature"]:
         """Unit-norm text features of every prefix followed by every suffix.
 
         Args:
             prefix: embedded [SOT] + context, one per replica.
             suffix: embedded class name up to EOT, one per class, padded behind it.
-            eot: the index of EOT within each suffix.
+            lengths: tokens of each suffix, EOT included.
         """
-        return self._way.encode_shared(prefix, suffix, eot)
+        (n, p), (_, s, width) = prefix.shape[:2], suffix.shape
+        positions = self._layers.positions
+        contexts = self._layers.enter(prefix + positions[:p])
+        packing = self._packing(p, tuple(lengths), contexts)
+        names = (suffix + positions[p : p + s]).reshape(-1, width)
+        names = names[packing.classes * s + packing.offsets]
+        sequences = len(names)
+        hidden = torch.cat(
+            [
+                contexts.unsqueeze(1).expand(-1, sequences, -1, -1),
+                self._layers.enter(names).expand(n, -1, -1, -1),
+            ],
+            dim=2,
+        )
+        # of all contexts in turn; rows stay aligned
+        mask = packing.mask.repeat(n, 1, 1).unsqueeze(1)[..., : hidden.shape[2]]
+        ends = self._run(hidden.flatten(0, 1), packing.ends.repeat(n, 1), mask)
+        return self._layers.features(ends.reshape(n, -1, width)[:, packing.order])
+
+    def _together(self, prompts: Tensor, eot: Tensor) -> Tensor:
+        """Features of (n, t, width), all t tokens of each."""
+        hidden = self._layers.enter(prompts + self._layers.positions[: prompts.shape[1]])
+        return self._layers.features(self._run(hidden, eot.unsqueeze(1), None)[:, 0])
+
+    def _run(self, hidden: Tensor, places: Tensor, mask: Tensor | None) -> Tensor:
+        """The layers over (n, t, width); what the last makes at the places (n, k), (n, k, width).
+
+        Args:
+            mask: added to the attention's scores, (n, 1, t, t); None: causal.
+        """
+        self.tokens += hidden.shape[0] * hidden.shape[1]
+        blocks = self._layers.blocks
+        for depth, block in enumerate(blocks):
+            query, key, value = project(block, block.ln_1(hidden))
+            mixed = F.scaled_dot_product_attention(
+                query, key, value, attn_mask=mask, is_causal=mask is None
+            )
+            mixed = merge_heads(mixed)
+            if depth == len(blocks) - 1:  # nothing but the output at EOT is asked for
+                hidden, mixed = (_at(x, places) for x in (hidden, mixed))
+            hidden = finish(block, hidden, mixed)
+        return hidden
+
+    def _packing(self, p: int, lengths: tuple[int, ...], like: Tensor) -> Packing:
+        """Of names behind a context, on the device, the mask in the blocks' precision."""
+        key = (p, lengths, like.dtype)
+        if key not in self._packings:
+            made = pack(lengths, p, SEQUENCE)
+            made = replace(made, mask=made.mask.to(like.dtype))
+            there = {f.name: sent(getattr(made, f.name), like.device) for f in fields(made)}
+            self._packings[key] = Packing(**there)
+        return self._packings[key]
 
 
 def check_tower(tower: object) -> None:
@@ -114,3 +177,24 @@ def check_tower(tower: object) -> None:
     for block in tower.transformer.resblocks:
         if type(block) is not ResidualAttentionBlock or hasattr(block, "ln_1_kv"):
             raise UndrivableTower(f"its text blocks are {type(block).__name__}, not CLIP's own")
+
+
+def by_length(eot: Int[Tensor, " n"]) -> list[Int[Tensor, " m"]]:
+    """Row indices in groups of about one position of EOT, the shortest first, in order of it."""
+    order = eot.argsort(stable=True)
+    _, counts = eot.unique(return_counts=True)
+    sizes: list[int] = []
+    pending = 0
+    for count in counts.tolist():
+        pending += count
+        if pending >= SMALLEST_GROUP:
+            sizes.append(pending)
+            pending = 0
+    if pending:
+        sizes.append(pending)
+    return list(order.split(sizes))
+
+
+def _at(x: Float[Tensor, "n t width"], places: Int[Tensor, "n k"]) -> Float[Tensor, "n k width"]:
+    """x[i, places[i, j]]; gather, whose gradient is one operation where an index's are many."""
+    return x.gather(1, places.unsqueeze(-1).expand(-1, -1, x.shape[-1]))

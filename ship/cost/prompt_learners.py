@@ -4,14 +4,9 @@ from ship.configs import CoCoOpConfig, CoOpConfig, KgCoOpConfig
 from ship.cost.model import Cost, Memory, product, split
 from ship.cost.shapes import TowerShape
 from ship.cost.tasks import TaskShape
-from ship.cost.text import Gradient, counted, plain_pass, shared_pass
+from ship.cost.text import counted, plain_pass, shared_pass
 from ship.cost.training import FinetunerCost, SynthesisCost, scores, stepwise
 from ship.finetuners.cocoop import PROMPTS_AT_ONCE
-
-
-def to_prefix(gradient: bool) -> Gradient:
-    """Where a gradient goes, if there is one, that learned contexts ask for."""
-    return "prefix" if gradient else "none"
 
 
 def coop(
@@ -30,7 +25,7 @@ def coop(
     def encode(gradient: bool) -> Cost:
         if position == "end" and not own:
             prefix, names = 1 + config.n_ctx, counted(lengths)
-            return shared_pass(tower, replicas, prefix, names, to_prefix(gradient), replicas)
+            return shared_pass(tower, replicas, prefix, names, gradient, replicas)
         whole = [config.n_ctx + length for length in lengths]
         return plain_pass(tower, counted(whole, replicas), gradient, replicas)
 
@@ -60,8 +55,7 @@ def cocoop(
         """Some pairs of replica and picture."""
         total = Cost()
         for pairs in split(rows, at_once):
-            kind = to_prefix(gradient)
-            total += shared_pass(tower, pairs, 1 + config.n_ctx, names, kind, 1)
+            total += shared_pass(tower, pairs, 1 + config.n_ctx, names, gradient, 1)
             token = product(rows, f, hidden, 1 * gradient)
             token += product(rows, hidden, tower.width, 2 * gradient)
             token += product(pairs, f, n_cls, 1 * gradient)

@@ -1,18 +1,17 @@
-"""The cost of passes through the frozen text tower, as ship.clip.fewest_tokens makes them."""
+"""The cost of passes through the frozen text tower, as ship.clip.text_tower makes them on a CPU."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Literal
+from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
-from ship.clip import SMALLEST_GROUP
+from ship.clip import SEQUENCE, SMALLEST_GROUP, sequences
 from ship.cost.model import Cost, Memory
 from ship.cost.shapes import TowerShape
 
 # Tokens of a prompt -> how many prompts are that long.
 Counts = Mapping[int, float]
-# What gets a gradient: nothing, the shared prefix, or the prompts behind a prefix of constants.
-Gradient = Literal["none", "prefix", "tails"]
 
 # Batches drawn to average over: of 64 prompts, the mean is then within half a percent.
 DRAWS = 32
@@ -35,39 +34,42 @@ def shared_pass(
     contexts: int,
     prefix: int,
     tails: Counts,
-    gradient: Gradient,
+    gradient: bool,
     replicas: int,
 ) -> Cost:
     """TextTower.encode_shared: every one of some contexts before every tail.
 
     Args:
         contexts: prefixes; prefix: tokens of each.
-        tails: tokens of the prompts behind the prefix, EOT included.
+        tails: tokens of the names behind the prefix, EOT included.
+        gradient: whether one goes back to the prefixes.
         replicas: of the trial, among which memory is divided.
     """
-    groups = by_length(tails)
-    kept = _bytes(tower, contexts, prefix, groups, gradient) / replicas
-    tokens = contexts * (prefix + sum(n * t for n, t in groups))
-    linear, attention, spared = _forward(tower, contexts, prefix, groups)
-    own_linear, own_attention, _ = _forward(tower, contexts, prefix, ())
-    back = {
-        "none": 0.0,
-        # what the class names are before the first layer needs no gradient
-        "prefix": linear - spared + 2 * attention,
-        "tails": linear - own_linear + 2 * (attention - own_attention),
-    }[gradient]
-    back_tokens = {"none": 0.0, "prefix": tokens, "tails": tokens - contexts * prefix}[gradient]
-    flops = linear + attention + back
-    return Cost(tokens, back_tokens, flops, memory=Memory(per_replica=kept))
+    if not tails:
+        return Cost()
+    lengths = tuple(length for length in sorted(tails) for _ in range(round(tails[length])))
+    n, room, most = _packed(lengths, prefix)
+    batch = _Batch(contexts * n, prefix + room, most, contexts * len(lengths))
+    return _cost(tower, [batch], gradient, replicas)
+
+
+@lru_cache(maxsize=256)
+def _packed(lengths: tuple[int, ...], prefix: int) -> tuple[int, int, int]:
+    """Sequences, tokens of names in each, and the most names of one."""
+    bins, room = sequences(lengths, prefix, SEQUENCE)
+    return len(bins), room, max(map(len, bins))
 
 
 def plain_pass(tower: TowerShape, prompts: Counts, gradient: bool, replicas: int) -> Cost:
-    """TextTower.encode: prompts that have SOT alone in common.
+    """TextTower.encode: prompts of their own.
 
     Args:
         prompts: tokens of the prompts behind SOT, EOT included.
+        gradient: whether one goes back to all of their tokens.
+        replicas: of the trial, among which memory is divided.
     """
-    return shared_pass(tower, 1, 1, prompts, "tails" if gradient else "none", replicas)
+    batches = [_Batch(n, 1 + tokens, 1, n) for n, tokens in by_length(prompts)]
+    return _cost(tower, batches, gradient, replicas)
 
 
 def drawn_pass(
@@ -80,7 +82,7 @@ def drawn_pass(
 ) -> Cost:
     """plain_pass of n prompts whose classes are drawn at random, in expectation.
 
-    Lengths are padded within groups (ship.clip.fewest_tokens.by_length), so that the mean length is
+    Lengths are padded within groups (ship.clip.text_tower.by_length), so that the mean length is
     not enough: DRAWS batches are drawn, always the same ones.
 
     Args:
@@ -100,7 +102,7 @@ def drawn_pass(
 
 
 def by_length(counts: Counts) -> list[tuple[float, int]]:
-    """(prompts, tokens of each) of the groups that ship.clip.fewest_tokens.by_length makes."""
+    """(prompts, tokens of each) of the groups that ship.clip.text_tower.by_length makes."""
     groups: list[tuple[float, int]] = []
     pending = 0.0
     for length in sorted(length for length, n in counts.items() if n):
@@ -113,55 +115,49 @@ def by_length(counts: Counts) -> list[tuple[float, int]]:
     return groups
 
 
-def _forward(
-    tower: TowerShape, contexts: int, prefix: int, groups: Sequence[tuple[float, int]]
-) -> tuple[float, float, float]:
-    """Operations of the products with weights, of attention, and of the tails' first projection.
+@dataclass(frozen=True)
+class _Batch:
+    """n sequences of t tokens; the last layer finishes k of each, of which `features` are asked."""
 
-    The prefix's last layer stops at keys and values; the tails' last layer runs at EOT alone. In
-    the first layer the tails are the same for every context.
-    """
+    n: float
+    t: int
+    k: int
+    features: float
+
+
+def _cost(tower: TowerShape, batches: Sequence[_Batch], gradient: bool, replicas: int) -> Cost:
+    """Of batches that go through in turn; what a gradient needs of them is held at once."""
+    tokens = sum(batch.n * batch.t for batch in batches)
+    linear = sum(_linear(tower, batch) for batch in batches)
+    attention = sum(4.0 * tower.layers * b.n * b.t**2 * tower.width for b in batches)
+    held = [_bytes(tower, batch, gradient) for batch in batches]
+    kept = sum(held) if gradient else max(held, default=0.0)
+    # weights are frozen: each product goes back to what it was of, and attention's two to both
+    back = linear + 2 * attention if gradient else 0.0
+    memory = Memory(per_replica=kept / replicas)
+    return Cost(tokens, tokens * gradient, linear + attention + back, memory=memory)
+
+
+def _linear(tower: TowerShape, batch: _Batch) -> float:
+    """Operations of the products with weights."""
     d, layers = tower.width, tower.layers
-    # a token's multiplications and additions: query, key or value; all behind attention
-    one, behind = 2.0 * d * d, 2 * d * d + 4 * d * tower.mlp_width
-    linear = contexts * prefix * (layers * 3 * one + (layers - 1) * behind)
-    attention = 4.0 * (layers - 1) * contexts * prefix**2 * d
-    spared = 0.0
-    for n, t in groups:
-        rows, pooled = contexts * n * t, contexts * n
-        if layers > 1:
-            spared += n * t * 3 * one
-            linear += n * t * 3 * one + (layers - 2) * rows * 3 * one + rows * 2 * one
-        else:
-            linear += n * t * 2 * one
-        linear += (layers - 1) * rows * behind + pooled * (one + behind)
-        linear += pooled * 2 * d * tower.feature_dim
-        attention += ((layers - 1) * rows + pooled) * (prefix + t) * 4 * d
-    return linear, attention, spared
+    # a token's multiplications and additions: query, key and value; all behind attention
+    before, behind = 3 * 2.0 * d * d, 2.0 * d * d + 4 * d * tower.mlp_width
+    rows, ends = batch.n * batch.t, batch.n * batch.k
+    pooled = batch.features * 2 * d * tower.feature_dim
+    return rows * (layers * before + (layers - 1) * behind) + ends * behind + pooled
 
 
-def _bytes(
-    tower: TowerShape,
-    contexts: int,
-    prefix: int,
-    groups: Sequence[tuple[float, int]],
-    gradient: Gradient,
-) -> float:
+def _bytes(tower: TowerShape, batch: _Batch, gradient: bool) -> float:
     """Bytes that a pass keeps for its backward pass, or that are alive at once without one.
 
-    Of a token and layer: both norms' inputs, query, attention's output, and what the activation
-    function keeps (twice the MLP's width: QuickGELU's; GELU keeps half); of a prompt its keys and
-    values, the prefix's copied before its own.
+    Of a token and layer: both norms' inputs, query, key, value, attention's output, and what the
+    activation function keeps (twice the MLP's width: QuickGELU's; GELU keeps half).
     """
     d, layers = tower.width, tower.layers
-    token = 4 * d + 2 * tower.mlp_width
-    if gradient == "none":
-        largest = max((n * ((prefix + t) * 2 * d + t * token) for n, t in groups), default=0.0)
-        held = layers * prefix * 2 * d
-        return contexts * tower.element_bytes * (held + largest)
-    total = 0.0
-    for n, t in groups:
-        total += n * ((layers - 1) * t * token + layers * (prefix + t) * 2 * d + t * d + token)
-    if gradient == "prefix":
-        total += layers * prefix * (token + 2 * d)
-    return contexts * tower.element_bytes * total
+    rows, ends = batch.n * batch.t, batch.n * batch.k
+    before, behind = 4 * d, 2 * d + 2 * tower.mlp_width
+    if not gradient:
+        return tower.element_bytes * rows * (before + behind)
+    kept = rows * (layers * before + (layers - 1) * behind) + ends * behind
+    return tower.element_bytes * kept

@@ -73,8 +73,8 @@ class PromptLearner:
         """Unit-norm text features of all classes under each of n contexts, shared or per class."""
         names = self._prompts.names
         if ctx.ndim == 3 and self._names_are_last:
-            lengths = self._prompts.lengths
-            return self._tower.encode_shared(self._prompts.prefix(ctx), names, lengths - 1)
+            lengths = self._prompts.host_lengths
+            return self._tower.encode_shared(self._prompts.prefix(ctx), names, lengths)
         n, n_cls = len(ctx), len(names)
         if ctx.ndim == 3:
             ctx = ctx.unsqueeze(1).expand(-1, n_cls, -1, -1)

@@ -28,7 +28,7 @@ def comparisons(clip: FrozenCLIP, n_classes: int, n_ctx: int, repeats: int) -> I
         clip.text.encode(prompts, eot).sum().backward()
 
     def shared() -> None:
-        clip.text.encode_shared(parts.prefix(ctx), parts.names, parts.lengths - 1).sum().backward()
+        clip.text.encode_shared(parts.prefix(ctx), parts.names, parts.host_lengths).sum().backward()
 
     label = f"{clip.name}, {n_classes} classes, n_ctx {n_ctx}"
     yield compare(f"CoOp step, trimmed ({label})", whole, trimmed, repeats)

@@ -6,7 +6,6 @@ starts kernels while the device works on earlier ones, unless a step makes it wa
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from itertools import pairwise
 from typing import Final, Literal
 
 import torch
@@ -21,7 +20,7 @@ from tests.bench.paper_grid import ELEVEN, SEEDS, Stage, configs, data_shape, st
 from tests.bench.roofline import Kernel, Passes
 
 Arithmetic = Literal["fp32", "tf32", "bf16"]
-Way = Literal["before", "as run", "recorded", "two lengths"]
+Way = Literal["before", "padded", "as run", "recorded"]
 Groups = Sequence[tuple[int, int]]  # how many prompts, tokens of each
 
 
@@ -170,8 +169,6 @@ class Estimate:
         device = sum(max(k.flops / rate, k.n_bytes / rates.memory) for k in kernels)
         step = (BEFORE if way == "before" else self.now)[work.step]
         launches = step.launches
-        if way == "two lengths":
-            launches += len(kernels) - len(self._kernels(work, config, "as run", arithmetic))
         if way == "recorded":
             device += rates.gap * (step.launches - step.recorded)
             launches = step.recorded
@@ -192,8 +189,8 @@ class Estimate:
             sot = 0 if way == "before" else 1
             for n, tokens in grouped(counts, way):
                 kernels += passes.plain(n, sot + tokens, gradient)
-        for n, tokens in grouped(work.shared, way):
-            kernels += passes.shared(SEEDS, 1 + config.finetuner.n_ctx, n, tokens, work.gradient)
+        for lengths in together(work.shared, way):
+            kernels += passes.shared(SEEDS, 1 + config.finetuner.n_ctx, lengths, work.gradient)
         return kernels
 
 
@@ -202,28 +199,25 @@ def grouped(counts: Mapping[int, float], way: Way) -> Groups:
 
     Args:
         counts: tokens -> prompts.
-        way: before: as ship.clip.fewest_tokens groups them, which is how they went through then.
-            two lengths: in the two groups with the fewest tokens. Else in one.
+        way: before: in groups of about one length, as they still go through on a CPU.
+            Else in one group.
     """
-    lengths = sorted(counts)
     if way == "before":
         return [(max(1, round(n)), tokens) for n, tokens in by_length(counts)]
-
-    def cut(ends: Sequence[int]) -> Groups:
-        parts = pairwise((0, *ends))
-        sums = ((sum(counts[t] for t in lengths if a < t <= b), b) for a, b in parts)
-        return [(max(1, round(n)), tokens) for n, tokens in sums]
-
-    if not lengths:
-        return []
-    whole = cut(lengths[-1:])
-    if way != "two lengths" or len(lengths) < 2:
-        return whole
-    return min((cut((first, lengths[-1])) for first in lengths[:-1]), key=_tokens)
+    return [(max(1, round(sum(counts.values()))), max(counts))] if counts else []
 
 
-def _tokens(groups: Groups) -> int:
-    return sum(n * tokens for n, tokens in groups)
+def together(counts: Mapping[int, float], way: Way) -> list[tuple[int, ...]]:
+    """Lengths of the names that go through together, as long as they are then.
+
+    Args:
+        counts: tokens -> names.
+        way: before, padded: in the groups of `grouped`. Else packed, each as long as it is.
+    """
+    if way in ("before", "padded"):
+        return [(tokens,) * n for n, tokens in grouped(counts, way)]
+    lengths = tuple(tokens for tokens, n in sorted(counts.items()) for _ in range(round(n)))
+    return [lengths] if lengths else []
 
 
 def makespan(seconds: Iterable[float], workers: int) -> float:

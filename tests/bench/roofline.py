@@ -82,7 +82,7 @@ class Passes:
         """
         clip = FrozenCLIP.load(backbone)
         self._model: Any = clip._model.to(META)
-        self._tower = TextTower(self._model, dtype, one_pass=True)
+        self._tower = TextTower(self._model, dtype)
         # grids ask for the same passes again and again
         self._few = lru_cache(maxsize=None)(self._plain)
         self.shared = lru_cache(maxsize=None)(self._shared)
@@ -106,14 +106,13 @@ class Passes:
         return self._kernels(lambda: self._tower.encode(x, eot), gradient)
 
     def _shared(
-        self, contexts: int, prefix: int, names: int, tokens: int, gradient: bool
+        self, contexts: int, prefix: int, lengths: tuple[int, ...], gradient: bool
     ) -> tuple[Kernel, ...]:
-        """Names of so many tokens each, padded, behind contexts that a gradient may go to."""
+        """Names of so many tokens, packed behind contexts that a gradient may go to."""
         width = self._tower.width
         x = torch.empty(contexts, prefix, width, device=META, requires_grad=gradient)
-        tails = torch.empty(names, tokens, width, device=META)
-        eot = torch.empty(names, dtype=torch.long, device=META)
-        return self._kernels(lambda: self._tower.encode_shared(x, tails, eot), gradient)
+        tails = torch.empty(len(lengths), max(lengths), width, device=META)
+        return self._kernels(lambda: self._tower.encode_shared(x, tails, lengths), gradient)
 
     def picture(self, edge: int) -> float:
         """Operations that one picture takes in the image tower."""

@@ -20,7 +20,7 @@ from tests.bench.markdown import markdown
 from tests.bench.paper_grid import ELEVEN, LENGTHS, SEEDS, configs, data_shape, stages
 
 ARITHMETICS: Final[Sequence[Arithmetic]] = ("fp32", "tf32", "bf16")
-WAYS: Final[Sequence[Way]] = ("before", "as run", "recorded", "two lengths")
+WAYS: Final[Sequence[Way]] = ("before", "padded", "as run", "recorded")
 DECODED: Final = (90, 270)  # pictures a second and core
 CORES: Final = (1, 16, 64)
 GPUS: Final = (1, 8, 64)

@@ -4,7 +4,7 @@ import pytest
 
 from ship.cost.shapes import TowerShape
 from ship.cost.text import plain_pass
-from tests.bench.grid_estimate import grouped, makespan
+from tests.bench.grid_estimate import grouped, makespan, together
 from tests.bench.paper_grid import ELEVEN, TOKENS, configs, data_shape, names_like, stages
 from tests.bench.roofline import Passes
 
@@ -61,13 +61,13 @@ def test_the_grid_is_the_papers() -> None:
     assert len(trials) == len({(c.dataset, c.generator.n_ctx) for c in trials}) == 55
 
 
-def test_two_groups_are_cut_where_least_is_padded() -> None:
-    """The long name apart; in one group all are as long as it."""
-    counts = {3: 50.0, 4: 40.0, 12: 10.0}
-    assert grouped(counts, "as run") == [(100, 12)]
-    assert grouped(counts, "two lengths") == [(90, 4), (10, 12)]
-    assert grouped({5: 7.0}, "two lengths") == [(7, 5)]
-    assert grouped({}, "two lengths") == []
+def test_names_are_packed_and_were_padded() -> None:
+    """One long name makes no other longer, but for prompts that are drawn."""
+    counts = {3: 2.0, 4: 1.0, 12: 1.0}
+    assert grouped(counts, "as run") == [(4, 12)]
+    assert together(counts, "padded") == [(12, 12, 12, 12)]
+    assert together(counts, "as run") == together(counts, "recorded") == [(3, 3, 4, 12)]
+    assert grouped({}, "as run") == together({}, "as run") == together({}, "padded") == []
 
 
 def test_a_grid_ends_no_sooner_than_its_longest_trial() -> None:

@@ -9,10 +9,8 @@ import torch
 from open_clip.tokenizer import SimpleTokenizer
 
 from ship.clip import FrozenCLIP, Precision
-from ship.clip.fewest_launches import SEQUENCE, packed_mask
-from ship.clip.fewest_tokens import by_length
 from ship.clip.prompts import class_prompts
-from ship.clip.text_tower import TextTower, UndrivableTower
+from ship.clip.text_tower import SEQUENCE, TextTower, UndrivableTower, by_length
 from tests.ship.conftest import build_clip
 from tests.ship.finetuners.by_hand import tower
 
@@ -47,7 +45,7 @@ def test_shared_prefix_equals_encode_text(backbone: FrozenCLIP) -> None:
     eot = (ids == backbone.tokenizer.eot_token_id).int().argmax(1)
     embedded = backbone.text.embed(ids)
     prefix = torch.stack([embedded[0, :5], embedded[1, :5]])
-    made = backbone.text.encode_shared(prefix, embedded[:, 5:], eot - 5)
+    made = backbone.text.encode_shared(prefix, embedded[:, 5:], (eot - 4).tolist())
     expected = reference(backbone, ids).expand(2, -1, -1)
     torch.testing.assert_close(made, expected, atol=1e-5, rtol=0)
 
@@ -70,7 +68,7 @@ def test_gradients_of_shared_prefix_equal_the_plain_path(clip64: FrozenCLIP) -> 
     embedded = clip64.text.embed(ids)
     target = torch.randn(2, 16, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     prefix = embedded[:1, :5].clone().requires_grad_()
-    shared = clip64.text.encode_shared(prefix, embedded[:, 5:], eot - 5)[0]
+    shared = clip64.text.encode_shared(prefix, embedded[:, 5:], (eot - 4).tolist())[0]
     (expected,) = torch.autograd.grad((shared * target).sum(), prefix)
     whole = torch.cat([prefix.expand(2, -1, -1), embedded[:, 5:]], dim=1)
     (plain,) = torch.autograd.grad((clip64.text.encode(whole, eot) * target).sum(), prefix)
@@ -100,68 +98,55 @@ def names_of(n: int) -> list[str]:
 
 @pytest.mark.parametrize("n_ctx", [1, 4, 12])
 @pytest.mark.parametrize("n", [1, 7, 40])
-def test_one_pass_equals_fewest_tokens(clip64: FrozenCLIP, n_ctx: int, n: int) -> None:
-    """Both ways give the same features and gradients, of shared contexts and of whole prompts."""
+def test_packed_names_equal_whole_prompts(clip64: FrozenCLIP, n_ctx: int, n: int) -> None:
+    """Features and gradients; of whole prompts in groups, and together as on an accelerator."""
     parts = class_prompts(clip64, names_of(n), n_ctx)
     rng = torch.Generator().manual_seed(0)
     ctx = torch.randn(3, n_ctx, 24, dtype=torch.float64, generator=rng).requires_grad_()
     target = torch.randn(3, n, 16, dtype=torch.float64, generator=rng)
-    found = []
-    for one_pass in (False, True):
-        tower = TextTower(clip64._model, one_pass=one_pass)
-        shared = tower.encode_shared(parts.prefix(ctx), parts.names, parts.lengths - 1)
-        prompts, eot = parts.assemble(ctx.repeat_interleave(n, 0), torch.arange(n).repeat(3))
-        whole = tower.encode(prompts, eot).reshape(3, n, -1)
-        torch.testing.assert_close(whole, shared, atol=1e-10, rtol=0)
-        gradients = [torch.autograd.grad((x * target).sum(), ctx)[0] for x in (shared, whole)]
-        found.append([shared.detach(), *gradients])
-    for few_tokens, few_launches in zip(*found, strict=True):
-        torch.testing.assert_close(few_launches, few_tokens, atol=1e-8, rtol=0)
+    prompts, eot = parts.assemble(ctx.repeat_interleave(n, 0), torch.arange(n).repeat(3))
+    ways = [
+        clip64.text.encode_shared(parts.prefix(ctx), parts.names, parts.host_lengths),
+        clip64.text.encode(prompts, eot).reshape(3, n, -1),
+        clip64.text._together(prompts, eot).reshape(3, n, -1),
+    ]
+    gradients = [torch.autograd.grad((x * target).sum(), ctx, retain_graph=True)[0] for x in ways]
+    for features, gradient in zip(ways, gradients, strict=True):
+        torch.testing.assert_close(features, ways[0], atol=1e-10, rtol=0)
+        torch.testing.assert_close(gradient, gradients[0], atol=1e-8, rtol=0)
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
-def test_one_pass_in_reduced_precision(precision: Precision) -> None:
-    """The mask has the blocks' precision; the features are those of the other way, nearly."""
-    made = []
-    for one_pass in (False, True):
-        clip = reduced(precision)
-        tower = TextTower(clip._model, clip.text._layers._dtype, one_pass=one_pass)
-        parts = class_prompts(clip, names_of(9), 4)
-        ctx = torch.randn(2, 4, 24, generator=torch.Generator().manual_seed(0))
-        made.append(tower.encode_shared(parts.prefix(ctx), parts.names, parts.lengths - 1))
-    assert made[1].dtype == torch.float32
-    assert (made[0] * made[1]).sum(-1).min() > 1 - 1e-2
+def test_packed_names_in_reduced_precision(precision: Precision) -> None:
+    """The mask has the blocks' precision; the features are those of whole prompts, nearly."""
+    clip = reduced(precision)
+    parts = class_prompts(clip, names_of(9), 4)
+    ctx = torch.randn(2, 4, 24, generator=torch.Generator().manual_seed(0))
+    shared = clip.text.encode_shared(parts.prefix(ctx), parts.names, parts.host_lengths)
+    prompts, eot = parts.assemble(ctx.repeat_interleave(9, 0), torch.arange(9).repeat(2))
+    whole = clip.text.encode(prompts, eot).reshape(2, 9, -1)
+    assert shared.dtype == whole.dtype == torch.float32
+    assert (shared * whole).sum(-1).min() > 1 - 1e-2
 
 
-def test_a_packed_name_sees_the_context_and_itself() -> None:
-    """By its definition: the context up to a place, of the names none but its own."""
-    p, s, k = 3, 4, 5
-    mask = packed_mask(p, s, k)
-    assert mask.shape[1] % 16 == 0
-    for row in range(p + s * k):
-        for column in range(p + s * k):
-            own = column < p or (row >= p and (row - p) // s == (column - p) // s)
-            expected = 0.0 if column <= row and own else -torch.inf
-            assert mask[row, column] == expected, (row, column)
-
-
-def test_one_pass_packs_classes_behind_one_context(clip: FrozenCLIP) -> None:
-    """Names share a context as far as a sequence goes; tokens of padding count too."""
+def test_classes_are_packed_behind_one_context(clip: FrozenCLIP) -> None:
+    """Names share a context as far as a sequence goes, and hardly any token is padding."""
     parts = class_prompts(clip, names_of(50), 4)
-    s = parts.names.shape[1]
-    tower = TextTower(clip._model, one_pass=True)
+    tower = TextTower(clip._model)
     ctx = torch.zeros(2, 4, 24)
-    tower.encode_shared(parts.prefix(ctx), parts.names, parts.lengths - 1)
-    per_sequence = (SEQUENCE - 5) // s
-    sequences = -(-50 // per_sequence)
-    assert tower.tokens == 2 * sequences * (5 + -(-50 // sequences) * s)
+    tower.encode_shared(parts.prefix(ctx), parts.names, parts.host_lengths)
+    needed = sum(parts.host_lengths)
+    sequences = -(-needed // (SEQUENCE - 5))
+    least = 2 * (sequences * 5 + needed)
+    assert least <= tower.tokens < 1.02 * least
+    assert needed < 0.75 * 50 * max(parts.host_lengths)  # as many as they would be if padded
 
 
 def test_counts_tokens(clip: FrozenCLIP) -> None:
     """The cost counter counts positions that went through the layers."""
     before = clip.text_tokens
-    clip.encode_texts(["cat", "sea lion"])  # SOT once; up to two tokens and EOT each
-    assert clip.text_tokens - before == 1 + 2 * 3
+    clip.encode_texts(["cat", "sea lion"])  # SOT, up to two tokens, and EOT each
+    assert clip.text_tokens - before == 2 * 4
 
 
 @pytest.mark.parametrize(
@@ -213,10 +198,9 @@ def test_settings_of_towers_it_drives(changes: dict[str, Any]) -> None:
     ids = SimpleTokenizer(context_length=12)(["a photo of a cat.", "dog"])
     expected = model.text(ids)
     expected = expected[0] if changes.get("output_tokens") else expected
-    for one_pass in (False, True):
-        tower = TextTower(model.requires_grad_(False), one_pass=one_pass)
-        made = tower.encode(tower.embed(ids), ids.argmax(1))
-        torch.testing.assert_close(made, torch.nn.functional.normalize(expected, dim=-1))
+    tower = TextTower(model.requires_grad_(False))
+    made = tower.encode(tower.embed(ids), ids.argmax(1))
+    torch.testing.assert_close(made, torch.nn.functional.normalize(expected, dim=-1))
 
 
 PRECISIONS = ["bf16", "fp16"]
@@ -231,7 +215,9 @@ def reduced(precision: Precision, dtype: torch.dtype = torch.float32) -> FrozenC
 def shared_features(clip: FrozenCLIP, prefix: torch.Tensor) -> torch.Tensor:
     """Features of two names behind each of the prefixes."""
     ids = clip.tokenizer(["a photo of a cat.", "a photo of a red fire truck."])
-    return clip.text.encode_shared(prefix, clip.text.embed(ids)[:, 5:], ids.argmax(1) - 5)
+    return clip.text.encode_shared(
+        prefix, clip.text.embed(ids)[:, 5:], (ids.argmax(1) - 4).tolist()
+    )
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from ship.clip.fewest_tokens import by_length as real_groups
 from ship.clip.prompts import class_prompts
+from ship.clip.text_tower import by_length as real_groups
 from ship.cost import Cost, DataShape, Memory, TowerShape, trial_cost
 from ship.cost.text import by_length, counted, plain_pass, shared_pass
 from ship.trial_config import TrialConfig
@@ -44,10 +44,10 @@ def test_a_pass_keeps_what_is_predicted(n_ctx: int) -> None:
     kept = kept_bytes(
         bench,
         lambda: bench.clip.text.encode_shared(
-            prompts.prefix(shared), prompts.names, prompts.lengths - 1
+            prompts.prefix(shared), prompts.names, prompts.host_lengths
         ),
     )
-    cost = shared_pass(bench.tower, replicas, 1 + n_ctx, counted(lengths), "prefix", replicas)
+    cost = shared_pass(bench.tower, replicas, 1 + n_ctx, counted(lengths), True, replicas)
     assert 1.0 < cost.memory.bytes(replicas) / kept < 1.6
     own = torch.randn(len(NAMES), n_ctx, bench.clip.text_width, requires_grad=True)
     ids = torch.arange(len(NAMES))

@@ -69,12 +69,13 @@ def test_distance_by_hand() -> None:
 
 
 @pytest.mark.parametrize("synthetic", [False, True])
-def test_weight_zero_is_coop(synthetic: bool, clip: FrozenCLIP, features: FeatureSet) -> None:
-    """From the same start and on the same batches, bit for bit."""
-    kgcoop = build(clip, features, synthetic=synthetic, weight=0.0, lr=0.05, epochs=8, batch_size=3)
-    coop = build_coop(clip, features, synthetic=synthetic, lr=0.05)
+def test_weight_zero_is_coop(synthetic: bool, clip64: FrozenCLIP, features: FeatureSet) -> None:
+    """From the same start and on the same batches, up to the order in which gradients are added."""
+    settings = {"lr": 0.05, "epochs": 8, "batch_size": 3}
+    kgcoop = build(clip64, features, synthetic=synthetic, weight=0.0, **settings)
+    coop = build_coop(clip64, features, synthetic=synthetic, lr=0.05)
     made, expected = (by_hand.train(f).state_dict()["ctx"] for f in (kgcoop, coop))
-    assert torch.equal(made, expected)
+    torch.testing.assert_close(made, expected, atol=1e-12, rtol=0)
 
 
 def test_a_huge_weight_holds_it_at_its_start(clip64: FrozenCLIP, features: FeatureSet) -> None:
