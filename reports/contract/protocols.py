@@ -44,14 +44,15 @@ _ONE_SOFTMAX: Final = {
     "ausuc": "AUSUC",
 }
 _LIKENESS: Final = "the largest probability of a base class, in one softmax over all classes"
+_ECE: Final = (
+    "ECE (arXiv:1706.04599): expected calibration error among the {} classes; less is better"
+)
 _IN_THE_OPEN: Final = {
     "auroc": f"AUROC: how well {_LIKENESS}, tells base pictures from new ones; 50: not at all",
-    "openworld_auc": "OpenworldAUC (arXiv:2505.05180): of all pairs of a base and a new picture, those"
-    f" that {_LIKENESS}, orders and whose two pictures are right among their own classes",
-    "ece_base": "ECE (arXiv:1706.04599): expected calibration error among the base classes; smaller is"
-    " better",
-    "ece_new": "ECE (arXiv:1706.04599): expected calibration error among the new classes; smaller is"
-    " better",
+    "openworld_auc": "OpenworldAUC (arXiv:2505.05180): of all pairs of a base and a new one, the"
+    f" part that {_LIKENESS}, orders and whose two pictures are right among their own classes",
+    "ece_base": _ECE.format("base"),
+    "ece_new": _ECE.format("new"),
 }
 _GENERALIZED: Final = Protocol(
     headings=_ONE_SOFTMAX,

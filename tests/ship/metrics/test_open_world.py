@@ -72,7 +72,7 @@ def test_a_perfect_model() -> None:
 
 
 def test_a_model_that_calls_all_pictures_base() -> None:
-    """The harmonic mean of halves sees nothing of it; OpenworldAUC and AUROC see the order alone."""
+    """The harmonic mean of halves sees nothing of it; accuracy over both does."""
     labels = torch.tensor([0, 1, 2, 3])
     logits = 5 * torch.eye(4)[None]
     biased = logits + 20 * SEEN[0]

@@ -228,7 +228,8 @@ def test_nothing_that_is_held_back_reaches_selection(
         "base",
         "new",
         "harmonic_mean",
-        *(f"joint_{n}" for n in ("base", "new", "harmonic_mean")),
+        *(f"joint_{n}" for n in ("base", "new", "harmonic_mean", "accuracy")),
+        *("auroc", "openworld_auc", "ece_base", "ece_new"),
     }
     for name, values in first[-1].per_replica.items():
         judged = name.startswith(("quality/", "flag/diversity", "flag/mean_gap"))
