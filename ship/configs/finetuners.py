@@ -131,16 +131,27 @@ class LinearProbeConfig(Settings):
 
 
 class GDAConfig(Settings):
-    """GDA, training-free: class means under one shared covariance, beside the zero-shot logits."""
+    """GDA, training-free: Gaussian classes that share a covariance, beside the zero-shot logits."""
 
     name: Literal["gda"] = "gda"
     alpha: float = Field(1.0, ge=0, description="weight of the discriminant")
     search: bool = Field(True, description="choose alpha on the selection split")
+    precision: Literal["paper", "pinv", "ks"] = Field(
+        "paper",
+        description="of classes with features: pinv, the pseudoinverse of their mean covariance; "
+        "ks, the paper's eq. 4; paper, as the authors' code: ks where all classes have some, else pinv",
+    )
     shrinkage: float | None = Field(
         None,
         ge=1e-6,
         le=1,
-        description="of the covariance towards the scaled identity; null: the paper's estimate",
+        description="of that covariance towards the scaled identity, in place of "
+        "`precision`; null: none",
+    )
+    new_classes: Literal["neighbours", "zero_shot"] = Field(
+        "neighbours",
+        description="without synthetic features: a Gaussian from the 64 seen features nearest to "
+        "the class's text feature (the authors' rule), or the zero-shot logit alone",
     )
 
 

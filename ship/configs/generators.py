@@ -133,6 +133,21 @@ class GaussianBaseConfig(Settings):
     )
 
 
+class KnnGaussianConfig(Settings):
+    """Rival: a Gaussian from the seen features that are nearest to the class's text feature."""
+
+    name: Literal["knn_gaussian"] = "knn_gaussian"
+    neighbours: int = Field(64, ge=1, description="seen features, in all views, of each class")
+    text_copies: int = Field(
+        16, ge=0, description="times that the text feature counts beside them in the mean"
+    )
+    centre: Literal["text", "mean"] = Field(
+        "text",
+        description="what their covariance is taken around: the text feature (the authors' rule), "
+        "or their own mean",
+    )
+
+
 class RealPicturesConfig(Settings):
     """Ceiling: real training pictures of the new classes, as many as shots; or spoiled by a dose.
 
@@ -164,6 +179,7 @@ GeneratorConfig = Annotated[
     | MlpVAEConfig
     | GaussianTextConfig
     | GaussianBaseConfig
+    | KnnGaussianConfig
     | NoGeneratorConfig
     | RealPicturesConfig,
     Field(discriminator="name"),

@@ -10,6 +10,7 @@ from ship.configs import (
     TipAdapterFConfig,
     ZeroShotConfig,
 )
+from ship.cost.generators import neighbours
 from ship.cost.model import FLOAT_BYTES, Cost, Memory, product
 from ship.cost.prompt_learners import cocoop, coop
 from ship.cost.shapes import TowerShape
@@ -20,6 +21,7 @@ from ship.finetuners.clip_adapter import RATIOS
 from ship.finetuners.gda import ALPHAS as GDA_ALPHAS
 from ship.finetuners.templates import SINGLE, SUBSET
 from ship.finetuners.tip_adapter import ALPHAS, BETAS
+from ship.generators.neighbours import NEIGHBOURS
 from ship.training import steps_per_epoch
 
 
@@ -152,13 +154,15 @@ def gda(
     replicas: int,
     synthesis: SynthesisCost | None,
 ) -> FinetunerCost:
-    """A covariance and a solution for the class means; then a linear classifier."""
+    """Covariances and products with the class means; then a linear classifier."""
     made = synthesis.rows if synthesis else 0
     f, n_cls = tower.feature_dim, len(task.names)
     scatter = product(f, (task.n_real + made) * task.views, f)
-    once = Cost(network_flops=replicas * scatter)
+    once = Cost(network_flops=replicas * (scatter + product(n_cls, f, f)))
     if synthesis:
         once += synthesis.pool() + synthesis.fixed_set()
+    elif config.new_classes == "neighbours" and task.n_new:
+        once += neighbours(task, f, NEIGHBOURS, task.n_new, replicas)
 
     def logits(pictures: int) -> Cost:
         return scores(pictures, f, n_cls, replicas + 1)

@@ -50,6 +50,7 @@ GENERATORS: Mapping[str, list[dict[str, Any]]] = {
     ],
     "gaussian_text": [{"name": "gaussian_text"}],
     "gaussian_base": [{"name": "gaussian_base"}],
+    "knn_gaussian": [{"name": "knn_gaussian"}],
     "real": [{"name": "real"}],
     "none": [{"name": "none"}],
 }
@@ -67,7 +68,11 @@ FINETUNERS: Mapping[str, list[dict[str, Any]]] = {
     "tip_adapter": [{"name": "tip_adapter"}],
     "tip_adapter_f": [{"name": "tip_adapter_f", **_TWO}],
     "linear_probe": [{"name": "linear_probe", **_TWO}],
-    "gda": [{"name": "gda"}],
+    "gda": [
+        {"name": "gda"},
+        {"name": "gda", "precision": "pinv", "new_classes": "zero_shot"},
+        {"name": "gda", "precision": "ks"},
+    ],
 }
 
 

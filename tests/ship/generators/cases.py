@@ -47,6 +47,8 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "mlp_vae/early": ("mlp_vae", {**VAE, "lr": 0.1, "epochs": 12, "early_stopping": 1}),
     "gaussian_text": ("gaussian_text", {}),
     "gaussian_base": ("gaussian_base", {}),
+    "knn_gaussian": ("knn_gaussian", {"neighbours": 5}),
+    "knn_gaussian/mean": ("knn_gaussian", {"neighbours": 7, "centre": "mean"}),
     "real": ("real", {}),
 }
 # samples of these do not depend on noise
