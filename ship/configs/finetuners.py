@@ -89,6 +89,22 @@ class CLIPAdapterConfig(Settings):
     batch_size: int = Field(32, ge=1, description="real features a step")
 
 
+class LinearAdapterConfig(Settings):
+    """Linear adapter (RLA): one square map of image features, held near the identity."""
+
+    name: Literal["linear_adapter"] = "linear_adapter"
+    weight: Annotated[float, PER_REPLICA] = Field(
+        1.0, ge=0, description="weight / shots * squared distance to the identity joins the loss"
+    )
+    lr: Annotated[float, PER_REPLICA] = Field(
+        1e-4, gt=0, description="Adam's learning rate, cosine to 0 (the authors try 1e-5 to 1e-2)"
+    )
+    epochs: int = Field(300, ge=0, description="passes over the real features")
+    batch_size: int = Field(
+        4096, ge=1, description="real features a step, or all where there are fewer (the authors)"
+    )
+
+
 class TipAdapterConfig(Settings):
     """Tip-Adapter, training-free: a key-value cache of features beside the zero-shot classifier."""
 
@@ -139,7 +155,7 @@ class GDAConfig(Settings):
     precision: Literal["paper", "pinv", "ks"] = Field(
         "paper",
         description="of classes with features: pinv, the pseudoinverse of their mean covariance; "
-        "ks, the paper's eq. 4; paper, as the authors' code: ks where all classes have some, else pinv",
+        "ks, the paper's eq. 4; paper: ks where all classes have features, else pinv",
     )
     shrinkage: float | None = Field(
         None,
@@ -161,6 +177,7 @@ FinetunerConfig = Annotated[
     | CoCoOpConfig
     | KgCoOpConfig
     | CLIPAdapterConfig
+    | LinearAdapterConfig
     | TipAdapterConfig
     | TipAdapterFConfig
     | LinearProbeConfig

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from ship.configs import (
     CLIPAdapterConfig,
     GDAConfig,
+    LinearAdapterConfig,
     LinearProbeConfig,
     TipAdapterConfig,
     TipAdapterFConfig,
@@ -65,6 +66,27 @@ def clip_adapter(
 
     choices = len({config.ratio, *RATIOS}) if config.search else 1
     return stepwise(config, task, synthesis, step, logits, choices)
+
+
+def linear_adapter(
+    config: LinearAdapterConfig,
+    task: TaskShape,
+    tower: TowerShape,
+    replicas: int,
+    synthesis: SynthesisCost | None,
+) -> FinetunerCost:
+    """A square product before the zero-shot one."""
+    f, n_cls = tower.feature_dim, len(task.names)
+
+    def step(n: int) -> Cost:
+        rows = replicas * n
+        return Cost(network_flops=product(rows, f, f, 1) + product(rows, f, n_cls, 1))
+
+    def logits(pictures: int) -> Cost:
+        mapped = Cost(evaluation_flops=product(replicas * pictures, f, f))
+        return mapped + scores(pictures, f, n_cls, replicas)
+
+    return stepwise(config, task, synthesis, step, logits)
 
 
 def linear_probe(
@@ -177,6 +199,7 @@ FINETUNER_COSTS: Mapping[str, FinetunerModel] = {
     "cocoop": cocoop,
     "kgcoop": coop,
     "clip_adapter": clip_adapter,
+    "linear_adapter": linear_adapter,
     "tip_adapter": tip_adapter,
     "tip_adapter_f": tip_adapter_f,
     "linear_probe": linear_probe,

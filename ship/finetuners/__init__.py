@@ -6,6 +6,7 @@ from ship.configs import (
     CoOpConfig,
     GDAConfig,
     KgCoOpConfig,
+    LinearAdapterConfig,
     LinearProbeConfig,
     TipAdapterConfig,
     TipAdapterFConfig,
@@ -17,6 +18,7 @@ from ship.finetuners.cocoop import CoCoOp
 from ship.finetuners.coop import CoOp
 from ship.finetuners.gda import GDA
 from ship.finetuners.kgcoop import KgCoOp
+from ship.finetuners.linear_adapter import LinearAdapter
 from ship.finetuners.linear_probe import LinearProbe
 from ship.finetuners.tip_adapter import TipAdapter, TipAdapterF
 from ship.finetuners.zero_shot import ZeroShot
@@ -28,6 +30,7 @@ FINETUNERS = {
     "cocoop": (CoCoOpConfig, CoCoOp),
     "kgcoop": (KgCoOpConfig, KgCoOp),
     "clip_adapter": (CLIPAdapterConfig, CLIPAdapter),
+    "linear_adapter": (LinearAdapterConfig, LinearAdapter),
     "tip_adapter": (TipAdapterConfig, TipAdapter),
     "tip_adapter_f": (TipAdapterFConfig, TipAdapterF),
     "linear_probe": (LinearProbeConfig, LinearProbe),

@@ -65,6 +65,7 @@ FINETUNERS: Mapping[str, list[dict[str, Any]]] = {
     "cocoop": [{"name": "cocoop", "epochs": 1, "batch_size": 4}],
     "kgcoop": [{"name": "kgcoop", **_TWO}],
     "clip_adapter": [{"name": "clip_adapter", **_TWO}],
+    "linear_adapter": [{"name": "linear_adapter", **_TWO}],
     "tip_adapter": [{"name": "tip_adapter"}],
     "tip_adapter_f": [{"name": "tip_adapter_f", **_TWO}],
     "linear_probe": [{"name": "linear_probe", **_TWO}],

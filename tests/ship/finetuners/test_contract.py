@@ -24,6 +24,7 @@ LEARNS: dict[str, dict[str, Any]] = {
     "cocoop": {"lr": 1.0, "epochs": 20, "batch_size": 12},
     "kgcoop": {"lr": 2.0, "epochs": 40},
     "clip_adapter": {"ratio": 0.6, "lr": 0.02, "epochs": 40},
+    "linear_adapter": {"lr": 0.01, "epochs": 30},
     "tip_adapter_f": {"lr": 0.01, "epochs": 30},
     "linear_probe": {"lr": 0.01, "epochs": 30},
 }

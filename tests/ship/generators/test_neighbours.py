@@ -79,10 +79,6 @@ def test_a_narrower_covariance_around_their_own_mean(
 ) -> None:
     """Around the text feature it holds the way from words to pictures, too."""
     task = final_task(clip, features, SEEDS, shots=3)
-    text, mean = (
-        KnnGaussian(KnnGaussianConfig(centre=c), task, clip, SEEDS)
-        .moments.factor.square()
-        .sum((1, 2))
-        for c in ("text", "mean")
-    )
+    made = [KnnGaussian(KnnGaussianConfig(centre=c), task, clip, SEEDS) for c in ("text", "mean")]
+    text, mean = (one.moments.factor.square().sum((1, 2)) for one in made)
     assert bool((mean < text).all())
