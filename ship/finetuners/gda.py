@@ -2,14 +2,13 @@
 
 Classes are Gaussians with means mu_c and a shared covariance, priors uniform; logits = zero-shot +
 alpha * (w_c^T x + b_c) with w_c = P mu_c and b_c = -mu_c^T P mu_c / 2 (eq. 3), P the precision.
-What is estimated from what is as in the authors' code (github.com/mrflogs/ICLR24):
-
-- Every class has features, real or synthetic: their means and one precision, eq. 4 (`precision:
-  ks`; main_few_shots.py).
-- Some classes have none: the others' means, and the pseudoinverse of the mean over classes of their
-  covariances (`pinv`; main_base2new.py). Classes without features have, with `new_classes:
-  neighbours`, Gaussians from the base features nearest to their text features, and a precision of
-  their own (ship.generators.neighbours); with `zero_shot` their zero-shot logit alone.
+- Classes with features, real or synthetic: their means and one precision, eq. 4 (`precision: ks`) or
+  the pseudoinverse of the mean over classes of their covariances (`pinv`). The authors' code has
+  the first for few-shot, the second for base-to-new (github.com/mrflogs/ICLR24, main_few_shots.py
+  and main_base2new.py). With fewer views in all than features have dimensions the second fits noise.
+- Classes without features: with `new_classes: neighbours` the authors' Gaussians from the base
+  features nearest to their text features, with a precision of their own
+  (ship.generators.neighbours); with `zero_shot` their zero-shot logit alone.
 
 Every view of a picture counts. w and b are centred over the classes that share a precision. Among
 these it changes nothing; the authors compare no seen class with a new one, and here the zero-shot
@@ -74,10 +73,7 @@ class GDA:
         rows = _rows(found, replica, self._task)
         means, present = rows.means(), rows.mass > 0
         weight, bias = torch.zeros_like(means), torch.zeros_like(rows.mass)
-        estimate = self.config.precision
-        if estimate == "paper":
-            estimate = "ks" if bool(present.all()) else "pinv"
-        precision = shared_precision(rows, estimate, self.config.shrinkage)
+        precision = shared_precision(rows, self.config.precision, self.config.shrinkage)
         weight[present], bias[present] = discriminant(means[present], precision)
         alone = ~present
         if self.config.new_classes == "neighbours" and bool(alone.any()):
