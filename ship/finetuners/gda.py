@@ -2,10 +2,12 @@
 
 Classes are Gaussians with means mu_c and a shared covariance, priors uniform; logits = zero-shot +
 alpha * (w_c^T x + b_c) with w_c = P mu_c and b_c = -mu_c^T P mu_c / 2 (eq. 3), P the precision.
-- Classes with features, real or synthetic: their means and one precision, eq. 4 (`precision: ks`) or
-  the pseudoinverse of the mean over classes of their covariances (`pinv`). The authors' code has
+
+- Classes with features, real or synthetic: their means and one precision, eq. 4 (`precision: ks`)
+  or the pseudoinverse of the mean over classes of their covariances (`pinv`). The authors' code has
   the first for few-shot, the second for base-to-new (github.com/mrflogs/ICLR24, main_few_shots.py
-  and main_base2new.py). With fewer views in all than features have dimensions the second fits noise.
+  and main_base2new.py). Where there are fewer views than features have dimensions, the second fits
+  noise.
 - Classes without features: with `new_classes: neighbours` the authors' Gaussians from the base
   features nearest to their text features, with a precision of their own
   (ship.generators.neighbours); with `zero_shot` their zero-shot logit alone.
