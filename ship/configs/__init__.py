@@ -5,6 +5,7 @@ mean. What is configured stands in the package of the same name, and imports its
 """
 
 from ship.configs.finetuners import (
+    CLAPConfig,
     CLIPAdapterConfig,
     CoCoOpConfig,
     CoOpConfig,
@@ -13,9 +14,11 @@ from ship.configs.finetuners import (
     KgCoOpConfig,
     LinearAdapterConfig,
     LinearProbeConfig,
+    LPPlusPlusConfig,
     TipAdapterConfig,
     TipAdapterFConfig,
     ZeroShotConfig,
+    ZSLPConfig,
 )
 from ship.configs.generators import (
     GaussianBaseConfig,
@@ -35,6 +38,7 @@ from ship.configs.synthetic import SyntheticConfig
 __all__ = [
     "OBJECTIVES",
     "SEEN_OBJECTIVES",
+    "CLAPConfig",
     "CLIPAdapterConfig",
     "CoCoOpConfig",
     "CoOpConfig",
@@ -45,6 +49,7 @@ __all__ = [
     "GeneratorConfig",
     "KgCoOpConfig",
     "KnnGaussianConfig",
+    "LPPlusPlusConfig",
     "LinearAdapterConfig",
     "LinearProbeConfig",
     "MlpVAEConfig",
@@ -59,5 +64,6 @@ __all__ = [
     "TipAdapterConfig",
     "TipAdapterFConfig",
     "WGANConfig",
+    "ZSLPConfig",
     "ZeroShotConfig",
 ]

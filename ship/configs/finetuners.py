@@ -146,6 +146,52 @@ class LinearProbeConfig(Settings):
     batch_size: int = Field(32, ge=1, description="real features a step")
 
 
+class ZSLPConfig(Settings):
+    """ZS-LP: a linear probe of cosines that starts from the text features."""
+
+    name: Literal["zs_lp"] = "zs_lp"
+    norm: float = Field(
+        10.0, gt=0, description="length of the weights at the start, as of CLIP's raw text features"
+    )
+    lr: Annotated[float, PER_REPLICA] = Field(
+        0.1, gt=0, description="learning rate of SGD with momentum 0.9, cosine to 0"
+    )
+    epochs: int = Field(300, ge=0, description="passes over the real features")
+    batch_size: int = Field(256, ge=1, description="real features a step")
+
+
+class CLAPConfig(Settings):
+    """CLAP: ZS-LP that holds a class near its text feature as far as that does well."""
+
+    name: Literal["clap"] = "clap"
+    weight: Annotated[float, PER_REPLICA] = Field(
+        1.0, ge=0, description="weight of the penalty; 0: ZS-LP"
+    )
+    norm: float = Field(
+        10.0, gt=0, description="length of the weights at the start, as of CLIP's raw text features"
+    )
+    lr: Annotated[float, PER_REPLICA] = Field(
+        0.1, gt=0, description="learning rate of SGD with momentum 0.9, cosine to 0"
+    )
+    epochs: int = Field(300, ge=0, description="passes over the real features")
+    batch_size: int = Field(256, ge=1, description="real features a step")
+
+
+class LPPlusPlusConfig(Settings):
+    """LP++: a linear probe beside the text features, with learning rates that the data give."""
+
+    name: Literal["lp_plus_plus"] = "lp_plus_plus"
+    alpha_scale: float = Field(
+        250.0,
+        ge=0,
+        description="the text features' multipliers start at it times a mean cosine",
+    )
+    rate: Annotated[float, PER_REPLICA] = Field(
+        1.0, gt=0, description="factor on the learning rates that the data give"
+    )
+    epochs: int = Field(300, ge=0, description="steps, each on all features")
+
+
 class GDAConfig(Settings):
     """GDA, training-free: Gaussian classes that share a covariance, beside the zero-shot logits."""
 
@@ -181,6 +227,9 @@ FinetunerConfig = Annotated[
     | TipAdapterConfig
     | TipAdapterFConfig
     | LinearProbeConfig
+    | ZSLPConfig
+    | CLAPConfig
+    | LPPlusPlusConfig
     | GDAConfig,
     Field(discriminator="name"),
 ]

@@ -1,15 +1,19 @@
 """The cost of every fine-tuner; here those that look at features alone."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from ship.configs import (
+    CLAPConfig,
     CLIPAdapterConfig,
     GDAConfig,
     LinearAdapterConfig,
     LinearProbeConfig,
+    LPPlusPlusConfig,
     TipAdapterConfig,
     TipAdapterFConfig,
     ZeroShotConfig,
+    ZSLPConfig,
 )
 from ship.cost.generators import neighbours
 from ship.cost.model import FLOAT_BYTES, Cost, Memory, product
@@ -89,8 +93,31 @@ def linear_adapter(
     return stepwise(config, task, synthesis, step, logits)
 
 
+def lp_plus_plus(
+    config: LPPlusPlusConfig,
+    task: TaskShape,
+    tower: TowerShape,
+    replicas: int,
+    synthesis: SynthesisCost | None,
+) -> FinetunerCost:
+    """The second moment of all views, their cosines; a step on all of them an epoch."""
+    made = synthesis.rows if synthesis else 0
+    f, n_cls = tower.feature_dim, len(task.names)
+    rows = (task.n_real + made) * task.views
+    shown = n_cls if synthesis else n_cls - task.n_new
+    found = product(f, rows, f) + product(rows, f, shown) + product(shown, f, shown)
+    held = Memory(per_replica=FLOAT_BYTES * (rows * (f + 3 * n_cls) + 4 * n_cls * f))
+    once = Cost(network_flops=replicas * found, memory=held)
+    if synthesis:
+        once += synthesis.pool() + synthesis.fixed_set()
+    epoch = Cost(network_flops=product(replicas * rows, f, n_cls, 1), memory=held)
+    return FinetunerCost(
+        lambda pictures: scores(pictures, f, n_cls, replicas), config.epochs, epoch, once
+    )
+
+
 def linear_probe(
-    config: LinearProbeConfig,
+    config: LinearProbeConfig | ZSLPConfig | CLAPConfig,
     task: TaskShape,
     tower: TowerShape,
     replicas: int,
@@ -105,6 +132,20 @@ def linear_probe(
         lambda n: Cost(network_flops=product(replicas * n, f, n_cls, 1)),
         lambda pictures: scores(pictures, f, n_cls, replicas),
     )
+
+
+def clap(
+    config: CLAPConfig,
+    task: TaskShape,
+    tower: TowerShape,
+    replicas: int,
+    synthesis: SynthesisCost | None,
+) -> FinetunerCost:
+    """A matrix a replica, and zero-shot logits of all views before."""
+    views = task.n_real * task.views
+    once = Cost(network_flops=product(replicas * views, tower.feature_dim, len(task.names)))
+    found = linear_probe(config, task, tower, replicas, synthesis)
+    return replace(found, once=found.once + once)
 
 
 def _cache(
@@ -203,5 +244,8 @@ FINETUNER_COSTS: Mapping[str, FinetunerModel] = {
     "tip_adapter": tip_adapter,
     "tip_adapter_f": tip_adapter_f,
     "linear_probe": linear_probe,
+    "zs_lp": linear_probe,
+    "clap": clap,
+    "lp_plus_plus": lp_plus_plus,
     "gda": gda,
 }

@@ -18,7 +18,7 @@ _ZERO_SHOT_TAKES = (
 _POSTERIOR = (
     "kl_weight", "kl_warmup", "free_bits", "latent_dim", "encoder_hidden", "generator_hidden",
 )  # fmt: skip
-_CACHED = ("tip_adapter", "tip_adapter_f", "gda")
+_CACHED = ("tip_adapter", "tip_adapter_f", "gda", "lp_plus_plus")
 _STEPWISE = ("synthetic.ratio", "synthetic.draw")
 
 

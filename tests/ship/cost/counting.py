@@ -69,6 +69,9 @@ FINETUNERS: Mapping[str, list[dict[str, Any]]] = {
     "tip_adapter": [{"name": "tip_adapter"}],
     "tip_adapter_f": [{"name": "tip_adapter_f", **_TWO}],
     "linear_probe": [{"name": "linear_probe", **_TWO}],
+    "zs_lp": [{"name": "zs_lp", **_TWO}],
+    "clap": [{"name": "clap", **_TWO}],
+    "lp_plus_plus": [{"name": "lp_plus_plus", "epochs": 2}],
     "gda": [
         {"name": "gda"},
         {"name": "gda", "precision": "pinv", "new_classes": "zero_shot"},

@@ -10,4 +10,7 @@ FAST: dict[str, dict[str, Any]] = {
     "linear_adapter": {"lr": 0.01, "epochs": 3, "batch_size": 5},
     "tip_adapter_f": {"epochs": 3, "batch_size": 8},
     "linear_probe": {"lr": 0.01, "epochs": 3, "batch_size": 5},
+    "zs_lp": {"epochs": 3, "batch_size": 5},
+    "clap": {"epochs": 3, "batch_size": 5},
+    "lp_plus_plus": {"epochs": 11},
 }

@@ -27,6 +27,9 @@ LEARNS: dict[str, dict[str, Any]] = {
     "linear_adapter": {"lr": 0.01, "epochs": 30},
     "tip_adapter_f": {"lr": 0.01, "epochs": 30},
     "linear_probe": {"lr": 0.01, "epochs": 30},
+    "zs_lp": {"epochs": 30},
+    "clap": {"weight": 0.01, "epochs": 30},
+    "lp_plus_plus": {"epochs": 30},
 }
 UNTRAINED = {"zero_shot", "tip_adapter", "gda"}
 
