@@ -9,7 +9,7 @@ from ship.cost.model import FLOAT_BYTES, Cost, Memory, product, split
 from ship.cost.shapes import TowerShape
 from ship.cost.tasks import TaskShape
 from ship.cost.text import counted, drawn_pass, plain_pass
-from ship.generators.prompt_network import FIXED_WORDS, PROMPTS_AT_ONCE, uses_z
+from ship.generators.prompt_network import FIXED_WORDS, PROMPTS_AT_ONCE, encodes, uses_z
 from ship.training import steps_per_epoch
 
 # AdamW and Adam keep two moments beside a weight and its gradient.
@@ -167,10 +167,10 @@ def prompt_vae(
     config: PromptVAEConfig, task: TaskShape, tower: TowerShape, replicas: int
 ) -> GeneratorCost:
     """SHIP's generator."""
-    prompts = _Prompts(config, task, tower, replicas, inputs=2)
+    latent = encodes(config.prompt)
+    prompts = _Prompts(config, task, tower, replicas, inputs=2 if latent else 1)
     if config.prompt == "fixed":  # nothing is trained
         return GeneratorCost(sample=lambda asked: prompts(asked, False))
-    latent = uses_z(config.prompt)
     return _vae(config, task, tower, replicas, prompts, prompts.weights, latent)
 
 

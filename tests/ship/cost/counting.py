@@ -32,6 +32,7 @@ GENERATORS: Mapping[str, list[dict[str, Any]]] = {
     "vae": [
         VAE,
         {**VAE, "prompt": "instance_tokens", "early_stopping": 3, "name_position": "middle"},
+        {**VAE, "prompt": "noise", "early_stopping": 3},
         {**VAE, "prompt": "global"},
         {**VAE, "prompt": "fixed"},
     ],
