@@ -5,21 +5,26 @@ mean. What is configured stands in the package of the same name, and imports its
 """
 
 from ship.configs.finetuners import (
+    CLAPConfig,
     CLIPAdapterConfig,
     CoCoOpConfig,
     CoOpConfig,
     FinetunerConfig,
     GDAConfig,
     KgCoOpConfig,
+    LinearAdapterConfig,
     LinearProbeConfig,
+    LPPlusPlusConfig,
     TipAdapterConfig,
     TipAdapterFConfig,
     ZeroShotConfig,
+    ZSLPConfig,
 )
 from ship.configs.generators import (
     GaussianBaseConfig,
     GaussianTextConfig,
     GeneratorConfig,
+    KnnGaussianConfig,
     MlpVAEConfig,
     NoGeneratorConfig,
     PromptVAEConfig,
@@ -33,6 +38,7 @@ from ship.configs.synthetic import SyntheticConfig
 __all__ = [
     "OBJECTIVES",
     "SEEN_OBJECTIVES",
+    "CLAPConfig",
     "CLIPAdapterConfig",
     "CoCoOpConfig",
     "CoOpConfig",
@@ -42,6 +48,9 @@ __all__ = [
     "GaussianTextConfig",
     "GeneratorConfig",
     "KgCoOpConfig",
+    "KnnGaussianConfig",
+    "LPPlusPlusConfig",
+    "LinearAdapterConfig",
     "LinearProbeConfig",
     "MlpVAEConfig",
     "NamePosition",
@@ -55,5 +64,6 @@ __all__ = [
     "TipAdapterConfig",
     "TipAdapterFConfig",
     "WGANConfig",
+    "ZSLPConfig",
     "ZeroShotConfig",
 ]

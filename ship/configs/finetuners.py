@@ -89,6 +89,22 @@ class CLIPAdapterConfig(Settings):
     batch_size: int = Field(32, ge=1, description="real features a step")
 
 
+class LinearAdapterConfig(Settings):
+    """Linear adapter (RLA): one square map of image features, held near the identity."""
+
+    name: Literal["linear_adapter"] = "linear_adapter"
+    weight: Annotated[float, PER_REPLICA] = Field(
+        1.0, ge=0, description="weight / shots * squared distance to the identity joins the loss"
+    )
+    lr: Annotated[float, PER_REPLICA] = Field(
+        1e-4, gt=0, description="Adam's learning rate, cosine to 0 (the authors try 1e-5 to 1e-2)"
+    )
+    epochs: int = Field(300, ge=0, description="passes over the real features")
+    batch_size: int = Field(
+        4096, ge=1, description="real features a step, or all where there are fewer (the authors)"
+    )
+
+
 class TipAdapterConfig(Settings):
     """Tip-Adapter, training-free: a key-value cache of features beside the zero-shot classifier."""
 
@@ -130,17 +146,74 @@ class LinearProbeConfig(Settings):
     batch_size: int = Field(32, ge=1, description="real features a step")
 
 
+class ZSLPConfig(Settings):
+    """ZS-LP: a linear probe of cosines that starts from the text features."""
+
+    name: Literal["zs_lp"] = "zs_lp"
+    norm: float = Field(
+        10.0, gt=0, description="length of the weights at the start, as of CLIP's raw text features"
+    )
+    lr: Annotated[float, PER_REPLICA] = Field(
+        0.1, gt=0, description="learning rate of SGD with momentum 0.9, cosine to 0"
+    )
+    epochs: int = Field(300, ge=0, description="passes over the real features")
+    batch_size: int = Field(256, ge=1, description="real features a step")
+
+
+class CLAPConfig(Settings):
+    """CLAP: ZS-LP that holds a class near its text feature as far as that does well."""
+
+    name: Literal["clap"] = "clap"
+    weight: Annotated[float, PER_REPLICA] = Field(
+        1.0, ge=0, description="weight of the penalty; 0: ZS-LP"
+    )
+    norm: float = Field(
+        10.0, gt=0, description="length of the weights at the start, as of CLIP's raw text features"
+    )
+    lr: Annotated[float, PER_REPLICA] = Field(
+        0.1, gt=0, description="learning rate of SGD with momentum 0.9, cosine to 0"
+    )
+    epochs: int = Field(300, ge=0, description="passes over the real features")
+    batch_size: int = Field(256, ge=1, description="real features a step")
+
+
+class LPPlusPlusConfig(Settings):
+    """LP++: a linear probe beside the text features, with learning rates that the data give."""
+
+    name: Literal["lp_plus_plus"] = "lp_plus_plus"
+    alpha_scale: float = Field(
+        250.0,
+        ge=0,
+        description="the text features' multipliers start at it times a mean cosine",
+    )
+    rate: Annotated[float, PER_REPLICA] = Field(
+        1.0, gt=0, description="factor on the learning rates that the data give"
+    )
+    epochs: int = Field(300, ge=0, description="steps, each on all features")
+
+
 class GDAConfig(Settings):
-    """GDA, training-free: class means under one shared covariance, beside the zero-shot logits."""
+    """GDA, training-free: Gaussian classes that share a covariance, beside the zero-shot logits."""
 
     name: Literal["gda"] = "gda"
     alpha: float = Field(1.0, ge=0, description="weight of the discriminant")
     search: bool = Field(True, description="choose alpha on the selection split")
+    precision: Literal["ks", "pinv"] = Field(
+        "ks",
+        description="of classes with features: ks, the paper's eq. 4; pinv, the pseudoinverse of "
+        "their mean covariance (the authors' base-to-new code, which has 160 views a class)",
+    )
     shrinkage: float | None = Field(
         None,
         ge=1e-6,
         le=1,
-        description="of the covariance towards the scaled identity; null: the paper's estimate",
+        description="of that covariance towards the scaled identity, in place of "
+        "`precision`; null: none",
+    )
+    new_classes: Literal["neighbours", "zero_shot"] = Field(
+        "neighbours",
+        description="without synthetic features: a Gaussian from the 64 seen features nearest to "
+        "the class's text feature (the authors' rule), or the zero-shot logit alone",
     )
 
 
@@ -150,9 +223,13 @@ FinetunerConfig = Annotated[
     | CoCoOpConfig
     | KgCoOpConfig
     | CLIPAdapterConfig
+    | LinearAdapterConfig
     | TipAdapterConfig
     | TipAdapterFConfig
     | LinearProbeConfig
+    | ZSLPConfig
+    | CLAPConfig
+    | LPPlusPlusConfig
     | GDAConfig,
     Field(discriminator="name"),
 ]

@@ -32,7 +32,8 @@ class PromptVAEConfig(Settings):
         PromptMode,
         Field(
             description="what z makes of the prompt: instance_bias, one vector for all contexts "
-            "(reference); instance_tokens, one a context; global, nothing (contexts learned); "
+            "(reference); instance_tokens, one a context; noise, one vector, where z is noise in "
+            "training, too, instead of a code of the picture; global, nothing (contexts learned); "
             "fixed, nothing (words alone, as many contexts as their tokens; not trained)"
         ),
     ] = "instance_bias"
@@ -54,7 +55,7 @@ class PromptVAEConfig(Settings):
     @model_validator(mode="after")
     def _carries_something(self) -> "PromptVAEConfig":
         """Without contexts there must be something to add to the name's tokens."""
-        if self.n_ctx == 0 and self.prompt not in ("instance_bias", "fixed"):
+        if self.n_ctx == 0 and self.prompt not in ("instance_bias", "noise", "fixed"):
             raise ValueError(f"n_ctx must be at least 1 when prompt is {self.prompt}")
         return self
 
@@ -133,6 +134,21 @@ class GaussianBaseConfig(Settings):
     )
 
 
+class KnnGaussianConfig(Settings):
+    """Rival: a Gaussian from the seen features that are nearest to the class's text feature."""
+
+    name: Literal["knn_gaussian"] = "knn_gaussian"
+    neighbours: int = Field(64, ge=1, description="seen features, in all views, of each class")
+    text_copies: int = Field(
+        16, ge=0, description="times that the text feature counts beside them in the mean"
+    )
+    centre: Literal["text", "mean"] = Field(
+        "text",
+        description="what their covariance is taken around: the text feature (the authors' rule), "
+        "or their own mean",
+    )
+
+
 class RealPicturesConfig(Settings):
     """Ceiling: real training pictures of the new classes, as many as shots; or spoiled by a dose.
 
@@ -164,6 +180,7 @@ GeneratorConfig = Annotated[
     | MlpVAEConfig
     | GaussianTextConfig
     | GaussianBaseConfig
+    | KnnGaussianConfig
     | NoGeneratorConfig
     | RealPicturesConfig,
     Field(discriminator="name"),

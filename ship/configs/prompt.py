@@ -6,4 +6,4 @@ from typing import Literal
 NamePosition = Literal["end", "middle", "front"]
 
 # What z makes of a generator's prompt (ship.generators.prompt_network).
-PromptMode = Literal["instance_bias", "instance_tokens", "global", "fixed"]
+PromptMode = Literal["instance_bias", "instance_tokens", "noise", "global", "fixed"]

@@ -28,5 +28,5 @@ class SyntheticConfig(Settings):
         1.0,
         gt=0,
         description="weight of a synthetic feature's loss, where a real feature has 1 (gda: of the "
-        "feature itself)",
+        "feature itself; lp_plus_plus: of both)",
     )

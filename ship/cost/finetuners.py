@@ -1,15 +1,21 @@
 """The cost of every fine-tuner; here those that look at features alone."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from ship.configs import (
+    CLAPConfig,
     CLIPAdapterConfig,
     GDAConfig,
+    LinearAdapterConfig,
     LinearProbeConfig,
+    LPPlusPlusConfig,
     TipAdapterConfig,
     TipAdapterFConfig,
     ZeroShotConfig,
+    ZSLPConfig,
 )
+from ship.cost.generators import neighbours
 from ship.cost.model import FLOAT_BYTES, Cost, Memory, product
 from ship.cost.prompt_learners import cocoop, coop
 from ship.cost.shapes import TowerShape
@@ -20,6 +26,7 @@ from ship.finetuners.clip_adapter import RATIOS
 from ship.finetuners.gda import ALPHAS as GDA_ALPHAS
 from ship.finetuners.templates import SINGLE, SUBSET
 from ship.finetuners.tip_adapter import ALPHAS, BETAS
+from ship.generators.neighbours import NEIGHBOURS
 from ship.training import steps_per_epoch
 
 
@@ -65,8 +72,52 @@ def clip_adapter(
     return stepwise(config, task, synthesis, step, logits, choices)
 
 
+def linear_adapter(
+    config: LinearAdapterConfig,
+    task: TaskShape,
+    tower: TowerShape,
+    replicas: int,
+    synthesis: SynthesisCost | None,
+) -> FinetunerCost:
+    """A square product before the zero-shot one."""
+    f, n_cls = tower.feature_dim, len(task.names)
+
+    def step(n: int) -> Cost:
+        rows = replicas * n
+        return Cost(network_flops=product(rows, f, f, 1) + product(rows, f, n_cls, 1))
+
+    def logits(pictures: int) -> Cost:
+        mapped = Cost(evaluation_flops=product(replicas * pictures, f, f))
+        return mapped + scores(pictures, f, n_cls, replicas)
+
+    return stepwise(config, task, synthesis, step, logits)
+
+
+def lp_plus_plus(
+    config: LPPlusPlusConfig,
+    task: TaskShape,
+    tower: TowerShape,
+    replicas: int,
+    synthesis: SynthesisCost | None,
+) -> FinetunerCost:
+    """The second moment of all views, their cosines; a step on all of them an epoch."""
+    made = synthesis.rows if synthesis else 0
+    f, n_cls = tower.feature_dim, len(task.names)
+    rows = (task.n_real + made) * task.views
+    shown = n_cls if synthesis else n_cls - task.n_new
+    found = product(f, rows, f) + product(rows, f, shown) + product(shown, f, shown)
+    held = Memory(per_replica=FLOAT_BYTES * (rows * (f + 3 * n_cls) + 4 * n_cls * f))
+    once = Cost(network_flops=replicas * found, memory=held)
+    if synthesis:
+        once += synthesis.pool() + synthesis.fixed_set()
+    epoch = Cost(network_flops=product(replicas * rows, f, n_cls, 1), memory=held)
+    return FinetunerCost(
+        lambda pictures: scores(pictures, f, n_cls, replicas), config.epochs, epoch, once
+    )
+
+
 def linear_probe(
-    config: LinearProbeConfig,
+    config: LinearProbeConfig | ZSLPConfig | CLAPConfig,
     task: TaskShape,
     tower: TowerShape,
     replicas: int,
@@ -81,6 +132,20 @@ def linear_probe(
         lambda n: Cost(network_flops=product(replicas * n, f, n_cls, 1)),
         lambda pictures: scores(pictures, f, n_cls, replicas),
     )
+
+
+def clap(
+    config: CLAPConfig,
+    task: TaskShape,
+    tower: TowerShape,
+    replicas: int,
+    synthesis: SynthesisCost | None,
+) -> FinetunerCost:
+    """A matrix a replica, and zero-shot logits of all views before."""
+    views = task.n_real * task.views
+    once = Cost(network_flops=product(replicas * views, tower.feature_dim, len(task.names)))
+    found = linear_probe(config, task, tower, replicas, synthesis)
+    return replace(found, once=found.once + once)
 
 
 def _cache(
@@ -152,13 +217,15 @@ def gda(
     replicas: int,
     synthesis: SynthesisCost | None,
 ) -> FinetunerCost:
-    """A covariance and a solution for the class means; then a linear classifier."""
+    """Covariances and products with the class means; then a linear classifier."""
     made = synthesis.rows if synthesis else 0
     f, n_cls = tower.feature_dim, len(task.names)
     scatter = product(f, (task.n_real + made) * task.views, f)
-    once = Cost(network_flops=replicas * scatter)
+    once = Cost(network_flops=replicas * (scatter + product(n_cls, f, f)))
     if synthesis:
         once += synthesis.pool() + synthesis.fixed_set()
+    elif config.new_classes == "neighbours" and task.n_new:
+        once += neighbours(task, f, NEIGHBOURS, task.n_new, replicas)
 
     def logits(pictures: int) -> Cost:
         return scores(pictures, f, n_cls, replicas + 1)
@@ -173,8 +240,12 @@ FINETUNER_COSTS: Mapping[str, FinetunerModel] = {
     "cocoop": cocoop,
     "kgcoop": coop,
     "clip_adapter": clip_adapter,
+    "linear_adapter": linear_adapter,
     "tip_adapter": tip_adapter,
     "tip_adapter_f": tip_adapter_f,
     "linear_probe": linear_probe,
+    "zs_lp": linear_probe,
+    "clap": clap,
+    "lp_plus_plus": lp_plus_plus,
     "gda": gda,
 }

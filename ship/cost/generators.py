@@ -4,12 +4,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ship.configs import MlpVAEConfig, PromptVAEConfig, WGANConfig
+from ship.configs import KnnGaussianConfig, MlpVAEConfig, PromptVAEConfig, WGANConfig
 from ship.cost.model import FLOAT_BYTES, Cost, Memory, product, split
 from ship.cost.shapes import TowerShape
 from ship.cost.tasks import TaskShape
 from ship.cost.text import counted, drawn_pass, plain_pass
-from ship.generators.prompt_network import FIXED_WORDS, PROMPTS_AT_ONCE, uses_z
+from ship.generators.prompt_network import FIXED_WORDS, PROMPTS_AT_ONCE, encodes, uses_z
 from ship.training import steps_per_epoch
 
 # AdamW and Adam keep two moments beside a weight and its gradient.
@@ -167,10 +167,10 @@ def prompt_vae(
     config: PromptVAEConfig, task: TaskShape, tower: TowerShape, replicas: int
 ) -> GeneratorCost:
     """SHIP's generator."""
-    prompts = _Prompts(config, task, tower, replicas, inputs=2)
+    latent = encodes(config.prompt)
+    prompts = _Prompts(config, task, tower, replicas, inputs=2 if latent else 1)
     if config.prompt == "fixed":  # nothing is trained
         return GeneratorCost(sample=lambda asked: prompts(asked, False))
-    latent = uses_z(config.prompt)
     return _vae(config, task, tower, replicas, prompts, prompts.weights, latent)
 
 
@@ -225,6 +225,36 @@ def gaussian_base(config: Any, task: TaskShape, tower: TowerShape, replicas: int
     )
 
 
+def neighbours(
+    task: TaskShape, f: int, k: int, classes: int, replicas: int, more_means: int = 0
+) -> Cost:
+    """The means and the precision of classes from their k nearest views (neighbour_precision).
+
+    Args:
+        classes: whose precision it is, and whose means.
+        more_means: further classes that have a mean alone.
+    """
+    views = task.n_real * task.views
+    near = min(k, views)
+    found = product(2 * classes + more_means, f, views)
+    solved = product(classes * near, f, near) + product(f, classes * near, f)
+    held = Memory(fixed=2 * FLOAT_BYTES * (views + 3 * min(128, classes) * near) * f)
+    return Cost(network_flops=replicas * (found + solved), memory=held)
+
+
+def knn_gaussian(
+    config: KnnGaussianConfig, task: TaskShape, tower: TowerShape, replicas: int
+) -> GeneratorCost:
+    """Nearest views, a precision a replica, and noise through its factor."""
+    f, n_cls = tower.feature_dim, len(task.names)
+    classes = task.n_new or n_cls
+    once = neighbours(task, f, config.neighbours, classes, replicas, n_cls - classes)
+    return GeneratorCost(
+        once=once.beside(Memory(per_replica=FLOAT_BYTES * f * (f + n_cls))),
+        sample=lambda asked: Cost(network_flops=product(replicas * asked.n, f, f)),
+    )
+
+
 def without_products(
     config: Any, task: TaskShape, tower: TowerShape, replicas: int
 ) -> GeneratorCost:
@@ -243,6 +273,7 @@ GENERATOR_COSTS: Mapping[str, GeneratorModel] = {
     "mlp_vae": mlp_vae,
     "gaussian_text": without_products,
     "gaussian_base": gaussian_base,
+    "knn_gaussian": knn_gaussian,
     "real": without_products,
     "none": nothing,
 }

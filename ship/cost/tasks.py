@@ -40,6 +40,12 @@ class TaskShape:
     views: int
 
     @property
+    def n_new(self) -> int:
+        """Classes without pictures: those that are synthesized, where no seen one is."""
+        augmented = min(self.real) > 0 and min(self.made) == 1
+        return 0 if augmented else self.n_made
+
+    @property
     def n_real(self) -> float:
         """Training pictures."""
         return sum(self.real)

@@ -1,31 +1,49 @@
 """Gaussian discriminant analysis on features, training-free (arXiv:2402.04087).
 
-Classes are Gaussians with means mu_c and one shared covariance Sigma, priors uniform; logits =
-zero-shot + alpha * (w_c^T x + b_c) with w_c = Sigma^-1 mu_c and b_c = -mu_c^T Sigma^-1 mu_c / 2
-(eq. 3). alpha is chosen on the selection split. w and b are centred over the classes, which
-changes each picture's logits by a constant: a class without any feature then has w = 0 and b = 0,
-the mean of the other classes' terms, and its zero-shot logit alone speaks for it.
+Classes are Gaussians with means mu_c and a shared covariance, priors uniform; logits = zero-shot +
+alpha * (w_c^T x + b_c) with w_c = P mu_c and b_c = -mu_c^T P mu_c / 2 (eq. 3), P the precision.
 
-A picture counts once, its views sharing the weight (the authors let every augmented view count).
-Of `synthetic`, per_class and weight matter: synthetic features are a set drawn once (whatever
-`draw` says) and count `weight` pictures each, in means and covariance; ratio has no meaning here.
+- Classes with features, real or synthetic: their means and one precision, eq. 4 (`precision: ks`)
+  or the pseudoinverse of the mean over classes of their covariances (`pinv`). The authors' code has
+  the first for few-shot, the second for base-to-new (github.com/mrflogs/ICLR24, main_few_shots.py
+  and main_base2new.py). Where there are fewer views than features have dimensions, the second fits
+  noise.
+- Classes without features: with `new_classes: neighbours` the authors' Gaussians from the base
+  features nearest to their text features, with a precision of their own
+  (ship.generators.neighbours); with `zero_shot` their zero-shot logit alone.
+
+Every view of a picture counts. w and b are centred over the classes that share a precision. Among
+these it changes nothing; the authors compare no seen class with a new one, and here the zero-shot
+logits set the two apart.
+
+alpha is chosen on the selection split (the authors choose it by accuracy on base classes, which is
+`selection: base_val`). Of `synthetic`, per_class and weight matter: synthetic features are a set
+drawn once (whatever `draw` says) and count `weight` pictures each; ratio has no meaning here.
 """
 
 from collections.abc import Mapping, Sequence
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from ship.clip import FrozenCLIP
 from ship.configs import GDAConfig
-from ship.finetuners.training_set import fixed_set
+from ship.finetuners.discriminant import Rows, discriminant, shared_precision
+from ship.finetuners.training_set import FixedSet, fixed_set
+from ship.generators.neighbours import (
+    NEIGHBOURS,
+    TEXT_COPIES,
+    neighbour_means,
+    neighbour_precision,
+    seen_views,
+)
 from ship.synthesis import Synthesizer
 from ship.tasks import Task
 from ship.training import Part
 
-# Tried on the selection split beside the configured weight; 0: the discriminant ignored.
-ALPHAS = (0.0, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
+# The authors' grid, and 0: the discriminant ignored.
+ALPHAS = (0.0, 0.0001, 0.001, 0.01, 0.1, 1.0, 10.0, 100.0)
 
 
 class GDA:
@@ -44,18 +62,28 @@ class GDA:
         clip: FrozenCLIP,
         seeds: Sequence[int],
     ) -> None:
+        self.config = config
         self._task = task
         self.choices: tuple[Mapping[str, float], ...] = _choices(config.alpha, config.search)
         rows = fixed_set(task, synthesizer)
-        n_cls = len(task.class_names)
-        fitted = [
-            discriminant(features[:count], labels[:count], weights[:count], n_cls, config.shrinkage)
-            for features, labels, weights, count in zip(
-                rows.features, rows.labels, rows.weights, rows.counts, strict=True
-            )
-        ]
-        self.weight = torch.stack([weight for weight, _ in fitted])
-        self.bias = torch.stack([bias for _, bias in fitted])
+        fitted = [self._fit(replica, rows) for replica in range(task.n_replicas)]
+        self.weight = torch.stack([weight for weight, _ in fitted]).to(task.features)
+        self.bias = torch.stack([bias for _, bias in fitted]).to(task.features)
+
+    def _fit(self, replica: int, found: FixedSet) -> tuple[Tensor, Tensor]:
+        """One replica's w and b; 0 of a class that has no Gaussian."""
+        rows = _rows(found, replica, self._task)
+        means, present = rows.means(), rows.mass > 0
+        weight, bias = torch.zeros_like(means), torch.zeros_like(rows.mass)
+        precision = shared_precision(rows, self.config.precision, self.config.shrinkage)
+        weight[present], bias[present] = discriminant(means[present], precision)
+        alone = ~present
+        if self.config.new_classes == "neighbours" and bool(alone.any()):
+            views, text = seen_views(self._task, replica), self._task.text_features.cpu().double()
+            precision = neighbour_precision(views, text[alone], NEIGHBOURS)
+            near = neighbour_means(views, text[alone], NEIGHBOURS, TEXT_COPIES)
+            weight[alone], bias[alone] = discriminant(near, precision)
+        return weight, bias
 
     def train_epoch(self) -> dict[str, Float[Tensor, " replica"]]:
         """Nothing to train."""
@@ -85,64 +113,15 @@ class GDA:
         return {}
 
 
-def discriminant(
-    features: Float[Tensor, "n view feature"],
-    labels: Int[Tensor, " n"],
-    weights: Float[Tensor, " n"],
-    n_cls: int,
-    shrinkage: float | None,
-) -> tuple[Float[Tensor, "n_cls feature"], Float[Tensor, " n_cls"]]:
-    """w and b of every class, centred over the classes that have features; 0 for the others.
-
-    Worked out in double precision: an ill-conditioned covariance costs digits.
-
-    Args:
-        weights: how many pictures each row counts as; its views share that.
-        shrinkage: see `covariance`.
-    """
-    views, size = features.shape[1:]
-    x = features.double().flatten(0, 1)
-    y = labels.repeat_interleave(views)
-    share = (weights.double() / views).repeat_interleave(views)
-    mass = share.new_zeros(n_cls).index_add(0, y, share)
-    sums = x.new_zeros(n_cls, size).index_add(0, y, share.unsqueeze(1) * x)
-    present = mass > 0
-    means = sums / mass.clamp_min(torch.finfo(mass.dtype).tiny).unsqueeze(1)
-    residuals = x - means[y]
-    scatter = residuals.T @ (share.unsqueeze(1) * residuals)
-    factor = torch.linalg.cholesky(covariance(scatter, float(mass.sum()), shrinkage))
-    found = means[present]
-    w = torch.cholesky_solve(found.T, factor).T
-    b = -(w * found).sum(1) / 2
-    weight, bias = torch.zeros_like(means), torch.zeros_like(mass)
-    weight[present] = w - w.mean(0)
-    bias[present] = b - b.mean()
-    return weight.to(features.dtype), bias.to(features.dtype)
-
-
-def covariance(
-    scatter: Float[Tensor, "feature feature"], n: float, shrinkage: float | None
-) -> Float[Tensor, "feature feature"]:
-    """The shared covariance from the pooled scatter within classes.
-
-    Where nothing scatters (one feature a class) it is I / feature: the nearest mean decides.
-
-    Args:
-        scatter: sum over pictures of (x - mu)(x - mu)^T.
-        n: pictures.
-        shrinkage: s of (1 - s) S + s tr(S) / feature * I with S = scatter / n (scikit-learn's);
-            None: (scatter + tr(scatter) / (n - 1) * I) / feature, the inverse of the paper's
-            precision feature * ((n - 1) S' + tr(S') I)^-1, S' = scatter / (n - 1) (eq. 4); of less
-            than two pictures, n - 1 is taken as 1.
-    """
-    size = len(scatter)
-    identity = torch.eye(size, dtype=scatter.dtype, device=scatter.device)
-    trace = scatter.trace()
-    if float(trace) <= 1e-12 * n:
-        return identity / size
-    if shrinkage is None:
-        return (scatter + trace / max(n - 1, 1.0) * identity) / size
-    return ((1 - shrinkage) * scatter + shrinkage * trace / size * identity) / n
+def _rows(found: FixedSet, replica: int, task: Task) -> Rows:
+    """A replica's features, every view a row; a synthetic feature's views are all alike."""
+    count, views = found.counts[replica], found.features.shape[2]
+    return Rows(
+        found.features[replica, :count].flatten(0, 1).cpu().double(),
+        found.labels[replica, :count].cpu().repeat_interleave(views),
+        found.weights[replica, :count].cpu().double().repeat_interleave(views),
+        len(task.class_names),
+    )
 
 
 def _choices(alpha: float, search: bool) -> tuple[Mapping[str, float], ...]:

@@ -7,6 +7,7 @@ from ship.clip import FrozenCLIP
 from ship.configs import (
     GaussianBaseConfig,
     GaussianTextConfig,
+    KnnGaussianConfig,
     MlpVAEConfig,
     NoGeneratorConfig,
     PromptVAEConfig,
@@ -16,6 +17,7 @@ from ship.configs import (
 from ship.generators.base import Generator
 from ship.generators.controls import GaussianBase, GaussianText, RealPictures
 from ship.generators.mlp_vae import build_mlp_vae
+from ship.generators.neighbours import KnnGaussian
 from ship.generators.prompt_vae import build_prompt_vae
 from ship.generators.wgan import WGAN
 from ship.tasks import Task
@@ -30,6 +32,7 @@ GENERATORS: dict[str, tuple[type[Any], Builder | None]] = {
     "mlp_vae": (MlpVAEConfig, build_mlp_vae),
     "gaussian_text": (GaussianTextConfig, GaussianText),
     "gaussian_base": (GaussianBaseConfig, GaussianBase),
+    "knn_gaussian": (KnnGaussianConfig, KnnGaussian),
     "real": (RealPicturesConfig, RealPictures),
     "none": (NoGeneratorConfig, None),
 }

@@ -32,19 +32,29 @@ class Encoder(nn.Module):
 class Autoencoder(nn.Module):
     """What is trained: q(z|x), and a decoder (z, class ids) -> unit-norm features.
 
-    encoder: None where the decoder takes no z; such an autoencoder is fitted by squared error.
+    encoder: None where z is noise, or the decoder takes none; such an autoencoder is fitted by
+        squared error.
+    latent_dim: size of z; 0: the decoder takes none.
     """
 
-    def __init__(self, encoder: Encoder | None, decoder: nn.Module) -> None:
+    def __init__(self, encoder: Encoder | None, decoder: nn.Module, latent_dim: int = 0) -> None:
+        """Build it.
+
+        Args:
+            encoder: see above.
+            decoder: see above.
+            latent_dim: without encoder; else it is the encoder's.
+        """
         super().__init__()
         self.encoder = encoder
+        self.latent_dim = latent_dim if encoder is None else encoder.latent_dim
         self.decoder = decoder
 
     def forward(
         self,
         features: Float[Tensor, "replica n feature"],
         class_ids: Int[Tensor, "replica n"],
-        noise: Float[Tensor, "replica n latent"] | None,
+        noise: Float[Tensor, "replica n z"] | None,
     ) -> tuple[
         Float[Tensor, "replica n feature"],
         Float[Tensor, "replica n latent"],
@@ -57,11 +67,11 @@ class Autoencoder(nn.Module):
         Args:
             features: of pictures, unit norm.
             class_ids: of each feature, places among the task's classes.
-            noise: standard normal; None where there is no encoder.
+            noise: standard normal; None where the decoder takes no z.
         """
         if self.encoder is None or noise is None:
             empty = features.new_zeros(*features.shape[:2], 0)
-            return self.decoder(None, class_ids), empty, empty
+            return self.decoder(noise, class_ids), empty, empty
         mean, log_var = self.encoder(features)
         z = mean + noise * (0.5 * log_var).exp()
         return self.decoder(z, class_ids), mean, log_var

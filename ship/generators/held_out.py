@@ -34,9 +34,9 @@ class HeldOut:
         device, dtype = task.held_out.device, task.held_out.dtype
         self._real = real_rows(task.held_out_counts, task.held_out.shape[1], device)
         self._noise: Tensor | None = None
-        if network.encoder is not None:
+        if network.latent_dim:
             # drawn by replica: how much one draws must not depend on the others' padding
-            latent_dim = network.encoder.latent_dim
+            latent_dim = network.latent_dim
             self._noise = pad_rows(
                 [
                     ReplicaRng([seed], "vae/held_out", dtype=dtype).normal(count, latent_dim)[0]

@@ -55,7 +55,12 @@ PROMPTS_AT_ONCE = 8192
 
 def uses_z(prompt: PromptMode) -> bool:
     """Whether a prompt depends on z, so that a class has more than one synthetic feature."""
-    return prompt in ("instance_bias", "instance_tokens")
+    return prompt in ("instance_bias", "instance_tokens", "noise")
+
+
+def encodes(prompt: PromptMode) -> bool:
+    """Whether z is a code of the picture in training; else it is noise there, as in sampling."""
+    return uses_z(prompt) and prompt != "noise"
 
 
 class PromptGenerator(nn.Module):
@@ -64,7 +69,9 @@ class PromptGenerator(nn.Module):
     prompt "instance_bias": an MLP makes one vector r from z, added to all L global contexts (the
     reference); where there are none, to the tokens of the class name. "instance_tokens": it makes L
     vectors, one added to each context; replacing the contexts instead would span the same prompts,
-    as the last layer's bias does what a context does, but would lose their initialisation.
+    as the last layer's bias does what a context does, but would lose their initialisation. "noise":
+    as "instance_bias", of a z that knows nothing of the picture (cf. the random vectors that CaPT,
+    arXiv:2506.23856, puts in the place of image features).
     "global": contexts alone. "fixed": words, nothing learned.
 
     Attributes:

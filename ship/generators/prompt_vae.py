@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from ship.clip import FrozenCLIP
 from ship.configs import PromptVAEConfig
 from ship.generators.autoencoder import Autoencoder, Encoder
-from ship.generators.prompt_network import PromptGenerator, uses_z
+from ship.generators.prompt_network import PromptGenerator, encodes, uses_z
 from ship.generators.vae import VAE
 from ship.tasks import Task
 from ship.training import ReplicaRng, each_replica
@@ -35,7 +35,9 @@ def build_prompt_vae(
     shared = each_replica(config, task.n_replicas)[0]
     weights = ReplicaRng(seeds, "vae/weights", clip.device, task.features.dtype)
     encoder = None
-    if uses_z(shared.prompt):
+    if encodes(shared.prompt):
         encoder = Encoder(clip.feature_dim, shared.encoder_hidden, shared.latent_dim, weights)
     decoder = PromptGenerator(shared, clip, task.class_names, weights)
-    return VAE(config, task, Autoencoder(encoder, decoder), seeds, clip.recorder)
+    latent_dim = shared.latent_dim if uses_z(shared.prompt) else 0
+    network = Autoencoder(encoder, decoder, latent_dim)
+    return VAE(config, task, network, seeds, clip.recorder)

@@ -144,7 +144,7 @@ class VAE:
         Args:
             features: of pictures, unit norm.
             class_ids: of each feature, places among the task's classes.
-            noise: standard normal; None where there is no encoder.
+            noise: standard normal; None where the decoder takes no z.
         """
         reconstruction, mean, log_var = self.network(features, class_ids, noise)
         return vae_loss(reconstruction, features, mean, log_var, self.config.free_bits)
@@ -175,8 +175,8 @@ class VAE:
     def _batch(self) -> tuple[Tensor, Tensor, Tensor | None]:
         """The next step's features, their class ids, and noise."""
         rows = self._batches.next(self._batch_size)
-        encoder = self.network.encoder
-        noise = None if encoder is None else self._noise.normal(len(rows[0]), encoder.latent_dim)
+        size = self.network.latent_dim
+        noise = self._noise.normal(len(rows[0]), size) if size else None
         return *self._task.batch(rows, self._views), noise
 
     def _step(
@@ -215,8 +215,8 @@ class VAE:
 
         A decoder without z gives one feature a class, whatever the noise.
         """
-        encoder = self.network.encoder
-        z = None if encoder is None else rng.normal(class_ids.shape[1], encoder.latent_dim)
+        size = self.network.latent_dim
+        z = rng.normal(class_ids.shape[1], size) if size else None
         return self._decoding(self.network.decoder, z, class_ids)
 
     def learned(self) -> Mapping[str, Part]:

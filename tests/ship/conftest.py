@@ -1,6 +1,7 @@
 """A tiny random CLIP and features to go with it: everything runs in milliseconds."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -103,6 +104,19 @@ def selection_task(
 ) -> Task:
     """The task that selection looks at: seeds differ in their pseudo-new classes."""
     return _protocol(clip, features, seeds, shots).selection.task
+
+
+def all_seen(task: Task) -> Task:
+    """The first four classes of a final task, all of which have pictures: few_shot's task."""
+    return replace(
+        task,
+        class_names=task.class_names[:4],
+        text_features=task.text_features[:4],
+        seen=task.seen[:, :4],
+        unseen_first=task.unseen_first[:, :4],
+        unseen_count=task.unseen_count[:, :4],
+        augment=True,
+    )
 
 
 def _protocol(clip: FrozenCLIP, features: FeatureSet, seeds: Sequence[int], shots: int) -> Protocol:

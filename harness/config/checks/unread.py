@@ -18,7 +18,9 @@ _ZERO_SHOT_TAKES = (
 _POSTERIOR = (
     "kl_weight", "kl_warmup", "free_bits", "latent_dim", "encoder_hidden", "generator_hidden",
 )  # fmt: skip
-_CACHED = ("tip_adapter", "tip_adapter_f", "gda")
+# those that the code of a picture alone reads
+_CODE = ("kl_weight", "kl_warmup", "free_bits", "encoder_hidden")
+_CACHED = ("tip_adapter", "tip_adapter_f", "gda", "lp_plus_plus")
 _STEPWISE = ("synthetic.ratio", "synthetic.draw")
 
 
@@ -141,6 +143,8 @@ def _ignored(key: str, prompt: Any) -> str | None:
         return "prompt fixed learns nothing"
     if prompt == "global" and key.removeprefix("generator.") in _POSTERIOR:
         return "prompt global has no latent code"
+    if prompt == "noise" and key.removeprefix("generator.") in _CODE:
+        return "prompt noise has no code of the picture"
     return None
 
 

@@ -32,6 +32,7 @@ GENERATORS: Mapping[str, list[dict[str, Any]]] = {
     "vae": [
         VAE,
         {**VAE, "prompt": "instance_tokens", "early_stopping": 3, "name_position": "middle"},
+        {**VAE, "prompt": "noise", "early_stopping": 3},
         {**VAE, "prompt": "global"},
         {**VAE, "prompt": "fixed"},
     ],
@@ -50,6 +51,7 @@ GENERATORS: Mapping[str, list[dict[str, Any]]] = {
     ],
     "gaussian_text": [{"name": "gaussian_text"}],
     "gaussian_base": [{"name": "gaussian_base"}],
+    "knn_gaussian": [{"name": "knn_gaussian"}],
     "real": [{"name": "real"}],
     "none": [{"name": "none"}],
 }
@@ -64,10 +66,18 @@ FINETUNERS: Mapping[str, list[dict[str, Any]]] = {
     "cocoop": [{"name": "cocoop", "epochs": 1, "batch_size": 4}],
     "kgcoop": [{"name": "kgcoop", **_TWO}],
     "clip_adapter": [{"name": "clip_adapter", **_TWO}],
+    "linear_adapter": [{"name": "linear_adapter", **_TWO}],
     "tip_adapter": [{"name": "tip_adapter"}],
     "tip_adapter_f": [{"name": "tip_adapter_f", **_TWO}],
     "linear_probe": [{"name": "linear_probe", **_TWO}],
-    "gda": [{"name": "gda"}],
+    "zs_lp": [{"name": "zs_lp", **_TWO}],
+    "clap": [{"name": "clap", **_TWO}],
+    "lp_plus_plus": [{"name": "lp_plus_plus", "epochs": 2}],
+    "gda": [
+        {"name": "gda"},
+        {"name": "gda", "precision": "pinv", "new_classes": "zero_shot"},
+        {"name": "gda", "precision": "ks"},
+    ],
 }
 
 

@@ -1,4 +1,7 @@
-"""GDA: equal to scikit-learn's LDA and to the paper's closed form, and its rule without data."""
+"""GDA: equal to scikit-learn's LDA and to the authors' closed forms, of seen and of new classes."""
+
+from dataclasses import replace
+from typing import Final, Literal
 
 import numpy as np
 import pytest
@@ -7,7 +10,8 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from torch import Tensor
 
 from ship.clip.frozen_clip import FrozenCLIP
-from ship.finetuners.gda import GDA, GDAConfig, discriminant
+from ship.finetuners.discriminant import Rows, discriminant, shared_precision
+from ship.finetuners.gda import GDA, GDAConfig
 from ship.finetuners.zero_shot import ZeroShot, ZeroShotConfig
 from ship.generators.controls import GaussianText, GaussianTextConfig
 from ship.synthesis import Synthesizer, SyntheticConfig
@@ -15,6 +19,7 @@ from ship.tasks.task import Task
 from tests.ship.conftest import build_features, final_task
 
 SEEDS = [0, 4]
+ESTIMATES: Final[tuple[Literal["pinv", "ks"], ...]] = ("pinv", "ks")
 
 
 @pytest.fixture(scope="module")
@@ -56,44 +61,82 @@ def test_equals_scikit_learn(task: Task, clip64: FrozenCLIP, shrinkage: float) -
 
 def test_weights_are_repetitions(task: Task) -> None:
     """A row of weight 3 counts as three rows do, in classes of any size."""
-    x, y = task.features[0, :-2, :1], task.labels[0, :-2]  # the last class has one picture
+    x, y = task.features[0, :-2, 0], task.labels[0, :-2]  # the last class has one picture
     times = torch.tensor([1, 3, 2, 1, 1, 1, 2, 2, 1, 3])
-    weight, bias = discriminant(x, y, times.double(), 4, 0.3)
-    repeated = x[:, 0].repeat_interleave(times, dim=0).numpy()
+    rows = Rows(x, y, times.double(), 4)
+    weight, bias = discriminant(rows.means(), shared_precision(rows, "ks", 0.3))
+    repeated = x.repeat_interleave(times, dim=0).numpy()
     labels = y.repeat_interleave(times).numpy()
     lda = LinearDiscriminantAnalysis(solver="lsqr", shrinkage=0.3).fit(repeated, labels)
     # pooled by rows as LDA does under the rows' own priors, which the classifier then leaves out
-    expected = lda.decision_function(x[:, 0].numpy()) - np.log(lda.priors_)
-    np.testing.assert_allclose(centred(x[:, 0] @ weight.T + bias), centred(expected), atol=1e-8)
+    expected = lda.decision_function(x.numpy()) - np.log(lda.priors_)
+    np.testing.assert_allclose(centred(x @ weight.T + bias), centred(expected), atol=1e-8)
+    apart = Rows(x.repeat_interleave(times, dim=0), torch.from_numpy(labels), torch.ones(17), 4)
+    for estimate in ESTIMATES:
+        torch.testing.assert_close(
+            shared_precision(rows, estimate, None),
+            shared_precision(replace(apart, weights=apart.weights.double()), estimate, None),
+            atol=1e-6,
+            rtol=1e-8,
+        )
 
 
-def test_equals_the_papers_closed_form(clip64: FrozenCLIP) -> None:
-    """Without a shrinkage, the precision is d ((N - 1) S + tr(S) I)^-1."""
-    task = final_task(clip64, build_features(clip64, views=0), SEEDS, shots=3)
-    gda = GDA(GDAConfig(), task, None, clip64, SEEDS)
-    x, test = task.features[1, :, 0].numpy(), task.unseen_features[1, :, 0]
-    means = np.stack([x[task.labels[1].numpy() == c].mean(0) for c in range(4)])
-    residuals = x - means[task.labels[1].numpy()]
-    n, d = x.shape
-    cov = np.cov(residuals, rowvar=False)
-    precision = d * np.linalg.inv((n - 1) * cov + np.trace(cov) * np.eye(d))
+def by_hand(means: np.ndarray, precision: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """mu^T P x - mu^T P mu / 2 of each class, (n, m)."""
     w, b = means @ precision, -0.5 * np.einsum("cd,de,ce->c", means, precision, means)
+    return x @ w.T + b
+
+
+def views_of(task: Task, replica: int) -> tuple[np.ndarray, np.ndarray]:
+    """All views of a replica's pictures, and the class of each."""
+    n, views = task.counts[replica], task.features.shape[2]
+    x = task.features[replica, :n].reshape(n * views, -1).numpy()
+    return x, task.labels[replica, :n].numpy().repeat(views)
+
+
+def test_seen_classes_equal_the_papers_few_shot_form(task: Task, clip64: FrozenCLIP) -> None:
+    """With `ks`, the precision is d ((N - 1) S + tr(S) I)^-1, every view a row (eq. 4)."""
+    gda = GDA(GDAConfig(), task, None, clip64, SEEDS)
+    test = task.unseen_features[1, :, 0]
+    x, y = views_of(task, 1)
+    means = np.stack([x[y == c].mean(0) for c in range(4)])
+    residuals = x - means[y]
+    n, d = x.shape
+    cov = residuals.T @ residuals / (n - 1)
+    precision = d * np.linalg.inv((n - 1) * cov + np.trace(cov) * np.eye(d))
     made = terms(gda, task, test)[1, :, :4]
-    np.testing.assert_allclose(centred(made), centred(test.numpy() @ w.T + b), atol=1e-9)
+    np.testing.assert_allclose(
+        centred(made), centred(by_hand(means, precision, test.numpy())), atol=1e-9
+    )
 
 
-@pytest.mark.parametrize("shrinkage", [None, 0.2])
-def test_views_share_a_pictures_weight(task: Task, shrinkage: float | None) -> None:
-    """A picture shown three times over counts as it does once."""
-    x, y, w = task.features[0, :, :1], task.labels[0], torch.ones(12, dtype=torch.float64)
-    once = discriminant(x, y, w, 8, shrinkage)
-    thrice = discriminant(x.expand(-1, 3, -1), y, w, 8, shrinkage)
-    torch.testing.assert_close(once, thrice)
+def test_both_groups_equal_the_authors_base_to_new_code(task: Task, clip64: FrozenCLIP) -> None:
+    """Base: pinv of the mean class covariance. New: the 64 nearest views and 16 texts a class."""
+    gda = GDA(GDAConfig(precision="pinv"), task, None, clip64, SEEDS)
+    test = task.unseen_features[1, :, 0]
+    x, y = views_of(task, 1)
+    d, k = x.shape[1], 36  # fewer views than 64: all of them
+    assert len(x) == k
+    means = np.stack([x[y == c].mean(0) for c in range(4)])
+    mean_covariance = np.mean([np.cov(x[y == c], rowvar=False) for c in range(4)], axis=0)
+    base = by_hand(means, np.linalg.pinv(mean_covariance, rcond=1e-13), test.numpy())
+    text = task.text_features[4:].numpy()
+    new_means = np.stack([np.concatenate([x, np.tile(t, (16, 1))]).mean(0) for t in text])
+    precisions = []
+    for t in text:
+        s = (x - t).T @ (x - t) / (k - 1)
+        precisions.append(d * np.linalg.pinv((k - 1) * s + np.trace(s) * np.eye(d)))
+    new = by_hand(new_means, np.mean(precisions, axis=0), test.numpy())
+    made = terms(gda, task, test)[1]
+    assert min(np.abs(centred(scores)).max() for scores in (base, new)) > 0.1
+    np.testing.assert_allclose(made[:, :4], centred(base), atol=1e-8)
+    np.testing.assert_allclose(made[:, 4:], centred(new), atol=1e-8)
 
 
-def test_a_class_without_data_keeps_its_zero_shot_logit(task: Task, clip64: FrozenCLIP) -> None:
-    """Its term is the mean of the other classes' terms, which is 0."""
-    made = terms(GDA(GDAConfig(), task, None, clip64, SEEDS), task, task.features[0, :, 0])
+def test_new_classes_may_keep_their_zero_shot_logit(task: Task, clip64: FrozenCLIP) -> None:
+    """Their terms are 0, as are the mean terms of the seen classes."""
+    gda = GDA(GDAConfig(new_classes="zero_shot"), task, None, clip64, SEEDS)
+    made = terms(gda, task, task.features[0, :, 0])
     assert bool((made[:, :, 4:] == 0).all()) and bool((made[:, :, :4] != 0).all())
     torch.testing.assert_close(made[:, :, :4].mean(2), torch.zeros_like(made[:, :, 0]))
 

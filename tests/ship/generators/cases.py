@@ -34,6 +34,7 @@ WGAN: dict[str, Any] = {
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "vae": ("vae", VAE),
     "vae/instance_tokens": ("vae", {**VAE, "prompt": "instance_tokens", "name_position": "middle"}),
+    "vae/noise": ("vae", {**VAE, "prompt": "noise", "early_stopping": 1}),
     "vae/global": ("vae", {**VAE, "prompt": "global", "ctx_init": "a photo", "early_stopping": 1}),
     "vae/fixed": ("vae", {**VAE, "prompt": "fixed", "name_position": "front"}),
     "vae/schedules": ("vae", {**VAE, "kl_warmup": 2, "free_bits": 0.01}),
@@ -47,6 +48,8 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "mlp_vae/early": ("mlp_vae", {**VAE, "lr": 0.1, "epochs": 12, "early_stopping": 1}),
     "gaussian_text": ("gaussian_text", {}),
     "gaussian_base": ("gaussian_base", {}),
+    "knn_gaussian": ("knn_gaussian", {"neighbours": 5}),
+    "knn_gaussian/mean": ("knn_gaussian", {"neighbours": 7, "centre": "mean"}),
     "real": ("real", {}),
 }
 # samples of these do not depend on noise

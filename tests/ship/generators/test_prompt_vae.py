@@ -198,3 +198,27 @@ def test_a_prompt_without_contexts_must_have_something_to_carry(prompt: str) -> 
     """One vector a context, or the contexts alone, are nothing without contexts."""
     with pytest.raises(ValueError, match=f"n_ctx must be at least 1 when prompt is {prompt}"):
         PromptVAEConfig.model_validate({"prompt": prompt, "n_ctx": 0})
+
+
+def test_noise_in_place_of_the_code_by_hand(clip64: FrozenCLIP, features: FeatureSet) -> None:
+    """Squared error and gradients where z is noise; there is no posterior, and no KL."""
+    config = PromptVAEConfig(**SMALL, prompt="noise", n_ctx=3)
+    vae = build_prompt_vae(config, final_task(clip64, features, [0, 1]), clip64, [0, 1])
+    rng = np.random.default_rng(0)
+    fill(vae.network, rng, 0.2)
+    x, noise = unit_rows(rng, 2, 5, 16), rng.standard_normal((2, 5, config.latent_dim))
+    ids = torch.tensor([[0, 1, 2, 3, 4], [4, 4, 0, 6, 7]])
+    error, kl, penalised = vae.terms(torch.from_numpy(x), ids, torch.from_numpy(noise))
+    assert bool((kl == 0).all()) and bool((penalised == 0).all())
+    error.sum().backward()
+    for replica in range(2):
+        layers = Layers(vae.network, replica)
+        prompt = PromptByHand(layers, "decoder.", False)
+        made, tower_back = tower_by_open_clip(
+            clip64, prompt.forward(noise[replica]), ids[replica].tolist()
+        )
+        assert error[replica].item() == pytest.approx(((made - x[replica]) ** 2).sum() / 5)
+        prompt.backward(tower_back(2 * (made - x[replica]) / 5))
+        layers.check(vae.network, replica, 1e-10)
+    metrics = vae.train_epoch()
+    assert metrics.keys() == {"loss", "reconstruction"}

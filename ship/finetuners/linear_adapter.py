@@ -1,0 +1,108 @@
+"""Regularized linear adapter: one square map of image features, held near the identity.
+
+x' = normalise(W x), logits = logit_scale * x' T^T against the zero-shot text features T; loss =
+cross-entropy + weight / shots * |W - I|^2 (squared Frobenius norm). Source: Fahes et al., the RLA
+of arXiv:2410.05270 (ProLIP; there it is the rival that needs no weights of the image tower), and
+their code (github.com/astra-vision/ProLIP, methods/RegLinearAdapter.py): Adam with epsilon 1e-4,
+300 steps on all pictures at once, each in another crop, rate cosine to 0. The penalty falls
+with the shots, so that no validation pictures are needed.
+
+Here a step may be smaller than all pictures (`batch_size`), and `synthetic` acts by ratio, draw and
+weight, as in every fine-tuner that trains step by step.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from ship.clip import FrozenCLIP
+from ship.configs import LinearAdapterConfig
+from ship.finetuners.base import classification_loss
+from ship.finetuners.training_set import TrainingStream
+from ship.synthesis import Synthesizer
+from ship.tasks import Task
+from ship.training import CosineDescent, Part, ReplicaOptimizer, each_replica, per_replica
+
+
+class LinearAdapter:
+    """R fused maps.
+
+    map: W, to be multiplied from the right, (replica, feature, feature).
+    """
+
+    choices: tuple[Mapping[str, float], ...] = ({},)
+
+    def __init__(
+        self,
+        config: LinearAdapterConfig | Sequence[LinearAdapterConfig],
+        task: Task,
+        synthesizer: Synthesizer | None,
+        clip: FrozenCLIP,
+        seeds: Sequence[int],
+    ) -> None:
+        configs = each_replica(config, task.n_replicas)
+        self.config = config = configs[0]
+        self._weight = per_replica(configs, "weight", task.features)
+        self._task = task
+        size = task.features.shape[-1]
+        self._identity = torch.eye(size, dtype=task.features.dtype, device=clip.device)
+        self.map = self._identity.repeat(task.n_replicas, 1, 1).requires_grad_()
+        self._stream = TrainingStream(task, synthesizer, seeds, config.batch_size, "linear_adapter")
+        optimizer = ReplicaOptimizer(torch.optim.Adam, [self.map], configs, eps=1e-4)
+        self._descent = CosineDescent(optimizer, config.epochs, self._stream.steps, clip.recorder)
+
+    @property
+    def epochs(self) -> int:
+        """Training epochs."""
+        return self.config.epochs
+
+    def loss(
+        self,
+        features: Float[Tensor, "replica n feature"],
+        labels: Int[Tensor, "replica n"],
+        weights: Float[Tensor, "replica n"] | None,
+    ) -> Float[Tensor, " replica"]:
+        """Weighted mean cross-entropy of a batch + weight / shots * |W - I|^2.
+
+        Args:
+            features: a batch, unit norm.
+            labels: of each feature, places among the task's classes.
+            weights: of each feature's loss; None: all 1.
+        """
+        loss = classification_loss(self._scores(features), labels, self._stream.allowed, weights)
+        distance = (self.map - self._identity).square().sum((1, 2))
+        return loss + self._weight / self._task.shots * distance
+
+    def train_epoch(self) -> dict[str, Float[Tensor, " replica"]]:
+        """One pass over the real features."""
+        return {"loss": self._descent.epoch(self._stream.next, lambda *batch: [self.loss(*batch)])}
+
+    @torch.no_grad()
+    def logits(
+        self, pictures: Float[Tensor, "n feature"], choice: Mapping[str, float]
+    ) -> Float[Tensor, "replica n n_cls"]:
+        """logit_scale * cosine of mapped features to the zero-shot text features."""
+        return self._scores(pictures)
+
+    def _scores(self, features: Tensor) -> Tensor:
+        return self._task.zero_shot_logits(F.normalize(features @ self.map, dim=-1))
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """The map."""
+        return {"map": self.map.detach().clone()}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Put the map back."""
+        with torch.no_grad():
+            self.map.copy_(state["map"])
+
+    def learned(self) -> Mapping[str, Part]:
+        """The map."""
+        return {"map": self.map}
+
+    def parts(self) -> Mapping[str, Part]:
+        """The map and its training."""
+        return {"map": self.map, "descent": self._descent, "stream": self._stream}
