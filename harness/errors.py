@@ -13,6 +13,9 @@ class UserError(ValueError):
     A store that is away (StoreAway) and a study that was lost (StudyLost) exit with 3.
     """
 
+    def __init__(self, lines: str) -> None:
+        super().__init__("\n".join(map(printable, lines.split("\n"))))
+
 
 class ConfigError(UserError):
     """A study that cannot run; `faults` holds every fault, str() one line each."""

@@ -78,7 +78,7 @@ class TableView:
 
         Mean, low, high and n of each estimate are columns of their own.
         """
-        return pl.read_csv(csv_text(self.table).encode(), infer_schema_length=None)
+        return pl.read_csv(csv_text(self.table, plain=True).encode(), infer_schema_length=None)
 
     def markdown(self) -> str:
         """A pipe table with its notes."""

@@ -10,7 +10,7 @@ from typing import Any
 from harness.config import StudyConfig, assignments, distributions, grid, reference_arms, resolve
 from harness.planning.fingerprints import Fingerprints
 from harness.store import Ledger
-from harness.wording import show
+from harness.wording import printable, show
 from reports.contract import State
 from ship.trial_config import RESULTS_VERSION, TrialConfig
 
@@ -51,7 +51,7 @@ def _short(value: Any) -> str:
     """A level in a label: four digits of a float, a name without quotes."""
     if isinstance(value, float):
         return f"{value:.4g}"
-    return value if isinstance(value, str) else show(value)
+    return printable(value) if isinstance(value, str) else show(value)
 
 
 def setting_key(trial: TrialConfig, dataset_fingerprint: str, backbone_fingerprint: str) -> str:

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.progress.board import Board, TrialView
-from harness.wording import clock
+from harness.wording import clock, printable
 from reports.contract import State
 
 STYLE = {
@@ -96,7 +96,7 @@ class PlainView:
         self._print(f"[{self._board.ended}/{self._board.trials}] " + "  ".join(parts))
 
     def _print(self, line: str) -> None:
-        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+        self._console.print(printable(line), markup=False, highlight=False, soft_wrap=True)
 
 
 class LiveView:
@@ -150,7 +150,7 @@ class LiveView:
             table.add_row(
                 Text(view.label, overflow="ellipsis", no_wrap=True),
                 Text(view.state, style=STYLE[view.state]),
-                Text(view.note or view.where, overflow="ellipsis", no_wrap=True),
+                Text(printable(view.note) or view.where, overflow="ellipsis", no_wrap=True),
                 objective,
                 f"{view.seconds:.0f}",
             )
@@ -181,6 +181,6 @@ def line_printer(console: Console) -> Callable[[str], None]:
     """Prints plain lines, above the table where there is one; from any thread."""
 
     def say(line: str) -> None:
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        console.print(printable(line), markup=False, highlight=False, soft_wrap=True)
 
     return say

@@ -17,6 +17,7 @@ from harness.store.errors import StoreError, store_errors
 from harness.store.files import keep_file, keep_files
 from harness.store.lock.file_lock import gate
 from harness.store.quiet import quieten
+from harness.store.sqlite_tables import whole_tables
 from harness.store.writer import WaitingWriter, Writer
 from reports.contract import SQLITE, options_fault
 
@@ -212,8 +213,9 @@ def _open(uri: str, path: Path | None) -> Store:
         quieten(logging.WARNING)  # after the import, which sets MLflow's level
         # a database that does not answer raises, too; here it would print a traceback each time
         logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
-        client = MlflowClient(tracking_uri=uri)
-        client.search_experiments(max_results=1)
+        with nullcontext() if path is None else whole_tables(uri, path, LOCK_SECONDS):
+            client = MlflowClient(tracking_uri=uri)
+            client.search_experiments(max_results=1)
     return Store(uri, client, path.parent / "mlartifacts" if path else None)
 
 

@@ -1,7 +1,7 @@
 """The names under which a study stands in MLflow: the one source for writer and reader.
 
-Answers for: tags, states, metric keys, the file of right answers, protocols with their columns, and
-the masking of secrets.
+Answers for: tags, states, metric keys, the file of right answers, protocols with their columns, the
+masking of secrets, and of characters that a terminal obeys.
 Imports nothing of the project, and nothing heavy.
 """
 
@@ -45,6 +45,7 @@ from reports.contract.states import (
     State,
 )
 from reports.contract.tags import ADDED_BY_PATH, FINGERPRINTS, LONG_TAGS, Tag
+from reports.contract.text import printable
 
 __all__ = [
     "ADDED_BY_PATH",
@@ -85,6 +86,7 @@ __all__ = [
     "hit_column",
     "interval_metrics",
     "options_fault",
+    "printable",
     "redacted",
     "seed_metric",
     "split_hit",

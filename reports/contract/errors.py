@@ -1,13 +1,14 @@
 """Why a report cannot be made."""
 
 from reports.contract.redact import redacted
+from reports.contract.text import printable
 
 
 class ReportError(ValueError):
     """One line about why no report can be made, without secrets."""
 
     def __init__(self, line: str) -> None:
-        super().__init__(redacted(line))
+        super().__init__(printable(redacted(line)))
 
 
 class EmptyStudyError(ReportError):

@@ -15,7 +15,7 @@ from reports.contract import ReportError
 from reports.render.answer import answer_markdown, answer_view
 from reports.render.latex import latex
 from reports.render.page import page
-from reports.render.plain import csv_stream, csv_text, markdown
+from reports.render.plain import csv_stream, csv_text, markdown, no_formulas
 from reports.render.terminal import FILE_WIDTH, plain_text, terminal_view
 from reports.report import Report
 from reports.tables import Table
@@ -97,7 +97,7 @@ def report_files(report: Report, *, every_figure: bool = False) -> dict[str, byt
         f"{name}.md": text_of("markdown", report),
         f"{name}.tex": text_of("latex", report),
         **{f"{name}-{file_name(table.name)}.csv": csv_text(table) for table in tables},
-        f"{name}-rows.csv": study.rows.write_csv(),
+        f"{name}-rows.csv": no_formulas(study.rows).write_csv(),
         f"{name}.html": page(report, sections),
     }
     return {file: text.encode() for file, text in texts.items()} | files

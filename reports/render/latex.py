@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from reports.contract import printable
 from reports.render.plain import row_cells
 from reports.tables import (
     Cell,
@@ -35,7 +36,13 @@ def latex(tables: Sequence[Table]) -> str:
 
 def escape(text: str) -> str:
     """Text in which no character is a command."""
+    text = printable(" ".join(text.splitlines()))
     return "".join(_SPECIALS.get(character, character) for character in text)
+
+
+def _first(text: str) -> str:
+    r"""A text behind \\, which would take [ for its own argument, and * for a part of its name."""
+    return f"{{}}{text}" if text.lstrip().startswith(("[", "*")) else text
 
 
 def _latex(table: Table) -> str:
@@ -56,7 +63,7 @@ def _latex(table: Table) -> str:
     ]
     for _, rows in table.sections():
         lines += [r"\midrule", *(_line(_cells(table, row, stacked)) for row in rows)]
-    notes = r"\\ ".join(escape(note) for note in table.notes)
+    notes = r"\\ ".join(_first(escape(note)) for note in table.notes)
     lines += [
         r"\bottomrule",
         r"\end{tabular}",
@@ -75,7 +82,7 @@ def _fit(columns: int) -> tuple[str, str]:
 
 
 def _heading(column: Column, stacked: bool) -> str:
-    lines = [escape(line) for line in broken(column.heading)]
+    lines = [_first(escape(line)) for line in broken(column.heading)]
     if not stacked or len(lines) == 1:
         return escape(column.heading)
     text = r"\\".join(lines)
@@ -105,4 +112,4 @@ def _cell(cell: Cell | None, stacked: bool) -> str:
 
 
 def _line(cells: Sequence[str]) -> str:
-    return " & ".join(cells) + r" \\"
+    return _first(" & ".join(cells)) + r" \\"

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 
 import polars as pl
 
+from reports.contract import printable
 from reports.stats import Estimate
 from reports.tables import (
     ADDED,
@@ -25,6 +26,12 @@ from reports.tables import (
 )
 
 _FIELDS = ("mean", "low", "high", "n")
+_BREAKS = re.compile("[\\n\\r\\v\\f\\x1c-\\x1e\\x85\\u2028\\u2029]")
+# What Markdown takes for a heading, a quotation or a list where a line begins with it.
+_BLOCK = re.compile(r"^(\s*)(#+(?=\s|$)|>|[-+](?=\s|$))")
+_NUMBERED = re.compile(r"^(\s*\d+)([.)](?=\s|$))")
+# What a spreadsheet takes for a formula where a cell begins with it.
+_FORMULA = tuple("=+-@\t\r\n＝＋－＠")
 
 
 def markdown(tables: Sequence[Table]) -> str:
@@ -77,22 +84,33 @@ def _piped(cells: Sequence[str]) -> str:
 
 
 def escaped(text: str) -> str:
-    """Markdown's specials inside a cell; an underscore within a word is none."""
-    text = re.sub(r"([\\|*`\[\]])", r"\\\1", text)
-    return re.sub(r"<(?=[A-Za-z/!])", "&lt;", text).replace("\n", " ")
+    """Markdown's specials inside a cell or an item; an underscore within a word is none."""
+    text = printable(_BREAKS.sub(" ", text))
+    text = re.sub(r"([\\|*`\[\]~$]|(?<!\w)_|_(?!\w))", r"\\\1", text)
+    text = re.sub(r"&(?=#?\w+;)", "&amp;", text)
+    text = re.sub(r"<(?=[A-Za-z/!?])", "&lt;", text)
+    return _NUMBERED.sub(r"\1\\\2", _BLOCK.sub(r"\1\\\2", text))
 
 
-def csv_text(table: Table) -> str:
+def csv_text(table: Table, *, plain: bool = False) -> str:
     """All rows at full precision: mean, low, high and n of every estimate in columns of their own.
+
+    A text that a spreadsheet would take for a formula has an apostrophe before it.
 
     What is not known is an empty field. `selection_rule` says "selected on test" where it was;
     `flags` lists FLAG RAISED/OF; `added` tells what --path ran.
+
+    Args:
+        table: that is written.
+        plain: leave such texts as they are, for a reader that is no spreadsheet.
     """
     names = {column.key: _names(table, column.key) for column in table.columns}
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
+    shield = str if plain else _no_formula
     headings = [heading for found in names.values() for heading in found]
-    writer.writerow([*headings, "section", "baseline", "arm", "selection_rule", "flags", "added"])
+    headings += ["section", "baseline", "arm", "selection_rule", "flags", "added"]
+    writer.writerow(map(shield, headings))
     for row in table.rows:
         values = [
             value for key, found in names.items() for value in _values(row.cells.get(key), found)
@@ -100,8 +118,25 @@ def csv_text(table: Table) -> str:
         selection = "selected on test" if on_test(row.selection) else row.selection
         flags = "; ".join(f"{flag.name} {flag.raised}/{flag.of}" for flag in row.flags)
         baseline, added = (str(said).lower() for said in (row.baseline, row.added))
-        writer.writerow([*values, row.section, baseline, row.arm, selection, flags, added])
+        values += [row.section, baseline, row.arm, selection, flags, added]
+        writer.writerow(shield(str(value)) for value in values)
     return buffer.getvalue()
+
+
+def no_formulas(frame: pl.DataFrame) -> pl.DataFrame:
+    """A frame for a CSV file in which no spreadsheet finds a formula: see csv_text."""
+    texts = pl.col(pl.String).map_elements(_no_formula, return_dtype=pl.String)
+    return frame.with_columns(texts).rename(_no_formula)
+
+
+def _no_formula(text: str) -> str:
+    if not text.startswith(_FORMULA):
+        return text
+    try:
+        float(text)
+    except ValueError:
+        return f"'{text}"
+    return text
 
 
 def csv_stream(tables: Sequence[Table]) -> str:
@@ -114,12 +149,13 @@ def csv_stream(tables: Sequence[Table]) -> str:
     its own, datasets_text beside datasets. A text that is not known is empty.
     """
     frame = pl.concat([_labelled(table) for table in tables], how="diagonal")
-    return pl.DataFrame([part for column in frame for part in _typed(column)]).write_csv()
+    typed = pl.DataFrame([part for column in frame for part in _typed(column)])
+    return no_formulas(typed).write_csv()
 
 
 def _labelled(table: Table) -> pl.DataFrame:
     """A table's CSV as texts; its labels are under their headings, and empty for arms."""
-    frame = pl.read_csv(io.StringIO(csv_text(table)), infer_schema=False)
+    frame = pl.read_csv(io.StringIO(csv_text(table, plain=True)), infer_schema=False)
     labels = table.columns[: table.labels]
     own = pl.col("arm").is_null()
     frame = frame.with_columns(

