@@ -25,8 +25,8 @@ def checked_backbone(kept: Kept, clip: FrozenCLIP | None, device: str) -> Frozen
     if clip.fingerprint != kept.said.backbone_fingerprint:
         raise TrainedError(
             f"{kept.path}: was trained with backbone {name[:200]!r} of fingerprint "
-            f"{kept.said.backbone_fingerprint[:32]!r}, and this one is {clip.name!r} of fingerprint "
-            f"{clip.fingerprint!r}; load the weights that it was trained with"
+            f"{kept.said.backbone_fingerprint[:32]!r}, and this one is {clip.name!r} of "
+            f"fingerprint {clip.fingerprint!r}; load the weights that it was trained with"
         )
     if clip.precision != precision:
         raise TrainedError(
