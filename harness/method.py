@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from harness.resources import AnalyticCosts
 from ship.architectures import Precision
 from ship.epoch_metrics import EpochMetrics
+from ship.plugins import PluginFile, carried, load_carried
 from ship.trial_config import TrialConfig
 
 if TYPE_CHECKING:
@@ -66,6 +67,20 @@ def _without_recorder(load: Callable[..., Any], *args: Any) -> Any:
     clip = load(*args)
     clip.recorder = None
     return clip
+
+
+def knowing_plugins(load: Callable[..., Any]) -> Callable[..., Any]:
+    """A load_backbone that loads the files of plugins, too, before the backbone.
+
+    What encodes pictures loads its backbone first, and a plugin may have pictures of its own kind.
+    """
+    files = carried()
+    return partial(_load_knowing, files, load) if files else load
+
+
+def _load_knowing(files: tuple[PluginFile, ...], load: Callable[..., Any], *args: Any) -> Any:
+    load_carried(files)
+    return load(*args)
 
 
 def load_dataset(name: str, data_root: Path | None, cache_dir: Path) -> "PictureDataset":

@@ -13,6 +13,7 @@ def run_study(
     space: str | Path,
     overrides: Sequence[str] = (),
     *,
+    plugins: Sequence[str | Path] = (),
     data_root: Path | str | None = None,
     address: str | None = None,
     cache_dir: Path | str | None = None,
@@ -30,6 +31,8 @@ def run_study(
     Args:
         space: a YAML file, or the name of a packaged study.
         overrides: as of --set, e.g. ["seeds=3", "generator.epochs=5"].
+        plugins: files with generators, fine-tuners or datasets of one's own, which the study may
+            name; they are run, and stay known to this process.
         data_root: where data sets lie.
         address: of a running Ray cluster (HOST:PORT or "auto"); None: this machine.
         cache_dir: for features, checkpoints, and writes that the store lacks.
@@ -49,12 +52,13 @@ def run_study(
             cannot be used; one clear message with every fault.
         KeyboardInterrupt: interrupted while the store was away.
     """
-    from harness.config import load_study
+    from harness.config import load_plugins, load_study
     from harness.planning import Consent
     from harness.study import run_path
     from harness.study import run_study as run
 
     root = None if data_root is None else Path(data_root)
+    load_plugins(plugins)
     study = load_study(str(space), list(overrides), root)
     run_one = partial(
         run,

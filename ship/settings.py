@@ -18,6 +18,15 @@ class Settings(BaseModel):
     )
 
 
+class NamedSettings(Settings):
+    """Settings of one of several variants, such as a generator; a YAML tells it by its name.
+
+    Variants give `name` the type Literal["NAME"], and that name as its default.
+    """
+
+    name: str
+
+
 class PerReplica:
     """The mark of a field that may differ between the replicas of a trial.
 

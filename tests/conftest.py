@@ -3,6 +3,8 @@
 import os
 import re
 import signal
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -43,3 +45,19 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
         return
     if config.getoption("numprocesses", None) is None and config.getoption("dist", None) == "no":
         option.numprocesses, option.dist = 2, "loadfile"
+
+
+@pytest.fixture
+def own_tables() -> Iterator[None]:
+    """The tables of generators, fine-tuners and datasets are afterwards as they were before."""
+    from ship.configs import FINETUNERS, GENERATORS
+    from ship.datasets import DATASETS
+
+    tables: list[Any] = [GENERATORS, FINETUNERS, DATASETS]
+    held = [(dict(table), dict(table.origins), table._installed) for table in tables]
+    yield
+    for table, (entries, origins, installed) in zip(tables, held, strict=True):
+        table.clear()
+        table.update(entries)
+        table.origins = origins
+        table._installed = installed

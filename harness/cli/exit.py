@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from reports.cli import Prepared
     from reports.contract import Publication
 
-COMPLETE, USER_MISTAKE, INCOMPLETE, INTERRUPTED = 0, 2, 3, 130
+COMPLETE, BROKEN, USER_MISTAKE, INCOMPLETE, INTERRUPTED = 0, 1, 2, 3, 130
 
 
 class Closing:

@@ -12,6 +12,7 @@ from harness.wording import duration, printable, show
 
 if TYPE_CHECKING:
     from harness.planning import Estimate, Plan
+    from ship.registry import Registry
 
 _NO_DEFAULTS: Mapping[str, str] = {}
 _STUDY_DEFAULTS = {
@@ -70,6 +71,7 @@ def _tables() -> Mapping[str, Iterable[tuple[str, str]]]:
 
     datasets = {name: _dataset_line(spec) for name, spec in DATASETS.items()}
     datasets[f"{PREFIX}NAME"] = _first_line(ImageFolder)
+    datasets |= _installed(DATASETS)
     return {
         "keys of a trial": _fields(TrialConfig),
         "keys of a study": (
@@ -78,8 +80,8 @@ def _tables() -> Mapping[str, Iterable[tuple[str, str]]]:
         "a factor of space": _fields(Factor),
         "resources": _fields(Resources),
         "record": _fields(Record),
-        "generator": _variants(GENERATORS),
-        "finetuner": _variants(FINETUNERS),
+        "generator": [*_variants(GENERATORS), *_installed(GENERATORS).items()],
+        "finetuner": [*_variants(FINETUNERS), *_installed(FINETUNERS).items()],
         "dataset": datasets.items(),
         "synthetic": _fields(SyntheticConfig),
         "protocol": ((name, _protocol_line(name, build)) for name, build in PROTOCOLS.items()),
@@ -141,6 +143,16 @@ def _variants(choices: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
         yield name, _first_line(pair[0])
         for field, line in _fields(pair[0]):
             yield f"  .{field}", line
+
+
+def _installed(table: "Registry[Any]") -> dict[str, str]:
+    """Plugins of installed packages, which are not imported only to be listed."""
+    loaded = set(table)
+    return {
+        name: f"A plugin of an installed package ({table.group})."
+        for name in table.names()
+        if name not in loaded
+    }
 
 
 def _fields(settings: Any, defaults: Mapping[str, str] = _NO_DEFAULTS) -> Iterable[tuple[str, str]]:

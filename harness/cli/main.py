@@ -9,6 +9,7 @@ Everything heavy (torch, ray, mlflow, pydantic) is imported inside the functions
 import gc
 import os
 import sys
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -20,8 +21,9 @@ from harness.cli.refusals import check_options, is_users
 
 _EPILOG = (
     "Running the same command again goes on where the last one stopped. "
-    "Exit codes: 0 the study is complete; 2 refused or broken off: a mistake in the command, the "
-    "YAML or the data, another driver, or a store, cluster or storage that cannot be used; "
+    "Exit codes: 0 the study is complete; 1 --check has found a fault; 2 refused or broken off: a "
+    "mistake in the command, the YAML or the data, another driver, or a store, cluster or storage "
+    "that cannot be used; "
     "3 incomplete: trials failed or are missing, the store is away, or another driver has taken "
     "the study over; 130 interrupted."
 )
@@ -42,6 +44,15 @@ def sweep(
             metavar="KEY=VALUE",
             help="Override a key of the YAML, e.g. shots=4, finetuner=tip_adapter_f, "
             "generator.epochs=5, space.shots=null; may be repeated.",
+        ),
+    ] = None,
+    plugins: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--plugin",
+            metavar="FILE",
+            help="A Python file with a generator, a fine-tuner or a dataset of your own, which the "
+            "YAML may name; it is run. May be repeated.",
         ),
     ] = None,
     data_root: Annotated[
@@ -123,6 +134,14 @@ def sweep(
             "--list-options", metavar="", help="List generators, fine-tuners, datasets and so on."
         ),
     ] = False,
+    check: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Run no study, but check whether a generator, a fine-tuner or a dataset, say of "
+            "--plugin, does what a trial relies on.",
+        ),
+    ] = None,
     list_backbones: Annotated[
         bool,
         typer.Option("--list-backbones", metavar="", help="List the backbones that can be used."),
@@ -155,7 +174,11 @@ def sweep(
     elif list_options:
         from harness.cli.list_options import print_options
 
-        print_options()
+        raise typer.Exit(_with_plugins(plugins or [], print_options))
+    elif check is not None:
+        from harness.cli.check import run_check
+
+        raise typer.Exit(_with_plugins(plugins or [], partial(run_check, check, data_root)))
     elif list_backbones:
         from harness.cli.list_backbones import print_backbones
 
@@ -165,6 +188,7 @@ def sweep(
             _sweep(
                 space,
                 overrides or [],
+                plugins or [],
                 data_root,
                 address,
                 cache_dir,
@@ -194,6 +218,7 @@ def main() -> None:
 def _sweep(
     space: str | None,
     overrides: list[str],
+    plugins: list[str],
     data_root: Path | None,
     address: str,
     cache_dir: Path | None,
@@ -223,6 +248,9 @@ def _sweep(
             prefetch=prefetch,
             dry_run=dry_run,
         )
+        from harness.config import load_plugins
+
+        load_plugins(plugins)
         if prefetch is not None:
             from harness.cli.prefetch import run_prefetch
 
@@ -275,6 +303,20 @@ def _sweep(
     except ValueError as error:
         if not is_users(error):
             raise
+        typer.echo(str(error), err=True)
+        return USER_MISTAKE
+
+
+def _with_plugins(plugins: list[str], show: Callable[[], int | None]) -> int:
+    """Show something that plugins may be in; the exit code."""
+    from harness.config import load_plugins
+    from harness.errors import UserError
+    from ship.plugins import PluginError
+
+    try:
+        load_plugins(plugins)
+        return show() or COMPLETE
+    except (UserError, PluginError) as error:
         typer.echo(str(error), err=True)
         return USER_MISTAKE
 

@@ -62,8 +62,9 @@ def _prefetch_faults(
 
 
 def is_users(error: ValueError) -> bool:
-    """Whether the method's own error is a mistake of the user's: data or weights are not there."""
+    """Whether the method's own error is a mistake of the user's: data, weights or plugins."""
     from ship.architectures import BackboneError
     from ship.datasets import DatasetError
+    from ship.plugins import PluginError
 
-    return isinstance(error, BackboneError | DatasetError)
+    return isinstance(error, BackboneError | DatasetError | PluginError)

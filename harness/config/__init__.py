@@ -17,6 +17,7 @@ from harness.config.choices import (
 )
 from harness.config.factor import Factor, assignments
 from harness.config.load import load_study
+from harness.config.plugins import load_plugins
 from harness.config.space import (
     baseline,
     belongs,
@@ -50,6 +51,7 @@ __all__ = [
     "distributions",
     "grid",
     "levels",
+    "load_plugins",
     "load_study",
     "reference_arms",
     "resolve",

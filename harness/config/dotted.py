@@ -8,6 +8,8 @@ from typing import Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from ship.registry import OneOf
+
 
 @dataclass(frozen=True)
 class Field:
@@ -30,6 +32,9 @@ class Field:
 
 def variants(field: FieldInfo) -> dict[str, type[BaseModel]]:
     """name -> settings class of a group that is one of several; {"": class} of one; {}: a leaf."""
+    for mark in field.metadata:
+        if isinstance(mark, OneOf):
+            return {name: entry.config for name, entry in mark.table.items()}
     classes = [item for item in _flat(field.annotation) if _is_settings(item)]
     if field.discriminator is None:
         return {"": classes[0]} if classes else {}
@@ -49,7 +54,7 @@ def dotted_fields(model: type[BaseModel]) -> dict[str, Field]:
         owners: dict[str, dict[str, FieldInfo]] = {}
         for tag, inner in classes.items():
             for leaf, leaf_info in inner.model_fields.items():
-                if leaf != info.discriminator:
+                if leaf != "name" or tag == "":
                     owners.setdefault(f"{name}.{leaf}", {})[tag] = leaf_info
         found |= {path: Field(where) for path, where in owners.items()}
     return found

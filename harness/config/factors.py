@@ -1,21 +1,55 @@
 """The factors of a YAML's `space`, each on its own: what it varies, and its faults."""
 
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final, TypeVar
 
 from pydantic import ValidationError
 
-from harness.config.dotted import dotted_fields, variants
+from harness.config.dotted import Field, dotted_fields, variants
 from harness.config.factor import Factor, factor_faults
 from harness.config.mistakes import from_pydantic
 from harness.errors import Fault
 from harness.wording import nearest
+from ship.configs import FINETUNERS, GENERATORS
 from ship.trial_config import TrialConfig
 
-FIELDS = dotted_fields(TrialConfig)
-GROUPS = {
-    key: tuple(tags) for key, info in TrialConfig.model_fields.items() if (tags := variants(info))
-}
+T = TypeVar("T")
+
+
+class _Live(Mapping[str, T]):
+    """A mapping made of TrialConfig, anew once a plugin has brought settings of its own."""
+
+    def __init__(self, make: Callable[[], Mapping[str, T]]) -> None:
+        self._make = make
+        self._made: Mapping[str, T] = {}
+        self._of: tuple[type[Any], ...] = ()
+
+    def _now(self) -> Mapping[str, T]:
+        kinds = tuple(e.config for table in (GENERATORS, FINETUNERS) for e in table.values())
+        if kinds != self._of:
+            self._made, self._of = self._make(), kinds
+        return self._made
+
+    def __getitem__(self, key: str) -> T:
+        return self._now()[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._now())
+
+    def __len__(self) -> int:
+        return len(self._now())
+
+
+def _groups() -> dict[str, tuple[str, ...]]:
+    fields = TrialConfig.model_fields.items()
+    return {key: tuple(tags) for key, info in fields if (tags := variants(info))}
+
+
+FIELDS: Final[Mapping[str, Field]] = _Live(lambda: dotted_fields(TrialConfig))
+"""Dotted name of each setting -> who has it."""
+GROUPS: Final[Mapping[str, tuple[str, ...]]] = _Live(_groups)
+"""Each group of settings -> the variants that it may be one of; of one kind alone: ""."""
 
 
 def parse_space(raw: Any) -> tuple[dict[str, Factor], list[Fault]]:

@@ -22,6 +22,7 @@ from harness.config.factor import Factor, is_among, is_within
 from harness.config.factors import FIELDS, GROUPS, parse_space
 from harness.config.mistakes import from_pydantic
 from harness.config.overrides import Override, apply_overrides, parse_overrides
+from harness.config.plugins import load_named
 from harness.config.study_config import SELECTING, STUDY_KEYS, TRIAL_KEYS, StudyConfig
 from harness.errors import ConfigError, Fault
 from harness.study_files import find_space, label_of, read_yaml
@@ -78,7 +79,9 @@ def parse_study(
     """
     given, bad = parse_overrides(overrides)
     faults = list(earlier)
-    tree = _named({"name": name, **apply_overrides(mapping, given)})
+    written = {"name": name, **apply_overrides(mapping, given)}
+    load_named(written)
+    tree = _named(written)
     tree |= default_selection(tree)
     faults += [_unknown(key) for key in tree if key not in (*STUDY_KEYS, *TRIAL_KEYS)]
     constants = {key: value for key, value in tree.items() if key in TRIAL_KEYS}

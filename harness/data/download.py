@@ -37,7 +37,7 @@ def get_dataset(name: str, data_root: Path) -> list[str]:
     from ship.datasets import DATASETS, nearest_dataset
 
     spec: Any = DATASETS.get(name)
-    if spec is None:
+    if spec is None or name not in SOURCES:
         near = nearest_dataset(name)
         hint = f" (did you mean {near}?)" if near else ""
         raise UserError(f"unknown dataset {name!r}{hint}; ship-data list shows all")
@@ -75,7 +75,7 @@ def fetch_missing(names: Iterable[str], data_root: Path, say: Callable[[str], No
 
     for name in names:
         spec: Any = DATASETS.get(name)
-        if spec is None or not SOURCES[name].torchvision:
+        if spec is None or name not in SOURCES or not SOURCES[name].torchvision:
             continue
         if not (data_root / spec.folder / spec.images).exists():
             for line in get_dataset(name, data_root):

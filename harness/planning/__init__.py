@@ -16,6 +16,7 @@ from harness.planning.settings import (
     contains,
     enumerate_settings,
     label_of,
+    plugins_text,
 )
 from harness.planning.short_trial import shortened
 
@@ -37,6 +38,7 @@ __all__ = [
     "label_of",
     "make_plan",
     "outcome_of",
+    "plugins_text",
     "shortened",
     "study_prunes",
 ]

@@ -8,7 +8,7 @@ from typing import Any
 from harness.config import StudyConfig, distributions, levels, reference_arms, resolve
 from harness.planning.changes import Changes
 from harness.planning.plan import Plan
-from harness.planning.settings import SettingMaker, contains
+from harness.planning.settings import SettingMaker, contains, plugins_text
 from harness.store import Ledger, LedgerRun, Recorded, param_text, params
 from reports.contract import State, Tag
 from ship.trial_config import RESULTS_VERSION, TrialConfig
@@ -156,6 +156,16 @@ def _prints(run: LedgerRun, config: TrialConfig, maker: SettingMaker) -> Iterato
     same = run.params.get("dataset") == config.dataset
     if same and held.get(Tag.DATASET_FINGERPRINT, pictures) != pictures:
         yield f"dataset {config.dataset}: other pictures, labels or splits than before"
+    old, new = (_plugins(text) for text in (held.get(Tag.PLUGINS, ""), plugins_text(config)))
+    for name in dict.fromkeys([*new, *old]):
+        if old.get(name) != new.get(name):
+            yield f"plugin {name}: {old.get(name, 'none')} -> {new.get(name, 'none')}"
+
+
+def _plugins(text: str) -> dict[str, str]:
+    """What plugins_text says: of each plugin its version, or its file's first digits."""
+    parts = (part.partition(": ") for part in text.split("; ") if part)
+    return {name: what[:19] if what.startswith("sha256:") else what for name, _, what in parts}
 
 
 def _texts(values: Iterable[Any] | None) -> frozenset[str] | None:

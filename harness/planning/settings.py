@@ -12,6 +12,7 @@ from harness.planning.fingerprints import Fingerprints
 from harness.store import Ledger
 from harness.wording import printable, show
 from reports.contract import State
+from ship.plugins import identities
 from ship.trial_config import RESULTS_VERSION, TrialConfig
 
 
@@ -54,12 +55,26 @@ def _short(value: Any) -> str:
     return printable(value) if isinstance(value, str) else show(value)
 
 
+def plugins_of(trial: TrialConfig) -> dict[str, str]:
+    """The plugins that a setting uses: "finetuner ridge" -> "ship-example 0.1", or a file's hash.
+
+    Raises:
+        ship.plugins.PluginError: one of them cannot be loaded.
+    """
+    return identities(trial.generator.name, trial.finetuner.name, [trial.dataset, *trial.targets])
+
+
+def plugins_text(trial: TrialConfig) -> str:
+    """The plugins of a setting for people, "finetuner ridge: ship-example 0.1; ..."; "": none."""
+    return "; ".join(f"{name}: {what}" for name, what in plugins_of(trial).items())
+
+
 def setting_key(trial: TrialConfig, dataset_fingerprint: str, backbone_fingerprint: str) -> str:
     """16 hexadecimal digits of SHA-256 over everything that, with a seed, decides a result.
 
     Args:
         trial: the resolved setting; every field counts, defaults too, so that a changed default
-            is a changed setting.
+            is a changed setting, and the version of each plugin that it uses.
         dataset_fingerprint: identity of the pictures and labels.
         backbone_fingerprint: identity of weights and architecture.
     """
@@ -67,6 +82,9 @@ def setting_key(trial: TrialConfig, dataset_fingerprint: str, backbone_fingerpri
     said = {**trial.model_dump(mode="json"), "objective": trial.selection_metric}
     if trial.image_precision == "fp32":
         del said["image_precision"]  # came later: results from before it are of fp32
+    plugins = plugins_of(trial)
+    if plugins:  # a setting of built-ins alone has the key that it had before there were any
+        said["plugins"] = plugins
     content = {
         "results_version": RESULTS_VERSION,
         "trial": said,

@@ -13,6 +13,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from harness.planning.calibration import Calibration, calibrate
+from ship.plugins import PluginFile, carried, load_carried
 
 if TYPE_CHECKING:
     from harness.config import StudyConfig
@@ -24,7 +25,15 @@ if TYPE_CHECKING:
 class Calibrator:
     """Calibrates in a process of its own. What goes wrong is told, as Ray would wrap it."""
 
-    def __init__(self, costs: "AnalyticCosts", method: "Method", device: str, threads: int) -> None:
+    def __init__(
+        self,
+        costs: "AnalyticCosts",
+        method: "Method",
+        device: str,
+        threads: int,
+        plugins: tuple[PluginFile, ...] = (),
+    ) -> None:
+        load_carried(plugins)  # before a setting of theirs comes
         self._costs = costs
         # settings of one backbone follow each other, often
         load = lru_cache(maxsize=1)(method.load_backbone)
@@ -104,7 +113,7 @@ def side_by_side(
     device = method.accelerator if resources.gpus else "cpu"
     with ray_session(study, None, 0, verbose=False):
         worker: Any = ray.remote(num_cpus=resources.cpus, num_gpus=resources.gpus)(Calibrator)
-        arguments = costs, method, device, threads(study)
+        arguments = costs, method, device, threads(study), carried()
         workers = [worker.remote(*arguments) for _ in range(n)]
         for told in ray.get([one.load.remote(config) for one in workers]):
             if told:

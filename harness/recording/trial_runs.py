@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from harness.config import StudyConfig
-from harness.planning import Fingerprints, Setting, Work
+from harness.planning import Fingerprints, Setting, Work, plugins_text
 from harness.recording.final_numbers import final_metrics, flag_tags, load_ahead
 from harness.recording.provenance import code_version, package_versions, source_tags
 from harness.recording.study_run import StudyRecord, setting_tags
@@ -203,6 +203,7 @@ def run_name(work: Work) -> str:
 def provenance_tags(setting: Setting, fingerprints: Fingerprints) -> dict[str, str]:
     """Tags that say what made a run's numbers."""
     config = setting.config
+    plugins = plugins_text(config)
     return {
         Tag.SELECTION: config.selection,
         Tag.PROTOCOL: config.protocol,
@@ -214,5 +215,6 @@ def provenance_tags(setting: Setting, fingerprints: Fingerprints) -> dict[str, s
         Tag.RESULTS_VERSION: str(RESULTS_VERSION),
         Tag.CODE_VERSION: code_version(),
         Tag.PACKAGES: package_versions(),
+        **({Tag.PLUGINS: plugins} if plugins else {}),
         Tag.DEMONSTRATION: "true" if config.backbone == "pocket" else "false",
     }

@@ -75,16 +75,14 @@ class AnalyticCosts:
         """A dataset's names and labels, with features of size 0."""
         if dataset not in self._features:
             from harness.config import bare_features
-            from ship.datasets import DATASETS, survey_dataset
-            from ship.datasets.image_folder import ImageFolder
+            from ship.datasets import survey_dataset, template_of
 
             if self.pictures is None:
                 found: PictureDataset | Survey = survey_dataset(dataset, self.data_root)
             else:
                 found = self.pictures(dataset)
-            template = DATASETS.get(dataset, ImageFolder()).template
             bare = bare_features(dataset, found)
-            self._features[dataset] = replace(bare, template=template)
+            self._features[dataset] = replace(bare, template=template_of(dataset))
         return self._features[dataset]
 
     def _tower(self, config: TrialConfig) -> "TowerShape":

@@ -117,8 +117,12 @@ class Utilisation:
         """
         if self._ceiling is None:
             return {}
+        from ship.cost import UnknownCostError
+
         try:
             flops = run_flops(config, seeds, clip, features, targets, self._epochs)
+        except UnknownCostError:  # of a plugin
+            return {Cost.MATMUL: self._ceiling}
         except Exception:  # the trial has its numbers, which an unknown cost must not take away
             logger.exception("the cost of the trial could not be counted")
             return {Cost.MATMUL: self._ceiling}

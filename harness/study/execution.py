@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from harness.config import Resources
+from harness.method import knowing_plugins
 from harness.planning import Plan, SettingMaker, enumerate_settings
 from harness.progress import View, make_view
 from harness.recording import StudyRecord, TrialRecorder
@@ -67,7 +68,8 @@ class Execution:
             if actor.gpus and is_gpu(self.site.method.accelerator):
                 check_gpus(study.resources)
             method = self.site.method
-            with ClusterEncoder(actor, method.load_backbone, method.accelerator) as encoder:
+            load = knowing_plugins(method.load_backbone)
+            with ClusterEncoder(actor, load, method.accelerator) as encoder:
                 run, features = self._prepared(encoder)
             run._sweep(session, features)
 

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from harness.config import StudyConfig
-from harness.method import Method
+from harness.method import Method, knowing_plugins
 from harness.resources import extraction_resources, machine_resources
 
 if TYPE_CHECKING:
@@ -39,5 +39,6 @@ def encoder_here(
             begun()
             yield
 
-    with ClusterEncoder(actor, method.load_backbone, method.accelerator, session) as encoder:
+    load = knowing_plugins(method.load_backbone)
+    with ClusterEncoder(actor, load, method.accelerator, session) as encoder:
         yield encoder

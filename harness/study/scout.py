@@ -12,6 +12,7 @@ from harness.config import Factor, Resources, StudyConfig, assignments
 from harness.planning import Plan, SettingMaker, Work, shortened
 from harness.wording import one_line
 from harness.worker import feature_key, target_key
+from ship.plugins import PluginFile, carried, load_carried
 
 if TYPE_CHECKING:
     from harness.method import Method
@@ -81,6 +82,7 @@ def measure(
         method.run_trial,
         method.load_backbone,
         method.accelerator,
+        carried(),
     )
     try:
         return Measured(*ray.get(task))
@@ -113,6 +115,7 @@ def _steps(
     run_trial: Any,
     load_backbone: Any,
     device: str,
+    plugins: tuple[PluginFile, ...] = (),
 ) -> tuple[float, float]:
     """On a worker: MiB that the steps took at most, and that the device has."""
     import ray
@@ -120,6 +123,7 @@ def _steps(
     from harness.resources import PeakMemory, device_memory_mb
     from ship.trial_config import TrialConfig
 
+    load_carried(plugins)
     configs = [shortened(TrialConfig.model_validate(given), most=1) for given in settings]
     first = configs[0]
     clip = load_backbone(first.backbone, device, first.precision)

@@ -65,12 +65,7 @@ class FusePolicy:
     def _memory_of(self, work: Work) -> "Memory | None":
         key = work.setting.key, len(work.seeds)
         if key not in self._known:
-            self._known[key] = None
-            try:
-                if self.costs is not None:
-                    self._known[key] = self.costs.memory(work.setting.config, len(work.seeds))
-            except Exception:  # a trial can run without: it is not fused, that is all
-                logger.exception("the memory of %s could not be counted", work.setting.label)
+            self._known[key] = None if self.costs is None else _counted(self.costs, work)
         return self._known[key]
 
     @cached_property
@@ -80,6 +75,19 @@ class FusePolicy:
         except Exception:
             logger.exception("the memory of a trial's device could not be read: nothing is fused")
             return 0.0
+
+
+def _counted(costs: AnalyticCosts, work: Work) -> "Memory | None":
+    """What a work's largest step takes; None: not known, so that it is not fused, that is all."""
+    from ship.cost import UnknownCostError
+
+    try:
+        return costs.memory(work.setting.config, len(work.seeds))
+    except UnknownCostError:  # of a plugin
+        return None
+    except Exception:
+        logger.exception("the memory of %s could not be counted", work.setting.label)
+        return None
 
 
 def fuse_policy(

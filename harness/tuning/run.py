@@ -20,6 +20,7 @@ from harness.tuning.fusion import PrunedSettings
 from harness.tuning.searcher import StudySearcher
 from harness.tuning.worker_deaths import Deaths
 from harness.worker.trainable import ShipTrainable
+from ship.plugins import carried
 
 # feature_key -> a feature set in Ray's object store
 Shared = Mapping[str, Any]
@@ -101,6 +102,7 @@ def bind(
         "storage": storage,
         "checkpoint_every": study.checkpoint_every,
         **study.record.model_dump(),
+        "plugins": carried(),
     }
 
     class Bound(ShipTrainable):

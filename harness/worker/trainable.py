@@ -10,6 +10,7 @@ from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from pydantic import ValidationError
 from ray import tune
 
 from harness.checkpoint_storage import Storage
@@ -37,11 +38,12 @@ from harness.worker.results import (
     mean,
     split,
 )
-from harness.worker.spec import feature_key, target_key
+from harness.worker.spec import feature_key, plugins_differ, target_key
 from harness.worker.trained_files import trained_files
 from reports.contract import Cost
 from ship.architectures import Precision
 from ship.epoch_metrics import EpochMetrics
+from ship.plugins import PluginFile, load_carried
 from ship.trial_config import TrialConfig
 
 # A result costs the driver some 2 ms, and a method's epoch may take less: they travel together.
@@ -70,6 +72,7 @@ class ShipTrainable(tune.Trainable):
         checkpoint_every: float | None = None,
         seed_curves: bool = False,
         system_metrics: bool = False,
+        plugins: tuple[PluginFile, ...] = (),
     ) -> None:
         """Prepare a worker process, then its first trial.
 
@@ -83,6 +86,7 @@ class ShipTrainable(tune.Trainable):
             storage, checkpoint_every: of its checkpoints (harness.worker.checkpoints).
             seed_curves: whether epochs travel with each seed's values.
             system_metrics: whether the machine's load travels with them.
+            plugins: files whose generators, fine-tuners and datasets the trials may use.
         """
         _limit_threads(threads)
         self._features = features or {}
@@ -96,6 +100,7 @@ class ShipTrainable(tune.Trainable):
         self._seed_curves = seed_curves
         self._load = MachineLoad(device) if system_metrics else None
         self._backbones: OrderedDict[tuple[str, Precision], Any] = OrderedDict()
+        self._plugins = plugins
         self._begin(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -111,8 +116,8 @@ class ShipTrainable(tune.Trainable):
 
     def _begin(self, config: Mapping[str, Any]) -> None:
         spec = json.loads(config["spec"])
-        trials = [TrialConfig.model_validate_json(json.dumps(one)) for one in spec["trials"]]
-        self._trials: tuple[TrialConfig, ...] = tuple(trials)
+        self._spec = spec
+        self._trials: tuple[TrialConfig, ...] = ()
         self._seeds: tuple[int, ...] = tuple(spec["seeds"])
         self._objective: str = spec["objective"]
         self._judged: tuple[bool, ...] = tuple(spec["judged"])
@@ -129,6 +134,7 @@ class ShipTrainable(tune.Trainable):
         result: dict[str, Any] = {EPOCHS: []}
         try:
             if self._items is None:
+                self._parse()
                 # before the clock: a worker loads it once, for all the trials that it serves
                 self._utilisation.begin(self._backbone(), self._trials[0].precision)
                 started = time.monotonic()
@@ -140,7 +146,7 @@ class ShipTrainable(tune.Trainable):
                 self._checkpoints.refuse()
                 self._seconds = 0.0
                 return {EPOCHS: []}
-            failed = failures(error, len(self._trials), self._seeds, self._last)
+            failed = failures(error, len(self._spec["trials"]), self._seeds, self._last)
             return {**result, FAILED: failed, "done": True}
         self._seconds += time.monotonic() - started
         if self._load is not None:
@@ -157,6 +163,24 @@ class ShipTrainable(tune.Trainable):
             notes = {"seconds": self._seconds, "text_tokens": self._tokens()}
             self._checkpoints.offer(self._items, notes)
         return result
+
+    def _parse(self) -> None:
+        """Read the trial's settings, with the plugins that they name.
+
+        Raises:
+            ValueError: this node lacks a plugin, or has another version of it.
+        """
+        load_carried(self._plugins)
+        texts = [json.dumps(one) for one in self._spec["trials"]]
+        try:
+            self._trials = tuple(TrialConfig.model_validate_json(text) for text in texts)
+        except ValidationError as error:  # of the driver's settings: a plugin is not here
+            raise ValueError(
+                f"on this node: {error.errors(include_url=False)[0]['msg']}"
+            ) from error
+        differ = plugins_differ(self._trials[0], self._spec["plugins"])
+        if differ:
+            raise ValueError(differ)
 
     def _advance(self, result: dict[str, Any], deadline: float) -> None:
         if self._items is None:

@@ -41,6 +41,8 @@ class Tag(StrEnum):
     RESULTS_VERSION = "ship.results_version"
     DATASET_FINGERPRINT = "ship.dataset_fingerprint"
     BACKBONE_FINGERPRINT = "ship.backbone_fingerprint"
+    # of a setting with plugins alone: "finetuner ridge: ship-example 0.1", or a file's SHA-256
+    PLUGINS = "ship.plugins"
     DEMONSTRATION = "ship.demonstration"
     DEVICE = "ship.device"
     FUSED = "ship.fused"
@@ -61,7 +63,12 @@ class Tag(StrEnum):
     SOURCE_COMMIT = "mlflow.source.git.commit"
 
 
-FINGERPRINTS: Final = (Tag.RESULTS_VERSION, Tag.DATASET_FINGERPRINT, Tag.BACKBONE_FINGERPRINT)
+FINGERPRINTS: Final = (
+    Tag.RESULTS_VERSION,
+    Tag.DATASET_FINGERPRINT,
+    Tag.BACKBONE_FINGERPRINT,
+    Tag.PLUGINS,
+)
 """What decides a run's numbers beside its params."""
 
 ADDED_BY_PATH: Final = "path"

@@ -1,7 +1,8 @@
 """What each part of a trial may be set to: pydantic classes and names, without torch.
 
 Answers for: the keys of a YAML below a trial's own (ship.trial_config), their bounds and what they
-mean. What is configured stands in the package of the same name, and imports its class from here.
+mean, and the tables of generators and fine-tuners, which plugins join. What is configured stands
+in the package of the same name, and imports its class from here.
 """
 
 from ship.configs.finetuners import (
@@ -9,7 +10,6 @@ from ship.configs.finetuners import (
     CLIPAdapterConfig,
     CoCoOpConfig,
     CoOpConfig,
-    FinetunerConfig,
     GDAConfig,
     KgCoOpConfig,
     LinearAdapterConfig,
@@ -23,7 +23,6 @@ from ship.configs.finetuners import (
 from ship.configs.generators import (
     GaussianBaseConfig,
     GaussianTextConfig,
-    GeneratorConfig,
     KnnGaussianConfig,
     MlpVAEConfig,
     NoGeneratorConfig,
@@ -34,8 +33,11 @@ from ship.configs.generators import (
 from ship.configs.objectives import OBJECTIVES, SEEN_OBJECTIVES, Objective, ProtocolName
 from ship.configs.prompt import NamePosition, PromptMode
 from ship.configs.synthetic import SyntheticConfig
+from ship.configs.tables import FINETUNERS, GENERATORS, FinetunerConfig, GeneratorConfig
 
 __all__ = [
+    "FINETUNERS",
+    "GENERATORS",
     "OBJECTIVES",
     "SEEN_OBJECTIVES",
     "CLAPConfig",

@@ -5,10 +5,10 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from ship.configs.prompt import NamePosition
-from ship.settings import PER_REPLICA, Settings
+from ship.settings import PER_REPLICA, NamedSettings
 
 
-class ZeroShotConfig(Settings):
+class ZeroShotConfig(NamedSettings):
     """CLIP as it is: the cosine to each class's prompt; trains nothing."""
 
     name: Literal["zero_shot"] = "zero_shot"
@@ -18,7 +18,7 @@ class ZeroShotConfig(Settings):
     )
 
 
-class CoOpConfig(Settings):
+class CoOpConfig(NamedSettings):
     """CoOp: learned context vectors around the class name, for all classes or for each its own."""
 
     name: Literal["coop"] = "coop"
@@ -38,7 +38,7 @@ class CoOpConfig(Settings):
     batch_size: int = Field(256, ge=1, description="real features a step")
 
 
-class CoCoOpConfig(Settings):
+class CoCoOpConfig(NamedSettings):
     """CoCoOp: context conditioned on the picture; costs one text pass per picture and class."""
 
     name: Literal["cocoop"] = "cocoop"
@@ -52,7 +52,7 @@ class CoCoOpConfig(Settings):
     batch_size: int = Field(1, ge=1, description="real features a step")
 
 
-class KgCoOpConfig(Settings):
+class KgCoOpConfig(NamedSettings):
     """KgCoOp: CoOp's shared context, held near the hand-written prompt's text features."""
 
     name: Literal["kgcoop"] = "kgcoop"
@@ -70,7 +70,7 @@ class KgCoOpConfig(Settings):
     batch_size: int = Field(128, ge=1, description="real features a step")
 
 
-class CLIPAdapterConfig(Settings):
+class CLIPAdapterConfig(NamedSettings):
     """CLIP-Adapter: a small residual MLP on image features, text features as they are."""
 
     name: Literal["clip_adapter"] = "clip_adapter"
@@ -89,7 +89,7 @@ class CLIPAdapterConfig(Settings):
     batch_size: int = Field(32, ge=1, description="real features a step")
 
 
-class LinearAdapterConfig(Settings):
+class LinearAdapterConfig(NamedSettings):
     """Linear adapter (RLA): one square map of image features, held near the identity."""
 
     name: Literal["linear_adapter"] = "linear_adapter"
@@ -105,7 +105,7 @@ class LinearAdapterConfig(Settings):
     )
 
 
-class TipAdapterConfig(Settings):
+class TipAdapterConfig(NamedSettings):
     """Tip-Adapter, training-free: a key-value cache of features beside the zero-shot classifier."""
 
     name: Literal["tip_adapter"] = "tip_adapter"
@@ -114,7 +114,7 @@ class TipAdapterConfig(Settings):
     search: bool = Field(True, description="choose alpha and beta on the selection split")
 
 
-class TipAdapterFConfig(Settings):
+class TipAdapterFConfig(NamedSettings):
     """Tip-Adapter-F: the cache keys are fine-tuned."""
 
     name: Literal["tip_adapter_f"] = "tip_adapter_f"
@@ -128,7 +128,7 @@ class TipAdapterFConfig(Settings):
     batch_size: int = Field(256, ge=1, description="features a step")
 
 
-class LinearProbeConfig(Settings):
+class LinearProbeConfig(NamedSettings):
     """Linear probe: logistic regression on image features, started at the zero-shot classifier."""
 
     name: Literal["linear_probe"] = "linear_probe"
@@ -146,7 +146,7 @@ class LinearProbeConfig(Settings):
     batch_size: int = Field(32, ge=1, description="real features a step")
 
 
-class ZSLPConfig(Settings):
+class ZSLPConfig(NamedSettings):
     """ZS-LP: a linear probe of cosines that starts from the text features."""
 
     name: Literal["zs_lp"] = "zs_lp"
@@ -160,7 +160,7 @@ class ZSLPConfig(Settings):
     batch_size: int = Field(256, ge=1, description="real features a step")
 
 
-class CLAPConfig(Settings):
+class CLAPConfig(NamedSettings):
     """CLAP: ZS-LP that holds a class near its text feature as far as that does well."""
 
     name: Literal["clap"] = "clap"
@@ -177,7 +177,7 @@ class CLAPConfig(Settings):
     batch_size: int = Field(256, ge=1, description="real features a step")
 
 
-class LPPlusPlusConfig(Settings):
+class LPPlusPlusConfig(NamedSettings):
     """LP++: a linear probe beside the text features, with learning rates that the data give."""
 
     name: Literal["lp_plus_plus"] = "lp_plus_plus"
@@ -192,7 +192,7 @@ class LPPlusPlusConfig(Settings):
     epochs: int = Field(300, ge=0, description="steps, each on all features")
 
 
-class GDAConfig(Settings):
+class GDAConfig(NamedSettings):
     """GDA, training-free: Gaussian classes that share a covariance, beside the zero-shot logits."""
 
     name: Literal["gda"] = "gda"
@@ -215,21 +215,3 @@ class GDAConfig(Settings):
         description="without synthetic features: a Gaussian from the 64 seen features nearest to "
         "the class's text feature (the authors' rule), or the zero-shot logit alone",
     )
-
-
-FinetunerConfig = Annotated[
-    ZeroShotConfig
-    | CoOpConfig
-    | CoCoOpConfig
-    | KgCoOpConfig
-    | CLIPAdapterConfig
-    | LinearAdapterConfig
-    | TipAdapterConfig
-    | TipAdapterFConfig
-    | LinearProbeConfig
-    | ZSLPConfig
-    | CLAPConfig
-    | LPPlusPlusConfig
-    | GDAConfig,
-    Field(discriminator="name"),
-]

@@ -21,10 +21,10 @@ from ship.configs.generator_fields import (
     WeightDecay,
 )
 from ship.configs.prompt import PromptMode
-from ship.settings import PER_REPLICA, Settings
+from ship.settings import PER_REPLICA, NamedSettings
 
 
-class PromptVAEConfig(Settings):
+class PromptVAEConfig(NamedSettings):
     """SHIP's generator: a VAE whose decoder is a prompt through CLIP's frozen text tower."""
 
     name: Literal["vae"] = "vae"
@@ -60,7 +60,7 @@ class PromptVAEConfig(Settings):
         return self
 
 
-class WGANConfig(Settings):
+class WGANConfig(NamedSettings):
     """Rival: a WGAN-GP on features given the class's text feature; SHIP's prompts generate."""
 
     name: Literal["wgan"] = "wgan"
@@ -93,7 +93,7 @@ class WGANConfig(Settings):
     batch_size: int = Field(256, ge=1, description="features a step")
 
 
-class MlpVAEConfig(Settings):
+class MlpVAEConfig(NamedSettings):
     """Ablation: a VAE whose decoder is an MLP of z and the class's text feature, without CLIP."""
 
     name: Literal["mlp_vae"] = "mlp_vae"
@@ -110,7 +110,7 @@ class MlpVAEConfig(Settings):
     batch_size: BatchSize = 256
 
 
-class GaussianTextConfig(Settings):
+class GaussianTextConfig(NamedSettings):
     """Control: the class's text feature plus isotropic noise, as if it were a picture's feature."""
 
     name: Literal["gaussian_text"] = "gaussian_text"
@@ -122,7 +122,7 @@ class GaussianTextConfig(Settings):
     )
 
 
-class GaussianBaseConfig(Settings):
+class GaussianBaseConfig(NamedSettings):
     """Control: the text feature moved by the base classes' mean shift, with their covariance."""
 
     name: Literal["gaussian_base"] = "gaussian_base"
@@ -134,7 +134,7 @@ class GaussianBaseConfig(Settings):
     )
 
 
-class KnnGaussianConfig(Settings):
+class KnnGaussianConfig(NamedSettings):
     """Rival: a Gaussian from the seen features that are nearest to the class's text feature."""
 
     name: Literal["knn_gaussian"] = "knn_gaussian"
@@ -149,7 +149,7 @@ class KnnGaussianConfig(Settings):
     )
 
 
-class RealPicturesConfig(Settings):
+class RealPicturesConfig(NamedSettings):
     """Ceiling: real training pictures of the new classes, as many as shots; or spoiled by a dose.
 
     What a dose spoils is known, so that a study of doses tells which measure of features goes with
@@ -168,20 +168,7 @@ class RealPicturesConfig(Settings):
     )
 
 
-class NoGeneratorConfig(Settings):
+class NoGeneratorConfig(NamedSettings):
     """No synthetic features: the fine-tuner sees base classes alone."""
 
     name: Literal["none"] = "none"
-
-
-GeneratorConfig = Annotated[
-    PromptVAEConfig
-    | WGANConfig
-    | MlpVAEConfig
-    | GaussianTextConfig
-    | GaussianBaseConfig
-    | KnnGaussianConfig
-    | NoGeneratorConfig
-    | RealPicturesConfig,
-    Field(discriminator="name"),
-]

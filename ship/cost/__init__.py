@@ -9,8 +9,8 @@ sooner, and the tested model is trained only up to the epoch that selection chos
 that ran are given, a count is an upper bound.
 """
 
-from ship.cost.model import Cost, Memory
+from ship.cost.model import Cost, Memory, UnknownCostError
 from ship.cost.shapes import DataShape, TowerShape
 from ship.cost.trial import trial_cost
 
-__all__ = ["Cost", "DataShape", "Memory", "TowerShape", "trial_cost"]
+__all__ = ["Cost", "DataShape", "Memory", "TowerShape", "UnknownCostError", "trial_cost"]

@@ -5,6 +5,10 @@ from dataclasses import dataclass, field, replace
 FLOAT_BYTES = 4
 
 
+class UnknownCostError(ValueError):
+    """What a method computes is not known: a plugin has no model of its cost."""
+
+
 @dataclass(frozen=True)
 class Memory:
     """Bytes that are alive at once beside the backbone: some whatever runs, some for each replica.

@@ -1,10 +1,11 @@
 """The cost of a whole trial: the stages of ship.trial.run.run_trial, in counts."""
 
 from collections.abc import Mapping, Sequence
+from typing import TypeVar
 
 from ship.cost.finetuners import FINETUNER_COSTS
 from ship.cost.generators import GENERATOR_COSTS, Asked, GeneratorCost
-from ship.cost.model import Cost, product
+from ship.cost.model import Cost, UnknownCostError, product
 from ship.cost.shapes import DataShape, TowerShape
 from ship.cost.tasks import PLANS, ExamShape, TaskShape
 from ship.cost.text import counted, plain_pass
@@ -34,7 +35,7 @@ def trial_cost(
             upper bound.
 
     Raises:
-        KeyError: a generator, fine-tuner or protocol without a cost model.
+        UnknownCostError: nobody has written down what the generator or the fine-tuner computes.
     """
     trial = _Stages(config, n_seeds, tower, ran)
     plan = PLANS[config.protocol](config, data, targets)
@@ -72,7 +73,21 @@ def _of_task(
     """The generator as it samples for a task: cross_dataset's targets have names of their own."""
     if generator is None:
         return None
-    return GENERATOR_COSTS[config.generator.name](config.generator, task, tower, n_seeds)
+    return _known(GENERATOR_COSTS, "generator", config.generator.name)(
+        config.generator, task, tower, n_seeds
+    )
+
+
+Model = TypeVar("Model")
+
+
+def _known(models: Mapping[str, Model], noun: str, name: str) -> Model:
+    """What counts a generator or a fine-tuner."""
+    if name not in models:
+        raise UnknownCostError(
+            f"nobody has written down what {noun} {name} computes, as it is a plugin"
+        )
+    return models[name]
 
 
 class _Stages:
@@ -90,7 +105,8 @@ class _Stages:
     def fit(self, task: TaskShape, stage: str) -> tuple[GeneratorCost | None, Cost]:
         """The generator on a task's seen classes, and what fitting it takes."""
         config = self.config.generator
-        made = GENERATOR_COSTS[config.name](config, task, self.tower, self.n_seeds)
+        model = _known(GENERATOR_COSTS, "generator", config.name)
+        made = model(config, task, self.tower, self.n_seeds)
         if made is None:
             return None, Cost()
         return made, made.once + made.epoch.times(self.epochs(stage, made.epochs))
@@ -102,7 +118,8 @@ class _Stages:
         if own is not None and task.n_made:
             synthesis = SynthesisCost(self.config.synthetic, own, task)
         config = self.config.finetuner
-        return FINETUNER_COSTS[config.name](config, task, self.tower, self.n_seeds, synthesis)
+        model = _known(FINETUNER_COSTS, "finetuner", config.name)
+        return model(config, task, self.tower, self.n_seeds, synthesis)
 
     def select(self, task: TaskShape, exam: ExamShape, ages: int) -> Cost:
         """The stages of selection; with several ages of the generator, each is looked at once."""

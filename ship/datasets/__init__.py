@@ -16,14 +16,16 @@ from ship.datasets.packaged import PACKAGED_DATASETS
 from ship.datasets.spelling import meant_dataset
 from ship.datasets.survey import DatasetSpec, Survey, assemble, raise_faults
 from ship.datasets.xlsa import XLSA_DATASETS, XlsaDataset
+from ship.registry import DatasetPlugin, Registry
 
-DATASETS: Final[Mapping[str, DatasetSpec]] = {
+_BUILTIN: Final[Mapping[str, DatasetSpec]] = {
     **PACKAGED_DATASETS,
     **COOP_DATASETS,
     "fgvc_aircraft": AircraftDataset(),
     **IMAGENET_DATASETS,
     **XLSA_DATASETS,
 }
+DATASETS: Final = Registry("dataset", "ship_sweep.datasets", DatasetPlugin, _BUILTIN)
 """Every dataset with a name of its own; image_folder:NAME stands beside them."""
 
 _IMAGE_FOLDER: Final = ImageFolder()
@@ -76,12 +78,21 @@ def survey_dataset(name: str, data_root: Path | None = None) -> Survey:
 
 def has_unseen_pictures(name: str) -> bool:
     """Whether training has pictures of the unseen classes, too (xlsa17's sets have not)."""
-    return not isinstance(DATASETS.get(name), XlsaDataset)
+    return not isinstance(DATASETS.find(name), XlsaDataset)
 
 
 def nearest_dataset(name: str) -> str | None:
     """The dataset that a name was probably meant to be ("oxford_flowers": flowers102), or None."""
     return meant_dataset(name, DATASETS)
+
+
+def template_of(name: str) -> str:
+    """A dataset's prompt with one {} for a class name.
+
+    Raises:
+        DatasetError: unknown name.
+    """
+    return _spec(name).template
 
 
 def _spec(name: str) -> DatasetSpec:
@@ -90,7 +101,7 @@ def _spec(name: str) -> DatasetSpec:
     if name not in DATASETS:
         near = nearest_dataset(name)
         hint = f"did you mean {near}? " if near else ""
-        choices = ", ".join([*DATASETS, f"{PREFIX}NAME"])
+        choices = ", ".join([*DATASETS.names(), f"{PREFIX}NAME"])
         raise DatasetError(f"unknown dataset {name!r} ({hint}choices: {choices})")
     return DATASETS[name]
 
@@ -109,4 +120,5 @@ __all__ = [
     "load_dataset",
     "nearest_dataset",
     "survey_dataset",
+    "template_of",
 ]

@@ -45,6 +45,7 @@ class EarlyStopping:
             loss: held out, at the network's present parameters.
             metrics: of this epoch, kept with the parameters.
         """
+        loss = loss.to(self._best)
         better = (loss < self._best) & ~self.stopped
         if not self._parameters:
             better = torch.ones_like(self.stopped)

@@ -45,6 +45,10 @@ class ReplicaRng:
         draws = [torch.randint(high, (size,), generator=s) for s in self._streams]
         return sent(torch.stack(draws), self._device)
 
+    def stream(self, replica: int) -> torch.Generator:
+        """One replica's stream itself, on the CPU: what is drawn from it is drawn from here."""
+        return self._streams[replica]
+
     def permutation(self, replica: int, n: int) -> Int[Tensor, " n"]:
         """A permutation of range(n) from one replica's stream, on the CPU."""
         return torch.randperm(n, generator=self._streams[replica])

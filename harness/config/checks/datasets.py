@@ -14,6 +14,7 @@ from harness.config.factor import Factor, assignments, is_among
 from harness.config.factors import indexed
 from harness.errors import Fault
 from harness.wording import nearest
+from ship.plugins import PluginError
 from ship.trial_config import TrialConfig
 
 if TYPE_CHECKING:
@@ -46,11 +47,14 @@ def dataset_faults(
     faults: list[Fault] = []
     surveys: dict[str, Survey] = {}
     for path, name in named_values("dataset", space, constants):
-        unfit_source = _source_faults(path, name, space, constants)
-        faults += unfit_source or _survey_faults(path, name, data_root, surveys)
+        faults += (
+            _plugin_faults(path, name)
+            or _source_faults(path, name, space, constants)
+            or _survey_faults(path, name, data_root, surveys)
+        )
     if constants.get("protocol") == "cross_dataset":  # else protocol_checks refuses them
         for path, name in _targets(space, constants):
-            faults += _survey_faults(path, name, data_root, surveys)
+            faults += _plugin_faults(path, name) or _survey_faults(path, name, data_root, surveys)
     faults += _unseen_faults(space, constants, surveys)
     return faults + _fit_faults(space, constants, variants, seeds, arms, surveys)
 
@@ -75,6 +79,17 @@ def named_values(
     yield from ((path, value) for path, value in values.items() if isinstance(value, str))
 
 
+def _plugin_faults(path: str, name: str) -> list[Fault]:
+    """A dataset that an installed package has, and that cannot be loaded."""
+    from ship.datasets import DATASETS
+
+    try:
+        DATASETS.find(name)
+    except PluginError as error:
+        return [Fault(path, f"must load: {error}")]
+    return []
+
+
 def _source_faults(
     path: str, name: str, space: Mapping[str, Factor], constants: Any
 ) -> list[Fault]:
@@ -82,7 +97,7 @@ def _source_faults(
     from ship.datasets import DATASETS, has_unseen_pictures
     from ship.datasets.imagenet import ImageNetTarget
 
-    if isinstance(DATASETS.get(name), ImageNetTarget):
+    if isinstance(DATASETS.find(name), ImageNetTarget):
         must = "must have training pictures (this one is for targets, under cross_dataset)"
         return [Fault(path, must, name)]
     if has_unseen_pictures(name):
@@ -117,7 +132,7 @@ def _survey_faults(
 
     if name not in DATASETS and not name.startswith(PREFIX):
         near = nearest_dataset(name)
-        return [Fault(path, "must be a dataset", name, (*DATASETS, f"{PREFIX}NAME"), near)]
+        return [Fault(path, "must be a dataset", name, (*DATASETS.names(), f"{PREFIX}NAME"), near)]
     survey = surveys.get(name) or survey_dataset(name, data_root)
     if not survey.faults:
         surveys[name] = survey

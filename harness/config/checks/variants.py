@@ -103,7 +103,7 @@ def _dataset_faults(
 
     path = f"variants.dataset.{name}"
     if name not in DATASETS and not name.startswith(PREFIX):
-        choices = (*DATASETS, f"{PREFIX}NAME")
+        choices = (*DATASETS.names(), f"{PREFIX}NAME")
         return [Fault(path, "must be a dataset", choices=choices, near=nearest_dataset(name))]
     if not isinstance(settings, dict):
         return [Fault(path, "must be a mapping of settings", settings)]

@@ -552,3 +552,56 @@ def test_the_command_imports_light(arguments: list[str], code: int, heavy: list[
     command = [sys.executable, "-c", script, *map(repr, (arguments, code, heavy))]
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ, check=False)
     assert done.returncode == 0, done.stderr
+
+
+PLUGIN = str(Path(__file__).parents[2] / "third_party" / "nearest_mean.py")
+
+
+@pytest.mark.usefixtures("own_tables")
+def test_plugins_are_known_to_the_study(calls: dict[str, Any]) -> None:
+    """--plugin lets the YAML, and --set, name what a file has."""
+    options = ("--space", "prompt_len", "--set", "finetuner=nearest_mean")
+    refused = invoke(*options)
+    assert refused.exit_code == 2
+    assert "finetuner must be one of the choices, got 'nearest_mean'" in refused.stderr
+    result = invoke(*options, "--plugin", PLUGIN)
+    assert result.exit_code == 0, result.output
+    assert calls["study"].trial.finetuner.step == 0.1
+    listed = invoke("--list-options", "--plugin", PLUGIN)
+    assert listed.exit_code == 0 and "part of the way that an epoch goes" in listed.stdout
+
+
+@pytest.mark.usefixtures("own_tables")
+@pytest.mark.parametrize("command", [("--space", "prompt_len"), ("--list-options",)])
+def test_a_plugin_that_cannot_be_used_is_refused(tmp_path: Path, command: tuple[str, ...]) -> None:
+    """One line for each file, on stderr, with exit code 2."""
+    (tmp_path / "broken.py").write_text("1 / 0")
+    result = invoke(*command, "--plugin", "broken.py", "--plugin", "absent.py")
+    assert result.exit_code == 2
+    assert result.stderr.splitlines() == [
+        "--plugin: file broken.py cannot be imported: ZeroDivisionError: division by zero",
+        "--plugin: file absent.py: cannot be read: No such file or directory",
+    ]
+
+
+@pytest.mark.usefixtures("own_tables")
+def test_check_says_what_holds_and_what_fails(tmp_path: Path) -> None:
+    """Exit code 0 where everything holds, 1 where something fails, 2 for a name of nothing."""
+    sound = invoke("--check", "nearest_mean", "--plugin", PLUGIN)
+    assert sound.exit_code == 0, sound.output
+    lines = sound.stdout.splitlines()
+    assert lines[-1] == "everything holds" and len(lines) == 23
+    assert all(line.startswith("fine-tuner nearest_mean: holds  with") for line in lines[:-1])
+    forgetful = (
+        Path(PLUGIN)
+        .read_text("utf-8")
+        .replace('return {"prototypes": self.prototypes}', "return {}")
+    )
+    Path("forgetful.py").write_text(forgetful.replace('"nearest_mean"', '"forgetful"'), "utf-8")
+    text = Path("forgetful.py").read_text("utf-8").replace('"noisy_text"', '"noisier"')
+    Path("forgetful.py").write_text(text, "utf-8")
+    broken = invoke("--check", "forgetful", "--plugin", "forgetful.py")
+    assert broken.exit_code == 1
+    assert "FAILS  without synthetic features, a run that was stopped goes on" in broken.stdout
+    unknown = invoke("--check", "forgetfull", "--plugin", "forgetful.py")
+    assert unknown.exit_code == 2 and "did you mean forgetful?" in unknown.stderr

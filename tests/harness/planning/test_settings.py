@@ -2,10 +2,15 @@
 
 import hashlib
 import json
+from pathlib import Path
 from unittest import mock
+
+import pytest
 
 from harness.planning import settings
 from harness.planning.settings import setting_key
+from ship.configs import FINETUNERS, GENERATORS
+from ship.plugins import load_plugin
 from ship.trial_config import RESULTS_VERSION, TrialConfig
 
 
@@ -59,3 +64,25 @@ def test_a_key_that_came_later_changes_none_of_before() -> None:
     assert setting_key(plain, "d", "b") == hashlib.sha256(text.encode()).hexdigest()[:16]
     reduced = plain.model_copy(update={"image_precision": "bf16"})
     assert setting_key(reduced, "d", "b") != setting_key(plain, "d", "b")
+
+
+@pytest.mark.usefixtures("own_tables")
+def test_a_plugins_version_is_in_the_keys_of_its_settings_alone(tmp_path: Path) -> None:
+    """An edited file makes other settings of those that use it; where it lies says nothing."""
+    source = (Path(__file__).parents[2] / "third_party" / "nearest_mean.py").read_text("utf-8")
+    plain = setting_key(TrialConfig(), "d", "b")
+    found = []
+    for name, text in (("a", source), ("b", source), ("a", f"{source}\n# edited")):
+        for table in (FINETUNERS, GENERATORS):
+            for known in ("nearest_mean", "noisy_text"):
+                table.pop(known, None)
+                table.origins.pop(known, None)
+        path = tmp_path / f"{name}.py"
+        path.write_text(text, "utf-8")
+        load_plugin(path)
+        trial = TrialConfig.model_validate({"finetuner": "nearest_mean"})
+        found.append(setting_key(trial, "d", "b"))
+        assert settings.plugins_text(trial).startswith("finetuner nearest_mean: sha256:")
+    assert found[0] == found[1] != found[2]
+    assert setting_key(TrialConfig(), "d", "b") == plain
+    assert settings.plugins_text(TrialConfig()) == ""

@@ -26,4 +26,5 @@ def test_compile_says_whether_steps_are_recorded(
     method = replace(make_method(tmp_path / "log"), load_backbone=load)
     spec = trial_spec([study.trial], [0], [True])
     worker = bind(study, {}, method, None)(spec)
+    worker._parse()
     assert worker._backbone().recorder == kept

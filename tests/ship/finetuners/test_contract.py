@@ -1,10 +1,9 @@
-"""One contract, run over every fine-tuner with and without synthetic features."""
+"""What every fine-tuner of ship promises beside ship.testing (tests/ship/testing)."""
 
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -15,7 +14,7 @@ from ship.finetuners import FINETUNERS, Finetuner
 from ship.generators.controls import GaussianText, GaussianTextConfig
 from ship.synthesis import Synthesizer, SyntheticConfig
 from ship.tasks.task import Task
-from tests.ship.conftest import all_seen, build_features, final_task, selection_task
+from tests.ship.conftest import all_seen, build_features, final_task
 from tests.ship.finetuners.cases import FAST
 
 SEEDS = [0, 4]
@@ -100,39 +99,6 @@ def test_it_is_a_finetuner(case: tuple[str, bool], task: Task, clip: FrozenCLIP)
     assert len({tuple(choice.items()) for choice in finetuner.choices}) == len(finetuner.choices)
 
 
-def test_logits_cover_all_classes(
-    case: tuple[str, bool], task: Task, clip: FrozenCLIP, features: FeatureSet
-) -> None:
-    """Every replica scores every class, those without pictures too, under every choice."""
-    finetuner = train(of_case(case, task, clip))
-    for choice in finetuner.choices:
-        logits = finetuner.logits(pictures(features), choice)
-        assert logits.shape == (2, len(features.test), 8)
-        assert bool(logits.isfinite().all()) and not logits.requires_grad
-
-
-def test_deterministic_by_seed(
-    case: tuple[str, bool], task: Task, clip: FrozenCLIP, features: FeatureSet
-) -> None:
-    """Two runs of the same seeds give the same bits."""
-    made = [train(of_case(case, task, clip)) for _ in range(2)]
-    choice = made[0].choices[0]
-    first, second = (f.logits(pictures(features), choice) for f in made)
-    assert torch.equal(first, second)
-
-
-def test_clip_and_task_are_left_alone(
-    case: tuple[str, bool], task: Task, clip: FrozenCLIP, features: FeatureSet
-) -> None:
-    """Training and scoring change no weight of CLIP and none of the task's tensors."""
-    weights = {k: v.clone() for k, v in clip._model.state_dict().items()}
-    held = {k: v.clone() for k, v in vars(task).items() if isinstance(v, Tensor)}
-    finetuner = train(of_case(case, task, clip))
-    finetuner.logits(pictures(features), finetuner.choices[-1])
-    assert all(torch.equal(v, weights[k]) for k, v in clip._model.state_dict().items())
-    assert len(held) >= 8 and all(torch.equal(getattr(task, k), v) for k, v in held.items())
-
-
 def test_state_round_trip(
     case: tuple[str, bool], task: Task, clip: FrozenCLIP, features: FeatureSet
 ) -> None:
@@ -147,34 +113,6 @@ def test_state_round_trip(
     )
     finetuner.load_state_dict(state)
     assert torch.equal(finetuner.logits(pictures(features), choice), early)
-
-
-def uneven(clip: FrozenCLIP) -> FeatureSet:
-    """Features of which class 0 has one picture alone, so that seeds differ in their rows."""
-    features = build_features(clip)
-    labels = features.train_labels
-    keep = labels != 0
-    keep[np.flatnonzero(labels == 0)[0]] = True
-    return replace(features, train=features.train[keep], train_labels=labels[keep])
-
-
-def test_a_replica_equals_its_solo_run(case: tuple[str, bool], clip64: FrozenCLIP) -> None:
-    """Loss by loss and logit by logit, seed 2 beside 7 and 0 is what it is alone."""
-    features = uneven(clip64)
-    made = []
-    for seeds in ([7, 2, 0], [2]):
-        task = selection_task(clip64, features, seeds, shots=3)
-        assert len(seeds) == 1 or max(task.counts) > task.counts[1]
-        synthetic = synthesizer(task, clip64, seeds) if case[1] else None
-        made.append(build(case[0], task, clip64, synthetic, seeds))
-    fused, solo = made
-    for _ in range(fused.epochs):
-        beside = {name: loss[1:2] for name, loss in fused.train_epoch().items()}
-        torch.testing.assert_close(beside, solo.train_epoch(), atol=1e-9, rtol=0)
-    x = pictures(features, torch.float64)
-    for choice in fused.choices:
-        second, alone = fused.logits(x, choice)[1:2], solo.logits(x, choice)
-        torch.testing.assert_close(second, alone, atol=1e-9, rtol=0)
 
 
 def reordered(task: Task, order: Sequence[int]) -> Task:

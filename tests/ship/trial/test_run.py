@@ -181,7 +181,7 @@ def test_behind_its_chosen_epoch_a_replica_cannot_fail(
             behind = torch.tensor(chosen) < done[0] - COOP["epochs"]
             return {"loss": torch.where(behind, torch.nan, losses["loss"])}
 
-    monkeypatch.setitem(FINETUNERS, "coop", (FINETUNERS["coop"][0], Diverging))
+    monkeypatch.setitem(FINETUNERS, "coop", FINETUNERS["coop"]._replace(build=Diverging))
     again = list(run_trial(setting, [0, 1, 2], features, clip))
     assert done[0] == COOP["epochs"] + last
     assert again[-1] == made[-1]

@@ -1,0 +1,127 @@
+"""Generators, fine-tuners and datasets of one's own: what a plugin is made of, and files of them.
+
+    from ship.plugins import FinetunerPlugin, NamedSettings
+
+    class RidgeConfig(NamedSettings):
+        name: Literal["ridge"] = "ridge"
+        l2: float = Field(1.0, gt=0, description="weight of the penalty")
+
+    plugin = FinetunerPlugin(RidgeConfig, Ridge)
+
+A package names such objects as entry points of the groups ship_sweep.generators,
+ship_sweep.finetuners and ship_sweep.datasets; a single file is loaded by load_plugin.
+"""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from ship.configs import FINETUNERS, GENERATORS
+from ship.registry import (
+    DatasetPlugin,
+    Deferred,
+    FinetunerPlugin,
+    GeneratorPlugin,
+    PluginError,
+    PluginFile,
+    Registry,
+    imported,
+    read_plugin_file,
+)
+from ship.settings import PER_REPLICA, NamedSettings
+
+__all__ = [
+    "PER_REPLICA",
+    "DatasetPlugin",
+    "Deferred",
+    "FinetunerPlugin",
+    "GeneratorPlugin",
+    "NamedSettings",
+    "PluginError",
+    "PluginFile",
+    "carried",
+    "identities",
+    "load_carried",
+    "load_plugin",
+]
+
+_KINDS: Final = (GeneratorPlugin, FinetunerPlugin, DatasetPlugin)
+
+
+def load_plugin(path: Path | str) -> None:
+    """Let the plugins of a file join this process's tables; a file that was edited is read anew.
+
+    Raises:
+        PluginError: it cannot be read or imported, has no plugin, or one of another's name.
+    """
+    _load(read_plugin_file(path))
+
+
+def load_carried(files: Iterable[PluginFile]) -> None:
+    """Load on a worker what its driver has loaded (carried).
+
+    Raises:
+        PluginError: as load_plugin, say where this node lacks a package that a file imports.
+    """
+    for file in files:
+        _load(file)
+
+
+def carried() -> tuple[PluginFile, ...]:
+    """The files whose plugins this process knows: its workers need them.
+
+    Their content goes along with what a worker is given anyway, some kB, and is imported there
+    under a name made of its hash. Ray's py_modules would take a runtime environment: an upload, an
+    agent on each node, and workers that Ray cannot start ahead.
+    """
+    origins = {origin for table in _tables() for origin in table.origins.values()}
+    return tuple(
+        PluginFile(origin.said.removeprefix("file "), origin.content)
+        for origin in sorted(origins, key=lambda origin: origin.said)
+        if origin.content is not None
+    )
+
+
+def identities(generator: str, finetuner: str, datasets: Sequence[str] = ()) -> dict[str, str]:
+    """The plugins among what a setting names: "finetuner ridge" -> "ship-example 0.1".
+
+    {} for a setting of built-ins alone.
+
+    Args:
+        generator, finetuner: their names.
+        datasets: that it trains on and is tested on.
+
+    Raises:
+        PluginError: one of them cannot be loaded.
+    """
+    named: list[tuple[Registry[Any], str]] = [(GENERATORS, generator), (FINETUNERS, finetuner)]
+    if datasets:
+        named += [(_tables()[2], name) for name in datasets]
+    found = {f"{table.noun} {name}": table.origin(name) for table, name in named}
+    return {key: origin.identity for key, origin in found.items() if origin is not None}
+
+
+def _load(file: PluginFile) -> None:
+    origin = file.origin
+    module = imported(file.module, origin.said)
+    found = {id(one): one for one in vars(module).values() if isinstance(one, _KINDS)}
+    if not found:
+        names = ", ".join(kind.__name__ for kind in _KINDS)
+        raise PluginError(f"{origin.said}: has no plugin at its top level ({names})")
+    placed = [(_table_of(plugin), plugin) for plugin in found.values()]
+    for table, plugin in placed:  # all of them, or none
+        table.refuse(plugin, origin)
+    for table, plugin in placed:
+        table.add(plugin, origin)
+
+
+def _table_of(plugin: Any) -> Registry[Any]:
+    if isinstance(plugin, GeneratorPlugin):
+        return GENERATORS
+    return FINETUNERS if isinstance(plugin, FinetunerPlugin) else _tables()[2]
+
+
+def _tables() -> tuple[Registry[Any], Registry[Any], Registry[Any]]:
+    from ship.datasets import DATASETS  # it takes Pillow and polars
+
+    return GENERATORS, FINETUNERS, DATASETS

@@ -1,0 +1,116 @@
+"""Studies that name plugins: what is checked, and what is said of those that cannot be used."""
+
+from importlib.metadata import EntryPoint
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+import ship.registry.table
+from harness.config import load_plugins, resolve
+from harness.config.load import parse_study
+from harness.errors import ConfigError
+from ship.configs import FINETUNERS, GENERATORS
+from ship.datasets import DATASETS
+
+pytestmark = pytest.mark.usefixtures("own_tables")
+
+FILE = Path(__file__).parents[2] / "third_party" / "nearest_mean.py"
+SHORT = {"generator": "none", "reference_arms": False}
+
+
+def faults(mapping: dict[str, Any], *overrides: str) -> list[str]:
+    """All that is said against a study."""
+    with pytest.raises(ConfigError) as caught:
+        parse_study({**SHORT, **mapping}, "x", label="x", overrides=overrides)
+    return caught.value.faults
+
+
+@pytest.fixture
+def broken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Packages whose plugins cannot be imported."""
+
+    def entry_points(group: str) -> list[EntryPoint]:
+        point = EntryPoint("lost", "no_such_module:lost", group)
+        vars(point)["dist"] = SimpleNamespace(name="theirs", version="1")
+        return [point]
+
+    monkeypatch.setattr(ship.registry.table, "entry_points", entry_points)
+    for table in (GENERATORS, FINETUNERS, DATASETS):
+        table._installed = None
+
+
+def test_a_plugins_settings_are_factors_like_any_other() -> None:
+    """As a constant, as a level with variants, and in --set."""
+    load_plugins([FILE])
+    study = parse_study(
+        {
+            "generator": "noisy_text",
+            "finetuner": {"name": "coop", "epochs": 3},
+            "space": {
+                "finetuner": ["coop", "nearest_mean"],
+                "finetuner.step": {"choices": [0.25, 1], "when": {"finetuner": ["nearest_mean"]}},
+            },
+            "variants": {"finetuner": {"nearest_mean": {"epochs": 2}}},
+        },
+        "x",
+        overrides=["generator.scale=0.5"],
+    )
+    found = resolve(study, {"finetuner": "nearest_mean", "finetuner.step": 1.0})
+    assert found.finetuner.model_dump() == {"name": "nearest_mean", "step": 1.0, "epochs": 2}
+    assert found.generator.model_dump() == {"name": "noisy_text", "scale": 0.5}
+
+
+def test_a_plugins_mistakes_are_told_like_any_other() -> None:
+    """With path, value, choices, and all of them at once."""
+    load_plugins([FILE])
+    found = faults(
+        {
+            "generator": {"name": "noisy_txt"},
+            "finetuner": {"name": "nearest_mean", "step": 2.0, "epoch": 3},
+            "space": {"finetuner.lr": [0.1], "shots": [1, 0]},
+        }
+    )
+    text = "\n".join(found)
+    assert (
+        "x: generator must be one of the choices, got 'noisy_txt' (did you mean noisy_text?" in text
+    )
+    assert "x: finetuner.step must be <= 1, got 2.0" in text
+    assert "x: finetuner.epoch must be a known key, got 3 (did you mean epochs?" in text or (
+        "x: finetuner.epoch must be a known key (did you mean epochs? choices: name, step, epochs)"
+        in text
+    )
+    assert "x: space.finetuner.lr must be a setting of finetuner nearest_mean" in text
+    assert "x: space.shots.choices[1] must be >= 1, got 0" in text
+
+
+@pytest.mark.parametrize(
+    ("mapping", "path"),
+    [
+        ({"finetuner": "lost"}, "finetuner"),
+        ({"generator": {"name": "lost"}}, "generator"),
+        ({"space": {"finetuner": ["coop", "lost"]}}, "space.finetuner.choices[1]"),
+        ({"dataset": "lost"}, "dataset"),
+        ({"space": {"dataset": ["emoji", "lost"]}}, "space.dataset.choices[1]"),
+    ],
+)
+def test_a_plugin_that_cannot_be_imported(broken: None, mapping: dict[str, Any], path: str) -> None:
+    """One line that says where it is named, whose it is, and why."""
+    found = faults({"space": {"shots": [1, 2]}, **mapping})
+    told = [line for line in found if "package theirs" in line]
+    assert told and all("ModuleNotFoundError: No module named 'no_such_module'" in t for t in told)
+    assert any(line.startswith(f"x: {path} must ") for line in told), found
+
+
+def test_files_that_cannot_be_used_are_told_at_once(tmp_path: Path) -> None:
+    """A line for each, and none of them joins."""
+    empty = tmp_path / "empty.py"
+    empty.write_text("")
+    with pytest.raises(ConfigError) as caught:
+        load_plugins([empty, tmp_path / "absent.py"])
+    first, second = caught.value.faults
+    assert first.startswith(f"--plugin: file {empty}: has no plugin at its top level")
+    assert (
+        second == f"--plugin: file {tmp_path}/absent.py: cannot be read: No such file or directory"
+    )

@@ -1,0 +1,1 @@
+"""Tests of ship.registry and ship.plugins."""

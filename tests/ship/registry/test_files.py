@@ -1,0 +1,144 @@
+"""Plugins in a single file."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ship.configs import FINETUNERS, GENERATORS
+from ship.datasets import DATASETS, DatasetError, load_dataset
+from ship.plugins import PluginError, carried, identities, load_carried, load_plugin
+from ship.trial_config import TrialConfig
+
+pytestmark = pytest.mark.usefixtures("own_tables")
+
+FILE = Path(__file__).parents[2] / "third_party" / "nearest_mean.py"
+SETTINGS = """
+from typing import Literal
+from ship.plugins import FinetunerPlugin, NamedSettings
+class Config(NamedSettings):
+    name: Literal["{name}"] = "{name}"
+    width: int = {width}
+def build(*_): pass
+plugin = FinetunerPlugin(Config, build)
+"""
+
+
+def written(folder: Path, name: str = "own", width: int = 1, file: str = "own.py") -> Path:
+    """A file with a fine-tuner."""
+    path = folder / file
+    path.write_text(SETTINGS.format(name=name, width=width), "utf-8")
+    return path
+
+
+def test_a_files_plugins_join_the_tables() -> None:
+    """All of them, with the file's hash as what they are, whatever the file is called."""
+    load_plugin(FILE)
+    trial = TrialConfig.model_validate({"generator": "noisy_text", "finetuner": "nearest_mean"})
+    found = identities("noisy_text", "nearest_mean", ["emoji"])
+    assert trial.finetuner.name == "nearest_mean"
+    assert set(found) == {"generator noisy_text", "finetuner nearest_mean"}
+    (what,) = set(found.values())
+    assert what.startswith("sha256:") and len(what) == 71
+    assert identities("vae", "coop", ["emoji"]) == {}
+
+
+def test_an_edited_file_takes_the_place_of_what_it_was(tmp_path: Path) -> None:
+    """Another identity, and the new settings: nothing of the old module is used."""
+    path = written(tmp_path, width=1)
+    load_plugin(path)
+    before = identities("none", "own")
+    load_plugin(written(tmp_path, width=2))
+    assert identities("none", "own") != before
+    assert TrialConfig.model_validate({"finetuner": "own"}).finetuner.width == 2  # type: ignore[attr-defined]
+    assert len(carried()) == 1
+
+
+def test_what_is_carried_makes_another_process_know_it(tmp_path: Path) -> None:
+    """By content alone: the file itself may be gone by then."""
+    path = written(tmp_path, width=5)
+    load_plugin(path)
+    (file,) = carried()
+    path.unlink()
+    del FINETUNERS["own"]
+    load_carried(carried())
+    assert FINETUNERS["own"].config().width == 5  # type: ignore[attr-defined]
+    assert file.content.decode() == SETTINGS.format(name="own", width=5)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("import no_such_module", "cannot be imported: ModuleNotFoundError: No module named"),
+        ("def f(:", "cannot be imported: SyntaxError"),
+        ("raise SystemExit(3)", "cannot be imported: SystemExit: 3"),
+        ("x = 1", "has no plugin at its top level"),
+        (SETTINGS.format(name="coop", width=1), "finetuner coop has the name of a built-in"),
+        (SETTINGS.format(name="a b", width=1), "must have a name of letters"),
+        (
+            "from ship.plugins import *\nplugin = FinetunerPlugin(int, print)",
+            "must have a name of letters",
+        ),
+        (
+            "from ship.plugins import *\nplugin = DatasetPlugin('own', 3)",
+            "dataset own has no template",
+        ),
+        (SETTINGS.format(name="own", width=1).replace("Config, build", "Config, 3"), "be called"),
+    ],
+)
+def test_files_that_cannot_be_used(tmp_path: Path, content: str, said: str) -> None:
+    """One line that names the file and the fault; nothing joins, and it can be mended."""
+    path = tmp_path / "own.py"
+    path.write_text(content, "utf-8")
+    before = [dict(table) for table in (GENERATORS, FINETUNERS, DATASETS)]
+    with pytest.raises(PluginError, match=said) as caught:
+        load_plugin(path)
+    assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+    assert [dict(table) for table in (GENERATORS, FINETUNERS, DATASETS)] == before
+    load_plugin(written(tmp_path))
+
+
+def test_a_file_that_is_not_there_or_too_large(tmp_path: Path) -> None:
+    """It is said, and nothing is run."""
+    with pytest.raises(PluginError, match=r"none\.py: cannot be read: No such file"):
+        load_plugin(tmp_path / "none.py")
+    large = tmp_path / "large.py"
+    large.write_text("#" * (1 << 20) + "\n")
+    with pytest.raises(PluginError, match="more than 1048576 bytes"):
+        load_plugin(large)
+
+
+def test_two_files_with_one_name(tmp_path: Path) -> None:
+    """Both are named; the first stays."""
+    load_plugin(written(tmp_path, file="one.py"))
+    with pytest.raises(PluginError, match=r"two\.py: finetuner own has the name of one of file"):
+        load_plugin(written(tmp_path, width=3, file="two.py"))
+    assert FINETUNERS["own"].config().width == 1  # type: ignore[attr-defined]
+
+
+def test_a_dataset_of_a_file(tmp_path: Path) -> None:
+    """It is read by its name, like any other."""
+    path = tmp_path / "shapes.py"
+    source = FILE.parent / "ship_example" / "ship_example" / "shapes.py"
+    plugin = 'from ship.plugins import DatasetPlugin\nshapes = DatasetPlugin("shapes", Shapes())\n'
+    path.write_text(source.read_text("utf-8") + plugin, "utf-8")
+    with pytest.raises(DatasetError, match="unknown dataset 'shapes'"):
+        load_dataset("shapes")
+    load_plugin(path)
+    found = load_dataset("shapes")
+    assert len(found.class_names) == 8 and len(found.splits["train"]) == 64
+    assert set(identities("none", "coop", ["shapes"])) == {"dataset shapes"}
+
+
+def test_a_traceback_shows_the_files_lines(tmp_path: Path) -> None:
+    """The author of a plugin sees where it went wrong."""
+    path = written(tmp_path)
+    path.write_text(path.read_text().replace("pass", "return 1 / 0  # here"), "utf-8")
+    code = (
+        f"from ship.plugins import load_plugin; load_plugin({str(path)!r});"
+        "from ship.configs import FINETUNERS; FINETUNERS['own'].build()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert f'{path}", line ' in done.stderr and "# here" in done.stderr

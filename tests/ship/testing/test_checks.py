@@ -1,0 +1,231 @@
+"""The public checks: they pass what is sound, and say in words what is not."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from ship.clip.frozen_clip import FrozenCLIP
+from ship.configs import FINETUNERS, GENERATORS
+from ship.datasets import DATASETS, Picture, Split
+from ship.plugins import DatasetPlugin, load_plugin
+from ship.registry import Origin
+from ship.testing import Bench, Finding, check_dataset, check_finetuner, check_generator
+from tests.ship.conftest import build_features
+
+pytestmark = pytest.mark.usefixtures("own_tables")
+FILE = Path(__file__).parents[2] / "third_party" / "nearest_mean.py"
+
+
+@pytest.fixture(scope="module")
+def bench(clip64: FrozenCLIP) -> Bench:
+    """The tiny backbone."""
+    return Bench(clip64, build_features(clip64))
+
+
+def failing(found: list[Finding]) -> dict[str, str]:
+    """What is not kept, and why."""
+    return {one.promise: one.fault for one in found if not one.holds}
+
+
+class Wrapped:
+    """A sound part, of which a mutant changes something."""
+
+    def __init__(self, inner: Any) -> None:
+        self.inner = inner
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(vars(self)["inner"], name)
+
+
+def spoiled(table: Any, name: str, how: Callable[[Any, Any], Any]) -> None:
+    """Have a table build something that is not sound."""
+    entry = table[name]
+
+    def build(*arguments: Any) -> Any:
+        return how(entry.build(*arguments), arguments)
+
+    table[name] = entry._replace(build=build)
+
+
+class Restless(Wrapped):
+    """Draws from torch's own stream."""
+
+    def logits(self, x: Tensor, choice: Mapping[str, float]) -> Tensor:
+        made: Tensor = self.inner.logits(x, choice)
+        return made + torch.rand(())
+
+
+class Forgetful(Wrapped):
+    """Says that no epoch changes anything."""
+
+    def parts(self) -> dict[str, Any]:
+        return {}
+
+
+class Empty(Wrapped):
+    """Says that it has learned nothing."""
+
+    def learned(self) -> dict[str, Any]:
+        return {}
+
+
+class Infinite(Wrapped):
+    """Gives no numbers."""
+
+    def logits(self, x: Tensor, choice: Mapping[str, float]) -> Tensor:
+        made: Tensor = self.inner.logits(x, choice)
+        return made * torch.inf
+
+
+class Mixed(Wrapped):
+    """Lets one replica reach into the others."""
+
+    def logits(self, x: Tensor, choice: Mapping[str, float]) -> Tensor:
+        made: Tensor = self.inner.logits(x, choice)
+        return made + made.mean(0)
+
+
+class Learning(Wrapped):
+    """Learns from what it is asked about."""
+
+    def logits(self, x: Tensor, choice: Mapping[str, float]) -> Tensor:
+        made: Tensor = self.inner.logits(x, choice)
+        for part in self.inner._each:
+            part.prototypes += x.mean()
+        return made
+
+
+class Longer(Wrapped):
+    """Has more epochs than its settings say."""
+
+    epochs = 9
+
+
+FINETUNER_MUTANTS: dict[str, tuple[Callable[[Any, Any], Any], str]] = {
+    "restless": (lambda made, _: Restless(made), "whatever torch's own seed is"),
+    "forgetful": (lambda made, _: Forgetful(made), "goes on to the bit"),
+    "empty": (lambda made, _: Empty(made), "is all that logits need"),
+    "infinite": (lambda made, _: Infinite(made), "in finite numbers"),
+    "mixed": (lambda made, _: Mixed(made), "the numbers that it gives alone"),
+    "learning": (lambda made, _: Learning(made), "are not learned from"),
+    "longer": (lambda made, _: Longer(made), "the epochs of its settings"),
+}
+
+
+def writing(made: Any, arguments: Any) -> Any:
+    """Writes to the features of its task."""
+    arguments[1].features.mul_(1.5)
+    return made
+
+
+def peeping(made: Any, arguments: Any) -> Any:
+    """Takes a look at pictures of unseen classes."""
+    for part in made._each:
+        if hasattr(part, "means"):
+            part.means = part.means + arguments[1].unseen_features.mean()
+        else:
+            part.config = part.config.model_copy(
+                update={"scale": float(arguments[1].unseen_features.sum().sigmoid())}
+            )
+    return made
+
+
+FINETUNER_MUTANTS["writing"] = (writing, "are only read")
+FINETUNER_MUTANTS["peeping"] = (peeping, "pictures of unseen classes never matter")
+
+
+def test_sound_methods_pass(bench: Bench) -> None:
+    """Every promise is looked at."""
+    load_plugin(FILE)
+    assert failing(list(check_generator("noisy_text", bench=bench))) == {}
+    assert failing(list(check_finetuner("nearest_mean", bench=bench))) == {}
+
+
+@pytest.mark.parametrize("mutant", list(FINETUNER_MUTANTS))
+def test_a_finetuner_that_breaks_a_promise(mutant: str, bench: Bench) -> None:
+    """It is that promise that fails, with a reason."""
+    load_plugin(FILE)
+    how, promise = FINETUNER_MUTANTS[mutant]
+    spoiled(FINETUNERS, "nearest_mean", how)
+    found = failing(list(check_finetuner("nearest_mean", bench=bench)))
+    assert any(promise in said and why for said, why in found.items()), found
+
+
+class Long(Wrapped):
+    """Samples that are not of unit norm."""
+
+    def sample(self, ids: Tensor, rng: Any) -> Tensor:
+        made: Tensor = self.inner.sample(ids, rng)
+        return 2 * made
+
+
+class Loose(Wrapped):
+    """Samples of torch's own stream."""
+
+    def sample(self, ids: Tensor, rng: Any) -> Tensor:
+        made: Tensor = self.inner.sample(ids, rng)
+        return torch.nn.functional.normalize(made + 0.1 * torch.randn_like(made), dim=-1)
+
+
+GENERATOR_MUTANTS: dict[str, tuple[Callable[[Any, Any], Any], str]] = {
+    "long": (lambda made, _: Long(made), "of unit norm"),
+    "loose": (lambda made, _: Loose(made), "whatever torch's own seed is"),
+    "writing": (writing, "are only read"),
+    "peeping": (peeping, "pictures of unseen classes never matter"),
+}
+
+
+@pytest.mark.parametrize("mutant", list(GENERATOR_MUTANTS))
+def test_a_generator_that_breaks_a_promise(mutant: str, bench: Bench) -> None:
+    """It is that promise that fails, with a reason."""
+    load_plugin(FILE)
+    how, promise = GENERATOR_MUTANTS[mutant]
+    spoiled(GENERATORS, "noisy_text", how)
+    found = failing(list(check_generator("noisy_text", bench=bench)))
+    assert any(promise in said and why for said, why in found.items()), found
+
+
+def test_what_raises_is_told_in_one_line(bench: Bench) -> None:
+    """Somebody else's exception is a finding, not the end of the checks."""
+    load_plugin(FILE)
+
+    def raising(*_: Any) -> Any:
+        raise RuntimeError("no luck\nat all")
+
+    FINETUNERS["nearest_mean"] = FINETUNERS["nearest_mean"]._replace(build=raising)
+    found = list(check_finetuner("nearest_mean", bench=bench))
+    assert len(found) == 22 and {one.fault for one in found} == {"RuntimeError: no luck"}
+    assert str(found[0]).startswith("FAILS  without synthetic features, it has the members")
+
+
+def test_datasets_keep_their_contract() -> None:
+    """The packaged one does."""
+    assert failing(list(check_dataset("emoji"))) == {}
+
+
+def test_a_dataset_that_breaks_a_promise(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Labels that no class has, a template without a place, pictures that cannot be decoded."""
+    emoji = DATASETS["emoji"]
+
+    class Spoiled:
+        template = "a photo"
+
+        def survey(self, name: str, data_root: Path | None) -> Any:
+            found = emoji.survey("emoji", None)
+            labels = found.splits["val"].labels + 1000
+            splits = {
+                **found.splits,
+                "val": Split(found.splits["val"].pictures, labels),
+                "test": Split((Picture("broken", b"no picture"),), labels[:1]),
+            }
+            vars(found)["splits"] = splits
+            return found
+
+    DATASETS.add(DatasetPlugin("spoiled", Spoiled()), Origin("file x", "sha256:0"))
+    found = failing(list(check_dataset("spoiled")))
+    for promise in ("one place for a class name", "a label of a class", "can be decoded"):
+        assert any(promise in said for said in found), found

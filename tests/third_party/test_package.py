@@ -1,0 +1,111 @@
+"""A package of somebody else's: installed, named in a YAML, and up to the table."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+PACKAGE = HERE / "ship_example"
+ROOT = HERE.parents[1]
+PAGE = ROOT / "docs" / "plugins.md"
+MOST_LINES = 120
+YAML = """\
+dataset: shapes
+generator: {name: residual_text, epochs: 5}
+finetuner: ridge
+space: {finetuner.l2: [0.1, 1.0]}
+seeds: 2
+shots: 4
+views: 0
+resources: {cpus: 1}
+reference_arms: false
+concurrency: 1
+"""
+
+
+def test_the_page_shows_the_packages_own_code() -> None:
+    """What is printed is what is tested, line by line."""
+    text = PAGE.read_text("utf-8")
+    shown = re.findall(r"`(ship_example/[\w/.]+)`:\n\n```\w+\n(.*?)```", text, flags=re.DOTALL)
+    files = [PACKAGE / "pyproject.toml", *sorted((PACKAGE / "ship_example").glob("*.py"))]
+    names = {path.relative_to(HERE).as_posix(): path for path in files}
+    assert {name for name, _ in shown} == set(names)
+    for name, code in shown:
+        assert code == names[name].read_text("utf-8"), name
+
+
+def test_a_method_is_short() -> None:
+    """Settings, code and comments."""
+    files = list((PACKAGE / "ship_example").glob("*.py"))
+    shared = len((PACKAGE / "ship_example" / "__init__.py").read_text("utf-8").splitlines())
+    assert len(files) == 4
+    for path in files:
+        assert len(path.read_text("utf-8").splitlines()) + shared <= MOST_LINES, path.name
+
+
+def run(*command: str, cwd: Path, code: int = 0) -> str:
+    """What a command prints; it must end with that code."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "SHIP_SWEEP_CACHE": str(cwd / "cache")}
+    done = subprocess.run(
+        command,
+        cwd=cwd,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=280,
+    )
+    assert done.returncode == code, done.stdout
+    return done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_package_is_installed_and_goes_through_a_study(tmp_path: Path) -> None:
+    """In an environment of its own; the checks hold, the study ends with its table and its tags."""
+    inside = tmp_path / "environment" / "bin" / "python"
+    run(sys.executable, "-m", "venv", "--without-pip", "environment", cwd=tmp_path)
+    # a virtual environment made by another one sees the base's packages, not that one's
+    (site,) = (tmp_path / "environment" / "lib").glob("python*/site-packages")
+    (site / "beside.pth").write_text("\n".join(p for p in sys.path if p.endswith("-packages")))
+    python, sweep = str(inside), (str(inside), "-m", "harness.cli.main")
+    (tmp_path / "own.yaml").write_text(YAML)
+    refused = run(*sweep, "--space", "own.yaml", cwd=tmp_path, code=2)
+    assert "own.yaml: finetuner must be one of the choices, got 'ridge'" in refused
+    assert "own.yaml: dataset must be a dataset, got 'shapes'" in refused
+
+    # a copy: setuptools leaves a folder beside what it builds
+    source = tmp_path / "source"
+    run("cp", "-r", str(PACKAGE), str(source), cwd=tmp_path)
+    install = ("--no-deps", "--no-index", "--no-build-isolation", "--quiet", str(source))
+    run(python, "-m", "pip", "install", *install, cwd=tmp_path)
+
+    for name in ("residual_text", "ridge", "shapes"):
+        said = run(*sweep, "--check", name, cwd=tmp_path)
+        assert said.splitlines()[-1] == "everything holds", said
+    told = run(*sweep, "--space", "own.yaml", "--dry-run", cwd=tmp_path)
+    assert "nobody has written down what generator residual_text computes" in told
+    table = run(*sweep, "--space", "own.yaml", cwd=tmp_path)
+    assert "study own" in table and "l2" in table, table
+    code = (
+        "import reports; from mlflow import MlflowClient;"
+        "uri = 'sqlite:///mlflow.db'; study = reports.load_study('own', uri);"
+        "assert len(study.rows) == 4, study.rows;"
+        "c = MlflowClient(uri); e = c.get_experiment_by_name('own').experiment_id;"
+        "runs = [r for r in c.search_runs([e]) if r.data.tags['ship.kind'] == 'trial'];"
+        "print({r.data.tags['ship.plugins'] for r in runs})"
+    )
+    tags = run(python, "-c", code, cwd=tmp_path)
+    assert "generator residual_text: ship-example 0.1; finetuner ridge: ship-example 0.1" in tags
+    assert "dataset shapes: ship-example 0.1" in tags
+
+    # a report needs no plugin, and the study says what is missing once it is gone
+    run(python, "-m", "pip", "uninstall", "--yes", "--quiet", "ship-example", cwd=tmp_path)
+    report = run(python, "-c", "from reports.cli import main; main()", "own", cwd=tmp_path)
+    assert "l2" in report, report
+    refused = run(*sweep, "--space", "own.yaml", cwd=tmp_path, code=2)
+    assert "finetuner must be one of the choices, got 'ridge'" in refused
