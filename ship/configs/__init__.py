@@ -4,6 +4,7 @@ Answers for: the keys of a YAML below a trial's own (ship.trial_config), their b
 mean. What is configured stands in the package of the same name, and imports its class from here.
 """
 
+from ship.configs.files import opened
 from ship.configs.finetuners import (
     CLAPConfig,
     CLIPAdapterConfig,
@@ -66,4 +67,5 @@ __all__ = [
     "WGANConfig",
     "ZSLPConfig",
     "ZeroShotConfig",
+    "opened",
 ]
