@@ -5,6 +5,7 @@ mean, and the tables of generators and fine-tuners, which plugins join. What is 
 in the package of the same name, and imports its class from here.
 """
 
+from ship.configs.files import opened
 from ship.configs.finetuners import (
     CLAPConfig,
     CLIPAdapterConfig,
@@ -68,4 +69,5 @@ __all__ = [
     "WGANConfig",
     "ZSLPConfig",
     "ZeroShotConfig",
+    "opened",
 ]

@@ -2,8 +2,9 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator, model_validator
 
+from ship.configs.files import sealed
 from ship.configs.prompt import NamePosition
 from ship.settings import PER_REPLICA, NamedSettings
 
@@ -16,6 +17,30 @@ class ZeroShotConfig(NamedSettings):
         "dataset",
         description="'a photo of a {}.', the dataset's own, or the mean of seven generic ones",
     )
+    descriptions: str | None = Field(
+        None,
+        min_length=1,
+        description="a JSON file of class name -> list of sentences, whose mean stands in place of "
+        "templates; all workers must find it there, as it is when the study begins; null: none",
+    )
+    random_words: int | None = Field(
+        None,
+        ge=0,
+        description="a seed: random words, as many as each description has, stand in its place "
+        "(control); null: as written",
+    )
+
+    @field_validator("descriptions")
+    @classmethod
+    def _sealed(cls, value: str | None) -> str | None:
+        """Hold the file to what it is now, so that another content is another setting."""
+        return value if value is None else sealed(value)
+
+    @model_validator(mode="after")
+    def _words_of_something(self) -> "ZeroShotConfig":
+        if self.random_words is not None and self.descriptions is None:
+            raise ValueError("random_words needs descriptions, whose lengths it takes")
+        return self
 
 
 class CoOpConfig(NamedSettings):

@@ -23,6 +23,7 @@ from ship.cost.tasks import TaskShape
 from ship.cost.text import counted, plain_pass
 from ship.cost.training import FinetunerCost, FinetunerModel, SynthesisCost, scores, stepwise
 from ship.finetuners.clip_adapter import RATIOS
+from ship.finetuners.descriptions import described
 from ship.finetuners.gda import ALPHAS as GDA_ALPHAS
 from ship.finetuners.templates import SINGLE, SUBSET
 from ship.finetuners.tip_adapter import ALPHAS, BETAS
@@ -39,7 +40,10 @@ def zero_shot(
 ) -> FinetunerCost:
     """One classifier for all replicas."""
     once = Cost()
-    if config.templates != "dataset":
+    if config.descriptions is not None:
+        own = [text for found in described(config, task.names) for text in found]
+        once += plain_pass(tower, counted(tower.sentence_lengths(own)), False, replicas)
+    elif config.templates != "dataset":
         for template in SINGLE if config.templates == "single" else SUBSET:
             lengths = tower.sentence_lengths([template.format(name) for name in task.names])
             once += plain_pass(tower, counted(lengths), False, replicas)

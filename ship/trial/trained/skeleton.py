@@ -19,6 +19,8 @@ _TRAINING_ALONE = {
     "early_stopping": None,
     "epochs": 1,
     "batch_size": 1,
+    # what they gave was kept; and a path is somebody else's word
+    "descriptions": "",
 }
 # Characters of the words that a context starts from.
 MOST_WORDS = 1000
@@ -64,7 +66,11 @@ def skeleton(
 
 def untrained(config: Any) -> Any:
     """Settings of a generator or a fine-tuner, without what shapes its training alone."""
-    own = {name: value for name, value in _TRAINING_ALONE.items() if hasattr(config, name)}
+    own = {
+        name: value
+        for name, value in _TRAINING_ALONE.items()
+        if getattr(config, name, None) is not None
+    }
     return config.model_copy(update=own)
 
 

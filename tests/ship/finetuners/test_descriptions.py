@@ -1,0 +1,182 @@
+"""Descriptions from a file: their mean by open_clip, random words in their place, and faults."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from pydantic import ValidationError
+
+import ship
+from ship.clip.frozen_clip import FrozenCLIP
+from ship.configs import ZeroShotConfig
+from ship.cost import DataShape, TowerShape, trial_cost
+from ship.features.feature_set import FeatureSet
+from ship.finetuners.descriptions import DescriptionsError, described
+from ship.finetuners.zero_shot import ZeroShot
+from ship.tasks.task import Task
+from ship.trial.run import run_trial
+from ship.trial_config import TrialConfig
+from tests.ship.conftest import WORDS, final_task
+
+SEEDS = [0, 4]
+WRITTEN = {
+    name.upper(): [f"A {name} is round.", f"Most {name}s are quite small and old."][: 1 + i % 2]
+    for i, name in enumerate(WORDS)
+}
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """Descriptions of all classes, one or two of each, and of one that there is not."""
+    path = tmp_path / "written.json"
+    path.write_text(json.dumps({**WRITTEN, "unicorn": ["Some zebra words."]}))
+    return path
+
+
+@pytest.fixture
+def task(clip64: FrozenCLIP, features: FeatureSet) -> Task:
+    """Two replicas."""
+    return final_task(clip64, features, SEEDS)
+
+
+def config(file: Path, **more: Any) -> ZeroShotConfig:
+    """Settings with the file."""
+    return ZeroShotConfig(descriptions=str(file), **more)
+
+
+def by_open_clip(clip: FrozenCLIP, sentences: list[str]) -> torch.Tensor:
+    """Mean of unit-norm features of some sentences, normalised."""
+    with torch.no_grad():
+        text = clip._model.encode_text(clip.tokenizer(sentences))
+    mean = (text / text.norm(dim=1, keepdim=True)).mean(0)
+    return mean / mean.norm()
+
+
+def test_a_class_is_the_mean_of_its_descriptions(
+    file: Path, task: Task, clip64: FrozenCLIP, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In passes of three sentences; names are found in any case."""
+    monkeypatch.setattr("ship.finetuners.descriptions._AT_ONCE", 3)
+    zero_shot = ZeroShot(config(file), task, None, clip64, SEEDS)
+    expected = torch.stack([by_open_clip(clip64, WRITTEN[name.upper()]) for name in WORDS])
+    x = task.features[0, :, 0]
+    logits = (task.logit_scale * x @ expected.T).expand(2, -1, -1)
+    torch.testing.assert_close(zero_shot.logits(x, {}), logits, atol=1e-9, rtol=0)
+
+
+def test_random_words_are_as_many_and_the_same_for_all_classes(file: Path) -> None:
+    """The n-th description of each class begins the same row of words; a seed makes other rows."""
+    made = described(config(file, random_words=3), WORDS)
+    pool = {w for own in WRITTEN.values() for text in own for w in text.split()}
+    pool |= {"Some", "zebra", "words."}
+    rows: list[list[str]] = [[], []]
+    for name, own in zip(WORDS, made, strict=True):
+        written = WRITTEN[name.upper()]
+        assert len(own) == len(written)
+        for place, (text, was) in enumerate(zip(own, written, strict=True)):
+            head, words = text[: len(f"a photo of a {name}, ")], text.split(", ", 1)[1].split()
+            assert head == f"a photo of a {name}, " and len(words) == len(was.split())
+            assert set(words) <= pool
+            shared = min(len(words), len(rows[place]))
+            assert words[:shared] == rows[place][:shared]
+            rows[place] = max(rows[place], words, key=len)
+    assert rows[0] != rows[1][: len(rows[0])]
+    assert described(config(file, random_words=3), WORDS) == made
+    assert described(config(file, random_words=4), WORDS) != made
+
+
+def test_another_content_is_another_setting(file: Path) -> None:
+    """The digest is part of the setting; a file that changed since is not taken."""
+    old = config(file)
+    assert ZeroShotConfig.model_validate(old.model_dump()) == old
+    file.write_text(json.dumps({**WRITTEN, "CAT": ["Another one."]}))
+    assert config(file).model_dump() != old.model_dump()
+    with pytest.raises(DescriptionsError, match="is not the file that the study began with"):
+        described(old, WORDS)
+    assert described(config(file), WORDS)[0] == ["Another one."]
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (json.dumps({"cat": ["A cat."]}), "has no description of 'fire truck', .* and 2 more"),
+        (json.dumps({**WRITTEN, "DOG": []}), "has no description of 'dog'"),
+        ("[1, 2]", "must map class names to lists of sentences"),
+        ('{"cat": "A cat."}', "must map class names to lists of sentences"),
+        ('{"cat": [" "]}', "must map class names to lists of sentences"),
+        ("[" * 100_000, "is no JSON"),
+        ("\xff\x00", "is no JSON"),
+    ],
+)
+def test_faults_of_a_file_are_told(tmp_path: Path, content: str, says: str) -> None:
+    """One line with the file's name."""
+    path = tmp_path / "faulty.json"
+    path.write_bytes(content.encode("latin-1"))
+    with pytest.raises(DescriptionsError, match=f"faulty.json: {says}"):
+        described(config(path), WORDS)
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_damaged_files_raise_nothing_else(tmp_path: Path, seed: int) -> None:
+    """Bytes changed at random."""
+    rng = np.random.default_rng(seed)
+    data = bytearray(json.dumps(WRITTEN).encode())
+    for place in rng.integers(len(data), size=4):
+        data[place] = rng.integers(256)
+    path = tmp_path / "damaged.json"
+    path.write_bytes(data)
+    try:
+        assert len(described(config(path), WORDS)) == 8
+    except DescriptionsError as error:
+        assert "damaged.json" in str(error)
+
+
+def test_faults_of_the_setting_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: Path
+) -> None:
+    """No file, a folder, too large a file, random words of nothing."""
+    for path in (tmp_path / "none.json", tmp_path):
+        with pytest.raises(ValidationError, match="there is no such file"):
+            config(path)
+    with pytest.raises(ValidationError, match="random_words needs descriptions"):
+        ZeroShotConfig(random_words=1)
+    monkeypatch.setattr("ship.configs.files.MOST_BYTES", 10)
+    with pytest.raises(ValidationError, match="has more than 10 bytes"):
+        config(file)
+
+
+def test_what_is_kept_needs_the_file_no_more(
+    tmp_path: Path, file: Path, clip: FrozenCLIP, features: FeatureSet
+) -> None:
+    """Loaded after the file has gone, it gives the answers of the trial."""
+    setting = TrialConfig(
+        shots=2, selection="none", generator={"name": "none"}, finetuner=config(file)
+    )
+    running = run_trial(setting, SEEDS, features, clip, keep=True)
+    test = list(running)[-1].per_replica["joint_base"]
+    assert running.trained is not None
+    folder = tmp_path / "kept"
+    folder.mkdir()
+    for name, content in running.trained.files([1]).items():
+        (folder / name).write_bytes(content)
+    file.unlink()
+    logits = ship.load_trained(folder, clip=clip).logits(torch.from_numpy(features.test.copy()))
+    base = torch.from_numpy(features.test_labels) < 4
+    labels = torch.from_numpy(features.test_labels)[base]
+    right = (logits[base].argmax(1) == labels).double().mean()
+    assert 100 * float(right) == pytest.approx(test[1])
+
+
+def test_its_tokens_are_predicted(file: Path, clip: FrozenCLIP, features: FeatureSet) -> None:
+    """Each sentence goes through the text tower once a task."""
+    setting = TrialConfig(
+        shots=2, selection="none", generator={"name": "none"}, finetuner=config(file)
+    )
+    before = clip.text_tokens
+    list(run_trial(setting, SEEDS, features, clip))
+    tower = TowerShape(24, 3, 96, 24, 16, 4, lambda text: len(clip.tokenizer.encode(text)))
+    cost = trial_cost(setting, 2, tower, DataShape.of(features))
+    assert cost.text_tokens == clip.text_tokens - before
