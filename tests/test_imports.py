@@ -19,7 +19,19 @@ FACES = sorted(
 )
 FACES += [
     f"ship.{name}"
-    for name in ("clip", "configs", "features", "metrics", "subsets", "tasks", "training", "trial")
+    for name in (
+        "clip",
+        "configs",
+        "features",
+        "metrics",
+        "registry",
+        "single_seed",
+        "subsets",
+        "tasks",
+        "testing",
+        "training",
+        "trial",
+    )
 ]
 # Imported by its own name: it needs Ray, and the rest of its package does not.
 BY_ITS_NAME = ("harness.worker.trainable",)

@@ -90,7 +90,7 @@ def test_a_package_is_installed_and_goes_through_a_study(tmp_path: Path) -> None
     told = run(*sweep, "--space", "own.yaml", "--dry-run", cwd=tmp_path)
     assert "nobody has written down what generator residual_text computes" in told
     table = run(*sweep, "--space", "own.yaml", cwd=tmp_path)
-    assert "study own" in table and "l2" in table, table
+    assert "own: the answer" in table and "l2" in table, table
     code = (
         "import reports; from mlflow import MlflowClient;"
         "uri = 'sqlite:///mlflow.db'; study = reports.load_study('own', uri);"

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+import harness
+import harness.study
 import ship.registry.table
 from harness.config import load_plugins, resolve
 from harness.config.load import parse_study
@@ -114,3 +116,14 @@ def test_files_that_cannot_be_used_are_told_at_once(tmp_path: Path) -> None:
     assert (
         second == f"--plugin: file {tmp_path}/absent.py: cannot be read: No such file or directory"
     )
+
+
+def test_run_study_takes_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From Python as from the command line; one that cannot be used is refused before all else."""
+    seen: list[Any] = []
+    monkeypatch.setattr(harness.study, "run_study", lambda study, **_: seen.append(study))
+    with pytest.raises(ConfigError, match="cannot be read"):
+        harness.run_study("prompt_len", plugins=[tmp_path / "absent.py"])
+    harness.run_study("prompt_len", ["finetuner=nearest_mean"], plugins=[FILE])
+    (study,) = seen
+    assert study.trial.finetuner.name == "nearest_mean"
