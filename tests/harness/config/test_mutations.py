@@ -83,7 +83,7 @@ def test_mutated_mappings_give_faults_or_a_study(mutations: list[tuple[str, Any]
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@settings(max_examples=1000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(_MUTATIONS)
 def test_mutated_mappings_at_length(mutations: list[tuple[str, Any]]) -> None:
     """As above, many times."""
@@ -137,7 +137,7 @@ def test_mutated_files_give_faults_or_a_study(
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@settings(max_examples=2000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=800, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(_FILES, _EDITS)
 def test_mutated_files_at_length(
     tmp_path_factory: pytest.TempPathFactory, name: str, edits: list[tuple[int, int, bytes]]

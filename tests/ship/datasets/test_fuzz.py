@@ -45,7 +45,7 @@ _LINES = st.lists(
 )  # fmt: skip
 
 quick = settings(max_examples=60, deadline=None, derandomize=True)
-deep = settings(max_examples=2000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+deep = settings(max_examples=1000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 @pytest.fixture(scope="module")

@@ -87,7 +87,7 @@ def check_json(path: Path, sound: Sound, field: str, value: Any) -> None:
 
 
 quick = settings(max_examples=150, deadline=None, derandomize=True)
-deep = settings(max_examples=5000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+deep = settings(max_examples=2500, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 @quick
