@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
-from reports.contract import EmptyStudyError, ReportError
+from reports.contract import EmptyStudyError, ReportError, steady_output
 
 if TYPE_CHECKING:
     from reports.contract import Publication
@@ -29,6 +29,7 @@ class Format(enum.StrEnum):
 
 def main() -> None:
     """Entry point of the script."""
+    steady_output()
     app()
 
 

@@ -1,5 +1,6 @@
 """The end of a run of ship-sweep: the report, where the runs are, and the exit code."""
 
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -67,7 +68,9 @@ def finish(outcome: "StudyOutcome", closing: Closing) -> int:
     code = closing.print(outcome) if outcome.done else COMPLETE
     uri = redacted(outcome.tracking_uri)
     remote = uri.startswith(("http://", "https://"))
-    command = f"open {uri}" if remote else f"mlflow ui --backend-store-uri {uri} --port 5000"
+    command = (
+        f"open {uri}" if remote else f"mlflow ui --backend-store-uri {shlex.quote(uri)} --port 5000"
+    )
     typer.echo(f"all runs (experiment {outcome.experiment}): {command}")
     if outcome.interrupted:
         typer.echo("interrupted: the same command goes on from here", err=True)

@@ -18,6 +18,7 @@ import typer
 
 from harness.cli.exit import COMPLETE, INCOMPLETE, INTERRUPTED, USER_MISTAKE, Closing, finish
 from harness.cli.refusals import check_options, is_users
+from reports.contract import steady_output
 
 _EPILOG = (
     "Running the same command again goes on where the last one stopped. "
@@ -209,6 +210,7 @@ def main() -> None:
     # Importing makes many objects and hardly any garbage: looking for it at Python's own pace (700)
     # is a tenth of the time that a study takes which has nothing to do.
     gc.set_threshold(50_000, 20, 50)
+    steady_output()
     try:
         app()
     except KeyboardInterrupt:

@@ -48,7 +48,7 @@ def whole_tables(uri: str, path: Path, wait: float) -> Iterator[None]:
     with closing(sqlite3.connect(path, timeout=wait, isolation_level=None)) as file:
         found = _found(file)
         if found.is_to_be_made:
-            _make(file)
+            _make(file, (path.resolve().parent / "mlruns").as_uri())
         elif found.is_behind and not copy.exists():
             _copy(file, copy)
     try:
@@ -111,9 +111,9 @@ def _has_rows(file: sqlite3.Connection, table: str) -> bool:
     return file.execute(f'SELECT 1 FROM "{table}" {where} LIMIT 1').fetchone() is not None
 
 
-def _make(file: sqlite3.Connection) -> None:
+def _make(file: sqlite3.Connection, artifacts: str) -> None:
     """Put all tables in the place of what is there, in one transaction."""
-    statements = _statements()
+    statements = _statements(artifacts)
     file.execute("BEGIN IMMEDIATE")
     try:
         found = _found(file)
@@ -128,12 +128,17 @@ def _make(file: sqlite3.Connection) -> None:
         raise
 
 
-def _statements() -> list[str]:
-    """What makes the tables, from a store in memory that MLflow has made."""
+def _statements(artifacts: str) -> list[str]:
+    """What makes the tables, from a store in memory that MLflow has made.
+
+    Args:
+        artifacts: address of MLflow's own experiment, which no study uses. MLflow writes it into
+            SQL as it stands: one that is no address, of a folder with an apostrophe, fails.
+    """
     from mlflow.store.tracking import sqlalchemy_store
 
     make: Callable[[str, str], Any] = sqlalchemy_store.SqlAlchemyStore
-    with make(f"{SQLITE}:memory:", "./mlruns").engine.connect() as connection:
+    with make(f"{SQLITE}:memory:", artifacts).engine.connect() as connection:
         lines = list(connection.connection.driver_connection.iterdump())
     return [line for line in lines if line not in ("BEGIN TRANSACTION;", "COMMIT;")]
 

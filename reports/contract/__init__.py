@@ -45,7 +45,7 @@ from reports.contract.states import (
     State,
 )
 from reports.contract.tags import ADDED_BY_PATH, FINGERPRINTS, LONG_TAGS, Tag
-from reports.contract.text import printable
+from reports.contract.text import printable, steady_output
 
 __all__ = [
     "ADDED_BY_PATH",
@@ -91,5 +91,6 @@ __all__ = [
     "seed_metric",
     "split_hit",
     "split_seed",
+    "steady_output",
     "trained_file",
 ]

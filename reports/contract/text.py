@@ -1,5 +1,7 @@
 """Texts that may be somebody else's, as a terminal or a page shows them."""
 
+import io
+import sys
 from unicodedata import category
 
 _NO_TEXT = frozenset({"Cc", "Cs"})
@@ -13,3 +15,9 @@ def printable(text: str) -> str:
         else character
         for character in text
     )
+
+
+def steady_output() -> None:
+    """Let standard output show ? for what the terminal's encoding has not, e.g. ± in locale C."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")

@@ -46,6 +46,31 @@ def test_a_relative_sqlite_path_is_made_absolute(tmp_path: Path) -> None:
     assert tracking.absolute_uri("sqlite:///a/b.db", tmp_path) == f"sqlite:///{tmp_path}/a/b.db"
 
 
+@pytest.mark.parametrize("name", ["a b", "ü", "#", "&'\"", "%", "a:b"])
+def test_a_folder_of_any_name_holds_a_store(tmp_path: Path, name: str) -> None:
+    """MLflow writes paths into SQL as they stand, and sqlite addresses are made of them."""
+    folder = tmp_path / name
+    folder.mkdir()
+    store = open_store(default_uri(folder), folder)
+    assert store is not None
+    run = store.client.create_run(store.create_experiment("small")).info.run_id
+    store.log_file(run, "x", b"1")
+    assert (folder / "mlflow.db").stat().st_size > 0
+    assert len([file for file in folder.rglob("x") if file.is_file()]) == 1
+
+
+@pytest.mark.parametrize("name", ["who?", "who?x=1", "%40"])
+def test_a_folder_that_no_sqlite_address_can_name(tmp_path: Path, name: str) -> None:
+    """One line says so and what to do, and nothing is made elsewhere."""
+    folder = tmp_path / name
+    folder.mkdir()
+    with pytest.raises(StoreError, match="in its path: name a store in another folder"):
+        open_store(f"sqlite:///{folder}/mlflow.db", folder)
+    with pytest.raises(StoreError, match="in its path: name a store in another folder"):
+        open_store("sqlite:///mlflow.db", folder)
+    assert list(tmp_path.rglob("*")) == [folder]
+
+
 def test_artifacts_lie_beside_the_sqlite_file(store: Store, tmp_path: Path) -> None:
     """Not in the working directory of whoever opens the store next."""
     found = store.client.get_experiment(store.create_experiment("small"))

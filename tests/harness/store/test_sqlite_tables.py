@@ -28,8 +28,8 @@ from harness.store import sqlite_tables
 from harness.store.open import open_store
 
 made = sqlite_tables._statements
-def dying():
-    for number, line in enumerate(made()):
+def dying(artifacts):
+    for number, line in enumerate(made(artifacts)):
         if number == int(sys.argv[2]):
             os.kill(os.getpid(), signal.SIGKILL)
         yield line

@@ -2,6 +2,9 @@
 
 import csv
 import io
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import polars as pl
@@ -106,6 +109,14 @@ def test_latex_has_no_control_character_and_no_paragraph_of_a_text() -> None:
 def test_markdown_shows_a_text_as_it_is(text: str, shown: str) -> None:
     """No heading, list, emphasis, element, entity or formula of it."""
     assert escaped(text) == shown
+
+
+def test_an_encoding_without_a_character_is_no_error() -> None:
+    """In the locale C, where Python does not use UTF-8 by itself, a ± is a question mark."""
+    code = "from reports.contract import steady_output; steady_output(); print('1 ± 2')"
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True)
+    assert (done.returncode, done.stdout) == (0, b"1 ? 2\n")
 
 
 def test_one_line_about_a_store_obeys_nothing_in_it(build_store: str) -> None:

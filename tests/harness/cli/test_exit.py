@@ -1,0 +1,17 @@
+"""The lines at the end of a run."""
+
+import shlex
+
+import pytest
+
+from harness.cli.exit import COMPLETE, Closing, finish
+from harness.planning import StudyOutcome
+
+
+def test_the_command_for_mlflow_can_be_pasted(capsys: pytest.CaptureFixture[str]) -> None:
+    """Whatever the folder is called, the store's address is one word of the shell."""
+    uri = "sqlite:////tmp/a b's $(x)/mlflow.db"
+    outcome = StudyOutcome(0, 0, 0, 0, "small", uri, interrupted=False, ran=True)
+    assert finish(outcome, Closing()) == COMPLETE
+    command = capsys.readouterr().out.partition(": ")[2]
+    assert shlex.split(command) == ["mlflow", "ui", "--backend-store-uri", uri, "--port", "5000"]
