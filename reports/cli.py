@@ -40,6 +40,7 @@ def render(
     metric: str | None = None,
     *,
     figures: bool = False,
+    published: bool = False,
 ) -> list[Path]:
     """Print a study's tables and write its report.
 
@@ -49,6 +50,7 @@ def render(
         out_dir: None: ./NAME-report.
         metric: what differences, p-values and figures are of; None: the protocol's default.
         figures: whether every chart of the page becomes files, not those of factors alone.
+        published: whether a table has what papers report beside what was measured.
 
     Returns:
         The files written.
@@ -59,7 +61,7 @@ def render(
     """
     from reports.render import file_name, report_files
 
-    made = _read(study_name, tracking_uri, metric)
+    made = _read(study_name, tracking_uri, metric, published=published)
     out = out_dir or Path.cwd() / f"{file_name(made.study.name)}-report"
     return _show(made, report_files(made, every_figure=figures), out)
 
@@ -96,10 +98,16 @@ def prepare(study_name: str, tracking_uri: str | None = None) -> Prepared:
     return Prepared(publication, lambda out: _shown_again(made, publication, out), made.study)
 
 
-def _read(study_name: str, tracking_uri: str | None = None, metric: str | None = None) -> "Report":
+def _read(
+    study_name: str,
+    tracking_uri: str | None = None,
+    metric: str | None = None,
+    *,
+    published: bool = False,
+) -> "Report":
     from reports.report import make_report
 
-    return make_report(_records(study_name, tracking_uri), metric)
+    return make_report(_records(study_name, tracking_uri), metric, published=published)
 
 
 def _records(study_name: str, tracking_uri: str | None) -> "Study":
@@ -190,6 +198,14 @@ def report(
             "--figures", metavar="", help="Every chart of the page as PNG, SVG and PDF, too."
         ),
     ] = False,
+    published: Annotated[
+        bool,
+        typer.Option(
+            "--published",
+            metavar="",
+            help="What papers report of the same methods, beside what the study measured.",
+        ),
+    ] = False,
 ) -> None:
     """Print a study's ablation tables and write them (Markdown, LaTeX, CSV, HTML, PNG, PDF).
 
@@ -202,9 +218,10 @@ def report(
         if target is not None:
             _export(name, tracking_uri, target)
         elif form:
-            _print_formats(name, tracking_uri, out, form, metric, figures=figures)
+            made = _read(name, tracking_uri, metric, published=published)
+            _print_formats(made, out, form, figures=figures)
         else:
-            render(name, tracking_uri, out, metric, figures=figures)
+            render(name, tracking_uri, out, metric, figures=figures, published=published)
     except EmptyStudyError as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(3) from error
@@ -220,19 +237,10 @@ def _export(name: str, tracking_uri: str | None, target: str) -> None:
     typer.echo(export(_records(name, tracking_uri), target))
 
 
-def _print_formats(
-    name: str,
-    tracking_uri: str | None,
-    out: Path | None,
-    forms: list[Format],
-    metric: str | None,
-    *,
-    figures: bool,
-) -> None:
+def _print_formats(made: "Report", out: Path | None, forms: list[Format], *, figures: bool) -> None:
     """Print the tables in the formats asked for, and nothing else on stdout."""
     from reports.render import text_of, write_report
 
-    made = _read(name, tracking_uri, metric)
     if out is not None:
         write_report(made, out, every_figure=figures)
     typer.echo("\n".join(text_of(form, made) for form in dict.fromkeys(forms)), nl=False)

@@ -7,7 +7,7 @@ from reports.analysis import Analysis, analysis_tables
 from reports.answer import Answer, build_answer
 from reports.read import Study
 from reports.stamp import stamp_of
-from reports.tables import Table, build_tables, with_metric
+from reports.tables import PUBLISHED, Table, build_tables, published_table, with_metric
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,8 @@ class Report:
     @cached_property
     def stamp(self) -> str:
         """What the report is made of, as a short text; see stamp_of."""
-        return stamp_of(self.study, self.metric)
+        asked = [table.name for table in self.tables if table.name == PUBLISHED]
+        return stamp_of(self.study, " ".join([self.metric, *asked]))
 
     @property
     def main(self) -> tuple[Table, ...]:
@@ -47,12 +48,13 @@ class Report:
         return (*self.main, *self.together, *self.beside)
 
 
-def make_report(study: Study, metric: str | None = None) -> Report:
+def make_report(study: Study, metric: str | None = None, *, published: bool = False) -> Report:
     """The report of a study.
 
     Args:
         study: as it was read.
         metric: a test metric of its protocol, or a measure of quality; None: the default.
+        published: whether a table has what papers report beside what was measured.
 
     Raises:
         ReportError: the study has no such metric.
@@ -61,4 +63,5 @@ def make_report(study: Study, metric: str | None = None) -> Report:
     study, metric = with_metric(study, metric)
     analysis = Analysis(study, metric)
     answer = build_answer(analysis, tables)
+    tables += [published_table(study)] if published else []
     return Report(study, metric, analysis, answer, tuple(tables), tuple(analysis_tables(analysis)))

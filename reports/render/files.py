@@ -18,7 +18,7 @@ from reports.render.page import page
 from reports.render.plain import csv_stream, csv_text, markdown, no_formulas
 from reports.render.terminal import FILE_WIDTH, plain_text, terminal_view
 from reports.report import Report
-from reports.tables import Table
+from reports.tables import PUBLISHED, Table
 
 _HEAD = 1000  # characters of a page in which its stamp stands
 
@@ -41,7 +41,7 @@ def view(report: Report, width: int) -> RenderableType:
     """The answer for a console `width` characters wide, and the tables that it is made from.
 
     What quality is and what selection chose is one step further, in the files. So is the path from
-    the baseline, unless somebody had settings run for it.
+    the baseline, unless somebody had settings run for it. What is published comes where asked for.
     """
     answer = answer_view(report.study.name, report.answer)
     tables = [
@@ -52,7 +52,8 @@ def view(report: Report, width: int) -> RenderableType:
 
 
 def _is_told(table: Table) -> bool:
-    return bool(table.kind) or (table.name == PATH_TABLE and any(row.added for row in table.rows))
+    asked = table.name == PUBLISHED or any(row.added for row in table.rows)
+    return bool(table.kind) or (asked and table.name in (PUBLISHED, PATH_TABLE))
 
 
 def print_report(report: Report, last: str) -> None:

@@ -66,6 +66,7 @@ from reports.tables.notes import (
 )
 from reports.tables.pooling import arms_dataset, averaged, dataset_factor
 from reports.tables.preference import by_preference
+from reports.tables.published import PUBLISHED, published_table
 from reports.tables.quality_measures import MEASURES
 from reports.tables.quality_response import APART, on_other_classes
 from reports.tables.stopped import given_out
@@ -80,6 +81,7 @@ __all__ = [
     "MEASURES",
     "MOST_LEVELS",
     "PLAIN",
+    "PUBLISHED",
     "STACKED",
     "Cell",
     "Column",
@@ -131,6 +133,7 @@ __all__ = [
     "on_test",
     "ordered_levels",
     "p_text",
+    "published_table",
     "setting_groups",
     "short_name",
     "short_names",

@@ -1,0 +1,130 @@
+"""Figures of papers beside measured ones: what may be compared, and by how much it differs."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pytest
+
+from reports.render import csv_text, latex, markdown, report_files, text_of
+from reports.report import make_report
+from reports.tables import Table, published_table
+from reports.tables.model import Quantity, Text, Value
+from reports.tables.papers import AVERAGE_OF_ALL, DATASETS, FIGURES
+from tests.reports.builder import StoreBuilder, scores
+
+SEEDS = (0, 1, 2)
+THEIRS = {"backbone": "ViT-B-16-quickgelu:openai", "dataset": "caltech101"}
+FINETUNER = {"key": "finetuner", "levels": ["coop", "gda"], "log": False, "baseline": "coop"}
+DATASET = {"key": "dataset", "levels": list(DATASETS), "log": False, "baseline": DATASETS[0]}
+
+
+def builder(
+    factors: Sequence[Mapping[str, Any]],
+    assignments: Sequence[Mapping[str, Any]],
+    constants: Mapping[str, str] = THEIRS,
+) -> StoreBuilder:
+    """A study with the same numbers in every setting: Base 98, New 94 + seed."""
+    made = StoreBuilder(factors=factors, constants=constants, seeds=SEEDS)
+    for assignment in assignments:
+        made.trial(assignment, {s: scores(94.0 + s, 98.0) for s in SEEDS})
+    return made
+
+
+def rows(table: Table) -> list[tuple[str, str]]:
+    """Setting and dataset of each row."""
+    named = [(row.cells["setting"], row.cells["dataset"]) for row in table.rows]
+    return [(a.text, b.text) for a, b in named if isinstance(a, Text) and isinstance(b, Text)]
+
+
+def test_a_method_stands_beside_its_papers_figures() -> None:
+    """CoOp with SHIP on one dataset: the difference is over the seeds here."""
+    table = published_table(builder([], [{}]).study())
+    assert rows(table) == [("coop + vae", "caltech101")]
+    cells, figure = table.rows[0].cells, FIGURES["coop", "vae"]["caltech101"]
+    published, gain = cells["published_new"], cells["difference_new"]
+    assert isinstance(published, Quantity) and published.number == figure.new == 95.20
+    assert isinstance(gain, Value) and gain.estimate.mean == pytest.approx(95.0 - 95.20)
+    assert gain.signed and gain.estimate.n == 3
+    h = cells["published_harmonic_mean"]
+    assert isinstance(h, Quantity) and h.number == pytest.approx(96.36, abs=0.005)
+    assert cells["source"] == Text("SHIP, arXiv:2307.07397; as reported, unverified")
+
+
+@pytest.mark.parametrize(
+    ("constants", "says"),
+    [
+        ({}, "backbone pocket"),
+        ({**THEIRS, "shots": "4"}, "shots 4"),
+        ({**THEIRS, "max_classes": "50"}, "max_classes 50"),
+        ({**THEIRS, "dataset": "photos"}, "dataset photos"),
+        ({**THEIRS, "generator.name": "wgan"}, "finetuner.name coop"),
+    ],
+)
+def test_what_cannot_be_compared_is_said(constants: dict[str, str], says: str) -> None:
+    """In the table's notes, in every format."""
+    study = builder([], [{}], constants).study()
+    table = published_table(study)
+    assert table.rows == ()
+    (said,) = (note for note in table.notes if note.startswith("nothing here can be compared"))
+    assert says in said
+    report = make_report(study, published=True)
+    assert "nothing here can be compared" in markdown(report.every_table)
+    assert "nothing here can be compared" in latex(report.every_table)
+    assert "nothing here can be compared" in " ".join(text_of("terminal", report).split())
+    assert csv_text(table).count("\n") == 1
+    (page,) = (c for name, c in report_files(report).items() if name.endswith(".html"))
+    assert b"nothing here can be compared" in page
+    assert report.stamp != make_report(study).stamp
+
+
+def test_arms_are_methods_too() -> None:
+    """Zero-shot is CLIP, and the fine-tuner alone is CoOp."""
+    made = builder([], [{}])
+    for arm in ("zero_shot", "no_synthetic", "text_feature"):
+        made.trial({}, {s: scores(90.0, 90.0) for s in SEEDS}, arm=arm)
+    assert rows(published_table(made.study())) == [
+        ("coop + vae", "caltech101"),
+        ("zero_shot", "caltech101"),
+        ("coop", "caltech101"),
+    ]
+
+
+def test_averages_are_over_all_datasets_or_none() -> None:
+    """H is that of the averages; a method without figures on one dataset has them on average."""
+    constants = {**THEIRS, "generator.name": "none"}
+    every = [{"finetuner": f, "dataset": d} for f in ("coop", "gda") for d in DATASETS]
+    table = published_table(builder([FINETUNER, DATASET], every, constants).study())
+    assert rows(table) == [
+        *(("coop", dataset) for dataset in DATASETS),
+        ("coop", AVERAGE_OF_ALL),
+        ("gda", AVERAGE_OF_ALL),
+    ]
+    cells = table.rows[-1].cells
+    h = cells["published_harmonic_mean"]
+    assert isinstance(h, Quantity) and h.number == pytest.approx(78.97, abs=0.01)
+    few = published_table(builder([FINETUNER, DATASET], every[:-1], constants).study())
+    assert ("gda", AVERAGE_OF_ALL) not in rows(few) and ("coop", AVERAGE_OF_ALL) in rows(few)
+
+
+@pytest.mark.parametrize(
+    ("method", "h"),
+    [
+        (("zero_shot", "none"), 71.70),
+        (("coop", "none"), 71.66),
+        (("cocoop", "none"), 75.83),
+        (("kgcoop", "none"), 77.00),
+        (("coop", "vae"), 76.73),
+        (("clip_adapter", "none"), 73.05),
+        (("clip_adapter", "vae"), 74.67),
+        (("tip_adapter", "vae"), 79.94),
+    ],
+)
+def test_averages_agree_with_the_published_h(method: tuple[str, str], h: float) -> None:
+    """And each average is that of the datasets, where there are figures of these."""
+    figures = FIGURES[method]
+    whole = figures[AVERAGE_OF_ALL]
+    assert whole.harmonic_mean == pytest.approx(h, abs=0.011)
+    each = [figures[name] for name in DATASETS if name in figures]
+    if each:
+        assert sum(one.base for one in each) / 11 == pytest.approx(whole.base, abs=0.02)
+        assert sum(one.new for one in each) / 11 == pytest.approx(whole.new, abs=0.02)
