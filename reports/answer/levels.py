@@ -109,4 +109,5 @@ def _open(table: Table, row: Row, judgement: Judgement) -> str:
 
 def _named(table: Table, row: Row, *beside: str) -> str:
     """A row with its difference and what is to be said of it: "8 (+0.5 ± 0.4, Holm p 0.030)"."""
-    return f"{name_of(table, row)} ({', '.join([signed(row), *beside])})"
+    said = filter(None, [signed(row), *beside])
+    return f"{name_of(table, row)} ({', '.join(said)})"
