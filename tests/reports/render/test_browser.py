@@ -55,6 +55,8 @@ def show(browser: Any, text: str, folder: Path, width: int = 1400) -> None:
         "width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500,
     })  # fmt: skip
     browser.get(path.as_uri())
+    # on a busy machine it returns before the last rows of a large page are there
+    wait(browser, "return document.readyState === 'complete'")
 
 
 def wait(browser: Any, script: str) -> Any:
