@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from harness.wording import printable, show
+from harness.wording import printable, printable_lines, show
 
 
 class UserError(ValueError):
@@ -14,7 +14,7 @@ class UserError(ValueError):
     """
 
     def __init__(self, lines: str) -> None:
-        super().__init__("\n".join(map(printable, lines.split("\n"))))
+        super().__init__(printable_lines(lines))
 
 
 class ConfigError(UserError):

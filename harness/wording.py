@@ -18,6 +18,11 @@ def printable(text: str) -> str:
     )
 
 
+def printable_lines(text: str) -> str:
+    """As printable, of a text of several lines."""
+    return "\n".join(map(printable, text.split("\n")))
+
+
 def show(value: Any, width: int = 60) -> str:
     """A value the way YAML spells it, shortened to `width` characters."""
     if value is None or isinstance(value, bool):

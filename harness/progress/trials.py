@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.progress.board import Board, TrialView
-from harness.wording import clock, printable
+from harness.wording import clock, printable, printable_lines
 from reports.contract import State
 
 STYLE = {
@@ -96,7 +96,7 @@ class PlainView:
         self._print(f"[{self._board.ended}/{self._board.trials}] " + "  ".join(parts))
 
     def _print(self, line: str) -> None:
-        self._console.print(printable(line), markup=False, highlight=False, soft_wrap=True)
+        self._console.print(printable_lines(line), markup=False, highlight=False, soft_wrap=True)
 
 
 class LiveView:
@@ -181,6 +181,6 @@ def line_printer(console: Console) -> Callable[[str], None]:
     """Prints plain lines, above the table where there is one; from any thread."""
 
     def say(line: str) -> None:
-        console.print(printable(line), markup=False, highlight=False, soft_wrap=True)
+        console.print(printable_lines(line), markup=False, highlight=False, soft_wrap=True)
 
     return say

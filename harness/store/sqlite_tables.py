@@ -61,7 +61,8 @@ def whole_tables(uri: str, path: Path, wait: float) -> Iterator[None]:
             f"{one_line(error)}; as it was before, the store is kept in {copy}: move that back to "
             f"{path.name} and try again, or use the version of MLflow that wrote it"
         ) from error
-    copy.unlink(missing_ok=True)
+    if copy.exists():  # else nothing is written, as the folder may be read-only
+        copy.unlink()
 
 
 @dataclass(frozen=True)

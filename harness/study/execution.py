@@ -20,7 +20,7 @@ from harness.study.context import Site
 from harness.study.extraction import encoder_here
 from harness.study.features import needed, prepare_features
 from harness.study.interrupts import Interrupts, SweepStopped
-from harness.wording import printable
+from harness.wording import printable_lines
 
 if TYPE_CHECKING:
     from harness.cluster import Session
@@ -152,7 +152,9 @@ class Execution:
             self._say(f"warning: {line}")
 
     def _say(self, line: str) -> None:
-        self.site.console.print(printable(line), markup=False, highlight=False, soft_wrap=True)
+        self.site.console.print(
+            printable_lines(line), markup=False, highlight=False, soft_wrap=True
+        )
 
     def _policy(self, resources: Resources) -> "FusePolicy":
         """How many settings are fused, where each Ray trial takes so much."""

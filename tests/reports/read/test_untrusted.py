@@ -143,7 +143,7 @@ def test_tags_of_any_content(edits: list[tuple[int, str, str]]) -> None:
 
 
 @pytest.mark.slow
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=500, deadline=None)
 @given(edits=_EDITS)
 def test_tags_at_length(edits: Any) -> None:
     """As above, many times."""

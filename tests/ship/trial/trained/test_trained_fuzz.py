@@ -35,7 +35,7 @@ quick = settings(
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
-deep = settings(quick, max_examples=1000, derandomize=False)
+deep = settings(quick, max_examples=500, derandomize=False)
 # a place in the JSON: at each level one of the keys or items, by number
 PATHS = st.lists(st.integers(0, 30), min_size=1, max_size=4)
 FLIPS = st.lists(st.tuples(st.integers(0), st.integers(1, 255)), min_size=1, max_size=4)
