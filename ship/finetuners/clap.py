@@ -29,21 +29,20 @@ from torch import Tensor
 from ship.clip import FrozenCLIP
 from ship.configs import CLAPConfig, ZSLPConfig
 from ship.finetuners.base import classification_loss
+from ship.finetuners.stream_trained import StreamTrained
 from ship.finetuners.training_set import TrainingStream
 from ship.synthesis import Synthesizer
 from ship.tasks import Task
-from ship.training import CosineDescent, Part, ReplicaOptimizer, each_replica, per_replica
+from ship.training import ReplicaOptimizer, each_replica, per_replica
 
 MOMENTUM = 0.9
 
 
-class ZSLP:
+class ZSLP(StreamTrained):
     """R fused probes without penalty.
 
     weight: (replica, n_cls, feature).
     """
-
-    choices: tuple[Mapping[str, float], ...] = ({},)
 
     def __init__(
         self,
@@ -59,14 +58,9 @@ class ZSLP:
         self._start = first.norm * task.text_features
         self.weight = self._start.repeat(task.n_replicas, 1, 1).requires_grad_()
         # one stream for both, so that CLAP sees the batches of its rival
-        self._stream = TrainingStream(task, synthesizer, seeds, first.batch_size, "zs_lp")
+        stream = TrainingStream(task, synthesizer, seeds, first.batch_size, "zs_lp")
         optimizer = ReplicaOptimizer(torch.optim.SGD, [self.weight], configs, momentum=MOMENTUM)
-        self._descent = CosineDescent(optimizer, first.epochs, self._stream.steps, clip.recorder)
-
-    @property
-    def epochs(self) -> int:
-        """Training epochs."""
-        return self.config.epochs
+        super().__init__({"weight": self.weight}, optimizer, stream, first.epochs, clip.recorder)
 
     def loss(
         self,
@@ -83,10 +77,6 @@ class ZSLP:
         """
         return classification_loss(self._scores(features), labels, self._stream.allowed, weights)
 
-    def train_epoch(self) -> dict[str, Float[Tensor, " replica"]]:
-        """One pass over the real features."""
-        return {"loss": self._descent.epoch(self._stream.next, lambda *batch: [self.loss(*batch)])}
-
     @torch.no_grad()
     def logits(
         self, pictures: Float[Tensor, "n feature"], choice: Mapping[str, float]
@@ -97,23 +87,6 @@ class ZSLP:
     def _scores(self, features: Tensor) -> Tensor:
         unit = F.normalize(self.weight, dim=-1)
         return self._task.logit_scale * features @ unit.transpose(1, 2)
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """The weights."""
-        return {"weight": self.weight.detach().clone()}
-
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Put the weights back."""
-        with torch.no_grad():
-            self.weight.copy_(state["weight"])
-
-    def learned(self) -> Mapping[str, Part]:
-        """The weights."""
-        return {"weight": self.weight}
-
-    def parts(self) -> Mapping[str, Part]:
-        """The weights and their training."""
-        return {"weight": self.weight, "descent": self._descent, "stream": self._stream}
 
 
 class CLAP(ZSLP):

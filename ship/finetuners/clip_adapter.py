@@ -17,16 +17,17 @@ from torch import Tensor
 from ship.clip import FrozenCLIP
 from ship.configs import CLIPAdapterConfig
 from ship.finetuners.base import classification_loss
+from ship.finetuners.stream_trained import StreamTrained
 from ship.finetuners.training_set import TrainingStream
 from ship.synthesis import Synthesizer
 from ship.tasks import Task
-from ship.training import CosineDescent, Part, ReplicaOptimizer, ReplicaRng, each_replica
+from ship.training import ReplicaOptimizer, ReplicaRng, each_replica
 
 # Tried on the selection split beside the configured ratio; 0: the adapter ignored.
 RATIOS = (0.0, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0)
 
 
-class CLIPAdapter:
+class CLIPAdapter(StreamTrained):
     """R fused adapters.
 
     down, up: the bottleneck's weights, (replica, feature, hidden) and (replica, hidden, feature).
@@ -43,21 +44,17 @@ class CLIPAdapter:
         configs = each_replica(config, task.n_replicas)
         self.config = config = configs[0]
         self._task = task
-        self.choices: tuple[Mapping[str, float], ...] = _choices(config.ratio, config.search)
+        self.choices = _choices(config.ratio, config.search)
         size = task.features.shape[-1]
         hidden = max(1, size // config.reduction)
         rng = ReplicaRng(seeds, "clip_adapter/weights", clip.device, task.features.dtype)
         self.down = _initial(size, hidden, rng).requires_grad_()
         self.up = _initial(hidden, size, rng).requires_grad_()
-        self._stream = TrainingStream(task, synthesizer, seeds, config.batch_size, "clip_adapter")
-        parameters = [self.down, self.up]
-        optimizer = ReplicaOptimizer(torch.optim.AdamW, parameters, configs, weight_decay=0)
-        self._descent = CosineDescent(optimizer, config.epochs, self._stream.steps, clip.recorder)
-
-    @property
-    def epochs(self) -> int:
-        """Training epochs."""
-        return self.config.epochs
+        stream = TrainingStream(task, synthesizer, seeds, config.batch_size, "clip_adapter")
+        parameters = {"down": self.down, "up": self.up}
+        trained = list(parameters.values())
+        optimizer = ReplicaOptimizer(torch.optim.AdamW, trained, configs, weight_decay=0)
+        super().__init__(parameters, optimizer, stream, config.epochs, clip.recorder)
 
     def adapt(
         self, features: Float[Tensor, "replica n feature"], ratio: float
@@ -82,10 +79,6 @@ class CLIPAdapter:
         logits = self._task.zero_shot_logits(self.adapt(features, self.config.ratio))
         return classification_loss(logits, labels, self._stream.allowed, weights)
 
-    def train_epoch(self) -> dict[str, Float[Tensor, " replica"]]:
-        """One pass over the real features."""
-        return {"loss": self._descent.epoch(self._stream.next, lambda *batch: [self.loss(*batch)])}
-
     @torch.no_grad()
     def logits(
         self, pictures: Float[Tensor, "n feature"], choice: Mapping[str, float]
@@ -93,29 +86,6 @@ class CLIPAdapter:
         """logit_scale * cosine of adapted features to the zero-shot text features."""
         each = pictures.expand(self._task.n_replicas, -1, -1)
         return self._task.zero_shot_logits(self.adapt(each, choice["ratio"]))
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """The weights."""
-        return {"down": self.down.detach().clone(), "up": self.up.detach().clone()}
-
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Put the weights back."""
-        with torch.no_grad():
-            self.down.copy_(state["down"])
-            self.up.copy_(state["up"])
-
-    def learned(self) -> Mapping[str, Part]:
-        """The weights."""
-        return {"down": self.down, "up": self.up}
-
-    def parts(self) -> Mapping[str, Part]:
-        """The weights and their training."""
-        return {
-            "down": self.down,
-            "up": self.up,
-            "descent": self._descent,
-            "stream": self._stream,
-        }
 
 
 def _initial(n_in: int, n_out: int, rng: ReplicaRng) -> Tensor:

@@ -21,19 +21,18 @@ from torch import Tensor
 from ship.clip import FrozenCLIP
 from ship.configs import LinearAdapterConfig
 from ship.finetuners.base import classification_loss
+from ship.finetuners.stream_trained import StreamTrained
 from ship.finetuners.training_set import TrainingStream
 from ship.synthesis import Synthesizer
 from ship.tasks import Task
-from ship.training import CosineDescent, Part, ReplicaOptimizer, each_replica, per_replica
+from ship.training import ReplicaOptimizer, each_replica, per_replica
 
 
-class LinearAdapter:
+class LinearAdapter(StreamTrained):
     """R fused maps.
 
     map: W, to be multiplied from the right, (replica, feature, feature).
     """
-
-    choices: tuple[Mapping[str, float], ...] = ({},)
 
     def __init__(
         self,
@@ -50,14 +49,9 @@ class LinearAdapter:
         size = task.features.shape[-1]
         self._identity = torch.eye(size, dtype=task.features.dtype, device=clip.device)
         self.map = self._identity.repeat(task.n_replicas, 1, 1).requires_grad_()
-        self._stream = TrainingStream(task, synthesizer, seeds, config.batch_size, "linear_adapter")
+        stream = TrainingStream(task, synthesizer, seeds, config.batch_size, "linear_adapter")
         optimizer = ReplicaOptimizer(torch.optim.Adam, [self.map], configs, eps=1e-4)
-        self._descent = CosineDescent(optimizer, config.epochs, self._stream.steps, clip.recorder)
-
-    @property
-    def epochs(self) -> int:
-        """Training epochs."""
-        return self.config.epochs
+        super().__init__({"map": self.map}, optimizer, stream, config.epochs, clip.recorder)
 
     def loss(
         self,
@@ -76,10 +70,6 @@ class LinearAdapter:
         distance = (self.map - self._identity).square().sum((1, 2))
         return loss + self._weight / self._task.shots * distance
 
-    def train_epoch(self) -> dict[str, Float[Tensor, " replica"]]:
-        """One pass over the real features."""
-        return {"loss": self._descent.epoch(self._stream.next, lambda *batch: [self.loss(*batch)])}
-
     @torch.no_grad()
     def logits(
         self, pictures: Float[Tensor, "n feature"], choice: Mapping[str, float]
@@ -89,20 +79,3 @@ class LinearAdapter:
 
     def _scores(self, features: Tensor) -> Tensor:
         return self._task.zero_shot_logits(F.normalize(features @ self.map, dim=-1))
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """The map."""
-        return {"map": self.map.detach().clone()}
-
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Put the map back."""
-        with torch.no_grad():
-            self.map.copy_(state["map"])
-
-    def learned(self) -> Mapping[str, Part]:
-        """The map."""
-        return {"map": self.map}
-
-    def parts(self) -> Mapping[str, Part]:
-        """The map and its training."""
-        return {"map": self.map, "descent": self._descent, "stream": self._stream}

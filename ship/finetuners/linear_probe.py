@@ -16,19 +16,18 @@ from torch import Tensor
 from ship.clip import FrozenCLIP
 from ship.configs import LinearProbeConfig
 from ship.finetuners.base import classification_loss
+from ship.finetuners.stream_trained import StreamTrained
 from ship.finetuners.training_set import TrainingStream
 from ship.synthesis import Synthesizer
 from ship.tasks import Task
-from ship.training import CosineDescent, Part, ReplicaOptimizer, each_replica, per_replica
+from ship.training import ReplicaOptimizer, each_replica, per_replica
 
 
-class LinearProbe:
+class LinearProbe(StreamTrained):
     """R fused linear classifiers.
 
     weight, bias: (replica, n_cls, feature) and (replica, n_cls).
     """
-
-    choices: tuple[Mapping[str, float], ...] = ({},)
 
     def __init__(
         self,
@@ -46,16 +45,12 @@ class LinearProbe:
         self._start = start.clone() if config.init == "zero_shot" else torch.zeros_like(start)
         self.weight = self._start.clone().requires_grad_()
         self.bias = start.new_zeros(start.shape[:2]).requires_grad_()
-        self._stream = TrainingStream(task, synthesizer, seeds, config.batch_size, "linear_probe")
+        stream = TrainingStream(task, synthesizer, seeds, config.batch_size, "linear_probe")
+        parameters = {"weight": self.weight, "bias": self.bias}
         # no decay: it would draw classes without data away from where they start
-        parameters = [self.weight, self.bias]
-        optimizer = ReplicaOptimizer(torch.optim.AdamW, parameters, configs, weight_decay=0)
-        self._descent = CosineDescent(optimizer, config.epochs, self._stream.steps, clip.recorder)
-
-    @property
-    def epochs(self) -> int:
-        """Training epochs."""
-        return self.config.epochs
+        trained = list(parameters.values())
+        optimizer = ReplicaOptimizer(torch.optim.AdamW, trained, configs, weight_decay=0)
+        super().__init__(parameters, optimizer, stream, config.epochs, clip.recorder)
 
     def loss(
         self,
@@ -73,10 +68,6 @@ class LinearProbe:
         loss = classification_loss(self._scores(features), labels, self._stream.allowed, weights)
         return loss + self._l2 / 2 * (self.weight - self._start).square().sum((1, 2))
 
-    def train_epoch(self) -> dict[str, Float[Tensor, " replica"]]:
-        """One pass over the real features."""
-        return {"loss": self._descent.epoch(self._stream.next, lambda *batch: [self.loss(*batch)])}
-
     @torch.no_grad()
     def logits(
         self, pictures: Float[Tensor, "n feature"], choice: Mapping[str, float]
@@ -87,26 +78,3 @@ class LinearProbe:
     def _scores(self, features: Tensor) -> Tensor:
         cosine_like = features @ self.weight.transpose(1, 2)
         return self._task.logit_scale * cosine_like + self.bias.unsqueeze(1)
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """Weights and biases."""
-        return {"weight": self.weight.detach().clone(), "bias": self.bias.detach().clone()}
-
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Put weights and biases back."""
-        with torch.no_grad():
-            self.weight.copy_(state["weight"])
-            self.bias.copy_(state["bias"])
-
-    def learned(self) -> Mapping[str, Part]:
-        """Weights and biases."""
-        return {"weight": self.weight, "bias": self.bias}
-
-    def parts(self) -> Mapping[str, Part]:
-        """Weights, biases and their training."""
-        return {
-            "weight": self.weight,
-            "bias": self.bias,
-            "descent": self._descent,
-            "stream": self._stream,
-        }
