@@ -11,6 +11,7 @@ from ship.clip import FrozenCLIP
 from ship.configs import GaussianBaseConfig, GaussianTextConfig, RealPicturesConfig
 from ship.generators.spread import (
     class_means,
+    drawn_around,
     isotropic_scale,
     modality_shift,
     real_features,
@@ -116,8 +117,7 @@ class GaussianBase:
     ) -> Float[Tensor, "replica n feature"]:
         """Text feature + shift + L N(0, I), normalised."""
         mean = self._text_features[class_ids] + self.shift.unsqueeze(1)
-        noise = rng.normal(class_ids.shape[1], mean.shape[-1])
-        return F.normalize(torch.baddbmm(mean, noise, self.factor.mT), dim=-1)
+        return drawn_around(mean, self.factor, rng)
 
 
 class RealPictures:

@@ -8,12 +8,12 @@ classes (ship.finetuners.gda); here they can also be drawn from, for any other f
 from collections.abc import Mapping, Sequence
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from ship.clip import FrozenCLIP
 from ship.configs import KnnGaussianConfig
+from ship.generators.spread import drawn_around
 from ship.tasks import Task, pad_rows
 from ship.training import (
     CheckpointError,
@@ -191,6 +191,4 @@ class KnnGaussian:
         self, class_ids: Int[Tensor, "replica n"], rng: ReplicaRng
     ) -> Float[Tensor, "replica n feature"]:
         """The class's mean + L N(0, I), normalised."""
-        mean = gather_rows(self.means, class_ids)
-        noise = rng.normal(class_ids.shape[1], mean.shape[-1])
-        return F.normalize(torch.baddbmm(mean, noise, self.moments.factor.mT), dim=-1)
+        return drawn_around(gather_rows(self.means, class_ids), self.moments.factor, rng)

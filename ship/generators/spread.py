@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ship.tasks import Task
-from ship.training import gather_rows
+from ship.training import ReplicaRng, gather_rows
 
 # Least weight of the identity in a covariance: with fewer pictures than dimensions it is singular.
 LEAST_SHRINKAGE = 1e-6
@@ -112,6 +112,22 @@ def shrunk_cholesky(
     identity = torch.eye(len(covariance), dtype=rows.dtype)
     factor: Tensor = torch.linalg.cholesky((1 - s) * covariance + s * variance * identity)
     return factor
+
+
+def drawn_around(
+    means: Float[Tensor, "replica n feature"],
+    factor: Float[Tensor, "replica feature feature"],
+    rng: ReplicaRng,
+) -> Float[Tensor, "replica n feature"]:
+    """mean + L N(0, I), normalised.
+
+    Args:
+        means: of each feature that is drawn.
+        factor: L, of each replica's covariance L L^T.
+        rng: a stream for each replica.
+    """
+    noise = rng.normal(*means.shape[1:])
+    return F.normalize(torch.baddbmm(means, noise, factor.mT), dim=-1)
 
 
 def real_features(
