@@ -8,6 +8,17 @@ from ship.configs.files import sealed
 from ship.configs.prompt import NamePosition
 from ship.settings import PER_REPLICA, NamedSettings
 
+# Of ZS-LP and of CLAP, which is ZS-LP with a penalty.
+_Norm = Annotated[
+    float,
+    Field(gt=0, description="length of the weights at the start, as of CLIP's raw text features"),
+]
+_ProbeRate = Annotated[
+    float,
+    Field(gt=0, description="learning rate of SGD with momentum 0.9, cosine to 0"),
+    PER_REPLICA,
+]
+
 
 class ZeroShotConfig(NamedSettings):
     """CLIP as it is: the cosine to each class's prompt; trains nothing."""
@@ -175,12 +186,8 @@ class ZSLPConfig(NamedSettings):
     """ZS-LP: a linear probe of cosines that starts from the text features."""
 
     name: Literal["zs_lp"] = "zs_lp"
-    norm: float = Field(
-        10.0, gt=0, description="length of the weights at the start, as of CLIP's raw text features"
-    )
-    lr: Annotated[float, PER_REPLICA] = Field(
-        0.1, gt=0, description="learning rate of SGD with momentum 0.9, cosine to 0"
-    )
+    norm: _Norm = 10.0
+    lr: _ProbeRate = 0.1
     epochs: int = Field(300, ge=0, description="passes over the real features")
     batch_size: int = Field(256, ge=1, description="real features a step")
 
@@ -192,12 +199,8 @@ class CLAPConfig(NamedSettings):
     weight: Annotated[float, PER_REPLICA] = Field(
         1.0, ge=0, description="weight of the penalty; 0: ZS-LP"
     )
-    norm: float = Field(
-        10.0, gt=0, description="length of the weights at the start, as of CLIP's raw text features"
-    )
-    lr: Annotated[float, PER_REPLICA] = Field(
-        0.1, gt=0, description="learning rate of SGD with momentum 0.9, cosine to 0"
-    )
+    norm: _Norm = 10.0
+    lr: _ProbeRate = 0.1
     epochs: int = Field(300, ge=0, description="passes over the real features")
     batch_size: int = Field(256, ge=1, description="real features a step")
 

@@ -1,7 +1,7 @@
 """Objects written for one seed, one for each, behind the contracts of a trial's replicas."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import torch
 from jaxtyping import Float, Int
@@ -14,6 +14,8 @@ from ship.single_seed.task import SeedTask, synthetic_sets
 from ship.synthesis import Synthesizer
 from ship.tasks import Task
 from ship.training import Part, ReplicaRng, each_replica
+
+One = TypeVar("One", bound="SeedGenerator | SeedFinetuner")
 
 
 def single_seed_generator(build: Callable[..., SeedGenerator]) -> Callable[..., Any]:
@@ -67,10 +69,10 @@ def single_seed_finetuner(build: Callable[..., SeedFinetuner]) -> Callable[..., 
     return built
 
 
-class SingleSeedGenerator:
-    """A ship.generators.Generator of one SeedGenerator for each replica."""
+class _EachSeed(Generic[One]):
+    """One object for each replica: their epochs, and what these change."""
 
-    def __init__(self, each: Sequence[SeedGenerator]) -> None:
+    def __init__(self, each: Sequence[One]) -> None:
         self._each = each
 
     @property
@@ -78,14 +80,22 @@ class SingleSeedGenerator:
         """Training epochs."""
         return self._each[0].epochs
 
+    def train_epoch(self) -> dict[str, Float[Tensor, " replica"]]:
+        """Train each seed for one epoch."""
+        return _stacked([one.train_epoch() for one in self._each])
+
+    def parts(self) -> Mapping[str, Part]:
+        """What training changes, by the place of the seed."""
+        return {str(place): resumable(one.parts()) for place, one in enumerate(self._each)}
+
+
+class SingleSeedGenerator(_EachSeed[SeedGenerator]):
+    """A ship.generators.Generator of one SeedGenerator for each replica."""
+
     @property
     def finished(self) -> bool:
         """Whether there is nothing to fit; single seeds do not stop early."""
         return self.epochs == 0
-
-    def train_epoch(self) -> dict[str, Float[Tensor, " replica"]]:
-        """Train each seed for one epoch."""
-        return _stacked([one.train_epoch() for one in self._each])
 
     @torch.no_grad()
     def sample(
@@ -99,31 +109,15 @@ class SingleSeedGenerator:
             ]
         )
 
-    def parts(self) -> Mapping[str, Part]:
-        """What fitting changes, by the place of the seed."""
-        return {str(place): resumable(one.parts()) for place, one in enumerate(self._each)}
-
     def learned(self) -> Mapping[str, Part]:
         """What sample() reads, stacked."""
         return dict(rows_of([one.learned() for one in self._each]))
 
 
-class SingleSeedFinetuner:
+class SingleSeedFinetuner(_EachSeed[SeedFinetuner]):
     """A ship.finetuners.Finetuner of one SeedFinetuner for each replica."""
 
     choices: tuple[Mapping[str, float], ...] = ({},)
-
-    def __init__(self, each: Sequence[SeedFinetuner]) -> None:
-        self._each = each
-
-    @property
-    def epochs(self) -> int:
-        """Training epochs."""
-        return self._each[0].epochs
-
-    def train_epoch(self) -> dict[str, Float[Tensor, " replica"]]:
-        """Train each seed for one epoch."""
-        return _stacked([one.train_epoch() for one in self._each])
 
     @torch.no_grad()
     def logits(
@@ -140,10 +134,6 @@ class SingleSeedFinetuner:
         """Put back what state_dict() gave."""
         for name, rows in self._rows().items():
             rows.load_state_dict({"": state[name]})
-
-    def parts(self) -> Mapping[str, Part]:
-        """What training changes, by the place of the seed."""
-        return {str(place): resumable(one.parts()) for place, one in enumerate(self._each)}
 
     def learned(self) -> Mapping[str, Part]:
         """What logits() reads, stacked."""

@@ -1,6 +1,6 @@
 """What methods are checked on: a backbone in double precision, and tasks of some seeds."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Final
@@ -133,6 +133,21 @@ def require_equal(ours: Tensor, theirs: Tensor, what: str, tolerance: float = _T
     if not same:
         apart = float((ours.double() - theirs.double()).abs().max())
         require(False, f"{what}: up to {apart:.3g} apart")
+
+
+def require_members(made: object, members: Sequence[str]) -> None:
+    """Raise BrokenError where an object lacks one of the contract's members."""
+    lacking = [name for name in members if not hasattr(made, name)]
+    require(not lacking, f"it has no {', '.join(lacking)}")
+
+
+def require_epoch_of_seed(
+    together: Mapping[str, Tensor], alone: Mapping[str, Tensor], replica: int, seed: int
+) -> None:
+    """Raise BrokenError unless a seed's metrics of an epoch are those that it has alone."""
+    require(together.keys() == alone.keys(), "a seed alone reports other metrics")
+    for name, value in alone.items():
+        require_equal(together[name][replica], value[0], f"{name} of seed {seed}")
 
 
 def require_numbers(metrics: dict[str, Tensor], n_replicas: int) -> None:

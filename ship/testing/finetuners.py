@@ -17,7 +17,9 @@ from ship.testing.bench import (
     Bench,
     frozen,
     packaged_bench,
+    require_epoch_of_seed,
     require_equal,
+    require_members,
     require_numbers,
     require_untouched,
 )
@@ -105,8 +107,7 @@ def _has_members(subject: FinetunerSubject) -> None:
         "choices", "epochs", "train_epoch", "logits", "state_dict", "load_state_dict", "parts",
         "learned",
     )  # fmt: skip
-    lacking = [name for name in members if not hasattr(made, name)]
-    require(not lacking, f"it has no {', '.join(lacking)}")
+    require_members(made, members)
     require(len(made.choices) > 0, "it has no choice; the one empty choice is ({},)")
     planned = getattr(subject.config, "epochs", 0)
     require(
@@ -140,9 +141,7 @@ def _is_its_solo_run(subject: FinetunerSubject) -> None:
     for replica, seed in enumerate(subject.bench.seeds):
         solo = subject.fresh(subject.bench.task([seed]), [seed])
         for ours, theirs in zip(subject.run.epochs, solo.epochs, strict=True):
-            require(ours.keys() == theirs.keys(), "a seed alone reports other metrics")
-            for name, value in theirs.items():
-                require_equal(ours[name][replica], value[0], f"{name} of seed {seed}")
+            require_epoch_of_seed(ours, theirs, replica, seed)
         pairs = zip(
             subject.logits(subject.run.finetuner), subject.logits(solo.finetuner), strict=True
         )

@@ -15,7 +15,9 @@ from ship.testing.bench import (
     Bench,
     frozen,
     packaged_bench,
+    require_epoch_of_seed,
     require_equal,
+    require_members,
     require_numbers,
     require_untouched,
 )
@@ -93,8 +95,7 @@ def check_generator(
 def _has_members(subject: GeneratorSubject) -> None:
     made = subject.build(subject.task, subject.bench.seeds)
     members = ("epochs", "finished", "train_epoch", "sample", "parts", "learned")
-    lacking = [name for name in members if not hasattr(made, name)]
-    require(not lacking, f"it has no {', '.join(lacking)}")
+    require_members(made, members)
     planned = getattr(subject.config, "epochs", 0)
     require(
         made.epochs in (0, planned),
@@ -132,9 +133,7 @@ def _is_its_solo_run(subject: GeneratorSubject) -> None:
         solo = subject.fresh(subject.bench.task([seed]), [seed])
         require(len(solo.epochs) <= len(subject.run.epochs), "a seed alone trains longer")
         for ours, theirs in zip(subject.run.epochs, solo.epochs, strict=False):
-            require(ours.keys() == theirs.keys(), "a seed alone reports other metrics")
-            for name, value in theirs.items():
-                require_equal(ours[name][replica], value[0], f"{name} of seed {seed}")
+            require_epoch_of_seed(ours, theirs, replica, seed)
         require_equal(subject.run.made[replica], solo.made[0], f"samples of seed {seed}")
 
 
