@@ -52,8 +52,9 @@ def view(report: Report, width: int) -> RenderableType:
 
 
 def _is_told(table: Table) -> bool:
-    asked = table.name == PUBLISHED or any(row.added for row in table.rows)
-    return bool(table.kind) or (asked and table.name in (PUBLISHED, PATH_TABLE))
+    if table.name == PATH_TABLE:
+        return any(row.added for row in table.rows)
+    return bool(table.kind) or table.name == PUBLISHED
 
 
 def print_report(report: Report, last: str) -> None:
