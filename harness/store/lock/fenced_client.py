@@ -1,4 +1,8 @@
-"""A client of the store that writes only while the study is this process's."""
+"""A client of the store that begins a write only while the study is this process's.
+
+A write that is under way when the process is suspended may still be finished after the study was
+lost: the check stands before a call, not within it.
+"""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast

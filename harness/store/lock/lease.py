@@ -121,7 +121,9 @@ class Lease:
     def check(self) -> None:
         """Make sure that the study is this process's: to be called before each write.
 
-        A process that was suspended, or whose beats do not reach the store, asks the store.
+        A process that was suspended, or whose beats do not reach the store, asks the store. A call
+        that was under way when the process was suspended is past this check, and is finished when
+        the process goes on; no other call begins.
 
         Raises:
             StudyLost: it is not.

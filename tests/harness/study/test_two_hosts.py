@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -68,24 +69,30 @@ def test_a_host_that_was_suspended_finds_itself_replaced(bench: Bench, on_host: 
     assert f"process {first.process.pid} on host " in output
     assert "has not been heard of for 5 s: taken over" in output
     assert bench.states().count("COMPLETE") == 4
-    before = [run.to_dictionary() for run in bench.runs()]
+    before = snapshot(bench)
     first.process.send_signal(signal.SIGCONT)
     code, output = first.end()
     assert code == 3, output
     assert "study 'small' is not this process's any more" in output
     assert "Traceback" not in output
     wait_for(lambda: not first.survivors(), 20)
-    assert [run.to_dictionary() for run in bench.runs()] == before
+    assert snapshot(bench) == before
     bench.check_invariants()
 
 
 def suspend(driver: Driver, bench: Bench) -> None:
-    """Stop a driver at a moment when it holds no lock on the store's file."""
+    """Stop a driver while both of its trials run and nothing is on its way to the store.
+
+    A call that is under way when a process is stopped is finished when it goes on, whoever has the
+    study by then; the promise is that no call begins.
+    """
     path = bench.uri.removeprefix("sqlite:///")
+    wait_for(lambda: bench.states() == ["RUNNING"] * 2 and len(bench.lines()) == 4)
+    wait_until_still(bench, 2.0)
     while True:
         driver.process.send_signal(signal.SIGSTOP)
         time.sleep(0.2)
-        try:
+        try:  # a beat of the lease may be under way, which changes no run
             with closing(sqlite3.connect(path, timeout=1, isolation_level=None)) as base:
                 base.execute("BEGIN IMMEDIATE")
                 base.execute("ROLLBACK")
@@ -93,3 +100,18 @@ def suspend(driver: Driver, bench: Bench) -> None:
         except sqlite3.OperationalError:
             driver.process.send_signal(signal.SIGCONT)
             time.sleep(0.1)
+
+
+def wait_until_still(bench: Bench, seconds: float) -> None:
+    """Wait until the store's runs have not changed for so long."""
+    seen, since = snapshot(bench), time.monotonic()
+    while time.monotonic() - since < seconds:
+        time.sleep(0.2)
+        now = snapshot(bench)
+        if now != seen:
+            seen, since = now, time.monotonic()
+
+
+def snapshot(bench: Bench) -> list[Any]:
+    """All that the store says of the study's runs."""
+    return [run.to_dictionary() for run in bench.runs()]
