@@ -97,9 +97,12 @@ class Fingerprints:
         try:
             self.cache_dir.mkdir(parents=True, exist_ok=True)
             handle, name = tempfile.mkstemp(dir=self.cache_dir, suffix=".tmp")
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                json.dump(memory, file, indent=1, sort_keys=True)
-            Path(name).replace(self.cache_dir / MEMORY)
+            try:
+                with os.fdopen(handle, "w", encoding="utf-8") as file:
+                    json.dump(memory, file, indent=1, sort_keys=True)
+                Path(name).replace(self.cache_dir / MEMORY)
+            finally:
+                Path(name).unlink(missing_ok=True)
         except OSError:
             return
 
