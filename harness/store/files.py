@@ -1,9 +1,10 @@
 """Files among a run's artifacts."""
 
-import tempfile
 from collections.abc import Mapping
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
+
+from harness.scratch import scratch
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -20,8 +21,8 @@ def keep_file(client: "MlflowClient", run_id: str, name: str, content: bytes) ->
     """
     place = PurePosixPath(name)
     inside = () if len(place.parts) == 1 else (str(place.parent),)
-    with tempfile.TemporaryDirectory(prefix="ship-sweep-") as folder:
-        path = Path(folder) / place.name
+    with scratch() as folder:
+        path = folder / place.name
         path.write_bytes(content)
         client.log_artifact(run_id, str(path), *inside)
 
@@ -37,7 +38,7 @@ def keep_files(
         folder: among the artifacts.
         files: name -> content.
     """
-    with tempfile.TemporaryDirectory(prefix="ship-sweep-") as place:
+    with scratch() as place:
         for name, content in files.items():
-            (Path(place) / name).write_bytes(content)
-        client.log_artifacts(run_id, place, folder)
+            (place / name).write_bytes(content)
+        client.log_artifacts(run_id, str(place), folder)

@@ -3,11 +3,11 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlparse
 
 from harness.environment import environment
+from harness.scratch import scratch
 from harness.store.errors import StoreError, store_errors
 from harness.store.open import absolute_uri, default_uri
 from reports.contract import TRAINED, trained_file
@@ -77,14 +77,14 @@ def _fetched(uri: str, seed: int | None, store: str) -> Iterator[Path]:
         raise StoreError(f"{uri}: must be a path, or lie in one of {', '.join(SERVED)}")
     if seed is not None and not name:
         name = trained_file(seed)
-    with TemporaryDirectory(prefix="ship-sweep-") as scratch:
+    with scratch() as folder:
         with store_errors(uri), environment(QUIET):
             from mlflow import artifacts
 
             for wanted in (SAID, name) if name else ("",):
                 source = f"{base}/{wanted}".rstrip("/")
                 found = artifacts.download_artifacts(
-                    artifact_uri=source, dst_path=scratch, tracking_uri=store
+                    artifact_uri=source, dst_path=str(folder), tracking_uri=store
                 )
         yield Path(found)
 

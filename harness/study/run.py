@@ -16,6 +16,7 @@ from harness.progress import SteadyConsole, line_printer
 from harness.recording import StudyRecord
 from harness.recording import publish as show_report
 from harness.resources import preflight
+from harness.scratch import remove_left
 from harness.store import (
     CLIENT_ENVIRONMENT,
     INTERRUPTED,
@@ -90,6 +91,7 @@ def run_study(
     method = method or Method()
     console = console or SteadyConsole()
     say = line_printer(console)
+    remove_left()
     interrupts = Interrupts()
     with _told_why(interrupts), interrupts, environment(CLIENT_ENVIRONMENT):
         hold = Hold(uri, directory, timing or Timing(), interrupts.fail, say)

@@ -1,9 +1,6 @@
 """One Tune run over a study's missing trials, in the Ray session that is open."""
 
-import shutil
-import tempfile
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +11,7 @@ from harness.checkpoint_storage import Storage
 from harness.cluster import memory_kills_as_worker_deaths, threads
 from harness.config import StudyConfig
 from harness.method import Method, keeping, without_recording
+from harness.scratch import scratch
 from harness.tuning.asha import make_scheduler
 from harness.tuning.callback import Monitor
 from harness.tuning.fusion import PrunedSettings
@@ -51,26 +49,22 @@ def sweep(
     Raises:
         StoreError, TooManyFailures, KeyboardInterrupt, SweepStopped: as the monitor raises them.
     """
-    results = Path(tempfile.mkdtemp(prefix="ship-sweep-"))
-    try:
-        with memory_kills_as_worker_deaths():
-            tune.run(
-                bind(study, shared, method, storage),
-                name="study",
-                num_samples=-1,
-                search_alg=searcher,
-                scheduler=make_scheduler(study, searcher.group, pruned, deaths, searcher.places),
-                callbacks=[monitor],
-                resources_per_trial={"cpu": study.resources.cpus, "gpu": study.resources.gpus},
-                reuse_actors=True,
-                max_failures=0,  # what runs again is the searcher's to say (retry_policy.py)
-                raise_on_failed_trial=False,
-                storage_path=str(results),
-                trial_dirname_creator=_trial_folder,
-                verbose=0,
-            )
-    finally:
-        shutil.rmtree(results, ignore_errors=True)
+    with scratch() as results, memory_kills_as_worker_deaths():
+        tune.run(
+            bind(study, shared, method, storage),
+            name="study",
+            num_samples=-1,
+            search_alg=searcher,
+            scheduler=make_scheduler(study, searcher.group, pruned, deaths, searcher.places),
+            callbacks=[monitor],
+            resources_per_trial={"cpu": study.resources.cpus, "gpu": study.resources.gpus},
+            reuse_actors=True,
+            max_failures=0,  # what runs again is the searcher's to say (retry_policy.py)
+            raise_on_failed_trial=False,
+            storage_path=str(results),
+            trial_dirname_creator=_trial_folder,
+            verbose=0,
+        )
 
 
 def share(features: Mapping[str, Any]) -> Shared:

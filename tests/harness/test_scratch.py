@@ -1,0 +1,55 @@
+"""Temporary folders: gone at the end, and those of a killed process with the next study."""
+
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from harness.scratch import PREFIX, remove_left, scratch
+
+KILLED = """
+import os, signal
+from harness.scratch import scratch
+with scratch() as folder:
+    (folder / "file").write_text("half")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder for temporary files."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    return tmp_path
+
+
+def test_a_folder_goes_at_the_end(place: Path) -> None:
+    """With what is in it, also where something fails."""
+    with pytest.raises(ValueError, match="on purpose"), scratch() as folder:
+        (folder / "file").write_text("half")
+        assert folder.parent == place
+        raise ValueError("on purpose")
+    assert not list(place.iterdir())
+
+
+def test_a_killed_processs_folder_goes_and_a_living_ones_stays(place: Path) -> None:
+    """Nothing else is touched: no file, no link and no other folder of that name."""
+    code = subprocess.run([sys.executable, "-c", KILLED]).returncode
+    assert code == -signal.SIGKILL
+    (left,) = place.iterdir()
+    elsewhere = place / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "file").touch()
+    (place / f"{PREFIX}link").symlink_to(elsewhere)
+    (place / f"{PREFIX}file").touch()
+    with scratch() as living:
+        remove_left()
+        assert living.is_dir()
+    assert not left.exists()
+    names = {"elsewhere", f"{PREFIX}link", f"{PREFIX}file"}
+    assert {path.name for path in place.iterdir()} == names
+    assert (elsewhere / "file").exists()
