@@ -25,8 +25,9 @@ CREATE = "create_run"
 # how the id of a run begins that the store does not have yet; its key follows
 LOCAL = "local-"
 GONE = "RESOURCE_DOES_NOT_EXIST"
-# of a file that a store refuses while it answers questions
-FILE_TRIES = 2
+# Of a file that a store refuses while it answers questions. A file takes two requests, so that two
+# tries would lose one file in thirty where one request in ten fails.
+FILE_TRIES = 6
 
 Arguments = Mapping[str, Any]
 

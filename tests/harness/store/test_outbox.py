@@ -18,7 +18,7 @@ from harness.store.lock.lease import StudyLost
 from harness.store.open import Store
 from harness.store.outbox import announcements
 from harness.store.outbox import delivery as courier_module
-from harness.store.outbox.calls import LOCAL, Sender
+from harness.store.outbox.calls import FILE_TRIES, LOCAL, Sender
 from harness.store.outbox.client import FILE, FOLDER, Outbox, outbox, waiting_note
 from harness.store.outbox.journal import Drivers, Head, Journal
 from reports.contract import State, Tag
@@ -145,7 +145,7 @@ def test_a_store_that_answers_all_but_files_is_not_away(
 ) -> None:
     """A server that cannot write files answers 500 to them: later writes must not wait behind."""
     store = FakeStore()
-    post = Post(tmp_path, store, "ok", "before", "ok", "before", "ok", "ok")
+    post = Post(tmp_path, store, "ok", *["before", "ok"] * FILE_TRIES)
     run_id = post.box.create_run("7", "first", {})
     post.box.log_file(run_id, "one", b"content")
     log(post.box, run_id, tags={"t": "u"})
@@ -153,6 +153,15 @@ def test_a_store_that_answers_all_but_files_is_not_away(
     assert store.runs[run_id].tags["t"] == "u"
     (record,) = caplog.records
     assert record.getMessage().startswith("one could not be kept in MLflow: connection refused")
+
+
+def test_a_store_that_errs_now_and_then_loses_no_file(tmp_path: Path) -> None:
+    """It answers the questions in between, so that it is not away."""
+    store = FakeStore()
+    post = Post(tmp_path, store, "ok", *["before", "ok"] * (FILE_TRIES - 1))
+    run_id = post.box.create_run("7", "first", {})
+    post.box.log_file(run_id, "one", b"content")
+    assert not post.box.waiting and store.runs[run_id].files == {"one": b"content"}
 
 
 def test_the_largest_file_can_wait(tmp_path: Path) -> None:
