@@ -16,6 +16,7 @@ from harness.store.datasets import Dataset, log_datasets
 from harness.store.errors import StoreError, store_errors
 from harness.store.files import keep_file, keep_files
 from harness.store.lock.file_lock import gate
+from harness.store.outbox.again import again, patient
 from harness.store.quiet import quieten
 from harness.store.sqlite_tables import whole_tables
 from harness.store.writer import WaitingWriter, Writer
@@ -144,7 +145,7 @@ class Store:
             StoreError: it was deleted, which keeps its name taken.
         """
         with store_errors(self.uri):
-            experiment = self.client.get_experiment_by_name(name)
+            experiment = patient(self.client, self.uri).get_experiment_by_name(name)
         if experiment is None:
             return None
         if experiment.lifecycle_stage != "active":
@@ -157,14 +158,18 @@ class Store:
 
     def create_experiment(self, name: str) -> str:
         """Id of an experiment, which is made if need be."""
-        known = self.experiment(name)
-        if known is not None:
-            return known
         location = (self.artifacts / name).as_uri() if self.artifacts else None
-        with store_errors(self.uri):
-            return str(
-                self.client.create_experiment(name, artifact_location=location, tags=SHOWN_AS)
-            )
+
+        def make() -> str:
+            known = self.experiment(name)
+            if known is not None:
+                return known
+            with store_errors(self.uri):
+                return str(
+                    self.client.create_experiment(name, artifact_location=location, tags=SHOWN_AS)
+                )
+
+        return again(self.uri, make)
 
 
 def default_uri(directory: Path) -> str:
@@ -215,7 +220,7 @@ def _open(uri: str, path: Path | None) -> Store:
         logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
         with nullcontext() if path is None else whole_tables(uri, path, LOCK_SECONDS):
             client = MlflowClient(tracking_uri=uri)
-            client.search_experiments(max_results=1)
+            patient(client, uri).search_experiments(max_results=1)
     return Store(uri, client, path.parent / "mlartifacts" if path else None)
 
 
@@ -263,6 +268,8 @@ def _check_server(uri: str) -> None:
                 f"--allowed-hosts"
             ) from error
         # anything else means that a server answers; MLflow's own client says the rest
+    except ConnectionResetError:  # so does a connection that somebody took and then closed
+        return
     except (urllib.error.URLError, OSError, ValueError) as error:
         reason = getattr(error, "reason", error)
         raise StoreError(f"{uri}: no MLflow server answers: {reason}") from error

@@ -11,6 +11,7 @@ from harness.store.lock.file_lock import gate, study_lock
 from harness.store.lock.lease import Lease, Timing
 from harness.store.lock.lease_tag import EARLIER_DRIVERS_KEPT, Holder, read_tag
 from harness.store.open import Store, open_store
+from harness.store.outbox.again import patient
 from harness.store.outbox.journal import Drivers
 from reports.contract import Tag
 
@@ -66,7 +67,8 @@ class Hold:
 
             def become_last_driver() -> None:
                 with store_errors(self.uri):
-                    own.client.set_experiment_tag(experiment_id, Tag.LAST_DRIVER, drivers.own)
+                    client = patient(own.client, self.uri)
+                    client.set_experiment_tag(experiment_id, Tag.LAST_DRIVER, drivers.own)
 
             yield Held(own, experiment_id, drivers, become_last_driver)
 
@@ -76,13 +78,14 @@ class Hold:
     ) -> Iterator[tuple[Store, Drivers]]:
         me = Holder.me(place)
         lease = Lease(store.client, experiment_id, name, me, self.timing, self.say)
+        client = patient(store.client, store.uri)
         try:
             with store_errors(store.uri):
-                lease.claim()
-                last = read_tag(store.client, experiment_id, Tag.LAST_DRIVER)
+                lease.claim(client)
+                last = read_tag(client, experiment_id, Tag.LAST_DRIVER)
                 before = tuple(last.split())[:EARLIER_DRIVERS_KEPT]
                 chain = " ".join((me.token, *before))
-                store.client.set_experiment_tag(experiment_id, Tag.LAST_DRIVER, chain)
+                client.set_experiment_tag(experiment_id, Tag.LAST_DRIVER, chain)
             lease.start(self.fail)
             own = replace(store, client=fenced(store.client, lease.check))
             yield own, Drivers(me.token, before)

@@ -30,7 +30,6 @@ from harness.store import (
     default_uri,
     outbox,
     quieten,
-    store_errors,
 )
 from harness.study.context import Site, default_cache_dir, study_storage
 from harness.study.execution import Execution
@@ -163,10 +162,9 @@ def _bring_about(
             if site.study.checkpoint_every is not None:
                 site.storage.check()
         become_last_driver()
-        with store_errors(site.store.uri):
-            if close_dead_runs(site.store.client, site.experiment_id):
-                ledger = site.ledger()
-                plan = site.plan(ledger)
+        if site.store.read(lambda client: close_dead_runs(client, site.experiment_id)):
+            ledger = site.ledger()
+            plan = site.plan(ledger)
         if before is not None and ledger.runs and not plan.finished:
             before(site.study.name, site.store.uri)
         record = StudyRecord.create(site.store, site.experiment_id, site.study)

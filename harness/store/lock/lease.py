@@ -86,19 +86,22 @@ class Lease:
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 
-    def claim(self) -> None:
+    def claim(self, client: "MlflowClient | None" = None) -> None:
         """Take the lease if it is free, or its holder is dead.
+
+        Args:
+            client: of the store, if it is to be another one here.
 
         Raises:
             StudyBusy: it is held; host and process are named.
         """
-        tag = self._read()
+        tag = self._read(client)
         if tag and not self._died_here(tag):
             self._watch(tag)
         self._renewed = self._timing.now()
-        self._write()
+        self._write(client)
         self._timing.sleep(random.uniform(*self._timing.claim_pause))  # noqa: S311
-        other = self._read()
+        other = self._read(client)
         if not self._is_mine(other):
             raise self._busy(other)
 
@@ -215,9 +218,10 @@ class Lease:
             f"here, and what the store has is kept"
         )
 
-    def _read(self) -> str:
-        return read_tag(self._client, self._experiment_id)
+    def _read(self, client: "MlflowClient | None" = None) -> str:
+        return read_tag(client or self._client, self._experiment_id)
 
-    def _write(self) -> None:
+    def _write(self, client: "MlflowClient | None" = None) -> None:
         self._beats += 1
-        self._client.set_experiment_tag(self._experiment_id, Tag.LOCK, self._me.tag(self._beats))
+        client = client or self._client
+        client.set_experiment_tag(self._experiment_id, Tag.LOCK, self._me.tag(self._beats))
