@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
-from reports.contract import EmptyStudyError, ReportError, steady_output
+from reports.contract import EmptyStudyError, ReportError, reader_may_leave, steady_output
 
 if TYPE_CHECKING:
     from reports.contract import Publication
@@ -30,7 +30,8 @@ class Format(enum.StrEnum):
 def main() -> None:
     """Entry point of the script."""
     steady_output()
-    app()
+    with reader_may_leave():
+        app()
 
 
 def render(
@@ -209,7 +210,8 @@ def report(
 ) -> None:
     """Print a study's ablation tables and write them (Markdown, LaTeX, CSV, HTML, PNG, PDF).
 
-    Exit code 2: no such study, store or metric; 3: nothing of it has ended yet.
+    Exit code 2: no such study, store or metric; 3: nothing of it has ended yet; 141: nobody reads
+    what is printed.
     """
     # A store that is down should say so in seconds, not after MLflow's minutes of retries.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")

@@ -18,7 +18,7 @@ import typer
 
 from harness.cli.exit import COMPLETE, INCOMPLETE, INTERRUPTED, USER_MISTAKE, Closing, finish
 from harness.cli.refusals import check_options, is_users
-from reports.contract import steady_output
+from reports.contract import reader_may_leave, steady_output
 
 _EPILOG = (
     "Running the same command again goes on where the last one stopped. "
@@ -26,7 +26,7 @@ _EPILOG = (
     "mistake in the command, the YAML or the data, another driver, or a store, cluster or storage "
     "that cannot be used; "
     "3 incomplete: trials failed or are missing, the store is away, or another driver has taken "
-    "the study over; 130 interrupted."
+    "the study over; 130 interrupted; 141 nobody reads what is printed any more."
 )
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -212,7 +212,8 @@ def main() -> None:
     gc.set_threshold(50_000, 20, 50)
     steady_output()
     try:
-        app()
+        with reader_may_leave():
+            app()
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
 

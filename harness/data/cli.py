@@ -14,12 +14,17 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
+from reports.contract import reader_may_leave
+
 if TYPE_CHECKING:
     from harness.data.check import Contents
 
 SOUND, USER_MISTAKE, INTERRUPTED = 0, 2, 130
 
-_EPILOG = "Exit codes: 0 all is well; 2 a mistake in the command or the data; 130 interrupted."
+_EPILOG = (
+    "Exit codes: 0 all is well; 2 a mistake in the command or the data; 130 interrupted; "
+    "141 nobody reads what is printed any more."
+)
 
 app = typer.Typer(
     add_completion=False,
@@ -97,7 +102,8 @@ def check(
 def main() -> None:
     """Entry point of the ship-data script."""
     try:
-        app()
+        with reader_may_leave():
+            app()
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
 

@@ -45,7 +45,7 @@ from reports.contract.states import (
     State,
 )
 from reports.contract.tags import ADDED_BY_PATH, FINGERPRINTS, LONG_TAGS, Tag
-from reports.contract.text import printable, steady_output
+from reports.contract.text import printable, reader_may_leave, steady_output
 
 __all__ = [
     "ADDED_BY_PATH",
@@ -87,6 +87,7 @@ __all__ = [
     "interval_metrics",
     "options_fault",
     "printable",
+    "reader_may_leave",
     "redacted",
     "seed_metric",
     "split_hit",

@@ -1,0 +1,74 @@
+"""Commands whose standard output nobody reads any more, as before `| head`."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from harness.config.study_config import StudyConfig
+from tests.harness.driver import study
+
+ROOT = Path(__file__).parents[3]
+HELP = "from harness.cli.main import main; import sys; sys.argv[1:] = ['--help']; main()"
+LISTED = "from harness.data.cli import main; import sys; sys.argv[1:] = ['list']; main()"
+REPORT = "from reports.cli import main; main()"
+# A study whose progress nobody reads, and which Ctrl-C has ended, or not.
+STUDY = """
+import sys
+import typer
+from harness.cli import main as module
+from harness.progress import SteadyConsole
+code = int(sys.argv.pop())
+app = typer.Typer()
+@app.command()
+def study():
+    SteadyConsole().print("progress")
+    typer.echo("the report")
+    raise typer.Exit(code)
+module.app = app
+module.main()
+"""
+
+
+def unread(program: str, *arguments: str) -> tuple[int, str]:
+    """Run a program whose standard output is closed at the other end; exit code and stderr."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, *arguments],
+        cwd=ROOT,
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    os.close(writer)
+    _, said = process.communicate(timeout=120)
+    return process.returncode, said
+
+
+@pytest.mark.parametrize("program", [HELP, LISTED], ids=["ship-sweep", "ship-data"])
+def test_a_command_that_nobody_reads_ends_quietly(program: str) -> None:
+    """With the code that a shell has for a closed pipe, and nothing on stderr."""
+    assert unread(program) == (128 + signal.SIGPIPE, "")
+
+
+@pytest.mark.parametrize("code", [0, 3, 130])
+def test_a_study_that_nobody_reads_goes_on(code: int) -> None:
+    """It ends with a code of its own: Ctrl-C ends a reader like tee, too."""
+    assert unread(STUDY, str(code)) == (code, "")
+
+
+def test_a_report_that_nobody_reads_is_written(
+    calm: Callable[[StudyConfig], str], tmp_path: Path
+) -> None:
+    """The files are there; another mistake keeps its code."""
+    uri = ["--tracking-uri", calm(study())]
+    out = tmp_path / "report"
+    assert unread(REPORT, "small", *uri, "--out", str(out)) == (128 + signal.SIGPIPE, "")
+    assert list(out.glob("*.html"))
+    code, said = unread(REPORT, "unknown", *uri)
+    assert code == 2 and "unknown" in said
