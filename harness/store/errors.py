@@ -2,10 +2,11 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from harness.errors import UserError
 from harness.wording import one_line
-from reports.contract import redacted
+from reports.contract import SQLITE, redacted
 
 
 class StoreError(UserError):
@@ -28,4 +29,9 @@ def store_errors(uri: str) -> Iterator[None]:
         raise
     except Exception as error:
         # MLflow raises its own, sqlalchemy's, requests' and alembic's
-        raise StoreError(f"{uri}: the MLflow store failed: {one_line(error)}") from error
+        why = one_line(error)
+        path = Path(uri.removeprefix(SQLITE))
+        if uri.startswith(SQLITE) and not path.exists():
+            # sqlite says that it may not write, as nobody would find what it wrote
+            why = f"{path} was deleted or moved away while it was in use"
+        raise StoreError(f"{uri}: the MLflow store failed: {why}") from error

@@ -6,6 +6,7 @@ may be gone.
 """
 
 import base64
+import errno
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -28,6 +29,9 @@ GONE = "RESOURCE_DOES_NOT_EXIST"
 # Of a file that a store refuses while it answers questions. A file takes two requests, so that two
 # tries would lose one file in thirty where one request in ten fails.
 FILE_TRIES = 6
+
+# A disk that has no room for the file, or no more room for this user.
+FULL = (errno.ENOSPC, errno.EDQUOT)
 
 Arguments = Mapping[str, Any]
 
@@ -199,7 +203,8 @@ def _unless_refused(
     """Keep files among a run's artifacts. Where they are refused, the study goes on without them.
 
     A server may take numbers and not files, say for want of the right to write where they go, and
-    then answers as if it were away (500). It is away if it does not answer a question either.
+    then answers as if it were away (500). It is away if it does not answer a question either. A
+    disk of this machine that is full refuses more than files: that ends the study.
     """
     for _ in range(FILE_TRIES):
         try:
@@ -208,6 +213,8 @@ def _unless_refused(
         except UserError:  # another driver has taken the study over
             raise
         except Exception as error:
+            if isinstance(error, OSError) and error.errno in FULL:
+                raise  # of this machine: the next run, with space, has the file
             told = reason(error)
             if not transient(error, client.tracking_uri):
                 break

@@ -1,5 +1,6 @@
 """Writes while the store is away, each kind of them lost before and after it took effect."""
 
+import errno
 import re
 import sqlite3
 import time
@@ -17,6 +18,7 @@ from harness.store.errors import StoreAway, StoreError
 from harness.store.lock.lease import StudyLost
 from harness.store.open import Store
 from harness.store.outbox import announcements
+from harness.store.outbox import calls as calls_module
 from harness.store.outbox import delivery as courier_module
 from harness.store.outbox.calls import FILE_TRIES, LOCAL, Sender
 from harness.store.outbox.client import FILE, FOLDER, Outbox, outbox, waiting_note
@@ -153,6 +155,22 @@ def test_a_store_that_answers_all_but_files_is_not_away(
     assert store.runs[run_id].tags["t"] == "u"
     (record,) = caplog.records
     assert record.getMessage().startswith("one could not be kept in MLflow: connection refused")
+
+
+def test_a_full_disk_of_this_machine_is_no_refusal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The study ends there, so that the next run, with space, has the file."""
+
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "file")
+
+    post = Post(tmp_path, FakeStore())
+    run_id = post.box.create_run("7", "first", {})
+    monkeypatch.setattr(calls_module, "keep_file", full)
+    with pytest.raises(OSError, match="No space left on device"):
+        post.box.log_file(run_id, "one", b"content")
+    assert not post.box.waiting
 
 
 def test_a_store_that_errs_now_and_then_loses_no_file(tmp_path: Path) -> None:

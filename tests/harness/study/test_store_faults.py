@@ -1,4 +1,4 @@
-"""A store's disk that is full in mid-study, or read-only, in a mount namespace of its own."""
+"""Disks that are full in mid-study, or read-only, in a mount namespace of their own."""
 
 import json
 import os
@@ -86,3 +86,82 @@ def test_a_store_whose_disk_fails(
     bench.uri = f"sqlite:///{disk}.db"
     bench.check_invariants()
     assert_same_table(bench.uri, calm(study()))
+
+
+# $1 a folder for cache and checkpoints, $2 a command before the first run, $3... the driver
+FOLDERS = """
+set -u
+disk=$1 begin=$2; shift 2
+mkdir "$disk" && mount -t tmpfs -o size=2m tmpfs "$disk" && eval "$begin" || exit 99
+"$@" >"$disk.first" 2>&1; code=$?
+[ $code = 2 ] || exit $code
+mount -o remount,rw "$disk"
+"$@" >"$disk.second" 2>&1
+"""
+
+
+@pytest.mark.parametrize("trouble", ["full", "read-only"])
+def test_cache_and_checkpoints_whose_disk_fails(
+    bench: Bench, tmp_path: Path, calm: Calm, trouble: str
+) -> None:
+    """Full in mid-study, it costs the checkpoints alone; one that is read-only is told at once."""
+    disk, mark = tmp_path / "disk", uuid.uuid4().hex
+    checkpoints = {"checkpoint_every": 0.0}
+    ballast = f"dd if=/dev/zero of={disk}/ballast bs=1k 2>/dev/null"
+    fault = {"study": checkpoints, "shell": ballast, "at": 2}
+    begin = "true"
+    if trouble == "read-only":
+        fault, begin = {"study": checkpoints}, f"mount -o remount,ro {disk}"
+    driver = [sys.executable, "-m", "tests.harness.driver", bench.uri, str(bench.log), str(disk)]
+    script = [*UNSHARED, "sh", "-c", FOLDERS, "sh", str(disk), begin]
+    done = subprocess.run(
+        [*script, *driver, "0.1", json.dumps(fault)],
+        cwd=ROOT,
+        env={**os.environ, "SHIP_TEST_MARK": mark},
+        capture_output=True,
+        text=True,
+        timeout=280,
+    )
+    first = Path(f"{disk}.first").read_text()
+    assert done.returncode == 0, done.stderr + first
+    assert "Traceback" not in first
+    told = [line for line in first.splitlines() if line.startswith("mistake: ")]
+    if trouble == "read-only":
+        assert len(told) == 1 and f"storage {disk}/checkpoints: cannot write" in told[0], first
+    else:
+        assert not told, first
+    wait_for(lambda: not marked(mark), 30)
+    bench.check_invariants()
+    assert len(bench.lines()) == 8  # nothing ran twice
+    assert_same_table(bench.uri, calm(study(**checkpoints)))
+
+
+# $1 a folder, $2 the report's command before the folder's name
+REPORT = """
+set -u
+disk=$1; shift
+mkdir "$disk" && mount -t tmpfs -o size=64k tmpfs "$disk" || exit 99
+"$@" "$disk/report" 2>"$disk.full" >/dev/null; echo $?
+mount -o remount,size=64m,ro "$disk"
+"$@" "$disk/report" 2>"$disk.read-only" >/dev/null; echo $?
+mount -o remount,rw "$disk"
+"$@" "$disk/report" >/dev/null; echo $?
+ls -A "$disk/report"
+"""
+
+
+def test_a_report_whose_disk_fails(tmp_path: Path, calm: Calm) -> None:
+    """One line and exit code 2, full or read-only; with space, a report and nothing beside it."""
+    disk = tmp_path / "disk"
+    program = "import sys; from reports.cli import main; sys.argv[0] = 'ship-report'; main()"
+    command = [sys.executable, "-c", program, "small", "--tracking-uri", calm(study()), "--out"]
+    script = [*UNSHARED, "sh", "-c", REPORT, "sh", str(disk)]
+    done = subprocess.run(
+        [*script, *command], cwd=ROOT, capture_output=True, text=True, timeout=280
+    )
+    codes, files = done.stdout.split()[:3], done.stdout.split()[3:]
+    assert codes == ["2", "2", "0"], done.stdout + done.stderr
+    assert files and not any(file.startswith(".") for file in files)
+    for trouble, why in (("full", "No space left on device"), ("read-only", "Read-only file")):
+        (line,) = Path(f"{disk}.{trouble}").read_text().splitlines()
+        assert line.startswith(f"{disk}/report: cannot write the report: {why}")
