@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from harness.errors import UserError
 from harness.scratch import PREFIX, remove_left, scratch
+from harness.store.lock.file_lock import study_lock
 
 KILLED = """
 import os, signal
@@ -25,6 +27,18 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr(tempfile, "tempdir", None)
     return tmp_path
+
+
+def test_a_folder_that_cannot_be_made_is_one_line(place: Path) -> None:
+    """Nor a lock; the line says what to change."""
+    gone = place / "gone"
+    tempfile.tempdir = str(gone)
+    line = f"{gone}/ship-sweep-.*: cannot be made: No such file or directory .TMPDIR names"
+    with pytest.raises(UserError, match=line), scratch():
+        pass
+    with pytest.raises(UserError, match=line), study_lock("uri", "small"):
+        pass
+    remove_left()
 
 
 def test_a_folder_goes_at_the_end(place: Path) -> None:

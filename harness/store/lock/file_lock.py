@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import IO
 
 from harness.errors import UserError
+from harness.scratch import no_temporary
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
@@ -69,8 +70,11 @@ def gate(name: str) -> Iterator[None]:
 
 def _lock_file(name: str) -> IO[str]:
     digest = hashlib.blake2b(name.encode(), digest_size=8).hexdigest()
-    path = Path(tempfile.gettempdir()) / f"ship-sweep-{os.getuid()}-{digest}.lock"
-    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        path = Path(tempfile.gettempdir()) / f"ship-sweep-{os.getuid()}-{digest}.lock"
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise no_temporary(error) from error
     return os.fdopen(handle, "r+", encoding="ascii", errors="replace")
 
 
