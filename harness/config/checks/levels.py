@@ -4,32 +4,60 @@ from collections.abc import Iterator, Mapping
 from itertools import combinations, islice, product
 from typing import Any
 
-from pydantic import ValidationError
-
-from harness.config.checks.unread import names_beside, owner_faults
+from harness.config.checks.protocols import objective_faults, protocol_faults
+from harness.config.checks.unread import names_beside, owner_faults, warmup_faults
 from harness.config.dotted import place
 from harness.config.factor import Factor, assignments, in_order, is_among
-from harness.config.factors import FIELDS, GROUPS, indexed
-from harness.config.mistakes import from_pydantic
+from harness.config.factors import FIELDS, GROUPS
+from harness.config.mistakes import trial_faults
+from harness.config.study_config import SELECTING, StudyConfig
 from harness.errors import Fault
 from harness.wording import nearest, show
-from ship.trial_config import TrialConfig
 
 MAX_GRID = 10_000
-AS_TEXT = "must be text: write image_folder:NAME, without a space"
 
 
-def space_faults(space: Mapping[str, Factor], constants: Mapping[str, Any]) -> list[Fault]:
-    """Faults of sound factors among each other and against TrialConfig.
+def study_faults(study: StudyConfig, constants: Mapping[str, Any]) -> list[Fault]:
+    """What is wrong with a study whose keys and values are sound each by itself.
 
     Args:
-        constants: the YAML's trial settings, groups as mappings with a name; may be faulty
-            themselves: only faults of the space are returned.
+        constants: its trial's settings as the YAML gives them.
     """
+    space = study.space
+    return [
+        *_space_faults(space, constants),
+        *protocol_faults(space, constants),
+        *objective_faults(space, constants),
+        *warmup_faults(space, constants, study.variants),
+        *_sampler_faults(study),
+    ]
+
+
+def _sampler_faults(study: StudyConfig) -> list[Fault]:
+    sampler, faults = study.sampler, []
+    if sampler == "grid":
+        faults += _grid_faults(study.space, study.trials)
+    else:
+        if study.trials is None:
+            must = f"must be given: how many settings {sampler} is to try"
+            faults.append(Fault("trials", must))
+        must = "must be a constant unless the sampler is grid: it decides what is maximised"
+        faults += [Fault(f"space.{key}", must) for key in SELECTING if key in study.space]
+    if study.trial.selection == "none":
+        must = "must be grid where selection is none, which measures nothing to be maximised"
+        faults += [Fault("sampler", must, sampler)] if sampler != "grid" else []
+        if study.scheduler.name != "none":
+            must = "must be none where selection is none, which measures nothing to be compared"
+            faults.append(Fault("scheduler", must, study.scheduler.name))
+    return faults
+
+
+def _space_faults(space: Mapping[str, Factor], constants: Mapping[str, Any]) -> list[Fault]:
+    """Faults of sound factors among each other."""
     faults = []
     for key, factor in space.items():
         faults += _when_faults(key, space)
-        faults += owner_faults(key, space, constants) or _level_faults(key, space, constants)
+        faults += owner_faults(key, space, constants)
         faults += _baseline_faults(key, factor)
     faults += _cycle_faults(space)
     return faults or [*_dead_faults(space), *_pair_faults(space, constants)]
@@ -54,53 +82,6 @@ def _pair_faults(space: Mapping[str, Factor], constants: Any) -> Iterator[Fault]
 def _ends(factor: Factor) -> tuple[Any, ...]:
     """A factor's levels; those of a range by its ends."""
     return factor.choices if factor.choices is not None else (factor.low, factor.high)
-
-
-def _level_faults(key: str, space: Mapping[str, Factor], constants: Any) -> list[Fault]:
-    """Each level of a factor must be a value that TrialConfig takes."""
-    factor, field = space[key], FIELDS[key]
-    group, _, leaf = key.partition(".")
-    if factor.is_range and field.number is None:
-        return [Fault(f"space.{key}", "must list choices, as it is no number")]
-    ends = {"low": factor.low, "high": factor.high}
-    values = ends if factor.choices is None else indexed("choices", factor.choices)
-    names: tuple[str, ...] = ()
-    if leaf and "" not in field.owners:
-        named = names_beside(group, key, space, constants)
-        names = tuple(name for name in named if name in field.owners) or tuple(field.owners)
-    frames = [place(constants, {group: name}) for name in names] or [dict(constants)]
-    known = [{fault.path for fault in trial_faults(frame)} for frame in frames]
-    faults: dict[str, Fault] = {}
-    for where, value in values.items():
-        path = f"space.{key}.{where}"
-        if not isinstance(value, str | int | float | None):
-            folder = isinstance(value, dict) and "image_folder" in value
-            faults[path] = Fault(path, AS_TEXT if folder else "must be a single value", value)
-        for frame, before in zip(frames, known, strict=True):
-            for fault in trial_faults(place(frame, {key: value})):
-                if fault.path == key or fault.path not in before:
-                    moved = Fault(path, fault.must, value, fault.choices, fault.near)
-                    faults.setdefault(path, moved)
-    if factor.step is not None and field.number == "int" and not isinstance(factor.step, int):
-        faults["step"] = Fault(f"space.{key}.step", "must be an integer", factor.step)
-    return list(faults.values())
-
-
-def trial_faults(tree: Mapping[str, Any]) -> list[Fault]:
-    """Faults of a trial's settings as a YAML gives them."""
-    try:
-        trial = TrialConfig.model_validate(tree)
-    except ValidationError as error:
-        return from_pydantic(error, TrialConfig)
-    return [Fault(path, "must be finite", value) for path, value in _not_finite(trial.model_dump())]
-
-
-def _not_finite(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in tree.items():
-        if isinstance(value, dict):
-            yield from _not_finite(value, f"{prefix}{key}.")
-        elif isinstance(value, float) and not abs(value) < float("inf"):
-            yield f"{prefix}{key}", value
 
 
 def _bare(level: Any) -> str:
@@ -167,7 +148,7 @@ def _dead_faults(space: Mapping[str, Factor]) -> list[Fault]:
     ]
 
 
-def grid_faults(space: Mapping[str, Factor], trials: int | None) -> list[Fault]:
+def _grid_faults(space: Mapping[str, Factor], trials: int | None) -> list[Fault]:
     """Faults of a space that a grid is to run over: every factor has levels, and not too many."""
     endless = [key for key, factor in space.items() if factor.enumerate() is None]
     if endless:

@@ -19,9 +19,6 @@ def default_selection(tree: Mapping[str, Any]) -> dict[str, Any]:
 
 def protocol_faults(space: Mapping[str, Factor], constants: Mapping[str, Any]) -> list[Fault]:
     """Faults of a study's settings under its protocol."""
-    if "protocol" in space:
-        must = "must be a constant: protocols are measured by different metrics"
-        return [Fault("space.protocol", must)]
     protocol = constants.get("protocol", TrialConfig.model_fields["protocol"].default)
     faults = []
     if protocol == "few_shot":

@@ -70,14 +70,6 @@ def owner_faults(key: str, space: Mapping[str, Factor], constants: Any) -> list[
             having = ", ".join(owners)
             must = f'must have "when: {{{group}: [{having}]}}": {", ".join(lacking)} has no {leaf}'
             return [Fault(f"space.{key}", must)]
-        if lacking:
-            keys = tuple(
-                name for name, field in FIELDS.items()
-                if name.startswith(f"{group}.") and lacking[0] in field.owners
-            )  # fmt: skip
-            must = f"must be a setting of {group} {lacking[0]}, the study's constant"
-            must += "" if keys else f": {lacking[0]} has no settings"
-            return [Fault(f"space.{key}", must, choices=keys)]
     reason = _no_effect(key, space, constants)
     if reason is None and group == "generator":
         return _prompt_faults(key, space, constants)

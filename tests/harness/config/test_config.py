@@ -111,16 +111,24 @@ def test_keys_that_are_not_text() -> None:
     assert len(faults_of(mapping)) == 1
 
 
-def test_faults_of_all_kinds_come_at_once() -> None:
-    """One error holds the faults of constants, space, study keys and overrides together."""
-    lines = faults_of(
-        {"shots": 0, "seeds": 0, "bogus": 1, "dataset": "nowhere", "space": {"views": [-1]}},
-        "trials=none",
-        "nonsense",
-    )
-    starts = ["--set: 'nonsense'", "x: bogus", "x: shots", "x: space.views", "--set: trials"]
-    assert len(lines) == 7
-    assert [start for start in starts if not any(line.startswith(start) for line in lines)] == []
+def test_mistakes_of_type_come_at_once_and_then_all_others() -> None:
+    """Unknown keys and bad values of constants, space, variants, study keys and overrides first.
+
+    What a sound value must fit to is told once there is nothing else, and all of it at once.
+    """
+    first: dict[str, Any] = {"shots": 0, "seeds": 0, "bogus": 1, "space": {"views": [-1]}}
+    first["variants"] = {"generator": {"wgan": {"n_ctx": -1}}}
+    then: dict[str, Any] = {"dataset": "nowhere", "targets": ["photos"], "scheduler": "asha"}
+    then |= {"space": {"quality": [True, False]}, "selection": "none"}
+    lines = faults_of({**then, **first}, "trials=none", "nonsense")
+    assert [line.split(" must ")[0] for line in lines] == [
+        "--set: 'nonsense'", "x: bogus", "x: shots", "x: space.views.choices[0]",
+        "x: variants.generator.wgan.n_ctx", "--set: trials", "x: seeds",
+    ]  # fmt: skip
+    lines = faults_of({**then, "variants": {"generator": {"wgan": {}}}})
+    assert sorted(line.split(" must ")[0] for line in lines) == [
+        "x: dataset", "x: scheduler", "x: space.quality", "x: targets", "x: variants",
+    ]  # fmt: skip
 
 
 def test_data_root_is_asked_for_and_looked_at(tmp_path: Path) -> None:
