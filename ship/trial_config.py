@@ -107,6 +107,26 @@ class TrialConfig(Settings):
             )
         return self.objective or measured[0]
 
+    def unread_reason(self, key: str) -> str | None:
+        """Why another value of a setting would give the same accuracy; None: it may give another.
+
+        Args:
+            key: dotted name of the setting, such as "synthetic.ratio".
+        """
+        for part in (self.generator, self.finetuner):
+            if reason := part.unread_reason(key):
+                return reason
+        if key == "quality":
+            return "it is whether synthetic features are judged, and moves no accuracy"
+        if key == "eval_every" and self.selection in ("none", "reference"):
+            return f"selection {self.selection} looks at no epoch but the last"
+        if key == "pseudo_new_fraction" and self.selection != "pseudo_new":
+            return f"selection {self.selection} holds out no classes"
+        fresh = key == "synthetic.per_class" and self.synthetic.draw == "fresh"
+        if fresh and not self.finetuner.unread_reason("synthetic.draw"):
+            return f"finetuner {self.finetuner.name} draws fresh features (synthetic.draw: fresh)"
+        return None
+
     @field_validator("targets", mode="before")
     @classmethod
     def _listed(cls, value: Any) -> Any:

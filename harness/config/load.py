@@ -7,8 +7,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from harness.config.checks.backbones import need_faults
-from harness.config.checks.levels import study_faults
+from harness.config.checks import study_faults
 from harness.config.checks.protocols import default_selection
 from harness.config.dotted import place
 from harness.config.factor import Factor, is_among, is_within
@@ -95,8 +94,7 @@ def parse_study(
     update = {"trial": trial, "space": with_baselines, "source": source, "variants": left}
     study = settings.model_copy(update=update)
     faults = [*_shadowed(space, given), *unread_variants(variants, space, trial)]
-    faults += study_faults(study, constants)
-    faults += need_faults(space, constants, data_root, left, study) if there else []
+    faults += study_faults(study, constants, data_root, there=there)
     _refuse((), faults, given, label)
     return study
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from harness.config.checks.dataset_fit import bare_features, unfit
-from harness.config.checks.levels import MAX_GRID
+from harness.config.checks.settings import MAX_GRID
 from harness.config.dotted import place
 from harness.config.factor import Factor, assignments, is_among
 from harness.config.factors import indexed

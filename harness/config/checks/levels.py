@@ -1,39 +1,18 @@
-"""Checks of a search space against the trials it describes, and of what those trials need."""
+"""A search space among itself: conditions and baselines, and what its sampler needs."""
 
-from collections.abc import Iterator, Mapping
-from itertools import combinations, islice, product
+from collections.abc import Mapping
+from itertools import islice
 from typing import Any
 
-from harness.config.checks.protocols import objective_faults, protocol_faults
-from harness.config.checks.unread import names_beside, owner_faults, warmup_faults
-from harness.config.dotted import place
+from harness.config.checks.settings import MAX_GRID
 from harness.config.factor import Factor, assignments, in_order, is_among
-from harness.config.factors import FIELDS, GROUPS
-from harness.config.mistakes import trial_faults
 from harness.config.study_config import SELECTING, StudyConfig
 from harness.errors import Fault
 from harness.wording import nearest, show
 
-MAX_GRID = 10_000
 
-
-def study_faults(study: StudyConfig, constants: Mapping[str, Any]) -> list[Fault]:
-    """What is wrong with a study whose keys and values are sound each by itself.
-
-    Args:
-        constants: its trial's settings as the YAML gives them.
-    """
-    space = study.space
-    return [
-        *_space_faults(space, constants),
-        *protocol_faults(space, constants),
-        *objective_faults(space, constants),
-        *warmup_faults(space, constants, study.variants),
-        *_sampler_faults(study),
-    ]
-
-
-def _sampler_faults(study: StudyConfig) -> list[Fault]:
+def sampler_faults(study: StudyConfig) -> list[Fault]:
+    """Faults of what proposes settings, and of how many it is to propose."""
     sampler, faults = study.sampler, []
     if sampler == "grid":
         faults += _grid_faults(study.space, study.trials)
@@ -52,36 +31,12 @@ def _sampler_faults(study: StudyConfig) -> list[Fault]:
     return faults
 
 
-def _space_faults(space: Mapping[str, Factor], constants: Mapping[str, Any]) -> list[Fault]:
+def space_faults(space: Mapping[str, Factor]) -> list[Fault]:
     """Faults of sound factors among each other."""
-    faults = []
+    faults = _cycle_faults(space)
     for key, factor in space.items():
-        faults += _when_faults(key, space)
-        faults += owner_faults(key, space, constants)
-        faults += _baseline_faults(key, factor)
-    faults += _cycle_faults(space)
-    return faults or [*_dead_faults(space), *_pair_faults(space, constants)]
-
-
-def _pair_faults(space: Mapping[str, Factor], constants: Any) -> Iterator[Fault]:
-    """Two levels of one generator or fine-tuner, each sound by itself, must be so together."""
-    for one, other in combinations(space, 2):
-        group = one.partition(".")[0]
-        owners = [name for name in FIELDS[one].owners if name in FIELDS[other].owners]
-        if group not in GROUPS or other.partition(".")[0] != group or "" in FIELDS[one].owners:
-            continue
-        named = names_beside(group, one, space, constants)
-        frames = [place(constants, {group: name}) for name in owners if name in named]
-        levels = product(_ends(space[one]), _ends(space[other]))
-        for (value, beside), frame in product(levels, frames):
-            for fault in trial_faults(place(frame, {one: value, other: beside})):
-                must = f"must not be {show(value)} where {other} is {show(beside)}: {fault.must}"
-                yield Fault(f"space.{one}", must)
-
-
-def _ends(factor: Factor) -> tuple[Any, ...]:
-    """A factor's levels; those of a range by its ends."""
-    return factor.choices if factor.choices is not None else (factor.low, factor.high)
+        faults += [*_when_faults(key, space), *_baseline_faults(key, factor)]
+    return faults
 
 
 def _bare(level: Any) -> str:
@@ -130,22 +85,6 @@ def _cycle_faults(space: Mapping[str, Factor]) -> list[Fault]:
     stuck = [key for key in space if key not in ordered]
     must = "must not wait for itself: the conditions run in a circle through "
     return [Fault(f"space.{stuck[0]}.when", must + ", ".join(stuck))] if stuck else []
-
-
-def _dead_faults(space: Mapping[str, Factor]) -> list[Fault]:
-    """A factor whose conditions never hold together would silently not be studied."""
-    deciding = {name for factor in space.values() for name in factor.when}
-    alive: set[str] = set()
-    for key in space:
-        frame = {name: space[name] for name in space if name in deciding or name == key}
-        frame[key] = Factor(choices=(None,), when=space[key].when)
-        if any(key in assignment for assignment in islice(assignments(frame), MAX_GRID)):
-            alive.add(key)
-    return [
-        Fault(f"space.{key}.when", "must be met by some setting: its conditions exclude each other")
-        for key in space
-        if key not in alive
-    ]
 
 
 def _grid_faults(space: Mapping[str, Factor], trials: int | None) -> list[Fault]:

@@ -131,6 +131,31 @@ def test_mistakes_of_type_come_at_once_and_then_all_others() -> None:
     ]  # fmt: skip
 
 
+LARGE: dict[str, Any] = {
+    "sampler": "random", "trials": 9, "generator": "none", "finetuner": "zero_shot",
+    "space": {
+        "generator": ["none", "vae"], "finetuner": ["zero_shot", "coop"],
+        "shots": list(range(1, 51)), "views": list(range(50)), "synthetic.ratio": [1, 2],
+    },
+}  # fmt: skip
+
+
+def test_a_space_of_too_many_settings_is_looked_at_in_part() -> None:
+    """What varies in names is looked at whole, so that no factor that is read is refused.
+
+    Values that do not go together are found in pairs.
+    """
+    parse_study(LARGE, "x")
+    when = {"generator": "vae"}
+    torn = {"generator.n_ctx": {"choices": [4, 0], "when": when}}
+    torn["generator.prompt"] = {"choices": ["noise", "global"], "when": when}
+    (line,) = faults_of({**LARGE, "space": {**LARGE["space"], **torn}})
+    assert line.startswith("x: space.generator.n_ctx must not be 0 where generator.prompt is 'glob")
+    whole = {**LARGE, "space": {**LARGE["space"], "finetuner": ["zero_shot"]}}
+    (line,) = faults_of(whole)
+    assert line.startswith("x: space.synthetic.ratio must have an effect: ")
+
+
 def test_data_root_is_asked_for_and_looked_at(tmp_path: Path) -> None:
     """A dataset that is not packaged needs a data root that is there."""
     mapping = {**SOUND, "dataset": "caltech101"}
@@ -190,7 +215,7 @@ def test_packaged_spaces_are_sound(
         study = load_study(name)
     except ConfigError as error:
         assert all("needs a data root" in fault for fault in error.faults)
-        monkeypatch.setattr("harness.config.load.need_faults", lambda *_: [])
+        monkeypatch.setattr("harness.config.checks.need_faults", lambda *_: [])
         study = load_study(name)
     assert study.name == name
     assert study.description
@@ -220,7 +245,7 @@ def test_the_reference_has_the_authors_settings_for_imagenet(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """As a constant and as a level: 10 and 20 epochs, a wider encoder, and else the others'."""
-    monkeypatch.setattr("harness.config.load.need_faults", lambda *_: [])
+    monkeypatch.setattr("harness.config.checks.need_faults", lambda *_: [])
     constant = reference("dataset=imagenet").trial
     varied = load_study("reference", ["backbone=pocket", "space.dataset=[photos, imagenet]"])
     assert resolve(varied, {"dataset": "imagenet"}) == constant

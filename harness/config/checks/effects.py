@@ -1,0 +1,58 @@
+"""Factors that no setting of a study reads, and warm-ups that last too long to matter."""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from harness.config.checks.settings import Setting, place_of
+from harness.config.factor import Factor
+from harness.config.study_config import StudyConfig
+from harness.errors import Fault
+
+
+def dead_faults(space: Mapping[str, Factor], settings: Sequence[Setting]) -> list[Fault]:
+    """A factor whose conditions never hold together would silently not be studied."""
+    must = "must be met by some setting: its conditions exclude each other"
+    met = {key for setting in settings for key in setting.assignment}
+    return [Fault(f"space.{key}.when", must) for key in space if key not in met]
+
+
+def effect_faults(space: Mapping[str, Factor], settings: Sequence[Setting]) -> Iterator[Fault]:
+    """A factor must be read by some setting that it is there in.
+
+    Where another factor of its group decides that, it must be there beside those levels alone.
+
+    Args:
+        space: the study's factors.
+        settings: that it spans.
+    """
+    for key in space:
+        beside = [setting for setting in settings if key in setting.assignment]
+        reasons = [setting.trial.unread_reason(key) for setting in beside]
+        why = "; ".join(dict.fromkeys(reason for reason in reasons if reason))
+        if beside and all(reasons):
+            yield Fault(f"space.{key}", f"must have an effect: {why}")
+            continue
+        group = key.partition(".")[0]
+        for other in (name for name in space if name.startswith(f"{group}.") and name != key):
+            if not why or any(other not in setting.assignment for setting in beside):
+                continue  # a condition would take away what has an effect
+            pairs = list(zip(beside, reasons, strict=True))
+            reading = {setting.assignment[other] for setting, reason in pairs if not reason}
+            levels = [level for level in space[other].choices or () if level in reading]
+            if len(levels) < len({setting.assignment[other] for setting in beside}):
+                when = f'"when: {{{other}: [{", ".join(map(str, levels))}]}}"'
+                yield Fault(f"space.{key}", f"must have {when}: {why}")
+
+
+def warmup_faults(
+    study: StudyConfig, settings: Sequence[Setting]
+) -> Iterator[tuple[Setting, Fault]]:
+    """A KL warm-up as long as the training would leave kl_weight unreached."""
+    if "generator.epochs" in study.space:
+        return
+    for setting in settings:
+        generator, key = setting.trial.generator, "generator.kl_warmup"
+        warmup, epochs = getattr(generator, "kl_warmup", 0), getattr(generator, "epochs", 1)
+        if warmup >= epochs and not generator.unread_reason(key):
+            path = place_of(study, setting, "generator.epochs")
+            must = f"must be < {path}, which is {epochs}: kl_weight is never reached"
+            yield setting, Fault(key, must, warmup)
