@@ -1,6 +1,7 @@
 """Factors that no setting of a study reads, and warm-ups that last too long to matter."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from harness.config.checks.settings import Setting, place_of
 from harness.config.factor import Factor
@@ -18,8 +19,6 @@ def dead_faults(space: Mapping[str, Factor], settings: Sequence[Setting]) -> lis
 def effect_faults(space: Mapping[str, Factor], settings: Sequence[Setting]) -> Iterator[Fault]:
     """A factor must be read by some setting that it is there in.
 
-    Where another factor of its group decides that, it must be there beside those levels alone.
-
     Args:
         space: the study's factors.
         settings: that it spans.
@@ -27,20 +26,36 @@ def effect_faults(space: Mapping[str, Factor], settings: Sequence[Setting]) -> I
     for key in space:
         beside = [setting for setting in settings if key in setting.assignment]
         reasons = [setting.trial.unread_reason(key) for setting in beside]
-        why = "; ".join(dict.fromkeys(reason for reason in reasons if reason))
         if beside and all(reasons):
+            why = "; ".join(dict.fromkeys(map(str, reasons)))
             yield Fault(f"space.{key}", f"must have an effect: {why}")
-            continue
-        group = key.partition(".")[0]
-        for other in (name for name in space if name.startswith(f"{group}.") and name != key):
-            if not why or any(other not in setting.assignment for setting in beside):
-                continue  # a condition would take away what has an effect
-            pairs = list(zip(beside, reasons, strict=True))
-            reading = {setting.assignment[other] for setting, reason in pairs if not reason}
-            levels = [level for level in space[other].choices or () if level in reading]
-            if len(levels) < len({setting.assignment[other] for setting in beside}):
-                when = f'"when: {{{other}: [{", ".join(map(str, levels))}]}}"'
-                yield Fault(f"space.{key}", f"must have {when}: {why}")
+        elif key.partition(".")[0] in ("generator", "finetuner"):
+            yield from _condition_faults(key, space, beside)
+
+
+def _condition_faults(
+    key: str, space: Mapping[str, Factor], beside: Sequence[Setting]
+) -> Iterator[Fault]:
+    """Where another setting of the same method decides what is read, a condition must say so.
+
+    Args:
+        key: of a factor of a method.
+        space: the study's factors.
+        beside: the settings that the factor is there in.
+    """
+    group = key.partition(".")[0]
+    for other in (name for name in space if name.startswith(f"{group}.") and name != key):
+        if any(other not in setting.assignment for setting in beside):
+            continue  # a condition would take away what has an effect
+        reasons: dict[Any, set[str | None]] = {level: set() for level in space[other].choices or ()}
+        for setting in beside:
+            reason = getattr(setting.trial, group).unread_reason(key)
+            reasons.setdefault(setting.assignment[other], set()).add(reason)
+        unread = {level: why for level, why in reasons.items() if why and None not in why}
+        if unread:
+            why = "; ".join(dict.fromkeys(str(reason) for own in unread.values() for reason in own))
+            levels = ", ".join(str(level) for level in reasons if level not in unread)
+            yield Fault(f"space.{key}", f'must have "when: {{{other}: [{levels}]}}": {why}')
 
 
 def warmup_faults(
