@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from harness.config.checks import study_faults
-from harness.config.checks.protocols import default_selection
+from harness.config.checks.settings import value_of
 from harness.config.dotted import place
 from harness.config.factor import Factor, is_among, is_within
 from harness.config.factors import FIELDS, GROUPS, parse_space
@@ -77,7 +77,7 @@ def parse_study(
     tree = _named(written)
     tree |= default_selection(tree)
     constants = {key: value for key, value in tree.items() if key in TRIAL_KEYS}
-    variants = tree.get("variants") or {}
+    variants = {} if tree.get("variants") is None else tree["variants"]
     faults = [_unknown(key) for key in tree if key not in (*STUDY_KEYS, *TRIAL_KEYS)]
     faults += map(_levels_astray, trial_faults(constants))
     space, found = parse_space(tree.get("space"), constants)
@@ -94,7 +94,7 @@ def parse_study(
     update = {"trial": trial, "space": with_baselines, "source": source, "variants": left}
     study = settings.model_copy(update=update)
     faults = [*_shadowed(space, given), *unread_variants(variants, space, trial)]
-    faults += study_faults(study, constants, data_root, there=there)
+    faults += study_faults(study, data_root, there=there)
     _refuse((), faults, given, label)
     return study
 
@@ -106,6 +106,13 @@ def _refuse(
     told = [*lines, *(fault.line(_source(fault, given, label)) for fault in faults)]
     if told:
         raise ConfigError(list(dict.fromkeys(told)))
+
+
+def default_selection(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """The selection that a YAML means where it names none: few_shot has no new classes to hide."""
+    space = tree.get("space")
+    given = "selection" in tree or (isinstance(space, dict) and "selection" in space)
+    return {"selection": "base_val"} if tree.get("protocol") == "few_shot" and not given else {}
 
 
 def _named(tree: Mapping[str, Any]) -> dict[str, Any]:
@@ -202,17 +209,9 @@ def _with_baseline(key: str, factor: Factor, trial: TrialConfig) -> Factor:
     """
     if "baseline" in factor.model_fields_set:
         return factor
-    levels, constant = factor.enumerate(), _constant(key, trial)
+    levels, constant = factor.enumerate(), value_of(trial, key)
     if levels is None:
         update = {"baseline": constant} if is_within(factor, constant) else {}
     else:
         update = {"baseline": constant if is_among(constant, levels) else levels[0]}
     return factor.model_copy(update=update)
-
-
-def _constant(key: str, trial: TrialConfig) -> Any:
-    """The constant's value of a dotted name; a group's is its name; None where there is none."""
-    value: Any = trial
-    for part in key.split("."):
-        value = getattr(value, part, None)
-    return getattr(value, "name", value) if key in GROUPS else value

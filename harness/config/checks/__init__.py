@@ -5,22 +5,21 @@ and a backbone need. Each check looks at the typed study, or at the trials that 
 its faults; none raises at the first.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from harness.config.checks.backbones import need_faults
+from harness.config.checks.backbones import backbone_faults
+from harness.config.checks.datasets import dataset_faults
 from harness.config.checks.effects import dead_faults, effect_faults, warmup_faults
 from harness.config.checks.levels import sampler_faults, space_faults
-from harness.config.checks.protocols import objective_faults, protocol_faults
-from harness.config.checks.settings import located, settings_of
+from harness.config.checks.settings import Setting, located, settings_of, value_of
 from harness.config.study_config import StudyConfig
 from harness.errors import Fault
+from ship.subsets import requirements
 
 
-def study_faults(
-    study: StudyConfig, constants: Mapping[str, Any], data_root: Path | None, *, there: bool
-) -> list[Fault]:
+def study_faults(study: StudyConfig, data_root: Path | None, *, there: bool) -> list[Fault]:
     """Every such fault at once.
 
     Args:
@@ -31,10 +30,23 @@ def study_faults(
     faults = space_faults(study.space) + torn
     faults = faults or dead_faults(study.space, settings)
     faults += effect_faults(study.space, settings)
-    faults += protocol_faults(study.space, constants)
-    faults += objective_faults(study.space, constants)
+    faults += located(study, protocol_faults(settings))
     faults += located(study, warmup_faults(study, settings))
     faults += sampler_faults(study)
-    if there:
-        faults += need_faults(study.space, constants, data_root, study.variants, study)
-    return faults
+    return faults + located(study, need_faults(study, settings, data_root) if there else ())
+
+
+def protocol_faults(settings: Sequence[Setting]) -> Iterator[tuple[Setting, Fault]]:
+    """What trials do not meet of the demands of their protocol."""
+    for setting in settings:
+        for key, must, choices in requirements(setting.trial):
+            fault, value = Fault(key, must, choices=choices), value_of(setting.trial, key)
+            yield setting, fault if value in (None, ()) else replace(fault, got=value)
+
+
+def need_faults(
+    study: StudyConfig, settings: Sequence[Setting], data_root: Path | None
+) -> Iterator[tuple[Setting, Fault]]:
+    """Datasets and backbones that are unknown, unfit or not there."""
+    yield from dataset_faults(study, settings, data_root)
+    yield from backbone_faults(settings)

@@ -42,7 +42,7 @@ def settings_of(study: StudyConfig) -> tuple[list[Setting], list[Fault]]:
         fitting = dict(assignment)
         for key in assignment:
             group = key.partition(".")[0]
-            name = "" if "" in owners[key] else assignment.get(group, _name(study, group))
+            name = "" if "" in owners[key] else assignment.get(group, value_of(study.trial, group))
             if name not in owners[key]:
                 lacking.setdefault(key, {})[name] = None
                 del fitting[key]
@@ -154,13 +154,21 @@ def place_of(study: StudyConfig, setting: Setting, key: str) -> str:
     own = {name: levels for name, levels in study.variants.items() if name == "dataset"}
     if name in brought_along(study.trial.model_dump(), setting.assignment, own):
         return f"variants.dataset.{setting.trial.dataset}.{key}"
-    if leaf and setting.assignment.get(group, constant := _name(study, group)) != constant:
+    if leaf and setting.assignment.get(group, constant := value_of(study.trial, group)) != constant:
         return f"variants.{group}.{setting.assignment[group]}.{leaf}"
     return key
 
 
-def _name(study: StudyConfig, group: str) -> Any:
-    return getattr(getattr(study.trial, group), "name", None)
+def value_of(trial: TrialConfig, key: str) -> Any:
+    """A trial's value of a dotted name ("targets[1]", too); of a group its name.
+
+    None where there is none.
+    """
+    name, _, index = key.removesuffix("]").partition("[")
+    value: Any = trial
+    for part in name.split("."):
+        value = getattr(value, part, None)
+    return value[int(index)] if index else getattr(value, "name", value)
 
 
 def _place_of(factor: Factor, key: str, value: Any) -> str:
