@@ -93,19 +93,13 @@ class TrialConfig(Settings):
     def selection_metric(self) -> str:
         """What selection maximises: the objective, else the protocol's own; "" where it is none.
 
-        Raises:
-            ValueError: the objective is no metric of the pictures that selection looks at.
+        Which objectives a selection can measure, ship.subsets.requirements tells.
         """
         if self.selection == "none":
             return ""
-        own = SEEN_OBJECTIVES[self.protocol]
-        measured = (own,) if self.selection in SEEN_SELECTIONS else OBJECTIVES[self.protocol]
-        if self.objective is not None and self.objective not in (*measured, own):
-            raise ValueError(
-                f"selection {self.selection} under protocol {self.protocol} measures no "
-                f"{self.objective}"
-            )
-        return self.objective or measured[0]
+        blind = self.selection in SEEN_SELECTIONS
+        own = SEEN_OBJECTIVES[self.protocol] if blind else OBJECTIVES[self.protocol][0]
+        return self.objective or own
 
     def unread_reason(self, key: str) -> str | None:
         """Why another value of a setting would give the same accuracy; None: it may give another.

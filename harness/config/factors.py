@@ -161,21 +161,6 @@ def _unknown_factor(key: str) -> Fault:
     return Fault("", "must be a setting of a trial", choices=choices, near=near)
 
 
-def own_settings(variants: Any, group: str) -> dict[str, dict[str, Any]]:
-    """The settings of a group that single datasets have, by where they stand in the YAML.
-
-    Args:
-        variants: as the YAML gives them; may be faulty themselves.
-        group: generator or finetuner, say.
-    """
-    levels = variants.get("dataset") if isinstance(variants, dict) else None
-    return {
-        f"variants.dataset.{name}.{group}": settings[group]
-        for name, settings in (levels.items() if isinstance(levels, dict) else ())
-        if isinstance(settings, dict) and isinstance(settings.get(group), dict)
-    }
-
-
 def indexed(name: str, values: tuple[Any, ...]) -> dict[str, Any]:
     """Each value by where it stands: {"name[0]": ...}."""
     return {f"{name}[{index}]": value for index, value in enumerate(values)}

@@ -7,7 +7,7 @@ it, too.
 
 from ship.subsets.classes import studied_classes
 from ship.subsets.feature_set import FeatureSet
-from ship.subsets.requirements import DEMANDS, Requirement, lacking, requirements
+from ship.subsets.requirements import DEMANDS, Requirement, lacking, require, requirements
 from ship.subsets.splits import base_new_classes, few_shot_indices, pseudo_new_classes
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "few_shot_indices",
     "lacking",
     "pseudo_new_classes",
+    "require",
     "requirements",
     "studied_classes",
 ]

@@ -140,6 +140,23 @@ def lacking(
     return {kind: must for kind, must in found.items() if must}
 
 
+def require(config: TrialConfig, features: FeatureSet, seeds: Sequence[int]) -> None:
+    """Refuse a trial that does not meet its protocol's demands.
+
+    Args:
+        config: the trial.
+        features: of config.dataset.
+        seeds: of the trial.
+
+    Raises:
+        ValueError: with every demand that is not met.
+    """
+    unmet = [f"{key} {must}" for key, must, _ in requirements(config)]
+    unmet = unmet or [f"dataset {must}" for must in lacking(config, features, seeds).values()]
+    if unmet:
+        raise ValueError("; ".join(unmet))
+
+
 def _without(classes: np.ndarray, features: FeatureSet, split: str) -> list[str]:
     """Names of the classes without a picture in a split."""
     there = np.unique(getattr(features, f"{split}_labels"))

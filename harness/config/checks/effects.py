@@ -47,14 +47,14 @@ def _condition_faults(
     for other in (name for name in space if name.startswith(f"{group}.") and name != key):
         if any(other not in setting.assignment for setting in beside):
             continue  # a condition would take away what has an effect
-        reasons: dict[Any, set[str | None]] = {level: set() for level in space[other].choices or ()}
+        reasons: dict[Any, list[str | None]] = {}
         for setting in beside:
             reason = getattr(setting.trial, group).unread_reason(key)
-            reasons.setdefault(setting.assignment[other], set()).add(reason)
-        unread = {level: why for level, why in reasons.items() if why and None not in why}
+            reasons.setdefault(setting.assignment[other], []).append(reason)
+        unread = [reason for own in reasons.values() if all(own) for reason in own]
         if unread:
-            why = "; ".join(dict.fromkeys(str(reason) for own in unread.values() for reason in own))
-            levels = ", ".join(str(level) for level in reasons if level not in unread)
+            why = "; ".join(dict.fromkeys(map(str, unread)))
+            levels = ", ".join(str(level) for level, own in reasons.items() if not all(own))
             yield Fault(f"space.{key}", f'must have "when: {{{other}: [{levels}]}}": {why}')
 
 
@@ -66,7 +66,9 @@ def warmup_faults(
         return
     for setting in settings:
         generator, key = setting.trial.generator, "generator.kl_warmup"
-        warmup, epochs = getattr(generator, "kl_warmup", 0), getattr(generator, "epochs", 1)
+        warmup, epochs = getattr(generator, "kl_warmup", None), getattr(generator, "epochs", None)
+        if not isinstance(warmup, int) or not isinstance(epochs, int):  # a plugin's may be anything
+            continue
         if warmup >= epochs and not generator.unread_reason(key):
             path = place_of(study, setting, "generator.epochs")
             must = f"must be < {path}, which is {epochs}: kl_weight is never reached"

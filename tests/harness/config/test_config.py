@@ -131,6 +131,15 @@ def test_mistakes_of_type_come_at_once_and_then_all_others() -> None:
     ]  # fmt: skip
 
 
+def test_conditions_part_what_does_not_go_together() -> None:
+    """An objective that is there beside a selection that measures it is sound."""
+    objective = {"choices": ["joint_base", "new"], "when": {"selection": "pseudo_new"}}
+    space = {"selection": ["pseudo_new", "few_val"], "objective": objective}
+    assert parse_study({"space": space}, "x").objective == "base"
+    del objective["when"]
+    assert len(faults_of({"space": space})) == 1
+
+
 LARGE: dict[str, Any] = {
     "sampler": "random", "trials": 9, "generator": "none", "finetuner": "zero_shot",
     "space": {
