@@ -152,7 +152,7 @@ def place_of(study: StudyConfig, setting: Setting, key: str) -> str:
     if name in setting.assignment:
         return _place_of(study.space[name], name, setting.assignment[name])
     own = {name: levels for name, levels in study.variants.items() if name == "dataset"}
-    if name in brought_along(study.trial.model_dump(), setting.assignment, own):
+    if own and name in brought_along(study.trial.model_dump(), setting.assignment, own):
         return f"variants.dataset.{setting.trial.dataset}.{key}"
     if leaf and setting.assignment.get(group, constant := value_of(study.trial, group)) != constant:
         return f"variants.{group}.{setting.assignment[group]}.{leaf}"
