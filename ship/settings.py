@@ -26,6 +26,16 @@ class NamedSettings(Settings):
 
     name: str
 
+    def unread_reason(self, key: str) -> str | None:
+        """Why a trial with these settings does not read one of its settings; None: it may read it.
+
+        A study in which no setting reads a factor is refused with the reason.
+
+        Args:
+            key: dotted name of any setting of the trial, such as "generator.lr" or "views".
+        """
+        return None
+
 
 class PerReplica:
     """The mark of a field that may differ between the replicas of a trial.

@@ -93,19 +93,33 @@ class TrialConfig(Settings):
     def selection_metric(self) -> str:
         """What selection maximises: the objective, else the protocol's own; "" where it is none.
 
-        Raises:
-            ValueError: the objective is no metric of the pictures that selection looks at.
+        Which objectives a selection can measure, ship.subsets.requirements tells.
         """
         if self.selection == "none":
             return ""
-        own = SEEN_OBJECTIVES[self.protocol]
-        measured = (own,) if self.selection in SEEN_SELECTIONS else OBJECTIVES[self.protocol]
-        if self.objective is not None and self.objective not in (*measured, own):
-            raise ValueError(
-                f"selection {self.selection} under protocol {self.protocol} measures no "
-                f"{self.objective}"
-            )
-        return self.objective or measured[0]
+        blind = self.selection in SEEN_SELECTIONS
+        own = SEEN_OBJECTIVES[self.protocol] if blind else OBJECTIVES[self.protocol][0]
+        return self.objective or own
+
+    def unread_reason(self, key: str) -> str | None:
+        """Why another value of a setting would give the same accuracy; None: it may give another.
+
+        Args:
+            key: dotted name of the setting, such as "synthetic.ratio".
+        """
+        for part in (self.generator, self.finetuner):
+            if reason := part.unread_reason(key):
+                return reason
+        if key == "quality":
+            return "it is whether synthetic features are judged, and moves no accuracy"
+        if key == "eval_every" and self.selection in ("none", "reference"):
+            return f"selection {self.selection} looks at no epoch but the last"
+        if key == "pseudo_new_fraction" and self.selection != "pseudo_new":
+            return f"selection {self.selection} holds out no classes"
+        fresh = key == "synthetic.per_class" and self.synthetic.draw == "fresh"
+        if fresh and not self.finetuner.unread_reason("synthetic.draw"):
+            return f"finetuner {self.finetuner.name} draws fresh features (synthetic.draw: fresh)"
+        return None
 
     @field_validator("targets", mode="before")
     @classmethod

@@ -4,8 +4,7 @@ Answers for: keys, levels and ranges, what fits with what, and the settings that
 Does not know the store, Ray or the clock.
 """
 
-from harness.config.checks.dataset_fit import bare_features
-from harness.config.checks.protocols import default_selection
+from harness.config.checks.datasets import bare_features
 from harness.config.choices import (
     SAMPLERS,
     SCHEDULERS,
@@ -16,7 +15,7 @@ from harness.config.choices import (
     Resources,
 )
 from harness.config.factor import Factor, assignments
-from harness.config.load import load_study
+from harness.config.load import default_selection, load_study
 from harness.config.plugins import load_plugins
 from harness.config.space import (
     baseline,

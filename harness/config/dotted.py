@@ -90,7 +90,7 @@ def place(
             The values go over them.
     """
     placed = dict(tree)
-    values = {**_brought_along(tree, values, variants or {}), **values}
+    values = {**brought_along(tree, values, variants or {}), **values}
     for path, value in sorted(values.items(), key=lambda item: item[0].count(".")):
         group, _, leaf = path.partition(".")
         inside = placed.get(group)
@@ -106,7 +106,7 @@ def place(
     return placed
 
 
-def _brought_along(
+def brought_along(
     tree: Mapping[str, Any],
     values: Mapping[str, Any],
     variants: Mapping[str, Mapping[str, Mapping[str, Any]]],

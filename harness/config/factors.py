@@ -6,9 +6,9 @@ from typing import Any, Final, TypeVar
 
 from pydantic import ValidationError
 
-from harness.config.dotted import Field, dotted_fields, variants
+from harness.config.dotted import Field, dotted_fields, place, variants
 from harness.config.factor import Factor, factor_faults
-from harness.config.mistakes import from_pydantic
+from harness.config.mistakes import AS_TEXT, from_pydantic, trial_faults
 from harness.errors import Fault
 from harness.wording import nearest
 from ship.configs import FINETUNERS, GENERATORS
@@ -52,8 +52,13 @@ GROUPS: Final[Mapping[str, tuple[str, ...]]] = _Live(_groups)
 """Each group of settings -> the variants that it may be one of; of one kind alone: ""."""
 
 
-def parse_space(raw: Any) -> tuple[dict[str, Factor], list[Fault]]:
-    """The factors of a YAML's `space`, without the faulty ones, and the faults within each."""
+def parse_space(raw: Any, constants: Mapping[str, Any]) -> tuple[dict[str, Factor], list[Fault]]:
+    """The factors of a YAML's `space`, without the faulty ones, and the faults of each by itself.
+
+    Args:
+        raw: what the YAML has there, of whatever type.
+        constants: the YAML's trial settings, groups as mappings with a name; may be faulty.
+    """
     if raw is None or raw == {}:
         return {}, [Fault("space", "must have at least one factor", choices=tuple(FIELDS))]
     if not isinstance(raw, dict):
@@ -61,23 +66,68 @@ def parse_space(raw: Any) -> tuple[dict[str, Factor], list[Fault]]:
     space: dict[str, Factor] = {}
     faults: list[Fault] = []
     for key, value in raw.items():
-        path = f"space.{key}"
-        found = [_unknown_factor(str(key))] if key not in FIELDS else []
-        try:
-            if not isinstance(value, dict | list):
-                must = "must be a list of choices, or a mapping with choices or low and high"
-                faults += [*found, Fault(path, must, value)]
-                continue
-            factor = Factor.model_validate({"choices": value} if isinstance(value, list) else value)
-        except ValidationError as error:
-            inner = from_pydantic(error, Factor)
-        else:
-            factor = _typed(factor, FIELDS[key].number if key in FIELDS else None)
-            inner = factor_faults(factor)
-            if not found and not inner:
-                space[key] = factor
-        faults += found + [_below(path, fault) for fault in inner]
+        factor, found = _parse_factor(key, value)
+        if factor is not None and not found:
+            group = key.partition(".")[0]
+            found = _level_faults(key, factor, None if group in raw else constants.get(group))
+        if factor is not None and not found:
+            space[key] = factor
+        faults += [_below(f"space.{key}", fault) for fault in found]
     return space, faults
+
+
+def _parse_factor(key: Any, value: Any) -> tuple[Factor | None, list[Fault]]:
+    """A factor and its faults, by paths below it."""
+    found = [_unknown_factor(str(key))] if key not in FIELDS else []
+    if key == "protocol":
+        found = [Fault("", "must be a constant: protocols are measured by different metrics")]
+    if not isinstance(value, dict | list):
+        must = "must be a list of choices, or a mapping with choices or low and high"
+        return None, [*found, Fault("", must, value)]
+    try:
+        factor = Factor.model_validate({"choices": value} if isinstance(value, list) else value)
+    except ValidationError as error:
+        return None, [*found, *from_pydantic(error, Factor)]
+    factor = _typed(factor, FIELDS[key].number if key in FIELDS else None)
+    return factor, found + factor_faults(factor)
+
+
+def _level_faults(key: str, factor: Factor, constant: Any) -> list[Fault]:
+    """Each level must be a value of the setting: one that some variant of its group takes.
+
+    Args:
+        constant: the group as the YAML has it, which may be faulty; None where the space varies it.
+    """
+    field = FIELDS[key]
+    if factor.is_range and field.number is None:
+        return [Fault("", "must list choices, as it is no number")]
+    ends = {"low": factor.low, "high": factor.high}
+    values = ends if factor.choices is None else indexed("choices", factor.choices)
+    group, name = key.partition(".")[0], constant.get("name") if isinstance(constant, dict) else ""
+    owners = [name] if name in [*field.owners] else list(field.owners)
+    if name in GROUPS.get(group, ()) and name not in owners:
+        keys = tuple(n for n, f in FIELDS.items() if name in f.owners and n.startswith(f"{group}."))
+        must = f"must be a setting of {group} {name}, the study's constant"
+        must += "" if keys else f": {name} has no settings"
+        return [Fault("", must, choices=keys)]
+    faults = []
+    for where, value in values.items():
+        found = [_value_faults(key, owner, value) for owner in owners]
+        if all(found):
+            faults.append(replace(found[0][0], path=where, got=value))
+    if factor.step is not None and field.number == "int" and not isinstance(factor.step, int):
+        faults.append(Fault("step", "must be an integer", factor.step))
+    return faults
+
+
+def _value_faults(key: str, owner: str, value: Any) -> list[Fault]:
+    """What is wrong with a level by itself; what it needs of other settings is not looked at."""
+    frame = {key.partition(".")[0]: owner} if owner else {}
+    found = trial_faults(place(frame, {key: value}))
+    found = [fault for fault in found if fault.path.partition("[")[0] == key]
+    if isinstance(value, str | int | float | None) or any(fault.must == AS_TEXT for fault in found):
+        return found
+    return [Fault("", "must be a single value")]
 
 
 def _typed(factor: Factor, number: str | None) -> Factor:
@@ -104,26 +154,11 @@ def _unknown_factor(key: str) -> Fault:
     if leaf and group in GROUPS:
         choices = tuple(name for name in FIELDS if name.startswith(f"{group}."))
         near = group if leaf == "name" else nearest(key, choices)
-        return Fault(f"space.{key}", "must be a setting of a trial", choices=choices, near=near)
+        return Fault("", "must be a setting of a trial", choices=choices, near=near)
     choices = (*(name for name in FIELDS if "." not in name), *(f"{name}.*" for name in GROUPS))
     same_leaf = [name for name in FIELDS if name.rpartition(".")[2] == key]
     near = same_leaf[0] if same_leaf else nearest(key, FIELDS)
-    return Fault(f"space.{key}", "must be a setting of a trial", choices=choices, near=near)
-
-
-def own_settings(variants: Any, group: str) -> dict[str, dict[str, Any]]:
-    """The settings of a group that single datasets have, by where they stand in the YAML.
-
-    Args:
-        variants: as the YAML gives them; may be faulty themselves.
-        group: generator or finetuner, say.
-    """
-    levels = variants.get("dataset") if isinstance(variants, dict) else None
-    return {
-        f"variants.dataset.{name}.{group}": settings[group]
-        for name, settings in (levels.items() if isinstance(levels, dict) else ())
-        if isinstance(settings, dict) and isinstance(settings.get(group), dict)
-    }
+    return Fault("", "must be a setting of a trial", choices=choices, near=near)
 
 
 def indexed(name: str, values: tuple[Any, ...]) -> dict[str, Any]:

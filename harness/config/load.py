@@ -7,23 +7,16 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from harness.config.checks.backbones import need_faults
-from harness.config.checks.levels import AS_TEXT, grid_faults, space_faults
-from harness.config.checks.levels import trial_faults as check_trial
-from harness.config.checks.protocols import (
-    default_selection,
-    objective_faults,
-    protocol_faults,
-)
-from harness.config.checks.unread import warmup_faults
-from harness.config.checks.variants import variant_faults
+from harness.config.checks import study_faults
+from harness.config.checks.settings import value_of
 from harness.config.dotted import place
 from harness.config.factor import Factor, is_among, is_within
 from harness.config.factors import FIELDS, GROUPS, parse_space
-from harness.config.mistakes import from_pydantic
+from harness.config.mistakes import AS_TEXT, from_pydantic, trial_faults
 from harness.config.overrides import Override, apply_overrides, parse_overrides
 from harness.config.plugins import load_named
-from harness.config.study_config import SELECTING, STUDY_KEYS, TRIAL_KEYS, StudyConfig
+from harness.config.study_config import STUDY_KEYS, TRIAL_KEYS, StudyConfig
+from harness.config.variants import unread_variants, variant_faults
 from harness.errors import ConfigError, Fault
 from harness.study_files import find_space, label_of, read_yaml
 from harness.wording import nearest
@@ -45,7 +38,7 @@ def load_study(
         data_root: where the datasets that are not packaged lie.
         there: whether datasets and backbones are looked at, which have to be there then.
     Raises:
-        ConfigError: with every fault of file, overrides, datasets and backbones at once.
+        ConfigError: as of parse_study.
     """
     path = find_space(path_or_name)
     label = label_of(path)
@@ -75,38 +68,51 @@ def parse_study(
         earlier: faults that reading the file has found; reported with the others.
         there: as of load_study.
     Raises:
-        ConfigError: with every fault at once.
+        ConfigError: with every mistake of type at once (unknown keys, values that a key does not
+            take), or, where there is none, with every other mistake at once.
     """
     given, bad = parse_overrides(overrides)
-    faults = list(earlier)
     written = {"name": name, **apply_overrides(mapping, given)}
     load_named(written)
     tree = _named(written)
     tree |= default_selection(tree)
-    faults += [_unknown(key) for key in tree if key not in (*STUDY_KEYS, *TRIAL_KEYS)]
     constants = {key: value for key, value in tree.items() if key in TRIAL_KEYS}
-    variants = tree.get("variants")
-    faults += [_levels_astray(fault) for fault in check_trial(constants)]
-    space, found = parse_space(tree.get("space"))
-    found += space_faults(space, constants) + protocol_faults(space, constants)
-    found += objective_faults(space, constants)
-    astray = variant_faults(variants, space, constants)
-    if variants and not astray:
-        constants, variants = _settled(constants, variants, space, given)
-    found += astray
-    faults += warmup_faults(space, constants, variants)
-    faults += found + _shadowed(space, given)
-    settings, found = _parse_settings(tree, space, constants, sound=not found)
+    variants = {} if tree.get("variants") is None else tree["variants"]
+    faults = [_unknown(key) for key in tree if key not in (*STUDY_KEYS, *TRIAL_KEYS)]
+    faults += map(_levels_astray, trial_faults(constants))
+    space, found = parse_space(tree.get("space"), constants)
     faults += found
-    faults += need_faults(space, constants, data_root, variants, settings) if there else []
-    lines = bad + [fault.line(_source(fault, given, label)) for fault in faults]
-    if lines or settings is None:
-        raise ConfigError(list(dict.fromkeys(lines)))
+    left = variants
+    if not (found := variant_faults(variants, constants)):
+        constants, left = _settled(constants, variants, space, given)
+        faults += map(_levels_astray, trial_faults(constants))
+    settings, unsound = _parse_settings(tree, space)
+    faults += found + unsound
+    _refuse(bad, [*earlier, *faults], given, label)
     trial = TrialConfig.model_validate(constants)
     with_baselines = {key: _with_baseline(key, factor, trial) for key, factor in space.items()}
-    own = variants or {}
-    update = {"trial": trial, "space": with_baselines, "source": source, "variants": own}
-    return settings.model_copy(update=update)
+    update = {"trial": trial, "space": with_baselines, "source": source, "variants": left}
+    study = settings.model_copy(update=update)
+    faults = [*_shadowed(space, given), *unread_variants(variants, space, trial)]
+    faults += study_faults(study, data_root, there=there)
+    _refuse((), faults, given, label)
+    return study
+
+
+def _refuse(
+    lines: Sequence[str], faults: Sequence[Fault], given: Sequence[Override], label: str
+) -> None:
+    """Tell what was found, each fault as the file's or an override's; nothing where all is well."""
+    told = [*lines, *(fault.line(_source(fault, given, label)) for fault in faults)]
+    if told:
+        raise ConfigError(list(dict.fromkeys(told)))
+
+
+def default_selection(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """The selection that a YAML means where it names none: few_shot has no new classes to hide."""
+    space = tree.get("space")
+    given = "selection" in tree or (isinstance(space, dict) and "selection" in space)
+    return {"selection": "base_val"} if tree.get("protocol") == "few_shot" and not given else {}
 
 
 def _named(tree: Mapping[str, Any]) -> dict[str, Any]:
@@ -143,9 +149,7 @@ def _settled(
 
 def _levels_astray(fault: Fault) -> Fault:
     """A constant given as a list or range is most likely a factor in the wrong place."""
-    if isinstance(fault.got, dict) and "image_folder" in fault.got:
-        return replace(fault, must=AS_TEXT)
-    listed = isinstance(fault.got, list | dict)
+    listed = isinstance(fault.got, list | dict) and fault.must != AS_TEXT
     if listed and fault.path in FIELDS and fault.path not in (*GROUPS, "targets"):
         return replace(fault, must=f"{fault.must} (levels stand under space)")
     return fault
@@ -159,39 +163,18 @@ def _unknown(key: Any) -> Fault:
 
 
 def _parse_settings(
-    tree: Mapping[str, Any],
-    space: Mapping[str, Factor],
-    constants: Mapping[str, Any],
-    *,
-    sound: bool,
-) -> tuple[StudyConfig | None, list[Fault]]:
-    """The study's own keys, with defaults that depend on the space."""
+    tree: Mapping[str, Any], space: Mapping[str, Factor]
+) -> tuple[StudyConfig, list[Fault]]:
+    """The study's own keys; the default sampler depends on the space."""
     apart = ("space", "variants")
     own = {key: tree[key] for key in STUDY_KEYS if key in tree and key not in apart}
-    endless = [key for key, factor in space.items() if factor.enumerate() is None]
+    endless = any(factor.enumerate() is None for factor in space.values())
     own.setdefault("sampler", "tpe" if endless else "grid")
     try:
-        study = StudyConfig.model_validate({**own, "trial": TrialConfig(), "space": {}})
+        return StudyConfig.model_validate({**own, "trial": TrialConfig(), "space": {}}), []
     except ValidationError as error:
-        faults = from_pydantic(error, StudyConfig)
-        study = None
-    else:
-        faults = []
-    sampler = own["sampler"]
-    if sampler in ("tpe", "random") and own.get("trials") is None and (sound or "sampler" in tree):
-        faults.append(Fault("trials", f"must be given: how many settings {sampler} is to try"))
-    if sampler in ("tpe", "random"):
-        must = "must be a constant unless the sampler is grid: it decides what is maximised"
-        faults += [Fault(f"space.{key}", must) for key in SELECTING if key in space]
-    if constants.get("selection") == "none":
-        must = "must be grid where selection is none, which measures nothing to be maximised"
-        faults += [Fault("sampler", must, sampler)] if sampler != "grid" else []
-        if study is not None and study.scheduler.name != "none":
-            must = "must be none where selection is none, which measures nothing to be compared"
-            faults.append(Fault("scheduler", must, study.scheduler.name))
-    if sampler == "grid" and sound:
-        faults += grid_faults(space, study.trials if study else None)
-    return study, faults
+        nothing = StudyConfig(name="none", trial=TrialConfig(), space={})
+        return nothing, from_pydantic(error, StudyConfig)
 
 
 def _shadowed(space: Mapping[str, Factor], given: Sequence[Override]) -> list[Fault]:
@@ -226,17 +209,9 @@ def _with_baseline(key: str, factor: Factor, trial: TrialConfig) -> Factor:
     """
     if "baseline" in factor.model_fields_set:
         return factor
-    levels, constant = factor.enumerate(), _constant(key, trial)
+    levels, constant = factor.enumerate(), value_of(trial, key)
     if levels is None:
         update = {"baseline": constant} if is_within(factor, constant) else {}
     else:
         update = {"baseline": constant if is_among(constant, levels) else levels[0]}
     return factor.model_copy(update=update)
-
-
-def _constant(key: str, trial: TrialConfig) -> Any:
-    """The constant's value of a dotted name; a group's is its name; None where there is none."""
-    value: Any = trial
-    for part in key.split("."):
-        value = getattr(value, part, None)
-    return getattr(value, "name", value) if key in GROUPS else value

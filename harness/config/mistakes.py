@@ -1,6 +1,9 @@
 """Faults of a study: collected all at once, one line each that names file, key, value, choices."""
 
 import re
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
@@ -8,7 +11,9 @@ from pydantic_core import ErrorDetails
 from harness.config.dotted import variants
 from harness.errors import Fault
 from harness.wording import nearest
+from ship.trial_config import TrialConfig
 
+AS_TEXT = "must be text: write image_folder:NAME, without a space"
 # pydantic's error type -> what the value must be; braces are filled from the error's context.
 _MUST = {
     "missing": "must be given",
@@ -33,6 +38,22 @@ _MUST = {
     "less_than": "must be < {lt}",
     "less_than_equal": "must be <= {le}",
 }
+
+
+def trial_faults(tree: Mapping[str, Any]) -> list[Fault]:
+    """Faults of a trial's settings, or of some of them, as a YAML gives them."""
+    try:
+        TrialConfig.model_validate(tree)
+    except ValidationError as error:
+        return [_as_text(fault) for fault in from_pydantic(error, TrialConfig)]
+    return []
+
+
+def _as_text(fault: Fault) -> Fault:
+    """`image_folder: pets` with a space is a mapping to YAML."""
+    if isinstance(fault.got, dict) and "image_folder" in fault.got:
+        return replace(fault, must=AS_TEXT)
+    return fault
 
 
 def from_pydantic(error: ValidationError, model: type[BaseModel]) -> list[Fault]:

@@ -1,6 +1,6 @@
 """What each fine-tuner may be set to."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -18,6 +18,32 @@ _ProbeRate = Annotated[
     Field(gt=0, description="learning rate of SGD with momentum 0.9, cosine to 0"),
     PER_REPLICA,
 ]
+
+# zero_shot trains nothing, but what a generator makes beside it is still judged
+_ZERO_SHOT_TAKES: Final = (
+    "backbone", "precision", "image_precision", "dataset", "targets", "max_classes", "unseen_class",
+    "shots", "views", "generator", "finetuner", "quality",
+)  # fmt: skip
+
+
+class _CacheConfig(NamedSettings):
+    """Settings of a fine-tuner whose synthetic features are one set, drawn before it begins."""
+
+    def unread_reason(self, key: str) -> str | None:
+        """There is no step that fresh features could be drawn for."""
+        if key in ("synthetic.ratio", "synthetic.draw"):
+            return f"finetuner {self.name} holds one fixed set of synthetic features"
+        return None
+
+
+class _SolvedConfig(_CacheConfig):
+    """Settings of a fine-tuner that is computed from its features, without epochs."""
+
+    def unread_reason(self, key: str) -> str | None:
+        """There is no epoch to look at between the first and the last."""
+        if key == "eval_every":
+            return f"finetuner {self.name} has no epochs"
+        return super().unread_reason(key)
 
 
 class ZeroShotConfig(NamedSettings):
@@ -52,6 +78,11 @@ class ZeroShotConfig(NamedSettings):
         if self.random_words is not None and self.descriptions is None:
             raise ValueError("random_words needs descriptions, whose lengths it takes")
         return self
+
+    def unread_reason(self, key: str) -> str | None:
+        """What concerns training and selection has no effect."""
+        taken = key.partition(".")[0] in _ZERO_SHOT_TAKES
+        return None if taken else "finetuner zero_shot trains nothing"
 
 
 class CoOpConfig(NamedSettings):
@@ -141,7 +172,7 @@ class LinearAdapterConfig(NamedSettings):
     )
 
 
-class TipAdapterConfig(NamedSettings):
+class TipAdapterConfig(_SolvedConfig):
     """Tip-Adapter, training-free: a key-value cache of features beside the zero-shot classifier."""
 
     name: Literal["tip_adapter"] = "tip_adapter"
@@ -149,8 +180,14 @@ class TipAdapterConfig(NamedSettings):
     beta: float = Field(5.5, gt=0, description="sharpness of the cache")
     search: bool = Field(True, description="choose alpha and beta on the selection split")
 
+    def unread_reason(self, key: str) -> str | None:
+        """A key counts as it is."""
+        if key == "synthetic.weight":
+            return "finetuner tip_adapter trains nothing that a weight could weigh"
+        return super().unread_reason(key)
 
-class TipAdapterFConfig(NamedSettings):
+
+class TipAdapterFConfig(_CacheConfig):
     """Tip-Adapter-F: the cache keys are fine-tuned."""
 
     name: Literal["tip_adapter_f"] = "tip_adapter_f"
@@ -205,7 +242,7 @@ class CLAPConfig(NamedSettings):
     batch_size: int = Field(256, ge=1, description="real features a step")
 
 
-class LPPlusPlusConfig(NamedSettings):
+class LPPlusPlusConfig(_CacheConfig):
     """LP++: a linear probe beside the text features, with learning rates that the data give."""
 
     name: Literal["lp_plus_plus"] = "lp_plus_plus"
@@ -220,7 +257,7 @@ class LPPlusPlusConfig(NamedSettings):
     epochs: int = Field(300, ge=0, description="steps, each on all features")
 
 
-class GDAConfig(NamedSettings):
+class GDAConfig(_SolvedConfig):
     """GDA, training-free: Gaussian classes that share a covariance, beside the zero-shot logits."""
 
     name: Literal["gda"] = "gda"

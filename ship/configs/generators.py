@@ -59,6 +59,20 @@ class PromptVAEConfig(NamedSettings):
             raise ValueError(f"n_ctx must be at least 1 when prompt is {self.prompt}")
         return self
 
+    def unread_reason(self, key: str) -> str | None:
+        """A prompt may have no code of the picture, no code at all, or nothing to learn."""
+        group, _, leaf = key.partition(".")
+        if group != "generator" or leaf in ("", "prompt"):
+            return None
+        if self.prompt == "fixed" and leaf not in ("ctx_init", "name_position"):
+            return "prompt fixed learns nothing"
+        of_posterior = leaf in ("kl_weight", "kl_warmup", "free_bits", "encoder_hidden")
+        if self.prompt == "global" and (of_posterior or leaf in ("latent_dim", "generator_hidden")):
+            return "prompt global has no latent code"
+        if self.prompt == "noise" and of_posterior:
+            return "prompt noise has no code of the picture"
+        return None
+
 
 class WGANConfig(NamedSettings):
     """Rival: a WGAN-GP on features given the class's text feature; SHIP's prompts generate."""
@@ -172,3 +186,8 @@ class NoGeneratorConfig(NamedSettings):
     """No synthetic features: the fine-tuner sees base classes alone."""
 
     name: Literal["none"] = "none"
+
+    def unread_reason(self, key: str) -> str | None:
+        """Nothing is made that could be used in one way or another."""
+        made = key.startswith("synthetic.")
+        return "generator none makes no synthetic features" if made else None

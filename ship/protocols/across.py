@@ -21,12 +21,11 @@ from ship.protocols.base import (
     by_halves,
     mask,
     most_validation,
-    require_both,
 )
 from ship.protocols.tasks import TaskBuilder
-from ship.subsets import pseudo_new_classes
+from ship.subsets import pseudo_new_classes, require
 from ship.tasks import Pictures, Task
-from ship.trial_config import LEAKING_SELECTIONS, TrialConfig
+from ship.trial_config import TrialConfig
 
 SOURCE = "source"
 
@@ -56,13 +55,12 @@ def cross_dataset(
         dtype: of all features and losses.
 
     Raises:
-        ValueError: no targets, a source class without training pictures, or settings that the
-            protocol has no meaning for (selection on test pictures, generator real).
+        ValueError: no targets, or settings or a source that do not meet the demands
+            (ship.subsets.require).
     """
     if not targets:
         raise ValueError("protocol cross_dataset needs targets: a list of datasets")
-    if config.selection in LEAKING_SELECTIONS or config.generator.name == "real":
-        raise ValueError("cross_dataset takes no selection on test pictures, and no generator real")
+    require(config, features, seeds)
     n_source = len(features.class_names)
     source = np.arange(n_source)
     build = TaskBuilder(config.shots, seeds, features, clip, dtype, seen=source)
@@ -82,7 +80,6 @@ def cross_dataset(
     if config.selection == "pseudo_new":
         seen = [pseudo_new_classes(source, config.pseudo_new_fraction, seed)[0] for seed in seeds]
         chosen_on = Exam(build.task(n_source, seen), build.validation(source))
-        require_both(chosen_on, seeds, features.dataset, "validation")
     elif config.selection != "none":
         # the targets' names are there, so that the epoch is chosen on what will be trained again
         chosen_on = Exam(whole, build.validation(source, most_validation(config)))

@@ -139,25 +139,6 @@ def most_validation(config: TrialConfig) -> int | None:
     return min(config.shots or FEW_VALIDATION, FEW_VALIDATION)
 
 
-def require_both(exam: Exam, seeds: Sequence[int], dataset: str, what: str) -> Exam:
-    """The exam, once it is sure that it has pictures of seen and of unseen classes for every seed.
-
-    Args:
-        what: the kind of pictures, for the message: "validation" or "test".
-
-    Raises:
-        ValueError: with the group that has none, and the seeds.
-    """
-    is_seen = exam.task.seen[:, exam.pictures.labels]
-    for group, there in (("seen", is_seen.any(1)), ("unseen", (~is_seen).any(1))):
-        without = [seed for seed, some in zip(seeds, there.tolist(), strict=True) if not some]
-        if without:
-            raise ValueError(
-                f"dataset {dataset}: no {what} pictures of {group} classes, seeds {without}"
-            )
-    return exam
-
-
 def mask(n_cls: int, ids: Int[Tensor, " m"]) -> Bool[Tensor, " n_cls"]:
     """True at the given ids."""
     found = torch.zeros(n_cls, dtype=torch.bool, device=ids.device)

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from ship.clip import FrozenCLIP
-from ship.datasets.base import some
 from ship.features import FeatureSet
 from ship.subsets import few_shot_indices
 from ship.tasks import Pictures, Task, pad_rows
@@ -24,10 +23,7 @@ class TaskBuilder:
         clip: gives the classes' text features.
         dtype: of all features.
         seen: (m,) labels of classes that training may show pictures of; they decide how long an
-            epoch is.
-
-    Raises:
-        ValueError: a seen class without training pictures.
+            epoch is. Each must have training pictures.
     """
 
     def __init__(
@@ -45,7 +41,6 @@ class TaskBuilder:
         self._clip = clip
         self._dtype = dtype
         self._counts = np.bincount(features.train_labels, minlength=len(features.class_names))
-        self._refuse_empty(seen, "no training pictures of")
         self._shots = shots or int(np.max(self._counts))
         # an epoch is as long for one seed's classes as for another's
         self._mean_count = float(np.minimum(self._counts[seen], self._shots).mean())
@@ -79,39 +74,16 @@ class TaskBuilder:
             classes: (m,) labels of the dataset.
             most: of a class; None: all there are. The draw is the same for every seed, which would
                 otherwise not be compared on the same pictures.
-
-        Raises:
-            ValueError: there are none.
         """
         rows = np.flatnonzero(np.isin(self._features.val_labels, classes))
         if most is not None and len(rows):
             own = np.unique(self._features.val_labels[rows])
             rows = np.sort(few_shot_indices(self._features.val_labels, most, 0, own))
-        if not len(rows):
-            raise ValueError(
-                f"dataset {self._features.dataset}: no validation pictures to select on"
-            )
         return self.pictures(self._features.val[rows], self._features.val_labels[rows])
 
     def test(self) -> Pictures:
         """All n test pictures, features (n, feature)."""
         return self.pictures(self._features.test, self._features.test_labels)
-
-    def require_unseen_pictures(self, classes: np.ndarray) -> None:
-        """Refuse the real-picture ceiling where there is nothing to show.
-
-        Args:
-            classes: (m,) labels of the dataset.
-
-        Raises:
-            ValueError: classes without training pictures.
-        """
-        self._refuse_empty(classes, "generator real needs training pictures of")
-
-    def _refuse_empty(self, classes: np.ndarray, problem: str) -> None:
-        names = [repr(self._features.class_names[c]) for c in classes if not self._counts[c]]
-        if names:
-            raise ValueError(f"dataset {self._features.dataset}: {problem} {some(names)}")
 
     def task(
         self,

@@ -20,10 +20,9 @@ from ship.protocols.base import (
     by_halves,
     in_the_open,
     most_validation,
-    require_both,
 )
 from ship.protocols.tasks import TaskBuilder
-from ship.subsets import pseudo_new_classes
+from ship.subsets import pseudo_new_classes, require
 from ship.trial_config import LEAKING_SELECTIONS, TrialConfig
 
 # SHIP's authors retrain CoOp at five ages of the generator (github.com/mrflogs/SHIP, run_coop).
@@ -58,7 +57,7 @@ def base_to_new(
         dtype: of all features and losses.
 
     Raises:
-        ValueError: too few classes, or a base class without training pictures.
+        ValueError: the settings or the dataset do not meet the demands (ship.subsets.require).
     """
     return _two_groups(config, seeds, features, clip, dtype, (by_halves, in_the_open))
 
@@ -85,7 +84,7 @@ def generalized_zero_shot(
         dtype: of all features and losses.
 
     Raises:
-        ValueError: too few classes, or a seen class without training pictures.
+        ValueError: the settings or the dataset do not meet the demands (ship.subsets.require).
     """
     return _two_groups(config, seeds, features, clip, dtype, (_by_one_softmax, _by_one_softmax))
 
@@ -111,7 +110,7 @@ def single_unseen(
         dtype: of all features and losses.
 
     Raises:
-        ValueError: too few classes, or a seen class without training pictures.
+        ValueError: the settings or the dataset do not meet the demands (ship.subsets.require).
     """
     alone = replace(features, n_seen=len(features.class_names) - 1)
     return _two_groups(config, seeds, alone, clip, dtype, (_by_one_softmax, _by_one_softmax))
@@ -138,10 +137,9 @@ def few_shot(
         dtype: of all features and losses.
 
     Raises:
-        ValueError: a class without training pictures, or settings that need new classes.
+        ValueError: the settings or the dataset do not meet the demands (ship.subsets.require).
     """
-    if config.selection == "pseudo_new" or config.generator.name == "real":
-        raise ValueError("few_shot takes neither selection pseudo_new nor generator real")
+    require(config, features, seeds)
     everything = np.arange(len(features.class_names))
     build = TaskBuilder(config.shots, seeds, features, clip, dtype, seen=everything)
     task = replace(build.task(len(everything), [everything] * len(seeds)), augment=True)
@@ -174,23 +172,14 @@ def _two_groups(
     The others train on all seen classes once: see _on_one_task.
     """
     n_classes = len(features.class_names)
-    n_base = features.n_base
-    if not 0 < n_base < n_classes:
-        raise ValueError(f"dataset {features.dataset}: needs at least 2 classes, has {n_classes}")
-    if config.selection == "pseudo_new" and n_base < 2:
-        raise ValueError(
-            f"dataset {features.dataset}: selection pseudo_new needs 2 seen classes, has {n_base}"
-        )
-    base = np.arange(n_base)
+    require(config, features, seeds)
+    base = np.arange(features.n_base)
     build = TaskBuilder(config.shots, seeds, features, clip, dtype, seen=base)
-    if config.generator.name == "real":
-        build.require_unseen_pictures(np.arange(n_base, n_classes))
     final = build.task(n_classes, [base] * len(seeds))
-    test = require_both(Exam(final, build.test()), seeds, features.dataset, "test")
+    test = Exam(final, build.test())
     if config.selection == "pseudo_new":
         seen = [pseudo_new_classes(base, config.pseudo_new_fraction, seed)[0] for seed in seeds]
-        chosen_on = Exam(build.task(n_base, seen), build.validation(base))
-        require_both(chosen_on, seeds, features.dataset, "validation")
+        chosen_on = Exam(build.task(len(base), seen), build.validation(base))
         metric = config.selection_metric
         return Protocol(chosen_on, metric, (Final((test,)),), *scorers, final)
     return _on_one_task(config, build, Final((test,)), base, scorers)

@@ -1,5 +1,52 @@
-"""What can be wrong with a study, beyond the type of each key.
+"""What can be wrong with a study whose keys and values are sound each by itself.
 
-Answers for: levels, settings that nothing reads, variants, what a protocol, a dataset and a
-backbone need. Each check returns its faults; none raises at the first.
+Answers for: levels that stand for no trial, settings that nothing reads, what a protocol, a dataset
+and a backbone need. Each check looks at the typed study, or at the trials that it spans, and gives
+its faults; none raises at the first.
 """
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from harness.config.checks.backbones import backbone_faults
+from harness.config.checks.datasets import dataset_faults
+from harness.config.checks.effects import dead_faults, effect_faults, warmup_faults
+from harness.config.checks.levels import sampler_faults, space_faults
+from harness.config.checks.settings import Setting, located, settings_of, value_of
+from harness.config.study_config import StudyConfig
+from harness.errors import Fault
+from ship.subsets import requirements
+
+
+def study_faults(study: StudyConfig, data_root: Path | None, *, there: bool) -> list[Fault]:
+    """Every such fault at once.
+
+    Args:
+        data_root: where the datasets that are not packaged lie.
+        there: whether datasets and backbones are looked at, which have to be there then.
+    """
+    settings, torn = settings_of(study)
+    faults = space_faults(study.space) + torn
+    faults = faults or dead_faults(study.space, settings)
+    faults += effect_faults(study.space, settings)
+    faults += located(study, protocol_faults(settings))
+    faults += located(study, warmup_faults(study, settings))
+    faults += sampler_faults(study)
+    return faults + located(study, need_faults(study, settings, data_root) if there else ())
+
+
+def protocol_faults(settings: Sequence[Setting]) -> Iterator[tuple[Setting, Fault]]:
+    """What trials do not meet of the demands of their protocol."""
+    for setting in settings:
+        for key, must, choices in requirements(setting.trial):
+            fault, value = Fault(key, must, choices=choices), value_of(setting.trial, key)
+            yield setting, fault if value in (None, ()) else replace(fault, got=value)
+
+
+def need_faults(
+    study: StudyConfig, settings: Sequence[Setting], data_root: Path | None
+) -> Iterator[tuple[Setting, Fault]]:
+    """Datasets and backbones that are unknown, unfit or not there."""
+    yield from dataset_faults(study, settings, data_root)
+    yield from backbone_faults(settings)

@@ -1,70 +1,39 @@
-"""What a study needs beside its YAML: datasets and backbones that are there."""
+"""Backbones that a study names: they can be loaded, and their prompts have room for contexts."""
 
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator, Sequence
 
-from harness.config.checks.datasets import dataset_faults, named_values
-from harness.config.factor import Factor
-from harness.config.factors import indexed, own_settings
-from harness.config.study_config import StudyConfig
+from harness.config.checks.settings import Setting
 from harness.errors import Fault
 from ship.architectures import BackboneError, context_length
 
 
-def need_faults(
-    space: Mapping[str, Factor],
-    constants: Mapping[str, Any],
-    data_root: Path | None,
-    variants: Any = None,
-    study: StudyConfig | None = None,
-) -> list[Fault]:
-    """Faults of the datasets and backbones that the study names: unknown, unfit or not there.
-
-    Args:
-        study: its own keys, if they are sound.
-    """
-    seeds, arms = (study.seeds, study.reference_arms) if study else ((), False)
-    faults = dataset_faults(space, constants, data_root, variants, seeds, arms=arms)
-    for path, name in named_values("backbone", space, constants):
-        faults += _backbone_faults(path, name) or _context_faults(name, space, constants, variants)
-    return faults
-
-
-def _context_faults(
-    backbone: str, space: Mapping[str, Factor], constants: Any, variants: Any
-) -> list[Fault]:
-    """Context vectors must leave room in a prompt for SOT, a class name and EOT."""
-    most = context_length(backbone) - 3
-    faults = []
-    for group in ("generator", "finetuner"):
-        inside = constants.get(group)
-        found = {f"{group}.n_ctx": inside.get("n_ctx")} if isinstance(inside, dict) else {}
-        factor = space.get(f"{group}.n_ctx")
-        if factor is not None:
-            ends = {f"space.{group}.n_ctx.high": factor.high}
-            places = f"space.{group}.n_ctx.choices"
-            found = ends if factor.choices is None else indexed(places, factor.choices)
-        levels = variants.get(group) if isinstance(variants, dict) else None
-        for name, settings in levels.items() if isinstance(levels, dict) else ():
-            if isinstance(settings, dict) and "n_ctx" in settings:
-                found[f"variants.{group}.{name}.n_ctx"] = settings["n_ctx"]
-        for place, settings in own_settings(variants, group).items():
-            found[f"{place}.n_ctx"] = settings.get("n_ctx")
-        for path, value in found.items():
-            if isinstance(value, int) and value > most:
-                faults.append(Fault(path, f"must be at most {most} for backbone {backbone}", value))
-    return faults
+def backbone_faults(settings: Sequence[Setting]) -> Iterator[tuple[Setting, Fault]]:
+    """Unknown backbones, and contexts that leave a prompt no room for SOT, a class name and EOT."""
+    reasons: dict[str, str] = {}
+    for setting in settings:
+        name = setting.trial.backbone
+        if name not in reasons:
+            reasons[name] = _unfit(name)
+        if reasons[name]:
+            yield setting, Fault("backbone", reasons[name])
+            continue
+        for group in ("generator", "finetuner"):
+            most, given = context_length(name) - 3, getattr(setting.trial, group)
+            n_ctx = getattr(given, "n_ctx", 0)
+            if isinstance(n_ctx, int) and n_ctx > most:
+                must = f"must be at most {most} for backbone {name}"
+                yield setting, Fault(f"{group}.n_ctx", must, n_ctx)
 
 
-def _backbone_faults(path: str, name: str) -> list[Fault]:
+def _unfit(name: str) -> str:
+    """Why a backbone cannot be loaded, in words; "" where it can."""
     if name == "pocket":  # packaged: spares the seconds that importing the towers takes
-        return []
+        return ""
     from ship.clip import check_backbone_name
 
     try:
         check_backbone_name(name)
     except BackboneError as error:
         reason = str(error)
-        return [Fault(path, reason if reason.startswith("must") else f"must load: {reason}")]
-    return []
+        return reason if reason.startswith("must") else f"must load: {reason}"
+    return ""

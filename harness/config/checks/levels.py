@@ -1,106 +1,42 @@
-"""Checks of a search space against the trials it describes, and of what those trials need."""
+"""A search space among itself: conditions and baselines, and what its sampler needs."""
 
-from collections.abc import Iterator, Mapping
-from itertools import combinations, islice, product
+from collections.abc import Mapping
+from itertools import islice
 from typing import Any
 
-from pydantic import ValidationError
-
-from harness.config.checks.unread import names_beside, owner_faults
-from harness.config.dotted import place
+from harness.config.checks.settings import MAX_GRID
 from harness.config.factor import Factor, assignments, in_order, is_among
-from harness.config.factors import FIELDS, GROUPS, indexed
-from harness.config.mistakes import from_pydantic
+from harness.config.study_config import SELECTING, StudyConfig
 from harness.errors import Fault
 from harness.wording import nearest, show
-from ship.trial_config import TrialConfig
-
-MAX_GRID = 10_000
-AS_TEXT = "must be text: write image_folder:NAME, without a space"
 
 
-def space_faults(space: Mapping[str, Factor], constants: Mapping[str, Any]) -> list[Fault]:
-    """Faults of sound factors among each other and against TrialConfig.
+def sampler_faults(study: StudyConfig) -> list[Fault]:
+    """Faults of what proposes settings, and of how many it is to propose."""
+    sampler, faults = study.sampler, []
+    if sampler == "grid":
+        faults += _grid_faults(study.space, study.trials)
+    else:
+        if study.trials is None:
+            must = f"must be given: how many settings {sampler} is to try"
+            faults.append(Fault("trials", must))
+        must = "must be a constant unless the sampler is grid: it decides what is maximised"
+        faults += [Fault(f"space.{key}", must) for key in SELECTING if key in study.space]
+    if study.trial.selection == "none":
+        must = "must be grid where selection is none, which measures nothing to be maximised"
+        faults += [Fault("sampler", must, sampler)] if sampler != "grid" else []
+        if study.scheduler.name != "none":
+            must = "must be none where selection is none, which measures nothing to be compared"
+            faults.append(Fault("scheduler", must, study.scheduler.name))
+    return faults
 
-    Args:
-        constants: the YAML's trial settings, groups as mappings with a name; may be faulty
-            themselves: only faults of the space are returned.
-    """
-    faults = []
+
+def space_faults(space: Mapping[str, Factor]) -> list[Fault]:
+    """Faults of sound factors among each other."""
+    faults = _cycle_faults(space)
     for key, factor in space.items():
-        faults += _when_faults(key, space)
-        faults += owner_faults(key, space, constants) or _level_faults(key, space, constants)
-        faults += _baseline_faults(key, factor)
-    faults += _cycle_faults(space)
-    return faults or [*_dead_faults(space), *_pair_faults(space, constants)]
-
-
-def _pair_faults(space: Mapping[str, Factor], constants: Any) -> Iterator[Fault]:
-    """Two levels of one generator or fine-tuner, each sound by itself, must be so together."""
-    for one, other in combinations(space, 2):
-        group = one.partition(".")[0]
-        owners = [name for name in FIELDS[one].owners if name in FIELDS[other].owners]
-        if group not in GROUPS or other.partition(".")[0] != group or "" in FIELDS[one].owners:
-            continue
-        named = names_beside(group, one, space, constants)
-        frames = [place(constants, {group: name}) for name in owners if name in named]
-        levels = product(_ends(space[one]), _ends(space[other]))
-        for (value, beside), frame in product(levels, frames):
-            for fault in trial_faults(place(frame, {one: value, other: beside})):
-                must = f"must not be {show(value)} where {other} is {show(beside)}: {fault.must}"
-                yield Fault(f"space.{one}", must)
-
-
-def _ends(factor: Factor) -> tuple[Any, ...]:
-    """A factor's levels; those of a range by its ends."""
-    return factor.choices if factor.choices is not None else (factor.low, factor.high)
-
-
-def _level_faults(key: str, space: Mapping[str, Factor], constants: Any) -> list[Fault]:
-    """Each level of a factor must be a value that TrialConfig takes."""
-    factor, field = space[key], FIELDS[key]
-    group, _, leaf = key.partition(".")
-    if factor.is_range and field.number is None:
-        return [Fault(f"space.{key}", "must list choices, as it is no number")]
-    ends = {"low": factor.low, "high": factor.high}
-    values = ends if factor.choices is None else indexed("choices", factor.choices)
-    names: tuple[str, ...] = ()
-    if leaf and "" not in field.owners:
-        named = names_beside(group, key, space, constants)
-        names = tuple(name for name in named if name in field.owners) or tuple(field.owners)
-    frames = [place(constants, {group: name}) for name in names] or [dict(constants)]
-    known = [{fault.path for fault in trial_faults(frame)} for frame in frames]
-    faults: dict[str, Fault] = {}
-    for where, value in values.items():
-        path = f"space.{key}.{where}"
-        if not isinstance(value, str | int | float | None):
-            folder = isinstance(value, dict) and "image_folder" in value
-            faults[path] = Fault(path, AS_TEXT if folder else "must be a single value", value)
-        for frame, before in zip(frames, known, strict=True):
-            for fault in trial_faults(place(frame, {key: value})):
-                if fault.path == key or fault.path not in before:
-                    moved = Fault(path, fault.must, value, fault.choices, fault.near)
-                    faults.setdefault(path, moved)
-    if factor.step is not None and field.number == "int" and not isinstance(factor.step, int):
-        faults["step"] = Fault(f"space.{key}.step", "must be an integer", factor.step)
-    return list(faults.values())
-
-
-def trial_faults(tree: Mapping[str, Any]) -> list[Fault]:
-    """Faults of a trial's settings as a YAML gives them."""
-    try:
-        trial = TrialConfig.model_validate(tree)
-    except ValidationError as error:
-        return from_pydantic(error, TrialConfig)
-    return [Fault(path, "must be finite", value) for path, value in _not_finite(trial.model_dump())]
-
-
-def _not_finite(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in tree.items():
-        if isinstance(value, dict):
-            yield from _not_finite(value, f"{prefix}{key}.")
-        elif isinstance(value, float) and not abs(value) < float("inf"):
-            yield f"{prefix}{key}", value
+        faults += [*_when_faults(key, space), *_baseline_faults(key, factor)]
+    return faults
 
 
 def _bare(level: Any) -> str:
@@ -151,23 +87,7 @@ def _cycle_faults(space: Mapping[str, Factor]) -> list[Fault]:
     return [Fault(f"space.{stuck[0]}.when", must + ", ".join(stuck))] if stuck else []
 
 
-def _dead_faults(space: Mapping[str, Factor]) -> list[Fault]:
-    """A factor whose conditions never hold together would silently not be studied."""
-    deciding = {name for factor in space.values() for name in factor.when}
-    alive: set[str] = set()
-    for key in space:
-        frame = {name: space[name] for name in space if name in deciding or name == key}
-        frame[key] = Factor(choices=(None,), when=space[key].when)
-        if any(key in assignment for assignment in islice(assignments(frame), MAX_GRID)):
-            alive.add(key)
-    return [
-        Fault(f"space.{key}.when", "must be met by some setting: its conditions exclude each other")
-        for key in space
-        if key not in alive
-    ]
-
-
-def grid_faults(space: Mapping[str, Factor], trials: int | None) -> list[Fault]:
+def _grid_faults(space: Mapping[str, Factor], trials: int | None) -> list[Fault]:
     """Faults of a space that a grid is to run over: every factor has levels, and not too many."""
     endless = [key for key, factor in space.items() if factor.enumerate() is None]
     if endless:

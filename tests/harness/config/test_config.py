@@ -111,16 +111,61 @@ def test_keys_that_are_not_text() -> None:
     assert len(faults_of(mapping)) == 1
 
 
-def test_faults_of_all_kinds_come_at_once() -> None:
-    """One error holds the faults of constants, space, study keys and overrides together."""
-    lines = faults_of(
-        {"shots": 0, "seeds": 0, "bogus": 1, "dataset": "nowhere", "space": {"views": [-1]}},
-        "trials=none",
-        "nonsense",
-    )
-    starts = ["--set: 'nonsense'", "x: bogus", "x: shots", "x: space.views", "--set: trials"]
-    assert len(lines) == 7
-    assert [start for start in starts if not any(line.startswith(start) for line in lines)] == []
+def test_mistakes_of_type_come_at_once_and_then_all_others() -> None:
+    """Unknown keys and bad values of constants, space, variants, study keys and overrides first.
+
+    What a sound value must fit to is told once there is nothing else, and all of it at once.
+    """
+    first: dict[str, Any] = {"shots": 0, "seeds": 0, "bogus": 1, "space": {"views": [-1]}}
+    first["variants"] = {"generator": {"wgan": {"n_ctx": -1}}}
+    then: dict[str, Any] = {"dataset": "nowhere", "targets": ["photos"], "scheduler": "asha"}
+    then |= {"space": {"quality": [True, False]}, "selection": "none"}
+    lines = faults_of({**then, **first}, "trials=none", "nonsense")
+    assert [line.split(" must ")[0] for line in lines] == [
+        "--set: 'nonsense'", "x: bogus", "x: shots", "x: space.views.choices[0]",
+        "x: variants.generator.wgan.n_ctx", "--set: trials", "x: seeds",
+    ]  # fmt: skip
+    lines = faults_of({**then, "variants": {"generator": {"wgan": {}}}})
+    assert sorted(line.split(" must ")[0] for line in lines) == [
+        "x: dataset", "x: scheduler", "x: space.quality", "x: targets", "x: variants",
+    ]  # fmt: skip
+
+
+def test_conditions_part_what_does_not_go_together() -> None:
+    """An objective that is there beside a selection that measures it is sound."""
+    objective = {"choices": ["joint_base", "new"], "when": {"selection": "pseudo_new"}}
+    space = {"selection": ["pseudo_new", "few_val"], "objective": objective}
+    assert parse_study({"space": space}, "x").objective == "base"
+    del objective["when"]
+    assert len(faults_of({"space": space})) == 1
+
+
+LARGE: dict[str, Any] = {
+    "sampler": "random", "trials": 9, "generator": "none", "finetuner": "zero_shot",
+    "space": {
+        "generator": ["none", "vae"], "finetuner": ["zero_shot", "coop"],
+        "shots": list(range(1, 51)), "views": list(range(50)),
+        "synthetic.draw": ["fresh", "fixed"], "synthetic.per_class": [1, 2],
+    },
+}  # fmt: skip
+
+
+def test_a_space_of_too_many_settings_is_looked_at_in_part() -> None:
+    """What varies in names is looked at whole, so that no factor that is read is refused.
+
+    Values that do not go together are found in pairs.
+    """
+    parse_study(LARGE, "x")
+    when = {"generator": "vae"}
+    torn = {"generator.n_ctx": {"choices": [4, 0], "when": when}}
+    torn["generator.prompt"] = {"choices": ["noise", "global"], "when": when}
+    (line,) = faults_of({**LARGE, "space": {**LARGE["space"], **torn}})
+    assert line.startswith("x: space.generator.n_ctx must not be 0 where generator.prompt is 'glob")
+    whole = {**LARGE, "space": {**LARGE["space"], "finetuner": ["zero_shot"]}}
+    assert [line.split(" must have ")[0] for line in faults_of(whole)] == [
+        "x: space.synthetic.draw",
+        "x: space.synthetic.per_class",
+    ]
 
 
 def test_data_root_is_asked_for_and_looked_at(tmp_path: Path) -> None:
@@ -182,7 +227,7 @@ def test_packaged_spaces_are_sound(
         study = load_study(name)
     except ConfigError as error:
         assert all("needs a data root" in fault for fault in error.faults)
-        monkeypatch.setattr("harness.config.load.need_faults", lambda *_: [])
+        monkeypatch.setattr("harness.config.checks.need_faults", lambda *_: [])
         study = load_study(name)
     assert study.name == name
     assert study.description
@@ -212,7 +257,7 @@ def test_the_reference_has_the_authors_settings_for_imagenet(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """As a constant and as a level: 10 and 20 epochs, a wider encoder, and else the others'."""
-    monkeypatch.setattr("harness.config.load.need_faults", lambda *_: [])
+    monkeypatch.setattr("harness.config.checks.need_faults", lambda *_: [])
     constant = reference("dataset=imagenet").trial
     varied = load_study("reference", ["backbone=pocket", "space.dataset=[photos, imagenet]"])
     assert resolve(varied, {"dataset": "imagenet"}) == constant

@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness.config.checks.dataset_fit import bare_features, unfit
+from harness.config import bare_features
 from harness.config.load import parse_study
 from harness.errors import ConfigError
 from ship.datasets import Split, Survey
 from ship.datasets.base import Picture
+from ship.subsets import lacking
 from ship.trial_config import TrialConfig
 from tests.ship.datasets.conftest import save_picture
 
@@ -35,7 +36,7 @@ def lines(
 ) -> list[str]:
     """What a trial's dataset lacks."""
     features = bare_features("own", survey(counts, keys.pop("n_seen", None)))
-    found = unfit(TrialConfig.model_validate(keys), features, seeds, shown=shown)
+    found = lacking(TrialConfig.model_validate(keys), features, seeds, shown=shown)
     return list(found.values())
 
 

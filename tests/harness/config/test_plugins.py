@@ -118,6 +118,36 @@ def test_files_that_cannot_be_used_are_told_at_once(tmp_path: Path) -> None:
     )
 
 
+QUIET = """
+from typing import Literal
+
+from ship.plugins import FinetunerPlugin, NamedSettings
+
+
+class QuietConfig(NamedSettings):
+    name: Literal["quiet"] = "quiet"
+    loud: bool = False
+
+    def unread_reason(self, key: str) -> str | None:
+        return None if self.loud or key != "shots" else "finetuner quiet looks at one picture"
+
+
+quiet = FinetunerPlugin(QuietConfig, dict)
+"""
+
+
+def test_a_plugin_says_what_it_does_not_read(tmp_path: Path) -> None:
+    """By its settings' unread_reason: a factor is refused that no setting of the study reads."""
+    (tmp_path / "quiet.py").write_text(QUIET)
+    load_plugins([tmp_path / "quiet.py"])
+    (line,) = faults({"finetuner": "quiet", "space": {"shots": [1, 2]}})
+    assert line == "x: space.shots must have an effect: finetuner quiet looks at one picture"
+    levels = {"shots": [1, 2], "finetuner.loud": [False, True]}
+    parse_study({**SHORT, "finetuner": "quiet", "space": levels}, "x")
+    levels = {"shots": [1, 2], "finetuner": ["quiet", "coop"]}
+    parse_study({**SHORT, "finetuner": "quiet", "space": levels}, "x")
+
+
 def test_run_study_takes_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """From Python as from the command line; one that cannot be used is refused before all else."""
     seen: list[Any] = []

@@ -163,8 +163,8 @@ def test_no_target_picture_reaches_selection(
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
-        ({"selection": "test"}, "takes no selection on test pictures"),
-        ({"generator": "real"}, "and no generator real"),
+        ({"selection": "test"}, "must not look at test pictures"),
+        ({"generator": "real"}, "generator must not be real"),
     ],
 )
 def test_what_has_no_meaning_is_refused(

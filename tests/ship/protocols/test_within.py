@@ -75,7 +75,7 @@ def test_unseen_classes_need_no_training_pictures(clip: FrozenCLIP, features: Fe
     keep = features.train_labels < 4
     poor = replace(features, train=features.train[keep], train_labels=features.train_labels[keep])
     assert "unseen" in last(clip, poor, protocol="generalized_zero_shot")
-    with pytest.raises(ValueError, match="generator real needs training pictures of 'sea lion'"):
+    with pytest.raises(ValueError, match=r"when generator is real: .* none of 'sea lion'"):
         last(clip, poor, generator="real")
 
 
@@ -113,17 +113,17 @@ def test_pictures_of_both_groups_are_needed(clip: FrozenCLIP, features: FeatureS
     """A seed whose selection has no unseen pictures is named, beside others and alone."""
     poor = replace(features, val=features.val[:4], val_labels=features.val_labels[:4])  # cats
     for seeds in ([0, 1, 2, 3], [0]):
-        with pytest.raises(ValueError, match=r"no validation pictures of (un)?seen classes, seeds"):
+        with pytest.raises(ValueError, match=r"on both sides .*not so for seeds"):
             plan(clip, poor, seeds)
     bare = replace(features, test=features.test[:5], test_labels=features.test_labels[:5])
-    with pytest.raises(ValueError, match=r"no test pictures of unseen classes, seeds \[0, 1\]"):
+    with pytest.raises(ValueError, match="must have test pictures of unseen classes"):
         plan(clip, bare)
 
 
 def test_few_shot_refuses_what_needs_new_classes(clip: FrozenCLIP, features: FeatureSet) -> None:
     """Pseudo-new classes and the ceiling."""
     for keys in ({"selection": "pseudo_new"}, {"selection": "base_val", "generator": "real"}):
-        with pytest.raises(ValueError, match="few_shot takes neither"):
+        with pytest.raises(ValueError, match="when protocol is few_shot, which has no new class"):
             plan(clip, features, protocol="few_shot", **keys)
 
 
@@ -145,5 +145,5 @@ def test_an_epoch_is_the_pictures_there_are(clip: FrozenCLIP, features: FeatureS
 def test_no_validation_pictures_to_select_on(clip: FrozenCLIP, features: FeatureSet) -> None:
     """A dataset without a val split says so."""
     bare = replace(features, val=features.val[:0], val_labels=features.val_labels[:0])
-    with pytest.raises(ValueError, match="dataset tiny: no validation pictures to select on"):
+    with pytest.raises(ValueError, match=r"validation pictures of seen classes .*: tiny has none"):
         plan(clip, bare)

@@ -76,7 +76,7 @@ def test_an_objective_that_selection_cannot_measure_is_refused(
 ) -> None:
     """Validation pictures of seen classes tell nothing about new ones."""
     setting = config(selection="few_val", objective="harmonic_mean")
-    with pytest.raises(ValueError, match=r"selection few_val .* measures no harmonic_mean"):
+    with pytest.raises(ValueError, match="must be base where selection is few_val"):
         next(run_trial(setting, [0], features, clip))
 
 
