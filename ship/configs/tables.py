@@ -7,8 +7,10 @@ from ship.configs.finetuners import (
     CLIPAdapterConfig,
     CoCoOpConfig,
     CoOpConfig,
+    CoOpDePTConfig,
     GDAConfig,
     KgCoOpConfig,
+    KgCoOpDePTConfig,
     LinearAdapterConfig,
     LinearProbeConfig,
     LPPlusPlusConfig,
@@ -68,6 +70,10 @@ FINETUNERS: Final = Registry(
         "coop": FinetunerPlugin(CoOpConfig, Deferred("ship.finetuners.coop:CoOp")),
         "cocoop": FinetunerPlugin(CoCoOpConfig, Deferred("ship.finetuners.cocoop:CoCoOp")),
         "kgcoop": FinetunerPlugin(KgCoOpConfig, Deferred("ship.finetuners.kgcoop:KgCoOp")),
+        "coop_dept": FinetunerPlugin(CoOpDePTConfig, Deferred("ship.finetuners.dept:CoOpDePT")),
+        "kgcoop_dept": FinetunerPlugin(
+            KgCoOpDePTConfig, Deferred("ship.finetuners.dept:KgCoOpDePT")
+        ),
         "clip_adapter": FinetunerPlugin(
             CLIPAdapterConfig, Deferred("ship.finetuners.clip_adapter:CLIPAdapter")
         ),

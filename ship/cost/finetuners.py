@@ -243,6 +243,8 @@ FINETUNER_COSTS: Mapping[str, FinetunerModel] = {
     "coop": coop,
     "cocoop": cocoop,
     "kgcoop": coop,
+    "coop_dept": coop,
+    "kgcoop_dept": coop,
     "clip_adapter": clip_adapter,
     "linear_adapter": linear_adapter,
     "tip_adapter": tip_adapter,

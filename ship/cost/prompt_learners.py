@@ -1,6 +1,12 @@
 """The cost of fine-tuners that learn contexts: a pass through the text tower a step."""
 
-from ship.configs import CoCoOpConfig, CoOpConfig, KgCoOpConfig
+from ship.configs import (
+    CoCoOpConfig,
+    CoOpConfig,
+    CoOpDePTConfig,
+    KgCoOpConfig,
+    KgCoOpDePTConfig,
+)
 from ship.cost.model import Cost, Memory, product, split
 from ship.cost.shapes import TowerShape
 from ship.cost.tasks import TaskShape
@@ -10,17 +16,18 @@ from ship.finetuners.cocoop import PROMPTS_AT_ONCE
 
 
 def coop(
-    config: CoOpConfig | KgCoOpConfig,
+    config: CoOpConfig | KgCoOpConfig | CoOpDePTConfig | KgCoOpDePTConfig,
     task: TaskShape,
     tower: TowerShape,
     replicas: int,
     synthesis: SynthesisCost | None,
 ) -> FinetunerCost:
-    """CoOp and KgCoOp: the class names once a step, behind each replica's contexts."""
+    """The class names once a step, behind each replica's contexts; with DePT a head of classes."""
     own = isinstance(config, CoOpConfig) and config.class_specific
     position = config.name_position if isinstance(config, CoOpConfig) else "end"
     lengths = tower.name_lengths(task.names, config.n_ctx, position)
     f, n_cls = tower.feature_dim, len(task.names)
+    headed = isinstance(config, CoOpDePTConfig | KgCoOpDePTConfig)
 
     def encode(gradient: bool) -> Cost:
         if position == "end" and not own:
@@ -30,10 +37,12 @@ def coop(
         return plain_pass(tower, counted(whole, replicas), gradient, replicas)
 
     def step(rows: int) -> Cost:
-        return encode(True) + Cost(network_flops=product(replicas * rows, f, n_cls, 1))
+        head = headed * product(replicas * (rows + n_cls), f, n_cls, 2)
+        return encode(True) + Cost(network_flops=product(replicas * rows, f, n_cls, 1) + head)
 
     def logits(pictures: int) -> Cost:
-        return encode(False) + scores(pictures, f, n_cls, replicas)
+        head = Cost(evaluation_flops=headed * product(replicas * pictures, f, n_cls))
+        return encode(False) + scores(pictures, f, n_cls, replicas) + head
 
     return stepwise(config, task, synthesis, step, logits)
 

@@ -113,6 +113,8 @@ def test_averages_are_over_all_datasets_or_none() -> None:
         (("coop", "none"), 71.66),
         (("cocoop", "none"), 75.83),
         (("kgcoop", "none"), 77.00),
+        (("coop_dept", "none"), 77.29),
+        (("kgcoop_dept", "none"), 79.10),
         (("coop", "vae"), 76.73),
         (("clip_adapter", "none"), 73.05),
         (("clip_adapter", "vae"), 74.67),

@@ -6,6 +6,8 @@ FAST: dict[str, dict[str, Any]] = {
     "coop": {"lr": 0.05, "epochs": 3},
     "cocoop": {"lr": 0.05, "epochs": 2, "batch_size": 4},
     "kgcoop": {"lr": 0.05, "epochs": 3},
+    "coop_dept": {"lr": 0.05, "epochs": 3, "batch_size": 256},
+    "kgcoop_dept": {"lr": 0.05, "epochs": 3, "batch_size": 256},
     "clip_adapter": {"lr": 0.01, "epochs": 3, "batch_size": 5, "search": True},
     "linear_adapter": {"lr": 0.01, "epochs": 3, "batch_size": 5},
     "tip_adapter_f": {"epochs": 3, "batch_size": 8},
