@@ -153,6 +153,29 @@ class KgCoOpDePTConfig(NamedSettings):
     batch_size: int = Field(4, ge=1, description="real features a step")
 
 
+class TCPConfig(NamedSettings):
+    """TCP: contexts that become each class's own, from its text feature, inside the text tower."""
+
+    name: Literal["tcp"] = "tcp"
+    weight: Annotated[float, PER_REPLICA] = Field(
+        4.0, ge=0, description="weight of the squared distance to the hand-written prompts"
+    )
+    layer: int | None = Field(
+        None,
+        ge=1,
+        description="blocks of the text tower before the classes' own tokens; null: two thirds of "
+        "them (8 of CLIP's 12)",
+    )
+    reduction: int = Field(4, ge=1, description="feature size over hidden units of the net")
+    n_ctx: int = Field(4, ge=1, description="learned context vectors, and tokens of each class")
+    ctx_init: str | None = Field(None, description="words to start from; null: random")
+    lr: Annotated[float, PER_REPLICA] = Field(
+        2e-3, gt=0, description="Adam's learning rate, cosine to 0"
+    )
+    epochs: int = Field(50, ge=0, description="passes over the real features")
+    batch_size: int = Field(32, ge=1, description="real features a step")
+
+
 class CLIPAdapterConfig(NamedSettings):
     """CLIP-Adapter: a small residual MLP on image features, text features as they are."""
 

@@ -14,6 +14,7 @@ from ship.configs.finetuners import (
     LinearAdapterConfig,
     LinearProbeConfig,
     LPPlusPlusConfig,
+    TCPConfig,
     TipAdapterConfig,
     TipAdapterFConfig,
     ZeroShotConfig,
@@ -74,6 +75,7 @@ FINETUNERS: Final = Registry(
         "kgcoop_dept": FinetunerPlugin(
             KgCoOpDePTConfig, Deferred("ship.finetuners.dept:KgCoOpDePT")
         ),
+        "tcp": FinetunerPlugin(TCPConfig, Deferred("ship.finetuners.tcp:TCP")),
         "clip_adapter": FinetunerPlugin(
             CLIPAdapterConfig, Deferred("ship.finetuners.clip_adapter:CLIPAdapter")
         ),

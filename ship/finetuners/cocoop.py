@@ -20,10 +20,10 @@ from torch import Tensor, nn
 from ship.clip import FrozenCLIP
 from ship.configs import CoCoOpConfig
 from ship.finetuners.base import classification_loss
-from ship.finetuners.prompt_learner import PromptLearner, PromptTrained
+from ship.finetuners.prompt_learner import PromptLearner, PromptTrained, uniform_linear
 from ship.synthesis import Synthesizer
 from ship.tasks import Task
-from ship.training import ReplicaLinear, ReplicaRng, each_replica
+from ship.training import ReplicaRng, each_replica
 
 # Prompts that go through the text tower in one pass, or those of one picture where they are more.
 # Bounds memory at inference and, because a part's gradient is taken at once, in training: there
@@ -36,8 +36,8 @@ class MetaNet(nn.Module):
 
     def __init__(self, feature_dim: int, hidden: int, width: int, rng: ReplicaRng) -> None:
         super().__init__()
-        self.reduce = _linear(feature_dim, hidden, rng)
-        self.expand = _linear(hidden, width, rng)
+        self.reduce = uniform_linear(feature_dim, hidden, rng)
+        self.expand = uniform_linear(hidden, width, rng)
 
     def forward(
         self, pictures: Float[Tensor, "replica n feature"]
@@ -45,16 +45,6 @@ class MetaNet(nn.Module):
         """One token a picture."""
         token: Tensor = self.expand(F.relu(self.reduce(pictures)))
         return token
-
-
-def _linear(n_in: int, n_out: int, rng: ReplicaRng) -> ReplicaLinear:
-    """Weights and biases U(-b, b), b = n_in^-1/2, made of normal noise by its distribution."""
-    layer = ReplicaLinear(n_in, n_out, rng, std=1.0)
-    with torch.no_grad():
-        layer.bias.copy_(rng.normal(1, n_out))
-        for value in (layer.weight, layer.bias):
-            value.copy_((2 * torch.special.ndtr(value) - 1) / n_in**0.5)
-    return layer
 
 
 class CoCoOp(PromptTrained):

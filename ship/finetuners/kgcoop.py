@@ -9,18 +9,21 @@ The mean is over the classes that the cross-entropy runs over: base classes with
 features (as in the authors' code, which knows no others), all classes with them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import TypeAlias
 
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ship.clip import FrozenCLIP
-from ship.configs import KgCoOpConfig
+from ship.configs import KgCoOpConfig, TCPConfig
 from ship.finetuners.base import classification_loss
-from ship.finetuners.prompt_learner import PromptLearner, PromptTrained
+from ship.finetuners.prompt_learner import Optimizing, PromptLearner, PromptTrained, plain_sgd
 from ship.synthesis import Synthesizer
 from ship.tasks import Task
 from ship.training import each_replica, per_replica
+
+Config: TypeAlias = KgCoOpConfig | TCPConfig
 
 
 def knowledge_distance(
@@ -45,13 +48,21 @@ class KgCoOp(PromptTrained):
 
     def __init__(
         self,
-        config: KgCoOpConfig | Sequence[KgCoOpConfig],
+        config: Config | Sequence[KgCoOpConfig] | Sequence[TCPConfig],
         task: Task,
         synthesizer: Synthesizer | None,
         clip: FrozenCLIP,
         seeds: Sequence[int],
+        beside: Mapping[str, Float[Tensor, "replica ..."]] | None = None,
+        optimizing: Optimizing = plain_sgd,
     ) -> None:
-        configs = each_replica(config, task.n_replicas)
+        """Be ready for the first epoch.
+
+        Args:
+            config, task, synthesizer, clip, seeds: as every fine-tuner is built.
+            beside, optimizing: as of PromptTrained.
+        """
+        configs: tuple[Config, ...] = each_replica(config, task.n_replicas)
         self._weight = per_replica(configs, "weight", task.features)
         learner = PromptLearner(
             clip,
@@ -61,7 +72,7 @@ class KgCoOp(PromptTrained):
             n_ctx=configs[0].n_ctx,
             ctx_init=configs[0].ctx_init,
         )
-        super().__init__(learner, task, synthesizer, clip, seeds, configs)
+        super().__init__(learner, task, synthesizer, clip, seeds, configs, beside, optimizing)
 
     def loss(
         self,

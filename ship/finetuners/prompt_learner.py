@@ -11,13 +11,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ship.clip import FrozenCLIP, class_prompts, initial_context
+from ship.clip import FrozenCLIP, InnerTokens, class_prompts, initial_context
 from ship.configs import NamePosition
 from ship.finetuners.stream_trained import StreamTrained
 from ship.finetuners.training_set import TrainingStream
 from ship.synthesis import Synthesizer
 from ship.tasks import Task
-from ship.training import ReplicaOptimizer, ReplicaRng
+from ship.training import ReplicaLinear, ReplicaOptimizer, ReplicaRng
 
 
 class PromptLearner:
@@ -60,19 +60,41 @@ class PromptLearner:
         return self.encode(self.ctx)
 
     def encode(
-        self, ctx: Float[Tensor, "n *per_class n_ctx width"]
+        self, ctx: Float[Tensor, "n *per_class n_ctx width"], inner: InnerTokens | None = None
     ) -> Float[Tensor, "n n_cls feature"]:
-        """Unit-norm text features of all classes under each of n contexts, shared or per class."""
+        """Unit-norm text features of all classes under each of n contexts, shared or per class.
+
+        Args:
+            ctx: the contexts.
+            inner: what takes the places of shared contexts before the name, inside the tower.
+        """
         names = self._prompts.names
         if ctx.ndim == 3 and self._names_are_last:
             lengths = self._prompts.host_lengths
-            return self._tower.encode_shared(self._prompts.prefix(ctx), names, lengths)
+            return self._tower.encode_shared(self._prompts.prefix(ctx), names, lengths, inner)
         n, n_cls = len(ctx), len(names)
         if ctx.ndim == 3:
             ctx = ctx.unsqueeze(1).expand(-1, n_cls, -1, -1)
         class_ids = torch.arange(n_cls, device=ctx.device).repeat(n)
         prompts, eot = self._prompts.assemble(ctx.flatten(0, 1), class_ids)
         return self._tower.encode(prompts, eot).reshape(n, n_cls, -1)
+
+
+def uniform_linear(n_in: int, n_out: int, rng: ReplicaRng) -> ReplicaLinear:
+    """torch.nn.Linear's own start: weights and biases U(-b, b), b = n_in^-1/2.
+
+    It is made of normal noise by its distribution.
+
+    Args:
+        n_in, n_out: sizes.
+        rng: a stream for each replica.
+    """
+    layer = ReplicaLinear(n_in, n_out, rng, std=1.0)
+    with torch.no_grad():
+        layer.bias.copy_(rng.normal(1, n_out))
+        for value in (layer.weight, layer.bias):
+            value.copy_((2 * torch.special.ndtr(value) - 1) / n_in**0.5)
+    return layer
 
 
 @runtime_checkable

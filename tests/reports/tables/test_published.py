@@ -115,6 +115,7 @@ def test_averages_are_over_all_datasets_or_none() -> None:
         (("kgcoop", "none"), 77.00),
         (("coop_dept", "none"), 77.29),
         (("kgcoop_dept", "none"), 79.10),
+        (("tcp", "none"), 79.51),
         (("coop", "vae"), 76.73),
         (("clip_adapter", "none"), 73.05),
         (("clip_adapter", "vae"), 74.67),

@@ -67,6 +67,7 @@ FINETUNERS: Mapping[str, list[dict[str, Any]]] = {
     "kgcoop": [{"name": "kgcoop", **_TWO}],
     "coop_dept": [{"name": "coop_dept", **_TWO}],
     "kgcoop_dept": [{"name": "kgcoop_dept", **_TWO}],
+    "tcp": [{"name": "tcp", **_TWO}],
     "clip_adapter": [{"name": "clip_adapter", **_TWO}],
     "linear_adapter": [{"name": "linear_adapter", **_TWO}],
     "tip_adapter": [{"name": "tip_adapter"}],

@@ -8,6 +8,7 @@ FAST: dict[str, dict[str, Any]] = {
     "kgcoop": {"lr": 0.05, "epochs": 3},
     "coop_dept": {"lr": 0.05, "epochs": 3, "batch_size": 256},
     "kgcoop_dept": {"lr": 0.05, "epochs": 3, "batch_size": 256},
+    "tcp": {"epochs": 3},
     "clip_adapter": {"lr": 0.01, "epochs": 3, "batch_size": 5, "search": True},
     "linear_adapter": {"lr": 0.01, "epochs": 3, "batch_size": 5},
     "tip_adapter_f": {"epochs": 3, "batch_size": 8},

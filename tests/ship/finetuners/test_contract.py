@@ -24,6 +24,7 @@ LEARNS: dict[str, dict[str, Any]] = {
     "kgcoop": {"lr": 2.0, "epochs": 40},
     "coop_dept": {"lr": 0.05, "epochs": 10},
     "kgcoop_dept": {"lr": 0.05, "epochs": 10},
+    "tcp": {"epochs": 30},
     "clip_adapter": {"ratio": 0.6, "lr": 0.02, "epochs": 40},
     "linear_adapter": {"lr": 0.01, "epochs": 30},
     "tip_adapter_f": {"lr": 0.01, "epochs": 30},
