@@ -27,7 +27,9 @@ DATASETS: Final = (
 AVERAGE_OF_ALL: Final = "average of 11"
 
 _CLIP = "CoCoOp, arXiv:2203.05557"
+_DEPT = "DePT, arXiv:2309.07439"
 _SHIP = "SHIP, arXiv:2307.07397"
+_TCP = "TCP, arXiv:2311.18231"
 
 
 @dataclass(frozen=True)
@@ -125,6 +127,9 @@ FIGURES: Final[dict[tuple[str, str], dict[str, Published]]] = {
         (81.08, 76.85),
     ),
     ("kgcoop", "none"): _mean(80.73, 73.60, "KgCoOp, arXiv:2303.13283"),
+    ("coop_dept", "none"): _mean(83.66, 71.82, _DEPT, verified=False),
+    ("kgcoop_dept", "none"): _mean(83.62, 75.04, _DEPT, verified=False),
+    ("tcp", "none"): _mean(84.13, 75.36, _TCP, verified=False),
     ("clip_adapter", "none"): _mean(83.05, 65.20, _SHIP, verified=False),
     ("clip_adapter", "vae"): _mean(83.14, 67.77, _SHIP, verified=False),
     ("tip_adapter", "vae"): _mean(83.80, 76.42, _SHIP, verified=False),

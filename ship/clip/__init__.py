@@ -19,7 +19,7 @@ from ship.clip.arithmetic import products
 from ship.clip.frozen_clip import FrozenCLIP, check_backbone_name
 from ship.clip.packing import sequences
 from ship.clip.prompts import class_prompts, initial_context
-from ship.clip.text_tower import SEQUENCE, SMALLEST_GROUP
+from ship.clip.text_tower import SEQUENCE, SMALLEST_GROUP, InnerTokens
 
 __all__ = [
     "SEQUENCE",
@@ -27,6 +27,7 @@ __all__ = [
     "Architecture",
     "BackboneError",
     "FrozenCLIP",
+    "InnerTokens",
     "Precision",
     "architectures",
     "check_backbone_name",

@@ -26,7 +26,8 @@ from ship.architectures import (
 from ship.clip.arithmetic import products
 from ship.clip.hub import preprocessing, weights_on_hub
 from ship.clip.identity import fingerprint
-from ship.clip.text_tower import TextTower, UndrivableTower
+from ship.clip.text_layers import UndrivableTower
+from ship.clip.text_tower import TextTower
 from ship.clip.weights_file import archive_weights, is_torchscript, loading_fault, quiet_torch
 from ship.pocket import MODEL_DIR
 from ship.training import CudaRecorder, Recorder

@@ -12,6 +12,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from ship.transfer import sent
+
 # A mask's rows begin at multiples of this many numbers, as the fused kernels want them.
 ALIGNMENT = 16
 
@@ -75,6 +77,28 @@ def _bins(lengths: Sequence[int], room: int) -> list[list[int]]:
         bins[place].append(name)
         left[place] -= lengths[name]
     return bins
+
+
+def whence(
+    names: Packing, prompts: Packing, lengths: Sequence[int], m: int
+) -> Int[Tensor, "S tokens"]:
+    """Which token each place of prompts has, that are m tokens of a class's own and then its name.
+
+    Args:
+        names: the c names behind the context that they shared so far.
+        prompts: m + length tokens for each of them, behind what is left of that context.
+        lengths: tokens of each name.
+        m: tokens that come before it.
+
+    Returns:
+        For each place behind the context an index into the c * m tokens of the classes' own, with
+        the tokens of all sequences of `names` behind them.
+    """
+    (_, t, _), k = names.mask.shape, names.ends.shape[1]
+    last = names.order // k * t + names.ends.flatten()[names.order]
+    first = last + 1 - sent(torch.tensor(lengths), last.device)
+    of_name = len(lengths) * m + first[prompts.classes] + prompts.offsets - m
+    return torch.where(prompts.offsets < m, prompts.classes * m + prompts.offsets, of_name)
 
 
 def _laid_out(bins: Sequence[Sequence[int]], lengths: Sequence[int], p: int, room: int) -> Packing:

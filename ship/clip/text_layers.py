@@ -16,6 +16,10 @@ HALF_GRADIENT_SCALE = 256.0
 Block: TypeAlias = Any
 
 
+class UndrivableTower(ValueError):
+    """The text tower is not a plain causal CLIP transformer; prompts cannot be put through it."""
+
+
 class TextLayers:
     """Blocks, positions and projection of an open_clip text transformer.
 
@@ -98,3 +102,26 @@ def finish(block: Block, x: Tensor, mixed: Float[Tensor, "*n t mixed"]) -> Tenso
 def merge_heads(mixed: Float[Tensor, "*n heads t head_width"]) -> Float[Tensor, "*n t mixed"]:
     """The heads of each position side by side."""
     return mixed.transpose(-3, -2).flatten(-2)
+
+
+def check_tower(tower: object) -> None:
+    """Refuse a text tower whose forward pass is not the plain causal one.
+
+    Raises:
+        UndrivableTower: with the property that stands in the way.
+    """
+    from open_clip.model import CLIP
+    from open_clip.transformer import ResidualAttentionBlock, TextTransformer
+
+    if not isinstance(tower, CLIP | TextTransformer):
+        raise UndrivableTower(f"its text tower is a {type(tower).__name__}, not CLIP's transformer")
+    if tower.attn_mask is None:
+        raise UndrivableTower("its text tower is bidirectional (no causal mask)")
+    pool = tower.text_pool_type if isinstance(tower, CLIP) else tower.pool_type
+    if pool not in ("argmax", "eos"):
+        raise UndrivableTower(f"its text tower pools at {pool!r}, not at EOT")
+    if getattr(tower, "cls_emb", None) is not None:
+        raise UndrivableTower("its text tower appends a class embedding (CoCa)")
+    for block in tower.transformer.resblocks:
+        if type(block) is not ResidualAttentionBlock or hasattr(block, "ln_1_kv"):
+            raise UndrivableTower(f"its text blocks are {type(block).__name__}, not CLIP's own")

@@ -14,7 +14,7 @@ projection keep the weights' own precision, and so do prompts, features and thei
 """
 
 from collections.abc import Sequence
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
@@ -22,8 +22,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from ship.clip.packing import Packing, pack
-from ship.clip.text_layers import TextLayers, finish, merge_heads, project
+from ship.clip.packing import Packing, pack, whence
+from ship.clip.text_layers import Block, TextLayers, check_tower, finish, merge_heads, project
 from ship.transfer import sent
 
 # Tokens of a packed sequence, about: attention grows with its square, and copies of the context
@@ -33,8 +33,16 @@ SEQUENCE = 128
 SMALLEST_GROUP = 32
 
 
-class UndrivableTower(ValueError):
-    """The text tower is not a plain causal CLIP transformer; prompts cannot be put through it."""
+@dataclass(frozen=True)
+class InnerTokens:
+    """What takes the places of a shared context's last vectors half-way through the tower.
+
+    depth: blocks before that, at least 1 and fewer than there are.
+    tokens: of each class its own, as they go into the next block, (replica, c, m, width).
+    """
+
+    depth: int
+    tokens: Float[Tensor, "replica c m width"]
 
 
 class TextTower:
@@ -47,7 +55,7 @@ class TextTower:
     Attributes:
         width: size of a token embedding; need not equal the feature size.
         context_length: most tokens in a prompt, SOT and EOT included.
-        tokens: count of token positions that went through the layers so far (a cost, not a state).
+        depth: blocks of the transformer.
 
     Raises:
         UndrivableTower: the model's text tower is bidirectional, pools otherwise than at EOT,
@@ -65,7 +73,14 @@ class TextTower:
         self.context_length: int = positions.shape[0]
         # by (tokens of the context, lengths of names, precision): the same ones at every step
         self._packings: dict[tuple[int, tuple[int, ...], torch.dtype], Packing] = {}
-        self.tokens = 0
+        self._places: dict[tuple[int, int, tuple[int, ...]], Tensor] = {}
+        self.depth = len(self._layers.blocks)
+        self._passed = 0  # token positions, counted once for each block
+
+    @property
+    def tokens(self) -> int:
+        """Token positions that went through all layers so far (a cost, not a state)."""
+        return self._passed // self.depth
 
     def embed(self, ids: Int[Tensor, "*n"]) -> Float[Tensor, "*n width"]:
         """Token embeddings, without positions."""
@@ -94,6 +109,7 @@ class TextTower:
         prefix: Float[Tensor, "replica p width"],
         suffix: Float[Tensor, "c s width"],
         lengths: Sequence[int],
+        inner: InnerTokens | None = None,
     ) -> Float[Tensor, "replica c feature"]:
         """Unit-norm text features of every prefix followed by every suffix.
 
@@ -101,6 +117,7 @@ class TextTower:
             prefix: embedded [SOT] + context, one per replica.
             suffix: embedded class name up to EOT, one per class, padded behind it.
             lengths: tokens of each suffix, EOT included.
+            inner: what replaces the end of the context between two blocks; None: nothing does.
         """
         (n, p), (_, s, width) = prefix.shape[:2], suffix.shape
         positions = self._layers.positions
@@ -116,34 +133,76 @@ class TextTower:
             ],
             dim=2,
         )
-        # of all contexts in turn; rows stay aligned
-        mask = packing.mask.repeat(n, 1, 1).unsqueeze(1)[..., : hidden.shape[2]]
-        ends = self._run(hidden.flatten(0, 1), packing.ends.repeat(n, 1), mask)
+        blocks = self._layers.blocks
+        if inner is not None:
+            before, blocks = blocks[: inner.depth], blocks[inner.depth :]
+            hidden = self._through(before, hidden.flatten(0, 1), _repeated(packing, hidden))
+            hidden = hidden.unflatten(0, (n, sequences))
+            packing, hidden = self._replaced(inner.tokens, packing, hidden, tuple(lengths))
+        mask = _repeated(packing, hidden)
+        ends = self._run(blocks, hidden.flatten(0, 1), packing.ends.repeat(n, 1), mask)
         return self._layers.features(ends.reshape(n, -1, width)[:, packing.order])
+
+    def _replaced(
+        self, own: Tensor, packing: Packing, hidden: Tensor, lengths: tuple[int, ...]
+    ) -> tuple[Packing, Tensor]:
+        """Each class's own tokens in place of the context's last m, packed with its name.
+
+        What is left of the context is shared as before: it has seen neither.
+
+        Args:
+            own: (replica, c, m, width).
+            packing, lengths: of the names so far.
+            hidden: (replica, sequence, t, width).
+
+        Returns:
+            The packing of tokens with names, and what stands there, (replica, sequence, t, width).
+        """
+        n, m, width = len(own), own.shape[2], own.shape[3]
+        p = hidden.shape[2] - packing.classes.shape[1] - m
+        prompts = self._packing(p, tuple(m + length for length in lengths), hidden)
+        there = torch.cat([self._layers.enter(own).flatten(1, 2), hidden.flatten(1, 2)], dim=1)
+        if (p, m, lengths) not in self._places:  # sent once: a recorded step sends nothing
+            self._places[p, m, lengths] = whence(packing, prompts, lengths, m)
+        places = self._places[p, m, lengths]
+        # index_select, whose gradient is one operation
+        behind = there.index_select(1, places.flatten()).reshape(n, *places.shape, width)
+        context = hidden[:, :1, :p].expand(-1, len(places), -1, -1)
+        return prompts, torch.cat([context, behind], dim=2)
 
     def _together(self, prompts: Tensor, eot: Tensor) -> Tensor:
         """Features of (n, t, width), all t tokens of each."""
         hidden = self._layers.enter(prompts + self._layers.positions[: prompts.shape[1]])
-        return self._layers.features(self._run(hidden, eot.unsqueeze(1), None)[:, 0])
+        ends = self._run(self._layers.blocks, hidden, eot.unsqueeze(1), None)
+        return self._layers.features(ends[:, 0])
 
-    def _run(self, hidden: Tensor, places: Tensor, mask: Tensor | None) -> Tensor:
-        """The layers over (n, t, width); what the last makes at the places (n, k), (n, k, width).
+    def _run(
+        self, blocks: Sequence[Block], hidden: Tensor, places: Tensor, mask: Tensor | None
+    ) -> Tensor:
+        """Blocks over (n, t, width); what the last makes at the places (n, k), (n, k, width).
 
         Args:
             mask: added to the attention's scores, (n, 1, t, t); None: causal.
         """
-        self.tokens += hidden.shape[0] * hidden.shape[1]
-        blocks = self._layers.blocks
-        for depth, block in enumerate(blocks):
-            query, key, value = project(block, block.ln_1(hidden))
-            mixed = F.scaled_dot_product_attention(
-                query, key, value, attn_mask=mask, is_causal=mask is None
-            )
-            mixed = merge_heads(mixed)
-            if depth == len(blocks) - 1:  # nothing but the output at EOT is asked for
-                hidden, mixed = (_at(x, places) for x in (hidden, mixed))
-            hidden = finish(block, hidden, mixed)
+        hidden = self._through(blocks[:-1], hidden, mask)
+        mixed = self._attended(blocks[-1], hidden, mask)
+        # nothing but the output at EOT is asked for
+        return finish(blocks[-1], _at(hidden, places), _at(mixed, places))
+
+    def _through(self, blocks: Sequence[Block], hidden: Tensor, mask: Tensor | None) -> Tensor:
+        """Blocks over (n, t, width), at all places."""
+        for block in blocks:
+            hidden = finish(block, hidden, self._attended(block, hidden, mask))
         return hidden
+
+    def _attended(self, block: Block, hidden: Tensor, mask: Tensor | None) -> Tensor:
+        """What a block's attention makes, heads side by side, (n, t, width)."""
+        self._passed += hidden.shape[0] * hidden.shape[1]
+        query, key, value = project(block, block.ln_1(hidden))
+        mixed = F.scaled_dot_product_attention(
+            query, key, value, attn_mask=mask, is_causal=mask is None
+        )
+        return merge_heads(mixed)
 
     def _packing(self, p: int, lengths: tuple[int, ...], like: Tensor) -> Packing:
         """Of names behind a context, on the device, the mask in the blocks' precision."""
@@ -154,29 +213,6 @@ class TextTower:
             there = {f.name: sent(getattr(made, f.name), like.device) for f in fields(made)}
             self._packings[key] = Packing(**there)
         return self._packings[key]
-
-
-def check_tower(tower: object) -> None:
-    """Refuse a text tower whose forward pass is not the plain causal one.
-
-    Raises:
-        UndrivableTower: with the property that stands in the way.
-    """
-    from open_clip.model import CLIP
-    from open_clip.transformer import ResidualAttentionBlock, TextTransformer
-
-    if not isinstance(tower, CLIP | TextTransformer):
-        raise UndrivableTower(f"its text tower is a {type(tower).__name__}, not CLIP's transformer")
-    if tower.attn_mask is None:
-        raise UndrivableTower("its text tower is bidirectional (no causal mask)")
-    pool = tower.text_pool_type if isinstance(tower, CLIP) else tower.pool_type
-    if pool not in ("argmax", "eos"):
-        raise UndrivableTower(f"its text tower pools at {pool!r}, not at EOT")
-    if getattr(tower, "cls_emb", None) is not None:
-        raise UndrivableTower("its text tower appends a class embedding (CoCa)")
-    for block in tower.transformer.resblocks:
-        if type(block) is not ResidualAttentionBlock or hasattr(block, "ln_1_kv"):
-            raise UndrivableTower(f"its text blocks are {type(block).__name__}, not CLIP's own")
 
 
 def by_length(eot: Int[Tensor, " n"]) -> list[Int[Tensor, " m"]]:
@@ -198,3 +234,8 @@ def by_length(eot: Int[Tensor, " n"]) -> list[Int[Tensor, " m"]]:
 def _at(x: Float[Tensor, "n t width"], places: Int[Tensor, "n k"]) -> Float[Tensor, "n k width"]:
     """x[i, places[i, j]]; gather, whose gradient is one operation where an index's are many."""
     return x.gather(1, places.unsqueeze(-1).expand(-1, -1, x.shape[-1]))
+
+
+def _repeated(packing: Packing, hidden: Float[Tensor, "n S t width"]) -> Tensor:
+    """The mask of all contexts in turn, (n * S, 1, t, t); its rows stay aligned."""
+    return packing.mask.repeat(len(hidden), 1, 1).unsqueeze(1)[..., : hidden.shape[2]]

@@ -18,6 +18,16 @@ _ProbeRate = Annotated[
     Field(gt=0, description="learning rate of SGD with momentum 0.9, cosine to 0"),
     PER_REPLICA,
 ]
+# Of DePT's head, whatever prompts it stands beside.
+_HeadWeight = Annotated[
+    float,
+    Field(ge=0, le=1, description="share of the head in the loss and in base classes' logits"),
+    PER_REPLICA,
+]
+_HeadRate = Annotated[float, Field(gt=0, description="the head's learning rate over the prompts'")]
+_HeadNorm = Annotated[
+    float, Field(gt=0, description="length of the head's features, as of CLIP's raw ones")
+]
 
 # zero_shot trains nothing, but what a generator makes beside it is still judged
 _ZERO_SHOT_TAKES: Final = (
@@ -135,6 +145,66 @@ class KgCoOpConfig(NamedSettings):
     )
     epochs: int = Field(100, ge=0, description="passes over the real features")
     batch_size: int = Field(128, ge=1, description="real features a step")
+
+
+class CoOpDePTConfig(NamedSettings):
+    """CoOp with DePT: a second, linear head takes in what is special to the base classes."""
+
+    name: Literal["coop_dept"] = "coop_dept"
+    head_weight: _HeadWeight = 0.7
+    head_rate: _HeadRate = 6.5
+    norm: _HeadNorm = 10.0
+    n_ctx: int = Field(16, ge=1, description="learned context vectors")
+    ctx_init: str | None = Field(None, description="words to start from; null: random")
+    lr: Annotated[float, PER_REPLICA] = Field(
+        3.5e-3, gt=0, description="SGD's learning rate of the prompts, cosine to 0"
+    )
+    epochs: int = Field(10, ge=0, description="passes over the real features")
+    batch_size: int = Field(4, ge=1, description="real features a step")
+
+
+class KgCoOpDePTConfig(NamedSettings):
+    """KgCoOp with DePT: the same head beside prompts that are held near the hand-written ones."""
+
+    name: Literal["kgcoop_dept"] = "kgcoop_dept"
+    weight: Annotated[float, PER_REPLICA] = Field(
+        1.0,
+        ge=0,
+        description="weight of the squared distance to the hand-written prompts; 0: CoOp with DePT",
+    )
+    head_weight: _HeadWeight = 0.7
+    head_rate: _HeadRate = 6.5
+    norm: _HeadNorm = 10.0
+    n_ctx: int = Field(4, ge=1, description="learned context vectors")
+    ctx_init: str | None = Field("a photo of a", description="words to start from; null: random")
+    lr: Annotated[float, PER_REPLICA] = Field(
+        3.5e-3, gt=0, description="SGD's learning rate of the prompts, cosine to 0"
+    )
+    epochs: int = Field(10, ge=0, description="passes over the real features")
+    batch_size: int = Field(4, ge=1, description="real features a step")
+
+
+class TCPConfig(NamedSettings):
+    """TCP: contexts that become each class's own, from its text feature, inside the text tower."""
+
+    name: Literal["tcp"] = "tcp"
+    weight: Annotated[float, PER_REPLICA] = Field(
+        4.0, ge=0, description="weight of the squared distance to the hand-written prompts"
+    )
+    layer: int | None = Field(
+        None,
+        ge=1,
+        description="blocks of the text tower before the classes' own tokens; null: two thirds of "
+        "them (8 of CLIP's 12)",
+    )
+    reduction: int = Field(4, ge=1, description="feature size over hidden units of the net")
+    n_ctx: int = Field(4, ge=1, description="learned context vectors, and tokens of each class")
+    ctx_init: str | None = Field(None, description="words to start from; null: random")
+    lr: Annotated[float, PER_REPLICA] = Field(
+        2e-3, gt=0, description="Adam's learning rate, cosine to 0"
+    )
+    epochs: int = Field(50, ge=0, description="passes over the real features")
+    batch_size: int = Field(32, ge=1, description="real features a step")
 
 
 class CLIPAdapterConfig(NamedSettings):

@@ -7,11 +7,14 @@ from ship.configs.finetuners import (
     CLIPAdapterConfig,
     CoCoOpConfig,
     CoOpConfig,
+    CoOpDePTConfig,
     GDAConfig,
     KgCoOpConfig,
+    KgCoOpDePTConfig,
     LinearAdapterConfig,
     LinearProbeConfig,
     LPPlusPlusConfig,
+    TCPConfig,
     TipAdapterConfig,
     TipAdapterFConfig,
     ZeroShotConfig,
@@ -68,6 +71,11 @@ FINETUNERS: Final = Registry(
         "coop": FinetunerPlugin(CoOpConfig, Deferred("ship.finetuners.coop:CoOp")),
         "cocoop": FinetunerPlugin(CoCoOpConfig, Deferred("ship.finetuners.cocoop:CoCoOp")),
         "kgcoop": FinetunerPlugin(KgCoOpConfig, Deferred("ship.finetuners.kgcoop:KgCoOp")),
+        "coop_dept": FinetunerPlugin(CoOpDePTConfig, Deferred("ship.finetuners.dept:CoOpDePT")),
+        "kgcoop_dept": FinetunerPlugin(
+            KgCoOpDePTConfig, Deferred("ship.finetuners.dept:KgCoOpDePT")
+        ),
+        "tcp": FinetunerPlugin(TCPConfig, Deferred("ship.finetuners.tcp:TCP")),
         "clip_adapter": FinetunerPlugin(
             CLIPAdapterConfig, Deferred("ship.finetuners.clip_adapter:CLIPAdapter")
         ),

@@ -17,7 +17,7 @@ from ship.configs import (
 )
 from ship.cost.generators import neighbours
 from ship.cost.model import FLOAT_BYTES, Cost, Memory, product
-from ship.cost.prompt_learners import cocoop, coop
+from ship.cost.prompt_learners import cocoop, coop, tcp
 from ship.cost.shapes import TowerShape
 from ship.cost.tasks import TaskShape
 from ship.cost.text import counted, plain_pass
@@ -243,6 +243,9 @@ FINETUNER_COSTS: Mapping[str, FinetunerModel] = {
     "coop": coop,
     "cocoop": cocoop,
     "kgcoop": coop,
+    "coop_dept": coop,
+    "kgcoop_dept": coop,
+    "tcp": tcp,
     "clip_adapter": clip_adapter,
     "linear_adapter": linear_adapter,
     "tip_adapter": tip_adapter,

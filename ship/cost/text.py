@@ -1,7 +1,7 @@
 """The cost of passes through the frozen text tower, as ship.clip.text_tower makes them on a CPU."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -51,6 +51,28 @@ def shared_pass(
     n, room, most = _packed(lengths, prefix)
     batch = _Batch(contexts * n, prefix + room, most, contexts * len(lengths))
     return _cost(tower, [batch], gradient, replicas)
+
+
+def inner_pass(
+    tower: TowerShape, replicas: int, n_ctx: int, tails: Counts, depth: int, gradient: bool
+) -> Cost:
+    """TextTower.encode_shared with InnerTokens in place of all contexts, one context a replica.
+
+    Args:
+        n_ctx: context vectors. tails, gradient, replicas: as of shared_pass.
+        depth: blocks before the tokens.
+    """
+    lengths = tuple(length for length in sorted(tails) for _ in range(round(tails[length])))
+    n, room, _ = _packed(lengths, 1 + n_ctx)
+    whole = _Batch(replicas * n, 1 + n_ctx + room, 1 + n_ctx + room, 0)
+    first = _cost(replace(tower, layers=depth), [whole], gradient, replicas)
+    rest = replace(tower, layers=tower.layers - depth)
+    own = {n_ctx + length: count for length, count in tails.items()}
+    second = shared_pass(rest, replicas, 1, own, gradient, replicas)
+    tokens = (depth * first.text_tokens + rest.layers * second.text_tokens) / tower.layers
+    memory = Memory(per_replica=first.memory.per_replica + second.memory.per_replica)
+    flops = first.text_flops + second.text_flops
+    return Cost(tokens, tokens * gradient, flops, memory=memory)
 
 
 @lru_cache(maxsize=256)

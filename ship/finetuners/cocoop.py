@@ -20,10 +20,10 @@ from torch import Tensor, nn
 from ship.clip import FrozenCLIP
 from ship.configs import CoCoOpConfig
 from ship.finetuners.base import classification_loss
-from ship.finetuners.prompt_learner import PromptLearner, SgdTraining
+from ship.finetuners.prompt_learner import PromptLearner, PromptTrained, uniform_linear
 from ship.synthesis import Synthesizer
 from ship.tasks import Task
-from ship.training import Part, ReplicaLinear, ReplicaRng, each_replica
+from ship.training import ReplicaRng, each_replica
 
 # Prompts that go through the text tower in one pass, or those of one picture where they are more.
 # Bounds memory at inference and, because a part's gradient is taken at once, in training: there
@@ -36,8 +36,8 @@ class MetaNet(nn.Module):
 
     def __init__(self, feature_dim: int, hidden: int, width: int, rng: ReplicaRng) -> None:
         super().__init__()
-        self.reduce = _linear(feature_dim, hidden, rng)
-        self.expand = _linear(hidden, width, rng)
+        self.reduce = uniform_linear(feature_dim, hidden, rng)
+        self.expand = uniform_linear(hidden, width, rng)
 
     def forward(
         self, pictures: Float[Tensor, "replica n feature"]
@@ -47,20 +47,8 @@ class MetaNet(nn.Module):
         return token
 
 
-def _linear(n_in: int, n_out: int, rng: ReplicaRng) -> ReplicaLinear:
-    """Weights and biases U(-b, b), b = n_in^-1/2, made of normal noise by its distribution."""
-    layer = ReplicaLinear(n_in, n_out, rng, std=1.0)
-    with torch.no_grad():
-        layer.bias.copy_(rng.normal(1, n_out))
-        for value in (layer.weight, layer.bias):
-            value.copy_((2 * torch.special.ndtr(value) - 1) / n_in**0.5)
-    return layer
-
-
-class CoCoOp:
+class CoCoOp(PromptTrained):
     """R fused CoCoOp contexts and meta-nets."""
-
-    choices: tuple[Mapping[str, float], ...] = ({},)
 
     def __init__(
         self,
@@ -71,28 +59,15 @@ class CoCoOp:
         seeds: Sequence[int],
     ) -> None:
         configs = each_replica(config, task.n_replicas)
-        self.config = config = configs[0]
-        self._task = task
-        dtype = task.features.dtype
-        self.learner = PromptLearner(
-            clip, task.class_names, seeds, dtype, n_ctx=config.n_ctx, ctx_init=config.ctx_init
+        first, dtype = configs[0], task.features.dtype
+        learner = PromptLearner(
+            clip, task.class_names, seeds, dtype, n_ctx=first.n_ctx, ctx_init=first.ctx_init
         )
-        hidden = max(1, clip.feature_dim // config.reduction)
+        hidden = max(1, clip.feature_dim // first.reduction)
         weights = ReplicaRng(seeds, "cocoop/meta_net", clip.device, dtype)
         self.meta_net = MetaNet(clip.feature_dim, hidden, clip.text_width, weights)
-        self._training = SgdTraining(
-            {"ctx": self.learner.ctx, **dict(self.meta_net.named_parameters())},
-            task,
-            synthesizer,
-            seeds,
-            configs,
-            clip.recorder,
-        )
-
-    @property
-    def epochs(self) -> int:
-        """Training epochs."""
-        return self.config.epochs
+        beside = dict(self.meta_net.named_parameters())
+        super().__init__(learner, task, synthesizer, clip, seeds, configs, beside)
 
     @property
     def _pairs_at_once(self) -> int:
@@ -120,18 +95,31 @@ class CoCoOp:
             cosine = (self.learner.encode(ctx) @ flat[piece].unsqueeze(2)).squeeze(2)
             yield piece, self._task.logit_scale * cosine
 
+    def loss(
+        self,
+        features: Float[Tensor, "replica n feature"],
+        labels: Int[Tensor, "replica n"],
+        weights: Float[Tensor, "replica n"] | None = None,
+    ) -> Float[Tensor, " replica"]:
+        """Each replica's weighted mean cross-entropy, all parts of it at once.
+
+        Args:
+            features: a batch, unit norm.
+            labels: of each feature, places among the task's classes.
+            weights: of each feature's loss; None: all 1.
+        """
+        return torch.stack([*self.losses(features, labels, weights)]).sum(0)
+
     def losses(
         self,
         features: Float[Tensor, "replica n feature"],
         labels: Int[Tensor, "replica n"],
         weights: Float[Tensor, "replica n"] | None = None,
     ) -> Iterator[Float[Tensor, " replica"]]:
-        """Parts that add up to each replica's weighted mean cross-entropy.
+        """Parts that add up to the loss, of some pictures each.
 
         Args:
-            features: a batch, unit norm.
-            labels: of each feature, places among the task's classes.
-            weights: of each feature's loss; None: all 1.
+            features, labels, weights: as of loss.
         """
         weights = torch.ones_like(features[..., 0]) if weights is None else weights
         share = (weights / weights.sum(1, keepdim=True)).flatten()
@@ -139,15 +127,11 @@ class CoCoOp:
             labels.shape[1]
         )
         owner = F.one_hot(replica_of, len(labels)).to(features.dtype)
-        allowed, flat_labels = self._training.allowed, labels.reshape(-1, 1)
+        allowed, flat_labels = self._stream.allowed, labels.reshape(-1, 1)
         for piece, logits in self._pieces(features):
             rivals = None if allowed is None else allowed[replica_of[piece]]
             each = classification_loss(logits.unsqueeze(1), flat_labels[piece], rivals)
             yield (share[piece] * each) @ owner[piece]
-
-    def train_epoch(self) -> dict[str, Float[Tensor, " replica"]]:
-        """One pass over the real features."""
-        return self._training.epoch(self.losses)
 
     @torch.no_grad()
     def logits(
@@ -161,19 +145,3 @@ class CoCoOp:
             logits = torch.cat([logits for _, logits in pieces])
             made.append(logits.reshape(n_replicas, len(batch), -1))
         return torch.cat(made, dim=1)
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """The contexts and the meta-net's weights."""
-        return self._training.state_dict()
-
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Put back what state_dict() gave."""
-        self._training.load_state_dict(state)
-
-    def learned(self) -> Mapping[str, Part]:
-        """The contexts and the meta-net."""
-        return {"ctx": self.learner.ctx, **dict(self.meta_net.named_parameters())}
-
-    def parts(self) -> Mapping[str, Part]:
-        """The training, and what it trains."""
-        return self._training.parts()

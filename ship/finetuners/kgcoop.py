@@ -10,18 +10,20 @@ features (as in the authors' code, which knows no others), all classes with them
 """
 
 from collections.abc import Mapping, Sequence
+from typing import TypeAlias
 
-import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ship.clip import FrozenCLIP
-from ship.configs import KgCoOpConfig
+from ship.configs import KgCoOpConfig, TCPConfig
 from ship.finetuners.base import classification_loss
-from ship.finetuners.prompt_learner import PromptLearner, SgdTraining
+from ship.finetuners.prompt_learner import Optimizing, PromptLearner, PromptTrained, plain_sgd
 from ship.synthesis import Synthesizer
 from ship.tasks import Task
-from ship.training import Part, each_replica, per_replica
+from ship.training import each_replica, per_replica
+
+Config: TypeAlias = KgCoOpConfig | TCPConfig
 
 
 def knowledge_distance(
@@ -41,44 +43,36 @@ def knowledge_distance(
     return (distance * allowed).sum(1) / allowed.sum(1)
 
 
-class KgCoOp:
+class KgCoOp(PromptTrained):
     """R fused CoOp contexts, tied to the hand-written prompts."""
-
-    choices: tuple[Mapping[str, float], ...] = ({},)
 
     def __init__(
         self,
-        config: KgCoOpConfig | Sequence[KgCoOpConfig],
+        config: Config | Sequence[KgCoOpConfig] | Sequence[TCPConfig],
         task: Task,
         synthesizer: Synthesizer | None,
         clip: FrozenCLIP,
         seeds: Sequence[int],
+        beside: Mapping[str, Float[Tensor, "replica ..."]] | None = None,
+        optimizing: Optimizing = plain_sgd,
     ) -> None:
-        configs = each_replica(config, task.n_replicas)
-        self.config = config = configs[0]
+        """Be ready for the first epoch.
+
+        Args:
+            config, task, synthesizer, clip, seeds: as every fine-tuner is built.
+            beside, optimizing: as of PromptTrained.
+        """
+        configs: tuple[Config, ...] = each_replica(config, task.n_replicas)
         self._weight = per_replica(configs, "weight", task.features)
-        self._task = task
-        self.learner = PromptLearner(
+        learner = PromptLearner(
             clip,
             task.class_names,
             seeds,
             task.features.dtype,
-            n_ctx=config.n_ctx,
-            ctx_init=config.ctx_init,
+            n_ctx=configs[0].n_ctx,
+            ctx_init=configs[0].ctx_init,
         )
-        self._training = SgdTraining(
-            {"ctx": self.learner.ctx},
-            task,
-            synthesizer,
-            seeds,
-            configs,
-            clip.recorder,
-        )
-
-    @property
-    def epochs(self) -> int:
-        """Training epochs."""
-        return self.config.epochs
+        super().__init__(learner, task, synthesizer, clip, seeds, configs, beside, optimizing)
 
     def loss(
         self,
@@ -93,34 +87,7 @@ class KgCoOp:
             labels: of each feature, places among the task's classes.
             weights: of each feature's loss; None: all 1.
         """
-        learned, allowed = self.learner.text_features(), self._training.allowed
-        logits = self._task.logit_scale * features @ learned.transpose(1, 2)
+        learned, allowed = self.text_features(), self._stream.allowed
+        logits = self._scores(features, learned)
         distance = knowledge_distance(learned, self._task.text_features, allowed)
         return classification_loss(logits, labels, allowed, weights) + self._weight * distance
-
-    def train_epoch(self) -> dict[str, Float[Tensor, " replica"]]:
-        """One pass over the real features."""
-        return self._training.epoch(lambda *batch: [self.loss(*batch)])
-
-    @torch.no_grad()
-    def logits(
-        self, pictures: Float[Tensor, "n feature"], choice: Mapping[str, float]
-    ) -> Float[Tensor, "replica n n_cls"]:
-        """logit_scale * cosine to the learned prompts."""
-        return self._task.logit_scale * pictures @ self.learner.text_features().transpose(1, 2)
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """The contexts."""
-        return self._training.state_dict()
-
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Put the contexts back."""
-        self._training.load_state_dict(state)
-
-    def learned(self) -> Mapping[str, Part]:
-        """The contexts."""
-        return {"ctx": self.learner.ctx}
-
-    def parts(self) -> Mapping[str, Part]:
-        """The training, and what it trains."""
-        return self._training.parts()

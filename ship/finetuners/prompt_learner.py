@@ -4,28 +4,20 @@ Source: CoOp (arXiv:2109.01134, sec. 3.2) for the prompts; the settings of SHIP'
 (arXiv:2307.07397) for the training: plain SGD (no momentum, decay or warm-up), cosine to 0.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Protocol, runtime_checkable
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol, TypeAlias, runtime_checkable
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
-from ship.clip import FrozenCLIP, class_prompts, initial_context
+from ship.clip import FrozenCLIP, InnerTokens, class_prompts, initial_context
 from ship.configs import NamePosition
+from ship.finetuners.stream_trained import StreamTrained
+from ship.finetuners.training_set import TrainingStream
 from ship.synthesis import Synthesizer
 from ship.tasks import Task
-from ship.training import (
-    Batch,
-    BatchLoss,
-    BatchStream,
-    CosineDescent,
-    Part,
-    Recorder,
-    ReplicaOptimizer,
-    ReplicaRng,
-    steps_per_epoch,
-)
+from ship.training import ReplicaLinear, ReplicaOptimizer, ReplicaRng
 
 
 class PromptLearner:
@@ -68,13 +60,18 @@ class PromptLearner:
         return self.encode(self.ctx)
 
     def encode(
-        self, ctx: Float[Tensor, "n *per_class n_ctx width"]
+        self, ctx: Float[Tensor, "n *per_class n_ctx width"], inner: InnerTokens | None = None
     ) -> Float[Tensor, "n n_cls feature"]:
-        """Unit-norm text features of all classes under each of n contexts, shared or per class."""
+        """Unit-norm text features of all classes under each of n contexts, shared or per class.
+
+        Args:
+            ctx: the contexts.
+            inner: what takes the places of shared contexts before the name, inside the tower.
+        """
         names = self._prompts.names
         if ctx.ndim == 3 and self._names_are_last:
             lengths = self._prompts.host_lengths
-            return self._tower.encode_shared(self._prompts.prefix(ctx), names, lengths)
+            return self._tower.encode_shared(self._prompts.prefix(ctx), names, lengths, inner)
         n, n_cls = len(ctx), len(names)
         if ctx.ndim == 3:
             ctx = ctx.unsqueeze(1).expand(-1, n_cls, -1, -1)
@@ -83,13 +80,30 @@ class PromptLearner:
         return self._tower.encode(prompts, eot).reshape(n, n_cls, -1)
 
 
+def uniform_linear(n_in: int, n_out: int, rng: ReplicaRng) -> ReplicaLinear:
+    """torch.nn.Linear's own start: weights and biases U(-b, b), b = n_in^-1/2.
+
+    It is made of normal noise by its distribution.
+
+    Args:
+        n_in, n_out: sizes.
+        rng: a stream for each replica.
+    """
+    layer = ReplicaLinear(n_in, n_out, rng, std=1.0)
+    with torch.no_grad():
+        layer.bias.copy_(rng.normal(1, n_out))
+        for value in (layer.weight, layer.bias):
+            value.copy_((2 * torch.special.ndtr(value) - 1) / n_in**0.5)
+    return layer
+
+
 @runtime_checkable
-class SgdSettings(Protocol):
+class PromptSettings(Protocol):
     """What a fine-tuner's settings say about its training."""
 
     @property
     def lr(self) -> float:
-        """SGD's learning rate at the start."""
+        """The learning rate at the start."""
 
     @property
     def epochs(self) -> int:
@@ -100,66 +114,67 @@ class SgdSettings(Protocol):
         """Real features a step."""
 
 
-class SgdTraining:
-    """Epochs of SGD over a task's real features, with synthetic ones beside them if there are any.
+# Of parameters and of each replica's settings.
+Optimizing: TypeAlias = Callable[[Sequence[Tensor], Sequence[PromptSettings]], ReplicaOptimizer]
 
-    Attributes:
-        allowed: classes that the loss runs over, (replica, n_cls): the seen ones; None: all, where
-            synthetic features train the unseen ones too.
+
+def plain_sgd(
+    parameters: Sequence[Float[Tensor, "replica ..."]], configs: Sequence[PromptSettings]
+) -> ReplicaOptimizer:
+    """Without momentum and decay.
+
+    Args:
+        parameters: that it moves.
+        configs: of each replica.
+    """
+    return ReplicaOptimizer(torch.optim.SGD, parameters, configs)
+
+
+class PromptTrained(StreamTrained):
+    """R fused contexts that are trained; classes are told by the cosine to their text features.
+
+    learner: the contexts.
     """
 
     def __init__(
         self,
-        parameters: Mapping[str, Tensor],
+        learner: PromptLearner,
         task: Task,
         synthesizer: Synthesizer | None,
+        clip: FrozenCLIP,
         seeds: Sequence[int],
-        configs: Sequence[SgdSettings],
-        recorder: Recorder | None,
+        configs: Sequence[PromptSettings],
+        beside: Mapping[str, Float[Tensor, "replica ..."]] | None = None,
+        optimizing: Optimizing = plain_sgd,
     ) -> None:
-        config = configs[0]  # what shapes the training is the same in all replicas
-        self.allowed: Bool[Tensor, "replica n_cls"] | None = None if synthesizer else task.seen
-        self._parameters = dict(parameters)
-        self._task = task
-        self._synthesizer = synthesizer
-        self._batches = BatchStream(task.counts, ReplicaRng(seeds, "coop/batches"))
-        self._views = ReplicaRng(seeds, "coop/views", task.features.device)
-        self._batch_size = min(config.batch_size, task.n_nominal)
-        trained = list(self._parameters.values())
-        optimizer = ReplicaOptimizer(torch.optim.SGD, trained, configs)
-        steps = steps_per_epoch(task.n_nominal, self._batch_size)
-        self._descent = CosineDescent(optimizer, config.epochs, steps, recorder)
-
-    def epoch(self, loss: BatchLoss) -> dict[str, Float[Tensor, " replica"]]:
-        """One pass over the real features; the mean loss of its steps.
+        """Be ready for the first epoch.
 
         Args:
-            loss: of a batch, in parts.
+            learner: the contexts.
+            task, synthesizer, clip, seeds: as every fine-tuner is built.
+            configs: of each replica.
+            beside: what is trained beside the contexts, by name.
+            optimizing: makes the optimizer of the contexts and of what is beside them.
         """
-        return {"loss": self._descent.epoch(self._batch, loss)}
+        self.learner = learner
+        self._task = task
+        config = configs[0]  # what shapes the training is the same in all replicas
+        parameters = {"ctx": learner.ctx, **(beside or {})}
+        # one stream for all of them, so that rivals see the same batches
+        stream = TrainingStream(task, synthesizer, seeds, config.batch_size, "coop")
+        optimizer = optimizing(list(parameters.values()), configs)
+        super().__init__(parameters, optimizer, stream, config.epochs, clip.recorder)
 
-    def _batch(self) -> Batch:
-        features, labels = self._task.batch(self._batches.next(self._batch_size), self._views)
-        if self._synthesizer is None:
-            return features, labels, None
-        return self._synthesizer.join(features, labels)
+    def text_features(self) -> Float[Tensor, "replica n_cls feature"]:
+        """The classifier that each replica's contexts make."""
+        return self.learner.text_features()
 
-    def state_dict(self) -> dict[str, Tensor]:
-        """Detached copies of the parameters."""
-        return {name: value.detach().clone() for name, value in self._parameters.items()}
+    @torch.no_grad()
+    def logits(
+        self, pictures: Float[Tensor, "n feature"], choice: Mapping[str, float]
+    ) -> Float[Tensor, "replica n n_cls"]:
+        """logit_scale * cosine to the learned prompts."""
+        return self._scores(pictures, self.text_features())
 
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Put the parameters back."""
-        with torch.no_grad():
-            for name, value in self._parameters.items():
-                value.copy_(state[name])
-
-    def parts(self) -> Mapping[str, Part]:
-        """The parameters, what moves them, and where the streams are."""
-        return {
-            "parameters": self._parameters,
-            "descent": self._descent,
-            "batches": self._batches,
-            "views": self._views,
-            "synthesizer": self._synthesizer or {},
-        }
+    def _scores(self, features: Tensor, text: Tensor) -> Tensor:
+        return self._task.logit_scale * features @ text.transpose(1, 2)

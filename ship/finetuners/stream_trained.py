@@ -1,7 +1,7 @@
 """What fine-tuners share that take steps on a TrainingStream: their epochs and what they train."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import torch
 from jaxtyping import Float, Int
@@ -61,9 +61,22 @@ class StreamTrained(ABC):
             weights: of each feature's loss; None: all 1.
         """
 
+    def losses(
+        self,
+        features: Float[Tensor, "replica n feature"],
+        labels: Int[Tensor, "replica n"],
+        weights: Float[Tensor, "replica n"] | None,
+    ) -> Iterable[Float[Tensor, " replica"]]:
+        """The loss in parts that add up to it; several, where one at once takes too much memory.
+
+        Args:
+            features, labels, weights: as of loss.
+        """
+        return [self.loss(features, labels, weights)]
+
     def train_epoch(self) -> dict[str, Float[Tensor, " replica"]]:
         """One pass over the real features."""
-        return {"loss": self._descent.epoch(self._stream.next, lambda *batch: [self.loss(*batch)])}
+        return {"loss": self._descent.epoch(self._stream.next, self.losses)}
 
     def state_dict(self) -> dict[str, Tensor]:
         """Detached copies of the parameters."""

@@ -6,7 +6,7 @@ field without the mark shapes that arithmetic (sizes, epochs, data), and all rep
 share it.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any, TypeVar
 
@@ -60,6 +60,7 @@ class ReplicaOptimizer:
         parameters: Sequence[Float[Tensor, "replica ..."]],
         configs: Sequence[object],
         fields: Sequence[str] = ("lr",),
+        factors: Sequence[float] | None = None,
         **shared: Any,
     ) -> None:
         """Build it.
@@ -69,6 +70,7 @@ class ReplicaOptimizer:
             parameters: leaves, stacked along their first dimension.
             configs: of each replica.
             fields: of configs, named as the optimizer names them.
+            factors: on the learning rate of each parameter; None: 1.
             shared: settings of all replicas.
         """
         self._wholes = list(parameters)
@@ -82,8 +84,10 @@ class ReplicaOptimizer:
         groups, start = [], 0
         for values, count in runs:
             held = self._wholes if len(runs) == 1 else self._slice(slice(start, start + count))
-            groups.append({"params": held, **values})
             start += count
+            for factor, members in _by_factor(held, factors):
+                rates = {"lr": factor * values["lr"]} if factors else {}
+                groups.append({"params": members, **values, **rates})
         self._inner = kind(groups, **shared)
         self._rates = [float(group["lr"]) for group in self._inner.param_groups]
         if self._fused:
@@ -155,6 +159,15 @@ class ReplicaOptimizer:
 
     def _held(self) -> list[Tensor]:
         return [parameter for group in self._inner.param_groups for parameter in group["params"]]
+
+
+def _by_factor(
+    parameters: Sequence[Tensor], factors: Sequence[float] | None
+) -> Iterator[tuple[float, list[Tensor]]]:
+    """Each factor once, with the parameters that have it."""
+    own = factors or (1.0,) * len(parameters)
+    for factor in dict.fromkeys(own):
+        yield factor, [p for p, mine in zip(parameters, own, strict=True) if mine == factor]
 
 
 def settings_of(configs: Sequence[Any], group: str) -> Any:

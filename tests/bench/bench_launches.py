@@ -113,7 +113,7 @@ def steps(device: EmulatedDevice, clip: FrozenCLIP, sizes: Sizes) -> Iterator[tu
     synthesizer = Synthesizer(SyntheticConfig(), vae, task, seeds)
     settings = CoOpConfig(n_ctx=sizes.n_ctx, batch_size=sizes.coop_batch)
     coop = CoOp(settings, task, synthesizer, clip, seeds)
-    coop._training._descent._steps = 1  # an epoch of one step
+    coop._descent._steps = 1  # an epoch of one step
     exam = protocol.selection
     assert exam is not None
     chosen = CoOp(settings, exam.task, None, clip, seeds)

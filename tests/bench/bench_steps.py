@@ -94,7 +94,7 @@ class Steps:
         synthesizer = Synthesizer(SyntheticConfig(), self.vae, self.task, self.seeds)
         coop = CoOpConfig(n_ctx=sizes.n_ctx, batch_size=sizes.coop_batch)
         self.coop = CoOp(coop, self.task, synthesizer, clip, self.seeds)
-        self.coop._training._descent._steps = 1  # an epoch of one step
+        self.coop._descent._steps = 1  # an epoch of one step
 
     def generator_step(self) -> None:
         """Forward, backward, AdamW."""

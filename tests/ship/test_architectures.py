@@ -9,7 +9,7 @@ from open_clip.model import _build_text_tower
 
 from ship.architectures import BackboneError, architectures, context_length, drivable
 from ship.clip.frozen_clip import FrozenCLIP
-from ship.clip.text_tower import UndrivableTower, check_tower
+from ship.clip.text_layers import UndrivableTower, check_tower
 
 CONFIGS: dict[str, Any] = {
     name: open_clip.get_model_config(name) for name in open_clip.list_models()

@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ship.clip import FrozenCLIP
+from ship.configs import TCPConfig
 from ship.generators.prompt_network import uses_z
 from ship.tasks import Task
 from ship.trial.trained.read import Kept, TrainedError
@@ -116,4 +117,7 @@ def _weights(kept: Kept, clip: FrozenCLIP) -> int:
     if getattr(finetuner, "class_specific", False):
         classes = max(len(task.class_names) for task in kept.said.tasks)
         found += classes * finetuner.n_ctx * clip.text_width
+    if isinstance(finetuner, TCPConfig):
+        hidden = max(1, clip.feature_dim // finetuner.reduction)
+        found += hidden * finetuner.n_ctx * clip.text_width
     return found

@@ -10,7 +10,8 @@ from open_clip.tokenizer import SimpleTokenizer
 
 from ship.clip import FrozenCLIP, Precision
 from ship.clip.prompts import class_prompts
-from ship.clip.text_tower import SEQUENCE, TextTower, UndrivableTower, by_length
+from ship.clip.text_layers import UndrivableTower
+from ship.clip.text_tower import SEQUENCE, InnerTokens, TextTower, by_length
 from tests.ship.conftest import build_clip
 from tests.ship.finetuners.by_hand import tower
 
@@ -127,6 +128,83 @@ def test_packed_names_in_reduced_precision(precision: Precision) -> None:
     whole = clip.text.encode(prompts, eot).reshape(2, 9, -1)
     assert shared.dtype == whole.dtype == torch.float32
     assert (shared * whole).sum(-1).min() > 1 - 1e-2
+
+
+def inner_features(
+    clip: FrozenCLIP,
+    prompts: torch.Tensor,
+    eot: torch.Tensor,
+    depth: int,
+    own: torch.Tensor,
+    n_ctx: int,
+) -> torch.Tensor:
+    """By open_clip's own blocks, prompt by prompt: own tokens end the context from a depth on."""
+    model, found = clip._model, []
+    for prompt, end, tokens in zip(prompts, eot.tolist(), own, strict=True):
+        hidden = (prompt[: end + 1] + model.positional_embedding[: end + 1]).unsqueeze(0)
+        mask = model.attn_mask[: end + 1, : end + 1]
+        for place, block in enumerate(model.transformer.resblocks):
+            if place == depth:
+                start = 1 + n_ctx - len(tokens)
+                behind = hidden[:, start + len(tokens) :]
+                hidden = torch.cat([hidden[:, :start], tokens.unsqueeze(0), behind], dim=1)
+            hidden = block(hidden, attn_mask=mask)
+        found.append(model.ln_final(hidden)[0, -1] @ model.text_projection)
+    return torch.nn.functional.normalize(torch.stack(found), dim=-1)
+
+
+@pytest.mark.parametrize(("n_ctx", "m"), [(4, 4), (4, 1), (12, 5), (1, 1)])
+@pytest.mark.parametrize("depth", [1, 2])
+@pytest.mark.parametrize("n", [1, 40])
+def test_inner_tokens_equal_open_clips_blocks(
+    clip64: FrozenCLIP, n: int, depth: int, n_ctx: int, m: int
+) -> None:
+    """Features, and gradients of the contexts and of the tokens, of two replicas."""
+    parts = class_prompts(clip64, names_of(n), n_ctx)
+    rng = torch.Generator().manual_seed(0)
+    shapes = [(2, n_ctx, 24), (2, n, m, 24)]
+    leaves = [torch.randn(s, dtype=torch.float64, generator=rng).requires_grad_() for s in shapes]
+    ctx, own = leaves
+    target = torch.randn(2, n, 16, dtype=torch.float64, generator=rng)
+    made = clip64.text.encode_shared(
+        parts.prefix(ctx), parts.names, parts.host_lengths, InnerTokens(depth, own)
+    )
+    prompts, eot = parts.assemble(ctx.repeat_interleave(n, 0), torch.arange(n).repeat(2))
+    expected = inner_features(clip64, prompts, eot, depth, own.flatten(0, 1), n_ctx)
+    expected = expected.reshape(2, n, -1)
+    torch.testing.assert_close(made, expected, atol=1e-10, rtol=0)
+    gradients = [torch.autograd.grad((x * target).sum(), leaves) for x in (made, expected)]
+    torch.testing.assert_close(*gradients, atol=1e-8, rtol=0)
+    plain = clip64.text.encode_shared(parts.prefix(ctx), parts.names, parts.host_lengths)
+    assert (made - plain).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_inner_tokens_in_reduced_precision(clip: FrozenCLIP, precision: Precision) -> None:
+    """Features in float32, and the gradients of contexts and tokens, nearly those of float32."""
+    rng = torch.Generator().manual_seed(0)
+    leaves = [torch.randn(s, generator=rng).requires_grad_() for s in ((2, 4, 24), (2, 9, 4, 24))]
+    target = 1e-6 * torch.randn(16, generator=rng)
+    found = []
+    for backbone in (clip, reduced(precision)):
+        parts = class_prompts(backbone, names_of(9), 4)
+        features = backbone.text.encode_shared(
+            parts.prefix(leaves[0]), parts.names, parts.host_lengths, InnerTokens(2, leaves[1])
+        )
+        assert features.dtype == torch.float32
+        found.append((features, *torch.autograd.grad((features @ target).sum(), leaves)))
+    for exact, nearly in zip(*found, strict=True):
+        cosine = torch.nn.functional.cosine_similarity(exact.flatten(), nearly.flatten(), dim=0)
+        assert cosine > 0.99
+
+
+def test_counts_inner_tokens_by_block(clip: FrozenCLIP) -> None:
+    """Two blocks of the packed names, then one of prompts with contexts of their own."""
+    tower, parts = TextTower(clip._model), class_prompts(clip, ["cat", "dog"], 4)
+    own = InnerTokens(2, torch.zeros(3, 2, 4, 24))
+    tower.encode_shared(parts.prefix(torch.zeros(3, 4, 24)), parts.names, parts.host_lengths, own)
+    names = sum(parts.host_lengths)
+    assert tower.tokens == (2 * 3 * (5 + names) + 3 * (1 + 2 * 4 + names)) // 3
 
 
 def test_classes_are_packed_behind_one_context(clip: FrozenCLIP) -> None:

@@ -149,3 +149,25 @@ def test_each_replica_takes_torchs_own_steps(kind: Any, rates: tuple[float, ...]
             schedules[r].step()
     assert torch.equal(whole, torch.stack(alone))
     assert not torch.equal(whole, start)
+
+
+@pytest.mark.parametrize("rates", [(0.1, 0.1), (0.1, 0.3)])
+def test_a_parameter_has_its_own_factor(rates: tuple[float, ...]) -> None:
+    """Its steps are those of a rate that is as much larger, and a schedule changes all alike."""
+    torch.manual_seed(0)
+    starts = [torch.randn(2, 3) for _ in range(3)]
+    factors, wholes = [1.0, 6.5, 1.0], [start.clone().requires_grad_() for start in starts]
+    configs = [Rate(lr=rate) for rate in rates]
+    optimizer = ReplicaOptimizer(torch.optim.SGD, wholes, configs, factors=factors)
+    for scale in (1.0, 0.5):
+        for whole in wholes:
+            whole.grad = torch.ones_like(whole)
+        optimizer.step()
+        optimizer.scale_rates(0.5)
+        for start, factor in zip(starts, factors, strict=True):
+            for r, rate in enumerate(rates):
+                start[r] -= scale * factor * rate
+    torch.testing.assert_close(wholes, starts, atol=1e-6, rtol=0)
+    again = ReplicaOptimizer(torch.optim.SGD, wholes, configs, factors=factors)
+    again.load_state_dict(optimizer.state_dict())
+    assert torch.equal(again.state_dict()["lr"], optimizer.state_dict()["lr"])

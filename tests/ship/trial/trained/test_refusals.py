@@ -28,6 +28,11 @@ def edited(change: Callable[[Any], None]) -> Callable[[Sound], tuple[bytes, byte
 
 MISTAKES: list[tuple[str, Callable[[Any], None], str]] = [
     ("sizes", lambda s: s["settings"]["generator"].update(generator_hidden=10**9), "more weights"),
+    (
+        "a net's sizes",
+        lambda s: s["settings"].update(finetuner={"name": "tcp", "n_ctx": 10**9}),
+        "more weights",
+    ),
     ("format", lambda s: s.update(format=2), "trained.json: format: Input should be 1"),
     ("version", lambda s: s.update(results_version=1), "is of results version 1, this is"),
     ("backbone", lambda s: s.update(backbone_fingerprint="0" * 32), "load the weights that it was"),

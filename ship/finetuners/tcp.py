@@ -1,0 +1,104 @@
+"""TCP: prompts that hold what is known of their class, from its text feature (arXiv:2311.18231).
+
+Source: Yao et al., "TCP: Textual-based Class-aware Prompt tuning for Visual-Language Model", and
+the authors' code (github.com/htyao89/Textual-based_Class-aware_prompt_tuning, trainers/tcp.py,
+trainers/clip_text/model.py). The text feature t_c of the hand-written prompt of each class goes
+through a small net, Linear(d / 4, n_ctx * width)(QuickGELU(Linear(d, d / 4)(t_c))), and what comes
+out takes the places of the n_ctx learned contexts, which all classes share up to there, between two
+blocks of the text tower: before block 8 of 12, counted from 0. A new class has its tokens from its
+name. The loss is KgCoOp's: cross-entropy + weight * L_kg, the squared distance to t_c.
+
+Defaults are the authors': 50 epochs in batches of 32, Adam with rate 2e-3 and epsilon 1e-3, random
+contexts, weight 4 (their 8 times 1 - cos). Left out are Adam's decay, a warm-up epoch, and the
+words that their prompts have behind the class name on some datasets. In a tower of another depth
+the tokens come in two thirds of the way, as theirs do.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from ship.clip import FrozenCLIP, InnerTokens
+from ship.configs import TCPConfig
+from ship.finetuners.kgcoop import KgCoOp
+from ship.finetuners.prompt_learner import PromptSettings, uniform_linear
+from ship.synthesis import Synthesizer
+from ship.tasks import Task
+from ship.training import ReplicaOptimizer, ReplicaRng, each_replica
+
+EPSILON = 1e-3
+
+
+class TokenNet(nn.Module):
+    """R fused nets from a class's text feature to its tokens; they start as torch.nn.Linear's do.
+
+    The activation is QuickGELU, x * sigmoid(1.702 x), whatever the backbone's is.
+    """
+
+    def __init__(self, feature_dim: int, hidden: int, made: int, rng: ReplicaRng) -> None:
+        super().__init__()
+        self.reduce = uniform_linear(feature_dim, hidden, rng)
+        self.expand = uniform_linear(hidden, made, rng)
+
+    def forward(
+        self, text: Float[Tensor, "replica n_cls feature"]
+    ) -> Float[Tensor, "replica n_cls made"]:
+        """All tokens of each class, side by side."""
+        hidden = self.reduce(text)
+        tokens: Tensor = self.expand(hidden * torch.sigmoid(1.702 * hidden))
+        return tokens
+
+
+def _adam(parameters: Sequence[Tensor], configs: Sequence[PromptSettings]) -> ReplicaOptimizer:
+    return ReplicaOptimizer(torch.optim.Adam, parameters, configs, eps=EPSILON)
+
+
+def inner_depth(layer: int | None, clip: FrozenCLIP) -> int:
+    """Blocks of the text tower before the classes' own tokens.
+
+    Args:
+        layer: as it is set; None: two thirds of them.
+        clip: whose text tower it is.
+
+    Raises:
+        ValueError: there are not as many.
+    """
+    depth = 2 * clip.text.depth // 3 if layer is None else layer
+    if not 0 < depth < clip.text.depth:
+        raise ValueError(
+            f"layer must be 1 to {clip.text.depth - 1} for backbone {clip.name!r}, whose text "
+            f"tower has {clip.text.depth} blocks, got {layer}"
+        )
+    return depth
+
+
+class TCP(KgCoOp):
+    """R fused contexts, and nets that make each class's own tokens.
+
+    net: the nets.
+    """
+
+    def __init__(
+        self,
+        config: TCPConfig | Sequence[TCPConfig],
+        task: Task,
+        synthesizer: Synthesizer | None,
+        clip: FrozenCLIP,
+        seeds: Sequence[int],
+    ) -> None:
+        first = each_replica(config, task.n_replicas)[0]
+        self._depth = inner_depth(first.layer, clip)
+        self._n_ctx = first.n_ctx
+        rng = ReplicaRng(seeds, "tcp/net", clip.device, task.features.dtype)
+        hidden = max(1, clip.feature_dim // first.reduction)
+        self.net = TokenNet(clip.feature_dim, hidden, first.n_ctx * clip.text_width, rng)
+        beside = {f"net.{name}": value for name, value in self.net.named_parameters()}
+        super().__init__(config, task, synthesizer, clip, seeds, beside, _adam)
+
+    def text_features(self) -> Float[Tensor, "replica n_cls feature"]:
+        """The classifier of prompts whose contexts become each class's own on their way."""
+        text = self._task.text_features.expand(self._task.n_replicas, -1, -1)
+        tokens = self.net(text).unflatten(2, (self._n_ctx, -1))
+        return self.learner.encode(self.learner.ctx, InnerTokens(self._depth, tokens))
