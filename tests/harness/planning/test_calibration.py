@@ -36,7 +36,7 @@ def config(**changes: Any) -> TrialConfig:
     [
         {},
         {"protocol": "single_unseen", "unseen_class": "anchor"},
-        {"protocol": "cross_dataset", "targets": ("emoji",)},
+        {"protocol": "cross_dataset", "targets": ("photos",)},
         {"generator": "none", "finetuner": "zero_shot"},
     ],
     ids=str,
