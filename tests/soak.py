@@ -1,5 +1,8 @@
 """python -m tests.soak [TRIALS]: a long study whose workers are killed at random, and its memory.
 
+`drivers [STUDIES [KILLS [AT_ONCE]]]`, or `server` with the same, kill drivers instead of workers:
+tests.killed_drivers.soak.
+
 Tiny trials of the analytic method go the whole path: Ray, the ledger in MLflow, reports. One
 worker in twenty kills itself on its first try, and others are killed from outside. Prints the
 driver's resident memory on the way; exits with 1 unless the ledger is exact.
@@ -26,7 +29,10 @@ from ship.trial_config import TrialConfig
 from tests.harness import fakes
 from tests.harness.conftest import Bench
 from tests.harness.listening import command
+from tests.killed_drivers.soak import KINDS, soak_drivers
 
+# Studies, kills of each at most, studies at once.
+DEFAULTS = (50, 4, 2)
 MARKS = (50, 150, 300)
 KILLED = 0.05
 # Between two kills from outside. No trial is hit twice: it would fail, and rightly so.
@@ -169,7 +175,16 @@ def soak(trials: int, folder: Path) -> dict[int, float]:
     return watch.memory
 
 
-if __name__ == "__main__":
-    count = int(sys.argv[1]) if len(sys.argv) > 1 else 300
+def main(arguments: list[str]) -> int:
+    """Run what the command line asks for; the exit code."""
     with tempfile.TemporaryDirectory(prefix="soak-") as place:
-        soak(count, Path(place))
+        if arguments and arguments[0] in KINDS:
+            kind, *rest = arguments
+            count, most, at_once = [*map(int, rest), *DEFAULTS[len(rest) :]]
+            return int(not soak_drivers(kind, count, Path(place), most, at_once))
+        soak(int(arguments[0]) if arguments else 300, Path(place))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,4 +1,4 @@
-"""The soak, made short: python -m tests.soak runs the long one."""
+"""The soaks, made short: python -m tests.soak runs the long ones."""
 
 import subprocess
 import sys
@@ -6,16 +6,29 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.faults
 
-@pytest.mark.faults
-def test_a_short_soak() -> None:
-    """Some trials under kills leave an exact ledger."""
+
+def soak(*arguments: str) -> str:
+    """Run a soak, which has to end well; what it printed."""
     done = subprocess.run(
-        [sys.executable, "-m", "tests.soak", "25"],
+        [sys.executable, "-m", "tests.soak", *arguments],
         cwd=Path(__file__).parents[3],
         capture_output=True,
         text=True,
         timeout=280,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "COMPLETE': 25" in done.stdout
+    return done.stdout
+
+
+def test_a_short_soak() -> None:
+    """Some trials under kills leave an exact ledger."""
+    assert "COMPLETE': 25" in soak("25")
+
+
+@pytest.mark.parametrize("kind", ["drivers", "server"])
+def test_studies_whose_drivers_are_killed(kind: str) -> None:
+    """Five of them, on sqlite and on a server that errs, leave what an undisturbed one leaves."""
+    told = soak(kind, "5", "1", "3")
+    assert "5 studies, kills: {'" in told and "; 5 whole; " in told

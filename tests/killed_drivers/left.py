@@ -1,0 +1,85 @@
+"""What a study has left, and what it should not have."""
+
+import time
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+from tests.harness.study.drivers import marked
+from tests.killed_drivers.place import Place
+
+SETTINGS = 4
+# Ray's own processes see that their driver is gone, and end
+GONE_SECONDS = 60.0
+# What no two runs of one setting share.
+VOLATILE = ("mlflow.", "ship.run_key", "ship.parent_run", "ship.fused", "ship.code_version")
+
+
+def content(place: Place) -> dict[str, Any]:
+    """All of a finished study that is the same each time, by the settings' keys."""
+    bench = place.bench()
+    client = bench.store().client
+    found: dict[str, Any] = {}
+    for run in bench.runs(place.name):
+        tags = {
+            key: value.replace(f'"{place.name}"', '"NAME"')
+            for key, value in run.data.tags.items()
+            if not key.startswith(VOLATILE)
+        }
+        if tags["ship.state"] == "INTERRUPTED":
+            continue
+        points = {
+            key: [
+                (point.step, point.value.hex()) for point in client.get_metric_history(run_id, key)
+            ]
+            for run_id in [run.info.run_id]
+            for key in run.data.metrics
+            if "cost/" not in key
+        }
+        read = sorted((one.dataset.name, one.dataset.digest) for one in run.inputs.dataset_inputs)
+        files = [file.path for file in client.list_artifacts(run.info.run_id)]
+        key = tags.get("ship.setting_key", "study")
+        if key in found:
+            raise AssertionError(f"{key} is there twice")
+        found[key] = (run.info.status, tags, run.data.params, points, read, files)
+    return found
+
+
+def difference(ours: Any, theirs: Any, at: str = "") -> str:
+    """Where two contents first differ, "" if nowhere."""
+    if isinstance(ours, dict) and isinstance(theirs, dict) and ours.keys() == theirs.keys():
+        parts = ((key, ours[key], theirs[key]) for key in ours)
+    elif isinstance(ours, tuple) and isinstance(theirs, tuple) and len(ours) == len(theirs):
+        parts = ((str(i), *pair) for i, pair in enumerate(zip(ours, theirs, strict=True)))
+    else:
+        return "" if ours == theirs else f"{at}: {ours!r} and not {theirs!r}"
+    return next((told for key, a, b in parts if (told := difference(a, b, f"{at}/{key}"))), "")
+
+
+def faults_of(place: Place, calm: dict[str, Any]) -> Iterator[str]:
+    """What a finished study has left that it should not."""
+    bench = place.bench()
+    try:
+        bench.check_invariants(place.name)
+    except AssertionError as error:
+        yield f"the ledger is not exact: {error}"
+    states = Counter(run.data.tags["ship.state"] for run in bench.trials(place.name))
+    if states["COMPLETE"] != SETTINGS or set(states) - {"COMPLETE", "INTERRUPTED"}:
+        yield f"runs: {dict(states)}"
+    try:
+        told = difference(content(place), calm)
+    except AssertionError as error:
+        told = str(error)
+    if told:
+        yield told
+    left = [path.name for path in (place.folder / "tmp").iterdir() if path.suffix != ".lock"]
+    cache = place.folder / "cache"
+    left += [str(path.relative_to(cache)) for kind in ("*.tmp", "*.part", "*.safetensors")
+             for path in cache.rglob(kind)]  # fmt: skip
+    if left:
+        yield f"left on disk: {', '.join(sorted(left))}"
+    end = time.monotonic() + GONE_SECONDS
+    while (alive := marked(place.mark)) and time.monotonic() < end:
+        time.sleep(0.2)
+    if alive:
+        yield f"left alive: {alive}"

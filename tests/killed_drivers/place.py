@@ -1,0 +1,137 @@
+"""Drivers of a study in folders of its own, as processes that can be killed."""
+
+import json
+import multiprocessing
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+from tests.harness.conftest import Bench
+
+ROOT = Path(__file__).parents[2]
+SECONDS_PER_EPOCH = 0.3
+STUDY = {"checkpoint_every": 0.0}  # one at every chance
+LONGEST = 300.0
+
+Uris = Callable[[str], tuple[str, str]]
+
+DRIVERS = multiprocessing.get_context("forkserver")
+# What a driver imports takes half of its processor time, and leaves nothing if it is killed: it is
+# imported once, by the process that all drivers are forked from.
+PRELOADED = (
+    "tests.harness.driver",
+    "mlflow.tracking",
+    "mlflow.store.tracking.sqlalchemy_store",
+    "harness.cluster",
+    "harness.recording",
+    "harness.study",
+    "harness.tuning",
+    "harness.worker",
+)
+
+
+def drive(arguments: list[str], settings: Mapping[str, str], output: Path) -> None:
+    """What the process of a driver does.
+
+    Args:
+        arguments: of tests.harness.driver.
+        settings: of the environment.
+        output: a file, for what it prints.
+    """
+    from tests.harness import driver
+
+    os.setsid()
+    os.environ.update(settings)
+    tempfile.tempdir = None  # what was read from the environment before
+    file = os.open(output, os.O_WRONLY | os.O_CREAT)
+    for stream in (sys.stdout, sys.stderr):
+        os.dup2(file, stream.fileno())
+    os.chdir(ROOT)
+    sys.exit(driver.main(*arguments))
+
+
+@dataclass
+class Place:
+    """A study's own folders and store.
+
+    uri: of the store as drivers are told it. seen: as it is checked. ray: a short folder, for the
+    sockets of Ray, which leaves its logs there.
+    """
+
+    name: str
+    folder: Path
+    ray: Path
+    uri: str
+    seen: str
+    mark: str = field(default_factory=lambda: uuid.uuid4().hex)
+    runs: int = 0
+
+    def start(self) -> BaseProcess:
+        """A driver in a process group of its own; what it starts is marked."""
+        (self.folder / "tmp").mkdir(parents=True, exist_ok=True)
+        self.runs += 1
+        paths = [self.uri, *(str(self.folder / name) for name in ("log", "cache"))]
+        fault = json.dumps({"study": {**STUDY, "name": self.name}})
+        settings = {
+            "SHIP_TEST_MARK": self.mark,
+            "TMPDIR": str(self.folder / "tmp"),
+            "RAY_TMPDIR": str(self.ray),
+        }
+        arguments = [*paths, f"{SECONDS_PER_EPOCH}", fault]
+        process = DRIVERS.Process(target=drive, args=(arguments, settings, self.output))
+        process.start()
+        return process
+
+    @property
+    def output(self) -> Path:
+        """Of the last driver."""
+        return self.folder / f"{self.runs}.txt"
+
+    def bench(self) -> Bench:
+        """Reads the store."""
+        return Bench(self.seen, self.folder / "log", self.folder / "cache")
+
+
+def kill(process: BaseProcess, whom: str) -> None:
+    """kill -9 for a driver alone, or for all of its process group."""
+    if process.pid is None:
+        raise RuntimeError("it was not started")
+    with suppress(ProcessLookupError):  # it has just ended, or has no group of its own yet
+        if whom == "group":
+            os.killpg(process.pid, signal.SIGKILL)
+    with suppress(ProcessLookupError):
+        os.kill(process.pid, signal.SIGKILL)
+    process.join()
+
+
+def run_to_end(place: Place) -> tuple[int, str]:
+    """Run a study undisturbed; exit code and output."""
+    process = place.start()
+    process.join(LONGEST)
+    code = process.exitcode
+    if code is None:
+        kill(process, "group")
+    return 124 if code is None else code, place.output.read_text(errors="replace")
+
+
+@contextmanager
+def places(folder: Path, uris: Uris) -> Iterator[Callable[[str], Place]]:
+    """Makes places for studies; Ray's folders go at the end."""
+    ray = Path(tempfile.mkdtemp(prefix="ship-", dir="/tmp"))
+
+    def make(name: str) -> Place:
+        (folder / name).mkdir()
+        return Place(name, folder / name, ray, *uris(name))
+
+    try:
+        yield make
+    finally:
+        shutil.rmtree(ray, ignore_errors=True)

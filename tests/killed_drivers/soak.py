@@ -1,0 +1,159 @@
+"""Studies whose drivers are killed at random moments: `python -m tests.soak drivers` or `server`.
+
+Each study is killed several times, the driver alone or its whole process group, at moments drawn
+from its first second to its end, and started again at once. Then it is run until it is finished. It
+has to leave what an undisturbed study leaves: the same runs, each number to the last bit, no
+process, and no temporary folder.
+"""
+
+import random
+import shutil
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from harness.store.open import open_store
+from tests.harness.flaky_proxy import FlakyProxy
+from tests.harness.servers import MlflowServer
+from tests.killed_drivers.left import SETTINGS, content, faults_of
+from tests.killed_drivers.place import DRIVERS, PRELOADED, Place, Uris, kill, places, run_to_end
+
+CALM = "calm"
+KINDS = ("drivers", "server")
+WHOM = ("driver", "group")
+
+
+@dataclass
+class Story:
+    """What became of a study. faults: what it left that an undisturbed one does not."""
+
+    name: str
+    kills: list[str] = field(default_factory=list)
+    ended_first: int = 0
+    tries: int = 0
+    faults: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        told = "; ".join(self.faults) or "whole"
+        return f"{self.name}: {', '.join(self.kills) or 'never killed'}; {told}"
+
+
+@dataclass
+class Calm:
+    """An undisturbed study: how long it takes, and what it leaves."""
+
+    seconds: float
+    content: dict[str, Any]
+
+
+def torment(place: Place, draw: random.Random, most: int, calm: Calm) -> Story:
+    """Kill a study several times, then finish it.
+
+    Args:
+        place: the study's.
+        draw: moments and victims come from it.
+        most: kills, of which there are half as many at least.
+        calm: an undisturbed study; its time is corrected when another one ends before it is killed.
+    """
+    story = Story(place.name)
+    for number in range(draw.randint((most + 1) // 2, most)):
+        moment, whom = draw.uniform(0, calm.seconds), draw.choice(WHOM)
+        began = time.monotonic()
+        process = place.start()
+        process.join(moment)
+        if process.exitcode is None:
+            kill(process, whom)
+            story.kills.append(f"{whom} at {moment:.1f} s")
+            continue
+        story.ended_first += 1
+        if number == 0:
+            calm.seconds = time.monotonic() - began
+        if process.exitcode:
+            said = place.output.read_text(errors="replace")
+            story.faults.append(f"exit code {process.exitcode}: {said[-600:]}")
+    story.tries += 1
+    code, said = run_to_end(place)
+    if code:
+        story.faults.append(f"exit code {code} in the end: {said[-600:]}")
+    else:
+        story.faults += faults_of(place, calm.content)
+    return story
+
+
+def soak_studies(count: int, folder: Path, uris: Uris, most: int, at_once: int) -> list[Story]:
+    """Torment studies, some of them at once; one line is printed for each.
+
+    Args:
+        count: of studies.
+        folder: for all that they leave.
+        uris: name of a study -> URIs of its store, as drivers are told it and as it is checked.
+        most: kills of each.
+        at_once: so many side by side.
+    """
+    DRIVERS.set_forkserver_preload(list(PRELOADED))
+    with places(folder, uris) as make:
+        undisturbed = make(CALM)
+        began = time.monotonic()
+        code, said = run_to_end(undisturbed)
+        seconds = time.monotonic() - began
+        if code:
+            raise RuntimeError(f"an undisturbed study ended with {code}: {said}")
+        calm = Calm(seconds, content(undisturbed))
+        if len(calm.content) != SETTINGS + 1:
+            raise RuntimeError(f"an undisturbed study left {len(calm.content)} runs")
+        print(f"undisturbed: {seconds:.1f} s", flush=True)
+
+        def one(number: int) -> Story:
+            draw = random.Random(number)
+            story = torment(make(f"study-{number}"), draw, most, calm)
+            print(story, flush=True)
+            return story
+
+        with ThreadPoolExecutor(at_once) as pool:
+            return list(pool.map(one, range(count)))
+
+
+def on_sqlite(folder: Path, name: str) -> tuple[str, str]:
+    """A new sqlite store in the study's own folder."""
+    empty = folder / "empty.db"
+    if not empty.exists():
+        open_store(f"sqlite:///{empty}", folder)
+    shutil.copy(empty, folder / name / "mlflow.db")
+    uri = f"sqlite:///{folder}/{name}/mlflow.db"
+    return uri, uri
+
+
+def soak_drivers(kind: str, count: int, folder: Path, most: int, at_once: int) -> bool:
+    """Torment studies of a kind, and tell the figures; whether all of them ended whole.
+
+    Args:
+        kind: drivers (sqlite), or server (a tracking server behind a proxy that spoils a tenth of
+            the requests).
+        count, folder, most, at_once: as for soak_studies.
+    """
+    began = time.monotonic()
+    run = partial(soak_studies, count, folder, most=most, at_once=at_once)
+    if kind == "drivers":
+        stories = run(partial(on_sqlite, folder))
+    else:
+        (folder / "server").mkdir()
+        server = MlflowServer(f"sqlite:///{folder}/server.db", folder / "server")
+        try:
+            with FlakyProxy(server.port) as proxy:
+                direct = f"http://127.0.0.1:{server.port}"
+                stories = run(lambda name: (direct if name == CALM else proxy.uri, direct))
+            print(f"requests: {dict(proxy.fates)}")
+        finally:
+            server.kill()
+    kills = Counter(kill.split()[0] for story in stories for kill in story.kills)
+    whole = sum(not story.faults for story in stories)
+    first = sum(story.ended_first for story in stories)
+    print(
+        f"{count} studies, kills: {dict(kills)}, ended before their kill: {first}; {whole} whole; "
+        f"{time.monotonic() - began:.0f} s"
+    )
+    return whole == count
