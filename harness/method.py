@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.resources import AnalyticCosts
+from harness.resources import CountedCosts
 from ship.architectures import Precision
 from ship.epoch_metrics import EpochMetrics
 from ship.plugins import PluginFile, carried, load_carried
@@ -139,7 +139,7 @@ class Method:
     load_dataset: Callable[[str, Path | None, Path], Any] = load_dataset
     extract: Callable[[Any, Any, int, Path, Progress, Sequence[str], Any], Any] = extract
     accelerator: str = "cuda"
-    costs: Callable[[Path | None, Callable[[str], Any]], AnalyticCosts] | None = AnalyticCosts
+    costs: Callable[[Path | None, Callable[[str], Any]], CountedCosts] | None = CountedCosts
     extraction_seconds: Callable[[Any, Any, int, Path, Sequence[str], float], float] | None = (
         extraction_seconds
     )

@@ -18,7 +18,6 @@ from harness.planning.settings import (
     label_of,
     plugins_text,
 )
-from harness.planning.short_trial import shortened
 
 __all__ = [
     "WAYS_OUT",
@@ -39,6 +38,5 @@ __all__ = [
     "make_plan",
     "outcome_of",
     "plugins_text",
-    "shortened",
     "study_prunes",
 ]

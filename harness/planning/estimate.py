@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
 from harness.config import baseline, resolve
+from harness.planning.flops import flops_of
 from harness.planning.plan import Estimate, Plan
 from harness.planning.settings import SettingMaker, enumerate_settings
 from harness.resources import slots
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from harness.method import Method
     from harness.planning.calibration import Calibration
     from harness.planning.fingerprints import Fingerprints
-    from harness.resources import AnalyticCosts
+    from harness.resources import CountedCosts
     from harness.store import Ledger, LedgerRun
     from ship.trial_config import TrialConfig
 
@@ -149,13 +150,14 @@ def trials_at_once(study: StudyConfig, trials: int) -> int:
 
 
 def _wanted(
-    study: StudyConfig, plan: Plan, fingerprints: Fingerprints, costs: AnalyticCosts
+    study: StudyConfig, plan: Plan, fingerprints: Fingerprints, costs: CountedCosts
 ) -> list[Wanted]:
     """What is left, and what stands for the settings that a sampler will still propose."""
     n_seeds = len(study.seeds)
     left = [(work.setting.key, work.setting.config, len(work.seeds)) for work in plan.work]
     left += [("", config, n_seeds) for config in _proposed(study, plan, fingerprints)]
-    return [Wanted(key, config, n, costs(config, n)) for key, config, n in left]
+    flops = flops_of([(config, n) for _, config, n in left], costs)
+    return [Wanted(*trial, taken) for trial, taken in zip(left, flops, strict=True)]
 
 
 def _proposed(study: StudyConfig, plan: Plan, fingerprints: Fingerprints) -> list[TrialConfig]:
@@ -171,7 +173,7 @@ def _proposed(study: StudyConfig, plan: Plan, fingerprints: Fingerprints) -> lis
 def _measured(
     study: StudyConfig,
     unknown: Sequence[Wanted],
-    costs: AnalyticCosts,
+    costs: CountedCosts,
     method: Method,
     pace: Pace,
     at_once: int,

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.method import Method
-from harness.resources import AnalyticCosts
+from harness.resources import CountedCosts
 
 MEMORY = "fingerprints.json"
 MOST_BYTES = 16 * 2**20
@@ -56,7 +56,7 @@ class Fingerprints:
             self._pictures[name] = loaded
         return self._pictures[name]
 
-    def costs(self) -> AnalyticCosts | None:
+    def costs(self) -> CountedCosts | None:
         """What counts FLOPs of trials on these data sets; None: nobody knows them."""
         if self.method.costs is None:
             return None

@@ -18,7 +18,7 @@ from ship.plugins import PluginFile, carried, load_carried
 if TYPE_CHECKING:
     from harness.config import StudyConfig
     from harness.method import Method
-    from harness.resources import AnalyticCosts
+    from harness.resources import CountedCosts
     from ship.trial_config import TrialConfig
 
 
@@ -27,7 +27,7 @@ class Calibrator:
 
     def __init__(
         self,
-        costs: "AnalyticCosts",
+        costs: "CountedCosts",
         method: "Method",
         device: str,
         threads: int,
@@ -89,7 +89,7 @@ def side_by_side(
     study: "StudyConfig",
     n: int,
     config: "TrialConfig",
-    costs: "AnalyticCosts",
+    costs: "CountedCosts",
     method: "Method",
 ) -> Iterator[SideBySide]:
     """Workers of a Ray on this machine, each with what a trial takes; Ray ends with the context.

@@ -4,7 +4,7 @@ Answers for: refusing what cannot run, how many trials share a GPU, and what was
 machine's matrix products. Knows no study.
 """
 
-from harness.resources.cost import AnalyticCosts
+from harness.resources.cost import CountedCosts
 from harness.resources.device import (
     breaks_device,
     device_label,
@@ -30,7 +30,7 @@ from harness.resources.utilisation import Utilisation, matmul_ceiling
 
 __all__ = [
     "LARGEST_NODE",
-    "AnalyticCosts",
+    "CountedCosts",
     "MachineLoad",
     "PeakMemory",
     "Utilisation",

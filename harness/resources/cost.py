@@ -1,6 +1,6 @@
 """FLOPs of settings before anything runs, from class names and picture counts alone."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -8,68 +8,64 @@ from typing import TYPE_CHECKING
 from ship.trial_config import TrialConfig
 
 if TYPE_CHECKING:
-    from ship.cost import Cost, Memory, TowerShape
+    from ship.cost import BlankCLIP, Counted
     from ship.datasets import PictureDataset, Survey
     from ship.subsets import FeatureSet
 
 # a trial and the number of its seeds -> FLOPs
 Flops = Callable[[TrialConfig, int], float]
-
-
-def cost_of(
-    config: TrialConfig,
-    n_seeds: int,
-    tower: "TowerShape",
-    features: "FeatureSet",
-    targets: "Sequence[FeatureSet]",
-    ran: Mapping[str, int] | None = None,
-) -> "Cost":
-    """ship.cost of a trial on feature sets, of which names and labels are looked at.
-
-    Args:
-        features, targets: of config.dataset and of config.targets.
-        ran: epochs that were run, by stage; None: all that are planned.
-    """
-    from ship.cost import DataShape, trial_cost
-    from ship.subsets import studied_classes
-
-    data = DataShape.of(studied_classes(config, features))
-    return trial_cost(
-        config, n_seeds, tower, data, [DataShape.of(target) for target in targets], ran
-    )
+# Further replicas take what these take: they are not counted one by one.
+MOST_REPLICAS = 3
+# Settings whose memory is counted: it takes a second or so of each, before a study begins.
+MOST_MEASURED = 16
 
 
 @dataclass
-class AnalyticCosts:
-    """ship.cost for the settings of a study; datasets are surveyed once, weights never loaded.
+class CountedCosts:
+    """ship.cost for the settings of a study, those alike once; weights are never loaded.
 
-    data_root: folder of the datasets.
+    data_root: folder of the datasets, each of which is surveyed once.
     pictures: gives a dataset that is loaded already, by its name; None: it is surveyed.
 
     Raises:
-        ValueError: calling it with a backbone, or a dataset, that is not there.
+        ValueError: calling it with a backbone, or a dataset, that is not there, or that cannot
+            carry the setting.
     """
 
     data_root: Path | None
     pictures: "Callable[[str], PictureDataset] | None" = None
     _features: dict[str, "FeatureSet"] = field(default_factory=dict)
-    _towers: dict[tuple[str, str], "TowerShape"] = field(default_factory=dict)
+    _clips: dict[tuple[str, str], "BlankCLIP"] = field(default_factory=dict)
+    _counted: dict[Hashable, "Counted"] = field(default_factory=dict)
+    _memory: dict[Hashable, int] = field(default_factory=dict)
 
     def __getstate__(self) -> dict[str, object]:
-        """Without towers, whose functions do not travel; they are made again in no time."""
-        return {**vars(self), "_towers": {}}
+        """Without backbones, which do not travel; they are made again in no time."""
+        return {**vars(self), "_clips": {}}
 
     def __call__(self, config: TrialConfig, n_seeds: int) -> float:
         """FLOPs of all planned epochs of a trial: an upper bound (see ship.cost)."""
-        return self._cost(config, n_seeds).flops
+        from ship.cost import alike, count_trial
 
-    def _cost(self, config: TrialConfig, n_seeds: int) -> "Cost":
-        targets = [self.bare(name) for name in config.targets]
-        return cost_of(config, n_seeds, self._tower(config), self.bare(config.dataset), targets)
+        replicas = min(n_seeds, MOST_REPLICAS)
+        key = alike(config), replicas
+        if key not in self._counted:
+            self._counted[key] = count_trial(config, *self._shown(config), replicas)
+        return self._counted[key].flops(config, n_seeds)
 
-    def memory(self, config: TrialConfig, n_seeds: int) -> "Memory":
-        """Bytes of a trial's largest step, beside the backbone, by the number of replicas."""
-        return self._cost(config, n_seeds).memory
+    def memory(self, config: TrialConfig) -> int:
+        """Bytes that each seed of a trial holds at most, beside the backbone.
+
+        Of very many settings some are counted, and the largest of these stands for the rest.
+        """
+        from ship.cost import alike, count_memory
+
+        key = alike(config)
+        if key not in self._memory:
+            if len(self._memory) >= MOST_MEASURED:
+                return max(self._memory.values())
+            self._memory[key] = count_memory(config, *self._shown(config))
+        return self._memory[key]
 
     def bare(self, dataset: str) -> "FeatureSet":
         """A dataset's names and labels, with features of size 0."""
@@ -85,10 +81,16 @@ class AnalyticCosts:
             self._features[dataset] = replace(bare, template=template_of(dataset))
         return self._features[dataset]
 
-    def _tower(self, config: TrialConfig) -> "TowerShape":
-        from ship.cost import TowerShape
+    def _shown(
+        self, config: TrialConfig
+    ) -> tuple["FeatureSet", dict[str, "FeatureSet"], "BlankCLIP"]:
+        """Noise for the pictures of a trial and of its targets, and its backbone."""
+        from ship.cost import BlankCLIP, random_features, random_target
 
         key = (config.backbone, config.precision)
-        if key not in self._towers:
-            self._towers[key] = TowerShape.of_name(*key)
-        return self._towers[key]
+        if key not in self._clips:
+            self._clips[key] = BlankCLIP(*key)
+        clip = self._clips[key]
+        features = random_features(self.bare(config.dataset), config, clip.feature_dim)
+        targets = {t: random_target(self.bare(t), clip.feature_dim) for t in config.targets}
+        return features, targets, clip

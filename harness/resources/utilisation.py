@@ -3,10 +3,10 @@
 import logging
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from harness.resources.cost import cost_of
+from harness.resources.cost import MOST_REPLICAS
 from harness.resources.device import is_gpu, synchronize
 from reports.contract import Cost
 from ship.architectures import Precision
@@ -14,6 +14,8 @@ from ship.trial_config import TrialConfig
 
 if TYPE_CHECKING:
     import torch
+
+    from ship.cost import Counted
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +58,7 @@ def _dtype(precision: Precision) -> "torch.dtype":
 
 
 class Utilisation:
-    """Counts what a worker's trials compute; of a method that is not ship's it knows nothing."""
+    """Tells what a worker's trials compute; of a backbone that is not ship's it knows nothing."""
 
     def __init__(self, device: str) -> None:
         self._device = device
@@ -64,6 +66,7 @@ class Utilisation:
         self._next: dict[Precision, float] = {}  # when the next measurement of it is due
         self._epochs: Counter[str] = Counter()
         self._ceiling: float | None = None
+        self._counted: tuple[Hashable, Counted] | None = None  # of the last trial that was counted
 
     def begin(self, clip: Any, precision: Precision) -> None:
         """A trial starts; the best of the worker's measurements of the ceiling counts.
@@ -117,12 +120,8 @@ class Utilisation:
         """
         if self._ceiling is None:
             return {}
-        from ship.cost import UnknownCostError
-
         try:
-            flops = run_flops(config, seeds, clip, features, targets, self._epochs)
-        except UnknownCostError:  # of a plugin
-            return {Cost.MATMUL: self._ceiling}
+            flops = self._flops(config, len(seeds), clip, features, targets)
         except Exception:  # the trial has its numbers, which an unknown cost must not take away
             logger.exception("the cost of the trial could not be counted")
             return {Cost.MATMUL: self._ceiling}
@@ -136,26 +135,16 @@ class Utilisation:
             Cost.MATMUL: ceiling,
         }
 
+    def _flops(
+        self, config: TrialConfig, n_seeds: int, clip: Any, features: Any, targets: Sequence[Any]
+    ) -> float:
+        """Operations of the epochs that ran; trials that are alike are counted once."""
+        from ship.cost import BlankCLIP, alike, count_trial
 
-def run_flops(
-    config: TrialConfig,
-    seeds: Sequence[int],
-    clip: Any,
-    features: Any,
-    targets: Sequence[Any],
-    ran: Mapping[str, int] | None = None,
-) -> float:
-    """Analytic FLOPs of a trial (ship.cost) on loaded features and backbone.
-
-    Args:
-        config: the setting.
-        seeds: all that it is trained under.
-        clip: the loaded backbone.
-        features: the FeatureSet of the dataset.
-        targets: the FeatureSets of the target datasets.
-        ran: stage -> epochs that ran; None: all that are planned.
-    """
-    from ship.cost import TowerShape
-
-    tower = TowerShape.of_name(config.backbone, config.precision, clip.tokenizer)
-    return cost_of(config, len(seeds), tower, features, targets, ran).flops
+        key, replicas = alike(config), min(n_seeds, MOST_REPLICAS)
+        if self._counted is None or self._counted[0] != (key, replicas):
+            blank = BlankCLIP(config.backbone, config.precision, clip.tokenizer)
+            named = dict(zip(config.targets, targets, strict=True))
+            counted = count_trial(config, features, named, blank, replicas)
+            self._counted = (key, replicas), counted
+        return self._counted[1].flops(config, n_seeds, self._epochs)

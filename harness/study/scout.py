@@ -9,7 +9,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from harness.config import Factor, Resources, StudyConfig, assignments
-from harness.planning import Plan, SettingMaker, Work, shortened
+from harness.planning import Plan, SettingMaker, Work
 from harness.wording import one_line
 from harness.worker import feature_key, target_key
 from ship.plugins import PluginFile, carried, load_carried
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ship.trial_config import TrialConfig
 
 # Settings of a space that stand for all that may be proposed.
-MOST_CORNERS, MOST_COUNTED = 64, 4096
+MOST_CORNERS, MOST_COUNTED = 8, 4096
 
 
 @dataclass(frozen=True)
@@ -121,6 +121,7 @@ def _steps(
     import ray
 
     from harness.resources import PeakMemory, device_memory_mb
+    from ship.cost import shortened
     from ship.trial_config import TrialConfig
 
     load_carried(plugins)
@@ -144,7 +145,8 @@ def _corners(space: Mapping[str, Factor]) -> list[dict[str, Any]]:
         key: factor.model_copy(update={"choices": _ends(factor)}) for key, factor in space.items()
     }
     found = list(islice(assignments(ends), MOST_COUNTED))
-    return found[:: -(-len(found) // MOST_CORNERS)]
+    # the last one has every range at its upper end
+    return found[::-1][:: -(-len(found) // MOST_CORNERS)]
 
 
 def _ends(factor: Factor) -> tuple[Any, ...]:

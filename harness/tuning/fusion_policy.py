@@ -1,25 +1,22 @@
 """How many settings of a study are trained side by side: `fuse: auto`, `off` or a number."""
 
 import logging
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 from harness.config import Fuse, StudyConfig
 from harness.planning import Work, study_prunes
-from harness.resources import AnalyticCosts
-
-if TYPE_CHECKING:
-    from ship.cost import Memory
+from harness.resources import CountedCosts
 
 logger = logging.getLogger(__name__)
 
 # Replicas (settings times seeds) that are trained faster fused than one by one. A CPU core is kept
 # busy by few (tests/bench/PERFORMANCE.md), a GPU by many: that bound is an estimate, not measured.
 CPU_REPLICAS, GPU_REPLICAS = 8, 128
-# Part of a trial's share of the memory that its tensors may fill: beside them lie the backbone,
-# the allocator's gaps, and what the analytic count leaves out.
+# Part of a trial's share of the memory that its tensors may fill: beside them lie the backbone
+# and the allocator's gaps.
 FILLED = 0.5
 
 
@@ -41,8 +38,8 @@ class FusePolicy:
     slots: int
     replicas: int
     memory: Callable[[], float]
-    costs: AnalyticCosts | None = None
-    _known: dict[tuple[str, int], "Memory | None"] = field(default_factory=dict, repr=False)
+    costs: CountedCosts | None = None
+    _known: dict[str, float] = field(default_factory=dict, repr=False)
 
     def __call__(self, work: Work, n_alike: int) -> int:
         """Settings in a group, of n like the given one."""
@@ -58,14 +55,14 @@ class FusePolicy:
         return max((n for n in range(2, largest + 1) if self.bytes([work] * n) <= room), default=1)
 
     def bytes(self, group: Sequence[Work]) -> float:
-        """Of the largest step of works that are alike, trained fused; infinite: not known."""
-        memory = self._memory_of(group[0])
-        return memory.bytes(sum(len(work.seeds) for work in group)) if memory else float("inf")
+        """What works that are alike hold at most, trained fused; infinite: not known."""
+        return self._each(group[0]) * sum(len(work.seeds) for work in group)
 
-    def _memory_of(self, work: Work) -> "Memory | None":
-        key = work.setting.key, len(work.seeds)
+    def _each(self, work: Work) -> float:
+        """Of one replica."""
+        key = work.setting.key
         if key not in self._known:
-            self._known[key] = None if self.costs is None else _counted(self.costs, work)
+            self._known[key] = math.inf if self.costs is None else _counted(self.costs, work)
         return self._known[key]
 
     @cached_property
@@ -77,17 +74,13 @@ class FusePolicy:
             return 0.0
 
 
-def _counted(costs: AnalyticCosts, work: Work) -> "Memory | None":
-    """What a work's largest step takes; None: not known, so that it is not fused, that is all."""
-    from ship.cost import UnknownCostError
-
+def _counted(costs: CountedCosts, work: Work) -> float:
+    """Bytes of one replica; infinite: not known, so that it is not fused, that is all."""
     try:
-        return costs.memory(work.setting.config, len(work.seeds))
-    except UnknownCostError:  # of a plugin
-        return None
+        return costs.memory(work.setting.config)
     except Exception:
         logger.exception("the memory of %s could not be counted", work.setting.label)
-        return None
+        return math.inf
 
 
 def fuse_policy(
@@ -96,7 +89,7 @@ def fuse_policy(
     *,
     gpu: bool = False,
     memory: Callable[[], float] = lambda: float("inf"),
-    costs: AnalyticCosts | None = None,
+    costs: CountedCosts | None = None,
 ) -> FusePolicy:
     """The study's policy.
 

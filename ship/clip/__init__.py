@@ -16,19 +16,19 @@ from ship.architectures import (
     text_settings,
 )
 from ship.clip.arithmetic import products
-from ship.clip.frozen_clip import FrozenCLIP, check_backbone_name
-from ship.clip.packing import sequences
+from ship.clip.frozen_clip import DTYPES, FrozenCLIP, check_backbone_name
 from ship.clip.prompts import class_prompts, initial_context
-from ship.clip.text_tower import SEQUENCE, SMALLEST_GROUP, InnerTokens
+from ship.clip.text_tower import SMALLEST_GROUP, InnerTokens, TextTower
 
 __all__ = [
-    "SEQUENCE",
+    "DTYPES",
     "SMALLEST_GROUP",
     "Architecture",
     "BackboneError",
     "FrozenCLIP",
     "InnerTokens",
     "Precision",
+    "TextTower",
     "architectures",
     "check_backbone_name",
     "class_prompts",
@@ -37,6 +37,5 @@ __all__ = [
     "initial_context",
     "load_tokenizer",
     "products",
-    "sequences",
     "text_settings",
 ]

@@ -1,16 +1,35 @@
-"""What a trial costs before it runs: an analytic count of its arithmetic and of its memory.
+"""What a trial costs before it runs: its arithmetic and its memory, counted on a short form of it.
 
-    tower, data = TowerShape.of_name("pocket"), DataShape.of(features)
-    cost = trial_cost(config, n_seeds, tower, data)
-    cost.flops, cost.text_tokens, cost.memory.bytes(replicas=10)
+    clip = BlankCLIP("pocket")
+    features = random_features(labels, config, clip.feature_dim)
+    counted = count_trial(config, features, {}, clip)
+    counted.flops(config, replicas=5)
 
-It counts what all planned epochs take. A generator's early stopping and a scheduler end some trials
-sooner, and the tested model is trained only up to the epoch that selection chose: unless the epochs
-that ran are given, a count is an upper bound.
+The trial's own code runs, so that a method has a cost without anybody writing one. Nothing but the
+text tower's passes and large products is left uncomputed.
 """
 
-from ship.cost.model import Cost, Memory, UnknownCostError
-from ship.cost.shapes import DataShape, TowerShape
-from ship.cost.trial import trial_cost
+from ship.cost.blank_clip import BlankCLIP
+from ship.cost.counter import Counter
+from ship.cost.epochs import Rates, shortened
+from ship.cost.trial import (
+    Counted,
+    alike,
+    count_memory,
+    count_trial,
+    random_features,
+    random_target,
+)
 
-__all__ = ["Cost", "DataShape", "Memory", "TowerShape", "UnknownCostError", "trial_cost"]
+__all__ = [
+    "BlankCLIP",
+    "Counted",
+    "Counter",
+    "Rates",
+    "alike",
+    "count_memory",
+    "count_trial",
+    "random_features",
+    "random_target",
+    "shortened",
+]

@@ -1,161 +1,207 @@
-"""The cost of a whole trial: the stages of ship.trial.run.run_trial, in counts."""
+"""The cost of a trial, counted on a short form of it that runs without a backbone's weights."""
 
-from collections.abc import Mapping, Sequence
-from typing import TypeVar
+from collections import defaultdict
+from collections.abc import Hashable, Iterator, Mapping
+from dataclasses import dataclass, replace
 
-from ship.cost.finetuners import FINETUNER_COSTS
-from ship.cost.generators import GENERATOR_COSTS, Asked, GeneratorCost
-from ship.cost.model import Cost, UnknownCostError, product
-from ship.cost.shapes import DataShape, TowerShape
-from ship.cost.tasks import PLANS, ExamShape, TaskShape
-from ship.cost.text import counted, plain_pass
-from ship.cost.training import FinetunerCost, SynthesisCost
-from ship.quality.distances import BOOTSTRAP_DRAWS
-from ship.quality.sets import MAX_FEATURES
+import numpy as np
+
+from ship.cost.blank_clip import BlankCLIP
+from ship.cost.counter import Counter
+from ship.cost.epochs import Rates, shortened
+from ship.settings import shared_shape
+from ship.subsets import FeatureSet, studied_classes
+from ship.trial import run_trial
 from ship.trial_config import TrialConfig
 
+# An epoch that begins a stage has other work in it, and one that ends it may be evaluated.
+EPOCHS = 2
+REFERENCE_EPOCHS = 3
+# Steps of an epoch that are counted one by one, about.
+MOST_STEPS = 16
+# Stages behind selection.
+_LATER = ("final_generator", "final", "test")
 
-def trial_cost(
+
+@dataclass(frozen=True)
+class Counted:
+    """What was counted of trials that differ in their epochs alone.
+
+    rates: floating-point operations of one replica; a multiplication and an addition are two.
+        Elementwise work and decompositions are left out.
+    shared: operations beside them that all replicas share: sentences that are encoded once.
+    """
+
+    rates: Rates
+    shared: float
+
+    def flops(
+        self, config: TrialConfig, replicas: int, ran: Mapping[str, int] | None = None
+    ) -> float:
+        """Operations of a whole trial, all its replicas together.
+
+        Args:
+            config: of the trial.
+            replicas: seeds, times settings that are trained beside each other.
+            ran: items that were reported, by stage; None: all that are planned. A generator's early
+                stopping and a scheduler end some trials sooner, and the tested model is trained
+                only up to the epoch that selection chose: then it is an upper bound.
+        """
+        return self.shared + replicas * self.rates.total(config, ran)
+
+
+def count_trial(
     config: TrialConfig,
-    n_seeds: int,
-    tower: TowerShape,
-    data: DataShape,
-    targets: Sequence[DataShape] = (),
-    ran: Mapping[str, int] | None = None,
-) -> Cost:
-    """What a trial of so many fused seeds takes, all its stages together.
-
-    Text tokens are exact where names alone decide them, and expectations where batches are drawn or
-    seeds differ in their pseudo-new classes. Drawing pictures, optimizers, norms and all else that
-    is no matrix product is left out.
+    features: FeatureSet,
+    targets: Mapping[str, FeatureSet],
+    clip: BlankCLIP,
+    replicas: int = 1,
+) -> Counted:
+    """Run a short form of a trial, with its arithmetic counted.
 
     Args:
-        data, targets: of config.dataset (as studied_classes cuts it) and of config.targets.
-        ran: epochs that were run, by stage (EpochMetrics.stage); None: all that are planned, an
-            upper bound.
+        config: of the trial.
+        features: of config.dataset; names and labels are looked at, and of features the size alone
+            matters (random_features).
+        targets: of config.targets, by name.
+        clip: the backbone without its weights.
+        replicas: seeds that it is run with.
 
     Raises:
-        UnknownCostError: nobody has written down what the generator or the fine-tuner computes.
+        ValueError: the dataset cannot carry the setting.
     """
-    trial = _Stages(config, n_seeds, tower, ran)
-    plan = PLANS[config.protocol](config, data, targets)
-    total = Cost()
-    for sentences in plan.encoded:
-        lengths = tower.sentence_lengths(sentences)
-        total += plain_pass(tower, counted(lengths), False, n_seeds)
-    if plan.selection is not None:
-        total += trial.select(*plan.selection, plan.ages)
-    task = plan.retrained or plan.finals[0][0]
-    generator, fitting = trial.fit(task, "final_generator")
-    finetuner = trial.finetuner(task, generator)
-    if plan.retrained is not None:
-        total += fitting
-    # an age's exam is the test
-    for task, exams in plan.finals if plan.ages == 1 else ():
-        if plan.retrained is not None:
-            finetuner = trial.finetuner(task, generator)
-            epochs = trial.epochs("final", finetuner.epochs * len(plan.finals))
-            total += finetuner.once + finetuner.epoch.times(epochs / len(plan.finals))
-        for exam in exams:
-            chosen = min(n_seeds, finetuner.choices)
-            total += finetuner.logits(exam.pictures).times(chosen)
-        total += trial.judge(task, exams[0], _of_task(generator, config, task, tower, n_seeds))
-    return total
+    most = REFERENCE_EPOCHS if config.selection == "reference" else EPOCHS
+    smaller, part = _fewer_steps(shortened(config, most), features)
+    counter = Counter()
+    clip.begin(counter)
+    spent: dict[str, list[float]] = defaultdict(list)
+    with counter:
+        for trial in _stages(smaller):
+            before = counter.flops
+            for item in run_trial(trial, range(replicas), features, clip, targets):
+                if item.stage in _LATER and trial.selection != "none" and _retrains(trial):
+                    break  # which of the later epochs run is a matter of what was chosen
+                spent[item.stage].append((counter.flops - before) / replicas)
+                before = counter.flops
+    rates = Rates.of(smaller, spent)
+    epoch = {stage: each / part for stage, each in rates.epoch.items()}
+    return Counted(replace(rates, epoch=epoch), clip.text_flops)
 
 
-def _of_task(
-    generator: GeneratorCost | None,
+def count_memory(
     config: TrialConfig,
-    task: TaskShape,
-    tower: TowerShape,
-    n_seeds: int,
-) -> GeneratorCost | None:
-    """The generator as it samples for a task: cross_dataset's targets have names of their own."""
-    if generator is None:
-        return None
-    return _known(GENERATOR_COSTS, "generator", config.generator.name)(
-        config.generator, task, tower, n_seeds
+    features: FeatureSet,
+    targets: Mapping[str, FeatureSet],
+    clip: BlankCLIP,
+) -> int:
+    """Bytes that one replica's tensors hold at once, beside the backbone.
+
+    Replicas have theirs beside each other, so that more of them take as many times more, at most:
+    what is held whatever runs (a bounded number of prompts at once) is counted for each of them.
+    Attention's scores are among them, which a fused kernel does not keep; the allocator's slack is
+    not.
+
+    Args:
+        config, features, targets, clip: as of count_trial.
+    """
+    last = config.model_copy(update={"selection": "none", "objective": None})
+    counter = Counter()
+    clip.begin(counter)
+    with counter:
+        for _ in run_trial(shortened(last, 1), (0,), features, clip, targets):
+            pass
+    return counter.peak
+
+
+def alike(config: TrialConfig) -> Hashable:
+    """The same for trials of which one count stands for all: they differ in epochs, or by replica.
+
+    What replicas of a fused trial may differ in (ship.settings.PER_REPLICA) changes numbers alone.
+    """
+    return shared_shape(shortened(config, EPOCHS))
+
+
+def _fewer_steps(config: TrialConfig, features: FeatureSet) -> tuple[TrialConfig, float]:
+    """The trial with fewer shots where its epochs have very many steps, and its part of pictures.
+
+    Where a step takes few pictures, an epoch takes as many times more as there are more of them.
+    """
+    labels = studied_classes(config, features).train_labels
+    counts = np.bincount(labels)
+    shots = config.shots or int(counts.max(initial=1))
+    batches = (
+        getattr(own, "batch_size", len(labels)) for own in (config.generator, config.finetuner)
+    )
+    steps = np.minimum(counts, shots).sum() / max(1, min(batches))
+    if steps <= MOST_STEPS:
+        return config, 1.0
+    fewer = max(1, int(shots * MOST_STEPS / steps))
+    part = np.minimum(counts, fewer).sum() / np.minimum(counts, shots).sum()
+    return config.model_copy(update={"shots": fewer}), float(part)
+
+
+def _stages(short: TrialConfig) -> Iterator[TrialConfig]:
+    """The trial; where it is retrained, all epochs of that apart, as if the last was chosen."""
+    yield short
+    if _retrains(short) and short.selection != "none":
+        yield short.model_copy(update={"selection": "none", "objective": None})
+
+
+def _retrains(config: TrialConfig) -> bool:
+    return config.selection in ("pseudo_new", "none") or config.protocol == "cross_dataset"
+
+
+def random_features(bare: FeatureSet, config: TrialConfig, size: int) -> FeatureSet:
+    """Unit-norm noise for each picture that the trial may look at: its cost needs no meaning.
+
+    Args:
+        bare: labels and class names of a dataset.
+        config: of the trial; it says which classes, how many shots and how many views.
+        size: of a feature.
+    """
+    bare = _shown(studied_classes(config, bare), config.shots)
+    noise = _Noise(size)
+    train = noise(bare.train_labels, 1 + config.views)
+    return replace(bare, train=train, val=noise(bare.val_labels), test=noise(bare.test_labels))
+
+
+def random_target(bare: FeatureSet, size: int) -> FeatureSet:
+    """The same for a dataset that a trial tests on, whose test pictures are all that it sees.
+
+    Args:
+        bare: labels and class names of a dataset.
+        size: of a feature.
+    """
+    none = np.zeros((0, size), np.float32)
+    labels = bare.test_labels[:0]
+    return replace(
+        bare,
+        train=none[:, None],
+        train_labels=labels,
+        val=none,
+        val_labels=labels,
+        test=_Noise(size)(bare.test_labels),
     )
 
 
-Model = TypeVar("Model")
+class _Noise:
+    """Unit-norm rows, always the same ones."""
+
+    def __init__(self, size: int) -> None:
+        self._size, self._rng = size, np.random.default_rng(0)
+
+    def __call__(self, labels: np.ndarray, *views: int) -> np.ndarray:
+        x = self._rng.standard_normal((len(labels), *views, self._size), dtype=np.float32)
+        x /= np.linalg.norm(x, axis=-1, keepdims=True)
+        return x
 
 
-def _known(models: Mapping[str, Model], noun: str, name: str) -> Model:
-    """What counts a generator or a fine-tuner."""
-    if name not in models:
-        raise UnknownCostError(
-            f"nobody has written down what {noun} {name} computes, as it is a plugin"
-        )
-    return models[name]
-
-
-class _Stages:
-    """What every stage of a trial needs."""
-
-    def __init__(
-        self, config: TrialConfig, n_seeds: int, tower: TowerShape, ran: Mapping[str, int] | None
-    ) -> None:
-        self.config, self.n_seeds, self.tower, self.ran = config, n_seeds, tower, ran
-
-    def epochs(self, stage: str, planned: int) -> int:
-        """Epochs of a stage: those that ran, if that is known."""
-        return planned if self.ran is None else self.ran.get(stage, 0)
-
-    def fit(self, task: TaskShape, stage: str) -> tuple[GeneratorCost | None, Cost]:
-        """The generator on a task's seen classes, and what fitting it takes."""
-        config = self.config.generator
-        model = _known(GENERATOR_COSTS, "generator", config.name)
-        made = model(config, task, self.tower, self.n_seeds)
-        if made is None:
-            return None, Cost()
-        return made, made.once + made.epoch.times(self.epochs(stage, made.epochs))
-
-    def finetuner(self, task: TaskShape, generator: GeneratorCost | None) -> FinetunerCost:
-        """The fine-tuner of a task."""
-        synthesis = None
-        own = _of_task(generator, self.config, task, self.tower, self.n_seeds)
-        if own is not None and task.n_made:
-            synthesis = SynthesisCost(self.config.synthetic, own, task)
-        config = self.config.finetuner
-        model = _known(FINETUNER_COSTS, "finetuner", config.name)
-        return model(config, task, self.tower, self.n_seeds, synthesis)
-
-    def select(self, task: TaskShape, exam: ExamShape, ages: int) -> Cost:
-        """The stages of selection; with several ages of the generator, each is looked at once."""
-        generator, fitting = self.fit(task, "selection_generator")
-        finetuner = self.finetuner(task, generator)
-        if ages > 1:
-            count = min(ages, generator.epochs or 1) if generator is not None else 1
-            looked = finetuner.logits(exam.pictures).times(finetuner.choices)
-            trained = finetuner.epoch.times(self.epochs("selection", finetuner.epochs * count))
-            return fitting + (finetuner.once + looked).times(count) + trained
-        looks = self.evaluations(finetuner.epochs) * finetuner.choices
-        looked = finetuner.logits(exam.pictures).times(looks)
-        trained = finetuner.once + finetuner.epoch.times(finetuner.epochs)
-        return fitting + self.judge(task, exam, generator) + trained + looked
-
-    def evaluations(self, epochs: int) -> int:
-        """How often selection looks, epoch 0 and the last one among them."""
-        every = self.config.eval_every
-        return 1 + epochs // every + (epochs % every > 0)
-
-    def judge(self, task: TaskShape, exam: ExamShape, generator: GeneratorCost | None) -> Cost:
-        """What drawing synthetic features of an exam's classes and judging them takes.
-
-        Args:
-            task: says which classes are synthesized.
-            exam: whose pictures the features are compared with.
-            generator: that draws them; None: there is none, and nothing is judged.
-        """
-        if generator is None or not exam.judged or not self.config.quality:
-            return Cost()
-        n, f = exam.per_class * task.n_made, self.tower.feature_dim
-        drawn = any(0 < share < 1 for share in task.made)
-        sampling = generator.sample(Asked(n, task.made, drawn))
-        recognised = 2 * product(n, f, len(task.names))
-        x, y = min(exam.judged, MAX_FEATURES), min(n, MAX_FEATURES)
-        distances = product(x + y, f, x + y) + product(x, f, y)
-        resampled = product(BOOTSTRAP_DRAWS, x, x + y) + product(BOOTSTRAP_DRAWS, y, y)
-        quality = self.n_seeds * (recognised + distances + resampled)
-        return sampling + Cost(evaluation_flops=quality)
+def _shown(bare: FeatureSet, shots: int | None) -> FeatureSet:
+    """Without the training pictures that no draw can show: a large dataset has very many."""
+    labels = bare.train_labels
+    if shots is None or not len(labels):
+        return bare
+    order = np.argsort(labels, kind="stable")
+    starts = np.searchsorted(labels[order], labels[order])
+    kept = np.sort(order[np.arange(len(labels)) - starts < shots])
+    return replace(bare, train=bare.train[kept], train_labels=labels[kept])

@@ -4,6 +4,7 @@ Answers for: the stages of a trial, the choice of its epoch, the judgement of it
 features, going on after a stop as if there had been none, and what was trained, kept and loaded.
 """
 
+from ship.trial.ages import planned_ages
 from ship.trial.judge import FEWEST, MOST, MOST_IN_ALL
 from ship.trial.run import run_trial
 from ship.trial.trained import Trained, TrainedError, TrainedModel, load_trained
@@ -16,5 +17,6 @@ __all__ = [
     "TrainedError",
     "TrainedModel",
     "load_trained",
+    "planned_ages",
     "run_trial",
 ]

@@ -12,17 +12,8 @@ from multiprocessing import get_context
 import torch
 
 from ship.clip.frozen_clip import FrozenCLIP
-from ship.cost import DataShape, TowerShape
-from ship.cost.generators import prompt_vae
-from ship.cost.prompt_learners import coop
-from ship.cost.tasks import PLANS
-from ship.cost.training import SynthesisCost
-from ship.finetuners.coop import CoOpConfig
-from ship.generators.prompt_vae import PromptVAEConfig
-from ship.synthesis import SyntheticConfig
-from ship.training.replicas import steps_per_epoch
-from ship.trial_config import TrialConfig
-from tests.bench.bench_steps import Sizes, Steps, random_features
+from ship.cost import BlankCLIP, Counter
+from tests.bench.bench_steps import Sizes, Steps
 from tests.bench.timing import seconds
 
 VARIED: Mapping[str, Sequence[int]] = {
@@ -39,7 +30,7 @@ class Growth:
     """One step of each kind at one size.
 
     generator_s, coop_s: seconds; generator_tokens, coop_tokens: text-tower positions.
-    generator_flops, coop_flops: operations by ship.cost, in expectation.
+    generator_flops, coop_flops: operations by ship.cost.
     memory_mb: the process's peak, which holds the backbone too.
     """
 
@@ -84,23 +75,16 @@ def measure(clip: FrozenCLIP, sizes: Sizes, size: str) -> Growth:
 
 
 def step_flops(clip: FrozenCLIP, sizes: Sizes) -> tuple[float, float]:
-    """Operations of a generator step and of a CoOp step with its synthesis.
-
-    The generator's has its part of an epoch's end in it: a pass of the encoder.
-    """
-    data = DataShape.of(random_features(clip, sizes))
-    tower = TowerShape.of_name(clip.name, clip.precision, clip.tokenizer)
-    (task, _), *_ = PLANS["base_to_new"](TrialConfig(shots=sizes.shots), data, ()).finals
-    generator = PromptVAEConfig.model_validate(sizes.generator())
-    made = prompt_vae(generator, task, tower, sizes.seeds)
-    synthesis = SynthesisCost(SyntheticConfig(), made, task)
-    finetuner = CoOpConfig(n_ctx=sizes.n_ctx, batch_size=sizes.coop_batch)
-    tuned = coop(finetuner, task, tower, sizes.seeds, synthesis)
-
-    def steps(batch: int) -> int:
-        return steps_per_epoch(task.n_nominal, min(batch, task.n_nominal))
-
-    return made.epoch.flops / steps(sizes.batch), tuned.epoch.flops / steps(sizes.coop_batch)
+    """Operations of a generator step and of a CoOp step with its synthesis."""
+    blank = BlankCLIP(clip.name, clip.precision, clip.tokenizer)
+    steps, found = Steps(blank, sizes), []
+    for step in (steps.generator_step, steps.coop_step):
+        counter = Counter()
+        blank.begin(counter)
+        with counter:
+            step()
+        found.append(counter.flops)
+    return found[0], found[1]
 
 
 def growth(clip: FrozenCLIP, sizes: Sizes, varied: Mapping[str, Sequence[int]]) -> Iterator[Growth]:

@@ -10,13 +10,12 @@ from typing import Final, Literal
 
 import torch
 
-from ship.cost import trial_cost
-from ship.cost.shapes import TowerShape
-from ship.cost.text import by_length
+from ship.clip import SMALLEST_GROUP
 from ship.generators.prompt_network import PROMPTS_AT_ONCE
 from ship.trial_config import TrialConfig
 from tests.bench.bench_launches import BACKBONE
 from tests.bench.paper_grid import ELEVEN, SEEDS, Stage, configs, data_shape, stages
+from tests.bench.paper_networks import Names, network_flops
 from tests.bench.roofline import Kernel, Passes
 
 Arithmetic = Literal["fp32", "tf32", "bf16"]
@@ -114,7 +113,7 @@ class Estimate:
             rates: what is assumed.
         """
         self.now, self.rates = now, rates or Rates()
-        self.tower = TowerShape.of_name(BACKBONE)
+        self.names = Names(BACKBONE)
         self.passes = Passes(BACKBONE)
         self._half = Passes(BACKBONE, torch.bfloat16)
 
@@ -129,8 +128,7 @@ class Estimate:
     def trial(self, config: TrialConfig, way: Way, arithmetic: Arithmetic) -> Spent:
         """A trial of SEEDS fused seeds with all of its planned epochs."""
         data = data_shape(config.dataset)
-        cost = trial_cost(config, SEEDS, self.tower, data)
-        small = cost.network_flops + cost.evaluation_flops
+        small = sum(network_flops(config, stage, BACKBONE) for stage in stages(config, data))
         seconds = small / self.rates.flops[arithmetic]
         spent = Spent(device=seconds, seconds=seconds, flops=small)
         return spent + total(
@@ -142,7 +140,7 @@ class Estimate:
     def _works(self, config: TrialConfig, stage: Stage) -> list[Work]:
         """All that a stage does with the text tower."""
         task, generator, coop = stage.task, config.generator, config.finetuner
-        names = self.tower.name_lengths(task.names, 1)
+        names = self.names.lengths(task.names)
 
         def drawn(rows: float, shares: Sequence[float]) -> dict[int, float]:
             """Tokens of the prompts behind SOT -> how many of the drawn ones are so long."""
@@ -203,8 +201,22 @@ def grouped(counts: Mapping[int, float], way: Way) -> Groups:
             Else in one group.
     """
     if way == "before":
-        return [(max(1, round(n)), tokens) for n, tokens in by_length(counts)]
+        return [(max(1, round(n)), tokens) for n, tokens in _of_a_length(counts)]
     return [(max(1, round(sum(counts.values()))), max(counts))] if counts else []
+
+
+def _of_a_length(counts: Mapping[int, float]) -> list[tuple[float, int]]:
+    """The groups of ship.clip.text_tower.by_length: the shortest first, none of them small."""
+    groups: list[tuple[float, int]] = []
+    pending = 0.0
+    for tokens in sorted(counts):
+        pending += counts[tokens]
+        if pending >= SMALLEST_GROUP:
+            groups.append((pending, tokens))
+            pending = 0.0
+    if pending:
+        groups.append((pending, max(counts)))
+    return groups
 
 
 def together(counts: Mapping[int, float], way: Way) -> list[tuple[int, ...]]:

@@ -13,13 +13,12 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from harness.study_files import find_space, label_of, read_yaml
-from ship.cost.shapes import DataShape
-from ship.cost.tasks import PLANS, ExamShape, TaskShape
 from ship.datasets import DATASETS
 from ship.datasets.imagenet import ImageNetDataset
 from ship.training import steps_per_epoch
 from ship.trial_config import TrialConfig
 from tests.bench.bench_launches import class_names
+from tests.bench.paper_tasks import DataShape, ExamShape, TaskShape, selected_and_tested
 
 ELEVEN: Final = (
     "imagenet",
@@ -122,11 +121,9 @@ def stages(config: TrialConfig, data: DataShape) -> list[Stage]:
         config: of a trial with SHIP's generator and CoOp, under base_to_new and pseudo_new.
         data: its dataset.
     """
-    plan = PLANS[config.protocol](config, data, ())
-    assert plan.selection is not None
-    ((tested, (exam,)),) = plan.finals
+    selected, tested = selected_and_tested(config, data)
     looks = 1 + config.finetuner.epochs  # epoch 0 too
-    return [_stage(config, *plan.selection, looks), _stage(config, tested, exam, 1)]
+    return [_stage(config, *selected, looks), _stage(config, *tested, 1)]
 
 
 def _stage(config: TrialConfig, task: TaskShape, exam: ExamShape, looks: int) -> Stage:

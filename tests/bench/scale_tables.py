@@ -1,11 +1,12 @@
 """The tables of tests.bench.bench_scale."""
 
 from collections.abc import Mapping, Sequence
-from typing import Final
+from types import SimpleNamespace
+from typing import Any, Final
 
 import numpy as np
 
-from ship.cost import trial_cost
+from harness.resources import CountedCosts
 from tests.bench.bench_launches import VIEWS
 from tests.bench.grid_estimate import (
     BEFORE,
@@ -18,6 +19,7 @@ from tests.bench.grid_estimate import (
 )
 from tests.bench.markdown import markdown
 from tests.bench.paper_grid import ELEVEN, LENGTHS, SEEDS, configs, data_shape, stages
+from tests.bench.paper_tasks import DataShape
 
 ARITHMETICS: Final[Sequence[Arithmetic]] = ("fp32", "tf32", "bf16")
 WAYS: Final[Sequence[Way]] = ("before", "padded", "as run", "recorded")
@@ -114,15 +116,15 @@ def arithmetic_table(spent: Costs, estimate: Estimate) -> str:
 
 def trials_table(estimate: Estimate, trials: Trials) -> str:
     """A trial of each dataset, of four contexts."""
-    rows = []
+    rows, costs = [], CountedCosts(None, lambda name: _pictures(data_shape(name)))
     for dataset in ELEVEN:
         data = data_shape(dataset)
         (config,) = (one for one in configs(dataset) if one.generator.n_ctx == 4)
         both = stages(config, data)
         steps = (sum(s.generator_steps for s in both), sum(s.coop_steps for s in both))
-        flops = trial_cost(config, SEEDS, estimate.tower, data).flops
+        flops = costs(config, SEEDS)
         spent = trials[dataset, 4]
-        names = estimate.tower.name_lengths(data.class_names, 4)
+        names = estimate.names.lengths(data.class_names)
         rows.append(
             (
                 dataset,
@@ -147,6 +149,15 @@ def trials_table(estimate: Estimate, trials: Trials) -> str:
         ),
         *rows,
     )
+
+
+def _pictures(data: DataShape) -> Any:
+    """The labels of a dataset, as the survey of one has them."""
+    splits = {
+        split: SimpleNamespace(labels=np.repeat(np.arange(len(counts)), counts))
+        for split, counts in (("train", data.train), ("val", data.val), ("test", data.test))
+    }
+    return SimpleNamespace(class_names=data.class_names, splits=splits, n_seen=None)
 
 
 def features_table(estimate: Estimate, stored: int) -> str:

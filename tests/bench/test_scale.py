@@ -1,9 +1,10 @@
 """The estimate of the paper's grid rests on counts that other counts confirm."""
 
 import pytest
+import torch
 
-from ship.cost.shapes import TowerShape
-from ship.cost.text import plain_pass
+from ship.architectures import load_tokenizer
+from ship.cost import BlankCLIP, Counter
 from tests.bench.grid_estimate import grouped, makespan, together
 from tests.bench.paper_grid import ELEVEN, TOKENS, configs, data_shape, names_like, stages
 from tests.bench.roofline import Passes
@@ -17,11 +18,16 @@ def passes() -> Passes:
 
 @pytest.mark.parametrize("gradient", [True, False])
 def test_operations_of_kernels_are_those_of_the_cost_model(passes: Passes, gradient: bool) -> None:
-    """Of one prompt, where nothing is padded; the model asks less of SOT, 1 of 30 tokens."""
-    tower = TowerShape.of_name("pocket")
-    kernels = passes._few(1, 30, gradient)
-    known = plain_pass(tower, {29: 1.0}, gradient, 1).flops
-    assert sum(kernel.flops for kernel in kernels) == pytest.approx(known, rel=0.08)
+    """Of one prompt, its projection apart: one product of 30 tokens."""
+    clip, counter = BlankCLIP("pocket"), Counter()
+    clip.begin(counter)
+    prompt = torch.randn(1, 30, clip.text_width, requires_grad=gradient)
+    with counter:
+        found = clip.text.encode(prompt, torch.tensor([29]))
+        if gradient:
+            found.sum().backward()
+    known = sum(kernel.flops for kernel in passes._few(1, 30, gradient))
+    assert known == pytest.approx(counter.flops, rel=0.01)
 
 
 def test_passes_of_any_size_are_told_by_two_small_ones(passes: Passes) -> None:
@@ -49,8 +55,8 @@ def test_imagenet_has_settings_of_its_own() -> None:
 @pytest.mark.parametrize("dataset", TOKENS)
 def test_names_have_the_tokens_that_they_stand_for(dataset: str) -> None:
     """As many names as classes, each as long as the table says."""
-    count = TowerShape.of_name("ViT-B-16-quickgelu:random").count
-    found = [count(name) for name in names_like(dataset)]
+    encode = load_tokenizer("ViT-B-16").encode
+    found = [len(encode(name)) for name in names_like(dataset)]
     assert len(found) == len(data_shape(dataset).class_names)
     assert [found.count(n + 1) for n in range(max(found))] == list(TOKENS[dataset])
 

@@ -1,21 +1,15 @@
 """The calibration: a few real epochs that stand for a trial."""
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 
 from harness.method import Method
-from harness.planning.calibration import (
-    calibrate,
-    counted_seconds,
-    fitting,
-    random_features,
-)
-from harness.planning.short_trial import EPOCHS, shortened
-from harness.resources.cost import AnalyticCosts
-from ship.cost import DataShape, TowerShape, trial_cost
+from harness.planning.calibration import calibrate, fitting
+from harness.resources.cost import CountedCosts
+from ship.cost import BlankCLIP, Rates, count_trial, random_features, shortened
+from ship.cost.epochs import EPOCHS
 from ship.trial.run import run_trial
 from ship.trial_config import TrialConfig
 from tests.ship.cost import counting
@@ -56,7 +50,7 @@ def test_a_few_epochs_are_run_and_nothing_is_extracted(changes: dict[str, Any]) 
         raise RuntimeError("features were extracted")
 
     method = Method(run, lambda *_: counting.pocket().clip, extract=never)
-    costs, before = AnalyticCosts(None), torch.get_num_threads()
+    costs, before = CountedCosts(None), torch.get_num_threads()
     found = calibrate(config(**changes), 2, costs, method, "cpu", 1)
     assert found.seconds_per_flop > 0
     assert 0 < found.took < 60
@@ -79,16 +73,16 @@ def test_seconds_are_counted_epoch_by_epoch() -> None:
     }
     total = sum(map(sum, spent.values()))
     more = 2 * 25 * 1.0 + 2 * 15 * 2.0 + 3 * 0.5  # four evaluations beside epoch 0's
-    assert counted_seconds(whole, shortened(whole), spent) == pytest.approx(total + more)
+    assert Rates.of(shortened(whole), spent).total(whole) == pytest.approx(total + more)
     targets = {**spent, "final": [2.0] * 15}
-    assert counted_seconds(whole, shortened(whole), targets) == pytest.approx(
+    assert Rates.of(shortened(whole), targets).total(whole) == pytest.approx(
         total + more + 2.0 * 10 + 2 * 15 * 2.0
     )
 
 
 def test_a_large_setting_is_measured_smaller() -> None:
     """Fewer seeds first, then pictures, then classes; a small one as it is."""
-    costs, large = AnalyticCosts(None), config(max_classes=None, shots=16)
+    costs, large = CountedCosts(None), config(max_classes=20, shots=8)
     assert fitting(config(), 3, costs, 1e15) == (config(), 3)
     whole = costs(shortened(large), 8)
     smaller, n_seeds = fitting(large, 8, costs, whole / 3)
@@ -101,23 +95,23 @@ def test_a_large_setting_is_measured_smaller() -> None:
 def test_costs_need_names_and_labels_alone() -> None:
     """Without weights or features they are those of the loaded data set."""
     setting = config(precision="bf16")
-    data = DataShape.of(replace(counting.pocket().features).first_classes(10))
-    expected = trial_cost(setting, 3, TowerShape.of_name("pocket"), data).flops
-    assert AnalyticCosts(None)(setting, 3) == pytest.approx(expected)
+    blank = BlankCLIP("pocket", "bf16")
+    counted = count_trial(setting, counting.pocket().features, {}, blank, 3)
+    assert CountedCosts(None)(setting, 3) == pytest.approx(counted.flops(setting, 3), rel=0.02)
     with pytest.raises(ValueError, match="unknown dataset"):
-        AnalyticCosts(None)(config(dataset="nothing"), 1)
+        CountedCosts(None)(config(dataset="nothing"), 1)
 
 
 def test_a_short_trial_is_evaluated_as_often_as_it_says() -> None:
     """Its shortened form has all of its epochs, but one evaluation alone."""
     own = config(generator="none", finetuner={**COOP, "epochs": 5}, eval_every=1)
     spent = {"selection": [100.0, 1.0, 1.0, 1.0, 1.0, 101.0]}
-    assert counted_seconds(own, shortened(own), spent) == pytest.approx(5 * 1 + 6 * 100)
+    assert Rates.of(shortened(own), spent).total(own) == pytest.approx(5 * 1 + 6 * 100)
 
 
 def test_noise_is_made_for_pictures_that_a_draw_can_show() -> None:
     """A class has no more than `shots`; every class keeps some."""
-    bare = AnalyticCosts(None).bare("emoji")
+    bare = CountedCosts(None).bare("emoji")
     made = random_features(bare, config(shots=1, max_classes=10, views=3), 4)
     assert sorted(made.train_labels.tolist()) == list(range(10))
     assert made.train.shape == (10, 4, 4)

@@ -15,7 +15,9 @@ from harness.config.study_config import StudyConfig
 from harness.planning.calibration import Calibration
 from harness.planning.estimate import START, USUAL_START, estimate_time, trials_at_once
 from harness.planning.fingerprints import Fingerprints
+from harness.planning.flops import flops_of
 from harness.planning.plan import BETWEEN_TRIALS, Estimate, make_plan
+from harness.resources import CountedCosts
 from harness.store.ledger import Ledger, LedgerRun
 from ship.trial_config import TrialConfig
 from tests.harness.fakes import make_method, make_study
@@ -251,3 +253,25 @@ def test_an_estimate_says_what_its_wall_time_is_made_of() -> None:
         "one trial at a time, features cached"
     )
     assert "time of features not known" in replace(estimate, features=None).parts
+
+
+def test_of_very_many_settings_some_are_counted() -> None:
+    """The others have the count of the most alike; what shares a count needs none of its own."""
+    asked: list[tuple[int, float]] = []
+
+    class Costs(CountedCosts):
+        def __call__(self, config: TrialConfig, n_seeds: int) -> float:
+            asked.append((config.generator.latent_dim, config.generator.lr))
+            return 10.0 * config.generator.latent_dim * n_seeds
+
+    def trial(latent: int, lr: float) -> tuple[TrialConfig, int]:
+        generator = {"name": "vae", "latent_dim": latent, "lr": lr}
+        return TrialConfig.model_validate({"generator": generator}), 2
+
+    few = [trial(latent, lr) for latent in (4, 8, 16) for lr in (0.1, 0.2)]
+    assert flops_of(few, Costs(None)) == [80.0, 80.0, 160.0, 160.0, 320.0, 320.0]
+    asked.clear()
+    many = [trial(latent, 0.1) for latent in range(1, 101)]
+    found = flops_of(many, Costs(None))
+    assert len({latent for latent, _ in asked}) == 20
+    assert found[:4] == [20.0, 20.0, 120.0, 120.0]  # 1 and 6 are counted

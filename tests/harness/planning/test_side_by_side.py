@@ -6,7 +6,7 @@ import pytest
 
 from harness.method import Method
 from harness.planning.side_by_side import side_by_side
-from harness.resources import AnalyticCosts
+from harness.resources import CountedCosts
 from ship.trial_config import TrialConfig
 from tests.harness.fakes import make_study
 
@@ -21,7 +21,7 @@ CONFIG = TrialConfig(
 @pytest.mark.usefixtures("local_ray")
 def test_all_workers_measure_and_what_they_took_to_start_is_known() -> None:
     """Two of them, each with a backbone of its own; what cannot be measured is one clear line."""
-    costs = AnalyticCosts(None)
+    costs = CountedCosts(None)
     assert costs(CONFIG, 1) > 0  # what it remembers of a setting travels with it, or stays
     with side_by_side(make_study(), 2, CONFIG, costs, Method()) as workers:
         assert workers.started > 0
@@ -40,7 +40,7 @@ def test_a_backbone_that_cannot_be_loaded_is_one_clear_line() -> None:
         raise ValueError("no such weights\nand more")
 
     broken = side_by_side(
-        make_study(), 1, CONFIG, AnalyticCosts(None), Method(load_backbone=missing)
+        make_study(), 1, CONFIG, CountedCosts(None), Method(load_backbone=missing)
     )
     with pytest.raises(ValueError, match=r"^no such weights$"), broken:
         raise AssertionError("there are workers")

@@ -10,7 +10,7 @@ from harness.config.choices import Resources
 from harness.config.load import parse_study
 from harness.config.study_config import StudyConfig
 from harness.planning.fingerprints import Fingerprints
-from harness.resources.cost import AnalyticCosts
+from harness.resources.cost import CountedCosts
 from harness.resources.gpu_sharing import (
     LARGEST_NODE,
     MOST_ON_A_GPU,
@@ -22,7 +22,6 @@ from harness.resources.gpu_sharing import (
 )
 from harness.store.ledger import Ledger
 from harness.tuning.fusion_policy import GPU_REPLICAS, fuse_policy
-from ship.cost import Memory
 from ship.trial_config import TrialConfig
 from tests.harness.fakes import make_method, make_study
 from tests.harness.planning.made import run_of, settings_of
@@ -125,12 +124,12 @@ def test_the_yaml_says_auto_for_short() -> None:
 
 
 def test_memory_bounds_what_is_fused(prints: Fingerprints) -> None:
-    """As many replicas as fill half of a trial's share, by the analytic count."""
-    costs = AnalyticCosts(None)
+    """As many replicas as fill half of a trial's share, by the count."""
+    costs = CountedCosts(None)
     study = make_study(space=KL, seeds=2)
     work = works(study, prints)[0]
-    memory = costs.memory(work.setting.config, 2)
-    room = 2 * memory.bytes(3 * 2)
+    memory = costs.memory(work.setting.config)
+    room = 2 * memory * 3 * 2
     for gib, expected in ((room, 3), (0.0, 1), (1e15, 4)):
         policy = fuse_policy(study, 1, gpu=True, memory=lambda gib=gib: gib, costs=costs)  # type: ignore[misc]
         assert policy(work, 4) == expected
@@ -141,11 +140,11 @@ def test_memory_bounds_what_is_fused(prints: Fingerprints) -> None:
 def test_what_cannot_be_counted_is_not_fused(prints: Fingerprints, answer: Any) -> None:
     """A dataset that is gone, say: the trial itself will tell."""
 
-    class Lost(AnalyticCosts):
-        def memory(self, config: TrialConfig, n_seeds: int) -> Memory:
+    class Lost(CountedCosts):
+        def memory(self, config: TrialConfig) -> int:
             if isinstance(answer, Exception):
                 raise answer
-            return Memory(per_replica=answer)
+            return answer
 
     study = make_study(space=KL, seeds=1)
     policy = fuse_policy(study, 1, memory=lambda: 1e9, costs=Lost(None))

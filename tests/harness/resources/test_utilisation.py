@@ -9,8 +9,7 @@ from harness.resources.utilisation import Utilisation, matmul_ceiling
 from harness.worker.spec import feature_key, trial_spec
 from harness.worker.trainable import FINAL, ShipTrainable
 from reports.contract import Cost
-from ship.cost import DataShape, trial_cost
-from ship.subsets import studied_classes
+from ship.cost import count_trial
 from ship.trial.run import run_trial
 from ship.trial_config import TrialConfig
 from tests.harness.fakes import FakeClip
@@ -51,13 +50,13 @@ def test_a_finished_run_says_what_it_computed() -> None:
     """FLOPs are those of the epochs that ran; with the seconds and the ceiling they give MFU."""
     final = run_worker(CONFIG)
     bench = counting.pocket()
-    data = DataShape.of(studied_classes(CONFIG, bench.features))
     ran = {
         "selection_generator": 2,
+        "selection": 3,
         "final_generator": 2,
         "final": int(max(final["selection_epoch"])),
     }
-    expected = trial_cost(CONFIG, 2, bench.tower, data, ran=ran).flops
+    expected = count_trial(CONFIG, bench.features, {}, bench.blank, 2).flops(CONFIG, 2, ran)
     assert final[Cost.FLOPS] == pytest.approx(expected)
     share = final[Cost.FLOPS] / final[Cost.SECONDS] / final[Cost.MATMUL]
     assert final[Cost.MFU] == pytest.approx(100 * share)

@@ -12,7 +12,7 @@ from harness.config.study_config import StudyConfig
 from harness.planning.fingerprints import Fingerprints
 from harness.planning.plan import make_plan
 from harness.planning.settings import SettingMaker
-from harness.resources.cost import AnalyticCosts
+from harness.resources.cost import CountedCosts
 from harness.store.ledger import Ledger
 from harness.study.scout import _replicas, largest_group
 from harness.tuning.fusion import Group
@@ -26,7 +26,7 @@ LEVELS = {"generator.n_ctx": [1, 2, 4, 8, 16]}
 
 def largest(study: StudyConfig, prints: Fingerprints) -> Group:
     """The group that is measured of a study that has not begun."""
-    policy = fuse_policy(study, 1, gpu=True, costs=AnalyticCosts(None))
+    policy = fuse_policy(study, 1, gpu=True, costs=CountedCosts(None))
     plan = make_plan(study, Ledger(), prints)
     return largest_group(study, plan, SettingMaker(study, prints), policy)
 

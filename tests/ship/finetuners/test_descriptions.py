@@ -12,7 +12,6 @@ from pydantic import ValidationError
 import ship
 from ship.clip.frozen_clip import FrozenCLIP
 from ship.configs import ZeroShotConfig
-from ship.cost import DataShape, TowerShape, trial_cost
 from ship.features.feature_set import FeatureSet
 from ship.finetuners.descriptions import DescriptionsError, described
 from ship.finetuners.zero_shot import ZeroShot
@@ -168,15 +167,3 @@ def test_what_is_kept_needs_the_file_no_more(
     labels = torch.from_numpy(features.test_labels)[base]
     right = (logits[base].argmax(1) == labels).double().mean()
     assert 100 * float(right) == pytest.approx(test[1])
-
-
-def test_its_tokens_are_predicted(file: Path, clip: FrozenCLIP, features: FeatureSet) -> None:
-    """Each sentence goes through the text tower once a task."""
-    setting = TrialConfig(
-        shots=2, selection="none", generator={"name": "none"}, finetuner=config(file)
-    )
-    before = clip.text_tokens
-    list(run_trial(setting, SEEDS, features, clip))
-    tower = TowerShape(24, 3, 96, 24, 16, 4, lambda text: len(clip.tokenizer.encode(text)))
-    cost = trial_cost(setting, 2, tower, DataShape.of(features))
-    assert cost.text_tokens == clip.text_tokens - before
