@@ -98,6 +98,21 @@ def context_length(name: str) -> int:
     return int(text_settings(architecture).context_length)
 
 
+def text_depth(name: str) -> int:
+    """Blocks of a backbone's text tower.
+
+    Args:
+        name: "pocket" or an open_clip NAME[:PRETRAINED].
+
+    Raises:
+        BackboneError: open_clip has no such architecture.
+    """
+    architecture = name.partition(":")[0]
+    if architecture == "pocket":
+        return int(_config(architecture)["text_cfg"]["layers"])
+    return int(text_settings(architecture).layers)
+
+
 def feature_dim(name: str) -> int:
     """Size of a backbone's features.
 

@@ -1,14 +1,16 @@
-"""Backbones that a study names: they can be loaded, and their prompts have room for contexts."""
+"""Backbones that a study names: they can be loaded, and have room for contexts and layers."""
 
 from collections.abc import Iterator, Sequence
 
 from harness.config.checks.settings import Setting
 from harness.errors import Fault
-from ship.architectures import BackboneError, context_length
+from ship.architectures import BackboneError, context_length, text_depth
 
 
 def backbone_faults(settings: Sequence[Setting]) -> Iterator[tuple[Setting, Fault]]:
-    """Unknown backbones, and contexts that leave a prompt no room for SOT, a class name and EOT."""
+    """Unknown backbones; contexts that leave a prompt no room for SOT, a class name and EOT; blocks
+    of the text tower that are not there.
+    """
     reasons: dict[str, str] = {}
     for setting in settings:
         name = setting.trial.backbone
@@ -23,6 +25,12 @@ def backbone_faults(settings: Sequence[Setting]) -> Iterator[tuple[Setting, Faul
             if isinstance(n_ctx, int) and n_ctx > most:
                 must = f"must be at most {most} for backbone {name}"
                 yield setting, Fault(f"{group}.n_ctx", must, n_ctx)
+        layer = getattr(setting.trial.finetuner, "layer", None)
+        blocks = text_depth(name)
+        if isinstance(layer, int) and layer >= blocks:
+            must = f"must be 1 to {blocks - 1} for backbone {name}"
+            must += f", whose text tower has {blocks} blocks"
+            yield setting, Fault("finetuner.layer", must, layer)
 
 
 def _unfit(name: str) -> str:
