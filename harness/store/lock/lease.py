@@ -111,11 +111,15 @@ class Lease:
         Raises:
             StudyLost: it is not this process's any more.
         """
-        began = self._timing.now()
-        tag = self._read()
-        if not self._is_mine(tag):
-            self._lost = self._lost or self._loss(tag)
-            raise self._lost
+        while True:
+            began = self._timing.now()
+            tag = self._read()
+            if not self._is_mine(tag):
+                self._lost = self._lost or self._loss(tag)
+                raise self._lost
+            late = self._timing.now() - began > self._timing.expiry / 2
+            if not late or self._stop.is_set():
+                break  # else it is old: suspended since, this process may have been replaced
         if self._stop.is_set():
             return
         self._write()

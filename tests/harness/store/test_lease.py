@@ -102,6 +102,26 @@ def test_a_holder_that_lives_is_named(hosts: Hosts) -> None:
     first.beat()  # still the first's
 
 
+def test_a_beat_that_was_held_up_does_not_take_the_study_back(
+    hosts: Hosts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Suspended between its look and its write, a driver looks again before it writes."""
+    first, look = hosts.held("a"), Lease._read
+    looks = []
+
+    def suspended(lease: Lease, *name: str) -> str:
+        found = look(lease, *name)
+        if lease is first and not looks:
+            looks.append(found)
+            hosts.held("b")  # waits for a minute
+        return found
+
+    monkeypatch.setattr(Lease, "_read", suspended)
+    with pytest.raises(StudyLost, match="process 7 on host b has taken it over"):
+        first.beat()
+    assert json.loads(hosts.tag)["host"] == "b"
+
+
 def test_a_holder_that_is_silent_for_long_enough_is_replaced(hosts: Hosts) -> None:
     """By the watcher's own clock, from its first look on."""
     first = hosts.held("a")
