@@ -116,8 +116,8 @@ def test_the_keys_of_built_ins_do_not_change(tmp_path: Path) -> None:
     assert [maker({"finetuner": name}).key for name in ("coop", "tip_adapter")] == before
 
 
-def test_a_plan_says_that_a_plugins_cost_is_not_known(bench: Bench, tmp_path: Path) -> None:
-    """It makes no guess: the plan comes without a time."""
+def test_a_plan_tells_the_time_of_a_plugin(bench: Bench, tmp_path: Path) -> None:
+    """Its cost is counted as that of any other method, and a calibration runs it."""
     load_plugins([written(tmp_path)])
     told: list[str] = []
     plan = plan_study(
@@ -128,8 +128,9 @@ def test_a_plan_says_that_a_plugins_cost_is_not_known(bench: Bench, tmp_path: Pa
         method=replace(Method(), extraction_seconds=None),
         say=told.append,
     )
-    assert plan.estimate is None and len(plan.work) == 2
-    assert any("what generator noisy_text computes" in line for line in told), told
+    assert plan.estimate is not None and len(plan.work) == 2, told
+    assert all(0 < plan.estimate.seconds[work.setting.key] < 60 for work in plan.work)
+    assert not any("cannot be estimated" in line for line in told), told
 
 
 def sweep(folder: Path, *options: str) -> subprocess.Popen[str]:
