@@ -99,7 +99,8 @@ def _footnotes(notes: Sequence[str]) -> Grid:
 def _fitted(table: Table, width: int) -> tuple[Grid, list[str]]:
     """The roomiest grid that fits, and the headings of the columns that had to be left out.
 
-    A column is left out only if no layout fits with it.
+    A column is left out only if no layout fits with it. Where even the narrowest grid is too wide,
+    each row is a paragraph: rich would cut numbers and labels, and a cut number is another one.
     """
     columns = table.page_columns
     for most in range(max(column.drop for column in columns) + 1):
@@ -109,8 +110,30 @@ def _fitted(table: Table, width: int) -> tuple[Grid, list[str]]:
             grid = _grid(table, layout, kept)
             if _natural_width(grid) <= width:
                 return grid, dropped
-    # Even the narrowest grid does not fit; rich cuts its cells.
-    return grid, dropped
+    return _paragraphs(table, columns), []
+
+
+def _paragraphs(table: Table, columns: Sequence[Column]) -> Grid:
+    """Each row as its labels, and behind them every measure with its heading."""
+    grid = Grid(
+        title=printable(table.title, "bold"), title_justify="left", box=None, show_header=False,
+        pad_edge=False, padding=(0, 0, 1, 0),
+    )  # fmt: skip
+    grid.add_column(overflow="fold")
+    keys = [column.key for column in columns]
+    for _, rows in table.sections():
+        for row in rows:
+            texts = [" ".join(_cell(c, PLAIN).split()) for c in row_cells(table, row, keys)]
+            labels = ", ".join(filter(None, texts[: table.labels]))
+            measures = [
+                f"{column.heading} {text}"
+                for column, text in zip(columns[table.labels :], texts[table.labels :], strict=True)
+                if text
+            ]
+            paragraph = printable(f"{labels}: ", "bold")
+            paragraph.append_text(printable("; ".join(measures), "not bold"))
+            grid.add_row(paragraph, style="bold" if row.baseline else "")
+    return grid
 
 
 def _natural_width(grid: Grid) -> int:

@@ -19,7 +19,7 @@ from reports.render.plain import csv_stream, csv_text, markdown
 from reports.render.terminal import terminal_text
 from reports.stats import Estimate
 from reports.tables.build import build_tables
-from reports.tables.formatting import number, p_text
+from reports.tables.formatting import cell_text, number, p_text
 from reports.tables.model import Column, Counts, Row, Table, Text, Value, level_id, level_text
 from tests.reports.builder import StoreBuilder, prompt_len
 from tests.reports.pages import collapsed, eventful, page_of, torn
@@ -41,13 +41,28 @@ def nasty() -> Table:
     return Table("nasty", NASTY, columns, (row,), (NASTY,))
 
 
-@pytest.mark.parametrize("width", [60, 80, 100, 140, 200])
+@pytest.mark.parametrize("width", [40, 60, 80, 100, 140, 200])
 def test_terminal_keeps_to_its_width(packaged: Build, width: int) -> None:
     """No line is wider than the console, and at 80 columns and more nothing is cut off."""
     text = terminal_text(eventful(packaged), width)
     assert max(map(len, text.splitlines())) <= width
     if width >= 80:
         assert "…" not in text
+
+
+def test_a_terminal_too_narrow_for_any_grid_shows_each_row_whole(packaged: Build) -> None:
+    """Every label and every number stands behind its heading; nothing is cut."""
+    table = next(table for table in eventful(packaged) if table.place == "page")
+    text = " ".join(terminal_text([table], 24).split())
+    assert "…" not in text and "too narrow" not in text
+    for row in table.rows:
+        for column in table.page_columns:
+            cell = row.cells.get(column.key)
+            if cell is None or isinstance(cell, Counts):
+                continue
+            shown = " ".join(cell_text(cell).split())
+            heading = f"{column.heading} " if column in table.page_columns[table.labels :] else ""
+            assert f"{heading}{shown}" in text
 
 
 def test_eleven_datasets_fit_a_file_and_leave_a_narrow_terminal() -> None:
