@@ -76,7 +76,7 @@ def test_a_package_is_installed_and_goes_through_a_study(tmp_path: Path) -> None
     (tmp_path / "own.yaml").write_text(YAML)
     refused = run(*sweep, "--space", "own.yaml", cwd=tmp_path, code=2)
     assert "own.yaml: finetuner must be one of the choices, got 'ridge'" in refused
-    assert "own.yaml: dataset must be a dataset, got 'shapes'" in refused
+    assert "own.yaml: generator must be one of the choices, got 'residual_text'" in refused
 
     # a copy: setuptools leaves a folder beside what it builds
     source = tmp_path / "source"
@@ -88,7 +88,7 @@ def test_a_package_is_installed_and_goes_through_a_study(tmp_path: Path) -> None
         said = run(*sweep, "--check", name, cwd=tmp_path)
         assert said.splitlines()[-1] == "everything holds", said
     told = run(*sweep, "--space", "own.yaml", "--dry-run", cwd=tmp_path)
-    assert "nobody has written down what generator residual_text computes" in told
+    assert "estimated compute time left" in told and "cannot be estimated" not in told, told
     table = run(*sweep, "--space", "own.yaml", cwd=tmp_path)
     assert "own: the answer" in table and "l2" in table, table
     code = (
