@@ -92,10 +92,7 @@ def context_length(name: str) -> int:
     Raises:
         BackboneError: open_clip has no such architecture.
     """
-    architecture = name.partition(":")[0]
-    if architecture == "pocket":
-        return int(_config(architecture)["text_cfg"]["context_length"])
-    return int(text_settings(architecture).context_length)
+    return _text_size(name, "context_length")
 
 
 def text_depth(name: str) -> int:
@@ -107,10 +104,15 @@ def text_depth(name: str) -> int:
     Raises:
         BackboneError: open_clip has no such architecture.
     """
+    return _text_size(name, "layers")
+
+
+def _text_size(name: str, size: str) -> int:
+    """One of the text tower's settings; pocket's without the seconds of open_clip's import."""
     architecture = name.partition(":")[0]
     if architecture == "pocket":
-        return int(_config(architecture)["text_cfg"]["layers"])
-    return int(text_settings(architecture).layers)
+        return int(_config(architecture)["text_cfg"][size])
+    return int(getattr(text_settings(architecture), size))
 
 
 def feature_dim(name: str) -> int:

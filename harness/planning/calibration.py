@@ -52,7 +52,7 @@ def calibrate(
     Raises:
         ValueError: the backbone cannot be loaded, or the dataset cannot carry the setting.
     """
-    from ship.cost import Rates, random_features, random_target, shortened
+    from ship.cost import Rates, random_features, random_target, retrains, shortened
 
     started = time.monotonic()
     with _threads(threads):
@@ -67,8 +67,7 @@ def calibrate(
             return _timed(method.run_trial(setting, range(n_seeds), features, clip, targets, None))
 
         spent = timed(short)
-        retrains = config.selection == "pseudo_new" or config.protocol == "cross_dataset"
-        if retrains and len(spent.get("final", ())) < getattr(short.finetuner, "epochs", 0):
+        if retrains(config) and len(spent.get("final", ())) < getattr(short.finetuner, "epochs", 0):
             # on noise an early epoch may be the best one, and retraining ends with it
             spent |= timed(short.model_copy(update={"selection": "none", "objective": None}))
         seconds = Rates.of(short, spent).total(config)

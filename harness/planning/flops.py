@@ -20,15 +20,16 @@ def flops_of(trials: Sequence[tuple[TrialConfig, int]], costs: CountedCosts) -> 
     """
     from ship.cost import alike
 
-    kinds = list({alike(config): config for config, _ in trials}.values())
-    counted = kinds[:: -(-len(kinds) // MOST_COUNTED)]
-    by_key = {alike(config): config for config in counted}
+    kinds = list({alike(config): config for config, _ in trials}.items())
+    counted = dict(kinds[:: -(-len(kinds) // MOST_COUNTED)])
 
     def flops(config: TrialConfig, n_seeds: int) -> float:
-        if alike(config) in by_key:
+        if alike(config) in counted:
             return costs(config, n_seeds)
-        apart = [_apart(config.model_dump(), other.model_dump()) for other in counted]
-        nearest = [c for c, far in zip(counted, apart, strict=True) if far == min(apart)]
+        own, others = config.model_dump(), counted.values()
+        apart = [_apart(own, other.model_dump()) for other in others]
+        least = min(apart)
+        nearest = [other for other, far in zip(others, apart, strict=True) if far == least]
         return statistics.fmean(costs(other, n_seeds) for other in nearest)
 
     return [flops(config, n_seeds) for config, n_seeds in trials]

@@ -19,6 +19,7 @@ from ship.cost.trial import (
     count_trial,
     random_features,
     random_target,
+    retrains,
 )
 
 __all__ = [
@@ -31,5 +32,6 @@ __all__ = [
     "count_trial",
     "random_features",
     "random_target",
+    "retrains",
     "shortened",
 ]

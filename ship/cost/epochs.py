@@ -63,7 +63,7 @@ class Rates:
             looked = stage == "selection" and ages == 1  # before the first epoch, and once more
             length = planned + looked
             parts = [items[at : at + length] for at in range(0, len(items), length)]
-            each = statistics.fmean(_usual(part, looked) for part in parts)
+            each = statistics.fmean(map(_usual, parts))
             epoch[stage], times[stage] = each, len(parts)
             rest = math.fsum(items) - each * (len(items) - looked)
             if looked and len(items) == length:
@@ -92,7 +92,7 @@ class Rates:
         return total
 
 
-def _usual(items: Sequence[float], looked: bool) -> float:
+def _usual(items: Sequence[float]) -> float:
     """One epoch: the median of those that are neither the first nor evaluated."""
     return statistics.median(items[1:-1] or items[-1:])
 

@@ -79,7 +79,7 @@ def count_trial(
         for trial in _stages(smaller):
             before = counter.flops
             for item in run_trial(trial, range(replicas), features, clip, targets):
-                if item.stage in _LATER and trial.selection != "none" and _retrains(trial):
+                if item.stage in _LATER and retrains(trial):
                     break  # which of the later epochs run is a matter of what was chosen
                 spent[item.stage].append((counter.flops - before) / replicas)
                 before = counter.flops
@@ -143,12 +143,15 @@ def _fewer_steps(config: TrialConfig, features: FeatureSet) -> tuple[TrialConfig
 def _stages(short: TrialConfig) -> Iterator[TrialConfig]:
     """The trial; where it is retrained, all epochs of that apart, as if the last was chosen."""
     yield short
-    if _retrains(short) and short.selection != "none":
+    if retrains(short):
         yield short.model_copy(update={"selection": "none", "objective": None})
 
 
-def _retrains(config: TrialConfig) -> bool:
-    return config.selection in ("pseudo_new", "none") or config.protocol == "cross_dataset"
+def retrains(config: TrialConfig) -> bool:
+    """Whether what is tested is trained anew, up to the epoch that selection chose."""
+    if config.selection == "none":
+        return False
+    return config.selection == "pseudo_new" or config.protocol == "cross_dataset"
 
 
 def random_features(bare: FeatureSet, config: TrialConfig, size: int) -> FeatureSet:

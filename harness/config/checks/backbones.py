@@ -26,8 +26,7 @@ def backbone_faults(settings: Sequence[Setting]) -> Iterator[tuple[Setting, Faul
                 must = f"must be at most {most} for backbone {name}"
                 yield setting, Fault(f"{group}.n_ctx", must, n_ctx)
         layer = getattr(setting.trial.finetuner, "layer", None)
-        blocks = text_depth(name)
-        if isinstance(layer, int) and layer >= blocks:
+        if isinstance(layer, int) and layer >= (blocks := text_depth(name)):
             must = f"must be 1 to {blocks - 1} for backbone {name}"
             must += f", whose text tower has {blocks} blocks"
             yield setting, Fault("finetuner.layer", must, layer)
