@@ -8,6 +8,15 @@ from ship.configs.files import sealed
 from ship.configs.prompt import NamePosition
 from ship.settings import PER_REPLICA, NamedSettings
 
+# Of those that learn prompts.
+_NCtx = Annotated[int, Field(ge=1, description="learned context vectors")]
+_CtxInit = Annotated[str | None, Field(description="words to start from; null: random")]
+_SgdRate = Annotated[
+    float, Field(gt=0, description="SGD's learning rate, cosine to 0"), PER_REPLICA
+]
+# Of all that take steps.
+_Epochs = Annotated[int, Field(ge=0, description="passes over the real features")]
+_BatchSize = Annotated[int, Field(ge=1, description="real features a step")]
 # Of ZS-LP and of CLAP, which is ZS-LP with a penalty.
 _Norm = Annotated[
     float,
@@ -18,7 +27,10 @@ _ProbeRate = Annotated[
     Field(gt=0, description="learning rate of SGD with momentum 0.9, cosine to 0"),
     PER_REPLICA,
 ]
-# Of DePT's head, whatever prompts it stands beside.
+# Of DePT's head and of the prompts that it stands beside, whatever they are.
+_PromptRate = Annotated[
+    float, Field(gt=0, description="SGD's learning rate of the prompts, cosine to 0"), PER_REPLICA
+]
 _HeadWeight = Annotated[
     float,
     Field(ge=0, le=1, description="share of the head in the loss and in base classes' logits"),
@@ -99,8 +111,8 @@ class CoOpConfig(NamedSettings):
     """CoOp: learned context vectors around the class name, for all classes or for each its own."""
 
     name: Literal["coop"] = "coop"
-    n_ctx: int = Field(4, ge=1, description="learned context vectors")
-    ctx_init: str | None = Field("a photo of a", description="words to start from; null: random")
+    n_ctx: _NCtx = 4
+    ctx_init: _CtxInit = "a photo of a"
     class_specific: bool = Field(
         False,
         description="contexts of its own for each class; without data they keep their start",
@@ -108,25 +120,21 @@ class CoOpConfig(NamedSettings):
     name_position: NamePosition = Field(
         "end", description="class name behind the context, in its middle, or before it"
     )
-    lr: Annotated[float, PER_REPLICA] = Field(
-        2e-3, gt=0, description="SGD's learning rate, cosine to 0"
-    )
-    epochs: int = Field(200, ge=0, description="passes over the real features")
-    batch_size: int = Field(256, ge=1, description="real features a step")
+    lr: _SgdRate = 2e-3
+    epochs: _Epochs = 200
+    batch_size: _BatchSize = 256
 
 
 class CoCoOpConfig(NamedSettings):
     """CoCoOp: context conditioned on the picture; costs one text pass per picture and class."""
 
     name: Literal["cocoop"] = "cocoop"
-    n_ctx: int = Field(4, ge=1, description="learned context vectors")
-    ctx_init: str | None = Field("a photo of a", description="words to start from; null: random")
+    n_ctx: _NCtx = 4
+    ctx_init: _CtxInit = "a photo of a"
     reduction: int = Field(16, ge=1, description="feature size over hidden units of the meta-net")
-    lr: Annotated[float, PER_REPLICA] = Field(
-        2e-3, gt=0, description="SGD's learning rate, cosine to 0"
-    )
-    epochs: int = Field(10, ge=0, description="passes over the real features")
-    batch_size: int = Field(1, ge=1, description="real features a step")
+    lr: _SgdRate = 2e-3
+    epochs: _Epochs = 10
+    batch_size: _BatchSize = 1
 
 
 class KgCoOpConfig(NamedSettings):
@@ -138,13 +146,11 @@ class KgCoOpConfig(NamedSettings):
         ge=0,
         description="weight of the squared distance to the hand-written prompts; 0: CoOp",
     )
-    n_ctx: int = Field(4, ge=1, description="learned context vectors")
-    ctx_init: str | None = Field("a photo of a", description="words to start from; null: random")
-    lr: Annotated[float, PER_REPLICA] = Field(
-        2e-3, gt=0, description="SGD's learning rate, cosine to 0"
-    )
-    epochs: int = Field(100, ge=0, description="passes over the real features")
-    batch_size: int = Field(128, ge=1, description="real features a step")
+    n_ctx: _NCtx = 4
+    ctx_init: _CtxInit = "a photo of a"
+    lr: _SgdRate = 2e-3
+    epochs: _Epochs = 100
+    batch_size: _BatchSize = 128
 
 
 class CoOpDePTConfig(NamedSettings):
@@ -154,13 +160,11 @@ class CoOpDePTConfig(NamedSettings):
     head_weight: _HeadWeight = 0.7
     head_rate: _HeadRate = 6.5
     norm: _HeadNorm = 10.0
-    n_ctx: int = Field(16, ge=1, description="learned context vectors")
-    ctx_init: str | None = Field(None, description="words to start from; null: random")
-    lr: Annotated[float, PER_REPLICA] = Field(
-        3.5e-3, gt=0, description="SGD's learning rate of the prompts, cosine to 0"
-    )
-    epochs: int = Field(10, ge=0, description="passes over the real features")
-    batch_size: int = Field(4, ge=1, description="real features a step")
+    n_ctx: _NCtx = 16
+    ctx_init: _CtxInit = None
+    lr: _PromptRate = 3.5e-3
+    epochs: _Epochs = 10
+    batch_size: _BatchSize = 4
 
 
 class KgCoOpDePTConfig(NamedSettings):
@@ -175,13 +179,11 @@ class KgCoOpDePTConfig(NamedSettings):
     head_weight: _HeadWeight = 0.7
     head_rate: _HeadRate = 6.5
     norm: _HeadNorm = 10.0
-    n_ctx: int = Field(4, ge=1, description="learned context vectors")
-    ctx_init: str | None = Field("a photo of a", description="words to start from; null: random")
-    lr: Annotated[float, PER_REPLICA] = Field(
-        3.5e-3, gt=0, description="SGD's learning rate of the prompts, cosine to 0"
-    )
-    epochs: int = Field(10, ge=0, description="passes over the real features")
-    batch_size: int = Field(4, ge=1, description="real features a step")
+    n_ctx: _NCtx = 4
+    ctx_init: _CtxInit = "a photo of a"
+    lr: _PromptRate = 3.5e-3
+    epochs: _Epochs = 10
+    batch_size: _BatchSize = 4
 
 
 class TCPConfig(NamedSettings):
@@ -199,12 +201,12 @@ class TCPConfig(NamedSettings):
     )
     reduction: int = Field(4, ge=1, description="feature size over hidden units of the net")
     n_ctx: int = Field(4, ge=1, description="learned context vectors, and tokens of each class")
-    ctx_init: str | None = Field(None, description="words to start from; null: random")
+    ctx_init: _CtxInit = None
     lr: Annotated[float, PER_REPLICA] = Field(
         2e-3, gt=0, description="Adam's learning rate, cosine to 0"
     )
-    epochs: int = Field(50, ge=0, description="passes over the real features")
-    batch_size: int = Field(32, ge=1, description="real features a step")
+    epochs: _Epochs = 50
+    batch_size: _BatchSize = 32
 
 
 class CLIPAdapterConfig(NamedSettings):
@@ -222,8 +224,8 @@ class CLIPAdapterConfig(NamedSettings):
     lr: Annotated[float, PER_REPLICA] = Field(
         1e-3, gt=0, description="AdamW's learning rate, cosine to 0"
     )
-    epochs: int = Field(50, ge=0, description="passes over the real features")
-    batch_size: int = Field(32, ge=1, description="real features a step")
+    epochs: _Epochs = 50
+    batch_size: _BatchSize = 32
 
 
 class LinearAdapterConfig(NamedSettings):
@@ -236,7 +238,7 @@ class LinearAdapterConfig(NamedSettings):
     lr: Annotated[float, PER_REPLICA] = Field(
         1e-4, gt=0, description="Adam's learning rate, cosine to 0 (the authors try 1e-5 to 1e-2)"
     )
-    epochs: int = Field(300, ge=0, description="passes over the real features")
+    epochs: _Epochs = 300
     batch_size: int = Field(
         4096, ge=1, description="real features a step, or all where there are fewer (the authors)"
     )
@@ -285,8 +287,8 @@ class LinearProbeConfig(NamedSettings):
     lr: Annotated[float, PER_REPLICA] = Field(
         3e-4, gt=0, description="AdamW's learning rate, cosine to 0"
     )
-    epochs: int = Field(50, ge=0, description="passes over the real features")
-    batch_size: int = Field(32, ge=1, description="real features a step")
+    epochs: _Epochs = 50
+    batch_size: _BatchSize = 32
 
 
 class ZSLPConfig(NamedSettings):
@@ -295,8 +297,8 @@ class ZSLPConfig(NamedSettings):
     name: Literal["zs_lp"] = "zs_lp"
     norm: _Norm = 10.0
     lr: _ProbeRate = 0.1
-    epochs: int = Field(300, ge=0, description="passes over the real features")
-    batch_size: int = Field(256, ge=1, description="real features a step")
+    epochs: _Epochs = 300
+    batch_size: _BatchSize = 256
 
 
 class CLAPConfig(NamedSettings):
@@ -308,8 +310,8 @@ class CLAPConfig(NamedSettings):
     )
     norm: _Norm = 10.0
     lr: _ProbeRate = 0.1
-    epochs: int = Field(300, ge=0, description="passes over the real features")
-    batch_size: int = Field(256, ge=1, description="real features a step")
+    epochs: _Epochs = 300
+    batch_size: _BatchSize = 256
 
 
 class LPPlusPlusConfig(_CacheConfig):

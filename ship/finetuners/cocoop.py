@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from ship.clip import FrozenCLIP
 from ship.configs import CoCoOpConfig
 from ship.finetuners.base import classification_loss
-from ship.finetuners.prompt_learner import PromptLearner, PromptTrained, uniform_linear
+from ship.finetuners.prompt_learner import PromptTrained, shared_contexts, uniform_linear
 from ship.synthesis import Synthesizer
 from ship.tasks import Task
 from ship.training import ReplicaRng, each_replica
@@ -60,9 +60,7 @@ class CoCoOp(PromptTrained):
     ) -> None:
         configs = each_replica(config, task.n_replicas)
         first, dtype = configs[0], task.features.dtype
-        learner = PromptLearner(
-            clip, task.class_names, seeds, dtype, n_ctx=first.n_ctx, ctx_init=first.ctx_init
-        )
+        learner = shared_contexts(clip, task, seeds, first)
         hidden = max(1, clip.feature_dim // first.reduction)
         weights = ReplicaRng(seeds, "cocoop/meta_net", clip.device, dtype)
         self.meta_net = MetaNet(clip.feature_dim, hidden, clip.text_width, weights)

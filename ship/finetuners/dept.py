@@ -39,7 +39,7 @@ from ship.clip import FrozenCLIP
 from ship.configs import CoOpDePTConfig, KgCoOpDePTConfig
 from ship.finetuners.base import classification_loss
 from ship.finetuners.kgcoop import knowledge_distance
-from ship.finetuners.prompt_learner import PromptLearner, PromptSettings, PromptTrained
+from ship.finetuners.prompt_learner import PromptSettings, PromptTrained, shared_contexts
 from ship.synthesis import Synthesizer
 from ship.tasks import Task
 from ship.training import ReplicaOptimizer, each_replica, per_replica
@@ -125,14 +125,7 @@ class CoOpDePT(PromptTrained):
         configs: tuple[Config, ...] = each_replica(config, task.n_replicas)
         first = configs[0]
         self._share = task.features.new_tensor([one.head_weight for one in configs])
-        learner = PromptLearner(
-            clip,
-            task.class_names,
-            seeds,
-            task.features.dtype,
-            n_ctx=first.n_ctx,
-            ctx_init=first.ctx_init,
-        )
+        learner = shared_contexts(clip, task, seeds, first)
         self.head = BaseHead(task, first.norm)
         beside = {f"head.{name}": value for name, value in self.head.named_parameters()}
         optimizing = partial(_sgd, head_rate=first.head_rate)
@@ -190,20 +183,9 @@ class KgCoOpDePT(CoOpDePT):
         configs = each_replica(config, task.n_replicas)
         self._weight = per_replica(configs, "weight", task.features)
 
-    def loss(
-        self,
-        features: Float[Tensor, "replica n feature"],
-        labels: Int[Tensor, "replica n"],
-        weights: Float[Tensor, "replica n"] | None = None,
-    ) -> Float[Tensor, " replica"]:
-        """CoOpDePT's loss + weight * L_kg.
-
-        Args:
-            features: a batch, unit norm.
-            labels: of each feature, places among the task's classes.
-            weights: of each feature's loss; None: all 1.
-        """
-        text = self.text_features()
-        loss = self._loss(features, text, labels, weights)
+    def _loss(
+        self, features: Tensor, text: Tensor, labels: Tensor, weights: Tensor | None
+    ) -> Tensor:
+        loss = super()._loss(features, text, labels, weights)
         distance = knowledge_distance(text, self._task.text_features, self._stream.allowed)
         return loss + self._weight * distance

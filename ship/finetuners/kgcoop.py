@@ -18,7 +18,7 @@ from torch import Tensor
 from ship.clip import FrozenCLIP
 from ship.configs import KgCoOpConfig, TCPConfig
 from ship.finetuners.base import classification_loss
-from ship.finetuners.prompt_learner import Optimizing, PromptLearner, PromptTrained, plain_sgd
+from ship.finetuners.prompt_learner import Optimizing, PromptTrained, plain_sgd, shared_contexts
 from ship.synthesis import Synthesizer
 from ship.tasks import Task
 from ship.training import each_replica, per_replica
@@ -64,14 +64,7 @@ class KgCoOp(PromptTrained):
         """
         configs: tuple[Config, ...] = each_replica(config, task.n_replicas)
         self._weight = per_replica(configs, "weight", task.features)
-        learner = PromptLearner(
-            clip,
-            task.class_names,
-            seeds,
-            task.features.dtype,
-            n_ctx=configs[0].n_ctx,
-            ctx_init=configs[0].ctx_init,
-        )
+        learner = shared_contexts(clip, task, seeds, configs[0])
         super().__init__(learner, task, synthesizer, clip, seeds, configs, beside, optimizing)
 
     def loss(

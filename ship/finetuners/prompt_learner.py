@@ -99,7 +99,15 @@ def uniform_linear(n_in: int, n_out: int, rng: ReplicaRng) -> ReplicaLinear:
 
 @runtime_checkable
 class PromptSettings(Protocol):
-    """What a fine-tuner's settings say about its training."""
+    """What a fine-tuner's settings say about its contexts and their training."""
+
+    @property
+    def n_ctx(self) -> int:
+        """Learned context vectors."""
+
+    @property
+    def ctx_init(self) -> str | None:
+        """Words that they start from; None: random."""
 
     @property
     def lr(self) -> float:
@@ -112,6 +120,25 @@ class PromptSettings(Protocol):
     @property
     def batch_size(self) -> int:
         """Real features a step."""
+
+
+def shared_contexts(
+    clip: FrozenCLIP, task: Task, seeds: Sequence[int], config: PromptSettings
+) -> PromptLearner:
+    """Contexts that all classes share, before the class name.
+
+    Args:
+        clip, task, seeds: as every fine-tuner is built.
+        config: says how many there are, and what they start from.
+    """
+    return PromptLearner(
+        clip,
+        task.class_names,
+        seeds,
+        task.features.dtype,
+        n_ctx=config.n_ctx,
+        ctx_init=config.ctx_init,
+    )
 
 
 # Of parameters and of each replica's settings.
