@@ -1,6 +1,6 @@
 """Ray's searcher over Optuna's ask and tell: gives out work, and tells Optuna what became of it."""
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -69,6 +69,8 @@ class StudySearcher(Searcher):
         self._ended: dict[str, list[Ending]] = {}
         groups = fuse(plan.work, fuse_at_most)
         self._queue = deque(Given(group, (None,) * len(group)) for group in groups)
+        # key -> works of a setting that wait or run
+        self._unended = Counter(work.setting.key for group in groups for work in group)
         self._proposals_left = plan.proposals
         self._spare = deque(spare)
         self._given: dict[str, Given] = {}
@@ -119,12 +121,14 @@ class StudySearcher(Searcher):
         """Tell Optuna what became of a trial's settings; queue those that run again."""
         self._running.discard(trial_id)
         given = self._given[trial_id]
+        self._unended.subtract(work.setting.key for work in given.group)
         death = None if result and not error else self._deaths.of(trial_id)
         ended, left = judge(given, result or {}, self._pruned.of(trial_id), death)
         for work, trial, ending in zip(given.group, given.proposed, ended, strict=True):
             if ending.state is not State.INTERRUPTED:
                 self._take(work, trial, ending)
         self._queue.extendleft(reversed(left))
+        self._unended.update(work.setting.key for again in left for work in again.group)
         self._ended[trial_id] = ended
 
     def endings(self, trial_id: str) -> list[Ending]:
@@ -139,8 +143,7 @@ class StudySearcher(Searcher):
             found = ending.final["selection"].get(self._study.objective)
             held = self._values.setdefault(key, self._ledger.objectives(key))
             held.update(zip(work.seeds, found or (), strict=bool(found)))
-        waiting = [*self._queue, *(self._given[trial_id] for trial_id in self._running)]
-        if not any(other.setting.key == key for given in waiting for other in given.group):
+        if not self._unended[key]:
             self._tell(work, trial, self._outcome(key))
 
     def _tell(self, work: Work, trial: optuna.Trial | None, outcome: Outcome) -> None:
@@ -179,6 +182,7 @@ class StudySearcher(Searcher):
             self._proposals_left -= 1
             trial, setting = proposal
             work = Work(setting, self._study.seeds)
+            self._unended[setting.key] += 1
             if not asked:
                 asked = True
                 self._queue.append(Given((work,), (trial,)))
@@ -191,19 +195,17 @@ class StudySearcher(Searcher):
                 places_left = 0
 
     def _propose(self, sampler: Sampler) -> tuple[optuna.Trial | None, Setting] | None:
-        held = [*self._queue, *(self._given[trial_id] for trial_id in self._running)]
-        busy = {work.setting.key for given in held for work in given.group}
         for _ in range(MOST_REPEATS):
             trial, setting = sampler.ask()
             if setting.key in self._outcomes:
                 sampler.tell(trial, self._outcomes[setting.key])
-            elif setting.key in busy:
+            elif self._unended[setting.key]:
                 sampler.tell(trial, Outcome(State.FAIL))
             else:
                 return trial, setting
         while self._spare:
             setting = self._spare.popleft()
-            if setting.key not in self._outcomes and setting.key not in busy:
+            if setting.key not in self._outcomes and not self._unended[setting.key]:
                 return None, setting
         return None
 

@@ -6,7 +6,8 @@ bench_fixed_costs (what a study takes beside its trials), bench_estimates (the t
 tells against the time that a study takes), bench_growth (time and memory against
 sizes), bench_fused (seeds and settings on one core and on two), bench_features (extraction and
 cache), bench_extraction (shards that survive a kill), bench_checkpoint (what one costs a trial),
-bench_plan (a plan against the number of its settings),
+bench_plan (a plan against the number of its settings), bench_settings (the same of whole commands,
+with a store of as many runs),
 bench_planted (which factor a report names, of planted studies and of null ones), bench_page (a
 large study's report, made and opened), bench_launches (what a step asks of a GPU, counted on an
 emulated one), bench_scale (GPU-hours of the paper's grid, estimated from counts), bench_idle (what
@@ -15,6 +16,7 @@ trials that do nothing cost their driver).
 
 import argparse
 import json
+import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -23,15 +25,19 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from harness.config import load_study
 from ship.clip.frozen_clip import FrozenCLIP
 from tests.bench.bench_checkpoint import checkpoint_cost
 from tests.bench.bench_fused import fused, fused_settings
 from tests.bench.bench_growth import growth
 from tests.bench.bench_launches import BACKBONE, counted
 from tests.bench.bench_plan import planning
+from tests.bench.bench_settings import fill, space_file
 from tests.bench.bench_steps import Sizes, against_naive, random_features
 from tests.bench.bench_text_tower import comparisons
 from tests.bench.bench_trial import trial_of_steps, whole_trial
+from tests.bench.idle_parts import searching, writing
+from tests.bench.markdown import of_fields
 from tests.bench.timing import Comparison
 
 TINY = Sizes(n_classes=8, shots=2, batch=4, coop_batch=4, latent=8, hidden=(16, 16))
@@ -51,11 +57,21 @@ def smoke() -> Iterator[Comparison]:
     Console().print(checkpoint_cost(pocket, TINY).line(), markup=False)
     for planned in planning((20, 40)):
         Console().print(planned.line(), markup=False)
+    with tempfile.TemporaryDirectory(prefix="bench-") as name:
+        smoke_of_stores(Path(name))
     steps = counted(BACKBONE, TINY)  # as many launches as at sizes that say something
     for step in steps:
         Console().print(step.line(), markup=False)
     if over := [step.over() for step in steps if step.over()]:
         raise SystemExit("\n".join(over))
+
+
+def smoke_of_stores(folder: Path) -> None:
+    """The driver's own work, without trials."""
+    print(of_fields([searching(sampler, 20, 5, folder) for sampler in ("grid", "tpe")]))
+    print(of_fields(list(writing(20, 3, 1, folder))))
+    seconds = fill(load_study(space_file(40, folder)), folder)
+    print(f"a ledger of 40 settings: {seconds:.3f} s")
 
 
 def with_trial(clip: FrozenCLIP, sizes: Sizes) -> Iterator[Comparison]:

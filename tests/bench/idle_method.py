@@ -1,16 +1,16 @@
 """A method in ship's place that does nothing: what a study of it costs is the harness's own."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from harness.method import Method
-from ship.metrics import EpochMetrics
-from ship.metrics.hits import Hits
+from ship.epoch_metrics import EpochMetrics, Hits
 from ship.training import Checkpoint, each_replica
 from ship.trial_config import TrialConfig
-from tests.harness.fakes import SIX, FakeClip, fake_extract, fake_identity, truth
+from tests.harness.fakes import SIX, FakeClip, make_method, truth
 
 
 class IdleRun:
@@ -74,11 +74,5 @@ def idle_method(log: Path, epochs: int) -> Method:
         log: a file.
         epochs: of selection in each trial.
     """
-    return Method(
-        partial(run_idle, log, epochs),
-        FakeClip,
-        fake_identity,
-        partial(fake_extract, log.with_suffix(".features")),
-        accelerator="cpu",
-        costs=None,
-    )
+    made = make_method(log.with_suffix(".features"))
+    return replace(made, run_trial=partial(run_idle, log, epochs))

@@ -171,7 +171,7 @@ def writing(runs: int, epochs: int, flushes: int, folder: Path) -> Iterator[Writ
         sender.seconds.clear()
         began, spent = time.monotonic(), time.process_time()
         for number in range(part * each, (part + 1) * each):
-            _write(recorder, plan.work[number], method.run_trial, flushes)
+            write_trial(recorder, plan.work[number], method.run_trial, flushes)
         spent, wall = time.process_time() - spent, time.monotonic() - began
         there, began = (part + 1) * each, time.process_time()
         read_ledger(opened.client, experiment, study.objective)
@@ -221,7 +221,7 @@ def queueing(writes: int, metrics: int, folder: Path) -> Queued:
     return Queued(writes, 1e3 * processor / writes, 1e3 * wall / writes, size / writes)
 
 
-def _write(recorder: TrialRecorder, work: Work, run_trial: Any, flushes: int) -> None:
+def write_trial(recorder: TrialRecorder, work: Work, run_trial: Any, flushes: int) -> None:
     """A trial from its start to its end."""
     seeds, config = work.seeds, work.setting.config
     items = list(run_trial(config, seeds, FakeFeatures("", None), FakeClip(""), {}, None))
