@@ -112,12 +112,11 @@ def seeds_for(family: "Family", effect: float) -> int | None:
 
 def _deviations(family: "Family") -> list[tuple[int, float]]:
     """Pairs and standard deviation of each comparison with enough of them, and with a spread."""
-    found = []
-    for comparison in family.comparisons:
-        values = list(comparison.differences.values())
-        if len(values) >= FEWEST_PAIRS and (std := statistics.stdev(values)) > 0:
-            found.append((len(values), std))
-    return found
+    return [
+        (len(one.differences), one.deviation)
+        for one in family.comparisons
+        if len(one.differences) >= FEWEST_PAIRS and one.deviation > 0
+    ]
 
 
 def _seeds(count: int) -> str:

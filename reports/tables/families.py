@@ -1,7 +1,9 @@
 """A study's comparisons, seed by seed: what its tables compare, before any test is made of it."""
 
+import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import polars as pl
 
@@ -38,6 +40,12 @@ class Paired:
 
     label: str
     differences: Mapping[int, float]
+
+    @cached_property
+    def deviation(self) -> float:
+        """Standard deviation of the differences; 0 of fewer than two."""
+        values = list(self.differences.values())
+        return statistics.stdev(values) if len(values) > 1 else 0.0
 
 
 @dataclass(frozen=True)
