@@ -47,6 +47,14 @@ from reports.tables.over_classes import MOST_RUNS, OverClasses
 from reports.tables.stopped import Pairs, detection_notes, stopped, with_ending
 
 TOP = 10  # settings that a page shows of a sampled study
+MOST = 100  # settings of a grid that a page shows
+
+
+def most_shown(study: Study, settings: int) -> int | None:
+    """How many of so many settings a page shows: the best ones; None: all."""
+    if study.sampler != "grid":
+        return TOP
+    return MOST if settings > MOST else None
 
 
 def factor_table(study: Study, factor: Factor, metric: str, *, compared: bool = True) -> Table:
@@ -91,7 +99,7 @@ def settings_table(study: Study, metric: str) -> Table:
         parts=_Parts(settings, arms, baseline, {}),
         metric=metric,
         labels=len(labels),
-        shown=None if study.sampler == "grid" else TOP,
+        shown=most_shown(study, len(settings)),
     )
 
 

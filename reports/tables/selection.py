@@ -9,7 +9,7 @@ import polars as pl
 from reports.contract import FAIL, FLAG, PRUNED
 from reports.read import Study, heading
 from reports.stats import percent_interval
-from reports.tables.ablation import TOP
+from reports.tables.ablation import most_shown
 from reports.tables.added import added_notes, is_added
 from reports.tables.flags import flag_notes, raised_flags
 from reports.tables.groups import Group, arm_groups, by_seed, first_rows, matched, spelled
@@ -69,7 +69,7 @@ def selection_tables(study: Study) -> list[Table]:
         *flag_notes(_marked(rows), made, names),
         *unfinished_notes(study),
     ]
-    shown = TOP if labels[0].key != "level" and study.sampler != "grid" else None
+    shown = most_shown(study, len(groups)) if labels[0].key != "level" else None
     title = titled(study, "what selection chose", made)
     return [
         Table("selected", title, columns, tuple(made), tuple(notes), len(labels), shown, "files")

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -138,6 +139,26 @@ def test_sampled_study(build: Build, percentages: Build) -> None:
     assert [row.cells["n"] for row in ranks.rows] == [Quantity(27, 0)] * 3
     assert "rho" not in ranks.rows[2].cells and "p" in ranks.rows[2].cells
     assert build_tables(sampled(build, percentages).study())[:2] == [settings, ranks]
+
+
+def test_a_large_grid(build: Build, percentages: Build) -> None:
+    """A hundred best settings shown, all held, and the note says so."""
+    levels = list(range(1, 12))
+    factors = [
+        {"key": key, "levels": levels, "log": False, "baseline": 1}
+        for key in (N_CTX, "generator.latent_dim")
+    ]
+    builder = build(name="large", factors=factors, seeds=(0,))
+    for first, second in product(levels, levels):
+        results = {0: percentages(40.0 + first + second / 20)}
+        builder.trial({N_CTX: first, "generator.latent_dim": second}, results)
+    settings, *_ = build_tables(builder.study())
+    shown = dict(settings.sections())["levels"]
+    assert (len(shown), len(settings.rows)) == (100, 121)
+    assert "the best 100 of 121 settings shown; the CSV holds all" in settings.notes
+    assert max(row.cells["objective"].estimate.mean for row in settings.rows[100:]) <= min(
+        row.cells["objective"].estimate.mean for row in shown
+    )
 
 
 def test_sampled_range_alone(build: Build, percentages: Build) -> None:
