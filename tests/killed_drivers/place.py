@@ -49,6 +49,7 @@ def drive(arguments: list[str], settings: Mapping[str, str], output: Path) -> No
     from tests.harness import driver
 
     os.setsid()
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup, where the soak runs under it, ignores it
     os.environ.update(settings)
     tempfile.tempdir = None  # what was read from the environment before
     file = os.open(output, os.O_WRONLY | os.O_CREAT)
@@ -101,12 +102,15 @@ class Place:
 
 
 def kill(process: BaseProcess, whom: str) -> None:
-    """kill -9 for a driver alone, or for all of its process group."""
+    """kill -9 for a driver alone, or for all of its process group; or close its terminal."""
     if process.pid is None:
         raise RuntimeError("it was not started")
     with suppress(ProcessLookupError):  # it has just ended, or has no group of its own yet
         if whom == "group":
             os.killpg(process.pid, signal.SIGKILL)
+        if whom == "terminal":
+            os.killpg(process.pid, signal.SIGHUP)
+            process.join(5)
     with suppress(ProcessLookupError):
         os.kill(process.pid, signal.SIGKILL)
     process.join()

@@ -1,7 +1,8 @@
 """Studies whose drivers are killed at random moments: `python -m tests.soak drivers` or `server`.
 
-Each study is killed several times, the driver alone or its whole process group, at moments drawn
-from its first second to its end, and started again at once. Then it is run until it is finished. It
+Each study is killed several times, the driver alone, its whole process group, or by the end of its
+terminal (SIGHUP to the group), at moments drawn from its first second to its end, and started again
+at once. Then it is run until it is finished. It
 has to leave what an undisturbed study leaves: the same runs, each number to the last bit, no
 process, and no temporary folder.
 """
@@ -24,7 +25,7 @@ from tests.killed_drivers.place import DRIVERS, PRELOADED, Place, Uris, kill, pl
 
 CALM = "calm"
 KINDS = ("drivers", "server")
-WHOM = ("driver", "group")
+WHOM = ("driver", "group", "terminal")
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""`ship-sweep --path` as a user types it, on packaged weights and pictures."""
+"""`ship-sweep --path` as a batch system runs it: packaged weights, no terminal, no home."""
 
 import subprocess
 import sys
@@ -34,9 +34,18 @@ def test_a_study_ends_with_a_whole_path(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setenv("SHIP_SWEEP_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("HOME", "/proc/nowhere")  # where nobody, root included, can write
     (tmp_path / "small.yaml").write_text(STUDY)
     command = [sys.executable, "-m", "harness.cli.main", "--space", "small.yaml", "--path"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=560, check=False)
+    done = subprocess.run(
+        command,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=560,
+        check=False,
+        start_new_session=True,
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     told = [line for line in done.stdout.splitlines() if line.startswith("path")]
     assert told[0] == "path: its first setting, the baseline, is missing: kl_weight=0.01, lr=0.003"
