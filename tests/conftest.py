@@ -37,14 +37,19 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 
 @pytest.hookimpl(tryfirst=True)  # before xdist reads them
 def pytest_cmdline_main(config: pytest.Config) -> None:
-    """The whole suite runs two files at a time: much of the time it waits. `-n 0` stops that."""
+    """The whole suite runs two files at a time: much of the time it waits. `-n 0` stops that.
+
+    Slow tests run by themselves, as xdist would begin the files with few tests last, which are the
+    longest ones, and one of the two would wait for minutes.
+    """
     option, whole = config.option, config.args_source is pytest.Config.ArgsSource.TESTPATHS
     asked = re.sub(r"\bnot \w+", "", str(option.markexpr))
     one_at_a_time = option.usepdb or option.capture == "no" or "gpu" in asked
     if not whole or one_at_a_time or hasattr(config, "workerinput"):
         return
     if config.getoption("numprocesses", None) is None and config.getoption("dist", None) == "no":
-        option.numprocesses, option.dist = 2, "loadfile"
+        slow = "slow" in asked or "faults" in asked
+        option.numprocesses, option.dist = 2, "worksteal" if slow else "loadfile"
 
 
 @pytest.fixture
