@@ -18,8 +18,9 @@ from reports.render.page import page
 from reports.render.plain import csv_stream, csv_text, markdown, no_formulas
 from reports.render.terminal import FILE_WIDTH, plain_text, terminal_view
 from reports.report import Report
-from reports.tables import PUBLISHED, Table
+from reports.tables import LEVELS, PUBLISHED, Table
 
+MOST_PRINTED = 100  # rows of a table in a terminal
 _HEAD = 1000  # characters of a page in which its stamp stands
 
 
@@ -60,8 +61,18 @@ def _is_told(table: Table) -> bool:
 def print_report(report: Report, last: str) -> None:
     """Print the answer and the tables, fitted to the terminal, and a last line."""
     console = Console(highlight=False)
-    console.print(view(report, console.width))
+    shorter = replace(report, tables=tuple(map(_begun, report.tables)))
+    console.print(view(shorter, console.width))
     console.print(last, soft_wrap=True, markup=False)
+
+
+def _begun(table: Table) -> Table:
+    """A table's first rows, where it has many; a note says how many there are."""
+    rows = dict(table.sections()).get(LEVELS, [])
+    if len(rows) <= MOST_PRINTED:
+        return table
+    note = f"the first {MOST_PRINTED} of {len(rows):,} rows; the page has more"
+    return replace(table, shown=MOST_PRINTED, notes=(note, *table.notes))
 
 
 def is_page_of(path: Path, stamp: str) -> bool:

@@ -47,7 +47,7 @@ from reports.tables.over_classes import MOST_RUNS, OverClasses
 from reports.tables.stopped import Pairs, detection_notes, stopped, with_ending
 
 TOP = 10  # settings that a page shows of a sampled study
-MOST = 100  # settings of a grid that a page shows
+MOST = 1_000  # settings of a grid that a page shows
 
 
 def most_shown(study: Study, settings: int) -> int | None:

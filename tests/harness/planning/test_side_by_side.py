@@ -18,6 +18,7 @@ CONFIG = TrialConfig(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("local_ray")
 def test_all_workers_measure_and_what_they_took_to_start_is_known() -> None:
     """Two of them, each with a backbone of its own; what cannot be measured is one clear line."""

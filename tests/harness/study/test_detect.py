@@ -72,6 +72,7 @@ def four_levels() -> StudyConfig:
     return make_study(space={"generator.n_ctx": [1, 2, 4, 8]}, seeds=4)
 
 
+@pytest.mark.slow
 def test_undecided_comparisons_get_seeds(
     ray_bench: Bench, staged: Callable[..., tuple[StudyOutcome, list[str]]]
 ) -> None:

@@ -98,6 +98,7 @@ def runs_for_path(bench: Bench) -> list[bool]:
     return [run.data.tags.get("ship.added") == "path" for run in done]
 
 
+@pytest.mark.slow
 def test_a_path_is_filled_round_by_round(ray_bench: Bench, filled: Filled) -> None:
     """First the baseline, then all one step from it, then all one step from the best of these."""
     outcome, said = filled(corner())
@@ -144,6 +145,7 @@ def test_a_better_setting_on_the_way_is_the_new_end(ray_bench: Bench, filled: Fi
     assert len(path_of(ray_bench).steps) == 2
 
 
+@pytest.mark.slow
 def test_a_sampled_study_gets_its_baseline(ray_bench: Bench, filled: Filled) -> None:
     """A range's is the study's constant; trials of the sampler stay as many as were asked for."""
     space = {N_CTX: {"low": 1, "high": 8}, KL: {"low": 0.01, "high": 1.0, "log": True}}

@@ -67,6 +67,7 @@ def tags(bench: Bench) -> list[str]:
     return [run.data.tags.get("ship.plugins", "") for run in bench.trials()]
 
 
+@pytest.mark.slow
 def test_a_file_goes_through_a_study_to_the_table(ray_bench: Bench, tmp_path: Path) -> None:
     """Features of its dataset, trials of its methods, rows with its hash; the edited file's are
     other settings, which run anew if that is accepted, and the built-ins' stay."""

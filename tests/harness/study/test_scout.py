@@ -48,6 +48,7 @@ def test_settings_that_are_fused_are_measured_together(prints: Fingerprints) -> 
     assert [config.generator.kl_weight for config in configs[::2]] == weights  # type: ignore[union-attr]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_trials", [1, 6])
 def test_of_a_sampled_study_the_largest_end_is_measured(
     prints: Fingerprints, n_trials: int

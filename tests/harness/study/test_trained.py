@@ -123,6 +123,7 @@ def check_example(run_id: str, store: str, pictures: torch.Tensor) -> None:
     assert known["scores"].shape == (len(pictures), len(known["trained"].class_names))
 
 
+@pytest.mark.slow
 def test_a_finished_run_stays_finished(ray_bench: Bench, pictures: FeatureSet) -> None:
     """save: true makes no other setting: what was done without files is done."""
     assert run(ray_bench, pictures, study(save=False)).complete

@@ -14,9 +14,11 @@ import pandas as pd
 import polars as pl
 import pytest
 
+from reports.render.files import print_report, text_of
 from reports.render.latex import escape, latex
 from reports.render.plain import csv_stream, csv_text, markdown
 from reports.render.terminal import terminal_text
+from reports.report import make_report
 from reports.stats import Estimate
 from reports.tables.build import build_tables
 from reports.tables.formatting import cell_text, number, p_text
@@ -48,6 +50,20 @@ def test_terminal_keeps_to_its_width(packaged: Build, width: int) -> None:
     assert max(map(len, text.splitlines())) <= width
     if width >= 80:
         assert "…" not in text
+
+
+def test_a_terminal_has_the_first_rows_of_a_long_table(
+    packaged: Build, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And says of how many; the file has all of them."""
+    report = make_report(packaged().study())
+    print_report(report, "the end")
+    assert "the page has more" not in capsys.readouterr().out
+    monkeypatch.setattr("reports.render.files.MOST_PRINTED", 2)
+    print_report(report, "the end")
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "the first 2 of 5 rows; the page has more" in printed
+    assert "the page has more" not in text_of("terminal", report)
 
 
 def test_a_terminal_too_narrow_for_any_grid_shows_each_row_whole(packaged: Build) -> None:

@@ -56,6 +56,7 @@ def test_a_pass_keeps_what_is_told(n_ctx: int) -> None:
     assert counter.peak >= alive
 
 
+@pytest.mark.slow
 def test_replicas_take_as_many_times_more_at_most() -> None:
     """What one replica holds is told, and what it is multiplied to is enough."""
     setting = TrialConfig(max_classes=12, shots=2, generator=counting.VAE, quality=False)  # type: ignore[arg-type]
