@@ -39,8 +39,8 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 def pytest_cmdline_main(config: pytest.Config) -> None:
     """The whole suite runs two files at a time: much of the time it waits. `-n 0` stops that.
 
-    Slow tests run by themselves, as xdist would begin the files with few tests last, which are the
-    longest ones, and one of the two would wait for minutes.
+    Slow tests are shared out one by one, as xdist would begin the files with few tests last, which
+    are the longest ones.
     """
     option, whole = config.option, config.args_source is pytest.Config.ArgsSource.TESTPATHS
     asked = re.sub(r"\bnot \w+", "", str(option.markexpr))

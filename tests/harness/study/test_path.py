@@ -299,6 +299,7 @@ def test_over_datasets_what_is_missing_runs_on_each(ray_bench: Bench, filled: Fi
     assert said[-1] == "path from the baseline to n_ctx=8, shots=4: nothing is missing, 2 steps"
 
 
+@pytest.mark.slow
 def test_a_dry_run_says_what_would_run(
     ray_bench: Bench, filled: Filled, monkeypatch: pytest.MonkeyPatch
 ) -> None:

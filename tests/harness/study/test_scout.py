@@ -78,6 +78,7 @@ def test_of_many_corners_some_are_looked_at(prints: Fingerprints) -> None:
     assert largest(study, prints)[0].setting.config.generator.n_ctx == 29  # type: ignore[union-attr]
 
 
+@pytest.mark.slow
 def test_the_others_share_from_the_start(
     ray_bench: Bench, prints: Fingerprints, tmp_path: Path
 ) -> None:

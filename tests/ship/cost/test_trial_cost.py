@@ -81,6 +81,7 @@ def test_protocols(changes: dict[str, Any]) -> None:
     check(config(**changes))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("selection", ["pseudo_new", "base_val"])
 def test_cross_dataset(selection: str) -> None:
     """A fine-tuner a target; names that the source has are not synthesized."""
