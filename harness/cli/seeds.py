@@ -90,10 +90,9 @@ def smallest_shown(family: "Family", seeds: int) -> float | None:
     """
     from reports.stats import minimum_detectable
 
-    of = len(family.comparisons)
-    found = [minimum_detectable(std, seeds, of) for _, std in _deviations(family)]
-    known = [value for value in found if value is not None]
-    return statistics.median(known) if known else None
+    # proportional to the deviation, so that the median's is the median
+    middle = statistics.median(std for _, std in _deviations(family))
+    return minimum_detectable(middle, seeds, len(family.comparisons))
 
 
 def seeds_for(family: "Family", effect: float) -> int | None:

@@ -50,11 +50,9 @@ TOP = 10  # settings that a page shows of a sampled study
 MOST = 1_000  # settings of a grid that a page shows
 
 
-def most_shown(study: Study, settings: int) -> int | None:
-    """How many of so many settings a page shows: the best ones; None: all."""
-    if study.sampler != "grid":
-        return TOP
-    return MOST if settings > MOST else None
+def most_shown(study: Study) -> int:
+    """How many settings a page shows, the best ones."""
+    return MOST if study.sampler == "grid" else TOP
 
 
 def factor_table(study: Study, factor: Factor, metric: str, *, compared: bool = True) -> Table:
@@ -99,7 +97,7 @@ def settings_table(study: Study, metric: str) -> Table:
         parts=_Parts(settings, arms, baseline, {}),
         metric=metric,
         labels=len(labels),
-        shown=most_shown(study, len(settings)),
+        shown=most_shown(study),
     )
 
 

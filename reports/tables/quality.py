@@ -79,7 +79,7 @@ def quality_tables(study: Study) -> list[Table]:
     if not any(name.startswith(f"test/{QUALITY}") for name in measured):
         return []
     groups, labels = first_rows(source.study, source.arms)
-    shown = most_shown(whole, len(groups)) if labels[0].key != "level" else None
+    shown = most_shown(whole) if labels[0].key != "level" else None
     # What has no synthetic features is left out, what has not finished is not.
     groups = [group for group in groups if _has_any(group, measured) or group.done.is_empty()]
     decimals = {name: places(rows_of[name].drop_nulls().to_list()) for name in measured}

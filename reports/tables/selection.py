@@ -69,7 +69,7 @@ def selection_tables(study: Study) -> list[Table]:
         *flag_notes(_marked(rows), made, names),
         *unfinished_notes(study),
     ]
-    shown = most_shown(study, len(groups)) if labels[0].key != "level" else None
+    shown = most_shown(study) if labels[0].key != "level" else None
     title = titled(study, "what selection chose", made)
     return [
         Table("selected", title, columns, tuple(made), tuple(notes), len(labels), shown, "files")
