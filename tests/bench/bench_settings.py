@@ -26,12 +26,11 @@ import numpy as np
 
 from harness.config import StudyConfig, load_study
 from harness.method import Method
-from harness.planning import Fingerprints, Setting, make_plan
-from harness.recording import StudyRecord, TrialRecorder
-from harness.store import Ledger, open_store, read_ledger
+from harness.planning import Fingerprints, Setting
+from harness.store import open_store, read_ledger
 from reports.contract import Tag
 from tests.bench.idle_method import idle_method
-from tests.bench.idle_parts import write_trial
+from tests.bench.idle_parts import recording, write_trial
 from tests.bench.markdown import of_fields
 from tests.bench.timing import timed
 
@@ -46,7 +45,7 @@ space:
   generator.n_ctx: [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20]
 dataset: photos
 shots: 4
-seeds: 3
+seeds: {seeds}
 reference_arms: false
 generator: {{name: vae, epochs: 1}}
 finetuner: {{name: clip_adapter, epochs: 1}}
@@ -93,7 +92,7 @@ def space_file(settings: int, folder: Path) -> Path:
     """A grid of so many settings, a multiple of twenty."""
     weights = ", ".join(str(round(1e-6 * (n + 1), 9)) for n in range(settings // 20))
     file = folder / "large.yaml"
-    file.write_text(STUDY.format(weights=weights))
+    file.write_text(STUDY.format(weights=weights, seeds=SEEDS))
     return file
 
 
@@ -126,13 +125,10 @@ def peak_mib(pid: int) -> float | None:
 def fill(study: StudyConfig, folder: Path) -> float:
     """Give each setting a finished run; the seconds that reading them all takes."""
     prints = Fingerprints(Method(), None, folder / "cache")
-    plan = make_plan(study, Ledger(), prints)
     store = open_store(f"sqlite:///{folder}/mlflow.db", folder)
     assert store is not None
     experiment = store.create_experiment(study.name)
-    record = StudyRecord.create(store, experiment, study)
-    record.describe(study, plan)
-    recorder = TrialRecorder(store, experiment, record, study, prints)
+    plan, recorder = recording(store, experiment, study, prints)
     write_trial(recorder, plan.work[0], idle_method(folder / "log", EPOCHS).run_trial, flushes=1)
     with closing(sqlite3.connect(folder / "mlflow.db")) as base:
         copy_runs(base, plan.settings)

@@ -9,9 +9,9 @@ from typing import Any
 from unittest import mock
 
 from harness.config.study_config import StudyConfig
-from harness.planning import Fingerprints, SettingMaker, Work, make_plan
+from harness.planning import Fingerprints, Plan, SettingMaker, Work, make_plan
 from harness.recording import StudyRecord, TrialRecorder, trial_runs
-from harness.store import Ledger, open_store, read_ledger
+from harness.store import Ledger, Store, open_store, read_ledger
 from harness.store.outbox.calls import Sender
 from harness.store.outbox.client import Outbox
 from harness.store.outbox.journal import Drivers, Head, Journal
@@ -161,10 +161,7 @@ def writing(runs: int, epochs: int, flushes: int, folder: Path) -> Iterator[Writ
     journal = Journal(folder / "queue", Head(opened.uri, study.name, experiment), Drivers())
     sender = CountingSender(opened.client, experiment, journal.runs)
     store = replace(opened, outbox=Outbox(opened.uri, sender, journal, print))
-    record = StudyRecord.create(store, experiment, study)
-    plan = make_plan(study, Ledger(), prints)
-    record.describe(study, plan)
-    recorder = TrialRecorder(store, experiment, record, study, prints)
+    plan, recorder = recording(store, experiment, study, prints)
     each = len(plan.work) // MARKS
     for part in range(MARKS):
         sender.calls = sender.metrics = 0
@@ -185,6 +182,16 @@ def writing(runs: int, epochs: int, flushes: int, folder: Path) -> Iterator[Writ
             (folder / "written.db").stat().st_size / 1024 / there,
             ", ".join(f"{call} {1e3 * s / each:.0f}" for call, s in sender.seconds.most_common()),
         )
+
+
+def recording(
+    store: Store, experiment: str, study: StudyConfig, prints: Fingerprints
+) -> tuple[Plan, TrialRecorder]:
+    """The plan of a study of which nothing has run, which its store notes, and the recorder."""
+    record = StudyRecord.create(store, experiment, study)
+    plan = make_plan(study, Ledger(), prints)
+    record.describe(study, plan)
+    return plan, TrialRecorder(store, experiment, record, study, prints)
 
 
 @dataclass(frozen=True)

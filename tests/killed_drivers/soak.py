@@ -2,9 +2,8 @@
 
 Each study is killed several times, the driver alone, its whole process group, or by the end of its
 terminal (SIGHUP to the group), at moments drawn from its first second to its end, and started again
-at once. Then it is run until it is finished. It
-has to leave what an undisturbed study leaves: the same runs, each number to the last bit, no
-process, and no temporary folder.
+at once. Then it is run until it is finished. It has to leave what an undisturbed study leaves: the
+same runs, each number to the last bit, no process, and no temporary folder.
 """
 
 import random
