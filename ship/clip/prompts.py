@@ -67,7 +67,7 @@ def class_prompts(
     """Tokenise and embed class names for prompts with n_ctx context vectors.
 
     A name too long for the context is cut so that EOT still fits, as CLIP's tokenizer does. In the
-    middle, the first ceil(n_ctx / 2) vectors stand before the name; "." and EOT always come last.
+    middle, the first floor(n_ctx / 2) vectors stand before the name; "." and EOT always come last.
 
     Args:
         clip: its tokenizer and token embeddings are used.
@@ -136,7 +136,7 @@ def _same_when_cut(
 
 def _order(n_ctx: int, n_name: int, longest: int, position: NamePosition) -> list[int]:
     """Places of (SOT, context, name . EOT, padding) with the name in the middle or at the front."""
-    before = (n_ctx + 1) // 2 if position == "middle" else 0
+    before = n_ctx // 2 if position == "middle" else 0
     ctx = list(range(1, 1 + n_ctx))
     name_end = 1 + n_ctx + n_name
     name = list(range(1 + n_ctx, name_end))

@@ -43,7 +43,7 @@ def build_prompts(
     ctx: (n_cls, n_ctx, width); a class's own, or the shared one repeated.
     """
     table = clip._model.token_embedding.weight.detach().numpy()
-    before = {"end": ctx.shape[1], "middle": -(-ctx.shape[1] // 2), "front": 0}[position]
+    before = {"end": ctx.shape[1], "middle": ctx.shape[1] // 2, "front": 0}[position]
     longest = 3 + ctx.shape[1] + max(len(clip.tokenizer.encode(name)) for name in WORDS)
     prompts, eot = np.zeros((len(WORDS), longest, ctx.shape[2])), []
     places = []
