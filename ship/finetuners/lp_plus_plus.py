@@ -4,8 +4,9 @@ logits_k = x^T (w_k + alpha_k t_k), without CLIP's factor. Source: Huang, Shaker
 arXiv:2404.02285, and their code (github.com/FereshteShakeri/FewShot-CLIP-Strong-Baseline,
 methods/linear_probe_p2.py), whose figures are taken where they say more than the paper:
 
-- w_k starts at the sum of the class's features, alpha at `alpha_scale` times the mean cosine of the
-  class means to the text features, the same for all classes.
+- w_k starts at the sum of the class's features. alpha starts at `alpha_scale` times the cosine of a
+  picture to its own class's text feature, averaged over each class and then over the classes, so
+  that it is the same for all of them.
 - Each epoch is a step of gradient descent on all features, with momentum 0.9 and the rate
   4 / lambda_max(mean of x x^T) for w; every tenth step alpha takes one without momentum, with the
   rate 1 / (4 max_k mean of (x^T t_k)^2). Both come from bounds of the loss's curvature, so that no
@@ -78,17 +79,17 @@ class LPPlusPlus:
         self._done, self._captured = Counter(), Captured(clip.recorder)
 
     def _constants(self, replica: int, sums: Tensor, mass: Tensor) -> tuple[float, float, float]:
-        """Of one replica, in double: mean cosine of class means to texts; the rates of w, alpha."""
+        """Of one replica, in double: mean cosine to the own class's text; the rates of w, alpha."""
         x, share = self._features[replica].cpu().double(), self._shares[replica].cpu().double()
         share = share / share.sum()
-        text = self._task.text_features.cpu().double()
+        text, mass = self._task.text_features.cpu().double(), mass.cpu().double()
+        shown = mass > 0
+        means = sums.cpu().double()[shown] / mass[shown].unsqueeze(1)
+        cosine = float((means * text[shown]).sum(1).mean())
         if self._allowed is not None:
             text = text[self._allowed[replica].cpu()]
-        mass = mass.cpu().double()
-        means = sums.cpu().double()[mass > 0] / mass[mass > 0].unsqueeze(1)
         second = x.T @ (share.unsqueeze(1) * x)
         squares = ((x @ text.T).square() * share.unsqueeze(1)).sum(0)
-        cosine = float((means @ text.T).mean())
         return cosine, 4 / float(torch.linalg.eigvalsh(second)[-1]), 1 / (4 * float(squares.max()))
 
     @property

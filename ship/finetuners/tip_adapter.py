@@ -3,7 +3,9 @@
 logits = logit_scale * x W^T + alpha * exp(-beta (1 - x K^T)) V. Keys K are few-shot features (mean
 over views), values V their one-hot labels. Synthetic features of unseen classes join the cache as
 further keys; in -F they are also training data for the keys. alpha and beta are chosen on the
-selection split (the official code chooses them on test).
+selection split. The official code (github.com/gaopengcuhk/Tip-Adapter) chooses them on validation
+features, on ImageNet on test; everywhere -F's epoch is the best on test, and the better of the two
+accuracies on test is reported.
 
 Of `synthetic`, per_class says how many keys a class gets. They are drawn once, whatever `draw`
 says, and -F trains on these cached features; weight weighs their loss in -F and nothing else;

@@ -40,7 +40,10 @@ def rows(probe: LPPlusPlus, task: Task, r: int, *, synthetic: bool) -> tuple[Arr
 
 @pytest.mark.parametrize("synthetic", [False, True])
 def test_eleven_steps_by_hand(task: Task, clip64: FrozenCLIP, synthetic: bool) -> None:
-    """Momentum on w; alpha moves in the tenth step alone; rates 4 / lambda_max and 1 / (4 max)."""
+    """Momentum on w; alpha moves in the tenth step alone; rates 4 / lambda_max and 1 / (4 max).
+
+    alpha starts at 20 times the cosine of pictures to the text of their own class, by class.
+    """
     made = synthesizer(task, clip64, SEEDS) if synthetic else None
     probe = LPPlusPlus(LPPlusPlusConfig(alpha_scale=20.0), task, made, clip64, SEEDS)
     starts = [probe.weight.detach().clone(), probe.alpha.detach().clone()]
@@ -51,8 +54,8 @@ def test_eleven_steps_by_hand(task: Task, clip64: FrozenCLIP, synthetic: bool) -
         allowed = np.array([True] * 4 if synthetic else task.seen[r].tolist())
         shown = np.unique(y)
         w = np.stack([(share[y == c, None] * x[y == c]).sum(0) for c in range(4)])
-        means = np.stack([np.average(x[y == c], axis=0, weights=share[y == c]) for c in shown])
-        alpha = np.full(4, 20 * (means @ text[allowed].T).mean())
+        own = [np.average(x[y == c] @ text[c], weights=share[y == c]) for c in shown]
+        alpha = np.full(4, 20 * np.mean(own))
         np.testing.assert_allclose(starts[0][r].numpy(), w, atol=1e-12)
         np.testing.assert_allclose(starts[1][r].numpy(), alpha, atol=1e-10)
         p = share / share.sum()
