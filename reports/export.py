@@ -4,7 +4,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from reports.analysis import scores_compare
-from reports.contract import ADDED_BY_PATH, COMPLETE, FAIL, PRUNED, SQLITE, ReportError, redacted
+from reports.contract import (
+    ADDED_BY_PATH,
+    COMPLETE,
+    FAIL,
+    PRUNED,
+    SQLITE,
+    ReportError,
+    address_fault,
+    redacted,
+)
 from reports.read import Factor, Study, heading
 from reports.tables import Group, level_id, setting_groups
 
@@ -23,11 +32,15 @@ def export(study: Study, target: str) -> str:
         One line that says what was written.
 
     Raises:
-        ReportError: no such target, or its storage cannot be written, or has the study already.
+        ReportError: no such target, an address that is not well formed, or its storage cannot be
+            written, or has the study already.
     """
     uri = target.removeprefix(OPTUNA)
     if not target.startswith(OPTUNA) or not uri:
         raise ReportError(f"--export {target}: give optuna:URI, e.g. optuna:{SQLITE}x.db")
+    fault = None if uri.startswith(SQLITE) else address_fault(uri)  # Optuna's sqlite takes options
+    if fault:
+        raise ReportError(f"--export: {fault}")
     return _to_optuna(study, uri)
 
 

@@ -9,6 +9,7 @@ import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar, cast
 
@@ -20,7 +21,7 @@ from harness.store.outbox.again import again, patient
 from harness.store.quiet import quieten
 from harness.store.sqlite_tables import whole_tables
 from harness.store.writer import WaitingWriter, Writer
-from reports.contract import SQLITE, options_fault
+from reports.contract import SQLITE, address_fault
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -181,10 +182,14 @@ def absolute_uri(uri: str, directory: Path) -> str:
     """Make sqlite's relative path absolute: a Ray worker has another working directory.
 
     Raises:
-        StoreError: an sqlite address with options.
+        StoreError: an address that is not well formed, or of sqlite with options.
     """
     path = _sqlite_path(uri, directory)
-    return f"{SQLITE}{path}" if path else uri
+    absolute = f"{SQLITE}{path}" if path else uri
+    fault = address_fault(uri) or address_fault(absolute)
+    if fault is not None:
+        raise StoreError(fault)
+    return absolute
 
 
 def open_store(uri: str, directory: Path, *, create: bool = True) -> Store | None:
@@ -196,8 +201,8 @@ def open_store(uri: str, directory: Path, *, create: bool = True) -> Store | Non
         create: make a missing sqlite file; otherwise a missing one gives None.
 
     Raises:
-        StoreError: an address with options, unreadable, locked, not a database, unreachable, or of
-            another MLflow version.
+        StoreError: an address that is not well formed, or a store that is unreadable, locked, no
+            database, unreachable, or of another MLflow version.
     """
     uri = absolute_uri(uri, directory)
     path = _sqlite_path(uri, directory)
@@ -225,13 +230,7 @@ def _open(uri: str, path: Path | None) -> Store:
 
 
 def _sqlite_path(uri: str, directory: Path) -> Path | None:
-    if not uri.startswith(SQLITE):
-        return None
-
-    fault = options_fault(uri)
-    if fault is not None:
-        raise StoreError(fault)
-    return directory.absolute() / uri.removeprefix(SQLITE)
+    return directory.absolute() / uri.removeprefix(SQLITE) if uri.startswith(SQLITE) else None
 
 
 def _check_sqlite(uri: str, path: Path) -> None:
@@ -270,6 +269,6 @@ def _check_server(uri: str) -> None:
         # anything else means that a server answers; MLflow's own client says the rest
     except ConnectionResetError:  # so does a connection that somebody took and then closed
         return
-    except (urllib.error.URLError, OSError, ValueError) as error:
+    except (OSError, ValueError, HTTPException) as error:  # the last: what answers is no web server
         reason = getattr(error, "reason", error)
         raise StoreError(f"{uri}: no MLflow server answers: {reason}") from error

@@ -10,7 +10,7 @@ from harness.environment import environment
 from harness.scratch import scratch
 from harness.store.errors import StoreError, store_errors
 from harness.store.open import absolute_uri, default_uri
-from reports.contract import TRAINED, trained_file
+from reports.contract import TRAINED, redacted, trained_file
 
 if TYPE_CHECKING:
     from ship.clip import FrozenCLIP
@@ -56,8 +56,8 @@ def load_trained(
         try:
             return ship.load_trained(place, seed, target=target, clip=clip, device=device)
         except ValueError as error:
-            # the scratch folder means nothing to anybody
-            raise type(error)(str(error).replace(str(_folder(place)), _base(uri)[0])) from error
+            shown = redacted(_base(uri)[0])  # the scratch folder means nothing to anybody
+            raise type(error)(str(error).replace(str(_folder(place)), shown)) from error
 
 
 @contextmanager

@@ -5,7 +5,7 @@ masking of secrets, and of characters that a terminal obeys.
 Imports nothing of the project, and nothing heavy.
 """
 
-from reports.contract.address import SQLITE, options_fault
+from reports.contract.address import SQLITE, address_fault
 from reports.contract.errors import EmptyStudyError, ReportError
 from reports.contract.hits import (
     CLASS,
@@ -82,10 +82,10 @@ __all__ = [
     "ReportError",
     "State",
     "Tag",
+    "address_fault",
     "curve_metric",
     "hit_column",
     "interval_metrics",
-    "options_fault",
     "printable",
     "reader_may_leave",
     "redacted",

@@ -3,17 +3,16 @@
 import re
 
 _MASK = "***"
-# the user of a database is no secret, that of a web address may be a token
-_WEB_USER = re.compile(r"(?i)\b(https?://)[^\s/]+@")
-_PASSWORD = re.compile(r"(://[^\s/@:]*):[^\s/]+@")
-_QUERY = re.compile(r"(?i)([?&](?:\w*password|passwd|\w*token|\w*secret)=)[^&\s'\"]+")
+# All that may be a user or password, up to the last @. Behind sqlite:/// and file:/// is a path.
+_USER = re.compile(r"(?<!/)(?!(?:(?<=sqlite:)|(?<=file:))///)//\S*@")
+# What options say may be a token, whatever their names; the first name stays, and so does what ends
+# the address in a sentence.
+_OPTIONS = re.compile(r"(\?[^\s=?]*=)\S+?(?=[:)'\"]?(?:\s|$))")
 
 
 def redacted(text: str) -> str:
-    """A text without the passwords and tokens of the addresses in it.
+    """A text without what may be a secret in the addresses in it.
 
-    E.g. postgresql://me:***@host/mlflow. What is no address stays as it is.
+    E.g. postgresql://***@host/mlflow?password=***. What is no address stays as it is.
     """
-    text = _PASSWORD.sub(rf"\1:{_MASK}@", text)
-    text = _WEB_USER.sub(rf"\1{_MASK}@", text)
-    return _QUERY.sub(rf"\1{_MASK}", text)
+    return _OPTIONS.sub(rf"\1{_MASK}", _USER.sub(f"//{_MASK}@", text))

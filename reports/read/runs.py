@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from reports.contract import SQLITE, ReportError, Tag, options_fault
+from reports.contract import SQLITE, ReportError, Tag, address_fault
 
 PAGE = 100  # runs a request; each may hold a thousand metrics
 
@@ -136,9 +136,9 @@ def checked(uri: str) -> str:
 
     Raises:
         ReportError: a sqlite file that is absent, no database, or somebody else's database, or an
-            sqlite address with options.
+            address that is not well formed, or of sqlite with options.
     """
-    fault = options_fault(uri)
+    fault = address_fault(uri)
     if fault is not None:
         raise ReportError(fault)
     if "://" not in uri and Path(uri).is_file():

@@ -61,9 +61,18 @@ def test_a_second_export_is_refused_and_changes_nothing(tmp_path: Path) -> None:
     assert len(stored(uri, study.name).trials) == 4
 
 
-@pytest.mark.parametrize("target", ["csv:x", "optuna:", "optuna:sqlite:////no/such/folder/x.db"])
+@pytest.mark.parametrize(
+    "target",
+    [
+        "csv:x",
+        "optuna:",
+        "optuna:sqlite:////no/such/folder/x.db",
+        "optuna:postgresql://me:a@s3cr3t:b@host/db",
+    ],
+)
 def test_what_cannot_be_written_is_one_line(store_uri: str, target: str) -> None:
-    """Exit code 2."""
+    """Exit code 2, and no password."""
     uri = prompt_len().write(store_uri)
     result = CliRunner().invoke(app, ["prompt_len", "--tracking-uri", uri, "--export", target])
     assert result.exit_code == 2 and len(result.stderr.strip().splitlines()) == 1
+    assert "s3cr3t" not in result.stderr

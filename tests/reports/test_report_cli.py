@@ -53,6 +53,29 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "http://user:s3cr3t/PW@127.0.0.1:9",
+        "http://127.0.0.1:9/?api_key=s3cr3t",
+        "http:///user:s3cr3t@",
+        "http://user:s3cr3t@127.0.0.1:9",
+        "postgresql://user:a@s3cr3t:b@127.0.0.1:9/db",
+        "user:s3cr3t@127.0.0.1:9",
+    ],
+)
+def test_a_password_in_a_stores_address_is_not_printed(
+    uri: str, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However wrong the address is, and whoever fails by it: one line, no traceback."""
+    line = one_line(report("small", "--tracking-uri", uri), 2)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    assert one_line(report("small"), 2) == line
+    assert "s3cr3t" not in line and "PW" not in line
+    well_formed = uri.startswith("http://user:s3cr3t@")
+    assert line.startswith("http://***@127.0.0.1:9: c" if well_formed else "the store's address")
+
+
 def test_each_study_is_shown_by_the_name_of_its_experiment(
     packaged: Build, store_uri: str, here: Path
 ) -> None:

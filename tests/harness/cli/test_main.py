@@ -134,6 +134,31 @@ def test_wrong_options_come_together() -> None:
     assert "geheim" not in result.stderr
 
 
+@pytest.mark.parametrize("mode", [(), ("--dry-run",), ("--path",)])
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "http://user:s3cr3t/PW@127.0.0.1:9",
+        "http://127.0.0.1:9/?api_key=s3cr3t",
+        "http:///user:s3cr3t@",
+        "http://user:s3cr3t@127.0.0.1:9",
+        "postgresql://user:a@s3cr3t:b@127.0.0.1:9/db",
+        "user:s3cr3t@127.0.0.1:9",
+    ],
+)
+def test_a_password_in_a_stores_address_is_not_printed(
+    uri: str, mode: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However wrong the address is: one line, no traceback."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    result = invoke("--space", "prompt_len", *mode)
+    assert result.exit_code == 2, result.exception
+    (line,) = result.stderr.splitlines()
+    assert "s3cr3t" not in result.output and "PW" not in result.output
+    well_formed = uri.startswith("http://user:s3cr3t@")
+    assert line.startswith("http://***@127.0.0.1:9: no" if well_formed else "the store's address")
+
+
 def test_mlflow_tells_nobody_of_a_study(
     calls: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

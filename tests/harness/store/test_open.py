@@ -1,6 +1,7 @@
 """The store: opened with a clear error or not at all, and written in few batches."""
 
 import json
+import socket
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -111,7 +112,7 @@ def test_a_locked_store_is_a_clear_error(
         ("nonsense://x", "nonsense"),
         (
             "sqlite:///x.db?timeout=30",
-            r"30: an sqlite store takes no options: write sqlite:///x\.db$",
+            r"\*\*\*: an sqlite store takes no options: write sqlite:///x\.db$",
         ),
     ],
 )
@@ -407,6 +408,23 @@ def test_a_stores_password_is_not_shown(tmp_path: Path) -> None:
     with pytest.raises(StoreError) as raised, store_errors("postgresql://me:geheim@h/d"):
         raise OSError("no route to postgresql://me:geheim@h/d")
     assert "geheim" not in str(raised.value)
+
+
+def test_what_is_no_web_server_is_a_clear_error(tmp_path: Path) -> None:
+    """Say, the port of an ssh server."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.sendall(b"SSH-2.0-OpenSSH_9.2\r\n")
+                connection.recv(1000)
+
+        thread = Thread(target=answer)
+        thread.start()
+        with pytest.raises(StoreError, match="no MLflow server answers"):
+            open_store(f"http://127.0.0.1:{server.getsockname()[1]}", tmp_path)
+        thread.join()
 
 
 def test_a_user_in_a_servers_address_is_no_part_of_its_host_name(forbidding: str) -> None:
