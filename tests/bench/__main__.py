@@ -9,8 +9,7 @@ cache), bench_extraction (shards that survive a kill), bench_checkpoint (what on
 bench_plan (a plan against the number of its settings), bench_settings (the same of whole commands,
 with a store of as many runs), bench_planted (which factor a report names, of planted studies and of
 null ones), bench_page (a large study's report, made and opened), bench_launches (what a step asks
-of a GPU, counted on an emulated one), bench_scale (GPU-hours of the paper's grid, estimated from
-counts), bench_idle (what trials that do nothing cost their driver).
+of a GPU, counted on an emulated one), bench_idle (what trials that do nothing cost their driver).
 """
 
 import argparse

@@ -5,16 +5,12 @@ from dataclasses import asdict
 from typing import Any
 
 
-def markdown(*rows: Sequence[object]) -> str:
-    """A table; the first row is its head."""
-    head, *body = ([str(cell) for cell in row] for row in rows)
-    rule = [":---", *["---:"] * (len(head) - 1)]
-    return "\n".join(f"| {' | '.join(row)} |" for row in (head, rule, *body)) + "\n"
-
-
 def of_fields(rows: Sequence[Any]) -> str:
     """A table of dataclasses of one kind, a column for each field."""
-    return markdown(list(asdict(rows[0])), *(map(_cell, asdict(row).values()) for row in rows))
+    head = list(asdict(rows[0]))
+    body = [[_cell(value) for value in asdict(row).values()] for row in rows]
+    rule = [":---", *["---:"] * (len(head) - 1)]
+    return "\n".join(f"| {' | '.join(row)} |" for row in (head, rule, *body)) + "\n"
 
 
 def _cell(value: object) -> str:
