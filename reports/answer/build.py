@@ -20,6 +20,7 @@ from reports.tables import (
     arms_dataset,
     cell_text,
     dataset_factor,
+    is_designed,
     is_percent,
     on_other_classes,
     p_text,
@@ -51,7 +52,7 @@ def _effect(study: Study, metric: str) -> float | None:
 
     A study whose seeds were given out to detect an effect is judged by that.
     """
-    if study.detection is not None and study.detection.metric == metric:
+    if study.detection is not None and is_designed(study, metric):
         return study.detection.design.effect
     return study.smallest_effect if is_percent(metric) else None
 
@@ -128,10 +129,15 @@ def _chosen(table: Table, head: str) -> Finding | None:
 
 def _rule(study: Study, metric: str, head: str, effect: float) -> str:
     """What the verdicts mean."""
-    detected = study.detection is not None and study.detection.metric == metric
-    what = "the effect to be detected" if detected else "the smallest effect of interest"
-    covers = "which allows for stopping" if detected else "uncorrected"
+    if study.detection is not None and is_designed(study, metric):
+        return (
+            "By the study's own design (--detect). Differs: from 0, at 5% for all"
+            f" {study.detection.design.comparisons} comparisons together, levels and reference"
+            f" arms. Equivalent: within ±{points(effect)} of {head}, at 2.5% for each. Undecided:"
+            " neither. ±: 95% over seeds, which allows for the looks."
+        )
     return (
-        f"Decided: beyond ±{points(effect)} of {head}, {what} (Holm p of that < 0.05). Equivalent:"
-        f" the 95% interval is within ±{effect:g}. ±: 95% over seeds, {covers}."
+        f"Decided: beyond ±{points(effect)} of {head}, the smallest effect of interest (Holm p of"
+        f" that < 0.05). Equivalent: the 95% interval is within ±{effect:g}. ±: 95% over seeds,"
+        " uncorrected."
     )

@@ -1,6 +1,6 @@
 """What is known of a factor's levels, against its baseline level."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from reports.answer.model import Finding
 from reports.answer.words import (
@@ -14,10 +14,17 @@ from reports.answer.words import (
     points,
     signed,
 )
-from reports.stats import Judgement, Verdict, judge
-from reports.tables import LEVELS, Row, Table
+from reports.stats import Decision, Judgement, Verdict, judge
+from reports.tables import LEVELS, Quantity, Row, Table
 
 Judged = tuple[Row, Judgement | None]
+_FOUND = {Verdict.DECIDED, Verdict.DIFFERS}
+_DESIGNED: Mapping[Decision, Verdict] = {
+    "differs": Verdict.DIFFERS,
+    "equivalent": Verdict.EQUIVALENT,
+    "open": Verdict.UNDECIDED,
+    "constant": Verdict.UNDECIDED,
+}
 
 
 def levels_finding(table: Table, head: str, effect: float | None) -> Finding | None:
@@ -40,16 +47,19 @@ def levels_finding(table: Table, head: str, effect: float | None) -> Finding | N
         subject = f"{subject}, averaged over datasets"
     elif table.kind == "effects":
         subject = f"{subject}, averaged over the other factors"
-    certain = Verdict.DECIDED in verdicts or any(differs(row) for row, _ in found)
+    certain = bool(_FOUND & set(verdicts)) or any(differs(row) for row, _ in found)
     return Finding(subject, overall(verdicts), " ".join(filter(None, texts)), certain)
 
 
 def judged(table: Table, effect: float | None) -> list[Judged]:
     """Each row that has a difference with its judgement, None where nothing is judged.
 
-    All rows of a table are one family, as they are for its p-values.
+    All rows of a table are one family, as they are for its p-values. What a study's own design has
+    decided is not judged again.
     """
     rows = [row for row in table.rows if difference(row)]
+    if any(row.decision for row in rows):
+        return [(row, Judgement(_DESIGNED[row.decision or "open"])) for row in rows]
     if effect is None:
         return [(row, None) for row in rows]
     estimates = [cell.estimate if (cell := difference(row)) else None for row in rows]
@@ -58,7 +68,7 @@ def judged(table: Table, effect: float | None) -> list[Judged]:
 
 def overall(verdicts: Sequence[Verdict]) -> Verdict | None:
     """The verdict on several rows: any that is decided decides, any that is open leaves it open."""
-    for verdict in (Verdict.DECIDED, Verdict.UNDECIDED):
+    for verdict in (Verdict.DECIDED, Verdict.DIFFERS, Verdict.UNDECIDED):
         if verdict in verdicts:
             return verdict
     return Verdict.EQUIVALENT if verdicts else None
@@ -68,6 +78,8 @@ def _sentences(
     table: Table, found: Sequence[Judged], base: Row, head: str, effect: float | None
 ) -> list[str]:
     than = name_of(table, base)
+    if any(row.decision for row, _ in found):
+        return _by_design(table, [row for row, _ in found], than, head)
     if effect is None:
         sure = [_named(table, r, p_words(r)) for r, _ in found if differs(r)]
         if sure:
@@ -98,6 +110,27 @@ def _sentences(
     if still := [_open(table, row, j) for row, j in found if j and j.verdict is Verdict.UNDECIDED]:
         texts.append(f"Open: {listed(still)}.")
     return texts
+
+
+def _by_design(table: Table, rows: Sequence[Row], than: str, head: str) -> list[str]:
+    """What the comparisons of a study under --detect have come to, after how many seeds each."""
+    words: Mapping[Decision, str] = {
+        "differs": f"Different from {than}, in points of {head}",
+        "equivalent": f"Equivalent to {than}",
+        "open": "Undecided",
+        "constant": "Without a spread, so that nothing is known of other seeds",
+    }
+    told = {
+        decision: [_named(table, row, _after(row)) for row in rows if row.decision == decision]
+        for decision in words
+    }
+    return [f"{words[decision]}: {listed(names)}." for decision, names in told.items() if names]
+
+
+def _after(row: Row) -> str:
+    pairs = row.cells.get("pairs")
+    count = pairs.number if isinstance(pairs, Quantity) else 0
+    return f"after {count:.0f} seed{'' if count == 1 else 's'}"
 
 
 def _open(table: Table, row: Row, judgement: Judgement) -> str:

@@ -14,6 +14,7 @@ from reports.stats import Verdict
 
 _STYLES = {
     Verdict.DECIDED: "bold green",
+    Verdict.DIFFERS: "bold green",
     Verdict.EQUIVALENT: "bold cyan",
     Verdict.UNDECIDED: "bold",
 }

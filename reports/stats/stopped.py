@@ -1,4 +1,4 @@
-"""What a comparison says that stopped by its own results: decision, interval and p-value.
+"""What a comparison says that stopped by its own results: decision and interval.
 
 A plain t-interval covers too little there: a comparison stops when its mean happens to be far out,
 or its deviation small. This interval inverts tests whose statistic is Student's t of the difference
@@ -29,7 +29,7 @@ from reports.stats.sequential import (
 
 Decision = Literal["open", "differs", "equivalent", "constant"]
 _DECISIONS: dict[int, Decision] = {OPEN: "open", DIFFERS: "differs", EQUIVALENT: "equivalent"}
-SIMULATED = 10_000  # comparisons that an interval's ends and a p-value come from
+SIMULATED = 10_000  # comparisons that an interval's ends come from
 FARTHEST, HALVINGS = 40.0, 25  # standard errors that an end may lie away; steps towards it
 
 
@@ -42,13 +42,11 @@ class Ending:
         be said of other seeds.
     seeds: that it stopped after; of an open one, those of the last look that it has been through.
     difference: the mean over these seeds with its 95% interval (none of a constant one).
-    p: two-sided, of no difference, of this comparison alone; None of a constant one.
     """
 
     decision: Decision
     seeds: int
     difference: Estimate
-    p: float | None
 
 
 def endings(design: Design, family: Sequence[Sequence[float]], scale: float) -> list[Ending | None]:
@@ -85,11 +83,11 @@ def _ending(design: Design, stops: Stops, means: Array, stds: Array, place: int)
     at = int(stops.look[place])
     mean, std, seeds = float(means[at, place]), float(stds[at, place]), design.looks[at]
     if not std:
-        return Ending("constant", seeds, Estimate(mean, None, None, seeds), None)
+        return Ending("constant", seeds, Estimate(mean, None, None, seeds))
     outcome = Outcome(design, tuple(stops.outer[:, place].tolist()), mean, std, seeds)
     low, high = outcome.interval()
     estimate = Estimate(mean, low, high, seeds)
-    return Ending(_DECISIONS[int(stops.why[place])], seeds, estimate, outcome.p())
+    return Ending(_DECISIONS[int(stops.why[place])], seeds, estimate)
 
 
 @dataclass(frozen=True)
@@ -110,11 +108,6 @@ class Outcome:
         """The ends of the 95% interval, in the metric's points."""
         tail = (1 - CONFIDENCE) / 2
         return self._end(tail), self._end(1 - tail)
-
-    def p(self) -> float:
-        """Two-sided p-value of no difference; at least 2 / 10,001."""
-        upper = self.chance_above(0.0)
-        return min(1.0, 2 * (min(upper, 1 - upper) * SIMULATED + 1) / (SIMULATED + 1))
 
     def chance_above(self, difference: float) -> float:
         """Share of studies in which t of the mean to the true difference is as high as here.

@@ -16,10 +16,12 @@ class Verdict(StrEnum):
     """What an interval says about the smallest effect of interest.
 
     DECIDED: the true difference is beyond it, Holm-corrected over the family. EQUIVALENT: the 95%
-    interval lies within it, in both directions. UNDECIDED: neither.
+    interval lies within it, in both directions. UNDECIDED: neither. DIFFERS: from 0, as a study's
+    own design says it (see Ending), where that takes the place of DECIDED.
     """
 
     DECIDED = "decided"
+    DIFFERS = "differs"
     EQUIVALENT = "equivalent"
     UNDECIDED = "undecided"
 

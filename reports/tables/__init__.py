@@ -69,7 +69,7 @@ from reports.tables.preference import by_preference
 from reports.tables.published import PUBLISHED, published_table
 from reports.tables.quality_measures import MEASURES
 from reports.tables.quality_response import APART, on_other_classes
-from reports.tables.stopped import given_out
+from reports.tables.stopped import given_out, is_designed
 
 __all__ = [
     "ADDED",
@@ -120,6 +120,7 @@ __all__ = [
     "headline",
     "interval_of",
     "is_added",
+    "is_designed",
     "is_numeric",
     "is_percent",
     "level_groups",

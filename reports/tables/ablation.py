@@ -6,9 +6,10 @@ from typing import Literal
 
 from reports.contract import FAIL, PRUNED
 from reports.read import Factor, Study, heading
-from reports.stats import compare_paired, holm
+from reports.stats import holm
 from reports.tables.added import is_added
 from reports.tables.comparison import (
+    DECISION,
     compared_cells,
     compared_in,
     difference_columns,
@@ -44,7 +45,13 @@ from reports.tables.model import (
 )
 from reports.tables.notes import chosen_by, table_notes, titled
 from reports.tables.over_classes import MOST_RUNS, OverClasses
-from reports.tables.stopped import Pairs, detection_notes, stopped, with_ending
+from reports.tables.stopped import (
+    Pairs,
+    compare,
+    decision_cell,
+    detection_notes,
+    is_designed,
+)
 
 TOP = 10  # settings that a page shows of a sampled study
 MOST = 1_000  # settings of a grid that a page shows
@@ -136,7 +143,8 @@ def _measures(study: Study, metric: str, *, compared: bool = True) -> tuple[Colu
         for name in measured
     ]
     if compared:
-        columns += difference_columns(heading(protocol, metric))
+        head, designed = heading(protocol, metric), is_designed(study, metric)
+        columns += difference_columns(head, designed=designed)
     return (Column("n", "n"), *columns, Column("seconds", "s/seed", drop=1))
 
 
@@ -157,16 +165,12 @@ def _table(
     if name != "settings":
         kind = "levels" if len(study.factors) == 1 else "effects"
     pairs = [_pairs(group, parts, metric) for group in groups]
-    found = stopped(study, metric, pairs) if kind == "levels" else [None] * len(groups)
-    compared = [
-        with_ending(compare_paired(*pair) if pair else None, one)
-        for pair, one in zip(pairs, found, strict=True)
-    ]
+    found = compare(study, metric, pairs)
     # one family a table: what is claimed of its levels and of its arms is read together
-    family = [comparison.p if comparison else None for comparison in compared]
+    family = [comparison.p if comparison else None for comparison, _ in found]
     comparisons, decimals = compared_in(family), decimals_of(study, metric)
     classes = _over_classes(study, groups, parts, metric)
-    for group, comparison, p in zip(groups, compared, holm(family), strict=True):
+    for group, (comparison, decision), p in zip(groups, found, holm(family), strict=True):
         named = zip(columns, group.labels, strict=False)
         cells: dict[str, Cell] = {column.key: label for column, label in named}
         cells |= _measured(study, group, columns)
@@ -174,12 +178,14 @@ def _table(
         if classes and comparison:
             other = classes.difference(group, comparison.difference.mean)
         cells |= compared_cells(comparison, p, comparisons, decimals, other)
+        cells |= {DECISION.key: decision_cell(decision)} if decision else {}
         if group is parts.baseline:
             cells["difference"] = Text("baseline")
         section = REFERENCES if group.arm else LEVELS
         chosen = chosen_by(group.rows["selection"].to_list())
         flags, base = raised_flags(group.rows), group is parts.baseline
-        rows.append(Row(cells, section, base, chosen, group.arm, flags, is_added(group)))
+        added = is_added(group)
+        rows.append(Row(cells, section, base, chosen, group.arm, flags, added, decision))
     columns = kept_columns(columns, rows)
     baseline = spelled(parts.baseline, columns) if parts.baseline else ""
     names = [spelled(group, columns) for group in groups]
@@ -192,7 +198,7 @@ def _table(
         names=names,
         shown=shown,
     )
-    notes += tuple(detection_notes(study, names, found))
+    notes += tuple(detection_notes(study, metric)) if parts.compared else ()
     title = titled(study, title, rows)
     return Table(name, title, columns, tuple(rows), notes, labels, shown, kind=kind, metric=metric)
 

@@ -5,15 +5,22 @@ from collections.abc import Sequence
 from reports.stats import Comparison, Estimate
 from reports.tables.model import CLASSES, Cell, Column, PValue, Quantity, Ranged, Row, Value
 
+DECISION = Column("decision", "decision", "left")
 
-def difference_columns(head: str) -> list[Column]:
-    """The columns of a comparison to the baseline."""
+
+def difference_columns(head: str, *, designed: bool = False) -> list[Column]:
+    """The columns of a comparison to the baseline.
+
+    Args:
+        head: the metric's heading.
+        designed: whether the study's own design decides, in place of plain tests.
+    """
+    plain = [Column("p", "Holm p"), Column("detectable", "MDE", drop=5)]
     return [
         Column("difference", f"Δ{head}"),
         Column(CLASSES, f"Δ{head} over classes", drop=4),
         Column("pairs", "pairs", drop=2),
-        Column("p", "Holm p"),
-        Column("detectable", "MDE", drop=5),
+        *([DECISION] if designed else plain),
     ]
 
 

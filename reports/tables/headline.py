@@ -1,10 +1,12 @@
 """The numbers that a study is first asked for: its best setting, and what that is ahead of."""
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from reports.read import Study
 from reports.stats import Estimate, compare_paired
+from reports.tables.families import paired
 from reports.tables.groups import (
     Group,
     arm_groups,
@@ -17,6 +19,7 @@ from reports.tables.metric import interval_of
 from reports.tables.pooling import averaged, dataset_factor
 from reports.tables.preference import by_preference
 from reports.tables.quality_response import on_other_classes
+from reports.tables.stopped import compare, is_designed
 
 # The reference arms that a method has to beat.
 _RIVALS = ("no_synthetic", "text_feature")
@@ -62,11 +65,28 @@ def headline(study: Study, metric: str) -> Headline | None:
     if baseline is not None:
         groups = {"baseline": baseline, **groups}
     compared = {name: compare_paired(values, g.seeds(column)) for name, g in groups.items()}
+    beside = {name: found.difference for name, found in compared.items() if found}
+    if is_designed(whole, metric):
+        beside = _by_design(whole, metric, best, baseline, beside)
     return Headline(
-        spelled(best, factor_labels(whole)),
-        interval_of(metric, list(values.values())),
-        {name: found.difference for name, found in compared.items() if found},
+        spelled(best, factor_labels(whole)), interval_of(metric, list(values.values())), beside
     )
+
+
+def _by_design(
+    study: Study, metric: str, best: Group, baseline: Group | None, beside: Mapping[str, Estimate]
+) -> dict[str, Estimate]:
+    """The differences, with no other intervals than those that the study's own design has."""
+    found = {name: dataclasses.replace(one, low=None, high=None) for name, one in beside.items()}
+    if baseline is None or best.value.key == baseline.value.key:
+        return found
+    groups = [*setting_groups(study), *arm_groups(study)]
+    others = [group for group in groups if group.arm or group.value.key != baseline.value.key]
+    pairs = [paired(group, baseline, {}, metric) for group in others]
+    for group, (comparison, _) in zip(others, compare(study, metric, pairs), strict=True):
+        if comparison is not None and not group.arm and group.value.key == best.value.key:
+            found["baseline"] = comparison.difference
+    return found
 
 
 def _preferred(study: Study) -> Group | None:

@@ -123,14 +123,16 @@ def difference_notes(
         "datasets": "on common seeds and datasets",
     }.get(kind, "on common seeds")
     what = "of the averages, to" if kind == "datasets" else "to"
+    head = f"Δ{heading(study.protocol, metric)}: {what} {baseline}, paired {place}"
     several = compared > 1
     corrected = f", Holm over the table's {compared} comparisons" if several else ""
     level = f"5%/{compared}, Holm's first step," if several else "5%,"
-    notes = [
-        f"Δ{heading(study.protocol, metric)}: {what} {baseline}, paired {place}, its interval"
-        f" uncorrected; p: paired t-test{corrected}. MDE: Δ that is found with 80% power at {level}"
-        " from the observed paired deviation"
-    ]
+    tests = (
+        f", its interval uncorrected; p: paired t-test{corrected}. MDE: Δ that is found with 80%"
+        f" power at {level} from the observed paired deviation"
+    )
+    # a study's own design has a note of its own
+    notes = [head if any(row.decision for row in rows) else f"{head}{tests}"]
     if any(CLASSES in row.cells for row in rows):
         notes.append(
             f"Δ{heading(study.protocol, metric)} over classes: 95% interval of the same Δ over"

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from reports.stats import Estimate
+from reports.stats import Decision, Estimate
 
 LEVELS = "levels"
 REFERENCES = "reference arms"
@@ -111,6 +111,8 @@ class Row:
 
     flags: those that were raised; a page marks the row's label.
     added: whether ship-sweep --path ran it; a page marks the label.
+    decision: what the study's own design (--detect) says of its difference; then no other test of
+        it is shown. None: the design has no say.
     """
 
     cells: dict[str, Cell]
@@ -120,6 +122,7 @@ class Row:
     arm: str = ""
     flags: tuple[Flagged, ...] = ()
     added: bool = False
+    decision: Decision | None = None
 
 
 @dataclass(frozen=True)

@@ -61,16 +61,15 @@ def test_a_difference_as_large_as_the_effect_is_rarely_equivalent() -> None:
 
 
 def test_one_look_is_the_t_test() -> None:
-    """Without further looks, interval and p are those of the paired t-test."""
+    """Without further looks, the interval is that of the paired t-test."""
     values = np.random.default_rng(7).normal(0.7, 1.2, 12)
     (found,) = endings(Design(0.1, (12,), 1), [values.tolist()], 60.0)
     assert found is not None and found.difference.low is not None
-    assert found.difference.high is not None and found.p is not None
+    assert found.difference.high is not None
     interval = reference.t.interval(0.95, 11, loc=values.mean(), scale=reference.sem(values))
     ends = found.difference.low, found.difference.high
     width = interval[1] - interval[0]
     assert ends == pytest.approx(interval, abs=0.03 * width)  # 10,000 simulated comparisons
-    assert found.p == pytest.approx(reference.ttest_1samp(values, 0).pvalue, abs=0.01)
 
 
 @pytest.mark.parametrize("truth", [0.0, 0.5, 1.0, 2.0])
@@ -129,7 +128,7 @@ def test_what_cannot_be_decided() -> None:
     none, constant = endings(TWO, [wide[:4], [0.3] * 15], 60.0)
     assert none is None
     assert constant is not None
-    assert (constant.decision, constant.p, constant.difference.low) == ("constant", None, None)
+    assert (constant.decision, constant.difference.low) == ("constant", None)
     for n, seeds in ((15, 15), (12, 10)):
         found, _ = endings(TWO, [wide[:n], wide[:n]], 60.0)
         assert found is not None and (found.decision, found.seeds) == ("open", seeds)
