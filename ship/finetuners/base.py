@@ -30,7 +30,10 @@ class Finetuner(Protocol):
     def logits(
         self, pictures: Float[Tensor, "n feature"], choice: Mapping[str, float]
     ) -> Float[Tensor, "replica n n_cls"]:
-        """Class scores of the same pictures under every replica; no gradient."""
+        """Class scores of the same pictures under every replica; no gradient.
+
+        A picture's scores are those that it has alone, whatever the others and their order.
+        """
 
     def state_dict(self) -> dict[str, Float[Tensor, "replica ..."]]:
         """What was trained, detached copies."""

@@ -64,7 +64,10 @@ class SeedFinetuner(Protocol):
         """Train one epoch; numbers by name, such as the mean loss."""
 
     def logits(self, pictures: Float[Tensor, "n feature"]) -> Float[Tensor, "n n_cls"]:
-        """Scores of unit-norm features for all classes of the task."""
+        """Scores of unit-norm features for all classes of the task.
+
+        A picture's scores are those that it has alone, whatever the others and their order.
+        """
 
     def learned(self) -> Mapping[str, Tensor | nn.Module]:
         """All that logits() reads beside the task's text features; of fixed shapes."""

@@ -27,6 +27,14 @@ from ship.testing.finding import Finding, findings, require
 from ship.testing.settings import quick
 from ship.training import capture, restore
 
+ROUNDING: Final = 1e-5
+"""Of the largest logit: what a sum in another order may change.
+
+How BLAS adds up depends on the number of pictures. In single precision, which a method may compute
+in, that changes some 1e-7 of a sum of hundreds of features; a method that looks at the other
+pictures changes more than ten times of what is allowed for that.
+"""
+
 
 @dataclass(frozen=True)
 class Run:
@@ -125,6 +133,17 @@ def _scores_all(subject: FinetunerSubject) -> None:
         require(bool(logits.isfinite().all()), "logits() gives numbers that are not finite")
 
 
+def _scores_each_by_itself(subject: FinetunerSubject) -> None:
+    pictures, finetuner = subject.bench.pictures, subject.run.finetuner
+    for choice, whole in zip(finetuner.choices, subject.logits(finetuner), strict=True):
+        tolerance = ROUNDING * float(whole.abs().max())
+        turned = finetuner.logits(pictures.flip(0), choice).flip(1)
+        require_equal(turned, whole, "logits of the pictures in reverse order", tolerance)
+        for place in (0, len(pictures) - 1):
+            alone = finetuner.logits(pictures[place, None], choice)[:, 0]
+            require_equal(alone, whole[:, place], f"logits of picture {place} alone", tolerance)
+
+
 def _reports_numbers(subject: FinetunerSubject) -> None:
     for metrics in subject.run.epochs:
         require_numbers(metrics, len(subject.bench.seeds))
@@ -203,6 +222,7 @@ def _looks_at_no_unseen(subject: FinetunerSubject) -> None:
 FINETUNER_CHECKS: Final[Mapping[str, Callable[[FinetunerSubject], None]]] = {
     "it has the members of a fine-tuner, and the epochs of its settings": _has_members,
     "every seed scores every class, in finite numbers": _scores_all,
+    "a picture has the logits that it has alone, among others in any order": _scores_each_by_itself,
     "an epoch reports one finite number a seed": _reports_numbers,
     "the same seeds give the same logits, whatever torch's own seed is": _is_deterministic,
     "a seed beside others gives the numbers that it gives alone": _is_its_solo_run,

@@ -13,7 +13,14 @@ from ship.configs import FINETUNERS, GENERATORS
 from ship.datasets import DATASETS, Picture, Split
 from ship.plugins import DatasetPlugin, load_plugin
 from ship.registry import Origin
-from ship.testing import Bench, Finding, check_dataset, check_finetuner, check_generator
+from ship.testing import (
+    FINETUNER_CHECKS,
+    Bench,
+    Finding,
+    check_dataset,
+    check_finetuner,
+    check_generator,
+)
 from tests.ship.conftest import build_features
 
 pytestmark = pytest.mark.usefixtures("own_tables")
@@ -99,6 +106,31 @@ class Learning(Wrapped):
         return made
 
 
+class Centred(Wrapped):
+    """Takes the mean of the pictures that it is asked about off each of them."""
+
+    def logits(self, x: Tensor, choice: Mapping[str, float]) -> Tensor:
+        made: Tensor = self.inner.logits(x - 0.9 * x.mean(0), choice)
+        return made
+
+
+class Ordered(Wrapped):
+    """Scores a picture more highly the later it comes, but for the last one."""
+
+    def logits(self, x: Tensor, choice: Mapping[str, float]) -> Tensor:
+        made: Tensor = self.inner.logits(x, choice)
+        place = torch.arange(len(x)).unsqueeze(1)
+        return made + place * (place < len(x) - 1)
+
+
+class Rounded(Wrapped):
+    """Rounds as single precision does, in another way for one picture than for many."""
+
+    def logits(self, x: Tensor, choice: Mapping[str, float]) -> Tensor:
+        made: Tensor = self.inner.logits(x, choice)
+        return made * (1 + 1e-7 * (len(x) == 1))
+
+
 class Longer(Wrapped):
     """Has more epochs than its settings say."""
 
@@ -112,6 +144,8 @@ FINETUNER_MUTANTS: dict[str, tuple[Callable[[Any, Any], Any], str]] = {
     "infinite": (lambda made, _: Infinite(made), "in finite numbers"),
     "mixed": (lambda made, _: Mixed(made), "the numbers that it gives alone"),
     "learning": (lambda made, _: Learning(made), "are not learned from"),
+    "centred": (lambda made, _: Centred(made), "that it has alone"),
+    "ordered": (lambda made, _: Ordered(made), "in any order"),
     "longer": (lambda made, _: Longer(made), "the epochs of its settings"),
 }
 
@@ -142,6 +176,13 @@ def test_sound_methods_pass(bench: Bench) -> None:
     """Every promise is looked at."""
     load_plugin(FILE)
     assert failing(list(check_generator("noisy_text", bench=bench))) == {}
+    assert failing(list(check_finetuner("nearest_mean", bench=bench))) == {}
+
+
+def test_rounding_is_no_look_at_other_pictures(bench: Bench) -> None:
+    """How many pictures are scored at once changes the last bits of a sound method's sums."""
+    load_plugin(FILE)
+    spoiled(FINETUNERS, "nearest_mean", lambda made, _: Rounded(made))
     assert failing(list(check_finetuner("nearest_mean", bench=bench))) == {}
 
 
@@ -198,7 +239,8 @@ def test_what_raises_is_told_in_one_line(bench: Bench) -> None:
 
     FINETUNERS["nearest_mean"] = FINETUNERS["nearest_mean"]._replace(build=raising)
     found = list(check_finetuner("nearest_mean", bench=bench))
-    assert len(found) == 22 and {one.fault for one in found} == {"RuntimeError: no luck"}
+    assert len(found) == 2 * len(FINETUNER_CHECKS)
+    assert {one.fault for one in found} == {"RuntimeError: no luck"}
     assert str(found[0]).startswith("FAILS  without synthetic features, it has the members")
 
 
