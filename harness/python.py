@@ -54,12 +54,14 @@ def run_study(
     """
     from harness.config import load_plugins, load_study
     from harness.planning import Consent
+    from harness.resources import machine_memory
     from harness.study import run_path
     from harness.study import run_study as run
 
     root = None if data_root is None else Path(data_root)
     load_plugins(plugins)
-    study = load_study(str(space), list(overrides), root)
+    memory = machine_memory() if address is None else None
+    study = load_study(str(space), list(overrides), root, memory=memory)
     run_one = partial(
         run,
         data_root=root,

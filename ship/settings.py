@@ -36,6 +36,14 @@ class NamedSettings(Settings):
         """
         return None
 
+    def n_weights(self, feature_dim: int) -> int:
+        """The fewest weights that the networks of one seed have; 0 where no setting sizes them.
+
+        Args:
+            feature_dim: size of the backbone's features.
+        """
+        return 0
+
 
 class PerReplica:
     """The mark of a field that may differ between the replicas of a trial.

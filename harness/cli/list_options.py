@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from harness.wording import duration, printable, show
+from harness.wording import duration, printable_lines, show
 
 if TYPE_CHECKING:
     from harness.planning import Estimate, Plan
@@ -113,7 +113,7 @@ def print_plan(name: str, plan: "Plan", *, here: bool = True) -> None:
     console = Console(highlight=False)
     console.print(table)
     for note in plan.notes:
-        console.print(printable(note), markup=False, soft_wrap=True)
+        console.print(printable_lines(note), markup=False, soft_wrap=True)
     if plan.proposals:
         console.print(f"{plan.proposals} more settings to be proposed by the sampler")
     if plan.estimate is not None:

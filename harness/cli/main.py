@@ -262,10 +262,12 @@ def _sweep(
             )
         from harness.config import load_study
         from harness.planning import Consent
+        from harness.resources import machine_memory
         from harness.study import path_stage, plan_study, run_path, run_study
 
-        study = load_study(str(space), overrides, data_root)
         place = None if address == "local" else address
+        memory = machine_memory() if place is None else None
+        study = load_study(str(space), overrides, data_root, memory=memory)
         plan = partial(plan_study, data_root=data_root, cache_dir=cache_dir)
         if dry_run:
             from harness.cli.dry_run import print_dry_run

@@ -29,6 +29,7 @@ def load_study(
     data_root: Path | None = None,
     *,
     there: bool = True,
+    memory: int | None = None,
 ) -> StudyConfig:
     """Read a study from a YAML file, or from a packaged one by its name.
 
@@ -37,6 +38,8 @@ def load_study(
         overrides: "key=value" each, later ones win; see harness.config.overrides.
         data_root: where the datasets that are not packaged lie.
         there: whether datasets and backbones are looked at, which have to be there then.
+        memory: bytes of the machine that trials run on; None: not known.
+
     Raises:
         ConfigError: as of parse_study.
     """
@@ -45,7 +48,7 @@ def load_study(
     mapping, faults = read_yaml(path, label)
     return parse_study(
         mapping, path.stem, label=label, source=path, overrides=overrides,
-        data_root=data_root, earlier=faults, there=there,
+        data_root=data_root, earlier=faults, there=there, memory=memory,
     )  # fmt: skip
 
 
@@ -59,6 +62,7 @@ def parse_study(
     data_root: Path | None = None,
     earlier: Sequence[Fault] = (),
     there: bool = True,
+    memory: int | None = None,
 ) -> StudyConfig:
     """A study from a mapping as a YAML file gives it.
 
@@ -66,7 +70,8 @@ def parse_study(
         name: the study's name where the mapping has none.
         label: what faults name as their source.
         earlier: faults that reading the file has found; reported with the others.
-        there: as of load_study.
+        there, memory: as of load_study.
+
     Raises:
         ConfigError: with every mistake of type at once (unknown keys, values that a key does not
             take), or, where there is none, with every other mistake at once.
@@ -94,7 +99,7 @@ def parse_study(
     update = {"trial": trial, "space": with_baselines, "source": source, "variants": left}
     study = settings.model_copy(update=update)
     faults = [*_shadowed(space, given), *unread_variants(variants, space, trial)]
-    faults += study_faults(study, data_root, there=there)
+    faults += study_faults(study, data_root, there=there, memory=memory)
     _refuse((), faults, given, label)
     return study
 

@@ -24,7 +24,7 @@ from harness.resources.gpu_sharing import (
 from harness.resources.idle import idle_gpus, idle_gpus_here
 from harness.resources.load import MachineLoad
 from harness.resources.machine import machine_resources, usable_cpus, usable_gpus
-from harness.resources.memory import PeakMemory, device_memory_mb
+from harness.resources.memory import PeakMemory, device_memory_mb, machine_memory
 from harness.resources.refusals import preflight, unusable_gpus
 from harness.resources.utilisation import Utilisation, matmul_ceiling
 
@@ -42,6 +42,7 @@ __all__ = [
     "idle_gpus",
     "idle_gpus_here",
     "is_gpu",
+    "machine_memory",
     "machine_resources",
     "matmul_ceiling",
     "needs_scout",

@@ -47,4 +47,9 @@ def device_memory_mb(device: str) -> float:
     """All memory of the device, MiB: of the GPU, or of the host."""
     if is_gpu(device):
         return gpu_memory().total / MIB
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / MIB
+    return machine_memory() / MIB
+
+
+def machine_memory() -> int:
+    """All memory of this machine, bytes."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

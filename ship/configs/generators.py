@@ -73,6 +73,13 @@ class PromptVAEConfig(NamedSettings):
             return "prompt noise has no code of the picture"
         return None
 
+    def n_weights(self, feature_dim: int) -> int:
+        """Of the matrices from z to the prompt and, where pictures are encoded, to z."""
+        if self.prompt in ("fixed", "global"):
+            return 0
+        made = self.generator_hidden * (self.latent_dim + 1)
+        return made + (0 if self.prompt == "noise" else _encoder_weights(self, feature_dim))
+
 
 class WGANConfig(NamedSettings):
     """Rival: a WGAN-GP on features given the class's text feature; SHIP's prompts generate."""
@@ -106,6 +113,11 @@ class WGANConfig(NamedSettings):
     )
     batch_size: int = Field(256, ge=1, description="features a step")
 
+    def n_weights(self, feature_dim: int) -> int:
+        """Of the matrices from z to the prompt, and of the critic's first one."""
+        made = self.generator_hidden * (self.latent_dim + 1)
+        return made + self.critic_hidden * feature_dim
+
 
 class MlpVAEConfig(NamedSettings):
     """Ablation: a VAE whose decoder is an MLP of z and the class's text feature, without CLIP."""
@@ -122,6 +134,16 @@ class MlpVAEConfig(NamedSettings):
     epochs: Epochs = 50
     early_stopping: Patience = None
     batch_size: BatchSize = 256
+
+    def n_weights(self, feature_dim: int) -> int:
+        """Of the matrices from z to the feature, and from the picture to z."""
+        made = self.generator_hidden * (self.latent_dim + feature_dim)
+        return made + _encoder_weights(self, feature_dim)
+
+
+def _encoder_weights(config: PromptVAEConfig | MlpVAEConfig, feature_dim: int) -> int:
+    """Weights of q(z|x): to the hidden units, and from there to a mean and a variance."""
+    return config.encoder_hidden * (feature_dim + 2 * config.latent_dim)
 
 
 class GaussianTextConfig(NamedSettings):

@@ -13,18 +13,22 @@ from harness.config.checks.backbones import backbone_faults
 from harness.config.checks.datasets import dataset_faults
 from harness.config.checks.effects import dead_faults, effect_faults, warmup_faults
 from harness.config.checks.levels import sampler_faults, space_faults
+from harness.config.checks.memory import memory_faults
 from harness.config.checks.settings import Setting, located, settings_of, value_of
 from harness.config.study_config import StudyConfig
 from harness.errors import Fault
 from ship.subsets import requirements
 
 
-def study_faults(study: StudyConfig, data_root: Path | None, *, there: bool) -> list[Fault]:
+def study_faults(
+    study: StudyConfig, data_root: Path | None, *, there: bool, memory: int | None = None
+) -> list[Fault]:
     """Every such fault at once.
 
     Args:
         data_root: where the datasets that are not packaged lie.
         there: whether datasets and backbones are looked at, which have to be there then.
+        memory: bytes of the machine that trials run on; None: not known.
     """
     settings, torn = settings_of(study)
     faults = space_faults(study.space) + torn
@@ -33,7 +37,9 @@ def study_faults(study: StudyConfig, data_root: Path | None, *, there: bool) -> 
     faults += located(study, protocol_faults(settings))
     faults += located(study, warmup_faults(study, settings))
     faults += sampler_faults(study)
-    return faults + located(study, need_faults(study, settings, data_root) if there else ())
+    if there and not (lacking := located(study, need_faults(study, settings, data_root))):
+        return faults + located(study, memory_faults(settings, memory))
+    return faults + (lacking if there else [])
 
 
 def protocol_faults(settings: Sequence[Setting]) -> Iterator[tuple[Setting, Fault]]:

@@ -397,11 +397,17 @@ def test_dry_run_prints_the_plan_and_runs_nothing(
         PlanRow("n_ctx=2", "to run", (1,), (0,)),
     )
     plan = SimpleNamespace(
-        rows=rows, proposals=3, seconds=90.0, finished=False, estimate=None, notes=()
+        rows=rows,
+        proposals=3,
+        seconds=90.0,
+        finished=False,
+        estimate=None,
+        notes=("x.yaml: the study has changed:\n  shots: 4, was \x1b[31m8",),
     )
     monkeypatch.setattr(harness.study, "plan_study", lambda *_, **__: plan)
     result = invoke("--space", "prompt_len", "--dry-run")
     assert result.exit_code == 0
+    assert "changed:\n  shots: 4, was \\x1b[31m8\n" in result.stdout
     assert "n_ctx=[1]" in result.stdout
     assert "to run" in result.stdout
     assert "3 more settings" in result.stdout

@@ -177,6 +177,36 @@ def test_data_root_is_asked_for_and_looked_at(tmp_path: Path) -> None:
     assert str(tmp_path / "absent") in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("given", "path"),
+    [
+        ({"generator": {"latent_dim": 10**11}}, "generator.latent_dim"),
+        ({"generator": {"encoder_hidden": 10**11}}, "generator.encoder_hidden"),
+        ({"generator": {"prompt": "noise", "generator_hidden": 10**11}}, "generator.generator_hid"),
+        ({"generator": {"name": "wgan", "critic_hidden": 10**11}}, "generator.critic_hidden"),
+        ({"generator": {"name": "mlp_vae", "latent_dim": 10**11}}, "generator.latent_dim"),
+        ({"finetuner": "tip_adapter", "synthetic": {"per_class": 10**11}}, "synthetic.per_class"),
+        ({"space": {"generator.latent_dim": [64, 10**11]}}, "space.generator.latent_dim.choices[1"),
+    ],
+)
+def test_what_no_memory_holds(given: dict[str, Any], path: str) -> None:
+    """A size that cannot fit into the machine's memory is refused before anything is built."""
+    with pytest.raises(ConfigError) as caught:
+        parse_study({"space": {"shots": [1, 2]}, **given}, "x", label="x", memory=2**34)
+    (line,) = caught.value.faults
+    assert line.startswith(f"x: {path}")
+    assert "must fit into this machine's memory of 16 GiB" in line
+    assert line.endswith("got 100000000000")
+
+
+def test_what_memory_may_hold() -> None:
+    """Settings that nothing reads take no memory, nor is it looked at where it is not known."""
+    unread = {**SOUND, "generator": {"prompt": "global", "latent_dim": 10**11}}
+    parse_study(unread, "x", memory=2**30)
+    parse_study({**SOUND, "synthetic": {"per_class": 10**11}}, "x", memory=2**30)
+    parse_study({**SOUND, "generator": {"latent_dim": 10**11}}, "x")
+
+
 def test_unknown_backbone() -> None:
     """A backbone that open_clip does not know is a fault of the file."""
     lines = faults_of({**SOUND, "backbone": "ViT-B-61"})

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ship.clip.frozen_clip import FrozenCLIP
 from ship.features.feature_set import FeatureSet
-from ship.generators import Generator
+from ship.generators import GENERATORS, Generator
 from ship.tasks.task import Task
 from ship.training.replicas import ReplicaRng
 from tests.ship.generators.cases import CASES, WITHOUT_NOISE, build, fit, uneven_task
@@ -110,3 +110,18 @@ def test_early_cases_stop_at_different_epochs(
     lengths = [len(fit(build(case, alone, clip64, [seed]))) for seed, alone in tasks.items()]
     assert min(lengths) + 1 < max(lengths) < 12
     assert len(runs(case).epochs) == max(lengths)
+
+
+@pytest.mark.parametrize("case", ["vae", "vae/noise", "vae/global", "wgan", "mlp_vae"])
+def test_the_weights_that_settings_tell_are_there(
+    case: str, task: Task, clip64: FrozenCLIP
+) -> None:
+    """A study is refused by n_weights before anything is built: it must not be more than is."""
+    parts = build(case, task, clip64, SEEDS).parts()
+    trained = [parts.get(name, {}) for name in ("parameters", "generator", "critic")]
+    shapes = [value.shape[1:] for part in trained for value in part.values()]  # type: ignore[union-attr]
+    there = sum(shape.numel() for shape in shapes)
+    name, settings = CASES[case]
+    told = GENERATORS[name].config(**settings).n_weights(clip64.feature_dim)
+    assert (told > 0) is (case != "vae/global")
+    assert told <= there
