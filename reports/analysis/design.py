@@ -10,7 +10,7 @@ import polars as pl
 
 from reports.contract import COMPLETE
 from reports.read import Factor, Setting, Study
-from reports.stats import Array
+from reports.stats import Array, scale_of, without_rounding
 from reports.tables import (
     APART,
     averaged,
@@ -25,6 +25,7 @@ from reports.tables import (
 
 Codes = npt.NDArray[np.int64]
 
+FLAT = "no setting differs from another under any seed"
 LARGEST = 1e100  # of a number whose square can be taken
 
 
@@ -47,6 +48,11 @@ class Block:
     seeds: tuple[int, ...]
     values: Array
     left_out: str
+
+    @property
+    def flat(self) -> bool:
+        """Whether no setting differs from another under any seed."""
+        return not without_rounding(np.ptp(self.values, axis=0), scale_of(self.values)).any()
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from reports.analysis.contrasts import Model, grid_model, range_model
-from reports.analysis.design import Block, Unavailable, Varied, layout
+from reports.analysis.design import FLAT, Block, Unavailable, Varied, layout
 from reports.analysis.permutation import grid_p, range_p
-from reports.analysis.variance import block_f, grams, noise, share, strength
+from reports.analysis.variance import block_f, contrasts, grams, noise, share, strength
 from reports.read import Study
 from reports.stats import Estimate, holm
 
@@ -76,6 +76,8 @@ def importance(study: Study, metric: str) -> Importance | Unavailable:
     if isinstance(found, Unavailable):
         return found
     block, factors = found.block, found.factors
+    if block.flat:
+        return Unavailable(FLAT)
     if len(factors) < 2:
         only = f"only {factors[0].factor.key} varies among finished settings"
         return Unavailable(f"{only}: there are no shares to compare")
@@ -97,7 +99,7 @@ def _on_grid(block: Block, factors: Sequence[Varied], metric: str) -> Importance
         elif len(term.factors) == 1:
             p_values.append(grid_p(block.values, factors, term, rng))
         else:
-            p_values.append(block_f(term.basis.T @ block.values)[1])
+            p_values.append(block_f(contrasts(term, block.values))[1])
     return _assembled(block, factors, model, p_values, metric, sampled=False)
 
 

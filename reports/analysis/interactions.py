@@ -8,8 +8,8 @@ import numpy as np
 import polars as pl
 
 from reports.analysis.contrasts import grid_model
-from reports.analysis.design import Block, Unavailable, Varied, layout
-from reports.analysis.variance import block_f
+from reports.analysis.design import FLAT, Block, Unavailable, Varied, layout
+from reports.analysis.variance import block_f, contrasts
 from reports.read import Study
 from reports.stats import holm
 from reports.tables import interval_of, level_text
@@ -59,9 +59,11 @@ def interactions(study: Study, metric: str) -> tuple[Interaction, ...] | Unavail
         return Unavailable("the settings were drawn: no two levels met more than once")
     if len(found.block.seeds) < 2:
         return Unavailable("one finished seed: nothing tells an effect from the seed's noise")
+    if found.block.flat:
+        return Unavailable(FLAT)
     model = grid_model(found.factors)
     terms = [term for term in model.terms if len(term.factors) == 2 and term.freedom]
-    tests = [block_f(term.basis.T @ found.block.values) for term in terms]
+    tests = [block_f(contrasts(term, found.block.values)) for term in terms]
     made = []
     for term, (value, p), corrected in zip(terms, tests, holm([p for _, p in tests]), strict=True):
         first, second = (found.factors[place] for place in term.factors)

@@ -6,11 +6,11 @@ import numpy as np
 
 from reports.analysis.contrasts import Model, Term
 from reports.analysis.design import Varied
-from reports.analysis.variance import over_seeds, within_blocks
-from reports.stats import Array
+from reports.analysis.variance import contrasts, over_seeds, within_blocks
+from reports.stats import ROUNDING, Array, scale_of, without_rounding
 
 DRAWS = 999  # the least p is 0.001: below 0.05 after Holm over 50 factors
-_EQUAL = 1 - 1e-9  # a statistic this close to another is the same, apart from rounding
+_EQUAL = 1 - ROUNDING  # a statistic this close to another is the same, apart from rounding
 
 
 def grid_p(
@@ -38,9 +38,9 @@ def grid_p(
         blocks.setdefault(tuple(codes[setting] for codes in rest), []).append(setting)
     if all(len(block) == 1 for block in blocks.values()):
         return None
-    found = float(over_seeds(term.basis.T @ values))
+    found = float(over_seeds(contrasts(term, values)))
     as_large = sum(
-        int((over_seeds(term.basis.T @ made) >= _EQUAL * found).sum())
+        int((over_seeds(contrasts(term, made)) >= _EQUAL * found).sum())
         for made in within_blocks(values, list(blocks.values()), DRAWS, rng)
     )
     return (1 + as_large) / (1 + DRAWS)
@@ -65,10 +65,12 @@ def range_p(means: Array, model: Model, term: Term, rng: np.random.Generator) ->
     centred = means - means.mean()
     reduced = centred - model.span @ (model.span.T @ centred)
     reduced = reduced + term.basis @ (term.basis.T @ centred)
-    if not model.left or float(np.abs(reduced).max()) <= 1e-9 * max(float(np.abs(means).max()), 1):
+    reduced = without_rounding(reduced, scale_of(means))
+    if not model.left or not reduced.any():
         return None
     orders = np.vstack([reduced, rng.permuted(np.tile(reduced, (DRAWS, 1)), axis=1)])
     own = ((orders @ term.basis) ** 2).sum(axis=1)
     left = (orders**2).sum(axis=1) - ((orders @ model.span) ** 2).sum(axis=1)
-    statistics = own / np.maximum(own + left, np.finfo(float).tiny)
+    # in an order that the other factors explain whole, both are rounding
+    statistics = own / np.maximum(own + left, ROUNDING * (reduced**2).sum())
     return float((statistics >= _EQUAL * statistics[0]).sum() / len(statistics))

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from reports.analysis.contrasts import Model, Term
-from reports.stats import Array, Estimate, critical
+from reports.stats import Array, Estimate, critical, scale_of, without_rounding
 
 FEWEST_FOR_INTERVAL = 3  # seeds: with one left out, two have a product
 _NOTHING = 1e-12  # share of a sum of squares that is rounding
@@ -31,6 +31,16 @@ class Grams:
     total: Array
 
 
+def contrasts(term: Term, values: Array) -> Array:
+    """What a term does under each seed, (..., df, R): exactly 0 where it does nothing.
+
+    Args:
+        term: of the model of the S settings.
+        values: (..., S, R).
+    """
+    return without_rounding(term.basis.T @ values, scale_of(values))
+
+
 def grams(values: Array, model: Model, term: Term | None) -> Grams:
     """The products of a term, of what no term explains, and of all differences between settings.
 
@@ -39,10 +49,10 @@ def grams(values: Array, model: Model, term: Term | None) -> Grams:
         model: of the S settings.
         term: of the model; None: what no term explains stands in its place.
     """
-    centred = values - values.mean(axis=0)
-    inside = model.span.T @ values
-    left = values - model.span @ inside
-    own = left if term is None else term.basis.T @ values
+    scale = scale_of(values)
+    centred = without_rounding(values - values.mean(axis=0), scale)
+    left = without_rounding(values - model.span @ (model.span.T @ values), scale)
+    own = left if term is None else contrasts(term, values)
     return Grams(own.T @ own, left.T @ left, centred.T @ centred)
 
 
@@ -109,32 +119,32 @@ def _percent(part: float) -> float:
     return 100 * min(max(part, 0.0), 1.0)
 
 
-def over_seeds(contrasts: Array) -> Array:
+def over_seeds(found: Array) -> Array:
     """How much of a term's squares is common to all seeds, (...,), 0 to 1.
 
     With q this part, F = (R - 1) q / (1 - q) has df and df (R - 1) degrees of freedom: the block
     ANOVA's, with the term's own interaction with seeds as its error.
 
     Args:
-        contrasts: (..., df, R).
+        found: contrasts, (..., df, R).
     """
-    squares = (contrasts**2).sum(axis=(-2, -1))
-    common = contrasts.shape[-1] * (contrasts.mean(axis=-1) ** 2).sum(axis=-1)
+    squares = (found**2).sum(axis=(-2, -1))
+    common = found.shape[-1] * (found.mean(axis=-1) ** 2).sum(axis=-1)
     return np.asarray(np.divide(common, squares, out=np.zeros_like(common), where=squares > 0))
 
 
-def block_f(contrasts: Array) -> tuple[float, float | None]:
+def block_f(found: Array) -> tuple[float, float | None]:
     """The block ANOVA's F of a term and its p.
 
     Where seeds do not differ F is infinite, and p what the exact sign test gives.
 
     Args:
-        contrasts: (df, R), R > 1, df > 0.
+        found: contrasts, (df, R), R > 1, df > 0.
     """
     from scipy import special
 
-    freedom, n = contrasts.shape
-    part = float(over_seeds(contrasts))
+    freedom, n = found.shape
+    part = float(over_seeds(found))
     if part >= 1 - _NOTHING:
         return math.inf, 2.0 ** (1 - n)
     value = (n - 1) * part / (1 - part)

@@ -9,7 +9,16 @@ scipy.stats: importing that takes half a second, and a study with nothing to do 
 """
 
 from reports.stats.classes import DRAWS, Array, ClassCounts, Share, interval_over_classes, resampled
-from reports.stats.intervals import Estimate, critical, mean_interval, percent_interval
+from reports.stats.intervals import (
+    MEASURED_ROUNDING,
+    ROUNDING,
+    Estimate,
+    critical,
+    mean_interval,
+    percent_interval,
+    scale_of,
+    without_rounding,
+)
 from reports.stats.paired import (
     Comparison,
     compare_paired,
@@ -42,9 +51,11 @@ __all__ = [
     "DRAWS",
     "EQUIVALENT",
     "FEWEST_RANKED",
+    "MEASURED_ROUNDING",
     "MOST_COMPARISONS",
     "MOST_LOOKS",
     "MOST_SEEDS",
+    "ROUNDING",
     "Array",
     "Association",
     "ClassCounts",
@@ -73,6 +84,8 @@ __all__ = [
     "rank_groups",
     "rank_interval",
     "resampled",
+    "scale_of",
     "stages",
     "verdicts",
+    "without_rounding",
 ]

@@ -6,10 +6,13 @@ from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
+import numpy.typing as npt
 
 CONFIDENCE = 0.95
-# A spread below this share of the values' size is one number plus rounding.
+# Numbers whose difference is below this share of their size are one number plus rounding: those
+# that are computed in double precision, and those that are measured in single precision.
 ROUNDING = 1e-9
+MEASURED_ROUNDING = 1e-5
 
 
 @dataclass(frozen=True)
@@ -20,6 +23,24 @@ class Estimate:
     low: float | None
     high: float | None
     n: int
+
+
+def scale_of(values: npt.ArrayLike) -> float:
+    """The largest absolute value, which rounding is held against; 0 of none."""
+    return float(np.abs(values).max(initial=0.0))
+
+
+def without_rounding(differences: npt.ArrayLike, scale: float) -> npt.NDArray[np.float64]:
+    """Differences, or contrasts, in which what is only rounding is exactly 0.
+
+    A factor that changes nothing has contrasts of 1e-14, whose ratios look like effects.
+
+    Args:
+        differences: of any shape.
+        scale: size of the values that were subtracted from each other.
+    """
+    found = np.asarray(differences, dtype=np.float64)
+    return np.where(np.abs(found) > ROUNDING * scale, found, 0.0)
 
 
 def mean_interval(values: Sequence[float]) -> Estimate:
@@ -39,7 +60,7 @@ def mean_interval(values: Sequence[float]) -> Estimate:
         raise ValueError(f"need at least one value, all finite, got {list(values)}")
     mean, n = float(array.mean()), int(array.size)
     std = float(array.std(ddof=1)) if n > 1 else 0.0
-    if std <= ROUNDING * float(np.abs(array).max()):
+    if std <= ROUNDING * scale_of(array):
         return Estimate(mean, None, None, n)
     half = critical(n - 1) * std / math.sqrt(n)
     return Estimate(mean, mean - half, mean + half, n)

@@ -7,7 +7,16 @@ from functools import cache
 
 import numpy as np
 
-from reports.stats.intervals import CONFIDENCE, ROUNDING, Estimate, critical, mean_interval, t_tail
+from reports.stats.intervals import (
+    CONFIDENCE,
+    ROUNDING,
+    Estimate,
+    critical,
+    mean_interval,
+    scale_of,
+    t_tail,
+    without_rounding,
+)
 
 POWER = 0.80
 FAR = 1_000.0  # a critical value that only two pairs, or three of very many comparisons, have
@@ -52,23 +61,22 @@ def compare_paired(values: Mapping[int, float], baseline: Mapping[int, float]) -
     seeds = sorted(values.keys() & baseline.keys())
     if not seeds:
         return None
-    differences = np.array([values[s] - baseline[s] for s in seeds], dtype=np.float64)
+    scale = scale_of([(values[s], baseline[s]) for s in seeds])
+    differences = without_rounding([values[s] - baseline[s] for s in seeds], scale)
     estimate = mean_interval(list(differences))
     n = len(seeds)
     if n == 1:
         return Comparison(estimate, None, None)
     std = float(differences.std(ddof=1))
-    scale = max(max(abs(values[s]), abs(baseline[s])) for s in seeds)
     if std <= ROUNDING * scale:
-        unmoved = abs(estimate.mean) <= ROUNDING * scale
         alone = Estimate(estimate.mean, None, None, n)
-        return Comparison(alone, 1.0 if unmoved else 2.0 ** (1 - n), None)
+        return Comparison(alone, 2.0 ** (1 - n) if differences.any() else 1.0, None)
     return Comparison(estimate, _t_test(estimate.mean, std, n), std)
 
 
 def one_sample_p(values: Sequence[float]) -> float | None:
     """Two-sided p of the t-test that the mean is 0; None with one value, or without a spread."""
-    if len(values) < 2 or float(np.ptp(values)) <= ROUNDING * float(np.abs(values).max()):
+    if len(values) < 2 or float(np.ptp(values)) <= ROUNDING * scale_of(values):
         return None
     std = float(np.std(values, ddof=1))
     if std == 0:  # of values so small that their squares are 0

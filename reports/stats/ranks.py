@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from reports.stats.intervals import CONFIDENCE, Estimate
+from reports.stats.intervals import CONFIDENCE, ROUNDING, Estimate
 
 Array = npt.NDArray[np.float64]
 
@@ -100,9 +100,18 @@ def rank_groups(
 
 
 def _ranks(values: Sequence[float] | Array) -> Array:
-    """Ranks from 1, ties at their mean rank: scipy.stats.rankdata without its import."""
-    _, place, count = np.unique(values, return_inverse=True, return_counts=True)
-    return np.asarray((np.cumsum(count) - (count - 1) / 2)[place], dtype=np.float64)
+    """Ranks from 1; values that are equal but for rounding are tied, at their mean rank."""
+    found = np.asarray(values, dtype=np.float64)
+    order = np.argsort(found, kind="stable")
+    ascending = found[order]
+    apart = np.diff(ascending) > ROUNDING * np.maximum(
+        np.abs(ascending[1:]), np.abs(ascending[:-1])
+    )
+    group = np.cumsum(np.concatenate([[False], apart])[: len(found)])
+    count = np.bincount(group)
+    ranks = np.empty(len(found))
+    ranks[order] = (np.cumsum(count) - (count - 1) / 2)[group]
+    return ranks
 
 
 def _permutation_p(

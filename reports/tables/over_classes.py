@@ -7,12 +7,13 @@ import numpy as np
 
 from reports.contract import COMPLETE, TARGET
 from reports.read import Study
-from reports.stats import Array, Estimate, Share, interval_over_classes, resampled
+from reports.stats import Array, Estimate, Share, interval_over_classes, resampled, without_rounding
 from reports.tables.groups import Group
 from reports.tables.methods import Line
 
 # A file is read for each run of a table, and each seed's classes are drawn again.
 MOST_RUNS = 300
+_PERCENT = 100.0
 
 _SHARES = {
     "base": Share("own", seen=True),
@@ -114,7 +115,8 @@ def average_difference(
 
 def _interval(mean: float, draws: Sequence[Array]) -> Estimate | None:
     """None with nothing to compare, or with answers that differ nowhere."""
-    return interval_over_classes(mean, draws) if any(np.ptp(found) for found in draws) else None
+    spread = without_rounding([np.ptp(found) for found in draws], _PERCENT)
+    return interval_over_classes(mean, draws) if spread.any() else None
 
 
 def _draws(study: Study, runs: Mapping[str, str], seed: int, metric: str) -> Array | None:

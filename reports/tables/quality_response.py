@@ -8,7 +8,16 @@ import polars as pl
 
 from reports.contract import COMPLETE, QUALITY
 from reports.read import Study, heading
-from reports.stats import Array, Estimate, correlation, holm, mean_interval, one_sample_p
+from reports.stats import (
+    MEASURED_ROUNDING,
+    Array,
+    Estimate,
+    correlation,
+    holm,
+    mean_interval,
+    one_sample_p,
+    scale_of,
+)
 from reports.tables.model import Cell, Column, PValue, Quantity, Ranged, Row, Table, Text, Value
 from reports.tables.notes import chosen_by, head_notes, titled, unfinished_notes
 from reports.tables.quality_measures import MEASURES, Measure
@@ -125,7 +134,7 @@ def _response(study: Study, measure: Measure, metric: str) -> _Response | None:
 
 def _constant(values: Array) -> bool:
     """Whether values differ by no more than fp32 rounds."""
-    return bool(np.ptp(values) <= 1e-5 * np.abs(values).max())
+    return bool(np.ptp(values) <= MEASURED_ROUNDING * scale_of(values))
 
 
 def _of_seed(measured: Sequence[float], reached: Sequence[float]) -> tuple[float, float] | None:

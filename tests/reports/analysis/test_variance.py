@@ -7,7 +7,7 @@ from scipy import stats
 from reports.analysis.contrasts import grid_model
 from reports.analysis.design import Varied
 from reports.analysis.permutation import grid_p
-from reports.analysis.variance import Grams, block_f, grams, noise, over_seeds, share
+from reports.analysis.variance import Grams, block_f, contrasts, grams, noise, over_seeds, share
 from reports.read import Factor
 from reports.stats import Array
 
@@ -109,6 +109,31 @@ def test_two_seeds_have_no_interval() -> None:
     own = np.array([[1.0, 0.5], [0.5, 1.0]])
     made = share(Grams(own / 2, own, own), 0.0)
     assert made is not None and (made.mean, made.low, made.high, made.n) == (50, None, None, 2)
+
+
+@pytest.mark.parametrize(("levels", "seeds"), [((2, 4), 4), ((3, 4), 5), ((5, 5), 10), ((2, 3), 4)])
+def test_a_factor_that_changes_nothing_has_neither_share_nor_test(
+    levels: tuple[int, int], seeds: int
+) -> None:
+    """Results are the same bit for bit: what rounding leaves of contrasts is no interaction."""
+    rng, factors = np.random.default_rng(5), two_factors(*levels)
+    model = grid_model(factors)
+    for _ in range(50):
+        of_first = 60 + rng.normal(0, 1.5, seeds) + rng.normal(0, 1, (levels[0], seeds))
+        values = np.repeat(of_first, levels[1], axis=0)
+        for term in model.terms[1:]:  # the second factor, and its pair with the first
+            assert block_f(contrasts(term, values)) == (0.0, 1.0)
+            found = share(grams(values, model, term), 0.0)
+            assert found is None or (found.mean, found.high or 0) == (0, 0)
+        assert grid_p(values, factors, model.terms[1], rng) == 1
+
+
+def test_settings_that_are_all_the_same_have_nothing_to_share_out() -> None:
+    """Not even what the means over them are rounded by."""
+    values = np.tile(60 + np.random.default_rng(6).normal(0, 1.5, 7), (12, 1))
+    model = grid_model(two_factors(3, 4))
+    found = grams(values, model, model.terms[0])
+    assert share(found, 0.0) is None and noise(found.total) is None
 
 
 def test_constant_contrasts_have_no_part() -> None:

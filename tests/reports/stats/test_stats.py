@@ -12,6 +12,7 @@ from scipy import stats as reference
 
 from reports.stats import (
     compare_paired,
+    correlation,
     holm,
     mean_interval,
     minimum_detectable,
@@ -139,6 +140,14 @@ def test_identical_settings_differ_by_nothing() -> None:
     assert found.difference.low is None
 
 
+def test_settings_that_differ_by_rounding_differ_by_nothing() -> None:
+    """Averages of the same numbers in another order: the difference is 0, not 7e-15."""
+    values = {seed: 60.1 + seed for seed in range(4)}
+    for common in (values, {0: values[0]}):
+        found = compare_paired({s: v + 7e-15 * s for s, v in common.items()}, common)
+        assert found is not None and found.difference.mean == 0
+
+
 @pytest.mark.parametrize(("n", "p"), [(2, 0.5), (5, 0.0625), (10, 2**-9)])
 def test_constant_difference_falls_back_to_the_sign_test(n: int, p: float) -> None:
     """Differences that do not vary (up to rounding) get the exact sign test's p."""
@@ -231,6 +240,17 @@ def test_rank_correlation_needs_something_to_rank(x: list[float], y: list[float]
     """Two settings, or a side that is constant, have no correlation."""
     found = rank_correlation(x, y, np.random.default_rng(0))
     assert (found.rho, found.p, found.n) == (None, None, len(x))
+
+
+def test_ranks_of_numbers_that_differ_by_rounding_are_tied() -> None:
+    """What rounding leaves has no order; small levels of a log scale are apart nevertheless."""
+    levels = [1e-12, 1e-6, 1e-3, 1.0]
+    rounded = [60.0, 60.0 + 7e-15, 60.0 + 1.4e-14, 60.0 + 2.1e-14]
+    assert rank_correlation(levels, rounded, np.random.default_rng(0)).p is None
+    assert rank_groups(["a", "a", "b", "b"], rounded, np.random.default_rng(0)).p is None
+    assert correlation(levels, [1.0, 2.0, 3.0, 4.0]) == 1
+    tied = [60.0, 60.0 + 7e-15, 61.0, 62.0]
+    assert correlation(levels, tied) == correlation(levels, [60.0, 60.0, 61.0, 62.0])
 
 
 def test_rank_groups_agrees_with_scipy() -> None:
