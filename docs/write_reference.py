@@ -30,7 +30,6 @@ from ship.datasets.image_folder import PREFIX, ImageFolder
 from ship.finetuners import FINETUNERS
 from ship.generators import GENERATORS
 from ship.protocols import PROTOCOLS
-from ship.settings import PER_REPLICA
 from ship.trial_config import TrialConfig
 
 PAGE = Path(__file__).with_name("yaml-reference.md")
@@ -44,8 +43,6 @@ explained in [Writing and running a study](studies.md).
 - A key below `generator`, `finetuner`, `synthetic`, `resources`, `record` or `scheduler` is written
   with a dot on the command line and in `space`, for example `generator.n_ctx`.
 - "Required" in the column "Default" marks a key that must be given.
-- A key marked ⇉ only scales a loss or a step. Settings that differ in such keys alone can be
-  trained side by side in one pass (key `fuse`).
 """
 TABLE = (
     "| Key | Type or choices | Default | Limits | Meaning |\n| :--- | :--- | :--- | :--- | :--- |"
@@ -68,7 +65,6 @@ NAMED = {
     "objective": "a name of [objectives](#objectives)",
     "protocol": "a name of [protocols](#protocols)",
     "seeds": "a count, or a list of integers",
-    "fuse": "`auto`, `off`, or an integer from 1 to 64",
     "when": "dotted key → list of values",
     "choices": "list of values",
 }
@@ -155,10 +151,9 @@ def _row(key: str, field: FieldInfo) -> str:
     if not field.description:
         raise ValueError(f"{key} has no description")
     metadata = [*field.metadata, *_inner_metadata(field.annotation)]
-    mark = " ⇉" if PER_REPLICA in metadata else ""
     kind = NAMED.get(key) or _type(field.annotation)
     default = DEPENDS.get(key) or _default(field)
-    cells = (f"`{key}`{mark}", kind, default, _limits(metadata), field.description)
+    cells = (f"`{key}`", kind, default, _limits(metadata), field.description)
     return "| " + " | ".join(_cell(cell) for cell in cells) + " |"
 
 

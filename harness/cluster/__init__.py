@@ -23,7 +23,6 @@ from harness.cluster.ray_internals import (
 from harness.cluster.session import (
     Session,
     cluster_resources,
-    memory_of_a_trial,
     ray_session,
     threads,
 )
@@ -41,7 +40,6 @@ __all__ = [
     "kill_worker",
     "living_nodes",
     "memory_kills_as_worker_deaths",
-    "memory_of_a_trial",
     "memory_used",
     "ray_session",
     "threads",

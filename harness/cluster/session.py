@@ -17,7 +17,7 @@ from harness.cluster.ray_internals import UNDOCUMENTED_ENVIRONMENT
 from harness.config import Resources, StudyConfig
 from harness.environment import environment, replaced_environment
 from harness.errors import ClusterError
-from harness.resources import LARGEST_NODE, device_memory_mb, usable_cpus
+from harness.resources import LARGEST_NODE, usable_cpus
 
 STORE_FLOOR = 200 * 2**20
 # Ray and Tune read these from the driver's environment.
@@ -115,21 +115,6 @@ def cores_of_nodes() -> dict[str, float]:
 def _nodes() -> list[dict[str, float]]:
     """What each living node of the open session has."""
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
-
-
-def memory_of_a_trial(resources: Resources, trials: int, accelerator: str) -> float:
-    """Bytes that one trial may take: its share of a GPU, asked of a worker, or of the hosts.
-
-    Args:
-        trials: that run at once.
-        accelerator: torch device of trials with GPUs.
-    """
-    if not resources.gpus:
-        return cluster_resources().get("memory", float("inf")) / trials
-    share = min(1.0, resources.gpus)
-    # given here, not as options later, they make Ray end the worker, which would hold memory
-    ask = ray.remote(num_cpus=0, num_gpus=share)(device_memory_mb)
-    return share * 2**20 * float(ray.get(ask.remote(accelerator)))
 
 
 def _init(study: StudyConfig, address: str | None, object_bytes: int, verbose: bool) -> None:

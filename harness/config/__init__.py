@@ -10,7 +10,6 @@ from harness.config.choices import (
     SCHEDULERS,
     SELECTIONS,
     AshaScheduler,
-    Fuse,
     Record,
     Resources,
 )
@@ -38,7 +37,6 @@ __all__ = [
     "AshaScheduler",
     "Detection",
     "Factor",
-    "Fuse",
     "Record",
     "Resources",
     "StudyConfig",

@@ -27,11 +27,6 @@ SELECTIONS: dict[Selection, str] = {
 }
 
 
-# How many settings may be trained side by side (harness.tuning.fusion_policy).
-MOST_FUSED = 64
-Fuse = Literal["auto", "off"] | Annotated[int, Field(ge=1, le=MOST_FUSED)]
-
-
 class NoScheduler(Settings):
     """Every trial runs to its end."""
 

@@ -15,7 +15,7 @@ from harness.config.factors import FIELDS, GROUPS, parse_space
 from harness.config.mistakes import AS_TEXT, from_pydantic, trial_faults
 from harness.config.overrides import Override, apply_overrides, parse_overrides
 from harness.config.plugins import load_named
-from harness.config.study_config import STUDY_KEYS, TRIAL_KEYS, StudyConfig
+from harness.config.study_config import REMOVED, STUDY_KEYS, TRIAL_KEYS, StudyConfig
 from harness.config.variants import unread_variants, variant_faults
 from harness.errors import ConfigError, Fault
 from harness.study_files import find_space, label_of, read_yaml
@@ -161,6 +161,8 @@ def _levels_astray(fault: Fault) -> Fault:
 
 
 def _unknown(key: Any) -> Fault:
+    if key in REMOVED:
+        return Fault(key, f"must be left out: {REMOVED[key]} (see CHANGELOG.md)")
     known = (*STUDY_KEYS, *TRIAL_KEYS)
     leaves = [name for name in FIELDS if name.rpartition(".")[2] == key]
     near = leaves[0] if leaves else nearest(str(key), known)

@@ -8,8 +8,6 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator
 
 from harness.config.choices import (
-    MOST_FUSED,
-    Fuse,
     NoScheduler,
     Record,
     Resources,
@@ -76,7 +74,7 @@ class StudyConfig(Settings):
         None,
         gt=0,
         allow_inf_nan=False,
-        description="seconds that one try of a trial may run; fused ones: each",
+        description="seconds that one try of a trial may run",
     )
     checkpoint_every: float | None = Field(
         60.0,
@@ -87,11 +85,6 @@ class StudyConfig(Settings):
     )
     max_failures: int | None = Field(
         10, ge=1, description="settings that fail in a row until the study stops; null: never"
-    )
-    fuse: Fuse = Field(
-        "auto",
-        description="settings that differ in kl_weight, lr and the like alone are trained side by "
-        "side: auto (as many as pay), off, or at most so many",
     )
     compile: Literal["auto", "off"] = Field(
         "auto",
@@ -140,14 +133,6 @@ class StudyConfig(Settings):
             raise ValueError("must be one line")
         return value.strip()
 
-    @field_validator("fuse", mode="before")
-    @classmethod
-    def _auto_off_or_few(cls, value: Any) -> Any:
-        number = isinstance(value, int) and not isinstance(value, bool)
-        if value not in ("auto", "off") and not (number and 1 <= value <= MOST_FUSED):
-            raise ValueError(f"must be auto, off, or a number from 1 to {MOST_FUSED}")
-        return value
-
     @field_validator("seeds", mode="before")
     @classmethod
     def _counted(cls, value: Any) -> Any:
@@ -182,3 +167,8 @@ class StudyConfig(Settings):
 _NO_KEYS = ("source", "trial", "detect", "own_seeds", "added")  # fields that no YAML has at its top
 STUDY_KEYS = tuple(key for key in StudyConfig.model_fields if key not in _NO_KEYS)
 TRIAL_KEYS = tuple(TrialConfig.model_fields)
+# Keys that studies had, and what to use instead.
+REMOVED = {
+    "fuse": "settings are no longer trained side by side; where a GPU is not kept busy, "
+    "resources.gpus: 0.25 lets four trials share it",
+}

@@ -28,7 +28,7 @@ RowState = Literal["done", "to run", "changed", "pruned", "failed"]
 
 @dataclass(frozen=True)
 class Work:
-    """One Ray trial: the missing seeds of one setting, to be run fused.
+    """One Ray trial: the missing seeds of one setting, which run side by side.
 
     judged: whether the scheduler may stop it; reference arms and added seeds of a finished setting
         always run to their end.

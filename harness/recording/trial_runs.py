@@ -41,10 +41,7 @@ class _Open:
 
 
 class TrialRecorder:
-    """Writes trial runs as their results arrive; every method may raise StoreError.
-
-    A trial here is one setting; the ids of several that one Ray trial trains fused differ.
-    """
+    """Writes trial runs as their results arrive; every method may raise StoreError."""
 
     def __init__(
         self,
@@ -95,8 +92,8 @@ class TrialRecorder:
         """Take a trial's new epochs; written at most once a second.
 
         Args:
-            trial_id: the setting's id in this run.
-            epochs: of this setting: means and, where they are asked for, each seed's values.
+            trial_id: Ray's id of it.
+            epochs: means and, where they are asked for, each seed's values.
             load: of the machine that it runs on, by metric key; None: not asked for.
         """
         from mlflow.entities import Metric
@@ -139,7 +136,6 @@ class TrialRecorder:
         final["trained"].clear()  # Tune holds every trial's last result to the study's end
         tags = {
             Tag.DEVICE: str(final["device"]),
-            Tag.FUSED: str(final["fused"]),
             **flag_tags(final, run.work.seeds),
         }
         self._close(trial_id, State.COMPLETE, tags)
@@ -152,7 +148,7 @@ class TrialRecorder:
         """The trial has no number, for a reason.
 
         Args:
-            trial_id: the setting's id in this run.
+            trial_id: Ray's id of it.
             failure: the kind of reason.
             reason: one line for people.
         """

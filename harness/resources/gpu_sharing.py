@@ -44,23 +44,11 @@ def measured(ledger: Ledger) -> int | None:
     return min(counts, default=None)
 
 
-def needs_scout(resources: Resources, there: Mapping[str, float], ledger: Ledger) -> bool:
-    """Whether some steps have to run alone on a GPU before it is known how many trials share one.
-
-    Args:
-        resources: of one trial, as the study has them.
-        there: what the whole cluster has, resource -> how many.
-        ledger: of the study, with what was measured.
-    """
-    return resources.auto and bool(there.get("GPU")) and measured(ledger) is None
-
-
 def resolved_resources(
     resources: Resources,
     there: Mapping[str, float],
     ledger: Ledger,
     n_trials: int,
-    sharing: int | None = None,
 ) -> Resources:
     """What each trial takes, in numbers.
 
@@ -69,7 +57,6 @@ def resolved_resources(
         there: what the whole cluster has (harness.cluster.session.cluster_resources).
         ledger: of the study, with what was measured.
         n_trials: that can be run at once, at most.
-        sharing: trials that a GPU holds, if that has been measured apart from the ledger.
     """
     if not resources.auto:
         return resources
@@ -79,7 +66,7 @@ def resolved_resources(
         # a trial is placed on one node
         largest = math.floor(there.get(LARGEST_NODE, cores))
         return Resources(cpus=max(resources.cpus, min(each, largest)), gpus=0)
-    sharing = sharing or measured(ledger) or 1
+    sharing = measured(ledger) or 1
     # each trial needs its cores, too
     sharing = max(1, min(sharing, int(cores / resources.cpus / gpus)))
     # rounded down, so that as many fit: Ray counts in ten-thousandths

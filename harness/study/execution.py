@@ -1,6 +1,5 @@
 """Runs what a plan has left: features, a Ray session, and a sweep or two."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +23,7 @@ from harness.wording import printable_lines
 
 if TYPE_CHECKING:
     from harness.cluster import Session
-    from harness.tuning import Deaths, FusePolicy, PrunedSettings, Shared, StudySearcher
+    from harness.tuning import Deaths, StudySearcher
     from ship.features import Encode
 
 
@@ -100,10 +99,10 @@ class Execution:
         return replace(self, plan=plan)
 
     def _sweep(self, session: "Session", features: dict[str, Any]) -> None:
-        """Run the trials; where a GPU's share has to be measured, some steps of one first."""
+        """Run the trials."""
         from harness.cluster import cluster_resources
-        from harness.resources import resolved_resources
-        from harness.tuning import Deaths, PrunedSettings, StudySearcher, TooManyFailures, share
+        from harness.resources import resolved_resources, slots
+        from harness.tuning import Deaths, StudySearcher, TooManyFailures, share
 
         study, plan, there = self.site.study, self.plan, cluster_resources()
         n_trials = len(plan.work) + plan.proposals
@@ -111,41 +110,18 @@ class Execution:
         n_at_once = min(n_trials, study.concurrency or n_trials)
         maker = SettingMaker(study, self.site.fingerprints)
         shared = share(features)
-        sharing = self._measured_sharing(there, maker, shared)
-        resources = resolved_resources(study.resources, there, self.ledger, n_at_once, sharing)
+        resources = resolved_resources(study.resources, there, self.ledger, n_at_once)
         beside = sum(setting.added for setting in plan.settings)
         spare = enumerate_settings(study, maker, beside) if plan.proposals else []
-        noted = PrunedSettings(), Deaths()
-        policy = self._policy(resources)
-        searcher = StudySearcher(
-            study, plan, self.ledger, maker, spare, policy, *noted, policy.slots
-        )
+        stopped: dict[str, str] = {}
+        deaths = Deaths()
+        places = slots(resources, there, study.concurrency)
+        searcher = StudySearcher(study, plan, self.ledger, maker, spare, stopped, deaths, places)
         try:
             with make_view(self.site.console, seeds, n_trials) as view:
-                self._tune(session, resources, searcher, noted, shared, view)
+                self._tune(session, resources, searcher, (stopped, deaths), shared, view)
         except TooManyFailures as failures:
             self._say(str(failures))
-
-    def _measured_sharing(
-        self, there: Mapping[str, float], maker: SettingMaker, shared: "Shared"
-    ) -> int | None:
-        """How many trials a GPU holds, where only a measurement can tell; None: it is known."""
-        from harness.resources import needs_scout, resolved_resources, trials_per_gpu
-        from harness.study.scout import largest_group, measure
-
-        study = self.site.study
-        if not needs_scout(study.resources, there, self.ledger):
-            return None
-        alone = resolved_resources(study.resources, there, self.ledger, n_trials=1)
-        group = largest_group(study, self.plan, maker, self._policy(alone))
-        found = measure(group, shared, self.site.method, alone, self._say)
-        if found is None:
-            return None
-        sharing = trials_per_gpu(found.peak_mb, found.device_mb)
-        peak, whole = (megabytes / 1024 for megabytes in (found.peak_mb, found.device_mb))
-        trials = "one trial" if sharing == 1 else f"{sharing} trials"
-        self._say(f"a GPU has room for {trials}: the largest takes {peak:.1f} of {whole:.1f} GiB")
-        return sharing
 
     def _warn(self, line: str | None) -> None:
         if line is not None:
@@ -156,33 +132,17 @@ class Execution:
             printable_lines(line), markup=False, highlight=False, soft_wrap=True
         )
 
-    def _policy(self, resources: Resources) -> "FusePolicy":
-        """How many settings are fused, where each Ray trial takes so much."""
-        from harness.cluster import cluster_resources, memory_of_a_trial
-        from harness.resources import slots
-        from harness.tuning import fuse_policy
-
-        site = self.site
-        places = slots(resources, cluster_resources(), site.study.concurrency)
-        return fuse_policy(
-            site.study,
-            places,
-            gpu=bool(resources.gpus),
-            memory=lambda: memory_of_a_trial(resources, places, site.method.accelerator),
-            costs=site.fingerprints.costs(),
-        )
-
     def _tune(
         self,
         session: "Session",
         resources: Resources,
         searcher: "StudySearcher",
-        noted: "tuple[PrunedSettings, Deaths]",
+        noted: "tuple[dict[str, str], Deaths]",
         shared: Any,
         view: View,
     ) -> None:
-        from harness.tuning import Monitor, group_checkpoint, sweep
-        from harness.worker import forget
+        from harness.tuning import Monitor, sweep
+        from harness.worker import checkpoint_name, forget
 
         site = self.site
         study = site.study.model_copy(update={"resources": resources})
@@ -191,14 +151,14 @@ class Execution:
         )
         stop = KeyboardInterrupt if session.owned else SweepStopped
         monitor = Monitor(
-            searcher.group,
-            searcher.endings,
-            *noted,
+            searcher.work,
+            searcher.ending,
+            noted[1],
             recorder,
             view,
             study,
             lambda: self.interrupts.check(stop),
-            lambda group: forget(site.storage, group_checkpoint(group)),
+            lambda work: forget(site.storage, checkpoint_name(work.setting.key, work.seeds)),
             self.ledger.failed,
             searcher.places.n,
         )

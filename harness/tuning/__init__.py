@@ -1,30 +1,22 @@
 """Trials through Ray Tune: which comes next, what stops early, what is tried again.
 
-Answers for: the searcher over Optuna, ASHA, fused settings, and telling a worker's death from a
+Answers for: the searcher over Optuna, ASHA, and telling a worker's death from a
 setting's fault. Importing it imports Ray and Optuna.
 """
 
 from harness.tuning.callback import Monitor
 from harness.tuning.failure_streak import TooManyFailures
-from harness.tuning.fusion import Group, PrunedSettings, fuse, group_checkpoint
-from harness.tuning.fusion_policy import FusePolicy, fuse_policy
 from harness.tuning.run import Shared, array_bytes, share, sweep
 from harness.tuning.searcher import StudySearcher
 from harness.tuning.worker_deaths import Deaths
 
 __all__ = [
     "Deaths",
-    "FusePolicy",
-    "Group",
     "Monitor",
-    "PrunedSettings",
     "Shared",
     "StudySearcher",
     "TooManyFailures",
     "array_bytes",
-    "fuse",
-    "fuse_policy",
-    "group_checkpoint",
     "share",
     "sweep",
 ]

@@ -1,4 +1,4 @@
-"""Successive halving that judges each setting of a fused trial by itself."""
+"""The schedulers of a study: every trial to its end, or successive halving."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -7,7 +7,7 @@ from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 
 from harness.cluster import error_text
 from harness.config import AshaScheduler, StudyConfig
-from harness.tuning.fusion import Group, PrunedSettings
+from harness.planning import Work
 from harness.tuning.places import Places
 from harness.tuning.worker_deaths import Deaths
 from harness.worker import EVALUATIONS, OBJECTIVE
@@ -16,7 +16,7 @@ from harness.worker import EVALUATIONS, OBJECTIVE
 MOST_EVALUATIONS = 10_000
 
 
-class _Member(NamedTuple):
+class _Setting(NamedTuple):
     """A setting, as far as ASHA looks at trials."""
 
     trial_id: str
@@ -51,7 +51,7 @@ class Unhalved(FIFOScheduler):
 
 
 class Halving(Unhalved):
-    """Ray's ASHA over settings; a Ray trial is stopped when all of its settings are.
+    """Ray's ASHA over settings.
 
     It remembers nothing of earlier runs: the first trials of a run that goes on are compared with
     each other.
@@ -61,8 +61,8 @@ class Halving(Unhalved):
         self,
         config: AshaScheduler,
         objective: str,
-        find_group: Callable[[str], Group],
-        pruned: PrunedSettings,
+        find_work: Callable[[str], Work],
+        stopped: dict[str, str],
         deaths: Deaths,
         places: Places,
     ) -> None:
@@ -71,15 +71,15 @@ class Halving(Unhalved):
         Args:
             config: of the study.
             objective: the study's, by name.
-            find_group: Ray's trial id -> the works that it trains.
-            pruned: where stopped settings are noted.
+            find_work: Ray's trial id -> what it trains.
+            stopped: where stopped trials are noted, with why.
             deaths: where deaths of workers are noted.
             places: where trials run.
         """
         super().__init__(deaths, places)
         self._objective = objective
-        self._find_group = find_group
-        self._pruned = pruned
+        self._find_work = find_work
+        self._stopped = stopped
         self._known: set[str] = set()
         self._asha = ASHAScheduler(
             time_attr=EVALUATIONS,
@@ -92,37 +92,33 @@ class Halving(Unhalved):
         )
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        """Judge the settings whose evaluations the result has.
+        """Judge a trial by its newest evaluation.
 
         Args:
             tune_controller: Tune's own, handed on to ASHA.
             trial: Tune's trial.
-            result: OBJECTIVE: of each setting of the trial a value, or None.
+            result: with OBJECTIVE where there was an evaluation of a trial that may be stopped.
         """
-        values = result.get(OBJECTIVE)
-        if values is None:
+        if OBJECTIVE not in result:
             return TrialScheduler.CONTINUE
-        for place, value in enumerate(values):
-            if value is None or place in self._pruned.of(trial.trial_id):
-                continue
-            # by its key: one that runs again is not judged twice at the same rung
-            member = _Member(self._find_group(trial.trial_id)[place].setting.key)
-            if member.trial_id not in self._known:
-                self._known.add(member.trial_id)
-                self._asha.on_trial_add(tune_controller, member)  # type: ignore[arg-type]
-            own = {EVALUATIONS: result[EVALUATIONS], OBJECTIVE: value}
-            decision = self._asha.on_trial_result(tune_controller, member, own)  # type: ignore[arg-type]
-            if decision == TrialScheduler.STOP:
-                reason = f"asha stopped it at evaluation {result[EVALUATIONS]}: "
-                self._pruned.add(trial.trial_id, place, f"{reason}{self._objective} {value:.2f}")
-        over = len(self._pruned.of(trial.trial_id)) == len(values)
-        return TrialScheduler.STOP if over else TrialScheduler.CONTINUE
+        # by its key: one that runs again is not judged twice at the same rung
+        setting = _Setting(self._find_work(trial.trial_id).setting.key)
+        if setting.trial_id not in self._known:
+            self._known.add(setting.trial_id)
+            self._asha.on_trial_add(tune_controller, setting)  # type: ignore[arg-type]
+        decision = self._asha.on_trial_result(tune_controller, setting, result)  # type: ignore[arg-type]
+        if decision == TrialScheduler.STOP:
+            evaluation, value = result[EVALUATIONS], result[OBJECTIVE]
+            self._stopped[trial.trial_id] = (
+                f"asha stopped it at evaluation {evaluation}: {self._objective} {value:.2f}"
+            )
+        return decision
 
 
 def make_scheduler(
     study: StudyConfig,
-    find_group: Callable[[str], Group],
-    pruned: PrunedSettings,
+    find_work: Callable[[str], Work],
+    stopped: dict[str, str],
     deaths: Deaths,
     places: Places,
 ) -> TrialScheduler:
@@ -130,11 +126,11 @@ def make_scheduler(
 
     Args:
         study: for its scheduler.
-        find_group: Ray's trial id -> the works that it trains.
-        pruned: where stopped settings are noted.
+        find_work: Ray's trial id -> what it trains.
+        stopped: where stopped trials are noted, with why.
         deaths: where deaths of workers are noted.
         places: where trials run.
     """
     if not isinstance(study.scheduler, AshaScheduler):
         return Unhalved(deaths, places)
-    return Halving(study.scheduler, study.objective, find_group, pruned, deaths, places)
+    return Halving(study.scheduler, study.objective, find_work, stopped, deaths, places)

@@ -1,7 +1,7 @@
 """Tune's callback: hands results to the recorder and the view, keeps time limits, and stops."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Set
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +15,7 @@ from harness.progress import TrialView, View
 from harness.recording import TrialRecorder
 from harness.store import INTERRUPTED
 from harness.tuning.failure_streak import Streak, TooManyFailures
-from harness.tuning.fusion import Ending, Group, PrunedSettings, member_id
+from harness.tuning.retry_policy import Ending
 from harness.tuning.worker_deaths import Deaths, last_error
 from harness.worker import EPOCHS, LOAD
 from reports.contract import Failure, State
@@ -28,14 +28,10 @@ DEATHS_A_PLACE, FEWEST_PLACES = 2, 2
 
 @dataclass
 class _Running:
-    """A Ray trial that is running now.
-
-    open: places of the settings that have not ended.
-    """
+    """A Ray trial that is running now."""
 
     trial: Any
-    group: Group
-    open: set[int]
+    work: Work
     where: str = "before its first epoch"
     started: float = field(default_factory=time.monotonic)
     overdue: bool = False
@@ -51,36 +47,33 @@ class Monitor(tune.Callback):
 
     def __init__(
         self,
-        find_group: Callable[[str], Group],
-        find_endings: Callable[[str], Sequence[Ending]],
-        pruned: PrunedSettings,
+        find_work: Callable[[str], Work],
+        find_ending: Callable[[str], Ending],
         deaths: Deaths,
         recorder: TrialRecorder,
         view: View,
         study: StudyConfig,
         check_interrupt: Callable[[], None],
-        forget: Callable[[Group], None] = lambda group: None,
+        forget: Callable[[Work], None] = lambda work: None,
         failed_before: Set[str] = frozenset(),
         places: int = FEWEST_PLACES,
     ) -> None:
         """Build the callback of one run.
 
         Args:
-            find_group: Ray's trial id -> the works that it trains.
-            find_endings: Ray's trial id, once it has ended -> what became of each of them.
-            pruned: the settings that the scheduler has stopped.
+            find_work: Ray's trial id -> what it trains.
+            find_ending: Ray's trial id, once it has ended -> what became of it.
             deaths: told of what may explain a worker's death.
             recorder, view: where results go.
             study: for its objective, time_limit and max_failures.
             check_interrupt: raises if the run is to stop.
-            forget: told the works of a trial whose end is on record: it needs no checkpoint.
+            forget: told the work of a trial whose end is on record: it needs no checkpoint.
             failed_before: keys of settings that had failed in an earlier run; that they do so again
                 says nothing new.
             places: where workers start side by side.
         """
-        self._find_group = find_group
-        self._find_endings = find_endings
-        self._pruned = pruned
+        self._find_work = find_work
+        self._find_ending = find_ending
         self._deaths = deaths
         self._recorder = recorder
         self._view = view
@@ -120,44 +113,34 @@ class Monitor(tune.Callback):
         last = epochs[-1]
         running.where = f"at stage {last['stage']}, epoch {last['epoch']}"
         self._deaths.reached(trial.trial_id, running.where, address_of_result(result))
-        for place in sorted(running.open):
-            own = [
-                {**epoch, "means": epoch["means"][place], "seeds": epoch["seeds"][place]}
-                for epoch in epochs
-            ]
-            self._epochs(member_id(trial.trial_id, place), own, result.get(LOAD, {}))
-        for place in sorted(running.open & self._pruned.of(trial.trial_id)):
-            self._end(running, place, Ending(State.PRUNED))
-
-    def _epochs(self, member: str, epochs: list[dict[str, Any]], load: Mapping[str, float]) -> None:
-        self._guard(lambda: self._recorder.epochs(member, epochs, load))
-        last = epochs[-1]
+        self._guard(lambda: self._recorder.epochs(trial.trial_id, epochs, result.get(LOAD, {})))
         seen = [
             epoch["means"][self._objective]
             for epoch in epochs
             if epoch["stage"] == "selection" and self._objective in epoch["means"]
         ]
         value = seen[-1] if seen else None
-        self._view.progress(member, f"{last['stage']} {last['epoch']}", last["progress"], value)
+        where = f"{last['stage']} {last['epoch']}"
+        self._view.progress(trial.trial_id, where, last["progress"], value)
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A trial ended, by itself or by the scheduler."""
-        self._end_all(trial, self._find_endings(trial.trial_id))
+        self._end(trial, self._find_ending(trial.trial_id))
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A worker died."""
-        ended = self._find_endings(trial.trial_id)
+        ending = self._find_ending(trial.trial_id)
         if trial.trial_id not in self._running:  # died before it took the trial up
-            if not self._started and self._is_hopeless(error_text(trial), ended):
+            if not self._started and self._is_hopeless(error_text(trial), ending):
                 return
             self._start(trial)
-        self._end_all(trial, ended)
+        self._end(trial, ending)
 
-    def _is_hopeless(self, told: str, ended: Sequence[Ending]) -> bool:
+    def _is_hopeless(self, told: str, ending: Ending) -> bool:
         """Whether no worker can start: an error is raised as it is set up, or several died."""
         self._died_at_start += 1
         hopeless = was_raised_in_setup(told) or self._died_at_start >= self._most_deaths_at_start
-        hopeless = hopeless or any(end.state is State.FAIL for end in ended)
+        hopeless = hopeless or ending.state is State.FAIL
         if hopeless:
             self._error = ClusterError(f"no worker can start: {last_error(told)}")
         return hopeless
@@ -170,46 +153,40 @@ class Monitor(tune.Callback):
             self._recorder.interrupt_all(why)
         finally:
             for watched in running:
-                for place in watched.open:
-                    member = member_id(watched.trial.trial_id, place)
-                    self._view.end(member, State.INTERRUPTED, why)
+                self._view.end(watched.trial.trial_id, State.INTERRUPTED, why)
 
     def _start(self, trial: Any) -> None:
-        group = self._find_group(trial.trial_id)
-        self._running[trial.trial_id] = _Running(trial, group, set(range(len(group))))
+        work = self._find_work(trial.trial_id)
+        self._running[trial.trial_id] = _Running(trial, work)
         self._deaths.began(trial.trial_id)
-        for place in range(len(group)):
-            self._open(member_id(trial.trial_id, place), group[place])
+        self._guard(lambda: self._recorder.start(trial.trial_id, work))
+        self._view.start(trial.trial_id, TrialView(work.setting.label, len(work.seeds)))
 
-    def _open(self, member: str, work: Work) -> None:
-        self._guard(lambda: self._recorder.start(member, work))
-        self._view.start(member, TrialView(work.setting.label, len(work.seeds)))
-
-    def _end_all(self, trial: Any, ended: Sequence[Ending]) -> None:
+    def _end(self, trial: Any, ending: Ending) -> None:
+        """Write and show what became of a trial."""
         running = self._running.pop(trial.trial_id)
         self._deaths.ended(trial.trial_id)
-        for place in sorted(running.open):
-            self._end(running, place, ended[place])
-        if self._error is None and all(map(_is_over, ended)):
-            self._forget(running.group)
-
-    def _end(self, running: _Running, place: int, ending: Ending) -> None:
-        """Write and show what became of one setting."""
-        running.open.discard(place)
-        member, note = member_id(running.trial.trial_id, place), ending.reason
+        self._guard(lambda: self._write(trial.trial_id, ending))
+        note = ending.reason
         if ending.state is State.COMPLETE:
-            self._guard(lambda: self._recorder.complete(member, ending.final))
-            self._view.progress(member, "", 1.0, ending.final["objective"])
+            self._view.progress(trial.trial_id, "", 1.0, ending.final["objective"])
         elif ending.state is State.PRUNED:
-            reason = self._pruned.reason(running.trial.trial_id, place)
-            self._guard(lambda: self._recorder.prune(member, reason))
             note = f"stopped {running.where}"
-        elif ending.state is State.FAIL:
-            self._guard(lambda: self._recorder.fail(member, ending.failure, ending.reason))
-        else:
-            self._guard(lambda: self._recorder.interrupt(member, ending.reason))
-        self._view.end(member, ending.state, note)
-        self._count(running.group[place], ending)
+        self._view.end(trial.trial_id, ending.state, note)
+        self._count(running.work, ending)
+        if self._error is None and _is_over(ending):
+            self._forget(running.work)
+
+    def _write(self, trial_id: str, ending: Ending) -> None:
+        match ending.state:
+            case State.COMPLETE:
+                self._recorder.complete(trial_id, ending.final)
+            case State.PRUNED:
+                self._recorder.prune(trial_id, ending.reason)
+            case State.FAIL:
+                self._recorder.fail(trial_id, ending.failure, ending.reason)
+            case _:
+                self._recorder.interrupt(trial_id, ending.reason)
 
     def _count(self, work: Work, ending: Ending) -> None:
         if ending.state in (State.COMPLETE, State.PRUNED):
@@ -237,12 +214,11 @@ class Monitor(tune.Callback):
         that is, the trial runs on to its end.
         """
         for running in self._running.values():
-            whole = limit * len(running.group)
-            if running.overdue or time.monotonic() - running.started < whole:
+            if running.overdue or time.monotonic() - running.started < limit:
                 continue
             running.overdue = True
             if kill_worker(running.trial):
-                self._deaths.overdue(running.trial.trial_id, whole)
+                self._deaths.overdue(running.trial.trial_id, limit)
 
 
 def _is_over(ending: Ending) -> bool:

@@ -14,7 +14,6 @@ from harness.method import Method, keeping, without_recording
 from harness.scratch import scratch
 from harness.tuning.asha import make_scheduler
 from harness.tuning.callback import Monitor
-from harness.tuning.fusion import PrunedSettings
 from harness.tuning.searcher import StudySearcher
 from harness.tuning.worker_deaths import Deaths
 from harness.worker.trainable import ShipTrainable
@@ -30,7 +29,7 @@ def sweep(
     monitor: Monitor,
     shared: Shared,
     method: Method,
-    pruned: PrunedSettings,
+    stopped: dict[str, str],
     deaths: Deaths,
     storage: Storage | None = None,
 ) -> None:
@@ -42,7 +41,7 @@ def sweep(
         monitor: follows them.
         shared: the features.
         method: ship.
-        pruned: where stopped settings are noted.
+        stopped: where trials that the scheduler stops are noted, with why.
         deaths: where deaths of workers are noted.
         storage: of checkpoints.
 
@@ -55,7 +54,7 @@ def sweep(
             name="study",
             num_samples=-1,
             search_alg=searcher,
-            scheduler=make_scheduler(study, searcher.group, pruned, deaths, searcher.places),
+            scheduler=make_scheduler(study, searcher.work, stopped, deaths, searcher.places),
             callbacks=[monitor],
             resources_per_trial={"cpu": study.resources.cpus, "gpu": study.resources.gpus},
             reuse_actors=True,

@@ -10,25 +10,21 @@ from ray.tune.search import Searcher
 from harness.config import StudyConfig
 from harness.planning import Plan, Setting, Work
 from harness.store import Ledger
-from harness.tuning.fusion import Ending, Group, PrunedSettings, alike, fuse, group_checkpoint
 from harness.tuning.optuna_sampler import Outcome, Sampler, outcome_of, over_seeds
 from harness.tuning.places import MANY, Places
-from harness.tuning.retry_policy import Given, judge
+from harness.tuning.retry_policy import Ending, Given, judge
 from harness.tuning.worker_deaths import Deaths
-from harness.worker import trial_spec
+from harness.worker import checkpoint_name, trial_spec
 from reports.contract import State
 
 # proposals that repeat a known setting before the sampler is taken to have run dry
 MOST_REPEATS = 50
-# of the proposals that are left, tpe is asked for one in this many at once, at most
-ASKED_AT_ONCE = 4
 
 
 class StudySearcher(Searcher):
     """Gives Ray the plan's work in order, then the sampler's proposals until there are enough.
 
-    A Ray trial is a group of works that are trained fused, often of one. Each of them has its own
-    state; those that are not to blame for their trial's failure run again.
+    A Ray trial is one work: a setting under some seeds.
 
     States as Optuna sees them: COMPLETE with the mean over the study's seeds where all of them have
     finished, PRUNED for a setting that the scheduler stopped, FAIL for one that failed for any of
@@ -43,8 +39,7 @@ class StudySearcher(Searcher):
         ledger: Ledger,
         make: Callable[[Mapping[str, Any]], Setting],
         spare: Iterable[Setting] = (),
-        fuse_at_most: Callable[[Work, int], int] = lambda work, n_alike: 1,
-        pruned: PrunedSettings | None = None,
+        stopped: Mapping[str, str] | None = None,
         deaths: Deaths | None = None,
         places: int = MANY,
     ) -> None:
@@ -54,23 +49,20 @@ class StudySearcher(Searcher):
             study, plan, ledger: what is wanted, what is left, what is there.
             make: resolves an assignment to its setting.
             spare: every setting of a space that ends, for when the sampler only repeats itself.
-            fuse_at_most: how many are to be fused of n works that are like the given one.
-            pruned: the settings that the scheduler has stopped.
+            stopped: Ray's ids of the trials that the scheduler has stopped, and why.
             deaths: what workers died of.
             places: trials that can run at once.
         """
         super().__init__()
         self._study = study
         self._ledger = ledger
-        self._fuse_at_most = fuse_at_most
-        self._pruned = pruned or PrunedSettings()
+        self._stopped = {} if stopped is None else stopped
         self._deaths = deaths or Deaths(frozenset)
         self.places = Places(places)
-        self._ended: dict[str, list[Ending]] = {}
-        groups = fuse(plan.work, fuse_at_most)
-        self._queue = deque(Given(group, (None,) * len(group)) for group in groups)
+        self._ended: dict[str, Ending] = {}
+        self._queue = deque(map(Given, plan.work))
         # key -> works of a setting that wait or run
-        self._unended = Counter(work.setting.key for group in groups for work in group)
+        self._unended = Counter(work.setting.key for work in plan.work)
         self._proposals_left = plan.proposals
         self._spare = deque(spare)
         self._given: dict[str, Given] = {}
@@ -89,9 +81,9 @@ class StudySearcher(Searcher):
                     known.append((setting, outcome))
         self._sampler = None if study.sampler == "grid" else Sampler(study, known, make)
 
-    def group(self, trial_id: str) -> Group:
-        """The works that a Ray trial was given."""
-        return self._given[trial_id].group
+    def work(self, trial_id: str) -> Work:
+        """What a Ray trial was given."""
+        return self._given[trial_id].work
 
     @property
     def sampler(self) -> Sampler | None:
@@ -118,33 +110,32 @@ class StudySearcher(Searcher):
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        """Tell Optuna what became of a trial's settings; queue those that run again."""
+        """Tell Optuna what became of a trial; queue what runs again of it."""
         self._running.discard(trial_id)
         given = self._given[trial_id]
-        self._unended.subtract(work.setting.key for work in given.group)
+        self._unended[given.work.setting.key] -= 1
         death = None if result and not error else self._deaths.of(trial_id)
-        ended, left = judge(given, result or {}, self._pruned.of(trial_id), death)
-        for work, trial, ending in zip(given.group, given.proposed, ended, strict=True):
-            if ending.state is not State.INTERRUPTED:
-                self._take(work, trial, ending)
+        ending, left = judge(given, result or {}, self._stopped.get(trial_id), death)
+        if ending.state is not State.INTERRUPTED:
+            self._take(given, ending)
         self._queue.extendleft(reversed(left))
-        self._unended.update(work.setting.key for again in left for work in again.group)
-        self._ended[trial_id] = ended
+        self._unended.update(again.work.setting.key for again in left)
+        self._ended[trial_id] = ending
 
-    def endings(self, trial_id: str) -> list[Ending]:
-        """What became of the settings of a Ray trial; asked for once, after it has ended."""
+    def ending(self, trial_id: str) -> Ending:
+        """What became of a Ray trial; asked for once, after it has ended."""
         return self._ended.pop(trial_id)
 
-    def _take(self, work: Work, trial: optuna.Trial | None, ending: Ending) -> None:
+    def _take(self, given: Given, ending: Ending) -> None:
         """Take a state in; a setting whose seeds run apart has one when the last of them has."""
-        key = work.setting.key
+        work, key = given.work, given.work.setting.key
         self._states.setdefault(key, []).append(ending.state)
         if ending.state is State.COMPLETE:
             found = ending.final["selection"].get(self._study.objective)
             held = self._values.setdefault(key, self._ledger.objectives(key))
             held.update(zip(work.seeds, found or (), strict=bool(found)))
         if not self._unended[key]:
-            self._tell(work, trial, self._outcome(key))
+            self._tell(work, given.proposed, self._outcome(key))
 
     def _tell(self, work: Work, trial: optuna.Trial | None, outcome: Outcome) -> None:
         self._outcomes[work.setting.key] = outcome
@@ -164,35 +155,19 @@ class StudySearcher(Searcher):
     def _give(self, trial_id: str, given: Given) -> dict[str, Any]:
         self._given[trial_id] = given
         self._running.add(trial_id)
-        configs = [work.setting.config for work in given.group]
-        judged = [work.judged for work in given.group]
-        seeds, name = given.group[0].seeds, group_checkpoint(given.group)
-        return trial_spec(configs, seeds, judged, name)
+        work = given.work
+        name = checkpoint_name(work.setting.key, work.seeds)
+        return trial_spec(work.setting.config, work.seeds, work.judged, name)
 
     def _ask(self, sampler: Sampler) -> None:
-        """Queue a proposal and, trained beside it, as many more as are like it and pay."""
-        left = self._proposals_left
-        # the fewer are asked for at once, the more does each of tpe's draws know
-        likely = left if self._study.sampler == "random" else -(-left // ASKED_AT_ONCE)
-        places_left, asked = 1, False
-        while places_left and self._proposals_left:
-            proposal = self._propose(sampler)
-            if proposal is None:
-                return
-            self._proposals_left -= 1
-            trial, setting = proposal
-            work = Work(setting, self._study.seeds)
-            self._unended[setting.key] += 1
-            if not asked:
-                asked = True
-                self._queue.append(Given((work,), (trial,)))
-                places_left = self._fuse_at_most(work, likely) - 1
-            elif alike(self._queue[-1].group[0], work):
-                self._queue[-1] = self._queue[-1].beside(work, trial)
-                places_left -= 1
-            else:
-                self._queue.append(Given((work,), (trial,)))
-                places_left = 0
+        """Queue a proposal, if the sampler has a new one."""
+        proposal = self._propose(sampler)
+        if proposal is None:
+            return
+        self._proposals_left -= 1
+        trial, setting = proposal
+        self._unended[setting.key] += 1
+        self._queue.append(Given(Work(setting, self._study.seeds), trial))
 
     def _propose(self, sampler: Sampler) -> tuple[optuna.Trial | None, Setting] | None:
         for _ in range(MOST_REPEATS):

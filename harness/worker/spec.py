@@ -19,25 +19,25 @@ def target_key(config: TrialConfig, target: str) -> str:
 
 
 def trial_spec(
-    configs: Sequence[TrialConfig],
+    config: TrialConfig,
     seeds: Sequence[int],
-    judged: Sequence[bool],
+    judged: bool,
     checkpoint: str = "",
 ) -> dict[str, Any]:
     """A trial as Ray carries it: plain JSON text under one key, so that Tune resolves nothing.
 
     Args:
-        configs: its settings, each trained under every seed; what selection maximises is of all.
-        judged: of each setting, whether the scheduler may stop it.
+        config: its setting, trained under every seed.
+        judged: whether the scheduler may stop it.
         checkpoint: what its checkpoint is called; "": it has none.
     """
     spec = {
-        "trials": [config.model_dump(mode="json") for config in configs],
+        "trial": config.model_dump(mode="json"),
         "seeds": list(seeds),
-        "objective": configs[0].selection_metric,
-        "judged": list(judged),
+        "objective": config.selection_metric,
+        "judged": judged,
         "checkpoint": checkpoint,
-        "plugins": _plugins(configs[0]),
+        "plugins": _plugins(config),
     }
     return {"spec": json.dumps(spec)}
 

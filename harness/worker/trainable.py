@@ -1,7 +1,4 @@
-"""The only code that runs on a worker: steps through ship's run_trial, one Ray trial at a time.
-
-A Ray trial has one setting, or several that are trained fused; each has its own numbers.
-"""
+"""The only code that runs on a worker: steps through ship's run_trial, one Ray trial at a time."""
 
 import json
 import os
@@ -33,10 +30,9 @@ from harness.worker.results import (
     LOAD,
     OBJECTIVE,
     epoch_means,
-    failures,
+    failure,
     final_numbers,
     mean,
-    split,
 )
 from harness.worker.spec import feature_key, plugins_differ, target_key
 from harness.worker.trained_files import trained_files
@@ -52,7 +48,7 @@ BACKBONES_KEPT = 2
 
 
 class ShipTrainable(tune.Trainable):
-    """Runs settings and seeds fused; ends with a FINAL or a FAILED result, no exception.
+    """Runs a setting under its seeds; ends with a FINAL or a FAILED result, no exception.
 
     An exception of the method is data (state FAIL and its reason), so that the worker, with the
     backbone it has loaded, serves the next trial. What becomes of a trial whose worker dies is for
@@ -117,10 +113,9 @@ class ShipTrainable(tune.Trainable):
     def _begin(self, config: Mapping[str, Any]) -> None:
         spec = json.loads(config["spec"])
         self._spec = spec
-        self._trials: tuple[TrialConfig, ...] = ()
         self._seeds: tuple[int, ...] = tuple(spec["seeds"])
         self._objective: str = spec["objective"]
-        self._judged: tuple[bool, ...] = tuple(spec["judged"])
+        self._judged: bool = spec["judged"]
         self._items = None
         self._selection: dict[int, Mapping[str, tuple[float, ...]]] = {}
         self._test: EpochMetrics | None = None
@@ -134,10 +129,12 @@ class ShipTrainable(tune.Trainable):
         result: dict[str, Any] = {EPOCHS: []}
         try:
             if self._items is None:
-                self._parse()
+                self._trial = trial = self._parse()
                 # before the clock: a worker loads it once, for all the trials that it serves
-                self._utilisation.begin(self._backbone(), self._trials[0].precision)
+                clip = self._backbone(trial)
+                self._utilisation.begin(clip, trial.precision)
                 started = time.monotonic()
+                self._items = self._start(trial, clip)
             self._advance(result, started + COALESCE_SECONDS)
         except Exception as error:
             self._items = None
@@ -146,76 +143,64 @@ class ShipTrainable(tune.Trainable):
                 self._checkpoints.refuse()
                 self._seconds = 0.0
                 return {EPOCHS: []}
-            failed = failures(error, len(self._spec["trials"]), self._seeds, self._last)
-            return {**result, FAILED: failed, "done": True}
+            return {**result, FAILED: failure(error, self._seeds, self._last), "done": True}
         self._seconds += time.monotonic() - started
         if self._load is not None:
             result[LOAD] = self._load.sample()
         if FINAL in result:
-            # settings that are fused cost the same, each: they have one shape
-            seconds = self._seconds / len(self._trials)
             counted = self._utilisation.metrics(
-                self._trials[0], self._seeds, self._clip, *self._read, seconds
+                self._trial, self._seeds, self._clip, *self._read, self._seconds
             )
-            for final in result[FINAL]:
-                final |= {Cost.SECONDS: seconds, **counted}
+            result[FINAL] |= {Cost.SECONDS: self._seconds, **counted}
         else:
             notes = {"seconds": self._seconds, "text_tokens": self._tokens()}
             self._checkpoints.offer(self._items, notes)
         return result
 
-    def _parse(self) -> None:
-        """Read the trial's settings, with the plugins that they name.
+    def _parse(self) -> TrialConfig:
+        """The trial's settings, read with the plugins that they name.
 
         Raises:
             ValueError: this node lacks a plugin, or has another version of it.
         """
         load_carried(self._plugins)
-        texts = [json.dumps(one) for one in self._spec["trials"]]
         try:
-            self._trials = tuple(TrialConfig.model_validate_json(text) for text in texts)
+            trial = TrialConfig.model_validate_json(json.dumps(self._spec["trial"]))
         except ValidationError as error:  # of the driver's settings: a plugin is not here
             raise ValueError(
                 f"on this node: {error.errors(include_url=False)[0]['msg']}"
             ) from error
-        differ = plugins_differ(self._trials[0], self._spec["plugins"])
+        differ = plugins_differ(trial, self._spec["plugins"])
         if differ:
             raise ValueError(differ)
+        return trial
 
     def _advance(self, result: dict[str, Any], deadline: float) -> None:
-        if self._items is None:
-            self._items = self._start()
-        for item in self._items:
+        for item in self._items or ():
             self._last = f"at stage {item.stage}, epoch {item.epoch}"
             self._utilisation.saw(item.stage)
-            result[EPOCHS].append(epoch_means(item, len(self._trials), seeds=self._seed_curves))
+            result[EPOCHS].append(epoch_means(item, seeds=self._seed_curves))
             if item.stage == "test":
                 self._test = item
             if item.stage == "selection" and self._objective in item.per_replica:
                 self._selection[item.epoch] = item.per_replica
                 # epoch 0 says little about a setting that is trained
-                at_all = getattr(self._trials[0].finetuner, "epochs", 0)
-                trained = len(self._selection) - (0 in self._selection and at_all > 0)
-                if any(self._judged) and trained:
-                    values = split(item.per_replica[self._objective], len(self._trials))
+                trained = len(self._selection) - (0 in self._selection and self._learns)
+                if self._judged and trained:
                     result[EVALUATIONS] = trained
-                    result[OBJECTIVE] = [
-                        mean(own) if judged else None
-                        for own, judged in zip(values, self._judged, strict=True)
-                    ]
+                    result[OBJECTIVE] = mean(item.per_replica[self._objective])
                 return
             if time.monotonic() >= deadline:
                 return
-        result[FINAL] = self._finals()
+        result[FINAL] = self._final()
         result["done"] = True
 
-    def _start(self) -> Iterator[EpochMetrics]:
+    def _start(self, trial: TrialConfig, clip: Any) -> Iterator[EpochMetrics]:
         if self._run_trial is None:
             raise RuntimeError("the worker was given no method to run")
-        clip = self._backbone()
+        self._learns = getattr(trial.finetuner, "epochs", 0) > 0
         self._tokens_before = int(getattr(clip, "text_tokens", 0))
         self._memory = PeakMemory(self._device)
-        trial = self._trials[0]
         features = self._features[feature_key(trial)]
         targets = {name: self._features[target_key(trial, name)] for name in trial.targets}
         held = getattr(features, "backbone_fingerprint", None)
@@ -229,18 +214,14 @@ class ShipTrainable(tune.Trainable):
         if resume is not None:
             self._seconds += float(resume.notes["seconds"])
             self._tokens_before -= int(resume.notes["text_tokens"])
-        if len(self._trials) == 1:
-            return iter(self._run_trial(trial, self._seeds, features, clip, targets, resume))
-        configs = [trial for trial in self._trials for _ in self._seeds]
-        seeds = self._seeds * len(self._trials)
-        return iter(self._run_trial(configs, seeds, features, clip, targets, resume))
+        return iter(self._run_trial(trial, self._seeds, features, clip, targets, resume))
 
     def _tokens(self) -> int:
         """What the trial has sent through the text tower."""
         return int(getattr(self._clip, "text_tokens", 0)) - self._tokens_before
 
-    def _backbone(self) -> Any:
-        wanted = (self._trials[0].backbone, self._trials[0].precision)
+    def _backbone(self, trial: TrialConfig) -> Any:
+        wanted = (trial.backbone, trial.precision)
         if wanted not in self._backbones:
             while len(self._backbones) >= BACKBONES_KEPT:
                 self._backbones.popitem(last=False)
@@ -252,28 +233,17 @@ class ShipTrainable(tune.Trainable):
         """What tells later trials how many of them share a GPU."""
         return {Cost.GPUS: self._gpus, Cost.DEVICE_MEMORY: device_memory_mb(self._device)}
 
-    def _finals(self) -> list[dict[str, Any]]:
-        """The final numbers of each setting; what the trial cost is shared out evenly."""
-        n = len(self._trials)
-        tokens = self._tokens()
-        cost = {
+    def _final(self) -> dict[str, Any]:
+        """The final numbers of the trial, what it cost, and the files that its run keeps."""
+        return {
+            **final_numbers(self._test, self._selection, self._objective),
             "device": device_label(self._device),
-            "fused": n,
             Cost.PEAK_MEMORY: self._memory.megabytes(),
-            Cost.TEXT_TOKENS: tokens / n,
+            Cost.TEXT_TOKENS: self._tokens(),
             **({} if not self._gpus else self._gpu_cost()),
+            "hits": hits_file(self._test.hits if self._test else (), self._seeds),
+            "trained": trained_files(self._items, len(self._seeds)),
         }
-        finals = final_numbers(self._test, self._selection, self._objective, n)
-        exams = self._test.hits if self._test else ()
-        return [
-            {
-                **numbers,
-                **cost,
-                "hits": hits_file(exams, self._seeds, place),
-                "trained": trained_files(self._items, len(self._seeds), place),
-            }
-            for place, numbers in enumerate(finals)
-        ]
 
 
 def _limit_threads(threads: int) -> None:

@@ -5,16 +5,15 @@ from typing import Any
 from reports.contract import TRAINED
 
 
-def trained_files(trial: Any, n_seeds: int, place: int) -> dict[str, bytes]:
-    """The files of one setting, by name among its run's artifacts; {}: the trial keeps nothing.
+def trained_files(trial: Any, n_seeds: int) -> dict[str, bytes]:
+    """The files of a trial, by name among its run's artifacts; {}: the trial keeps nothing.
 
     Args:
         trial: that has ended (ship.trial.journal.TrialRun).
-        n_seeds: of each setting.
-        place: of the setting among those that were trained together.
+        n_seeds: that it ran under.
     """
     trained = getattr(trial, "trained", None)
     if trained is None:
         return {}
-    files = trained.files(range(place * n_seeds, (place + 1) * n_seeds))
+    files = trained.files(range(n_seeds))
     return {f"{TRAINED}/{name}": content for name, content in files.items()}

@@ -45,7 +45,6 @@ class Tag(StrEnum):
     PLUGINS = "ship.plugins"
     DEMONSTRATION = "ship.demonstration"
     DEVICE = "ship.device"
-    FUSED = "ship.fused"
     # how it ended
     REASON = "ship.reason"
     FAILURE = "ship.failure"

@@ -4,7 +4,7 @@ The full run takes some 25 minutes on two cores and 15 GiB. Others are run by th
 tests.bench.bench_sweep (what a sweep adds to its trials, and the cores that it keeps busy),
 bench_fixed_costs (what a study takes beside its trials), bench_estimates (the time that --dry-run
 tells against the time that a study takes), bench_growth (time and memory against
-sizes), bench_fused (seeds and settings on one core and on two), bench_features (extraction and
+sizes), bench_features (extraction and
 cache), bench_extraction (shards that survive a kill), bench_checkpoint (what one costs a trial),
 bench_plan (a plan against the number of its settings), bench_settings (the same of whole commands,
 with a store of as many runs), bench_planted (which factor a report names, of planted studies and of
@@ -26,12 +26,11 @@ from rich.table import Table
 from harness.config import load_study
 from ship.clip.frozen_clip import FrozenCLIP
 from tests.bench.bench_checkpoint import checkpoint_cost
-from tests.bench.bench_fused import fused, fused_settings
 from tests.bench.bench_growth import growth
 from tests.bench.bench_launches import BACKBONE, counted
 from tests.bench.bench_plan import planning
 from tests.bench.bench_settings import fill, space_file
-from tests.bench.bench_steps import Sizes, against_naive, random_features
+from tests.bench.bench_steps import Sizes, against_naive
 from tests.bench.bench_text_tower import comparisons
 from tests.bench.bench_trial import trial_of_steps, whole_trial
 from tests.bench.idle_parts import searching, writing
@@ -47,9 +46,6 @@ def smoke() -> Iterator[Comparison]:
     yield from comparisons(pocket, 8, 4, repeats=1)
     yield from with_trial(pocket, TINY)
     yield whole_trial(pocket, TINY, epochs=1, repeats=1)
-    tiny = random_features(pocket, TINY)
-    yield fused(pocket, tiny, seeds=2, repeats=1)
-    yield fused_settings(pocket, tiny, settings=2, seeds=1, repeats=1)
     for row in growth(pocket, TINY, {"n_classes": (8, 10)}):
         Console().print(row.line())
     Console().print(checkpoint_cost(pocket, TINY).line(), markup=False)
@@ -94,9 +90,6 @@ def full(batch: int) -> Iterator[Comparison]:
         yield from comparisons(pocket, 100, n_ctx, repeats=5)
     yield from against_naive(pocket, Sizes(), repeats=3)
     yield whole_trial(pocket, Sizes(), epochs=4, repeats=1)
-    small = random_features(pocket, Sizes(shots=2))
-    yield fused(pocket, small, seeds=5, repeats=1)
-    yield fused_settings(pocket, small, settings=5, seeds=1, repeats=1)
 
 
 def main() -> None:

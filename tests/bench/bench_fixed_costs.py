@@ -36,7 +36,6 @@ STUDY = (
     "finetuner.epochs=1",
     "space.generator.n_ctx={choices: [1, 4], baseline: 4}",
     "reference_arms=false",
-    "fuse=off",
 )
 # of a recorded trial
 TRIALS, EPOCHS, BATCH, METRICS = 20, 50, 10, 8

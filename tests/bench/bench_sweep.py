@@ -60,7 +60,6 @@ def study_of(trials: int, epochs: int, seeds: int) -> StudyConfig:
         "space.generator.n_ctx=null",
         f"space.generator.kl_weight={{choices: {list(LEVELS[:trials])}, baseline: {LEVELS[0]}}}",
         "reference_arms=false",
-        "fuse=off",
     ]
     return load_study("prompt_len.yaml", overrides, None)
 

@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ def idle_study(trials: int) -> StudyConfig:
     """A grid of so many settings, a multiple of twenty."""
     weights = [round(1e-6 * (n + 1), 9) for n in range(trials // len(LENGTHS))]
     space = {"generator.kl_weight": weights, "generator.n_ctx": LENGTHS}
-    return make_study(space=space, seeds=SEEDS, concurrency=None, fuse="off")
+    return make_study(space=space, seeds=SEEDS, concurrency=None)
 
 
 def sampled_study(sampler: str, trials: int) -> StudyConfig:
@@ -43,7 +43,6 @@ def sampled_study(sampler: str, trials: int) -> StudyConfig:
         sampler=sampler,
         trials=trials,
         concurrency=None,
-        fuse="off",
     )
 
 
@@ -94,15 +93,14 @@ def searching(sampler: str, known: int, asked: int, folder: Path) -> Searched:
         name, began = str(number), time.process_time()
         assert isinstance(searcher.suggest(name), dict)
         given = time.process_time()
-        searcher.on_trial_complete(name, _last(searcher.group(name)))
-        searcher.endings(name)
+        searcher.on_trial_complete(name, _last())
+        searcher.ending(name)
         suggest, complete = suggest + given - began, complete + time.process_time() - given
     return Searched(sampler, known, start, 1e3 * suggest / asked, 1e3 * complete / asked)
 
 
-def _last(group: Sequence[Work]) -> dict[str, Any]:
-    values = [50.0] * SEEDS
-    return {FINAL: [{"objective": 50.0, "selection": {"harmonic_mean": values}} for _ in group]}
+def _last() -> dict[str, Any]:
+    return {FINAL: {"objective": 50.0, "selection": {"harmonic_mean": [50.0] * SEEDS}}}
 
 
 @dataclass(frozen=True)
@@ -239,15 +237,8 @@ def write_trial(recorder: TrialRecorder, work: Work, run_trial: Any, flushes: in
         some = trained[len(trained) * part // flushes : len(trained) * (part + 1) // flushes]
         # whatever the clock says
         with mock.patch.object(trial_runs, "FLUSH_SECONDS", 0.0):
-            recorder.epochs(name, [_of_one(epoch_means(item, 1)) for item in some])
+            recorder.epochs(name, [epoch_means(item) for item in some])
     by_epoch = {item.epoch: item.per_replica for item in trained}
-    (final,) = final_numbers(test, by_epoch, config.selection_metric, 1)
+    final = final_numbers(test, by_epoch, config.selection_metric)
     cost = {Cost.SECONDS: 1.0, Cost.PEAK_MEMORY: 1.0, Cost.TEXT_TOKENS: 1.0}
-    recorder.complete(
-        name, {**final, **cost, "device": "cpu", "fused": 1, "hits": "", "trained": {}}
-    )
-
-
-def _of_one(epoch: dict[str, Any]) -> dict[str, Any]:
-    """The only setting's part of an epoch."""
-    return {**epoch, "means": epoch["means"][0], "seeds": epoch["seeds"][0]}
+    recorder.complete(name, {**final, **cost, "device": "cpu", "hits": "", "trained": {}})

@@ -39,7 +39,7 @@ _PATHS = st.sampled_from(
         "space.bogus", "space.generator", "space.finetuner", "space.shots", "space.generator.n_ctx",
         "space.generator.n_ctx.when", "space.generator.kl_weight", "space.generator.kl_weight.low",
         "space.generator.kl_weight.levels", "space.generator.kl_weight.step",
-        "space.generator.scale.when", "fuse", "resources", "variants", "variants.generator",
+        "space.generator.scale.when", "resources", "variants", "variants.generator",
         "variants.dataset", "variants.dataset.emoji", "variants.dataset.emoji.generator",
         "synthetic", "generator.name", "generator.prompt", "finetuner.name", "protocol", "targets",
     ]

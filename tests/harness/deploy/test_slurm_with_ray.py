@@ -17,7 +17,7 @@ from tests.harness.deploy.slurm_stand_ins import COMMANDS, Job
 from tests.harness.listening import command, descendants
 from tests.harness.servers import postgres_programs
 
-SMALL = ["seeds=2", "max_classes=10", "generator.epochs=2", "finetuner.epochs=2", "fuse=off"]
+SMALL = ["seeds=2", "max_classes=10", "generator.epochs=2", "finetuner.epochs=2"]
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from harness.tuning.fusion_policy import GPU_REPLICAS, fuse_policy
 from pydantic import ValidationError
 
 from harness.config.choices import Resources
@@ -16,12 +17,10 @@ from harness.resources.gpu_sharing import (
     MOST_ON_A_GPU,
     at_once,
     measured,
-    needs_scout,
     resolved_resources,
     trials_per_gpu,
 )
 from harness.store.ledger import Ledger
-from harness.tuning.fusion_policy import GPU_REPLICAS, fuse_policy
 from ship.trial_config import TrialConfig
 from tests.harness.fakes import make_method, make_study
 from tests.harness.planning.made import run_of, settings_of
@@ -56,14 +55,14 @@ def test_as_many_share_a_gpu_as_it_holds(peak: float, gpu: float, expected: int)
 
 
 def test_the_most_careful_measurement_counts(prints: Fingerprints) -> None:
-    """Runs without a GPU say nothing; before there is one with, some steps have to be measured."""
+    """Runs without a GPU say nothing; before there is one with, a trial has a whole GPU."""
     study, there = make_study(), {"CPU": 32.0, "GPU": 2.0}
     on_cpu = ledger_of(study, prints, {"peak_mb": 9e9})
-    assert measured(on_cpu) is None and needs_scout(AUTO, there, on_cpu)
+    assert measured(on_cpu) is None
     assert resolved_resources(AUTO, there, on_cpu, 9).gpus == 1
     gpu = {"gpus": 1.0, "device_mb": 80_000}
     both = ledger_of(study, prints, {"peak_mb": 10_000, **gpu}, {"peak_mb": 20_000, **gpu})
-    assert measured(both) == 3 and not needs_scout(AUTO, there, both)
+    assert measured(both) == 3
     assert resolved_resources(AUTO, there, both, 9) == Resources(cpus=1, gpus=0.3333)
     assert 3 * resolved_resources(AUTO, there, both, 9).gpus <= 1
     arm = run_of(settings_of(study, prints)[0], (0, 1), arm="zero_shot", peak_mb=9e9, **gpu)
@@ -75,8 +74,6 @@ def test_each_trial_keeps_its_cores(prints: Fingerprints) -> None:
     gpu = {"gpus": 1.0, "device_mb": 80_000, "peak_mb": 100}
     ledger = ledger_of(make_study(), prints, gpu)
     assert resolved_resources(AUTO, {"CPU": 4.0, "GPU": 2.0}, ledger, 9).gpus == 0.5
-    assert resolved_resources(AUTO, {"CPU": 9.0, "GPU": 1.0}, Ledger(), 9, sharing=3).gpus == 0.3333
-    assert resolved_resources(AUTO, {"CPU": 2.0, "GPU": 1.0}, Ledger(), 9, sharing=3).gpus == 0.5
     two = Resources(auto=True, cpus=2)
     assert resolved_resources(two, {"CPU": 4.0, "GPU": 2.0}, ledger, 9) == Resources(cpus=2, gpus=1)
 
@@ -110,8 +107,6 @@ def test_without_auto_nothing_is_decided() -> None:
     fixed = Resources(cpus=1, gpus=0.25)
     there = {"CPU": 8.0, "GPU": 4.0}
     assert resolved_resources(fixed, there, Ledger(), 1) is fixed
-    assert not needs_scout(fixed, there, Ledger())
-    assert not needs_scout(AUTO, {"CPU": 8.0}, Ledger())
 
 
 def test_the_yaml_says_auto_for_short() -> None:

@@ -39,11 +39,11 @@ def run_worker(config: TrialConfig) -> dict[str, Any]:
                 load_backbone=lambda *_: bench.clip,
             )
 
-    worker = Worker(config=trial_spec([config], (0, 1), [False]))
+    worker = Worker(config=trial_spec(config, (0, 1), False))
     while True:
         result = worker.train()
         if result.get("done"):
-            return dict(result[FINAL][0])
+            return dict(result[FINAL])
 
 
 def test_a_finished_run_says_what_it_computed() -> None:

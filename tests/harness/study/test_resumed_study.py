@@ -140,7 +140,7 @@ def test_the_next_run_of_the_command_goes_on_too(ray_bench: Bench, tmp_path: Pat
 def test_an_interrupted_proposal_goes_on(ray_bench: Bench, tmp_path: Path) -> None:
     """A sampler's setting that a driver left half done is not lost, nor asked for anew."""
     space = {"generator.kl_weight": {"low": 1e-4, "high": 1.0, "log": True}}
-    study = make_study(space=space, sampler="tpe", trials=3, checkpoint_every=0, fuse="off")
+    study = make_study(space=space, sampler="tpe", trials=3, checkpoint_every=0)
     mark = tmp_path / "hangs"
 
     def behave(config: TrialConfig, epoch: int) -> None:

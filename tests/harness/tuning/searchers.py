@@ -1,6 +1,5 @@
 """Searchers over small studies, and what Optuna has heard from them."""
 
-from collections.abc import Callable
 from typing import Any
 
 from harness.config.study_config import StudyConfig
@@ -30,21 +29,16 @@ def works(study: StudyConfig, prints: Fingerprints) -> list[Work]:
     return list(make_plan(study, Ledger(), prints).work)
 
 
-def searcher_of(
-    study: StudyConfig, prints: Fingerprints, group_size: int, **keys: Any
-) -> StudySearcher:
-    """The searcher of a first run that fuses at most so many."""
+def searcher_of(study: StudyConfig, prints: Fingerprints, **keys: Any) -> StudySearcher:
+    """The searcher of a first run."""
     make = SettingMaker(study, prints)
     plan = make_plan(study, Ledger(), prints)
     spare = enumerate_settings(study, make)
-    policy: Callable[[Work, int], int] = lambda work, n_alike: group_size  # noqa: E731
-    return StudySearcher(study, plan, Ledger(), make, spare, policy, **keys)
+    return StudySearcher(study, plan, Ledger(), make, spare, **keys)
 
 
 def done(searcher: StudySearcher, trial_id: str) -> dict[str, Any]:
     """The last result of a trial that went well."""
-    finals = []
-    for work in searcher.group(trial_id):
-        values = [truth(work.setting.config, seed) for seed in work.seeds]
-        finals.append({"objective": 0.0, "selection": {"harmonic_mean": values}})
-    return {FINAL: finals}
+    work = searcher.work(trial_id)
+    values = [truth(work.setting.config, seed) for seed in work.seeds]
+    return {FINAL: {"objective": 0.0, "selection": {"harmonic_mean": values}}}

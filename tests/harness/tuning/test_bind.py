@@ -24,7 +24,6 @@ def test_compile_says_whether_steps_are_recorded(
     """Whatever the backbone brings along."""
     study = make_study(compile=said)
     method = replace(make_method(tmp_path / "log"), load_backbone=load)
-    spec = trial_spec([study.trial], [0], [True])
+    spec = trial_spec(study.trial, [0], True)
     worker = bind(study, {}, method, None)(spec)
-    worker._parse()
-    assert worker._backbone().recorder == kept
+    assert worker._backbone(worker._parse()).recorder == kept

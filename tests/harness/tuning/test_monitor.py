@@ -8,7 +8,7 @@ import pytest
 from harness.errors import ClusterError
 from harness.planning.fingerprints import Fingerprints
 from harness.tuning.callback import Monitor
-from harness.tuning.fusion import Ending, PrunedSettings
+from harness.tuning.retry_policy import Ending
 from harness.tuning.worker_deaths import Deaths
 from reports.contract import State
 from tests.harness.fakes import make_study
@@ -23,9 +23,8 @@ def test_as_many_workers_may_die_at_their_start_as_start_at_once(
     study = make_study(space=KL)
     (work, *_) = works(study, prints)
     monitor = Monitor(
-        lambda trial_id: (work,),
-        lambda trial_id: [Ending(State.INTERRUPTED, reason="its worker process died")],
-        PrunedSettings(),
+        lambda trial_id: work,
+        lambda trial_id: Ending(State.INTERRUPTED, reason="its worker process died"),
         Deaths(frozenset),
         Mock(),
         Mock(),

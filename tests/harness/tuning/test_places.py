@@ -68,7 +68,7 @@ def test_where_tune_does_not_show_workers_the_first_trial_is_chosen() -> None:
 
 def test_the_first_trials_are_given_out_together_and_then_one_waits(prints: Fingerprints) -> None:
     """One for each place; one more when all of these have theirs; one for each place that ends."""
-    searcher = searcher_of(make_study(space=KL, concurrency=None), prints, 1, places=2)
+    searcher = searcher_of(make_study(space=KL, concurrency=None), prints, places=2)
     given = [searcher.suggest(name) for name in "abc"]
     assert [config is not None for config in given] == [True, True, False]
     both = trials(a="RUNNING", b="PENDING")
@@ -88,7 +88,7 @@ def test_the_first_trials_are_given_out_together_and_then_one_waits(prints: Fing
 def test_nodes_that_join_are_found_work(prints: Fingerprints, joined: int) -> None:
     """Each trial that gets a place lets another one wait, however many places were known."""
     studied = {"generator.kl_weight": [0.001 * n for n in range(1, 9)]}
-    searcher = searcher_of(make_study(space=studied, concurrency=None), prints, 1, places=1)
+    searcher = searcher_of(make_study(space=studied, concurrency=None), prints, places=1)
     names = [str(n) for n in range(2 + joined)]
     found: list[FakeTrial] = []
     for name in names:

@@ -12,10 +12,9 @@ from harness.planning.fingerprints import Fingerprints
 from harness.planning.plan import make_plan
 from harness.store.ledger import Ledger
 from harness.tuning.failure_streak import Streak
-from harness.tuning.fusion import Ending
 from harness.tuning.retry_policy import NODE_RETRIES, Given, judge
 from harness.tuning.worker_deaths import Death, Deaths
-from harness.worker.results import FAILED, failures
+from harness.worker.results import FAILED, failure
 from reports.contract import Failure, State
 from tests.harness.fakes import make_method, make_study
 from tests.harness.tuning.searchers import RANGE, done, optuna_trials, searcher_of
@@ -32,69 +31,51 @@ def prints(tmp_path: Path) -> Fingerprints:
     return Fingerprints(make_method(tmp_path / "log"), None, tmp_path / "cache")
 
 
-def given(prints: Fingerprints, n: int = 1, seeds: int = 1, **keys: Any) -> Given:
-    """What a Ray trial of n settings is given."""
-    space = {"generator.kl_weight": [0.1 * place for place in range(1, n + 1)]}
-    work = make_plan(make_study(space=space, seeds=seeds), Ledger(), prints).work
-    return Given(work, (None,) * n, **keys)
+def given(prints: Fingerprints, seeds: int = 1) -> Given:
+    """What a Ray trial is given."""
+    space = {"generator.kl_weight": [0.1]}
+    (work,) = make_plan(make_study(space=space, seeds=seeds), Ledger(), prints).work
+    return Given(work)
 
 
-def ran_out(n: int = 1) -> dict[str, Any]:
+def ran_out() -> dict[str, Any]:
     """The last result of a trial whose method ran out of memory."""
-    return {FAILED: failures(MemoryError("no more"), n, (0,), "at stage final, epoch 1")}
-
-
-def states(ended: list[Ending]) -> list[State]:
-    """Of each setting."""
-    return [one.state for one in ended]
+    return {FAILED: failure(MemoryError("no more"), (0,), "at stage final, epoch 1")}
 
 
 def test_a_dead_worker_is_given_one_chance(prints: Fingerprints) -> None:
     """The second death in a row is the trial's own; a lost node in between counts for nothing."""
     first = given(prints)
-    ended, (second,) = judge(first, {}, set(), DIED)
-    assert states(ended) == [State.INTERRUPTED]
-    assert ended[0].reason == "its worker process died; tried again"
-    ended, (third,) = judge(second, {}, set(), LOST)
-    assert states(ended) == [State.INTERRUPTED]
-    ended, left = judge(third, {}, set(), DIED)
-    assert (states(ended), left) == ([State.FAIL], [])
-    assert ended[0].failure is Failure.WORKER_DIED
-    assert ended[0].reason == "its worker process died (try 3)"
+    ending, (second,) = judge(first, {}, None, DIED)
+    assert ending.state is State.INTERRUPTED
+    assert ending.reason == "its worker process died; tried again"
+    ending, (third,) = judge(second, {}, None, LOST)
+    assert ending.state is State.INTERRUPTED
+    ending, left = judge(third, {}, None, DIED)
+    assert (ending.state, left) == (State.FAIL, [])
+    assert ending.failure is Failure.WORKER_DIED
+    assert ending.reason == "its worker process died (try 3)"
 
 
 def test_lost_nodes_fail_nobody_until_there_are_many(prints: Fingerprints) -> None:
     """A setting that takes every node with it does not run for ever."""
     now = given(prints)
     for _ in range(NODE_RETRIES):
-        ended, (now,) = judge(now, {}, set(), LOST)
-        assert states(ended) == [State.INTERRUPTED]
-    ended, left = judge(now, {}, set(), LOST)
-    assert (states(ended), left, ended[0].failure) == ([State.FAIL], [], Failure.NODE_LOST)
+        ending, (now,) = judge(now, {}, None, LOST)
+        assert ending.state is State.INTERRUPTED
+    ending, left = judge(now, {}, None, LOST)
+    assert (ending.state, left, ending.failure) == (State.FAIL, [], Failure.NODE_LOST)
 
 
 def test_a_time_limit_gives_no_second_chance(prints: Fingerprints) -> None:
     """It would only pass again."""
-    assert judge(given(prints), {}, set(), LATE)[1] == []
+    assert judge(given(prints), {}, None, LATE)[1] == []
 
 
 def test_what_was_pruned_does_not_run_again(prints: Fingerprints) -> None:
-    """Its state stands; those beside it go on without it."""
-    whole = given(prints, 3)
-    ended, (left,) = judge(whole, {}, {1}, DIED)
-    assert states(ended) == [State.INTERRUPTED, State.PRUNED, State.INTERRUPTED]
-    assert left.group == (whole.group[0], whole.group[2])
-
-
-@pytest.mark.parametrize("last, death", [(ran_out(4), None), ({}, SHORT)])
-def test_settings_that_take_too_much_memory_run_in_halves(
-    prints: Fingerprints, last: dict[str, Any], death: Death | None
-) -> None:
-    """At once: the same again would only take as much."""
-    whole = given(prints, 4)
-    ended, left = judge(whole, last, set(), death)
-    assert states(ended) == [State.INTERRUPTED] * 4
-    assert [half.group for half in left] == [whole.group[:2], whole.group[2:]]
+    """Its state stands, with the scheduler's reason, whatever its worker then dies of."""
+    ending, left = judge(given(prints), {}, "asha stopped it", DIED)
+    assert (ending.state, ending.reason, left) == (State.PRUNED, "asha stopped it", [])
 
 
 @pytest.mark.parametrize("last, death", [(ran_out(), None), ({}, SHORT)])
@@ -102,22 +83,22 @@ def test_a_setting_that_takes_too_much_memory_runs_in_halves_of_its_seeds(
     prints: Fingerprints, last: dict[str, Any], death: Death | None
 ) -> None:
     """Once; a half that fails again is FAIL."""
-    ended, left = judge(given(prints, seeds=5), last, set(), death)
-    assert states(ended) == [State.INTERRUPTED]
-    assert ended[0].reason.endswith("; tried again in halves of its seeds")
-    assert [half.group[0].seeds for half in left] == [(0, 1), (2, 3, 4)]
-    assert not any(half.group[0].judged for half in left)
-    ended, again = judge(left[1], ran_out(), set(), None)
-    assert (states(ended), again) == ([State.FAIL], [])
-    assert ended[0].failure is Failure.OUT_OF_MEMORY
+    ending, left = judge(given(prints, seeds=5), last, None, death)
+    assert ending.state is State.INTERRUPTED
+    assert ending.reason.endswith("; tried again in halves of its seeds")
+    assert [half.work.seeds for half in left] == [(0, 1), (2, 3, 4)]
+    assert not any(half.work.judged for half in left)
+    ending, again = judge(left[1], ran_out(), None, None)
+    assert (ending.state, again) == (State.FAIL, [])
+    assert ending.failure is Failure.OUT_OF_MEMORY
 
 
 def test_one_seed_that_ray_kills_may_be_the_victim_of_others(prints: Fingerprints) -> None:
     """It is tried once more as it was; one that runs out of memory by itself is not."""
-    ended, (again,) = judge(given(prints), {}, set(), SHORT)
-    assert states(ended) == [State.INTERRUPTED]
-    assert states(judge(again, {}, set(), SHORT)[0]) == [State.FAIL]
-    assert states(judge(given(prints), ran_out(), set(), None)[0]) == [State.FAIL]
+    ending, (again,) = judge(given(prints), {}, None, SHORT)
+    assert ending.state is State.INTERRUPTED
+    assert judge(again, {}, None, SHORT)[0].state is State.FAIL
+    assert judge(given(prints), ran_out(), None, None)[0].state is State.FAIL
 
 
 class TorchsOutOfMemoryError(RuntimeError):
@@ -137,15 +118,13 @@ TorchsOutOfMemoryError.__name__ = "OutOfMemoryError"
 )
 def test_out_of_memory_is_a_failure_of_its_own(error: Exception) -> None:
     """However it is raised."""
-    (entry,) = failures(error, 1, (0,), "at stage final, epoch 1")
-    assert entry["failure"] == "out_of_memory"
-    assert failures(error, 2, (0,), "x")[0]["failure"] is None
+    assert failure(error, (0,), "at stage final, epoch 1")["failure"] == "out_of_memory"
 
 
 def halves(prints: Fingerprints, *last: dict[str, Any] | None) -> list[Any]:
     """Optuna's trials after a proposal of four seeds ran in halves, with these results."""
     study = make_study(space=RANGE, sampler="random", trials=1, seeds=4, concurrency=None)
-    searcher = searcher_of(study, prints, 1)
+    searcher = searcher_of(study, prints)
     searcher.suggest("whole")
     searcher.on_trial_complete("whole", ran_out())
     for name in "ab":

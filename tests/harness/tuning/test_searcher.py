@@ -38,7 +38,7 @@ def final_of(work: Work) -> dict[str, Any]:
     """A flattened last result of a finished trial, as Tune hands it over."""
     values = [truth(work.setting.config, seed) for seed in work.seeds]
     mean = sum(values) / len(values)
-    return {"final": [{"objective": mean, "selection": {"harmonic_mean": values}}]}
+    return {"final": {"objective": mean, "selection": {"harmonic_mean": values}}}
 
 
 def drive(searcher: StudySearcher, most: int = 100) -> list[Work]:
@@ -48,7 +48,7 @@ def drive(searcher: StudySearcher, most: int = 100) -> list[Work]:
         given = searcher.suggest(f"t{number}")
         if given == Searcher.FINISHED:
             return done
-        (work,) = searcher.group(f"t{number}")
+        work = searcher.work(f"t{number}")
         searcher.on_trial_complete(f"t{number}", final_of(work))
         done.append(work)
     raise AssertionError("the searcher does not end")
@@ -75,11 +75,11 @@ def test_concurrency_holds_trials_back(prints: Fingerprints) -> None:
     assert isinstance(searcher.suggest("a"), dict)
     assert isinstance(searcher.suggest("b"), dict)
     assert searcher.suggest("c") is None
-    searcher.on_trial_complete("a", final_of(searcher.group("a")[0]))
+    searcher.on_trial_complete("a", final_of(searcher.work("a")))
     assert isinstance(searcher.suggest("c"), dict)
-    searcher.on_trial_complete("b", final_of(searcher.group("b")[0]))
+    searcher.on_trial_complete("b", final_of(searcher.work("b")))
     assert searcher.suggest("d") is None  # its worker may die, and it runs again
-    searcher.on_trial_complete("c", final_of(searcher.group("c")[0]))
+    searcher.on_trial_complete("c", final_of(searcher.work("c")))
     assert searcher.suggest("d") == Searcher.FINISHED
 
 
@@ -89,9 +89,9 @@ def test_states_reach_optuna_and_values_only_with_complete(prints: Fingerprints)
     searcher = make_searcher(study, Ledger(), prints)
     for name in "abcdef":
         searcher.suggest(name)
-    searcher.on_trial_complete("a", final_of(searcher.group("a")[0]))
-    searcher.on_trial_complete("b", {"selection_objective": [60.0]})
-    searcher.on_trial_complete("c", {"failed": [{"failure": "non_finite", "reason": "nan"}]})
+    searcher.on_trial_complete("a", final_of(searcher.work("a")))
+    searcher.on_trial_complete("b", {"selection_objective": 60.0})
+    searcher.on_trial_complete("c", {"failed": {"failure": "non_finite", "reason": "nan"}})
     searcher.on_trial_complete("d", error=True)
     searcher.suggest("d again")
     searcher.on_trial_complete("d again", error=True)
@@ -99,7 +99,7 @@ def test_states_reach_optuna_and_values_only_with_complete(prints: Fingerprints)
     searcher.suggest("e again")
     searcher.on_trial_complete("e again", None)
     nan = float("nan")
-    final = {"final": [{"objective": nan, "selection": {"harmonic_mean": [nan]}}]}
+    final = {"final": {"objective": nan, "selection": {"harmonic_mean": [nan]}}}
     searcher.on_trial_complete("f", final)
     trials = optuna_trials(searcher)
     assert [trial.state for trial in trials] == [

@@ -38,7 +38,7 @@ def test_fast_epochs_travel_together_up_to_an_evaluation(tmp_path: Path) -> None
     ]
     assert [result.get(EVALUATIONS) for result in results] == [1, 2, 3, None]
     expected = (truth(CONFIG, 0) + truth(CONFIG, 1)) / 2
-    seen = [result[OBJECTIVE][0] for result in results[:3]]
+    seen = [result[OBJECTIVE] for result in results[:3]]
     assert seen == pytest.approx([expected - 2, expected - 1, expected])
     assert OBJECTIVE not in results[-1]
 
@@ -61,7 +61,7 @@ def test_slow_epochs_travel_alone(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_final_result_has_every_seed_and_the_cost(tmp_path: Path) -> None:
     """Selection values are those of the chosen epoch."""
-    final = finish(make_worker(analytic(tmp_path), objective="joint_new"))[-1][FINAL][0]
+    final = finish(make_worker(analytic(tmp_path), objective="joint_new"))[-1][FINAL]
     values = [truth(CONFIG, 0), truth(CONFIG, 1)]
     assert final["test"]["new"] == pytest.approx(values)
     assert final["selection"]["joint_new"] == pytest.approx(values)
@@ -79,7 +79,7 @@ def test_values_of_seeds_travel_where_they_are_asked_for(tmp_path: Path) -> None
         keys = {"seed_curves": asked, "system_metrics": asked}
         (first, *_) = finish(make_worker(analytic(tmp_path), record=keys))
         for epoch in first[EPOCHS]:
-            (means,), (seeds,) = epoch["means"], epoch["seeds"]
+            means, seeds = epoch["means"], epoch["seeds"]
             expected = {name: pytest.approx(sum(seeds[name]) / 2) for name in means if asked}
             assert {name: means[name] for name in seeds} == expected
         assert (LOAD in first) == asked
@@ -100,8 +100,8 @@ def test_a_worker_serves_the_next_trial_with_the_backbone_it_has(tmp_path: Path)
     )
     for name in ("pocket", "A:b", "pocket", "C:d", "pocket", "A:b"):
         config = CONFIG.model_copy(update={"backbone": name})
-        assert worker.reset_config(trial_spec([config], (5,), [True]))
-        assert len(finish(worker)[-1][FINAL][0]["test"]["base"]) == 1
+        assert worker.reset_config(trial_spec(config, (5,), True))
+        assert len(finish(worker)[-1][FINAL]["test"]["base"]) == 1
     assert loaded == ["pocket", "A:b", "C:d", "A:b"]
 
 
@@ -134,7 +134,7 @@ def test_a_backbone_is_kept_by_its_precision(tmp_path: Path) -> None:
     worker = make_worker(analytic(tmp_path), load_backbone=load)
     finish(worker)
     half = CONFIG.model_copy(update={"precision": "bf16"})
-    worker.reset_config(trial_spec([half], (5,), [True]))
+    worker.reset_config(trial_spec(half, (5,), True))
     finish(worker)
     assert loaded == [("pocket", "fp32"), ("pocket", "bf16")]
 
@@ -144,9 +144,9 @@ def test_a_metric_that_is_not_finite_fails_the_trial(value: float) -> None:
     """The reason names metric, stage, epoch and seeds."""
     worker = make_worker(items({"loss": (1.0, 1.0)}, {"loss": (1.0, value)}))
     last = finish(worker)[-1]
-    assert last[FAILED][0]["failure"] == "non_finite"
+    assert last[FAILED]["failure"] == "non_finite"
     reason = "loss is not finite at stage selection, epoch 2 (seeds 1)"
-    assert last[FAILED][0]["reason"] == reason
+    assert last[FAILED]["reason"] == reason
 
 
 def test_an_exception_is_a_result(tmp_path: Path) -> None:
@@ -158,12 +158,12 @@ def test_an_exception_is_a_result(tmp_path: Path) -> None:
 
     worker = make_worker(run_trial)
     last = finish(worker)[-1]
-    assert last[FAILED][0]["failure"] == "error"
-    assert last[FAILED][0]["reason"].startswith("KeyError: ")
-    assert last[FAILED][0]["reason"].endswith("(at stage selection_generator, epoch 4)")
-    assert "\n" not in last[FAILED][0]["reason"]
+    assert last[FAILED]["failure"] == "error"
+    assert last[FAILED]["reason"].startswith("KeyError: ")
+    assert last[FAILED]["reason"].endswith("(at stage selection_generator, epoch 4)")
+    assert "\n" not in last[FAILED]["reason"]
     worker._run_trial = analytic(tmp_path)
-    worker.reset_config(trial_spec([CONFIG], (0,), [True]))
+    worker.reset_config(trial_spec(CONFIG, (0,), True))
     assert FINAL in finish(worker)[-1]
 
 
@@ -174,20 +174,20 @@ def test_a_backbone_that_cannot_be_loaded_fails_its_trial() -> None:
         raise ValueError(f"no weights for {name}")
 
     last = finish(make_worker(items(), load_backbone=load))[-1]
-    assert last[FAILED][0]["reason"] == "ValueError: no weights for pocket (before its first epoch)"
+    assert last[FAILED]["reason"] == "ValueError: no weights for pocket (before its first epoch)"
 
 
 def test_a_trial_without_test_metrics_fails() -> None:
     """Half a trial is no result."""
     last = finish(make_worker(items({"harmonic_mean": (1.0, 1.0)})))[-1]
-    assert "without test metrics" in last[FAILED][0]["reason"]
+    assert "without test metrics" in last[FAILED]["reason"]
 
 
 def test_a_spec_survives_the_journey() -> None:
     """Everything that decides a number arrives."""
     config = TrialConfig.model_validate({"finetuner": "tip_adapter", "max_classes": 8, "views": 0})
-    spec = json.loads(trial_spec([config], (3, 5), [False])["spec"])
-    assert TrialConfig.model_validate_json(json.dumps(spec["trials"][0])) == config
+    spec = json.loads(trial_spec(config, (3, 5), False)["spec"])
+    assert TrialConfig.model_validate_json(json.dumps(spec["trial"])) == config
     assert spec["seeds"] == [3, 5]
 
 
@@ -204,7 +204,7 @@ def test_a_node_with_other_weights_fails_its_trials(tmp_path: Path) -> None:
     given = {"load_backbone": load_other_weights, "backbone": "weights-of-pocket"}
     worker = make_worker(analytic(tmp_path), **given)
     (result,) = finish(worker)
-    (failed,) = result[FAILED]
+    failed = result[FAILED]
     assert failed["failure"] is Failure.ERROR
     assert "backbone pocket has other weights on this node than its" in failed["reason"]
     worker = make_worker(analytic(tmp_path), backbone="weights-of-pocket")
@@ -235,7 +235,7 @@ def test_a_worker_whose_gpu_is_broken_takes_no_further_trial(
 
     worker = make_worker(fail)
     (result,) = finish(worker)
-    assert message in result[FAILED][0]["reason"]
+    assert message in result[FAILED]["reason"]
     monkeypatch.setattr(os, "_exit", leave)
     with pytest.raises(Gone) if broken else nullcontext():
-        assert worker.reset_config(trial_spec([CONFIG], (0, 1), [True]))
+        assert worker.reset_config(trial_spec(CONFIG, (0, 1), True))

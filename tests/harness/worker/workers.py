@@ -33,9 +33,7 @@ def make_worker(run_trial: Any, config: TrialConfig = CONFIG, **keys: Any) -> Sh
                 **keys.get("record", {}),
             )
 
-    judged, configs = keys.get("judged", True), keys.get("configs", [config])
-    spec = trial_spec(configs, (0, 1), [judged] * len(configs))
-    return Worker(config=spec)
+    return Worker(config=trial_spec(config, (0, 1), keys.get("judged", True)))
 
 
 def finish(worker: ShipTrainable) -> list[dict[str, Any]]:

@@ -1,0 +1,77 @@
+"""Successive halving without Ray: which trial is stopped, and why."""
+
+from types import SimpleNamespace
+
+import pytest
+from ray.tune.schedulers import TrialScheduler
+
+from harness.config.choices import AshaScheduler
+from harness.planning.fingerprints import Fingerprints
+from harness.planning.plan import Work
+from harness.tuning.asha import Halving
+from harness.tuning.places import Places
+from harness.tuning.worker_deaths import Deaths
+from harness.worker.results import EVALUATIONS, OBJECTIVE
+from tests.harness.fakes import make_study
+from tests.harness.tuning.searchers import works
+
+MANY = {"generator.kl_weight": [0.001 * n for n in range(1, 9)]}
+
+
+class Trials:
+    """Trials by name, each with its work, under successive halving by two."""
+
+    def __init__(self, given: dict[str, Work]) -> None:
+        self.stopped: dict[str, str] = {}
+        self._halving = Halving(
+            AshaScheduler(reduction_factor=2),
+            "harmonic_mean",
+            given.__getitem__,
+            self.stopped,
+            Deaths(frozenset),
+            Places(1),
+        )
+
+    def report(self, name: str, number: int, value: float | None) -> str:
+        """What becomes of a trial after an evaluation; value None: it may not be stopped."""
+        result = {} if value is None else {EVALUATIONS: number, OBJECTIVE: value}
+        return self._halving.on_trial_result(None, SimpleNamespace(trial_id=name), result)
+
+
+@pytest.fixture
+def found(prints: Fingerprints) -> list[Work]:
+    """Eight works of one study."""
+    return works(make_study(space=MANY), prints)
+
+
+def test_a_trial_that_lags_behind_is_stopped(found: list[Work]) -> None:
+    """At each rung for itself, and with the evaluation and the value for people."""
+    trials = Trials(dict(zip("abcd", found, strict=False)))
+    assert trials.report("a", 1, 60.0) == TrialScheduler.CONTINUE
+    assert trials.report("b", 1, 10.0) == TrialScheduler.STOP
+    assert trials.report("c", 1, 70.0) == TrialScheduler.CONTINUE
+    assert trials.report("a", 2, 90.0) == TrialScheduler.CONTINUE
+    assert trials.report("c", 2, 20.0) == TrialScheduler.STOP
+    assert trials.stopped == {
+        "b": "asha stopped it at evaluation 1: harmonic_mean 10.00",
+        "c": "asha stopped it at evaluation 2: harmonic_mean 20.00",
+    }
+
+
+def test_what_may_not_be_stopped_has_no_value_and_goes_on(found: list[Work]) -> None:
+    """Reference arms, say; and a result between two evaluations says nothing."""
+    trials = Trials(dict(zip("ab", found, strict=False)))
+    assert trials.report("a", 1, 60.0) == TrialScheduler.CONTINUE
+    assert trials.report("b", 1, None) == TrialScheduler.CONTINUE
+    assert not trials.stopped
+
+
+def test_a_setting_that_runs_again_is_not_judged_twice(found: list[Work]) -> None:
+    """It has passed its rung; those that came since are no reason to stop it there."""
+    first, *others = found
+    trials = Trials({"a": first, "c": first, **dict(zip("0123456", others, strict=False))})
+    assert trials.report("a", 1, 60.0) == TrialScheduler.CONTINUE
+    for name, value in (("0", 70.0), ("1", 80.0), ("2", 90.0)):
+        assert trials.report(name, 1, value) == TrialScheduler.CONTINUE
+    assert trials.report("3", 1, 60.0) == TrialScheduler.STOP
+    assert trials.report("c", 1, 60.0) == TrialScheduler.CONTINUE
