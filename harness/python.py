@@ -16,6 +16,7 @@ def run_study(
     plugins: Sequence[str | Path] = (),
     data_root: Path | str | None = None,
     address: str | None = None,
+    in_process: bool = False,
     cache_dir: Path | str | None = None,
     storage: str | None = None,
     tracking_uri: str | None = None,
@@ -35,6 +36,8 @@ def run_study(
             name; they are run, and stay known to this process.
         data_root: where data sets lie.
         address: of a running Ray cluster (HOST:PORT or "auto"); None: this machine.
+        in_process: run one trial after the other in this process, so that a debugger stops in a
+            method of one's own; the store and the numbers are the same.
         cache_dir: for features, checkpoints, and writes that the store lacks.
         storage: where checkpoints of running trials lie; see ship-sweep --storage.
         tracking_uri: of the MLflow store; None: MLFLOW_TRACKING_URI, else ./mlflow.db.
@@ -66,6 +69,7 @@ def run_study(
         run,
         data_root=root,
         address=address,
+        in_process=in_process,
         verbose=verbose,
         cache_dir=None if cache_dir is None else Path(cache_dir),
         storage=storage,

@@ -34,7 +34,7 @@ FACES += [
     )
 ]
 # Imported by its own name: it needs Ray, and the rest of its package does not.
-BY_ITS_NAME = ("harness.worker.trainable",)
+BY_ITS_NAME = ("harness.worker.trainable", "harness.worker.worker")
 
 
 def loaded(statement: str) -> set[str]:

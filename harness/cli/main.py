@@ -63,6 +63,15 @@ def sweep(
         str,
         typer.Option(metavar="ADDRESS", help="Ray cluster: local, auto or HOST:PORT."),
     ] = "local",
+    in_process: Annotated[
+        bool,
+        typer.Option(
+            "--in-process",
+            metavar="",
+            help="Run one trial after the other in this process: for a debugger, and whole "
+            "tracebacks. The numbers are the same.",
+        ),
+    ] = False,
     cache_dir: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Features, checkpoints, and writes that the store lacks."),
@@ -194,6 +203,7 @@ def sweep(
                 address,
                 cache_dir,
                 storage,
+                in_process=in_process,
                 dry_run=dry_run,
                 prefetch=prefetch,
                 detect=detect,
@@ -227,6 +237,7 @@ def _sweep(
     cache_dir: Path | None,
     storage: str | None,
     *,
+    in_process: bool,
     dry_run: bool,
     prefetch: str | None,
     detect: float | None,
@@ -250,6 +261,7 @@ def _sweep(
             path=path,
             prefetch=prefetch,
             dry_run=dry_run,
+            in_process=in_process,
         )
         from harness.config import load_plugins
 
@@ -283,6 +295,7 @@ def _sweep(
             run_study,
             data_root=data_root,
             address=place,
+            in_process=in_process,
             verbose=verbose,
             cache_dir=cache_dir,
             storage=storage,

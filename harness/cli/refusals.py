@@ -13,6 +13,7 @@ def check_options(
     path: bool,
     prefetch: str | None = None,
     dry_run: bool = False,
+    in_process: bool = False,
 ) -> None:
     """Refuse options that cannot be meant, before anything heavy is imported."""
     from harness.checkpoint_storage import storage_fault
@@ -34,6 +35,8 @@ def check_options(
             "--path must come without --detect, which needs a space of one factor: there the path "
             "is one step"
         )
+    if in_process and address != "local":
+        lines.append("--in-process must come without --address: it starts nothing elsewhere")
     if prefetch is not None:
         lines += _prefetch_faults(
             prefetch, address, dry_run=dry_run, detect=detect is not None, path=path

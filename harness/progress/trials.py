@@ -165,15 +165,17 @@ class LiveView:
         return Group(table, self._bar)
 
 
-def make_view(console: Console, total: int, trials: int) -> View:
+def make_view(console: Console, total: int, trials: int, *, live: bool = True) -> View:
     """The view that suits where the output goes: a table on a terminal, else lines.
 
     Args:
         console: where it goes.
         total: seeds to run.
         trials: trials to run.
+        live: whether a terminal is the table's alone; else it gets lines.
     """
-    kind: Callable[[Console, Board], View] = LiveView if console.is_terminal else PlainView
+    alone = live and console.is_terminal
+    kind: Callable[[Console, Board], View] = LiveView if alone else PlainView
     return kind(console, Board(total, trials))
 
 

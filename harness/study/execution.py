@@ -13,6 +13,9 @@ from harness.resources import (
     idle_gpus,
     idle_gpus_here,
     is_gpu,
+    machine_resources,
+    resolved_resources,
+    slots,
 )
 from harness.store import Ledger
 from harness.study.context import Site
@@ -53,6 +56,11 @@ class Execution:
         with ray_session(study, None, size, self.verbose) as session:
             self.interrupts.install()
             run._sweep(session, features)
+
+    def in_process(self) -> None:
+        """In this process, one trial after the other: nothing is started."""
+        run, features = self._prepared(None)
+        run._sweep(None, features)
 
     def on_cluster(self, address: str) -> None:
         """On a running cluster, which shares the extraction out, too."""
@@ -98,28 +106,29 @@ class Execution:
         self.record.describe(self.site.study, plan)
         return replace(self, plan=plan)
 
-    def _sweep(self, session: "Session", features: dict[str, Any]) -> None:
-        """Run the trials."""
+    def _sweep(self, session: "Session | None", features: dict[str, Any]) -> None:
+        """Run the trials; session None: in this process."""
         from harness.cluster import cluster_resources
-        from harness.resources import resolved_resources, slots
-        from harness.tuning import Deaths, StudySearcher, TooManyFailures, share
+        from harness.tuning import Deaths, StudySearcher, TooManyFailures
 
-        study, plan, there = self.site.study, self.plan, cluster_resources()
+        study, plan = self.site.study, self.plan
         n_trials = len(plan.work) + plan.proposals
         seeds = sum(len(work.seeds) for work in plan.work) + plan.proposals * len(study.seeds)
-        n_at_once = min(n_trials, study.concurrency or n_trials)
-        maker = SettingMaker(study, self.site.fingerprints)
-        shared = share(features)
+        at_once = 1 if session is None else study.concurrency
+        there = machine_resources(study.resources) if session is None else cluster_resources()
+        n_at_once = min(n_trials, at_once or n_trials)
         resources = resolved_resources(study.resources, there, self.ledger, n_at_once)
+        maker = SettingMaker(study, self.site.fingerprints)
         beside = sum(setting.added for setting in plan.settings)
         spare = enumerate_settings(study, maker, beside) if plan.proposals else []
         stopped: dict[str, str] = {}
-        deaths = Deaths()
-        places = slots(resources, there, study.concurrency)
+        deaths = Deaths(frozenset) if session is None else Deaths()
+        places = slots(resources, there, at_once)
         searcher = StudySearcher(study, plan, self.ledger, maker, spare, stopped, deaths, places)
+        console = self.site.console
         try:
-            with make_view(self.site.console, seeds, n_trials) as view:
-                self._tune(session, resources, searcher, (stopped, deaths), shared, view)
+            with make_view(console, seeds, n_trials, live=session is not None) as view:
+                self._tune(session, resources, searcher, (stopped, deaths), features, view)
         except TooManyFailures as failures:
             self._say(str(failures))
 
@@ -134,14 +143,14 @@ class Execution:
 
     def _tune(
         self,
-        session: "Session",
+        session: "Session | None",
         resources: Resources,
         searcher: "StudySearcher",
         noted: "tuple[dict[str, str], Deaths]",
-        shared: Any,
+        features: dict[str, Any],
         view: View,
     ) -> None:
-        from harness.tuning import Monitor, sweep
+        from harness.tuning import Monitor, share, sweep, sweep_in_process
         from harness.worker import checkpoint_name, forget
 
         site = self.site
@@ -149,7 +158,7 @@ class Execution:
         recorder = TrialRecorder(
             site.store, site.experiment_id, self.record, study, site.fingerprints
         )
-        stop = KeyboardInterrupt if session.owned else SweepStopped
+        stop = KeyboardInterrupt if session is None or session.owned else SweepStopped
         monitor = Monitor(
             searcher.work,
             searcher.ending,
@@ -164,6 +173,10 @@ class Execution:
         )
         with self.interrupts.deferred():
             try:
-                sweep(study, searcher, monitor, shared, site.method, *noted, site.storage)
+                given = (site.method, *noted, site.storage)
+                if session is None:
+                    sweep_in_process(study, searcher, monitor, features, *given)
+                else:
+                    sweep(study, searcher, monitor, share(features), *given)
             finally:
                 monitor.close()

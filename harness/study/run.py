@@ -48,6 +48,7 @@ def run_study(
     *,
     data_root: Path | None,
     address: str | None = None,
+    in_process: bool = False,
     verbose: bool = False,
     cache_dir: Path | None = None,
     storage: str | None = None,
@@ -65,6 +66,7 @@ def run_study(
         study: the study.
         data_root: folder of the data sets, None if the study needs none.
         address: of a running Ray cluster; None: this machine.
+        in_process: run one trial after the other in this process, without Ray's.
         verbose: let Ray, its workers and MLflow talk.
         cache_dir: for features and fingerprints; see default_cache_dir.
         storage: where checkpoints lie; see harness.checkpoint_storage.storage_uri.
@@ -113,7 +115,8 @@ def run_study(
                 consent or Consent(),
             )
             become = held.become_last_driver
-            outcome = _bring_about(site, interrupts, address, verbose, become, before)
+            here = Execution.in_process if in_process else Execution.here
+            outcome = _bring_about(site, interrupts, address, here, verbose, become, before)
             if publish is not None and outcome.done and not outcome.interrupted:
                 _show(site, publish, outcome, say)
             return outcome
@@ -147,6 +150,7 @@ def _bring_about(
     site: Site,
     interrupts: Interrupts,
     address: str | None,
+    here: Callable[[Execution], None],
     verbose: bool,
     become_last_driver: Callable[[], None],
     before: Before | None,
@@ -177,7 +181,7 @@ def _bring_about(
         ran = True
         with _recorded(record, site):
             execution = Execution(site, plan, ledger, record, interrupts, verbose)
-            execution.here() if address is None else execution.on_cluster(address)
+            here(execution) if address is None else execution.on_cluster(address)
     except (KeyboardInterrupt, SystemExit, Exception) as error:
         if interrupts.failure is not None:
             raise interrupts.failure from None

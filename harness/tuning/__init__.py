@@ -6,6 +6,7 @@ setting's fault. Importing it imports Ray and Optuna.
 
 from harness.tuning.callback import Monitor
 from harness.tuning.failure_streak import TooManyFailures
+from harness.tuning.in_process import sweep_in_process
 from harness.tuning.run import Shared, array_bytes, share, sweep
 from harness.tuning.searcher import StudySearcher
 from harness.tuning.worker_deaths import Deaths
@@ -19,4 +20,5 @@ __all__ = [
     "array_bytes",
     "share",
     "sweep",
+    "sweep_in_process",
 ]

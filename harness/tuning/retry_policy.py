@@ -81,10 +81,10 @@ def judge(
             return Ending(State.INTERRUPTED, reason=f"{reason}{AGAIN}"), [once_more]
         ending = Ending(State.FAIL, failure=death.failure, reason=reason)
     elif FAILED in last:
-        failed = last[FAILED]
+        (failed,) = last[FAILED]
         ending = Ending(State.FAIL, failure=Failure(failed["failure"]), reason=failed["reason"])
     elif FINAL in last:
-        return Ending(State.COMPLETE, last[FINAL]), []
+        return Ending(State.COMPLETE, last[FINAL][0]), []
     else:
         return Ending(State.PRUNED, reason="the scheduler stopped it"), []
     if ending.failure is Failure.OUT_OF_MEMORY and _has_halves(given):

@@ -66,6 +66,28 @@ def sweep(
         )
 
 
+def worker_arguments(study: StudyConfig, method: Method, storage: Storage | None) -> dict[str, Any]:
+    """What a Worker of the study is made with, beside its features.
+
+    Args:
+        study: its resources in numbers.
+        method: ship.
+        storage: of checkpoints; None: there are none.
+    """
+    load = method.load_backbone
+    return {
+        "run_trial": keeping(method.run_trial) if study.save else method.run_trial,
+        "load_backbone": load if study.compile == "auto" else without_recording(load),
+        "threads": threads(study),
+        "device": method.accelerator if study.resources.gpus else "cpu",
+        "gpus": study.resources.gpus,
+        "storage": storage,
+        "checkpoint_every": study.checkpoint_every,
+        **study.record.model_dump(),
+        "plugins": carried(),
+    }
+
+
 def share(features: Mapping[str, Any]) -> Shared:
     """Put features into the object store, once for all workers of a node.
 
@@ -85,18 +107,7 @@ def bind(
         method: ship.
         storage: of checkpoints; None: there are none.
     """
-    load = method.load_backbone
-    arguments: dict[str, Any] = {
-        "run_trial": keeping(method.run_trial) if study.save else method.run_trial,
-        "load_backbone": load if study.compile == "auto" else without_recording(load),
-        "threads": threads(study),
-        "device": method.accelerator if study.resources.gpus else "cpu",
-        "gpus": study.resources.gpus,
-        "storage": storage,
-        "checkpoint_every": study.checkpoint_every,
-        **study.record.model_dump(),
-        "plugins": carried(),
-    }
+    arguments = worker_arguments(study, method, storage)
 
     class Bound(ShipTrainable):
         """ShipTrainable with the arguments of this study."""
@@ -110,14 +121,13 @@ def bind(
 
 
 def plain_arrays(features: Any) -> Any:
-    """A feature set whose arrays travel zero-copy: numpy's own class, not a memory map."""
-    fields = getattr(features, "__dataclass_fields__", {})
-    arrays = {
-        name: np.asarray(value)
-        for name in fields
-        if isinstance(value := getattr(features, name), np.ndarray)
-    }
-    return type(features)(**{**{n: getattr(features, n) for n in fields}, **arrays})
+    """A feature set whose arrays travel zero-copy: read-only, and no memory maps."""
+    fields = {name: getattr(features, name) for name in features.__dataclass_fields__}
+    for name, value in fields.items():
+        if isinstance(value, np.ndarray):
+            fields[name] = np.asarray(value).view()
+            fields[name].flags.writeable = False
+    return type(features)(**fields)
 
 
 def array_bytes(features: Mapping[str, Any]) -> int:

@@ -1,7 +1,7 @@
 """What runs on a worker: one Ray trial, its checkpoints, and what it tells the driver.
 
-Answers for: the form of a trial's order (spec) and of its results. The trainable itself needs Ray
-and is imported by its own name, harness.worker.trainable.
+Answers for: the form of a trial's order (spec) and of its results. The trainable, which
+needs Ray, and the worker itself are imported by their own names.
 """
 
 from harness.worker.checkpoints import checkpoint_name, forget, forget_all

@@ -9,7 +9,8 @@ from reports.contract import Failure
 from ship.epoch_metrics import EpochMetrics, NonFiniteLoss
 
 # Keys of a result. The first two (how many evaluations there were, and the last one's value) are
-# what a scheduler looks at: at evaluated selection epochs of trials that it may stop.
+# what a scheduler looks at: at evaluated selection epochs of trials that it may stop. FINAL and
+# FAILED have their mapping in a list of one, as Tune takes mappings apart.
 EVALUATIONS = "selection_evaluations"
 OBJECTIVE = "selection_objective"
 EPOCHS, FINAL, FAILED = "epochs", "final", "failed"

@@ -1,254 +1,43 @@
-"""The only code that runs on a worker: steps through ship's run_trial, one Ray trial at a time."""
+"""A worker as Ray Tune has it: the class that Tune makes in each of its processes."""
 
-import json
 import os
-import time
-from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from pydantic import ValidationError
 from ray import tune
 
-from harness.checkpoint_storage import Storage
-from harness.method import RunTrial
-from harness.resources import (
-    MachineLoad,
-    PeakMemory,
-    Utilisation,
-    breaks_device,
-    device_label,
-    device_memory_mb,
-)
-from harness.worker.checkpoints import Checkpoints, is_unfit
-from harness.worker.hits import hits_file
-from harness.worker.results import (
-    EPOCHS,
-    EVALUATIONS,
-    FAILED,
-    FINAL,
-    LOAD,
-    OBJECTIVE,
-    epoch_means,
-    failure,
-    final_numbers,
-    mean,
-)
-from harness.worker.spec import feature_key, plugins_differ, target_key
-from harness.worker.trained_files import trained_files
-from reports.contract import Cost
-from ship.architectures import Precision
-from ship.epoch_metrics import EpochMetrics
-from ship.plugins import PluginFile, load_carried
-from ship.trial_config import TrialConfig
-
-# A result costs the driver some 2 ms, and a method's epoch may take less: they travel together.
-COALESCE_SECONDS = 0.5
-BACKBONES_KEPT = 2
+from harness.worker.worker import Worker
 
 
 class ShipTrainable(tune.Trainable):
-    """Runs a setting under its seeds; ends with a FINAL or a FAILED result, no exception.
+    """Tune's calls, handed to a Worker.
 
-    An exception of the method is data (state FAIL and its reason), so that the worker, with the
-    backbone it has loaded, serves the next trial. What becomes of a trial whose worker dies is for
-    harness.tuning.retry_policy to say.
+    What becomes of a trial whose process dies is for harness.tuning.retry_policy to say.
     """
 
-    def setup(
-        self,
-        config: dict[str, Any],
-        features: Mapping[str, Any] | None = None,
-        run_trial: RunTrial | None = None,
-        load_backbone: Any = None,
-        threads: int = 1,
-        device: str = "cpu",
-        gpus: float = 0,
-        storage: Storage | None = None,
-        checkpoint_every: float | None = None,
-        seed_curves: bool = False,
-        system_metrics: bool = False,
-        plugins: tuple[PluginFile, ...] = (),
+    def setup(  # type: ignore[override]
+        self, config: dict[str, Any], *, features: Mapping[str, Any], **arguments: Any
     ) -> None:
-        """Prepare a worker process, then its first trial.
+        """Prepare the process, then its first trial.
 
         Args:
             config: what trial_spec returned.
-            features: feature_key -> FeatureSet, read-only arrays in the object store.
-            run_trial, load_backbone: the method (harness.method).
-            threads: torch threads of a trial.
-            device: torch device.
-            gpus: that each trial holds.
-            storage, checkpoint_every: of its checkpoints (harness.worker.checkpoints).
-            seed_curves: whether epochs travel with each seed's values.
-            system_metrics: whether the machine's load travels with them.
-            plugins: files whose generators, fine-tuners and datasets the trials may use.
+            features, arguments: as of Worker.
         """
-        _limit_threads(threads)
-        self._features = features or {}
-        self._run_trial = run_trial
-        self._load_backbone = load_backbone
-        self._device = device
-        self._gpus = gpus
-        self._broken = False
-        self._utilisation = Utilisation(device)
-        self._checkpoints = Checkpoints(storage, checkpoint_every)
-        self._seed_curves = seed_curves
-        self._load = MachineLoad(device) if system_metrics else None
-        self._backbones: OrderedDict[tuple[str, Precision], Any] = OrderedDict()
-        self._plugins = plugins
-        self._begin(config)
+        self._worker = Worker(features, **arguments)
+        self._worker.begin(config)
+
+    def step(self) -> dict[str, Any]:
+        """See Worker.step."""
+        return self._worker.step()
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Take up another trial in the same process, unless the last one has broken its GPU."""
-        if self._broken:
+        if self._worker.broken:
             os._exit(1)  # the trial is tried again, on another worker
-        self._begin(new_config)
+        self._worker.begin(new_config)
         return True
 
     def cleanup(self) -> None:
         """Let go of a half-run trial."""
-        self._items: Iterator[EpochMetrics] | None = None
-
-    def _begin(self, config: Mapping[str, Any]) -> None:
-        spec = json.loads(config["spec"])
-        self._spec = spec
-        self._seeds: tuple[int, ...] = tuple(spec["seeds"])
-        self._objective: str = spec["objective"]
-        self._judged: bool = spec["judged"]
-        self._items = None
-        self._selection: dict[int, Mapping[str, tuple[float, ...]]] = {}
-        self._test: EpochMetrics | None = None
-        self._last = "before its first epoch"
-        self._seconds = 0.0
-        self._checkpoints.begin(spec["checkpoint"])
-
-    def step(self) -> dict[str, Any]:
-        """Run epochs for about COALESCE_SECONDS, or up to the next evaluated selection epoch."""
-        started = time.monotonic()
-        result: dict[str, Any] = {EPOCHS: []}
-        try:
-            if self._items is None:
-                self._trial = trial = self._parse()
-                # before the clock: a worker loads it once, for all the trials that it serves
-                clip = self._backbone(trial)
-                self._utilisation.begin(clip, trial.precision)
-                started = time.monotonic()
-                self._items = self._start(trial, clip)
-            self._advance(result, started + COALESCE_SECONDS)
-        except Exception as error:
-            self._items = None
-            self._broken = breaks_device(error)
-            if is_unfit(error):  # before it reported anything: from the start, then
-                self._checkpoints.refuse()
-                self._seconds = 0.0
-                return {EPOCHS: []}
-            return {**result, FAILED: failure(error, self._seeds, self._last), "done": True}
-        self._seconds += time.monotonic() - started
-        if self._load is not None:
-            result[LOAD] = self._load.sample()
-        if FINAL in result:
-            counted = self._utilisation.metrics(
-                self._trial, self._seeds, self._clip, *self._read, self._seconds
-            )
-            result[FINAL] |= {Cost.SECONDS: self._seconds, **counted}
-        else:
-            notes = {"seconds": self._seconds, "text_tokens": self._tokens()}
-            self._checkpoints.offer(self._items, notes)
-        return result
-
-    def _parse(self) -> TrialConfig:
-        """The trial's settings, read with the plugins that they name.
-
-        Raises:
-            ValueError: this node lacks a plugin, or has another version of it.
-        """
-        load_carried(self._plugins)
-        try:
-            trial = TrialConfig.model_validate_json(json.dumps(self._spec["trial"]))
-        except ValidationError as error:  # of the driver's settings: a plugin is not here
-            raise ValueError(
-                f"on this node: {error.errors(include_url=False)[0]['msg']}"
-            ) from error
-        differ = plugins_differ(trial, self._spec["plugins"])
-        if differ:
-            raise ValueError(differ)
-        return trial
-
-    def _advance(self, result: dict[str, Any], deadline: float) -> None:
-        for item in self._items or ():
-            self._last = f"at stage {item.stage}, epoch {item.epoch}"
-            self._utilisation.saw(item.stage)
-            result[EPOCHS].append(epoch_means(item, seeds=self._seed_curves))
-            if item.stage == "test":
-                self._test = item
-            if item.stage == "selection" and self._objective in item.per_replica:
-                self._selection[item.epoch] = item.per_replica
-                # epoch 0 says little about a setting that is trained
-                trained = len(self._selection) - (0 in self._selection and self._learns)
-                if self._judged and trained:
-                    result[EVALUATIONS] = trained
-                    result[OBJECTIVE] = mean(item.per_replica[self._objective])
-                return
-            if time.monotonic() >= deadline:
-                return
-        result[FINAL] = self._final()
-        result["done"] = True
-
-    def _start(self, trial: TrialConfig, clip: Any) -> Iterator[EpochMetrics]:
-        if self._run_trial is None:
-            raise RuntimeError("the worker was given no method to run")
-        self._learns = getattr(trial.finetuner, "epochs", 0) > 0
-        self._tokens_before = int(getattr(clip, "text_tokens", 0))
-        self._memory = PeakMemory(self._device)
-        features = self._features[feature_key(trial)]
-        targets = {name: self._features[target_key(trial, name)] for name in trial.targets}
-        held = getattr(features, "backbone_fingerprint", None)
-        if held is not None and held != clip.fingerprint:
-            raise RuntimeError(
-                f"backbone {trial.backbone} has other weights on this node than its features are of"
-            )
-        self._clip = clip
-        self._read = (features, list(targets.values()))
-        resume = self._checkpoints.held()
-        if resume is not None:
-            self._seconds += float(resume.notes["seconds"])
-            self._tokens_before -= int(resume.notes["text_tokens"])
-        return iter(self._run_trial(trial, self._seeds, features, clip, targets, resume))
-
-    def _tokens(self) -> int:
-        """What the trial has sent through the text tower."""
-        return int(getattr(self._clip, "text_tokens", 0)) - self._tokens_before
-
-    def _backbone(self, trial: TrialConfig) -> Any:
-        wanted = (trial.backbone, trial.precision)
-        if wanted not in self._backbones:
-            while len(self._backbones) >= BACKBONES_KEPT:
-                self._backbones.popitem(last=False)
-            self._backbones[wanted] = self._load_backbone(wanted[0], self._device, wanted[1])
-        self._backbones.move_to_end(wanted)
-        return self._backbones[wanted]
-
-    def _gpu_cost(self) -> dict[str, float]:
-        """What tells later trials how many of them share a GPU."""
-        return {Cost.GPUS: self._gpus, Cost.DEVICE_MEMORY: device_memory_mb(self._device)}
-
-    def _final(self) -> dict[str, Any]:
-        """The final numbers of the trial, what it cost, and the files that its run keeps."""
-        return {
-            **final_numbers(self._test, self._selection, self._objective),
-            "device": device_label(self._device),
-            Cost.PEAK_MEMORY: self._memory.megabytes(),
-            Cost.TEXT_TOKENS: self._tokens(),
-            **({} if not self._gpus else self._gpu_cost()),
-            "hits": hits_file(self._test.hits if self._test else (), self._seeds),
-            "trained": trained_files(self._items, len(self._seeds)),
-        }
-
-
-def _limit_threads(threads: int) -> None:
-    # for libraries that read it when they load; torch may be loaded already
-    os.environ["OMP_NUM_THREADS"] = str(threads)
-    import torch
-
-    torch.set_num_threads(threads)
+        self._worker.let_go()

@@ -100,7 +100,7 @@ def searching(sampler: str, known: int, asked: int, folder: Path) -> Searched:
 
 
 def _last() -> dict[str, Any]:
-    return {FINAL: {"objective": 50.0, "selection": {"harmonic_mean": [50.0] * SEEDS}}}
+    return {FINAL: [{"objective": 50.0, "selection": {"harmonic_mean": [50.0] * SEEDS}}]}
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +97,7 @@ def by_value(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def calm(empty_store: Path, local_ray: None) -> Callable[[StudyConfig], str]:
+def calm(empty_store: Path) -> Callable[[StudyConfig], str]:
     """Gives the URI of a store in which a study ran undisturbed; each study runs once."""
     known: dict[str, str] = {}
 
@@ -115,12 +115,16 @@ def calm(empty_store: Path, local_ray: None) -> Callable[[StudyConfig], str]:
 
 @dataclass
 class Bench:
-    """Runs studies on the analytic method, in a store and a log of the test's own."""
+    """Runs studies on the analytic method, in a store and a log of the test's own.
+
+    ray: on the session's Ray; else in this process, one trial after the other.
+    """
 
     uri: str
     log: Path
     cache: Path
     behave: fakes.Behaviour | None = None
+    ray: bool = False
 
     @property
     def method(self) -> Method:
@@ -137,6 +141,7 @@ class Bench:
             method=keys.pop("method", self.method),
             console=keys.pop("console", Console(quiet=True)),
             timing=keys.pop("timing", Timing(claim_pause=(0.0, 0.0))),
+            in_process=keys.pop("in_process", not self.ray),
             **keys,
         )
 
@@ -195,11 +200,11 @@ class Bench:
 
 @pytest.fixture
 def bench(uri: str, tmp_path: Path) -> Bench:
-    """A bench without Ray."""
+    """A bench in this process."""
     return Bench(uri, tmp_path / "log", tmp_path / "cache")
 
 
 @pytest.fixture
 def ray_bench(bench: Bench, local_ray: None) -> Bench:
     """A bench on the session's Ray."""
-    return bench
+    return replace(bench, ray=True)

@@ -23,7 +23,7 @@ def rows(study: Study) -> pl.DataFrame:
 
 
 def undisturbed(study: StudyConfig, store: Path, folder: Path) -> str:
-    """Run a study in a store of its own, in the open Ray session; its URI.
+    """Run a study in a store of its own, in this process; its URI.
 
     Args:
         store: an empty one, which is written to.
@@ -38,6 +38,7 @@ def undisturbed(study: StudyConfig, store: Path, folder: Path) -> str:
         cache_dir=folder / "cache",
         method=method,
         console=Console(quiet=True),
+        in_process=True,
     )
     return uri
 

@@ -4,14 +4,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness.tuning.fusion_policy import GPU_REPLICAS, fuse_policy
 from pydantic import ValidationError
 
 from harness.config.choices import Resources
 from harness.config.load import parse_study
 from harness.config.study_config import StudyConfig
 from harness.planning.fingerprints import Fingerprints
-from harness.resources.cost import CountedCosts
 from harness.resources.gpu_sharing import (
     LARGEST_NODE,
     MOST_ON_A_GPU,
@@ -21,10 +19,8 @@ from harness.resources.gpu_sharing import (
     trials_per_gpu,
 )
 from harness.store.ledger import Ledger
-from ship.trial_config import TrialConfig
 from tests.harness.fakes import make_method, make_study
 from tests.harness.planning.made import run_of, settings_of
-from tests.harness.tuning.searchers import KL, works
 
 AUTO = Resources(auto=True)
 
@@ -116,31 +112,3 @@ def test_the_yaml_says_auto_for_short() -> None:
     assert parse_study({**space, "resources": {"auto": True}}, "x").resources == AUTO
     with pytest.raises(ValidationError, match="resources"):
         StudyConfig.model_validate({"name": "x", "space": {}, "resources": "some"})
-
-
-def test_memory_bounds_what_is_fused(prints: Fingerprints) -> None:
-    """As many replicas as fill half of a trial's share, by the count."""
-    costs = CountedCosts(None)
-    study = make_study(space=KL, seeds=2)
-    work = works(study, prints)[0]
-    memory = costs.memory(work.setting.config)
-    room = 2 * memory * 3 * 2
-    for gib, expected in ((room, 3), (0.0, 1), (1e15, 4)):
-        policy = fuse_policy(study, 1, gpu=True, memory=lambda gib=gib: gib, costs=costs)  # type: ignore[misc]
-        assert policy(work, 4) == expected
-    assert fuse_policy(study, 1, gpu=True)(work, 1000) == GPU_REPLICAS // 2
-
-
-@pytest.mark.parametrize("answer", [ValueError("gone"), KeyError("new"), float("nan")])
-def test_what_cannot_be_counted_is_not_fused(prints: Fingerprints, answer: Any) -> None:
-    """A dataset that is gone, say: the trial itself will tell."""
-
-    class Lost(CountedCosts):
-        def memory(self, config: TrialConfig) -> int:
-            if isinstance(answer, Exception):
-                raise answer
-            return answer
-
-    study = make_study(space=KL, seeds=1)
-    policy = fuse_policy(study, 1, memory=lambda: 1e9, costs=Lost(None))
-    assert policy(works(study, prints)[0], 4) == 1

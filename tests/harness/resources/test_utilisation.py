@@ -6,8 +6,9 @@ import pytest
 
 from harness.recording.final_numbers import final_metrics
 from harness.resources.utilisation import Utilisation, matmul_ceiling
+from harness.worker.results import FINAL
 from harness.worker.spec import feature_key, trial_spec
-from harness.worker.trainable import FINAL, ShipTrainable
+from harness.worker.worker import Worker
 from reports.contract import Cost
 from ship.cost import count_trial
 from ship.trial.run import run_trial
@@ -28,22 +29,16 @@ def run_worker(config: TrialConfig) -> dict[str, Any]:
     """The FINAL result of a real trial on random features."""
     bench = counting.pocket()
 
-    class Worker(ShipTrainable):
-        def setup(self, spec: dict[str, Any]) -> None:  # type: ignore[override]
-            super().setup(
-                spec,
-                features={feature_key(config): bench.features},
-                run_trial=lambda c, seeds, f, clip, targets, _: run_trial(
-                    c, seeds, f, clip, targets
-                ),
-                load_backbone=lambda *_: bench.clip,
-            )
-
-    worker = Worker(config=trial_spec(config, (0, 1), False))
+    worker = Worker(
+        {feature_key(config): bench.features},
+        lambda c, seeds, f, clip, targets, _: run_trial(c, seeds, f, clip, targets),
+        lambda *_: bench.clip,
+    )
+    worker.begin(trial_spec(config, (0, 1), False))
     while True:
-        result = worker.train()
+        result = worker.step()
         if result.get("done"):
-            return dict(result[FINAL])
+            return dict(result[FINAL][0])
 
 
 def test_a_finished_run_says_what_it_computed() -> None:

@@ -41,4 +41,4 @@ def done(searcher: StudySearcher, trial_id: str) -> dict[str, Any]:
     """The last result of a trial that went well."""
     work = searcher.work(trial_id)
     values = [truth(work.setting.config, seed) for seed in work.seeds]
-    return {FINAL: {"objective": 0.0, "selection": {"harmonic_mean": values}}}
+    return {FINAL: [{"objective": 0.0, "selection": {"harmonic_mean": values}}]}

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from harness.tuning.run import bind
+from harness.tuning.run import worker_arguments
 from harness.worker import trial_spec
+from harness.worker.worker import Worker
 from tests.harness.fakes import FakeClip, make_method, make_study
 
 
@@ -24,6 +25,6 @@ def test_compile_says_whether_steps_are_recorded(
     """Whatever the backbone brings along."""
     study = make_study(compile=said)
     method = replace(make_method(tmp_path / "log"), load_backbone=load)
-    spec = trial_spec(study.trial, [0], True)
-    worker = bind(study, {}, method, None)(spec)
+    worker = Worker({}, **worker_arguments(study, method, None))
+    worker.begin(trial_spec(study.trial, [0], True))
     assert worker._backbone(worker._parse()).recorder == kept

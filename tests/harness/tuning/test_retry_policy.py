@@ -40,7 +40,7 @@ def given(prints: Fingerprints, seeds: int = 1) -> Given:
 
 def ran_out() -> dict[str, Any]:
     """The last result of a trial whose method ran out of memory."""
-    return {FAILED: failure(MemoryError("no more"), (0,), "at stage final, epoch 1")}
+    return {FAILED: [failure(MemoryError("no more"), (0,), "at stage final, epoch 1")]}
 
 
 def test_a_dead_worker_is_given_one_chance(prints: Fingerprints) -> None:

@@ -38,7 +38,7 @@ def final_of(work: Work) -> dict[str, Any]:
     """A flattened last result of a finished trial, as Tune hands it over."""
     values = [truth(work.setting.config, seed) for seed in work.seeds]
     mean = sum(values) / len(values)
-    return {"final": {"objective": mean, "selection": {"harmonic_mean": values}}}
+    return {"final": [{"objective": mean, "selection": {"harmonic_mean": values}}]}
 
 
 def drive(searcher: StudySearcher, most: int = 100) -> list[Work]:
@@ -91,7 +91,7 @@ def test_states_reach_optuna_and_values_only_with_complete(prints: Fingerprints)
         searcher.suggest(name)
     searcher.on_trial_complete("a", final_of(searcher.work("a")))
     searcher.on_trial_complete("b", {"selection_objective": 60.0})
-    searcher.on_trial_complete("c", {"failed": {"failure": "non_finite", "reason": "nan"}})
+    searcher.on_trial_complete("c", {"failed": [{"failure": "non_finite", "reason": "nan"}]})
     searcher.on_trial_complete("d", error=True)
     searcher.suggest("d again")
     searcher.on_trial_complete("d again", error=True)
@@ -99,7 +99,7 @@ def test_states_reach_optuna_and_values_only_with_complete(prints: Fingerprints)
     searcher.suggest("e again")
     searcher.on_trial_complete("e again", None)
     nan = float("nan")
-    final = {"final": {"objective": nan, "selection": {"harmonic_mean": [nan]}}}
+    final = {"final": [{"objective": nan, "selection": {"harmonic_mean": [nan]}}]}
     searcher.on_trial_complete("f", final)
     trials = optuna_trials(searcher)
     assert [trial.state for trial in trials] == [

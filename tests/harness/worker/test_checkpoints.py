@@ -11,7 +11,7 @@ from harness.checkpoint_storage import Storage
 from harness.worker.checkpoints import Checkpoints, checkpoint_name
 from harness.worker.results import EPOCHS, FAILED, FINAL
 from harness.worker.spec import trial_spec
-from harness.worker.trainable import ShipTrainable
+from harness.worker.worker import Worker
 from ship.metrics import EpochMetrics
 from ship.training.checkpoint import Checkpoint
 from ship.training.state import CheckpointError
@@ -31,12 +31,12 @@ def storage(tmp_path: Path) -> Storage:
 
 def worker_of(
     tmp_path: Path, storage: Storage, every: float | None = 0.0, run_trial: Any = None
-) -> ShipTrainable:
+) -> Worker:
     """A worker of the analytic method that keeps checkpoints."""
     log = tmp_path / "log"
     worker = make_worker(run_trial or make_method(log).run_trial)
     worker._checkpoints = Checkpoints(storage, every)
-    worker.reset_config(spec())
+    worker.begin(spec())
     return worker
 
 
@@ -57,11 +57,11 @@ def spec(name: str = NAME) -> dict[str, Any]:
     return trial_spec(TrialConfig(), (0, 1), True, name)
 
 
-def results(worker: ShipTrainable) -> list[dict[str, Any]]:
+def results(worker: Worker) -> list[dict[str, Any]]:
     """All that are left."""
-    found = [worker.train()]
+    found = [worker.step()]
     while not found[-1].get("done"):
-        found.append(worker.train())
+        found.append(worker.step())
     return found
 
 
@@ -76,11 +76,11 @@ def test_another_worker_goes_on(tmp_path: Path, storage: Storage, steps: int) ->
     whole = results(worker_of(tmp_path, Storage(str(tmp_path), "other")))
     first = worker_of(tmp_path, storage)
     for _ in range(steps):
-        first.train()
+        first.step()
     found = results(worker_of(tmp_path, storage))
     assert said(found) == said(whole)
     for name in ("test", "selection", "selection_epoch", "objective", "cost/text_tokens"):
-        assert found[-1][FINAL][name] == whole[-1][FINAL][name]
+        assert found[-1][FINAL][0][name] == whole[-1][FINAL][0][name]
     assert f"went on behind {1 + steps} epochs" in (tmp_path / "log").read_text()
 
 
@@ -88,8 +88,8 @@ def test_time_before_counts(tmp_path: Path, storage: Storage) -> None:
     """A trial costs what all its parts took."""
     first = worker_of(tmp_path, storage)
     first._seconds = 1000.0
-    first.train()
-    assert results(worker_of(tmp_path, storage))[-1][FINAL]["cost/seconds"] > 1000
+    first.step()
+    assert results(worker_of(tmp_path, storage))[-1][FINAL][0]["cost/seconds"] > 1000
 
 
 def test_the_next_trial_of_a_worker_drops_the_last_ones(tmp_path: Path, storage: Storage) -> None:
@@ -97,7 +97,7 @@ def test_the_next_trial_of_a_worker_drops_the_last_ones(tmp_path: Path, storage:
     worker = worker_of(tmp_path, storage)
     results(worker)
     assert storage.read(NAME) is not None
-    worker.reset_config(spec("another"))
+    worker.begin(spec("another"))
     assert storage.read(NAME) is None
 
 
@@ -105,9 +105,9 @@ def test_none_are_written_before_it_is_time(tmp_path: Path, storage: Storage) ->
     """Nor where the study wants none; one that is there is read all the same."""
     for every in (3600.0, None):
         worker = worker_of(tmp_path, storage, every)
-        worker.train()
+        worker.step()
         assert storage.read(NAME) is None
-    worker_of(tmp_path, storage).train()
+    worker_of(tmp_path, storage).step()
     results(worker_of(tmp_path, storage, None))
     assert "went on behind" in (tmp_path / "log").read_text()
 
@@ -142,7 +142,7 @@ def test_damaged_checkpoints_cost_no_more_than_the_time(
 ) -> None:
     """The trial starts again, with one line in the log."""
     first = worker_of(tmp_path, storage)
-    first.train()
+    first.step()
     data = storage.read(NAME)
     assert data is not None
     swapped = checkpoint_name("another", (0, 1))
@@ -164,7 +164,7 @@ def test_damaged_checkpoints_cost_no_more_than_the_time(
 
 def test_a_checkpoint_that_does_not_fit_starts_again(tmp_path: Path, storage: Storage) -> None:
     """What the method refuses, it has reported nothing of."""
-    worker_of(tmp_path, storage).train()
+    worker_of(tmp_path, storage).step()
     found = results(worker_of(tmp_path, storage, None, refusing(tmp_path)))
     assert FINAL in found[-1]
     assert FAILED not in found[-1]
@@ -197,7 +197,7 @@ def test_one_that_does_not_fit_and_cannot_be_removed_is_read_once(
     tmp_path: Path, storage: Storage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As with credentials that may read and write alone; else the trial would begin for ever."""
-    worker_of(tmp_path, storage).train()
+    worker_of(tmp_path, storage).step()
 
     def delete(self: Storage, name: str) -> None:
         raise PermissionError("not allowed")

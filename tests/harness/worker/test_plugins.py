@@ -36,9 +36,9 @@ def test_files_come_along(tmp_path: Path, config: TrialConfig) -> None:
     spec = trial_spec(CONFIG, (0, 1), True)
     assert json.loads(spec["spec"])["plugins"] == {}
     worker = make_worker(analytic(tmp_path), record=record)
-    spec = json.loads(worker.config["spec"])
-    spec["trials"] = [config.model_dump(mode="json")]
-    assert worker.reset_config({"spec": json.dumps(spec)})
+    spec = dict(worker._spec)
+    spec["trial"] = config.model_dump(mode="json")
+    worker.begin({"spec": json.dumps(spec)})
     assert FINAL in finish(worker)[-1]
 
 
@@ -47,7 +47,7 @@ def test_a_node_without_the_plugin(tmp_path: Path, config: TrialConfig) -> None:
     worker = make_worker(analytic(tmp_path), config=config)
     FINETUNERS.pop("nearest_mean")
     FINETUNERS.origins.pop("nearest_mean")
-    failed = finish(worker)[-1][FAILED]
+    (failed,) = finish(worker)[-1][FAILED]
     assert "on this node: Input tag 'nearest_mean'" in failed["reason"]
 
 
@@ -55,7 +55,7 @@ def test_a_node_with_another_version(tmp_path: Path, config: TrialConfig) -> Non
     """Its numbers would be those of other code."""
     worker = make_worker(analytic(tmp_path), config=config)
     FINETUNERS.origins["nearest_mean"] = Origin("package theirs", "theirs 0.2")
-    failed = finish(worker)[-1][FAILED]
+    (failed,) = finish(worker)[-1][FAILED]
     assert (
         "finetuner nearest_mean is theirs 0.2 on this node, and was planned as" in failed["reason"]
     )

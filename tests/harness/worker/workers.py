@@ -7,9 +7,7 @@ from typing import Any
 import numpy as np
 
 from harness.worker.spec import feature_key, trial_spec
-from harness.worker.trainable import (
-    ShipTrainable,
-)
+from harness.worker.worker import Worker
 from ship.metrics import EpochMetrics
 from ship.trial_config import TrialConfig
 from tests.harness.fakes import FakeClip, FakeFeatures, make_method
@@ -17,30 +15,26 @@ from tests.harness.fakes import FakeClip, FakeFeatures, make_method
 CONFIG = TrialConfig()
 
 
-def make_worker(run_trial: Any, config: TrialConfig = CONFIG, **keys: Any) -> ShipTrainable:
+def make_worker(run_trial: Any, config: TrialConfig = CONFIG, **keys: Any) -> Worker:
     """A worker with its first trial."""
-
-    class Worker(ShipTrainable):
-        def setup(self, spec: dict[str, Any]) -> None:  # type: ignore[override]
-            shared = np.zeros((1, 1, 1), dtype=np.float32)
-            shared.setflags(write=False)  # as Ray gives them
-            features = FakeFeatures("emoji", shared, keys.get("backbone"))
-            super().setup(
-                spec,
-                features={feature_key(c): features for c in (config, CONFIG)},
-                run_trial=run_trial,
-                load_backbone=keys.get("load_backbone", FakeClip),
-                **keys.get("record", {}),
-            )
-
-    return Worker(config=trial_spec(config, (0, 1), keys.get("judged", True)))
+    shared = np.zeros((1, 1, 1), dtype=np.float32)
+    shared.setflags(write=False)  # as Ray gives them
+    features = FakeFeatures("emoji", shared, keys.get("backbone"))
+    worker = Worker(
+        {feature_key(c): features for c in (config, CONFIG)},
+        run_trial,
+        keys.get("load_backbone", FakeClip),
+        **keys.get("record", {}),
+    )
+    worker.begin(trial_spec(config, (0, 1), keys.get("judged", True)))
+    return worker
 
 
-def finish(worker: ShipTrainable) -> list[dict[str, Any]]:
+def finish(worker: Worker) -> list[dict[str, Any]]:
     """Every result up to the last."""
     results = []
     while not results or not results[-1].get("done"):
-        results.append(worker.train())
+        results.append(worker.step())
     return results
 
 

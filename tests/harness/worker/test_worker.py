@@ -1,9 +1,8 @@
-"""The worker's code, called as Ray calls it, in this process."""
+"""A worker in this process."""
 
 import json
 import os
 from collections.abc import Iterator
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +10,7 @@ import numpy as np
 import pytest
 
 from harness.resources import PeakMemory, device_label
-from harness.worker.spec import feature_key, target_key, trial_spec
-from harness.worker.trainable import (
+from harness.worker.results import (
     EPOCHS,
     EVALUATIONS,
     FAILED,
@@ -20,6 +18,8 @@ from harness.worker.trainable import (
     LOAD,
     OBJECTIVE,
 )
+from harness.worker.spec import feature_key, target_key, trial_spec
+from harness.worker.trainable import ShipTrainable
 from reports.contract import Failure
 from ship.metrics import EpochMetrics
 from ship.trial_config import TrialConfig
@@ -53,7 +53,7 @@ def test_a_trial_that_must_not_be_stopped_shows_no_objective(tmp_path: Path) -> 
 def test_slow_epochs_travel_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """A result comes at least every half second."""
     clock = iter(np.arange(0, 100, 0.4))
-    monkeypatch.setattr("harness.worker.trainable.time.monotonic", lambda: float(next(clock)))
+    monkeypatch.setattr("harness.worker.worker.time.monotonic", lambda: float(next(clock)))
     worker = make_worker(items(*[{"loss": (1.0, 1.0)}] * 6))
     counts = [len(worker.step()[EPOCHS]) for _ in range(3)]
     assert max(counts) <= 2
@@ -61,7 +61,7 @@ def test_slow_epochs_travel_alone(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_final_result_has_every_seed_and_the_cost(tmp_path: Path) -> None:
     """Selection values are those of the chosen epoch."""
-    final = finish(make_worker(analytic(tmp_path), objective="joint_new"))[-1][FINAL]
+    (final,) = finish(make_worker(analytic(tmp_path), objective="joint_new"))[-1][FINAL]
     values = [truth(CONFIG, 0), truth(CONFIG, 1)]
     assert final["test"]["new"] == pytest.approx(values)
     assert final["selection"]["joint_new"] == pytest.approx(values)
@@ -100,8 +100,8 @@ def test_a_worker_serves_the_next_trial_with_the_backbone_it_has(tmp_path: Path)
     )
     for name in ("pocket", "A:b", "pocket", "C:d", "pocket", "A:b"):
         config = CONFIG.model_copy(update={"backbone": name})
-        assert worker.reset_config(trial_spec(config, (5,), True))
-        assert len(finish(worker)[-1][FINAL]["test"]["base"]) == 1
+        worker.begin(trial_spec(config, (5,), True))
+        assert len(finish(worker)[-1][FINAL][0]["test"]["base"]) == 1
     assert loaded == ["pocket", "A:b", "C:d", "A:b"]
 
 
@@ -134,7 +134,7 @@ def test_a_backbone_is_kept_by_its_precision(tmp_path: Path) -> None:
     worker = make_worker(analytic(tmp_path), load_backbone=load)
     finish(worker)
     half = CONFIG.model_copy(update={"precision": "bf16"})
-    worker.reset_config(trial_spec(half, (5,), True))
+    worker.begin(trial_spec(half, (5,), True))
     finish(worker)
     assert loaded == [("pocket", "fp32"), ("pocket", "bf16")]
 
@@ -144,9 +144,9 @@ def test_a_metric_that_is_not_finite_fails_the_trial(value: float) -> None:
     """The reason names metric, stage, epoch and seeds."""
     worker = make_worker(items({"loss": (1.0, 1.0)}, {"loss": (1.0, value)}))
     last = finish(worker)[-1]
-    assert last[FAILED]["failure"] == "non_finite"
+    assert last[FAILED][0]["failure"] == "non_finite"
     reason = "loss is not finite at stage selection, epoch 2 (seeds 1)"
-    assert last[FAILED]["reason"] == reason
+    assert last[FAILED][0]["reason"] == reason
 
 
 def test_an_exception_is_a_result(tmp_path: Path) -> None:
@@ -158,12 +158,12 @@ def test_an_exception_is_a_result(tmp_path: Path) -> None:
 
     worker = make_worker(run_trial)
     last = finish(worker)[-1]
-    assert last[FAILED]["failure"] == "error"
-    assert last[FAILED]["reason"].startswith("KeyError: ")
-    assert last[FAILED]["reason"].endswith("(at stage selection_generator, epoch 4)")
-    assert "\n" not in last[FAILED]["reason"]
+    assert last[FAILED][0]["failure"] == "error"
+    assert last[FAILED][0]["reason"].startswith("KeyError: ")
+    assert last[FAILED][0]["reason"].endswith("(at stage selection_generator, epoch 4)")
+    assert "\n" not in last[FAILED][0]["reason"]
     worker._run_trial = analytic(tmp_path)
-    worker.reset_config(trial_spec(CONFIG, (0,), True))
+    worker.begin(trial_spec(CONFIG, (0,), True))
     assert FINAL in finish(worker)[-1]
 
 
@@ -174,13 +174,13 @@ def test_a_backbone_that_cannot_be_loaded_fails_its_trial() -> None:
         raise ValueError(f"no weights for {name}")
 
     last = finish(make_worker(items(), load_backbone=load))[-1]
-    assert last[FAILED]["reason"] == "ValueError: no weights for pocket (before its first epoch)"
+    assert last[FAILED][0]["reason"] == "ValueError: no weights for pocket (before its first epoch)"
 
 
 def test_a_trial_without_test_metrics_fails() -> None:
     """Half a trial is no result."""
     last = finish(make_worker(items({"harmonic_mean": (1.0, 1.0)})))[-1]
-    assert "without test metrics" in last[FAILED]["reason"]
+    assert "without test metrics" in last[FAILED][0]["reason"]
 
 
 def test_a_spec_survives_the_journey() -> None:
@@ -204,7 +204,7 @@ def test_a_node_with_other_weights_fails_its_trials(tmp_path: Path) -> None:
     given = {"load_backbone": load_other_weights, "backbone": "weights-of-pocket"}
     worker = make_worker(analytic(tmp_path), **given)
     (result,) = finish(worker)
-    failed = result[FAILED]
+    (failed,) = result[FAILED]
     assert failed["failure"] is Failure.ERROR
     assert "backbone pocket has other weights on this node than its" in failed["reason"]
     worker = make_worker(analytic(tmp_path), backbone="weights-of-pocket")
@@ -219,13 +219,20 @@ def test_a_node_with_other_weights_fails_its_trials(tmp_path: Path) -> None:
         ("mat1 and mat2 shapes cannot be multiplied", False),
     ],
 )
-def test_a_worker_whose_gpu_is_broken_takes_no_further_trial(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, message: str, broken: bool
-) -> None:
-    """CUDA would refuse that one as well; the trial whose fault it was has the reason."""
+def test_a_worker_whose_gpu_is_broken_says_so(message: str, broken: bool) -> None:
+    """CUDA would refuse the next trial as well; the one whose fault it was has the reason."""
 
     def fail(*_: Any) -> Iterator[EpochMetrics]:
         raise RuntimeError(message)
+
+    worker = make_worker(fail)
+    (result,) = finish(worker)
+    assert message in result[FAILED][0]["reason"]
+    assert worker.broken == broken
+
+
+def test_a_process_with_a_broken_gpu_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its next trial is then tried again, on another worker."""
 
     class Gone(BaseException):
         pass
@@ -233,9 +240,21 @@ def test_a_worker_whose_gpu_is_broken_takes_no_further_trial(
     def leave(code: int) -> None:
         raise Gone
 
-    worker = make_worker(fail)
-    (result,) = finish(worker)
-    assert message in result[FAILED]["reason"]
     monkeypatch.setattr(os, "_exit", leave)
-    with pytest.raises(Gone) if broken else nullcontext():
-        assert worker.reset_config(trial_spec(CONFIG, (0, 1), True))
+    trainable = object.__new__(ShipTrainable)
+    trainable._worker = make_worker(items())
+    assert trainable.reset_config(trial_spec(CONFIG, (0, 1), True))
+    trainable._worker.broken = True
+    with pytest.raises(Gone):
+        trainable.reset_config(trial_spec(CONFIG, (0, 1), True))
+
+
+def test_a_failure_has_its_traceback_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    """The run keeps one line of it alone."""
+
+    def fail(*_: Any) -> Iterator[EpochMetrics]:
+        raise RuntimeError("no more")
+
+    finish(make_worker(fail))
+    (record,) = [one for one in caplog.records if one.exc_info]
+    assert "in fail" in (record.exc_text or caplog.text) and "no more" in caplog.text
