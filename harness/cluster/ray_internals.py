@@ -10,6 +10,7 @@ run. Ray's process on each node is called a raylet.
 
 import importlib
 import re
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -69,6 +70,28 @@ def loopback_addresses() -> Iterator[None]:
     ask for the session's token.
     """
     with _replaced("ray._private.ray_constants", "ENABLE_RAY_CLUSTER", lambda original: False):
+        yield
+
+
+@contextmanager
+def workers_import_as_the_driver() -> Iterator[None]:
+    """Keep a Ray that is joined in this context from importing from where the driver does not.
+
+    Ray puts the driver's working directory first on the sys.path of every worker, whether the
+    driver has it there or not: a folder in it hides an installed package of the same name. Where
+    the installed Ray lacks the method that is replaced here, it does so still.
+    """
+
+    def replacement(original: Callable[..., Any]) -> Callable[..., Any]:
+        def serialized(job: Any) -> Any:
+            there = {Path(folder).resolve() for folder in sys.path}  # "" is the working directory
+            paths = getattr(job, "_py_driver_sys_path", [])
+            paths[:] = [path for path in paths if Path(path).resolve() in there]
+            return original(job)
+
+        return serialized
+
+    with _replaced("ray.job_config", "JobConfig._serialize", replacement):
         yield
 
 

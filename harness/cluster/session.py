@@ -13,7 +13,7 @@ from ray.exceptions import RayError
 
 from harness.cluster.loopback import loopback, private_token
 from harness.cluster.quiet import quiet_core, quiet_ray
-from harness.cluster.ray_internals import UNDOCUMENTED_ENVIRONMENT
+from harness.cluster.ray_internals import UNDOCUMENTED_ENVIRONMENT, workers_import_as_the_driver
 from harness.config import Resources, StudyConfig
 from harness.environment import environment, replaced_environment
 from harness.errors import ClusterError
@@ -129,7 +129,8 @@ def _init(study: StudyConfig, address: str | None, object_bytes: int, verbose: b
             "include_dashboard": False,
         }
     try:
-        with nullcontext() if address else replaced_environment(variables):
+        here = nullcontext() if address else replaced_environment(variables)
+        with workers_import_as_the_driver(), here:
             ray.init(
                 address=address or "local",
                 log_to_driver=verbose,

@@ -25,7 +25,7 @@ ONLY_THERE = "harness/cluster/ray_internals.py"
 UNDOCUMENTED = {
     "temporary_state", "ray_actor", "error_file", "print_to_stdstream", "ENABLE_RAY_CLUSTER",
     "AuthenticationTokenLoader", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "NodeManagerAddress",
-    "NodeManagerPort", "get_node_ip_address",
+    "NodeManagerPort", "get_node_ip_address", "_py_driver_sys_path", "JobConfig._serialize",
 }  # fmt: skip
 MESSAGES = ("A worker died or was killed", "running low on memory", "temporarily unavailable")
 # (module, dotted name in it) of all that a study takes from inside Ray
@@ -33,6 +33,7 @@ INSIDE = [
     ("ray._private.ray_constants", "ENABLE_RAY_CLUSTER"),
     ("ray._private.worker", "print_to_stdstream"),
     ("ray.air.execution._internal.actor_manager", "RayActorManager._actor_task_failed"),
+    ("ray.job_config", "JobConfig._serialize"),
     ("ray.util", "get_node_ip_address"),
 ]
 
@@ -175,6 +176,7 @@ def test_without_rereading_rays_own_authentication_stays(
         (*INSIDE[0], loopback),
         (*INSIDE[1], lambda: quiet_ray(verbose=False)),
         (*INSIDE[2], ray_internals.memory_kills_as_worker_deaths),
+        (*INSIDE[3], ray_internals.workers_import_as_the_driver),
     ],
 )
 def test_a_name_that_is_gone_is_not_made(

@@ -34,3 +34,25 @@ def test_workers_have_the_threads_of_a_trial_in_their_environment() -> None:
     assert told == ["1", "PASSIVE"]
     assert runtime_env == {}  # else no process that is there already would do
     assert driver == ["7", None]
+
+
+def test_workers_import_from_where_the_driver_does(tmp_path: Path) -> None:
+    """A folder where a study is started does not hide an installed package of its name."""
+    (tmp_path / "made_up").mkdir()
+    code = (
+        "import importlib.util, ray\n"
+        "from harness.cluster import ray_session\n"
+        "from tests.harness.fakes import make_study\n"
+        "found = lambda: str(importlib.util.find_spec('made_up'))\n"
+        "with ray_session(make_study(), None, 0, False):\n"
+        "    print(found(), ray.get(ray.remote(found).remote()))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", code],  # as ship-sweep: the folder is not on its path
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.splitlines()[-1] == "None None"
