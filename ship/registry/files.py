@@ -71,8 +71,10 @@ def read_plugin_file(path: Path | str) -> PluginFile:
     """Read a file; nothing of it is run.
 
     Raises:
-        PluginError: it cannot be read, or is too large.
+        PluginError: it is no regular file, cannot be read, or is too large.
     """
+    if Path(path).exists() and not Path(path).is_file():  # a device or a pipe might never end
+        raise PluginError(f"file {path}: must be a regular file, not a folder, pipe or device")
     try:
         with Path(path).open("rb") as file:
             content = file.read(MOST_BYTES + 1)

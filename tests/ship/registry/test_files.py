@@ -1,5 +1,6 @@
 """Plugins in a single file."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -107,6 +108,16 @@ def test_a_file_that_is_not_there_or_too_large(tmp_path: Path) -> None:
     large.write_text("#" * (1 << 20) + "\n")
     with pytest.raises(PluginError, match="more than 1048576 bytes"):
         load_plugin(large)
+
+
+@pytest.mark.timeout(20)  # whoever opens a pipe waits for a writer
+def test_what_is_no_regular_file(tmp_path: Path) -> None:
+    """A pipe that nobody writes to, a folder and a device are refused before they are opened."""
+    os.mkfifo(tmp_path / "pipe.py")
+    for path in (tmp_path / "pipe.py", tmp_path, Path("/dev/zero")):
+        with pytest.raises(PluginError, match="must be a regular file") as caught:
+            load_plugin(path)
+        assert str(caught.value).startswith(f"file {path}: ")
 
 
 def test_two_files_with_one_name(tmp_path: Path) -> None:
