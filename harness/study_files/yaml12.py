@@ -134,6 +134,11 @@ def _problem(error: MarkedYAMLError) -> str:
     problem = error.problem or ""
     if "'\\t'" in problem:
         return "indent with spaces, got a tab"
+    if problem == "mapping values are not allowed here":
+        return (
+            f"{problem}; quote a text that has a colon and a space, write image_folder:NAME "
+            f"without the space, and indent a key as the keys beside it"
+        )
     return f"{error.context}, {problem}" if error.context else problem
 
 

@@ -64,7 +64,12 @@ def test_key_given_twice_is_a_fault_with_both_lines(tmp_path: Path) -> None:
     ("text", "line"),
     [
         ("a:\n\t- b", "L: line 2, column 1: must be valid YAML: indent with spaces, got a tab"),
-        ("a: b: c", "L: line 1, column 5: must be valid YAML: mapping values are not allowed here"),
+        (
+            "dataset: image_folder: pets",
+            "L: line 1, column 22: must be valid YAML: mapping values are not allowed here; quote "
+            "a text that has a colon and a space, write image_folder:NAME without the space, and "
+            "indent a key as the keys beside it",
+        ),
         (
             "x: !!python/object:os.system y",
             "L: line 1, column 4: must be valid YAML: values must be plain, "
