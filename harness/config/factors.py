@@ -60,7 +60,7 @@ def parse_space(raw: Any, constants: Mapping[str, Any]) -> tuple[dict[str, Facto
         constants: the YAML's trial settings, groups as mappings with a name; may be faulty.
     """
     if raw is None or raw == {}:
-        return {}, [Fault("space", "must have at least one factor", choices=tuple(FIELDS))]
+        return {}, [Fault("space", "must have at least one factor", choices=_in_short())]
     if not isinstance(raw, dict):
         return {}, [Fault("space", "must be a mapping of settings to factors", raw)]
     space: dict[str, Factor] = {}
@@ -155,10 +155,14 @@ def _unknown_factor(key: str) -> Fault:
         choices = tuple(name for name in FIELDS if name.startswith(f"{group}."))
         near = group if leaf == "name" else nearest(key, choices)
         return Fault("", "must be a setting of a trial", choices=choices, near=near)
-    choices = (*(name for name in FIELDS if "." not in name), *(f"{name}.*" for name in GROUPS))
     same_leaf = [name for name in FIELDS if name.rpartition(".")[2] == key]
     near = same_leaf[0] if same_leaf else nearest(key, FIELDS)
-    return Fault("", "must be a setting of a trial", choices=choices, near=near)
+    return Fault("", "must be a setting of a trial", choices=_in_short(), near=near)
+
+
+def _in_short() -> tuple[str, ...]:
+    """What may be a factor, each group's settings as one entry: "shots", "generator.*"."""
+    return (*(name for name in FIELDS if "." not in name), *(f"{name}.*" for name in GROUPS))
 
 
 def indexed(name: str, values: tuple[Any, ...]) -> dict[str, Any]:

@@ -166,7 +166,8 @@ def _unknown(key: Any) -> Fault:
     known = (*STUDY_KEYS, *TRIAL_KEYS)
     leaves = [name for name in FIELDS if name.rpartition(".")[2] == key]
     near = leaves[0] if leaves else nearest(str(key), known)
-    return Fault(str(key), "must be a known key", choices=known, near=near)
+    choices = () if near else known  # of forty keys, the one that was meant is enough
+    return Fault(str(key), "must be a known key", choices=choices, near=near)
 
 
 def _parse_settings(

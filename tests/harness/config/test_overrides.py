@@ -140,7 +140,7 @@ def test_null_is_a_value_where_a_setting_may_be_null() -> None:
 @pytest.mark.parametrize(
     ("override", "pattern"),
     [
-        ("sed=3", r"--set: sed must be a known key \(did you mean seeds\? .*"),
+        ("sed=3", r"--set: sed must be a known key \(did you mean seeds\?\)"),
         ("finetuner.name=x", r"--set: finetuner must be one of the choices, got 'x' .*"),
         ("generator.epoch=3", r"--set: generator.epoch must be a known .*mean epochs\? .*"),
         ("shots=x", "--set: shots must be an integer, got 'x'"),
