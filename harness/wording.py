@@ -3,24 +3,9 @@
 import difflib
 from collections.abc import Iterable
 from typing import Any
-from unicodedata import category
 
-_NO_TEXT = frozenset({"Cc", "Cs"})
-
-
-def printable(text: str) -> str:
-    """A text in which control characters, which a terminal would obey, are spelled out."""
-    return "".join(
-        character.encode("unicode_escape").decode()
-        if category(character) in _NO_TEXT
-        else character
-        for character in text
-    )
-
-
-def printable_lines(text: str) -> str:
-    """As printable, of a text of several lines."""
-    return "\n".join(map(printable, text.split("\n")))
+from reports.contract import printable as printable
+from reports.contract import printable_lines as printable_lines
 
 
 def show(value: Any, width: int = 60) -> str:

@@ -6,6 +6,7 @@ from typing import Any
 
 from reports.charts.model import Chart
 from reports.charts.theme import COLUMN, DOTS_PER_INCH, PAGE, PAPER
+from reports.contract import printable_lines
 
 VEGA_LITE = "6.4"  # the version that specifications are written for
 _NO_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -55,8 +56,9 @@ def sized(spec: dict[str, Any], inches: float) -> dict[str, Any]:
 def _drawable(value: Any) -> Any:
     """A specification without texts that cannot be drawn.
 
-    vl-convert dies of characters that XML has not, and Vega takes a label that is called like a
-    member of every JavaScript object for that member: it gets a character without a width.
+    vl-convert dies of characters that XML has not, and others turn the order of what is drawn: they
+    are spelled out. Vega takes a label that is called like a member of every JavaScript object for
+    that member: it gets a character without a width.
     """
     if isinstance(value, dict):
         return {_drawable(key): _drawable(inner) for key, inner in value.items()}
@@ -64,7 +66,7 @@ def _drawable(value: Any) -> Any:
         return [_drawable(inner) for inner in value]
     if not isinstance(value, str):
         return value
-    return f"\u200b{value}" if value in _MEMBERS else _NO_XML.sub("�", value)
+    return f"\u200b{value}" if value in _MEMBERS else _NO_XML.sub("�", printable_lines(value))
 
 
 def for_page(spec: dict[str, Any]) -> dict[str, Any]:

@@ -45,7 +45,13 @@ from reports.contract.states import (
     State,
 )
 from reports.contract.tags import ADDED_BY_PATH, FINGERPRINTS, LONG_TAGS, Tag
-from reports.contract.text import printable, reader_may_leave, steady_output
+from reports.contract.text import (
+    is_text,
+    printable,
+    printable_lines,
+    reader_may_leave,
+    steady_output,
+)
 
 __all__ = [
     "ADDED_BY_PATH",
@@ -86,7 +92,9 @@ __all__ = [
     "curve_metric",
     "hit_column",
     "interval_metrics",
+    "is_text",
     "printable",
+    "printable_lines",
     "reader_may_leave",
     "redacted",
     "seed_metric",

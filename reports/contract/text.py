@@ -6,20 +6,30 @@ import select
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from unicodedata import category
+from unicodedata import bidirectional, category
 
 _NO_TEXT = frozenset({"Cc", "Cs"})
+# What turns the order of the characters around it: text then reads as other than it is.
+_TURNING = frozenset({"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"})
 READER_GONE = 141
 
 
+def is_text(character: str) -> bool:
+    """Whether a character is shown as itself, and is no command to what shows it."""
+    return category(character) not in _NO_TEXT and bidirectional(character) not in _TURNING
+
+
 def printable(text: str) -> str:
-    """A text in which control characters, which a terminal would obey, are spelled out."""
+    """A text in which characters that a terminal or a page would obey are spelled out."""
     return "".join(
-        character.encode("unicode_escape").decode()
-        if category(character) in _NO_TEXT
-        else character
+        character if is_text(character) else character.encode("unicode_escape").decode()
         for character in text
     )
+
+
+def printable_lines(text: str) -> str:
+    """As printable, of a text of several lines."""
+    return "\n".join(map(printable, text.split("\n")))
 
 
 def steady_output() -> None:

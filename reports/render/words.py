@@ -1,11 +1,8 @@
 """Text that a terminal shows as it is."""
 
-from unicodedata import category
-
 from rich.text import Text
 
-# Unicode categories of what is not text: control characters and surrogates
-_NO_TEXT = frozenset({"Cc", "Cs"})
+from reports.contract import is_text
 
 
 def printable(text: str, style: str = "") -> Text:
@@ -14,6 +11,4 @@ def printable(text: str, style: str = "") -> Text:
     In a plain str, rich would take [words] for its markup, and a terminal would obey an escape
     character; characters that are no text are shown as a replacement character.
     """
-    return Text(
-        "".join(c if c == "\n" or category(c) not in _NO_TEXT else "�" for c in text), style
-    )
+    return Text("".join(c if c == "\n" or is_text(c) else "�" for c in text), style)

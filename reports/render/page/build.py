@@ -10,7 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from reports.charts import Chart, Section, as_json, for_page, page_script
-from reports.contract import ARMS, COMPLETE, PRUNED
+from reports.contract import ARMS, COMPLETE, PRUNED, printable_lines
 from reports.read import Study, run_address
 from reports.render.page.tables import table_html
 from reports.report import Report
@@ -27,7 +27,9 @@ def page(report: Report, sections: Sequence[Section] = ()) -> str:
         sections: charts in their order.
     """
     loader = PackageLoader(_HERE, "templates")
-    made = Environment(loader=loader, autoescape=True, undefined=StrictUndefined)
+    made = Environment(
+        loader=loader, autoescape=True, undefined=StrictUndefined, finalize=_spelled_out
+    )
     charts = {section.name: section.charts for section in sections}
     specs = {c.name: for_page(c.spec) for section in sections for c in section.charts}
     template = made.get_template("page.html.j2")
@@ -45,6 +47,11 @@ def page(report: Report, sections: Sequence[Section] = ()) -> str:
         specs=Markup(as_json(specs)),
     )
     return text.rstrip() + "\n"
+
+
+def _spelled_out(value: Any) -> Any:
+    """What the template shows, without commands to a browser; Markup is the project's own."""
+    return printable_lines(value) if type(value) is str else value
 
 
 def _parts(report: Report, charts: Mapping[str, Sequence[Chart]]) -> Iterator[dict[str, Any]]:

@@ -5,6 +5,7 @@ from html import escape
 
 import polars as pl
 
+from reports.contract import printable_lines
 from reports.render.plain import row_cells
 from reports.tables import PLAIN, STACKED, Table, broken, cell_text
 
@@ -16,8 +17,11 @@ def table_html(table: Table) -> str:
     columns = table.page_columns
     dialect = STACKED if table.crowded else PLAIN
     rows = [(section, row) for section, rows in table.sections() for row in rows]
-    data: dict[str, list[str]] = {"section": [section for section, _ in rows]}
-    texts = [[cell_text(cell, dialect) for cell in row_cells(table, row)] for _, row in rows]
+    data: dict[str, list[str]] = {"section": [printable_lines(section) for section, _ in rows]}
+    texts = [
+        [printable_lines(cell_text(cell, dialect)) for cell in row_cells(table, row)]
+        for _, row in rows
+    ]
     for place, column in enumerate(columns):
         data[column.key] = [text[place] for text in texts]
     frame = pl.DataFrame(data)
@@ -29,7 +33,8 @@ def table_html(table: Table) -> str:
     for place, column in enumerate(columns):
         lines = broken(column.heading) if table.crowded and place >= table.labels else []
         # great_tables takes {{...}} in a heading for a unit, and then escapes nothing of it.
-        heading = escape("\n".join(lines) or column.heading).replace("{", "&#123;")
+        told = printable_lines("\n".join(lines) or column.heading)
+        heading = escape(told).replace("{", "&#123;")
         view = view.cols_label({column.key: html(heading)})
     for column in columns:
         view = view.cols_align(align=column.align, columns=[column.key])

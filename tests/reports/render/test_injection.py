@@ -5,16 +5,19 @@ import io
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
 import pytest
 
+from reports.charts import as_json, for_page, study_charts
 from reports.contract import ReportError
 from reports.python import TableView
 from reports.read.records import load_records
 from reports.render.files import report_files, text_of
 from reports.render.latex import latex
+from reports.render.page import page
 from reports.render.page.tables import table_html
 from reports.render.plain import csv_text, escaped
 from reports.report import Report, make_report
@@ -78,6 +81,21 @@ def test_a_heading_is_no_element_of_the_page(text: str) -> None:
     html = table_html(labelled(text, heading=text)).replace("&#123;", "{")
     assert "<img" not in html
     assert html.count(text.replace("<", "&lt;").replace(">", "&gt;")) == 3
+
+
+def test_a_page_shows_what_a_browser_would_obey() -> None:
+    """Of a description, levels, reasons, tables and charts; U+202E turns the text behind it."""
+    text = "a\x00b\x1b[2Jc\u202ed"
+    made = study_of([text, "b", "c"], reason=text)
+    made = replace(made, study=replace(made.study, description=text, versions={"x": text}))
+    sections = study_charts(made.analysis)
+    specs = as_json([for_page(one.spec) for part in sections for one in part.charts])
+    shown = page(made)
+    for where in (specs, shown, table_html(labelled(text, heading=text))):
+        assert not set("\x00\x1b\u202e") & set(where)
+        assert "\\u202ed" in where
+    assert shown.count(r"a\x00b\x1b[2Jc\u202ed") >= 5
+    assert r"\\x00b\\x1b[2Jc\\u202ed" in specs  # as JSON has it
 
 
 @pytest.mark.parametrize("label", ["[1, 2]", "*", " [x"])
