@@ -1,13 +1,11 @@
 """The study's own run in the store, the parent of its trials' runs."""
 
 import json
-import logging
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from harness.config import StudyConfig, levels
-from harness.errors import UserError
 from harness.planning import Plan, Setting
 from harness.recording.provenance import code_version, package_versions, source_tags
 from harness.store import (
@@ -19,10 +17,7 @@ from harness.store import (
     split_tag,
     store_errors,
 )
-from harness.wording import one_line
 from reports.contract import ADDED_BY_PATH, LONG_TAGS, Kind, State, Tag
-
-logger = logging.getLogger(__name__)
 
 YAML_ARTIFACT = "study.yaml"
 _NONE: Mapping[str, Sequence[int]] = {}
@@ -76,6 +71,9 @@ class StudyRecord:
     def describe(self, study: StudyConfig, plan: Plan) -> bool:
         """Write what the study is now into the run's tags, where they say something else.
 
+        The YAML as the user wrote it goes first: tags that say what they should are taken for a
+        sign that it is there. Nothing depends on it, as the tags hold what it says.
+
         Args:
             study: the study as configured.
             plan: whose settings and twins (reference arms that equal another setting) are wanted.
@@ -93,28 +91,16 @@ class StudyRecord:
             stale = [name for name in held if _CONTINUATION_TAG.match(name) and name not in tags]
             if not changed and not stale:
                 return False
+            text = source_text(study.source)
+            if text:
+                self._store.log_file(self.run_id, YAML_ARTIFACT, text)
             # A text that has become shorter leaves stale tags behind. One request empties them and
             # writes the new text, so that a driver killed before the tags are deleted leaves a text
             # that is whole.
             log(self._store.writer, self.run_id, tags={**changed, **dict.fromkeys(stale, "")})
             for name in stale:
                 self._store.writer.delete_tag(self.run_id, name)
-            text = source_text(study.source)
-            if text and Tag.STUDY in changed:
-                self._keep_text(text)
         return True
-
-    def _keep_text(self, text: str) -> None:
-        """Keep the YAML as the user wrote it; where that fails, the study goes on.
-
-        The tags hold what the YAML says, so that nothing depends on the file.
-        """
-        try:
-            self._store.client.log_text(self._store.stored_id(self.run_id), text, YAML_ARTIFACT)
-        except UserError:  # another driver has taken the study over
-            raise
-        except Exception as error:  # say, the server may not write artifacts
-            logger.warning("%s could not be kept in MLflow: %s", YAML_ARTIFACT, one_line(error))
 
     def begin(self) -> None:
         """Note that the study is being worked on, and with which code and packages."""
@@ -239,9 +225,9 @@ def setting_tags(setting: Setting) -> dict[str, str]:
     }
 
 
-def source_text(source: Path | None) -> str:
-    """The text of a study's YAML file; "" if there is no file, or it cannot be read."""
+def source_text(source: Path | None) -> bytes:
+    """What stands in a study's YAML file; b"" if there is no file, or it cannot be read."""
     try:
-        return source.read_text(encoding="utf-8") if source else ""
+        return source.read_bytes() if source else b""
     except OSError:
-        return ""
+        return b""

@@ -1,0 +1,74 @@
+"""The study's YAML stands at its own run, whatever dies or is away while the run is described."""
+
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.config.study_config import StudyConfig
+from harness.planning.fingerprints import Fingerprints
+from harness.planning.plan import make_plan
+from harness.recording import study_run
+from harness.recording.study_run import StudyRecord
+from harness.store.ledger import Ledger
+from harness.store.open import Store
+from tests.harness.fakes import make_study
+from tests.harness.flaky import URI, Crash, FakeStore
+from tests.harness.store.test_outbox import Post
+
+TEXT = b"name: small  # as the user wrote it\r\n"
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> StudyConfig:
+    """A study that was read from a file."""
+    source = tmp_path / "small.yaml"
+    source.write_bytes(TEXT)
+    return make_study().model_copy(update={"source": source})
+
+
+@pytest.mark.parametrize("written", [False, True])
+def test_a_driver_that_dies_beside_the_tags(
+    store: Store, study: StudyConfig, prints: Fingerprints, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, written: bool,
+) -> None:  # fmt: skip
+    """Before them or after them: the next run finds the file there, or writes it."""
+    record = StudyRecord.create(store, store.create_experiment("small"), study)
+    plan, log = make_plan(study, Ledger(), prints), study_run.log
+
+    def dying(*args: Any, **keys: Any) -> None:
+        if written:
+            log(*args, **keys)
+        raise Crash
+
+    with monkeypatch.context() as patch, pytest.raises(Crash):
+        patch.setattr(study_run, "log", dying)
+        record.describe(study, plan)
+    assert record.describe(study, plan) is not written
+    found = store.client.download_artifacts(record.run_id, "study.yaml", str(tmp_path))
+    assert Path(found).read_bytes() == TEXT
+
+
+@pytest.mark.parametrize("fate", ["before", "after", "crash before", "crash after"])
+@pytest.mark.parametrize("place", range(2, 5))
+def test_a_store_that_is_away(
+    study: StudyConfig, prints: Fingerprints, tmp_path: Path, place: int, fate: str
+) -> None:
+    """The file waits with the tags, before them."""
+    fake, plan = FakeStore(), make_plan(study, Ledger(), prints)
+    post = Post(tmp_path, fake, *["ok"] * place, fate, fate)
+    run_id = post.box.create_run("7", "small", {})
+    with suppress(Crash):
+        StudyRecord(_store(post), "7", run_id).describe(study, plan)
+    after = Post(tmp_path, fake)
+    after.deliver_all()
+    StudyRecord(_store(after), "7", run_id).describe(study, plan)
+    (run,) = fake.runs.values()
+    assert run.files == {"study.yaml": TEXT}
+    calls = [call for call in post.client.calls + after.client.calls if call.startswith("log_")]
+    assert calls.index("log_artifact") < calls.index("log_batch")
+
+
+def _store(post: Post) -> Store:
+    return Store(URI, post.client, None, post.box)  # type: ignore[arg-type]
