@@ -38,14 +38,15 @@ class Closing:
         if self._changes is None:
             self._changes = changes_from_now(name, tracking_uri)
 
-    def publication(self, outcome: "StudyOutcome") -> "Publication | None":
-        """What the study's run in MLflow is to show; None: print() will say why there is none."""
+    def publication(self, outcome: "StudyOutcome") -> "Publication":
+        """What the study's run in MLflow is to show.
+
+        Raises:
+            ReportError: there is no report; print() tries once more, and says why.
+        """
         from reports.cli import prepare
 
-        try:
-            self._made = prepare(outcome.experiment, outcome.tracking_uri)
-        except ReportError:
-            return None
+        self._made = prepare(outcome.experiment, outcome.tracking_uri)
         return self._made.publication
 
     def print(self, outcome: "StudyOutcome") -> int:
@@ -72,6 +73,8 @@ def finish(outcome: "StudyOutcome", closing: Closing) -> int:
         f"open {uri}" if remote else f"mlflow ui --backend-store-uri {shlex.quote(uri)} --port 5000"
     )
     typer.echo(f"all runs (experiment {outcome.experiment}): {command}")
+    if outcome.unpublished:
+        typer.echo(outcome.unpublished, err=True)
     if outcome.interrupted:
         typer.echo("interrupted: the same command goes on from here", err=True)
         return INTERRUPTED

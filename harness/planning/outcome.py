@@ -14,6 +14,7 @@ class StudyOutcome:
     pruned: stopped by the scheduler. missing: not run, or cut short.
     ran: whether anything was run at all.
     final: no run would change it: nothing is missing, and what failed would fail again.
+    unpublished: why the study's own run does not show the report; "" where it does, or was not to.
     """
 
     done: int
@@ -25,6 +26,7 @@ class StudyOutcome:
     interrupted: bool = False
     ran: bool = False
     final: bool = False
+    unpublished: str = ""
 
     @property
     def complete(self) -> bool:

@@ -11,6 +11,7 @@ from harness.store.errors import StoreAway, StoreError, store_errors
 from harness.store.ledger import Ledger, LedgerRun, read_ledger
 from harness.store.lock.lease import StudyLost, Timing
 from harness.store.open import Store, absolute_uri, default_uri, open_store
+from harness.store.outbox.again import again
 from harness.store.outbox.client import CLIENT_ENVIRONMENT, outbox, waiting_note
 from harness.store.params import param_text, params
 from harness.store.quiet import quieten
@@ -34,6 +35,7 @@ __all__ = [
     "StudyLost",
     "Timing",
     "absolute_uri",
+    "again",
     "close_dead_runs",
     "default_uri",
     "find_study_run",

@@ -3,15 +3,16 @@
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
 
 from harness.checkpoint_storage import storage_uri
 from harness.config import StudyConfig
-from harness.environment import environment
+from harness.environment import environment, replaced_environment
 from harness.method import Method
-from harness.planning import Consent, Fingerprints, Say, StudyOutcome
+from harness.planning import Consent, Fingerprints, StudyOutcome
 from harness.progress import SteadyConsole, line_printer
 from harness.recording import StudyRecord
 from harness.recording import publish as show_report
@@ -26,6 +27,7 @@ from harness.store import (
     StudyLost,
     Timing,
     absolute_uri,
+    again,
     close_dead_runs,
     default_uri,
     outbox,
@@ -35,12 +37,13 @@ from harness.study.context import Site, default_cache_dir, study_storage
 from harness.study.execution import Execution
 from harness.study.interrupts import Interrupts
 from harness.worker import forget_all
-from reports.contract import Publication, State
+from reports.contract import Publication, ReportError, State
 
 __all__ = ["StudyOutcome", "run_study"]
 
 Before = Callable[[str, str], None]  # takes the study's name and the store's URI
 Publish = Callable[[StudyOutcome], Publication | None]
+RETRIES = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2"}
 
 
 def run_study(
@@ -77,7 +80,7 @@ def run_study(
         timing: of the lease that keeps other hosts away.
         before: called before a study that has runs already is changed and run on.
         publish: what the study's own run is to show of an outcome, None for nothing; it is asked
-            once all that was run is in the store.
+            once all that was run is in the store, and may raise ReportError.
 
     Raises:
         StoreError, StudyBusy, StudyChanged, StudyLost, ClusterError, StorageError: one clear
@@ -118,21 +121,25 @@ def run_study(
             here = Execution.in_process if in_process else Execution.here
             outcome = _bring_about(site, interrupts, address, here, verbose, become, before)
             if publish is not None and outcome.done and not outcome.interrupted:
-                _show(site, publish, outcome, say)
+                return replace(outcome, unpublished=_show(site, publish, outcome))
             return outcome
 
 
-def _show(site: Site, publish: Publish, outcome: StudyOutcome, say: Say) -> None:
-    """Show the report at the study's own run; where that fails, the study is as it was."""
-    made = publish(outcome)
-    if made is None:
-        return
+def _show(site: Site, publish: Publish, outcome: StudyOutcome) -> str:
+    """Show the report at the study's own run; where that fails, why: the study is as it was.
+
+    Nothing is made here that a second request would make twice, and no trial waits: each request
+    is made again as ship-report does, and what is cut off in mid answer a few times as a whole.
+    """
     try:
-        record = StudyRecord.find(site.store, site.experiment_id)
-        if record is not None:
-            show_report(site.store, record.run_id, made)
-    except StoreError as error:
-        say(f"the report is not in MLflow yet, the same command writes it: {error}")
+        with replaced_environment(RETRIES):
+            made = again(site.store.uri, lambda: publish(outcome))
+            record = StudyRecord.find(site.store, site.experiment_id)
+            if made is not None and record is not None:
+                show_report(site.store, record.run_id, made)
+    except (StoreError, ReportError) as error:
+        return f"the report is not in MLflow yet, the same command writes it: {error}"
+    return ""
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_expo
 
 from harness.store.errors import StoreError
 from harness.store.outbox.retryable import transient
+from reports.contract import ReportError
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -34,7 +35,8 @@ def again(uri: str, ask: Callable[[], T]) -> T:
     """
 
     def is_away(error: BaseException) -> bool:
-        cause = error.__cause__ if isinstance(error, StoreError) else None
+        told = isinstance(error, StoreError | ReportError)  # whose cause is the store's own error
+        cause = error.__cause__ if told else None
         return transient(cause or error, uri)
 
     pause = wait_exponential(FIRST_PAUSE, LONGEST_PAUSE)

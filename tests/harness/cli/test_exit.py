@@ -15,3 +15,13 @@ def test_the_command_for_mlflow_can_be_pasted(capsys: pytest.CaptureFixture[str]
     assert finish(outcome, Closing()) == COMPLETE
     command = capsys.readouterr().out.partition(": ")[2]
     assert shlex.split(command) == ["mlflow", "ui", "--backend-store-uri", uri, "--port", "5000"]
+
+
+def test_a_report_that_is_not_in_mlflow_is_told_of_at_the_end(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The study is complete all the same, and so is its exit code."""
+    told = "the report is not in MLflow yet, the same command writes it: no answer"
+    outcome = StudyOutcome(0, 0, 0, 0, "small", "http://host", ran=True, unpublished=told)
+    assert finish(outcome, Closing()) == COMPLETE
+    assert capsys.readouterr().err.splitlines() == [told]

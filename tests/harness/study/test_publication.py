@@ -1,20 +1,21 @@
 """A report at the study's own run: written once, whole, and never at the study's cost."""
 
 import math
+import os
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from rich.console import Console
+import requests
 
 import harness.study.run
 from harness.recording import publish
 from harness.store import MAX_TAG, Store
 from harness.store.errors import StoreError
 from reports.cli import prepare
-from reports.contract import Publication, Tag
+from reports.contract import Publication, ReportError, Tag
 from tests.harness.conftest import Bench
 from tests.harness.fakes import make_study, truth
 from tests.harness.flaky import URI, Crash, FakeStore
@@ -159,18 +160,41 @@ def test_a_study_shows_its_report_and_is_then_left_alone(ray_bench: Bench) -> No
 def test_a_report_that_cannot_be_shown_undoes_no_study(
     ray_bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One line says so, and the same command shows it later; without a report nothing is asked."""
-    study, console = make_study(seeds=1), Console(record=True, quiet=False, width=300)
+    """The outcome says why, and the same command shows it later; without a report nothing is."""
+    study = make_study(seeds=1)
 
-    def refuse(*_: Any) -> None:
+    def refuse(*_: Any) -> Any:
         raise StoreError("the store is full")
 
+    def unread(*_: Any) -> Any:
+        raise ReportError("the store gives nothing")
+
+    words = "the report is not in MLflow yet, the same command writes it: the store"
     with monkeypatch.context() as patch:
         patch.setattr(harness.study.run, "show_report", refuse)
-        assert ray_bench.run(study, publish=lambda _: MADE, console=console).complete
-    words = "the report is not in MLflow yet, the same command writes it: the store is full"
-    assert words in console.export_text()
-    assert ray_bench.run(study, publish=lambda _: None).complete
+        outcome = ray_bench.run(study, publish=lambda _: MADE)
+    assert outcome.complete and outcome.unpublished == f"{words} is full"
+    outcome = ray_bench.run(study, publish=unread)
+    assert outcome.complete and outcome.unpublished == f"{words} gives nothing"
+    outcome = ray_bench.run(study, publish=lambda _: None)
+    assert outcome.complete and not outcome.unpublished
     assert Tag.PUBLISHED not in ray_bench.parent().data.tags
-    assert ray_bench.run(study, publish=lambda _: MADE).complete
+    outcome = ray_bench.run(study, publish=lambda _: MADE)
+    assert outcome.complete and not outcome.unpublished
+    assert Tag.PUBLISHED in ray_bench.parent().data.tags
+
+
+def test_what_a_report_is_made_of_is_asked_for_again(ray_bench: Bench) -> None:
+    """An answer that is lost leaves no study without its report; the client's tries are on."""
+    tries = []
+
+    def lost(_: Any) -> Publication:
+        tries.append(os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"])
+        if len(tries) < 3:
+            raise ReportError("cannot read the store") from requests.ConnectionError("cut off")
+        return MADE
+
+    outcome = ray_bench.run(make_study(seeds=1), publish=lost)
+    assert outcome.complete and not outcome.unpublished
+    assert tries == ["2", "2", "2"]
     assert Tag.PUBLISHED in ray_bench.parent().data.tags
