@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from reports.analysis.design import Varied, as_numbers
-from reports.stats import Array
+from reports.analysis.design import Codes, Varied, as_numbers
+from reports.stats import Array, scale_of, without_rounding
 
 # A column that keeps less of its length than this is a combination of the others.
 _DEPENDENT = 1e-8
@@ -89,6 +89,56 @@ def grid_model(factors: Sequence[Varied]) -> Model:
     columns: dict[tuple[int, ...], Array] = {(i,): column for i, column in enumerate(mains)}
     columns |= {(a, b): _product(mains[a], mains[b]) for a, b in pairs}
     return _model(columns)
+
+
+def distinct(
+    values: Array, factors: Sequence[Varied], model: Model
+) -> tuple[Array, Sequence[Varied], Model]:
+    """A grid without levels that have another level's results in every setting, under every seed.
+
+    To a test such levels are one: their contrasts have fewer dimensions than levels, and an F that
+    counts these finds effects too often.
+
+    Args:
+        values: (S, R).
+        factors: of the S settings.
+        model: of the grid.
+
+    Returns:
+        The values, factors and model of the settings that are left. A factor may have one level
+        then, and its terms no freedom.
+    """
+    scale, kept = scale_of(values), np.arange(len(values))
+    for place, factor in enumerate(factors):
+        by_level: dict[int, dict[tuple[int, ...], int]] = {}
+        for row in kept.tolist():
+            rest = tuple(int(f.codes[row]) for i, f in enumerate(factors) if i != place)
+            by_level.setdefault(int(factor.codes[row]), {})[rest] = row
+        first: list[dict[tuple[int, ...], int]] = []
+        for code, own in by_level.items():
+            twin = code >= 0 and any(
+                own.keys() == other.keys()
+                and not without_rounding(
+                    values[list(own.values())] - values[[other[rest] for rest in own]], scale
+                ).any()
+                for other in first
+            )
+            if twin:
+                kept = kept[factor.codes[kept] != code]
+            elif code >= 0:
+                first.append(own)
+    if len(kept) == len(values):
+        return values, factors, model
+    left = [_only(factor, kept) for factor in factors]
+    return values[kept], left, grid_model(left)
+
+
+def _only(factor: Varied, kept: Codes) -> Varied:
+    """A factor of some of its settings, with the levels that these have."""
+    codes = factor.codes[kept]
+    used = np.unique(codes[codes >= 0])
+    levels = tuple(factor.levels[code] for code in used)
+    return Varied(factor.factor, levels, np.where(codes < 0, -1, np.searchsorted(used, codes)))
 
 
 def range_model(factors: Sequence[Varied], degree: int) -> Model:

@@ -1,13 +1,13 @@
 """Which factor matters, by how much, and whether to trust it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from reports.analysis.contrasts import Model, grid_model, range_model
+from reports.analysis.contrasts import Model, distinct, grid_model, range_model
 from reports.analysis.design import FLAT, Block, Unavailable, Varied, layout
-from reports.analysis.permutation import grid_p, range_p
+from reports.analysis.permutation import grid_p, least_grid_p, range_p
 from reports.analysis.variance import block_f, contrasts, grams, noise, share, strength
 from reports.read import Study
 from reports.stats import Estimate, holm
@@ -44,6 +44,8 @@ class Importance:
     noise: percent of the variance of settings' means that comes from seeds; None with one seed.
     settings, seeds: how many are in it.
     left_out: in words, what is not; "" if all is.
+    least: the smallest Holm p that any factor could have had with as many seeds, and as many
+        settings whose results are not the same.
     """
 
     metric: str
@@ -55,6 +57,7 @@ class Importance:
     settings: int
     seeds: int
     left_out: str
+    least: float = 0.0
 
 
 def importance(study: Study, metric: str) -> Importance | Unavailable:
@@ -93,14 +96,21 @@ def _on_grid(block: Block, factors: Sequence[Varied], metric: str) -> Importance
     # Seeded by nothing but the data's order: the same store gives the same numbers.
     rng = np.random.default_rng(0)
     p_values: list[float | None] = []
-    for term in model.terms:
+    values, apart, other = distinct(block.values, factors, model)
+    least: list[float] = []
+    for term, tested in zip(model.terms, other.terms, strict=True):
         if not term.freedom:
             p_values.append(None)
+        elif not tested.freedom:  # its levels have the same results
+            p_values.append(1.0)
         elif len(term.factors) == 1:
-            p_values.append(grid_p(block.values, factors, term, rng))
+            p_values.append(grid_p(values, apart, tested, rng))
+            least.append(least_grid_p(apart, tested, len(block.seeds)))
         else:
-            p_values.append(block_f(contrasts(term, block.values))[1])
-    return _assembled(block, factors, model, p_values, metric, sampled=False)
+            p_values.append(block_f(contrasts(tested, values))[1])
+    made = _assembled(block, factors, model, p_values, metric, sampled=False)
+    family = sum(len(term.factors) == 1 and bool(term.freedom) for term in model.terms)
+    return replace(made, least=min(1.0, family * min(least, default=0.0)))
 
 
 def _sampled(block: Block, factors: Sequence[Varied], metric: str) -> Importance | Unavailable:

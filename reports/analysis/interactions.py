@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from reports.analysis.contrasts import grid_model
+from reports.analysis.contrasts import distinct, grid_model
 from reports.analysis.design import FLAT, Block, Unavailable, Varied, layout
 from reports.analysis.variance import block_f, contrasts
 from reports.read import Study
@@ -62,10 +62,19 @@ def interactions(study: Study, metric: str) -> tuple[Interaction, ...] | Unavail
     if found.block.flat:
         return Unavailable(FLAT)
     model = grid_model(found.factors)
-    terms = [term for term in model.terms if len(term.factors) == 2 and term.freedom]
-    tests = [block_f(contrasts(term, found.block.values)) for term in terms]
+    values, _, other = distinct(found.block.values, found.factors, model)
+    both = zip(model.terms, other.terms, strict=True)
+    # of a pair whose levels have the same results there is nothing to test
+    terms = [
+        (tested if tested.freedom else term, bool(tested.freedom))
+        for term, tested in both
+        if len(term.factors) == 2 and term.freedom
+    ]
+    tests = [block_f(contrasts(t, values)) if moved else (0.0, 1.0) for t, moved in terms]
     made = []
-    for term, (value, p), corrected in zip(terms, tests, holm([p for _, p in tests]), strict=True):
+    for (term, _), (value, p), corrected in zip(
+        terms, tests, holm([p for _, p in tests]), strict=True
+    ):
         first, second = (found.factors[place] for place in term.factors)
         error = term.freedom * (len(found.block.seeds) - 1)
         keys = (first.factor.key, second.factor.key)

@@ -1,5 +1,6 @@
 """p-values of no effect by permutation, for factors of a grid and of a sampled study."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -31,19 +32,40 @@ def grid_p(
     Returns:
         None where no two settings differ in the factor alone.
     """
-    (place,) = term.factors
-    rest = [factor.codes.tolist() for i, factor in enumerate(factors) if i != place]
-    blocks: dict[tuple[int, ...], list[int]] = {}
-    for setting in range(len(values)):
-        blocks.setdefault(tuple(codes[setting] for codes in rest), []).append(setting)
-    if all(len(block) == 1 for block in blocks.values()):
+    blocks = _blocks(factors, term)
+    if all(len(block) == 1 for block in blocks):
         return None
     found = float(over_seeds(contrasts(term, values)))
     as_large = sum(
         int((over_seeds(contrasts(term, made)) >= _EQUAL * found).sum())
-        for made in within_blocks(values, list(blocks.values()), DRAWS, rng)
+        for made in within_blocks(values, blocks, DRAWS, rng)
     )
     return (1 + as_large) / (1 + DRAWS)
+
+
+def least_grid_p(factors: Sequence[Varied], term: Term, seeds: int) -> float:
+    """The smallest p that grid_p can come to with any results: few seeds have few orders.
+
+    Names of levels are no matter: as many orders as levels have have one statistic.
+
+    Args:
+        factors, term: see grid_p.
+        seeds: how many.
+    """
+    (place,) = term.factors
+    levels = len(factors[place].levels)
+    orders = math.prod(math.factorial(len(block)) for block in _blocks(factors, term) * seeds)
+    return max(1 / (1 + DRAWS), min(1.0, math.factorial(levels) / orders))
+
+
+def _blocks(factors: Sequence[Varied], term: Term) -> list[list[int]]:
+    """The settings that differ in a term's factor alone."""
+    (place,) = term.factors
+    rest = [factor.codes.tolist() for i, factor in enumerate(factors) if i != place]
+    blocks: dict[tuple[int, ...], list[int]] = {}
+    for setting in range(len(factors[place].codes)):
+        blocks.setdefault(tuple(codes[setting] for codes in rest), []).append(setting)
+    return list(blocks.values())
 
 
 def range_p(means: Array, model: Model, term: Term, rng: np.random.Generator) -> float | None:

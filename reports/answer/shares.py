@@ -35,6 +35,9 @@ def shares_finding(analysis: Analysis, head: str, *, certain: bool) -> Finding |
     if not sure:
         if certain or any(effect.holm is None for effect in effects):
             return None  # what was not tested is not said to be nothing
+        if found.least >= _LEVEL:
+            why = f"with {found.seeds} common seeds no factor's Holm p can be below {_LEVEL}"
+            return Finding("importance", None, f"Nothing can be said of shares: {why}.")
         text = f"No share of the variance of {head} between settings is beyond chance."
         return Finding("importance", None, text)
     sure.sort(key=lambda effect: -(effect.share.mean if effect.share else 0.0))
