@@ -39,11 +39,24 @@ def arms_finding(
         parts.append(f"{signed(row, turned=True)} against {ARMS[row.arm][0]} ({beside})")
     texts = [f"{'; '.join(parts)}."]
     if _CEILING in rows:
-        texts.append(f"Real pictures are {signed(rows[_CEILING])} from it: the room there is.")
+        texts.append(_room(rows[_CEILING]))
     # The first rival's verdict tells whether synthesis helps at all.
     verdicts = [judgement.verdict for _, judgement in found[:1] if judgement]
     subject = _subject(study, spelled_row(table, base)) + place
     return Finding(subject, overall(verdicts), " ".join(texts))
+
+
+def _room(ceiling: Row) -> str:
+    """How far real pictures are ahead of the baseline, if that can be told."""
+    cell = difference(ceiling)
+    text = f"Real pictures are {signed(ceiling)} from it"
+    if cell is None or cell.estimate.low is None or cell.estimate.high is None:
+        return f"{text}: whether there is room on other seeds is not known."
+    if cell.estimate.low > 0:
+        return f"{text}: the room there is."
+    if cell.estimate.high < 0:
+        return f"{text}: they are worse, so there is no room above it."
+    return f"{text}: whether there is any room cannot be told."
 
 
 def _same(row: Row) -> bool:

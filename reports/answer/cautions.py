@@ -1,12 +1,16 @@
 """What a reader must know before believing any of an answer."""
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence, Set
 
 import polars as pl
 
 from reports.contract import COMPLETE, FAIL, PRUNED
 from reports.read import Study
 from reports.tables import FEWEST_SEEDS, LEVELS, Table, on_test
+
+_ENDS = {FAIL: "failed", PRUNED: "stopped early"}
+_INCOMPLETE = "incomplete"
 
 
 def cautions(study: Study, tables: Sequence[Table]) -> Iterator[str]:
@@ -24,7 +28,9 @@ def cautions(study: Study, tables: Sequence[Table]) -> Iterator[str]:
     yield from _lacking(study)
     done = study.rows.filter(study.rows["state"] == COMPLETE)
     seeds = done["seed"].n_unique()
-    if seeds < FEWEST_SEEDS:
+    if not seeds:
+        yield "Nothing has finished."
+    elif seeds < FEWEST_SEEDS:
         yield f"Only {seeds} seed{'' if seeds == 1 else 's'} finished: intervals are rough."
 
 
@@ -48,17 +54,28 @@ def _without_baseline(table: Table) -> bool:
     return base is not None and table.metric not in base.cells and others > 0
 
 
+def _end(states: Set[str]) -> str:
+    """What became of a setting whose seeds are in these states, the gravest; "" where all is well.
+
+    Each setting counts once, so that the counts are of different settings.
+    """
+    found = next((end for state, end in _ENDS.items() if state in states), "")
+    return found or (_INCOMPLETE if states - {COMPLETE} else "")
+
+
 def _lacking(study: Study) -> Iterator[str]:
-    grouped = study.rows.group_by("setting_key").agg(pl.col("state"))
-    states = [set(found) for found in grouped["state"].to_list()]
-    lacking = {
-        "failed": sum(FAIL in found for found in states),
-        "stopped early": sum(PRUNED in found for found in states),
-        "incomplete": sum(bool(found - {COMPLETE, FAIL, PRUNED}) for found in states),
-    }
-    parts = [f"{count} {name}" for name, count in lacking.items() if count]
-    if parts:
-        yield f"Not answered in full: of {len(states)} settings, {', '.join(parts)}."
+    own = {setting.key for setting in study.settings if not setting.arm}
+    for kind, keys in (
+        ("setting", own),
+        ("reference arm", {s.key for s in study.settings if s.arm} - own),
+    ):
+        rows = study.rows.filter(pl.col("setting_key").is_in(list(keys)))
+        grouped = rows.group_by("setting_key").agg(pl.col("state"))
+        ends = Counter(_end(set(states)) for states in grouped["state"].to_list())
+        parts = [f"{ends[end]} {end}" for end in (*_ENDS.values(), _INCOMPLETE) if ends[end]]
+        if parts:
+            many = f"{len(grouped)} {kind}{'' if len(grouped) == 1 else 's'}"
+            yield f"Not answered in full: of {many}, {', '.join(parts)}."
     if study.untried:
         are = "setting is" if study.untried == 1 else "settings are"
         yield f"Not answered in full: {study.untried} {are} still to be tried."

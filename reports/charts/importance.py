@@ -7,7 +7,8 @@ from reports.charts import theme
 from reports.charts.model import Chart, chart
 from reports.charts.pieces import colours, interval_tips, intervals, number, points, steps
 from reports.read import Study, heading
-from reports.tables import level_text, p_text, short_names
+from reports.tables import decimals_of, level_text, p_text, short_names
+from reports.tables import number as shown
 
 _KINDS = {"factor": theme.MEAN, "pair": theme.SECOND}
 
@@ -67,7 +68,10 @@ def path_chart(study: Study, path: AblationPath) -> Chart | None:
         *intervals(values, x, y, ink=theme.MEAN),
         points("steps", {"x": x, "y": y, "tooltip": tooltip}, shape="diamond", color=theme.MEAN),
     ]
-    told = "; ".join(f"{value['step']} {value['y']:+.1f}" for value in values[1:])
+    decimals = decimals_of(study, path.metric)
+    told = "; ".join(
+        f"{value['step']} ({shown(value['y'], decimals, signed=True)})" for value in values[1:]
+    )
     caption = f"From the baseline to what selection prefers, difference in test {head}: {told}."
     return chart(
         study, "path", "Path from the baseline", caption,

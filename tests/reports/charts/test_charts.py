@@ -1,5 +1,6 @@
 """Charts of a study's settings together: each is drawn of the numbers that the analysis has."""
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 
 from reports.analysis import AblationPath, Analysis, Importance, LearningCurves, Unavailable
 from reports.charts import Chart, chart_bytes, for_page, study_charts
+from reports.render.page import page
 from reports.report import make_report
 from tests.reports.analysis.planted import drawn, grid
 from tests.reports.builder import StoreBuilder, prompt_len
@@ -67,6 +69,13 @@ def test_importance_is_that_of_the_analysis() -> None:
     assert [one["share"] for one in drawn] == expected and drawn[0]["effect"] == "f0"
 
 
+def test_a_title_ends_once() -> None:
+    """The page sets a full stop behind a title that does not end in one, nor in a question mark."""
+    for builder, title in ((few_shot(), "Cost against Acc."), (two_factors(), "Cost against H.")):
+        report = make_report(builder.study())
+        assert f"<strong>{title}</strong>" in page(report, study_charts(report.analysis))
+
+
 def test_the_path_starts_at_the_baseline() -> None:
     """A point for each step, from 0 on, with the difference that the table has."""
     analysis, charts = charts_of(two_factors())
@@ -75,6 +84,8 @@ def test_the_path_starts_at_the_baseline() -> None:
     assert steps[0]["step"] == "baseline" and steps[0]["y"] == 0
     totals = [s.total.difference.mean for s in analysis.path.steps if s.total]
     assert [one["y"] for one in steps[1:]] == totals
+    signs = "".join("−" if total < 0 else "+" for total in totals)
+    assert re.findall(r" → \d+ \(([+−])\d+\.\d\)", charts["path"].caption) == list(signs)
 
 
 def test_a_heat_map_has_every_two_levels() -> None:
