@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 from typing import Any
 
-from reports.analysis.design import Unavailable, subject
+from reports.analysis.design import Unavailable
 from reports.analysis.path import ablation_path
 from reports.contract import EmptyStudyError
 from reports.read import load_records
-from reports.tables import by_preference, with_metric
+from reports.tables import with_metric
 
 
 @dataclass(frozen=True)
@@ -35,10 +35,7 @@ def load_path(study_name: str, tracking_uri: str) -> PathState | Unavailable:
         study, metric = with_metric(load_records(study_name, tracking_uri), None)
     except EmptyStudyError:
         return Unavailable("nothing has finished")
-    part, path = subject(study, metric), ablation_path(study, metric)
+    path = ablation_path(study, metric)
     if isinstance(path, Unavailable):
         return path
-    if isinstance(part, Unavailable):
-        return part
-    _, best = by_preference(part)[0]
-    return PathState(dict(best.value.assignment), len(path.steps), path.missing)
+    return PathState(path.target, len(path.steps), path.missing)

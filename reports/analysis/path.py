@@ -8,7 +8,7 @@ from typing import Any
 from reports.analysis.design import Unavailable, scores_compare, subject
 from reports.read import Study
 from reports.stats import Comparison, compare_paired
-from reports.tables import Group, baseline_setting, by_preference, level_id
+from reports.tables import Group, baseline_setting, by_preference, level_id, tied_first
 
 MOST_TRIED = 12  # factors of which every combination is looked up where single ones lead nowhere
 _ABSENT = object()  # the factor is not active in a setting
@@ -58,6 +58,9 @@ class AblationPath:
     steps: in order; none where selection prefers the baseline.
     missing: the assignments one factor away that a step would have looked at and that no finished
         setting has, in the order of the path. With them the path might take another turn.
+    target: the assignment of the setting that it leads to.
+    tied: how many settings have the best selection score. Of several the path leads to the
+        baseline, which is no step, or to the first in the study's order.
     """
 
     metric: str
@@ -66,6 +69,8 @@ class AblationPath:
     score: float
     steps: tuple[Step, ...]
     missing: tuple[dict[str, Any], ...]
+    target: dict[str, Any]
+    tied: int
 
 
 def ablation_path(study: Study, metric: str) -> AblationPath | Unavailable:
@@ -95,12 +100,16 @@ def ablation_path(study: Study, metric: str) -> AblationPath | Unavailable:
     # of two settings with one assignment the better
     by_place = {_place(g.value.assignment): (g, score) for score, g in reversed(scored)}
     possible = _possible([s.assignment for s in part.settings if not s.arm])
-    target = groups[0].value.assignment
+    tied = tied_first([score for score, _ in scored])
+    best = [group for group, one in zip(groups, tied, strict=True) if one]
+    # the baseline is no worse than what it is tied with
+    target = next((one for one in best if one is start), best[0]).value.assignment
+    goal, _ = by_place[_place(target)]
     here, score = by_place[_place(start.value.assignment)]
     first, column = here, f"test/{metric}"
     steps: list[Step] = []
     missing: dict[str, dict[str, Any]] = {}
-    while here is not groups[0]:
+    while here is not goal:
         for one in _next(here.value.assignment, target, 1):
             if _places(one) <= possible and _place(one) not in by_place:
                 missing[_place(one)] = one
@@ -123,6 +132,8 @@ def ablation_path(study: Study, metric: str) -> AblationPath | Unavailable:
         by_place[_place(start.value.assignment)][1],
         tuple(steps),
         tuple(missing.values()),
+        dict(target),
+        len(best),
     )
 
 

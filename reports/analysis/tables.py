@@ -188,6 +188,11 @@ def _path(study: Study, path: AblationPath) -> Table:
         "from the baseline to the setting with the best selection score; each step changes the"
         f" factor that gains most in it, and test decides nothing. Δ{head}: to the row before,"
         " paired by seed, ± its 95% t-interval",
+        *(
+            [f"{path.tied} settings have that score; the path leads to the first of them"]
+            if path.tied > 1
+            else []
+        ),
         *added_notes(rows),
         *_missing(study, path),
         *unfinished_notes(study),

@@ -11,11 +11,13 @@ from reports.answer.levels import levels_finding
 from reports.answer.model import Answer, Finding
 from reports.answer.ranked import ranks_finding
 from reports.answer.shares import shares_finding
-from reports.answer.words import difference, listed, p_words, points, signed
+from reports.answer.words import difference, listed, p_words, points, signed, value_in
 from reports.read import Study, heading
 from reports.tables import (
     AVERAGE,
     LEVELS,
+    Counts,
+    Row,
     Table,
     arms_dataset,
     cell_text,
@@ -26,6 +28,9 @@ from reports.tables import (
     p_text,
     short_names,
     spelled_row,
+    tied_first,
+    tied_names,
+    without_added,
 )
 
 _LEVEL = 0.05
@@ -87,13 +92,19 @@ def _of_factors(
 ) -> Iterator[Finding]:
     for table in tables:
         if table.kind == "ranks":
-            yield ranks_finding(table, head)
+            yield ranks_finding(table, head, _wanted(analysis.study))
         elif table.kind in ("levels", "effects", "methods"):
             found = levels_finding(table, head, effect)
             if found:
                 depends = _depends(analysis, table) if table.kind == "effects" else ""
                 text = " ".join(part for part in (found.text, depends) if part)
                 yield dataclasses.replace(found, text=text)
+
+
+def _wanted(study: Study) -> int:
+    """The settings that a sampler was asked for."""
+    own = without_added(study)
+    return sum(not setting.arm for setting in own.settings) + own.untried
 
 
 def _depends(analysis: Analysis, table: Table) -> str:
@@ -119,12 +130,40 @@ def _chosen(table: Table, head: str) -> Finding | None:
     if len(rows) < 2 or table.metric not in rows[0].cells:
         return None
     best = rows[0]
+    tied = tied_first([value_in(row, "objective") for row in rows])
+    if sum(tied) > 1:
+        return _tie(table, head, [row for row, one in zip(rows, tied, strict=True) if one])
     ran = ", which --path ran" if best.added else ""
-    words = f"{spelled_row(table, best)}{ran}: {head} {cell_text(best.cells[table.metric])}"
-    if base is not None and difference(best) is not None:
+    name = f"{spelled_row(table, best)}{ran}{_of_seeds(best)}"
+    words = f"{name}: {head} {cell_text(best.cells[table.metric])}"
+    if base is not None and best.unchanged:
+        words += f", under each seed exactly that of {spelled_row(table, base)}"
+    elif base is not None and difference(best) is not None:
         p = f" ({told})" if (told := p_words(best)) else ""
         words += f", {signed(best)} against {spelled_row(table, base)}{p}"
     return Finding("best setting by selection", None, f"{words}.")
+
+
+def _of_seeds(row: Row) -> str:
+    """How many of its seeds a setting's scores are of, where it is not all."""
+    counts = row.cells.get("n")
+    if not isinstance(counts, Counts) or not counts.absent():
+        return ""
+    every = counts.done + counts.failed + counts.pruned + counts.missing
+    return f" (over {counts.done} of its {every} seeds)"
+
+
+def _tie(table: Table, head: str, rows: Sequence[Row]) -> Finding:
+    """The settings that selection cannot tell apart, and what they reach on test."""
+    shown = dict.fromkeys(cell_text(row.cells.get(table.metric)) for row in rows)
+    means = [value_in(row, table.metric) for row in rows if table.metric in row.cells]
+    each = f"{head} {next(iter(shown))} each"
+    if len(shown) > 1:
+        each = f"{head} from {min(means):.1f} to {max(means):.1f}"
+    among = ". The baseline is among them" if any(row.baseline for row in rows) else ""
+    names = tied_names([spelled_row(table, row) for row in rows])
+    text = f"none alone. {names}{among}. On test: {each}."
+    return Finding("best setting by selection", None, text)
 
 
 def _rule(study: Study, metric: str, head: str, effect: float) -> str:

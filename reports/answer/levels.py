@@ -15,7 +15,7 @@ from reports.answer.words import (
     signed,
 )
 from reports.stats import Decision, Judgement, Verdict, judge
-from reports.tables import LEVELS, Quantity, Row, Table
+from reports.tables import AVERAGE, LEVELS, Quantity, Row, Table, collapse_of
 
 Judged = tuple[Row, Judgement | None]
 _FOUND = {Verdict.DECIDED, Verdict.DIFFERS}
@@ -39,9 +39,10 @@ def levels_finding(table: Table, head: str, effect: float | None) -> Finding | N
     rows = [row for row in table.rows if row.section == LEVELS and difference(row)]
     if base is None or not rows:
         return None
-    found = [one for one in judged(table, effect) if one[0] in rows]
+    found = [one for one in judged(table, effect) if one[0] in rows and not one[0].unchanged]
     verdicts = [judgement.verdict for _, judgement in found if judgement]
-    texts = [*_sentences(table, found, base, head, effect), detectable(rows)]
+    texts = [_unmoved(table, [row for row in rows if row.unchanged], base, head)]
+    texts += [*_sentences(table, found, base, head, effect), detectable(rows)] if found else []
     subject = ", ".join(column.heading for column in table.columns[: table.labels])
     if table.kind == "methods":
         subject = f"{subject}, averaged over datasets"
@@ -49,6 +50,24 @@ def levels_finding(table: Table, head: str, effect: float | None) -> Finding | N
         subject = f"{subject}, averaged over the other factors"
     certain = bool(_FOUND & set(verdicts)) or any(differs(row) for row, _ in found)
     return Finding(subject, overall(verdicts), " ".join(filter(None, texts)), certain)
+
+
+def _unmoved(table: Table, rows: Sequence[Row], base: Row, head: str) -> str:
+    """The levels that changed no result, and the collapse that may be why; "" of none."""
+    if not rows:
+        return ""
+    every = len(rows) > 1 and sum(difference(r) is not None for r in table.rows) == len(rows)
+    who = "No level" if every else listed([name_of(table, row) for row in rows])
+    changed = "changed any" if every else "changed no"
+    found = sorted({int(n.number) for r in rows if isinstance(n := r.cells.get("pairs"), Quantity)})
+    seeds = " to ".join(str(n) for n in dict.fromkeys([found[0], found[-1]]))
+    text = (
+        f"{who} {changed} {head}: under each of {seeds} seed{'' if seeds == '1' else 's'} it is"
+        f" exactly that of {name_of(table, base)}."
+    )
+    keys = [table.name.removeprefix(f"{AVERAGE}-"), *(c.key for c in table.columns[: table.labels])]
+    why = collapse_of([*rows, base]) if any(key.startswith("generator") for key in keys) else ""
+    return f"{text} {why[0].upper()}{why[1:]} may be why." if why else text
 
 
 def judged(table: Table, effect: float | None) -> list[Judged]:

@@ -1,5 +1,6 @@
 """How an answer writes numbers: in whole sentences, one decimal, two digits of p."""
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import replace
@@ -20,6 +21,12 @@ def difference(row: Row) -> Value | None:
     """A row's difference to the baseline, if it has one."""
     cell = row.cells.get("difference")
     return cell if isinstance(cell, Value) else None
+
+
+def value_in(row: Row, key: str) -> float:
+    """The mean that a row has in a column; not a number without one."""
+    cell = row.cells.get(key)
+    return cell.estimate.mean if isinstance(cell, Value) else math.nan
 
 
 def p_words(row: Row) -> str:

@@ -18,11 +18,16 @@ FEWEST_RANKED = 3  # settings; the order of two says nothing
 
 @dataclass(frozen=True)
 class Association:
-    """Rank association of a factor with a metric over n settings (rho: None if categorical)."""
+    """Rank association of a factor with a metric over n settings (rho: None if categorical).
+
+    p: None where one of the two does not vary. least: the smallest p that any order of these
+    settings has; few settings, or many ties, leave none below 0.05.
+    """
 
     rho: Estimate | None
     p: float | None
     n: int
+    least: float | None = None
 
 
 def rank_correlation(
@@ -49,7 +54,7 @@ def rank_correlation(
         return np.asarray(np.abs((orders * x).sum(axis=axis) - middle))
 
     rho = rank_interval(factor, metric, rng)
-    return Association(rho, _permutation_p(y, strength, rng), n)
+    return Association(rho, *_permuted(y, strength, rng, n))
 
 
 def rank_interval(
@@ -96,7 +101,7 @@ def rank_groups(
         sums = (np.moveaxis(orders, axis, -1) - ranks.mean()) @ member
         return np.asarray((sums**2 / member.sum(axis=0)).sum(axis=-1))
 
-    return Association(None, _permutation_p(ranks, between, rng), n)
+    return Association(None, *_permuted(ranks, between, rng, n))
 
 
 def _ranks(values: Sequence[float] | Array) -> Array:
@@ -114,10 +119,14 @@ def _ranks(values: Sequence[float] | Array) -> Array:
     return ranks
 
 
-def _permutation_p(
-    ranks: Array, statistic: Callable[[Array, int], Array], rng: np.random.Generator
-) -> float:
-    """Share of orders of `ranks` with a statistic, (orders, n) -> (orders,), at least as large."""
+def _permuted(
+    ranks: Array, statistic: Callable[[Array, int], Array], rng: np.random.Generator, n: int
+) -> tuple[float, int, float]:
+    """The rest of an Association: p, n and the least p.
+
+    p is the share of orders of `ranks` with a statistic, (orders, n) -> (orders,), that is at least
+    as large; the least p is that of the order with the largest one.
+    """
     from scipy import stats
 
     test = stats.permutation_test(
@@ -129,7 +138,11 @@ def _permutation_p(
         alternative="greater",
         rng=rng,
     )
-    return float(test.pvalue)
+    found = np.append(test.null_distribution, test.statistic)
+    largest = found >= (1 - ROUNDING) * found.max()
+    if len(test.null_distribution) < RESAMPLES:  # each order once, the seen one among them
+        largest = largest[:-1]
+    return float(test.pvalue), n, float(largest.mean())
 
 
 def _rho(x: Array, y: Array, axis: int = -1) -> Array:

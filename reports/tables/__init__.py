@@ -9,6 +9,7 @@ from reports.tables.build import build_tables
 from reports.tables.changes import change_lines
 from reports.tables.datasets import AVERAGE
 from reports.tables.families import Family, Paired, differences, load_families, load_values
+from reports.tables.flags import collapse_of
 from reports.tables.formatting import (
     PLAIN,
     STACKED,
@@ -65,7 +66,7 @@ from reports.tables.notes import (
     unfinished_notes,
 )
 from reports.tables.pooling import arms_dataset, averaged, dataset_factor
-from reports.tables.preference import by_preference
+from reports.tables.preference import by_preference, tied_first, tied_names
 from reports.tables.published import PUBLISHED, published_table
 from reports.tables.quality_measures import MEASURES
 from reports.tables.quality_response import APART, on_other_classes
@@ -111,6 +112,7 @@ __all__ = [
     "cell_text",
     "change_lines",
     "chosen_by",
+    "collapse_of",
     "dataset_factor",
     "decimals_of",
     "differences",
@@ -140,6 +142,8 @@ __all__ = [
     "short_names",
     "spelled",
     "spelled_row",
+    "tied_first",
+    "tied_names",
     "titled",
     "unfinished_notes",
     "value_parts",

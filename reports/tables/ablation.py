@@ -6,7 +6,7 @@ from typing import Literal
 
 from reports.contract import FAIL, PRUNED
 from reports.read import Factor, Study, heading
-from reports.stats import holm
+from reports.stats import Comparison, holm
 from reports.tables.added import is_added
 from reports.tables.comparison import (
     DECISION,
@@ -15,7 +15,7 @@ from reports.tables.comparison import (
     difference_columns,
     kept_columns,
 )
-from reports.tables.families import paired
+from reports.tables.families import paired, unchanged
 from reports.tables.flags import raised_flags
 from reports.tables.groups import (
     Group,
@@ -185,7 +185,9 @@ def _table(
         chosen = chosen_by(group.rows["selection"].to_list())
         flags, base = raised_flags(group.rows), group is parts.baseline
         added = is_added(group)
-        rows.append(Row(cells, section, base, chosen, group.arm, flags, added, decision))
+        same = comparison is not None and _same(group, parts, metric, comparison)
+        row = Row(cells, section, base, chosen, group.arm, flags, added, decision, same)
+        rows.append(row)
     columns = kept_columns(columns, rows)
     baseline = spelled(parts.baseline, columns) if parts.baseline else ""
     names = [spelled(group, columns) for group in groups]
@@ -218,6 +220,13 @@ def _pairs(group: Group, parts: _Parts, metric: str) -> Pairs | None:
     if parts.baseline is None or group is parts.baseline:
         return None
     return paired(group, parts.baseline, parts.cells, metric)
+
+
+def _same(group: Group, parts: _Parts, metric: str, comparison: Comparison) -> bool:
+    """Whether a group has the baseline's results; looked up where the mean does not deny it."""
+    if parts.baseline is None or comparison.difference.mean:
+        return False
+    return unchanged(group, parts.baseline, parts.cells, metric)
 
 
 def _measured(study: Study, group: Group, columns: Sequence[Column]) -> dict[str, Cell]:

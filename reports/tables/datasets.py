@@ -13,6 +13,7 @@ from reports.tables.comparison import (
     difference_columns,
     kept_columns,
 )
+from reports.tables.families import same_results
 from reports.tables.flags import raised_flags
 from reports.tables.groups import arm_groups, short_name
 from reports.tables.methods import Line, arm_line, method_line
@@ -63,7 +64,8 @@ def dataset_tables(study: Study, over: Factor, metric: str) -> list[Table]:
         cells |= found.cells(p, compared_in(family), len(names)) if found else {}
         if line is base and len(lines) > 1:
             cells["difference"] = Text("baseline")
-        rows.append(_row(line, labels, cells))
+        row = _row(line, labels, cells)
+        rows.append(dataclasses.replace(row, unchanged=found is not None and found.unchanged))
     rows += [_row(arm, labels, _cells(study, arm, names, metric)) for arm in arms]
     spelled = [_spelled(line, labels) for line in (*lines, *arms)]
     told = "" if base is None else spelled[lines.index(base)]
@@ -160,12 +162,14 @@ class _Compared:
     """A comparison of averages over the datasets that both lines have.
 
     classes: its interval over other test classes; decimals: of its cells.
+    unchanged: whether both have the same results on each dataset under each seed.
     """
 
     comparison: Comparison
     classes: Estimate | None
     datasets: int
     decimals: int
+    unchanged: bool
 
     def cells(self, p: float | None, comparisons: int, of: int) -> dict[str, Cell]:
         """The cells of the comparison, marked where it is not over all datasets.
@@ -192,7 +196,16 @@ def _compare(study: Study, line: Line, base: Line, metric: str) -> _Compared | N
     if found is None:
         return None
     classes = average_difference(study, line, base, common, metric, found.difference.mean)
-    return _Compared(found, classes, len(common), decimals_of(study, metric))
+    same = same_results(
+        [
+            [values[seed], theirs[seed]]
+            for name in common
+            for values, theirs in [(line.averages(metric, [name]), base.averages(metric, [name]))]
+            for seed in values
+            if seed in theirs
+        ]
+    )
+    return _Compared(found, classes, len(common), decimals_of(study, metric), same)
 
 
 def _long(

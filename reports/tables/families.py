@@ -1,7 +1,7 @@
 """A study's comparisons, seed by seed: what its tables compare, before any test is made of it."""
 
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -9,6 +9,7 @@ import polars as pl
 
 from reports.contract import COMPLETE
 from reports.read import Study, heading, load_records
+from reports.stats import scale_of, without_rounding
 from reports.tables.added import without_added
 from reports.tables.groups import (
     MOST_LEVELS,
@@ -22,6 +23,7 @@ from reports.tables.groups import (
     level_groups,
     matched,
     ordered_levels,
+    results,
     setting_groups,
     short_name,
     spelled,
@@ -152,11 +154,39 @@ def paired(
             factors: it meets the baseline's settings seed by seed, whatever their cells.
         metric: the test metric.
     """
-    within = {} if group.arm or baseline.arm else cells
+    within = _within(group, baseline, cells)
     column = f"test/{metric}"
     mine = matched(group.rows, column, within)
     theirs = matched(baseline.rows, column, within)
     return by_seed(mine, theirs), by_seed(theirs, mine)
+
+
+def unchanged(group: Group, baseline: Group, cells: Mapping[str, str], metric: str) -> bool:
+    """Whether all that paired() compares is the same, not only its means: see same_results.
+
+    Args:
+        group, baseline, cells, metric: as paired takes them.
+    """
+    within = _within(group, baseline, cells)
+    column = f"test/{metric}"
+    mine = results(group.rows, column, within)
+    theirs = results(baseline.rows, column, within)
+    return same_results([[*mine[p], *theirs[p]] for p in mine if p in theirs])
+
+
+def same_results(places: Sequence[Sequence[float]]) -> bool:
+    """Whether at each place, such as a seed, all results are one number but for rounding.
+
+    Args:
+        places: the results at each; of none nothing is known.
+    """
+    return bool(places) and all(
+        not without_rounding(max(found) - min(found), scale_of(found)).any() for found in places
+    )
+
+
+def _within(group: Group, baseline: Group, cells: Mapping[str, str]) -> Mapping[str, str]:
+    return {} if group.arm or baseline.arm else cells
 
 
 def differences(values: Mapping[int, float], baseline: Mapping[int, float]) -> dict[int, float]:

@@ -8,6 +8,25 @@ from reports.contract import COMPLETE, FLAG, FLAGS
 from reports.tables.model import MARK, Flagged, Row
 
 _MOST_NAMED = 4  # rows that a footnote names
+# What is raised where a generator's settings have little left to act on.
+_COLLAPSES = ("posterior_collapse", "diversity_collapse")
+
+
+def collapse_of(rows: Sequence[Row]) -> str:
+    """The collapse that every finished trial of some rows raised, in words: "... in 24 of 24".
+
+    Args:
+        rows: with the flags that they raised.
+
+    Returns:
+        "" where there is no such flag.
+    """
+    for name in _COLLAPSES:
+        own = [flag for row in rows for flag in row.flags if flag.name == name]
+        if own and len(own) == len(rows) and all(flag.raised == flag.of for flag in own):
+            trials = sum(flag.of for flag in own)
+            return f"{FLAGS[name][0]} in {trials} of {trials} trials"
+    return ""
 
 
 def raised_flags(rows: pl.DataFrame) -> tuple[Flagged, ...]:

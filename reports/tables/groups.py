@@ -153,13 +153,21 @@ def matched(rows: pl.DataFrame, column: str, cells: Mapping[str, str]) -> Matche
         column: of numbers.
         cells: setting_key -> companion cell (see companions); a setting that is not in it has "".
     """
-    sums: dict[tuple[str, int], list[float]] = {}
+    found = results(rows, column, cells)
+    return {place: sum(values) / len(values) for place, values in found.items()}
+
+
+def results(
+    rows: pl.DataFrame, column: str, cells: Mapping[str, str]
+) -> dict[tuple[str, int], list[float]]:
+    """(companion cell, seed) -> the values that matched() averages."""
+    found: dict[tuple[str, int], list[float]] = {}
     # Lists: a select of some rows costs polars more than their values are worth.
     names = ("setting_key", "seed", "state", column)
     for key, seed, state, value in zip(*(rows[name].to_list() for name in names), strict=True):
         if state == COMPLETE and value is not None:
-            sums.setdefault((cells.get(key, ""), seed), []).append(value)
-    return {place: sum(values) / len(values) for place, values in sums.items()}
+            found.setdefault((cells.get(key, ""), seed), []).append(value)
+    return found
 
 
 def by_seed(values: Matched, common: Matched | None = None) -> dict[int, float]:

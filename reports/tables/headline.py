@@ -1,7 +1,7 @@
 """The numbers that a study is first asked for: its best setting, and what that is ahead of."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from reports.read import Study
@@ -17,7 +17,7 @@ from reports.tables.groups import (
 )
 from reports.tables.metric import interval_of
 from reports.tables.pooling import averaged, dataset_factor
-from reports.tables.preference import by_preference
+from reports.tables.preference import preferred, tied_names
 from reports.tables.quality_response import on_other_classes
 from reports.tables.stopped import compare, is_designed
 
@@ -29,8 +29,8 @@ _RIVALS = ("no_synthetic", "text_feature")
 class Headline:
     """The setting that selection prefers, on test.
 
-    setting: in words; "" of a study without factors.
-    estimate: of the metric, over seeds.
+    setting: in words; "" of a study without factors. Tied settings are all named.
+    estimate: of the metric, over seeds; of tied settings, of their mean under each seed.
     beside: "baseline" or a reference arm -> the setting's mean difference to it over the seeds that
         both finished; above 0 the setting is ahead.
     """
@@ -57,8 +57,8 @@ def headline(study: Study, metric: str) -> Headline | None:
         return None
     best = _preferred(whole)
     column = f"test/{metric}"
-    values = best.seeds(column) if best else {}
-    if best is None or not values:
+    values = _mean_of([group.seeds(column) for group in best])
+    if not values:
         return None
     groups = {arm.arm: arm for arm in arm_groups(whole) if arm.arm in _RIVALS}
     baseline = baseline_setting(whole, setting_groups(whole)) if whole.factors else None
@@ -69,29 +69,39 @@ def headline(study: Study, metric: str) -> Headline | None:
     if is_designed(whole, metric):
         beside = _by_design(whole, metric, best, baseline, beside)
     return Headline(
-        spelled(best, factor_labels(whole)), interval_of(metric, list(values.values())), beside
+        tied_names([spelled(group, factor_labels(whole)) for group in best]),
+        interval_of(metric, list(values.values())),
+        beside,
     )
 
 
 def _by_design(
-    study: Study, metric: str, best: Group, baseline: Group | None, beside: Mapping[str, Estimate]
+    study: Study,
+    metric: str,
+    best: Sequence[Group],
+    baseline: Group | None,
+    beside: Mapping[str, Estimate],
 ) -> dict[str, Estimate]:
     """The differences, with no other intervals than those that the study's own design has."""
     found = {name: dataclasses.replace(one, low=None, high=None) for name, one in beside.items()}
-    if baseline is None or best.value.key == baseline.value.key:
+    if baseline is None or len(best) > 1 or best[0].value.key == baseline.value.key:
         return found
     groups = [*setting_groups(study), *arm_groups(study)]
     others = [group for group in groups if group.arm or group.value.key != baseline.value.key]
     pairs = [paired(group, baseline, {}, metric) for group in others]
     for group, (comparison, _) in zip(others, compare(study, metric, pairs), strict=True):
-        if comparison is not None and not group.arm and group.value.key == best.value.key:
+        if comparison is not None and not group.arm and group.value.key == best[0].value.key:
             found["baseline"] = comparison.difference
     return found
 
 
-def _preferred(study: Study) -> Group | None:
-    scored = by_preference(study)
-    if scored:
-        return scored[0][1]
+def _preferred(study: Study) -> list[Group]:
+    """The best settings by selection, or the only one; [] where none is preferred."""
     settings = setting_groups(study)
-    return settings[0] if len(settings) == 1 else None
+    return preferred(study) or (settings if len(settings) == 1 else [])
+
+
+def _mean_of(results: Sequence[Mapping[int, float]]) -> dict[int, float]:
+    """seed -> mean over several settings, of the seeds that all of them have."""
+    seeds = sorted(set.intersection(*map(set, results))) if results else []
+    return {seed: sum(own[seed] for own in results) / len(results) for seed in seeds}

@@ -150,10 +150,8 @@ def difference_notes(
 
 def _all_zero(rows: Sequence[Row]) -> bool:
     """Say whether there are differences and none of them, on any seed, is other than 0."""
-    found = [
-        cell.estimate for row in rows if isinstance(cell := row.cells.get("difference"), Value)
-    ]
-    return bool(found) and not any(e.mean or e.low or e.high for e in found)
+    found = [row for row in rows if isinstance(row.cells.get("difference"), Value)]
+    return bool(found) and all(row.unchanged for row in found)
 
 
 def arm_notes(study: Study, rows: Sequence[Row]) -> list[str]:

@@ -113,6 +113,8 @@ class Row:
     added: whether ship-sweep --path ran it; a page marks the label.
     decision: what the study's own design (--detect) says of its difference; then no other test of
         it is shown. None: the design has no say.
+    unchanged: whether every result of it that is compared is exactly the baseline's; in a table of
+        ranks, whether all settings that are ranked have one result.
     """
 
     cells: dict[str, Cell]
@@ -123,6 +125,7 @@ class Row:
     flags: tuple[Flagged, ...] = ()
     added: bool = False
     decision: Decision | None = None
+    unchanged: bool = False
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,13 @@
 """Which setting selection would take, had the study to name one."""
 
+from collections.abc import Sequence
+
 from reports.read import Study, heading
+from reports.stats import scale_of, without_rounding
 from reports.tables.added import is_added
 from reports.tables.groups import Group, factor_labels, setting_groups, spelled
+
+MOST_TIED = 6  # settings that a sentence names
 
 
 def by_preference(study: Study) -> list[tuple[float, Group]]:
@@ -17,6 +22,33 @@ def by_preference(study: Study) -> list[tuple[float, Group]]:
     return found
 
 
+def preferred(study: Study) -> list[Group]:
+    """The settings with the best selection score: several where selection cannot tell them apart.
+
+    Settings whose scores are one number but for rounding are tied. [] where none has a score.
+    """
+    return _best(by_preference(study))
+
+
+def _best(found: Sequence[tuple[float, Group]]) -> list[Group]:
+    tied = tied_first([score for score, _ in found])
+    return [group for (_, group), one in zip(found, tied, strict=True) if one]
+
+
+def tied_first(scores: Sequence[float]) -> list[bool]:
+    """Of scores, the best first: which are the best one, but for rounding."""
+    scale = scale_of(scores)
+    return [not without_rounding(scores[0] - score, scale).any() for score in scores]
+
+
+def tied_names(names: Sequence[str]) -> str:
+    """Tied settings in words, the first few of many: "2 tied settings: n_ctx 1; n_ctx 2"."""
+    if len(names) < 2:
+        return "".join(names)
+    more = f" and {len(names) - MOST_TIED} more" if len(names) > MOST_TIED else ""
+    return f"{len(names)} tied settings: {'; '.join(names[:MOST_TIED])}{more}"
+
+
 def preferred_note(study: Study) -> list[str]:
     """A line that names the setting with the best selection score; [] where there are not two.
 
@@ -25,6 +57,10 @@ def preferred_note(study: Study) -> list[str]:
     found = by_preference(study) if study.factors and not study.aside else []
     if len(found) < 2:
         return []
+    if len(tied := _best(found)) > 1:
+        names = tied_names([spelled(one, factor_labels(study)) for one in tied])
+        head = heading(study.protocol, study.objective)
+        return [f"selection alone cannot choose among {names} (sel. {head} {found[0][0]:.1f})"]
     (best, group), (second, _) = found[:2]
     ran = ", which --path ran" if is_added(group) else ""
     name = f"{spelled(group, factor_labels(study))}{ran}"

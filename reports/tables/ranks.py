@@ -6,7 +6,15 @@ from typing import Any
 import numpy as np
 
 from reports.read import Factor, Study, heading
-from reports.stats import FEWEST_RANKED, Association, holm, rank_correlation, rank_groups
+from reports.stats import (
+    FEWEST_RANKED,
+    Association,
+    holm,
+    rank_correlation,
+    rank_groups,
+    scale_of,
+    without_rounding,
+)
 from reports.tables.groups import is_numeric, setting_groups
 from reports.tables.model import (
     Cell,
@@ -30,7 +38,7 @@ def rank_table(study: Study, factors: Sequence[Factor], metric: str) -> Table:
         factors: a row each.
         metric: name of the test metric; a setting's value is its mean over seeds.
     """
-    found = []
+    found, same = [], []
     for factor in factors:
         levels, values = _per_setting(study, factor, metric)
         # Seeded by nothing but the data's order: the same store gives the same table.
@@ -39,20 +47,28 @@ def rank_table(study: Study, factors: Sequence[Factor], metric: str) -> Table:
             found.append(rank_correlation([float(v) for v in levels], values, rng))
         else:
             found.append(rank_groups([level_id(v) for v in levels], values, rng))
+        same.append(not without_rounding(np.ptp(values or [0.0]), scale_of(values)).any())
     adjusted = holm([association.p for association in found])
+    least = holm([association.least for association in found])
     rows = []
-    for factor, association, p in zip(factors, found, adjusted, strict=True):
+    for factor, association, p, low, flat in zip(
+        factors, found, adjusted, least, same, strict=True
+    ):
         cells: dict[str, Cell] = {"factor": Text(factor.key), "n": Quantity(association.n, 0)}
         if association.rho is not None:
             cells["rho"] = Ranged(association.rho)
         if p is not None:
             cells["p"] = PValue(p)
-        rows.append(Row(cells, selection=chosen_by(study.rows["selection"].to_list())))
+        if low is not None:
+            cells["least"] = PValue(low)
+        chosen = chosen_by(study.rows["selection"].to_list())
+        rows.append(Row(cells, selection=chosen, unchanged=flat))
     columns = (
         Column("factor", "factor", "left"),
         Column("n", "settings"),
         Column("rho", f"Spearman ρ with {heading(study.protocol, metric)}"),
         Column("p", "Holm p"),
+        Column("least", "least Holm p of any order", csv_only=True),
     )
     title = titled(study, "rank association", rows)
     notes = table_notes(study, rows, metric, kind="ranks", baseline=None)

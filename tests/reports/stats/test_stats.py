@@ -221,6 +221,23 @@ def test_rank_correlation_of_few_settings_is_exact() -> None:
     assert (found.rho.mean, found.p) == pytest.approx((1.0, 2 / 24))
 
 
+@pytest.mark.parametrize(
+    ("x", "y", "least"),
+    [
+        ([1, 2, 3], [9, 5, 7], 2 / 6),
+        ([1, 2, 3, 4], [5, 9, 6, 7], 2 / 24),
+        ([1, 1, 1, 2], [5, 9, 6, 7], 2 / 4),  # the odd one is first or last
+        ([1, 1, 1, 1, 1, 1, 1, 2], [5, 9, 6, 7, 1, 2, 3, 4], 2 / 8),
+        (list(range(9)), [5, 9, 6, 7, 1, 2, 3, 4, 0], 1e-4),
+    ],
+)
+def test_the_least_p_of_a_few_settings(x: list[float], y: list[float], least: float) -> None:
+    """What the most extreme order has, however the settings came out: of many it is drawn."""
+    found = rank_correlation(x, y, np.random.default_rng(0))
+    assert found.least == pytest.approx(least, abs=0 if len(x) < 8 else 0.02)
+    assert found.p is not None and found.least is not None and found.p >= found.least - 1e-12
+
+
 def test_rank_correlation_agrees_with_scipy() -> None:
     """rho is scipy's, ties included; p is near the asymptotic one."""
     rng = np.random.default_rng(3)
