@@ -6,6 +6,7 @@ effects, and noise (sd 0.7). What is counted is in the columns of the table. Tak
 
 import argparse
 import itertools
+import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ from reports.stats import Verdict
 from reports.tables import build_tables
 from tests.bench.optuna_importance import named_by_optuna
 from tests.reports.analysis.planted import METRIC, drawn, levelled, nothing, planted
+from tests.reports.builder import StoreBuilder
 
 Array = npt.NDArray[np.float64]
 EFFECT = 2.0  # points of H between a factor's best and worst level
@@ -71,8 +73,9 @@ def spaced(levels: int, rng: np.random.Generator) -> Array:
 
 
 def grids(
-    studies: int, *, seed: int, main: bool = False, pair: bool = False, swing: bool = False
-) -> Counts:
+    studies: int, *, seed: int, main: bool = False, pair: bool = False, swing: bool = False,
+    dead: bool = False, tied: bool = False,
+) -> Counts:  # fmt: skip
     """Grids with a planted factor, a planted pair, both or neither.
 
     Args:
@@ -81,10 +84,13 @@ def grids(
         main: whether a factor has an effect.
         pair: whether two factors have an interaction, without a main effect.
         swing: whether every factor goes up and down with the seed.
+        dead: whether the factors without an effect change no result at all.
+        tied: whether the first two levels of each factor, planted or not, give the same results.
     """
     rng, counts = np.random.default_rng(seed), Counts()
     for _ in range(studies):
         sizes, seeds = sizes_of(rng)
+        sizes = [size + tied for size in sizes]
         target = int(rng.integers(len(sizes)))
         both = tuple(sorted(rng.choice(len(sizes), 2, replace=False).tolist()))
         values = np.zeros(sizes)
@@ -92,7 +98,12 @@ def grids(
             values = values + _along(spaced(sizes[target], rng), (target,), sizes)
         if pair:
             values = values + _along(_interaction(sizes, both, rng), both, sizes)
-        study = _grid_study(sizes, values, seeds, swing, rng)
+        builder = _grid_study(sizes, values, seeds, swing, rng)
+        if dead:
+            _copied(builder, lambda at, level, own=target: level if at == own else 0)
+        if tied:
+            _copied(builder, lambda at, level: 0 if level == 1 else level)
+        study = builder.study()
         _count(counts, study, f"f{target}" if main else "",
                tuple(f"f{i}" for i in both) if pair else (), values)  # fmt: skip
         _judge(counts, study, f"f{target}" if main else "")
@@ -138,7 +149,7 @@ def _interaction(sizes: Sequence[int], axes: Sequence[int], rng: np.random.Gener
 
 def _grid_study(
     sizes: Sequence[int], values: Array, seeds: int, swing: bool, rng: np.random.Generator
-) -> Study:
+) -> StoreBuilder:
     cells = list(itertools.product(*(range(size) for size in sizes)))
     assignments = [{f"f{i}": level for i, level in enumerate(cell)} for cell in cells]
     at = {
@@ -151,7 +162,15 @@ def _grid_study(
             for seed in range(seeds):
                 own = sum(float(swings[i][level, seed]) for i, level in enumerate(cell))
                 run.metrics[f"seed_{seed}/test/{METRIC}"] += own
-    return builder.study()
+    return builder
+
+
+def _copied(builder: StoreBuilder, source: Callable[[int, int], int]) -> None:
+    """Give settings the results of others: source tells the level of a factor to copy from."""
+    runs = {tuple(json.loads(run.tags["ship.assignment"]).values()): run for run in builder.runs}
+    held = {cell: dict(run.metrics) for cell, run in runs.items()}
+    for cell, run in runs.items():
+        run.metrics.update(held[tuple(source(i, level) for i, level in enumerate(cell))])
 
 
 def _count(
@@ -240,6 +259,8 @@ def main() -> None:
         "grid, a factor; swing": lambda: grids(5 * studies, seed=3, main=True, swing=True),
         "grid, nothing": lambda: grids(5 * studies, seed=4),
         "grid, nothing; swing": lambda: grids(5 * studies, seed=5, swing=True),
+        "grid, a factor; others dead": lambda: grids(studies, seed=8, main=True, dead=True),
+        "grid, nothing; tied levels": lambda: grids(5 * studies, seed=9, tied=True),
         "ranges, a factor": lambda: ranges(studies, seed=6, main=True),
         "ranges, nothing": lambda: ranges(5 * studies, seed=7),
     }

@@ -1,0 +1,53 @@
+"""Answers to made-up studies say nothing that is not so; bench_answers asks thousands."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from reports.answer import Answer
+from tests.bench.bench_answers import SHAPES, answered, judged
+from tests.reports.answer.claims import check
+from tests.reports.answer.known import Claims, Known
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_no_sentence_of_fact_is_false(shape: str) -> None:
+    """Ties, counts, differences, and what changed nothing are as the runs have them."""
+    wrong, claims = judged(shape, 8, 100)
+    assert (wrong, claims.facts) == (0, [])
+
+
+def altered(shape: str, one: str, other: str) -> list[str]:
+    """What is found false where an answer has one text in place of another."""
+    rng = np.random.default_rng(100)
+    while True:
+        known: Known = SHAPES[shape](rng)
+        answer = answered(known)
+        if any(one in line for line in answer.lines):
+            break
+    findings = tuple(replace(f, text=f.text.replace(one, other)) for f in answer.findings)
+    cautions = tuple(line.replace(one, other) for line in answer.cautions)
+    claims = Claims()
+    check(known, Answer(findings, cautions), claims)
+    return claims.facts
+
+
+@pytest.mark.parametrize(
+    ("shape", "one", "other"),
+    [
+        ("a dead factor", "changed no H: ", "changed hardly any H: "),
+        ("a dead factor", "of 0.", "of 0. Its effect depends on n_ctx (Holm p <0.001)."),
+        ("collapsed", "Posterior collapse in ", "Posterior collapse in 1"),
+        ("tied levels", "On test: H ", "On test: H from 1"),
+        ("normal", "Nothing is decided against 0. ", "0 changed no H: under each of 4 seeds it is"
+         " exactly that of 1. "),
+        ("pruned", "settings, ", "settings, 1"),
+        ("pruned", "Nothing can be said of x0 and x1: ", "H goes with no factor more than chance"
+         " would have it (|ρ| ≤ 0.9). "),
+        ("incomplete", " of its ", " of its 1"),
+    ],
+)  # fmt: skip
+def test_a_false_sentence_is_found(shape: str, one: str, other: str) -> None:
+    """What holds answers against runs can fail, for each kind of fact."""
+    assert altered(shape, one, other)
