@@ -69,7 +69,7 @@ def _from_sqlite(uri: str, metric: str, run_ids: Sequence[str]) -> Iterator[tupl
     """Yield (run id, step, value) in the order of writing; nothing where it cannot be read."""
     left = MOST_VALUES
     with (
-        contextlib.suppress(sqlite3.Error),
+        contextlib.suppress(sqlite3.Error, UnicodeDecodeError),
         contextlib.closing(sqlite3.connect(read_only(uri), uri=True)) as base,
     ):
         for first in range(0, len(run_ids), _AT_ONCE):

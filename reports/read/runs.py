@@ -13,6 +13,8 @@ from typing import Any
 from reports.contract import SQLITE, ReportError, Tag, address_fault
 
 PAGE = 100  # runs a request; each may hold a thousand metrics
+# What reading a damaged sqlite file raises; its messages quote bytes of the file, text or not.
+_UNREADABLE = (sqlite3.Error, UnicodeDecodeError)
 
 
 @dataclass(frozen=True)
@@ -59,39 +61,76 @@ def _from_sqlite(study_name: str, uri: str) -> list[Run] | None:
     ten times as long through its client.
 
     Raises:
-        ReportError: no such experiment.
+        ReportError: no such experiment, or a damaged file.
     """
+    path = uri.removeprefix(SQLITE)
     try:
         with contextlib.closing(sqlite3.connect(read_only(uri), uri=True)) as base:
+            base.text_factory = _text
             base.execute("BEGIN")  # one moment of a store that is being written to
             rows = base.execute("SELECT name, experiment_id, lifecycle_stage FROM experiments")
-            active = {name: identity for name, identity, stage in rows if stage == "active"}
+            active = {
+                name: one for name, one, stage in rows if stage == "active" and _is_text(name)
+            }
             if study_name not in active:
                 raise ReportError(_unknown(study_name, uri, active))
-            return _selected(base, active[study_name])
-    except sqlite3.Error:
+            return _selected(base, active[study_name], path)
+    except sqlite3.OperationalError:
         return None
+    except _UNREADABLE as error:
+        raise ReportError(_unreadable(path, error)) from error
 
 
-def _selected(base: sqlite3.Connection, experiment_id: int) -> list[Run]:
-    """The active runs of an experiment, as MLflow's client would give them."""
+def _selected(base: sqlite3.Connection, experiment_id: int, path: str) -> list[Run]:
+    """The active runs of an experiment, as MLflow's client would give them.
+
+    Raises:
+        ReportError: a row that is not of the kind that MLflow writes: the file is damaged.
+    """
     own = "FROM runs WHERE experiment_id = ? AND lifecycle_stage = 'active'"
     of_runs = f"WHERE run_uuid IN (SELECT run_uuid {own})"
-    runs = {
-        run_id: Run(run_id, started or 0, {}, {}, {}, artifacts or "", str(experiment_id))
-        for run_id, started, artifacts in base.execute(
-            f"SELECT run_uuid, start_time, artifact_uri {own}", [experiment_id]
-        )
-    }
-    for table in ("tags", "params"):
-        query = f"SELECT run_uuid, key, value FROM {table} {of_runs}"
-        for run_id, key, value in base.execute(query, [experiment_id]):
-            getattr(runs[run_id], table)[key] = value
-    value = "CASE WHEN is_nan THEN NULL ELSE value END"
-    query = f"SELECT run_uuid, key, {value} FROM latest_metrics {of_runs}"
-    for run_id, key, value in base.execute(query, [experiment_id]):
-        runs[run_id].metrics[key] = math.nan if value is None else value
+    runs: dict[Any, Run] = {}
+    query = f"SELECT run_uuid, start_time, artifact_uri {own}"
+    for run_id, started, artifacts in base.execute(query, [experiment_id]):
+        whole = _is_text(run_id) and isinstance(started, int | None)
+        if not whole or not (artifacts is None or _is_text(artifacts)):
+            raise ReportError(_damaged(path, "runs", run_id, "start_time or artifact_uri"))
+        runs[run_id] = Run(run_id, started or 0, {}, {}, {}, artifacts or "", str(experiment_id))
+    number = "CASE WHEN is_nan THEN NULL ELSE value END"
+    for table, value in (("tags", "value"), ("params", "value"), ("latest_metrics", number)):
+        query = f"SELECT run_uuid, key, {value} FROM {table} {of_runs}"
+        for run_id, key, found in base.execute(query, [experiment_id]):
+            of_kind = isinstance(found, int | float | None) if value is number else _is_text(found)
+            if run_id not in runs or not _is_text(key) or not of_kind:
+                raise ReportError(_damaged(path, table, run_id, key))
+            if value is number:
+                runs[run_id].metrics[key] = math.nan if found is None else found
+            else:
+                getattr(runs[run_id], table)[key] = found
     return list(runs.values())
+
+
+def _text(raw: bytes) -> str:
+    """A text of the store; what is no UTF-8 becomes lone surrogates, which _is_text finds."""
+    return raw.decode(errors="surrogateescape")
+
+
+def _is_text(value: Any) -> bool:
+    """Whether a value of the store is text, and was UTF-8 there."""
+    if not isinstance(value, str):
+        return False
+    return value.isascii() or not any("\ud800" <= character <= "\udfff" for character in value)
+
+
+def _damaged(path: str, table: str, run_id: Any, key: Any) -> str:
+    """One line that names the run and the row that no MLflow has written."""
+    return f"{path}: damaged: run {run_id}: table {table}, {key}: not what MLflow writes"
+
+
+def _unreadable(path: str | Path, error: Exception) -> str:
+    """One line that names the file, and what sqlite says of it."""
+    told = "malformed" if isinstance(error, UnicodeDecodeError) else error
+    return f"{path}: cannot be read as an MLflow store: {told}"
 
 
 def _from_client(study_name: str, uri: str) -> list[Run]:
@@ -152,8 +191,8 @@ def checked(uri: str) -> str:
         with contextlib.closing(sqlite3.connect(read_only(uri), uri=True)) as base:
             query = "SELECT count(*) FROM sqlite_master WHERE name IN ('experiments', 'runs')"
             found = base.execute(query).fetchone()[0]
-    except sqlite3.Error as error:
-        raise ReportError(f"{path}: cannot be read as an MLflow store: {error}") from error
+    except _UNREADABLE as error:
+        raise ReportError(_unreadable(path, error)) from error
     if found != 2:
         raise ReportError(f"{path}: a sqlite file, but not an MLflow store")
     return uri

@@ -109,7 +109,7 @@ def detection_notes(study: Study, metric: str) -> list[str]:
         f"ship-sweep --detect {effect}: seeds were added, from {first} to at most {last}, until a Δ"
         f" differed from 0 (at 5% for all {design.comparisons} comparisons together, levels and"
         f" reference arms) or was equivalent (within ±{effect}, at 2.5% for each). The column"
-        " decision says what each has come to after so many pairs; open: neither yet, or not by the last"
-        " look; no spread: its pairs do not vary. The interval of Δ allows for the looks, those of"
-        " the rows' means do not. No other test is made of Δ: it would say something else"
+        " decision says what each has come to after so many pairs; open: neither yet, or not by the"
+        " last look; no spread: its pairs do not vary. The interval of Δ allows for the looks,"
+        " those of the rows' means do not. No other test is made of Δ: it would say something else"
     ]

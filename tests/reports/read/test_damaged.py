@@ -1,0 +1,135 @@
+"""A store whose sqlite file is damaged: a report, or one line that says where."""
+
+import contextlib
+import random
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reports.contract import ReportError
+from reports.read import load_records
+from reports.read.runs import checked, read_runs
+from reports.render import text_of
+from reports.report import make_report
+from tests.reports.builder import StoreBuilder, scores
+
+TABLES = ("tags", "params", "latest_metrics", "runs", "experiments")
+
+
+@pytest.fixture(scope="module")
+def sound(empty_store: Path, tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """The file of a small study."""
+    path = tmp_path_factory.mktemp("sound") / "mlflow.db"
+    path.write_bytes(empty_store.read_bytes())
+    builder = StoreBuilder(name="small", seeds=(0, 1))
+    for n_ctx in (1, 2, 4):
+        results = {seed: scores(55 + n_ctx / 2 + seed) for seed in (0, 1)}
+        builder.trial({"generator.n_ctx": n_ctx}, results)
+    builder.trial({}, {seed: scores(50.0 + seed) for seed in (0, 1)}, arm="no_synthetic")
+    builder.write(f"sqlite:///{path}")
+    return path.read_bytes()
+
+
+def check(path: Path) -> bool:
+    """Whether there is a report; else there is a ReportError of one line that names the file."""
+    try:
+        made = make_report(load_records("small", f"sqlite:///{path}"))
+    except ReportError as error:
+        assert "\n" not in str(error)
+        return False
+    runs = made.study.rows["run_id"].drop_nulls().unique().to_list()
+    made.study.histories.of(f"selection/{made.study.objective}", runs)
+    for form in ("terminal", "markdown", "latex", "csv"):
+        text_of(form, made).encode()
+    return True
+
+
+def flipped(sound: bytes, seed: int) -> bytes:
+    """The file with other bytes or bits: anywhere, or (every other seed) where its rows are."""
+    rng = random.Random(seed)
+    size = 4096
+    pages = [at for at in range(0, len(sound), size) if b"seed_1/" in sound[at : at + size]]
+    pages += [at for at in range(size, len(sound), size) if b"ship." in sound[at : at + size]]
+    found = bytearray(sound)
+    for _ in range(rng.choice((1, 5, 50, 200, 1000))):
+        at = rng.randrange(len(found)) if seed % 2 else rng.choice(pages) + rng.randrange(size)
+        found[at] = found[at] ^ 1 << rng.randrange(8) if rng.random() < 0.5 else rng.randrange(256)
+    return bytes(found)
+
+
+def altered(path: Path, seed: int) -> None:
+    """Cells of the file's tables with values of any type, what no UTF-8 is among them."""
+    rng = random.Random(seed)
+    values: list[Any] = [None, 1, -1.5, 1e300, 2**62, b"\xff\x00", "", "x", "[", "{}", "NaN"]
+    with contextlib.closing(sqlite3.connect(path)) as base:
+        base.execute("PRAGMA ignore_check_constraints = ON")
+        for _ in range(rng.choice((1, 5, 50))):
+            table = rng.choice(TABLES)
+            column = rng.choice([row[1] for row in base.execute(f"PRAGMA table_info({table})")])
+            rowid = rng.choice([row[0] for row in base.execute(f"SELECT rowid FROM {table}")])
+            told = f"UPDATE OR IGNORE {table} SET {column} = "
+            with contextlib.suppress(sqlite3.IntegrityError):  # a key twice, or a null in a key
+                if rng.random() < 0.3:
+                    base.execute(f"{told} CAST(x'61ff62' AS TEXT) WHERE rowid = ?", [rowid])
+                else:
+                    base.execute(f"{told} ? WHERE rowid = ?", [rng.choice(values), rowid])
+        base.commit()
+
+
+def damage(sound: bytes, path: Path, seed: int) -> bool:
+    """Check a file that is damaged in one way of three."""
+    if seed % 3:
+        path.write_bytes(flipped(sound, seed))
+    else:
+        path.write_bytes(sound)
+        altered(path, seed)
+    return check(path)
+
+
+@pytest.mark.parametrize(
+    ("edit", "table", "key"),
+    [
+        ("UPDATE tags SET value = CAST(x'ff' AS TEXT)", "tags", "ship.state"),
+        ("UPDATE tags SET value = x'00'", "tags", "ship.state"),
+        ("UPDATE params SET value = CAST(x'ff' AS TEXT)", "params", "shots"),
+        ("UPDATE latest_metrics SET value = 'much'", "latest_metrics", "seed_1/test/new"),
+    ],
+)
+def test_the_run_and_the_row_are_named(
+    sound: bytes, tmp_path: Path, edit: str, table: str, key: str
+) -> None:
+    """A text that is no UTF-8, bytes in place of text, text in place of a number."""
+    path = tmp_path / "mlflow.db"
+    path.write_bytes(sound)
+    run = read_runs("small", f"sqlite:///{path}")[0].run_id
+    with contextlib.closing(sqlite3.connect(path)) as base:
+        base.execute(f"{edit} WHERE run_uuid = ? AND key = ?", [run, key])
+        base.commit()
+    with pytest.raises(ReportError) as raised:
+        read_runs("small", f"sqlite:///{path}")
+    where = f"run {run}: table {table}, {key}"
+    assert str(raised.value) == f"{path}: damaged: {where}: not what MLflow writes"
+
+
+def test_a_schema_that_is_no_text(sound: bytes, tmp_path: Path) -> None:
+    """What sqlite says of it quotes the bytes: the file is named in their place."""
+    path = tmp_path / "mlflow.db"
+    path.write_bytes(sound.replace(b"CREATE TABLE alembic", b"CREATE TABL\xff alembic"))
+    with pytest.raises(ReportError) as raised:
+        checked(f"sqlite:///{path}")
+    assert str(raised.value) == f"{path}: cannot be read as an MLflow store: malformed"
+
+
+def test_damage_anywhere(sound: bytes, tmp_path: Path) -> None:
+    """Whatever is other than it was; some of it harms nothing, and some of it is told."""
+    found = [damage(sound, tmp_path / "mlflow.db", seed) for seed in range(60)]
+    assert True in found and False in found
+
+
+@pytest.mark.slow
+def test_damage_at_length(sound: bytes, tmp_path: Path) -> None:
+    """As above, many times."""
+    for seed in range(60, 1_500):
+        damage(sound, tmp_path / "mlflow.db", seed)
