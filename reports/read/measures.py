@@ -4,7 +4,10 @@ import dataclasses
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
-from reports.contract import PROTOCOLS, TARGET, Protocol, ReportError
+import polars as pl
+
+from reports.contract import COMPLETE, PROTOCOLS, TARGET, Protocol, ReportError
+from reports.read.rows import Setting, in_words
 
 
 def study_protocol(names: Collection[str], targets: Sequence[str]) -> Protocol:
@@ -57,6 +60,34 @@ def targets_of(params: Iterable[Mapping[str, str]], names: Iterable[str]) -> lis
         found |= dict.fromkeys(str(target) for target in listed or ())
     measured = (name.removeprefix(TARGET) for name in names if name.startswith(TARGET))
     return list(found | dict.fromkeys(measured))
+
+
+def lacking_lines(
+    rows: pl.DataFrame, settings: Iterable[Setting], metrics: Sequence[str]
+) -> list[str]:
+    """A line for each setting of which some finished seeds lack a metric that its others have.
+
+    Args:
+        rows: of the study.
+        settings: of the study.
+        metrics: the protocol's.
+    """
+    done = rows.filter(pl.col("state") == COMPLETE)
+    columns = [f"test/{name}" for name in metrics]
+    some = [(pl.col(c).null_count() > 0) & (pl.col(c).count() > 0) for c in columns]
+    odd = done.filter(pl.any_horizontal(one.over("setting_key") for one in some))
+    # an arm may share the key of a setting, whose values then name it
+    by_kind = sorted(settings, key=lambda s: not s.arm)
+    named = {s.key: in_words(s.assignment, s.arm) for s in by_kind}
+    lines = []
+    for key in odd["setting_key"].unique(maintain_order=True).to_list():
+        own = odd.filter(pl.col("setting_key") == key)
+        for column in columns:
+            seeds = own.filter(pl.col(column).is_null())["seed"].to_list()
+            if 0 < len(seeds) < len(own):
+                listed = f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
+                lines.append(f"{named[key]}, {listed}: no {column}, which its other seeds have")
+    return lines
 
 
 def checked_metric(

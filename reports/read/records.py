@@ -25,7 +25,7 @@ from reports.read.curves import Histories
 from reports.read.detection import Detection, detection_of
 from reports.read.flags import with_zeros, without_points
 from reports.read.hits import HitFiles
-from reports.read.measures import study_protocol, targets_of
+from reports.read.measures import lacking_lines, study_protocol, targets_of
 from reports.read.rows import Factor, Setting, frame, missing_rows, one_per_seed, seed_rows
 from reports.read.runs import Run, read_runs
 
@@ -137,6 +137,7 @@ def study_from_runs(name: str, runs: Sequence[Run]) -> Study:
     current = [run for run in trials if run.tags[Tag.SETTING_KEY] in wanted]
     protocol = _protocol(current, kept)
     rows = with_zeros(frame(kept, factors, settings, tuple(protocol.headings)), current)
+    warnings += lacking_lines(rows, settings, list(protocol.headings))
     return Study(
         name=name,
         rows=without_points(rows, current),

@@ -9,6 +9,7 @@ from typing import Any
 import polars as pl
 
 from reports.contract import (
+    ARMS,
     COMPLETE,
     DEFAULT_PROTOCOL,
     FAIL,
@@ -72,6 +73,12 @@ class Setting:
     added: bool = False
 
 
+def in_words(assignment: Mapping[str, Any], arm: str) -> str:
+    """A setting as a message names it: "generator.n_ctx=4", or its arm."""
+    told = ARMS[arm][0] if arm in ARMS else ", ".join(f"{k}={v}" for k, v in assignment.items())
+    return (told or arm or "constants").encode(errors="replace").decode()  # half a character
+
+
 def seed_rows(run: Run, warnings: list[str]) -> list[dict[str, Any]]:
     """One row per seed of a run; a run's cost is divided over its seeds."""
     seeds: list[int] = json.loads(run.tags[Tag.SEEDS])
@@ -111,7 +118,9 @@ def _result(
     if absent:
         # A setting marked COMPLETE without its numbers is a failure with a reason, never a 0.
         reason = f"no finite test/{', test/'.join(absent)} logged"
-        warnings.append(f"run {run.run_id}, seed {seed}: COMPLETE, but {reason}; counted as failed")
+        named = in_words(json.loads(run.tags.get(Tag.ASSIGNMENT, "{}")), run.tags.get(Tag.ARM, ""))
+        place = f"run {run.run_id} ({named}), seed {seed}"
+        warnings.append(f"{place}: COMPLETE, but {reason}; counted as failed")
         return {"state": FAIL, "reason": reason}
     flags = {name.removeprefix("test/"): v for name, v in numbers.items() if FLAG in name}
     flags |= {f"{FLAG}{name}": 1.0 for name, seeds in raised.items() if seed in seeds}

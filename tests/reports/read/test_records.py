@@ -13,6 +13,7 @@ from reports.read.records import load_records, study_from_runs
 from reports.read.rows import Setting
 from reports.read.runs import Run
 from reports.stats import percent_interval
+from reports.tables import build_tables
 
 Build = Callable[..., Any]
 N_CTX = "generator.n_ctx"
@@ -99,7 +100,22 @@ def test_complete_without_finite_numbers_is_a_failure(
     study = builder.study()
     assert study.rows["state"].to_list() == ["COMPLETE", "FAIL"]
     assert "no finite test/harmonic_mean" in study.rows["reason"][1]
-    assert "counted as failed" in study.warnings[0]
+    told = f"({N_CTX}=1), seed 1: COMPLETE, but no finite test/harmonic_mean logged; counted as"
+    assert told in study.warnings[0]
+
+
+def test_a_seed_that_lacks_what_its_peers_have_is_named(build: Build, percentages: Build) -> None:
+    """By setting, seed and metric; a metric that no seed of a setting has is none of it."""
+    builder = build(seeds=(0, 1, 2))
+    for n_ctx in (1, 4):
+        builder.trial({N_CTX: n_ctx}, {seed: percentages(50.0 + seed) for seed in (0, 1, 2)})
+    del builder.runs[0].metrics["seed_1/test/joint_new"]
+    for seed in (0, 1, 2):
+        del builder.runs[1].metrics[f"seed_{seed}/test/joint_base"]
+    study = builder.study()
+    told = f"{N_CTX}=1, seed 1: no test/joint_new, which its other seeds have"
+    assert study.warnings == (told,)
+    assert any(told in note for note in build_tables(study)[0].notes)
 
 
 def test_wanted_rows_without_a_run_are_missing(build: Build, percentages: Build) -> None:
