@@ -56,6 +56,7 @@ def run_study(
         KeyboardInterrupt: interrupted while the store was away.
     """
     from harness.config import load_plugins, load_study
+    from harness.errors import ConfigError
     from harness.planning import Consent
     from harness.resources import machine_memory
     from harness.study import run_path
@@ -63,8 +64,10 @@ def run_study(
 
     root = None if data_root is None else Path(data_root)
     load_plugins(plugins)
+    if isinstance(overrides, str) or not all(isinstance(one, str) for one in overrides):
+        raise ConfigError([f'overrides must be a list such as ["seeds=3"], got {overrides!r}'])
     memory = machine_memory() if address is None else None
-    study = load_study(str(space), list(overrides), root, memory=memory)
+    study = load_study(space, overrides, root, memory=memory)
     run_one = partial(
         run,
         data_root=root,

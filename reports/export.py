@@ -57,8 +57,11 @@ def _to_optuna(study: Study, uri: str) -> str:
             made.set_user_attr("warning", f"values do not compare: {unlike.why}")
         made.add_trials(trials)
     except optuna.exceptions.DuplicatedStudyError as error:
-        told = "it has a study of this name; give another file, or delete that study"
-        raise ReportError(f"{redacted(uri)}: {told}") from error
+        raise ReportError(
+            f"{redacted(uri)}: has a study {study.name!r} already, and an export overwrites none: "
+            f"give another file, or delete it there, in Python by "
+            f"optuna.delete_study(study_name={study.name!r}, storage={redacted(uri)!r})"
+        ) from error
     except (
         Exception
     ) as error:  # a storage may throw anything; the user can act on none of the types

@@ -42,6 +42,11 @@ def load_study(
         ReportError: unreadable store, unknown study or metric (one line).
         EmptyStudyError: a ReportError; no run of the study has ended yet.
     """
+    kinds = (("name", name, str), ("tracking_uri", tracking_uri, str | Path | None))
+    for argument, value, kind in (*kinds, ("metric", metric, str | None)):
+        if not isinstance(value, kind):
+            told = "a text" if argument != "tracking_uri" else "a text or a path"
+            raise ReportError(f"load_study: {argument} must be {told}, got {type(value).__name__}")
     return LoadedStudy(
         make_report(load_records(name, str(tracking_uri or default_tracking_uri())), metric)
     )

@@ -24,7 +24,7 @@ from ship.trial_config import TrialConfig
 
 
 def load_study(
-    path_or_name: str,
+    path_or_name: str | Path,
     overrides: Sequence[str] = (),
     data_root: Path | None = None,
     *,

@@ -7,6 +7,8 @@ from harness.errors import ConfigError
 from harness.study_files.yaml12 import read_yaml
 from harness.wording import nearest, show
 
+# a command has it from --space, a script as an argument
+_MUST = "the study must be a YAML file or a packaged space"
 _FOLDER = Path(search_spaces.__path__[0]).resolve()
 
 
@@ -24,12 +26,14 @@ def packaged_spaces() -> list[tuple[str, str]]:
     return rows
 
 
-def find_space(path_or_name: str) -> Path:
+def find_space(path_or_name: str | Path) -> Path:
     """The YAML file that a user means; .yaml may be left out.
 
     Raises:
-        ConfigError: there is none; the line lists the packaged names.
+        ConfigError: there is none, or what was given is no name; the line lists the packaged names.
     """
+    if not isinstance(path_or_name, str | Path):
+        raise ConfigError([f"{_MUST}, got a {type(path_or_name).__name__} ({_choices()})"])
     given = Path(path_or_name)
     candidates = [given, Path(f"{path_or_name}.yaml")]
     if len(given.parts) == 1:
@@ -40,16 +44,14 @@ def find_space(path_or_name: str) -> Path:
                 return path
         except (OSError, ValueError):  # a name too long, or with a null byte
             continue
-    names = packaged_names()
-    near = nearest(given.stem, names)
+    near = nearest(given.stem, packaged_names())
     meant = f"did you mean {near}? " if near else ""
     got = "a folder, " if given.is_dir() else ""
-    raise ConfigError(
-        [
-            f"--space must be a YAML file or a packaged space, got {got}{show(path_or_name)} "
-            f"({meant}choices: {', '.join(names)})"
-        ]
-    )
+    raise ConfigError([f"{_MUST}, got {got}{show(str(path_or_name))} ({meant}{_choices()})"])
+
+
+def _choices() -> str:
+    return f"choices: {', '.join(packaged_names())}"
 
 
 def label_of(path: Path) -> str:

@@ -108,7 +108,7 @@ def checked_metric(
         return protocol.default
     if metric not in protocol.headings:
         choices = ", ".join([*protocol.headings, *also])
-        raise ReportError(f"{name}: no test metric {metric!r}; --metric may be: {choices}")
+        raise ReportError(f"{name}: no test metric {metric!r}; metric may be: {choices}")
     return metric
 
 

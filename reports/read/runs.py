@@ -186,7 +186,9 @@ def checked(uri: str) -> str:
         return uri
     path = Path(uri.removeprefix(SQLITE))
     if not path.is_file():
-        raise ReportError(f"{path}: no MLflow store here (run ship-sweep, or give --tracking-uri)")
+        raise ReportError(
+            f"{path}: no MLflow store here (run ship-sweep, or give another tracking URI)"
+        )
     try:
         with contextlib.closing(sqlite3.connect(read_only(uri), uri=True)) as base:
             query = "SELECT count(*) FROM sqlite_master WHERE name IN ('experiments', 'runs')"

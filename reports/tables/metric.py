@@ -28,7 +28,7 @@ def with_metric(study: Study, metric: str | None) -> tuple[Study, str]:
         return study, checked_metric(study.protocol, study.name, metric, also=tuple(known))
     if metric not in known:
         choices = ", ".join([*study.protocol.headings, *known])
-        raise ReportError(f"{study.name}: no test metric {metric!r}; --metric may be: {choices}")
+        raise ReportError(f"{study.name}: no test metric {metric!r}; metric may be: {choices}")
     headings = {**study.protocol.headings, metric: known[metric]}
     protocol = dataclasses.replace(study.protocol, headings=headings)
     return dataclasses.replace(study, protocol=protocol), metric

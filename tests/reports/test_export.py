@@ -56,9 +56,14 @@ def test_a_second_export_is_refused_and_changes_nothing(tmp_path: Path) -> None:
     uri = f"sqlite:///{tmp_path / 'x.db'}"
     study = grid((2, 2), lambda s: 0.0).study()
     export(study, f"optuna:{uri}")
-    with pytest.raises(ReportError, match="has a study of this name"):
+    with pytest.raises(ReportError) as raised:
         export(study, f"optuna:{uri}")
     assert len(stored(uri, study.name).trials) == 4
+    way_out = f"optuna.delete_study(study_name={study.name!r}, storage={uri!r})"
+    assert "give another file, or delete it there" in str(raised.value)
+    assert str(raised.value).endswith(way_out)
+    optuna.delete_study(study_name=study.name, storage=uri)
+    export(study, f"optuna:{uri}")
 
 
 @pytest.mark.parametrize(

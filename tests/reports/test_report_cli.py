@@ -173,7 +173,7 @@ def test_a_metric_of_another_protocol_lists_the_choices(store_uri: str, here: Pa
     """The metrics to choose from are those of the study's protocol."""
     uri = few_shot().write(store_uri)
     line = one_line(report("few", "--tracking-uri", uri, "--metric", "harmonic_mean"), 2)
-    assert line == "few: no test metric 'harmonic_mean'; --metric may be: accuracy"
+    assert line == "few: no test metric 'harmonic_mean'; metric may be: accuracy"
     assert list(here.iterdir()) == []
     assert "ΔAcc." in report("few", "--tracking-uri", uri, "--format", "markdown").stdout
 

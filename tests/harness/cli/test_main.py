@@ -366,7 +366,10 @@ def test_a_bug_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
                 "--address must be local, auto or HOST:PORT, got 'there'",
             ],
         ),
-        (("--space", "promt_len"), ["--space must be a YAML file or a packaged space, got 'promt"]),
+        (
+            ("--space", "promt_len"),
+            ["the study must be a YAML file or a packaged space, got 'promt"],
+        ),
         (
             ("--space", "prompt_len", "--set", "sed=1", "--set", "shots=0"),
             ["--set: sed must be a known key", "--set: shots must be >= 1, got 0"],
