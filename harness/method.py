@@ -58,17 +58,6 @@ def load_backbone(name: str, device: str, precision: Precision = "fp32") -> Any:
     return FrozenCLIP.load(name, device=device, precision=precision)
 
 
-def without_recording(load: Callable[..., Any]) -> Callable[..., Any]:
-    """A load_backbone whose backbones record no steps: each operation is launched by itself."""
-    return partial(_without_recorder, load)
-
-
-def _without_recorder(load: Callable[..., Any], *args: Any) -> Any:
-    clip = load(*args)
-    clip.recorder = None
-    return clip
-
-
 def knowing_plugins(load: Callable[..., Any]) -> Callable[..., Any]:
     """A load_backbone that loads the files of plugins, too, before the backbone.
 

@@ -3,7 +3,7 @@
 import re
 from itertools import product
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import Field, field_validator
 
@@ -86,11 +86,6 @@ class StudyConfig(Settings):
     max_failures: int | None = Field(
         10, ge=1, description="settings that fail in a row until the study stops; null: never"
     )
-    compile: Literal["auto", "off"] = Field(
-        "auto",
-        description="auto: on an NVIDIA GPU, steps are recorded as CUDA graphs, each of which is "
-        "launched at once; off: never. Results are the same",
-    )
     concurrency: int | None = Field(None, ge=1, description="most trials at once")
     reference_arms: bool = Field(True, description="whether reference arms run beside the study")
     detect: Detection | None = Field(None, description="how --detect gives out seeds")
@@ -169,6 +164,7 @@ STUDY_KEYS = tuple(key for key in StudyConfig.model_fields if key not in _NO_KEY
 TRIAL_KEYS = tuple(TrialConfig.model_fields)
 # Keys that studies had, and what to use instead.
 REMOVED = {
+    "compile": "steps are no longer recorded as CUDA graphs",
     "fuse": "settings are no longer trained side by side; where a GPU is not kept busy, "
     "resources.gpus: 0.25 lets four trials share it",
 }

@@ -10,7 +10,7 @@ from ray import tune
 from harness.checkpoint_storage import Storage
 from harness.cluster import memory_kills_as_worker_deaths, threads
 from harness.config import StudyConfig
-from harness.method import Method, keeping, without_recording
+from harness.method import Method, keeping
 from harness.scratch import scratch
 from harness.tuning.asha import make_scheduler
 from harness.tuning.callback import Monitor
@@ -74,10 +74,9 @@ def worker_arguments(study: StudyConfig, method: Method, storage: Storage | None
         method: ship.
         storage: of checkpoints; None: there are none.
     """
-    load = method.load_backbone
     return {
         "run_trial": keeping(method.run_trial) if study.save else method.run_trial,
-        "load_backbone": load if study.compile == "auto" else without_recording(load),
+        "load_backbone": method.load_backbone,
         "threads": threads(study),
         "device": method.accelerator if study.resources.gpus else "cpu",
         "gpus": study.resources.gpus,

@@ -30,7 +30,6 @@ from ship.clip.text_layers import UndrivableTower
 from ship.clip.text_tower import TextTower
 from ship.clip.weights_file import archive_weights, is_torchscript, loading_fault, quiet_torch
 from ship.pocket import MODEL_DIR
-from ship.training import CudaRecorder, Recorder
 
 # Weights drawn at random with a fixed seed: for benchmarks and tests of shapes, never for results.
 RANDOM = "random"
@@ -64,8 +63,6 @@ class FrozenCLIP:
         mean, std: the normalisation that preprocess ends with, per channel.
         image_precision: of the image tower's products; may be set at any time. Features are float32
             whatever it is.
-        recorder: what records training steps on the device; None: they are run as they are. load()
-            gives one on CUDA.
     """
 
     def __init__(
@@ -75,7 +72,6 @@ class FrozenCLIP:
         tokenizer: Any,
         device: str = "cpu",
         precision: Precision = "fp32",
-        recorder: Recorder | None = None,
     ) -> None:
         from open_clip.tokenizer import SimpleTokenizer
         from open_clip.transform import PreprocessCfg, image_transform_v2
@@ -93,7 +89,6 @@ class FrozenCLIP:
             raise BackboneError(f"backbone {name!r} cannot be driven by prompts: {why}") from why
         self.name = name
         self.device = torch.device(device)
-        self.recorder = recorder
         self.tokenizer = tokenizer
         settings = dict(self._model.visual.preprocess_cfg)
         self.preprocess: Callable[[Image.Image], Tensor] = image_transform_v2(
@@ -137,8 +132,7 @@ class FrozenCLIP:
             raise BackboneError(f"backbone {name!r} could not be loaded: {reason}") from why
         finally:
             logging.disable(previous)
-        recorder = CudaRecorder() if device.startswith("cuda") else None
-        return cls(name, model, tokenizer, device, precision, recorder)
+        return cls(name, model, tokenizer, device, precision)
 
     @property
     def text_width(self) -> int:

@@ -42,7 +42,6 @@ class BlankCLIP(FrozenCLIP):
         self.name, self.precision = name, precision
         self.fingerprint = f"{name} without weights"
         self.device = torch.device("cpu")
-        self.recorder = None
         self.tokenizer = tokenizer or load_tokenizer(name)
         self.feature_dim = feature_dim(name)
         self.logit_scale = 100.0

@@ -60,7 +60,7 @@ class ZSLP(StreamTrained):
         # one stream for both, so that CLAP sees the batches of its rival
         stream = TrainingStream(task, synthesizer, seeds, first.batch_size, "zs_lp")
         optimizer = ReplicaOptimizer(torch.optim.SGD, [self.weight], configs, momentum=MOMENTUM)
-        super().__init__({"weight": self.weight}, optimizer, stream, first.epochs, clip.recorder)
+        super().__init__({"weight": self.weight}, optimizer, stream, first.epochs)
 
     def loss(
         self,

@@ -54,7 +54,7 @@ class CLIPAdapter(StreamTrained):
         parameters = {"down": self.down, "up": self.up}
         trained = list(parameters.values())
         optimizer = ReplicaOptimizer(torch.optim.AdamW, trained, configs, weight_decay=0)
-        super().__init__(parameters, optimizer, stream, config.epochs, clip.recorder)
+        super().__init__(parameters, optimizer, stream, config.epochs)
 
     def adapt(
         self, features: Float[Tensor, "replica n feature"], ratio: float

@@ -51,7 +51,7 @@ class LinearAdapter(StreamTrained):
         self.map = self._identity.repeat(task.n_replicas, 1, 1).requires_grad_()
         stream = TrainingStream(task, synthesizer, seeds, config.batch_size, "linear_adapter")
         optimizer = ReplicaOptimizer(torch.optim.Adam, [self.map], configs, eps=1e-4)
-        super().__init__({"map": self.map}, optimizer, stream, config.epochs, clip.recorder)
+        super().__init__({"map": self.map}, optimizer, stream, config.epochs)
 
     def loss(
         self,

@@ -50,7 +50,7 @@ class LinearProbe(StreamTrained):
         # no decay: it would draw classes without data away from where they start
         trained = list(parameters.values())
         optimizer = ReplicaOptimizer(torch.optim.AdamW, trained, configs, weight_decay=0)
-        super().__init__(parameters, optimizer, stream, config.epochs, clip.recorder)
+        super().__init__(parameters, optimizer, stream, config.epochs)
 
     def loss(
         self,

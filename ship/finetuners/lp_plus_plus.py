@@ -32,7 +32,7 @@ from ship.finetuners.base import classification_loss
 from ship.finetuners.training_set import fixed_set
 from ship.synthesis import Synthesizer
 from ship.tasks import Task
-from ship.training import Captured, Counter, Part, each_replica, per_replica
+from ship.training import Counter, Part, each_replica, per_replica
 
 MOMENTUM = 0.9
 ALPHA_EVERY = 10
@@ -76,7 +76,7 @@ class LPPlusPlus:
         alpha = self.config.alpha_scale * first.unsqueeze(1).expand_as(mass)
         self.weight, self.alpha = weight.requires_grad_(), alpha.clone().requires_grad_()
         self._velocity = torch.zeros_like(self.weight, requires_grad=False)
-        self._done, self._captured = Counter(), Captured(clip.recorder)
+        self._done = Counter()
 
     def _constants(self, replica: int, sums: Tensor, mass: Tensor) -> tuple[float, float, float]:
         """Of one replica, in double: mean cosine to the own class's text; the rates of w, alpha."""
@@ -103,21 +103,17 @@ class LPPlusPlus:
         return classification_loss(logits, self._labels, self._allowed, self._shares)
 
     def train_epoch(self) -> dict[str, Float[Tensor, " replica"]]:
-        """One step on all features."""
+        """One step on all features: of w, and every tenth time of alpha."""
         self._done.value += 1
-        moves = self.alpha.new_full((), float(self._done.value % ALPHA_EVERY == 0))
-        return {"loss": self._captured(self._step, moves)}
-
-    def _step(self, alpha_moves: Tensor) -> Float[Tensor, " replica"]:
-        """A step of w, and of alpha where it moves (1, else 0); work on the device alone."""
         loss = self.loss()
         # summed over replicas, so that each one's gradient is that of its own loss
         by_weight, by_alpha = torch.autograd.grad(loss.sum(), [self.weight, self.alpha])
         with torch.no_grad():
             self._velocity.mul_(MOMENTUM).add_(by_weight)
             self.weight.sub_(self.rates[0, :, None, None] * self._velocity)
-            self.alpha.sub_(alpha_moves * self.rates[1, :, None] * by_alpha)
-        return loss.detach()
+            if self._done.value % ALPHA_EVERY == 0:
+                self.alpha.sub_(self.rates[1, :, None] * by_alpha)
+        return {"loss": loss.detach()}
 
     @torch.no_grad()
     def logits(

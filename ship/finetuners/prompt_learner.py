@@ -190,7 +190,7 @@ class PromptTrained(StreamTrained):
         # one stream for all of them, so that rivals see the same batches
         stream = TrainingStream(task, synthesizer, seeds, config.batch_size, "coop")
         optimizer = optimizing(list(parameters.values()), configs)
-        super().__init__(parameters, optimizer, stream, config.epochs, clip.recorder)
+        super().__init__(parameters, optimizer, stream, config.epochs)
 
     def text_features(self) -> Float[Tensor, "replica n_cls feature"]:
         """The classifier that each replica's contexts make."""

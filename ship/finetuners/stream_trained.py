@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ship.finetuners.training_set import TrainingStream
-from ship.training import CosineDescent, Part, Recorder, ReplicaOptimizer
+from ship.training import CosineDescent, Part, ReplicaOptimizer
 
 
 class StreamTrained(ABC):
@@ -25,7 +25,6 @@ class StreamTrained(ABC):
         optimizer: ReplicaOptimizer,
         stream: TrainingStream,
         epochs: int,
-        recorder: Recorder | None,
     ) -> None:
         """Be ready for the first epoch.
 
@@ -34,12 +33,11 @@ class StreamTrained(ABC):
             optimizer: of them.
             stream: of batches.
             epochs: passes over its real pictures.
-            recorder: of the device; None: steps are not recorded.
         """
         self._parameters = dict(parameters)
         self._stream = stream
         self._epochs = epochs
-        self._descent = CosineDescent(optimizer, epochs, stream.steps, recorder)
+        self._descent = CosineDescent(optimizer, epochs, stream.steps)
 
     @property
     def epochs(self) -> int:

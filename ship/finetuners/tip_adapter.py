@@ -131,7 +131,7 @@ class TipAdapterF:
         self._batch_size = min(config.batch_size, n_nominal)
         steps = steps_per_epoch(n_nominal, self._batch_size)
         optimizer = ReplicaOptimizer(torch.optim.AdamW, [self.keys], configs, eps=1e-4)
-        self._descent = CosineDescent(optimizer, config.epochs, steps, clip.recorder)
+        self._descent = CosineDescent(optimizer, config.epochs, steps)
 
     @property
     def keys(self) -> Float[Tensor, "replica n feature"]:

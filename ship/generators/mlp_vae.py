@@ -64,4 +64,4 @@ def build_mlp_vae(
     shared = each_replica(config, task.n_replicas)[0]
     encoder = Encoder(clip.feature_dim, shared.encoder_hidden, shared.latent_dim, weights)
     decoder = MlpDecoder(shared, task.text_features, weights)
-    return VAE(config, task, Autoencoder(encoder, decoder), seeds, clip.recorder)
+    return VAE(config, task, Autoencoder(encoder, decoder), seeds)

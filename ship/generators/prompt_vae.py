@@ -40,4 +40,4 @@ def build_prompt_vae(
     decoder = PromptGenerator(shared, clip, task.class_names, weights)
     latent_dim = shared.latent_dim if uses_z(shared.prompt) else 0
     network = Autoencoder(encoder, decoder, latent_dim)
-    return VAE(config, task, network, seeds, clip.recorder)
+    return VAE(config, task, network, seeds)

@@ -14,10 +14,8 @@ from ship.generators.losses import vae_loss
 from ship.tasks import Task
 from ship.training import (
     BatchStream,
-    Captured,
     Counter,
     Part,
-    Recorder,
     ReplicaOptimizer,
     ReplicaRng,
     each_replica,
@@ -81,7 +79,6 @@ class VAE:
         task: Task,
         network: Autoencoder,
         seeds: Sequence[int],
-        recorder: Recorder | None = None,
     ) -> None:
         """Build them.
 
@@ -90,7 +87,6 @@ class VAE:
             task: whose seen classes they are fitted on.
             network: encoder and decoder of all replicas.
             seeds: of each replica.
-            recorder: of the device; None: steps are not recorded.
         """
         device, dtype = task.features.device, task.features.dtype
         configs = each_replica(config, task.n_replicas)
@@ -106,7 +102,6 @@ class VAE:
         self._steps = steps_per_epoch(task.n_nominal, self._batch_size)
         self._real = real_rows(task.counts, task.features.shape[1], device)
         self._done = Counter()
-        self._fitting, self._decoding = Captured(recorder), Captured(recorder)
         self._stopping: EarlyStopping | None = None
         parameters = [value for value in network.parameters() if value.requires_grad]
         self.epochs = config.epochs if parameters else 0
@@ -161,9 +156,9 @@ class VAE:
             return {}
         self._done.value += 1
         sums = self._task.features.new_zeros(3, self._task.n_replicas)
-        weight = sums.new_zeros(()) + self.kl_weight(self._done.value)
+        weight = self.kl_weight(self._done.value)
         for _ in range(self._steps):
-            sums += self._fitting(self._step, *self._batch(), weight)
+            sums += self._step(*self._batch(), weight)
         squared_error, kl, penalised = sums / self._steps
         metrics = {"loss": squared_error + weight * penalised, "reconstruction": squared_error}
         if self.network.encoder is not None:
@@ -180,9 +175,13 @@ class VAE:
         return *self._task.batch(rows, self._views), noise
 
     def _step(
-        self, features: Tensor, class_ids: Tensor, noise: Tensor | None, kl_weight: Tensor
+        self,
+        features: Float[Tensor, "replica n feature"],
+        class_ids: Int[Tensor, "replica n"],
+        noise: Float[Tensor, "replica n latent"] | None,
+        kl_weight: float | Float[Tensor, " replica"],
     ) -> Float[Tensor, "term replica"]:
-        """One step; work on the device alone (see ship.training.captured)."""
+        """One step; squared error, KL and penalised KL of its batch."""
         squared_error, kl, penalised = self.terms(features, class_ids, noise)
         self._optimizer.zero_grad()
         # summed over replicas, so that each one's gradient is that of its own mean loss
@@ -217,7 +216,8 @@ class VAE:
         """
         size = self.network.latent_dim
         z = rng.normal(class_ids.shape[1], size) if size else None
-        return self._decoding(self.network.decoder, z, class_ids)
+        made: Tensor = self.network.decoder(z, class_ids)
+        return made
 
     def learned(self) -> Mapping[str, Part]:
         """The decoder; what is sampled needs no encoder."""

@@ -19,7 +19,6 @@ from ship.generators.prompt_network import PromptGenerator
 from ship.tasks import Task
 from ship.training import (
     BatchStream,
-    Captured,
     Part,
     ReplicaLinear,
     ReplicaOptimizer,
@@ -78,7 +77,6 @@ class WGAN:
         self._mix = ReplicaRng(seeds, "wgan/mix", device)
         self._views = ReplicaRng(seeds, "wgan/views", device)
         self._batches = BatchStream(task.counts, ReplicaRng(seeds, "wgan/batches"))
-        self._judging, self._fitting, self._decoding = (Captured(clip.recorder) for _ in range(3))
         self._generator_step = self._adam(self.generator)
         self._critic_step = self._adam(self.critic)
         self._batch_size = min(config.batch_size, task.n_nominal)
@@ -162,10 +160,6 @@ class WGAN:
         z = self._draw_z()
         # 24 random bits: uniform in [0, 1) in any precision
         mix = self._mix.integers(2**24, self._batch_size).to(real.dtype) / 2**24
-        return self._judging(self._critic_update, real, class_ids, z, mix), class_ids
-
-    def _critic_update(self, real: Tensor, class_ids: Tensor, z: Tensor, mix: Tensor) -> Tensor:
-        """Work on the device alone (see ship.training.captured)."""
         with torch.no_grad():
             made = self.generator(z, class_ids)
         estimate, penalty = self.critic_terms(real, made, class_ids, mix)
@@ -173,15 +167,11 @@ class WGAN:
         # summed over replicas, so that each one's gradient is that of its own mean loss
         (self._gp_weight * penalty - estimate).sum().backward()
         self._critic_step.step()
-        return torch.stack([estimate, penalty]).detach()
+        return torch.stack([estimate, penalty]).detach(), class_ids
 
     def _train_generator(self, class_ids: Int[Tensor, "replica n"]) -> Float[Tensor, " replica"]:
         """One step of the generator, on the classes of the critic's last batch."""
-        return self._fitting(self._generator_update, self._draw_z(), class_ids)
-
-    def _generator_update(self, z: Tensor, class_ids: Tensor) -> Tensor:
-        """Work on the device alone (see ship.training.captured)."""
-        loss = self.generator_loss(z, class_ids)
+        loss = self.generator_loss(self._draw_z(), class_ids)
         self._generator_step.zero_grad()
         loss.sum().backward()  # the critic's gradients are dropped before its next step
         self._generator_step.step()
@@ -196,7 +186,8 @@ class WGAN:
     ) -> Float[Tensor, "replica n feature"]:
         """Synthetic features: z ~ N(0, I) through the prompt of the given classes."""
         z = rng.normal(class_ids.shape[1], self.config.latent_dim)
-        return self._decoding(self.generator, z, class_ids)
+        made: Tensor = self.generator(z, class_ids)
+        return made
 
     def learned(self) -> Mapping[str, Part]:
         """The generator; what is sampled needs no critic."""

@@ -4,7 +4,6 @@ Answers for: randomness by seed, layers and optimizers with a replica dimension,
 can be saved and put back to the bit.
 """
 
-from ship.training.captured import Captured, CudaRecorder, Recorder
 from ship.training.checkpoint import Checkpoint
 from ship.training.descent import Batch, BatchLoss, CosineDescent
 from ship.training.per_replica import (
@@ -39,14 +38,11 @@ __all__ = [
     "Batch",
     "BatchLoss",
     "BatchStream",
-    "Captured",
     "Checkpoint",
     "CheckpointError",
     "CosineDescent",
     "Counter",
-    "CudaRecorder",
     "Part",
-    "Recorder",
     "ReplicaLinear",
     "ReplicaOptimizer",
     "ReplicaRng",

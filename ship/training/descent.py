@@ -8,7 +8,6 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ship.training.captured import Captured, Recorder
 from ship.training.per_replica import ReplicaOptimizer
 from ship.training.state import Counter, Part
 
@@ -28,44 +27,36 @@ BatchLoss: TypeAlias = Callable[[Tensor, Tensor, Tensor | None], Iterable[Tensor
 class CosineDescent:
     """An optimizer whose learning rates fall to 0 along a cosine, step by step."""
 
-    def __init__(
-        self, optimizer: ReplicaOptimizer, epochs: int, steps: int, recorder: Recorder | None
-    ) -> None:
+    def __init__(self, optimizer: ReplicaOptimizer, epochs: int, steps: int) -> None:
         """Build it.
 
         Args:
             optimizer: of the parameters.
             epochs: after which the rates are 0; 0: nothing is trained.
             steps: of an epoch.
-            recorder: of the device; None: steps are not recorded.
         """
         self._optimizer = optimizer
         self._steps = steps
         self._total = max(1, epochs * steps)
         self._done = Counter()
-        self._captured = Captured(recorder)
 
     def epoch(self, batch: Callable[[], Batch], losses: BatchLoss) -> Float[Tensor, " replica"]:
         """Minimise each step's loss in turn; the mean over the epoch's steps.
 
         Args:
             batch: draws the next step's batch.
-            losses: of a batch; work on the device alone (see ship.training.captured).
+            losses: of a batch.
         """
-
-        def step(features: Tensor, labels: Tensor, weights: Tensor | None) -> Tensor:
+        total: Tensor | float = 0.0
+        for _ in range(self._steps):
             self._optimizer.zero_grad()
             found: Tensor | float = 0.0
-            for part in losses(features, labels, weights):
+            for part in losses(*batch()):
                 # summed over replicas, so that each one's gradient is that of its own loss
                 part.sum().backward()
                 found = found + part.detach()
             self._optimizer.step()
-            return torch.as_tensor(found)
-
-        total: Tensor | float = 0.0
-        for _ in range(self._steps):
-            total = total + self._captured(step, *batch())
+            total = total + found
             self._lower_rates()
         return torch.as_tensor(total / self._steps)
 

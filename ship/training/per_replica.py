@@ -90,22 +90,11 @@ class ReplicaOptimizer:
                 groups.append({"params": members, **values, **rates})
         self._inner = kind(groups, **shared)
         self._rates = [float(group["lr"]) for group in self._inner.param_groups]
-        if self._fused:
-            self._let_be_captured()
 
     def _slice(self, rows: slice) -> list[Tensor]:
         made = [(whole, whole.detach()[rows], rows) for whole in self._wholes]
         self._slices += made
         return [part for _, part, _ in made]
-
-    def _let_be_captured(self) -> None:
-        """Keep what a step reads on the device, where a recorded step finds what is new of it."""
-        for group in self._inner.param_groups:
-            group["lr"] = torch.tensor(group["lr"], device=group["params"][0].device)
-            if "capturable" in group:
-                group["capturable"] = True
-        # torch warns of steps that could be captured and are not: the first ones never are
-        self._inner._warned_capturable_if_run_uncaptured = True
 
     def scale_rates(self, factor: float) -> None:
         """Multiply all learning rates, which are kept in double precision."""
@@ -114,10 +103,7 @@ class ReplicaOptimizer:
     def _set_rates(self, rates: Sequence[float]) -> None:
         self._rates = list(rates)
         for group, rate in zip(self._inner.param_groups, self._rates, strict=True):
-            if isinstance(group["lr"], Tensor):
-                group["lr"].fill_(rate)
-            else:
-                group["lr"] = rate
+            group["lr"] = rate
 
     def zero_grad(self) -> None:
         """Forget the gradients."""

@@ -3,9 +3,8 @@
 Launches of kernels, times that the host waits for the device, and bytes sent to it, of a generator
 step, a CoOp step with synthesis and an evaluation; ViT-B/16 with random weights, 100 classes,
 3 seeds fused. The device is emulated (tests.emulated): the counts are of torch's operators, exact
-and the same on every machine; nothing here is a time. Steps are counted as they are, and as they
-are once they have been recorded as CUDA graphs, each of which is one launch. With --places also
-the lines they come from. A count above its budget ends the program with code 1.
+and the same on every machine; nothing here is a time. With --places also the lines they come from.
+A count above its budget ends the program with code 1.
 """
 
 import argparse
@@ -26,14 +25,12 @@ from ship.finetuners.coop import CoOp, CoOpConfig
 from ship.generators.prompt_vae import PromptVAEConfig, build_prompt_vae
 from ship.protocols import Protocol, base_to_new
 from ship.synthesis import Synthesizer, SyntheticConfig
-from ship.training.captured import WARM_UP
 from ship.trial.selection import evaluate
 from ship.trial_config import TrialConfig
 from tests.bench.bench_steps import Sizes, one_step
 from tests.emulated import (
     Counts,
     EmulatedDevice,
-    EmulatedRecorder,
     Event,
     emulated_device,
     why_missing,
@@ -52,18 +49,14 @@ CHECKED, TESTED = 16, 24  # validation and test pictures of a class
 
 @dataclass(frozen=True)
 class Counted:
-    """What one step asked of the device: as it is, and where it is recorded."""
+    """What one step asked of the device."""
 
     name: str
     counts: Counts
-    recorded: Counts
 
     def line(self) -> str:
         """For people."""
-        return (
-            f"{self.name}: {self.counts.n_launches} launches, {self.counts.n_syncs} host waits; "
-            f"recorded {self.recorded.n_launches}"
-        )
+        return f"{self.name}: {self.counts.n_launches} launches, {self.counts.n_syncs} host waits"
 
     def over(self) -> str:
         """What it does beyond its budget; "": nothing."""
@@ -87,17 +80,11 @@ def counted(backbone: str, sizes: Sizes, precision: Precision = "fp32") -> list[
         return []
     with emulated_device() as device:
         clip = FrozenCLIP.load(backbone, device=device.name, precision=precision)
-        plain = list(steps(device, clip, sizes))
-        clip.recorder = EmulatedRecorder(device)
-        recorded = list(steps(device, clip, sizes))
-        return [
-            Counted(name, counts, others)
-            for (name, counts), (_, others) in zip(plain, recorded, strict=True)
-        ]
+        return [Counted(name, counts) for name, counts in steps(device, clip, sizes)]
 
 
 def steps(device: EmulatedDevice, clip: FrozenCLIP, sizes: Sizes) -> Iterator[tuple[str, Counts]]:
-    """Each step once, after those in which what is kept is made, and steps are recorded.
+    """Each step once, after one in which what is kept is made.
 
     Args:
         device: that the steps are taken on.
@@ -123,8 +110,7 @@ def steps(device: EmulatedDevice, clip: FrozenCLIP, sizes: Sizes) -> Iterator[tu
         "evaluation": lambda: evaluate(chosen, exam, protocol),
     }
     for name, step in taken.items():
-        for _ in range(WARM_UP + 1 if clip.recorder else 1):
-            step()
+        step()
         with device.counting() as counts:
             step()
         yield name, counts
@@ -151,11 +137,9 @@ def random_features(clip: FrozenCLIP, sizes: Sizes) -> FeatureSet:
 
 def table(found: list[Counted], title: str) -> Table:
     """A row for each step."""
-    made = Table(
-        "step", "launches", "recorded", "host waits", "KiB sent", "KiB fetched", title=title
-    )
+    made = Table("step", "launches", "host waits", "KiB sent", "KiB fetched", title=title)
     for row in found:
-        numbers = (row.counts.n_launches, row.recorded.n_launches, row.counts.n_syncs)
+        numbers = (row.counts.n_launches, row.counts.n_syncs)
         kib = (row.counts.sent / 1024, row.counts.fetched / 1024)
         made.add_row(row.name, *(f"{n:,}" for n in numbers), *(f"{n:,.1f}" for n in kib))
     return made

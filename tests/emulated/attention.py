@@ -96,14 +96,12 @@ class Fused:
     plain: the CPU tensor behind one on the device.
     wrap: the other way round.
     launch: counts launches of an operator.
-    perform: computes CPU tensors, and notes how where a step is recorded.
     """
 
     kernel: Kernel
     plain: Callable[[Tensor], Tensor]
     wrap: Callable[[Tensor], Tensor]
     launch: Callable[[str, int], None]
-    perform: Callable[[Callable[[], Any], Sequence[Tensor]], Any]
 
     def __call__(
         self,
@@ -126,12 +124,7 @@ class Fused:
             return with_gradient
         query, key, value = map(self.plain, parts)
         return self.wrap(
-            self.perform(
-                lambda: F.scaled_dot_product_attention(
-                    query, key, value, attn_mask=mask, **settings
-                ),
-                [],
-            )
+            F.scaled_dot_product_attention(query, key, value, attn_mask=mask, **settings)
         )
 
     def backward(self, dtype: torch.dtype) -> None:
@@ -146,32 +139,21 @@ class _Differentiable(torch.autograd.Function):
     def forward(
         ctx: Any, fused: Fused, settings: Any, mask: Tensor | None, *parts: Tensor
     ) -> Tensor:
-        ctx.fused, wanted, plain = fused, ctx.needs_input_grad[3:], [*map(fused.plain, parts)]
-
-        def compute() -> Tensor:  # again and again where it is recorded, each time with a graph
-            with torch.enable_grad():
-                ctx.held = [
-                    part.detach().requires_grad_(want)
-                    for part, want in zip(plain, wanted, strict=True)
-                ]
-                ctx.out = F.scaled_dot_product_attention(*ctx.held, attn_mask=mask, **settings)
-            found: Tensor = ctx.out.detach()
-            return found
-
-        return fused.wrap(fused.perform(compute, []))
+        ctx.fused = fused
+        with torch.enable_grad():
+            ctx.held = [
+                fused.plain(part).detach().requires_grad_(wanted)
+                for part, wanted in zip(parts, ctx.needs_input_grad[3:], strict=True)
+            ]
+            ctx.out = F.scaled_dot_product_attention(*ctx.held, attn_mask=mask, **settings)
+        return fused.wrap(ctx.out.detach())
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         fused: Fused = ctx.fused
         fused.backward(ctx.out.dtype)
-        plain = fused.plain(gradient)
-
-        def compute() -> Sequence[Tensor]:
-            wanted = [part for part in ctx.held if part.requires_grad]
-            with torch.enable_grad():
-                return torch.autograd.grad(ctx.out, wanted, plain)
-
-        found = iter(fused.perform(compute, []))
+        wanted = [part for part in ctx.held if part.requires_grad]
+        found = iter(torch.autograd.grad(ctx.out, wanted, fused.plain(gradient)))
         gradients = [fused.wrap(next(found)) if x.requires_grad else None for x in ctx.held]
         return (None, None, None, *gradients)

@@ -1,7 +1,7 @@
 """How an operator runs on the emulated device: checked, counted, and computed on the CPU."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, ClassVar, Final, Protocol
+from typing import Any, ClassVar, Final
 
 import torch
 from torch import Tensor
@@ -94,25 +94,16 @@ def _on_device(tensor: Tensor) -> Tensor:
     return tensor if isinstance(tensor, DeviceTensor) else DeviceTensor(tensor)
 
 
-class Recording(Protocol):
-    """What notes computations (tests.emulated.tape.Tape)."""
-
-    def perform(self, compute: Callable[[], Any], changed: Sequence[Tensor]) -> Any:
-        """Compute, and note how and what it writes to."""
-
-
 class Execution:
     """Runs operators.
 
     Attributes:
         counts: where launches and waits go.
         pinned: the host's pinned memory.
-        tape: what notes every computation; None: nothing is recorded.
     """
 
     def __init__(self) -> None:
         self.counts = Counts()
-        self.tape: Recording | None = None
         self.pinned = Pinned()
         self._special: Mapping[OpOverload, Callable[..., Any]] = {
             aten.copy_.default: self._copy,
@@ -161,13 +152,9 @@ class Execution:
                 *parts, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa
             )
             return plainly
-        fused = Fused(kernel, plain_of, DeviceTensor, self._launch, self.perform)
+        fused = Fused(kernel, plain_of, DeviceTensor, self._launch)
         mask = None if attn_mask is None else plain_of(attn_mask)
         return fused(parts, mask, is_causal=is_causal, scale=scale)
-
-    def perform(self, compute: Callable[[], Any], changed: Sequence[Tensor]) -> Any:
-        """Compute CPU tensors, and note how where a step is recorded."""
-        return compute() if self.tape is None else self.tape.perform(compute, changed)
 
     def _check(self, operator: Operator, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         generator = kwargs.get("generator")
@@ -234,11 +221,7 @@ class Execution:
         if "pin_memory" in settings:
             settings["pin_memory"] = None
         plain = _mapped(DeviceTensor, plain_of, args)
-        altered = [args[key] if isinstance(key, int) else kwargs[key] for key in operator.changes]
-        made = self.perform(
-            lambda: func(*plain, **settings),
-            [plain_of(x) for x in _tensors(altered, DeviceTensor)],
-        )
+        made = func(*plain, **settings)
         for changed in operator.changes:
             value = args[changed] if isinstance(changed, int) else kwargs[changed]
             if any(map(_is_stale, _tensors(value, DeviceTensor))):
@@ -265,7 +248,7 @@ class Execution:
             waits = not (non_blocking and (plain_source if to_device else plain) in self.pinned)
             n_bytes = _n_bytes(plain_source)
             self.counts.copy("copy_", n_bytes, to_device=to_device, waits=waits)
-        self.perform(lambda: plain.copy_(plain_source), [plain])
+        plain.copy_(plain_source)
         return to
 
     def _to_copy(
@@ -281,7 +264,7 @@ class Execution:
         plain = plain_of(tensor)
         if device is None or torch.device(device).type == NAME:
             self.counts.launch("_to_copy")
-            return DeviceTensor(self.perform(lambda: aten._to_copy.default(plain, **settings), []))
+            return DeviceTensor(aten._to_copy.default(plain, **settings))
         self.counts.copy("_to_copy", _n_bytes(plain), to_device=False, waits=not non_blocking)
         made: Tensor = aten._to_copy.default(plain, **settings)
         return self.pinned.pin(made) if non_blocking else made

@@ -136,7 +136,7 @@ def test_each_replica_takes_torchs_own_steps(kind: Any, rates: tuple[float, ...]
     whole = start.clone().requires_grad_()
     optimizer = ReplicaOptimizer(kind, [whole], [Rate(lr=rate) for rate in rates])
     batch = (torch.zeros(3, 1, 1), torch.zeros(3, 1, dtype=torch.long), None)
-    descent = CosineDescent(optimizer, 1, 5, None)
+    descent = CosineDescent(optimizer, 1, 5)
     descent.epoch(lambda: batch, lambda *_: [(whole * pull).square().sum((1, 2))])
     alone = [start[r].clone().requires_grad_() for r in range(3)]
     inners = [kind([one], lr=rate) for one, rate in zip(alone, rates, strict=True)]
