@@ -70,4 +70,4 @@ PACKAGED_DATASETS: Final = {
         "Packaged photographs, a fixed part of Caltech-101. Needs no data root.",
     ),
 }
-"""By name; ship.pocket.scripts.build_emoji and build_photos write their files."""
+"""By name; ship/pocket/NOTICE says how their files were made."""

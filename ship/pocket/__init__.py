@@ -13,10 +13,10 @@ BPE_PATH: Final[Path] = MODEL_DIR / "bpe_pocket.txt.gz"
 """The model's BPE merges; open_clip's tokenizer needs this path given explicitly."""
 
 EMOJI_PARQUET: Final[Path] = MODEL_DIR / "emoji.parquet"
-"""The packaged drawings; build_emoji documents its columns and its split."""
+"""The packaged drawings: a picture a row (see NOTICE)."""
 
 PHOTOS_PARQUET: Final[Path] = MODEL_DIR / "photos.parquet"
-"""The packaged photographs; build_photos documents its columns and its split."""
+"""The packaged photographs: a picture a row (see NOTICE)."""
 
 DEMONSTRATION_NOTE: Final[str] = (
     "Pocket CLIP is a small demonstration backbone packaged for quick starts and tests: "
