@@ -22,6 +22,7 @@ from harness.study_files import find_space, label_of, read_yaml
 from harness.wording import nearest
 from ship.trial_config import TrialConfig
 
+
 def load_study(
     path_or_name: str | Path,
     overrides: Sequence[str] = (),
