@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
+from reports.command import Command
 from reports.contract import EmptyStudyError, ReportError, reader_may_leave, steady_output
 
 if TYPE_CHECKING:
@@ -156,7 +157,7 @@ def changes_from_now(study_name: str, tracking_uri: str) -> Callable[[Prepared],
     return lambda after: change_lines(before, after.study)
 
 
-@app.command()
+@app.command(cls=Command)
 def report(
     name: Annotated[str, typer.Argument(help="The study.")],
     tracking_uri: Annotated[

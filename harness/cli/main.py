@@ -18,6 +18,7 @@ import typer
 
 from harness.cli.exit import COMPLETE, INCOMPLETE, INTERRUPTED, USER_MISTAKE, Closing, finish
 from harness.cli.refusals import check_options, is_users
+from reports.command import Command
 from reports.contract import reader_may_leave, steady_output
 
 _EPILOG = (
@@ -32,7 +33,7 @@ _EPILOG = (
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
-@app.command(epilog=_EPILOG)
+@app.command(cls=Command, epilog=_EPILOG)
 def sweep(
     space: Annotated[
         str | None,

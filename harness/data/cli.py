@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
+from reports.command import Command, Group
 from reports.contract import reader_may_leave
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ _EPILOG = (
 )
 
 app = typer.Typer(
+    cls=Group,
     add_completion=False,
     pretty_exceptions_enable=False,
     no_args_is_help=True,
@@ -40,7 +42,7 @@ DataRoot = Annotated[
 Name = Annotated[str, typer.Argument(metavar="NAME", help="A name of ship-data list.")]
 
 
-@app.command("list")
+@app.command("list", cls=Command)
 def list_datasets(data_root: DataRoot = None) -> None:
     """List every dataset, whether it is there, and how to get it."""
     if data_root is not None and not data_root.is_dir():
@@ -52,7 +54,7 @@ def list_datasets(data_root: DataRoot = None) -> None:
     print_list(data_root, Console(highlight=False))
 
 
-@app.command()
+@app.command(cls=Command)
 def get(name: Name, data_root: DataRoot = None) -> None:
     """Download a dataset's pictures where torchvision can, into CoOp's layout."""
     from harness.errors import UserError
@@ -69,7 +71,7 @@ def get(name: Name, data_root: DataRoot = None) -> None:
         typer.echo(line)
 
 
-@app.command()
+@app.command(cls=Command)
 def check(
     name: Name,
     data_root: DataRoot = None,
