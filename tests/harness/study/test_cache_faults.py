@@ -70,7 +70,7 @@ class LookingBench(Bench):
 
 
 def test_damaged_features_are_extracted_again(
-    ray_bench: Bench, empty_store: Path, tmp_path: Path
+    bench: Bench, empty_store: Path, tmp_path: Path
 ) -> None:
     """One file truncated, one with a bit flipped, one replaced by another: the same table."""
     calm = tmp_path / "calm"
@@ -78,7 +78,7 @@ def test_damaged_features_are_extracted_again(
     shutil.copy(empty_store, calm / "mlflow.db")
     undisturbed = LookingBench(f"sqlite:///{calm}/mlflow.db", calm / "log", calm / "cache")
     assert undisturbed.run(make_study(seeds=3)).complete
-    bench = LookingBench(ray_bench.uri, ray_bench.log, ray_bench.cache)
+    bench = LookingBench(bench.uri, bench.log, bench.cache)
     assert bench.run(make_study(seeds=2)).complete
     files = {split: _only(bench.cache, split) for split in ("train", "val", "test")}
     files["train"].write_bytes(files["train"].read_bytes()[:-4])

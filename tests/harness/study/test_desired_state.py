@@ -36,88 +36,88 @@ def contents(bench: Bench, name: str = "small") -> list[Any]:
 
 
 @pytest.mark.slow
-def test_a_changed_constant_asks_and_then_runs_the_study_again(ray_bench: Bench) -> None:
+def test_a_changed_constant_asks_and_then_runs_the_study_again(bench: Bench) -> None:
     """Refused, it leaves no trace; accepted and cut short, it is not asked for again."""
-    ray_bench.run(make_study())
-    edited, before = make_study(shots=4), contents(ray_bench)
-    shown = plan(ray_bench, edited)
+    bench.run(make_study())
+    edited, before = make_study(shots=4), contents(bench)
+    shown = plan(bench, edited)
     assert [row.state for row in shown.rows] == ["changed"] * 3
     assert shown.seconds is not None
     assert "shots: 16 -> 4\n6 finished rows of 3 settings" in shown.notes[0]
     with pytest.raises(StudyChanged, match="shots: 16 -> 4"):
-        ray_bench.run(edited)
-    assert contents(ray_bench) == before
-    assert load_records("small", ray_bench.uri).rows.height == 6
+        bench.run(edited)
+    assert contents(bench) == before
+    assert load_records("small", bench.uri).rows.height == 6
 
     def behave(config: Any, epoch: int) -> None:
         if config.generator.n_ctx > 1:
             raise RuntimeError("the power went")
 
-    ray_bench.behave = behave
-    outcome = ray_bench.run(edited, consent=Consent(accepted=True))
+    bench.behave = behave
+    outcome = bench.run(edited, consent=Consent(accepted=True))
     assert (outcome.done, outcome.failed) == (1, 2)
-    ray_bench.behave = None
-    shown = plan(ray_bench, edited)
+    bench.behave = None
+    shown = plan(bench, edited)
     assert not shown.notes
     assert [row.state for row in shown.rows] == ["done", "to run", "to run"]
-    assert ray_bench.run(edited).done == 3
-    assert load_records("small", ray_bench.uri).left_out == 6
-    ray_bench.check_invariants()
+    assert bench.run(edited).done == 3
+    assert load_records("small", bench.uri).left_out == 6
+    bench.check_invariants()
 
 
-def test_weights_that_turn_out_to_be_others_ask_as_well(ray_bench: Bench) -> None:
+def test_weights_that_turn_out_to_be_others_ask_as_well(bench: Bench) -> None:
     """A fingerprint is remembered by the file's size and time; loaded weights tell the truth."""
-    ray_bench.run(make_study(seeds=1))
-    method = replace(ray_bench.method, load_backbone=fakes.load_other_weights)
-    wanted = ray_bench.parent().data.tags["ship.wanted"]
+    bench.run(make_study(seeds=1))
+    method = replace(bench.method, load_backbone=fakes.load_other_weights)
+    wanted = bench.parent().data.tags["ship.wanted"]
     words = "backbone pocket: other weights than before, under the same name"
     with pytest.raises(StudyChanged, match=words):
-        ray_bench.run(make_study(seeds=2), method=method)
-    assert ray_bench.parent().data.tags["ship.wanted"] == wanted
-    assert ray_bench.states() == ["COMPLETE"] * 3
-    ray_bench.check_invariants()
-    before = contents(ray_bench)
+        bench.run(make_study(seeds=2), method=method)
+    assert bench.parent().data.tags["ship.wanted"] == wanted
+    assert bench.states() == ["COMPLETE"] * 3
+    bench.check_invariants()
+    before = contents(bench)
     with pytest.raises(StudyChanged, match=words):  # now before anything is touched
-        ray_bench.run(make_study(seeds=2), method=method)
-    assert contents(ray_bench) == before
+        bench.run(make_study(seeds=2), method=method)
+    assert contents(bench) == before
 
 
-def test_weights_that_turn_out_to_be_others_need_more_features(ray_bench: Bench) -> None:
+def test_weights_that_turn_out_to_be_others_need_more_features(bench: Bench) -> None:
     """Of what was finished under the old ones, too: it runs again, where that was accepted."""
 
     def over(*datasets: str) -> StudyConfig:
         factor = Factor(choices=datasets, baseline="emoji")
         return make_study(seeds=1).model_copy(update={"space": {"dataset": factor}})
 
-    ray_bench.run(over("emoji"))
-    method = replace(ray_bench.method, load_backbone=fakes.load_other_weights)
+    bench.run(over("emoji"))
+    method = replace(bench.method, load_backbone=fakes.load_other_weights)
     study, yes = over("emoji", "caltech101"), Consent(accepted=True)
-    outcome = ray_bench.run(study, method=method, consent=yes)
+    outcome = bench.run(study, method=method, consent=yes)
     assert outcome.complete and outcome.done == 2
-    assert ray_bench.states() == ["COMPLETE"] * 3
-    ray_bench.check_invariants()
+    assert bench.states() == ["COMPLETE"] * 3
+    bench.check_invariants()
 
 
-def test_a_removed_level_is_only_mentioned(ray_bench: Bench) -> None:
+def test_a_removed_level_is_only_mentioned(bench: Bench) -> None:
     """In a dry run; the run goes on without a question."""
-    ray_bench.run(make_study())
+    bench.run(make_study())
     fewer = make_study(space={"generator.n_ctx": [1, 2]}, seeds=1)
-    (note,) = plan(ray_bench, fewer).notes
+    (note,) = plan(bench, fewer).notes
     assert note.startswith("4 finished rows of 3 settings (")
     assert note.endswith("leave the table: they are not asked for any more")
-    assert ray_bench.run(fewer).complete
+    assert bench.run(fewer).complete
 
 
-def test_another_name_is_a_study_beside_the_old_one(ray_bench: Bench) -> None:
+def test_another_name_is_a_study_beside_the_old_one(bench: Bench) -> None:
     """What a change would take out of the table stays in the old study's, and either goes on."""
-    ray_bench.run(make_study(seeds=1))
-    before = contents(ray_bench)
-    outcome = ray_bench.run(make_study(seeds=1, shots=4, name="small-4"))
+    bench.run(make_study(seeds=1))
+    before = contents(bench)
+    outcome = bench.run(make_study(seeds=1, shots=4, name="small-4"))
     assert (outcome.done, outcome.experiment) == (3, "small-4")
-    assert contents(ray_bench) == before
-    assert plan(ray_bench, make_study(seeds=1)).finished
-    assert load_records("small-4", ray_bench.uri).constants["shots"] == "4"
-    ray_bench.check_invariants("small-4")
+    assert contents(bench) == before
+    assert plan(bench, make_study(seeds=1)).finished
+    assert load_records("small-4", bench.uri).constants["shots"] == "4"
+    bench.check_invariants("small-4")
 
 
 def test_the_authors_settings_can_be_planned(tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ def noisy(config: TrialConfig, seed: float) -> float:
 
 @pytest.fixture
 def staged(
-    ray_bench: Bench, by_value: None, monkeypatch: pytest.MonkeyPatch
+    bench: Bench, by_value: None, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., tuple[StudyOutcome, list[str]]]:
     """Runs `--detect 1 --max-seeds 12` on the noisy method; what came of it, and what it said."""
     monkeypatch.setattr(fakes, "truth", noisy)
@@ -42,10 +42,10 @@ def staged(
             study,
             1.0,
             12,
-            lambda asked: plan(ray_bench, asked),
-            keys.pop("run", ray_bench.run),
+            lambda asked: plan(bench, asked),
+            keys.pop("run", bench.run),
             said.append,
-            ray_bench.uri,
+            bench.uri,
         )
         return found, said
 
@@ -74,19 +74,19 @@ def four_levels() -> StudyConfig:
 
 @pytest.mark.slow
 def test_undecided_comparisons_get_seeds(
-    ray_bench: Bench, staged: Callable[..., tuple[StudyOutcome, list[str]]]
+    bench: Bench, staged: Callable[..., tuple[StudyOutcome, list[str]]]
 ) -> None:
     """The far level stops with the pilot, the baseline has the seeds that any has; all is whole."""
     outcome, said = staged(four_levels())
     assert outcome.complete and (outcome.done, outcome.missing) == (4, 0)
-    run = seeds_run(ray_bench)
+    run = seeds_run(bench)
     assert run[1] == 4 < run[2] and run[4] == max(run.values())
     assert said[-3].startswith("n_ctx=1 against n_ctx=4: -")
     assert said[-3].endswith(", differs after 4 seeds")
     assert said[-2].startswith("n_ctx=2 against n_ctx=4: ") and "equivalent after" in said[-2]
-    ray_bench.check_invariants()
-    check_tags(ray_bench, run)
-    check_report(ray_bench, said[-3:])
+    bench.check_invariants()
+    check_tags(bench, run)
+    check_report(bench, said[-3:])
 
 
 def check_tags(bench: Bench, run: dict[int, int]) -> None:
@@ -119,7 +119,7 @@ def check_report(bench: Bench, said: list[str]) -> None:
 
 @pytest.mark.slow
 def test_the_same_call_again_goes_on(
-    ray_bench: Bench, staged: Callable[..., tuple[StudyOutcome, list[str]]]
+    bench: Bench, staged: Callable[..., tuple[StudyOutcome, list[str]]]
 ) -> None:
     """Stopped before its second stage it ends as it would have, and then runs nothing more."""
     calls = 0
@@ -129,27 +129,27 @@ def test_the_same_call_again_goes_on(
         calls += 1
         if calls == 2:
             raise KeyboardInterrupt
-        return ray_bench.run(study)
+        return bench.run(study)
 
     with pytest.raises(KeyboardInterrupt):
         staged(four_levels(), run=cut)
-    assert set(seeds_run(ray_bench).values()) == {4}
+    assert set(seeds_run(bench).values()) == {4}
     _, said = staged(four_levels())
-    lines = len(ray_bench.lines())
+    lines = len(bench.lines())
     outcome, again = staged(four_levels())
     assert outcome.complete and not outcome.ran
-    assert again == said[-3:] and len(ray_bench.lines()) == lines
+    assert again == said[-3:] and len(bench.lines()) == lines
 
 
 @pytest.mark.slow
 def test_a_level_that_is_added_catches_up(
-    ray_bench: Bench, staged: Callable[..., tuple[StudyOutcome, list[str]]]
+    bench: Bench, staged: Callable[..., tuple[StudyOutcome, list[str]]]
 ) -> None:
     """Its pilot runs first, and what was decided stays so, or gets more seeds."""
     staged(make_study(space={"generator.n_ctx": [2, 4]}, seeds=4))
-    before = seeds_run(ray_bench)
+    before = seeds_run(bench)
     outcome, said = staged(four_levels())
-    after = seeds_run(ray_bench)
+    after = seeds_run(bench)
     assert outcome.complete
     assert after[1] >= 4 and all(after[n_ctx] >= many for n_ctx, many in before.items())
     assert [line.split()[0] for line in said[-3:]] == ["n_ctx=1", "n_ctx=2", "n_ctx=8"]
@@ -157,19 +157,19 @@ def test_a_level_that_is_added_catches_up(
 
 @pytest.mark.slow
 def test_without_detect_the_study_is_its_yaml_again(
-    ray_bench: Bench, staged: Callable[..., tuple[StudyOutcome, list[str]]]
+    bench: Bench, staged: Callable[..., tuple[StudyOutcome, list[str]]]
 ) -> None:
     """A plain run has the seeds of the YAML, and its report says nothing of a design."""
     staged(four_levels())
-    outcome = ray_bench.run(four_levels())
+    outcome = bench.run(four_levels())
     assert outcome.complete and not outcome.ran
-    study = load_records("small", ray_bench.uri)
+    study = load_records("small", bench.uri)
     assert study.detection is None and study.rows.height == 16
-    assert all(len(found) == 4 for found in load_values("small", ray_bench.uri).values())
+    assert all(len(found) == 4 for found in load_values("small", bench.uri).values())
 
 
 def test_a_setting_that_fails_ends_the_stages(
-    ray_bench: Bench, staged: Callable[..., tuple[StudyOutcome, list[str]]]
+    bench: Bench, staged: Callable[..., tuple[StudyOutcome, list[str]]]
 ) -> None:
     """An incomplete stage is the last one: without a number there is nothing to decide."""
 
@@ -177,10 +177,10 @@ def test_a_setting_that_fails_ends_the_stages(
         if getattr(config.generator, "n_ctx", 0) == 2:
             raise RuntimeError("no")
 
-    ray_bench.behave = behave
-    outcome, _ = staged(four_levels(), run=lambda study: ray_bench.run(study))
+    bench.behave = behave
+    outcome, _ = staged(four_levels(), run=lambda study: bench.run(study))
     assert (outcome.failed, outcome.complete) == (1, False)
-    assert set(seeds_run(ray_bench).values()) == {4}
+    assert set(seeds_run(bench).values()) == {4}
 
 
 @pytest.mark.parametrize(

@@ -45,30 +45,30 @@ def drive(bench: Bench, fault: object) -> subprocess.CompletedProcess[str]:
         pytest.param({"in": "set_terminated", "call": 1, "after": False}, id="before the state"),
     ],
 )
-def test_a_driver_killed_while_it_writes(ray_bench: Bench, calm: Calm, die: object) -> None:
+def test_a_driver_killed_while_it_writes(bench: Bench, calm: Calm, die: object) -> None:
     """The next run closes what was left RUNNING, and ends with the undisturbed table."""
-    done = drive(ray_bench, {"die": die})
+    done = drive(bench, {"die": die})
     assert done.returncode == -signal.SIGKILL, done.stdout + done.stderr
-    assert any(run.info.status == "RUNNING" for run in ray_bench.runs())
-    assert ray_bench.run(study()).complete
-    ray_bench.check_invariants()
-    assert ray_bench.states().count("COMPLETE") == 4
-    assert_same_table(ray_bench.uri, calm(study()))
+    assert any(run.info.status == "RUNNING" for run in bench.runs())
+    assert bench.run(study()).complete
+    bench.check_invariants()
+    assert bench.states().count("COMPLETE") == 4
+    assert_same_table(bench.uri, calm(study()))
 
 
 @pytest.mark.parametrize("hours", [1, -1])
-def test_a_clock_that_jumps_in_mid_study(ray_bench: Bench, calm: Calm, hours: int) -> None:
+def test_a_clock_that_jumps_in_mid_study(bench: Bench, calm: Calm, hours: int) -> None:
     """No limit passes, nothing waits or runs twice; a later run reads the ledger all the same."""
     settings = {"time_limit": 120.0}
-    done = drive(ray_bench, {"jump": 3600 * hours, "at": 4, "study": settings})
+    done = drive(bench, {"jump": 3600 * hours, "at": 4, "study": settings})
     assert done.returncode == 0, done.stdout + done.stderr
-    starts = [run.info.start_time for run in ray_bench.trials()]
+    starts = [run.info.start_time for run in bench.trials()]
     assert max(starts) - min(starts) > 3000 * 1000  # it did jump
-    assert ray_bench.states() == ["COMPLETE"] * 4
-    assert len(ray_bench.lines()) == 8
-    assert not ray_bench.run(study(**settings)).ran
-    ray_bench.check_invariants()
-    assert_same_table(ray_bench.uri, calm(study()))
+    assert bench.states() == ["COMPLETE"] * 4
+    assert len(bench.lines()) == 8
+    assert not bench.run(study(**settings)).ran
+    bench.check_invariants()
+    assert_same_table(bench.uri, calm(study()))
 
 
 KILLED_REPORT = """
@@ -87,25 +87,25 @@ render("small", sys.argv[1], Path(sys.argv[2]))
 """
 
 
-def test_a_report_that_is_killed_leaves_whole_files(ray_bench: Bench, tmp_path: Path) -> None:
+def test_a_report_that_is_killed_leaves_whole_files(bench: Bench, tmp_path: Path) -> None:
     """Each is the old one or the new one, and the next report writes them all."""
     out, fresh = tmp_path / "report", tmp_path / "fresh"
-    ray_bench.run(make_study(seeds=2))
-    files = render("small", ray_bench.uri, out)
+    bench.run(make_study(seeds=2))
+    files = render("small", bench.uri, out)
     old = {path.name: path.read_bytes() for path in files}
-    ray_bench.run(make_study(seeds=3))
-    arguments = [ray_bench.uri, str(out), str(len(files) // 2)]
+    bench.run(make_study(seeds=3))
+    arguments = [bench.uri, str(out), str(len(files) // 2)]
     code = subprocess.run(
         [sys.executable, "-c", KILLED_REPORT, *arguments], cwd=ROOT, stdout=subprocess.DEVNULL
     )
     assert code.returncode == -signal.SIGKILL
-    texts = {path.name: path.read_bytes() for path in render("small", ray_bench.uri, fresh)}
+    texts = {path.name: path.read_bytes() for path in render("small", bench.uri, fresh)}
     now = {name: (out / name).read_bytes() for name in old}
     plain = [name for name in old if re.search(r"\.(txt|md|tex|csv)$", name)]
     assert {now[name] in (old[name], texts[name]) for name in plain} == {True}
     changed = [name for name in plain if now[name] != old[name]]
     assert changed and len(changed) < len(plain)
-    render("small", ray_bench.uri, out)
+    render("small", bench.uri, out)
     assert all((out / name).read_bytes() == texts[name] for name in plain)
 
 

@@ -24,7 +24,7 @@ SMALL = {"space": {"generator.n_ctx": [4]}, "seeds": 1}
 @pytest.mark.parametrize("place", ["place_runs", "begin", "end"])
 @pytest.mark.parametrize("after", [False, True])
 def test_an_interrupt_beside_the_studys_own_writes_leaves_nothing_running(
-    ray_bench: Bench, monkeypatch: pytest.MonkeyPatch, place: str, after: bool
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, place: str, after: bool
 ) -> None:
     """Wherever it strikes, the outcome is an interrupt, and the next run completes the study."""
     original = getattr(StudyRecord, place)
@@ -38,25 +38,25 @@ def test_an_interrupt_beside_the_studys_own_writes_leaves_nothing_running(
         return found
 
     monkeypatch.setattr(StudyRecord, place, interrupted)
-    outcome = ray_bench.run(make_study(**SMALL))
+    outcome = bench.run(make_study(**SMALL))
     assert outcome.interrupted
-    assert {run.info.status for run in ray_bench.runs()} <= {"KILLED", "FINISHED"}
-    ray_bench.check_invariants()
-    assert ray_bench.run(make_study(**SMALL)).complete
-    assert ray_bench.parent().info.status == "FINISHED"
-    ray_bench.check_invariants()
+    assert {run.info.status for run in bench.runs()} <= {"KILLED", "FINISHED"}
+    bench.check_invariants()
+    assert bench.run(make_study(**SMALL)).complete
+    assert bench.parent().info.status == "FINISHED"
+    bench.check_invariants()
 
 
-def test_rays_own_exit_is_an_interrupt(ray_bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rays_own_exit_is_an_interrupt(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """While it starts, its handler turns SIGTERM into SystemExit."""
 
     def leave(*_: Any) -> None:
         raise SystemExit(15)
 
     monkeypatch.setattr(execution.Execution, "here", leave)
-    outcome = ray_bench.run(make_study(**SMALL))
+    outcome = bench.run(make_study(**SMALL))
     assert outcome.interrupted
-    assert ray_bench.parent().info.status == "KILLED"
+    assert bench.parent().info.status == "KILLED"
 
 
 @pytest.mark.faults
@@ -114,28 +114,28 @@ def test_a_console_falls_silent_when_nobody_reads() -> None:
 
 
 def test_a_driver_that_is_refused_outdates_nobodys_writes(
-    ray_bench: Bench, monkeypatch: pytest.MonkeyPatch
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whoever ran something last is known, whoever only looked since: see outbox/journal.py."""
 
     def tokens() -> list[str]:
-        store = ray_bench.store()
+        store = bench.store()
         found = store.client.get_experiment(str(store.experiment("small")))
         return str(found.tags[Tag.LAST_DRIVER]).split()
 
-    ray_bench.run(make_study(**SMALL))
+    bench.run(make_study(**SMALL))
     (first,) = tokens()
     for count in (2, 3):
         with pytest.raises(StudyChanged):
-            ray_bench.run(make_study(**SMALL, shots=4))
+            bench.run(make_study(**SMALL, shots=4))
         assert len(tokens()) == count
         assert tokens()[-1] == first
     with monkeypatch.context() as patch:
         patch.setattr("harness.study.run.preflight", refuse)
         with pytest.raises(StoreError, match="no"):
-            ray_bench.run(make_study(**SMALL | {"seeds": 2}))
+            bench.run(make_study(**SMALL | {"seeds": 2}))
     assert len(tokens()) == 4 and tokens()[-1] == first
-    ray_bench.run(make_study(**SMALL))
+    bench.run(make_study(**SMALL))
     assert len(tokens()) == 1
 
 

@@ -72,7 +72,7 @@ Filled = Callable[..., tuple[StudyOutcome, list[str]]]
 
 
 @pytest.fixture
-def filled(ray_bench: Bench, by_value: None, monkeypatch: pytest.MonkeyPatch) -> Filled:
+def filled(bench: Bench, by_value: None, monkeypatch: pytest.MonkeyPatch) -> Filled:
     """Runs --path on a method of the test's; what came of it, and what it said."""
 
     def run(
@@ -80,7 +80,7 @@ def filled(ray_bench: Bench, by_value: None, monkeypatch: pytest.MonkeyPatch) ->
     ) -> tuple[StudyOutcome, list[str]]:
         monkeypatch.setattr(fakes, "truth", truth)
         said: list[str] = []
-        return run_path(study, keys.pop("run", ray_bench.run), said.append), said
+        return run_path(study, keys.pop("run", bench.run), said.append), said
 
     return run
 
@@ -99,7 +99,7 @@ def runs_for_path(bench: Bench) -> list[bool]:
 
 
 @pytest.mark.slow
-def test_a_path_is_filled_round_by_round(ray_bench: Bench, filled: Filled) -> None:
+def test_a_path_is_filled_round_by_round(bench: Bench, filled: Filled) -> None:
     """First the baseline, then all one step from it, then all one step from the best of these."""
     outcome, said = filled(corner())
     assert outcome.complete and (outcome.done, outcome.missing) == (7, 0)
@@ -111,58 +111,56 @@ def test_a_path_is_filled_round_by_round(ray_bench: Bench, filled: Filled) -> No
         "shots=4",
         f"{WHERE}: nothing is missing, 3 steps",
     ]
-    assert sorted(runs_for_path(ray_bench)) == [False, *[True] * 6]
-    ray_bench.check_invariants()
-    wanted = json.loads(ray_bench.parent().data.tags["ship.wanted"])
+    assert sorted(runs_for_path(bench)) == [False, *[True] * 6]
+    bench.check_invariants()
+    wanted = json.loads(bench.parent().data.tags["ship.wanted"])
     assert [entry.get("added") for entry in wanted] == [None, *["path"] * 6]
-    path = path_of(ray_bench)
+    path = path_of(bench)
     steps = [[change.factor for change in step.changes] for step in path.steps]
     assert steps == [[N_CTX], [KL], [SHOTS]] and not path.missing
-    study = load_records("small", ray_bench.uri)
+    study = load_records("small", bench.uri)
     assert sum(setting.added for setting in study.settings) == 6
     assert "added" not in study.config and study.rows["seed"].n_unique() == 2
 
 
 @pytest.mark.slow
-def test_another_time_nothing_runs_and_nothing_is_lost(ray_bench: Bench, filled: Filled) -> None:
+def test_another_time_nothing_runs_and_nothing_is_lost(bench: Bench, filled: Filled) -> None:
     """With --path it says so; without, the study still has what the path added."""
     filled(corner())
-    before = len(ray_bench.lines())
+    before = len(bench.lines())
     outcome, said = filled(corner())
     assert said == [f"{WHERE}: nothing is missing, 3 steps"] and not outcome.ran
-    outcome = ray_bench.run(corner())
-    assert (outcome.done, outcome.ran, len(ray_bench.lines())) == (7, False, before)
-    assert len(path_of(ray_bench).steps) == 3
+    outcome = bench.run(corner())
+    assert (outcome.done, outcome.ran, len(bench.lines())) == (7, False, before)
+    assert len(path_of(bench).steps) == 3
 
 
 @pytest.mark.slow
-def test_a_better_setting_on_the_way_is_the_new_end(ray_bench: Bench, filled: Filled) -> None:
+def test_a_better_setting_on_the_way_is_the_new_end(bench: Bench, filled: Filled) -> None:
     """Selection decides, whoever had the setting run; the path to it is whole as well."""
     _, said = filled(corner(), with_a_better_one)
     assert said[-1] == (
         "path from the baseline to n_ctx=8, kl_weight=0.01, shots=2: nothing is missing, 2 steps"
     )
-    assert len(path_of(ray_bench).steps) == 2
+    assert len(path_of(bench).steps) == 2
 
 
 @pytest.mark.slow
-def test_a_sampled_study_gets_its_baseline(ray_bench: Bench, filled: Filled) -> None:
+def test_a_sampled_study_gets_its_baseline(bench: Bench, filled: Filled) -> None:
     """A range's is the study's constant; trials of the sampler stay as many as were asked for."""
     space = {N_CTX: {"low": 1, "high": 8}, KL: {"low": 0.01, "high": 1.0, "log": True}}
     study = make_study(space=space, sampler="random", trials=3)
     _, said = filled(study, by_length)
     assert said[0] == "path: its first setting, the baseline, is missing: n_ctx=4, kl_weight=1"
     assert ": nothing is missing" in said[-1]
-    assert runs_for_path(ray_bench).count(False) == 3 and runs_for_path(ray_bench).count(True) >= 1
-    more = ray_bench.run(study.model_copy(update={"trials": 4}))
-    assert more.complete and runs_for_path(ray_bench).count(False) == 4
+    assert runs_for_path(bench).count(False) == 3 and runs_for_path(bench).count(True) >= 1
+    more = bench.run(study.model_copy(update={"trials": 4}))
+    assert more.complete and runs_for_path(bench).count(False) == 4
 
 
 @pytest.mark.parametrize("cut_after", [1, 2, 3])
 @pytest.mark.slow
-def test_a_path_that_was_interrupted_goes_on(
-    ray_bench: Bench, filled: Filled, cut_after: int
-) -> None:
+def test_a_path_that_was_interrupted_goes_on(bench: Bench, filled: Filled, cut_after: int) -> None:
     """Stopped between two rounds it ends as it would have; no trial runs twice."""
     calls = 0
 
@@ -171,18 +169,18 @@ def test_a_path_that_was_interrupted_goes_on(
         calls += 1
         if calls > cut_after:
             raise KeyboardInterrupt
-        return ray_bench.run(study)
+        return bench.run(study)
 
     with pytest.raises(KeyboardInterrupt):
         filled(corner(), run=cut)
     outcome, said = filled(corner())
     assert outcome.complete and said[-1] == f"{WHERE}: nothing is missing, 3 steps"
-    assert len(ray_bench.lines()) == 2 * 7
-    ray_bench.check_invariants()
+    assert len(bench.lines()) == 2 * 7
+    bench.check_invariants()
 
 
 @pytest.mark.slow
-def test_what_failed_on_the_way_is_named(ray_bench: Bench, filled: Filled) -> None:
+def test_what_failed_on_the_way_is_named(bench: Bench, filled: Filled) -> None:
     """The path goes round it, the study is incomplete, and the next call says the same."""
     for _ in range(2):
         outcome, said = filled(corner(), without_a_single)
@@ -190,11 +188,11 @@ def test_what_failed_on_the_way_is_named(ray_bench: Bench, filled: Filled) -> No
         assert said[-1] == (
             f"{WHERE} lacks 1 setting that did not finish: n_ctx=4, kl_weight=0.01, shots=2"
         )
-    assert len(ray_bench.lines()) == 2 * 7
-    assert ray_bench.run(corner()).complete  # the YAML does not ask for it
+    assert len(bench.lines()) == 2 * 7
+    assert bench.run(corner()).complete  # the YAML does not ask for it
 
 
-def test_without_a_finished_baseline_it_says_why(ray_bench: Bench, filled: Filled) -> None:
+def test_without_a_finished_baseline_it_says_why(bench: Bench, filled: Filled) -> None:
     """A loss that is not finite will not be finite another time."""
     outcome, said = filled(corner(trials=None), without_a_baseline)
     assert (outcome.done, outcome.failed) == (7, 1)
@@ -213,12 +211,12 @@ def test_without_a_finished_baseline_it_says_why(ray_bench: Bench, filled: Fille
     ],
 )
 def test_where_nothing_is_missing_one_line_says_so(
-    ray_bench: Bench, filled: Filled, keys: dict[str, Any], line: str
+    bench: Bench, filled: Filled, keys: dict[str, Any], line: str
 ) -> None:
     """A whole grid, and a study of one factor."""
     outcome, said = filled(corner(**keys))
     assert outcome.complete and said == [line]
-    assert not any(runs_for_path(ray_bench))
+    assert not any(runs_for_path(bench))
 
 
 def test_rounds_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -239,14 +237,14 @@ def test_rounds_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert said[-1] == f"path: not whole after {MOST_ROUNDS} rounds; the same command goes on"
 
 
-def test_a_path_waits_for_the_studys_own_settings(ray_bench: Bench, filled: Filled) -> None:
+def test_a_path_waits_for_the_studys_own_settings(bench: Bench, filled: Filled) -> None:
     """One that may yet finish may be the best."""
 
     def behave(config: TrialConfig, epoch: int) -> None:
         raise RuntimeError("no")
 
-    ray_bench.behave = behave
-    outcome, said = filled(corner(), run=lambda study: ray_bench.run(study))
+    bench.behave = behave
+    outcome, said = filled(corner(), run=lambda study: bench.run(study))
     assert (outcome.failed, said) == (1, [])
 
 
@@ -288,7 +286,7 @@ def test_datasets_of_a_grid_are_no_reason_to_refuse() -> None:
 
 
 @pytest.mark.slow
-def test_over_datasets_what_is_missing_runs_on_each(ray_bench: Bench, filled: Filled) -> None:
+def test_over_datasets_what_is_missing_runs_on_each(bench: Bench, filled: Filled) -> None:
     """A method is a setting a dataset; with one of them alone there is no average."""
     space = {N_CTX: CORNERS[N_CTX], SHOTS: CORNERS[SHOTS], "dataset": ["emoji", "photos"]}
     outcome, said = filled(corner(space=space, trials=2))
@@ -301,19 +299,19 @@ def test_over_datasets_what_is_missing_runs_on_each(ray_bench: Bench, filled: Fi
 
 @pytest.mark.slow
 def test_a_dry_run_says_what_would_run(
-    ray_bench: Bench, filled: Filled, monkeypatch: pytest.MonkeyPatch
+    bench: Bench, filled: Filled, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing of the path before the study has run; the next round afterwards."""
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", ray_bench.uri)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", bench.uri)
     monkeypatch.setattr(fakes, "truth", rising)
-    keys: dict[str, Any] = {"cache_dir": ray_bench.cache, "method": ray_bench.method}
+    keys: dict[str, Any] = {"cache_dir": bench.cache, "method": bench.method}
 
     def plan(study: StudyConfig) -> Any:
         return plan_study(study, data_root=None, **keys)
 
     study, line = path_stage(corner(), plan)
     assert study == corner() and "once the study's own settings have run" in line
-    ray_bench.run(corner())
+    bench.run(corner())
     study, line = path_stage(corner(), plan)
     assert line.startswith("path: its first setting, the baseline, is missing")
     rows = {row.label: row.state for row in plan(study).rows}
@@ -322,27 +320,25 @@ def test_a_dry_run_says_what_would_run(
         "n_ctx=4, kl_weight=1, shots=2 (for the path)": "to run",
     }
     filled(corner())
-    before = len(ray_bench.lines())
+    before = len(bench.lines())
     study, line = path_stage(corner(), plan)
     assert plan(study).finished and line == f"{WHERE}: nothing is missing, 3 steps"
-    assert len(ray_bench.lines()) == before
+    assert len(bench.lines()) == before
 
 
 @pytest.mark.faults
-def test_a_driver_killed_on_the_path_goes_on(
-    ray_bench: Bench, drive: Callable[..., Driver]
-) -> None:
+def test_a_driver_killed_on_the_path_goes_on(bench: Bench, drive: Callable[..., Driver]) -> None:
     """What had finished is kept by a run without --path, and the next one with it ends whole."""
     keys = {"space": CORNERS, "trials": 1}
     first = drive(0.5, fault={"study": keys, "path": True})
-    wait_for(lambda: len(ray_bench.lines()) > 2 * 2)  # one step from the baseline has begun
+    wait_for(lambda: len(bench.lines()) > 2 * 2)  # one step from the baseline has begun
     first.signal_group(signal.SIGKILL)
     first.process.wait()
-    done = len(runs_for_path(ray_bench))
-    assert done >= 2 and "RUNNING" in ray_bench.states()
-    outcome = ray_bench.run(corner())
+    done = len(runs_for_path(bench))
+    assert done >= 2 and "RUNNING" in bench.states()
+    outcome = bench.run(corner())
     assert outcome.complete and outcome.done == done and not outcome.ran
     code, output = drive(0.0, fault={"study": keys, "path": True}).end()
     assert code == 0 and ": nothing is missing, " in output, output
-    ray_bench.check_invariants()
-    assert not path_of(ray_bench).missing
+    bench.check_invariants()
+    assert not path_of(bench).missing

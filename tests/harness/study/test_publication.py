@@ -138,27 +138,27 @@ def test_a_store_away_or_a_killed_driver_loses_nothing(
     assert told(fake) == told(calm)
 
 
-def test_a_study_shows_its_report_and_is_then_left_alone(ray_bench: Bench) -> None:
+def test_a_study_shows_its_report_and_is_then_left_alone(bench: Bench) -> None:
     """The run says what the tables say; the same command again writes nothing."""
     study = make_study(description="a line", seeds=3, space={"generator.n_ctx": [1, 4, 8]})
 
     def report(outcome: Any) -> Publication:
         return prepare(outcome.experiment, outcome.tracking_uri)[0]
 
-    assert ray_bench.run(study, publish=report).complete
-    data = ray_bench.parent().data
+    assert bench.run(study, publish=report).complete
+    data = bench.parent().data
     assert data.tags[Tag.BEST] == "n_ctx 8"
     best = sum(truth(study.trial, seed) for seed in range(3)) / 3 + 4  # the constant n_ctx is 4
     assert data.metrics["headline/best/harmonic_mean"] == pytest.approx(best)
     assert data.metrics["headline/vs_baseline/harmonic_mean"] == pytest.approx(4.0)
     assert data.tags[Tag.RUN_NOTE].startswith("a line\n\n### small: the answer")
-    before = [run.to_dictionary() for run in ray_bench.runs()]
-    assert ray_bench.run(study, publish=report).complete
-    assert [run.to_dictionary() for run in ray_bench.runs()] == before
+    before = [run.to_dictionary() for run in bench.runs()]
+    assert bench.run(study, publish=report).complete
+    assert [run.to_dictionary() for run in bench.runs()] == before
 
 
 def test_a_report_that_cannot_be_shown_undoes_no_study(
-    ray_bench: Bench, monkeypatch: pytest.MonkeyPatch
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The outcome says why, and the same command shows it later; without a report nothing is."""
     study = make_study(seeds=1)
@@ -172,19 +172,19 @@ def test_a_report_that_cannot_be_shown_undoes_no_study(
     words = "the report is not in MLflow yet, the same command writes it: the store"
     with monkeypatch.context() as patch:
         patch.setattr(harness.study.run, "show_report", refuse)
-        outcome = ray_bench.run(study, publish=lambda _: MADE)
+        outcome = bench.run(study, publish=lambda _: MADE)
     assert outcome.complete and outcome.unpublished == f"{words} is full"
-    outcome = ray_bench.run(study, publish=unread)
+    outcome = bench.run(study, publish=unread)
     assert outcome.complete and outcome.unpublished == f"{words} gives nothing"
-    outcome = ray_bench.run(study, publish=lambda _: None)
+    outcome = bench.run(study, publish=lambda _: None)
     assert outcome.complete and not outcome.unpublished
-    assert Tag.PUBLISHED not in ray_bench.parent().data.tags
-    outcome = ray_bench.run(study, publish=lambda _: MADE)
+    assert Tag.PUBLISHED not in bench.parent().data.tags
+    outcome = bench.run(study, publish=lambda _: MADE)
     assert outcome.complete and not outcome.unpublished
-    assert Tag.PUBLISHED in ray_bench.parent().data.tags
+    assert Tag.PUBLISHED in bench.parent().data.tags
 
 
-def test_what_a_report_is_made_of_is_asked_for_again(ray_bench: Bench) -> None:
+def test_what_a_report_is_made_of_is_asked_for_again(bench: Bench) -> None:
     """An answer that is lost leaves no study without its report; the client's tries are on."""
     tries = []
 
@@ -194,7 +194,7 @@ def test_what_a_report_is_made_of_is_asked_for_again(ray_bench: Bench) -> None:
             raise ReportError("cannot read the store") from requests.ConnectionError("cut off")
         return MADE
 
-    outcome = ray_bench.run(make_study(seeds=1), publish=lost)
+    outcome = bench.run(make_study(seeds=1), publish=lost)
     assert outcome.complete and not outcome.unpublished
     assert tries == ["2", "2", "2"]
-    assert Tag.PUBLISHED in ray_bench.parent().data.tags
+    assert Tag.PUBLISHED in bench.parent().data.tags

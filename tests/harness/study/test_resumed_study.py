@@ -111,7 +111,7 @@ def test_a_worker_may_die_while_it_takes_a_checkpoint(ray_bench: Bench, tmp_path
 
 
 @pytest.mark.faults
-def test_the_next_run_of_the_command_goes_on_too(ray_bench: Bench, tmp_path: Path) -> None:
+def test_the_next_run_of_the_command_goes_on_too(bench: Bench, tmp_path: Path) -> None:
     """Where the driver stopped; here its trial's worker was lost as often as it may be."""
     deaths = tmp_path / "deaths"
 
@@ -126,18 +126,18 @@ def test_the_next_run_of_the_command_goes_on_too(ray_bench: Bench, tmp_path: Pat
                 file.write("x")
             os.kill(os.getpid(), signal.SIGKILL)
 
-    ray_bench.behave = behave
-    assert ray_bench.run(make_study(checkpoint_every=0)).failed == 1
-    assert went_on(ray_bench) == ["went on behind 2 epochs"]
-    assert ray_bench.run(make_study()).complete
-    assert went_on(ray_bench)[1:] == ["went on behind 3 epochs"]
-    ray_bench.check_invariants()
-    assert curves(ray_bench) == undisturbed(ray_bench)
-    assert not list((ray_bench.cache / "checkpoints").rglob("*.*"))
+    bench.behave = behave
+    assert bench.run(make_study(checkpoint_every=0)).failed == 1
+    assert went_on(bench) == ["went on behind 2 epochs"]
+    assert bench.run(make_study()).complete
+    assert went_on(bench)[1:] == ["went on behind 3 epochs"]
+    bench.check_invariants()
+    assert curves(bench) == undisturbed(bench)
+    assert not list((bench.cache / "checkpoints").rglob("*.*"))
 
 
 @pytest.mark.faults
-def test_an_interrupted_proposal_goes_on(ray_bench: Bench, tmp_path: Path) -> None:
+def test_an_interrupted_proposal_goes_on(bench: Bench, tmp_path: Path) -> None:
     """A sampler's setting that a driver left half done is not lost, nor asked for anew."""
     space = {"generator.kl_weight": {"low": 1e-4, "high": 1.0, "log": True}}
     study = make_study(space=space, sampler="tpe", trials=3, checkpoint_every=0)
@@ -154,21 +154,21 @@ def test_an_interrupted_proposal_goes_on(ray_bench: Bench, tmp_path: Path) -> No
             time.sleep(0.1)
         os.kill(os.getpid(), signal.SIGINT)
 
-    ray_bench.behave = behave
+    bench.behave = behave
     thread = threading.Thread(target=stop)
     thread.start()
-    assert ray_bench.run(study).interrupted
+    assert bench.run(study).interrupted
     thread.join()
-    cut = {r.data.tags["ship.setting_key"] for r in ray_bench.trials()} - {
+    cut = {r.data.tags["ship.setting_key"] for r in bench.trials()} - {
         r.data.tags["ship.setting_key"]
-        for r in ray_bench.trials()
+        for r in bench.trials()
         if r.data.tags["ship.state"] == "COMPLETE"
     }
     assert cut
-    ray_bench.behave = None
-    assert ray_bench.run(study).complete
-    assert went_on(ray_bench)
-    done = [r for r in ray_bench.trials() if r.data.tags["ship.state"] == "COMPLETE"]
+    bench.behave = None
+    assert bench.run(study).complete
+    assert went_on(bench)
+    done = [r for r in bench.trials() if r.data.tags["ship.state"] == "COMPLETE"]
     assert cut <= {run.data.tags["ship.setting_key"] for run in done}
     assert len(done) == 3
-    ray_bench.check_invariants()
+    bench.check_invariants()

@@ -49,31 +49,31 @@ def overwrite(path: Path, content: bytes) -> None:
 
 
 def test_a_store_that_is_deleted_ends_the_study(
-    ray_bench: Bench, calm: Calm, drive: Callable[..., Driver]
+    bench: Bench, calm: Calm, drive: Callable[..., Driver]
 ) -> None:
     """One line says so; the next command makes a new store, and all of the study in it."""
     with pytest.raises(StoreError, match=r"mlflow\.db was deleted or moved away while it was in"):
-        run_while(ray_bench, Path.unlink)
+        run_while(bench, Path.unlink)
     code, output = drive(0.0).end()
     assert code == 0, output
-    made = Path(ray_bench.uri.removeprefix("sqlite:///"))
+    made = Path(bench.uri.removeprefix("sqlite:///"))
     made = made.rename(made.with_name("made.db"))  # this process's MLflow has the old one open
-    ray_bench.uri = f"sqlite:///{made}"
-    ray_bench.check_invariants()
-    assert_same_table(ray_bench.uri, calm(study()))
+    bench.uri = f"sqlite:///{made}"
+    bench.check_invariants()
+    assert_same_table(bench.uri, calm(study()))
 
 
-def test_a_store_that_is_overwritten_ends_the_study(ray_bench: Bench) -> None:
+def test_a_store_that_is_overwritten_ends_the_study(bench: Bench) -> None:
     """One line says so, in the next run, too, which leaves the file as it is."""
     rubbish = random.Random(0).randbytes(100_000)
     with pytest.raises(StoreError, match=r"the MLflow store failed: .*is not a database"):
-        run_while(ray_bench, lambda path: overwrite(path, rubbish))
+        run_while(bench, lambda path: overwrite(path, rubbish))
     with pytest.raises(StoreError, match="cannot use the MLflow store: file is not a database"):
-        ray_bench.run(study())
-    assert Path(ray_bench.uri.removeprefix("sqlite:///")).read_bytes() == rubbish
+        bench.run(study())
+    assert Path(bench.uri.removeprefix("sqlite:///")).read_bytes() == rubbish
 
 
-def test_a_store_that_is_locked_for_a_while_is_waited_for(ray_bench: Bench, calm: Calm) -> None:
+def test_a_store_that_is_locked_for_a_while_is_waited_for(bench: Bench, calm: Calm) -> None:
     """Trials go on, and what they say waits on disk: no setting runs twice."""
 
     def lock(path: Path) -> None:
@@ -82,7 +82,7 @@ def test_a_store_that_is_locked_for_a_while_is_waited_for(ray_bench: Bench, calm
             time.sleep(LOCKED_SECONDS)
             base.execute("ROLLBACK")
 
-    run_while(ray_bench, lock)
-    ray_bench.check_invariants()
-    assert len(ray_bench.lines()) == 8
-    assert_same_table(ray_bench.uri, calm(study()))
+    run_while(bench, lock)
+    bench.check_invariants()
+    assert len(bench.lines()) == 8
+    assert_same_table(bench.uri, calm(study()))

@@ -41,21 +41,21 @@ def test_a_grid_runs_every_setting_once_and_ends_complete(ray_bench: Bench) -> N
     ray_bench.check_invariants()
 
 
-def test_a_finished_study_is_left_alone(ray_bench: Bench) -> None:
+def test_a_finished_study_is_left_alone(bench: Bench) -> None:
     """The same command again runs nothing, extracts nothing and writes nothing."""
-    ray_bench.run(make_study())
-    before, log = ray_bench.runs(), ray_bench.log.read_text()
-    outcome = ray_bench.run(make_study())
+    bench.run(make_study())
+    before, log = bench.runs(), bench.log.read_text()
+    outcome = bench.run(make_study())
     assert outcome.complete
     assert not outcome.ran
-    assert ray_bench.log.read_text() == log
-    after = ray_bench.runs()
+    assert bench.log.read_text() == log
+    after = bench.runs()
     assert [run.to_dictionary() for run in after] == [run.to_dictionary() for run in before]
 
 
-def test_a_finished_study_is_read_once(ray_bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_finished_study_is_read_once(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is left is planned once, and the outcome is that plan's."""
-    ray_bench.run(make_study())
+    bench.run(make_study())
     plans: list[Plan] = []
     make = Site.plan
 
@@ -64,23 +64,23 @@ def test_a_finished_study_is_read_once(ray_bench: Bench, monkeypatch: pytest.Mon
         return plans[-1]
 
     monkeypatch.setattr(Site, "plan", plan)
-    outcome = ray_bench.run(make_study())
+    outcome = bench.run(make_study())
     assert (len(plans), outcome.done, outcome.final) == (1, 3, True)
 
 
-def test_whoever_compares_is_told_before_a_study_goes_on(ray_bench: Bench) -> None:
+def test_whoever_compares_is_told_before_a_study_goes_on(bench: Bench) -> None:
     """Not of a first run, nor where there is nothing to do; then before anything is changed."""
     seen: list[Any] = []
 
     def before(name: str, uri: str) -> None:
         seen.append((name, uri, changes_from_now(name, uri)))
 
-    ray_bench.run(make_study(), before=before)
-    ray_bench.run(make_study(), before=before)
+    bench.run(make_study(), before=before)
+    bench.run(make_study(), before=before)
     assert seen == []
-    ray_bench.run(make_study(seeds=3), before=before)
+    bench.run(make_study(seeds=3), before=before)
     ((name, uri, changes),) = seen
-    assert (name, uri) == ("small", ray_bench.uri)
+    assert (name, uri) == ("small", bench.uri)
     title, first, *_ = changes(prepare(name, uri))
     assert title == "since the last run (H):"
     assert re.fullmatch(r"  moved: n_ctx 1: \S+ \(n 2\) -> \S+ \(n 3\)", first)
@@ -116,7 +116,7 @@ print("loaded:", *(heavy & set(sys.modules)))
 
 
 def test_a_finished_study_needs_nothing_that_trains(
-    ray_bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With nothing to do and a report that stands, neither torch, Ray nor Optuna is loaded.
 
@@ -124,18 +124,18 @@ def test_a_finished_study_needs_nothing_that_trains(
     """
     monkeypatch.chdir(tmp_path)
     closing = Closing()
-    closing.print(ray_bench.run(make_study(), publish=closing.publication))
-    command = [sys.executable, "-c", NOTHING_LEFT, ray_bench.uri, ray_bench.cache]
+    closing.print(bench.run(make_study(), publish=closing.publication))
+    command = [sys.executable, "-c", NOTHING_LEFT, bench.uri, bench.cache]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     *_, shown, counts, loaded = done.stdout.splitlines()
     assert (shown, counts, loaded) == ("report: small-report (as it was)", "3 False 0", "loaded:")
 
 
-def test_runs_carry_params_metrics_and_tags(ray_bench: Bench) -> None:
+def test_runs_carry_params_metrics_and_tags(bench: Bench) -> None:
     """A trial run has the numbers of the analytic method under the names of the schema."""
     study = make_study(space={"generator.n_ctx": [4]})
-    ray_bench.run(study)
-    (run,) = ray_bench.trials()
+    bench.run(study)
+    (run,) = bench.trials()
     params, metrics, tags = run.data.params, run.data.metrics, run.data.tags
     assert params["generator.n_ctx"] == "4"
     assert params["max_classes"] == "null"
@@ -152,7 +152,7 @@ def test_runs_carry_params_metrics_and_tags(ray_bench: Bench) -> None:
     assert metrics["cost/seconds"] >= 0
     assert metrics["cost/peak_memory_mb"] > 1
     assert "test/selection_epoch" not in metrics
-    assert tags["mlflow.parentRunId"] == ray_bench.parent().info.run_id
+    assert tags["mlflow.parentRunId"] == bench.parent().info.run_id
     assert json.loads(tags["ship.seeds"]) == [0, 1]
     assert json.loads(tags["ship.assignment"]) == {"generator.n_ctx": 4}
     assert tags["ship.backbone_fingerprint"] == "weights-of-pocket"
@@ -161,11 +161,11 @@ def test_runs_carry_params_metrics_and_tags(ray_bench: Bench) -> None:
     assert set(json.loads(tags["ship.packages"])) >= {"torch", "ray", "optuna", "mlflow"}
     assert tags["ship.device"].startswith("cpu")
     assert (tags["mlflow.source.name"], tags["mlflow.source.type"]) == ("ship-sweep", "LOCAL")
-    for owner in (run, ray_bench.parent()):
+    for owner in (run, bench.parent()):
         (read,) = owner.inputs.dataset_inputs
         assert (read.dataset.name, read.dataset.digest) == ("emoji", "pictures-of-emoji")
         assert [(tag.key, tag.value) for tag in read.tags] == [("mlflow.data.context", "training")]
-    client = ray_bench.store().client
+    client = bench.store().client
     curve = client.get_metric_history(run.info.run_id, "selection/harmonic_mean")
     assert [point.value for point in curve] == pytest.approx(
         [truth(study.trial, 0.5) - d for d in (2, 1, 0)]
@@ -179,78 +179,78 @@ def test_runs_carry_params_metrics_and_tags(ray_bench: Bench) -> None:
         assert held[f"seed_{seed}/own"].to_list() == expected
 
 
-def test_curves_of_seeds_and_the_machines_load_are_written_on_request(ray_bench: Bench) -> None:
+def test_curves_of_seeds_and_the_machines_load_are_written_on_request(bench: Bench) -> None:
     """Under keys that neither the ledger nor reports read; unasked there are none."""
     space = {"generator.n_ctx": [4]}
     plain = make_study(space=space)
-    ray_bench.run(plain)
-    (run,) = ray_bench.trials()
+    bench.run(plain)
+    (run,) = bench.trials()
     assert not any(name.startswith(("curve/", "system/")) for name in run.data.metrics)
     asked = make_study(space=space, seeds=3, record={"seed_curves": True, "system_metrics": True})
-    assert ray_bench.run(asked).complete
-    assert len(ray_bench.lines()) == 3  # asking runs nothing again
-    run = ray_bench.trials()[-1]
-    client = ray_bench.store().client
+    assert bench.run(asked).complete
+    assert len(bench.lines()) == 3  # asking runs nothing again
+    run = bench.trials()[-1]
+    client = bench.store().client
     curve = client.get_metric_history(run.info.run_id, "curve/seed_2/selection/harmonic_mean")
     expected = [truth(plain.trial, 2) - d for d in (2, 1, 0)]
     assert [point.value for point in curve] == pytest.approx(expected)
     assert [point.step for point in curve] == [2, 3, 4]
     assert 0 <= run.data.metrics["system/cpu_utilization_percentage"] <= 100
     assert run.data.metrics["system/system_memory_usage_megabytes"] > 100
-    columns = load_records("small", ray_bench.uri).rows.columns
+    columns = load_records("small", bench.uri).rows.columns
     assert not any("curve" in name or "system" in name for name in columns)
 
 
-def test_an_added_seed_runs_alone(ray_bench: Bench) -> None:
+def test_an_added_seed_runs_alone(bench: Bench) -> None:
     """Seeds that are done are kept."""
-    ray_bench.run(make_study())
-    first = len(ray_bench.lines())
-    ray_bench.run(make_study(seeds=3))
-    assert sorted(line[-6:] for line in ray_bench.lines()[first:]) == ["seed 2"] * 3
-    assert set(ray_bench.ledger().objectives(ray_bench.ledger().runs[0].setting_key)) == {0, 1, 2}
-    ray_bench.check_invariants()
+    bench.run(make_study())
+    first = len(bench.lines())
+    bench.run(make_study(seeds=3))
+    assert sorted(line[-6:] for line in bench.lines()[first:]) == ["seed 2"] * 3
+    assert set(bench.ledger().objectives(bench.ledger().runs[0].setting_key)) == {0, 1, 2}
+    bench.check_invariants()
 
 
 @pytest.mark.slow
-def test_an_added_level_runs_alone_and_a_removed_one_is_not_wanted(ray_bench: Bench) -> None:
+def test_an_added_level_runs_alone_and_a_removed_one_is_not_wanted(bench: Bench) -> None:
     """The study is a desired state; what is no longer wanted stays in MLflow."""
-    ray_bench.run(make_study())
-    first = len(ray_bench.lines())
+    bench.run(make_study())
+    first = len(bench.lines())
     study = make_study(space={"generator.n_ctx": [2, 4, 8]})
-    assert ray_bench.run(study).done == 3
-    assert {line.split()[2] for line in ray_bench.lines()[first:]} == {"8"}
-    wanted = json.loads(ray_bench.parent().data.tags["ship.wanted"])
+    assert bench.run(study).done == 3
+    assert {line.split()[2] for line in bench.lines()[first:]} == {"8"}
+    wanted = json.loads(bench.parent().data.tags["ship.wanted"])
     assert [entry["assignment"]["generator.n_ctx"] for entry in wanted] == [2, 4, 8]
-    assert len(ray_bench.trials()) == 4
+    assert len(bench.trials()) == 4
 
 
 @pytest.mark.slow
-def test_reference_arms_run_first_and_once(ray_bench: Bench) -> None:
+def test_reference_arms_run_first_and_once(bench: Bench) -> None:
     """An arm that equals a setting shares its run."""
     space = {"generator": ["none", "vae"]}
-    outcome = ray_bench.run(make_study(space=space, reference_arms=True, seeds=1))
+    outcome = bench.run(make_study(space=space, reference_arms=True, seeds=1))
     assert outcome.done == 5  # zero_shot, text_feature, real_pictures, none, vae
-    assert [run.data.tags["ship.arm"] for run in ray_bench.trials()][-2:] == ["", ""]
-    wanted = json.loads(ray_bench.parent().data.tags["ship.wanted"])
+    assert [run.data.tags["ship.arm"] for run in bench.trials()][-2:] == ["", ""]
+    wanted = json.loads(bench.parent().data.tags["ship.wanted"])
     shared = [entry for entry in wanted if entry["arm"] == "no_synthetic"]
     levels = {entry["setting_key"] for entry in wanted if not entry["arm"]}
     assert shared[0]["setting_key"] in levels
 
 
-def test_two_datasets_read_their_own_features(ray_bench: Bench) -> None:
+def test_two_datasets_read_their_own_features(bench: Bench) -> None:
     """A data set as a factor gives each trial its own feature set."""
     factor = Factor(choices=("emoji", "caltech101"), baseline="emoji")
     study = make_study(seeds=1).model_copy(update={"space": {"dataset": factor}})
-    assert ray_bench.run(study).done == 2
-    assert [line.split()[0] for line in ray_bench.lines()] == ["emoji", "caltech101"]
-    prints = [run.data.tags["ship.dataset_fingerprint"] for run in ray_bench.trials()]
+    assert bench.run(study).done == 2
+    assert [line.split()[0] for line in bench.lines()] == ["emoji", "caltech101"]
+    prints = [run.data.tags["ship.dataset_fingerprint"] for run in bench.trials()]
     assert prints == ["pictures-of-emoji", "pictures-of-caltech101"]
 
 
 @pytest.mark.slow
-def test_asha_prunes_but_never_an_arm(ray_bench: Bench) -> None:
+def test_asha_prunes_but_never_an_arm(bench: Bench) -> None:
     """Trials that the scheduler stops are PRUNED without a number and stay so."""
-    ray_bench.behave = sleepy(0.05)
+    bench.behave = sleepy(0.05)
     study = make_study(
         space={"generator.n_ctx": [28, 24, 16, 8, 4, 2]},
         scheduler={"name": "asha", "reduction_factor": 2},
@@ -258,11 +258,11 @@ def test_asha_prunes_but_never_an_arm(ray_bench: Bench) -> None:
         seeds=1,
         reference_arms=True,
     )
-    outcome = ray_bench.run(study)
+    outcome = bench.run(study)
     assert outcome.pruned >= 3
     assert outcome.missing == outcome.failed == 0
     assert outcome.complete
-    pruned = [run for run in ray_bench.trials() if run.data.tags["ship.state"] == "PRUNED"]
+    pruned = [run for run in bench.trials() if run.data.tags["ship.state"] == "PRUNED"]
     assert not any(run.data.tags["ship.arm"] for run in pruned)
     assert not any("objective" in run.data.metrics for run in pruned)
     assert all(run.info.status == "FINISHED" for run in pruned)
@@ -274,31 +274,31 @@ def test_asha_prunes_but_never_an_arm(ray_bench: Bench) -> None:
         assert told is not None
         last = run.data.metrics["selection/harmonic_mean"]
         assert float(told[2]) == pytest.approx(last, abs=0.01)
-    assert not ray_bench.run(study).ran
-    ray_bench.check_invariants()
+    assert not bench.run(study).ran
+    bench.check_invariants()
 
 
-def test_tpe_goes_on_where_it_stopped(ray_bench: Bench) -> None:
+def test_tpe_goes_on_where_it_stopped(bench: Bench) -> None:
     """More trials mean more proposals; none comes twice."""
     keys: dict[str, Any] = {
         "space": {"generator.kl_weight": {"low": 1e-4, "high": 1.0, "log": True}},
         "sampler": "tpe",
         "seeds": 1,
     }
-    assert ray_bench.run(make_study(trials=3, **keys)).done == 3
-    assert not ray_bench.run(make_study(trials=3, **keys)).ran
-    outcome = ray_bench.run(make_study(trials=6, **keys))
+    assert bench.run(make_study(trials=3, **keys)).done == 3
+    assert not bench.run(make_study(trials=3, **keys)).ran
+    outcome = bench.run(make_study(trials=6, **keys))
     assert (outcome.done, outcome.missing) == (6, 0)
-    assert len({run.setting_key for run in ray_bench.ledger().runs}) == 6
-    assert len(json.loads(ray_bench.parent().data.tags["ship.wanted"])) == 6
+    assert len({run.setting_key for run in bench.ledger().runs}) == 6
+    assert len(json.loads(bench.parent().data.tags["ship.wanted"])) == 6
 
 
 @pytest.mark.slow
-def test_a_space_that_ends_is_finished_before_trials_are(ray_bench: Bench) -> None:
+def test_a_space_that_ends_is_finished_before_trials_are(bench: Bench) -> None:
     """Three levels and trials: 20 make three settings."""
     study = make_study(sampler="random", trials=20, seeds=1)
-    assert ray_bench.run(study).done == 3
-    assert not ray_bench.run(study).ran
+    assert bench.run(study).done == 3
+    assert not bench.run(study).ran
 
 
 def test_a_deleted_experiment_is_a_clear_error(bench: Bench) -> None:
@@ -377,7 +377,7 @@ def test_an_interrupt_while_the_store_is_away_is_an_interrupt(
 
 
 def test_a_store_that_is_gone_at_the_end_leaves_nothing_running(
-    ray_bench: Bench, monkeypatch: pytest.MonkeyPatch
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The study's own run is INTERRUPTED; the same command again says what it has come to."""
 
@@ -387,20 +387,20 @@ def test_a_store_that_is_gone_at_the_end_leaves_nothing_running(
     with monkeypatch.context() as patch:
         patch.setattr(Site, "outcome", away)
         with pytest.raises(StoreAway):
-            ray_bench.run(make_study())
-    ray_bench.check_invariants()
-    assert ray_bench.parent().data.tags["ship.state"] == "INTERRUPTED"
-    outcome = ray_bench.run(make_study())
+            bench.run(make_study())
+    bench.check_invariants()
+    assert bench.parent().data.tags["ship.state"] == "INTERRUPTED"
+    outcome = bench.run(make_study())
     assert outcome.complete and not outcome.ran
-    assert ray_bench.parent().data.tags["ship.state"] == "COMPLETE"
+    assert bench.parent().data.tags["ship.state"] == "COMPLETE"
 
 
-def test_a_storage_that_cannot_be_written_matters_to_checkpoints_alone(ray_bench: Bench) -> None:
+def test_a_storage_that_cannot_be_written_matters_to_checkpoints_alone(bench: Bench) -> None:
     """It is refused before anything runs; a study that writes none does without."""
-    storage = f"{ray_bench.uri.removeprefix('sqlite:///')}/below"  # a file is no folder
+    storage = f"{bench.uri.removeprefix('sqlite:///')}/below"  # a file is no folder
     study = make_study(space={"generator.n_ctx": [4]}, seeds=1)
     with pytest.raises(StorageError, match="cannot write checkpoints there"):
-        ray_bench.run(study, storage=storage)
-    assert not ray_bench.lines()
+        bench.run(study, storage=storage)
+    assert not bench.lines()
     never = study.model_copy(update={"checkpoint_every": None})
-    assert ray_bench.run(never, storage=storage).complete
+    assert bench.run(never, storage=storage).complete

@@ -18,48 +18,48 @@ from tests.harness.conftest import Bench
 from tests.harness.fakes import make_study, sleepy, trap_elsewhere
 
 
-def test_a_non_finite_trial_fails_with_a_reason_and_is_settled(ray_bench: Bench) -> None:
+def test_a_non_finite_trial_fails_with_a_reason_and_is_settled(bench: Bench) -> None:
     """It has a reason and no number, the others go on, and it is not run again."""
 
     def behave(config: TrialConfig, epoch: int) -> None:
         if getattr(config.generator, "n_ctx", 0) == 2 and epoch == 2:
             raise NonFiniteLoss("loss is not finite at stage selection, epoch 2", [0, 1])
 
-    ray_bench.behave = behave
-    outcome = ray_bench.run(make_study())
+    bench.behave = behave
+    outcome = bench.run(make_study())
     assert (outcome.done, outcome.failed, outcome.missing) == (2, 1, 0)
     assert not outcome.complete
-    (failed,) = [run for run in ray_bench.trials() if run.data.tags["ship.state"] == "FAIL"]
+    (failed,) = [run for run in bench.trials() if run.data.tags["ship.state"] == "FAIL"]
     assert failed.info.status == "FAILED"
     assert failed.data.tags["ship.reason"] == (
         "loss is not finite at stage selection, epoch 2 (seeds 0, 1)"
     )
     assert "objective" not in failed.data.metrics
-    again = ray_bench.run(make_study())
+    again = bench.run(make_study())
     assert not again.ran
     assert again.failed == 1
-    ray_bench.check_invariants()
+    bench.check_invariants()
 
 
 @pytest.mark.faults
-def test_an_exception_fails_the_trial_and_is_tried_again(ray_bench: Bench) -> None:
+def test_an_exception_fails_the_trial_and_is_tried_again(bench: Bench) -> None:
     """The worker lives on; the next run of the command tries the setting again."""
 
     def behave(config: TrialConfig, epoch: int) -> None:
         if getattr(config.generator, "n_ctx", 0) == 1:
             raise RuntimeError("out of luck\nand more")
 
-    ray_bench.behave = behave
-    outcome = ray_bench.run(make_study())
+    bench.behave = behave
+    outcome = bench.run(make_study())
     assert (outcome.done, outcome.failed) == (2, 1)
-    (failed,) = [run for run in ray_bench.trials() if run.data.tags["ship.state"] == "FAIL"]
+    (failed,) = [run for run in bench.trials() if run.data.tags["ship.state"] == "FAIL"]
     reason = "RuntimeError: out of luck (at stage selection_generator, epoch 1)"
     assert failed.data.tags["ship.reason"] == reason
-    ray_bench.behave = None
-    first = len(ray_bench.lines())
-    assert ray_bench.run(make_study()).complete
-    assert len(ray_bench.lines()) == first + 2
-    ray_bench.check_invariants()
+    bench.behave = None
+    first = len(bench.lines())
+    assert bench.run(make_study()).complete
+    assert len(bench.lines()) == first + 2
+    bench.check_invariants()
 
 
 def test_a_killed_worker_is_tried_again_without_double_rows(
@@ -117,13 +117,13 @@ def test_a_trial_past_its_time_limit_fails(ray_bench: Bench, hang: str) -> None:
 
 
 @pytest.mark.faults
-def test_runs_of_a_dead_driver_are_closed(ray_bench: Bench) -> None:
+def test_runs_of_a_dead_driver_are_closed(bench: Bench) -> None:
     """A run that was left RUNNING becomes INTERRUPTED, and its setting runs."""
-    store = ray_bench.store()
+    store = bench.store()
     experiment = store.create_experiment("small")
     tags = {"ship.kind": "trial", "ship.state": "RUNNING", "ship.setting_key": "0" * 16}
     run = store.client.create_run(experiment, tags={**tags, "ship.seeds": "[0]"})
-    assert ray_bench.run(make_study()).complete
+    assert bench.run(make_study()).complete
     closed = store.client.get_run(run.info.run_id)
     assert closed.info.status == "KILLED"
     assert closed.data.tags["ship.state"] == "INTERRUPTED"
@@ -138,9 +138,7 @@ def test_more_than_there_is_is_refused(ray_bench: Bench) -> None:
 
 
 @pytest.mark.faults
-def test_a_store_that_breaks_ends_the_run(
-    ray_bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_store_that_breaks_ends_the_run(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """Numbers that cannot be written are not computed further; the next run puts it right."""
 
     def broken(*_: Any) -> None:
@@ -149,10 +147,10 @@ def test_a_store_that_breaks_ends_the_run(
     with monkeypatch.context() as patch:
         patch.setattr(TrialRecorder, "complete", broken)
         with pytest.raises(StoreError, match="the disk is full"):
-            ray_bench.run(make_study())
-    assert len(ray_bench.lines()) <= 4
-    assert ray_bench.run(make_study()).complete
-    ray_bench.check_invariants()
+            bench.run(make_study())
+    assert len(bench.lines()) <= 4
+    assert bench.run(make_study()).complete
+    bench.check_invariants()
 
 
 @pytest.mark.faults

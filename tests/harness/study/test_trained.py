@@ -91,23 +91,23 @@ def check_runs(bench: Bench, features: FeatureSet, clip: FrozenCLIP, store: str)
 
 
 def test_each_run_keeps_what_it_trained(
-    ray_bench: Bench, pictures: FeatureSet, pocket: FrozenCLIP
+    bench: Bench, pictures: FeatureSet, pocket: FrozenCLIP
 ) -> None:
     """Setting by setting and seed by seed."""
-    assert run(ray_bench, pictures, study()).complete
-    check_runs(ray_bench, pictures, pocket, ray_bench.uri)
-    client = ray_bench.store().client
-    run_id = ray_bench.trials()[0].info.run_id
+    assert run(bench, pictures, study()).complete
+    check_runs(bench, pictures, pocket, bench.uri)
+    client = bench.store().client
+    run_id = bench.trials()[0].info.run_id
     files = [file.path for file in client.list_artifacts(run_id, "trained")]
     names = ("seed_0.safetensors", "seed_1.safetensors", "trained.json")
     assert files == [f"trained/{name}" for name in names]
-    check_example(run_id, ray_bench.uri, torch.tensor(pictures.test))
+    check_example(run_id, bench.uri, torch.tensor(pictures.test))
     with pytest.raises(TrainedError, match="has no seed 7; choices: 0, 1"):
-        harness.load_trained(f"runs:/{run_id}", 7, clip=pocket, tracking_uri=ray_bench.uri)
+        harness.load_trained(f"runs:/{run_id}", 7, clip=pocket, tracking_uri=bench.uri)
     with pytest.raises(UserError, match="nothing"):
-        harness.load_trained("runs:/nothing", clip=pocket, tracking_uri=ray_bench.uri)
+        harness.load_trained("runs:/nothing", clip=pocket, tracking_uri=bench.uri)
     with pytest.raises(UserError, match="must be a path, or lie in one of mlflow-artifacts"):
-        harness.load_trained("http://127.0.0.1/x", clip=pocket, tracking_uri=ray_bench.uri)
+        harness.load_trained("http://127.0.0.1/x", clip=pocket, tracking_uri=bench.uri)
 
 
 def check_example(run_id: str, store: str, pictures: torch.Tensor) -> None:
@@ -123,17 +123,17 @@ def check_example(run_id: str, store: str, pictures: torch.Tensor) -> None:
 
 
 @pytest.mark.slow
-def test_a_finished_run_stays_finished(ray_bench: Bench, pictures: FeatureSet) -> None:
+def test_a_finished_run_stays_finished(bench: Bench, pictures: FeatureSet) -> None:
     """save: true makes no other setting: what was done without files is done."""
-    assert run(ray_bench, pictures, study(save=False)).complete
-    assert not run(ray_bench, pictures, study()).ran
-    run_id = ray_bench.trials()[0].info.run_id
-    names = [file.path for file in ray_bench.store().client.list_artifacts(run_id)]
+    assert run(bench, pictures, study(save=False)).complete
+    assert not run(bench, pictures, study()).ran
+    run_id = bench.trials()[0].info.run_id
+    names = [file.path for file in bench.store().client.list_artifacts(run_id)]
     assert names == ["hits.parquet"]
-    assert run(ray_bench, pictures, study(seeds=3)).ran
+    assert run(bench, pictures, study(seeds=3)).ran
     files = [
-        len(ray_bench.store().client.list_artifacts(one.info.run_id, "trained"))
-        for one in ray_bench.trials()
+        len(bench.store().client.list_artifacts(one.info.run_id, "trained"))
+        for one in bench.trials()
     ]
     assert sorted(files) == [0, 0, 2, 2]
 

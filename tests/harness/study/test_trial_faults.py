@@ -77,20 +77,20 @@ REASONS = {
 
 
 def test_metrics_that_are_no_numbers_or_not_there(
-    ray_bench: Bench, monkeypatch: pytest.MonkeyPatch
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """FAIL with a reason each, and no number in the table."""
-    method = ray_bench.method
+    method = bench.method
     bad = replace(method, run_trial=partial(spoilt, method.run_trial))
     monkeypatch.setattr(Bench, "method", bad)
-    outcome = ray_bench.run(make_study(space={"generator.n_ctx": [1, 2, 3, 4]}))
+    outcome = bench.run(make_study(space={"generator.n_ctx": [1, 2, 3, 4]}))
     assert (outcome.done, outcome.failed) == (1, 3)
-    for run in failed(ray_bench):
+    for run in failed(bench):
         failure, reason = REASONS[run.data.params["generator.n_ctx"]]
         assert run.data.tags["ship.failure"] == failure
         assert reason in run.data.tags["ship.reason"]
         assert not [name for name in run.data.metrics if name.startswith(("seed_", "objective"))]
-    ray_bench.check_invariants()
+    bench.check_invariants()
 
 
 def greedy(most: int, run_trial: Any, config: Any, seeds: Any, *rest: Any) -> Any:
@@ -104,27 +104,27 @@ def greedy(most: int, run_trial: Any, config: Any, seeds: Any, *rest: Any) -> An
 
 @pytest.mark.parametrize(("most", "done", "bad"), [(2, 3, 0), (1, 0, 3)])
 def test_a_setting_that_takes_too_much_memory(
-    ray_bench: Bench, calm: Calm, monkeypatch: pytest.MonkeyPatch, most: int, done: int, bad: int
+    bench: Bench, calm: Calm, monkeypatch: pytest.MonkeyPatch, most: int, done: int, bad: int
 ) -> None:
     """Four seeds run in two halves: the table is the same, or each half is FAIL, once."""
-    method = ray_bench.method
+    method = bench.method
     with monkeypatch.context() as patch:
         patch.setattr(
             Bench, "method", replace(method, run_trial=partial(greedy, most, method.run_trial))
         )
-        outcome = ray_bench.run(make_study(seeds=4))
+        outcome = bench.run(make_study(seeds=4))
     assert (outcome.done, outcome.failed, outcome.missing) == (done, bad, 0)
-    ray_bench.check_invariants()
-    assert len(ray_bench.trials()) == 9  # once whole, twice half, of three settings
+    bench.check_invariants()
+    assert len(bench.trials()) == 9  # once whole, twice half, of three settings
     if bad:
-        assert {run.data.tags["ship.failure"] for run in failed(ray_bench)} == {"out_of_memory"}
+        assert {run.data.tags["ship.failure"] for run in failed(bench)} == {"out_of_memory"}
     else:
-        assert not ray_bench.run(make_study(seeds=4)).ran
-        assert_same_table(ray_bench.uri, calm(make_study(seeds=4)))
+        assert not bench.run(make_study(seeds=4)).ran
+        assert_same_table(bench.uri, calm(make_study(seeds=4)))
 
 
 def test_failures_in_a_row_stop_the_study(
-    ray_bench: Bench, calm: Calm, capsys: pytest.CaptureFixture[str]
+    bench: Bench, calm: Calm, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """In order: a summary, what ran beside them is INTERRUPTED, the rest is missing."""
     levels = [1, 2, 3, 4, 5, 6, 7, 8]
@@ -134,18 +134,18 @@ def test_failures_in_a_row_stop_the_study(
             raise OSError("no space left on the worker")
 
     study = make_study(space={"generator.n_ctx": levels}, max_failures=3, seeds=1)
-    ray_bench.behave = behave
-    outcome = ray_bench.run(study, console=Console(force_terminal=False, width=200))
+    bench.behave = behave
+    outcome = bench.run(study, console=Console(force_terminal=False, width=200))
     assert (outcome.done, outcome.failed, outcome.missing) == (2, 3, 3)
     assert not outcome.complete and not outcome.interrupted
     said = capsys.readouterr().out
     assert "stopped: 3 settings failed in a row (max_failures: 3)\n  3 x OSError: no space" in said
-    assert ray_bench.parent().info.status == "FAILED"
-    ray_bench.check_invariants()
-    ray_bench.behave = None
-    assert ray_bench.run(study).complete
-    ray_bench.check_invariants()
-    assert_same_table(ray_bench.uri, calm(study))
+    assert bench.parent().info.status == "FAILED"
+    bench.check_invariants()
+    bench.behave = None
+    assert bench.run(study).complete
+    bench.check_invariants()
+    assert_same_table(bench.uri, calm(study))
 
 
 def test_the_worker_that_is_killed_outside_of_an_epoch(ray_bench: Bench, calm: Calm) -> None:
