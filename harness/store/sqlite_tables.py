@@ -25,6 +25,8 @@ OWN_ROWS = {
 REVISION = "alembic_version"
 # Alembic moves a table's rows through one of these.
 PASSING = "_alembic_tmp_"
+# The first table that MLflow makes, and columns that it has had in every version.
+FIRST, ITS_COLUMNS = "experiments", {"experiment_id", "lifecycle_stage"}
 
 
 @contextmanager
@@ -41,12 +43,19 @@ def whole_tables(uri: str, path: Path, wait: float) -> Iterator[None]:
         wait: seconds for a file that is locked.
 
     Raises:
-        StoreError: an upgrade failed; the line names the copy.
+        StoreError: the file is another application's, and was left as it is; or an upgrade failed:
+            the line names the copy.
         sqlite3.Error: the file cannot be read or written.
     """
     copy = path.with_name(f"{path.name}.before-upgrade")
     with closing(sqlite3.connect(path, timeout=wait, isolation_level=None)) as file:
         found = _found(file)
+        if not found.is_mlflows:
+            raise StoreError(
+                f"{uri}: {path} is a database of another application, which MLflow would add its "
+                f"tables to; it was left as it is: name another file (MLFLOW_TRACKING_URI), or run "
+                f"the study in another folder"
+            )
         if found.is_to_be_made:
             _make(file, (path.resolve().parent / "mlruns").as_uri())
         elif found.is_behind and not copy.exists():
@@ -70,11 +79,13 @@ class _Found:
     """What an sqlite file holds.
 
     tables: the names of all of them.
+    is_mlflows: there are none, or MLflow made them.
     is_behind: MLflow has written it, and has not finished, or has further steps to make now.
     is_used: there are rows that MLflow does not write by itself.
     """
 
     tables: tuple[str, ...]
+    is_mlflows: bool
     is_behind: bool
     is_used: bool
 
@@ -86,9 +97,19 @@ class _Found:
 def _found(file: sqlite3.Connection) -> _Found:
     query = "SELECT name FROM sqlite_master WHERE type IN ('table', 'view')"
     tables = tuple(name for (name,) in file.execute(query) if not name.startswith("sqlite_"))
-    is_behind = bool(tables) and _is_behind(file, tables)
+    is_mlflows = not tables or _is_mlflows(file)
+    is_behind = bool(tables) and is_mlflows and _is_behind(file, tables)
     is_used = any(_has_rows(file, table) for table in tables) if is_behind else bool(tables)
-    return _Found(tables, is_behind, is_used)
+    return _Found(tables, is_mlflows, is_behind, is_used)
+
+
+def _is_mlflows(file: sqlite3.Connection) -> bool:
+    """Whether MLflow has made its first table, or was moving that one's rows."""
+    query = "SELECT name FROM pragma_table_info(?)"
+    columns = [
+        {name for (name,) in file.execute(query, [table])} for table in (FIRST, PASSING + FIRST)
+    ]
+    return any(found >= ITS_COLUMNS for found in columns)
 
 
 def _is_behind(file: sqlite3.Connection, tables: tuple[str, ...]) -> bool:

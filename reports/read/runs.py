@@ -191,11 +191,15 @@ def checked(uri: str) -> str:
         )
     try:
         with contextlib.closing(sqlite3.connect(read_only(uri), uri=True)) as base:
-            query = "SELECT count(*) FROM sqlite_master WHERE name IN ('experiments', 'runs')"
+            # by their columns: MLflow would add its own to what another application calls so
+            query = (
+                "SELECT count(*) FROM pragma_table_info('experiments') e, pragma_table_info('runs')"
+                " r WHERE e.name = 'lifecycle_stage' AND r.name = 'run_uuid'"
+            )
             found = base.execute(query).fetchone()[0]
     except _UNREADABLE as error:
         raise ReportError(_unreadable(path, error)) from error
-    if found != 2:
+    if not found:
         raise ReportError(f"{path}: a sqlite file, but not an MLflow store")
     return uri
 

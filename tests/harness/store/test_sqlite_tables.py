@@ -15,9 +15,10 @@ from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 
-from harness.store import sqlite_tables
 from harness.store.errors import StoreError
 from harness.store.open import open_store
+from reports.contract import ReportError
+from reports.read.runs import read_runs
 
 STEPS = str(files("mlflow.store") / "db_migrations")
 # Opens a store, and is killed when it has sent the file so many statements.
@@ -158,14 +159,28 @@ def test_an_upgrade_that_is_cut_short(tmp_path: Path, monkeypatch: pytest.Monkey
     assert [file.name for file in again.iterdir()] == ["mlflow.db"]
 
 
-def test_a_file_of_something_else_is_not_touched(tmp_path: Path) -> None:
-    """Even where it holds no row."""
+@pytest.mark.parametrize("create", [True, False])
+@pytest.mark.parametrize("rows", [True, False])
+@pytest.mark.parametrize(
+    "names", [["studies"], ["jobs"], ["experiments", "runs"], ["alembic_version", "customers"]]
+)
+def test_a_file_of_something_else_is_not_touched(
+    tmp_path: Path, names: list[str], rows: bool, create: bool
+) -> None:
+    """Even where it holds no row, or its tables are called as MLflow's are."""
     path = tmp_path / "mlflow.db"
-    with closing(sqlite3.connect(path)) as file:
-        file.execute("CREATE TABLE studies (name TEXT)")
-        with closing(sqlite3.connect(path, isolation_level=None)) as other:
-            found = sqlite_tables._found(other)
-    assert not found.is_to_be_made and not found.is_behind
+    with closing(sqlite3.connect(path, isolation_level=None)) as file:
+        for name in names:
+            file.execute(f"CREATE TABLE {name} (name TEXT)")
+            if rows:
+                file.execute(f"INSERT INTO {name} VALUES ('x')")
+    before = path.read_bytes()
+    with pytest.raises(StoreError, match=r"mlflow\.db is a database of another .* name another"):
+        open_store(f"sqlite:///{path}", tmp_path, create=create)
+    with pytest.raises(ReportError, match="not an MLflow store"):
+        read_runs("small", f"sqlite:///{path}")
+    assert path.read_bytes() == before
+    assert [file.name for file in tmp_path.iterdir()] == ["mlflow.db"]
 
 
 def test_a_store_of_a_newer_mlflow_is_not_touched(uri: str, tmp_path: Path) -> None:
