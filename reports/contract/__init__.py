@@ -33,7 +33,7 @@ from reports.contract.metrics import (
 )
 from reports.contract.protocols import ARMS, DEFAULT_PROTOCOL, PROTOCOLS, Protocol
 from reports.contract.publication import REPORT, Publication
-from reports.contract.redact import redacted
+from reports.contract.redact import redacted, store_key
 from reports.contract.states import (
     COMPLETE,
     FAIL,
@@ -101,5 +101,6 @@ __all__ = [
     "split_hit",
     "split_seed",
     "steady_output",
+    "store_key",
     "trained_file",
 ]

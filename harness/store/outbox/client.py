@@ -98,11 +98,11 @@ def waiting_note(uri: str, study: str, cache_dir: Path) -> str | None:
         study: name of the experiment.
         cache_dir: holds the folder in which writes wait.
     """
-    from reports.contract import redacted
+    from reports.contract import store_key
 
     path = cache_dir / FOLDER / FILE
     try:
-        if not waits(path, redacted(uri), study):
+        if not waits(path, store_key(uri), study):
             return None
     except StoreError as error:  # a run will be refused for it; a plan can be made
         return str(error)
@@ -135,10 +135,10 @@ def outbox(
         StoreAway: writes are left on disk, of this run or an earlier one.
         StoreError: the store refuses one, or their file cannot be used.
     """
-    from reports.contract import redacted
+    from reports.contract import store_key
 
     path = cache_dir / FOLDER / FILE
-    journal = Journal(path, Head(redacted(store.uri), study, experiment_id), drivers or Drivers())
+    journal = Journal(path, Head(store_key(store.uri), study, experiment_id), drivers or Drivers())
     if journal.left_out:
         say(
             f"another driver has run the study since: writes of one that it replaced are left out, "

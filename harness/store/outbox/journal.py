@@ -31,7 +31,7 @@ class Drivers:
 
 @dataclass(frozen=True)
 class Head:
-    """Whose writes a journal holds. uri: of the store, without its secrets. experiment: its id."""
+    """Whose writes a journal holds. uri: the store's key (store_key). experiment: its id."""
 
     uri: str
     study: str
@@ -162,7 +162,7 @@ def waits(path: Path, uri: str, study: str) -> bool:
 
     Args:
         path: of the file, which need not be there.
-        uri: address of the store that they are for, without its secrets.
+        uri: key of the store that they are for (reports.contract.store_key).
         study: name of the experiment.
 
     Raises:

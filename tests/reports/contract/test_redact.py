@@ -5,7 +5,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from reports.contract import ReportError, address_fault
-from reports.contract.redact import redacted
+from reports.contract.redact import redacted, store_key
 
 # Marks that would give a secret away which is shown in part.
 BEGIN, END = "zqx", "xqz"
@@ -81,3 +81,21 @@ def test_no_part_of_a_secret_is_shown(shape: str, scheme: str, place: str, secre
 def test_addresses_that_can_be_read(uri: str) -> None:
     """What MLflow takes is not refused."""
     assert address_fault(uri) is None
+
+
+def test_a_store_has_one_key_whatever_its_password() -> None:
+    """So that what waits for it is found again; other users, options and names are other stores."""
+    server = "postgresql://me:{}@host:5432/mlflow?options=-csearch_path={}&sslpassword={}"
+    assert store_key(server.format("old", "a", "x")) == store_key(server.format("new", "a", "y"))
+    assert store_key("https://token@host") == store_key("https://other:word@host")
+    others = [
+        server.format("old", "a", "x"),
+        server.format("old", "b", "x"),
+        server.format("old", "a", "x").replace("me:", "you:"),
+        "https://token@host",
+        "http://host",
+        "sqlite:////tmp/a.db",
+        "sqlite:////tmp/b.db",
+    ]
+    assert len(set(map(store_key, others))) == len(others)
+    assert not any("old" in store_key(one) for one in others)
