@@ -8,8 +8,9 @@ sizes), bench_features (extraction and
 cache), bench_extraction (shards that survive a kill), bench_checkpoint (what one costs a trial),
 bench_plan (a plan against the number of its settings), bench_settings (the same of whole commands,
 with a store of as many runs), bench_planted (which factor a report names, of planted studies and of
-null ones), bench_page (a large study's report, made and opened), bench_launches (what a step asks
-of a GPU, counted on an emulated one), bench_idle (what trials that do nothing cost their driver).
+null ones), bench_answers (how often an answer says what is not so), bench_page (a large study's
+report, made and opened), bench_launches (what a step asks of a GPU, counted on an emulated one),
+bench_idle (what trials that do nothing cost their driver).
 """
 
 import argparse

@@ -1,7 +1,7 @@
 """python -m tests.bench.bench_answers [--smoke]: how often an answer says what is not so.
 
 Made-up studies of several shapes, from their runs to the answer; tests.reports.answer.claims holds
-each sentence against the runs and the true effects. Takes some ten minutes of one core.
+each sentence against the runs and the true effects. Takes six minutes of one core.
 """
 
 import argparse
