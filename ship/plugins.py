@@ -12,7 +12,7 @@ A package names such objects as entry points of the groups ship_sweep.generators
 ship_sweep.finetuners and ship_sweep.datasets; a single file is loaded by load_plugin.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -43,6 +43,7 @@ __all__ = [
     "identities",
     "load_carried",
     "load_plugin",
+    "require_builders",
 ]
 
 _KINDS: Final = (GeneratorPlugin, FinetunerPlugin, DatasetPlugin)
@@ -99,6 +100,26 @@ def identities(generator: str, finetuner: str, datasets: Sequence[str] = ()) -> 
         named += [(_tables()[2], name) for name in datasets]
     found = {f"{table.noun} {name}": table.origin(name) for table, name in named}
     return {key: origin.identity for key, origin in found.items() if origin is not None}
+
+
+def require_builders(planned: Mapping[str, str]) -> None:
+    """Import what builds some generators and fine-tuners, as a trial does when it begins.
+
+    Args:
+        planned: what they are to be, as identities() tells it.
+
+    Raises:
+        PluginError: one is not here, is another version or file, or cannot be imported.
+    """
+    tables = {table.noun: table for table in (GENERATORS, FINETUNERS)}
+    for plugin, identity in planned.items():
+        noun, _, name = plugin.partition(" ")
+        entry, origin = tables[noun].find(name), tables[noun].origin(name)
+        if entry is None or origin is None or origin.identity != identity:
+            found = origin.identity if origin else "not installed"
+            raise PluginError(f"{plugin} is {found}, and was planned as {identity}")
+        if isinstance(entry.build, Deferred):
+            imported(entry.build.load, f"{origin.said}: {plugin}")
 
 
 def _load(file: PluginFile) -> None:

@@ -24,8 +24,8 @@ from reports.contract import reader_may_leave, steady_output
 _EPILOG = (
     "Running the same command again goes on where the last one stopped. "
     "Exit codes: 0 the study is complete; 1 --check has found a fault; 2 refused or broken off: a "
-    "mistake in the command, the YAML or the data, another driver, or a store, cluster or storage "
-    "that cannot be used; "
+    "mistake in the command, the YAML or the data, another driver, or a plugin, store, cluster or "
+    "storage that cannot be used; "
     "3 incomplete: trials failed or are missing, the store is away, or another driver has taken "
     "the study over; 130 interrupted; 141 nobody reads what is printed any more."
 )

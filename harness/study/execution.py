@@ -22,6 +22,7 @@ from harness.study.context import Site
 from harness.study.extraction import encoder_here
 from harness.study.features import needed, prepare_features
 from harness.study.interrupts import Interrupts, SweepStopped
+from harness.study.plugins import check_plugins
 from harness.wording import printable_lines
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ class Execution:
     def here(self) -> None:
         """On this machine: Ray starts after the extraction, its store as large as the features."""
         study = self.site.study
+        check_plugins(study, self.plan, on_cluster=False)
         self._warn(idle_gpus_here(study.resources, study.concurrency))
         begun = self.interrupts.install
         method = self.site.method
@@ -69,6 +71,7 @@ class Execution:
         study = self.site.study
         with ray_session(study, address, 0, self.verbose) as session:
             self.interrupts.install()
+            check_plugins(study, self.plan, on_cluster=True)
             there = cluster_resources()
             self._warn(idle_gpus(study.resources, there, study.concurrency))
             actor = extraction_resources(study.resources, there)

@@ -28,8 +28,12 @@ class Deferred:
 
     def __call__(self, *arguments: Any) -> Any:
         """Call what stands there."""
+        return self.load()(*arguments)
+
+    def load(self) -> Any:
+        """What stands there."""
         module, _, attribute = self.where.partition(":")
-        return getattr(importlib.import_module(module), attribute)(*arguments)
+        return getattr(importlib.import_module(module), attribute)
 
 
 class GeneratorPlugin(NamedTuple):

@@ -7,6 +7,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ import harness
 import reports
 from harness.config import load_plugins
 from harness.config.study_config import StudyConfig
+from harness.errors import ConfigError
 from harness.method import Method
 from harness.planning import Consent, SettingMaker
 from harness.planning.changes import StudyChanged
@@ -115,6 +117,54 @@ def test_the_keys_of_built_ins_do_not_change(tmp_path: Path) -> None:
     before = [maker({"finetuner": name}).key for name in ("coop", "tip_adapter")]
     load_plugins([written(tmp_path)])
     assert [maker({"finetuner": name}).key for name in ("coop", "tip_adapter")] == before
+
+
+def lazy(folder: Path, module: str) -> Path:
+    """A file whose fine-tuner is built by a module that is imported when a trial begins."""
+    path = folder / "lazy.py"
+    path.write_text(
+        "from typing import Literal\n"
+        "from ship.plugins import Deferred, FinetunerPlugin, NamedSettings\n"
+        "class LazyConfig(NamedSettings):\n"
+        "    name: Literal['lazy'] = 'lazy'\n"
+        f"lazy = FinetunerPlugin(LazyConfig, Deferred('{module}:build'))\n"
+    )
+    return path
+
+
+def without_features(bench: Bench) -> Method:
+    """The method of a bench, which must not come to its features."""
+
+    def extract(*_: Any) -> Any:
+        raise AssertionError("features are made")
+
+    return replace(bench.method, extract=extract)
+
+
+def test_what_no_trial_could_import_is_told_before_the_features(
+    bench: Bench, tmp_path: Path
+) -> None:
+    """In one line that names the plugin and why; what builds it is imported by no plan."""
+    path = lazy(tmp_path, "no_such_module")
+    load_plugins([path])
+    asked = make_study(finetuner="lazy", space={"shots": [1, 2]})
+    with pytest.raises(ConfigError) as caught:
+        bench.run(asked, method=without_features(bench))
+    assert str(caught.value) == (
+        f"file {path}: finetuner lazy cannot be imported: ModuleNotFoundError: No module named "
+        f"'no_such_module'"
+    )
+
+
+def test_a_cluster_is_asked_for_what_its_trials_import(
+    ray_bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the driver alone has is told before the features, too."""
+    monkeypatch.setitem(sys.modules, "only_here", SimpleNamespace(build=print))  # type: ignore[arg-type]
+    load_plugins([lazy(tmp_path, "only_here")])
+    asked = make_study(finetuner="lazy", space={"shots": [1, 2]})
+    with pytest.raises(ConfigError, match=r"on a worker of the cluster: file .*'only_here'"):
+        ray_bench.run(asked, method=without_features(ray_bench), address="auto")
 
 
 def test_a_plan_tells_the_time_of_a_plugin(bench: Bench, tmp_path: Path) -> None:
