@@ -1,23 +1,20 @@
-"""MATLAB files of version 5 to 7: numbers, texts and cells of the two.
+"""MATLAB files of version 5 to 7: numbers, texts and cells of the two, by scipy.io.loadmat.
 
-scipy.io.loadmat reads them, but it crashes the interpreter on some damaged files (SciPy 1.17: a
-type code outside of its table), and these files come from the web. So it runs in a process of its
-own (mat_worker.py), with limits of memory and time; what comes back is arrays and JSON.
+Layout: MAT-File Format, MathWorks, chapter 1 ("Level 5 MAT-Files"). SciPy crashes the interpreter
+on some damaged files (1.17: a type code outside of its table), or makes the huge array that one
+speaks of. So it gets only the variables that are wanted, unpacked within a limit, and only where
+each element's type, size and shape can be.
 """
 
-import json
-import os
-import signal
-import subprocess
-import sys
-import tempfile
-from collections.abc import Collection, Mapping, Sequence
+import io
+import math
+import struct
+import zlib
+from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import Any, Final
 
 import numpy as np
-
-from ship.datasets.base import some
 
 Value = np.ndarray | list["Value"] | str | None
 """A matrix of numbers, a cell array in MATLAB's order, a text, or None for anything else.
@@ -25,16 +22,18 @@ Value = np.ndarray | list["Value"] | str | None
 A text of several rows is a list of its rows.
 """
 
-MEMORY: Final = 1 << 30
-"""Bytes that reading may take, those of Python and SciPy (about 150 million) included."""
 LARGEST: Final = 1 << 28
-"""Bytes of the answer; a data set's lists are a few million."""
-SECONDS: Final = 120.0
-"""That reading may take; it takes one."""
+"""Bytes of the wanted variables, unpacked; a data set's lists are a few million."""
 
-_WORKER: Final = Path(__file__).with_name("mat_worker.py")
-_REFUSED: Final = 3  # mat_worker.REFUSED
+DEEPEST: Final = 2
+"""Levels of cells; lists of names have one."""
+
 _HEADER: Final = 128
+_NAMED: Final = 1024
+"""Bytes of a variable, packed or not, among which its name must stand."""
+_TYPES: Final = frozenset((*range(1, 8), 9, *range(12, 19)))
+_MATRIX, _PACKED = 14, 15
+_CELL, _READ = 1, frozenset((1, 4, *range(6, 16)))  # classes: cells, texts, numbers
 
 
 class MatError(ValueError):
@@ -42,75 +41,136 @@ class MatError(ValueError):
 
 
 def read_mat(path: Path, wanted: Collection[str]) -> dict[str, Value]:
-    """Read the named variables; others are passed over unread, and absent ones are absent.
+    """Read the named variables; others are passed over, and absent ones are absent.
 
     Raises:
-        MatError: the file is not sound as far as it was looked at, or reading it takes too much.
+        MatError: the file is not sound as far as it was looked at, or a variable is too large.
         OSError: it cannot be read.
     """
-    with path.open("rb", buffering=0) as file, tempfile.TemporaryFile() as answer:
-        _check_header(file.read(_HEADER))
-        file.seek(0)
-        _ask(file, answer, wanted)
-        answer.seek(0)
-        try:
-            with np.load(answer, allow_pickle=False) as arrays:
-                said = json.loads(arrays["values"].tobytes())
-                return {name: _value(said[name], arrays) for name in wanted if name in said}
-        except Exception as why:  # of a process that was led astray, whatever it may have written
-            raise MatError("its reader gave no answer") from why
+    with path.open("rb") as file:
+        header = file.read(_HEADER)
+    order = _order(header)
+    variables = np.memmap(path, np.uint8, "r").data[_HEADER:]  # reads what is looked at
+    return _read(header, variables, order, wanted)
 
 
-def _check_header(header: bytes) -> None:
-    orders = {b"IM": "little", b"MI": "big"}
-    if len(header) < _HEADER or header[126:] not in orders:
+def _order(header: bytes) -> str:
+    """struct's sign of the file's byte order."""
+    order = {b"IM": "<", b"MI": ">"}.get(header[126:])
+    if order is None:
         raise MatError("it has no such header")
-    version = int.from_bytes(header[124:126], "little" if header[126:] == b"IM" else "big")
+    (version,) = struct.unpack(f"{order}H", header[124:126])
     if version != 0x0100:
         raise MatError("it is of version 7.3 (HDF5)" if version == 0x0200 else "unknown version")
+    return order
 
 
-def _ask(file: BinaryIO, answer: BinaryIO, wanted: Collection[str]) -> None:
-    """Have the worker write its answer."""
-    # -P: the worker's folder has modules whose names others may import
-    command = [sys.executable, "-P", str(_WORKER), str(MEMORY), str(LARGEST), *wanted]
+def _read(
+    header: bytes, variables: memoryview, order: str, wanted: Collection[str]
+) -> dict[str, Value]:
+    from scipy.io import loadmat
+
+    kept, found, left = [header], dict[str, Value](), LARGEST
+    for kind, content in _elements(variables, order):
+        name, of_class = _name(kind, content[:_NAMED], order)
+        if name in wanted and of_class in _READ:
+            variable = _unpacked(kind, content, left, order)
+            left -= len(variable)
+            _check(variable, order)
+            kept.append(struct.pack(f"{order}II", _MATRIX, len(variable)) + variable)
+        elif name in wanted:
+            found[name] = None
+    # SciPy would take MATLAB's characters of 16 bits for UTF-8
+    codec = "utf-16-le" if order == "<" else "utf-16-be"
     try:
-        status, said = _run(command, file, answer)
-    except subprocess.TimeoutExpired as why:
-        raise MatError(f"reading it takes more than {SECONDS:g} s") from why
-    if status == _REFUSED:
-        raise MatError(some(said.decode("utf-8", "replace").splitlines()[-1:]))
-    if status:
-        raise MatError(f"its reader ended with {_status(status)}")
+        values = loadmat(io.BytesIO(b"".join(kept)), uint16_codec=codec)
+    except Exception as why:  # SciPy raises many kinds for what it cannot read
+        raise MatError(" ".join(str(why).split()) or type(why).__name__) from why
+    return found | {name: _plain(values[name]) for name in wanted if name in values}
 
 
-def _run(command: Sequence[str], file: BinaryIO, answer: BinaryIO) -> tuple[int, bytes]:
-    """Exit status, or the negative number of a signal, and stderr."""
-    # each thread of a matrix library would take addresses of its own
-    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        command,
-        stdin=file,
-        stdout=answer,
-        stderr=subprocess.PIPE,
-        env=environment,
-        timeout=SECONDS,
-        check=False,
-    )
-    return done.returncode, done.stderr
+def _elements(data: memoryview, order: str) -> Iterator[tuple[int, memoryview]]:
+    """Type and content of the elements that stand one behind another."""
+    place = 0
+    while place < len(data):
+        if place + 8 > len(data):
+            raise MatError("it ends within an element")
+        kind, size = struct.unpack_from(f"{order}II", data, place)
+        start, padding = place + 8, 0 if kind == _PACKED else -size % 8
+        if kind >> 16:  # a small one: type and size share a word, the content is the other
+            kind, size, start, padding = kind & 0xFFFF, kind >> 16, place + 4, 4 - (kind >> 16)
+        if kind not in _TYPES or padding < 0 or start + size > len(data):
+            raise MatError("an element has a type or a size that cannot be")
+        yield kind, data[start : start + size]
+        place = start + size + padding
 
 
-def _status(code: int) -> str:
+def _name(kind: int, head: memoryview, order: str) -> tuple[str, int]:
+    """Name, "" for none, and class of a variable by its first bytes."""
+    if kind == _PACKED:
+        head = memoryview(_inflated(head, _NAMED)[8:])  # behind the tag of the matrix
+    parts = []
     try:
-        return signal.Signals(-code).name if code < 0 else f"status {code}"
-    except ValueError:
-        return f"signal {-code}"
+        for _, content in _elements(head, order):
+            parts.append(bytes(content))
+    except MatError:
+        pass  # the head ends somewhere
+    if kind not in (_MATRIX, _PACKED) or not parts or len(parts[0]) != 8:
+        raise MatError("it holds something else than variables")
+    name = parts[2].decode("latin-1") if len(parts) > 2 else ""  # objects have none
+    return name, struct.unpack_from(f"{order}I", parts[0])[0] & 0xFF
 
 
-def _value(said: Any, arrays: Mapping[str, Any]) -> Value:
-    if isinstance(said, dict):
-        found = arrays[str(said["array"])]
-        return found if isinstance(found, np.ndarray) and found.dtype.kind in "iuf" else None
-    if isinstance(said, list):
-        return [_value(cell, arrays) for cell in said]
-    return said if isinstance(said, str) else None
+def _unpacked(kind: int, content: memoryview, most: int, order: str) -> bytes:
+    """The content of a matrix."""
+    if kind != _PACKED:
+        if len(content) > most:
+            raise MatError("its variables are too large")
+        return bytes(content)
+    data = _inflated(content, most + 1)
+    if len(data) > most:
+        raise MatError("its variables are too large")
+    found = list(_elements(memoryview(data), order))
+    if [inner for inner, _ in found] != [_MATRIX]:
+        raise MatError("what is compressed is no matrix")
+    return bytes(found[0][1])
+
+
+def _inflated(packed: memoryview, most: int) -> bytes:
+    """As much as is there, at most so many bytes."""
+    try:
+        return zlib.decompressobj().decompress(packed, most)
+    except zlib.error as why:
+        raise MatError(f"what is compressed is damaged ({why})") from why
+
+
+def _check(variable: bytes, order: str) -> None:
+    """Elements that can be, in a matrix and in the cells of it, and no more places than bytes."""
+    waiting = [(memoryview(variable), 0)]
+    while waiting:
+        content, depth = waiting.pop()
+        parts = list(_elements(content, order))
+        if len(parts) < 3 or len(parts[0][1]) != 8 or len(parts[1][1]) % 4:
+            raise MatError("a matrix has no class or no shape")
+        of_class = struct.unpack(f"{order}II", parts[0][1])[0] & 0xFF
+        shape = [size for (size,) in struct.iter_unpack(f"{order}i", parts[1][1])]
+        if of_class not in _READ or len(shape) < 2 or min(shape) < 0:
+            raise MatError("a matrix has a class or a shape that cannot be")
+        if math.prod(shape) > len(content):
+            raise MatError("a matrix has a shape that does not fit its content")
+        cells = [inner for kind, inner in parts[3:] if kind == _MATRIX]
+        if of_class == _CELL and len(cells) != math.prod(shape):
+            raise MatError("a cell array has a shape that does not fit its content")
+        if cells and depth == DEEPEST:
+            raise MatError("its cells are nested too deeply")
+        waiting += [(cell, depth + 1) for cell in cells if len(cell)]
+
+
+def _plain(value: Any) -> Value:
+    """What loadmat gave, as plainly as it goes."""
+    if value.dtype.kind == "O":  # a cell array, in MATLAB's order
+        return [_plain(cell) for cell in value.ravel(order="F")]
+    if value.dtype.kind == "U" and value.ndim <= 1:  # the rows of a text
+        rows = [str(row) for row in value.ravel()]
+        return [*rows] if len(rows) > 1 else "".join(rows)
+    return value if value.dtype.kind in "iuf" else None

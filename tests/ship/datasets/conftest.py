@@ -2,16 +2,13 @@
 
 import json
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
-
-from ship.datasets import mat_file
-from tests.ship.datasets.mat_forks import Forks
 
 SPLIT_FILE = "split_zhou_Caltech101.json"
 
@@ -65,19 +62,3 @@ def folder_root(tmp_path: Path) -> Path:
         for i in range(n):
             save_picture(tmp_path / "pets" / name / f"{i}.png", seed=i)
     return tmp_path
-
-
-@pytest.fixture(scope="session")
-def _forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forks]:
-    """One process that forks for each MATLAB file."""
-    forks = Forks(tmp_path_factory.mktemp("forks"))
-    yield forks
-    forks.close()
-
-
-@pytest.fixture(scope="module")
-def quick_mat(_forks: Forks) -> Iterator[None]:
-    """MATLAB files are read in forks: as in programs of their own, but for the start of those."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(mat_file, "_run", _forks.run)
-        yield

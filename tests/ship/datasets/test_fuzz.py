@@ -13,8 +13,6 @@ from ship.datasets import DatasetError, load_dataset
 from tests.ship.datasets.conftest import SPLIT_FILE
 from tests.ship.datasets.trees import WNIDS, aircraft_tree, coop_tree, imagenet_tree, xlsa_tree
 
-pytestmark = pytest.mark.usefixtures("quick_mat")
-
 _TRICKS = st.sampled_from(
     [
         "../x.jpg", "/etc/passwd", "a/../../b", "\0", "\ud800", "..\\x", "C:/x", "", ".", "x" * 300,

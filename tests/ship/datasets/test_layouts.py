@@ -18,8 +18,6 @@ from ship.datasets import (
 )
 from tests.ship.datasets.trees import LAYOUTS
 
-pytestmark = pytest.mark.usefixtures("quick_mat")
-
 
 @pytest.fixture(params=LAYOUTS)
 def name(request: pytest.FixtureRequest, tmp_path: Path) -> str:

@@ -12,8 +12,6 @@ from ship.datasets.xlsa import XLSA_DATASETS, xlsa_class_name
 from tests.ship.datasets.conftest import save_picture
 from tests.ship.datasets.trees import LAYOUTS, XLSA, Mats, mats
 
-pytestmark = pytest.mark.usefixtures("quick_mat")
-
 FOLDER = "xlsa17/data/AWA2"
 IMAGES = "Animals_with_Attributes2/JPEGImages"
 _, _, NAMES, FOLDERS, PREFIX = XLSA["awa2"]
