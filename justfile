@@ -22,6 +22,10 @@ fast:
 faults:
     pytest -m faults
 
+# lowest versions, fuzz tests with many examples, soaks: hours
+weekly:
+    bash .ci/weekly
+
 # ratios measured side by side, about 25 minutes
 bench:
     python -m tests.bench

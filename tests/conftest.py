@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from jaxtyping import install_import_hook
 
 import tests.checked
@@ -16,7 +16,12 @@ import tests.checked
 install_import_hook("ship", f"{tests.checked.__name__}.checked")
 
 # No test is about time: under load any of them may take long.
-settings.register_profile("unhurried", deadline=None)
+_OURS = settings(
+    deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
+)
+settings.register_profile("unhurried", _OURS, max_examples=60, derandomize=True)
+# pytest --hypothesis-profile=long: other examples each time, and many of them (`just weekly`)
+settings.register_profile("long", _OURS, max_examples=2000)
 settings.load_profile("unhurried")
 
 # Ray's core reads them once, when it is imported

@@ -5,7 +5,7 @@ from typing import Any
 from unicodedata import category
 
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from harness.config import space
@@ -73,20 +73,10 @@ def check(mutations: list[tuple[str, Any]]) -> None:
     assert set(space.distributions(study)) == set(study.space)
 
 
-@settings(max_examples=100, deadline=None)
 @example([("generator", {"name": []})])
 @given(_MUTATIONS)
 def test_mutated_mappings_give_faults_or_a_study(mutations: list[tuple[str, Any]]) -> None:
     """Whatever a mapping holds, the answer is a study that can be run over, or one ConfigError."""
-    check(mutations)
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(900)
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(_MUTATIONS)
-def test_mutated_mappings_at_length(mutations: list[tuple[str, Any]]) -> None:
-    """As above, many times."""
     check(mutations)
 
 
@@ -125,22 +115,10 @@ _EDITS = st.lists(
 _FILES = st.sampled_from(sorted(SPACES))
 
 
-@settings(max_examples=150, deadline=None, derandomize=True)
 @example("prompt_len.yaml", [(0, 0, b'"\\e[2J": 1\n')])
 @given(_FILES, _EDITS)
 def test_mutated_files_give_faults_or_a_study(
     tmp_path_factory: pytest.TempPathFactory, name: str, edits: list[tuple[int, int, bytes]]
 ) -> None:
     """Packaged studies with other bytes here and there."""
-    check_file(spoilt(SPACES[name], edits), tmp_path_factory.getbasetemp())
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(900)
-@settings(max_examples=800, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(_FILES, _EDITS)
-def test_mutated_files_at_length(
-    tmp_path_factory: pytest.TempPathFactory, name: str, edits: list[tuple[int, int, bytes]]
-) -> None:
-    """As above, many times."""
     check_file(spoilt(SPACES[name], edits), tmp_path_factory.getbasetemp())

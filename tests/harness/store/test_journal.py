@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.store.errors import StoreError
@@ -164,7 +164,6 @@ def test_a_write_that_is_too_long_is_damage(path: Path, monkeypatch: pytest.Monk
         opened(path)
 
 
-@settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_a_damaged_file_is_one_line(tmp_path_factory: pytest.TempPathFactory, data: Any) -> None:
     """Whatever bytes were changed, or cut off."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.store.batches import log, set_state
@@ -125,7 +125,6 @@ def drive(
         return driver.store.plain()
 
 
-@settings(max_examples=150, deadline=None)
 @given(steps, fates, tears)
 def test_failures_and_crashes_change_nothing(
     steps: list[tuple[str, int]], fates: list[str], tears: list[int]

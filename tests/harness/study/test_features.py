@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
@@ -164,7 +164,6 @@ def test_a_broken_memory_is_no_harm(tmp_path: Path) -> None:
     assert make_prints(tmp_path).backbone("pocket") == "weights-of-pocket"
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
 @given(
     flips=st.lists(st.tuples(st.integers(0), st.integers(1, 255)), max_size=3),
     kept=st.none() | st.integers(0),

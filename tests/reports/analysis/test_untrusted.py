@@ -5,7 +5,7 @@ import warnings
 from typing import Any
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from reports.analysis import (
@@ -51,7 +51,6 @@ def study_of(trials: Any, sampler: str, log: bool) -> StoreBuilder:
 @example(MANY, "random", True)
 @example(MANY, "grid", False)
 @given(TRIALS, st.sampled_from(["grid", "tpe"]), st.booleans())
-@settings(deadline=None, max_examples=60)
 def test_there_is_a_result_or_a_why(trials: Any, sampler: str, log: bool) -> None:
     """Nothing is thrown for a level or a number, and what is made can be written."""
     study = study_of(trials, sampler, log).study()

@@ -6,7 +6,7 @@ from typing import Any
 
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from reports.contract import HITS
@@ -62,7 +62,6 @@ def test_other_columns_are_not_taken(tmp_path: Path, column: str, values: pl.Ser
     assert (read(tmp_path) == {}) == (column in SOUND)
 
 
-@settings(max_examples=150, deadline=None)
 @given(st.data())
 def test_damage_is_no_traceback(data: st.DataObject) -> None:
     """Bytes of the file changed or cut at any place."""

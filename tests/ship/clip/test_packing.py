@@ -1,7 +1,7 @@
 """Names packed behind a context: every token once, and none that sees another name's."""
 
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ship.clip.packing import pack
@@ -9,7 +9,6 @@ from ship.clip.packing import pack
 LENGTHS = st.lists(st.integers(1, 20), min_size=1, max_size=60)
 
 
-@settings(max_examples=60, deadline=None)
 @given(lengths=LENGTHS, p=st.integers(1, 20), most=st.integers(4, 64))
 def test_every_name_is_whole_and_apart(lengths: list[int], p: int, most: int) -> None:
     """Its tokens stand in order up to its end, and see the context and each other alone."""
@@ -36,7 +35,6 @@ def test_every_name_is_whole_and_apart(lengths: list[int], p: int, most: int) ->
     assert (made.mask[:, :, :t] == 0).any(-1).all()  # else a row's softmax would be NaN
 
 
-@settings(max_examples=60, deadline=None)
 @given(lengths=LENGTHS, p=st.integers(1, 20), most=st.integers(4, 64))
 def test_sequences_are_few_and_short(lengths: list[int], p: int, most: int) -> None:
     """No longer than asked for, or than the longest name needs; no two are less than half full."""

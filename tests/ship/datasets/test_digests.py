@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ship.datasets import Picture, load_dataset
@@ -155,7 +155,6 @@ def test_names_that_are_no_text_are_remembered(tmp_path: Path) -> None:
         memory.keep()
 
 
-@settings(max_examples=80, deadline=None, derandomize=True)
 @given(
     flips=st.lists(st.tuples(st.integers(0), st.integers(1, 255)), max_size=3),
     kept=st.none() | st.integers(0),

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ship.datasets import DatasetError, load_dataset
@@ -41,9 +41,6 @@ _LINES = st.lists(
     | st.text(max_size=8),
     max_size=6,
 )  # fmt: skip
-
-quick = settings(max_examples=60, deadline=None, derandomize=True)
-deep = settings(max_examples=1000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 @pytest.fixture(scope="module")
@@ -124,7 +121,6 @@ def check_lines(root: Path, lines: list[str]) -> None:
     damaged(path, content, lambda: check("imagenet", root, root / "imagenet/images"))
 
 
-@quick
 @example([(("train", 0, 1), 2**64)])
 @example([(("test", 0, 0), "\ud800")])
 @example([(("test", 0, 0), "./sea_horse/train0.jpg")])
@@ -134,39 +130,13 @@ def test_split_files(root: Path, edits: list[Any]) -> None:
     check_split(root, edits)
 
 
-@quick
 @given(damage=_DAMAGE)
 def test_mat_files(root: Path, damage: Any) -> None:
     """Whatever has become of the xlsa17 files."""
     check_mat(root, damage)
 
 
-@quick
 @given(lines=_LINES)
 def test_lists_of_lines(root: Path, lines: list[str]) -> None:
     """Whatever the lists of FGVC-Aircraft and ImageNet hold."""
-    check_lines(root, lines)
-
-
-@pytest.mark.slow
-@deep
-@given(edits=_EDITS)
-def test_split_files_at_length(root: Path, edits: list[Any]) -> None:
-    """As above, many times."""
-    check_split(root, edits)
-
-
-@pytest.mark.slow
-@deep
-@given(damage=_DAMAGE)
-def test_mat_files_at_length(root: Path, damage: Any) -> None:
-    """As above, many times."""
-    check_mat(root, damage)
-
-
-@pytest.mark.slow
-@deep
-@given(lines=_LINES)
-def test_lists_at_length(root: Path, lines: list[str]) -> None:
-    """As above, many times."""
     check_lines(root, lines)

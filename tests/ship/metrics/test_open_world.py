@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -43,7 +43,6 @@ def by_hand(logits: Tensor, labels: Tensor, seen: Tensor) -> dict[str, float]:
     }
 
 
-@settings(max_examples=60, deadline=None)
 @given(seed=st.integers(0, 10**6), n=st.integers(2, 30), sharp=st.sampled_from([0.1, 1.0, 8.0]))
 def test_as_defined(seed: int, n: int, sharp: float) -> None:
     """Each replica has its own logits and its own base classes."""

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import safetensors.torch
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -29,13 +29,6 @@ ANY = st.one_of(
     ),
     st.lists(st.integers(0, 3), max_size=3),
 )
-quick = settings(
-    max_examples=120,
-    deadline=None,
-    derandomize=True,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
-deep = settings(quick, max_examples=500, derandomize=False)
 # a place in the JSON: at each level one of the keys or items, by number
 PATHS = st.lists(st.integers(0, 30), min_size=1, max_size=4)
 FLIPS = st.lists(st.tuples(st.integers(0), st.integers(1, 255)), min_size=1, max_size=4)
@@ -64,7 +57,6 @@ def check_flips(place: Path, sound: Sound, flips: list[tuple[int, int]], clip: F
         ship.load_trained(write(place, sound["coop"][SAID], bytes(content)), clip=clip)
 
 
-@quick
 @given(flips=FLIPS)
 def test_a_flipped_file_is_named(
     place: Path, sound: Sound, clip: FrozenCLIP, flips: list[tuple[int, int]]
@@ -73,7 +65,6 @@ def test_a_flipped_file_is_named(
     check_flips(place, sound, flips, clip)
 
 
-@quick
 @given(cut=st.integers(0), behind=st.binary(max_size=9), which=st.sampled_from([SAID, SEED]))
 def test_a_file_that_was_cut_is_named(
     place: Path, sound: Sound, clip: FrozenCLIP, cut: int, behind: bytes, which: str
@@ -110,7 +101,6 @@ def check_said(
     use(write(place, json.dumps(said).encode(), sound[name][SEED]), clip)
 
 
-@quick
 @given(name=st.sampled_from(FINETUNERS), path=PATHS, value=ANY)
 def test_whatever_trained_json_says(
     place: Path, sound: Sound, clip: FrozenCLIP, name: str, path: list[int], value: Any
@@ -150,37 +140,9 @@ def check_tensors(
     use(write(place, json.dumps(said).encode(), data), clip)
 
 
-@quick
 @given(name=st.sampled_from(FINETUNERS), which=st.integers(0, 30), how=st.integers(0, 8))
 def test_whatever_the_tensors_are(
     place: Path, sound: Sound, clip: FrozenCLIP, name: str, which: int, how: int
 ) -> None:
     """They fit what is built, or are refused."""
-    check_tensors(place, sound, name, which, how, clip)
-
-
-@pytest.mark.slow
-@deep
-@given(
-    flips=FLIPS,
-    name=st.sampled_from(FINETUNERS),
-    path=PATHS,
-    value=ANY,
-    which=st.integers(0, 30),
-    how=st.integers(0, 8),
-)
-def test_all_of_it_for_minutes(
-    place: Path,
-    sound: Sound,
-    clip: FrozenCLIP,
-    flips: list[tuple[int, int]],
-    name: str,
-    path: list[int],
-    value: Any,
-    which: int,
-    how: int,
-) -> None:
-    """The same, with other examples each time."""
-    check_flips(place, sound, flips, clip)
-    check_said(place, sound, name, path, value, clip)
     check_tensors(place, sound, name, which, how, clip)
