@@ -1,4 +1,4 @@
-"""What the packages must not call: anything that turns data into code, or a text into a command."""
+"""What the packages must not call, where it hangs on arguments: ruff reads none of these."""
 
 import ast
 from collections.abc import Iterator
@@ -9,30 +9,14 @@ import pytest
 ROOT = Path(__file__).parents[1]
 SOURCES = [path for name in ("ship", "harness", "reports") for path in (ROOT / name).rglob("*.py")]
 
-# Whatever its arguments are.
-NEVER = {
-    "eval", "exec", "compile", "__import__",
-    "pickle.load", "pickle.loads", "pickle.Unpickler", "cloudpickle.load", "cloudpickle.loads",
-    "dill.load", "dill.loads", "joblib.load", "shelve.open", "marshal.load", "marshal.loads",
-    "pandas.read_pickle", "torch.package.PackageImporter",
-    "yaml.load", "yaml.load_all", "yaml.full_load", "yaml.unsafe_load", "yaml.full_load_all",
-    "ruamel.yaml.load", "ruamel.yaml.load_all", "ruamel.yaml.unsafe_load", "ruamel.yaml.main.YAML",
-    "os.system", "os.popen", "subprocess.getoutput", "subprocess.getstatusoutput",
-    "tempfile.mktemp", "xml.etree.ElementTree.parse", "xml.etree.ElementTree.fromstring",
-}  # fmt: skip
-# Only with these, written out.
+# Only with these, written out; ruff's S rules and banned-api (pyproject.toml) hold what may not be
+# called at all, but read no arguments of these.
 ONLY_WITH = {
     "torch.load": ("weights_only", True),
     "numpy.load": ("allow_pickle", False),
     "ruamel.yaml.YAML": ("typ", "safe"),  # others build objects, or keep the tags that name them
 }
-# In one place each, which says why.
-EXCEPT = {
-    ("ship/clip/weights_file.py", "torch.jit.load"),  # OpenAI's weights are TorchScript archives
-    # it crashes the interpreter on damaged files: here it gets only what has been looked through
-    ("ship/datasets/mat_file.py", "scipy.io.loadmat"),
-}
-ONLY_THERE = {"torch.jit.load", "scipy.io.loadmat"}
+NEVER = ("compile", "__import__")  # ruff's banned-api knows no built-in functions
 
 
 def calls(tree: ast.AST) -> Iterator[tuple[str, ast.Call]]:
@@ -60,7 +44,7 @@ def faults(source: str, file: str) -> list[str]:
         given = {keyword.arg: keyword.value for keyword in call.keywords}
         wanted = ONLY_WITH.get(name)
         shell = given.get("shell")
-        if name in NEVER or (name in ONLY_THERE and (file, name) not in EXCEPT):
+        if name in NEVER:
             found.append(f"{file}:{call.lineno}: {name}")
         elif wanted is not None:
             value = given.get(wanted[0])
@@ -86,28 +70,13 @@ def test_no_source_turns_data_into_code() -> None:
 @pytest.mark.parametrize(
     "source",
     [
-        "import pickle\npickle.load(f)",
-        "from pickle import loads as read\nread(b)",
         "import torch as t\nt.load(p)",
-        "import torch\ntorch.load(p, weights_only=False)",
         "import torch\ntorch.load(p, weights_only=flag)",
-        "import torch.jit\ntorch.jit.load(p)",
-        "import numpy as np\nnp.load(p)",
         "import numpy as np\nnp.load(p, allow_pickle=True)",
-        "import yaml\nyaml.load(t, Loader=yaml.SafeLoader)",
-        "from yaml import unsafe_load\nunsafe_load(t)",
-        "from ruamel.yaml import YAML\nYAML(typ='unsafe').load(t)",
-        "from ruamel.yaml import YAML\nYAML(typ='full')",
         "from ruamel.yaml import YAML as Y\nY(typ=kind)",
         "import ruamel.yaml\nruamel.yaml.YAML()",
-        "from ruamel.yaml.main import YAML\nYAML(typ='safe')",
-        "import ruamel.yaml as y\ny.unsafe_load(t)",
-        "eval(t)",
-        "import subprocess\nsubprocess.run(c, shell=True)",
+        "compile(t, f, 'exec')",
         "import subprocess as s\ns.Popen(c, shell=flag)",
-        "import os\nos.system(c)",
-        "from scipy.io import loadmat\nloadmat(p)",
-        "import scipy.io\nscipy.io.loadmat(p)",
         "def f(tar):\n    tar.extractall(p)",
     ],
 )
@@ -120,10 +89,7 @@ def test_the_search_finds_each(source: str) -> None:
     "source",
     [
         "import torch\ntorch.load(p, weights_only=True)",
-        "import numpy as np\nnp.load(p, allow_pickle=False)",
-        "import yaml\nyaml.safe_load(t)",
         "from ruamel.yaml import YAML\nYAML(typ='safe', pure=True).load(t)",
-        "model.eval()",
         "import subprocess\nsubprocess.run(['a'])",
         "import re\nre.compile(t)",
     ],

@@ -40,7 +40,7 @@ def quiet_torch() -> Iterator[None]:
 def archive_weights(path: str) -> dict[str, Tensor]:
     """The tensors of a TorchScript archive by their names."""
     with quiet_torch():
-        return dict(torch.jit.load(path, map_location="cpu").state_dict())
+        return dict(torch.jit.load(path, map_location="cpu").state_dict())  # noqa: TID251 - OpenAI's weights are TorchScript archives
 
 
 def loading_fault(name: str, why: Exception) -> str:

@@ -68,7 +68,7 @@ def _order(header: bytes) -> str:
 def _read(
     header: bytes, variables: memoryview, order: str, wanted: Collection[str]
 ) -> dict[str, Value]:
-    from scipy.io import loadmat
+    from scipy.io import loadmat  # noqa: TID251 - of what was looked through
 
     kept, found, left = [header], dict[str, Value](), LARGEST
     for kind, content in _elements(variables, order):
