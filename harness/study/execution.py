@@ -61,6 +61,7 @@ class Execution:
 
     def in_process(self) -> None:
         """In this process, one trial after the other: nothing is started."""
+        check_plugins(self.site.study, self.plan, on_cluster=False)
         run, features = self._prepared(None)
         run._sweep(None, features)
 
