@@ -1,5 +1,6 @@
 """The pages say what is there: links, options, studies, and what is derived from code."""
 
+import json
 import re
 import tomllib
 from collections.abc import Iterator
@@ -7,10 +8,13 @@ from pathlib import Path
 
 import click
 import pytest
+from PIL import Image
 from ruamel.yaml import YAML
 from typer.main import get_command
 
 from docs.draw_diagrams import IMAGES, STEPS, layers, trial
+from docs.draw_readme import PAGES as TABLED
+from docs.draw_readme import PICTURE, first_table, with_table
 from docs.write_reference import PAGE, reference
 from harness.cli.main import app as sweep
 from harness.config import STUDY_KEYS
@@ -133,6 +137,14 @@ def test_diagrams_are_fresh() -> None:
     assert (IMAGES / "trial.svg").read_text("utf-8") == trial()
     places = [where for package, _, where in STEPS if package]
     assert places and not [where for where in places if not (ROOT / where).exists()]
+
+
+def test_readme_and_its_picture_and_its_study_agree() -> None:
+    """Both tables are the picture's, in fewer columns (else: python -m docs.draw_readme STORE)."""
+    with Image.open(PICTURE) as picture:
+        shown = json.loads(picture.info["table"])
+    texts = [path.read_text("utf-8") for path in TABLED]
+    assert all(first_table(text) and with_table(text, shown) == text for text in texts)
 
 
 def test_files_named_in_the_architecture_exist() -> None:

@@ -47,12 +47,12 @@ def browser() -> Iterator[Any]:
     driver.quit()
 
 
-def show(browser: Any, text: str, folder: Path, width: int = 1400) -> None:
-    """Open a page from a file, in a window so wide."""
+def show(browser: Any, text: str, folder: Path, width: int = 1400, height: int = 900) -> None:
+    """Open a page from a file, in a window of so many pixels."""
     path = folder / "page.html"
     path.write_text(text, encoding="utf-8")
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", {
-        "width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500,
+        "width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500,
     })  # fmt: skip
     browser.get(path.as_uri())
     # on a busy machine it returns before the last rows of a large page are there

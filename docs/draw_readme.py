@@ -1,0 +1,82 @@
+"""Writes the README's table and picture, and docs/results/prompt_len.md's table, from one store.
+
+After `ship-sweep --space prompt_len.yaml`, in the folder of that run:
+
+    python -m docs.draw_readme [STORE]
+
+STORE is as load_study takes it, ./mlflow.db by default. The picture needs Chromium
+and chromedriver, as the tests of the page do. The first table of each page is replaced; it keeps
+the columns that it has.
+"""
+
+import io
+import json
+import re
+import sys
+import tempfile
+from pathlib import Path
+
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from reports import load_study
+
+STUDY = "prompt_len"
+ROOT = Path(__file__).parents[1]
+PAGES = (ROOT / "README.md", ROOT / "docs" / "results" / f"{STUDY}.md")
+PICTURE = ROOT / "docs" / "images" / "report.png"
+SIZE = (1200, 1400)  # pixels: the answer, the figure, and the whole table
+
+
+def first_table(text: str) -> list[list[str]]:
+    """Rows of the first pipe table of a text, cell by cell: headings, rule, and what follows."""
+    found = re.search(r"^(?:\|.*\n)+", text, flags=re.MULTILINE)
+    lines = found[0].replace("\\", "").splitlines() if found else []  # brackets need no escape here
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+
+
+def with_table(page: str, table: list[list[str]]) -> str:
+    """A page whose first table has a table's cells, in the columns that it has already.
+
+    Raises:
+        ValueError: the table lacks a column that the page has.
+    """
+    places = [table[0].index(heading) for heading in first_table(page)[0]]
+    lines = [f"| {' | '.join(row[place] for place in places)} |\n" for row in table]
+    return re.sub(r"^(?:\|.*\n)+", lambda _: "".join(lines), page, count=1, flags=re.MULTILINE)
+
+
+def picture(page: str, table: list[list[str]]) -> bytes:
+    """A report's page in Chromium: a PNG of few colours that carries its table as text."""
+    from tests.reports.render.test_browser import open_browser, show, wait
+
+    browser = open_browser()
+    browser.execute_cdp_cmd("Emulation.setScrollbarsHidden", {"hidden": True})
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            show(browser, page, Path(folder), *SIZE)
+            wait(browser, "return document.querySelector('.chart svg .seeds_marks path')")
+            shot = browser.get_screenshot_as_png()
+    finally:
+        browser.quit()
+    buffer, note = io.BytesIO(), PngInfo()
+    note.add_itxt("table", json.dumps(table))
+    few = Image.open(io.BytesIO(shot)).convert("RGB").quantize(method=Image.Quantize.MAXCOVERAGE)
+    few.save(buffer, "PNG", optimize=True, pnginfo=note)
+    return buffer.getvalue()
+
+
+def main(store: str = "mlflow.db") -> None:
+    """Write the tables and the picture."""
+    study = load_study(STUDY, store)
+    table = first_table(study.table().markdown())
+    for path in PAGES:
+        path.write_text(with_table(path.read_text("utf-8"), table), encoding="utf-8")
+    with tempfile.TemporaryDirectory() as folder:
+        study.write(folder)
+        page = (Path(folder) / f"{STUDY}.html").read_text("utf-8")
+    PICTURE.write_bytes(picture(page, table))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
