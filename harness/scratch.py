@@ -7,24 +7,32 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Final
 
 from harness.errors import UserError
 
 PREFIX = "ship-sweep-scratch-"
+_RANDOM: Final = 8  # characters that tempfile.mkdtemp appends
+_SHORT: Final = "/tmp"  # where Ray puts its files by itself
 
 
 @contextmanager
-def scratch() -> Iterator[Path]:
-    """A temporary folder, which is removed at the end.
+def scratch(longest: int | None = None) -> Iterator[Path]:
+    """A temporary folder of this user alone (mode 0700), which is removed at the end.
 
     It is locked as long as its process lives; that of a dead process is not (remove_left).
+
+    Args:
+        longest: bytes that its path may have, as sockets will lie in it. It then lies where Ray
+            would put its files, RAY_TMPDIR or TMPDIR, or in /tmp where those have longer names.
 
     Raises:
         UserError: it cannot be made; one line.
     """
+    place = None if longest is None else _short_place(longest)
     while True:
         try:
-            folder = Path(tempfile.mkdtemp(prefix=PREFIX))
+            folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=place))
         except OSError as error:  # a full disk, or no folder that can be written to
             raise no_temporary(error) from error
         handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -50,9 +58,22 @@ def no_temporary(error: OSError) -> UserError:
 def remove_left() -> None:
     """Remove the folders of this user's processes that were killed; raises nothing."""
     with suppress(OSError):
-        for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
-            with suppress(OSError):
-                _remove_if_dead(folder)
+        for place in set(_places()):
+            for folder in Path(place).glob(f"{PREFIX}*"):
+                with suppress(OSError):
+                    _remove_if_dead(folder)
+
+
+def _places() -> list[str]:
+    """Where scratch() makes its folders, in the order in which it would put sockets there."""
+    named = os.environ.get("RAY_TMPDIR")
+    return [*([named] if named else []), tempfile.gettempdir(), _SHORT]
+
+
+def _short_place(longest: int) -> str | None:
+    most = longest - len(f"/{PREFIX}") - _RANDOM
+    short = (place for place in _places() if len(os.fsencode(place)) <= most)
+    return next((place for place in short if Path(place).is_dir()), None)
 
 
 def _remove_if_dead(folder: Path) -> None:

@@ -3,9 +3,11 @@
 import logging
 import math
 import os
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -18,8 +20,12 @@ from harness.config import Resources, StudyConfig
 from harness.environment import environment, replaced_environment
 from harness.errors import ClusterError
 from harness.resources import LARGEST_NODE, usable_cpus
+from harness.scratch import scratch
 
 STORE_FLOOR = 200 * 2**20
+# How the path of a socket of Ray's goes on after RAY_TMPDIR; in all it may have so many bytes.
+SOCKET = "/ray/session_2026-01-31_23-59-59_123456_4194304/sockets/plasma_store"
+LONGEST_SOCKET = 103 if sys.platform == "darwin" else 107
 # Ray and Tune read these from the driver's environment.
 DRIVER_ENVIRONMENT = {
     **UNDOCUMENTED_ENVIRONMENT,
@@ -70,12 +76,14 @@ def ray_session(
         environment(DRIVER_ENVIRONMENT),
         quiet_ray(verbose),
         private_token() if starts else nullcontext(),
+        # Ray lets every user of the machine into its own folder, but not into this one around it
+        scratch(LONGEST_SOCKET - len(SOCKET)) if starts else nullcontext() as folder,
     ):
         try:
             if owned:
                 quiet = quiet_core() if address and not verbose else nullcontext()
                 with quiet, loopback() if starts else nullcontext():
-                    _init(study, address, object_bytes, verbose)
+                    _init(study, address, folder, object_bytes, verbose)
             check_nodes(study.resources, _nodes())
             yield Session(owned)
         finally:
@@ -117,7 +125,9 @@ def _nodes() -> list[dict[str, float]]:
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
 
 
-def _init(study: StudyConfig, address: str | None, object_bytes: int, verbose: bool) -> None:
+def _init(
+    study: StudyConfig, address: str | None, folder: Path | None, object_bytes: int, verbose: bool
+) -> None:
     variables = worker_environment(study)
     options: dict[str, Any] = {"runtime_env": {"env_vars": variables}}
     if address is None:
@@ -128,6 +138,7 @@ def _init(study: StudyConfig, address: str | None, object_bytes: int, verbose: b
             "object_store_memory": STORE_FLOOR + 2 * object_bytes,
             "include_dashboard": False,
         }
+        variables["RAY_TMPDIR"] = str(folder)  # for Ray's sockets, logs and spilled objects
     try:
         here = nullcontext() if address else replaced_environment(variables)
         with workers_import_as_the_driver(), here:

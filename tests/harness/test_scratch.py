@@ -67,3 +67,23 @@ def test_a_killed_processs_folder_goes_and_a_living_ones_stays(place: Path) -> N
     names = {"elsewhere", f"{PREFIX}link", f"{PREFIX}file"}
     assert {path.name for path in place.iterdir()} == names
     assert (elsewhere / "file").exists()
+
+
+def test_a_folder_for_sockets_has_a_short_path(
+    place: Path, ray_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It lies where Ray's files are to lie, or in /tmp, and goes with the next study there, too."""
+    longest = len(str(ray_folder)) + len(f"/{PREFIX}12345678")
+    assert len(str(place)) > len(str(ray_folder))
+    with scratch(longest) as folder:
+        assert folder.parent == Path("/tmp")
+        assert folder.stat().st_mode & 0o777 == 0o700
+    monkeypatch.setenv("RAY_TMPDIR", str(ray_folder))
+    with scratch(longest) as folder:
+        assert folder.parent == ray_folder
+    with scratch(longest - 1) as folder:
+        assert folder.parent == Path("/tmp")
+    left = ray_folder / f"{PREFIX}left"
+    left.mkdir()
+    remove_left()
+    assert not left.exists()

@@ -5,6 +5,9 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from subprocess import PIPE
+
+import pytest
 
 ROOT = Path(__file__).parents[3]
 SCRIPT = """
@@ -56,3 +59,39 @@ def test_workers_import_from_where_the_driver_does(tmp_path: Path) -> None:
         check=True,
     )
     assert done.stdout.splitlines()[-1] == "None None"
+
+
+OPEN = """
+from ray._private import worker
+from harness.cluster import ray_session
+from tests.harness.fakes import make_study
+with ray_session(make_study(), None, 0, False):
+    print(worker._global_node.get_session_dir_path(), flush=True)
+    input()
+"""
+SOMEBODY = 65534
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can be somebody else")
+def test_no_other_user_reaches_a_private_ray() -> None:
+    """Its sockets, which carry pickles, and its logs lie in a folder of its user's alone."""
+    with subprocess.Popen(
+        [sys.executable, "-c", OPEN], cwd=ROOT, stdin=PIPE, stdout=PIPE, text=True
+    ) as session:
+        assert session.stdin is not None and session.stdout is not None
+        folder = Path(session.stdout.readline().strip())
+        inside = [folder, *folder.rglob("*")]
+        seen = subprocess.run(
+            ["ls", "-d", "/", *inside],
+            stdout=PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            user=SOMEBODY,
+            group=SOMEBODY,
+            extra_groups=[],
+        ).stdout.splitlines()
+        session.stdin.write("\n")
+    assert session.returncode == 0
+    assert {folder / "sockets" / name for name in ("raylet", "plasma_store")} <= set(inside)
+    assert seen == ["/"]
+    assert not folder.exists()
