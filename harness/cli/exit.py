@@ -66,7 +66,11 @@ class Closing:
 
 def finish(outcome: "StudyOutcome", closing: Closing) -> int:
     """Print the report and how to see the runs; the exit code of a study that has run."""
-    code = closing.print(outcome) if outcome.done else COMPLETE
+    code = COMPLETE
+    if outcome.done:
+        code = closing.print(outcome)
+    elif outcome.interrupted:
+        typer.echo("no setting has finished yet, so there is no table")
     uri = redacted(outcome.tracking_uri)
     remote = uri.startswith(("http://", "https://"))
     command = (

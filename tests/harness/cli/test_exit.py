@@ -4,7 +4,7 @@ import shlex
 
 import pytest
 
-from harness.cli.exit import COMPLETE, Closing, finish
+from harness.cli.exit import COMPLETE, INTERRUPTED, Closing, finish
 from harness.planning import StudyOutcome
 
 
@@ -25,3 +25,12 @@ def test_a_report_that_is_not_in_mlflow_is_told_of_at_the_end(
     outcome = StudyOutcome(0, 0, 0, 0, "small", "http://host", ran=True, unpublished=told)
     assert finish(outcome, Closing()) == COMPLETE
     assert capsys.readouterr().err.splitlines() == [told]
+
+
+def test_an_interrupted_study_without_a_result_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    """In a sentence, not in a table, and then how it goes on."""
+    outcome = StudyOutcome(0, 0, 0, 5, "small", "sqlite:///mlflow.db", interrupted=True, ran=True)
+    assert finish(outcome, Closing()) == INTERRUPTED
+    out, err = capsys.readouterr()
+    assert out.startswith("no setting has finished yet, so there is no table\nall runs ")
+    assert err == "interrupted: the same command goes on from here\n"
