@@ -10,7 +10,8 @@ from harness.wording import printable, printable_lines, show
 class UserError(ValueError):
     """What a person can mend: the command line prints it without a traceback and exits with 2.
 
-    A store that is away (StoreAway) and a study that was lost (StudyLost) exit with 3.
+    A store that is away (StoreAway), a study that was lost (StudyLost) and a Ray that has died
+    (RayLost) exit with 3.
     """
 
     def __init__(self, lines: str) -> None:
@@ -27,6 +28,16 @@ class ConfigError(UserError):
 
 class ClusterError(UserError):
     """Ray cannot give the study what it asks for."""
+
+
+class RayLost(UserError):
+    """Ray itself has died under a study.
+
+    dead: its process that died, and how.
+    """
+
+    def __init__(self, dead: str) -> None:
+        super().__init__(f"Ray has died ({dead}): the same command goes on from here")
 
 
 _NOTHING = object()  # None is a value that a user can write

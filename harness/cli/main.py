@@ -26,8 +26,8 @@ _EPILOG = (
     "Exit codes: 0 the study is complete; 1 --check has found a fault; 2 refused or broken off: a "
     "mistake in the command, the YAML or the data, another driver, or a plugin, store, cluster or "
     "storage that cannot be used; "
-    "3 incomplete: trials failed or are missing, the store is away, or another driver has taken "
-    "the study over; 130 interrupted; 141 nobody reads what is printed any more."
+    "3 incomplete: trials failed or are missing, the store is away, Ray has died, or another "
+    "driver has taken the study over; 130 interrupted; 141 nobody reads what is printed any more."
 )
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -248,7 +248,7 @@ def _sweep(
     verbose: bool,
 ) -> int:
     """Load, run and report; the exit code."""
-    from harness.errors import UserError
+    from harness.errors import RayLost, UserError
     from harness.store import StoreAway, StudyLost
 
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read when MLflow is imported
@@ -313,7 +313,7 @@ def _sweep(
     except KeyboardInterrupt:
         typer.echo("interrupted: the same command goes on from here", err=True)
         return INTERRUPTED
-    except (StudyLost, StoreAway) as error:
+    except (StudyLost, StoreAway, RayLost) as error:
         typer.echo(f"incomplete: {error}", err=True)
         return INCOMPLETE
     except UserError as error:

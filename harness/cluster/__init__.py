@@ -9,6 +9,7 @@ from harness.cluster.gpu_nodes import check_gpus
 from harness.cluster.ray_internals import (
     Nodes,
     address_of_result,
+    dead_daemon,
     driver_address,
     error_text,
     is_worker_starting,
@@ -34,6 +35,7 @@ __all__ = [
     "address_of_result",
     "check_gpus",
     "cluster_resources",
+    "dead_daemon",
     "driver_address",
     "error_text",
     "is_worker_starting",

@@ -29,7 +29,11 @@ Nodes = frozenset[tuple[str, int]]
 
 _NAME_IS_ABSENT: Final = (ImportError, AttributeError)
 # Words in what Ray prints about a dead worker (a dozen lines), and about each retry of Ray Data.
-_WORKER_DEATHS: Final = ("A worker died or was killed", "so the task will be retried")
+_WORKER_DEATHS: Final = (
+    "A worker died or was killed",
+    "so the task will be retried",
+    "Raylet is terminated",
+)
 _LOW_MEMORY: Final = "running low on memory"
 _MEMORY_USED: Final = re.compile(r"was (\S+ used / \S+) limit")
 # What Ray says when a connection broke and it has not heard of the worker's death. Ray gives up a
@@ -37,6 +41,7 @@ _MEMORY_USED: Final = re.compile(r"was (\S+ used / \S+) limit")
 _CONNECTION_BROKE: Final = "is temporarily unavailable"
 # What Ray says when a worker's own code raised before the worker could take up anything.
 _RAISED_IN_SETUP: Final = "raised in its creation task"
+_DAEMONS: Final = ("raylet", "gcs_server")
 _NODE_IP: Final = "node_ip"
 
 
@@ -211,6 +216,24 @@ def driver_address() -> str | None:
         return str(ray.util.get_node_ip_address())  # type: ignore[no-untyped-call]
     except (AttributeError, TypeError):
         return None
+
+
+def dead_daemon() -> str | None:
+    """The process that a private Ray cannot do without and that has died, as a line names it.
+
+    Returns:
+        E.g. "raylet, signal 9"; None while both are alive, where this process has started none,
+        and where Ray does not show them.
+    """
+    try:
+        node = importlib.import_module("ray._private.worker")._global_node
+        dead = {kind: process.returncode for kind, process in node.dead_processes()}
+    except (*_NAME_IS_ABSENT, TypeError, ValueError):
+        return None
+    for name in _DAEMONS:
+        if (code := dead.get(name)) is not None:
+            return f"{name}, {f'signal {-code}' if code < 0 else f'exit code {code}'}"
+    return None
 
 
 def was_killed_for_memory(message: str) -> bool:

@@ -9,15 +9,18 @@ import time
 from collections.abc import Sequence
 
 import ray
+from ray.exceptions import RayError
 
 from harness.cluster.quiet import quiet_ray
-from harness.cluster.session import DRIVER_ENVIRONMENT, NO_CLUSTER
+from harness.cluster.session import DRIVER_ENVIRONMENT
 from harness.config import Resources
 from harness.environment import environment
 from harness.errors import ClusterError
 from harness.resources import preflight
 
 USAGE, NOT_THERE = 2, 1
+# What ray.init raises where there is nothing to join, or no way in.
+NO_CLUSTER = (OSError, RuntimeError, ValueError, RayError)
 PATIENCE_SECONDS = 600.0
 PAUSE_SECONDS = 1.0
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from harness.config import Resources
+from harness.errors import RayLost
 from harness.method import knowing_plugins
 from harness.planning import Plan, SettingMaker, enumerate_settings
 from harness.progress import View, make_view
@@ -145,6 +146,17 @@ class Execution:
             printable_lines(line), markup=False, highlight=False, soft_wrap=True
         )
 
+    def _check(self, stop: type[BaseException]) -> None:
+        """At each turn of Tune's loop: raise if the run cannot go on, or is not to."""
+        from harness.cluster import dead_daemon
+
+        self.interrupts.check(stop)
+        dead = dead_daemon()
+        if dead is not None:
+            self.interrupts.failure = RayLost(dead)
+            # What is no Exception passes Tune by, which would ask a dead Ray to stop its workers.
+            raise KeyboardInterrupt
+
     def _tune(
         self,
         session: "Session | None",
@@ -170,7 +182,7 @@ class Execution:
             recorder,
             view,
             study,
-            lambda: self.interrupts.check(stop),
+            lambda: self._check(stop),
             lambda work: forget(site.storage, checkpoint_name(work.setting.key, work.seeds)),
             self.ledger.failed,
             searcher.places.n,

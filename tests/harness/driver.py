@@ -16,7 +16,7 @@ from typing import Any
 import ray
 
 from harness.config.study_config import StudyConfig
-from harness.errors import UserError
+from harness.errors import RayLost, UserError
 from harness.progress.console import SteadyConsole
 from harness.store.errors import StoreAway
 from harness.store.lock.lease import StudyLost, Timing
@@ -61,7 +61,7 @@ def main(uri: str, log: str, cache: str, seconds: str, fault: str = "{}") -> int
         )
         asked = study(**given.get("study", {}))
         outcome = run_path(asked, run, print) if given.get("path") else run(asked)
-    except (StudyLost, StoreAway) as error:
+    except (StudyLost, StoreAway, RayLost) as error:
         print(error, flush=True)
         return 3
     except UserError as error:

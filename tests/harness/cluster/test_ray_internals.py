@@ -26,6 +26,7 @@ UNDOCUMENTED = {
     "temporary_state", "ray_actor", "error_file", "print_to_stdstream", "ENABLE_RAY_CLUSTER",
     "AuthenticationTokenLoader", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "NodeManagerAddress",
     "NodeManagerPort", "get_node_ip_address", "_py_driver_sys_path", "JobConfig._serialize",
+    "dead_processes",
 }  # fmt: skip
 MESSAGES = ("A worker died or was killed", "running low on memory", "temporarily unavailable")
 # (module, dotted name in it) of all that a study takes from inside Ray
@@ -35,6 +36,7 @@ INSIDE = [
     ("ray.air.execution._internal.actor_manager", "RayActorManager._actor_task_failed"),
     ("ray.job_config", "JobConfig._serialize"),
     ("ray.util", "get_node_ip_address"),
+    ("ray._private.worker", "_global_node"),
 ]
 
 

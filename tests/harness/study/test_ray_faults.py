@@ -1,0 +1,65 @@
+"""Ray itself dies under a study: one line, exit code 3 or 2, and the same command goes on."""
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.harness.conftest import Bench
+from tests.harness.listening import descendants
+from tests.harness.study.drivers import ENDLESS, Driver, wait_for
+
+pytestmark = pytest.mark.faults
+
+
+def processes(driver: Driver, name: str) -> list[int]:
+    """The processes of a driver's Ray that run a program of that name."""
+    return [pid for pid in descendants(driver.process.pid) if program(pid) == name]
+
+
+def program(pid: int) -> str:
+    """The name of the program that a process runs, "" once it has ended."""
+    try:
+        return Path(f"/proc/{pid}/exe").readlink().name
+    except OSError:
+        return ""
+
+
+@pytest.mark.parametrize("name", ["gcs_server", "raylet"])
+def test_a_ray_that_dies_ends_the_study_in_order(
+    name: str, bench: Bench, drive: Callable[..., Driver]
+) -> None:
+    """The line says what died, nothing is RUNNING, and the next run does what is missing."""
+    first = drive(ENDLESS)
+    wait_for(lambda: bool(bench.lines()))
+    (pid,) = processes(first, name)
+    os.kill(pid, signal.SIGKILL)
+    code, output = first.end(240)
+    assert code == 3, output
+    *before, last = output.splitlines()
+    assert last == f"Ray has died ({name}, signal 9): the same command goes on from here"
+    assert all(line.startswith(("features: ", "start ", "[0/4] interrupted")) for line in before)
+    assert set(bench.states()) == {"INTERRUPTED"}
+    bench.check_invariants()
+    code, output = drive(0.0).end(240)
+    assert code == 0, output
+    assert bench.states().count("COMPLETE") == 4
+    bench.check_invariants()
+
+
+def test_a_ray_that_dies_as_it_starts_is_one_line(
+    bench: Bench, drive: Callable[..., Driver]
+) -> None:
+    """Ray then raises a bare Exception, half a minute later."""
+    first = drive(0.0)
+    wait_for(lambda: bool(processes(first, "raylet")))
+    (pid,) = processes(first, "raylet")
+    os.kill(pid, signal.SIGKILL)
+    code, output = first.end(240)
+    assert code == 2, output
+    *before, last = output.splitlines()
+    assert last.startswith("mistake: Ray did not start, the same command tries again: ")
+    assert all(line.startswith("features: ") for line in before)
+    bench.check_invariants()
