@@ -9,7 +9,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.resources import CountedCosts
 from ship.architectures import Precision
 from ship.epoch_metrics import EpochMetrics
 from ship.plugins import PluginFile, carried, load_carried
@@ -119,8 +118,7 @@ class Method:
         has a fingerprint and a split_version ("": there is but one).
     accelerator: torch device of a trial that has GPUs.
     extraction_seconds: called on the driver, for a plan; None: nobody knows how long it takes.
-    costs: given the data root and what gives a dataset by its name, what counts a trial's FLOPs;
-        None: nobody knows them.
+    timed: whether a few epochs on noise, for a plan, take as long as those of a trial.
     """
 
     run_trial: RunTrial = run_trial
@@ -128,7 +126,7 @@ class Method:
     load_dataset: Callable[[str, Path | None, Path], Any] = load_dataset
     extract: Callable[[Any, Any, int, Path, Progress, Sequence[str], Any], Any] = extract
     accelerator: str = "cuda"
-    costs: Callable[[Path | None, Callable[[str], Any]], CountedCosts] | None = CountedCosts
+    timed: bool = True
     extraction_seconds: Callable[[Any, Any, int, Path, Sequence[str], float], float] | None = (
         extraction_seconds
     )

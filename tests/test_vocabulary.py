@@ -67,7 +67,7 @@ def test_the_stores_names_are_spelled_in_the_contract_alone() -> None:
         ('x = "ship.kind"', ["ship.kind"]),
         ('x = f"tags.`{y}`", f"seed_{n}/x"', ["seed_"]),
         ('x = re.compile(r"ship\\.(study|wanted)")', [r"ship\.(study|wanted)"]),
-        ('x = {"cost/flops": f"flag/{y}"}', ["cost/flops", "flag/"]),
+        ('x = {"cost/seconds": f"flag/{y}"}', ["cost/seconds", "flag/"]),
         ('"""ship.kind of a run."""', []),
         ('x = "ship.clip", "quality", "seed_count"', []),
     ],

@@ -119,13 +119,14 @@ def print_plan(name: str, plan: "Plan", *, here: bool = True) -> None:
     if plan.estimate is not None:
         _print_time(console, plan.estimate, here)
     elif plan.seconds is not None:
-        console.print(f"estimated compute time left: {duration(plan.seconds)}")
+        console.print(f"estimated compute time left: about {duration(plan.seconds)}")
 
 
 def _print_time(console: Console, estimate: "Estimate", here: bool) -> None:
-    wall = f", {duration(estimate.wall)} on this machine ({estimate.parts})" if here else ""
+    wall = f", about {duration(estimate.wall)} on this machine ({estimate.parts})" if here else ""
+    compute = f"about {duration(estimate.compute)}"
     console.print(
-        f"estimated compute time left: {duration(estimate.compute)}{wall}; from {estimate.source}",
+        f"estimated compute time left: {compute}{wall}; from {estimate.source}",
         soft_wrap=True,
     )
 

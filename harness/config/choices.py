@@ -53,8 +53,8 @@ class Resources(Settings):
 
     auto: bool = Field(
         False,
-        description="measure: peak memory of some steps says how many trials share a GPU; without "
-        "GPUs, idle cores become threads (`resources: auto` for short)",
+        description="measure: a first trial has a GPU to itself, and its peak memory says how many "
+        "share one then; without GPUs, idle cores become threads (`resources: auto` for short)",
     )
     cpus: float = Field(
         1,

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from harness.method import Method
-from harness.resources import CountedCosts
 
 MEMORY = "fingerprints.json"
 MOST_BYTES = 16 * 2**20
@@ -55,12 +54,6 @@ class Fingerprints:
             loaded = self.method.load_dataset(name, self.data_root, self.cache_dir)
             self._pictures[name] = loaded
         return self._pictures[name]
-
-    def costs(self) -> CountedCosts | None:
-        """What counts FLOPs of trials on these data sets; None: nobody knows them."""
-        if self.method.costs is None:
-            return None
-        return self.method.costs(self.data_root, self.pictures)
 
     def backbone(self, name: str) -> str:
         """Fingerprint of a backbone; loads its weights if they were not seen before.

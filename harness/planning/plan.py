@@ -95,7 +95,7 @@ class Estimate:
     def parts(self) -> str:
         """What `wall` is made of, for people."""
         many = f"{self.at_once} trials at once" if self.at_once > 1 else "one trial at a time"
-        features = "time of features not known"
+        features = "features not counted"
         if self.features is not None:
             features = f"features {duration(self.features)}" if self.features else "features cached"
         return f"{many}, {features}, start and end {duration(self.start)}"
@@ -124,7 +124,7 @@ class Plan:
     work: trials that are known to be missing, reference arms first.
     proposals: further settings to be asked of the sampler.
     seconds: estimated compute time of what is left, one trial after the other; None: not known yet.
-        By the mean of a finished seed; `--dry-run` knows better (harness.planning.estimate).
+        By the mean of a finished seed; `--dry-run` may know more (harness.planning.estimate).
     estimate: the same by setting, if it was asked for and can be made.
     notes: what else a dry run says.
     """

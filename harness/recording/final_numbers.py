@@ -61,9 +61,8 @@ def final_metrics(
             metrics[seed_metric(seed, "selection_epoch")] = final["selection_epoch"][index]
     for name in (Cost.SECONDS, Cost.PEAK_MEMORY, Cost.TEXT_TOKENS):
         metrics[name] = final[name]
-    # a method that is not ship's has no analytic cost, and few trials have a GPU
-    counted = (Cost.FLOPS, Cost.MFU, Cost.MATMUL, Cost.GPUS, Cost.DEVICE_MEMORY)
-    return metrics | {name: final[name] for name in counted if name in final}
+    of_gpus = (Cost.GPUS, Cost.DEVICE_MEMORY)
+    return metrics | {name: final[name] for name in of_gpus if name in final}
 
 
 def _intervals(tested: Mapping[str, Sequence[float]], protocol: Protocol) -> dict[str, float]:

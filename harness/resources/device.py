@@ -113,14 +113,6 @@ def busy_percent() -> float | None:
         return None
 
 
-def synchronize(device: str) -> None:
-    """Wait until a GPU has done all that it was given; a CPU has."""
-    if is_gpu(device):
-        import torch
-
-        torch.cuda.synchronize()
-
-
 def out_of_memory(error: BaseException) -> bool:
     """Whether an exception is Python's, torch's or a library's for want of memory."""
     kinds = {kind.__name__ for kind in type(error).__mro__}

@@ -44,6 +44,17 @@ def measured(ledger: Ledger) -> int | None:
     return min(counts, default=None)
 
 
+def is_unmeasured(resources: Resources, there: Mapping[str, float], ledger: Ledger) -> bool:
+    """Whether a trial has to run alone on a GPU before it is known how many share one.
+
+    Args:
+        resources: of one trial, as the study has them.
+        there: what the whole cluster has, resource -> how many.
+        ledger: of the study, with what was seen of its trials.
+    """
+    return resources.auto and bool(there.get("GPU")) and measured(ledger) is None
+
+
 def resolved_resources(
     resources: Resources,
     there: Mapping[str, float],
@@ -55,7 +66,7 @@ def resolved_resources(
     Args:
         resources: as the study has them; without `auto` they are what they are.
         there: what the whole cluster has (harness.cluster.session.cluster_resources).
-        ledger: of the study, with what was measured.
+        ledger: of the study, with what was seen of its trials.
         n_trials: that can be run at once, at most.
     """
     if not resources.auto:
@@ -66,9 +77,8 @@ def resolved_resources(
         # a trial is placed on one node
         largest = math.floor(there.get(LARGEST_NODE, cores))
         return Resources(cpus=max(resources.cpus, min(each, largest)), gpus=0)
-    sharing = measured(ledger) or 1
     # each trial needs its cores, too
-    sharing = max(1, min(sharing, int(cores / resources.cpus / gpus)))
+    sharing = max(1, min(measured(ledger) or 1, int(cores / resources.cpus / gpus)))
     # rounded down, so that as many fit: Ray counts in ten-thousandths
     return Resources(cpus=resources.cpus, gpus=math.floor(1e4 / sharing) / 1e4)
 

@@ -8,7 +8,7 @@ from harness.store.batches import MAX_TAG, log, log_entities, set_state
 from harness.store.cleanup import INTERRUPTED, close_dead_runs
 from harness.store.datasets import Dataset
 from harness.store.errors import StoreAway, StoreError, store_errors
-from harness.store.ledger import Ledger, LedgerRun, read_ledger
+from harness.store.ledger import Ledger, LedgerRun, read_finished, read_ledger
 from harness.store.lock.lease import StudyLost, Timing
 from harness.store.open import Store, absolute_uri, default_uri, open_store
 from harness.store.outbox.again import again
@@ -47,6 +47,7 @@ __all__ = [
     "param_text",
     "params",
     "quieten",
+    "read_finished",
     "read_ledger",
     "read_recorded",
     "set_state",

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 # runs a request; each may hold a thousand metrics, and a server has to answer in seconds
 PAGE = 100
+# settings that other studies are asked for: each is a request
+MOST_ASKED = 20
 # of several runs that hold the same (setting, seed), the one that counts
 PRECEDENCE = {
     State.COMPLETE: 3,
@@ -41,9 +43,8 @@ class LedgerRun:
     objective: seed -> the study's objective at the epoch that selection chose, percent.
     seconds: wall time of the run's computation; None until it is complete.
     started: milliseconds since the epoch.
-    flops: analytic operations of a complete run; None: not known.
     peak_mb, gpus, device_mb: peak memory, GPUs held and memory of one, MiB; 0: not known, or none.
-    device: that it ran on, for people, e.g. "cpu (x86_64)". backbone: by name.
+    device: that it ran on, for people, e.g. "cpu (x86_64)".
     added: whether it was run for --path, not for the grid or the sampler.
     params: its settings as MLflow has them. prints: results version, and the fingerprints of data
         and weights, by tag.
@@ -60,12 +61,10 @@ class LedgerRun:
     objective: Mapping[int, float]
     seconds: float | None
     started: int
-    flops: float | None = None
     peak_mb: float = 0.0
     gpus: float = 0.0
     device_mb: float = 0.0
     device: str = ""
-    backbone: str = ""
     added: bool = False
     params: Mapping[str, str] = field(default_factory=dict)
     prints: Mapping[str, str] = field(default_factory=dict)
@@ -181,6 +180,23 @@ def read_ledger(client: "MlflowClient", experiment_id: str, objective: str) -> L
             return Ledger(tuple(runs))
 
 
+def read_finished(client: "MlflowClient", keys: Sequence[str]) -> list[LedgerRun]:
+    """The newest complete run of settings, whatever study it is of; of MOST_ASKED at most.
+
+    Args:
+        client: a client of the store.
+        keys: of the settings.
+    """
+    every = [one.experiment_id for one in client.search_experiments()]
+    runs: list[LedgerRun] = []
+    for key in keys[:: -(-len(keys) // MOST_ASKED) or 1]:
+        asked = {Tag.KIND: Kind.TRIAL, Tag.STATE: State.COMPLETE, Tag.SETTING_KEY: key}
+        text = " and ".join(f"tags.`{name}` = '{value}'" for name, value in asked.items())
+        found = client.search_runs(every, filter_string=text, max_results=1)
+        runs += [_read_run(run, "") for run in found]
+    return runs
+
+
 def _read_run(run: Any, objective: str) -> LedgerRun:
     tags, metrics = run.data.tags, run.data.metrics
     seeds = tuple(json.loads(tags.get(Tag.SEEDS, "[]")))
@@ -203,12 +219,10 @@ def _read_run(run: Any, objective: str) -> LedgerRun:
         },
         seconds=metrics.get(Cost.SECONDS) if state is State.COMPLETE else None,
         started=run.info.start_time,
-        flops=metrics.get(Cost.FLOPS) if state is State.COMPLETE else None,
         peak_mb=metrics.get(Cost.PEAK_MEMORY, 0.0),
         gpus=metrics.get(Cost.GPUS, 0.0),
         device_mb=metrics.get(Cost.DEVICE_MEMORY, 0.0),
         device=tags.get(Tag.DEVICE, ""),
-        backbone=tags.get(Tag.BACKBONE, ""),
         added=Tag.ADDED in tags,
         params=run.data.params,
         prints={name: tags[name] for name in FINGERPRINTS if name in tags},

@@ -1,5 +1,6 @@
 """Runs what a plan has left: features, a Ray session, and a sweep or two."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from harness.resources import (
     idle_gpus,
     idle_gpus_here,
     is_gpu,
+    is_unmeasured,
     machine_resources,
     resolved_resources,
     slots,
@@ -25,11 +27,18 @@ from harness.study.features import needed, prepare_features
 from harness.study.interrupts import Interrupts, SweepStopped
 from harness.study.plugins import check_plugins
 from harness.wording import printable_lines
+from reports.contract import State
 
 if TYPE_CHECKING:
     from harness.cluster import Session
     from harness.tuning import Deaths, StudySearcher
     from ship.features import Encode
+
+
+def _first(plan: Plan, n: int) -> Plan:
+    """The n first trials of a plan that are not of reference arms, which are small."""
+    work = tuple(work for work in plan.work if not work.setting.arm)[:n]
+    return replace(plan, work=work, proposals=min(plan.proposals, n - len(work)))
 
 
 @dataclass(frozen=True)
@@ -112,9 +121,50 @@ class Execution:
         return replace(self, plan=plan)
 
     def _sweep(self, session: "Session | None", features: dict[str, Any]) -> None:
-        """Run the trials; session None: in this process."""
+        """Run the trials; session None: in this process.
+
+        Where only a trial can tell how many share a GPU, one a GPU runs first.
+        """
+        from harness.tuning import TooManyFailures
+
+        try:
+            if session is None:
+                self._trials(None, features)
+            else:
+                self._shared_out(session, features)
+        except TooManyFailures as failures:
+            self._say(str(failures))
+
+    def _shared_out(self, session: "Session", features: dict[str, Any]) -> None:
         from harness.cluster import cluster_resources
-        from harness.tuning import Deaths, StudySearcher, TooManyFailures
+        from harness.tuning import share
+
+        there, shared, run = cluster_resources(), share(features), self
+        if is_unmeasured(self.site.study.resources, there, self.ledger):
+            first = _first(self.plan, int(there["GPU"]))
+            if not first.finished:
+                replace(self, plan=first)._trials(session, shared)
+                run = self._behind_the_first()
+        if not run.plan.finished:
+            run._trials(session, shared)
+
+    def _behind_the_first(self) -> "Execution":
+        """What is left once the first trials have ended; one that failed has had its turn."""
+        ledger, known = self.site.ledger(), {run.run_id for run in self.ledger.runs}
+        new = [run for run in ledger.runs if run.run_id not in known]
+        failed = {run.setting_key for run in new if run.state is State.FAIL}
+        plan = self.site.plan(ledger)
+        work = tuple(work for work in plan.work if work.setting.key not in failed)
+        return replace(self, plan=replace(plan, work=work), ledger=ledger)
+
+    def _trials(self, session: "Session | None", features: Mapping[str, Any]) -> None:
+        """Run a plan's trials; session None: in this process.
+
+        Args:
+            features: by their keys; those of a session lie in its object store.
+        """
+        from harness.cluster import cluster_resources
+        from harness.tuning import Deaths, StudySearcher
 
         study, plan = self.site.study, self.plan
         n_trials = len(plan.work) + plan.proposals
@@ -131,11 +181,8 @@ class Execution:
         places = slots(resources, there, at_once)
         searcher = StudySearcher(study, plan, self.ledger, maker, spare, stopped, deaths, places)
         console = self.site.console
-        try:
-            with make_view(console, seeds, n_trials, live=session is not None) as view:
-                self._tune(session, resources, searcher, (stopped, deaths), features, view)
-        except TooManyFailures as failures:
-            self._say(str(failures))
+        with make_view(console, seeds, n_trials, live=session is not None) as view:
+            self._tune(session, resources, searcher, (stopped, deaths), features, view)
 
     def _warn(self, line: str | None) -> None:
         if line is not None:
@@ -163,10 +210,10 @@ class Execution:
         resources: Resources,
         searcher: "StudySearcher",
         noted: "tuple[dict[str, str], Deaths]",
-        features: dict[str, Any],
+        features: Mapping[str, Any],
         view: View,
     ) -> None:
-        from harness.tuning import Monitor, share, sweep, sweep_in_process
+        from harness.tuning import Monitor, sweep, sweep_in_process
         from harness.worker import checkpoint_name, forget
 
         site = self.site
@@ -193,6 +240,6 @@ class Execution:
                 if session is None:
                     sweep_in_process(study, searcher, monitor, features, *given)
                 else:
-                    sweep(study, searcher, monitor, share(features), *given)
+                    sweep(study, searcher, monitor, features, *given)
             finally:
                 monitor.close()

@@ -18,7 +18,7 @@ from ship.trial_config import TrialConfig
 
 # the settings that features depend on
 READ = ("backbone", "image_precision", "dataset", "targets", "views")
-SAMPLE_SECONDS = 8.0
+SAMPLE_SECONDS = 0.5
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """What a run of a study would do: its plan, what has changed, and how long it will take."""
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from harness.config import StudyConfig
@@ -16,7 +17,7 @@ from harness.planning import (
     make_plan,
 )
 from harness.resources import machine_resources, resolved_resources
-from harness.store import Ledger, default_uri, open_store, waiting_note
+from harness.store import Ledger, default_uri, open_store, read_finished, waiting_note
 from harness.study.context import default_cache_dir, ledger_of, source_of
 from harness.study.features import features_seconds, needed
 from harness.wording import one_line
@@ -34,8 +35,7 @@ def plan_study(
     """What a run of the study would do; changes nothing in the store.
 
     Args:
-        say: told what estimating the time takes; None: the plan comes without an
-            estimate.
+        say: told what finding out the time takes; None: the plan comes without an estimate.
 
     Raises:
         StoreError: the store cannot be read.
@@ -59,7 +59,7 @@ def plan_study(
     if changes.removed:
         notes.append(f"{changes.removed.text} leave the table: they are not asked for any more")
     plan = replace(plan, notes=tuple(notes))
-    if say is None:
+    if say is None or plan.finished:
         return plan
     note = waiting_note(store.uri, study.name, cache) if store is not None else None
     if note is not None:
@@ -69,8 +69,12 @@ def plan_study(
         study.resources, machine_resources(study.resources), ledger, n_trials
     )
     resolved_study = study.model_copy(update={"resources": resources})
-    features = _features_seconds(resolved_study, plan, fingerprints, say)
-    estimate = estimate_time(resolved_study, plan, ledger, fingerprints, say, features)
+    keys = [work.setting.key for work in plan.work if not ledger.has(work.setting.key)]
+    others = () if store is None else store.read(lambda client: read_finished(client, keys))
+    features = partial(_features_seconds, resolved_study, plan, fingerprints, say)
+    estimate = estimate_time(
+        resolved_study, plan, [*ledger.runs, *others], fingerprints, say, features
+    )
     return replace(plan, estimate=estimate)
 
 
@@ -82,7 +86,7 @@ def _features_seconds(
     GPUs extract in actors of the study, which a plan does not start.
     """
     method = fingerprints.method
-    if plan.finished or method.costs is None or study.resources.gpus:
+    if study.resources.gpus:
         return None
     needs = needed(study, plan)
     try:

@@ -15,7 +15,6 @@ from harness.method import RunTrial
 from harness.resources import (
     MachineLoad,
     PeakMemory,
-    Utilisation,
     breaks_device,
     device_label,
     device_memory_mb,
@@ -93,7 +92,6 @@ class Worker:
         self._device = device
         self._gpus = gpus
         self.broken = False
-        self._utilisation = Utilisation(device)
         self._checkpoints = Checkpoints(storage, checkpoint_every)
         self._seed_curves = seed_curves
         self._load = MachineLoad(device) if system_metrics else None
@@ -131,7 +129,6 @@ class Worker:
                 self._trial = trial = self._parse()
                 # before the clock: a worker loads it once, for all the trials that it serves
                 clip = self._backbone(trial)
-                self._utilisation.begin(clip, trial.precision)
                 started = time.monotonic()
                 self._items = self._start(trial, clip)
             self._advance(result, started + COALESCE_SECONDS)
@@ -149,10 +146,7 @@ class Worker:
         if self._load is not None:
             result[LOAD] = self._load.sample()
         if FINAL in result:
-            counted = self._utilisation.metrics(
-                self._trial, self._seeds, self._clip, *self._read, self._seconds
-            )
-            result[FINAL][0] |= {Cost.SECONDS: self._seconds, **counted}
+            result[FINAL][0][Cost.SECONDS] = self._seconds
         else:
             notes = {"seconds": self._seconds, "text_tokens": self._tokens()}
             self._checkpoints.offer(self._items, notes)
@@ -179,7 +173,6 @@ class Worker:
     def _advance(self, result: dict[str, Any], deadline: float) -> None:
         for item in self._items or ():
             self._last = f"at stage {item.stage}, epoch {item.epoch}"
-            self._utilisation.saw(item.stage)
             result[EPOCHS].append(epoch_means(item, seeds=self._seed_curves))
             if item.stage == "test":
                 self._test = item
@@ -208,7 +201,6 @@ class Worker:
                 f"backbone {trial.backbone} has other weights on this node than its features are of"
             )
         self._clip = clip
-        self._read = (features, list(targets.values()))
         resume = self._checkpoints.held()
         if resume is not None:
             self._seconds += float(resume.notes["seconds"])

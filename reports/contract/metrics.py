@@ -16,8 +16,6 @@ class Cost(StrEnum):
 
     SECONDS: of computing, without waiting. PEAK_MEMORY and DEVICE_MEMORY: in MiB.
     GPUS, DEVICE_MEMORY: of trials that held GPUs, how many, and the memory of a single one.
-    FLOPS: analytic. MFU: percent of the matmul ceiling that they reached. MATMUL: that ceiling, in
-    FLOP/s.
     """
 
     SECONDS = "cost/seconds"
@@ -25,9 +23,6 @@ class Cost(StrEnum):
     TEXT_TOKENS = "cost/text_tokens"
     GPUS = "cost/gpus"
     DEVICE_MEMORY = "cost/device_memory_mb"
-    FLOPS = "cost/flops"
-    MFU = "cost/mfu"
-    MATMUL = "cost/matmul_flops_per_second"
 
 
 def seed_metric(seed: int, name: str) -> str:

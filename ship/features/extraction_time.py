@@ -36,6 +36,8 @@ def extraction_seconds(
 ) -> float:
     """Seconds that extract_features would take with the same arguments; nothing is written.
 
+    On a CPU they are the processor's, shared out to its threads: others may use the machine now.
+
     Args:
         clip: encodes the pictures, on the device that it is on.
         views: augmented views of each training picture, beside the picture itself.
@@ -78,11 +80,16 @@ def _seconds_a_picture(
     chosen = np.linspace(0, len(pictures) - 1, min(len(pictures), MOST_PICTURES)).astype(int)
     sample = [pictures[place] for place in np.random.default_rng(0).permutation(chosen)]
     blocks = encode_pictures(clip, sample, missing.views, [Shard(0, len(sample))], layout)
-    started = time.perf_counter()
+    cores = layout.threads * layout.cores_each
+
+    def clock() -> float:
+        return time.process_time() / cores if clip.device.type == "cpu" else time.perf_counter()
+
+    started = clock()
     began, warm, done = started, 0, 0
     with closing(blocks):
         for number, (_, features) in enumerate(blocks):
-            now = time.perf_counter()
+            now = clock()
             done += len(features)
             if number < layout.threads:  # each thread's first batch warms up
                 began, warm = now, done

@@ -2,8 +2,7 @@
 
 The full run takes some 25 minutes on two cores and 15 GiB. Others are run by their own names:
 tests.bench.bench_sweep (what a sweep adds to its trials, and the cores that it keeps busy),
-bench_fixed_costs (what a study takes beside its trials), bench_estimates (the time that --dry-run
-tells against the time that a study takes), bench_growth (time and memory against
+bench_fixed_costs (what a study takes beside its trials), bench_growth (time and memory against
 sizes), bench_features (extraction and
 cache), bench_extraction (shards that survive a kill), bench_checkpoint (what one costs a trial),
 bench_plan (a plan against the number of its settings), bench_settings (the same of whole commands,

@@ -12,7 +12,6 @@ from multiprocessing import get_context
 import torch
 
 from ship.clip.frozen_clip import FrozenCLIP
-from ship.cost import BlankCLIP, Counter
 from tests.bench.bench_steps import Sizes, Steps
 from tests.bench.timing import seconds
 
@@ -30,7 +29,6 @@ class Growth:
     """One step of each kind at one size.
 
     generator_s, coop_s: seconds; generator_tokens, coop_tokens: text-tower positions.
-    generator_flops, coop_flops: operations by ship.cost.
     memory_mb: the process's peak, which holds the backbone too.
     """
 
@@ -41,19 +39,16 @@ class Growth:
     coop_s: float
     coop_tokens: int
     memory_mb: float
-    generator_flops: float
-    coop_flops: float
 
     def line(self) -> str:
         """For people."""
         kinds = (
-            ("generator", self.generator_s, self.generator_tokens, self.generator_flops),
-            ("CoOp", self.coop_s, self.coop_tokens, self.coop_flops),
+            ("generator", self.generator_s, self.generator_tokens),
+            ("CoOp", self.coop_s, self.coop_tokens),
         )
         steps = "; ".join(
-            f"{name} {1e3 * s:8.1f} ms, {tokens:6} tokens, {1e6 * s / tokens:6.1f} us each, "
-            f"{flops / 1e9:6.2f} GFLOP, {flops / s / 1e9:5.1f} a second"
-            for name, s, tokens, flops in kinds
+            f"{name} {1e3 * s:8.1f} ms, {tokens:6} tokens, {1e6 * s / tokens:6.1f} us each"
+            for name, s, tokens in kinds
         )
         return f"{self.size:9} {self.value:5}: {steps}; peak {self.memory_mb:6.0f} MiB"
 
@@ -70,21 +65,7 @@ def measure(clip: FrozenCLIP, sizes: Sizes, size: str) -> Growth:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     time_g, tokens_g, time_c, tokens_c = found
     value = int(getattr(sizes, size))
-    flops = step_flops(clip, sizes)
-    return Growth(size, value, time_g, int(tokens_g), time_c, int(tokens_c), peak, *flops)
-
-
-def step_flops(clip: FrozenCLIP, sizes: Sizes) -> tuple[float, float]:
-    """Operations of a generator step and of a CoOp step with its synthesis."""
-    blank = BlankCLIP(clip.name, clip.precision, clip.tokenizer)
-    steps, found = Steps(blank, sizes), []
-    for step in (steps.generator_step, steps.coop_step):
-        counter = Counter()
-        blank.begin(counter)
-        with counter:
-            step()
-        found.append(counter.flops)
-    return found[0], found[1]
+    return Growth(size, value, time_g, int(tokens_g), time_c, int(tokens_c), peak)
 
 
 def growth(clip: FrozenCLIP, sizes: Sizes, varied: Mapping[str, Sequence[int]]) -> Iterator[Growth]:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from harness.config.study_config import StudyConfig
 from harness.planning.comparison import compare
-from harness.planning.estimate import pace_of
+from harness.planning.estimate import seconds_a_seed
 from harness.planning.fingerprints import Fingerprints
 from harness.planning.outcome import outcome_of
 from harness.planning.plan import make_plan
@@ -78,9 +78,7 @@ def run_of(number: int, setting: Setting) -> LedgerRun:
         objective={} if failed else {seed: 50.0 + seed for seed in range(SEEDS)},
         seconds=None if failed else 10.0,
         started=number,
-        flops=None if failed else 1e9,
         device="cpu",
-        backbone="pocket",
         params={"shots": "16"},
     )
 
@@ -100,7 +98,7 @@ def measure(settings: int, folder: Path) -> Planned:
         plan = make_plan(asked, ledger, prints)
         compare(asked, plan, ledger, recorded, SettingMaker(asked, prints))
         outcome_of(plan, "bench", "sqlite://", interrupted=False, ran=False)
-        pace_of(ledger.runs, gpu=False)
+        seconds_a_seed([run for run in ledger.runs if run.seconds])
 
     plan_s, _ = timed(lambda: planned(study))
     changed_s, _ = timed(lambda: planned(edited))

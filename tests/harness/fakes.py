@@ -185,7 +185,7 @@ def make_method(log: Path, behave: Behaviour | None = None) -> Method:
         fake_pictures,
         partial(fake_extract, log),
         accelerator="cpu",
-        costs=None,
+        timed=False,
         extraction_seconds=None,
     )
 

@@ -432,8 +432,8 @@ def test_dry_run_tells_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
     ends = {line.split()[0]: " ".join(line.split()[-2:]) for line in lines if "n_ctx" in line}
     assert ends == {"n_ctx=1": "n_ctx=1 done", "n_ctx=2": "<1 s", "n_ctx=4": "1.5 min"}
     assert lines[-2] == (
-        "estimated compute time left: 2.0 h, 1.0 h on this machine (2 trials at once, features "
-        "30 s, start and end 12 s); from 12 finished trials"
+        "estimated compute time left: about 2.0 h, about 1.0 h on this machine (2 trials at once, "
+        "features 30 s, start and end 12 s); from 12 finished trials"
     )
     elsewhere = invoke("--space", "prompt_len", "--dry-run", "--address", "auto").stdout
     assert "on this machine" not in elsewhere

@@ -1,73 +1,100 @@
-"""Time of what is left: each setting by its FLOPs, from finished runs or a calibration."""
+"""The estimate of `--dry-run`: by runs that have ended, else by steps, at a pretended pace."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
-import harness.planning.side_by_side
 import harness.resources
 import harness.resources.machine
 from harness.config.study_config import StudyConfig
-from harness.planning.calibration import Calibration
-from harness.planning.estimate import START, USUAL_START, estimate_time, trials_at_once
+from harness.planning.estimate import START, estimate_time, trials_at_once
 from harness.planning.fingerprints import Fingerprints
-from harness.planning.flops import flops_of
 from harness.planning.plan import BETWEEN_TRIALS, Estimate, make_plan
-from harness.resources import CountedCosts
+from harness.planning.steps import FEW
 from harness.store.ledger import Ledger, LedgerRun
+from ship.epoch_metrics import EpochMetrics
 from ship.trial_config import TrialConfig
 from tests.harness.fakes import make_method, make_study
 from tests.harness.planning.made import run_of, settings_of
 
-
-def by_n_ctx(config: TrialConfig, n_seeds: int) -> float:
-    """FLOPs in proportion to the prompt's length; 1000 for a generator without one."""
-    return 1000.0 * n_seeds * n_ctx_of(config)
-
-
-def n_ctx_of(config: TrialConfig) -> int:
-    """Length of a setting's prompt."""
-    return int(getattr(config.generator, "n_ctx", 1))
-
-
-@pytest.fixture
-def prints(tmp_path: Path) -> Fingerprints:
-    """Fingerprints of the analytic method, whose FLOPs are known."""
-    method = replace(make_method(tmp_path / "log"), costs=lambda *_: by_n_ctx)  # type: ignore[arg-type]
-    return Fingerprints(method, None, tmp_path / "cache")
+LABELS = np.array([0, 0, 1, 1, 1])
+GENERATOR, FINETUNER = 4, 6  # epochs of the studies below
 
 
 @dataclass
-class FakeWorkers:
-    """Stand in for the workers that calibrate; notes what they are asked."""
+class Paced:
+    """A method whose epochs take so many seconds by a clock that nothing else moves.
 
-    find: Callable[[TrialConfig], Calibration]
-    n: int = 0
-    seen: list[tuple[TrialConfig, int]] = field(default_factory=list)
-    started: float = 4.0
+    A generator epoch takes n_ctx hundredths of a second a seed, one of the fine-tuner 1, its look
+    before the first one too, the test 5 for all seeds.
 
-    @contextmanager
-    def __call__(self, study: StudyConfig, n: int, *_: Any) -> Iterator[Any]:
-        self.n = n
+    Attributes:
+        timed: n_ctx and seeds of each trial that was run, and its features.
+    """
 
-        def calibrate(config: TrialConfig, n_seeds: int) -> Calibration:
-            self.seen.append((config, n_seeds))
-            return self.find(config)
+    now: float = 0.0
+    timed: list[tuple[int, int, Any]] = field(default_factory=list)
 
-        calibrate.started = self.started  # type: ignore[attr-defined]
-        yield calibrate
+    def run_trial(
+        self, config: TrialConfig, seeds: Sequence[int], features: Any, *_: Any
+    ) -> Iterator[EpochMetrics]:
+        n_ctx = getattr(config.generator, "n_ctx", 0)
+        self.timed.append((n_ctx, len(seeds), features))
+        for epoch in range(getattr(config.generator, "epochs", 0)):
+            self.now += 0.01 * n_ctx * len(seeds)
+            yield EpochMetrics("selection_generator", epoch, 0.5, {})
+        for epoch in range(getattr(config.finetuner, "epochs", 0) + 1):
+            self.now += 0.01 * len(seeds)
+            yield EpochMetrics("selection", epoch, 0.5, {})
+        self.now += 0.05
+        yield EpochMetrics("test", 1, 1.0, {})
+
+
+def pictures(*_: Any) -> Any:
+    """A dataset of two classes."""
+    splits = {split: SimpleNamespace(labels=LABELS) for split in ("train", "val", "test")}
+    return SimpleNamespace(
+        fingerprint="p", split_version="", splits=splits, class_names=("cat", "dog"), n_seen=None
+    )
 
 
 @pytest.fixture
-def measured(monkeypatch: pytest.MonkeyPatch) -> FakeWorkers:
-    """A calibration that takes notes and finds a second a thousand FLOPs."""
-    workers = FakeWorkers(lambda config: Calibration(1e-3, 31.0))
-    monkeypatch.setattr(harness.planning.side_by_side, "side_by_side", workers)
-    return workers
+def paced(monkeypatch: pytest.MonkeyPatch) -> Paced:
+    """Its clock is the processor's time."""
+    method = Paced()
+    monkeypatch.setattr(time, "process_time", lambda: method.now)
+    return method
+
+
+@pytest.fixture
+def prints(tmp_path: Path, paced: Paced) -> Fingerprints:
+    """Fingerprints of a study of that method."""
+
+    def load(name: str, device: str = "cpu", precision: str = "fp32") -> Any:
+        return SimpleNamespace(fingerprint="w", feature_dim=4)
+
+    made = make_method(tmp_path / "log")
+    method = replace(
+        made, run_trial=paced.run_trial, load_backbone=load, load_dataset=pictures, timed=True
+    )
+    return Fingerprints(method, None, tmp_path / "cache")
+
+
+def study_of(**keys: Any) -> StudyConfig:
+    """Three lengths of the prompt, two seeds, some epochs."""
+    epochs = {"generator": {"epochs": GENERATOR}, "finetuner": {"epochs": FINETUNER}}
+    return make_study(**{**epochs, "seeds": 2, **keys})
+
+
+def a_seed(n_ctx: int) -> float:
+    """Seconds of one seed, by what the paced method takes for a few."""
+    return 0.01 * (GENERATOR * n_ctx + FINETUNER + 1) + 0.05 / FEW
 
 
 def estimate_of(
@@ -75,141 +102,143 @@ def estimate_of(
     prints: Fingerprints,
     runs: tuple[LedgerRun, ...] = (),
     say: Callable[[str], None] = lambda line: None,
+    features: Callable[[], float | None] = lambda: 0.0,
 ) -> Estimate | None:
     """The estimate of what is left of a study with some runs."""
-    ledger = Ledger(runs)
-    return estimate_time(study, make_plan(study, ledger, prints), ledger, prints, say)
+    return estimate_time(study, make_plan(study, Ledger(runs), prints), runs, prints, say, features)
 
 
 def finished(study: StudyConfig, prints: Fingerprints, seconds: float, **keys: Any) -> LedgerRun:
-    """A run of the study's first setting, n_ctx 1, both seeds: 2000 FLOPs."""
-    values = {"device": "cpu (x86_64)", "backbone": "pocket", "flops": 2000.0, **keys}
+    """A run of the study's first setting, n_ctx 1, both seeds."""
+    values = {"device": "cpu (x86_64)", **keys}
     return run_of(settings_of(study, prints)[0], (0, 1), seconds=seconds, **values)
 
 
-def test_finished_runs_give_the_pace(prints: Fingerprints, measured: FakeWorkers) -> None:
-    """A setting with a longer prompt takes longer; seeds that are done take nothing."""
-    study = make_study(seeds=2)
-    found = estimate_of(study, prints, (finished(study, prints, 6.0),))
-    one, two, four = (setting.key for setting in settings_of(study, prints))
-    assert found is not None
-    assert one not in found.seconds
-    assert found.seconds == {two: pytest.approx(12.0), four: pytest.approx(24.0)}
-    assert found.compute == pytest.approx(36.0)
-    assert found.source == "1 finished trial"
-    assert found.start == USUAL_START
-    assert not measured.seen
+def unasked() -> float | None:
+    """What must not be asked for where finished runs tell the time."""
+    raise AssertionError("features are sampled")
 
 
-def test_the_pace_is_all_seconds_over_all_flops(prints: Fingerprints) -> None:
-    """A long run counts for more than a short one."""
-    study = make_study(seeds=2)
+def test_finished_runs_tell_the_time(prints: Fingerprints, paced: Paced) -> None:
+    """A setting's own seconds a seed where it has any, else the mean of all; no step runs."""
+    study = study_of(seeds=3)
+    settings = settings_of(study, prints)
     runs = (
         finished(study, prints, 6.0),
-        finished(study, prints, 30.0, flops=10_000.0, setting_key="of before"),
+        run_of(settings[1], (0,), seconds=9.0, device="cpu (x86_64)"),
+        finished(study, prints, 0.1, arm="zero_shot", setting_key="arm"),
+        finished(study, prints, 900.0, device="NVIDIA H100"),
     )
-    found = estimate_of(study, prints, runs)
-    assert found is not None
-    assert found.compute == pytest.approx(36.0 / 12_000 * 12_000)
-    assert found.source == "2 finished trials"
+    found = estimate_of(study, prints, runs, features=unasked)
+    assert found is not None and not paced.timed
+    one, two, four = (setting.key for setting in settings)
+    assert found.seconds == {one: 3.0, two: 18.0, four: pytest.approx(3 * 5.0)}
+    assert (found.source, found.features, found.start) == ("3 finished trials", None, START)
 
 
-@pytest.mark.parametrize(
-    "keys",
-    [{"device": "NVIDIA H100"}, {"backbone": "ViT-B-16:openai"}, {"flops": None}],
-    ids=str,
-)
-def test_runs_elsewhere_say_nothing_of_here(
-    prints: Fingerprints, measured: FakeWorkers, keys: dict[str, Any]
+@pytest.mark.parametrize("keys", [{"device": "NVIDIA H100"}, {"arm": "zero_shot"}])
+def test_runs_that_say_nothing_of_the_settings_leave_it_to_steps(
+    prints: Fingerprints, paced: Paced, keys: dict[str, Any]
 ) -> None:
-    """Another device or backbone, or a run whose FLOPs nobody counted: this machine is measured."""
-    study = make_study(seeds=2)
+    """Those of another kind of device, and of reference arms alone, which take no time."""
+    study = study_of()
     said: list[str] = []
     found = estimate_of(study, prints, (finished(study, prints, 6.0, **keys),), said.append)
-    assert found is not None
-    assert found.source == "a calibration here of 31 s"
-    assert found.compute == pytest.approx(12.0)
-    ((config, n_seeds),) = measured.seen
-    assert (n_ctx_of(config), n_seeds) == (4, 2)  # the dearest
-    assert found.start == START * measured.started
-    assert said == ["no finished trials yet: calibrating here, which takes about a minute"]
+    assert found is not None and paced.timed
+    assert said == ["no finished trials yet: timing a few steps here, in 15 s of processor time"]
 
 
-def test_as_many_workers_calibrate_as_run_trials(
-    prints: Fingerprints, measured: FakeWorkers, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """By cores and by trials: alone on the machine, a worker would be too fast."""
-    monkeypatch.setattr(harness.resources.machine, "usable_cpus", lambda: 2)
-    for space, most in (([1, 2, 4], 2), ([1], 1)):
-        study = make_study(space={"generator.n_ctx": space}, concurrency=None)
-        estimate_of(study, prints)
-        assert measured.n == most
-
-
-def test_as_many_settings_are_calibrated_as_there_is_time_for(
-    prints: Fingerprints, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The dearest, then the least like it; the others go by the measured one nearest in FLOPs."""
-    workers = FakeWorkers(lambda config: Calibration(1e-3 * n_ctx_of(config), 14.0))
-    monkeypatch.setattr(harness.planning.side_by_side, "side_by_side", workers)
-    study = make_study(space={"generator.n_ctx": [1, 2, 3, 8, 16]}, seeds=1)
+def test_steps_are_scaled_to_all_epochs_and_seeds(prints: Fingerprints, paced: Paced) -> None:
+    """What belongs to no epoch is not; the features have the shape of what a trial reads."""
+    study = study_of(seeds=4, shots=2, views=3, space={"generator.n_ctx": [2]})
     found = estimate_of(study, prints)
     assert found is not None
-    assert [n_ctx_of(config) for config, _ in workers.seen] == [16, 1, 3]
-    # 2 goes by 3, 8 by 16
-    assert list(found.seconds.values()) == pytest.approx([1, 2 * 3, 9, 8 * 16, 256])
-    assert found.source == "a calibration here of 42 s"
+    assert list(found.seconds.values()) == [pytest.approx(4 * a_seed(2))]
+    assert found.source == "a few steps here of 1 of 1 settings, scaled to all epochs"
+    assert (found.features, found.start) == (0.0, START)
+    features = paced.timed[-1][2]
+    assert features.train.shape == (4, 1 + 3, 4) and list(features.train_labels) == [0, 0, 1, 1]
+    assert features.test.shape == (5, 4)
 
 
-def test_a_setting_with_runs_of_its_own_goes_by_them(prints: Fingerprints) -> None:
-    """More seeds of a slow setting are slow, whatever the pace of the others."""
-    study = make_study(seeds=3)
-    one, two, four = settings_of(study, prints)
-    keys: dict[str, Any] = {"device": "cpu (x86_64)", "backbone": "pocket"}
-    runs = (
-        run_of(one, (0, 1), seconds=20.0, flops=2000.0, **keys),
-        run_of(two, (0, 1), seconds=4.0, flops=4000.0, **keys),
+def test_the_baseline_and_what_looks_slowest_come_first(
+    prints: Fingerprints, paced: Paced, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Then what is least like them; where time is up, a setting has that of the most alike."""
+    space = {"generator.n_ctx": {"choices": [1, 3, 4, 16], "baseline": 4}}
+    study = study_of(space=space, reference_arms=True)
+    found = estimate_of(study, prints)
+    assert found is not None
+    order = list(dict.fromkeys(n_ctx for n_ctx, *_ in paced.timed))
+    assert order[:2] == [4, 16] and set(order[2:]) == {0, 1, 3}
+
+    plain = paced.run_trial
+
+    def two(config: TrialConfig, *rest: Any) -> Iterator[EpochMetrics]:
+        if getattr(config.generator, "n_ctx", 0) not in (4, 16):
+            raise TimeoutError
+        return plain(config, *rest)
+
+    monkeypatch.setattr(prints, "method", replace(prints.method, run_trial=two))
+    found = estimate_of(study, prints)
+    assert found is not None
+    assert f"of 2 of {len(settings_of(study, prints))} settings" in found.source
+    seconds = {s.label: found.seconds[s.key] for s in settings_of(study, prints) if not s.arm}
+    assert seconds["n_ctx=1"] == seconds["n_ctx=3"] == seconds["n_ctx=4"] < seconds["n_ctx=16"]
+
+
+def test_time_is_up_in_mid_epoch(prints: Fingerprints, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An epoch that does not end is broken off, by the processor's own time."""
+    monkeypatch.undo()
+    monkeypatch.setattr("harness.planning.estimate.BUDGET", 0.2)
+
+    def for_ever(*_: Any) -> Any:
+        while True:
+            pass
+
+    monkeypatch.setattr(prints, "method", replace(prints.method, run_trial=for_ever))
+    said: list[str] = []
+    assert estimate_of(study_of(), prints, say=said.append) is None
+    assert said[-1] == (
+        "the time of trials cannot be told: one epoch takes more processor time than there is to "
+        "find out"
     )
-    found = estimate_of(study, prints, runs)
-    assert found is not None
-    assert found.seconds == pytest.approx({one.key: 10.0, two.key: 2.0, four.key: 12 * 4.0})
 
 
-def test_proposals_are_the_mean_of_the_space(prints: Fingerprints, measured: FakeWorkers) -> None:
+def test_proposals_are_the_mean_of_the_space(prints: Fingerprints) -> None:
     """Of all settings where they can be listed, else the baseline's."""
-    study = make_study(sampler="random", trials=3, seeds=2)
-    found = estimate_of(study, prints)
+    found = estimate_of(study_of(sampler="random", trials=3), prints)
     assert found is not None
-    assert found.proposals == pytest.approx((2 + 4 + 8) / 3 * 3)
+    assert found.proposals == pytest.approx(2 * (a_seed(1) + a_seed(2) + a_seed(4)))
     space = {"generator.kl_weight": {"low": 1e-3, "high": 1.0, "log": True, "baseline": 0.1}}
-    study = make_study(space=space, sampler="tpe", trials=5, seeds=2, generator={"n_ctx": 3})
-    found = estimate_of(study, prints)
+    generator = {"n_ctx": 3, "epochs": GENERATOR}
+    found = estimate_of(study_of(space=space, sampler="tpe", trials=5, generator=generator), prints)
     assert found is not None
-    assert found.proposals == pytest.approx(5 * 2 * 3)
+    assert found.proposals == pytest.approx(5 * 2 * a_seed(3))
 
 
-def test_nothing_is_estimated_where_nobody_knows(
-    prints: Fingerprints, measured: FakeWorkers, monkeypatch: pytest.MonkeyPatch
+def test_nothing_is_told_where_nobody_knows(
+    prints: Fingerprints, paced: Paced, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A foreign method, a finished study, no GPU to calibrate on, a backbone that is not there."""
-    study = make_study(space={"generator.n_ctx": [1]}, seeds=2)
-    foreign = replace(prints, method=replace(prints.method, costs=None))
+    """A foreign method, a finished study, no GPU to time steps on, a backbone that is not there."""
+    study = study_of(space={"generator.n_ctx": [1]})
+    foreign = replace(prints, method=replace(prints.method, timed=False))
     assert estimate_of(study, foreign) is None
     assert estimate_of(study, prints, (finished(study, prints, 6.0),)) is None
     said: list[str] = []
     monkeypatch.setattr(harness.resources, "usable_gpus", lambda: 0)
-    assert estimate_of(make_study(resources={"gpus": 1}), prints, say=said.append) is None
+    assert estimate_of(study_of(resources={"gpus": 1}), prints, say=said.append) is None
 
-    def missing(*_: Any) -> None:
+    def missing(*_: Any) -> Any:
         raise ValueError("backbone 'x' could not be loaded: why\nand more")
 
-    monkeypatch.setattr(harness.planning.side_by_side, "side_by_side", missing)
-    assert estimate_of(study, prints, say=said.append) is None
-    assert [line for line in said if line.startswith("time cannot")] == [
-        "time cannot be estimated by FLOPs: no finished trials, and no GPU here to calibrate on",
-        "time cannot be estimated by FLOPs: backbone 'x' could not be loaded: why",
+    lacking = replace(prints, method=replace(prints.method, load_backbone=missing))
+    assert estimate_of(study, lacking, say=said.append) is None
+    assert [line for line in said if line.startswith("the time")] == [
+        "the time of trials cannot be told: no trial has finished, and no GPU is here",
+        "the time of trials cannot be told: backbone 'x' could not be loaded: why",
     ]
-    assert not measured.seen
+    assert not paced.timed
 
 
 def test_trials_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -252,26 +281,4 @@ def test_an_estimate_says_what_its_wall_time_is_made_of() -> None:
     assert replace(estimate, at_once=1, features=0.0).parts.startswith(
         "one trial at a time, features cached"
     )
-    assert "time of features not known" in replace(estimate, features=None).parts
-
-
-def test_of_very_many_settings_some_are_counted() -> None:
-    """The others have the count of the most alike; what shares a count needs none of its own."""
-    asked: list[tuple[int, float]] = []
-
-    class Costs(CountedCosts):
-        def __call__(self, config: TrialConfig, n_seeds: int) -> float:
-            asked.append((config.generator.latent_dim, config.generator.lr))
-            return 10.0 * config.generator.latent_dim * n_seeds
-
-    def trial(latent: int, lr: float) -> tuple[TrialConfig, int]:
-        generator = {"name": "vae", "latent_dim": latent, "lr": lr}
-        return TrialConfig.model_validate({"generator": generator}), 2
-
-    few = [trial(latent, lr) for latent in (4, 8, 16) for lr in (0.1, 0.2)]
-    assert flops_of(few, Costs(None)) == [80.0, 80.0, 160.0, 160.0, 320.0, 320.0]
-    asked.clear()
-    many = [trial(latent, 0.1) for latent in range(1, 101)]
-    found = flops_of(many, Costs(None))
-    assert len({latent for latent, _ in asked}) == 20
-    assert found[:4] == [20.0, 20.0, 120.0, 120.0]  # 1 and 6 are counted
+    assert "features not counted" in replace(estimate, features=None).parts

@@ -14,6 +14,7 @@ from harness.resources.gpu_sharing import (
     LARGEST_NODE,
     MOST_ON_A_GPU,
     at_once,
+    is_unmeasured,
     measured,
     resolved_resources,
     trials_per_gpu,
@@ -51,14 +52,14 @@ def test_as_many_share_a_gpu_as_it_holds(peak: float, gpu: float, expected: int)
 
 
 def test_the_most_careful_measurement_counts(prints: Fingerprints) -> None:
-    """Runs without a GPU say nothing; before there is one with, a trial has a whole GPU."""
+    """Runs without a GPU say nothing; before there is one with, a trial has a GPU to itself."""
     study, there = make_study(), {"CPU": 32.0, "GPU": 2.0}
     on_cpu = ledger_of(study, prints, {"peak_mb": 9e9})
-    assert measured(on_cpu) is None
+    assert measured(on_cpu) is None and is_unmeasured(AUTO, there, on_cpu)
     assert resolved_resources(AUTO, there, on_cpu, 9).gpus == 1
     gpu = {"gpus": 1.0, "device_mb": 80_000}
     both = ledger_of(study, prints, {"peak_mb": 10_000, **gpu}, {"peak_mb": 20_000, **gpu})
-    assert measured(both) == 3
+    assert measured(both) == 3 and not is_unmeasured(AUTO, there, both)
     assert resolved_resources(AUTO, there, both, 9) == Resources(cpus=1, gpus=0.3333)
     assert 3 * resolved_resources(AUTO, there, both, 9).gpus <= 1
     arm = run_of(settings_of(study, prints)[0], (0, 1), arm="zero_shot", peak_mb=9e9, **gpu)
@@ -103,6 +104,8 @@ def test_without_auto_nothing_is_decided() -> None:
     fixed = Resources(cpus=1, gpus=0.25)
     there = {"CPU": 8.0, "GPU": 4.0}
     assert resolved_resources(fixed, there, Ledger(), 1) is fixed
+    assert not is_unmeasured(fixed, there, Ledger())
+    assert not is_unmeasured(AUTO, {"CPU": 8.0}, Ledger())
 
 
 def test_the_yaml_says_auto_for_short() -> None:

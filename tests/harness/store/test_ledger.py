@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.store.ledger import Ledger, LedgerRun, read_ledger
+from harness.store.ledger import Ledger, LedgerRun, read_finished, read_ledger
 from harness.store.open import Store
 from reports.contract import Failure, State
 
@@ -99,3 +99,6 @@ def test_runs_are_read_back_as_they_were_written(store: Store) -> None:
     assert ledger.seconds_per_seed() == pytest.approx(4.0)
     assert (bad.failure, bad.reason) == (Failure.TIME_LIMIT, "late")
     assert read_ledger(store.client, experiment, "new").objectives("k") == {}
+    store.create_experiment("other")
+    assert [one.seconds for one in read_finished(store.client, ["gone", "k"])] == [8.0]
+    assert read_finished(store.client, []) == []

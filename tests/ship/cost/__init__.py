@@ -1,1 +1,0 @@
-"""The cost model, held against what trials really do."""
