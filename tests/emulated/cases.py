@@ -10,7 +10,6 @@ from typing import Any, Final, Literal, get_args, get_origin
 from ship.finetuners import FINETUNERS
 from ship.generators import GENERATORS
 from ship.protocols import PROTOCOLS
-from ship.settings import PER_REPLICA
 from ship.synthesis import SyntheticConfig
 from ship.trial_config import Selection, TrialConfig
 
@@ -107,23 +106,3 @@ def protocols() -> Iterator[dict[str, Any]]:
         targets = {"targets": ("here", "there")} if protocol == "cross_dataset" else {}
         for selection in get_args(Selection):
             yield {**quick, "protocol": protocol, "selection": selection, **targets}
-
-
-def fused() -> Iterator[list[TrialConfig]]:
-    """Two settings that differ in all that replicas may, for each method that has such fields."""
-    for group, table in TABLES.items():
-        for name, (config, _) in table.items():
-            fields = [f for f, info in config.model_fields.items() if PER_REPLICA in info.metadata]
-            if not fields:
-                continue
-            values = {f: float(config.model_fields[f].default or 1.0) for f in fields}
-            yield [
-                trial(
-                    **{
-                        "generator": QUICK["generator"],
-                        group: small(name, config, **{f: factor * v for f, v in values.items()}),
-                        "synthetic": {"weight": factor},
-                    }
-                )
-                for factor in (1.0, 0.5)
-            ]

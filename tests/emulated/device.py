@@ -8,7 +8,6 @@ import torch
 
 from tests.emulated.counts import Counts
 from tests.emulated.execution import NAME, DeviceTensor, Execution
-from tests.emulated.pinned import pinned_factories
 from tests.emulated.torch_backend import why_missing
 
 
@@ -44,9 +43,9 @@ def emulated_device() -> Iterator[EmulatedDevice]:
     """The device "gpu"; the test is skipped where this torch has no hook for one.
 
     The registration with torch stays until the process ends. What else is changed is put back:
-    modules get new parameters when they are moved, as the old ones are of another kind; torch.empty
-    and the like follow pin_memory=True; and torch.tensor makes its tensor on the host before it is
-    moved (in this thread; in others it cannot make one on the device).
+    modules get new parameters when they are moved, as the old ones are of another kind; and
+    torch.tensor makes its tensor on the host before it is moved (in this thread; in others it
+    cannot make one on the device).
     """
     reason = why_missing()
     if reason is not None:
@@ -62,7 +61,6 @@ def emulated_device() -> Iterator[EmulatedDevice]:
         torch.__future__.set_overwrite_module_params_on_conversion(True)
         stack.callback(torch._C._set_only_lift_cpu_tensors, lift)
         torch._C._set_only_lift_cpu_tensors(True)
-        stack.enter_context(pinned_factories(execution.pinned))
         yield EmulatedDevice(execution)
 
 

@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Final
 import torch
 from torch import Tensor
 from torch._ops import OpOverload
+from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._mode_utils import no_dispatch
 
 from tests.emulated.attention import Fused, fused_kernel
@@ -14,11 +15,8 @@ from tests.emulated.operators import (
     INDEXING,
     STRICT,
     Operator,
-    lists_of,
-    multi_tensor_launches,
     operator_of,
 )
-from tests.emulated.pinned import Pinned
 
 NAME: Final = "gpu"
 DEVICE: Final = torch.device("privateuseone", 0)  # what torch calls it until it is registered
@@ -27,6 +25,27 @@ aten = torch.ops.aten
 
 class MixedDevicesError(RuntimeError):
     """Tensors of the host and of the device meet in one operation, which CUDA refuses."""
+
+
+class Pinned:
+    """Which host tensors are pinned, pretended: the CPU build of torch pins nothing.
+
+    Views share the storage and are pinned with it, as on CUDA.
+    """
+
+    def __init__(self) -> None:
+        # A weak reference keeps a storage's address from being given to another one.
+        self._storages: dict[int, StorageWeakRef] = {}
+
+    def pin(self, tensor: Tensor) -> Tensor:
+        """Pin a tensor's storage; the tensor itself is returned."""
+        self._storages = {k: v for k, v in self._storages.items() if not v.expired()}
+        storage = tensor.untyped_storage()
+        self._storages[storage._cdata] = StorageWeakRef(storage)
+        return tensor
+
+    def __contains__(self, tensor: Tensor) -> bool:
+        return tensor.untyped_storage()._cdata in self._storages
 
 
 class DeviceTensor(torch.Tensor):
@@ -203,10 +222,7 @@ class Execution:
             self.counts.copy("copy of a value", _n_bytes(values), to_device=True, waits=True)
 
     def _count(self, operator: Operator, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
-        launches = operator.launches
-        if operator.many:
-            launches = multi_tensor_launches(lists_of(args))
-        self.counts.launch(operator.name, launches)
+        self.counts.launch(operator.name, operator.launches)
         if operator.waits:
             self.counts.sync(operator.waits)
 

@@ -3,18 +3,16 @@
 An operator is one launch, a view or a question about a tensor's shape none. Operators of torch that
 are made of others (linear, layer_norm, normalize) are counted as what they are made of. The tables
 below are the exceptions that are known, read in torch's source (aten/src/ATen/native). Sorting,
-unique, linear algebra and nonzero launch several small kernels and are counted as one: counts are a
-lower bound.
+unique, linear algebra, nonzero and operators on long lists of tensors launch several kernels and
+are counted as one: counts are a lower bound.
 """
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Final
+from typing import Final
 
 import torch
-from torch import Tensor
 from torch._ops import OpOverload
 
 LAUNCHES: Final[Mapping[str, int]] = {
@@ -88,7 +86,6 @@ class Operator:
     changes: places and names of all arguments that are changed in place.
     reshapes: it changes the sizes of a tensor in place, and no more.
     composite: it is made of others, on every device.
-    many: it works on lists of tensors at once (torch._foreach_*, torch._fused_*).
     """
 
     name: str
@@ -98,7 +95,6 @@ class Operator:
     changes: tuple[int | str, ...]
     reshapes: bool
     composite: bool
-    many: bool
 
 
 @cache
@@ -119,7 +115,6 @@ def operator_of(overload: OpOverload) -> Operator:
         alias_info = value.alias_info
         aliases = alias_info.before_set if alias_info is not None and alias_info.is_write else ()
         returned.append(next((writes[alias] for alias in aliases if alias in writes), None))
-    many = name.startswith(("_foreach_", "_fused_"))
     waits = WAITS.get(name, "")
     if name == "repeat_interleave" and overload._overloadname == "Tensor":
         waits = "size of the result"
@@ -128,9 +123,7 @@ def operator_of(overload: OpOverload) -> Operator:
     composite = torch._C._dispatch_has_kernel_for_dispatch_key(
         overload.name(), "CompositeImplicitAutograd"
     )
-    return Operator(
-        name, launches, waits, tuple(returned), tuple(changes), reshapes, composite, many
-    )
+    return Operator(name, launches, waits, tuple(returned), tuple(changes), reshapes, composite)
 
 
 def _launches(overload: OpOverload, name: str) -> int:
@@ -145,53 +138,3 @@ def _launches(overload: OpOverload, name: str) -> int:
     )
     asks = not gives and not schema.is_mutable and name not in WAITS
     return 0 if views or asks else 1
-
-
-# How much one launch of a multi-tensor kernel takes, by the number of lists that go in
-# (cuda/MultiTensorApply.cuh, for arguments of at most 4 KB).
-MOST_TENSORS: Final = (110, 64, 48, 36, 30)
-MOST_CHUNKS: Final = 320
-CHUNK: Final = 65_536
-
-
-def multi_tensor_launches(lists: Sequence[Sequence[Tensor]]) -> int:
-    """Launches of an operator on lists of tensors (torch._foreach_*, torch._fused_*).
-
-    Args:
-        lists: that go in, all of one length; the first one's sizes decide.
-
-    Returns:
-        One for as many tensors and chunks as fit into a kernel's arguments; one for each tensor
-        where they do not lie dense in memory or are of several types.
-    """
-    if not lists or not lists[0]:
-        return 0
-    tensors = lists[0]
-    alike = len({x.dtype for same in lists for x in same}) == 1
-    if not alike or not all(x.is_contiguous() for same in lists for x in same):
-        return len(tensors)
-    most = MOST_TENSORS[min(len(lists), len(MOST_TENSORS)) - 1]
-    launches = held = chunks = 0
-    for tensor in tensors:
-        held += 1
-        left = math.ceil(tensor.numel() / CHUNK)
-        while left:
-            taken = min(left, MOST_CHUNKS - chunks)
-            chunks += taken
-            left -= taken
-            if chunks == MOST_CHUNKS or (held == most and not left):
-                launches += 1
-                chunks = 0
-                held = 1 if left else 0
-    return launches + (chunks > 0)
-
-
-def lists_of(arguments: Sequence[Any]) -> list[list[Tensor]]:
-    """The lists of tensors among an operator's arguments, but for step counts (no dimensions)."""
-    found = []
-    for argument in arguments:
-        if isinstance(argument, list | tuple) and argument:
-            tensors = [x for x in argument if isinstance(x, torch.Tensor)]
-            if len(tensors) == len(argument) and any(x.ndim for x in tensors):
-                found.append(tensors)
-    return found
