@@ -67,10 +67,12 @@ class Closing:
 def finish(outcome: "StudyOutcome", closing: Closing) -> int:
     """Print the report and how to see the runs; the exit code of a study that has run."""
     code = COMPLETE
-    if outcome.done:
+    if outcome.interrupted and outcome.done == outcome.arms:  # a table would be dashes
+        arms = f"{outcome.arms} reference arm{'' if outcome.arms == 1 else 's'}"
+        beside = f" but {arms}" if outcome.arms else ""
+        typer.echo(f"no setting{beside} has finished yet, so there is no table")
+    elif outcome.done:
         code = closing.print(outcome)
-    elif outcome.interrupted:
-        typer.echo("no setting has finished yet, so there is no table")
     uri = redacted(outcome.tracking_uri)
     remote = uri.startswith(("http://", "https://"))
     command = (

@@ -27,10 +27,14 @@ def test_a_report_that_is_not_in_mlflow_is_told_of_at_the_end(
     assert capsys.readouterr().err.splitlines() == [told]
 
 
-def test_an_interrupted_study_without_a_result_says_so(capsys: pytest.CaptureFixture[str]) -> None:
-    """In a sentence, not in a table, and then how it goes on."""
-    outcome = StudyOutcome(0, 0, 0, 5, "small", "sqlite:///mlflow.db", interrupted=True, ran=True)
+@pytest.mark.parametrize(("arms", "what"), [(0, "setting"), (2, "setting but 2 reference arms")])
+def test_an_interrupted_study_without_a_result_says_so(
+    capsys: pytest.CaptureFixture[str], arms: int, what: str
+) -> None:
+    """In a sentence, not in a table of dashes, and then how it goes on."""
+    keys = {"interrupted": True, "ran": True, "arms": arms}
+    outcome = StudyOutcome(arms, 0, 0, 5, "small", "sqlite:///mlflow.db", **keys)
     assert finish(outcome, Closing()) == INTERRUPTED
     out, err = capsys.readouterr()
-    assert out.startswith("no setting has finished yet, so there is no table\nall runs ")
+    assert out.startswith(f"no {what} has finished yet, so there is no table\nall runs ")
     assert err == "interrupted: the same command goes on from here\n"
