@@ -25,6 +25,7 @@ from harness.store.lock.lease import StudyLost
 from harness.study.run import StudyOutcome
 from reports.contract import ReportError
 from ship.architectures import BackboneError
+from ship.testing import FINETUNER_CHECKS
 
 URI = "sqlite:////somewhere/mlflow.db"
 
@@ -73,8 +74,8 @@ def test_complete_study_exits_0_and_says_how_to_see_it(calls: dict[str, Any]) ->
     assert callable(calls["options"].pop("before"))
     assert calls["options"].pop("publish")
     assert calls["options"] == {
-        "data_root": None, "address": "auto", "verbose": True, "cache_dir": None, "storage": None,
-        "consent": Consent(False, None),
+        "data_root": None, "address": "auto", "in_process": False, "verbose": True,
+        "cache_dir": None, "storage": None, "consent": Consent(False, None),
     }  # fmt: skip
     assert calls["shown"] == ("prompt_len", URI, Path("prompt_len-report"))
     assert f"mlflow ui --backend-store-uri {URI} --port 5000" in result.stdout
@@ -624,7 +625,7 @@ def test_check_says_what_holds_and_what_fails(tmp_path: Path) -> None:
     sound = invoke("--check", "nearest_mean", "--plugin", PLUGIN)
     assert sound.exit_code == 0, sound.output
     lines = sound.stdout.splitlines()
-    assert lines[-1] == "everything holds" and len(lines) == 23
+    assert lines[-1] == "everything holds" and len(lines) == 1 + 2 * len(FINETUNER_CHECKS)
     assert all(line.startswith("fine-tuner nearest_mean: holds  with") for line in lines[:-1])
     forgetful = (
         Path(PLUGIN)

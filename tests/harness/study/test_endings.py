@@ -54,7 +54,7 @@ def test_rays_own_exit_is_an_interrupt(bench: Bench, monkeypatch: pytest.MonkeyP
         raise SystemExit(15)
 
     monkeypatch.setattr(execution.Execution, "here", leave)
-    outcome = bench.run(make_study(**SMALL))
+    outcome = bench.run(make_study(**SMALL), in_process=False)
     assert outcome.interrupted
     assert bench.parent().info.status == "KILLED"
 
