@@ -4,8 +4,6 @@ import signal
 import threading
 import time
 
-import pytest
-
 from ship.trial_config import TrialConfig
 from tests.harness.conftest import Bench
 from tests.harness.fakes import make_study
@@ -27,24 +25,6 @@ def test_a_method_runs_where_the_study_was_started(bench: Bench) -> None:
     bench.behave = lambda config, epoch: seen.add(threading.current_thread().name)
     assert bench.run(make_study(space={"generator.n_ctx": [1]})).complete
     assert seen == {threading.main_thread().name}
-
-
-def test_a_failure_is_one_line_in_the_store_and_whole_in_the_log(
-    bench: Bench, caplog: pytest.LogCaptureFixture
-) -> None:
-    """The trials behind it go on."""
-
-    def behave(config: TrialConfig, epoch: int) -> None:
-        if getattr(config.generator, "n_ctx", 0) == 2:
-            raise ValueError("out of range")
-
-    bench.behave = behave
-    outcome = bench.run(make_study())
-    assert (outcome.done, outcome.failed) == (2, 1)
-    (failed,) = [run for run in bench.trials() if run.data.tags["ship.state"] == "FAIL"]
-    assert failed.data.tags["ship.reason"].startswith("ValueError: out of range (at stage")
-    assert "in behave" in caplog.text
-    bench.check_invariants()
 
 
 def test_an_interrupt_ends_in_order_and_the_next_run_goes_on(bench: Bench) -> None:
@@ -77,22 +57,4 @@ def test_a_trial_past_its_time_limit_ends_with_its_next_result(bench: Bench) -> 
     assert (outcome.done, outcome.failed) == (2, 1)
     (failed,) = [run for run in bench.trials() if run.data.tags["ship.state"] == "FAIL"]
     assert failed.data.tags["ship.failure"] == "time_limit"
-    bench.check_invariants()
-
-
-def test_too_little_memory_halves_the_seeds(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A setting's halves together have all of its seeds."""
-    method = bench.method
-    run = method.run_trial
-
-    def hungry(config, seeds, *given):  # type: ignore[no-untyped-def]
-        if len(seeds) > 1:
-            raise MemoryError("no more")
-        return run(config, seeds, *given)
-
-    from dataclasses import replace
-
-    study = make_study(space={"generator.n_ctx": [1]})
-    assert bench.run(study, method=replace(method, run_trial=hungry)).complete
-    assert bench.states() == ["COMPLETE", "COMPLETE", "INTERRUPTED"]
     bench.check_invariants()

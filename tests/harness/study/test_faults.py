@@ -1,0 +1,441 @@
+"""One table of faults that strike trials: what each leaves, and that the next run puts it right.
+
+Workers die on Ray; all else happens in the test's process. tests/harness/same_table.py says
+whether a study that was struck ends as one that was not.
+"""
+
+import math
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import pytest
+import torch
+from rich.console import Console
+
+from harness.config.study_config import StudyConfig
+from harness.errors import ClusterError
+from harness.method import Method
+from harness.recording.trial_runs import TrialRecorder
+from harness.store.errors import StoreError
+from ship.metrics import EpochMetrics, NonFiniteLoss
+from ship.trial_config import TrialConfig
+from tests.harness import fakes
+from tests.harness.conftest import Bench
+from tests.harness.fakes import make_study, sleepy, trap_elsewhere
+from tests.harness.same_table import assert_same_table
+from tests.harness.study.drivers import wait_for
+
+pytestmark = pytest.mark.usefixtures("by_value")
+
+Calm = Callable[[StudyConfig], str]
+ON_RAY = [pytest.mark.faults]
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A fault in some settings of a small study, and what it leaves.
+
+    method: that of a bench, with the fault in it. states: of the trials' runs, by their first
+    letters. told: n_ctx of a setting that fails -> kind of failure, reason. went_on: what trials
+    said of their checkpoints. settled: whether the next run tries nothing again.
+    """
+
+    method: Callable[[Bench], Method]
+    states: str
+    told: Mapping[int, tuple[str, str]] = field(default_factory=dict)
+    study: Mapping[str, Any] = field(default_factory=dict)
+    went_on: tuple[str, ...] = ()
+    settled: bool = False
+    ray: bool = False
+
+
+def mark(bench: Bench) -> Path:
+    """A file that says that something has happened once."""
+    return bench.log.with_name("happened")
+
+
+def acting(acts: Mapping[int, Callable[[], Any]], *, once: bool = False, epoch: int = 2) -> Any:
+    """A method that acts in an epoch of settings, by their n_ctx."""
+
+    def method(bench: Bench) -> Method:
+        happened = mark(bench)
+
+        def behave(config: TrialConfig, now: int) -> None:
+            act = acts.get(getattr(config.generator, "n_ctx", 0))
+            if act is not None and now == epoch and not (once and happened.exists()):
+                happened.touch()
+                act()
+
+        return fakes.make_method(bench.log, behave)
+
+    return method
+
+
+def run_instead(run: Callable[..., Any]) -> Any:
+    """A method whose trials are run(bench's own run_trial, a mark, config, seeds, ...)."""
+
+    def method(bench: Bench) -> Method:
+        plain, happened = bench.method, mark(bench)
+        own = plain.run_trial
+        return replace(plain, run_trial=lambda *given: run(own, happened, *given))
+
+    return method
+
+
+def raising(error: Exception) -> Callable[[], None]:
+    """A function that raises."""
+
+    def act() -> None:
+        raise error
+
+    return act
+
+
+def kill() -> None:
+    """kill -9 of this process."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def stop() -> None:
+    """A process that answers nobody any more."""
+    os.kill(os.getpid(), signal.SIGSTOP)
+
+
+def spoilt(run_trial: Any, _: Path, config: Any, *rest: Any) -> Iterator[EpochMetrics]:
+    """Test metrics that are no numbers, or without those of selection, or not there."""
+    n_ctx = getattr(config.generator, "n_ctx", 0)
+    for item in run_trial(config, *rest):
+        if item.stage != "test" or n_ctx == 1:
+            yield item
+            continue
+        values = dict(item.per_replica)
+        if n_ctx == 2:
+            values["new"] = (math.inf, 1.0)
+        elif n_ctx == 3:
+            values.pop("selection_harmonic_mean"), values.pop("selection_epoch")
+        else:
+            return
+        yield EpochMetrics("test", item.epoch, 1.0, values)
+
+
+def with_memory_for(most: int) -> Callable[..., Any]:
+    """Trials with memory for so many replicas."""
+
+    def run(run_trial: Any, _: Path, config: Any, seeds: Any, *rest: Any) -> Any:
+        if len(seeds) > most:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return run_trial(config, seeds, *rest)
+
+    return run
+
+
+class Fragile:
+    """A trial whose second checkpoint is its worker's death."""
+
+    def __init__(self, run_trial: Any, happened: Path, *given: Any) -> None:
+        self._run, self._happened, self._taken = run_trial(*given), happened, 0
+
+    def __iter__(self) -> object:
+        return self
+
+    def __next__(self) -> object:
+        return next(self._run)
+
+    def checkpoint(self) -> object:
+        """The trial's own."""
+        found = self._run.checkpoint()
+        self._taken += 1
+        if self._taken == 2 and not self._happened.exists():
+            self._happened.touch()
+            kill()
+        return found
+
+
+def dying_while_it_loads(bench: Bench) -> Method:
+    """The first worker dies as it loads the backbone."""
+    happened, driver = mark(bench), os.getpid()
+
+    class Dying(fakes.FakeClip):
+        def __init__(self, name: str, device: str = "cpu", precision: str = "fp32") -> None:
+            super().__init__(name, device, precision)
+            if not happened.exists() and os.getpid() != driver:
+                happened.touch()
+                os._exit(1)
+
+    return replace(bench.method, load_backbone=Dying)
+
+
+FOUR = {"space": {"generator.n_ctx": [1, 2, 3, 4]}}
+LOSS = "loss is not finite at stage selection, epoch 2 (seeds 0, 1)"
+DIED = ("worker_died", "its worker process died at stage selection, epoch 1 (try 2)")
+LATE = ("time_limit", "time_limit of 2.5 s passed at stage selection, epoch 1")
+NO_ROOM = ("out_of_memory", "CUDA out of memory")
+FAULTS = [
+    pytest.param(
+        Fault(
+            acting({2: raising(RuntimeError("out of luck\nand more"))}),
+            "CCF",
+            {2: ("error", "RuntimeError: out of luck (at stage selection, epoch 1)")},
+        ),
+        id="an exception",
+    ),
+    pytest.param(
+        Fault(
+            acting({2: raising(NonFiniteLoss(LOSS.partition(" (")[0], [0, 1]))}),
+            "CCF",
+            {2: ("non_finite", LOSS)},
+            settled=True,
+        ),
+        id="a loss that is not finite",
+    ),
+    pytest.param(
+        Fault(
+            run_instead(spoilt),
+            "CFFF",
+            {
+                2: ("non_finite", "new is not finite at stage test, epoch 3 (seeds 0)"),
+                3: ("error", "without a selection value of harmonic_mean"),
+                4: ("error", "ended without test metrics"),
+            },
+            FOUR,
+            settled=True,
+        ),
+        id="metrics that are no numbers or not there",
+    ),
+    pytest.param(
+        Fault(run_instead(with_memory_for(2)), "CCCCCCIII", study={"seeds": 4}),
+        id="memory for half of the seeds",
+    ),
+    pytest.param(
+        Fault(
+            run_instead(with_memory_for(1)),
+            "FFFFFFIII",
+            dict.fromkeys((1, 2, 4), NO_ROOM),
+            {"seeds": 4},
+        ),
+        id="memory for a quarter of the seeds",
+    ),
+    pytest.param(
+        Fault(
+            acting({2: kill}, once=True, epoch=3),
+            "CCCI",
+            study={"checkpoint_every": 0.0},
+            went_on=("went on behind 3 epochs",),
+            ray=True,
+        ),
+        id="a worker is killed once",
+    ),
+    pytest.param(
+        Fault(
+            acting({2: lambda: sys.exit(1), 3: lambda: os._exit(1), 4: kill}),
+            "CFFFIII",
+            dict.fromkeys((2, 3, 4), DIED),
+            FOUR,
+            ray=True,
+        ),
+        id="trials that end their process each time",
+        marks=ON_RAY,
+    ),
+    pytest.param(
+        Fault(
+            acting({2: lambda: time.sleep(600), 4: stop}),
+            "CFF",
+            dict.fromkeys((2, 4), LATE),
+            {"time_limit": 2.5},
+            ray=True,
+        ),
+        id="trials past their time limit, one of which does not answer",
+        marks=ON_RAY,
+    ),
+    pytest.param(
+        Fault(
+            run_instead(Fragile),
+            "CCCI",
+            study={"checkpoint_every": 0.0},
+            went_on=("went on behind 2 epochs",),
+            ray=True,
+        ),
+        id="a worker dies while it takes a checkpoint",
+        marks=ON_RAY,
+    ),
+    pytest.param(
+        Fault(dying_while_it_loads, "CCCI", ray=True),
+        id="a worker dies while it loads the backbone",
+        marks=ON_RAY,
+    ),
+]
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_strikes_trials(request: pytest.FixtureRequest, calm: Calm, fault: Fault) -> None:
+    """Other settings go on, what failed says why and has no number, and once mended it runs."""
+    bench: Bench = request.getfixturevalue("ray_bench" if fault.ray else "bench")
+    asked = make_study(**fault.study)
+    outcome = bench.run(asked, method=fault.method(bench))
+    assert "".join(state[0] for state in bench.states()) == fault.states
+    assert (outcome.failed, outcome.missing) == (len(fault.told), 0)
+    for run in bench.trials():
+        if run.data.tags["ship.state"] == "FAIL":
+            failure, reason = fault.told[int(run.data.params["generator.n_ctx"])]
+            assert (run.info.status, run.data.tags["ship.failure"]) == ("FAILED", failure)
+            assert reason in run.data.tags["ship.reason"]
+            assert "\n" not in run.data.tags["ship.reason"]
+            assert not [key for key in run.data.metrics if key.startswith(("seed_", "objective"))]
+    lines = bench.log.read_text().splitlines()
+    assert tuple(line for line in lines if line.startswith("went on")) == fault.went_on
+    bench.check_invariants()
+    again = bench.run(asked, method=fault.method(bench) if fault.settled else bench.method)
+    bench.check_invariants()
+    if fault.settled:
+        assert again.failed == len(fault.told)
+        return
+    assert again.complete and again.ran == bool(fault.told)
+    assert not list((bench.cache / "checkpoints").rglob("*.*"))
+    assert_same_table(bench.uri, calm(asked))
+
+
+def test_failures_in_a_row_stop_the_study(
+    bench: Bench, calm: Calm, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In order: a summary, and the rest is missing."""
+
+    def behave(config: TrialConfig, epoch: int) -> None:
+        if getattr(config.generator, "n_ctx", 0) > 2:
+            raise OSError("no space left on the worker")
+
+    study = make_study(space={"generator.n_ctx": list(range(1, 9))}, max_failures=3, seeds=1)
+    bench.behave = behave
+    outcome = bench.run(study, console=Console(force_terminal=False, width=200))
+    assert (outcome.done, outcome.failed, outcome.missing) == (2, 3, 3)
+    assert not outcome.complete and not outcome.interrupted
+    said = capsys.readouterr().out
+    assert "stopped: 3 settings failed in a row (max_failures: 3)\n  3 x OSError: no space" in said
+    assert bench.parent().info.status == "FAILED"
+    bench.check_invariants()
+    bench.behave = None
+    assert bench.run(study).complete
+    bench.check_invariants()
+    assert_same_table(bench.uri, calm(study))
+
+
+def test_runs_of_a_dead_driver_are_closed(bench: Bench, calm: Calm) -> None:
+    """A run that was left RUNNING becomes INTERRUPTED, and its setting runs."""
+    store = bench.store()
+    experiment = store.create_experiment("small")
+    tags = {"ship.kind": "trial", "ship.state": "RUNNING", "ship.setting_key": "0" * 16}
+    run = store.client.create_run(experiment, tags={**tags, "ship.seeds": "[0]"})
+    assert bench.run(make_study()).complete
+    closed = store.client.get_run(run.info.run_id)
+    assert (closed.info.status, closed.data.tags["ship.state"]) == ("KILLED", "INTERRUPTED")
+    bench.check_invariants()
+    assert_same_table(bench.uri, calm(make_study()))
+
+
+def test_a_store_that_breaks_ends_the_run(
+    bench: Bench, calm: Calm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Numbers that cannot be written are not computed further; the next run puts it right."""
+
+    def broken(*_: Any) -> None:
+        raise StoreError("the disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TrialRecorder, "complete", broken)
+        with pytest.raises(StoreError, match="the disk is full"):
+            bench.run(make_study())
+    assert len(bench.lines()) == 2
+    assert bench.run(make_study()).complete
+    bench.check_invariants()
+    assert_same_table(bench.uri, calm(make_study()))
+
+
+def test_more_than_there_is_is_refused(ray_bench: Bench) -> None:
+    """Tune would wait for ever; nothing is written for what cannot run."""
+    with pytest.raises(ClusterError, match=r"resources.cpus must be at most 2.*got 64") as error:
+        ray_bench.run(make_study(resources={"cpus": 64, "gpus": 0.5}))
+    assert "resources.gpus" in str(error.value)
+    assert not ray_bench.runs("small")
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize(
+    ("act", "told"),
+    [
+        (raising(RuntimeError("this worker lacks something")), "this worker lacks something"),
+        (kill, "The actor died unexpected"),
+    ],
+)
+def test_workers_that_cannot_start_end_the_run(
+    ray_bench: Bench, act: Callable[[], None], told: str
+) -> None:
+    """One clear line instead of every trial failing in turn."""
+    trap = trap_elsewhere(act)
+    ray_bench.behave = lambda config, epoch: print(trap)
+    with pytest.raises(ClusterError, match=rf"no worker can start: .*{told}"):
+        ray_bench.run(make_study())
+
+
+@pytest.mark.faults
+def test_a_first_worker_that_dies_before_it_takes_a_trial_up(ray_bench: Bench) -> None:
+    """Another one is tried."""
+    happened = mark(ray_bench)
+
+    def die() -> None:
+        if not happened.exists():
+            happened.touch()
+            kill()
+
+    trap = trap_elsewhere(die)
+    ray_bench.behave = lambda config, epoch: str(trap)
+    assert ray_bench.run(make_study()).complete
+    reasons = [run.data.tags.get("ship.reason", "") for run in ray_bench.trials()]
+    assert sum("tried again" in reason for reason in reasons) == 1
+    ray_bench.check_invariants()
+
+
+@pytest.mark.faults
+def test_an_interrupt_leaves_a_shared_ray_usable(ray_bench: Bench) -> None:
+    """In a session that somebody else opened, workers and their resources are given back."""
+    study = make_study(concurrency=None, seeds=1)
+    ray_bench.behave = sleepy(3.0)
+
+    def interrupt() -> None:
+        wait_for(lambda: bool(ray_bench.lines()))
+        os.kill(os.getpid(), signal.SIGINT)
+
+    thread = Thread(target=interrupt)
+    thread.start()
+    outcome = ray_bench.run(study)
+    thread.join()
+    assert outcome.interrupted and outcome.missing >= 1
+    ray_bench.check_invariants()
+    ray_bench.behave = None
+    assert ray_bench.run(study).complete
+
+
+def test_an_interrupted_proposal_goes_on(bench: Bench) -> None:
+    """A sampler's setting that a driver left half done is not lost, nor asked for anew."""
+    space = {"generator.kl_weight": {"low": 1e-4, "high": 1.0, "log": True}}
+    study = make_study(space=space, sampler="tpe", trials=3, checkpoint_every=0)
+    happened = mark(bench)
+
+    def behave(config: TrialConfig, epoch: int) -> None:
+        if epoch == 3 and not happened.exists():
+            happened.touch()
+            signal.raise_signal(signal.SIGINT)
+
+    bench.behave = behave
+    assert bench.run(study).interrupted
+    (cut,) = {run.data.tags["ship.setting_key"] for run in bench.trials()}
+    assert bench.run(study).complete
+    assert "went on behind" in bench.log.read_text()
+    done = [run for run in bench.trials() if run.data.tags["ship.state"] == "COMPLETE"]
+    assert len(done) == 3 and cut in {run.data.tags["ship.setting_key"] for run in done}
+    bench.check_invariants()
