@@ -36,7 +36,7 @@ DEFAULTS = (50, 4, 2)
 MARKS = (50, 150, 300)
 KILLED = 0.05
 # Between two kills from outside. No trial is hit twice: it would fail, and rightly so.
-EVERY_SECONDS = 15.0
+EVERY_SECONDS = 5.0
 
 
 def soak_study(trials: int) -> StudyConfig:
@@ -161,7 +161,7 @@ def soak(trials: int, folder: Path) -> dict[int, float]:
     ray.cloudpickle.register_pickle_by_value(fakes)
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
     uri = f"sqlite:///{folder}/mlflow.db"
-    bench = Bench(uri, folder / "log", folder / "cache", behave_in(folder))
+    bench = Bench(uri, folder / "log", folder / "cache", behave_in(folder), ray=True)
     study = soak_study(trials)
     began = time.monotonic()
     with Watch(bench) as watch:

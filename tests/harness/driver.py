@@ -2,8 +2,8 @@
 
 python -m tests.harness.driver URI LOG CACHE SECONDS_PER_EPOCH [FAULT] prints the outcome; 0 if
 complete. FAULT is JSON, see tests.harness.driver_faults; with "publish" in it the study's run shows
-its report, with "path" what its path lacks runs, too. SHIP_TEST_BEAT and SHIP_TEST_EXPIRY are
-seconds of its lease.
+its report, with "path" what its path lacks runs, too, with "in_process" nothing runs on Ray.
+SHIP_TEST_BEAT and SHIP_TEST_EXPIRY are seconds of its lease.
 """
 
 import json
@@ -54,6 +54,7 @@ def main(uri: str, log: str, cache: str, seconds: str, fault: str = "{}") -> int
             cache_dir=Path(cache),
             method=fakes.make_method(Path(log), fakes.sleepy(float(seconds))),
             console=SteadyConsole(force_terminal=False),
+            in_process=given.get("in_process", False),
             timing=Timing(
                 beat=float(os.environ.get("SHIP_TEST_BEAT", "10")),
                 expiry=float(os.environ.get("SHIP_TEST_EXPIRY", "60")),

@@ -1,9 +1,7 @@
 """The file of waiting writes: nothing in it is lost, whoever is killed and whoever else uses it."""
 
 import json
-import os
 import resource
-import signal
 import sqlite3
 import stat
 import subprocess
@@ -71,16 +69,6 @@ def path(tmp_path: Path) -> Path:
     return journal.path
 
 
-def test_what_waits_is_read_again(path: Path) -> None:
-    """In order, with the values that went in, and which runs were made."""
-    journal = opened(path)
-    assert numbers(journal) == [2, 3]
-    assert journal.waiting[1].arguments["metrics"] == [["m", 2.1, 5, 2]]
-    assert journal.runs == {"key": "run-1"}
-    journal.append("delete_tag", {"run_id": "r", "key": "k"})
-    assert numbers(opened(path)) == [2, 3, 4]
-
-
 def test_the_file_is_the_owners_alone_and_empty_when_all_is_done(path: Path) -> None:
     """Tags may say what somebody works on."""
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
@@ -93,37 +81,10 @@ def test_the_file_is_the_owners_alone_and_empty_when_all_is_done(path: Path) -> 
     assert numbers(opened(path)) == [4]
 
 
-def test_a_file_without_a_table_is_an_empty_one(path: Path) -> None:
-    """A process may be killed when it has just made the file."""
-    path.write_bytes(b"")
-    assert not opened(path).waiting and not waits(path, HEAD.uri, "small")
-
-
 def test_reading_makes_no_file(tmp_path: Path) -> None:
     """A dry run touches nothing."""
     assert not waits(tmp_path / "outbox" / "queue.sqlite3", "uri", "small")
     assert not list(tmp_path.iterdir())
-
-
-def test_a_killed_process_leaves_whole_writes(tmp_path: Path) -> None:
-    """kill -9 in the middle of a transaction: what append returned from is there, and no half."""
-    path = tmp_path / "queue.sqlite3"
-    code = (
-        "import json, os, signal, sys\n"
-        "from pathlib import Path\n"
-        "from harness.store.outbox import journal, queue_file\n"
-        "own = journal.Journal(Path(sys.argv[1]), journal.Head('u', 's', '7'), journal.Drivers())\n"
-        "for _ in range(3): own.append('log_batch', {'text': 'x' * 100_000})\n"
-        "with queue_file.changing(own.path) as base:\n"
-        "    base.execute('PRAGMA cache_size = 1')\n"  # so that pages reach the file meanwhile
-        "    base.execute(\"UPDATE writes SET arguments = '[' || arguments\")\n"
-        "    os.kill(os.getpid(), signal.SIGKILL)\n"
-    )
-    done = subprocess.run([sys.executable, "-c", code, str(path)], timeout=60)
-    assert done.returncode == -signal.SIGKILL
-    assert path.with_name("queue.sqlite3-journal").exists()  # it died with a change half made
-    journal = opened(path, Head("u", "s", "7"))
-    assert [queued.arguments for queued in journal.waiting] == [{"text": "x" * 100_000}] * 3
 
 
 def test_processes_that_add_and_remove_at_once_lose_nothing(tmp_path: Path) -> None:
@@ -181,13 +142,6 @@ def test_a_damaged_file_is_one_line(tmp_path_factory: pytest.TempPathFactory, da
         assert str(error).startswith(str(path)) and "\n" not in str(error)
 
 
-def test_another_experiments_writes_are_refused(path: Path) -> None:
-    """E.g. where the server's database was made anew."""
-    with pytest.raises(StoreError, match=r"holds writes for experiment 7 .* this is experiment 8"):
-        opened(path, Head(HEAD.uri, "small", "8"))
-    assert numbers(opened(path)) == [2, 3]
-
-
 def test_another_versions_file_is_refused(path: Path) -> None:
     """Not misread."""
     change(path, "PRAGMA user_version = 2")
@@ -204,18 +158,6 @@ def test_each_store_study_and_driver_has_its_rows(path: Path) -> None:
         other.done()
     assert waits(path, HEAD.uri, "small")
     assert numbers(opened(path)) == [2, 3]
-
-
-def test_the_last_drivers_writes_are_taken_over_and_older_ones_kept(path: Path) -> None:
-    """A driver whose writes have become another's marks nothing any more."""
-    first = opened(path, drivers=Drivers("a", ("",)))
-    stranger = Journal(path, Head(HEAD.uri, "small", "7"), Drivers("b", ("x", "a")))
-    assert numbers(stranger) == [2, 3] and not stranger.left_out
-    first.done()
-    first.done()
-    last = opened(path, drivers=Drivers("c", ("x",)))
-    assert last.left_out and not last.waiting
-    assert not waits(path, HEAD.uri, "small") and path.exists()
 
 
 def test_a_full_disk_is_one_line_and_leaves_the_file_whole(path: Path) -> None:
@@ -270,14 +212,3 @@ def test_a_place_that_cannot_be_used_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "outbox").touch()
     with pytest.raises(StoreError, match=r"outbox/queue\.sqlite3: cannot be used: "):
         opened(tmp_path / "outbox" / "queue.sqlite3").append("log_batch", POINT)
-
-
-@pytest.mark.skipif(os.getuid() == 0, reason="root may write everywhere")
-def test_a_file_that_may_not_be_written_is_one_line(path: Path) -> None:
-    """Nor removed."""
-    path.parent.chmod(0o500)
-    try:
-        with pytest.raises(StoreError, match="cannot be used: "):
-            opened(path).append("log_batch", POINT)
-    finally:
-        path.parent.chmod(0o700)

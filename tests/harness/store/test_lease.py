@@ -87,19 +87,59 @@ def test_a_free_study_is_taken_and_given_back(hosts: Hosts) -> None:
     assert hosts.said == []
 
 
-def test_a_holder_that_lives_is_named(hosts: Hosts) -> None:
-    """The second driver watches until the beat moves, and touches nothing."""
-    first = hosts.held("a")
+ELSEWHERE: dict[str, Any] = {"host": "b"}
+HERE: dict[str, Any] = {"host": "a", "pid": 8}  # which has the lock that the first had
+NAMED = "'small' is being run by process 7 on host a on the same"
+
+
+@pytest.mark.parametrize(
+    ("place", "event", "after", "who", "waited", "busy"),
+    [
+        # the second driver watches until the beat moves
+        pytest.param(None, "beat", 9.5, ELSEWHERE, 9.5, NAMED, id="lives"),
+        # it looks once more when the time is up
+        pytest.param(None, "beat", 59.9, ELSEWHERE, 60, NAMED, id="lives at the last moment"),
+        pytest.param(None, "release", 3, ELSEWHERE, 3, None, id="gives the study back"),
+        pytest.param(None, "none", 0, ELSEWHERE, 60, None, id="is silent for long enough"),
+        pytest.param(None, "none", 0, HERE, 0, None, id="is known to be dead"),
+        pytest.param(
+            None, "beat", 5, {**HERE, "place": "another container"}, 5, NAMED, id="has another lock"
+        ),
+        # two hosts whose files cannot be locked both have the place ""
+        pytest.param("", "none", 0, {"host": "b", "place": ""}, 60, None, id="has no lock"),
+    ],
+)
+def test_a_second_driver_waits_for_what_the_first_does(
+    hosts: Hosts,
+    place: str | None,
+    event: str,
+    after: float,
+    who: dict[str, Any],
+    waited: float,
+    busy: str | None,
+) -> None:
+    """By its own clock, from its first look on; the first keeps the study, or finds it gone."""
+    first = hosts.lease("a", place)
+    first.claim()
     began = hosts.clock.time
-    hosts.clock.events.append((began + 9.5, first.beat))
-    with pytest.raises(StudyBusy, match="'small' is being run by process 7 on host a on the same"):
-        hosts.lease("b").claim()
-    assert began + 9 < hosts.clock.time < began + 12
-    assert hosts.said == [
-        "study 'small' is held by process 7 on host a: waiting to see whether it still runs, "
-        "60 s at most"
-    ]
-    first.beat()  # still the first's
+    if event != "none":
+        hosts.clock.events.append((began + after, getattr(first, event)))
+    second = hosts.lease(**who)
+    if busy is not None:
+        with pytest.raises(StudyBusy, match=busy):
+            second.claim()
+        first.beat()
+    else:
+        second.claim()
+        assert json.loads(hosts.tag)["token"] == second._me.token
+        with pytest.raises(StudyLost, match=f"on host {who['host']} has taken it over"):
+            first.beat()
+        first.release()
+        assert json.loads(hosts.tag)["token"] == second._me.token
+    assert waited <= hosts.clock.time - began < waited + 3
+    told = "study 'small' is held by process 7 on host a: waiting to see whether it still runs, 60"
+    assert [line.startswith(told) for line in hosts.said[:1]] == ([True] if waited else [])
+    assert ("taken over" in "".join(hosts.said)) == (waited == 60 and busy is None)
 
 
 def test_a_beat_that_was_held_up_does_not_take_the_study_back(
@@ -120,58 +160,6 @@ def test_a_beat_that_was_held_up_does_not_take_the_study_back(
     with pytest.raises(StudyLost, match="process 7 on host b has taken it over"):
         first.beat()
     assert json.loads(hosts.tag)["host"] == "b"
-
-
-def test_a_holder_that_is_silent_for_long_enough_is_replaced(hosts: Hosts) -> None:
-    """By the watcher's own clock, from its first look on."""
-    first = hosts.held("a")
-    began = hosts.clock.time
-    hosts.held("b")
-    assert 60 <= hosts.clock.time - began < 63
-    assert hosts.said[-1] == "process 7 on host a has not been heard of for 60 s: taken over"
-    with pytest.raises(StudyLost, match="process 7 on host b has taken it over"):
-        first.beat()
-    assert json.loads(hosts.tag)["host"] == "b"
-    first.release()
-    assert json.loads(hosts.tag)["host"] == "b"
-
-
-def test_a_beat_at_the_last_moment_counts(hosts: Hosts) -> None:
-    """The watcher looks once more when the time is up, after whatever kept it from looking."""
-    first = hosts.held("a")
-    hosts.clock.events.append((hosts.clock.time + 59.9, first.beat))
-    with pytest.raises(StudyBusy):
-        hosts.lease("b").claim()
-
-
-def test_a_study_given_back_while_it_is_watched_is_taken(hosts: Hosts) -> None:
-    """At the next look."""
-    first = hosts.held("a")
-    began = hosts.clock.time
-    hosts.clock.events.append((began + 3, first.release))
-    hosts.held("b")
-    assert hosts.clock.time - began < 6
-
-
-def test_the_next_run_on_the_same_machine_does_not_wait(hosts: Hosts) -> None:
-    """Whoever has the lock that the holder had knows that it is dead; others do not."""
-    hosts.held("a")
-    began = hosts.clock.time
-    second = hosts.lease("a", pid=8)
-    second.claim()
-    assert hosts.clock.time - began < 1
-    assert hosts.said == []
-    hosts.clock.events.append((hosts.clock.time + 5, second.beat))
-    with pytest.raises(StudyBusy, match="process 8 on host a"):
-        hosts.lease("a", place="another container", pid=9).claim()
-
-
-def test_no_lock_means_no_knowledge(hosts: Hosts) -> None:
-    """Two hosts whose files cannot be locked both have the place ""."""
-    hosts.lease("a", place="").claim()
-    began = hosts.clock.time
-    hosts.lease("b", place="").claim()
-    assert hosts.clock.time - began >= 60
 
 
 def test_of_two_claims_at_once_one_wins(hosts: Hosts) -> None:

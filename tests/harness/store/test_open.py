@@ -16,9 +16,8 @@ import pytest
 from harness.planning.fingerprints import Fingerprints
 from harness.planning.plan import Work, make_plan
 from harness.recording.final_numbers import flag_tags
-from harness.recording.provenance import code_version, package_versions
 from harness.recording.study_run import StudyRecord
-from harness.recording.trial_runs import TrialRecorder, params, run_name
+from harness.recording.trial_runs import TrialRecorder, run_name
 from harness.store import batches as writing
 from harness.store import open as tracking
 from harness.store.cleanup import close_dead_runs
@@ -27,8 +26,7 @@ from harness.store.ledger import Ledger
 from harness.store.open import Store, default_uri, open_store
 from harness.store.study_run import read_recorded
 from harness.store.tags import joined_tag, split_tag
-from reports.contract import Failure, State, Tag
-from ship.trial_config import TrialConfig
+from reports.contract import Failure
 from tests.harness.fakes import make_method, make_study
 
 
@@ -141,17 +139,12 @@ def forbidding() -> Iterator[str]:
         thread.join()
 
 
-def test_a_refused_host_name_says_what_to_do(forbidding: str, tmp_path: Path) -> None:
-    """mlflow server answers 403 to unknown Host headers."""
-    with pytest.raises(StoreError, match="--allowed-hosts"):
-        open_store(forbidding, tmp_path)
-
-
-def test_a_deleted_experiment_says_how_to_bring_it_back(store: Store) -> None:
-    """MLflow keeps its name taken."""
-    store.client.delete_experiment(store.create_experiment("small"))
-    with pytest.raises(StoreError, match="mlflow experiments restore --experiment-id"):
-        store.create_experiment("small")
+@pytest.mark.parametrize("user", ["", "me:geheim@"])
+def test_a_refused_host_name_says_what_to_do(forbidding: str, tmp_path: Path, user: str) -> None:
+    """mlflow server answers 403 to unknown Host headers; a user is no part of a host's name."""
+    with pytest.raises(StoreError, match="--allowed-hosts") as raised:
+        open_store(forbidding.replace("http://", f"http://{user}"), tmp_path)
+    assert "geheim" not in str(raised.value)
 
 
 def test_many_metrics_and_tags_are_written_in_pieces(store: Store) -> None:
@@ -164,35 +157,6 @@ def test_many_metrics_and_tags_are_written_in_pieces(store: Store) -> None:
     assert len(data.metrics) == 2001
     assert len(data.params) == 250
     assert {f"t{i}" for i in range(250)} <= set(data.tags)
-
-
-@pytest.mark.parametrize(
-    ("state", "status"),
-    [
-        (State.RUNNING, "RUNNING"),
-        (State.COMPLETE, "FINISHED"),
-        (State.PRUNED, "FINISHED"),
-        (State.FAIL, "FAILED"),
-        (State.INTERRUPTED, "KILLED"),
-    ],
-)
-def test_a_state_sets_mlflows_status(store: Store, state: State, status: str) -> None:
-    """Both say the same."""
-    run = store.client.create_run(store.create_experiment("small")).info.run_id
-    writing.set_state(store.client, run, state)
-    found = store.client.get_run(run)
-    assert (found.info.status, found.data.tags[Tag.STATE]) == (status, state)
-
-
-def test_dead_runs_are_closed(store: Store) -> None:
-    """And finished ones left alone."""
-    experiment = store.create_experiment("small")
-    dead = store.client.create_run(experiment).info.run_id
-    done = store.client.create_run(experiment).info.run_id
-    writing.set_state(store.client, done, State.COMPLETE)
-    assert close_dead_runs(store.client, experiment) == 1
-    assert store.client.get_run(dead).info.status == "KILLED"
-    assert store.client.get_run(done).info.status == "FINISHED"
 
 
 @pytest.mark.parametrize(
@@ -211,15 +175,6 @@ def test_a_dead_run_keeps_the_state_that_was_written(
     assert (closed.info.status, closed.data.tags["ship.state"]) == (status, kept)
     told = closed.data.tags.get("ship.reason")
     assert told == (None if kept == written else "its driver ended without closing it")
-
-
-def test_params_are_the_dotted_fields() -> None:
-    """A group with variants is there by its name too, like the factor that varies it."""
-    found = params(TrialConfig.model_validate({"finetuner": "tip_adapter"}))
-    assert found["generator"] == found["generator.name"] == "vae"
-    assert found["generator.n_ctx"] == "4"
-    assert found["max_classes"] == "null"
-    assert found["backbone"] == "pocket"
 
 
 def test_raised_flags_become_one_tag() -> None:
@@ -272,42 +227,6 @@ def test_epochs_are_flushed_at_most_once_a_second(
     (run,) = store.client.search_runs(["1"], filter_string="tags.`ship.kind` = 'trial'")
     assert len(store.client.get_metric_history(run.info.run_id, "final/loss")) == 300
     assert run.data.tags["ship.reason"] == "why"
-
-
-def test_a_store_that_breaks_is_a_store_error(
-    recorder: TrialRecorder, work: Work, store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Whatever it raises."""
-
-    def broken(*_: Any, **__: Any) -> None:
-        raise OSError("disk full\nand more")
-
-    recorder.start("t", work)
-    monkeypatch.setattr(store.client, "log_batch", broken)
-    with pytest.raises(StoreError, match="disk full") as error:
-        recorder.prune("t", "why")
-    assert "\n" not in str(error.value)
-
-
-def test_long_tags_go_on_in_further_ones(store: Store) -> None:
-    """MLflow would cut them after 8000 characters."""
-    text = json.dumps(["x" * 30] * 1000)
-    tags = split_tag("ship.wanted", text)
-    assert list(tags)[:2] == ["ship.wanted", "ship.wanted.1"]
-    run = store.client.create_run(store.create_experiment("small")).info.run_id
-    writing.log(store.client, run, tags=tags)
-    assert joined_tag("ship.wanted", store.client.get_run(run).data.tags) == text
-
-
-def test_a_described_study_is_left_alone_the_second_time(store: Store, tmp_path: Path) -> None:
-    """Only what is new is written."""
-    prints = Fingerprints(make_method(tmp_path / "log"), None, tmp_path / "cache")
-    experiment = store.create_experiment("small")
-    for keys, new in [({}, True), ({}, False), ({"seeds": 3}, True), ({"seeds": 3}, False)]:
-        study = make_study(**keys)
-        record = StudyRecord.create(store, experiment, study)
-        assert record.describe(study, make_plan(study, Ledger(), prints)) is new
-    assert len(store.client.search_runs([experiment])) == 1
 
 
 def test_a_driver_that_dies_while_it_describes_a_smaller_study(
@@ -394,17 +313,8 @@ def test_a_runs_name_is_no_longer_than_a_database_takes(work: Work) -> None:
     assert len(run_name(long)) == 250
 
 
-def test_code_and_packages_are_named() -> None:
-    """For the provenance of a number."""
-    assert code_version().split("+")[0]
-    assert set(json.loads(package_versions())) >= {"ship-sweep", "torch", "numpy"}
-
-
-def test_a_stores_password_is_not_shown(tmp_path: Path) -> None:
+def test_a_stores_password_is_not_shown() -> None:
     """Whatever is wrong with the store."""
-    with pytest.raises(StoreError) as raised:
-        open_store("http://me:geheim@127.0.0.1:9", tmp_path)
-    assert "geheim" not in str(raised.value) and "***@127.0.0.1:9" in str(raised.value)
     with pytest.raises(StoreError) as raised, store_errors("postgresql://me:geheim@h/d"):
         raise OSError("no route to postgresql://me:geheim@h/d")
     assert "geheim" not in str(raised.value)
@@ -425,11 +335,3 @@ def test_what_is_no_web_server_is_a_clear_error(tmp_path: Path) -> None:
         with pytest.raises(StoreError, match="no MLflow server answers"):
             open_store(f"http://127.0.0.1:{server.getsockname()[1]}", tmp_path)
         thread.join()
-
-
-def test_a_user_in_a_servers_address_is_no_part_of_its_host_name(forbidding: str) -> None:
-    """The server is asked at its own name, and what it answers is told without the password."""
-    uri = forbidding.replace("http://", "http://me:geheim@")
-    with pytest.raises(StoreError, match="--allowed-hosts") as raised:
-        open_store(uri, Path.cwd())
-    assert "geheim" not in str(raised.value)

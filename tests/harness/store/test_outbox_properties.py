@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.store.batches import log, set_state
+from harness.store.datasets import Dataset
 from harness.store.outbox.calls import Sender
 from harness.store.outbox.client import Outbox
 from harness.store.outbox.journal import Drivers, Head, Journal
@@ -20,7 +21,7 @@ FATES = ["ok", "ok", "before", "after", "crash before", "crash after"]
 # what a driver does next: write, or give the courier a turn; numbers choose among the runs
 steps = st.lists(
     st.tuples(
-        st.sampled_from(["create", "points", "tag", "untag", "state", "turn", "turn"]),
+        st.sampled_from(["create", "points", "tag", "untag", "state", "reads", "turn", "turn"]),
         st.integers(0, 3),
     ),
     max_size=30,
@@ -96,6 +97,7 @@ class Driver:
             "points": lambda: log(box, run, metrics=values, step=tick, params={f"p{tick}": tick}),
             "tag": lambda: log(box, run, tags={"k": str(tick)}),
             "untag": lambda: box.delete_tag(run, "k"),
+            "reads": lambda: box.log_datasets(run, [Dataset(f"d{tick}", "digest", "test")]),
             "state": lambda: set_state(box, run, state, {"why": str(tick)}),
         }
         found[kind]()

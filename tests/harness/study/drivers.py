@@ -18,6 +18,8 @@ ROOT = Path(__file__).parents[3]
 
 # An epoch that lasts until its worker is killed: a trial is running whenever the signal comes.
 ENDLESS = 3600.0
+# where a fault concerns the driver and its store alone: trials run in the driver
+HERE = {"in_process": True}
 
 
 class Driver:
@@ -33,7 +35,7 @@ class Driver:
     ) -> None:
         self.mark = uuid.uuid4().hex
         paths = [bench.uri, str(bench.log), str(bench.cache), str(seconds)]
-        paths.append(json.dumps({"study": {"name": name}, **(fault or {})}))
+        paths.append(json.dumps({**(fault or {}), "study": {"name": name, **(fault or {}).get("study", {})}}))
         self.process = subprocess.Popen(
             [sys.executable, "-m", "tests.harness.driver", *paths],
             cwd=ROOT,

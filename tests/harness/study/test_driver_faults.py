@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,15 +18,16 @@ from tests.harness.conftest import Bench
 from tests.harness.driver import study
 from tests.harness.fakes import make_study
 from tests.harness.same_table import assert_same_table
+from tests.harness.study.drivers import HERE
 
 ROOT = Path(__file__).parents[3]
 Calm = Callable[[StudyConfig], str]
 pytestmark = pytest.mark.faults
 
 
-def drive(bench: Bench, fault: object) -> subprocess.CompletedProcess[str]:
+def drive(bench: Bench, fault: dict[str, Any]) -> subprocess.CompletedProcess[str]:
     """Run the driver with a fault to its end."""
-    paths = [bench.uri, str(bench.log), str(bench.cache), "0.05", json.dumps(fault)]
+    paths = [bench.uri, str(bench.log), str(bench.cache), "0.05", json.dumps({**HERE, **fault})]
     return subprocess.run(
         [sys.executable, "-m", "tests.harness.driver", *paths],
         cwd=ROOT,
@@ -45,7 +47,7 @@ def drive(bench: Bench, fault: object) -> subprocess.CompletedProcess[str]:
         pytest.param({"in": "set_terminated", "call": 1, "after": False}, id="before the state"),
     ],
 )
-def test_a_driver_killed_while_it_writes(bench: Bench, calm: Calm, die: object) -> None:
+def test_a_driver_killed_while_it_writes(bench: Bench, calm: Calm, die: dict[str, Any]) -> None:
     """The next run closes what was left RUNNING, and ends with the undisturbed table."""
     done = drive(bench, {"die": die})
     assert done.returncode == -signal.SIGKILL, done.stdout + done.stderr
@@ -74,6 +76,7 @@ def test_a_clock_that_jumps_in_mid_study(bench: Bench, calm: Calm, hours: int) -
 KILLED_REPORT = """
 import os, signal, sys
 from pathlib import Path
+from typing import Any
 from reports.cli import render
 left = [int(sys.argv[3])]
 original = Path.replace
@@ -112,6 +115,7 @@ def test_a_report_that_is_killed_leaves_whole_files(bench: Bench, tmp_path: Path
 FIRST_TOUCH = """
 import sys
 from pathlib import Path
+from typing import Any
 from harness.store.open import open_store
 from harness.store.batches import log
 folder, name = Path(sys.argv[1]), sys.argv[2]

@@ -53,8 +53,8 @@ def test_rays_own_exit_is_an_interrupt(bench: Bench, monkeypatch: pytest.MonkeyP
     def leave(*_: Any) -> None:
         raise SystemExit(15)
 
-    monkeypatch.setattr(execution.Execution, "here", leave)
-    outcome = bench.run(make_study(**SMALL), in_process=False)
+    monkeypatch.setattr(execution.Execution, "in_process", leave)
+    outcome = bench.run(make_study(**SMALL))
     assert outcome.interrupted
     assert bench.parent().info.status == "KILLED"
 

@@ -25,7 +25,7 @@ from tests.harness.study.drivers import marked, wait_for
 ROOT = Path(__file__).parents[3]
 HEAD, WORKER = "10.99.0.1", "10.99.0.2"
 PORT = 26379
-CUT_SECONDS = 20
+CUT_SECONDS = 5
 SIX: dict[str, Any] = {"space": {"generator.n_ctx": [1, 2, 3, 4, 6, 8]}}
 TOLD = re.compile("its node was lost|the connection to its worker was lost")
 # With Ray's own patience the node is kept, and a connection to it may break or not; with less
@@ -176,12 +176,14 @@ def test_a_link_that_is_cut_for_a_while(
 ) -> None:
     """The study goes on with the host that it reaches; no setting fails, the table is the same."""
     fault = {"address": f"{HEAD}:{PORT}", "study": SIX}
-    paths = [bench.uri, str(bench.log), str(bench.cache), "3.0", json.dumps(fault)]
+    paths = [bench.uri, str(bench.log), str(bench.cache), "2.0", json.dumps(fault)]
     driver = hosts.start(0, sys.executable, "-m", "tests.harness.driver", *paths)
     output = tmp_path / f"host-0-{len(hosts.processes) - 1}.log"
     wait_for(lambda: hosts.trains(0) and hosts.trains(1))
     hosts.link("down")
     time.sleep(CUT_SECONDS)
+    if hosts.patience:
+        wait_for(lambda: "INTERRUPTED" in bench.states())  # the node has been given up
     hosts.link("up")
     code = driver.wait(timeout=200)
     assert code == 0, output.read_text()
@@ -190,7 +192,6 @@ def test_a_link_that_is_cut_for_a_while(
     reasons = {run.data.tags["ship.reason"] for run in bench.trials()
                if run.data.tags["ship.state"] == "INTERRUPTED"}  # fmt: skip
     assert all(TOLD.match(reason) for reason in reasons), reasons
-    assert reasons or not hosts.patience
     bench.check_invariants()
     assert_same_table(bench.uri, calm(study(**SIX)))
     hosts.close()

@@ -7,7 +7,7 @@ import pytest
 
 from tests.harness.conftest import Bench
 from tests.harness.servers import MlflowServer
-from tests.harness.study.drivers import Driver
+from tests.harness.study.drivers import HERE, Driver
 
 # What a study of the driver prints.
 OWN = re.compile(r"features: .*|start     n_ctx=.*|\[\d/4\] complete  n_ctx=.*|StudyOutcome\(.*|")
@@ -15,7 +15,7 @@ OWN = re.compile(r"features: .*|start     n_ctx=.*|\[\d/4\] complete  n_ctx=.*|S
 
 def strange_lines(bench: Bench) -> list[str]:
     """What a study and its report print on both streams, that is not the study's own."""
-    code, output = Driver(bench, 0.0, fault={"publish": True}).end(240)
+    code, output = Driver(bench, 0.0, fault={**HERE, "publish": True}).end(240)
     assert code == 0, output
     assert "[4/4] complete" in output
     assert bench.parent().data.metrics["headline/best/harmonic_mean"] > 0

@@ -15,7 +15,7 @@ from harness.config.study_config import StudyConfig
 from tests.harness.conftest import Bench
 from tests.harness.driver import study
 from tests.harness.same_table import assert_same_table
-from tests.harness.study.drivers import marked, wait_for
+from tests.harness.study.drivers import HERE, marked, wait_for
 
 ROOT = Path(__file__).parents[3]
 Calm = Callable[[StudyConfig], str]
@@ -48,7 +48,7 @@ mkdir "$disk" && mount -t tmpfs -o size=6m tmpfs "$disk" && cp "$store" "$disk/m
 eval "$begin"
 "$@" "$fault" >"$disk.first" 2>&1; echo $? >"$disk.code"
 eval "$mend"
-"$@" >"$disk.second" 2>&1; code=$?
+"$@" '{"in_process": true}' >"$disk.second" 2>&1; code=$?
 cp "$disk/mlflow.db" "$disk.db"
 exit $code
 """
@@ -60,10 +60,11 @@ def test_a_store_whose_disk_fails(
 ) -> None:
     """One line, exit code 2, no process left; mended, the same command ends with the same table."""
     disk, mark = tmp_path / "disk", uuid.uuid4().hex
-    fault = json.dumps({"shell": f"dd if=/dev/zero of={disk}/ballast bs=1k 2>/dev/null", "at": 4})
-    begin, mend = "true", f"rm {disk}/ballast"
+    full = {"shell": f"dd if=/dev/zero of={disk}/ballast bs=1k 2>/dev/null", "at": 4}
+    fault, begin, mend = json.dumps({**HERE, **full}), "true", f"rm {disk}/ballast"
     if trouble == "read-only":  # from the start: what is open for writing cannot be made so
-        fault, begin, mend = "{}", f"mount -o remount,ro {disk}", f"mount -o remount,rw {disk}"
+        fault = json.dumps(HERE)
+        begin, mend = f"mount -o remount,ro {disk}", f"mount -o remount,rw {disk}"
     driver = [sys.executable, "-m", "tests.harness.driver", f"sqlite:///{disk}/mlflow.db"]
     driver += [str(bench.log), str(bench.cache), "0.2"]
     script = [*UNSHARED, "sh", "-c", SCRIPT, "sh", str(empty_store), str(disk), fault, begin, mend]
@@ -107,11 +108,12 @@ def test_cache_and_checkpoints_whose_disk_fails(
     """Full in mid-study, it costs the checkpoints alone; one that is read-only is told at once."""
     disk, mark = tmp_path / "disk", uuid.uuid4().hex
     checkpoints = {"checkpoint_every": 0.0}
+    here = {**HERE, "study": checkpoints}
     ballast = f"dd if=/dev/zero of={disk}/ballast bs=1k 2>/dev/null"
-    fault = {"study": checkpoints, "shell": ballast, "at": 2}
+    fault = {**here, "shell": ballast, "at": 2}
     begin = "true"
     if trouble == "read-only":
-        fault, begin = {"study": checkpoints}, f"mount -o remount,ro {disk}"
+        fault, begin = here, f"mount -o remount,ro {disk}"
     driver = [sys.executable, "-m", "tests.harness.driver", bench.uri, str(bench.log), str(disk)]
     script = [*UNSHARED, "sh", "-c", FOLDERS, "sh", str(disk), begin]
     done = subprocess.run(

@@ -5,6 +5,7 @@ import sqlite3
 import time
 from collections.abc import Callable
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from threading import Thread
 
@@ -16,13 +17,13 @@ from tests.harness.conftest import Bench
 from tests.harness.driver import study
 from tests.harness.fakes import sleepy
 from tests.harness.same_table import assert_same_table
-from tests.harness.study.drivers import Driver, wait_for
+from tests.harness.study.drivers import HERE, Driver, wait_for
 
 pytestmark = pytest.mark.faults
 
 Calm = Callable[[StudyConfig], str]
-# longer than MLflow itself waits for a lock
-LOCKED_SECONDS = 12.0
+# how long the file is locked, and how long MLflow waits for that
+LOCKED_SECONDS, WAITED_SECONDS = 3.0, 0.3
 
 
 def run_while(bench: Bench, act: Callable[[Path], None]) -> None:
@@ -54,7 +55,7 @@ def test_a_store_that_is_deleted_ends_the_study(
     """One line says so; the next command makes a new store, and all of the study in it."""
     with pytest.raises(StoreError, match=r"mlflow\.db was deleted or moved away while it was in"):
         run_while(bench, Path.unlink)
-    code, output = drive(0.0).end()
+    code, output = drive(0.0, fault=HERE).end()
     assert code == 0, output
     made = Path(bench.uri.removeprefix("sqlite:///"))
     made = made.rename(made.with_name("made.db"))  # this process's MLflow has the old one open
@@ -73,8 +74,12 @@ def test_a_store_that_is_overwritten_ends_the_study(bench: Bench) -> None:
     assert Path(bench.uri.removeprefix("sqlite:///")).read_bytes() == rubbish
 
 
-def test_a_store_that_is_locked_for_a_while_is_waited_for(bench: Bench, calm: Calm) -> None:
+def test_a_store_that_is_locked_for_a_while_is_waited_for(
+    bench: Bench, calm: Calm, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Trials go on, and what they say waits on disk: no setting runs twice."""
+    impatient = partial(sqlite3.connect, timeout=WAITED_SECONDS)
+    monkeypatch.setattr(sqlite3.dbapi2, "connect", impatient)  # SQLAlchemy's
 
     def lock(path: Path) -> None:
         with closing(sqlite3.connect(path, timeout=60, isolation_level=None)) as base:
@@ -83,6 +88,7 @@ def test_a_store_that_is_locked_for_a_while_is_waited_for(bench: Bench, calm: Ca
             base.execute("ROLLBACK")
 
     run_while(bench, lock)
+    assert (bench.cache / "outbox" / "queue.sqlite3").exists()  # where writes have waited
     bench.check_invariants()
     assert len(bench.lines()) == 8
     assert_same_table(bench.uri, calm(study()))
