@@ -154,6 +154,27 @@ def test_files_named_in_the_architecture_exist() -> None:
     assert len(paths) > 10 and not [path for path in paths if not (ROOT / path).exists()]
 
 
+def test_each_fault_names_its_tests() -> None:
+    """The rows of the faults' table come again as a list, in order, each with tests that exist."""
+    table, _, listed = (
+        (DOCS / "faults.md").read_text("utf-8").partition("\n## The tests of each row\n")
+    )
+    rows = re.findall(r"^\| (.+?) \| ", table, flags=re.MULTILINE)[2:]
+    items = re.findall(r"^- (.+?):\s+(`.*?`)(?=\n- |\s*\Z)", listed, flags=re.DOTALL | re.MULTILINE)
+    assert len(items) > 15 and [fault for fault, _ in items] == [_short(row) for row in rows]
+    for fault, tests in items:
+        for name in re.findall(r"`(.+?)`", tests):
+            path, test = name.split("::")
+            file = ROOT / (path if path.startswith("tests/") else f"tests/harness/{path}")
+            assert file.exists(), f"{fault}: {name}"
+            assert f"\ndef {test}(" in file.read_text("utf-8"), f"{fault}: {name}"
+
+
+def _short(row: str) -> str:
+    """A row's first cell without the command that is its example."""
+    return re.sub(r" \(`.*", "", row)
+
+
 def test_readme_is_short() -> None:
     """The README has at most 1000 words; the rest belongs to docs/."""
     words = [w for w in (ROOT / "README.md").read_text("utf-8").split() if re.search(r"\w", w)]

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -64,6 +65,15 @@ def prepared(name: str, uri: str, seen: dict[str, Any]) -> reports.cli.Prepared:
 def invoke(*args: str) -> Any:
     """Run the command in this process."""
     return CliRunner().invoke(cli.app, list(args))
+
+
+def raising(error: BaseException) -> Callable[..., StudyOutcome]:
+    """A run_study that ends so."""
+
+    def run_study(*_: Any, **__: Any) -> StudyOutcome:
+        raise error
+
+    return run_study
 
 
 def test_complete_study_exits_0_and_says_how_to_see_it(calls: dict[str, Any]) -> None:
@@ -191,6 +201,7 @@ def test_detect_runs_stages(calls: dict[str, Any], monkeypatch: pytest.MonkeyPat
     ("options", "words"),
     [
         (["--max-seeds", "9"], "--max-seeds must come with --detect"),
+        (["--path", "--detect", "1"], "--path must come without --detect"),
         (["--detect", "1", "--set", "scheduler=asha"], "--detect needs scheduler: none, got asha"),
         (["--detect", "1", "--dry-run", "--set", "seeds=1"], "--detect needs seeds to be at least"),
     ],
@@ -214,13 +225,6 @@ def test_path_runs_rounds(calls: dict[str, Any], monkeypatch: pytest.MonkeyPatch
     assert result.exit_code == 0 and "shown" in calls
     assert result.stdout.startswith("path from the baseline to n_ctx=8: nothing is missing\n")
     assert "nothing is missing" not in invoke("--space", "joint").stdout
-
-
-def test_path_and_detect_exclude_each_other(calls: dict[str, Any]) -> None:
-    """One line and exit code 2, before anything runs."""
-    result = invoke("--space", "prompt_len", "--path", "--detect", "1")
-    assert (result.exit_code, len(result.stderr.splitlines())) == (2, 1)
-    assert result.stderr.startswith("--path must come without --detect") and "study" not in calls
 
 
 def test_path_of_a_dry_run(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -314,46 +318,36 @@ def test_a_report_of_an_earlier_stage_is_not_shown(
 
 
 @pytest.mark.parametrize(
-    "error", [UserError("no such store"), BackboneError("no such tower"), KeyboardInterrupt()]
+    ("error", "code", "said"),
+    [
+        # a user's mistake that only running finds
+        (UserError("no such store"), 2, "no such store\n"),
+        (BackboneError("no such tower"), 2, "no such tower\n"),
+        # no mistake: a job that is run again on this code finishes the study
+        (
+            StoreAway("http://me:geheim@host: 3 writes wait in FILE"),
+            3,
+            "incomplete: http://***@host: 3 writes wait in FILE\n",
+        ),
+        (StudyLost("it is another's"), 3, "incomplete: it is another's\n"),
+        (KeyboardInterrupt(), 130, None),
+    ],
 )
-def test_mistakes_found_later_are_one_line(
-    monkeypatch: pytest.MonkeyPatch, error: BaseException
+def test_what_ends_a_run_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, error: BaseException, code: int, said: str | None
 ) -> None:
-    """A user's mistake that only running finds exits with 2 and no traceback; Ctrl-C with 130."""
-
-    def run_study(*_: Any, **__: Any) -> StudyOutcome:
-        raise error
-
-    monkeypatch.setattr(harness.study, "run_study", run_study)
+    """With an exit code of its own, and no traceback."""
+    monkeypatch.setattr(harness.study, "run_study", raising(error))
     result = invoke("--space", "prompt_len")
-    stopped = isinstance(error, KeyboardInterrupt)
-    assert result.exit_code == (130 if stopped else 2)
-    assert len(result.stderr.splitlines()) == 1
-    assert stopped or result.stderr == f"{error}\n"
-
-
-def test_a_store_that_is_away_leaves_the_study_incomplete(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No mistake of the user's: a job that is run again on this code finishes it."""
-
-    def run_study(*_: Any, **__: Any) -> StudyOutcome:
-        raise StoreAway("http://me:geheim@host: 3 writes wait in FILE")
-
-    monkeypatch.setattr(harness.study, "run_study", run_study)
-    result = CliRunner().invoke(cli.app, ["--space", "prompt_len.yaml"])
-    assert result.exit_code == cli.INCOMPLETE
-    assert result.stderr == "incomplete: http://***@host: 3 writes wait in FILE\n"
+    assert result.exit_code == code
+    assert len(result.stderr.splitlines()) == 1 and said in (None, result.stderr)
 
 
 def test_a_bug_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
     """An error that is not the user's keeps its traceback."""
-
-    def run_study(*_: Any, **__: Any) -> StudyOutcome:
-        raise ValueError("shapes differ")
-
-    monkeypatch.setattr(harness.study, "run_study", run_study)
+    monkeypatch.setattr(harness.study, "run_study", raising(ValueError("shapes differ")))
     result = invoke("--space", "prompt_len")
-    assert result.exit_code == 1
-    assert str(result.exception) == "shapes differ"
+    assert (result.exit_code, str(result.exception)) == (1, "shapes differ")
 
 
 @pytest.mark.parametrize(
@@ -520,17 +514,6 @@ def test_a_changed_study_is_refused_in_one_message(monkeypatch: pytest.MonkeyPat
         assert "Run these settings anew? [y/N]" in asked.stdout
 
 
-def test_a_study_that_is_anothers_now_is_incomplete(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One line, exit code 3."""
-
-    def run_study(*_: Any, **__: Any) -> StudyOutcome:
-        raise StudyLost("it is another's")
-
-    monkeypatch.setattr(harness.study, "run_study", run_study)
-    result = invoke("--space", "prompt_len")
-    assert (result.exit_code, result.stderr) == (3, "incomplete: it is another's\n")
-
-
 def test_list_shows_each_packaged_space_with_its_line() -> None:
     """--list has a line for every packaged study."""
     result = invoke("--list")
@@ -538,12 +521,6 @@ def test_list_shows_each_packaged_space_with_its_line() -> None:
     for name in ("prompt_len", "kl_weight", "latent_dim", "joint"):
         assert name in result.stdout
     assert "prompt length of SHIP's generator" in result.stdout
-
-
-def test_list_options() -> None:
-    """--list-options prints the list (see test_listing) and exits with 0."""
-    result = invoke("--list-options")
-    assert result.exit_code == 0 and "caltech101" in result.stdout
 
 
 def test_version() -> None:

@@ -35,7 +35,8 @@ class Driver:
     ) -> None:
         self.mark = uuid.uuid4().hex
         paths = [bench.uri, str(bench.log), str(bench.cache), str(seconds)]
-        paths.append(json.dumps({**(fault or {}), "study": {"name": name, **(fault or {}).get("study", {})}}))
+        given = fault or {}
+        paths.append(json.dumps({**given, "study": {"name": name, **given.get("study", {})}}))
         self.process = subprocess.Popen(
             [sys.executable, "-m", "tests.harness.driver", *paths],
             cwd=ROOT,

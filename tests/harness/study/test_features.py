@@ -154,14 +154,6 @@ def test_another_checkpoint_file_is_another_backbone(tmp_path: Path) -> None:
     assert fingerprint().endswith("-2")
 
 
-def test_a_broken_memory_is_no_harm(tmp_path: Path) -> None:
-    """It is written anew."""
-    (tmp_path / "cache").mkdir()
-    (tmp_path / "cache" / "fingerprints.json").write_text("{broken")
-    assert make_prints(tmp_path).backbone("pocket") == "weights-of-pocket"
-    assert make_prints(tmp_path).backbone("pocket") == "weights-of-pocket"
-
-
 @given(
     flips=st.lists(st.tuples(st.integers(0), st.integers(1, 255)), max_size=3),
     kept=st.none() | st.integers(0),

@@ -2,7 +2,6 @@
 
 import json
 import math
-import signal
 from collections.abc import Callable
 from typing import Any
 
@@ -20,7 +19,6 @@ from ship.trial_config import TrialConfig
 from tests.harness import fakes
 from tests.harness.conftest import Bench
 from tests.harness.fakes import make_study
-from tests.harness.study.drivers import Driver, wait_for
 
 N_CTX, KL, SHOTS = "generator.n_ctx", "generator.kl_weight", "shots"
 CORNERS = {
@@ -324,21 +322,3 @@ def test_a_dry_run_says_what_would_run(
     study, line = path_stage(corner(), plan)
     assert plan(study).finished and line == f"{WHERE}: nothing is missing, 3 steps"
     assert len(bench.lines()) == before
-
-
-@pytest.mark.faults
-def test_a_driver_killed_on_the_path_goes_on(bench: Bench, drive: Callable[..., Driver]) -> None:
-    """What had finished is kept by a run without --path, and the next one with it ends whole."""
-    keys = {"space": CORNERS, "trials": 1}
-    first = drive(0.5, fault={"study": keys, "path": True})
-    wait_for(lambda: len(bench.lines()) > 2 * 2)  # one step from the baseline has begun
-    first.signal_group(signal.SIGKILL)
-    first.process.wait()
-    done = len(runs_for_path(bench))
-    assert done >= 2 and "RUNNING" in bench.states()
-    outcome = bench.run(corner())
-    assert outcome.complete and outcome.done == done and not outcome.ran
-    code, output = drive(0.0, fault={"study": keys, "path": True}).end()
-    assert code == 0 and ": nothing is missing, " in output, output
-    bench.check_invariants()
-    assert not path_of(bench).missing

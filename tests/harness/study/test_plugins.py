@@ -97,12 +97,12 @@ def test_a_file_goes_through_a_study_to_the_table(ray_bench: Bench, tmp_path: Pa
     assert first != second
 
 
-def test_what_a_plugin_has_trained_is_kept_and_loaded(ray_bench: Bench, tmp_path: Path) -> None:
+def test_what_a_plugin_has_trained_is_kept_and_loaded(bench: Bench, tmp_path: Path) -> None:
     """`save: true` needs nothing of a plugin but learned()."""
     load_plugins([written(tmp_path)])
-    assert ray_bench.run(study(save=True), method=Method()).complete
-    run = ray_bench.trials()[0].info.run_id
-    loaded = harness.load_trained(f"runs:/{run}", 1, tracking_uri=ray_bench.uri)
+    assert bench.run(study(save=True), method=Method()).complete
+    run = bench.trials()[0].info.run_id
+    loaded = harness.load_trained(f"runs:/{run}", 1, tracking_uri=bench.uri)
     assert loaded.config.finetuner.name == "nearest_mean"
     made, labels = loaded.features(per_class=2)
     logits = loaded.logits(made)

@@ -13,7 +13,6 @@ from tests.harness.servers import MlflowServer
 
 @pytest.mark.faults
 def test_a_study_goes_on_without_its_files(
-    local_ray: None,
     empty_store: Path,
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,

@@ -11,7 +11,6 @@ from typing import Any
 
 import polars as pl
 import pytest
-from rich.console import Console
 
 from harness.checkpoint_storage import StorageError
 from harness.cli.exit import Closing
@@ -22,23 +21,11 @@ from harness.store import Ledger
 from harness.store.errors import StoreAway, StoreError
 from harness.study.context import Site
 from harness.study.preview import plan_study
-from harness.study.run import run_study
 from reports.cli import changes_from_now, prepare
 from reports.contract import State
 from reports.read.records import load_records
 from tests.harness.conftest import Bench
 from tests.harness.fakes import make_study, sleepy, truth
-
-
-def test_a_grid_runs_every_setting_once_and_ends_complete(ray_bench: Bench) -> None:
-    """Three settings with two seeds give three runs and nothing else."""
-    outcome = ray_bench.run(make_study())
-    assert (outcome.done, outcome.failed, outcome.pruned, outcome.missing) == (3, 0, 0, 0)
-    assert outcome.complete
-    assert ray_bench.states() == ["COMPLETE"] * 3
-    assert len(ray_bench.lines()) == 6
-    assert ray_bench.parent().info.status == "FINISHED"
-    ray_bench.check_invariants()
 
 
 def test_a_finished_study_is_left_alone(bench: Bench) -> None:
@@ -211,32 +198,6 @@ def test_an_added_seed_runs_alone(bench: Bench) -> None:
     bench.check_invariants()
 
 
-@pytest.mark.slow
-def test_an_added_level_runs_alone_and_a_removed_one_is_not_wanted(bench: Bench) -> None:
-    """The study is a desired state; what is no longer wanted stays in MLflow."""
-    bench.run(make_study())
-    first = len(bench.lines())
-    study = make_study(space={"generator.n_ctx": [2, 4, 8]})
-    assert bench.run(study).done == 3
-    assert {line.split()[2] for line in bench.lines()[first:]} == {"8"}
-    wanted = json.loads(bench.parent().data.tags["ship.wanted"])
-    assert [entry["assignment"]["generator.n_ctx"] for entry in wanted] == [2, 4, 8]
-    assert len(bench.trials()) == 4
-
-
-@pytest.mark.slow
-def test_reference_arms_run_first_and_once(bench: Bench) -> None:
-    """An arm that equals a setting shares its run."""
-    space = {"generator": ["none", "vae"]}
-    outcome = bench.run(make_study(space=space, reference_arms=True, seeds=1))
-    assert outcome.done == 5  # zero_shot, text_feature, real_pictures, none, vae
-    assert [run.data.tags["ship.arm"] for run in bench.trials()][-2:] == ["", ""]
-    wanted = json.loads(bench.parent().data.tags["ship.wanted"])
-    shared = [entry for entry in wanted if entry["arm"] == "no_synthetic"]
-    levels = {entry["setting_key"] for entry in wanted if not entry["arm"]}
-    assert shared[0]["setting_key"] in levels
-
-
 def test_two_datasets_read_their_own_features(bench: Bench) -> None:
     """A data set as a factor gives each trial its own feature set."""
     factor = Factor(choices=("emoji", "caltech101"), baseline="emoji")
@@ -293,14 +254,6 @@ def test_tpe_goes_on_where_it_stopped(bench: Bench) -> None:
     assert len(json.loads(bench.parent().data.tags["ship.wanted"])) == 6
 
 
-@pytest.mark.slow
-def test_a_space_that_ends_is_finished_before_trials_are(bench: Bench) -> None:
-    """Three levels and trials: 20 make three settings."""
-    study = make_study(sampler="random", trials=20, seeds=1)
-    assert bench.run(study).done == 3
-    assert not bench.run(study).ran
-
-
 def test_a_deleted_experiment_is_a_clear_error(bench: Bench) -> None:
     """Its name stays taken, so the error says how to bring it back."""
     store = bench.store()
@@ -338,17 +291,8 @@ def test_an_interrupt_before_the_sweep_is_an_outcome(bench: Bench) -> None:
     def extract(*_: Any) -> None:
         signal.raise_signal(signal.SIGINT)
 
-    method = replace(bench.method, extract=extract)
-    outcome = run_study(
-        make_study(),
-        data_root=None,
-        tracking_uri=bench.uri,
-        cache_dir=bench.cache,
-        method=method,
-        console=Console(quiet=True),
-    )
-    assert outcome.interrupted
-    assert outcome.missing == 3
+    outcome = bench.run(make_study(), method=replace(bench.method, extract=extract))
+    assert outcome.interrupted and outcome.missing == 3
     bench.check_invariants()
 
 
@@ -365,14 +309,7 @@ def test_an_interrupt_while_the_store_is_away_is_an_interrupt(
 
     monkeypatch.setattr(Site, "outcome", away)
     with pytest.raises(KeyboardInterrupt):
-        run_study(
-            make_study(),
-            data_root=None,
-            tracking_uri=bench.uri,
-            cache_dir=bench.cache,
-            method=replace(bench.method, extract=extract),
-            console=Console(quiet=True),
-        )
+        bench.run(make_study(), method=replace(bench.method, extract=extract))
     assert bench.parent().data.tags["ship.state"] == "INTERRUPTED"
 
 

@@ -4,7 +4,7 @@ import io
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -215,12 +215,3 @@ def check_twice(bench: Bench) -> None:
             log(store.client, run_id, metrics=values, step=step, params={"p": 1}, tags={"t": "u"})
     for key in ("a", "nan", "inf"):
         assert [p.step for p in store.client.get_metric_history(run_id, key)] == list(range(5))
-
-
-def test_a_password_is_only_in_the_uri(there: Bench) -> None:
-    """A server that is away from the start is one line, without it."""
-    from harness.store.errors import StoreError
-
-    gone = replace(there, uri="http://me:geheim@127.0.0.1:9")
-    with pytest.raises(StoreError, match=r"http://\*\*\*@127.0.0.1:9: no MLflow server answers"):
-        gone.run(study("gone"))

@@ -157,7 +157,6 @@ def server(empty_store: Path, tmp_path: Path) -> Iterator[Callable[[str], Mlflow
 
 @pytest.mark.faults
 def test_files_come_from_a_tracking_server(
-    local_ray: None,
     server: Callable[[str], MlflowServer],
     tmp_path: Path,
     pictures: FeatureSet,
@@ -175,20 +174,3 @@ def test_files_come_from_a_tracking_server(
         assert harness.load_trained(place, clip=pocket, tracking_uri=bench.uri).seed == 1
     with pytest.raises(UserError, match=re.escape(info.run_id)):
         harness.load_trained(f"runs:/{info.run_id}", 7, clip=pocket, tracking_uri=bench.uri)
-
-
-@pytest.mark.faults
-def test_a_server_that_refuses_files_loses_them_alone(
-    local_ray: None,
-    server: Callable[[str], MlflowServer],
-    tmp_path: Path,
-    pictures: FeatureSet,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    """The runs are complete, and the user is told which files are lost."""
-    no_folder = tmp_path / "file"
-    no_folder.touch()
-    bench = Bench(server(str(no_folder / "inside")).uri, tmp_path / "log", tmp_path / "cache")
-    assert run(bench, pictures, study()).complete
-    assert all(one.data.tags["ship.state"] == "COMPLETE" for one in bench.trials())
-    assert "trained/seed_1.safetensors could not be kept in MLflow: it answers 500" in caplog.text
