@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
+from tests.harness.conftest import Bench
 from tests.harness.study.drivers import marked
 from tests.killed_drivers.place import Place
 
@@ -15,14 +16,13 @@ GONE_SECONDS = 60.0
 VOLATILE = ("mlflow.", "ship.run_key", "ship.parent_run", "ship.fused", "ship.code_version")
 
 
-def content(place: Place) -> dict[str, Any]:
+def content(bench: Bench, name: str) -> dict[str, Any]:
     """All of a finished study that is the same each time, by the settings' keys."""
-    bench = place.bench()
     client = bench.store().client
     found: dict[str, Any] = {}
-    for run in bench.runs(place.name):
+    for run in bench.runs(name):
         tags = {
-            key: value.replace(f'"{place.name}"', '"NAME"')
+            key: value.replace(f'"{name}"', '"NAME"')
             for key, value in run.data.tags.items()
             if not key.startswith(VOLATILE)
         }
@@ -67,7 +67,7 @@ def faults_of(place: Place, calm: dict[str, Any]) -> Iterator[str]:
     if states["COMPLETE"] != SETTINGS or set(states) - {"COMPLETE", "INTERRUPTED"}:
         yield f"runs: {dict(states)}"
     try:
-        told = difference(content(place), calm)
+        told = difference(content(bench, place.name), calm)
     except AssertionError as error:
         told = str(error)
     if told:

@@ -102,7 +102,7 @@ def soak_studies(count: int, folder: Path, uris: Uris, most: int, at_once: int) 
         seconds = time.monotonic() - began
         if code:
             raise RuntimeError(f"an undisturbed study ended with {code}: {said}")
-        calm = Calm(seconds, content(undisturbed))
+        calm = Calm(seconds, content(undisturbed.bench(), undisturbed.name))
         if len(calm.content) != SETTINGS + 1:
             raise RuntimeError(f"an undisturbed study left {len(calm.content)} runs")
         print(f"undisturbed: {seconds:.1f} s", flush=True)

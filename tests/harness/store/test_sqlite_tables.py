@@ -89,11 +89,10 @@ def runs(path: Path) -> list[str]:
         return [run for (run,) in file.execute("SELECT run_uuid FROM runs")]
 
 
-@pytest.mark.parametrize("statement", [0, 80, 150])
-def test_a_driver_killed_while_it_makes_a_store(tmp_path: Path, statement: int) -> None:
+def test_a_driver_killed_while_it_makes_a_store(tmp_path: Path) -> None:
     """The file has no tables, nothing lies beside it, and the next run makes them."""
     uri = f"sqlite:///{tmp_path}/mlflow.db"
-    command_line = [sys.executable, "-c", DYING, uri, str(statement)]
+    command_line = [sys.executable, "-c", DYING, uri, "80"]
     died = subprocess.run(command_line, cwd=Path(__file__).parents[3], env={**os.environ})
     assert died.returncode == -signal.SIGKILL
     assert tables(tmp_path / "mlflow.db") == set()  # which rolls back what was not committed

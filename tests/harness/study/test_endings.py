@@ -16,7 +16,7 @@ from harness.study import execution
 from reports.contract import Tag
 from tests.harness.conftest import Bench
 from tests.harness.fakes import make_study
-from tests.harness.study.drivers import ENDLESS, Driver, wait_for
+from tests.harness.study.drivers import HERE, Driver, wait_for
 
 SMALL = {"space": {"generator.n_ctx": [4]}, "seeds": 1}
 
@@ -76,7 +76,7 @@ def test_sigterm_between_the_start_of_ray_and_the_first_trial(
 @pytest.mark.faults
 def test_ctrl_c_that_ends_the_reader_too(bench: Bench, drive: Callable[..., Driver]) -> None:
     """As of `ship-sweep | tee log`: nobody reads any more, and the study ends in order."""
-    driver = drive(ENDLESS)
+    driver = drive(1.0, fault=HERE)
     wait_for(lambda: bool(bench.lines()))
     assert driver.process.stdout is not None
     driver.process.stdout.close()

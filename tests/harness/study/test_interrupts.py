@@ -71,16 +71,6 @@ def test_a_killed_driver_leaves_nothing_that_the_next_run_cannot_put_right(
     bench.check_invariants()
 
 
-def test_a_signal_is_only_noted_while_deferred() -> None:
-    """check() raises where it is asked to."""
-    with Interrupts() as interrupts:
-        with interrupts.deferred():
-            signal.raise_signal(signal.SIGTERM)
-        assert interrupts.requested
-        with pytest.raises(KeyboardInterrupt):
-            interrupts.check()
-
-
 def test_a_signal_raises_at_once_elsewhere() -> None:
     """And the handlers of before come back."""
     before = signal.getsignal(signal.SIGINT)

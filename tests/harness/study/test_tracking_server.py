@@ -14,16 +14,14 @@ from rich.console import Console
 
 from harness.config.study_config import StudyConfig
 from harness.store.batches import log
+from tests.harness import driver
 from tests.harness.conftest import Bench
-from tests.harness.fakes import make_study, sleepy
+from tests.harness.fakes import sleepy
 from tests.harness.servers import MlflowServer, Postgres
 from tests.harness.study.drivers import HERE, Driver, wait_for
+from tests.killed_drivers.left import SETTINGS, content, difference
 
 pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(480)]
-
-LEVELS = [1, 2, 4, 8]
-# tags that differ from run to run
-VOLATILE = ("mlflow.", "ship.run_key", "ship.device", "ship.code_version")
 
 
 @dataclass
@@ -57,38 +55,18 @@ def there(place: Place, tmp_path: Path) -> Bench:
 
 def study(name: str) -> StudyConfig:
     """The small study under another name: an experiment of its own."""
-    return make_study(space={"generator.n_ctx": LEVELS}).model_copy(update={"name": name})
-
-
-def table(bench: Bench, name: str) -> dict[str, Any]:
-    """All of a study that is the same each time: every point of every metric of the rows."""
-    client = bench.store().client
-    rows: dict[str, Any] = {}
-    for run in bench.trials(name):
-        if run.data.tags["ship.state"] == "INTERRUPTED":
-            continue
-        history = {
-            key: [(p.step, None if "cost/" in key else p.value) for p in points]
-            for key in run.data.metrics
-            for points in [client.get_metric_history(run.info.run_id, key)]
-        }
-        tags = {k: v for k, v in run.data.tags.items() if not k.startswith(VOLATILE)}
-        assert run.data.tags["ship.setting_key"] not in rows, "a doubled run"
-        files = [file.path for file in client.list_artifacts(run.info.run_id)]
-        assert files == ["hits.parquet"]
-        rows[tags["ship.setting_key"]] = (run.info.status, run.data.params, tags, history)
-    return rows
+    return driver.study(name=name)
 
 
 @pytest.fixture(scope="module")
 def calm(place: Place, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """The table of a study that nothing happened to."""
+    """What a study leaves that nothing happened to."""
     folder = tmp_path_factory.mktemp("calm")
     bench = Bench(place.server.uri, folder / "log", folder / "cache")
     assert bench.run(study("calm")).complete
     bench.check_invariants("calm")
-    found = table(bench, "calm")
-    assert len(found) == len(LEVELS)
+    found = content(bench, "calm")
+    assert len(found) == SETTINGS + 1
     return found
 
 
@@ -118,7 +96,7 @@ def wait_for_trials(bench: Bench, count: int) -> None:
 
 def check(bench: Bench, name: str, calm: dict[str, Any]) -> None:
     """Nothing is lost, nothing doubled, nothing RUNNING, no queue left, and no secret told."""
-    assert table(bench, name) == calm
+    assert not difference(content(bench, name), calm)
     bench.check_invariants(name)
     assert bench.parent(name).data.tags["ship.state"] == "COMPLETE"
     queue = bench.cache / "outbox" / "queue.sqlite3"
@@ -182,7 +160,7 @@ def test_a_killed_drivers_queue_is_sent_by_the_next_run(
     code, output = second.end()
     assert code == 0, output
     assert "of an earlier run wait in" in output
-    assert len(there.lines()) - before == 2 * (len(LEVELS) - ended)
+    assert len(there.lines()) - before == 2 * (SETTINGS - ended)
     check(there, "dead", calm)
 
 

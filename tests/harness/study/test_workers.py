@@ -55,9 +55,7 @@ def staggered(folder: Path) -> Behaviour:
     return behave
 
 
-@pytest.mark.parametrize(
-    "keys", [{}, {"scheduler": "asha"}, {"sampler": "tpe", "trials": N_TRIALS}]
-)
+@pytest.mark.parametrize("keys", [{}, {"scheduler": "asha", "sampler": "tpe", "trials": N_TRIALS}])
 def test_a_worker_that_starts_is_not_given_up_for_one_that_is_there(
     ray_bench: Bench, tmp_path: Path, keys: dict[str, object]
 ) -> None:

@@ -1,6 +1,5 @@
 """What runs again after a trial went wrong, why its worker died, and when a study gives up."""
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,19 +15,12 @@ from harness.tuning.retry_policy import NODE_RETRIES, Given, judge
 from harness.tuning.worker_deaths import Death, Deaths
 from harness.worker.results import FAILED, failure
 from reports.contract import Failure, State
-from tests.harness.fakes import make_method, make_study
+from tests.harness.fakes import make_study
 from tests.harness.tuning.searchers import RANGE, done, optuna_trials, searcher_of
 
 DIED = Death(Failure.WORKER_DIED, "its worker process died")
 LOST = Death(Failure.NODE_LOST, "its node was lost")
 SHORT = Death(Failure.OUT_OF_MEMORY, "killed by Ray as memory ran low")
-LATE = Death(Failure.TIME_LIMIT, "time_limit of 2 s passed")
-
-
-@pytest.fixture
-def prints(tmp_path: Path) -> Fingerprints:
-    """Fingerprints of the analytic method."""
-    return Fingerprints(make_method(tmp_path / "log"), None, tmp_path / "cache")
 
 
 def given(prints: Fingerprints, seeds: int = 1) -> Given:
@@ -67,11 +59,6 @@ def test_lost_nodes_fail_nobody_until_there_are_many(prints: Fingerprints) -> No
     assert (ending.state, left, ending.failure) == (State.FAIL, [], Failure.NODE_LOST)
 
 
-def test_a_time_limit_gives_no_second_chance(prints: Fingerprints) -> None:
-    """It would only pass again."""
-    assert judge(given(prints), {}, None, LATE)[1] == []
-
-
 def test_what_was_pruned_does_not_run_again(prints: Fingerprints) -> None:
     """Its state stands, with the scheduler's reason, whatever its worker then dies of."""
     ending, left = judge(given(prints), {}, "asha stopped it", DIED)
@@ -99,26 +86,6 @@ def test_one_seed_that_ray_kills_may_be_the_victim_of_others(prints: Fingerprint
     assert ending.state is State.INTERRUPTED
     assert judge(again, {}, None, SHORT)[0].state is State.FAIL
     assert judge(given(prints), ran_out(), None, None)[0].state is State.FAIL
-
-
-class TorchsOutOfMemoryError(RuntimeError):
-    """Called as torch's."""
-
-
-TorchsOutOfMemoryError.__name__ = "OutOfMemoryError"
-
-
-@pytest.mark.parametrize(
-    "error",
-    [
-        TorchsOutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"),
-        RuntimeError("DefaultCPUAllocator: can't allocate memory"),
-        MemoryError(),
-    ],
-)
-def test_out_of_memory_is_a_failure_of_its_own(error: Exception) -> None:
-    """However it is raised."""
-    assert failure(error, (0,), "at stage final, epoch 1")["failure"] == "out_of_memory"
 
 
 def halves(prints: Fingerprints, *last: dict[str, Any] | None) -> list[Any]:

@@ -1,6 +1,5 @@
 """The searcher against a driver of the test's own: no Ray, milliseconds."""
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,17 +13,11 @@ from harness.planning.settings import SettingMaker, enumerate_settings
 from harness.store.ledger import Ledger
 from harness.tuning.searcher import StudySearcher
 from reports.contract import Failure, State
-from tests.harness.fakes import make_method, make_study, truth
+from tests.harness.fakes import make_study, truth
 from tests.harness.planning.made import run_of
 from tests.harness.tuning.searchers import optuna_trials
 
 KL = {"generator.kl_weight": {"low": 1e-4, "high": 1.0, "log": True}}
-
-
-@pytest.fixture
-def prints(tmp_path: Path) -> Fingerprints:
-    """Fingerprints of the analytic method."""
-    return Fingerprints(make_method(tmp_path / "log"), None, tmp_path / "cache")
 
 
 def make_searcher(study: StudyConfig, ledger: Ledger, prints: Fingerprints) -> StudySearcher:
