@@ -22,9 +22,9 @@ TEXTS = [
 ]
 
 
-@pytest.fixture(scope="module", params=["pocket", "ViT-B-16-quickgelu:random", "RN50:random"])
+@pytest.fixture(scope="module", params=["pocket", "RN50:random"])
 def backbone(request: pytest.FixtureRequest) -> FrozenCLIP:
-    """The packaged backbone and two architectures whose text and feature widths differ."""
+    """The packaged backbone and an architecture; text and feature widths differ in both."""
     return FrozenCLIP.load(request.param)
 
 
@@ -54,11 +54,7 @@ def test_shared_prefix_equals_encode_text(backbone: FrozenCLIP) -> None:
 def test_text_and_feature_widths_are_read_from_the_model(backbone: FrozenCLIP) -> None:
     """No size is taken for granted."""
     assert backbone.feature_dim == backbone.encode_texts(["a"]).shape[1]
-    widths = {
-        "pocket": (192, 256),
-        "ViT-B-16-quickgelu:random": (512, 512),
-        "RN50:random": (512, 1024),
-    }
+    widths = {"pocket": (192, 256), "RN50:random": (512, 1024)}
     assert (backbone.text_width, backbone.feature_dim) == widths[backbone.name]
 
 
@@ -97,8 +93,7 @@ def names_of(n: int) -> list[str]:
     return [f"{'very ' * (i % 7)}red fire truck" for i in range(n)]
 
 
-@pytest.mark.parametrize("n_ctx", [1, 4, 12])
-@pytest.mark.parametrize("n", [1, 7, 40])
+@pytest.mark.parametrize(("n", "n_ctx"), [(1, 4), (7, 1), (7, 12), (40, 4)])
 def test_packed_names_equal_whole_prompts(clip64: FrozenCLIP, n_ctx: int, n: int) -> None:
     """Features and gradients; of whole prompts in groups, and together as on an accelerator."""
     parts = class_prompts(clip64, names_of(n), n_ctx)
@@ -115,19 +110,6 @@ def test_packed_names_equal_whole_prompts(clip64: FrozenCLIP, n_ctx: int, n: int
     for features, gradient in zip(ways, gradients, strict=True):
         torch.testing.assert_close(features, ways[0], atol=1e-10, rtol=0)
         torch.testing.assert_close(gradient, gradients[0], atol=1e-8, rtol=0)
-
-
-@pytest.mark.parametrize("precision", ["bf16", "fp16"])
-def test_packed_names_in_reduced_precision(precision: Precision) -> None:
-    """The mask has the blocks' precision; the features are those of whole prompts, nearly."""
-    clip = reduced(precision)
-    parts = class_prompts(clip, names_of(9), 4)
-    ctx = torch.randn(2, 4, 24, generator=torch.Generator().manual_seed(0))
-    shared = clip.text.encode_shared(parts.prefix(ctx), parts.names, parts.host_lengths)
-    prompts, eot = parts.assemble(ctx.repeat_interleave(9, 0), torch.arange(9).repeat(2))
-    whole = clip.text.encode(prompts, eot).reshape(2, 9, -1)
-    assert shared.dtype == whole.dtype == torch.float32
-    assert (shared * whole).sum(-1).min() > 1 - 1e-2
 
 
 def inner_features(
@@ -153,9 +135,9 @@ def inner_features(
     return torch.nn.functional.normalize(torch.stack(found), dim=-1)
 
 
-@pytest.mark.parametrize(("n_ctx", "m"), [(4, 4), (4, 1), (12, 5), (1, 1)])
-@pytest.mark.parametrize("depth", [1, 2])
-@pytest.mark.parametrize("n", [1, 40])
+@pytest.mark.parametrize(
+    ("n", "depth", "n_ctx", "m"), [(1, 1, 4, 4), (1, 2, 1, 1), (20, 1, 12, 5), (20, 2, 4, 1)]
+)
 def test_inner_tokens_equal_open_clips_blocks(
     clip64: FrozenCLIP, n: int, depth: int, n_ctx: int, m: int
 ) -> None:
@@ -315,9 +297,8 @@ def test_reduced_precision_is_close(clip: FrozenCLIP, precision: Precision) -> N
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
-@pytest.mark.parametrize("size", [1.0, 1e-6])
 def test_gradients_pass_a_tower_of_reduced_precision(
-    clip: FrozenCLIP, precision: Precision, size: float
+    clip: FrozenCLIP, precision: Precision
 ) -> None:
     """Prompts get gradients in float32, on both paths, however small the loss is."""
     target = torch.randn(16, generator=torch.Generator().manual_seed(1))
@@ -326,12 +307,12 @@ def test_gradients_pass_a_tower_of_reduced_precision(
         prefix = torch.randn(2, 5, 24, generator=torch.Generator().manual_seed(0))
         prefix.requires_grad_()
         (shared,) = torch.autograd.grad(
-            size * (shared_features(backbone, prefix) @ target).sum(), prefix
+            1e-6 * (shared_features(backbone, prefix) @ target).sum(), prefix
         )
         ids = backbone.tokenizer(TEXTS)
         prompts = backbone.text.embed(ids).requires_grad_()
         features = backbone.text.encode(prompts, ids.argmax(1))
-        (plain,) = torch.autograd.grad(size * (features @ target).sum(), prompts)
+        (plain,) = torch.autograd.grad(1e-6 * (features @ target).sum(), prompts)
         return [shared, plain]
 
     for made, exact in zip(gradients(reduced(precision)), gradients(clip), strict=True):

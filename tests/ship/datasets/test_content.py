@@ -69,11 +69,11 @@ def test_a_published_split_with_copies_is_used_with_a_warning(
 ) -> None:
     """Without them its figures could not be compared with others'."""
     images = coop_root / "caltech-101/101_ObjectCategories"
-    shutil.copy(images / "sea_horse/0.png", images / "sea_horse/5.png")
+    shutil.copy(images / "sea_horse/train0.jpg", images / "sea_horse/test1.jpg")
     load_dataset("caltech101", coop_root)
     assert [r.message for r in caplog.records if r.levelno == logging.WARNING][1:] == [
         "dataset caltech101: 1 picture of train is also in test, under another name: "
-        "sea_horse/0.png = sea_horse/5.png"
+        "sea_horse/train0.jpg = sea_horse/test1.jpg"
     ]
 
 

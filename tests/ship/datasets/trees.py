@@ -105,7 +105,8 @@ class Mats:
         }
         if self.names is not None:
             splits["allclasses_names"] = cells(self.names)
-        savemat(folder / "att_splits.mat", {"att": np.zeros((4, 2)), **splits})
+        splits["att"] = np.zeros((4, 2))
+        savemat(folder / "att_splits.mat", splits, do_compression=True)
 
 
 def column(values: Any) -> Any:

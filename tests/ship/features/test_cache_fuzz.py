@@ -15,7 +15,7 @@ from ship.datasets import PictureDataset
 from ship.features.cache import cache_key, read_features, write_features
 from ship.features.feature_set import FeatureSet, extract_features
 from tests.ship.features.interrupted import interrupted, shard_files
-from tests.ship.streamed import VIEWS, SlowEncoder, digest, preprocess, streamed_dataset
+from tests.ship.streamed import VIEWS, SlowEncoder, digest, preprocess
 
 KEY, OTHER = cache_key({"what": "this"}), cache_key({"what": "that"})
 ARRAY = np.random.default_rng(0).standard_normal((6, 2, 4)).astype(np.float32)
@@ -60,8 +60,9 @@ def check(path: Path, content: Sound, sound: Sound) -> None:
         assert found is None
 
 
-def check_flips(path: Path, sound: Sound, flips: list[tuple[int, int]]) -> None:
-    """Bytes that differ anywhere in the two files."""
+@given(flips=_FLIPS)
+def test_flipped_bytes(path: Path, sound: Sound, flips: list[tuple[int, int]]) -> None:
+    """No change of bytes, anywhere in the two files, gives another array."""
     content = bytearray(b"".join(sound))
     for place, bits in flips:
         content[place % len(content)] ^= bits
@@ -69,33 +70,12 @@ def check_flips(path: Path, sound: Sound, flips: list[tuple[int, int]]) -> None:
     check(path, (bytes(content[:at]), bytes(content[at:])), sound)
 
 
-def check_cut(path: Path, sound: Sound, kept: int, appended: bytes) -> None:
-    """One of the files ends too early, with or without something else behind."""
-    for number, whole in enumerate(sound):
-        cut = whole[: kept % (len(whole) + 1)] + appended
-        check(path, (cut, sound[1]) if number == 0 else (sound[0], cut), sound)
-
-
-def check_json(path: Path, sound: Sound, field: str, value: Any) -> None:
-    """A JSON in which one value is any other."""
-    said = json.loads(sound[1])
-    for holder in (said, said["arrays"], said["arrays"]["x.npy"]):
-        if field in holder:
-            holder[field] = value
-            break
-    check(path, (sound[0], json.dumps(said, indent=1).encode()), sound)
-
-
-@given(flips=_FLIPS)
-def test_flipped_bytes(path: Path, sound: Sound, flips: list[tuple[int, int]]) -> None:
-    """No change of bytes gives another array."""
-    check_flips(path, sound, flips)
-
-
 @given(kept=st.integers(0), appended=st.binary(max_size=40))
 def test_cut_files(path: Path, sound: Sound, kept: int, appended: bytes) -> None:
     """No cut and nothing that is put behind gives another array."""
-    check_cut(path, sound, kept, appended)
+    array, said = (whole[: kept % (len(whole) + 1)] + appended for whole in sound)
+    check(path, (array, sound[1]), sound)
+    check(path, (sound[0], said), sound)
 
 
 @example("shape", [2, 6, 4])
@@ -105,8 +85,13 @@ def test_cut_files(path: Path, sound: Sound, kept: int, appended: bytes) -> None
 @example("shape", [2**70, 0])
 @given(field=_FIELDS, value=_JSON)
 def test_a_json_that_lies(path: Path, sound: Sound, field: str, value: Any) -> None:
-    """No JSON gives the data another shape, or raises."""
-    check_json(path, sound, field, value)
+    """No JSON in which one value is any other gives another shape, or raises."""
+    said = json.loads(sound[1])
+    for holder in (said, said["arrays"], said["arrays"]["x.npy"]):
+        if field in holder:
+            holder[field] = value
+            break
+    check(path, (sound[0], json.dumps(said, indent=1).encode()), sound)
 
 
 def test_a_json_of_absurd_length(path: Path, sound: Sound) -> None:
@@ -120,18 +105,6 @@ def test_an_array_with_another_shape_is_not_used(path: Path) -> None:
     assert read_features(path, KEY, (6, 2, None)) is not None
     assert read_features(path, KEY, (5, 2, None)) is None
     assert read_features(path, KEY, (None, None)) is None
-
-
-@pytest.fixture(scope="module")
-def dataset() -> PictureDataset:
-    """Three shards of training pictures."""
-    return streamed_dataset()
-
-
-@pytest.fixture(scope="module")
-def plain(dataset: PictureDataset, tmp_path_factory: pytest.TempPathFactory) -> FeatureSet:
-    """What an extraction gives that nothing disturbs."""
-    return extract_features(SlowEncoder(), dataset, VIEWS, tmp_path_factory.mktemp("plain"))
 
 
 def one_warning_a_file(caplog: pytest.LogCaptureFixture, files: list[Path]) -> None:
@@ -152,7 +125,7 @@ def swap(a: Path, b: Path) -> None:
 
 @pytest.mark.parametrize("swapped", ["the array alone", "both files"])
 def test_swapped_caches_are_extracted_anew(
-    dataset: PictureDataset,
+    streamed: PictureDataset,
     plain: FeatureSet,
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
@@ -160,9 +133,9 @@ def test_swapped_caches_are_extracted_anew(
 ) -> None:
     """Files of two backbones under each other's names: no number of one gets into the other."""
     other = SlowEncoder(fingerprint="s1", name="other", preprocess=lambda x: 1 - preprocess(x))
-    extract_features(SlowEncoder(), dataset, VIEWS, tmp_path)
+    extract_features(SlowEncoder(), streamed, VIEWS, tmp_path)
     first = set(tmp_path.glob("*.npy"))
-    extract_features(other, dataset, VIEWS, tmp_path)
+    extract_features(other, streamed, VIEWS, tmp_path)
     second = {file for file in tmp_path.glob("*.npy") if file not in first}
     pairs = [
         (file, next(other for other in second if f"other-{split}" in other.name))
@@ -176,16 +149,16 @@ def test_swapped_caches_are_extracted_anew(
         if swapped == "both files":
             swap(a.with_suffix(".json"), b.with_suffix(".json"))
     with caplog.at_level(logging.WARNING):
-        found = extract_features(SlowEncoder(), dataset, VIEWS, tmp_path)
+        found = extract_features(SlowEncoder(), streamed, VIEWS, tmp_path)
     assert digest(found) == digest(plain)
     one_warning_a_file(caplog, [a for a, _ in pairs])
 
 
 def test_damaged_and_swapped_shards_are_encoded_anew(
-    dataset: PictureDataset, plain: FeatureSet, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    streamed: PictureDataset, plain: FeatureSet, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """One shard has a flipped bit, another its neighbour's content: both are made again."""
-    interrupted(dataset, tmp_path, 2 * 128 * (1 + VIEWS) + 1)
+    interrupted(streamed, tmp_path, 2 * 128 * (1 + VIEWS) + 1)
     first, second = shard_files(tmp_path)
     content = bytearray(first.read_bytes())
     second.write_bytes(content)
@@ -193,7 +166,7 @@ def test_damaged_and_swapped_shards_are_encoded_anew(
     first.write_bytes(content)
     encoder = SlowEncoder()
     with caplog.at_level(logging.WARNING):
-        found = extract_features(encoder, dataset, VIEWS, tmp_path)
+        found = extract_features(encoder, streamed, VIEWS, tmp_path)
     assert digest(found) == digest(plain)
     assert encoder.encoded == sum(map(math.prod, ((301, 1 + VIEWS), (3, 1), (5, 1))))
     one_warning_a_file(caplog, [first, second])

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from ship.clip.frozen_clip import FrozenCLIP
-from ship.datasets import DatasetError, Picture, PictureDataset, Split
+from ship.datasets import Picture, PictureDataset, Split
 from ship.datasets.content import content_fingerprint, picture_hashes
 from ship.features.feature_set import FeatureSet, extract_features
 from ship.features.views import augmented_view
@@ -142,42 +142,11 @@ def test_a_corrupt_file_is_extracted_again(
     assert encoder.encoded == 5
 
 
-def test_undecodable_pictures_are_named_and_nothing_of_their_split_is_kept(
-    dataset: PictureDataset, cache_dir: Path
-) -> None:
-    """All of a split's broken pictures are in one error with the dataset's name."""
-    for i in (2, 10):
-        path = dataset.splits["train"].pictures[i].source
-        assert isinstance(path, Path)
-        path.write_bytes(path.read_bytes()[:60] if i == 2 else b"not a picture")
-    threads = torch.get_num_threads()
-    with pytest.raises(DatasetError, match="dataset noise: 2 pictures of train") as caught:
-        extract_features(FakeEncoder(), dataset, 1, cache_dir)
-    assert "train2.png" in str(caught.value)
-    assert "train10.png" in str(caught.value)
-    assert not list(cache_dir.glob("*-train-*"))
-    assert torch.get_num_threads() == threads
-
-
 def test_features_that_are_not_finite_are_refused(dataset: PictureDataset, cache_dir: Path) -> None:
     """Overflow in a backbone does not reach the cache."""
     with pytest.raises(ValueError, match="backbone fake gives features that are not finite"):
         extract_features(FakeEncoder(scale=float("inf")), dataset, 1, cache_dir)
     assert not list(cache_dir.glob("*"))
-
-
-def test_an_interrupt_keeps_finished_splits(dataset: PictureDataset, cache_dir: Path) -> None:
-    """Ctrl-C after the training pictures loses only what came after them."""
-
-    def interrupt(done: int, total: int) -> None:
-        if done > 22:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        extract_features(FakeEncoder(), dataset, 1, cache_dir, interrupt)
-    encoder = FakeEncoder()
-    extract_features(encoder, dataset, 1, cache_dir)
-    assert encoder.encoded == 8
 
 
 def test_a_real_backbone_fits(clip: FrozenCLIP, dataset: PictureDataset, cache_dir: Path) -> None:

@@ -14,7 +14,6 @@ from ship.datasets import PictureDataset
 from ship.features.encode import Layout, encode_pictures
 from ship.features.shards import Shard
 from tests.ship.features.encoders import FakeEncoder, preprocess
-from tests.ship.streamed import streamed_dataset
 
 
 @dataclass
@@ -52,18 +51,12 @@ class WatchedEncoder(FakeEncoder):
         return super().encode_images(pictures)
 
 
-@pytest.fixture(scope="module")
-def dataset() -> PictureDataset:
-    """Some hundred pictures."""
-    return streamed_dataset()
-
-
 @pytest.mark.parametrize(("at_device", "most"), [(2, 2), (None, 6)])
 def test_few_threads_encode_while_all_decode(
-    dataset: PictureDataset, at_device: int | None, most: int
+    streamed: PictureDataset, at_device: int | None, most: int
 ) -> None:
     """Each batch in work takes memory of the device; without a bound all threads encode."""
-    encoder, pictures = WatchedEncoder(), dataset.splits["train"].pictures
+    encoder, pictures = WatchedEncoder(), streamed.splits["train"].pictures
     layout = Layout(threads=6, cores_each=1, views_per_batch=4, at_device=at_device)
     blocks = encode_pictures(encoder, pictures, 0, [Shard(0, 96)], layout)
     assert sum(len(features) for _, features in blocks) == 96

@@ -4,11 +4,12 @@ import logging
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import ship.features.shards
 from ship.datasets import DatasetError, PictureDataset
@@ -21,18 +22,6 @@ from tests.ship.features.interrupted import interrupted, shard_files
 from tests.ship.streamed import SHARD, SIZES, VIEWS, SlowEncoder, digest, streamed_dataset
 
 REST = SIZES["val"] + SIZES["test"]  # views beside the training ones
-
-
-@pytest.fixture(scope="module")
-def dataset() -> PictureDataset:
-    """Three shards of training pictures."""
-    return streamed_dataset()
-
-
-@pytest.fixture(scope="module")
-def plain(dataset: PictureDataset, tmp_path_factory: pytest.TempPathFactory) -> FeatureSet:
-    """What an extraction gives that nothing disturbs."""
-    return extract_features(SlowEncoder(), dataset, VIEWS, tmp_path_factory.mktemp("plain"))
 
 
 @pytest.mark.parametrize("views", [0, 1, 2, 3, 4, 7, 31, 63, 64])
@@ -48,23 +37,23 @@ def test_shards_cover_a_split_in_whole_batches(views: int) -> None:
 
 
 def test_shards_change_no_bit(
-    dataset: PictureDataset, plain: FeatureSet, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    streamed: PictureDataset, plain: FeatureSet, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """A split in three shards has the features of one in a single pass; the shards are gone."""
     monkeypatch.setattr(ship.features.shards, "_VIEWS", 100_000)
-    whole = extract_features(SlowEncoder(), dataset, VIEWS, tmp_path)
+    whole = extract_features(SlowEncoder(), streamed, VIEWS, tmp_path)
     assert digest(whole) == digest(plain)
     assert len(list(tmp_path.iterdir())) == 2 * 3
 
 
 def test_an_interrupt_loses_no_whole_shard(
-    dataset: PictureDataset, plain: FeatureSet, tmp_path: Path
+    streamed: PictureDataset, plain: FeatureSet, tmp_path: Path
 ) -> None:
     """The next call encodes the rest alone, counts the others as done, and clears up."""
-    interrupted(dataset, tmp_path, after=(2 * SHARD + 10) * 4)
+    interrupted(streamed, tmp_path, after=(2 * SHARD + 10) * 4)
     assert len(shard_files(tmp_path)) == 2
     encoder, calls = SlowEncoder(), []
-    found = extract_features(encoder, dataset, VIEWS, tmp_path, lambda *at: calls.append(at))
+    found = extract_features(encoder, streamed, VIEWS, tmp_path, lambda *at: calls.append(at))
     assert encoder.encoded == 45 * 4 + REST
     total = SIZES["train"] * 4 + REST
     assert calls[0] == (2 * SHARD * 4, total)
@@ -75,7 +64,7 @@ def test_an_interrupt_loses_no_whole_shard(
 
 
 def test_an_encoder_that_fails_loses_no_whole_shard(
-    dataset: PictureDataset, plain: FeatureSet, tmp_path: Path
+    streamed: PictureDataset, plain: FeatureSet, tmp_path: Path
 ) -> None:
     """Whatever it raises; blocks may come in any order, a shard at a time."""
 
@@ -94,58 +83,19 @@ def test_an_encoder_that_fails_loses_no_whole_shard(
 
     fails = True
     with pytest.raises(RuntimeError, match="out of luck"):
-        extract_features(SlowEncoder(), dataset, VIEWS, tmp_path, encode=backwards)
+        extract_features(SlowEncoder(), streamed, VIEWS, tmp_path, encode=backwards)
     fails = False
     encoder = SlowEncoder()
-    found = extract_features(encoder, dataset, VIEWS, tmp_path, encode=backwards)
+    found = extract_features(encoder, streamed, VIEWS, tmp_path, encode=backwards)
     assert encoder.encoded == SHARD * 4 + REST
     assert digest(found) == digest(plain)
 
 
-def flip(path: Path, other: Path) -> None:
-    """Change one bit."""
-    content = bytearray(path.read_bytes())
-    content[-10] ^= 1
-    path.write_bytes(content)
-
-
-def truncate(path: Path, other: Path) -> None:
-    """Cut the last float off."""
-    path.write_bytes(path.read_bytes()[:-4])
-
-
-def swap(path: Path, other: Path) -> None:
-    """Put another shard in its place."""
-    path.write_bytes(other.read_bytes())
-
-
-@pytest.mark.parametrize("damage", [flip, truncate, swap])
-def test_a_spoilt_shard_is_extracted_again(
-    dataset: PictureDataset,
-    plain: FeatureSet,
-    tmp_path: Path,
-    caplog: pytest.LogCaptureFixture,
-    damage: Callable[[Path, Path], None],
-) -> None:
-    """A corrupt, truncated or foreign one costs a warning that names it, and its own extraction."""
-    interrupted(dataset, tmp_path, after=(2 * SHARD + 10) * 4)
-    spoilt, other = shard_files(tmp_path)
-    damage(spoilt, other)
-    encoder = SlowEncoder()
-    with caplog.at_level(logging.WARNING):
-        found = extract_features(encoder, dataset, VIEWS, tmp_path)
-    assert str(spoilt) in caplog.text
-    assert "extracting again" in caplog.text
-    assert encoder.encoded == (SHARD + 45) * 4 + REST
-    assert digest(found) == digest(plain)
-    assert len(list(tmp_path.iterdir())) == 2 * 3
-
-
-def test_shards_of_other_pictures_are_not_used(dataset: PictureDataset, tmp_path: Path) -> None:
+def test_shards_of_other_pictures_are_not_used(streamed: PictureDataset, tmp_path: Path) -> None:
     """They have the key of their split."""
-    interrupted(dataset, tmp_path, after=(2 * SHARD + 10) * 4)
+    interrupted(streamed, tmp_path, after=(2 * SHARD + 10) * 4)
     encoder = SlowEncoder(fingerprint="s1")
-    extract_features(encoder, dataset, VIEWS, tmp_path)
+    extract_features(encoder, streamed, VIEWS, tmp_path)
     assert encoder.encoded == SIZES["train"] * 4 + REST
     assert len(shard_files(tmp_path)) == 2
 
@@ -159,9 +109,11 @@ def test_a_picture_that_cannot_be_decoded_leaves_no_file(tmp_path: Path) -> None
         path = tmp_path / "pictures" / f"train{i}.png"
         good[path] = path.read_bytes()
         path.write_bytes(b"not a picture")
+    threads = torch.get_num_threads()
     with pytest.raises(DatasetError, match="2 pictures of train cannot be decoded") as caught:
         extract_features(SlowEncoder(), dataset, VIEWS, tmp_path / "cache")
     assert all(str(path) in str(caught.value) for path in good)
+    assert torch.get_num_threads() == threads
     assert (
         len(list((tmp_path / "cache").glob("*.npy"))) == len(shard_files(tmp_path / "cache")) == 1
     )
@@ -173,19 +125,19 @@ def test_a_picture_that_cannot_be_decoded_leaves_no_file(tmp_path: Path) -> None
 
 
 def test_a_cache_that_cannot_be_written_costs_warnings_alone(
-    dataset: PictureDataset, plain: FeatureSet, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    streamed: PictureDataset, plain: FeatureSet, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The features come from memory, read-only; shards after the first one are not tried."""
     (tmp_path / "file").write_text("x")
     with caplog.at_level(logging.WARNING):
-        found = extract_features(SlowEncoder(), dataset, VIEWS, tmp_path / "file")
+        found = extract_features(SlowEncoder(), streamed, VIEWS, tmp_path / "file")
     assert digest(found) == digest(plain)
     assert not found.train.flags.writeable
     assert len([r for r in caplog.records if "cannot be kept" in r.message]) == 4
 
 
 def test_a_cache_that_fills_up_keeps_what_it_has(
-    dataset: PictureDataset, plain: FeatureSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    streamed: PictureDataset, plain: FeatureSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Features come from the disk and from memory; the next run goes on from the disk."""
 
@@ -195,16 +147,16 @@ def test_a_cache_that_fills_up_keeps_what_it_has(
     with monkeypatch.context() as patch:
         patch.setattr(ship.features.shards, "write_features", first_alone)
         patch.setattr("ship.features.split_extraction.write_parts", lambda *_: False)
-        found = extract_features(SlowEncoder(), dataset, VIEWS, tmp_path)
+        found = extract_features(SlowEncoder(), streamed, VIEWS, tmp_path)
     assert digest(found) == digest(plain)
     assert len(shard_files(tmp_path)) == 1
     encoder = SlowEncoder()
-    assert digest(extract_features(encoder, dataset, VIEWS, tmp_path)) == digest(plain)
+    assert digest(extract_features(encoder, streamed, VIEWS, tmp_path)) == digest(plain)
     assert encoder.encoded == (SHARD + 45) * 4
 
 
 def test_shards_that_vanish_are_encoded_once_more(
-    dataset: PictureDataset, plain: FeatureSet, tmp_path: Path
+    streamed: PictureDataset, plain: FeatureSet, tmp_path: Path
 ) -> None:
     """Somebody clears the cache in mid split: memory keeps what the folder lost."""
 
@@ -214,30 +166,30 @@ def test_shards_that_vanish_are_encoded_once_more(
                 file.unlink()
 
     encoder = SlowEncoder()
-    found = extract_features(encoder, dataset, VIEWS, tmp_path, clear)
+    found = extract_features(encoder, streamed, VIEWS, tmp_path, clear)
     assert encoder.encoded == (SIZES["train"] + 2 * SHARD) * 4 + REST
     assert digest(found) == digest(plain)
 
 
 def test_a_finished_split_clears_up_after_a_slower_process(
-    dataset: PictureDataset, plain: FeatureSet, tmp_path: Path
+    streamed: PictureDataset, plain: FeatureSet, tmp_path: Path
 ) -> None:
     """It may have been killed after another one had finished; fresh temporary files stay."""
-    interrupted(dataset, tmp_path, after=(2 * SHARD + 10) * 4)
+    interrupted(streamed, tmp_path, after=(2 * SHARD + 10) * 4)
     left = {path: path.read_bytes() for path in tmp_path.glob("*.*-*.*")}
-    extract_features(SlowEncoder(), dataset, VIEWS, tmp_path)
+    extract_features(SlowEncoder(), streamed, VIEWS, tmp_path)
     for path, content in left.items():
         path.write_bytes(content)
     stem = next(iter(left)).name.partition(".")[0]
     (tmp_path / f".{stem}.npy.1.ab.tmp").write_bytes(b"somebody is writing this")
     encoder = SlowEncoder()
-    assert digest(extract_features(encoder, dataset, VIEWS, tmp_path)) == digest(plain)
+    assert digest(extract_features(encoder, streamed, VIEWS, tmp_path)) == digest(plain)
     assert encoder.encoded == 0
     assert len(list(tmp_path.iterdir())) == 2 * 3 + 1
 
 
 def test_a_split_is_never_held_twice(
-    dataset: PictureDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    streamed: PictureDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The file is made from one shard at a time, and what comes back is a view of the file."""
     sizes: list[int] = []
@@ -250,7 +202,7 @@ def test_a_split_is_never_held_twice(
         return found
 
     monkeypatch.setattr(SplitExtraction, "_part", part)
-    found = extract_features(SlowEncoder(), dataset, VIEWS, tmp_path)
+    found = extract_features(SlowEncoder(), streamed, VIEWS, tmp_path)
     assert max(sizes) == SHARD
     assert not found.train.flags.owndata
 
@@ -263,7 +215,7 @@ def start(cache: Path, seconds: float) -> "subprocess.Popen[str]":
 
 @pytest.mark.faults
 def test_a_killed_process_loses_no_whole_shard(
-    dataset: PictureDataset, plain: FeatureSet, tmp_path: Path
+    streamed: PictureDataset, plain: FeatureSet, tmp_path: Path
 ) -> None:
     """kill -9 in mid split costs the shard at work."""
     process = start(tmp_path, 0.05)
@@ -275,7 +227,7 @@ def test_a_killed_process_loses_no_whole_shard(
     kept = len(shard_files(tmp_path))
     assert kept < 3
     encoder = SlowEncoder()
-    found = extract_features(encoder, dataset, VIEWS, tmp_path)
+    found = extract_features(encoder, streamed, VIEWS, tmp_path)
     assert encoder.encoded == (SIZES["train"] - kept * SHARD) * 4 + REST
     assert digest(found) == digest(plain)
 

@@ -1,0 +1,145 @@
+"""Sound trees that are spoilt, and what is said of them: the cases of fault_cases.yaml."""
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from ruamel.yaml import YAML
+
+from ship.datasets import DatasetError, check_dataset
+from tests.ship.datasets.conftest import SPLIT_FILE, save_picture
+from tests.ship.datasets.trees import LAYOUTS, XLSA, mats
+
+CASES: list[dict[str, Any]] = YAML(typ="safe").load(
+    (Path(__file__).parent / "fault_cases.yaml").read_text(encoding="utf-8")
+)
+
+
+def removed(path: Path) -> None:
+    """Nothing is left of a file or a folder."""
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def piped(path: Path) -> None:
+    """A pipe that nobody writes to."""
+    path.unlink()
+    os.mkfifo(path)
+
+
+def written(path: Path, text: str) -> None:
+    """Another content, as text."""
+    path.write_text(text, encoding="utf-8")
+
+
+def appended(path: Path, lines: str) -> None:
+    """More lines behind those of a list."""
+    written(path, f"{path.read_text(encoding='utf-8')}{lines}\n")
+
+
+def replaced(path: Path, texts: list[str]) -> None:
+    """The second text wherever the first one stands."""
+    content = path.read_text(encoding="utf-8")
+    assert texts[0] in content
+    written(path, content.replace(*texts))
+
+
+def holed(path: Path, size: int) -> None:
+    """So many bytes that take no room on the disk."""
+    with path.open("wb") as file:
+        file.truncate(size)
+
+
+def put(holder: Any, place: str, value: Any) -> None:
+    """Replace what stands at keys, attributes and numbers with dots between."""
+    *steps, last = (int(step) if step.isdigit() else step for step in place.split("."))
+    for step in steps:
+        holder = getattr(holder, step) if hasattr(holder, str(step)) else holder[step]
+    if isinstance(holder, list | dict):
+        holder[last] = value
+    else:
+        setattr(holder, str(last), value)
+
+
+def split_edited(root: Path, edits: dict[str, Any]) -> None:
+    """Other values in CoOp's split file."""
+    path = root / "caltech-101" / SPLIT_FILE
+    document = json.loads(path.read_text(encoding="utf-8"))
+    for place, value in edits.items():
+        put(document, place, value)
+    written(path, json.dumps(document, ensure_ascii=False))
+
+
+def mats_edited(root: Path, edits: dict[str, Any]) -> None:
+    """Other values in AWA2's MATLAB files; PREFIX is its authors' folder of pictures."""
+    folder, _, *rest = XLSA["awa2"]
+    found = mats(*rest)
+    for place, value in edits.items():
+        if isinstance(value, str):
+            value = value.replace("PREFIX", rest[-1])
+        put(found, place, np.array(value["array"]) if isinstance(value, dict) else value)
+    found.save(root / "xlsa17/data" / folder)
+
+
+ONE: dict[str, Callable[[Path], None]] = {
+    "remove": removed,
+    "pipe": piped,
+    "folders": Path.mkdir,
+    "pictures": save_picture,
+}
+"""What is done to each path of a list."""
+EACH: dict[str, Callable[[Path, Any], Any]] = {
+    "write": written,
+    "append": appended,
+    "replace": replaced,
+    "hole": holed,
+    "bytes": lambda path, digits: path.write_bytes(bytes.fromhex(digits)),
+    "cut": lambda path, size: path.write_bytes(path.read_bytes()[:size]),
+    "repeat": lambda path, text: written(path, text[0] * text[1]),
+    "link": lambda path, target: path.symlink_to(path.parents[1] / target),
+}
+"""What is done to each path of a mapping, with its value."""
+WHOLE = {"split": split_edited, "mats": mats_edited}
+
+
+def spoil(root: Path, case: dict[str, Any]) -> None:
+    """Do what a case says, in its order."""
+    for what, given in case.items():
+        if what in WHOLE:
+            WHOLE[what](root, given)
+        elif what in ONE:
+            for path in given:
+                ONE[what](root / path)
+        elif what in EACH:
+            for path, value in given.items():
+                EACH[what](root / path, value)
+        else:
+            assert what in ("case", "tree", "name", "root", "faults"), what
+
+
+def said(root: Path, case: dict[str, Any]) -> list[str]:
+    """What is complained about, with ROOT in the place of the data root."""
+    below = case.get("root", ".")
+    try:
+        check_dataset(case.get("name", case["tree"]), None if below is None else root / below)
+    except DatasetError as error:
+        return [fault.replace(str(root), "ROOT") for fault in error.faults]
+    return []
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case['tree']}: {case['case']}")
+def test_each_fault_is_one_line(tmp_path: Path, case: dict[str, Any]) -> None:
+    """It names the file and what is wrong in it; no other line is added."""
+    LAYOUTS[case["tree"]](tmp_path)
+    spoil(tmp_path, case)
+    lines, expected = said(tmp_path, case), case["faults"].splitlines()
+    assert len(lines) == len(expected), lines
+    for line, wanted in zip(lines, expected, strict=True):
+        assert line.isprintable() and len(line) < 2000
+        pattern = ".*".join(re.escape(part) for part in wanted.split("..."))
+        assert re.fullmatch(pattern, line), line

@@ -1,0 +1,166 @@
+"""CoOp's split files, FGVC-Aircraft's lists and ImageNet's folders: what a sound one becomes."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from ship.datasets import load_dataset, survey_dataset
+from ship.datasets.coop import COOP_DATASETS
+from ship.datasets.imagenet import ImageNetDataset
+from tests.ship.datasets.conftest import SPLIT_FILE, save_picture
+from tests.ship.datasets.trees import LAYOUTS, WNIDS, aircraft_tree, class_names, imagenet_tree
+
+A, B, C = WNIDS
+
+
+def test_coops_names_labels_and_template(coop_root: Path) -> None:
+    """Names are cleaned, labels are the split file's."""
+    dataset = load_dataset("caltech101", coop_root)
+    assert dataset.class_names == ("sea horse", "café")
+    assert dataset.template.format(dataset.class_names[0]) == "a photo of a sea horse."
+    assert [len(split) for split in dataset.splits.values()] == [6, 2, 4]
+    assert dataset.splits["train"].labels.tolist() == [0, 0, 0, 1, 1, 1]
+
+
+def test_the_fingerprint_follows_content_alone(coop_root: Path) -> None:
+    """Dates do not change it; a picture's bytes, a class name and the order of rows do."""
+    folder = coop_root / "caltech-101"
+    picture, split_file = folder / "101_ObjectCategories/sea_horse/train0.jpg", folder / SPLIT_FILE
+    seen = [load_dataset("caltech101", coop_root).fingerprint]
+    os.utime(picture, (0, 0))
+    assert load_dataset("caltech101", coop_root).fingerprint == seen[0]
+    save_picture(picture, seed=99)
+    seen.append(load_dataset("caltech101", coop_root).fingerprint)
+    document = json.loads(split_file.read_text(encoding="utf-8"))
+    document["train"].reverse()
+    split_file.write_text(json.dumps(document))
+    seen.append(load_dataset("caltech101", coop_root).fingerprint)
+    split_file.write_text(json.dumps(document).replace('"sea_horse"', '"sea_lion"'))
+    seen.append(load_dataset("caltech101", coop_root).fingerprint)
+    assert len(set(seen)) == 4
+
+
+def test_split_files_are_coops() -> None:
+    """By their names."""
+    assert all(spec.split_file.startswith("split_zhou_") for spec in COOP_DATASETS.values())
+
+
+def test_aircrafts_labels_are_the_lines_of_variants(tmp_path: Path) -> None:
+    """As in CoOp: not sorted, in the order of the file; a variant's name may hold spaces."""
+    aircraft_tree(tmp_path)
+    variants = tmp_path / "fgvc_aircraft" / "variants.txt"
+    variants.write_text("Yak-42\nA300B4\nCafé 400\n", encoding="utf-8")
+    dataset = load_dataset("fgvc_aircraft", tmp_path)
+    assert dataset.class_names == ("Yak-42", "A300B4", "Café 400")
+    assert dataset.splits["train"].labels.tolist() == [1, 1, 2, 2, 0, 0]
+    assert [len(split) for split in dataset.splits.values()] == [6, 3, 3]
+    assert dataset.template == "a photo of a {}, a type of aircraft."
+
+
+def test_aircrafts_archive_will_do(tmp_path: Path) -> None:
+    """The official data/ folder below fgvc_aircraft/ is the same dataset."""
+    aircraft_tree(tmp_path / "here")
+    aircraft_tree(tmp_path / "archive", "fgvc_aircraft/data")
+    here, other = (load_dataset("fgvc_aircraft", tmp_path / at) for at in ("here", "archive"))
+    assert here.fingerprint == other.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("n", "train", "val"),
+    [
+        (1300, 64, 10), (74, 64, 10), (73, 63, 10), (50, 40, 10), (10, 8, 2), (2, 1, 1), (1, 1, 0),
+    ],
+)  # fmt: skip
+def test_of_an_imagenet_class_64_and_10_are_used(n: int, train: int, val: int) -> None:
+    """A smaller one gives a fifth to val and the rest to train; none is in both."""
+    parts = ImageNetDataset()._part([f"train/{A}/{i}.JPEG" for i in range(n)])
+    assert [len(part) for part in parts] == [train, val]
+    assert len({*parts[0], *parts[1]}) == train + val
+
+
+def test_the_choice_depends_on_paths_alone() -> None:
+    """The order of listing does not matter, and more train pictures leave the first as they are."""
+    paths = [f"train/{A}/{i}.JPEG" for i in range(100)]
+    few = ImageNetDataset(train_per_class=8, val_per_class=4)._part(paths)
+    assert few == ImageNetDataset(train_per_class=8, val_per_class=4)._part(paths[::-1])
+    assert ImageNetDataset()._part(paths)[0][:8] == few[0]
+
+
+def test_imagenets_labels_are_the_lines_of_the_class_names(tmp_path: Path) -> None:
+    """Test pictures are those of images/val; labels follow classnames.txt, not the wnids."""
+    imagenet_tree(tmp_path)
+    class_names(tmp_path / "imagenet", {wnid: WNIDS[wnid] for wnid in (C, A, B)})
+    dataset = load_dataset("imagenet", tmp_path)
+    assert dataset.class_names == ("kit fox", "tench", "café")
+    assert [len(split) for split in dataset.splits.values()] == [12, 6, 6]
+    for name, split in dataset.splits.items():
+        for picture, label in zip(split.pictures, split.labels.tolist(), strict=True):
+            part, wnid, _ = picture.name.split("/")
+            assert (part, wnid) == ("val" if name == "test" else "train", (C, A, B)[label])
+
+
+def test_imagenets_fingerprint_is_of_paths_and_sizes(tmp_path: Path) -> None:
+    """Other bytes of the same number and other dates go unnoticed; ."""
+    imagenet_tree(tmp_path)
+    before = load_dataset("imagenet", tmp_path)
+    path = before.splits["train"].pictures[0].source
+    assert isinstance(path, Path)
+    content = path.read_bytes()
+    path.write_bytes(b"x" * len(content))
+    os.utime(path, (0, 0))
+    assert load_dataset("imagenet", tmp_path).fingerprint == before.fingerprint
+    path.write_bytes(content[:-1])
+    assert load_dataset("imagenet", tmp_path).fingerprint != before.fingerprint
+    path.write_bytes(content)
+    path.rename(path.with_name("other.JPEG"))
+    assert load_dataset("imagenet", tmp_path).fingerprint != before.fingerprint
+
+
+def test_two_wnids_may_have_one_name(tmp_path: Path) -> None:
+    """CLIP's list has two names twice: they stay, and are noted."""
+    imagenet_tree(tmp_path)
+    class_names(tmp_path / "imagenet", {A: "sunglasses", B: "sunglasses", C: "fox"})
+    survey = survey_dataset("imagenet", tmp_path)
+    assert survey.class_names == ("sunglasses", "sunglasses", "fox") and not survey.faults
+    (note,) = survey.notes
+    assert note.endswith("kept as published: sunglasses")
+
+
+@pytest.mark.parametrize(
+    ("name", "expected", "first"),
+    [
+        ("imagenetv2", ("tench", "café", "kit fox"), "0/0.jpg"),
+        ("imagenet_sketch", ("tench", "café", "kit fox"), f"{A}/0.jpg"),
+        ("imagenet_a", ("café", "kit fox"), f"{B}/0.jpg"),
+        ("imagenet_r", ("tench", "café"), f"{A}/0.jpg"),
+    ],
+)
+def test_targets_have_test_pictures_alone(
+    tmp_path: Path, name: str, expected: tuple[str, ...], first: str
+) -> None:
+    """A and R know only the classes that are there; imagenet/ may have the names for all."""
+    LAYOUTS[name](tmp_path)
+    (own,) = tmp_path.glob("*/classnames.txt")
+    (tmp_path / "imagenet").mkdir()
+    for _ in range(2):
+        dataset = load_dataset(name, tmp_path)
+        assert dataset.class_names == expected
+        assert [len(split) for split in dataset.splits.values()] == [0, 0, 2 * len(expected)]
+        assert dataset.splits["test"].pictures[0].name == first
+        assert dataset.splits["test"].labels.tolist() == [i // 2 for i in range(2 * len(expected))]
+        if own.exists():
+            own.rename(tmp_path / "imagenet/classnames.txt")
+
+
+@pytest.mark.data
+def test_caltech101_as_published(caplog: pytest.LogCaptureFixture) -> None:
+    """The real folder loads with the published counts and without a warning."""
+    if "SHIP_DATA_ROOT" not in os.environ:
+        pytest.skip("SHIP_DATA_ROOT is not set")
+    dataset = load_dataset("caltech101", Path(os.environ["SHIP_DATA_ROOT"]))
+    spec = COOP_DATASETS["caltech101"]
+    assert tuple(len(split) for split in dataset.splits.values()) == spec.counts
+    assert dataset.class_names[:3] == ("face", "leopard", "motorbike")
+    assert len(dataset.class_names) == spec.classes and not caplog.records

@@ -1,0 +1,19 @@
+"""A dataset of three shards, and what an extraction of it gives that nothing disturbs."""
+
+import pytest
+
+from ship.datasets import PictureDataset
+from ship.features.feature_set import FeatureSet, extract_features
+from tests.ship.streamed import VIEWS, SlowEncoder, streamed_dataset
+
+
+@pytest.fixture(scope="session")
+def streamed() -> PictureDataset:
+    """Three shards of training pictures."""
+    return streamed_dataset()
+
+
+@pytest.fixture(scope="session")
+def plain(streamed: PictureDataset, tmp_path_factory: pytest.TempPathFactory) -> FeatureSet:
+    """Its features."""
+    return extract_features(SlowEncoder(), streamed, VIEWS, tmp_path_factory.mktemp("plain"))
