@@ -2,14 +2,15 @@
 
 The full run takes some 25 minutes on two cores and 15 GiB. Others are run by their own names:
 tests.bench.bench_sweep (what a sweep adds to its trials, and the cores that it keeps busy),
-bench_fixed_costs (what a study takes beside its trials), bench_growth (time and memory against
-sizes), bench_features (extraction and
-cache), bench_extraction (shards that survive a kill), bench_checkpoint (what one costs a trial),
-bench_plan (a plan against the number of its settings), bench_settings (the same of whole commands,
-with a store of as many runs), bench_planted (which factor a report names, of planted studies and of
-null ones), bench_answers (how often an answer says what is not so), bench_page (a large study's
-report, made and opened), bench_launches (what a step asks of a GPU, counted on an emulated one),
-bench_idle (what trials that do nothing cost their driver).
+bench_fixed_costs (what a study takes beside its trials), bench_features (extraction), bench_plan (a
+plan against the number of its settings), bench_settings (the same of whole commands, with a store
+of as many runs), bench_planted (which factor a report names, of planted studies and of null ones),
+bench_answers (how often an answer says what is not so), bench_detect (what --detect errs and
+saves), bench_page (a large study's report, made and opened), bench_launches (what a step asks of a
+GPU, counted on an emulated one), bench_idle (what trials that do nothing cost their driver).
+
+--smoke runs each at sizes that say nothing, but for bench_sweep and bench_fixed_costs, which start
+Ray: does it run?
 """
 
 import argparse
@@ -25,47 +26,40 @@ from rich.table import Table
 
 from harness.config import load_study
 from ship.clip.frozen_clip import FrozenCLIP
-from tests.bench.bench_checkpoint import checkpoint_cost
-from tests.bench.bench_growth import growth
-from tests.bench.bench_launches import BACKBONE, counted
-from tests.bench.bench_plan import planning
+from ship.datasets import load_dataset
+from tests.bench import (
+    bench_answers,
+    bench_detect,
+    bench_idle,
+    bench_page,
+    bench_plan,
+    bench_planted,
+)
+from tests.bench.bench_features import extraction
+from tests.bench.bench_launches import BACKBONE, show
 from tests.bench.bench_settings import fill, space_file
 from tests.bench.bench_steps import Sizes, against_naive
-from tests.bench.bench_text_tower import comparisons
 from tests.bench.bench_trial import trial_of_steps, whole_trial
-from tests.bench.idle_parts import searching, writing
-from tests.bench.markdown import of_fields
 from tests.bench.timing import Comparison
 
 TINY = Sizes(n_classes=8, shots=2, batch=4, coop_batch=4, latent=8, hidden=(16, 16))
+IDLE = "--search 20 --asked 5 --store 20 --epochs 3 --flushes 1"
 
 
 def smoke() -> Iterator[Comparison]:
-    """Every comparison at sizes that say nothing: does it run?"""
+    """Every benchmark, as quickly as it can be run."""
     pocket = FrozenCLIP.load("pocket")
-    yield from comparisons(pocket, 8, 4, repeats=1)
     yield from with_trial(pocket, TINY)
     yield whole_trial(pocket, TINY, epochs=1, repeats=1)
-    for row in growth(pocket, TINY, {"n_classes": (8, 10)}):
-        Console().print(row.line())
-    Console().print(checkpoint_cost(pocket, TINY).line(), markup=False)
-    for planned in planning((20, 40)):
-        Console().print(planned.line(), markup=False)
+    for bench in (bench_planted, bench_answers, bench_detect, bench_page):
+        bench.main(["--smoke"])
+    bench_plan.main(["20", "40"])
+    bench_idle.main(IDLE.split())
+    extraction(pocket, load_dataset("emoji"), n=4)
     with tempfile.TemporaryDirectory(prefix="bench-") as name:
-        smoke_of_stores(Path(name))
-    steps = counted(BACKBONE, TINY)  # as many launches as at sizes that say something
-    for step in steps:
-        Console().print(step.line(), markup=False)
-    if over := [step.over() for step in steps if step.over()]:
-        raise SystemExit("\n".join(over))
-
-
-def smoke_of_stores(folder: Path) -> None:
-    """The driver's own work, without trials."""
-    print(of_fields([searching(sampler, 20, 5, folder) for sampler in ("grid", "tpe")]))
-    print(of_fields(list(writing(20, 3, 1, folder))))
-    seconds = fill(load_study(space_file(40, folder)), folder)
+        seconds = fill(load_study(space_file(40, Path(name))), Path(name))
     print(f"a ledger of 40 settings: {seconds:.3f} s")
+    show(BACKBONE, TINY)  # as many launches as at sizes that say something
 
 
 def with_trial(clip: FrozenCLIP, sizes: Sizes) -> Iterator[Comparison]:
@@ -83,11 +77,8 @@ def full(batch: int) -> Iterator[Comparison]:
     """
     large = FrozenCLIP.load("ViT-B-16-quickgelu:random")
     for n_ctx in (4, 16):
-        yield from comparisons(large, 100, n_ctx, repeats=2)
         yield from with_trial(large, Sizes(n_ctx=n_ctx, batch=batch))
     pocket = FrozenCLIP.load("pocket")
-    for n_ctx in (4, 16):
-        yield from comparisons(pocket, 100, n_ctx, repeats=5)
     yield from against_naive(pocket, Sizes(), repeats=3)
     yield whole_trial(pocket, Sizes(), epochs=4, repeats=1)
 
@@ -99,19 +90,14 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=256, help="pictures a generator step")
     parser.add_argument("--json", type=Path, help="also write the figures here")
     options = parser.parse_args()
-    columns = ("what", "plain s", "fast s", "ratio", "target", "of matmul")
+    columns = ("what", "plain s", "fast s", "ratio", "target")
     table = Table(*columns, title=f"{torch.get_num_threads()} threads")
     made = []
     for row in smoke() if options.smoke else full(options.batch):
         made.append(row)
-        table.add_row(
-            row.name,
-            f"{row.plain_s:.3f}",
-            f"{row.fast_s:.3f}",
-            f"{row.ratio:.1f}x",
-            "" if row.target is None else f"{row.target:.0f}x",
-            "" if row.of_ceiling is None else f"{row.of_ceiling:.0%}",
-        )
+        target = "" if row.target is None else f"{row.target:.0f}x"
+        seconds = f"{row.plain_s:.3f}", f"{row.fast_s:.3f}"
+        table.add_row(row.name, *seconds, f"{row.ratio:.1f}x", target)
         if options.json:  # as they come: a run that is stopped leaves what it has
             options.json.write_text(json.dumps([asdict(one) for one in made], indent=1))
     Console().print(table)

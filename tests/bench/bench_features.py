@@ -1,4 +1,4 @@
-"""How fast features are extracted and read: `python -m tests.bench.bench_features [DATASET]`.
+"""How fast features are extracted: `python -m tests.bench.bench_features [DATASET]`.
 
 Prints ratios beside times: on a shared machine only the ratios mean anything. CPU seconds (of all
 threads) tell what the work costs when other processes slow the clock. DATASET other than emoji
@@ -13,12 +13,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from ship.clip.frozen_clip import FrozenCLIP
 from ship.datasets import PictureDataset, Split, check_dataset, load_dataset
-from ship.features.cache import cache_key, cache_path, read_features, write_features
 from ship.features.feature_set import extract_features
 
 VIEWS = 2
@@ -53,17 +51,16 @@ def one_batch_at_a_time(
         clip.encode_images(batch.contiguous(memory_format=memory_format))
 
 
-def extraction(clip: FrozenCLIP, dataset: PictureDataset) -> None:
-    """extract_features against the plain loop over pictures that are decoded already."""
-    few = part(dataset, PICTURES)
-    views = PICTURES * (1 + VIEWS) + 2
+def extraction(clip: FrozenCLIP, dataset: PictureDataset, n: int = PICTURES) -> None:
+    """extract_features against the plain loop over n pictures that are decoded already."""
+    few, views = part(dataset, n), n * (1 + VIEWS) + 2
     pictures = torch.stack([clip.preprocess(p.open()) for p in few.splits["train"].pictures])
     pictures = pictures.repeat(1 + VIEWS, 1, 1, 1)
     one_batch_at_a_time(clip, pictures[:64], torch.channels_last)  # warm up
-    for _ in range(2):
+    for _ in range(2 if n == PICTURES else 1):
         with tempfile.TemporaryDirectory() as folder:
             ours = timed(
-                f"extract_features, {PICTURES} pictures with {VIEWS} views",
+                f"extract_features, {n} pictures with {VIEWS} views",
                 lambda folder=folder: extract_features(clip, few, VIEWS, Path(folder)),
                 views,
             )
@@ -78,17 +75,6 @@ def extraction(clip: FrozenCLIP, dataset: PictureDataset) -> None:
             print(f"  extract_features is {ratios[0]:.2f}x (CPU {ratios[1]:.2f}x) as fast")
 
 
-def cache(folder: Path) -> None:
-    """Mapped read with checksum against a plain copy into memory (310 MB: Food101's train)."""
-    features = np.random.default_rng(0).standard_normal((50500, 3, 512), dtype=np.float32)
-    key = cache_key({"bench": 1})
-    path = cache_path(folder, "bench", key)
-    timed("write_features, 310 MB", lambda: write_features(path, key, features))
-    ours = timed("read_features (mapped, checksum)", lambda: read_features(path, key))
-    theirs = timed("numpy.load (copy, no checksum)", lambda: np.load(path, allow_pickle=False))
-    print(f"  read_features takes {ours[0] / theirs[0]:.2f}x the time")
-
-
 def main() -> None:
     """Benchmark one dataset."""
     name = sys.argv[1] if len(sys.argv) > 1 else "emoji"
@@ -100,8 +86,6 @@ def main() -> None:
     pictures = dataset.splits["train"].pictures[:500]
     timed("decode 500 pictures, one thread", lambda: [p.open() for p in pictures], 500)
     extraction(FrozenCLIP.load("pocket"), dataset)
-    with tempfile.TemporaryDirectory() as folder:
-        cache(Path(folder))
 
 
 if __name__ == "__main__":

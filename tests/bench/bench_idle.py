@@ -6,8 +6,7 @@ changes seconds of the clock.
 
     --study TRIALS [--epochs N]  a whole study through Ray, with marks on its way
     --search KNOWN ...           the searcher alone, with so many earlier trials
-    --store RUNS [--epochs N]    the recorder alone, into sqlite, with marks on its way; then the
-                                 outbox alone, as while the store is away
+    --store RUNS [--epochs N]    the recorder alone, into sqlite, with marks on its way
 """
 
 import argparse
@@ -24,13 +23,12 @@ from rich.console import Console
 
 from harness.study.run import run_study
 from tests.bench import idle_method
-from tests.bench.idle_parts import idle_study, queueing, searching, writing
+from tests.bench.idle_parts import idle_study, searching, writing
 from tests.bench.markdown import of_fields
 from tests.harness import fakes
 
 MARKS = 5  # of a study's trials, evenly
 MIB = 2**20
-METRICS = 7  # of an idle epoch
 RAY_ITSELF = ("raylet", "gcs_server")
 
 
@@ -125,7 +123,7 @@ def whole_study(trials: int, epochs: int, folder: Path) -> list[Mark]:
     return watch.marks
 
 
-def main() -> None:
+def main(words: Sequence[str] | None = None) -> None:
     """Run what is asked for."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--study", type=int, help="trials of a study through Ray")
@@ -134,7 +132,7 @@ def main() -> None:
     parser.add_argument("--store", type=int, help="runs that are written")
     parser.add_argument("--epochs", type=int, default=200, help="selection epochs of a trial")
     parser.add_argument("--flushes", type=int, default=10, help="writes of a run on its way")
-    options = parser.parse_args()
+    options = parser.parse_args(words)
     with tempfile.TemporaryDirectory(prefix="idle-") as name:
         folder = Path(name)
         if options.search:
@@ -148,8 +146,6 @@ def main() -> None:
         if options.store:
             runs = writing(options.store, options.epochs, options.flushes, folder)
             print(of_fields(list(runs)), flush=True)
-            waiting = queueing(200, options.epochs * METRICS // options.flushes, folder)
-            print(of_fields([waiting]), flush=True)
         if options.study:
             print(of_fields(whole_study(options.study, options.epochs, folder)), flush=True)
 

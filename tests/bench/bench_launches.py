@@ -13,21 +13,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
-import numpy as np
-import torch
 from rich.console import Console
 from rich.table import Table
 
 from ship.clip import FrozenCLIP, Precision
-from ship.datasets import load_dataset
-from ship.features import FeatureSet
 from ship.finetuners.coop import CoOp, CoOpConfig
-from ship.generators.prompt_vae import PromptVAEConfig, build_prompt_vae
-from ship.protocols import Protocol, base_to_new
-from ship.synthesis import Synthesizer, SyntheticConfig
 from ship.trial.selection import evaluate
-from ship.trial_config import TrialConfig
-from tests.bench.bench_steps import Sizes, one_step
+from tests.bench.bench_steps import Sizes, Steps
 from tests.emulated import (
     Counts,
     EmulatedDevice,
@@ -43,8 +35,6 @@ BUDGET: Final = {
     "CoOp step with synthesis": (700, 0),
     "evaluation": (300, 1),
 }
-VIEWS = 2
-CHECKED, TESTED = 16, 24  # validation and test pictures of a class
 
 
 @dataclass(frozen=True)
@@ -91,48 +81,21 @@ def steps(device: EmulatedDevice, clip: FrozenCLIP, sizes: Sizes) -> Iterator[tu
         clip: the backbone on the device.
         sizes: of the data and the batches.
     """
-    seeds = range(sizes.seeds)
-    config = TrialConfig(shots=sizes.shots)
-    features = random_features(clip, sizes)
-    protocol: Protocol = base_to_new(config, seeds, features, {}, clip, torch.float32)
-    task = protocol.finals[0].task
-    vae = build_prompt_vae(PromptVAEConfig.model_validate(sizes.generator()), task, clip, seeds)
-    synthesizer = Synthesizer(SyntheticConfig(), vae, task, seeds)
-    settings = CoOpConfig(n_ctx=sizes.n_ctx, batch_size=sizes.coop_batch)
-    coop = CoOp(settings, task, synthesizer, clip, seeds)
-    coop._descent._steps = 1  # an epoch of one step
-    exam = protocol.selection
+    ours = Steps(clip, sizes)
+    exam = ours.protocol.selection
     assert exam is not None
-    chosen = CoOp(settings, exam.task, None, clip, seeds)
+    settings = CoOpConfig(n_ctx=sizes.n_ctx, batch_size=sizes.coop_batch)
+    chosen = CoOp(settings, exam.task, None, clip, ours.seeds)
     taken: dict[str, Callable[[], object]] = {
-        "generator step": lambda: one_step(vae),
-        "CoOp step with synthesis": coop.train_epoch,
-        "evaluation": lambda: evaluate(chosen, exam, protocol),
+        "generator step": ours.generator_step,
+        "CoOp step with synthesis": ours.coop_step,
+        "evaluation": lambda: evaluate(chosen, exam, ours.protocol),
     }
     for name, step in taken.items():
         step()
         with device.counting() as counts:
             step()
         yield name, counts
-
-
-def class_names(n: int) -> tuple[str, ...]:
-    """The first n of a hundred names: Caltech-101's, of one to four tokens."""
-    return ("face", *load_dataset("photos").class_names)[:n]
-
-
-def random_features(clip: FrozenCLIP, sizes: Sizes) -> FeatureSet:
-    """Random unit-norm features of the named classes: counts need shapes, not meaning."""
-    rng = np.random.default_rng(0)
-
-    def split(n: int, *views: int) -> tuple[np.ndarray, np.ndarray]:
-        labels = np.repeat(np.arange(sizes.n_classes), n)
-        x = rng.standard_normal((len(labels), *views, clip.feature_dim)).astype(np.float32)
-        return x / np.linalg.norm(x, axis=-1, keepdims=True), labels
-
-    parts = (*split(sizes.shots, 1 + VIEWS), *split(CHECKED), *split(TESTED))
-    names, template = class_names(sizes.n_classes), "a photo of a {}."
-    return FeatureSet(names, template, "random", "", clip.fingerprint, *parts)
 
 
 def table(found: list[Counted], title: str) -> Table:
@@ -166,6 +129,21 @@ def places(counted: Counted, most: int) -> Table:
     return made
 
 
+def show(backbone: str, sizes: Sizes, precision: Precision = "fp32", most: int = 0) -> None:
+    """Print the table; SystemExit where a count is above its budget.
+
+    Args:
+        backbone, sizes, precision: as counted() takes them.
+        most: lines with launches that are listed for each step; 0: none.
+    """
+    found, console = counted(backbone, sizes, precision), Console()
+    console.print(table(found, f"{backbone}, {precision}, {sizes.seeds} seeds"))
+    for row in found if most else ():
+        console.print(places(row, most))
+    if over := [row.over() for row in found if row.over()]:
+        raise SystemExit("\n".join(over))
+
+
 def main() -> None:
     """Print the table, and the lines where asked."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -184,14 +162,7 @@ def main() -> None:
         n_ctx=options.n_ctx,
         seeds=options.seeds,
     )
-    found = counted(options.backbone, sizes, options.precision)
-    console = Console()
-    console.print(table(found, f"{options.backbone}, {options.precision}, {options.seeds} seeds"))
-    if options.places:
-        for row in found:
-            console.print(places(row, options.most))
-    if over := [row.over() for row in found if row.over()]:
-        raise SystemExit("\n".join(over))
+    show(options.backbone, sizes, options.precision, options.most if options.places else 0)
 
 
 if __name__ == "__main__":

@@ -112,9 +112,9 @@ def planning(sizes: Sequence[int]) -> Iterator[Planned]:
             yield measure(settings, Path(folder))
 
 
-def main() -> None:
+def main(words: Sequence[str] = ()) -> None:
     """Print a row a size, those of SIZES or those that are given."""
-    for row in planning([int(size) for size in sys.argv[1:]] or SIZES):
+    for row in planning([int(size) for size in words or sys.argv[1:]] or SIZES):
         print(row.line(), flush=True)
 
 

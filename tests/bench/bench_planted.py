@@ -20,7 +20,6 @@ from reports.answer import build_answer
 from reports.read import Study
 from reports.stats import Verdict
 from reports.tables import build_tables
-from tests.bench.optuna_importance import named_by_optuna
 from tests.reports.analysis.planted import METRIC, drawn, levelled, nothing, planted
 from tests.reports.builder import StoreBuilder
 
@@ -45,7 +44,6 @@ class Counts:
     false: whether anything was called that does nothing (a pair, or a factor).
     whole, part: whether an interval held a true share that is 0% or 100%, or lies between.
     true_verdict, false_verdict: whether the answer decides the planted factor, or any other one.
-    others: name of another method -> whether it put the planted factor first.
     """
 
     first: list[bool] = field(default_factory=list)
@@ -57,7 +55,6 @@ class Counts:
     part: list[bool] = field(default_factory=list)
     true_verdict: list[bool] = field(default_factory=list)
     false_verdict: list[bool] = field(default_factory=list)
-    others: dict[str, list[bool]] = field(default_factory=dict)
     seconds: float = 0.0
 
 
@@ -116,7 +113,7 @@ def ranges(studies: int, *, seed: int, main: bool = False) -> Counts:
     Args:
         studies: how many.
         seed: of all draws.
-        main: whether a range has an effect; optuna's evaluators are then asked, too.
+        main: whether a range has an effect.
     """
     rng, counts = np.random.default_rng(seed), Counts()
     for place in range(studies):
@@ -125,9 +122,6 @@ def ranges(studies: int, *, seed: int, main: bool = False) -> Counts:
         effect = _of_range(target, shape) if main else nothing
         study = drawn(n, settings, effect, int(rng.integers(3, 6)), rng).study()
         _count(counts, study, target if main else "", (), None)
-        if main:
-            for name, first in named_by_optuna(study, METRIC).items():
-                counts.others.setdefault(name, []).append(first == target)
     return counts
 
 
@@ -241,7 +235,7 @@ def _line(name: str, counts: Counts) -> str:
     return f"| {name} | {len(counts.false_factor)} | {' | '.join(map(_percent, cells))} |"
 
 
-def main() -> None:
+def main(words: Sequence[str] | None = None) -> None:
     """Print the tables as Markdown."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--smoke", action="store_true", help="a few studies: does it run?")
@@ -251,8 +245,8 @@ def main() -> None:
         default=200,
         help="of a row; five times as many of nothing and of swing",
     )
-    options = parser.parse_args()
-    studies = 3 if options.smoke else options.studies
+    options = parser.parse_args(words)
+    studies = 1 if options.smoke else options.studies
     kinds: dict[str, Callable[[], Counts]] = {
         "grid, a factor": lambda: grids(studies, seed=1, main=True),
         "grid, a factor and a pair": lambda: grids(studies, seed=2, main=True, pair=True),
@@ -275,8 +269,6 @@ def main() -> None:
         print(_line(name, made[name]), flush=True)
     spent = sum(counts.seconds for counts in made.values())
     print(f"\n{spent / sum(len(c.false_factor) for c in made.values()):.2f} s a study")
-    for name, right in made["ranges, a factor"].others.items():
-        print(f"optuna's {name} names the right range in {_percent(right)}")
 
 
 if __name__ == "__main__":

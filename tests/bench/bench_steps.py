@@ -1,4 +1,4 @@
-"""Training steps against the plain loop's, and against what the machine's matmul can do."""
+"""Training steps against the plain loop's."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -11,12 +11,12 @@ from ship.features.feature_set import FeatureSet
 from ship.finetuners.coop import CoOp, CoOpConfig
 from ship.generators.prompt_vae import PromptVAEConfig, build_prompt_vae
 from ship.generators.vae import VAE
-from ship.protocols import base_to_new
+from ship.protocols import Protocol, base_to_new
 from ship.synthesis import Synthesizer, SyntheticConfig
 from ship.tasks.task import Task
 from ship.trial_config import TrialConfig
 from tests.bench.naive import NaiveTrial
-from tests.bench.timing import Comparison, compare, seconds
+from tests.bench.timing import Comparison, compare
 
 NAMES = ("cat", "red fire truck", "hot air balloon", "ice", "sea lion", "bicycle", "man in suit")
 VIEWS = 2
@@ -87,8 +87,8 @@ class Steps:
         self.seeds = range(sizes.seeds)
         config = TrialConfig(shots=sizes.shots)
         features = random_features(clip, sizes)
-        protocol = base_to_new(config, self.seeds, features, {}, clip, torch.float32)
-        self.task: Task = protocol.finals[0].task
+        self.protocol: Protocol = base_to_new(config, self.seeds, features, {}, clip, torch.float32)
+        self.task: Task = self.protocol.finals[0].task
         generator = PromptVAEConfig.model_validate(sizes.generator())
         self.vae: VAE = build_prompt_vae(generator, self.task, clip, self.seeds)
         synthesizer = Synthesizer(SyntheticConfig(), self.vae, self.task, self.seeds)
@@ -98,39 +98,11 @@ class Steps:
 
     def generator_step(self) -> None:
         """Forward, backward, AdamW."""
-        one_step(self.vae)
+        self.vae._step(*self.vae._batch(), kl_weight=1.0)
 
     def coop_step(self) -> None:
         """Synthesis, forward, backward, SGD."""
         self.coop.train_epoch()
-
-
-def one_step(vae: VAE) -> None:
-    """A VAE's step on its next batch."""
-    vae._step(*vae._batch(), kl_weight=1.0)
-
-
-def text_flops(clip: FrozenCLIP, step: Callable[[], object], *, backward: float) -> float:
-    """Floating-point operations of a step's matmuls with the text tower's weights.
-
-    Two a weight and token forward; as many again where a gradient goes back through it, as weights
-    are frozen. Attention, the small networks and the optimizer are left out.
-
-    Args:
-        backward: fraction of the step's tokens that a gradient goes back through.
-    """
-    before = clip.text_tokens
-    step()
-    weights = sum(p.numel() for block in clip.text._layers.blocks for p in block.parameters())
-    return 2 * weights * (clip.text_tokens - before) * (1 + backward)
-
-
-def matmul_ceiling(size: int = 2048, repeats: int = 5) -> float:
-    """FLOP/s of a square float32 product on this machine, now."""
-    a, b = torch.randn(size, size), torch.randn(size, size)
-    a @ b
-    best = min(seconds(lambda: a @ b) for _ in range(repeats))
-    return 2 * size**3 / best
 
 
 def against_naive(clip: FrozenCLIP, sizes: Sizes, repeats: int) -> Iterator[Comparison]:
@@ -158,42 +130,12 @@ def against_naive(clip: FrozenCLIP, sizes: Sizes, repeats: int) -> Iterator[Comp
     def generator_alone() -> None:
         naive.generator_step(features, labels)
 
-    ceiling, short = matmul_ceiling(), sizes.n_ctx <= 4
-    rows: Sequence[tuple[str, Callable[[], None], Callable[[], None], float, float | None]] = (
-        (
-            "generator step, text part",
-            generator_alone,
-            ours.generator_step,
-            1.0,
-            7.0 if short else None,
-        ),
-        (
-            "generator step with its pictures",
-            generator_with_pictures,
-            ours.generator_step,
-            1.0,
-            15.0 if short else None,
-        ),
-        (
-            "CoOp step",
-            coop_with_pictures,
-            ours.coop_step,
-            backward_part(ours),
-            15.0 if short else 10.0,
-        ),
-    )
-    for name, plain, fast, backward, target in rows:
-        made = compare(f"{name} ({where})", plain, fast, repeats)
-        work = text_flops(clip, fast, backward=backward)
-        yield replace(made, target=target, of_ceiling=work / made.fast_s / ceiling)
-
-
-def backward_part(ours: Steps) -> float:
-    """Which part of a CoOp step's tokens a gradient goes back through: not the synthesis."""
-    clip = ours.clip
-    before = clip.text_tokens
-    ours.coop_step()
-    both = clip.text_tokens - before
-    before = clip.text_tokens
-    ours.coop.text_features()
-    return (clip.text_tokens - before) / both
+    short = sizes.n_ctx <= 4
+    rows: Sequence[tuple[str, Callable[[], None], Callable[[], None], float | None]] = (
+        ("generator step, text part", generator_alone, ours.generator_step, 7.0 if short else None),
+        ("generator step with its pictures", generator_with_pictures, ours.generator_step,
+         15.0 if short else None),
+        ("CoOp step", coop_with_pictures, ours.coop_step, 15.0 if short else 10.0),
+    )  # fmt: skip
+    for name, plain, fast, target in rows:
+        yield replace(compare(f"{name} ({where})", plain, fast, repeats), target=target)

@@ -1,9 +1,8 @@
 """The searcher and the recorder without Ray: what each takes of the processor."""
 
 import time
-from collections import Counter
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -12,9 +11,6 @@ from harness.config.study_config import StudyConfig
 from harness.planning import Fingerprints, Plan, SettingMaker, Work, make_plan
 from harness.recording import StudyRecord, TrialRecorder, trial_runs
 from harness.store import Ledger, Store, open_store, read_ledger
-from harness.store.outbox.calls import Sender
-from harness.store.outbox.client import Outbox
-from harness.store.outbox.journal import Drivers, Head, Journal
 from harness.tuning import StudySearcher
 from harness.worker.results import FINAL, epoch_means, final_numbers
 from reports.contract import Cost
@@ -108,38 +104,16 @@ class Written:
     """Runs in a store, of those since the row before.
 
     runs: there are so many now.
-    calls, metrics: a run's requests to MLflow, and the numbers in them.
     processor, wall: milliseconds a run.
     read: processor milliseconds of reading the ledger, for each run in it.
     disk: KiB of the sqlite file, for each run in it.
-    by_call: the processor's milliseconds of each kind of request.
     """
 
     runs: int
-    calls: float
-    metrics: float
     processor: float
     wall: float
     read: float
     disk: float
-    by_call: str
-
-
-class CountingSender(Sender):
-    """Counts requests and the numbers in them."""
-
-    def __init__(self, *arguments: Any) -> None:
-        super().__init__(*arguments)
-        self.seconds: Counter[str] = Counter()
-        self.calls = self.metrics = 0
-
-    def send(self, call: str, arguments: Mapping[str, Any], *, again: bool) -> None:
-        """Send it."""
-        began = time.process_time()
-        super().send(call, arguments, again=again)
-        self.seconds[call] += time.process_time() - began
-        self.calls += 1
-        self.metrics += len(arguments.get("metrics", ()))
 
 
 def writing(runs: int, epochs: int, flushes: int, folder: Path) -> Iterator[Written]:
@@ -153,32 +127,21 @@ def writing(runs: int, epochs: int, flushes: int, folder: Path) -> Iterator[Writ
     """
     method = idle_method(folder / "log", epochs)
     prints, study = Fingerprints(method, None, folder / "cache"), idle_study(runs)
-    opened = open_store(f"sqlite:///{folder}/written.db", folder)
-    assert opened is not None
-    experiment = opened.create_experiment(study.name)
-    journal = Journal(folder / "queue", Head(opened.uri, study.name, experiment), Drivers())
-    sender = CountingSender(opened.client, experiment, journal.runs)
-    store = replace(opened, outbox=Outbox(opened.uri, sender, journal, print))
+    store = open_store(f"sqlite:///{folder}/written.db", folder)
+    assert store is not None
+    experiment = store.create_experiment(study.name)
     plan, recorder = recording(store, experiment, study, prints)
     each = len(plan.work) // MARKS
     for part in range(MARKS):
-        sender.calls = sender.metrics = 0
-        sender.seconds.clear()
         began, spent = time.monotonic(), time.process_time()
         for number in range(part * each, (part + 1) * each):
             write_trial(recorder, plan.work[number], method.run_trial, flushes)
         spent, wall = time.process_time() - spent, time.monotonic() - began
         there, began = (part + 1) * each, time.process_time()
-        read_ledger(opened.client, experiment, study.objective)
+        read_ledger(store.client, experiment, study.objective)
+        read, size = time.process_time() - began, (folder / "written.db").stat().st_size
         yield Written(
-            there,
-            sender.calls / each,
-            sender.metrics / each,
-            1e3 * spent / each,
-            1e3 * wall / each,
-            1e3 * (time.process_time() - began) / there,
-            (folder / "written.db").stat().st_size / 1024 / there,
-            ", ".join(f"{call} {1e3 * s / each:.0f}" for call, s in sender.seconds.most_common()),
+            there, 1e3 * spent / each, 1e3 * wall / each, 1e3 * read / there, size / 1024 / there
         )
 
 
@@ -190,40 +153,6 @@ def recording(
     plan = make_plan(study, Ledger(), prints)
     record.describe(study, plan)
     return plan, TrialRecorder(store, experiment, record, study, prints)
-
-
-@dataclass(frozen=True)
-class Queued:
-    """Writes that wait on disk while the store is away.
-
-    processor, wall: milliseconds a write, each of which is a transaction that is synced.
-    n_bytes: on disk, a write.
-    """
-
-    writes: int
-    processor: float
-    wall: float
-    n_bytes: float
-
-
-def queueing(writes: int, metrics: int, folder: Path) -> Queued:
-    """Put writes of so many metrics each into an outbox's file.
-
-    Args:
-        writes: how many.
-        metrics: of each.
-        folder: for the file.
-    """
-    file = folder / "waiting"
-    journal = Journal(file, Head("sqlite://", "study", "1"), Drivers())
-    points = [[f"selection/metric_{n % 7}", 50.0, 1_700_000_000_000, n] for n in range(metrics)]
-    call = {"run_id": "0" * 32, "metrics": points, "params": [], "tags": []}
-    began, spent = time.monotonic(), time.process_time()
-    for _ in range(writes):
-        journal.append("log_batch", call)
-    processor, wall = time.process_time() - spent, time.monotonic() - began
-    size = file.stat().st_size
-    return Queued(writes, 1e3 * processor / writes, 1e3 * wall / writes, size / writes)
 
 
 def write_trial(recorder: TrialRecorder, work: Work, run_trial: Any, flushes: int) -> None:

@@ -14,7 +14,6 @@ class Comparison:
     """Median seconds of a plain and a fast way, and the median of their pairwise ratios.
 
     target: the ratio that is wanted; None: none was set.
-    of_ceiling: the fast way's arithmetic as a fraction of the machine's matmul; None: not counted.
     """
 
     name: str
@@ -22,7 +21,6 @@ class Comparison:
     fast_s: float
     ratio: float
     target: float | None = None
-    of_ceiling: float | None = None
 
 
 def compare(
