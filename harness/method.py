@@ -20,18 +20,17 @@ if TYPE_CHECKING:
     from ship.subsets import FeatureSet
     from ship.training import Checkpoint
 
-# settings (one for all replicas, or one for each), seeds, features, backbone, targets, and the
+# settings, seeds, features, backbone, targets, and the
 # checkpoint to go on from, or None
-Configs = TrialConfig | Sequence[TrialConfig]
 RunTrial = Callable[
-    [Configs, Sequence[int], Any, Any, Mapping[str, Any], Any], Iterator[EpochMetrics]
+    [TrialConfig, Sequence[int], Any, Any, Mapping[str, Any], Any], Iterator[EpochMetrics]
 ]
 Progress = Callable[[int, int], None]
 SPLITS = ("train", "val", "test")
 
 
 def run_trial(
-    config: Configs,
+    config: TrialConfig,
     seeds: Sequence[int],
     features: Any,
     clip: Any,

@@ -50,9 +50,7 @@ class NonFiniteLoss(ValueError):
 
 @dataclass(frozen=True)
 class EpochMetrics:
-    """The metrics of one epoch, for every replica of the trial side by side.
-
-    A replica is a seed; where several settings are trained fused, a setting under a seed.
+    """The metrics of one epoch, for every replica (seed) of the trial side by side.
 
     stage: "selection_generator" and "selection" (fine-tuner) train on what selection may see
         (selection none has neither);

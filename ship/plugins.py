@@ -28,10 +28,9 @@ from ship.registry import (
     imported,
     read_plugin_file,
 )
-from ship.settings import PER_REPLICA, NamedSettings
+from ship.settings import NamedSettings
 
 __all__ = [
-    "PER_REPLICA",
     "DatasetPlugin",
     "Deferred",
     "FinetunerPlugin",

@@ -1,7 +1,4 @@
-"""The base of every configuration class, and the mark of settings that replicas need not share."""
-
-import json
-from typing import Any, Final
+"""The base of every configuration class."""
 
 from pydantic import BaseModel, ConfigDict
 
@@ -43,28 +40,3 @@ class NamedSettings(Settings):
             feature_dim: size of the backbone's features.
         """
         return 0
-
-
-class PerReplica:
-    """The mark of a field that may differ between the replicas of a trial.
-
-    Such a field multiplies a loss or a step, elementwise, so that replicas which differ in nothing
-    else run through the same arithmetic (ship.training.per_replica).
-    """
-
-
-PER_REPLICA: Final = PerReplica()
-
-
-def shared_shape(config: BaseModel) -> str:
-    """What a setting says beside its marked fields, as JSON: equal ones can be trained fused."""
-    return json.dumps(_shape(config), sort_keys=True, default=str)
-
-
-def _shape(config: BaseModel) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for name, info in type(config).model_fields.items():
-        value = getattr(config, name)
-        if not any(isinstance(mark, PerReplica) for mark in info.metadata):
-            found[name] = _shape(value) if isinstance(value, BaseModel) else value
-    return found

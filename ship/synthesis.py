@@ -9,27 +9,27 @@ from torch import Tensor
 from ship.configs import SyntheticConfig
 from ship.generators import Generator
 from ship.tasks import Task
-from ship.training import Part, ReplicaRng, each_replica, gather_rows, per_replica
+from ship.training import Part, ReplicaRng, gather_rows
 
 
 class Synthesizer:
     """Draws synthetic features of a task's unseen classes from a fitted generator.
 
     Where every class is seen (few_shot), it draws features of all of them.
+
+    weighted: whether a synthetic feature's loss counts otherwise than a real one's.
     """
 
     def __init__(
         self,
-        config: SyntheticConfig | Sequence[SyntheticConfig],
+        config: SyntheticConfig,
         generator: Generator,
         task: Task,
         seeds: Sequence[int],
     ) -> None:
         device, dtype = task.features.device, task.features.dtype
-        configs = each_replica(config, task.n_replicas)
-        config = configs[0]
-        weight = per_replica(configs, "weight", task.features)
-        self._weight = torch.as_tensor(weight, dtype=dtype, device=device).expand(task.n_replicas)
+        self._weight = task.features.new_tensor(config.weight)
+        self.weighted = config.weight != 1
         self._ratio = config.ratio
         self._per_class = config.per_class or task.shots
         self._generator = generator
@@ -58,14 +58,9 @@ class Synthesizer:
         joined = torch.cat([features, made], dim=1)
         return joined, torch.cat([labels, made_labels], dim=1), weights
 
-    @property
-    def weighted(self) -> bool:
-        """Whether a synthetic feature's loss counts otherwise than a real one's, in any replica."""
-        return bool((self._weight != 1).any())
-
     def weights(self, labels: Int[Tensor, "replica n"]) -> Float[Tensor, "replica n"]:
         """The weight of each synthetic feature's loss."""
-        return self._weight.unsqueeze(1).expand(labels.shape)
+        return self._weight.expand(labels.shape)
 
     def _draw(self, size: int) -> tuple[Tensor, Tensor]:
         if self._pool is not None:

@@ -233,7 +233,7 @@ class Worker:
             Cost.TEXT_TOKENS: self._tokens(),
             **({} if not self._gpus else self._gpu_cost()),
             "hits": hits_file(self._test.hits if self._test else (), self._seeds),
-            "trained": trained_files(self._items, len(self._seeds)),
+            "trained": trained_files(self._items),
         }
 
 

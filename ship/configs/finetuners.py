@@ -6,14 +6,12 @@ from pydantic import Field, field_validator, model_validator
 
 from ship.configs.files import sealed
 from ship.configs.prompt import NamePosition
-from ship.settings import PER_REPLICA, NamedSettings
+from ship.settings import NamedSettings
 
 # Of those that learn prompts.
 _NCtx = Annotated[int, Field(ge=1, description="learned context vectors")]
 _CtxInit = Annotated[str | None, Field(description="words to start from; null: random")]
-_SgdRate = Annotated[
-    float, Field(gt=0, description="SGD's learning rate, cosine to 0"), PER_REPLICA
-]
+_SgdRate = Annotated[float, Field(gt=0, description="SGD's learning rate, cosine to 0")]
 # Of all that take steps.
 _Epochs = Annotated[int, Field(ge=0, description="passes over the real features")]
 _BatchSize = Annotated[int, Field(ge=1, description="real features a step")]
@@ -23,18 +21,15 @@ _Norm = Annotated[
     Field(gt=0, description="length of the weights at the start, as of CLIP's raw text features"),
 ]
 _ProbeRate = Annotated[
-    float,
-    Field(gt=0, description="learning rate of SGD with momentum 0.9, cosine to 0"),
-    PER_REPLICA,
+    float, Field(gt=0, description="learning rate of SGD with momentum 0.9, cosine to 0")
 ]
 # Of DePT's head and of the prompts that it stands beside, whatever they are.
 _PromptRate = Annotated[
-    float, Field(gt=0, description="SGD's learning rate of the prompts, cosine to 0"), PER_REPLICA
+    float, Field(gt=0, description="SGD's learning rate of the prompts, cosine to 0")
 ]
 _HeadWeight = Annotated[
     float,
     Field(ge=0, le=1, description="share of the head in the loss and in base classes' logits"),
-    PER_REPLICA,
 ]
 _HeadRate = Annotated[float, Field(gt=0, description="the head's learning rate over the prompts'")]
 _HeadNorm = Annotated[
@@ -141,7 +136,7 @@ class KgCoOpConfig(NamedSettings):
     """KgCoOp: CoOp's shared context, held near the hand-written prompt's text features."""
 
     name: Literal["kgcoop"] = "kgcoop"
-    weight: Annotated[float, PER_REPLICA] = Field(
+    weight: float = Field(
         8.0,
         ge=0,
         description="weight of the squared distance to the hand-written prompts; 0: CoOp",
@@ -171,7 +166,7 @@ class KgCoOpDePTConfig(NamedSettings):
     """KgCoOp with DePT: the same head beside prompts that are held near the hand-written ones."""
 
     name: Literal["kgcoop_dept"] = "kgcoop_dept"
-    weight: Annotated[float, PER_REPLICA] = Field(
+    weight: float = Field(
         1.0,
         ge=0,
         description="weight of the squared distance to the hand-written prompts; 0: CoOp with DePT",
@@ -190,7 +185,7 @@ class TCPConfig(NamedSettings):
     """TCP: contexts that become each class's own, from its text feature, inside the text tower."""
 
     name: Literal["tcp"] = "tcp"
-    weight: Annotated[float, PER_REPLICA] = Field(
+    weight: float = Field(
         4.0, ge=0, description="weight of the squared distance to the hand-written prompts"
     )
     layer: int | None = Field(
@@ -202,9 +197,7 @@ class TCPConfig(NamedSettings):
     reduction: int = Field(4, ge=1, description="feature size over hidden units of the net")
     n_ctx: int = Field(4, ge=1, description="learned context vectors, and tokens of each class")
     ctx_init: _CtxInit = None
-    lr: Annotated[float, PER_REPLICA] = Field(
-        2e-3, gt=0, description="Adam's learning rate, cosine to 0"
-    )
+    lr: float = Field(2e-3, gt=0, description="Adam's learning rate, cosine to 0")
     epochs: _Epochs = 50
     batch_size: _BatchSize = 32
 
@@ -221,9 +214,7 @@ class CLIPAdapterConfig(NamedSettings):
         description="choose the ratio at inference on the selection split (the authors fix it)",
     )
     reduction: int = Field(4, ge=1, description="feature size over the bottleneck's size")
-    lr: Annotated[float, PER_REPLICA] = Field(
-        1e-3, gt=0, description="AdamW's learning rate, cosine to 0"
-    )
+    lr: float = Field(1e-3, gt=0, description="AdamW's learning rate, cosine to 0")
     epochs: _Epochs = 50
     batch_size: _BatchSize = 32
 
@@ -232,10 +223,10 @@ class LinearAdapterConfig(NamedSettings):
     """Linear adapter (RLA): one square map of image features, held near the identity."""
 
     name: Literal["linear_adapter"] = "linear_adapter"
-    weight: Annotated[float, PER_REPLICA] = Field(
+    weight: float = Field(
         1.0, ge=0, description="weight / shots * squared distance to the identity joins the loss"
     )
-    lr: Annotated[float, PER_REPLICA] = Field(
+    lr: float = Field(
         1e-4, gt=0, description="Adam's learning rate, cosine to 0 (the authors try 1e-5 to 1e-2)"
     )
     epochs: _Epochs = 300
@@ -266,9 +257,7 @@ class TipAdapterFConfig(_CacheConfig):
     alpha: float = Field(1.0, ge=0, description="weight of the cache in training")
     beta: float = Field(5.5, gt=0, description="sharpness of the cache in training")
     search: bool = Field(True, description="choose alpha and beta on the selection split")
-    lr: Annotated[float, PER_REPLICA] = Field(
-        1e-3, gt=0, description="AdamW's learning rate, cosine to 0"
-    )
+    lr: float = Field(1e-3, gt=0, description="AdamW's learning rate, cosine to 0")
     epochs: int = Field(20, ge=1, description="passes over the cached features")
     batch_size: int = Field(256, ge=1, description="features a step")
 
@@ -281,12 +270,10 @@ class LinearProbeConfig(NamedSettings):
         "zero_shot",
         description="weights to start from: text features, or 0 (classes without data stay there)",
     )
-    l2: Annotated[float, PER_REPLICA] = Field(
+    l2: float = Field(
         0.0, ge=0, description="l2 / 2 * squared distance to the initial weights joins the loss"
     )
-    lr: Annotated[float, PER_REPLICA] = Field(
-        3e-4, gt=0, description="AdamW's learning rate, cosine to 0"
-    )
+    lr: float = Field(3e-4, gt=0, description="AdamW's learning rate, cosine to 0")
     epochs: _Epochs = 50
     batch_size: _BatchSize = 32
 
@@ -305,9 +292,7 @@ class CLAPConfig(NamedSettings):
     """CLAP: ZS-LP that holds a class near its text feature as far as that does well."""
 
     name: Literal["clap"] = "clap"
-    weight: Annotated[float, PER_REPLICA] = Field(
-        1.0, ge=0, description="weight of the penalty; 0: ZS-LP"
-    )
+    weight: float = Field(1.0, ge=0, description="weight of the penalty; 0: ZS-LP")
     norm: _Norm = 10.0
     lr: _ProbeRate = 0.1
     epochs: _Epochs = 300
@@ -323,9 +308,7 @@ class LPPlusPlusConfig(_CacheConfig):
         ge=0,
         description="the text features' multipliers start at it times a mean cosine",
     )
-    rate: Annotated[float, PER_REPLICA] = Field(
-        1.0, gt=0, description="factor on the learning rates that the data give"
-    )
+    rate: float = Field(1.0, gt=0, description="factor on the learning rates that the data give")
     epochs: int = Field(300, ge=0, description="steps, each on all features")
 
 

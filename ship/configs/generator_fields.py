@@ -5,7 +5,6 @@ from typing import Annotated
 from pydantic import Field
 
 from ship.configs.prompt import NamePosition
-from ship.settings import PER_REPLICA
 
 NCtx = Annotated[
     int,
@@ -27,9 +26,7 @@ GeneratorHidden = Annotated[
     int, Field(ge=1, description="hidden units from z to the prompt (mlp_vae: to the feature)")
 ]
 EncoderHidden = Annotated[int, Field(ge=1, description="hidden units of q(z|x)")]
-KLWeight = Annotated[
-    float, Field(ge=0, description="weight of the KL term; reference: 1"), PER_REPLICA
-]
+KLWeight = Annotated[float, Field(ge=0, description="weight of the KL term; reference: 1")]
 KLWarmup = Annotated[
     int, Field(ge=0, description="epochs in which the KL weight grows from 0, linearly")
 ]
@@ -43,7 +40,7 @@ Patience = Annotated[
         description="epochs without a better held-out ELBO before a seed stops; null: never",
     ),
 ]
-LearningRate = Annotated[float, Field(gt=0, description="AdamW's learning rate"), PER_REPLICA]
-WeightDecay = Annotated[float, Field(ge=0, description="AdamW's weight decay"), PER_REPLICA]
+LearningRate = Annotated[float, Field(gt=0, description="AdamW's learning rate")]
+WeightDecay = Annotated[float, Field(ge=0, description="AdamW's weight decay")]
 Epochs = Annotated[int, Field(ge=1, description="passes over the base features")]
 BatchSize = Annotated[int, Field(ge=1, description="features a step")]

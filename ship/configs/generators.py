@@ -21,7 +21,7 @@ from ship.configs.generator_fields import (
     WeightDecay,
 )
 from ship.configs.prompt import PromptMode
-from ship.settings import PER_REPLICA, NamedSettings
+from ship.settings import NamedSettings
 
 
 class PromptVAEConfig(NamedSettings):
@@ -97,15 +97,11 @@ class WGANConfig(NamedSettings):
     generator_hidden: GeneratorHidden = 4096
     critic_hidden: int = Field(4096, ge=1, description="hidden units of the critic")
     n_critic: int = Field(5, ge=1, description="critic steps before each generator step")
-    gp_weight: Annotated[float, PER_REPLICA] = Field(
-        10.0, ge=0, description="weight of the gradient penalty"
-    )
+    gp_weight: float = Field(10.0, ge=0, description="weight of the gradient penalty")
     classification_weight: float = Field(
         0.0, ge=0, description="weight of f-CLSWGAN's loss: CLIP must know the made features' class"
     )
-    lr: Annotated[float, PER_REPLICA] = Field(
-        1e-4, gt=0, description="Adam's learning rate, of critic and generator"
-    )
+    lr: float = Field(1e-4, gt=0, description="Adam's learning rate, of critic and generator")
     beta1: float = Field(0.5, ge=0, lt=1, description="Adam's decay of the gradient's mean")
     beta2: float = Field(0.9, ge=0, lt=1, description="Adam's decay of the gradient's square")
     epochs: int = Field(

@@ -1,10 +1,10 @@
 """How synthetic features may join real ones."""
 
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import Field
 
-from ship.settings import PER_REPLICA, Settings
+from ship.settings import Settings
 
 
 class SyntheticConfig(Settings):
@@ -24,7 +24,7 @@ class SyntheticConfig(Settings):
     draw: Literal["fresh", "fixed"] = Field(
         "fresh", description="fresh noise at each step, or steps that draw from one fixed set"
     )
-    weight: Annotated[float, PER_REPLICA] = Field(
+    weight: float = Field(
         1.0,
         gt=0,
         description="weight of a synthetic feature's loss, where a real feature has 1 (gda: of the "

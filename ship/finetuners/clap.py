@@ -33,7 +33,7 @@ from ship.finetuners.stream_trained import StreamTrained
 from ship.finetuners.training_set import TrainingStream
 from ship.synthesis import Synthesizer
 from ship.tasks import Task
-from ship.training import ReplicaOptimizer, each_replica, per_replica
+from ship.training import ReplicaOptimizer
 
 MOMENTUM = 0.9
 
@@ -46,21 +46,20 @@ class ZSLP(StreamTrained):
 
     def __init__(
         self,
-        config: ZSLPConfig | CLAPConfig | Sequence[ZSLPConfig] | Sequence[CLAPConfig],
+        config: ZSLPConfig | CLAPConfig,
         task: Task,
         synthesizer: Synthesizer | None,
         clip: FrozenCLIP,
         seeds: Sequence[int],
     ) -> None:
-        configs: tuple[ZSLPConfig | CLAPConfig, ...] = each_replica(config, task.n_replicas)
-        self.config = first = configs[0]
+        self.config = config
         self._task = task
-        self._start = first.norm * task.text_features
+        self._start = config.norm * task.text_features
         self.weight = self._start.repeat(task.n_replicas, 1, 1).requires_grad_()
         # one stream for both, so that CLAP sees the batches of its rival
-        stream = TrainingStream(task, synthesizer, seeds, first.batch_size, "zs_lp")
-        optimizer = ReplicaOptimizer(torch.optim.SGD, [self.weight], configs, momentum=MOMENTUM)
-        super().__init__({"weight": self.weight}, optimizer, stream, first.epochs)
+        stream = TrainingStream(task, synthesizer, seeds, config.batch_size, "zs_lp")
+        optimizer = ReplicaOptimizer(torch.optim.SGD, [self.weight], config.lr, momentum=MOMENTUM)
+        super().__init__({"weight": self.weight}, optimizer, stream, config.epochs)
 
     def loss(
         self,
@@ -97,15 +96,14 @@ class CLAP(ZSLP):
 
     def __init__(
         self,
-        config: CLAPConfig | Sequence[CLAPConfig],
+        config: CLAPConfig,
         task: Task,
         synthesizer: Synthesizer | None,
         clip: FrozenCLIP,
         seeds: Sequence[int],
     ) -> None:
         super().__init__(config, task, synthesizer, clip, seeds)
-        configs = each_replica(config, task.n_replicas)
-        self._penalty = per_replica(configs, "weight", task.features)
+        self._penalty = config.weight
         self.multipliers = zero_shot_confidence(task, self._stream.allowed)
 
     def loss(

@@ -21,7 +21,7 @@ from ship.finetuners.stream_trained import StreamTrained
 from ship.finetuners.training_set import TrainingStream
 from ship.synthesis import Synthesizer
 from ship.tasks import Task
-from ship.training import ReplicaOptimizer, ReplicaRng, each_replica
+from ship.training import ReplicaOptimizer, ReplicaRng
 
 # Tried on the selection split beside the configured ratio; 0: the adapter ignored.
 RATIOS = (0.0, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0)
@@ -35,14 +35,13 @@ class CLIPAdapter(StreamTrained):
 
     def __init__(
         self,
-        config: CLIPAdapterConfig | Sequence[CLIPAdapterConfig],
+        config: CLIPAdapterConfig,
         task: Task,
         synthesizer: Synthesizer | None,
         clip: FrozenCLIP,
         seeds: Sequence[int],
     ) -> None:
-        configs = each_replica(config, task.n_replicas)
-        self.config = config = configs[0]
+        self.config = config
         self._task = task
         self.choices = _choices(config.ratio, config.search)
         size = task.features.shape[-1]
@@ -53,7 +52,7 @@ class CLIPAdapter(StreamTrained):
         stream = TrainingStream(task, synthesizer, seeds, config.batch_size, "clip_adapter")
         parameters = {"down": self.down, "up": self.up}
         trained = list(parameters.values())
-        optimizer = ReplicaOptimizer(torch.optim.AdamW, trained, configs, weight_decay=0)
+        optimizer = ReplicaOptimizer(torch.optim.AdamW, trained, config.lr, weight_decay=0)
         super().__init__(parameters, optimizer, stream, config.epochs)
 
     def adapt(

@@ -23,7 +23,7 @@ from ship.finetuners.base import classification_loss
 from ship.finetuners.prompt_learner import PromptTrained, shared_contexts, uniform_linear
 from ship.synthesis import Synthesizer
 from ship.tasks import Task
-from ship.training import ReplicaRng, each_replica
+from ship.training import ReplicaRng
 
 # Prompts that go through the text tower in one pass, or those of one picture where they are more.
 # Bounds memory at inference and, because a part's gradient is taken at once, in training: there
@@ -52,20 +52,18 @@ class CoCoOp(PromptTrained):
 
     def __init__(
         self,
-        config: CoCoOpConfig | Sequence[CoCoOpConfig],
+        config: CoCoOpConfig,
         task: Task,
         synthesizer: Synthesizer | None,
         clip: FrozenCLIP,
         seeds: Sequence[int],
     ) -> None:
-        configs = each_replica(config, task.n_replicas)
-        first, dtype = configs[0], task.features.dtype
-        learner = shared_contexts(clip, task, seeds, first)
-        hidden = max(1, clip.feature_dim // first.reduction)
-        weights = ReplicaRng(seeds, "cocoop/meta_net", clip.device, dtype)
+        learner = shared_contexts(clip, task, seeds, config)
+        hidden = max(1, clip.feature_dim // config.reduction)
+        weights = ReplicaRng(seeds, "cocoop/meta_net", clip.device, task.features.dtype)
         self.meta_net = MetaNet(clip.feature_dim, hidden, clip.text_width, weights)
         beside = dict(self.meta_net.named_parameters())
-        super().__init__(learner, task, synthesizer, clip, seeds, configs, beside)
+        super().__init__(learner, task, synthesizer, clip, seeds, config, beside)
 
     @property
     def _pairs_at_once(self) -> int:

@@ -17,7 +17,6 @@ from ship.finetuners.base import classification_loss
 from ship.finetuners.prompt_learner import PromptLearner, PromptTrained
 from ship.synthesis import Synthesizer
 from ship.tasks import Task
-from ship.training import each_replica
 
 
 class CoOp(PromptTrained):
@@ -29,25 +28,23 @@ class CoOp(PromptTrained):
 
     def __init__(
         self,
-        config: CoOpConfig | Sequence[CoOpConfig],
+        config: CoOpConfig,
         task: Task,
         synthesizer: Synthesizer | None,
         clip: FrozenCLIP,
         seeds: Sequence[int],
     ) -> None:
-        configs = each_replica(config, task.n_replicas)
-        first = configs[0]
         learner = PromptLearner(
             clip,
             task.class_names,
             seeds,
             task.features.dtype,
-            n_ctx=first.n_ctx,
-            ctx_init=first.ctx_init,
-            class_specific=first.class_specific,
-            name_position=first.name_position,
+            n_ctx=config.n_ctx,
+            ctx_init=config.ctx_init,
+            class_specific=config.class_specific,
+            name_position=config.name_position,
         )
-        super().__init__(learner, task, synthesizer, clip, seeds, configs)
+        super().__init__(learner, task, synthesizer, clip, seeds, config)
 
     def loss(
         self,

@@ -28,7 +28,6 @@ place among the others.
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -39,12 +38,10 @@ from ship.clip import FrozenCLIP
 from ship.configs import CoOpDePTConfig, KgCoOpDePTConfig
 from ship.finetuners.base import classification_loss
 from ship.finetuners.kgcoop import knowledge_distance
-from ship.finetuners.prompt_learner import PromptSettings, PromptTrained, shared_contexts
+from ship.finetuners.prompt_learner import PromptTrained, shared_contexts
 from ship.synthesis import Synthesizer
 from ship.tasks import Task
-from ship.training import ReplicaOptimizer, each_replica, per_replica
-
-Config: TypeAlias = CoOpDePTConfig | KgCoOpDePTConfig
+from ship.training import ReplicaOptimizer
 
 
 class BaseHead(nn.Module):
@@ -100,12 +97,10 @@ class BaseHead(nn.Module):
         return losses.reshape(labels.shape).masked_fill(~self._seen.gather(1, labels), 0.0)
 
 
-def _sgd(
-    parameters: Sequence[Tensor], configs: Sequence[PromptSettings], head_rate: float
-) -> ReplicaOptimizer:
+def _sgd(parameters: Sequence[Tensor], lr: float, head_rate: float) -> ReplicaOptimizer:
     """The contexts, which come first, at the learning rate; the head at a multiple of it."""
     factors = [1.0] + [head_rate] * (len(parameters) - 1)
-    return ReplicaOptimizer(torch.optim.SGD, parameters, configs, factors=factors)
+    return ReplicaOptimizer(torch.optim.SGD, parameters, lr, factors=factors)
 
 
 class CoOpDePT(PromptTrained):
@@ -116,20 +111,18 @@ class CoOpDePT(PromptTrained):
 
     def __init__(
         self,
-        config: Config | Sequence[CoOpDePTConfig] | Sequence[KgCoOpDePTConfig],
+        config: CoOpDePTConfig | KgCoOpDePTConfig,
         task: Task,
         synthesizer: Synthesizer | None,
         clip: FrozenCLIP,
         seeds: Sequence[int],
     ) -> None:
-        configs: tuple[Config, ...] = each_replica(config, task.n_replicas)
-        first = configs[0]
-        self._share = task.features.new_tensor([one.head_weight for one in configs])
-        learner = shared_contexts(clip, task, seeds, first)
-        self.head = BaseHead(task, first.norm)
+        self._share = task.features.new_tensor(config.head_weight)
+        learner = shared_contexts(clip, task, seeds, config)
+        self.head = BaseHead(task, config.norm)
         beside = {f"head.{name}": value for name, value in self.head.named_parameters()}
-        optimizing = partial(_sgd, head_rate=first.head_rate)
-        super().__init__(learner, task, synthesizer, clip, seeds, configs, beside, optimizing)
+        optimizing = partial(_sgd, head_rate=config.head_rate)
+        super().__init__(learner, task, synthesizer, clip, seeds, config, beside, optimizing)
 
     def loss(
         self,
@@ -161,7 +154,7 @@ class CoOpDePT(PromptTrained):
         """The prompts' logits; of seen classes fused ones, whose log-sum-exp is the prompts'."""
         prompt = super().logits(pictures, choice)
         found = self.head(pictures.expand(len(prompt), -1, -1), self.head.picture)
-        share, seen = self._share.reshape(-1, 1, 1), self._task.seen.unsqueeze(1)
+        share, seen = self._share, self._task.seen.unsqueeze(1)
         # where the head has no say, 0 * -inf would be no number
         fused = (1 - share) * prompt + share * found.masked_fill(~seen, 0.0)
         mass = [x.masked_fill(~seen, -torch.inf).logsumexp(2, True) for x in (prompt, fused)]
@@ -173,15 +166,14 @@ class KgCoOpDePT(CoOpDePT):
 
     def __init__(
         self,
-        config: KgCoOpDePTConfig | Sequence[KgCoOpDePTConfig],
+        config: KgCoOpDePTConfig,
         task: Task,
         synthesizer: Synthesizer | None,
         clip: FrozenCLIP,
         seeds: Sequence[int],
     ) -> None:
         super().__init__(config, task, synthesizer, clip, seeds)
-        configs = each_replica(config, task.n_replicas)
-        self._weight = per_replica(configs, "weight", task.features)
+        self._weight = config.weight
 
     def _loss(
         self, features: Tensor, text: Tensor, labels: Tensor, weights: Tensor | None

@@ -10,7 +10,6 @@ features (as in the authors' code, which knows no others), all classes with them
 """
 
 from collections.abc import Mapping, Sequence
-from typing import TypeAlias
 
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -21,9 +20,6 @@ from ship.finetuners.base import classification_loss
 from ship.finetuners.prompt_learner import Optimizing, PromptTrained, plain_sgd, shared_contexts
 from ship.synthesis import Synthesizer
 from ship.tasks import Task
-from ship.training import each_replica, per_replica
-
-Config: TypeAlias = KgCoOpConfig | TCPConfig
 
 
 def knowledge_distance(
@@ -48,7 +44,7 @@ class KgCoOp(PromptTrained):
 
     def __init__(
         self,
-        config: Config | Sequence[KgCoOpConfig] | Sequence[TCPConfig],
+        config: KgCoOpConfig | TCPConfig,
         task: Task,
         synthesizer: Synthesizer | None,
         clip: FrozenCLIP,
@@ -62,10 +58,9 @@ class KgCoOp(PromptTrained):
             config, task, synthesizer, clip, seeds: as every fine-tuner is built.
             beside, optimizing: as of PromptTrained.
         """
-        configs: tuple[Config, ...] = each_replica(config, task.n_replicas)
-        self._weight = per_replica(configs, "weight", task.features)
-        learner = shared_contexts(clip, task, seeds, configs[0])
-        super().__init__(learner, task, synthesizer, clip, seeds, configs, beside, optimizing)
+        self._weight = config.weight
+        learner = shared_contexts(clip, task, seeds, config)
+        super().__init__(learner, task, synthesizer, clip, seeds, config, beside, optimizing)
 
     def loss(
         self,

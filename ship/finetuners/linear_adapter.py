@@ -25,7 +25,7 @@ from ship.finetuners.stream_trained import StreamTrained
 from ship.finetuners.training_set import TrainingStream
 from ship.synthesis import Synthesizer
 from ship.tasks import Task
-from ship.training import ReplicaOptimizer, each_replica, per_replica
+from ship.training import ReplicaOptimizer
 
 
 class LinearAdapter(StreamTrained):
@@ -36,21 +36,20 @@ class LinearAdapter(StreamTrained):
 
     def __init__(
         self,
-        config: LinearAdapterConfig | Sequence[LinearAdapterConfig],
+        config: LinearAdapterConfig,
         task: Task,
         synthesizer: Synthesizer | None,
         clip: FrozenCLIP,
         seeds: Sequence[int],
     ) -> None:
-        configs = each_replica(config, task.n_replicas)
-        self.config = config = configs[0]
-        self._weight = per_replica(configs, "weight", task.features)
+        self.config = config
+        self._weight = config.weight
         self._task = task
         size = task.features.shape[-1]
         self._identity = torch.eye(size, dtype=task.features.dtype, device=clip.device)
         self.map = self._identity.repeat(task.n_replicas, 1, 1).requires_grad_()
         stream = TrainingStream(task, synthesizer, seeds, config.batch_size, "linear_adapter")
-        optimizer = ReplicaOptimizer(torch.optim.Adam, [self.map], configs, eps=1e-4)
+        optimizer = ReplicaOptimizer(torch.optim.Adam, [self.map], config.lr, eps=1e-4)
         super().__init__({"map": self.map}, optimizer, stream, config.epochs)
 
     def loss(

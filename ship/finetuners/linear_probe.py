@@ -20,7 +20,7 @@ from ship.finetuners.stream_trained import StreamTrained
 from ship.finetuners.training_set import TrainingStream
 from ship.synthesis import Synthesizer
 from ship.tasks import Task
-from ship.training import ReplicaOptimizer, each_replica, per_replica
+from ship.training import ReplicaOptimizer
 
 
 class LinearProbe(StreamTrained):
@@ -31,15 +31,14 @@ class LinearProbe(StreamTrained):
 
     def __init__(
         self,
-        config: LinearProbeConfig | Sequence[LinearProbeConfig],
+        config: LinearProbeConfig,
         task: Task,
         synthesizer: Synthesizer | None,
         clip: FrozenCLIP,
         seeds: Sequence[int],
     ) -> None:
-        configs = each_replica(config, task.n_replicas)
-        self.config = config = configs[0]
-        self._l2 = per_replica(configs, "l2", task.features)
+        self.config = config
+        self._l2 = config.l2
         self._task = task
         start = task.text_features.expand(task.n_replicas, -1, -1)
         self._start = start.clone() if config.init == "zero_shot" else torch.zeros_like(start)
@@ -49,7 +48,7 @@ class LinearProbe(StreamTrained):
         parameters = {"weight": self.weight, "bias": self.bias}
         # no decay: it would draw classes without data away from where they start
         trained = list(parameters.values())
-        optimizer = ReplicaOptimizer(torch.optim.AdamW, trained, configs, weight_decay=0)
+        optimizer = ReplicaOptimizer(torch.optim.AdamW, trained, config.lr, weight_decay=0)
         super().__init__(parameters, optimizer, stream, config.epochs)
 
     def loss(

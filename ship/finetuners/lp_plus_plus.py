@@ -32,7 +32,7 @@ from ship.finetuners.base import classification_loss
 from ship.finetuners.training_set import fixed_set
 from ship.synthesis import Synthesizer
 from ship.tasks import Task
-from ship.training import Counter, Part, each_replica, per_replica
+from ship.training import Counter, Part
 
 MOMENTUM = 0.9
 ALPHA_EVERY = 10
@@ -49,14 +49,13 @@ class LPPlusPlus:
 
     def __init__(
         self,
-        config: LPPlusPlusConfig | Sequence[LPPlusPlusConfig],
+        config: LPPlusPlusConfig,
         task: Task,
         synthesizer: Synthesizer | None,
         clip: FrozenCLIP,
         seeds: Sequence[int],
     ) -> None:
-        configs = each_replica(config, task.n_replicas)
-        self.config = configs[0]
+        self.config = config
         self._task = task
         self._allowed: Bool[Tensor, "replica n_cls"] | None = None if synthesizer else task.seen
         rows = fixed_set(task, synthesizer)
@@ -72,7 +71,7 @@ class LPPlusPlus:
         mass = weight.new_zeros(task.seen.shape).scatter_add(1, self._labels, self._shares)
         found = [self._constants(r, weight[r], mass[r]) for r in range(task.n_replicas)]
         first, w_rate, alpha_rate = (weight.new_tensor(value) for value in zip(*found, strict=True))
-        self.rates = torch.stack([w_rate, alpha_rate]) * per_replica(configs, "rate", weight)
+        self.rates = torch.stack([w_rate, alpha_rate]) * config.rate
         alpha = self.config.alpha_scale * first.unsqueeze(1).expand_as(mass)
         self.weight, self.alpha = weight.requires_grad_(), alpha.clone().requires_grad_()
         self._velocity = torch.zeros_like(self.weight, requires_grad=False)

@@ -141,20 +141,18 @@ def shared_contexts(
     )
 
 
-# Of parameters and of each replica's settings.
-Optimizing: TypeAlias = Callable[[Sequence[Tensor], Sequence[PromptSettings]], ReplicaOptimizer]
+# Of parameters and their learning rate.
+Optimizing: TypeAlias = Callable[[Sequence[Tensor], float], ReplicaOptimizer]
 
 
-def plain_sgd(
-    parameters: Sequence[Float[Tensor, "replica ..."]], configs: Sequence[PromptSettings]
-) -> ReplicaOptimizer:
+def plain_sgd(parameters: Sequence[Float[Tensor, "replica ..."]], lr: float) -> ReplicaOptimizer:
     """Without momentum and decay.
 
     Args:
         parameters: that it moves.
-        configs: of each replica.
+        lr: their learning rate at the start.
     """
-    return ReplicaOptimizer(torch.optim.SGD, parameters, configs)
+    return ReplicaOptimizer(torch.optim.SGD, parameters, lr)
 
 
 class PromptTrained(StreamTrained):
@@ -170,7 +168,7 @@ class PromptTrained(StreamTrained):
         synthesizer: Synthesizer | None,
         clip: FrozenCLIP,
         seeds: Sequence[int],
-        configs: Sequence[PromptSettings],
+        config: PromptSettings,
         beside: Mapping[str, Float[Tensor, "replica ..."]] | None = None,
         optimizing: Optimizing = plain_sgd,
     ) -> None:
@@ -179,17 +177,16 @@ class PromptTrained(StreamTrained):
         Args:
             learner: the contexts.
             task, synthesizer, clip, seeds: as every fine-tuner is built.
-            configs: of each replica.
+            config: says how they are trained.
             beside: what is trained beside the contexts, by name.
             optimizing: makes the optimizer of the contexts and of what is beside them.
         """
         self.learner = learner
         self._task = task
-        config = configs[0]  # what shapes the training is the same in all replicas
         parameters = {"ctx": learner.ctx, **(beside or {})}
         # one stream for all of them, so that rivals see the same batches
         stream = TrainingStream(task, synthesizer, seeds, config.batch_size, "coop")
-        optimizer = optimizing(list(parameters.values()), configs)
+        optimizer = optimizing(list(parameters.values()), config.lr)
         super().__init__(parameters, optimizer, stream, config.epochs)
 
     def text_features(self) -> Float[Tensor, "replica n_cls feature"]:

@@ -23,10 +23,10 @@ from torch import Tensor, nn
 from ship.clip import FrozenCLIP, InnerTokens
 from ship.configs import TCPConfig
 from ship.finetuners.kgcoop import KgCoOp
-from ship.finetuners.prompt_learner import PromptSettings, uniform_linear
+from ship.finetuners.prompt_learner import uniform_linear
 from ship.synthesis import Synthesizer
 from ship.tasks import Task
-from ship.training import ReplicaOptimizer, ReplicaRng, each_replica
+from ship.training import ReplicaOptimizer, ReplicaRng
 
 EPSILON = 1e-3
 
@@ -51,8 +51,8 @@ class TokenNet(nn.Module):
         return tokens
 
 
-def _adam(parameters: Sequence[Tensor], configs: Sequence[PromptSettings]) -> ReplicaOptimizer:
-    return ReplicaOptimizer(torch.optim.Adam, parameters, configs, eps=EPSILON)
+def _adam(parameters: Sequence[Tensor], lr: float) -> ReplicaOptimizer:
+    return ReplicaOptimizer(torch.optim.Adam, parameters, lr, eps=EPSILON)
 
 
 def inner_depth(layer: int | None, clip: FrozenCLIP) -> int:
@@ -82,18 +82,17 @@ class TCP(KgCoOp):
 
     def __init__(
         self,
-        config: TCPConfig | Sequence[TCPConfig],
+        config: TCPConfig,
         task: Task,
         synthesizer: Synthesizer | None,
         clip: FrozenCLIP,
         seeds: Sequence[int],
     ) -> None:
-        first = each_replica(config, task.n_replicas)[0]
-        self._depth = inner_depth(first.layer, clip)
-        self._n_ctx = first.n_ctx
+        self._depth = inner_depth(config.layer, clip)
+        self._n_ctx = config.n_ctx
         rng = ReplicaRng(seeds, "tcp/net", clip.device, task.features.dtype)
-        hidden = max(1, clip.feature_dim // first.reduction)
-        self.net = TokenNet(clip.feature_dim, hidden, first.n_ctx * clip.text_width, rng)
+        hidden = max(1, clip.feature_dim // config.reduction)
+        self.net = TokenNet(clip.feature_dim, hidden, config.n_ctx * clip.text_width, rng)
         beside = {f"net.{name}": value for name, value in self.net.named_parameters()}
         super().__init__(config, task, synthesizer, clip, seeds, beside, _adam)
 

@@ -32,7 +32,6 @@ from ship.training import (
     Part,
     ReplicaOptimizer,
     ReplicaRng,
-    each_replica,
     gather_rows,
     random_views,
     steps_per_epoch,
@@ -108,14 +107,13 @@ class TipAdapterF:
 
     def __init__(
         self,
-        config: TipAdapterFConfig | Sequence[TipAdapterFConfig],
+        config: TipAdapterFConfig,
         task: Task,
         synthesizer: Synthesizer | None,
         clip: FrozenCLIP,
         seeds: Sequence[int],
     ) -> None:
-        configs = each_replica(config, task.n_replicas)
-        self.config = config = configs[0]
+        self.config = config
         self._task = task
         self._rows = fixed_set(task, synthesizer)
         self._cache = Cache(self._rows, len(task.class_names))
@@ -130,7 +128,7 @@ class TipAdapterF:
         n_nominal = task.n_nominal + self._rows.n_synthetic
         self._batch_size = min(config.batch_size, n_nominal)
         steps = steps_per_epoch(n_nominal, self._batch_size)
-        optimizer = ReplicaOptimizer(torch.optim.AdamW, [self.keys], configs, eps=1e-4)
+        optimizer = ReplicaOptimizer(torch.optim.AdamW, [self.keys], config.lr, eps=1e-4)
         self._descent = CosineDescent(optimizer, config.epochs, steps)
 
     @property

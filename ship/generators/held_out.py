@@ -48,7 +48,7 @@ class HeldOut:
     def loss(
         self,
         network: Autoencoder,
-        kl_weight: float | Float[Tensor, " replica"],
+        kl_weight: float,
         free_bits: float,
         chunk: int,
     ) -> Float[Tensor, " replica"]:

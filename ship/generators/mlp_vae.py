@@ -16,7 +16,7 @@ from ship.configs import MlpVAEConfig
 from ship.generators.autoencoder import Autoencoder, Encoder
 from ship.generators.vae import VAE
 from ship.tasks import Task
-from ship.training import ReplicaLinear, ReplicaRng, each_replica
+from ship.training import ReplicaLinear, ReplicaRng
 
 
 class MlpDecoder(nn.Module):
@@ -43,7 +43,7 @@ class MlpDecoder(nn.Module):
 
 
 def build_mlp_vae(
-    config: MlpVAEConfig | Sequence[MlpVAEConfig],
+    config: MlpVAEConfig,
     task: Task,
     clip: FrozenCLIP,
     seeds: Sequence[int],
@@ -51,7 +51,7 @@ def build_mlp_vae(
     """R fused VAEs with MLP decoders on the seen classes of a task; settings as in the prompt VAE.
 
     Args:
-        config: of all replicas, or one for each.
+        config: of all replicas.
         task: whose seen classes it is fitted on.
         clip: gives the size of features, and the device.
         seeds: of each replica.
@@ -61,7 +61,6 @@ def build_mlp_vae(
     """
     # the stream of the prompt VAE: both start from the same encoder
     weights = ReplicaRng(seeds, "vae/weights", clip.device, task.features.dtype)
-    shared = each_replica(config, task.n_replicas)[0]
-    encoder = Encoder(clip.feature_dim, shared.encoder_hidden, shared.latent_dim, weights)
-    decoder = MlpDecoder(shared, task.text_features, weights)
+    encoder = Encoder(clip.feature_dim, config.encoder_hidden, config.latent_dim, weights)
+    decoder = MlpDecoder(config, task.text_features, weights)
     return VAE(config, task, Autoencoder(encoder, decoder), seeds)

@@ -12,19 +12,19 @@ from ship.generators.autoencoder import Autoencoder, Encoder
 from ship.generators.prompt_network import PromptGenerator, encodes, uses_z
 from ship.generators.vae import VAE
 from ship.tasks import Task
-from ship.training import ReplicaRng, each_replica
+from ship.training import ReplicaRng
 
 
 def build_prompt_vae(
-    config: PromptVAEConfig | Sequence[PromptVAEConfig],
+    config: PromptVAEConfig,
     task: Task,
     clip: FrozenCLIP,
     seeds: Sequence[int],
 ) -> VAE:
-    """R fused prompt VAEs on the seen classes of a task, of one setting or one for each replica.
+    """R fused prompt VAEs on the seen classes of a task.
 
     Args:
-        config: of all replicas, or one for each.
+        config: of all replicas.
         task: whose seen classes it is fitted on.
         clip: its text tower decodes.
         seeds: of each replica.
@@ -32,12 +32,11 @@ def build_prompt_vae(
     Raises:
         ValueError: contexts too long for the backbone; early stopping without validation pictures.
     """
-    shared = each_replica(config, task.n_replicas)[0]
     weights = ReplicaRng(seeds, "vae/weights", clip.device, task.features.dtype)
     encoder = None
-    if encodes(shared.prompt):
-        encoder = Encoder(clip.feature_dim, shared.encoder_hidden, shared.latent_dim, weights)
-    decoder = PromptGenerator(shared, clip, task.class_names, weights)
-    latent_dim = shared.latent_dim if uses_z(shared.prompt) else 0
+    if encodes(config.prompt):
+        encoder = Encoder(clip.feature_dim, config.encoder_hidden, config.latent_dim, weights)
+    decoder = PromptGenerator(config, clip, task.class_names, weights)
+    latent_dim = config.latent_dim if uses_z(config.prompt) else 0
     network = Autoencoder(encoder, decoder, latent_dim)
     return VAE(config, task, network, seeds)

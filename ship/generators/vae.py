@@ -18,8 +18,6 @@ from ship.training import (
     Part,
     ReplicaOptimizer,
     ReplicaRng,
-    each_replica,
-    per_replica,
     steps_per_epoch,
 )
 
@@ -75,7 +73,7 @@ class VAE:
 
     def __init__(
         self,
-        config: VAESettings | Sequence[VAESettings],
+        config: VAESettings,
         task: Task,
         network: Autoencoder,
         seeds: Sequence[int],
@@ -83,15 +81,13 @@ class VAE:
         """Build them.
 
         Args:
-            config: of all replicas, or one for each.
+            config: of all replicas.
             task: whose seen classes they are fitted on.
             network: encoder and decoder of all replicas.
             seeds: of each replica.
         """
         device, dtype = task.features.device, task.features.dtype
-        configs = each_replica(config, task.n_replicas)
-        self.config = config = configs[0]
-        self._kl_weight = per_replica(configs, "kl_weight", task.features)
+        self.config = config
         self.network = network
         self._task = task
         # named alike in every VAE, so that they see the same batches and noise in a comparison
@@ -108,7 +104,7 @@ class VAE:
         if not parameters:
             return
         self._optimizer = ReplicaOptimizer(
-            torch.optim.AdamW, parameters, configs, ("lr", "weight_decay")
+            torch.optim.AdamW, parameters, config.lr, weight_decay=config.weight_decay
         )
         if config.early_stopping is not None:
             self._held_out = HeldOut(task, network, seeds)
@@ -123,10 +119,10 @@ class VAE:
             return bool(self._stopping.stopped.all())
         return self.epochs == 0
 
-    def kl_weight(self, epoch: int) -> float | Float[Tensor, " replica"]:
+    def kl_weight(self, epoch: int) -> float:
         """Weight of the KL term in an epoch (from 1): 0 in the first of the warm-up's epochs."""
         warmup = self.config.kl_warmup
-        return self._kl_weight * (min(1.0, (epoch - 1) / warmup) if warmup else 1.0)
+        return self.config.kl_weight * (min(1.0, (epoch - 1) / warmup) if warmup else 1.0)
 
     def terms(
         self,
@@ -197,7 +193,7 @@ class VAE:
     ) -> dict[str, Float[Tensor, " replica"]]:
         """Note the epoch; where training is over, put the best parameters into the network."""
         held_out = self._held_out.loss(
-            self.network, self._kl_weight, self.config.free_bits, self._batch_size
+            self.network, self.config.kl_weight, self.config.free_bits, self._batch_size
         )
         metrics = {**metrics, "held_out_loss": held_out}
         epoch = self._done.value

@@ -23,8 +23,6 @@ from ship.training import (
     ReplicaLinear,
     ReplicaOptimizer,
     ReplicaRng,
-    each_replica,
-    per_replica,
     steps_per_epoch,
 )
 
@@ -57,15 +55,13 @@ class WGAN:
 
     def __init__(
         self,
-        config: WGANConfig | Sequence[WGANConfig],
+        config: WGANConfig,
         task: Task,
         clip: FrozenCLIP,
         seeds: Sequence[int],
     ) -> None:
         device, dtype = clip.device, task.features.dtype
-        self._configs = each_replica(config, task.n_replicas)
-        self.config = config = self._configs[0]
-        self._gp_weight = per_replica(self._configs, "gp_weight", task.features)
+        self.config = config
         self._task = task
         self.generator = PromptGenerator(
             config, clip, task.class_names, ReplicaRng(seeds, "wgan/generator", device, dtype)
@@ -83,9 +79,9 @@ class WGAN:
         self._steps = steps_per_epoch(task.n_nominal, self._batch_size)
 
     def _adam(self, network: nn.Module) -> ReplicaOptimizer:
-        betas = (self.config.beta1, self.config.beta2)
-        weights = list(network.parameters())
-        return ReplicaOptimizer(torch.optim.Adam, weights, self._configs, betas=betas)
+        config, weights = self.config, list(network.parameters())
+        betas = (config.beta1, config.beta2)
+        return ReplicaOptimizer(torch.optim.Adam, weights, config.lr, betas=betas)
 
     @property
     def epochs(self) -> int:
@@ -148,7 +144,7 @@ class WGAN:
             generator_sum += self._train_generator(class_ids)
         wasserstein, penalty = critic_sums / self._steps
         return {
-            "critic_loss": self._gp_weight * penalty - wasserstein,
+            "critic_loss": self.config.gp_weight * penalty - wasserstein,
             "wasserstein": wasserstein,
             "gradient_penalty": penalty,
             "generator_loss": generator_sum / self._steps,
@@ -165,7 +161,7 @@ class WGAN:
         estimate, penalty = self.critic_terms(real, made, class_ids, mix)
         self._critic_step.zero_grad()
         # summed over replicas, so that each one's gradient is that of its own mean loss
-        (self._gp_weight * penalty - estimate).sum().backward()
+        (self.config.gp_weight * penalty - estimate).sum().backward()
         self._critic_step.step()
         return torch.stack([estimate, penalty]).detach(), class_ids
 

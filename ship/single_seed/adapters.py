@@ -13,7 +13,7 @@ from ship.single_seed.state import resumable, rows_of
 from ship.single_seed.task import SeedTask, synthetic_sets
 from ship.synthesis import Synthesizer
 from ship.tasks import Task
-from ship.training import Part, ReplicaRng, each_replica
+from ship.training import Part, ReplicaRng
 
 One = TypeVar("One", bound="SeedGenerator | SeedFinetuner")
 
@@ -28,11 +28,10 @@ def single_seed_generator(build: Callable[..., SeedGenerator]) -> Callable[..., 
     def built(
         config: Any, task: Task, clip: FrozenCLIP, seeds: Sequence[int]
     ) -> "SingleSeedGenerator":
-        configs = each_replica(config, task.n_replicas)
         return SingleSeedGenerator(
             [
-                build(own, SeedTask.of(task, replica), clip, seed)
-                for replica, (own, seed) in enumerate(zip(configs, seeds, strict=True))
+                build(config, SeedTask.of(task, replica), clip, seed)
+                for replica, seed in enumerate(seeds)
             ]
         )
 
@@ -57,12 +56,11 @@ def single_seed_finetuner(build: Callable[..., SeedFinetuner]) -> Callable[..., 
         clip: FrozenCLIP,
         seeds: Sequence[int],
     ) -> "SingleSeedFinetuner":
-        configs = each_replica(config, task.n_replicas)
         made = synthetic_sets(synthesizer, task.n_replicas)
         return SingleSeedFinetuner(
             [
-                build(own, SeedTask.of(task, replica), made[replica], clip, seed)
-                for replica, (own, seed) in enumerate(zip(configs, seeds, strict=True))
+                build(config, SeedTask.of(task, replica), made[replica], clip, seed)
+                for replica, seed in enumerate(seeds)
             ]
         )
 

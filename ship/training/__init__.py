@@ -1,4 +1,4 @@
-"""Many seeds, or settings, trained side by side as replicas along one leading dimension.
+"""Many seeds trained side by side as replicas along one leading dimension.
 
 Answers for: randomness by seed, layers and optimizers with a replica dimension, and a state that
 can be saved and put back to the bit.
@@ -6,12 +6,7 @@ can be saved and put back to the bit.
 
 from ship.training.checkpoint import Checkpoint
 from ship.training.descent import Batch, BatchLoss, CosineDescent
-from ship.training.per_replica import (
-    ReplicaOptimizer,
-    each_replica,
-    per_replica,
-    settings_of,
-)
+from ship.training.optimizer import ReplicaOptimizer
 from ship.training.replicas import (
     BatchStream,
     ReplicaLinear,
@@ -50,13 +45,10 @@ __all__ = [
     "capture",
     "copied",
     "copies",
-    "each_replica",
     "gather_rows",
-    "per_replica",
     "prefixed",
     "random_views",
     "restore",
-    "settings_of",
     "steps_per_epoch",
     "taken",
     "under",

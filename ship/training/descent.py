@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ship.training.per_replica import ReplicaOptimizer
+from ship.training.optimizer import ReplicaOptimizer
 from ship.training.state import Counter, Part
 
 # A step's features (replica, n, feature), labels (replica, n), weights of the rows' losses

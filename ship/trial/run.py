@@ -16,9 +16,8 @@ from ship.features import FeatureSet
 from ship.finetuners import Finetuner
 from ship.metrics import EpochMetrics
 from ship.protocols import PROTOCOLS, Exam, Protocol
-from ship.settings import shared_shape
 from ship.subsets import studied_classes
-from ship.training import Checkpoint, CheckpointError, Part, each_replica
+from ship.training import Checkpoint, CheckpointError, Part
 from ship.trial.ages import choose_age, planned_ages
 from ship.trial.journal import Journal, TrialRun
 from ship.trial.selection import Best, Choices, Retrained, evaluate, keep_better
@@ -29,7 +28,7 @@ from ship.trial_config import TrialConfig
 
 
 def run_trial(
-    config: TrialConfig | Sequence[TrialConfig],
+    config: TrialConfig,
     seeds: Sequence[int],
     features: FeatureSet,
     clip: FrozenCLIP,
@@ -40,9 +39,6 @@ def run_trial(
 ) -> TrialRun:
     """Train and test one setting under every seed, fused; yields the metrics of each epoch.
 
-    Settings that differ in PER_REPLICA fields alone (ship.settings) can be fused too:
-    then there is a setting and a seed for each replica.
-
     A replica's numbers depend on its setting and its seed alone, not on what runs beside it
     (up to the rounding of differently batched sums; and a quality metric that any seed's pictures
     cannot carry is left out for all). The last item is the only one of stage "test".
@@ -51,7 +47,7 @@ def run_trial(
     many threads, to the bit as if it had not been stopped.
 
     Args:
-        config: of all replicas, or one for each.
+        config: the setting.
         seeds: of each replica.
         features: of config.dataset.
         targets: of config.targets by name; their test pictures are all that is looked at.
@@ -63,15 +59,14 @@ def run_trial(
         ValueError: the dataset cannot carry the setting (too few classes, no training pictures).
         CheckpointError: `resume` is of another trial.
     """
-    configs = each_replica(config, len(seeds))
-    _check_replicas(configs, seeds)
-    config = configs[0]
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise ValueError(f"seeds must be distinct and at least one, got {list(seeds)}")
     features = studied_classes(config, features)
     build = PROTOCOLS[config.protocol]
     protocol = build(config, seeds, features, targets or {}, clip, dtype)
     journal = Journal(_planned(config, protocol), resume)
     origin = Origin.of(features, clip) if keep else None
-    epochs = _epochs_of(Trial(configs, seeds, clip, journal, origin), protocol)
+    epochs = _epochs_of(Trial(config, seeds, clip, journal, origin), protocol)
     return TrialRun(epochs, journal, clip.arithmetic)
 
 
@@ -150,14 +145,6 @@ def _retrained(
         del finetuner, retrained  # before the next one is built
         trial.journal.enter(**kept)
     return tested, choices
-
-
-def _check_replicas(configs: Sequence[TrialConfig], seeds: Sequence[int]) -> None:
-    replicas = list(zip(configs, seeds, strict=True))
-    if not replicas or any(one in replicas[:place] for place, one in enumerate(replicas)):
-        raise ValueError(f"seeds must be distinct and at least one, got {list(seeds)}")
-    if len({shared_shape(config) for config in configs}) > 1:
-        raise ValueError("settings must differ in PER_REPLICA fields alone to be trained fused")
 
 
 def _planned(config: TrialConfig, protocol: Protocol) -> int:

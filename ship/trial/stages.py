@@ -14,7 +14,7 @@ from ship.metrics import EpochMetrics, Stage
 from ship.protocols import Exam, Final, Protocol
 from ship.synthesis import Renumbered, Synthesizer
 from ship.tasks import Task
-from ship.training import Part, State, settings_of
+from ship.training import Part, State
 from ship.trial.journal import Journal
 from ship.trial.judge import judge
 from ship.trial.selection import Best, Choices
@@ -82,16 +82,11 @@ class Trial:
     origin: of what is kept of it; None: nothing is.
     """
 
-    configs: Sequence[TrialConfig]
+    config: TrialConfig
     seeds: Sequence[int]
     clip: FrozenCLIP
     journal: Journal
     origin: Origin | None = None
-
-    @property
-    def config(self) -> TrialConfig:
-        """What all replicas share, and the first one's own."""
-        return self.configs[0]
 
     def fit(
         self, task: Task, stage: Stage, **kept: Part
@@ -139,7 +134,7 @@ class Trial:
             for target, final in zip(targets, protocol.finals, strict=True)
         ]
         self.journal.trained = Trained(
-            self.configs,
+            self.config,
             self.seeds,
             self.origin,
             protocol.generator_task or protocol.finals[0].task,
@@ -155,17 +150,14 @@ class Trial:
         _, build = GENERATORS[self.config.generator.name]
         if build is None:
             return None
-        config = settings_of(self.configs, "generator")
-        made: Generator = build(config, task, self.clip, self.seeds)
+        made: Generator = build(self.config.generator, task, self.clip, self.seeds)
         return made
 
     def finetuner(self, task: Task, generator: Generator | None) -> Finetuner:
         """The untrained fine-tuner of a task."""
         synthesizer = None
         if generator is not None and task.synthesized_ids.shape[1]:
-            synthetic = settings_of(self.configs, "synthetic")
-            synthesizer = Synthesizer(synthetic, generator, task, self.seeds)
+            synthesizer = Synthesizer(self.config.synthetic, generator, task, self.seeds)
         _, build = FINETUNERS[self.config.finetuner.name]
-        config = settings_of(self.configs, "finetuner")
-        made: Finetuner = build(config, task, synthesizer, self.clip, self.seeds)
+        made: Finetuner = build(self.config.finetuner, task, synthesizer, self.clip, self.seeds)
         return made

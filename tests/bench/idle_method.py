@@ -8,7 +8,7 @@ from typing import Any
 
 from harness.method import Method
 from ship.epoch_metrics import EpochMetrics, Hits
-from ship.training import Checkpoint, each_replica
+from ship.training import Checkpoint
 from ship.trial_config import TrialConfig
 from tests.harness.fakes import SIX, FakeClip, make_method, truth
 
@@ -33,7 +33,7 @@ class IdleRun:
 def run_idle(
     log: Path,
     epochs: int,
-    config: TrialConfig | Sequence[TrialConfig],
+    config: TrialConfig,
     seeds: Sequence[int],
     features: Any,
     clip: FakeClip,
@@ -47,13 +47,13 @@ def run_idle(
         epochs: of selection.
         config, seeds, features, clip, targets, resume: as harness.method.run_trial.
     """
-    return IdleRun(_epochs(log, epochs, each_replica(config, len(seeds)), seeds))
+    return IdleRun(_epochs(log, epochs, config, seeds))
 
 
 def _epochs(
-    log: Path, epochs: int, configs: Sequence[TrialConfig], seeds: Sequence[int]
+    log: Path, epochs: int, config: TrialConfig, seeds: Sequence[int]
 ) -> Iterator[EpochMetrics]:
-    values = tuple(truth(config, seed) for config, seed in zip(configs, seeds, strict=True))
+    values = tuple(truth(config, seed) for seed in seeds)
     for epoch in range(1, epochs + 1):
         metrics = dict.fromkeys((*SIX, "loss"), values)
         yield EpochMetrics("selection", epoch, epoch / (epochs + 1), metrics)

@@ -16,7 +16,6 @@ from harness.config.study_config import StudyConfig
 from harness.method import Method
 from ship.epoch_metrics import EpochMetrics, Hits
 from ship.training.checkpoint import Checkpoint
-from ship.training.per_replica import each_replica
 from ship.trial_config import TrialConfig
 
 SIX = ("base", "new", "harmonic_mean", "joint_base", "joint_new", "joint_harmonic_mean")
@@ -82,7 +81,7 @@ class AnalyticRun:
 def run_analytic(
     log: Path,
     behave: Behaviour | None,
-    config: TrialConfig | Sequence[TrialConfig],
+    config: TrialConfig,
     seeds: Sequence[int],
     features: FakeFeatures,
     clip: FakeClip,
@@ -98,7 +97,7 @@ def run_analytic(
 def _analytic(
     log: Path,
     behave: Behaviour | None,
-    config: TrialConfig | Sequence[TrialConfig],
+    config: TrialConfig,
     seeds: Sequence[int],
     features: FakeFeatures,
     clip: FakeClip,
@@ -110,19 +109,17 @@ def _analytic(
     """
     if features.train.flags.writeable:
         raise RuntimeError("the features are a copy of the worker's own")
-    configs = each_replica(config, len(seeds))
     with log.open("a") as file:
-        file.writelines(_line(features, *one) for one in zip(configs, seeds, strict=True))
+        file.writelines(_line(features, config, seed) for seed in seeds)
         if done:
             file.write(f"went on behind {done} epochs\n")
-    truths = tuple(truth(one, seed) for one, seed in zip(configs, seeds, strict=True))
+    truths = tuple(truth(config, seed) for seed in seeds)
     clip.text_tokens += 0 if done else 100
     if done < 1:
         yield EpochMetrics("selection_generator", 1, 0.1, {"loss": tuple(1.0 for _ in seeds)})
     for epoch in range(max(1, done), EPOCHS + 1):
         if behave is not None:
-            for one in dict.fromkeys(configs):
-                behave(one, epoch)
+            behave(config, epoch)
         values = tuple(value - (EPOCHS - epoch) for value in truths)
         yield EpochMetrics("selection", epoch, 0.2 * epoch, dict.fromkeys(SIX, values))
     if done <= 1 + EPOCHS:

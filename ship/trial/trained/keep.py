@@ -58,7 +58,8 @@ class ModelTask:
 class Trained:
     """All that a trial has trained, as it was tested.
 
-    configs, seeds: of each replica.
+    config: the setting.
+    seeds: of each replica.
     generator_task, models: what the generator was fitted on, and the fine-tuners' tasks.
     generator: what it has learned (see learned_by), (replica, ...) each; None: there is none.
     finetuners: what that of each model has learned, (replica, ...) each.
@@ -66,7 +67,7 @@ class Trained:
     choices: for inference, of each replica.
     """
 
-    configs: Sequence[TrialConfig]
+    config: TrialConfig
     seeds: Sequence[int]
     origin: Origin
     generator_task: Task
@@ -76,25 +77,22 @@ class Trained:
     epochs: Tensor
     choices: Sequence[Mapping[str, float]]
 
-    def files(self, replicas: Sequence[int]) -> dict[str, bytes]:
-        """The files of one setting, by name: trained.json, and a safetensors file for each seed.
+    def files(self) -> dict[str, bytes]:
+        """The files by name: trained.json, and a safetensors file for each seed.
 
         A seed whose file would be larger than MOST_TENSORS has none, and trained.json says so.
-
-        Args:
-            replicas: places of those of the setting, one a seed.
         """
         tasks = self._tasks()
         files: dict[str, bytes] = {}
         seeds = []
-        for place in replicas:
-            name = f"seed_{self.seeds[place]}.safetensors"
+        for place, seed in enumerate(self.seeds):
+            name = f"seed_{seed}.safetensors"
             data = safetensors.torch.save(self._tensors(place, tasks))
             kept = len(data) <= MOST_TENSORS
             files |= {name: data} if kept else {}
             seeds.append(
                 SaidSeed(
-                    seed=self.seeds[place],
+                    seed=seed,
                     epoch=int(self.epochs[place]),
                     choice=dict(self.choices[place]),
                     file=name,
@@ -102,7 +100,7 @@ class Trained:
                     blake2b=digest(data) if kept else "",
                 )
             )
-        said = self._said(self.configs[replicas[0]], tasks, seeds)
+        said = self._said(tasks, seeds)
         return {SAID: said.model_dump_json(indent=1).encode(), **files}
 
     def _tasks(self) -> list[Task]:
@@ -122,11 +120,11 @@ class Trained:
             own[f"tasks.{number}.text_features"] = copied(task.text_features)
         return own
 
-    def _said(self, config: TrialConfig, tasks: list[Task], seeds: list[SaidSeed]) -> Said:
+    def _said(self, tasks: list[Task], seeds: list[SaidSeed]) -> Said:
         return Said(
             format=FORMAT,
             results_version=RESULTS_VERSION,
-            settings=config,
+            settings=self.config,
             backbone_fingerprint=self.origin.backbone_fingerprint,
             dataset_fingerprint=self.origin.dataset_fingerprint,
             template=self.origin.template,
@@ -141,18 +139,18 @@ class Trained:
                 for model in self.models
             ),
             seeds=tuple(seeds),
-            notes=self._notes(config, seeds),
+            notes=self._notes(seeds),
             versions={name: _version(name) for name in PACKAGES},
         )
 
-    def _notes(self, config: TrialConfig, seeds: Sequence[SaidSeed]) -> tuple[str, ...]:
+    def _notes(self, seeds: Sequence[SaidSeed]) -> tuple[str, ...]:
         notes = []
         if self.generator is None:
-            notes.append(f"generator {config.generator.name} has nothing to keep")
+            notes.append(f"generator {self.config.generator.name} has nothing to keep")
         if not any(self.finetuners):
             notes.append(
-                f"finetuner {config.finetuner.name} has nothing to keep: its logits are given by "
-                f"the backbone and the names of the classes"
+                f"finetuner {self.config.finetuner.name} has nothing to keep: its logits are "
+                f"given by the backbone and the names of the classes"
             )
         large = [str(seed.seed) for seed in seeds if not seed.blake2b]
         if large:

@@ -159,10 +159,12 @@ def test_what_is_kept_needs_the_file_no_more(
     assert running.trained is not None
     folder = tmp_path / "kept"
     folder.mkdir()
-    for name, content in running.trained.files([1]).items():
+    for name, content in running.trained.files().items():
         (folder / name).write_bytes(content)
     file.unlink()
-    logits = ship.load_trained(folder, clip=clip).logits(torch.from_numpy(features.test.copy()))
+    logits = ship.load_trained(folder, SEEDS[1], clip=clip).logits(
+        torch.from_numpy(features.test.copy())
+    )
     base = torch.from_numpy(features.test_labels) < 4
     labels = torch.from_numpy(features.test_labels)[base]
     right = (logits[base].argmax(1) == labels).double().mean()

@@ -63,20 +63,6 @@ def test_single_seed_finetuners_keep_the_contract(example: Any, name: str, bench
     assert [str(one) for one in found if not one.holds] == []
 
 
-def test_settings_of_each_replica(example: Any, clip64: FrozenCLIP, features: FeatureSet) -> None:
-    """Replicas that differ in a PER_REPLICA setting are built each with its own."""
-    task = selection_task(clip64, features, SEEDS)
-    config = GENERATORS["residual_text"].config
-    configs = [config(lr=rate) for rate in (0.01, 0.02, 0.03)]  # type: ignore[call-arg]
-    together = GENERATORS["residual_text"].build(configs, task, clip64, SEEDS)  # type: ignore[misc]
-    losses = [together.train_epoch()["loss"] for _ in range(3)]
-    for replica, own in enumerate(configs):
-        alone = selection_task(clip64, features, [SEEDS[replica]])
-        solo = GENERATORS["residual_text"].build(own, alone, clip64, [SEEDS[replica]])  # type: ignore[misc]
-        theirs = [solo.train_epoch()["loss"] for _ in range(3)]
-        assert [float(x[replica]) for x in losses] == pytest.approx([float(x) for x in theirs])
-
-
 def test_a_seeds_task_has_its_own_rows(clip64: FrozenCLIP, features: FeatureSet) -> None:
     """No padding, and nothing of the pictures of unseen classes."""
     task = selection_task(clip64, features, SEEDS, shots=3)

@@ -69,12 +69,12 @@ def config(changes: dict[str, Any]) -> TrialConfig:
 
 
 def start(
-    setting: TrialConfig | list[TrialConfig], clip: FrozenCLIP, resume: Checkpoint | None = None
+    setting: TrialConfig, clip: FrozenCLIP, resume: Checkpoint | None = None
 ) -> Iterator[EpochMetrics]:
     """The trial from its beginning or from a checkpoint."""
     features = feature_set(clip)
-    names = (setting[0] if isinstance(setting, list) else setting).targets
-    return run_trial(setting, SEEDS, features, clip, dict.fromkeys(names, features), resume=resume)
+    targets = dict.fromkeys(setting.targets, features)
+    return run_trial(setting, SEEDS, features, clip, targets, resume=resume)
 
 
 @cache
@@ -84,7 +84,7 @@ def feature_set(clip: FrozenCLIP) -> FeatureSet:
 
 
 def check_stops(
-    setting: TrialConfig | list[TrialConfig],
+    setting: TrialConfig,
     clip: FrozenCLIP,
     here: Callable[[EpochMetrics], bool] = lambda item: item.epoch in (0, 2, 4),
 ) -> set[str]:
@@ -114,21 +114,6 @@ def test_it_may_stop_anywhere(clip: FrozenCLIP) -> None:
     """Behind every epoch of every stage."""
     stages = check_stops(config({}), clip, lambda item: True)
     assert stages == set(get_args(Stage)) - {"test"}
-
-
-def test_settings_that_are_trained_fused_resume_too(clip: FrozenCLIP) -> None:
-    """Optimizers with a group for each replica."""
-    base = config({})
-    settings = [
-        base.model_copy(
-            update={
-                "generator": base.generator.model_copy(update={"lr": lr, "kl_weight": lr}),
-                "finetuner": base.finetuner.model_copy(update={"lr": 10 * lr}),
-            }
-        )
-        for lr in (1e-3, 1e-2)
-    ]
-    check_stops(settings, clip)
 
 
 def test_the_patient_trial_stops_one_replica_before_the_other(clip: FrozenCLIP) -> None:

@@ -11,7 +11,7 @@ from ship.clip.frozen_clip import FrozenCLIP
 from ship.features.feature_set import FeatureSet
 from ship.finetuners import FINETUNERS
 from ship.finetuners.coop import CoOp
-from ship.metrics import NonFiniteLoss
+from ship.metrics import EpochMetrics, NonFiniteLoss
 from ship.trial.run import run_trial
 from tests.ship.conftest import build_features
 from tests.ship.trial.cases import COOP, TIP_F, VAE, config
@@ -94,6 +94,9 @@ def test_non_finite_loss_ends_the_trial(clip: FrozenCLIP, features: FeatureSet) 
     broken = config(generator={**VAE, "lr": 1e30})
     with pytest.raises(NonFiniteLoss, match=r"stage selection_generator, epoch \d, replicas 0"):
         list(run_trial(broken, [5], features, clip))
+    with pytest.raises(NonFiniteLoss) as raised:
+        EpochMetrics("final", 1, 0.5, {"loss": (1.0, float("nan"), 0.5, float("inf"))})
+    assert raised.value.replicas == (1, 3)
 
 
 @pytest.mark.parametrize(

@@ -65,7 +65,7 @@ def test_every_fine_tuner_gives_the_answers_of_the_test(
     finetuner = FINE_TUNED[case]
     made = {"name": generator, **MADE.get(generator, {})}
     last, trained = kept(config(finetuner=finetuner, generator=made), [0, 3], features, clip)
-    folder = written(trained.files([0, 1]), tmp_path / "trained")
+    folder = written(trained.files(), tmp_path / "trained")
     for replica, seed in enumerate((0, 3)):
         loaded = ship.load_trained(folder, seed, clip=clip)
         logits = loaded.logits(pictures(features))
@@ -89,7 +89,7 @@ def test_of_one_seed_logits_are_the_same_to_the_bit(
         tested, "finite_rows", lambda logits: seen.append(logits) or finite_rows(logits)
     )
     _, trained = kept(config(), [3], features, clip)
-    folder = written(trained.files([0]), tmp_path / "trained")
+    folder = written(trained.files(), tmp_path / "trained")
     loaded = ship.load_trained(folder, clip=clip)
     assert torch.equal(loaded.logits(pictures(features)), seen[-1][0])
 
@@ -106,7 +106,7 @@ def test_every_generator_makes_the_features_of_the_trial(
     made = watched(monkeypatch)
     generator, name = SHAPES[case], SHAPES[case]["name"]
     _, trained = kept(config(generator=generator), [3], features, clip)
-    folder = written(trained.files([0]), tmp_path / "trained")
+    folder = written(trained.files(), tmp_path / "trained")
     loaded = ship.load_trained(folder, clip=clip)
     if name in NOT_KEPT:
         assert loaded.notes == (f"generator {name} has nothing to keep",)
@@ -167,7 +167,7 @@ def test_logits_of_pictures(tmp_path: Path, clip: FrozenCLIP, features: FeatureS
 def test_double_precision_stays(tmp_path: Path, clip64: FrozenCLIP, features: FeatureSet) -> None:
     """What was trained in double precision is loaded in it."""
     last, trained = kept(config(), [0], features, clip64, dtype=torch.float64)
-    folder = written(trained.files([0]), tmp_path / "trained")
+    folder = written(trained.files(), tmp_path / "trained")
     loaded = ship.load_trained(folder, clip=clip64)
     logits = loaded.logits(pictures(features))
     assert logits.dtype == torch.float64

@@ -13,7 +13,7 @@ from ship.features.feature_set import FeatureSet
 from ship.trial import TrainedError, ages
 from ship.trial.run import run_trial
 from tests.ship.finetuners.cases import FAST
-from tests.ship.trial.cases import VAE, config
+from tests.ship.trial.cases import config
 from tests.ship.trial.trained.made import answers, kept, pictures, written
 
 PROTOCOLS: list[dict[str, Any]] = [
@@ -40,7 +40,7 @@ def test_under_every_protocol(
     """The model that is kept is the one that was tested, whatever was trained before it."""
     setting = config(finetuner={"name": finetuner, **FAST[finetuner]}, **changes)
     last, trained = kept(setting, [0, 3], features, clip)
-    folder = written(trained.files([0, 1]), tmp_path / "trained")
+    folder = written(trained.files(), tmp_path / "trained")
     (exam,) = last.hits
     for replica, seed in enumerate((0, 3)):
         loaded = ship.load_trained(folder, seed, clip=clip)
@@ -58,7 +58,7 @@ def test_each_target_has_its_fine_tuner(
     targets = {"here": features, "there": there}
     setting = config(protocol="cross_dataset", targets=["here", "there"])
     last, trained = kept(setting, [0, 3], features, clip, targets=targets)
-    folder = written(trained.files([0, 1]), tmp_path / "trained")
+    folder = written(trained.files(), tmp_path / "trained")
     for replica, seed in enumerate((0, 3)):
         for place, name in ((0, "here"), (2, "there")):
             loaded = ship.load_trained(folder, seed, target=name, clip=clip)
@@ -86,7 +86,7 @@ def test_the_authors_rule_keeps_the_best_age(
 
     monkeypatch.setattr(ages, "evaluate", watching)
     last, trained = kept(config(selection="reference"), [0, 3], features, clip)
-    folder = written(trained.files([0, 1]), tmp_path / "trained")
+    folder = written(trained.files(), tmp_path / "trained")
     assert len(seen) == 3
     for replica, seed, age in ((0, 0, 3), (1, 3, 1)):
         loaded = ship.load_trained(folder, seed, clip=clip)
@@ -98,23 +98,6 @@ def test_the_authors_rule_keeps_the_best_age(
         assert loaded.features()[0].isfinite().all()
 
 
-def test_fused_settings_have_files_each(
-    tmp_path: Path, clip: FrozenCLIP, features: FeatureSet
-) -> None:
-    """Each setting's folder has its own settings, seeds and tensors."""
-    settings = [config(generator={**VAE, "kl_weight": w}) for w in (0.001, 1.0)]
-    replicas = [one for one in settings for _ in range(2)]
-    last, trained = kept(replicas, [0, 3, 0, 3], features, clip)
-    for place, setting in enumerate(settings):
-        files = trained.files([2 * place, 2 * place + 1])
-        assert list(files) == ["trained.json", "seed_0.safetensors", "seed_3.safetensors"]
-        folder = written(files, tmp_path / str(place))
-        loaded = ship.load_trained(folder, 3, clip=clip)
-        assert (loaded.config, loaded.seeds) == (setting, (0, 3))
-        found = answers(loaded.logits(pictures(features)), last, 2 * place + 1)
-        assert found == {"own": True, "all": True}
-
-
 def test_a_trial_that_was_resumed_keeps_the_same(
     tmp_path: Path, clip: FrozenCLIP, features: FeatureSet
 ) -> None:
@@ -122,7 +105,7 @@ def test_a_trial_that_was_resumed_keeps_the_same(
     targets = {"here": features, "there": features.first_classes(5)}
     setting = config(protocol="cross_dataset", targets=["here", "there"])
     _, whole = kept(setting, [0, 3], features, clip, targets=targets)
-    expected = whole.files([0, 1])
+    expected = whole.files()
     run = run_trial(setting, [0, 3], features, clip, targets, keep=True)
     stops = [run.checkpoint() for item in run if item.stage == "final"]
     assert len(stops) >= 4
@@ -130,4 +113,4 @@ def test_a_trial_that_was_resumed_keeps_the_same(
         again = run_trial(setting, [0, 3], features, clip, targets, resume=stop, keep=True)
         list(again)
         assert again.trained is not None
-        assert again.trained.files([0, 1]) == expected
+        assert again.trained.files() == expected

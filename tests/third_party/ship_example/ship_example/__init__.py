@@ -1,11 +1,10 @@
 """What ship-sweep loads: settings, and what builds them (torch is imported by then)."""
 
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import Field
 
 from ship.plugins import (
-    PER_REPLICA,
     DatasetPlugin,
     Deferred,
     FinetunerPlugin,
@@ -20,7 +19,7 @@ class ResidualTextConfig(NamedSettings):
 
     name: Literal["residual_text"] = "residual_text"
     noise: float = Field(0.1, ge=0, description="std of the noise per dimension")
-    lr: Annotated[float, PER_REPLICA] = Field(0.01, gt=0, description="Adam's learning rate")
+    lr: float = Field(0.01, gt=0, description="Adam's learning rate")
     epochs: int = Field(20, ge=1, description="steps, each over all pictures")
 
 

@@ -1,0 +1,99 @@
+"""A torch optimizer over parameters whose first dimension is the replicas."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.optim import Optimizer
+
+from ship.training.state import CheckpointError, State, copied, taken
+
+
+class ReplicaOptimizer:
+    """A torch optimizer over stacked parameters: a replica takes the very steps it takes alone.
+
+    Only for optimizers that are elementwise (SGD, Adam, AdamW).
+    """
+
+    def __init__(
+        self,
+        kind: Callable[..., Optimizer],
+        parameters: Sequence[Float[Tensor, "replica ..."]],
+        lr: float,
+        factors: Sequence[float] | None = None,
+        **settings: Any,
+    ) -> None:
+        """Build it.
+
+        Args:
+            kind: makes the inner optimizer of parameter groups and of its `settings`.
+            parameters: leaves, stacked along their first dimension.
+            lr: learning rate.
+            factors: on the learning rate of each parameter; None: 1.
+            settings: others of the inner optimizer, such as its momentum.
+        """
+        self._parameters = list(parameters)
+        # one launch a step instead of a dozen; on a CPU the plain loop, whose numbers are on record
+        self._fused = any(parameter.device.type != "cpu" for parameter in self._parameters)
+        if self._fused:
+            settings["fused"] = True
+        own = factors or (1.0,) * len(self._parameters)
+        groups = [
+            {
+                "params": [p for p, mine in zip(self._parameters, own, strict=True) if mine == one],
+                "lr": one * lr,
+            }
+            for one in dict.fromkeys(own)
+        ]
+        self._inner = kind(groups, **settings)
+        self._rates = [float(group["lr"]) for group in self._inner.param_groups]
+
+    def scale_rates(self, factor: float) -> None:
+        """Multiply all learning rates, which are kept in double precision."""
+        self._set_rates([factor * rate for rate in self._rates])
+
+    def _set_rates(self, rates: Sequence[float]) -> None:
+        self._rates = list(rates)
+        for group, rate in zip(self._inner.param_groups, self._rates, strict=True):
+            group["lr"] = rate
+
+    def zero_grad(self) -> None:
+        """Forget the gradients."""
+        for parameter in self._parameters:
+            parameter.grad = None
+
+    def step(self) -> None:
+        """Take a step with the gradients that the parameters hold."""
+        self._inner.step()
+
+    def state_dict(self) -> State:
+        """Learning rates, and what the inner optimizer remembers of each parameter."""
+        found = {"lr": torch.tensor(self._rates, dtype=torch.float64)}
+        for place, parameter in enumerate(self._held()):
+            for name, value in self._inner.state.get(parameter, {}).items():
+                if value is not None:
+                    found[f"{place}.{name}"] = copied(value)
+        return found
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Put back rates and memory; the parameters themselves are their owner's."""
+        rates = taken(state, "lr", torch.zeros(len(self._rates), dtype=torch.float64))
+        held = self._held()
+        for key, value in state.items():
+            place, _, name = key.partition(".")
+            if key == "lr":
+                continue
+            if not place.isdecimal() or int(place) >= len(held):
+                raise CheckpointError(f"the optimizer has no parameter {place}")
+            parameter = held[int(place)]
+            if value.ndim and value.shape != parameter.shape:
+                raise CheckpointError(f"{name} of parameter {place} has shape {[*value.shape]}")
+            # a step counter stays on the CPU, where torch keeps it but in a fused step
+            device = parameter.device if value.ndim or self._fused else value.device
+            self._inner.state[parameter][name] = value.to(device, copy=True)
+        self._set_rates(rates.tolist())
+
+    def _held(self) -> list[Tensor]:
+        return [parameter for group in self._inner.param_groups for parameter in group["params"]]
