@@ -1,8 +1,11 @@
 """A small store that holds exactly what the harness writes: as plain runs, or in real MLflow."""
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -44,6 +47,7 @@ class StoreBuilder:
     objective: str = "harmonic_mean"
     demonstration: bool = True
     detect: Mapping[str, Any] | None = None
+    config: Mapping[str, Any] = field(default_factory=dict)
     wanted: list[dict[str, Any]] | None = field(default_factory=list)
     runs: list[Run] = field(default_factory=list)
 
@@ -123,6 +127,7 @@ class StoreBuilder:
     def parent(self) -> Run:
         """The study's own run."""
         config = {"name": self.name, "seeds": list(self.seeds), "trials": self.trials}
+        config |= self.config
         config |= {"detect": dict(self.detect)} if self.detect is not None else {}
         tags = {
             "ship.kind": "study", "ship.state": self.ended, "ship.sampler": self.sampler,
@@ -140,27 +145,61 @@ class StoreBuilder:
         return study_from_runs(self.name, [self.parent(), *self.runs])
 
     def write(self, uri: str) -> str:
-        """Write everything to the MLflow store at `uri` and return it."""
-        from mlflow.entities import Metric, Param, RunTag
-        from mlflow.tracking import MlflowClient
+        """Write everything to the sqlite store at `uri`, which may hold other studies; return it.
 
-        client = MlflowClient(tracking_uri=uri)
-        experiment = client.create_experiment(self.name)
-        parent = None
-        for run in [self.parent(), *self.runs]:
-            made = client.create_run(experiment, start_time=run.started, run_name=run.run_id)
-            parent = parent or made.info.run_id
-            tags = {**run.tags, "mlflow.parentRunId": parent}
-            if made.info.run_id == parent:
-                tags = run.tags
-            client.log_batch(
-                made.info.run_id,
-                metrics=[Metric(k, v, run.started, 1) for k, v in run.metrics.items()],
-                params=[Param(k, v) for k, v in run.params.items()],
-                tags=[RunTag(k, v) for k, v in tags.items()],
-            )
-            client.set_terminated(made.info.run_id, STATUS.get(run.tags["ship.state"], "RUNNING"))
+        A new store is a copy of the one that the first test of this session wrote of the same runs.
+        """
+        file, runs = Path(uri.removeprefix("sqlite:///")), [self.parent(), *self.runs]
+        if file.exists():
+            _write(uri, self.name, runs)
+        else:
+            file.write_bytes(_written(self.name, json.dumps([asdict(run) for run in runs])))
         return uri
+
+
+@cache
+def empty_store() -> bytes:
+    """An sqlite file with MLflow's schema alone, which takes seconds to make."""
+    from mlflow.tracking import MlflowClient
+
+    return _file_of(b"", lambda uri: MlflowClient(tracking_uri=uri).search_experiments())
+
+
+@cache
+def _written(name: str, runs: str) -> bytes:
+    """The file of a study, of its runs as JSON."""
+    made = [Run(**run) for run in json.loads(runs)]
+    return _file_of(empty_store(), lambda uri: _write(uri, name, made))
+
+
+def _file_of(before: bytes, write: Callable[[str], object]) -> bytes:
+    """What is in an sqlite file after a write to it."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "mlflow.db"
+        file.write_bytes(before)
+        write(f"sqlite:///{file}")
+        return file.read_bytes()
+
+
+def _write(uri: str, name: str, runs: Sequence[Run]) -> None:
+    """Write a study's runs, its own first, to MLflow."""
+    from mlflow.entities import Metric, Param, RunTag
+    from mlflow.tracking import MlflowClient
+
+    client = MlflowClient(tracking_uri=uri)
+    experiment = client.create_experiment(name)
+    parent = None
+    for run in runs:
+        made = client.create_run(experiment, start_time=run.started, run_name=run.run_id)
+        tags = run.tags if parent is None else {**run.tags, "mlflow.parentRunId": parent}
+        parent = parent or made.info.run_id
+        client.log_batch(
+            made.info.run_id,
+            metrics=[Metric(k, v, run.started, 1) for k, v in run.metrics.items()],
+            params=[Param(k, v) for k, v in run.params.items()],
+            tags=[RunTag(k, v) for k, v in tags.items()],
+        )
+        client.set_terminated(made.info.run_id, STATUS.get(run.tags["ship.state"], "RUNNING"))
 
 
 def prompt_len(**fields: Any) -> StoreBuilder:

@@ -1,45 +1,33 @@
-"""Stores for the tests of the reports."""
+"""Stores for the tests of the reports; pictures that are not drawn."""
 
-import shutil
-from collections.abc import Callable
+import hashlib
+from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
 
-from tests.reports.builder import StoreBuilder, prompt_len, scores
+from reports.charts import Chart, page_script
 
 
 @pytest.fixture
-def build() -> type[StoreBuilder]:
-    """The builder's class."""
-    return StoreBuilder
+def store_uri(tmp_path: Path) -> str:
+    """Where a store of the test's own may be written."""
+    return f"sqlite:///{tmp_path / 'mlflow.db'}"
 
 
-@pytest.fixture
-def packaged() -> Callable[..., StoreBuilder]:
-    """Makes the packaged study."""
-    return prompt_len
+@pytest.fixture(scope="session", autouse=True)
+def undrawn() -> Iterator[None]:
+    """The files of a report have no pictures, and Vega's script is put together once.
 
+    What draws is called by itself, in tests.reports.charts.test_drawing.
+    """
 
-@pytest.fixture
-def percentages() -> Callable[..., dict[str, float]]:
-    """The six metrics of a new (and base) accuracy."""
-    return scores
+    def drawn(chart: Chart) -> dict[str, bytes]:
+        told = hashlib.sha256(repr((chart.name, chart.spec)).encode()).digest()
+        return {kind: kind.encode() + told for kind in ("png", "svg", "pdf")}
 
-
-@pytest.fixture(scope="session")
-def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An MLflow sqlite file with its schema: making one takes seconds, copying it none."""
-    from mlflow.tracking import MlflowClient
-
-    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
-    MlflowClient(tracking_uri=f"sqlite:///{path}").search_experiments()
-    return path
-
-
-@pytest.fixture
-def store_uri(empty_store: Path, tmp_path: Path) -> str:
-    """The URI of a store of the test's own."""
-    copy = tmp_path / "mlflow.db"
-    shutil.copy(empty_store, copy)
-    return f"sqlite:///{copy}"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("reports.render.files.chart_bytes", drawn)
+        patch.setattr("reports.render.page.build.page_script", cache(page_script))
+        yield

@@ -23,6 +23,21 @@ def one_factor(key: str, levels: Sequence[Any], baseline: Any) -> list[dict[str,
     return [{"key": key, "levels": list(levels), "log": False, "baseline": baseline}]
 
 
+def leveled(
+    new: Mapping[Any, float], key: str = "generator.n_ctx", seeds: int = 2, by_seed: float = 1.0,
+    log: bool = False, **fields: Any,
+) -> StoreBuilder:  # fmt: skip
+    """A study of one factor: each level's new accuracy, to which seed s adds s times by_seed.
+
+    The first level is the baseline, unless `fields` have factors of their own.
+    """
+    factor = {"key": key, "levels": list(new), "log": log, "baseline": next(iter(new))}
+    builder = StoreBuilder(**({"factors": [factor], "seeds": range(seeds)} | fields))
+    for level, value in new.items():
+        builder.trial({key: level}, {s: scores(value + by_seed * s) for s in range(seeds)})
+    return builder
+
+
 def quality(seed: int, collapse: float = 0.0) -> dict[str, float]:
     """Measured quality of one seed; `collapse` 1: every feature of a class is one point."""
     noise = float(np.random.default_rng(seed).normal(0, 0.01))

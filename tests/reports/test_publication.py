@@ -1,22 +1,20 @@
 """What the study's own run in MLflow shows of a report."""
 
-from collections.abc import Callable
-
 import pytest
 
 from reports.publication import make_publication
 from reports.report import Report, make_report
 from reports.tables import Value, headline
-from tests.reports.builder import StoreBuilder
+from tests.reports.builder import prompt_len
 from tests.reports.studies import cross_dataset, few_shot, over_datasets
 
 H = "harmonic_mean"
 
 
 @pytest.fixture
-def report(packaged: Callable[..., StoreBuilder]) -> Report:
+def report() -> Report:
     """Of the packaged study, whose best setting by selection is n_ctx 8."""
-    return make_report(packaged().study())
+    return make_report(prompt_len().study())
 
 
 def test_headlines_are_the_tables_numbers(report: Report) -> None:

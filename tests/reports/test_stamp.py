@@ -1,9 +1,7 @@
 """A report that would be the same is not made again."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -13,7 +11,6 @@ from reports.report import make_report
 from reports.stamp import stamp_of
 from tests.reports.builder import prompt_len, scores
 
-Build = Callable[..., Any]
 H = "harmonic_mean"
 
 
@@ -45,10 +42,10 @@ def test_what_a_report_shows_is_in_its_stamp(change: str) -> None:
 
 
 def test_a_folder_that_has_the_report_is_left_alone(
-    packaged: Build, store_uri: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    store_uri: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The second time its files keep their times, and the tables are printed all the same."""
-    uri, out = packaged().write(store_uri), tmp_path / "out"
+    uri, out = prompt_len().write(store_uri), tmp_path / "out"
     prepare("prompt_len", uri)[1](out)
     first = {path: path.stat().st_mtime_ns for path in out.iterdir()}
     assert capsys.readouterr().out.endswith(f"report: {out} ({len(first)} files)\n")

@@ -35,12 +35,6 @@ def test_grid_has_its_own_means_and_lines() -> None:
     )
 
 
-def test_grid_of_one_factor_is_one_line() -> None:
-    """Without other factors the points are the only line."""
-    made = found(grid((4,), nothing))["f0"]
-    assert made.lines["value"].to_list() == pytest.approx(made.points["mean"].to_list())
-
-
 def test_lines_are_bounded() -> None:
     """A large grid shows some of its lines, from all over it."""
     made = found(grid((2, 20, 20), nothing, 2))["f0"]
@@ -80,9 +74,3 @@ def test_forest_takes_words_and_inactive_factors() -> None:
     assert made["rate"].lines["line"].n_unique() == 30
     x = made["rate"].points["x"].to_numpy()
     assert np.allclose(np.diff(np.log(x)), np.diff(np.log(x))[0])
-
-
-def test_few_drawn_settings_have_no_forest() -> None:
-    """Nine settings are too few."""
-    made = partial_dependence(drawn(2, 9, nothing).study(), METRIC)
-    assert not isinstance(made, tuple) and "9 finished settings" in made.why

@@ -4,7 +4,6 @@ import math
 
 import numpy as np
 import pytest
-from scipy import stats
 
 from reports.analysis.importance import Importance, importance
 from tests.reports.analysis.planted import (
@@ -17,7 +16,6 @@ from tests.reports.analysis.planted import (
     planted,
 )
 from tests.reports.builder import StoreBuilder
-from tests.reports.studies import over_datasets
 
 
 def found(builder: StoreBuilder) -> Importance:
@@ -32,16 +30,6 @@ def why(builder: StoreBuilder) -> str:
     made = importance(builder.study(), METRIC)
     assert not isinstance(made, Importance)
     return made.why
-
-
-def test_names_the_factor_with_the_effect() -> None:
-    """Two points between the levels of one factor are most of what settings differ by."""
-    made = found(grid((3, 4), lambda s: s["f1"] * 2 / 3))
-    first, second = made.factors
-    assert first.factors == ("f1",) and first.share is not None and second.share is not None
-    assert first.share.mean > 85 and first.holm is not None and first.holm < 0.01
-    assert second.share.mean < 10 and second.share.low == 0
-    assert (made.settings, made.seeds, made.left_out) == (12, 5, "")
 
 
 def test_shares_of_a_whole_grid_add_up() -> None:
@@ -70,28 +58,6 @@ def test_share_is_omega_squared() -> None:
     share = next(e.share for e in found(builder).factors if e.factors == ("f0",))
     assert share is not None
     assert share.mean == pytest.approx(100 * (own - error) / (total - noise))
-
-
-def test_pair_has_the_f_of_the_block_anova() -> None:
-    """A pair's p is that of F with the pair's interaction with seeds as error, by plain sums."""
-    builder = grid((2, 3), lambda s: 1.0 * (s["f0"] == 1 and s["f1"] == 2))
-    y = np.array(
-        [[run.metrics[f"seed_{s}/test/{METRIC}"] for s in range(5)] for run in builder.runs]
-    )
-    cube = y.reshape(2, 3, 5)
-    inner = cube - cube.mean(0) - cube.mean(1, keepdims=True) + cube.mean((0, 1))
-    common = inner.mean(axis=-1, keepdims=True)
-    f = (5 * (common**2).sum() / 2) / (((inner - common) ** 2).sum() / (2 * 4))
-    (pair,) = found(builder).pairs
-    assert pair.freedom == 2
-    assert pair.p == pytest.approx(float(stats.f.sf(f, 2, 8)))
-
-
-def test_names_the_pair_with_the_interaction() -> None:
-    """Two levels that only help together show in their pair."""
-    made = found(grid((3, 2, 2), lambda s: 3.0 * (s["f0"] == 2 and s["f2"] == 1)))
-    assert made.pairs[0].factors == ("f0", "f2")
-    assert made.pairs[0].holm is not None and made.pairs[0].holm < 0.01
 
 
 def test_incomplete_grid_adjusts_for_the_others() -> None:
@@ -182,11 +148,6 @@ def test_one_seed_has_no_interval() -> None:
     assert made.factors[0].share.low is None and made.factors[0].p is not None
 
 
-def test_same_study_same_numbers() -> None:
-    """Nothing is drawn that the data does not decide."""
-    assert found(grid((3, 4), nothing)) == found(grid((3, 4), nothing))
-
-
 def test_seeds_that_agree_to_the_digit() -> None:
     """Without any noise the p-values are those of exact tests."""
     builder = grid((2, 2), nothing, 5)
@@ -201,20 +162,6 @@ def test_seeds_that_agree_to_the_digit() -> None:
     # f1 changes nothing, so that its levels are no seeds more: 2 of 2 ** 5 orders are as extreme
     assert made.factors[0].p == pytest.approx(2 / 32, abs=0.02)
     assert made.factors[1].p == 1
-
-
-def test_why_there_is_none() -> None:
-    """One factor, one seed, too few settings, nothing finished: each is said."""
-    assert "only f0 varies" in why(grid((3, 1), nothing))
-    assert "one finished seed" in why(grid((3, 3), nothing, 1))
-    assert why(drawn(4, 8, nothing)) == "8 finished settings: 4 factors need 10"
-
-
-def test_over_datasets_it_is_of_the_averages() -> None:
-    """The datasets' own differences are not a factor's importance."""
-    builder = over_datasets()
-    made = importance(builder.study(), METRIC)
-    assert not isinstance(made, Importance) and "only generator varies" in made.why
 
 
 def test_levels_with_classes_of_their_own_are_not_compared() -> None:

@@ -6,7 +6,7 @@ import pytest
 from reports.analysis.importance import importance
 from reports.analysis.interactions import Interaction, interactions
 from reports.stats import percent_interval
-from tests.reports.analysis.planted import METRIC, available, drawn, grid, nothing
+from tests.reports.analysis.planted import METRIC, available, grid, nothing
 from tests.reports.builder import StoreBuilder
 
 
@@ -57,15 +57,3 @@ def test_same_p_as_the_importance_of_the_pair() -> None:
         effect.factors: effect.holm for effect in available(importance(study, METRIC)).pairs
     }
     assert of_pairs == {p.factors: p.holm for p in available(interactions(study, METRIC))}
-
-
-def test_not_of_drawn_settings() -> None:
-    """Settings that were drawn have no cells."""
-    made = interactions(drawn(2, 20, nothing).study(), METRIC)
-    assert not isinstance(made, tuple) and "drawn" in made.why
-
-
-def test_not_of_one_factor() -> None:
-    """One factor has no pair."""
-    made = interactions(grid((4,), nothing).study(), METRIC)
-    assert not isinstance(made, tuple) and "no two factors" in made.why

@@ -7,7 +7,7 @@ import pytest
 
 from reports.analysis.cost import cost_against
 from reports.analysis.path import AblationPath, ablation_path
-from tests.reports.analysis.planted import METRIC, available, drawn, grid, levelled, nothing
+from tests.reports.analysis.planted import METRIC, available, grid, levelled
 from tests.reports.builder import StoreBuilder, scores
 
 SEEDS = range(4)
@@ -116,9 +116,3 @@ def test_scores_that_do_not_compare_lead_nowhere(rules: tuple[str, str], why: st
     assert not isinstance(made, AblationPath) and why in made.why
     points = available(cost_against(builder.study(), METRIC))
     assert [(point.score, point.optimal) for point in points] == [(None, False)] * 2
-
-
-def test_why_there_is_none() -> None:
-    """A sampler has rarely tried the baseline."""
-    made = ablation_path(drawn(2, 20, nothing).study(), METRIC)
-    assert not isinstance(made, AblationPath) and "baseline" in made.why

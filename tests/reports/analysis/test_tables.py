@@ -4,8 +4,6 @@ import numpy as np
 import pytest
 
 from reports.contract import ReportError
-from reports.render.plain import csv_text, markdown
-from reports.render.terminal import terminal_text
 from reports.report import make_report
 from reports.tables.formatting import cell_text
 from reports.tables.model import Table
@@ -39,17 +37,6 @@ def test_tables_of_a_grid() -> None:
     assert shown(made["path"], "change")[:2] == ["baseline", "f1 0 → 2"]
 
 
-def test_every_format_shows_them() -> None:
-    """Markdown, CSV and the terminal take the tables as they are."""
-    made = make_report(grid((2, 3), lambda s: s["f1"]).study()).together
-    for table in made:
-        lines = csv_text(table).splitlines()
-        assert len(lines) == 1 + len(table.rows)
-    on_page = [table for table in made if table.place == "page"]
-    assert "importance of factors" in markdown(on_page)
-    assert "f0 × f1" in terminal_text(on_page, 80)
-
-
 def test_notes_say_what_is_missing() -> None:
     """Trials that are not in the shares, and settings that the path would have looked at."""
     assignments = [{"f0": a, "f1": b} for a in range(2) for b in range(3) if (a, b) != (1, 0)]
@@ -70,16 +57,6 @@ def test_sampled_study_says_how_its_shares_are_made() -> None:
     assert shown(made["importance"], "effect") == ["x1", *shown(made["importance"], "effect")[1:3],
                                                    "the rest"]  # fmt: skip
     assert any("Freedman-Lane" in note for note in made["importance"].notes)
-
-
-def test_selected_on_test_is_said() -> None:
-    """A leak is in the title of these tables, too."""
-    builder = grid((2, 2), nothing)
-    for run in builder.runs:
-        run.tags["ship.selection"] = "test"
-    assert all(
-        t.title.endswith("(selected on test)") for t in make_report(builder.study()).together
-    )
 
 
 def test_one_factor_has_none() -> None:

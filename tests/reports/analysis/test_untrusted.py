@@ -18,7 +18,7 @@ from reports.analysis import (
     partial_dependence,
 )
 from reports.render.plain import csv_text, markdown
-from tests.reports.analysis.planted import METRIC
+from tests.reports.analysis.planted import METRIC, drawn, grid, nothing
 from tests.reports.builder import StoreBuilder, scores
 
 LEVELS = st.one_of(
@@ -69,6 +69,23 @@ def test_a_metric_that_nothing_measured(analyse: Any) -> None:
     """A name that the study lacks is said, not thrown."""
     made = analyse(study_of(MANY, "grid", False).study(), "nonsense")
     assert made.why == "nothing measured nonsense"
+
+
+@pytest.mark.parametrize(
+    ("analyse", "builder", "why"),
+    [
+        (importance, grid((3, 1), nothing), "only f0 varies"),
+        (importance, grid((3, 3), nothing, 1), "one finished seed"),
+        (importance, drawn(4, 8, nothing), "8 finished settings: 4 factors need 10"),
+        (partial_dependence, drawn(2, 9, nothing), "9 finished settings"),
+        (interactions, drawn(2, 20, nothing), "drawn"),
+        (interactions, grid((4,), nothing), "no two factors"),
+        (ablation_path, drawn(2, 20, nothing), "baseline"),
+    ],
+)
+def test_why_there_is_none(analyse: Any, builder: StoreBuilder, why: str) -> None:
+    """Too little of a study is said: factors, seeds, settings, cells, a start."""
+    assert why in analyse(builder.study(), METRIC).why
 
 
 def test_levels_are_told_apart_as_json_tells_them() -> None:

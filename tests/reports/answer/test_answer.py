@@ -10,10 +10,9 @@ from reports.answer import Answer
 from reports.contract import ReportError
 from reports.report import make_report
 from reports.stats import Verdict
-from tests.reports.builder import StoreBuilder, scores
-from tests.reports.studies import one_factor, over_datasets
+from tests.reports.builder import StoreBuilder, prompt_len, scores
+from tests.reports.studies import collapsing, leveled, one_factor, over_datasets
 
-Build = Callable[..., Any]
 WEIGHTS = "generator.kl_weight"
 
 
@@ -24,76 +23,53 @@ def answer_of(builder: StoreBuilder, metric: str | None = None) -> Answer:
 
 def shifted(effects: Mapping[float, float], seeds: int = 8, **fields: Any) -> StoreBuilder:
     """Levels whose new accuracy is moved by so much against 1, the baseline, with little noise."""
-    factors = one_factor(WEIGHTS, [1, *effects], 1)
-    builder = StoreBuilder(name="kl", factors=factors, seeds=tuple(range(seeds)), **fields)
     rng = np.random.default_rng(5)
-    for level, effect in {1: 0.0, **effects}.items():
-        results = {s: scores(55 + s + effect + float(rng.normal(0, 0.3))) for s in range(seeds)}
-        builder.trial({WEIGHTS: level}, results)
+    builder = leveled({1: 55.0, **effects}, WEIGHTS, seeds, name="kl", **fields)
+    for run, effect in zip(builder.runs, (0.0, *effects.values()), strict=True):
+        for s in range(seeds):
+            made = scores(55 + s + effect + float(rng.normal(0, 0.3)))
+            run.metrics.update({f"seed_{s}/test/{n}": value for n, value in made.items()})
     return builder
 
 
-def test_equivalent_levels() -> None:
-    """Levels that differ by nothing: no level differs, by more than the smallest effect."""
-    (finding,) = answer_of(shifted({0.1: 0.0, 10: 0.1})).findings
-    assert (finding.subject, finding.verdict) == ("kl_weight", Verdict.EQUIVALENT)
-    assert finding.text.startswith("No level differs from 1 by more than 1 point of H.")
-    assert "With 8 seeds a difference of 0." in finding.text
-
-
-def test_one_level_in_the_singular() -> None:
-    """A factor of two levels names the one that is compared."""
-    (finding,) = answer_of(shifted({0.1: 0.0})).findings
-    assert finding.text.startswith("0.1 does not differ from 1 by more than 1 point of H.")
-
-
-def test_a_decided_level_is_named_with_its_difference() -> None:
-    """A level that is far off is decided, whatever the others are."""
-    (finding,) = answer_of(shifted({0.1: 0.0, 10: -8.0})).findings
-    assert finding.verdict is Verdict.DECIDED
-    assert finding.text.startswith("Against 1, in points of H: 10 (−5.1 ± 0.2).")
-    assert "Within 1 point of H: 0.1." in finding.text
-
-
-def test_an_open_level_says_how_many_seeds_more() -> None:
-    """A difference near the bound is open, and beyond chance where Holm's p says so."""
-    (finding,) = answer_of(shifted({0.1: 0.0, 10: -1.6})).findings
-    assert finding.verdict is Verdict.UNDECIDED
-    assert finding.text.startswith("Nothing is decided against 1.")
-    assert "Open: 10 (−1.0 ± 0.1, beyond chance, Holm p <0.001, " in finding.text
-    assert "over 500 seeds more)" in finding.text
+@pytest.mark.parametrize(
+    ("effects", "verdict", "begins", "has"),
+    [
+        ({0.1: 0.0, 10: 0.1}, Verdict.EQUIVALENT,
+         "No level differs from 1 by more than 1 point of H.",
+         "With 8 seeds a difference of 0."),
+        ({0.1: 0.0}, Verdict.EQUIVALENT,
+         "0.1 does not differ from 1 by more than 1 point of H.", ""),
+        ({0.1: 0.0, 10: -8.0}, Verdict.DECIDED,
+         "Against 1, in points of H: 10 (−5.1 ± 0.2).", "Within 1 point of H: 0.1."),
+        ({0.1: 0.0, 10: -1.6}, Verdict.UNDECIDED, "Nothing is decided against 1.",
+         "Open: 10 (−1.0 ± 0.1, beyond chance, Holm p <0.001, over 500 seeds more)"),
+    ],
+)  # fmt: skip
+def test_levels(effects: dict[float, float], verdict: Verdict, begins: str, has: str) -> None:
+    """Equivalent ones, one alone, a decided one, and an open one with how many seeds more."""
+    (finding,) = answer_of(shifted(effects)).findings
+    assert (finding.subject, finding.verdict) == ("kl_weight", verdict)
+    assert finding.text.startswith(begins) and has in finding.text
 
 
 def test_the_smallest_effect_is_the_study_s() -> None:
     """With a smaller one the same differences are decided."""
-    builder = shifted({10: -1.6})
-    parent = builder.parent()
-    assert answer_of(builder).findings[0].verdict is Verdict.UNDECIDED
-    builder.parent = lambda: parent  # type: ignore[method-assign]
-    parent.tags["ship.study"] = parent.tags["ship.study"].replace(
-        '"trials"', '"smallest_effect": 0.5, "trials"'
-    )
-    small = answer_of(builder)
+    small = answer_of(shifted({10: -1.6}, config={"smallest_effect": 0.5}))
     assert small.findings[0].verdict is Verdict.DECIDED
     assert "Decided: beyond ±0.5 points of H" in small.rule
 
 
-@pytest.mark.parametrize("text", ['"1"', "true", "0", "-1", "1e9"])
-def test_an_effect_that_is_none_is_told(text: str) -> None:
+@pytest.mark.parametrize("effect", ["1", True, 0, -1, 1e9])
+def test_an_effect_that_is_none_is_told(effect: Any) -> None:
     """A store is somebody else's: what is no number of points is one clear error."""
-    builder = shifted({10: 0.0})
-    parent = builder.parent()
-    parent.tags["ship.study"] = parent.tags["ship.study"].replace(
-        '"trials"', f'"smallest_effect": {text}, "trials"'
-    )
-    builder.parent = lambda: parent  # type: ignore[method-assign]
     with pytest.raises(ReportError, match="smallest_effect is no number of points"):
-        builder.study()
+        shifted({10: 0.0}, config={"smallest_effect": effect}).study()
 
 
-def test_the_arms(packaged: Build) -> None:
+def test_the_arms() -> None:
     """The baseline against the fine-tuner alone and the text feature, and the room above."""
-    levels, arms = answer_of(packaged()).findings
+    levels, arms = answer_of(prompt_len()).findings
     assert levels.subject == "n_ctx"
     assert (arms.subject, arms.verdict) == ("SHIP (n_ctx 4)", Verdict.DECIDED)
     assert "against fine-tuner alone (Holm p " in arms.text
@@ -101,9 +77,9 @@ def test_the_arms(packaged: Build) -> None:
     assert "Real pictures are +" in arms.text
 
 
-def test_the_fine_tuner_alone_as_baseline_is_not_compared_with_itself(packaged: Build) -> None:
+def test_the_fine_tuner_alone_as_baseline_is_not_compared_with_itself() -> None:
     """An arm that is the baseline on every seed says nothing and is left out."""
-    builder = packaged()
+    builder = prompt_len()
     same = next(run for run in builder.runs if run.tags["ship.assignment"].endswith("4}"))
     alone = next(run for run in builder.runs if run.tags["ship.arm"] == "no_synthetic")
     alone.metrics.update(same.metrics)
@@ -112,14 +88,7 @@ def test_the_fine_tuner_alone_as_baseline_is_not_compared_with_itself(packaged: 
 
 def test_several_factors_have_a_finding_each_and_the_best_setting() -> None:
     """A grid of two: what selection would take, then each factor over the other's levels."""
-    factors = [*one_factor("generator", ["none", "vae"], "none"), *one_factor("shots", [1, 4], 1)]
-    builder = StoreBuilder(name="two", factors=factors, seeds=tuple(range(6)))
-    rng = np.random.default_rng(2)
-    for generator in ("none", "vae"):
-        for shots in (1, 4):
-            new = 50 + 8 * (shots == 4)
-            results = {s: scores(new + s + float(rng.normal(0, 0.2))) for s in range(6)}
-            builder.trial({"generator": generator, "shots": shots}, results)
+    builder = two_by_two(lambda generator, shots: 8.0 * (shots == 4))
     best, generator_finding, shots_finding, shares = answer_of(builder).findings
     assert best.subject == "best setting by selection" and "shots 4" in best.text
     assert [f.subject.split(", ") for f in (generator_finding, shots_finding)] == [
@@ -158,9 +127,9 @@ def test_a_sampled_study_is_answered_by_ranks() -> None:
     assert "It goes with generator.n_ctx no more than chance would have it (|ρ| ≤ " in ranks.text
 
 
-def test_what_weakens_everything_is_said(packaged: Build) -> None:
+def test_what_weakens_everything_is_said() -> None:
     """Selection on test, the demonstration backbone, failed settings and few seeds."""
-    builder = packaged(selection="test", seeds=(0, 1, 2))
+    builder = prompt_len(selection="test", seeds=(0, 1, 2))
     builder.trial({"generator.n_ctx": 32}, {0: {}}, state="FAIL", reason="worker died")
     cautions = " ".join(answer_of(builder).cautions)
     assert "Selected on test data" in cautions
@@ -171,8 +140,6 @@ def test_what_weakens_everything_is_said(packaged: Build) -> None:
 
 def test_measures_in_units_of_their_own_have_no_verdict() -> None:
     """Points are of percentages: a cosine is compared, and not judged."""
-    from tests.reports.studies import collapsing
-
     answer = answer_of(collapsing(), "quality/cosine_to_mean")
     assert answer.rule == "" and all(finding.verdict is None for finding in answer.findings)
 
@@ -223,8 +190,8 @@ def test_a_baseline_that_failed_is_said() -> None:
     assert "The baseline has not finished: nothing is compared with it." in answer.cautions
 
 
-def test_one_seed_says_nothing_of_how_many_more(packaged: Build) -> None:
+def test_one_seed_says_nothing_of_how_many_more() -> None:
     """Of one pair there is no deviation, and no guess."""
-    answer = answer_of(packaged(seeds=(0,)))
+    answer = answer_of(prompt_len(seeds=(0,)))
     assert "seeds more" not in " ".join(answer.lines) and ", )" not in " ".join(answer.lines)
     assert "Only 1 seed finished: intervals are rough." in answer.cautions

@@ -3,6 +3,7 @@
 import contextlib
 import sqlite3
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from reports.read import curves
 from reports.read.curves import Histories
+from tests.reports.builder import empty_store
 
 
 def logged(uri: str, runs: Sequence[Sequence[tuple[int, float]]], key: str = "m") -> list[str]:
@@ -18,6 +20,7 @@ def logged(uri: str, runs: Sequence[Sequence[tuple[int, float]]], key: str = "m"
     from mlflow.entities import Metric
     from mlflow.tracking import MlflowClient
 
+    Path(uri.removeprefix("sqlite:///")).write_bytes(empty_store())
     client = MlflowClient(tracking_uri=uri)
     experiment = client.create_experiment("curves")
     ids = []
@@ -127,6 +130,5 @@ def test_no_store_no_history(store_uri: str) -> None:
     assert Histories().of("m", ["run"]) == {}
     assert Histories("sqlite:////nowhere/at/all.db").of("m", ["run"]) == {}
     with contextlib.closing(sqlite3.connect(store_uri.removeprefix("sqlite:///"))) as base:
-        base.execute("DROP TABLE metrics")
-        base.commit()
+        base.execute("CREATE TABLE other (a TEXT)")
     assert Histories(store_uri).of("m", ["run"]) == {}

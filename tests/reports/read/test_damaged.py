@@ -19,10 +19,9 @@ TABLES = ("tags", "params", "latest_metrics", "runs", "experiments")
 
 
 @pytest.fixture(scope="module")
-def sound(empty_store: Path, tmp_path_factory: pytest.TempPathFactory) -> bytes:
+def sound(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     """The file of a small study."""
     path = tmp_path_factory.mktemp("sound") / "mlflow.db"
-    path.write_bytes(empty_store.read_bytes())
     builder = StoreBuilder(name="small", seeds=(0, 1))
     for n_ctx in (1, 2, 4):
         results = {seed: scores(55 + n_ctx / 2 + seed) for seed in (0, 1)}

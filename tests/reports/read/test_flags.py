@@ -8,7 +8,7 @@ import pytest
 from reports.tables.build import build_tables
 from reports.tables.model import Flagged, Row, Table
 from tests.reports.builder import StoreBuilder, scores
-from tests.reports.studies import SEEDS, one_factor, one_softmax, over_datasets, quality
+from tests.reports.studies import SEEDS, one_factor, over_datasets, quality
 
 EVERY = list(SEEDS)
 COLLAPSED = {"diversity_collapse": EVERY}
@@ -122,10 +122,3 @@ def test_settings_that_are_such_an_arm(params: dict[str, str], hit: bool) -> Non
     table, *_ = build_tables(builder.study())
     raised = {flag.name for flag in flags_of(table)["one"]}
     assert raised == ({"diversity_collapse", "mean_gap"} if hit else {"mean_gap"})
-
-
-def test_flags_without_one_of_diversity() -> None:
-    """A store that never asked after diversity reads as before."""
-    builder = StoreBuilder(name="gzsl", factors=one_factor("shots", [4], 4))
-    builder.trial({"shots": 4}, {s: one_softmax(60, 50) | scores(50.0) for s in SEEDS})
-    assert "flag/diversity_collapse" not in builder.study().rows.columns

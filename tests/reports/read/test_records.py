@@ -2,7 +2,6 @@
 
 import math
 import sys
-from collections.abc import Callable
 from typing import Any
 
 import polars as pl
@@ -14,15 +13,16 @@ from reports.read.rows import Setting
 from reports.read.runs import Run
 from reports.stats import percent_interval
 from reports.tables import build_tables
+from tests.reports.builder import StoreBuilder, prompt_len, scores
 
-Build = Callable[..., Any]
 N_CTX = "generator.n_ctx"
 ONE, TWO = {N_CTX: 1}, {N_CTX: 2}
+STATES = ("FAIL", "PRUNED", "INTERRUPTED", "RUNNING")
 
 
-def test_packaged_study_through_mlflow(packaged: Build, store_uri: str) -> None:
+def test_packaged_study_through_mlflow(store_uri: str) -> None:
     """A real store gives the same study as the runs that were written to it."""
-    builder = packaged()
+    builder = prompt_len()
     study = load_records("prompt_len", builder.write(store_uri))
     expected = builder.study()
     assert study.rows.drop("run_id").equals(expected.rows.drop("run_id"))
@@ -32,9 +32,9 @@ def test_packaged_study_through_mlflow(packaged: Build, store_uri: str) -> None:
     assert set(study.rows["state"]) == {"COMPLETE"}
 
 
-def test_columns_of_a_row(build: Build, percentages: Build) -> None:
+def test_columns_of_a_row() -> None:
     """A row has its factor values, test and selection numbers, and its share of the cost."""
-    study = build(seeds=(0, 1)).trial(ONE, {0: percentages(55.0), 1: percentages(57.0)}).study()
+    study = StoreBuilder(seeds=(0, 1)).trial(ONE, {0: scores(55.0), 1: scores(57.0)}).study()
     row = study.rows.row(1, named=True)
     assert (row["seed"], row["generator.n_ctx"], row["arm"]) == (1, 1, "")
     assert (row["test/new"], row["selection/new"], row["selection_epoch"]) == (57.0, 54.0, 20)
@@ -42,57 +42,43 @@ def test_columns_of_a_row(build: Build, percentages: Build) -> None:
     assert study.rows.schema["generator.n_ctx"] == pl.Int64
 
 
-def test_a_later_seed_joins_its_setting(build: Build, percentages: Build) -> None:
-    """A further run of the same setting with a new seed adds a row, not a setting."""
-    builder = build(seeds=(0, 1)).trial(ONE, {0: percentages(55.0)})
-    study = builder.trial(ONE, {1: percentages(56.0)}).study()
-    assert study.rows["seed"].to_list() == [0, 1]
-    assert (study.rows["state"] == "COMPLETE").all()
+FIRST = "1 (setting, seed) finished more than once: first kept"
 
 
-def test_the_first_of_two_finished_rows_is_kept_with_a_warning(
-    build: Build, percentages: Build
-) -> None:
-    """A (setting, seed) that finished twice counts once."""
-    builder = build(seeds=(0,)).trial(ONE, {0: percentages(55.0)})
-    study = builder.trial(ONE, {0: percentages(56.0)}).study()
-    assert study.rows["test/new"].to_list() == [55.0]
-    assert study.warnings == ("1 (setting, seed) finished more than once: first kept",)
+@pytest.mark.parametrize(
+    ("runs", "rows", "warnings"),
+    [
+        ([({0: 55.0}, ""), ({1: 56.0}, "")], [(0, "COMPLETE", 55.0), (1, "COMPLETE", 56.0)], ()),
+        ([({0: 55.0}, ""), ({0: 56.0}, "")], [(0, "COMPLETE", 55.0)], (FIRST,)),
+        *[([({0: 55.0}, ""), ({0: 0.0}, state)], [(0, "COMPLETE", 55.0)], ()) for state in STATES],
+        ([({0: 0.0}, "FAIL"), ({0: 0.0}, "INTERRUPTED")], [(0, "FAIL", None)], ()),
+        ([({0: 55.0}, ""), ({1: 12.0}, "FAIL")], [(0, "COMPLETE", 55.0), (1, "FAIL", None)], ()),
+        ([({0: 55.0}, ""), ({1: 12.0}, "PRUNED")], [(0, "COMPLETE", 55.0), (1, "PRUNED", None)],
+         ()),
+    ],
+)  # fmt: skip
+def test_runs_of_one_setting(runs: Any, rows: Any, warnings: Any) -> None:
+    """A new seed is a row; what finished stands, the first of two with a warning; else no number.
 
-
-@pytest.mark.parametrize("later", ["FAIL", "PRUNED", "INTERRUPTED", "RUNNING"])
-def test_a_finished_row_is_never_undone(build: Build, percentages: Build, later: str) -> None:
-    """Whatever happens to a later run of the same row, its result stands, without a warning."""
-    builder = build(seeds=(0,)).trial(ONE, {0: percentages(55.0)})
-    study = builder.trial(ONE, {0: {}}, state=later).study()
-    assert study.rows["test/new"].to_list() == [55.0]
-    assert study.warnings == ()
-
-
-def test_a_failure_stays_one_while_it_is_tried_again(build: Build) -> None:
-    """An interrupted second attempt does not turn a failure into nothing."""
-    builder = build(seeds=(0,)).trial(ONE, {0: {}}, state="FAIL", reason="worker died")
-    study = builder.trial(ONE, {0: {}}, state="INTERRUPTED").study()
-    assert study.rows.select("state", "reason").rows() == [("FAIL", "worker died")]
-
-
-@pytest.mark.parametrize("state", ["FAIL", "PRUNED", "INTERRUPTED", "RUNNING"])
-def test_only_complete_rows_have_numbers(build: Build, percentages: Build, state: str) -> None:
-    """Numbers that a run logged before it stopped are not results."""
-    builder = build(seeds=(0,)).trial(TWO, {0: percentages(55.0)})
-    builder.trial(ONE, {0: percentages(50.0)}, state=state)
-    run = builder.runs[-1]
-    run.metrics["seed_0/test/harmonic_mean"] = 12.3
-    rows = builder.study().rows.filter(pl.col("generator.n_ctx") == 1)
-    assert rows["test/harmonic_mean"].to_list() == [None]
+    A failure stays one while it is tried again.
+    """
+    builder = StoreBuilder(seeds=sorted({seed for results, _ in runs for seed in results}))
+    for results, state in runs:
+        made = {seed: scores(new) for seed, new in results.items()}
+        builder.trial(ONE, made, state=state or "COMPLETE", reason="worker died" if state else "")
+        for seed, new in results.items():  # what a run logs before it stops is no result
+            builder.runs[-1].metrics[f"seed_{seed}/test/new"] = new
+    study = builder.study()
+    assert study.rows.select("seed", "state", "test/new").rows() == rows
+    assert study.warnings == warnings
+    reasons = study.rows.filter(pl.col("state") == "FAIL")["reason"].to_list()
+    assert set(reasons) <= {"worker died"}
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, sys.float_info.max, None])
-def test_complete_without_finite_numbers_is_a_failure(
-    build: Build, percentages: Build, value: float | None
-) -> None:
+def test_complete_without_finite_numbers_is_a_failure(value: float | None) -> None:
     """A run that says COMPLETE without a finite H is a failed row with a reason, never NaN or 0."""
-    builder = build(seeds=(0, 1)).trial(ONE, {0: percentages(55.0), 1: percentages(55.0)})
+    builder = StoreBuilder(seeds=(0, 1)).trial(ONE, {0: scores(55.0), 1: scores(55.0)})
     metrics = builder.runs[0].metrics
     metrics.pop("seed_1/test/harmonic_mean")
     if value is not None:
@@ -104,11 +90,11 @@ def test_complete_without_finite_numbers_is_a_failure(
     assert told in study.warnings[0]
 
 
-def test_a_seed_that_lacks_what_its_peers_have_is_named(build: Build, percentages: Build) -> None:
+def test_a_seed_that_lacks_what_its_peers_have_is_named() -> None:
     """By setting, seed and metric; a metric that no seed of a setting has is none of it."""
-    builder = build(seeds=(0, 1, 2))
+    builder = StoreBuilder(seeds=(0, 1, 2))
     for n_ctx in (1, 4):
-        builder.trial({N_CTX: n_ctx}, {seed: percentages(50.0 + seed) for seed in (0, 1, 2)})
+        builder.trial({N_CTX: n_ctx}, {seed: scores(50.0 + seed) for seed in (0, 1, 2)})
     del builder.runs[0].metrics["seed_1/test/joint_new"]
     for seed in (0, 1, 2):
         del builder.runs[1].metrics[f"seed_{seed}/test/joint_base"]
@@ -118,9 +104,9 @@ def test_a_seed_that_lacks_what_its_peers_have_is_named(build: Build, percentage
     assert any(told in note for note in build_tables(study)[0].notes)
 
 
-def test_wanted_rows_without_a_run_are_missing(build: Build, percentages: Build) -> None:
+def test_wanted_rows_without_a_run_are_missing() -> None:
     """The study's seeds times its settings, whether they ran or not."""
-    study = build(seeds=(0, 1)).trial(ONE, {0: percentages(55.0)}).want(TWO).study()
+    study = StoreBuilder(seeds=(0, 1)).trial(ONE, {0: scores(55.0)}).want(TWO).study()
     assert study.rows.select("generator.n_ctx", "seed", "state").rows() == [
         (1, 0, "COMPLETE"),
         (1, 1, "MISSING"),
@@ -129,66 +115,56 @@ def test_wanted_rows_without_a_run_are_missing(build: Build, percentages: Build)
     ]
 
 
-def test_changed_settings_are_left_out_and_counted(build: Build, percentages: Build) -> None:
-    """Finished rows that the study wants no more stay out of the frame."""
-    builder = build(seeds=(0,)).trial(ONE, {0: percentages(40.0)}, key="old", want=False)
-    study = builder.trial(ONE, {0: percentages(55.0)}, key="new").study()
-    assert study.rows["setting_key"].to_list() == ["new"]
-    assert study.left_out == 1
-
-
-def test_without_a_list_the_newest_setting_of_an_assignment_counts(
-    build: Build, percentages: Build
-) -> None:
+def test_without_a_list_the_newest_setting_of_an_assignment_counts() -> None:
     """An old store without ship.wanted does not pool two versions of a level."""
-    builder = build(seeds=(0,), wanted=None).trial(ONE, {0: percentages(40.0)}, key="old")
-    study = builder.trial(ONE, {0: percentages(55.0)}, key="new").study()
+    builder = StoreBuilder(seeds=(0,), wanted=None).trial(ONE, {0: scores(40.0)}, key="old")
+    study = builder.trial(ONE, {0: scores(55.0)}, key="new").study()
     assert study.rows["test/new"].to_list() == [55.0]
     assert study.left_out == 1
 
 
-def test_an_arm_that_equals_a_setting_shares_its_rows(build: Build, percentages: Build) -> None:
+def test_an_arm_that_equals_a_setting_shares_its_rows() -> None:
     """A key listed twice, as a level and as an arm, is one row of the frame and two settings."""
-    builder = build(seeds=(0,)).trial(ONE, {0: percentages(55.0)}, key="k")
+    builder = StoreBuilder(seeds=(0,)).trial(ONE, {0: scores(55.0)}, key="k")
     study = builder.want({}, arm="no_synthetic", key="k").study()
     assert study.settings == (Setting("k", ONE, ""), Setting("k", {}, "no_synthetic"))
     assert study.rows.select("setting_key", "generator.n_ctx").rows() == [("k", 1)]
 
 
-def test_untried_settings_of_a_sampled_study(build: Build, percentages: Build) -> None:
+def test_untried_settings_of_a_sampled_study() -> None:
     """An unfinished tpe study says how many settings are to come; a finished one does not guess."""
-    unfinished = build(sampler="tpe", trials=5, ended="INTERRUPTED", seeds=(0,))
-    assert unfinished.trial(ONE, {0: percentages(55.0)}).study().untried == 4
-    finished = build(sampler="tpe", trials=5, seeds=(0,)).trial(ONE, {0: percentages(55.0)})
+    unfinished = StoreBuilder(sampler="tpe", trials=5, ended="INTERRUPTED", seeds=(0,))
+    assert unfinished.trial(ONE, {0: scores(55.0)}).study().untried == 4
+    finished = StoreBuilder(sampler="tpe", trials=5, seeds=(0,)).trial(ONE, {0: scores(55.0)})
     assert finished.study().untried == 0
 
 
-def test_unreadable_runs_are_left_out_with_a_warning(build: Build, percentages: Build) -> None:
+def test_unreadable_runs_are_left_out_with_a_warning() -> None:
     """A run whose seeds cannot be read is named, and the rest is reported."""
-    builder = build(seeds=(0,)).trial(ONE, {0: percentages(55.0)})
+    builder = StoreBuilder(seeds=(0,)).trial(ONE, {0: scores(55.0)})
     builder.runs.append(Run("odd", 5, {"ship.kind": "trial", "ship.seeds": "x"}, {}, {}))
     study = builder.study()
     assert len(study.rows) == 1
     assert study.warnings[0].startswith("run odd left out")
 
 
-def test_mixed_factor_values_become_text(build: Build, percentages: Build) -> None:
+def test_mixed_factor_values_become_text() -> None:
     """A column of names and groups is text, one of whole and broken numbers is float."""
     factors = [
         {"key": "finetuner", "levels": ["coop"], "log": False, "baseline": "coop"},
         {"key": "generator.kl_weight", "levels": None, "log": True, "baseline": None},
     ]
-    builder = build(seeds=(0,), factors=factors)
-    builder.trial({"finetuner": {"name": "coop"}, "generator.kl_weight": 1}, {0: percentages(5.0)})
-    builder.trial({"finetuner": "zero_shot", "generator.kl_weight": 0.1}, {0: percentages(5.0)})
+    builder = StoreBuilder(seeds=(0,), factors=factors)
+    builder.trial({"finetuner": {"name": "coop"}, "generator.kl_weight": 1}, {0: scores(5.0)})
+    builder.trial({"finetuner": "zero_shot", "generator.kl_weight": 0.1}, {0: scores(5.0)})
     rows = builder.study().rows
     assert rows["finetuner"].to_list() == ['{"name": "coop"}', "zero_shot"]
     assert rows["generator.kl_weight"].to_list() == [1.0, 0.1]
 
 
-def test_no_column_holds_nan(packaged: Build) -> None:
+def test_no_column_holds_nan() -> None:
     """What is unknown is null, so that no mean can turn into NaN unseen."""
-    builder = packaged()
+    builder = prompt_len()
     builder.runs[0].metrics["cost/seconds"] = math.nan
     builder.runs[0].metrics["seed_0/selection/new"] = math.nan
     rows = builder.study().rows
@@ -196,9 +172,9 @@ def test_no_column_holds_nan(packaged: Build) -> None:
     assert not any(rows[name].is_nan().any() for name in floats)
 
 
-def test_study_of_nothing_is_empty(build: Build) -> None:
+def test_study_of_nothing_is_empty() -> None:
     """Runs that have not ended are no study to report."""
-    builder = build(seeds=(0,)).trial(ONE, {0: {}}, state="RUNNING")
+    builder = StoreBuilder(seeds=(0,)).trial(ONE, {0: {}}, state="RUNNING")
     with pytest.raises(EmptyStudyError, match="prompt_len: nothing to report"):
         builder.study()
 
@@ -210,9 +186,9 @@ def test_experiment_of_somebody_else() -> None:
 
 
 @pytest.mark.parametrize("text", ["{", "[1]", '[{"arm": ""}]'])
-def test_broken_list_of_settings_is_one_line(build: Build, percentages: Build, text: str) -> None:
+def test_broken_list_of_settings_is_one_line(text: str) -> None:
     """A parent run that was tampered with gives an error, not a traceback."""
-    builder = build(seeds=(0,)).trial(ONE, {0: percentages(55.0)})
+    builder = StoreBuilder(seeds=(0,)).trial(ONE, {0: scores(55.0)})
     parent = builder.parent()
     tags = {k: v for k, v in parent.tags.items() if not k.startswith("ship.wanted.")}
     broken = Run("parent", 0, {**tags, "ship.wanted": text}, {}, {})
@@ -220,7 +196,7 @@ def test_broken_list_of_settings_is_one_line(build: Build, percentages: Build, t
         study_from_runs("prompt_len", [broken, *builder.runs])
 
 
-def test_reads_the_tags_that_the_harness_writes(build: Build, percentages: Build) -> None:
+def test_reads_the_tags_that_the_harness_writes() -> None:
     """The study's own tags come from the harness here: factors, seeds, wanted settings, twins."""
     config = pytest.importorskip("harness.config.load")
     record = pytest.importorskip("harness.recording.study_run")
@@ -230,9 +206,9 @@ def test_reads_the_tags_that_the_harness_writes(build: Build, percentages: Build
     twin = plan.Setting("k4", study.trial, {}, "text_feature")
     tags = {**record.study_tags(study), **record.wanted_tags([*settings, twin])}
     parent = Run("parent", 0, {"ship.kind": "study", **tags}, {}, {})
-    builder = build(seeds=study.seeds)
+    builder = StoreBuilder(seeds=study.seeds)
     for setting in settings[:4]:
-        results = {seed: percentages(55.0 + seed) for seed in study.seeds}
+        results = {seed: scores(55.0 + seed) for seed in study.seeds}
         builder.trial(setting.assignment, results, key=setting.key)
     read = study_from_runs("prompt_len", [parent, *builder.runs])
     assert [factor.key for factor in read.factors] == [N_CTX]
@@ -242,23 +218,21 @@ def test_reads_the_tags_that_the_harness_writes(build: Build, percentages: Build
     assert (read.rows["state"] == "MISSING").sum() == len(study.seeds)
 
 
-def test_seeds_that_the_study_no_longer_wants_leave_the_table(
-    build: Build, percentages: Build
-) -> None:
+def test_seeds_that_the_study_no_longer_wants_leave_the_table() -> None:
     """Rows of dropped seeds are counted as left out, not averaged in."""
-    ran = {seed: percentages(50.0 + seed) for seed in range(4)}
-    study = build(seeds=(0, 1)).trial(ONE, ran).study()
+    ran = {seed: scores(50.0 + seed) for seed in range(4)}
+    study = StoreBuilder(seeds=(0, 1)).trial(ONE, ran).study()
     assert study.rows["seed"].to_list() == [0, 1]
     assert study.left_out == 2
 
 
-def test_a_setting_may_want_seeds_of_its_own(build: Build, percentages: Build) -> None:
+def test_a_setting_may_want_seeds_of_its_own() -> None:
     """Seeds that it does not want are neither missing nor counted; those that it wants may be."""
     two = {N_CTX: 2}
-    builder = build(seeds=(0, 1, 2, 3))
-    builder.trial(ONE, {seed: percentages(50.0) for seed in (0, 1, 2)}, want=False)
+    builder = StoreBuilder(seeds=(0, 1, 2, 3))
+    builder.trial(ONE, {seed: scores(50.0) for seed in (0, 1, 2)}, want=False)
     builder.want(ONE, seeds=[0, 1])
-    builder.trial(two, {seed: percentages(51.0) for seed in (0, 1, 2)})
+    builder.trial(two, {seed: scores(51.0) for seed in (0, 1, 2)})
     study = builder.study()
     rows = study.rows.select(N_CTX, "seed", "state").rows()
     assert rows == [
@@ -266,13 +240,13 @@ def test_a_setting_may_want_seeds_of_its_own(build: Build, percentages: Build) -
         *((2, seed, "COMPLETE") for seed in (0, 1, 2)), (2, 3, "MISSING"),
     ]  # fmt: skip
     assert study.left_out == 1
-    broken = build(seeds=(0, 1)).trial(ONE, {0: percentages(50.0)}, want=False)
+    broken = StoreBuilder(seeds=(0, 1)).trial(ONE, {0: scores(50.0)}, want=False)
     broken.want(ONE, seeds=["x"])  # type: ignore[list-item]
     with pytest.raises(ReportError, match="not a list of settings"):
         broken.study()
 
 
-def test_reads_the_numbers_that_the_harness_writes(build: Build) -> None:
+def test_reads_the_numbers_that_the_harness_writes() -> None:
     """A trial's final numbers go through the recorder: metrics, quality, flags of each seed."""
     recorder = pytest.importorskip("harness.recording.final_numbers")
     halves = {"seen": [60.0, 62.0], "unseen": [50.0, 48.0], "harmonic_mean": [54.5, 54.1]}
@@ -282,7 +256,7 @@ def test_reads_the_numbers_that_the_harness_writes(build: Build) -> None:
         "selection_epoch": [5, 10], "cost/seconds": 9.0, "cost/peak_memory_mb": 1.0,
         "cost/text_tokens": 100.0,
     }  # fmt: skip
-    builder = build(seeds=(3, 4), protocol="generalized_zero_shot", objective="seen")
+    builder = StoreBuilder(seeds=(3, 4), protocol="generalized_zero_shot", objective="seen")
     builder.trial(ONE, {3: {}, 4: {}})
     run = builder.runs[0]
     run.metrics.clear()

@@ -3,22 +3,19 @@
 import contextlib
 import math
 import sqlite3
-from collections.abc import Callable
-from typing import Any
 
 import pytest
 
 from reports.contract import ReportError
 from reports.read.runs import _from_sqlite, read_runs
-
-Build = Callable[..., Any]
+from tests.reports.builder import prompt_len
 
 
 def test_sqlite_and_the_client_read_the_same(
-    packaged: Build, store_uri: str, monkeypatch: pytest.MonkeyPatch
+    store_uri: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Plain SQL gives what MLflow's client gives, page by page, NaN included."""
-    builder = packaged()
+    builder = prompt_len()
     builder.runs[0].metrics["seed_0/test/joint_new"] = math.nan
     fast = read_runs("prompt_len", builder.write(store_uri))
     monkeypatch.setattr("reports.read.runs.PAGE", 2)
@@ -31,27 +28,27 @@ def test_sqlite_and_the_client_read_the_same(
         assert one.tags == other.tags
 
 
-def test_a_store_of_other_tables_is_left_to_the_client(packaged: Build, store_uri: str) -> None:
+def test_a_store_of_other_tables_is_left_to_the_client(store_uri: str) -> None:
     """Where a later MLflow has renamed a table, plain SQL gives way and nothing is wrong."""
-    path = packaged().write(store_uri).removeprefix("sqlite:///")
+    path = prompt_len().write(store_uri).removeprefix("sqlite:///")
     with contextlib.closing(sqlite3.connect(path)) as base:
         base.execute("ALTER TABLE latest_metrics RENAME TO latest")
     assert _from_sqlite("prompt_len", store_uri) is None
 
 
-def test_deleted_runs_are_not_read(packaged: Build, store_uri: str) -> None:
+def test_deleted_runs_are_not_read(store_uri: str) -> None:
     """A run in MLflow's bin is no run of the study."""
     from mlflow.tracking import MlflowClient
 
-    uri = packaged().write(store_uri)
+    uri = prompt_len().write(store_uri)
     last = read_runs("prompt_len", uri)[-1]
     MlflowClient(tracking_uri=uri).delete_run(last.run_id)
     assert last.run_id not in {run.run_id for run in read_runs("prompt_len", uri)}
 
 
-def test_an_sqlite_address_with_options_is_refused(packaged: Build, store_uri: str) -> None:
+def test_an_sqlite_address_with_options_is_refused(store_uri: str) -> None:
     """As ship-sweep does: one line that says how to write it."""
-    uri = packaged().write(store_uri)
+    uri = prompt_len().write(store_uri)
     with pytest.raises(ReportError) as raised:
         read_runs("prompt_len", f"{uri}?timeout=30")
     hidden = f"{uri}?timeout=***"

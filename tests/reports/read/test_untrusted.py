@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import re
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -70,13 +69,6 @@ def test_a_terminal_shows_markup_and_obeys_nothing() -> None:
     for shown in ("[bold]x[/bold]", "[/red]", ":cat:"):
         assert shown in text
     assert text.replace("\n", "").isprintable()
-
-
-def test_latex_and_markdown_have_no_command_of_a_text() -> None:
-    """\\input is typeset, an element is none."""
-    made = make_report(hostile().study())
-    assert r"\input" not in text_of("latex", made)
-    assert not re.search(r"<(script|img|b)\b", text_of("markdown", made))
 
 
 def test_a_report_stays_in_its_folder(tmp_path: Path) -> None:

@@ -18,8 +18,8 @@ DRIVER = shutil.which("chromedriver") or ""
 pytestmark = pytest.mark.skipif(
     not (CHROMIUM and DRIVER), reason="needs chromium and chromedriver (Debian: chromium-driver)"
 )
-MANY = 1_000  # settings of a large study
-BYTES = 3_000_000
+MANY = 200  # settings of a large study
+BYTES = 1_700_000  # Vega's script is 1.1 MB of them
 
 
 def open_browser() -> Any:
@@ -194,7 +194,7 @@ def large(settings: int) -> str:
 
 
 def test_a_large_study_opens_at_once(browser: Any, tmp_path: Path) -> None:
-    """1,000 settings: one file below 3 MB; that it opens in a second is measured by the bench."""
+    """One file of little more than Vega's script; bench_page times a larger one."""
     text = large(MANY)
     assert len(text.encode()) < BYTES
     show(browser, text, tmp_path)

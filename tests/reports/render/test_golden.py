@@ -3,7 +3,6 @@
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -13,7 +12,6 @@ from reports.render.terminal import terminal_text
 from reports.tables.model import Table
 from tests.reports.pages import collapsed, eventful, torn
 
-Build = Callable[..., Any]
 GOLDEN = Path(__file__).parent / "golden"
 
 _FORMS: dict[str, Callable[[list[Table]], str]] = {
@@ -27,9 +25,9 @@ _FORMS: dict[str, Callable[[list[Table]], str]] = {
 
 @pytest.mark.parametrize("form", _FORMS)
 @pytest.mark.parametrize("name", ["eventful", "torn", "collapsed"])
-def test_golden_page(packaged: Build, name: str, form: str) -> None:
+def test_golden_page(name: str, form: str) -> None:
     """A page is, to the character, the one that was looked at and committed."""
-    made = {"eventful": lambda: eventful(packaged), "torn": torn, "collapsed": collapsed}[name]()
+    made = {"eventful": eventful, "torn": torn, "collapsed": collapsed}[name]()
     text, path = _FORMS[form](made), GOLDEN / f"{name}{form}"
     if os.environ.get("SHIP_WRITE_GOLDEN"):
         GOLDEN.mkdir(exist_ok=True)

@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
-from pathlib import Path
 
 import polars as pl
 import pytest
@@ -137,18 +136,9 @@ def test_an_encoding_without_a_character_is_no_error() -> None:
     assert (done.returncode, done.stdout) == (0, b"1 ? 2\n")
 
 
-def test_one_line_about_a_store_obeys_nothing_in_it(build_store: str) -> None:
+def test_one_line_about_a_store_obeys_nothing_in_it(store_uri: str) -> None:
     """The names of studies come from the store."""
+    uri = StoreBuilder(name="a\x1b[2Jb\nc").write(store_uri)
     with pytest.raises(ReportError) as error:
-        load_records("none", build_store)
+        load_records("none", uri)
     assert str(error.value).isprintable() and r"\x1b[2J" in str(error.value)
-
-
-@pytest.fixture
-def build_store(tmp_path: Path) -> str:
-    """A store with an experiment whose name clears the screen."""
-    from mlflow.tracking import MlflowClient
-
-    uri = f"sqlite:///{tmp_path}/mlflow.db"
-    MlflowClient(tracking_uri=uri).create_experiment("a\x1b[2Jb\nc")
-    return uri

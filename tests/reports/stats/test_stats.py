@@ -1,6 +1,5 @@
 """Statistics against independent formulae, and properties that must hold for any numbers."""
 
-import itertools
 import math
 from collections.abc import Sequence
 
@@ -43,13 +42,6 @@ def test_interval_agrees_with_scipy(values: Sequence[float]) -> None:
     assert estimate.low <= estimate.mean <= estimate.high
 
 
-def test_interval_by_hand() -> None:
-    """n = 5, s = sqrt(2.5): half-width is 2.776 * s / sqrt(5)."""
-    estimate = mean_interval([1, 2, 3, 4, 5])
-    half = 2.7764451 * math.sqrt(2.5) / math.sqrt(5)
-    assert (estimate.mean, estimate.low, estimate.high) == pytest.approx((3, 3 - half, 3 + half))
-
-
 def test_percent_interval_by_hand() -> None:
     """Near 100 its upper side is the shorter one; in the middle it is the t-interval's."""
     estimate = percent_interval([96.0, 98.0, 99.0])
@@ -70,12 +62,6 @@ def test_percent_interval_stays_on_the_scale(values: Sequence[float]) -> None:
     else:
         assert 0 <= estimate.low <= estimate.mean + 1e-9
         assert estimate.mean - 1e-9 <= estimate.high <= 100
-
-
-def test_one_seed_has_no_interval() -> None:
-    """With one value nothing is known of the spread."""
-    estimate = mean_interval([61.5])
-    assert (estimate.mean, estimate.low, estimate.high, estimate.n) == (61.5, None, None, 1)
 
 
 @pytest.mark.parametrize("values", [[], [1.0, math.nan], [math.inf]])
@@ -124,14 +110,6 @@ def test_one_sample_p_is_scipys(values: list[float]) -> None:
         assert found == pytest.approx(expected, rel=1e-6, abs=1e-12)
 
 
-def test_one_pair_has_no_p() -> None:
-    """A single pair gives a difference and nothing else."""
-    found = compare_paired({0: 61.0, 1: 60.0}, {0: 60.0, 2: 55.0})
-    assert found is not None
-    assert found.difference.mean == pytest.approx(1.0)
-    assert (found.difference.low, found.p, found.detectable(1)) == (None, None, None)
-
-
 def test_identical_settings_differ_by_nothing() -> None:
     """All differences zero: p is 1, and no effect size is claimed to be detectable."""
     found = compare_paired({0: 61.0, 1: 60.0}, {0: 61.0, 1: 60.0})
@@ -158,18 +136,6 @@ def test_constant_difference_falls_back_to_the_sign_test(n: int, p: float) -> No
     assert found.p == pytest.approx(reference.binomtest(n, n, 0.5).pvalue)
 
 
-@given(p_values)
-def test_holm_is_monotone_and_never_smaller(values: list[float]) -> None:
-    """Adjusted p-values keep the order, are at least the raw ones, and at most n times them."""
-    adjusted = holm(values)
-    order = np.argsort(values, kind="stable")
-    ranked = [adjusted[i] for i in order]
-    assert all(a <= b for a, b in itertools.pairwise(ranked))  # type: ignore[operator]
-    for raw, new in zip(values, adjusted, strict=True):
-        assert new is not None
-        assert raw <= new <= min(1.0, len(values) * raw) + 1e-12
-
-
 @given(p_values, st.randoms(use_true_random=False))
 def test_holm_does_not_depend_on_the_order_of_levels(values: list[float], random: object) -> None:
     """A level's adjusted p is the same wherever its row stands."""
@@ -182,12 +148,6 @@ def test_holm_does_not_depend_on_the_order_of_levels(values: list[float], random
 def test_holm_by_hand() -> None:
     """Holm's step-down by hand: 4 * .01, 3 * .02, 2 * .03, then the running maximum."""
     assert holm([0.04, 0.01, 0.03, 0.02]) == pytest.approx([0.06, 0.04, 0.06, 0.06])
-
-
-def test_holm_leaves_out_what_has_no_p() -> None:
-    """A level without a p-value is not in the family."""
-    assert holm([None, 0.01, None, 0.04]) == [None, 0.02, None, 0.04]
-    assert holm([]) == []
 
 
 @pytest.mark.parametrize(("n", "effect"), [(5, 1.682), (10, 0.996), (34, 0.4955)])
@@ -278,8 +238,3 @@ def test_rank_groups_agrees_with_scipy() -> None:
     values = [float(v) for group in groups.values() for v in group]
     found = rank_groups(levels, values, np.random.default_rng(0))
     assert found.p == pytest.approx(reference.kruskal(*groups.values()).pvalue, abs=0.01)
-
-
-def test_rank_groups_needs_two_levels() -> None:
-    """One level cannot be compared to itself."""
-    assert rank_groups(["a", "a", "a"], [1, 2, 3], np.random.default_rng(0)).p is None

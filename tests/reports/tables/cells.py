@@ -6,7 +6,6 @@ from typing import Any
 from reports.stats import Estimate
 from reports.tables.build import build_tables
 from reports.tables.model import (
-    LEVELS,
     PValue,
     Quantity,
     Ranged,
@@ -37,12 +36,6 @@ def numbers(table: Table) -> Iterator[float]:
 
 
 NAMES = ("emoji", "caltech101", "dtd")
-
-
-def row_of(table: Table, label: str, section: str = LEVELS) -> Row:
-    """The row whose first label is `label`."""
-    rows = [row for row in table.rows if row.section == section]
-    return next(r for r in rows if r.cells[table.columns[0].key] == Text(label))
 
 
 def by_name(builder: Any, metric: str | None = None) -> dict[str, Table]:

@@ -1,6 +1,5 @@
 """What is said of a run that has changed a study's table."""
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -81,11 +80,9 @@ def test_rows_of_several_factors_are_settings() -> None:
     assert len(found) == 11
 
 
-def test_nothing_to_compare_with_says_nothing(
-    build: Callable[..., StoreBuilder], store_uri: str
-) -> None:
+def test_nothing_to_compare_with_says_nothing(store_uri: str) -> None:
     """A study of which nothing had ended, or that was not there, has no changes."""
     absent = changes_from_now("absent", store_uri)
-    empty = changes_from_now("empty", build(name="empty").write(store_uri))
+    empty = changes_from_now("empty", StoreBuilder(name="empty").write(store_uri))
     there = prepare("there", study({1: [60.0, 61.0]}, name="there").write(store_uri))
     assert absent(there) == empty(there) == []

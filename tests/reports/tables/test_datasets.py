@@ -16,13 +16,13 @@ from tests.reports.studies import (
     harmonic,
     over_datasets,
 )
-from tests.reports.tables.cells import NAMES, by_name, row_of, two_by_two
+from tests.reports.tables.cells import NAMES, by_name, cells_of, two_by_two
 
 
 def test_the_average_h_is_that_of_the_means() -> None:
     """By hand: B and N averaged over datasets by seed, H of those, then the mean over seeds."""
     table = by_name(two_by_two())["datasets"]
-    none = row_of(table, "none").cells
+    none = cells_of(table, "none").cells
     # seed 0: B = (90 + 50) / 2, N = (30 + 70) / 2; seed 1: B = (88 + 52) / 2, N = (34 + 66) / 2
     expected = (harmonic(70, 50) + harmonic(70, 50)) / 2
     assert none["average/harmonic_mean"].estimate.mean == pytest.approx(expected)
@@ -31,7 +31,7 @@ def test_the_average_h_is_that_of_the_means() -> None:
     mean_of_h = (harmonic(90, 30) + harmonic(50, 70)) / 2
     assert abs(mean_of_h - expected) > 1
     seeds = (harmonic(69, 55), harmonic(68, 57))
-    vae = row_of(table, "vae").cells
+    vae = cells_of(table, "vae").cells
     assert vae["average/harmonic_mean"].estimate.mean == pytest.approx(sum(seeds) / 2)
     assert vae["average/harmonic_mean"].estimate == percent_interval(seeds)
     difference = vae["difference"].estimate
@@ -53,34 +53,17 @@ def test_differences_are_paired_by_seed_and_corrected() -> None:
         found[generator] = [harmonic(base, new) for _, base, new in means.rows()]
     raw = [reference.ttest_rel(found[g], found["none"]).pvalue for g in ("vae", "wgan")]
     table = by_name(builder)["datasets"]
-    shown = {g: row_of(table, g).cells["p"].p for g in ("vae", "wgan")}
+    shown = {g: cells_of(table, g).cells["p"].p for g in ("vae", "wgan")}
     low, high = sorted(raw)
     assert sorted(shown.values()) == pytest.approx([2 * low, max(2 * low, high)])
-
-
-def test_a_missing_cell_is_shown_and_its_average_marked() -> None:
-    """Cells without a result say why; averages over fewer datasets say over how many."""
-    builder = over_datasets(skip={("wgan", "dtd"): "FAIL", ("vae", "caltech101"): "MISSING"})
-    table = by_name(builder)["datasets"]
-    wgan, vae, none = (row_of(table, name).cells for name in ("wgan", "vae", "none"))
-    assert wgan["dtd/harmonic_mean"] == Text("failed")
-    assert vae["caltech101/harmonic_mean"] == Text("missing")
-    for cells in (wgan, vae):
-        assert cells["average/harmonic_mean"].suffix == cells["average/base"].suffix == "(2/3)"
-        assert cells["difference"].suffix == "(2/3)"
-        assert cells["n"] == Counts(5)
-    assert none["average/harmonic_mean"].suffix == ""
-    assert any(note.startswith("(k/m): over k of the m datasets only") for note in table.notes)
-    assert "5 rows failed, in no mean: worker died" in table.notes
-    assert "incomplete study: 5 rows missing" in table.notes
 
 
 def test_a_difference_is_over_the_datasets_that_both_have() -> None:
     """A method without its hardest dataset does not gain by that."""
     whole = over_datasets(("emoji", "caltech101"))
     torn = over_datasets(skip={("wgan", "dtd"): "FAIL"})
-    expected = row_of(by_name(whole)["datasets"], "wgan").cells["difference"].estimate
-    found = row_of(by_name(torn)["datasets"], "wgan").cells["difference"].estimate
+    expected = cells_of(by_name(whole)["datasets"], "wgan").cells["difference"].estimate
+    found = cells_of(by_name(torn)["datasets"], "wgan").cells["difference"].estimate
     assert found == expected
 
 
@@ -90,21 +73,12 @@ def test_seeds_that_lack_a_dataset_are_not_in_the_average() -> None:
     builder.runs.pop()
     builder.trial({"dataset": "b", "generator": "vae"}, {0: scores(70.0, 48.0)})
     builder.trial({"dataset": "b", "generator": "vae"}, {1: {}}, state="FAIL", reason="boom")
-    cells = row_of(by_name(builder)["datasets"], "vae").cells
+    cells = cells_of(by_name(builder)["datasets"], "vae").cells
     assert cells["n"] == Counts(1, failed=1)
     assert cells["a/harmonic_mean"].suffix == "(n 2)"
     assert cells["b/harmonic_mean"].suffix == ""
     average = Estimate(pytest.approx(harmonic(69, 55)), None, None, 1)
     assert cells["average/harmonic_mean"] == Value(average)
-
-
-def test_reference_arms_stand_in_their_own_column() -> None:
-    """Arms ran on the baseline dataset: a number there, no average, no difference."""
-    table = by_name(over_datasets())["datasets"]
-    arm = row_of(table, "zero-shot", REFERENCES)
-    measured = {key for key, cell in arm.cells.items() if isinstance(cell, Value)}
-    assert measured == {"emoji/harmonic_mean", "emoji/base", "emoji/new"}
-    assert any("reference arms at dataset emoji" in note for note in table.notes)
 
 
 def test_rows_follow_the_levels_not_the_runs() -> None:
@@ -122,7 +96,7 @@ def test_halves_of_every_dataset_are_in_the_csv_and_in_long_form() -> None:
     """Base and New by dataset as columns, and every metric as a row."""
     tables = by_name(over_datasets(skip={("wgan", "dtd"): "FAIL"}))
     wide = list(csv.DictReader(io.StringIO(csv_text(tables["datasets"]))))
-    table = row_of(tables["datasets"], "vae").cells
+    table = cells_of(tables["datasets"], "vae").cells
     assert float(wide[1]["dtd/new_mean"]) == table["dtd/new"].estimate.mean
     assert [row["datasets"] for row in wide[:3]] == ["3", "3", "2"]
     rows = list(csv.DictReader(io.StringIO(csv_text(tables["datasets-long"]))))
@@ -147,8 +121,8 @@ def test_each_dataset_has_its_own_table() -> None:
     assert emoji.title == "main: emoji, generator"
     assert [row.section for row in emoji.rows].count(REFERENCES) == 2
     assert [row.section for row in dtd.rows].count(REFERENCES) == 0
-    same = row_of(tables["datasets"], "wgan").cells["dtd/harmonic_mean"].estimate
-    assert row_of(dtd, "wgan").cells["harmonic_mean"].estimate == same
+    same = cells_of(tables["datasets"], "wgan").cells["dtd/harmonic_mean"].estimate
+    assert cells_of(dtd, "wgan").cells["harmonic_mean"].estimate == same
     assert "dataset dtd; backbone pocket" in "\n".join(dtd.notes)
 
 
@@ -159,13 +133,3 @@ def test_tables_of_many_datasets_leave_the_terminal() -> None:
         "datasets": "page", "datasets-long": "csv", "quality": "page", "selected": "files",
         **{f"{name}-generator": "files" for name in "abcd"},
     }  # fmt: skip
-
-
-def test_selected_on_test_is_said_of_every_table_over_datasets() -> None:
-    """The leak goes into every title and row."""
-    builder = over_datasets()
-    for run in builder.runs:
-        run.tags["ship.selection"] = "test"
-    for table in (t for t in build_tables(builder.study()) if t.place != "csv"):
-        assert table.title.endswith("(selected on test)")
-        assert {row.selection for row in table.rows} == {"test"}

@@ -15,7 +15,7 @@ from tests.reports.studies import (
     one_softmax,
     over_datasets,
 )
-from tests.reports.tables.cells import NAMES, by_name, row_of, two_by_two
+from tests.reports.tables.cells import NAMES, by_name, cells_of, two_by_two
 
 
 def test_the_dataset_as_the_only_factor() -> None:
@@ -26,7 +26,7 @@ def test_the_dataset_as_the_only_factor() -> None:
     builder.trial({}, {s: scores(44.0) for s in SEEDS}, arm="zero_shot")
     tables = by_name(builder)
     assert list(tables) == ["datasets", "datasets-long", "dataset", "selected"]
-    main = row_of(tables["datasets"], "coop + vae")
+    main = cells_of(tables["datasets"], "coop + vae")
     assert main.cells["average/new"].estimate.mean == pytest.approx(57.0)
     assert "difference" not in main.cells and not main.baseline
     levels = tables["dataset"]
@@ -55,14 +55,14 @@ def test_main_effects_of_two_other_factors_are_of_averages() -> None:
     tables = by_name(builder)
     shots = tables["average-shots"]
     assert shots.title == "hand: average over 2 datasets, shots, main effects"
-    cells = row_of(shots, "16").cells
+    cells = cells_of(shots, "16").cells
     assert cells["new"].estimate.mean == pytest.approx((52 + 58) / 2)
     # by seed and generator: N rises by 2 where B is 70, 70 (none) and 69, 68 (vae)
     pairs = [(70, 50), (70, 50), (69, 55), (68, 57)]
     gains = [harmonic(base, new + 2) - harmonic(base, new) for base, new in pairs]
     assert cells["difference"].estimate.mean == pytest.approx(sum(gains) / 4)
     assert any("an H is that of the averages" in note for note in shots.notes)
-    assert row_of(tables["datasets"], "none").cells["shots"] == Text("4")
+    assert cells_of(tables["datasets"], "none").cells["shots"] == Text("4")
 
 
 def test_an_average_row_has_failed_where_a_dataset_has() -> None:

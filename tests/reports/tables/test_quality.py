@@ -10,13 +10,12 @@ from scipy import stats
 
 from reports.contract import FLAGS, ReportError
 from reports.render.plain import csv_text, markdown
-from reports.render.terminal import terminal_text
 from reports.stats import holm
 from reports.tables.build import build_tables
 from reports.tables.formatting import cell_text
-from reports.tables.model import Flagged, Row, Table, Text
-from tests.reports.builder import StoreBuilder, scores
-from tests.reports.studies import KL, SEEDS, collapsing, one_factor, over_datasets, quality
+from reports.tables.model import Row, Table, Text
+from tests.reports.builder import StoreBuilder, prompt_len, scores
+from tests.reports.studies import KL, SEEDS, collapsing, leveled, one_factor, quality
 
 
 def quality_of(builder: Any) -> Table:
@@ -68,9 +67,9 @@ def test_pseudo_new_classes_and_errors_are_in_the_csv() -> None:
     assert "pseudo_new" not in markdown([table])
 
 
-def test_no_quality_no_table(packaged: Any) -> None:
+def test_no_quality_no_table() -> None:
     """Old stores, and studies without synthesis, have no such table."""
-    assert [table.name for table in build_tables(packaged().study())] == [
+    assert [table.name for table in build_tables(prompt_len().study())] == [
         "generator.n_ctx",
         "selected",
     ]
@@ -103,50 +102,13 @@ def test_a_measure_that_some_seeds_lack_says_its_n() -> None:
     assert (cells["recall"].estimate.n, cells["recall"].suffix) == (3, "(n 3)")
 
 
-@pytest.mark.parametrize("width", [80, 100, 140])
-def test_narrow_terminals(width: int) -> None:
-    """Nothing is cut; what has to go is named, cosine, Fréchet and diversity stay."""
-    text = terminal_text([quality_of(collapsing())], width)
-    assert max(map(len, text.splitlines())) <= width and "…" not in text
-    assert all(name in text for name in ("Fréchet", "syn.→real", "diversity"))
-    assert ("too narrow for" in text) == (width < 140)
-
-
-def test_over_datasets_quality_is_averaged_and_says_over_how_many() -> None:
-    """A method that lacks a dataset is averaged over the others, and the arm is of its own one."""
-    table = quality_of(over_datasets(skip={("wgan", "dtd"): "FAIL"}))
-    assert labels(table) == ["vae", "wgan", "text feature"]
-    told = [row.cells["datasets"].text for row in table.rows]
-    assert told == ["3", "2 of 3", "1 of 3"]
-    assert all(row.cells["frechet"].estimate.n == 5 for row in table.rows)
-
-
-def test_flags_are_counted_and_marked() -> None:
-    """A footnote a flag with total and rows, a mark at the labels, a column in the CSV."""
-    table = build_tables(collapsing().study())[0]
-    rows = by_label(table)
-    assert rows["1"].flags == (Flagged("posterior_collapse", 3, 5),)
-    assert rows["0.1"].flags == rows["zero-shot"].flags == ()
-    notes = [note for note in table.notes if note.startswith("†")]
-    assert [note.split(":")[0] for note in notes] == [
-        "† posterior collapse in 3 of 15 trials, one a seed (kl_weight 1",
-    ]
-    assert "(kl_weight 1: 3 of 5): no latent unit is active" in notes[0]
-    assert "| 1 † |" in markdown([table]) and "| **0.1** |" in markdown([table])
-    row = list(csv.DictReader(io.StringIO(csv_text(table))))[2]
-    assert (row["level"], row["flags"]) == ("1", "posterior_collapse 3/5")
-
-
 def test_flags_of_the_tag_alone_count_all_finished_rows() -> None:
     """A store without a 0 for flags not raised has looked everywhere."""
-    builder = StoreBuilder(name="kl", factors=one_factor(KL, (0.1, 1), 0.1))
-    for weight in (0.1, 1):
-        builder.trial({KL: weight}, {s: scores(50.0 + s) for s in SEEDS})
+    builder = leveled({0.1: 50.0, 1: 50.0}, KL, 5)
     builder.runs[1].tags["ship.flags"] = '{"some_new_flag": [0, 4]}'
     builder.trial({KL: 1}, {5: {}}, state="FAIL")
-    table, *_ = build_tables(builder.study())
     expected = "† some new flag in 2 of 10 trials, one a seed (kl_weight 1: 2 of 5)"
-    assert expected in table.notes
+    assert expected in build_tables(builder.study())[0].notes
 
 
 def test_a_flag_that_everything_raised_counts_what_could_raise_it() -> None:
@@ -171,8 +133,7 @@ def test_flags_of_rows_that_failed_do_not_count() -> None:
 
 def test_unreadable_flags_are_a_warning() -> None:
     """A broken tag costs the flags, not the report."""
-    builder = StoreBuilder(name="kl", factors=one_factor(KL, (1,), 1), seeds=(0,))
-    builder.trial({KL: 1}, {0: scores(50.0)})
+    builder = leveled({1: 50.0}, KL, 1)
     builder.runs[0].tags["ship.flags"] = "[1"
     study = builder.study()
     assert study.warnings == ("run run0: ship.flags unreadable, its flags left out",)
@@ -181,12 +142,10 @@ def test_unreadable_flags_are_a_warning() -> None:
 
 def test_many_flagged_rows_are_named_in_part() -> None:
     """A footnote names four rows and counts the others."""
-    levels = [0.1 * n for n in range(1, 8)]
-    builder = StoreBuilder(name="kl", factors=one_factor(KL, levels, 0.1), seeds=(0,))
-    for weight in levels:
-        builder.trial({KL: weight}, {0: scores(50.0)}, flags={"mean_gap": [0]})
-    table, *_ = build_tables(builder.study())
-    (note,) = [note for note in table.notes if note.startswith("†")]
+    builder = leveled({0.1 * n: 50.0 for n in range(1, 8)}, KL, 1)
+    for run in builder.runs:
+        run.tags["ship.flags"] = '{"mean_gap": [0]}'
+    (note,) = [n for n in build_tables(builder.study())[0].notes if n.startswith("†")]
     assert "7 of 7 trials" in note
     assert note.count("1 of 1") == 4 and "; 3 more rows)" in note
 

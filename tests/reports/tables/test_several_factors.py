@@ -8,38 +8,40 @@ from typing import Any
 import numpy as np
 import pytest
 
+from reports.report import make_report
 from reports.tables.build import build_tables
 from reports.tables.model import Counts, Quantity, Text
+from tests.reports.builder import StoreBuilder, prompt_len, scores
+from tests.reports.studies import few_shot, leveled, over_datasets
 from tests.reports.tables.cells import cells_of, numbers
 
-Build = Callable[..., Any]
 N_CTX = "generator.n_ctx"
 
 
-def grid_of_two(build: Build, percentages: Build, **skip: Any) -> Any:
+def grid_of_two(**skip: Any) -> Any:
     """Prompt length times fine-tuner; n_ctx 16 gains 2, tip_adapter loses 3, seed s adds s."""
     factors = [
         {"key": N_CTX, "levels": [4, 16], "log": False, "baseline": 4},
         {"key": "finetuner", "levels": ["tip_adapter", "coop"], "log": False, "baseline": "coop"},
     ]
-    builder = build(name="two", factors=factors, seeds=(0, 1, 2))
+    builder = StoreBuilder(name="two", factors=factors, seeds=(0, 1, 2))
     noise = iter(np.linspace(-0.3, 0.3, 12))
     for n_ctx in (4, 16):
         for finetuner in ("coop", "tip_adapter"):
             new = 50.0 + 2 * (n_ctx == 16) - 3 * (finetuner == "tip_adapter")
-            results = {s: percentages(new + s + float(next(noise)) * s) for s in range(3)}
+            results = {s: scores(new + s + float(next(noise)) * s) for s in range(3)}
             builder.trial({N_CTX: n_ctx, "finetuner": finetuner}, results)
     return builder
 
 
-def sampled(build: Build, percentages: Build, **fields: Any) -> Any:
+def sampled(**fields: Any) -> Any:
     """Thirty settings of a tpe study: H falls with the KL weight, n_ctx does nothing."""
     factors = [
         {"key": "generator.kl_weight", "levels": None, "log": True, "baseline": 1.0},
         {"key": N_CTX, "levels": [1, 2, 4], "log": False, "baseline": 4},
         {"key": "finetuner", "levels": ["coop", "tip_adapter"], "log": False, "baseline": "coop"},
     ]
-    builder = build(
+    builder = StoreBuilder(
         name="joint", factors=factors, sampler="tpe", trials=30, seeds=(0, 1, 2), **fields
     )
     rng = np.random.default_rng(0)
@@ -51,38 +53,35 @@ def sampled(build: Build, percentages: Build, **fields: Any) -> Any:
             "finetuner": finetuner,
         }  # fmt: skip
         state = "PRUNED" if place % 10 == 9 else "COMPLETE"
-        results = {s: percentages(50 - 2 * math.log10(weight) + s) for s in range(3)}
+        results = {s: scores(50 - 2 * math.log10(weight) + s) for s in range(3)}
         builder.trial(assignment, results, state=state)
-    builder.trial({}, {s: percentages(45.0 + s) for s in range(3)}, arm="no_synthetic")
+    builder.trial({}, {s: scores(45.0 + s) for s in range(3)}, arm="no_synthetic")
     return builder
 
 
-@pytest.mark.parametrize("shape", ["levels", "grid", "sampled"])
-def test_selected_on_test_is_said_of_every_table(
-    packaged: Build, build: Build, percentages: Build, shape: str
-) -> None:
-    """Title, footnote and every row of every table carry the leak."""
-    makers = {
-        "levels": lambda: packaged(selection="test"),
-        "grid": lambda: _leaky(grid_of_two(build, percentages)),
-        "sampled": lambda: sampled(build, percentages, selection="test"),
-    }
-    tables = build_tables(makers[shape]().study())
-    for table in tables:
+LEAKY: dict[str, Callable[[], StoreBuilder]] = {
+    "levels": prompt_len, "grid": lambda: grid_of_two(), "sampled": lambda: sampled(),
+    "datasets": over_datasets, "few shot": few_shot,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("shape", LEAKY)
+def test_selected_on_test_is_said_of_every_table(shape: str) -> None:
+    """Title, footnote and every row of every table carry the leak; an analysis its title."""
+    builder = LEAKY[shape]()
+    for run in builder.runs:
+        run.tags["ship.selection"] = "test"
+    made = make_report(builder.study())
+    for table in (one for one in made.every_table if one.place != "csv"):
         assert table.title.endswith("(selected on test)")
+    for table in (one for one in made.tables if one.place != "csv"):
         assert table.notes[0].startswith("selected on test")
         assert {row.selection for row in table.rows} == {"test"}
 
 
-def _leaky(builder: Any) -> Any:
-    for run in builder.runs:
-        run.tags["ship.selection"] = "test"
-    return builder
-
-
-def test_grid_of_two_factors(build: Build, percentages: Build) -> None:
+def test_grid_of_two_factors() -> None:
     """All settings by selection objective, then each factor's main effects."""
-    settings, n_ctx, finetuner, *_ = build_tables(grid_of_two(build, percentages).study())
+    settings, n_ctx, finetuner, *_ = build_tables(grid_of_two().study())
     labels = [(r.cells[N_CTX].text, r.cells["finetuner"].text) for r in settings.rows]
     assert labels == [("16", "coop"), ("4", "coop"), ("16", "tip_adapter"), ("4", "tip_adapter")]
     assert [row.baseline for row in settings.rows] == [False, True, False, False]
@@ -94,9 +93,9 @@ def test_grid_of_two_factors(build: Build, percentages: Build) -> None:
     assert sixteen["difference"].estimate.n == 3
 
 
-def test_main_effects_compare_matched_settings(build: Build, percentages: Build) -> None:
+def test_main_effects_compare_matched_settings() -> None:
     """Where a setting failed, its counterpart at the other level leaves the difference too."""
-    whole, torn = grid_of_two(build, percentages), grid_of_two(build, percentages)
+    whole, torn = grid_of_two(), grid_of_two()
     torn.runs[3].tags["ship.state"] = "FAIL"
     rows = whole.study().rows
     coop = rows.filter(rows["finetuner"] == "coop")
@@ -109,25 +108,25 @@ def test_main_effects_compare_matched_settings(build: Build, percentages: Build)
     assert cells_of(n_ctx, "16").cells["n"] == Counts(3, failed=3)
 
 
-def test_conditional_factors_are_averaged_over(build: Build, percentages: Build) -> None:
+def test_conditional_factors_are_averaged_over() -> None:
     """A factor that only one fine-tuner has does not keep the fine-tuners from being compared."""
     factors = [
         {"key": "finetuner", "levels": ["coop", "tip_adapter"], "log": False, "baseline": "coop"},
         {"key": "finetuner.alpha", "levels": [1, 2], "log": False, "baseline": 1},
     ]
-    builder = build(name="cond", factors=factors, seeds=(0, 1))
-    builder.trial({"finetuner": "coop"}, {s: percentages(55.0 + s) for s in range(2)})
+    builder = StoreBuilder(name="cond", factors=factors, seeds=(0, 1))
+    builder.trial({"finetuner": "coop"}, {s: scores(55.0 + s) for s in range(2)})
     for alpha in (1, 2):
-        results = {s: percentages(50.0 + s + alpha) for s in range(2)}
+        results = {s: scores(50.0 + s + alpha) for s in range(2)}
         builder.trial({"finetuner": "tip_adapter", "finetuner.alpha": alpha}, results)
     settings, finetuner, *_ = build_tables(builder.study())
     assert cells_of(finetuner, "tip_adapter").cells["difference"].estimate.n == 2
     assert cells_of(settings, "coop").cells["finetuner.alpha"] == Text("–")
 
 
-def test_sampled_study(build: Build, percentages: Build) -> None:
+def test_sampled_study() -> None:
     """Ten best settings shown, all held, ranks of each factor below; pruned ones rank nowhere."""
-    settings, ranks, *_ = build_tables(sampled(build, percentages).study())
+    settings, ranks, *_ = build_tables(sampled().study())
     shown = dict(settings.sections())
     assert (len(shown["levels"]), len(settings.rows)) == (10, 31)
     best = [row.cells["objective"].estimate.mean for row in shown["levels"]]
@@ -138,10 +137,10 @@ def test_sampled_study(build: Build, percentages: Build) -> None:
     assert ranks.rows[0].cells["p"].p < 0.001
     assert [row.cells["n"] for row in ranks.rows] == [Quantity(27, 0)] * 3
     assert "rho" not in ranks.rows[2].cells and "p" in ranks.rows[2].cells
-    assert build_tables(sampled(build, percentages).study())[:2] == [settings, ranks]
+    assert build_tables(sampled().study())[:2] == [settings, ranks]
 
 
-def test_a_large_grid(build: Build, percentages: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_large_grid(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its best settings are shown, all held, and the note says so."""
     monkeypatch.setattr("reports.tables.ablation.MOST", 100)
     levels = list(range(1, 12))
@@ -149,9 +148,9 @@ def test_a_large_grid(build: Build, percentages: Build, monkeypatch: pytest.Monk
         {"key": key, "levels": levels, "log": False, "baseline": 1}
         for key in (N_CTX, "generator.latent_dim")
     ]
-    builder = build(name="large", factors=factors, seeds=(0,))
+    builder = StoreBuilder(name="large", factors=factors, seeds=(0,))
     for first, second in product(levels, levels):
-        results = {0: percentages(40.0 + first + second / 20)}
+        results = {0: scores(40.0 + first + second / 20)}
         builder.trial({N_CTX: first, "generator.latent_dim": second}, results)
     settings, *_ = build_tables(builder.study())
     shown = dict(settings.sections())["levels"]
@@ -162,35 +161,36 @@ def test_a_large_grid(build: Build, percentages: Build, monkeypatch: pytest.Monk
     )
 
 
-def test_sampled_range_alone(build: Build, percentages: Build) -> None:
+KL_RANGE = [{"key": "generator.kl_weight", "levels": None, "log": True, "baseline": None}]
+
+
+def test_sampled_range_alone() -> None:
     """One continuous factor with many values: no table of levels, but settings and a rank."""
-    factors = [{"key": "generator.kl_weight", "levels": None, "log": True, "baseline": None}]
-    builder = build(name="kl", factors=factors, sampler="random", trials=15, seeds=(0,))
-    for place in range(15):
-        builder.trial({"generator.kl_weight": 0.01 * 1.37**place}, {0: percentages(50.0 + place)})
+    values = {0.01 * 1.37**place: 50.0 + place for place in range(15)}
+    builder = leveled(values, "generator.kl_weight", 1, factors=KL_RANGE, sampler="random")
     settings, ranks, *_ = build_tables(builder.study())
     assert (settings.name, ranks.name) == ("settings", "ranks")
     assert any("no baseline setting ran" in note for note in settings.notes)
 
 
-def test_study_without_factors(build: Build, percentages: Build) -> None:
+def test_study_without_factors() -> None:
     """One setting and its arms make a table too."""
-    builder = build(factors=(), seeds=(0, 1)).trial(
-        {}, {s: percentages(55.0 + s) for s in range(2)}
+    builder = StoreBuilder(factors=(), seeds=(0, 1)).trial(
+        {}, {s: scores(55.0 + s) for s in range(2)}
     )
     table, *_ = build_tables(builder.study())
     assert table.rows[0].cells["setting"] == Text("constants")
     assert table.rows[0].cells["n"] == Counts(2)
 
 
-def test_no_number_is_nan(packaged: Build, build: Build, percentages: Build) -> None:
+def test_no_number_is_nan() -> None:
     """Every number of every table is finite, whatever a run logged."""
-    odd = packaged()
+    odd = prompt_len()
     for run in odd.runs[::2]:
         run.metrics["seed_1/test/new"] = math.nan
         run.metrics["seed_2/selection/harmonic_mean"] = math.inf
         run.metrics["cost/seconds"] = math.nan
-    studies = [odd, grid_of_two(build, percentages), sampled(build, percentages)]
+    studies = [odd, grid_of_two(), sampled()]
     for builder in studies:
         found = [x for table in build_tables(builder.study()) for x in numbers(table)]
         assert found
@@ -204,17 +204,12 @@ def test_no_number_is_nan(packaged: Build, build: Build, percentages: Build) -> 
         (14, ""),
     ],
 )
-def test_a_ranking_without_ranks_says_why(
-    build: Build, percentages: Build, finished: int, told: str
-) -> None:
+def test_a_ranking_without_ranks_says_why(finished: int, told: str) -> None:
     """A scheduler may stop so many settings that too few are left to rank."""
-    factors = [{"key": "generator.kl_weight", "levels": None, "log": True, "baseline": 1.0}]
-    builder = build(name="joint", factors=factors, seeds=(0, 1), sampler="tpe", trials=14)
-    for place in range(14):
-        done = place < finished
-        results = {s: percentages(50.0 + place + s) if done else {} for s in (0, 1)}
-        state = "COMPLETE" if done else "PRUNED"
-        builder.trial({"generator.kl_weight": 0.07 * (place + 1)}, results, state=state)
+    values = {0.07 * (place + 1): 50.0 + place for place in range(14)}
+    builder = leveled(values, "generator.kl_weight", factors=KL_RANGE, sampler="tpe", trials=14)
+    for run in builder.runs[finished:]:
+        run.tags["ship.state"] = "PRUNED"
     ranks = next(table for table in build_tables(builder.study()) if table.name == "ranks")
     notes = [note for note in ranks.notes if note.startswith("a dash: ")]
     assert [note[: len(told)] for note in notes] == ([told] if told else [])
