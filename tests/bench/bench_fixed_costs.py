@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from mlflow.tracking import MlflowClient
+from tests.bench.timing import spans
 
 STUDY = (
     "seeds=1",
@@ -53,19 +53,12 @@ def command_time(folder: Path, name: str, cache: Path) -> CommandTime:
         [*command, "--cache-dir", str(cache)], cwd=folder, check=True, stdout=subprocess.DEVNULL
     )
     returned, spent = time.time(), _processor() - before
-    client = MlflowClient(f"sqlite:///{folder}/mlflow.db")
-    experiment = client.get_experiment_by_name(name)
-    runs = [
-        run
-        for run in client.search_runs([experiment.experiment_id])
-        if "cost/seconds" in run.data.metrics and run.info.start_time > 1000 * called
-    ]
     whole = returned - called
-    if not runs:
+    trials = spans(f"sqlite:///{folder}/mlflow.db", name, called)
+    if not trials:
         return CommandTime(None, None, whole, spent)
-    ends = [run.info.end_time / 1000 for run in runs]
-    began = min(end - run.data.metrics["cost/seconds"] for end, run in zip(ends, runs, strict=True))
-    return CommandTime(began - called, returned - max(ends), whole, spent)
+    begins, ends = zip(*trials, strict=True)
+    return CommandTime(min(begins) - called, returned - max(ends), whole, spent)
 
 
 def _processor() -> float:

@@ -150,18 +150,11 @@ def main() -> None:
     parser.add_argument("--backbone", default=BACKBONE, help="NAME:PRETRAINED, or pocket")
     parser.add_argument("--precision", default="fp32", choices=("fp32", "bf16", "fp16"))
     parser.add_argument("--seeds", type=int, default=3, help="replicas")
-    parser.add_argument("--batch", type=int, default=256, help="pictures of a generator step")
-    parser.add_argument("--coop-batch", type=int, default=32, help="pictures of a CoOp step")
     parser.add_argument("--n-ctx", type=int, default=4, help="context tokens")
     parser.add_argument("--places", action="store_true", help="also by line")
     parser.add_argument("--most", type=int, default=25, help="lines that are listed")
     options = parser.parse_args()
-    sizes = Sizes(
-        batch=options.batch,
-        coop_batch=options.coop_batch,
-        n_ctx=options.n_ctx,
-        seeds=options.seeds,
-    )
+    sizes = Sizes(n_ctx=options.n_ctx, seeds=options.seeds)
     show(options.backbone, sizes, options.precision, options.most if options.places else 0)
 
 

@@ -15,13 +15,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mlflow.tracking import MlflowClient
 from rich.console import Console
 
 from harness.config.load import load_study
 from harness.config.study_config import StudyConfig
 from harness.study.context import default_cache_dir
 from harness.study.run import run_study
+from tests.bench.timing import spans
 
 LEVELS = tuple(round(0.001 * 2**i, 6) for i in range(12))
 
@@ -80,23 +80,14 @@ def sweep_time(study: StudyConfig) -> SweepTime:
                 console=Console(quiet=True),
             )
             returned = time.time()
-            client = MlflowClient(uri)
-            experiment = client.get_experiment_by_name(study.name)
-            runs = [
-                run
-                for run in client.search_runs([experiment.experiment_id])
-                if "cost/seconds" in run.data.metrics
-            ]
+            begins, ends = zip(*spans(uri, study.name, called), strict=True)
         finally:
             os.chdir(before)
-    costs = [run.data.metrics["cost/seconds"] for run in runs]
-    ends = [run.info.end_time / 1000 for run in runs]
-    begins = [end - cost for end, cost in zip(ends, costs, strict=True)]
     return SweepTime(
         min(begins) - called,
         max(ends) - min(begins),
-        sum(costs),
-        min(os.cpu_count() or 1, len(runs)),
+        sum(ends) - sum(begins),
+        min(os.cpu_count() or 1, len(ends)),
         returned - max(ends),
         cores_used(begins, ends),
     )

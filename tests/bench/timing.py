@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
+from mlflow.tracking import MlflowClient
+
 T = TypeVar("T")
 
 
@@ -52,3 +54,20 @@ def timed(work: Callable[[], T]) -> tuple[float, T]:
     start = time.perf_counter()
     made = work()
     return time.perf_counter() - start, made
+
+
+def spans(uri: str, study: str, since: float) -> list[tuple[float, float]]:
+    """When each finished trial of a study began to compute, and when it ended, in seconds.
+
+    Args:
+        uri: of its store.
+        study: its name.
+        since: runs that began earlier are left out.
+    """
+    client = MlflowClient(uri)
+    experiment = client.get_experiment_by_name(study)
+    return [
+        (run.info.end_time / 1000 - run.data.metrics["cost/seconds"], run.info.end_time / 1000)
+        for run in client.search_runs([experiment.experiment_id])
+        if "cost/seconds" in run.data.metrics and run.info.start_time > 1000 * since
+    ]
