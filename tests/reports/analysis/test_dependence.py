@@ -74,3 +74,9 @@ def test_forest_takes_words_and_inactive_factors() -> None:
     assert made["rate"].lines["line"].n_unique() == 30
     x = made["rate"].points["x"].to_numpy()
     assert np.allclose(np.diff(np.log(x)), np.diff(np.log(x))[0])
+
+
+def test_grid_of_one_factor_is_one_line() -> None:
+    """Without other factors the points are the only line."""
+    made = found(grid((4,), nothing))["f0"]
+    assert made.lines["value"].to_list() == pytest.approx(made.points["mean"].to_list())

@@ -129,6 +129,8 @@ def test_csv_has_full_precision_and_no_nan() -> None:
     assert {row["selection_rule"] for row in rows} == {"selected on test"}
     assert [row["baseline"] for row in rows].count("true") == 1
     assert "nan" not in csv_text(table).lower()
+    flagged = list(csv.DictReader(io.StringIO(csv_text(collapsed()[0]))))[2]
+    assert (flagged["level"], flagged["flags"]) == ("1", "posterior_collapse 3/5")
 
 
 def test_csv_keeps_a_level_that_people_see_rounded() -> None:

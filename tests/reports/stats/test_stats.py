@@ -238,3 +238,8 @@ def test_rank_groups_agrees_with_scipy() -> None:
     values = [float(v) for group in groups.values() for v in group]
     found = rank_groups(levels, values, np.random.default_rng(0))
     assert found.p == pytest.approx(reference.kruskal(*groups.values()).pvalue, abs=0.01)
+
+
+def test_rank_groups_needs_two_levels() -> None:
+    """One level cannot be compared to itself."""
+    assert rank_groups(["a", "a", "a"], [1, 2, 3], np.random.default_rng(0)).p is None

@@ -12,9 +12,8 @@ from reports.contract import FLAGS, ReportError
 from reports.render.plain import csv_text, markdown
 from reports.stats import holm
 from reports.tables.build import build_tables
-from reports.tables.formatting import cell_text
 from reports.tables.model import Row, Table, Text
-from tests.reports.builder import StoreBuilder, prompt_len, scores
+from tests.reports.builder import StoreBuilder, scores
 from tests.reports.studies import KL, SEEDS, collapsing, leveled, one_factor, quality
 
 
@@ -34,28 +33,6 @@ def by_label(table: Table) -> dict[str, Row]:
     return dict(zip(labels(table), table.rows, strict=True))
 
 
-def test_rows_and_columns() -> None:
-    """A row for each level and each arm with synthetic features, a column for each measure."""
-    table = quality_of(collapsing())
-    assert table.title == "kl: quality of synthesized features (unseen classes, test pictures)"
-    assert labels(table) == ["0.01", "0.1", "1", "text feature"]
-    assert [column.heading for column in table.page_columns] == [
-        "kl_weight", "n", "cos / text", "Fréchet", "MMD²", "prec.", "recall", "density",
-        "coverage", "real→syn.", "syn.→real", "recognised", "diversity / real", "rank / real",
-    ]  # fmt: skip
-
-
-def test_numbers_are_means_over_seeds_with_the_real_ones_beside() -> None:
-    """Mean and interval over seeds; the reference value behind the measure."""
-    cells = by_label(quality_of(collapsing()))["0.01"].cells
-    expected = sum(quality(s)["quality/frechet"] for s in SEEDS) / 5
-    assert cells["frechet"].estimate.mean == pytest.approx(expected)
-    assert cells["frechet"].estimate.n == 5
-    assert cell_text(cells["diversity"]) == "0.310 ± – / 0.520"
-    assert cell_text(cells["effective_rank"]) == "42.3 ± – / 88.1"
-    assert cell_text(cells["cosine_to_mean"]).endswith("/ 0.740")
-
-
 def test_pseudo_new_classes_and_errors_are_in_the_csv() -> None:
     """What was measured on the selection pictures has columns of its own, for programs."""
     table = quality_of(collapsing())
@@ -65,14 +42,6 @@ def test_pseudo_new_classes_and_errors_are_in_the_csv() -> None:
     assert float(row["frechet_error_mean"]) == pytest.approx(0.012)
     assert float(row["real_diversity_mean"]) == pytest.approx(0.52)
     assert "pseudo_new" not in markdown([table])
-
-
-def test_no_quality_no_table() -> None:
-    """Old stores, and studies without synthesis, have no such table."""
-    assert [table.name for table in build_tables(prompt_len().study())] == [
-        "generator.n_ctx",
-        "selected",
-    ]
 
 
 def test_a_row_without_synthesis_is_left_out_and_an_unfinished_one_is_not() -> None:

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable
 from itertools import product
-from typing import Any
 
 import numpy as np
 import pytest
@@ -12,18 +11,16 @@ from reports.report import make_report
 from reports.tables.build import build_tables
 from reports.tables.model import Counts, Quantity, Text
 from tests.reports.builder import StoreBuilder, prompt_len, scores
-from tests.reports.studies import few_shot, leveled, over_datasets
+from tests.reports.studies import few_shot, leveled, one_factor, over_datasets
 from tests.reports.tables.cells import cells_of, numbers
 
 N_CTX = "generator.n_ctx"
+TUNERS = ("coop", "tip_adapter")
 
 
-def grid_of_two(**skip: Any) -> Any:
+def grid_of_two() -> StoreBuilder:
     """Prompt length times fine-tuner; n_ctx 16 gains 2, tip_adapter loses 3, seed s adds s."""
-    factors = [
-        {"key": N_CTX, "levels": [4, 16], "log": False, "baseline": 4},
-        {"key": "finetuner", "levels": ["tip_adapter", "coop"], "log": False, "baseline": "coop"},
-    ]
+    factors = one_factor(N_CTX, [4, 16], 4) + one_factor("finetuner", TUNERS[::-1], "coop")
     builder = StoreBuilder(name="two", factors=factors, seeds=(0, 1, 2))
     noise = iter(np.linspace(-0.3, 0.3, 12))
     for n_ctx in (4, 16):
@@ -34,24 +31,16 @@ def grid_of_two(**skip: Any) -> Any:
     return builder
 
 
-def sampled(**fields: Any) -> Any:
+def sampled() -> StoreBuilder:
     """Thirty settings of a tpe study: H falls with the KL weight, n_ctx does nothing."""
-    factors = [
-        {"key": "generator.kl_weight", "levels": None, "log": True, "baseline": 1.0},
-        {"key": N_CTX, "levels": [1, 2, 4], "log": False, "baseline": 4},
-        {"key": "finetuner", "levels": ["coop", "tip_adapter"], "log": False, "baseline": "coop"},
-    ]
-    builder = StoreBuilder(
-        name="joint", factors=factors, sampler="tpe", trials=30, seeds=(0, 1, 2), **fields
-    )
+    kl = {"key": "generator.kl_weight", "levels": None, "log": True, "baseline": 1.0}
+    factors = [kl, *one_factor(N_CTX, [1, 2, 4], 4), *one_factor("finetuner", TUNERS, "coop")]
+    builder = StoreBuilder(name="joint", factors=factors, sampler="tpe", trials=30, seeds=(0, 1, 2))
     rng = np.random.default_rng(0)
     for place in range(30):
         weight = float(10 ** rng.uniform(-4, -0.1))
-        finetuner = ("coop", "tip_adapter")[place % 2]
-        assignment = {
-            "generator.kl_weight": weight, N_CTX: int(rng.choice([1, 2, 4])),
-            "finetuner": finetuner,
-        }  # fmt: skip
+        length, tuner = int(rng.choice([1, 2, 4])), TUNERS[place % 2]
+        assignment = {"generator.kl_weight": weight, N_CTX: length, "finetuner": tuner}
         state = "PRUNED" if place % 10 == 9 else "COMPLETE"
         results = {s: scores(50 - 2 * math.log10(weight) + s) for s in range(3)}
         builder.trial(assignment, results, state=state)
@@ -60,7 +49,7 @@ def sampled(**fields: Any) -> Any:
 
 
 LEAKY: dict[str, Callable[[], StoreBuilder]] = {
-    "levels": prompt_len, "grid": lambda: grid_of_two(), "sampled": lambda: sampled(),
+    "levels": prompt_len, "grid": grid_of_two, "sampled": sampled,
     "datasets": over_datasets, "few shot": few_shot,
 }  # fmt: skip
 
@@ -110,10 +99,7 @@ def test_main_effects_compare_matched_settings() -> None:
 
 def test_conditional_factors_are_averaged_over() -> None:
     """A factor that only one fine-tuner has does not keep the fine-tuners from being compared."""
-    factors = [
-        {"key": "finetuner", "levels": ["coop", "tip_adapter"], "log": False, "baseline": "coop"},
-        {"key": "finetuner.alpha", "levels": [1, 2], "log": False, "baseline": 1},
-    ]
+    factors = one_factor("finetuner", TUNERS, "coop") + one_factor("finetuner.alpha", [1, 2], 1)
     builder = StoreBuilder(name="cond", factors=factors, seeds=(0, 1))
     builder.trial({"finetuner": "coop"}, {s: scores(55.0 + s) for s in range(2)})
     for alpha in (1, 2):
@@ -144,10 +130,7 @@ def test_a_large_grid(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its best settings are shown, all held, and the note says so."""
     monkeypatch.setattr("reports.tables.ablation.MOST", 100)
     levels = list(range(1, 12))
-    factors = [
-        {"key": key, "levels": levels, "log": False, "baseline": 1}
-        for key in (N_CTX, "generator.latent_dim")
-    ]
+    factors = one_factor(N_CTX, levels, 1) + one_factor("generator.latent_dim", levels, 1)
     builder = StoreBuilder(name="large", factors=factors, seeds=(0,))
     for first, second in product(levels, levels):
         results = {0: scores(40.0 + first + second / 20)}
