@@ -247,16 +247,17 @@ def main(words: Sequence[str] | None = None) -> None:
     )
     options = parser.parse_args(words)
     studies = 1 if options.smoke else options.studies
+    many = 1 if options.smoke else 5 * studies
     kinds: dict[str, Callable[[], Counts]] = {
         "grid, a factor": lambda: grids(studies, seed=1, main=True),
         "grid, a factor and a pair": lambda: grids(studies, seed=2, main=True, pair=True),
-        "grid, a factor; swing": lambda: grids(5 * studies, seed=3, main=True, swing=True),
-        "grid, nothing": lambda: grids(5 * studies, seed=4),
-        "grid, nothing; swing": lambda: grids(5 * studies, seed=5, swing=True),
+        "grid, a factor; swing": lambda: grids(many, seed=3, main=True, swing=True),
+        "grid, nothing": lambda: grids(many, seed=4),
+        "grid, nothing; swing": lambda: grids(many, seed=5, swing=True),
         "grid, a factor; others dead": lambda: grids(studies, seed=8, main=True, dead=True),
-        "grid, nothing; tied levels": lambda: grids(5 * studies, seed=9, tied=True),
+        "grid, nothing; tied levels": lambda: grids(many, seed=9, tied=True),
         "ranges, a factor": lambda: ranges(studies, seed=6, main=True),
-        "ranges, nothing": lambda: ranges(5 * studies, seed=7),
+        "ranges, nothing": lambda: ranges(many, seed=7),
     }
     print(
         "| planted | studies | right first | called | pair first | no other factor | no other pair"
