@@ -135,28 +135,3 @@ def test_null_is_a_value_where_a_setting_may_be_null() -> None:
     """A dataset's max_classes: null means all classes, not the constant's number."""
     given, _ = parse_overrides(["variants.dataset.photos.max_classes=null"])
     assert apply_overrides(VARIED, given)["variants"]["dataset"]["photos"]["max_classes"] is None
-
-
-@pytest.mark.parametrize(
-    ("override", "pattern"),
-    [
-        ("sed=3", r"--set: sed must be a known key \(did you mean seeds\?\)"),
-        ("finetuner.name=x", r"--set: finetuner must be one of the choices, got 'x' .*"),
-        ("generator.epoch=3", r"--set: generator.epoch must be a known .*mean epochs\? .*"),
-        ("shots=x", "--set: shots must be an integer, got 'x'"),
-        ("shots=[1", "--set: shots: line 1, column 3: must be valid YAML: .*"),
-        ("shots", "--set: 'shots' must be key=value, e.g. shots=4"),
-        ("space..x=3", r"--set: 'space..x=3' must be key=value, .*"),
-        ("space.generator.n_ctx.choices=[-1]", r"--set: space.generator.n_ctx.* must be >= 0, .*"),
-        ("space.generator.nctx=[1]", r"--set: space.generator.nctx must be a setting .*"),
-        ("generator.n_ctx=3", r"--set: generator.n_ctx must not be a factor .*"),
-        ("space=null", r"--set: space must have at least one factor .*"),
-    ],
-)  # fmt: skip
-def test_faults_of_overrides_name_them(override: str, pattern: str) -> None:
-    """A fault that an override brings in is the override's, not the file's."""
-    with pytest.raises(ConfigError) as caught:
-        parse_study(SOUND, "x", label="x", overrides=[override])
-    lines = caught.value.faults
-    assert len(lines) == 1, lines
-    assert re.fullmatch(pattern, lines[0])

@@ -76,26 +76,77 @@ def counts(changes: Changes) -> tuple[int, int]:
     return len(changes.changed), len(changes.removed)
 
 
-@pytest.mark.parametrize(
-    "edited",
-    [
-        {},
-        {"seeds": 3},
-        {"space": {"generator.n_ctx": [1, 2, 4, 8]}},
-        {"space": {**N_CTX, "shots": [16, 4]}},
-        {"concurrency": 2, "time_limit": 5.0, "description": "words"},
-        {"smallest_effect": 0.5},
-        {"save": True},
-        {"record": {"seed_curves": True, "system_metrics": True}},
-        {"objective": "harmonic_mean"},  # the protocol's own
-        {"scheduler": "asha"},
-        {"reference_arms": True},
-    ],
-)
-def test_what_extends_a_study_is_no_change(history: History, edited: dict[str, Any]) -> None:
-    """Seeds, levels, factors whose baseline is the old constant, and how a study is run."""
+SMALL_EDITS: list[tuple[dict[str, Any], tuple[int, int]]] = [
+    # what extends a study, and how it is run
+    ({}, (0, 0)),
+    ({"seeds": 3}, (0, 0)),
+    ({"space": {"generator.n_ctx": [1, 2, 4, 8]}}, (0, 0)),
+    ({"space": {**N_CTX, "shots": [16, 4]}}, (0, 0)),
+    ({"concurrency": 2, "time_limit": 5.0, "description": "words"}, (0, 0)),
+    ({"smallest_effect": 0.5}, (0, 0)),
+    ({"save": True}, (0, 0)),
+    ({"record": {"seed_curves": True, "system_metrics": True}}, (0, 0)),
+    ({"objective": "harmonic_mean"}, (0, 0)),  # the protocol's own
+    ({"scheduler": "asha"}, (0, 0)),
+    ({"reference_arms": True}, (0, 0)),
+    # what is not asked for any more
+    ({"seeds": [1]}, (0, 3)),
+    ({"space": {"generator.n_ctx": [2, 4]}}, (0, 2)),
+    ({"space": {"generator.n_ctx": [4, 8]}, "seeds": [0]}, (0, 5)),
+    ({"space": {"shots": [16, 8]}, "generator": {"name": "vae", "n_ctx": 4}}, (0, 4)),
+    # a changed constant: what was selected by another metric leaves the table
+    ({"objective": "new"}, (6, 0)),
+]
+
+
+def test_what_extends_a_study_is_no_change_and_what_left_the_yaml_is_removed(
+    history: History,
+) -> None:
+    """Levels, seeds and factors come and go; those of other constants have changed."""
     history.ran(make_study())
-    assert counts(history.changes(make_study(**edited))) == (0, 0)
+    found = [(edited, counts(history.changes(make_study(**edited)))) for edited, _ in SMALL_EDITS]
+    assert found == SMALL_EDITS
+
+
+ARMS = {"reference_arms": True}
+SHOTS: dict[str, Any] = {"space": {"shots": [2, 4]}}
+KINDS: dict[str, Any] = {"space": {"generator": ["none", "vae", "wgan"]}}
+WIDE: dict[str, Any] = {"space": {**N_CTX, "shots": [2, 4]}, "shots": 16}
+
+
+def from_baseline(baseline: int) -> dict[str, Any]:
+    """A study with arms, which stand at this number of shots."""
+    return {"space": {"shots": {"choices": [2, 4], "baseline": baseline}}, **ARMS}
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "expected", "differences"),
+    [
+        (ARMS, {}, (0, 8), []),
+        (SHOTS, {**SHOTS, "generator": "wgan"}, (4, 0), ["generator: vae -> wgan"]),
+        (
+            KINDS,
+            {**KINDS, "variants": {"generator": {"wgan": {"n_critic": 9}}}},
+            (2, 0),
+            ["generator.n_critic: 5 -> 9"],
+        ),
+        ({}, WIDE, (6, 0), ["shots: 16 -> varied over 2, 4"]),
+        (WIDE, {}, (12, 0), ["shots: varied over 2, 4 -> 16"]),
+        (from_baseline(2), from_baseline(4), (8, 0), ["space.shots.baseline: 2 -> 4"]),
+    ],
+    ids=["arms given up", "generator", "one variant", "a factor", "a constant", "baseline"],
+)
+def test_what_has_changed_is_told(
+    history: History,
+    before: dict[str, Any],
+    after: dict[str, Any],
+    expected: tuple[int, int],
+    differences: list[str],
+) -> None:
+    """In one line, with both values; other rows stay."""
+    history.ran(make_study(**before))
+    changes = history.changes(make_study(**after))
+    assert (counts(changes), list(changes.differences)) == (expected, differences)
 
 
 def test_seeds_of_its_own_are_what_a_setting_has_in_the_table(history: History) -> None:
@@ -111,35 +162,6 @@ def test_seeds_of_its_own_are_what_a_setting_has_in_the_table(history: History) 
     assert counts(history.changes(make_study(seeds=1))) == (0, 1 + 2 * 2)
 
 
-@pytest.mark.parametrize(
-    ("edited", "removed"),
-    [
-        ({"seeds": [1]}, 3),
-        ({"space": {"generator.n_ctx": [2, 4]}}, 2),
-        ({"space": {"generator.n_ctx": [4, 8]}, "seeds": [0]}, 5),
-        ({"space": {"shots": [16, 8]}, "generator": {"name": "vae", "n_ctx": 4}}, 4),
-    ],
-)
-def test_what_is_not_asked_for_any_more_is_removed(
-    history: History, edited: dict[str, Any], removed: int
-) -> None:
-    """Levels, seeds and factors that left the YAML are no change of what stays."""
-    history.ran(make_study())
-    assert counts(history.changes(make_study(**edited))) == (0, removed)
-
-
-def test_arms_that_are_given_up_are_removed(history: History) -> None:
-    """They are not asked for."""
-    history.ran(make_study(reference_arms=True))
-    assert counts(history.changes(make_study())) == (0, 8)
-
-
-def test_another_objective_chooses_other_epochs(history: History) -> None:
-    """It is a changed constant: what was selected by another metric leaves the table."""
-    history.ran(make_study())
-    assert counts(history.changes(make_study(objective="new"))) == (6, 0)
-
-
 def test_a_changed_constant_is_told_with_both_values(history: History) -> None:
     """And how many rows of how much computing it costs."""
     history.ran(make_study())
@@ -153,49 +175,6 @@ def test_a_changed_constant_is_told_with_both_values(history: History) -> None:
         "6 finished rows of 3 settings (1.0 min of computing) would leave the table, and stay in "
         "MLflow",
     ]
-
-
-def test_another_generator_is_one_line(history: History) -> None:
-    """Its own settings say nothing beside its name."""
-    history.ran(make_study(space={"shots": [2, 4]}))
-    changes = history.changes(make_study(space={"shots": [2, 4]}, generator="wgan"))
-    assert list(changes.differences) == ["generator: vae -> wgan"]
-
-
-def test_a_setting_of_one_variant_changes_its_rows_alone(history: History) -> None:
-    """The other levels stay."""
-    space = {"generator": ["none", "vae", "wgan"]}
-    history.ran(make_study(space=space))
-    changes = history.changes(
-        make_study(space=space, variants={"generator": {"wgan": {"n_critic": 9}}})
-    )
-    assert counts(changes) == (2, 0)
-    (line,) = changes.differences
-    assert line.startswith("generator.n_critic: ") and line.endswith(" -> 9")
-
-
-def test_a_constant_that_becomes_a_factor_without_it(history: History) -> None:
-    """And a factor that becomes a constant it never had: no level left, and rows do."""
-    narrow = make_study(space=N_CTX, shots=16)
-    wide = make_study(space={**N_CTX, "shots": [2, 4]}, shots=16)
-    history.ran(narrow)
-    changes = history.changes(wide)
-    assert counts(changes) == (6, 0)
-    assert list(changes.differences) == ["shots: 16 -> varied over 2, 4"]
-    history.ran(wide)
-    changes = history.changes(narrow)
-    assert counts(changes) == (12, 0)
-    assert list(changes.differences) == ["shots: varied over 2, 4 -> 16"]
-
-
-def test_a_changed_baseline_changes_the_arms_that_stand_there(history: History) -> None:
-    """The levels themselves stay."""
-    space = {"shots": {"choices": [2, 4], "baseline": 2}}
-    history.ran(make_study(space=space, reference_arms=True))
-    space = {"shots": {"choices": [2, 4], "baseline": 4}}
-    changes = history.changes(make_study(space=space, reference_arms=True))
-    assert counts(changes) == (8, 0)
-    assert list(changes.differences) == ["space.shots.baseline: 2 -> 4"]
 
 
 def test_what_a_sampler_proposed_changes_as_well(history: History) -> None:
