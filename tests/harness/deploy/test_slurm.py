@@ -72,10 +72,8 @@ def test_what_a_node_gives_is_slurms(job: Job) -> None:
     )
     assert "--address=127.0.0.1:20003" in worker and "--head" not in worker
     assert "--cpus-per-task=6" in job.named("srun")[0]
-
-
-def test_without_gpus_and_with_memory_by_core(job: Job) -> None:
-    """No GPU is none, whatever the machine has; memory by core counts the node's cores."""
+    job.log.write_text("")
+    # no GPU is none, whatever the machine has; memory by core counts the node's cores
     job.run(SLURM_MEM_PER_CPU="100", SLURM_JOB_NUM_NODES="1")
     (head,) = job.named("ray")
     assert {"--num-gpus=0", "--memory=587202400"} <= set(head)
@@ -145,34 +143,29 @@ def test_the_studys_exit_code_is_the_jobs(job: Job, code: int) -> None:
     assert "requeue" not in job.log.read_text()
 
 
-def test_the_time_limit_stops_the_study_and_requeues_the_job(job: Job) -> None:
-    """SIGUSR1 becomes SIGTERM; what the study leaves is run when the job's turn comes again."""
-    code, err = job.signalled(signal.SIGUSR1)
-    assert code == 130
-    assert job.calls()[-4:] == [
-        "stopped study", "stopped ray", "stopped ray", "scontrol 'requeue' '4001'",
-    ]  # fmt: skip
-    assert "job 4001 goes on" in err
-
-
 @pytest.mark.parametrize(
-    "more",
-    [{"REQUEUES": "0"}, {"SLURM_RESTART_COUNT": "20"}, {"STUDY_CODE": "0"}, {"STUDY_CODE": "3"}],
+    ("number", "more", "code", "requeued"),
+    [
+        (signal.SIGUSR1, {}, 130, True),
+        # not for ever, and not a study that had ended when the signal came
+        (signal.SIGUSR1, {"REQUEUES": "0"}, 130, False),
+        (signal.SIGUSR1, {"SLURM_RESTART_COUNT": "20"}, 130, False),
+        (signal.SIGUSR1, {"STUDY_CODE": "0"}, 0, False),
+        (signal.SIGUSR1, {"STUDY_CODE": "3"}, 3, False),
+        (signal.SIGTERM, {"TERM_GRACE": "0.1"}, 130, False),
+        (signal.SIGINT, {"TERM_GRACE": "0.1"}, 130, False),
+    ],
 )
-def test_the_time_limit_does_not_requeue(job: Job, more: dict[str, str]) -> None:
-    """Not for ever, and not a study that had ended when the signal came."""
-    code, _ = job.signalled(signal.SIGUSR1, **more)
-    assert code == int(more.get("STUDY_CODE", "130"))
-    assert "stopped study" in job.calls()
-    assert "requeue" not in job.log.read_text()
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_cancelled_job_tears_down_and_stays_down(job: Job, number: signal.Signals) -> None:
-    """SIGTERM and SIGINT end the study and Ray, and requeue nothing."""
-    code, _ = job.signalled(number, TERM_GRACE="0.1")
-    assert code == 130
-    assert job.calls()[-3:] == ["stopped study", "stopped ray", "stopped ray"]
+def test_signals_end_the_study_and_ray(
+    job: Job, number: signal.Signals, more: dict[str, str], code: int, requeued: bool
+) -> None:
+    """The time limit's alone requeues the job, which runs the rest when its turn comes again."""
+    found, err = job.signalled(number, **more)
+    ends = ["stopped study", "stopped ray", "stopped ray"]
+    told = [line for line in job.calls() if line.startswith(("stopped", "scontrol 'requeue"))]
+    assert found == code
+    assert told == ends + ["scontrol 'requeue' '4001'"] * requeued
+    assert ("job 4001 goes on" in err) == requeued
     assert not list(job.folder.glob(".ship-sweep-*"))
 
 
@@ -228,13 +221,8 @@ def test_the_job_keeps_a_tracking_server_of_its_own(job: Job) -> None:
         assert ends[-2:] == ["stopped server SIGTERM", "stopped database SIGINT"]
         (database,), (server,) = job.named("postgres"), job.named("mlflow")
         socket = f"/tmp/ship-sql-{JOB}"
-        assert database[:2] == ["-D", str(tracking / "postgres")]
-        assert database[2:] == [
-            "-c",
-            "listen_addresses=",
-            "-c",
-            f"unix_socket_directories={socket}",
-        ]
+        alone = ["-c", "listen_addresses=", "-c", f"unix_socket_directories={socket}"]
+        assert database == ["-D", str(tracking / "postgres"), *alone]
         assert server[:5] == ["server", "--host", "127.0.0.1", "--port", "20005"]
         assert f"postgresql+psycopg2:///postgres?host={socket}" in server
         assert not Path(socket).exists()

@@ -1,4 +1,4 @@
-"""What is remembered of weights and pictures, on a disk that may be full."""
+"""What is remembered of weights and pictures, also on a disk that is full."""
 
 import errno
 import json
@@ -23,3 +23,10 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(json, "dump", full)
     assert prints.backbone("pocket") == "weights-of-pocket"
     assert not list(cache.iterdir())
+
+
+def test_what_was_loaded_anyway_is_remembered(tmp_path: Path) -> None:
+    """Whoever asks next loads no weights."""
+    method = fakes.make_method(tmp_path / "log")
+    Fingerprints(method, None, tmp_path / "cache").remember("pocket", "of a worker")
+    assert Fingerprints(method, None, tmp_path / "cache").backbone("pocket") == "of a worker"

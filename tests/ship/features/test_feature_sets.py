@@ -68,8 +68,8 @@ def test_undecodable_pictures_of_every_layout_are_named(
 def test_every_layout_gives_features(dataset: PictureDataset, tmp_path: Path) -> None:
     """A row a picture in every split, with the dataset's labels and official classes."""
     found = extract_features(FakeEncoder(), dataset, 1, tmp_path / "cache")
-    for split, features in (("train", found.train), ("val", found.val), ("test", found.test)):
-        assert len(features) == len(dataset.splits[split])
+    for split in ("train", "val", "test"):
+        assert len(getattr(found, split)) == len(dataset.splits[split])
         assert np.array_equal(getattr(found, f"{split}_labels"), dataset.splits[split].labels)
     assert found.n_seen == dataset.n_seen
 
