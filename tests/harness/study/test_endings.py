@@ -2,8 +2,6 @@
 
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -86,31 +84,6 @@ def test_ctrl_c_that_ends_the_reader_too(bench: Bench, drive: Callable[..., Driv
     assert bench.parent().info.status == "KILLED"
     assert "INTERRUPTED" in bench.states()
     bench.check_invariants()
-
-
-def test_a_console_falls_silent_when_nobody_reads() -> None:
-    """Instead of ending the process; neither it nor print() complains from then on."""
-    script = (
-        "import time\n"
-        "from harness.progress.console import SteadyConsole\n"
-        "console = SteadyConsole()\n"
-        "input()\n"
-        "for _ in range(3):\n"
-        "    console.print('x')\n"
-        "print('y', flush=True)\n"
-    )
-    with subprocess.Popen(
-        [sys.executable, "-c", script],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    ) as process:
-        assert process.stdin and process.stdout and process.stderr
-        process.stdout.close()
-        process.stdin.write(b"\n")
-        process.stdin.close()
-        assert process.wait(60) == 0
-        assert process.stderr.read() == b""
 
 
 def test_a_driver_that_is_refused_outdates_nobodys_writes(
