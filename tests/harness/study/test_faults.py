@@ -44,7 +44,8 @@ class Fault:
 
     method: that of a bench, with the fault in it. states: of the trials' runs, by their first
     letters. told: n_ctx of a setting that fails -> kind of failure, reason. went_on: what trials
-    said of their checkpoints. settled: whether the next run tries nothing again.
+    said of their checkpoints. settled: whether a loss that is not finite, which nobody tries again,
+    is among it.
     """
 
     method: Callable[[Bench], Method]
@@ -295,6 +296,7 @@ def test_a_fault_strikes_trials(request: pytest.FixtureRequest, calm: Calm, faul
     bench.check_invariants()
     if fault.settled:
         assert again.failed == len(fault.told)
+        assert again.ran == any(failure != "non_finite" for failure, _ in fault.told.values())
         return
     assert again.complete and again.ran == bool(fault.told)
     assert not list((bench.cache / "checkpoints").rglob("*.*"))
