@@ -3,9 +3,26 @@
 import difflib
 from collections.abc import Iterable
 from typing import Any
+from unicodedata import bidirectional, category
 
-from reports.contract import printable as printable
-from reports.contract import printable_lines as printable_lines
+# As in reports.contract, which reading a study does not load.
+_NO_TEXT = frozenset({"Cc", "Cs"})
+_TURNING = frozenset({"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"})
+
+
+def printable(text: str) -> str:
+    """A text in which characters that a terminal would obey are spelled out."""
+    return "".join(
+        character.encode("unicode_escape").decode()
+        if category(character) in _NO_TEXT or bidirectional(character) in _TURNING
+        else character
+        for character in text
+    )
+
+
+def printable_lines(text: str) -> str:
+    """As printable, of a text of several lines."""
+    return "\n".join(map(printable, text.split("\n")))
 
 
 def show(value: Any, width: int = 60) -> str:

@@ -11,8 +11,8 @@ from harness.progress.trials import line_printer, make_view
 from harness.store.errors import StoreError
 from reports.contract import State
 
-CLEAR = "a\x1b[2J[bold]b\r"
-SHOWN = r"a\x1b[2J[bold]b\r"
+CLEAR = "a\x1b[2J[bold]b\r\u202e"
+SHOWN = r"a\x1b[2J[bold]b\r\u202e"
 
 
 def test_a_label_has_no_control_character() -> None:
