@@ -1,17 +1,15 @@
 """Small settings of every generator, and tasks whose replicas differ in what they see."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
-import numpy as np
 from torch import Tensor
 
 from ship.clip.frozen_clip import FrozenCLIP
 from ship.features.feature_set import FeatureSet
 from ship.generators import GENERATORS, Generator
 from ship.tasks.task import Task
-from tests.ship.conftest import selection_task
+from ship.testing import Bench
 
 VAE: dict[str, Any] = {
     "latent_dim": 4,
@@ -76,19 +74,4 @@ def fit(generator: Generator) -> list[dict[str, Tensor]]:
 
 def uneven_task(clip: FrozenCLIP, features: FeatureSet, seeds: Sequence[int]) -> Task:
     """A task in which replicas differ in classes, in training and in validation pictures."""
-    few = {0: 3, 1: 6, 2: 2, 3: 5}
-    train = np.concatenate(
-        [
-            np.flatnonzero(features.train_labels == c)[: few.get(c, 6)]
-            for c in range(len(features.class_names))
-        ]
-    )
-    val = np.flatnonzero((features.val_labels != 1) | (np.arange(len(features.val_labels)) % 2 > 0))
-    uneven = replace(
-        features,
-        train=features.train[train],
-        train_labels=features.train_labels[train],
-        val=features.val[val],
-        val_labels=features.val_labels[val],
-    )
-    return selection_task(clip, uneven, seeds, shots=6)
+    return Bench(clip, features).task(seeds)

@@ -1,8 +1,5 @@
 """Methods for one seed behind the contracts of a trial's replicas."""
 
-import sys
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,57 +7,13 @@ import torch
 from torch import Tensor, nn
 
 from ship.clip.frozen_clip import FrozenCLIP
-from ship.configs import FINETUNERS, GENERATORS
 from ship.features.feature_set import FeatureSet
-from ship.plugins import load_plugin
-from ship.registry import Origin
 from ship.single_seed import SeedTask, single_seed_finetuner
 from ship.single_seed.state import resumable
-from ship.testing import Bench, check_finetuner, check_generator
 from ship.training import CheckpointError, capture, restore
-from ship.trial import run_trial
-from ship.trial_config import TrialConfig
-from tests.ship.conftest import build_features, selection_task
+from tests.ship.conftest import selection_task
 
-THIRD_PARTY = Path(__file__).parents[2] / "third_party"
 SEEDS = [7, 2, 0]
-
-
-@pytest.fixture
-def example(own_tables: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """The package of tests/third_party in the tables, without being installed."""
-    monkeypatch.syspath_prepend(str(THIRD_PARTY / "ship_example"))
-    import ship_example
-
-    origin = Origin("package ship-example", "ship-example 0.1")
-    GENERATORS.add(ship_example.residual_text, origin)
-    FINETUNERS.add(ship_example.ridge, origin)
-    load_plugin(THIRD_PARTY / "nearest_mean.py")
-    yield ship_example
-    for name in [name for name in sys.modules if name.partition(".")[0] == "ship_example"]:
-        del sys.modules[name]
-
-
-@pytest.fixture(scope="module")
-def bench(clip64: FrozenCLIP) -> Bench:
-    """The tiny backbone."""
-    return Bench(clip64, build_features(clip64))
-
-
-@pytest.mark.parametrize("name", ["residual_text", "noisy_text"])
-def test_single_seed_generators_keep_the_contract(example: Any, name: str, bench: Bench) -> None:
-    """Trained by epochs with an optimizer and a random generator; and not fitted at all."""
-    found = list(check_generator(name, bench=bench))
-    assert len(found) >= 9
-    assert [str(one) for one in found if not one.holds] == []
-
-
-@pytest.mark.parametrize("name", ["ridge", "nearest_mean"])
-def test_single_seed_finetuners_keep_the_contract(example: Any, name: str, bench: Bench) -> None:
-    """Solved when they are built, and trained by epochs."""
-    found = list(check_finetuner(name, bench=bench))
-    assert len(found) >= 20
-    assert [str(one) for one in found if not one.holds] == []
 
 
 def test_a_seeds_task_has_its_own_rows(clip64: FrozenCLIP, features: FeatureSet) -> None:
@@ -130,24 +83,3 @@ def test_seeds_must_learn_alike(clip64: FrozenCLIP, features: FeatureSet) -> Non
     made = single_seed_finetuner(Uneven)(None, task, None, clip64, SEEDS)
     with pytest.raises(ValueError, match="the same shapes"):
         made.state_dict()
-
-
-def test_a_trial_of_single_seed_methods_resumes(
-    example: Any, clip: FrozenCLIP, features: FeatureSet
-) -> None:
-    """A whole trial, stopped at any epoch, ends with the numbers of one that was not."""
-    config = TrialConfig.model_validate(
-        {
-            "backbone": "tiny", "dataset": "tiny", "shots": 3,
-            "generator": {"name": "residual_text", "epochs": 3},
-            "finetuner": {"name": "nearest_mean", "epochs": 3},
-        }
-    )  # fmt: skip
-    whole = list(run_trial(config, SEEDS, features, clip))
-    assert whole[-1].stage == "test"
-    for stop in range(1, len(whole) - 1, 3):
-        begun = run_trial(config, SEEDS, features, clip)
-        for _ in range(stop):
-            next(begun)
-        resumed = run_trial(config, SEEDS, features, clip, resume=begun.checkpoint())
-        assert list(resumed)[-1] == whole[-1]

@@ -1,12 +1,21 @@
-"""The project's own methods keep the contract that plugins are checked for."""
+"""The project's own methods, and the example of a plugin, keep the contract of ship.testing.
 
-from collections.abc import Mapping
+Behind that, what the project promises of its own methods alone.
+"""
+
 from typing import Any
 
 import pytest
+import torch
+from torch import Tensor
 
 from ship.clip.frozen_clip import FrozenCLIP
-from ship.configs import FINETUNERS, GENERATORS
+from ship.configs import FINETUNERS, GENERATORS, GaussianTextConfig, SyntheticConfig
+from ship.features.feature_set import FeatureSet
+from ship.finetuners import Finetuner
+from ship.generators.controls import GaussianText
+from ship.synthesis import Synthesizer
+from ship.tasks.task import Task
 from ship.testing import (
     FINETUNER_CHECKS,
     GENERATOR_CHECKS,
@@ -14,37 +23,172 @@ from ship.testing import (
     check_finetuner,
     check_generator,
 )
-from tests.ship.conftest import build_features
+from ship.training import ReplicaRng
+from tests.ship.conftest import all_seen, final_task
+from tests.ship.finetuners.cases import CASES as FINETUNER_CASES
 from tests.ship.finetuners.cases import FAST
-from tests.ship.generators.cases import CASES
+from tests.ship.generators.cases import CASES, WITHOUT_NOISE, build, fit
+
+SEEDS = [0, 4]
+SYNTHETIC = GaussianTextConfig(scale=0.1)
+PLUGINS: dict[str, tuple[str, None]] = {
+    name: (name, None) for name in ("residual_text", "noisy_text", "ridge", "nearest_mean")
+}
+# Settings under which some epochs of real features alone lower the loss of what is trained.
+LEARNS: dict[str, dict[str, Any]] = {
+    "coop": {"lr": 2.0, "epochs": 40},
+    "cocoop": {"lr": 1.0, "epochs": 20, "batch_size": 12},
+    "kgcoop": {"lr": 2.0, "epochs": 40},
+    "coop_dept": {"lr": 0.05, "epochs": 10},
+    "kgcoop_dept": {"lr": 0.05, "epochs": 10},
+    "tcp": {"epochs": 30},
+    "clip_adapter": {"ratio": 0.6, "lr": 0.02, "epochs": 40},
+    "linear_adapter": {"lr": 0.01, "epochs": 30},
+    "tip_adapter_f": {"lr": 0.01, "epochs": 30},
+    "linear_probe": {"lr": 0.01, "epochs": 30},
+    "zs_lp": {"epochs": 30},
+    "clap": {"weight": 0.01, "epochs": 30},
+    "lp_plus_plus": {"epochs": 30},
+}
+UNTRAINED = {"zero_shot", "tip_adapter", "gda"}
 
 
-@pytest.fixture(scope="module")
-def bench(clip64: FrozenCLIP) -> Bench:
-    """The tiny backbone."""
-    return Bench(clip64, build_features(clip64))
-
-
-@pytest.mark.parametrize("case", list(CASES))
-def test_generators(case: str, bench: Bench) -> None:
+@pytest.mark.parametrize("case", [*CASES, "residual_text", "noisy_text"])
+def test_generators(case: str, example: None, bench: Bench) -> None:
     """Every promise, but that the ceiling looks at no picture of an unseen class: it is made so."""
-    name, settings = CASES[case]
+    name, settings = {**CASES, **PLUGINS}[case]
     found = list(check_generator(name, settings, bench))
     assert len(found) == len(GENERATOR_CHECKS)
     fails = [one.promise for one in found if not one.holds]
     assert fails == (["pictures of unseen classes never matter"] if name == "real" else []), found
 
 
-@pytest.mark.parametrize("name", list(FINETUNERS))
-def test_finetuners(name: str, bench: Bench) -> None:
+@pytest.mark.parametrize("case", [*FINETUNER_CASES, "ridge", "nearest_mean"])
+def test_finetuners(case: str, example: None, bench: Bench) -> None:
     """Every promise, without and with synthetic features."""
-    settings: Mapping[str, Any] = FAST.get(name, {})
+    name, settings = {**FINETUNER_CASES, **PLUGINS}[case]
     found = list(check_finetuner(name, settings, bench))
     assert len(found) == 2 * len(FINETUNER_CHECKS)
     assert [str(one) for one in found if not one.holds] == []
 
 
-def test_every_generator_has_a_case() -> None:
-    """An entry of the table cannot be left out."""
+def test_every_method_has_a_case() -> None:
+    """An entry of a table cannot be left out."""
     built = {name for name, entry in GENERATORS.items() if entry.build is not None}
     assert {name for name, _ in CASES.values()} == built
+    assert set(LEARNS) | UNTRAINED == {name for name, _ in FINETUNER_CASES.values()}
+    assert set(LEARNS) | UNTRAINED == set(FINETUNERS)
+
+
+def finetuner(
+    name: str, settings: dict[str, Any], task: Task, clip: FrozenCLIP, weight: float | None = None
+) -> Finetuner:
+    """A trained fine-tuner; weight: of synthetic features, None: there are none."""
+    synthetic = None
+    if weight is not None:
+        generator = GaussianText(SYNTHETIC, task, clip, SEEDS)
+        synthetic = Synthesizer(SyntheticConfig(weight=weight), generator, task, SEEDS)
+    config, builder = FINETUNERS[name]
+    made: Finetuner = builder(config(**settings), task, synthetic, clip, SEEDS)
+    for _ in range(made.epochs):
+        made.train_epoch()
+    return made
+
+
+@pytest.mark.parametrize(
+    # a synthetic feature is a key of Tip-Adapter's cache, whatever the weight of its loss
+    "name",
+    sorted(set(FINETUNERS) - {"zero_shot", "tip_adapter", "tip_adapter_f"}),
+)
+def test_synthetic_features_of_no_weight_change_nothing(
+    name: str, clip64: FrozenCLIP, bench: Bench
+) -> None:
+    """Where pictures of all classes are there, the run tends to the one without synthesis."""
+    few = all_seen(final_task(clip64, bench.features, SEEDS, shots=3))
+    settings = FAST.get(name, {})
+    plain, light, heavy = (
+        made.logits(bench.pictures, made.choices[0])
+        for made in (finetuner(name, settings, few, clip64, w) for w in (None, 1e-14, 1.0))
+    )
+    torch.testing.assert_close(plain, light, atol=1e-6, rtol=0)
+    assert bool((heavy - plain).abs().max() > 1e-3)
+
+
+@pytest.mark.parametrize("name", list(LEARNS))
+def test_training_lowers_the_loss(name: str, clip: FrozenCLIP, features: FeatureSet) -> None:
+    """The trained ones learn something from real features alone, in single precision."""
+    task = final_task(clip, features, SEEDS, shots=3)
+    config, builder = FINETUNERS[name]
+    made = builder(config(**LEARNS[name]), task, None, clip, SEEDS)
+    losses = torch.stack([made.train_epoch()["loss"] for _ in range(made.epochs)])
+    assert bool((losses[-5:].mean(0) < losses[:5].mean(0)).all())
+
+
+@pytest.mark.parametrize("name", ["vae", "mlp_vae"])
+def test_fitting_lowers_the_squared_error(name: str, clip64: FrozenCLIP, bench: Bench) -> None:
+    """By a fifth in a few epochs, of every replica."""
+    task = final_task(clip64, bench.features, SEEDS, shots=3)
+    config, builder = GENERATORS[name]
+    assert builder is not None
+    settings = {**CASES[name][1], "kl_weight": 1e-3, "epochs": 15, "batch_size": 256}
+    vae = builder(config(**settings), task, clip64, SEEDS)
+    errors = [vae.train_epoch()["reconstruction"] for _ in range(15)]
+    assert bool((errors[-1] < 0.8 * errors[0]).all())
+
+
+class Permuted(ReplicaRng):
+    """The same draws, given to the rows of a batch in another order."""
+
+    def __init__(self, seeds: tuple[int, ...], order: Tensor) -> None:
+        super().__init__(seeds, "testing/noise", dtype=torch.float64)
+        self._order = order
+
+    def normal(self, *shape: int) -> Tensor:
+        return super().normal(*shape)[:, self._order]
+
+    def integers(self, high: int, size: int) -> Tensor:
+        return super().integers(high, size)[:, self._order]
+
+
+@pytest.mark.parametrize("case", list(CASES))
+def test_a_sample_is_its_classs_and_its_noises(case: str, bench: Bench) -> None:
+    """Not its place's in the batch; other noise makes others.
+
+    Real pictures are the exception: a class's come in turn, so that all come before any again.
+    """
+    task = bench.task(bench.seeds)
+    generator = build(case, task, bench.clip, bench.seeds)
+    fit(generator)
+    ids = task.unseen_ids.repeat(1, 2)
+    made = generator.sample(ids, bench.noise(bench.seeds))
+    other = generator.sample(ids, bench.noise(bench.seeds, "other"))
+    assert torch.equal(other, made) == (case in WITHOUT_NOISE)
+    if case != "real":
+        order = torch.tensor([2, 0, 3, 1])
+        moved = generator.sample(ids[:, order], Permuted(bench.seeds, order))
+        torch.testing.assert_close(moved, made[:, order], atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize("case", ["vae/early", "mlp_vae/early"])
+def test_early_cases_stop_at_different_epochs(case: str, bench: Bench) -> None:
+    """So that the checks mean something: one replica at least outlives another's end."""
+
+    def epochs(seeds: tuple[int, ...]) -> int:
+        return len(fit(build(case, bench.task(seeds), bench.clip, seeds)))
+
+    lengths = [epochs((seed,)) for seed in bench.seeds]
+    assert min(lengths) + 1 < max(lengths) < 12
+    assert epochs(bench.seeds) == max(lengths)
+
+
+@pytest.mark.parametrize("case", ["vae", "vae/noise", "vae/global", "wgan", "mlp_vae"])
+def test_the_weights_that_settings_tell_are_there(case: str, bench: Bench) -> None:
+    """A study is refused by n_weights before anything is built: it must not be more than is."""
+    parts = build(case, bench.task(bench.seeds), bench.clip, bench.seeds).parts()
+    trained = [parts.get(name, {}) for name in ("parameters", "generator", "critic")]
+    shapes = [value.shape[1:] for part in trained for value in part.values()]  # type: ignore[union-attr]
+    there = sum(shape.numel() for shape in shapes)
+    name, settings = CASES[case]
+    told = GENERATORS[name].config(**settings).n_weights(bench.clip.feature_dim)
+    assert (told > 0) is (case != "vae/global")
+    assert told <= there

@@ -9,14 +9,14 @@ import ship.trial.stages
 from ship.clip.frozen_clip import FrozenCLIP
 from ship.training.checkpoint import Checkpoint
 from ship.trial.run import TrialRun, run_trial
-from tests.ship.trial.test_resume import GENERATOR, PATIENT, config, feature_set, one_thread
+from tests.ship.trial.test_resume import PATIENT, WGAN, config, feature_set, one_thread
 
 __all__ = ["one_thread"]  # a fixture: threads wait for each other in tensors this small
 
 SEEDS = (7, 2)
 WATCHED: list[dict[str, Any]] = [
     {},
-    {"generator": GENERATOR["wgan"]},
+    {"generator": WGAN},
     {"generator": PATIENT, "finetuner": {"name": "tip_adapter_f"}},
     {"protocol": "cross_dataset", "targets": ["here", "there"]},
 ]

@@ -56,8 +56,14 @@ FINE_TUNED: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("case", FINE_TUNED)
-@pytest.mark.parametrize("generator", ["none", "vae"])
+@pytest.mark.parametrize(
+    ("case", "generator"),
+    [
+        *((case, "vae") for case in FINE_TUNED),
+        # those whose features become what they keep
+        *((case, "none") for case in ("gda", "tip_adapter", "tip_adapter_f", "lp_plus_plus")),
+    ],
+)
 def test_every_fine_tuner_gives_the_answers_of_the_test(
     tmp_path: Path, clip: FrozenCLIP, features: FeatureSet, case: str, generator: str
 ) -> None:
