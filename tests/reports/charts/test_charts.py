@@ -3,6 +3,7 @@
 import re
 
 import altair
+import polars as pl
 import pytest
 
 from reports.analysis import AblationPath, Analysis, Importance, LearningCurves, Unavailable
@@ -14,6 +15,7 @@ from tests.reports.analysis.test_curves import with_curves
 from tests.reports.builder import StoreBuilder, prompt_len
 from tests.reports.charts.test_factor import values
 from tests.reports.studies import collapsing, cross_dataset, few_shot, over_datasets
+from tests.reports.tables.test_quality import planted as follows
 
 
 def charts_of(builder: StoreBuilder) -> tuple[Analysis, dict[str, Chart]]:
@@ -106,6 +108,18 @@ def test_settings_whose_classes_differ_are_not_compared() -> None:
     """Where a factor's levels are tested on classes of their own there is no scatter of them."""
     _, charts = charts_of(over_datasets(generators=("none",)))
     assert "cost" not in charts and "parallel" not in charts
+
+
+def test_a_measure_stands_against_the_metric() -> None:
+    """A point for each setting with synthesized features, the means of both over seeds."""
+    study = follows(0.5).study()
+    made = values(charts_of(follows(0.5))[1]["quality-synthetic_to_real"], "settings")
+    names = ("test/quality/synthetic_to_real", "test/harmonic_mean")
+    settings = study.rows.filter(pl.col("arm") == "").group_by("setting_key")
+    columns = settings.agg(pl.col(names).mean()).select(names).rows()
+    assert sorted((one["x"], one["y"]) for one in made) == [
+        pytest.approx(pair) for pair in sorted(columns)
+    ]
 
 
 def test_curves() -> None:

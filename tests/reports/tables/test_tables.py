@@ -77,7 +77,9 @@ def test_all_failed_is_a_table_of_dashes() -> None:
 
 def test_one_seed_has_means_alone() -> None:
     """With n = 1 there is a difference, and neither interval nor p nor detectable effect."""
-    cells = cells_of(build_tables(leveled({4: 55.0, 8: 57.0}, seeds=1).study())[0], "8").cells
+    table, *_ = build_tables(leveled({4: 55.0, 8: 57.0}, seeds=1).study())
+    assert any(note.endswith("; 1 seed") for note in table.notes)
+    cells = cells_of(table, "8").cells
     assert cells["new"].estimate == Estimate(57.0, None, None, 1)
     assert "p" not in cells and "detectable" not in cells
 
