@@ -67,22 +67,17 @@ def test_a_plugins_settings_are_factors_like_any_other() -> None:
 def test_a_plugins_mistakes_are_told_like_any_other() -> None:
     """With path, value, choices, and all of them at once."""
     load_plugins([FILE])
-    found = faults(
-        {
-            "generator": {"name": "noisy_txt"},
-            "finetuner": {"name": "nearest_mean", "step": 2.0, "epoch": 3},
-            "space": {"finetuner.lr": [0.1], "shots": [1, 0]},
-        }
-    )
-    text = "\n".join(found)
+    study: dict[str, Any] = {
+        "generator": {"name": "noisy_txt"},
+        "finetuner": {"name": "nearest_mean", "step": 2.0, "epoch": 3},
+        "space": {"finetuner.lr": [0.1], "shots": [1, 0]},
+    }
+    text = "\n".join(faults(study))
     assert (
         "x: generator must be one of the choices, got 'noisy_txt' (did you mean noisy_text?" in text
     )
     assert "x: finetuner.step must be <= 1, got 2.0" in text
-    assert "x: finetuner.epoch must be a known key, got 3 (did you mean epochs?" in text or (
-        "x: finetuner.epoch must be a known key (did you mean epochs? choices: name, step, epochs)"
-        in text
-    )
+    assert "x: finetuner.epoch must be a known key (did you mean epochs? choices: name, st" in text
     assert "x: space.finetuner.lr must be a setting of finetuner nearest_mean" in text
     assert "x: space.shots.choices[1] must be >= 1, got 0" in text
 

@@ -56,25 +56,24 @@ def test_conditional_factors_are_there_only_when_they_hold(order: list[str]) -> 
 
 
 @pytest.mark.parametrize(
-    ("factor", "levels"),
+    ("key", "factor", "levels"),
     [
-        ({"low": 1e-4, "high": 1, "log": True, "levels": 5}, [1e-4, 1e-3, 1e-2, 1e-1, 1.0]),
-        ({"low": 0, "high": 1, "levels": 3}, [0.0, 0.5, 1.0]),
-        ({"low": 0.1, "high": 0.7, "step": 0.2}, [0.1, 0.3, 0.5, 0.7]),
-        ([1, 0.5], [1.0, 0.5]),
+        ("n_ctx", {"low": 1, "high": 16, "log": True, "levels": 5}, [1, 2, 4, 8, 16]),
+        (
+            "kl_weight",
+            {"low": 1e-4, "high": 1, "log": True, "levels": 5},
+            [1e-4, 1e-3, 1e-2, 1e-1, 1.0],
+        ),
+        ("kl_weight", {"low": 0, "high": 1, "levels": 3}, [0.0, 0.5, 1.0]),
+        ("kl_weight", {"low": 0.1, "high": 0.7, "step": 0.2}, [0.1, 0.3, 0.5, 0.7]),
+        ("kl_weight", [1, 0.5], [1.0, 0.5]),
     ],
 )
-def test_levels_of_a_number(factor: Any, levels: list[float]) -> None:
-    """Ranges are spaced evenly or in the logarithm, ends exact, and whole numbers become floats."""
-    study = study_of({"generator.kl_weight": factor})
-    assert space.levels(study, "generator.kl_weight") == levels
-    assert all(type(level) is float for level in space.levels(study, "generator.kl_weight") or [])
-
-
-def test_levels_of_an_integer_are_integers() -> None:
-    """A range of an integer field has integer levels."""
-    study = study_of({"generator.n_ctx": {"low": 1, "high": 16, "log": True, "levels": 5}})
-    assert space.levels(study, "generator.n_ctx") == [1, 2, 4, 8, 16]
+def test_levels_of_a_number(key: str, factor: Any, levels: list[float]) -> None:
+    """Spaced evenly or in the logarithm, ends exact; of the field's type, whole or not."""
+    found = space.levels(study_of({f"generator.{key}": factor}), f"generator.{key}")
+    assert found == levels
+    assert {type(level) for level in found} == {int if key == "n_ctx" else float}
 
 
 @pytest.mark.parametrize(
@@ -184,9 +183,13 @@ def test_resolve_keeps_the_constants() -> None:
 
 
 def test_reference_arms() -> None:
-    """Four arms stand beside a study with its constants."""
-    study = study_of({"generator.n_ctx": [1, 2]}, shots=3, finetuner="tip_adapter")
-    arms = space.reference_arms(study)
+    """Four arms stand beside a study, at its constants and its factors' baselines, or none do."""
+    factors = {
+        "shots": {"choices": [1, 3], "baseline": 3},
+        "finetuner": ["tip_adapter", "tip_adapter_f"],
+    }
+    arms = space.reference_arms(study_of(factors))
+    assert space.reference_arms(study_of(factors, reference_arms=False)) == {}
     assert {name: (arm.generator.name, arm.finetuner.name) for name, arm in arms.items()} == {
         "zero_shot": ("none", "zero_shot"),
         "no_synthetic": ("none", "tip_adapter"),
@@ -194,21 +197,6 @@ def test_reference_arms() -> None:
         "real_pictures": ("real", "tip_adapter"),
     }
     assert {arm.shots for arm in arms.values()} == {3}
-
-
-def test_reference_arms_stand_at_the_baseline() -> None:
-    """An arm's factors are at their baselines, so that it is comparable with a level studied."""
-    factors = {
-        "shots": {"choices": [1, 2], "baseline": 2},
-        "finetuner": ["tip_adapter", "tip_adapter_f"],
-    }
-    arms = space.reference_arms(study_of(factors))
-    assert (arms["no_synthetic"].shots, arms["no_synthetic"].finetuner.name) == (2, "tip_adapter")
-
-
-def test_reference_arms_can_be_left_out() -> None:
-    """`reference_arms: false` has none."""
-    assert space.reference_arms(study_of({"shots": [1, 2]}, reference_arms=False)) == {}
 
 
 def test_variants_are_the_settings_of_levels() -> None:
