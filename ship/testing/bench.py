@@ -123,27 +123,6 @@ def _uneven(features: FeatureSet) -> FeatureSet:
     )
 
 
-def reordered(task: Task, order: Sequence[int]) -> Task:
-    """The same task with its class `order[i]` at place i; pictures keep their rows.
-
-    Args:
-        task: of any number of seeds.
-        order: every class once.
-    """
-    places = torch.tensor(order, device=task.seen.device)
-    place_of = places.argsort()
-    return replace(
-        task,
-        class_names=tuple(task.class_names[c] for c in order),
-        text_features=task.text_features[places],
-        seen=task.seen[:, places],
-        labels=place_of[task.labels],
-        unseen_first=task.unseen_first[:, places],
-        unseen_count=task.unseen_count[:, places],
-        held_out_labels=place_of[task.held_out_labels],
-    )
-
-
 def require_equal(ours: Tensor, theirs: Tensor, what: str, tolerance: float = _TOLERANCE) -> None:
     """Raise BrokenError where tensors differ; tolerance 0: in a single bit."""
     require(ours.shape == theirs.shape, f"{what}: shape {[*ours.shape]}, not {[*theirs.shape]}")

@@ -17,7 +17,6 @@ from ship.testing.bench import (
     Bench,
     frozen,
     packaged_bench,
-    reordered,
     require_epoch_of_seed,
     require_equal,
     require_members,
@@ -216,17 +215,6 @@ def _leaves_frozen(subject: FinetunerSubject) -> None:
     require_untouched(before, task, subject.bench.clip)
 
 
-def _follows_classes(subject: FinetunerSubject) -> None:
-    """On one seed's task; unseen classes keep their order where each has its synthetic noise."""
-    seeds = subject.bench.seeds[:1]
-    task = subject.bench.task(seeds)
-    seen, unseen = (ids[0].nonzero()[:, 0].tolist() for ids in (task.seen, ~task.seen))
-    order = [*(unseen if subject.synthetic else reversed(unseen)), *reversed(seen)]
-    plain, moved = (subject.fresh(t, seeds).finetuner for t in (task, reordered(task, order)))
-    for ours, theirs in zip(subject.logits(moved), subject.logits(plain), strict=True):
-        require_equal(ours, theirs[..., order], "logits with the classes in another order")
-
-
 def _looks_at_no_unseen(subject: FinetunerSubject) -> None:
     turned = replace(subject.task, unseen_features=-subject.task.unseen_features)
     made = subject.fresh(turned, subject.bench.seeds).finetuner
@@ -245,7 +233,6 @@ FINETUNER_CHECKS: Final[Mapping[str, Callable[[FinetunerSubject], None]]] = {
     "an earlier epoch can be put back (state_dict)": _goes_back,
     "pictures that are tested are not learned from": _only_looks,
     "CLIP's weights and the task's features are only read": _leaves_frozen,
-    "a class has the same logits wherever it stands among the classes": _follows_classes,
     "pictures of unseen classes never matter": _looks_at_no_unseen,
 }
 """What must hold, in words -> what looks whether it does."""

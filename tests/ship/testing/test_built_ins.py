@@ -3,6 +3,8 @@
 Behind that, what the project promises of its own methods alone.
 """
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -23,6 +25,7 @@ from ship.testing import (
     check_finetuner,
     check_generator,
 )
+from ship.testing.finetuners import FinetunerSubject
 from ship.training import ReplicaRng
 from tests.ship.conftest import all_seen, final_task
 from tests.ship.finetuners.cases import CASES as FINETUNER_CASES
@@ -78,6 +81,39 @@ def test_every_method_has_a_case() -> None:
     assert {name for name, _ in CASES.values()} == built
     assert set(LEARNS) | UNTRAINED == {name for name, _ in FINETUNER_CASES.values()}
     assert set(LEARNS) | UNTRAINED == set(FINETUNERS)
+
+
+def reordered(task: Task, order: Sequence[int]) -> Task:
+    """The same task with its class `order[i]` at place i; pictures keep their rows."""
+    places = torch.tensor(order)
+    place_of = places.argsort()
+    return replace(
+        task,
+        class_names=tuple(task.class_names[c] for c in order),
+        text_features=task.text_features[places],
+        seen=task.seen[:, places],
+        labels=place_of[task.labels],
+        unseen_first=task.unseen_first[:, places],
+        unseen_count=task.unseen_count[:, places],
+        held_out_labels=place_of[task.held_out_labels],
+    )
+
+
+@pytest.mark.parametrize("synthetic", [False, True])
+@pytest.mark.parametrize("case", list(FINETUNER_CASES))
+def test_a_class_has_the_same_logits_wherever_it_stands(
+    case: str, synthetic: bool, bench: Bench
+) -> None:
+    """On one seed's task; unseen classes keep their order where each has its synthetic noise."""
+    name, settings = FINETUNER_CASES[case]
+    subject = FinetunerSubject(FINETUNERS[name].config(**settings), bench, synthetic)
+    seeds = bench.seeds[:1]
+    task = bench.task(seeds)
+    seen, unseen = (ids[0].nonzero()[:, 0].tolist() for ids in (task.seen, ~task.seen))
+    order = [*(unseen if synthetic else reversed(unseen)), *reversed(seen)]
+    plain, moved = (subject.fresh(t, seeds).finetuner for t in (task, reordered(task, order)))
+    for ours, theirs in zip(subject.logits(moved), subject.logits(plain), strict=True):
+        torch.testing.assert_close(ours, theirs[..., order], atol=1e-8, rtol=0)
 
 
 def finetuner(

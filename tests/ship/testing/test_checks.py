@@ -149,14 +149,6 @@ class Stuck(Wrapped):
         """Nothing is put back."""
 
 
-class Placed(Wrapped):
-    """Likes a class the more the later it comes."""
-
-    def logits(self, x: Tensor, choice: Mapping[str, float]) -> Tensor:
-        made: Tensor = self.inner.logits(x, choice)
-        return made + torch.arange(made.shape[-1])
-
-
 FINETUNER_MUTANTS: dict[str, tuple[Callable[[Any, Any], Any], str]] = {
     "restless": (lambda made, _: Restless(made), "whatever torch's own seed is"),
     "forgetful": (lambda made, _: Forgetful(made), "goes on to the bit"),
@@ -170,7 +162,6 @@ FINETUNER_MUTANTS: dict[str, tuple[Callable[[Any, Any], Any], str]] = {
     "twice": (lambda made, _: Twice(made), "it has the members"),
     "summed": (lambda made, _: Summed(made), "one finite number a seed"),
     "stuck": (lambda made, _: Stuck(made), "can be put back"),
-    "placed": (lambda made, _: Placed(made), "wherever it stands among the classes"),
 }
 
 
