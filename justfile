@@ -10,7 +10,7 @@ check:
     lint-imports
     mypy
 
-# what the README promises: under 10 minutes on two cores
+# what the README promises: about 4 minutes on two cores
 test *args:
     pytest {{ args }}
 
