@@ -14,9 +14,20 @@ from tests.harness.study.drivers import ENDLESS, Driver, wait_for
 pytestmark = pytest.mark.faults
 
 
-def processes(driver: Driver, name: str) -> list[int]:
-    """The processes of a driver's Ray that run a program of that name."""
-    return [pid for pid in descendants(driver.process.pid) if program(pid) == name]
+def process(driver: Driver, name: str) -> int | None:
+    """The process of a driver's Ray that runs a program of that name, None before it does.
+
+    What it forks bears its name, too, until another program begins there; parents come first.
+    """
+    found = (pid for pid in descendants(driver.process.pid) if program(pid) == name)
+    return next(found, None)
+
+
+def kill(driver: Driver, name: str) -> None:
+    """Kill that process."""
+    pid = process(driver, name)
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
 
 
 def program(pid: int) -> str:
@@ -34,8 +45,7 @@ def test_a_ray_that_dies_ends_the_study_in_order(
     """The line says what died, nothing is RUNNING, and the next run does what is missing."""
     first = drive(ENDLESS)
     wait_for(lambda: bool(bench.lines()))
-    (pid,) = processes(first, name)
-    os.kill(pid, signal.SIGKILL)
+    kill(first, name)
     code, output = first.end(240)
     assert code == 3, output
     *before, last = output.splitlines()
@@ -54,9 +64,8 @@ def test_a_ray_that_dies_as_it_starts_is_one_line(
 ) -> None:
     """Ray then raises a bare Exception, half a minute later."""
     first = drive(0.0)
-    wait_for(lambda: bool(processes(first, "raylet")))
-    (pid,) = processes(first, "raylet")
-    os.kill(pid, signal.SIGKILL)
+    wait_for(lambda: process(first, "raylet") is not None)
+    kill(first, "raylet")
     code, output = first.end(240)
     assert code == 2, output
     *before, last = output.splitlines()
