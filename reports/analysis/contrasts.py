@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from reports.analysis.design import Codes, Varied, as_numbers
-from reports.stats import Array, scale_of, without_rounding
+from reports.stats import Array, is_rounding, scale_of
 
 # A column that keeps less of its length than this is a combination of the others.
 _DEPENDENT = 1e-8
@@ -118,9 +118,9 @@ def distinct(
         for code, own in by_level.items():
             twin = code >= 0 and any(
                 own.keys() == other.keys()
-                and not without_rounding(
+                and is_rounding(
                     values[list(own.values())] - values[[other[rest] for rest in own]], scale
-                ).any()
+                )
                 for other in first
             )
             if twin:

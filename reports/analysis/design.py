@@ -10,7 +10,7 @@ import polars as pl
 
 from reports.contract import COMPLETE
 from reports.read import Factor, Setting, Study
-from reports.stats import Array, scale_of, without_rounding
+from reports.stats import Array, is_rounding, scale_of
 from reports.tables import (
     APART,
     averaged,
@@ -52,7 +52,7 @@ class Block:
     @property
     def flat(self) -> bool:
         """Whether no setting differs from another under any seed."""
-        return not without_rounding(np.ptp(self.values, axis=0), scale_of(self.values)).any()
+        return is_rounding(np.ptp(self.values, axis=0), scale_of(self.values))
 
 
 @dataclass(frozen=True)

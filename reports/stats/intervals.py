@@ -43,6 +43,15 @@ def without_rounding(differences: npt.ArrayLike, scale: float) -> npt.NDArray[np
     return np.where(np.abs(found) > ROUNDING * scale, found, 0.0)
 
 
+def is_rounding(differences: npt.ArrayLike, scale: float) -> bool:
+    """Whether nothing is left of differences without what is only rounding.
+
+    Args:
+        differences, scale: as of without_rounding.
+    """
+    return not without_rounding(differences, scale).any()
+
+
 def mean_interval(values: Sequence[float]) -> Estimate:
     """Mean and two-sided 95% t-interval, mean ± t(0.975, n - 1) s / sqrt(n).
 

@@ -9,7 +9,7 @@ import polars as pl
 
 from reports.contract import COMPLETE
 from reports.read import Study, heading, load_records
-from reports.stats import scale_of, without_rounding
+from reports.stats import is_rounding, scale_of
 from reports.tables.added import without_added
 from reports.tables.groups import (
     MOST_LEVELS,
@@ -181,7 +181,7 @@ def same_results(places: Sequence[Sequence[float]]) -> bool:
         places: the results at each; of none nothing is known.
     """
     return bool(places) and all(
-        not without_rounding(max(found) - min(found), scale_of(found)).any() for found in places
+        is_rounding(max(found) - min(found), scale_of(found)) for found in places
     )
 
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from reports.contract import COMPLETE, TARGET
 from reports.read import Study
-from reports.stats import Array, Estimate, Share, interval_over_classes, resampled, without_rounding
+from reports.stats import Array, Estimate, Share, interval_over_classes, is_rounding, resampled
 from reports.tables.groups import Group
 from reports.tables.methods import Line
 
@@ -115,8 +115,8 @@ def average_difference(
 
 def _interval(mean: float, draws: Sequence[Array]) -> Estimate | None:
     """None with nothing to compare, or with answers that differ nowhere."""
-    spread = without_rounding([np.ptp(found) for found in draws], _PERCENT)
-    return interval_over_classes(mean, draws) if spread.any() else None
+    apart = not is_rounding([np.ptp(found) for found in draws], _PERCENT)
+    return interval_over_classes(mean, draws) if apart else None
 
 
 def _draws(study: Study, runs: Mapping[str, str], seed: int, metric: str) -> Array | None:

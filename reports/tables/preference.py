@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from reports.read import Study, heading
-from reports.stats import scale_of, without_rounding
+from reports.stats import is_rounding, scale_of
 from reports.tables.added import is_added
 from reports.tables.groups import Group, factor_labels, setting_groups, spelled
 
@@ -38,7 +38,7 @@ def _best(found: Sequence[tuple[float, Group]]) -> list[Group]:
 def tied_first(scores: Sequence[float]) -> list[bool]:
     """Of scores, the best first: which are the best one, but for rounding."""
     scale = scale_of(scores)
-    return [not without_rounding(scores[0] - score, scale).any() for score in scores]
+    return [is_rounding(scores[0] - score, scale) for score in scores]
 
 
 def tied_names(names: Sequence[str]) -> str:

@@ -10,10 +10,10 @@ from reports.stats import (
     FEWEST_RANKED,
     Association,
     holm,
+    is_rounding,
     rank_correlation,
     rank_groups,
     scale_of,
-    without_rounding,
 )
 from reports.tables.groups import is_numeric, setting_groups
 from reports.tables.model import (
@@ -47,7 +47,7 @@ def rank_table(study: Study, factors: Sequence[Factor], metric: str) -> Table:
             found.append(rank_correlation([float(v) for v in levels], values, rng))
         else:
             found.append(rank_groups([level_id(v) for v in levels], values, rng))
-        same.append(not without_rounding(np.ptp(values or [0.0]), scale_of(values)).any())
+        same.append(is_rounding(np.ptp(values or [0.0]), scale_of(values)))
     adjusted = holm([association.p for association in found])
     least = holm([association.least for association in found])
     rows = []
