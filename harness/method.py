@@ -20,8 +20,7 @@ if TYPE_CHECKING:
     from ship.subsets import FeatureSet
     from ship.training import Checkpoint
 
-# settings, seeds, features, backbone, targets, and the
-# checkpoint to go on from, or None
+# settings, seeds, features, backbone, targets, and the checkpoint to go on from, or None
 RunTrial = Callable[
     [TrialConfig, Sequence[int], Any, Any, Mapping[str, Any], Any], Iterator[EpochMetrics]
 ]

@@ -126,7 +126,7 @@ class Worker:
         result: dict[str, Any] = {EPOCHS: []}
         try:
             if self._items is None:
-                self._trial = trial = self._parse()
+                trial = self._parse()
                 # before the clock: a worker loads it once, for all the trials that it serves
                 clip = self._backbone(trial)
                 started = time.monotonic()
