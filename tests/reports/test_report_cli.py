@@ -15,6 +15,7 @@ from typer.testing import CliRunner, Result
 
 from reports.cli import app, render
 from reports.contract import EmptyStudyError, ReportError
+from tests.addresses import WITH_PASSWORDS
 from tests.reports.builder import StoreBuilder, prompt_len
 from tests.reports.studies import cross_dataset, few_shot, over_datasets
 
@@ -50,17 +51,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-@pytest.mark.parametrize(
-    "uri",
-    [
-        "http://user:s3cr3t/PW@127.0.0.1:9",
-        "http://127.0.0.1:9/?api_key=s3cr3t",
-        "http:///user:s3cr3t@",
-        "http://user:s3cr3t@127.0.0.1:9",
-        "postgresql://user:a@s3cr3t:b@127.0.0.1:9/db",
-        "user:s3cr3t@127.0.0.1:9",
-    ],
-)
+@pytest.mark.parametrize("uri", WITH_PASSWORDS)
 def test_a_password_in_a_stores_address_is_not_printed(
     uri: str, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

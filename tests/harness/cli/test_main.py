@@ -27,6 +27,7 @@ from harness.study.run import StudyOutcome
 from reports.contract import ReportError
 from ship.architectures import BackboneError
 from ship.testing import FINETUNER_CHECKS
+from tests.addresses import WITH_PASSWORDS
 
 URI = "sqlite:////somewhere/mlflow.db"
 
@@ -146,17 +147,7 @@ def test_wrong_options_come_together() -> None:
 
 
 @pytest.mark.parametrize("mode", [(), ("--dry-run",), ("--path",)])
-@pytest.mark.parametrize(
-    "uri",
-    [
-        "http://user:s3cr3t/PW@127.0.0.1:9",
-        "http://127.0.0.1:9/?api_key=s3cr3t",
-        "http:///user:s3cr3t@",
-        "http://user:s3cr3t@127.0.0.1:9",
-        "postgresql://user:a@s3cr3t:b@127.0.0.1:9/db",
-        "user:s3cr3t@127.0.0.1:9",
-    ],
-)
+@pytest.mark.parametrize("uri", WITH_PASSWORDS)
 def test_a_password_in_a_stores_address_is_not_printed(
     uri: str, mode: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
