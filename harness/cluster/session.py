@@ -4,7 +4,6 @@ import logging
 import math
 import os
 import sys
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -13,16 +12,16 @@ from typing import Any
 
 import ray
 
+from harness.cluster.dead_ray import bounded_start, leave_a_dead_ray
 from harness.cluster.loopback import loopback, private_token
 from harness.cluster.quiet import quiet_core, quiet_ray
 from harness.cluster.ray_internals import (
     UNDOCUMENTED_ENVIRONMENT,
-    dead_daemon,
     workers_import_as_the_driver,
 )
 from harness.config import Resources, StudyConfig
 from harness.environment import environment, replaced_environment
-from harness.errors import ClusterError, RayLost
+from harness.errors import ClusterError
 from harness.resources import LARGEST_NODE, usable_cpus
 from harness.scratch import scratch
 
@@ -46,10 +45,6 @@ DRIVER_ENVIRONMENT = {
 }
 # What torch's allocator of GPU memory reads: the name that every release knows, and the later one.
 ALLOCATOR = ("PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF")
-# How long a study may take to end in order once Ray has died, which it does in 10 s, and a start to
-# be given up, as Ray's core ends the process after 10 s.
-PATIENCE_SECONDS, START_PATIENCE_SECONDS, POLL_SECONDS = 30.0, 5.0, 0.5
-INCOMPLETE = 3  # the command line's exit code for a study that can go on
 
 
 @dataclass(frozen=True)
@@ -84,48 +79,18 @@ def ray_session(
         private_token() if starts else nullcontext(),
         # Ray lets every user of the machine into its own folder, but not into this one around it
         scratch(LONGEST_SOCKET - len(SOCKET)) if starts else nullcontext() as folder,
-        _leave_a_dead_ray(PATIENCE_SECONDS) if starts else nullcontext(),
     ):
         try:
             if owned:
-                quiet = quiet_core() if address and not verbose else nullcontext()
-                with quiet, _starting() if starts else nullcontext():
+                quiet = nullcontext() if verbose else quiet_core()
+                with bounded_start(), quiet, loopback() if starts else nullcontext():
                     _init(study, address, folder, object_bytes, verbose)
             check_nodes(study.resources, _nodes())
-            yield Session(owned)
+            with leave_a_dead_ray() if starts else nullcontext():
+                yield Session(owned)
         finally:
             if owned:
                 ray.shutdown()
-
-
-@contextmanager
-def _leave_a_dead_ray(patience: float) -> Iterator[None]:
-    """End this process if Ray dies inside and the context has not ended some seconds later.
-
-    A call to a dead Ray lasts for up to a minute, in which the thread that waits hears of nothing.
-    Then Ray's core ends the process itself, with messages of its own and exit code 1.
-    """
-    over = threading.Event()
-
-    def watch() -> None:
-        while not over.wait(POLL_SECONDS):
-            dead = dead_daemon()
-            if dead is not None and not over.wait(patience):
-                sys.stderr.write(f"incomplete: {RayLost(dead)}\n")
-                sys.stderr.flush()
-                os._exit(INCOMPLETE)
-
-    threading.Thread(target=watch, daemon=True).start()
-    try:
-        yield
-    finally:
-        over.set()
-
-
-@contextmanager
-def _starting() -> Iterator[None]:
-    with loopback(), _leave_a_dead_ray(START_PATIENCE_SECONDS):
-        yield
 
 
 def threads(study: StudyConfig) -> int:

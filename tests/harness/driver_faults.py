@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from harness.cluster import dead_ray
 from tests.harness.fakes import trial_lines
 
 
@@ -20,11 +21,13 @@ def arrange(fault: Mapping[str, Any], log: Path) -> None:
         fault: {"die": {"in": method of MlflowClient, "call": n, "after": bool}} for kill -9 at its
             n-th call; {"jump": seconds} for the wall clock, {"shell": command} to run, both once
             `at` (seed, setting) pairs have been started; {"terminate": function} for a SIGTERM when
-            that function, by its dotted name, is called.
+            that function, by its dotted name, is called; {"start": seconds} that Ray has to start.
         log: of the analytic method.
     """
     if "die" in fault:
         _die(fault["die"]["in"], fault["die"]["call"], fault["die"]["after"])
+    if "start" in fault:
+        dead_ray.START_SECONDS = fault["start"]
     if "terminate" in fault:
         _terminate(*fault["terminate"].rsplit(".", 1))
     if "jump" in fault:

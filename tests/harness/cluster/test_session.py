@@ -9,8 +9,6 @@ from subprocess import PIPE
 
 import pytest
 
-from harness.cli.exit import INCOMPLETE
-
 ROOT = Path(__file__).parents[3]
 SCRIPT = """
 import json, os, ray
@@ -97,29 +95,3 @@ def test_no_other_user_reaches_a_private_ray() -> None:
     assert {folder / "sockets" / name for name in ("raylet", "plasma_store")} <= set(inside)
     assert seen == ["/"]
     assert not folder.exists()
-
-
-DEAD_AT_START = """
-import os, signal
-from ray._private import worker
-from harness.cluster import ray_session
-from tests.harness.fakes import make_study
-connect = worker.connect
-def connect_late(*given, **keys):
-    (server,) = worker._global_node.all_processes["gcs_server"]
-    os.kill(server.process.pid, signal.SIGKILL)
-    connect(*given, **keys)
-worker.connect = connect_late
-with ray_session(make_study(), None, 0, False):
-    pass
-"""
-
-
-@pytest.mark.faults
-def test_a_start_that_hangs_in_a_dead_ray_is_ended() -> None:
-    """By a line and an exit code of ship-sweep's: Ray's core would do it a minute later, with 1."""
-    done = subprocess.run(
-        [sys.executable, "-c", DEAD_AT_START], cwd=ROOT, capture_output=True, text=True
-    )
-    line = "incomplete: Ray has died (gcs_server, signal 9): the same command goes on from here"
-    assert (done.returncode, done.stderr.splitlines()[-1]) == (INCOMPLETE, line)

@@ -72,3 +72,18 @@ def test_a_ray_that_dies_as_it_starts_is_one_line(
     assert last.startswith("mistake: Ray did not start, the same command tries again: ")
     assert all(line.startswith("features: ") for line in before)
     bench.check_invariants()
+
+
+def test_a_ray_without_workers_is_one_line(
+    bench: Bench, drive: Callable[..., Driver], tmp_path: Path
+) -> None:
+    """Ray's core waits for a first one for ever, and lets no thread of Python run."""
+    no_worker = "import os, sys\nif any('default_worker' in a for a in sys.orig_argv): os._exit(1)"
+    (tmp_path / "sitecustomize.py").write_text(no_worker, encoding="utf-8")
+    code, output = drive(0.0, fault={"start": 20.0}, PYTHONPATH=str(tmp_path)).end(240)
+    assert code == 1, output
+    *before, last = output.splitlines()
+    assert last.startswith("Ray did not start: it ended this process, or started no worker in 20 s")
+    assert all(line.startswith("features: ") for line in before)
+    assert drive(0.0).end(240)[0] == 0
+    bench.check_invariants()
