@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import replace
 from functools import lru_cache
 
@@ -60,7 +60,7 @@ def estimate_time(
         except Exception as error:  # whatever it is, the plan can be shown without
             say(f"the time of trials cannot be told: {one_line(error)}")
             return None
-        source = f"a few steps here of {n_timed} of {len(left)} settings, scaled to all epochs"
+        source = f"a few steps here of {n_timed} settings, scaled to all epochs"
     else:
         each = [known.get(key, usual or 0.0) for key, *_ in left]
         extraction, source = None, f"{len(runs)} finished trial{'s' * (len(runs) != 1)}"
@@ -111,7 +111,7 @@ def _proposed(study: StudyConfig, plan: Plan, fingerprints: Fingerprints) -> lis
 def _by_steps(
     study: StudyConfig,
     left: Sequence[tuple[str, TrialConfig, int]],
-    arms: set[str],
+    arms: Set[str],
     fingerprints: Fingerprints,
     until: float,
 ) -> tuple[list[float], int]:
@@ -124,10 +124,8 @@ def _by_steps(
     method = replace(fingerprints.method, load_backbone=load)
     device = method.accelerator if study.resources.gpus else "cpu"
     threads = max(1, math.ceil(study.resources.cpus))
-    of_baseline = resolve(study, baseline(study))
-    order = sorted(range(len(left)), key=lambda place: left[place][1] != of_baseline)
-    small = [rank for rank, place in enumerate(order) if left[place][0] in arms]
     steps = Steps(method, fingerprints.pictures, device, threads, until)
-    ranked, n_timed = steps.seconds([left[place][1] for place in order], small)
-    seconds = dict(zip(order, ranked, strict=True))
-    return [seconds[place] for place in range(len(left))], n_timed
+    configs = [resolve(study, baseline(study)), *(config for _, config, _ in left)]
+    quick = {place for place, (key, *_) in enumerate(left, 1) if key in arms}
+    seconds, n_timed = steps.seconds(configs, quick)
+    return seconds[1:], n_timed

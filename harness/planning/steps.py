@@ -5,7 +5,7 @@ import signal
 import statistics
 import time
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any
@@ -19,8 +19,6 @@ from ship.trial_config import TrialConfig
 
 # Epochs of each kind, and seeds at once, that are timed: fewer than two of either mislead.
 FEW = 2
-# So many times what the first epoch of one seed takes is enough for these, as it warms up.
-DEARER = 3
 # Ages of the generator that selection `reference` trains a fine-tuner for.
 AGES = 5
 
@@ -41,52 +39,38 @@ class Steps:
     threads: int
     until: float
 
-    def seconds(
-        self, configs: Sequence[TrialConfig], small: Collection[int]
-    ) -> tuple[list[float], int]:
+    def seconds(self, configs: Sequence[TrialConfig], last: Set[int]) -> tuple[list[float], int]:
         """Seconds a seed of each setting, by the timed one that is most like it; and how many were.
 
         Args:
-            configs: of settings, the baseline first. It is timed, then the one that looks slowest,
-                then always the one that is least like those that were, while there is time.
-            small: places of settings that do not look slow, whatever they are.
+            configs: of settings, the baseline first. It is timed, then always the one with most
+                more to do than any that was, while there is time.
+            last: places of settings that are quick, however they look: they come last.
 
         Raises:
             ValueError: not even an epoch of one seed of the baseline fits into the time.
         """
         trees = [config.model_dump() for config in configs]
         timed: dict[int, float] = {}
-        apart: list[list[float]] = []  # of each that was timed: how unlike it every setting is
         with _limited(self.threads, self.until - time.process_time()), suppress(TimeoutError):
-            while left := [place for place in range(len(configs)) if place not in timed]:
-                place = left[0]
-                if len(timed) == 1:
-                    large = [one for one in left if one not in small] or left
-                    place = max(large, key=lambda one: _grown(trees[one], trees[0]))
-                elif timed:
-                    place = max(left, key=lambda one: min(row[one] for row in apart))
-                timed[place] = self._a_seed(configs[place], warm=bool(timed))
-                own = trees[place]
-                apart.append([_grown(tree, own) + _grown(own, tree) for tree in trees])
+            timed[0] = self._timed(configs[0], 1)  # warms up
+            timed[0] = self._timed(configs[0], FEW)
+            while left := set(range(len(configs))) - set(timed):
+                gaps = {one: min(_grown(trees[one], trees[own]) for own in timed) for one in left}
+                place = max(left - last or left, key=gaps.__getitem__)
+                timed[place] = self._timed(configs[place], FEW)
         if not timed:
             raise ValueError("one epoch takes more processor time than there is to find out")
-        found, rows = list(timed.values()), range(len(apart))
-        nearest = [min(rows, key=lambda row: apart[row][one]) for one in range(len(configs))]
-        return [found[row] for row in nearest], len(timed)
 
-    def _a_seed(self, config: TrialConfig, *, warm: bool) -> float:
-        """Of one setting; the first warms up, and tells whether there is time for more of it."""
+        def nearest(tree: Mapping[str, Any]) -> int:
+            return min(timed, key=lambda one: _grown(tree, trees[one]) + _grown(trees[one], tree))
+
+        return [timed[nearest(tree)] for tree in trees], len(timed)
+
+    def _timed(self, config: TrialConfig, few: int) -> float:
+        """Of so many seeds trained at once for as many epochs, scaled to all epochs of one."""
         clip = self.method.load_backbone(config.backbone, self.device, config.precision)
         sets = {name: self._noise(config, name, clip) for name in (config.dataset, *config.targets)}
-        began = time.process_time()
-        if not warm:
-            rough = self._timed(config, 1, clip, sets)
-            if began + (1 + DEARER) * (time.process_time() - began) > self.until:
-                return rough
-        return self._timed(config, FEW, clip, sets)
-
-    def _timed(self, config: TrialConfig, few: int, clip: Any, sets: Mapping[str, Any]) -> float:
-        """Of so many seeds trained at once for as many epochs, scaled to all epochs of one."""
         short, spent = _shortened(config, few), defaultdict[str, list[float]](list)
         own, before = sets[config.dataset], self._clock()
         for item in self.method.run_trial(short, range(few), own, clip, sets, None):

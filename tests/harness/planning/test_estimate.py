@@ -154,7 +154,7 @@ def test_steps_are_scaled_to_all_epochs_and_seeds(prints: Fingerprints, paced: P
     found = estimate_of(study, prints)
     assert found is not None
     assert list(found.seconds.values()) == [pytest.approx(4 * a_seed(2))]
-    assert found.source == "a few steps here of 1 of 1 settings, scaled to all epochs"
+    assert found.source == "a few steps here of 2 settings, scaled to all epochs"
     assert (found.features, found.start) == (0.0, START)
     features = paced.timed[-1][2]
     assert features.train.shape == (4, 1 + 3, 4) and list(features.train_labels) == [0, 0, 1, 1]
@@ -182,7 +182,7 @@ def test_the_baseline_and_what_looks_slowest_come_first(
     monkeypatch.setattr(prints, "method", replace(prints.method, run_trial=two))
     found = estimate_of(study, prints)
     assert found is not None
-    assert f"of 2 of {len(settings_of(study, prints))} settings" in found.source
+    assert "of 2 settings" in found.source
     seconds = {s.label: found.seconds[s.key] for s in settings_of(study, prints) if not s.arm}
     assert seconds["n_ctx=1"] == seconds["n_ctx=3"] == seconds["n_ctx=4"] < seconds["n_ctx=16"]
 

@@ -181,7 +181,7 @@ def test_a_plan_tells_the_time_of_a_plugin(bench: Bench, tmp_path: Path) -> None
     )
     assert plan.estimate is not None and len(plan.work) == 2, told
     assert all(0 < plan.estimate.seconds[work.setting.key] < 60 for work in plan.work)
-    assert "a few steps here of 2 of 2 settings" in plan.estimate.source
+    assert "a few steps here of 3 settings" in plan.estimate.source
 
 
 def sweep(folder: Path, *options: str) -> subprocess.Popen[str]:
