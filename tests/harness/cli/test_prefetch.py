@@ -1,32 +1,21 @@
 """ship-sweep --prefetch: what a study needs is fetched, and nothing of it is run."""
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torchvision.datasets
-from typer.testing import CliRunner
 
-from harness.cli import main as cli
 from ship.clip import FrozenCLIP
+from tests.harness.cli.conftest import invoke
 from tests.harness.gpu_driver import draw
 from tests.ship.datasets.conftest import save_picture
 
-
-@pytest.fixture(autouse=True)
-def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "here").mkdir()
-    monkeypatch.chdir(tmp_path / "here")
-
-
-def invoke(*args: str) -> Any:
-    """Run the command in this process."""
-    return CliRunner().invoke(cli.app, ["--space", "prompt_len", *args])
+SPACE = ("--space", "prompt_len")
 
 
 def test_a_packaged_study_has_everything_already(tmp_path: Path) -> None:
     """It says so; no store and no cache come into being."""
-    result = invoke("--prefetch", "downloads", "--cache-dir", str(tmp_path / "cache"))
+    result = invoke(*SPACE, "--prefetch", "downloads", "--cache-dir", str(tmp_path / "cache"))
     assert (result.exit_code, result.stderr) == (0, "")
     assert result.stdout == (
         "weights of pocket: they are here\npictures of photos: they are here\n"
@@ -42,7 +31,7 @@ def test_features_are_extracted_once(tmp_path: Path) -> None:
     cache = tmp_path / "cache"
     outputs = []
     for _ in range(2):
-        result = invoke(*arguments, "--prefetch", "features", "--cache-dir", str(cache))
+        result = invoke(*SPACE, *arguments, "--prefetch", "features", "--cache-dir", str(cache))
         assert (result.exit_code, result.stderr) == (0, "")
         outputs.append(result.stdout.splitlines())
     assert len(list(cache.glob("*.npy"))) == 3
@@ -68,7 +57,7 @@ def test_pictures_are_downloaded_and_what_is_left_to_do_is_told(
     monkeypatch.setattr(FrozenCLIP, "load", lambda name, **_: loaded.append(name))
     data = tmp_path / "data"
     result = invoke(
-        "--set", "dataset=caltech101", "--set", "space.backbone=[pocket, RN50:openai]",
+        *SPACE, "--set", "dataset=caltech101", "--set", "space.backbone=[pocket, RN50:openai]",
         "--data-root", str(data), "--prefetch", "downloads",
     )  # fmt: skip
     assert loaded == ["pocket", "RN50:openai"]
@@ -77,27 +66,3 @@ def test_pictures_are_downloaded_and_what_is_left_to_do_is_told(
     assert f"to be put there by hand, torchvision has none: {split_file}" in result.stdout
     assert result.exit_code == 2
     assert f"no such split file: {split_file}" in result.stderr
-
-
-def test_weights_that_cannot_be_had_exit_2(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As in a run."""
-    from ship.clip import BackboneError
-
-    def fail(name: str, **_: Any) -> None:
-        raise BackboneError("backbone 'RN50:openai' could not be loaded: no network")
-
-    monkeypatch.setattr(FrozenCLIP, "load", fail)
-    result = invoke("--set", "backbone=RN50:openai", "--prefetch", "downloads")
-    assert result.exit_code == 2
-    assert result.stderr == "backbone 'RN50:openai' could not be loaded: no network\n"
-
-
-def test_mistakes_come_together() -> None:
-    """What is fetched, and options that mean something else, in one go."""
-    result = invoke("--prefetch", "all", "--dry-run", "--address", "auto")
-    assert result.exit_code == 2
-    assert result.stderr.splitlines() == [
-        "--prefetch must be one of the choices, got 'all' (choices: downloads, features)",
-        "--prefetch must come without --address",
-        "--prefetch must come without --dry-run",
-    ]

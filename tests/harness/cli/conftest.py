@@ -1,0 +1,56 @@
+"""ship-sweep in the tests' own process, in an empty folder."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+import harness.study
+import reports.cli
+from harness.cli import main as cli
+from harness.study.run import StudyOutcome
+
+URI = "sqlite:////some where's $(x)/mlflow.db"
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+
+
+def invoke(*args: str, **keys: Any) -> Any:
+    """Run the command in this process."""
+    return CliRunner().invoke(cli.app, list(args), **keys)
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Puts a run_study in place that takes `steps` and answers, and reports that are counted."""
+    seen: dict[str, Any] = {"outcome": {"done": 5}, "steps": (), "reports": [], "looks": []}
+
+    def run_study(study: Any, before: Any, publish: Any, **options: Any) -> StudyOutcome:
+        counts = {"done": 0, "failed": 0, "pruned": 0, "missing": 0, **seen["outcome"]}
+        outcome = StudyOutcome(**counts, experiment=study.name, tracking_uri=URI)
+        taken = {"before": lambda: before(study.name, URI), "publish": lambda: publish(outcome)}
+        seen.update(study=study, options=options)
+        seen["published"] = [taken[step]() for step in seen["steps"]]
+        print("progress")
+        return outcome
+
+    def prepare(*of: str) -> reports.cli.Prepared:
+        seen["reports"].append(of)
+        name = f"report {len(seen['reports'])}"
+        show = lambda out: print(f"{name} in {out}") or []  # noqa: E731
+        return reports.cli.Prepared("publication", show, name)  # type: ignore[arg-type]
+
+    def changes_from_now(*of: str) -> Callable[[reports.cli.Prepared], list[str]]:
+        seen["looks"].append(of)
+        return lambda made: [f"since the last run ({made.study})"]
+
+    monkeypatch.setattr(harness.study, "run_study", run_study)
+    monkeypatch.setattr(reports.cli, "prepare", prepare)
+    monkeypatch.setattr(reports.cli, "changes_from_now", changes_from_now)
+    return seen

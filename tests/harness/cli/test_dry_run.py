@@ -1,0 +1,113 @@
+"""What --dry-run prints: the plan on stdout, and on stderr what would go wrong or stand idle."""
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+import harness.resources.idle
+import harness.resources.refusals
+import harness.study
+from harness.planning.plan import Estimate, PlanRow
+from tests.harness.cli.conftest import invoke
+
+DRY = ("--space", "prompt_len", "--dry-run")
+
+
+@pytest.fixture
+def planned(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Any]]:
+    """Puts a plan in place; the studies that are planned."""
+
+    def put(**keys: Any) -> list[Any]:
+        empty = {"rows": (), "proposals": 0, "seconds": None, "estimate": None, "notes": ()}
+        plan = SimpleNamespace(**{**empty, "finished": False, **keys})
+        studies: list[Any] = []
+        monkeypatch.setattr(
+            harness.study, "plan_study", lambda study, **_: studies.append(study) or plan
+        )
+        return studies
+
+    return put
+
+
+def test_the_plan_and_its_time_are_printed_and_nothing_runs(
+    calls: dict[str, Any], planned: Callable[..., list[Any]]
+) -> None:
+    """State, seeds and time of each setting, then in all and here, and by what that is known.
+
+    What is noted is shown without its control characters.
+    """
+    rows = (
+        PlanRow("n_ctx=[1]", "done", (), (0, 1), key="a"),
+        PlanRow("n_ctx=2", "to run", (1,), (0,), key="b"),
+        PlanRow("n_ctx=4", "to run", (0, 1), (), key="c"),
+    )
+    left = Estimate({"b": 0.4, "c": 90.0}, 7200.0, 2, "12 finished trials", 100, 30.0, 12.0)
+    notes = ("x.yaml: the study has changed:\n  shots: 4, was \x1b[31m8",)
+    planned(rows=rows, proposals=3, estimate=left, notes=notes)
+    lines = invoke(*DRY).stdout.splitlines()
+    assert [line.split() for line in lines[2:5]] == [
+        ["n_ctx=[1]", "done"],
+        ["n_ctx=2", "to", "run", "1", "<1", "s"],
+        ["n_ctx=4", "to", "run", "0,", "1", "1.5", "min"],
+    ]
+    assert lines[5:-1] == [
+        "x.yaml: the study has changed:",
+        "  shots: 4, was \\x1b[31m8",
+        "3 more settings to be proposed by the sampler",
+        "estimated compute time left: about 2.0 h, about 1.0 h on this machine (2 trials at once, "
+        "features 30 s, start and end 12 s); from 12 finished trials",
+    ]
+    elsewhere = invoke(*DRY, "--address", "auto").stdout
+    assert "left: about 2.0 h; from 12 finished trials" in elsewhere
+    planned(rows=rows, seconds=90.0)
+    assert "left: about 1.5 min" in invoke(*DRY).stdout
+    assert "study" not in calls
+
+
+GPU = ("--set", "resources.gpus=1")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "gpus", "finished", "told"),
+    [
+        (GPU, 0, False, "warning: a run would be refused: resources.gpus must be at most 0, which"),
+        (GPU, 0, True, ""),
+        ((), 2, False, "warning: 2 of 2 GPUs stand idle, as no trial takes one: the line `resour"),
+        ((), 2, True, ""),
+        (("--address", "auto"), 2, False, ""),
+    ],
+)
+def test_dry_run_warns_of_what_this_machine_lacks_and_of_idle_gpus(
+    planned: Callable[..., list[Any]],
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: tuple[str, ...],
+    gpus: int,
+    finished: bool,
+    told: str,
+) -> None:
+    """Where there is something to run, and here: the plan is shown, as it may run elsewhere."""
+    planned(finished=finished)
+    for module in (harness.resources.refusals, harness.resources.idle):
+        monkeypatch.setattr(module, "usable_gpus", lambda: gpus)
+        monkeypatch.setattr(module, "why_no_gpu", lambda: None)
+    result = invoke(*DRY, *arguments)
+    assert result.exit_code == 0 and "study prompt_len" in result.stdout
+    assert result.stderr.startswith(told) and len(result.stderr.splitlines()) == bool(told)
+
+
+def test_path_of_a_dry_run(
+    planned: Callable[..., list[Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the path would add is in the plan, and what is said of it behind it."""
+    studies = planned(rows=(PlanRow("n_ctx=8", "done", (), (0, 1)),), finished=True)
+
+    def path_stage(study: Any, plan: Any) -> Any:
+        assert plan(study).finished
+        return study.model_copy(update={"added": ({"generator.n_ctx": 8},)}), "path: it lacks one"
+
+    monkeypatch.setattr(harness.study, "path_stage", path_stage)
+    result = invoke("--space", "joint", "--path", "--dry-run")
+    assert result.exit_code == 0 and "path: it lacks one" in result.stdout.splitlines()
+    assert [len(study.added) for study in studies] == [0, 1]
