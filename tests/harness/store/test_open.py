@@ -3,10 +3,8 @@
 import json
 import socket
 import sqlite3
-from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -21,28 +19,13 @@ from harness.recording.trial_runs import TrialRecorder, run_name
 from harness.store import batches as writing
 from harness.store import open as tracking
 from harness.store.cleanup import close_dead_runs
-from harness.store.errors import StoreError, store_errors
+from harness.store.errors import StoreError
 from harness.store.ledger import Ledger
 from harness.store.open import Store, default_uri, open_store
 from harness.store.study_run import read_recorded
 from harness.store.tags import joined_tag, split_tag
 from reports.contract import Failure
-from tests.harness.fakes import make_method, make_study
-
-
-def test_the_default_store_is_an_absolute_file_here(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Unless MLFLOW_TRACKING_URI says otherwise."""
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    assert default_uri(tmp_path) == f"sqlite:///{tmp_path}/mlflow.db"
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://host:5000")
-    assert default_uri(tmp_path) == "http://host:5000"
-
-
-def test_a_relative_sqlite_path_is_made_absolute(tmp_path: Path) -> None:
-    """A worker has another working directory."""
-    assert tracking.absolute_uri("sqlite:///a/b.db", tmp_path) == f"sqlite:///{tmp_path}/a/b.db"
+from tests.harness.fakes import make_study
 
 
 @pytest.mark.parametrize("name", ["a b", "ü", "#", "&'\"", "%", "a:b"])
@@ -82,14 +65,6 @@ def test_a_missing_store_is_not_made_by_reading(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_garbage_is_a_clear_error(tmp_path: Path) -> None:
-    """One line that names the store."""
-    (tmp_path / "mlflow.db").write_bytes(b"no database " * 100)
-    with pytest.raises(StoreError, match=r"mlflow\.db: .*file is not a database") as error:
-        open_store("sqlite:///mlflow.db", tmp_path)
-    assert "\n" not in str(error.value)
-
-
 def test_a_locked_store_is_a_clear_error(
     uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -108,6 +83,7 @@ def test_a_locked_store_is_a_clear_error(
         ("sqlite:///.", "is a folder"),
         ("http://127.0.0.1:9", "no MLflow server answers"),
         ("nonsense://x", "nonsense"),
+        ("sqlite:///garbage.db", r"garbage\.db: .*file is not a database"),
         (
             "sqlite:///x.db?timeout=30",
             r"\*\*\*: an sqlite store takes no options: write sqlite:///x\.db$",
@@ -115,35 +91,38 @@ def test_a_locked_store_is_a_clear_error(
     ],
 )
 def test_a_store_that_is_not_there_is_a_clear_error(tmp_path: Path, uri: str, message: str) -> None:
-    """At once, without MLflow's minutes of retries."""
-    with pytest.raises(StoreError, match=message):
+    """At once, in one line that names it, without MLflow's minutes of retries."""
+    (tmp_path / "garbage.db").write_bytes(b"no database " * 100)
+    with pytest.raises(StoreError, match=message) as error:
         open_store(uri, tmp_path)
+    assert "\n" not in str(error.value)
 
 
-@pytest.fixture
-def forbidding() -> Iterator[str]:
-    """A server that answers 403, like mlflow server to a host name that it does not know."""
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        # of mlflow server to a Host header that it does not know
+        (b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n", "--allowed-hosts"),
+        (b"SSH-2.0-OpenSSH_9.2\r\n", "no MLflow server answers"),
+    ],
+)
+def test_what_answers_and_is_no_store_is_a_clear_error(
+    tmp_path: Path, answer: bytes, message: str
+) -> None:
+    """With what to do about it; a user, whose password is not shown, is no part of a host's name."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_error(403)
+        def serve() -> None:
+            connection, _ = server.accept()
+            with connection:
+                asked = connection.recv(1000)
+                connection.sendall(answer if b"geheim" not in asked else b"")
 
-        def log_message(self, *_: Any) -> None:
-            return
-
-    with HTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = Thread(target=server.serve_forever)
+        thread = Thread(target=serve)
         thread.start()
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-        server.shutdown()
+        with pytest.raises(StoreError, match=message) as raised:
+            open_store(f"http://me:geheim@127.0.0.1:{server.getsockname()[1]}", tmp_path)
         thread.join()
-
-
-@pytest.mark.parametrize("user", ["", "me:geheim@"])
-def test_a_refused_host_name_says_what_to_do(forbidding: str, tmp_path: Path, user: str) -> None:
-    """mlflow server answers 403 to unknown Host headers; a user is no part of a host's name."""
-    with pytest.raises(StoreError, match="--allowed-hosts") as raised:
-        open_store(forbidding.replace("http://", f"http://{user}"), tmp_path)
     assert "geheim" not in str(raised.value)
 
 
@@ -187,20 +166,18 @@ def test_raised_flags_become_one_tag() -> None:
 
 
 @pytest.fixture
-def recorder(store: Store, tmp_path: Path) -> TrialRecorder:
+def recorder(store: Store, prints: Fingerprints) -> TrialRecorder:
     """A recorder in the test's store."""
     study = make_study()
     experiment = store.create_experiment("small")
     record = StudyRecord.create(store, experiment, study)
-    prints = Fingerprints(make_method(tmp_path / "log"), None, tmp_path / "cache")
     record.describe(study, make_plan(study, Ledger(), prints))
     return TrialRecorder(store, experiment, record, study, prints)
 
 
 @pytest.fixture
-def work(tmp_path: Path) -> Work:
+def work(prints: Fingerprints) -> Work:
     """A trial's work."""
-    prints = Fingerprints(make_method(tmp_path / "log"), None, tmp_path / "cache")
     return make_plan(make_study(), Ledger(), prints).work[0]
 
 
@@ -230,10 +207,9 @@ def test_epochs_are_flushed_at_most_once_a_second(
 
 
 def test_a_driver_that_dies_while_it_describes_a_smaller_study(
-    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    store: Store, prints: Fingerprints, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What the store says is the new study or the old one, never a mixture of both."""
-    prints = Fingerprints(make_method(tmp_path / "log"), None, tmp_path / "cache")
     experiment = store.create_experiment("small")
     large = make_study(space={"generator.kl_weight": [n / 1000 for n in range(1, 120)]})
     record = StudyRecord.create(store, experiment, large)
@@ -251,10 +227,9 @@ def test_a_driver_that_dies_while_it_describes_a_smaller_study(
 
 
 def test_a_proposal_writes_the_end_of_the_list_alone(
-    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    store: Store, prints: Fingerprints, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """200 proposals write less than 8000 bytes each, and the list is whole after every write."""
-    prints = Fingerprints(make_method(tmp_path / "log"), None, tmp_path / "cache")
     experiment = store.create_experiment("small")
     study = make_study()
     record = StudyRecord.create(store, experiment, study)
@@ -280,58 +255,26 @@ def test_a_proposal_writes_the_end_of_the_list_alone(
         assert len(json.loads(joined_tag("ship.wanted", held))) == 3 + number + 1
     assert sum(sizes) < 200 * writing.MAX_TAG < 0.2 * 200 * len(joined_tag("ship.wanted", held))
     recorded = read_recorded(store, experiment)
-    assert recorded is not None
-    assert len(recorded.keys) == 203
+    assert recorded is not None and len(recorded.keys) == 203
     assert recorded.wanted[-1].assignment == assignment
     again = StudyRecord.create(store, experiment, study)
     assert again.describe(study, replace(plan, settings=(*plan.settings, setting)))
     kept = read_recorded(store, experiment)
-    assert kept is not None
-    assert len(kept.wanted) == 4
+    assert kept is not None and len(kept.wanted) == 4
 
 
-def test_a_list_that_fills_its_tag_goes_on_in_the_next(store: Store) -> None:
+@pytest.mark.parametrize(
+    "size", [0, 1, *(n * writing.MAX_TAG + d for n in (1, 2) for d in (-1, 0, 1))]
+)
+def test_a_list_that_fills_its_tag_goes_on_in_the_next(size: int) -> None:
     """Whatever length a text has, new tags over the old ones make it."""
-    for size in (
-        0,
-        1,
-        writing.MAX_TAG - 1,
-        writing.MAX_TAG,
-        writing.MAX_TAG + 1,
-        2 * writing.MAX_TAG,
-    ):
-        old, new = "x" * size, "x" * size + "y" * 10
-        held = {**split_tag("t", old), **split_tag("t", new, start=size)}
-        assert joined_tag("t", held) == new
-        assert len(split_tag("t", new, start=size)) <= 2
+    old, new = "x" * size, "x" * size + "y" * 10
+    added = split_tag("t", new, start=size)
+    assert joined_tag("t", {**split_tag("t", old), **added}) == new
+    assert len(added) <= 2
 
 
 def test_a_runs_name_is_no_longer_than_a_database_takes(work: Work) -> None:
     """PostgreSQL refuses more than 250 characters."""
     long = replace(work, setting=replace(work.setting, assignment={"a": "x" * 300, "b": "y" * 300}))
     assert run_name(long) == long.setting.label[:250]
-    assert len(run_name(long)) == 250
-
-
-def test_a_stores_password_is_not_shown() -> None:
-    """Whatever is wrong with the store."""
-    with pytest.raises(StoreError) as raised, store_errors("postgresql://me:geheim@h/d"):
-        raise OSError("no route to postgresql://me:geheim@h/d")
-    assert "geheim" not in str(raised.value)
-
-
-def test_what_is_no_web_server_is_a_clear_error(tmp_path: Path) -> None:
-    """Say, the port of an ssh server."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-
-        def answer() -> None:
-            connection, _ = server.accept()
-            with connection:
-                connection.sendall(b"SSH-2.0-OpenSSH_9.2\r\n")
-                connection.recv(1000)
-
-        thread = Thread(target=answer)
-        thread.start()
-        with pytest.raises(StoreError, match="no MLflow server answers"):
-            open_store(f"http://127.0.0.1:{server.getsockname()[1]}", tmp_path)
-        thread.join()

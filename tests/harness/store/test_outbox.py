@@ -5,48 +5,26 @@ import re
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from harness.store.batches import log, set_state
+from harness.store.batches import log
 from harness.store.cleanup import close_dead_runs
-from harness.store.datasets import Dataset
 from harness.store.errors import StoreAway, StoreError
 from harness.store.lock.lease import StudyLost
 from harness.store.open import Store
 from harness.store.outbox import announcements
 from harness.store.outbox import calls as calls_module
 from harness.store.outbox import delivery as courier_module
-from harness.store.outbox.calls import FILE_TRIES, LOCAL, Sender
+from harness.store.outbox.calls import FILE_TRIES, Sender
 from harness.store.outbox.client import FILE, FOLDER, Outbox, outbox, waiting_note
 from harness.store.outbox.journal import Drivers, Head, Journal
-from reports.contract import State, Tag
+from reports.contract import Tag
 from ship.trial.trained.form import MOST_TENSORS
 from tests.harness.flaky import URI, FakeStore, FlakyClient
-
-WRITES: dict[str, Callable[[Outbox, str], Any]] = {
-    "create_run": lambda box, run: box.create_run("7", "second", {"k": "v"}),
-    "log_batch": lambda box, run: log(
-        box,
-        run,
-        metrics={"m": 1.5, "n": 2.0},
-        step=3,
-        timestamp=5,
-        params={"p": 1},
-        tags={"t": "u"},
-    ),
-    "log_file": lambda box, run: box.log_file(run, "trained/x.safetensors", bytes(range(256))),
-    "log_files": lambda box, run: box.log_files(run, "report", {"a.md": b"a", "b.png": b"\x89"}),
-    "log_datasets": lambda box, run: box.log_datasets(
-        run, [Dataset("emoji", "abc" * 20, "training"), Dataset("photos", "d", "test")]
-    ),
-    "set_state": lambda box, run: set_state(box, run, State.COMPLETE, {"why": "done"}),
-    "running": lambda box, run: set_state(box, run, State.RUNNING),
-    "delete_tag": lambda box, run: box.delete_tag(run, "k"),
-}
 
 
 class Post:
@@ -66,36 +44,6 @@ class Post:
                 return
             self.box.deliver()
         raise AssertionError("it never ends")
-
-
-def undisturbed(folder: Path, write: Callable[[Outbox, str], Any]) -> Any:
-    """The store after a run was made and a write to it."""
-    store = FakeStore()
-    post = Post(folder / "undisturbed", store)
-    write(post.box, post.box.create_run("7", "first", {"k": "v"}))
-    assert not post.box.waiting
-    return store.plain()
-
-
-NUMBERS = [name for name in WRITES if not name.startswith("log_file")]
-
-
-@pytest.mark.parametrize("fate", ["before", "after"])
-def test_a_run_of_which_the_store_knows_nothing_is_written_to(tmp_path: Path, fate: str) -> None:
-    """Its own id becomes the store's when it is made; later writes go straight to that."""
-    for name, write in WRITES.items():
-        store = FakeStore()
-        post = Post(tmp_path / name, store, fate)
-        run_id = post.box.create_run("7", "first", {"k": "v"})
-        assert run_id.startswith(LOCAL)
-        write(post.box, run_id)
-        assert post.box.waiting >= 2
-        post.deliver_all()
-        box = post.box
-        box.log_batch(run_id, [])
-        assert not post.box.waiting
-        assert store.plain() == undisturbed(tmp_path / name, write)
-        assert box.stored_id(run_id) in store.runs
 
 
 def test_a_store_that_refuses_files_does_without(
@@ -132,53 +80,48 @@ def test_a_full_disk_of_this_machine_is_no_refusal(
     assert not post.box.waiting
 
 
-def test_the_largest_file_can_wait(tmp_path: Path) -> None:
-    """What a run may keep of a seed fits a row of the file of waiting writes."""
-    store = FakeStore()
-    post = Post(tmp_path, store, "ok", *["before"] * 3)
-    run_id = post.box.create_run("7", "first", {})
-    content, name = bytes(MOST_TENSORS), "trained/seed_2147483647.safetensors"
-    post.box.log_file(run_id, name, content)
-    assert post.box.waiting
-    post.deliver_all()
-    assert store.runs[run_id].files == {name: content}
+LARGEST = bytes(MOST_TENSORS)  # what a run may keep of a seed: it has to fit a row of the file
 
 
-@pytest.mark.parametrize("lost", [1, 2, 3, 9])
-@pytest.mark.parametrize("fate", ["before", "after", "now and then"])
-def test_a_store_that_is_away_loses_no_file(tmp_path: Path, fate: str, lost: int) -> None:
+@pytest.mark.parametrize(
+    ("fates", "waits"),
+    [
+        (["before"], True),  # the store does not know the run either
+        (["ok", *["before"] * 9], True),
+        (["ok", *["after"] * 9], True),
+        (["ok", *["before"] * 3], True),
+        (["ok", *["before"] * 2], False),  # it has answered the second question
+        (["ok", *["before", "ok"] * (FILE_TRIES - 1)], False),
+    ],
+)
+def test_a_store_that_is_away_loses_no_file(tmp_path: Path, fates: list[str], waits: bool) -> None:
     """Whether it answers the question behind a try, or not for some time."""
     store = FakeStore()
-    fates = [fate] * lost
-    if fate == "now and then":
-        fates, lost = ["before", "ok"] * min(lost, FILE_TRIES - 1), 0
-    post = Post(tmp_path, store, "ok", *fates)
+    post = Post(tmp_path, store, *fates)
     run_id = post.box.create_run("7", "first", {})
-    post.box.log_file(run_id, "one", b"content")
-    assert bool(post.box.waiting) == (lost >= 3)
+    post.box.log_file(run_id, "trained/seed_2147483647.safetensors", LARGEST)
+    post.box.log_files(run_id, "report", {"a.md": b"a", "b.png": b"\x89"})
+    assert bool(post.box.waiting) is waits
     post.deliver_all()
-    assert store.runs[run_id].files == {"one": b"content"}
+    assert store.runs[post.box.stored_id(run_id)].files == {
+        "trained/seed_2147483647.safetensors": LARGEST,
+        "report/a.md": b"a",
+        "report/b.png": b"\x89",
+    }
 
 
-@pytest.mark.parametrize("name", NUMBERS)
-def test_a_refused_write_is_raised_and_does_not_wait(tmp_path: Path, name: str) -> None:
+def test_a_refused_write_is_raised_and_does_not_wait(tmp_path: Path) -> None:
     """A 4xx is a fault: sending it again would not help."""
-    post = Post(tmp_path, FakeStore(), "ok", "refused", "refused")
-    run_id = post.box.create_run("7", "first", {})
-    with pytest.raises(Exception, match="no such thing"):
-        WRITES[name](post.box, run_id)
-    assert not post.box.waiting
-
-
-def test_a_waiting_write_that_is_refused_stays_on_disk(tmp_path: Path) -> None:
-    """And the error names the file, without the password of the store."""
-    post = Post(tmp_path, FakeStore(), "ok", "before", "refused")
-    run_id = post.box.create_run("7", "first", {})
-    log(post.box, run_id, tags={"t": "u"})
-    with pytest.raises(StoreError, match=r"refused write 1 of .*queue.sqlite3: no such") as raised:
-        post.box.deliver()
-    assert "geheim" not in str(raised.value)
-    assert len(Post(tmp_path, FakeStore()).queue.waiting) == 1
+    post = Post(tmp_path, FakeStore(), "ok", *["refused"] * 3)
+    run_id = post.box.create_run("7", "first", {"k": "v"})
+    writes: list[Callable[[], Any]] = [
+        lambda: log(post.box, run_id, tags={"t": "u"}),
+        lambda: post.box.delete_tag(run_id, "k"),
+    ]
+    for write in writes:
+        with pytest.raises(Exception, match="no such thing"):
+            write()
+        assert not post.box.waiting
 
 
 def test_a_batch_survives_the_file_to_the_last_digit(tmp_path: Path) -> None:
@@ -188,15 +131,14 @@ def test_a_batch_survives_the_file_to_the_last_digit(tmp_path: Path) -> None:
     first = Post(tmp_path, store, "ok", "before")
     run_id = first.box.create_run("7", "first", {})
     log(first.box, run_id, metrics=numbers, step=4, timestamp=9, params={"p": "ä\n\0"})
-    second = Post(tmp_path, store)
-    second.deliver_all()
+    Post(tmp_path, store).deliver_all()
     points = {key: value for key, value, *_ in store.runs[run_id].points}
     assert repr(points) == repr(numbers)
     assert store.runs[run_id].params == {"p": "ä\n\\0"}  # PostgreSQL takes no NUL
     assert store.runs[run_id].points[0][2:] == (9, 4)
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """A courier that is soon out of patience."""
     monkeypatch.setattr(courier_module, "PATIENCE", 1.0)
@@ -205,22 +147,47 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(announcements, "UNSEEN", 0.0)
 
 
-def study_store(client: FlakyClient) -> Store:
-    """A store as run_study opens it."""
-    return Store(URI, client, None)  # type: ignore[arg-type]
-
-
 def always(fate: str) -> Iterator[str]:
     """The same for ever."""
     while True:
         yield fate
 
 
-def test_a_thread_sends_what_waits_and_says_so(tmp_path: Path, quick: None) -> None:
+@contextmanager
+def driving(
+    folder: Path,
+    client: FlakyClient,
+    say: Callable[[str], Any] = print,
+    own: str = "",
+    before: tuple[str, ...] = (),
+    study: str = "small",
+    experiment: str = "7",
+) -> Iterator[Store]:
+    """The store as a driver of a study has it open; own and before: tokens of drivers."""
+    opened = Store(URI, client, None)  # type: ignore[arg-type]
+    with outbox(opened, study, experiment, folder, say, Drivers(own, before)) as found:
+        yield found
+
+
+def client_of(store: FakeStore, *fates: str) -> FlakyClient:
+    """A client of a store that is there, after some fates."""
+    return FlakyClient(store, iter(fates))
+
+
+def left_by_a_driver(
+    folder: Path, own: str = "", before: tuple[str, ...] = (), write: bool = True, **keys: Any
+) -> None:
+    """Leave the write of a run of the driver's name; the store is away all the time."""
+    down = FlakyClient(FakeStore(), always("before"))
+    with pytest.raises(StoreAway), driving(folder, down, own=own, before=before, **keys) as opened:
+        if write:
+            opened.create_run("7", own, {})
+
+
+def test_a_thread_sends_what_waits_and_says_so(tmp_path: Path) -> None:
     """One line when the store is gone, one when it is back."""
     store, lines = FakeStore(), list[str]()
-    client = FlakyClient(store, iter(["ok", *["before"] * 6]))
-    with outbox(study_store(client), "small", "7", tmp_path, lines.append) as opened:
+    with driving(tmp_path, client_of(store, "ok", *["before"] * 6), lines.append) as opened:
         run_id = opened.create_run("7", "first", {})
         for step in range(20):
             log(opened.writer, run_id, metrics={"m": 1.0}, step=step)
@@ -233,14 +200,11 @@ def test_a_thread_sends_what_waits_and_says_so(tmp_path: Path, quick: None) -> N
     assert waiting_note(URI, "small", tmp_path) is None
 
 
-def test_a_store_that_stays_away_ends_the_wait(tmp_path: Path, quick: None) -> None:
+def test_a_store_that_stays_away_ends_the_wait(tmp_path: Path) -> None:
     """One line that counts the writes, names the file and shows no password; the next run sends."""
     store, lines = FakeStore(), list[str]()
-    down = study_store(FlakyClient(store, always("before")))
-    with (
-        pytest.raises(StoreAway) as raised,
-        outbox(down, "small", "7", tmp_path, lines.append) as opened,
-    ):
+    down = FlakyClient(store, always("before"))
+    with pytest.raises(StoreAway) as raised, driving(tmp_path, down, lines.append) as opened:
         log(opened.writer, opened.create_run("7", "first", {}), params={"p": 1})
         opened.stored_id("local-x")
     (file,) = (tmp_path / FOLDER).iterdir()
@@ -253,51 +217,41 @@ def test_a_store_that_stays_away_ends_the_wait(tmp_path: Path, quick: None) -> N
     )
     assert b"geheim" not in "".join(lines).encode() + file.read_bytes()
     assert f"wait in {file}" in str(waiting_note(URI, "small", tmp_path))
-    up = study_store(FlakyClient(store, iter(())))
-    with outbox(up, "small", "7", tmp_path, lines.append):
+    with driving(tmp_path, client_of(store), lines.append):
         assert [run.params for run in store.runs.values()] == [{"p": "1"}]
     assert waiting_note(URI, "small", tmp_path) is None
     assert any(line.startswith("2 writes of an earlier run wait in") for line in lines)
 
 
-def test_a_hurried_study_does_not_wait(
-    tmp_path: Path, quick: None, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("end", "said"),
+    [
+        (KeyboardInterrupt(), "1 write wait"),
+        # what waits is not sent: nobody is told that the same command does it
+        (StudyLost("it is another's"), "left out, as another driver has the study: 1 writes in "),
+    ],
+)
+def test_a_study_that_is_ended_does_not_wait(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: BaseException, said: str
 ) -> None:
-    """After Ctrl-C; the line about what waits is said, and the interrupt goes on its way."""
+    """The line about what waits is the last, and what ended the study goes on its way."""
     monkeypatch.setattr(courier_module, "PATIENCE", 600.0)
     lines: list[str] = []
-    down = study_store(FlakyClient(FakeStore(), always("before")))
-    with (
-        pytest.raises(KeyboardInterrupt),
-        outbox(down, "small", "7", tmp_path, lines.append) as opened,
-    ):
+    down = FlakyClient(FakeStore(), always("before"))
+    with pytest.raises(type(end)), driving(tmp_path, down, lines.append) as opened:
         opened.create_run("7", "first", {})
         opened.hurry()
         with pytest.raises(StoreAway):
             opened.read(lambda client: None)
-        raise KeyboardInterrupt
-    assert "1 write wait" in lines[-1]
+        raise end
+    assert said in lines[-1]
+    assert ("run the same command" in "".join(lines)) == isinstance(end, KeyboardInterrupt)
 
 
-def test_a_study_that_was_lost_is_not_told_to_run_again(tmp_path: Path, quick: None) -> None:
-    """What waits will not be sent: nobody is told that the same command sends it."""
-    lines: list[str] = []
-    down = study_store(FlakyClient(FakeStore(), always("before")))
-    with (
-        pytest.raises(StudyLost),
-        outbox(down, "small", "7", tmp_path, lines.append) as opened,
-    ):
-        opened.create_run("7", "first", {})
-        raise StudyLost("it is another's")
-    left = "left out, as another driver has the study: 1 writes in "
-    assert any(line.startswith(left) for line in lines)
-    assert not any("run the same command" in line for line in lines)
-
-
-def test_a_read_waits_for_a_store_that_is_away(tmp_path: Path, quick: None) -> None:
+def test_a_read_waits_for_a_store_that_is_away(tmp_path: Path) -> None:
     """And for one that stays away, a while; a fault of the question is raised at once."""
-    client = FlakyClient(FakeStore(), iter(["before", "after", "ok"]))
-    with outbox(study_store(client), "small", "7", tmp_path, print) as opened:
+    client = client_of(FakeStore(), "before", "after", "ok")
+    with driving(tmp_path, client) as opened:
         assert opened.read(lambda client: client.search_runs(["7"])) == []
         with pytest.raises(StoreError, match="not found"):
             opened.read(lambda client: client.get_run("none"))
@@ -307,102 +261,81 @@ def test_a_read_waits_for_a_store_that_is_away(tmp_path: Path, quick: None) -> N
         client.fates = iter(())
 
 
-def test_a_refused_write_of_the_thread_stops_the_study_at_its_next_write(
-    tmp_path: Path, quick: None
-) -> None:
-    """Numbers that cannot be written are not computed further."""
-    client = FlakyClient(FakeStore(), iter(["ok", "before", "refused"]))
+def test_a_refused_write_of_the_thread_stops_the_study_at_its_next_write(tmp_path: Path) -> None:
+    """Numbers that cannot be written are not computed further; the refused one stays on disk."""
+    client = client_of(FakeStore(), "ok", "before", "refused")
     with (
-        pytest.raises(StoreError, match="refused write 1"),
-        outbox(study_store(client), "small", "7", tmp_path, print) as opened,
+        pytest.raises(StoreError, match=r"refused write 1 of .*queue.sqlite3: no such") as raised,
+        driving(tmp_path, client) as opened,
     ):
         run_id = opened.create_run("7", "first", {})
         log(opened.writer, run_id, tags={"t": "u"})
         while True:
             log(opened.writer, run_id, tags={"t": "u"})
             time.sleep(0.01)
+    assert "geheim" not in str(raised.value)
     assert waiting_note(URI, "small", tmp_path)
 
 
-def test_a_request_that_arrives_late_makes_no_second_run(tmp_path: Path, quick: None) -> None:
-    """What was given up may still reach the store after its repetition."""
+def test_a_request_that_arrives_late_makes_no_second_run(tmp_path: Path) -> None:
+    """What was given up may still reach the store after its repetition.
+
+    Of two runs with one key, the one that was written to stays, also where the driver has died.
+    """
     store = FakeStore()
-    client = FlakyClient(store, iter(()))
-    with outbox(study_store(client), "small", "7", tmp_path, print) as opened:
+    client: Any = client_of(store)
+    with driving(tmp_path, client) as opened:
         run_id = opened.create_run("7", "first", {})
         client.create_run("7", 0, dict(store.runs[run_id].tags), "first")
         assert len(store.runs) == 2
     assert list(store.runs) == [run_id]
-
-
-def test_a_late_run_of_a_dead_driver_is_dropped_when_dead_runs_are_closed() -> None:
-    """Of two runs with one key, the one that was written to stays."""
-    store = FakeStore()
-    client: Any = FlakyClient(store, iter(()))
     tags = {Tag.RUN_KEY: "abc"}
-    late, own = (client.create_run("7", 0, tags, "first").info.run_id for _ in range(2))
+    _, own = (client.create_run("8", 0, tags, "first").info.run_id for _ in range(2))
     log(client, own, params={"p": 1})
-    close_dead_runs(client, "7")
-    assert list(store.runs) == [own]
-    assert store.runs[own].tags[Tag.STATE] == "INTERRUPTED"
-    assert late != own
+    close_dead_runs(client, "8")
+    assert store.runs[own].tags[Tag.STATE] == "INTERRUPTED" and len(store.runs) == 2
 
 
-def test_another_experiments_queue_is_an_error(tmp_path: Path, quick: None) -> None:
+def test_another_experiments_queue_is_an_error(tmp_path: Path) -> None:
     """Nothing is sent to the wrong place."""
-    down = study_store(FlakyClient(FakeStore(), always("before")))
-    with pytest.raises(StoreAway), outbox(down, "small", "7", tmp_path, print) as opened:
-        opened.create_run("7", "first", {})
+    left_by_a_driver(tmp_path)
     store = FakeStore()
     with (
         pytest.raises(StoreError, match=r"holds writes for experiment 7 .* this is experiment 8"),
-        outbox(study_store(FlakyClient(store, iter(()))), "small", "8", tmp_path, print),
+        driving(tmp_path, client_of(store), experiment="8"),
     ):
         pass
     assert not store.runs
 
 
-def test_what_a_replaced_driver_left_is_set_aside(tmp_path: Path, quick: None) -> None:
+def test_what_a_replaced_driver_left_is_set_aside(tmp_path: Path) -> None:
     """Another driver has run it again, so that it would be there twice; the last one's is sent."""
     store, lines = FakeStore(), list[str]()
-    for own, before in (("first", ()), ("second", ("other",))):
-        down = study_store(FlakyClient(store, always("before")))
-        drivers = Drivers(own, before)
-        with (
-            pytest.raises(StoreAway),
-            outbox(down, "small", "7", tmp_path, lines.append, drivers) as opened,
-        ):
-            opened.create_run("7", own, {})
+    left_by_a_driver(tmp_path, "first")
+    left_by_a_driver(tmp_path, "second", ("other",), say=lines.append)
     file = tmp_path / FOLDER / FILE
     assert f"left out, and kept in {file}" in "".join(lines)
-    up = study_store(FlakyClient(store, iter(())))
-    with outbox(up, "small", "7", tmp_path, lines.append, Drivers("third", ("second", "other"))):
+    with driving(tmp_path, client_of(store), own="third", before=("second", "other")):
         assert [run.name for run in store.runs.values()] == ["second"]
     assert waiting_note(URI, "small", tmp_path) is None
     with closing(sqlite3.connect(file)) as base:
         assert base.execute("SELECT driver, left_out FROM writes").fetchall() == [("first", 1)]
 
 
-def test_what_is_refused_can_be_left_out_by_the_command_that_is_shown(
-    tmp_path: Path, quick: None
-) -> None:
+def test_what_is_refused_can_be_left_out_by_the_command_that_is_shown(tmp_path: Path) -> None:
     """The study goes on without it; it is kept, and so are the writes of other studies."""
     for study in ("small", "other"):
-        down = study_store(FlakyClient(FakeStore(), always("before")))
-        with pytest.raises(StoreAway), outbox(down, study, "7", tmp_path, print) as opened:
-            opened.create_run("7", "first", {})
+        left_by_a_driver(tmp_path, study=study)
     store = FakeStore()
-    with (
-        pytest.raises(StoreError) as raised,
-        outbox(study_store(FlakyClient(store, always("refused"))), "small", "7", tmp_path, print),
-    ):
+    refusing = FlakyClient(store, always("refused"))
+    with pytest.raises(StoreError) as raised, driving(tmp_path, refusing):
         pass
     shown = re.search('sqlite3 (.*) "(.*)"', str(raised.value))
     assert shown
     with closing(sqlite3.connect(shown[1])) as base, base:
         base.execute(shown[2])
     for study, runs in (("small", 0), ("other", 1)):
-        with outbox(study_store(FlakyClient(store, iter(()))), study, "7", tmp_path, print):
+        with driving(tmp_path, client_of(store), study=study):
             assert len(store.runs) == runs
     with closing(sqlite3.connect(shown[1])) as base:
         assert base.execute("SELECT study, left_out FROM writes").fetchall() == [("small", 1)]
@@ -415,23 +348,12 @@ def test_a_damaged_file_stops_no_plan(tmp_path: Path) -> None:
     assert "is damaged" in str(waiting_note(URI, "small", tmp_path))
 
 
-def test_what_waits_outlives_drivers_that_only_looked(tmp_path: Path, quick: None) -> None:
+def test_what_waits_outlives_drivers_that_only_looked(tmp_path: Path) -> None:
     """One was refused on another machine, one here; the writes are sent by who runs the study."""
     store = FakeStore()
-    down = study_store(FlakyClient(store, always("before")))
-    with (
-        pytest.raises(StoreAway),
-        outbox(down, "small", "7", tmp_path, print, Drivers("first")) as opened,
-    ):
-        opened.create_run("7", "first", {})
-    here = Drivers("second", ("elsewhere", "first"))
-    with (
-        pytest.raises(StoreAway),
-        outbox(down, "small", "7", tmp_path, print, here),
-    ):
-        pass
-    up = study_store(FlakyClient(store, iter(())))
-    last = Drivers("third", ("second", "elsewhere", "first"))
-    with outbox(up, "small", "7", tmp_path, print, last):
+    left_by_a_driver(tmp_path, "first")
+    left_by_a_driver(tmp_path, "second", ("elsewhere", "first"), write=False)
+    last = {"own": "third", "before": ("second", "elsewhere", "first")}
+    with driving(tmp_path, client_of(store), **last):  # type: ignore[arg-type]
         assert [run.name for run in store.runs.values()] == ["first"]
     assert waiting_note(URI, "small", tmp_path) is None
