@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from ray.tune.search import Searcher
+
 from harness.config.study_config import StudyConfig
 from harness.planning.fingerprints import Fingerprints
 from harness.planning.plan import Work, make_plan
@@ -11,6 +13,10 @@ from harness.tuning.searcher import StudySearcher
 from harness.worker.results import FINAL
 from tests.harness.fakes import truth
 
+KL = {"generator.kl_weight": [0.001 * n for n in range(1, 9)]}
+RANGE = {"generator.kl_weight": {"low": 1e-4, "high": 1.0, "log": True}}
+EMPTY = Ledger()
+
 
 def optuna_trials(searcher: StudySearcher) -> list[Any]:
     """What Optuna knows."""
@@ -18,23 +24,18 @@ def optuna_trials(searcher: StudySearcher) -> list[Any]:
     return searcher.sampler.trials
 
 
-KL = {"generator.kl_weight": [0.001, 0.01, 0.1, 1.0]}
-
-
-RANGE = {"generator.kl_weight": {"low": 1e-4, "high": 1.0, "log": True}}
-
-
 def works(study: StudyConfig, prints: Fingerprints) -> list[Work]:
     """What an empty ledger leaves to run."""
-    return list(make_plan(study, Ledger(), prints).work)
+    return list(make_plan(study, EMPTY, prints).work)
 
 
-def searcher_of(study: StudyConfig, prints: Fingerprints, **keys: Any) -> StudySearcher:
-    """The searcher of a first run."""
+def searcher_of(
+    study: StudyConfig, prints: Fingerprints, ledger: Ledger = EMPTY, **keys: Any
+) -> StudySearcher:
+    """The searcher of a run that finds this ledger."""
     make = SettingMaker(study, prints)
-    plan = make_plan(study, Ledger(), prints)
-    spare = enumerate_settings(study, make)
-    return StudySearcher(study, plan, Ledger(), make, spare, **keys)
+    plan = make_plan(study, ledger, prints)
+    return StudySearcher(study, plan, ledger, make, enumerate_settings(study, make), **keys)
 
 
 def done(searcher: StudySearcher, trial_id: str) -> dict[str, Any]:
@@ -42,3 +43,14 @@ def done(searcher: StudySearcher, trial_id: str) -> dict[str, Any]:
     work = searcher.work(trial_id)
     values = [truth(work.setting.config, seed) for seed in work.seeds]
     return {FINAL: [{"objective": 0.0, "selection": {"harmonic_mean": values}}]}
+
+
+def drive(searcher: StudySearcher, most: int = 100) -> list[Work]:
+    """Run everything, one trial after the other."""
+    ran = []
+    for number in map(str, range(most)):
+        if searcher.suggest(number) == Searcher.FINISHED:
+            return ran
+        searcher.on_trial_complete(number, done(searcher, number))
+        ran.append(searcher.work(number))
+    raise AssertionError("the searcher does not end")

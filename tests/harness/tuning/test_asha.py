@@ -13,9 +13,7 @@ from harness.tuning.places import Places
 from harness.tuning.worker_deaths import Deaths
 from harness.worker.results import EVALUATIONS, OBJECTIVE
 from tests.harness.fakes import make_study
-from tests.harness.tuning.searchers import works
-
-MANY = {"generator.kl_weight": [0.001 * n for n in range(1, 9)]}
+from tests.harness.tuning.searchers import KL, works
 
 
 class Trials:
@@ -32,16 +30,16 @@ class Trials:
             Places(1),
         )
 
-    def report(self, name: str, number: int, value: float | None) -> str:
-        """What becomes of a trial after an evaluation; value None: it may not be stopped."""
-        result = {} if value is None else {EVALUATIONS: number, OBJECTIVE: value}
+    def report(self, name: str, number: int, value: float) -> str:
+        """What becomes of a trial after an evaluation."""
+        result = {EVALUATIONS: number, OBJECTIVE: value}
         return self._halving.on_trial_result(None, SimpleNamespace(trial_id=name), result)
 
 
 @pytest.fixture
 def found(prints: Fingerprints) -> list[Work]:
     """Eight works of one study."""
-    return works(make_study(space=MANY), prints)
+    return works(make_study(space=KL), prints)
 
 
 def test_a_trial_that_lags_behind_is_stopped(found: list[Work]) -> None:
@@ -56,14 +54,6 @@ def test_a_trial_that_lags_behind_is_stopped(found: list[Work]) -> None:
         "b": "asha stopped it at evaluation 1: harmonic_mean 10.00",
         "c": "asha stopped it at evaluation 2: harmonic_mean 20.00",
     }
-
-
-def test_what_may_not_be_stopped_has_no_value_and_goes_on(found: list[Work]) -> None:
-    """Reference arms, say; and a result between two evaluations says nothing."""
-    trials = Trials(dict(zip("ab", found, strict=False)))
-    assert trials.report("a", 1, 60.0) == TrialScheduler.CONTINUE
-    assert trials.report("b", 1, None) == TrialScheduler.CONTINUE
-    assert not trials.stopped
 
 
 def test_a_setting_that_runs_again_is_not_judged_twice(found: list[Work]) -> None:

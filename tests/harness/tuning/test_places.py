@@ -2,7 +2,6 @@
 
 from collections.abc import Set
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 from ray.tune.schedulers import FIFOScheduler
@@ -58,14 +57,6 @@ def test_an_idle_worker_goes_to_the_trial_that_has_none() -> None:
     assert scheduler.choose_trial_to_run(controller) is None
 
 
-def test_where_tune_does_not_show_workers_the_first_trial_is_chosen() -> None:
-    """As Tune does by itself."""
-    found = trials(runs="RUNNING", starts="PENDING", waits="PENDING")
-    controller: Any = SimpleNamespace(get_trials=lambda: found)
-    scheduler = Unhalved(Deaths(frozenset), Places(2))
-    assert scheduler.choose_trial_to_run(controller) is found[1]
-
-
 def test_the_first_trials_are_given_out_together_and_then_one_waits(prints: Fingerprints) -> None:
     """One for each place; one more when all of these have theirs; one for each place that ends."""
     searcher = searcher_of(make_study(space=KL, concurrency=None), prints, places=2)
@@ -87,8 +78,7 @@ def test_the_first_trials_are_given_out_together_and_then_one_waits(prints: Fing
 @pytest.mark.parametrize("joined", [1, 3])
 def test_nodes_that_join_are_found_work(prints: Fingerprints, joined: int) -> None:
     """Each trial that gets a place lets another one wait, however many places were known."""
-    studied = {"generator.kl_weight": [0.001 * n for n in range(1, 9)]}
-    searcher = searcher_of(make_study(space=studied, concurrency=None), prints, places=1)
+    searcher = searcher_of(make_study(space=KL, concurrency=None), prints, places=1)
     names = [str(n) for n in range(2 + joined)]
     found: list[FakeTrial] = []
     for name in names:
