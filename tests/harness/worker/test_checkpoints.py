@@ -9,7 +9,7 @@ import pytest
 
 from harness.checkpoint_storage import Storage
 from harness.worker.checkpoints import Checkpoints, checkpoint_name
-from harness.worker.results import EPOCHS, FAILED, FINAL
+from harness.worker.results import EPOCHS, FINAL
 from harness.worker.spec import trial_spec
 from harness.worker.worker import Worker
 from ship.metrics import EpochMetrics
@@ -18,7 +18,7 @@ from ship.training.state import CheckpointError
 from ship.trial_config import TrialConfig
 from tests.harness.fakes import EPOCHS as SELECTION_EPOCHS
 from tests.harness.fakes import AnalyticRun, make_method
-from tests.harness.worker.workers import make_worker
+from tests.harness.worker.workers import finish, make_worker
 
 NAME = checkpoint_name("key", (0, 1))
 
@@ -57,14 +57,6 @@ def spec(name: str = NAME) -> dict[str, Any]:
     return trial_spec(TrialConfig(), (0, 1), True, name)
 
 
-def results(worker: Worker) -> list[dict[str, Any]]:
-    """All that are left."""
-    found = [worker.step()]
-    while not found[-1].get("done"):
-        found.append(worker.step())
-    return found
-
-
 def said(found: Sequence[dict[str, Any]]) -> list[Any]:
     """The epochs that results brought, one after the other."""
     return [epoch for result in found for epoch in result[EPOCHS]]
@@ -72,30 +64,27 @@ def said(found: Sequence[dict[str, Any]]) -> list[Any]:
 
 @pytest.mark.parametrize("steps", range(1, SELECTION_EPOCHS + 1))
 def test_another_worker_goes_on(tmp_path: Path, storage: Storage, steps: int) -> None:
-    """It says again what was reported, computes the rest alone, and ends with the same numbers."""
-    whole = results(worker_of(tmp_path, Storage(str(tmp_path), "other")))
+    """It says again what was reported, computes the rest alone, and ends with the same numbers.
+
+    A trial costs what all its parts took.
+    """
+    whole = finish(worker_of(tmp_path, Storage(str(tmp_path), "other")))
     first = worker_of(tmp_path, storage)
+    first._seconds = 1000.0
     for _ in range(steps):
         first.step()
-    found = results(worker_of(tmp_path, storage))
+    found = finish(worker_of(tmp_path, storage))
     assert said(found) == said(whole)
     for name in ("test", "selection", "selection_epoch", "objective", "cost/text_tokens"):
         assert found[-1][FINAL][0][name] == whole[-1][FINAL][0][name]
+    assert found[-1][FINAL][0]["cost/seconds"] > 1000
     assert f"went on behind {1 + steps} epochs" in (tmp_path / "log").read_text()
-
-
-def test_time_before_counts(tmp_path: Path, storage: Storage) -> None:
-    """A trial costs what all its parts took."""
-    first = worker_of(tmp_path, storage)
-    first._seconds = 1000.0
-    first.step()
-    assert results(worker_of(tmp_path, storage))[-1][FINAL][0]["cost/seconds"] > 1000
 
 
 def test_the_next_trial_of_a_worker_drops_the_last_ones(tmp_path: Path, storage: Storage) -> None:
     """A worker is given another trial when what became of the last one is on record."""
     worker = worker_of(tmp_path, storage)
-    results(worker)
+    finish(worker)
     assert storage.read(NAME) is not None
     worker.begin(spec("another"))
     assert storage.read(NAME) is None
@@ -108,7 +97,7 @@ def test_none_are_written_before_it_is_time(tmp_path: Path, storage: Storage) ->
         worker.step()
         assert storage.read(NAME) is None
     worker_of(tmp_path, storage).step()
-    results(worker_of(tmp_path, storage, None))
+    finish(worker_of(tmp_path, storage, None))
     assert "went on behind" in (tmp_path / "log").read_text()
 
 
@@ -155,65 +144,59 @@ def test_damaged_checkpoints_cost_no_more_than_the_time(
     }[damage]
     storage.write(NAME, made)
     with caplog.at_level(logging.WARNING):
-        found = results(worker_of(tmp_path, storage, None))
+        found = finish(worker_of(tmp_path, storage, None))
     assert FINAL in found[-1]
     assert "went on" not in (tmp_path / "log").read_text()
     assert len([r for r in caplog.records if "is of no use" in r.message]) == 1
     assert storage.read(NAME) is None
 
 
-def test_a_checkpoint_that_does_not_fit_starts_again(tmp_path: Path, storage: Storage) -> None:
-    """What the method refuses, it has reported nothing of."""
-    worker_of(tmp_path, storage).step()
-    found = results(worker_of(tmp_path, storage, None, refusing(tmp_path)))
-    assert FINAL in found[-1]
-    assert FAILED not in found[-1]
-    assert said(found) == said(results(worker_of(tmp_path, Storage(str(tmp_path), "other"))))
-
-
-def test_a_storage_that_fails_costs_the_trial_nothing(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("removable", [True, False])
+def test_a_checkpoint_that_does_not_fit_starts_again(
+    tmp_path: Path, storage: Storage, monkeypatch: pytest.MonkeyPatch, removable: bool
 ) -> None:
+    """What the method refuses, it has reported nothing of; it is read once.
+
+    Credentials may read and write alone.
+    """
+    worker_of(tmp_path, storage).step()
+    if not removable:
+        monkeypatch.setattr(Storage, "delete", fail_with(PermissionError("not allowed")))
+    found = finish(worker_of(tmp_path, storage, None, refusing(tmp_path)))
+    assert FINAL in found[-1]
+    assert said(found) == said(finish(worker_of(tmp_path, Storage(str(tmp_path), "other"))))
+
+
+def fail_with(error: Exception) -> Callable[..., Any]:
+    """A method that raises."""
+
+    def fail(*_: Any) -> Any:
+        raise error
+
+    return fail
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "error"),
+    [
+        (Storage, "write", OSError("in the way")),
+        (Checkpoint, "to_bytes", MemoryError()),  # its worker would else be taken for dead
+        (Storage, "read", OSError("in the way")),
+    ],
+)
+def test_trouble_with_checkpoints_costs_the_trial_nothing(
+    tmp_path: Path, storage: Storage, caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch, owner: type, name: str, error: Exception,
+) -> None:  # fmt: skip
     """It could not go on from there, that is all."""
-    (tmp_path / "file").write_text("in the way")
-    broken = Storage(str(tmp_path / "file"), "study")
+    monkeypatch.setattr(owner, name, fail_with(error))
     with caplog.at_level(logging.WARNING):
-        assert FINAL in results(worker_of(tmp_path, broken))[-1]
-    assert any("could not be written" in record.message for record in caplog.records)
+        assert FINAL in finish(worker_of(tmp_path, storage))[-1]
+    told = "cannot be read" if name == "read" else "could not be written"
+    assert any(told in record.message for record in caplog.records)
 
 
 def test_names_tell_trials_apart() -> None:
     """By setting, by seeds, and by their order."""
-    names = {
-        checkpoint_name("a", (0, 1)),
-        checkpoint_name("a", (1, 0)),
-        checkpoint_name("a", (0, 1, 2)),
-        checkpoint_name("b", (0, 1)),
-    }
-    assert len(names) == 4
-
-
-def test_one_that_does_not_fit_and_cannot_be_removed_is_read_once(
-    tmp_path: Path, storage: Storage, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As with credentials that may read and write alone; else the trial would begin for ever."""
-    worker_of(tmp_path, storage).step()
-
-    def delete(self: Storage, name: str) -> None:
-        raise PermissionError("not allowed")
-
-    monkeypatch.setattr(Storage, "delete", delete)
-    assert FINAL in results(worker_of(tmp_path, storage, None, refusing(tmp_path)))[-1]
-
-
-def test_a_checkpoint_that_takes_too_much_memory_costs_the_trial_nothing(
-    tmp_path: Path, storage: Storage, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Its worker would else be taken for dead."""
-
-    def to_bytes(self: Checkpoint) -> bytes:
-        raise MemoryError
-
-    monkeypatch.setattr(Checkpoint, "to_bytes", to_bytes)
-    assert FINAL in results(worker_of(tmp_path, storage))[-1]
-    assert storage.read(NAME) is None
+    trials = [("a", (0, 1)), ("a", (1, 0)), ("a", (0, 1, 2)), ("b", (0, 1))]
+    assert len({checkpoint_name(*trial) for trial in trials}) == 4

@@ -1,6 +1,5 @@
 """A worker in this process."""
 
-import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,19 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness.worker.results import (
-    EPOCHS,
-    EVALUATIONS,
-    FAILED,
-    FINAL,
-    LOAD,
-    OBJECTIVE,
-)
+from harness.worker.results import EPOCHS, EVALUATIONS, FAILED, FINAL, OBJECTIVE
 from harness.worker.spec import feature_key, target_key, trial_spec
 from harness.worker.trainable import ShipTrainable
 from reports.contract import Failure
 from ship.metrics import EpochMetrics
-from ship.trial_config import TrialConfig
 from tests.harness.fakes import FakeClip, load_other_weights, truth
 from tests.harness.worker.workers import CONFIG, analytic, finish, items, make_worker
 
@@ -58,50 +49,23 @@ def test_slow_epochs_travel_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     assert max(counts) <= 2
 
 
-def test_the_final_result_has_every_seed_and_the_cost(tmp_path: Path) -> None:
-    """Selection values are those of the chosen epoch."""
-    (final,) = finish(make_worker(analytic(tmp_path), objective="joint_new"))[-1][FINAL]
-    values = [truth(CONFIG, 0), truth(CONFIG, 1)]
-    assert final["test"]["new"] == pytest.approx(values)
-    assert final["selection"]["joint_new"] == pytest.approx(values)
-    assert final["objective"] == pytest.approx(sum(values) / 2)
-    assert final["selection_epoch"] == [3, 3]
-    assert not any(name.startswith("selection") for name in final["test"])
-    assert final["cost/text_tokens"] == 100
-    assert final["cost/seconds"] >= 0
-    json.dumps(final)
-
-
-def test_values_of_seeds_travel_where_they_are_asked_for(tmp_path: Path) -> None:
-    """Tune keeps a trial's last result: unasked it has means alone, and no load."""
-    for asked in (False, True):
-        keys = {"seed_curves": asked, "system_metrics": asked}
-        (first, *_) = finish(make_worker(analytic(tmp_path), record=keys))
-        for epoch in first[EPOCHS]:
-            means, seeds = epoch["means"], epoch["seeds"]
-            expected = {name: pytest.approx(sum(seeds[name]) / 2) for name in means if asked}
-            assert {name: means[name] for name in seeds} == expected
-        assert (LOAD in first) == asked
-
-
-def test_a_worker_serves_the_next_trial_with_the_backbone_it_has(tmp_path: Path) -> None:
-    """The last two backbones are kept."""
+def test_the_last_two_backbones_are_kept_by_name_and_precision(tmp_path: Path) -> None:
+    """A worker serves the next trial with what it has."""
     loaded = []
 
     def load(name: str, device: str, precision: str) -> FakeClip:
-        loaded.append(name)
+        loaded.append((name, precision))
         return FakeClip(name)
 
     worker = make_worker(analytic(tmp_path), load_backbone=load)
-    worker._features = dict.fromkeys(
-        [feature_key(CONFIG.model_copy(update={"backbone": b})) for b in ("pocket", "A:b", "C:d")],
-        worker._features[feature_key(CONFIG)],
-    )
-    for name in ("pocket", "A:b", "pocket", "C:d", "pocket", "A:b"):
-        config = CONFIG.model_copy(update={"backbone": name})
+    (features,) = worker._features.values()
+    asked = [("A:b", "fp32"), ("pocket", "fp32"), ("pocket", "bf16"), ("A:b", "fp32")]
+    for name, precision in [*asked[1:2], *asked[:2], *asked[1:]]:
+        config = CONFIG.model_copy(update={"backbone": name, "precision": precision})
+        worker._features = {feature_key(config): features}
         worker.begin(trial_spec(config, (5,), True))
         assert len(finish(worker)[-1][FINAL][0]["test"]["base"]) == 1
-    assert loaded == ["pocket", "A:b", "C:d", "A:b"]
+    assert loaded == [("pocket", "fp32"), *asked[:1], *asked[2:]]
 
 
 def test_targets_reach_the_trial_by_name() -> None:
@@ -116,26 +80,10 @@ def test_targets_reach_the_trial_by_name() -> None:
     worker = make_worker(run_trial, config)
     worker._features = {
         **worker._features,
-        **{target_key(config, name): f"features of {name}" for name in ("b", "c")},
+        **{target_key(config, name): f"features of {name}" for name in "bc"},
     }
     finish(worker)
     assert seen == {"b": "features of b", "c": "features of c"}
-
-
-def test_a_backbone_is_kept_by_its_precision(tmp_path: Path) -> None:
-    """The same weights in another precision are loaded apart."""
-    loaded = []
-
-    def load(name: str, device: str, precision: str) -> FakeClip:
-        loaded.append((name, precision))
-        return FakeClip(name)
-
-    worker = make_worker(analytic(tmp_path), load_backbone=load)
-    finish(worker)
-    half = CONFIG.model_copy(update={"precision": "bf16"})
-    worker.begin(trial_spec(half, (5,), True))
-    finish(worker)
-    assert loaded == [("pocket", "fp32"), ("pocket", "bf16")]
 
 
 def test_a_backbone_that_cannot_be_loaded_fails_its_trial() -> None:
@@ -148,24 +96,14 @@ def test_a_backbone_that_cannot_be_loaded_fails_its_trial() -> None:
     assert last[FAILED][0]["reason"] == "ValueError: no weights for pocket (before its first epoch)"
 
 
-def test_a_spec_survives_the_journey() -> None:
-    """Everything that decides a number arrives."""
-    config = TrialConfig.model_validate({"finetuner": "tip_adapter", "max_classes": 8, "views": 0})
-    spec = json.loads(trial_spec(config, (3, 5), False)["spec"])
-    assert TrialConfig.model_validate_json(json.dumps(spec["trial"])) == config
-    assert spec["seeds"] == [3, 5]
-
-
 def test_a_node_with_other_weights_fails_its_trials(tmp_path: Path) -> None:
     """They would be trained on features of the one backbone with the text tower of the other."""
-    given = {"load_backbone": load_other_weights, "backbone": "weights-of-pocket"}
-    worker = make_worker(analytic(tmp_path), **given)
-    (result,) = finish(worker)
+    given = {"backbone": "weights-of-pocket"}
+    assert finish(make_worker(analytic(tmp_path), **given))[-1][FINAL]
+    (result,) = finish(make_worker(analytic(tmp_path), load_backbone=load_other_weights, **given))
     (failed,) = result[FAILED]
     assert failed["failure"] is Failure.ERROR
     assert "backbone pocket has other weights on this node than its" in failed["reason"]
-    worker = make_worker(analytic(tmp_path), backbone="weights-of-pocket")
-    assert finish(worker)[-1][FINAL]
 
 
 @pytest.mark.parametrize(
