@@ -1,4 +1,4 @@
-"""What is shown: a table on a terminal, lines elsewhere."""
+"""What is shown: a table on a terminal, lines elsewhere; no text that is shown is obeyed."""
 
 import io
 import re
@@ -6,37 +6,47 @@ import re
 import pytest
 from rich.console import Console
 
+from harness.errors import UserError
+from harness.planning.settings import label_of
 from harness.progress.board import Board, TrialView
 from harness.progress.extraction import reporter
-from harness.progress.trials import LiveView, PlainView, make_view
+from harness.progress.trials import LiveView, PlainView, line_printer, make_view
+from harness.store.errors import StoreError
 from harness.wording import clock
 from reports.contract import State
+
+# somebody else's text, and how it is shown
+CLEAR = "a\x1b[2J[bold]b\r\u202e"
+SHOWN = r"a\x1b[2J[bold]b\r\u202e"
 
 
 def make_console(terminal: bool) -> tuple[Console, io.StringIO]:
     """A console that writes to memory."""
     out = io.StringIO()
-    return Console(file=out, force_terminal=terminal, width=100, color_system=None), out
+    return Console(file=out, force_terminal=terminal, width=200, color_system=None), out
 
 
-def play(view: PlainView | LiveView) -> None:
-    """Three trials: one complete, one failed, one still running."""
-    with view:
-        for name in ("one", "two", "three"):
-            view.start(name, TrialView(f"n_ctx={name}", 2))
+def shown(terminal: bool) -> str:
+    """Three trials: one complete, one failed, one still running; and a line beside them."""
+    console, out = make_console(terminal)
+    with make_view(console, 6, 3) as view:
+        for name in ("one", "two", CLEAR):
+            view.start(name, TrialView(label_of({"n_ctx": name}), 2))
         view.progress("one", "selection 5", 0.5, 61.0)
         view.progress("one", "", 1.0, 62.25)
         view.end("one", State.COMPLETE, "")
-        view.end("two", State.FAIL, "NonFiniteLoss: [loss] is nan")
-        view.progress("three", "selection 1", 0.5, None)
+        view.end("two", State.FAIL, f"NonFiniteLoss: [loss] is nan {CLEAR}")
+        view.progress(CLEAR, "selection 1", 0.5, None)
+        line_printer(console)(CLEAR)
+    assert "\x1b[2J" not in out.getvalue().replace("\x1b[2K", "")
+    assert out.getvalue().count(SHOWN) >= 3
+    return out.getvalue()
 
 
 def test_plain_lines_are_one_an_event() -> None:
     """Starts and ends, with counts, objective, reason and no markup."""
-    console, out = make_console(terminal=False)
-    play(PlainView(console, Board(6, 3)))
-    lines = out.getvalue().splitlines()
-    assert len(lines) == 5
+    lines = shown(terminal=False).splitlines()
+    assert len(lines) == 6
     assert re.match(r"\[1/3\] complete +n_ctx=one +objective 62\.25 +\d\.\d s", lines[3])
     assert "NonFiniteLoss: [loss] is nan" in lines[4]
     assert "objective" not in lines[4]
@@ -44,18 +54,16 @@ def test_plain_lines_are_one_an_event() -> None:
 
 def test_the_live_table_shows_every_trial() -> None:
     """State, stage, objective, and a bar over the study."""
-    console, out = make_console(terminal=True)
-    play(LiveView(console, Board(6, 3)))
-    text = out.getvalue()
+    text = shown(terminal=True)
     for word in ("setting", "n_ctx=one", "COMPLETE", "62.25", "FAIL", "RUNNING", "selection 1"):
         assert word in text
     assert "2/3" in text
 
 
-def test_the_view_suits_the_output() -> None:
-    """A table needs a terminal."""
-    assert isinstance(make_view(make_console(terminal=True)[0], 1, 1), LiveView)
-    assert isinstance(make_view(make_console(terminal=False)[0], 1, 1), PlainView)
+def test_an_error_is_as_many_lines_as_it_has() -> None:
+    """And what a server has answered clears no screen."""
+    assert str(UserError(f"x: {CLEAR}\ny")) == f"x: {SHOWN}\ny"
+    assert str(StoreError(f"x: {CLEAR}")) == f"x: {SHOWN}"
 
 
 def test_the_estimate_weighs_trials_by_seeds(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -112,30 +120,18 @@ def test_clock(seconds: float, text: str) -> None:
     assert clock(seconds) == text
 
 
-def test_feature_extraction_says_little_where_it_is_no_terminal() -> None:
-    """A line at the start and one a quarter."""
-    console, out = make_console(terminal=False)
-    with reporter("features: emoji through pocket", console) as report:
+@pytest.mark.parametrize("terminal", [False, True])
+def test_feature_extraction_says_little(terminal: bool) -> None:
+    """A line at the start and one a quarter, or a bar; nothing of features that are cached."""
+    console, out = make_console(terminal)
+    with reporter("features: emoji", console):
+        pass
+    assert "features" not in out.getvalue()
+    with reporter("features: emoji", console) as report:
         for done in range(1001):
             report(done, 1000)
-    lines = out.getvalue().splitlines()
-    assert lines[0] == "features: emoji through pocket: 0/1000"
-    assert len(lines) == 5
-
-
-def test_feature_extraction_shows_nothing_when_cached() -> None:
-    """Nothing was reported, so nothing is shown."""
-    for terminal in (True, False):
-        console, out = make_console(terminal)
-        with reporter("features", console):
-            pass
-        assert "features" not in out.getvalue()
-
-
-def test_feature_extraction_has_a_bar_on_a_terminal() -> None:
-    """With counts and the time left."""
-    console, out = make_console(terminal=True)
-    with reporter("features", console) as report:
-        report(1, 4)
-        report(4, 4)
-    assert "4/4" in out.getvalue()
+    if terminal:
+        assert "1000/1000" in out.getvalue()
+    else:
+        quarters = [f"features: emoji: {done}/1000" for done in range(0, 1001, 250)]
+        assert out.getvalue().splitlines() == quarters
