@@ -6,10 +6,12 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from harness.config.load import parse_study
 from harness.config.study_config import StudyConfig
@@ -169,6 +171,14 @@ def fake_extract(
     report(0, 8)
     report(8, 8)
     return FakeFeatures(pictures.name, np.zeros((8, 1 + views, 4), dtype=np.float32))
+
+
+def draw_pictures(folder: Path) -> None:
+    """Eight classes of eight small pictures, each of one colour."""
+    for label, place in product(range(8), repeat=2):
+        path = folder / "few" / f"thing {label}" / f"{place}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (40, 40), (30 * label, 8 * place, 100)).save(path)
 
 
 def make_method(log: Path, behave: Behaviour | None = None) -> Method:

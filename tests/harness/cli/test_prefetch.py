@@ -7,7 +7,7 @@ import torchvision.datasets
 
 from ship.clip import FrozenCLIP
 from tests.harness.cli.conftest import invoke
-from tests.harness.gpu_driver import draw
+from tests.harness.fakes import draw_pictures
 from tests.ship.datasets.conftest import save_picture
 
 SPACE = ("--space", "prompt_len")
@@ -26,7 +26,7 @@ def test_a_packaged_study_has_everything_already(tmp_path: Path) -> None:
 
 def test_features_are_extracted_once(tmp_path: Path) -> None:
     """They lie in the cache, where the study will find them; the same command has nothing to do."""
-    draw(tmp_path)
+    draw_pictures(tmp_path)
     arguments = ("--set", "dataset=image_folder:few", "--data-root", str(tmp_path))
     cache = tmp_path / "cache"
     outputs = []
