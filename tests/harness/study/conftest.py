@@ -1,12 +1,15 @@
 """Studies in processes of their own, none of which outlives its test."""
 
+import shutil
 import signal
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.harness.conftest import Bench
+from tests.harness.servers import MlflowServer
 from tests.harness.study.drivers import Driver
 
 
@@ -26,3 +29,18 @@ def drive(bench: Bench) -> Iterator[Callable[..., Driver]]:
             driver.process.wait()
         if driver.process.stdout is not None:
             driver.process.stdout.close()
+
+
+@pytest.fixture
+def served(empty_store: Path, tmp_path: Path) -> Iterator[Callable[[Path], Bench]]:
+    """Gives a bench on a tracking server that keeps runs' files in the given folder."""
+    shutil.copy(empty_store, tmp_path / "served.db")
+    started: list[MlflowServer] = []
+
+    def start(files: Path) -> Bench:
+        started.append(MlflowServer(f"sqlite:///{tmp_path}/served.db", tmp_path, str(files)))
+        return Bench(started[-1].uri, tmp_path / "log", tmp_path / "cache")
+
+    yield start
+    for server in started:
+        server.kill()

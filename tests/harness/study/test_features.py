@@ -32,14 +32,13 @@ def make_prints(folder: Path) -> Fingerprints:
 @pytest.mark.parametrize("sampler", ["grid", "random"])
 def test_one_feature_set_a_combination(tmp_path: Path, sampler: str) -> None:
     """Whether the settings are known or still to be proposed."""
-    space = {"views": [0, 2], "generator.n_ctx": [1, 2]}
-    study = make_study(space=space, sampler=sampler, trials=None if sampler == "grid" else 4)
-    study = study.model_copy(
-        update={"space": {**study.space, "dataset": Factor(choices=("emoji", "b"), baseline="b")}}
-    )
-    plan = make_plan(study, Ledger(), make_prints(tmp_path))
-    found = {(need.dataset, need.views) for need in needed(study, plan)}
-    assert found == {("emoji", 0), ("emoji", 2), ("b", 0), ("b", 2)}
+    study = make_study(sampler=sampler, trials=None if sampler == "grid" else 4)
+    levels = {"views": (0, 2), "dataset": ("emoji", "b"), "image_precision": ("fp32", "bf16")}
+    space = {name: Factor(choices=both, baseline=both[1]) for name, both in levels.items()}
+    study = study.model_copy(update={"space": {**study.space, **space}})
+    needs = needed(study, make_plan(study, Ledger(), make_prints(tmp_path)))
+    found = [(need.views, need.dataset, need.image_precision) for need in needs]
+    assert sorted(found) == sorted(product(*levels.values()))
 
 
 def test_targets_need_their_test_pictures_alone(tmp_path: Path) -> None:
@@ -55,35 +54,29 @@ def test_targets_need_their_test_pictures_alone(tmp_path: Path) -> None:
     assert len({need.key for need in needed(study, plan)}) == 3
 
 
-def test_another_target_is_another_setting(tmp_path: Path) -> None:
-    """The pictures of the targets are part of what a result rests on."""
-    study = make_study(space={"shots": [1]})
-    keys = set()
-    for targets in ((), ("b",), ("c",), ("b", "c")):
-        trial = study.trial.model_copy(update={"targets": targets})
-        plan = make_plan(study.model_copy(update={"trial": trial}), Ledger(), make_prints(tmp_path))
-        keys |= {setting.key for setting in plan.settings}
-    assert len(keys) == 4
-
-
-def test_a_backbone_is_loaded_once_for_all_its_data_sets(tmp_path: Path) -> None:
-    """And its fingerprint is remembered on the way."""
+def test_a_backbone_is_loaded_once_for_all_its_features(tmp_path: Path) -> None:
+    """It is told in which precision to encode, and its fingerprint is remembered on the way."""
     loaded: list[str] = []
 
     def load(name: str, device: str) -> FakeClip:
         loaded.append(name)
         return FakeClip(name)
 
-    method = replace(make_method(tmp_path / "log"), load_backbone=load)
+    def extract(clip: FakeClip, *rest: Any) -> Any:
+        return clip.fingerprint, clip.image_precision
+
+    method = replace(make_method(tmp_path / "log"), load_backbone=load, extract=extract)
     prints = Fingerprints(method, None, tmp_path / "cache")
+    asked = list(product(("a", "b"), ("pocket", "RN50:openai"), ("fp32", "bf16")))
     needs = [
-        Need(f"{backbone} {dataset}", backbone, "fp32", dataset, 2)
-        for dataset in ("a", "b")
-        for backbone in ("pocket", "RN50:openai")
+        Need(f"{name} {backbone} {precision}", backbone, precision, name, 2)
+        for name, backbone, precision in asked
     ]
-    console = Console(quiet=True)
-    features = prepare_features(needs, prints, method, tmp_path, console)
-    assert len(features) == 4
+    features = prepare_features(needs, prints, method, tmp_path, Console(quiet=True))
+    assert features == {
+        f"{name} {backbone} {precision}": (f"weights-of-{backbone}", precision)
+        for name, backbone, precision in asked
+    }
     assert sorted(loaded) == ["RN50:openai", "pocket"]
     again = Fingerprints(method, None, tmp_path / "cache")
     assert again.backbone("RN50:openai") == "weights-of-RN50:openai"
@@ -182,25 +175,3 @@ def test_a_fingerprint_that_was_not_sealed_is_not_believed(tmp_path: Path, kept:
     assert make_prints(tmp_path).backbone("pocket") == "weights-of-pocket"
     path.write_text("[" * 100_000)
     assert make_prints(tmp_path).backbone("pocket") == "weights-of-pocket"
-
-
-def test_pictures_in_another_precision_are_features_of_their_own(tmp_path: Path) -> None:
-    """One set each, through a backbone that is told which, and that is loaded once."""
-    study = make_study(space={"shots": [1, 2]})
-    factor = Factor(choices=("fp32", "bf16"), baseline="fp32")
-    study = study.model_copy(update={"space": {**study.space, "image_precision": factor}})
-    prints = make_prints(tmp_path)
-    needs = needed(study, make_plan(study, Ledger(), prints))
-    assert sorted(need.image_precision for need in needs) == ["bf16", "fp32"]
-    told: list[tuple[int, str]] = []
-
-    def extract(clip: FakeClip, *rest: Any) -> str:
-        told.append((id(clip), clip.image_precision))
-        return clip.image_precision
-
-    method = replace(prints.method, extract=extract)
-    found = prepare_features(needs, prints, method, tmp_path, Console(quiet=True))
-    assert {need.image_precision: found[need.key] for need in needs} == {
-        "fp32": "fp32", "bf16": "bf16",
-    }  # fmt: skip
-    assert len({clip for clip, _ in told}) == 1

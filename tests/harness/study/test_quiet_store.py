@@ -1,12 +1,12 @@
 """Between two lines of progress there is no word of MLflow, nor of what it stands on."""
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.harness.conftest import Bench
-from tests.harness.servers import MlflowServer
 from tests.harness.study.drivers import HERE, Driver
 
 # What a study of the driver prints.
@@ -30,10 +30,6 @@ def test_a_store_that_is_made_on_the_way_is_quiet(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_server_is_quiet(tmp_path: Path) -> None:
+def test_a_server_is_quiet(served: Callable[[Path], Bench], tmp_path: Path) -> None:
     """Its client would print the address of each run that ends, and bars for files."""
-    server = MlflowServer(f"sqlite:///{tmp_path}/served.db", tmp_path)
-    try:
-        assert strange_lines(Bench(server.uri, tmp_path / "log", tmp_path / "cache")) == []
-    finally:
-        server.kill()
+    assert strange_lines(served(tmp_path / "files")) == []

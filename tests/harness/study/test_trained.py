@@ -1,9 +1,9 @@
-"""A study with save: true: what its runs keep, on a real Ray, with ship's own method."""
+"""A study with save: true: what its runs keep, with ship's own method."""
 
 import io
 import re
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,22 +20,10 @@ from ship.features.feature_set import FeatureSet
 from ship.trial import TrainedError
 from tests.harness.conftest import Bench
 from tests.harness.fakes import fake_pictures, make_study
-from tests.harness.servers import MlflowServer
 from tests.ship.conftest import build_features
 from tests.ship.trial.cases import COOP, VAE
 
 DOCS = Path(__file__).parents[3] / "docs"
-
-
-@dataclass(frozen=True)
-class Extract:
-    """Features that are made up, in place of a dataset's."""
-
-    features: FeatureSet
-
-    def __call__(self, *_: Any) -> FeatureSet:
-        """The same for every dataset."""
-        return self.features
 
 
 @pytest.fixture(scope="module")
@@ -59,8 +47,8 @@ def study(**keys: Any) -> StudyConfig:
 
 def run(bench: Bench, features: FeatureSet, asked: StudyConfig) -> Any:
     """The study, run with ship's method on these features."""
-    method = replace(Method(), extract=Extract(features), load_dataset=fake_pictures, timed=False)
-    return bench.run(asked, method=method)
+    given = {"extract": lambda *_: features, "load_dataset": fake_pictures}
+    return bench.run(asked, method=replace(Method(), **given, timed=False))
 
 
 def answers(bench: Bench, run_id: str) -> pl.DataFrame:
@@ -69,7 +57,7 @@ def answers(bench: Bench, run_id: str) -> pl.DataFrame:
     return pl.read_parquet(io.BytesIO(Path(path).read_bytes()))
 
 
-def check_runs(bench: Bench, features: FeatureSet, clip: FrozenCLIP, store: str) -> None:
+def check_runs(bench: Bench, features: FeatureSet, clip: FrozenCLIP) -> None:
     """Each run's fine-tuners give exactly the right answers that the run keeps."""
     runs = bench.trials()
     assert len(runs) == 2
@@ -77,9 +65,8 @@ def check_runs(bench: Bench, features: FeatureSet, clip: FrozenCLIP, store: str)
         held = answers(bench, one.info.run_id)
         labels, seen = held["class_id"].to_list(), torch.tensor(held["seen"].to_list())
         for seed in (0, 1):
-            loaded = harness.load_trained(
-                f"runs:/{one.info.run_id}", seed, clip=clip, tracking_uri=store
-            )
+            place = f"runs:/{one.info.run_id}"
+            loaded = harness.load_trained(place, seed, clip=clip, tracking_uri=bench.uri)
             weight = one.data.params["generator.kl_weight"]
             assert loaded.config.generator.kl_weight == float(weight)  # type: ignore[union-attr]
             logits = loaded.logits(torch.tensor(features.test))
@@ -95,19 +82,19 @@ def test_each_run_keeps_what_it_trained(
 ) -> None:
     """Setting by setting and seed by seed."""
     assert run(bench, pictures, study()).complete
-    check_runs(bench, pictures, pocket, bench.uri)
+    check_runs(bench, pictures, pocket)
     client = bench.store().client
     run_id = bench.trials()[0].info.run_id
-    files = [file.path for file in client.list_artifacts(run_id, "trained")]
-    names = ("seed_0.safetensors", "seed_1.safetensors", "trained.json")
-    assert files == [f"trained/{name}" for name in names]
+    files = [Path(file.path).name for file in client.list_artifacts(run_id, "trained")]
+    assert files == ["seed_0.safetensors", "seed_1.safetensors", "trained.json"]
     check_example(run_id, bench.uri, torch.tensor(pictures.test))
-    with pytest.raises(TrainedError, match="has no seed 7; choices: 0, 1"):
-        harness.load_trained(f"runs:/{run_id}", 7, clip=pocket, tracking_uri=bench.uri)
-    with pytest.raises(UserError, match="nothing"):
-        harness.load_trained("runs:/nothing", clip=pocket, tracking_uri=bench.uri)
-    with pytest.raises(UserError, match="must be a path, or lie in one of mlflow-artifacts"):
-        harness.load_trained("http://127.0.0.1/x", clip=pocket, tracking_uri=bench.uri)
+    for place, error, told in (
+        (f"runs:/{run_id}", TrainedError, "has no seed 7; choices: 0, 1"),
+        ("runs:/nothing", UserError, "nothing"),
+        ("http://127.0.0.1/x", UserError, "must be a path, or lie in one of mlflow-artifacts"),
+    ):
+        with pytest.raises(error, match=told):
+            harness.load_trained(place, 7, clip=pocket, tracking_uri=bench.uri)
 
 
 def check_example(run_id: str, store: str, pictures: torch.Tensor) -> None:
@@ -138,39 +125,18 @@ def test_a_finished_run_stays_finished(bench: Bench, pictures: FeatureSet) -> No
     assert sorted(files) == [0, 0, 2, 2]
 
 
-@pytest.fixture
-def server(empty_store: Path, tmp_path: Path) -> Iterator[Callable[[str], MlflowServer]]:
-    """Starts tracking servers that keep files in the given folder."""
-    import shutil
-
-    shutil.copy(empty_store, tmp_path / "mlflow.db")
-    started = []
-
-    def start(folder: str) -> MlflowServer:
-        started.append(MlflowServer(f"sqlite:///{tmp_path}/mlflow.db", tmp_path, folder))
-        return started[-1]
-
-    yield start
-    for one in started:
-        one.kill()
-
-
 @pytest.mark.faults
 def test_files_come_from_a_tracking_server(
-    server: Callable[[str], MlflowServer],
-    tmp_path: Path,
-    pictures: FeatureSet,
-    pocket: FrozenCLIP,
+    served: Callable[[Path], Bench], tmp_path: Path, pictures: FeatureSet, pocket: FrozenCLIP
 ) -> None:
     """Fetched by the address of a run, of its folder, and of one seed's file."""
-    bench = Bench(server(str(tmp_path / "files")).uri, tmp_path / "log", tmp_path / "cache")
+    bench = served(tmp_path / "files")
     assert run(bench, pictures, study()).complete
-    check_runs(bench, pictures, pocket, bench.uri)
+    check_runs(bench, pictures, pocket)
     info = bench.trials()[0].info
     for base in (f"runs:/{info.run_id}", info.artifact_uri):
-        place = f"{base}/trained"
-        assert harness.load_trained(place, clip=pocket, tracking_uri=bench.uri).seed == 0
-        place = f"{place}/seed_1.safetensors"
-        assert harness.load_trained(place, clip=pocket, tracking_uri=bench.uri).seed == 1
+        for place, seed in (("trained", 0), ("trained/seed_1.safetensors", 1)):
+            loaded = harness.load_trained(f"{base}/{place}", clip=pocket, tracking_uri=bench.uri)
+            assert loaded.seed == seed
     with pytest.raises(UserError, match=re.escape(info.run_id)):
         harness.load_trained(f"runs:/{info.run_id}", 7, clip=pocket, tracking_uri=bench.uri)
