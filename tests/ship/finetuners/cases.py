@@ -1,9 +1,15 @@
-"""Small settings of every fine-tuner."""
+"""Small settings of every fine-tuner, and synthetic features for them."""
 
 from typing import Any
 
-from ship.configs import FINETUNERS
+from ship.clip.frozen_clip import FrozenCLIP
+from ship.configs import FINETUNERS, GaussianTextConfig, SyntheticConfig
+from ship.finetuners import Finetuner
+from ship.generators.controls import GaussianText
+from ship.synthesis import Synthesizer
+from ship.tasks.task import Task
 
+SEEDS = [7, 2]
 FAST: dict[str, dict[str, Any]] = {
     "coop": {"lr": 0.05, "epochs": 3, "batch_size": 5},
     "cocoop": {"lr": 0.05, "epochs": 2, "batch_size": 4},
@@ -28,3 +34,29 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "linear_probe/zero": ("linear_probe", {**FAST["linear_probe"], "init": "zero"}),
 }
+
+
+def synthesizer(task: Task, clip: FrozenCLIP, weight: float = 0.5) -> Synthesizer:
+    """Noisy text features of the unseen classes, by default at half a real feature's weight."""
+    generator = GaussianText(GaussianTextConfig(scale=0.1), task, clip, SEEDS)
+    return Synthesizer(SyntheticConfig(weight=weight), generator, task, SEEDS)
+
+
+def built(
+    name: str,
+    settings: dict[str, Any],
+    task: Task,
+    clip: FrozenCLIP,
+    synthetic: float | None = None,
+) -> Any:
+    """A fine-tuner; synthetic: the weight of synthetic features, None: there are none."""
+    config, builder = FINETUNERS[name]
+    made = None if synthetic is None else synthesizer(task, clip, synthetic)
+    return builder(config(**settings), task, made, clip, SEEDS)
+
+
+def trained(finetuner: Finetuner) -> Any:
+    """After all of its epochs."""
+    for _ in range(finetuner.epochs):
+        finetuner.train_epoch()
+    return finetuner

@@ -12,9 +12,6 @@ from torch import Tensor
 from ship.clip.frozen_clip import FrozenCLIP
 from ship.finetuners.discriminant import Rows, discriminant, shared_precision
 from ship.finetuners.gda import GDA, GDAConfig
-from ship.finetuners.zero_shot import ZeroShot, ZeroShotConfig
-from ship.generators.controls import GaussianText, GaussianTextConfig
-from ship.synthesis import Synthesizer, SyntheticConfig
 from ship.tasks.task import Task
 from tests.ship.conftest import build_features, final_task
 
@@ -26,12 +23,6 @@ ESTIMATES: Final[tuple[Literal["pinv", "ks"], ...]] = ("pinv", "ks")
 def task(clip64: FrozenCLIP) -> Task:
     """Four base classes with three pictures in three views, four new ones without."""
     return final_task(clip64, build_features(clip64), SEEDS, shots=3)
-
-
-def synthesizer(task: Task, clip: FrozenCLIP, weight: float = 1.0) -> Synthesizer:
-    """Noisy text features as synthetic ones, two a class."""
-    generator = GaussianText(GaussianTextConfig(scale=0.1), task, clip, SEEDS)
-    return Synthesizer(SyntheticConfig(per_class=2, weight=weight), generator, task, SEEDS)
 
 
 def centred(scores: np.ndarray | Tensor) -> np.ndarray:
@@ -139,28 +130,6 @@ def test_new_classes_may_keep_their_zero_shot_logit(task: Task, clip64: FrozenCL
     made = terms(gda, task, task.features[0, :, 0])
     assert bool((made[:, :, 4:] == 0).all()) and bool((made[:, :, :4] != 0).all())
     torch.testing.assert_close(made[:, :, :4].mean(2), torch.zeros_like(made[:, :, 0]))
-
-
-def test_alpha_0_is_zero_shot(task: Task, clip64: FrozenCLIP) -> None:
-    """The discriminant ignored leaves CLIP's logits, and the grid has that choice."""
-    gda = GDA(GDAConfig(alpha=0.5), task, None, clip64, SEEDS)
-    zero_shot = ZeroShot(ZeroShotConfig(), task, None, clip64, SEEDS)
-    x = task.features[0, :, 0]
-    assert torch.equal(gda.logits(x, {"alpha": 0.0}), zero_shot.logits(x, {}))
-    assert gda.choices[0] == {"alpha": 0.5} and {"alpha": 0.0} in gda.choices
-    fixed = GDA(GDAConfig(alpha=0.5, search=False), task, None, clip64, SEEDS)
-    assert fixed.choices == ({"alpha": 0.5},)
-
-
-def test_synthetic_features_give_new_classes_a_mean(task: Task, clip64: FrozenCLIP) -> None:
-    """Near a new class's text its own term is the largest; a weight moves the covariance."""
-    x = task.text_features[4:]
-    made = [
-        terms(GDA(GDAConfig(), task, synthesizer(task, clip64, w), clip64, SEEDS), task, x)
-        for w in (1.0, 0.1)
-    ]
-    assert bool((made[0].argmax(2) == torch.arange(4, 8)).all())
-    assert bool((made[0] - made[1]).abs().max() > 1e-2)
 
 
 def test_one_feature_a_class_leaves_the_nearest_mean(clip64: FrozenCLIP) -> None:

@@ -1,0 +1,144 @@
+"""Learned prompts: what they start as, what they cost, and what DePT's head may change."""
+
+from typing import Any
+
+import pytest
+import torch
+
+from ship.clip.frozen_clip import FrozenCLIP
+from ship.configs import CoOpConfig
+from ship.features.feature_set import FeatureSet
+from ship.finetuners import cocoop
+from ship.finetuners.tcp import inner_depth
+from ship.tasks.task import Task
+from tests.ship.by_hand import scatter
+from tests.ship.conftest import WORDS, final_task, selection_task
+from tests.ship.finetuners.cases import SEEDS, built, trained
+
+EVERY_KIND = [(kind, place) for kind in (False, True) for place in ("end", "middle", "front")]
+
+
+@pytest.fixture
+def task(clip64: FrozenCLIP, features: FeatureSet) -> Task:
+    """Four classes seen, four not."""
+    return final_task(clip64, features, SEEDS, shots=3)
+
+
+@pytest.fixture
+def pictures(features: FeatureSet) -> torch.Tensor:
+    """Of the test."""
+    return torch.tensor(features.test, dtype=torch.float64)
+
+
+def test_defaults_are_the_authors() -> None:
+    """The figures of run_coop in main_coop_vae.py (github.com/mrflogs/SHIP), its loader's batch."""
+    assert CoOpConfig().model_dump() == {
+        "name": "coop",
+        "n_ctx": 4,
+        "ctx_init": "a photo of a",
+        "class_specific": False,
+        "name_position": "end",
+        "lr": 2e-3,
+        "epochs": 200,
+        "batch_size": 256,
+    }
+
+
+@pytest.mark.parametrize(("class_specific", "position"), EVERY_KIND)
+def test_before_training_is_zero_shot_of_its_words(
+    class_specific: bool, position: str, task: Task, clip64: FrozenCLIP, pictures: torch.Tensor
+) -> None:
+    """The text features are those of the sentence with the name in its place, by open_clip."""
+    sentence = {
+        "end": "a photo of a {}.",
+        "middle": "a photo {} of a.",
+        "front": "{} a photo of a.",
+    }
+    settings = {"class_specific": class_specific, "name_position": position}
+    coop = built("coop", settings, task, clip64)
+    ids = clip64.tokenizer([sentence[position].format(name) for name in WORDS])
+    with torch.no_grad():
+        text = clip64._model.encode_text(ids, normalize=True)
+    expected = (clip64.logit_scale * pictures @ text.T).expand(2, -1, -1)
+    torch.testing.assert_close(coop.logits(pictures, {}), expected, atol=1e-9, rtol=0)
+
+
+def test_class_specific_contexts_start_as_the_shared_one(task: Task, clip64: FrozenCLIP) -> None:
+    """From random vectors too: at the start, the two kinds differ in nothing."""
+    shared, own = (
+        built("coop", {"ctx_init": None, "class_specific": kind}, task, clip64).text_features()
+        for kind in (False, True)
+    )
+    torch.testing.assert_close(own, shared, atol=1e-12, rtol=0)
+
+
+def test_only_shared_contexts_before_the_name_share_a_prefix(
+    task: Task, clip64: FrozenCLIP
+) -> None:
+    """The default costs the fewest token positions; the other kinds all cost whole prompts."""
+    costs = {}
+    for kind, place in EVERY_KIND:
+        settings = {"class_specific": kind, "name_position": place}
+        coop = built("coop", settings, task, clip64)
+        before = clip64.text_tokens
+        coop.text_features()
+        costs[kind, place] = clip64.text_tokens - before
+    assert len({cost for key, cost in costs.items() if key != (False, "end")}) == 1
+    assert costs[False, "end"] < costs[True, "end"] / 1.5
+
+
+@pytest.mark.parametrize("most", [1, 24])
+def test_cocoops_passes_are_bounded_and_their_pieces_change_nothing(
+    most: int, task: Task, clip64: FrozenCLIP, pictures: torch.Tensor, monkeypatch: Any
+) -> None:
+    """Training and logits with 1 or 3 pictures at once, of 8 classes each."""
+    few = pictures[::6]  # seven: pieces of unequal size
+    sizes: list[int] = []
+
+    def run() -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+        settings = {"batch_size": 4, "epochs": 1, "lr": 0.05, "reduction": 2}
+        made = built("cocoop", settings, task, clip64, 0.5)
+        encode = made.learner.encode
+
+        def watched(ctx: torch.Tensor) -> torch.Tensor:
+            sizes.append(8 * len(ctx))
+            return encode(ctx)  # type: ignore[no-any-return]
+
+        monkeypatch.setattr(made.learner, "encode", watched)
+        return trained(made).state_dict(), made.logits(few, {})
+
+    whole = run()
+    sizes.clear()
+    monkeypatch.setattr(cocoop, "PROMPTS_AT_ONCE", most)
+    torch.testing.assert_close(run(), whole, atol=1e-10, rtol=0)
+    assert max(sizes) == max(8, most) and sum(sizes) == (3 * 2 * 8 + 2 * len(few)) * 8
+
+
+def test_depts_base_classes_are_fused_and_its_new_ones_the_prompts_alone(
+    clip64: FrozenCLIP, features: FeatureSet, pictures: torch.Tensor
+) -> None:
+    """And in one softmax the base classes have together what the prompts give them."""
+    task = selection_task(clip64, features, SEEDS, shots=3)
+    dept = built("coop_dept", {"head_weight": 0.6}, task, clip64)
+    scatter(dept.learned(), 0.3)
+    found, seen = dept.logits(pictures, {}), task.seen
+    prompt = task.logit_scale * pictures @ dept.text_features().detach().transpose(1, 2)
+    for r in range(2):
+        w = {name: value[r] for name, value in dept.state_dict().items()}
+        scale, bias = w["head.picture"]
+        head = (scale * 10 * pictures + bias) @ w["head.weight"] + w["head.bias"]
+        base = seen[r].nonzero()[:, 0]
+        fused = (0.4 * prompt[r] + 0.6 * head)[:, base]
+        torch.testing.assert_close(found[r][:, base].softmax(1), fused.softmax(1))
+        torch.testing.assert_close(found[r][:, ~seen[r]], prompt[r][:, ~seen[r]])
+        mass, of_prompt = (z[r].softmax(1)[:, base].sum(1) for z in (found, prompt))
+        torch.testing.assert_close(mass, of_prompt)
+        assert bool((fused.argmax(1) != prompt[r][:, base].argmax(1)).any())
+
+
+def test_tcps_tower_has_a_block_before_its_tokens_and_one_behind(clip64: FrozenCLIP) -> None:
+    """Two thirds of the way unless it is said; a layer that is not there is named."""
+    assert [inner_depth(layer, clip64) for layer in (None, 1, 2)] == [2, 1, 2]
+    with pytest.raises(ValueError, match="layer must be 1 to 2 for backbone 'tiny', whose text"):
+        inner_depth(3, clip64)
+    assert inner_depth(None, FrozenCLIP.load("ViT-B-16-quickgelu:random")) == 8

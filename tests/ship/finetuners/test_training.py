@@ -1,0 +1,174 @@
+"""How fine-tuners are trained: their start, their steps, and what is left where it was."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch.optim import SGD, Adam, AdamW
+
+from ship.clip.frozen_clip import FrozenCLIP
+from ship.features.feature_set import FeatureSet
+from ship.tasks.task import Task
+from tests.ship.conftest import selection_task
+from tests.ship.finetuners.cases import built, trained
+
+RATE = 0.05
+STEPS: dict[str, tuple[Any, dict[str, Any]]] = {
+    **dict.fromkeys(("coop", "cocoop", "kgcoop", "coop_dept", "kgcoop_dept"), (SGD, {})),
+    "tcp": (Adam, {"eps": 1e-3}),
+    "clip_adapter": (AdamW, {"weight_decay": 0}),
+    "linear_adapter": (Adam, {"eps": 1e-4}),
+    "tip_adapter_f": (AdamW, {"eps": 1e-4}),
+    "linear_probe": (AdamW, {"weight_decay": 0}),
+    **dict.fromkeys(("zs_lp", "clap"), (SGD, {"momentum": 0.9})),
+}
+
+
+@pytest.fixture(scope="module")
+def task(clip64: FrozenCLIP, features: FeatureSet) -> Task:
+    """Two of four classes have three pictures in three views; replicas differ in which."""
+    return selection_task(clip64, features, [7, 2], shots=3)
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_training_is_the_authors_optimizer_with_a_cosine_to_0(
+    name: str, task: Task, clip64: FrozenCLIP
+) -> None:
+    """Three steps on all pictures, whose views are alike; DePT's head at 6.5 times the rate."""
+    still = replace(task, features=task.features[:, :, :1].expand_as(task.features))
+    settings = {"lr": RATE, "epochs": 3, "batch_size": 256}
+    ours, theirs = (built(name, settings, still, clip64) for _ in range(2))
+    held = {"keys": theirs.keys} if name == "tip_adapter_f" else theirs.learned()
+    groups = [
+        {"params": [value], "lr": RATE * (6.5 if key.startswith("head.") else 1)}
+        for key, value in held.items()
+    ]
+    kind, options = STEPS[name]
+    optimizer = kind(groups, **options)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 3)
+    for _ in range(3):
+        loss = theirs.loss(still.features[:, :, 0], still.labels, None)
+        torch.testing.assert_close(ours.train_epoch()["loss"], loss.detach())
+        optimizer.zero_grad()
+        loss.sum().backward()
+        optimizer.step()
+        schedule.step()
+    for key, value in ours.state_dict().items():
+        torch.testing.assert_close(value, held[key].detach(), atol=1e-8, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "rival"),
+    [
+        ("kgcoop", {"weight": 0.0}, "coop"),
+        ("coop_dept", {"head_weight": 0.0}, "coop"),
+        ("kgcoop_dept", {"head_weight": 0.0, "weight": 8.0}, "kgcoop"),
+        ("clap", {"weight": 0.0}, "zs_lp"),
+    ],
+)
+def test_without_what_it_adds_a_method_is_its_rival(
+    name: str, settings: dict[str, Any], rival: str, task: Task, clip64: FrozenCLIP
+) -> None:
+    """From the same start and on the same batches, with synthetic features."""
+    shared: dict[str, Any] = {"lr": RATE, "epochs": 4, "batch_size": 4}
+    if "coop" in rival:
+        shared |= {"n_ctx": 3, "ctx_init": None}
+    ours = trained(built(name, {**settings, **shared}, task, clip64, 0.5))
+    theirs = trained(built(rival, shared, task, clip64, 0.5))
+    x = task.unseen_features[0, :, 0]
+    torch.testing.assert_close(ours.logits(x, {}), theirs.logits(x, {}), atol=1e-9, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("name", "choice"),
+    [
+        ("linear_probe", {}),
+        ("linear_adapter", {}),
+        ("zs_lp", {}),
+        ("clap", {}),
+        ("clip_adapter", {"ratio": 0.0}),
+        ("tip_adapter", {"alpha": 0.0, "beta": 5.5}),
+        ("tip_adapter_f", {"alpha": 0.0, "beta": 5.5}),
+        ("gda", {"alpha": 0.0}),
+    ],
+)
+def test_before_training_or_left_out_it_is_zero_shot(
+    name: str, choice: dict[str, float], task: Task, clip64: FrozenCLIP
+) -> None:
+    """What begins at the text features, and what is added to them with no weight."""
+    x = task.features[0, :, 0]
+    made = built(name, {}, task, clip64, 0.5).logits(x, choice)
+    torch.testing.assert_close(made, task.zero_shot_logits(x).expand(2, -1, -1))
+
+
+@pytest.mark.parametrize("synthetic", [None, 0.5])
+@pytest.mark.parametrize(
+    ("name", "part", "settings"),
+    [
+        ("coop", "ctx", {"class_specific": True, "lr": 0.1, "epochs": 3}),
+        ("linear_probe", "weight", {"epochs": 4, "lr": 0.01}),
+        ("linear_probe", "bias", {"epochs": 4, "lr": 0.01}),
+        ("lp_plus_plus", "weight", {"epochs": 30}),
+        ("lp_plus_plus", "alpha", {"epochs": 30}),
+    ],
+)
+def test_classes_without_features_stay_where_they_start(
+    name: str,
+    part: str,
+    settings: dict[str, Any],
+    synthetic: float | None,
+    task: Task,
+    clip64: FrozenCLIP,
+) -> None:
+    """To the bit; those that have pictures, or that features are made of, move."""
+    made = built(name, settings, task, clip64, synthetic)
+    start = made.state_dict()[part]
+    moved = (trained(made).state_dict()[part] != start).reshape(2, 4, -1).any(2)
+    assert torch.equal(moved, task.seen | (synthetic is not None))
+
+
+@pytest.mark.parametrize(
+    ("name", "first"),
+    [
+        ("clip_adapter", {"ratio": 0.45}),
+        ("tip_adapter", {"alpha": 2.5, "beta": 1.5}),
+        ("tip_adapter_f", {"alpha": 2.5, "beta": 1.5}),
+        ("gda", {"alpha": 0.5}),
+    ],
+)
+def test_choices_are_what_is_set_and_a_grid_that_can_leave_the_method_out(
+    name: str, first: dict[str, float], task: Task, clip64: FrozenCLIP
+) -> None:
+    """What is set comes first, so that it wins a tie."""
+    fixed = built(name, {**first, "search": False}, task, clip64)
+    assert fixed.choices == (first,)
+    searched = built(name, {**first, "search": True}, task, clip64)
+    assert searched.choices[0] == first
+    assert sum(0 in choice.values() for choice in searched.choices) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "part"),
+    [("clip_adapter", "down"), ("cocoop", "reduce.weight"), ("tcp", "net.reduce.weight")],
+)
+def test_a_bottleneck_has_a_unit_at_least(
+    name: str, part: str, task: Task, clip64: FrozenCLIP
+) -> None:
+    """As many as the size of a feature, 16, divided by the reduction."""
+    for reduction, hidden in ((4, 4), (64, 1)):
+        made = built(name, {"reduction": reduction}, task, clip64)
+        assert made.learned()[part].shape == (2, 16, hidden)
+
+
+@pytest.mark.parametrize(("name", "net"), [("cocoop", ""), ("tcp", "net.")])
+def test_a_net_starts_as_torchs_linear_layers(
+    name: str, net: str, task: Task, clip64: FrozenCLIP
+) -> None:
+    """Uniform within n_in^-1/2, biases too, another draw for each seed."""
+    start = built(name, {"reduction": 2}, task, clip64).state_dict()
+    for layer, n_in in (("reduce", 16), ("expand", 8)):
+        for part in ("weight", "bias"):
+            scaled = start[f"{net}{layer}.{part}"] * n_in**0.5
+            assert bool((scaled.abs() < 1).all()) and not torch.equal(scaled[0], scaled[1])
+        assert abs(start[f"{net}{layer}.weight"].std().item() * (3 * n_in) ** 0.5 - 1) < 0.15
