@@ -1,12 +1,14 @@
 """The controls: a text feature is a text feature, Gaussians have the moments they should."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
 from ship.clip.frozen_clip import FrozenCLIP
+from ship.configs import GENERATORS
 from ship.features.feature_set import FeatureSet
 from ship.generators.controls import (
     GaussianBase,
@@ -16,6 +18,7 @@ from ship.generators.controls import (
     RealPictures,
     RealPicturesConfig,
 )
+from ship.generators.neighbours import neighbour_means, neighbour_precision
 from ship.synthesis import Synthesizer, SyntheticConfig
 from ship.tasks.task import Task
 from ship.training.replicas import ReplicaRng
@@ -46,125 +49,97 @@ def draw(*shape: int) -> Tensor:
     return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
 
 
-@pytest.mark.parametrize("scale", [0.0, None])
-def test_gaussian_text_without_noise_is_the_text_feature(
-    scale: float | None, clip: FrozenCLIP, features: FeatureSet
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("gaussian_text", {"scale": 0.0}),
+        ("gaussian_text", {"scale": 0.3}),
+        ("gaussian_text", {}),
+        ("gaussian_base", {"shrinkage": 0.5}),
+        ("knn_gaussian", {"neighbours": 9, "text_copies": 2}),
+        ("knn_gaussian", {"neighbours": 9, "centre": "mean"}),
+    ],
+)
+def test_features_are_drawn_around_a_mean(
+    name: str, settings: dict[str, Any], clip64: FrozenCLIP, features: FeatureSet
 ) -> None:
-    """Scale 0 gives the zero-shot classifier's own rows; a fitted one does not."""
-    task = final_task(clip, features, SEEDS)
-    ids = torch.tensor([[4, 7], [5, 5]])
-    control = GaussianText(GaussianTextConfig(scale=scale), task, clip, SEEDS)
-    made = control.sample(ids, ReplicaRng(SEEDS, "n"))
-    assert torch.equal(made, task.text_features[ids]) == (scale == 0)
+    """normalise(mean + L e), e the noise; each replica and class with its own moments.
 
-
-def test_gaussian_text_spreads_with_its_scale(clip: FrozenCLIP, features: FeatureSet) -> None:
-    """More noise, lower cosine to the text feature."""
-    task = final_task(clip, features, SEEDS)
-    ids = torch.full((2, 50), 6)
-    cosines = []
-    for scale in (0.05, 0.5):
-        control = GaussianText(GaussianTextConfig(scale=scale), task, clip, SEEDS)
-        made = control.sample(ids, ReplicaRng(SEEDS, "n"))
-        cosines.append((made @ task.text_features[6]).mean().item())
-    assert 0.9 < cosines[0] < 1 and cosines[1] < cosines[0]
-
-
-def test_fitted_scale_recovers_a_planted_one(clip64: FrozenCLIP, features: FeatureSet) -> None:
-    """Each replica its own, whatever the shift; within 4 standard errors, 1 / sqrt(2 n d)."""
-    scales = torch.tensor([0.05, 0.2], dtype=torch.float64)
-    task = planted_task(
-        final_task(clip64, features, SEEDS),
-        scales[:, None, None] * draw(2, 4 * PER_CLASS, 16),
-        draw(2, 16),
+    The covariance of the nearest neighbours is the inverse of their precision over new classes.
+    """
+    task = selection_task(clip64, features, SEEDS, shots=3)
+    config, builder = GENERATORS[name]
+    assert builder is not None
+    control: Any = builder(config(**settings), task, clip64, SEEDS)
+    ids = task.unseen_ids.repeat(1, 2)
+    made, noise = (
+        draw(ReplicaRng(SEEDS, "n", dtype=torch.float64))
+        for draw in (lambda rng: control.sample(ids, rng), lambda rng: rng.normal(len(ids[0]), 16))
     )
-    fitted = GaussianText(GaussianTextConfig(), task, clip64, SEEDS).scale
-    torch.testing.assert_close(fitted, scales, rtol=4 / (2 * 4 * PER_CLASS * 16) ** 0.5, atol=0)
+    text = task.text_features
+    for r in range(2):
+        means, factor = text, torch.zeros(())
+        if name == "gaussian_text":
+            factor = torch.eye(16, dtype=torch.float64) * control.scale[r]
+            assert settings.get("scale") in (None, float(control.scale[r]))
+        elif name == "gaussian_base":
+            means, factor = text + control.shift[r], control.factor[r]
+        else:
+            views, around = task.features[r].flatten(0, 1), settings.get("centre") != "mean"
+            precision = neighbour_precision(views, text[~task.seen[r]], 9, around_text=around)
+            factor = torch.linalg.cholesky(torch.linalg.inv(precision))
+            means = neighbour_means(views, text, 9, settings.get("text_copies", 16))
+        x = means[ids[r]] + noise[r] @ factor.T
+        torch.testing.assert_close(made[r], x / x.norm(dim=1, keepdim=True), atol=1e-9, rtol=0)
 
 
-def test_gaussian_base_recovers_a_planted_shift_and_covariance(
-    clip64: FrozenCLIP, features: FeatureSet
-) -> None:
-    """Each replica its own; within 4 standard errors and Ledoit-Wolf's small shrinkage."""
-    mix = 0.1 * draw(2, 16, 16)
-    shift = draw(2, 16)
-    noise = draw(2, 4 * PER_CLASS, 16) @ mix.mT
+def test_planted_moments_are_recovered(clip64: FrozenCLIP, features: FeatureSet) -> None:
+    """Each replica's own; within 4 standard errors and Ledoit-Wolf's small shrinkage."""
+    mix, shift, n = 0.1 * draw(2, 16, 16), draw(2, 16), 4 * PER_CLASS
+    noise = draw(2, n, 16) @ mix.mT
     task = planted_task(final_task(clip64, features, SEEDS), noise, shift)
     control = GaussianBase(GaussianBaseConfig(), task, clip64, SEEDS)
     planted = mix @ mix.mT
-    n = 4 * PER_CLASS
     variance = planted.diagonal(dim1=1, dim2=2)
     assert bool(((control.shift - shift).abs() < 4 * (variance / n).sqrt()).all())
     error = (variance[:, :, None] * variance[:, None] + planted.square()).div(n).sqrt()
     found = control.factor @ control.factor.mT
     assert bool(((found - planted).abs() < 4 * error + 0.02 * variance.mean()).all())
+    fitted = GaussianText(GaussianTextConfig(), task, clip64, SEEDS).scale
+    torch.testing.assert_close(fitted, variance.mean(1).sqrt(), rtol=0.03, atol=0)
 
 
-def test_gaussian_base_samples_around_the_moved_text_feature(
-    clip64: FrozenCLIP, features: FeatureSet
-) -> None:
-    """normalise(text + shift + L e), e the noise; each replica with its own moments."""
-    task = selection_task(clip64, features, SEEDS)
-    control = GaussianBase(GaussianBaseConfig(shrinkage=0.5), task, clip64, SEEDS)
-    ids = task.unseen_ids
-    made = control.sample(ids, ReplicaRng(SEEDS, "n", dtype=torch.float64))
-    noise = ReplicaRng(SEEDS, "n", dtype=torch.float64).normal(ids.shape[1], 16)
-    for r in range(2):
-        for k, class_id in enumerate(ids[r].tolist()):
-            x = task.text_features[class_id] + control.shift[r] + control.factor[r] @ noise[r, k]
-            torch.testing.assert_close(made[r, k], x / x.norm())
-    assert not torch.allclose(control.shift[0], control.shift[1])
-
-
-def test_real_pictures_are_the_few_shot_draw_of_the_class(
+def test_real_pictures_come_all_before_any_comes_again(
     clip: FrozenCLIP, features: FeatureSet
 ) -> None:
-    """Every sample is a view of a training picture of its class, each replica's own split's."""
-    task = selection_task(clip, features, SEEDS)
-    ids = task.unseen_ids.repeat(1, 20)
-    made = RealPictures(RealPicturesConfig(), task, clip, SEEDS).sample(ids, ReplicaRng(SEEDS, "n"))
-    views = torch.tensor(features.train)
-    for replica in range(2):
-        for row, label in zip(made[replica], ids[replica].tolist(), strict=True):
-            own = views[torch.tensor(features.train_labels) == label].flatten(0, 1)
-            assert bool((own == row).all(1).any())
+    """A view of each picture of the few-shot draw: once among as many as shots, then twice."""
+    task = selection_task(clip, replace(features, train=features.train[:, :1]), SEEDS, shots=3)
+    generator = RealPictures(RealPicturesConfig(), task, clip, SEEDS)
+    for times in (1, 2):
+        ids = task.unseen_ids.repeat_interleave(3 * times, dim=1)
+        made = generator.sample(ids, ReplicaRng(SEEDS, "n"))
+        for r in range(2):
+            rows, counts = made[r].unique(dim=0, return_counts=True)
+            assert len(rows) == 6 and counts.tolist() == [times] * 6
+            for row, label in zip(made[r], ids[r].tolist(), strict=True):
+                own = torch.tensor(features.train[features.train_labels == label, 0])
+                assert bool((own == row).all(1).any())
 
 
-def test_synthetic_labels_are_unseen_classes(clip: FrozenCLIP, features: FeatureSet) -> None:
-    """A joined batch keeps the real rows; the others are of each replica's unseen classes."""
+def test_synthetic_features_are_of_unseen_classes(clip: FrozenCLIP, features: FeatureSet) -> None:
+    """A joined batch keeps the real rows; a fixed set has per_class each, or as many as shots."""
     task = selection_task(clip, features, SEEDS)
     generator = GaussianText(GaussianTextConfig(), task, clip, SEEDS)
     synthesizer = Synthesizer(SyntheticConfig(ratio=2.0), generator, task, SEEDS)
     joined, labels, _ = synthesizer.join(task.features[:, :3, 0], task.labels[:, :3])
     assert joined.shape[:2] == labels.shape == (2, 9)
     assert torch.equal(labels[:, :3], task.labels[:, :3])
-    for replica in range(2):
-        assert not bool(task.seen[replica, labels[replica, 3:]].any())
-
-
-def test_fixed_set_has_as_many_of_every_unseen_class(
-    clip: FrozenCLIP, features: FeatureSet
-) -> None:
-    """per_class features each; by default as many as shots."""
-    task = final_task(clip, features, SEEDS)
-    generator = GaussianText(GaussianTextConfig(), task, clip, SEEDS)
+    for r in range(2):
+        assert not bool(task.seen[r, labels[r, 3:]].any())
     for config, count in ((SyntheticConfig(), 2), (SyntheticConfig(per_class=5), 5)):
         _, labels = Synthesizer(config, generator, task, SEEDS).fixed_set()
-        assert labels[0].bincount().tolist() == [0, 0, 0, 0] + [count] * 4
-
-
-def test_real_pictures_come_all_before_any_comes_again(
-    clip: FrozenCLIP, features: FeatureSet
-) -> None:
-    """A fixed set of as many as shots holds each picture once; of twice as many, twice."""
-    task = final_task(clip, replace(features, train=features.train[:, :1]), SEEDS, shots=3)
-    generator = RealPictures(RealPicturesConfig(), task, clip, SEEDS)
-    for times in (1, 2):
-        ids = task.unseen_ids.repeat_interleave(3 * times, dim=1)
-        made = generator.sample(ids, ReplicaRng(SEEDS, "n"))
-        for replica in range(2):
-            rows, counts = made[replica].unique(dim=0, return_counts=True)
-            assert len(rows) == 12 and counts.tolist() == [times] * 12
+        counts = torch.stack([row.bincount(minlength=4) for row in labels])
+        assert torch.equal(counts, count * ~task.seen)
 
 
 def dosed(task: Task, clip: FrozenCLIP, **settings: object) -> Tensor:

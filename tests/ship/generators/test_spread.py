@@ -29,7 +29,7 @@ def pictures(counts: list[int], seed: int = 0) -> tuple[Tensor, Tensor]:
 
 
 def test_rows_have_the_pooled_covariance() -> None:
-    """Their mean outer product is sum (x - m_c)(x - m_c)^T / (n - n_classes)."""
+    """Their mean outer product is sum (x - m_c)(x - m_c)^T / (n - n_classes); so is their scale."""
     x, labels = pictures([5, 1, 2, 7, 3])
     rows = within_class_rows(x, labels, TEXT).numpy()
     assert rows.shape == (18 - 5, 8)
@@ -38,6 +38,8 @@ def test_rows_have_the_pooled_covariance() -> None:
         apart = x[labels == c].numpy() - x[labels == c].numpy().mean(0)
         pooled += apart.T @ apart / (18 - 5)
     np.testing.assert_allclose(rows.T @ rows / len(rows), pooled, atol=1e-14)
+    scale = isotropic_scale(within_class_rows(x, labels, TEXT))
+    assert scale == pytest.approx((np.trace(pooled) / 8) ** 0.5, rel=1e-12)
 
 
 def test_two_pictures_of_a_class_count_once() -> None:
@@ -48,15 +50,11 @@ def test_two_pictures_of_a_class_count_once() -> None:
 
 
 def test_one_picture_a_class_falls_back_on_the_text_features() -> None:
-    """The covariance of picture - text feature over classes, unbiased."""
+    """The covariance of picture - text feature over classes, unbiased; of one picture, none."""
     x, labels = pictures([1, 1, 1, 1, 1])
     rows = within_class_rows(x, labels, TEXT).numpy()
     expected = np.cov((x - TEXT[labels]).numpy(), rowvar=False)
     np.testing.assert_allclose(rows.T @ rows / len(rows), expected, atol=1e-14)
-
-
-def test_a_single_picture_is_refused() -> None:
-    """Nothing can be told of its spread."""
     with pytest.raises(ValueError, match="at least 2 training pictures, got 1"):
         within_class_rows(*pictures([1]), TEXT)
 
@@ -94,11 +92,3 @@ def test_factor_is_of_the_shrunk_covariance(m: int, shrinkage: float | None) -> 
 def test_no_spread_is_no_noise() -> None:
     """Equal pictures give a covariance of 0, not a failed factorisation."""
     assert not shrunk_cholesky(torch.zeros(4, 8, dtype=torch.float64), None).any()
-
-
-def test_isotropic_scale_is_the_unbiased_rms_deviation() -> None:
-    """sqrt(sum (x - m_c)^2 / ((n - n_classes) d)); without a shift or between-class variance."""
-    x, labels = pictures([5, 1, 2, 7, 3])
-    squares = sum(float((x[labels == c] - x[labels == c].mean(0)).square().sum()) for c in range(5))
-    found = isotropic_scale(within_class_rows(x, labels, TEXT))
-    assert found == pytest.approx((squares / ((18 - 5) * 8)) ** 0.5, rel=1e-12)

@@ -1,0 +1,220 @@
+"""What the VAEs and the WGAN minimise, and its gradients, against the papers' formulas."""
+
+from typing import Any, get_args
+
+import numpy as np
+import pytest
+import torch
+
+from ship.clip.frozen_clip import FrozenCLIP
+from ship.configs import GENERATORS, PromptMode, WGANConfig
+from ship.features.feature_set import FeatureSet
+from ship.generators.wgan import WGAN
+from ship.training.replicas import BatchStream, ReplicaRng
+from tests.ship.by_hand import (
+    Array,
+    Weights,
+    check_loss,
+    cross_entropy,
+    scatter,
+    text_features,
+    unit,
+    unit_rows,
+)
+from tests.ship.conftest import WORDS, final_task
+
+SEEDS = [0, 1]
+IDS = np.array([[0, 1, 2, 3, 3], [2, 2, 0, 1, 3]])
+N = IDS.shape[1]
+HIDDEN = {"latent_dim": 6, "generator_hidden": 20}
+VAE_HIDDEN: dict[str, Any] = {**HIDDEN, "encoder_hidden": 24}
+WGAN_HIDDEN: dict[str, Any] = {**HIDDEN, "critic_hidden": 24}
+
+
+def affine(w: Weights, layer: str, x: Array) -> Array:
+    """One layer of a network."""
+    return x @ w[f"{layer}.weight"] + w[f"{layer}.bias"]
+
+
+def relu(x: Array) -> Array:
+    """Nothing below 0."""
+    return np.maximum(x, 0)
+
+
+def prompted(
+    clip: FrozenCLIP, w: Weights, z: Array, ids: Array, prompt: str, prefix: str = ""
+) -> Array:
+    """[SOT] (ctx_1 + r) ... (ctx_L + r) name . [EOT] through the tower (arXiv:2307.07397, 3.2)."""
+    ctx, names = w[f"{prefix}ctx"], [WORDS[i] for i in ids]
+    each = np.broadcast_to(ctx, (len(ids), *ctx.shape))
+    if prompt == "global":
+        return text_features(clip, each, names)
+    r = affine(w, f"{prefix}bias", relu(affine(w, f"{prefix}expand", z)))
+    if not len(ctx):
+        return text_features(clip, each, names, on_names=r)
+    own = r.reshape(each.shape) if prompt == "instance_tokens" else r[:, None]
+    return text_features(clip, each + own, names)
+
+
+def posterior(w: Weights, x: Array) -> tuple[Array, Array]:
+    """Mean and ln sigma^2 of q(z|x); without dimensions where there is no encoder."""
+    if "encoder.mean.weight" not in w:
+        return np.zeros((len(x), 0)), np.zeros((len(x), 0))
+    hidden = relu(affine(w, "encoder.hidden", x))
+    return affine(w, "encoder.mean", hidden), affine(w, "encoder.log_var", hidden)
+
+
+def nats(mean: Array, log_var: Array) -> Array:
+    """KL to N(0, 1) of each dimension, averaged over the rows."""
+    return 0.5 * (mean**2 + np.exp(log_var) - 1 - log_var).mean(0)
+
+
+VAES: dict[str, tuple[str, dict[str, Any]]] = {
+    "instance_bias": ("vae", {"n_ctx": 3, "ctx_init": "a photo"}),
+    "instance_tokens": ("vae", {"n_ctx": 3, "kl_weight": 0.01}),
+    "free bits": ("vae", {"n_ctx": 3, "kl_weight": 0.7, "free_bits": 0.1}),
+    "no context": ("vae", {"n_ctx": 0}),
+    "noise": ("vae", {"n_ctx": 3}),
+    "global": ("vae", {}),
+    "mlp": ("mlp_vae", {"kl_weight": 0.5, "free_bits": 0.1}),
+}
+
+
+@pytest.mark.parametrize("case", VAES)
+def test_a_vae_minimises_its_formula(case: str, clip64: FrozenCLIP, features: FeatureSet) -> None:
+    """Squared error and KL, each of whose dimensions costs free_bits at least.
+
+    Where z is noise, or there is none, there is no KL.
+    """
+    name, settings = VAES[case]
+    prompt = case if case in get_args(PromptMode) else "instance_bias"
+    shown = {} if name == "mlp_vae" else {"prompt": prompt}
+    config, builder = GENERATORS[name]
+    assert builder is not None
+    task = final_task(clip64, features, SEEDS)
+    vae: Any = builder(config(**{**VAE_HIDDEN, **shown, **settings}), task, clip64, SEEDS)
+    parameters = dict(vae.network.named_parameters())
+    scatter(parameters, 0.3)
+    rng, encoded = np.random.default_rng(0), vae.network.encoder is not None
+    x = unit_rows(rng, 2, N, 16)
+    noise = rng.standard_normal((2, N, vae.network.latent_dim))
+    given = torch.from_numpy(noise) if prompt != "global" else None
+    error, kl, penalised = vae.terms(torch.from_numpy(x), torch.from_numpy(IDS), given)
+    kl_weight, free_bits = vae.config.kl_weight, vae.config.free_bits
+
+    def by_hand(r: int, w: Weights) -> float:
+        mean, log_var = posterior(w, x[r])
+        z = mean + np.exp(log_var / 2) * noise[r] if encoded else noise[r]
+        if name == "mlp_vae":
+            beside = np.concatenate([z, task.text_features.numpy()[IDS[r]]], axis=1)
+            made = unit(affine(w, "decoder.feature", relu(affine(w, "decoder.hidden", beside))))
+        else:
+            made = prompted(clip64, w, z, IDS[r], prompt, "decoder.")
+        price = np.maximum(nats(mean, log_var), free_bits).sum()
+        return float(((made - x[r]) ** 2).sum() / N + kl_weight * price)
+
+    check_loss(error + kl_weight * penalised, parameters, by_hand)
+    for r in range(2):
+        each = nats(*posterior({k: v.detach()[r].numpy() for k, v in parameters.items()}, x[r]))
+        assert kl[r].item() == pytest.approx(each.sum(), rel=1e-12)
+        assert not free_bits or ((each < free_bits).any() and (each > free_bits).any())
+    told = {"loss", "reconstruction", *(("kl", "active_units") if encoded else ())}
+    assert vae.train_epoch().keys() == told
+
+
+def wgan(clip: FrozenCLIP, features: FeatureSet, **settings: Any) -> WGAN:
+    """Of two replicas."""
+    config = WGANConfig(**{**WGAN_HIDDEN, **settings})
+    return WGAN(config, final_task(clip, features, SEEDS), clip, SEEDS)
+
+
+def score(w: Weights, x: Array, text: Array) -> tuple[Array, Array]:
+    """The critic's, by LeakyReLU(0.2) units of feature and text; its gradient at the features."""
+    a = affine(w, "hidden", np.concatenate([x, text], axis=1))
+    slope = np.where(a > 0, 1.0, 0.2)
+    inner = slope * w["score.weight"][:, 0]
+    return affine(w, "score", a * slope)[:, 0], inner @ w["hidden.weight"][: x.shape[1]].T
+
+
+def test_the_critic_maximises_its_estimate_at_a_slope_of_one(
+    clip64: FrozenCLIP, features: FeatureSet
+) -> None:
+    """Wasserstein estimate, and the gradient penalty between pairs (arXiv:1704.00028)."""
+    made = wgan(clip64, features)
+    parameters = dict(made.critic.named_parameters())
+    scatter(parameters, 0.4)
+    rng = np.random.default_rng(3)
+    real, fake = unit_rows(rng, 2, N, 16), unit_rows(rng, 2, N, 16)
+    mix, texts = rng.random((2, N)), made._task.text_features.numpy()[IDS]
+    given = map(torch.from_numpy, (real, fake, IDS, mix))
+    estimate, penalty = made.critic_terms(*given)
+
+    def by_hand(r: int, w: Weights) -> float:
+        between = mix[r][:, None] * real[r] + (1 - mix[r][:, None]) * fake[r]
+        norms = np.linalg.norm(score(w, between, texts[r])[1], axis=1)
+        gap = score(w, real[r], texts[r])[0].mean() - score(w, fake[r], texts[r])[0].mean()
+        return float(3 * ((norms - 1) ** 2).mean() - gap)
+
+    # the score's bias moves neither term
+    moved = {name: value for name, value in parameters.items() if name != "score.bias"}
+    bias = parameters["score.bias"].detach().numpy()
+    check_loss(
+        3.0 * penalty - estimate, moved, lambda r, w: by_hand(r, {**w, "score.bias": bias[r]})
+    )
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.3])
+@pytest.mark.parametrize("prompt", ["instance_bias", "instance_tokens"])
+def test_the_generator_pleases_the_critic_and_the_classifier(
+    prompt: str, weight: float, clip64: FrozenCLIP, features: FeatureSet
+) -> None:
+    """-E[D(G(z))], and cross-entropy over the seen half (arXiv:1712.00981)."""
+    made = wgan(clip64, features, prompt=prompt, n_ctx=3, classification_weight=weight)
+    scatter(dict(made.critic.named_parameters()), 0.4)
+    parameters = dict(made.generator.named_parameters())
+    scatter(parameters, 0.3)
+    critic = {k: v.detach().numpy() for k, v in made.critic.named_parameters()}
+    z = np.random.default_rng(5).standard_normal((2, N, 6))
+    texts, allowed = made._task.text_features.numpy(), np.arange(8) < 4
+
+    def by_hand(r: int, w: Weights) -> float:
+        x = prompted(clip64, w, z[r], IDS[r], prompt)
+        own = {name: value[r] for name, value in critic.items()}
+        logits = clip64.logit_scale * x @ texts.T
+        by_class = cross_entropy(logits, IDS[r].tolist(), allowed, np.ones(N))
+        return float(weight * by_class - score(own, x, texts[IDS[r]])[0].mean())
+
+    check_loss(made.generator_loss(*map(torch.from_numpy, (z, IDS))), parameters, by_hand)
+
+
+def test_an_epoch_of_the_wgan_is_algorithm_1(clip64: FrozenCLIP, features: FeatureSet) -> None:
+    """Replayed step by step with streams and optimizers of the test's own: the same weights."""
+    made, twin = (wgan(clip64, features, n_critic=2, batch_size=5, lr=0.01) for _ in range(2))
+    task, metrics = made._task, made.train_epoch()
+    batches = BatchStream(task.counts, ReplicaRng(SEEDS, "wgan/batches"))
+    views, mixes = ReplicaRng(SEEDS, "wgan/views"), ReplicaRng(SEEDS, "wgan/mix")
+    noise = ReplicaRng(SEEDS, "wgan/noise", dtype=torch.float64)
+    critic_step, generator_step = (
+        torch.optim.Adam(network.parameters(), lr=0.01, betas=(0.5, 0.9))
+        for network in (twin.critic, twin.generator)
+    )
+    found = []
+    for _ in range(2):  # 8 pictures in batches of 5
+        for _ in range(2):
+            real, ids = task.batch(batches.next(5), views)
+            fake = twin.generator(noise.normal(5, 6), ids).detach()
+            mix = mixes.integers(2**24, 5).double() / 2**24
+            estimate, penalty = twin.critic_terms(real, fake, ids, mix)
+            found.append(torch.stack([estimate, penalty]).detach())
+            critic_step.zero_grad()
+            (10 * penalty - estimate).sum().backward()
+            critic_step.step()
+        generator_step.zero_grad()
+        twin.generator_loss(noise.normal(5, 6), ids).sum().backward()
+        generator_step.step()
+    estimate, penalty = torch.stack(found).mean(0)
+    torch.testing.assert_close(metrics["wasserstein"], estimate)
+    torch.testing.assert_close(metrics["critic_loss"], 10 * penalty - estimate)
+    for ours, theirs in ((made.critic, twin.critic), (made.generator, twin.generator)):
+        for value, other in zip(ours.parameters(), theirs.parameters(), strict=True):
+            torch.testing.assert_close(value, other, atol=1e-12, rtol=0)
