@@ -13,7 +13,8 @@ import argparse
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,7 +30,6 @@ from tests.harness import fakes
 
 MARKS = 5  # of a study's trials, evenly
 MIB = 2**20
-RAY_ITSELF = ("raylet", "gcs_server")
 
 
 @dataclass(frozen=True)
@@ -37,66 +37,26 @@ class Mark:
     """A study on its way.
 
     ended: trials that are over.
-    wall, driver: seconds of the clock, and of the driver's processor, since the one before it.
-    ray: processor seconds of Ray's own processes since then; workers are not among them.
+    wall, driver: seconds of the clock, and of the driver's processor, since the study was called.
     memory: resident memory of the driver, MiB.
     """
 
     ended: int
     wall: float
     driver: float
-    ray: float
     memory: float
 
 
-class Watch:
-    """Takes marks from the side while a study runs."""
-
-    def __init__(self, log: Path, ends: Sequence[int]) -> None:
-        self.marks: list[Mark] = []
-        self._log, self._ends = log, list(ends)
-        self._before = (0, 0.0, 0.0, 0.0)
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._look)
-
-    def __enter__(self) -> "Watch":
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        self._thread.join()
-
-    def _look(self) -> None:
-        begun = False
-        while not self._over.wait(0.2):
-            ended = self._log.read_bytes().count(b"\n") if self._log.exists() else 0
-            if ended and not begun:
-                begun = True
-                self._before = (ended, *_spent())
-            while self._ends and ended >= self._ends[0]:
-                del self._ends[0]
-                self._mark(ended)
-
-    def _mark(self, ended: int) -> None:
-        now = _spent()
-        wall, driver, ray_itself = (a - b for a, b in zip(now, self._before[1:], strict=True))
-        memory = psutil.Process().memory_info().rss / MIB
-        self.marks.append(Mark(ended, wall, driver, ray_itself, memory))
-        self._before = (ended, *now)
-
-
-def _spent() -> tuple[float, float, float]:
-    """Seconds of the clock, of this process's processor, and of that of Ray's own processes."""
-    others = 0.0
-    for child in psutil.Process().children(recursive=True):
-        try:
-            if child.name() in RAY_ITSELF:
-                times = child.cpu_times()
-                others += times.user + times.system
-        except psutil.Error:  # it has ended
-            continue
-    return time.monotonic(), time.process_time(), others
+def watch(log: Path, ends: Sequence[int], over: threading.Event) -> Iterator[Mark]:
+    """A mark whenever so many trials have ended, until all have or the study is over."""
+    began, spent = time.monotonic(), time.process_time()
+    left = list(ends)
+    while left and not over.wait(0.2):
+        ended = log.read_bytes().count(b"\n") if log.exists() else 0
+        if ended >= left[0]:
+            left = [end for end in left if end > ended]
+            memory = psutil.Process().memory_info().rss / MIB
+            yield Mark(ended, time.monotonic() - began, time.process_time() - spent, memory)
 
 
 def whole_study(trials: int, epochs: int, folder: Path) -> list[Mark]:
@@ -110,17 +70,22 @@ def whole_study(trials: int, epochs: int, folder: Path) -> list[Mark]:
     for module in (fakes, idle_method):
         ray.cloudpickle.register_pickle_by_value(module)
     log = folder / "log"
-    ends = [trials * (n + 1) // MARKS for n in range(MARKS)]
-    with Watch(log, ends) as watch:
-        run_study(
-            idle_study(trials),
-            data_root=None,
-            tracking_uri=f"sqlite:///{folder}/mlflow.db",
-            cache_dir=folder / "cache",
-            method=idle_method.idle_method(log, epochs),
-            console=Console(quiet=True),
-        )
-    return watch.marks
+    ends = [1, *(trials * (n + 1) // MARKS for n in range(MARKS))]
+    over = threading.Event()
+    with ThreadPoolExecutor() as pool:
+        marks = pool.submit(lambda: list(watch(log, ends, over)))
+        try:
+            run_study(
+                idle_study(trials),
+                data_root=None,
+                tracking_uri=f"sqlite:///{folder}/mlflow.db",
+                cache_dir=folder / "cache",
+                method=idle_method.idle_method(log, epochs),
+                console=Console(quiet=True),
+            )
+        finally:
+            over.set()
+    return marks.result()
 
 
 def main(words: Sequence[str] | None = None) -> None:

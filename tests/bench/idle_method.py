@@ -10,24 +10,7 @@ from harness.method import Method
 from ship.epoch_metrics import EpochMetrics, Hits
 from ship.training import Checkpoint
 from ship.trial_config import TrialConfig
-from tests.harness.fakes import SIX, FakeClip, make_method, truth
-
-
-class IdleRun:
-    """The epochs of a trial, made up as fast as they are asked for; it has no checkpoint."""
-
-    def __init__(self, items: Iterator[EpochMetrics]) -> None:
-        self._items = items
-
-    def __iter__(self) -> "IdleRun":
-        return self
-
-    def __next__(self) -> EpochMetrics:
-        return next(self._items)
-
-    def checkpoint(self) -> Checkpoint | None:
-        """None: there is nothing to go on from."""
-        return None
+from tests.harness.fakes import SIX, AnalyticRun, FakeClip, make_method, truth
 
 
 def run_idle(
@@ -39,7 +22,7 @@ def run_idle(
     clip: FakeClip,
     targets: Mapping[str, Any],
     resume: Checkpoint | None = None,
-) -> IdleRun:
+) -> AnalyticRun:
     """A trial of so many selection epochs, each looked at, with as many metrics as ship's CoOp.
 
     Args:
@@ -47,7 +30,7 @@ def run_idle(
         epochs: of selection.
         config, seeds, features, clip, targets, resume: as harness.method.run_trial.
     """
-    return IdleRun(_epochs(log, epochs, config, seeds))
+    return AnalyticRun(_epochs(log, epochs, config, seeds), None)
 
 
 def _epochs(

@@ -99,11 +99,3 @@ class NaiveTrial:
         self.sgd.zero_grad()
         loss.backward()
         self.sgd.step()
-
-    def predict(self, pictures: Tensor) -> Tensor:
-        """Class of each picture."""
-        with torch.no_grad():
-            everything = range(len(self.names))
-            classes = self.encode_prompts(self.coop.expand(len(self.names), -1, -1), everything)
-            features = torch.cat([self.encode_images(part) for part in pictures.split(64)])
-            return (features @ classes.T).argmax(1)

@@ -194,7 +194,7 @@ def large(settings: int) -> str:
 
 
 def test_a_large_study_opens_at_once(browser: Any, tmp_path: Path) -> None:
-    """One file of little more than Vega's script; bench_page times a larger one."""
+    """One file of little more than Vega's script."""
     text = large(MANY)
     assert len(text.encode()) < BYTES
     show(browser, text, tmp_path)
