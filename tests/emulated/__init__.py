@@ -13,9 +13,8 @@ before its copy is done), and numbers that CUDA's kernels round otherwise.
 """
 
 from tests.emulated.counts import Counts, Event
-from tests.emulated.device import EmulatedDevice, emulated_device
+from tests.emulated.device import EmulatedDevice, emulated_device, why_missing
 from tests.emulated.execution import MixedDevicesError
-from tests.emulated.torch_backend import why_missing
 
 __all__ = [
     "Counts",

@@ -7,6 +7,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Final, NamedTuple
 
+from torch import Tensor
+
 ROOT: Final = Path(__file__).resolve().parents[2]
 PACKAGES: Final = tuple(f"{ROOT / name}/" for name in ("ship", "harness"))
 ELSEWHERE: Final = "elsewhere"
@@ -64,25 +66,22 @@ class Counts:
         with self._lock:
             self.syncs[event] += 1
 
-    def copy(self, operator: str, n_bytes: int, *, to_device: bool, waits: bool) -> None:
-        """Bytes went from the host to the device, or back.
+    def copy(self, operator: str, tensor: Tensor, *, to_device: bool, waits: bool) -> None:
+        """A tensor went from the host to the device, or back.
 
         Args:
-            operator: that copied them.
-            n_bytes: how many.
+            operator: that copied it.
+            tensor: what was copied.
             to_device: from the host to the device.
-            waits: whether the host waits until they have arrived.
+            waits: whether the host waits until it has arrived.
         """
         self.launch(operator)
         if waits:
             self.sync("host to device" if to_device else "device to host")
+        n_bytes = tensor.numel() * tensor.element_size()
         with self._lock:
             self.sent += n_bytes * to_device
             self.fetched += n_bytes * (not to_device)
-
-    def syncs_at(self, file: str) -> int:
-        """Waits in one file, e.g. "ship/synthesis.py"."""
-        return sum(n for event, n in self.syncs.items() if event.where.startswith(f"{file}:"))
 
     def _where(self) -> str:
         """The innermost line of the project.

@@ -1,14 +1,35 @@
-"""The emulated device for as long as a test wants it."""
+"""The emulated device for as long as a test wants it, and its registration with torch.
 
-from collections.abc import Iterator
+It is registered when this module is imported. A process can have one, and torch counts its devices
+at the first backward pass: pytest imports all test files before it runs any test, which is early
+enough.
+"""
+
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from typing import Any, Final
 
 import pytest
 import torch
+from torch import Tensor
+from torch._ops import OpOverload
+from torch.optim.optimizer import _foreach_supported_types as optimized
+from torch.utils import backend_registration
+from torch.utils._foreach_utils import _foreach_supported_types as multi_tensor
 
 from tests.emulated.counts import Counts
 from tests.emulated.execution import NAME, DeviceTensor, Execution
-from tests.emulated.torch_backend import why_missing
+
+KEY: Final = "PrivateUse1"
+"""torch's name for a device of somebody else's."""
+
+
+def why_missing() -> str | None:
+    """Why this torch cannot have the device, or None where it can."""
+    hook = "_setup_privateuseone_for_python_backend"
+    if hasattr(backend_registration, hook):
+        return None
+    return f"torch {torch.__version__} has no device in Python (torch.utils.{hook}; it came in 2.9)"
 
 
 class EmulatedDevice:
@@ -20,22 +41,15 @@ class EmulatedDevice:
 
     name = NAME
 
-    def __init__(self, execution: Execution) -> None:
-        self.execution = execution
-
-    @property
-    def counts(self) -> Counts:
-        """What has happened since the device was made, or within counting()."""
-        return self.execution.counts
-
     @contextmanager
     def counting(self) -> Iterator[Counts]:
         """Counts of what happens inside; what stands around it does not see that."""
-        outer, self.execution.counts = self.execution.counts, Counts()
+        execution = DeviceTensor.execution
+        outer, execution.counts = execution.counts, Counts()
         try:
-            yield self.execution.counts
+            yield execution.counts
         finally:
-            self.execution.counts = outer
+            execution.counts = outer
 
 
 @contextmanager
@@ -50,30 +64,58 @@ def emulated_device() -> Iterator[EmulatedDevice]:
     reason = why_missing()
     if reason is not None:
         pytest.skip(reason)
-    _check_backward()
-    before, execution = DeviceTensor.execution, Execution()
     overwrite = torch.__future__.get_overwrite_module_params_on_conversion()
     lift = torch._C._only_lift_cpu_tensors()
     with ExitStack() as stack:
-        stack.callback(setattr, DeviceTensor, "execution", before)
-        DeviceTensor.execution = execution
         stack.callback(torch.__future__.set_overwrite_module_params_on_conversion, overwrite)
         torch.__future__.set_overwrite_module_params_on_conversion(True)
         stack.callback(torch._C._set_only_lift_cpu_tensors, lift)
         torch._C._set_only_lift_cpu_tensors(True)
-        yield EmulatedDevice(execution)
+        yield EmulatedDevice()
 
 
-def _check_backward() -> None:
-    """A gradient on the device.
+def _factories() -> Iterator[tuple[str, OpOverload]]:
+    """Operators that make a tensor out of numbers: they have a device, and no tensor goes in."""
+    for name in torch._C._dispatch_get_all_op_names():
+        if not name.startswith("aten::"):
+            continue
+        base, _, overload = name.removeprefix("aten::").partition(".")
+        found = getattr(getattr(torch.ops.aten, base), overload or "default")
+        types = {argument.name: str(argument.type) for argument in found._schema.arguments}
+        if "device" in types and not any("Tensor" in kind for kind in types.values()):
+            yield name.removeprefix("aten::"), found
 
-    Raises:
-        RuntimeError: torch ran a backward pass before it knew of the device.
-    """
-    x = torch.zeros((), device=NAME).requires_grad_()
-    try:
-        x.clone().backward()
-    except RuntimeError as error:
-        raise RuntimeError(
-            "import tests.emulated before the first backward pass of the process"
-        ) from error
+
+def _running(execution: Execution, overload: OpOverload) -> Callable[..., Any]:
+    return lambda *args, **kwargs: execution.run(overload, args, kwargs)
+
+
+def _pinned(tensor: Tensor, device: object = None) -> Tensor:
+    """A copy that says it is pinned: the CPU build of torch pins nothing."""
+    copy: Tensor = torch.ops.aten.clone.default(tensor)
+    copy.pinned = True  # type: ignore[attr-defined]
+    return copy
+
+
+def _register() -> list[torch.library.Library]:
+    """Tell torch of the device; what is returned holds the registration."""
+    execution = DeviceTensor.execution = Execution()
+    backend_registration._setup_privateuseone_for_python_backend(NAME)
+    module = torch.get_device_module(NAME)  # it draws nothing at random of its own
+    module.get_rng_state = lambda device=None: torch.empty(0, dtype=torch.uint8)
+    module.set_rng_state = lambda state, device=None: None
+    # as torch.distributed's DTensor does: multi-tensor kernels are the default, as on CUDA
+    for kinds in (optimized, multi_tensor):
+        kinds.append(DeviceTensor)  # type: ignore[arg-type]
+    everything = torch.library.Library("_", "IMPL")
+    everything.fallback(lambda func, *args, **kwargs: execution.run(func, args, kwargs), KEY)
+    some = torch.library.Library("aten", "IMPL")
+    for name, overload in _factories():
+        some.impl(name, _running(execution, overload), KEY)
+    # above autograd, so that its backward pass can be one kernel too
+    some.impl("scaled_dot_product_attention", execution.attention, f"Autograd{KEY}")
+    some.impl("_pin_memory", _pinned, "CPU")
+    return [everything, some]
+
+
+REGISTERED: Final = _register() if why_missing() is None else []

@@ -1,22 +1,15 @@
 """How an operator runs on the emulated device: checked, counted, and computed on the CPU."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Final
 
 import torch
 from torch import Tensor
 from torch._ops import OpOverload
-from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._mode_utils import no_dispatch
 
-from tests.emulated.attention import Fused, fused_kernel
 from tests.emulated.counts import Counts
-from tests.emulated.operators import (
-    INDEXING,
-    STRICT,
-    Operator,
-    operator_of,
-)
+from tests.emulated.operators import INDEXING, STRICT, operator_of
 
 NAME: Final = "gpu"
 DEVICE: Final = torch.device("privateuseone", 0)  # what torch calls it until it is registered
@@ -25,27 +18,6 @@ aten = torch.ops.aten
 
 class MixedDevicesError(RuntimeError):
     """Tensors of the host and of the device meet in one operation, which CUDA refuses."""
-
-
-class Pinned:
-    """Which host tensors are pinned, pretended: the CPU build of torch pins nothing.
-
-    Views share the storage and are pinned with it, as on CUDA.
-    """
-
-    def __init__(self) -> None:
-        # A weak reference keeps a storage's address from being given to another one.
-        self._storages: dict[int, StorageWeakRef] = {}
-
-    def pin(self, tensor: Tensor) -> Tensor:
-        """Pin a tensor's storage; the tensor itself is returned."""
-        self._storages = {k: v for k, v in self._storages.items() if not v.expired()}
-        storage = tensor.untyped_storage()
-        self._storages[storage._cdata] = StorageWeakRef(storage)
-        return tensor
-
-    def __contains__(self, tensor: Tensor) -> bool:
-        return tensor.untyped_storage()._cdata in self._storages
 
 
 class DeviceTensor(torch.Tensor):
@@ -104,27 +76,16 @@ class DeviceTensor(torch.Tensor):
         return self.numpy()
 
 
-def plain_of(tensor: Tensor) -> Tensor:
-    """The CPU tensor behind one on the device, or the tensor itself."""
-    return tensor.plain if isinstance(tensor, DeviceTensor) else tensor
-
-
-def _on_device(tensor: Tensor) -> Tensor:
-    return tensor if isinstance(tensor, DeviceTensor) else DeviceTensor(tensor)
-
-
 class Execution:
     """Runs operators.
 
     Attributes:
         counts: where launches and waits go.
-        pinned: the host's pinned memory.
     """
 
     def __init__(self) -> None:
         self.counts = Counts()
-        self.pinned = Pinned()
-        self._special: Mapping[OpOverload, Callable[..., Any]] = {
+        self._special = {
             aten.copy_.default: self._copy,
             aten._to_copy.default: self._to_copy,
             aten.scaled_dot_product_attention.default: self.attention,
@@ -136,15 +97,22 @@ class Execution:
         Raises:
             MixedDevicesError: the arguments are on two devices, and CUDA has no exception for it.
         """
-        special = self._special.get(func)
-        if special is not None:
+        if (special := self._special.get(func)) is not None:
             return special(*args, **kwargs)
         operator = operator_of(func)
         if operator.composite:  # in inference mode linear and the like arrive whole
             return func.decompose(*args, **kwargs)
-        self._check(operator, args, kwargs)
-        self._count(operator, args, kwargs)
-        return self._compute(func, operator, args, kwargs)
+        generator = kwargs.get("generator")
+        if generator is not None and generator.device.type != NAME:
+            raise RuntimeError(f"{operator.name}: a '{NAME}' generator was expected, not the CPU's")
+        if operator.name in INDEXING:
+            self._check_indices(*args[:3])
+        else:
+            self._check(operator.name, func._schema.is_mutable, args, kwargs)
+        self.counts.launch(operator.name, operator.launches)
+        if operator.waits:
+            self.counts.sync(operator.name)
+        return self._compute(func, args, kwargs)
 
     def attention(
         self,
@@ -154,157 +122,111 @@ class Execution:
         attn_mask: Tensor | None = None,
         dropout_p: float = 0.0,
         is_causal: bool = False,
-        *,
-        scale: float | None = None,
-        enable_gqa: bool = False,
-    ) -> Tensor:
-        """torch.nn.functional.scaled_dot_product_attention."""
-        parts = (query, key, value)
-        given = [x for x in (*parts, attn_mask) if x is not None]
-        if not all(isinstance(x, DeviceTensor) for x in given):
-            self._refuse("scaled_dot_product_attention", given)
-        kernel = None
-        if not enable_gqa:
-            kernel = fused_kernel(query, key, value, attn_mask, dropout_p, is_causal)
-        if kernel is None:
-            plainly: Tensor = aten.scaled_dot_product_attention.default.decompose(
-                *parts, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa
-            )
-            return plainly
-        fused = Fused(kernel, plain_of, DeviceTensor, self._launch)
-        mask = None if attn_mask is None else plain_of(attn_mask)
-        return fused(parts, mask, is_causal=is_causal, scale=scale)
+        **settings: Any,
+    ) -> Any:
+        """torch.nn.functional.scaled_dot_product_attention.
 
-    def _check(self, operator: Operator, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
-        generator = kwargs.get("generator")
-        if generator is not None and generator.device.type != NAME:
-            raise RuntimeError(
-                f"Expected a '{NAME}' device type for generator but found "
-                f"'{generator.device.type}' ({operator.name})"
-            )
-        if operator.name in INDEXING:
-            self._check_indices(operator, *args)
-            return
-        tensors = list(_tensors((args, kwargs), Tensor))
+        CUDA's fused kernel where it has one (transformers/cuda/sdp_utils.cpp): of four dimensions,
+        with heads of a multiple of 4, or 8 in half precision, and a float mask, which is filled up
+        and copied unless its rows begin at multiples of 8. Else the arithmetic, operator by
+        operator. The CPU's own kernel computes what the fused one would.
+        """
+        parts = (query, key, value)
+        multiple = 4 if query.dtype == torch.float32 else 8
+        fused = not dropout_p and query.dtype in (torch.float32, torch.bfloat16, torch.float16)
+        fused &= all(x.ndim == 4 and x.shape[:2] == query.shape[:2] for x in parts)
+        fused &= all(x.shape[-1] % multiple == 0 for x in parts)
+        fused &= attn_mask is None or attn_mask.dtype == query.dtype
+        if not fused:
+            given = (*parts, attn_mask, dropout_p, is_causal)
+            return aten.scaled_dot_product_attention.default.decompose(*given, **settings)
+        if attn_mask is not None and any(stride % 8 for stride in attn_mask.stride()[:-1]):
+            self.counts.launch("padded mask", 2)
+        out, _ = aten._scaled_dot_product_flash_attention_for_cpu.default(
+            *parts, dropout_p, is_causal, attn_mask=attn_mask, scale=settings.get("scale")
+        )
+        return out
+
+    def _check(self, name: str, writes: bool, args: Sequence[Any], kwargs: Any) -> None:
+        """Only a number of the host, which is not written to, may stand beside the device's."""
+        tensors: list[Tensor] = []
+        _mapped(Tensor, tensors.append, (args, kwargs))
         host = [x for x in tensors if not isinstance(x, DeviceTensor)]
         if len(host) in (0, len(tensors)):
             return
-        for key in operator.changes:
-            changed = args[key] if isinstance(key, int) else kwargs[key]
-            if any(not isinstance(x, DeviceTensor) for x in _tensors(changed, Tensor)):
-                self._refuse(operator.name, tensors)
-        if operator.name in STRICT or any(x.ndim for x in host):
-            self._refuse(operator.name, tensors)
+        if name in STRICT or any(x.ndim for x in host) or (writes and host[0] is args[0]):
+            shapes = ", ".join(f"{x.device} {[*x.shape]}" for x in tensors)
+            raise MixedDevicesError(
+                f"Expected all tensors to be on the same device, but found at least two devices, "
+                f"{NAME}:0 and cpu! ({name} of {shapes})"
+            )
 
     def _check_indices(
-        self,
-        operator: Operator,
-        tensor: Tensor,
-        indices: Sequence[Tensor | None],
-        values: Tensor | None = None,
-        *more: Any,
+        self, tensor: Tensor, indices: Sequence[Tensor | None], values: Tensor | None = None
     ) -> None:
         """Indices of the host may pick from a tensor on the device, and are copied for it."""
-        given = [index for index in indices if index is not None]
         if not isinstance(tensor, DeviceTensor):
-            raise MixedDevicesError(
-                "indices should be either on cpu or on the same device as the indexed tensor (cpu)"
-            )
-        for index in given:
-            if not isinstance(index, DeviceTensor):
-                self.counts.copy("copy of an index", _n_bytes(index), to_device=True, waits=True)
-            elif index.dtype in (torch.bool, torch.uint8):
+            raise MixedDevicesError("indices should be on the same device as the indexed tensor")
+        self._check("index", False, (tensor, values), {})
+        for index in indices:
+            if isinstance(index, DeviceTensor) and index.dtype in (torch.bool, torch.uint8):
                 self.counts.launch("nonzero")
                 self.counts.sync("boolean index")
-        if values is not None and not isinstance(values, DeviceTensor):
-            if values.ndim:
-                self._refuse(operator.name, [tensor, values])
-            self.counts.copy("copy of a value", _n_bytes(values), to_device=True, waits=True)
+        for given in (*indices, values):
+            if given is not None and not isinstance(given, DeviceTensor):
+                self.counts.copy("copy of an index", given, to_device=True, waits=True)
 
-    def _count(self, operator: Operator, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
-        self.counts.launch(operator.name, operator.launches)
-        if operator.waits:
-            self.counts.sync(operator.waits)
-
-    def _compute(
-        self, func: OpOverload, operator: Operator, args: Sequence[Any], kwargs: Mapping[str, Any]
-    ) -> Any:
+    def _compute(self, func: OpOverload, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         device = kwargs.get("device")
         here = device is None or torch.device(device).type == NAME
-        settings = {name: _mapped(DeviceTensor, plain_of, x) for name, x in kwargs.items()}
+        behind: dict[int, DeviceTensor] = {}  # what is changed in place is handed back
+
+        def plain(tensor: DeviceTensor) -> Tensor:
+            behind[id(tensor.plain)] = tensor
+            return tensor.plain
+
+        def on_device(tensor: Tensor) -> Tensor:
+            known = behind.get(id(tensor))
+            return DeviceTensor(tensor) if known is None else known
+
+        settings = _mapped(DeviceTensor, plain, kwargs)
         if device is not None and here:
             settings["device"] = torch.device("cpu")
         if "pin_memory" in settings:
             settings["pin_memory"] = None
-        plain = _mapped(DeviceTensor, plain_of, args)
-        made = func(*plain, **settings)
-        for changed in operator.changes:
-            value = args[changed] if isinstance(changed, int) else kwargs[changed]
-            if any(map(_is_stale, _tensors(value, DeviceTensor))):
-                if not operator.reshapes:
-                    raise NotImplementedError(f"{operator.name} to another shape: not emulated")
-                with no_dispatch():  # squeeze_ and the like, on the tensor's own sizes
-                    func(*args, **kwargs)
-        if any(place is not None for place in operator.written):
-            several = made if len(operator.written) > 1 else (made,)
-            given = tuple(
-                value if place is None else args[place] if isinstance(place, int) else kwargs[place]
-                for value, place in zip(several, operator.written, strict=True)
-            )
-            made = given if len(given) > 1 else given[0]
-        return _mapped(Tensor, _on_device, made) if here else made
+        made = func(*_mapped(DeviceTensor, plain, args), **settings)
+        if torch.Tag.inplace_view in func.tags:
+            with no_dispatch():  # squeeze_ and the like, on the tensor's own sizes
+                func(*args, **kwargs)
+        return _mapped(Tensor, on_device, made) if here else made
 
     def _copy(self, to: Tensor, source: Tensor, non_blocking: bool = False) -> Tensor:
         """Tensor.copy_; the host waits unless it says otherwise and its memory is pinned."""
-        to_device, from_device = (isinstance(x, DeviceTensor) for x in (to, source))
-        plain, plain_source = plain_of(to), plain_of(source)
-        if to_device and from_device:
+        plain, plain_source = (getattr(x, "plain", x) for x in (to, source))
+        if plain is not to and plain_source is not source:
             self.counts.launch("copy_")
         else:
-            waits = not (non_blocking and (plain_source if to_device else plain) in self.pinned)
-            n_bytes = _n_bytes(plain_source)
-            self.counts.copy("copy_", n_bytes, to_device=to_device, waits=waits)
+            waits = not (non_blocking and hasattr(source, "pinned"))
+            self.counts.copy("copy_", source, to_device=plain is not to, waits=waits)
         plain.copy_(plain_source)
         return to
 
     def _to_copy(
         self,
-        tensor: Tensor,
+        tensor: DeviceTensor,
         *,
         device: torch.device | None = None,
         pin_memory: bool | None = None,
         non_blocking: bool = False,
         **settings: Any,
     ) -> Tensor:
-        """Tensor.to, of a tensor on the device; the host's copy is pinned if it need not wait."""
-        plain = plain_of(tensor)
+        """Tensor.to, of a tensor on the device."""
+        made: Tensor = aten._to_copy.default(tensor.plain, **settings)
         if device is None or torch.device(device).type == NAME:
             self.counts.launch("_to_copy")
-            return DeviceTensor(aten._to_copy.default(plain, **settings))
-        self.counts.copy("_to_copy", _n_bytes(plain), to_device=False, waits=not non_blocking)
-        made: Tensor = aten._to_copy.default(plain, **settings)
-        return self.pinned.pin(made) if non_blocking else made
-
-    def _launch(self, operator: str, n: int) -> None:
-        self.counts.launch(operator, n)  # the counts of that moment
-
-    def _refuse(self, operator: str, tensors: Sequence[Tensor]) -> None:
-        shapes = [f"{x.device} {[*x.shape]}" for x in tensors]
-        raise MixedDevicesError(
-            f"Expected all tensors to be on the same device, but found at least two devices, "
-            f"{NAME}:0 and cpu! ({operator} of {', '.join(shapes)})"
-        )
-
-
-def _tensors(tree: Any, kind: type[Any]) -> Iterator[Any]:
-    """All tensors of a kind among arguments, in order."""
-    if isinstance(tree, kind):
-        yield tree
-    elif isinstance(tree, list | tuple):
-        for inner in tree:
-            yield from _tensors(inner, kind)
-    elif isinstance(tree, dict):
-        yield from _tensors(list(tree.values()), kind)
+            return DeviceTensor(made)
+        self.counts.copy("_to_copy", tensor, to_device=False, waits=True)
+        return made
 
 
 def _mapped(kind: type[Any], change: Callable[[Any], Any], tree: Any) -> Any:
@@ -313,13 +235,6 @@ def _mapped(kind: type[Any], change: Callable[[Any], Any], tree: Any) -> Any:
         return change(tree)
     if isinstance(tree, list | tuple):
         return type(tree)([_mapped(kind, change, inner) for inner in tree])
+    if isinstance(tree, dict):
+        return {name: _mapped(kind, change, inner) for name, inner in tree.items()}
     return tree
-
-
-def _n_bytes(tensor: Tensor) -> int:
-    return tensor.numel() * tensor.element_size()
-
-
-def _is_stale(tensor: DeviceTensor) -> bool:
-    """Whether the memory behind a tensor has got other sizes than it says."""
-    return tensor.shape != tensor.plain.shape or tensor.stride() != tensor.plain.stride()

@@ -1,45 +1,30 @@
 """Pictures are encoded on the device, by several threads at once."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import pytest
 import torch
 
 from ship.clip import FrozenCLIP
-from ship.datasets import Picture, PictureDataset, Split
-from ship.datasets.content import content_fingerprint, picture_hashes
+from ship.datasets import Split, load_dataset
 from ship.features import extract_features
 from ship.features.encode import Layout
 from tests.emulated import EmulatedDevice
-from tests.ship.datasets.conftest import save_picture
 
-SIZES = {"train": 70, "val": 3, "test": 5}
-
-
-@pytest.fixture
-def dataset(tmp_path: Path) -> PictureDataset:
-    """Noise in three splits, in training more of it than one batch has."""
-    splits = {}
-    for split, n in SIZES.items():
-        paths = [tmp_path / "pictures" / f"{split}{i}.png" for i in range(n)]
-        for i, path in enumerate(paths):
-            save_picture(path, seed=i, size=(20, 24))
-        pictures = tuple(Picture(path.name, path) for path in paths)
-        splits[split] = Split(pictures, np.arange(n, dtype=np.int64) % 2)
-    names, template = ("a", "b"), "a photo of a {}."
-    fingerprint = content_fingerprint(names, template, splits, picture_hashes(splits))
-    return PictureDataset("noise", names, template, splits, fingerprint)
+SIZES = {"train": 70, "val": 3, "test": 5}  # in training more than one batch has
 
 
 def test_extraction_gives_the_cpus_features(
-    tmp_path: Path,
-    dataset: PictureDataset,
-    device: EmulatedDevice,
-    host_clip: FrozenCLIP,
-    device_clip: FrozenCLIP,
+    tmp_path: Path, device: EmulatedDevice, host_clip: FrozenCLIP, device_clip: FrozenCLIP
 ) -> None:
     """Views too. The host waits twice for each batch: pictures in, features out."""
+    whole = load_dataset("emoji")
+    few = {
+        name: Split(split.pictures[: SIZES[name]], split.labels[: SIZES[name]])
+        for name, split in whole.splits.items()
+    }
+    dataset = replace(whole, splits=few)
     host = extract_features(host_clip, dataset, 1, tmp_path / "host")
     with device.counting() as counts:
         found = extract_features(device_clip, dataset, 1, tmp_path / "device")
