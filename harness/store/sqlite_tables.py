@@ -7,7 +7,6 @@ of them leaves a file that MLflow never opens again.
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -18,15 +17,15 @@ from reports.contract import SQLITE
 
 # What MLflow puts into a store before anybody uses it.
 OWN_ROWS = {
-    "alembic_version": "",
+    "alembic_version": "WHERE 0",
     "experiments": "WHERE experiment_id <> 0",
     "workspaces": "WHERE name <> 'default'",
 }
 REVISION = "alembic_version"
-# Alembic moves a table's rows through one of these.
-PASSING = "_alembic_tmp_"
-# The first table that MLflow makes, and columns that it has had in every version.
-FIRST, ITS_COLUMNS = "experiments", {"experiment_id", "lifecycle_stage"}
+# The first table that MLflow makes, and columns that it has had in every version; Alembic moves a
+# table's rows through one that is called like the second.
+FIRST = ("experiments", "_alembic_tmp_experiments")
+ITS_COLUMNS = {"experiment_id", "lifecycle_stage"}
 
 
 @contextmanager
@@ -49,21 +48,22 @@ def whole_tables(uri: str, path: Path, wait: float) -> Iterator[None]:
     """
     copy = path.with_name(f"{path.name}.before-upgrade")
     with closing(sqlite3.connect(path, timeout=wait, isolation_level=None)) as file:
-        found = _found(file)
-        if not found.is_mlflows:
+        tables = _tables(file)
+        if tables and not _is_mlflows(file):
             raise StoreError(
                 f"{uri}: {path} is a database of another application, which MLflow would add its "
                 f"tables to; it was left as it is: name another file (MLFLOW_TRACKING_URI), or run "
                 f"the study in another folder"
             )
-        if found.is_to_be_made:
+        behind = bool(tables) and _is_behind(file, tables)
+        if not tables or (behind and not _is_used(file)):
             _make(file, (path.resolve().parent / "mlruns").as_uri())
-        elif found.is_behind and not copy.exists():
+        elif behind and not copy.exists():
             _copy(file, copy)
     try:
         yield
     except Exception as error:
-        if not found.is_behind:
+        if not behind:
             raise
         raise StoreError(
             f"{uri}: MLflow could not bring the store's tables up to its version: "
@@ -74,64 +74,31 @@ def whole_tables(uri: str, path: Path, wait: float) -> Iterator[None]:
         copy.unlink()
 
 
-@dataclass(frozen=True)
-class _Found:
-    """What an sqlite file holds.
-
-    tables: the names of all of them.
-    is_mlflows: there are none, or MLflow made them.
-    is_behind: MLflow has written it, and has not finished, or has further steps to make now.
-    is_used: there are rows that MLflow does not write by itself.
-    """
-
-    tables: tuple[str, ...]
-    is_mlflows: bool
-    is_behind: bool
-    is_used: bool
-
-    @property
-    def is_to_be_made(self) -> bool:
-        return not self.tables or (self.is_behind and not self.is_used)
-
-
-def _found(file: sqlite3.Connection) -> _Found:
+def _tables(file: sqlite3.Connection) -> set[str]:
     query = "SELECT name FROM sqlite_master WHERE type IN ('table', 'view')"
-    tables = tuple(name for (name,) in file.execute(query) if not name.startswith("sqlite_"))
-    is_mlflows = not tables or _is_mlflows(file)
-    is_behind = bool(tables) and is_mlflows and _is_behind(file, tables)
-    is_used = any(_has_rows(file, table) for table in tables) if is_behind else bool(tables)
-    return _Found(tables, is_mlflows, is_behind, is_used)
+    return {name for (name,) in file.execute(query) if not name.startswith("sqlite_")}
 
 
 def _is_mlflows(file: sqlite3.Connection) -> bool:
-    """Whether MLflow has made its first table, or was moving that one's rows."""
     query = "SELECT name FROM pragma_table_info(?)"
-    columns = [
-        {name for (name,) in file.execute(query, [table])} for table in (FIRST, PASSING + FIRST)
-    ]
-    return any(found >= ITS_COLUMNS for found in columns)
+    return any({name for (name,) in file.execute(query, [one])} >= ITS_COLUMNS for one in FIRST)
 
 
-def _is_behind(file: sqlite3.Connection, tables: tuple[str, ...]) -> bool:
-    import mlflow.store.tracking.sqlalchemy_store  # noqa: F401  # which names all tables
+def _is_behind(file: sqlite3.Connection, tables: set[str]) -> bool:
+    """Whether MLflow has further steps to make, or has not finished its first ones."""
     from alembic.script import ScriptDirectory
-    from mlflow.store.db.base_sql_model import Base
 
     steps = ScriptDirectory(str(files("mlflow.store") / "db_migrations"))
     at = file.execute(f"SELECT * FROM {REVISION}").fetchone() if REVISION in tables else None
-    if at is not None:
-        if at[0] == steps.get_current_head():  # as nearly always: no step has to be read
-            return False
-        return any(at[0] == step.revision for step in steps.walk_revisions())
-    known = {REVISION, *Base.metadata.tables}
-    return all(name in known or name.startswith(PASSING) for name in tables)
+    if at is None or at[0] == steps.get_current_head():  # as nearly always: no step has to be read
+        return at is None
+    return any(at[0] == step.revision for step in steps.walk_revisions())
 
 
-def _has_rows(file: sqlite3.Connection, table: str) -> bool:
-    where = OWN_ROWS.get(table, "")
-    if table == REVISION:
-        return False
-    return file.execute(f'SELECT 1 FROM "{table}" {where} LIMIT 1').fetchone() is not None
+def _is_used(file: sqlite3.Connection) -> bool:
+    """Whether there are rows that MLflow does not write by itself."""
+    rows = (f'SELECT 1 FROM "{name}" {OWN_ROWS.get(name, "")} LIMIT 1' for name in _tables(file))
+    return any(file.execute(query).fetchone() for query in rows)
 
 
 def _make(file: sqlite3.Connection, artifacts: str) -> None:
@@ -139,9 +106,8 @@ def _make(file: sqlite3.Connection, artifacts: str) -> None:
     statements = _statements(artifacts)
     file.execute("BEGIN IMMEDIATE")
     try:
-        found = _found(file)
-        if found.is_to_be_made:  # still, now that nobody else can write
-            for table in found.tables:
+        if not _is_used(file):  # still, now that nobody else can write
+            for table in _tables(file):
                 file.execute(f'DROP TABLE "{table}"')
             for statement in statements:
                 file.execute(statement)
