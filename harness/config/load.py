@@ -45,10 +45,9 @@ def load_study(
     """
     path = find_space(path_or_name)
     label = label_of(path)
-    mapping, faults = read_yaml(path, label)
     return parse_study(
-        mapping, path.stem, label=label, source=path, overrides=overrides,
-        data_root=data_root, earlier=faults, there=there, memory=memory,
+        read_yaml(path, label), path.stem, label=label, source=path, overrides=overrides,
+        data_root=data_root, there=there, memory=memory,
     )  # fmt: skip
 
 
@@ -60,7 +59,6 @@ def parse_study(
     source: Path | None = None,
     overrides: Sequence[str] = (),
     data_root: Path | None = None,
-    earlier: Sequence[Fault] = (),
     there: bool = True,
     memory: int | None = None,
 ) -> StudyConfig:
@@ -69,7 +67,6 @@ def parse_study(
     Args:
         name: the study's name where the mapping has none.
         label: what faults name as their source.
-        earlier: faults that reading the file has found; reported with the others.
         there, memory: as of load_study.
 
     Raises:
@@ -93,7 +90,7 @@ def parse_study(
         faults += map(_levels_astray, trial_faults(constants))
     settings, unsound = _parse_settings(tree, space)
     faults += found + unsound
-    _refuse(bad, [*earlier, *faults], given, label)
+    _refuse(bad, faults, given, label)
     trial = TrialConfig.model_validate(constants)
     with_baselines = {key: _with_baseline(key, factor, trial) for key, factor in space.items()}
     update = {"trial": trial, "space": with_baselines, "source": source, "variants": left}

@@ -21,7 +21,7 @@ def packaged_spaces() -> list[tuple[str, str]]:
     """(name, one-line description) of each packaged study."""
     rows = []
     for name in packaged_names():
-        mapping, _ = read_yaml(_FOLDER / f"{name}.yaml", name)
+        mapping = read_yaml(_FOLDER / f"{name}.yaml", name)
         rows.append((name, str(mapping.get("description", ""))))
     return rows
 
