@@ -113,21 +113,6 @@ def test_another_backbone_is_loaded_by_the_same_actors(
             )
 
 
-@pytest.mark.usefixtures("sent")
-def test_a_study_that_asks_for_no_gpu_lets_the_driver_encode_what_is_little(
-    dataset: PictureDataset, tmp_path: Path
-) -> None:
-    """No actor, and no session, is started."""
-
-    def session() -> Any:
-        raise RuntimeError("a session was opened")
-
-    driver = FakeEncoder()
-    with ClusterEncoder(Resources(), loader(tmp_path), session=session) as encoder:
-        extract_features(driver, dataset, 0, tmp_path, encode=encoder)
-    assert driver.encoded == 520
-
-
 @pytest.mark.faults
 @pytest.mark.usefixtures("sent")
 def test_an_actor_that_dies_is_replaced(dataset: PictureDataset, tmp_path: Path) -> None:

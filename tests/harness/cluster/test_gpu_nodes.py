@@ -31,13 +31,7 @@ def test_a_node_whose_gpus_torch_cannot_use_is_named(tmp_path: Path) -> None:
     assert ": Torch not compiled with CUDA enabled (install a torch that is built with" in line
     (process,) = tmp_path.iterdir()
     assert process.name != str(os.getpid())
-
-
-@pytest.mark.usefixtures("local_ray")
-def test_a_node_whose_gpus_can_be_used_passes(tmp_path: Path) -> None:
-    """It was asked."""
-    check_gpus(Resources(gpus=1), asked(tmp_path, None))
-    assert len(list(tmp_path.iterdir())) == 1
+    check_gpus(Resources(gpus=1), asked(tmp_path, None))  # one whose GPUs can be used passes
 
 
 @pytest.mark.usefixtures("local_ray")

@@ -56,6 +56,7 @@ def test_each_session_has_a_token_of_its_own() -> None:
         {TOKEN: "theirs"},
         {TOKEN_PATH: "/somewhere/token"},
         {MODE: "token", TOKEN: "theirs"},
+        {MODE: "token"},
     ],
     ids=str,
 )
@@ -67,9 +68,10 @@ def test_what_the_user_has_set_stays(
         monkeypatch.setenv(name, value)
     with private_token():
         assert {name: os.environ.get(name) for name in theirs} == theirs
-        assert (TOKEN in os.environ) == (TOKEN in theirs)
+        # made for the session where there is none, and no file in the home
+        assert (TOKEN in os.environ) == (TOKEN in theirs or theirs == {MODE: "token"})
     assert {name: os.environ.get(name) for name in theirs} == theirs
-    assert (MODE in os.environ) == (MODE in theirs)
+    assert {MODE, TOKEN} & set(os.environ) == {MODE, TOKEN} & set(theirs)
 
 
 def test_an_open_session_without_a_token_is_left_alone(local_ray: None) -> None:
@@ -80,15 +82,6 @@ def test_an_open_session_without_a_token_is_left_alone(local_ray: None) -> None:
     with private_token():
         assert [node["Alive"] for node in ray.nodes()] == [True]
     assert [node["Alive"] for node in ray.nodes()] == [True]
-
-
-def test_a_token_is_made_where_only_the_mode_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
-    """RAY_AUTH_MODE=token without a token gets one of the session's, and no file in the home."""
-    monkeypatch.setenv(MODE, "token")
-    with private_token():
-        assert len(os.environ[TOKEN]) == 64
-    assert TOKEN not in os.environ
-    assert os.environ[MODE] == "token"
 
 
 def test_the_switch_for_loopback_is_put_back(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,54 +11,35 @@ import pytest
 
 ROOT = Path(__file__).parents[3]
 SCRIPT = """
-import json, os, ray
+import importlib.util, json, os, ray
 from harness.cluster import ray_session
 from tests.harness.fakes import make_study
 names = ("OMP_NUM_THREADS", "OMP_WAIT_POLICY")
+ask = lambda: [*map(os.environ.get, names), str(importlib.util.find_spec("made_up"))]
 with ray_session(make_study(), None, 0, False):
-    ask = ray.remote(lambda: [os.environ.get(name) for name in names])
-    told = ray.get(ask.remote())
-    print(json.dumps([told, dict(ray.get_runtime_context().runtime_env)]))
-print(json.dumps([os.environ.get(name) for name in names]))
+    print(json.dumps([ray.get(ray.remote(ask).remote()), ray.get_runtime_context().runtime_env]))
+print(json.dumps(ask()))
 """
 
 
-def test_workers_have_the_threads_of_a_trial_in_their_environment() -> None:
-    """Whatever the driver's says, which stays; and Ray may start them ahead of the first trial."""
-    done = subprocess.run(
-        [sys.executable, "-c", SCRIPT],
-        cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "7"},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    (told, runtime_env), driver = map(json.loads, done.stdout.splitlines())
-    assert told == ["1", "PASSIVE"]
-    assert runtime_env == {}  # else no process that is there already would do
-    assert driver == ["7", None]
+def test_workers_have_the_threads_of_a_trial_and_import_as_the_driver_does(tmp_path: Path) -> None:
+    """Whatever the driver's threads are, which stay; Ray may start workers ahead of a first trial.
 
-
-def test_workers_import_from_where_the_driver_does(tmp_path: Path) -> None:
-    """A folder where a study is started does not hide an installed package of its name."""
+    A folder where a study is started does not hide an installed package of its name.
+    """
     (tmp_path / "made_up").mkdir()
-    code = (
-        "import importlib.util, ray\n"
-        "from harness.cluster import ray_session\n"
-        "from tests.harness.fakes import make_study\n"
-        "found = lambda: str(importlib.util.find_spec('made_up'))\n"
-        "with ray_session(make_study(), None, 0, False):\n"
-        "    print(found(), ray.get(ray.remote(found).remote()))\n"
-    )
     done = subprocess.run(
-        [sys.executable, "-P", "-c", code],  # as ship-sweep: the folder is not on its path
+        [sys.executable, "-P", "-c", SCRIPT],  # as ship-sweep: the folder is not on its path
         cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "OMP_NUM_THREADS": "7", "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
         check=True,
     )
-    assert done.stdout.splitlines()[-1] == "None None"
+    (told, runtime_env), driver = map(json.loads, done.stdout.splitlines()[-2:])
+    assert told == ["1", "PASSIVE", "None"]
+    assert runtime_env == {}  # else no process that is there already would do
+    assert driver == ["7", None, "None"]
 
 
 OPEN = """
