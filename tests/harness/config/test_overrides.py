@@ -43,13 +43,6 @@ def test_overrides_reach_every_place() -> None:
     assert study.space["shots"].enumerate() == (1, 2, 3)
 
 
-def test_override_replaces_a_whole_group() -> None:
-    """`--set finetuner=coop` forgets the YAML's settings of the group."""
-    mapping = {**SOUND, "finetuner": {"name": "coop", "epochs": 3}}
-    study = parse_study(mapping, "x", overrides=["finetuner=coop"])
-    assert study.trial.finetuner.epochs == 200  # type: ignore[union-attr]
-
-
 OWN: dict[str, Any] = {
     **SOUND,
     "shots": 4,
@@ -78,14 +71,6 @@ def test_what_the_constant_dataset_has_of_its_own_is_constant(
     made = (study.trial.shots, tuner.name, tuner.epochs, tuner.lr)  # type: ignore[union-attr]
     assert made == expected
     assert resolve(study, {"generator.n_ctx": 1}).finetuner == tuner
-
-
-def test_override_drops_a_factor() -> None:
-    """`--set space.KEY=null` leaves the others."""
-    mapping = {"space": {"generator.n_ctx": [1], "shots": [1, 2]}}
-    assert list(parse_study(mapping, "x", overrides=["space.shots=null"]).space) == [
-        "generator.n_ctx"
-    ]
 
 
 VARIED: dict[str, Any] = {
@@ -118,8 +103,11 @@ def test_a_smaller_space_names_the_variants_to_drop() -> None:
         ("variants.generator.wgan.epochs=null", ("generator", "wgan"), {"n_critic"}),
         ("variants.dataset.photos.generator=null", ("dataset", "photos"), {"max_classes"}),
         ("variants.generator.mlp_vae=null", ("generator",), {"wgan"}),
+        # where a setting may be null, that is a value: all classes, not the constant's number
+        ("variants.dataset.photos.max_classes=null", ("dataset", "photos"),
+         {"max_classes", "generator"}),
     ],
-)
+)  # fmt: skip
 def test_null_drops_variants_at_each_depth(
     override: str, place: tuple[str, ...], left: set[str]
 ) -> None:
@@ -129,9 +117,3 @@ def test_null_drops_variants_at_each_depth(
     for step in place:
         found = found[step]
     assert set(found) == left
-
-
-def test_null_is_a_value_where_a_setting_may_be_null() -> None:
-    """A dataset's max_classes: null means all classes, not the constant's number."""
-    given, _ = parse_overrides(["variants.dataset.photos.max_classes=null"])
-    assert apply_overrides(VARIED, given)["variants"]["dataset"]["photos"]["max_classes"] is None

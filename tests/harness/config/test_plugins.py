@@ -100,19 +100,6 @@ def test_a_plugin_that_cannot_be_imported(broken: None, mapping: dict[str, Any],
     assert any(line.startswith(f"x: {path} must ") for line in told), found
 
 
-def test_files_that_cannot_be_used_are_told_at_once(tmp_path: Path) -> None:
-    """A line for each, and none of them joins."""
-    empty = tmp_path / "empty.py"
-    empty.write_text("")
-    with pytest.raises(ConfigError) as caught:
-        load_plugins([empty, tmp_path / "absent.py"])
-    first, second = caught.value.faults
-    assert first.startswith(f"--plugin: file {empty}: has no plugin at its top level")
-    assert (
-        second == f"--plugin: file {tmp_path}/absent.py: cannot be read: No such file or directory"
-    )
-
-
 QUIET = """
 from typing import Literal
 

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import optuna
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
@@ -23,21 +22,16 @@ def study_of(factors: dict[str, Any], **keys: Any) -> StudyConfig:
 
 
 def test_grid_is_the_product_with_the_last_factor_fastest() -> None:
-    """A grid runs over every combination in the YAML's order."""
-    study = study_of({"shots": [1, 2], "generator.n_ctx": [4, 8]})
-    assert space.grid(study) == [
+    """A grid runs over every combination in the YAML's order; with trials, over the first ones."""
+    factors = {"shots": [1, 2], "generator.n_ctx": [4, 8]}
+    whole = space.grid(study_of(factors))
+    assert space.grid(study_of(factors, trials=3)) == whole[:3]
+    assert whole == [
         {"shots": 1, "generator.n_ctx": 4},
         {"shots": 1, "generator.n_ctx": 8},
         {"shots": 2, "generator.n_ctx": 4},
         {"shots": 2, "generator.n_ctx": 8},
     ]
-
-
-def test_trials_cuts_a_grid_and_raising_it_extends() -> None:
-    """A grid with trials is a prefix of the whole grid."""
-    factors = {"shots": [1, 2, 4]}
-    whole = space.grid(study_of(factors))
-    assert space.grid(study_of(factors, trials=2)) == whole[:2]
 
 
 @pytest.mark.parametrize("order", [list(CONDITIONAL), list(CONDITIONAL)[::-1]])
@@ -147,41 +141,6 @@ def test_distributions() -> None:
     }
 
 
-def test_suggestions_honour_when_and_resolve() -> None:
-    """Whatever Optuna draws is a setting of the study, without factors that are not active."""
-    factors = {
-        **CONDITIONAL,
-        "generator.kl_weight": {"low": 0, "high": 1, "when": {"generator": "vae"}},
-    }
-    study = study_of(factors, sampler="random", trials=30)
-    sampler = optuna.samplers.RandomSampler(seed=0)
-    search = optuna.create_study(sampler=sampler)
-    seen = set()
-    for _ in range(30):
-        setting = space.suggest(search.ask(), study)
-        name = setting["generator"]
-        seen.add(name)
-        assert (
-            ("generator.n_ctx" in setting) == ("generator.kl_weight" in setting) == (name == "vae")
-        )
-        assert ("generator.scale" in setting) == (name == "gaussian_text")
-        assert space.resolve(study, setting).generator.name == name
-    assert seen == {"vae", "gaussian_text", "none"}
-
-
-def test_resolve_keeps_the_constants() -> None:
-    """A setting changes its own fields only; another variant of a group takes its own defaults."""
-    study = study_of(
-        {"finetuner": ["coop", "tip_adapter_f"], "shots": [1, 2]},
-        finetuner={"epochs": 7},
-        generator={"n_ctx": 3},
-    )
-    coop = space.resolve(study, {"finetuner": "coop", "shots": 1})
-    assert (coop.finetuner.name, coop.finetuner.epochs, coop.generator.n_ctx) == ("coop", 7, 3)  # type: ignore[union-attr]
-    tip = space.resolve(study, {"finetuner": "tip_adapter_f", "shots": 2})
-    assert (tip.finetuner.name, tip.finetuner.epochs, tip.shots) == ("tip_adapter_f", 20, 2)  # type: ignore[union-attr]
-
-
 def test_reference_arms() -> None:
     """Four arms stand beside a study, at its constants and its factors' baselines, or none do."""
     factors = {
@@ -199,31 +158,11 @@ def test_reference_arms() -> None:
     assert {arm.shots for arm in arms.values()} == {3}
 
 
-def test_variants_are_the_settings_of_levels() -> None:
-    """A level runs with the YAML's settings for it; the constant and other levels keep theirs."""
-    study = study_of(
-        {"generator": ["vae", "wgan", "none"], "finetuner": ["coop", "clip_adapter"]},
-        generator={"name": "vae", "n_ctx": 2},
-        variants={"generator": {"wgan": {"n_ctx": 8}}, "finetuner": {"clip_adapter": {"lr": 0.5}}},
-    )
-    found = [space.resolve(study, assignment) for assignment in space.grid(study)]
-    lengths = {(c.generator.name, getattr(c.generator, "n_ctx", None)) for c in found}
-    assert lengths == {("vae", 2), ("wgan", 8), ("none", None)}
-    assert {c.finetuner.lr for c in found if c.finetuner.name == "clip_adapter"} == {0.5}
+def test_settings_of_levels_and_of_datasets() -> None:
+    """A level has its `variants`, another variant of a group its own defaults, else the constant.
 
-
-def test_a_factor_goes_over_a_variants_setting() -> None:
-    """A level of a factor is what the setting has, whatever `variants` says."""
-    study = study_of(
-        {"generator": ["vae", "wgan"], "generator.n_ctx": [1, 2]},
-        variants={"generator": {"wgan": {"n_ctx": 8, "n_critic": 3}}},
-    )
-    made = space.resolve(study, {"generator": "wgan", "generator.n_ctx": 2}).generator
-    assert (made.n_ctx, made.n_critic) == (2, 3)  # type: ignore[union-attr]
-
-
-def test_a_datasets_own_settings() -> None:
-    """They hold for that dataset alone, over constants and `variants`, and under each factor."""
+    A dataset's own settings hold for it alone, over constants and `variants`; factors go over all.
+    """
     study = study_of(
         {
             "dataset": ["emoji", "photos"],
@@ -235,7 +174,7 @@ def test_a_datasets_own_settings() -> None:
         generator="none",
         finetuner={"name": "coop", "epochs": 7},
         variants={
-            "generator": {"vae": {"epochs": 3, "n_ctx": 8}, "wgan": {"epochs": 4}},
+            "generator": {"vae": {"epochs": 3, "n_ctx": 8}, "wgan": {"epochs": 4, "n_ctx": 9}},
             "dataset": {
                 "photos": {
                     "views": 0,
@@ -255,13 +194,14 @@ def test_a_datasets_own_settings() -> None:
         found[made.dataset, source.name, tuner.name] = (
             made.views,
             source.epochs if source.name != "none" else None,
-            source.n_ctx if source.name == "vae" else None,
+            source.n_ctx if source.name != "none" else None,
             tuner.epochs,
         )
+    assert found["emoji", "none", "kgcoop"] == (2, None, None, 100)
     kgcoop = space.resolve(study, {"finetuner": "kgcoop"}).finetuner.epochs
     assert found["emoji", "vae", "coop"] == (2, 3, 8, 7)
     assert found["photos", "vae", "coop"] == (0, 9, 2, 5)
-    assert found["photos", "wgan", "coop"] == (0, 4, None, 5)
+    assert found["photos", "wgan", "coop"] == (0, 4, 3, 5)
     assert found["photos", "none", "coop"] == (0, None, None, 5)
     assert found["photos", "vae", "kgcoop"] == (0, 9, 2, kgcoop)  # unnamed: the constant's, coop
 
