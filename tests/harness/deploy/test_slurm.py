@@ -108,15 +108,16 @@ def test_trials_take_the_gpus_of_the_job(job: Job, more: dict[str, str], given: 
     load_study("prompt_len", call[5::2])
 
 
-@pytest.mark.parametrize("asked", [True, False])
-def test_mps_runs_on_each_node_where_it_is_asked_for(job: Job, asked: bool) -> None:
+def test_mps_runs_on_each_node_where_it_is_asked_for(job: Job) -> None:
     """Before Ray, whose workers know its pipe, in the folder that the job removes."""
-    job.run(**({"MPS": "1"} if asked else {}))
-    assert job.named("nvidia-cuda-mps-control") == [["-d"]] * (2 * asked)
-    if asked:
-        pipes = Path(f"{job.log}.mps").read_text().split()
-        assert pipes == [f"/tmp/ship-ray-{JOB}/mps"] * 2
-        shutil.rmtree(f"/tmp/ship-ray-{JOB}", ignore_errors=True)
+    job.run()
+    assert not job.named("nvidia-cuda-mps-control")
+    job.log.write_text("")
+    job.run(MPS="1")
+    assert job.named("nvidia-cuda-mps-control") == [["-d"]] * 2
+    pipes = Path(f"{job.log}.mps").read_text().split()
+    assert pipes == [f"/tmp/ship-ray-{JOB}/mps"] * 2
+    shutil.rmtree(f"/tmp/ship-ray-{JOB}", ignore_errors=True)
     for call in job.named("ray"):
         assert call[0] == "start" and f"--temp-dir=/tmp/ship-ray-{JOB}" in call
 
@@ -134,12 +135,16 @@ def test_ray_asks_for_a_token_of_the_jobs_own(job: Job) -> None:
     assert Path(f"{job.log}.token").read_text().split()[-1] != token
 
 
-@pytest.mark.parametrize("code", [2, 3, 130])
-def test_the_studys_exit_code_is_the_jobs(job: Job, code: int) -> None:
-    """Ray is torn down, its logs stay, and nothing is requeued: no time limit did it."""
-    found, _ = job.run(STUDY_CODE=str(code))
-    assert found == code
-    assert job.calls()[-2:] == ["stopped ray", "stopped ray"]
+@pytest.mark.parametrize(
+    ("more", "code", "study"), [({"STUDY_CODE": "3"}, 3, 1), ({"NODES_CODE": "1"}, 1, 0)]
+)
+def test_what_ends_early_ends_the_job(
+    job: Job, more: dict[str, str], code: int, study: int
+) -> None:
+    """A study's code is the job's, which no time limit ended; half an allocation starts none."""
+    assert job.run(**more)[0] == code
+    assert len(job.named("ship-sweep")) == study
+    assert job.calls()[-1] == "stopped ray"
     assert "requeue" not in job.log.read_text()
 
 
@@ -182,14 +187,6 @@ def test_scancel_does_not_tell_the_study_twice(job: Job) -> None:
         assert process.wait(30) == 130
 
 
-def test_nodes_that_do_not_come_end_the_job(job: Job) -> None:
-    """The study is not started on half an allocation."""
-    code, _ = job.run(NODES_CODE="1")
-    assert code == 1
-    assert "ship-sweep" not in job.log.read_text()
-    assert job.calls()[-1] == "stopped ray"
-
-
 def test_a_port_in_use_is_passed_over(job: Job) -> None:
     """Another job of the node may have been dealt the same one."""
     with socket.socket() as taken:
@@ -199,20 +196,20 @@ def test_a_port_in_use_is_passed_over(job: Job) -> None:
     assert job.named("python3")[0][-2] == "127.0.0.1:20006"
 
 
-def test_a_tracking_server_that_is_there_is_used(job: Job) -> None:
-    """None is started; nor is a file in the folder of the command taken for one."""
-    job.run(TRACKING=str(job.folder / "tracking"))
-    assert Path(f"{job.log}.uri").read_text() == "http://mlflow:5000\n"
-    assert not job.named("postgres") and not (job.folder / "tracking").exists()
-
-
 def test_the_job_keeps_a_tracking_server_of_its_own(job: Job) -> None:
     """On loopback, before a PostgreSQL that no network leads to; they end last, that one in order.
 
-    What is done stays: the next job starts them on the same data.
+    What is done stays: the next job starts them on the same data. An initdb that was cut short is
+    done again, and where there is a tracking server already, none is started.
     """
-    del job.environment["MLFLOW_TRACKING_URI"]
     tracking = job.folder / "tracking"
+    assert job.run(TRACKING=str(tracking)) == (0, "") and not tracking.exists()
+    assert Path(f"{job.log}.uri").read_text() == "http://mlflow:5000\n"
+    del job.environment["MLFLOW_TRACKING_URI"]
+    half = tracking / "postgres.new"
+    half.mkdir(parents=True, mode=0o700)
+    tracking.chmod(0o700)
+    (half / "half").touch()
     for _ in range(2):
         job.log.write_text("")
         assert job.run(TRACKING=str(tracking)) == (0, "")
@@ -226,7 +223,7 @@ def test_the_job_keeps_a_tracking_server_of_its_own(job: Job) -> None:
         assert server[:5] == ["server", "--host", "127.0.0.1", "--port", "20005"]
         assert f"postgresql+psycopg2:///postgres?host={socket}" in server
         assert not Path(socket).exists()
-    assert not job.named("initdb")
+    assert not job.named("initdb") and not (tracking / "postgres" / "half").exists()
     assert (tracking.stat().st_mode & 0o777) == 0o700
 
 
@@ -237,16 +234,6 @@ def test_a_database_that_does_not_start_ends_the_job(job: Job) -> None:
     code, err = job.run(TRACKING=str(tracking), DATABASE_FAILS="1")
     assert (code, err) == (2, f"PostgreSQL has ended, see {tracking}/postgres.log\n")
     assert not job.named("ray") and not job.named("ship-sweep")
-
-
-def test_an_initdb_that_was_cut_short_is_done_again(job: Job) -> None:
-    """Its folder has another name until it is whole."""
-    del job.environment["MLFLOW_TRACKING_URI"]
-    half = job.folder / "tracking" / "postgres.new"
-    half.mkdir(parents=True)
-    (half / "half").touch()
-    assert job.run(TRACKING=str(job.folder / "tracking"))[0] == 0
-    assert not (job.folder / "tracking" / "postgres" / "half").exists()
 
 
 @pytest.mark.parametrize(

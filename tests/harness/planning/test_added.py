@@ -65,49 +65,38 @@ def test_what_has_results_stays_unasked(prints: Fingerprints, state: State, kept
     assert plan.rows[-1].state == "done"
 
 
-def test_more_seeds_are_more_seeds_of_all(prints: Fingerprints) -> None:
-    """A path is compared under the study's seeds."""
-    study = cut(seeds=3)
-    one = run_of(added(study, prints, BETWEEN), (0, 1), added=True)
-    plan = make_plan(study, Ledger((one,)), prints)
-    assert [work.seeds for work in plan.work] == [(0, 1, 2), (2,)]
-
-
-def test_a_grid_that_grows_takes_its_own_back(prints: Fingerprints) -> None:
-    """What the grid asks for is the grid's, whoever had it run first; nothing runs twice."""
-    study = cut(trials=None)
-    one = run_of(added(study, prints, BETWEEN), (0, 1), added=True)
-    plan = make_plan(study, Ledger((one,)), prints)
-    assert len(plan.settings) == 4 and not any(setting.added for setting in plan.settings)
-    assert len(plan.work) == 3
+SHOTS = {**CUT, "shots": {"choices": [4, 2], "baseline": 2}}
 
 
 @pytest.mark.parametrize(
-    "space",
+    ("before", "after", "expected", "to_run"),
     [
-        {N_CTX: [8], KL: CUT[KL]},
-        {**CUT, N_CTX: {"choices": [8, 4], "when": {KL: 1.0}}},
+        # a path is compared under the study's seeds
+        ({}, {"seeds": 3}, ["n_ctx=8, kl_weight=0.01", "n_ctx=4, kl_weight=0.01 +"], 2),
+        # a grid that grows takes its own back, whoever had it run first; nothing runs twice
+        ({}, {"trials": 3}, ["n_ctx=8, kl_weight=0.01", "n_ctx=8, kl_weight=1",
+                             "n_ctx=4, kl_weight=0.01"], 2),
+        # a level that was removed, a factor that is not active there, another constant
+        ({}, {"space": {N_CTX: [8], KL: CUT[KL]}}, ["n_ctx=8, kl_weight=0.01"], 1),
+        ({}, {"space": {**CUT, N_CTX: {"choices": [8, 4], "when": {KL: 1.0}}}},
+         ["kl_weight=0.01"], 0),  # which is the same
+        ({"shots": 4}, {}, ["n_ctx=8, kl_weight=0.01"], 1),
+        # a younger factor stands at its baseline, as in the settings of a grid
+        ({"shots": 2}, {"space": SHOTS}, ["n_ctx=8, kl_weight=0.01, shots=4",
+                                          "n_ctx=4, kl_weight=0.01, shots=2 +"], 1),
     ],
-)
-def test_what_the_space_has_no_more_leaves(prints: Fingerprints, space: dict[str, Any]) -> None:
-    """A level that was removed, or a factor that is not active there."""
-    one = run_of(added(cut(), prints, BETWEEN), (0, 1), added=True)
-    plan = make_plan(cut(space=space), Ledger((one,)), prints)
-    assert not any(setting.added for setting in plan.settings)
-
-
-def test_a_changed_constant_makes_other_settings(prints: Fingerprints) -> None:
-    """Those of before are no part of the study; nothing says that the new ones are on a path."""
-    one = run_of(added(cut(shots=4), prints, BETWEEN), (0, 1), added=True)
-    assert len(make_plan(cut(), Ledger((one,)), prints).settings) == 1
-
-
-def test_a_younger_factor_stands_at_its_baseline(prints: Fingerprints) -> None:
-    """As in the settings of a grid."""
-    one = run_of(added(cut(shots=2), prints, BETWEEN), (0, 1), added=True)
-    space = {**CUT, "shots": {"choices": [4, 2], "baseline": 2}}
-    plan = make_plan(cut(space=space), Ledger((one,)), prints)
-    assert plan.settings[-1].added and plan.settings[-1].assignment == {**BETWEEN, "shots": 2}
+)  # fmt: skip
+def test_what_an_edited_study_keeps_of_a_path(
+    prints: Fingerprints,
+    before: dict[str, Any],
+    after: dict[str, Any],
+    expected: list[str],
+    to_run: int,
+) -> None:
+    """What has run for the path stays in the study where its grid could have it."""
+    one = run_of(added(cut(**before), prints, BETWEEN), (0, 1), added=True)
+    plan = make_plan(cut(**after), Ledger((one,)), prints)
+    assert (labels(plan), len(plan.work)) == (expected, to_run)
 
 
 def test_they_are_no_trials_of_a_sampler(prints: Fingerprints) -> None:

@@ -3,13 +3,12 @@
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from harness.config.study_config import StudyConfig
-from harness.planning.changes import Changes, Consent, StudyChanged
+from harness.planning.changes import Changes
 from harness.planning.comparison import compare
 from harness.planning.fingerprints import Fingerprints
 from harness.planning.plan import make_plan
@@ -21,7 +20,7 @@ from harness.store.ledger import Ledger
 from harness.store.open import Store
 from harness.study.context import ledger_of
 from ship.trial_config import RESULTS_VERSION
-from tests.harness.fakes import make_method, make_study
+from tests.harness.fakes import make_study
 
 N_CTX = {"generator.n_ctx": [1, 2, 4]}
 
@@ -66,9 +65,9 @@ class History:
 
 
 @pytest.fixture
-def history(store: Store, tmp_path: Path) -> History:
+def history(store: Store, prints: Fingerprints) -> History:
     """An empty store."""
-    return History(store, Fingerprints(make_method(tmp_path / "log"), None, tmp_path / "cache"))
+    return History(store, prints)
 
 
 def counts(changes: Changes) -> tuple[int, int]:
@@ -227,12 +226,6 @@ def test_what_no_key_of_the_yaml_says(history: History, tag: str, value: str, wo
     assert line.startswith(words)
 
 
-def test_nothing_finished_means_nothing_to_ask(history: History) -> None:
-    """A study that only began may change as it likes."""
-    history.ran(make_study(), only=lambda _: False)
-    assert counts(history.changes(make_study(shots=4))) == (0, 0)
-
-
 def test_a_change_that_was_accepted_is_not_asked_for_again(history: History) -> None:
     """The study's own run lists the new settings from the moment the change was accepted."""
     history.ran(make_study())
@@ -246,32 +239,17 @@ def test_a_change_that_was_accepted_is_not_asked_for_again(history: History) -> 
 
 
 def test_a_store_that_says_nothing_is_not_asked_about(history: History) -> None:
-    """The study's own run without a list, or none."""
+    """No run of the study, one that finished nothing, or one without a list."""
     history.store.create_experiment("small")
     assert counts(history.changes(make_study())) == (0, 0)
+    history.ran(make_study(), only=lambda _: False)
+    assert counts(history.changes(make_study(shots=4))) == (0, 0)
     history.ran(make_study())
     (parent,) = history.store.client.search_runs(
         [history.store.create_experiment("small")], filter_string="tags.`ship.kind` = 'study'"
     )
     history.store.client.set_tag(parent.info.run_id, "ship.wanted", "{")
     assert counts(history.changes(make_study(shots=4))) == (0, 0)
-
-
-def test_consent(history: History) -> None:
-    """Refused without a person, unless accepted; a person's no runs nothing."""
-    history.ran(make_study())
-    changes = history.changes(make_study(shots=4))
-    Consent().check(history.changes(make_study()), "small.yaml")
-    Consent(accepted=True).check(changes, "small.yaml")
-    with pytest.raises(StudyChanged, match="shots: 16 -> 4") as refused:
-        Consent().check(changes, "small.yaml")
-    assert "--accept-changes runs" in str(refused.value)
-    assert "--set name=ANOTHER starts a study beside this one" in str(refused.value)
-    asked: list[str] = []
-    Consent(ask=lambda question: not asked.append(question)).check(changes, "small.yaml")
-    assert asked[0].endswith("\nRun these settings anew?")
-    with pytest.raises(StudyChanged, match="nothing was run"):
-        Consent(ask=lambda _: False).check(changes, "small.yaml")
 
 
 def test_many_differences_are_cut_short() -> None:

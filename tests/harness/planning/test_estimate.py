@@ -246,15 +246,11 @@ def test_trials_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(harness.resources.machine, "usable_cpus", lambda: 8)
     monkeypatch.setattr(harness.resources.machine, "usable_gpus", lambda: 1)
 
-    def at_once(trials: int = 20, **keys: Any) -> int:
-        return trials_at_once(make_study(**{"concurrency": None, **keys}), trials)
-
-    assert at_once() == 8
-    assert at_once(3) == 3
-    assert at_once(concurrency=5) == 5
-    assert at_once(resources={"cpus": 3}) == 2
-    assert at_once(resources={"gpus": 0.25}) == 4
-    assert at_once(resources={"cpus": 16}) == 1
+    for trials, keys, expected in (
+        (20, {}, 8), (3, {}, 3), (20, {"concurrency": 5}, 5), (20, {"resources": {"cpus": 3}}, 2),
+        (20, {"resources": {"gpus": 0.25}}, 4), (20, {"resources": {"cpus": 16}}, 1),
+    ):  # fmt: skip
+        assert trials_at_once(make_study(**{"concurrency": None, **keys}), trials) == expected
 
 
 def test_wall_time_is_that_of_a_schedule() -> None:
@@ -272,13 +268,3 @@ def test_wall_time_is_that_of_a_schedule() -> None:
     assert wall(1, 30.0, proposals=40.0, n_proposals=2) == pytest.approx(70.0 + 3 * between)
     assert wall(2, 30.0, features=7.0, start=5.0) == pytest.approx(42.0 + between)
     assert wall(2, 30.0, features=None, start=5.0) == pytest.approx(35.0 + between)
-
-
-def test_an_estimate_says_what_its_wall_time_is_made_of() -> None:
-    """Trials at once, the features that are missing, and what a study takes beside both."""
-    estimate = Estimate({"a": 30.0}, 0.0, 2, "", features=70.0, start=12.0)
-    assert estimate.parts == "2 trials at once, features 1.2 min, start and end 12 s"
-    assert replace(estimate, at_once=1, features=0.0).parts.startswith(
-        "one trial at a time, features cached"
-    )
-    assert "features not counted" in replace(estimate, features=None).parts

@@ -91,14 +91,6 @@ def test_pruned_settings_are_settled_while_there_is_a_scheduler(prints: Fingerpr
     assert not make_plan(whole, ledger, prints).finished
 
 
-def test_interrupted_runs_count_for_nothing(prints: Fingerprints) -> None:
-    """Their settings run again."""
-    study = make_study()
-    settings = settings_of(study, prints)
-    ledger = Ledger(tuple(run_of(s, (0, 1), state=State.INTERRUPTED) for s in settings))
-    assert len(make_plan(study, ledger, prints).work) == 3
-
-
 def test_a_changed_constant_is_shown_as_changed(prints: Fingerprints) -> None:
     """Same assignment, another key."""
     old, study = make_study(shots=4), make_study()
@@ -116,32 +108,21 @@ def test_an_arm_that_equals_a_setting_has_no_run_of_its_own(prints: Fingerprints
 
 
 def test_earlier_proposals_of_a_sampler_count_if_they_fit(prints: Fingerprints) -> None:
-    """Those with another key, or outside the space, are not the study's."""
+    """Those with another key, or outside the space, are not the study's.
+
+    Those that failed count, otherwise a space of failures would never end.
+    """
     space = {"generator.kl_weight": {"low": 1e-3, "high": 1.0, "log": True}}
     study = make_study(space=space, sampler="tpe", trials=5)
     make = SettingMaker(study, prints)
-    inside, outside = (make({"generator.kl_weight": value}) for value in (0.1, 1e-4))
+    inside, outside, failed = (make({"generator.kl_weight": value}) for value in (0.1, 1e-4, 0.2))
     other = SettingMaker(make_study(space=space, sampler="tpe", trials=5, shots=4), prints)
     changed = other({"generator.kl_weight": 0.2})
-    ledger = Ledger(tuple(run_of(s, (0, 1)) for s in (inside, outside, changed)))
-    plan = make_plan(study, ledger, prints)
-    assert [setting.key for setting in plan.settings] == [inside.key]
-    assert plan.proposals == 4
-
-
-def test_a_failed_proposal_counts_towards_trials(prints: Fingerprints) -> None:
-    """Otherwise a space of failures would never end."""
-    space = {"generator.kl_weight": {"low": 1e-3, "high": 1.0, "log": True}}
-    study = make_study(space=space, sampler="tpe", trials=2)
-    failed = run_of(
-        SettingMaker(study, prints)({"generator.kl_weight": 0.1}),
-        (0, 1),
-        state=State.FAIL,
-        failure=Failure.NON_FINITE,
-        objective={},
-    )
-    plan = make_plan(study, Ledger((failed,)), prints)
-    assert (plan.proposals, len(plan.work)) == (1, 0)
+    why = {"state": State.FAIL, "failure": Failure.NON_FINITE, "objective": {}}
+    runs = [run_of(s, (0, 1)) for s in (inside, outside, changed)]
+    plan = make_plan(study, Ledger((*runs, run_of(failed, (0, 1), **why))), prints)
+    assert [setting.key for setting in plan.settings] == [inside.key, failed.key]
+    assert (plan.proposals, len(plan.work)) == (3, 0)
 
 
 @pytest.mark.parametrize(
