@@ -5,7 +5,6 @@ python -m tests.harness.deploy.kuberay_schema COMMIT ray.io_rayjobs.yaml ray.io_
 
 import json
 import sys
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -22,83 +21,51 @@ DROPPED = ("description", "default", "format")
 SHORT = 60  # characters; what is shorter is not worth a reference
 
 
-def strict(node: Any) -> Any:
-    """An OpenAPI schema as JSON Schema that refuses unknown fields."""
+def strict(node: Any, parts: dict[str, str]) -> Any:
+    """An OpenAPI schema as JSON Schema that refuses unknown fields.
+
+    parts: texts longer than SHORT -> their names, which stand in their place; it is filled.
+    """
     if isinstance(node, list):
-        return [strict(item) for item in node]
+        return [strict(item, parts) for item in node]
     if not isinstance(node, dict):
         return node
     out = {}
     for key, value in node.items():
         if key == "properties":
-            out[key] = {name: strict(part) for name, part in value.items()}
+            out[key] = {name: strict(part, parts) for name, part in value.items()}
         elif key not in DROPPED and not key.startswith("x-kubernetes-"):
-            out[key] = strict(value)
+            out[key] = strict(value, parts)
     if node.get("x-kubernetes-int-or-string"):
         out.pop("anyOf", None)
         out["type"] = ["integer", "string"]
     if "properties" in out and not node.get("x-kubernetes-preserve-unknown-fields"):
         out["additionalProperties"] = False
-    return out
+    text = json.dumps(out, sort_keys=True, separators=(",", ":"))
+    if len(text) <= SHORT:
+        return out
+    return {"$ref": f"#/$defs/{parts.setdefault(text, f'p{len(parts)}')}"}
 
 
-def kind(path: Path) -> tuple[str, Any]:
+def kind(path: Path, parts: dict[str, str]) -> tuple[str, Any]:
     """(kind, schema) of a CRD's version v1."""
     definition = YAML(typ="safe").load(path)
     name = definition["spec"]["names"]["kind"]
     (v1,) = (v for v in definition["spec"]["versions"] if v["name"] == "v1")
-    schema = strict(v1["schema"]["openAPIV3Schema"])
-    fields = schema["properties"]
-    del fields["status"]
-    fields |= {"apiVersion": {"const": "ray.io/v1"}, "kind": {"const": name}}
-    return name, {**schema, "required": ["apiVersion", "kind", "metadata", "spec"]}
-
-
-def text_of(node: Any) -> str:
-    """One line of JSON."""
-    return json.dumps(node, sort_keys=True, separators=(",", ":"))
-
-
-def is_schema(node: Any) -> bool:
-    """Whether it is a schema: in a mapping of properties, "type" would be one more schema."""
-    return isinstance(node, dict) and isinstance(node.get("type"), str | list)
-
-
-def count(node: Any, seen: Counter[str]) -> None:
-    """Count each schema below a node."""
-    if is_schema(node):
-        seen[text_of(node)] += 1
-    for part in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
-        count(part, seen)
-
-
-def shared(node: Any, names: dict[str, str], parts: dict[str, Any], top: bool = False) -> Any:
-    """The node with references in the place of what stands in `names`; fills `parts`."""
-    name = names.get(text_of(node)) if is_schema(node) and not top else None
-    if name:
-        if name not in parts:
-            parts[name] = None
-            parts[name] = shared(node, names, parts, top=True)
-        return {"$ref": f"#/$defs/{name}"}
-    if isinstance(node, dict):
-        return {key: shared(part, names, parts) for key, part in node.items()}
-    if isinstance(node, list):
-        return [shared(part, names, parts) for part in node]
-    return node
+    schema = v1["schema"]["openAPIV3Schema"]
+    fields = {"apiVersion": {"const": "ray.io/v1"}, "kind": {"const": name}}
+    schema["properties"] |= {**fields, "status": False}
+    return name, strict({**schema, "required": [*fields, "metadata", "spec"]}, parts)
 
 
 def main(commit: str, *paths: str) -> None:
     """Write the file beside this one."""
-    kinds = dict(kind(Path(path)) for path in paths)
-    seen: Counter[str] = Counter()
-    count(kinds, seen)
-    often = sorted(text for text, n in seen.items() if n > 1 and len(text) > SHORT)
-    names = {text: f"p{i}" for i, text in enumerate(often)}
-    parts: dict[str, Any] = {}
-    small = {name: shared(schema, names, parts, top=True) for name, schema in kinds.items()}
-    schema = {"$comment": NOTE.format(commit), "kinds": small, "$defs": parts}
+    parts: dict[str, str] = {}
+    kinds = dict(kind(Path(path), parts) for path in paths)
+    lines = [f'"{name}":{text}' for text, name in parts.items()]
+    head = json.dumps({"$comment": NOTE.format(commit), "kinds": kinds})
     target = Path(__file__).with_suffix(".json")
-    target.write_text(text_of(schema).replace('},"p', '},\n"p') + "\n")
+    target.write_text(head.removesuffix("}") + ',"$defs":{' + ",\n".join(lines) + "}}\n")
 
 
 if __name__ == "__main__":
