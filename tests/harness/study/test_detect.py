@@ -2,12 +2,13 @@
 
 import json
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
 
-from harness.cli.detect import in_order, next_stage, run_stages
+from harness.cli.detect import next_stage, run_stages
 from harness.config.study_config import StudyConfig
 from harness.errors import ConfigError
 from harness.planning.outcome import StudyOutcome
@@ -29,25 +30,18 @@ def noisy(config: TrialConfig, seed: float) -> float:
     return 60.0 + EFFECTS[n_ctx] + float(noise)
 
 
+Staged = Callable[..., tuple[StudyOutcome, list[str]]]
+
+
 @pytest.fixture
-def staged(
-    bench: Bench, by_value: None, monkeypatch: pytest.MonkeyPatch
-) -> Callable[..., tuple[StudyOutcome, list[str]]]:
+def staged(bench: Bench, by_value: None, monkeypatch: pytest.MonkeyPatch) -> Staged:
     """Runs `--detect 1 --max-seeds 12` on the noisy method; what came of it, and what it said."""
     monkeypatch.setattr(fakes, "truth", noisy)
 
-    def run(study: StudyConfig, **keys: Any) -> tuple[StudyOutcome, list[str]]:
+    def run(study: StudyConfig, run: Any = bench.run) -> tuple[StudyOutcome, list[str]]:
         said: list[str] = []
-        found = run_stages(
-            study,
-            1.0,
-            12,
-            lambda asked: plan(bench, asked),
-            keys.pop("run", bench.run),
-            said.append,
-            bench.uri,
-        )
-        return found, said
+        plan_one = partial(plan, bench)
+        return run_stages(study, 1.0, 12, plan_one, run, said.append, bench.uri), said
 
     return run
 
@@ -73,20 +67,38 @@ def four_levels() -> StudyConfig:
 
 
 @pytest.mark.slow
-def test_undecided_comparisons_get_seeds(
-    bench: Bench, staged: Callable[..., tuple[StudyOutcome, list[str]]]
-) -> None:
-    """The far level stops with the pilot, the baseline has the seeds that any has; all is whole."""
+def test_undecided_comparisons_get_seeds(bench: Bench, staged: Staged) -> None:
+    """The far level stops with the pilot, the baseline has the seeds that any has; all is whole.
+
+    Cut short before its second stage it ends the same; behind that nothing runs.
+    """
+    calls = 0
+
+    def cut(study: StudyConfig) -> StudyOutcome:
+        nonlocal calls
+        calls += 1
+        if calls == 2:
+            raise KeyboardInterrupt
+        return bench.run(study)
+
+    with pytest.raises(KeyboardInterrupt):
+        staged(four_levels(), run=cut)
+    assert set(seeds_run(bench).values()) == {4}
     outcome, said = staged(four_levels())
     assert outcome.complete and (outcome.done, outcome.missing) == (4, 0)
-    run = seeds_run(bench)
+    run, lines = seeds_run(bench), len(bench.lines())
     assert run[1] == 4 < run[2] and run[4] == max(run.values())
+    assert lines == sum(run.values())
     assert said[-3].startswith("n_ctx=1 against n_ctx=4: -")
     assert said[-3].endswith(", differs after 4 seeds")
     assert said[-2].startswith("n_ctx=2 against n_ctx=4: ") and "equivalent after" in said[-2]
     bench.check_invariants()
     check_tags(bench, run)
     check_report(bench, said[-3:])
+    outcome, again = staged(four_levels())
+    assert outcome.complete and not outcome.ran and again == said[-3:]
+    check_without(bench)
+    assert len(bench.lines()) == lines
 
 
 def check_tags(bench: Bench, run: dict[int, int]) -> None:
@@ -117,34 +129,17 @@ def check_report(bench: Bench, said: list[str]) -> None:
         assert f"{'undecided' if row.decision == 'open' else row.decision} after" in line
 
 
-@pytest.mark.slow
-def test_the_same_call_again_goes_on(
-    bench: Bench, staged: Callable[..., tuple[StudyOutcome, list[str]]]
-) -> None:
-    """Stopped before its second stage it ends as it would have, and then runs nothing more."""
-    calls = 0
-
-    def cut(study: StudyConfig) -> StudyOutcome:
-        nonlocal calls
-        calls += 1
-        if calls == 2:
-            raise KeyboardInterrupt
-        return bench.run(study)
-
-    with pytest.raises(KeyboardInterrupt):
-        staged(four_levels(), run=cut)
-    assert set(seeds_run(bench).values()) == {4}
-    _, said = staged(four_levels())
-    lines = len(bench.lines())
-    outcome, again = staged(four_levels())
+def check_without(bench: Bench) -> None:
+    """A plain run has the seeds of the YAML, and its report says nothing of a design."""
+    outcome = bench.run(four_levels())
     assert outcome.complete and not outcome.ran
-    assert again == said[-3:] and len(bench.lines()) == lines
+    study = load_records("small", bench.uri)
+    assert study.detection is None and study.rows.height == 16
+    assert all(len(found) == 4 for found in load_values("small", bench.uri).values())
 
 
 @pytest.mark.slow
-def test_a_level_that_is_added_catches_up(
-    bench: Bench, staged: Callable[..., tuple[StudyOutcome, list[str]]]
-) -> None:
+def test_a_level_that_is_added_catches_up(bench: Bench, staged: Staged) -> None:
     """Its pilot runs first, and what was decided stays so, or gets more seeds."""
     staged(make_study(space={"generator.n_ctx": [2, 4]}, seeds=4))
     before = seeds_run(bench)
@@ -155,22 +150,7 @@ def test_a_level_that_is_added_catches_up(
     assert [line.split()[0] for line in said[-3:]] == ["n_ctx=1", "n_ctx=2", "n_ctx=8"]
 
 
-@pytest.mark.slow
-def test_without_detect_the_study_is_its_yaml_again(
-    bench: Bench, staged: Callable[..., tuple[StudyOutcome, list[str]]]
-) -> None:
-    """A plain run has the seeds of the YAML, and its report says nothing of a design."""
-    staged(four_levels())
-    outcome = bench.run(four_levels())
-    assert outcome.complete and not outcome.ran
-    study = load_records("small", bench.uri)
-    assert study.detection is None and study.rows.height == 16
-    assert all(len(found) == 4 for found in load_values("small", bench.uri).values())
-
-
-def test_a_setting_that_fails_ends_the_stages(
-    bench: Bench, staged: Callable[..., tuple[StudyOutcome, list[str]]]
-) -> None:
+def test_a_setting_that_fails_ends_the_stages(bench: Bench, staged: Staged) -> None:
     """An incomplete stage is the last one: without a number there is nothing to decide."""
 
     def behave(config: TrialConfig, epoch: int) -> None:
@@ -183,57 +163,58 @@ def test_a_setting_that_fails_ends_the_stages(
     assert set(seeds_run(bench).values()) == {4}
 
 
+SAMPLED = {"sampler": "random", "trials": 2, "scheduler": "asha"}
+
+
 @pytest.mark.parametrize(
     ("keys", "effect", "most", "words"),
     [
-        ({"sampler": "random", "trials": 2}, 1.0, None, "--detect needs sampler: grid, got random"),
-        ({"scheduler": "asha"}, 1.0, None, "--detect needs scheduler: none, got asha"),
-        ({"seeds": 1}, 1.0, None, "--detect needs seeds to be at least 2"),
-        ({}, 0.0, None, "--detect must be points > 0, got 0"),
-        ({}, 1.0, 1, "--max-seeds must be from 2 (seeds) to 1000, got 1"),
+        (
+            {**SAMPLED, "seeds": 1},
+            -1.0,
+            1001,
+            [
+                "--detect must be points > 0, got -1",
+                "--detect needs sampler: grid, got random",
+                "--detect needs scheduler: none, got asha",
+                "--detect needs seeds to be at least 2",
+                "--max-seeds must be from 1 (seeds) to 1000, got 1001",
+            ],
+        ),
+        ({}, 0.0, 1, ["--detect must be points > 0, got 0", "--max-seeds must be from 2 (seeds)"]),
         (
             {"space": {"generator.n_ctx": [1, 4], "shots": [2, 4]}},
             1.0,
             None,
-            "--detect needs a space of one factor",
+            ["--detect needs a space of one factor"],
         ),
     ],
 )
 def test_what_detect_cannot_be_asked_of(
-    keys: dict[str, Any], effect: float, most: int | None, words: str
+    keys: dict[str, Any], effect: float, most: int | None, words: list[str]
 ) -> None:
-    """One line each, before anything runs."""
+    """One line for each mistake, before anything runs."""
 
     def never(study: StudyConfig) -> Any:
         raise AssertionError("nothing may run")
 
     with pytest.raises(ConfigError) as caught:
         run_stages(make_study(**keys), effect, most, never, never, print)
-    (line,) = caught.value.faults
-    assert line.startswith(words)
-
-
-def test_all_faults_come_at_once() -> None:
-    """Four mistakes are four lines."""
-    study = make_study(sampler="random", trials=2, scheduler="asha", seeds=1)
-    with pytest.raises(ConfigError) as caught:
-        run_stages(study, -1.0, None, plan_study, plan_study, print)  # type: ignore[arg-type]
-    assert len(caught.value.faults) == 4
-
-
-def test_seeds_go_on_after_the_pilots() -> None:
-    """The smallest numbers that the pilot has not."""
-    assert in_order((5, 0, 2), 6) == (5, 0, 2, 1, 3, 4)
-    assert in_order((0, 1), 2) == (0, 1)
+    for line, start in zip(caught.value.faults, words, strict=True):
+        assert line.startswith(start)
 
 
 def test_lagging_comparisons_go_first(bench: Bench) -> None:
-    """One without its pilot holds back the others' next seeds, and takes none of theirs."""
-    study = make_study(space={"generator.n_ctx": [2, 4, 8]}, seeds=4)
+    """One without its pilot holds back the others' next seeds, and takes none of theirs.
+
+    Behind the pilot's seeds come the smallest numbers that it has not.
+    """
+    study = make_study(space={"generator.n_ctx": [2, 4, 8]}, seeds=[5, 0, 2, 7])
     found = plan(bench, study)
     two, four, eight = (setting.key for setting in found.settings)
     rng = np.random.default_rng(1)
-    values = {key: dict(enumerate(rng.normal(60, 2, 6))) for key in (two, four)}
+    seeds = (5, 0, 2, 7, 1, 3)
+    values = {key: dict(zip(seeds, rng.normal(60, 2, 6), strict=True)) for key in (two, four)}
     stage = next_stage(study, 1.0, 12, found, values)
-    assert not stage.finished and stage.study.seeds == tuple(range(6))
-    assert stage.study.own_seeds == {eight: (0, 1, 2, 3)}
+    assert not stage.finished and stage.study.seeds == seeds
+    assert stage.study.own_seeds == {eight: seeds[:4]}

@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ import reports.analysis
 from harness.config.study_config import StudyConfig
 from harness.errors import ConfigError
 from harness.planning.outcome import StudyOutcome
-from harness.study.path import MOST_ROUNDS, check_path, path_stage, run_path
+from harness.study.path import MOST_ROUNDS, path_stage, run_path
 from harness.study.preview import plan_study
 from reports.analysis import AblationPath, PathState, ablation_path
 from reports.read import load_records
@@ -98,7 +99,10 @@ def runs_for_path(bench: Bench) -> list[bool]:
 
 @pytest.mark.slow
 def test_a_path_is_filled_round_by_round(bench: Bench, filled: Filled) -> None:
-    """First the baseline, then all one step from it, then all one step from the best of these."""
+    """First the baseline, then all one step from it, then all one step from the best of these.
+
+    Another time nothing runs; without --path the study still has what the path added.
+    """
     outcome, said = filled(corner())
     assert outcome.complete and (outcome.done, outcome.missing) == (7, 0)
     assert said == [
@@ -111,6 +115,11 @@ def test_a_path_is_filled_round_by_round(bench: Bench, filled: Filled) -> None:
     ]
     assert sorted(runs_for_path(bench)) == [False, *[True] * 6]
     bench.check_invariants()
+    before = len(bench.lines())
+    outcome, again = filled(corner())
+    assert again == said[-1:] and not outcome.ran
+    outcome = bench.run(corner())
+    assert (outcome.done, outcome.ran, len(bench.lines())) == (7, False, before)
     wanted = json.loads(bench.parent().data.tags["ship.wanted"])
     assert [entry.get("added") for entry in wanted] == [None, *["path"] * 6]
     path = path_of(bench)
@@ -119,18 +128,6 @@ def test_a_path_is_filled_round_by_round(bench: Bench, filled: Filled) -> None:
     study = load_records("small", bench.uri)
     assert sum(setting.added for setting in study.settings) == 6
     assert "added" not in study.config and study.rows["seed"].n_unique() == 2
-
-
-@pytest.mark.slow
-def test_another_time_nothing_runs_and_nothing_is_lost(bench: Bench, filled: Filled) -> None:
-    """With --path it says so; without, the study still has what the path added."""
-    filled(corner())
-    before = len(bench.lines())
-    outcome, said = filled(corner())
-    assert said == [f"{WHERE}: nothing is missing, 3 steps"] and not outcome.ran
-    outcome = bench.run(corner())
-    assert (outcome.done, outcome.ran, len(bench.lines())) == (7, False, before)
-    assert len(path_of(bench).steps) == 3
 
 
 @pytest.mark.slow
@@ -177,44 +174,42 @@ def test_a_path_that_was_interrupted_goes_on(bench: Bench, filled: Filled, cut_a
     bench.check_invariants()
 
 
-@pytest.mark.slow
-def test_what_failed_on_the_way_is_named(bench: Bench, filled: Filled) -> None:
-    """The path goes round it, the study is incomplete, and the next call says the same."""
-    for _ in range(2):
-        outcome, said = filled(corner(), without_a_single)
-        assert (outcome.failed, outcome.complete, outcome.final) == (1, False, True)
-        assert said[-1] == (
-            f"{WHERE} lacks 1 setting that did not finish: n_ctx=4, kl_weight=0.01, shots=2"
-        )
-    assert len(bench.lines()) == 2 * 7
-    assert bench.run(corner()).complete  # the YAML does not ask for it
-
-
-def test_without_a_finished_baseline_it_says_why(bench: Bench, filled: Filled) -> None:
-    """A loss that is not finite will not be finite another time."""
-    outcome, said = filled(corner(trials=None), without_a_baseline)
-    assert (outcome.done, outcome.failed) == (7, 1)
-    assert said[-1] == "no path: the setting with every factor at its baseline has not finished"
-
-
 @pytest.mark.parametrize(
-    ("keys", "line"),
+    ("truth", "done", "last"),
     [
-        ({"trials": None}, f"{WHERE}: nothing is missing, 3 steps"),
         (
-            {"space": {N_CTX: [1, 4]}, "trials": None},
-            "path: nothing is missing, as with fewer than two factors no setting lies between two "
-            "others",
+            without_a_single,
+            6,
+            f"{WHERE} lacks 1 setting that did not finish: n_ctx=4, kl_weight=0.01, shots=2",
+        ),
+        (
+            without_a_baseline,
+            7,
+            "no path: the setting with every factor at its baseline has not finished",
         ),
     ],
 )
-def test_where_nothing_is_missing_one_line_says_so(
-    bench: Bench, filled: Filled, keys: dict[str, Any], line: str
+@pytest.mark.slow
+def test_what_failed_on_the_way_is_named(
+    bench: Bench, filled: Filled, truth: Any, done: int, last: str
 ) -> None:
-    """A whole grid, and a study of one factor."""
-    outcome, said = filled(corner(**keys))
-    assert outcome.complete and said == [line]
-    assert not any(runs_for_path(bench))
+    """The path goes round it, the study is incomplete, and the next call says the same."""
+    for _ in range(2):
+        outcome, said = filled(corner(trials=1 if done == 6 else None), truth)
+        assert (outcome.done, outcome.failed, outcome.complete) == (done, 1, False)
+        assert outcome.final and said[-1] == last
+    assert len(bench.lines()) == 2 * (done + 1)
+    assert bench.run(corner()).complete  # the YAML asks for none of what the path added
+
+
+def test_with_one_factor_nothing_is_missing(bench: Bench, filled: Filled) -> None:
+    """One line says so."""
+    outcome, said = filled(corner(space={N_CTX: [1, 4]}, trials=None))
+    assert outcome.complete and not any(runs_for_path(bench))
+    assert said == [
+        "path: nothing is missing, as with fewer than two factors no setting lies between two "
+        "others"
+    ]
 
 
 def test_rounds_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -242,7 +237,7 @@ def test_a_path_waits_for_the_studys_own_settings(bench: Bench, filled: Filled) 
         raise RuntimeError("no")
 
     bench.behave = behave
-    outcome, said = filled(corner(), run=lambda study: bench.run(study))
+    outcome, said = filled(corner(), run=lambda study: bench.run(study))  # with what it is now
     assert (outcome.failed, said) == (1, [])
 
 
@@ -278,11 +273,6 @@ def test_what_can_have_no_path_is_refused(keys: dict[str, Any], words: str) -> N
     assert line.startswith(words)
 
 
-def test_datasets_of_a_grid_are_no_reason_to_refuse() -> None:
-    """Its path is that of its averages."""
-    check_path(corner(space={**CORNERS, "dataset": ["emoji", "photos"]}))
-
-
 @pytest.mark.slow
 def test_over_datasets_what_is_missing_runs_on_each(bench: Bench, filled: Filled) -> None:
     """A method is a setting a dataset; with one of them alone there is no average."""
@@ -302,11 +292,8 @@ def test_a_dry_run_says_what_would_run(
     """Nothing of the path before the study has run; the next round afterwards."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", bench.uri)
     monkeypatch.setattr(fakes, "truth", rising)
-    keys: dict[str, Any] = {"cache_dir": bench.cache, "method": bench.method}
-
-    def plan(study: StudyConfig) -> Any:
-        return plan_study(study, data_root=None, **keys)
-
+    keys = {"data_root": None, "cache_dir": bench.cache, "method": bench.method}
+    plan: Any = partial(plan_study, **keys)
     study, line = path_stage(corner(), plan)
     assert study == corner() and "once the study's own settings have run" in line
     bench.run(corner())
