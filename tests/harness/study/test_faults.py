@@ -137,42 +137,6 @@ def with_memory_for(most: int) -> Callable[..., Any]:
     return run
 
 
-class Fragile:
-    """A trial whose second checkpoint is its worker's death."""
-
-    def __init__(self, run_trial: Any, happened: Path, *given: Any) -> None:
-        self._run, self._happened, self._taken = run_trial(*given), happened, 0
-
-    def __iter__(self) -> object:
-        return self
-
-    def __next__(self) -> object:
-        return next(self._run)
-
-    def checkpoint(self) -> object:
-        """The trial's own."""
-        found = self._run.checkpoint()
-        self._taken += 1
-        if self._taken == 2 and not self._happened.exists():
-            self._happened.touch()
-            kill()
-        return found
-
-
-def dying_while_it_loads(bench: Bench) -> Method:
-    """The first worker dies as it loads the backbone."""
-    happened, driver = mark(bench), os.getpid()
-
-    class Dying(fakes.FakeClip):
-        def __init__(self, name: str, device: str = "cpu", precision: str = "fp32") -> None:
-            super().__init__(name, device, precision)
-            if not happened.exists() and os.getpid() != driver:
-                happened.touch()
-                os._exit(1)
-
-    return replace(bench.method, load_backbone=Dying)
-
-
 FOUR = {"space": {"generator.n_ctx": [1, 2, 3, 4]}}
 LOSS = "loss is not finite at stage selection, epoch 2 (seeds 0, 1)"
 DIED = ("worker_died", "its worker process died at stage selection, epoch 1 (try 2)")
@@ -246,6 +210,15 @@ FAULTS = [
     ),
     pytest.param(
         Fault(
+            acting({2: lambda: time.sleep(0.6)}),
+            "CCF",
+            {2: ("time_limit", "time_limit of 0.5 s passed at stage selection, epoch ")},
+            {"time_limit": 0.5},
+        ),
+        id="a trial past its time limit in the test's process",
+    ),
+    pytest.param(
+        Fault(
             acting({2: lambda: time.sleep(600), 4: stop}),
             "CFF",
             dict.fromkeys((2, 4), LATE),
@@ -253,22 +226,6 @@ FAULTS = [
             ray=True,
         ),
         id="trials past their time limit, one of which does not answer",
-        marks=ON_RAY,
-    ),
-    pytest.param(
-        Fault(
-            run_instead(Fragile),
-            "CCCI",
-            study={"checkpoint_every": 0.0},
-            went_on=("went on behind 2 epochs",),
-            ray=True,
-        ),
-        id="a worker dies while it takes a checkpoint",
-        marks=ON_RAY,
-    ),
-    pytest.param(
-        Fault(dying_while_it_loads, "CCCI", ray=True),
-        id="a worker dies while it loads the backbone",
         marks=ON_RAY,
     ),
 ]
@@ -327,19 +284,6 @@ def test_failures_in_a_row_stop_the_study(
     assert bench.run(study).complete
     bench.check_invariants()
     assert_same_table(bench.uri, calm(study))
-
-
-def test_runs_of_a_dead_driver_are_closed(bench: Bench, calm: Calm) -> None:
-    """A run that was left RUNNING becomes INTERRUPTED, and its setting runs."""
-    store = bench.store()
-    experiment = store.create_experiment("small")
-    tags = {"ship.kind": "trial", "ship.state": "RUNNING", "ship.setting_key": "0" * 16}
-    run = store.client.create_run(experiment, tags={**tags, "ship.seeds": "[0]"})
-    assert bench.run(make_study()).complete
-    closed = store.client.get_run(run.info.run_id)
-    assert (closed.info.status, closed.data.tags["ship.state"]) == ("KILLED", "INTERRUPTED")
-    bench.check_invariants()
-    assert_same_table(bench.uri, calm(make_study()))
 
 
 def test_a_store_that_breaks_ends_the_run(
@@ -437,6 +381,8 @@ def test_an_interrupted_proposal_goes_on(bench: Bench) -> None:
 
     bench.behave = behave
     assert bench.run(study).interrupted
+    assert bench.states() == ["INTERRUPTED"]
+    bench.check_invariants()
     (cut,) = {run.data.tags["ship.setting_key"] for run in bench.trials()}
     assert bench.run(study).complete
     assert "went on behind" in bench.log.read_text()

@@ -16,33 +16,19 @@ from harness.checkpoint_storage import StorageError
 from harness.cli.exit import Closing
 from harness.config.factor import Factor
 from harness.planning import Plan
-from harness.recording.study_run import StudyRecord
 from harness.store import Ledger
 from harness.store.errors import StoreAway, StoreError
 from harness.study.context import Site
-from harness.study.preview import plan_study
 from reports.cli import changes_from_now, prepare
-from reports.contract import State
 from reports.read.records import load_records
 from tests.harness.conftest import Bench
 from tests.harness.fakes import make_study, sleepy, truth
 
 
-def test_a_finished_study_is_left_alone(bench: Bench) -> None:
-    """The same command again runs nothing, extracts nothing and writes nothing."""
+def test_a_finished_study_is_left_alone(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same command again runs, extracts and writes nothing, and plans once what is left."""
     bench.run(make_study())
-    before, log = bench.runs(), bench.log.read_text()
-    outcome = bench.run(make_study())
-    assert outcome.complete
-    assert not outcome.ran
-    assert bench.log.read_text() == log
-    after = bench.runs()
-    assert [run.to_dictionary() for run in after] == [run.to_dictionary() for run in before]
-
-
-def test_a_finished_study_is_read_once(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is left is planned once, and the outcome is that plan's."""
-    bench.run(make_study())
+    before, log = [run.to_dictionary() for run in bench.runs()], bench.log.read_text()
     plans: list[Plan] = []
     make = Site.plan
 
@@ -52,7 +38,10 @@ def test_a_finished_study_is_read_once(bench: Bench, monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(Site, "plan", plan)
     outcome = bench.run(make_study())
-    assert (len(plans), outcome.done, outcome.final) == (1, 3, True)
+    assert outcome.complete and outcome.final and not outcome.ran
+    assert (len(plans), outcome.done) == (1, 3)
+    assert bench.log.read_text() == log
+    assert [run.to_dictionary() for run in bench.runs()] == before
 
 
 def test_whoever_compares_is_told_before_a_study_goes_on(bench: Bench) -> None:
@@ -66,6 +55,8 @@ def test_whoever_compares_is_told_before_a_study_goes_on(bench: Bench) -> None:
     bench.run(make_study(), before=before)
     assert seen == []
     bench.run(make_study(seeds=3), before=before)
+    assert sorted(line[-6:] for line in bench.lines()[6:]) == ["seed 2"] * 3  # what is new runs
+    bench.check_invariants()
     ((name, uri, changes),) = seen
     assert (name, uri) == ("small", bench.uri)
     title, first, *_ = changes(prepare(name, uri))
@@ -188,16 +179,6 @@ def test_curves_of_seeds_and_the_machines_load_are_written_on_request(bench: Ben
     assert not any("curve" in name or "system" in name for name in columns)
 
 
-def test_an_added_seed_runs_alone(bench: Bench) -> None:
-    """Seeds that are done are kept."""
-    bench.run(make_study())
-    first = len(bench.lines())
-    bench.run(make_study(seeds=3))
-    assert sorted(line[-6:] for line in bench.lines()[first:]) == ["seed 2"] * 3
-    assert set(bench.ledger().objectives(bench.ledger().runs[0].setting_key)) == {0, 1, 2}
-    bench.check_invariants()
-
-
 def test_two_datasets_read_their_own_features(bench: Bench) -> None:
     """A data set as a factor gives each trial its own feature set."""
     factor = Factor(choices=("emoji", "caltech101"), baseline="emoji")
@@ -223,18 +204,16 @@ def test_asha_prunes_but_never_an_arm(bench: Bench) -> None:
     assert outcome.pruned >= 3
     assert outcome.missing == outcome.failed == 0
     assert outcome.complete
-    pruned = [run for run in bench.trials() if run.data.tags["ship.state"] == "PRUNED"]
-    assert not any(run.data.tags["ship.arm"] for run in pruned)
-    assert not any("objective" in run.data.metrics for run in pruned)
-    assert all(run.info.status == "FINISHED" for run in pruned)
-    for run in pruned:
-        told = re.fullmatch(
-            r"asha stopped it at evaluation (\d+): harmonic_mean (\d+\.\d+)",
-            run.data.tags["ship.reason"],
-        )
-        assert told is not None
-        last = run.data.metrics["selection/harmonic_mean"]
-        assert float(told[2]) == pytest.approx(last, abs=0.01)
+    for run in bench.trials():
+        if run.data.tags["ship.state"] == "PRUNED":
+            assert not run.data.tags["ship.arm"] and "objective" not in run.data.metrics
+            assert run.info.status == "FINISHED"
+            told = re.fullmatch(
+                r"asha stopped it at evaluation \d+: harmonic_mean (.+)",
+                run.data.tags["ship.reason"],
+            )
+            last = run.data.metrics["selection/harmonic_mean"]
+            assert told is not None and float(told[1]) == pytest.approx(last, abs=0.01)
     assert not bench.run(study).ran
     bench.check_invariants()
 
@@ -263,72 +242,49 @@ def test_a_deleted_experiment_is_a_clear_error(bench: Bench) -> None:
 
 
 def test_a_study_that_loses_its_failed_level_is_complete(bench: Bench) -> None:
-    """The study's own run follows, though nothing was run."""
-    study = make_study(space={"generator.n_ctx": [1]})
-    store = bench.store()
-    record = StudyRecord.create(store, store.create_experiment("small"), study)
-    record.end(State.FAIL)
-    plan = plan_study(
-        study, data_root=None, tracking_uri=bench.uri, cache_dir=bench.cache, method=bench.method
-    )
-    tags = {
-        "ship.kind": "trial",
-        "ship.state": "COMPLETE",
-        "ship.setting_key": plan.settings[0].key,
-        "ship.seeds": "[0, 1]",
-    }
-    run = store.client.create_run(store.create_experiment("small"), tags=tags)
-    store.client.set_terminated(run.info.run_id)
-    assert bench.run(study).complete
+    """The study's own run follows, though nothing was run; what is left has the new factor."""
+
+    def behave(config: Any, epoch: int) -> None:
+        if config.generator.n_ctx == 2:
+            raise RuntimeError("no")
+
+    bench.behave = behave
+    assert bench.run(make_study(space={"generator.n_ctx": [1, 2]})).failed == 1
+    assert bench.parent().data.tags["ship.state"] == "FAIL"
+    shots = {"choices": [16], "baseline": 16}
+    outcome = bench.run(make_study(space={"generator.n_ctx": [1], "shots": shots}))
+    assert outcome.complete and not outcome.ran
     assert bench.parent().data.tags["ship.state"] == "COMPLETE"
-    placed = bench.trials()[0].data.tags
-    assert json.loads(placed["ship.assignment"]) == {"generator.n_ctx": 1}
+    (placed,) = [run.data.tags for run in bench.trials() if run.info.status == "FINISHED"]
+    assert json.loads(placed["ship.assignment"]) == {"generator.n_ctx": 1, "shots": 16}
 
 
-def test_an_interrupt_before_the_sweep_is_an_outcome(bench: Bench) -> None:
-    """Ctrl-C while features are extracted ends in order as well."""
-
-    def extract(*_: Any) -> None:
-        signal.raise_signal(signal.SIGINT)
-
-    outcome = bench.run(make_study(), method=replace(bench.method, extract=extract))
-    assert outcome.interrupted and outcome.missing == 3
-    bench.check_invariants()
-
-
-def test_an_interrupt_while_the_store_is_away_is_an_interrupt(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """There is no outcome to tell, and the job is to be run again, not looked into."""
-
-    def extract(*_: Any) -> None:
-        signal.raise_signal(signal.SIGINT)
-
-    def away(*_: Any, **__: Any) -> None:
-        raise StoreAway("no answer")
-
-    monkeypatch.setattr(Site, "outcome", away)
-    with pytest.raises(KeyboardInterrupt):
-        bench.run(make_study(), method=replace(bench.method, extract=extract))
-    assert bench.parent().data.tags["ship.state"] == "INTERRUPTED"
-
-
+@pytest.mark.parametrize("interrupted", [False, True])
 def test_a_store_that_is_gone_at_the_end_leaves_nothing_running(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, interrupted: bool
 ) -> None:
-    """The study's own run is INTERRUPTED; the same command again says what it has come to."""
+    """The study's own run is INTERRUPTED; there is no outcome, and the same command goes on.
+
+    Where Ctrl-C came first, the job is to be run again, not looked into.
+    """
+
+    def extract(*given: Any) -> Any:
+        if interrupted:
+            signal.raise_signal(signal.SIGINT)
+        return plain.extract(*given)
 
     def away(*_: Any, **__: Any) -> None:
         raise StoreAway("no answer")
 
+    plain = bench.method
     with monkeypatch.context() as patch:
         patch.setattr(Site, "outcome", away)
-        with pytest.raises(StoreAway):
-            bench.run(make_study())
+        with pytest.raises(KeyboardInterrupt if interrupted else StoreAway):
+            bench.run(make_study(), method=replace(plain, extract=extract))
     bench.check_invariants()
     assert bench.parent().data.tags["ship.state"] == "INTERRUPTED"
     outcome = bench.run(make_study())
-    assert outcome.complete and not outcome.ran
+    assert outcome.complete and outcome.ran is interrupted
     assert bench.parent().data.tags["ship.state"] == "COMPLETE"
 
 
