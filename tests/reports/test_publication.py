@@ -61,17 +61,6 @@ def test_params_are_what_all_settings_share(report: Report) -> None:
     assert "generator.n_ctx" not in params
 
 
-def test_the_same_study_gives_the_same_files(report: Report) -> None:
-    """Else each run of a finished study would write to the store; PDFs hold the time of day."""
-    one, other = make_publication(report), make_publication(report)
-    assert one.files().keys() == other.files().keys()
-    assert one.page in one.files()
-    for name, content in one.files().items():
-        assert name.endswith(".pdf") or other.files()[name] == content
-    assert one.stamp == other.stamp
-    assert (one.metrics, one.params, one.note) == (other.metrics, other.params, other.note)
-
-
 def test_nothing_is_ahead_where_settings_are_of_different_datasets() -> None:
     """Of a study over datasets the best setting is that of their average."""
     assert headline(make_report(cross_dataset().study()).study, "accuracy") is not None

@@ -10,9 +10,9 @@ import polars as pl
 import pytest
 
 import reports
-from reports.contract import EmptyStudyError, ReportError
+from reports.contract import ReportError
 from tests.reports.analysis.planted import grid
-from tests.reports.builder import StoreBuilder, prompt_len
+from tests.reports.builder import prompt_len
 
 
 @pytest.fixture
@@ -89,22 +89,6 @@ def test_what_there_is_not_is_told_with_the_choices(study: Any, ask: Any, told: 
     with pytest.raises(ReportError) as error:
         ask(study)
     assert str(error.value).startswith(told) and "\n" not in str(error.value)
-
-
-def test_wrong_names(store_uri: str) -> None:
-    """An unknown study or metric is told as ship-report tells it."""
-    uri = prompt_len().write(store_uri)
-    with pytest.raises(ReportError, match="no study 'x'"):
-        reports.load_study("x", uri)
-    with pytest.raises(ReportError, match="no test metric 'x'"):
-        reports.load_study("prompt_len", uri, metric="x")
-
-
-def test_nothing_finished(store_uri: str) -> None:
-    """A study whose first run has not ended is no study to read yet."""
-    uri = StoreBuilder(seeds=(0,)).want({"generator.n_ctx": 4}).write(store_uri)
-    with pytest.raises(EmptyStudyError):
-        reports.load_study("prompt_len", uri)
 
 
 def test_a_report_is_written_and_nothing_shown(study: Any, tmp_path: Path, capsys: Any) -> None:

@@ -14,10 +14,10 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from reports.cli import app, render
-from reports.contract import EmptyStudyError, ReportError
+from reports.contract import EmptyStudyError
 from tests.addresses import WITH_PASSWORDS
 from tests.reports.builder import StoreBuilder, prompt_len
-from tests.reports.studies import cross_dataset, few_shot, over_datasets
+from tests.reports.studies import cross_dataset, over_datasets
 
 FILES = {
     "prompt_len.txt", "prompt_len.md", "prompt_len.tex", "prompt_len.html",
@@ -129,15 +129,6 @@ def test_format_prints_and_writes_nothing(
     assert list(here.iterdir()) == []
 
 
-def test_a_metric_of_another_protocol_lists_the_choices(store_uri: str, here: Path) -> None:
-    """The metrics to choose from are those of the study's protocol."""
-    uri = few_shot().write(store_uri)
-    line = one_line(report("few", "--tracking-uri", uri, "--metric", "harmonic_mean"), 2)
-    assert line == "few: no test metric 'harmonic_mean'; metric may be: accuracy"
-    assert list(here.iterdir()) == []
-    assert "ΔAcc." in report("few", "--tracking-uri", uri, "--format", "markdown").stdout
-
-
 def test_a_target_may_be_the_metric(store_uri: str, here: Path) -> None:
     """cross_dataset's targets are metrics too."""
     arguments = ("cross", "--tracking-uri", cross_dataset().write(store_uri))
@@ -218,22 +209,6 @@ def test_empty_study_exits_3(store_uri: str, here: Path) -> None:
     assert list(here.iterdir()) == []
     with pytest.raises(EmptyStudyError):
         render("prompt_len", uri, here / "out")
-
-
-def test_unwritable_folder_is_one_line(store_uri: str, here: Path) -> None:
-    """A folder that cannot be made is named."""
-    (here / "taken").write_text("a file")
-    uri = prompt_len().write(store_uri)
-    with pytest.raises(ReportError, match=r"taken: cannot write the report"):
-        render("prompt_len", uri, here / "taken")
-
-
-@pytest.mark.parametrize("arguments", [["--format", "word"], ["--metric", "accuracy"], []])
-def test_wrong_usage_exits_2_with_the_choices(here: Path, arguments: list[str]) -> None:
-    """Typer's own complaints keep the exit code."""
-    result = report(*(["x"] if arguments else []), *arguments)
-    assert result.exit_code == 2
-    assert "Traceback" not in result.stderr
 
 
 def test_a_whole_report_needs_no_torch(store_uri: str, here: Path) -> None:

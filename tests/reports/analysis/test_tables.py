@@ -7,9 +7,9 @@ from reports.contract import ReportError
 from reports.report import make_report
 from reports.tables.formatting import cell_text
 from reports.tables.model import Table
-from tests.reports.analysis.planted import drawn, grid, levelled, nothing, planted
+from tests.reports.analysis.planted import drawn, grid, levelled, planted
 from tests.reports.builder import StoreBuilder, prompt_len
-from tests.reports.studies import KL, SEEDS, cross_dataset, one_factor, over_datasets
+from tests.reports.studies import cross_dataset, one_factor, over_datasets
 
 
 def tables(builder: StoreBuilder) -> dict[str, Table]:
@@ -87,19 +87,3 @@ def test_other_metrics() -> None:
     assert "source" in study.protocol.headings and make_report(study, "source").together
     with pytest.raises(ReportError, match="no test metric 'nonsense'"):
         make_report(study, "nonsense")
-
-
-def test_measures_of_quality_can_be_analysed() -> None:
-    """A measure of synthesized features takes the metric's place, in its own unit."""
-    factors = one_factor(KL, [0.1, 1], 0.1) + levelled((2,))
-    assignments = [{KL: k, "f0": a} for k in (0.1, 1) for a in (0, 1)]
-    rng = np.random.default_rng(0)
-    builder = planted(factors, assignments, nothing, len(SEEDS), rng)
-    for run in builder.runs:
-        high = f'"{KL}": 1,' in run.tags["ship.assignment"]
-        for seed in SEEDS:
-            key = f"seed_{seed}/test/quality/frechet"
-            run.metrics[key] = 0.4 + 0.1 * high + float(rng.normal(0, 0.01))
-    made = {t.name: t for t in make_report(builder.study(), "quality/frechet").together}
-    assert shown(made["importance"], "effect")[0] == "kl_weight"
-    assert float(shown(made["importance"], "share")[0].split()[0]) > 80

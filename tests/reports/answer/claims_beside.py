@@ -180,18 +180,14 @@ def cautions(known: Known, lines: Sequence[str], found: Claims) -> None:
     """What is lacking, in numbers."""
     done = {seed for seeds in known.results.values() for seed in seeds}
     base = tuple(sorted((f["key"], f["baseline"]) for f in known.builder.factors))
-    true = {
-        "Demonstration backbone: this says nothing about CLIP.",
-        f"Only {len(done)} seed{'s' * (len(done) > 1)} finished: intervals are rough."
-        if done
-        else "Nothing has finished.",
-        *_lacking(known),
-    }
-    if ("", base) not in known.results:
+    true = {"Demonstration backbone: this says nothing about CLIP.", *_lacking(known)}
+    if not done:
+        true.add("Nothing has finished.")
+    elif len(done) < 5:
+        true.add(f"Only {len(done)} seed{'s' * (len(done) > 1)} finished: intervals are rough.")
+    if known.builder.sampler == "grid" and ("", base) not in known.results:
         true.add("The baseline has not finished: nothing is compared with it.")
-    found.facts += [f"caution: {caution}" for caution in lines if caution not in true]
-    if len(done) >= 5 and any(caution.startswith("Only") for caution in lines):
-        found.facts.append(f"caution: {len(done)} seeds are no few")
+    found.facts += [f"caution, told or left out: {caution}" for caution in true ^ set(lines)]
 
 
 def _lacking(known: Known) -> Iterator[str]:

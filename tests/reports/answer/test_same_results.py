@@ -8,8 +8,8 @@ from reports.answer import Answer
 from reports.report import make_report
 from reports.stats import Verdict
 from reports.tables import headline
-from tests.reports.analysis.planted import METRIC, drawn, grid, levelled, nothing
-from tests.reports.builder import StoreBuilder, prompt_len, scores
+from tests.reports.analysis.planted import METRIC, drawn, levelled
+from tests.reports.builder import StoreBuilder, scores
 
 KL, N_CTX = "generator.kl_weight", "generator.n_ctx"
 Value = Callable[[int, int, int], float]
@@ -69,16 +69,6 @@ def test_a_collapse_of_some_trials_explains_nothing() -> None:
         assert "collapse" not in told(answer, subject)
 
 
-def test_a_level_that_changed_nothing_is_named_beside_those_that_did() -> None:
-    """The verdict is that of the others."""
-    answer = answer_of(
-        grid_of(lambda kl, n_ctx, s: of_n_ctx(0, n_ctx, s) + (kl == 2) * (6 + s / 9))
-    )
-    text = told(answer, "kl_weight")
-    assert "decided. 1 changed no H: under each of 4 seeds it is exactly that of 0." in text
-    assert "Against 0, in points of H: 2 (" in text and "Open" not in text
-
-
 def test_effects_that_cancel_are_not_called_nothing() -> None:
     """Up with one n_ctx and down by as much with the other: the mean is 0, the results are not."""
     signs = {(1, 0): 2.0, (1, 1): -2.0}
@@ -124,15 +114,6 @@ def finished(builder: StoreBuilder, count: int) -> StoreBuilder:
     return builder
 
 
-@pytest.mark.parametrize(("count", "said"), [(1, False), (4, False), (5, True)])
-def test_few_finished_settings_say_nothing_of_a_factor(count: int, *, said: bool) -> None:
-    """Of 4 settings the least p is 2 of 24 orders, of 5 it is 2 of 120, twice that by Holm."""
-    text = told(answer_of(finished(drawn(2, 8, lambda s: 9.0 * s["x0"]), count)), "factors, varied")
-    nothing = f"Nothing can be said of x0 and x1: {count} of 8 settings finished, in no order of"
-    assert (nothing in text) != said
-    assert (f"{count} of 8 settings finished. H goes with" in text) == said
-
-
 def test_drawn_settings_that_are_all_the_same() -> None:
     """They are not too few: they have one H."""
     builder = drawn(2, 8, lambda s: 0.0)
@@ -141,43 +122,6 @@ def test_drawn_settings_that_are_all_the_same() -> None:
     assert "All 8 settings that finished have the same mean H." in told(
         answer_of(builder), "factors"
     )
-
-
-def test_arms_are_no_settings() -> None:
-    """What is lacking of them is counted by itself, and a setting counts once."""
-    builder = prompt_len()
-    builder.runs[0].tags["ship.state"] = "PRUNED"
-    for run in builder.runs[5:7]:
-        run.tags["ship.state"] = "FAIL"
-    cautions = answer_of(builder).cautions
-    assert "Not answered in full: of 5 settings, 1 stopped early." in cautions
-    assert "Not answered in full: of 4 reference arms, 2 failed." in cautions
-
-
-@pytest.mark.parametrize(
-    ("gap", "said"),
-    [
-        (lambda s: 3 + s / 9, "the room there is."),
-        (lambda s: (-1) ** s, "whether there is any room cannot be told."),
-        (lambda s: -3 - s / 9, "they are worse, so there is no room above it."),
-    ],
-)
-def test_the_room_is_told_only_where_there_is_some(gap: Callable[[int], float], said: str) -> None:
-    """An interval that holds 0, or lies below it, is no room."""
-    builder = prompt_len()
-    base = next(run for run in builder.runs if run.tags["ship.assignment"].endswith("4}"))
-    real = next(run for run in builder.runs if run.tags["ship.arm"] == "real_pictures")
-    for s in builder.seeds:
-        key = f"seed_{s}/test/{METRIC}"
-        real.metrics[key] = base.metrics[key] + gap(s)
-    assert told(answer_of(builder), "SHIP").endswith(f" from it: {said}")
-
-
-def test_two_seeds_say_nothing_of_shares() -> None:
-    """Two by two settings under two seeds have 16 orders, which no p below 0.05 can come from."""
-    few, more = (told(answer_of(grid((2, 2), nothing, seeds)), "importance") for seeds in (2, 6))
-    assert "with 2 common seeds no factor's Holm p can be below 0.05" in few
-    assert "Nothing can be said" not in more
 
 
 def test_verdicts_are_of_what_moved() -> None:

@@ -8,7 +8,6 @@ import pytest
 
 from reports.analysis import AblationPath, Analysis, Importance, LearningCurves, Unavailable
 from reports.charts import Chart, for_page, study_charts
-from reports.render.page import page
 from reports.report import make_report
 from tests.reports.analysis.planted import drawn, grid
 from tests.reports.analysis.test_curves import with_curves
@@ -62,13 +61,6 @@ def test_importance_is_that_of_the_analysis() -> None:
     assert [one["share"] for one in drawn] == expected and drawn[0]["effect"] == "f0"
 
 
-def test_a_title_ends_once() -> None:
-    """The page sets a full stop behind a title that does not end in one, nor in a question mark."""
-    for builder, title in ((few_shot(), "Cost against Acc."), (two_factors(), "Cost against H.")):
-        report = make_report(builder.study())
-        assert f"<strong>{title}</strong>" in page(report, study_charts(report.analysis))
-
-
 def test_the_path_starts_at_the_baseline() -> None:
     """A point for each step, from 0 on, with the difference that the table has."""
     analysis, charts = charts_of(two_factors())
@@ -102,12 +94,6 @@ def test_dependence_has_the_data_of_a_grid_and_a_forest_of_draws() -> None:
     """It says which it is."""
     assert "settings as they are" in charts_of(two_factors())[1]["dependence-f0"].spec["title"][0]
     assert "fitted by a forest" in charts_of(sampled())[1]["dependence-x0"].spec["title"][0]
-
-
-def test_settings_whose_classes_differ_are_not_compared() -> None:
-    """Where a factor's levels are tested on classes of their own there is no scatter of them."""
-    _, charts = charts_of(over_datasets(generators=("none",)))
-    assert "cost" not in charts and "parallel" not in charts
 
 
 def test_a_measure_stands_against_the_metric() -> None:

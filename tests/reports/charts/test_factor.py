@@ -1,11 +1,10 @@
 """Charts of a factor: what is drawn is what the table says, and a chart says what it must."""
 
-import json
 from typing import Any
 
 import pytest
 
-from reports.charts import Chart, as_json, factor_chart, factor_charts
+from reports.charts import Chart, factor_chart, factor_charts
 from reports.read.addresses import run_address, runs_address
 from reports.report import make_report
 from reports.tables.build import build_tables
@@ -127,19 +126,6 @@ def test_title_carries_the_warnings(selection: str) -> None:
     title = " ".join(draw(prompt_len(selection=selection)).spec["title"])
     assert ("selected on test" in title) == (selection == "test")
     assert "demonstration backbone" in title
-
-
-def test_nothing_finished_is_no_chart() -> None:
-    """A study without a number has no chart."""
-    study = StoreBuilder(seeds=(0,)).trial({N_CTX: 4}, {0: {}}, state="FAIL").study()
-    assert factor_chart(study, study.factors[0], "harmonic_mean") is None
-
-
-def test_json_cannot_end_its_script() -> None:
-    """A level that is an end tag is data, and comes back whole."""
-    text = as_json({"level": "</script><b>", "line": "\u2028"})
-    assert "<" not in text and "\u2028" not in text
-    assert json.loads(text) == {"level": "</script><b>", "line": "\u2028"}
 
 
 @pytest.mark.parametrize(

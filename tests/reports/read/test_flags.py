@@ -53,28 +53,6 @@ def test_quality_over_datasets_has_the_marks_of_the_first_table(skip: Any) -> No
     ]
 
 
-def test_marks_with_a_second_factor_stay_with_their_rows() -> None:
-    """Each average has its own method's flags, whatever the order of the rows."""
-    factors = [
-        *one_factor("dataset", ["a", "b"], "a"), *one_factor("generator", ["vae", "wgan"], "vae"),
-        *one_factor("shots", ["4", "16"], "4"),
-    ]  # fmt: skip
-    builder = StoreBuilder(name="three", factors=factors)
-    for place, name in enumerate(("vae", "wgan")):
-        for shots in ("4", "16"):
-            for dataset in ("a", "b"):
-                results = {s: scores(50.0 + 9 * place + s) | quality(s) for s in SEEDS}
-                assignment = {"dataset": dataset, "generator": name, "shots": shots}
-                builder.trial(assignment, results)
-    raise_flag(builder, "mean_gap", generator="wgan", shots="16", dataset="b")
-    table = build_tables(builder.study())[-1]
-    hit = [row.cells for row in table.rows if row.flags]
-    assert [(c["generator"].text, c["shots"].text) for c in hit] == [("wgan", "16")]
-    assert [n.split(":")[0] for n in marked(table)] == [
-        "† mean gap in 5 of 40 trials, one a seed (generator wgan, shots 16"
-    ]
-
-
 @pytest.mark.parametrize("tag_alone", [False, True])
 @pytest.mark.parametrize("arm", ["text_feature", "real_pictures"])
 def test_reference_arms_cannot_collapse(arm: str, tag_alone: bool) -> None:

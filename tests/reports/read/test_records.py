@@ -7,7 +7,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from reports.contract import EmptyStudyError, ReportError
+from reports.contract import ReportError
 from reports.read.records import load_records, study_from_runs
 from reports.read.rows import Setting
 from reports.read.runs import Run
@@ -30,16 +30,6 @@ def test_packaged_study_through_mlflow(store_uri: str) -> None:
     assert study.factors == expected.factors
     assert len(study.rows) == 9 * 5
     assert set(study.rows["state"]) == {"COMPLETE"}
-
-
-def test_columns_of_a_row() -> None:
-    """A row has its factor values, test and selection numbers, and its share of the cost."""
-    study = StoreBuilder(seeds=(0, 1)).trial(ONE, {0: scores(55.0), 1: scores(57.0)}).study()
-    row = study.rows.row(1, named=True)
-    assert (row["seed"], row["generator.n_ctx"], row["arm"]) == (1, 1, "")
-    assert (row["test/new"], row["selection/new"], row["selection_epoch"]) == (57.0, 54.0, 20)
-    assert (row["seconds"], row["text_tokens"]) == (8.0, 1e6)
-    assert study.rows.schema["generator.n_ctx"] == pl.Int64
 
 
 FIRST = "1 (setting, seed) finished more than once: first kept"
@@ -104,39 +94,12 @@ def test_a_seed_that_lacks_what_its_peers_have_is_named() -> None:
     assert any(told in note for note in build_tables(study)[0].notes)
 
 
-def test_wanted_rows_without_a_run_are_missing() -> None:
-    """The study's seeds times its settings, whether they ran or not."""
-    study = StoreBuilder(seeds=(0, 1)).trial(ONE, {0: scores(55.0)}).want(TWO).study()
-    assert study.rows.select("generator.n_ctx", "seed", "state").rows() == [
-        (1, 0, "COMPLETE"),
-        (1, 1, "MISSING"),
-        (2, 0, "MISSING"),
-        (2, 1, "MISSING"),
-    ]
-
-
 def test_without_a_list_the_newest_setting_of_an_assignment_counts() -> None:
     """An old store without ship.wanted does not pool two versions of a level."""
     builder = StoreBuilder(seeds=(0,), wanted=None).trial(ONE, {0: scores(40.0)}, key="old")
     study = builder.trial(ONE, {0: scores(55.0)}, key="new").study()
     assert study.rows["test/new"].to_list() == [55.0]
     assert study.left_out == 1
-
-
-def test_an_arm_that_equals_a_setting_shares_its_rows() -> None:
-    """A key listed twice, as a level and as an arm, is one row of the frame and two settings."""
-    builder = StoreBuilder(seeds=(0,)).trial(ONE, {0: scores(55.0)}, key="k")
-    study = builder.want({}, arm="no_synthetic", key="k").study()
-    assert study.settings == (Setting("k", ONE, ""), Setting("k", {}, "no_synthetic"))
-    assert study.rows.select("setting_key", "generator.n_ctx").rows() == [("k", 1)]
-
-
-def test_untried_settings_of_a_sampled_study() -> None:
-    """An unfinished tpe study says how many settings are to come; a finished one does not guess."""
-    unfinished = StoreBuilder(sampler="tpe", trials=5, ended="INTERRUPTED", seeds=(0,))
-    assert unfinished.trial(ONE, {0: scores(55.0)}).study().untried == 4
-    finished = StoreBuilder(sampler="tpe", trials=5, seeds=(0,)).trial(ONE, {0: scores(55.0)})
-    assert finished.study().untried == 0
 
 
 def test_unreadable_runs_are_left_out_with_a_warning() -> None:
@@ -160,23 +123,6 @@ def test_mixed_factor_values_become_text() -> None:
     rows = builder.study().rows
     assert rows["finetuner"].to_list() == ['{"name": "coop"}', "zero_shot"]
     assert rows["generator.kl_weight"].to_list() == [1.0, 0.1]
-
-
-def test_no_column_holds_nan() -> None:
-    """What is unknown is null, so that no mean can turn into NaN unseen."""
-    builder = prompt_len()
-    builder.runs[0].metrics["cost/seconds"] = math.nan
-    builder.runs[0].metrics["seed_0/selection/new"] = math.nan
-    rows = builder.study().rows
-    floats = [name for name, kind in rows.schema.items() if kind == pl.Float64]
-    assert not any(rows[name].is_nan().any() for name in floats)
-
-
-def test_study_of_nothing_is_empty() -> None:
-    """Runs that have not ended are no study to report."""
-    builder = StoreBuilder(seeds=(0,)).trial(ONE, {0: {}}, state="RUNNING")
-    with pytest.raises(EmptyStudyError, match="prompt_len: nothing to report"):
-        builder.study()
 
 
 def test_experiment_of_somebody_else() -> None:
@@ -216,14 +162,6 @@ def test_reads_the_tags_that_the_harness_writes() -> None:
     assert read.factors[0].baseline == 4
     assert read.settings[-1] == Setting("k4", {}, "text_feature")
     assert (read.rows["state"] == "MISSING").sum() == len(study.seeds)
-
-
-def test_seeds_that_the_study_no_longer_wants_leave_the_table() -> None:
-    """Rows of dropped seeds are counted as left out, not averaged in."""
-    ran = {seed: scores(50.0 + seed) for seed in range(4)}
-    study = StoreBuilder(seeds=(0, 1)).trial(ONE, ran).study()
-    assert study.rows["seed"].to_list() == [0, 1]
-    assert study.left_out == 2
 
 
 def test_a_setting_may_want_seeds_of_its_own() -> None:

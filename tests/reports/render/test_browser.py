@@ -133,15 +133,6 @@ def test_a_dot_leads_to_its_run_and_tells_its_seed(browser: Any, tmp_path: Path)
     assert address.startswith("http://127.0.0.1:5000/#/experiments/1/runs/run")
 
 
-def test_runs_are_links_for_the_keyboard_too(browser: Any, tmp_path: Path) -> None:
-    """Every run of a setting is in a list of links, named by its setting."""
-    show(browser, linked(), tmp_path)
-    links = browser.find_elements("css selector", "#runs a")
-    assert len(links) == 9
-    assert links[0].get_attribute("href") == "http://127.0.0.1:5000/#/experiments/1/runs/run0"
-    assert links[0].get_attribute("textContent") == "n_ctx 1"
-
-
 def test_tables_sort_within_their_groups(browser: Any, tmp_path: Path) -> None:
     """A heading sorts by number, up and then down; reference arms stay below the levels."""
     show(browser, whole_page(prompt_len()), tmp_path)

@@ -21,7 +21,7 @@ from reports.report import make_report
 from reports.stats import Estimate
 from reports.tables.build import build_tables
 from reports.tables.formatting import cell_text, number, p_text
-from reports.tables.model import Column, Counts, Row, Table, Text, Value, level_id, level_text
+from reports.tables.model import Column, Counts, Row, Table, Text, Value
 from tests.reports.builder import StoreBuilder, prompt_len, scores
 from tests.reports.pages import collapsed, eventful, page_of, torn
 from tests.reports.studies import collapsing, over_datasets
@@ -88,16 +88,6 @@ def test_eleven_datasets_fit_a_file_and_leave_a_narrow_terminal() -> None:
     assert all(name in grid for name in ("caltech", "aircraft", "ucf", "means", "ΔH"))
     assert max(map(len, narrow.splitlines())) <= 80 and "H of means" in narrow
     assert "too narrow for: imagenet, caltech101" in narrow
-
-
-def test_csv_tables_are_on_no_page() -> None:
-    """The long form is for programs: no page shows it, CSV does; csv_only columns likewise."""
-    tables = torn()
-    long = next(table for table in tables if table.name == "datasets-long")
-    assert terminal_text([long]).strip() == "" and markdown([long]) == ""
-    assert r"\begin{table}" not in latex([long]) and "<table" not in page_of([long])
-    assert csv_text(long).startswith("generator,dataset,datasets,metric,n,failed,pruned,missing,")
-    assert "dtd/new_mean" in csv_text(tables[0]) and "dtd New" not in markdown(tables[:1])
 
 
 def test_crowded_html_has_its_intervals_below() -> None:
@@ -180,13 +170,6 @@ def test_one_csv_keeps_texts_among_numbers_and_factors_called_like_columns() -> 
     assert (read["space.section"], read["selection_rule"]) == ("few_val", "base_val")
 
 
-def test_markdown_rows_have_one_cell_a_column() -> None:
-    """A pipe in a label does not open another cell."""
-    lines = [line for line in markdown([nasty()]).splitlines() if line.startswith("|")]
-    assert {len(re.findall(r"(?<!\\)\|", line)) for line in lines} == {4}
-    assert "&lt;b>" in lines[-1]
-
-
 def test_latex_escapes_every_special() -> None:
     """No character of a text acts as a command."""
     assert escape("a_b 5% $x$ {y} <0.1 \\") == (r"a\_b 5\% \$x\$ \{y\} $<$0.1 \textbackslash{}")
@@ -266,18 +249,3 @@ def test_numbers_have_one_decimal_and_no_negative_zero(
 ) -> None:
     """A real minus, a plus only for differences."""
     assert number(value, signed=signed) == text
-
-
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [(None, "–"), (True, "true"), (4, "4"), (1e-4, "0.0001"), ("coop", "coop"), ([1, 2], "[1, 2]"),
-     ({"name": "coop", "epochs": 5}, "coop epochs=5")],
-)  # fmt: skip
-def test_levels_read_as_in_yaml(value: object, text: str) -> None:
-    """Labels of every kind of level."""
-    assert level_text(value) == text
-
-
-def test_equal_levels_have_one_identity() -> None:
-    """1 and 1.0 are one level; true is another."""
-    assert level_id(1) == level_id(1.0) != level_id(True)

@@ -182,13 +182,6 @@ def test_what_the_scheduler_stopped_before_is_still_a_trial_of_the_samplers() ->
     assert isinstance(found, Importance) and found.settings == 11
 
 
-def test_without_a_list_of_settings_the_runs_tell() -> None:
-    """Stores whose study lists no settings."""
-    builder = with_path(sampled())
-    builder.wanted = None
-    assert sum(setting.added for setting in builder.study().settings) == 2
-
-
 def everything(study: Study) -> Iterator[Any]:
     """What an export says of each setting beside its values."""
     return (_attributes(study, group).get("added") for group in setting_groups(study))

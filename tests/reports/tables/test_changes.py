@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 
 from reports.cli import changes_from_now, prepare
-from reports.tables.changes import MOST_CHANGES, Standing, change_lines, changed_rows, standings
+from reports.tables.changes import MOST_CHANGES, Standing, change_lines, changed_rows
 from tests.reports.builder import StoreBuilder, scores
-from tests.reports.studies import one_factor, over_datasets
+from tests.reports.studies import one_factor
 
 N_CTX = "generator.n_ctx"
 
@@ -71,13 +71,6 @@ def test_many_changes_are_cut() -> None:
     before, after = study({1: [60.0]}), study({n: [60.0 + n] for n in range(1, 13)})
     _, *listed, more = change_lines(before.study(), after.study())
     assert len(listed) == MOST_CHANGES and more == "  and 2 more"
-
-
-def test_rows_of_several_factors_are_settings() -> None:
-    """Over datasets a row names its dataset and what was varied on it."""
-    found = standings(over_datasets().study(), "harmonic_mean")
-    assert found["dataset dtd, generator vae"].n == 5
-    assert len(found) == 11
 
 
 def test_nothing_to_compare_with_says_nothing(store_uri: str) -> None:

@@ -3,14 +3,12 @@
 import csv
 import io
 
-import polars as pl
 import pytest
-from scipy import stats as reference
 
 from reports.render.plain import csv_text
 from reports.stats import Estimate, percent_interval
 from reports.tables.build import build_tables
-from reports.tables.model import REFERENCES, Counts, Text, Value
+from reports.tables.model import Counts, Text, Value
 from tests.reports.builder import scores
 from tests.reports.studies import (
     harmonic,
@@ -40,22 +38,6 @@ def test_the_average_h_is_that_of_the_means() -> None:
     assert any(
         note.startswith("H of means: harmonic mean of the mean Base") for note in table.notes
     )
-
-
-def test_differences_are_paired_by_seed_and_corrected() -> None:
-    """p is the paired t-test's on the seeds' averages, Holm over the methods."""
-    builder = over_datasets()
-    rows = builder.study().rows
-    found = {}
-    for generator in ("none", "vae", "wgan"):
-        own = rows.filter(rows["generator"] == generator)
-        means = own.group_by("seed").agg(pl.mean("test/base", "test/new")).sort("seed")
-        found[generator] = [harmonic(base, new) for _, base, new in means.rows()]
-    raw = [reference.ttest_rel(found[g], found["none"]).pvalue for g in ("vae", "wgan")]
-    table = by_name(builder)["datasets"]
-    shown = {g: cells_of(table, g).cells["p"].p for g in ("vae", "wgan")}
-    low, high = sorted(raw)
-    assert sorted(shown.values()) == pytest.approx([2 * low, max(2 * low, high)])
 
 
 def test_a_difference_is_over_the_datasets_that_both_have() -> None:
@@ -112,18 +94,6 @@ def test_halves_of_every_dataset_are_in_the_csv_and_in_long_form() -> None:
     assert ("vae", "dtd", "joint_harmonic_mean") in long
     assert long["zero-shot", "emoji", "new"]["arm"] == "zero_shot"
     assert ("zero-shot", "average", "new") not in long
-
-
-def test_each_dataset_has_its_own_table() -> None:
-    """What a study of that dataset alone would show; the arms with the baseline dataset."""
-    tables = by_name(over_datasets())
-    emoji, dtd = tables["emoji-generator"], tables["dtd-generator"]
-    assert emoji.title == "main: emoji, generator"
-    assert [row.section for row in emoji.rows].count(REFERENCES) == 2
-    assert [row.section for row in dtd.rows].count(REFERENCES) == 0
-    same = cells_of(tables["datasets"], "wgan").cells["dtd/harmonic_mean"].estimate
-    assert cells_of(dtd, "wgan").cells["harmonic_mean"].estimate == same
-    assert "dataset dtd; backbone pocket" in "\n".join(dtd.notes)
 
 
 def test_tables_of_many_datasets_leave_the_terminal() -> None:

@@ -5,7 +5,6 @@ import pytest
 from reports.charts import factor_charts
 from reports.tables.build import build_tables
 from reports.tables.model import Text
-from reports.tables.pooling import averaged, dataset_factor
 from tests.reports.builder import StoreBuilder, scores
 from tests.reports.studies import (
     SEEDS,
@@ -63,18 +62,6 @@ def test_main_effects_of_two_other_factors_are_of_averages() -> None:
     assert cells["difference"].estimate.mean == pytest.approx(sum(gains) / 4)
     assert any("an H is that of the averages" in note for note in shots.notes)
     assert cells_of(tables["datasets"], "none").cells["shots"] == Text("4")
-
-
-def test_an_average_row_has_failed_where_a_dataset_has() -> None:
-    """Pooled rows: COMPLETE on every dataset, or the reason of the one that is not."""
-    study = over_datasets(skip={("wgan", "dtd"): "FAIL"}).study()
-    factor = dataset_factor(study)
-    assert factor is not None
-    whole = averaged(study, factor)
-    assert whole is not None
-    states = whole.rows.group_by("generator", maintain_order=True).agg("state", "reason")
-    assert states["state"].to_list() == [["COMPLETE"] * 5, ["COMPLETE"] * 5, ["FAIL"] * 5]
-    assert set(states["reason"][2]) == {"dtd: worker died"}
 
 
 def test_the_figure_of_another_factor_is_of_averages() -> None:

@@ -131,12 +131,3 @@ def test_an_average_draws_each_datasets_classes_for_itself(study: Study, tmp_pat
     assert any("ΔH over classes" in note for note in table.notes)
     one = next(table for table in tables if table.name.startswith("a-"))
     assert "classes" in [column.key for column in one.columns]
-
-
-def test_an_average_without_a_datasets_file_does_without(tmp_path: Path) -> None:
-    """The column is not there, and nothing else changes."""
-    whole = over_two(tmp_path, ("a", "b"))
-    (tmp_path / "b-8" / HITS).unlink()
-    table = next(table for table in build_tables(whole) if table.name == "datasets")
-    assert "classes" not in [column.key for column in table.columns]
-    assert "difference" in [column.key for column in table.columns]

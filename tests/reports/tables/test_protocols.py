@@ -1,6 +1,5 @@
 """Each protocol's own metrics, words and defaults; old stores and mixed ones."""
 
-import itertools
 from typing import Any
 
 import pytest
@@ -27,31 +26,6 @@ def headings(table: Table) -> list[str]:
     names = [column.heading for column in table.page_columns]
     start = 3 if names[2].startswith("sel.") else 2
     return names[start : next(i for i, name in enumerate(names) if name.startswith("Δ"))]
-
-
-@pytest.mark.parametrize("protocol", ["generalized_zero_shot", "single_unseen"])
-@pytest.mark.parametrize("factors", [1, 2, 4])
-def test_narrow_one_softmax_tables_keep_what_the_protocol_is_for(
-    protocol: str, factors: int
-) -> None:
-    """At 80 columns H, calibrated H and AUSUC stay; S goes before U, costs before either."""
-    keys = ("generator.kl_weight", "generator.latent_dim", "finetuner.name", "shots")[:factors]
-    builder = StoreBuilder(
-        name="kl", protocol=protocol,
-        factors=[one_factor(key, [1, 2], 1)[0] for key in keys],
-    )  # fmt: skip
-    for place, values in enumerate(itertools.product((1, 2), repeat=factors)):
-        results = {s: one_softmax(60 + s / 3, 50 + place + s % 3) for s in SEEDS}
-        builder.trial(dict(zip(keys, values, strict=True)), results)
-    table = build_tables(builder.study())[0]
-    text = terminal_text([table], 80)
-    assert max(map(len, text.splitlines())) <= 80 and "…" not in text
-    _, _, gone = text.partition("too narrow for: ")
-    dropped = gone.split(" (see")[0].split(", ") if gone else []
-    assert not {"H", "cal. H", "AUSUC", "ΔH", "Holm p"} & set(dropped)
-    assert "S" not in dropped or {"pairs", "MDE", "s/seed"} <= set(dropped)
-    assert "U" not in dropped or "S" in dropped
-    assert (factors < 4) or dropped
 
 
 @pytest.mark.parametrize("width", [80, 100, 140])

@@ -44,33 +44,6 @@ def test_pseudo_new_classes_and_errors_are_in_the_csv() -> None:
     assert "pseudo_new" not in markdown([table])
 
 
-def test_a_row_without_synthesis_is_left_out_and_an_unfinished_one_is_not() -> None:
-    """none has no features to judge; a failed level is a row of dashes with its reason."""
-    factors = one_factor("generator", ["none", "vae", "wgan"], "none")
-    builder = StoreBuilder(name="gen", factors=factors)
-    builder.trial({"generator": "none"}, {s: scores(50.0 + s) for s in SEEDS})
-    builder.trial({"generator": "vae"}, {s: scores(51.0 + s) | quality(s) for s in SEEDS})
-    builder.trial({"generator": "wgan"}, {s: {} for s in SEEDS}, state="FAIL", reason="boom")
-    table = quality_of(builder)
-    assert labels(table) == ["vae", "wgan"]
-    assert set(table.rows[1].cells) == {"level", "n"}
-    assert "5 rows failed, in no mean: boom" in table.notes
-
-
-def test_a_measure_that_some_seeds_lack_says_its_n() -> None:
-    """Two seeds without a recall: the others' mean, with their number; no column nobody has."""
-    builder = collapsing()
-    for run in builder.runs:
-        for seed in SEEDS:
-            run.metrics.pop(f"seed_{seed}/test/quality/density", None)
-    for seed in (0, 1):
-        del builder.runs[0].metrics[f"seed_{seed}/test/quality/recall"]
-    table = quality_of(builder)
-    assert "density" not in [column.key for column in table.columns]
-    cells = by_label(table)["0.01"].cells
-    assert (cells["recall"].estimate.n, cells["recall"].suffix) == (3, "(n 3)")
-
-
 def test_flags_of_the_tag_alone_count_all_finished_rows() -> None:
     """A store without a 0 for flags not raised has looked everywhere."""
     builder = leveled({0.1: 50.0, 1: 50.0}, KL, 5)
@@ -90,14 +63,6 @@ def test_a_flag_that_everything_raised_counts_what_could_raise_it() -> None:
     table, *_ = build_tables(builder.study())
     (note,) = [note for note in table.notes if note.startswith("†")]
     assert note.startswith("† posterior collapse in 5 of 5 trials")
-
-
-def test_flags_of_rows_that_failed_do_not_count() -> None:
-    """Only finished rows can have raised anything."""
-    builder = collapsing()
-    builder.runs[2].tags["ship.state"] = "FAIL"
-    table = build_tables(builder.study())[0]
-    assert not any("posterior collapse" in note for note in table.notes)
 
 
 def test_unreadable_flags_are_a_warning() -> None:

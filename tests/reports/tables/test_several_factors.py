@@ -147,15 +147,6 @@ def test_a_large_grid(monkeypatch: pytest.MonkeyPatch) -> None:
 KL_RANGE = [{"key": "generator.kl_weight", "levels": None, "log": True, "baseline": None}]
 
 
-def test_sampled_range_alone() -> None:
-    """One continuous factor with many values: no table of levels, but settings and a rank."""
-    values = {0.01 * 1.37**place: 50.0 + place for place in range(15)}
-    builder = leveled(values, "generator.kl_weight", 1, factors=KL_RANGE, sampler="random")
-    settings, ranks, *_ = build_tables(builder.study())
-    assert (settings.name, ranks.name) == ("settings", "ranks")
-    assert any("no baseline setting ran" in note for note in settings.notes)
-
-
 def test_study_without_factors() -> None:
     """One setting and its arms make a table too."""
     builder = StoreBuilder(factors=(), seeds=(0, 1)).trial(
