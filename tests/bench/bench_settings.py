@@ -2,33 +2,23 @@
 
 For each number of settings a grid is planned by `ship-sweep --dry-run`, its store is filled with a
 finished run for each of them, and then the grid is planned again and shown by `ship-report`: the
-seconds of the clock and the largest memory of each command. Nothing is trained: one run is written
-by the recorder (tests.bench.idle_parts), the others are copies of it with their own setting and
-accuracies.
+seconds of the clock and the largest memory of each command. Nothing is trained: the recorder writes
+runs of a method that does nothing (tests.bench.idle_parts), 40 a second.
 """
 
-import json
 import os
-import re
-import sqlite3
 import subprocess
 import sys
 import tempfile
 import time
-import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from harness.config import StudyConfig, load_study
 from harness.method import Method
-from harness.planning import Fingerprints, Setting
+from harness.planning import Fingerprints
 from harness.store import open_store, read_ledger
-from reports.contract import Tag
 from tests.bench.idle_method import idle_method
 from tests.bench.idle_parts import recording, write_trial
 from tests.bench.markdown import of_fields
@@ -128,44 +118,13 @@ def fill(study: StudyConfig, folder: Path) -> float:
     assert store is not None
     experiment = store.create_experiment(study.name)
     plan, recorder = recording(store, experiment, study, prints)
-    write_trial(recorder, plan.work[0], idle_method(folder / "log", EPOCHS).run_trial, flushes=1)
-    with closing(sqlite3.connect(folder / "mlflow.db")) as base:
-        copy_runs(base, plan.settings)
+    run_trial = idle_method(folder / "log", EPOCHS).run_trial
+    for work in plan.work:
+        write_trial(recorder, work, run_trial, flushes=1)
     began = time.monotonic()
     ledger = read_ledger(store.client, experiment, study.objective)
     assert len(ledger.runs) == len(plan.settings)
     return time.monotonic() - began
-
-
-def copy_runs(base: sqlite3.Connection, settings: Sequence[Setting]) -> None:
-    """Give all settings but the first a copy of the first one's run."""
-    tag = "SELECT run_uuid FROM tags WHERE key = ? AND value = ?"
-    ((source,),) = base.execute(tag, (Tag.SETTING_KEY, settings[0].key))
-    ids = [uuid.uuid4().hex for _ in settings[1:]]
-    rng = np.random.default_rng(0)
-    moved = dict(zip(ids, rng.normal(0, 3, (len(ids), SEEDS)).tolist(), strict=True))
-    whose = dict(zip(ids, settings[1:], strict=True))
-
-    def changed(name: str, row: dict[str, Any], run: str) -> dict[str, Any]:
-        setting = whose[run]
-        key, own = row.get("key"), dict(setting.assignment)
-        if name == "tags":
-            told = {Tag.SETTING_KEY: setting.key, Tag.ASSIGNMENT: json.dumps(own)}
-            row["value"] = told.get(key, row["value"])
-        elif name == "params":
-            row["value"] = str(own.get(key, row["value"]))
-        elif (seed := re.match(r"seed_(\d+)/", key or "")) and 30 < row["value"] < 90:
-            row["value"] += moved[run][int(seed[1])]  # what looks like a percentage
-        return {**row, "run_uuid": run}
-
-    for name in ("runs", "params", "tags", "metrics", "latest_metrics"):
-        read = base.execute(f"SELECT * FROM {name} WHERE run_uuid = ?", (source,))
-        columns = [column for column, *_ in read.description]
-        rows = [dict(zip(columns, row, strict=True)) for row in read]
-        marks = ", ".join("?" * len(columns))
-        copies = (tuple(changed(name, dict(row), run).values()) for run in ids for row in rows)
-        base.executemany(f"INSERT INTO {name} VALUES ({marks})", copies)
-    base.commit()
 
 
 def measured(sizes: Sequence[int]) -> Iterator[Measured]:

@@ -5,6 +5,9 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
+from zlib import crc32
+
+import numpy as np
 
 from harness.method import Method
 from ship.epoch_metrics import EpochMetrics, Hits
@@ -36,7 +39,8 @@ def run_idle(
 def _epochs(
     log: Path, epochs: int, config: TrialConfig, seeds: Sequence[int]
 ) -> Iterator[EpochMetrics]:
-    values = tuple(truth(config, seed) for seed in seeds)
+    noise = np.random.default_rng(crc32(config.model_dump_json().encode()))
+    values = tuple(truth(config, seed) + noise.normal() for seed in seeds)
     for epoch in range(1, epochs + 1):
         metrics = dict.fromkeys((*SIX, "loss"), values)
         yield EpochMetrics("selection", epoch, epoch / (epochs + 1), metrics)

@@ -118,6 +118,7 @@ def test_latex_has_no_control_character_and_no_paragraph_of_a_text() -> None:
         ("2) x", r"2\) x"),
         ("_x_", r"\_x\_"), ("a_b", "a_b"), ("~~x~~", r"\~\~x\~\~"), ("$x$", r"\$x\$"),
         ("<?php x?>", "&lt;?php x?>"), ("&lt;b&gt;", "&amp;lt;b&amp;gt;"), ("a & b", "a & b"),
+        ("a|b", r"a\|b"),
         ("a\r\n# b", "a  # b"), ("a\u2028b", "a b"), ("\x1b[2J", r"\\x1b\[2J"),
         ("+0.6 ± 0.1", "+0.6 ± 0.1"),
         ("−1.5", "−1.5"), ("3.5", "3.5"),

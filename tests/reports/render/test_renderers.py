@@ -90,16 +90,6 @@ def test_eleven_datasets_fit_a_file_and_leave_a_narrow_terminal() -> None:
     assert "too narrow for: imagenet, caltech101" in narrow
 
 
-def test_crowded_html_has_its_intervals_below() -> None:
-    """Many columns: breaks within cells and headings, nothing else of the text changes."""
-    parser = _Cells()
-    parser.feed(page_of(collapsed()))
-    assert "0.310\n±–\n/ 0.520" in parser.texts
-    assert "1 †" in parser.texts
-    parser.feed(page_of(torn()))
-    assert "failed" in parser.texts and "missing" in parser.texts
-
-
 def test_csv_has_full_precision_and_no_nan() -> None:
     """Mean, low, high and n are columns that read back to the very numbers; unknown is empty."""
     table, *_ = eventful()
@@ -173,10 +163,6 @@ def test_one_csv_keeps_texts_among_numbers_and_factors_called_like_columns() -> 
 def test_latex_escapes_every_special() -> None:
     """No character of a text acts as a command."""
     assert escape("a_b 5% $x$ {y} <0.1 \\") == (r"a\_b 5\% \$x\$ \{y\} $<$0.1 \textbackslash{}")
-    text = latex([nasty()])
-    assert text.count(r"\begin{table}") == text.count(r"\end{table}") == 1
-    for line in (line for line in text.splitlines() if line.endswith(r"\\")):
-        assert len(re.findall(r"(?<!\\)&", line)) == 2
 
 
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")
@@ -225,6 +211,8 @@ def test_html_page_stands_alone() -> None:
         assert note in parser.texts
     assert "prompt_len: generator.n_ctx (selected on test)" in parser.texts
     assert "3 (1 failed, 1 missing)" in parser.texts
+    parser.feed(page_of(collapsed()))  # so many columns that intervals stand below their means
+    assert "0.310\n±–\n/ 0.520" in parser.texts
 
 
 @pytest.mark.parametrize(
