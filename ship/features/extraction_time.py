@@ -1,29 +1,19 @@
 """How long it would take to extract what the cache lacks, from a sample of its pictures."""
 
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from ship.datasets.base import SPLITS, PictureDataset
+from ship.datasets.base import SPLITS, Picture, PictureDataset
 from ship.features.encode import ImageEncoder, Layout, encode_pictures
-from ship.features.feature_set import places
+from ship.features.feature_set import extractions
 from ship.features.shards import Shard
 
 SAMPLE_SECONDS = 3.0
 MOST_PICTURES = 512
-
-
-@dataclass(frozen=True)
-class _Missing:
-    """Pictures of a split that have to be encoded, with so many augmented views of each."""
-
-    split: str
-    views: int
-    pictures: int
 
 
 def extraction_seconds(
@@ -50,36 +40,23 @@ def extraction_seconds(
     """
     pace: dict[int, float] = {}  # by the number of views
     seconds = 0.0
-    for missing in _missing(clip, dataset, views, cache_dir, splits):
-        if missing.views not in pace:
-            pace[missing.views] = _seconds_a_picture(clip, dataset, missing, budget)
-        seconds += missing.pictures * pace[missing.views]
+    for work in extractions(clip, dataset, views, cache_dir, splits):
+        if missing := (work.total - work.done) // (1 + work.views):
+            if work.views not in pace:
+                pictures = dataset.splits[work.split].pictures
+                pace[work.views] = _seconds_a_picture(clip, pictures, work.views, budget)
+            seconds += missing * pace[work.views]
     return seconds
 
 
-def _missing(
-    clip: ImageEncoder,
-    dataset: PictureDataset,
-    views: int,
-    cache_dir: Path,
-    splits: Collection[str],
-) -> Iterator[_Missing]:
-    for place in places(clip, dataset, views, cache_dir, splits):
-        if place.path.exists():  # whether it is sound is read where it is used
-            continue
-        work = place.extraction(clip, dataset)
-        yield _Missing(place.split, place.views, (work.total - work.done) // (1 + place.views))
-
-
 def _seconds_a_picture(
-    clip: ImageEncoder, dataset: PictureDataset, missing: _Missing, budget: float
+    clip: ImageEncoder, pictures: Sequence[Picture], views: int, budget: float
 ) -> float:
     """Of pictures spread over the whole split, as neighbours are often of one class and size."""
-    pictures = dataset.splits[missing.split].pictures
     layout = Layout.for_device(clip.device)
     chosen = np.linspace(0, len(pictures) - 1, min(len(pictures), MOST_PICTURES)).astype(int)
     sample = [pictures[place] for place in np.random.default_rng(0).permutation(chosen)]
-    blocks = encode_pictures(clip, sample, missing.views, [Shard(0, len(sample))], layout)
+    blocks = encode_pictures(clip, sample, views, [Shard(0, len(sample))], layout)
     cores = layout.threads * layout.cores_each
 
     def clock() -> float:

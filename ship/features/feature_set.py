@@ -1,17 +1,13 @@
-"""Image features of a whole dataset: extracted once, cached by content, read from a memory map."""
+"""Image features of a whole dataset: extracted once, and cached by content."""
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from ship.datasets.base import SPLITS, PictureDataset
-from ship.features.cache import cache_key, cache_path, read_features
-from ship.features.encode import EXTRACTION_VERSION, ImageEncoder, encode_split
-from ship.features.shards import ShardStore
+from ship.features.encode import ImageEncoder, encode_split
 from ship.features.split_extraction import Encode, SplitExtraction
-from ship.features.views import AUGMENTATION
 from ship.subsets import FeatureSet
 
 Progress = Callable[[int, int], None]
@@ -34,7 +30,7 @@ def extract_features(
 
     Args:
         views: augmented views of each training picture, beside the picture itself.
-        cache_dir: where features are kept, a file a split.
+        cache_dir: where features are kept, a file a shard.
         progress: called at the start and after each batch; never where all is cached.
         splits: those to extract, of SPLITS; the others are empty, whatever pictures they have.
         encode: what encodes the pictures; threads of this machine, unless told otherwise.
@@ -43,47 +39,20 @@ def extract_features(
             are kept.
         ValueError: views < 0, an unknown split, or features that are not finite.
     """
-    wanted = places(clip, dataset, views, cache_dir, splits)
-    works: dict[str, SplitExtraction] = {}
-    found: dict[str, np.ndarray] = {}
-    for place in wanted:
-        shape = (len(dataset.splits[place.split]), 1 + place.views, None)
-        features = read_features(place.path, place.key, shape)
-        if features is None:
-            works[place.split] = place.extraction(clip, dataset)
-        else:
-            found[place.split] = features
-    report = _Counter(progress, works.values())
-    for place in wanted:
-        if place.split in found:
-            ShardStore(place.path, place.key).remove()
-    for split, work in works.items():
-        found[split] = work.run(encode, report.add)
+    works = extractions(clip, dataset, views, cache_dir, splits)
+    report = _Counter(progress, [work for work in works if work.done < work.total])
+    found = {work.split: work.run(encode, report.add) for work in works}
     return _feature_set(clip, dataset, found, views)
 
 
-@dataclass(frozen=True)
-class Place:
-    """Where the cache has, or would have, the features of a split with so many augmented views."""
-
-    split: str
-    views: int
-    path: Path
-    key: str
-
-    def extraction(self, clip: ImageEncoder, dataset: PictureDataset) -> SplitExtraction:
-        """What is to be done where it has none."""
-        return SplitExtraction(clip, dataset, self.split, self.views, self.path, self.key)
-
-
-def places(
+def extractions(
     clip: ImageEncoder,
     dataset: PictureDataset,
     views: int,
     cache_dir: Path,
     splits: Collection[str] = SPLITS,
-) -> list[Place]:
-    """The places of a dataset's splits that have pictures; arguments as of extract_features.
+) -> list[SplitExtraction]:
+    """What the cache has, and lacks, of each split that has pictures; as of extract_features.
 
     Raises:
         ValueError: views < 0, or an unknown split.
@@ -92,14 +61,11 @@ def places(
         raise ValueError(f"views must be >= 0, got {views}")
     if unknown := sorted(set(splits) - set(SPLITS)):
         raise ValueError(f"splits must be of {', '.join(SPLITS)}, got {', '.join(unknown)}")
-    found = []
-    for split in SPLITS:
-        if split in splits and len(dataset.splits[split]):
-            extra = views if split == "train" else 0
-            key = _key(clip, dataset, split, extra)
-            path = cache_path(cache_dir, f"{dataset.name}-{clip.name}-{split}", key)
-            found.append(Place(split, extra, path, key))
-    return found
+    return [
+        SplitExtraction(clip, dataset, split, views if split == "train" else 0, cache_dir)
+        for split in SPLITS
+        if split in splits and len(dataset.splits[split])
+    ]
 
 
 class _Counter:
@@ -116,20 +82,6 @@ class _Counter:
         self._done += views
         if self._progress is not None:
             self._progress(self._done, self._total)
-
-
-def _key(clip: ImageEncoder, dataset: PictureDataset, split: str, views: int) -> str:
-    return cache_key(
-        {
-            "extraction_version": EXTRACTION_VERSION,
-            "backbone": clip.fingerprint,
-            "preprocess": clip.preprocess_id,
-            "dataset": dataset.fingerprint,
-            "split": split,
-            "views": views,
-            "augmentation": AUGMENTATION if views else "",
-        }
-    )
 
 
 def _feature_set(

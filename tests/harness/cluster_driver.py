@@ -91,7 +91,7 @@ def extracted(scenario: str, folder: Path) -> dict[str, Any]:
     except ValueError as error:
         return {"error": f"{type(error).__name__}: {error}"}
     nodes = {file.name.partition(".")[0] for file in folder.glob("*.actor")}
-    files = len(list(folder.glob("*.npy")))
+    files = len(list(folder.glob("*.safetensors")))
     return {"digest": digest(features), "nodes": len(nodes), "files": files, "last": calls[-1]}
 
 

@@ -34,7 +34,7 @@ def test_features_are_extracted_once(tmp_path: Path) -> None:
         result = invoke(*SPACE, *arguments, "--prefetch", "features", "--cache-dir", str(cache))
         assert (result.exit_code, result.stderr) == (0, "")
         outputs.append(result.stdout.splitlines())
-    assert len(list(cache.glob("*.npy"))) == 3
+    assert len(list(cache.glob("*.safetensors"))) == 3
     assert [line for line in outputs[0] if line.startswith("features: image_folder:few")]
     assert outputs[1] == [
         "weights of pocket: they are here",

@@ -92,5 +92,5 @@ def test_damaged_features_are_extracted_again(
 
 
 def _only(cache: Path, split: str) -> Path:
-    (found,) = cache.rglob(f"*-{split}-*.npy")
+    (found,) = cache.rglob(f"*-{split}-*.safetensors")
     return found

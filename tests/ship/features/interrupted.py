@@ -21,5 +21,7 @@ def interrupted(dataset: PictureDataset, cache: Path, after: int) -> None:
 
 
 def shard_files(cache: Path) -> list[Path]:
-    """The shards that are kept."""
-    return sorted(cache.glob("*.*-*.npy"))
+    """The shards that are kept, in the order of their pictures."""
+    return sorted(
+        cache.glob("*.safetensors"), key=lambda file: int(file.name.split(".")[-2].split("-")[0])
+    )

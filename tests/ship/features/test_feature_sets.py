@@ -83,7 +83,7 @@ def test_empty_splits_cost_nothing(target: PictureDataset, tmp_path: Path) -> No
     assert found.train_labels.dtype == np.int64
     assert found.test.shape == (4, 12)
     assert encoder.encoded == calls[-1][1] == 4
-    assert len(list((tmp_path / "cache").glob("*.npy"))) == 1
+    assert len(list((tmp_path / "cache").glob("*.safetensors"))) == 1
     assert found.first_classes(1).test.shape == (2, 12)
 
 

@@ -130,7 +130,7 @@ def test_a_corrupt_file_is_extracted_again(
 ) -> None:
     """One spoilt split costs a warning and its own extraction."""
     first = extract_features(FakeEncoder(), dataset, 1, cache_dir)
-    (path,) = cache_dir.glob("*-test-*.npy")
+    (path,) = cache_dir.glob("*-test-*.safetensors")
     path.write_bytes(path.read_bytes()[:-1])
     encoder = FakeEncoder()
     with caplog.at_level(logging.WARNING):
