@@ -2,8 +2,6 @@
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -55,13 +53,6 @@ def test_list_tells_present_missing_and_faulty_apart(tmp_path: Path) -> None:
     assert not any(line.startswith("awa2: ") for line in lines)
 
 
-def test_a_data_root_must_be_there(tmp_path: Path) -> None:
-    """A typing mistake in --data-root is not a root without datasets."""
-    result = invoke("list", "--data-root", str(tmp_path / "nowhere"))
-    assert (result.exit_code, result.stdout) == (2, "")
-    assert result.stderr == f"--data-root must be a folder, got {tmp_path / 'nowhere'}\n"
-
-
 def test_check_passes_what_is_sound(tmp_path: Path) -> None:
     """One's own folder has no published counts: all decoded, one line, exit 0."""
     LAYOUTS["image_folder:pets"](tmp_path)
@@ -75,11 +66,16 @@ def test_check_passes_what_is_sound(tmp_path: Path) -> None:
 
 
 def test_check_finds_everything_at_once(tmp_path: Path) -> None:
-    """Missing, empty, truncated and listed twice: exit 2; other counts are a warning."""
+    """Missing, empty, truncated, listed twice and shown by two splits; other counts are a warning.
+
+    What a picture shows goes by its pixels, whatever the file's format and class. --quick decodes
+    nothing, and finds the rest.
+    """
     LAYOUTS["caltech101"](tmp_path)
     images = tmp_path / "caltech-101/101_ObjectCategories"
     (images / "café/train0.jpg").unlink()
     (images / "café/train1.jpg").write_bytes(b"")
+    Image.open(images / "sea_horse/train0.jpg").save(images / "café/test1.jpg", format="PNG")
     truncated = images / "sea_horse/test0.jpg"
     truncated.write_bytes(truncated.read_bytes()[:400])
     path = tmp_path / "caltech-101/split_zhou_Caltech101.json"
@@ -93,32 +89,16 @@ def test_check_finds_everything_at_once(tmp_path: Path) -> None:
         "1 picture more than once in test: sea_horse/test1.jpg",
         "json holds 6/2/5 pictures of 2 classes, the published one 4128/1649/2465 of 100",
         "1 undecodable picture: sea_horse/test0.jpg",
+        "1 picture of train is also in test, under another name: sea_horse/train0.jpg = café/test1",
     ):
         assert words in result.stderr
-    assert len(result.stderr.splitlines()) == 5
+    assert len(result.stderr.splitlines()) == 6
     assert result.stdout.endswith(
-        "of 2 classes, 9 pictures decoded: 4 faults (differs from the published set)\n"
+        "of 2 classes, 9 pictures decoded: 5 faults (differs from the published set)\n"
     )
     quick = invoke("check", "caltech101", "--data-root", str(tmp_path), "--quick")
     assert quick.exit_code == 2
-    assert "undecodable" not in quick.stderr
     assert "nothing decoded: 3 faults" in quick.stdout
-
-
-def test_check_finds_a_picture_in_two_splits(tmp_path: Path) -> None:
-    """By its pixels, whatever the file's format and class; --quick does not decode, nor find it."""
-    LAYOUTS["caltech101"](tmp_path)
-    images = tmp_path / "caltech-101/101_ObjectCategories"
-    Image.open(images / "café/train0.jpg").save(images / "sea_horse/test1.jpg", format="PNG")
-    result = invoke("check", "caltech101", "--data-root", str(tmp_path))
-    assert result.exit_code == 2
-    assert result.stderr.splitlines()[1:] == [
-        "dataset caltech101: 1 picture of train is also in test, under another name: "
-        "café/train0.jpg = sea_horse/test1.jpg"
-    ]
-    assert "12 pictures decoded: 1 fault" in result.stdout
-    quick = invoke("check", "caltech101", "--data-root", str(tmp_path), "--quick")
-    assert quick.exit_code == 0
 
 
 def test_check_warns_of_what_is_probably_a_mistake(tmp_path: Path) -> None:
@@ -134,18 +114,6 @@ def test_check_warns_of_what_is_probably_a_mistake(tmp_path: Path) -> None:
     assert left_out.startswith(where + "1 file left out, which Pillow cannot read")
     assert left_out.endswith(": dog/IMG.heic")
     assert nested.endswith("all taken for one class: dog (2 folders)")
-
-
-def test_another_split_is_no_fault(tmp_path: Path) -> None:
-    """A sound subset exits with 0 and says plainly that it is not the published set."""
-    LAYOUTS["caltech101"](tmp_path)
-    result = invoke("check", "caltech101", "--data-root", str(tmp_path))
-    assert result.exit_code == 0
-    assert result.stdout.endswith(
-        "12 pictures decoded: sound (differs from the published set)\n"
-    ), result.stdout
-    (warning,) = result.stderr.splitlines()
-    assert warning.startswith("warning: ") and "cannot be compared" in warning
 
 
 def test_check_names_classes_without_training_pictures(tmp_path: Path) -> None:
@@ -189,13 +157,6 @@ def test_check_decodes_every_layout(tmp_path: Path, name: str) -> None:
     assert all(line.startswith("warning: ") and "published" in line for line in others)
 
 
-def test_check_refuses_an_unknown_name() -> None:
-    """A typing mistake shows the choices."""
-    result = invoke("check", "caltech")
-    assert (result.exit_code, result.stdout) == (2, "")
-    assert "unknown dataset 'caltech' (did you mean caltech101? choices: emoji, " in result.stderr
-
-
 @pytest.mark.data
 def test_caltech101_as_published() -> None:
     """The real folder is sound in every respect: 8242 pictures decode."""
@@ -205,22 +166,3 @@ def test_caltech101_as_published() -> None:
     assert (result.exit_code, result.stderr) == (0, "")
     assert "4128/1649/2465" in result.stdout
     assert result.stdout.endswith("8242 pictures decoded: sound\n")
-
-
-def test_the_command_imports_light() -> None:
-    """--help loads neither torch, torchvision, numpy, Pillow, polars nor ship."""
-    script = (
-        "import sys\n"
-        "sys.argv = ['ship-data', '--help']\n"
-        "try:\n"
-        "    from harness.data.cli import main\n"
-        "    main()\n"
-        "except SystemExit:\n"
-        "    pass\n"
-        "heavy = {'torch', 'torchvision', 'numpy', 'PIL', 'polars', 'pydantic', 'scipy', 'ship'}\n"
-        "sys.exit(', '.join(heavy & set(sys.modules)) or 0)\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, env=os.environ, check=False
-    )
-    assert done.returncode == 0, done.stderr

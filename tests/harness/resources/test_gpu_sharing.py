@@ -1,6 +1,5 @@
 """`resources: auto`: what is measured, and what it decides; a GPU is pretended to Ray."""
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,16 +19,10 @@ from harness.resources.gpu_sharing import (
     trials_per_gpu,
 )
 from harness.store.ledger import Ledger
-from tests.harness.fakes import make_method, make_study
+from tests.harness.fakes import make_study
 from tests.harness.planning.made import run_of, settings_of
 
 AUTO = Resources(auto=True)
-
-
-@pytest.fixture
-def prints(tmp_path: Path) -> Fingerprints:
-    """Fingerprints of the analytic method."""
-    return Fingerprints(make_method(tmp_path / "log"), None, tmp_path / "cache")
 
 
 def ledger_of(study: StudyConfig, prints: Fingerprints, *runs: dict[str, float]) -> Ledger:
