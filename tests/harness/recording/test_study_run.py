@@ -2,14 +2,12 @@
 
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from harness.config.study_config import StudyConfig
 from harness.planning.fingerprints import Fingerprints
 from harness.planning.plan import make_plan
-from harness.recording import study_run
 from harness.recording.study_run import StudyRecord
 from harness.store.ledger import Ledger
 from harness.store.open import Store
@@ -26,28 +24,6 @@ def study(tmp_path: Path) -> StudyConfig:
     source = tmp_path / "small.yaml"
     source.write_bytes(TEXT)
     return make_study().model_copy(update={"source": source})
-
-
-@pytest.mark.parametrize("written", [False, True])
-def test_a_driver_that_dies_beside_the_tags(
-    store: Store, study: StudyConfig, prints: Fingerprints, tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch, written: bool,
-) -> None:  # fmt: skip
-    """Before them or after them: the next run finds the file there, or writes it."""
-    record = StudyRecord.create(store, store.create_experiment("small"), study)
-    plan, log = make_plan(study, Ledger(), prints), study_run.log
-
-    def dying(*args: Any, **keys: Any) -> None:
-        if written:
-            log(*args, **keys)
-        raise Crash
-
-    with monkeypatch.context() as patch, pytest.raises(Crash):
-        patch.setattr(study_run, "log", dying)
-        record.describe(study, plan)
-    assert record.describe(study, plan) is not written
-    found = store.client.download_artifacts(record.run_id, "study.yaml", str(tmp_path))
-    assert Path(found).read_bytes() == TEXT
 
 
 @pytest.mark.parametrize("fate", ["before", "after", "crash before", "crash after"])

@@ -1,8 +1,5 @@
 """A driver that dies at the worst moments, and clocks that jump: the same table in the end."""
 
-import json
-import os
-import re
 import signal
 import subprocess
 import sys
@@ -18,23 +15,13 @@ from tests.harness.conftest import Bench
 from tests.harness.driver import study
 from tests.harness.fakes import make_study
 from tests.harness.same_table import assert_same_table
-from tests.harness.study.drivers import HERE
+from tests.harness.study.drivers import HERE, ROOT, Driver
 
-ROOT = Path(__file__).parents[3]
 Calm = Callable[[StudyConfig], str]
 pytestmark = pytest.mark.faults
 
 
-def drive(bench: Bench, fault: dict[str, Any]) -> subprocess.CompletedProcess[str]:
-    """Run the driver with a fault to its end."""
-    paths = [bench.uri, str(bench.log), str(bench.cache), "0.05", json.dumps({**HERE, **fault})]
-    return subprocess.run(
-        [sys.executable, "-m", "tests.harness.driver", *paths],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=240,
-    )
+Drive = Callable[..., Driver]
 
 
 @pytest.mark.parametrize(
@@ -47,10 +34,12 @@ def drive(bench: Bench, fault: dict[str, Any]) -> subprocess.CompletedProcess[st
         pytest.param({"in": "set_terminated", "call": 1, "after": False}, id="before the state"),
     ],
 )
-def test_a_driver_killed_while_it_writes(bench: Bench, calm: Calm, die: dict[str, Any]) -> None:
+def test_a_driver_killed_while_it_writes(
+    bench: Bench, drive: Drive, calm: Calm, die: dict[str, Any]
+) -> None:
     """The next run closes what was left RUNNING, and ends with the undisturbed table."""
-    done = drive(bench, {"die": die})
-    assert done.returncode == -signal.SIGKILL, done.stdout + done.stderr
+    code, output = drive(0.05, fault={**HERE, "die": die}).end()
+    assert code == -signal.SIGKILL, output
     assert any(run.info.status == "RUNNING" for run in bench.runs())
     assert bench.run(study()).complete
     bench.check_invariants()
@@ -59,11 +48,14 @@ def test_a_driver_killed_while_it_writes(bench: Bench, calm: Calm, die: dict[str
 
 
 @pytest.mark.parametrize("hours", [1, -1])
-def test_a_clock_that_jumps_in_mid_study(bench: Bench, calm: Calm, hours: int) -> None:
+def test_a_clock_that_jumps_in_mid_study(
+    bench: Bench, drive: Drive, calm: Calm, hours: int
+) -> None:
     """No limit passes, nothing waits or runs twice; a later run reads the ledger all the same."""
     settings = {"time_limit": 120.0}
-    done = drive(bench, {"jump": 3600 * hours, "at": 4, "study": settings})
-    assert done.returncode == 0, done.stdout + done.stderr
+    fault = {**HERE, "jump": 3600 * hours, "at": 4, "study": settings}
+    code, output = drive(0.05, fault=fault).end()
+    assert code == 0, output
     starts = [run.info.start_time for run in bench.trials()]
     assert max(starts) - min(starts) > 3000 * 1000  # it did jump
     assert bench.states() == ["COMPLETE"] * 4
@@ -76,13 +68,11 @@ def test_a_clock_that_jumps_in_mid_study(bench: Bench, calm: Calm, hours: int) -
 KILLED_REPORT = """
 import os, signal, sys
 from pathlib import Path
-from typing import Any
 from reports.cli import render
-left = [int(sys.argv[3])]
-original = Path.replace
+written, original = [], Path.replace
 def replace(self, target):
-    left[0] -= 1
-    if left[0] == 0:
+    written.append(target)
+    if len(written) == int(sys.argv[3]):
         os.kill(os.getpid(), signal.SIGKILL)
     return original(self, target)
 Path.replace = replace
@@ -92,59 +82,46 @@ render("small", sys.argv[1], Path(sys.argv[2]))
 
 def test_a_report_that_is_killed_leaves_whole_files(bench: Bench, tmp_path: Path) -> None:
     """Each is the old one or the new one, and the next report writes them all."""
+
+    def plain(folder: Path) -> dict[str, bytes]:
+        found = (path for path in folder.iterdir() if path.suffix in (".txt", ".md", ".tex", ".csv"))
+        return {path.name: path.read_bytes() for path in found}
+
     out, fresh = tmp_path / "report", tmp_path / "fresh"
     bench.run(make_study(seeds=2))
     files = render("small", bench.uri, out)
-    old = {path.name: path.read_bytes() for path in files}
+    old = plain(out)
     bench.run(make_study(seeds=3))
-    arguments = [bench.uri, str(out), str(len(files) // 2)]
-    code = subprocess.run(
-        [sys.executable, "-c", KILLED_REPORT, *arguments], cwd=ROOT, stdout=subprocess.DEVNULL
-    )
-    assert code.returncode == -signal.SIGKILL
-    texts = {path.name: path.read_bytes() for path in render("small", bench.uri, fresh)}
-    now = {name: (out / name).read_bytes() for name in old}
-    plain = [name for name in old if re.search(r"\.(txt|md|tex|csv)$", name)]
-    assert {now[name] in (old[name], texts[name]) for name in plain} == {True}
-    changed = [name for name in plain if now[name] != old[name]]
-    assert changed and len(changed) < len(plain)
+    command = [sys.executable, "-c", KILLED_REPORT, bench.uri, str(out), str(len(files) // 2)]
+    assert subprocess.run(command, stdout=subprocess.DEVNULL).returncode == -signal.SIGKILL
+    render("small", bench.uri, fresh)
+    new, now = plain(fresh), plain(out)
+    changed = [name for name in old if now[name] != old[name]]
+    assert changed and len(changed) < len(old)
+    assert all(now[name] == new[name] for name in changed)
     render("small", bench.uri, out)
-    assert all((out / name).read_bytes() == texts[name] for name in plain)
+    assert plain(out) == new
 
 
 FIRST_TOUCH = """
 import sys
 from pathlib import Path
-from typing import Any
 from harness.store.open import open_store
-from harness.store.batches import log
-folder, name = Path(sys.argv[1]), sys.argv[2]
-store = open_store(f"sqlite:///{folder}/mlflow.db", folder)
-run = store.client.create_run(store.create_experiment(name))
-log(store.client, run.info.run_id, metrics={"there": 1.0})
+store = open_store(sys.argv[1], Path())
+store.client.create_run(store.create_experiment(sys.argv[2]))
 """
 
 
 def test_four_processes_first_touch_a_new_store(tmp_path: Path) -> None:
     """All of them find its schema whole, and their rows are there."""
-    from harness.store.open import open_store
-
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    uri, names = f"sqlite:///{tmp_path}/mlflow.db", [f"study-{number}" for number in range(4)]
+    commands = ([sys.executable, "-c", FIRST_TOUCH, uri, name] for name in names)
     processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", FIRST_TOUCH, str(tmp_path), f"study-{number}"],
-            env=environment,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for number in range(4)
+        subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+        for command in commands
     ]
     for process in processes:
         _, said = process.communicate(timeout=240)
         assert process.returncode == 0, said
-    store = open_store(f"sqlite:///{tmp_path}/mlflow.db", tmp_path)
-    assert store is not None
-    for number in range(4):
-        experiment = store.experiment(f"study-{number}")
-        assert experiment is not None
-        assert len(store.client.search_runs([experiment])) == 1
+    bench = Bench(uri, tmp_path / "log", tmp_path / "cache")
+    assert [len(list(bench.runs(name))) for name in names] == [1] * 4

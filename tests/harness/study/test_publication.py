@@ -44,38 +44,31 @@ def shown(store: Store, run_id: str) -> Any:
     return store.client.get_run(run_id).data
 
 
-def test_a_report_is_written_whole(store: Store, run_id: str, tmp_path: Path) -> None:
-    """Metrics, params, the note with where the rest is, and files in a folder of their own."""
+def test_a_report_is_written_whole_and_once(
+    store: Store, run_id: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Metrics, params, the note with where the rest is, and files in a folder of their own.
+
+    Of what stands there, the files are not even made again.
+    """
     assert publish(store, run_id, MADE)
     data = shown(store, run_id)
-    assert data.metrics == MADE.metrics
-    assert data.params == MADE.params
+    assert (data.metrics, data.params) == (MADE.metrics, MADE.params)
     assert data.tags[Tag.BEST] == "n_ctx 8"
-    assert (
-        data.tags[Tag.RUN_NOTE] == f"{MADE.note}\nThe whole report: Artifacts, `report/small.html`."
-    )
+    where = "The whole report: Artifacts, `report/small.html`."
+    assert data.tags[Tag.RUN_NOTE] == f"{MADE.note}\n{where}"
     folder = Path(store.client.download_artifacts(run_id, "report", str(tmp_path)))
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == FILES
-
-
-def test_what_stands_there_is_not_written_again(
-    store: Store, run_id: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Files of the same stamp are not even made; another stamp is written."""
-    publish(store, run_id, MADE)
-    with monkeypatch.context() as patch:
-        patch.setattr(Store, "log_files", None)
-        patch.setattr("harness.recording.publication.log", None)
-        assert not publish(store, run_id, replace(MADE, files=None))  # type: ignore[arg-type]
-    assert publish(store, run_id, replace(MADE, stamp="b"))
+    monkeypatch.setattr(Store, "log_files", None)
+    monkeypatch.setattr("harness.recording.publication.log", None)
+    assert not publish(store, run_id, replace(MADE, files=None))  # type: ignore[arg-type]
 
 
 def test_what_no_longer_holds_is_not_left_standing(store: Store, run_id: str) -> None:
     """MLflow deletes no metric, which becomes NaN, and changes no param; the note tells of it."""
     publish(store, run_id, MADE)
-    later = replace(
-        MADE, metrics={"headline/best/harmonic_mean": 72.0}, params={"shots": "16", "views": "2"}
-    )
+    now: dict[str, Any] = {"params": {"shots": "16", "views": "2"}, "stamp": "b"}
+    later = replace(MADE, metrics={"headline/best/harmonic_mean": 72.0}, **now)
     assert publish(store, run_id, later)
     data = shown(store, run_id)
     assert data.metrics["headline/best/harmonic_mean"] == 72.0
@@ -115,26 +108,29 @@ def told(fake: FakeStore) -> Any:
     return numbers, run.params, tags, run.files
 
 
+def show(post: Post, run_id: str) -> None:
+    """Write the report through an outbox."""
+    publish(Store(URI, post.client, None, post.box), run_id, MADE)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("fate", ["before", "after", "crash before", "crash after"])
 @pytest.mark.parametrize("place", range(1, 6))
 def test_a_store_away_or_a_killed_driver_loses_nothing(
     tmp_path: Path, fate: str, place: int
 ) -> None:
     """Whichever call it strikes; the next run of the study brings the rest."""
-    calm = FakeStore()
+    calm, fake = FakeStore(), FakeStore()
     post = Post(tmp_path / "calm", calm)
-    run_id = post.box.create_run("7", "small", {})
-    publish(Store(URI, post.client, None, post.box), run_id, MADE)  # type: ignore[arg-type]
+    show(post, post.box.create_run("7", "small", {}))
     assert post.client.calls[1:] == ["get_run", "log_artifacts", "log_batch", "log_batch"]
-    fake = FakeStore()
     post = Post(tmp_path / "struck", fake, *["ok"] * place, *[fate] * 3)
     run_id = post.box.create_run("7", "small", {})
     post.box.read = lambda ask: ask(post.client)  # type: ignore[method-assign,assignment]
     with suppress(Crash, Exception):  # the read of a store that is away ends the try as well
-        publish(Store(URI, post.client, None, post.box), run_id, MADE)  # type: ignore[arg-type]
+        show(post, run_id)
     after = Post(tmp_path / "struck", fake)
     after.deliver_all()
-    publish(Store(URI, after.client, None, after.box), run_id, MADE)  # type: ignore[arg-type]
+    show(after, run_id)
     assert told(fake) == told(calm)
 
 
@@ -160,8 +156,11 @@ def test_a_study_shows_its_report_and_is_then_left_alone(bench: Bench) -> None:
 def test_a_report_that_cannot_be_shown_undoes_no_study(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The outcome says why, and the same command shows it later; without a report nothing is."""
-    study = make_study(seeds=1)
+    """The outcome says why, and the same command shows it later; without a report nothing is.
+
+    An answer that is cut off is asked for again; each request has the client's own tries.
+    """
+    tries: list[str] = []
 
     def refuse(*_: Any) -> Any:
         raise StoreError("the store is full")
@@ -169,32 +168,24 @@ def test_a_report_that_cannot_be_shown_undoes_no_study(
     def unread(*_: Any) -> Any:
         raise ReportError("the store gives nothing")
 
-    words = "the report is not in MLflow yet, the same command writes it: the store"
-    with monkeypatch.context() as patch:
-        patch.setattr(harness.study.run, "show_report", refuse)
-        outcome = bench.run(study, publish=lambda _: MADE)
-    assert outcome.complete and outcome.unpublished == f"{words} is full"
-    outcome = bench.run(study, publish=unread)
-    assert outcome.complete and outcome.unpublished == f"{words} gives nothing"
-    outcome = bench.run(study, publish=lambda _: None)
-    assert outcome.complete and not outcome.unpublished
-    assert Tag.PUBLISHED not in bench.parent().data.tags
-    outcome = bench.run(study, publish=lambda _: MADE)
-    assert outcome.complete and not outcome.unpublished
-    assert Tag.PUBLISHED in bench.parent().data.tags
-
-
-def test_what_a_report_is_made_of_is_asked_for_again(bench: Bench) -> None:
-    """An answer that is lost leaves no study without its report; the client's tries are on."""
-    tries = []
-
-    def lost(_: Any) -> Publication:
+    def cut_off(_: Any) -> Publication:
         tries.append(os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"])
         if len(tries) < 3:
             raise ReportError("cannot read the store") from requests.ConnectionError("cut off")
         return MADE
 
-    outcome = bench.run(make_study(seeds=1), publish=lost)
-    assert outcome.complete and not outcome.unpublished
+    def unpublished(report: Any) -> str:
+        outcome = bench.run(make_study(seeds=1), publish=report)
+        assert outcome.complete
+        return str(outcome.unpublished)
+
+    words = "the report is not in MLflow yet, the same command writes it: the store"
+    with monkeypatch.context() as patch:
+        patch.setattr(harness.study.run, "show_report", refuse)
+        assert unpublished(lambda _: MADE) == f"{words} is full"
+    assert unpublished(unread) == f"{words} gives nothing"
+    assert not unpublished(lambda _: None)
+    assert Tag.PUBLISHED not in bench.parent().data.tags
+    assert not unpublished(cut_off)
     assert tries == ["2", "2", "2"]
     assert Tag.PUBLISHED in bench.parent().data.tags
