@@ -12,11 +12,8 @@ import torch
 from torch import Tensor
 
 from ship.clip.frozen_clip import FrozenCLIP
-from ship.configs import FINETUNERS, GENERATORS, GaussianTextConfig, SyntheticConfig
+from ship.configs import FINETUNERS, GENERATORS
 from ship.features.feature_set import FeatureSet
-from ship.finetuners import Finetuner
-from ship.generators.controls import GaussianText
-from ship.synthesis import Synthesizer
 from ship.tasks.task import Task
 from ship.testing import (
     FINETUNER_CHECKS,
@@ -29,11 +26,9 @@ from ship.testing.finetuners import FinetunerSubject
 from ship.training import ReplicaRng
 from tests.ship.conftest import all_seen, final_task
 from tests.ship.finetuners.cases import CASES as FINETUNER_CASES
-from tests.ship.finetuners.cases import FAST
+from tests.ship.finetuners.cases import FAST, SEEDS, built, trained
 from tests.ship.generators.cases import CASES, WITHOUT_NOISE, build, fit
 
-SEEDS = [0, 4]
-SYNTHETIC = GaussianTextConfig(scale=0.1)
 PLUGINS: dict[str, tuple[str, None]] = {
     name: (name, None) for name in ("residual_text", "noisy_text", "ridge", "nearest_mean")
 }
@@ -116,21 +111,6 @@ def test_a_class_has_the_same_logits_wherever_it_stands(
         torch.testing.assert_close(ours, theirs[..., order], atol=1e-8, rtol=0)
 
 
-def finetuner(
-    name: str, settings: dict[str, Any], task: Task, clip: FrozenCLIP, weight: float | None = None
-) -> Finetuner:
-    """A trained fine-tuner; weight: of synthetic features, None: there are none."""
-    synthetic = None
-    if weight is not None:
-        generator = GaussianText(SYNTHETIC, task, clip, SEEDS)
-        synthetic = Synthesizer(SyntheticConfig(weight=weight), generator, task, SEEDS)
-    config, builder = FINETUNERS[name]
-    made: Finetuner = builder(config(**settings), task, synthetic, clip, SEEDS)
-    for _ in range(made.epochs):
-        made.train_epoch()
-    return made
-
-
 @pytest.mark.parametrize(
     # a synthetic feature is a key of Tip-Adapter's cache, whatever the weight of its loss
     "name",
@@ -141,11 +121,8 @@ def test_synthetic_features_of_no_weight_change_nothing(
 ) -> None:
     """Where pictures of all classes are there, the run tends to the one without synthesis."""
     few = all_seen(final_task(clip64, bench.features, SEEDS, shots=3))
-    settings = FAST.get(name, {})
-    plain, light, heavy = (
-        made.logits(bench.pictures, made.choices[0])
-        for made in (finetuner(name, settings, few, clip64, w) for w in (None, 1e-14, 1.0))
-    )
+    made = [trained(built(name, FAST.get(name, {}), few, clip64, w)) for w in (None, 1e-14, 1.0)]
+    plain, light, heavy = (one.logits(bench.pictures, one.choices[0]) for one in made)
     torch.testing.assert_close(plain, light, atol=1e-6, rtol=0)
     assert bool((heavy - plain).abs().max() > 1e-3)
 
@@ -154,8 +131,7 @@ def test_synthetic_features_of_no_weight_change_nothing(
 def test_training_lowers_the_loss(name: str, clip: FrozenCLIP, features: FeatureSet) -> None:
     """The trained ones learn something from real features alone, in single precision."""
     task = final_task(clip, features, SEEDS, shots=3)
-    config, builder = FINETUNERS[name]
-    made = builder(config(**LEARNS[name]), task, None, clip, SEEDS)
+    made = built(name, LEARNS[name], task, clip)
     losses = torch.stack([made.train_epoch()["loss"] for _ in range(made.epochs)])
     assert bool((losses[-5:].mean(0) < losses[:5].mean(0)).all())
 
@@ -203,18 +179,6 @@ def test_a_sample_is_its_classs_and_its_noises(case: str, bench: Bench) -> None:
         order = torch.tensor([2, 0, 3, 1])
         moved = generator.sample(ids[:, order], Permuted(bench.seeds, order))
         torch.testing.assert_close(moved, made[:, order], atol=1e-12, rtol=0)
-
-
-@pytest.mark.parametrize("case", ["vae/early", "mlp_vae/early"])
-def test_early_cases_stop_at_different_epochs(case: str, bench: Bench) -> None:
-    """So that the checks mean something: one replica at least outlives another's end."""
-
-    def epochs(seeds: tuple[int, ...]) -> int:
-        return len(fit(build(case, bench.task(seeds), bench.clip, seeds)))
-
-    lengths = [epochs((seed,)) for seed in bench.seeds]
-    assert min(lengths) + 1 < max(lengths) < 12
-    assert epochs(bench.seeds) == max(lengths)
 
 
 @pytest.mark.parametrize("case", ["vae", "vae/noise", "vae/global", "wgan", "mlp_vae"])
