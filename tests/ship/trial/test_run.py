@@ -3,7 +3,6 @@
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
@@ -16,6 +15,7 @@ from ship.trial.run import run_trial
 from tests.ship.conftest import build_features
 from tests.ship.trial.cases import COOP, TIP_F, VAE, config
 
+SELECTED, RETRAINED = ["selection_generator"], ["final_generator", "final"]
 PERCENT = ("base", "new", "harmonic_mean", "joint_base", "joint_new", "joint_harmonic_mean")
 
 
@@ -59,21 +59,11 @@ def test_a_seeds_training_is_its_own(clip: FrozenCLIP, features: FeatureSet) -> 
 @pytest.mark.parametrize(
     ("selection", "stages"),
     [
-        (
-            "pseudo_new",
-            [
-                "selection_generator",
-                "selection_quality",
-                "selection",
-                "final_generator",
-                "final",
-                "test",
-            ],
-        ),
-        ("base_val", ["selection_generator", "selection", "test"]),
-        ("few_val", ["selection_generator", "selection", "test"]),
-        ("none", ["final_generator", "final", "test"]),
-        ("test", ["selection_generator", "selection_quality", "selection", "test"]),
+        ("pseudo_new", [*SELECTED, "selection_quality", "selection", *RETRAINED, "test"]),
+        ("base_val", [*SELECTED, "selection", "test"]),
+        ("few_val", [*SELECTED, "selection", "test"]),
+        ("none", [*RETRAINED, "test"]),
+        ("test", [*SELECTED, "selection_quality", "selection", "test"]),
     ],
 )
 def test_stages_and_metrics(
@@ -117,17 +107,13 @@ def test_what_is_not_finite_never_becomes_an_accuracy(
         list(run_trial(config(quality=quality, **broken), [5], features, clip))
 
 
-def test_max_classes_uses_the_first_ones(clip: FrozenCLIP, features: FeatureSet) -> None:
-    """The first N classes alone decide the result."""
-    whole = list(run_trial(config(max_classes=6), [0], features, clip))
-    assert whole == list(run_trial(config(), [0], features.first_classes(6), clip))
-
-
-def test_max_classes_beyond_the_dataset_means_all(clip: FrozenCLIP, features: FeatureSet) -> None:
-    """A study's limit may be larger than the dataset that --set puts under it."""
-    assert list(run_trial(config(max_classes=99), [0], features, clip)) == list(
-        run_trial(config(), [0], features, clip)
-    )
+@pytest.mark.parametrize(("most", "there"), [(6, 6), (99, 8)])
+def test_max_classes_uses_the_first_ones(
+    clip: FrozenCLIP, features: FeatureSet, most: int, there: int
+) -> None:
+    """They alone decide the result; a limit beyond the dataset, as --set may give, means all."""
+    limited = list(run_trial(config(max_classes=most), [0], features, clip))
+    assert limited == list(run_trial(config(), [0], features.first_classes(there), clip))
 
 
 @pytest.mark.parametrize("seeds", [[], [1, 1]])
@@ -145,28 +131,6 @@ def test_a_class_without_training_pictures_is_named(clip: FrozenCLIP, features: 
         ValueError, match=r"training pictures of every seen .* none of 'fire truck'"
     ):
         next(run_trial(config(), [0], poor, clip))
-
-
-def test_fewer_pictures_than_shots(clip: FrozenCLIP, features: FeatureSet) -> None:
-    """A class with fewer pictures than shots gives all that it has, whatever the seed."""
-    keep = np.ones(len(features.train_labels), dtype=bool)
-    keep[np.flatnonzero(features.train_labels == 0)[1:]] = False
-    poor = replace(features, train=features.train[keep], train_labels=features.train_labels[keep])
-    made = list(run_trial(config(shots=4), [0, 1, 2], poor, clip))
-    assert made[-1].stage == "test"
-
-
-def test_no_epochs_means_no_training(clip: FrozenCLIP, features: FeatureSet) -> None:
-    """CoOp with epochs: 0 is zero-shot CLIP under its first context."""
-    untrained = config(generator="none", finetuner={**COOP, "epochs": 0}, selection="base_val")
-    zero_shot = config(generator="none", finetuner="zero_shot", selection="base_val")
-    made = [list(run_trial(c, [0, 1], features, clip))[-1] for c in (untrained, zero_shot)]
-    ours, clips = (one.per_replica for one in made)
-    assert ours.keys() == clips.keys()
-    for name, values in clips.items():
-        # confidences are of prompts in other batches
-        rounding = 1e-3 if name.startswith("ece_") else 0.0
-        assert ours[name] == pytest.approx(values, abs=rounding, rel=0), name
 
 
 def test_behind_its_chosen_epoch_a_replica_cannot_fail(

@@ -15,18 +15,11 @@ from ship.protocols import base_to_new
 from ship.trial.ages import planned_ages
 from ship.trial.run import run_trial
 from ship.trial.selection import Best
-from ship.trial_config import TrialConfig
-from tests.ship.trial.cases import COOP, VAE, config
+from tests.ship.finetuners.cases import FAST
+from tests.ship.trial.cases import VAE, config
 
 HONEST = ("pseudo_new", "base_val", "few_val", "none")
 SEEDS = [0, 1, 2]
-
-
-def short(finetuner: str, **changes: Any) -> TrialConfig:
-    """A short trial of a fine-tuner."""
-    fields = FINETUNERS[finetuner][0].model_fields
-    brief = {name: value for name, value in (("epochs", 2), ("batch_size", 5)) if name in fields}
-    return config(finetuner={"name": finetuner, **brief}, **changes)
 
 
 def best_epoch(made: list[EpochMetrics], metric: str, seed: int) -> int:
@@ -58,17 +51,6 @@ def test_each_seed_is_tested_at_its_best_epoch(
     expected = [best_epoch(made, metric, place) for place in range(len(SEEDS))]
     assert list(made[-1].per_replica["selection_epoch"]) == expected
     assert next(m.epoch for m in made if m.stage == "selection") == 0
-
-
-def test_training_that_only_harms_is_left_out(clip: FrozenCLIP, features: FeatureSet) -> None:
-    """Where epoch 0 is best for every seed, the untrained fine-tuner is what is tested."""
-    wild = {**COOP, "lr": 50.0}
-    setting = config(finetuner=wild, generator="none", eval_every=1)
-    made = list(run_trial(setting, [5], features, clip))
-    assert made[-1].per_replica["selection_epoch"] == (0,)
-    untrained = config(finetuner={**COOP, "lr": 1e-12}, generator="none", selection="none")
-    last = list(run_trial(untrained, [5], features, clip))[-1]
-    assert last.per_replica["joint_base"] == made[-1].per_replica["joint_base"]
 
 
 def test_an_objective_that_selection_cannot_measure_is_refused(
@@ -115,14 +97,6 @@ def test_without_selection_the_last_epoch_is_tested(clip: FrozenCLIP, features: 
     assert "flag/last_epoch" not in last.per_replica
 
 
-def test_without_selection_nothing_calibrates(clip: FrozenCLIP, features: FeatureSet) -> None:
-    """A calibration constant chosen on the test pictures would be a leak."""
-    setting = config(selection="none", protocol="generalized_zero_shot")
-    last = list(run_trial(setting, [0], features, clip))[-1].per_replica
-    assert "harmonic_mean" in last and "ausuc" in last
-    assert not any(name.startswith("calibrat") for name in last)
-
-
 def test_selected_on_test_reports_the_test_value_it_chose(
     clip: FrozenCLIP, features: FeatureSet
 ) -> None:
@@ -164,20 +138,24 @@ def test_a_generator_that_is_not_trained_has_one_age(
     clip: FrozenCLIP, features: FeatureSet, generator: str
 ) -> None:
     """The last epoch's test result is then the reference rule's."""
-    setting = config(selection="reference", generator=generator)
-    made = list(run_trial(setting, SEEDS, features, clip))
-    assert [m.stage for m in made].count("selection") == 4
-    plain = list(run_trial(config(selection="none", generator=generator), SEEDS, features, clip))
-    assert made[-1].per_replica["new"] == plain[-1].per_replica["new"]
+    reference, plain = (
+        list(run_trial(config(selection=rule, generator=generator), SEEDS, features, clip))
+        for rule in ("reference", "none")
+    )
+    assert [m.stage for m in reference].count("selection") == 4
+    assert reference[-1].per_replica["new"] == plain[-1].per_replica["new"]
 
 
-def test_ages_are_spaced_evenly() -> None:
+@pytest.mark.parametrize(
+    ("epochs", "most", "ages"),
+    [
+        (50, 5, [10, 20, 30, 40, 50]), (7, 5, [2, 3, 5, 6, 7]), (3, 5, [1, 2, 3]),
+        (0, 5, [0]), (9, 1, [9]),
+    ],
+)  # fmt: skip
+def test_ages_are_spaced_evenly(epochs: int, most: int, ages: list[int]) -> None:
     """The last epoch is one of them; short training has fewer."""
-    assert planned_ages(50, 5) == [10, 20, 30, 40, 50]
-    assert planned_ages(7, 5) == [2, 3, 5, 6, 7]
-    assert planned_ages(3, 5) == [1, 2, 3]
-    assert planned_ages(0, 5) == [0]
-    assert planned_ages(9, 1) == [9]
+    assert planned_ages(epochs, most) == ages
 
 
 def test_a_choice_at_an_edge_raises_a_flag() -> None:
@@ -220,17 +198,14 @@ def test_nothing_that_is_held_back_reaches_selection(
     clip: FrozenCLIP, features: FeatureSet, finetuner: str, selection: str
 ) -> None:
     """Test pictures and new classes may be noise: every loss, value and choice is the same."""
-    setting = short(finetuner, selection=selection, eval_every=1)
+    short = {"name": finetuner, **FAST.get(finetuner, {})}
+    setting = config(finetuner=short, selection=selection, eval_every=1)
     first = list(run_trial(setting, [0, 3], features, clip))
     second = list(run_trial(setting, [0, 3], noisy(features, np.random.default_rng(0)), clip))
     assert first[:-1] == second[:-1]
-    of_test = {
-        "base",
-        "new",
-        "harmonic_mean",
-        *(f"joint_{n}" for n in ("base", "new", "harmonic_mean", "accuracy")),
-        *("auroc", "openworld_auc", "ece_base", "ece_new"),
-    }
+    halves = ("base", "new", "harmonic_mean")
+    of_test = {*halves, *(f"joint_{name}" for name in (*halves, "accuracy"))}
+    of_test |= {"auroc", "openworld_auc", "ece_base", "ece_new"}
     for name, values in first[-1].per_replica.items():
         judged = name.startswith(("quality/", "flag/diversity", "flag/mean_gap"))
         if name not in of_test and not judged:
@@ -241,7 +216,7 @@ def test_nothing_that_is_held_back_reaches_selection(
 @pytest.mark.parametrize("selection", ["test", "reference"])
 def test_a_leak_is_seen(clip: FrozenCLIP, features: FeatureSet, selection: str) -> None:
     """The test above can fail: what these choose by changes with the test pictures."""
-    setting = short("coop", selection=selection, eval_every=1)
+    setting = config(selection=selection, eval_every=1)
     first = list(run_trial(setting, [0, 3], features, clip))
     second = list(run_trial(setting, [0, 3], noisy(features, np.random.default_rng(0)), clip))
     assert first[:-1] != second[:-1]

@@ -98,6 +98,8 @@ def test_of_one_seed_logits_are_the_same_to_the_bit(
     folder = written(trained.files(), tmp_path / "trained")
     loaded = ship.load_trained(folder, clip=clip)
     assert torch.equal(loaded.logits(pictures(features)), seen[-1][0])
+    unasked = run_trial(config(), [3], features, clip)
+    assert list(unasked) and unasked.trained is None
 
 
 @pytest.mark.parametrize("case", SHAPES)
@@ -146,13 +148,6 @@ def test_classes_that_the_trial_has_never_seen(
     alone, _ = loaded.features(("dog",), 12, rng=1)
     assert not torch.allclose(found[:4], alone[:4], atol=1e-4)
     assert torch.allclose(found[4:8], alone[4:8], atol=1e-5)
-
-
-def test_nothing_is_kept_unasked(clip: FrozenCLIP, features: FeatureSet) -> None:
-    """A trial that is not told to keep anything costs no memory for it."""
-    run = run_trial(config(), [0], features, clip)
-    list(run)
-    assert run.trained is None
 
 
 def test_logits_of_pictures(tmp_path: Path, clip: FrozenCLIP, features: FeatureSet) -> None:
