@@ -1,7 +1,6 @@
 """Lists and MATLAB files of any content: a dataset inside its folder, or DatasetError."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -73,18 +72,22 @@ def check(name: str, root: Path, pictures: Path) -> None:
     assert all(name.isprintable() for name in dataset.class_names)
 
 
-def damaged(path: Path, content: bytes, look: Callable[[], None]) -> None:
-    """Look at a file that holds something else for a while."""
+def look(name: str, root: Path, pictures: str, path: Path, content: bytes) -> None:
+    """Check while a file holds something else."""
     sound = path.read_bytes()
     path.write_bytes(content)
     try:
-        look()
+        check(name, root, root / pictures)
     finally:
         path.write_bytes(sound)
 
 
-def check_split(root: Path, edits: list[Any]) -> None:
-    """JSON values in the place of rows, of what is in them, or of whole splits."""
+@example([(("train", 0, 1), 2**64)])
+@example([(("test", 0, 0), "\ud800")])
+@example([(("test", 0, 0), "./sea_horse/train0.jpg")])
+@given(edits=_EDITS)
+def test_split_files(root: Path, edits: list[Any]) -> None:
+    """JSON values in the place of rows, of what is in them, or of whole splits of CoOp's file."""
     path = root / "caltech-101" / SPLIT_FILE
     document = json.loads(path.read_text("utf-8"))
     for (split, row, field), value in edits:
@@ -95,48 +98,27 @@ def check_split(root: Path, edits: list[Any]) -> None:
             rows[row][field] = value
         else:
             rows[row] = value
-    pictures = root / "caltech-101/101_ObjectCategories"
-    damaged(path, json.dumps(document).encode(), lambda: check("caltech101", root, pictures))
+    content = json.dumps(document).encode()
+    look("caltech101", root, "caltech-101/101_ObjectCategories", path, content)
 
 
-def check_mat(root: Path, damage: Any) -> None:
-    """A MATLAB file with other bytes, or cut."""
+@given(damage=_DAMAGE)
+def test_mat_files(root: Path, damage: Any) -> None:
+    """xlsa17's files with other bytes, or cut."""
     name, flips, kept = damage
     path = root / "xlsa17/data/CUB" / name
     content = bytearray(path.read_bytes())
     for place, bits in flips:
         content[place % len(content)] ^= bits
     end = len(content) if kept is None else kept % len(content)
-    pictures = root / "CUB_200_2011/images"
-    damaged(path, bytes(content[:end]), lambda: check("cub", root, pictures))
-
-
-def check_lines(root: Path, lines: list[str]) -> None:
-    """Lists of lines."""
-    content = "\n".join(lines).encode("utf-8", "surrogatepass")
-    for name in ("variants.txt", "images_variant_val.txt"):
-        path, images = root / "fgvc_aircraft" / name, root / "fgvc_aircraft/images"
-        damaged(path, content, lambda: check("fgvc_aircraft", root, images))  # noqa: B023
-    path = root / "imagenet/classnames.txt"
-    damaged(path, content, lambda: check("imagenet", root, root / "imagenet/images"))
-
-
-@example([(("train", 0, 1), 2**64)])
-@example([(("test", 0, 0), "\ud800")])
-@example([(("test", 0, 0), "./sea_horse/train0.jpg")])
-@given(edits=_EDITS)
-def test_split_files(root: Path, edits: list[Any]) -> None:
-    """Whatever stands in CoOp's split file."""
-    check_split(root, edits)
-
-
-@given(damage=_DAMAGE)
-def test_mat_files(root: Path, damage: Any) -> None:
-    """Whatever has become of the xlsa17 files."""
-    check_mat(root, damage)
+    look("cub", root, "CUB_200_2011/images", path, bytes(content[:end]))
 
 
 @given(lines=_LINES)
 def test_lists_of_lines(root: Path, lines: list[str]) -> None:
     """Whatever the lists of FGVC-Aircraft and ImageNet hold."""
-    check_lines(root, lines)
+    content = "\n".join(lines).encode("utf-8", "surrogatepass")
+    for name in ("variants.txt", "images_variant_val.txt"):
+        path = root / "fgvc_aircraft" / name
+        look("fgvc_aircraft", root, "fgvc_aircraft/images", path, content)
+    look("imagenet", root, "imagenet/images", root / "imagenet/classnames.txt", content)
