@@ -15,7 +15,6 @@ from harness.cluster.feature_extraction import ClusterEncoder
 from harness.config.choices import Resources
 from harness.errors import ClusterError
 from harness.resources import extraction_resources
-from ship.datasets import PictureDataset
 from ship.features.encode import Layout
 from ship.features.feature_set import extract_features
 from tests.harness.cluster_driver import pictures
@@ -23,7 +22,6 @@ from tests.ship.features import encoders
 from tests.ship.features.encoders import FakeEncoder
 
 GPU = torch.device("cuda")
-HALF = Resources(cpus=1, gpus=0.5)
 
 
 class Driver(FakeEncoder):
@@ -33,18 +31,12 @@ class Driver(FakeEncoder):
         raise RuntimeError("the driver encodes")
 
 
-def loader(folder: Path, dies: bool = False) -> Callable[[str, str], Any]:
-    """Loads the backbone, and leaves a line with the process and the device.
-
-    dies: the first actor does so when it loads it.
-    """
+def loader(folder: Path) -> Callable[[str, str], Any]:
+    """Loads the backbone, and leaves a line with the process and the device."""
 
     def load(name: str, device: str) -> Any:
         with (folder / "loaded").open("a") as file:
             file.write(f"{os.getpid()} {device}\n")
-        if dies and not (folder / "died").exists():
-            (folder / "died").touch()
-            os._exit(1)
         return encoders.FakeEncoder(name)
 
     return load
@@ -65,17 +57,13 @@ def sent(local_ray: None) -> Iterator[None]:
     ray.cloudpickle.unregister_pickle_by_value(encoders)
 
 
-@pytest.fixture(scope="module")
-def dataset() -> PictureDataset:
-    """Five shards of training pictures at 6 views; val and test have one each."""
-    return pictures()
-
-
 @pytest.mark.usefixtures("sent")
-def test_a_driver_leaves_every_split_to_actors_with_gpus(
-    dataset: PictureDataset, tmp_path: Path
-) -> None:
-    """However small; they are started once for all splits, within a session of their own."""
+def test_a_driver_leaves_every_split_to_actors_with_gpus(tmp_path: Path) -> None:
+    """However small; they are started once for all splits and backbones, in a session of their own.
+
+    A backbone that has other weights on a node than the driver's is refused.
+    """
+    dataset = pictures()
     spans: list[str] = []
 
     @contextmanager
@@ -84,42 +72,22 @@ def test_a_driver_leaves_every_split_to_actors_with_gpus(
         yield
         spans.append("closed")
 
-    with ClusterEncoder(HALF, loader(tmp_path), "cpu", session) as encoder:
+    with ClusterEncoder(Resources(gpus=1), loader(tmp_path), "cpu", session) as encoder:
         assert spans == []
         found = extract_features(Driver(), dataset, 5, tmp_path / "a", encode=encoder)
-        assert spans == ["open"]
-        assert len(lines(tmp_path)) == len(set(lines(tmp_path))) <= 2
+        assert spans == ["open"] and len(lines(tmp_path)) == 1
         again = extract_features(Driver(), dataset, 0, tmp_path / "b", encode=encoder)
-        assert len(lines(tmp_path)) <= 2
+        assert len(lines(tmp_path)) == 1
+        extract_features(Driver("other"), dataset, 0, tmp_path / "other", encode=encoder)
+        assert len(lines(tmp_path)) == 2 and len(set(lines(tmp_path))) == 1
+        third = Driver("third", fingerprint="f1")
+        with pytest.raises(ClusterError, match="other weights on a node"):
+            extract_features(third, dataset, 0, tmp_path / "third", encode=encoder)
     assert spans == ["open", "closed"]
     expected = extract_features(FakeEncoder(), dataset, 5, tmp_path / "c")
     for split in ("train", "val", "test"):
         np.testing.assert_array_equal(getattr(found, split), getattr(expected, split))
     np.testing.assert_array_equal(again.train, expected.train[:, :1])
-
-
-@pytest.mark.usefixtures("sent")
-def test_another_backbone_is_loaded_by_the_same_actors(
-    dataset: PictureDataset, tmp_path: Path
-) -> None:
-    """One that has other weights than the driver's is refused."""
-    with ClusterEncoder(Resources(gpus=1), loader(tmp_path), "cpu") as encoder:
-        for name in ("one", "other"):
-            extract_features(Driver(name), dataset, 0, tmp_path / name, encode=encoder)
-        assert len(lines(tmp_path)) == 2 and len(set(lines(tmp_path))) == 1
-        with pytest.raises(ClusterError, match="other weights on a node"):
-            extract_features(
-                Driver("third", fingerprint="f1"), dataset, 0, tmp_path / "third", encode=encoder
-            )
-
-
-@pytest.mark.faults
-@pytest.mark.usefixtures("sent")
-def test_an_actor_that_dies_is_replaced(dataset: PictureDataset, tmp_path: Path) -> None:
-    """Its shard is another's."""
-    with ClusterEncoder(Resources(gpus=1), loader(tmp_path, dies=True), "cpu") as encoder:
-        extract_features(Driver(), dataset, 0, tmp_path, encode=encoder)
-    assert len(set(lines(tmp_path))) == 2
 
 
 @pytest.mark.parametrize(

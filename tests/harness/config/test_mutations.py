@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from harness.config import space
 from harness.config.load import load_study, parse_study
 from harness.config.overrides import apply_overrides, override_at
+from harness.config.study_config import STUDY_KEYS, TRIAL_KEYS
 from harness.errors import ConfigError
 
 SPACES = {
@@ -32,25 +33,31 @@ _VALUES = st.recursive(
     ),
     max_leaves=8,
 )
-_PATHS = st.sampled_from(
-    [
-        "shots", "seeds", "trials", "sampler", "scheduler", "objective", "selection", "generator",
-        "generator.n_ctx", "finetuner", "resources.cpus", "time_limit", "name", "bogus", "space",
-        "space.bogus", "space.generator", "space.finetuner", "space.shots", "space.generator.n_ctx",
-        "space.generator.n_ctx.when", "space.generator.kl_weight", "space.generator.kl_weight.low",
-        "space.generator.kl_weight.levels", "space.generator.kl_weight.step",
-        "space.generator.scale.when", "resources", "variants", "variants.generator",
-        "variants.dataset", "variants.dataset.emoji", "variants.dataset.emoji.generator",
-        "synthetic", "generator.name", "generator.prompt", "finetuner.name", "protocol", "targets",
-    ]
-)  # fmt: skip
-
-
+_SPACED = [
+    "generator.n_ctx",
+    "generator.kl_weight",
+    "generator.scale",
+    "generator",
+    "shots",
+    "bogus",
+]
+_PATHS = st.sampled_from([*STUDY_KEYS, *TRIAL_KEYS, *_SPACED]) | st.builds(
+    ".".join,
+    st.tuples(
+        st.sampled_from(["space", "variants", "variants.dataset", "variants.dataset.emoji"]),
+        st.sampled_from([*_SPACED, "emoji", "generator.kl_weight.low", "generator.n_ctx.when"])
+        | st.builds(
+            "{0[0]}.{0[1]}".format, st.tuples(st.sampled_from(_SPACED), st.sampled_from(_KEYS))
+        ),
+    ),
+)
 _MUTATIONS = st.lists(st.tuples(_PATHS, _VALUES), max_size=4)
 
 
-def check(mutations: list[tuple[str, Any]]) -> None:
-    """The answer is a study that can be run over, or ConfigError."""
+@example([("generator", {"name": []})])
+@given(_MUTATIONS)
+def test_mutated_mappings_give_faults_or_a_study(mutations: list[tuple[str, Any]]) -> None:
+    """Whatever a mapping holds, the answer is a study that can be run over, or one ConfigError."""
     sound = {
         "space": {
             "generator.n_ctx": [1, 2],
@@ -73,34 +80,6 @@ def check(mutations: list[tuple[str, Any]]) -> None:
     assert set(space.distributions(study)) == set(study.space)
 
 
-@example([("generator", {"name": []})])
-@given(_MUTATIONS)
-def test_mutated_mappings_give_faults_or_a_study(mutations: list[tuple[str, Any]]) -> None:
-    """Whatever a mapping holds, the answer is a study that can be run over, or one ConfigError."""
-    check(mutations)
-
-
-def check_file(content: bytes, folder: Path) -> None:
-    """A file of these bytes is a study, or faults of one printable line each."""
-    path = folder / "fuzzed.yaml"
-    path.write_bytes(content)
-    try:
-        load_study(str(path))
-    except ConfigError as error:
-        assert error.faults
-        for fault in error.faults:
-            assert fault.startswith(str(path))
-            assert not any(category(character) in ("Cc", "Cs") for character in fault)
-
-
-def spoilt(sound: bytes, edits: list[tuple[int, int, bytes]]) -> bytes:
-    """Stretches of a file replaced by others."""
-    for place, length, inserted in edits:
-        start = place % (len(sound) + 1)
-        sound = sound[:start] + inserted + sound[start + length :]
-    return sound
-
-
 _INSERTED = st.binary(max_size=6) | st.sampled_from(
     [
         b"\n", b": ", b"- ", b"{", b"[", b"}", b"&a ", b"*a",
@@ -120,5 +99,16 @@ _FILES = st.sampled_from(sorted(SPACES))
 def test_mutated_files_give_faults_or_a_study(
     tmp_path_factory: pytest.TempPathFactory, name: str, edits: list[tuple[int, int, bytes]]
 ) -> None:
-    """Packaged studies with other bytes here and there."""
-    check_file(spoilt(SPACES[name], edits), tmp_path_factory.getbasetemp())
+    """Packaged studies with other bytes here and there: a study, or printable lines of its name."""
+    content, path = SPACES[name], tmp_path_factory.getbasetemp() / "fuzzed.yaml"
+    for place, length, inserted in edits:
+        start = place % (len(content) + 1)
+        content = content[:start] + inserted + content[start + length :]
+    path.write_bytes(content)
+    try:
+        load_study(str(path))
+    except ConfigError as error:
+        assert error.faults
+        for fault in error.faults:
+            assert fault.startswith(str(path))
+            assert not any(category(character) in ("Cc", "Cs") for character in fault)

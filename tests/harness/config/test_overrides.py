@@ -16,30 +16,19 @@ SOUND: dict[str, Any] = {"space": {"generator.n_ctx": [1, 2]}}
 
 def test_overrides_reach_every_place() -> None:
     """Constants, whole groups, members of groups, study keys and factors can be set."""
-    study = parse_study(
-        {**SOUND, "finetuner": {"name": "coop", "epochs": 3}, "scheduler": "asha"},
-        "x",
-        overrides=[
-            "seeds=[4, 5]",
-            "finetuner=tip_adapter_f",
-            "finetuner.epochs=6",
-            "generator.kl_weight=1e-2",
-            "scheduler.grace_period=2",
-            "resources.cpus=2",
-            "space.generator.n_ctx.choices=[2, 4]",
-            "space.generator.n_ctx.baseline=4",
-            "space.shots={low: 1, high: 3, step: 1}",
-        ],
-    )
-    assert study.seeds == (4, 5)
+    overrides = [
+        "seeds=[4, 5]", "finetuner=tip_adapter_f", "finetuner.epochs=6", "generator.kl_weight=1e-2",
+        "scheduler.grace_period=2", "resources.cpus=2", "space.shots={low: 1, high: 3, step: 1}",
+        "space.generator.n_ctx.choices=[2, 4]", "space.generator.n_ctx.baseline=4",
+    ]  # fmt: skip
+    given = {**SOUND, "finetuner": {"name": "coop", "epochs": 3}, "scheduler": "asha"}
+    study = parse_study(given, "x", overrides=overrides)
+    assert (study.seeds, study.resources.cpus) == ((4, 5), 2.0)
     assert (study.trial.finetuner.name, study.trial.finetuner.epochs) == ("tip_adapter_f", 6)  # type: ignore[union-attr]
     assert study.trial.generator.kl_weight == 0.01  # type: ignore[union-attr]
     assert study.scheduler == AshaScheduler(grace_period=2)
-    assert study.resources.cpus == 2.0
-    assert (study.space["generator.n_ctx"].choices, study.space["generator.n_ctx"].baseline) == (
-        (2, 4),
-        4,
-    )
+    n_ctx = study.space["generator.n_ctx"]
+    assert (n_ctx.choices, n_ctx.baseline) == ((2, 4), 4)
     assert study.space["shots"].enumerate() == (1, 2, 3)
 
 

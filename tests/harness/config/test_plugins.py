@@ -64,24 +64,6 @@ def test_a_plugins_settings_are_factors_like_any_other() -> None:
     assert found.generator.model_dump() == {"name": "noisy_text", "scale": 0.5}
 
 
-def test_a_plugins_mistakes_are_told_like_any_other() -> None:
-    """With path, value, choices, and all of them at once."""
-    load_plugins([FILE])
-    study: dict[str, Any] = {
-        "generator": {"name": "noisy_txt"},
-        "finetuner": {"name": "nearest_mean", "step": 2.0, "epoch": 3},
-        "space": {"finetuner.lr": [0.1], "shots": [1, 0]},
-    }
-    text = "\n".join(faults(study))
-    assert (
-        "x: generator must be one of the choices, got 'noisy_txt' (did you mean noisy_text?" in text
-    )
-    assert "x: finetuner.step must be <= 1, got 2.0" in text
-    assert "x: finetuner.epoch must be a known key (did you mean epochs? choices: name, st" in text
-    assert "x: space.finetuner.lr must be a setting of finetuner nearest_mean" in text
-    assert "x: space.shots.choices[1] must be >= 1, got 0" in text
-
-
 @pytest.mark.parametrize(
     ("mapping", "path"),
     [

@@ -59,8 +59,17 @@ def test_every_dataset_has_a_source() -> None:
 def test_get_moves_pictures_into_the_layout(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    """Pictures and notes come where CoOp's layout has them, archives and work folders go."""
+    """Pictures and notes come where CoOp's layout has them, archives and work folders go.
+
+    A split file that nothing downloads is asked for, unless it was put there first: then it stays.
+    """
     _, made, pictures = MADE[name]
+    folder = tmp_path / "data" / DATASETS[name].folder
+    split_file = getattr(DATASETS[name], "split_file", "")
+    first = [split_file] if name == "dtd" else []
+    for each in first:
+        folder.mkdir(parents=True)
+        (folder / each).write_text("{}")
 
     def make(root: Path) -> None:
         save_picture(root / made / pictures / "a/0.jpg")
@@ -70,14 +79,12 @@ def test_get_moves_pictures_into_the_layout(
     replace_torchvision(monkeypatch, name, make)
     result = invoke("get", name, "--data-root", str(tmp_path / "data"))
     assert result.exit_code == 0, result.stderr
-    folder = tmp_path / "data" / DATASETS[name].folder
-    assert sorted(path.name for path in folder.iterdir()) == sorted([pictures, "notes.txt"])
+    assert sorted(path.name for path in folder.iterdir()) == sorted([pictures, "notes.txt", *first])
     assert (folder / pictures / "a/0.jpg").is_file()
     assert [path.name for path in (tmp_path / "data").iterdir()] == [folder.name]
     assert f"pictures of {name}: {folder / pictures}" in result.stdout
     by_hand = result.stdout.splitlines()[1:]
-    split_file = getattr(DATASETS[name], "split_file", "")
-    assert len(by_hand) == bool(split_file)
+    assert len(by_hand) == (bool(split_file) and not first)
     assert all(str(folder / split_file) in line for line in by_hand)
 
 
@@ -99,22 +106,6 @@ def test_what_torchvision_has_whole_is_sound(
     )
     assert invoke("get", "fgvc_aircraft", "--data-root", str(tmp_path)).exit_code == 0
     check_dataset("fgvc_aircraft", tmp_path)
-
-
-def test_get_keeps_a_split_file_that_is_there(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """People may put the split file first: it stays, and is not asked for again."""
-    folder = tmp_path / "dtd"
-    folder.mkdir()
-    (folder / "split_zhou_DescribableTextures.json").write_text("{}")
-    replace_torchvision(
-        monkeypatch, "dtd", lambda root: save_picture(root / "dtd/dtd/images/a/0.jpg")
-    )
-    result = invoke("get", "dtd", "--data-root", str(tmp_path))
-    assert result.exit_code == 0
-    assert len(result.stdout.splitlines()) == 1
-    assert (folder / "split_zhou_DescribableTextures.json").read_text() == "{}"
 
 
 @pytest.mark.parametrize(

@@ -16,10 +16,10 @@ from harness.planning.fingerprints import Fingerprints
 from harness.planning.outcome import outcome_of
 from harness.planning.plan import Plan, make_plan
 from harness.planning.settings import SettingMaker
-from harness.store.ledger import Ledger, LedgerRun
+from harness.store.ledger import Ledger
 from harness.store.study_run import Recorded, Wanted
 from reports.contract import Failure, State
-from tests.harness.fakes import make_method, make_study
+from tests.harness.fakes import make_study
 from tests.harness.planning.made import run_of, settings_of
 
 COUNTED = tuple(
@@ -52,29 +52,20 @@ def steps(work: Callable[[], object]) -> int:
     return counted
 
 
-def history(settings: int, prints: Fingerprints) -> tuple[tuple[LedgerRun, ...], Recorded]:
-    """A run for each setting of a study, every second one failed, and the study as recorded."""
-    study = make_study(space=space_of(settings), seeds=list(SEEDS))
-    every = settings_of(study, prints)
+def planning(settings: int, shots: int, prints: Fingerprints) -> Callable[[], tuple[Plan, Changes]]:
+    """All that is asked of a ledger, as a call: a run a setting, every second one failed."""
+    key, levels = "generator.kl_weight", [(n + 1) / 1000 for n in range(settings)]
+    before, study = (
+        make_study(space={key: levels}, seeds=list(SEEDS), shots=n) for n in (16, shots)
+    )
+    every = settings_of(before, prints)
     failed = {"state": State.FAIL, "failure": Failure.ERROR, "reason": "why", "objective": {}}
     runs = tuple(
         run_of(one, SEEDS[: 3 if place % 2 else 4], **(failed if place % 2 else {}))
         for place, one in enumerate(every)
     )
     wanted = tuple(Wanted(one.key, one.assignment, one.arm) for one in every)
-    factors = {key: tuple(levels) for key, levels in space_of(settings).items()}
-    return runs, Recorded(wanted, frozenset(SEEDS), factors)
-
-
-def space_of(settings: int) -> dict[str, list[float]]:
-    """One factor with so many levels."""
-    return {"generator.kl_weight": [(n + 1) / 1000 for n in range(settings)]}
-
-
-def planning(settings: int, shots: int, prints: Fingerprints) -> Callable[[], tuple[Plan, Changes]]:
-    """All that is asked of a ledger, as a call."""
-    runs, recorded = history(settings, prints)
-    study = make_study(space=space_of(settings), seeds=list(SEEDS), shots=shots)
+    recorded = Recorded(wanted, frozenset(SEEDS), {key: tuple(levels)})
 
     def work() -> tuple[Plan, Changes]:
         ledger = Ledger(runs, recorded.keys)
@@ -87,9 +78,10 @@ def planning(settings: int, shots: int, prints: Fingerprints) -> Callable[[], tu
 
 
 @pytest.mark.parametrize(("shots", "changed"), [(16, 0), (4, 200)])
-def test_twice_the_settings_take_twice_the_steps(tmp_path: Path, shots: int, changed: int) -> None:
+def test_twice_the_settings_take_twice_the_steps(
+    prints: Fingerprints, shots: int, changed: int
+) -> None:
     """Plan, comparison and outcome ask their questions of an index, never of all rows in turn."""
-    prints = Fingerprints(make_method(tmp_path / "log"), None, tmp_path / "cache")
     few, many = planning(50, shots, prints), planning(100, shots, prints)
     plan, changes = many()
     assert (len(plan.rows), len(changes.changed)) == (100, changed)

@@ -1,12 +1,8 @@
 """`resources: auto`: what is measured, and what it decides; a GPU is pretended to Ray."""
 
-from typing import Any
-
 import pytest
-from pydantic import ValidationError
 
 from harness.config.choices import Resources
-from harness.config.load import parse_study
 from harness.config.study_config import StudyConfig
 from harness.planning.fingerprints import Fingerprints
 from harness.resources.gpu_sharing import (
@@ -99,12 +95,3 @@ def test_without_auto_nothing_is_decided() -> None:
     assert resolved_resources(fixed, there, Ledger(), 1) is fixed
     assert not is_unmeasured(fixed, there, Ledger())
     assert not is_unmeasured(AUTO, {"CPU": 8.0}, Ledger())
-
-
-def test_the_yaml_says_auto_for_short() -> None:
-    """`resources: auto` and `{auto: true}` are the same; another word is refused."""
-    space: dict[str, Any] = {"space": {"generator.n_ctx": [1, 2]}}
-    assert parse_study({**space, "resources": "auto"}, "x").resources == AUTO
-    assert parse_study({**space, "resources": {"auto": True}}, "x").resources == AUTO
-    with pytest.raises(ValidationError, match="resources"):
-        StudyConfig.model_validate({"name": "x", "space": {}, "resources": "some"})

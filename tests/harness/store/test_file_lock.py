@@ -1,8 +1,6 @@
 """The lock of one machine: who holds it, and which lock it is."""
 
 import os
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
@@ -46,22 +44,6 @@ def test_a_place_is_one_file_in_one_start_of_one_host(
         file.unlink()
     with study_lock("uri", "small") as anew:
         assert anew != first
-
-
-def test_a_killed_holder_leaves_its_place(folder: Path) -> None:
-    """kill -9 lets go of the lock and keeps the file's number."""
-    code = (
-        "import os, signal, sys, tempfile\n"
-        "tempfile.tempdir = sys.argv[1]\n"
-        "from harness.store.lock.file_lock import study_lock\n"
-        "with study_lock('uri', 'small') as place:\n"
-        "    print(place, flush=True); os.kill(os.getpid(), signal.SIGKILL)\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(folder)], capture_output=True, text=True, timeout=60
-    )
-    with study_lock("uri", "small") as place:
-        assert done.stdout.strip() == place
 
 
 def test_files_that_cannot_be_locked_have_no_place(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -109,7 +109,7 @@ def test_a_store_that_is_not_there_is_a_clear_error(tmp_path: Path, uri: str, me
 def test_what_answers_and_is_no_store_is_a_clear_error(
     tmp_path: Path, answer: bytes, message: str
 ) -> None:
-    """With what to do about it; a user, whose password is not shown, is no part of a host."""
+    """With what to do about it; a user is no part of a host's name, and no password is shown."""
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def serve() -> None:
