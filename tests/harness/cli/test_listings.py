@@ -5,12 +5,7 @@ import subprocess
 import sys
 
 import pytest
-import typer
-from typer.testing import CliRunner
 
-import harness.cli.main
-import harness.data.cli
-import reports.cli
 from harness.config.study_config import STUDY_KEYS, TRIAL_KEYS
 from tests.harness.cli.conftest import invoke
 
@@ -26,7 +21,7 @@ from tests.harness.cli.conftest import invoke
             [
                 *("vae", "tip_adapter_f", "caltech101", "tpe", "asha", "pseudo_new", "wgan", "gda"),
                 *STUDY_KEYS, *TRIAL_KEYS, "cpus", "gpus", ".grace_period", "image_folder:NAME",
-                "(must be given)",
+                "(must be given)", "(default 2)",
                 "harmonic_mean (default), base, new",
                 "Selection is base_val by default: by validation pictures of all classes.",
                 "(of all under few_shot: its default",
@@ -40,12 +35,6 @@ def test_what_is_listed(option: str, words: list[str]) -> None:
     assert result.exit_code == 0
     text = " ".join(["", *result.stdout.split()])
     assert not [one for one in words if f" {one}" not in text]
-
-
-def test_a_key_is_listed_with_its_default() -> None:
-    """Behind what it means, in its own line."""
-    listed = invoke("--list-options").stdout
-    assert "(default 2)" in " ".join(listed.split(" views", 1)[1].split()[:12])
 
 
 def test_list_backbones(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -70,22 +59,6 @@ def test_list_backbones(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "ViT-S-16-alt" in usual.partition("For checkpoints of your own alone: ")[2]
     alone = ["ViT-S-16-alt", "256", "256", "77", "a", "checkpoint's", "path", "alone"]
     assert alone in [line.split() for line in every.splitlines()]
-
-
-@pytest.mark.parametrize(
-    ("app", "subcommand"),
-    [
-        (harness.cli.main.app, []),
-        (reports.cli.app, []),
-        (harness.data.cli.app, []),
-        *((harness.data.cli.app, [name]) for name in ("list", "get", "check")),
-    ],
-)
-def test_no_option_shows_the_type_of_a_flag(app: typer.Typer, subcommand: list[str]) -> None:
-    """--help takes no value, and shows none."""
-    found = CliRunner().invoke(app, [*subcommand, "--help"], env={"COLUMNS": "140"})
-    assert found.exit_code == 0 and "--help" in found.output
-    assert "bool" not in found.output.lower()
 
 
 TRAINING = ["torch", "open_clip", "ray", "mlflow", "optuna"]

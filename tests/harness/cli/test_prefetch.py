@@ -13,17 +13,6 @@ from tests.ship.datasets.conftest import save_picture
 SPACE = ("--space", "prompt_len")
 
 
-def test_a_packaged_study_has_everything_already(tmp_path: Path) -> None:
-    """It says so; no store and no cache come into being."""
-    result = invoke(*SPACE, "--prefetch", "downloads", "--cache-dir", str(tmp_path / "cache"))
-    assert (result.exit_code, result.stderr) == (0, "")
-    assert result.stdout == (
-        "weights of pocket: they are here\npictures of photos: they are here\n"
-    )
-    assert [path.name for path in tmp_path.iterdir()] == ["here"]
-    assert not list((tmp_path / "here").iterdir())
-
-
 def test_features_are_extracted_once(tmp_path: Path) -> None:
     """They lie in the cache, where the study will find them; the same command has nothing to do."""
     draw_pictures(tmp_path)

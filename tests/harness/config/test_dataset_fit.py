@@ -45,14 +45,6 @@ def full(n: int = 8, **changed: list[int]) -> dict[str, list[int]]:
     return {"train": [2] * n, "val": [2] * n, "test": [2] * n, **changed}
 
 
-@pytest.mark.parametrize("protocol", ["base_to_new", "generalized_zero_shot", "single_unseen"])
-@pytest.mark.parametrize("selection", ["pseudo_new", "base_val", "test"])
-def test_a_full_dataset_lacks_nothing(protocol: str, selection: str) -> None:
-    """Whatever the protocol and the selection."""
-    real = {"protocol": protocol, "selection": selection, "generator": "real"}
-    assert lines(full(), shown=True, **real) == []
-
-
 NO_C = [2, 2, 0, 2, 2, 2, 2, 2]
 NO_H = [2] * 7 + [0]
 NONE = [0] * 8

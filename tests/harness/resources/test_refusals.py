@@ -45,50 +45,32 @@ OLD = "The NVIDIA driver on your system is too old (found version 12020)."
 
 
 @pytest.mark.parametrize(
-    ("resources", "why", "said"),
+    ("resources", "why", "head", "hint"),
     [
-        (
-            Resources(gpus=0.25),
-            OLD,
-            "resources.gpus is 0.25, but torch cannot use a GPU here: The NVIDIA driver on your "
-            "system is too old (found version 12020) (update NVIDIA's driver, or install a torch "
-            "that is built for an older CUDA (this one is for 13.0); --set resources.gpus=0 runs "
-            "on the CPU)",
-        ),
-        (
-            Resources(auto=True),
-            "Torch not compiled with CUDA enabled",
-            "resources.auto finds GPUs, but torch cannot use a GPU here: Torch not compiled with "
-            "CUDA enabled (install a torch that is built with CUDA (this one is for the CPU "
-            "alone); --set 'resources={cpus: 1}' runs on the CPU)",
-        ),
-        (
-            Resources(gpus=1),
-            "No CUDA GPUs are available",
-            "resources.gpus is 1, but torch cannot use a GPU here: No CUDA GPUs are available "
-            "(nvidia-smi lists what the driver sees; CUDA_VISIBLE_DEVICES may hide it; --set "
-            "resources.gpus=0 runs on the CPU)",
-        ),
+        (Resources(gpus=0.25), OLD.rstrip("."), "resources.gpus is 0.25",
+         "update NVIDIA's driver, or install a torch that is built for an older CUDA (this one is "
+         "for 13.0); --set resources.gpus=0"),
+        (Resources(auto=True), "Torch not compiled with CUDA enabled", "resources.auto finds GPUs",
+         "install a torch that is built with CUDA (this one is for the CPU alone); --set "
+         "'resources={cpus: 1}'"),
+        (Resources(gpus=1), "No CUDA GPUs are available", "resources.gpus is 1",
+         "nvidia-smi lists what the driver sees; CUDA_VISIBLE_DEVICES may hide it; --set "
+         "resources.gpus=0"),
     ],
-)
+)  # fmt: skip
 def test_gpus_that_torch_cannot_use_are_refused(
-    monkeypatch: pytest.MonkeyPatch, resources: Resources, why: str, said: str
+    monkeypatch: pytest.MonkeyPatch, resources: Resources, why: str, head: str, hint: str
 ) -> None:
     """Though the driver's library lists eight: in torch's words, with what to do about it."""
     monkeypatch.setattr(torch.version, "cuda", "13.0")
     monkeypatch.setattr(module, "usable_gpus", lambda: 8)
-    monkeypatch.setattr(module, "why_no_gpu", lambda: why)
+    monkeypatch.setattr(module, "why_no_gpu", lambda: f"{why}.")
     with pytest.raises(ClusterError) as caught:
         preflight(None, resources)
+    said = f"{head}, but torch cannot use a GPU here: {why} ({hint} runs on the CPU)"
     assert str(caught.value) == said
-    load_study("prompt_len", [word for word in _set(said)])  # what it tells to set can be set
+    load_study("prompt_len", shlex.split(hint.partition("--set ")[2]))  # what it says can be set
     preflight(None, Resources())
-
-
-def _set(said: str) -> list[str]:
-    """What follows --set in a line, as the shell reads it."""
-    words = shlex.split(said.rpartition("; ")[2].rstrip(")").replace("NVIDIA's", ""))
-    return [words[words.index("--set") + 1]]
 
 
 def test_auto_without_gpus_runs_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,11 +1,8 @@
 """The YAML loader: plain values, YAML 1.2 scalars, duplicate keys, limits, clear lines."""
 
-from io import StringIO
 from pathlib import Path
-from typing import Any
 
 import pytest
-from ruamel.yaml import YAML
 
 from harness.errors import ConfigError
 from harness.study_files.yaml12 import MAX_BYTES, parse_value, read_yaml
@@ -100,13 +97,3 @@ def test_byte_order_mark_is_skipped(tmp_path: Path) -> None:
     file = tmp_path / "x.yaml"
     file.write_bytes(b"\xef\xbb\xbfshots: 1\n")
     assert read_yaml(file, "x") == {"shots": 1}
-
-
-@pytest.mark.parametrize(
-    "tree", [{"a": {"b": [1, 2.5, None, True, "x"]}}, {"a": "1e-4", "b": "true", "c": ""}]
-)
-def test_what_ruamel_yaml_writes_is_read_back(tree: dict[str, Any]) -> None:
-    """Files dumped by ruamel.yaml keep their values: text that looks like a number stays text."""
-    text = StringIO()
-    YAML(typ="safe").dump(tree, text)
-    assert parse_value(text.getvalue(), "L") == tree
