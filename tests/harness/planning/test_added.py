@@ -39,17 +39,6 @@ def labels(plan: Plan) -> list[str]:
     return [f"{setting.label}{' +' if setting.added else ''}" for setting in plan.settings]
 
 
-def test_what_is_asked_for_runs_beside_the_grid(prints: Fingerprints) -> None:
-    """Under all seeds; the dry run says what it is for."""
-    study = asking(cut(), BETWEEN)
-    (own,) = settings_of(cut(), prints)
-    plan = make_plan(study, Ledger((run_of(own, (0, 1)),)), prints)
-    assert labels(plan) == ["n_ctx=8, kl_weight=0.01", "n_ctx=4, kl_weight=0.01 +"]
-    (work,) = plan.work
-    assert (work.setting.assignment, work.seeds, work.judged) == (BETWEEN, (0, 1), False)
-    assert plan.rows[1].label == "n_ctx=4, kl_weight=0.01 (for the path)"
-
-
 @pytest.mark.parametrize(
     ("state", "kept"),
     [(State.COMPLETE, True), (State.INTERRUPTED, False), (State.FAIL, False)],
@@ -63,6 +52,7 @@ def test_what_has_results_stays_unasked(prints: Fingerprints, state: State, kept
     plan = make_plan(study, Ledger((run_of(own, (0, 1)), one)), prints)
     assert len(plan.settings) == 1 + kept and plan.finished
     assert plan.rows[-1].state == "done"
+    assert ("(for the path)" in plan.rows[-1].label) == kept
 
 
 SHOTS = {**CUT, "shots": {"choices": [4, 2], "baseline": 2}}

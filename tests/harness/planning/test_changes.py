@@ -209,18 +209,6 @@ def test_what_no_key_of_the_yaml_says(history: History, tag: str, value: str, wo
     assert line.startswith(words)
 
 
-def test_a_change_that_was_accepted_is_not_asked_for_again(history: History) -> None:
-    """The study's own run lists the new settings from the moment the change was accepted."""
-    history.ran(make_study())
-    edited = make_study(shots=4)
-    history.ran(edited, only=lambda setting: setting.assignment["generator.n_ctx"] == 1)
-    assert counts(history.changes(edited)) == (0, 0)
-    experiment = history.store.create_experiment("small")
-    plan = make_plan(edited, ledger_of(history.store, experiment, edited)[0], history.prints)
-    assert [row.state for row in plan.rows] == ["done", "to run", "to run"]
-    assert counts(history.changes(make_study())) == (2, 0)  # back again costs what was run since
-
-
 def test_a_store_that_says_nothing_is_not_asked_about(history: History) -> None:
     """No run of the study, one that finished nothing, or one without a list."""
     history.store.create_experiment("small")

@@ -1,15 +1,12 @@
 """The ledger: one row a (setting, seed), whatever the runs were."""
 
-import json
 from typing import Any
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.store.ledger import Ledger, LedgerRun, read_finished, read_ledger
-from harness.store.open import Store
-from reports.contract import Failure, State
+from harness.store.ledger import Ledger, LedgerRun
+from reports.contract import State
 
 STATES = list(State)
 
@@ -64,37 +61,3 @@ def test_the_last_failure_is_the_one_that_is_told() -> None:
     first = make_run("a", (0,), State.FAIL, reason="old")
     second = make_run("a", (0,), State.FAIL, reason="new")
     assert Ledger((first, second)).rows["a", 0].reason == "new"
-
-
-def test_runs_are_read_back_as_they_were_written(store: Store) -> None:
-    """Tags and metrics of the schema, page by page."""
-    experiment = store.create_experiment("small")
-    tags = {
-        "ship.kind": "trial",
-        "ship.state": "COMPLETE",
-        "ship.setting_key": "k",
-        "ship.seeds": "[3, 5]",
-        "ship.assignment": json.dumps({"generator.n_ctx": 4}),
-        "ship.arm": "",
-    }
-    run = store.client.create_run(experiment, tags=tags).info.run_id
-    for name, value in {
-        "seed_3/selection/harmonic_mean": 60.0,
-        "seed_5/selection/harmonic_mean": 62.0,
-        "cost/seconds": 8.0,
-    }.items():
-        store.client.log_metric(run, name, value)
-    failed = {**tags, "ship.state": "FAIL", "ship.failure": "time_limit", "ship.reason": "late"}
-    store.client.create_run(experiment, tags=failed)
-    store.client.create_run(experiment, tags={"ship.kind": "study"})
-    ledger = read_ledger(store.client, experiment, "harmonic_mean")
-    good, bad = ledger.runs
-    assert good.seeds == (3, 5)
-    assert good.assignment == {"generator.n_ctx": 4}
-    assert ledger.objectives("k") == {3: 60.0, 5: 62.0}
-    assert ledger.seconds_per_seed() == pytest.approx(4.0)
-    assert (bad.failure, bad.reason) == (Failure.TIME_LIMIT, "late")
-    assert read_ledger(store.client, experiment, "new").objectives("k") == {}
-    store.create_experiment("other")
-    assert [one.seconds for one in read_finished(store.client, ["gone", "k"])] == [8.0]
-    assert read_finished(store.client, []) == []
