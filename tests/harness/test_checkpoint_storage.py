@@ -99,14 +99,6 @@ def test_what_is_neither_folder_nor_uri_is_refused(
             storage_uri(given, tmp_path)
 
 
-def test_one_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
-    """In one line, with the reason."""
-    (tmp_path / "file").write_text("in the way")
-    with pytest.raises(StorageError, match="cannot write checkpoints there: ") as caught:
-        Storage(str(tmp_path / "file"), "study").check()
-    assert len(str(caught.value).splitlines()) == 1
-
-
 WRITER = """
 import sys
 from harness.checkpoint_storage import Storage

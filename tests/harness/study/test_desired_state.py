@@ -66,46 +66,33 @@ def test_a_changed_constant_asks_and_then_runs_the_study_again(bench: Bench) -> 
 
 
 def test_weights_that_turn_out_to_be_others_ask_as_well(bench: Bench) -> None:
-    """A fingerprint is remembered by the file's size and time; loaded weights tell the truth."""
-    bench.run(make_study(seeds=1))
+    """A fingerprint is remembered by the file's size and time; loaded weights tell the truth.
+
+    Where it is accepted, what was finished under the old ones needs its features, too.
+    """
+
+    def over(seeds: int, *datasets: str) -> StudyConfig:
+        factor = Factor(choices=datasets, baseline="emoji")
+        return make_study(seeds=seeds).model_copy(update={"space": {"dataset": factor}})
+
+    bench.run(over(1, "emoji"))
     method = replace(bench.method, load_backbone=fakes.load_other_weights)
-    wanted = bench.parent().data.tags["ship.wanted"]
+    study, wanted = over(2, "emoji"), bench.parent().data.tags["ship.wanted"]
     words = "backbone pocket: other weights than before, under the same name"
     with pytest.raises(StudyChanged, match=words):
-        bench.run(make_study(seeds=2), method=method)
+        bench.run(study, method=method)
     assert bench.parent().data.tags["ship.wanted"] == wanted
-    assert bench.states() == ["COMPLETE"] * 3
+    assert bench.states() == ["COMPLETE"]
     bench.check_invariants()
     before = contents(bench)
     with pytest.raises(StudyChanged, match=words):  # now before anything is touched
-        bench.run(make_study(seeds=2), method=method)
+        bench.run(study, method=method)
     assert contents(bench) == before
-
-
-def test_weights_that_turn_out_to_be_others_need_more_features(bench: Bench) -> None:
-    """Of what was finished under the old ones, too: it runs again, where that was accepted."""
-
-    def over(*datasets: str) -> StudyConfig:
-        factor = Factor(choices=datasets, baseline="emoji")
-        return make_study(seeds=1).model_copy(update={"space": {"dataset": factor}})
-
-    bench.run(over("emoji"))
-    method = replace(bench.method, load_backbone=fakes.load_other_weights)
-    study, yes = over("emoji", "caltech101"), Consent(accepted=True)
-    outcome = bench.run(study, method=method, consent=yes)
+    yes = Consent(accepted=True)
+    outcome = bench.run(over(1, "emoji", "caltech101"), method=method, consent=yes)
     assert outcome.complete and outcome.done == 2
     assert bench.states() == ["COMPLETE"] * 3
     bench.check_invariants()
-
-
-def test_a_removed_level_is_only_mentioned(bench: Bench) -> None:
-    """In a dry run; the run goes on without a question."""
-    bench.run(make_study())
-    fewer = make_study(space={"generator.n_ctx": [1, 2]}, seeds=1)
-    (note,) = plan(bench, fewer).notes
-    assert note.startswith("4 finished rows of 3 settings (")
-    assert note.endswith("leave the table: they are not asked for any more")
-    assert bench.run(fewer).complete
 
 
 def test_another_name_is_a_study_beside_the_old_one(bench: Bench) -> None:

@@ -84,7 +84,9 @@ def test_a_report_that_is_killed_leaves_whole_files(bench: Bench, tmp_path: Path
     """Each is the old one or the new one, and the next report writes them all."""
 
     def plain(folder: Path) -> dict[str, bytes]:
-        found = (path for path in folder.iterdir() if path.suffix in (".txt", ".md", ".tex", ".csv"))
+        found = (
+            path for path in folder.iterdir() if path.suffix in (".txt", ".md", ".tex", ".csv")
+        )
         return {path.name: path.read_bytes() for path in found}
 
     out, fresh = tmp_path / "report", tmp_path / "fresh"

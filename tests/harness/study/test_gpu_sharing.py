@@ -2,10 +2,6 @@
 
 import pytest
 
-from harness.planning.fingerprints import Fingerprints
-from harness.planning.plan import make_plan
-from harness.store.ledger import Ledger
-from harness.study.execution import _first
 from ship.trial_config import TrialConfig
 from tests.harness.conftest import Bench
 from tests.harness.fakes import make_study
@@ -21,13 +17,14 @@ def gpus(bench: Bench) -> list[float]:
 @pytest.mark.slow
 def test_the_first_trial_tells_how_many_share_a_gpu(ray_bench: Bench) -> None:
     """The GPU is pretended, with as much memory as this machine; two cores bound what shares it."""
-    study = make_study(space=LEVELS, resources="auto", concurrency=None)
+    study = make_study(space=LEVELS, resources="auto", concurrency=None, reference_arms=True)
     outcome = ray_bench.run(study)
-    assert outcome.complete and outcome.done == 5
-    assert gpus(ray_bench) == [1.0, *[0.5] * 4]
+    assert outcome.complete and outcome.done == 9
+    assert gpus(ray_bench) == [1.0, *[0.5] * 8]
+    assert not ray_bench.trials()[0].data.tags["ship.arm"]  # arms are small
     more = study.model_copy(update={"seeds": (0, 1, 2)})
     assert ray_bench.run(more).complete
-    assert gpus(ray_bench)[5:] == [0.5] * 5  # the ledger knows
+    assert gpus(ray_bench)[9:] == [0.5] * 9  # the ledger knows
     ray_bench.check_invariants()
 
 
@@ -44,13 +41,3 @@ def test_a_first_trial_that_fails_is_not_tried_again_in_the_same_run(ray_bench: 
     assert (outcome.done, outcome.failed) == (4, 1)
     assert ray_bench.states() == [*["COMPLETE"] * 4, "FAIL"]
     assert {run.gpus for run in ray_bench.ledger().runs if run.gpus} == {1.0}
-
-
-def test_no_reference_arm_comes_first(prints: Fingerprints) -> None:
-    """Arms are small; of a sampled study a proposal does."""
-    study = make_study(reference_arms=True)
-    (work,) = _first(make_plan(study, Ledger(), prints), 1).work
-    assert work.setting.label == "n_ctx=1"
-    drawn = make_study(sampler="random", trials=3, reference_arms=True)
-    first = _first(make_plan(drawn, Ledger(), prints), 2)
-    assert (first.work, first.proposals) == ((), 2)

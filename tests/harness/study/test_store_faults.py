@@ -7,7 +7,9 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,9 +17,8 @@ from harness.config.study_config import StudyConfig
 from tests.harness.conftest import Bench
 from tests.harness.driver import study
 from tests.harness.same_table import assert_same_table
-from tests.harness.study.drivers import HERE, marked, wait_for
+from tests.harness.study.drivers import HERE, ROOT, marked, wait_for
 
-ROOT = Path(__file__).parents[3]
 Calm = Callable[[StudyConfig], str]
 UNSHARED = ["unshare", "--mount", "--propagation", "private"]
 
@@ -40,99 +41,88 @@ def allowed() -> None:
         pytest.skip("may not mount in a namespace")
 
 
-# $1 the empty store, $2 the folder, $3... the driver and its arguments but for the fault
+# $1... the driver and its arguments but for the fault
 SCRIPT = """
-set -u
-store=$1 disk=$2 fault=$3 begin=$4 mend=$5; shift 5
-mkdir "$disk" && mount -t tmpfs -o size=6m tmpfs "$disk" && cp "$store" "$disk/mlflow.db" || exit 99
-eval "$begin"
-"$@" "$fault" >"$disk.first" 2>&1; echo $? >"$disk.code"
-eval "$mend"
-"$@" '{"in_process": true}' >"$disk.second" 2>&1; code=$?
-cp "$disk/mlflow.db" "$disk.db"
+mkdir "$DISK" && mount -t tmpfs -o size=6m tmpfs "$DISK" && cp "$STORE" "$DISK/mlflow.db" || exit 99
+eval "$BEGIN"
+"$@" "$FIRST" >"$DISK.first" 2>&1; echo $? >"$DISK.code"
+eval "$MEND"
+"$@" "$SECOND" 2>&1; code=$?
+cp "$DISK/mlflow.db" "$DISK.db"
 exit $code
 """
 
 
-@pytest.mark.parametrize("trouble", ["full", "read-only"])
+@dataclass
+class Disk:
+    """A folder that is a disk of its own while two drivers run, one behind the other."""
+
+    bench: Bench
+    store: Path
+    folder: Path
+
+    def run_twice(self, trouble: str, uri: str, cache: Path, **study: Any) -> tuple[int, list[str]]:
+        """Run a study on a disk that is full in mid-study, or read-only; then mended, to its end.
+
+        Returns:
+            The first driver's exit code, and its mistakes.
+        """
+        second: dict[str, Any] = {**HERE, "study": study}
+        full = f"dd if=/dev/zero of={self.folder}/ballast bs=1k 2>/dev/null"
+        first, begin, mend = {**second, "shell": full, "at": 4}, "true", f"rm {self.folder}/ballast"
+        if trouble == "read-only":  # from the start: what is open for writing cannot be made so
+            first = second
+            begin, mend = (f"mount -o remount,{how} {self.folder}" for how in ("ro", "rw"))
+        given = {"DISK": self.folder, "STORE": self.store, "BEGIN": begin, "MEND": mend}
+        given |= {"FIRST": json.dumps(first), "SECOND": json.dumps(second)}
+        mark = uuid.uuid4().hex
+        driver = [sys.executable, "-m", "tests.harness.driver", uri, self.bench.log, cache, "0.1"]
+        done = subprocess.run(
+            [*UNSHARED, "sh", "-uc", SCRIPT, "sh", *driver],
+            cwd=ROOT,
+            env={**os.environ, "SHIP_TEST_MARK": mark, **given},
+            capture_output=True,
+            text=True,
+            timeout=280,
+        )
+        said = Path(f"{self.folder}.first").read_text()
+        assert done.returncode == 0, done.stdout + done.stderr + said
+        assert "Traceback" not in said
+        wait_for(lambda: not marked(mark), 30)
+        mistakes = [line for line in said.splitlines() if line.startswith("mistake: ")]
+        return int(Path(f"{self.folder}.code").read_text()), mistakes
+
+
+@pytest.fixture
+def disk(bench: Bench, empty_store: Path, tmp_path: Path) -> Disk:
+    """A disk with an empty store on it."""
+    return Disk(bench, empty_store, tmp_path / "disk")
+
+
+@pytest.mark.parametrize(
+    ("trouble", "why"),
+    [("full", "database or disk is full"), ("read-only", "readonly database")],
+)
 def test_a_store_whose_disk_fails(
-    bench: Bench, empty_store: Path, tmp_path: Path, calm: Calm, trouble: str
+    bench: Bench, disk: Disk, calm: Calm, trouble: str, why: str
 ) -> None:
     """One line, exit code 2, no process left; mended, the same command ends with the same table."""
-    disk, mark = tmp_path / "disk", uuid.uuid4().hex
-    full = {"shell": f"dd if=/dev/zero of={disk}/ballast bs=1k 2>/dev/null", "at": 4}
-    fault, begin, mend = json.dumps({**HERE, **full}), "true", f"rm {disk}/ballast"
-    if trouble == "read-only":  # from the start: what is open for writing cannot be made so
-        fault = json.dumps(HERE)
-        begin, mend = f"mount -o remount,ro {disk}", f"mount -o remount,rw {disk}"
-    driver = [sys.executable, "-m", "tests.harness.driver", f"sqlite:///{disk}/mlflow.db"]
-    driver += [str(bench.log), str(bench.cache), "0.2"]
-    script = [*UNSHARED, "sh", "-c", SCRIPT, "sh", str(empty_store), str(disk), fault, begin, mend]
-    done = subprocess.run(
-        [*script, *driver],
-        cwd=ROOT,
-        env={**os.environ, "SHIP_TEST_MARK": mark},
-        capture_output=True,
-        text=True,
-        timeout=280,
-    )
-    first = Path(f"{disk}.first").read_text()
-    assert int(Path(f"{disk}.code").read_text()) == 2, first
-    assert "Traceback" not in first
-    (line,) = [line for line in first.splitlines() if line.startswith("mistake: ")]
-    why = {"full": "database or disk is full", "read-only": "readonly database"}
-    assert f"{disk}/mlflow.db" in line and why[trouble] in line
-    assert done.returncode == 0, done.stderr + Path(f"{disk}.second").read_text()
-    wait_for(lambda: not marked(mark), 30)
-    bench.uri = f"sqlite:///{disk}.db"
+    code, (line,) = disk.run_twice(trouble, f"sqlite:///{disk.folder}/mlflow.db", bench.cache)
+    assert code == 2 and f"{disk.folder}/mlflow.db" in line and why in line
+    bench.uri = f"sqlite:///{disk.folder}.db"
     bench.check_invariants()
     assert_same_table(bench.uri, calm(study()))
 
 
-# $1 a folder for cache and checkpoints, $2 a command before the first run, $3... the driver
-FOLDERS = """
-set -u
-disk=$1 begin=$2; shift 2
-mkdir "$disk" && mount -t tmpfs -o size=2m tmpfs "$disk" && eval "$begin" || exit 99
-"$@" >"$disk.first" 2>&1; code=$?
-[ $code = 2 ] || exit $code
-mount -o remount,rw "$disk"
-"$@" >"$disk.second" 2>&1
-"""
-
-
 @pytest.mark.parametrize("trouble", ["full", "read-only"])
 def test_cache_and_checkpoints_whose_disk_fails(
-    bench: Bench, tmp_path: Path, calm: Calm, trouble: str
+    bench: Bench, disk: Disk, calm: Calm, trouble: str
 ) -> None:
     """Full in mid-study, it costs the checkpoints alone; one that is read-only is told at once."""
-    disk, mark = tmp_path / "disk", uuid.uuid4().hex
     checkpoints = {"checkpoint_every": 0.0}
-    here = {**HERE, "study": checkpoints}
-    ballast = f"dd if=/dev/zero of={disk}/ballast bs=1k 2>/dev/null"
-    fault = {**here, "shell": ballast, "at": 2}
-    begin = "true"
-    if trouble == "read-only":
-        fault, begin = here, f"mount -o remount,ro {disk}"
-    driver = [sys.executable, "-m", "tests.harness.driver", bench.uri, str(bench.log), str(disk)]
-    script = [*UNSHARED, "sh", "-c", FOLDERS, "sh", str(disk), begin]
-    done = subprocess.run(
-        [*script, *driver, "0.1", json.dumps(fault)],
-        cwd=ROOT,
-        env={**os.environ, "SHIP_TEST_MARK": mark},
-        capture_output=True,
-        text=True,
-        timeout=280,
-    )
-    first = Path(f"{disk}.first").read_text()
-    assert done.returncode == 0, done.stderr + first
-    assert "Traceback" not in first
-    told = [line for line in first.splitlines() if line.startswith("mistake: ")]
-    if trouble == "read-only":
-        assert len(told) == 1 and f"storage {disk}/checkpoints: cannot write" in told[0], first
-    else:
-        assert not told, first
-    wait_for(lambda: not marked(mark), 30)
+    code, told = disk.run_twice(trouble, bench.uri, disk.folder, **checkpoints)
+    assert all(f"storage {disk.folder}/checkpoints: cannot write" in line for line in told)
+    assert (code, len(told)) == ((2, 1) if trouble == "read-only" else (0, 0))
     bench.check_invariants()
     assert len(bench.lines()) == 8  # nothing ran twice
     assert_same_table(bench.uri, calm(study(**checkpoints)))
@@ -140,7 +130,6 @@ def test_cache_and_checkpoints_whose_disk_fails(
 
 # $1 a folder, $2 the report's command before the folder's name
 REPORT = """
-set -u
 disk=$1; shift
 mkdir "$disk" && mount -t tmpfs -o size=64k tmpfs "$disk" || exit 99
 "$@" "$disk/report" 2>"$disk.full" >/dev/null; echo $?
@@ -157,7 +146,7 @@ def test_a_report_whose_disk_fails(tmp_path: Path, calm: Calm) -> None:
     disk = tmp_path / "disk"
     program = "import sys; from reports.cli import main; sys.argv[0] = 'ship-report'; main()"
     command = [sys.executable, "-c", program, "small", "--tracking-uri", calm(study()), "--out"]
-    script = [*UNSHARED, "sh", "-c", REPORT, "sh", str(disk)]
+    script = [*UNSHARED, "sh", "-uc", REPORT, "sh", str(disk)]
     done = subprocess.run(
         [*script, *command], cwd=ROOT, capture_output=True, text=True, timeout=280
     )
