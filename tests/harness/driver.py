@@ -2,14 +2,13 @@
 
 python -m tests.harness.driver URI LOG CACHE SECONDS_PER_EPOCH [FAULT] prints the outcome; 0 if
 complete. FAULT is JSON, see tests.harness.driver_faults; with "publish" in it the study's run shows
-its report, with "path" what its path lacks runs, too, with "in_process" nothing runs on Ray.
+its report, with "in_process" nothing runs on Ray.
 SHIP_TEST_BEAT and SHIP_TEST_EXPIRY are seconds of its lease.
 """
 
 import json
 import os
 import sys
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,6 @@ from harness.errors import RayLost, UserError
 from harness.progress.console import SteadyConsole
 from harness.store.errors import StoreAway
 from harness.store.lock.lease import StudyLost, Timing
-from harness.study.path import run_path
 from harness.study.run import StudyOutcome, run_study
 from reports.cli import prepare
 from reports.contract import Publication
@@ -45,8 +43,8 @@ def main(uri: str, log: str, cache: str, seconds: str, fault: str = "{}") -> int
     given = json.loads(fault)
     arrange(given, Path(log))
     try:
-        run = partial(
-            run_study,
+        outcome = run_study(
+            study(**given.get("study", {})),
             data_root=None,
             address=given.get("address"),
             publish=published if given.get("publish") else None,
@@ -60,8 +58,6 @@ def main(uri: str, log: str, cache: str, seconds: str, fault: str = "{}") -> int
                 expiry=float(os.environ.get("SHIP_TEST_EXPIRY", "60")),
             ),
         )
-        asked = study(**given.get("study", {}))
-        outcome = run_path(asked, run, print) if given.get("path") else run(asked)
     except (StudyLost, StoreAway, RayLost) as error:
         print(error, flush=True)
         return 3

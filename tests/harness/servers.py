@@ -172,17 +172,6 @@ class MlflowServer:
         if self.daemon is not None:
             self.daemon.end(signal.SIGKILL)
 
-    def survivors(self) -> list[int]:
-        """Processes of it that are alive."""
-        found = []
-        for folder in Path("/proc").glob("[0-9]*"):
-            try:
-                if self.mark.encode() in (folder / "environ").read_bytes():
-                    found.append(int(folder.name))
-            except OSError:
-                continue
-        return found
-
     def _answers(self) -> bool:
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/health", timeout=5):

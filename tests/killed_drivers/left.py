@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from tests.harness.conftest import Bench
-from tests.harness.study.drivers import marked
+from tests.harness.listening import marked
 from tests.killed_drivers.place import Place
 
 SETTINGS = 4

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.harness.conftest import Bench
+from tests.harness.listening import marked
 
 ROOT = Path(__file__).parents[3]
 
@@ -59,18 +60,6 @@ class Driver:
     def survivors(self, *but: str) -> list[str]:
         """Command lines of descendants that are still alive, except those with a word of `but`."""
         return [line for line in marked(self.mark) if not any(word in line for word in but)]
-
-
-def marked(mark: str) -> list[str]:
-    """Command lines of processes whose environment holds a mark."""
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            if mark.encode() in (folder / "environ").read_bytes():
-                found.append((folder / "cmdline").read_bytes().replace(b"\0", b" ").decode())
-        except OSError:
-            continue
-    return found
 
 
 def wait_for(condition: Callable[[], bool], seconds: float = 120) -> None:

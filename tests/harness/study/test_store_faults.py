@@ -16,8 +16,9 @@ import pytest
 from harness.config.study_config import StudyConfig
 from tests.harness.conftest import Bench
 from tests.harness.driver import study
+from tests.harness.listening import marked
 from tests.harness.same_table import assert_same_table
-from tests.harness.study.drivers import HERE, ROOT, marked, wait_for
+from tests.harness.study.drivers import HERE, ROOT, wait_for
 
 Calm = Callable[[StudyConfig], str]
 UNSHARED = ["unshare", "--mount", "--propagation", "private"]

@@ -17,6 +17,7 @@ from harness.store.batches import log
 from tests.harness import driver
 from tests.harness.conftest import Bench
 from tests.harness.fakes import sleepy
+from tests.harness.listening import marked
 from tests.harness.servers import MlflowServer, Postgres
 from tests.harness.study.drivers import HERE, Driver, wait_for
 from tests.killed_drivers.left import SETTINGS, content, difference
@@ -44,7 +45,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
         if server is not None:
             server.kill()
         database.remove()
-    wait_for(lambda: not server.survivors(), 20)
+    wait_for(lambda: not marked(server.mark), 20)
 
 
 @pytest.fixture
@@ -88,12 +89,6 @@ def disturbed(bench: Bench, name: str, act: Callable[[], None]) -> str:
     return console.file.getvalue()
 
 
-def wait_for_trials(bench: Bench, count: int) -> None:
-    """Wait until so many more trials, of two seeds each, have begun."""
-    before = len(bench.lines())
-    wait_for(lambda: len(bench.lines()) >= before + 2 * count)
-
-
 def check(bench: Bench, name: str, calm: dict[str, Any]) -> None:
     """Nothing is lost, nothing doubled, nothing RUNNING, no queue left, and no secret told."""
     assert not difference(content(bench, name), calm)
@@ -104,38 +99,29 @@ def check(bench: Bench, name: str, calm: dict[str, Any]) -> None:
     assert "geheim" not in str([run.to_dictionary() for run in bench.runs(name)])
 
 
+@pytest.mark.parametrize("gone", ["server", "database"])
 def test_a_study_goes_on_while_its_server_is_dead(
-    place: Place, there: Bench, calm: dict[str, Any]
+    place: Place, there: Bench, calm: dict[str, Any], gone: str
 ) -> None:
-    """kill -9 until two trials have ended and begun: the same table, two lines about it."""
+    """Until two trials have ended and begun: the same table, two lines about it.
+
+    Of the server by kill -9; of its database as on a restart, when the server answers 5xx and its
+    connections from before are broken.
+    """
     there.behave = sleepy(0.5)
 
     def strike() -> None:
-        place.server.kill()
-        wait_for_trials(there, 2)
-        place.server.start()
+        place.server.kill() if gone == "server" else place.database.stop()
+        before = len(there.lines())
+        wait_for(lambda: len(there.lines()) >= before + 4)  # of two seeds each
+        place.server.start() if gone == "server" else place.database.start()
 
-    shown = disturbed(there, "killed", strike)
-    check(there, "killed", calm)
-    assert shown.count("the MLflow store does not answer (connection refused)") == 1
-    assert shown.count("the MLflow store answers again") == 1
+    shown = disturbed(there, gone, strike)
+    check(there, gone, calm)
+    if gone == "server":
+        assert shown.count("the MLflow store does not answer (connection refused)") == 1
+        assert shown.count("the MLflow store answers again") == 1
     assert "geheim" not in shown and "Traceback" not in shown
-
-
-def test_a_study_goes_on_while_the_servers_database_restarts(
-    place: Place, there: Bench, calm: dict[str, Any]
-) -> None:
-    """The server answers 5xx then; its connections from before are broken."""
-    there.behave = sleepy(0.5)
-
-    def strike() -> None:
-        place.database.stop()
-        wait_for_trials(there, 2)
-        place.database.start()
-
-    shown = disturbed(there, "restarted", strike)
-    check(there, "restarted", calm)
-    assert "Traceback" not in shown
 
 
 def test_a_killed_drivers_queue_is_sent_by_the_next_run(
