@@ -19,10 +19,10 @@ import pytest
 from harness.config.study_config import StudyConfig
 from tests.harness.conftest import Bench
 from tests.harness.driver import study
+from tests.harness.listening import command, marked
 from tests.harness.same_table import assert_same_table
-from tests.harness.study.drivers import marked, wait_for
+from tests.harness.study.drivers import ROOT, wait_for
 
-ROOT = Path(__file__).parents[3]
 HEAD, WORKER = "10.99.0.1", "10.99.0.2"
 PORT = 26379
 CUT_SECONDS = 5
@@ -38,37 +38,14 @@ LITTLE = {
 }
 
 
+pytestmark = pytest.mark.faults
+
+
 def ip(*words: str, check: bool = True) -> bool:
     """Run ip; whether it did what it should."""
     done = subprocess.run(["ip", *words], capture_output=True, text=True)
     assert not check or done.returncode == 0, f"ip {' '.join(words)}: {done.stderr}"
     return done.returncode == 0
-
-
-def can_make_hosts() -> bool:
-    """Whether this user may make network namespaces."""
-    if not shutil.which("ip"):
-        return False
-    name = f"ship-{uuid.uuid4().hex[:6]}"
-    return ip("netns", "add", name, check=False) and ip("netns", "del", name, check=False)
-
-
-def title(pid: str) -> str:
-    """What a process calls itself, "" if it is gone."""
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_text()
-    except OSError:
-        return ""
-
-
-pytestmark = [pytest.mark.faults, pytest.mark.usefixtures("allowed")]
-
-
-@pytest.fixture(scope="module")
-def allowed() -> None:
-    """Skips where hosts cannot be made; found out when a test runs, not when it is collected."""
-    if not can_make_hosts():
-        pytest.skip("may not make network namespaces")
 
 
 @dataclass
@@ -86,36 +63,29 @@ class Hosts:
         """Of the namespaces, and of the ends of the cable in them."""
         return f"ship-{self.tag}a", f"ship-{self.tag}b"
 
-    @property
-    def environment(self) -> dict[str, str]:
-        """Of what runs on the hosts."""
-        quiet = {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
-        return {
-            **os.environ,
-            **quiet,
-            **self.patience,
-            "SHIP_TEST_MARK": self.tag,
-            "PYTHONPATH": str(ROOT),
-        }
-
     def connect(self) -> None:
-        """Make the hosts and the cable."""
+        """Make the hosts and the cable; skips where this user may not."""
+        a, b = self.names
+        if not shutil.which("ip") or not ip("netns", "add", a, check=False):
+            pytest.skip("may not make network namespaces")
+        ip("netns", "del", a)
         for name in self.names:
             ip("netns", "add", name)
             ip("-n", name, "link", "set", "lo", "up")
-        a, b = self.names
         ip("link", "add", a, "netns", a, "type", "veth", "peer", "name", b, "netns", b)
         for name, address in zip(self.names, (HEAD, WORKER), strict=True):
             ip("-n", name, "addr", "add", f"{address}/24", "dev", name)
             ip("-n", name, "link", "set", name, "up")
 
-    def start(self, place: int, *command: str) -> subprocess.Popen[bytes]:
+    def start(self, place: int, *words: str) -> subprocess.Popen[bytes]:
         """Start a command on a host."""
+        quiet = {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
+        own = {"SHIP_TEST_MARK": self.tag, "PYTHONPATH": str(ROOT)}
         log = (self.folder / f"host-{place}-{len(self.processes)}.log").open("wb")
         process = subprocess.Popen(
-            ["ip", "netns", "exec", self.names[place], *command],
+            ["ip", "netns", "exec", self.names[place], *words],
             cwd=ROOT,
-            env=self.environment,
+            env={**os.environ, **quiet, **self.patience, **own},
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
@@ -135,7 +105,7 @@ class Hosts:
         """Whether a trial is on its way on a host: Ray names its worker after what it runs."""
         inside = ["ip", "netns", "pids", self.names[place]]
         pids = subprocess.run(inside, capture_output=True, text=True).stdout.split()
-        return any("Bound.train" in title(pid) for pid in pids)
+        return any("Bound.train" in command(int(pid)) for pid in pids)
 
     def link(self, state: str) -> None:
         """Plug the cable in (up) or out (down)."""
