@@ -8,18 +8,17 @@ import io
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from threading import Lock
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
-from ship.architectures import ImagePrecision
 from ship.datasets import Picture, PictureDataset, Split
 from ship.features.feature_set import FeatureSet, extract_features
+from tests.ship.features.encoders import FakeEncoder
 
 VIEWS = 3
 SHARD = 128  # pictures, at that many views
@@ -32,26 +31,20 @@ def preprocess(image: Image.Image) -> Tensor:
 
 
 @dataclass
-class SlowEncoder:
-    """Features depend on the batch a little, as float arithmetic does; counts what it encodes."""
+class SlowEncoder(FakeEncoder):
+    """Features depend on the batch a little, as float arithmetic does."""
 
-    seconds: float = 0.0
     name: str = "slow"
     fingerprint: str = "s0"
-    preprocess_id: str = "p0"
-    image_precision: ImagePrecision = "fp32"
     preprocess: Callable[[Image.Image], Tensor] = preprocess
     mean: Sequence[float] = (0.0, 0.0, 0.0)
     std: Sequence[float] = (1.0, 1.0, 1.0)
-    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
-    encoded: int = 0
-    _lock: Lock = field(default_factory=Lock)
+    seconds: float = 0.0
 
     def encode_images(self, pictures: Tensor, /) -> Tensor:
         """(n, 3, 8, 8) -> (n, 192)."""
         time.sleep(self.seconds)
-        with self._lock:
-            self.encoded += len(pictures)
+        super().encode_images(pictures)
         return pictures.flatten(1) + 1e-6 * pictures.mean()
 
 
@@ -86,7 +79,7 @@ def digest(features: FeatureSet) -> str:
 
 def main(cache: str, seconds: str) -> None:
     """Extract, and print the hash."""
-    encoder = SlowEncoder(float(seconds))
+    encoder = SlowEncoder(seconds=float(seconds))
     print(digest(extract_features(encoder, streamed_dataset(), VIEWS, Path(cache))), flush=True)
 
 

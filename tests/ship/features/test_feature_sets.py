@@ -1,17 +1,13 @@
 """Feature sets of every layout: spoilt pictures, empty splits, chosen splits, official classes."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from ship.clip.frozen_clip import FrozenCLIP
-from ship.clip.prompts import class_prompts
 from ship.datasets import DatasetError, PictureDataset, load_dataset
 from ship.features.feature_set import FeatureSet, extract_features
-from ship.subsets import few_shot_indices
-from tests.ship.datasets.trees import LAYOUTS, class_names
+from tests.ship.datasets.trees import LAYOUTS
 from tests.ship.features.encoders import FakeEncoder
 
 
@@ -105,12 +101,6 @@ def test_only_named_splits_are_extracted(tmp_path: Path) -> None:
         extract_features(encoder, dataset, 1, cache, splits=("valid",))
 
 
-def test_base_classes_are_the_seen_ones() -> None:
-    """Without an official split, CoOp's half: the larger one."""
-    assert seen_unseen(None, 7).n_base == 4
-    assert seen_unseen(2, 7).n_base == 2
-
-
 @pytest.mark.parametrize(
     ("n_seen", "n", "names"),
     [
@@ -129,8 +119,14 @@ def test_first_classes_of_an_official_split(n_seen: int | None, n: int, names: s
     part = whole.first_classes(n)
     assert "".join(part.class_names) == names
     assert len(part.class_names) == n
-    if n_seen is not None:
+    if n_seen is None:  # CoOp's half: the larger one
+        assert (whole.n_base, part.n_base) == (5, 2) and seen_unseen(None, 7).n_base == 4
+    else:
         assert part.n_seen == sum(whole.class_names.index(name) < n_seen for name in names)
+        assert whole.n_base == n_seen
+    for beyond in (0, 11):
+        with pytest.raises(ValueError, match="between 1 and the 10 classes of letters"):
+            whole.first_classes(beyond)
     for labels, features in (
         (part.train_labels, part.train[:, 0]),
         (part.val_labels, part.val),
@@ -140,33 +136,3 @@ def test_first_classes_of_an_official_split(n_seen: int | None, n: int, names: s
         assert labels.dtype == np.int64
         expected = [whole.class_names.index(name) for name in names]
         assert features[:, 0].astype(int).tolist() == expected
-
-
-def test_a_class_with_fewer_pictures_than_shots_gives_all_it_has(tmp_path: Path) -> None:
-    """The documented rule: 16 shots of a class with 3 pictures are those 3."""
-    LAYOUTS["caltech101"](tmp_path)
-    labels = load_dataset("caltech101", tmp_path).splits["train"].labels
-    assert few_shot_indices(labels, 16, 0, [0, 1]).tolist() == [0, 1, 2, 3, 4, 5]
-
-
-def test_a_class_name_longer_than_the_context_is_cut(clip: FrozenCLIP, tmp_path: Path) -> None:
-    """The documented rule: the name loads as it is, and its prompt keeps EOT as its last token."""
-    LAYOUTS["imagenet_r"](tmp_path)
-    long = " ".join(["very"] * 100) + " long"
-    class_names(tmp_path / "imagenet-rendition", {"n01440764": long, "n01443537": "café"})
-    dataset = load_dataset("imagenet_r", tmp_path)
-    assert dataset.class_names == (long, "café")
-    prompts = class_prompts(clip, dataset.class_names, 4)
-    assert 1 + 4 + int(prompts.lengths.max()) == clip.context_length
-    ends = prompts.names[range(2), prompts.lengths - 1]
-    assert ends[0].equal(ends[1])
-
-
-def test_target_features_remember_what_they_are_of(target: PictureDataset, tmp_path: Path) -> None:
-    """The fingerprint travels along, and another dataset's cache is not taken for it."""
-    cache = tmp_path / "cache"
-    found = extract_features(FakeEncoder(), target, 0, cache)
-    assert found.dataset_fingerprint == target.fingerprint
-    encoder = FakeEncoder()
-    extract_features(encoder, replace(target, fingerprint="other"), 0, cache, splits=("test",))
-    assert encoder.encoded == 4

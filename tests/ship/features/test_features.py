@@ -1,6 +1,5 @@
 """Extraction of whole datasets with a fake encoder, and the feature set it gives."""
 
-import logging
 import pickle
 from collections.abc import Callable
 from dataclasses import replace
@@ -125,23 +124,6 @@ def test_progress_counts_views_up_to_the_total(dataset: PictureDataset, cache_di
     assert {total for _, total in calls} == {33}
 
 
-def test_a_corrupt_file_is_extracted_again(
-    dataset: PictureDataset, cache_dir: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    """One spoilt split costs a warning and its own extraction."""
-    first = extract_features(FakeEncoder(), dataset, 1, cache_dir)
-    (path,) = cache_dir.glob("*-test-*.safetensors")
-    path.write_bytes(path.read_bytes()[:-1])
-    encoder = FakeEncoder()
-    with caplog.at_level(logging.WARNING):
-        again = extract_features(encoder, dataset, 1, cache_dir)
-    assert encoder.encoded == 5
-    assert str(path) in caplog.text
-    assert np.array_equal(first.test, again.test)
-    assert extract_features(encoder, dataset, 1, cache_dir).test.shape == (5, 12)
-    assert encoder.encoded == 5
-
-
 def test_features_that_are_not_finite_are_refused(dataset: PictureDataset, cache_dir: Path) -> None:
     """Overflow in a backbone does not reach the cache."""
     with pytest.raises(ValueError, match="backbone fake gives features that are not finite"):
@@ -155,20 +137,6 @@ def test_a_real_backbone_fits(clip: FrozenCLIP, dataset: PictureDataset, cache_d
     pictures = torch.stack([clip.preprocess(p.open()) for p in dataset.splits["test"].pictures])
     np.testing.assert_allclose(found.test, clip.encode_images(pictures).numpy(), atol=1e-5)
     np.testing.assert_allclose(np.linalg.norm(found.train, axis=2), 1, atol=1e-5)
-
-
-def test_first_classes_keep_their_labels(dataset: PictureDataset, cache_dir: Path) -> None:
-    """Pictures of other classes go from all splits, the rest keep their rows."""
-    whole = extract_features(FakeEncoder(), dataset, 1, cache_dir)
-    part = whole.first_classes(2)
-    assert part.class_names == ("a", "b")
-    assert part.train_labels.tolist() == [0, 1, 0, 1, 0, 1, 0, 1]
-    assert np.array_equal(part.train, whole.train[whole.train_labels < 2])
-    assert np.array_equal(part.test, whole.test[[0, 1, 3, 4]])
-    assert len(part.val) == len(part.val_labels) == 2
-    for n in (0, 4):
-        with pytest.raises(ValueError, match="between 1 and the 3 classes of noise"):
-            whole.first_classes(n)
 
 
 def test_features_travel_without_copies(dataset: PictureDataset, cache_dir: Path) -> None:

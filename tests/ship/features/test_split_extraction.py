@@ -89,14 +89,6 @@ def test_an_encoder_that_fails_loses_no_whole_shard(
     assert digest(found) == digest(plain)
 
 
-def test_shards_of_other_pictures_are_not_used(streamed: PictureDataset, tmp_path: Path) -> None:
-    """They have the key of their split."""
-    interrupted(streamed, tmp_path, after=(2 * SHARD + 10) * 4)
-    encoder = SlowEncoder(fingerprint="s1")
-    extract_features(encoder, streamed, VIEWS, tmp_path)
-    assert encoder.encoded == SIZES["train"] * 4 + REST
-
-
 def test_a_picture_that_cannot_be_decoded_leaves_no_file(tmp_path: Path) -> None:
     """All bad ones are named though they are shards apart; whole shards wait for a second try."""
     (tmp_path / "pictures").mkdir()
