@@ -18,15 +18,19 @@ from tests.ship.conftest import build_clip
         ("pockett", "nearest: pocket"),
         ("ViT-B-16", "choices: openai, .*, a checkpoint file"),
         ("ViT-B-16:opnai", "got 'ViT-B-16:opnai'"),
-        ("ViT-B-16:/nowhere/weights.pt", "no such file: /nowhere/weights.pt"),
         ("ViT-B-16-quickgelu:laion2b_s34b_b88k", "must be ViT-B-16:laion2b_s34b_b88k"),
+        *(
+            (f"RN50:{path}", rf"\(no such file: {path}\)$")
+            for path in ("/nonexistent.pt", "weights/x", "absent.SAFETENSORS")
+        ),
     ],
 )
 def test_unknown_name_is_one_clear_line(name: str, message: str) -> None:
-    """The error has the name and the choices, on one line."""
+    """The error has the name and the choices, on one line; a path is no wrong tag."""
     with pytest.raises(BackboneError, match=message) as caught:
         check_backbone_name(name)
     assert "\n" not in str(caught.value)
+    assert not ("no such file" in message and "choices" in str(caught.value))
 
 
 @pytest.mark.parametrize(
@@ -44,15 +48,6 @@ def test_undrivable_architecture_is_refused(name: str, reason: str) -> None:
     assert name in str(caught.value) and reason in str(caught.value)
 
 
-@pytest.mark.parametrize("path", ["/nonexistent.pt", "weights/x", "absent.SAFETENSORS"])
-def test_a_checkpoint_that_is_not_there_is_no_wrong_tag(path: str) -> None:
-    """What looks like a path is said to be no file, without the list of tags."""
-    with pytest.raises(BackboneError, match="no such file") as caught:
-        check_backbone_name(f"RN50:{path}")
-    assert str(caught.value).endswith(f"(no such file: {path})")
-    assert "choices" not in str(caught.value)
-
-
 def test_every_listed_backbone_is_accepted() -> None:
     """What is listed passes the check, and the packaged one is first."""
     names = list_backbones()
@@ -62,26 +57,10 @@ def test_every_listed_backbone_is_accepted() -> None:
         check_backbone_name(name)
 
 
-def test_fingerprint_tells_weights_apart() -> None:
-    """Equal models share a fingerprint; one changed weight changes it."""
-    first, second = build_clip(), build_clip()
-    assert first.fingerprint == second.fingerprint
-    with torch.no_grad():
-        second._model.ln_final.weight[0] += 1e-3
-    changed = FrozenCLIP("tiny", second._model, second.tokenizer)
-    assert changed.fingerprint != first.fingerprint
-
-
 def test_weights_are_frozen(clip: FrozenCLIP) -> None:
     """No parameter asks for a gradient, and batch norm is in evaluation mode."""
     assert not any(p.requires_grad for p in clip._model.parameters())
     assert not any(m.training for m in clip._model.modules())
-
-
-def test_image_features_have_unit_norm(clip: FrozenCLIP) -> None:
-    """Pictures become unit-norm features."""
-    made = clip.encode_images(torch.rand(3, 3, 32, 32))
-    torch.testing.assert_close(made.norm(dim=1), torch.ones(3))
 
 
 def test_pictures_in_bfloat16(clip: FrozenCLIP) -> None:

@@ -62,37 +62,10 @@ def test_pictures_that_look_alike_are_half_told_apart() -> None:
     assert made["auroc"].item() == 50 and made["openworld_auc"].item() == 0
 
 
-def test_a_perfect_model() -> None:
-    """Sure and right: everything is 100, and no calibration error."""
-    made = open_world(100 * torch.eye(4)[None], torch.tensor([0, 1, 2, 3]), SEEN)
-    assert {k: v.item() for k, v in made.items()} == pytest.approx(
-        {"joint_accuracy": 100, "auroc": 100, "openworld_auc": 100, "ece_base": 0, "ece_new": 0}
-    )
-
-
 def test_a_model_that_calls_all_pictures_base() -> None:
     """The harmonic mean of halves sees nothing of it; accuracy over both does."""
     labels = torch.tensor([0, 1, 2, 3])
-    logits = 5 * torch.eye(4)[None]
-    biased = logits + 20 * SEEN[0]
+    biased = 5 * torch.eye(4)[None] + 20 * SEEN[0]
     made, h = open_world(biased, labels, SEEN), score(biased, labels, SEEN, False)
     assert h["harmonic_mean"].item() == 100 and h["joint_harmonic_mean"].item() == 0
     assert made["joint_accuracy"].item() == 50
-
-
-def test_openworld_auc_is_bounded_by_its_parts() -> None:
-    """P(all three) is at most P(each), and base and new pictures are right independently."""
-    rng = torch.Generator().manual_seed(0)
-    labels = torch.arange(4).repeat(50)
-    logits = 2 * torch.eye(4)[labels] + torch.randn(3, 200, 4, generator=rng)
-    seen = SEEN.expand(3, -1)
-    made, halves = open_world(logits, labels, seen), score(logits, labels, seen, False)
-    most = torch.minimum(made["auroc"], halves["base"] * halves["new"] / 100)
-    assert (made["openworld_auc"] <= most + 1e-9).all() and (made["openworld_auc"] > 0).all()
-
-
-def test_half_sure_and_always_right_is_half_wrong_about_itself() -> None:
-    """ECE by hand: two classes of equal logits, each picture right, confidence 0.5."""
-    logits = torch.zeros(1, 2, 4)
-    made = open_world(logits, torch.tensor([0, 2]), SEEN)  # argmax of equal logits is the first
-    assert made["ece_base"].item() == pytest.approx(50) == made["ece_new"].item()

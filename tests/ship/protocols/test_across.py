@@ -48,22 +48,37 @@ def config(**keys: Any) -> TrialConfig:
     return TrialConfig(**{**base, "generator": "gaussian_base", "finetuner": COOP, **keys})
 
 
-def plan(clip: FrozenCLIP, features: FeatureSet, targets: dict[str, FeatureSet]) -> Protocol:
-    """The protocol of such a trial."""
-    build = PROTOCOLS["cross_dataset"]
-    return build(config(), [0, 1], features, targets, clip, torch.float32)
+class Across:
+    """Trials across datasets."""
+
+    def __init__(self, clip: FrozenCLIP, features: FeatureSet) -> None:
+        self.clip, self.features = clip, features
+
+    def plan(self, targets: dict[str, FeatureSet], **keys: Any) -> Protocol:
+        """The protocol of such a trial."""
+        build = PROTOCOLS["cross_dataset"]
+        return build(config(**keys), [0, 1], self.features, targets, self.clip, torch.float32)
+
+    def run(self, given: dict[str, FeatureSet], **keys: Any) -> list[EpochMetrics]:
+        """All of its metrics."""
+        return list(run_trial(config(**keys), [0, 1], self.features, self.clip, given))
 
 
-def run(clip: FrozenCLIP, features: FeatureSet, given: Any, **keys: Any) -> list[EpochMetrics]:
-    """All of its metrics, with the given targets' features."""
-    return list(run_trial(config(**keys), [0, 1], features, clip, given))
+@pytest.fixture
+def across(clip: FrozenCLIP, features: FeatureSet) -> Across:
+    """From the tiny dataset."""
+    return Across(clip, features)
 
 
-def test_classes_of_the_source_are_seen_others_are_not(
-    clip: FrozenCLIP, features: FeatureSet, targets: dict[str, FeatureSet]
-) -> None:
-    """A name that both have is one class; the generator's task has every other name once."""
-    made = plan(clip, features, targets)
+Targets = dict[str, FeatureSet]
+
+
+def test_classes_of_the_source_are_seen_others_are_not(across: Across, targets: Targets) -> None:
+    """A name that both have is one class; the generator's task has every other name once.
+
+    Each dataset's classifier is spoken by its own template.
+    """
+    made = across.plan(targets)
     assert made.generator_task is not None
     assert made.generator_task.class_names == (*WORDS, "wolf", "cow")
     pets, farm = made.finals
@@ -77,112 +92,86 @@ def test_classes_of_the_source_are_seen_others_are_not(
     assert pets.exams[0].competing is not None
     assert pets.exams[0].competing.nonzero()[:, 0].tolist() == sorted([8, dog, bee])
     assert all(bool(f.task.seen[:, :8].all()) for f in made.finals)
+    for task, places, names in ((farm.task, [8, 9], ("cow", "wolf")), (pets.task, [dog], ("dog",))):
+        expected = across.clip.encode_texts([f"a picture of a {name}." for name in names])
+        torch.testing.assert_close(task.text_features[places], expected)
 
 
-def test_equal_names_of_one_dataset_stay_apart(
-    clip: FrozenCLIP, features: FeatureSet, targets: dict[str, FeatureSet]
-) -> None:
+def test_equal_names_of_one_dataset_stay_apart(across: Across, targets: Targets) -> None:
     """ImageNet has two pairs of them: they meet the source's one by one, in any case of letters."""
     twice = ("dog", "Bee", "wolf", "wolf", "BEE")
-    names = (*WORDS[:-1], "bee")
     pets = replace(
-        targets["pets"], class_names=twice, test_labels=np.arange(5), test=features.test[:5]
+        targets["pets"],
+        class_names=twice,
+        test_labels=np.arange(5),
+        test=across.features.test[:5],
     )
-    source = replace(features, class_names=names)
-    final = plan(clip, source, {"pets": pets}).finals[0]
-    dog, bee = names.index("dog"), names.index("bee")
+    final = across.plan({"pets": pets}).finals[0]
+    dog, bee = WORDS.index("dog"), WORDS.index("bee")
     assert final.exams[0].pictures.labels.tolist() == [dog, bee, 8, 9, 10]
     assert final.task.class_names[8:] == ("wolf", "wolf", "BEE")
 
 
-def test_classes_that_the_source_has_are_not_synthesized(
-    clip: FrozenCLIP, features: FeatureSet, targets: dict[str, FeatureSet]
-) -> None:
+def test_classes_that_the_source_has_are_not_synthesized(across: Across, targets: Targets) -> None:
     """A target without a class of its own gets no synthetic features, and its trial runs."""
-    own = replace(targets["farm"], class_names=("dog", "bee"))
-    assert plan(clip, features, {"farm": own}).finals[0].task.synthesized_ids.shape == (2, 0)
-    made = run(clip, features, {"farm": own}, targets=["farm"])[-1].per_replica
+    own = {"farm": replace(targets["farm"], class_names=("dog", "bee"))}
+    assert across.plan(own).finals[0].task.synthesized_ids.shape == (2, 0)
+    made = across.run(own, targets=["farm"])[-1].per_replica
     assert "accuracy/farm" in made and "quality/frechet" not in made
 
 
-def test_base_val_chooses_on_what_is_trained_again(
-    clip: FrozenCLIP, features: FeatureSet, targets: dict[str, FeatureSet]
-) -> None:
+def test_base_val_chooses_on_what_is_trained_again(across: Across, targets: Targets) -> None:
     """The targets' names take part in selection's training, too; pictures are the source's."""
-    setting = config(selection="base_val")
-    made = PROTOCOLS["cross_dataset"](setting, [0], features, targets, clip, torch.float32)
+    made = across.plan(targets, selection="base_val")
+    assert made.selection is not None
     assert made.selection.task.class_names[8:] == ("wolf", "cow")
     assert int(made.selection.pictures.labels.max()) < 8
-    assert "selection_base" in run(clip, features, targets, selection="base_val")[-1].per_replica
+    assert "selection_base" in across.run(targets, selection="base_val")[-1].per_replica
 
 
-def test_target_names_are_spoken_by_the_targets_template(
-    clip: FrozenCLIP, features: FeatureSet, targets: dict[str, FeatureSet]
-) -> None:
-    """Each dataset's classifier is its own."""
-    farm = plan(clip, features, targets).finals[1].task
-    expected = clip.encode_texts(["a picture of a cow.", "a picture of a wolf."])
-    torch.testing.assert_close(farm.text_features[8:], expected)
-    pets = plan(clip, features, targets).finals[0].task
-    dog = clip.encode_texts(["a picture of a dog."])
-    torch.testing.assert_close(pets.text_features[[WORDS.index("dog")]], dog)
+def test_no_target_picture_reaches_selection(across: Across, targets: Targets) -> None:
+    """With the targets' pictures turned around, all but the test is unchanged.
 
-
-def test_accuracy_by_target_and_their_mean(
-    clip: FrozenCLIP, features: FeatureSet, targets: dict[str, FeatureSet]
-) -> None:
-    """The average is over targets, a target counting once whatever its size."""
-    made = run(clip, features, targets)[-1].per_replica
+    The average is over targets, a target counting once whatever its size.
+    """
+    turned = {name: replace(t, test=-t.test) for name, t in targets.items()}
+    first, second = across.run(targets), across.run(turned)
+    assert first[:-1] == second[:-1] and first[-1] != second[-1]
+    made = first[-1].per_replica
+    assert {"source", "selection_harmonic_mean", "quality/cosine_to_mean"} <= set(made)
     for seed in range(2):
         each = [made[f"accuracy/{name}"][seed] for name in ("pets", "farm")]
         assert made["accuracy"][seed] == pytest.approx(sum(each) / 2)
-    assert "source" in made and "selection_harmonic_mean" in made
-    assert "quality/cosine_to_mean" in made
 
 
-def test_zero_shot_accuracy_by_hand(
-    clip: FrozenCLIP, features: FeatureSet, targets: dict[str, FeatureSet]
-) -> None:
+def zero_shot(clip: FrozenCLIP, target: FeatureSet) -> float:
+    """Accuracy of a target's own zero-shot classifier."""
+    text = clip.encode_texts([target.template.format(name) for name in target.class_names])
+    right = (torch.tensor(target.test) @ text.T).argmax(1) == torch.tensor(target.test_labels)
+    return 100 * right.double().mean().item()
+
+
+def test_zero_shot_accuracy_by_hand(across: Across, targets: Targets) -> None:
     """The fine-tuner zero_shot gives each target's own zero-shot classifier."""
-    made = run(clip, features, targets, generator="none", finetuner="zero_shot")[-1].per_replica
+    made = across.run(targets, generator="none", finetuner="zero_shot")[-1].per_replica
     for name, target in targets.items():
-        text = clip.encode_texts([target.template.format(n) for n in target.class_names])
-        right = (torch.tensor(target.test) @ text.T).argmax(1) == torch.tensor(target.test_labels)
-        assert made[f"accuracy/{name}"][0] == pytest.approx(100 * right.double().mean().item())
-
-
-def test_no_target_picture_reaches_selection(
-    clip: FrozenCLIP, features: FeatureSet, targets: dict[str, FeatureSet]
-) -> None:
-    """With the targets' pictures turned around, all but the test is unchanged."""
-    turned = {name: replace(t, test=-t.test) for name, t in targets.items()}
-    first, second = run(clip, features, targets), run(clip, features, turned)
-    assert first[:-1] == second[:-1] and first[-1] != second[-1]
+        assert made[f"accuracy/{name}"][0] == pytest.approx(zero_shot(across.clip, target))
 
 
 @pytest.mark.parametrize(
-    ("keys", "message"),
+    ("keys", "names", "message"),
     [
-        ({"selection": "test"}, "must not look at test pictures"),
-        ({"generator": "real"}, "generator must not be real"),
+        ({"selection": "test"}, ("pets", "farm"), "must not look at test pictures"),
+        ({"generator": "real"}, ("pets", "farm"), "generator must not be real"),
+        ({}, (), "needs targets"),
     ],
 )
 def test_what_has_no_meaning_is_refused(
-    clip: FrozenCLIP,
-    features: FeatureSet,
-    targets: dict[str, FeatureSet],
-    keys: dict[str, str],
-    message: str,
+    across: Across, targets: Targets, keys: dict[str, str], names: tuple[str, ...], message: str
 ) -> None:
-    """Selection on targets, and pictures that there are none of."""
+    """Selection on targets, pictures that there are none of, and no target."""
     with pytest.raises(ValueError, match=message):
-        run(clip, features, targets, **keys)
-
-
-def test_targets_must_be_given(clip: FrozenCLIP, features: FeatureSet) -> None:
-    """There is nothing to transfer to otherwise."""
-    with pytest.raises(ValueError, match="needs targets"):
-        run(clip, features, {})
+        across.run({name: targets[name] for name in names}, **keys)
 
 
 @pytest.mark.data
@@ -198,9 +187,7 @@ def test_emoji_to_real_photographs(tmp_path: Path) -> None:
     assert len(target.train) == 0 and len(target.test) == len(target.test_labels) == 2465
     setting = config(targets=["caltech101"], max_classes=60, views=0, finetuner="zero_shot")
     made = list(run_trial(setting, [0], source, clip, {"caltech101": target}))[-1].per_replica
-    text = clip.encode_texts([target.template.format(name) for name in target.class_names])
-    right = (torch.tensor(target.test) @ text.T).argmax(1) == torch.tensor(target.test_labels)
-    assert made["accuracy/caltech101"][0] == pytest.approx(100 * right.double().mean().item())
+    assert made["accuracy/caltech101"][0] == pytest.approx(zero_shot(clip, target))
     assert made["quality/recognised_by_text"][0] > 50
     trained = config(targets=["caltech101"], max_classes=60, views=0, generator="none")
     made = list(run_trial(trained, [0, 1], source, clip, {"caltech101": target}))[-1].per_replica

@@ -28,13 +28,7 @@ def test_only_shared_classes_are_compared() -> None:
     torch.testing.assert_close(compared.synthetic.features, made[0][[0, 2, 3]])
     assert compared.real.labels.tolist() == [1, 0, 0, 0]
     torch.testing.assert_close(compared.real.features, real[0][[0, 1, 3, 4]])
-
-
-def test_nothing_shared_is_none() -> None:
-    """Sets without a common class cannot be compared."""
-    x, text = unit(2, 4), unit(3, 4)
-    zeros, ones = torch.zeros(2, dtype=torch.long), torch.ones(2, dtype=torch.long)
-    assert compared_sets(x, zeros, x, ones, text, generator()) is None
+    assert compared_sets(*made, real[0], torch.full((5,), 2), text, generator()) is None
 
 
 @pytest.mark.parametrize("name", ["synthetic", "real", "text"])

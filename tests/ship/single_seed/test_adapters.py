@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ship.clip.frozen_clip import FrozenCLIP
 from ship.features.feature_set import FeatureSet
@@ -27,32 +27,28 @@ def test_a_seeds_task_has_its_own_rows(clip64: FrozenCLIP, features: FeatureSet)
 
 
 @pytest.mark.parametrize("kind", [torch.optim.SGD, torch.optim.AdamW])
-def test_an_optimizer_is_put_back_to_the_bit(kind: type[torch.optim.Optimizer]) -> None:
+def test_an_optimizer_is_put_back_to_the_bit(kind: Any) -> None:
     """Its memory and its rate: three steps in one go, or stopped after the second."""
 
-    def made() -> tuple[nn.Linear, torch.optim.Optimizer]:
-        layer = nn.Linear(3, 2).double()
-        for parameter in layer.parameters():
-            nn.init.constant_(parameter, 0.5)
+    def made() -> tuple[Tensor, torch.optim.Optimizer]:
+        held = torch.full((2, 3), 0.5, dtype=torch.float64, requires_grad=True)
         momentum = {"momentum": 0.9} if kind is torch.optim.SGD else {}
-        return layer, kind(layer.parameters(), lr=0.1, **momentum)  # type: ignore[call-arg]
+        return held, kind([held], lr=0.1, **momentum)
 
-    def step(layer: nn.Linear, optimizer: torch.optim.Optimizer) -> None:
-        optimizer.zero_grad()
-        layer(torch.arange(3.0).double()).square().sum().backward()
-        optimizer.step()
-        optimizer.param_groups[0]["lr"] *= 0.5
+    def step(held: Tensor, optimizer: torch.optim.Optimizer, times: int) -> None:
+        for _ in range(times):
+            optimizer.zero_grad()
+            (held * torch.arange(3)).square().sum().backward()
+            optimizer.step()
+            optimizer.param_groups[0]["lr"] *= 0.5
 
     whole, first, second = made(), made(), made()
-    for _ in range(3):
-        step(*whole)
-    for _ in range(2):
-        step(*first)
-    parts = [resumable({"layer": layer, "optimizer": own}) for layer, own in (first, second)]
+    step(*whole, 3)
+    step(*first, 2)
+    parts = [resumable({"held": held, "optimizer": own}) for held, own in (first, second)]
     restore(parts[1], capture(parts[0]))
-    step(*second)
-    for ours, theirs in zip(second[0].parameters(), whole[0].parameters(), strict=True):
-        assert torch.equal(ours, theirs)
+    step(*second, 1)
+    assert torch.equal(second[0], whole[0])
     broken = {**capture(parts[0]), "optimizer.9.step": torch.zeros(())}
     with pytest.raises(CheckpointError, match="no parameter 9"):
         restore(parts[1], broken)
