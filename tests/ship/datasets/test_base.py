@@ -31,35 +31,25 @@ def palette(transparency: object) -> bytes:
     return encoded(image, transparency=transparency)
 
 
-@pytest.mark.parametrize(
-    ("data", "expected"),
-    [
-        (encoded(Image.new("L", (4, 4), 100)), (100, 100, 100)),
-        (encoded(Image.new("1", (4, 4), 1)), (255, 255, 255)),
-        (encoded(Image.new("RGBA", (4, 4), (10, 20, 30, 0))), (255, 255, 255)),
-        (encoded(Image.new("RGBA", (4, 4), (10, 20, 30, 255))), (10, 20, 30)),
-        (encoded(Image.new("LA", (4, 4), (10, 0))), (255, 255, 255)),
-        (palette(None), (255, 0, 0)),
-        (palette(1), (255, 255, 255)),
-        (palette(bytes([255, 0])), (255, 255, 255)),
-        (encoded(Image.new("RGB", (4, 4), (9, 9, 9)), transparency=(9, 9, 9)), (255, 255, 255)),
-        (encoded(Image.fromarray(np.full((4, 4), 200 << 8, np.uint16))), (200, 200, 200)),
-    ],
-    ids=[
-        "grey",
-        "bilevel",
-        "clear",
-        "opaque",
-        "grey-alpha",
-        "palette",
-        "index",
-        "bytes",
-        "key",
-        "16-bit",
-    ],
-)
-def test_every_mode_becomes_rgb_over_white(data: bytes, expected: tuple[int, ...]) -> None:
+WHITE = (255, 255, 255)
+MODES = {
+    "grey": (encoded(Image.new("L", (4, 4), 100)), (100, 100, 100)),
+    "bilevel": (encoded(Image.new("1", (4, 4), 1)), WHITE),
+    "clear": (encoded(Image.new("RGBA", (4, 4), (10, 20, 30, 0))), WHITE),
+    "opaque": (encoded(Image.new("RGBA", (4, 4), (10, 20, 30, 255))), (10, 20, 30)),
+    "grey-alpha": (encoded(Image.new("LA", (4, 4), (10, 0))), WHITE),
+    "palette": (palette(None), (255, 0, 0)),
+    "index": (palette(1), WHITE),
+    "bytes": (palette(bytes([255, 0])), WHITE),
+    "key": (encoded(Image.new("RGB", (4, 4), (9, 9, 9)), transparency=(9, 9, 9)), WHITE),
+    "16-bit": (encoded(Image.fromarray(np.full((4, 4), 200 << 8, np.uint16))), (200, 200, 200)),
+}
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_every_mode_becomes_rgb_over_white(mode: str) -> None:
     """Grey, palette, 16-bit and transparent pictures open as RGB, transparency over white."""
+    data, expected = MODES[mode]
     assert first_pixel(data) == expected
 
 
@@ -77,13 +67,9 @@ def test_class_names_lose_underscores_and_keep_accents() -> None:
 
 
 def test_long_lists_are_cut_and_counted() -> None:
-    """Five items are shown, the rest is a number."""
+    """Five items are shown, the rest is a number; unprintable characters are escaped."""
     assert some(range(5)) == "0, 1, 2, 3, 4"
     assert some(range(12)) == "0, 1, 2, 3, 4 and 7 more"
-
-
-def test_a_name_with_a_line_break_stays_on_its_line() -> None:
-    """Unprintable characters are escaped, accents are not."""
     assert some(["café", "a\nb"]) == "café, 'a\\nb'"
 
 

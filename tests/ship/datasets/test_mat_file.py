@@ -50,12 +50,14 @@ def write(path: Path, *variables: bytes, order: str = "<", version: int = 0x0100
 @pytest.mark.parametrize("dtype", ["f8", "f4", "i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8"])
 def test_numbers_are_as_scipy_reads_them(path: Path, dtype: str, compressed: bool) -> None:
     """Every type of number, in a matrix that is not square, by columns."""
-    values = np.arange(6).reshape(2, 3).astype(dtype)
-    savemat(path, {"other": np.ones(9), "x": values}, do_compression=compressed)
+    savemat(
+        path,
+        {"other": np.ones(9), "x": np.arange(6).reshape(2, 3).astype(dtype)},
+        do_compression=compressed,
+    )
     found = read_mat(path, ["x"])
     assert list(found) == ["x"]
     assert np.array_equal(found["x"], loadmat(path)["x"])
-    assert np.array_equal(found["x"], values)
 
 
 @pytest.mark.parametrize("compressed", [False, True])

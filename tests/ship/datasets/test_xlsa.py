@@ -9,7 +9,7 @@ from ship.datasets import load_dataset
 from ship.datasets.content import content_fingerprint, picture_hashes
 from ship.datasets.xlsa import xlsa_class_name
 from tests.ship.datasets.conftest import save_picture
-from tests.ship.datasets.trees import LAYOUTS, XLSA, Mats, mats
+from tests.ship.datasets.trees import LAYOUTS, XLSA, mats
 
 FOLDER = "xlsa17/data/AWA2"
 IMAGES = "Animals_with_Attributes2/JPEGImages"
@@ -21,11 +21,6 @@ def root(tmp_path: Path) -> Path:
     """A data root with a sound awa2."""
     LAYOUTS["awa2"](tmp_path)
     return tmp_path
-
-
-def sound() -> Mats:
-    """What the files of that root hold."""
-    return mats(NAMES, FOLDERS, PREFIX)
 
 
 @pytest.mark.parametrize(
@@ -57,18 +52,19 @@ def test_seen_classes_come_first(
 
 def test_val_is_a_tenth_of_each_class(root: Path) -> None:
     """30 pictures give 3, 4 give one, a single one none; other classes do not matter."""
-    found = sound()
+    found = mats(NAMES, FOLDERS, PREFIX)
     found.image_files += [f"{PREFIX}zebra/more{i}.jpg" for i in range(26)]
     found.labels += [1] * 26
     found.trainval_loc += list(range(13, 39))
-    last = found.trainval_loc
     for i in range(26):
         save_picture(root / IMAGES / f"zebra/more{i}.jpg", i)
     found.save(root / FOLDER)
     before = load_dataset("awa2", root)
     zebra = before.class_names.index("zebra")
     assert np.bincount(before.splits["val"].labels).tolist() == [1, 3]
-    found.trainval_loc = [i for i in last if i not in (9, 10, 11)]  # one grizzly bear left
+    found.trainval_loc = [
+        i for i in found.trainval_loc if i not in (9, 10, 11)
+    ]  # one grizzly bear left
     found.save(root / FOLDER)
     after = load_dataset("awa2", root)
     assert np.bincount(after.splits["val"].labels, minlength=2).tolist() == [0, 3]
@@ -83,7 +79,7 @@ def test_the_split_version_tells_splits_apart(root: Path) -> None:
     """Counts and a hash that another split changes, and another order of the lists does not."""
     before = load_dataset("awa2", root)
     assert before.split_version.startswith("trainval 8, test_seen 2, test_unseen 2, sha256 ")
-    found = sound()
+    found = mats(NAMES, FOLDERS, PREFIX)
     found.trainval_loc = found.trainval_loc[::-1]
     found.save(root / FOLDER)
     again = load_dataset("awa2", root)
@@ -104,10 +100,16 @@ def test_the_split_of_seen_classes_is_in_the_fingerprint(root: Path) -> None:
     assert len({content_fingerprint(*parts, n) for n in (None, 1, 2)}) == 3
 
 
-def test_class_names_become_words() -> None:
+@pytest.mark.parametrize(
+    ("written", "words"),
+    [
+        ("grizzly+bear", "grizzly bear"),
+        ("001.Black_footed_Albatross", "Black footed Albatross"),
+        ("a/abbey", "abbey"),
+        ("b/bazaar/indoor", "bazaar indoor"),
+        ("7_up 2.0", "7 up 2.0"),
+    ],
+)
+def test_class_names_become_words(written: str, words: str) -> None:
     """Plus signs, underscores, numbers in front and SUN's letters go; other digits stay."""
-    assert xlsa_class_name("grizzly+bear") == "grizzly bear"
-    assert xlsa_class_name("001.Black_footed_Albatross") == "Black footed Albatross"
-    assert xlsa_class_name("a/abbey") == "abbey"
-    assert xlsa_class_name("b/bazaar/indoor") == "bazaar indoor"
-    assert xlsa_class_name("7_up 2.0") == "7 up 2.0"
+    assert xlsa_class_name(written) == words

@@ -99,10 +99,8 @@ class Mats:
         folder.mkdir(parents=True, exist_ok=True)
         pictures = {"image_files": cells(self.image_files), "labels": column(self.labels)}
         savemat(folder / "res101.mat", {"features": np.zeros((4, 2)), **pictures})
-        splits = {
-            name: column(getattr(self, name))
-            for name in ("trainval_loc", "test_seen_loc", "test_unseen_loc")
-        }
+        locs = ("trainval_loc", "test_seen_loc", "test_unseen_loc")
+        splits = {name: column(getattr(self, name)) for name in locs}
         if self.names is not None:
             splits["allclasses_names"] = cells(self.names)
         splits["att"] = np.zeros((4, 2))
@@ -181,9 +179,7 @@ LAYOUTS: dict[str, Callable[[Path], None]] = {
     "image_folder:pets": folder_tree,
     "fgvc_aircraft": aircraft_tree,
     "imagenet": imagenet_tree,
-    "imagenetv2": target_tree(
-        "imagenetv2", "imagenetv2-matched-frequency-format-val", ["0", "1", "2"]
-    ),
+    "imagenetv2": target_tree("imagenetv2", "imagenetv2-matched-frequency-format-val", "012"),
     "imagenet_sketch": target_tree("imagenet-sketch", "images", list(WNIDS)),
     "imagenet_a": target_tree("imagenet-adversarial", "imagenet-a", list(WNIDS)[1:]),
     "imagenet_r": target_tree("imagenet-rendition", "imagenet-r", list(WNIDS)[:2]),
