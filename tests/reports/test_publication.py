@@ -5,7 +5,8 @@ import pytest
 from reports.publication import make_publication
 from reports.report import Report, make_report
 from reports.tables import Value, headline
-from tests.reports.builder import prompt_len
+from tests.reports.analysis.planted import METRIC, levelled
+from tests.reports.builder import StoreBuilder, prompt_len, scores
 from tests.reports.studies import cross_dataset, few_shot, over_datasets
 
 H = "harmonic_mean"
@@ -71,3 +72,15 @@ def test_nothing_is_ahead_where_settings_are_of_different_datasets() -> None:
     assert few is not None
     assert few.setting == "finetuner tip_adapter"
     assert few.beside["baseline"].mean == pytest.approx(2.4)
+
+
+def test_the_headline_of_a_tie_is_the_mean_of_the_tied() -> None:
+    """Selection sees the same score, test does not: no setting is taken for its place in a list."""
+    builder = StoreBuilder(factors=levelled((2,)), seeds=range(3))
+    for level, value in enumerate((60.0, 64.0)):
+        results = {s: {**scores(50.0), METRIC: value + s} for s in range(3)}
+        builder.trial({"f0": level}, results, selected=scores(50.0))
+    found = headline(builder.study(), METRIC)
+    assert found is not None and found.setting == "2 tied settings: f0 0; f0 1"
+    assert found.estimate.mean == pytest.approx(63.0)
+    assert found.beside["baseline"].mean == pytest.approx(2.0)

@@ -12,9 +12,9 @@ from reports.report import make_report
 from tests.reports.analysis.planted import drawn, grid
 from tests.reports.analysis.test_curves import with_curves
 from tests.reports.builder import StoreBuilder, prompt_len
+from tests.reports.cases import quality_followed
 from tests.reports.charts.test_factor import values
 from tests.reports.studies import collapsing, cross_dataset, few_shot, over_datasets
-from tests.reports.tables.test_quality import planted as follows
 
 
 def charts_of(builder: StoreBuilder) -> tuple[Analysis, dict[str, Chart]]:
@@ -98,8 +98,8 @@ def test_dependence_has_the_data_of_a_grid_and_a_forest_of_draws() -> None:
 
 def test_a_measure_stands_against_the_metric() -> None:
     """A point for each setting with synthesized features, the means of both over seeds."""
-    study = follows(0.5).study()
-    made = values(charts_of(follows(0.5))[1]["quality-synthetic_to_real"], "settings")
+    study = quality_followed().study()
+    made = values(charts_of(quality_followed())[1]["quality-synthetic_to_real"], "settings")
     names = ("test/quality/synthetic_to_real", "test/harmonic_mean")
     settings = study.rows.filter(pl.col("arm") == "").group_by("setting_key")
     columns = settings.agg(pl.col(names).mean()).select(names).rows()

@@ -1,6 +1,5 @@
 """Flags over datasets, and where a collapse of diversity says nothing."""
 
-import json
 from typing import Any
 
 import pytest
@@ -8,7 +7,7 @@ import pytest
 from reports.tables.build import build_tables
 from reports.tables.model import Flagged, Row, Table
 from tests.reports.builder import StoreBuilder, scores
-from tests.reports.studies import SEEDS, one_factor, over_datasets, quality
+from tests.reports.studies import SEEDS, one_factor, quality
 
 EVERY = list(SEEDS)
 COLLAPSED = {"diversity_collapse": EVERY}
@@ -26,31 +25,6 @@ def _label(table: Table, row: Row) -> Any:
 def marked(table: Table) -> list[str]:
     """The footnotes of flags."""
     return [note for note in table.notes if note.startswith("†")]
-
-
-def raise_flag(builder: StoreBuilder, name: str, **level: str) -> None:
-    """Every seed of the settings at these levels raises a flag, in the tag alone."""
-    for run in builder.runs:
-        assignment = json.loads(run.tags["ship.assignment"])
-        if all(assignment.get(key) == value for key, value in level.items()):
-            run.tags["ship.flags"] = json.dumps({name: EVERY})
-
-
-@pytest.mark.parametrize("skip", [{}, {("vae", "dtd"): "FAIL"}, {("vae", "emoji"): "MISSING"}])
-def test_quality_over_datasets_has_the_marks_of_the_first_table(skip: Any) -> None:
-    """An average row's flags are those of its trials, counted as in the table by dataset."""
-    builder = over_datasets(skip=skip)
-    raise_flag(builder, "posterior_collapse", generator="vae", dataset="caltech101")
-    raise_flag(builder, "mean_gap", generator="wgan")
-    tables = build_tables(builder.study())
-    first, last = flags_of(tables[0]), flags_of(tables[-1])
-    assert last == {name: first[name] for name in ("vae", "wgan", "text feature")}
-    trials = 10 if skip else 15
-    assert last["vae"] == (Flagged("posterior_collapse", 5, trials),)
-    assert last["wgan"] == (Flagged("mean_gap", 15, 15),)
-    assert [n.split(" (")[0] for n in marked(tables[-1])] == [
-        n.split(" (")[0] for n in marked(tables[0])
-    ]
 
 
 @pytest.mark.parametrize("tag_alone", [False, True])

@@ -162,3 +162,12 @@ def test_seeds_that_are_none(seeds: str) -> None:
     found[0] = dataclasses.replace(found[0], tags={**found[0].tags, Tag.STUDY: config})
     with pytest.raises(ReportError, match="seeds"):
         study_from_runs("x", found)
+
+
+@pytest.mark.parametrize("effect", ["1", True, 0, -1, 1e9])
+def test_an_effect_that_is_none_is_told(effect: Any) -> None:
+    """A store is somebody else's: what is no number of points is one clear error."""
+    with pytest.raises(ReportError, match="smallest_effect is no number of points"):
+        StoreBuilder(seeds=(0,), config={"smallest_effect": effect}).trial(
+            {}, {0: scores(1)}
+        ).study()

@@ -1,16 +1,32 @@
-"""Each format against a committed page; SHIP_WRITE_GOLDEN=1 writes the pages anew, to be read."""
+"""Tables in each format, and whole reports, against committed pages.
+
+SHIP_WRITE_GOLDEN=1 writes the pages anew, to be read.
+"""
 
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from reports.render.files import text_of
 from reports.render.latex import latex
 from reports.render.plain import markdown
 from reports.render.terminal import terminal_text
+from reports.report import make_report
 from reports.tables.model import Table
+from tests.reports import accidents, cases
+from tests.reports.analysis.planted import drawn, grid
+from tests.reports.builder import StoreBuilder, prompt_len, scores
 from tests.reports.pages import collapsed, eventful, torn
+from tests.reports.studies import (
+    collapsing,
+    cross_dataset,
+    few_shot,
+    leveled,
+    over_datasets,
+)
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -23,13 +39,90 @@ _FORMS: dict[str, Callable[[list[Table]], str]] = {
 }
 
 
+def check(name: str, text: str) -> None:
+    """The page is, to the character, the one that was looked at and committed."""
+    path = GOLDEN / name
+    if os.environ.get("SHIP_WRITE_GOLDEN"):
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    assert text == path.read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize("form", _FORMS)
 @pytest.mark.parametrize("name", ["eventful", "torn", "collapsed"])
 def test_golden_page(name: str, form: str) -> None:
-    """A page is, to the character, the one that was looked at and committed."""
+    """Every kind of accident, cells without results, and flags, in every format and width."""
     made = {"eventful": eventful, "torn": torn, "collapsed": collapsed}[name]()
-    text, path = _FORMS[form](made), GOLDEN / f"{name}{form}"
-    if os.environ.get("SHIP_WRITE_GOLDEN"):
-        GOLDEN.mkdir(exist_ok=True)
-        path.write_text(text, encoding="utf-8")
-    assert text == path.read_text(encoding="utf-8")
+    check(f"{name}{form}", _FORMS[form](made))
+
+
+# name -> a study, and what make_report is asked for
+REPORTS: dict[str, tuple[Callable[[], StoreBuilder], dict[str, Any]]] = {
+    "packaged": (prompt_len, {}),
+    "packaged-joint-new": (prompt_len, {"metric": "joint_new"}),
+    "packaged-one-seed": (lambda: prompt_len(seeds=(0,)), {}),
+    "packaged-weakened": (accidents.weakened, {}),
+    "packaged-another-backbone": (lambda: prompt_len(demonstration=False), {}),
+    "baseline-failed": (lambda: accidents.state(leveled({4: 55.0, 8: 57.0}), slice(1), "FAIL"), {}),
+    "all-the-same": (lambda: leveled(dict.fromkeys((4, 8, 16), 55.0)), {}),
+    "no-spread": (lambda: leveled({4: 55.0, 8: 57.0}, seeds=3, by_seed=0), {}),
+    "no-factors": (lambda: StoreBuilder(factors=()).trial({}, {0: scores(55.0)}), {}),
+    "few-shot": (few_shot, {}),
+    "cross-dataset": (lambda: cross_dataset(("dtd", "caltech101"), (4, 16)), {}),
+    "cross-dataset-dtd-untested": (
+        lambda: accidents.without(cross_dataset(), "test/accuracy/dtd"), {"metric": "accuracy/dtd"},
+    ),
+    "cross-dataset-other-targets": (cases.other_targets, {}),
+    "generalized-cosine": (collapsing, {"metric": "quality/cosine_to_mean"}),
+    "generalized-not-calibrated": (accidents.not_calibrated, {}),
+    "generalized-on-test": (lambda: accidents.selecting(collapsing(), ["test"]), {}),
+    "single-unseen": (lambda: collapsing("single_unseen"), {}),
+    "grid": (cases.grid_of_two, {}),
+    "grid-one-failed": (lambda: accidents.state(cases.grid_of_two(), slice(3, 4), "FAIL"), {}),
+    "grid-effects-depend": (cases.depending, {}),
+    "grid-of-three": (lambda: grid((2, 3, 2), lambda s: 2.0 * s["f1"] + s["f0"]), {}),
+    "grid-with-a-gap": (accidents.with_gap, {}),
+    "conditional-factor": (cases.conditional, {}),
+    "sampled": (cases.sampled, {}),
+    "sampled-few-finished": (accidents.few_finished, {}),
+    "sampled-all-the-same": (lambda: accidents.all_alike(drawn(2, 8, lambda s: 0.0)), {}),
+    "path": (cases.with_path, {}),
+    "path-over-datasets": (accidents.path_over_datasets, {}),
+    "seeds-until-decided": (cases.stopped, {}),
+    "seeds-until-decided-base": (cases.stopped, {"metric": "base"}),
+    "seeds-until-decided-narrowly": (cases.narrowly_different, {}),
+    "seeds-until-decided-some-open": (cases.undecided, {}),
+    "searched-at-inference": (cases.searched, {}),
+    "not-searched": (accidents.not_searched, {}),
+    "few-val": (lambda: cases.searched(selection="few_val"), {}),
+    "authors-rule": (lambda: cases.searched(selection="reference"), {}),
+    "nothing-selected": (accidents.unselected, {}),
+    "rules-compared": (accidents.rules_compared, {}),
+    "published": (cases.published, {"published": True}),
+    "open-world": (cases.measured_open_world, {"metric": "openworld_auc"}),
+    "quality-followed": (cases.quality_followed, {}),
+    "datasets-alone": (cases.datasets_alone, {}),
+    "datasets-times-two": (cases.datasets_times_two, {}),
+    "many-flagged": (accidents.many_flagged, {}),
+    "datasets": (over_datasets, {}),
+    "baseline-alone": (accidents.baseline_alone, {}),
+    "one-equivalent": (lambda: cases.shifted({0.1: 0.0}), {}),
+    "all-equivalent": (lambda: cases.shifted({0.1: 0.0, 10: 0.1}), {}),
+    "one-decided": (lambda: cases.shifted({0.1: 0.0, 10: -8.0}), {}),
+    "one-open": (lambda: cases.shifted({0.1: 0.0, 10: -1.6}), {}),
+    "smaller-effect": (lambda: cases.shifted({10: -1.6}, config={"smallest_effect": 0.5}), {}),
+    "tied": (lambda: cases.grid_of(lambda kl, n_ctx, s: 50.0 + s), {}),
+    "cancelling": (accidents.cancelling, {}),
+    "collapsed": (lambda: cases.grid_of(cases.of_n_ctx, lambda kl: True), {}),
+    "collapsed-elsewhere": (
+        lambda: cases.grid_of(cases.of_n_ctx, lambda kl: True, "finetuner.alpha"), {},
+    ),
+    "collapsed-in-part": (lambda: cases.grid_of(cases.of_n_ctx, lambda kl: kl > 0), {}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", REPORTS)
+def test_golden_report(name: str) -> None:
+    """Answer, tables and notes of a study of each kind."""
+    builder, asked = REPORTS[name]
+    check(f"reports/{name}.md", text_of("markdown", make_report(builder().study(), **asked)))

@@ -14,23 +14,7 @@ from tests.reports.studies import (
     one_softmax,
     over_datasets,
 )
-from tests.reports.tables.cells import NAMES, by_name, cells_of, two_by_two
-
-
-def test_the_dataset_as_the_only_factor() -> None:
-    """One row with the average, then a row a dataset, and no difference between datasets."""
-    builder = StoreBuilder(name="alone", factors=one_factor("dataset", NAMES, "emoji"))
-    for place, name in enumerate(NAMES):
-        builder.trial({"dataset": name}, {s: scores(50.0 + 5 * place + s) for s in SEEDS})
-    builder.trial({}, {s: scores(44.0) for s in SEEDS}, arm="zero_shot")
-    tables = by_name(builder)
-    assert list(tables) == ["datasets", "datasets-long", "dataset", "selected"]
-    main = cells_of(tables["datasets"], "coop + vae")
-    assert main.cells["average/new"].estimate.mean == pytest.approx(57.0)
-    assert "difference" not in main.cells and not main.baseline
-    levels = tables["dataset"]
-    assert [row.cells["level"].text for row in levels.rows] == [*NAMES, "zero-shot"]
-    assert not any(column.heading.startswith("Δ") for column in levels.columns)
+from tests.reports.tables.cells import by_name, cells_of, two_by_two
 
 
 def test_main_effects_of_two_other_factors_are_of_averages() -> None:

@@ -8,7 +8,7 @@ import pytest
 from reports.render import csv_text, latex, markdown, report_files, text_of
 from reports.report import make_report
 from reports.tables import Table, published_table
-from reports.tables.model import Quantity, Text, Value
+from reports.tables.model import Quantity, Text
 from reports.tables.papers import AVERAGE_OF_ALL, DATASETS, FIGURES
 from tests.reports.builder import StoreBuilder, scores
 
@@ -36,20 +36,6 @@ def rows(table: Table) -> list[tuple[str, str]]:
     return [(a.text, b.text) for a, b in named if isinstance(a, Text) and isinstance(b, Text)]
 
 
-def test_a_method_stands_beside_its_papers_figures() -> None:
-    """CoOp with SHIP on one dataset: the difference is over the seeds here."""
-    table = published_table(builder([], [{}]).study())
-    assert rows(table) == [("coop + vae", "caltech101")]
-    cells, figure = table.rows[0].cells, FIGURES["coop", "vae"]["caltech101"]
-    published, gain = cells["published_new"], cells["difference_new"]
-    assert isinstance(published, Quantity) and published.number == figure.new == 95.20
-    assert isinstance(gain, Value) and gain.estimate.mean == pytest.approx(95.0 - 95.20)
-    assert gain.signed and gain.estimate.n == 3
-    h = cells["published_harmonic_mean"]
-    assert isinstance(h, Quantity) and h.number == pytest.approx(96.36, abs=0.005)
-    assert cells["source"] == Text("SHIP, arXiv:2307.07397; as reported, unverified")
-
-
 @pytest.mark.parametrize(
     ("constants", "says"),
     [
@@ -75,18 +61,6 @@ def test_what_cannot_be_compared_is_said(constants: dict[str, str], says: str) -
     (page,) = (c for name, c in report_files(report).items() if name.endswith(".html"))
     assert b"nothing here can be compared" in page
     assert report.stamp != make_report(study).stamp
-
-
-def test_arms_are_methods_too() -> None:
-    """Zero-shot is CLIP, and the fine-tuner alone is CoOp."""
-    made = builder([], [{}])
-    for arm in ("zero_shot", "no_synthetic", "text_feature"):
-        made.trial({}, {s: scores(90.0, 90.0) for s in SEEDS}, arm=arm)
-    assert rows(published_table(made.study())) == [
-        ("coop + vae", "caltech101"),
-        ("zero_shot", "caltech101"),
-        ("coop", "caltech101"),
-    ]
 
 
 def test_averages_are_over_all_datasets_or_none() -> None:

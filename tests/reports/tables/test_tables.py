@@ -4,13 +4,9 @@ import numpy as np
 import pytest
 from scipy import stats as reference
 
-from reports.stats import Estimate, holm, minimum_detectable
+from reports.stats import holm, minimum_detectable
 from reports.tables.build import build_tables
-from reports.tables.model import (
-    PValue,
-)
 from tests.reports.builder import prompt_len
-from tests.reports.studies import leveled
 from tests.reports.tables.cells import cells_of
 
 N_CTX = "generator.n_ctx"
@@ -49,58 +45,6 @@ def test_faults_do_not_move_the_finished_numbers() -> None:
     for state in ("FAIL", "INTERRUPTED", "RUNNING"):
         bumpy.trial({N_CTX: 8}, {s: {} for s in range(5)}, state=state)
     assert build_tables(clean.study()) == build_tables(bumpy.study())
-
-
-def test_one_seed_has_means_alone() -> None:
-    """With n = 1 there is a difference, and neither interval nor p nor detectable effect."""
-    table, *_ = build_tables(leveled({4: 55.0, 8: 57.0}, seeds=1).study())
-    assert any(note.endswith("; 1 seed") for note in table.notes)
-    cells = cells_of(table, "8").cells
-    assert cells["new"].estimate == Estimate(57.0, None, None, 1)
-    assert "p" not in cells and "detectable" not in cells
-
-
-def test_differences_that_do_not_vary_are_footnoted() -> None:
-    """Two settings that the seeds do not move get the sign test, and the table says so."""
-    table, *_ = build_tables(leveled({4: 55.0, 8: 57.0}, seeds=3, by_seed=0).study())
-    assert cells_of(table, "8").cells["p"] == PValue(0.25)
-    assert any("exact sign test" in note for note in table.notes)
-
-
-def test_mixed_selection_names_the_leaking_rows() -> None:
-    """Where the selection rule is itself the factor, the footnote names the level."""
-    builder = leveled({"pseudo_new": 55.0, "test": 55.0}, "selection")
-    builder.runs[-1].tags["ship.selection"] = "test"
-    table, *_ = build_tables(builder.study())
-    assert table.title.endswith("(selected on test)")
-    assert "selected on test: test; not comparable with the others" in table.notes
-
-
-def test_a_factor_without_any_effect_is_called_so() -> None:
-    """Equal results on every seed are more likely a study that did not train than a finding."""
-    builder = leveled(dict.fromkeys((4, 8, 16), 55.0))
-    for told in (True, False):
-        notes = build_tables(builder.study())[0].notes
-        assert any(note.startswith("every Δ is 0 on every seed") for note in notes) == told
-        builder.runs[-1].metrics["seed_0/test/harmonic_mean"] += 0.1
-
-
-@pytest.mark.parametrize("demonstration", [True, False])
-def test_demonstration_backbone_is_footnoted(demonstration: bool) -> None:
-    """Numbers of the pocket backbone say that they are no CLIP's."""
-    table, *_ = build_tables(prompt_len(demonstration=demonstration).study())
-    note = "demonstration backbone: figures say nothing about CLIP"
-    assert (note in table.notes) == demonstration
-
-
-def test_the_metric_decides_differences() -> None:
-    """Another metric than H brings its own column and heading."""
-    table, *_ = build_tables(prompt_len().study(), "joint_new")
-    headings = [column.heading for column in table.columns]
-    assert "joint New" in headings and "Δjoint New" in headings
-    cells = cells_of(table, "8").cells
-    shift = cells["joint_new"].estimate.mean - cells_of(table, "4").cells["joint_new"].estimate.mean
-    assert cells["difference"].estimate.mean == pytest.approx(shift)
 
 
 def test_a_metric_that_rows_lack_is_a_dash() -> None:
