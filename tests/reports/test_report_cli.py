@@ -1,11 +1,8 @@
 """ship-report as a user meets it: pages, files, exit codes, one line for each mistake."""
 
 import contextlib
-import os
 import shutil
 import sqlite3
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -209,18 +206,3 @@ def test_empty_study_exits_3(store_uri: str, here: Path) -> None:
     assert list(here.iterdir()) == []
     with pytest.raises(EmptyStudyError):
         render("prompt_len", uri, here / "out")
-
-
-def test_a_whole_report_needs_no_torch(store_uri: str, here: Path) -> None:
-    """Reading, tables, figures and pages load neither the method nor the harness."""
-    code = (
-        "import sys\nfrom reports.cli import render\nrender('prompt_len', sys.argv[1])\n"
-        "heavy = {'torch', 'ray', 'ship', 'harness', 'optuna', 'altair', 'pandas'}\n"
-        "sys.exit(f'loaded {heavy & set(sys.modules)}' if heavy & set(sys.modules) else 0)"
-    )
-    command = [sys.executable, "-c", code, prompt_len().write(store_uri)]
-    done = subprocess.run(
-        command, capture_output=True, text=True, check=False, env={**os.environ, "COLUMNS": "80"}
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stderr == ""

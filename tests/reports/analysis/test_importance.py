@@ -7,7 +7,6 @@ from reports.analysis.importance import Importance, importance
 from tests.reports.analysis.planted import (
     METRIC,
     available,
-    drawn,
     grid,
     levelled,
     nothing,
@@ -121,29 +120,6 @@ def test_confounded_factors_are_said_to_be() -> None:
         planted(levelled((3, 3)), assignments, lambda s: s["f0"], 5, np.random.default_rng(0))
     )
     assert all((e.freedom, e.share, e.p) == (0, None, None) for e in made.factors)
-
-
-@pytest.mark.parametrize("shape", ["line", "peak", "step"])
-def test_sampled_study_names_the_range_with_the_effect(shape: str) -> None:
-    """A range whose effect is straight, in the middle, or a step stands first, and others at ~0."""
-    shapes = {
-        "line": lambda x: 2 * x,
-        "peak": lambda x: 2 - 8 * (x - 0.5) ** 2,
-        "step": lambda x: 2.0 * (x > 0.7),
-    }
-    made = found(drawn(4, 60, lambda s: shapes[shape](s["x2"])))
-    assert made.sampled and not made.pairs
-    first, *others = made.factors
-    assert first.factors == ("x2",) and first.holm is not None and first.holm <= 0.004
-    assert first.share is not None and first.share.mean > 50
-    assert all(e.share is not None and e.share.mean < 10 for e in others)
-
-
-def test_one_seed_has_no_interval() -> None:
-    """A sampled study of one seed has shares and p-values, and no interval over seeds."""
-    made = found(drawn(3, 40, lambda s: 4 * s["x0"], seeds=1))
-    assert made.factors[0].share is not None and made.noise is None
-    assert made.factors[0].share.low is None and made.factors[0].p is not None
 
 
 def test_levels_with_classes_of_their_own_are_not_compared() -> None:

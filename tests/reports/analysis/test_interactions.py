@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from reports.analysis.importance import importance
 from reports.analysis.interactions import Interaction, interactions
 from reports.stats import percent_interval
 from tests.reports.analysis.planted import METRIC, available, grid, nothing
@@ -15,14 +14,6 @@ def found(builder: StoreBuilder) -> tuple[Interaction, ...]:
     made = available(interactions(builder.study(), METRIC))
     assert isinstance(made, tuple)
     return made
-
-
-def test_the_planted_pair_stands_first() -> None:
-    """Two levels that only help together are the first pair, with a small corrected p."""
-    first, *others = found(grid((3, 2, 2), lambda s: 3.0 * (s["f0"] == 2 and s["f2"] == 1)))
-    assert first.factors == ("f0", "f2") and first.holm is not None and first.holm < 0.01
-    assert (first.freedom, first.error_freedom) == (2, 8)
-    assert [pair.p for pair in others] == sorted(pair.p for pair in others if pair.p is not None)
 
 
 def test_additive_effects_are_no_interaction() -> None:
@@ -48,12 +39,3 @@ def test_cells_are_means_with_intervals_over_seeds() -> None:
     assert row["mean"] == pytest.approx(estimate.mean)
     assert row["low"] == pytest.approx(estimate.low)
     assert (row["n"], row["settings"]) == (5, 3)
-
-
-def test_same_p_as_the_importance_of_the_pair() -> None:
-    """The table of importance and the one of interactions do not contradict each other."""
-    study = grid((3, 3, 2), lambda s: s["f0"] * s["f1"]).study()
-    of_pairs = {
-        effect.factors: effect.holm for effect in available(importance(study, METRIC)).pairs
-    }
-    assert of_pairs == {p.factors: p.holm for p in available(interactions(study, METRIC))}

@@ -28,24 +28,6 @@ def drawn(effect: Array, seeds: int, rng: np.random.Generator) -> Array:
     )
 
 
-def test_a_share_is_the_ratio_of_two_unbiased_squares() -> None:
-    """Over many studies the products between seeds have the mean of the true squares."""
-    rng = np.random.default_rng(0)
-    factors = two_factors(3, 2)
-    model = grid_model(factors)
-    effect = np.repeat([0.0, 1.0, 2.0], 2)
-    first, second, pair = model.terms
-    found = {term: [] for term in model.terms}
-    for _ in range(2_000):
-        values = drawn(effect, 4, rng)
-        for term in model.terms:
-            own = grams(values, model, term).own
-            found[term].append((own.sum() - np.trace(own)) / (4 * 3))
-    assert np.mean(found[first]) == pytest.approx(4.0, rel=0.03)  # 2 settings x (1 + 0 + 1)
-    assert np.mean(found[second]) == pytest.approx(0, abs=0.02)
-    assert np.mean(found[pair]) == pytest.approx(0, abs=0.02)
-
-
 def test_intervals_hold_the_true_share() -> None:
     """Of 600 studies of five seeds 93% to 99% have the true share in their interval."""
     rng = np.random.default_rng(1)

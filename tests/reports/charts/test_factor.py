@@ -10,7 +10,7 @@ from reports.report import make_report
 from reports.tables.build import build_tables
 from tests.reports.analysis.planted import grid
 from tests.reports.builder import StoreBuilder, prompt_len, scores
-from tests.reports.studies import collapsing, leveled
+from tests.reports.studies import collapsing, leveled, over_datasets
 
 N_CTX = "generator.n_ctx"
 
@@ -174,3 +174,14 @@ def test_a_measure_in_a_unit_of_its_own_has_its_own_axis() -> None:
     low, high = y["scale"]["domain"]
     assert "%" not in y["title"] and 0.6 < low < high < 0.95
     assert " 0.8" in chart.caption
+
+
+def test_the_figure_of_another_factor_is_of_averages() -> None:
+    """Markers are the table's averages; the title says what they are."""
+    study = over_datasets().study()
+    _, chart = factor_charts(study, "harmonic_mean")
+    (means,) = [one for one in chart.spec["layer"] if one.get("name") == "means"]
+    table = build_tables(study)[0]
+    expected = [row.cells["average/harmonic_mean"].estimate.mean for row in table.rows[:3]]
+    assert [one["y"] for one in means["data"]["values"]] == pytest.approx(expected)
+    assert "average over 3 datasets" in chart.spec["title"][0]

@@ -1,6 +1,5 @@
 """Settings that --path ran: where they stand in a report, and where they must not."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -11,19 +10,15 @@ from reports.analysis import Analysis, Importance
 from reports.analysis.curves import budget_correlation
 from reports.charts.factor import factor_charts
 from reports.export import _attributes
-from reports.read import Study
 from reports.render.latex import latex
-from reports.render.plain import csv_text, markdown, row_cells
+from reports.render.plain import csv_text, row_cells
 from reports.report import Report, make_report
 from reports.stamp import stamp_of
 from reports.tables import Table, Text, setting_groups
 from reports.tables.families import families
-from reports.tables.pooling import averaged, dataset_factor, one_dataset
 from tests.reports.analysis.planted import METRIC, drawn, grid
 from tests.reports.builder import StoreBuilder, scores
-from tests.reports.studies import over_datasets
-
-BEST = {"x0": 0.5, "x1": 0.9}
+from tests.reports.cases import with_path
 
 
 def made(builder: StoreBuilder) -> Report:
@@ -43,43 +38,22 @@ def marked(table: Table) -> list[str]:
 
 
 def sampled() -> StoreBuilder:
-    """Twelve drawn settings, in which x0 tells; no baseline."""
+    """The same settings without those that --path ran."""
     return drawn(2, 12, lambda s: 4 * s["x0"])
 
 
-def with_path(builder: StoreBuilder) -> StoreBuilder:
-    """The same with the baseline and with what --path then found to be the best by far."""
-    for assignment, value in (({"x0": 0.5, "x1": 0.5}, 60.0), (BEST, 90.0)):
-        results = {s: {**scores(value), METRIC: value + s / 10} for s in builder.seeds}
-        builder.trial(assignment, results, added=True)
-    return builder
-
-
-def test_tables_of_settings_have_them_marked() -> None:
-    """Two of fourteen, with a note; the baseline is one of them, so that there are differences."""
-    found = table_of(made(with_path(sampled())), "settings")
-    assert len(found.rows) == 14 and marked(found) == ["0.5 ‡", "0.5 ‡"]
-    assert [row.added for row in found.rows if row.baseline] == [True]
-    assert sum(note.startswith("‡ run by --path") for note in found.notes) == 1
-    assert "$^\\ddagger$" in latex([found]) and "0.5 ‡" in markdown([found])
+def test_latex_and_csv_have_them_marked() -> None:
+    """As pages have; the CSV in a column of its own."""
+    found = table_of(made(with_path()), "settings")
+    assert "$^\\ddagger$" in latex([found])
     header, first, *_ = csv_text(found).splitlines()
     assert header.endswith(",flags,added") and first.endswith(",true")
-
-
-def test_selection_may_prefer_one_and_it_is_said() -> None:
-    """In the answer, and in the line that names what selection would take."""
-    report = made(with_path(sampled()))
-    (best,) = [f for f in report.answer.findings if f.subject == "best setting by selection"]
-    assert best.text.startswith("x0 0.5, x1 0.9, which --path ran: H 90.1")
-    notes = table_of(report, "settings").notes
-    assert any("would take x0 0.5, x1 0.9, which --path ran: sel. H" in note for note in notes)
-    assert "--path" not in "".join(f.text for f in made(sampled()).answer.findings)
 
 
 @pytest.mark.parametrize("name", ["ranks", "importance"])
 def test_what_is_about_a_samplers_draws_is_without_them(name: str) -> None:
     """To the last digit what it is without them, and a note says how many there are."""
-    alone, beside = table_of(made(sampled()), name), table_of(made(with_path(sampled())), name)
+    alone, beside = table_of(made(sampled()), name), table_of(made(with_path()), name)
     assert csv_text(alone) == csv_text(beside)
     without = "without 2 settings that --path ran: chosen by results, neither levels nor draws"
     assert without in beside.notes and without not in alone.notes
@@ -89,8 +63,7 @@ def test_what_is_about_a_samplers_draws_is_without_them(name: str) -> None:
 def test_figures_of_factors_are_without_them_too() -> None:
     """A dot a setting: those of the sampler."""
     alone, beside = (
-        list(factor_charts(builder.study(), METRIC))
-        for builder in (sampled(), with_path(sampled()))
+        list(factor_charts(builder.study(), METRIC)) for builder in (sampled(), with_path())
     )
     assert [chart.spec["layer"] for chart in alone] == [chart.spec["layer"] for chart in beside]
     assert all("Without the settings that --path ran (2)" in chart.caption for chart in beside)
@@ -121,27 +94,9 @@ def test_main_effects_are_those_of_the_grid() -> None:
     assert max(abs(d) for d in pairs[0].values()) < 5  # the far one would make it 15
 
 
-def test_an_added_setting_on_datasets_marks_its_method() -> None:
-    """In the table over datasets, in their averages and in each dataset's own part."""
-    builder = over_datasets(("emoji", "dtd"), ("none", "vae"))
-    for run in builder.runs:
-        if '"vae"' in run.tags["ship.assignment"]:
-            run.tags["ship.added"] = "path"
-    for entry in builder.wanted or ():
-        if entry["assignment"].get("generator") == "vae":
-            entry["added"] = "path"
-    assert marked(table_of(made(builder), "datasets")) == ["vae ‡"]
-    study = builder.study()
-    over = dataset_factor(study)
-    assert over is not None
-    for part in (averaged(study, over), one_dataset(study, over, "dtd")):
-        assert part is not None
-        assert [s.assignment["generator"] for s in part.settings if s.added] == ["vae"]
-
-
 def test_whether_early_values_tell_the_end_is_asked_of_the_samplers_settings() -> None:
     """Settings that a path added were not drawn."""
-    study = with_path(sampled()).study()
+    study = with_path().study()
     runs = [str(run) for run in study.rows["run_id"].unique(maintain_order=True)]
     rng = np.random.default_rng(0)
 
@@ -157,7 +112,7 @@ def test_whether_early_values_tell_the_end_is_asked_of_the_samplers_settings() -
 
 def test_they_count_for_no_trials_of_the_sampler() -> None:
     """An unfinished study of 12 trials that has 12 and two added ones lacks none."""
-    builder = with_path(sampled())
+    builder = with_path()
     builder.ended = "INTERRUPTED"
     assert builder.study().untried == 0
     builder.trials = 14
@@ -182,14 +137,10 @@ def test_what_the_scheduler_stopped_before_is_still_a_trial_of_the_samplers() ->
     assert isinstance(found, Importance) and found.settings == 11
 
 
-def everything(study: Study) -> Iterator[Any]:
-    """What an export says of each setting beside its values."""
-    return (_attributes(study, group).get("added") for group in setting_groups(study))
-
-
 def test_exports_and_stamps_tell_them_apart() -> None:
     """A report of the same numbers with another mark is another report."""
-    study = with_path(sampled()).study()
-    assert list(everything(study)).count("path") == 2
+    study = with_path().study()
+    told = [_attributes(study, group).get("added") for group in setting_groups(study)]
+    assert told.count("path") == 2
     plain = replace(study, settings=tuple(replace(s, added=False) for s in study.settings))
     assert stamp_of(study, METRIC) != stamp_of(plain, METRIC)

@@ -28,6 +28,7 @@ def headings(table: Table) -> list[str]:
         (few_shot(), "new", "accuracy"),
         (cross_dataset(), "base", "accuracy/caltech101, accuracy/dtd, accuracy, source"),
         (collapsing(), "base", "seen, unseen, harmonic_mean, calibrated_seen, "),
+        (collapsing(), "quality/beauty", ".*ausuc.*quality/mmd"),
     ],
 )
 def test_a_metric_that_the_protocol_lacks(builder: Any, metric: str, choices: str) -> None:

@@ -2,23 +2,15 @@
 
 import csv
 import io
-from typing import Any
 
 import pytest
-from scipy import stats
 
-from reports.contract import FLAGS, ReportError
+from reports.contract import FLAGS
 from reports.render.plain import csv_text, markdown
-from reports.stats import holm
 from reports.tables.build import build_tables
-from reports.tables.model import Row, Table, Text
+from reports.tables.model import Table, Text
 from tests.reports.builder import StoreBuilder, scores
 from tests.reports.studies import KL, SEEDS, collapsing, leveled, one_factor, quality
-
-
-def quality_of(builder: Any) -> Table:
-    """The study's table of quality."""
-    return next(table for table in build_tables(builder.study()) if table.name == "quality")
 
 
 def labels(table: Table) -> list[str]:
@@ -27,14 +19,9 @@ def labels(table: Table) -> list[str]:
     return [text.text for text in texts if isinstance(text, Text)]
 
 
-def by_label(table: Table) -> dict[str, Row]:
-    """First label -> row."""
-    return dict(zip(labels(table), table.rows, strict=True))
-
-
 def test_pseudo_new_classes_and_errors_are_in_the_csv() -> None:
     """What was measured on the selection pictures has columns of its own, for programs."""
-    table = quality_of(collapsing())
+    (table,) = (t for t in build_tables(collapsing().study()) if t.name == "quality")
     row = next(csv.DictReader(io.StringIO(csv_text(table))))
     chosen = sum(quality(s)["quality/frechet"] for s in SEEDS) / 5 - 3
     assert float(row["pseudo_new_frechet_mean"]) == pytest.approx(chosen)
@@ -71,28 +58,3 @@ def test_footnotes_give_the_thresholds_of_the_method() -> None:
     assert flags.COLLAPSED_FRACTION == 0.1 and "a tenth" in FLAGS["diversity_collapse"][1]
     assert f"{flags.GAP_MARGIN} in cosine" in FLAGS["mean_gap"][1]
     assert f"above {autoencoder.ACTIVE_VARIANCE}" in FLAGS["posterior_collapse"][1]
-
-
-def test_a_measure_may_be_the_metric() -> None:
-    """Differences, p and MDE of the measure, with decimals of its own; told what it is."""
-    builder = collapsing()
-    table = build_tables(builder.study(), "quality/diversity")[0]
-    cells = by_label(table)["1"].cells
-    own = [quality(s, 0.9 * (s in (0, 2, 4)))["quality/diversity"] - 0.31 for s in SEEDS]
-    assert cells["difference"].estimate.mean == pytest.approx(sum(own) / 5)
-    assert cells["difference"].decimals == 3 == cells["quality/diversity"].decimals
-    # beside a level that differs by nothing, and an arm that differs by the same on every seed
-    family = [1.0, float(stats.ttest_1samp(own, 0).pvalue), 2.0**-4]
-    assert cells["p"].p == pytest.approx(holm(family)[1])
-    assert cells["detectable"].decimals == 3
-    (column,) = (c for c in table.columns if c.key == "difference")
-    assert column.heading == "Δdiversity"
-    assert any(note.startswith("diversity / real: cosine distance") for note in table.notes)
-
-
-def test_a_measure_that_was_not_taken_lists_those_that_were() -> None:
-    """One line with the protocol's metrics and the measures."""
-    with pytest.raises(ReportError, match=r"no test metric 'quality/beauty'.*ausuc.*quality/mmd"):
-        build_tables(collapsing().study(), "quality/beauty")
-    with pytest.raises(ReportError, match=r"no test metric 'beauty'.*ausuc.*quality/mmd"):
-        build_tables(collapsing().study(), "beauty")
