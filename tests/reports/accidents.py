@@ -5,11 +5,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from tests.reports.analysis.planted import METRIC, levelled, planted
-from tests.reports.builder import StoreBuilder, prompt_len, scores
+from tests.reports.builder import StoreBuilder, prompt_len
 from tests.reports.cases import N_CTX, grid_of, searched
 from tests.reports.studies import (
     KL,
     SEEDS,
+    crossed,
     leveled,
     one_factor,
     one_softmax,
@@ -96,14 +97,9 @@ def unselected() -> StoreBuilder:
 
 def rules_compared() -> StoreBuilder:
     """Rules of selection, one of which looks at test pictures, whose scores do not compare."""
-    rules = ["pseudo_new", "test"]
-    factors = [*one_factor("selection", rules, "pseudo_new"), *one_factor("shots", [1, 4], 1)]
-    builder = StoreBuilder(name="leak", factors=factors, seeds=range(6))
-    for shots in (1, 4):
-        for rule in rules:
-            results = {s: scores(50 + s + s * shots / 9) for s in range(6)}
-            builder.trial({"selection": rule, "shots": shots}, results)
-    return selecting(builder, rules)
+    levels = {"shots": [1, 4], "selection": ["pseudo_new", "test"]}
+    builder = crossed(levels, lambda shots, rule, s: 50 + s + s * shots / 9, 6)
+    return selecting(builder, levels["selection"])
 
 
 def many_flagged() -> StoreBuilder:

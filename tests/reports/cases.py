@@ -1,7 +1,7 @@
 """Sound studies of each kind; tests.reports.render.test_golden has their reports whole."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ from tests.reports.builder import StoreBuilder, scores
 from tests.reports.studies import (
     KL,
     SEEDS,
+    crossed,
     leveled,
     one_factor,
     quality,
@@ -26,27 +27,24 @@ OPENAI = {"backbone": "ViT-B-16-quickgelu:openai", "dataset": "caltech101"}
 def grid_of_two() -> StoreBuilder:
     """Prompt length times fine-tuner; n_ctx 16 gains 2, tip_adapter loses 3, seed s adds s."""
     factors = one_factor(N_CTX, [4, 16], 4) + one_factor("finetuner", TUNERS[::-1], "coop")
-    builder = StoreBuilder(name="two", factors=factors, seeds=(0, 1, 2))
     noise = iter(np.linspace(-0.3, 0.3, 12))
-    for n_ctx in (4, 16):
-        for finetuner in TUNERS:
-            new = 50.0 + 2 * (n_ctx == 16) - 3 * (finetuner == "tip_adapter")
-            results = {s: scores(new + s + float(next(noise)) * s) for s in range(3)}
-            builder.trial({N_CTX: n_ctx, "finetuner": finetuner}, results)
-    return builder
+
+    def new(n_ctx: int, tuner: str, s: int) -> float:
+        return 50.0 + 2 * (n_ctx == 16) - 3 * (tuner == "tip_adapter") + s + float(next(noise)) * s
+
+    levels = {N_CTX: [4, 16], "finetuner": TUNERS}
+    return crossed(levels, new, 3, name="two", factors=factors)
 
 
 def depending() -> StoreBuilder:
     """A generator that helps with few pictures and harms with many is level on average."""
-    factors = [*one_factor("generator", ["none", "vae"], "none"), *one_factor("shots", [1, 4], 1)]
-    builder = StoreBuilder(name="two", factors=factors, seeds=range(6))
     rng = np.random.default_rng(2)
-    for generator in ("none", "vae"):
-        for shots in (1, 4):
-            new = 50 + (generator == "vae") * (2 if shots == 1 else -2)
-            results = {s: scores(new + s + float(rng.normal(0, 0.2))) for s in range(6)}
-            builder.trial({"generator": generator, "shots": shots}, results)
-    return builder
+
+    def new(generator: str, shots: int, s: int) -> float:
+        gain = (generator == "vae") * (2 if shots == 1 else -2)
+        return 50 + gain + s + float(rng.normal(0, 0.2))
+
+    return crossed({"generator": ["none", "vae"], "shots": [1, 4]}, new, 6, name="two")
 
 
 def conditional() -> StoreBuilder:
@@ -149,24 +147,21 @@ def quality_followed() -> StoreBuilder:
 
 def measured_open_world() -> StoreBuilder:
     """Two levels with base against new pictures."""
-    builder = StoreBuilder()
-    for n_ctx, gain in ((4, 0.0), (8, 3.0)):
-        own = {"openworld_auc": 30.0 + gain, "auroc": 80.0}
-        results = {s: scores(50.0 + s) | {k: v + s for k, v in own.items()} for s in SEEDS}
-        builder.trial({N_CTX: n_ctx}, results)
-    return builder
+
+    def made(n_ctx: int, s: int) -> dict[str, float]:
+        return scores(50.0 + s) | {"openworld_auc": 30.0 + 3 * (n_ctx == 8) + s, "auroc": 80.0 + s}
+
+    return crossed({N_CTX: [4, 8]}, made)
 
 
 def other_targets() -> StoreBuilder:
     """The targets of cross-dataset are the factor: averages over them are other numbers."""
-    levels = [["dtd"], ["sun397"]]
-    builder = StoreBuilder(
-        name="to", factors=one_factor("targets", levels, levels[0]), protocol="cross_dataset"
-    )
-    for place, targets in enumerate(levels):
-        result = {"accuracy": 40.0 + place, "source": 70.0, f"accuracy/{targets[0]}": 40.0 + place}
-        builder.trial({"targets": targets}, {s: result for s in SEEDS}, selected=scores(50.0))
-    return builder
+
+    def made(targets: list[str], s: int) -> dict[str, float]:
+        value = 40.0 + (targets == ["sun397"])
+        return {"accuracy": value, "source": 70.0, f"accuracy/{targets[0]}": value}
+
+    return crossed({"targets": [["dtd"], ["sun397"]]}, made, name="to", protocol="cross_dataset")
 
 
 def published() -> StoreBuilder:
@@ -181,26 +176,19 @@ def published() -> StoreBuilder:
 def datasets_alone() -> StoreBuilder:
     """The dataset is the only factor."""
     names = ("emoji", "caltech101", "dtd")
-    builder = StoreBuilder(name="alone", factors=one_factor("dataset", names, "emoji"))
-    for place, name in enumerate(names):
-        builder.trial({"dataset": name}, {s: scores(50.0 + 5 * place + s) for s in SEEDS})
+    builder = crossed({"dataset": names}, lambda name, s: 50.0 + 5 * names.index(name) + s)
     return builder.trial({}, {s: scores(44.0) for s in SEEDS}, arm="zero_shot")
 
 
 def datasets_times_two() -> StoreBuilder:
     """Two more factors over two datasets: their effects are of averages, flags stay with rows."""
-    factors = [
-        *one_factor("dataset", ["a", "b"], "a"), *one_factor("generator", ["vae", "wgan"], "vae"),
-        *one_factor("shots", ["4", "16"], "4"),
-    ]  # fmt: skip
-    builder = StoreBuilder(name="three", factors=factors)
-    for place, name in enumerate(("vae", "wgan")):
-        for shots in ("4", "16"):
-            for dataset in ("a", "b"):
-                new = 50.0 + 9 * place * (shots == "16") + 7 * (dataset == "b")
-                results = {s: scores(new + s) | quality(s) for s in SEEDS}
-                assignment = {"dataset": dataset, "generator": name, "shots": shots}
-                builder.trial(assignment, results)
+
+    def made(dataset: str, name: str, shots: str, s: int) -> dict[str, float]:
+        gain = 9 * (name == "wgan") * (shots == "16") + 7 * (dataset == "b")
+        return scores(50.0 + gain + s) | quality(s)
+
+    levels = {"dataset": ["a", "b"], "generator": ["vae", "wgan"], "shots": ["4", "16"]}
+    builder = crossed(levels, made)
     builder.runs[-1].tags["ship.flags"] = '{"mean_gap": [0, 1, 2, 3, 4]}'
     return builder
 
@@ -217,18 +205,16 @@ def shifted(effects: Mapping[float, float], **fields: Any) -> StoreBuilder:
 
 
 def grid_of(
-    new: Callable[[int, int, int], float],
-    collapsed: Callable[[int], bool] = lambda kl: False,
-    key: str = KL,
+    new: Callable[[int, int, int], float], collapsed: Sequence[int] = (), key: str = KL
 ) -> StoreBuilder:
-    """KL weights 0, 1 and 2 times n_ctx 0 and 1, four seeds, whose new accuracy is given."""
-    factors = one_factor(key, [0, 1, 2], 0) + one_factor(N_CTX, [0, 1], 0)
-    builder = StoreBuilder(name="same", factors=factors, seeds=range(4))
-    for kl in range(3):
-        for n_ctx in range(2):
-            flags = {"posterior_collapse": list(range(4)) if collapsed(kl) else []}
-            results = {s: scores(new(kl, n_ctx, s)) for s in range(4)}
-            builder.trial({key: kl, N_CTX: n_ctx}, results, flags=flags)
+    """KL weights 0, 1 and 2 times n_ctx 0 and 1, four seeds, whose new accuracy is given.
+
+    collapsed: weights at which all posteriors collapse.
+    """
+    builder = crossed({key: [0, 1, 2], N_CTX: [0, 1]}, new, 4, name="same")
+    for place, run in enumerate(builder.runs):
+        for s in range(4):
+            run.metrics[f"seed_{s}/test/flag/posterior_collapse"] = float(place // 2 in collapsed)
     return builder
 
 

@@ -2,7 +2,7 @@
 
 import itertools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -35,6 +35,29 @@ def leveled(
     builder = StoreBuilder(**({"factors": [factor], "seeds": range(seeds)} | fields))
     for level, value in new.items():
         builder.trial({key: level}, {s: scores(value + by_seed * s) for s in range(seeds)})
+    return builder
+
+
+def crossed(
+    levels: Mapping[str, Sequence[Any]],
+    value: Callable[..., float | Mapping[str, float]],
+    seeds: int = 5,
+    **fields: Any,
+) -> StoreBuilder:
+    """Every combination of the factors' levels, of which the first are the baseline.
+
+    Args:
+        levels: by factor.
+        value: of a combination's levels and a seed, its new accuracy or all its metrics.
+        seeds: how many.
+        fields: of the builder.
+    """
+    factors = [factor for key, of in levels.items() for factor in one_factor(key, of, of[0])]
+    builder = StoreBuilder(**{"name": "made", "factors": factors, "seeds": range(seeds), **fields})
+    for cell in itertools.product(*levels.values()):
+        found = {s: value(*cell, s) for s in range(seeds)}
+        results = {s: v if isinstance(v, Mapping) else scores(v) for s, v in found.items()}
+        builder.trial(dict(zip(levels, cell, strict=True)), results)
     return builder
 
 
@@ -82,14 +105,11 @@ def collapsing(protocol: str = "generalized_zero_shot") -> StoreBuilder:
 
 def few_shot(selection: str = "base_val") -> StoreBuilder:
     """Two fine-tuners on all classes."""
-    builder = StoreBuilder(
-        name="few", factors=one_factor("finetuner", ["coop", "tip_adapter"], "coop"),
-        protocol="few_shot", objective="accuracy", selection=selection,
+    return crossed(
+        {"finetuner": ["coop", "tip_adapter"]},
+        lambda name, s: {"accuracy": 61.0 + s + (name == "tip_adapter") * (2 + s / 5)},
+        name="few", protocol="few_shot", objective="accuracy", selection=selection,
     )  # fmt: skip
-    for gain, name in enumerate(("coop", "tip_adapter")):
-        results = {s: {"accuracy": 61.0 + 2 * gain + s + s * gain / 5} for s in SEEDS}
-        builder.trial({"finetuner": name}, results)
-    return builder
 
 
 def cross_dataset(

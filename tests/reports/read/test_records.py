@@ -9,7 +9,6 @@ import pytest
 
 from reports.contract import ReportError
 from reports.read.records import load_records, study_from_runs
-from reports.read.rows import Setting
 from reports.read.runs import Run
 from reports.stats import percent_interval
 from reports.tables import build_tables
@@ -140,28 +139,6 @@ def test_broken_list_of_settings_is_one_line(text: str) -> None:
     broken = Run("parent", 0, {**tags, "ship.wanted": text}, {}, {})
     with pytest.raises(ReportError, match=r"MLflow tag ship\.wanted"):
         study_from_runs("prompt_len", [broken, *builder.runs])
-
-
-def test_reads_the_tags_that_the_harness_writes() -> None:
-    """The study's own tags come from the harness here: factors, seeds, wanted settings, twins."""
-    config = pytest.importorskip("harness.config.load")
-    record = pytest.importorskip("harness.recording.study_run")
-    plan = pytest.importorskip("harness.planning.plan")
-    study = config.load_study("prompt_len.yaml")
-    settings = [plan.Setting(f"k{n}", study.trial, {N_CTX: n}) for n in (1, 2, 4, 8, 16)]
-    twin = plan.Setting("k4", study.trial, {}, "text_feature")
-    tags = {**record.study_tags(study), **record.wanted_tags([*settings, twin])}
-    parent = Run("parent", 0, {"ship.kind": "study", **tags}, {}, {})
-    builder = StoreBuilder(seeds=study.seeds)
-    for setting in settings[:4]:
-        results = {seed: scores(55.0 + seed) for seed in study.seeds}
-        builder.trial(setting.assignment, results, key=setting.key)
-    read = study_from_runs("prompt_len", [parent, *builder.runs])
-    assert [factor.key for factor in read.factors] == [N_CTX]
-    assert read.factors[0].levels == study.space[N_CTX].choices
-    assert read.factors[0].baseline == 4
-    assert read.settings[-1] == Setting("k4", {}, "text_feature")
-    assert (read.rows["state"] == "MISSING").sum() == len(study.seeds)
 
 
 def test_a_setting_may_want_seeds_of_its_own() -> None:

@@ -23,6 +23,7 @@ from reports.tables.build import build_tables
 from reports.tables.formatting import cell_text, number, p_text
 from reports.tables.model import Column, Counts, Row, Table, Text, Value
 from tests.reports.builder import StoreBuilder, prompt_len, scores
+from tests.reports.cases import measured_open_world
 from tests.reports.pages import collapsed, eventful, page_of, torn
 from tests.reports.studies import collapsing, over_datasets
 
@@ -90,29 +91,6 @@ def test_eleven_datasets_fit_a_file_and_leave_a_narrow_terminal() -> None:
     assert "too narrow for: imagenet, caltech101" in narrow
 
 
-def test_csv_has_full_precision_and_no_nan() -> None:
-    """Mean, low, high and n are columns that read back to the very numbers; unknown is empty."""
-    table, *_ = eventful()
-    rows = list(csv.DictReader(io.StringIO(csv_text(table))))
-    assert [row["level"] for row in rows[:6]] == ["1", "2", "4", "8", "16", "32"]
-    for row, source in zip(rows, table.rows, strict=True):
-        cell = source.cells.get("harmonic_mean")
-        if cell is None:
-            assert row["harmonic_mean_mean"] == ""
-            continue
-        estimate = cell.estimate
-        assert float(row["harmonic_mean_mean"]) == estimate.mean
-        assert row["harmonic_mean_low"] == ("" if estimate.low is None else repr(estimate.low))
-        assert int(row["harmonic_mean_n"]) == estimate.n
-    eight = rows[3]
-    assert (eight["n"], eight["failed"], eight["pruned"], eight["missing"]) == ("3", "1", "0", "1")
-    assert {row["selection_rule"] for row in rows} == {"selected on test"}
-    assert [row["baseline"] for row in rows].count("true") == 1
-    assert "nan" not in csv_text(table).lower()
-    flagged = list(csv.DictReader(io.StringIO(csv_text(collapsed()[0]))))[2]
-    assert (flagged["level"], flagged["flags"]) == ("1", "posterior_collapse 3/5")
-
-
 def test_csv_keeps_a_level_that_people_see_rounded() -> None:
     """A sampled value is exact in CSV and short in Markdown."""
     factors = [{"key": "generator.kl_weight", "levels": None, "log": True, "baseline": None}]
@@ -158,6 +136,12 @@ def test_one_csv_keeps_texts_among_numbers_and_factors_called_like_columns() -> 
     row = Row({"level": Text("few_val"), "n": Counts(1)}, selection="base_val")
     (read,) = csv.DictReader(io.StringIO(csv_stream([Table("x", "x", columns, (row,), ())])))
     assert (read["space.section"], read["selection_rule"]) == ("few_val", "base_val")
+
+
+def test_csv_has_measures_that_no_page_shows() -> None:
+    """Base against new pictures, where it was measured."""
+    header = csv_text(build_tables(measured_open_world().study())[0]).partition("\n")[0].split(",")
+    assert {"openworld_auc_mean", "auroc_mean"} <= set(header) and "ece_base_mean" not in header
 
 
 def test_latex_escapes_every_special() -> None:

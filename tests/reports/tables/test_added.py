@@ -11,10 +11,10 @@ from reports.analysis.curves import budget_correlation
 from reports.charts.factor import factor_charts
 from reports.export import _attributes
 from reports.render.latex import latex
-from reports.render.plain import csv_text, row_cells
+from reports.render.plain import csv_text
 from reports.report import Report, make_report
 from reports.stamp import stamp_of
-from reports.tables import Table, Text, setting_groups
+from reports.tables import Table, setting_groups
 from reports.tables.families import families
 from tests.reports.analysis.planted import METRIC, drawn, grid
 from tests.reports.builder import StoreBuilder, scores
@@ -29,12 +29,6 @@ def made(builder: StoreBuilder) -> Report:
 def table_of(report: Report, name: str) -> Table:
     """The table of that name."""
     return next(table for table in report.every_table if table.name == name)
-
-
-def marked(table: Table) -> list[str]:
-    """The first labels of the rows that --path ran, as a page has them."""
-    firsts = [(row, row_cells(table, row)[0]) for row in table.rows]
-    return [cell.text for row, cell in firsts if row.added and isinstance(cell, Text)]
 
 
 def sampled() -> StoreBuilder:

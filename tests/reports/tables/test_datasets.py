@@ -1,11 +1,7 @@
 """Studies over datasets: averages by hand, missing cells, and what the tables must say of them."""
 
-import csv
-import io
-
 import pytest
 
-from reports.render.plain import csv_text
 from reports.stats import Estimate, percent_interval
 from reports.tables.build import build_tables
 from reports.tables.model import Counts, Text, Value
@@ -72,28 +68,6 @@ def test_rows_follow_the_levels_not_the_runs() -> None:
     assert table == by_name(over_datasets())["datasets"]
     shown = [column.heading for column in table.page_columns]
     assert shown[:8] == ["generator", "n", *NAMES, "mean Base", "mean New", "H of means"]
-
-
-def test_halves_of_every_dataset_are_in_the_csv_and_in_long_form() -> None:
-    """Base and New by dataset as columns, and every metric as a row."""
-    tables = by_name(over_datasets(skip={("wgan", "dtd"): "FAIL"}))
-    wide = list(csv.DictReader(io.StringIO(csv_text(tables["datasets"]))))
-    table = cells_of(tables["datasets"], "vae").cells
-    assert float(wide[1]["dtd/new_mean"]) == table["dtd/new"].estimate.mean
-    assert [row["datasets"] for row in wide[:3]] == ["3", "3", "2"]
-    rows = list(csv.DictReader(io.StringIO(csv_text(tables["datasets-long"]))))
-    keys = ("generator", "dataset", "metric")
-    long = {tuple(row[key] for key in keys): row for row in rows}
-    assert len(long) == len(rows)
-    average = long["vae", "average", "harmonic_mean"]
-    assert float(average["value_mean"]) == table["average/harmonic_mean"].estimate.mean
-    assert (average["datasets"], average["n"]) == ("3", "5")
-    assert long["wgan", "average", "new"]["datasets"] == "2"
-    failed = long["wgan", "dtd", "new"]
-    assert (failed["n"], failed["failed"], failed["value_mean"]) == ("0", "5", "")
-    assert ("vae", "dtd", "joint_harmonic_mean") in long
-    assert long["zero-shot", "emoji", "new"]["arm"] == "zero_shot"
-    assert ("zero-shot", "average", "new") not in long
 
 
 def test_tables_of_many_datasets_leave_the_terminal() -> None:

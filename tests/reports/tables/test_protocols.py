@@ -6,20 +6,12 @@ import pytest
 
 from reports.contract import ReportError
 from reports.tables.build import build_tables
-from reports.tables.model import Table
 from tests.reports.builder import prompt_len
 from tests.reports.studies import (
     collapsing,
     cross_dataset,
     few_shot,
 )
-
-
-def headings(table: Table) -> list[str]:
-    """The page's columns between n, the selection score and the differences."""
-    names = [column.heading for column in table.page_columns]
-    start = 3 if names[2].startswith("sel.") else 2
-    return names[start : next(i for i, name in enumerate(names) if name.startswith("Δ"))]
 
 
 @pytest.mark.parametrize(

@@ -1,33 +1,11 @@
 """The table of quality, and flags: marks at rows, counts in footnotes."""
 
-import csv
-import io
-
 import pytest
 
 from reports.contract import FLAGS
-from reports.render.plain import csv_text, markdown
 from reports.tables.build import build_tables
-from reports.tables.model import Table, Text
 from tests.reports.builder import StoreBuilder, scores
-from tests.reports.studies import KL, SEEDS, collapsing, leveled, one_factor, quality
-
-
-def labels(table: Table) -> list[str]:
-    """The first label of each row."""
-    texts = (row.cells[table.columns[0].key] for row in table.rows)
-    return [text.text for text in texts if isinstance(text, Text)]
-
-
-def test_pseudo_new_classes_and_errors_are_in_the_csv() -> None:
-    """What was measured on the selection pictures has columns of its own, for programs."""
-    (table,) = (t for t in build_tables(collapsing().study()) if t.name == "quality")
-    row = next(csv.DictReader(io.StringIO(csv_text(table))))
-    chosen = sum(quality(s)["quality/frechet"] for s in SEEDS) / 5 - 3
-    assert float(row["pseudo_new_frechet_mean"]) == pytest.approx(chosen)
-    assert float(row["frechet_error_mean"]) == pytest.approx(0.012)
-    assert float(row["real_diversity_mean"]) == pytest.approx(0.52)
-    assert "pseudo_new" not in markdown([table])
+from tests.reports.studies import KL, SEEDS, leveled, one_factor
 
 
 def test_a_flag_that_everything_raised_counts_what_could_raise_it() -> None:
