@@ -13,9 +13,11 @@ from rich.console import Console
 from harness.config.study_config import StudyConfig
 from harness.method import Method
 from harness.planning.fingerprints import Fingerprints
+from harness.planning.plan import Plan
 from harness.store.ledger import Ledger, read_ledger
 from harness.store.lock.lease import Timing
 from harness.store.open import Store, open_store
+from harness.study.preview import plan_study
 from harness.study.run import StudyOutcome, run_study
 from tests.harness import fakes
 from tests.harness.same_table import undisturbed
@@ -145,6 +147,11 @@ class Bench:
             **keys,
         )
 
+    def plan(self, study: StudyConfig, **keys: Any) -> Plan:
+        """A dry run."""
+        given = {"tracking_uri": self.uri, "cache_dir": self.cache, "method": self.method}
+        return plan_study(study, **{"data_root": None, **given, **keys})
+
     def store(self) -> Store:
         """The store, open."""
         opened = open_store(self.uri, self.cache)
@@ -153,11 +160,9 @@ class Bench:
 
     def runs(self, name: str = "small") -> list[Any]:
         """Every run of the study's experiment as MLflow has it, oldest first."""
-        store = self.store()
-        found = store.experiment(name)
-        assert found is not None
-        order = ["attributes.start_time ASC"]
-        return list(store.client.search_runs([found], order_by=order, max_results=1000))
+        store, order = self.store(), ["attributes.start_time ASC"]
+        found = [str(store.experiment(name))]
+        return list(store.client.search_runs(found, order_by=order, max_results=1000))
 
     def trials(self, name: str = "small") -> list[Any]:
         """The trial runs alone."""
@@ -171,9 +176,7 @@ class Bench:
     def ledger(self, name: str = "small", objective: str = "harmonic_mean") -> Ledger:
         """The ledger."""
         store = self.store()
-        found = store.experiment(name)
-        assert found is not None
-        return read_ledger(store.client, found, objective)
+        return read_ledger(store.client, str(store.experiment(name)), objective)
 
     def lines(self) -> list[str]:
         """The (setting, seed)s that were run, in order."""

@@ -1,7 +1,8 @@
 """Faults that strike a driver from inside, at a place that a test chooses."""
 
-import importlib
+import itertools
 import os
+import pkgutil
 import signal
 import subprocess
 import threading
@@ -25,44 +26,33 @@ def arrange(fault: Mapping[str, Any], log: Path) -> None:
         log: of the analytic method.
     """
     if "die" in fault:
-        _die(fault["die"]["in"], fault["die"]["call"], fault["die"]["after"])
+        place = f"mlflow.tracking.MlflowClient.{fault['die']['in']}"
+        _strike(place, signal.SIGKILL, fault["die"]["call"], fault["die"]["after"])
     if "start" in fault:
         dead_ray.START_SECONDS = fault["start"]
     if "terminate" in fault:
-        _terminate(*fault["terminate"].rsplit(".", 1))
+        _strike(fault["terminate"], signal.SIGTERM, 1, False)
     if "jump" in fault:
         _once(log, fault["at"], lambda: _jump(fault["jump"]))
     if "shell" in fault:
         _once(log, fault["at"], lambda: subprocess.run(fault["shell"], shell=True, check=False))
 
 
-def _die(name: str, call: int, after: bool) -> None:
-    from mlflow.tracking import MlflowClient
+def _strike(place: str, number: signal.Signals, call: int, after: bool) -> None:
+    """Signal this process at the n-th call of a function, before or after it."""
+    home, name = pkgutil.resolve_name(place.rpartition(".")[0]), place.rpartition(".")[2]
+    original, calls = getattr(home, name), itertools.count(1)
 
-    original = getattr(MlflowClient, name)
-    left = [call]
-
-    def dying(*args: Any, **keys: Any) -> Any:
-        left[0] -= 1
-        if left[0] == 0 and not after:
-            os.kill(os.getpid(), signal.SIGKILL)
+    def struck(*args: Any, **keys: Any) -> Any:
+        now = next(calls) == call
+        if now and not after:
+            os.kill(os.getpid(), number)
         found = original(*args, **keys)
-        if left[0] == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
+        if now and after:
+            os.kill(os.getpid(), number)
         return found
 
-    setattr(MlflowClient, name, dying)
-
-
-def _terminate(module: str, name: str) -> None:
-    home = importlib.import_module(module)
-    original = getattr(home, name)
-
-    def signalled(*args: Any, **keys: Any) -> Any:
-        os.kill(os.getpid(), signal.SIGTERM)
-        return original(*args, **keys)
-
-    setattr(home, name, signalled)
+    setattr(home, name, struck)
 
 
 def _once(log: Path, lines: int, act: Callable[[], object]) -> None:

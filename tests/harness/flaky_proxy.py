@@ -7,7 +7,6 @@ import threading
 import time
 from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
 
 # What becomes of a request that is spoilt. "before": it does not reach the server; "after": it
 # does.
@@ -30,14 +29,8 @@ class FlakyProxy:
         self._share = share
         self._draw = random.Random(seed)
         self._lock = threading.Lock()
-        proxy = self
-
-        class Handler(_Handler):
-            """Of this proxy's requests."""
-
-            owner = proxy
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        handler = type("Handler", (_Handler,), {"owner": self})
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self._server.daemon_threads = True
         self.port = self._server.server_address[1]
 
@@ -45,12 +38,7 @@ class FlakyProxy:
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._server.shutdown()
         self._server.server_close()
 

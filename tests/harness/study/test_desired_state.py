@@ -10,24 +10,11 @@ from harness.config.factor import Factor
 from harness.config.load import load_study
 from harness.config.study_config import StudyConfig
 from harness.planning.changes import Consent, StudyChanged
-from harness.planning.plan import Plan
 from harness.study.preview import plan_study
 from reports.read.records import load_records
 from tests.harness import fakes
 from tests.harness.conftest import Bench
 from tests.harness.fakes import make_study
-
-
-def plan(bench: Bench, study: StudyConfig, **keys: Any) -> Plan:
-    """A dry run."""
-    return plan_study(
-        study,
-        data_root=None,
-        tracking_uri=bench.uri,
-        cache_dir=bench.cache,
-        method=bench.method,
-        **keys,
-    )
 
 
 def contents(bench: Bench, name: str = "small") -> list[Any]:
@@ -40,7 +27,7 @@ def test_a_changed_constant_asks_and_then_runs_the_study_again(bench: Bench) -> 
     """Refused, it leaves no trace; accepted and cut short, it is not asked for again."""
     bench.run(make_study())
     edited, before = make_study(shots=4), contents(bench)
-    shown = plan(bench, edited)
+    shown = bench.plan(edited)
     assert [row.state for row in shown.rows] == ["changed"] * 3
     assert shown.seconds is not None
     assert "shots: 16 -> 4\n6 finished rows of 3 settings" in shown.notes[0]
@@ -57,7 +44,7 @@ def test_a_changed_constant_asks_and_then_runs_the_study_again(bench: Bench) -> 
     outcome = bench.run(edited, consent=Consent(accepted=True))
     assert (outcome.done, outcome.failed) == (1, 2)
     bench.behave = None
-    shown = plan(bench, edited)
+    shown = bench.plan(edited)
     assert not shown.notes
     assert [row.state for row in shown.rows] == ["done", "to run", "to run"]
     assert bench.run(edited).done == 3
@@ -102,7 +89,7 @@ def test_another_name_is_a_study_beside_the_old_one(bench: Bench) -> None:
     outcome = bench.run(make_study(seeds=1, shots=4, name="small-4"))
     assert (outcome.done, outcome.experiment) == (3, "small-4")
     assert contents(bench) == before
-    assert plan(bench, make_study(seeds=1)).finished
+    assert bench.plan(make_study(seeds=1)).finished
     assert load_records("small-4", bench.uri).constants["shots"] == "4"
     bench.check_invariants("small-4")
 

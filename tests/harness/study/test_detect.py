@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,6 @@ from harness.cli.detect import next_stage, run_stages
 from harness.config.study_config import StudyConfig
 from harness.errors import ConfigError
 from harness.planning.outcome import StudyOutcome
-from harness.study.preview import plan_study
 from reports.read import load_records
 from reports.tables import build_tables, load_values
 from ship.trial_config import TrialConfig
@@ -40,16 +38,9 @@ def staged(bench: Bench, by_value: None, monkeypatch: pytest.MonkeyPatch) -> Sta
 
     def run(study: StudyConfig, run: Any = bench.run) -> tuple[StudyOutcome, list[str]]:
         said: list[str] = []
-        plan_one = partial(plan, bench)
-        return run_stages(study, 1.0, 12, plan_one, run, said.append, bench.uri), said
+        return run_stages(study, 1.0, 12, bench.plan, run, said.append, bench.uri), said
 
     return run
-
-
-def plan(bench: Bench, study: StudyConfig) -> Any:
-    """A dry run."""
-    keys = {"tracking_uri": bench.uri, "cache_dir": bench.cache, "method": bench.method}
-    return plan_study(study, data_root=None, **keys)
 
 
 def seeds_run(bench: Bench) -> dict[int, int]:
@@ -210,7 +201,7 @@ def test_lagging_comparisons_go_first(bench: Bench) -> None:
     Behind the pilot's seeds come the smallest numbers that it has not.
     """
     study = make_study(space={"generator.n_ctx": [2, 4, 8]}, seeds=[5, 0, 2, 7])
-    found = plan(bench, study)
+    found = bench.plan(study)
     two, four, eight = (setting.key for setting in found.settings)
     rng = np.random.default_rng(1)
     seeds = (5, 0, 2, 7, 1, 3)

@@ -3,7 +3,6 @@
 import json
 import math
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import pytest
@@ -13,7 +12,6 @@ from harness.config.study_config import StudyConfig
 from harness.errors import ConfigError
 from harness.planning.outcome import StudyOutcome
 from harness.study.path import MOST_ROUNDS, path_stage, run_path
-from harness.study.preview import plan_study
 from reports.analysis import AblationPath, PathState, ablation_path
 from reports.read import load_records
 from ship.trial_config import TrialConfig
@@ -282,8 +280,7 @@ def test_a_dry_run_says_what_would_run(
     """Nothing of the path before the study has run; the next round afterwards."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", bench.uri)
     monkeypatch.setattr(fakes, "truth", rising)
-    keys = {"data_root": None, "cache_dir": bench.cache, "method": bench.method}
-    plan: Any = partial(plan_study, **keys)
+    plan = bench.plan
     study, line = path_stage(corner(), plan)
     assert study == corner() and "once the study's own settings have run" in line
     bench.run(corner())

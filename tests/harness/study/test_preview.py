@@ -6,7 +6,6 @@ from typing import Any
 from harness.config.study_config import StudyConfig
 from harness.planning.fingerprints import Fingerprints
 from harness.planning.plan import Plan
-from harness.study.preview import plan_study
 from tests.harness.conftest import Bench
 from tests.harness.fakes import make_study
 from tests.harness.planning.made import settings_of
@@ -32,15 +31,7 @@ def planned(bench: Bench, study: StudyConfig) -> tuple[Plan, list[str]]:
     """A plan, and what was said on the way; steps and features that are measured raise."""
     said: list[str] = []
     method = replace(bench.method, timed=True, run_trial=refused, extraction_seconds=refused)
-    plan = plan_study(
-        study,
-        data_root=None,
-        tracking_uri=bench.uri,
-        cache_dir=bench.cache,
-        method=method,
-        say=said.append,
-    )
-    return plan, said
+    return bench.plan(study, method=method, say=said.append), said
 
 
 def test_the_same_settings_of_another_study_tell_the_time(bench: Bench) -> None:
