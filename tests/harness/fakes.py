@@ -90,33 +90,26 @@ def run_analytic(
     targets: Mapping[str, FakeFeatures],
     resume: Checkpoint | None = None,
 ) -> AnalyticRun:
-    """The analytic method, from its beginning or from a checkpoint."""
-    done = len(resume.epochs) if resume else 0
-    items = _analytic(log, behave, config, seeds, features, clip, done)
-    return AnalyticRun(items, resume)
+    """The analytic method, from its beginning or from a checkpoint.
 
-
-def _analytic(
-    log: Path,
-    behave: Behaviour | None,
-    config: TrialConfig,
-    seeds: Sequence[int],
-    features: FakeFeatures,
-    clip: FakeClip,
-    done: int,
-) -> Iterator[EpochMetrics]:
-    """One generator epoch, EPOCHS rising selection epochs, a final epoch and the test.
-
-    done: items that need not come again.
+    One generator epoch, EPOCHS rising selection epochs, a final epoch and the test.
     """
     if features.train.flags.writeable:
         raise RuntimeError("the features are a copy of the worker's own")
+    done = len(resume.epochs) if resume else 0
     with log.open("a") as file:
         file.writelines(_line(features, config, seed) for seed in seeds)
         if done:
             file.write(f"went on behind {done} epochs\n")
-    truths = tuple(truth(config, seed) for seed in seeds)
     clip.text_tokens += 0 if done else 100
+    return AnalyticRun(_analytic(behave, config, seeds, done), resume)
+
+
+def _analytic(
+    behave: Behaviour | None, config: TrialConfig, seeds: Sequence[int], done: int
+) -> Iterator[EpochMetrics]:
+    """What is left behind so many items."""
+    truths = tuple(truth(config, seed) for seed in seeds)
     if done < 1:
         yield EpochMetrics("selection_generator", 1, 0.1, {"loss": tuple(1.0 for _ in seeds)})
     for epoch in range(max(1, done), EPOCHS + 1):
@@ -126,10 +119,8 @@ def _analytic(
         yield EpochMetrics("selection", epoch, 0.2 * epoch, dict.fromkeys(SIX, values))
     if done <= 1 + EPOCHS:
         yield EpochMetrics("final", 1, 0.9, {"loss": tuple(0.5 for _ in seeds)})
-    values = truths
-    test: dict[str, tuple[float, ...]] = dict.fromkeys(SIX, values)
+    test: dict[str, tuple[float, ...]] = dict.fromkeys((*SIX, "selection_harmonic_mean"), truths)
     test["selection_epoch"] = tuple(float(EPOCHS) for _ in seeds)
-    test["selection_harmonic_mean"] = values
     right = tuple(bytes([(round(value) % 16) << 4]) for value in truths)
     hits = Hits("", (0, 0, 1, 1), ("cat", "dog"), (True, False), {"own": right, "all": right})
     yield EpochMetrics("test", EPOCHS, 1.0, test, (hits,))

@@ -1,4 +1,4 @@
-"""A study as a desired state: what an edited YAML asks for first, and what another name does."""
+"""A study as a desired state: what an edited YAML asks for first, and what a dry run says."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -10,11 +10,14 @@ from harness.config.factor import Factor
 from harness.config.load import load_study
 from harness.config.study_config import StudyConfig
 from harness.planning.changes import Consent, StudyChanged
+from harness.planning.fingerprints import Fingerprints
+from harness.planning.plan import Plan
 from harness.study.preview import plan_study
 from reports.read.records import load_records
 from tests.harness import fakes
 from tests.harness.conftest import Bench
 from tests.harness.fakes import make_study
+from tests.harness.planning.made import settings_of
 
 
 def contents(bench: Bench, name: str = "small") -> list[Any]:
@@ -104,3 +107,45 @@ def test_the_authors_settings_can_be_planned(tmp_path: Path) -> None:
     arms = ["zero_shot", "no_synthetic", "text_feature", "real_pictures"]
     assert labels == [*arms, "selection=none", "selection=reference"]
     assert {row.state for row in found.rows} == {"to run"}
+
+
+def refused(*_: Any) -> Any:
+    """A step that must not be run."""
+    raise AssertionError("something was measured")
+
+
+def write_runs(bench: Bench, study: StudyConfig, *, seconds: float) -> None:
+    """A complete run of two seeds for each of the study's settings, under the study's name."""
+    store = bench.store()
+    experiment = store.create_experiment(study.name)
+    for setting in settings_of(study, Fingerprints(bench.method, None, bench.cache)):
+        tags = {"ship.kind": "trial", "ship.state": "COMPLETE", "ship.seeds": "[0, 1]"}
+        tags |= {"ship.setting_key": setting.key, "ship.device": "cpu (x86_64)"}
+        run = store.client.create_run(experiment, tags=tags).info.run_id
+        store.client.log_metric(run, "cost/seconds", seconds)
+
+
+def planned(bench: Bench, study: StudyConfig) -> tuple[Plan, list[str]]:
+    """A plan, and what was said on the way; steps and features that are measured raise."""
+    said: list[str] = []
+    method = replace(bench.method, timed=True, run_trial=refused, extraction_seconds=refused)
+    return bench.plan(study, method=method, say=said.append), said
+
+
+def test_the_same_settings_of_another_study_tell_the_time(bench: Bench) -> None:
+    """Seconds a seed go with the setting, under whatever name it was run."""
+    write_runs(bench, make_study(name="before"), seconds=8.0)
+    plan, said = planned(bench, make_study(name="after", seeds=3))
+    assert plan.estimate is not None and not said
+    assert list(plan.estimate.seconds.values()) == [12.0] * 3
+    assert plan.estimate.source == "3 finished trials"
+
+
+def test_nothing_is_measured_where_nothing_is_to_run(bench: Bench) -> None:
+    """Nor where a change asks for settings that have not run: those that have tell the time."""
+    write_runs(bench, make_study(), seconds=8.0)
+    plan, said = planned(bench, make_study())
+    assert plan.finished and plan.estimate is None and not said
+    plan, said = planned(bench, make_study(shots=4))
+    assert len(plan.work) == 3 and plan.estimate is not None and not said
+    assert plan.estimate.compute == 3 * 8.0

@@ -27,7 +27,7 @@ LOCKED_SECONDS = 3.0
 MLFLOWS_MILLISECONDS, WAITED_MILLISECONDS = 20000, 300
 
 
-def run_while(bench: Bench, act: Callable[[Path], None]) -> None:
+def run_while(bench: Bench, act: Callable[[Path], object]) -> None:
     """Run the study, and do something to the store's file once the first trial has begun."""
     path = Path(bench.uri.removeprefix("sqlite:///"))
 
@@ -43,11 +43,6 @@ def run_while(bench: Bench, act: Callable[[Path], None]) -> None:
     finally:
         thread.join()
         bench.behave = None
-
-
-def overwrite(path: Path, content: bytes) -> None:
-    """Put something else into a file that is open elsewhere."""
-    path.write_bytes(content)
 
 
 def test_a_store_that_is_deleted_ends_the_study(
@@ -69,7 +64,7 @@ def test_a_store_that_is_overwritten_ends_the_study(bench: Bench) -> None:
     """One line says so, in the next run, too, which leaves the file as it is."""
     rubbish = random.Random(0).randbytes(100_000)
     with pytest.raises(StoreError, match=r"the MLflow store failed: .*is not a database"):
-        run_while(bench, lambda path: overwrite(path, rubbish))
+        run_while(bench, lambda path: path.write_bytes(rubbish))
     with pytest.raises(StoreError, match="cannot use the MLflow store: file is not a database"):
         bench.run(study())
     assert Path(bench.uri.removeprefix("sqlite:///")).read_bytes() == rubbish

@@ -37,14 +37,6 @@ def on_host(drive: Callable[..., Driver], tmp_path: Path) -> OnHost:
     return start
 
 
-def tag(bench: Bench) -> str:
-    """The lease in the store."""
-    store = bench.store()
-    found = store.experiment("small")
-    assert found is not None
-    return read_tag(store.client, found)
-
-
 @pytest.mark.faults
 def test_a_second_host_is_refused(bench: Bench, on_host: OnHost) -> None:
     """It sees the first one's beats, names it, and leaves everything as it is."""
@@ -56,7 +48,8 @@ def test_a_second_host_is_refused(bench: Bench, on_host: OnHost) -> None:
     assert "waiting to see whether it still runs, 60 s at most" in output
     first.process.terminate()
     check_order(first, bench)
-    assert tag(bench) == ""
+    store = bench.store()
+    assert read_tag(store.client, str(store.experiment("small"))) == ""
 
 
 @pytest.mark.faults
