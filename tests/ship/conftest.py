@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
 from open_clip.model import CLIP
@@ -14,9 +13,10 @@ from ship.clip.frozen_clip import FrozenCLIP
 from ship.features.feature_set import FeatureSet
 from ship.protocols import Protocol, base_to_new
 from ship.tasks.task import Task
+from ship.testing.bench import CLASSES, made_up_features
 from ship.trial_config import TrialConfig
 
-WORDS = ("cat", "fire truck", "red balloon", "dog", "sea lion", "ice", "hot air balloon", "bee")
+WORDS = CLASSES
 
 
 def build_clip(
@@ -53,37 +53,10 @@ def clip64() -> FrozenCLIP:
     return build_clip(torch.float64)
 
 
-def build_features(clip: FrozenCLIP, per_class: int = 6, views: int = 2) -> FeatureSet:
+def build_features(clip: FrozenCLIP, views: int = 2) -> FeatureSet:
     """Noisy copies of the class text features, as if they were pictures; read-only like a cache."""
-    rng = np.random.default_rng(0)
-    texts = [f"a photo of a {name}." for name in WORDS]
-    centres = clip.encode_texts(texts).cpu().numpy()
-
-    def split(n: int, *views: int) -> tuple[np.ndarray, np.ndarray]:
-        labels = np.repeat(np.arange(len(WORDS)), n)
-        shape = (len(labels), *views, centres.shape[1])
-        x = centres[labels].reshape(len(labels), *[1] * len(views), -1)
-        x = x + 0.15 * rng.standard_normal(shape)
-        x = (x / np.linalg.norm(x, axis=-1, keepdims=True)).astype(np.float32)
-        x.flags.writeable = False
-        return x, labels
-
-    train, train_labels = split(per_class, 1 + views)
-    val, val_labels = split(4)
-    test, test_labels = split(5)
-    return FeatureSet(
-        class_names=WORDS,
-        template="a photo of a {}.",
-        dataset="tiny",
-        dataset_fingerprint="d",
-        backbone_fingerprint=clip.fingerprint,
-        train=train,
-        train_labels=train_labels,
-        val=val,
-        val_labels=val_labels,
-        test=test,
-        test_labels=test_labels,
-    )
+    made = made_up_features(clip)
+    return replace(made, dataset="tiny", dataset_fingerprint="d", train=made.train[:, : 1 + views])
 
 
 @pytest.fixture(scope="session")
