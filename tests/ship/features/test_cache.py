@@ -1,6 +1,5 @@
 """The cache of arrays: whole files or none, and a damaged one is extracted again."""
 
-import multiprocessing
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -132,26 +131,6 @@ def test_a_write_that_fails_leaves_nothing(
     with pytest.raises(KeyboardInterrupt):
         write_features(tmp_path / "x", KEY, ARRAY)
     assert [file.name for file in tmp_path.iterdir()] == ["file"]
-
-
-def _write_often(path: Path) -> None:
-    for _ in range(20):
-        write_features(path, KEY, ARRAY)
-
-
-def test_processes_that_write_the_same_file_do_not_spoil_it(
-    path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    """While two processes write, every read finds a whole file."""
-    spawn = multiprocessing.get_context("spawn")
-    writers = [spawn.Process(target=_write_often, args=(path,)) for _ in range(2)]
-    for writer in writers:
-        writer.start()
-    while any(writer.is_alive() for writer in writers):
-        assert np.array_equal(read_features(path, KEY, ROWS), ARRAY)  # type: ignore[arg-type]
-    assert [writer.exitcode for writer in writers] == [0, 0]
-    assert not caplog.records
-    assert list(path.parent.iterdir()) == [path]
 
 
 def test_the_key_follows_every_part() -> None:

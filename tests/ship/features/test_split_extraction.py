@@ -3,7 +3,6 @@
 import logging
 import subprocess
 import sys
-import time
 from collections.abc import Generator, Sequence
 from pathlib import Path
 
@@ -142,37 +141,20 @@ def test_damaged_and_swapped_shards_are_encoded_anew(
     ] == [True] * 2
 
 
-def start(cache: Path, seconds: float) -> "subprocess.Popen[str]":
-    """The extraction as a process."""
-    command = [sys.executable, "-m", "tests.ship.streamed", str(cache), str(seconds)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-
-@pytest.mark.faults
-def test_a_killed_process_loses_no_whole_shard(
-    streamed: PictureDataset, plain: FeatureSet, tmp_path: Path
-) -> None:
-    """kill -9 in mid split costs the shard at work."""
-    process = start(tmp_path, 0.05)
-    while not shard_files(tmp_path):
-        assert process.poll() is None
-        time.sleep(0.02)
-    process.kill()
-    process.communicate()
-    kept = len(shard_files(tmp_path))
-    assert kept < 3
-    encoder = SlowEncoder()
-    found = extract_features(encoder, streamed, VIEWS, tmp_path)
-    assert encoder.encoded == (SIZES["train"] - kept * SHARD) * 4 + REST
-    assert digest(found) == digest(plain)
-
-
 @pytest.mark.faults
 def test_two_processes_may_extract_the_same_split(plain: FeatureSet, tmp_path: Path) -> None:
     """Both get the same features, whoever is faster."""
     for other in (0.0, 0.01):
         cache = tmp_path / str(other)
-        processes = [start(cache, 0.0), start(cache, other)]
+        processes = [
+            subprocess.Popen(
+                [sys.executable, "-m", "tests.ship.streamed", str(cache), str(seconds)],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            for seconds in (0.0, other)
+        ]
         for process in processes:
             out, error = process.communicate(timeout=120)
             assert (out.strip(), error) == (digest(plain), "")

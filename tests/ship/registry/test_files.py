@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from ship.configs import FINETUNERS, GENERATORS
-from ship.datasets import DATASETS, DatasetError, load_dataset
-from ship.plugins import PluginError, carried, identities, load_carried, load_plugin
+from ship.datasets import DATASETS
+from ship.plugins import PluginError, carried, identities, load_plugin
 from ship.trial_config import TrialConfig
 
 pytestmark = pytest.mark.usefixtures("own_tables")
@@ -54,18 +54,6 @@ def test_an_edited_file_takes_the_place_of_what_it_was(tmp_path: Path) -> None:
     assert identities("none", "own") != before
     assert TrialConfig.model_validate({"finetuner": "own"}).finetuner.width == 2  # type: ignore[attr-defined]
     assert len(carried()) == 1
-
-
-def test_what_is_carried_makes_another_process_know_it(tmp_path: Path) -> None:
-    """By content alone: the file itself may be gone by then."""
-    path = written(tmp_path, width=5)
-    load_plugin(path)
-    (file,) = carried()
-    path.unlink()
-    del FINETUNERS["own"]
-    load_carried(carried())
-    assert FINETUNERS["own"].config().width == 5  # type: ignore[attr-defined]
-    assert file.content.decode() == SETTINGS.format(name="own", width=5)
 
 
 @pytest.mark.parametrize(
@@ -121,20 +109,6 @@ def test_two_files_with_one_name(tmp_path: Path) -> None:
     with pytest.raises(PluginError, match=r"two\.py: finetuner own has the name of one of file"):
         load_plugin(written(tmp_path, width=3, file="two.py"))
     assert FINETUNERS["own"].config().width == 1  # type: ignore[attr-defined]
-
-
-def test_a_dataset_of_a_file(tmp_path: Path) -> None:
-    """It is read by its name, like any other."""
-    path = tmp_path / "shapes.py"
-    source = FILE.parent / "ship_example" / "ship_example" / "shapes.py"
-    plugin = 'from ship.plugins import DatasetPlugin\nshapes = DatasetPlugin("shapes", Shapes())\n'
-    path.write_text(source.read_text("utf-8") + plugin, "utf-8")
-    with pytest.raises(DatasetError, match="unknown dataset 'shapes'"):
-        load_dataset("shapes")
-    load_plugin(path)
-    found = load_dataset("shapes")
-    assert len(found.class_names) == 8 and len(found.splits["train"]) == 64
-    assert set(identities("none", "coop", ["shapes"])) == {"dataset shapes"}
 
 
 def test_a_traceback_shows_the_files_lines(tmp_path: Path) -> None:
