@@ -1,4 +1,11 @@
-"""The tables, and pages of them, that the tests of the formats render."""
+"""Pages that tests render, and their comparison with committed ones.
+
+SHIP_WRITE_GOLDEN=1 writes these anew, to be read.
+"""
+
+import os
+import re
+from pathlib import Path
 
 from reports.analysis import Analysis
 from reports.answer import Answer
@@ -55,3 +62,16 @@ def whole_page(builder: StoreBuilder) -> str:
     """The page of a study as ship-report writes it."""
     made = make_report(builder.study())
     return page(made, study_charts(made.analysis))
+
+
+def check_golden(path: Path, text: str) -> None:
+    """The page is, to the character, the one that was looked at and committed."""
+    if os.environ.get("SHIP_WRITE_GOLDEN"):
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    assert text == path.read_text(encoding="utf-8")
+
+
+def shortened(text: str) -> str:
+    """With six digits of each number: the last ones are the machine's."""
+    return re.sub(r"\d+\.\d{6,}(e-\d+)?", lambda found: f"{float(found[0]):.6g}", text)

@@ -1,33 +1,36 @@
 """Charts of a study's settings together: each is drawn of the numbers that the analysis has."""
 
-import re
+import json
+from pathlib import Path
 
 import altair
-import polars as pl
 import pytest
 
-from reports.analysis import AblationPath, Analysis, Importance, LearningCurves, Unavailable
+from reports.analysis import LearningCurves
 from reports.charts import Chart, for_page, study_charts
 from reports.report import make_report
+from tests.reports import cases
 from tests.reports.analysis.planted import drawn, grid
 from tests.reports.analysis.test_curves import with_curves
-from tests.reports.builder import StoreBuilder, prompt_len
-from tests.reports.cases import quality_followed
+from tests.reports.builder import StoreBuilder, prompt_len, scores
+from tests.reports.cases import N_CTX
 from tests.reports.charts.test_factor import values
-from tests.reports.studies import collapsing, cross_dataset, few_shot, over_datasets
+from tests.reports.pages import check_golden, shortened
+from tests.reports.studies import collapsing, cross_dataset, few_shot, leveled, over_datasets
 
 
-def charts_of(builder: StoreBuilder) -> tuple[Analysis, dict[str, Chart]]:
-    """A study's analysis, and its charts by name."""
-    analysis = make_report(builder.study()).analysis
+def charts_of(builder: StoreBuilder, metric: str | None = None) -> dict[str, Chart]:
+    """A study's charts by name."""
+    analysis = make_report(builder.study(), metric).analysis
     found = [chart for section in study_charts(analysis) for chart in section.charts]
     assert len({chart.name for chart in found}) == len(found)
-    return analysis, {chart.name: chart for chart in found}
+    return {chart.name: chart for chart in found}
 
 
 def two_factors() -> StoreBuilder:
-    """A grid of 2 by 3 with an effect of the first factor."""
-    return grid((2, 3), lambda s: 3.0 * s["f0"] + s["f1"] * s["f0"])
+    """A grid of 2 by 3 with an effect of the first factor, and an arm at one setting."""
+    builder = grid((2, 3), lambda s: 3.0 * s["f0"] + s["f1"] * s["f0"])
+    return builder.trial({}, {s: scores(60.0) for s in builder.seeds}, arm="zero_shot")
 
 
 def sampled() -> StoreBuilder:
@@ -35,77 +38,52 @@ def sampled() -> StoreBuilder:
     return drawn(2, 24, lambda s: 4.0 * s["x0"])
 
 
+def ranged(log: bool, least: float) -> StoreBuilder:
+    """More values of a factor than levels can be."""
+    factors = [{"key": N_CTX, "levels": None, "log": log, "baseline": None}]
+    values = {0.01 * 1.4**place if place else least: 50.0 + place for place in range(20)}
+    return leveled(values, factors=factors, sampler="random", trials=20)
+
+
 STUDIES = {
-    "one factor": prompt_len, "grid": two_factors, "sampled": sampled, "datasets": over_datasets,
-    "few shot": few_shot, "cross": cross_dataset, "quality": collapsing,
+    "one-factor": prompt_len, "grid": two_factors, "sampled": sampled, "datasets": over_datasets,
+    "few-shot": few_shot, "cross": cross_dataset, "quality": collapsing,
 }  # fmt: skip
+MORE = {
+    "on-test": lambda: prompt_len(selection="test"),
+    "uneven-levels": lambda: leveled(dict.fromkeys((0, 1, 2, 4, 24), 55.0), log=True),
+    "logarithmic": lambda: ranged(True, 0.01),
+    "linear": lambda: ranged(False, 0.01),
+    "logarithmic-from-0": lambda: ranged(True, 0.0),
+    "one-seed": lambda: leveled({2: 55.0, 4: 55.0}, seeds=1),
+    "levels-of-a-sampler": cases.sampled,
+    "quality-followed": cases.quality_followed,
+}
 
 
-@pytest.mark.parametrize("name", STUDIES)
-def test_every_chart_is_vega_lite(name: str) -> None:
-    """altair knows each specification, and it has words for who cannot see."""
-    _, charts = charts_of(STUDIES[name]())
+@pytest.mark.parametrize("name", [*STUDIES, *MORE, "cosine"])
+def test_the_charts_of_a_study(name: str) -> None:
+    """As they were looked at and committed, but forests, which are scikit-learn's.
+
+    altair knows each specification, and it has words for who cannot see.
+    """
+    if name == "cosine":
+        charts = charts_of(collapsing(), "quality/cosine_to_mean")
+    else:
+        charts = charts_of((STUDIES | MORE)[name]())
     assert charts
     for chart in charts.values():
         altair.Chart.from_dict(for_page(chart.spec))
         assert chart.spec["description"] == chart.caption and chart.caption.endswith(".")
-
-
-def test_importance_is_that_of_the_analysis() -> None:
-    """A point for each factor and pair that has a share, the largest first."""
-    analysis, charts = charts_of(two_factors())
-    assert isinstance(analysis.importance, Importance)
-    drawn = values(charts["importance"], "shares")
-    effects = [*analysis.importance.factors, *analysis.importance.pairs]
-    expected = sorted((e.share.mean for e in effects if e.share), reverse=True)
-    assert [one["share"] for one in drawn] == expected and drawn[0]["effect"] == "f0"
-
-
-def test_the_path_starts_at_the_baseline() -> None:
-    """A point for each step, from 0 on, with the difference that the table has."""
-    analysis, charts = charts_of(two_factors())
-    assert isinstance(analysis.path, AblationPath)
-    steps = values(charts["path"], "steps")
-    assert steps[0]["step"] == "baseline" and steps[0]["y"] == 0
-    totals = [s.total.difference.mean for s in analysis.path.steps if s.total]
-    assert [one["y"] for one in steps[1:]] == totals
-    signs = "".join("−" if total < 0 else "+" for total in totals)
-    assert re.findall(r" → \d+ \(([+−])\d+\.\d\)", charts["path"].caption) == list(signs)
-
-
-def test_a_heat_map_has_every_two_levels() -> None:
-    """Its cells are those of the analysis."""
-    analysis, charts = charts_of(two_factors())
-    assert not isinstance(analysis.interactions, Unavailable)
-    (pair,) = analysis.interactions
-    cells = charts["interaction-f0-f1"].spec["data"]["values"]
-    assert [cell["mean"] for cell in cells] == pair.cells["mean"].to_list() and len(cells) == 6
-
-
-def test_parallel_lines_go_through_every_factor() -> None:
-    """A place for each setting and factor, between 0 and 1."""
-    _, charts = charts_of(sampled())
-    lines = values(charts["parallel"], "settings")
-    assert len(lines) == 24 * len({one["factor"] for one in lines})
-    assert min(one["at"] for one in lines) == 0 and max(one["at"] for one in lines) == 1
+    drawn = {key: one.spec for key, one in charts.items() if "by a forest" not in str(one.spec)}
+    text = shortened(json.dumps(drawn, ensure_ascii=False).replace("}, {", "},\n{"))
+    check_golden(Path(__file__).parent / "golden" / f"{name}.json", text)
 
 
 def test_dependence_has_the_data_of_a_grid_and_a_forest_of_draws() -> None:
     """It says which it is."""
-    assert "settings as they are" in charts_of(two_factors())[1]["dependence-f0"].spec["title"][0]
-    assert "fitted by a forest" in charts_of(sampled())[1]["dependence-x0"].spec["title"][0]
-
-
-def test_a_measure_stands_against_the_metric() -> None:
-    """A point for each setting with synthesized features, the means of both over seeds."""
-    study = quality_followed().study()
-    made = values(charts_of(quality_followed())[1]["quality-synthetic_to_real"], "settings")
-    names = ("test/quality/synthetic_to_real", "test/harmonic_mean")
-    settings = study.rows.filter(pl.col("arm") == "").group_by("setting_key")
-    columns = settings.agg(pl.col(names).mean()).select(names).rows()
-    assert sorted((one["x"], one["y"]) for one in made) == [
-        pytest.approx(pair) for pair in sorted(columns)
-    ]
+    assert "settings as they are" in charts_of(two_factors())["dependence-f0"].spec["title"][0]
+    assert "fitted by a forest" in charts_of(sampled())["dependence-x0"].spec["title"][0]
 
 
 def test_curves() -> None:

@@ -18,9 +18,9 @@ def test_one_chart_of_each_kind_is_drawn() -> None:
     builder = StoreBuilder(name="odd", factors=one_factor("finetuner", ["coop", *ODD], "coop"))
     for level in ("coop", *ODD):
         builder.trial({"finetuner": level}, {s: scores(55.0 + s) for s in range(2)})
-    every = [*charts_of(builder)[1].values()]
+    every = [*charts_of(builder).values()]
     for make in STUDIES.values():
-        every += charts_of(make())[1].values()
+        every += charts_of(make()).values()
     kinds = {chart.name.split("-")[0]: chart for chart in reversed(every)}
     for chart in (every[0], *kinds.values()):
         assert all(chart_bytes(chart).values())

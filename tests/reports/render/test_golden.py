@@ -1,10 +1,5 @@
-"""Tables in each format, and whole reports, against committed pages.
+"""Tables in each format, and whole reports, against committed pages (see check_golden)."""
 
-SHIP_WRITE_GOLDEN=1 writes the pages anew, to be read.
-"""
-
-import os
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,7 +15,7 @@ from reports.tables.model import Table
 from tests.reports import accidents, cases
 from tests.reports.analysis.planted import drawn, grid
 from tests.reports.builder import StoreBuilder, prompt_len, scores
-from tests.reports.pages import collapsed, eventful, torn
+from tests.reports.pages import check_golden, collapsed, eventful, shortened, torn
 from tests.reports.studies import (
     collapsing,
     cross_dataset,
@@ -37,22 +32,8 @@ _FORMS: dict[str, Callable[[list[Table]], str]] = {
     "-140.txt": lambda tables: terminal_text(tables, 140),
     ".md": markdown,
     ".tex": latex,
-    ".csv": lambda tables: _shortened("".join(csv_text(table) for table in tables)),
+    ".csv": lambda tables: shortened("".join(csv_text(table) for table in tables)),
 }
-
-
-def _shortened(text: str) -> str:
-    """With six digits of each number: the last ones are the machine's."""
-    return re.sub(r"\d+\.\d{6,}(e-\d+)?", lambda found: f"{float(found[0]):.6g}", text)
-
-
-def check(name: str, text: str) -> None:
-    """The page is, to the character, the one that was looked at and committed."""
-    path = GOLDEN / name
-    if os.environ.get("SHIP_WRITE_GOLDEN"):
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(text, encoding="utf-8")
-    assert text == path.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("form", _FORMS)
@@ -60,7 +41,7 @@ def check(name: str, text: str) -> None:
 def test_golden_page(name: str, form: str) -> None:
     """Every kind of accident, cells without results, and flags, in every format and width."""
     made = {"eventful": eventful, "torn": torn, "collapsed": collapsed}[name]()
-    check(f"{name}{form}", _FORMS[form](made))
+    check_golden(GOLDEN / f"{name}{form}", _FORMS[form](made))
 
 
 # name -> a study, and what make_report is asked for
@@ -132,4 +113,6 @@ REPORTS: dict[str, tuple[Callable[[], StoreBuilder], dict[str, Any]]] = {
 def test_golden_report(name: str) -> None:
     """Answer, tables and notes of a study of each kind."""
     builder, asked = REPORTS[name]
-    check(f"reports/{name}.md", text_of("markdown", make_report(builder().study(), **asked)))
+    check_golden(
+        GOLDEN / f"reports/{name}.md", text_of("markdown", make_report(builder().study(), **asked))
+    )
