@@ -1,11 +1,11 @@
 """Studies with accidents and leaks; tests.reports.render.test_golden has their reports whole."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from tests.reports.analysis.planted import METRIC, levelled, planted
-from tests.reports.builder import StoreBuilder, prompt_len
+from tests.reports.builder import StoreBuilder, prompt_len, scores
 from tests.reports.cases import N_CTX, grid_of, searched
 from tests.reports.studies import (
     KL,
@@ -139,3 +139,22 @@ def not_calibrated() -> StoreBuilder:
         results = {s: one_softmax(60 + s, 50) for s in SEEDS}
         builder.trial({KL: weight}, results, selected={"seen": 58.0 + weight})
     return without(builder, "calibrated")
+
+
+def between(cells: Mapping[str, tuple[float, float]]) -> StoreBuilder:
+    """Settings of two factors, by their two levels, with their H on test and in selection."""
+    builder = StoreBuilder(factors=levelled((2, 2)), seeds=range(4))
+    for cell, (tested, selected) in cells.items():
+        a, b = map(int, cell)
+        results = {s: {**scores(60.0), METRIC: tested + s + (a + b) * s / 10} for s in range(4)}
+        builder.trial({"f0": a, "f1": b}, results, selected={METRIC: selected})
+    return builder
+
+
+def activating() -> StoreBuilder:
+    """A factor that becomes active with another: no study could hold what lies between."""
+    factors = one_factor("g", ["none", "vae"], "none") + one_factor("n", [4, 8], 4)
+    builder = StoreBuilder(factors=factors, seeds=range(4))
+    for place, assignment in enumerate(({"g": "none"}, {"g": "vae", "n": 4}, {"g": "vae", "n": 8})):
+        builder.trial(assignment, {s: scores(50.0 + 2 * place + s) for s in range(4)})
+    return builder

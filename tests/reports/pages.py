@@ -73,5 +73,9 @@ def check_golden(path: Path, text: str) -> None:
 
 
 def shortened(text: str) -> str:
-    """With six digits of each number: the last ones are the machine's."""
-    return re.sub(r"\d+\.\d{6,}(e-\d+)?", lambda found: f"{float(found[0]):.6g}", text)
+    """With six digits of each number, and 0 for what rounding left: the rest is the machine's."""
+
+    def number(found: re.Match[str]) -> str:
+        return f"{float(found[0]):.6g}" if abs(float(found[0])) > 1e-9 else "0"
+
+    return re.sub(r"-?\d+\.\d{6,}(e-\d+)?", number, text)

@@ -93,6 +93,16 @@ REPORTS: dict[str, tuple[Callable[[], StoreBuilder], dict[str, Any]]] = {
     "datasets-times-two": (cases.datasets_times_two, {}),
     "many-flagged": (accidents.many_flagged, {}),
     "datasets": (over_datasets, {}),
+    # test would take the other factor first; a way that is not there; one that is; none
+    "path-of-selection": (lambda: accidents.between(
+        {"00": (50.0, 40.0), "01": (58.0, 41.0), "10": (51.0, 43.0), "11": (57.0, 44.0)}
+    ), {}),
+    "path-over-a-gap": (lambda: accidents.between({"00": (50.0, 40.0), "11": (57.0, 44.0)}), {}),
+    "path-one-way": (lambda: accidents.between(
+        {"00": (50.0, 40.0), "01": (49.0, 39.0), "11": (57.0, 44.0)}
+    ), {}),
+    "path-of-no-steps": (lambda: accidents.between({"00": (50.0, 45.0), "11": (57.0, 44.0)}), {}),
+    "path-that-activates": (accidents.activating, {}),
     "baseline-alone": (accidents.baseline_alone, {}),
     "one-equivalent": (lambda: cases.shifted({0.1: 0.0}), {}),
     "all-equivalent": (lambda: cases.shifted({0.1: 0.0, 10: 0.1}), {}),
