@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from tests.reports.analysis.planted import METRIC, levelled, planted
+from tests.reports.analysis.planted import METRIC, grid, levelled, nothing, planted
 from tests.reports.builder import StoreBuilder, prompt_len, scores
 from tests.reports.cases import N_CTX, grid_of, searched
 from tests.reports.studies import (
@@ -157,4 +157,45 @@ def activating() -> StoreBuilder:
     builder = StoreBuilder(factors=factors, seeds=range(4))
     for place, assignment in enumerate(({"g": "none"}, {"g": "vae", "n": 4}, {"g": "vae", "n": 8})):
         builder.trial(assignment, {s: scores(50.0 + 2 * place + s) for s in range(4)})
+    return builder
+
+
+def swinging() -> StoreBuilder:
+    """A factor of many settings whose effect has another sign under each seed."""
+    builder = grid((2, 12), nothing, 6, np.random.default_rng(4))
+    for run in builder.runs[12:]:
+        for seed, swing in enumerate((2.0, -2.0, 1.5, -1.5, 1.0, -1.0)):
+            run.metrics[f"seed_{seed}/test/{METRIC}"] += swing
+    return builder
+
+
+def half_active() -> StoreBuilder:
+    """A factor that only one level of another has, and that does nothing."""
+    levels = [{"g": "none"}, *({"g": "vae", "n": n} for n in (1, 2, 4, 8))]
+    factors = one_factor("g", ["none", "vae"], "none") + one_factor("n", [1, 2, 4, 8], 4)
+    rng = np.random.default_rng(0)
+    return planted(factors, levels, lambda s: 3.0 * (s["g"] == "vae"), 8, rng)
+
+
+def confounded() -> StoreBuilder:
+    """Two factors that always change together, of which neither has a share or a p."""
+    cells = [{"f0": a, "f1": a} for a in range(3)]
+    return planted(levelled((3, 3)), cells, lambda s: s["f0"], 5, np.random.default_rng(0))
+
+
+def classes_of_their_own() -> StoreBuilder:
+    """Levels that are tested on classes of their own are not compared."""
+    levels = ["ant", "bee"]
+    cells = [{"unseen_class": name, "f0": level} for name in levels for level in (0, 1)]
+    factors = one_factor("unseen_class", levels, "ant") + levelled((2,))
+    return planted(factors, cells, nothing, 3, np.random.default_rng(0))
+
+
+def lost_seeds() -> StoreBuilder:
+    """A seed that one setting lacks, and one that all lack."""
+    builder = grid((3, 3), lambda s: s["f0"])
+    for place, run in enumerate(builder.runs):
+        lost = ("seed_4/test/", "seed_2/test/")[: 1 + (place == 4)]
+        for key in [key for key in run.metrics if key.startswith(lost)]:
+            del run.metrics[key]
     return builder

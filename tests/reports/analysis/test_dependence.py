@@ -3,10 +3,8 @@
 from typing import Any
 
 import numpy as np
-import pytest
 
 from reports.analysis.dependence import MOST_LINES, Dependence, partial_dependence
-from reports.stats import percent_interval
 from tests.reports.analysis.planted import METRIC, available, drawn, grid, nothing, planted
 from tests.reports.builder import StoreBuilder
 
@@ -14,25 +12,6 @@ from tests.reports.builder import StoreBuilder
 def found(builder: StoreBuilder) -> dict[str, Dependence]:
     """Every factor's, by its key."""
     return {d.factor: d for d in available(partial_dependence(builder.study(), METRIC))}
-
-
-def test_grid_has_its_own_means_and_lines() -> None:
-    """A level's point is the mean of its settings; a line joins settings of the same others."""
-    builder = grid((3, 4), lambda s: 2.0 * s["f0"])
-    made = found(builder)["f0"]
-    own = [run for run in builder.runs if '"f0": 2' in run.tags["ship.assignment"]]
-    by_seed = [
-        float(np.mean([run.metrics[f"seed_{s}/test/{METRIC}"] for run in own])) for s in range(5)
-    ]
-    point, estimate = made.points.row(2, named=True), percent_interval(by_seed)
-    assert not made.fitted and point["x"] == 2.0
-    assert (point["mean"], point["high"]) == pytest.approx((estimate.mean, estimate.high))
-    assert made.lines["line"].n_unique() == 4 and len(made.lines) == 12
-    assert set(made.lines["others"].to_list()) == {f"f1 {i}" for i in range(4)}
-    last = made.lines.filter(made.lines["others"] == "f1 3").row(2, named=True)
-    assert last["value"] == pytest.approx(
-        np.mean([builder.runs[11].metrics[f"seed_{s}/test/{METRIC}"] for s in range(5)])
-    )
 
 
 def test_lines_are_bounded() -> None:
@@ -74,9 +53,3 @@ def test_forest_takes_words_and_inactive_factors() -> None:
     assert made["rate"].lines["line"].n_unique() == 30
     x = made["rate"].points["x"].to_numpy()
     assert np.allclose(np.diff(np.log(x)), np.diff(np.log(x))[0])
-
-
-def test_grid_of_one_factor_is_one_line() -> None:
-    """Without other factors the points are the only line."""
-    made = found(grid((4,), nothing))["f0"]
-    assert made.lines["value"].to_list() == pytest.approx(made.points["mean"].to_list())

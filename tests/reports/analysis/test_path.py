@@ -6,26 +6,11 @@ from reports.analysis.cost import cost_against
 from reports.analysis.path import AblationPath, ablation_path
 from tests.reports.accidents import between
 from tests.reports.analysis.planted import METRIC, available, grid
-from tests.reports.builder import StoreBuilder
-
-SEEDS = range(4)
-
-
-def path(builder: StoreBuilder) -> AblationPath:
-    """The path that there must be."""
-    made = available(ablation_path(builder.study(), METRIC))
-    assert isinstance(made, AblationPath)
-    return made
-
-
-def keys(made: AblationPath) -> list[tuple[str, ...]]:
-    """The factors of each step."""
-    return [tuple(change.factor for change in step.changes) for step in made.steps]
 
 
 def test_long_path_ends_at_the_preferred_setting() -> None:
     """Over a grid of four factors every step changes one, and the last is what selection takes."""
-    made = path(grid((2, 3, 2, 3), lambda s: sum(s.values())))
+    made = available(ablation_path(grid((2, 3, 2, 3), lambda s: sum(s.values())).study(), METRIC))
     assert len(made.steps) == 4 and all(len(step.changes) == 1 for step in made.steps)
     assert [change.after for step in made.steps for change in step.changes].count(2) == 2
 

@@ -102,6 +102,11 @@ REPORTS: dict[str, tuple[Callable[[], StoreBuilder], dict[str, Any]]] = {
         {"00": (50.0, 40.0), "01": (49.0, 39.0), "11": (57.0, 44.0)}
     ), {}),
     "path-of-no-steps": (lambda: accidents.between({"00": (50.0, 45.0), "11": (57.0, 44.0)}), {}),
+    "swinging": (accidents.swinging, {}),
+    "half-active": (accidents.half_active, {}),
+    "confounded": (accidents.confounded, {}),
+    "classes-of-their-own": (accidents.classes_of_their_own, {}),
+    "lost-seeds": (accidents.lost_seeds, {}),
     "path-that-activates": (accidents.activating, {}),
     "baseline-alone": (accidents.baseline_alone, {}),
     "one-equivalent": (lambda: cases.shifted({0.1: 0.0}), {}),

@@ -20,7 +20,7 @@ from reports.render.terminal import terminal_text
 from reports.report import make_report
 from reports.stats import Estimate
 from reports.tables.build import build_tables
-from reports.tables.formatting import cell_text, number, p_text
+from reports.tables.formatting import cell_text, p_text
 from reports.tables.model import Column, Counts, Row, Table, Text, Value
 from tests.reports.builder import StoreBuilder, prompt_len, scores
 from tests.reports.cases import measured_open_world
@@ -209,15 +209,3 @@ def test_html_page_stands_alone() -> None:
 def test_p_has_two_significant_digits(p: float, text: str) -> None:
     """Two digits, and never 0.00."""
     assert p_text(p) == text
-
-
-@pytest.mark.parametrize(
-    ("value", "signed", "text"),
-    [(1.25, True, "+1.2"), (-1.26, True, "−1.3"), (-0.04, True, "0.0"), (0.04, True, "0.0"),
-     (63.0, False, "63.0"), (-2.0, False, "−2.0")],
-)  # fmt: skip
-def test_numbers_have_one_decimal_and_no_negative_zero(
-    value: float, signed: bool, text: str
-) -> None:
-    """A real minus, a plus only for differences."""
-    assert number(value, signed=signed) == text

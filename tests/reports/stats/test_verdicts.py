@@ -40,13 +40,6 @@ def test_a_family_needs_more_to_decide() -> None:
     assert [one.verdict for one in among if one] == [Verdict.UNDECIDED, *[Verdict.EQUIVALENT] * 9]
 
 
-def test_what_does_not_vary_or_is_not_there_is_not_decided() -> None:
-    """Equal differences say nothing of other seeds; a row without one has no judgement."""
-    still, nothing = judge([Estimate(5.0, None, None, 3), None], 1.0)
-    assert still is not None and still.verdict is Verdict.UNDECIDED and still.more is None
-    assert nothing is None
-
-
 def test_further_seeds_would_decide() -> None:
     """With as many pairs more, of the same mean and deviation, the interval clears the bound."""
     rng = np.random.default_rng(0)

@@ -36,15 +36,6 @@ def test_the_average_h_is_that_of_the_means() -> None:
     )
 
 
-def test_a_difference_is_over_the_datasets_that_both_have() -> None:
-    """A method without its hardest dataset does not gain by that."""
-    whole = over_datasets(("emoji", "caltech101"))
-    torn = over_datasets(skip={("wgan", "dtd"): "FAIL"})
-    expected = cells_of(by_name(whole)["datasets"], "wgan").cells["difference"].estimate
-    found = cells_of(by_name(torn)["datasets"], "wgan").cells["difference"].estimate
-    assert found == expected
-
-
 def test_seeds_that_lack_a_dataset_are_not_in_the_average() -> None:
     """n counts seeds that finished everywhere; a dataset with more seeds says its own n."""
     builder = two_by_two()

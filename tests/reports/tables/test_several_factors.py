@@ -8,11 +8,10 @@ import pytest
 
 from reports.report import make_report
 from reports.tables.build import build_tables
-from reports.tables.model import Counts
 from tests.reports.builder import StoreBuilder, prompt_len, scores
 from tests.reports.cases import N_CTX, grid_of_two, sampled
 from tests.reports.studies import few_shot, one_factor, over_datasets
-from tests.reports.tables.cells import cells_of, numbers
+from tests.reports.tables.cells import numbers
 
 LEAKY: dict[str, Callable[[], StoreBuilder]] = {
     "levels": prompt_len, "grid": grid_of_two, "sampled": sampled,
@@ -32,21 +31,6 @@ def test_selected_on_test_is_said_of_every_table(shape: str) -> None:
     for table in (one for one in made.tables if one.place != "csv"):
         assert table.notes[0].startswith("selected on test")
         assert {row.selection for row in table.rows} == {"test"}
-
-
-def test_main_effects_compare_matched_settings() -> None:
-    """Where a setting failed, its counterpart at the other level leaves the difference too."""
-    whole, torn = grid_of_two(), grid_of_two()
-    torn.runs[3].tags["ship.state"] = "FAIL"
-    rows = whole.study().rows
-    coop = rows.filter(rows["finetuner"] == "coop")
-    expected = (
-        coop.filter(coop[N_CTX] == 16)["test/harmonic_mean"]
-        - coop.filter(coop[N_CTX] == 4)["test/harmonic_mean"]
-    ).mean()
-    _, n_ctx, *_ = build_tables(torn.study())
-    assert cells_of(n_ctx, "16").cells["difference"].estimate.mean == pytest.approx(expected)
-    assert cells_of(n_ctx, "16").cells["n"] == Counts(3, failed=3)
 
 
 def test_a_large_grid(monkeypatch: pytest.MonkeyPatch) -> None:
