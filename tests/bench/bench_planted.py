@@ -8,7 +8,6 @@ import argparse
 import itertools
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -34,26 +33,15 @@ SHAPES: dict[str, Callable[[float], float]] = {
 }
 
 
-@dataclass
-class Counts:
-    """What came out of the studies of one kind.
-
-    first, called: whether the planted factor stood first, and had a Holm p below 0.05.
-    pair: whether the planted pair stood first among the pairs.
-    false: whether anything was called that does nothing (a pair, or a factor).
-    whole, part: whether an interval held a true share that is 0% or 100%, or lies between.
-    true_verdict, false_verdict: whether the answer decides the planted factor, or any other one.
-    """
-
-    first: list[bool] = field(default_factory=list)
-    called: list[bool] = field(default_factory=list)
-    pair: list[bool] = field(default_factory=list)
-    false_factor: list[bool] = field(default_factory=list)
-    false_pair: list[bool] = field(default_factory=list)
-    whole: list[bool] = field(default_factory=list)
-    part: list[bool] = field(default_factory=list)
-    true_verdict: list[bool] = field(default_factory=list)
-    false_verdict: list[bool] = field(default_factory=list)
+# Of each kind of study: whether the planted factor stood first, and had a Holm p below 0.05; whether
+# the planted pair stood first among the pairs; whether nothing that does nothing was called, a factor
+# or a pair; whether an interval held a true share that is 0% or 100%, or lies between; whether the
+# answer decides the planted factor, and no other one.
+COLUMNS = (
+    "right first", "called", "pair first", "no other factor", "no other pair", "hold 0% or 100%",
+    "hold between", "decided", "nothing else decided",
+)  # fmt: skip
+Counts = dict[str, list[bool]]
 
 
 def sizes_of(rng: np.random.Generator) -> tuple[list[int], int]:
@@ -81,7 +69,7 @@ def grids(
         swing: whether every factor goes up and down with the seed.
         dead: whether the factors without an effect change no result at all.
     """
-    rng, counts = np.random.default_rng(seed), Counts()
+    rng, counts = np.random.default_rng(seed), {name: [] for name in COLUMNS}
     for _ in range(studies):
         sizes, seeds = sizes_of(rng)
         target = int(rng.integers(len(sizes)))
@@ -109,7 +97,7 @@ def ranges(studies: int, *, seed: int, main: bool = False) -> Counts:
         seed: of all draws.
         main: whether a range has an effect.
     """
-    rng, counts = np.random.default_rng(seed), Counts()
+    rng, counts = np.random.default_rng(seed), {name: [] for name in COLUMNS}
     for place in range(studies):
         n, settings = int(rng.integers(3, 6)), int(rng.integers(40, 81))
         target, shape = f"x{rng.integers(n)}", list(SHAPES.values())[place % len(SHAPES)]
@@ -169,15 +157,19 @@ def _count(
     if not isinstance(found, Importance):
         raise RuntimeError(found.why)
     if target:
-        counts.first.append(found.factors[0].factors == (target,))
-        counts.called.append(any(_is_called(e) for e in found.factors if e.factors == (target,)))
+        counts["right first"].append(found.factors[0].factors == (target,))
+        counts["called"].append(any(_is_called(e) for e in found.factors if e.factors == (target,)))
     if pair:
-        counts.pair.append(found.pairs[0].factors == pair)
-    counts.false_factor.append(any(_is_called(e) for e in found.factors if e.factors != (target,)))
-    counts.false_pair.append(any(_is_called(e) for e in found.pairs if e.factors != pair))
+        counts["pair first"].append(found.pairs[0].factors == pair)
+    others = [_is_called(e) for e in found.factors if e.factors != (target,)]
+    counts["no other factor"].append(not any(others))
+    if values is not None:
+        pairs = [_is_called(e) for e in found.pairs if e.factors != pair]
+        counts["no other pair"].append(not any(pairs))
     if values is not None and np.ptp(values) > 0:
         for true, holds in _held(found, values):
-            (counts.part if 0.1 < true < 99.9 else counts.whole).append(holds)
+            kind = "hold between" if 0.1 < true < 99.9 else "hold 0% or 100%"
+            counts[kind].append(holds)
 
 
 def _judge(counts: Counts, study: Study, target: str) -> None:
@@ -185,8 +177,8 @@ def _judge(counts: Counts, study: Study, target: str) -> None:
     answer = build_answer(Analysis(study, METRIC), build_tables(study))
     decided = {f.subject.split(",")[0] for f in answer.findings if f.verdict is Verdict.DECIDED}
     if target:
-        counts.true_verdict.append(target in decided)
-    counts.false_verdict.append(bool(decided - {target}))
+        counts["decided"].append(target in decided)
+    counts["nothing else decided"].append(not decided - {target})
 
 
 def _is_called(effect: Effect) -> bool:
@@ -218,15 +210,6 @@ def _percent(values: Sequence[bool]) -> str:
     return f"{100 * sum(values) / len(values):.1f}%" if values else "–"
 
 
-def _line(name: str, counts: Counts) -> str:
-    cells = (
-        counts.first, counts.called, counts.pair, [not one for one in counts.false_factor],
-        [not one for one in counts.false_pair] if "grid" in name else [], counts.whole, counts.part,
-        counts.true_verdict, [not one for one in counts.false_verdict],
-    )  # fmt: skip
-    return f"| {name} | {len(counts.false_factor)} | {' | '.join(map(_percent, cells))} |"
-
-
 def main(words: Sequence[str] | None = None) -> None:
     """Print the tables as Markdown."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -250,13 +233,12 @@ def main(words: Sequence[str] | None = None) -> None:
         "ranges, a factor": lambda: ranges(studies, seed=6, main=True),
         "ranges, nothing": lambda: ranges(many, seed=7),
     }
-    print(
-        "| planted | studies | right first | called | pair first | no other factor | no other pair"
-        " | hold 0% or 100% | hold between | decided | nothing else decided |"
-    )
+    print(f"| planted | studies | {' | '.join(COLUMNS)} |")
     print(f"| :--- {'| ---: ' * 10}|")
     for name, make in kinds.items():
-        print(_line(name, make()), flush=True)
+        made = make()
+        cells = " | ".join(map(_percent, made.values()))
+        print(f"| {name} | {len(made['no other factor'])} | {cells} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -56,9 +56,6 @@ class DeviceTensor(torch.Tensor):
     ) -> Any:
         return cls.execution.run(func, args, kwargs or {})
 
-    def __repr__(self, *, tensor_contents: Any = None) -> str:  # type: ignore[override]
-        return f"{self.plain!r} on {NAME}"
-
     def tolist(self) -> Any:
         """Its values, for which the host waits."""
         return self.cpu().tolist()

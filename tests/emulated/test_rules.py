@@ -100,15 +100,6 @@ def test_launches_and_waits(
         assert (counts.n_launches, counts.n_syncs) == (launches, waits)
 
 
-def test_memory_is_shared_by_views(device: EmulatedDevice) -> None:
-    """A view sees what is written to its tensor, and the other way round."""
-    x = torch.zeros(4, device=device.name)
-    x[1:3].fill_(2.0)
-    view = x.view(2, 2)
-    x.add_(1.0)
-    assert view.tolist() == [[1.0, 3.0], [3.0, 1.0]]
-
-
 def test_what_happens_is_counted_where_it_happens(
     device: EmulatedDevice, device_clip: FrozenCLIP, features: FeatureSet
 ) -> None:

@@ -92,6 +92,16 @@ def stopped(**keys: Any) -> StoreBuilder:
     return build
 
 
+def stopped_of_many() -> StoreBuilder:
+    """More levels than a factor's table has."""
+    rng, detect = np.random.default_rng(4), {**DETECT, "comparisons": 13}
+
+    def new(n_ctx: int, s: int) -> float:
+        return 55 + 9.0 * (n_ctx == 7) + float(rng.normal(0, 0.4))
+
+    return crossed({N_CTX: range(1, 15)}, new, 4, detect=detect)
+
+
 def undecided() -> StoreBuilder:
     """The same, a level before its first look, and an arm that is the baseline on every seed."""
     build = stopped(detect={**DETECT, "comparisons": 5})

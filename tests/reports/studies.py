@@ -31,11 +31,9 @@ def leveled(
 
     The first level is the baseline, unless `fields` have factors of their own.
     """
-    factor = {"key": key, "levels": list(new), "log": log, "baseline": next(iter(new))}
-    builder = StoreBuilder(**({"factors": [factor], "seeds": range(seeds)} | fields))
-    for level, value in new.items():
-        builder.trial({key: level}, {s: scores(value + by_seed * s) for s in range(seeds)})
-    return builder
+    factor = one_factor(key, list(new), next(iter(new)))[0] | {"log": log}
+    asked = {"name": "prompt_len", "factors": [factor], **fields}
+    return crossed({key: list(new)}, lambda level, s: new[level] + by_seed * s, seeds, **asked)
 
 
 def crossed(

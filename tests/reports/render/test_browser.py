@@ -10,8 +10,9 @@ import pytest
 from reports.charts import study_charts
 from reports.render.page import page
 from reports.report import make_report
-from tests.reports.builder import StoreBuilder, prompt_len, scores
+from tests.reports.builder import prompt_len
 from tests.reports.pages import whole_page
+from tests.reports.studies import crossed
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or ""
 DRIVER = shutil.which("chromedriver") or ""
@@ -171,17 +172,8 @@ def rows(browser: Any) -> list[str]:
 
 def large(settings: int) -> str:
     """The page of a grid of many settings, two seeds each."""
-    levels = [float(place) for place in range(settings // 2)]
-    factors = [
-        {"key": "generator.kl_weight", "levels": levels, "log": False, "baseline": 0.0},
-        {"key": "generator.name", "levels": ["vae", "wgan"], "log": False, "baseline": "vae"},
-    ]
-    builder = StoreBuilder(name="large", factors=factors, seeds=(0, 1))
-    for level in levels:
-        for name in ("vae", "wgan"):
-            assignment = {"generator.kl_weight": level, "generator.name": name}
-            builder.trial(assignment, {s: scores(40 + level % 17 + s) for s in (0, 1)})
-    return whole_page(builder)
+    levels = {"generator.kl_weight": range(settings // 2), "generator.name": ["vae", "wgan"]}
+    return whole_page(crossed(levels, lambda level, _, s: 40.0 + level % 17 + s, 2, name="large"))
 
 
 def test_a_large_study_opens_at_once(browser: Any, tmp_path: Path) -> None:

@@ -80,6 +80,7 @@ REPORTS: dict[str, tuple[Callable[[], StoreBuilder], dict[str, Any]]] = {
     "seeds-until-decided-base": (cases.stopped, {"metric": "base"}),
     "seeds-until-decided-narrowly": (cases.narrowly_different, {}),
     "seeds-until-decided-some-open": (cases.undecided, {}),
+    "seeds-until-decided-many-levels": (cases.stopped_of_many, {}),
     "searched-at-inference": (cases.searched, {}),
     "not-searched": (accidents.not_searched, {}),
     "few-val": (lambda: cases.searched(selection="few_val"), {}),

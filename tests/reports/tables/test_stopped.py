@@ -1,12 +1,9 @@
 """Tables of studies whose comparisons got seeds until each was decided."""
 
-import numpy as np
-
 from reports.publication import make_publication
 from reports.report import make_report
 from reports.stats import Design, endings
-from reports.tables import Row, Table, Text, Value, build_tables
-from tests.reports.builder import StoreBuilder, scores
+from reports.tables import Row, Table, Value, build_tables
 from tests.reports.cases import DETECT, GIVEN, N_CTX, narrowly_different, stopped
 
 
@@ -49,20 +46,3 @@ def test_headlines_have_no_interval_beside_the_design_s() -> None:
     ]  # fmt: skip
     assert "headline/vs_no_synthetic/harmonic_mean" in shown
     assert "headline/vs_no_synthetic/harmonic_mean_low" not in shown
-
-
-def test_more_levels_than_a_factor_s_table_has() -> None:
-    """The table of settings has the design's decisions, too."""
-    build = StoreBuilder(
-        seeds=range(4),
-        factors=[{"key": N_CTX, "levels": list(range(1, 15)), "log": False, "baseline": 2}],
-        detect={**DETECT, "comparisons": 13},
-    )
-    rng = np.random.default_rng(4)
-    for n_ctx in range(1, 15):
-        moved = 9.0 * (n_ctx == 7)
-        build.trial({N_CTX: n_ctx}, {s: scores(55 + moved + rng.normal(0, 0.4)) for s in range(4)})
-    table = build_tables(build.study())[0]
-    assert table.kind == "settings"
-    assert {row.cells["decision"] for row in table.rows if not row.baseline} >= {Text("differs")}
-    assert not any("p" in row.cells for row in table.rows)
