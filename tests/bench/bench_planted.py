@@ -33,10 +33,10 @@ SHAPES: dict[str, Callable[[float], float]] = {
 }
 
 
-# Of each kind of study: whether the planted factor stood first, and had a Holm p below 0.05; whether
-# the planted pair stood first among the pairs; whether nothing that does nothing was called, a factor
-# or a pair; whether an interval held a true share that is 0% or 100%, or lies between; whether the
-# answer decides the planted factor, and no other one.
+# Of each kind of study: whether the planted factor stood first, and had a Holm p below 0.05;
+# whether the planted pair stood first among the pairs; whether nothing was called that does
+# nothing, of factors and of pairs; whether an interval held a true share that is 0% or 100%, or
+# lies between; whether the answer decides the planted factor, and no other one.
 COLUMNS = (
     "right first", "called", "pair first", "no other factor", "no other pair", "hold 0% or 100%",
     "hold between", "decided", "nothing else decided",

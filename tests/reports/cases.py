@@ -72,6 +72,13 @@ def sampled() -> StoreBuilder:
     return builder.trial({}, {s: scores(45.0 + s) for s in range(3)}, arm="no_synthetic")
 
 
+def unfinished(trials: int) -> StoreBuilder:
+    """Eight of so many drawn settings have run."""
+    builder = drawn(2, 8, lambda s: 4 * s["x0"])
+    builder.trials, builder.ended = trials, "INTERRUPTED"
+    return builder
+
+
 def with_path() -> StoreBuilder:
     """Twelve drawn settings, the baseline, and what --path then found to be the best by far."""
     builder = drawn(2, 12, lambda s: 4 * s["x0"])

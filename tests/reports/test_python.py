@@ -98,12 +98,6 @@ def test_a_report_is_written_and_nothing_shown(study: Any, tmp_path: Path, capsy
     assert capsys.readouterr().out == ""
 
 
-def test_a_notebook_shows_answer_and_table(study: Any) -> None:
-    """A study as the last line of a cell."""
-    page = study._repr_html_()
-    assert "<em>decided.</em>" in page and "<table" in page
-
-
 def test_importing_the_package_is_light() -> None:
     """`import reports` loads polars and altair when they are needed."""
     code = (

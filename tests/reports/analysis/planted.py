@@ -22,7 +22,6 @@ def planted(
     rng: np.random.Generator,
     *,
     sampler: str = "grid",
-    seconds: Effect | None = None,
 ) -> StoreBuilder:
     """A study whose H is 60, a seed's own part, the effect, and noise; selection is 3 lower.
 
@@ -33,7 +32,6 @@ def planted(
         seeds: how many.
         rng: draws seeds' parts and noise.
         sampler: of the study.
-        seconds: of a run; None: 8 a seed.
     """
     builder = StoreBuilder(
         name="planted",
@@ -51,8 +49,6 @@ def planted(
                 ("joint_base", "joint_new", "joint_harmonic_mean"), float(value) - 5
             )
         builder.trial(assignment, results)
-        if seconds is not None:
-            builder.runs[-1].metrics["cost/seconds"] = seconds(assignment) * seeds
     return builder
 
 

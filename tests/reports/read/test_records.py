@@ -15,7 +15,7 @@ from reports.tables import build_tables
 from tests.reports.builder import StoreBuilder, prompt_len, scores
 
 N_CTX = "generator.n_ctx"
-ONE, TWO = {N_CTX: 1}, {N_CTX: 2}
+ONE = {N_CTX: 1}
 STATES = ("FAIL", "PRUNED", "INTERRUPTED", "RUNNING")
 
 

@@ -73,6 +73,8 @@ REPORTS: dict[str, tuple[Callable[[], StoreBuilder], dict[str, Any]]] = {
     "conditional-factor": (cases.conditional, {}),
     "sampled": (cases.sampled, {}),
     "sampled-few-finished": (accidents.few_finished, {}),
+    "sampled-unfinished": (lambda: cases.unfinished(12), {}),
+    "sampled-all-but-one": (lambda: cases.unfinished(9), {}),
     "sampled-all-the-same": (lambda: accidents.all_alike(drawn(2, 8, lambda s: 0.0)), {}),
     "path": (cases.with_path, {}),
     "path-over-datasets": (accidents.path_over_datasets, {}),
