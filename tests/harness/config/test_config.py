@@ -44,6 +44,7 @@ def test_what_is_left_out_has_the_documented_default() -> None:
     ranged = {"generator.kl_weight": {"low": 1e-4, "high": 1, "log": True}}
     assert parse_study({"space": ranged, "trials": 3}, "x").sampler == "tpe"
     assert parse_study({**SOUND, "selection": "base_val"}, "x").objective == "base"
+    assert parse_study({**SOUND, "protocol": "few_shot"}, "x").objective == "accuracy"
 
 
 def test_study_survives_json() -> None:

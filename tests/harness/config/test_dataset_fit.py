@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from ruamel.yaml import YAML
 
 from harness.config import bare_features
 from harness.config.load import parse_study
@@ -17,74 +18,26 @@ from ship.trial_config import TrialConfig
 from tests.ship.datasets.conftest import save_picture
 
 SPACE: dict[str, Any] = {"space": {"shots": [1, 2]}, "reference_arms": False}
-EIGHT = tuple("abcdefgh")
+CASES = YAML(typ="safe").load((Path(__file__).parent / "lacking.yaml").read_text("utf-8"))
 
 
-def survey(counts: dict[str, list[int]], n_seen: int | None = None) -> Survey:
-    """Classes a, b, ... with so many pictures each in train, val and test."""
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_what_is_lacking(case: dict[str, Any]) -> None:
+    """One line with the dataset and the classes, and none where the trial can run."""
+    names = tuple("abcdefgh"[: case.get("classes", 8)])
 
     def split(name: str) -> Split:
-        labels = np.repeat(np.arange(len(counts[name])), counts[name]).astype(np.int64)
-        return Split(tuple(Picture(str(i), b"x") for i in range(len(labels))), labels)
+        lacks = case.get("lacks", {}).get(name, "")
+        labels = np.repeat([n for n, letter in enumerate(names) if letter not in lacks], 2)
+        pictures = tuple(Picture(str(i), b"x") for i in range(len(labels)))
+        return Split(pictures, labels.astype(np.int64))
 
-    names = EIGHT[: len(counts["train"])]
-    return Survey(names, {name: split(name) for name in counts}, n_seen=n_seen)
-
-
-def lines(
-    counts: dict[str, list[int]], seeds: tuple[int, ...] = (0, 1), shown: bool = False, **keys: Any
-) -> list[str]:
-    """What a trial's dataset lacks."""
-    features = bare_features("own", survey(counts, keys.pop("n_seen", None)))
-    found = lacking(TrialConfig.model_validate(keys), features, seeds, shown=shown)
-    return list(found.values())
-
-
-def full(n: int = 8, **changed: list[int]) -> dict[str, list[int]]:
-    """Two pictures of each class in each split, but for the splits given."""
-    return {"train": [2] * n, "val": [2] * n, "test": [2] * n, **changed}
-
-
-NO_C = [2, 2, 0, 2, 2, 2, 2, 2]
-NO_H = [2] * 7 + [0]
-NONE = [0] * 8
-EARLY = {"name": "vae", "early_stopping": 2}
-
-
-@pytest.mark.parametrize(
-    ("counts", "keys", "expected"),
-    [
-        (full(train=NO_C), {}, "training pictures of every seen class: own has none of 'c'"),
-        (full(train=NO_H), {}, ""),
-        (full(train=NO_H), {"protocol": "few_shot", "selection": "base_val"}, "none of 'h'"),
-        (full(train=NO_H), {"protocol": "cross_dataset"}, "every seen class: own has none of 'h'"),
-        (full(train=NO_C), {"protocol": "single_unseen", "unseen_class": "c"}, ""),
-        (full(train=NO_C), {"max_classes": 4}, ""),
-        (full(train=NO_C), {"max_classes": 5}, "none of 'c'"),
-        (full(train=NO_C), {"n_seen": 2, "selection": "base_val"}, ""),
-        (full(train=NO_H), {"generator": "real"}, "when generator is real: own has none of 'h'"),
-        (full(train=NO_H), {"shown": True}, "for the arm real_pictures (reference_arms: false"),
-        (full(val=NONE), {}, "validation pictures of seen classes when selection is pseudo_new"),
-        (full(val=NONE), {"selection": "base_val"}, "when selection is base_val: own has none of"),
-        (full(val=NONE), {"selection": "test"}, ""),
-        (full(val=NONE), {"selection": "test", "generator": EARLY}, "early_stopping is given"),
-        (full(val=NONE), {"selection": "test", "generator": {**EARLY, "prompt": "fixed"}}, ""),
-        (full(val=[2] + [0] * 7), {}, "on both sides when selection is pseudo_new (not so for"),
-        (full(val=[2] + [0] * 7), {"selection": "base_val"}, ""),
-        (full(2), {}, "at least 2 seen classes when selection is pseudo_new: own has 1 under"),
-        (full(2), {"selection": "base_val"}, ""),
-        (full(2), {"protocol": "single_unseen"}, "own has 1 under protocol single_unseen"),
-        (full(1), {"selection": "base_val"}, "at least 2 classes: own has 1"),
-        (full(test=[2] * 4 + [0] * 4), {}, "test pictures of unseen classes: own has none of 'e'"),
-        (full(test=[0] * 4 + [2] * 4), {}, "test pictures of seen classes"),
-        (full(test=NONE), {"protocol": "cross_dataset"}, ""),
-    ],
-)
-def test_what_is_lacking(counts: dict[str, list[int]], keys: dict[str, Any], expected: str) -> None:
-    """One line with the dataset and the classes, and none where the trial can run."""
-    found = lines(counts, **keys)
-    assert len(found) == bool(expected)
-    assert all(expected in line for line in found)
+    splits = {name: split(name) for name in ("train", "val", "test")}
+    features = bare_features("own", Survey(names, splits, n_seen=case.get("n_seen")))
+    trial = TrialConfig.model_validate(case.get("trial", {}))
+    found = lacking(trial, features, (0, 1), shown=case.get("shown", False))
+    assert len(found) == ("says" in case)
+    assert all(case["says"] in line for line in found.values())
 
 
 def refused(root: Path | None, mapping: dict[str, Any]) -> list[str]:

@@ -33,23 +33,12 @@ _VALUES = st.recursive(
     ),
     max_leaves=8,
 )
-_SPACED = [
-    "generator.n_ctx",
-    "generator.kl_weight",
-    "generator.scale",
-    "generator",
-    "shots",
-    "bogus",
-]
-_PATHS = st.sampled_from([*STUDY_KEYS, *TRIAL_KEYS, *_SPACED]) | st.builds(
-    ".".join,
-    st.tuples(
-        st.sampled_from(["space", "variants", "variants.dataset", "variants.dataset.emoji"]),
-        st.sampled_from([*_SPACED, "emoji", "generator.kl_weight.low", "generator.n_ctx.when"])
-        | st.builds(
-            "{0[0]}.{0[1]}".format, st.tuples(st.sampled_from(_SPACED), st.sampled_from(_KEYS))
-        ),
-    ),
+_NAMES = ["generator", "generator.n_ctx", "generator.kl_weight", "finetuner", "shots", "bogus"]
+_PATHS = st.sampled_from([*STUDY_KEYS, *TRIAL_KEYS]) | st.builds(
+    lambda *parts: ".".join(filter(None, parts)),
+    st.sampled_from(["", "space", "variants", "variants.dataset", "variants.dataset.emoji"]),
+    st.sampled_from(_NAMES),
+    st.sampled_from(["", *_KEYS]),
 )
 _MUTATIONS = st.lists(st.tuples(_PATHS, _VALUES), max_size=4)
 
