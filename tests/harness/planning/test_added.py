@@ -1,8 +1,10 @@
 """Settings that --path adds to a study: wanted while asked for, kept once they have run."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
+from ruamel.yaml import YAML
 
 from harness.config.study_config import StudyConfig
 from harness.planning.fingerprints import Fingerprints
@@ -55,38 +57,15 @@ def test_what_has_results_stays_unasked(prints: Fingerprints, state: State, kept
     assert ("(for the path)" in plan.rows[-1].label) == kept
 
 
-SHOTS = {**CUT, "shots": {"choices": [4, 2], "baseline": 2}}
+EDITS = YAML(typ="safe").load((Path(__file__).parent / "paths.yaml").read_text("utf-8"))
 
 
-@pytest.mark.parametrize(
-    ("before", "after", "expected", "to_run"),
-    [
-        # a path is compared under the study's seeds
-        ({}, {"seeds": 3}, ["n_ctx=8, kl_weight=0.01", "n_ctx=4, kl_weight=0.01 +"], 2),
-        # a grid that grows takes its own back, whoever had it run first; nothing runs twice
-        ({}, {"trials": 3}, ["n_ctx=8, kl_weight=0.01", "n_ctx=8, kl_weight=1",
-                             "n_ctx=4, kl_weight=0.01"], 2),
-        # a level that was removed, a factor that is not active there, another constant
-        ({}, {"space": {N_CTX: [8], KL: CUT[KL]}}, ["n_ctx=8, kl_weight=0.01"], 1),
-        ({}, {"space": {**CUT, N_CTX: {"choices": [8, 4], "when": {KL: 1.0}}}},
-         ["kl_weight=0.01"], 0),  # which is the same
-        ({"shots": 4}, {}, ["n_ctx=8, kl_weight=0.01"], 1),
-        # a younger factor stands at its baseline, as in the settings of a grid
-        ({"shots": 2}, {"space": SHOTS}, ["n_ctx=8, kl_weight=0.01, shots=4",
-                                          "n_ctx=4, kl_weight=0.01, shots=2 +"], 1),
-    ],
-)  # fmt: skip
-def test_what_an_edited_study_keeps_of_a_path(
-    prints: Fingerprints,
-    before: dict[str, Any],
-    after: dict[str, Any],
-    expected: list[str],
-    to_run: int,
-) -> None:
-    """What has run for the path stays in the study where its grid could have it."""
-    one = run_of(added(cut(**before), prints, BETWEEN), (0, 1), added=True)
-    plan = make_plan(cut(**after), Ledger((one,)), prints)
-    assert (labels(plan), len(plan.work)) == (expected, to_run)
+@pytest.mark.parametrize("case", EDITS, ids=str)
+def test_what_an_edited_study_keeps_of_a_path(prints: Fingerprints, case: dict[str, Any]) -> None:
+    """What has run for the path stays in the study where its space could have it."""
+    one = run_of(added(cut(**case.get("was", {})), prints, BETWEEN), (0, 1), added=True)
+    plan = make_plan(cut(**case.get("is", {})), Ledger((one,)), prints)
+    assert (labels(plan), len(plan.work)) == (case["settings"], case["to_run"])
 
 
 def test_they_are_no_trials_of_a_sampler(prints: Fingerprints) -> None:

@@ -3,9 +3,11 @@
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
+from ruamel.yaml import YAML
 
 from harness.config.study_config import StudyConfig
 from harness.planning.changes import Changes
@@ -21,8 +23,6 @@ from harness.store.open import Store
 from harness.study.context import ledger_of
 from ship.trial_config import RESULTS_VERSION
 from tests.harness.fakes import make_study
-
-N_CTX = {"generator.n_ctx": [1, 2, 4]}
 
 
 @dataclass
@@ -75,75 +75,22 @@ def counts(changes: Changes) -> tuple[int, int]:
     return len(changes.changed), len(changes.removed)
 
 
-SMALL_EDITS: list[tuple[dict[str, Any], tuple[int, int]]] = [
-    # what extends a study, and how it is run
-    ({}, (0, 0)),
-    ({"seeds": 3}, (0, 0)),
-    ({"space": {"generator.n_ctx": [1, 2, 4, 8]}}, (0, 0)),
-    ({"space": {**N_CTX, "shots": [16, 4]}}, (0, 0)),
-    ({"concurrency": 2, "time_limit": 5.0, "description": "words"}, (0, 0)),
-    ({"smallest_effect": 0.5}, (0, 0)),
-    ({"save": True}, (0, 0)),
-    ({"record": {"seed_curves": True, "system_metrics": True}}, (0, 0)),
-    ({"objective": "harmonic_mean"}, (0, 0)),  # the protocol's own
-    ({"scheduler": "asha"}, (0, 0)),
-    ({"reference_arms": True}, (0, 0)),
-    # what is not asked for any more
-    ({"seeds": [1]}, (0, 3)),
-    ({"space": {"generator.n_ctx": [2, 4]}}, (0, 2)),
-    ({"space": {"generator.n_ctx": [4, 8]}, "seeds": [0]}, (0, 5)),
-    ({"space": {"shots": [16, 8]}, "generator": {"name": "vae", "n_ctx": 4}}, (0, 4)),
-    # a changed constant: what was selected by another metric leaves the table
-    ({"objective": "new"}, (6, 0)),
-]
+STUDIES = YAML(typ="safe").load((Path(__file__).parent / "edits.yaml").read_text("utf-8"))
 
 
-def test_what_extends_a_study_is_no_change_and_what_left_the_yaml_is_removed(
-    history: History,
-) -> None:
-    """Levels, seeds and factors come and go; those of other constants have changed."""
-    history.ran(make_study())
-    found = [(edited, counts(history.changes(make_study(**edited)))) for edited, _ in SMALL_EDITS]
-    assert found == SMALL_EDITS
+@pytest.mark.parametrize("case", STUDIES, ids=lambda case: str(case["study"]))
+def test_rows_that_an_edit_changes_or_removes(history: History, case: dict[str, Any]) -> None:
+    """Levels, seeds and factors come and go; rows of other constants have changed, and it is told.
 
-
-EPOCHS = make_study().trial.generator.epochs  # type: ignore[union-attr]
-ARMS = {"reference_arms": True}
-SHOTS: dict[str, Any] = {"space": {"shots": [2, 4]}}
-KINDS: dict[str, Any] = {"space": {"generator": ["none", "vae", "wgan"]}}
-WIDE: dict[str, Any] = {"space": {**N_CTX, "shots": [2, 4]}, "shots": 16}
-
-
-def from_baseline(baseline: int) -> dict[str, Any]:
-    """A study with arms, which stand at this number of shots."""
-    return {"space": {"shots": {"choices": [2, 4], "baseline": baseline}}, **ARMS}
-
-
-@pytest.mark.parametrize(
-    ("before", "after", "expected", "differences"),
-    [
-        (ARMS, {}, (0, 8), []),
-        ({}, {"shots": 4, "generator": {"name": "vae", "epochs": 7}, "max_classes": None}, (6, 0),
-         ["shots: 16 -> 4", f"generator.epochs: {EPOCHS} -> 7"]),
-        (SHOTS, {**SHOTS, "generator": "wgan"}, (4, 0), ["generator: vae -> wgan"]),
-        (KINDS, {**KINDS, "variants": {"generator": {"wgan": {"n_critic": 9}}}}, (2, 0),
-         ["generator.n_critic: 5 -> 9"]),
-        ({}, WIDE, (6, 0), ["shots: 16 -> varied over 2, 4"]),
-        (WIDE, {}, (12, 0), ["shots: varied over 2, 4 -> 16"]),
-        (from_baseline(2), from_baseline(4), (8, 0), ["space.shots.baseline: 2 -> 4"]),
-    ],
-)  # fmt: skip
-def test_what_has_changed_is_told(
-    history: History,
-    before: dict[str, Any],
-    after: dict[str, Any],
-    expected: tuple[int, int],
-    differences: list[str],
-) -> None:
-    """In one line, with both values; other rows stay."""
-    history.ran(make_study(**before))
-    changes = history.changes(make_study(**after))
-    assert (counts(changes), list(changes.differences)) == (expected, differences)
+    A constant's line has both values; other rows stay.
+    """
+    history.ran(make_study(**case["study"]))
+    for edit in case["edits"]:
+        changes = history.changes(make_study(**edit["to"]))
+        expected = (edit.get("changed", 0), edit.get("removed", 0))
+        assert (counts(changes), list(changes.differences)) == (expected, edit.get("lines", [])), (
+            edit
+        )
 
 
 def test_seeds_of_its_own_are_what_a_setting_has_in_the_table(history: History) -> None:
