@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ruamel.yaml import YAML
 
 import harness.cli.detect
 import harness.study
@@ -70,36 +71,18 @@ def test_the_report_shown_is_the_last_that_was_made(
     assert set(calls["published"]) <= {None, "publication"}
 
 
-@pytest.mark.parametrize(
-    ("outcome", "code", "words", "shown"),
-    [
-        ({"done": 4, "failed": 1}, 3, "incomplete: 1 setting failed, 0 are missing; the same comm",
-         "report 1 in"),
-        ({"done": 4, "failed": 2, "final": True}, 3,
-         "incomplete: 2 settings failed, 0 are missing; none is tried again", "report 1 in"),
-        ({"missing": 5}, 3, "incomplete: 0 settings failed, 5 are missing", "all runs"),
-        ({"done": 4, "pruned": 2}, 0, "", "report 1 in"),
-        ({"done": 4, "unpublished": "the report is not in MLflow"}, 0, "the report is not in MLfl",
-         "report 1 in"),
-        ({"done": 1, "missing": 2, "interrupted": True}, 130, "interrupted: the same command",
-         "report 1 in"),
-        ({"done": 2, "arms": 2, "missing": 2, "interrupted": True}, 130, "interrupted: ",
-         "no setting but 2 reference arms has finished yet, so there is no table"),
-    ],
-)  # fmt: skip
-def test_exit_codes(
-    calls: dict[str, Any],
-    outcome: dict[str, Any],
-    code: int,
-    words: str,
-    shown: str,
-) -> None:
+ENDINGS = YAML(typ="safe").load((Path(__file__).parent / "endings.yaml").read_text("utf-8"))
+
+
+@pytest.mark.parametrize("case", ENDINGS, ids=lambda case: str(case["outcome"]))
+def test_exit_codes(calls: dict[str, Any], case: dict[str, Any]) -> None:
     """Failed or missing settings exit with 3, an interrupt with 130; pruned ones are complete."""
-    calls["outcome"] = outcome
+    calls["outcome"] = case["outcome"]
     result = invoke("--space", "prompt_len")
-    assert result.exit_code == code
-    assert result.stderr.startswith(words) and len(result.stderr.splitlines()) == bool(words)
-    assert result.stdout.splitlines()[1].startswith(shown)
+    assert result.exit_code == case["code"]
+    assert result.stderr.startswith(case["says"])
+    assert len(result.stderr.splitlines()) == bool(case["says"])
+    assert result.stdout.splitlines()[1].startswith(case["shows"])
 
 
 def test_report_that_cannot_be_written(

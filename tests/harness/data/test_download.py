@@ -8,6 +8,7 @@ from urllib.error import URLError
 
 import pytest
 import torchvision.datasets
+from ruamel.yaml import YAML
 from torchvision.datasets.utils import extract_archive
 from typer.testing import CliRunner
 
@@ -144,32 +145,20 @@ def test_a_failed_download_leaves_nothing(
     assert [path.name for path in tmp_path.rglob("*")] == ["data"] * there
 
 
-@pytest.mark.parametrize(
-    ("args", "words"),
-    [
-        ("get dtd", "--data-root must be given"),
-        ("get cub --data-root .", "not downloaded by torchvision: CUB_200_2011/images"),
-        ("get emoji --data-root .", "packaged with ship-sweep"),
-        ("get photos --data-root .", "packaged with ship-sweep"),
-        ("get textures --data-root .", "unknown dataset 'textures' (did you mean dtd?)"),
-        ("get dtd --data-root file", "--data-root must be a folder, got file"),
-        ("get dtd --data-root file/data", "file/data cannot be made: Not a directory"),
-        ("get eurosat --data-root .", "eurosat/2750 is there already; see ship-data check"),
-        ("list --data-root nowhere", "--data-root must be a folder, got nowhere"),
-        ("check caltech", "unknown dataset 'caltech' (did you mean caltech101? choices: emoji, "),
-    ],
-)
+MISTAKES = YAML(typ="safe").load((Path(__file__).parent / "mistakes.yaml").read_text("utf-8"))
+
+
+@pytest.mark.parametrize("case", MISTAKES, ids=lambda case: case["command"])
 def test_mistakes_are_refused_in_one_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, args: str, words: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: dict[str, str]
 ) -> None:
     """What cannot be downloaded says so before anything is touched."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").write_text("x")
     save_picture(tmp_path / "eurosat/2750/0.jpg")
-    result = invoke(*args.split())
+    result = invoke(*case["command"].split())
     assert (result.exit_code, result.stdout) == (2, "")
-    assert words in result.stderr
-    assert len(result.stderr.splitlines()) == 1
+    assert case["says"] in result.stderr and len(result.stderr.splitlines()) == 1
 
 
 @pytest.mark.parametrize("trick", ["../../outside", "link"])

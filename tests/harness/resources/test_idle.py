@@ -1,40 +1,25 @@
 """GPUs that stand idle are told, with the line of YAML that uses them."""
 
 import re
+from pathlib import Path
+from typing import Any
 
 import pytest
+from ruamel.yaml import YAML
 
 from harness.config import load_study
 from harness.config.choices import Resources
 from harness.resources import at_once, idle, idle_gpus, idle_gpus_here
 
-NODE = {"CPU": 16.0, "GPU": 8.0}
+CASES = YAML(typ="safe").load((Path(__file__).parent / "idle.yaml").read_text("utf-8"))
 
 
-@pytest.mark.parametrize(
-    ("resources", "there", "concurrency", "said"),
-    [
-        (Resources(), NODE, None, "8 of 8 GPUs stand idle, as no trial takes one: the line "
-         "`resources: auto` in the YAML, or --set resources=auto, uses them"),
-        (Resources(), {"CPU": 4.0, "GPU": 1.0}, None, "1 GPU stands idle, as no trial takes one: "
-         "the line `resources: auto` in the YAML, or --set resources=auto, uses it"),
-        (Resources(cpus=4, gpus=1), NODE, None, "4 of 8 GPUs stand idle, as a trial takes 4 of 16 "
-         "cores: the line `resources: {cpus: 2, gpus: 1}` in the YAML uses them"),
-        (Resources(cpus=2, gpus=0.25), NODE, None, "6 of 8 GPUs stand idle, as a trial takes 2 of "
-         "16 cores: the line `resources: {cpus: 0.5, gpus: 0.25}` in the YAML uses them"),
-        (Resources(gpus=1), NODE, 7, "1 of 8 GPUs stands idle, as concurrency is 7: the line "
-         "`concurrency: null` in the YAML uses it"),
-        (Resources(cpus=2, gpus=1), NODE, None, None),
-        (Resources(gpus=0.3333), {"CPU": 3.0, "GPU": 1.0}, None, None),
-        (Resources(auto=True), NODE, None, None),
-        (Resources(), {"CPU": 16.0}, None, None),
-    ],
-)  # fmt: skip
-def test_idle_gpus_are_told_with_what_uses_them(
-    resources: Resources, there: dict[str, float], concurrency: int | None, said: str | None
-) -> None:
-    """How many, why, and the line; nothing where trials take them all."""
-    assert idle_gpus(resources, there, concurrency) == said
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_idle_gpus_are_told_with_what_uses_them(case: dict[str, Any]) -> None:
+    """How many, why, and the line, with which trials do take them."""
+    resources, said = Resources(**case["resources"]), case.get("says")
+    there = case.get("there", {"CPU": 16.0, "GPU": 8.0})
+    assert idle_gpus(resources, there, case.get("concurrency")) == said
     line = re.search("`(.*?)`", said or "")
     if line is None:
         return
