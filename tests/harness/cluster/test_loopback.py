@@ -68,6 +68,7 @@ def test_what_the_user_has_set_stays(
         monkeypatch.setenv(name, value)
     with private_token():
         assert {name: os.environ.get(name) for name in theirs} == theirs
+        assert os.environ.get(MODE, "") == theirs.get(MODE, "token")
         # made for the session where there is none, and no file in the home
         assert (TOKEN in os.environ) == (TOKEN in theirs or theirs == {MODE: "token"})
     assert {name: os.environ.get(name) for name in theirs} == theirs
