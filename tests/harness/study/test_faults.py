@@ -210,10 +210,10 @@ FAULTS = [
     ),
     pytest.param(
         Fault(
-            acting({2: lambda: time.sleep(0.6)}),
+            acting({2: lambda: time.sleep(1.1)}),
             "CCF",
-            {2: ("time_limit", "time_limit of 0.5 s passed at stage selection, epoch ")},
-            {"time_limit": 0.5},
+            {2: ("time_limit", "time_limit of 1 s passed at stage selection, epoch ")},
+            {"time_limit": 1.0},
         ),
         id="a trial past its time limit in the test's process",
     ),
