@@ -86,3 +86,10 @@ def test_pictures_of_seen_classes_alone_give_seen_alone() -> None:
     logits = torch.tensor([[[1.0, 0.0, 2.0], [0.0, 3.0, 2.0]]])
     made = score_one_softmax(logits, labels, seen, True)
     assert {k: v.tolist() for k, v in made.items()} == {"seen": [50.0]}
+
+
+def test_of_constants_with_one_h_the_nearest_to_0_is_chosen() -> None:
+    """Of -4, -1 and 2: a picture of an unseen class that is wrong under all leaves H at 0."""
+    labels, seen = torch.tensor([0, 2]), torch.tensor([[True, False, False]])
+    logits = torch.tensor([[[1.0, 0.0, 0.0], [0.0, 3.0, 0.0]]])
+    assert score_one_softmax(logits, labels, seen, False)["calibration"].tolist() == [-1.0]
