@@ -10,7 +10,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 import torch
 from rich.console import Console
+from ruamel.yaml import YAML
 
 from harness.config.study_config import StudyConfig
 from harness.errors import ClusterError
@@ -35,59 +36,11 @@ from tests.harness.study.drivers import wait_for
 pytestmark = pytest.mark.usefixtures("by_value")
 
 Calm = Callable[[StudyConfig], str]
-ON_RAY = [pytest.mark.faults]
-
-
-@dataclass(frozen=True)
-class Fault:
-    """A fault in some settings of a small study, and what it leaves.
-
-    method: that of a bench, with the fault in it. states: of the trials' runs, by their first
-    letters. told: n_ctx of a setting that fails -> kind of failure, reason. went_on: what trials
-    said of their checkpoints. settled: whether a loss that is not finite, which nobody tries again,
-    is among it.
-    """
-
-    method: Callable[[Bench], Method]
-    states: str
-    told: Mapping[int, tuple[str, str]] = field(default_factory=dict)
-    study: Mapping[str, Any] = field(default_factory=dict)
-    went_on: tuple[str, ...] = ()
-    settled: bool = False
-    ray: bool = False
 
 
 def mark(bench: Bench) -> Path:
     """A file that says that something has happened once."""
     return bench.log.with_name("happened")
-
-
-def acting(acts: Mapping[int, Callable[[], Any]], *, once: bool = False, epoch: int = 2) -> Any:
-    """A method that acts in an epoch of settings, by their n_ctx."""
-
-    def method(bench: Bench) -> Method:
-        happened = mark(bench)
-
-        def behave(config: TrialConfig, now: int) -> None:
-            act = acts.get(getattr(config.generator, "n_ctx", 0))
-            if act is not None and now == epoch and not (once and happened.exists()):
-                happened.touch()
-                act()
-
-        return fakes.make_method(bench.log, behave)
-
-    return method
-
-
-def run_instead(run: Callable[..., Any]) -> Any:
-    """A method whose trials are run(bench's own run_trial, a mark, config, seeds, ...)."""
-
-    def method(bench: Bench) -> Method:
-        plain, happened = bench.method, mark(bench)
-        own = plain.run_trial
-        return replace(plain, run_trial=lambda *given: run(own, happened, *given))
-
-    return method
 
 
 def raising(error: Exception) -> Callable[[], None]:
@@ -104,12 +57,38 @@ def kill() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def stop() -> None:
-    """A process that answers nobody any more."""
-    os.kill(os.getpid(), signal.SIGSTOP)
+ACTS: dict[str, Callable[[], Any]] = {
+    "raise": raising(RuntimeError("out of luck\nand more")),
+    "lose": raising(NonFiniteLoss("loss is not finite at stage selection, epoch 2", [0, 1])),
+    "kill": kill,
+    "exit": lambda: sys.exit(1),
+    "end": lambda: os._exit(1),
+    "dawdle": lambda: time.sleep(1.1),
+    "hang": lambda: time.sleep(600),
+    "stop": lambda: os.kill(os.getpid(), signal.SIGSTOP),  # it answers nobody any more
+}
 
 
-def spoilt(run_trial: Any, _: Path, config: Any, *rest: Any) -> Iterator[EpochMetrics]:
+def struck(bench: Bench, case: Mapping[str, Any]) -> Method:
+    """The method of a bench, with a case's fault in it."""
+    plain, happened = bench.method, mark(bench)
+    own = plain.run_trial
+    if "spoilt" in case:
+        return replace(plain, run_trial=lambda *given: spoilt(own, *given))
+    if "memory" in case:
+        return replace(plain, run_trial=lambda *given: with_memory(case["memory"], own, *given))
+
+    def behave(config: TrialConfig, now: int) -> None:
+        act = case["acts"].get(getattr(config.generator, "n_ctx", 0))
+        here = now == case.get("epoch", 2) and not ("once" in case and happened.exists())
+        if act is not None and here:
+            happened.touch()
+            ACTS[act]()
+
+    return fakes.make_method(bench.log, behave)
+
+
+def spoilt(run_trial: Any, config: Any, *rest: Any) -> Iterator[EpochMetrics]:
     """Test metrics that are no numbers, or without those of selection, or not there."""
     n_ctx = getattr(config.generator, "n_ctx", 0)
     for item in run_trial(config, *rest):
@@ -126,136 +105,51 @@ def spoilt(run_trial: Any, _: Path, config: Any, *rest: Any) -> Iterator[EpochMe
         yield EpochMetrics("test", item.epoch, 1.0, values)
 
 
-def with_memory_for(most: int) -> Callable[..., Any]:
-    """Trials with memory for so many replicas."""
-
-    def run(run_trial: Any, _: Path, config: Any, seeds: Any, *rest: Any) -> Any:
-        if len(seeds) > most:
-            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
-        return run_trial(config, seeds, *rest)
-
-    return run
+def with_memory(most: int, run_trial: Any, config: Any, seeds: Any, *rest: Any) -> Any:
+    """A trial with memory for so many replicas."""
+    if len(seeds) > most:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+    return run_trial(config, seeds, *rest)
 
 
-FOUR = {"space": {"generator.n_ctx": [1, 2, 3, 4]}}
-LOSS = "loss is not finite at stage selection, epoch 2 (seeds 0, 1)"
-DIED = ("worker_died", "its worker process died at stage selection, epoch 1 (try 2)")
-LATE = ("time_limit", "time_limit of 2.5 s passed at stage selection, epoch 1")
-NO_ROOM = ("out_of_memory", "CUDA out of memory")
+CASES = YAML(typ="safe").load((Path(__file__).parent / "faults.yaml").read_text("utf-8"))
 FAULTS = [
-    pytest.param(
-        Fault(
-            acting({2: raising(RuntimeError("out of luck\nand more"))}),
-            "CCF",
-            {2: ("error", "RuntimeError: out of luck (at stage selection, epoch 1)")},
-        ),
-        id="an exception",
-    ),
-    pytest.param(
-        Fault(
-            acting({2: raising(NonFiniteLoss(LOSS.partition(" (")[0], [0, 1]))}),
-            "CCF",
-            {2: ("non_finite", LOSS)},
-            settled=True,
-        ),
-        id="a loss that is not finite",
-    ),
-    pytest.param(
-        Fault(
-            run_instead(spoilt),
-            "CFFF",
-            {
-                2: ("non_finite", "new is not finite at stage test, epoch 3 (seeds 0)"),
-                3: ("error", "without a selection value of harmonic_mean"),
-                4: ("error", "ended without test metrics"),
-            },
-            FOUR,
-            settled=True,
-        ),
-        id="metrics that are no numbers or not there",
-    ),
-    pytest.param(
-        Fault(run_instead(with_memory_for(2)), "CCCCCCIII", study={"seeds": 4}),
-        id="memory for half of the seeds",
-    ),
-    pytest.param(
-        Fault(
-            run_instead(with_memory_for(1)),
-            "FFFFFFIII",
-            dict.fromkeys((1, 2, 4), NO_ROOM),
-            {"seeds": 4, "max_failures": 4},  # settings, of which both halves fail
-        ),
-        id="memory for a quarter of the seeds",
-    ),
-    pytest.param(
-        Fault(
-            acting({2: kill}, once=True, epoch=3),
-            "CCCI",
-            study={"checkpoint_every": 0.0},
-            went_on=("went on behind 3 epochs",),
-            ray=True,
-        ),
-        id="a worker is killed once",
-    ),
-    pytest.param(
-        Fault(
-            acting({2: lambda: sys.exit(1), 3: lambda: os._exit(1), 4: kill}),
-            "CFFFIII",
-            dict.fromkeys((2, 3, 4), DIED),
-            FOUR,
-            ray=True,
-        ),
-        id="trials that end their process each time",
-        marks=ON_RAY,
-    ),
-    pytest.param(
-        Fault(
-            acting({2: lambda: time.sleep(1.1)}),
-            "CCF",
-            {2: ("time_limit", "time_limit of 1 s passed at stage selection, epoch ")},
-            {"time_limit": 1.0},
-        ),
-        id="a trial past its time limit in the test's process",
-    ),
-    pytest.param(
-        Fault(
-            acting({2: lambda: time.sleep(600), 4: stop}),
-            "CFF",
-            dict.fromkeys((2, 4), LATE),
-            {"time_limit": 2.5},
-            ray=True,
-        ),
-        id="trials past their time limit, one of which does not answer",
-        marks=ON_RAY,
-    ),
+    pytest.param(case, id=case["id"], marks=[pytest.mark.faults] * ("long" in case))
+    for case in CASES
 ]
 
 
-@pytest.mark.parametrize("fault", FAULTS)
-def test_a_fault_strikes_trials(request: pytest.FixtureRequest, calm: Calm, fault: Fault) -> None:
+@pytest.mark.parametrize("case", FAULTS)
+def test_a_fault_strikes_trials(
+    request: pytest.FixtureRequest, calm: Calm, case: Mapping[str, Any]
+) -> None:
     """Other settings go on, what failed says why and has no number, and once mended it runs."""
-    bench: Bench = request.getfixturevalue("ray_bench" if fault.ray else "bench")
-    asked = make_study(**fault.study)
-    outcome = bench.run(asked, method=fault.method(bench))
-    assert "".join(state[0] for state in bench.states()) == fault.states
-    assert (outcome.failed, outcome.missing) == (len(fault.told), 0)
+    bench: Bench = request.getfixturevalue("ray_bench" if "ray" in case else "bench")
+    asked, told, settled = (
+        make_study(**case.get("study", {})),
+        case.get("told", {}),
+        "settled" in case,
+    )
+    outcome = bench.run(asked, method=struck(bench, case))
+    assert "".join(state[0] for state in bench.states()) == case["states"]
+    assert (outcome.failed, outcome.missing) == (len(told), 0)
     for run in bench.trials():
         if run.data.tags["ship.state"] == "FAIL":
-            failure, reason = fault.told[int(run.data.params["generator.n_ctx"])]
+            failure, reason = told[int(run.data.params["generator.n_ctx"])]
             assert (run.info.status, run.data.tags["ship.failure"]) == ("FAILED", failure)
             assert reason in run.data.tags["ship.reason"]
             assert "\n" not in run.data.tags["ship.reason"]
             assert not [key for key in run.data.metrics if key.startswith(("seed_", "objective"))]
     lines = bench.log.read_text().splitlines()
-    assert tuple(line for line in lines if line.startswith("went on")) == fault.went_on
+    assert [line for line in lines if line.startswith("went on")] == case.get("went_on", [])
     bench.check_invariants()
-    again = bench.run(asked, method=fault.method(bench) if fault.settled else bench.method)
+    again = bench.run(asked, method=struck(bench, case) if settled else bench.method)
     bench.check_invariants()
-    if fault.settled:
-        assert again.failed == len(fault.told)
-        assert again.ran == any(failure != "non_finite" for failure, _ in fault.told.values())
+    if settled:
+        assert again.failed == len(told)
+        assert again.ran == any(failure != "non_finite" for failure, _ in told.values())
         return
-    assert again.complete and again.ran == bool(fault.told)
+    assert again.complete and again.ran == bool(told)
     assert not list((bench.cache / "checkpoints").rglob("*.*"))
     assert_same_table(bench.uri, calm(asked))
 
