@@ -12,57 +12,14 @@ from pathlib import Path
 from subprocess import PIPE
 from typing import Any
 
+from ruamel.yaml import YAML
+
 from harness.deploy import FILES, FOLDER
 
 SCRIPT = FOLDER / FILES["slurm"]
 JOB = "4001"  # its ports begin at 20003
-LOG = 'printf "%s\\n" "${0##*/} ${*@Q}" >>"$LOG"\n'
-# A command that goes on until SIGTERM; `wait` lets bash see the signal at once.
-UNTIL_TERM = (
-    'trap "kill \\$!; echo stopped {0} >>$LOG; exit {1}" TERM\n'
-    'sleep 60 >/dev/null 2>&1 &\necho "up {0}" >>"$LOG"\nwait "$!"\n'
-)
-
-# Listens on a socket of the name, or on a port of the number, until it is signalled.
-LISTEN = """
-import os, signal, socket, sys
-at = sys.argv[1]
-found = socket.socket(socket.AF_INET if at.isdigit() else socket.AF_UNIX)
-found.bind(("127.0.0.1", int(at)) if at.isdigit() else at)
-found.listen()
-signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
-done = signal.sigwait({signal.SIGINT, signal.SIGTERM})
-with open(os.environ["LOG"], "a") as log:
-    print("stopped", "server" if at.isdigit() else "database", done.name, file=log)
-"""
-
-COMMANDS = {
-    # exec, so that whoever ends srun ends what it runs
-    "srun": LOG
-    + "while [[ $1 == --* ]]; do shift; done\n[[ $1 == rm ]] || export SLURM_CPUS_ON_NODE=8\n"
-    + 'exec "$@"\n',
-    "scontrol": LOG + '[[ $1 != show ]] || printf "%s\\n" one two\n',
-    "nvidia-cuda-mps-control": LOG + 'echo "$CUDA_MPS_PIPE_DIRECTORY" >>"$LOG.mps"\n',
-    "initdb": LOG + 'data=${1#*=}; mkdir "$data"; echo 15 >"$data/PG_VERSION"\n',
-    "pg_isready": LOG + "[[ -S ${1#*=}/.s.PGSQL.5432 ]]\n",
-    "postgres": LOG
-    + "[[ -z ${DATABASE_FAILS:-} && -f $2/PG_VERSION ]] || exit 1\n"
-    + f'exec {sys.executable} - "${{6#*=}}/.s.PGSQL.5432" <<<"$LISTEN"\n',
-    "mlflow": LOG + f'exec {sys.executable} - "$5" <<<"$LISTEN"\n',
-    "hostname": 'echo "127.0.1.1 ::1"\n',
-    "ray": LOG
-    + 'echo "$RAY_AUTH_MODE $(stat -c %a "$RAY_AUTH_TOKEN_PATH") '
-    + '$(stat -c %a "${RAY_AUTH_TOKEN_PATH%/*}") '
-    + '$(<"$RAY_AUTH_TOKEN_PATH") ${RAY_AUTH_TOKEN-}" >>"$LOG.token"\n'
-    + UNTIL_TERM.format("ray", "0"),
-    "python3": LOG
-    + 'until (($(grep -c "^up ray" "$LOG") >= $4)); do sleep 0.02; done\n'
-    + 'exit "${NODES_CODE:-0}"\n',
-    "ship-sweep": LOG
-    + 'printf "%s\\0" "$@" >"$LOG.arguments"\necho "$MLFLOW_TRACKING_URI" >"$LOG.uri"\n'
-    + '[[ -n ${STUDY_WAITS:-} ]] || exit "${STUDY_CODE:-0}"\n'
-    + UNTIL_TERM.format("study", "${STUDY_CODE:-130}"),
-}
+STAND_INS = YAML(typ="safe").load(Path(__file__).with_name("stand_ins.yaml").read_text("utf-8"))
+COMMANDS: dict[str, str] = STAND_INS["commands"]
 
 
 class Job:
@@ -80,14 +37,15 @@ class Job:
         binaries.mkdir()
         for name in names:
             path = binaries / name
-            path.write_text(f"#!/usr/bin/env bash\n{COMMANDS[name]}")
+            path.write_text(STAND_INS["head"] + COMMANDS[name])
             path.chmod(0o755)
         self.environment = {
             "PATH": f"{binaries}:{os.environ['PATH']}",
             "LOG": str(self.log),
             "SPACE": "prompt_len",
             "MLFLOW_TRACKING_URI": "http://mlflow:5000",
-            "LISTEN": LISTEN,
+            "LISTEN": STAND_INS["listen"],
+            "PYTHON": sys.executable,
             "HEAD_IP": "127.0.0.1",
             "SLURM_JOB_ID": number,
             "SLURM_JOB_NODELIST": "[one,two]",
