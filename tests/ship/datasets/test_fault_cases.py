@@ -10,15 +10,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from ruamel.yaml import YAML
 
 from ship.datasets import DatasetError, check_dataset
 from tests.ship.datasets.conftest import SPLIT_FILE, save_picture
 from tests.ship.datasets.trees import LAYOUTS, XLSA, mats
+from tests.ship.told import told
 
-CASES: list[dict[str, Any]] = YAML(typ="safe").load(
-    (Path(__file__).parent / "fault_cases.yaml").read_text(encoding="utf-8")
-)
+CASES: list[dict[str, Any]] = told(__file__, "fault_cases.yaml")
 
 
 def removed(path: Path) -> None:

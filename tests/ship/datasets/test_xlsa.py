@@ -7,7 +7,6 @@ import pytest
 
 from ship.datasets import load_dataset
 from ship.datasets.content import content_fingerprint, picture_hashes
-from ship.datasets.xlsa import xlsa_class_name
 from tests.ship.datasets.conftest import save_picture
 from tests.ship.datasets.trees import LAYOUTS, XLSA, mats
 
@@ -98,18 +97,3 @@ def test_the_split_of_seen_classes_is_in_the_fingerprint(root: Path) -> None:
     parts = (dataset.class_names, dataset.template, splits, picture_hashes(splits))
     assert content_fingerprint(*parts, 2) == dataset.fingerprint
     assert len({content_fingerprint(*parts, n) for n in (None, 1, 2)}) == 3
-
-
-@pytest.mark.parametrize(
-    ("written", "words"),
-    [
-        ("grizzly+bear", "grizzly bear"),
-        ("001.Black_footed_Albatross", "Black footed Albatross"),
-        ("a/abbey", "abbey"),
-        ("b/bazaar/indoor", "bazaar indoor"),
-        ("7_up 2.0", "7 up 2.0"),
-    ],
-)
-def test_class_names_become_words(written: str, words: str) -> None:
-    """Plus signs, underscores, numbers in front and SUN's letters go; other digits stay."""
-    assert xlsa_class_name(written) == words

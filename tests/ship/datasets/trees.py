@@ -10,10 +10,10 @@ import numpy as np
 from scipy.io import savemat
 
 from tests.ship.datasets.conftest import save_picture
+from tests.ship.told import told
 
 AIRCRAFT = ("A300B4", "Café 400", "Yak-42")
 WNIDS = {"n01440764": "tench", "n01443537": "café", "n02119789": "kit_fox"}
-AUTHORS = "/BS/somewhere/work"
 
 
 def coop_tree(root: Path) -> None:
@@ -132,30 +132,7 @@ def mats(names: list[str] | None, folders: Sequence[str], prefix: str) -> Mats:
     return Mats(files, labels, names, locs["trainval"], locs["seen"], locs["unseen"])
 
 
-XLSA = {
-    "awa2": (
-        "AWA2",
-        "Animals_with_Attributes2/JPEGImages",
-        ["zebra", "café+bat", "grizzly+bear"],
-        ["zebra/", "cafe+bat/", "grizzly+bear/"],
-        f"{AUTHORS}/data/Animals_with_Attributes2//JPEGImages/",
-    ),
-    "cub": (
-        "CUB",
-        "CUB_200_2011/images",
-        ["001.Sooty_Albatross", "002.Café_Bird", "003.Auklet"],
-        ["001.Sooty_Albatross/", "002.Cafe_Bird/", "003.Auklet/"],
-        f"{AUTHORS}/images/CUB_200_2011/CUB_200_2011/images/",
-    ),
-    "sun_attributes": (
-        "SUN",
-        "SUN/images",
-        ["a/abbey", "b/bazaar/café", "airport_terminal"],
-        ["a/abbey/", "b/bazaar/cafe/", "a/airport_terminal/"],
-        f"{AUTHORS}/data/SUN/images/",
-    ),
-    "flo": ("FLO", "oxford_flowers/jpg", None, ["", "", ""], f"{AUTHORS}/data/flowers/"),
-}
+XLSA: dict[str, Any] = told(__file__, "xlsa.yaml")
 
 
 def xlsa_tree(name: str) -> Callable[[Path], None]:
