@@ -8,23 +8,10 @@ from ship.finetuners import Finetuner
 from ship.generators.controls import GaussianText
 from ship.synthesis import Synthesizer
 from ship.tasks.task import Task
+from tests.ship.told import told
 
 SEEDS = [7, 2]
-FAST: dict[str, dict[str, Any]] = {
-    "coop": {"lr": 0.05, "epochs": 3, "batch_size": 5},
-    "cocoop": {"lr": 0.05, "epochs": 2, "batch_size": 4},
-    "kgcoop": {"lr": 0.05, "epochs": 3, "batch_size": 5},
-    "coop_dept": {"lr": 0.05, "epochs": 3, "batch_size": 256},
-    "kgcoop_dept": {"lr": 0.05, "epochs": 3, "batch_size": 256},
-    "tcp": {"epochs": 3},
-    "clip_adapter": {"lr": 0.01, "epochs": 3, "batch_size": 5, "search": True},
-    "linear_adapter": {"lr": 0.01, "epochs": 3, "batch_size": 5},
-    "tip_adapter_f": {"epochs": 3, "batch_size": 8},
-    "linear_probe": {"lr": 0.01, "epochs": 3, "batch_size": 5},
-    "zs_lp": {"epochs": 3, "batch_size": 5},
-    "clap": {"epochs": 3, "batch_size": 5},
-    "lp_plus_plus": {"epochs": 11},
-}
+FAST: dict[str, dict[str, Any]] = told(__file__, "fast.yaml")
 # what is built and how; every entry of FINETUNERS is here
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
     **{name: (name, FAST.get(name, {})) for name in FINETUNERS},

@@ -12,7 +12,9 @@ from ship.features.feature_set import FeatureSet
 from ship.tasks.task import Task
 from tests.ship.conftest import selection_task
 from tests.ship.finetuners.cases import built, trained
+from tests.ship.told import told
 
+TOLD = told(__file__, "training.yaml")
 RATE = 0.05
 STEPS: dict[str, tuple[Any, dict[str, Any]]] = {
     **dict.fromkeys(("coop", "cocoop", "kgcoop", "coop_dept", "kgcoop_dept"), (SGD, {})),
@@ -58,15 +60,7 @@ def test_training_is_the_authors_optimizer_with_a_cosine_to_0(
         torch.testing.assert_close(value, held[key].detach(), atol=1e-8, rtol=0)
 
 
-@pytest.mark.parametrize(
-    ("name", "settings", "rival"),
-    [
-        ("kgcoop", {"weight": 0.0}, "coop"),
-        ("coop_dept", {"head_weight": 0.0}, "coop"),
-        ("kgcoop_dept", {"head_weight": 0.0, "weight": 8.0}, "kgcoop"),
-        ("clap", {"weight": 0.0}, "zs_lp"),
-    ],
-)
+@pytest.mark.parametrize(("name", "settings", "rival"), TOLD["rivals"])
 def test_without_what_it_adds_a_method_is_its_rival(
     name: str, settings: dict[str, Any], rival: str, task: Task, clip64: FrozenCLIP
 ) -> None:
@@ -80,19 +74,7 @@ def test_without_what_it_adds_a_method_is_its_rival(
     torch.testing.assert_close(ours.logits(x, {}), theirs.logits(x, {}), atol=1e-9, rtol=0)
 
 
-@pytest.mark.parametrize(
-    ("name", "choice"),
-    [
-        ("linear_probe", {}),
-        ("linear_adapter", {}),
-        ("zs_lp", {}),
-        ("clap", {}),
-        ("clip_adapter", {"ratio": 0.0}),
-        ("tip_adapter", {"alpha": 0.0, "beta": 5.5}),
-        ("tip_adapter_f", {"alpha": 0.0, "beta": 5.5}),
-        ("gda", {"alpha": 0.0}),
-    ],
-)
+@pytest.mark.parametrize(("name", "choice"), TOLD["zero_shot"])
 def test_before_training_or_left_out_it_is_zero_shot(
     name: str, choice: dict[str, float], task: Task, clip64: FrozenCLIP
 ) -> None:
@@ -103,16 +85,7 @@ def test_before_training_or_left_out_it_is_zero_shot(
 
 
 @pytest.mark.parametrize("synthetic", [None, 0.5])
-@pytest.mark.parametrize(
-    ("name", "part", "settings"),
-    [
-        ("coop", "ctx", {"class_specific": True, "lr": 0.1, "epochs": 3}),
-        ("linear_probe", "weight", {"epochs": 4, "lr": 0.01}),
-        ("linear_probe", "bias", {"epochs": 4, "lr": 0.01}),
-        ("lp_plus_plus", "weight", {"epochs": 30}),
-        ("lp_plus_plus", "alpha", {"epochs": 30}),
-    ],
-)
+@pytest.mark.parametrize(("name", "part", "settings"), TOLD["rows"])
 def test_classes_without_features_stay_where_they_start(
     name: str,
     part: str,
@@ -128,15 +101,7 @@ def test_classes_without_features_stay_where_they_start(
     assert torch.equal(moved, task.seen | (synthetic is not None))
 
 
-@pytest.mark.parametrize(
-    ("name", "first"),
-    [
-        ("clip_adapter", {"ratio": 0.45}),
-        ("tip_adapter", {"alpha": 2.5, "beta": 1.5}),
-        ("tip_adapter_f", {"alpha": 2.5, "beta": 1.5}),
-        ("gda", {"alpha": 0.5}),
-    ],
-)
+@pytest.mark.parametrize(("name", "first"), TOLD["first"])
 def test_choices_are_what_is_set_and_a_grid_that_can_leave_the_method_out(
     name: str, first: dict[str, float], task: Task, clip64: FrozenCLIP
 ) -> None:

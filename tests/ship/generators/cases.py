@@ -10,46 +10,14 @@ from ship.features.feature_set import FeatureSet
 from ship.generators import GENERATORS, Generator
 from ship.tasks.task import Task
 from ship.testing import Bench
+from tests.ship.told import told
 
-VAE: dict[str, Any] = {
-    "latent_dim": 4,
-    "encoder_hidden": 12,
-    "generator_hidden": 10,
-    "lr": 0.01,
-    "epochs": 3,
-    "batch_size": 3,
-}
-WGAN: dict[str, Any] = {
-    "latent_dim": 4,
-    "generator_hidden": 10,
-    "critic_hidden": 12,
-    "n_critic": 2,
-    "lr": 0.01,
-    "epochs": 2,
-    "batch_size": 3,
-}
 # what is built and how; every entry of GENERATORS that builds something is here
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
-    "vae": ("vae", VAE),
-    "vae/instance_tokens": ("vae", {**VAE, "prompt": "instance_tokens", "name_position": "middle"}),
-    "vae/noise": ("vae", {**VAE, "prompt": "noise", "early_stopping": 1}),
-    "vae/global": ("vae", {**VAE, "prompt": "global", "ctx_init": "a photo", "early_stopping": 1}),
-    "vae/fixed": ("vae", {**VAE, "prompt": "fixed", "name_position": "front"}),
-    "vae/schedules": ("vae", {**VAE, "kl_warmup": 2, "free_bits": 0.01}),
-    "vae/early": ("vae", {**VAE, "lr": 0.1, "epochs": 12, "kl_weight": 0.01, "early_stopping": 1}),
-    "wgan": ("wgan", WGAN),
-    "wgan/instance_tokens": (
-        "wgan",
-        {**WGAN, "prompt": "instance_tokens", "classification_weight": 0.1},
-    ),
-    "mlp_vae": ("mlp_vae", VAE),
-    "mlp_vae/early": ("mlp_vae", {**VAE, "lr": 0.1, "epochs": 12, "early_stopping": 1}),
-    "gaussian_text": ("gaussian_text", {}),
-    "gaussian_base": ("gaussian_base", {}),
-    "knn_gaussian": ("knn_gaussian", {"neighbours": 5}),
-    "knn_gaussian/mean": ("knn_gaussian", {"neighbours": 7, "centre": "mean"}),
-    "real": ("real", {}),
+    case: (case.partition("/")[0], settings)
+    for case, settings in told(__file__, "cases.yaml").items()
 }
+VAE = CASES["vae"][1]
 # samples of these do not depend on noise
 WITHOUT_NOISE = ("vae/global", "vae/fixed")
 

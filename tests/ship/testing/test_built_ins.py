@@ -28,26 +28,12 @@ from tests.ship.conftest import all_seen, final_task
 from tests.ship.finetuners.cases import CASES as FINETUNER_CASES
 from tests.ship.finetuners.cases import FAST, SEEDS, built, trained
 from tests.ship.generators.cases import CASES, WITHOUT_NOISE, build, fit
+from tests.ship.told import told
 
 PLUGINS: dict[str, tuple[str, None]] = {
     name: (name, None) for name in ("residual_text", "noisy_text", "ridge", "nearest_mean")
 }
-# Settings under which some epochs of real features alone lower the loss of what is trained.
-LEARNS: dict[str, dict[str, Any]] = {
-    "coop": {"lr": 2.0, "epochs": 40},
-    "cocoop": {"lr": 1.0, "epochs": 20, "batch_size": 12},
-    "kgcoop": {"lr": 2.0, "epochs": 40},
-    "coop_dept": {"lr": 0.05, "epochs": 10},
-    "kgcoop_dept": {"lr": 0.05, "epochs": 10},
-    "tcp": {"epochs": 30},
-    "clip_adapter": {"ratio": 0.6, "lr": 0.02, "epochs": 40},
-    "linear_adapter": {"lr": 0.01, "epochs": 30},
-    "tip_adapter_f": {"lr": 0.01, "epochs": 30},
-    "linear_probe": {"lr": 0.01, "epochs": 30},
-    "zs_lp": {"epochs": 30},
-    "clap": {"weight": 0.01, "epochs": 30},
-    "lp_plus_plus": {"epochs": 30},
-}
+LEARNS: dict[str, dict[str, Any]] = told(__file__, "learns.yaml")
 UNTRAINED = {"zero_shot", "tip_adapter", "gda"}
 
 

@@ -17,6 +17,7 @@ from ship.trial import TrainedError
 from ship.trial.run import run_trial
 from ship.trial_config import TrialConfig
 from tests.ship.finetuners.cases import FAST
+from tests.ship.told import told
 from tests.ship.trial.cases import SMALL, config
 from tests.ship.trial.trained.made import (
     PER_CLASS,
@@ -35,24 +36,14 @@ MADE: dict[str, dict[str, Any]] = {
     "wgan": {"latent_dim": 8, "generator_hidden": 16, "critic_hidden": 16, "epochs": 2},
 }
 NOT_KEPT = {"none", "real"}
-# Settings that shape what is built again, beside one of each name.
+TOLD = told(__file__, "shapes.yaml")
 SHAPES: dict[str, dict[str, Any]] = {
-    **{name: {"name": name, **MADE.get(name, {})} for name in GENERATORS},
-    "tokens": {"name": "vae", "prompt": "instance_tokens", "n_ctx": 3, **SMALL},
-    "no context": {"name": "vae", "n_ctx": 0, **SMALL},
-    "global": {"name": "vae", "prompt": "global", **SMALL},
-    "fixed": {"name": "vae", "prompt": "fixed", "ctx_init": "a picture of", **SMALL},
-    "in front": {"name": "vae", "name_position": "front", **SMALL},
-    "stops early": {"name": "vae", "early_stopping": 1, **SMALL},
-    "wgan tokens": {"name": "wgan", "prompt": "instance_tokens", **MADE["wgan"]},
-    "no noise": {"name": "gaussian_text", "scale": 0.0},
+    case: {**MADE.get(shape["name"], {}), **shape}
+    for case, shape in {**{n: {"name": n} for n in GENERATORS}, **TOLD["generators"]}.items()
 }
 FINE_TUNED: dict[str, dict[str, Any]] = {
-    **{name: {"name": name, **FAST.get(name, {})} for name in FINETUNERS},
-    "class-specific": {"name": "coop", "class_specific": True, **FAST["coop"]},
-    "in the middle": {"name": "coop", "name_position": "middle", **FAST["coop"]},
-    "from zero": {"name": "linear_probe", "init": "zero", **FAST["linear_probe"]},
-    "templates": {"name": "zero_shot", "templates": "ensemble"},
+    case: {**FAST.get(shape["name"], {}), **shape}
+    for case, shape in {**{n: {"name": n} for n in FINETUNERS}, **TOLD["finetuners"]}.items()
 }
 
 
