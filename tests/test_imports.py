@@ -6,10 +6,13 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from ruamel.yaml import YAML
 
 ROOT = Path(__file__).parents[1]
+CASES = YAML(typ="safe").load((Path(__file__).parent / "imports.yaml").read_text("utf-8"))
 # Packages whose __init__ hands on all that others may take from them.
 FACES = sorted(
     path.parent.relative_to(ROOT).as_posix().replace("/", ".")
@@ -17,75 +20,25 @@ FACES = sorted(
     for path in (ROOT / name).glob("*/__init__.py")
     if path.parent.name not in ("cli", "data", "deploy")
 )
-FACES += [
-    f"ship.{name}"
-    for name in (
-        "clip",
-        "configs",
-        "features",
-        "metrics",
-        "registry",
-        "single_seed",
-        "subsets",
-        "tasks",
-        "testing",
-        "training",
-        "trial",
-    )
-]
+FACES += [f"ship.{name}" for name in CASES["faces_of_ship"]]
 # Imported by its own name: it needs Ray, and the rest of its package does not.
 BY_ITS_NAME = ("harness.worker.trainable", "harness.worker.worker")
 
 
-def loaded(statement: str) -> set[str]:
-    """Top-level modules in sys.modules after a statement."""
-    code = f"{statement}; import sys, json; print(json.dumps(sorted(sys.modules)))"
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    return {name.partition(".")[0] for name in json.loads(out.stdout.splitlines()[-1])}
+# Last of all, whatever the exit code is, the names of what was loaded.
+TELL = "import atexit, json, sys; atexit.register(lambda: print(json.dumps([*sys.modules])))"
 
 
 @pytest.mark.parametrize(
-    ("statement", "banned"),
-    [
-        (
-            "import ship.trial.run, ship.features.feature_set",
-            {"ray", "optuna", "mlflow", "harness", "reports"},
-        ),
-        ("import reports.cli, reports.tables.build", {"torch", "ray", "ship", "harness"}),
-        ("import harness.cli.main", {"torch", "ray", "mlflow", "optuna", "open_clip"}),
-        (
-            "from harness.config import load_study; load_study('prompt_len')",
-            {
-                "torch",
-                "ray",
-                "optuna",
-                "mlflow",
-                "open_clip",
-                "torchvision",
-                "scipy",
-                "pandas",
-                "vl_convert",
-                "great_tables",
-                "sklearn",
-                "reports",
-            },
-        ),
-        ("import reports.cli", {"mlflow", "vl_convert", "scipy", "polars"}),
-        (
-            "import harness.study.run, harness.worker.trainable",
-            {"torch", "polars", "vl_convert", "great_tables", "open_clip", "torchvision"},
-        ),
-        (
-            "import ship.trial_config, ship.epoch_metrics, ship.architectures, ship.subsets",
-            {"torch", "open_clip", "PIL", "polars"},
-        ),
-        ("import reports.contract", {"mlflow", "numpy", "polars", "pydantic", "ship", "harness"}),
-        ("import harness.data.cli", {"torch", "torchvision", "numpy", "PIL", "ship"}),
-    ],
+    "case", CASES["programs"], ids=lambda case: " ".join([case["run"], *case.get("arguments", [])])
 )
-def test_does_not_import(statement: str, banned: set[str]) -> None:
-    """What a package must not know, or is not needed yet, it does not load."""
-    assert not loaded(statement) & banned
+def test_does_not_import(case: dict[str, Any]) -> None:
+    """What a package must not know, or a command does not need yet, is not loaded."""
+    command = [sys.executable, "-c", f"{TELL}; {case['run']}", *case.get("arguments", [])]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == case.get("code", 0), done.stderr
+    loaded = {name.partition(".")[0] for name in json.loads(done.stdout.splitlines()[-1])}
+    assert not loaded & {*case["without"]}
 
 
 def past_the_face(source: str, module: str) -> Iterator[str]:

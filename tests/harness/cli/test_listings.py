@@ -1,40 +1,24 @@
 """What is printed without a study: --help, --version, and the lists."""
 
-import os
-import subprocess
-import sys
+from pathlib import Path
 
 import pytest
+from ruamel.yaml import YAML
 
 from harness.config.study_config import STUDY_KEYS, TRIAL_KEYS
 from tests.harness.cli.conftest import invoke
 
+LISTED = YAML(typ="safe").load((Path(__file__).parent / "listings.yaml").read_text("utf-8"))
+LISTED["--list-options"] += [*STUDY_KEYS, *TRIAL_KEYS]
 
-@pytest.mark.parametrize(
-    ("option", "words"),
-    [
-        ("--version", ["0.2.0"]),
-        ("--help", ["0 the study is complete", "2 refused or broken off", "3 incomplete"]),
-        ("--list", ["prompt_len", "kl_weight", "joint", "prompt length of SHIP's generator"]),
-        (
-            "--list-options",
-            [
-                *("vae", "tip_adapter_f", "caltech101", "tpe", "asha", "pseudo_new", "wgan", "gda"),
-                *STUDY_KEYS, *TRIAL_KEYS, "cpus", "gpus", ".grace_period", "image_folder:NAME",
-                "(must be given)", "(default 2)",
-                "harmonic_mean (default), base, new",
-                "Selection is base_val by default: by validation pictures of all classes.",
-                "(of all under few_shot: its default",
-            ],
-        ),
-    ],
-)  # fmt: skip
-def test_what_is_listed(option: str, words: list[str]) -> None:
+
+@pytest.mark.parametrize("option", LISTED)
+def test_what_is_listed(option: str) -> None:
     """All names that a user may write, and what they mean."""
     result = invoke(option)
     assert result.exit_code == 0
     text = " ".join(["", *result.stdout.split()])
-    assert not [one for one in words if f" {one}" not in text]
+    assert not [one for one in LISTED[option] if f" {one}" not in text]
 
 
 def test_list_backbones(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -59,37 +43,3 @@ def test_list_backbones(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "ViT-S-16-alt" in usual.partition("For checkpoints of your own alone: ")[2]
     alone = ["ViT-S-16-alt", "256", "256", "77", "a", "checkpoint's", "path", "alone"]
     assert alone in [line.split() for line in every.splitlines()]
-
-
-TRAINING = ["torch", "open_clip", "ray", "mlflow", "optuna"]
-
-
-@pytest.mark.parametrize(
-    ("module", "arguments", "code", "heavy"),
-    [
-        ("harness.cli.main", ["--help"], 0, [*TRAINING, "numpy", "pydantic", "polars", "ship"]),
-        ("harness.cli.main", ["--space", "prompt_len", "--set", "sed=3"], 2,
-         [*TRAINING, "scipy", "pandas", "sqlalchemy"]),
-        # on a login node, at once
-        ("harness.cli.main", ["--deploy", "slurm"], 0, [*TRAINING, "ship"]),
-        ("harness.data.cli", ["--help"], 0,
-         ["torch", "torchvision", "numpy", "PIL", "polars", "pydantic", "scipy", "ship"]),
-    ],
-)  # fmt: skip
-def test_the_commands_import_light(
-    module: str, arguments: list[str], code: int, heavy: list[str]
-) -> None:
-    """Neither --help nor a mistake in the YAML loads what training or the store needs."""
-    script = (
-        "import importlib, sys\n"
-        "module, arguments, code, heavy = map(eval, sys.argv[1:])\n"
-        "sys.argv = ['a command', *arguments]\n"
-        "try:\n"
-        "    importlib.import_module(module).main()\n"
-        "except SystemExit as end:\n"
-        "    assert end.code == code, end.code\n"
-        "sys.exit(', '.join({*heavy} & {*sys.modules}) or 0)\n"
-    )
-    command = [sys.executable, "-c", script, *map(repr, (module, arguments, code, heavy))]
-    done = subprocess.run(command, capture_output=True, text=True, env=os.environ, check=False)
-    assert done.returncode == 0, done.stderr
