@@ -5,9 +5,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from ruamel.yaml import YAML
 
 ROOT = Path(__file__).parents[1]
 SOURCES = [path for name in ("ship", "harness", "reports") for path in (ROOT / name).rglob("*.py")]
+CASES = YAML(typ="safe").load((Path(__file__).parent / "sources.yaml").read_text("utf-8"))
 
 # Only with these, written out; ruff's S rules and banned-api (pyproject.toml) hold what may not be
 # called at all, but read no arguments of these.
@@ -67,33 +69,8 @@ def test_no_source_turns_data_into_code() -> None:
     assert not found
 
 
-@pytest.mark.parametrize(
-    "source",
-    [
-        "import torch as t\nt.load(p)",
-        "import torch\ntorch.load(p, weights_only=flag)",
-        "import numpy as np\nnp.load(p, allow_pickle=True)",
-        "from ruamel.yaml import YAML as Y\nY(typ=kind)",
-        "import ruamel.yaml\nruamel.yaml.YAML()",
-        "compile(t, f, 'exec')",
-        "import subprocess as s\ns.Popen(c, shell=flag)",
-        "def f(tar):\n    tar.extractall(p)",
-    ],
-)
-def test_the_search_finds_each(source: str) -> None:
-    """A call is found under whatever name it was imported."""
-    assert len(faults(source, "x.py")) == 1
-
-
-@pytest.mark.parametrize(
-    "source",
-    [
-        "import torch\ntorch.load(p, weights_only=True)",
-        "from ruamel.yaml import YAML\nYAML(typ='safe', pure=True).load(t)",
-        "import subprocess\nsubprocess.run(['a'])",
-        "import re\nre.compile(t)",
-    ],
-)
-def test_the_search_leaves_the_rest_alone(source: str) -> None:
-    """What reads data as data is no fault."""
-    assert not faults(source, "x.py")
+@pytest.mark.parametrize(("kind", "count"), [("faulty", 1), ("sound", 0)])
+def test_the_search_finds_each_fault_and_nothing_else(kind: str, count: int) -> None:
+    """A call is found under whatever name it was imported; what reads data as data is none."""
+    for source in CASES[kind]:
+        assert len(faults(source, "x.py")) == count, source
