@@ -1,4 +1,4 @@
-"""A two-node cluster and what runs on it, as a process of its own: Ray has one session a process.
+"""A cluster of two nodes, or three, in a process of its own: Ray has one session a process.
 
 python -m tests.harness.cluster_driver SCENARIO FOLDER prints one line of JSON.
 """
@@ -8,6 +8,8 @@ import json
 import os
 import signal
 import sys
+import threading
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -19,14 +21,17 @@ from rich.console import Console
 
 from harness.cluster.feature_extraction import ClusterEncoder
 from harness.cluster.session import DRIVER_ENVIRONMENT, environment, ray_session
+from harness.config.study_config import StudyConfig
 from harness.study.run import run_study
 from ship.clip.frozen_clip import FrozenCLIP
 from ship.datasets import Picture, PictureDataset, Split, load_dataset
 from ship.features.feature_set import FeatureSet, extract_features
+from ship.trial_config import TrialConfig
 from tests.harness import fakes
 
-PICTURES = {"train": 400, "val": 60, "test": 60}  # two shards at two views, and one each
+PICTURES = {"train": 400, "val": 60, "test": 60}  # three shards at two views, and one each
 VIEWS = 2
+NODE = {"num_cpus": 1, "object_store_memory": 100 * 2**20}
 
 
 def pictures(broken: tuple[int, ...] = ()) -> PictureDataset:
@@ -95,30 +100,71 @@ def extracted(scenario: str, folder: Path) -> dict[str, Any]:
     return {"digest": digest(features), "nodes": len(nodes), "files": files, "last": calls[-1]}
 
 
-def studied(address: str, folder: Path) -> dict[str, Any]:
-    """Run the small study of the analytic method."""
+def study() -> StudyConfig:
+    """Six settings, on as many nodes as there are."""
+    return fakes.make_study(space={"generator.n_ctx": [1, 2, 3, 4, 6, 8]}, concurrency=None)
+
+
+def behave_in(folder: Path) -> fakes.Behaviour:
+    """The first trial on a node that is not the head's hangs; all others wait for a new node."""
+
+    def behave(config: TrialConfig, epoch: int) -> None:
+        node = ray.get_runtime_context().get_node_id()
+        doomed = folder / "doomed"
+        if node != (folder / "head").read_text() and not doomed.exists():
+            doomed.write_text(node)
+        if doomed.exists() and doomed.read_text() == node:
+            (folder / "under-way").touch()
+            time.sleep(600)
+        while not (folder / "added").exists():
+            time.sleep(0.05)
+
+    return behave
+
+
+def lose_and_add(cluster: Cluster, folder: Path) -> None:
+    """Kill the raylet under the trial that hangs, and add another node."""
+    while not (folder / "under-way").exists():
+        time.sleep(0.05)
+    doomed = (folder / "doomed").read_text()
+    (node,) = [node for node in cluster.worker_nodes if node.node_id == doomed]
+    cluster.remove_node(node, allow_graceful=False)
+    cluster.add_node(**NODE)
+    (folder / "added").touch()
+
+
+def studied(scenario: str, cluster: Cluster, folder: Path) -> dict[str, Any]:
+    """Run a study of the analytic method; "lose": a node is killed under its trials."""
     ray.cloudpickle.register_pickle_by_value(fakes)
+    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    asked, method = fakes.make_study(), fakes.make_method(folder / "log")
+    if scenario == "lose":
+        (folder / "head").write_text(cluster.head_node.node_id)
+        asked, method = study(), fakes.make_method(folder / "log", behave_in(folder))
+        threading.Thread(target=lose_and_add, args=(cluster, folder), daemon=True).start()
     outcome = run_study(
-        fakes.make_study(),
+        asked,
         data_root=None,
-        address=address,
+        address=cluster.address,
         tracking_uri=f"sqlite:///{folder}/mlflow.db",
         cache_dir=folder / "cache",
-        method=fakes.make_method(folder / "log"),
-        console=Console(quiet=True),
+        method=method,
+        console=Console(file=sys.stderr, quiet=scenario == "study"),
     )
     return {"done": outcome.done, "complete": outcome.complete}
 
 
 def main(scenario: str, folder: str) -> None:
     """Start the cluster, run the scenario, print what came of it."""
-    node = {"num_cpus": 1, "object_store_memory": 100 * 2**20}
     with environment(DRIVER_ENVIRONMENT):
-        cluster = Cluster(initialize_head=True, head_node_args={**node, "include_dashboard": False})
-        cluster.add_node(**node)
+        # at exit: by a signal handler, which only the main thread may set
+        head = {**NODE, "include_dashboard": False}
+        cluster = Cluster(initialize_head=True, head_node_args=head, shutdown_at_exit=False)
+        for _ in range(2 if scenario == "lose" else 1):
+            cluster.add_node(**NODE)
     try:
-        if scenario == "study":
-            found = studied(cluster.address, Path(folder))
+        if scenario in ("study", "lose"):
+            found = studied(scenario, cluster, Path(folder))
         else:
             with ray_session(fakes.make_study(), cluster.address, 0, verbose=False):
                 found = extracted(scenario, Path(folder))

@@ -1,6 +1,10 @@
 """One Ray for all tests of the harness, and a fresh MLflow store for each."""
 
+import json
+import os
 import shutil
+import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -21,6 +25,8 @@ from harness.study.preview import plan_study
 from harness.study.run import StudyOutcome, run_study
 from tests.harness import fakes
 from tests.harness.same_table import undisturbed
+
+OnCluster = Callable[[str], tuple[dict[str, Any], str]]
 
 
 @pytest.fixture(scope="session")
@@ -58,6 +64,26 @@ def ray_folder() -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp(prefix="ship-ray-", dir="/tmp"))
     yield folder
     shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def cluster(tmp_path: Path, ray_folder: Path) -> OnCluster:
+    """Runs a scenario: what it printed, and what Ray and others wrote beside it."""
+
+    def there(scenario: str) -> tuple[dict[str, Any], str]:
+        command = [sys.executable, "-m", "tests.harness.cluster_driver", scenario, str(tmp_path)]
+        env = {**os.environ, "RAY_TMPDIR": str(ray_folder)}
+        for _ in range(2):
+            done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=280)
+            # Ray's core may end a driver without a word where its own processes do not answer in
+            # time on a busy machine: seen once in some hundred runs of these tests
+            if done.returncode != 1 or done.stdout or done.stderr:
+                break
+        assert done.returncode == 0, done.stderr
+        *others, last = done.stdout.splitlines()
+        return json.loads(last), "\n".join([*others, done.stderr]).strip()
+
+    return there
 
 
 @pytest.fixture(scope="session")
