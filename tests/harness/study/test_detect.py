@@ -9,7 +9,6 @@ import pytest
 
 from harness.cli.detect import next_stage, run_stages
 from harness.config.study_config import StudyConfig
-from harness.errors import ConfigError
 from harness.planning.outcome import StudyOutcome
 from reports.read import load_records
 from reports.tables import build_tables, load_values
@@ -152,47 +151,6 @@ def test_a_setting_that_fails_ends_the_stages(bench: Bench, staged: Staged) -> N
     outcome, _ = staged(four_levels(), run=lambda study: bench.run(study))
     assert (outcome.failed, outcome.complete) == (1, False)
     assert set(seeds_run(bench).values()) == {4}
-
-
-SAMPLED = {"sampler": "random", "trials": 2, "scheduler": "asha"}
-
-
-@pytest.mark.parametrize(
-    ("keys", "effect", "most", "words"),
-    [
-        (
-            {**SAMPLED, "seeds": 1},
-            -1.0,
-            1001,
-            [
-                "--detect must be points > 0, got -1",
-                "--detect needs sampler: grid, got random",
-                "--detect needs scheduler: none, got asha",
-                "--detect needs seeds to be at least 2",
-                "--max-seeds must be from 1 (seeds) to 1000, got 1001",
-            ],
-        ),
-        ({}, 0.0, 1, ["--detect must be points > 0, got 0", "--max-seeds must be from 2 (seeds)"]),
-        (
-            {"space": {"generator.n_ctx": [1, 4], "shots": [2, 4]}},
-            1.0,
-            None,
-            ["--detect needs a space of one factor"],
-        ),
-    ],
-)
-def test_what_detect_cannot_be_asked_of(
-    keys: dict[str, Any], effect: float, most: int | None, words: list[str]
-) -> None:
-    """One line for each mistake, before anything runs."""
-
-    def never(study: StudyConfig) -> Any:
-        raise AssertionError("nothing may run")
-
-    with pytest.raises(ConfigError) as caught:
-        run_stages(make_study(**keys), effect, most, never, never, print)
-    for line, start in zip(caught.value.faults, words, strict=True):
-        assert line.startswith(start)
 
 
 def test_lagging_comparisons_go_first(bench: Bench) -> None:

@@ -9,7 +9,6 @@ import pytest
 
 import reports.analysis
 from harness.config.study_config import StudyConfig
-from harness.errors import ConfigError
 from harness.planning.outcome import StudyOutcome
 from harness.study.path import MOST_ROUNDS, path_stage, run_path
 from reports.analysis import AblationPath, PathState, ablation_path
@@ -25,6 +24,8 @@ CORNERS = {
     KL: {"choices": [0.01, 1.0], "baseline": 1.0},
     SHOTS: {"choices": [4, 2], "baseline": 2},
 }
+SINGLE = "n_ctx=4, kl_weight=0.01, shots=2"
+NO_BASELINE = "the setting with every factor at its baseline has not finished"
 WHERE = "path from the baseline to n_ctx=8, kl_weight=0.01, shots=4"
 
 
@@ -165,16 +166,8 @@ def test_a_sampled_study_gets_its_baseline(bench: Bench, filled: Filled) -> None
 @pytest.mark.parametrize(
     ("truth", "done", "last"),
     [
-        (
-            without_a_single,
-            6,
-            f"{WHERE} lacks 1 setting that did not finish: n_ctx=4, kl_weight=0.01, shots=2",
-        ),
-        (
-            without_a_baseline,
-            7,
-            "no path: the setting with every factor at its baseline has not finished",
-        ),
+        (without_a_single, 6, f"{WHERE} lacks 1 setting that did not finish: {SINGLE}"),
+        (without_a_baseline, 7, f"no path: {NO_BASELINE}"),
     ],
 )
 @pytest.mark.slow
@@ -227,38 +220,6 @@ def test_a_path_waits_for_the_studys_own_settings(bench: Bench, filled: Filled) 
     bench.behave = behave
     outcome, said = filled(corner(), run=lambda study: bench.run(study))  # with what it is now
     assert (outcome.failed, said) == (1, [])
-
-
-@pytest.mark.parametrize(
-    ("keys", "words"),
-    [
-        ({"selection": "none"}, "--path needs selection to be pseudo_new, base_val, few_val, got"),
-        ({"selection": "test"}, "--path needs selection to be pseudo_new, base_val, few_val, got"),
-        (
-            {"space": {**CORNERS, "selection": ["pseudo_new", "base_val"]}},
-            "--path needs one selection rule, got selection among the factors",
-        ),
-        (
-            {"space": {N_CTX: {"low": 5, "high": 8}, SHOTS: [2]}, "sampler": "tpe", "trials": 2},
-            "--path needs space.generator.n_ctx.baseline, which a range has where its constant",
-        ),
-        (
-            {"space": {"dataset": ["emoji", "photos"], N_CTX: [1, 4]}, "sampler": "random",
-             "trials": 2},
-            "--path needs settings that are tested on the same classes, got dataset",
-        ),
-    ],
-)  # fmt: skip
-def test_what_can_have_no_path_is_refused(keys: dict[str, Any], words: str) -> None:
-    """One line, before anything runs."""
-
-    def never(study: StudyConfig) -> Any:
-        raise AssertionError("nothing may run")
-
-    with pytest.raises(ConfigError) as caught:
-        run_path(corner(**keys), never, print)
-    (line,) = caught.value.faults
-    assert line.startswith(words)
 
 
 @pytest.mark.slow
