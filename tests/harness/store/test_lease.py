@@ -4,9 +4,11 @@ import json
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
+from ruamel.yaml import YAML
 
 from harness.store.lock.fenced_client import fenced
 from harness.store.lock.file_lock import StudyBusy
@@ -87,59 +89,34 @@ def test_a_free_study_is_taken_and_given_back(hosts: Hosts) -> None:
     assert hosts.said == []
 
 
-ELSEWHERE: dict[str, Any] = {"host": "b"}
-HERE: dict[str, Any] = {"host": "a", "pid": 8}  # which has the lock that the first had
-NAMED = "'small' is being run by process 7 on host a on the same"
+SECONDS = YAML(typ="safe").load((Path(__file__).parent / "second_driver.yaml").read_text("utf-8"))
 
 
-@pytest.mark.parametrize(
-    ("place", "event", "after", "who", "waited", "busy"),
-    [
-        # the second driver watches until the beat moves
-        pytest.param(None, "beat", 9.5, ELSEWHERE, 9.5, NAMED, id="lives"),
-        # it looks once more when the time is up
-        pytest.param(None, "beat", 59.9, ELSEWHERE, 60, NAMED, id="lives at the last moment"),
-        pytest.param(None, "release", 3, ELSEWHERE, 3, None, id="gives the study back"),
-        pytest.param(None, "none", 0, ELSEWHERE, 60, None, id="is silent for long enough"),
-        pytest.param(None, "none", 0, HERE, 0, None, id="is known to be dead"),
-        pytest.param(
-            None, "beat", 5, {**HERE, "place": "another container"}, 5, NAMED, id="has another lock"
-        ),
-        # two hosts whose files cannot be locked both have the place ""
-        pytest.param("", "none", 0, {"host": "b", "place": ""}, 60, None, id="has no lock"),
-    ],
-)
-def test_a_second_driver_waits_for_what_the_first_does(
-    hosts: Hosts,
-    place: str | None,
-    event: str,
-    after: float,
-    who: dict[str, Any],
-    waited: float,
-    busy: str | None,
-) -> None:
+@pytest.mark.parametrize("case", SECONDS, ids=lambda case: case["id"])
+def test_a_second_driver_waits_for_what_the_first_does(hosts: Hosts, case: dict[str, Any]) -> None:
     """By its own clock, from its first look on; the first keeps the study, or finds it gone."""
-    first = hosts.lease("a", place)
+    first = hosts.lease("a", case.get("place"))
     first.claim()
-    began = hosts.clock.time
-    if event != "none":
-        hosts.clock.events.append((began + after, getattr(first, event)))
-    second = hosts.lease(**who)
-    if busy is not None:
-        with pytest.raises(StudyBusy, match=busy):
+    began, waited, busy = hosts.clock.time, case["waited"], "busy" in case
+    if "event" in case:
+        hosts.clock.events.append((began + case["after"], getattr(first, case["event"])))
+    second = hosts.lease(**case["who"])
+    if busy:
+        named = "'small' is being run by process 7 on host a on the same"
+        with pytest.raises(StudyBusy, match=named):
             second.claim()
         first.beat()
     else:
         second.claim()
         assert json.loads(hosts.tag)["token"] == second._me.token
-        with pytest.raises(StudyLost, match=f"on host {who['host']} has taken it over"):
+        with pytest.raises(StudyLost, match=f"on host {second._me.host} has taken it over"):
             first.beat()
         first.release()
         assert json.loads(hosts.tag)["token"] == second._me.token
     assert waited <= hosts.clock.time - began < waited + 3
     told = "study 'small' is held by process 7 on host a: waiting to see whether it still runs, 60"
     assert [line.startswith(told) for line in hosts.said[:1]] == ([True] if waited else [])
-    assert ("taken over" in "".join(hosts.said)) == (waited == 60 and busy is None)
+    assert ("taken over" in "".join(hosts.said)) == (waited == 60 and not busy)
 
 
 def test_a_beat_that_was_held_up_does_not_take_the_study_back(
