@@ -16,6 +16,8 @@ from ship.training.state import CheckpointError
 from ship.trial.run import run_trial
 from ship.trial_config import TrialConfig
 from tests.ship.conftest import build_features
+from tests.ship.trial.cases import TOLD
+from tests.ship.trial.cases import config as short
 
 SEEDS = (7, 2)
 
@@ -29,40 +31,15 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-SMALL = {"latent_dim": 8, "generator_hidden": 16, "epochs": 3, "batch_size": 5}
-VAE = {"name": "vae", "encoder_hidden": 16, "kl_weight": 0.01, "lr": 1e-2, **SMALL}
-PATIENT = {**VAE, "epochs": 8, "early_stopping": 1, "lr": 0.03}
-WGAN = {"name": "wgan", "critic_hidden": 16, "n_critic": 2, **SMALL}
-COOP = {"name": "coop", "epochs": 3, "lr": 0.05, "batch_size": 5}
-# that each method can go on, its contract tests: these are the trial's own stages and parts
-CASES: list[dict[str, Any]] = [
-    {},
-    {"generator": WGAN, "finetuner": {"name": "lp_plus_plus"}},
-    {"generator": "real", "finetuner": {"name": "gda"}},
-    {"generator": "none"},
-    {"generator": PATIENT},
-    {"generator": {**VAE, "kl_warmup": 2}, "finetuner": {"name": "tip_adapter_f"}},
-    {"finetuner": {"name": "linear_probe"}, "synthetic": {"draw": "fixed", "weight": 0.5}},
-    {"selection": "test"},
-    {"selection": "none"},
-    *(
-        {"selection": "reference", "finetuner": {"name": n}}
-        for n in ("coop", "gda", "tip_adapter_f")
-    ),
-    {"selection": "reference", "generator": PATIENT},
-    {"selection": "base_val", "protocol": "few_shot"},
-    {"protocol": "generalized_zero_shot"},
-    {"protocol": "cross_dataset", "targets": ["here", "there"]},
-]
+VAE, WGAN, PATIENT = TOLD["vae"], TOLD["wgan"], TOLD["patient"]
 
 
 def config(changes: dict[str, Any]) -> TrialConfig:
-    """A short trial."""
-    found = TrialConfig(**{"shots": 2, "generator": VAE, "finetuner": COOP, **changes})
+    """A trial that is shorter still."""
+    found = short(**changes)
     trained = "epochs" in type(found.finetuner).model_fields
-    short = {"epochs": 3, "batch_size": 5} if trained else {}
-    finetuner = found.finetuner.model_copy(update=short)
-    return found.model_copy(update={"finetuner": finetuner, "eval_every": 2})
+    update = {"epochs": 3, "batch_size": 5} if trained else {}
+    return found.model_copy(update={"finetuner": found.finetuner.model_copy(update=update)})
 
 
 def start(
@@ -99,7 +76,7 @@ def check_stops(
     return {item.stage for item, _ in stops}
 
 
-@pytest.mark.parametrize("changes", CASES, ids=str)
+@pytest.mark.parametrize("changes", TOLD["resumed"], ids=str)
 def test_a_resumed_trial_equals_an_uninterrupted_one(
     clip: FrozenCLIP, changes: dict[str, Any]
 ) -> None:

@@ -13,23 +13,12 @@ from ship.finetuners.coop import CoOp
 from ship.metrics import EpochMetrics, NonFiniteLoss
 from ship.trial.run import run_trial
 from tests.ship.conftest import build_features
-from tests.ship.trial.cases import COOP, TIP_F, VAE, config
+from tests.ship.trial.cases import COOP, TOLD, VAE, config
 
-SELECTED, RETRAINED = ["selection_generator"], ["final_generator", "final"]
 PERCENT = ("base", "new", "harmonic_mean", "joint_base", "joint_new", "joint_harmonic_mean")
 
 
-# that each method's seeds are apart, its contract tests: these are the trial's own stages
-CASES: list[dict[str, Any]] = [
-    {},
-    {"generator": "none", "finetuner": "gda"},
-    {"protocol": "few_shot", "selection": "base_val"},
-    {"protocol": "generalized_zero_shot", "synthetic": {"draw": "fixed", "weight": 0.5}},
-    {"protocol": "single_unseen", "finetuner": TIP_F},
-]
-
-
-@pytest.mark.parametrize("changes", CASES, ids=str)
+@pytest.mark.parametrize("changes", TOLD["fused"], ids=str)
 def test_a_fused_replica_equals_its_solo_run(clip64: FrozenCLIP, changes: dict[str, Any]) -> None:
     """Every metric of every epoch of seed 2 is the same beside seeds 7 and 0 as alone."""
     setting = config(**changes)
@@ -56,16 +45,7 @@ def test_a_seeds_training_is_its_own(clip: FrozenCLIP, features: FeatureSet) -> 
     assert losses[0] != losses[1]
 
 
-@pytest.mark.parametrize(
-    ("selection", "stages"),
-    [
-        ("pseudo_new", [*SELECTED, "selection_quality", "selection", *RETRAINED, "test"]),
-        ("base_val", [*SELECTED, "selection", "test"]),
-        ("few_val", [*SELECTED, "selection", "test"]),
-        ("none", [*RETRAINED, "test"]),
-        ("test", [*SELECTED, "selection_quality", "selection", "test"]),
-    ],
-)
+@pytest.mark.parametrize(("selection", "stages"), TOLD["stages"].items())
 def test_stages_and_metrics(
     clip: FrozenCLIP, features: FeatureSet, selection: str, stages: list[str]
 ) -> None:

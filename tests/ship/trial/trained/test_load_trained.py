@@ -19,6 +19,7 @@ from ship.trial_config import TrialConfig
 from tests.ship.finetuners.cases import FAST
 from tests.ship.told import told
 from tests.ship.trial.cases import SMALL, config
+from tests.ship.trial.cases import TOLD as TRIALS
 from tests.ship.trial.trained.made import (
     PER_CLASS,
     answers,
@@ -30,11 +31,7 @@ from tests.ship.trial.trained.made import (
     written,
 )
 
-MADE: dict[str, dict[str, Any]] = {
-    "vae": SMALL,
-    "mlp_vae": SMALL,
-    "wgan": {"latent_dim": 8, "generator_hidden": 16, "critic_hidden": 16, "epochs": 2},
-}
+MADE: dict[str, Any] = {"vae": SMALL, "mlp_vae": SMALL, "wgan": TRIALS["wgan"]}
 NOT_KEPT = {"none", "real"}
 TOLD = told(__file__, "shapes.yaml")
 SHAPES: dict[str, dict[str, Any]] = {

@@ -13,22 +13,11 @@ from ship.features.feature_set import FeatureSet
 from ship.trial import TrainedError, ages
 from ship.trial.run import run_trial
 from tests.ship.finetuners.cases import FAST
-from tests.ship.trial.cases import config
+from tests.ship.trial.cases import TOLD, config
 from tests.ship.trial.trained.made import answers, kept, pictures, written
 
-PROTOCOLS: list[dict[str, Any]] = [
-    {"selection": "pseudo_new"},
-    {"selection": "base_val"},
-    {"selection": "few_val"},
-    {"selection": "none"},
-    {"selection": "test"},
-    {"protocol": "generalized_zero_shot"},
-    {"protocol": "single_unseen", "unseen_class": "dog"},
-    {"protocol": "few_shot", "selection": "base_val"},
-]
 
-
-@pytest.mark.parametrize("changes", PROTOCOLS, ids=str)
+@pytest.mark.parametrize("changes", TOLD["kept"], ids=str)
 @pytest.mark.parametrize("finetuner", ["coop", "tip_adapter_f"])
 def test_under_every_protocol(
     tmp_path: Path,
