@@ -9,3 +9,14 @@ from ruamel.yaml import YAML
 def told(test: str, name: str) -> Any:
     """What the file of this name says, in the folder of the test file."""
     return YAML(typ="safe").load((Path(test).parent / name).read_text("utf-8"))
+
+
+def put(holder: Any, place: str, value: Any) -> None:
+    """Replace what stands at keys, attributes and numbers with dots between."""
+    *steps, last = (int(step) if step.isdigit() else step for step in place.split("."))
+    for step in steps:
+        holder = getattr(holder, step) if hasattr(holder, str(step)) else holder[step]
+    if isinstance(holder, list | dict):
+        holder[last] = value
+    else:
+        setattr(holder, str(last), value)

@@ -14,7 +14,7 @@ import pytest
 from ship.datasets import DatasetError, check_dataset
 from tests.ship.datasets.conftest import SPLIT_FILE, save_picture
 from tests.ship.datasets.trees import LAYOUTS, XLSA, mats
-from tests.ship.told import told
+from tests.ship.told import put, told
 
 CASES: list[dict[str, Any]] = told(__file__, "fault_cases.yaml")
 
@@ -51,17 +51,6 @@ def holed(path: Path, size: int) -> None:
     """So many bytes that take no room on the disk."""
     with path.open("wb") as file:
         file.truncate(size)
-
-
-def put(holder: Any, place: str, value: Any) -> None:
-    """Replace what stands at keys, attributes and numbers with dots between."""
-    *steps, last = (int(step) if step.isdigit() else step for step in place.split("."))
-    for step in steps:
-        holder = getattr(holder, step) if hasattr(holder, str(step)) else holder[step]
-    if isinstance(holder, list | dict):
-        holder[last] = value
-    else:
-        setattr(holder, str(last), value)
 
 
 def split_edited(root: Path, edits: dict[str, Any]) -> None:
