@@ -18,6 +18,7 @@ from ship.finetuners.descriptions import DescriptionsError, described
 from ship.finetuners.zero_shot import ZeroShot
 from tests.ship.conftest import WORDS, final_task
 from tests.ship.finetuners.cases import SEEDS
+from tests.ship.told import told
 from tests.ship.trial.cases import config as trial
 from tests.ship.trial.trained.made import answers, kept, pictures, written
 
@@ -87,22 +88,16 @@ def test_another_content_is_another_setting(file: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "says"),
-    [
-        (json.dumps({"cat": ["A cat."]}), "has no description of 'fire truck', .* and 2 more"),
-        (json.dumps({**WRITTEN, "DOG": []}), "has no description of 'dog'"),
-        ("[1, 2]", "must map class names to lists of sentences"),
-        ('{"cat": "A cat."}', "must map class names to lists of sentences"),
-        ('{"cat": [" "]}', "must map class names to lists of sentences"),
-        ("[" * 100_000, "is no JSON"),
-        ("\xff\x00", "is no JSON"),
-    ],
+    "case",
+    [*told(__file__, "descriptions.yaml"), {"content": "[" * 100_000, "says": "is no JSON"}],
+    ids=lambda case: case["says"],
 )
-def test_faults_of_a_file_are_told(tmp_path: Path, content: str, says: str) -> None:
+def test_faults_of_a_file_are_told(tmp_path: Path, case: dict[str, Any]) -> None:
     """One line with the file's name."""
     path = tmp_path / "faulty.json"
+    content = case.get("content") or json.dumps({**WRITTEN, **case["instead"]})
     path.write_bytes(content.encode("latin-1"))
-    with pytest.raises(DescriptionsError, match=f"faulty.json: {says}"):
+    with pytest.raises(DescriptionsError, match=f"faulty.json: {case['says']}"):
         described(config(path), WORDS)
 
 

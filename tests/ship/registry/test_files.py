@@ -11,6 +11,7 @@ from ship.configs import FINETUNERS, GENERATORS
 from ship.datasets import DATASETS
 from ship.plugins import PluginError, carried, identities, load_plugin
 from ship.trial_config import TrialConfig
+from tests.ship.told import told
 
 pytestmark = pytest.mark.usefixtures("own_tables")
 
@@ -21,15 +22,17 @@ from ship.plugins import FinetunerPlugin, NamedSettings
 class Config(NamedSettings):
     name: Literal["{name}"] = "{name}"
     width: int = {width}
-def build(*_): pass
-plugin = FinetunerPlugin(Config, build)
+def made(*_): pass
+plugin = FinetunerPlugin(Config, {build})
 """
 
 
-def written(folder: Path, name: str = "own", width: int = 1, file: str = "own.py") -> Path:
+def written(
+    folder: Path, name: str = "own", width: int = 1, file: str = "own.py", build: str = "made"
+) -> Path:
     """A file with a fine-tuner."""
     path = folder / file
-    path.write_text(SETTINGS.format(name=name, width=width), "utf-8")
+    path.write_text(SETTINGS.format(name=name, width=width, build=build), "utf-8")
     return path
 
 
@@ -56,32 +59,14 @@ def test_an_edited_file_takes_the_place_of_what_it_was(tmp_path: Path) -> None:
     assert len(carried()) == 1
 
 
-@pytest.mark.parametrize(
-    ("content", "said"),
-    [
-        ("import no_such_module", "cannot be imported: ModuleNotFoundError: No module named"),
-        ("def f(:", "cannot be imported: SyntaxError"),
-        ("raise SystemExit(3)", "cannot be imported: SystemExit: 3"),
-        ("x = 1", "has no plugin at its top level"),
-        (SETTINGS.format(name="coop", width=1), "finetuner coop has the name of a built-in"),
-        (SETTINGS.format(name="a b", width=1), "must have a name of letters"),
-        (
-            "from ship.plugins import *\nplugin = FinetunerPlugin(int, print)",
-            "must have a name of letters",
-        ),
-        (
-            "from ship.plugins import *\nplugin = DatasetPlugin('own', 3)",
-            "dataset own has no template",
-        ),
-        (SETTINGS.format(name="own", width=1).replace("Config, build", "Config, 3"), "be called"),
-    ],
-)
-def test_files_that_cannot_be_used(tmp_path: Path, content: str, said: str) -> None:
+@pytest.mark.parametrize("case", told(__file__, "files.yaml"), ids=str)
+def test_files_that_cannot_be_used(tmp_path: Path, case: dict[str, str]) -> None:
     """One line that names the file and the fault; nothing joins, and it can be mended."""
-    path = tmp_path / "own.py"
-    path.write_text(content, "utf-8")
+    path = written(tmp_path, case.get("name", "own"), build=case.get("build", "made"))
+    if "content" in case:
+        path.write_text(case["content"], "utf-8")
     before = [dict(table) for table in (GENERATORS, FINETUNERS, DATASETS)]
-    with pytest.raises(PluginError, match=said) as caught:
+    with pytest.raises(PluginError, match=case["said"]) as caught:
         load_plugin(path)
     assert str(path) in str(caught.value) and "\n" not in str(caught.value)
     assert [dict(table) for table in (GENERATORS, FINETUNERS, DATASETS)] == before

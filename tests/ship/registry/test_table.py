@@ -12,6 +12,7 @@ from ship.configs import FINETUNERS, GENERATORS
 from ship.registry import FinetunerPlugin, PluginError
 from ship.settings import NamedSettings
 from ship.trial_config import TrialConfig
+from tests.ship.told import told
 from tests.test_imports import loaded
 
 pytestmark = pytest.mark.usefixtures("own_tables")
@@ -95,34 +96,11 @@ def test_tables_need_no_torch() -> None:
     assert not loaded("import ship.plugins, ship.registry, ship.configs") & banned
 
 
-@pytest.mark.parametrize(
-    ("points", "said"),
-    [
-        (
-            [point("own", "no_such_module:x")],
-            "package theirs: finetuner own cannot be imported: ModuleNotFoundError",
-        ),
-        ([point("own", f"{__name__}:absent")], "package theirs: finetuner own cannot be imported"),
-        (
-            [point("own", f"{__name__}:nothing")],
-            "package theirs: finetuner own must be a FinetunerPlugin, and .* is a int",
-        ),
-        ([point("own", f"{__name__}:mine")], "own calls itself 'mine'"),
-        (
-            [point("own", f"{__name__}:own"), point("own", f"{__name__}:own", "others")],
-            "finetuner own is in package others and package theirs",
-        ),
-        (
-            [point("own", f"{__name__}:own"), point("coop", f"{__name__}:own", "others")],
-            "package others: finetuner coop has the name of a built-in finetuner",
-        ),
-    ],
-)
-def test_plugins_that_cannot_be_used(
-    installed: list[EntryPoint], points: list[EntryPoint], said: str
-) -> None:
+@pytest.mark.parametrize("case", told(__file__, "packages.yaml"), ids=str)
+def test_plugins_that_cannot_be_used(installed: list[EntryPoint], case: dict[str, Any]) -> None:
     """One line names the package and the fault, also as the fault of the settings that ask."""
-    installed += points
+    installed += [point(name, at.replace("HERE", __name__), of) for name, at, of in case["points"]]
+    said = case["said"]
     with pytest.raises(PluginError, match=said):
         FINETUNERS.find("own")
     with pytest.raises(ValidationError, match=said):
