@@ -26,7 +26,7 @@ faults:
 weekly:
     bash .ci/weekly
 
-# ratios measured side by side, about 25 minutes
+# does every benchmark run? about 20 seconds
 bench:
     python -m tests.bench
 

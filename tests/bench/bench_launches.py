@@ -19,7 +19,7 @@ from rich.table import Table
 from ship.clip import FrozenCLIP, Precision
 from ship.finetuners.coop import CoOp, CoOpConfig
 from ship.trial.selection import evaluate
-from tests.bench.bench_steps import Sizes, Steps
+from tests.bench.steps import Sizes, Steps
 from tests.emulated import (
     Counts,
     EmulatedDevice,
