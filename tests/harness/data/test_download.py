@@ -3,36 +3,21 @@
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 from urllib.error import URLError
 
 import pytest
 import torchvision.datasets
-from ruamel.yaml import YAML
 from torchvision.datasets.utils import extract_archive
-from typer.testing import CliRunner
 
-from harness.data import cli as data_cli
 from harness.data.sources import SOURCES
 from ship.datasets import DATASETS, check_dataset
+from tests.harness.data.test_cli import invoke
 from tests.ship.datasets.conftest import save_picture
 from tests.ship.datasets.trees import aircraft_tree
+from tests.ship.told import told
 
 # what torchvision's classes make below their root, and the folder of pictures in it
-MADE = {
-    "caltech101": ("Caltech101", "caltech101", "101_ObjectCategories"),
-    "oxford_pets": ("OxfordIIITPet", "oxford-iiit-pet", "images"),
-    "flowers102": ("Flowers102", "flowers-102", "jpg"),
-    "food101": ("Food101", "food-101", "images"),
-    "dtd": ("DTD", "dtd/dtd", "images"),
-    "eurosat": ("EuroSAT", "eurosat", "2750"),
-    "fgvc_aircraft": ("FGVCAircraft", "fgvc-aircraft-2013b/data", "images"),
-}
-
-
-def invoke(*args: str) -> Any:
-    """Run the command in this process."""
-    return CliRunner().invoke(data_cli.app, list(args))
+MADE = told(__file__, "downloads.yaml")
 
 
 def replace_torchvision(
@@ -145,10 +130,7 @@ def test_a_failed_download_leaves_nothing(
     assert [path.name for path in tmp_path.rglob("*")] == ["data"] * there
 
 
-MISTAKES = YAML(typ="safe").load((Path(__file__).parent / "mistakes.yaml").read_text("utf-8"))
-
-
-@pytest.mark.parametrize("case", MISTAKES, ids=lambda case: case["command"])
+@pytest.mark.parametrize("case", told(__file__, "mistakes.yaml"), ids=lambda case: case["command"])
 def test_mistakes_are_refused_in_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: dict[str, str]
 ) -> None:
