@@ -24,7 +24,6 @@ from harness.store.open import Store, open_store
 from harness.study.preview import plan_study
 from harness.study.run import StudyOutcome, run_study
 from tests.harness import fakes
-from tests.harness.same_table import undisturbed
 
 OnCluster = Callable[[str], tuple[dict[str, Any], str]]
 
@@ -135,7 +134,8 @@ def calm(empty_store: Path) -> Callable[[StudyConfig], str]:
             folder = empty_store.parent / f"calm-{len(known)}"
             folder.mkdir()
             shutil.copy(empty_store, folder / "mlflow.db")
-            known[key] = undisturbed(study, folder / "mlflow.db", folder)
+            known[key] = f"sqlite:///{folder}/mlflow.db"
+            Bench(known[key], folder / "log", folder / "cache").run(study)
         return known[key]
 
     return run

@@ -1,6 +1,7 @@
 """Processes of this machine: whose they are, what they hold, and what they listen on."""
 
 from ipaddress import IPv6Address, ip_address
+from pathlib import Path
 
 import psutil
 
@@ -33,6 +34,14 @@ def command(pid: int) -> str:
     """A process's command line, "" once it has ended."""
     try:
         return " ".join(psutil.Process(pid).cmdline())
+    except psutil.Error:
+        return ""
+
+
+def program(pid: int) -> str:
+    """The name of the program that a process runs, "" once it has ended."""
+    try:
+        return Path(psutil.Process(pid).exe()).name
     except psutil.Error:
         return ""
 

@@ -1,8 +1,6 @@
 """The Ray that a study on one machine starts can be reached by that machine's user alone."""
 
 import os
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,9 +10,8 @@ import pytest
 from harness.cluster.loopback import MODE, TOKEN, TOKEN_PATH, loopback, private_token
 from harness.cluster.ray_internals import reread_authentication
 from tests.harness.conftest import Bench
-from tests.harness.listening import descendants, environment_of, is_loopback, listening
-
-ROOT = Path(__file__).parents[3]
+from tests.harness.listening import descendants, environment_of, is_loopback, listening, program
+from tests.harness.study.drivers import Driver
 
 
 @pytest.fixture(autouse=True)
@@ -102,34 +99,21 @@ def test_a_study_listens_on_loopback_alone(bench: Bench, tmp_path: Path) -> None
     """No process of a study on one machine takes connections from others, or leaves a token."""
     home = tmp_path / "home"
     home.mkdir()
-    paths = [bench.uri, str(bench.log), str(bench.cache)]
-    driver = subprocess.Popen(
-        [sys.executable, "-m", "tests.harness.driver", *paths, "0.5"],
-        cwd=ROOT,
-        env={**os.environ, "HOME": str(home)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    driver = Driver(bench, 0.5, HOME=str(home))
     found: dict[tuple[str, int], str] = {}
     tokens = set()
-    while driver.poll() is None:
-        pids = descendants(driver.pid)
+    while driver.process.poll() is None:
+        pids = descendants(driver.process.pid)
         found |= listening(pids)
-        tokens |= {environment_of(pid).get(TOKEN, "") for pid in pids if "gcs_server" in _name(pid)}
+        tokens |= {
+            environment_of(pid).get(TOKEN, "") for pid in pids if "gcs_server" in program(pid)
+        }
         time.sleep(0.2)
-    output, _ = driver.communicate()
-    assert driver.returncode == 0, output
+    code, output = driver.end()
+    assert code == 0, output
     for service in ("gcs_server", "raylet", "ray::"):
         assert any(service in line for line in found.values()), (service, found)
     exposed = {place: line for place, line in found.items() if not is_loopback(place[0])}
     assert not exposed
     assert [len(token) for token in tokens] == [64]
     assert not (home / ".ray").exists()
-
-
-def _name(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/exe").readlink().name
-    except OSError:
-        return ""

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.harness.conftest import Bench
-from tests.harness.listening import descendants
+from tests.harness.listening import descendants, program
 from tests.harness.study.drivers import ENDLESS, Driver, wait_for
 
 pytestmark = pytest.mark.faults
@@ -28,14 +28,6 @@ def kill(driver: Driver, name: str) -> None:
     pid = process(driver, name)
     assert pid is not None
     os.kill(pid, signal.SIGKILL)
-
-
-def program(pid: int) -> str:
-    """The name of the program that a process runs, "" once it has ended."""
-    try:
-        return Path(f"/proc/{pid}/exe").readlink().name
-    except OSError:
-        return ""
 
 
 @pytest.mark.parametrize("name", ["gcs_server", "raylet"])

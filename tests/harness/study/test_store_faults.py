@@ -21,6 +21,7 @@ from tests.harness.same_table import assert_same_table
 from tests.harness.study.drivers import HERE, ROOT, wait_for
 
 Calm = Callable[[StudyConfig], str]
+FOLDER = Path(__file__).parent
 UNSHARED = ["unshare", "--mount", "--propagation", "private"]
 
 
@@ -40,18 +41,6 @@ def allowed() -> None:
     """Skips where nothing can be mounted; found out when a test runs, not when it is collected."""
     if not can_mount():
         pytest.skip("may not mount in a namespace")
-
-
-# $1... the driver and its arguments but for the fault
-SCRIPT = """
-mkdir "$DISK" && mount -t tmpfs -o size=6m tmpfs "$DISK" && cp "$STORE" "$DISK/mlflow.db" || exit 99
-eval "$BEGIN"
-"$@" "$FIRST" >"$DISK.first" 2>&1; echo $? >"$DISK.code"
-eval "$MEND"
-"$@" "$SECOND" 2>&1; code=$?
-cp "$DISK/mlflow.db" "$DISK.db"
-exit $code
-"""
 
 
 @dataclass
@@ -79,7 +68,7 @@ class Disk:
         mark = uuid.uuid4().hex
         driver = [sys.executable, "-m", "tests.harness.driver", uri, self.bench.log, cache, "0.1"]
         done = subprocess.run(
-            [*UNSHARED, "sh", "-uc", SCRIPT, "sh", *driver],
+            [*UNSHARED, "sh", "-u", FOLDER / "failing_disk.sh", *driver],
             cwd=ROOT,
             env={**os.environ, "SHIP_TEST_MARK": mark, **given},
             capture_output=True,
@@ -129,25 +118,12 @@ def test_cache_and_checkpoints_whose_disk_fails(
     assert_same_table(bench.uri, calm(study(**checkpoints)))
 
 
-# $1 a folder, $2 the report's command before the folder's name
-REPORT = """
-disk=$1; shift
-mkdir "$disk" && mount -t tmpfs -o size=64k tmpfs "$disk" || exit 99
-"$@" "$disk/report" 2>"$disk.full" >/dev/null; echo $?
-mount -o remount,size=64m,ro "$disk"
-"$@" "$disk/report" 2>"$disk.read-only" >/dev/null; echo $?
-mount -o remount,rw "$disk"
-"$@" "$disk/report" >/dev/null; echo $?
-ls -A "$disk/report"
-"""
-
-
 def test_a_report_whose_disk_fails(tmp_path: Path, calm: Calm) -> None:
     """One line and exit code 2, full or read-only; with space, a report and nothing beside it."""
     disk = tmp_path / "disk"
     program = "import sys; from reports.cli import main; sys.argv[0] = 'ship-report'; main()"
     command = [sys.executable, "-c", program, "small", "--tracking-uri", calm(study()), "--out"]
-    script = [*UNSHARED, "sh", "-uc", REPORT, "sh", str(disk)]
+    script = [*UNSHARED, "sh", "-u", FOLDER / "report_on_a_failing_disk.sh", str(disk)]
     done = subprocess.run(
         [*script, *command], cwd=ROOT, capture_output=True, text=True, timeout=280
     )
