@@ -53,12 +53,6 @@ def test_a_folder_that_no_sqlite_address_can_name(tmp_path: Path, name: str) -> 
     assert list(tmp_path.rglob("*")) == [folder]
 
 
-def test_artifacts_lie_beside_the_sqlite_file(store: Store, tmp_path: Path) -> None:
-    """Not in the working directory of whoever opens the store next."""
-    found = store.client.get_experiment(store.create_experiment("small"))
-    assert found.artifact_location == (tmp_path / "mlartifacts" / "small").as_uri()
-
-
 def test_a_missing_store_is_not_made_by_reading(tmp_path: Path) -> None:
     """A dry run touches nothing."""
     assert open_store("sqlite:///none.db", tmp_path, create=False) is None

@@ -85,18 +85,6 @@ def test_weights_that_turn_out_to_be_others_ask_as_well(bench: Bench) -> None:
     bench.check_invariants()
 
 
-def test_another_name_is_a_study_beside_the_old_one(bench: Bench) -> None:
-    """What a change would take out of the table stays in the old study's, and either goes on."""
-    bench.run(make_study(seeds=1))
-    before = contents(bench)
-    outcome = bench.run(make_study(seeds=1, shots=4, name="small-4"))
-    assert (outcome.done, outcome.experiment) == (3, "small-4")
-    assert contents(bench) == before
-    assert bench.plan(make_study(seeds=1)).finished
-    assert load_records("small-4", bench.uri).constants["shots"] == "4"
-    bench.check_invariants("small-4")
-
-
 def test_the_authors_settings_can_be_planned(tmp_path: Path) -> None:
     """The packaged study reference, on what else is packaged: two rules and four arms."""
     study = load_study("reference", ["backbone=pocket", "dataset=photos"])

@@ -159,18 +159,10 @@ def completed(queue: Path, holding: str = '%"COMPLETE"%') -> int:
         return int(base.execute(query, [holding]).fetchone()[0])
 
 
-def test_postgres_takes_a_batch_twice(there: Bench) -> None:
+@pytest.mark.parametrize("where", ["there", "bench"])
+def test_postgres_and_sqlite_take_a_batch_twice(request: pytest.FixtureRequest, where: str) -> None:
     """The queue rests on this: a point, a param and a tag that are there are not added again."""
-    check_twice(there)
-
-
-def test_sqlite_takes_a_batch_twice(bench: Bench) -> None:
-    """As PostgreSQL does."""
-    check_twice(bench)
-
-
-def check_twice(bench: Bench) -> None:
-    """Send a batch again, and one that overlaps with it."""
+    bench: Bench = request.getfixturevalue(where)
     store = bench.store()
     run_id = store.create_run(store.create_experiment("twice"), "run", {})
     for last in (3, 3, 5):
