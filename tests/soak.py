@@ -20,6 +20,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import psutil
 import ray
 from rich.console import Console
 
@@ -33,7 +34,6 @@ from tests.killed_drivers.soak import KINDS, soak_drivers
 
 # Studies, kills of each at most, studies at once.
 DEFAULTS = (50, 4, 2)
-MARKS = (50, 150, 300)
 KILLED = 0.05
 # Between two kills from outside. No trial is hit twice: it would fail, and rightly so.
 EVERY_SECONDS = 5.0
@@ -66,57 +66,32 @@ def behave_in(folder: Path) -> fakes.Behaviour:
     return behave
 
 
-def resident_mb() -> float:
-    """Of this process."""
-    (line,) = [
-        line
-        for line in Path("/proc/self/status").read_text().splitlines()
-        if line.startswith("VmRSS")
-    ]
-    return int(line.split()[1]) / 1024
-
-
 @dataclass
 class Watch:
-    """Follows a study from the side: notes memory, kills workers.
-
-    memory: trials that have begun -> MiB.
-    """
+    """Follows a study from the side: tells its process's memory, kills workers."""
 
     bench: Bench
-    memory: dict[int, float] = field(default_factory=dict)
+    _marks: list[int] = field(default_factory=lambda: [50, 150, 300])
     _over: threading.Event = field(default_factory=threading.Event)
 
-    def __enter__(self) -> "Watch":
-        self._threads = [threading.Thread(target=run) for run in (self._measure, self._kill)]
-        for thread in self._threads:
-            thread.start()
-        return self
+    def __enter__(self) -> None:
+        self._thread = threading.Thread(target=self._follow)
+        self._thread.start()
 
     def __exit__(self, *_: object) -> None:
         self._over.set()
-        for thread in self._threads:
-            thread.join()
+        self._thread.join()
 
-    def _measure(self) -> None:
-        while not self._over.wait(0.2):
-            begun = len(list(self.bench.log.parent.glob("*.first")))
-            for mark in MARKS:
-                if begun >= mark - 1 and mark not in self.memory:
-                    self.memory[mark] = resident_mb()
-                    print(f"{mark} trials: {self.memory[mark]:.0f} MiB", flush=True)
-
-    def _kill(self) -> None:
-        draw = random.Random(0)
+    def _follow(self) -> None:
+        draw, folder = random.Random(0), self.bench.log.parent
         due = time.monotonic() + EVERY_SECONDS
         while not self._over.wait(0.02):
+            if self._marks and len(list(folder.glob("*.first"))) >= self._marks[0] - 1:
+                resident = psutil.Process().memory_info().rss / 2**20
+                print(f"{self._marks.pop(0)} trials: {resident:.0f} MiB", flush=True)
             if time.monotonic() < due:
                 continue
-            living = sorted(
-                file
-                for file in self.bench.log.parent.glob("*.pid")
-                if is_worker(int(file.stem)) and not self._is_lost(file)
-            )
+            living = [file for file in sorted(folder.glob("*.pid")) if may_be_killed(file)]
             if living:
                 file = draw.choice(living)
                 os.kill(int(file.stem), signal.SIGKILL)
@@ -124,18 +99,15 @@ class Watch:
                 if file.exists():
                     file.with_name(f"{file.read_text()}.lost").write_text("outside")
 
-    def _is_lost(self, file: Path) -> bool:
-        """Whether the setting that a worker has now has lost one, or nobody knows."""
-        try:
-            key = file.read_text()
-        except OSError:
-            return True
-        return not key or file.with_name(f"{key}.lost").exists()
 
-
-def is_worker(pid: int) -> bool:
-    """Whether a process lives and is a worker of Ray's."""
-    return command(pid).startswith("ray::")
+def may_be_killed(file: Path) -> bool:
+    """Whether a process is a worker of Ray's, with a setting that has not lost one."""
+    try:
+        key = file.read_text()
+    except OSError:
+        return False
+    lost = file.with_name(f"{key}.lost")
+    return command(int(file.stem)).startswith("ray::") and bool(key) and not lost.exists()
 
 
 def check(bench: Bench, trials: int) -> None:
@@ -156,21 +128,20 @@ def check(bench: Bench, trials: int) -> None:
     print(f"runs: {dict(states)}")
 
 
-def soak(trials: int, folder: Path) -> dict[int, float]:
-    """Run the study under kills and check what it has left; memory by trials, MiB."""
+def soak(trials: int, folder: Path) -> None:
+    """Run the study under kills and check what it has left."""
     ray.cloudpickle.register_pickle_by_value(fakes)
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
     uri = f"sqlite:///{folder}/mlflow.db"
     bench = Bench(uri, folder / "log", folder / "cache", behave_in(folder), ray=True)
     study = soak_study(trials)
     began = time.monotonic()
-    with Watch(bench) as watch:
+    with Watch(bench):
         outcome = bench.run(study, console=Console(quiet=True))
     assert outcome.complete, outcome
     check(bench, trials)
     killed = Counter(note.read_text() for note in folder.glob("*.lost"))
     print(f"killed: {dict(killed)}; {time.monotonic() - began:.0f} s")
-    return watch.memory
 
 
 def main(arguments: list[str]) -> int:

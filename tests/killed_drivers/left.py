@@ -45,15 +45,10 @@ def content(bench: Bench, name: str) -> dict[str, Any]:
     return found
 
 
-def difference(ours: Any, theirs: Any, at: str = "") -> str:
-    """Where two contents first differ, "" if nowhere."""
-    if isinstance(ours, dict) and isinstance(theirs, dict) and ours.keys() == theirs.keys():
-        parts = ((key, ours[key], theirs[key]) for key in ours)
-    elif isinstance(ours, tuple) and isinstance(theirs, tuple) and len(ours) == len(theirs):
-        parts = ((str(i), *pair) for i, pair in enumerate(zip(ours, theirs, strict=True)))
-    else:
-        return "" if ours == theirs else f"{at}: {ours!r} and not {theirs!r}"
-    return next((told for key, a, b in parts if (told := difference(a, b, f"{at}/{key}"))), "")
+def difference(ours: dict[str, Any], theirs: dict[str, Any]) -> str:
+    """Of which settings two contents differ, and how; "" if of none."""
+    differ = [key for key in {**ours, **theirs} if ours.get(key) != theirs.get(key)]
+    return "; ".join(f"{key}: {ours.get(key)!r} and not {theirs.get(key)!r}" for key in differ)
 
 
 def faults_of(place: Place, calm: dict[str, Any]) -> Iterator[str]:
