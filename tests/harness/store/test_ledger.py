@@ -1,5 +1,6 @@
 """The ledger: one row a (setting, seed), whatever the runs were."""
 
+from types import SimpleNamespace
 from typing import Any
 
 from hypothesis import given
@@ -7,24 +8,15 @@ from hypothesis import strategies as st
 
 from harness.store.ledger import Ledger, LedgerRun
 from reports.contract import State
+from tests.harness.planning.made import run_of
 
 STATES = list(State)
 
 
 def make_run(key: str, seeds: tuple[int, ...], state: State, **keys: Any) -> LedgerRun:
     """A run with an objective of 50 + seed."""
-    values: dict[str, Any] = {
-        "run_id": "r",
-        "arm": "",
-        "assignment": {},
-        "failure": None,
-        "reason": "",
-        "objective": {seed: 50.0 + seed for seed in seeds},
-        "seconds": None,
-        "started": 0,
-        **keys,
-    }
-    return LedgerRun(setting_key=key, seeds=seeds, state=state, **values)
+    setting: Any = SimpleNamespace(key=key, arm="", assignment={})
+    return run_of(setting, seeds, state=state, **keys)
 
 
 runs = st.lists(

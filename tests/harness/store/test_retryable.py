@@ -1,4 +1,4 @@
-"""Which errors of MLflow's client pass."""
+"""Which errors of MLflow's client pass, and how often is asked again behind one that does."""
 
 from pathlib import Path
 from typing import Any
@@ -6,9 +6,12 @@ from typing import Any
 import pytest
 import requests
 from mlflow.exceptions import MlflowException, RestException
-from mlflow.protos.databricks_pb2 import INTERNAL_ERROR, ErrorCode
+from mlflow.protos.databricks_pb2 import INTERNAL_ERROR, INVALID_PARAMETER_VALUE, ErrorCode
 from ruamel.yaml import YAML
 
+from harness.store.errors import StoreError
+from harness.store.outbox import again as module
+from harness.store.outbox.again import TRIES, again
 from harness.store.outbox.retryable import reason, transient
 
 ERRORS = YAML(typ="safe").load((Path(__file__).parent / "errors.yaml").read_text("utf-8"))
@@ -40,3 +43,29 @@ def test_what_passes(case: dict[str, Any]) -> None:
 def test_the_reason_is_short_and_has_no_secret(case: dict[str, str]) -> None:
     """MLflow's own texts are several lines of Python."""
     assert reason(MlflowException(case["text"])) == case["told"]
+
+
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No pauses."""
+    monkeypatch.setattr(module, "FIRST_PAUSE", 0.0)
+
+
+@pytest.mark.usefixtures("hasty")
+def test_what_is_refused_is_not_asked_again() -> None:
+    """Nor is a store asked for ever."""
+    asked = []
+
+    def refused() -> None:
+        asked.append("refused")
+        raise MlflowException("no such thing", INVALID_PARAMETER_VALUE)
+
+    def away() -> None:
+        asked.append("away")
+        raise StoreError("the store failed") from MlflowException("[Errno 104] Connection reset")
+
+    with pytest.raises(MlflowException, match="no such thing"):
+        again("http://server:5000", refused)
+    with pytest.raises(StoreError, match="the store failed"):
+        again("http://server:5000", away)
+    assert asked == ["refused", *["away"] * TRIES]
