@@ -1,4 +1,4 @@
-"""Ray itself dies under a study: one line, exit code 3 or 2, and the same command goes on."""
+"""Ray, or a node of its cluster, dies under a study: what is said, and that the study goes on."""
 
 import os
 import signal
@@ -7,8 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.harness.conftest import Bench
+from harness.config.study_config import StudyConfig
+from tests.harness.cluster_driver import study
+from tests.harness.conftest import Bench, OnCluster
 from tests.harness.listening import descendants, program
+from tests.harness.same_table import assert_same_table
 from tests.harness.study.drivers import ENDLESS, Driver, wait_for
 
 pytestmark = pytest.mark.faults
@@ -79,3 +82,20 @@ def test_a_ray_without_workers_is_one_line(
     assert all(line.startswith("features: ") for line in before)
     assert drive(0.0).end(240)[0] == 0
     bench.check_invariants()
+
+
+def test_a_raylet_is_killed_and_a_node_is_added(
+    bench: Bench, calm: Callable[[StudyConfig], str], cluster: OnCluster
+) -> None:
+    """kill -9 of the raylet under a trial: it runs again elsewhere, and is not counted."""
+    found, told = cluster("lose")
+    assert found == {"done": 6, "complete": True}, told
+    reasons = [
+        run.data.tags["ship.reason"]
+        for run in bench.trials()
+        if run.data.tags["ship.state"] == "INTERRUPTED"
+    ]
+    assert any("its node was lost" in reason for reason in reasons), reasons
+    assert "FAIL" not in bench.states()
+    bench.check_invariants()
+    assert_same_table(bench.uri, calm(study()))
