@@ -10,21 +10,7 @@ from harness import run_study
 from reports import load_study
 from tests.harness.study.drivers import ROOT
 
-STUDY = """
-space:
-  generator.kl_weight: {low: 1.0e-3, high: 1.0, log: true}
-  finetuner.lr: {choices: [0.003, 0.03], baseline: 0.003}
-sampler: random
-trials: 3
-dataset: photos
-max_classes: 20
-shots: 2
-seeds: 2
-reference_arms: false
-generator: {name: vae, latent_dim: 8, encoder_hidden: 16, generator_hidden: 16, n_ctx: 4,
-            kl_weight: 0.01, epochs: 1, batch_size: 64}
-finetuner: {name: clip_adapter, epochs: 12}
-"""
+STUDY = str(Path(__file__).parent / "path_for_real.yaml")
 
 
 @pytest.mark.slow
@@ -35,8 +21,7 @@ def test_a_study_ends_with_a_whole_path(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setenv("SHIP_SWEEP_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("HOME", "/proc/nowhere")  # where nobody, root included, can write
-    (tmp_path / "small.yaml").write_text(STUDY)
-    command = [sys.executable, "-m", "harness.cli.main", "--space", "small.yaml", "--path"]
+    command = [sys.executable, "-m", "harness.cli.main", "--space", STUDY, "--path"]
     done = subprocess.run(
         command,
         stdin=subprocess.DEVNULL,
@@ -51,9 +36,9 @@ def test_a_study_ends_with_a_whole_path(tmp_path: Path, monkeypatch: pytest.Monk
     assert told[0] == "path: its first setting, the baseline, is missing: kl_weight=0.01, lr=0.003"
     assert told[-1].endswith(", lr=0.03: nothing is missing, 2 steps")
     assert "path from the baseline to what selection prefers" in done.stdout
-    outcome = run_study("small.yaml", path=True)
+    outcome = run_study(STUDY, path=True)
     assert outcome.complete and not outcome.ran
-    study = load_study("small")
+    study = load_study("path_for_real")
     path = study.table("path")
     assert path.frame["added"].to_list() == [True, True, False]
     assert not any(note.startswith("not run") for note in path.table.notes)
