@@ -8,7 +8,6 @@ from open_clip.model import CLIP
 from open_clip.transformer import QuickGELU
 from torch import nn
 
-from ship.architectures import find_config
 from ship.clip.identity import fingerprint
 from tests.ship.conftest import build_clip
 
@@ -69,11 +68,3 @@ def test_the_configuration_is_in_it_but_for_the_activation(model: CLIP) -> None:
     assert fingerprint(model, turned) == before
     for other in (None, {}, {**CONFIG, "embed_dim": 17}):
         assert fingerprint(model, other) != before
-
-
-def test_configurations_are_found_by_name() -> None:
-    """The packaged backbone has one, open_clip's names have, and others have none."""
-    for name in ("pocket", "ViT-B-16"):
-        found = find_config(name)
-        assert found is not None and found["embed_dim"] > 0
-    assert find_config("tiny") is None

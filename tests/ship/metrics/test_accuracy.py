@@ -25,14 +25,6 @@ def test_score_tells_the_protocols_apart() -> None:
     assert made["joint_harmonic_mean"] == 0
 
 
-def test_score_follows_each_replicas_own_split() -> None:
-    """The same picture is base for one replica and new for another."""
-    seen = torch.tensor([[True, False], [False, True]])
-    logits = torch.tensor([[[1.0, 0.0]], [[1.0, 0.0]]])
-    made = score(logits, torch.tensor([0]), seen, False)
-    assert made["joint_base"].tolist() == [100, 0] and made["joint_new"].tolist() == [0, 100]
-
-
 def test_score_without_new_pictures_is_base_alone() -> None:
     """What was not measured is absent, not zero."""
     made = score(torch.eye(4)[None, :2], torch.tensor([0, 1]), SEEN, True)

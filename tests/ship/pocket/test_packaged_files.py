@@ -5,21 +5,16 @@ byte of them.
 """
 
 import hashlib
-import json
-import os
 import subprocess
 import sys
-from collections import Counter
-from pathlib import Path
 
 import polars as pl
 import pytest
 import torch
-from open_clip.tokenizer import SimpleTokenizer
 
 from ship.clip import FrozenCLIP
-from ship.datasets.base import Picture, clean_class_name
-from ship.pocket import BPE_PATH, DEMONSTRATION_NOTE, EMOJI_PARQUET, MODEL_DIR, PHOTOS_PARQUET
+from ship.datasets.base import Picture
+from ship.pocket import DEMONSTRATION_NOTE, EMOJI_PARQUET, MODEL_DIR
 
 ZERO_SHOT_BOUND = 0.48
 """Of every tenth test picture of emoji; NOTICE has the figure over all."""
@@ -52,29 +47,11 @@ def test_every_drawing_names_its_licence() -> None:
         assert "SA" not in licence
 
 
-def test_photographs_of_each_class() -> None:
-    """99 classes without people's faces; 16, 4 and 10 pictures, but for the few of NOTICE."""
-    photos = pl.read_parquet(PHOTOS_PARQUET, columns=["class_name", "split"])
-    usual, names = {"train": 16, "val": 4, "test": 10}, photos["class_name"].unique()
-    assert len(names) == 99 and not any(name.lower().startswith("face") for name in names)
-    counts = Counter(photos.rows())
-    assert sum(counts[name, split] != usual[split] for name in names for split in usual) == 7
-
-
 def test_importing_the_paths_is_light() -> None:
     """They cost no torch."""
     code = "import sys, ship.pocket; sys.exit('torch' in sys.modules or 'polars' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
     assert "demonstration" in DEMONSTRATION_NOTE
-
-
-def test_the_tokenizer_splits_class_names_as_clips_does() -> None:
-    """Its merges are a part of CLIP's; that they are fewer changed no class name's tokens."""
-    full, cut = SimpleTokenizer(), SimpleTokenizer(bpe_path=str(BPE_PATH))
-    for name in pl.read_parquet(EMOJI_PARQUET, columns=["class_name"])["class_name"].unique():
-        prompt = f"a photo of a {name}."
-        parts = [full.decoder[token] for token in full.encode(prompt)]
-        assert [cut.decoder[token] for token in cut.encode(prompt)] == parts
 
 
 def test_the_backbone_names_drawings() -> None:
@@ -88,20 +65,3 @@ def test_the_backbone_names_drawings() -> None:
     texts = clip.encode_texts([f"a photo of a {name}." for name in names])
     labels = torch.tensor([names.index(name) for name in sample["class_name"]])
     assert ((seen @ texts.T).argmax(1) == labels).float().mean() > ZERO_SHOT_BOUND
-
-
-@pytest.mark.data
-def test_names_and_splits_of_photographs_are_coops() -> None:
-    """Every class but faces, by its name, and every picture in the split where CoOp has it."""
-    folder = Path(os.environ.get("SHIP_DATA_ROOT", "")) / "caltech-101"
-    if "SHIP_DATA_ROOT" not in os.environ or not folder.is_dir():
-        pytest.skip("SHIP_DATA_ROOT names no folder with caltech-101")
-    splits = json.loads((folder / "split_zhou_Caltech101.json").read_text("utf-8"))
-    rows = {
-        (clean_class_name(name), path, split)
-        for split, pictures in splits.items()
-        for path, _, name in pictures
-    }
-    photos = pl.read_parquet(PHOTOS_PARQUET, columns=["class_name", "picture", "split"])
-    assert {name for name, _, _ in rows} - set(photos["class_name"]) == {"face"}
-    assert set(photos.rows()) < rows

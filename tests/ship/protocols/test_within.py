@@ -16,8 +16,7 @@ from ship.subsets import studied_classes
 from ship.trial.run import run_trial
 from ship.trial_config import TrialConfig
 from tests.ship.conftest import WORDS
-
-COOP = {"name": "coop", "epochs": 4, "lr": 0.05, "batch_size": 5}
+from tests.ship.trial.cases import COOP
 
 
 def plan(

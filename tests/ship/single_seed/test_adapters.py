@@ -1,5 +1,6 @@
 """Methods for one seed behind the contracts of a trial's replicas."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -57,25 +58,12 @@ def test_an_optimizer_is_put_back_to_the_bit(kind: Any) -> None:
 def test_seeds_must_learn_alike(clip64: FrozenCLIP, features: FeatureSet) -> None:
     """Tensors of different shapes cannot be kept side by side, which is said."""
 
-    class Uneven:
-        epochs = 0
-
-        def __init__(self, config: Any, task: SeedTask, synthetic: Any, clip: Any, seed: int):
-            self.held = torch.zeros(1 + seed)
-
-        def train_epoch(self) -> dict[str, float]:
-            return {}
-
-        def logits(self, pictures: Tensor) -> Tensor:
-            return pictures
-
-        def learned(self) -> dict[str, Tensor]:
-            return {"held": self.held}
-
-        def parts(self) -> dict[str, Tensor]:
-            return {}
+    def uneven(config: Any, task: SeedTask, synthetic: Any, clip: Any, seed: int) -> Any:
+        held = {"held": torch.zeros(1 + seed)}
+        others = dict.fromkeys(("train_epoch", "logits", "parts"), dict)
+        return SimpleNamespace(epochs=0, learned=lambda: held, **others)
 
     task = selection_task(clip64, features, SEEDS)
-    made = single_seed_finetuner(Uneven)(None, task, None, clip64, SEEDS)
+    made = single_seed_finetuner(uneven)(None, task, None, clip64, SEEDS)
     with pytest.raises(ValueError, match="the same shapes"):
         made.state_dict()
