@@ -10,21 +10,12 @@ from ship.clip.frozen_clip import (
     list_backbones,
 )
 from tests.ship.conftest import build_clip
+from tests.ship.told import told
+
+NAMES = told(__file__, "names.yaml")
 
 
-@pytest.mark.parametrize(
-    ("name", "message"),
-    [
-        ("pockett", "nearest: pocket"),
-        ("ViT-B-16", "choices: openai, .*, a checkpoint file"),
-        ("ViT-B-16:opnai", "got 'ViT-B-16:opnai'"),
-        ("ViT-B-16-quickgelu:laion2b_s34b_b88k", "must be ViT-B-16:laion2b_s34b_b88k"),
-        *(
-            (f"RN50:{path}", rf"\(no such file: {path}\)$")
-            for path in ("/nonexistent.pt", "weights/x", "absent.SAFETENSORS")
-        ),
-    ],
-)
+@pytest.mark.parametrize(("name", "message"), NAMES["unknown"].items())
 def test_unknown_name_is_one_clear_line(name: str, message: str) -> None:
     """The error has the name and the choices, on one line; a path is no wrong tag."""
     with pytest.raises(BackboneError, match=message) as caught:
@@ -33,14 +24,7 @@ def test_unknown_name_is_one_clear_line(name: str, message: str) -> None:
     assert not ("no such file" in message and "choices" in str(caught.value))
 
 
-@pytest.mark.parametrize(
-    ("name", "reason"),
-    [
-        ("coca_ViT-B-32:random", "class embedding"),
-        ("ViT-B-16-SigLIP:webli", "bidirectional"),
-        ("roberta-ViT-B-32:laion2b_s12b_b32k", "Hugging Face's roberta-base"),
-    ],
-)
+@pytest.mark.parametrize(("name", "reason"), NAMES["undrivable"].items())
 def test_undrivable_architecture_is_refused(name: str, reason: str) -> None:
     """The name, and what stands in the way, before any weights are looked for."""
     with pytest.raises(BackboneError, match="that prompts can drive") as caught:
@@ -53,6 +37,7 @@ def test_every_listed_backbone_is_accepted() -> None:
     names = list_backbones()
     assert names[0] == "pocket" and len(names) > 100
     assert {"RN50:openai", "ViT-L-14:laion2b_s32b_b82k", "PE-Core-B-16:meta"} <= set(names)
+    assert {"EVA02-B-16:merged2b_s8b_b131k", "MobileCLIP-B:datacompdr"} <= set(names)
     for name in names:
         check_backbone_name(name)
 
