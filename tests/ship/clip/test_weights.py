@@ -95,8 +95,12 @@ def test_the_name_decides_a_checkpoints_activation(weights: Path) -> None:
         assert torch.equal(value, clip._model.state_dict()[key]), key
 
 
-def archive(model: nn.Module, path: Path) -> None:
-    """Save a model as a TorchScript archive, from which nothing but its weights is taken."""
+def archive(model: nn.Module, path: Path, *, openai: bool) -> None:
+    """Save weights as a TorchScript archive; that of OpenAI has the model's sizes beside them."""
+    sizes = {"input_resolution": 32, "context_length": 12, "vocab_size": 49408}
+    for key, value in sizes.items() if openai else ():
+        vars(model).pop(key, None)
+        model.register_buffer(key, torch.tensor(value))
     model.forward, model.attn_mask = lambda x: x, None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -108,11 +112,7 @@ def test_torchscript_archive(weights: Path, tmp_path: Path, openai: bool) -> Non
     """OpenAI's own form of file is loaded, with QuickGELU; another archive goes by its name."""
     model = open_clip.create_model("tiny", pretrained=str(weights)).half()
     state = dict(model.state_dict())
-    sizes = {"input_resolution": 32, "context_length": 12, "vocab_size": 49408}
-    for key, value in sizes.items() if openai else ():
-        vars(model).pop(key, None)
-        model.register_buffer(key, torch.tensor(value))
-    archive(model, tmp_path / "archive.pt")
+    archive(model, tmp_path / "archive.pt", openai=openai)
     clip = FrozenCLIP.load(f"tiny:{tmp_path / 'archive.pt'}")
     assert activations(clip) == {QuickGELU if openai else nn.GELU}
     for key, value in clip._model.state_dict().items():
@@ -166,7 +166,7 @@ def test_weights_of_another_architecture_name_it(
     monkeypatch.setitem(open_clip.factory._MODEL_CONFIGS, "other", {**CONFIG, "embed_dim": 8})
     model = open_clip.create_model("other", load_weights=False)
     torch.save(model.state_dict(), tmp_path / "other.pt")
-    archive(model, tmp_path / "archive.pt")
+    archive(model, tmp_path / "archive.pt", openai=True)
     for path in (tmp_path / "other.pt", tmp_path / "archive.pt"):
         with pytest.raises(BackboneError) as caught:
             FrozenCLIP.load(f"tiny:{path}")
