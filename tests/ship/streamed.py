@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 from torch import Tensor
@@ -75,6 +76,24 @@ def digest(features: FeatureSet) -> str:
     """Hash of all features, to the bit."""
     arrays = (features.train, features.val, features.test)
     return hashlib.sha256(b"".join(np.ascontiguousarray(a).tobytes() for a in arrays)).hexdigest()
+
+
+def interrupted(dataset: PictureDataset, cache: Path, after: int) -> None:
+    """Extract until `after` views are done, as Ctrl-C would."""
+
+    def stop(done: int, total: int) -> None:
+        if done >= after:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        extract_features(SlowEncoder(), dataset, VIEWS, cache, stop)
+
+
+def shard_files(cache: Path) -> list[Path]:
+    """The shards that are kept, in the order of their pictures."""
+    return sorted(
+        cache.glob("*.safetensors"), key=lambda file: int(file.name.split(".")[-2].split("-")[0])
+    )
 
 
 def main(cache: str, seconds: str) -> None:

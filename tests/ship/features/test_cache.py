@@ -25,20 +25,6 @@ def path(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.fixture(scope="module")
-def sound(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """The content of such a file."""
-    path = tmp_path_factory.mktemp("sound") / "x"
-    write_features(path, KEY, ARRAY)
-    return path.read_bytes()
-
-
-@pytest.fixture(scope="module")
-def damaged(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where others are written."""
-    return tmp_path_factory.mktemp("damaged") / "x"
-
-
 def test_an_array_comes_back_to_the_bit(path: Path) -> None:
     """Names are safe, nothing lies beside it, and others may read what the umask lets them."""
     found = read_features(path, KEY, ROWS)
@@ -103,15 +89,17 @@ def test_what_is_not_sound_is_named_removed_and_written_anew(
     appended=st.binary(max_size=40),
 )
 def test_no_damage_gives_another_array(
-    damaged: Path, sound: bytes, flips: list[tuple[int, int]], kept: int, appended: bytes
+    path: Path, flips: list[tuple[int, int]], kept: int, appended: bytes
 ) -> None:
     """Flipped bytes anywhere, a cut, and what is put behind it."""
+    assert write_features(path, KEY, ARRAY)
+    sound = path.read_bytes()
     content = bytearray(sound)
     for place, bits in flips:
         content[place % len(content)] ^= bits
     for changed in (bytes(content), content[: kept % (len(sound) + 1)] + appended):
-        damaged.write_bytes(changed)
-        found = read_features(damaged, KEY, ROWS)
+        path.write_bytes(changed)
+        found = read_features(path, KEY, ROWS)
         assert (found is not None) is (changed == sound)
         assert found is None or np.array_equal(found, ARRAY)
 

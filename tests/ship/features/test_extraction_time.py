@@ -7,8 +7,7 @@ import pytest
 import ship.features.extraction_time
 from ship.features.extraction_time import extraction_seconds
 from ship.features.feature_set import extract_features
-from tests.ship.features.interrupted import interrupted
-from tests.ship.streamed import SHARD, SIZES, VIEWS, SlowEncoder, streamed_dataset
+from tests.ship.streamed import SHARD, SIZES, VIEWS, SlowEncoder, interrupted, streamed_dataset
 
 SECONDS = 2.0
 

@@ -15,8 +15,16 @@ from ship.datasets import DatasetError, PictureDataset
 from ship.features.encode import Block, ImageEncoder, encode_split
 from ship.features.feature_set import FeatureSet, extract_features
 from ship.features.shards import Shard, shards_of
-from tests.ship.features.interrupted import interrupted, shard_files
-from tests.ship.streamed import SHARD, SIZES, VIEWS, SlowEncoder, digest, streamed_dataset
+from tests.ship.streamed import (
+    SHARD,
+    SIZES,
+    VIEWS,
+    SlowEncoder,
+    digest,
+    interrupted,
+    shard_files,
+    streamed_dataset,
+)
 
 REST = SIZES["val"] + SIZES["test"]  # views beside the training ones
 

@@ -12,6 +12,7 @@ from ship.finetuners import cocoop
 from ship.finetuners.tcp import inner_depth
 from ship.tasks.task import Task
 from tests.ship.by_hand import scatter
+from tests.ship.clip.test_prompts import SENTENCES
 from tests.ship.conftest import WORDS, final_task, selection_task
 from tests.ship.finetuners.cases import SEEDS, built, trained
 
@@ -46,17 +47,16 @@ def test_defaults_are_the_authors() -> None:
 
 @pytest.mark.parametrize(("class_specific", "position"), EVERY_KIND)
 def test_before_training_is_zero_shot_of_its_words(
-    class_specific: bool, position: str, task: Task, clip64: FrozenCLIP, pictures: torch.Tensor
+    class_specific: bool,
+    position: NamePosition,
+    task: Task,
+    clip64: FrozenCLIP,
+    pictures: torch.Tensor,
 ) -> None:
     """The text features are those of the sentence with the name in its place, by open_clip."""
-    sentence = {
-        "end": "a photo of a {}.",
-        "middle": "a photo {} of a.",
-        "front": "{} a photo of a.",
-    }
     settings = {"class_specific": class_specific, "name_position": position}
     coop = built("coop", settings, task, clip64)
-    ids = clip64.tokenizer([sentence[position].format(name) for name in WORDS])
+    ids = clip64.tokenizer([SENTENCES[position].format(name) for name in WORDS])
     with torch.no_grad():
         text = clip64._model.encode_text(ids, normalize=True)
     expected = (clip64.logit_scale * pictures @ text.T).expand(2, -1, -1)

@@ -23,6 +23,7 @@ from ship.synthesis import Synthesizer, SyntheticConfig
 from ship.tasks.task import Task
 from ship.training.replicas import ReplicaRng
 from tests.ship.conftest import final_task, selection_task
+from tests.ship.told import told
 
 SEEDS = [0, 1]
 PER_CLASS = 500
@@ -49,17 +50,7 @@ def draw(*shape: int) -> Tensor:
     return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
 
 
-@pytest.mark.parametrize(
-    ("name", "settings"),
-    [
-        ("gaussian_text", {"scale": 0.0}),
-        ("gaussian_text", {"scale": 0.3}),
-        ("gaussian_text", {}),
-        ("gaussian_base", {"shrinkage": 0.5}),
-        ("knn_gaussian", {"neighbours": 9, "text_copies": 2}),
-        ("knn_gaussian", {"neighbours": 9, "centre": "mean"}),
-    ],
-)
+@pytest.mark.parametrize(("name", "settings"), told(__file__, "formulas.yaml")["gaussians"])
 def test_features_are_drawn_around_a_mean(
     name: str, settings: dict[str, Any], clip64: FrozenCLIP, features: FeatureSet
 ) -> None:
@@ -152,27 +143,23 @@ def dosed(task: Task, clip: FrozenCLIP, **settings: object) -> Tensor:
 def test_a_dose_moves_the_means_and_leaves_the_deviations(
     clip: FrozenCLIP, features: FeatureSet
 ) -> None:
-    """By hand: (1 - d) m + d a + s (x - m), with the class's own mean over pictures and views."""
+    """By hand: (1 - d) m + d a + s (x - m), with the class's own mean over pictures and views.
+
+    a is the text feature, or one random direction for each replica and class.
+    """
     task = final_task(clip, features, SEEDS)
     plain = dosed(task, clip)
     assert torch.equal(plain, dosed(task, clip, dose=0.0, spread=1.0, toward="noise"))
-    half = dosed(task, clip, dose=0.5, spread=0.25)
-    for replica in range(2):
-        label = int(task.unseen_ids[replica, 0])
-        first, n = int(task.unseen_first[replica, label]), int(task.unseen_count[replica, label])
-        mean = task.unseen_features[replica, first : first + n].flatten(0, 1).mean(0)
-        made = 0.5 * mean + 0.5 * task.text_features[label] + 0.25 * (plain[replica] - mean)
-        torch.testing.assert_close(half[replica], made / made.norm(dim=-1, keepdim=True))
-
-
-def test_the_largest_dose_leaves_nothing_of_the_class(
-    clip: FrozenCLIP, features: FeatureSet
-) -> None:
-    """Without spread it is the text feature, or one random direction for each replica and class."""
-    task = final_task(clip, features, SEEDS)
-    text = dosed(task, clip, dose=1.0, spread=0.0)
-    torch.testing.assert_close(text, task.text_features[task.unseen_ids[:, :1].repeat(1, 6)])
+    for dose, spread in ((0.5, 0.25), (1.0, 0.0)):
+        found = dosed(task, clip, dose=dose, spread=spread)
+        for replica in range(2):
+            label = int(task.unseen_ids[replica, 0])
+            first, n = (int(of[replica, label]) for of in (task.unseen_first, task.unseen_count))
+            mean = task.unseen_features[replica, first : first + n].flatten(0, 1).mean(0)
+            made = (1 - dose) * mean + dose * task.text_features[label]
+            made = made + spread * (plain[replica] - mean)
+            torch.testing.assert_close(found[replica], made / made.norm(dim=-1, keepdim=True))
     noise = dosed(task, clip, dose=1.0, spread=0.0, toward="noise")
     assert torch.equal(noise[:, :1].expand_as(noise), noise)
     assert not torch.allclose(noise[0], noise[1])
-    assert not torch.allclose(noise[0], text[0], atol=0.3)
+    assert not torch.allclose(noise[0], found[0], atol=0.3)

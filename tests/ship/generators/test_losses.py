@@ -22,6 +22,7 @@ from tests.ship.by_hand import (
     unit_rows,
 )
 from tests.ship.conftest import WORDS, final_task
+from tests.ship.told import told
 
 SEEDS = [0, 1]
 IDS = np.array([[0, 1, 2, 3, 3], [2, 2, 0, 1, 3]])
@@ -69,15 +70,7 @@ def nats(mean: Array, log_var: Array) -> Array:
     return 0.5 * (mean**2 + np.exp(log_var) - 1 - log_var).mean(0)
 
 
-VAES: dict[str, tuple[str, dict[str, Any]]] = {
-    "instance_bias": ("vae", {"n_ctx": 3, "ctx_init": "a photo"}),
-    "instance_tokens": ("vae", {"n_ctx": 3, "kl_weight": 0.01}),
-    "free bits": ("vae", {"n_ctx": 3, "kl_weight": 0.7, "free_bits": 0.1}),
-    "no context": ("vae", {"n_ctx": 0}),
-    "noise": ("vae", {"n_ctx": 3}),
-    "global": ("vae", {}),
-    "mlp": ("mlp_vae", {"kl_weight": 0.5, "free_bits": 0.1}),
-}
+VAES: dict[str, tuple[str, dict[str, Any]]] = told(__file__, "formulas.yaml")["vaes"]
 
 
 @pytest.mark.parametrize("case", VAES)

@@ -17,6 +17,7 @@ from ship.tasks.task import Task
 from ship.training.replicas import ReplicaRng
 from tests.ship.generators.cases import VAE as SMALL
 from tests.ship.generators.cases import uneven_task
+from tests.ship.told import told
 
 SEEDS = [0, 2, 7]
 
@@ -152,16 +153,7 @@ def test_early_stopping_without_validation_pictures_is_refused(
     build(clip64, without)
 
 
-@pytest.mark.parametrize(
-    ("settings", "sentence"),
-    [
-        ({}, "a photo of a {}."),
-        ({"n_ctx": 16}, "a photo of a {}."),
-        ({"name_position": "front"}, "{} a photo of a."),
-        ({"name_position": "middle"}, "a photo {} of a."),
-        ({"ctx_init": "a drawing of one"}, "a drawing of one {}."),
-    ],
-)
+@pytest.mark.parametrize(("settings", "sentence"), told(__file__, "formulas.yaml")["fixed"])
 def test_a_fixed_prompt_is_its_words(
     settings: dict[str, Any], sentence: str, clip64: FrozenCLIP, task: Task
 ) -> None:

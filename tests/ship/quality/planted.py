@@ -7,8 +7,7 @@ from torch import Tensor
 
 def unit(*shape: int, seed: int = 0) -> Tensor:
     """Random unit-norm rows in double precision."""
-    generator = torch.Generator().manual_seed(seed)
-    return F.normalize(torch.randn(shape, generator=generator, dtype=torch.float64), dim=-1)
+    return F.normalize(torch.randn(shape, generator=generator(seed), dtype=torch.float64), dim=-1)
 
 
 def clustered(
@@ -18,3 +17,8 @@ def clustered(
     labels = torch.arange(len(centres)).repeat_interleave(per_class)
     noise = unit(len(labels), centres.shape[1], seed=seed)
     return F.normalize(centres[labels] + spread * noise, dim=1), labels
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    """A seeded stream."""
+    return torch.Generator().manual_seed(seed)

@@ -8,12 +8,7 @@ import scipy.linalg
 import torch
 
 from ship.quality.distances import frechet, mmd, squared_distances
-from tests.ship.quality.planted import unit
-
-
-def generator(seed: int = 0) -> torch.Generator:
-    """A seeded stream."""
-    return torch.Generator().manual_seed(seed)
+from tests.ship.quality.planted import generator, unit
 
 
 def gaussian(n: int, d: int, seed: int, shift: float = 0.0, scale: float = 1.0) -> torch.Tensor:

@@ -8,12 +8,7 @@ from hypothesis import strategies as st
 from ship.quality import sets
 from ship.quality.sets import LabelledSet, compared_sets, even_draw, matched_sets
 from ship.quality.sets import rank_within_class as rank_of
-from tests.ship.quality.planted import unit
-
-
-def generator(seed: int = 0) -> torch.Generator:
-    """A seeded stream."""
-    return torch.Generator().manual_seed(seed)
+from tests.ship.quality.planted import generator, unit
 
 
 def test_only_shared_classes_are_compared() -> None:

@@ -1,6 +1,4 @@
-"""Sound files of short trials, and a folder for what becomes of them."""
-
-from pathlib import Path
+"""Sound files of short trials, for some fine-tuners."""
 
 import pytest
 
@@ -24,9 +22,3 @@ def sound(
         small(folder, features, clip, finetuner=finetuner)
         found[name] = {file: (folder / file).read_bytes() for file in (SAID, SEED)}
     return found
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the damaged files are written."""
-    return tmp_path_factory.mktemp("damaged")

@@ -25,10 +25,10 @@ def edited(sound: Sound, edits: dict[str, Any]) -> tuple[bytes, bytes]:
 
 @pytest.mark.parametrize("mistake", told(__file__, "mistakes.yaml"), ids=str)
 def test_each_refusal_says_why(
-    place: Path, sound: Sound, clip: FrozenCLIP, mistake: dict[str, Any]
+    tmp_path: Path, sound: Sound, clip: FrozenCLIP, mistake: dict[str, Any]
 ) -> None:
     """In one line that names the file."""
-    folder = write(place, *edited(sound, mistake["put"]))
+    folder = write(tmp_path, *edited(sound, mistake["put"]))
     with pytest.raises(TrainedError) as refused:
         ship.load_trained(folder, clip=clip)
     assert str(refused.value).startswith(str(folder))
@@ -36,30 +36,30 @@ def test_each_refusal_says_why(
     assert mistake["words"] in str(refused.value)
 
 
-def test_a_backbone_that_a_file_names_by_a_path_is_not_loaded(place: Path, sound: Sound) -> None:
+def test_a_backbone_that_a_file_names_by_a_path_is_not_loaded(tmp_path: Path, sound: Sound) -> None:
     """It could be an archive, which torch would run."""
-    (place / "evil.pt").write_bytes(b"x")
-    backbone = f"ViT-B-32:{place / 'evil.pt'}"
-    folder = write(place, *edited(sound, {"settings.backbone": backbone}))
+    (tmp_path / "evil.pt").write_bytes(b"x")
+    backbone = f"ViT-B-32:{tmp_path / 'evil.pt'}"
+    folder = write(tmp_path, *edited(sound, {"settings.backbone": backbone}))
     with pytest.raises(TrainedError, match=r"has no published weights; .* clip=FrozenCLIP\.load"):
         ship.load_trained(folder)
 
 
 def test_a_file_that_is_too_large_is_not_read(
-    place: Path, sound: Sound, clip: FrozenCLIP, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, sound: Sound, clip: FrozenCLIP, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever is in it."""
-    folder = write(place, sound["coop"][SAID], sound["coop"][SEED])
+    folder = write(tmp_path, sound["coop"][SAID], sound["coop"][SEED])
     monkeypatch.setattr(read, "MOST_TENSORS", 1000)
     with pytest.raises(TrainedError, match="has more than 1000 bytes"):
         ship.load_trained(folder, clip=clip)
 
 
 def test_a_seed_and_a_folder_that_are_not_there(
-    place: Path, sound: Sound, clip: FrozenCLIP
+    tmp_path: Path, sound: Sound, clip: FrozenCLIP
 ) -> None:
     """The error lists the seeds; of a wrong folder it says which one is meant."""
-    folder = write(place, sound["coop"][SAID], sound["coop"][SEED])
+    folder = write(tmp_path, sound["coop"][SAID], sound["coop"][SEED])
     with pytest.raises(TrainedError, match=r"trained\.json: has no seed 7; choices: 0, 3"):
         ship.load_trained(folder, 7, clip=clip)
     with pytest.raises(TrainedError, match="is of seed 0, not 3; name the folder"):

@@ -34,16 +34,16 @@ PATHS = st.lists(st.integers(0, 30), min_size=1, max_size=4)
 FLIPS = st.lists(st.tuples(st.integers(0), st.integers(1, 255)), max_size=4)
 
 
-def use(place: Path, clip: FrozenCLIP) -> None:
+def use(tmp_path: Path, clip: FrozenCLIP) -> None:
     """A model that works, or one line that says what is wrong with which file."""
     try:
-        loaded = ship.load_trained(place, clip=clip)
+        loaded = ship.load_trained(tmp_path, clip=clip)
         assert loaded.logits(torch.eye(2, clip.feature_dim)).shape == (2, len(loaded.class_names))
         if loaded.notes == ():
             assert loaded.features(["zeppelin"], 2)[0].shape == (2, clip.feature_dim)
     except TrainedError as error:
         assert len(str(error).splitlines()) == 1 and len(str(error)) < 1500
-        assert str(error).startswith(str(place)) and "; " in str(error)
+        assert str(error).startswith(str(tmp_path)) and "; " in str(error)
 
 
 def fitting(sound: Sound, name: str, data: bytes) -> bytes:
@@ -55,7 +55,7 @@ def fitting(sound: Sound, name: str, data: bytes) -> bytes:
 
 @given(kept=st.integers(0), behind=st.binary(max_size=9), flips=FLIPS)
 def test_a_file_that_was_cut_or_flipped_is_named(
-    place: Path,
+    tmp_path: Path,
     sound: Sound,
     clip: FrozenCLIP,
     kept: int,
@@ -69,11 +69,11 @@ def test_a_file_that_was_cut_or_flipped_is_named(
         for at, bits in flips if content else ():
             content[at % len(content)] ^= bits
         damaged[which] = bytes(content)
-    use(write(place, damaged[SAID], sound["coop"][SEED]), clip)
-    use(write(place, fitting(sound, "coop", damaged[SEED]), damaged[SEED]), clip)
+    use(write(tmp_path, damaged[SAID], sound["coop"][SEED]), clip)
+    use(write(tmp_path, fitting(sound, "coop", damaged[SEED]), damaged[SEED]), clip)
     if damaged[SEED] != sound["coop"][SEED]:
         with pytest.raises(TrainedError, match=r"is not the file that trained\.json is about"):
-            ship.load_trained(write(place, sound["coop"][SAID], damaged[SEED]), clip=clip)
+            ship.load_trained(write(tmp_path, sound["coop"][SAID], damaged[SEED]), clip=clip)
 
 
 def changed(said: Any, path: list[int], value: Any) -> Any:
@@ -92,11 +92,11 @@ def changed(said: Any, path: list[int], value: Any) -> Any:
 
 @given(name=st.sampled_from(FINETUNERS), path=PATHS, value=ANY)
 def test_whatever_trained_json_says(
-    place: Path, sound: Sound, clip: FrozenCLIP, name: str, path: list[int], value: Any
+    tmp_path: Path, sound: Sound, clip: FrozenCLIP, name: str, path: list[int], value: Any
 ) -> None:
     """One value is any other: it is refused, or is a model of the size of the file."""
     said = changed(json.loads(sound[name][SAID]), path, value)
-    use(write(place, json.dumps(said).encode(), sound[name][SEED]), clip)
+    use(write(tmp_path, json.dumps(said).encode(), sound[name][SEED]), clip)
 
 
 def other(value: Tensor) -> list[Tensor]:
@@ -115,7 +115,7 @@ def other(value: Tensor) -> list[Tensor]:
 
 @given(name=st.sampled_from(FINETUNERS), which=st.integers(0, 30), how=st.integers(0, 8))
 def test_whatever_the_tensors_are(
-    place: Path, sound: Sound, clip: FrozenCLIP, name: str, which: int, how: int
+    tmp_path: Path, sound: Sound, clip: FrozenCLIP, name: str, which: int, how: int
 ) -> None:
     """One is another, or is missing: they fit what is built, or are refused."""
     tensors = safetensors.torch.load(sound[name][SEED])
@@ -124,4 +124,4 @@ def test_whatever_the_tensors_are(
     if how < len(choices):
         tensors[key] = choices[how].contiguous()
     data = safetensors.torch.save(tensors)
-    use(write(place, fitting(sound, name, data), data), clip)
+    use(write(tmp_path, fitting(sound, name, data), data), clip)
