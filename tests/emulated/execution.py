@@ -9,7 +9,7 @@ from torch._ops import OpOverload
 from torch.utils._mode_utils import no_dispatch
 
 from tests.emulated.counts import Counts
-from tests.emulated.operators import INDEXING, STRICT, operator_of
+from tests.emulated.operators import TABLES, operator_of
 
 NAME: Final = "gpu"
 DEVICE: Final = torch.device("privateuseone", 0)  # what torch calls it until it is registered
@@ -102,7 +102,7 @@ class Execution:
         generator = kwargs.get("generator")
         if generator is not None and generator.device.type != NAME:
             raise RuntimeError(f"{operator.name}: a '{NAME}' generator was expected, not the CPU's")
-        if operator.name in INDEXING:
+        if operator.name in TABLES["indexing"]:
             self._check_indices(*args[:3])
         else:
             self._check(operator.name, func._schema.is_mutable, args, kwargs)
@@ -151,7 +151,7 @@ class Execution:
         host = [x for x in tensors if not isinstance(x, DeviceTensor)]
         if len(host) in (0, len(tensors)):
             return
-        if name in STRICT or any(x.ndim for x in host) or (writes and host[0] is args[0]):
+        if name in TABLES["strict"] or any(x.ndim for x in host) or (writes and host[0] is args[0]):
             shapes = ", ".join(f"{x.device} {[*x.shape]}" for x in tensors)
             raise MixedDevicesError(
                 f"Expected all tensors to be on the same device, but found at least two devices, "

@@ -20,46 +20,20 @@ from ship.synthesis import SyntheticConfig
 from ship.training import Checkpoint
 from ship.trial import run_trial
 from ship.trial_config import Selection, TrialConfig
+from tests.ship.told import told
 
 SEEDS = (7, 2)
 TABLES: Final[Mapping[str, Mapping[str, tuple[type[Any], Any]]]] = {
     "generator": GENERATORS,
     "finetuner": FINETUNERS,
 }
-SMALL: Final = {
-    "latent_dim": 4,
-    "encoder_hidden": 8,
-    "generator_hidden": 8,
-    "critic_hidden": 8,
-    "n_critic": 2,
-    "epochs": 2,
-    "batch_size": 8,
-}
-# numbers and texts that switch something on
-SWITCHED: Final = {
-    "kl_warmup": 1,
-    "free_bits": 0.01,
-    "early_stopping": 1,
-    "classification_weight": 0.1,
-    "ctx_init": "a photo",
-    "l2": 0.1,
-    "scale": 0.1,
-    "shrinkage": 0.1,
-    "dose": 0.5,
-    "per_class": 2,
-    "weight": 0.5,
-}
-QUICK: Final = {
-    "selection": "none",
-    "generator": {"name": "gaussian_text"},
-    "finetuner": {"name": "zero_shot"},
-}
+TOLD: Final = told(__file__, "trials.yaml")
 
 
 def small(group: str, name: str, **settings: Any) -> dict[str, Any]:
     """A method's settings, with sizes that make a trial take no time."""
     fields = TABLES[group][name][0].model_fields
-    return {"name": name, **{k: v for k, v in SMALL.items() if k in fields}, **settings}
+    return {"name": name, **{k: v for k, v in TOLD["small"].items() if k in fields}, **settings}
 
 
 def methods() -> Iterator[dict[str, Any]]:
@@ -73,19 +47,19 @@ def choices() -> Iterator[dict[str, Any]]:
     for group, table in TABLES.items():
         for name, (config, _) in table.items():
             for settings in varied(config):
-                yield {**QUICK, group: small(group, name, **settings)}
+                yield {**TOLD["quick"], group: small(group, name, **settings)}
     for settings in varied(SyntheticConfig):
-        yield {**QUICK, "finetuner": small("finetuner", "coop"), "synthetic": settings}
+        yield {**TOLD["quick"], "finetuner": small("finetuner", "coop"), "synthetic": settings}
 
 
 def varied(config: type[Any]) -> Iterator[dict[str, Any]]:
-    """Settings of which one is another choice than the default, and those of SWITCHED."""
+    """Settings of which one is another choice than the default, and those that are switched on."""
     for field, info in config.model_fields.items():
         offered = get_args(info.annotation) if get_origin(info.annotation) is Literal else ()
         offered = (True, False) if info.annotation is bool else offered
         if field != "name":
             yield from ({field: choice} for choice in offered if choice != info.default)
-    if switched := {k: v for k, v in SWITCHED.items() if k in config.model_fields}:
+    if switched := {k: v for k, v in TOLD["switched"].items() if k in config.model_fields}:
         yield switched
 
 
