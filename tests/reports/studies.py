@@ -84,10 +84,12 @@ def one_softmax(seen: float, unseen: float) -> dict[str, float]:
     }  # fmt: skip
 
 
-def collapsing(protocol: str = "generalized_zero_shot") -> StoreBuilder:
+def collapsing(protocol: str = "generalized_zero_shot", **fields: Any) -> StoreBuilder:
     """KL weights of which the largest collapses on 3 of 5 seeds; quality and flags throughout."""
     levels = (0.01, 0.1, 1)
-    builder = StoreBuilder(name="kl", factors=one_factor(KL, levels, 0.1), protocol=protocol)
+    builder = StoreBuilder(
+        name="kl", factors=one_factor(KL, levels, 0.1), protocol=protocol, **fields
+    )
     for weight in levels:
         fallen = [0, 2, 4] if weight == 1 else []
         results = {

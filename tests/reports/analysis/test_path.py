@@ -4,8 +4,8 @@ import pytest
 
 from reports.analysis.cost import cost_against
 from reports.analysis.path import AblationPath, ablation_path
-from tests.reports.accidents import between
 from tests.reports.analysis.planted import METRIC, available, grid
+from tests.reports.listed import listed
 
 
 def test_long_path_ends_at_the_preferred_setting() -> None:
@@ -25,7 +25,7 @@ def test_long_path_ends_at_the_preferred_setting() -> None:
 )
 def test_scores_that_do_not_compare_lead_nowhere(rules: tuple[str, str], why: str) -> None:
     """Neither test pictures nor two rules' different pictures decide which setting is better."""
-    builder = between({"00": (50.0, 40.0), "11": (57.0, 44.0)})
+    builder = listed("path-over-a-gap")
     for run, rule in zip(builder.runs, rules, strict=True):
         run.tags["ship.selection"] = rule
     made = ablation_path(builder.study(), METRIC)

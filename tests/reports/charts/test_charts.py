@@ -13,8 +13,8 @@ from tests.reports import cases
 from tests.reports.analysis.planted import METRIC, drawn, grid, levelled
 from tests.reports.analysis.test_curves import with_curves
 from tests.reports.builder import StoreBuilder, prompt_len, scores
-from tests.reports.cases import N_CTX
 from tests.reports.charts.test_factor import values
+from tests.reports.listed import listed
 from tests.reports.pages import check_golden, shortened
 from tests.reports.studies import collapsing, cross_dataset, few_shot, leveled, over_datasets
 
@@ -40,7 +40,7 @@ def sampled() -> StoreBuilder:
 
 def ranged(log: bool, least: float) -> StoreBuilder:
     """More values of a factor than levels can be."""
-    factors = [{"key": N_CTX, "levels": None, "log": log, "baseline": None}]
+    factors = [{"key": "generator.n_ctx", "levels": None, "log": log, "baseline": None}]
     values = {0.01 * 1.4**place if place else least: 50.0 + place for place in range(20)}
     return leveled(values, factors=factors, sampler="random", trials=20)
 
@@ -66,7 +66,7 @@ MORE = {
     "linear": lambda: ranged(False, 0.01),
     "logarithmic-from-0": lambda: ranged(True, 0.0),
     "one-seed": lambda: leveled({2: 55.0, 4: 55.0}, seeds=1),
-    "levels-of-a-sampler": cases.sampled,
+    "levels-of-a-sampler": lambda: listed("sampled"),
     "costly": costly,
     "quality-followed": cases.quality_followed,
 }

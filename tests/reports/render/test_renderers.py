@@ -23,7 +23,7 @@ from reports.tables.build import build_tables
 from reports.tables.formatting import cell_text, p_text
 from reports.tables.model import Column, Counts, Row, Table, Text, Value
 from tests.reports.builder import StoreBuilder, prompt_len, scores
-from tests.reports.cases import measured_open_world
+from tests.reports.listed import listed
 from tests.reports.pages import collapsed, eventful, page_of, torn
 from tests.reports.studies import collapsing, over_datasets
 
@@ -140,7 +140,7 @@ def test_one_csv_keeps_texts_among_numbers_and_factors_called_like_columns() -> 
 
 def test_csv_has_measures_that_no_page_shows() -> None:
     """Base against new pictures, where it was measured."""
-    header = csv_text(build_tables(measured_open_world().study())[0]).partition("\n")[0].split(",")
+    header = csv_text(build_tables(listed("open-world").study())[0]).partition("\n")[0].split(",")
     assert {"openworld_auc_mean", "auroc_mean"} <= set(header) and "ece_base_mean" not in header
 
 

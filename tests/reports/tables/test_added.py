@@ -16,9 +16,9 @@ from reports.report import Report, make_report
 from reports.stamp import stamp_of
 from reports.tables import Table, setting_groups
 from reports.tables.families import families
-from tests.reports.analysis.planted import METRIC, drawn, grid
+from tests.reports.analysis.planted import METRIC, grid
 from tests.reports.builder import StoreBuilder, scores
-from tests.reports.cases import with_path
+from tests.reports.listed import listed
 
 
 def made(builder: StoreBuilder) -> Report:
@@ -33,12 +33,14 @@ def table_of(report: Report, name: str) -> Table:
 
 def sampled() -> StoreBuilder:
     """The same settings without those that --path ran."""
-    return drawn(2, 12, lambda s: 4 * s["x0"])
+    builder = listed("path")
+    del builder.runs[12:], builder.wanted[12:]  # type: ignore[union-attr]
+    return builder
 
 
 def test_latex_and_csv_have_them_marked() -> None:
     """As pages have; the CSV in a column of its own."""
-    found = table_of(made(with_path()), "settings")
+    found = table_of(made(listed("path")), "settings")
     assert "$^\\ddagger$" in latex([found])
     header, first, *_ = csv_text(found).splitlines()
     assert header.endswith(",flags,added") and first.endswith(",true")
@@ -47,7 +49,7 @@ def test_latex_and_csv_have_them_marked() -> None:
 @pytest.mark.parametrize("name", ["ranks", "importance"])
 def test_what_is_about_a_samplers_draws_is_without_them(name: str) -> None:
     """To the last digit what it is without them, and a note says how many there are."""
-    alone, beside = table_of(made(sampled()), name), table_of(made(with_path()), name)
+    alone, beside = table_of(made(sampled()), name), table_of(made(listed("path")), name)
     assert csv_text(alone) == csv_text(beside)
     without = "without 2 settings that --path ran: chosen by results, neither levels nor draws"
     assert without in beside.notes and without not in alone.notes
@@ -57,7 +59,7 @@ def test_what_is_about_a_samplers_draws_is_without_them(name: str) -> None:
 def test_figures_of_factors_are_without_them_too() -> None:
     """A dot a setting: those of the sampler."""
     alone, beside = (
-        list(factor_charts(builder.study(), METRIC)) for builder in (sampled(), with_path())
+        list(factor_charts(builder.study(), METRIC)) for builder in (sampled(), listed("path"))
     )
     assert [chart.spec["layer"] for chart in alone] == [chart.spec["layer"] for chart in beside]
     assert all("Without the settings that --path ran (2)" in chart.caption for chart in beside)
@@ -90,7 +92,7 @@ def test_main_effects_are_those_of_the_grid() -> None:
 
 def test_whether_early_values_tell_the_end_is_asked_of_the_samplers_settings() -> None:
     """Settings that a path added were not drawn."""
-    study = with_path().study()
+    study = listed("path").study()
     runs = [str(run) for run in study.rows["run_id"].unique(maintain_order=True)]
     rng = np.random.default_rng(0)
 
@@ -106,7 +108,7 @@ def test_whether_early_values_tell_the_end_is_asked_of_the_samplers_settings() -
 
 def test_they_count_for_no_trials_of_the_sampler() -> None:
     """An unfinished study of 12 trials that has 12 and two added ones lacks none."""
-    builder = with_path()
+    builder = listed("path")
     builder.ended = "INTERRUPTED"
     assert builder.study().untried == 0
     builder.trials = 14
@@ -133,7 +135,7 @@ def test_what_the_scheduler_stopped_before_is_still_a_trial_of_the_samplers() ->
 
 def test_exports_and_stamps_tell_them_apart() -> None:
     """A report of the same numbers with another mark is another report."""
-    study = with_path().study()
+    study = listed("path").study()
     told = [_attributes(study, group).get("added") for group in setting_groups(study)]
     assert told.count("path") == 2
     plain = replace(study, settings=tuple(replace(s, added=False) for s in study.settings))

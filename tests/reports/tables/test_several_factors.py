@@ -9,12 +9,13 @@ import pytest
 from reports.report import make_report
 from reports.tables.build import build_tables
 from tests.reports.builder import StoreBuilder, prompt_len, scores
-from tests.reports.cases import N_CTX, grid_of_two, sampled
+from tests.reports.listed import listed
 from tests.reports.studies import few_shot, one_factor, over_datasets
 from tests.reports.tables.cells import numbers
 
+N_CTX = "generator.n_ctx"
 LEAKY: dict[str, Callable[[], StoreBuilder]] = {
-    "levels": prompt_len, "grid": grid_of_two, "sampled": sampled,
+    "levels": prompt_len, "grid": lambda: listed("grid"), "sampled": lambda: listed("sampled"),
     "datasets": over_datasets, "few shot": few_shot,
 }  # fmt: skip
 
@@ -58,7 +59,7 @@ def test_no_number_is_nan() -> None:
         run.metrics["seed_1/test/new"] = math.nan
         run.metrics["seed_2/selection/harmonic_mean"] = math.inf
         run.metrics["cost/seconds"] = math.nan
-    studies = [odd, grid_of_two(), sampled()]
+    studies = [odd, listed("grid"), listed("sampled")]
     for builder in studies:
         found = [x for table in build_tables(builder.study()) for x in numbers(table)]
         assert found

@@ -4,7 +4,10 @@ from reports.publication import make_publication
 from reports.report import make_report
 from reports.stats import Design, endings
 from reports.tables import Row, Table, Value, build_tables
-from tests.reports.cases import DETECT, GIVEN, N_CTX, narrowly_different, stopped
+from tests.reports.listed import listed
+
+N_CTX = "generator.n_ctx"
+GIVEN = {1: 4, 2: 8, 4: 12, 8: 12}  # n_ctx -> seeds until it is decided
 
 
 def rows_of(table: Table) -> dict[str, Row]:
@@ -18,7 +21,7 @@ def rows_of(table: Table) -> dict[str, Row]:
 
 def test_differences_have_the_interval_of_the_design() -> None:
     """Each row's, in the order in which the seeds were given out."""
-    study = stopped().study()
+    study = listed("seeds-until-decided").study()
     values = {
         (n_ctx, seed): value
         for n_ctx, seed, value in study.rows.select(N_CTX, "seed", "test/harmonic_mean").rows()
@@ -27,7 +30,7 @@ def test_differences_have_the_interval_of_the_design() -> None:
         [values[n_ctx, seed] - values[4, seed] for seed in range(GIVEN[n_ctx])]
         for n_ctx in (1, 2, 8)
     ]
-    found = endings(Design(1.0, tuple(DETECT["looks"]), 3), family, 100.0)
+    found = endings(Design(1.0, (4, 8, 12), 3), family, 100.0)
     rows = rows_of(build_tables(study)[0])
     for level, verdict in zip(("1", "2", "8"), found, strict=True):
         cell = rows[level].cells["difference"]
@@ -37,7 +40,7 @@ def test_differences_have_the_interval_of_the_design() -> None:
 
 def test_headlines_have_no_interval_beside_the_design_s() -> None:
     """The best setting's to the baseline is the table's; to an arm there is none."""
-    made = make_report(narrowly_different().study())
+    made = make_report(listed("seeds-until-decided-narrowly").study())
     shown = make_publication(made).metrics
     estimate = rows_of(made.tables[0])["1"].cells["difference"].estimate  # type: ignore[union-attr]
     head = "headline/vs_baseline/harmonic_mean"

@@ -1,0 +1,41 @@
+"""Made-up studies that stand in YAML, run by run: the files of tests/reports/listed."""
+
+from typing import Any
+
+from tests.reports.builder import StoreBuilder, scores
+from tests.ship.told import told
+
+
+def listed(name: str, **fields: Any) -> StoreBuilder:
+    """The study of a file; `fields` of the builder stand above the file's.
+
+    A run has `at`, its assignment; `new` and `base`, accuracies of its seeds 0, 1, ..., or `h`,
+    which all measures are; `also`, further metrics of each seed; `wanted`, of how many seeds the
+    study wants it; and what else StoreBuilder.trial takes.
+    """
+    file = told(__file__, f"listed/{name}.yaml")
+    runs, lacking = file.pop("runs"), file.pop("lacking", ())
+    seeds = range(file.pop("seeds"))
+    builder = StoreBuilder(**{"seeds": seeds, **file, **fields})
+    for run in runs:
+        at, wanted = run.pop("at"), run.pop("wanted", None)
+        builder.trial(at, _results(run), want=wanted is None, **run)
+        if wanted is not None:
+            builder.want(at, seeds=range(wanted))
+    for assignment in lacking:
+        builder.want(assignment)
+    return builder
+
+
+def _results(run: dict[str, Any]) -> dict[int, dict[str, float]]:
+    """Takes the numbers out of a run: seed -> its metrics."""
+    also, h = run.pop("also", {}), run.pop("h", [])
+    new = run.pop("new", h)
+    base = run.pop("base", [70.0] * len(new))
+    made = {s: scores(*pair) for s, pair in enumerate(zip(new, base, strict=True))}
+    for s, value in enumerate(h):
+        made[s] = {name: value - 5 * name.startswith("joint") for name in made[s]}
+    for metric, values in also.items():
+        for s, value in enumerate(values):
+            made.setdefault(s, {})[metric] = value
+    return made
