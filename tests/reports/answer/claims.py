@@ -16,21 +16,6 @@ from reports.answer import Answer, Finding
 from tests.reports.answer.claims_beside import arms, best, cautions, ranks, shares
 from tests.reports.answer.known import NUMBER, SHOWN, SMALLEST, Claims, Known, number, parsed
 
-_LEVELS = "|".join([r"No level", r"[\d, and]+?"])
-_SENTENCES = {
-    "unmoved": rf"(?P<who>{_LEVELS}) changed (?:any|no) H: under each of (?P<n>\d+)"
-    r"(?: to (?P<m>\d+))? seeds? it is exactly that of \d+\.",
-    "why": r"Posterior collapse in (?P<n>\d+) of (?P<m>\d+) trials may be why\.",
-    "equivalent": rf"(?P<who>{_LEVELS}) (?:differs|does not differ) from \d+ by more than 1 point"
-    r" of H\.",
-    "decided": r"Against \d+, in points of H: (?P<who>.+?)\.(?= |$)",
-    "nothing": r"Nothing is decided against \d+\.",
-    "within": r"Within 1 point of H: (?P<who>[\d, and]+)\.",
-    "small": r"Small, but beyond chance: (?P<who>.+?)\.(?= |$)",
-    "open": r"Open: (?P<who>.+?)\.(?= |$)",
-    "detectable": r"With \d+ seeds a difference of \d+\.\d is told from 0 in 4 of 5 studies\.",
-    "depends": r"Its effect depends on (?P<who>.+?)\.(?= |$)",
-}
 _ITEM = re.compile(rf"(?P<level>\d+)(?: \((?P<mean>{NUMBER})(?P<beside>[^)]*)\))?")
 
 
@@ -60,7 +45,7 @@ def _levels(known: Known, finding: Finding, found: Claims) -> None:
         level for level in factor["levels"] if level != base and known.pairs(key, level, base)
     ]
     still = [level for level in others if known.same(key, level, base)]
-    said = parsed(finding.text, _SENTENCES, found)
+    said = parsed(finding.text, "factor", found)
     text = f"{finding.subject}: {finding.text}"
 
     def named(kind: str) -> dict[int, re.Match[str]]:

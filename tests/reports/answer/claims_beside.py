@@ -9,7 +9,7 @@ from typing import Any
 
 from tests.reports.answer.known import (
     CLOSE,
-    NUMBER,
+    SENTENCES,
     SHOWN,
     SMALLEST,
     Claims,
@@ -17,19 +17,6 @@ from tests.reports.answer.known import (
     Place,
     number,
     parsed,
-)
-
-_TIE = re.compile(
-    r"none alone\. (\d+) tied settings: (.+?)(?: and \d+ more)?(\. The baseline is among them)?\."
-    rf" On test: H (?:from )?({NUMBER})(.*)\."
-)
-_ONE = re.compile(
-    rf"(?P<name>.+?)(?: \(over (?P<n>\d+) of its (?P<of>\d+) seeds\))?: H (?P<mean>{NUMBER}).*"
-)
-
-
-_FEW = re.compile(
-    r"Nothing can be said of shares: with \d+ common seeds no factor's Holm p can be below 0\.05\."
 )
 
 
@@ -43,7 +30,7 @@ def best(known: Known, text: str, found: Claims) -> None:
     top = max(score for _, score in means.values())
     tied = [place for place, (_, score) in means.items() if abs(score - top) < CLOSE]
     tests = [means[place][0] for place in tied]
-    tie, one = _TIE.fullmatch(text), _ONE.fullmatch(text)
+    tie, one = (SENTENCES["best"][kind].fullmatch(text) for kind in ("tie", "one"))
     if tie:
         shown = tie[5].rpartition(" to ")[2] if tie[5].startswith(" to ") else tie[4]
         right = int(tie[1]) == len(tied) > 1
@@ -74,8 +61,9 @@ def shares(known: Known, text: str, found: Claims) -> None:
     """Which factors and pairs explain some of the variance; the two are families of their own."""
     named = re.findall(r"([\w]+)(?: with ([\w]+))? explains \d+%", text)
     few = _too_few_seeds(known)
-    none = text == "No share of the variance of H between settings is beyond chance."
-    if not named and not (few is not True if none else few is not False and _FEW.fullmatch(text)):
+    none, silent = (SENTENCES["shares"][kind].fullmatch(text) for kind in ("none", "few"))
+    right = few is not True if none else few is not False and silent
+    if not named and not right:
         found.facts.append(f"unread, or false of so many seeds: {text}")
     alone = {one for one, other in named if not other}
     found.family("share", false=any(not _matters(known, one) for one in alone))
@@ -123,19 +111,9 @@ def _matters(known: Known, name: str) -> bool:
     return len({known.truth({factor["key"]: level}) for level in levels}) > 1
 
 
-_RANKS = {
-    "over": r"(?P<n>\d+) of (?P<m>\d+) settings finished\.",
-    "none": r"H goes with no factor more than chance would have it \([^)]*\)\.",
-    "goes": r"H goes with (?P<who>.+?)\.(?= |$)",
-    "rest": r"It goes with (?P<who>.+?) no more than chance would have it \([^)]*\)\.",
-    "silent": r"Nothing can be said of (?P<who>.+?): (?P<n>\d+) of (?P<m>\d+) settings finished, in"
-    r" no order of which would Holm's p be below 0\.05\.",
-}
-
-
 def ranks(known: Known, text: str, found: Claims) -> None:
     """Of settings without ties: the least p is 2 of n! orders, times the number of factors."""
-    said = parsed(text, _RANKS, found)
+    said = parsed(text, "ranks", found)
     finished = sum(not arm for arm, _ in known.results)
     least = len(known.builder.factors) * 2 / math.factorial(finished) if finished > 2 else 1.0
     for kind in ("over", "silent"):
@@ -152,9 +130,7 @@ def ranks(known: Known, text: str, found: Claims) -> None:
 
 def arms(known: Known, text: str, found: Claims) -> None:
     """Of the fine-tuner alone and of real pictures beside the baseline."""
-    told = re.fullmatch(
-        rf"({NUMBER}) ± \S+ against fine-tuner alone \(Holm p [^;)]+; (\w+)(?:; [^)]*)?\)\."
-        rf" Real pictures are ({NUMBER}) ± \S+ from it: (.+)\.", text)  # fmt: skip
+    told = SENTENCES["arms"]["gap"].fullmatch(text)
     if told is None:
         found.facts.append(f"unread: {text}")
         return

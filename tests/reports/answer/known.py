@@ -10,6 +10,7 @@ from typing import Any
 
 from tests.reports.analysis.planted import METRIC
 from tests.reports.builder import StoreBuilder
+from tests.ship.told import told
 
 Place = tuple[tuple[str, Any], ...]
 SMALLEST = 1.0  # points: the smallest effect of interest
@@ -92,15 +93,24 @@ class Claims:
 
 
 NUMBER = r"[+−]?\d+\.\d"
+TOLD = told(__file__, "sentences.yaml")
+UNTRUE = TOLD.pop("untrue")
+SENTENCES: dict[str, dict[str, re.Pattern[str]]] = {
+    of: {
+        kind: re.compile(text.replace("NUMBER", NUMBER).replace("LEVELS", r"No level|[\d, and]+?"))
+        for kind, text in patterns.items()
+    }
+    for of, patterns in TOLD.items()
+}
 
 
-def parsed(text: str, patterns: Mapping[str, str], found: Claims) -> dict[str, re.Match[str]]:
-    """The sentences of a text by kind; what is none of them counts as false."""
+def parsed(text: str, of: str, found: Claims) -> dict[str, re.Match[str]]:
+    """The sentences of a text of SENTENCES by kind; what is none of them counts as false."""
     made: dict[str, re.Match[str]] = {}
     rest = text
     while rest:
-        for kind, pattern in patterns.items():
-            if match := re.match(pattern, rest):
+        for kind, pattern in SENTENCES[of].items():
+            if match := pattern.match(rest):
                 made[kind], rest = match, rest[match.end() :].strip()
                 break
         else:

@@ -8,7 +8,7 @@ import pytest
 from reports.answer import Answer
 from tests.bench.bench_answers import SHAPES, answered, judged
 from tests.reports.answer.claims import check
-from tests.reports.answer.known import Claims, Known
+from tests.reports.answer.known import UNTRUE, Claims, Known
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -35,21 +35,7 @@ def altered(shape: str, one: str, other: str) -> list[str]:
     return claims.facts
 
 
-@pytest.mark.parametrize(
-    ("shape", "one", "other"),
-    [
-        ("a dead factor", "changed no H: ", "changed hardly any H: "),
-        ("a dead factor", "of 0.", "of 0. Its effect depends on n_ctx (Holm p <0.001)."),
-        ("collapsed", "Posterior collapse in ", "Posterior collapse in 1"),
-        ("tied levels", "On test: H ", "On test: H from 1"),
-        ("normal", "Nothing is decided against 0. ", "0 changed no H: under each of 4 seeds it is"
-         " exactly that of 1. "),
-        ("pruned", "settings, ", "settings, 1"),
-        ("pruned", "Nothing can be said of x0 and x1: ", "H goes with no factor more than chance"
-         " would have it (|ρ| ≤ 0.9). "),
-        ("incomplete", " of its ", " of its 1"),
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize(("shape", "one", "other"), UNTRUE)
 def test_a_false_sentence_is_found(shape: str, one: str, other: str) -> None:
     """What holds answers against runs can fail, for each kind of fact."""
     assert altered(shape, one, other)
