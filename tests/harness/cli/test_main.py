@@ -2,9 +2,9 @@
 
 import os
 import shlex
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from ruamel.yaml import YAML
@@ -23,15 +23,6 @@ from ship.architectures import BackboneError
 from ship.testing import FINETUNER_CHECKS
 from tests.addresses import WITH_PASSWORDS
 from tests.harness.cli.conftest import URI, invoke
-
-
-def raising(error: BaseException) -> Callable[..., Any]:
-    """A function that ends so."""
-
-    def fail(*_: Any, **__: Any) -> None:
-        raise error
-
-    return fail
 
 
 def test_complete_study_exits_0_and_says_how_to_see_it(calls: dict[str, Any]) -> None:
@@ -90,7 +81,7 @@ def test_report_that_cannot_be_written(
 ) -> None:
     """The report's own mistake is one line, and the UI's command still comes."""
     error = ReportError("cannot write prompt_len-report")
-    monkeypatch.setattr(reports.cli, "prepare", raising(error))
+    monkeypatch.setattr(reports.cli, "prepare", Mock(side_effect=error))
     result = invoke("--space", "prompt_len")
     assert (result.exit_code, result.stderr) == (2, f"{error}\n")
     assert "mlflow ui" in result.stdout
@@ -115,7 +106,7 @@ def test_what_ends_a_run_is_one_line(
     monkeypatch: pytest.MonkeyPatch, error: BaseException, code: int, said: str
 ) -> None:
     """With an exit code of its own, and no traceback."""
-    monkeypatch.setattr(harness.study, "run_study", raising(error))
+    monkeypatch.setattr(harness.study, "run_study", Mock(side_effect=error))
     result = invoke("--space", "prompt_len")
     assert (result.exit_code, result.stderr) == (code, said)
     assert (result.exception is error) == (code == 1)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ from ship.epoch_metrics import EpochMetrics
 from ship.trial_config import TrialConfig
 from tests.harness.fakes import make_method, make_study
 from tests.harness.planning.made import run_of, settings_of
+from tests.ship.told import told
 
 LABELS = np.array([0, 0, 1, 1, 1])
 GENERATOR, FINETUNER = 4, 6  # epochs of the studies below
@@ -76,12 +78,12 @@ def paced(monkeypatch: pytest.MonkeyPatch) -> Paced:
 def prints(tmp_path: Path, paced: Paced) -> Fingerprints:
     """Fingerprints of a study of that method."""
 
-    def load(name: str, device: str = "cpu", precision: str = "fp32") -> Any:
-        return SimpleNamespace(fingerprint="w", feature_dim=4)
-
-    made = make_method(tmp_path / "log")
     method = replace(
-        made, run_trial=paced.run_trial, load_backbone=load, load_dataset=pictures, timed=True
+        make_method(tmp_path / "log"),
+        run_trial=paced.run_trial,
+        load_backbone=Mock(return_value=SimpleNamespace(fingerprint="w", feature_dim=4)),
+        load_dataset=pictures,
+        timed=True,
     )
     return Fingerprints(method, None, tmp_path / "cache")
 
@@ -114,11 +116,6 @@ def finished(study: StudyConfig, prints: Fingerprints, seconds: float, **keys: A
     return run_of(settings_of(study, prints)[0], (0, 1), seconds=seconds, **values)
 
 
-def unasked() -> float | None:
-    """What must not be asked for where finished runs tell the time."""
-    raise AssertionError("features are sampled")
-
-
 def test_finished_runs_tell_the_time(prints: Fingerprints, paced: Paced) -> None:
     """A setting's own seconds a seed where it has any, else the mean of all; no step runs."""
     study = study_of(seeds=3)
@@ -129,7 +126,7 @@ def test_finished_runs_tell_the_time(prints: Fingerprints, paced: Paced) -> None
         finished(study, prints, 0.1, arm="zero_shot", setting_key="arm"),
         finished(study, prints, 900.0, device="NVIDIA H100"),
     )
-    found = estimate_of(study, prints, runs, features=unasked)
+    found = estimate_of(study, prints, runs, features=Mock(side_effect=AssertionError))
     assert found is not None and not paced.timed
     one, two, four = (setting.key for setting in settings)
     assert found.seconds == {one: 3.0, two: 18.0, four: pytest.approx(3 * 5.0)}
@@ -228,10 +225,7 @@ def test_nothing_is_told_where_nobody_knows(
     said: list[str] = []
     monkeypatch.setattr(harness.resources, "usable_gpus", lambda: 0)
     assert estimate_of(study_of(resources={"gpus": 1}), prints, say=said.append) is None
-
-    def missing(*_: Any) -> Any:
-        raise ValueError("backbone 'x' could not be loaded: why\nand more")
-
+    missing = Mock(side_effect=ValueError("backbone 'x' could not be loaded: why\nand more"))
     lacking = replace(prints, method=replace(prints.method, load_backbone=missing))
     assert estimate_of(study, lacking, say=said.append) is None
     assert [line for line in said if line.startswith("the time")] == [
@@ -241,30 +235,22 @@ def test_nothing_is_told_where_nobody_knows(
     assert not paced.timed
 
 
-def test_trials_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+SCHEDULES = told(__file__, "schedules.yaml")
+
+
+@pytest.mark.parametrize("case", SCHEDULES["at_once"], ids=str)
+def test_trials_at_once(monkeypatch: pytest.MonkeyPatch, case: dict[str, Any]) -> None:
     """By cores, GPUs, concurrency, and the trials that there are."""
     monkeypatch.setattr(harness.resources.machine, "usable_cpus", lambda: 8)
     monkeypatch.setattr(harness.resources.machine, "usable_gpus", lambda: 1)
-
-    for trials, keys, expected in (
-        (20, {}, 8), (3, {}, 3), (20, {"concurrency": 5}, 5), (20, {"resources": {"cpus": 3}}, 2),
-        (20, {"resources": {"gpus": 0.25}}, 4), (20, {"resources": {"cpus": 16}}, 1),
-    ):  # fmt: skip
-        assert trials_at_once(make_study(**{"concurrency": None, **keys}), trials) == expected
+    study = make_study(**{"concurrency": None, **case["study"]})
+    assert trials_at_once(study, case["trials"]) == case["expected"]
 
 
-def test_wall_time_is_that_of_a_schedule() -> None:
+@pytest.mark.parametrize("case", SCHEDULES["wall"], ids=str)
+def test_wall_time_is_that_of_a_schedule(case: dict[str, Any]) -> None:
     """Each trial goes to the first idle worker; a worker with nothing to do helps nobody."""
-    between = BETWEEN_TRIALS
-
-    def wall(at_once: int, *seconds: float, **keys: Any) -> float:
-        named = {str(place): value for place, value in enumerate(seconds)}
-        return Estimate(named, keys.pop("proposals", 0.0), at_once, "", **keys).wall
-
-    assert wall(2, 30.0, 50.0) == pytest.approx(50.0 + between)
-    assert wall(2, 30.0, 30.0, 30.0) == pytest.approx(60.0 + 2 * between)
-    assert wall(2, 50.0, 10.0, 10.0, 10.0) == pytest.approx(50.0 + between)
-    assert wall(2, proposals=40.0, n_proposals=4) == pytest.approx(20.0 + 2 * between)
-    assert wall(1, 30.0, proposals=40.0, n_proposals=2) == pytest.approx(70.0 + 3 * between)
-    assert wall(2, 30.0, features=7.0, start=5.0) == pytest.approx(42.0 + between)
-    assert wall(2, 30.0, features=None, start=5.0) == pytest.approx(35.0 + between)
+    keys = {key: case[key] for key in ("n_proposals", "features", "start") if key in case}
+    trials = {str(place): seconds for place, seconds in enumerate(case["trials"])}
+    found = Estimate(trials, case.get("proposals", 0.0), case["at_once"], "", **keys)
+    assert found.wall == pytest.approx(case["wall"] + case["between"] * BETWEEN_TRIALS)
