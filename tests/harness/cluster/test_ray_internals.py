@@ -13,6 +13,7 @@ import pytest
 import ray
 from ray._private import worker
 from ray.exceptions import OutOfMemoryError, RayActorError
+from ruamel.yaml import YAML
 
 from harness.cluster import ray_internals
 from harness.cluster.loopback import MODE, TOKEN, private_token
@@ -23,20 +24,11 @@ from tests.harness.fakes import make_study
 
 ROOT = Path(__file__).parents[3]
 ONLY_THERE = "harness/cluster/ray_internals.py"
-# Names of Ray's that do not begin with an underscore, and are in no part of its documentation.
-UNDOCUMENTED = {
-    "temporary_state", "ray_actor", "error_file", "print_to_stdstream", "ENABLE_RAY_CLUSTER",
-    "AuthenticationTokenLoader", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "NodeManagerAddress",
-    "NodeManagerPort", "get_node_ip_address", "_py_driver_sys_path", "JobConfig._serialize",
-    "dead_processes",
-}  # fmt: skip
-MESSAGES = ("A worker died or was killed", "running low on memory", "temporarily unavailable")
-
-
+NAMES = YAML(typ="safe").load(Path(__file__).with_name("ray_names.yaml").read_text("utf-8"))
 PRIVATE = (
     r"\bray(?:\.\w+)*\._[a-z]\w*"  # a module or an attribute of Ray's own
     r"|\bfrom ray[\w.]* import (?:.*\W)?_[a-z]\w*"
-    f"|{'|'.join(map(re.escape, (*UNDOCUMENTED, *MESSAGES)))}"
+    f"|{'|'.join(map(re.escape, NAMES['undocumented'] + NAMES['messages']))}"
 )
 HIDDEN = r"(?<!\bself)(?<!\bcls)(?<!\bos)\._[a-z]\w*"  # of an object that Ray may have made
 
@@ -56,7 +48,7 @@ def test_no_other_file_names_what_ray_does_not_promise() -> None:
         for path in files
         if (names := private_names(path.read_text("utf-8")))
     }
-    assert {"ray._raylet", "ray._private", "temporary_state", MESSAGES[0]} <= set(
+    assert {"ray._raylet", "ray._private", "temporary_state", NAMES["messages"][0]} <= set(
         found.pop(ONLY_THERE)
     )
     assert not found
@@ -99,17 +91,7 @@ def test_without_rereading_rays_own_authentication_stays(monkeypatch: pytest.Mon
         assert not {MODE, TOKEN} & set(os.environ)
 
 
-@pytest.mark.parametrize(
-    ("module", "name"),
-    [
-        ("ray._private.ray_constants", "ENABLE_RAY_CLUSTER"),
-        ("ray._private.worker", "print_to_stdstream"),
-        ("ray._private.worker", "_global_node"),
-        ("ray.air.execution._internal.actor_manager", "RayActorManager._actor_task_failed"),
-        ("ray.job_config", "JobConfig._serialize"),
-        ("ray.util", "get_node_ip_address"),
-    ],
-)
+@pytest.mark.parametrize(("module", "name"), NAMES["today"])
 def test_ray_has_every_name_today(module: str, name: str) -> None:
     """The installed Ray is one that nothing has to be done without."""
     operator.attrgetter(name)(importlib.import_module(module))

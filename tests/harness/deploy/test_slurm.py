@@ -7,11 +7,15 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+from ruamel.yaml import YAML
 
 from harness.config import load_study
 from tests.harness.deploy.slurm_stand_ins import JOB, SCRIPT, Job
+
+JOBS = YAML(typ="safe").load(Path(__file__).with_name("jobs.yaml").read_text("utf-8"))
 
 
 @pytest.fixture
@@ -91,20 +95,12 @@ def test_odd_values_reach_ship_sweep_as_they_are(job: Job) -> None:
     assert not (job.folder / "pwned").exists()
 
 
-@pytest.mark.parametrize(
-    ("more", "given"),
-    [
-        ({"SLURM_GPUS_ON_NODE": "4"}, ["--set", "resources=auto"]),
-        ({}, []),
-        ({"SLURM_GPUS_ON_NODE": "4", "RESOURCES": ""}, []),
-        ({"RESOURCES": "{cpus: 2, gpus: 0.5}"}, ["--set", "resources={cpus: 2, gpus: 0.5}"]),
-    ],
-)
-def test_trials_take_the_gpus_of_the_job(job: Job, more: dict[str, str], given: list[str]) -> None:
+@pytest.mark.parametrize("case", JOBS["gpus"], ids=str)
+def test_trials_take_the_gpus_of_the_job(job: Job, case: dict[str, Any]) -> None:
     """Unless RESOURCES says otherwise; what the command line says comes behind, and wins."""
-    job.run("--set", "shots=4", **more)
+    job.run("--set", "shots=4", **case["more"])
     (call,) = job.named("ship-sweep")
-    assert call[4:] == [*given, "--set", "shots=4"]
+    assert call[4:] == [*case["given"], "--set", "shots=4"]
     load_study("prompt_len", call[5::2])
 
 
@@ -135,42 +131,24 @@ def test_ray_asks_for_a_token_of_the_jobs_own(job: Job) -> None:
     assert Path(f"{job.log}.token").read_text().split()[-1] != token
 
 
-@pytest.mark.parametrize(
-    ("more", "code", "study"), [({"STUDY_CODE": "3"}, 3, 1), ({"NODES_CODE": "1"}, 1, 0)]
-)
-def test_what_ends_early_ends_the_job(
-    job: Job, more: dict[str, str], code: int, study: int
-) -> None:
+@pytest.mark.parametrize("case", JOBS["ends_early"], ids=str)
+def test_what_ends_early_ends_the_job(job: Job, case: dict[str, Any]) -> None:
     """A study's code is the job's, which no time limit ended; half an allocation starts none."""
-    assert job.run(**more)[0] == code
-    assert len(job.named("ship-sweep")) == study
+    assert job.run(**case["more"])[0] == case["code"]
+    assert len(job.named("ship-sweep")) == case["studies"]
     assert job.calls()[-1] == "stopped ray"
     assert "requeue" not in job.log.read_text()
 
 
-@pytest.mark.parametrize(
-    ("number", "more", "code", "requeued"),
-    [
-        (signal.SIGUSR1, {}, 130, True),
-        # not for ever, and not a study that had ended when the signal came
-        (signal.SIGUSR1, {"REQUEUES": "0"}, 130, False),
-        (signal.SIGUSR1, {"SLURM_RESTART_COUNT": "20"}, 130, False),
-        (signal.SIGUSR1, {"STUDY_CODE": "0"}, 0, False),
-        (signal.SIGUSR1, {"STUDY_CODE": "3"}, 3, False),
-        (signal.SIGTERM, {"TERM_GRACE": "0.1"}, 130, False),
-        (signal.SIGINT, {"TERM_GRACE": "0.1"}, 130, False),
-    ],
-)
-def test_signals_end_the_study_and_ray(
-    job: Job, number: signal.Signals, more: dict[str, str], code: int, requeued: bool
-) -> None:
+@pytest.mark.parametrize("case", JOBS["signals"], ids=str)
+def test_signals_end_the_study_and_ray(job: Job, case: dict[str, Any]) -> None:
     """The time limit's alone requeues the job, which runs the rest when its turn comes again."""
-    found, err = job.signalled(number, **more)
+    code, err = job.signalled(signal.Signals[case["signal"]], **case["more"])
     ends = ["stopped study", "stopped ray", "stopped ray"]
     told = [line for line in job.calls() if line.startswith(("stopped", "scontrol 'requeue"))]
-    assert found == code
-    assert told == ends + ["scontrol 'requeue' '4001'"] * requeued
-    assert ("job 4001 goes on" in err) == requeued
+    assert code == case["code"]
+    assert told == ends + ["scontrol 'requeue' '4001'"] * case["requeued"]
+    assert ("job 4001 goes on" in err) == case["requeued"]
     assert not list(job.folder.glob(".ship-sweep-*"))
 
 
@@ -236,12 +214,7 @@ def test_a_database_that_does_not_start_ends_the_job(job: Job) -> None:
     assert not job.named("ray") and not job.named("ship-sweep")
 
 
-@pytest.mark.parametrize(
-    ("missing", "words"),
-    [("MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_URI: must be a tracking server, or TRACKING a fold"),
-     ("SPACE", "SPACE: must name a study"), ("HEAD_IP", "HEAD_IP must be set"),
-     ("SLURM_JOB_ID", "SLURM_JOB_ID: must be set: this file is for sbatch")],
-)  # fmt: skip
+@pytest.mark.parametrize(("missing", "words"), JOBS["missing"].items())
 def test_what_is_missing_is_one_line(job: Job, missing: str, words: str) -> None:
     """Nothing is started, and the line says what to set."""
     del job.environment[missing]

@@ -10,6 +10,7 @@ from threading import Thread
 from typing import Any
 
 import pytest
+from ruamel.yaml import YAML
 
 from harness.planning.fingerprints import Fingerprints
 from harness.planning.plan import Work, make_plan
@@ -26,6 +27,8 @@ from harness.store.study_run import read_recorded
 from harness.store.tags import joined_tag, split_tag
 from reports.contract import Failure
 from tests.harness.fakes import make_study
+
+NO_STORE = YAML(typ="safe").load(Path(__file__).with_name("no_store.yaml").read_text("utf-8"))
 
 
 @pytest.mark.parametrize("name", ["a b", "ü", "#", "&'\"", "%", "a:b"])
@@ -70,20 +73,7 @@ def test_a_locked_store_is_a_clear_error(
             open_store(uri, tmp_path)
 
 
-@pytest.mark.parametrize(
-    ("uri", "message"),
-    [
-        ("sqlite:///nowhere/mlflow.db", "nowhere does not exist"),
-        ("sqlite:///.", "is a folder"),
-        ("http://127.0.0.1:9", "no MLflow server answers"),
-        ("nonsense://x", "nonsense"),
-        ("sqlite:///garbage.db", r"garbage\.db: .*file is not a database"),
-        (
-            "sqlite:///x.db?timeout=30",
-            r"\*\*\*: an sqlite store takes no options: write sqlite:///x\.db$",
-        ),
-    ],
-)
+@pytest.mark.parametrize(("uri", "message"), NO_STORE["addresses"].items())
 def test_a_store_that_is_not_there_is_a_clear_error(tmp_path: Path, uri: str, message: str) -> None:
     """At once, in one line that names it, without MLflow's minutes of retries."""
     (tmp_path / "garbage.db").write_bytes(b"no database " * 100)
@@ -92,16 +82,9 @@ def test_a_store_that_is_not_there_is_a_clear_error(tmp_path: Path, uri: str, me
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize(
-    ("answer", "message"),
-    [
-        # of mlflow server to a Host header that it does not know
-        (b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n", "--allowed-hosts"),
-        (b"SSH-2.0-OpenSSH_9.2\r\n", "no MLflow server answers"),
-    ],
-)
+@pytest.mark.parametrize(("answer", "message"), NO_STORE["answers"].items())
 def test_what_answers_and_is_no_store_is_a_clear_error(
-    tmp_path: Path, answer: bytes, message: str
+    tmp_path: Path, answer: str, message: str
 ) -> None:
     """With what to do about it; a user is no part of a host's name, and no password is shown."""
     with socket.create_server(("127.0.0.1", 0)) as server:
@@ -110,7 +93,7 @@ def test_what_answers_and_is_no_store_is_a_clear_error(
             connection, _ = server.accept()
             with connection:
                 asked = connection.recv(1000)
-                connection.sendall(answer if b"geheim" not in asked else b"")
+                connection.sendall(answer.encode() if b"geheim" not in asked else b"")
 
         thread = Thread(target=serve)
         thread.start()
