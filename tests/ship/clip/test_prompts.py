@@ -42,20 +42,6 @@ def test_words_as_context_equal_the_sentence(clip64: FrozenCLIP, position: NameP
 
 
 @everywhere
-@pytest.mark.parametrize("n_ctx", [1, 4, 5])
-def test_contexts_keep_their_order_around_the_name(
-    clip: FrozenCLIP, position: NamePosition, n_ctx: int
-) -> None:
-    """floor(n_ctx / 2) of them before a name in the middle, none before one at the front."""
-    ctx = torch.randn(1, n_ctx, clip.text_width)
-    prompts, _ = class_prompts(clip, ["dog"], n_ctx, position).assemble(ctx, torch.tensor([0]))
-    before = {"end": n_ctx, "middle": n_ctx // 2, "front": 0}[position]
-    assert torch.equal(prompts[0, 1 : 1 + before], ctx[0, :before])
-    assert torch.equal(prompts[0, 1 + before], words(clip, "dog")[0])
-    assert torch.equal(prompts[0, 2 + before : 2 + n_ctx], ctx[0, before:])
-
-
-@everywhere
 def test_long_names_are_cut_and_keep_their_eot(clip: FrozenCLIP, position: NamePosition) -> None:
     """EOT takes the last place; a short name beside a long one is as it is alone."""
     names = ["very " * 40 + "long dog", "dog"]

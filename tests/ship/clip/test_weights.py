@@ -20,6 +20,7 @@ from ship.clip.frozen_clip import (
     check_backbone_name,
     list_backbones,
 )
+from tests.ship.told import told
 
 CONFIG: dict[str, Any] = {
     "embed_dim": 16,
@@ -119,24 +120,10 @@ def test_torchscript_archive(weights: Path, tmp_path: Path, openai: bool) -> Non
         assert torch.equal(value, state[key].float()), key
 
 
-def written(path: Path, content: object) -> None:
-    """A file of raw bytes, or of whatever torch.save takes."""
-    if isinstance(content, bytes):
-        path.write_bytes(content)
-    else:
-        torch.save(content, path)
-
-
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
-        ("w.pt", b"", "is empty"),
-        ("w.safetensors", b"", "is empty"),
-        ("w.pt", b"not a checkpoint\n", "is text, not a checkpoint"),
-        ("w.safetensors", b"<html>404</html>" * 99, "is text, not a checkpoint"),
-        ("w.safetensors", bytes(range(256)), "is no safetensors file, or is cut off"),
-        ("w.pt", b"PK\x03\x04" + bytes(99), "is cut off or damaged"),
-        ("w.pt", b"PK\x05\x06" + bytes(18), "is no checkpoint"),
+        *told(__file__, "files.yaml"),
         ("w.pt", pickle.dumps({"a": print}, 4), "is no checkpoint, or holds Python objects"),
         ("w.pt", {"a": print}, "is no checkpoint, or holds Python objects beside tensors"),
         ("w.pt", {"epoch": 3}, "holds something else than weights by their names"),
@@ -150,7 +137,10 @@ def test_wrong_file_is_one_whole_line(
     """Whatever a file is, the line names it, says what is wrong and what would do."""
     path = tmp_path / "broken" / name
     path.parent.mkdir()
-    written(path, content)
+    if isinstance(content, str | bytes):
+        path.write_bytes(content.encode("latin-1") if isinstance(content, str) else content)
+    else:
+        torch.save(content, path)
     with pytest.raises(BackboneError, match="could not be loaded: ") as caught:
         FrozenCLIP.load(f"tiny:{path}")
     line = str(caught.value)

@@ -9,6 +9,7 @@ from ship.datasets import DatasetError, PictureDataset, load_dataset
 from ship.features.feature_set import FeatureSet, extract_features
 from tests.ship.datasets.trees import LAYOUTS
 from tests.ship.features.encoders import FakeEncoder
+from tests.ship.told import told
 
 
 @pytest.fixture(params=LAYOUTS)
@@ -100,18 +101,7 @@ def test_only_named_splits_are_extracted(tmp_path: Path) -> None:
         extract_features(encoder, dataset, 1, cache, splits=("valid",))
 
 
-@pytest.mark.parametrize(
-    ("n_seen", "n", "names"),
-    [
-        (6, 4, "abgh"),
-        (6, 5, "abcgh"),
-        (6, 1, "a"),
-        (8, 6, "abcdij"),
-        (2, 6, "abcdef"),
-        (8, 10, "abcdefghij"),
-        (None, 4, "abcd"),
-    ],
-)
+@pytest.mark.parametrize(("n_seen", "n", "names"), told(__file__, "halves.yaml"))
 def test_first_classes_of_an_official_split(n_seen: int | None, n: int, names: str) -> None:
     """Half seen and half unseen, the rest of one kind where the other has no more; relabelled."""
     whole = seen_unseen(n_seen, 10)

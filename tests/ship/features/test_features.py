@@ -105,23 +105,17 @@ def test_what_decides_the_numbers_is_in_the_key(
     change: Callable[[FakeEncoder, PictureDataset], tuple[FakeEncoder, PictureDataset, int]],
     encoded: int,
 ) -> None:
-    """Other weights, preprocessing, content or views are extracted anew, no more than needed."""
+    """Other weights, preprocessing, content or views are extracted anew, no more than needed.
+
+    Progress counts views from 0 up to their number, without those that are cached.
+    """
     extract_features(FakeEncoder(), dataset, 1, cache_dir)
     encoder, changed, views = change(FakeEncoder(), dataset)
-    extract_features(encoder, changed, views, cache_dir)
-    assert encoder.encoded == encoded
-
-
-def test_progress_counts_views_up_to_the_total(dataset: PictureDataset, cache_dir: Path) -> None:
-    """It starts at 0, never falls, ends at the total, and skips splits that are cached."""
-    extract_features(FakeEncoder(), dataset, 0, cache_dir)
     calls: list[tuple[int, int]] = []
-    extract_features(FakeEncoder(), dataset, 2, cache_dir, lambda *at: calls.append(at))
-    done = [at for at, _ in calls]
-    assert done[0] == 0
-    assert done == sorted(done)
-    assert calls[-1] == (33, 33)
-    assert {total for _, total in calls} == {33}
+    extract_features(encoder, changed, views, cache_dir, lambda *at: calls.append(at))
+    assert encoder.encoded == encoded
+    assert calls == sorted(calls) and {total for _, total in calls} == {encoded}
+    assert (calls[0][0], calls[-1][0]) == (0, encoded)
 
 
 def test_features_that_are_not_finite_are_refused(dataset: PictureDataset, cache_dir: Path) -> None:

@@ -42,13 +42,6 @@ def test_rows_have_the_pooled_covariance() -> None:
     assert scale == pytest.approx((np.trace(pooled) / 8) ** 0.5, rel=1e-12)
 
 
-def test_two_pictures_of_a_class_count_once() -> None:
-    """A pair gives one row, their difference / sqrt 2, not two residuals that mirror each other."""
-    x, labels = pictures([2])
-    rows = within_class_rows(x, labels, TEXT)
-    torch.testing.assert_close(rows, (x[:1] - x[1:]) / 2**0.5)
-
-
 def test_one_picture_a_class_falls_back_on_the_text_features() -> None:
     """The covariance of picture - text feature over classes, unbiased; of one picture, none."""
     x, labels = pictures([1, 1, 1, 1, 1])

@@ -41,14 +41,6 @@ def real_of(seed: int) -> Rows:
     return clustered(CENTRES, 8 + seed, seed=200 + seed)
 
 
-def test_every_metric_is_there_and_finite() -> None:
-    """All names, one finite value a replica, in double precision."""
-    made = measured([made_by(0), made_by(1)], [real_of(0), real_of(1)], [0, 1])
-    assert set(made) == METRICS
-    for value in made.values():
-        assert value.shape == (2,) and value.dtype == torch.float64 and value.isfinite().all()
-
-
 def test_replicas_are_independent() -> None:
     """A replica has the values that it has alone, drawn ones included."""
     seeds = [3, 5, 8]
