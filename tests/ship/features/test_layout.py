@@ -1,9 +1,8 @@
 """How extraction is spread over threads: many decode, few encode where memory is the device's."""
 
 import time
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from threading import Lock
 
 import pytest
 import torch
@@ -16,38 +15,28 @@ from ship.features.shards import Shard
 from tests.ship.features.encoders import FakeEncoder, preprocess
 
 
-@dataclass
-class Crowd:
-    """How many threads were inside at once, at most."""
-
-    now: int = 0
-    most: int = 0
-    lock: Lock = field(default_factory=Lock)
-
-    def visit(self, seconds: float) -> None:
-        """Stay for a while."""
-        with self.lock:
-            self.now += 1
-            self.most = max(self.most, self.now)
-        time.sleep(seconds)
-        with self.lock:
-            self.now -= 1
-
-
 class WatchedEncoder(FakeEncoder):
-    """Counts threads that decode and threads that encode."""
+    """Notes how many threads decode, and how many encode, at once."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.decoding, self.encoding = Crowd(), Crowd()
+        self.now, self.most = Counter[str](), Counter[str]()
         self.preprocess: Callable[[Image.Image], Tensor] = self._decode
 
+    def _stay(self, what: str, seconds: float) -> None:
+        with self._lock:
+            self.now[what] += 1
+            self.most[what] = max(self.most[what], self.now[what])
+        time.sleep(seconds)
+        with self._lock:
+            self.now[what] -= 1
+
     def _decode(self, image: Image.Image) -> Tensor:
-        self.decoding.visit(0.005)
+        self._stay("decoding", 0.005)
         return preprocess(image)
 
     def encode_images(self, pictures: Tensor, /) -> Tensor:
-        self.encoding.visit(0.02)
+        self._stay("encoding", 0.02)
         return super().encode_images(pictures)
 
 
@@ -60,8 +49,8 @@ def test_few_threads_encode_while_all_decode(
     layout = Layout(threads=6, cores_each=1, views_per_batch=4, at_device=at_device)
     blocks = encode_pictures(encoder, pictures, 0, [Shard(0, 96)], layout)
     assert sum(len(features) for _, features in blocks) == 96
-    assert encoder.encoding.most <= most
-    assert encoder.decoding.most > 2
+    assert encoder.most["encoding"] <= most
+    assert encoder.most["decoding"] > 2
 
 
 @pytest.mark.parametrize(("cores", "threads"), [(1, 1), (16, 16), (128, 32)])

@@ -20,7 +20,7 @@ from tests.ship.conftest import WORDS, final_task
 from tests.ship.finetuners.cases import SEEDS
 from tests.ship.told import told
 from tests.ship.trial.cases import config as trial
-from tests.ship.trial.trained.made import answers, kept, pictures, written
+from tests.ship.trial.trained.made import answers, kept, pictures
 
 WRITTEN = {
     name.upper(): [f"A {name} is round.", f"Most {name}s are quite small and old."][: 1 + i % 2]
@@ -134,8 +134,7 @@ def test_what_is_kept_needs_the_file_no_more(
 ) -> None:
     """Loaded after the file has gone, it gives the answers of the trial."""
     setting = trial(selection="none", generator={"name": "none"}, finetuner=config(file))
-    last, trained = kept(setting, SEEDS, features, clip)
-    folder = written(trained.files(), tmp_path / "kept")
+    last = kept(tmp_path, setting, SEEDS, features, clip)
     file.unlink()
-    loaded = ship.load_trained(folder, SEEDS[1], clip=clip)
+    loaded = ship.load_trained(tmp_path, SEEDS[1], clip=clip)
     assert all(answers(loaded.logits(pictures(features)), last, 1).values())

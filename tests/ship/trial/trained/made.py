@@ -17,7 +17,6 @@ from ship.protocols import Exam
 from ship.training import ReplicaRng
 from ship.trial import stages
 from ship.trial.run import run_trial
-from ship.trial.trained import Trained
 from ship.trial_config import TrialConfig
 from tests.ship.trial.cases import config
 
@@ -26,17 +25,19 @@ SAID, SEED = "trained.json", "seed_0.safetensors"
 
 
 def kept(
+    folder: Path,
     setting: TrialConfig,
     seeds: Sequence[int],
     features: FeatureSet,
     clip: FrozenCLIP,
     **more: Any,
-) -> tuple[EpochMetrics, Trained]:
-    """The report of the test, and what was tested."""
+) -> EpochMetrics:
+    """The report of the test; the folder has the files of what was tested."""
     run = run_trial(setting, seeds, features, clip, keep=True, **more)
     last = list(run)[-1]
     assert run.trained is not None
-    return last, run.trained
+    written(run.trained.files(), folder)
+    return last
 
 
 def written(files: Mapping[str, bytes], folder: Path) -> Path:
@@ -49,8 +50,8 @@ def written(files: Mapping[str, bytes], folder: Path) -> Path:
 
 def small(folder: Path, features: FeatureSet, clip: FrozenCLIP, **changes: Any) -> Path:
     """A folder of the seeds 0 and 3 of a short trial."""
-    _, trained = kept(config(**changes), [0, 3], features, clip)
-    return written(trained.files(), folder)
+    kept(folder, config(**changes), [0, 3], features, clip)
+    return folder
 
 
 def answers(logits: Tensor, last: EpochMetrics, replica: int, exam: int = 0) -> dict[str, bool]:
@@ -96,9 +97,7 @@ class Sound(dict[str, dict[str, bytes]]):
 
 def write(place: Path, said: bytes, tensors: bytes) -> Path:
     """The folder with these files."""
-    (place / SAID).write_bytes(said)
-    (place / SEED).write_bytes(tensors)
-    return place
+    return written({SAID: said, SEED: tensors}, place)
 
 
 def pictures(features: FeatureSet) -> torch.Tensor:

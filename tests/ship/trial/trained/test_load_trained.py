@@ -28,7 +28,6 @@ from tests.ship.trial.trained.made import (
     pictures,
     small,
     watched,
-    written,
 )
 
 MADE: dict[str, Any] = {"vae": SMALL, "mlp_vae": SMALL, "wgan": TRIALS["wgan"]}
@@ -58,10 +57,9 @@ def test_every_fine_tuner_gives_the_answers_of_the_test(
     """Each seed's, picture by picture, with the alpha, beta or ratio that selection chose."""
     finetuner = FINE_TUNED[case]
     made = {"name": generator, **MADE.get(generator, {})}
-    last, trained = kept(config(finetuner=finetuner, generator=made), [0, 3], features, clip)
-    folder = written(trained.files(), tmp_path / "trained")
+    last = kept(tmp_path, config(finetuner=finetuner, generator=made), [0, 3], features, clip)
     for replica, seed in enumerate((0, 3)):
-        loaded = ship.load_trained(folder, seed, clip=clip)
+        loaded = ship.load_trained(tmp_path, seed, clip=clip)
         logits = loaded.logits(pictures(features))
         assert answers(logits, last, replica) == {"own": True, "all": True}
         assert loaded.epoch == last.per_replica["selection_epoch"][replica]
@@ -82,9 +80,8 @@ def test_of_one_seed_logits_are_the_same_to_the_bit(
     monkeypatch.setattr(
         tested, "finite_rows", lambda logits: seen.append(logits) or finite_rows(logits)
     )
-    _, trained = kept(config(), [3], features, clip)
-    folder = written(trained.files(), tmp_path / "trained")
-    loaded = ship.load_trained(folder, clip=clip)
+    kept(tmp_path, config(), [3], features, clip)
+    loaded = ship.load_trained(tmp_path, clip=clip)
     assert torch.equal(loaded.logits(pictures(features)), seen[-1][0])
     unasked = run_trial(config(), [3], features, clip)
     assert list(unasked) and unasked.trained is None
@@ -101,9 +98,8 @@ def test_every_generator_makes_the_features_of_the_trial(
     """From the same noise, to the bit where a seed was trained alone."""
     made = watched(monkeypatch)
     generator, name = SHAPES[case], SHAPES[case]["name"]
-    _, trained = kept(config(generator=generator), [3], features, clip)
-    folder = written(trained.files(), tmp_path / "trained")
-    loaded = ship.load_trained(folder, clip=clip)
+    kept(tmp_path, config(generator=generator), [3], features, clip)
+    loaded = ship.load_trained(tmp_path, clip=clip)
     if name in NOT_KEPT:
         assert loaded.notes == (f"generator {name} has nothing to keep",)
         with pytest.raises(TrainedError, match=f"generator {name} has nothing to sample from"):
@@ -144,9 +140,8 @@ def test_logits_of_pictures(tmp_path: Path, clip: FrozenCLIP, features: FeatureS
 
 def test_double_precision_stays(tmp_path: Path, clip64: FrozenCLIP, features: FeatureSet) -> None:
     """What was trained in double precision is loaded in it."""
-    last, trained = kept(config(), [0], features, clip64, dtype=torch.float64)
-    folder = written(trained.files(), tmp_path / "trained")
-    loaded = ship.load_trained(folder, clip=clip64)
+    last = kept(tmp_path, config(), [0], features, clip64, dtype=torch.float64)
+    loaded = ship.load_trained(tmp_path, clip=clip64)
     logits = loaded.logits(pictures(features))
     assert logits.dtype == torch.float64
     assert answers(logits, last, 0) == {"own": True, "all": True}

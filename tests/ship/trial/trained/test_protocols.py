@@ -14,7 +14,7 @@ from ship.trial import TrainedError, ages
 from ship.trial.run import run_trial
 from tests.ship.finetuners.cases import FAST
 from tests.ship.trial.cases import TOLD, config
-from tests.ship.trial.trained.made import answers, kept, pictures, written
+from tests.ship.trial.trained.made import answers, kept, pictures
 
 
 @pytest.mark.parametrize("changes", TOLD["kept"], ids=str)
@@ -28,11 +28,10 @@ def test_under_every_protocol(
 ) -> None:
     """The model that is kept is the one that was tested, whatever was trained before it."""
     setting = config(finetuner={"name": finetuner, **FAST[finetuner]}, **changes)
-    last, trained = kept(setting, [0, 3], features, clip)
-    folder = written(trained.files(), tmp_path / "trained")
+    last = kept(tmp_path, setting, [0, 3], features, clip)
     (exam,) = last.hits
     for replica, seed in enumerate((0, 3)):
-        loaded = ship.load_trained(folder, seed, clip=clip)
+        loaded = ship.load_trained(tmp_path, seed, clip=clip)
         logits = loaded.logits(pictures(features))
         assert all(answers(logits, last, replica).values())
         assert loaded.class_names == exam.class_names
@@ -46,17 +45,16 @@ def test_each_target_has_its_fine_tuner(
     there = features.first_classes(5)
     targets = {"here": features, "there": there}
     setting = config(protocol="cross_dataset", targets=["here", "there"])
-    last, trained = kept(setting, [0, 3], features, clip, targets=targets)
-    folder = written(trained.files(), tmp_path / "trained")
+    last = kept(tmp_path, setting, [0, 3], features, clip, targets=targets)
     for replica, seed in enumerate((0, 3)):
         for place, name in ((0, "here"), (2, "there")):
-            loaded = ship.load_trained(folder, seed, target=name, clip=clip)
+            loaded = ship.load_trained(tmp_path, seed, target=name, clip=clip)
             logits = loaded.logits(torch.tensor(targets[name].test))
             competing = torch.tensor([n in targets[name].class_names for n in loaded.class_names])
             logits = logits.masked_fill(~competing, -torch.inf)
             assert answers(logits, last, replica, place) == {"all": True}
     with pytest.raises(TrainedError, match="has no target 'nowhere'; choices: here, there"):
-        ship.load_trained(folder, target="nowhere", clip=clip)
+        ship.load_trained(tmp_path, target="nowhere", clip=clip)
 
 
 def test_the_authors_rule_keeps_the_best_age(
@@ -74,14 +72,13 @@ def test_the_authors_rule_keeps_the_best_age(
         return {**metrics, protocol.metric: rising}, choice
 
     monkeypatch.setattr(ages, "evaluate", watching)
-    last, trained = kept(config(selection="reference"), [0, 3], features, clip)
-    folder = written(trained.files(), tmp_path / "trained")
+    last = kept(tmp_path, config(selection="reference"), [0, 3], features, clip)
     assert len(seen) == 3
     for replica, seed, age in ((0, 0, 3), (1, 3, 1)):
-        loaded = ship.load_trained(folder, seed, clip=clip)
+        loaded = ship.load_trained(tmp_path, seed, clip=clip)
         logits, learned = seen[age - 1]
         assert torch.allclose(loaded.logits(pictures(features)), logits[replica], atol=1e-5)
-        held = safetensors.torch.load_file(folder / f"seed_{seed}.safetensors")
+        held = safetensors.torch.load_file(tmp_path / f"seed_{seed}.safetensors")
         assert torch.equal(held["generator.bias.weight"], learned[replica : replica + 1])
         assert loaded.epoch == last.per_replica["selection_age"][replica] == age
         assert loaded.features()[0].isfinite().all()
@@ -93,8 +90,8 @@ def test_a_trial_that_was_resumed_keeps_the_same(
     """Wherever it was stopped, to the bit; also between the targets of cross_dataset."""
     targets = {"here": features, "there": features.first_classes(5)}
     setting = config(protocol="cross_dataset", targets=["here", "there"])
-    _, whole = kept(setting, [0, 3], features, clip, targets=targets)
-    expected = whole.files()
+    kept(tmp_path, setting, [0, 3], features, clip, targets=targets)
+    expected = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     run = run_trial(setting, [0, 3], features, clip, targets, keep=True)
     stops = [run.checkpoint() for item in run if item.stage == "final"]
     assert len(stops) >= 4
