@@ -11,15 +11,16 @@ def listed(name: str, **fields: Any) -> StoreBuilder:
 
     A run has `at`, its assignment; `new` and `base`, accuracies of its seeds 0, 1, ..., or `h`,
     which all measures are; `also`, further metrics of each seed; `wanted`, of how many seeds the
-    study wants it; and what else StoreBuilder.trial takes.
+    study wants it; `cost`, metrics of the whole run; and what else StoreBuilder.trial takes.
     """
     file = told(__file__, f"listed/{name}.yaml")
     runs, lacking = file.pop("runs"), file.pop("lacking", ())
     seeds = range(file.pop("seeds"))
     builder = StoreBuilder(**{"seeds": seeds, **file, **fields})
     for run in runs:
-        at, wanted = run.pop("at"), run.pop("wanted", None)
+        at, wanted, cost = run.pop("at"), run.pop("wanted", None), run.pop("cost", {})
         builder.trial(at, _results(run), want=wanted is None, **run)
+        builder.runs[-1].metrics.update(cost)
         if wanted is not None:
             builder.want(at, seeds=range(wanted))
     for assignment in lacking:

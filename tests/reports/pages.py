@@ -5,6 +5,7 @@ SHIP_WRITE_GOLDEN=1 writes these anew, to be read.
 
 import os
 import re
+from html.parser import HTMLParser
 from pathlib import Path
 
 from reports.analysis import Analysis
@@ -62,6 +63,24 @@ def whole_page(builder: StoreBuilder) -> str:
     """The page of a study as ship-report writes it."""
     made = make_report(builder.study())
     return page(made, study_charts(made.analysis))
+
+
+class Parsed(HTMLParser):
+    """The tags, the handlers of events and the texts of a page."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.handlers: set[str] = set()
+        self.texts: list[str] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.handlers |= {name for name, _ in attrs if name.startswith("on")}
+
+    def handle_data(self, data: str) -> None:
+        self.texts.append(data)
 
 
 def check_golden(path: Path, text: str) -> None:

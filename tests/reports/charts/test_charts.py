@@ -10,7 +10,7 @@ from reports.analysis import LearningCurves
 from reports.charts import Chart, for_page, study_charts
 from reports.report import make_report
 from tests.reports import cases
-from tests.reports.analysis.planted import METRIC, drawn, grid, levelled
+from tests.reports.analysis.planted import drawn, grid
 from tests.reports.analysis.test_curves import with_curves
 from tests.reports.builder import StoreBuilder, prompt_len, scores
 from tests.reports.charts.test_factor import values
@@ -45,16 +45,6 @@ def ranged(log: bool, least: float) -> StoreBuilder:
     return leveled(values, factors=factors, sampler="random", trials=20)
 
 
-def costly() -> StoreBuilder:
-    """Each level dearer than the one before; test would say the reverse of selection."""
-    builder = StoreBuilder(factors=levelled((5,)), seeds=range(3))
-    for level, value in enumerate((50.0, 49.0, 53.0, 52.0, 54.0)):
-        tested = {s: scores(60.0 - level + s) for s in range(3)}
-        builder.trial({"f0": level}, tested, selected={METRIC: value})
-        builder.runs[-1].metrics["cost/seconds"] = 3.0 * (1 + level)
-    return builder
-
-
 STUDIES = {
     "one-factor": prompt_len, "grid": two_factors, "sampled": sampled, "datasets": over_datasets,
     "few-shot": few_shot, "cross": cross_dataset, "quality": collapsing,
@@ -67,7 +57,7 @@ MORE = {
     "logarithmic-from-0": lambda: ranged(True, 0.0),
     "one-seed": lambda: leveled({2: 55.0, 4: 55.0}, seeds=1),
     "levels-of-a-sampler": lambda: listed("sampled"),
-    "costly": costly,
+    "costly": lambda: listed("costly"),
     "quality-followed": cases.quality_followed,
 }
 

@@ -13,10 +13,10 @@ from reports.read.runs import Run
 from reports.stats import percent_interval
 from reports.tables import build_tables
 from tests.reports.builder import StoreBuilder, prompt_len, scores
+from tests.ship.told import told
 
 N_CTX = "generator.n_ctx"
 ONE = {N_CTX: 1}
-STATES = ("FAIL", "PRUNED", "INTERRUPTED", "RUNNING")
 
 
 def test_packaged_study_through_mlflow(store_uri: str) -> None:
@@ -31,35 +31,23 @@ def test_packaged_study_through_mlflow(store_uri: str) -> None:
     assert set(study.rows["state"]) == {"COMPLETE"}
 
 
-FIRST = "1 (setting, seed) finished more than once: first kept"
-
-
-@pytest.mark.parametrize(
-    ("runs", "rows", "warnings"),
-    [
-        ([({0: 55.0}, ""), ({1: 56.0}, "")], [(0, "COMPLETE", 55.0), (1, "COMPLETE", 56.0)], ()),
-        ([({0: 55.0}, ""), ({0: 56.0}, "")], [(0, "COMPLETE", 55.0)], (FIRST,)),
-        *[([({0: 55.0}, ""), ({0: 0.0}, state)], [(0, "COMPLETE", 55.0)], ()) for state in STATES],
-        ([({0: 0.0}, "FAIL"), ({0: 0.0}, "INTERRUPTED")], [(0, "FAIL", None)], ()),
-        ([({0: 55.0}, ""), ({1: 12.0}, "FAIL")], [(0, "COMPLETE", 55.0), (1, "FAIL", None)], ()),
-        ([({0: 55.0}, ""), ({1: 12.0}, "PRUNED")], [(0, "COMPLETE", 55.0), (1, "PRUNED", None)],
-         ()),
-    ],
-)  # fmt: skip
-def test_runs_of_one_setting(runs: Any, rows: Any, warnings: Any) -> None:
+@pytest.mark.parametrize("case", told(__file__, "runs.yaml"))
+def test_runs_of_one_setting(case: Any) -> None:
     """A new seed is a row; what finished stands, the first of two with a warning; else no number.
 
     A failure stays one while it is tried again.
     """
-    builder = StoreBuilder(seeds=sorted({seed for results, _ in runs for seed in results}))
-    for results, state in runs:
+    builder = StoreBuilder(seeds=sorted({seed for results, _ in case["runs"] for seed in results}))
+    for results, state in case["runs"]:
         made = {seed: scores(new) for seed, new in results.items()}
-        builder.trial(ONE, made, state=state or "COMPLETE", reason="worker died" if state else "")
+        builder.trial(ONE, made, state=state, reason="" if state == "COMPLETE" else "worker died")
         for seed, new in results.items():  # what a run logs before it stops is no result
             builder.runs[-1].metrics[f"seed_{seed}/test/new"] = new
     study = builder.study()
-    assert study.rows.select("seed", "state", "test/new").rows() == rows
-    assert study.warnings == warnings
+    assert study.rows.select("seed", "state", "test/new").rows() == [
+        tuple(row) for row in case["rows"]
+    ]
+    assert study.warnings == tuple(case.get("warnings", ()))
     reasons = study.rows.filter(pl.col("state") == "FAIL")["reason"].to_list()
     assert set(reasons) <= {"worker died"}
 

@@ -24,6 +24,7 @@ from reports.stats import Estimate
 from reports.tables import Column, Counts, Row, Table, Text, Value
 from tests.reports.builder import StoreBuilder, scores
 from tests.reports.studies import one_factor
+from tests.ship.told import told
 
 ELEMENT = "<img src=x onerror=alert(1)>"
 FORMULAS = (
@@ -111,19 +112,7 @@ def test_latex_has_no_control_character_and_no_paragraph_of_a_text() -> None:
     assert r"a b\textbackslash{}x1b[2J\textbackslash{}x00" in text.replace("  ", " ")
 
 
-@pytest.mark.parametrize(
-    ("text", "shown"),
-    [
-        ("# x", r"\# x"), ("> x", r"\> x"), ("- x", r"\- x"), ("1. x", r"1\. x"),
-        ("2) x", r"2\) x"),
-        ("_x_", r"\_x\_"), ("a_b", "a_b"), ("~~x~~", r"\~\~x\~\~"), ("$x$", r"\$x\$"),
-        ("<?php x?>", "&lt;?php x?>"), ("&lt;b&gt;", "&amp;lt;b&amp;gt;"), ("a & b", "a & b"),
-        ("a|b", r"a\|b"),
-        ("a\r\n# b", "a  # b"), ("a\u2028b", "a b"), ("\x1b[2J", r"\\x1b\[2J"),
-        ("+0.6 ± 0.1", "+0.6 ± 0.1"),
-        ("−1.5", "−1.5"), ("3.5", "3.5"),
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize(("text", "shown"), told(__file__, "markdown.yaml"))
 def test_markdown_shows_a_text_as_it_is(text: str, shown: str) -> None:
     """No heading, list, emphasis, element, entity or formula of it."""
     assert escaped(text) == shown

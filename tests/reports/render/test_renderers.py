@@ -5,9 +5,7 @@ import io
 import re
 import shutil
 import subprocess
-from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import polars as pl
@@ -24,7 +22,7 @@ from reports.tables.formatting import cell_text, p_text
 from reports.tables.model import Column, Counts, Row, Table, Text, Value
 from tests.reports.builder import StoreBuilder, prompt_len, scores
 from tests.reports.listed import listed
-from tests.reports.pages import collapsed, eventful, page_of, torn
+from tests.reports.pages import Parsed, collapsed, eventful, page_of, torn
 from tests.reports.studies import collapsing, over_datasets
 
 COOP = (
@@ -168,28 +166,12 @@ def test_latex_compiles(tmp_path: Path) -> None:
     assert "Overfull" not in log
 
 
-class _Cells(HTMLParser):
-    """Collects text, and fails on any tag that the page should not have."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.texts: list[str] = []
-        self.tags: set[str] = set()
-
-    def handle_starttag(self, tag: str, attrs: Any) -> None:
-        self.tags.add(tag)
-
-    def handle_data(self, data: str) -> None:
-        self.texts.append(data)
-
-
 def test_html_page_stands_alone() -> None:
     """Nothing is fetched; every footnote and number of the table is there."""
     tables = eventful()
     text = page_of(tables)
-    parser = _Cells()
-    parser.feed(text)
-    assert not parser.tags & {"link", "iframe", "img", "b"}
+    parser = Parsed(text)
+    assert not set(parser.tags) & {"link", "iframe", "img", "b"}
     assert not re.search(r"(src|href)=\"(?!#)|url\(|@import", text)
     for note in tables[0].notes:
         assert note in parser.texts

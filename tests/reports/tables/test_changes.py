@@ -8,6 +8,7 @@ from reports.cli import changes_from_now, prepare
 from reports.tables.changes import MOST_CHANGES, Standing, change_lines, changed_rows
 from tests.reports.builder import StoreBuilder, scores
 from tests.reports.studies import one_factor
+from tests.ship.told import told
 
 N_CTX = "generator.n_ctx"
 
@@ -21,25 +22,13 @@ def study(levels: dict[int, list[float]], **fields: Any) -> StoreBuilder:
     return builder
 
 
-@pytest.mark.parametrize(
-    ("before", "after", "lines"),
-    [
-        ({}, {"a": Standing(5, 61.24)}, ["new: a: 61.2 (n 5)"]),
-        ({"a": Standing(5, 61.24)}, {}, ["left: a: 61.2 (n 5)"]),
-        ({"a": Standing(5, 61.24)}, {"a": Standing(5, 61.21)}, []),
-        (
-            {"a": Standing(5, 61.2)},
-            {"a": Standing(10, 61.2)},
-            ["moved: a: 61.2 (n 5) -> 61.2 (n 10)"],
-        ),
-        ({"a": Standing(5, 61.2)}, {"a": Standing(5, -1)}, ["moved: a: 61.2 (n 5) -> −1.0 (n 5)"]),
-    ],
-)
-def test_rows_that_came_moved_and_left(
-    before: dict[str, Standing], after: dict[str, Standing], lines: list[str]
-) -> None:
+@pytest.mark.parametrize("case", told(__file__, "changes.yaml"))
+def test_rows_that_came_moved_and_left(case: Any) -> None:
     """A line for each row whose mean or n reads otherwise, and none for the others."""
-    assert changed_rows(before, after) == lines
+    before, after = (
+        {name: Standing(*row) for name, row in case[when].items()} for when in ("before", "after")
+    )
+    assert changed_rows(before, after) == case["lines"]
 
 
 def test_a_study_that_was_extended() -> None:

@@ -1,6 +1,8 @@
 """The column of differences over other test classes, from the files that runs keep."""
 
 import dataclasses
+from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,7 @@ from reports.read import Study
 from reports.read.hits import HitFiles
 from reports.tables import Ranged, build_tables, cell_text
 from tests.reports.builder import StoreBuilder, scores
+from tests.reports.studies import one_factor
 
 N_CTX, SEEDS, CLASSES, PICTURES = "generator.n_ctx", (0, 1, 2, 3, 4), 24, 10
 SEEN = np.repeat(np.arange(CLASSES) < CLASSES // 2, PICTURES)
@@ -37,19 +40,24 @@ def frame(level: int) -> pl.DataFrame:
     return pl.DataFrame({**columns, "seen": SEEN, **own})
 
 
+def kept(builder: StoreBuilder, levels: Sequence[int], folder: Path) -> Study:
+    """A trial of each length on each of the builder's datasets, with the files that runs keep."""
+    datasets = [f["levels"] for f in builder.factors if f["key"] == "dataset"] or [[None]]
+    folders = {}
+    for dataset, level in product(*datasets, levels):
+        at = {N_CTX: level} | ({} if dataset is None else {"dataset": dataset})
+        builder.trial(at, {s: measured(answers(level, s)) for s in SEEDS})
+        run = builder.runs[-1].run_id
+        (folder / run).mkdir()
+        frame(level).write_parquet(folder / run / HITS)
+        folders[run] = (folder / run).as_uri()
+    return dataclasses.replace(builder.study(), hits=HitFiles(folders))
+
+
 @pytest.fixture
 def study(tmp_path: Path) -> Study:
     """Three lengths, with their files."""
-    builder = StoreBuilder()
-    for level in (2, 4, 8):
-        builder.trial({N_CTX: level}, {s: measured(answers(level, s)) for s in SEEDS})
-    folders = {}
-    for run, level in zip(builder.runs, (2, 4, 8), strict=True):
-        folder = tmp_path / run.run_id
-        folder.mkdir()
-        frame(level).write_parquet(folder / HITS)
-        folders[run.run_id] = folder.as_uri()
-    return dataclasses.replace(builder.study(), hits=HitFiles(folders))
+    return kept(StoreBuilder(), (2, 4, 8), tmp_path)
 
 
 def over_classes(study: Study) -> dict[str, object]:
@@ -103,28 +111,11 @@ def width(cell: object) -> float:
     return float(cell.estimate.high or 0) - cell.estimate.low
 
 
-def over_two(tmp_path: Path, datasets: tuple[str, ...]) -> Study:
-    """Two lengths on each dataset, with the same answers and classes everywhere."""
-    factors = [
-        {"key": "dataset", "levels": list(datasets), "log": False, "baseline": datasets[0]},
-        {"key": N_CTX, "levels": [4, 8], "log": False, "baseline": 4},
-    ]
-    builder = StoreBuilder(factors=factors)
-    folders = {}
-    for dataset in datasets:
-        for level in (4, 8):
-            results = {s: measured(answers(level, s)) for s in SEEDS}
-            builder.trial({"dataset": dataset, N_CTX: level}, results)
-            folder = tmp_path / f"{dataset}-{level}"
-            folder.mkdir()
-            frame(level).write_parquet(folder / HITS)
-            folders[builder.runs[-1].run_id] = folder.as_uri()
-    return dataclasses.replace(builder.study(), hits=HitFiles(folders))
-
-
 def test_an_average_draws_each_datasets_classes_for_itself(study: Study, tmp_path: Path) -> None:
     """Four datasets with the same answers have half the interval of one: their draws differ."""
-    tables = build_tables(over_two(tmp_path, ("a", "b", "c", "d")))
+    factors = one_factor("dataset", "abcd", "a") + one_factor(N_CTX, [4, 8], 4)
+    (folder := tmp_path / "four").mkdir()
+    tables = build_tables(kept(StoreBuilder(factors=factors), (4, 8), folder))
     table = next(table for table in tables if table.name == "datasets")
     cell = next(row.cells["classes"] for row in table.rows if not row.baseline)
     assert width(cell) == pytest.approx(width(over_classes(study)["8"]) / 2, rel=0.25)

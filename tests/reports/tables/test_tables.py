@@ -47,15 +47,6 @@ def test_faults_do_not_move_the_finished_numbers() -> None:
     assert build_tables(clean.study()) == build_tables(bumpy.study())
 
 
-def test_a_metric_that_rows_lack_is_a_dash() -> None:
-    """A mean over some of the rows would not have the n beside it."""
-    builder = prompt_len()
-    builder.runs[0].metrics.pop("seed_2/test/joint_harmonic_mean")
-    table, *_ = build_tables(builder.study())
-    assert "joint_harmonic_mean" not in cells_of(table, "1").cells
-    assert "harmonic_mean" in cells_of(table, "1").cells
-
-
 def test_an_arm_that_is_the_baseline_differs_by_nothing() -> None:
     """A reference arm that shares the baseline's runs has the difference 0 and p 1."""
     builder = prompt_len()
