@@ -20,13 +20,7 @@ from ship.clip import FrozenCLIP, Precision
 from ship.finetuners.coop import CoOp, CoOpConfig
 from ship.trial.selection import evaluate
 from tests.bench.steps import Sizes, Steps
-from tests.emulated import (
-    Counts,
-    EmulatedDevice,
-    Event,
-    emulated_device,
-    why_missing,
-)
+from tests.emulated import Counts, EmulatedDevice, Event, emulated_device, why_missing
 
 BACKBONE: Final = "ViT-B-16-quickgelu:random"
 # Launches and waits that a step may have, of a tower of twelve layers.
@@ -44,16 +38,15 @@ class Counted:
     name: str
     counts: Counts
 
-    def line(self) -> str:
-        """For people."""
-        return f"{self.name}: {self.counts.n_launches} launches, {self.counts.n_syncs} host waits"
-
     def over(self) -> str:
         """What it does beyond its budget; "": nothing."""
-        launches, waits = BUDGET[self.name]
-        if self.counts.n_launches <= launches and self.counts.n_syncs <= waits:
+        (launches, waits), counts = BUDGET[self.name], self.counts
+        if counts.n_launches <= launches and counts.n_syncs <= waits:
             return ""
-        return f"{self.line()}; the budget is {launches} launches and {waits} host waits"
+        return (
+            f"{self.name}: {counts.n_launches} launches, {counts.n_syncs} host waits; the budget is"
+            f" {launches} launches and {waits} host waits"
+        )
 
 
 def counted(backbone: str, sizes: Sizes, precision: Precision = "fp32") -> list[Counted]:

@@ -4,11 +4,7 @@ import numpy as np
 import pytest
 
 from reports.analysis.importance import Importance, importance
-from tests.reports.analysis.planted import (
-    METRIC,
-    available,
-    grid,
-)
+from tests.reports.analysis.planted import METRIC, available, grid
 from tests.reports.builder import StoreBuilder
 
 

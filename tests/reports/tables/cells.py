@@ -5,19 +5,9 @@ from typing import Any
 
 from reports.stats import Estimate
 from reports.tables.build import build_tables
-from reports.tables.model import (
-    PValue,
-    Quantity,
-    Ranged,
-    Row,
-    Table,
-    Text,
-    Value,
-)
+from reports.tables.model import PValue, Quantity, Ranged, Row, Table, Text, Value
 from tests.reports.builder import StoreBuilder, scores
-from tests.reports.studies import (
-    one_factor,
-)
+from tests.reports.studies import one_factor
 
 
 def cells_of(table: Table, label: str) -> Row:

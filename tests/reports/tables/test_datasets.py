@@ -6,10 +6,7 @@ from reports.stats import Estimate, percent_interval
 from reports.tables.build import build_tables
 from reports.tables.model import Counts, Text, Value
 from tests.reports.builder import scores
-from tests.reports.studies import (
-    harmonic,
-    over_datasets,
-)
+from tests.reports.studies import harmonic, over_datasets
 from tests.reports.tables.cells import NAMES, by_name, cells_of, two_by_two
 
 

@@ -7,11 +7,7 @@ import pytest
 from reports.contract import ReportError
 from reports.tables.build import build_tables
 from tests.reports.builder import prompt_len
-from tests.reports.studies import (
-    collapsing,
-    cross_dataset,
-    few_shot,
-)
+from tests.reports.studies import collapsing, cross_dataset, few_shot
 
 
 @pytest.mark.parametrize(
