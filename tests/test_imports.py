@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ruamel.yaml import YAML
+
+from tests.ship.told import told
 
 ROOT = Path(__file__).parents[1]
-CASES = YAML(typ="safe").load((Path(__file__).parent / "imports.yaml").read_text("utf-8"))
+CASES = told(__file__, "imports.yaml")
 # Packages whose __init__ hands on all that others may take from them.
 FACES = sorted(
     path.parent.relative_to(ROOT).as_posix().replace("/", ".")

@@ -5,11 +5,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from ruamel.yaml import YAML
+
+from tests.ship.told import told
 
 ROOT = Path(__file__).parents[1]
 SOURCES = [path for name in ("ship", "harness", "reports") for path in (ROOT / name).rglob("*.py")]
-CASES = YAML(typ="safe").load((Path(__file__).parent / "sources.yaml").read_text("utf-8"))
+CASES = told(__file__, "sources.yaml")
 
 # Only with these, written out; ruff's S rules and banned-api (pyproject.toml) hold what may not be
 # called at all, but read no arguments of these.

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import get_args
 
 import torch
-from ruamel.yaml import YAML
 
 from reports import contract
 from ship.metrics import OBJECTIVES, ProtocolName, open_world
 from ship.protocols import PROTOCOLS
 from ship.quality.flags import flags
+from tests.ship.told import told
 
 ROOT = Path(__file__).parents[1]
 TAG = re.compile(r"ship\\?\.[a-z_(]+")
@@ -63,8 +63,7 @@ def test_the_stores_names_are_spelled_in_the_contract_alone() -> None:
 
 def test_a_name_that_is_spelled_out_is_noticed() -> None:
     """The test above can fail."""
-    cases = YAML(typ="safe").load((ROOT / "tests" / "sources.yaml").read_text("utf-8"))
-    for case in cases["spelling"]:
+    for case in told(__file__, "sources.yaml")["spelling"]:
         assert spelled(case["source"]) == case["names"], case
 
 

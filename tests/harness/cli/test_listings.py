@@ -1,14 +1,12 @@
 """What is printed without a study: --help, --version, and the lists."""
 
-from pathlib import Path
-
 import pytest
-from ruamel.yaml import YAML
 
 from harness.config.study_config import STUDY_KEYS, TRIAL_KEYS
 from tests.harness.cli.conftest import invoke
+from tests.ship.told import told
 
-LISTED = YAML(typ="safe").load((Path(__file__).parent / "listings.yaml").read_text("utf-8"))
+LISTED = told(__file__, "listings.yaml")
 LISTED["--list-options"] += [*STUDY_KEYS, *TRIAL_KEYS]
 
 

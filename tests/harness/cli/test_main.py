@@ -7,7 +7,6 @@ from typing import Any
 from unittest.mock import Mock
 
 import pytest
-from ruamel.yaml import YAML
 
 import harness.cli.detect
 import harness.study
@@ -23,6 +22,7 @@ from ship.architectures import BackboneError
 from ship.testing import FINETUNER_CHECKS
 from tests.addresses import WITH_PASSWORDS
 from tests.harness.cli.conftest import URI, invoke
+from tests.ship.told import told
 
 
 def test_complete_study_exits_0_and_says_how_to_see_it(calls: dict[str, Any]) -> None:
@@ -62,7 +62,7 @@ def test_the_report_shown_is_the_last_that_was_made(
     assert set(calls["published"]) <= {None, "publication"}
 
 
-ENDINGS = YAML(typ="safe").load((Path(__file__).parent / "endings.yaml").read_text("utf-8"))
+ENDINGS = told(__file__, "endings.yaml")
 
 
 @pytest.mark.parametrize("case", ENDINGS, ids=lambda case: str(case["outcome"]))

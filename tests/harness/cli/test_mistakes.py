@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 import torch
-from ruamel.yaml import YAML
 
 from harness.cli.address import address_fault
 from harness.resources import why_no_gpu
 from tests.harness.cli.conftest import invoke
+from tests.ship.told import told
 
-MISTAKES = YAML(typ="safe").load((Path(__file__).parent / "mistakes.yaml").read_text("utf-8"))
+MISTAKES = told(__file__, "mistakes.yaml")
 
 
 @pytest.mark.usefixtures("own_tables")

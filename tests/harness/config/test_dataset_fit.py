@@ -1,12 +1,12 @@
 """Datasets that cannot carry a study's settings are refused before any work, by name."""
 
 import json
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from ruamel.yaml import YAML
 
 from harness.config import bare_features
 from harness.config.load import parse_study
@@ -15,13 +15,12 @@ from ship.datasets import Split, Survey
 from ship.datasets.base import Picture
 from ship.subsets import lacking
 from ship.trial_config import TrialConfig
+from tests.patterns import matching
 from tests.ship.datasets.conftest import save_picture
-
-SPACE: dict[str, Any] = {"space": {"shots": [1, 2]}, "reference_arms": False}
-CASES = YAML(typ="safe").load((Path(__file__).parent / "lacking.yaml").read_text("utf-8"))
+from tests.ship.told import told
 
 
-@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize("case", told(__file__, "lacking.yaml"), ids=str)
 def test_what_is_lacking(case: dict[str, Any]) -> None:
     """One line with the dataset and the classes, and none where the trial can run."""
     names = tuple("abcdefgh"[: case.get("classes", 8)])
@@ -40,14 +39,7 @@ def test_what_is_lacking(case: dict[str, Any]) -> None:
     assert all(case["says"] in line for line in found.values())
 
 
-def refused(root: Path | None, mapping: dict[str, Any]) -> list[str]:
-    """The lines that a study is refused with."""
-    with pytest.raises(ConfigError) as caught:
-        parse_study({**SPACE, **mapping}, "x", label="x", data_root=root)
-    return caught.value.faults
-
-
-def caltech(root: Path, **shown: str) -> None:
+def caltech(root: Path, shown: dict[str, str]) -> None:
     """caltech101 with a picture of each of these classes in its splits."""
     folder = root / "caltech-101"
     document: dict[str, list[Any]] = {}
@@ -60,63 +52,20 @@ def caltech(root: Path, **shown: str) -> None:
     (folder / "split_zhou_Caltech101.json").write_text(json.dumps(document))
 
 
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    """pair: two classes. caltech101: a lacks train, d train and val pictures."""
-    for name in ("cat", "dog"):
-        for i in range(4):
-            save_picture(tmp_path / "pair" / name / f"{i}.png", i)
-    caltech(tmp_path, train="bcc", val="abc", test="abcd")
-    return tmp_path
-
-
-def test_each_level_that_cannot_carry_the_study_is_named(root: Path) -> None:
-    """Levels of dataset and selection that are sound together pass; the others have a line each."""
-    levels = ["emoji", "image_folder:pair", "caltech101"]
-    assert refused(root, {"space": {"dataset": levels}}) == [
-        "x: space.dataset.choices[1] must have at least 2 seen classes when selection is "
-        "pseudo_new: image_folder:pair has 1 under protocol base_to_new",
-        "x: space.dataset.choices[2] must have training pictures of every seen class: caltech101 "
-        "has none of 'a'",
-    ]
-
-
-def test_conditions_decide_what_must_be_there(root: Path) -> None:
-    """A selection that is there beside another dataset alone is not held against this one."""
-    pair: dict[str, Any] = {"dataset": ["emoji", "image_folder:pair"], "selection": {
-        "choices": ["pseudo_new"], "when": {"dataset": ["emoji"]}}}  # fmt: skip
-    parse_study({**SPACE, "space": pair, "selection": "base_val"}, "x", data_root=root)
-    del pair["selection"]["when"]
-    assert len(refused(root, {"space": pair})) == 1
-
-
-def test_the_arms_dataset_must_show_new_classes(root: Path) -> None:
-    """The arm real_pictures is refused beside it, and can be left out."""
-    study = {"dataset": "caltech101", "protocol": "single_unseen", "unseen_class": "a"}
-    study |= {"selection": "test", "reference_arms": True}
-    (seen, real) = refused(root, study)
-    assert seen.endswith("every seen class: caltech101 has none of 'd'")
-    assert real.endswith("(reference_arms: false leaves it out): caltech101 has none of 'a'")
-
-
-def test_variants_settings_count(root: Path) -> None:
-    """early_stopping of a level of generator, or of one dataset, is that of the trials with it."""
-    caltech(root, train="abc", val="d", test="abcd")
-    study: dict[str, Any] = {"dataset": "caltech101", "selection": "test"}
-    study["space"] = {"generator": ["vae", "mlp_vae"]}
-    parse_study({**SPACE, **study}, "x", data_root=root)
-    early = {"generator": {"mlp_vae": {"early_stopping": 3}}}
-    own = {"dataset": {"caltech101": {"generator": {"early_stopping": 3}}}}
-    for variants in (early, own):
-        (line,) = refused(root, {**study, "variants": variants})
-        assert "when generator.early_stopping is given: caltech101 has none of 'a', 'b'" in line
-
-
-def test_a_hint_cures(root: Path) -> None:
-    """--data-root is suggested where it is missing, and nowhere else."""
-    assert "(give --data-root DIR)" in refused(None, {"dataset": "caltech101"})[0]
-    for given, name in ((root / "absent", "caltech101"), (root, "image_folder:../up"),
-                        (None, "image_folder:../up")):  # fmt: skip
-        (line, *_) = refused(given, {"dataset": name})
-        assert "--data-root" not in line
-        assert ("must be a folder inside" in line) == (name != "caltech101")
+@pytest.mark.parametrize(
+    "case", told(__file__, "dataset_fit.yaml"), ids=lambda case: str(case["case"])
+)
+def test_what_datasets_cannot_carry_is_refused(tmp_path: Path, case: dict[str, Any]) -> None:
+    """By name, with what each lacks; what a study does not need is not asked for."""
+    caltech(tmp_path, case.get("shown", {"train": "bcc", "val": "abc", "test": "abcd"}))
+    for name, i in product(("cat", "dog"), range(4)):
+        save_picture(tmp_path / "pair" / name / f"{i}.png", i)
+    study = {"space": {"shots": [1, 2]}, "reference_arms": False, **case["study"]}
+    below = case.get("root", ".")
+    root = None if below is None else tmp_path / below
+    lines: list[str] = []
+    try:
+        parse_study(study, "x", label="x", data_root=root)
+    except ConfigError as error:
+        lines = [line.replace(str(tmp_path), "ROOT") for line in error.faults]
+    assert matching(lines, case.get("lines", []))

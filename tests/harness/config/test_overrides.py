@@ -2,17 +2,16 @@
 
 import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import pytest
-from ruamel.yaml import YAML
 
 from harness.config.load import parse_study
 from harness.config.overrides import apply_overrides, parse_overrides
 from harness.errors import ConfigError
+from tests.ship.told import told
 
-CASES = YAML(typ="safe").load((Path(__file__).parent / "overrides.yaml").read_text("utf-8"))
+CASES = told(__file__, "overrides.yaml")
 
 
 def found(place: Any, dotted: str) -> Any:

@@ -1,18 +1,17 @@
 """Grids, distributions, conditional factors, and the trials that settings stand for."""
 
 from operator import attrgetter
-from pathlib import Path
 from typing import Any
 
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
-from ruamel.yaml import YAML
 
 from harness.config import space
 from harness.config.load import parse_study
 from ship.trial_config import TrialConfig
+from tests.ship.told import told
 
-SPACES = YAML(typ="safe").load((Path(__file__).parent / "spaces.yaml").read_text("utf-8"))
+SPACES = told(__file__, "spaces.yaml")
 
 
 def having(key: str) -> pytest.MarkDecorator:

@@ -3,11 +3,9 @@
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
-from ruamel.yaml import YAML
 
 from harness.config.study_config import StudyConfig
 from harness.planning.changes import Changes
@@ -23,6 +21,7 @@ from harness.store.open import Store
 from harness.study.context import ledger_of
 from ship.trial_config import RESULTS_VERSION
 from tests.harness.fakes import make_study
+from tests.ship.told import told
 
 
 @dataclass
@@ -75,7 +74,7 @@ def counts(changes: Changes) -> tuple[int, int]:
     return len(changes.changed), len(changes.removed)
 
 
-STUDIES = YAML(typ="safe").load((Path(__file__).parent / "edits.yaml").read_text("utf-8"))
+STUDIES = told(__file__, "edits.yaml")
 
 
 @pytest.mark.parametrize("case", STUDIES, ids=lambda case: str(case["study"]))

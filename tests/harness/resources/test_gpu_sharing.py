@@ -1,10 +1,8 @@
 """`resources: auto`: what is measured, and what it decides; a GPU is pretended to Ray."""
 
-from pathlib import Path
 from typing import Any
 
 import pytest
-from ruamel.yaml import YAML
 
 from harness.config.choices import Resources
 from harness.planning.fingerprints import Fingerprints
@@ -12,8 +10,9 @@ from harness.resources.gpu_sharing import at_once, is_unmeasured, resolved_resou
 from harness.store.ledger import Ledger
 from tests.harness.fakes import make_study
 from tests.harness.planning.made import run_of, settings_of
+from tests.ship.told import told
 
-CASES = YAML(typ="safe").load((Path(__file__).parent / "gpu_sharing.yaml").read_text("utf-8"))
+CASES = told(__file__, "gpu_sharing.yaml")
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)

@@ -1,17 +1,16 @@
 """GPUs that stand idle are told, with the line of YAML that uses them."""
 
 import re
-from pathlib import Path
 from typing import Any
 
 import pytest
-from ruamel.yaml import YAML
 
 from harness.config import load_study
 from harness.config.choices import Resources
 from harness.resources import at_once, idle, idle_gpus, idle_gpus_here
+from tests.ship.told import told
 
-CASES = YAML(typ="safe").load((Path(__file__).parent / "idle.yaml").read_text("utf-8"))
+CASES = told(__file__, "idle.yaml")
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)

@@ -2,20 +2,19 @@
 
 import shlex
 import socket
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from ruamel.yaml import YAML
 
 from harness.config.choices import Resources
 from harness.config.load import load_study
 from harness.errors import ClusterError
 from harness.resources import refusals
 from harness.resources.refusals import preflight
+from tests.ship.told import told
 
-CASES = YAML(typ="safe").load((Path(__file__).parent / "refusals.yaml").read_text("utf-8"))
+CASES = told(__file__, "refusals.yaml")
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)

@@ -4,15 +4,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ruamel.yaml import YAML
 
 from harness.errors import ConfigError
 from harness.study_files.yaml12 import parse_value, read_yaml
+from tests.ship.told import told
 
 
 def cases(name: str) -> Any:
     """What stands in a YAML beside this file, each case by itself."""
-    found = YAML(typ="safe").load((Path(__file__).parent / name).read_text("utf-8"))
+    found = told(__file__, name)
     return pytest.mark.parametrize("case", found, ids=lambda case: str(case)[:40])
 
 
