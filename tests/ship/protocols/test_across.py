@@ -1,6 +1,8 @@
 """Cross-dataset transfer: classes of source and targets, and what selection may not see."""
 
+import os
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,7 +10,8 @@ import pytest
 import torch
 
 from ship.clip.frozen_clip import FrozenCLIP
-from ship.features.feature_set import FeatureSet
+from ship.datasets import load_dataset
+from ship.features.feature_set import FeatureSet, extract_features
 from ship.metrics import EpochMetrics
 from ship.protocols import PROTOCOLS, Protocol
 from ship.trial.run import run_trial
@@ -168,3 +171,23 @@ def test_what_has_no_meaning_is_refused(
     """Selection on targets, pictures that there are none of, and no target."""
     with pytest.raises(ValueError, match=message):
         across.run({name: targets[name] for name in names}, **keys)
+
+
+@pytest.mark.data
+def test_emoji_to_real_photographs(tmp_path: Path) -> None:
+    """Caltech101's test pictures as a target: zero-shot is its own, and CoOp learns for it."""
+    root = os.environ.get("SHIP_DATA_ROOT")
+    if not root or not (Path(root) / "caltech-101").is_dir():
+        pytest.skip("SHIP_DATA_ROOT names no folder with caltech-101")
+    clip = FrozenCLIP.load("pocket")
+    source = extract_features(clip, load_dataset("emoji"), 0, tmp_path)
+    photographs = load_dataset("caltech101", Path(root))
+    target = extract_features(clip, photographs, 0, tmp_path, splits=("test",))
+    assert len(target.train) == 0 and len(target.test) == len(target.test_labels) == 2465
+    setting = config(targets=["caltech101"], max_classes=60, views=0, finetuner="zero_shot")
+    made = list(run_trial(setting, [0], source, clip, {"caltech101": target}))[-1].per_replica
+    assert made["accuracy/caltech101"][0] == pytest.approx(zero_shot(clip, target))
+    assert made["quality/recognised_by_text"][0] > 50
+    trained = config(targets=["caltech101"], max_classes=60, views=0, generator="none")
+    made = list(run_trial(trained, [0, 1], source, clip, {"caltech101": target}))[-1].per_replica
+    assert all(30 < value < 70 for value in made["accuracy/caltech101"])
