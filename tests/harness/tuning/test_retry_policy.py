@@ -17,6 +17,7 @@ from harness.worker.results import FAILED, failure
 from reports.contract import Failure, State
 from tests.harness.fakes import make_study, truth
 from tests.harness.tuning.searchers import KL, RANGE, done, optuna_trials, searcher_of, works
+from tests.ship.told import told
 
 DIED = Death(Failure.WORKER_DIED, "its worker process died")
 LOST = Death(Failure.NODE_LOST, "its node was lost")
@@ -93,55 +94,32 @@ def test_optuna_is_told_of_a_halved_setting_once(prints: Fingerprints, bad: str)
     assert (told.state, told.value) == expected
 
 
-A, B = ("a", 1), ("b", 1)
+NODES = {"a": ("a", 1), "b": ("b", 1)}
 DEAD = "The actor died unexpectedly before finishing this task"
 # what Ray 2.60 said after a link was cut for 20 s
 RESET = "RpcError: RPC error: recvmsg:Connection reset by peer rpc_code: 14"
 CUT_OFF = str(ActorUnavailableError(f"The actor is temporarily unavailable: {RESET}", None))
-# of node a, the driver's, and node b: the one that the trial said it was on, those that are still
-# there, those that answer, and Ray's words -> what it died of
-DEATHS = [
-    ("a", {A, B}, {A, B}, DEAD, "its worker process died"),
-    ("b", {A, B}, {A, B}, DEAD, "its worker process died"),
-    (None, {A, B}, {A}, DEAD, "its node was lost"),
-    (None, {A}, {A, B}, DEAD, "its node was lost"),
-    # an autoscaler takes idle nodes away
-    ("a", {A}, {A}, DEAD, "its worker process died"),
-    ("b", {A}, {A, B}, DEAD, "its node was lost"),
-    ("c", {A}, {A, B}, DEAD, "its node was lost"),  # joined later: unknown
-    # to a worker on the driver's own node there is no link
-    (None, {A, B}, {A, B}, CUT_OFF, "the connection to its worker was lost"),
-    ("b", {A, B}, {A, B}, CUT_OFF, "the connection to its worker was lost"),
-    ("a", {A, B}, {A, B}, CUT_OFF, "its worker process died"),
-]
 
 
-@pytest.mark.parametrize(("address", "there", "answer", "words", "reason"), DEATHS)
-def test_a_lost_node_is_told_from_a_dead_worker(
-    address: str | None, there: set[Any], answer: set[Any], words: str, reason: str
-) -> None:
+@pytest.mark.parametrize("case", told(__file__, "deaths.yaml"), ids=str)
+def test_a_lost_node_is_told_from_a_dead_worker(case: dict[str, Any]) -> None:
     """By what has become of the nodes that there were when the trial began, and by Ray's words."""
-    nodes = {A, B}
-    deaths = Deaths(lambda: frozenset(nodes), answer.__contains__, lambda: "a")
+    living = "ab"
+    deaths = Deaths(
+        lambda: frozenset(NODES[name] for name in living),
+        lambda node: node[0] in case["answer"],
+        lambda: "a",
+    )
+    living = case.get("began", living)
     deaths.began("one")
     where = "before its first epoch"
-    if address:
+    if case["said"]:
         where = "at stage final, epoch 1"
-        deaths.reached("one", where, address)
-    nodes &= there
-    deaths.saw("one", words)
-    died = Failure.WORKER_DIED if reason == DIED.reason else Failure.NODE_LOST
-    assert deaths.of("one") == Death(died, f"{reason} {where}")
-
-
-def test_on_a_single_node_no_node_is_lost() -> None:
-    """One that begins when the others have gone knows nothing of them."""
-    nodes = {A, B}
-    deaths = Deaths(lambda: frozenset(nodes), lambda node: True, lambda: "a")
-    nodes.remove(A)
-    deaths.began("one")
-    deaths.saw("one", CUT_OFF)
-    assert deaths.of("one").failure is Failure.WORKER_DIED
+        deaths.reached("one", where, case["said"])
+    living = case["left"]
+    deaths.saw("one", CUT_OFF if case.get("cut_off") else DEAD)
+    died = Failure.WORKER_DIED if case["reason"] == DIED.reason else Failure.NODE_LOST
+    assert deaths.of("one") == Death(died, f"{case['reason']} {where}")
 
 
 def test_what_the_driver_did_is_not_the_workers_fault() -> None:
