@@ -34,7 +34,6 @@ class Story:
     name: str
     kills: list[str] = field(default_factory=list)
     ended_first: int = 0
-    tries: int = 0
     faults: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
@@ -75,7 +74,6 @@ def torment(place: Place, draw: random.Random, most: int, calm: Calm) -> Story:
         if process.exitcode:
             said = place.output.read_text(errors="replace")
             story.faults.append(f"exit code {process.exitcode}: {said[-600:]}")
-    story.tries += 1
     code, said = run_to_end(place)
     if code:
         story.faults.append(f"exit code {code} in the end: {said[-600:]}")
