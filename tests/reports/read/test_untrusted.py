@@ -17,6 +17,7 @@ from reports.report import make_report
 from tests.reports.builder import StoreBuilder, scores
 from tests.reports.pages import Parsed, whole_page
 from tests.reports.studies import one_factor
+from tests.ship.told import told
 
 HOSTILE = (
     "<script>alert(1)</script>", "<img src=x onerror=alert(1)>", "[bold]x[/bold]", "[/red]",
@@ -121,14 +122,7 @@ def test_tags_of_any_content(edits: list[tuple[int, str, str]]) -> None:
 _DETECT = {"metric": "harmonic_mean", "effect": 1.0, "looks": [2, 4], "comparisons": 2}
 
 
-@pytest.mark.parametrize(
-    "edit",
-    [
-        {"effect": 0.0}, {"effect": float("inf")}, {"effect": "1"}, {"looks": []},
-        {"looks": [4, 2]}, {"looks": [1, 2]}, {"looks": [2, 10**9]}, {"looks": [[2]]},
-        {"looks": list(range(2, 100))}, {"comparisons": 0}, {"comparisons": 10**9}, {"metric": 3},
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize("edit", told(__file__, "designs.yaml"))
 def test_a_design_that_is_none(edit: dict[str, Any]) -> None:
     """Looks or comparisons that would take hours, and what no design holds, are one line."""
     builder = StoreBuilder(seeds=(0, 1), detect=_DETECT)

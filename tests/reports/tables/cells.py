@@ -6,8 +6,6 @@ from typing import Any
 from reports.stats import Estimate
 from reports.tables.build import build_tables
 from reports.tables.model import PValue, Quantity, Ranged, Row, Table, Text, Value
-from tests.reports.builder import StoreBuilder, scores
-from tests.reports.studies import one_factor
 
 
 def cells_of(table: Table, label: str) -> Row:
@@ -31,19 +29,3 @@ NAMES = ("emoji", "caltech101", "dtd")
 def by_name(builder: Any, metric: str | None = None) -> dict[str, Table]:
     """The study's tables."""
     return {table.name: table for table in build_tables(builder.study(), metric)}
-
-
-def two_by_two() -> StoreBuilder:
-    """Two methods on two datasets, two seeds, every number written out."""
-    factors = [
-        *one_factor("dataset", ["a", "b"], "a"), *one_factor("generator", ["none", "vae"], "none")
-    ]  # fmt: skip
-    builder = StoreBuilder(name="hand", factors=factors, seeds=(0, 1))
-    numbers = {  # (base, new) of seeds 0 and 1
-        ("a", "none"): ((90.0, 30.0), (88.0, 34.0)), ("b", "none"): ((50.0, 70.0), (52.0, 66.0)),
-        ("a", "vae"): ((90.0, 40.0), (86.0, 42.0)), ("b", "vae"): ((48.0, 70.0), (50.0, 72.0)),
-    }  # fmt: skip
-    for (dataset, generator), pairs in numbers.items():
-        results = {seed: scores(new, base) for seed, (base, new) in enumerate(pairs)}
-        builder.trial({"dataset": dataset, "generator": generator}, results)
-    return builder

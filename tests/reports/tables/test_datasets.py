@@ -6,13 +6,14 @@ from reports.stats import Estimate, percent_interval
 from reports.tables.build import build_tables
 from reports.tables.model import Counts, Text, Value
 from tests.reports.builder import scores
+from tests.reports.listed import listed
 from tests.reports.studies import harmonic, over_datasets
-from tests.reports.tables.cells import NAMES, by_name, cells_of, two_by_two
+from tests.reports.tables.cells import NAMES, by_name, cells_of
 
 
 def test_the_average_h_is_that_of_the_means() -> None:
     """By hand: B and N averaged over datasets by seed, H of those, then the mean over seeds."""
-    table = by_name(two_by_two())["datasets"]
+    table = by_name(listed("two-by-two"))["datasets"]
     none = cells_of(table, "none").cells
     # seed 0: B = (90 + 50) / 2, N = (30 + 70) / 2; seed 1: B = (88 + 52) / 2, N = (34 + 66) / 2
     expected = (harmonic(70, 50) + harmonic(70, 50)) / 2
@@ -35,7 +36,7 @@ def test_the_average_h_is_that_of_the_means() -> None:
 
 def test_seeds_that_lack_a_dataset_are_not_in_the_average() -> None:
     """n counts seeds that finished everywhere; a dataset with more seeds says its own n."""
-    builder = two_by_two()
+    builder = listed("two-by-two")
     builder.runs.pop()
     builder.trial({"dataset": "b", "generator": "vae"}, {0: scores(70.0, 48.0)})
     builder.trial({"dataset": "b", "generator": "vae"}, {1: {}}, state="FAIL", reason="boom")
