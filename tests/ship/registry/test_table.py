@@ -13,7 +13,6 @@ from ship.registry import FinetunerPlugin, PluginError
 from ship.settings import NamedSettings
 from ship.trial_config import TrialConfig
 from tests.ship.told import told
-from tests.test_imports import loaded
 
 pytestmark = pytest.mark.usefixtures("own_tables")
 
@@ -88,12 +87,6 @@ def test_as_long_as_built_ins_are_named_nobody_looks_for_plugins() -> None:
     assert FINETUNERS._installed is None and GENERATORS._installed is None
     assert "nobody" not in FINETUNERS
     assert FINETUNERS._installed == {}
-
-
-def test_tables_need_no_torch() -> None:
-    """Neither does whoever writes a plugin's settings."""
-    banned = {"torch", "PIL", "polars", "open_clip"}
-    assert not loaded("import ship.plugins, ship.registry, ship.configs") & banned
 
 
 @pytest.mark.parametrize("case", told(__file__, "packages.yaml"), ids=str)
