@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -161,19 +162,10 @@ def test_a_checkpoint_that_does_not_fit_starts_again(
     """
     worker_of(tmp_path, storage).step()
     if not removable:
-        monkeypatch.setattr(Storage, "delete", fail_with(PermissionError("not allowed")))
+        monkeypatch.setattr(Storage, "delete", Mock(side_effect=PermissionError("not allowed")))
     found = finish(worker_of(tmp_path, storage, None, refusing(tmp_path)))
     assert FINAL in found[-1]
     assert said(found) == said(finish(worker_of(tmp_path, Storage(str(tmp_path), "other"))))
-
-
-def fail_with(error: Exception) -> Callable[..., Any]:
-    """A method that raises."""
-
-    def fail(*_: Any) -> Any:
-        raise error
-
-    return fail
 
 
 @pytest.mark.parametrize(
@@ -189,7 +181,7 @@ def test_trouble_with_checkpoints_costs_the_trial_nothing(
     monkeypatch: pytest.MonkeyPatch, owner: type, name: str, error: Exception,
 ) -> None:  # fmt: skip
     """It could not go on from there, that is all."""
-    monkeypatch.setattr(owner, name, fail_with(error))
+    monkeypatch.setattr(owner, name, Mock(side_effect=error))
     with caplog.at_level(logging.WARNING):
         assert FINAL in finish(worker_of(tmp_path, storage))[-1]
     told = "cannot be read" if name == "read" else "could not be written"

@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -88,11 +89,8 @@ def test_targets_reach_the_trial_by_name() -> None:
 
 def test_a_backbone_that_cannot_be_loaded_fails_its_trial() -> None:
     """Before the first epoch."""
-
-    def load(name: str, device: str, precision: str) -> FakeClip:
-        raise ValueError(f"no weights for {name}")
-
-    last = finish(make_worker(items(), load_backbone=load))[-1]
+    missing = Mock(side_effect=ValueError("no weights for pocket"))
+    last = finish(make_worker(items(), load_backbone=missing))[-1]
     assert last[FAILED][0]["reason"] == "ValueError: no weights for pocket (before its first epoch)"
 
 
@@ -116,11 +114,7 @@ def test_a_node_with_other_weights_fails_its_trials(tmp_path: Path) -> None:
 )
 def test_a_worker_whose_gpu_is_broken_says_so(message: str, broken: bool) -> None:
     """CUDA would refuse the next trial as well; the one whose fault it was has the reason."""
-
-    def fail(*_: Any) -> Iterator[EpochMetrics]:
-        raise RuntimeError(message)
-
-    worker = make_worker(fail)
+    worker = make_worker(Mock(side_effect=RuntimeError(message)))
     (result,) = finish(worker)
     assert message in result[FAILED][0]["reason"]
     assert worker.broken == broken
@@ -128,19 +122,12 @@ def test_a_worker_whose_gpu_is_broken_says_so(message: str, broken: bool) -> Non
 
 def test_a_process_with_a_broken_gpu_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its next trial is then tried again, on another worker."""
-
-    class Gone(BaseException):
-        pass
-
-    def leave(code: int) -> None:
-        raise Gone
-
-    monkeypatch.setattr(os, "_exit", leave)
+    monkeypatch.setattr(os, "_exit", Mock(side_effect=SystemExit))
     trainable = object.__new__(ShipTrainable)
     trainable._worker = make_worker(items())
     assert trainable.reset_config(trial_spec(CONFIG, (0, 1), True))
     trainable._worker.broken = True
-    with pytest.raises(Gone):
+    with pytest.raises(SystemExit):
         trainable.reset_config(trial_spec(CONFIG, (0, 1), True))
 
 
