@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.ship.told import told
+from tests.told import told
 
 ROOT = Path(__file__).parents[1]
 CASES = told(__file__, "imports.yaml")

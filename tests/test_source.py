@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.ship.told import told
+from tests.told import told
 
 ROOT = Path(__file__).parents[1]
 SOURCES = [path for name in ("ship", "harness", "reports") for path in (ROOT / name).rglob("*.py")]

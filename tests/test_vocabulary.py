@@ -12,7 +12,7 @@ from reports import contract
 from ship.metrics import OBJECTIVES, ProtocolName, open_world
 from ship.protocols import PROTOCOLS
 from ship.quality.flags import flags
-from tests.ship.told import told
+from tests.told import told
 
 ROOT = Path(__file__).parents[1]
 TAG = re.compile(r"ship\\?\.[a-z_(]+")

@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 import torch
 from torch._ops import OpOverload
 
-from tests.ship.told import told
+from tests.told import told
 
 TABLES: Final[Mapping[str, Any]] = told(__file__, "operators.yaml")
 

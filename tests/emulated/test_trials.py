@@ -20,7 +20,7 @@ from ship.synthesis import SyntheticConfig
 from ship.training import Checkpoint
 from ship.trial import run_trial
 from ship.trial_config import Selection, TrialConfig
-from tests.ship.told import told
+from tests.told import told
 
 SEEDS = (7, 2)
 TABLES: Final[Mapping[str, Mapping[str, tuple[type[Any], Any]]]] = {

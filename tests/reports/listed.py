@@ -3,7 +3,7 @@
 from typing import Any
 
 from tests.reports.builder import StoreBuilder, scores
-from tests.ship.told import told
+from tests.told import told
 
 
 def listed(name: str, **fields: Any) -> StoreBuilder:

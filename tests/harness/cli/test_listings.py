@@ -4,7 +4,7 @@ import pytest
 
 from harness.config.study_config import STUDY_KEYS, TRIAL_KEYS
 from tests.harness.cli.conftest import invoke
-from tests.ship.told import told
+from tests.told import told
 
 LISTED = told(__file__, "listings.yaml")
 LISTED["--list-options"] += [*STUDY_KEYS, *TRIAL_KEYS]

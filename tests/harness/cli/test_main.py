@@ -22,7 +22,7 @@ from ship.architectures import BackboneError
 from ship.testing import FINETUNER_CHECKS
 from tests.addresses import WITH_PASSWORDS
 from tests.harness.cli.conftest import URI, invoke
-from tests.ship.told import told
+from tests.told import told
 
 
 def test_complete_study_exits_0_and_says_how_to_see_it(calls: dict[str, Any]) -> None:

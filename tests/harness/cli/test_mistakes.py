@@ -10,7 +10,7 @@ import torch
 from harness.cli.address import address_fault
 from harness.resources import why_no_gpu
 from tests.harness.cli.conftest import invoke
-from tests.ship.told import told
+from tests.told import told
 
 MISTAKES = told(__file__, "mistakes.yaml")
 

@@ -15,7 +15,7 @@ from harness.study_files.yaml12 import parse_value
 from ship.finetuners.coop import CoOpConfig
 from ship.trial_config import TrialConfig
 from tests.patterns import matching
-from tests.ship.told import told
+from tests.told import told
 
 SOUND: dict[str, Any] = {"space": {"generator.n_ctx": [1, 2]}}
 CASES: list[dict[str, Any]] = told(__file__, "fault_cases.yaml")

@@ -17,7 +17,7 @@ from ship.subsets import lacking
 from ship.trial_config import TrialConfig
 from tests.patterns import matching
 from tests.ship.datasets.conftest import save_picture
-from tests.ship.told import told
+from tests.told import told
 
 
 @pytest.mark.parametrize("case", told(__file__, "lacking.yaml"), ids=str)

@@ -9,7 +9,7 @@ import pytest
 from harness.config.load import parse_study
 from harness.config.overrides import apply_overrides, parse_overrides
 from harness.errors import ConfigError
-from tests.ship.told import told
+from tests.told import told
 
 CASES = told(__file__, "overrides.yaml")
 

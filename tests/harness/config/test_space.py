@@ -9,7 +9,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from harness.config import space
 from harness.config.load import parse_study
 from ship.trial_config import TrialConfig
-from tests.ship.told import told
+from tests.told import told
 
 SPACES = told(__file__, "spaces.yaml")
 

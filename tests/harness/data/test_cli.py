@@ -14,7 +14,7 @@ from ship.datasets.packaged import PACKAGED_DATASETS
 from tests.patterns import matching
 from tests.ship.datasets.test_fault_cases import spoil
 from tests.ship.datasets.trees import LAYOUTS
-from tests.ship.told import told
+from tests.told import told
 
 
 def invoke(*args: str) -> Any:

@@ -14,7 +14,7 @@ from ship.datasets import DATASETS, check_dataset
 from tests.harness.data.test_cli import invoke
 from tests.ship.datasets.conftest import save_picture
 from tests.ship.datasets.trees import aircraft_tree
-from tests.ship.told import told
+from tests.told import told
 
 # what torchvision's classes make below their root, and the folder of pictures in it
 MADE = told(__file__, "downloads.yaml")

@@ -21,7 +21,7 @@ from harness.store.open import Store
 from harness.study.context import ledger_of
 from ship.trial_config import RESULTS_VERSION
 from tests.harness.fakes import make_study
-from tests.ship.told import told
+from tests.told import told
 
 
 @dataclass

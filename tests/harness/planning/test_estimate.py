@@ -23,7 +23,7 @@ from ship.epoch_metrics import EpochMetrics
 from ship.trial_config import TrialConfig
 from tests.harness.fakes import make_method, make_study
 from tests.harness.planning.made import run_of, settings_of
-from tests.ship.told import told
+from tests.told import told
 
 LABELS = np.array([0, 0, 1, 1, 1])
 GENERATOR, FINETUNER = 4, 6  # epochs of the studies below

@@ -13,7 +13,7 @@ from harness.store.ledger import Ledger, LedgerRun
 from reports.contract import Failure, State
 from tests.harness.fakes import make_study
 from tests.harness.planning.made import run_of, settings_of
-from tests.ship.told import told
+from tests.told import told
 
 
 def setting_of(study: StudyConfig, prints: Fingerprints, case: dict[str, Any]) -> Setting:

@@ -10,7 +10,7 @@ from harness.resources.gpu_sharing import at_once, is_unmeasured, resolved_resou
 from harness.store.ledger import Ledger
 from tests.harness.fakes import make_study
 from tests.harness.planning.made import run_of, settings_of
-from tests.ship.told import told
+from tests.told import told
 
 CASES = told(__file__, "gpu_sharing.yaml")
 

@@ -8,7 +8,7 @@ import pytest
 from harness.config import load_study
 from harness.config.choices import Resources
 from harness.resources import at_once, idle, idle_gpus, idle_gpus_here
-from tests.ship.told import told
+from tests.told import told
 
 CASES = told(__file__, "idle.yaml")
 

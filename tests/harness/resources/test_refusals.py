@@ -12,7 +12,7 @@ from harness.config.load import load_study
 from harness.errors import ClusterError
 from harness.resources import refusals
 from harness.resources.refusals import preflight
-from tests.ship.told import told
+from tests.told import told
 
 CASES = told(__file__, "refusals.yaml")
 

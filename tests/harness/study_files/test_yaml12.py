@@ -7,7 +7,7 @@ import pytest
 
 from harness.errors import ConfigError
 from harness.study_files.yaml12 import parse_value, read_yaml
-from tests.ship.told import told
+from tests.told import told
 
 
 def cases(name: str) -> Any:

@@ -17,7 +17,7 @@ from harness.worker.results import FAILED, failure
 from reports.contract import Failure, State
 from tests.harness.fakes import make_study, truth
 from tests.harness.tuning.searchers import KL, RANGE, done, optuna_trials, searcher_of, works
-from tests.ship.told import told
+from tests.told import told
 
 DIED = Death(Failure.WORKER_DIED, "its worker process died")
 LOST = Death(Failure.NODE_LOST, "its node was lost")

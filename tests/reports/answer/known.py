@@ -10,7 +10,7 @@ from typing import Any
 
 from tests.reports.analysis.planted import METRIC
 from tests.reports.builder import StoreBuilder
-from tests.ship.told import told
+from tests.told import told
 
 Place = tuple[tuple[str, Any], ...]
 SMALLEST = 1.0  # points: the smallest effect of interest

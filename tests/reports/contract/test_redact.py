@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from reports.contract import ReportError, address_fault
 from reports.contract.redact import redacted, store_key
-from tests.ship.told import told
+from tests.told import told
 
 TOLD = told(__file__, "addresses.yaml")
 # Marks that would give a secret away which is shown in part.

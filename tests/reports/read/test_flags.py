@@ -6,7 +6,7 @@ from reports.tables.build import build_tables
 from tests.reports.builder import StoreBuilder, scores
 from tests.reports.studies import SEEDS, one_factor
 from tests.reports.tables.cells import cells_of
-from tests.ship.told import told
+from tests.told import told
 
 
 @pytest.mark.parametrize(("params", "hit"), told(__file__, "flags.yaml"))

@@ -13,7 +13,7 @@ from reports.read.runs import Run
 from reports.stats import percent_interval
 from reports.tables import build_tables
 from tests.reports.builder import StoreBuilder, prompt_len, scores
-from tests.ship.told import told
+from tests.told import told
 
 N_CTX = "generator.n_ctx"
 ONE = {N_CTX: 1}

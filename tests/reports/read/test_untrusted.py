@@ -17,7 +17,7 @@ from reports.report import make_report
 from tests.reports.builder import StoreBuilder, scores
 from tests.reports.pages import Parsed, whole_page
 from tests.reports.studies import one_factor
-from tests.ship.told import told
+from tests.told import told
 
 HOSTILE = (
     "<script>alert(1)</script>", "<img src=x onerror=alert(1)>", "[bold]x[/bold]", "[/red]",

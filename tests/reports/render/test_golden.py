@@ -14,7 +14,7 @@ from reports.tables.model import Table
 from tests.reports import cases
 from tests.reports.listed import listed
 from tests.reports.pages import check_golden, collapsed, eventful, shortened, torn
-from tests.ship.told import told
+from tests.told import told
 
 GOLDEN = Path(__file__).parent / "golden"
 

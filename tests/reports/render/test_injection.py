@@ -24,7 +24,7 @@ from reports.stats import Estimate
 from reports.tables import Column, Counts, Row, Table, Text, Value
 from tests.reports.builder import StoreBuilder, scores
 from tests.reports.studies import one_factor
-from tests.ship.told import told
+from tests.told import told
 
 ELEMENT = "<img src=x onerror=alert(1)>"
 FORMULAS = (

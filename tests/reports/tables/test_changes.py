@@ -8,7 +8,7 @@ from reports.cli import changes_from_now, prepare
 from reports.tables.changes import MOST_CHANGES, Standing, change_lines, changed_rows
 from tests.reports.builder import StoreBuilder, scores
 from tests.reports.studies import one_factor
-from tests.ship.told import told
+from tests.told import told
 
 N_CTX = "generator.n_ctx"
 

@@ -11,7 +11,7 @@ from reports.tables import Table, published_table
 from reports.tables.model import Quantity, Text
 from reports.tables.papers import AVERAGE_OF_ALL, DATASETS, FIGURES
 from tests.reports.builder import StoreBuilder, scores
-from tests.ship.told import told
+from tests.told import told
 
 TOLD = told(__file__, "papers.yaml")
 SEEDS = (0, 1, 2)

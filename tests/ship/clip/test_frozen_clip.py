@@ -10,7 +10,7 @@ from ship.clip.frozen_clip import (
     list_backbones,
 )
 from tests.ship.conftest import build_clip
-from tests.ship.told import told
+from tests.told import told
 
 NAMES = told(__file__, "names.yaml")
 

@@ -20,7 +20,7 @@ from ship.clip.frozen_clip import (
     check_backbone_name,
     list_backbones,
 )
-from tests.ship.told import told
+from tests.told import told
 
 CONFIG: dict[str, Any] = {
     "embed_dim": 16,

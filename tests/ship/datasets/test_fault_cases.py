@@ -14,7 +14,7 @@ import pytest
 from ship.datasets import DatasetError, check_dataset
 from tests.ship.datasets.conftest import SPLIT_FILE, save_picture
 from tests.ship.datasets.trees import LAYOUTS, XLSA, mats
-from tests.ship.told import put, told
+from tests.told import put, told
 
 CASES: list[dict[str, Any]] = told(__file__, "fault_cases.yaml")
 

@@ -14,7 +14,7 @@ from ship.datasets.base import clean_class_name, spoken
 from ship.datasets.faults import CONTEXT_LENGTH, cut_name_faults, same_name_faults
 from ship.datasets.spelling import _ALSO
 from ship.datasets.xlsa import xlsa_class_name
-from tests.ship.told import told
+from tests.told import told
 
 NAMES = told(__file__, "names.yaml")
 TEMPLATE = "a photo of a {}."

@@ -11,7 +11,7 @@ from ship.datasets.coop import COOP_DATASETS
 from ship.datasets.imagenet import ImageNetDataset
 from tests.ship.datasets.conftest import SPLIT_FILE, save_picture
 from tests.ship.datasets.trees import LAYOUTS, WNIDS, aircraft_tree, class_names, imagenet_tree
-from tests.ship.told import told
+from tests.told import told
 
 A, B, C = WNIDS
 TARGETS = told(__file__, "classes.yaml")["targets"]

@@ -12,7 +12,7 @@ from ship.datasets import DatasetError, Picture, check_dataset, load_dataset
 from ship.datasets.base import LARGEST_PICTURE, OversizeError, escapes
 from ship.features.encode import undecodable
 from tests.ship.datasets.trees import folder_tree
-from tests.ship.told import told
+from tests.told import told
 
 NAMES = told(__file__, "names.yaml")
 

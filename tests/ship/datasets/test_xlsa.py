@@ -9,7 +9,7 @@ from ship.datasets import load_dataset
 from ship.datasets.content import content_fingerprint, picture_hashes
 from tests.ship.datasets.conftest import save_picture
 from tests.ship.datasets.trees import LAYOUTS, XLSA, mats
-from tests.ship.told import told
+from tests.told import told
 
 CLASSES = told(__file__, "classes.yaml")["xlsa17"]
 FOLDER = "xlsa17/data/AWA2"

@@ -10,7 +10,7 @@ import numpy as np
 from scipy.io import savemat
 
 from tests.ship.datasets.conftest import save_picture
-from tests.ship.told import told
+from tests.told import told
 
 AIRCRAFT = ("A300B4", "Café 400", "Yak-42")
 WNIDS = {"n01440764": "tench", "n01443537": "café", "n02119789": "kit_fox"}

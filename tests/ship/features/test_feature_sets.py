@@ -9,7 +9,7 @@ from ship.datasets import DatasetError, PictureDataset, load_dataset
 from ship.features.feature_set import FeatureSet, extract_features
 from tests.ship.datasets.trees import LAYOUTS
 from tests.ship.features.encoders import FakeEncoder
-from tests.ship.told import told
+from tests.told import told
 
 
 @pytest.fixture(params=LAYOUTS)

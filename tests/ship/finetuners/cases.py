@@ -8,7 +8,7 @@ from ship.finetuners import Finetuner
 from ship.generators.controls import GaussianText
 from ship.synthesis import Synthesizer
 from ship.tasks.task import Task
-from tests.ship.told import told
+from tests.told import told
 
 SEEDS = [7, 2]
 FAST: dict[str, dict[str, Any]] = told(__file__, "fast.yaml")

@@ -18,9 +18,9 @@ from ship.finetuners.descriptions import DescriptionsError, described
 from ship.finetuners.zero_shot import ZeroShot
 from tests.ship.conftest import WORDS, final_task
 from tests.ship.finetuners.cases import SEEDS
-from tests.ship.told import told
 from tests.ship.trial.cases import config as trial
 from tests.ship.trial.trained.made import answers, kept, pictures
+from tests.told import told
 
 WRITTEN = {
     name.upper(): [f"A {name} is round.", f"Most {name}s are quite small and old."][: 1 + i % 2]

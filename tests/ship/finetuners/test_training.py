@@ -12,7 +12,7 @@ from ship.features.feature_set import FeatureSet
 from ship.tasks.task import Task
 from tests.ship.conftest import selection_task
 from tests.ship.finetuners.cases import built, trained
-from tests.ship.told import told
+from tests.told import told
 
 TOLD = told(__file__, "training.yaml")
 RATE = 0.05

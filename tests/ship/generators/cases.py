@@ -10,7 +10,7 @@ from ship.features.feature_set import FeatureSet
 from ship.generators import GENERATORS, Generator
 from ship.tasks.task import Task
 from ship.testing import Bench
-from tests.ship.told import told
+from tests.told import told
 
 # what is built and how; every entry of GENERATORS that builds something is here
 CASES: dict[str, tuple[str, dict[str, Any]]] = {

@@ -23,7 +23,7 @@ from ship.synthesis import Synthesizer, SyntheticConfig
 from ship.tasks.task import Task
 from ship.training.replicas import ReplicaRng
 from tests.ship.conftest import final_task, selection_task
-from tests.ship.told import told
+from tests.told import told
 
 SEEDS = [0, 1]
 PER_CLASS = 500

@@ -22,7 +22,7 @@ from tests.ship.by_hand import (
     unit_rows,
 )
 from tests.ship.conftest import WORDS, final_task
-from tests.ship.told import told
+from tests.told import told
 
 SEEDS = [0, 1]
 IDS = np.array([[0, 1, 2, 3, 3], [2, 2, 0, 1, 3]])

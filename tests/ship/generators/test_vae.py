@@ -17,7 +17,7 @@ from ship.tasks.task import Task
 from ship.training.replicas import ReplicaRng
 from tests.ship.generators.cases import VAE as SMALL
 from tests.ship.generators.cases import uneven_task
-from tests.ship.told import told
+from tests.told import told
 
 SEEDS = [0, 2, 7]
 

@@ -11,7 +11,7 @@ from ship.configs import FINETUNERS, GENERATORS
 from ship.datasets import DATASETS
 from ship.plugins import PluginError, carried, identities, load_plugin
 from ship.trial_config import TrialConfig
-from tests.ship.told import told
+from tests.told import told
 
 pytestmark = pytest.mark.usefixtures("own_tables")
 

@@ -12,7 +12,7 @@ from ship.configs import FINETUNERS, GENERATORS
 from ship.registry import FinetunerPlugin, PluginError
 from ship.settings import NamedSettings
 from ship.trial_config import TrialConfig
-from tests.ship.told import told
+from tests.told import told
 
 pytestmark = pytest.mark.usefixtures("own_tables")
 

@@ -28,7 +28,7 @@ from tests.ship.conftest import all_seen, final_task
 from tests.ship.finetuners.cases import CASES as FINETUNER_CASES
 from tests.ship.finetuners.cases import FAST, SEEDS, built, trained
 from tests.ship.generators.cases import CASES, WITHOUT_NOISE, build, fit
-from tests.ship.told import told
+from tests.told import told
 
 PLUGINS: dict[str, tuple[str, None]] = {
     name: (name, None) for name in ("residual_text", "noisy_text", "ridge", "nearest_mean")

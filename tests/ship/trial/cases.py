@@ -3,7 +3,7 @@
 from typing import Any
 
 from ship.trial_config import TrialConfig
-from tests.ship.told import told
+from tests.told import told
 
 TOLD: dict[str, Any] = told(__file__, "settings.yaml")
 SMALL, VAE = TOLD["small"], TOLD["vae"]

@@ -17,7 +17,6 @@ from ship.trial import TrainedError
 from ship.trial.run import run_trial
 from ship.trial_config import TrialConfig
 from tests.ship.finetuners.cases import FAST
-from tests.ship.told import told
 from tests.ship.trial.cases import SMALL, config
 from tests.ship.trial.cases import TOLD as TRIALS
 from tests.ship.trial.trained.made import (
@@ -29,6 +28,7 @@ from tests.ship.trial.trained.made import (
     small,
     watched,
 )
+from tests.told import told
 
 MADE: dict[str, Any] = {"vae": SMALL, "mlp_vae": SMALL, "wgan": TRIALS["wgan"]}
 NOT_KEPT = {"none", "real"}

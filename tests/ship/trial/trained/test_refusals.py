@@ -11,8 +11,8 @@ from ship.clip.frozen_clip import FrozenCLIP
 from ship.features.feature_set import FeatureSet
 from ship.trial import TrainedError
 from ship.trial.trained import read
-from tests.ship.told import put, told
 from tests.ship.trial.trained.made import SAID, SEED, Sound, small, write
+from tests.told import put, told
 
 
 def edited(sound: Sound, edits: dict[str, Any]) -> tuple[bytes, bytes]:
