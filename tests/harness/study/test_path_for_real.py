@@ -10,7 +10,7 @@ from harness import run_study
 from reports import load_study
 from tests.harness.study.drivers import ROOT
 
-STUDY = str(Path(__file__).parent / "path_for_real.yaml")
+STUDY = str(Path(__file__).parent / "two_factors.yaml")
 
 
 @pytest.mark.slow
@@ -38,7 +38,7 @@ def test_a_study_ends_with_a_whole_path(tmp_path: Path, monkeypatch: pytest.Monk
     assert "path from the baseline to what selection prefers" in done.stdout
     outcome = run_study(STUDY, path=True)
     assert outcome.complete and not outcome.ran
-    study = load_study("path_for_real")
+    study = load_study("two_factors")
     path = study.table("path")
     assert path.frame["added"].to_list() == [True, True, False]
     assert not any(note.startswith("not run") for note in path.table.notes)
