@@ -29,9 +29,9 @@ def staggered(folder: Path) -> Behaviour:
         while not condition() and time.monotonic() < end:
             time.sleep(0.02)
 
-    def n_served() -> int:
-        served = folder / "served"
-        return len(served.read_text().split()) if served.exists() else 0
+    def served() -> list[str]:
+        file = folder / "served"
+        return file.read_text().split() if file.exists() else []
 
     def start() -> None:
         own = str(os.getpid())
@@ -41,7 +41,7 @@ def staggered(folder: Path) -> Behaviour:
             if (folder / name).read_text() == own:  # a worker unpickles the method twice
                 break
         if name == "second":
-            until(lambda: n_served() > N_MEANWHILE)
+            until(lambda: len(served()) > N_MEANWHILE)
 
     trap = trap_elsewhere(start)
 
@@ -50,6 +50,8 @@ def staggered(folder: Path) -> Behaviour:
             with (folder / "served").open("a") as file:
                 file.write(f"{os.getpid()} ")
             until((folder / "second").exists)
+            if len(served()) == N_MEANWHILE + 2:  # the second may begin now: it has a trial, too
+                until(lambda: len(set(served())) == 2)
         str(trap)  # so that it travels with the method
 
     return behave
