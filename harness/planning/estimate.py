@@ -50,8 +50,8 @@ def estimate_time(
     left += [("", config, len(study.seeds)) for config in _proposed(study, plan, fingerprints)]
     gpu = bool(study.resources.gpus)
     runs = [run for run in runs if run.seconds and run.device.startswith("cpu") is not gpu]
-    known, usual = seconds_a_seed(runs)
-    arms = {work.setting.key for work in plan.work if work.setting.arm}
+    arms = {setting.key for setting in plan.settings if setting.arm}
+    known, usual = seconds_a_seed(runs, arms)
     if usual is None and any(key not in known and key not in arms for key, *_ in left):
         say(f"no finished trials yet: timing a few steps here, in {BUDGET:.0f} s of processor time")
         extraction = features()
@@ -77,12 +77,18 @@ def estimate_time(
     )
 
 
-def seconds_a_seed(runs: Sequence[LedgerRun]) -> tuple[Mapping[str, float], float | None]:
-    """Seconds a seed of complete runs: by setting, and of all that are not of reference arms."""
+def seconds_a_seed(
+    runs: Sequence[LedgerRun], arms: Set[str]
+) -> tuple[Mapping[str, float], float | None]:
+    """Seconds a seed of complete runs: by setting, and of all that are not of reference arms.
+
+    Args:
+        arms: settings that are reference arms here; elsewhere they may have been levels.
+    """
     groups: dict[str, list[LedgerRun]] = {}
     for run in runs:
         groups.setdefault(run.setting_key, []).append(run)
-    own = [run for run in runs if not run.arm]
+    own = [run for run in runs if not run.arm and run.setting_key not in arms]
     return {key: _mean(group) for key, group in groups.items()}, _mean(own) if own else None
 
 

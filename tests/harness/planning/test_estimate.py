@@ -145,6 +145,16 @@ def test_runs_that_say_nothing_of_the_settings_leave_it_to_steps(
     assert said == ["no finished trials yet: timing a few steps here, in 15 s of processor time"]
 
 
+def test_a_reference_arm_that_was_a_level_elsewhere_says_nothing_of_levels(
+    prints: Fingerprints, paced: Paced
+) -> None:
+    """It takes no time, in whichever study it has run."""
+    study = study_of(reference_arms=True)
+    arm = next(setting for setting in settings_of(study, prints) if setting.arm)
+    ended = run_of(arm, (0, 1), seconds=0.1, device="cpu (x86_64)", arm="")
+    assert estimate_of(study, prints, (ended,)) is not None and paced.timed
+
+
 def test_steps_are_scaled_to_all_epochs_and_seeds(prints: Fingerprints, paced: Paced) -> None:
     """What belongs to no epoch is not; the features have the shape of what a trial reads."""
     study = study_of(seeds=4, shots=2, views=3, space={"generator.n_ctx": [2]})
