@@ -54,11 +54,14 @@ class Steps:
         timed: dict[int, float] = {}
         with _limited(self.threads, self.until - time.process_time()), suppress(TimeoutError):
             timed[0] = self._timed(configs[0], 1)  # warms up
-            timed[0] = self._timed(configs[0], FEW)
-            while left := set(range(len(configs))) - set(timed):
-                gaps = {one: min(_grown(trees[one], trees[own]) for own in timed) for one in left}
-                place = max(left - last or left, key=gaps.__getitem__)
+            left, gaps = list(range(len(configs))), [math.inf] * len(configs)
+            while left:
+                slow = [one for one in left if one not in last]
+                place = max(slow or left, key=gaps.__getitem__)
                 timed[place] = self._timed(configs[place], FEW)
+                left.remove(place)
+                own = trees[place]
+                gaps = [min(gaps[one], _grown(tree, own)) for one, tree in enumerate(trees)]
         if not timed:
             raise ValueError("one epoch takes more processor time than there is to find out")
 
