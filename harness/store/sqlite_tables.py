@@ -56,7 +56,7 @@ def whole_tables(uri: str, path: Path, wait: float) -> Iterator[None]:
                 f"the study in another folder"
             )
         behind = bool(tables) and _is_behind(file, tables)
-        if not tables or (behind and not _is_used(file)):
+        if _is_to_be_made(file, behind):
             _make(file, (path.resolve().parent / "mlruns").as_uri())
         elif behind and not copy.exists():
             _copy(file, copy)
@@ -95,6 +95,11 @@ def _is_behind(file: sqlite3.Connection, tables: set[str]) -> bool:
     return any(at[0] == step.revision for step in steps.walk_revisions())
 
 
+def _is_to_be_made(file: sqlite3.Connection, behind: bool) -> bool:
+    """Whether there are no tables, or half-made ones without a row of anybody's."""
+    return not _tables(file) or (behind and not _is_used(file))
+
+
 def _is_used(file: sqlite3.Connection) -> bool:
     """Whether there are rows that MLflow does not write by itself."""
     rows = (f'SELECT 1 FROM "{name}" {OWN_ROWS.get(name, "")} LIMIT 1' for name in _tables(file))
@@ -106,8 +111,9 @@ def _make(file: sqlite3.Connection, artifacts: str) -> None:
     statements = _statements(artifacts)
     file.execute("BEGIN IMMEDIATE")
     try:
-        if not _is_used(file):  # still, now that nobody else can write
-            for table in _tables(file):
+        tables = _tables(file)  # still so, now that nobody else can write?
+        if _is_to_be_made(file, bool(tables) and _is_behind(file, tables)):
+            for table in tables:
                 file.execute(f'DROP TABLE "{table}"')
             for statement in statements:
                 file.execute(statement)
