@@ -13,7 +13,6 @@ import pytest
 import ray
 from ray._private import worker
 from ray.exceptions import OutOfMemoryError, RayActorError
-from ruamel.yaml import YAML
 
 from harness.cluster import ray_internals
 from harness.cluster.loopback import MODE, TOKEN, private_token
@@ -21,10 +20,11 @@ from harness.cluster.quiet import quiet_ray
 from harness.tuning.worker_deaths import Deaths
 from tests.harness.conftest import Bench
 from tests.harness.fakes import make_study
+from tests.told import told
 
 ROOT = Path(__file__).parents[3]
 ONLY_THERE = "harness/cluster/ray_internals.py"
-NAMES = YAML(typ="safe").load(Path(__file__).with_name("ray_names.yaml").read_text("utf-8"))
+NAMES = told(__file__, "ray_names.yaml")
 PRIVATE = (
     r"\bray(?:\.\w+)*\._[a-z]\w*"  # a module or an attribute of Ray's own
     r"|\bfrom ray[\w.]* import (?:.*\W)?_[a-z]\w*"
@@ -140,13 +140,13 @@ def test_a_trial_that_tells_nothing_is_neither_killed_nor_read(tmp_path: Path) -
     A text of an error is read whatever bytes are in it; a file that is gone is as none.
     """
     (tmp_path / "error").write_bytes(b"died \xff\n")
-    for actor, file, told in (
+    for actor, file, text in (
         ("none", 7, ""), (None, None, ""), (None, tmp_path / "none", ""),
         (None, tmp_path / "error", "died \ufffd\n"),
     ):  # fmt: skip
         state = SimpleNamespace(ray_actor=actor)
         trial = SimpleNamespace(temporary_state=state, error_file=file)
-        assert (ray_internals.kill_worker(trial), ray_internals.error_text(trial)) == (False, told)
+        assert (ray_internals.kill_worker(trial), ray_internals.error_text(trial)) == (False, text)
     assert not ray_internals.kill_worker(object()) and ray_internals.error_text(object()) == ""
     assert ray_internals.address_of_result({}) is None
 

@@ -12,13 +12,12 @@ from pathlib import Path
 from subprocess import PIPE
 from typing import Any
 
-from ruamel.yaml import YAML
-
 from harness.deploy import FILES, FOLDER
+from tests.told import told
 
 SCRIPT = FOLDER / FILES["slurm"]
 JOB = "4001"  # its ports begin at 20003
-STAND_INS = YAML(typ="safe").load(Path(__file__).with_name("stand_ins.yaml").read_text("utf-8"))
+STAND_INS = told(__file__, "stand_ins.yaml")
 COMMANDS: dict[str, str] = STAND_INS["commands"]
 
 

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ruamel.yaml import YAML
 
 from harness.config import load_study
 from tests.harness.deploy.slurm_stand_ins import JOB, SCRIPT, Job
+from tests.told import told
 
-JOBS = YAML(typ="safe").load(Path(__file__).with_name("jobs.yaml").read_text("utf-8"))
+JOBS = told(__file__, "jobs.yaml")
 
 
 @pytest.fixture

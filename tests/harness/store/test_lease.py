@@ -4,11 +4,9 @@ import json
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import pytest
-from ruamel.yaml import YAML
 
 from harness.store.lock.fenced_client import fenced
 from harness.store.lock.file_lock import StudyBusy
@@ -17,6 +15,7 @@ from harness.store.lock.lease_tag import Holder, read_tag
 from harness.store.open import Store
 from harness.study.interrupts import Interrupts
 from reports.contract import Tag
+from tests.told import told
 
 
 @dataclass
@@ -89,7 +88,7 @@ def test_a_free_study_is_taken_and_given_back(hosts: Hosts) -> None:
     assert hosts.said == []
 
 
-SECONDS = YAML(typ="safe").load((Path(__file__).parent / "second_driver.yaml").read_text("utf-8"))
+SECONDS = told(__file__, "second_driver.yaml")
 
 
 @pytest.mark.parametrize("case", SECONDS, ids=lambda case: case["id"])

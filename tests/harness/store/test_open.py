@@ -10,7 +10,6 @@ from threading import Thread
 from typing import Any
 
 import pytest
-from ruamel.yaml import YAML
 
 from harness.planning.fingerprints import Fingerprints
 from harness.planning.plan import Work, make_plan
@@ -27,8 +26,9 @@ from harness.store.study_run import read_recorded
 from harness.store.tags import joined_tag, split_tag
 from reports.contract import Failure
 from tests.harness.fakes import make_study
+from tests.told import told
 
-NO_STORE = YAML(typ="safe").load(Path(__file__).with_name("no_store.yaml").read_text("utf-8"))
+NO_STORE = told(__file__, "no_store.yaml")
 
 
 @pytest.mark.parametrize("name", ["a b", "ü", "#", "&'\"", "%", "a:b"])

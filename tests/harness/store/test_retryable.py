@@ -1,20 +1,19 @@
 """Which errors of MLflow's client pass, and how often is asked again behind one that does."""
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
 from mlflow.exceptions import MlflowException, RestException
 from mlflow.protos.databricks_pb2 import INTERNAL_ERROR, INVALID_PARAMETER_VALUE, ErrorCode
-from ruamel.yaml import YAML
 
 from harness.store.errors import StoreError
 from harness.store.outbox import again as module
 from harness.store.outbox.again import TRIES, again
 from harness.store.outbox.retryable import reason, transient
+from tests.told import told
 
-ERRORS = YAML(typ="safe").load((Path(__file__).parent / "errors.yaml").read_text("utf-8"))
+ERRORS = told(__file__, "errors.yaml")
 
 
 def raised(case: dict[str, Any]) -> Exception:

@@ -18,7 +18,6 @@ from typing import Any
 import pytest
 import torch
 from rich.console import Console
-from ruamel.yaml import YAML
 
 from harness.config.study_config import StudyConfig
 from harness.errors import ClusterError
@@ -32,6 +31,7 @@ from tests.harness.conftest import Bench
 from tests.harness.fakes import make_study, sleepy, trap_elsewhere
 from tests.harness.same_table import assert_same_table
 from tests.harness.study.drivers import wait_for
+from tests.told import told
 
 pytestmark = pytest.mark.usefixtures("by_value")
 
@@ -112,7 +112,7 @@ def with_memory(most: int, run_trial: Any, config: Any, seeds: Any, *rest: Any) 
     return run_trial(config, seeds, *rest)
 
 
-CASES = YAML(typ="safe").load((Path(__file__).parent / "faults.yaml").read_text("utf-8"))
+CASES = told(__file__, "faults.yaml")
 FAULTS = [
     pytest.param(case, id=case["id"], marks=[pytest.mark.faults] * ("long" in case))
     for case in CASES

@@ -1,18 +1,17 @@
 """What `--path` and `--detect` cannot be asked of is told before anything runs."""
 
-from pathlib import Path
 from typing import Any
 
 import pytest
-from ruamel.yaml import YAML
 
 from harness.cli.detect import run_stages
 from harness.config.study_config import StudyConfig
 from harness.errors import ConfigError
 from harness.study.path import run_path
 from tests.harness.fakes import make_study
+from tests.told import told
 
-REFUSED = YAML(typ="safe").load((Path(__file__).parent / "refused.yaml").read_text("utf-8"))
+REFUSED = told(__file__, "refused.yaml")
 
 
 @pytest.mark.parametrize("option", REFUSED)

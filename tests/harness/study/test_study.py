@@ -12,7 +12,6 @@ from typing import Any
 
 import polars as pl
 import pytest
-from ruamel.yaml import YAML
 
 from harness.checkpoint_storage import StorageError
 from harness.cli.exit import Closing
@@ -25,6 +24,7 @@ from reports.cli import changes_from_now, prepare
 from reports.read.records import load_records
 from tests.harness.conftest import Bench
 from tests.harness.fakes import make_study, sleepy, truth
+from tests.told import told
 
 
 def test_a_method_runs_where_a_study_without_ray_was_started(bench: Bench) -> None:
@@ -125,7 +125,7 @@ def test_runs_carry_params_metrics_and_tags(bench: Bench) -> None:
     bench.run(study)
     (run,) = bench.trials()
     metrics, tags = run.data.metrics, run.data.tags
-    expected = YAML(typ="safe").load((Path(__file__).parent / "run.yaml").read_text("utf-8"))
+    expected = told(__file__, "run.yaml")
     assert expected["params"].items() <= run.data.params.items()
     assert expected["tags"].items() <= tags.items()
     assert tags["mlflow.parentRunId"] == bench.parent().info.run_id
