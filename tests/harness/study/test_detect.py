@@ -14,7 +14,7 @@ from reports.read import load_records
 from reports.tables import build_tables, load_values
 from ship.trial_config import TrialConfig
 from tests.harness import fakes
-from tests.harness.conftest import Bench
+from tests.harness.conftest import Bench, cut_short
 from tests.harness.fakes import make_study
 
 EFFECTS = {1: -6.0, 2: 0.1, 4: 0.0, 8: 0.9}
@@ -62,17 +62,8 @@ def test_undecided_comparisons_get_seeds(bench: Bench, staged: Staged) -> None:
 
     Cut short before its second stage it ends the same; behind that nothing runs.
     """
-    calls = 0
-
-    def cut(study: StudyConfig) -> StudyOutcome:
-        nonlocal calls
-        calls += 1
-        if calls == 2:
-            raise KeyboardInterrupt
-        return bench.run(study)
-
     with pytest.raises(KeyboardInterrupt):
-        staged(four_levels(), run=cut)
+        staged(four_levels(), run=cut_short(bench, 1))
     assert set(seeds_run(bench).values()) == {4}
     outcome, said = staged(four_levels())
     assert outcome.complete and (outcome.done, outcome.missing) == (4, 0)

@@ -15,7 +15,7 @@ from reports.analysis import AblationPath, PathState, ablation_path
 from reports.read import load_records
 from ship.trial_config import TrialConfig
 from tests.harness import fakes
-from tests.harness.conftest import Bench
+from tests.harness.conftest import Bench, cut_short
 from tests.harness.fakes import make_study
 
 N_CTX, KL, SHOTS = "generator.n_ctx", "generator.kl_weight", "shots"
@@ -103,17 +103,8 @@ def test_a_path_is_filled_round_by_round(bench: Bench, filled: Filled) -> None:
     Stopped behind the first of these rounds it goes on there, and no trial runs twice. Another time
     nothing runs; without --path the study still has what the path added.
     """
-    calls = 0
-
-    def stopped(study: StudyConfig) -> StudyOutcome:
-        nonlocal calls
-        calls += 1
-        if calls == 3:
-            raise KeyboardInterrupt
-        return bench.run(study)
-
     with pytest.raises(KeyboardInterrupt):
-        filled(corner(), run=stopped)
+        filled(corner(), run=cut_short(bench, 2))
     assert sorted(runs_for_path(bench)) == [False, True]
     outcome, said = filled(corner())
     assert outcome.complete and (outcome.done, outcome.missing) == (7, 0)

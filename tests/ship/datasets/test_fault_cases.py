@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 import pytest
 
 from ship.datasets import DatasetError, check_dataset
+from tests.patterns import matching
 from tests.ship.datasets.conftest import SPLIT_FILE, save_picture
 from tests.ship.datasets.trees import LAYOUTS, XLSA, mats
 from tests.told import put, told
@@ -124,9 +124,6 @@ def test_each_fault_is_one_line(tmp_path: Path, case: dict[str, Any]) -> None:
     """It names the file and what is wrong in it; no other line is added."""
     LAYOUTS[case["tree"]](tmp_path)
     spoil(tmp_path, case)
-    lines, expected = said(tmp_path, case), case["faults"].splitlines()
-    assert len(lines) == len(expected), lines
-    for line, wanted in zip(lines, expected, strict=True):
-        assert line.isprintable() and len(line) < 2000
-        pattern = ".*".join(re.escape(part) for part in wanted.split("..."))
-        assert re.fullmatch(pattern, line), line
+    lines = said(tmp_path, case)
+    assert all(line.isprintable() and len(line) < 2000 for line in lines)
+    assert matching(lines, case["faults"].splitlines()), lines
