@@ -16,10 +16,6 @@ from harness.errors import RayLost
 PATIENCE_SECONDS, POLL_SECONDS = 30.0, 0.5
 # A start takes 2 s, and some minutes on a cluster whose nodes read Python over a slow network.
 START_SECONDS = 300.0
-START_ENDED_THE_PROCESS = (
-    "Ray did not start: it ended this process, or started no worker in {:g} s. "
-    "The same command tries again\n"
-)
 # Writes its argument when its input ends before a byte has come.
 WITNESS = "import sys; sys.stdin.read(1) or sys.stderr.write(sys.argv[1])"
 INCOMPLETE = 3  # the command line's exit code for a study that can go on
@@ -57,7 +53,10 @@ def bounded_start() -> Iterator[None]:
     Where its raylet dies just then, the core ends the process. So another process has the line to
     say, and the clock is faulthandler's, whose thread needs no turn of Python's.
     """
-    line = START_ENDED_THE_PROCESS.format(START_SECONDS)
+    line = (
+        "Ray did not start: it ended this process, or started no worker in "
+        f"{START_SECONDS:g} s. The same command tries again\n"
+    )
     with (
         Path(os.devnull).open("w") as nowhere,
         subprocess.Popen(

@@ -56,12 +56,10 @@ class Steps:
             timed[0] = self._timed(configs[0], 1)  # warms up
             left, gaps = list(range(len(configs))), [math.inf] * len(configs)
             while left:
-                slow = [one for one in left if one not in last]
-                place = max(slow or left, key=gaps.__getitem__)
+                place = max([x for x in left if x not in last] or left, key=gaps.__getitem__)
                 timed[place] = self._timed(configs[place], FEW)
                 left.remove(place)
-                own = trees[place]
-                gaps = [min(gaps[one], _grown(tree, own)) for one, tree in enumerate(trees)]
+                gaps = list(map(min, gaps, (_grown(tree, trees[place]) for tree in trees)))
         if not timed:
             raise ValueError("one epoch takes more processor time than there is to find out")
 

@@ -55,7 +55,7 @@ def whole_tables(uri: str, path: Path, wait: float) -> Iterator[None]:
                 f"tables to; it was left as it is: name another file (MLFLOW_TRACKING_URI), or run "
                 f"the study in another folder"
             )
-        behind = bool(tables) and _is_behind(file, tables)
+        behind = _is_behind(file, tables)
         if _is_to_be_made(file, behind):
             _make(file, (path.resolve().parent / "mlruns").as_uri())
         elif behind and not copy.exists():
@@ -91,7 +91,7 @@ def _is_behind(file: sqlite3.Connection, tables: set[str]) -> bool:
     steps = ScriptDirectory(str(files("mlflow.store") / "db_migrations"))
     at = file.execute(f"SELECT * FROM {REVISION}").fetchone() if REVISION in tables else None
     if at is None or at[0] == steps.get_current_head():  # as nearly always: no step has to be read
-        return at is None
+        return at is None and bool(tables)
     return any(at[0] == step.revision for step in steps.walk_revisions())
 
 
@@ -111,9 +111,9 @@ def _make(file: sqlite3.Connection, artifacts: str) -> None:
     statements = _statements(artifacts)
     file.execute("BEGIN IMMEDIATE")
     try:
-        tables = _tables(file)  # still so, now that nobody else can write?
-        if _is_to_be_made(file, bool(tables) and _is_behind(file, tables)):
-            for table in tables:
+        # still so, now that nobody else can write?
+        if _is_to_be_made(file, _is_behind(file, _tables(file))):
+            for table in _tables(file):
                 file.execute(f'DROP TABLE "{table}"')
             for statement in statements:
                 file.execute(statement)
