@@ -2,8 +2,7 @@
 
 import hashlib
 import json
-import os
-import tempfile
+from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import files
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.method import Method
+from ship.whole_file import write_whole
 
 MEMORY = "fingerprints.json"
 MOST_BYTES = 16 * 2**20
@@ -87,17 +87,9 @@ class Fingerprints:
 
     def _write(self, memory: dict[str, Any]) -> None:
         # a fingerprint that cannot be remembered is computed again: no reason to stop
-        try:
-            self.cache_dir.mkdir(parents=True, exist_ok=True)
-            handle, name = tempfile.mkstemp(dir=self.cache_dir, suffix=".tmp")
-            try:
-                with os.fdopen(handle, "w", encoding="utf-8") as file:
-                    json.dump(memory, file, indent=1, sort_keys=True)
-                Path(name).replace(self.cache_dir / MEMORY)
-            finally:
-                Path(name).unlink(missing_ok=True)
-        except OSError:
-            return
+        content = json.dumps(memory, indent=1, sort_keys=True).encode("ascii")
+        with suppress(OSError):
+            write_whole(self.cache_dir / MEMORY, content)
 
 
 def _seal(key: str, fingerprint: str) -> str:

@@ -7,15 +7,14 @@ another one, is read again, even if its size and its mtime are as before.
 
 import hashlib
 import json
-import os
 import re
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
 from ship.datasets.base import Picture
+from ship.whole_file import write_whole
 
 _FORMAT: Final = 1
 _LARGEST: Final = 1 << 28
@@ -75,14 +74,7 @@ class DigestMemory:
             return
         body = json.dumps(self._seen, sort_keys=True).encode("ascii")
         try:
-            self._file.parent.mkdir(parents=True, exist_ok=True)
-            handle, name = tempfile.mkstemp(dir=self._file.parent, suffix=".tmp")
-            try:
-                with os.fdopen(handle, "wb") as file:
-                    file.write(self._checksum(body) + b"\n" + body)
-                Path(name).replace(self._file)
-            finally:
-                Path(name).unlink(missing_ok=True)
+            write_whole(self._file, self._checksum(body) + b"\n" + body)
         except OSError:
             return
         self._held = dict(self._seen)

@@ -3,9 +3,7 @@
 import hashlib
 import json
 import logging
-import os
 import re
-import secrets
 import stat
 from collections.abc import Mapping
 from contextlib import suppress
@@ -16,6 +14,8 @@ import numpy as np
 from jaxtyping import Float32
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
+
+from ship.whole_file import write_whole
 
 logger = logging.getLogger(__name__)
 
@@ -96,17 +96,11 @@ def write_features(path: Path, key: str, features: Features) -> bool:
     """
     array = np.ascontiguousarray(features)
     content = save({_NAME: array}, {"key": key, "blake2b": _checksum(key, array)})
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(content)
-        temporary.replace(path)
+        write_whole(path, content)
     except OSError as why:
         logger.warning("features cannot be kept in %s (%s)", path.parent, why.strerror)
         return False
-    finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
     return True
 
 

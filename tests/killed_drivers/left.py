@@ -69,8 +69,9 @@ def faults_of(place: Place, calm: dict[str, Any]) -> Iterator[str]:
         yield told
     left = [path.name for path in (place.folder / "tmp").iterdir() if path.suffix != ".lock"]
     cache = place.folder / "cache"
-    left += [str(path.relative_to(cache)) for kind in ("*.tmp", "*.part", "*.safetensors")
-             for path in cache.rglob(kind)]  # fmt: skip
+    # a temporary file of a write that was cut off may be there: ship.whole_file sweeps it
+    unfinished = [*cache.rglob("*.part"), *cache.rglob("*.safetensors")]
+    left += [str(path.relative_to(cache)) for path in unfinished]
     if left:
         yield f"left on disk: {', '.join(sorted(left))}"
     end = time.monotonic() + GONE_SECONDS

@@ -1,0 +1,43 @@
+"""Small files that readers see as a whole or not at all, and what a killed writer leaves."""
+
+import os
+import secrets
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+_ABANDONED_SECONDS: Final = 3600
+"""A temporary file that nobody has written to for so long has no writer any more."""
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file in the place of another one, whose folder is made.
+
+    It is written beside it and then moved there. A writer that is killed in between leaves its
+    temporary file, which a later write into the same folder removes after an hour.
+
+    Args:
+        path: of the file.
+        content: all of it.
+
+    Raises:
+        OSError: it cannot be written; the old file is as before.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _sweep(path.parent)
+    # not tempfile's, which nobody but their owner may read: a group shares its cache
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
+    try:
+        temporary.write_bytes(content)
+        temporary.replace(path)
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def _sweep(folder: Path) -> None:
+    for left in folder.glob(".*.tmp"):
+        with suppress(OSError):  # another writer sweeps, too
+            if left.stat().st_mtime < time.time() - _ABANDONED_SECONDS:
+                left.unlink()

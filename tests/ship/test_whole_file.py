@@ -1,0 +1,46 @@
+"""ship.whole_file: what a write leaves, whole or cut off."""
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from ship.whole_file import write_whole
+
+
+def test_a_write_that_fails_leaves_the_old_file_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And nothing beside it."""
+    path = tmp_path / "new" / "memory.json"
+    write_whole(path, b"old")
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "replace", full)
+    with pytest.raises(OSError, match="No space"):
+        write_whole(path, b"new")
+    assert [file.name for file in path.parent.iterdir()] == ["memory.json"]
+    assert path.read_bytes() == b"old"
+
+
+def test_what_killed_writers_left_goes_after_an_hour(tmp_path: Path) -> None:
+    """A temporary file of a writer that may still be at work stays."""
+    old, young = tmp_path / ".a.safetensors.1.ab.tmp", tmp_path / ".b.safetensors.2.cd.tmp"
+    for file, seconds in ((old, 3700), (young, 3500)):
+        file.touch()
+        os.utime(file, (time.time() - seconds,) * 2)
+    write_whole(tmp_path / "c.safetensors", b"whole")
+    assert {file.name for file in tmp_path.iterdir()} == {young.name, "c.safetensors"}
+
+
+def test_who_may_read_a_file_is_up_to_the_umask(tmp_path: Path) -> None:
+    """A cache is shared by a group."""
+    before = os.umask(0o002)
+    try:
+        write_whole(tmp_path / "file", b"")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "file").stat().st_mode & 0o777 == 0o664
