@@ -1,5 +1,6 @@
 """What pyproject.toml asks for of its dependencies, and what is installed."""
 
+import re
 import subprocess
 import sys
 import tomllib
@@ -50,3 +51,11 @@ def test_the_lowest_versions_are_allowed_and_nothing_lower_is() -> None:
         assert {bound.version for bound in wanted[name].specifier if bound.operator == ">="} == {
             low
         }
+
+
+def test_the_files_that_scripts_name_are_there() -> None:
+    """What only weekly runs would find too late."""
+    scripts = [path.read_text("utf-8") for path in (ROOT / ".ci").iterdir() if path.is_file()]
+    named = {name for text in scripts for name in re.findall(r"\btests/[\w/.]+", text)}
+    assert len(named) > 5
+    assert [name for name in sorted(named) if not (ROOT / name).exists()] == []
