@@ -4,8 +4,11 @@ import hashlib
 import re
 
 _MASK = "***"
-# All that may be a user or password, up to the last @. Behind sqlite:/// and file:/// is a path.
-_USER = re.compile(r"(?<!/)(?!(?:(?<=sqlite:)|(?<=file:))///)//\S*@")
+# All that may be a user or password, up to the last @, also where a slash lacks. Behind sqlite:///
+# and file:///, and behind one slash of theirs, is a path.
+_USER = re.compile(
+    r"(?:(?<!/)(?!(?:(?<=sqlite:)|(?<=file:))///)//|(?<=\w:)(?<!sqlite:)(?<!file:)/)\S*@"
+)
 # What options say may be a token, whatever their names; the first name stays, and so does what ends
 # the address in a sentence.
 _OPTIONS = re.compile(r"(\?[^\s=?]*=)\S+?(?=[:)'\"]?(?:\s|$))")
