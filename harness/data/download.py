@@ -45,7 +45,7 @@ def get_dataset(name: str, data_root: Path) -> list[str]:
     if not source.torchvision:
         where = f"; below {data_root}: {places(spec)}" if places(spec) else ""
         raise UserError(f"dataset {name} is not downloaded by torchvision: {source.how}{where}")
-    pictures = data_root / spec.folder / spec.images
+    pictures = data_root / spec.pictures
     if pictures.exists():
         raise UserError(f"dataset {name}: {pictures} is there already; see ship-data check {name}")
     with _root(data_root):
@@ -77,7 +77,7 @@ def fetch_missing(names: Iterable[str], data_root: Path, say: Callable[[str], No
         spec: Any = DATASETS.get(name)
         if spec is None or name not in SOURCES or not SOURCES[name].torchvision:
             continue
-        if not (data_root / spec.folder / spec.images).exists():
+        if not (data_root / spec.pictures).exists():
             for line in get_dataset(name, data_root):
                 say(line)
 

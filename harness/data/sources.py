@@ -125,6 +125,5 @@ def places(spec: Any) -> str:
     folder = getattr(spec, "folder", "")
     if not folder:
         return ""
-    if "/" in spec.images:  # xlsa17: pictures lie elsewhere than the lists
-        return f"{folder}, {spec.images}"
-    return f"{folder}/{spec.images}".rstrip("/")
+    apart = not spec.pictures.startswith(folder)  # xlsa17's lists lie elsewhere
+    return f"{folder}, {spec.pictures}" if apart else str(spec.pictures)

@@ -5,26 +5,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from ship.datasets.aircraft import AircraftDataset
-from ship.datasets.base import SPLITS, DatasetError, Picture, PictureDataset, Split, some
-from ship.datasets.coop import COOP_DATASETS
-from ship.datasets.digests import DigestMemory
-from ship.datasets.faults import cut_name_faults, name_faults
+from ship.datasets.base import SPLITS, DatasetError, Faults, Picture, PictureDataset, Split, some
+from ship.datasets.content import DigestMemory
 from ship.datasets.image_folder import PREFIX, ImageFolder
-from ship.datasets.imagenet import IMAGENET_DATASETS
+from ship.datasets.names import sentence, tell_odd_names
 from ship.datasets.packaged import PACKAGED_DATASETS
-from ship.datasets.spelling import meant_dataset
-from ship.datasets.survey import DatasetSpec, Survey, assemble, raise_faults
-from ship.datasets.xlsa import XLSA_DATASETS, XlsaDataset
+from ship.datasets.published import PUBLISHED, meant_dataset
+from ship.datasets.survey import DatasetSpec, Survey, assemble
+from ship.datasets.xlsa import XlsaDataset
 from ship.registry import DatasetPlugin, Registry
 
-_BUILTIN: Final[Mapping[str, DatasetSpec]] = {
-    **PACKAGED_DATASETS,
-    **COOP_DATASETS,
-    "fgvc_aircraft": AircraftDataset(),
-    **IMAGENET_DATASETS,
-    **XLSA_DATASETS,
-}
+_BUILTIN: Final[Mapping[str, DatasetSpec]] = {**PACKAGED_DATASETS, **PUBLISHED}
 DATASETS: Final = Registry("dataset", "ship_sweep.datasets", DatasetPlugin, _BUILTIN)
 """Every dataset with a name of its own; image_folder:NAME stands beside them."""
 
@@ -51,15 +42,6 @@ def load_dataset(
     return assemble(name, _spec(name).template, found, digests)
 
 
-def check_dataset(name: str, data_root: Path | None = None) -> None:
-    """Look for every fault that can be seen without reading picture content.
-
-    Raises:
-        DatasetError: unknown name, or every fault of its files at once.
-    """
-    raise_faults(survey_dataset(name, data_root))
-
-
 def survey_dataset(name: str, data_root: Path | None = None) -> Survey:
     """What lies on disk of a dataset, with its faults and in what it is unlike the published one.
 
@@ -71,9 +53,9 @@ def survey_dataset(name: str, data_root: Path | None = None) -> Survey:
         found = spec.survey(name, data_root)
     except OSError as why:  # a folder that may not be listed, a name that no disk takes
         return Survey(faults=(f"dataset {some([name])}: cannot be read: {why.strerror}",))
-    odd = name_faults(found.class_names) or cut_name_faults(found.class_names, spec.template)
-    lines = tuple(f"dataset {some([name])}: {fault}" for fault in odd)
-    return replace(found, faults=found.faults + lines) if lines else found
+    faults = Faults(found.faults)
+    tell_odd_names(faults, f"dataset {some([name])}", found.class_names, spec.template)
+    return replace(found, faults=tuple(faults))
 
 
 def has_unseen_pictures(name: str) -> bool:
@@ -84,15 +66,6 @@ def has_unseen_pictures(name: str) -> bool:
 def nearest_dataset(name: str) -> str | None:
     """The dataset that a name was probably meant to be ("oxford_flowers": flowers102), or None."""
     return meant_dataset(name, DATASETS)
-
-
-def template_of(name: str) -> str:
-    """A dataset's prompt with one {} for a class name.
-
-    Raises:
-        DatasetError: unknown name.
-    """
-    return _spec(name).template
 
 
 def _spec(name: str) -> DatasetSpec:
@@ -115,10 +88,9 @@ __all__ = [
     "PictureDataset",
     "Split",
     "Survey",
-    "check_dataset",
     "has_unseen_pictures",
     "load_dataset",
     "nearest_dataset",
+    "sentence",
     "survey_dataset",
-    "template_of",
 ]

@@ -1,18 +1,12 @@
 """What a dataset is: named classes and three splits of labelled pictures."""
 
-import html
 import io
-import re
-import stat
-import unicodedata
 from collections.abc import Iterable, Mapping, Sequence, Sized
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Final
 
-import ftfy
 import numpy as np
-import regex
 from jaxtyping import Int64
 from PIL import Image
 
@@ -128,52 +122,6 @@ def to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def clean_class_name(name: str) -> str:
-    """Underscores to spaces, runs of white space to one, composed (NFC) characters."""
-    return unicodedata.normalize("NFC", " ".join(name.replace("_", " ").split()))
-
-
-# The pieces that CLIP's tokenizer looks up, each by itself (open_clip's SimpleTokenizer.pat).
-_PIECE: Final = regex.compile(
-    r"<start_of_text>|<end_of_text>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+",
-    regex.IGNORECASE,
-)
-
-
-def spoken(name: str) -> str:
-    """The pieces into which CLIP's tokenizer takes a class name apart, with spaces between them.
-
-    Two names have the same token ids if and only if this is the same, whatever the vocabulary: a
-    token knows whether it ends a piece, so the ids of a piece say what it was. Case, underscores,
-    white space and HTML's names of characters ("&amp;") make no difference, nor does a space
-    before a digit or a sign ("dog 2", "dog2").
-    """
-    plain = html.unescape(html.unescape(ftfy.fix_text(clean_class_name(name))))
-    return " ".join(_PIECE.findall(" ".join(plain.split()).lower()))
-
-
-_DRIVE: Final = re.compile(r"[A-Za-z]:/")
-
-
-def escapes(path: str) -> bool:
-    """Whether a relative path, taken at its word, leaves the folder it is relative to.
-
-    Also by the rules of Windows. Links on the disk are not looked at: people link datasets.
-    """
-    slashed = path.replace("\\", "/")
-    return slashed.startswith("/") or ".." in slashed.split("/") or bool(_DRIVE.match(slashed))
-
-
-def plain_path(path: str) -> str:
-    """One spelling for the paths of one file: "a//b", "./a/b" and "a/b" are the last."""
-    return PurePosixPath(path).as_posix()
-
-
-def is_picture_path(path: str) -> bool:
-    """Whether a path that a list gives can name a file inside the folder of pictures."""
-    return bool(path) and "\0" not in path and not escapes(path)
-
-
 def some(items: Iterable[object], shown: int = 5) -> str:
     """The first few items and how many there are: "a, b, c, d, e and 7 more".
 
@@ -199,30 +147,18 @@ def number(items: Sized, noun: str) -> str:
     return f"{len(items)} {head}{ending}{separator}{tail}"
 
 
-def picture_faults(folder: Path, paths: Iterable[str]) -> list[str]:
-    """Paths that leave the folder, files that are not there, files without content."""
-    outside, missing, empty, large = [], [], [], []
-    for path in sorted(set(paths)):
-        if not is_picture_path(path):
-            outside.append(repr(path))
-            continue
-        try:
-            found = (folder / path).stat()
-        except (OSError, ValueError):  # no file system takes a lone surrogate
-            missing.append(path)
-            continue
-        if not stat.S_ISREG(found.st_mode):
-            missing.append(path)
-        elif found.st_size == 0:
-            empty.append(path)
-        elif found.st_size > LARGEST_FILE:
-            large.append(path)
-    wording = {
-        "picture path": (outside, " outside of the folder"),
-        "missing picture": (missing, ""),
-        "picture of zero bytes": (empty, ""),
-        "picture": (large, f" larger than {LARGEST_FILE >> 20} MiB"),
-    }
-    return [
-        f"{number(bad, noun)}{more}: {some(bad)}" for noun, (bad, more) in wording.items() if bad
-    ]
+class Faults(list[str]):
+    """What is wrong with a dataset, a line each in the order of finding; readers add to it."""
+
+    def tell(self, where: object, noun: str, items: Iterable[object], what: str = "") -> None:
+        """Add "WHERE: 2 NOUNs WHAT: a, b"; nothing where there are no items.
+
+        Args:
+            where: the file or the folder that is to be mended, or the dataset.
+            noun: one of the items, as number takes it.
+            items: which they are.
+            what: what is wrong with them; "": the noun says it.
+        """
+        items = list(items)
+        if items:
+            self.append(f"{where}: {number(items, noun)}{what and ' '}{what}: {some(items)}")

@@ -1,15 +1,105 @@
-"""What pictures hold: the hash of a whole dataset, and pictures that two splits share."""
+"""What pictures hold: the hash of a whole dataset, and pictures that two splits share.
+
+The bytes of picture files are read once, not at each start: their SHA-256 is remembered on disk. A
+digest holds for a file of this name, size, and times of its last change: the content's (mtime) and
+the entry's (ctime), which no program can set back. So a file that was changed, or exchanged for
+another one, is read again, even if its size and its mtime are as before.
+"""
 
 import hashlib
+import json
 import os
-from collections.abc import Mapping, Sequence
+import re
+import time
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import combinations
+from pathlib import Path
+from typing import Any, Final
 
 import numpy as np
 
 from ship.datasets.base import SPLITS, Picture, Split, number, some
-from ship.datasets.digests import DigestMemory
+from ship.whole_file import write_whole
+
+_FORMAT: Final = 1
+_LARGEST: Final = 1 << 28
+"""Bytes of a memory; a picture takes some 150."""
+_FRESH_NS: Final = 2_000_000_000
+"""A file that was changed so shortly before it was read is not remembered: a disk that counts time
+in steps (2 s, at most) would give a change in the same step the same times."""
+
+
+class DigestMemory:
+    """The digests of one dataset's pictures."""
+
+    def __init__(self, folder: Path, dataset: str, now: Callable[[], int] = time.time_ns) -> None:
+        """Read what is remembered; nothing where there is no memory, or not a sound one.
+
+        Args:
+            folder: that holds a file for each dataset.
+            dataset: its name and its place on this disk, as a text.
+            now: the time in ns, by the clock of files.
+        """
+        key = hashlib.blake2b(dataset.encode("utf-8", "surrogateescape"), digest_size=8).hexdigest()
+        label = re.sub(r"[^A-Za-z0-9.-]+", "_", dataset)[:40]
+        self._file = folder / f"{label}-{key}.json"
+        self._key, self._now = key, now
+        self._held = self._read()
+        self._seen: dict[str, list[Any]] = {}
+
+    def digest(self, picture: Picture) -> bytes:
+        """SHA-256 of the encoded bytes, which are read where nothing is remembered of them.
+
+        May be called from several threads.
+
+        Raises:
+            OSError: the file is not there, or cannot be read.
+        """
+        source = picture.source
+        if isinstance(source, bytes):
+            return hashlib.sha256(source).digest()
+        stamp = _stamp(source)
+        entry: Any = self._held.get(picture.name)
+        digest = _digest_in(entry, stamp)
+        if digest is not None:
+            self._seen[picture.name] = entry
+            return digest
+        begun = self._now()
+        digest = hashlib.sha256(picture.read()).digest()
+        if _stamp(source) == stamp and max(stamp[1:]) < begun - _FRESH_NS:
+            self._seen[picture.name] = [*stamp, digest.hex()]
+        return digest
+
+    def keep(self) -> None:
+        """Remember all that was asked for, and nothing else.
+
+        What cannot be written is read again at the next start: no reason to stop.
+        """
+        if self._seen == self._held:
+            return
+        body = json.dumps(self._seen, sort_keys=True).encode("ascii")
+        try:
+            write_whole(self._file, self._checksum(body) + b"\n" + body)
+        except OSError:
+            return
+        self._held = dict(self._seen)
+
+    def _read(self) -> dict[str, Any]:
+        try:
+            with self._file.open("rb") as file:
+                checksum, _, body = file.read(_LARGEST).partition(b"\n")
+            if checksum != self._checksum(body):
+                return {}
+            memory = json.loads(body)
+        except (OSError, ValueError, RecursionError):
+            return {}
+        return memory if isinstance(memory, dict) else {}
+
+    def _checksum(self, body: bytes) -> bytes:
+        """Of a memory of this dataset: it finds accidents, and no forgery."""
+        head = f"{_FORMAT} {self._key}\n".encode()
+        return hashlib.blake2b(head + body, digest_size=16).hexdigest().encode()
 
 
 def picture_hashes(
@@ -105,3 +195,19 @@ def _size(picture: Picture) -> bytes:
     source = picture.source
     size = len(source) if isinstance(source, bytes) else source.stat().st_size
     return f"{size} bytes".encode()
+
+
+def _stamp(path: Path) -> list[int]:
+    """Size, mtime and ctime (ns)."""
+    status = path.stat()
+    return [status.st_size, status.st_mtime_ns, status.st_ctime_ns]
+
+
+def _digest_in(entry: Any, stamp: list[int]) -> bytes | None:
+    """The digest of an entry that holds for a file as it is; None where it does not."""
+    if not isinstance(entry, list) or entry[:-1] != stamp:
+        return None
+    digest = entry[-1]
+    if not isinstance(digest, str) or not re.fullmatch("[0-9a-f]{64}", digest):
+        return None
+    return bytes.fromhex(digest)

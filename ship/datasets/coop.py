@@ -1,127 +1,132 @@
-"""CoOp's folder layout: pictures under one folder, labels and splits in a split_zhou_*.json."""
+"""Lists of pictures in CoOp's folders: split_zhou_*.json, and FGVC-Aircraft's lists of variants."""
 
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-from ship.datasets.base import picture_faults
-from ship.datasets.faults import root_faults
-from ship.datasets.split_file import read_split_file
-from ship.datasets.survey import Survey, counted, make_splits, other_counts
+from ship.datasets.base import SPLITS, Faults, some
+from ship.datasets.layout import PICTURES, Found, Published, json_kind, read_lines, read_object
+from ship.datasets.names import clean_class_name, spoken, tell_same_names
+from ship.datasets.survey import Survey
+
+_ROW: Final = "[path, label, class name]"
+_MOST_CLASSES: Final = 2**31
 
 
 @dataclass(frozen=True)
-class CoOpDataset:
-    """Where one dataset of CoOp's layout lies, and what its published split holds.
+class CoOpDataset(Published):
+    """data_root/folder with a file {"train"|"val"|"test": [[path, label, class name], ...]}.
 
-    folder, images: data_root/folder/images holds the pictures ("" for folder itself).
-    split_file: in data_root/folder: {"train"|"val"|"test": [[path, label, class name], ...]}.
-    counts: pictures in the published train, val and test split, and its number of classes.
+    split: the file is called split_zhou_SPLIT.json.
     """
 
-    folder: str
-    images: str
-    split_file: str
-    counts: tuple[int, int, int]
-    classes: int
-    template: str = "a photo of a {}."
+    split: str = ""
 
-    def survey(self, name: str, data_root: Path | None) -> Survey:
-        """Read the split file and look at every picture's size."""
-        below = f"{self.folder}/{self.images}".rstrip("/")
-        faults = root_faults(
-            name,
-            data_root,
-            (below, "folder of pictures"),
-            (f"{self.folder}/{self.split_file}", "split file"),
+    @property
+    def split_file(self) -> str:
+        """In data_root/folder; torchvision has none."""
+        return f"split_zhou_{self.split}.json"
+
+    def needed(self, data_root: Path) -> dict[str, str]:
+        """The pictures and the split file."""
+        return {self.pictures: PICTURES, f"{self.folder}/{self.split_file}": "split file"}
+
+    def read(self, data_root: Path, faults: Faults) -> Found | None:
+        """Read the split file."""
+        path = data_root / self.folder / self.split_file
+        document = read_object(path, ", ".join(SPLITS), faults)
+        if document is None:
+            return None
+        rows, named = [], []
+        for split in SPLITS:
+            listed = document.get(split)
+            if not isinstance(listed, list) or not listed:
+                state = f"is {json_kind(listed)}" if split in document else "is missing"
+                faults.append(f"{path}: {split} must be a list of {_ROW}, {state}")
+                continue
+            wrong = [f"{split}[{i}]" for i, row in enumerate(listed) if not _well_formed(row)]
+            faults.tell(path, "row", wrong, f"must be {_ROW}, label an int >= 0")
+            for picture, label, name in filter(_well_formed, listed):
+                rows.append((split, picture, label))
+                named.append((label, name))
+        names = _class_names(path, named, faults)
+        return Found(Survey(names), rows, data_root / self.pictures, path)
+
+
+def _well_formed(row: Any) -> bool:
+    return (
+        isinstance(row, list)
+        and len(row) == 3
+        and isinstance(row[0], str)
+        and type(row[1]) is int  # a bool is an int to isinstance
+        and 0 <= row[1] < _MOST_CLASSES
+        and isinstance(row[2], str)
+        and bool(clean_class_name(row[2]))
+    )
+
+
+def _class_names(path: Path, named: Sequence[tuple[int, str]], faults: Faults) -> tuple[str, ...]:
+    """Class names by label, which must pair one to one."""
+    names: dict[int, set[str]] = defaultdict(set)
+    for label, name in named:
+        names[label].add(name)
+    gaps = sorted(set(range(len(names))) - set(names))
+    if gaps:
+        faults.append(
+            f"{path}: labels must be 0 to {len(names) - 1} without gaps, "
+            f"but {some(gaps)} is absent and the highest is {max(names)}"
         )
-        split_path = (data_root or Path()) / self.folder / self.split_file
-        if data_root is None or not split_path.is_file():
-            return Survey(faults=tuple(faults))
-        images = data_root / below
-        entries, class_names, found = read_split_file(split_path)
-        faults += [f"{split_path}: {fault}" for fault in found]
-        if images.is_dir():
-            paths = [path for rows in entries.values() for path, _, _ in rows]
-            faults += [f"{images}: {fault}" for fault in picture_faults(images, paths)]
-        rows = {
-            split: [(path, label) for path, label, _ in found] for split, found in entries.items()
-        }
-        splits = make_splits(images, rows)
-        what = f"dataset {name}: {self.split_file}"
-        unlike = other_counts(what, counted(splits), len(class_names), self.counts, self.classes)
-        return Survey(class_names, splits, tuple(faults), unlike)
+    for label, found in sorted(names.items()):
+        if len(found) > 1:
+            what = f"label {label} has more than one class name"
+            faults.append(f"{path}: {what}: {some(sorted(found))}")
+    pairs = {(label, spoken(name)): name for label, name in sorted(set(named))}
+    called = [f"{name} (label {label})" for (label, _), name in pairs.items()]
+    tell_same_names(faults, path, pairs.values(), called)
+    return tuple(clean_class_name(min(names[label])) for label in sorted(names))
 
 
-COOP_DATASETS: Final[Mapping[str, CoOpDataset]] = {
-    "caltech101": CoOpDataset(
-        folder="caltech-101",
-        images="101_ObjectCategories",
-        split_file="split_zhou_Caltech101.json",
-        counts=(4128, 1649, 2465),
-        classes=100,
-    ),
-    "oxford_pets": CoOpDataset(
-        folder="oxford_pets",
-        images="images",
-        split_file="split_zhou_OxfordPets.json",
-        counts=(2944, 736, 3669),
-        classes=37,
-        template="a photo of a {}, a type of pet.",
-    ),
-    "stanford_cars": CoOpDataset(
-        folder="stanford_cars",
-        images="",
-        split_file="split_zhou_StanfordCars.json",
-        counts=(6509, 1635, 8041),
-        classes=196,
-    ),
-    "flowers102": CoOpDataset(
-        folder="oxford_flowers",
-        images="jpg",
-        split_file="split_zhou_OxfordFlowers.json",
-        counts=(4093, 1633, 2463),
-        classes=102,
-        template="a photo of a {}, a type of flower.",
-    ),
-    "food101": CoOpDataset(
-        folder="food-101",
-        images="images",
-        split_file="split_zhou_Food101.json",
-        counts=(50500, 20200, 30300),
-        classes=101,
-        template="a photo of {}, a type of food.",
-    ),
-    "sun397": CoOpDataset(
-        folder="sun397",
-        images="SUN397",
-        split_file="split_zhou_SUN397.json",
-        counts=(15880, 3970, 19850),
-        classes=397,
-    ),
-    "dtd": CoOpDataset(
-        folder="dtd",
-        images="images",
-        split_file="split_zhou_DescribableTextures.json",
-        counts=(2820, 1128, 1692),
-        classes=47,
-        template="{} texture.",
-    ),
-    "eurosat": CoOpDataset(
-        folder="eurosat",
-        images="2750",
-        split_file="split_zhou_EuroSAT.json",
-        counts=(13500, 5400, 8100),
-        classes=10,
-        template="a centered satellite photo of {}.",
-    ),
-    "ucf101": CoOpDataset(
-        folder="ucf101",
-        images="UCF-101-midframes",
-        split_file="split_zhou_UCF101.json",
-        counts=(7639, 1898, 3783),
-        classes=101,
-        template="a photo of a person doing {}.",
-    ),
-}
+@dataclass(frozen=True)
+class AircraftDataset(Published):
+    """FGVC-Aircraft's own lists in data_root/folder, or in its archive's data/ below that.
+
+    images_variant_{train,val,test}.txt hold "<id> <variant>" lines, images/<id>.jpg the pictures;
+    labels are the lines of variants.txt in order, as in CoOp.
+    """
+
+    def _below(self, data_root: Path) -> str:
+        archive = f"{self.folder}/data"
+        return archive if (data_root / archive / "variants.txt").is_file() else self.folder
+
+    def needed(self, data_root: Path) -> dict[str, str]:
+        """The pictures and four lists."""
+        below = self._below(data_root)
+        lists = ("variants.txt", *map(_list_name, SPLITS))
+        return {f"{below}/{self.images}": PICTURES} | {f"{below}/{name}": "list" for name in lists}
+
+    def read(self, data_root: Path, faults: Faults) -> Found:
+        """Read the lists."""
+        folder = data_root / self._below(data_root)
+        variants = read_lines(folder / "variants.txt", faults)
+        tell_same_names(faults, folder / "variants.txt", variants)
+        label_of = {variant: label for label, variant in enumerate(variants)}
+        rows = []
+        for split in SPLITS:
+            bad = []
+            for line in read_lines(folder / _list_name(split), faults):
+                picture, _, variant = line.partition(" ")
+                label = label_of.get(variant.strip())
+                if label is None:
+                    bad.append(repr(line))
+                else:
+                    rows.append((split, f"{picture}.jpg", label))
+            must = "must be '<id> <variant of variants.txt>'"
+            faults.tell(folder / _list_name(split), "line", bad if variants else (), must)
+        survey = Survey(tuple(clean_class_name(variant) for variant in variants))
+        return Found(survey, rows, folder / self.images, folder)
+
+
+def _list_name(split: str) -> str:
+    return f"images_variant_{split}.txt"

@@ -1,29 +1,37 @@
 """A folder of one's own: one directory a class, split already or by a fixed seed."""
 
-import hashlib
 import os
+from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from ship.datasets.base import (
-    SPLITS,
-    clean_class_name,
-    escapes,
-    number,
-    picture_faults,
-    some,
-)
-from ship.datasets.faults import same_name_faults
-from ship.datasets.passed_over import FOREIGN, PassedOver
-from ship.datasets.survey import SUFFIXES, Survey, make_splits
+from ship.datasets.base import SPLITS, Faults, some
+from ship.datasets.layout import PHOTO, PICTURES, SUFFIXES, absent, by_hash, checked, escapes
+from ship.datasets.names import clean_class_name, tell_same_names
+from ship.datasets.survey import Survey
 
 PREFIX: Final = "image_folder:"
 """A dataset called image_folder:NAME is the folder data_root/NAME."""
-
 SMALLEST_CLASS: Final = 3
 """Pictures that a class needs for one each in train, val and test."""
+_UNREAD: Final = frozenset([".heic", ".heif", ".hif"])
+"""Endings of pictures that Pillow reads with a plugin alone."""
 
+# What is met below class directories and no picture, or odd: a noun, and what is said of it.
+OTHER: Final = ("file", "passed over, whose ending is no picture's")
+HIDDEN: Final = ("hidden file", "passed over")
+HIDDEN_FOLDER: Final = ("hidden folder", "passed over")
+AGAIN: Final = ("folder", "entered once, though links lead to it again")
+FOREIGN: Final = ("file", "left out, which Pillow cannot read (save as JPEG or PNG)")
+UPWARD: Final = ("link", "not followed, to the dataset's own folder or one that holds it")
+NESTED: Final = (
+    "class folder",
+    "with pictures in several folders below it, all taken for one class",
+)
+
+Met = dict[tuple[str, str], list[str]]
+"""One of these -> paths."""
 Files = dict[str, dict[str, list[str]]]
 """split -> class directory -> picture paths relative to the dataset's folder."""
 
@@ -42,81 +50,70 @@ class ImageFolder:
     same on every machine, and it has no seed to choose. Labels follow the sorted class names.
     """
 
-    template: str = "a photo of a {}."
+    template: str = PHOTO
 
     def survey(self, name: str, data_root: Path | None) -> Survey:
         """List the directories and look at every picture's size."""
-        folder, fault = _folder(name, data_root)
-        if fault:
-            return Survey(faults=(fault,))
-        passed_over = PassedOver()
-        files, faults = _list(folder, passed_over)
-        class_names, more = _class_names(files, rejected=bool(faults))
-        paths = [path for classes in files.values() for found in classes.values() for path in found]
-        faults += more + picture_faults(folder, paths)
+        relative = name.removeprefix(PREFIX)
+        if not relative or escapes(relative):
+            must = f"NAME of {PREFIX}NAME must be a folder inside the data root"
+            return Survey(faults=(f"dataset {name!r}: {must}",))
+        faults = absent(name, data_root, {relative: PICTURES})
+        if data_root is None or faults:
+            return Survey(faults=tuple(faults))
+        folder = data_root / relative
+        met: Met = defaultdict(list)
+        files = _list(folder, met, faults)
+        directories = {directory for classes in files.values() for directory in classes}
+        tell_same_names(faults, folder, sorted(directories))
+        class_names = sorted({clean_class_name(directory) for directory in directories})
         label_of = {class_name: label for label, class_name in enumerate(class_names)}
-        rows = {
-            split: sorted(
-                (
-                    (path, label_of[clean_class_name(directory)])
-                    for directory, found in classes.items()
-                    for path in found
-                ),
-                key=lambda row: (row[1], row[0]),
-            )
+        rows = [
+            (split, path, label_of[clean_class_name(directory)])
             for split, classes in files.items()
-        }
-        lines = tuple(f"{folder}: {fault}" for fault in faults)
+            for directory in sorted(classes, key=clean_class_name)
+            for path in sorted(classes[directory])
+        ]
         return Survey(
-            class_names,
-            make_splits(folder, rows),
-            lines,
-            warnings=tuple(f"{folder}: {line}" for line in passed_over.warnings()),
-            notes=tuple(f"{folder}: {line}" for line in passed_over.notes()),
+            tuple(class_names),
+            checked(class_names, rows, folder, folder, faults),
+            tuple(faults),
+            warnings=_lines(folder, met, FOREIGN, UPWARD, NESTED),
+            notes=_lines(folder, met, OTHER, HIDDEN, HIDDEN_FOLDER, AGAIN),
             own_split=True,
         )
 
 
-def fixed_split(paths: list[str]) -> dict[str, list[str]]:
-    """Split one class's picture paths 50/20/30 by the hash of each path (see ImageFolder)."""
-    shuffled = sorted(paths, key=lambda path: hashlib.sha256(os.fsencode(path)).digest())
-    n_val = max(1, round(0.2 * len(paths)))
-    n_test = max(1, round(0.3 * len(paths)))
-    return {
-        "val": shuffled[:n_val],
-        "test": shuffled[n_val : n_val + n_test],
-        "train": shuffled[n_val + n_test :],
-    }
+def _lines(folder: Path, met: Met, *kinds: tuple[str, str]) -> tuple[str, ...]:
+    lines = Faults()
+    for noun, what in kinds:
+        lines.tell(folder, noun, sorted(met[noun, what]), what)
+    return tuple(lines)
 
 
-def _folder(name: str, data_root: Path | None) -> tuple[Path, str]:
-    """The dataset's folder, and what is wrong with it ("" if nothing)."""
-    relative = name.removeprefix(PREFIX)
-    if not relative or escapes(relative):
-        must = f"NAME of {PREFIX}NAME must be a folder inside the data root"
-        return Path(), f"dataset {name!r}: {must}"
-    if data_root is None:
-        return Path(), f"dataset {name} needs a data root: the folder that holds {relative}/"
-    folder = data_root / relative
-    return folder, "" if folder.is_dir() else f"dataset {name}: no such folder: {folder}"
-
-
-def _list(folder: Path, passed_over: PassedOver) -> tuple[Files, list[str]]:
-    """The pictures by split and class, and faults of the layout."""
+def _list(folder: Path, met: Met, faults: Faults) -> Files:
+    """The pictures by split and class."""
     directories = _directories(folder)
-    if not set(SPLITS) <= set(directories):
-        absent = [split for split in SPLITS if split not in directories]
-        if directories and set(directories) <= set(SPLITS):
-            return {}, [f"has {some(directories)} but not {some(absent)}: give all three"]
-        if alike := _misnamed_splits(folder, directories):
-            what = f"{some(alike)} hold folders of the same names, as splits do"
-            return {}, [f"{what}: there must be three, called train, val and test"]
-        return _split_here(folder, directories, passed_over)
-    others = [directory for directory in directories if directory not in SPLITS]
-    faults = [f"directories beside train, val and test: {some(others)}"] if others else []
+    absent = [split for split in SPLITS if split not in directories]
+    if not absent:
+        return _given_splits(folder, met, faults)
+    if directories and set(directories) <= set(SPLITS):
+        must = f"has {some(directories)} but not {some(absent)}: give all three"
+    elif alike := _misnamed_splits(folder, directories):
+        what = f"{some(alike)} hold folders of the same names, as splits do"
+        must = f"{what}: there must be three, called train, val and test"
+    else:
+        return _split_here(folder, directories, met, faults)
+    faults.append(f"{folder}: {must}")
+    return {}
+
+
+def _given_splits(folder: Path, met: Met, faults: Faults) -> Files:
+    others = [directory for directory in _directories(folder) if directory not in SPLITS]
+    faults.tell(folder, "folder", others, "beside train, val and test")
     files = {
         split: {
-            directory: _pictures(folder, f"{split}/{directory}", passed_over)
+            directory: _pictures(folder, f"{split}/{directory}", met)
             for directory in _directories(folder / split)
         }
         for split in SPLITS
@@ -124,26 +121,34 @@ def _list(folder: Path, passed_over: PassedOver) -> tuple[Files, list[str]]:
     everywhere = {directory for classes in files.values() for directory in classes}
     for split, classes in files.items():
         lacking = sorted(everywhere - {name for name, paths in classes.items() if paths})
-        if lacking:
-            faults.append(f"{split} has no picture of {number(lacking, 'class')}: {some(lacking)}")
-    return files, faults
+        faults.tell(folder, "class", lacking, f"without a picture in {split}")
+    return files
 
 
-def _split_here(
-    folder: Path, directories: list[str], passed_over: PassedOver
-) -> tuple[Files, list[str]]:
+def _split_here(folder: Path, directories: list[str], met: Met, faults: Faults) -> Files:
     files: Files = {split: {} for split in SPLITS}
     small = []
     for directory in directories:
-        paths = _pictures(folder, directory, passed_over)
+        paths = _pictures(folder, directory, met)
         if len(paths) < SMALLEST_CLASS:
             small.append(f"{directory} ({len(paths)})")
             continue
         for split, part in fixed_split(paths).items():
             files[split][directory] = part
-    if small:
-        return files, [f"classes with fewer than {SMALLEST_CLASS} pictures: {some(small)}"]
-    return files, []
+    faults.tell(folder, "class", small, f"with fewer than {SMALLEST_CLASS} pictures")
+    return files
+
+
+def fixed_split(paths: list[str]) -> dict[str, list[str]]:
+    """Split one class's picture paths 50/20/30 by the hash of each path (see ImageFolder)."""
+    shuffled = by_hash(paths)
+    n_val = max(1, round(0.2 * len(paths)))
+    n_test = max(1, round(0.3 * len(paths)))
+    return {
+        "val": shuffled[:n_val],
+        "test": shuffled[n_val : n_val + n_test],
+        "train": shuffled[n_val + n_test :],
+    }
 
 
 def _misnamed_splits(folder: Path, directories: list[str]) -> list[str]:
@@ -164,50 +169,42 @@ def _directories(folder: Path) -> list[str]:
     )
 
 
-def _pictures(folder: Path, directory: str, passed_over: PassedOver) -> list[str]:
+def _pictures(folder: Path, directory: str, met: Met) -> list[str]:
+    """The pictures below a class directory, sorted."""
     found: list[str] = []
     holding = (folder, *folder.absolute().parents, *folder.resolve().parents)
-    above = {_identity(path) for path in holding}
-    seen: set[tuple[int, int]] = set()
+    above, seen = {_identity(path) for path in holding}, set[tuple[int, int]]()
+    n_below = 0
     for parent, below, names in os.walk(folder / directory, followlinks=True):
-        which = _identity(Path(parent))
+        here, which = Path(parent).relative_to(folder), _identity(Path(parent))
         if which in above or which in seen:
-            links = passed_over.upward if which in above else passed_over.again
-            links.append(Path(parent).relative_to(folder).as_posix())
+            met[UPWARD if which in above else AGAIN].append(here.as_posix())
             below.clear()
             continue
         seen.add(which)
-        hidden = [name for name in below if name.startswith(".")]
-        here = Path(parent).relative_to(folder)
-        passed_over.hidden_folders += [(here / name).as_posix() for name in hidden]
-        below[:] = [name for name in below if name not in hidden]
+        met[HIDDEN_FOLDER] += [(here / name).as_posix() for name in below if name.startswith(".")]
+        below[:] = [name for name in below if not name.startswith(".")]
         before = len(found)
         for name in names:
-            path = (here / name).as_posix()
-            if name.startswith("."):
-                passed_over.hidden.append(path)
-            elif (suffix := Path(name).suffix.lower()) in SUFFIXES:
-                found.append(path)
-            elif suffix in FOREIGN:
-                passed_over.foreign.append(path)
-            else:
-                passed_over.other.append(path)
-        if len(found) > before and Path(parent) != folder / directory:
-            passed_over.below[directory] += 1
+            kind = _kind(name)
+            (met[kind] if kind else found).append((here / name).as_posix())
+        n_below += len(found) > before and Path(parent) != folder / directory
+    if n_below > 1:
+        met[NESTED].append(f"{directory} ({n_below} folders)")
     return sorted(found)
+
+
+def _kind(name: str) -> tuple[str, str] | None:
+    """What a file is that is no picture, by its name; None for a picture."""
+    suffix = Path(name).suffix.lower()
+    if name.startswith("."):
+        return HIDDEN
+    if suffix in SUFFIXES:
+        return None
+    return FOREIGN if suffix in _UNREAD else OTHER
 
 
 def _identity(folder: Path) -> tuple[int, int]:
     """What tells a directory from all others, whichever links lead to it."""
     status = folder.stat()
     return status.st_dev, status.st_ino
-
-
-def _class_names(files: Files, *, rejected: bool) -> tuple[tuple[str, ...], list[str]]:
-    """Cleaned names, sorted, and faults; `rejected`: classes were left out, which is a fault."""
-    directories = {directory for classes in files.values() for directory in classes}
-    faults = same_name_faults(sorted(directories))
-    names = sorted({clean_class_name(directory) for directory in directories})
-    if files and len(names) < 2 and not rejected:
-        faults.append(f"needs at least 2 class directories, found {len(names)}")
-    return tuple(names), faults

@@ -8,7 +8,9 @@ from typing import Final
 import numpy as np
 import polars as pl
 
-from ship.datasets.base import SPLITS, Picture, Split, clean_class_name
+from ship.datasets.base import SPLITS, Picture, Split
+from ship.datasets.layout import PHOTO
+from ship.datasets.names import clean_class_name
 from ship.datasets.survey import Survey
 from ship.pocket import EMOJI_PARQUET, PHOTOS_PARQUET
 
@@ -25,7 +27,7 @@ class PackagedDataset:
     path: Path
     naming: str
     about: str
-    template: str = "a photo of a {}."
+    template: str = PHOTO
 
     def survey(self, name: str, data_root: Path | None) -> Survey:
         """Read every row into memory (some MB); the fingerprint hashes file and template.
@@ -33,18 +35,13 @@ class PackagedDataset:
         A file that is missing, empty or of another kind is a fault of the survey: nothing is
         raised.
         """
-        advice = "install ship-sweep again"
-        if not self.path.is_file() or self.path.stat().st_size == 0:
-            fault = f"dataset {name}: {self.path} is missing or empty; {advice}"
-            return Survey(faults=(fault,))
-        content = self.path.read_bytes()
         columns = ["image", "class_name", self.naming, "split"]
         try:
+            content = self.path.read_bytes()
             table = pl.read_parquet(content, columns=columns)
         except (pl.exceptions.PolarsError, OSError) as why:
-            reason = str(why).splitlines()[0]
-            fault = f"dataset {name}: {self.path} cannot be read ({reason}); {advice}"
-            return Survey(faults=(fault,))
+            what = f"{self.path} cannot be read ({str(why).splitlines()[0]})"
+            return Survey(faults=(f"dataset {name}: {what}; install ship-sweep again",))
         raw_names = sorted(table["class_name"].unique().to_list())
         label_of = {raw: label for label, raw in enumerate(raw_names)}
         splits = {s: self._split(table.filter(split=s), label_of) for s in SPLITS}

@@ -1,51 +1,18 @@
-"""What lies on disk of a dataset, sound or not; and how every layout's reader gets at it."""
+"""What lies on disk of a dataset, sound or not, and the dataset that a sound one becomes."""
 
-import errno
 import logging
-import os
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from ship.datasets.base import (
-    LARGEST_FILE,
-    SPLITS,
-    DatasetError,
-    Picture,
-    PictureDataset,
-    Split,
-    is_picture_path,
-)
-from ship.datasets.content import content_fingerprint, copy_faults, picture_hashes
-from ship.datasets.digests import DigestMemory
+from ship.datasets.base import SPLITS, DatasetError, PictureDataset, Split
+from ship.datasets.content import DigestMemory, content_fingerprint, copy_faults, picture_hashes
 
 logger = logging.getLogger(__name__)
-
-SUFFIXES: Final = frozenset(
-    [
-        ".avif",
-        ".bmp",
-        ".gif",
-        ".jfif",
-        ".jpe",
-        ".jpeg",
-        ".jpg",
-        ".pgm",
-        ".png",
-        ".ppm",
-        ".tif",
-        ".tiff",
-        ".webp",
-    ]
-)
-"""Where folders are listed, files with these endings (any case) are pictures."""
-
-Rows = Mapping[str, Sequence[tuple[str, int]]]
-"""split -> (picture path relative to the folder of pictures, label)."""
 
 
 def _no_splits() -> Mapping[str, Split]:
@@ -88,12 +55,6 @@ class DatasetSpec(Protocol):
         """Read names, labels and picture references; no picture's content."""
 
 
-def raise_faults(survey: Survey) -> None:
-    """Raise DatasetError with every fault of a survey, if it has any."""
-    if survey.faults:
-        raise DatasetError(survey.faults)
-
-
 def assemble(
     name: str, template: str, survey: Survey, memory: DigestMemory | None = None
 ) -> PictureDataset:
@@ -112,7 +73,8 @@ def assemble(
     Raises:
         DatasetError: the survey's faults, a picture that cannot be read, or copies.
     """
-    raise_faults(survey)
+    if survey.faults:
+        raise DatasetError(survey.faults)
     for line in (*survey.unlike, *survey.warnings):
         logger.warning("%s", line)
     for line in survey.notes:
@@ -149,79 +111,6 @@ def _fingerprint(name: str, template: str, survey: Survey, memory: DigestMemory 
     return content_fingerprint(survey.class_names, template, splits, hashes, survey.n_seen)
 
 
-def make_splits(images: Path, rows: Rows) -> dict[str, Split]:
-    """Splits of pictures below a folder; paths that leave it (a fault by then) are left out."""
-    splits = {}
-    for split in SPLITS:
-        inside = [(path, label) for path, label in rows.get(split, ()) if is_picture_path(path)]
-        splits[split] = Split(
-            tuple(Picture(path, images / path) for path, _ in inside),
-            np.array([label for _, label in inside], dtype=np.int64),
-        )
-    return splits
-
-
-def read_list(path: Path) -> bytes:
-    """The content of a file that lists pictures or classes.
-
-    Raises:
-        OSError: it cannot be read, or has more than LARGEST_FILE bytes.
-    """
-    with path.open("rb") as file:
-        content = file.read(LARGEST_FILE + 1)
-    if len(content) > LARGEST_FILE:
-        raise OSError(errno.EFBIG, f"it has more than {LARGEST_FILE >> 20} MiB", str(path))
-    return content
-
-
-def read_lines(path: Path) -> tuple[list[str], list[str]]:
-    """(non-empty lines without the space around them, faults) of a UTF-8 text file."""
-    try:
-        text = read_list(path).decode("utf-8-sig")
-    except OSError as why:
-        return [], [f"{path}: cannot be read: {why.strerror}"]
-    except UnicodeDecodeError:
-        return [], [f"{path}: is not UTF-8 text"]
-    lines = [line.strip() for line in text.split("\n")]
-    return [line for line in lines if line], []
-
-
-def listed_pictures(folder: Path) -> list[str]:
-    """Names of the pictures directly in a folder, sorted; hidden and other files do not count."""
-    with os.scandir(folder) as entries:
-        names = [entry.name for entry in entries]
-    return sorted(
-        name
-        for name in names
-        if name[0] != "." and f".{name.rpartition('.')[2].lower()}" in SUFFIXES
-    )
-
-
-def other_counts(
-    what: str, found: tuple[int, int, int], classes: int, published: tuple[int, int, int], of: int
-) -> tuple[str, ...]:
-    """A line where a set differs from the published one: allowed, but its figures stand apart.
-
-    Args:
-        what: the dataset, for the message.
-        found: pictures in three splits.
-        classes: how many there are.
-        published: pictures in the splits of the published set.
-        of: classes of the published set.
-    """
-    if (found, classes) == (published, of):
-        return ()
-    return (
-        f"{what} holds {slashed(found)} pictures of {classes} classes, the published one "
-        f"{slashed(published)} of {of}: accuracies on it cannot be compared with published ones",
-    )
-
-
-def slashed(counts: Iterable[int]) -> str:
-    """Counts of train, val and test pictures: "4128/1649/2465"."""
-    return "/".join(map(str, counts))
-
-
 def untrained_classes(survey: Survey) -> list[str]:
     """Names of classes that training should show, but has no picture of.
 
@@ -237,6 +126,11 @@ def counted(splits: Mapping[str, Split]) -> tuple[int, int, int]:
     """Pictures in train, val and test."""
     train, val, test = (len(splits[split]) for split in SPLITS)
     return train, val, test
+
+
+def slashed(counts: Iterable[int]) -> str:
+    """Counts of train, val and test pictures: "4128/1649/2465"."""
+    return "/".join(map(str, counts))
 
 
 def repeated(items: Iterable[str]) -> list[str]:

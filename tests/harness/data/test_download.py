@@ -10,7 +10,7 @@ import torchvision.datasets
 from torchvision.datasets.utils import extract_archive
 
 from harness.data.sources import SOURCES
-from ship.datasets import DATASETS, check_dataset
+from ship.datasets import DATASETS, survey_dataset
 from tests.harness.data.test_cli import invoke
 from tests.ship.datasets.conftest import save_picture
 from tests.ship.datasets.trees import aircraft_tree
@@ -91,7 +91,7 @@ def test_what_torchvision_has_whole_is_sound(
         monkeypatch, "fgvc_aircraft", lambda root: aircraft_tree(root, "fgvc-aircraft-2013b/data")
     )
     assert invoke("get", "fgvc_aircraft", "--data-root", str(tmp_path)).exit_code == 0
-    check_dataset("fgvc_aircraft", tmp_path)
+    assert not survey_dataset("fgvc_aircraft", tmp_path).faults
 
 
 @pytest.mark.parametrize(

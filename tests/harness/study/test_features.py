@@ -17,7 +17,7 @@ from harness.planning.fingerprints import Fingerprints
 from harness.planning.plan import make_plan
 from harness.store.ledger import Ledger
 from harness.study.features import Need, needed, prepare_features
-from ship.datasets import Picture, Survey, digests
+from ship.datasets import Picture, Survey, content
 from ship.datasets.image_folder import ImageFolder
 from tests.harness.fakes import FakeClip, make_method, make_study
 from tests.ship.datasets.conftest import save_picture
@@ -105,7 +105,7 @@ def test_a_start_reads_no_picture_that_an_earlier_one_has_read(
 
     monkeypatch.setattr(Picture, "read", read)
     monkeypatch.setattr(ImageFolder, "survey", survey)
-    monkeypatch.setattr(digests, "_FRESH_NS", -(10**18))
+    monkeypatch.setattr(content, "_FRESH_NS", -(10**18))
     method = replace(Method(), load_backbone=lambda name, device: FakeEncoder(name))
     name = "image_folder:few"
 

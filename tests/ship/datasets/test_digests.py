@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ship.datasets import Picture, load_dataset
-from ship.datasets import digests as module
-from ship.datasets.digests import DigestMemory
+from ship.datasets import content as module
+from ship.datasets.content import DigestMemory
 from tests.ship.datasets.conftest import save_picture
 
 Counted = Callable[[], list[str]]

@@ -10,9 +10,16 @@ from open_clip.tokenizer import SimpleTokenizer
 
 from ship.clip import load_tokenizer
 from ship.datasets import DATASETS, nearest_dataset
-from ship.datasets.base import clean_class_name, spoken
-from ship.datasets.faults import CONTEXT_LENGTH, cut_name_faults, same_name_faults
-from ship.datasets.spelling import _ALSO
+from ship.datasets.base import Faults
+from ship.datasets.names import (
+    CONTEXT_LENGTH,
+    clean_class_name,
+    sentence,
+    spoken,
+    tell_odd_names,
+    tell_same_names,
+)
+from ship.datasets.published import _ELSEWHERE
 from ship.datasets.xlsa import xlsa_class_name
 from tests.told import told
 
@@ -44,7 +51,7 @@ def test_a_dataset_is_found_by_its_name_elsewhere(name: str, meant: str | None) 
 def test_every_dataset_means_itself() -> None:
     """A dataset's own name is never somebody else's spelling, and the table names datasets."""
     assert {name: nearest_dataset(name) for name in DATASETS} == {name: name for name in DATASETS}
-    assert set(_ALSO) <= set(DATASETS)
+    assert set(_ELSEWHERE.values()) <= set(DATASETS)
 
 
 @pytest.mark.parametrize(("written", "words"), NAMES["words"].items())
@@ -69,9 +76,10 @@ def test_names_are_the_same_when_their_token_ids_are(
     """In both vocabularies, by themselves and in a prompt; and then the fault names both."""
     for tokenizer in (clip, pocket):
         for text in ("{}", TEMPLATE):
-            ids = [tokenizer.encode(text.format(clean_class_name(n))) for n in (one, other)]
+            ids = [tokenizer.encode(sentence(text, clean_class_name(n))) for n in (one, other)]
             assert (ids[0] == ids[1]) == same
-    found = same_name_faults(["fox", one, other])
+    found = Faults()
+    tell_same_names(found, "x", ["fox", one, other])
     assert [fault.endswith(f"2 classes: {one}, {other}") for fault in found] == [True] * same
 
 
@@ -92,9 +100,10 @@ def test_names_that_differ_after_the_last_token_are_a_fault(clip: SimpleTokenize
     room = CONTEXT_LENGTH - 3 - len(clip.encode("a photo of a"))
     for said, fine in (("very " * room, 1), ("very " * (room + 1), 0), ("\U00014400" * 20, 0)):
         names = [said + end for end in ("big", "small")]
-        ids = clip([TEMPLATE.format(name) for name in names])
+        ids = clip([sentence(TEMPLATE, name) for name in names])
         assert bool((ids[0] != ids[1]).any()) == fine
-        found = cut_name_faults(["dog", *names], TEMPLATE)
+        found = Faults()
+        tell_odd_names(found, "x", ["dog", *names], TEMPLATE)
         assert len(found) == (not fine)
         assert all("cuts a prompt after 77 tokens: " in fault for fault in found)
 

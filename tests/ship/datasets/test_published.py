@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from ship.datasets import load_dataset, survey_dataset
-from ship.datasets.coop import COOP_DATASETS
-from ship.datasets.imagenet import ImageNetDataset
+from ship.datasets.imagenet import used_part
+from ship.datasets.published import PUBLISHED
 from tests.ship.datasets.conftest import SPLIT_FILE, save_picture
 from tests.ship.datasets.trees import LAYOUTS, WNIDS, aircraft_tree, class_names, imagenet_tree
 from tests.told import told
@@ -73,15 +73,13 @@ def test_aircrafts_archive_will_do(tmp_path: Path) -> None:
 def test_of_an_imagenet_class_64_and_10_are_used(n: int, train: int, val: int) -> None:
     """A smaller one gives a fifth to val and the rest to train; none is in both.
 
-    Neither the order of listing matters, nor how many are asked for: the first ones stay.
+    The order of listing does not matter.
     """
     paths = [f"train/{A}/{i}.JPEG" for i in range(n)]
-    parts = ImageNetDataset()._part(paths)
-    assert [len(part) for part in parts] == [train, val]
-    assert len({*parts[0], *parts[1]}) == train + val
-    assert ImageNetDataset()._part(paths[::-1]) == parts
-    if n > 74:
-        assert ImageNetDataset(train_per_class=8)._part(paths)[0] == parts[0][:8]
+    parts = used_part(paths)
+    assert {split: len(part) for split, part in parts.items()} == {"train": train, "val": val}
+    assert len({*parts["train"], *parts["val"]}) == train + val
+    assert used_part(paths[::-1]) == parts
 
 
 def test_imagenets_labels_are_the_lines_of_the_class_names(tmp_path: Path) -> None:
@@ -147,7 +145,7 @@ def test_caltech101_as_published(caplog: pytest.LogCaptureFixture) -> None:
     if "SHIP_DATA_ROOT" not in os.environ:
         pytest.skip("SHIP_DATA_ROOT is not set")
     dataset = load_dataset("caltech101", Path(os.environ["SHIP_DATA_ROOT"]))
-    spec = COOP_DATASETS["caltech101"]
+    spec = PUBLISHED["caltech101"]
     assert tuple(len(split) for split in dataset.splits.values()) == spec.counts
     assert dataset.class_names[:3] == ("face", "leopard", "motorbike")
     assert len(dataset.class_names) == spec.classes and not caplog.records

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from ship.datasets import DatasetError, Picture, check_dataset, load_dataset
-from ship.datasets.base import LARGEST_PICTURE, OversizeError, escapes
+from ship.datasets import Picture, load_dataset, survey_dataset
+from ship.datasets.base import LARGEST_PICTURE, OversizeError
+from ship.datasets.layout import escapes
 from ship.features.encode import undecodable
 from tests.ship.datasets.trees import folder_tree
 from tests.told import told
@@ -26,8 +27,8 @@ def test_paths_that_leave_the_folder() -> None:
 @pytest.mark.parametrize("path", ["\0", "a\0b.png", "\ud800.png", "x" * 5000, "a/" * 3000])
 def test_names_that_no_disk_takes(path: str, tmp_path: Path) -> None:
     """NUL, half a character and endless names are those of a folder that is not there."""
-    with pytest.raises(DatasetError, match=r"^dataset "):
-        check_dataset(f"image_folder:{path}", tmp_path)
+    (fault,) = survey_dataset(f"image_folder:{path}", tmp_path).faults
+    assert fault.startswith("dataset ")
 
 
 def test_a_folder_that_may_not_be_listed_is_a_fault(
@@ -40,8 +41,8 @@ def test_a_folder_that_may_not_be_listed_is_a_fault(
         raise PermissionError(13, "Permission denied", str(path))
 
     monkeypatch.setattr(Path, "iterdir", refuse)
-    with pytest.raises(DatasetError, match="cannot be read: Permission denied"):
-        check_dataset("image_folder:pets", tmp_path)
+    (fault,) = survey_dataset("image_folder:pets", tmp_path).faults
+    assert fault.endswith("cannot be read: Permission denied")
 
 
 def png(side: int) -> bytes:

@@ -1,0 +1,268 @@
+"""How a layout is read: its lists, one checker of classes and pictures, the published counts."""
+
+import hashlib
+import json
+import os
+import posixpath
+import re
+import stat
+from abc import ABC, abstractmethod
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from ship.datasets.base import LARGEST_FILE, SPLITS, Faults, Picture, Split
+from ship.datasets.survey import Survey, counted, slashed
+
+PHOTO: Final = "a photo of a {}."
+PICTURES: Final = "folder of pictures"
+SUFFIXES: Final = frozenset(
+    (".avif", ".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif",
+     ".tiff", ".webp")
+)  # fmt: skip
+"""Where folders are listed, files with these endings (any case) are pictures."""
+_DRIVE: Final = re.compile(r"[A-Za-z]:/")
+
+Row = tuple[str, str, int]
+"""Split, picture path relative to the folder of pictures, label."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """What the lists and folders of a published dataset say, before pictures are looked at.
+
+    survey: class names and whatever else it holds, but for splits, faults and what is unlike.
+    images: the folder of pictures. where: what says which pictures are of which class and split.
+    counts: to be compared with the published ones; None: the pictures in train, val and test.
+    """
+
+    survey: Survey
+    rows: Sequence[Row]
+    images: Path
+    where: Path
+    counts: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Published(ABC):
+    """A published dataset below the data root; how it is read, its layout says.
+
+    folder: holds the lists. images: holds the pictures, in folder ("" for folder itself).
+    counts: pictures in the published train, val and test split. classes: how many it has.
+    template: a prompt with one {} for a class name.
+    n_seen: officially seen classes; None: there is no official split.
+    """
+
+    folder: str
+    images: str
+    counts: tuple[int, int, int]
+    classes: int
+    template: str = PHOTO
+    n_seen: int | None = None
+
+    @abstractmethod
+    def needed(self, data_root: Path) -> dict[str, str]:
+        """What must be there: path below the data root -> what it is, PICTURES for a folder."""
+
+    @abstractmethod
+    def read(self, data_root: Path, faults: Faults) -> Found | None:
+        """Read lists and folders; what is needed and not there has been told, and holds nothing.
+
+        Returns:
+            None where too little can be read to look at pictures.
+        """
+
+    @property
+    def pictures(self) -> str:
+        """The folder of pictures below the data root."""
+        return f"{self.folder}/{self.images}".rstrip("/")
+
+    def survey(self, name: str, data_root: Path | None) -> Survey:
+        """Read the lists, look at every picture's size, and compare with what was published."""
+        faults = absent(name, data_root, self.needed(data_root or Path()))
+        if data_root is None or not data_root.is_dir():
+            return Survey(faults=tuple(faults))
+        found = self.read(data_root, faults)
+        if found is None:
+            return Survey(faults=tuple(faults))
+        splits = checked(found.survey.class_names, found.rows, found.images, found.where, faults)
+        counts = found.counts or counted(splits)
+        here = _size(counts, len(found.survey.class_names), found.survey.n_seen)
+        published = _size(self.counts, self.classes, self.n_seen)
+        unlike = (
+            f"dataset {name}: {found.where.relative_to(data_root)} holds {here}, the published one "
+            f"{published}: accuracies on it cannot be compared with published ones"
+        )
+        differs = (unlike,) if here != published else ()
+        return replace(found.survey, splits=splits, faults=tuple(faults), unlike=differs)
+
+
+def _size(counts: Iterable[int], classes: int, n_seen: int | None) -> str:
+    seen = "" if n_seen is None else f" ({n_seen} seen)"
+    return f"{slashed(counts)} pictures of {classes} classes{seen}"
+
+
+def absent(name: str, data_root: Path | None, needed: Mapping[str, str]) -> Faults:
+    """What is not there of a dataset.
+
+    Args:
+        name: the dataset.
+        data_root: the folder that holds the datasets' folders.
+        needed: path below it -> what it is, PICTURES for a folder.
+    """
+    if data_root is None:
+        tops = dict.fromkeys(path.partition("/")[0] for path in needed)
+        places = " and ".join(f"{top}/" for top in tops)
+        return Faults([f"dataset {name} needs a data root: the folder that holds {places}"])
+    if not data_root.is_dir():
+        return Faults([f"dataset {name}: no such data root: {data_root}"])
+    there = {path: data_root / path for path in needed}
+    return Faults(
+        f"dataset {name}: no such {what}: {there[path]}"
+        for path, what in needed.items()
+        if not (there[path].is_dir() if what == PICTURES else there[path].is_file())
+    )
+
+
+def checked(
+    class_names: Sequence[str], rows: Iterable[Row], images: Path, where: Path, faults: Faults
+) -> dict[str, Split]:
+    """The splits of listed pictures, each of which is looked at without being read.
+
+    Args:
+        class_names: of the labels.
+        rows: what was listed; paths that leave the folder of pictures are told and left out.
+        images: the folder of pictures; one that is not there is another's fault.
+        where: the list, for messages.
+        faults: told of pictures that are in two splits or under two labels, that leave the folder,
+            are missing, empty or too large, and of fewer than two classes.
+    """
+    held: dict[str, tuple[set[str], set[int]]] = defaultdict(lambda: (set(), set()))
+    inside: dict[str, list[tuple[str, int]]] = {split: [] for split in SPLITS}
+    paths = set()
+    for split, path, label in rows:
+        paths.add(path)
+        if _is_inside(path):
+            inside[split].append((path, label))
+            splits, labels = held[posixpath.normpath(path)]  # "a//b", "./a/b" and "a/b" are one
+            splits.add(split)
+            labels.add(label)
+    leaked = sorted(path for path, (splits, _) in held.items() if len(splits) > 1)
+    faults.tell(where, "picture", leaked, "in more than one split")
+    torn = sorted(path for path, (_, labels) in held.items() if len(labels) > 1)
+    faults.tell(where, "picture", torn, "under two labels")
+    if images.is_dir():
+        _look_at(paths, images, faults)
+    if len(class_names) < 2 and not faults:
+        faults.append(f"{where}: must have at least 2 classes, has {len(class_names)}")
+    return {
+        split: Split(
+            tuple(Picture(path, images / path) for path, _ in pairs),
+            np.array([label for _, label in pairs], dtype=np.int64),
+        )
+        for split, pairs in inside.items()
+    }
+
+
+def _look_at(paths: Iterable[str], images: Path, faults: Faults) -> None:
+    """Tell of paths that leave the folder, files that are not there, files without content."""
+    outside, missing, empty, large = [], [], [], []
+    for path in sorted(paths):
+        if not _is_inside(path):
+            outside.append(repr(path))
+            continue
+        try:
+            found = (images / path).stat()
+        except (OSError, ValueError):  # no file system takes a lone surrogate
+            missing.append(path)
+            continue
+        if not stat.S_ISREG(found.st_mode):
+            missing.append(path)
+        elif found.st_size == 0:
+            empty.append(path)
+        elif found.st_size > LARGEST_FILE:
+            large.append(path)
+    faults.tell(images, "picture path", outside, "outside of the folder")
+    faults.tell(images, "missing picture", missing)
+    faults.tell(images, "picture of zero bytes", empty)
+    faults.tell(images, "picture", large, f"larger than {LARGEST_FILE >> 20} MiB")
+
+
+def escapes(path: str) -> bool:
+    """Whether a relative path, taken at its word, leaves the folder it is relative to.
+
+    Also by the rules of Windows. Links on the disk are not looked at: people link datasets.
+    """
+    slashed = path.replace("\\", "/")
+    return slashed.startswith("/") or ".." in slashed.split("/") or bool(_DRIVE.match(slashed))
+
+
+def _is_inside(path: str) -> bool:
+    """Whether a path that a list gives can name a file inside the folder of pictures."""
+    return bool(path) and "\0" not in path and not escapes(path)
+
+
+def by_hash(paths: Iterable[str]) -> list[str]:
+    """Paths in the order of their SHA-256: as good as shuffled, and the same on every machine."""
+    return sorted(paths, key=lambda path: hashlib.sha256(os.fsencode(path)).digest())
+
+
+def read_lines(path: Path, faults: Faults) -> list[str]:
+    """The non-empty lines, without the space around them, of a UTF-8 text file."""
+    content = _read(path, faults)
+    if content is None:
+        return []
+    try:
+        lines = [line.strip() for line in content.decode("utf-8-sig").split("\n")]
+    except UnicodeDecodeError:
+        faults.append(f"{path}: is not UTF-8 text")
+        return []
+    if not any(lines):
+        faults.append(f"{path}: is empty")
+    return [line for line in lines if line]
+
+
+def read_object(path: Path, of: str, faults: Faults) -> dict[str, Any] | None:
+    """A JSON file's object; None where there is none.
+
+    Args:
+        of: what it must be an object of, for messages.
+    """
+    content = _read(path, faults)
+    if content is None:
+        return None
+    try:
+        document = json.loads(content.decode("utf-8"))
+    except (ValueError, RecursionError) as why:
+        faults.append(f"{path}: is not JSON: {why}")
+        return None
+    if not isinstance(document, dict):
+        faults.append(f"{path}: must be an object of {of}, is {json_kind(document)}")
+        return None
+    return document
+
+
+def json_kind(value: Any) -> str:
+    """What a value of a JSON file is, in words."""
+    names = {dict: "an object", list: "a list", str: "a string", type(None): "null"}
+    return "an empty list" if value == [] else names.get(type(value), type(value).__name__)
+
+
+def _read(path: Path, faults: Faults) -> bytes | None:
+    """The content of a list; None where it is not there, which has been told, or not readable."""
+    if not path.is_file():
+        return None
+    try:
+        with path.open("rb") as file:
+            content = file.read(LARGEST_FILE + 1)
+    except OSError as why:
+        faults.append(f"{path}: cannot be read: {why.strerror}")
+        return None
+    if len(content) > LARGEST_FILE:
+        faults.append(f"{path}: cannot be read: it has more than {LARGEST_FILE >> 20} MiB")
+        return None
+    return content
