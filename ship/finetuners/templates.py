@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ship.clip import FrozenCLIP
+from ship.datasets import sentence
 
 SINGLE = ("a photo of a {}.",)
 
@@ -35,6 +36,7 @@ def template_features(
             sec. 3.1.4: ensembled in feature space, so that it costs nothing at inference).
     """
     features = [
-        clip.encode_texts([template.format(name) for name in class_names]) for template in templates
+        clip.encode_texts([sentence(template, name) for name in class_names])
+        for template in templates
     ]
     return F.normalize(torch.stack(features).mean(0), dim=-1)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ship.clip import FrozenCLIP
+from ship.datasets import sentence
 from ship.features import FeatureSet
 from ship.metrics import accuracy
 from ship.protocols.base import (
@@ -106,7 +107,7 @@ def _keys(features: FeatureSet) -> list[tuple[str, int]]:
 
 def _classes(target: FeatureSet) -> list[_Class]:
     pairs = zip(_keys(target), target.class_names, strict=True)
-    return [_Class(key, name, target.template.format(name)) for key, name in pairs]
+    return [_Class(key, name, sentence(target.template, name)) for key, name in pairs]
 
 
 def _final(

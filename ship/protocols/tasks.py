@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ship.clip import FrozenCLIP
+from ship.datasets import sentence
 from ship.features import FeatureSet
 from ship.subsets import few_shot_indices
 from ship.tasks import Pictures, Task, pad_rows
@@ -44,7 +45,7 @@ class TaskBuilder:
         self._shots = shots or int(np.max(self._counts))
         # an epoch is as long for one seed's classes as for another's
         self._mean_count = float(np.minimum(self._counts[seen], self._shots).mean())
-        self.texts = [features.template.format(name) for name in features.class_names]
+        self.texts = [sentence(features.template, name) for name in features.class_names]
 
     def encode(self, sentences: Sequence[str]) -> Tensor:
         """Zero-shot text features, (n, feature).

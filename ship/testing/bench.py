@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ship.clip import FrozenCLIP
+from ship.datasets import sentence
 from ship.protocols import base_to_new
 from ship.subsets import FeatureSet
 from ship.tasks import Task
@@ -77,7 +78,7 @@ def made_up_features(clip: FrozenCLIP) -> FeatureSet:
     """Noisy copies of class text features, as if they were pictures; read-only, as a cache is."""
     rng = np.random.default_rng(0)
     template = "a photo of a {}."
-    texts = [template.replace("{}", name) for name in CLASSES]
+    texts = [sentence(template, name) for name in CLASSES]
     centres = clip.encode_texts(texts).cpu().numpy()
 
     def split(n: int, *views: int) -> tuple[np.ndarray, np.ndarray]:

@@ -10,6 +10,7 @@ from PIL.Image import Image
 from torch import Tensor
 
 from ship.clip import FrozenCLIP
+from ship.datasets import sentence
 from ship.finetuners import FINETUNERS, Finetuner
 from ship.generators import GENERATORS, Generator
 from ship.training import CheckpointError, ReplicaRng, restore, under
@@ -190,7 +191,7 @@ class TrainedModel:
         place = self._kept.said.generator_task
         said, text = self._kept.said.tasks[place], self._text_features(place)
         if further:
-            sentences = [self._kept.said.template.replace("{}", name) for name in further]
+            sentences = [sentence(self._kept.said.template, name) for name in further]
             text = torch.cat([text, self.clip.encode_texts(sentences).to(text)])
         task = skeleton((*said.class_names, *further), text, len(said.base), self.clip)
         config = untrained(self.config.generator)
