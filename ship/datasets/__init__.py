@@ -9,13 +9,12 @@ from ship.datasets.base import SPLITS, DatasetError, Faults, Picture, PictureDat
 from ship.datasets.content import DigestMemory
 from ship.datasets.image_folder import PREFIX, ImageFolder
 from ship.datasets.names import sentence, tell_odd_names
-from ship.datasets.packaged import PACKAGED_DATASETS
-from ship.datasets.published import PUBLISHED, meant_dataset
+from ship.datasets.published import PACKAGED, PUBLISHED, meant_dataset
 from ship.datasets.survey import DatasetSpec, Survey, assemble
-from ship.datasets.xlsa import XlsaDataset
+from ship.datasets.xlsa import Xlsa
 from ship.registry import DatasetPlugin, Registry
 
-_BUILTIN: Final[Mapping[str, DatasetSpec]] = {**PACKAGED_DATASETS, **PUBLISHED}
+_BUILTIN: Final[Mapping[str, DatasetSpec]] = {**PACKAGED, **PUBLISHED}
 DATASETS: Final = Registry("dataset", "ship_sweep.datasets", DatasetPlugin, _BUILTIN)
 """Every dataset with a name of its own; image_folder:NAME stands beside them."""
 
@@ -60,7 +59,7 @@ def survey_dataset(name: str, data_root: Path | None = None) -> Survey:
 
 def has_unseen_pictures(name: str) -> bool:
     """Whether training has pictures of the unseen classes, too (xlsa17's sets have not)."""
-    return not isinstance(DATASETS.find(name), XlsaDataset)
+    return not isinstance(DATASETS.find(name), Xlsa)
 
 
 def nearest_dataset(name: str) -> str | None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ship.datasets.base import SPLITS, Faults, some
-from ship.datasets.layout import PICTURES, Found, Published, json_kind, read_lines, read_object
+from ship.datasets.layout import Found, Published, json_kind, read_lines, read_object
 from ship.datasets.names import clean_class_name, spoken, tell_same_names
 from ship.datasets.survey import Survey
 
@@ -16,7 +16,7 @@ _MOST_CLASSES: Final = 2**31
 
 
 @dataclass(frozen=True)
-class CoOpDataset(Published):
+class CoOp(Published):
     """data_root/folder with a file {"train"|"val"|"test": [[path, label, class name], ...]}.
 
     split: the file is called split_zhou_SPLIT.json.
@@ -29,16 +29,12 @@ class CoOpDataset(Published):
         """In data_root/folder; torchvision has none."""
         return f"split_zhou_{self.split}.json"
 
-    def needed(self, data_root: Path) -> dict[str, str]:
-        """The pictures and the split file."""
-        return {self.pictures: PICTURES, f"{self.folder}/{self.split_file}": "split file"}
-
-    def read(self, data_root: Path, faults: Faults) -> Found | None:
+    def read(self, data_root: Path, faults: Faults) -> Found:
         """Read the split file."""
-        path = data_root / self.folder / self.split_file
+        path, images = data_root / self.folder / self.split_file, data_root / self.pictures
         document = read_object(path, ", ".join(SPLITS), faults)
         if document is None:
-            return None
+            return Found(Survey(), (), images, path)
         rows, named = [], []
         for split in SPLITS:
             listed = document.get(split)
@@ -51,8 +47,7 @@ class CoOpDataset(Published):
             for picture, label, name in filter(_well_formed, listed):
                 rows.append((split, picture, label))
                 named.append((label, name))
-        names = _class_names(path, named, faults)
-        return Found(Survey(names), rows, data_root / self.pictures, path)
+        return Found(Survey(_class_names(path, named, faults)), rows, images, path)
 
 
 def _well_formed(row: Any) -> bool:
@@ -89,33 +84,25 @@ def _class_names(path: Path, named: Sequence[tuple[int, str]], faults: Faults) -
 
 
 @dataclass(frozen=True)
-class AircraftDataset(Published):
+class Aircraft(Published):
     """FGVC-Aircraft's own lists in data_root/folder, or in its archive's data/ below that.
 
     images_variant_{train,val,test}.txt hold "<id> <variant>" lines, images/<id>.jpg the pictures;
     labels are the lines of variants.txt in order, as in CoOp.
     """
 
-    def _below(self, data_root: Path) -> str:
-        archive = f"{self.folder}/data"
-        return archive if (data_root / archive / "variants.txt").is_file() else self.folder
-
-    def needed(self, data_root: Path) -> dict[str, str]:
-        """The pictures and four lists."""
-        below = self._below(data_root)
-        lists = ("variants.txt", *map(_list_name, SPLITS))
-        return {f"{below}/{self.images}": PICTURES} | {f"{below}/{name}": "list" for name in lists}
-
     def read(self, data_root: Path, faults: Faults) -> Found:
         """Read the lists."""
-        folder = data_root / self._below(data_root)
+        folder = data_root / self.folder
+        if (folder / "data" / "variants.txt").is_file():
+            folder = folder / "data"
         variants = read_lines(folder / "variants.txt", faults)
         tell_same_names(faults, folder / "variants.txt", variants)
         label_of = {variant: label for label, variant in enumerate(variants)}
         rows = []
         for split in SPLITS:
-            bad = []
-            for line in read_lines(folder / _list_name(split), faults):
+            path, bad = folder / f"images_variant_{split}.txt", []
+            for line in read_lines(path, faults):
                 picture, _, variant = line.partition(" ")
                 label = label_of.get(variant.strip())
                 if label is None:
@@ -123,10 +110,6 @@ class AircraftDataset(Published):
                 else:
                     rows.append((split, f"{picture}.jpg", label))
             must = "must be '<id> <variant of variants.txt>'"
-            faults.tell(folder / _list_name(split), "line", bad if variants else (), must)
+            faults.tell(path, "line", bad if variants else (), must)
         survey = Survey(tuple(clean_class_name(variant) for variant in variants))
         return Found(survey, rows, folder / self.images, folder)
-
-
-def _list_name(split: str) -> str:
-    return f"images_variant_{split}.txt"

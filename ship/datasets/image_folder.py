@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from ship.datasets.base import SPLITS, Faults, some
-from ship.datasets.layout import PHOTO, PICTURES, SUFFIXES, absent, by_hash, checked, escapes
+from ship.datasets.layout import PHOTO, SUFFIXES, by_hash, checked, is_inside, no_root
 from ship.datasets.names import clean_class_name, tell_same_names
 from ship.datasets.survey import Survey
 
@@ -32,8 +32,8 @@ NESTED: Final = (
 
 Met = dict[tuple[str, str], list[str]]
 """One of these -> paths."""
-Files = dict[str, dict[str, list[str]]]
-"""split -> class directory -> picture paths relative to the dataset's folder."""
+Listed = list[tuple[str, str, str]]
+"""Split, picture path relative to the dataset's folder, class directory."""
 
 
 @dataclass(frozen=True)
@@ -55,25 +55,23 @@ class ImageFolder:
     def survey(self, name: str, data_root: Path | None) -> Survey:
         """List the directories and look at every picture's size."""
         relative = name.removeprefix(PREFIX)
-        if not relative or escapes(relative):
+        if not is_inside(relative):
             must = f"NAME of {PREFIX}NAME must be a folder inside the data root"
             return Survey(faults=(f"dataset {name!r}: {must}",))
-        faults = absent(name, data_root, {relative: PICTURES})
-        if data_root is None or faults:
-            return Survey(faults=tuple(faults))
+        if data_root is None or not data_root.is_dir():
+            return Survey(faults=(no_root(name, data_root, relative),))
         folder = data_root / relative
+        if not folder.is_dir():
+            return Survey(faults=(f"{folder}: no such folder",))
+        faults = Faults()
         met: Met = defaultdict(list)
-        files = _list(folder, met, faults)
-        directories = {directory for classes in files.values() for directory in classes}
-        tell_same_names(faults, folder, sorted(directories))
+        listed = _list(folder, met, faults)
+        directories = sorted({directory for _, _, directory in listed})
+        tell_same_names(faults, folder, directories)
         class_names = sorted({clean_class_name(directory) for directory in directories})
-        label_of = {class_name: label for label, class_name in enumerate(class_names)}
-        rows = [
-            (split, path, label_of[clean_class_name(directory)])
-            for split, classes in files.items()
-            for directory in sorted(classes, key=clean_class_name)
-            for path in sorted(classes[directory])
-        ]
+        label_of = {own: class_names.index(clean_class_name(own)) for own in directories}
+        rows = [(split, path, label_of[directory]) for split, path, directory in listed]
+        rows.sort(key=lambda row: (row[2], row[1]))
         return Survey(
             tuple(class_names),
             checked(class_names, rows, folder, folder, faults),
@@ -91,52 +89,56 @@ def _lines(folder: Path, met: Met, *kinds: tuple[str, str]) -> tuple[str, ...]:
     return tuple(lines)
 
 
-def _list(folder: Path, met: Met, faults: Faults) -> Files:
-    """The pictures by split and class."""
+def _list(folder: Path, met: Met, faults: Faults) -> Listed:
+    """The pictures with their split and class."""
     directories = _directories(folder)
-    absent = [split for split in SPLITS if split not in directories]
-    if not absent:
-        return _given_splits(folder, met, faults)
+    absent_splits = [split for split in SPLITS if split not in directories]
+    if not absent_splits:
+        return _given_splits(folder, directories, met, faults)
     if directories and set(directories) <= set(SPLITS):
-        must = f"has {some(directories)} but not {some(absent)}: give all three"
+        what = f"has {some(directories)} but not {some(absent_splits)}: give all three"
     elif alike := _misnamed_splits(folder, directories):
         what = f"{some(alike)} hold folders of the same names, as splits do"
-        must = f"{what}: there must be three, called train, val and test"
+        what = f"{what}: there must be three, called train, val and test"
     else:
         return _split_here(folder, directories, met, faults)
-    faults.append(f"{folder}: {must}")
-    return {}
+    faults.append(f"{folder}: {what}")
+    return []
 
 
-def _given_splits(folder: Path, met: Met, faults: Faults) -> Files:
-    others = [directory for directory in _directories(folder) if directory not in SPLITS]
+def _given_splits(folder: Path, directories: list[str], met: Met, faults: Faults) -> Listed:
+    others = [directory for directory in directories if directory not in SPLITS]
     faults.tell(folder, "folder", others, "beside train, val and test")
-    files = {
-        split: {
-            directory: _pictures(folder, f"{split}/{directory}", met)
-            for directory in _directories(folder / split)
-        }
-        for split in SPLITS
-    }
-    everywhere = {directory for classes in files.values() for directory in classes}
-    for split, classes in files.items():
-        lacking = sorted(everywhere - {name for name, paths in classes.items() if paths})
-        faults.tell(folder, "class", lacking, f"without a picture in {split}")
-    return files
+    classes = {split: _directories(folder / split) for split in SPLITS}
+    listed = [
+        (split, path, directory)
+        for split, own in classes.items()
+        for directory in own
+        for path in _pictures(folder, f"{split}/{directory}", met)
+    ]
+    for split in SPLITS:
+        held = {directory for own, _, directory in listed if own == split}
+        faults.tell(
+            folder,
+            "class",
+            sorted(set().union(*classes.values()) - held),
+            f"without a picture in {split}",
+        )
+    return listed
 
 
-def _split_here(folder: Path, directories: list[str], met: Met, faults: Faults) -> Files:
-    files: Files = {split: {} for split in SPLITS}
-    small = []
-    for directory in directories:
-        paths = _pictures(folder, directory, met)
-        if len(paths) < SMALLEST_CLASS:
-            small.append(f"{directory} ({len(paths)})")
-            continue
-        for split, part in fixed_split(paths).items():
-            files[split][directory] = part
+def _split_here(folder: Path, directories: list[str], met: Met, faults: Faults) -> Listed:
+    pictures = {directory: _pictures(folder, directory, met) for directory in directories}
+    small = [
+        f"{own} ({len(paths)})" for own, paths in pictures.items() if len(paths) < SMALLEST_CLASS
+    ]
     faults.tell(folder, "class", small, f"with fewer than {SMALLEST_CLASS} pictures")
-    return files
+    return [
+        (split, path, directory)
+        for directory, paths in pictures.items()
+        for split, part in fixed_split(paths).items()
+        for path in part
+    ]
 
 
 def fixed_split(paths: list[str]) -> dict[str, list[str]]:

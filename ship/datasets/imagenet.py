@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from ship.datasets.base import SPLITS, Faults, some
-from ship.datasets.layout import PICTURES, SUFFIXES, Found, Published, by_hash, read_lines
+from ship.datasets.layout import SUFFIXES, Found, Published, by_hash, read_lines
 from ship.datasets.names import clean_class_name
 from ship.datasets.survey import Survey, repeated
 
@@ -24,7 +24,7 @@ VAL_PER_CLASS: Final = 10
 
 
 @dataclass(frozen=True)
-class ImageNetDataset(Published):
+class ImageNet(Published):
     """Folders of ImageNet's classes, and classnames.txt with "<wnid> <name>" lines.
 
     Labels are the lines of classnames.txt in order; it lies in data_root/folder, or else in that of
@@ -42,28 +42,19 @@ class ImageNetDataset(Published):
     numbered: bool = False
     subset: bool = False
 
-    def needed(self, data_root: Path) -> dict[str, str]:
-        """The folders of class folders, and the names."""
-        own, other = f"{self.folder}/{CLASS_NAMES}", f"imagenet/{CLASS_NAMES}"
-        is_own = (data_root / own).is_file() or not (data_root / other).is_file()
-        parts = {f"{self.pictures}/{part}".rstrip("/"): PICTURES for part in self._parts.values()}
-        return {**parts, own if is_own else other: "file of class names"}
-
     @property
     def _parts(self) -> dict[str, str]:
         """Split -> the folder of class folders below images."""
         return {"test": ""} if self.target else {"train": "train/", "test": "val/"}
 
-    def read(self, data_root: Path, faults: Faults) -> Found | None:
+    def read(self, data_root: Path, faults: Faults) -> Found:
         """List every class's folders."""
-        *_, names_file = self.needed(data_root)
-        names = _class_names(data_root / names_file, faults)
-        if not names:
-            return None
         images = data_root / self.pictures
+        own, other = (data_root / folder / CLASS_NAMES for folder in (self.folder, "imagenet"))
+        names = _class_names(other if other.is_file() and not own.is_file() else own, faults)
         folder_of = {wnid: str(i) if self.numbered else wnid for i, wnid in enumerate(names)}
         files = {
-            split: self._class_folders(images / part, list(folder_of.values()), faults)
+            split: self._class_folders(images, part, list(folder_of.values()), faults)
             for split, part in self._parts.items()
         }
         if self.subset:
@@ -83,19 +74,23 @@ class ImageNetDataset(Published):
         return Found(survey, rows, images, images, counts)
 
     def _class_folders(
-        self, images: Path, expected: Sequence[str], faults: Faults
+        self, images: Path, part: str, expected: Sequence[str], faults: Faults
     ) -> dict[str, list[str]]:
         """Pictures by class folder; tells of folders that are strange, missing or empty."""
-        if not images.is_dir():
+        folder = images / part
+        if not folder.is_dir():
+            if part:  # else it is the folder of pictures, which is looked for anyway
+                faults.append(f"{folder}: no such folder")
             return {}
-        with os.scandir(images) as entries:
+        with os.scandir(folder) as entries:
             there = {entry.name for entry in entries if entry.is_dir() and entry.name[0] != "."}
-        found = {name: _pictures(images / name) for name in expected if name in there}
-        absent = [] if self.subset else [name for name in expected if name not in there]
+        found = {name: _pictures(folder / name) for name in expected if name in there}
+        strange = sorted(there - set(expected)) if expected else []
+        missing = [] if self.subset else [name for name in expected if name not in there]
         empty = [name for name, files in found.items() if not files]
-        faults.tell(images, "folder", sorted(there - set(expected)), f"not named by {CLASS_NAMES}")
-        faults.tell(images, "class", absent, "without a folder")
-        faults.tell(images, "class folder", empty, "without pictures")
+        faults.tell(folder, "folder", strange, f"not named by {CLASS_NAMES}")
+        faults.tell(folder, "class", missing, "without a folder")
+        faults.tell(folder, "class folder", empty, "without pictures")
         return found
 
 

@@ -1,5 +1,6 @@
 """How a layout is read: its lists, one checker of classes and pictures, the published counts."""
 
+import errno
 import hashlib
 import json
 import os
@@ -8,8 +9,8 @@ import re
 import stat
 from abc import ABC, abstractmethod
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,7 +20,6 @@ from ship.datasets.base import LARGEST_FILE, SPLITS, Faults, Picture, Split
 from ship.datasets.survey import Survey, counted, slashed
 
 PHOTO: Final = "a photo of a {}."
-PICTURES: Final = "folder of pictures"
 SUFFIXES: Final = frozenset(
     (".avif", ".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif",
      ".tiff", ".webp")
@@ -62,19 +62,11 @@ class Published(ABC):
     counts: tuple[int, int, int]
     classes: int
     template: str = PHOTO
-    n_seen: int | None = None
+    n_seen: int | None = field(default=None, kw_only=True)
 
     @abstractmethod
-    def needed(self, data_root: Path) -> dict[str, str]:
-        """What must be there: path below the data root -> what it is, PICTURES for a folder."""
-
-    @abstractmethod
-    def read(self, data_root: Path, faults: Faults) -> Found | None:
-        """Read lists and folders; what is needed and not there has been told, and holds nothing.
-
-        Returns:
-            None where too little can be read to look at pictures.
-        """
+    def read(self, data_root: Path, faults: Faults) -> Found:
+        """Read lists and folders; what cannot be read is told, and holds nothing."""
 
     @property
     def pictures(self) -> str:
@@ -83,21 +75,20 @@ class Published(ABC):
 
     def survey(self, name: str, data_root: Path | None) -> Survey:
         """Read the lists, look at every picture's size, and compare with what was published."""
-        faults = absent(name, data_root, self.needed(data_root or Path()))
         if data_root is None or not data_root.is_dir():
-            return Survey(faults=tuple(faults))
+            return Survey(faults=(no_root(name, data_root, self.pictures, self.folder),))
+        faults = Faults()
         found = self.read(data_root, faults)
-        if found is None:
-            return Survey(faults=tuple(faults))
         splits = checked(found.survey.class_names, found.rows, found.images, found.where, faults)
-        counts = found.counts or counted(splits)
-        here = _size(counts, len(found.survey.class_names), found.survey.n_seen)
+        here = _size(
+            found.counts or counted(splits), len(found.survey.class_names), found.survey.n_seen
+        )
         published = _size(self.counts, self.classes, self.n_seen)
         unlike = (
             f"dataset {name}: {found.where.relative_to(data_root)} holds {here}, the published one "
             f"{published}: accuracies on it cannot be compared with published ones"
         )
-        differs = (unlike,) if here != published else ()
+        differs = (unlike,) if found.rows and here != published else ()
         return replace(found.survey, splits=splits, faults=tuple(faults), unlike=differs)
 
 
@@ -106,26 +97,13 @@ def _size(counts: Iterable[int], classes: int, n_seen: int | None) -> str:
     return f"{slashed(counts)} pictures of {classes} classes{seen}"
 
 
-def absent(name: str, data_root: Path | None, needed: Mapping[str, str]) -> Faults:
-    """What is not there of a dataset.
-
-    Args:
-        name: the dataset.
-        data_root: the folder that holds the datasets' folders.
-        needed: path below it -> what it is, PICTURES for a folder.
-    """
-    if data_root is None:
-        tops = dict.fromkeys(path.partition("/")[0] for path in needed)
-        places = " and ".join(f"{top}/" for top in tops)
-        return Faults([f"dataset {name} needs a data root: the folder that holds {places}"])
-    if not data_root.is_dir():
-        return Faults([f"dataset {name}: no such data root: {data_root}"])
-    there = {path: data_root / path for path in needed}
-    return Faults(
-        f"dataset {name}: no such {what}: {there[path]}"
-        for path, what in needed.items()
-        if not (there[path].is_dir() if what == PICTURES else there[path].is_file())
-    )
+def no_root(name: str, data_root: Path | None, *folders: str) -> str:
+    """The fault of a data root that is None or no folder, for the dataset of some folders in it."""
+    if data_root is not None:
+        return f"dataset {name}: no such data root: {data_root}"
+    tops = dict.fromkeys(folder.partition("/")[0] for folder in folders)
+    places = " and ".join(f"{top}/" for top in tops)
+    return f"dataset {name} needs a data root: the folder that holds {places}"
 
 
 def checked(
@@ -136,17 +114,17 @@ def checked(
     Args:
         class_names: of the labels.
         rows: what was listed; paths that leave the folder of pictures are told and left out.
-        images: the folder of pictures; one that is not there is another's fault.
+        images: the folder of pictures.
         where: the list, for messages.
         faults: told of pictures that are in two splits or under two labels, that leave the folder,
-            are missing, empty or too large, and of fewer than two classes.
+            are missing, empty or too large, of a missing folder, and of fewer than two classes.
     """
     held: dict[str, tuple[set[str], set[int]]] = defaultdict(lambda: (set(), set()))
     inside: dict[str, list[tuple[str, int]]] = {split: [] for split in SPLITS}
     paths = set()
     for split, path, label in rows:
         paths.add(path)
-        if _is_inside(path):
+        if is_inside(path):
             inside[split].append((path, label))
             splits, labels = held[posixpath.normpath(path)]  # "a//b", "./a/b" and "a/b" are one
             splits.add(split)
@@ -156,7 +134,9 @@ def checked(
     torn = sorted(path for path, (_, labels) in held.items() if len(labels) > 1)
     faults.tell(where, "picture", torn, "under two labels")
     if images.is_dir():
-        _look_at(paths, images, faults)
+        _look_at(sorted(paths), images, faults)
+    else:
+        faults.append(f"{images}: no such folder")
     if len(class_names) < 2 and not faults:
         faults.append(f"{where}: must have at least 2 classes, has {len(class_names)}")
     return {
@@ -168,42 +148,34 @@ def checked(
     }
 
 
-def _look_at(paths: Iterable[str], images: Path, faults: Faults) -> None:
+def _look_at(paths: Sequence[str], images: Path, faults: Faults) -> None:
     """Tell of paths that leave the folder, files that are not there, files without content."""
-    outside, missing, empty, large = [], [], [], []
-    for path in sorted(paths):
-        if not _is_inside(path):
-            outside.append(repr(path))
-            continue
-        try:
-            found = (images / path).stat()
-        except (OSError, ValueError):  # no file system takes a lone surrogate
-            missing.append(path)
-            continue
-        if not stat.S_ISREG(found.st_mode):
-            missing.append(path)
-        elif found.st_size == 0:
-            empty.append(path)
-        elif found.st_size > LARGEST_FILE:
-            large.append(path)
+    sizes = {path: _file_size(images / path) for path in paths if is_inside(path)}
+    outside = [repr(path) for path in paths if path not in sizes]
     faults.tell(images, "picture path", outside, "outside of the folder")
-    faults.tell(images, "missing picture", missing)
-    faults.tell(images, "picture of zero bytes", empty)
+    faults.tell(images, "missing picture", [path for path, size in sizes.items() if size < 0])
+    faults.tell(images, "picture of zero bytes", [p for p, size in sizes.items() if size == 0])
+    large = [path for path, size in sizes.items() if size > LARGEST_FILE]
     faults.tell(images, "picture", large, f"larger than {LARGEST_FILE >> 20} MiB")
 
 
-def escapes(path: str) -> bool:
-    """Whether a relative path, taken at its word, leaves the folder it is relative to.
+def _file_size(path: Path) -> int:
+    """Bytes of a file; -1 where there is none."""
+    try:
+        found = path.stat()
+    except (OSError, ValueError):  # no file system takes a lone surrogate
+        return -1
+    return found.st_size if stat.S_ISREG(found.st_mode) else -1
+
+
+def is_inside(path: str) -> bool:
+    """Whether a relative path, taken at its word, stays in the folder that it is relative to.
 
     Also by the rules of Windows. Links on the disk are not looked at: people link datasets.
     """
     slashed = path.replace("\\", "/")
-    return slashed.startswith("/") or ".." in slashed.split("/") or bool(_DRIVE.match(slashed))
-
-
-def _is_inside(path: str) -> bool:
-    """Whether a path that a list gives can name a file inside the folder of pictures."""
-    return bool(path) and "\0" not in path and not escapes(path)
+    leaves = slashed.startswith("/") or ".." in slashed.split("/") or _DRIVE.match(slashed)
+    return bool(path) and "\0" not in path and not leaves
 
 
 def by_hash(paths: Iterable[str]) -> list[str]:
@@ -211,16 +183,20 @@ def by_hash(paths: Iterable[str]) -> list[str]:
     return sorted(paths, key=lambda path: hashlib.sha256(os.fsencode(path)).digest())
 
 
+def is_file(path: Path, faults: Faults) -> bool:
+    """Whether there is a file to be opened (no pipe, which would not end); told where not."""
+    if path.is_file():
+        return True
+    faults.append(f"{path}: no such file")
+    return False
+
+
 def read_lines(path: Path, faults: Faults) -> list[str]:
-    """The non-empty lines, without the space around them, of a UTF-8 text file."""
-    content = _read(path, faults)
-    if content is None:
+    """The non-empty lines of a list, without the space around them."""
+    text = _read(path, faults)
+    if text is None:
         return []
-    try:
-        lines = [line.strip() for line in content.decode("utf-8-sig").split("\n")]
-    except UnicodeDecodeError:
-        faults.append(f"{path}: is not UTF-8 text")
-        return []
+    lines = [line.strip() for line in text.split("\n")]
     if not any(lines):
         faults.append(f"{path}: is empty")
     return [line for line in lines if line]
@@ -232,11 +208,11 @@ def read_object(path: Path, of: str, faults: Faults) -> dict[str, Any] | None:
     Args:
         of: what it must be an object of, for messages.
     """
-    content = _read(path, faults)
-    if content is None:
+    text = _read(path, faults)
+    if text is None:
         return None
     try:
-        document = json.loads(content.decode("utf-8"))
+        document = json.loads(text)
     except (ValueError, RecursionError) as why:
         faults.append(f"{path}: is not JSON: {why}")
         return None
@@ -252,17 +228,18 @@ def json_kind(value: Any) -> str:
     return "an empty list" if value == [] else names.get(type(value), type(value).__name__)
 
 
-def _read(path: Path, faults: Faults) -> bytes | None:
-    """The content of a list; None where it is not there, which has been told, or not readable."""
-    if not path.is_file():
+def _read(path: Path, faults: Faults) -> str | None:
+    """The text of a list; None where it cannot be read."""
+    if not is_file(path, faults):
         return None
     try:
         with path.open("rb") as file:
             content = file.read(LARGEST_FILE + 1)
+        if len(content) > LARGEST_FILE:
+            raise OSError(errno.EFBIG, f"it has more than {LARGEST_FILE >> 20} MiB")
+        return content.decode("utf-8-sig")
     except OSError as why:
         faults.append(f"{path}: cannot be read: {why.strerror}")
-        return None
-    if len(content) > LARGEST_FILE:
-        faults.append(f"{path}: cannot be read: it has more than {LARGEST_FILE >> 20} MiB")
-        return None
-    return content
+    except UnicodeDecodeError:
+        faults.append(f"{path}: is not UTF-8 text")
+    return None

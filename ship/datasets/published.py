@@ -1,67 +1,120 @@
-"""Every published dataset in one table, and what it is called elsewhere."""
+"""Every dataset with a name of its own, packaged or published, and what it is called elsewhere."""
 
+import hashlib
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any, Final
 
-from ship.datasets.coop import AircraftDataset, CoOpDataset
-from ship.datasets.imagenet import ImageNetDataset
+import numpy as np
+import polars as pl
+
+from ship.datasets.base import SPLITS, Picture, Split
+from ship.datasets.coop import Aircraft, CoOp
+from ship.datasets.imagenet import ImageNet
 from ship.datasets.layout import PHOTO, Published
-from ship.datasets.xlsa import XlsaDataset
+from ship.datasets.names import clean_class_name
+from ship.datasets.survey import Survey
+from ship.datasets.xlsa import Xlsa
+from ship.pocket import EMOJI_PARQUET, PHOTOS_PARQUET
+
+
+@dataclass(frozen=True)
+class PackagedDataset:
+    """Pictures that come with ship-sweep; labels follow the sorted class names. No data root.
+
+    path: a parquet file with the columns image (encoded bytes), class_name, split, and the one
+        that is called naming. naming: the column with a picture's name. about: what they show, in
+        a sentence for lists of datasets. template: a prompt with one {} for a class name.
+    """
+
+    path: Path
+    naming: str
+    about: str
+    template: str = PHOTO
+
+    def survey(self, name: str, data_root: Path | None) -> Survey:
+        """Read every row into memory (some MB); the fingerprint hashes file and template.
+
+        A file that is missing, empty or of another kind is a fault of the survey: nothing is
+        raised.
+        """
+        columns = ["image", "class_name", self.naming, "split"]
+        try:
+            content = self.path.read_bytes()
+            table = pl.read_parquet(content, columns=columns)
+        except (pl.exceptions.PolarsError, OSError) as why:
+            what = f"{self.path} cannot be read ({str(why).splitlines()[0]})"
+            return Survey(faults=(f"dataset {name}: {what}; install ship-sweep again",))
+        raw_names = sorted(table["class_name"].unique().to_list())
+        label_of = {raw: label for label, raw in enumerate(raw_names)}
+        splits = {s: self._split(table.filter(split=s), label_of) for s in SPLITS}
+        fingerprint = hashlib.sha256(content + self.template.encode()).hexdigest()[:32]
+        class_names = tuple(clean_class_name(raw) for raw in raw_names)
+        return Survey(class_names, splits, fingerprint=fingerprint)
+
+    def _split(self, rows: pl.DataFrame, label_of: dict[str, int]) -> Split:
+        pairs = zip(rows[self.naming], rows["image"], strict=True)
+        labels = np.array([label_of[raw] for raw in rows["class_name"]], dtype=np.int64)
+        return Split(tuple(Picture(called, image) for called, image in pairs), labels)
+
+
+PACKAGED: Final = {
+    "emoji": PackagedDataset(
+        EMOJI_PARQUET,
+        "icon",
+        "Packaged drawings of concrete things by six icon sets. Needs no data root.",
+    ),
+    "photos": PackagedDataset(
+        PHOTOS_PARQUET,
+        "picture",
+        "Packaged photographs, a fixed part of Caltech-101. Needs no data root.",
+    ),
+}
+"""By name; ship/pocket/NOTICE says how their files were made."""
 
 _PET: Final = "a photo of a {}, a type of pet."
 _FLOWER: Final = "a photo of a {}, a type of flower."
-_FOOD: Final = "a photo of {}, a type of food."
 _AIRCRAFT: Final = "a photo of a {}, a type of aircraft."
-_SATELLITE: Final = "a centered satellite photo of {}."
+_FOOD: Final = "a photo of {}, a type of food."
 _ACTION: Final = "a photo of a person doing {}."
+_EUROSAT: Final = "a centered satellite photo of {}."
+_V2: Final = "imagenetv2-matched-frequency-format-val"
+_AWA2: Final = "Animals_with_Attributes2/JPEGImages"
+_NUMBERED: Final = "oxford_flowers/cat_to_name.json"
 
-# folder, images, pictures in train, val and test, classes, template, n_seen, and what is the
-# layout's own; xlsa17's counts are of trainval, test_seen and test_unseen
+# folder, images, pictures in train, val and test, classes, template, and what is the layout's own
 PUBLISHED: Final[Mapping[str, Published]] = {
-    "caltech101": CoOpDataset(
-        "caltech-101", "101_ObjectCategories", (4128, 1649, 2465), 100, split="Caltech101"),
-    "oxford_pets": CoOpDataset(
-        "oxford_pets", "images", (2944, 736, 3669), 37, _PET, split="OxfordPets"),
-    "stanford_cars": CoOpDataset(
-        "stanford_cars", "", (6509, 1635, 8041), 196, split="StanfordCars"),
-    "flowers102": CoOpDataset(
-        "oxford_flowers", "jpg", (4093, 1633, 2463), 102, _FLOWER, split="OxfordFlowers"),
-    "food101": CoOpDataset(
-        "food-101", "images", (50500, 20200, 30300), 101, _FOOD, split="Food101"),
-    "sun397": CoOpDataset(
-        "sun397", "SUN397", (15880, 3970, 19850), 397, split="SUN397"),
-    "dtd": CoOpDataset(
-        "dtd", "images", (2820, 1128, 1692), 47, "{} texture.", split="DescribableTextures"),
-    "eurosat": CoOpDataset(
-        "eurosat", "2750", (13500, 5400, 8100), 10, _SATELLITE, split="EuroSAT"),
-    "ucf101": CoOpDataset(
-        "ucf101", "UCF-101-midframes", (7639, 1898, 3783), 101, _ACTION, split="UCF101"),
-    "fgvc_aircraft": AircraftDataset(
-        "fgvc_aircraft", "images", (3334, 3333, 3333), 100, _AIRCRAFT),
-    "imagenet": ImageNetDataset(
-        "imagenet", "images", (1281167, 0, 50000), 1000),
-    "imagenetv2": ImageNetDataset(
-        "imagenetv2", "imagenetv2-matched-frequency-format-val", (0, 0, 10000), 1000,
-        target=True, numbered=True),
-    "imagenet_sketch": ImageNetDataset(
-        "imagenet-sketch", "images", (0, 0, 50889), 1000, target=True),
-    "imagenet_a": ImageNetDataset(
-        "imagenet-adversarial", "imagenet-a", (0, 0, 7500), 200, target=True, subset=True),
-    "imagenet_r": ImageNetDataset(
-        "imagenet-rendition", "imagenet-r", (0, 0, 30000), 200, target=True, subset=True),
-    "awa2": XlsaDataset(
-        "xlsa17/data/AWA2", "Animals_with_Attributes2/JPEGImages", (23527, 5882, 7913), 50, PHOTO,
-        40, "JPEGImages"),
-    "cub": XlsaDataset(
-        "xlsa17/data/CUB", "CUB_200_2011/images", (7057, 1764, 2967), 200, PHOTO, 150, "images"),
-    "sun_attributes": XlsaDataset(
-        "xlsa17/data/SUN", "SUN/images", (10320, 2580, 1440), 717, PHOTO, 645, "images"),
-    "flo": XlsaDataset(
-        "xlsa17/data/FLO", "oxford_flowers/jpg", (5631, 1403, 1155), 102, _FLOWER, 82,
-        names_file="oxford_flowers/cat_to_name.json"),
+    "caltech101": CoOp("caltech-101", "101_ObjectCategories", (4128, 1649, 2465), 100, PHOTO,
+                       "Caltech101"),
+    "oxford_pets": CoOp("oxford_pets", "images", (2944, 736, 3669), 37, _PET, "OxfordPets"),
+    "stanford_cars": CoOp("stanford_cars", "", (6509, 1635, 8041), 196, PHOTO, "StanfordCars"),
+    "flowers102": CoOp("oxford_flowers", "jpg", (4093, 1633, 2463), 102, _FLOWER, "OxfordFlowers"),
+    "food101": CoOp("food-101", "images", (50500, 20200, 30300), 101, _FOOD, "Food101"),
+    "sun397": CoOp("sun397", "SUN397", (15880, 3970, 19850), 397, PHOTO, "SUN397"),
+    "dtd": CoOp("dtd", "images", (2820, 1128, 1692), 47, "{} texture.", "DescribableTextures"),
+    "eurosat": CoOp("eurosat", "2750", (13500, 5400, 8100), 10, _EUROSAT, "EuroSAT"),
+    "ucf101": CoOp("ucf101", "UCF-101-midframes", (7639, 1898, 3783), 101, _ACTION, "UCF101"),
+    "fgvc_aircraft": Aircraft("fgvc_aircraft", "images", (3334, 3333, 3333), 100, _AIRCRAFT),
+    "imagenet": ImageNet("imagenet", "images", (1281167, 0, 50000), 1000),
+    "imagenetv2": ImageNet("imagenetv2", _V2, (0, 0, 10000), 1000, target=True, numbered=True),
+    "imagenet_sketch": ImageNet("imagenet-sketch", "images", (0, 0, 50889), 1000, target=True),
+    "imagenet_a": ImageNet("imagenet-adversarial", "imagenet-a", (0, 0, 7500), 200, target=True,
+                           subset=True),
+    "imagenet_r": ImageNet("imagenet-rendition", "imagenet-r", (0, 0, 30000), 200, target=True,
+                           subset=True),
+    "awa2": Xlsa("xlsa17/data/AWA2", _AWA2, (23527, 5882, 7913), 50, PHOTO, "JPEGImages",
+                 n_seen=40),
+    "cub": Xlsa("xlsa17/data/CUB", "CUB_200_2011/images", (7057, 1764, 2967), 200, PHOTO, "images",
+                n_seen=150),
+    "sun_attributes": Xlsa("xlsa17/data/SUN", "SUN/images", (10320, 2580, 1440), 717, PHOTO,
+                           "images", n_seen=645),
+    "flo": Xlsa("xlsa17/data/FLO", "oxford_flowers/jpg", (5631, 1403, 1155), 102, _FLOWER, "",
+                _NUMBERED, n_seen=82),
 }  # fmt: skip
+"""By name; xlsa17's counts are of trainval, test_seen and test_unseen."""
 
 _ELSEWHERE: Final = {
     "pets": "oxford_pets",

@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Int64
 
 from ship.datasets.base import Faults, some
-from ship.datasets.layout import PICTURES, Found, Published, by_hash, read_object
+from ship.datasets.layout import Found, Published, by_hash, is_file, read_object
 from ship.datasets.mat_file import MatError, Value, read_mat
 from ship.datasets.names import clean_class_name, tell_same_names
 from ship.datasets.survey import Survey, slashed
@@ -32,7 +32,7 @@ Locs = Mapping[str, Ids]
 
 
 @dataclass(frozen=True)
-class XlsaDataset(Published):
+class Xlsa(Published):
     """data_root/xlsa17/data/<DATASET> says which pictures are of which class and split.
 
     folder: holds res101.mat and att_splits.mat. images: data_root/images holds the pictures.
@@ -54,14 +54,9 @@ class XlsaDataset(Published):
         """Elsewhere than the lists."""
         return self.images
 
-    def needed(self, data_root: Path) -> dict[str, str]:
-        """The pictures and both files."""
-        files = {f"{self.folder}/{name}.mat": "file" for name in ("res101", "att_splits")}
-        return {self.pictures: PICTURES, **files}
-
-    def read(self, data_root: Path, faults: Faults) -> Found | None:
+    def read(self, data_root: Path, faults: Faults) -> Found:
         """Read both files."""
-        folder = data_root / self.folder
+        folder, images = data_root / self.folder, data_root / self.pictures
         pictures = _Variables(folder / "res101.mat", ("image_files", "labels"), faults)
         official = _Variables(folder / "att_splits.mat", LOCS, faults, (_NAMES,))
         files, labels = pictures.texts("image_files"), pictures.indices("labels", None)
@@ -71,7 +66,7 @@ class XlsaDataset(Published):
         _tell_shared_pictures(official.path, locs, faults)
         names = self._class_names(official, data_root, labels, faults)
         if faults:  # of what cannot be trusted, nothing more can be told
-            return None
+            return Found(Survey(), (), images, folder)
         seen = _seen_classes(folder, names, labels, locs, faults)
         order = sorted(range(len(names)), key=lambda label: (label not in seen, names[label]))
         label_of = {old: new for new, old in enumerate(order)}
@@ -97,7 +92,7 @@ class XlsaDataset(Published):
             split_version=version,
         )
         counts = tuple(len(locs[loc]) for loc in LOCS)
-        return Found(survey, rows, data_root / self.pictures, folder, counts)
+        return Found(survey, rows, images, folder, counts)
 
     def _class_names(
         self, official: "_Variables", data_root: Path, labels: Ids, faults: Faults
@@ -125,7 +120,7 @@ class _Variables:
         self, path: Path, needed: Sequence[str], faults: Faults, optional: Sequence[str] = ()
     ) -> None:
         self.path, self.found, self._faults = path, dict[str, Value](), faults
-        if not path.is_file():  # which has been told
+        if not is_file(path, faults):
             return
         try:
             self.found = read_mat(path, [*needed, *optional])
@@ -197,8 +192,6 @@ def _tell_shared_pictures(path: Path, locs: Locs, faults: Faults) -> None:
 
 def _numbered_names(path: Path, faults: Faults) -> list[str]:
     """Class names from {"1": "pink primrose", ...}."""
-    if not path.is_file():
-        faults.append(f"{path}: is not there, and att_splits.mat has no names")
     what = "class names by the numbers 1, 2, ..."
     document = read_object(path, what, faults)
     if document is None:
@@ -235,12 +228,8 @@ def _seen_classes(
 def _tail(path: str, below: str) -> str:
     """A picture's path below its folder, from its path on the authors' machine; "" if unknown."""
     parts = [part for part in path.replace("\\", "/").split("/") if part]
-    if not below:
-        return parts[-1] if parts else ""
-    if below not in parts:
-        return ""
-    last = len(parts) - 1 - parts[::-1].index(below)
-    return "/".join(parts[last + 1 :])
+    _, found, tail = f"/{'/'.join(parts)}".rpartition(f"/{below}/" if below else "/")
+    return tail if found else ""
 
 
 def _held_out(trainval: Iterable[tuple[str, int]]) -> set[str]:

@@ -74,14 +74,14 @@ def _hint(line: str) -> str:
 def _source_faults(trial: TrialConfig) -> Iterator[Fault]:
     """What is trained on must have training pictures, of every class that is to be shown."""
     from ship.datasets import DATASETS, has_unseen_pictures
-    from ship.datasets.imagenet import ImageNetDataset
+    from ship.datasets.imagenet import ImageNet
 
     name, protocol = trial.dataset, trial.protocol
     try:
         spec = DATASETS.find(name)
     except PluginError:  # a line of its own
         return
-    if isinstance(spec, ImageNetDataset) and spec.target:
+    if isinstance(spec, ImageNet) and spec.target:
         must = "must have training pictures (this one is for targets, under cross_dataset)"
         yield Fault("dataset", must, name)
     elif not has_unseen_pictures(name):

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from harness.data import cli as data_cli
 from harness.data.sources import SOURCES
 from ship.datasets import DATASETS
-from ship.datasets.packaged import PACKAGED_DATASETS
+from ship.datasets.published import PACKAGED
 from tests.patterns import matching
 from tests.ship.datasets.test_fault_cases import spoil
 from tests.ship.datasets.trees import LAYOUTS
@@ -30,7 +30,7 @@ def test_list_names_every_dataset_and_how_to_get_it() -> None:
         assert name in result.stdout
     assert "4128/1649/2465" in result.stdout
     for name, source in SOURCES.items():
-        assert (f"{name}: {source.how}" in result.stdout) == (name not in PACKAGED_DATASETS)
+        assert (f"{name}: {source.how}" in result.stdout) == (name not in PACKAGED)
 
 
 def test_list_tells_present_missing_and_faulty_apart(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from ship.datasets import load_dataset
-from ship.datasets.packaged import PACKAGED_DATASETS, PackagedDataset
+from ship.datasets.published import PACKAGED, PackagedDataset
 from ship.pocket import EMOJI_PARQUET
 
 
@@ -19,7 +19,7 @@ def test_the_packaged_table_loads(name: str, short_side: int) -> None:
     assert dataset.template == "a photo of a {}."
     for split in dataset.splits.values():
         assert set(split.labels.tolist()) == set(range(len(dataset.class_names)))
-    spec = PACKAGED_DATASETS[name]
+    spec = PACKAGED[name]
     table = pl.read_parquet(spec.path, columns=["class_name", spec.naming, "split"])
     rows = table.filter(split="test")
     test = dataset.splits["test"]
