@@ -9,7 +9,7 @@ from typing import get_args
 import torch
 
 from reports import contract
-from ship.metrics import OBJECTIVES, ProtocolName, open_world
+from ship.metrics import OBJECTIVES, Answers, ProtocolName, open_world
 from ship.protocols import PROTOCOLS
 from ship.quality.flags import flags
 from tests.told import told
@@ -80,7 +80,7 @@ def test_the_contract_knows_ships_protocols() -> None:
     """
     assert set(contract.PROTOCOLS) == set(PROTOCOLS) == set(get_args(ProtocolName))
     seen = torch.tensor([[True, False]])
-    beside = set(open_world(torch.eye(2)[None], torch.tensor([0, 1]), seen))
+    beside = set(open_world(Answers(torch.eye(2)[None], torch.tensor([0, 1]), seen)))
     for name, objectives in OBJECTIVES.items():
         selected = "base_to_new" if name == "cross_dataset" else name
         tested = {*objectives, *(beside if selected == "base_to_new" else ())}

@@ -8,24 +8,23 @@ ship.epoch_metrics, which it hands on.
 
 from ship.configs import OBJECTIVES, SEEN_OBJECTIVES, Objective, ProtocolName
 from ship.epoch_metrics import EpochMetrics, Hits, NonFiniteLoss, Stage
-from ship.metrics.accuracy import accuracy, score
+from ship.metrics.answers import Answers, packed, percent, score
 from ship.metrics.calibrated_stacking import score_one_softmax
-from ship.metrics.hits import packed, right_answers
 from ship.metrics.open_world import open_world
 
 __all__ = [
     "OBJECTIVES",
     "SEEN_OBJECTIVES",
+    "Answers",
     "EpochMetrics",
     "Hits",
     "NonFiniteLoss",
     "Objective",
     "ProtocolName",
     "Stage",
-    "accuracy",
     "open_world",
     "packed",
-    "right_answers",
+    "percent",
     "score",
     "score_one_softmax",
 ]

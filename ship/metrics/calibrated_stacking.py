@@ -8,10 +8,10 @@ seen classes; sweeping it gives the seen-unseen curve and the area under it (AUS
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
-from ship.metrics.accuracy import harmonic_mean
+from ship.metrics.answers import Answers, harmonic_mean
 from ship.transfer import fetched
 
 
@@ -51,18 +51,14 @@ class _Margins:
 
 
 def score_one_softmax(
-    logits: Float[Tensor, "replica n n_cls"],
-    labels: Int[Tensor, " n"],
-    seen: Bool[Tensor, "replica n_cls"],
+    answers: Answers,
     all_seen: bool,
     calibration: Float[Tensor, " replica"] | None = None,
 ) -> dict[str, Float[Tensor, " replica"]]:
     """Per-class-averaged S, U and H of every replica, plain and calibrated, and AUSUC; percent.
 
     Args:
-        logits: class scores of the same pictures under each replica.
-        labels: of each picture.
-        seen: each replica's seen classes.
+        answers: to the pictures.
         all_seen: whether there is no picture of an unseen class.
         calibration: the constant to take off seen logits; None: the one with the best H on these
             very pictures (selection), reported as "calibration". Of constants with one H, the one
@@ -70,7 +66,7 @@ def score_one_softmax(
 
     Without pictures of an unseen class, only "seen" is given.
     """
-    rows = _margins(logits, labels, seen)
+    rows = _margins(answers)
     if all_seen:
         return {"seen": 100 * torch.stack([row.at(0.0)[0] for row in rows])}
     constants = [None] * len(rows) if calibration is None else calibration.tolist()
@@ -101,15 +97,9 @@ def _scores(margins: _Margins, constant: float | None) -> dict[str, Tensor]:
     return {**scaled, "calibration": seen.new_tensor(constant)}
 
 
-def _margins(
-    logits: Float[Tensor, "replica n n_cls"],
-    labels: Int[Tensor, " n"],
-    seen: Bool[Tensor, "replica n_cls"],
-) -> list[_Margins]:
+def _margins(answers: Answers) -> list[_Margins]:
     """Each replica's margins, on the CPU: they are one number a picture, and sorted there."""
-    best_seen, of_seen = logits.masked_fill(~seen.unsqueeze(1), -torch.inf).max(-1)
-    best_unseen, of_unseen = logits.masked_fill(seen.unsqueeze(1), -torch.inf).max(-1)
-    is_seen = seen[:, labels]
+    labels, seen, is_seen = answers.labels, answers.seen, answers.is_seen
     counts = seen.new_zeros(seen.shape[1], dtype=torch.long)
     counts = counts.index_add(0, labels, torch.ones_like(labels))
     n_seen = ((counts > 0) & seen).sum(1, keepdim=True).clamp_min(1)
@@ -118,9 +108,9 @@ def _margins(
     found = fetched(
         {
             # without unseen classes in the universe every margin is infinite: nothing to trade
-            "margin": best_seen.double() - best_unseen.double(),
-            "seen": share * (is_seen & (of_seen == labels)),
-            "unseen": share * (~is_seen & (of_unseen == labels)),
+            "margin": answers.margin,
+            "seen": share * (is_seen & answers.own_right),
+            "unseen": share * (~is_seen & answers.own_right),
         }
     )
     margins, orders = found["margin"].sort(stable=True)

@@ -10,17 +10,13 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from ship.metrics.hits import ALL, OWN, right_answers
+from ship.metrics.answers import Answers
 
 BINS = 15
 """Equally wide bins of confidence, as Guo et al. have them."""
 
 
-def open_world(
-    logits: Float[Tensor, "replica n n_cls"],
-    labels: Int[Tensor, " n"],
-    seen: Bool[Tensor, "replica n_cls"],
-) -> dict[str, Float[Tensor, " replica"]]:
+def open_world(answers: Answers) -> dict[str, Float[Tensor, " replica"]]:
     """Metrics of a mixture of base and new pictures, of each replica, in percent.
 
     joint_accuracy: of all pictures, one softmax over all classes.
@@ -31,26 +27,17 @@ def open_world(
     ece_base, ece_new: expected calibration error of the softmax over a picture's own classes.
 
     Args:
-        logits: class scores of the same pictures under each replica, of base and of new ones.
-        labels: of each picture.
-        seen: each replica's base classes.
+        answers: to pictures of base and of new classes.
     """
-    is_base = seen[:, labels]
-    right = right_answers(logits, labels, seen)
-    likeness = _largest(logits, seen) - logits.logsumexp(-1).double()
+    is_base, right = answers.is_seen, answers.own_right
+    likeness, confidence = answers.likeness, answers.confidence
     return {
-        "joint_accuracy": 100 * right[ALL].double().mean(1),
+        "joint_accuracy": 100 * answers.right.double().mean(1),
         "auroc": 100 * _auroc(likeness, is_base),
-        "openworld_auc": 100 * _openworld_auc(likeness, is_base, right[OWN]),
-        "ece_base": 100 * _calibration_error(logits, seen, right[OWN], is_base),
-        "ece_new": 100 * _calibration_error(logits, ~seen, right[OWN], ~is_base),
+        "openworld_auc": 100 * _openworld_auc(likeness, is_base, right),
+        "ece_base": 100 * _calibration_error(confidence, right, is_base),
+        "ece_new": 100 * _calibration_error(confidence, right, ~is_base),
     }
-
-
-def _largest(
-    logits: Float[Tensor, "replica n n_cls"], among: Bool[Tensor, "replica n_cls"]
-) -> Float[Tensor, "replica n"]:
-    return logits.masked_fill(~among.unsqueeze(1), -torch.inf).amax(-1).double()
 
 
 def _auroc(
@@ -81,14 +68,11 @@ def _new_below(
 
 
 def _calibration_error(
-    logits: Float[Tensor, "replica n n_cls"],
-    among: Bool[Tensor, "replica n_cls"],
+    confidence: Float[Tensor, "replica n"],
     right: Bool[Tensor, "replica n"],
     counted: Bool[Tensor, "replica n"],
 ) -> Float[Tensor, " replica"]:
     """Sum over bins of |right answers - confidence| / n, of the counted pictures."""
-    own = logits.masked_fill(~among.unsqueeze(1), -torch.inf)
-    confidence = (own.amax(-1) - own.logsumexp(-1)).double().exp()
     bins = (confidence * BINS).ceil().long().clamp(1, BINS) - 1  # (0, 1/15], (1/15, 2/15], ...
     gaps = torch.where(counted, right.double() - confidence, 0.0)
     by_bin = gaps.new_zeros(len(gaps), BINS).scatter_add(1, bins, gaps)

@@ -13,12 +13,13 @@ from torch import Tensor
 from ship.clip import FrozenCLIP
 from ship.datasets import sentence
 from ship.features import FeatureSet
-from ship.metrics import accuracy
+from ship.metrics import Answers
 from ship.protocols.base import (
     Chosen,
     Exam,
     Final,
     Protocol,
+    among_all,
     by_halves,
     mask,
     most_validation,
@@ -148,8 +149,8 @@ def _final(
     return Final(tuple(exams), ids)
 
 
-def _among_names(logits: Tensor, exam: Exam, chosen: Chosen) -> dict[str, Tensor]:
-    return {exam.name: accuracy(logits, exam.pictures.labels, exam.competing)}
+def _among_names(answers: Answers, exam: Exam, chosen: Chosen) -> dict[str, Tensor]:
+    return {exam.name: among_all(answers, exam, chosen)["accuracy"]}
 
 
 def _average(found: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from ship.metrics import accuracy, open_world, score
+from ship.metrics import Answers, open_world, percent, score
 from ship.tasks import Pictures, Task
 from ship.trial_config import TrialConfig
 
@@ -34,6 +34,14 @@ class Exam:
         """Whether every picture is of a class that every replica has seen; read once, and kept."""
         return bool(self.task.seen[:, self.pictures.labels].all())
 
+    def answers(self, logits: Float[Tensor, "replica n n_cls"]) -> Answers:
+        """What a model's logits of the pictures answer.
+
+        Args:
+            logits: class scores under each replica.
+        """
+        return Answers(logits, self.pictures.labels, self.task.seen, self.competing)
+
 
 @dataclass(frozen=True)
 class Final:
@@ -54,8 +62,8 @@ class Final:
 
 # What selection's metrics were at its choice, by name, (replica,) each; None while it is choosing.
 Chosen = Mapping[str, Tensor] | None
-# (logits (replica, n, n_cls), exam, chosen) -> metric -> (replica,)
-Scorer = Callable[[Tensor, Exam, Chosen], dict[str, Tensor]]
+# (answers to the exam, exam, chosen) -> metric -> (replica,)
+Scorer = Callable[[Answers, Exam, Chosen], dict[str, Tensor]]
 Combine = Callable[[Sequence[dict[str, Tensor]]], dict[str, Tensor]]
 
 
@@ -84,7 +92,7 @@ class Protocol:
     ages: how many ages of the generator selection compares, each with a fine-tuner of its own
         (selection reference); 1: it is fitted to its end, and epochs are compared.
     finals: what is trained (again) and tested.
-    score_selection, score_test: how logits become metrics; combine: how those of several exams do.
+    score_selection, score_test: how answers become metrics; combine: how those of several exams do.
     """
 
     selection: Exam | None
@@ -97,39 +105,37 @@ class Protocol:
     ages: int = 1
 
 
-def by_halves(logits: Tensor, exam: Exam, chosen: Chosen) -> dict[str, Tensor]:
+def by_halves(answers: Answers, exam: Exam, chosen: Chosen) -> dict[str, Tensor]:
     """Base and new accuracy, each among its own classes, and the joint ones.
 
     Args:
-        logits: (replica, n, n_cls) class scores of the exam's n pictures.
+        answers: to the exam's pictures.
         exam: pictures and the task that was trained for them.
         chosen: not used; what selection's metrics were at its choice, (replica,) each.
     """
-    return score(logits, exam.pictures.labels, exam.task.seen, exam.all_seen)
+    return score(answers, exam.all_seen)
 
 
-def in_the_open(logits: Tensor, exam: Exam, chosen: Chosen) -> dict[str, Tensor]:
+def in_the_open(answers: Answers, exam: Exam, chosen: Chosen) -> dict[str, Tensor]:
     """As by_halves, and how well base pictures are told from new ones, and calibration errors.
 
     Args:
-        logits: (replica, n, n_cls) class scores of the exam's n pictures, of base and new classes.
+        answers: to the exam's pictures, of base and new classes.
         exam: pictures and the task that was trained for them.
         chosen: not used; what selection's metrics were at its choice, (replica,) each.
     """
-    found = by_halves(logits, exam, chosen)
-    return found | open_world(logits, exam.pictures.labels, exam.task.seen)
+    return by_halves(answers, exam, chosen) | open_world(answers)
 
 
-def among_all(logits: Tensor, exam: Exam, chosen: Chosen) -> dict[str, Tensor]:
+def among_all(answers: Answers, exam: Exam, chosen: Chosen) -> dict[str, Tensor]:
     """Top-1 accuracy among the exam's competing classes.
 
     Args:
-        logits: (replica, n, n_cls) class scores of the exam's n pictures.
+        answers: to the exam's pictures.
         exam: pictures and the task that was trained for them.
         chosen: not used; what selection's metrics were at its choice, (replica,) each.
     """
-    pictures = exam.pictures
-    return {"accuracy": accuracy(logits, pictures.labels, exam.competing)}
+    return {"accuracy": percent(answers.right, torch.ones_like(answers.right))}
 
 
 def most_validation(config: TrialConfig) -> int | None:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ship.clip import FrozenCLIP
 from ship.features import FeatureSet
-from ship.metrics import score_one_softmax
+from ship.metrics import Answers, score_one_softmax
 from ship.protocols.base import (
     Chosen,
     Exam,
@@ -147,10 +147,9 @@ def few_shot(
     return _on_one_task(config, build, Final((test,)), everything, (among_all, among_all))
 
 
-def _by_one_softmax(logits: Tensor, exam: Exam, chosen: Chosen) -> dict[str, Tensor]:
+def _by_one_softmax(answers: Answers, exam: Exam, chosen: Chosen) -> dict[str, Tensor]:
     constant = None if chosen is None else chosen.get("calibration")
-    labels, seen = exam.pictures.labels, exam.task.seen
-    found = score_one_softmax(logits, labels, seen, exam.all_seen, constant)
+    found = score_one_softmax(answers, exam.all_seen, constant)
     if chosen is None or constant is not None:
         return found
     # selection saw no unseen class, or nothing at all: there is no constant to calibrate with

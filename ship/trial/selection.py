@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool
 from torch import Tensor
 
 from ship.finetuners import Finetuner
@@ -158,7 +158,7 @@ def evaluate(
     Args:
         finetuner: as far as it has been trained.
         exam: what selection looks at, of n pictures.
-        protocol: scores the logits, (replica, n, n_cls), and names what is maximised.
+        protocol: scores the answers, and names what is maximised.
 
     Returns:
         Metrics by name, (replica,) each, in percent; and places in the fine-tuner's choices,
@@ -167,24 +167,21 @@ def evaluate(
     Raises:
         NonFiniteLoss: logits are NaN or infinite, which argmax would take for a class.
     """
-    scored = []
-    for choice in finetuner.choices:
-        logits = finetuner.logits(exam.pictures.features, choice)
-        found = protocol.score_selection(logits, exam, None)
-        scored.append({**found, _FINITE: finite_rows(logits)})
-    table = fetched({name: torch.stack([s[name] for s in scored]) for name in scored[0]})
+
+    def scored(choice: Mapping[str, float]) -> dict[str, Tensor]:
+        # a function, so that the logits of one choice are gone before the next one's are made
+        answers = exam.answers(finetuner.logits(exam.pictures.features, choice))
+        return {**protocol.score_selection(answers, exam, None), _FINITE: answers.finite}
+
+    found = list(map(scored, finetuner.choices))
+    table = fetched({name: torch.stack([one[name] for one in found]) for name in found[0]})
     require_finite(table.pop(_FINITE).all(0))
     best = table[protocol.metric].argmax(0)  # the first of equals
     return {name: rows.gather(0, best[None])[0] for name, rows in table.items()}, best
 
 
-def finite_rows(logits: Float[Tensor, "replica n n_cls"]) -> Bool[Tensor, " replica"]:
-    """Whether all logits of each replica are finite, where they are: no value is read here."""
-    return logits.isfinite().flatten(1).all(1)
-
-
 def require_finite(finite: Bool[Tensor, " replica"]) -> None:
-    """Check what finite_rows has found, once it has been fetched.
+    """Check what Answers.finite says, once it has been fetched.
 
     Raises:
         NonFiniteLoss: with the replicas whose logits are NaN or infinite.

@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from ship.finetuners import Finetuner
-from ship.metrics import Hits, packed, right_answers
+from ship.metrics import Hits, packed
 from ship.protocols import Exam, Final, Protocol
 from ship.training import State, copied, under
 from ship.transfer import fetched
-from ship.trial.selection import Best, finite_rows, keep_better, require_finite
+from ship.trial.selection import Best, keep_better, require_finite
 from ship.trial.trained import learned_by
 
 # Before what is no metric, among what an exam has given: the kind of answer, and what was learned.
@@ -36,7 +36,7 @@ class Tested:
         Args:
             finetuner: at the state that selection chose.
             final: whose exams it takes.
-            protocol: scores the logits.
+            protocol: scores the answers.
             best: what selection chose for each replica.
         """
         given = [examine(finetuner, exam, protocol, best) for exam in final.exams]
@@ -97,7 +97,7 @@ def examine(finetuner: Finetuner, exam: Exam, protocol: Protocol, best: Best) ->
     Args:
         finetuner: at the state that selection chose.
         exam: a final's, of n pictures.
-        protocol: scores the logits, (replica, n, n_cls).
+        protocol: scores the answers.
         best: what selection chose for each replica.
 
     Returns:
@@ -109,12 +109,12 @@ def examine(finetuner: Finetuner, exam: Exam, protocol: Protocol, best: Best) ->
     """
     metrics: dict[str, Tensor] = {}
     for index in best.choice.unique().tolist():
-        logits = finetuner.logits(exam.pictures.features, finetuner.choices[index])
-        scored = protocol.score_test(logits, exam, best.metrics)
-        labels, seen = exam.pictures.labels, exam.task.seen
-        right = right_answers(logits, labels, seen, exam.competing)
-        scored |= {f"{_RIGHT}{kind}": value for kind, value in right.items()}
-        scored = fetched({**scored, _FINITE: finite_rows(logits)})
+        choice = finetuner.choices[index]
+        answers = exam.answers(finetuner.logits(exam.pictures.features, choice))
+        scored = protocol.score_test(answers, exam, best.metrics)
+        if exam.competing is None:
+            scored[f"{_RIGHT}own"] = answers.own_right
+        scored = fetched({**scored, f"{_RIGHT}all": answers.right, _FINITE: answers.finite})
         require_finite(scored.pop(_FINITE))
         metrics = keep_better(best.choice == index, scored, metrics)
     return metrics

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from ship.metrics.calibrated_stacking import score_one_softmax
+from ship.metrics import Answers, score_one_softmax
 
 
 def by_hand(
@@ -44,7 +44,7 @@ def test_scores_and_the_best_constant(case: Case) -> None:
     And the area under S over U of a finer one, trapezoid by trapezoid.
     """
     logits, labels, seen = case
-    made = score_one_softmax(*map(torch.tensor, case), False)
+    made = score_one_softmax(Answers(*map(torch.tensor, case)), False)
     for r in range(2):
         found = {name: float(value[r]) for name, value in made.items()}
         s, u = by_hand(logits[r], labels, seen[r], 0.0)
@@ -64,7 +64,7 @@ def test_a_given_constant_is_used(case: Case) -> None:
     """On test pictures the constant is selection's, one a replica."""
     logits, labels, seen = case
     constants = [0.3, -1.0]
-    made = score_one_softmax(*map(torch.tensor, case), False, torch.tensor(constants))
+    made = score_one_softmax(Answers(*map(torch.tensor, case)), False, torch.tensor(constants))
     for r, constant in enumerate(constants):
         s, u = by_hand(logits[r], labels, seen[r], constant)
         assert made["calibrated_harmonic_mean"][r] == pytest.approx(h(s, u))
@@ -76,7 +76,7 @@ def test_perfect_separation_needs_no_constant() -> None:
     labels = torch.tensor([0, 0, 1, 2, 3])
     seen = torch.tensor([[True, True, False, False]])
     logits = 5 * torch.nn.functional.one_hot(labels, 4).double()[None]
-    made = score_one_softmax(logits, labels, seen, False)
+    made = score_one_softmax(Answers(logits, labels, seen), False)
     assert made["ausuc"].tolist() == [100.0] and made["calibration"].tolist() == [0.0]
 
 
@@ -84,7 +84,7 @@ def test_pictures_of_seen_classes_alone_give_seen_alone() -> None:
     """As in base_val; an unseen class's logit on top makes a picture wrong, as in the test."""
     labels, seen = torch.tensor([0, 1]), torch.tensor([[True, True, False]])
     logits = torch.tensor([[[1.0, 0.0, 2.0], [0.0, 3.0, 2.0]]])
-    made = score_one_softmax(logits, labels, seen, True)
+    made = score_one_softmax(Answers(logits, labels, seen), True)
     assert {k: v.tolist() for k, v in made.items()} == {"seen": [50.0]}
 
 
@@ -92,4 +92,4 @@ def test_of_constants_with_one_h_the_nearest_to_0_is_chosen() -> None:
     """Of -4, -1 and 2: a picture of an unseen class that is wrong under all leaves H at 0."""
     labels, seen = torch.tensor([0, 2]), torch.tensor([[True, False, False]])
     logits = torch.tensor([[[1.0, 0.0, 0.0], [0.0, 3.0, 0.0]]])
-    assert score_one_softmax(logits, labels, seen, False)["calibration"].tolist() == [-1.0]
+    assert score_one_softmax(Answers(logits, labels, seen), False)["calibration"].tolist() == [-1.0]

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from ship.metrics import open_world
+from ship.metrics import Answers, open_world
 
 SEEN = torch.tensor([[True, True, False, False]])
 
@@ -50,7 +50,7 @@ def test_as_defined(seed: int, n: int, sharp: float) -> None:
     labels = torch.cat([torch.arange(6), torch.randint(6, (n,), generator=rng)])
     logits = sharp * torch.randn(2, len(labels), 6, generator=rng, dtype=torch.float64)
     seen = torch.stack([torch.tensor([True] * 3 + [False] * 3), torch.tensor([True, False] * 3)])
-    made = open_world(logits, labels, seen)
+    made = open_world(Answers(logits, labels, seen))
     for replica in range(2):
         wanted = by_hand(logits[replica], labels, seen[replica])
         assert {k: v[replica].item() for k, v in made.items()} == pytest.approx(wanted, abs=1e-9)
@@ -58,5 +58,5 @@ def test_as_defined(seed: int, n: int, sharp: float) -> None:
 
 def test_pictures_that_look_alike_are_half_told_apart() -> None:
     """All logits equal: chance for AUROC, nothing for what asks for more than a tie."""
-    made = open_world(torch.zeros(1, 4, 4), torch.tensor([0, 1, 2, 3]), SEEN)
+    made = open_world(Answers(torch.zeros(1, 4, 4), torch.tensor([0, 1, 2, 3]), SEEN))
     assert made["auroc"].item() == 50 and made["openworld_auc"].item() == 0

@@ -13,6 +13,7 @@ from ship.clip.frozen_clip import FrozenCLIP
 from ship.features.feature_set import FeatureSet
 from ship.finetuners import FINETUNERS
 from ship.generators import GENERATORS
+from ship.protocols import Exam
 from ship.trial import TrainedError
 from ship.trial.run import run_trial
 from ship.trial_config import TrialConfig
@@ -73,12 +74,10 @@ def test_of_one_seed_logits_are_the_same_to_the_bit(
     tmp_path: Path, clip: FrozenCLIP, features: FeatureSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Beside other replicas a batched product may round otherwise; alone it does not."""
-    from ship.trial import tested
-
     seen: list[torch.Tensor] = []
-    finite_rows = tested.finite_rows
+    answers = Exam.answers
     monkeypatch.setattr(
-        tested, "finite_rows", lambda logits: seen.append(logits) or finite_rows(logits)
+        Exam, "answers", lambda exam, logits: seen.append(logits) or answers(exam, logits)
     )
     kept(tmp_path, config(), [3], features, clip)
     loaded = ship.load_trained(tmp_path, clip=clip)
