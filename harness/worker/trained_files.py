@@ -11,7 +11,5 @@ def trained_files(trial: Any) -> dict[str, bytes]:
     Args:
         trial: that has ended (ship.trial.journal.TrialRun).
     """
-    trained = getattr(trial, "trained", None)
-    if trained is None:
-        return {}
-    return {f"{TRAINED}/{name}": content for name, content in trained.files().items()}
+    files = getattr(trial, "trained", None) or {}
+    return {f"{TRAINED}/{name}": content for name, content in files.items()}

@@ -7,13 +7,12 @@ features, going on after a stop as if there had been none, and what was trained,
 from ship.trial.ages import planned_ages
 from ship.trial.judge import FEWEST, MOST, MOST_IN_ALL
 from ship.trial.run import run_trial
-from ship.trial.trained import Trained, TrainedError, TrainedModel, load_trained
+from ship.trial.trained import TrainedError, TrainedModel, load_trained
 
 __all__ = [
     "FEWEST",
     "MOST",
     "MOST_IN_ALL",
-    "Trained",
     "TrainedError",
     "TrainedModel",
     "load_trained",

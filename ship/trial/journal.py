@@ -11,7 +11,6 @@ from torch import Tensor
 from ship.metrics import EpochMetrics, Hits, Stage
 from ship.training import Checkpoint, Part, capture, restore, under
 from ship.transfer import fetched
-from ship.trial.trained import Trained
 
 _RETRAINED: tuple[Stage, ...] = ("final_generator", "final")
 
@@ -21,7 +20,7 @@ class Journal:
 
     Attributes:
         live: the parts whose state the next epoch needs, by name.
-        trained: what was tested, once it was, if it is kept.
+        trained: the files of what was tested by name, once it was, if they are kept.
     """
 
     def __init__(self, planned: int, resume: Checkpoint | None = None) -> None:
@@ -32,7 +31,7 @@ class Journal:
             resume: where it stopped.
         """
         self.live: dict[str, Part] = {}
-        self.trained: Trained | None = None
+        self.trained: Mapping[str, bytes] | None = None
         self._planned = planned
         self._held = resume.tensors if resume else {}
         self._history = list(resume.epochs) if resume else []
@@ -132,6 +131,6 @@ class TrialRun(Iterator[EpochMetrics]):
         return self._journal.checkpoint()
 
     @property
-    def trained(self) -> Trained | None:
-        """What was tested, behind the last epoch of a trial that keeps it; else None."""
+    def trained(self) -> Mapping[str, bytes] | None:
+        """Files of what was tested by name, behind the last epoch of a trial that keeps them."""
         return self._journal.trained

@@ -15,15 +15,15 @@ from ship.configs import FinetunerConfig, GeneratorConfig
 from ship.features import FeatureSet
 from ship.finetuners import Finetuner
 from ship.metrics import EpochMetrics
-from ship.protocols import PROTOCOLS, Exam, Protocol
+from ship.protocols import PROTOCOLS, Exam, Final, Protocol
 from ship.subsets import studied_classes
-from ship.training import Checkpoint, CheckpointError, Part
+from ship.training import Checkpoint, CheckpointError, Part, prefixed, under
 from ship.trial.ages import choose_age, planned_ages
 from ship.trial.journal import Journal, TrialRun
-from ship.trial.selection import Best, Choices, Retrained, evaluate, keep_better
+from ship.trial.selection import Best, Choices, Kept, evaluate
 from ship.trial.stages import Fitted, Trial
 from ship.trial.tested import Tested
-from ship.trial.trained import Origin, learned_by
+from ship.trial.trained import learned_by, origin_of
 from ship.trial_config import TrialConfig
 
 
@@ -65,7 +65,7 @@ def run_trial(
     build = PROTOCOLS[config.protocol]
     protocol = build(config, seeds, features, targets or {}, clip, dtype)
     journal = Journal(_planned(config, protocol), resume)
-    origin = Origin.of(features, clip) if keep else None
+    origin = origin_of(features, clip) if keep else None
     epochs = _epochs_of(Trial(config, seeds, clip, journal, origin), protocol)
     return TrialRun(epochs, journal, clip.arithmetic)
 
@@ -80,7 +80,7 @@ def _epochs_of(trial: Trial, protocol: Protocol) -> Iterator[EpochMetrics]:
         yield from trial.journal.report("test", last, metrics)
         return
     if protocol.selection is None:
-        best.epoch = torch.full((len(trial.seeds),), last)
+        best.tensors["epoch"] = torch.full((len(trial.seeds),), last)
     elif not trial.journal.selected:
         chosen = yield from _choose(trial, protocol, protocol.selection, best)
     judged = trial.journal.reported("selection_quality")
@@ -97,12 +97,13 @@ def _epochs_of(trial: Trial, protocol: Protocol) -> Iterator[EpochMetrics]:
             tested.add(finetuner, final, protocol, best)
     else:
         raise CheckpointError("it is of a trial that is retrained")
-    quality = fitted.judged_finals(protocol.finals, trial.seeds) if trial.config.quality else {}
+    quality = fitted.judged(protocol.finals, trial.seeds) if trial.config.quality else {}
     selected = best.named(choices) | {f"selection_{n}": v for n, v in judged.items()}
     flags = fitted.flags()
     if protocol.selection is not None:
         flags |= best.flags(choices, last)
-    metrics = {**protocol.combine(tested.exams), **selected, **quality, **flags}
+    combined = protocol.combine(tested.metrics(protocol.finals))
+    metrics = {**combined, **selected, **quality, **flags}
     hits = tested.hits(protocol.finals)
     trial.keep(protocol, learned_by(fitted.generator), tested.learned, best, choices)
     yield from trial.journal.report("test", int(best.epoch.max()), metrics, hits)
@@ -115,7 +116,7 @@ def _choose(
     journal = trial.journal
     fitted = yield from trial.fit(exam.task, "selection_generator")
     if trial.config.quality and not journal.done("selection_quality"):
-        judged = fitted.judged(exam, trial.seeds)
+        judged = fitted.judged([Final((exam,))], trial.seeds)
         if judged:
             yield from journal.report("selection_quality", 0, judged)
     finetuner = trial.finetuner(exam.task, fitted.generator)
@@ -133,13 +134,13 @@ def _retrained(
     kept: dict[str, Part] = {**fitted.parts(), "best": best, "tested": tested}
     trial.journal.enter(**kept)
     for place, final in enumerate(protocol.finals):
-        if place < len(tested.finals):
+        if place < tested.n_finals:
             continue
         finetuner = trial.finetuner(final.task, fitted.renumbered(final))
-        retrained = Retrained(finetuner.state_dict())
+        retrained = Kept(prefixed("state", finetuner.state_dict()))
         trial.journal.enter(**kept, finetuner=finetuner, retrained=retrained)
         yield from _retrain(trial, finetuner, best, retrained, place)
-        finetuner.load_state_dict(retrained.state)
+        finetuner.load_state_dict(under(retrained.tensors, "state"))
         tested.add(finetuner, final, protocol, best)
         choices = finetuner.choices
         del finetuner, retrained  # before the next one is built
@@ -181,7 +182,7 @@ def _select(
 
 
 def _retrain(
-    trial: Trial, finetuner: Finetuner, best: Best, retrained: Retrained, place: int
+    trial: Trial, finetuner: Finetuner, best: Best, retrained: Kept, place: int
 ) -> Iterator[EpochMetrics]:
     """Train on all that is seen; keeps each replica's state at the epoch that selection chose.
 
@@ -189,14 +190,17 @@ def _retrain(
     becomes of it there is nobody's concern.
 
     Args:
+        retrained: the trained tensors as state.NAME, and each replica's last losses as losses.NAME.
         place: of the task among those that are retrained on, each for as many epochs.
     """
     last = int(best.epoch.max())
     done = max(0, trial.journal.done("final") - place * last)
     for epoch in range(done + 1, last + 1):
         losses = finetuner.train_epoch()
-        # a replica that is tested as it was initialised has none, whatever training would say: 0
-        before = retrained.losses or {n: torch.zeros_like(v) for n, v in losses.items()}
-        retrained.losses = keep_better(best.epoch >= epoch, losses, before)
-        retrained.state = keep_better(best.epoch == epoch, finetuner.state_dict(), retrained.state)
-        yield from trial.journal.report("final", epoch, retrained.losses)
+        if epoch == 1:
+            # a replica that is tested as it was initialised has none, whatever training would say
+            none = {name: torch.zeros_like(value) for name, value in losses.items()}
+            retrained.tensors |= prefixed("losses", none)
+        retrained.take(best.epoch >= epoch, prefixed("losses", losses))
+        retrained.take(best.epoch == epoch, prefixed("state", finetuner.state_dict()))
+        yield from trial.journal.report("final", epoch, under(retrained.tensors, "losses"))

@@ -1,10 +1,9 @@
 """Selection: which epoch and which inference choice each seed is tested at."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Int
 from torch import Tensor
 
 from ship.finetuners import Finetuner
@@ -16,26 +15,70 @@ from ship.transfer import fetched, sent
 Choices = Sequence[Mapping[str, float]]
 
 # Among an exam's metrics until they are fetched: whether the logits were finite.
-_FINITE = "logits are finite"
+FINITE = "logits are finite"
 
 
-@dataclass
-class Best:
+class Kept:
+    """Tensors by name, (replica, ...) each: every replica's as they were when it took them last."""
+
+    def __init__(self, tensors: Mapping[str, Tensor]) -> None:
+        self.tensors: State = dict(tensors)
+
+    def take(self, where: Bool[Tensor, " replica"], new: Mapping[str, Tensor]) -> None:
+        """Take over some replicas' tensors.
+
+        Args:
+            where: those replicas, on the CPU.
+            new: (replica, ...) each, on any device. A name that was not there is taken for all.
+        """
+        for name, value in new.items():
+            those = sent(where, value.device).reshape(-1, *[1] * (value.ndim - 1))
+            # what a checkpoint gave back is on the CPU
+            old = self.tensors.get(name, value).to(value.device)
+            self.tensors[name] = torch.where(those, value, old)
+
+    def state_dict(self) -> State:
+        """The tensors, as copies on the CPU."""
+        return copies(self.tensors)
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Put back what state_dict() gave; it stays on the CPU until it is used."""
+        self.tensors = dict(state)
+
+
+class Best(Kept):
     """Each replica's best epoch and inference choice by the selection metric; ties keep the first.
 
+    metric: what is compared.
+    epoch, choice: (replica,) whole numbers; -1 and 0 before the first update.
+    metrics: at the best epoch, (replica,) each.
     state: the trained tensors of each replica at its best epoch.
     """
 
-    n_replicas: int
-    metric: str
-    epoch: Tensor = field(init=False)
-    choice: Tensor = field(init=False)
-    metrics: dict[str, Tensor] = field(default_factory=dict)
-    state: dict[str, Tensor] = field(default_factory=dict)
+    def __init__(self, n_replicas: int, metric: str) -> None:
+        zeros = torch.zeros(n_replicas, dtype=torch.long)
+        super().__init__({"epoch": zeros - 1, "choice": zeros})
+        self.metric = metric
 
-    def __post_init__(self) -> None:
-        self.epoch = torch.full((self.n_replicas,), -1)
-        self.choice = torch.zeros(self.n_replicas, dtype=torch.long)
+    @property
+    def epoch(self) -> Int[Tensor, " replica"]:
+        """The best epoch."""
+        return self.tensors["epoch"]
+
+    @property
+    def choice(self) -> Int[Tensor, " replica"]:
+        """Place of the best inference choice."""
+        return self.tensors["choice"]
+
+    @property
+    def metrics(self) -> State:
+        """Selection's metrics at the best epoch."""
+        return under(self.tensors, "metrics")
+
+    @property
+    def state(self) -> State:
+        """What was trained by the best epoch."""
+        return under(self.tensors, "state")
 
     def update(
         self, epoch: int, choice: Tensor, metrics: dict[str, Tensor], state: dict[str, Tensor]
@@ -48,13 +91,10 @@ class Best:
             metrics: (replica,) each, in percent, the selection metric among them.
             state: (replica, ...) each, what was trained, by name.
         """
-        better = torch.ones(self.n_replicas, dtype=torch.bool)
-        if self.metrics:
-            better = metrics[self.metric] > self.metrics[self.metric]
-        self.epoch = torch.where(better, epoch, self.epoch)
-        self.choice = torch.where(better, choice, self.choice)
-        self.metrics = keep_better(better, metrics, self.metrics)
-        self.state = keep_better(better, state, self.state)
+        before = self.metrics.get(self.metric, torch.tensor(-torch.inf))
+        new = {"epoch": torch.full_like(self.epoch, epoch), "choice": choice}
+        new |= prefixed("metrics", metrics) | prefixed("state", state)
+        self.take(metrics[self.metric] > before, new)
 
     def named(self, choices: Choices) -> dict[str, Tensor]:
         """What was chosen, as it is reported beside the test metrics."""
@@ -85,40 +125,11 @@ class Best:
             found["flag/grid_edge"] = at_edge[self.choice].double()
         return found
 
-    def state_dict(self) -> State:
-        """Epochs, choices, metrics and trained tensors by name, as copies on the CPU."""
-        return {
-            "epoch": self.epoch.clone(),
-            "choice": self.choice.clone(),
-            **prefixed("metrics", copies(self.metrics)),
-            **prefixed("state", copies(self.state)),
-        }
-
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Put back what state_dict() gave; the trained tensors stay on the CPU until loaded."""
-        self.epoch = taken(state, "epoch", self.epoch)
-        self.choice = taken(state, "choice", self.choice)
-        self.metrics = under(state, "metrics")
-        self.state = under(state, "state")
-
-
-@dataclass
-class Retrained:
-    """Each replica's trained tensors at the epoch that selection chose, and its last losses."""
-
-    state: dict[str, Tensor]
-    losses: dict[str, Tensor] = field(default_factory=dict)
-
-    def state_dict(self) -> State:
-        """Trained tensors and losses by name, as copies on the CPU."""
-        return {
-            **prefixed("state", copies(self.state)),
-            **prefixed("losses", copies(self.losses)),
-        }
-
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Put back what state_dict() gave, on the CPU."""
-        self.state, self.losses = under(state, "state"), under(state, "losses")
+        """Put back what state_dict() gave of as many replicas."""
+        for name in ("epoch", "choice"):
+            taken(state, name, self.tensors[name])
+        super().load_state_dict(state)
 
 
 def _at_edge(name: str, choices: Choices) -> list[bool]:
@@ -127,27 +138,6 @@ def _at_edge(name: str, choices: Choices) -> list[bool]:
     bounds = {max(values), min(values)} - {0.0}
     bounds -= {1.0} if name == "ratio" else set()
     return [len(set(values)) > 1 and value in bounds for value in values]
-
-
-def keep_better(
-    better: Tensor, new: Mapping[str, Tensor], old: Mapping[str, Tensor]
-) -> dict[str, Tensor]:
-    """Per replica, the new tensors where `better`, the old ones elsewhere.
-
-    Args:
-        better: (replica,) bool, on the CPU.
-        new: (replica, ...) each, by name.
-        old: as new, on any device; a name that it lacks is taken from new for all replicas.
-
-    Returns:
-        (replica, ...) each, by the names of new and on their devices.
-    """
-    kept = {}
-    for name, value in new.items():
-        where = sent(better, value.device).reshape(-1, *[1] * (value.ndim - 1))
-        # what a checkpoint gave back is on the CPU
-        kept[name] = torch.where(where, value, old.get(name, value).to(value.device))
-    return kept
 
 
 def evaluate(
@@ -167,15 +157,14 @@ def evaluate(
     Raises:
         NonFiniteLoss: logits are NaN or infinite, which argmax would take for a class.
     """
-
-    def scored(choice: Mapping[str, float]) -> dict[str, Tensor]:
-        # a function, so that the logits of one choice are gone before the next one's are made
+    scored = []
+    for choice in finetuner.choices:
         answers = exam.answers(finetuner.logits(exam.pictures.features, choice))
-        return {**protocol.score_selection(answers, exam, None), _FINITE: answers.finite}
-
-    found = list(map(scored, finetuner.choices))
-    table = fetched({name: torch.stack([one[name] for one in found]) for name in found[0]})
-    require_finite(table.pop(_FINITE).all(0))
+        found = protocol.score_selection(answers, exam, None)
+        scored.append({**found, FINITE: answers.finite})
+        del answers  # before the next logits are made
+    table = fetched({name: torch.stack([s[name] for s in scored]) for name in scored[0]})
+    require_finite(table.pop(FINITE).all(0))
     best = table[protocol.metric].argmax(0)  # the first of equals
     return {name: rows.gather(0, best[None])[0] for name, rows in table.items()}, best
 

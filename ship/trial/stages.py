@@ -11,14 +11,14 @@ from ship.clip import FrozenCLIP
 from ship.finetuners import FINETUNERS, Finetuner
 from ship.generators import GENERATORS, Generator
 from ship.metrics import EpochMetrics, Stage
-from ship.protocols import Exam, Final, Protocol
+from ship.protocols import Final, Protocol
 from ship.synthesis import Renumbered, Synthesizer
 from ship.tasks import Task
 from ship.training import Part, State
 from ship.trial.journal import Journal
 from ship.trial.judge import judge
 from ship.trial.selection import Best, Choices
-from ship.trial.trained import ModelTask, Origin, Trained
+from ship.trial.trained import trained_files
 from ship.trial_config import TrialConfig
 
 
@@ -39,23 +39,16 @@ class Fitted:
             return self.generator
         return Renumbered(self.generator, final.ids)
 
-    def judged(self, exam: Exam, seeds: Sequence[int]) -> dict[str, Tensor]:
-        """Quality of features synthesized for the exam's classes, (replica,) each, by name.
+    def judged(self, finals: Sequence[Final], seeds: Sequence[int]) -> dict[str, Tensor]:
+        """Quality of features synthesized for the finals' classes, (replica,) each, by name.
 
-        {} without generator.
+        Over several finals it is the mean, of flags the maximum; {} without generator.
         """
-        return {} if self.generator is None else judge(self.generator, exam, seeds)
-
-    def judged_finals(self, finals: Sequence[Final], seeds: Sequence[int]) -> dict[str, Tensor]:
-        """Quality of features synthesized for the tested classes, (replica,) each, by name.
-
-        Over several targets it is the mean, of flags the maximum; {} without generator.
-        """
-        found = []
-        for final in finals:
-            generator = self.renumbered(final)
-            if generator is not None:
-                found.append(judge(generator, final.exams[0], seeds))
+        found = [
+            judge(generator, final.exams[0], seeds)
+            for final in finals
+            if (generator := self.renumbered(final)) is not None
+        ]
         shared = set.intersection(*map(set, found)) if found else set()
         names = [name for name in (found[0] if found else ()) if name in shared]
         stacked = {name: torch.stack([one[name] for one in found]) for name in names}
@@ -79,14 +72,14 @@ class Fitted:
 class Trial:
     """What every stage of a trial needs.
 
-    origin: of what is kept of it; None: nothing is.
+    origin: what was trained on, as trained.json has it; None: nothing is kept.
     """
 
     config: TrialConfig
     seeds: Sequence[int]
     clip: FrozenCLIP
     journal: Journal
-    origin: Origin | None = None
+    origin: Mapping[str, str] | None = None
 
     def fit(
         self, task: Task, stage: Stage, **kept: Part
@@ -126,24 +119,17 @@ class Trial:
             best: what selection chose for each replica.
             choices: for inference, which it was chosen from.
         """
-        if self.origin is None:
-            return
-        targets = [final.exams[0].name.removeprefix("accuracy/") for final in protocol.finals]
-        models = [
-            ModelTask(target, final.task)
-            for target, final in zip(targets, protocol.finals, strict=True)
-        ]
-        self.journal.trained = Trained(
-            self.config,
-            self.seeds,
-            self.origin,
-            protocol.generator_task or protocol.finals[0].task,
-            models,
-            generator,
-            finetuners,
-            best.epoch,
-            [choices[place] for place in best.choice.tolist()],
-        )
+        if self.origin is not None:
+            self.journal.trained = trained_files(
+                self.config,
+                self.seeds,
+                self.origin,
+                protocol,
+                generator,
+                finetuners,
+                best.epoch.tolist(),
+                [choices[place] for place in best.choice.tolist()],
+            )
 
     def generator(self, task: Task) -> Generator | None:
         """The generator for a task before its first epoch; None: no synthetic features."""

@@ -3,16 +3,15 @@
 Answers for: the form of the files, and treating those of others as such. Nothing in them is code.
 """
 
-from ship.trial.trained.keep import ModelTask, Origin, Trained, learned_by
+from ship.trial.trained.keep import learned_by, origin_of, trained_files
 from ship.trial.trained.model import TrainedModel, load_trained
 from ship.trial.trained.read import TrainedError
 
 __all__ = [
-    "ModelTask",
-    "Origin",
-    "Trained",
     "TrainedError",
     "TrainedModel",
     "learned_by",
     "load_trained",
+    "origin_of",
+    "trained_files",
 ]

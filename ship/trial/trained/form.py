@@ -4,6 +4,7 @@ A seed's file has text features of each task's classes, and the tensors of what 
 with a leading dimension of one replica: tasks.T.text_features, generator.NAME, models.M.NAME.
 """
 
+import hashlib
 from typing import Annotated, Final, Literal
 
 from pydantic import Field, field_validator
@@ -98,3 +99,8 @@ class Said(Settings):
         if value.count("{}") != 1:
             raise ValueError("must have one {} for the name of a class")
         return value
+
+
+def digest(data: bytes) -> str:
+    """Of a file's content, 32 hex digits."""
+    return hashlib.blake2b(data, digest_size=16).hexdigest()

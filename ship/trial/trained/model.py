@@ -14,9 +14,8 @@ from ship.datasets import sentence
 from ship.finetuners import FINETUNERS, Finetuner
 from ship.generators import GENERATORS, Generator
 from ship.training import CheckpointError, ReplicaRng, restore, under
-from ship.trial.trained.backbone import checked_backbone
 from ship.trial.trained.form import SaidTask
-from ship.trial.trained.read import Kept, TrainedError, read_kept
+from ship.trial.trained.read import Kept, TrainedError, backbone_of, read_kept, refusal
 from ship.trial.trained.skeleton import require_sizes, skeleton, untrained
 
 # Pictures that go through the image tower at once.
@@ -46,14 +45,14 @@ def load_trained(
             that says what would do.
     """
     kept = read_kept(Path(place), seed)
-    backbone = checked_backbone(kept, clip, device)
+    backbone = backbone_of(kept, clip, device)
     try:
         return TrainedModel(kept, backbone, target)
     except TrainedError:
         raise
     except (ValueError, RuntimeError) as error:  # settings and tensors that do not fit
         why = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
-        raise TrainedError(f"{kept.path}: {why}; fetch it again") from error
+        raise refusal(kept.path, why) from error
 
 
 class TrainedModel:
@@ -108,11 +107,8 @@ class TrainedModel:
             ValueError: names that the backbone cannot tell apart, or per_class below 1.
         """
         if not self._kept.said.generator_kept:
-            name = self.config.generator.name
-            raise TrainedError(
-                f"{self._kept.path}: generator {name} has nothing to sample from; its run has "
-                f"logits alone"
-            )
+            fault = f"generator {self.config.generator.name} has nothing to sample from"
+            raise refusal(self._kept.path, fault, "its run has logits alone")
         if per_class < 1:
             raise ValueError(f"per_class must be at least 1, got {per_class}")
         wanted = self.class_names if class_names is None else tuple(class_names)
@@ -168,9 +164,8 @@ class TrainedModel:
         if target is None:
             return 0
         if target not in names:
-            raise TrainedError(
-                f"{self._kept.path}: has no target {target!r}; choices: {', '.join(names[:10])}"
-            )
+            choices = f"choices: {', '.join(names[:10])}"
+            raise refusal(self._kept.path, f"has no target {target!r}", choices)
         return names.index(target)
 
     def _text_features(self, task: int) -> Tensor:

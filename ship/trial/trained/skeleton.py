@@ -11,7 +11,7 @@ from ship.clip import FrozenCLIP
 from ship.configs import TCPConfig
 from ship.generators.prompt_network import uses_z
 from ship.tasks import Task
-from ship.trial.trained.read import Kept, TrainedError
+from ship.trial.trained.read import Kept, refusal
 
 # Settings that shape training alone: there is no training, and what they shape is not kept.
 _TRAINING_ALONE = {
@@ -87,21 +87,15 @@ def require_sizes(kept: Kept, clip: FrozenCLIP) -> None:
         wanted = (len(task.class_names), clip.feature_dim)
         if text is None or text.shape != wanted or not text.is_floating_point():
             held = "nothing" if text is None else f"{[*text.shape]}"
-            raise TrainedError(
-                f"{kept.path}: text features of task {number} are {held}, not {[*wanted]}; fetch "
-                f"it again"
-            )
+            fault = f"text features of task {number} are {held}, not {[*wanted]}"
+            raise refusal(kept.path, fault)
     there = sum(value.numel() for value in kept.tensors.values())
     if _weights(kept, clip) > there:
-        raise TrainedError(
-            f"{kept.path}: the settings are of more weights than the {there} numbers that it has; "
-            f"fetch it again"
-        )
+        fault = f"the settings are of more weights than the {there} numbers that it has"
+        raise refusal(kept.path, fault)
     groups = (kept.said.settings.generator, kept.said.settings.finetuner)
     if any(len(getattr(group, "ctx_init", None) or "") > MOST_WORDS for group in groups):
-        raise TrainedError(
-            f"{kept.path}: ctx_init has more than {MOST_WORDS} characters; fetch it again"
-        )
+        raise refusal(kept.path, f"ctx_init has more than {MOST_WORDS} characters")
 
 
 def _weights(kept: Kept, clip: FrozenCLIP) -> int:

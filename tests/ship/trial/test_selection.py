@@ -149,17 +149,17 @@ def test_a_choice_at_an_edge_raises_a_flag() -> None:
     """The largest value tried, or the smallest but 0; and the last epoch."""
     choices = [{"alpha": a, "beta": b} for a in (0.0, 1.0, 3.0) for b in (2.0, 5.0, 9.0)]
     best = Best(5, "base")
-    best.epoch = torch.tensor([0, 1, 2, 3, 4])
+    best.tensors["epoch"] = torch.tensor([0, 1, 2, 3, 4])
     places = [
         choices.index({"alpha": a, "beta": b}) for a, b in ((0, 5), (1, 5), (3, 5), (1, 2), (1, 9))
     ]
-    best.choice = torch.tensor(places)
+    best.tensors["choice"] = torch.tensor(places)
     found = best.flags(choices, last=4)
     assert found["flag/last_epoch"].tolist() == [0, 0, 0, 0, 1]
     assert found["flag/grid_edge"].tolist() == [0, 0, 1, 1, 1]
     assert best.flags([{"alpha": 1.0}], last=0) == {}
     ratios = [{"ratio": r} for r in (0.2, 0.0, 1.0)]
-    best.choice = torch.tensor([0, 1, 2, 0, 1])
+    best.tensors["choice"] = torch.tensor([0, 1, 2, 0, 1])
     assert best.flags(ratios, last=0)["flag/grid_edge"].tolist() == [0] * 5
 
 

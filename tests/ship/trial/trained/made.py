@@ -36,7 +36,7 @@ def kept(
     run = run_trial(setting, seeds, features, clip, keep=True, **more)
     last = list(run)[-1]
     assert run.trained is not None
-    written(run.trained.files(), folder)
+    written(run.trained, folder)
     return last
 
 

@@ -99,4 +99,4 @@ def test_a_trial_that_was_resumed_keeps_the_same(
         again = run_trial(setting, [0, 3], features, clip, targets, resume=stop, keep=True)
         list(again)
         assert again.trained is not None
-        assert again.trained.files() == expected
+        assert again.trained == expected
