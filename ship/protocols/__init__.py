@@ -4,9 +4,8 @@ from typing import Final as Constant
 
 from ship.metrics import ProtocolName
 from ship.protocols.across import cross_dataset
-from ship.protocols.base import Exam, Final, Protocol, most_validation
+from ship.protocols.base import Exam, Final, Protocol
 from ship.protocols.within import (
-    REFERENCE_AGES,
     Build,
     base_to_new,
     few_shot,
@@ -25,10 +24,8 @@ PROTOCOLS: Constant[dict[ProtocolName, Build]] = {
 
 __all__ = [
     "PROTOCOLS",
-    "REFERENCE_AGES",
     "Exam",
     "Final",
     "Protocol",
     "base_to_new",
-    "most_validation",
 ]

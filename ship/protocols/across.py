@@ -4,7 +4,7 @@ Source: arXiv:2307.07397, and CoCoOp (arXiv:2203.05557), whose source is ImageNe
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -13,19 +13,10 @@ from torch import Tensor
 from ship.clip import FrozenCLIP
 from ship.datasets import sentence
 from ship.features import FeatureSet
-from ship.metrics import Answers
-from ship.protocols.base import (
-    Chosen,
-    Exam,
-    Final,
-    Protocol,
-    among_all,
-    by_halves,
-    mask,
-    most_validation,
-)
+from ship.metrics import Answers, percent, score
+from ship.protocols.base import Chosen, Exam, Final, Protocol, mask
 from ship.protocols.tasks import TaskBuilder
-from ship.subsets import pseudo_new_classes, require
+from ship.subsets import require
 from ship.tasks import Pictures, Task
 from ship.trial_config import TrialConfig
 
@@ -65,27 +56,25 @@ def cross_dataset(
     require(config, features, seeds)
     n_source = len(features.class_names)
     source = np.arange(n_source)
-    build = TaskBuilder(config.shots, seeds, features, clip, dtype, seen=source)
-    everything = [source] * len(seeds)
+    build = TaskBuilder(config, seeds, features, clip, dtype, seen=source)
     known = set(_keys(features))
     others = list(
         dict.fromkeys(c for t in targets.values() for c in _classes(t) if c.key not in known)
     )
-    whole = build.task(n_source, everything, [(c.name, c.sentence) for c in others])
+    names = [(c.name, c.sentence) for c in others]
+    whole = build.task(n_source, [source] * len(seeds), names)
     held_back = build.test()
     finals = tuple(
         _final(name, target, features, whole, others, build, held_back)
         for name, target in targets.items()
     )
-    metric = config.selection_metric
     chosen_on = None
     if config.selection == "pseudo_new":
-        seen = [pseudo_new_classes(source, config.pseudo_new_fraction, seed)[0] for seed in seeds]
-        chosen_on = Exam(build.task(n_source, seen), build.validation(source))
+        chosen_on = build.pseudo_new()
     elif config.selection != "none":
         # the targets' names are there, so that the epoch is chosen on what will be trained again
-        chosen_on = Exam(whole, build.validation(source, most_validation(config)))
-    return Protocol(chosen_on, metric, finals, by_halves, _among_names, whole, _average)
+        chosen_on = Exam(whole, build.validation())
+    return Protocol(chosen_on, config.selection_metric, finals, _score, whole, _average)
 
 
 @dataclass(frozen=True)
@@ -132,8 +121,7 @@ def _final(
     text_features = whole.text_features[ids]
     # its zero-shot classifier is the target's own, of the classes that the source has, too
     text_features[columns] = build.encode([c.sentence for c in classes])
-    task = replace(
-        whole,
+    task = whole.but(
         class_names=tuple(whole.class_names[i] for i in ids.tolist()),
         text_features=text_features,
         seen=whole.seen[:, ids],
@@ -149,8 +137,11 @@ def _final(
     return Final(tuple(exams), ids)
 
 
-def _among_names(answers: Answers, exam: Exam, chosen: Chosen) -> dict[str, Tensor]:
-    return {exam.name: among_all(answers, exam, chosen)["accuracy"]}
+def _score(answers: Answers, exam: Exam, chosen: Chosen) -> dict[str, Tensor]:
+    """Of selection, as base_to_new; of the test, accuracy among the exam's names."""
+    if chosen is None:
+        return score(answers, exam.all_seen)
+    return {exam.name: percent(answers.right, torch.ones_like(answers.right))}
 
 
 def _average(found: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:

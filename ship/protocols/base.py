@@ -8,12 +8,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from ship.metrics import Answers, open_world, percent, score
+from ship.metrics import Answers
 from ship.tasks import Pictures, Task
-from ship.trial_config import TrialConfig
-
-# CoOp keeps min(shots, 4) validation pictures a class (github.com/KaiyangZhou/CoOp, datasets/).
-FEW_VALIDATION = 4
 
 
 @dataclass(frozen=True)
@@ -92,57 +88,16 @@ class Protocol:
     ages: how many ages of the generator selection compares, each with a fine-tuner of its own
         (selection reference); 1: it is fitted to its end, and epochs are compared.
     finals: what is trained (again) and tested.
-    score_selection, score_test: how answers become metrics; combine: how those of several exams do.
+    score: how answers become metrics; combine: how those of several exams do.
     """
 
     selection: Exam | None
     metric: str
     finals: tuple[Final, ...]
-    score_selection: Scorer
-    score_test: Scorer
+    score: Scorer
     generator_task: Task | None = None
     combine: Combine = only
     ages: int = 1
-
-
-def by_halves(answers: Answers, exam: Exam, chosen: Chosen) -> dict[str, Tensor]:
-    """Base and new accuracy, each among its own classes, and the joint ones.
-
-    Args:
-        answers: to the exam's pictures.
-        exam: pictures and the task that was trained for them.
-        chosen: not used; what selection's metrics were at its choice, (replica,) each.
-    """
-    return score(answers, exam.all_seen)
-
-
-def in_the_open(answers: Answers, exam: Exam, chosen: Chosen) -> dict[str, Tensor]:
-    """As by_halves, and how well base pictures are told from new ones, and calibration errors.
-
-    Args:
-        answers: to the exam's pictures, of base and new classes.
-        exam: pictures and the task that was trained for them.
-        chosen: not used; what selection's metrics were at its choice, (replica,) each.
-    """
-    return by_halves(answers, exam, chosen) | open_world(answers)
-
-
-def among_all(answers: Answers, exam: Exam, chosen: Chosen) -> dict[str, Tensor]:
-    """Top-1 accuracy among the exam's competing classes.
-
-    Args:
-        answers: to the exam's pictures.
-        exam: pictures and the task that was trained for them.
-        chosen: not used; what selection's metrics were at its choice, (replica,) each.
-    """
-    return {"accuracy": percent(answers.right, torch.ones_like(answers.right))}
-
-
-def most_validation(config: TrialConfig) -> int | None:
-    """Validation pictures a class that selection looks at, at most; None: all there are."""
-    if config.selection != "few_val":
-        return None
-    return min(config.shots or FEW_VALIDATION, FEW_VALIDATION)
 
 
 def mask(n_cls: int, ids: Int[Tensor, " m"]) -> Bool[Tensor, " n_cls"]:

@@ -10,17 +10,22 @@ from torch import Tensor
 from ship.clip import FrozenCLIP
 from ship.datasets import sentence
 from ship.features import FeatureSet
-from ship.subsets import few_shot_indices
+from ship.protocols.base import Exam
+from ship.subsets import few_shot_indices, pseudo_new_classes
 from ship.tasks import Pictures, Task, pad_rows
+from ship.trial_config import TrialConfig
+
+# CoOp keeps min(shots, 4) validation pictures a class (github.com/KaiyangZhou/CoOp, datasets/).
+FEW_VALIDATION = 4
 
 
 class TaskBuilder:
     """Builds tasks over the first classes of a dataset, and over further names without pictures.
 
     Args:
-        shots: training pictures a seen class, at most; None: all there are.
+        config: the setting; what replicas do not share is not looked at.
         seeds: of each replica.
-        features: of the dataset.
+        features: of config.dataset.
         clip: gives the classes' text features.
         dtype: of all features.
         seen: (m,) labels of classes that training may show pictures of; they decide how long an
@@ -29,7 +34,7 @@ class TaskBuilder:
 
     def __init__(
         self,
-        shots: int | None,
+        config: TrialConfig,
         seeds: Sequence[int],
         features: FeatureSet,
         clip: FrozenCLIP,
@@ -37,12 +42,14 @@ class TaskBuilder:
         *,
         seen: np.ndarray,
     ) -> None:
+        self._config = config
         self._seeds = seeds
         self._features = features
         self._clip = clip
         self._dtype = dtype
+        self._seen = seen
         self._counts = np.bincount(features.train_labels, minlength=len(features.class_names))
-        self._shots = shots or int(np.max(self._counts))
+        self._shots = config.shots or int(np.max(self._counts))
         # an epoch is as long for one seed's classes as for another's
         self._mean_count = float(np.minimum(self._counts[seen], self._shots).mean())
         self.texts = [sentence(features.template, name) for name in features.class_names]
@@ -68,19 +75,27 @@ class TaskBuilder:
             torch.tensor(labels, device=device),
         )
 
-    def validation(self, classes: np.ndarray, most: int | None = None) -> Pictures:
-        """Validation pictures of some classes.
+    def validation(self) -> Pictures:
+        """Validation pictures of the classes that training may show, as selection looks at them.
 
-        Args:
-            classes: (m,) labels of the dataset.
-            most: of a class; None: all there are. The draw is the same for every seed, which would
-                otherwise not be compared on the same pictures.
+        Of few_val a few of each class. The draw is the same for every seed, which would otherwise
+        not be compared on the same pictures.
         """
-        rows = np.flatnonzero(np.isin(self._features.val_labels, classes))
-        if most is not None and len(rows):
-            own = np.unique(self._features.val_labels[rows])
-            rows = np.sort(few_shot_indices(self._features.val_labels, most, 0, own))
-        return self.pictures(self._features.val[rows], self._features.val_labels[rows])
+        labels = self._features.val_labels
+        rows = np.flatnonzero(np.isin(labels, self._seen))
+        if self._config.selection == "few_val" and len(rows):
+            most = min(self._config.shots or FEW_VALIDATION, FEW_VALIDATION)
+            rows = np.sort(few_shot_indices(labels, most, 0, np.unique(labels[rows])))
+        return self.pictures(self._features.val[rows], labels[rows])
+
+    def pseudo_new(self) -> Exam:
+        """Selection's exam of pseudo-new classes: each seed hides some of those it may show.
+
+        It trains on the others, and looks at validation pictures of both.
+        """
+        fraction = self._config.pseudo_new_fraction
+        shown = [pseudo_new_classes(self._seen, fraction, seed)[0] for seed in self._seeds]
+        return Exam(self.task(len(self._seen), shown), self.validation())
 
     def test(self) -> Pictures:
         """All n test pictures, features (n, feature)."""
@@ -91,6 +106,8 @@ class TaskBuilder:
         n_classes: int,
         seen: Sequence[np.ndarray],
         others: Sequence[tuple[str, str]] = (),
+        *,
+        augment: bool = False,
     ) -> Task:
         """The task over the dataset's first n classes with each replica's own seen classes.
 
@@ -99,43 +116,40 @@ class TaskBuilder:
             seen: (m,) labels of each replica's seen classes.
             others: (class name, sentence for the zero-shot classifier) of further classes that
                 no picture shows, numbered behind the dataset's own.
+            augment: whether synthetic features are of the seen classes.
         """
-        n_cls = n_classes + len(others)
+        own, n_cls = self._features, n_classes + len(others)
         is_seen = np.zeros((len(self._seeds), n_cls), dtype=bool)
         for row, classes in zip(is_seen, seen, strict=True):
             row[classes] = True
         unseen = [np.flatnonzero(~row[:n_classes]) for row in is_seen]
         rows = [self._draw(seed, c) for seed, c in zip(self._seeds, seen, strict=True)]
         hidden = [self._draw(seed, c) for seed, c in zip(self._seeds, unseen, strict=True)]
+        held_out = [np.flatnonzero(np.isin(own.val_labels, classes)) for classes in seen]
+        count = [np.bincount(own.train_labels[r], minlength=n_cls) for r in hidden]
         texts = [*self.texts[:n_classes], *(sentence for _, sentence in others)]
-        names = (*self._features.class_names[:n_classes], *(name for name, _ in others))
+        # read by few methods, and so made when they are
+        when_read: dict[str, Any] = {
+            "unseen_features": lambda: self._padded(own.train, hidden, self._dtype),
+            "held_out": lambda: self._padded(own.val, held_out, self._dtype),
+        }
         return Task(
-            class_names=names,
+            class_names=(*own.class_names[:n_classes], *(name for name, _ in others)),
             text_features=self.encode(texts),
             seen=torch.tensor(is_seen, device=self._clip.device),
-            features=self._rows(rows),
-            labels=self._labels(rows),
+            features=self._padded(own.train, rows, self._dtype),
+            labels=self._padded(own.train_labels, rows),
             counts=tuple(map(len, rows)),
             n_nominal=max(1, round(len(seen[0]) * self._mean_count)),
             shots=max(1, round(self._mean_count)),
             logit_scale=self._clip.logit_scale,
-            unseen_features=self._rows(hidden),
-            unseen_first=self._starts(hidden, n_cls),
-            unseen_count=self._per_class(hidden, n_cls),
-            **self._held_out(seen),
+            unseen_first=self._stacked([n.cumsum() - n for n in count]),
+            unseen_count=self._stacked(count),
+            held_out_labels=self._padded(own.val_labels, held_out),
+            held_out_counts=tuple(map(len, held_out)),
+            augment=augment,
+            **when_read,
         )
-
-    def _held_out(self, seen: Sequence[np.ndarray]) -> dict[str, Any]:
-        """Validation pictures of each replica's seen classes."""
-        labels = self._features.val_labels
-        rows = [np.flatnonzero(np.isin(labels, classes)) for classes in seen]
-        features = [torch.tensor(self._features.val[r], dtype=self._dtype) for r in rows]
-        device = self._clip.device
-        return {
-            "held_out": pad_rows(features).to(device),
-            "held_out_labels": pad_rows([torch.tensor(labels[r]) for r in rows]).to(device),
-            "held_out_counts": tuple(map(len, rows)),
-        }
 
     def _draw(self, seed: int, classes: np.ndarray) -> np.ndarray:
         """Rows of the training split, ordered by class; a class may have none."""
@@ -144,19 +158,11 @@ class TaskBuilder:
         drawn = few_shot_indices(labels, self._shots, seed, shown)
         return drawn[np.argsort(labels[drawn], kind="stable")]
 
-    def _rows(self, rows: Sequence[np.ndarray]) -> Tensor:
-        drawn = [torch.tensor(self._features.train[r], dtype=self._dtype) for r in rows]
-        return pad_rows(drawn).to(self._clip.device)
+    def _padded(
+        self, table: np.ndarray, rows: Sequence[np.ndarray], dtype: torch.dtype | None = None
+    ) -> Tensor:
+        """Each replica's rows of a table, (replica, most, ...) on the device."""
+        return pad_rows([torch.tensor(table[r], dtype=dtype) for r in rows]).to(self._clip.device)
 
-    def _labels(self, rows: Sequence[np.ndarray]) -> Tensor:
-        drawn = [torch.tensor(self._features.train_labels[r]) for r in rows]
-        return pad_rows(drawn).to(self._clip.device)
-
-    def _per_class(self, rows: Sequence[np.ndarray], n_cls: int) -> Tensor:
-        labels = self._features.train_labels
-        counts = [np.bincount(labels[r], minlength=n_cls) for r in rows]
-        return torch.tensor(np.stack(counts), device=self._clip.device)
-
-    def _starts(self, rows: Sequence[np.ndarray], n_cls: int) -> Tensor:
-        counts = self._per_class(rows, n_cls)
-        return counts.cumsum(1) - counts
+    def _stacked(self, rows: Sequence[np.ndarray]) -> Tensor:
+        return torch.tensor(np.stack(rows), device=self._clip.device)

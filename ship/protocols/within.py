@@ -1,7 +1,6 @@
 """Protocols within one dataset: base-to-new, few-shot, generalized zero-shot, one unseen class."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 
 import numpy as np
 import torch
@@ -9,27 +8,16 @@ from torch import Tensor
 
 from ship.clip import FrozenCLIP
 from ship.features import FeatureSet
-from ship.metrics import Answers, score_one_softmax
-from ship.protocols.base import (
-    Chosen,
-    Exam,
-    Final,
-    Protocol,
-    Scorer,
-    among_all,
-    by_halves,
-    in_the_open,
-    most_validation,
-)
+from ship.metrics import Answers, open_world, percent, score, score_one_softmax
+from ship.protocols.base import Chosen, Exam, Final, Protocol, Scorer
 from ship.protocols.tasks import TaskBuilder
-from ship.subsets import pseudo_new_classes, require
+from ship.subsets import DEMANDS, require
 from ship.trial_config import LEAKING_SELECTIONS, TrialConfig
 
 # SHIP's authors retrain CoOp at five ages of the generator (github.com/mrflogs/SHIP, run_coop).
 REFERENCE_AGES = 5
 
 Targets = Mapping[str, FeatureSet]
-Scorers = tuple[Scorer, Scorer]  # of selection, and of the test
 Build = Callable[
     [TrialConfig, Sequence[int], FeatureSet, Targets, FrozenCLIP, torch.dtype], Protocol
 ]
@@ -59,7 +47,7 @@ def base_to_new(
     Raises:
         ValueError: the settings or the dataset do not meet the demands (ship.subsets.require).
     """
-    return _two_groups(config, seeds, features, clip, dtype, (by_halves, in_the_open))
+    return _within(config, seeds, features, clip, dtype, _by_halves)
 
 
 def generalized_zero_shot(
@@ -86,7 +74,7 @@ def generalized_zero_shot(
     Raises:
         ValueError: the settings or the dataset do not meet the demands (ship.subsets.require).
     """
-    return _two_groups(config, seeds, features, clip, dtype, (_by_one_softmax, _by_one_softmax))
+    return _within(config, seeds, features, clip, dtype, _by_one_softmax)
 
 
 def single_unseen(
@@ -112,8 +100,7 @@ def single_unseen(
     Raises:
         ValueError: the settings or the dataset do not meet the demands (ship.subsets.require).
     """
-    alone = replace(features, n_seen=len(features.class_names) - 1)
-    return _two_groups(config, seeds, alone, clip, dtype, (_by_one_softmax, _by_one_softmax))
+    return _within(config, seeds, features, clip, dtype, _by_one_softmax)
 
 
 def few_shot(
@@ -139,12 +126,17 @@ def few_shot(
     Raises:
         ValueError: the settings or the dataset do not meet the demands (ship.subsets.require).
     """
-    require(config, features, seeds)
-    everything = np.arange(len(features.class_names))
-    build = TaskBuilder(config.shots, seeds, features, clip, dtype, seen=everything)
-    task = replace(build.task(len(everything), [everything] * len(seeds)), augment=True)
-    test = Exam(task, build.test())
-    return _on_one_task(config, build, Final((test,)), everything, (among_all, among_all))
+    return _within(config, seeds, features, clip, dtype, _among_all)
+
+
+def _by_halves(answers: Answers, exam: Exam, chosen: Chosen) -> dict[str, Tensor]:
+    """Base and new accuracy, and the joint ones; of the test, also how base is told from new."""
+    found = score(answers, exam.all_seen)
+    return found if chosen is None else found | open_world(answers)
+
+
+def _among_all(answers: Answers, exam: Exam, chosen: Chosen) -> dict[str, Tensor]:
+    return {"accuracy": percent(answers.right, torch.ones_like(answers.right))}
 
 
 def _by_one_softmax(answers: Answers, exam: Exam, chosen: Chosen) -> dict[str, Tensor]:
@@ -156,49 +148,37 @@ def _by_one_softmax(answers: Answers, exam: Exam, chosen: Chosen) -> dict[str, T
     return {name: value for name, value in found.items() if not name.startswith("calibrat")}
 
 
-def _two_groups(
+def _within(
     config: TrialConfig,
     seeds: Sequence[int],
     features: FeatureSet,
     clip: FrozenCLIP,
     dtype: torch.dtype,
-    scorers: Scorers,
+    score: Scorer,
 ) -> Protocol:
-    """Seen and unseen classes of one dataset.
+    """Seen classes of one dataset, its first ones, and the unseen others, if there are any.
 
-    selection "pseudo_new" hides a seeded fraction of the seen classes, trains on the rest, and
+    Selection "pseudo_new" hides a seeded fraction of the seen classes, trains on the rest, and
     looks at validation pictures of both; the tested model is then retrained on all seen classes.
-    The others train on all seen classes once: see _on_one_task.
+    The others train on all seen classes once. "base_val" looks at validation pictures of the seen
+    classes, "few_val" at a few of them, "none" at nothing: its model is that of the last epoch.
+    "test" looks at the test pictures after each epoch. "reference" looks at them as SHIP's authors
+    do: a fine-tuner is trained to its end for each of five ages of the generator, and the age that
+    does best on the test pictures is reported.
     """
-    n_classes = len(features.class_names)
     require(config, features, seeds)
-    base = np.arange(features.n_base)
-    build = TaskBuilder(config.shots, seeds, features, clip, dtype, seen=base)
-    final = build.task(n_classes, [base] * len(seeds))
-    test = Exam(final, build.test())
-    if config.selection == "pseudo_new":
-        seen = [pseudo_new_classes(base, config.pseudo_new_fraction, seed)[0] for seed in seeds]
-        chosen_on = Exam(build.task(len(base), seen), build.validation(base))
-        metric = config.selection_metric
-        return Protocol(chosen_on, metric, (Final((test,)),), *scorers, final)
-    return _on_one_task(config, build, Final((test,)), base, scorers)
-
-
-def _on_one_task(
-    config: TrialConfig, build: TaskBuilder, final: Final, seen: np.ndarray, scorers: Scorers
-) -> Protocol:
-    """Selection on the model that is tested, which is trained on all seen classes.
-
-    "base_val" looks at validation pictures of the seen classes, "few_val" at a few of them, "none"
-    at nothing: its model is that of the last epoch. "test" looks at the test pictures after each
-    epoch. "reference" looks at them as SHIP's authors do: a fine-tuner is trained to its end for
-    each of five ages of the generator, and the age that does best on the test pictures is reported.
-    """
-    (test,), metric = final.exams, config.selection_metric
+    demands = DEMANDS[config.protocol]
+    seen = np.arange(demands.n_seen(features))
+    build = TaskBuilder(config, seeds, features, clip, dtype, seen=seen)
+    n_classes, augment = len(features.class_names), not demands.new_classes
+    task = build.task(n_classes, [seen] * len(seeds), augment=augment)
+    test, metric = Exam(task, build.test()), config.selection_metric
+    finals = (Final((test,)),)
     if config.selection == "none":
-        return Protocol(None, metric, (final,), *scorers, final.task)
+        return Protocol(None, metric, finals, score, task)
+    if config.selection == "pseudo_new":
+        return Protocol(build.pseudo_new(), metric, finals, score, task)
     if config.selection in LEAKING_SELECTIONS:
         ages = REFERENCE_AGES if config.selection == "reference" else 1
-        return Protocol(test, metric, (final,), *scorers, ages=ages)
-    chosen_on = Exam(final.task, build.validation(seen, most_validation(config)))
-    return Protocol(chosen_on, metric, (final,), *scorers)
+        return Protocol(test, metric, finals, score, ages=ages)
+    return Protocol(Exam(task, build.validation()), metric, finals, score)

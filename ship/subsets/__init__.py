@@ -5,16 +5,14 @@ and what a protocol demands of settings and datasets. It imports no torch: the c
 it, too.
 """
 
-from ship.subsets.classes import studied_classes
-from ship.subsets.feature_set import FeatureSet
+from ship.subsets.feature_set import FeatureSet, studied_classes
 from ship.subsets.requirements import DEMANDS, Requirement, lacking, require, requirements
-from ship.subsets.splits import base_new_classes, few_shot_indices, pseudo_new_classes
+from ship.subsets.splits import few_shot_indices, pseudo_new_classes
 
 __all__ = [
     "DEMANDS",
     "FeatureSet",
     "Requirement",
-    "base_new_classes",
     "few_shot_indices",
     "lacking",
     "pseudo_new_classes",

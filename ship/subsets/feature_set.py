@@ -1,9 +1,12 @@
-"""A dataset as features with labels, and its part with the first classes."""
+"""A dataset as features with labels, and the part of its classes that a trial studies."""
 
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 
 import numpy as np
 from jaxtyping import Float32, Int64
+
+from ship.trial_config import TrialConfig
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,20 +65,35 @@ class FeatureSet:
         """The part with some classes, labelled 0, 1, ... in that order."""
         new_label = np.full(len(self.class_names), -1)
         new_label[kept] = np.arange(len(kept))
-        relabelled = [new_label[labels] for labels in self._labels]
-        train, val, test = (labels >= 0 for labels in relabelled)
-        return replace(
-            self,
-            class_names=tuple(self.class_names[label] for label in kept),
-            train=self.train[train],
-            train_labels=relabelled[0][train],
-            val=self.val[val],
-            val_labels=relabelled[1][val],
-            test=self.test[test],
-            test_labels=relabelled[2][test],
-            n_seen=n_seen,
-        )
+        found = {}
+        for split in ("train", "val", "test"):
+            labels = new_label[getattr(self, f"{split}_labels")]
+            rows = labels >= 0
+            # what loses no row is shared, not copied
+            found[split] = getattr(self, split)[slice(None) if rows.all() else rows]
+            found[f"{split}_labels"] = labels[rows]
+        names = tuple(self.class_names[label] for label in kept)
+        return replace(self, class_names=names, n_seen=n_seen, **found)
 
-    @property
-    def _labels(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        return self.train_labels, self.val_labels, self.test_labels
+
+def studied_classes(config: TrialConfig, features: FeatureSet) -> FeatureSet:
+    """The dataset cut to max_classes; under single_unseen with the unseen class last.
+
+    Raises:
+        ValueError: `unseen_class` is no class of the dataset.
+    """
+    names, unseen = features.class_names, config.unseen_class
+    if config.protocol == "single_unseen" and unseen is not None:
+        if unseen not in names:
+            near = ", ".join(get_close_matches(unseen, names, n=3) or names[:3])
+            raise ValueError(
+                f"unseen_class must be a class of {features.dataset}, got {unseen!r} "
+                f"(nearest: {near})"
+            )
+        last = names.index(unseen)
+        order = np.r_[:last, last + 1 : len(names), last]
+        # with that class officially unseen, it survives whatever the limit is
+        features = features._only(order, len(names) - 1)
+    if config.max_classes is None:
+        return features
+    return features.first_classes(min(config.max_classes, len(names)))

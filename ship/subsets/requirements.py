@@ -10,8 +10,7 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from ship.configs import OBJECTIVES, SEEN_OBJECTIVES, ProtocolName
-from ship.subsets.classes import studied_classes
-from ship.subsets.feature_set import FeatureSet
+from ship.subsets.feature_set import FeatureSet, studied_classes
 from ship.subsets.splits import pseudo_new_classes
 from ship.trial_config import LEAKING_SELECTIONS, SEEN_SELECTIONS, Selection, TrialConfig
 
@@ -76,32 +75,30 @@ DEMANDS: Final[Mapping[ProtocolName, Demands]] = {
 
 def requirements(trial: TrialConfig) -> Iterator[Requirement]:
     """What a trial's settings do not meet, whatever its datasets have."""
-    demands = DEMANDS[trial.protocol]
+    protocol, demands = trial.protocol, DEMANDS[trial.protocol]
     if must := demands.refused.get(trial.selection):
         yield Requirement("selection", must)
     if trial.generator.name == "real" and not demands.new_classes:
-        why = f"when protocol is {trial.protocol}, which has no new classes' pictures"
+        why = f"when protocol is {protocol}, which has no new classes' pictures"
         yield Requirement("generator", f"must not be real {why}")
-    if demands.targets and not trial.targets:
-        must = f"must be given when protocol is {trial.protocol}: a list of datasets"
-        yield Requirement("targets", must)
     if trial.targets and not demands.targets:
         yield Requirement("targets", "must be left out unless protocol is cross_dataset")
-    for index, target in enumerate(trial.targets if demands.targets else ()):
-        if target == trial.dataset:
-            must = "must be another dataset than the one that is trained on"
-            yield Requirement(f"targets[{index}]", must)
+    elif demands.targets and not trial.targets:
+        must = f"must be given when protocol is {protocol}: a list of datasets"
+        yield Requirement("targets", must)
+    elif trial.dataset in trial.targets:
+        must = "must be another dataset than the one that is trained on"
+        yield Requirement(f"targets[{trial.targets.index(trial.dataset)}]", must)
     if trial.unseen_class is not None and not demands.unseen_class:
         yield Requirement("unseen_class", "must be left out unless protocol is single_unseen")
-    yield from _of_objective(trial)
+    if trial.objective is not None:
+        yield from _of_objective(trial)
 
 
 def _of_objective(trial: TrialConfig) -> Iterator[Requirement]:
     """An objective must be a metric of the pictures that selection looks at."""
     known, seen_only = OBJECTIVES[trial.protocol], SEEN_OBJECTIVES[trial.protocol]
     selection, objective = trial.selection, trial.objective
-    if objective is None:
-        return
     if selection == "none":
         must = "must be left out where selection is none, which measures nothing"
         yield Requirement("objective", must)
@@ -111,33 +108,6 @@ def _of_objective(trial: TrialConfig) -> Iterator[Requirement]:
     elif objective not in (*known, seen_only):
         must = f"must be a metric of protocol {trial.protocol}"
         yield Requirement("objective", must, known)
-
-
-def lacking(
-    config: TrialConfig, features: FeatureSet, seeds: Sequence[int], *, shown: bool = False
-) -> dict[str, str]:
-    """What a dataset lacks for a trial: the kind of it -> what it must have, in words.
-
-    Args:
-        config: the trial, whose settings meet the requirements.
-        features: labels and class names, of all of the dataset's classes.
-        seeds: of the trial, which hold out other pseudo-new classes each.
-        shown: whether the arm real_pictures stands beside the trial.
-    """
-    features = studied_classes(config, features)
-    demands, classes = DEMANDS[config.protocol], np.arange(len(features.class_names))
-    seen, unseen = np.split(classes, [demands.n_seen(features)])
-    if demands.new_classes and not (len(seen) and len(unseen)):
-        return {"classes": f"must have at least 2 classes: {features.dataset} has {len(classes)}"}
-    found = {
-        "train": _missing(
-            "must have training pictures of every seen class", seen, features, "train"
-        ),
-        "real": _unseen_training(config, unseen, features, shown),
-        "val": _validation(config, seen, features, seeds),
-        "test": _tested(config, seen, unseen, features),
-    }
-    return {kind: must for kind, must in found.items() if must}
 
 
 def require(config: TrialConfig, features: FeatureSet, seeds: Sequence[int]) -> None:
@@ -157,77 +127,90 @@ def require(config: TrialConfig, features: FeatureSet, seeds: Sequence[int]) -> 
         raise ValueError("; ".join(unmet))
 
 
-def _without(classes: np.ndarray, features: FeatureSet, split: str) -> list[str]:
-    """Names of the classes without a picture in a split."""
-    there = np.unique(getattr(features, f"{split}_labels"))
-    return [features.class_names[c] for c in classes if c not in there]
+def lacking(
+    config: TrialConfig, features: FeatureSet, seeds: Sequence[int], *, shown: bool = False
+) -> dict[str, str]:
+    """What a dataset lacks for a trial: the kind of it -> what it must have, in words.
+
+    Args:
+        config: the trial, whose settings meet the requirements.
+        features: labels and class names, of all of the dataset's classes.
+        seeds: of the trial, which hold out other pseudo-new classes each.
+        shown: whether the arm real_pictures stands beside the trial.
+    """
+    features = studied_classes(config, features)
+    demands, classes = DEMANDS[config.protocol], np.arange(len(features.class_names))
+    seen, unseen = np.split(classes, [demands.n_seen(features)])
+    if demands.new_classes and not (len(seen) and len(unseen)):
+        return {"classes": f"must have at least 2 classes: {features.dataset} has {len(classes)}"}
+    lacks = _Lacks(features)
+    must = "must have training pictures of every"
+    found = {"train": lacks.any_of(seen, "train", f"{must} seen class")}
+    why = "for the arm real_pictures (reference_arms: false leaves it out)" if shown else ""
+    why = "when generator is real" if config.generator.name == "real" else why
+    if why:
+        found["real"] = lacks.any_of(unseen, "train", f"{must} unseen class {why}")
+    found["val"] = _validation(config, seen, lacks, seeds)
+    if not demands.targets:  # which are tested instead
+        found["test"] = lacks.all_of(
+            seen, "test", "must have test pictures of seen classes"
+        ) or lacks.all_of(unseen, "test", "must have test pictures of unseen classes")
+    return {kind: must for kind, must in found.items() if must}
 
 
-def _missing(must: str, classes: np.ndarray, features: FeatureSet, split: str) -> str:
-    """The line where some of the classes have no picture in a split, else ""."""
-    from ship.datasets.base import some  # it takes Pillow
+class _Lacks:
+    """Says which classes of a dataset have no pictures, each time as a line; "": none lacks any."""
 
-    names = _without(classes, features, split)
-    return f"{must}: {features.dataset} has none of {some(map(repr, names))}" if names else ""
+    def __init__(self, features: FeatureSet) -> None:
+        self.features = features
+
+    def without(self, classes: np.ndarray, split: str) -> np.ndarray:
+        """Those of the classes that have no picture in a split."""
+        return np.setdiff1d(classes, getattr(self.features, f"{split}_labels"))
+
+    def any_of(self, classes: np.ndarray, split: str, must: str) -> str:
+        """The line where at least one of the classes has no picture in a split."""
+        names = [repr(self.features.class_names[c]) for c in self.without(classes, split)]
+        if not names:
+            return ""
+        from ship.datasets.base import some  # it takes Pillow
+
+        return f"{must}: {self.features.dataset} has none of {some(names)}"
+
+    def all_of(self, classes: np.ndarray, split: str, must: str) -> str:
+        """The line where none of the classes has one."""
+        gone = len(classes) and len(self.without(classes, split)) == len(classes)
+        return self.any_of(classes, split, must) if gone else ""
 
 
-def _unseen_training(
-    config: TrialConfig, unseen: np.ndarray, features: FeatureSet, shown: bool
-) -> str:
-    must = "must have training pictures of every unseen class "
-    if config.generator.name == "real":
-        return _missing(f"{must}when generator is real", unseen, features, "train")
-    if not shown:
-        return ""
-    must += "for the arm real_pictures (reference_arms: false leaves it out)"
-    return _missing(must, unseen, features, "train")
-
-
-def _validation(
-    config: TrialConfig, seen: np.ndarray, features: FeatureSet, seeds: Sequence[int]
-) -> str:
+def _validation(config: TrialConfig, seen: np.ndarray, lacks: _Lacks, seeds: Sequence[int]) -> str:
     """Selection and early stopping look at validation pictures of seen classes."""
-    name = features.dataset
-    pseudo_new = config.selection == "pseudo_new"
+    reason, pseudo_new = f"selection is {config.selection}", config.selection == "pseudo_new"
     if pseudo_new and len(seen) < 2:
-        must = "must have at least 2 seen classes when selection is pseudo_new"
+        must = f"must have at least 2 seen classes when {reason}"
+        name = lacks.features.dataset
         return f"{must}: {name} has {len(seen)} under protocol {config.protocol}"
-    stops = getattr(config.generator, "early_stopping", None) is not None
-    stops = stops and config.generator.unread_reason("generator.early_stopping") is None
-    reason = f"selection is {config.selection}"
     if config.selection in ("none", *LEAKING_SELECTIONS):
-        if not stops:
+        generator = config.generator
+        if getattr(generator, "early_stopping", None) is None:
+            return ""
+        if generator.unread_reason("generator.early_stopping") is not None:
             return ""
         reason = "generator.early_stopping is given"
-    without = set(seen.tolist()) - set(features.val_labels.tolist())
-    if len(without) == len(seen):
-        must = f"must have validation pictures of seen classes when {reason}"
-        return _missing(must, seen, features, "val")
-    if not pseudo_new or not without:
-        return ""
+    must = f"must have validation pictures of seen classes when {reason}"
+    line = lacks.all_of(seen, "val", must)
+    if line or not pseudo_new:
+        return line
+    without = lacks.without(seen, "val")
     torn = [
         seed
         for seed in seeds
         for group in pseudo_new_classes(seen, config.pseudo_new_fraction, seed)
-        if without.issuperset(group.tolist())
+        if np.isin(group, without).all()
     ]
     if not torn:
         return ""
     from ship.datasets.base import some
 
-    must = (
-        f"must have validation pictures of classes on both sides when {reason} "
-        f"(not so for seeds {some(torn)})"
-    )
-    return _missing(must, seen, features, "val")
-
-
-def _tested(config: TrialConfig, seen: np.ndarray, unseen: np.ndarray, features: FeatureSet) -> str:
-    if DEMANDS[config.protocol].targets:  # which are tested instead
-        return ""
-    for group, classes in (("seen", seen), ("unseen", unseen)):
-        if len(classes) and len(_without(classes, features, "test")) == len(classes):
-            return _missing(
-                f"must have test pictures of {group} classes", classes, features, "test"
-            )
-    return ""
+    must = f"must have validation pictures of classes on both sides when {reason} "
+    return lacks.any_of(seen, "val", f"{must}(not so for seeds {some(torn)})")

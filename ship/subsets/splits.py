@@ -1,4 +1,4 @@
-"""Which pictures and which classes a trial may see: few-shot draws, base/new, pseudo-new."""
+"""Which pictures and which classes a trial may see: few-shot draws, pseudo-new classes."""
 
 import hashlib
 from collections.abc import Sequence
@@ -36,19 +36,6 @@ def few_shot_indices(
         drawn.append(own[_shuffled(len(own), f"few_shot {seed} {label}")[:shots]])
     found = np.concatenate(drawn) if drawn else np.empty(0)
     return np.sort(found).astype(np.int64)
-
-
-def base_new_classes(n_classes: int) -> tuple[Ids, Ids]:
-    """The first ceil(n / 2) labels are base, the rest new (CoOp's rule).
-
-    Raises:
-        ValueError: fewer than 2 classes.
-    """
-    if n_classes < 2:
-        raise ValueError(f"base and new need at least 2 classes, got {n_classes}")
-    labels = np.arange(n_classes, dtype=np.int64)
-    n_base = (n_classes + 1) // 2
-    return labels[:n_base], labels[n_base:]
 
 
 def pseudo_new_classes(

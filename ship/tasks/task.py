@@ -1,7 +1,8 @@
 """A task: what the fused replicas of a trial may look at while they train."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -9,6 +10,27 @@ from torch import Tensor
 
 from ship.training import ReplicaRng, gather_rows, random_views
 from ship.transfer import sent
+
+
+class WhenRead:
+    """A tensor of a Task that may be given as a function, which is called when it is first read.
+
+    Few methods read it: what none reads takes no memory on the device.
+    """
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, task: Any, owner: type) -> Tensor:
+        if task is None:
+            raise AttributeError(f"{self._name} has no default")  # a dataclass asks for one
+        held: Tensor | Callable[[], Tensor] = vars(task)[self._name]
+        made = held if isinstance(held, Tensor) else held()
+        vars(task)[self._name] = made
+        return made
+
+    def __set__(self, task: Any, value: Tensor | Callable[[], Tensor]) -> None:
+        vars(task)[self._name] = value
 
 
 @dataclass(frozen=True)
@@ -43,13 +65,17 @@ class Task:
     n_nominal: int
     shots: int
     logit_scale: float
-    unseen_features: Float[Tensor, "replica m view feature"]
     unseen_first: Int[Tensor, "replica n_cls"]
     unseen_count: Int[Tensor, "replica n_cls"]
-    held_out: Float[Tensor, "replica v feature"]
     held_out_labels: Int[Tensor, "replica v"]
     held_out_counts: tuple[int, ...]
+    unseen_features: Any = WhenRead()  # as it is read: (replica, m, view, feature)
+    held_out: Any = WhenRead()  # (replica, v, feature)
     augment: bool = False
+
+    def but(self, **changes: Any) -> "Task":
+        """The task with some fields replaced; what was not read of it yet is not read for that."""
+        return Task(**{**vars(self), **changes})
 
     @property
     def n_replicas(self) -> int:

@@ -160,7 +160,7 @@ def evaluate(
     scored = []
     for choice in finetuner.choices:
         answers = exam.answers(finetuner.logits(exam.pictures.features, choice))
-        found = protocol.score_selection(answers, exam, None)
+        found = protocol.score(answers, exam, None)
         scored.append({**found, FINITE: answers.finite})
         del answers  # before the next logits are made
     table = fetched({name: torch.stack([s[name] for s in scored]) for name in scored[0]})

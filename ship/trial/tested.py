@@ -115,7 +115,7 @@ def examine(finetuner: Finetuner, exam: Exam, protocol: Protocol, best: Best) ->
     for index in best.choice.unique().tolist():
         choice = finetuner.choices[index]
         answers = exam.answers(finetuner.logits(exam.pictures.features, choice))
-        found = protocol.score_test(answers, exam, best.metrics)
+        found = protocol.score(answers, exam, best.metrics)
         if exam.competing is None:
             found[f"{_RIGHT}own"] = answers.own_right
         found = fetched({**found, f"{_RIGHT}all": answers.right, FINITE: answers.finite})

@@ -1,4 +1,4 @@
-"""Few-shot draws, base and new halves, pseudo-new classes."""
+"""Few-shot draws and pseudo-new classes."""
 
 from collections.abc import Callable
 
@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ship.subsets import base_new_classes, few_shot_indices, pseudo_new_classes
+from ship.subsets import few_shot_indices, pseudo_new_classes
 
 LABELS = np.random.default_rng(0).permutation(np.repeat(np.arange(6), [1, 3, 10, 20, 20, 20]))
 
@@ -50,7 +50,6 @@ def test_draws_stay_the_same_for_ever() -> None:
     [
         (lambda: few_shot_indices(LABELS, 0, 0, [1]), "shots must be >= 1, got 0"),
         (lambda: few_shot_indices(LABELS, 1, 0, [9]), "class 9 has no picture"),
-        (lambda: base_new_classes(1), "got 1"),
         (lambda: pseudo_new_classes(range(1), 0.5, 0), "pseudo"),
         (lambda: pseudo_new_classes(range(4), 0.0, 0), "pseudo"),
         (lambda: pseudo_new_classes(range(4), 1.0, 0), "pseudo"),
@@ -60,14 +59,6 @@ def test_impossible_draws_are_refused(draw: Callable[[], object], said: str) -> 
     """No shots, no pictures, too few classes, and fractions that leave a group empty."""
     with pytest.raises(ValueError, match=said):
         draw()
-
-
-@given(st.integers(2, 500))
-def test_base_is_the_first_half_rounded_up(n: int) -> None:
-    """Base and new cover the labels in order; base has the odd one."""
-    base, new = base_new_classes(n)
-    assert [*base, *new] == list(range(n))
-    assert 0 <= len(base) - len(new) <= 1
 
 
 @given(
