@@ -63,6 +63,8 @@ class CosineDescent:
     def _lower_rates(self) -> None:
         """Step t of T leaves lr * (1 + cos(pi t / T)) / 2, reached factor by factor as in torch."""
         before, self._done.value = self._done.value, self._done.value + 1
+        if before >= self._total:  # the rates are 0, and stay so
+            return
         now = 1 + math.cos(math.pi * self._done.value / self._total)
         self._optimizer.scale_rates(now / (1 + math.cos(math.pi * before / self._total)))
 
