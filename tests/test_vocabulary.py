@@ -11,7 +11,7 @@ import torch
 from reports import contract
 from ship.metrics import OBJECTIVES, Answers, ProtocolName, open_world
 from ship.protocols import PROTOCOLS
-from ship.quality.flags import flags
+from ship.quality import flags
 from tests.told import told
 
 ROOT = Path(__file__).parents[1]

@@ -8,6 +8,7 @@ from ship.features.encode import (
     Block,
     ImageEncoder,
     Layout,
+    Shard,
     UndecodableError,
     encode_pictures,
     encode_split,
@@ -15,7 +16,6 @@ from ship.features.encode import (
 )
 from ship.features.extraction_time import extraction_seconds
 from ship.features.feature_set import extract_features
-from ship.features.shards import Shard
 from ship.features.split_extraction import Encode
 from ship.subsets import FeatureSet
 

@@ -18,7 +18,6 @@ from torch import Tensor
 
 from ship.architectures import ImagePrecision
 from ship.datasets.base import DatasetError, OversizeError, Picture, PictureDataset, some
-from ship.features.shards import Shard
 from ship.features.views import augmented_view
 
 EXTRACTION_VERSION: Final = 1
@@ -94,6 +93,9 @@ class Layout:
             return cls(threads, cores // threads, 8)
         return cls(min(cores, 32), 1, 64, at_device=2)  # one computes while another's input arrives
 
+
+Shard = range
+"""Pictures of a split that follow each other, and are encoded and kept as one."""
 
 Block = tuple[int, Float32[np.ndarray, "pictures views feature"]]
 """Features of pictures that follow each other in a split: the first one's index, and theirs all."""

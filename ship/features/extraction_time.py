@@ -8,9 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from ship.datasets.base import SPLITS, Picture, PictureDataset
-from ship.features.encode import ImageEncoder, Layout, encode_pictures
+from ship.features.encode import ImageEncoder, Layout, Shard, encode_pictures
 from ship.features.feature_set import extractions
-from ship.features.shards import Shard
 
 SAMPLE_SECONDS = 3.0
 MOST_PICTURES = 512

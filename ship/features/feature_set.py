@@ -1,6 +1,6 @@
 """Image features of a whole dataset: extracted once, and cached by content."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import numpy as np
@@ -40,9 +40,35 @@ def extract_features(
         ValueError: views < 0, an unknown split, or features that are not finite.
     """
     works = extractions(clip, dataset, views, cache_dir, splits)
-    report = _Counter(progress, [work for work in works if work.done < work.total])
-    found = {work.split: work.run(encode, report.add) for work in works}
-    return _feature_set(clip, dataset, found, views)
+    missing = [work for work in works if work.done < work.total]
+    done, total = sum(work.done for work in missing), sum(work.total for work in missing)
+
+    def add(views: int) -> None:
+        nonlocal done
+        done += views
+        if progress is not None:
+            progress(done, total)
+
+    if missing:
+        add(0)
+    found = {work.split: work.run(encode, add) for work in works}
+    dim = next((features.shape[-1] for features in found.values()), 0)
+    arrays: dict[str, np.ndarray] = {}
+    for split in SPLITS:
+        shape = (0, 1 + views if split == "train" else 1, dim)
+        features = found.get(split, np.empty(shape, dtype=np.float32))
+        arrays[split] = features if split == "train" else features[:, 0]
+        none = np.empty(0, dtype=np.int64)
+        arrays[f"{split}_labels"] = dataset.splits[split].labels if split in found else none
+    return FeatureSet(
+        class_names=dataset.class_names,
+        template=dataset.template,
+        dataset=dataset.name,
+        dataset_fingerprint=dataset.fingerprint,
+        backbone_fingerprint=clip.fingerprint,
+        n_seen=dataset.n_seen,
+        **arrays,
+    )
 
 
 def extractions(
@@ -66,47 +92,3 @@ def extractions(
         for split in SPLITS
         if split in splits and len(dataset.splits[split])
     ]
-
-
-class _Counter:
-    """Adds up what has been done of several splits, and reports it."""
-
-    def __init__(self, progress: Progress | None, works: Collection[SplitExtraction]) -> None:
-        self._progress = progress
-        self._done = sum(work.done for work in works)
-        self._total = sum(work.total for work in works)
-        if works:
-            self.add(0)
-
-    def add(self, views: int) -> None:
-        self._done += views
-        if self._progress is not None:
-            self._progress(self._done, self._total)
-
-
-def _feature_set(
-    clip: ImageEncoder, dataset: PictureDataset, found: Mapping[str, np.ndarray], views: int
-) -> FeatureSet:
-    dim = next((features.shape[-1] for features in found.values()), 0)
-    no_label = np.empty(0, dtype=np.int64)
-    features = {
-        split: found.get(split, np.empty((0, 1 + extra, dim), dtype=np.float32))
-        for split, extra in (("train", views), ("val", 0), ("test", 0))
-    }
-    labels = {
-        split: dataset.splits[split].labels if split in found else no_label for split in SPLITS
-    }
-    return FeatureSet(
-        class_names=dataset.class_names,
-        template=dataset.template,
-        dataset=dataset.name,
-        dataset_fingerprint=dataset.fingerprint,
-        backbone_fingerprint=clip.fingerprint,
-        train=features["train"],
-        train_labels=labels["train"],
-        val=features["val"][:, 0],
-        val_labels=labels["val"],
-        test=features["test"][:, 0],
-        test_labels=labels["test"],
-        n_seen=dataset.n_seen,
-    )

@@ -9,9 +9,13 @@ import numpy as np
 
 from ship.datasets.base import PictureDataset
 from ship.features.cache import Features, cache_key, cache_path, read_features, write_features
-from ship.features.encode import EXTRACTION_VERSION, Block, ImageEncoder
-from ship.features.shards import Shard, shards_of
+from ship.features.encode import EXTRACTION_VERSION, Block, ImageEncoder, Shard
 from ship.features.views import AUGMENTATION
+
+_VIEWS: Final = 512
+"""Of a shard. A CPU with two cores takes about a minute for them with ViT-B/16."""
+_BATCH: Final = 64
+"""Views in the largest batch that an encoder makes; a shard is a whole number of such batches."""
 
 Encode = Callable[
     [ImageEncoder, PictureDataset, str, int, Sequence[Shard]], Generator[Block, None, None]
@@ -84,7 +88,7 @@ class SplitExtraction:
         """Put blocks together to whole shards."""
         if not shards:
             return
-        owner = {index: shard for shard in shards for index in range(shard.start, shard.stop)}
+        owner = {index: shard for shard in shards for index in shard}
         begun: dict[Shard, list[Features]] = {}
         with closing(encode(self._clip, self._dataset, self.split, self.views, shards)) as blocks:
             for start, features in blocks:
@@ -102,6 +106,19 @@ class SplitExtraction:
                 f"backbone {self._clip.name} gives features that are not finite for pictures "
                 f"{start} and on of {self._dataset.name}'s {self.split} split"
             )
+
+
+def shards_of(pictures: int, views: int) -> list[Shard]:
+    """A split cut into shards of equal size, but for the last one.
+
+    The cuts depend on nothing else: whoever goes on with a split finds the same ones.
+
+    Args:
+        pictures: of the split.
+        views: augmented views of each picture, beside the picture itself.
+    """
+    size = _VIEWS // _BATCH * max(1, _BATCH // (1 + views))
+    return [Shard(start, min(start + size, pictures)) for start in range(0, pictures, size)]
 
 
 def _key(clip: ImageEncoder, dataset: PictureDataset, split: str, views: int) -> str:

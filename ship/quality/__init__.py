@@ -1,6 +1,5 @@
 """How good synthetic features are, judged by real pictures of the same classes."""
 
-from ship.quality.flags import flags
-from ship.quality.measure import measure_quality
+from ship.quality.measure import flags, measure_quality
 
 __all__ = ["flags", "measure_quality"]

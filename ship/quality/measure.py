@@ -1,20 +1,26 @@
-"""Every quality metric of the synthetic features of a trial's replicas."""
+"""Every quality metric of the synthetic features of a trial's replicas, and what they warn of."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ship.quality.classes import cosines_to_mean, cross_accuracies
-from ship.quality.distances import frechet, mmd, squared_distances
-from ship.quality.manifold import manifold_metrics
+from ship.quality.classes import cosines_to_mean, cross_accuracies, diversity, effective_rank
+from ship.quality.distances import frechet, manifold_metrics, mmd, squared_distances
 from ship.quality.sets import ComparedSets, compared_sets, matched_sets
-from ship.quality.spread import diversity, effective_rank
 from ship.training import ReplicaRng
 
 # A standard error from fewer pictures than this would itself be mostly error.
 FEWEST_FOR_ERROR = 5
+
+# Diversity is half a mean squared distance: below this fraction, features of a class lie within a
+# third of the distances that real ones lie from each other.
+COLLAPSED_FRACTION = 0.1
+
+# By chance alone the mean of m features of diversity d comes short in cosine by up to about
+# d / (2 m (1 - d)): 0.013 for 16 features of diversity 0.3. A smaller gap says nothing.
+GAP_MARGIN = 0.02
 
 
 @torch.no_grad()
@@ -47,10 +53,10 @@ def measure_quality(
         real_to_synthetic, synthetic_to_real: percent; ship.quality.classes.cross_accuracies.
         frechet, frechet_error: ship.quality.distances.frechet.
         mmd, mmd_error: ship.quality.distances.mmd.
-        precision, recall, density, coverage: fractions; ship.quality.manifold.manifold_metrics.
-        diversity, real_diversity: ship.quality.spread.diversity.
-        effective_rank, real_effective_rank: ship.quality.spread.effective_rank, both sets cut to as
-            many features of each class.
+        precision, recall, density, coverage: fractions; ship.quality.distances.manifold_metrics.
+        diversity, real_diversity: ship.quality.classes.diversity.
+        effective_rank, real_effective_rank: ship.quality.classes.effective_rank, both sets cut to
+            as many features of each class.
 
     Raises:
         ValueError: a feature is not finite, or there are not as many real sets as replicas.
@@ -63,7 +69,7 @@ def measure_quality(
     ):
         generator = torch.Generator().manual_seed(seed)
         sets = compared_sets(made.double(), made_labels, pictures.double(), labels, text, generator)
-        each.append({} if sets is None else replica_quality(sets, generator))
+        each.append({} if sets is None else _replica_quality(sets, generator))
     common = [name for name in each[0] if all(name in metrics for metrics in each)]
     return {
         name: torch.tensor([metrics[name] for metrics in each], dtype=torch.float64)
@@ -71,7 +77,33 @@ def measure_quality(
     }
 
 
-def replica_quality(sets: ComparedSets, generator: torch.Generator) -> dict[str, float]:
+def flags(metrics: Mapping[str, Float[Tensor, " replica"]]) -> dict[str, Float[Tensor, " replica"]]:
+    """1 where a replica's synthetic features have a known fault, 0 where not.
+
+    diversity_collapse: diversity, or effective rank, below COLLAPSED_FRACTION of the real one.
+    mean_gap: the synthetic class means are further from the real ones than the text features are,
+        by more than GAP_MARGIN in cosine: the features would serve better without a generator.
+
+    A flag whose metrics are absent is absent.
+
+    Args:
+        metrics: what measure_quality returns.
+    """
+    raised: dict[str, Tensor] = {}
+    ratios = [
+        metrics[name] < COLLAPSED_FRACTION * metrics[f"real_{name}"]
+        for name in ("diversity", "effective_rank")
+        if name in metrics and f"real_{name}" in metrics
+    ]
+    if ratios:
+        raised["diversity_collapse"] = torch.stack(ratios).any(dim=0)
+    if "cosine_to_mean" in metrics:
+        gap = metrics["text_cosine_to_mean"] - metrics["cosine_to_mean"]
+        raised["mean_gap"] = gap > GAP_MARGIN
+    return {name: flag.to(torch.float64) for name, flag in raised.items()}
+
+
+def _replica_quality(sets: ComparedSets, generator: torch.Generator) -> dict[str, float]:
     """The metrics of one replica that are defined for it."""
     return {
         **cosines_to_mean(sets),

@@ -10,8 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from ship.datasets import PictureDataset
-from ship.features.encode import Layout, encode_pictures
-from ship.features.shards import Shard
+from ship.features.encode import Layout, Shard, encode_pictures
 from tests.ship.features.encoders import FakeEncoder, preprocess
 
 

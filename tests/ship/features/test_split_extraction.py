@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-import ship.features.shards
+import ship.features.split_extraction
 from ship.datasets import DatasetError, PictureDataset
-from ship.features.encode import Block, ImageEncoder, encode_split
+from ship.features.encode import Block, ImageEncoder, Shard, encode_split
 from ship.features.feature_set import FeatureSet, extract_features
-from ship.features.shards import Shard, shards_of
+from ship.features.split_extraction import shards_of
 from tests.ship.streamed import (
     SHARD,
     SIZES,
@@ -45,7 +45,7 @@ def test_shards_change_no_bit(
     streamed: PictureDataset, plain: FeatureSet, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """A split in three shards has the features of one in a single pass."""
-    monkeypatch.setattr(ship.features.shards, "_VIEWS", 100_000)
+    monkeypatch.setattr(ship.features.split_extraction, "_VIEWS", 100_000)
     whole = extract_features(SlowEncoder(), streamed, VIEWS, tmp_path)
     assert digest(whole) == digest(plain)
     assert len(shard_files(tmp_path)) == 3

@@ -5,8 +5,7 @@ import math
 import pytest
 import torch
 
-from ship.quality.distances import squared_distances
-from ship.quality.manifold import manifold_metrics
+from ship.quality.distances import manifold_metrics, squared_distances
 from tests.ship.quality.planted import unit
 
 

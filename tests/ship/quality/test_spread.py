@@ -5,8 +5,8 @@ import itertools
 import pytest
 import torch
 
+from ship.quality.classes import diversity, effective_rank
 from ship.quality.sets import LabelledSet
-from ship.quality.spread import diversity, effective_rank
 from tests.ship.quality.planted import clustered, unit
 
 
