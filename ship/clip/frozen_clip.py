@@ -18,7 +18,6 @@ from ship.architectures import (
     BackboneError,
     ImagePrecision,
     Precision,
-    architectures,
     drivable,
     find_config,
     load_tokenizer,
@@ -268,9 +267,3 @@ def check_backbone_name(name: str) -> None:
 def _is_path(name: str) -> bool:
     """Whether somebody means a file by this, be it there or not."""
     return "/" in name or name.lower().endswith(_ENDINGS)
-
-
-def list_backbones() -> list[str]:
-    """Every name that FrozenCLIP.load accepts, checkpoint files aside."""
-    known = [entry for entry in architectures() if entry.refused is None]
-    return ["pocket", *(f"{entry.name}:{tag}" for entry in known for tag in entry.tags)]

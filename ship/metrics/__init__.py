@@ -6,7 +6,7 @@ The names of metrics and the form in which a trial reports an epoch need no torc
 ship.epoch_metrics, which it hands on.
 """
 
-from ship.configs import OBJECTIVES, SEEN_OBJECTIVES, Objective, ProtocolName
+from ship.configs import OBJECTIVES, ProtocolName
 from ship.epoch_metrics import EpochMetrics, Hits, NonFiniteLoss, Stage
 from ship.metrics.answers import Answers, packed, percent, score
 from ship.metrics.calibrated_stacking import score_one_softmax
@@ -14,12 +14,10 @@ from ship.metrics.open_world import open_world
 
 __all__ = [
     "OBJECTIVES",
-    "SEEN_OBJECTIVES",
     "Answers",
     "EpochMetrics",
     "Hits",
     "NonFiniteLoss",
-    "Objective",
     "ProtocolName",
     "Stage",
     "open_world",

@@ -6,13 +6,12 @@ it, too.
 """
 
 from ship.subsets.feature_set import FeatureSet, studied_classes
-from ship.subsets.requirements import DEMANDS, Requirement, lacking, require, requirements
+from ship.subsets.requirements import DEMANDS, lacking, require, requirements
 from ship.subsets.splits import few_shot_indices, pseudo_new_classes
 
 __all__ = [
     "DEMANDS",
     "FeatureSet",
-    "Requirement",
     "few_shot_indices",
     "lacking",
     "pseudo_new_classes",

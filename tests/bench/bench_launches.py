@@ -16,7 +16,8 @@ from typing import Final
 from rich.console import Console
 from rich.table import Table
 
-from ship.clip import FrozenCLIP, Precision
+from ship.architectures import Precision
+from ship.clip import FrozenCLIP
 from ship.finetuners.coop import CoOp, CoOpConfig
 from ship.trial.selection import evaluate
 from tests.bench.steps import Sizes, Steps

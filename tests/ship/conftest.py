@@ -8,7 +8,7 @@ import torch
 from open_clip.model import CLIP
 from open_clip.tokenizer import SimpleTokenizer
 
-from ship.clip import Precision
+from ship.architectures import Precision, architectures
 from ship.clip.frozen_clip import FrozenCLIP
 from ship.features.feature_set import FeatureSet
 from ship.protocols import Protocol, base_to_new
@@ -63,6 +63,12 @@ def build_features(clip: FrozenCLIP, views: int = 2) -> FeatureSet:
 def features(clip: FrozenCLIP) -> FeatureSet:
     """Features of the tiny dataset."""
     return build_features(clip)
+
+
+def backbones() -> list[str]:
+    """Every name that FrozenCLIP.load accepts, checkpoint files aside."""
+    known = [entry for entry in architectures() if entry.refused is None]
+    return ["pocket", *(f"{entry.name}:{tag}" for entry in known for tag in entry.tags)]
 
 
 def final_task(

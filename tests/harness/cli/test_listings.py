@@ -25,14 +25,14 @@ def test_list_backbones(monkeypatch: pytest.MonkeyPatch) -> None:
     No tag is cut short, so that each can be copied; what is refused is counted, and listed with
     its reason on demand, and so are the sizes of architectures that have no weights.
     """
-    from ship.clip.frozen_clip import list_backbones
+    from tests.ship.conftest import backbones
 
     monkeypatch.setenv("COLUMNS", "80")
     usual, every = invoke("--list-backbones").stdout, invoke("--list-backbones", "--all").stdout
     lines = [line.split() for line in usual.splitlines() if line]
     assert lines[1] == ["pocket", "256", "192", "32", "packaged"]
     assert ["RN50", "1024", "512", "77", "openai,", "yfcc15m,", "cc12m"] in lines
-    assert {part for name in list_backbones() for part in name.split(":")} <= set(
+    assert {part for name in backbones() for part in name.split(":")} <= set(
         usual.replace(",", " ").split()
     )
     assert "SigLIP" not in usual and "59 architectures" in usual

@@ -7,9 +7,8 @@ from ship.clip.frozen_clip import (
     BackboneError,
     FrozenCLIP,
     check_backbone_name,
-    list_backbones,
 )
-from tests.ship.conftest import build_clip
+from tests.ship.conftest import backbones, build_clip
 from tests.told import told
 
 NAMES = told(__file__, "names.yaml")
@@ -34,7 +33,7 @@ def test_undrivable_architecture_is_refused(name: str, reason: str) -> None:
 
 def test_every_listed_backbone_is_accepted() -> None:
     """What is listed passes the check, and the packaged one is first."""
-    names = list_backbones()
+    names = backbones()
     assert names[0] == "pocket" and len(names) > 100
     assert {"RN50:openai", "ViT-L-14:laion2b_s32b_b82k", "PE-Core-B-16:meta"} <= set(names)
     assert {"EVA02-B-16:merged2b_s8b_b131k", "MobileCLIP-B:datacompdr"} <= set(names)

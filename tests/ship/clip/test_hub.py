@@ -13,8 +13,9 @@ from huggingface_hub.errors import HfHubHTTPError
 from open_clip.pretrained import get_pretrained_cfg
 from safetensors.torch import save_file
 
-from ship.clip.frozen_clip import BackboneError, FrozenCLIP, list_backbones
+from ship.clip.frozen_clip import BackboneError, FrozenCLIP
 from tests.ship.clip.test_weights import CONFIG
+from tests.ship.conftest import backbones
 
 OPENAI = {"mean": (0.48, 0.46, 0.41), "std": (0.27, 0.26, 0.28), "quick_gelu": True}
 
@@ -131,7 +132,7 @@ def test_a_hub_that_answers_is_left_to_open_clip(
 def test_preprocessing_is_the_tags_own(cache: Path, asked: list[str]) -> None:
     """For every kind of it that a pretrained tag of open_clip has: as open_clip itself sets it."""
     path = keep(cache, "someone/tiny", "open_clip_model.safetensors")
-    entries = [get_pretrained_cfg(*name.split(":")) for name in list_backbones()[1:]]
+    entries = [get_pretrained_cfg(*name.split(":")) for name in backbones()[1:]]
     places = ("url", "hf_hub")
     kinds = {json.dumps({k: v for k, v in e.items() if k not in places}) for e in entries}
     assert len(kinds) > 3

@@ -9,7 +9,8 @@ import torch
 from open_clip.tokenizer import SimpleTokenizer
 from torch.nn.functional import cosine_similarity, normalize
 
-from ship.clip import FrozenCLIP, Precision
+from ship.architectures import Precision
+from ship.clip import FrozenCLIP
 from ship.clip.prompts import class_prompts
 from ship.clip.text_layers import UndrivableTower
 from ship.clip.text_tower import SEQUENCE, InnerTokens, TextTower, by_length

@@ -18,8 +18,8 @@ from ship.clip.frozen_clip import (
     BackboneError,
     FrozenCLIP,
     check_backbone_name,
-    list_backbones,
 )
+from tests.ship.conftest import backbones
 from tests.told import told
 
 CONFIG: dict[str, Any] = {
@@ -79,7 +79,7 @@ def test_every_tag_of_open_clip_gets_its_activation(monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(open_clip, "create_model", record)
     monkeypatch.setattr(frozen_clip, "weights_on_hub", lambda *_: None)
-    names = [name for name in list_backbones() if name != "pocket"]
+    names = [name for name in backbones() if name != "pocket"]
     for name in names:
         with pytest.raises(BackboneError, match="not built"):
             FrozenCLIP.load(name)

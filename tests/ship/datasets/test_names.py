@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from open_clip.tokenizer import SimpleTokenizer
 
-from ship.clip import load_tokenizer
+from ship.architectures import load_tokenizer
 from ship.datasets import DATASETS, nearest_dataset
 from ship.datasets.base import Faults
 from ship.datasets.names import (
