@@ -60,11 +60,10 @@ class DigestMemory:
         if isinstance(source, bytes):
             return hashlib.sha256(source).digest()
         stamp = _stamp(source)
-        entry: Any = self._held.get(picture.name)
-        digest = _digest_in(entry, stamp)
-        if digest is not None:
-            self._seen[picture.name] = entry
-            return digest
+        match self._held.get(picture.name):
+            case [*before, str(digits)] if before == stamp and re.fullmatch("[0-9a-f]{64}", digits):
+                self._seen[picture.name] = [*stamp, digits]
+                return bytes.fromhex(digits)
         begun = self._now()
         digest = hashlib.sha256(picture.read()).digest()
         if _stamp(source) == stamp and max(stamp[1:]) < begun - _FRESH_NS:
@@ -201,13 +200,3 @@ def _stamp(path: Path) -> list[int]:
     """Size, mtime and ctime (ns)."""
     status = path.stat()
     return [status.st_size, status.st_mtime_ns, status.st_ctime_ns]
-
-
-def _digest_in(entry: Any, stamp: list[int]) -> bytes | None:
-    """The digest of an entry that holds for a file as it is; None where it does not."""
-    if not isinstance(entry, list) or entry[:-1] != stamp:
-        return None
-    digest = entry[-1]
-    if not isinstance(digest, str) or not re.fullmatch("[0-9a-f]{64}", digest):
-        return None
-    return bytes.fromhex(digest)

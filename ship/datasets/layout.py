@@ -8,8 +8,7 @@ import posixpath
 import re
 import stat
 from abc import ABC, abstractmethod
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
@@ -119,40 +118,41 @@ def checked(
         faults: told of pictures that are in two splits or under two labels, that leave the folder,
             are missing, empty or too large, of a missing folder, and of fewer than two classes.
     """
-    held: dict[str, tuple[set[str], set[int]]] = defaultdict(lambda: (set(), set()))
-    inside: dict[str, list[tuple[str, int]]] = {split: [] for split in SPLITS}
-    paths = set()
+    pictures: dict[str, list[Picture]] = {split: [] for split in SPLITS}
+    labels: dict[str, list[int]] = {split: [] for split in SPLITS}
+    files: dict[str, Path] = {}
+    first: dict[str, tuple[str, int]] = {}
+    leaked, torn, outside = set(), set(), set()
     for split, path, label in rows:
-        paths.add(path)
-        if is_inside(path):
-            inside[split].append((path, label))
-            splits, labels = held[posixpath.normpath(path)]  # "a//b", "./a/b" and "a/b" are one
-            splits.add(split)
-            labels.add(label)
-    leaked = sorted(path for path, (splits, _) in held.items() if len(splits) > 1)
-    faults.tell(where, "picture", leaked, "in more than one split")
-    torn = sorted(path for path, (_, labels) in held.items() if len(labels) > 1)
-    faults.tell(where, "picture", torn, "under two labels")
+        if not is_inside(path):
+            outside.add(path)
+            continue
+        pictures[split].append(Picture(path, files.setdefault(path, images / path)))
+        labels[split].append(label)
+        plain = posixpath.normpath(path)  # "a//b", "./a/b" and "a/b" are one
+        first_split, first_label = first.setdefault(plain, (split, label))
+        if split != first_split:
+            leaked.add(plain)
+        if label != first_label:
+            torn.add(plain)
+    faults.tell(where, "picture", sorted(leaked), "in more than one split")
+    faults.tell(where, "picture", sorted(torn), "under two labels")
+    faults.tell(images, "picture path", map(repr, sorted(outside)), "outside of the folder")
     if images.is_dir():
-        _look_at(sorted(paths), images, faults)
+        _look_at(files, images, faults)
     else:
         faults.append(f"{images}: no such folder")
     if len(class_names) < 2 and not faults:
         faults.append(f"{where}: must have at least 2 classes, has {len(class_names)}")
     return {
-        split: Split(
-            tuple(Picture(path, images / path) for path, _ in pairs),
-            np.array([label for _, label in pairs], dtype=np.int64),
-        )
-        for split, pairs in inside.items()
+        split: Split(tuple(pictures[split]), np.array(labels[split], dtype=np.int64))
+        for split in SPLITS
     }
 
 
-def _look_at(paths: Sequence[str], images: Path, faults: Faults) -> None:
-    """Tell of paths that leave the folder, files that are not there, files without content."""
-    sizes = {path: _file_size(images / path) for path in paths if is_inside(path)}
-    outside = [repr(path) for path in paths if path not in sizes]
-    faults.tell(images, "picture path", outside, "outside of the folder")
+def _look_at(files: Mapping[str, Path], images: Path, faults: Faults) -> None:
+    """Tell of files that are not there, files without content, and files that are too large."""
+    sizes = {path: _file_size(file) for path, file in sorted(files.items())}
     faults.tell(images, "missing picture", [path for path, size in sizes.items() if size < 0])
     faults.tell(images, "picture of zero bytes", [p for p, size in sizes.items() if size == 0])
     large = [path for path, size in sizes.items() if size > LARGEST_FILE]
