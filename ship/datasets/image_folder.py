@@ -92,11 +92,11 @@ def _lines(folder: Path, met: Met, *kinds: tuple[str, str]) -> tuple[str, ...]:
 def _list(folder: Path, met: Met, faults: Faults) -> Listed:
     """The pictures with their split and class."""
     directories = _directories(folder)
-    absent_splits = [split for split in SPLITS if split not in directories]
-    if not absent_splits:
+    absent = [split for split in SPLITS if split not in directories]
+    if not absent:
         return _given_splits(folder, directories, met, faults)
     if directories and set(directories) <= set(SPLITS):
-        what = f"has {some(directories)} but not {some(absent_splits)}: give all three"
+        what = f"has {some(directories)} but not {some(absent)}: give all three"
     elif alike := _misnamed_splits(folder, directories):
         what = f"{some(alike)} hold folders of the same names, as splits do"
         what = f"{what}: there must be three, called train, val and test"
@@ -116,14 +116,10 @@ def _given_splits(folder: Path, directories: list[str], met: Met, faults: Faults
         for directory in own
         for path in _pictures(folder, f"{split}/{directory}", met)
     ]
+    everywhere = set().union(*classes.values())
     for split in SPLITS:
-        held = {directory for own, _, directory in listed if own == split}
-        faults.tell(
-            folder,
-            "class",
-            sorted(set().union(*classes.values()) - held),
-            f"without a picture in {split}",
-        )
+        lacking = everywhere - {directory for own, _, directory in listed if own == split}
+        faults.tell(folder, "class", sorted(lacking), f"without a picture in {split}")
     return listed
 
 
