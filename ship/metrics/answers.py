@@ -41,29 +41,30 @@ class Answers:
     def right(self) -> Bool[Tensor, "replica n"]:
         """Whether the largest logit of all that compete is that of the picture's class."""
         if self.competing is not None:
-            return self._among(self.competing.unsqueeze(0))[1] == self.labels
+            return self._answer(self.competing.unsqueeze(0)) == self.labels
         return self._each(lambda logits, rows: logits.argmax(-1)) == self.labels
 
-    @property
+    @cached_property
     def own_right(self) -> Bool[Tensor, "replica n"]:
         """Whether the largest logit among its own kind is that of the picture's class."""
-        return torch.where(self.is_seen, self._seen[1], self._unseen[1]) == self.labels
+        own = torch.where(self.is_seen, self._answer(self.seen), self._answer(~self.seen))
+        return own == self.labels
 
     @property
     def margin(self) -> Float[Tensor, "replica n"]:
         """Largest logit of a seen class less that of an unseen one (inf: there is none)."""
-        return self._seen[0].double() - self._unseen[0].double()
+        return self._seen_largest.double() - self._unseen_largest.double()
 
     @property
     def likeness(self) -> Float[Tensor, "replica n"]:
         """ln of the largest probability of a seen class, one softmax over all classes."""
         total = self._each(lambda logits, rows: logits.logsumexp(-1))
-        return self._seen[0].double() - total.double()
+        return self._seen_largest.double() - total.double()
 
     @property
     def confidence(self) -> Float[Tensor, "replica n"]:
         """The largest probability, one softmax over the classes of the picture's own kind."""
-        largest = torch.where(self.is_seen, self._seen[0], self._unseen[0])
+        largest = torch.where(self.is_seen, self._seen_largest, self._unseen_largest)
         unseen = (~self.seen).to(largest).unsqueeze(1)
 
         def total(logits: Tensor, rows: slice) -> Tensor:
@@ -78,29 +79,28 @@ class Answers:
     @property
     def finite(self) -> Bool[Tensor, " replica"]:
         """Whether no logit is NaN or infinite; no value is read on the host."""
-        bounds = self.logits.amin((1, 2)), self.logits.amax((1, 2))
-        return bounds[0].isfinite() & bounds[1].isfinite()
+        # a comparison with NaN, which is the extreme of what it is among, never holds
+        low, high = self.logits.amin((1, 2)), self.logits.amax((1, 2))
+        return (low > -torch.inf) & (high < torch.inf)
 
     @cached_property
-    def _seen(self) -> tuple[Float[Tensor, "replica n"], Int[Tensor, "replica n"]]:
-        return self._among(self.seen)
+    def _seen_largest(self) -> Float[Tensor, "replica n"]:
+        barred = _barred(self.seen)
+        return self._each(lambda logits, rows: (logits + barred).amax(-1))
 
     @cached_property
-    def _unseen(self) -> tuple[Float[Tensor, "replica n"], Int[Tensor, "replica n"]]:
-        return self._among(~self.seen)
+    def _unseen_largest(self) -> Float[Tensor, "replica n"]:
+        barred = _barred(~self.seen)
+        return self._each(lambda logits, rows: (logits + barred).amax(-1))
 
-    def _among(self, classes: Bool[Tensor, "_ n_cls"]) -> tuple[Tensor, Tensor]:
-        """The largest logit among some classes (-inf: there are none), and which class has it.
+    def _answer(self, classes: Bool[Tensor, "_ n_cls"]) -> Int[Tensor, "replica n"]:
+        """Which of some classes has the largest logit.
 
         Args:
             classes: of each replica, or of all.
         """
-        # a sum is taken faster than a choice, and adds nothing to the classes that count
-        barred = self.logits.new_zeros(classes.shape).masked_fill(~classes, -torch.inf).unsqueeze(1)
-        return (
-            self._each(lambda logits, rows: (logits + barred).amax(-1)),
-            self._each(lambda logits, rows: (logits + barred).argmax(-1)),
-        )
+        barred = _barred(classes)
+        return self._each(lambda logits, rows: (logits + barred).argmax(-1))
 
     def _each(self, of: Callable[[Tensor, slice], Tensor]) -> Tensor:
         """What a function makes of each picture's logits, (replica, n).
@@ -111,8 +111,15 @@ class Answers:
         """
         n_replicas, n, n_cls = self.logits.shape
         size = max(1, AT_ONCE // max(1, n_replicas * n_cls))
-        parts = [slice(start, start + size) for start in range(0, max(n, 1), size)]
+        if n <= size:
+            return of(self.logits, slice(0, n))
+        parts = [slice(start, start + size) for start in range(0, n, size)]
         return torch.cat([of(self.logits[:, rows], rows) for rows in parts], dim=1)
+
+
+def _barred(classes: Bool[Tensor, "r n_cls"]) -> Float[Tensor, "r 1 n_cls"]:
+    """0 for some classes, -inf for the others: faster added to logits than chosen among them."""
+    return torch.where(classes, 0.0, -torch.inf).unsqueeze(1)
 
 
 def harmonic_mean(
