@@ -15,7 +15,7 @@ from ship.generators import Generator
 from ship.metrics import EpochMetrics
 from ship.protocols import Protocol
 from ship.training import Part, State, prefixed, under
-from ship.trial.selection import Best, Choices, evaluate
+from ship.trial.selection import Best, evaluate
 from ship.trial.stages import Fitted, Trial
 from ship.trial.trained import learned_by
 
@@ -52,7 +52,7 @@ def choose_age(
     parts: dict[str, Part] = {} if generator is None else {"generator": generator}
     trial.journal.enter(**parts, best=best)
     losses = trial.journal.reported("selection_generator")
-    epoch, age, finetuner = trial.journal.done("selection_generator"), 0, None
+    epoch = trial.journal.done("selection_generator")
     for place, age in enumerate(planned_ages(getattr(generator, "epochs", 0), protocol.ages)):
         while generator is not None and epoch < age and not (epoch and generator.finished):
             epoch, losses = epoch + 1, generator.train_epoch()
@@ -62,14 +62,12 @@ def choose_age(
         trial.journal.enter(**parts, best=best)
         if generator is not None and generator.finished:
             break
-    choices: Choices = finetuner.choices if finetuner else ({},)
     learned = under(best.state, "generator") or None
-    trial.keep(protocol, learned, [under(best.state, "finetuner")], best, choices)
-    selected = best.named(choices)
+    # the last age and its fine-tuner: there is one at least
+    trial.keep(protocol, learned, [under(best.state, "finetuner")], best, finetuner.choices)
+    selected = best.named(finetuner.choices)
     selected["selection_age"] = selected.pop("selection_epoch")
-    flags = Fitted(generator, losses).flags()
-    if finetuner is not None:
-        flags |= best.flags(choices, age)
+    flags = Fitted(generator, losses).flags() | best.flags(finetuner.choices, age)
     return {**protocol.combine([best.metrics]), **selected, **flags}
 
 
@@ -101,7 +99,7 @@ def _train(
         if epoch == last and exam is not None:
             metrics, choice = evaluate(finetuner, exam, protocol)
             state: State = {}
-            if trial.origin is not None:
+            if trial.kept is not None:
                 state = prefixed("generator", learned_by(generator) or {})
                 state |= prefixed("finetuner", learned_by(finetuner) or {})
             best.update(age, choice, metrics, state)

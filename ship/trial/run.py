@@ -23,7 +23,7 @@ from ship.trial.journal import Journal, TrialRun
 from ship.trial.selection import Best, Choices, Kept, evaluate
 from ship.trial.stages import Fitted, Trial
 from ship.trial.tested import Tested
-from ship.trial.trained import learned_by, origin_of
+from ship.trial.trained import learned_by
 from ship.trial_config import TrialConfig
 
 
@@ -65,8 +65,8 @@ def run_trial(
     build = PROTOCOLS[config.protocol]
     protocol = build(config, seeds, features, targets or {}, clip, dtype)
     journal = Journal(_planned(config, protocol), resume)
-    origin = origin_of(features, clip) if keep else None
-    epochs = _epochs_of(Trial(config, seeds, clip, journal, origin), protocol)
+    trial = Trial(config, seeds, clip, journal, features if keep else None)
+    epochs = _epochs_of(trial, protocol)
     return TrialRun(epochs, journal, clip.arithmetic)
 
 
@@ -92,7 +92,7 @@ def _epochs_of(trial: Trial, protocol: Protocol) -> Iterator[EpochMetrics]:
     elif chosen is not None:
         fitted, finetuner = chosen
         finetuner.load_state_dict(best.state)
-        tested, choices = Tested(trial.origin is not None), finetuner.choices
+        tested, choices = Tested(trial.kept is not None), finetuner.choices
         for final in protocol.finals:
             tested.add(finetuner, final, protocol, best)
     else:
@@ -129,7 +129,7 @@ def _retrained(
     trial: Trial, protocol: Protocol, fitted: Fitted, best: Best
 ) -> GeneratorOf[EpochMetrics, None, tuple[Tested, Choices]]:
     """Retrain for each final and test there; also the choices that were tested at inference."""
-    tested = Tested(trial.origin is not None)
+    tested = Tested(trial.kept is not None)
     choices: Choices = ()
     kept: dict[str, Part] = {**fitted.parts(), "best": best, "tested": tested}
     trial.journal.enter(**kept)

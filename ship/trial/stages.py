@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ship.clip import FrozenCLIP
+from ship.features import FeatureSet
 from ship.finetuners import FINETUNERS, Finetuner
 from ship.generators import GENERATORS, Generator
 from ship.metrics import EpochMetrics, Stage
@@ -72,14 +73,14 @@ class Fitted:
 class Trial:
     """What every stage of a trial needs.
 
-    origin: what was trained on, as trained.json has it; None: nothing is kept.
+    kept: the dataset, where what is trained is to be kept; None: it is not.
     """
 
     config: TrialConfig
     seeds: Sequence[int]
     clip: FrozenCLIP
     journal: Journal
-    origin: Mapping[str, str] | None = None
+    kept: FeatureSet | None = None
 
     def fit(
         self, task: Task, stage: Stage, **kept: Part
@@ -119,11 +120,12 @@ class Trial:
             best: what selection chose for each replica.
             choices: for inference, which it was chosen from.
         """
-        if self.origin is not None:
+        if self.kept is not None:
             self.journal.trained = trained_files(
                 self.config,
                 self.seeds,
-                self.origin,
+                self.kept,
+                self.clip,
                 protocol,
                 generator,
                 finetuners,

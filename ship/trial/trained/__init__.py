@@ -3,7 +3,7 @@
 Answers for: the form of the files, and treating those of others as such. Nothing in them is code.
 """
 
-from ship.trial.trained.keep import learned_by, origin_of, trained_files
+from ship.trial.trained.keep import learned_by, trained_files
 from ship.trial.trained.model import TrainedModel, load_trained
 from ship.trial.trained.read import TrainedError
 
@@ -12,6 +12,5 @@ __all__ = [
     "TrainedModel",
     "learned_by",
     "load_trained",
-    "origin_of",
     "trained_files",
 ]

@@ -1,6 +1,6 @@
 """What a trial has trained, as files: trained.json, and the tensors of each seed."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 
 import safetensors.torch
@@ -27,19 +27,11 @@ from ship.trial_config import RESULTS_VERSION, TrialConfig
 PACKAGES = ("ship-sweep", "torch", "open_clip_torch", "safetensors")
 
 
-def origin_of(features: FeatureSet, clip: FrozenCLIP) -> dict[str, str]:
-    """What a trial is trained with and on, by its fields in trained.json."""
-    return {
-        "backbone_fingerprint": clip.fingerprint,
-        "dataset_fingerprint": features.dataset_fingerprint,
-        "template": features.template,
-    }
-
-
 def trained_files(
     config: TrialConfig,
     seeds: Sequence[int],
-    origin: Mapping[str, str],
+    features: FeatureSet,
+    clip: FrozenCLIP,
     protocol: Protocol,
     generator: State | None,
     finetuners: Sequence[State],
@@ -53,69 +45,86 @@ def trained_files(
     Args:
         config: the setting.
         seeds: of each replica.
-        origin: of the trial (origin_of).
+        features: of config.dataset.
+        clip: the backbone.
         protocol: in whose finals it was tested.
         generator: what it has learned (see learned_by), (replica, ...) each; None: there is none.
         finetuners: what that of each final has learned, (replica, ...) each.
         epochs: that each replica was tested at.
         choices: for inference, of each replica.
     """
-    finals = protocol.finals
-    own = [final.task for final in finals]
+    own = [final.task for final in protocol.finals]
     # each task once, the generator's first
     tasks = {id(task): task for task in (protocol.generator_task or own[0], *own)}
-    learned = prefixed("generator", generator or {})
-    for number, state in enumerate(finetuners):
-        learned |= prefixed(f"models.{number}", state)
-    texts = {
-        f"tasks.{number}.text_features": copied(task.text_features)
-        for number, task in enumerate(tasks.values())
-    }
-    files, said_seeds, large = {}, [], []
-    for place, seed in enumerate(seeds):
-        name = f"seed_{seed}.safetensors"
-        rows = {name: value[place : place + 1].clone() for name, value in learned.items()}
-        data = safetensors.torch.save({**rows, **texts})
-        if len(data) <= MOST_TENSORS:
-            files[name] = data
-        else:
-            large.append(str(seed))
-        said_seeds.append(
-            SaidSeed(
-                seed=seed,
-                epoch=epochs[place],
-                choice=dict(choices[place]),
-                file=name,
-                bytes=len(data),
-                blake2b=digest(data) if name in files else "",
-            )
-        )
-    notes = {
-        f"generator {config.generator.name} has nothing to keep": generator is None,
-        f"finetuner {config.finetuner.name} has nothing to keep: its logits are given by the "
-        f"backbone and the names of the classes": not any(finetuners),
-        f"seeds {', '.join(large)}: larger than {MOST_TENSORS} bytes, not kept": bool(large),
-    }
+    place = {key: number for number, key in enumerate(tasks)}
+    held = _tensors(len(seeds), list(tasks.values()), generator, finetuners)
+    tensors = {f"seed_{seed}.safetensors": data for seed, data in zip(seeds, held, strict=True)}
+    files = {name: data for name, data in tensors.items() if len(data) <= MOST_TENSORS}
     said = Said(
         format=FORMAT,
         results_version=RESULTS_VERSION,
         settings=config,
-        **origin,
+        backbone_fingerprint=clip.fingerprint,
+        dataset_fingerprint=features.dataset_fingerprint,
+        template=features.template,
         tasks=tuple(map(_said_task, tasks.values())),
         generator_task=0,
         generator_kept=generator is not None,
         models=tuple(
             SaidModel(
-                target=final.exams[0].name.removeprefix("accuracy/"),
-                task=list(tasks).index(id(final.task)),
+                target=final.exams[0].name.removeprefix("accuracy/"), task=place[id(final.task)]
             )
-            for final in finals
+            for final in protocol.finals
         ),
-        seeds=tuple(said_seeds),
-        notes=tuple(note for note, holds in notes.items() if holds),
+        seeds=tuple(
+            SaidSeed(
+                seed=seed,
+                epoch=epoch,
+                choice=dict(choice),
+                file=name,
+                bytes=len(data),
+                blake2b=digest(data) if name in files else "",
+            )
+            for seed, epoch, choice, (name, data) in zip(
+                seeds, epochs, choices, tensors.items(), strict=True
+            )
+        ),
         versions={name: _version(name) for name in PACKAGES},
     )
+    notes = _notes(said, any(finetuners))
+    said = said.model_copy(update={"notes": notes})
     return {SAID: said.model_dump_json(indent=1).encode(), **files}
+
+
+def _tensors(
+    n_seeds: int, tasks: Sequence[Task], generator: State | None, finetuners: Sequence[State]
+) -> Iterator[bytes]:
+    """The file of each seed."""
+    learned = prefixed("generator", generator or {})
+    for number, state in enumerate(finetuners):
+        learned |= prefixed(f"models.{number}", state)
+    texts = {
+        f"tasks.{number}.text_features": copied(task.text_features)
+        for number, task in enumerate(tasks)
+    }
+    for place in range(n_seeds):
+        rows = {name: value[place : place + 1].clone() for name, value in learned.items()}
+        yield safetensors.torch.save({**rows, **texts})
+
+
+def _notes(said: Said, finetuners_kept: bool) -> tuple[str, ...]:
+    """What is not kept, and why."""
+    notes = []
+    if not said.generator_kept:
+        notes.append(f"generator {said.settings.generator.name} has nothing to keep")
+    if not finetuners_kept:
+        notes.append(
+            f"finetuner {said.settings.finetuner.name} has nothing to keep: its logits are given "
+            f"by the backbone and the names of the classes"
+        )
+    if large := [str(one.seed) for one in said.seeds if not one.blake2b]:
+        notes.append(f"seeds {', '.join(large)}: larger than {MOST_TENSORS} bytes, not kept")
+    return tuple(notes)
 
 
 def learned_by(part: Generator | Finetuner | None) -> State | None:
