@@ -40,15 +40,6 @@ def test_each_seed_is_tested_at_its_best_epoch(
     assert next(m.epoch for m in made if m.stage == "selection") == 0
 
 
-def test_an_objective_that_selection_cannot_measure_is_refused(
-    clip: FrozenCLIP, features: FeatureSet
-) -> None:
-    """Validation pictures of seen classes tell nothing about new ones."""
-    setting = config(selection="few_val", objective="harmonic_mean")
-    with pytest.raises(ValueError, match="must be base where selection is few_val"):
-        next(run_trial(setting, [0], features, clip))
-
-
 @pytest.mark.parametrize(("shots", "most"), [(1, 1), (2, 2), (16, 4), (None, 4)])
 def test_few_validation_pictures_are_the_same_for_each_seed(
     clip: FrozenCLIP, features: FeatureSet, shots: int | None, most: int
