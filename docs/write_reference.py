@@ -24,11 +24,9 @@ from harness.config import (
     StudyConfig,
 )
 from harness.wording import show
-from ship.configs import OBJECTIVES, SyntheticConfig
+from ship.configs import FINETUNERS, GENERATORS, OBJECTIVES, SyntheticConfig
 from ship.datasets import DATASETS
 from ship.datasets.image_folder import PREFIX, ImageFolder
-from ship.finetuners import FINETUNERS
-from ship.generators import GENERATORS
 from ship.protocols import PROTOCOLS
 from ship.trial_config import TrialConfig
 
@@ -93,8 +91,8 @@ def reference() -> str:
         _table(Record.model_fields),
         "## Synthetic\n",
         _table(SyntheticConfig.model_fields),
-        *_variants("Generators", {name: pair[0] for name, pair in GENERATORS.items()}),
-        *_variants("Fine-tuners", {name: pair[0] for name, pair in FINETUNERS.items()}),
+        *_variants("Generators", GENERATORS),
+        *_variants("Fine-tuners", FINETUNERS),
         *_variants("Schedulers", SCHEDULERS),
         *_names("Samplers", SAMPLERS),
         *_names("Selections", SELECTIONS),

@@ -1,12 +1,11 @@
 """Generators, fine-tuners and datasets of one's own: what a plugin is made of, and files of them.
 
-    from ship.plugins import FinetunerPlugin, NamedSettings
+    from ship.plugins import FinetunerSettings
 
-    class RidgeConfig(NamedSettings):
+    class RidgeConfig(FinetunerSettings):
+        method = "ship_example.ridge:Ridge"
         name: Literal["ridge"] = "ridge"
         l2: float = Field(1.0, gt=0, description="weight of the penalty")
-
-    plugin = FinetunerPlugin(RidgeConfig, Ridge)
 
 A package names such objects as entry points of the groups ship_sweep.generators,
 ship_sweep.finetuners and ship_sweep.datasets; a single file is loaded by load_plugin.
@@ -14,28 +13,23 @@ ship_sweep.finetuners and ship_sweep.datasets; a single file is loaded by load_p
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from ship.configs import FINETUNERS, GENERATORS
 from ship.registry import (
     DatasetPlugin,
-    Deferred,
-    FinetunerPlugin,
-    GeneratorPlugin,
     PluginError,
     PluginFile,
     Registry,
     imported,
     read_plugin_file,
 )
-from ship.settings import NamedSettings
+from ship.settings import FinetunerSettings, GeneratorSettings
 
 __all__ = [
     "DatasetPlugin",
-    "Deferred",
-    "FinetunerPlugin",
-    "GeneratorPlugin",
-    "NamedSettings",
+    "FinetunerSettings",
+    "GeneratorSettings",
     "PluginError",
     "PluginFile",
     "carried",
@@ -44,8 +38,6 @@ __all__ = [
     "load_plugin",
     "require_builders",
 ]
-
-_KINDS: Final = (GeneratorPlugin, FinetunerPlugin, DatasetPlugin)
 
 
 def load_plugin(path: Path | str) -> None:
@@ -117,28 +109,28 @@ def require_builders(planned: Mapping[str, str]) -> None:
         if entry is None or origin is None or origin.identity != identity:
             found = origin.identity if origin else "not installed"
             raise PluginError(f"{plugin} is {found}, and was planned as {identity}")
-        if isinstance(entry.build, Deferred):
-            imported(entry.build.load, f"{origin.said}: {plugin}")
+        imported(entry.load_method, f"{origin.said}: {plugin}")
 
 
 def _load(file: PluginFile) -> None:
     origin = file.origin
     module = imported(file.module, origin.said)
-    found = {id(one): one for one in vars(module).values() if isinstance(one, _KINDS)}
-    if not found:
-        names = ", ".join(kind.__name__ for kind in _KINDS)
-        raise PluginError(f"{origin.said}: has no plugin at its top level ({names})")
-    placed = [(_table_of(plugin), plugin) for plugin in found.values()]
+    # what it only imports, such as settings that its own are derived from, is not its plugin
+    own = {
+        id(one): one
+        for one in vars(module).values()
+        if not isinstance(one, type) or one.__module__ == module.__name__
+    }
+    placed = [(table, one) for one in own.values() for table in _tables() if table.takes(one)]
+    if not placed:
+        raise PluginError(
+            f"{origin.said}: has no plugin at its top level (a class of GeneratorSettings or "
+            f"FinetunerSettings, or a DatasetPlugin)"
+        )
     for table, plugin in placed:  # all of them, or none
         table.refuse(plugin, origin)
     for table, plugin in placed:
         table.add(plugin, origin)
-
-
-def _table_of(plugin: Any) -> Registry[Any]:
-    if isinstance(plugin, GeneratorPlugin):
-        return GENERATORS
-    return FINETUNERS if isinstance(plugin, FinetunerPlugin) else _tables()[2]
 
 
 def _tables() -> tuple[Registry[Any], Registry[Any], Registry[Any]]:

@@ -1,5 +1,8 @@
 """The base of every configuration class."""
 
+import importlib
+from typing import Any, ClassVar
+
 from pydantic import BaseModel, ConfigDict
 
 
@@ -16,12 +19,24 @@ class Settings(BaseModel):
 
 
 class NamedSettings(Settings):
-    """Settings of one of several variants, such as a generator; a YAML tells it by its name.
+    """Settings of a generator or a fine-tuner; a YAML tells it by its name.
 
-    Variants give `name` the type Literal["NAME"], and that name as its default.
+    Each gives `name` the type Literal["NAME"], and that name as its default.
+
+    method: what is set by them: a class of ship.methods, or where one stands, "module:class". That
+        is imported when a trial begins: to check settings and to make a plan takes no torch.
     """
 
+    method: ClassVar[Any] = None
     name: str
+
+    @classmethod
+    def load_method(cls) -> Any:
+        """The class that is set by them."""
+        if not isinstance(cls.method, str):
+            return cls.method
+        module, _, attribute = cls.method.partition(":")
+        return getattr(importlib.import_module(module), attribute)
 
     def unread_reason(self, key: str) -> str | None:
         """Why a trial with these settings does not read one of its settings; None: it may read it.
@@ -40,3 +55,11 @@ class NamedSettings(Settings):
             feature_dim: size of the backbone's features.
         """
         return 0
+
+
+class GeneratorSettings(NamedSettings):
+    """Settings of a generator; without a method it makes no synthetic features at all."""
+
+
+class FinetunerSettings(NamedSettings):
+    """Settings of a fine-tuner."""

@@ -14,10 +14,10 @@ def sent(value: Tensor, device: torch.device) -> Tensor:
     """A tensor that was made on the host, on the device; the host does not wait for the copy.
 
     Args:
-        value: on the CPU; nobody may write to it any more.
+        value: on the CPU; nobody may write to it any more. One that is there already is itself.
         device: where it is wanted; on a CPU it is the tensor itself.
     """
-    if device.type == "cpu":
+    if device.type == value.device.type:
         return value
     return value.pin_memory().to(device, non_blocking=True)
 

@@ -20,7 +20,7 @@ from ship.settings import Settings
 
 # Raised by hand whenever a change of the method changes the numbers that a setting gives:
 # results of another version are never pooled with new ones.
-RESULTS_VERSION = 5
+RESULTS_VERSION = 6
 
 Selection = Literal["pseudo_new", "base_val", "few_val", "none", "test", "reference"]
 SEEN_SELECTIONS: Final[frozenset[Selection]] = frozenset({"base_val", "few_val"})

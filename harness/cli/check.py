@@ -46,7 +46,7 @@ def _lines(name: str, data_root: Path | None) -> Iterator[tuple[str, str]]:
             f"ship-sweep --list-options lists them, --plugin FILE adds yours"
         )
     generator = GENERATORS.find(name)
-    if generator is not None and generator.build is not None:
+    if generator is not None and generator.method is not None:
         yield from (("generator", str(found)) for found in check_generator(name))
     if name in FINETUNERS:
         yield from (("fine-tuner", str(found)) for found in check_finetuner(name))

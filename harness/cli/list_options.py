@@ -61,11 +61,9 @@ def _tables() -> Mapping[str, Iterable[tuple[str, str]]]:
         Resources,
         StudyConfig,
     )
-    from ship.configs import SyntheticConfig
+    from ship.configs import FINETUNERS, GENERATORS, SyntheticConfig
     from ship.datasets import DATASETS
     from ship.datasets.image_folder import PREFIX, ImageFolder
-    from ship.finetuners import FINETUNERS
-    from ship.generators import GENERATORS
     from ship.protocols import PROTOCOLS
     from ship.trial_config import TrialConfig
 
@@ -87,7 +85,7 @@ def _tables() -> Mapping[str, Iterable[tuple[str, str]]]:
         "protocol": ((name, _protocol_line(name, build)) for name, build in PROTOCOLS.items()),
         "objective": ((name, _objective_line(name)) for name in PROTOCOLS),
         "sampler": SAMPLERS.items(),
-        "scheduler": _variants({name: (settings,) for name, settings in SCHEDULERS.items()}),
+        "scheduler": _variants(SCHEDULERS),
         "selection": SELECTIONS.items(),
     }
 
@@ -140,9 +138,9 @@ def _dataset_line(spec: Any) -> str:
 
 def _variants(choices: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
     """Each variant of a group, then its settings."""
-    for name, pair in choices.items():
-        yield name, _first_line(pair[0])
-        for field, line in _fields(pair[0]):
+    for name, settings in choices.items():
+        yield name, _first_line(settings)
+        for field, line in _fields(settings):
             yield f"  .{field}", line
 
 

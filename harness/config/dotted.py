@@ -34,7 +34,7 @@ def variants(field: FieldInfo) -> dict[str, type[BaseModel]]:
     """name -> settings class of a group that is one of several; {"": class} of one; {}: a leaf."""
     for mark in field.metadata:
         if isinstance(mark, OneOf):
-            return {name: entry.config for name, entry in mark.table.items()}
+            return dict(mark.table)
     classes = [item for item in _flat(field.annotation) if _is_settings(item)]
     if field.discriminator is None:
         return {"": classes[0]} if classes else {}

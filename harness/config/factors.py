@@ -26,7 +26,7 @@ class _Live(Mapping[str, T]):
         self._of: tuple[type[Any], ...] = ()
 
     def _now(self) -> Mapping[str, T]:
-        kinds = tuple(e.config for table in (GENERATORS, FINETUNERS) for e in table.values())
+        kinds = (*GENERATORS.values(), *FINETUNERS.values())
         if kinds != self._of:
             self._made, self._of = self._make(), kinds
         return self._made

@@ -7,7 +7,7 @@ weights needs no torch: ship.architectures.
 
 from ship.clip.arithmetic import products
 from ship.clip.frozen_clip import FrozenCLIP, check_backbone_name
-from ship.clip.prompts import class_prompts, initial_context
+from ship.clip.prompts import class_prompts
 from ship.clip.text_tower import InnerTokens
 
 __all__ = [
@@ -15,6 +15,5 @@ __all__ = [
     "InnerTokens",
     "check_backbone_name",
     "class_prompts",
-    "initial_context",
     "products",
 ]

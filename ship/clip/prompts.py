@@ -9,7 +9,6 @@ from torch import Tensor
 
 from ship.clip.frozen_clip import FrozenCLIP
 from ship.configs import NamePosition
-from ship.training import ReplicaRng
 
 
 @dataclass(frozen=True)
@@ -142,25 +141,3 @@ def _order(n_ctx: int, n_name: int, longest: int, position: NamePosition) -> lis
     name = list(range(1 + n_ctx, name_end))
     rest = list(range(name_end, 1 + n_ctx + longest))
     return [0, *ctx[:before], *name, *ctx[before:], *rest]
-
-
-def initial_context(
-    clip: FrozenCLIP, n_ctx: int, words: str | None, rng: ReplicaRng
-) -> Float[Tensor, "replica n_ctx width"]:
-    """Context vectors to start from: N(0, 0.02), the last of them replaced by embedded words.
-
-    Words fill the places just before the class name; with fewer places than words, the first
-    words are left out.
-
-    Args:
-        clip: its tokenizer and token embeddings are used.
-        n_ctx: context vectors, in tokens.
-        words: what the last of them stand for at the start; None: noise alone.
-        rng: a stream for each replica.
-    """
-    ctx = 0.02 * rng.normal(n_ctx, clip.text_width)
-    ids = clip.tokenizer.encode(words)[-n_ctx:] if words and n_ctx else []
-    if ids:
-        embedded = clip.text.embed(torch.tensor(ids, device=clip.device))
-        ctx[:, n_ctx - len(ids) :] = embedded.to(ctx.dtype)
-    return ctx

@@ -35,7 +35,7 @@ from ship.configs.generators import (
     WGANConfig,
 )
 from ship.configs.objectives import OBJECTIVES, SEEN_OBJECTIVES, Objective, ProtocolName
-from ship.configs.prompt import NamePosition, PromptMode
+from ship.configs.prompt import NamePosition, PromptMode, uses_z
 from ship.configs.synthetic import SyntheticConfig
 from ship.configs.tables import FINETUNERS, GENERATORS, FinetunerConfig, GeneratorConfig
 
@@ -76,4 +76,5 @@ __all__ = [
     "ZSLPConfig",
     "ZeroShotConfig",
     "opened",
+    "uses_z",
 ]

@@ -6,7 +6,7 @@ from pydantic import Field, field_validator, model_validator
 
 from ship.configs.files import sealed
 from ship.configs.prompt import NamePosition
-from ship.settings import NamedSettings
+from ship.settings import FinetunerSettings
 
 # Of those that learn prompts.
 _NCtx = Annotated[int, Field(ge=1, description="learned context vectors")]
@@ -43,7 +43,7 @@ _ZERO_SHOT_TAKES: Final = (
 )  # fmt: skip
 
 
-class _CacheConfig(NamedSettings):
+class _CacheConfig(FinetunerSettings):
     """Settings of a fine-tuner whose synthetic features are one set, drawn before it begins."""
 
     def unread_reason(self, key: str) -> str | None:
@@ -63,9 +63,10 @@ class _SolvedConfig(_CacheConfig):
         return super().unread_reason(key)
 
 
-class ZeroShotConfig(NamedSettings):
+class ZeroShotConfig(FinetunerSettings):
     """CLIP as it is: the cosine to each class's prompt; trains nothing."""
 
+    method = "ship.finetuners.zero_shot:ZeroShot"
     name: Literal["zero_shot"] = "zero_shot"
     templates: Literal["single", "dataset", "ensemble"] = Field(
         "dataset",
@@ -102,9 +103,10 @@ class ZeroShotConfig(NamedSettings):
         return None if taken else "finetuner zero_shot trains nothing"
 
 
-class CoOpConfig(NamedSettings):
+class CoOpConfig(FinetunerSettings):
     """CoOp: learned context vectors around the class name, for all classes or for each its own."""
 
+    method = "ship.finetuners.coop:CoOp"
     name: Literal["coop"] = "coop"
     n_ctx: _NCtx = 4
     ctx_init: _CtxInit = "a photo of a"
@@ -120,9 +122,10 @@ class CoOpConfig(NamedSettings):
     batch_size: _BatchSize = 256
 
 
-class CoCoOpConfig(NamedSettings):
+class CoCoOpConfig(FinetunerSettings):
     """CoCoOp: context conditioned on the picture; costs one text pass per picture and class."""
 
+    method = "ship.finetuners.cocoop:CoCoOp"
     name: Literal["cocoop"] = "cocoop"
     n_ctx: _NCtx = 4
     ctx_init: _CtxInit = "a photo of a"
@@ -132,9 +135,10 @@ class CoCoOpConfig(NamedSettings):
     batch_size: _BatchSize = 1
 
 
-class KgCoOpConfig(NamedSettings):
+class KgCoOpConfig(FinetunerSettings):
     """KgCoOp: CoOp's shared context, held near the hand-written prompt's text features."""
 
+    method = "ship.finetuners.kgcoop:KgCoOp"
     name: Literal["kgcoop"] = "kgcoop"
     weight: float = Field(
         8.0,
@@ -148,9 +152,10 @@ class KgCoOpConfig(NamedSettings):
     batch_size: _BatchSize = 128
 
 
-class CoOpDePTConfig(NamedSettings):
+class CoOpDePTConfig(FinetunerSettings):
     """CoOp with DePT: a second, linear head takes in what is special to the base classes."""
 
+    method = "ship.finetuners.dept:CoOpDePT"
     name: Literal["coop_dept"] = "coop_dept"
     head_weight: _HeadWeight = 0.7
     head_rate: _HeadRate = 6.5
@@ -162,9 +167,10 @@ class CoOpDePTConfig(NamedSettings):
     batch_size: _BatchSize = 4
 
 
-class KgCoOpDePTConfig(NamedSettings):
+class KgCoOpDePTConfig(FinetunerSettings):
     """KgCoOp with DePT: the same head beside prompts that are held near the hand-written ones."""
 
+    method = "ship.finetuners.dept:KgCoOpDePT"
     name: Literal["kgcoop_dept"] = "kgcoop_dept"
     weight: float = Field(
         1.0,
@@ -181,9 +187,10 @@ class KgCoOpDePTConfig(NamedSettings):
     batch_size: _BatchSize = 4
 
 
-class TCPConfig(NamedSettings):
+class TCPConfig(FinetunerSettings):
     """TCP: contexts that become each class's own, from its text feature, inside the text tower."""
 
+    method = "ship.finetuners.tcp:TCP"
     name: Literal["tcp"] = "tcp"
     weight: float = Field(
         4.0, ge=0, description="weight of the squared distance to the hand-written prompts"
@@ -202,9 +209,10 @@ class TCPConfig(NamedSettings):
     batch_size: _BatchSize = 32
 
 
-class CLIPAdapterConfig(NamedSettings):
+class CLIPAdapterConfig(FinetunerSettings):
     """CLIP-Adapter: a small residual MLP on image features, text features as they are."""
 
+    method = "ship.finetuners.clip_adapter:CLIPAdapter"
     name: Literal["clip_adapter"] = "clip_adapter"
     ratio: float = Field(
         0.2, ge=0, le=1, description="share of the adapted feature, in training and by default"
@@ -219,9 +227,10 @@ class CLIPAdapterConfig(NamedSettings):
     batch_size: _BatchSize = 32
 
 
-class LinearAdapterConfig(NamedSettings):
+class LinearAdapterConfig(FinetunerSettings):
     """Linear adapter (RLA): one square map of image features, held near the identity."""
 
+    method = "ship.finetuners.linear_adapter:LinearAdapter"
     name: Literal["linear_adapter"] = "linear_adapter"
     weight: float = Field(
         1.0, ge=0, description="weight / shots * squared distance to the identity joins the loss"
@@ -238,6 +247,7 @@ class LinearAdapterConfig(NamedSettings):
 class TipAdapterConfig(_SolvedConfig):
     """Tip-Adapter, training-free: a key-value cache of features beside the zero-shot classifier."""
 
+    method = "ship.finetuners.tip_adapter:TipAdapter"
     name: Literal["tip_adapter"] = "tip_adapter"
     alpha: float = Field(1.0, ge=0, description="weight of the cache")
     beta: float = Field(5.5, gt=0, description="sharpness of the cache")
@@ -253,6 +263,7 @@ class TipAdapterConfig(_SolvedConfig):
 class TipAdapterFConfig(_CacheConfig):
     """Tip-Adapter-F: the cache keys are fine-tuned."""
 
+    method = "ship.finetuners.tip_adapter:TipAdapterF"
     name: Literal["tip_adapter_f"] = "tip_adapter_f"
     alpha: float = Field(1.0, ge=0, description="weight of the cache in training")
     beta: float = Field(5.5, gt=0, description="sharpness of the cache in training")
@@ -262,9 +273,10 @@ class TipAdapterFConfig(_CacheConfig):
     batch_size: int = Field(256, ge=1, description="features a step")
 
 
-class LinearProbeConfig(NamedSettings):
+class LinearProbeConfig(FinetunerSettings):
     """Linear probe: logistic regression on image features, started at the zero-shot classifier."""
 
+    method = "ship.finetuners.linear_probe:LinearProbe"
     name: Literal["linear_probe"] = "linear_probe"
     init: Literal["zero_shot", "zero"] = Field(
         "zero_shot",
@@ -278,9 +290,10 @@ class LinearProbeConfig(NamedSettings):
     batch_size: _BatchSize = 32
 
 
-class ZSLPConfig(NamedSettings):
+class ZSLPConfig(FinetunerSettings):
     """ZS-LP: a linear probe of cosines that starts from the text features."""
 
+    method = "ship.finetuners.clap:ZSLP"
     name: Literal["zs_lp"] = "zs_lp"
     norm: _Norm = 10.0
     lr: _ProbeRate = 0.1
@@ -288,9 +301,10 @@ class ZSLPConfig(NamedSettings):
     batch_size: _BatchSize = 256
 
 
-class CLAPConfig(NamedSettings):
+class CLAPConfig(FinetunerSettings):
     """CLAP: ZS-LP that holds a class near its text feature as far as that does well."""
 
+    method = "ship.finetuners.clap:CLAP"
     name: Literal["clap"] = "clap"
     weight: float = Field(1.0, ge=0, description="weight of the penalty; 0: ZS-LP")
     norm: _Norm = 10.0
@@ -302,6 +316,7 @@ class CLAPConfig(NamedSettings):
 class LPPlusPlusConfig(_CacheConfig):
     """LP++: a linear probe beside the text features, with learning rates that the data give."""
 
+    method = "ship.finetuners.lp_plus_plus:LPPlusPlus"
     name: Literal["lp_plus_plus"] = "lp_plus_plus"
     alpha_scale: float = Field(
         250.0,
@@ -315,6 +330,7 @@ class LPPlusPlusConfig(_CacheConfig):
 class GDAConfig(_SolvedConfig):
     """GDA, training-free: Gaussian classes that share a covariance, beside the zero-shot logits."""
 
+    method = "ship.finetuners.gda:GDA"
     name: Literal["gda"] = "gda"
     alpha: float = Field(1.0, ge=0, description="weight of the discriminant")
     search: bool = Field(True, description="choose alpha on the selection split")

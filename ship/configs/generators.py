@@ -20,13 +20,14 @@ from ship.configs.generator_fields import (
     Position,
     WeightDecay,
 )
-from ship.configs.prompt import PromptMode
-from ship.settings import NamedSettings
+from ship.configs.prompt import PromptMode, uses_z
+from ship.settings import GeneratorSettings
 
 
-class PromptVAEConfig(NamedSettings):
+class PromptVAEConfig(GeneratorSettings):
     """SHIP's generator: a VAE whose decoder is a prompt through CLIP's frozen text tower."""
 
+    method = "ship.generators.vae:PromptVAE"
     name: Literal["vae"] = "vae"
     prompt: Annotated[
         PromptMode,
@@ -75,15 +76,16 @@ class PromptVAEConfig(NamedSettings):
 
     def n_weights(self, feature_dim: int) -> int:
         """Of the matrices from z to the prompt and, where pictures are encoded, to z."""
-        if self.prompt in ("fixed", "global"):
+        if not uses_z(self.prompt):
             return 0
         made = self.generator_hidden * (self.latent_dim + 1)
         return made + (0 if self.prompt == "noise" else _encoder_weights(self, feature_dim))
 
 
-class WGANConfig(NamedSettings):
+class WGANConfig(GeneratorSettings):
     """Rival: a WGAN-GP on features given the class's text feature; SHIP's prompts generate."""
 
+    method = "ship.generators.wgan:FusedWGAN"
     name: Literal["wgan"] = "wgan"
     prompt: Literal["instance_bias", "instance_tokens"] = Field(
         "instance_bias",
@@ -115,9 +117,10 @@ class WGANConfig(NamedSettings):
         return made + self.critic_hidden * feature_dim
 
 
-class MlpVAEConfig(NamedSettings):
+class MlpVAEConfig(GeneratorSettings):
     """Ablation: a VAE whose decoder is an MLP of z and the class's text feature, without CLIP."""
 
+    method = "ship.generators.mlp_vae:MlpVAE"
     name: Literal["mlp_vae"] = "mlp_vae"
     latent_dim: LatentDim = 512
     encoder_hidden: EncoderHidden = 2048
@@ -142,9 +145,10 @@ def _encoder_weights(config: PromptVAEConfig | MlpVAEConfig, feature_dim: int) -
     return config.encoder_hidden * (feature_dim + 2 * config.latent_dim)
 
 
-class GaussianTextConfig(NamedSettings):
+class GaussianTextConfig(GeneratorSettings):
     """Control: the class's text feature plus isotropic noise, as if it were a picture's feature."""
 
+    method = "ship.generators.gaussians:GaussianText"
     name: Literal["gaussian_text"] = "gaussian_text"
     scale: float | None = Field(
         None,
@@ -154,9 +158,10 @@ class GaussianTextConfig(NamedSettings):
     )
 
 
-class GaussianBaseConfig(NamedSettings):
+class GaussianBaseConfig(GeneratorSettings):
     """Control: the text feature moved by the base classes' mean shift, with their covariance."""
 
+    method = "ship.generators.gaussians:GaussianBase"
     name: Literal["gaussian_base"] = "gaussian_base"
     shrinkage: float | None = Field(
         None,
@@ -166,9 +171,10 @@ class GaussianBaseConfig(NamedSettings):
     )
 
 
-class KnnGaussianConfig(NamedSettings):
+class KnnGaussianConfig(GeneratorSettings):
     """Rival: a Gaussian from the seen features that are nearest to the class's text feature."""
 
+    method = "ship.generators.neighbours:KnnGaussian"
     name: Literal["knn_gaussian"] = "knn_gaussian"
     neighbours: int = Field(64, ge=1, description="seen features, in all views, of each class")
     text_copies: int = Field(
@@ -181,13 +187,14 @@ class KnnGaussianConfig(NamedSettings):
     )
 
 
-class RealPicturesConfig(NamedSettings):
+class RealPicturesConfig(GeneratorSettings):
     """Ceiling: real training pictures of the new classes, as many as shots; or spoiled by a dose.
 
     What a dose spoils is known, so that a study of doses tells which measure of features goes with
     accuracy, where studies of methods only show what goes together.
     """
 
+    method = "ship.generators.real:RealPictures"
     name: Literal["real"] = "real"
     dose: float = Field(
         0.0, ge=0, le=1, description="how far class means are moved towards another place; 0: not"
@@ -200,7 +207,7 @@ class RealPicturesConfig(NamedSettings):
     )
 
 
-class NoGeneratorConfig(NamedSettings):
+class NoGeneratorConfig(GeneratorSettings):
     """No synthetic features: the fine-tuner sees base classes alone."""
 
     name: Literal["none"] = "none"

@@ -1,9 +1,34 @@
 """Fine-tuners on frozen CLIP features: real and synthetic features in, logits over classes out.
 
-Which there are, `FINETUNERS` says (ship.configs.tables): by name the settings, and what builds it.
+Which there are, `FINETUNERS` says (ship.configs): their settings by name, which name the method.
 """
 
-from ship.configs import FINETUNERS
-from ship.finetuners.base import Finetuner
+from collections.abc import Sequence
+from typing import Any
 
-__all__ = ["FINETUNERS", "Finetuner"]
+from ship.clip import FrozenCLIP
+from ship.configs import FINETUNERS
+from ship.finetuners.tune import FusedFinetuner
+from ship.synthesis import Synthesizer
+from ship.tasks import Task
+
+__all__ = ["FINETUNERS", "FusedFinetuner", "build_finetuner"]
+
+
+def build_finetuner(
+    config: Any,
+    task: Task,
+    synthesizer: Synthesizer | None,
+    clip: FrozenCLIP,
+    seeds: Sequence[int],
+) -> FusedFinetuner:
+    """The fine-tuner of some settings, all seeds of it, before its first epoch.
+
+    Args:
+        config: settings, which name the method.
+        task: whose classes it tells apart.
+        synthesizer: draws synthetic features; None: there are none.
+        clip: the frozen backbone.
+        seeds: of each replica.
+    """
+    return FusedFinetuner(config.load_method(), config, task, synthesizer, clip, seeds)

@@ -19,117 +19,75 @@ logits may grow as a whole; which has a bias for each class; and which is traine
 `synthetic` acts by ratio, draw and weight, as in every fine-tuner that trains step by step.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from ship.clip import FrozenCLIP
 from ship.configs import CLAPConfig, ZSLPConfig
-from ship.finetuners.base import classification_loss
-from ship.finetuners.stream_trained import StreamTrained
-from ship.finetuners.training_set import TrainingStream
-from ship.synthesis import Synthesizer
-from ship.tasks import Task
-from ship.training import ReplicaOptimizer
+from ship.methods import Draw, Finetuner
+from ship.tasks import SeedTask
 
 MOMENTUM = 0.9
 
 
-class ZSLP(StreamTrained):
-    """R fused probes without penalty.
+class ZSLP(Finetuner):
+    """A probe without penalty; weight: (n_cls, feature)."""
 
-    weight: (replica, n_cls, feature).
-    """
+    stream = "zs_lp"  # of both, so that CLAP sees the batches of its rival
 
     def __init__(
-        self,
-        config: ZSLPConfig | CLAPConfig,
-        task: Task,
-        synthesizer: Synthesizer | None,
-        clip: FrozenCLIP,
-        seeds: Sequence[int],
+        self, config: ZSLPConfig | CLAPConfig, task: SeedTask, clip: FrozenCLIP, draw: Draw
     ) -> None:
-        self.config = config
-        self._task = task
-        self._start = config.norm * task.text_features
-        self.weight = self._start.repeat(task.n_replicas, 1, 1).requires_grad_()
-        # one stream for both, so that CLAP sees the batches of its rival
-        stream = TrainingStream(task, synthesizer, seeds, config.batch_size, "zs_lp")
-        optimizer = ReplicaOptimizer(torch.optim.SGD, [self.weight], config.lr, momentum=MOMENTUM)
-        super().__init__({"weight": self.weight}, optimizer, stream, config.epochs)
+        super().__init__(config, task, clip, draw)
+        self._start = config.norm * self.text
+        self.weight = nn.Parameter(self._start.clone())
 
-    def loss(
-        self,
-        features: Float[Tensor, "replica n feature"],
-        labels: Int[Tensor, "replica n"],
-        weights: Float[Tensor, "replica n"] | None,
-    ) -> Float[Tensor, " replica"]:
-        """Weighted mean cross-entropy of a batch.
+    def optimizer(self) -> tuple[type[torch.optim.Optimizer], dict[str, Any]]:
+        """SGD with the authors' momentum."""
+        return torch.optim.SGD, {"lr": self.config.lr, "momentum": MOMENTUM}
 
-        Args:
-            features: a batch, unit norm.
-            labels: of each feature, places among the task's classes.
-            weights: of each feature's loss; None: all 1.
-        """
-        return classification_loss(self._scores(features), labels, self._stream.allowed, weights)
-
-    @torch.no_grad()
     def logits(
         self, pictures: Float[Tensor, "n feature"], choice: Mapping[str, float]
-    ) -> Float[Tensor, "replica n n_cls"]:
+    ) -> Float[Tensor, "n n_cls"]:
         """logit_scale * cosine to the weights."""
-        return self._scores(pictures)
-
-    def _scores(self, features: Tensor) -> Tensor:
-        unit = F.normalize(self.weight, dim=-1)
-        return self._task.logit_scale * features @ unit.transpose(1, 2)
+        return self.logit_scale * pictures @ F.normalize(self.weight, dim=-1).T
 
 
 class CLAP(ZSLP):
-    """R fused probes, each class held near its text feature as far as that does well.
+    """A probe whose classes are held near their text features as far as those do well.
 
-    multipliers: lambda_c, 0 of a class that the loss does not run over, (replica, n_cls).
+    multipliers: lambda_c, 0 of a class that the loss does not run over, (n_cls,).
     """
 
-    def __init__(
-        self,
-        config: CLAPConfig,
-        task: Task,
-        synthesizer: Synthesizer | None,
-        clip: FrozenCLIP,
-        seeds: Sequence[int],
-    ) -> None:
-        super().__init__(config, task, synthesizer, clip, seeds)
-        self._penalty = config.weight
-        self.multipliers = zero_shot_confidence(task, self._stream.allowed)
+    multipliers: Tensor
+
+    def __init__(self, config: CLAPConfig, task: SeedTask, clip: FrozenCLIP, draw: Draw) -> None:
+        super().__init__(config, task, clip, draw)
+        confidence = zero_shot_confidence(task, self.allowed)
+        self.register_buffer("multipliers", confidence, persistent=False)
 
     def loss(
         self,
-        features: Float[Tensor, "replica n feature"],
-        labels: Int[Tensor, "replica n"],
-        weights: Float[Tensor, "replica n"] | None,
-    ) -> Float[Tensor, " replica"]:
-        """Weighted mean cross-entropy + weight * mean over classes of lambda_c |w_c - w0_c|^2.
-
-        Args:
-            features: a batch, unit norm.
-            labels: of each feature, places among the task's classes.
-            weights: of each feature's loss; None: all 1.
-        """
+        features: Float[Tensor, "n feature"],
+        labels: Int[Tensor, " n"],
+        weights: Float[Tensor, " n"] | None,
+    ) -> Float[Tensor, ""]:
+        """Weighted mean cross-entropy + weight * mean over classes of lambda_c |w_c - w0_c|^2."""
         distance = (self.weight - self._start).square().sum(-1)
-        allowed = self._stream.allowed
-        n = distance.shape[1] if allowed is None else allowed.sum(1)
-        penalty = (self.multipliers * distance).sum(1) / n
-        return super().loss(features, labels, weights) + self._penalty * penalty
+        n = len(distance) if self.allowed is None else self.allowed.sum()
+        penalty: Tensor = (self.multipliers * distance).sum() / n
+        weight: float = self.config.weight
+        return super().loss(features, labels, weights) + weight * penalty
 
 
-@torch.no_grad()
 def zero_shot_confidence(
-    task: Task, allowed: Bool[Tensor, "replica n_cls"] | None
-) -> Float[Tensor, "replica n_cls"]:
+    task: SeedTask, allowed: Bool[Tensor, " n_cls"] | None
+) -> Float[Tensor, " n_cls"]:
     """Mean zero-shot probability of its own class over a class's training pictures, in all views.
 
     Args:
@@ -137,21 +95,15 @@ def zero_shot_confidence(
         allowed: classes that share the probability, and that have a result beside 0; None: all, of
             which those without pictures have the mean of the others'.
     """
-    shape = task.seen.shape
-    places = torch.arange(task.labels.shape[1], device=task.labels.device)
-    counts = torch.tensor(task.counts, device=task.labels.device).unsqueeze(1)
-    used = (places < counts).to(task.features.dtype)
-    sums, numbers = task.features.new_zeros(2, *shape)
-    for view in task.features.unbind(2):
-        logits = task.zero_shot_logits(view)
+    sums, numbers = task.features.new_zeros(2, len(task.class_names))
+    for view in task.features.unbind(1):
+        logits = task.logit_scale * view @ task.text_features.T
         if allowed is not None:
-            logits = logits.masked_fill(~allowed.unsqueeze(1), -float("inf"))
-        own = logits.softmax(-1).gather(2, task.labels.unsqueeze(2)).squeeze(2)
-        sums = sums.scatter_add(1, task.labels, own * used)
-        numbers = numbers.scatter_add(1, task.labels, used)
+            logits = logits.masked_fill(~allowed, -torch.inf)
+        own = logits.softmax(-1).gather(1, task.labels.unsqueeze(1)).squeeze(1)
+        sums = sums.scatter_add(0, task.labels, own)
+        numbers = numbers.scatter_add(0, task.labels, torch.ones_like(own))
     found: Tensor = sums / numbers.clamp_min(1)
     if allowed is not None:
         return found
-    shown = numbers > 0
-    mean = found.sum(1, keepdim=True) / shown.sum(1, keepdim=True)
-    return torch.where(shown, found, mean)
+    return torch.where(numbers > 0, found, found.sum() / (numbers > 0).sum())

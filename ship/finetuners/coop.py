@@ -6,58 +6,79 @@ the end; plain SGD, cosine to 0, 200 epochs in batches of 256 real pictures. Wit
 features the loss runs over base and new classes together, without over the base classes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping
+from typing import Any
 
-from jaxtyping import Float, Int
-from torch import Tensor
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
 
 from ship.clip import FrozenCLIP
-from ship.configs import CoOpConfig
-from ship.finetuners.base import classification_loss
-from ship.finetuners.prompt_learner import PromptLearner, PromptTrained
-from ship.synthesis import Synthesizer
-from ship.tasks import Task
+from ship.configs import (
+    CoCoOpConfig,
+    CoOpConfig,
+    CoOpDePTConfig,
+    KgCoOpConfig,
+    KgCoOpDePTConfig,
+    NamePosition,
+    TCPConfig,
+)
+from ship.methods import Draw, Finetuner, Prompts, initial_context
+from ship.tasks import SeedTask
 
 
-class CoOp(PromptTrained):
-    """R fused CoOp contexts.
+class PromptTuned(Finetuner):
+    """Contexts that make a classifier: classes are told by the cosine to their text features.
 
-    Class-specific contexts (CSC) of a class that no feature, real or synthetic, belongs to are
-    trained only as a rival in the softmax; where the loss leaves the class out, not at all.
+    ctx: to be trained, (n_ctx, width).
     """
+
+    stream = "coop"  # of all of them, so that rivals start alike and see the same batches
+    ctx: nn.Parameter
 
     def __init__(
         self,
-        config: CoOpConfig,
-        task: Task,
-        synthesizer: Synthesizer | None,
+        config: CoOpConfig
+        | CoCoOpConfig
+        | KgCoOpConfig
+        | TCPConfig
+        | CoOpDePTConfig
+        | KgCoOpDePTConfig,
+        task: SeedTask,
         clip: FrozenCLIP,
-        seeds: Sequence[int],
+        draw: Draw,
     ) -> None:
-        learner = PromptLearner(
-            clip,
-            task.class_names,
-            seeds,
-            task.features.dtype,
-            n_ctx=config.n_ctx,
-            ctx_init=config.ctx_init,
-            class_specific=config.class_specific,
-            name_position=config.name_position,
-        )
-        super().__init__(learner, task, synthesizer, clip, seeds, config)
+        super().__init__(config, task, clip, draw)
+        position: NamePosition = getattr(config, "name_position", "end")
+        self.prompts = Prompts(clip, task.class_names, config.n_ctx, position)
+        start = initial_context(clip, config.n_ctx, config.ctx_init, draw("coop/context"))
+        self.ctx = nn.Parameter(start)
 
-    def loss(
-        self,
-        features: Float[Tensor, "replica n feature"],
-        labels: Int[Tensor, "replica n"],
-        weights: Float[Tensor, "replica n"] | None = None,
-    ) -> Float[Tensor, " replica"]:
-        """Cross-entropy of a batch (CoOp, eq. 2, through the learned prompts).
+    def optimizer(self) -> tuple[type[torch.optim.Optimizer], dict[str, Any]]:
+        """Plain SGD, as in SHIP's code: no momentum, decay or warm-up."""
+        return torch.optim.SGD, {"lr": self.config.lr}
 
-        Args:
-            features: a batch, unit norm.
-            labels: of each feature, places among the task's classes.
-            weights: of each feature's loss; None: all 1.
-        """
-        logits = self._scores(features, self.text_features())
-        return classification_loss(logits, labels, self._stream.allowed, weights)
+    def text_features(self) -> Float[Tensor, "n_cls feature"]:
+        """The classifier that the contexts make."""
+        return self.prompts.classes(self.ctx)
+
+    def logits(
+        self, pictures: Float[Tensor, "n feature"], choice: Mapping[str, float]
+    ) -> Float[Tensor, "n n_cls"]:
+        """logit_scale * cosine to the learned prompts."""
+        return self.logit_scale * pictures @ self.text_features().T
+
+
+class CoOp(PromptTuned):
+    """Cross-entropy through the learned prompts (CoOp, eq. 2).
+
+    Class-specific contexts (CSC), (n_cls, n_ctx, width), all start from the same vectors, so that
+    at the start both kinds are the same classifier (CoOp's code draws them apart if they start at
+    random). Those of a class that no feature, real or synthetic, belongs to are trained only as a
+    rival in the softmax; where the loss leaves the class out, not at all.
+    """
+
+    def __init__(self, config: CoOpConfig, task: SeedTask, clip: FrozenCLIP, draw: Draw) -> None:
+        super().__init__(config, task, clip, draw)
+        if config.class_specific:
+            self.ctx = nn.Parameter(self.ctx.detach().repeat(len(task.class_names), 1, 1))

@@ -26,57 +26,54 @@ times the ones of unit norm. It starts at 0, where theirs is random, so that no 
 place among the others.
 """
 
-from collections.abc import Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping
+from typing import Any
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from ship.clip import FrozenCLIP
 from ship.configs import CoOpDePTConfig, KgCoOpDePTConfig
-from ship.finetuners.base import classification_loss
-from ship.finetuners.kgcoop import knowledge_distance
-from ship.finetuners.prompt_learner import PromptTrained, shared_contexts
-from ship.synthesis import Synthesizer
-from ship.tasks import Task
-from ship.training import ReplicaOptimizer
+from ship.finetuners.kgcoop import KgCoOp
+from ship.methods import Draw
+from ship.tasks import SeedTask
 
 
 class BaseHead(nn.Module):
-    """R fused linear layers over scaled features, of which only the seen classes' logits count.
+    """A linear layer over scaled features, of which only the seen classes' logits count.
 
-    weight: (replica, feature, n_cls). bias: (replica, 1, n_cls).
-    picture, text: scale and bias of each channel of the two kinds, (replica, 2, 1, feature).
+    weight: (feature, n_cls). bias: (1, n_cls).
+    picture, text: scale and bias of each channel of the two kinds, (2, 1, feature).
     """
 
-    def __init__(self, task: Task, norm: float) -> None:
+    seen: Tensor
+
+    def __init__(self, task: SeedTask, norm: float) -> None:
         super().__init__()
-        n, (n_cls, size) = task.n_replicas, task.text_features.shape
-        self._seen = task.seen
+        (n_cls, size), like = task.text_features.shape, task.features
         self._norm = norm
-        like = task.features
-        start = torch.stack([like.new_ones(1, size), like.new_zeros(1, size)]).repeat(n, 1, 1, 1)
+        start = torch.stack([like.new_ones(1, size), like.new_zeros(1, size)])
         self.picture, self.text = nn.Parameter(start), nn.Parameter(start.clone())
-        self.weight = nn.Parameter(like.new_zeros(n, size, n_cls))
-        self.bias = nn.Parameter(like.new_zeros(n, 1, n_cls))
+        self.weight = nn.Parameter(like.new_zeros(size, n_cls))
+        self.bias = nn.Parameter(like.new_zeros(1, n_cls))
+        self.register_buffer("seen", task.seen, persistent=False)
 
     def forward(
-        self, features: Float[Tensor, "replica n feature"], channels: Tensor
-    ) -> Float[Tensor, "replica n n_cls"]:
+        self, features: Float[Tensor, "n feature"], channels: Float[Tensor, "2 1 feature"]
+    ) -> Float[Tensor, "n n_cls"]:
         """Logits of features of unit norm, under `picture` or `text`; of unseen classes -inf."""
-        scale, bias = channels.unbind(1)
+        scale, bias = channels.unbind(0)
         logits = (scale * (self._norm * features) + bias) @ self.weight + self.bias
-        return logits.masked_fill(~self._seen.unsqueeze(1), -torch.inf)
+        return logits.masked_fill(~self.seen, -torch.inf)
 
     def loss(
         self,
-        features: Float[Tensor, "replica n feature"],
-        text: Float[Tensor, "replica n_cls feature"],
-        labels: Int[Tensor, "replica n"],
-        weights: Float[Tensor, "replica n"] | None,
-    ) -> Float[Tensor, " replica"]:
+        features: Float[Tensor, "n feature"],
+        text: Float[Tensor, "n_cls feature"],
+        labels: Int[Tensor, " n"],
+        weights: Float[Tensor, " n"] | None,
+    ) -> Float[Tensor, ""]:
         """Weighted mean cross-entropy of the seen classes' features and of their labels' texts.
 
         Args:
@@ -84,100 +81,78 @@ class BaseHead(nn.Module):
             labels: of each feature.
             weights: of each feature's loss; None: all 1.
         """
-        own = torch.arange(text.shape[1], device=labels.device).expand(len(text), -1)
-        of_text = self._losses(self(text, self.text), own).gather(1, labels)
+        own = torch.arange(len(text), device=labels.device)
+        of_text = self._losses(self(text, self.text), own).gather(0, labels)
         losses = self._losses(self(features, self.picture), labels) + of_text
-        counted = self._seen.gather(1, labels).to(losses.dtype)
+        counted = self.seen.gather(0, labels).to(losses.dtype)
         weights = counted if weights is None else counted * weights
-        return (losses * weights).sum(1) / (2 * weights.sum(1))
+        return (losses * weights).sum() / (2 * weights.sum())
 
     def _losses(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Cross-entropy of each row, 0 of unseen labels."""
-        losses = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none")
-        return losses.reshape(labels.shape).masked_fill(~self._seen.gather(1, labels), 0.0)
+        losses = -logits.log_softmax(-1).gather(-1, labels.unsqueeze(-1)).squeeze(-1)
+        return losses.masked_fill(~self.seen.gather(0, labels), 0.0)
 
 
-def _sgd(parameters: Sequence[Tensor], lr: float, head_rate: float) -> ReplicaOptimizer:
-    """The contexts, which come first, at the learning rate; the head at a multiple of it."""
-    factors = [1.0] + [head_rate] * (len(parameters) - 1)
-    return ReplicaOptimizer(torch.optim.SGD, parameters, lr, factors=factors)
-
-
-class CoOpDePT(PromptTrained):
-    """R fused CoOp contexts with a head of the base classes beside them.
-
-    head: it.
-    """
+class CoOpDePT(KgCoOp):
+    """CoOp's contexts with a head of the base classes beside them."""
 
     def __init__(
         self,
         config: CoOpDePTConfig | KgCoOpDePTConfig,
-        task: Task,
-        synthesizer: Synthesizer | None,
+        task: SeedTask,
         clip: FrozenCLIP,
-        seeds: Sequence[int],
+        draw: Draw,
     ) -> None:
-        self._share = task.features.new_tensor(config.head_weight)
-        learner = shared_contexts(clip, task, seeds, config)
+        super().__init__(config, task, clip, draw)
         self.head = BaseHead(task, config.norm)
-        beside = {f"head.{name}": value for name, value in self.head.named_parameters()}
-        optimizing = partial(_sgd, head_rate=config.head_rate)
-        super().__init__(learner, task, synthesizer, clip, seeds, config, beside, optimizing)
+        self._share = task.features.new_tensor(config.head_weight)
+
+    def optimizer(self) -> tuple[type[torch.optim.Optimizer], dict[str, Any]]:
+        """SGD: the contexts, which come first, at the learning rate; the head at a multiple."""
+        factors = [1.0] + [self.config.head_rate] * len(list(self.head.parameters()))
+        return torch.optim.SGD, {"lr": self.config.lr, "factors": factors}
 
     def loss(
         self,
-        features: Float[Tensor, "replica n feature"],
-        labels: Int[Tensor, "replica n"],
-        weights: Float[Tensor, "replica n"] | None = None,
-    ) -> Float[Tensor, " replica"]:
-        """(1 - v) cross-entropy under the prompts + v that under the head.
+        features: Float[Tensor, "n feature"],
+        labels: Int[Tensor, " n"],
+        weights: Float[Tensor, " n"] | None,
+    ) -> Float[Tensor, ""]:
+        """(1 - v) cross-entropy under the prompts + v that under the head."""
+        return self._decoupled(features, self.text_features(), labels, weights)
 
-        Args:
-            features: a batch, unit norm.
-            labels: of each feature, places among the task's classes.
-            weights: of each feature's loss; None: all 1.
-        """
-        return self._loss(features, self.text_features(), labels, weights)
-
-    def _loss(
+    def _decoupled(
         self, features: Tensor, text: Tensor, labels: Tensor, weights: Tensor | None
     ) -> Tensor:
-        logits = self._scores(features, text)
-        by_prompt = classification_loss(logits, labels, self._stream.allowed, weights)
-        by_head = self.head.loss(features, text, labels, weights)
-        return (1 - self._share) * by_prompt + self._share * by_head
+        logits, share = self.logit_scale * features @ text.T, self._share
+        by_prompt = self.cross_entropy(logits, labels, weights)
+        by_head: Tensor = self.head.loss(features, text, labels, weights)
+        return (1 - share) * by_prompt + share * by_head
 
-    @torch.no_grad()
     def logits(
         self, pictures: Float[Tensor, "n feature"], choice: Mapping[str, float]
-    ) -> Float[Tensor, "replica n n_cls"]:
+    ) -> Float[Tensor, "n n_cls"]:
         """The prompts' logits; of seen classes fused ones, whose log-sum-exp is the prompts'."""
         prompt = super().logits(pictures, choice)
-        found = self.head(pictures.expand(len(prompt), -1, -1), self.head.picture)
-        share, seen = self._share, self._task.seen.unsqueeze(1)
+        found = self.head(pictures, self.head.picture)
+        share, seen = self._share, self.head.seen
         # where the head has no say, 0 * -inf would be no number
         fused = (1 - share) * prompt + share * found.masked_fill(~seen, 0.0)
-        mass = [x.masked_fill(~seen, -torch.inf).logsumexp(2, True) for x in (prompt, fused)]
+        mass = [x.masked_fill(~seen, -torch.inf).logsumexp(1, True) for x in (prompt, fused)]
         return torch.where(seen, fused + mass[0] - mass[1], prompt)
 
 
 class KgCoOpDePT(CoOpDePT):
     """The same with contexts that are tied to the hand-written prompts, as KgCoOp's."""
 
-    def __init__(
+    def loss(
         self,
-        config: KgCoOpDePTConfig,
-        task: Task,
-        synthesizer: Synthesizer | None,
-        clip: FrozenCLIP,
-        seeds: Sequence[int],
-    ) -> None:
-        super().__init__(config, task, synthesizer, clip, seeds)
-        self._weight = config.weight
-
-    def _loss(
-        self, features: Tensor, text: Tensor, labels: Tensor, weights: Tensor | None
-    ) -> Tensor:
-        loss = super()._loss(features, text, labels, weights)
-        distance = knowledge_distance(text, self._task.text_features, self._stream.allowed)
-        return loss + self._weight * distance
+        features: Float[Tensor, "n feature"],
+        labels: Int[Tensor, " n"],
+        weights: Float[Tensor, " n"] | None,
+    ) -> Float[Tensor, ""]:
+        """That of CoOpDePT + weight * L_kg."""
+        text = self.text_features()
+        distance: Tensor = self.config.weight * self.knowledge_distance(text)
+        return self._decoupled(features, text, labels, weights) + distance

@@ -21,7 +21,7 @@ alpha is chosen on the selection split (the authors choose it by accuracy on bas
 drawn once (whatever `draw` says) and count `weight` pictures each; ratio has no meaning here.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import torch
 from jaxtyping import Float
@@ -30,101 +30,63 @@ from torch import Tensor
 from ship.clip import FrozenCLIP
 from ship.configs import GDAConfig
 from ship.finetuners.discriminant import Rows, discriminant, shared_precision
-from ship.finetuners.training_set import FixedSet, fixed_set
 from ship.generators.neighbours import (
     NEIGHBOURS,
     TEXT_COPIES,
     neighbour_means,
     neighbour_precision,
-    seen_views,
 )
-from ship.synthesis import Synthesizer
-from ship.tasks import Task
-from ship.training import Part
+from ship.methods import Draw, Finetuner
+from ship.tasks import SeedTask
 
 # The authors' grid, and 0: the discriminant ignored.
 ALPHAS = (0.0, 0.0001, 0.001, 0.01, 0.1, 1.0, 10.0, 100.0)
 
 
-class GDA:
-    """R discriminants beside the zero-shot classifier.
+class GDA(Finetuner):
+    """A discriminant beside the zero-shot classifier.
 
-    weight, bias: centred w and b, (replica, n_cls, feature) and (replica, n_cls).
+    weight, bias: centred w and b, (n_cls, feature) and (n_cls,); 0 of a class without Gaussian.
     """
 
-    epochs = 0
+    feed = "fixed"
+    weight: Tensor
+    bias: Tensor
 
-    def __init__(
-        self,
-        config: GDAConfig,
-        task: Task,
-        synthesizer: Synthesizer | None,
-        clip: FrozenCLIP,
-        seeds: Sequence[int],
-    ) -> None:
-        self.config = config
-        self._task = task
-        self.choices: tuple[Mapping[str, float], ...] = _choices(config.alpha, config.search)
-        rows = fixed_set(task, synthesizer)
-        fitted = [self._fit(replica, rows) for replica in range(task.n_replicas)]
-        self.weight = torch.stack([weight for weight, _ in fitted]).to(task.features)
-        self.bias = torch.stack([bias for _, bias in fitted]).to(task.features)
-
-    def _fit(self, replica: int, found: FixedSet) -> tuple[Tensor, Tensor]:
-        """One replica's w and b; 0 of a class that has no Gaussian."""
-        rows = _rows(found, replica, self._task)
+    def __init__(self, config: GDAConfig, task: SeedTask, clip: FrozenCLIP, draw: Draw) -> None:
+        super().__init__(config, task, clip, draw)
+        # the configured alpha first, so that it wins a tie; then the grid
+        alphas = (config.alpha, *ALPHAS) if config.search else (config.alpha,)
+        self.choices = tuple({"alpha": alpha} for alpha in dict.fromkeys(alphas))
+        rows = _rows(task)
         means, present = rows.means(), rows.mass > 0
         weight, bias = torch.zeros_like(means), torch.zeros_like(rows.mass)
-        precision = shared_precision(rows, self.config.precision, self.config.shrinkage)
+        precision = shared_precision(rows, config.precision, config.shrinkage)
         weight[present], bias[present] = discriminant(means[present], precision)
-        alone = ~present
-        if self.config.new_classes == "neighbours" and bool(alone.any()):
-            views, text = seen_views(self._task, replica), self._task.text_features.cpu().double()
-            precision = neighbour_precision(views, text[alone], NEIGHBOURS)
-            near = neighbour_means(views, text[alone], NEIGHBOURS, TEXT_COPIES)
-            weight[alone], bias[alone] = discriminant(near, precision)
-        return weight, bias
+        if config.new_classes == "neighbours" and bool((~present).any()):
+            views = task.features.flatten(0, 1).cpu().double()
+            text = task.text_features[~present].cpu().double()
+            precision = neighbour_precision(views, text, NEIGHBOURS)
+            near = neighbour_means(views, text, NEIGHBOURS, TEXT_COPIES)
+            weight[~present], bias[~present] = discriminant(near, precision)
+        self.register_buffer("weight", weight.to(task.features))
+        self.register_buffer("bias", bias.to(task.features))
 
-    def train_epoch(self) -> dict[str, Float[Tensor, " replica"]]:
-        """Nothing to train."""
-        return {}
-
-    @torch.no_grad()
     def logits(
         self, pictures: Float[Tensor, "n feature"], choice: Mapping[str, float]
-    ) -> Float[Tensor, "replica n n_cls"]:
+    ) -> Float[Tensor, "n n_cls"]:
         """Zero-shot logits plus alpha times the discriminant."""
-        terms = pictures @ self.weight.transpose(1, 2) + self.bias.unsqueeze(1)
-        return self._task.zero_shot_logits(pictures) + choice["alpha"] * terms
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """Nothing is trained."""
-        return {}
-
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Nothing is trained."""
-
-    def learned(self) -> Mapping[str, Part]:
-        """The discriminant."""
-        return {"weight": self.weight, "bias": self.bias}
-
-    def parts(self) -> Mapping[str, Part]:
-        """Nothing is trained."""
-        return {}
+        terms = pictures @ self.weight.T + self.bias
+        return self.zero_shot(pictures) + choice["alpha"] * terms
 
 
-def _rows(found: FixedSet, replica: int, task: Task) -> Rows:
-    """A replica's features, every view a row; a synthetic feature's views are all alike."""
-    count, views = found.counts[replica], found.features.shape[2]
+def _rows(task: SeedTask) -> Rows:
+    """What it is fitted to, every view a row; a synthetic feature's views are all alike."""
+    rows = task.fixed_rows
+    views = rows.features.shape[1]
     return Rows(
-        found.features[replica, :count].flatten(0, 1).cpu().double(),
-        found.labels[replica, :count].cpu().repeat_interleave(views),
-        found.weights[replica, :count].cpu().double().repeat_interleave(views),
+        rows.features.flatten(0, 1).cpu().double(),
+        rows.labels.cpu().repeat_interleave(views),
+        rows.weights.cpu().double().repeat_interleave(views),
         len(task.class_names),
     )
-
-
-def _choices(alpha: float, search: bool) -> tuple[Mapping[str, float], ...]:
-    """The configured alpha first, so that it wins a tie; then the grid."""
-    alphas = (alpha, *ALPHAS) if search else (alpha,)
-    return tuple({"alpha": a} for a in dict.fromkeys(alphas))

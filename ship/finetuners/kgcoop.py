@@ -9,73 +9,35 @@ The mean is over the classes that the cross-entropy runs over: base classes with
 features (as in the authors' code, which knows no others), all classes with them.
 """
 
-from collections.abc import Mapping, Sequence
-
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
-from ship.clip import FrozenCLIP
-from ship.configs import KgCoOpConfig, TCPConfig
-from ship.finetuners.base import classification_loss
-from ship.finetuners.prompt_learner import Optimizing, PromptTrained, plain_sgd, shared_contexts
-from ship.synthesis import Synthesizer
-from ship.tasks import Task
+from ship.finetuners.coop import PromptTuned
 
 
-def knowledge_distance(
-    learned: Float[Tensor, "replica n_cls feature"],
-    written: Float[Tensor, "n_cls feature"],
-    allowed: Bool[Tensor, "replica n_cls"] | None,
-) -> Float[Tensor, " replica"]:
-    """L_kg: squared Euclidean distance of each class's two text features, averaged over classes.
-
-    Args:
-        learned, written: unit-norm, so that a class's distance is 2 - 2 cos.
-        allowed: classes that are averaged; None: all.
-    """
-    distance = (learned - written).square().sum(-1)
-    if allowed is None:
-        return distance.mean(1)
-    return (distance * allowed).sum(1) / allowed.sum(1)
-
-
-class KgCoOp(PromptTrained):
-    """R fused CoOp contexts, tied to the hand-written prompts."""
-
-    def __init__(
-        self,
-        config: KgCoOpConfig | TCPConfig,
-        task: Task,
-        synthesizer: Synthesizer | None,
-        clip: FrozenCLIP,
-        seeds: Sequence[int],
-        beside: Mapping[str, Float[Tensor, "replica ..."]] | None = None,
-        optimizing: Optimizing = plain_sgd,
-    ) -> None:
-        """Be ready for the first epoch.
-
-        Args:
-            config, task, synthesizer, clip, seeds: as every fine-tuner is built.
-            beside, optimizing: as of PromptTrained.
-        """
-        self._weight = config.weight
-        learner = shared_contexts(clip, task, seeds, config)
-        super().__init__(learner, task, synthesizer, clip, seeds, config, beside, optimizing)
+class KgCoOp(PromptTuned):
+    """CoOp's contexts, tied to the hand-written prompts."""
 
     def loss(
         self,
-        features: Float[Tensor, "replica n feature"],
-        labels: Int[Tensor, "replica n"],
-        weights: Float[Tensor, "replica n"] | None = None,
-    ) -> Float[Tensor, " replica"]:
-        """Cross-entropy of a batch + weight * L_kg.
+        features: Float[Tensor, "n feature"],
+        labels: Int[Tensor, " n"],
+        weights: Float[Tensor, " n"] | None,
+    ) -> Float[Tensor, ""]:
+        """Cross-entropy of a batch + weight * L_kg."""
+        text = self.text_features()
+        logits = self.logit_scale * features @ text.T
+        distance: Tensor = self.config.weight * self.knowledge_distance(text)
+        return self.cross_entropy(logits, labels, weights) + distance
+
+    def knowledge_distance(self, text: Float[Tensor, "n_cls feature"]) -> Float[Tensor, ""]:
+        """L_kg: squared Euclidean distance to each class's written prompt, mean over the allowed.
 
         Args:
-            features: a batch, unit norm.
-            labels: of each feature, places among the task's classes.
-            weights: of each feature's loss; None: all 1.
+            text: of the learned prompts, unit-norm, so that a class's distance is 2 - 2 cos.
         """
-        learned, allowed = self.text_features(), self._stream.allowed
-        logits = self._scores(features, learned)
-        distance = knowledge_distance(learned, self._task.text_features, allowed)
-        return classification_loss(logits, labels, allowed, weights) + self._weight * distance
+        distance = (text - self.text).square().sum(-1)
+        if self.allowed is None:
+            return distance.mean()
+        found: Tensor = (distance * self.allowed).sum() / self.allowed.sum()
+        return found

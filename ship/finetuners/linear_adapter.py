@@ -11,70 +11,49 @@ Here a step may be smaller than all pictures (`batch_size`), and `synthetic` act
 weight, as in every fine-tuner that trains step by step.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from ship.clip import FrozenCLIP
 from ship.configs import LinearAdapterConfig
-from ship.finetuners.base import classification_loss
-from ship.finetuners.stream_trained import StreamTrained
-from ship.finetuners.training_set import TrainingStream
-from ship.synthesis import Synthesizer
-from ship.tasks import Task
-from ship.training import ReplicaOptimizer
+from ship.methods import Draw, Finetuner
+from ship.tasks import SeedTask
 
 
-class LinearAdapter(StreamTrained):
-    """R fused maps.
+class LinearAdapter(Finetuner):
+    """map: W, to be multiplied from the right, (feature, feature)."""
 
-    map: W, to be multiplied from the right, (replica, feature, feature).
-    """
+    stream = "linear_adapter"
 
     def __init__(
-        self,
-        config: LinearAdapterConfig,
-        task: Task,
-        synthesizer: Synthesizer | None,
-        clip: FrozenCLIP,
-        seeds: Sequence[int],
+        self, config: LinearAdapterConfig, task: SeedTask, clip: FrozenCLIP, draw: Draw
     ) -> None:
-        self.config = config
-        self._weight = config.weight
-        self._task = task
-        size = task.features.shape[-1]
-        self._identity = torch.eye(size, dtype=task.features.dtype, device=clip.device)
-        self.map = self._identity.repeat(task.n_replicas, 1, 1).requires_grad_()
-        stream = TrainingStream(task, synthesizer, seeds, config.batch_size, "linear_adapter")
-        optimizer = ReplicaOptimizer(torch.optim.Adam, [self.map], config.lr, eps=1e-4)
-        super().__init__({"map": self.map}, optimizer, stream, config.epochs)
+        super().__init__(config, task, clip, draw)
+        self._penalty = config.weight / task.shots
+        self._identity = torch.eye(clip.feature_dim).to(self.text)
+        self.map = nn.Parameter(self._identity.clone())
+
+    def optimizer(self) -> tuple[type[torch.optim.Optimizer], dict[str, Any]]:
+        """Adam, with the authors' epsilon."""
+        return torch.optim.Adam, {"lr": self.config.lr, "eps": 1e-4}
 
     def loss(
         self,
-        features: Float[Tensor, "replica n feature"],
-        labels: Int[Tensor, "replica n"],
-        weights: Float[Tensor, "replica n"] | None,
-    ) -> Float[Tensor, " replica"]:
-        """Weighted mean cross-entropy of a batch + weight / shots * |W - I|^2.
+        features: Float[Tensor, "n feature"],
+        labels: Int[Tensor, " n"],
+        weights: Float[Tensor, " n"] | None,
+    ) -> Float[Tensor, ""]:
+        """Weighted mean cross-entropy of a batch + weight / shots * |W - I|^2."""
+        distance = (self.map - self._identity).square().sum()
+        return super().loss(features, labels, weights) + self._penalty * distance
 
-        Args:
-            features: a batch, unit norm.
-            labels: of each feature, places among the task's classes.
-            weights: of each feature's loss; None: all 1.
-        """
-        loss = classification_loss(self._scores(features), labels, self._stream.allowed, weights)
-        distance = (self.map - self._identity).square().sum((1, 2))
-        return loss + self._weight / self._task.shots * distance
-
-    @torch.no_grad()
     def logits(
         self, pictures: Float[Tensor, "n feature"], choice: Mapping[str, float]
-    ) -> Float[Tensor, "replica n n_cls"]:
+    ) -> Float[Tensor, "n n_cls"]:
         """logit_scale * cosine of mapped features to the zero-shot text features."""
-        return self._scores(pictures)
-
-    def _scores(self, features: Tensor) -> Tensor:
-        return self._task.zero_shot_logits(F.normalize(features @ self.map, dim=-1))
+        return self.zero_shot(F.normalize(pictures @ self.map, dim=-1))

@@ -20,125 +20,99 @@ Of `synthetic`, per_class and weight matter: synthetic features are a set drawn 
 `draw` says, and count `weight` pictures each in loss, start and rates; ratio has no meaning here.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import torch
-from jaxtyping import Bool, Float
-from torch import Tensor
+from jaxtyping import Float
+from torch import Tensor, nn
 
 from ship.clip import FrozenCLIP
 from ship.configs import LPPlusPlusConfig
-from ship.finetuners.base import classification_loss
-from ship.finetuners.training_set import fixed_set
-from ship.synthesis import Synthesizer
-from ship.tasks import Task
-from ship.training import Counter, Part
+from ship.methods import Draw, Finetuner
+from ship.tasks import SeedTask
 
 MOMENTUM = 0.9
 ALPHA_EVERY = 10
 
 
-class LPPlusPlus:
-    """R fused probes.
+class LPPlusPlus(Finetuner):
+    """weight: w, (n_cls, feature). alpha: (n_cls,).
 
-    weight: w, (replica, n_cls, feature). alpha: (replica, n_cls).
-    rates: of w and of alpha, (2, replica).
+    features, labels, shares: every view of every row, its class, and what it counts as.
+    weight_rate, alpha_rate: of the steps. velocity, done: of w, and how many there were.
     """
 
-    choices: tuple[Mapping[str, float], ...] = ({},)
+    feed = "own"
+    remembered = ("velocity", "done")
+    features: Tensor
+    labels: Tensor
+    shares: Tensor
+    weight_rate: Tensor
+    alpha_rate: Tensor
+    velocity: Tensor
+    done: Tensor
 
     def __init__(
-        self,
-        config: LPPlusPlusConfig,
-        task: Task,
-        synthesizer: Synthesizer | None,
-        clip: FrozenCLIP,
-        seeds: Sequence[int],
+        self, config: LPPlusPlusConfig, task: SeedTask, clip: FrozenCLIP, draw: Draw
     ) -> None:
-        self.config = config
-        self._task = task
-        self._allowed: Bool[Tensor, "replica n_cls"] | None = None if synthesizer else task.seen
-        rows = fixed_set(task, synthesizer)
-        views = rows.features.shape[2]
-        self._features = rows.features.flatten(1, 2)
-        # padding has no weight; its label must be of a class that the loss runs over all the same
-        labels = torch.where(rows.used, rows.labels, rows.labels[:, :1])
-        self._labels = labels.repeat_interleave(views, dim=1)
-        self._shares = (rows.weights / views).repeat_interleave(views, dim=1)
-        weight = task.features.new_zeros(*task.seen.shape, task.features.shape[-1])
-        spread = self._labels.unsqueeze(2).expand_as(self._features)
-        weight.scatter_add_(1, spread, self._shares.unsqueeze(2) * self._features)
-        mass = weight.new_zeros(task.seen.shape).scatter_add(1, self._labels, self._shares)
-        found = [self._constants(r, weight[r], mass[r]) for r in range(task.n_replicas)]
-        first, w_rate, alpha_rate = (weight.new_tensor(value) for value in zip(*found, strict=True))
-        self.rates = torch.stack([w_rate, alpha_rate]) * config.rate
-        alpha = self.config.alpha_scale * first.unsqueeze(1).expand_as(mass)
-        self.weight, self.alpha = weight.requires_grad_(), alpha.clone().requires_grad_()
-        self._velocity = torch.zeros_like(self.weight, requires_grad=False)
-        self._done = Counter()
+        super().__init__(config, task, clip, draw)
+        rows, views = task.fixed_rows, task.fixed_rows.features.shape[1]
+        features, labels = rows.features.flatten(0, 1), rows.labels.repeat_interleave(views)
+        shares = (rows.weights / views).repeat_interleave(views)
+        sums = torch.zeros_like(self.text).index_add(0, labels, shares.unsqueeze(1) * features)
+        mass = torch.zeros_like(self.text[:, 0]).index_add(0, labels, shares)
+        cosine, *rates = self._constants(features, shares, sums, mass)
+        self.weight = nn.Parameter(sums)
+        self.alpha = nn.Parameter(config.alpha_scale * sums.new_tensor(cosine).expand_as(mass))
+        held = {
+            "features": features,
+            "labels": labels,
+            "shares": shares,
+            "weight_rate": config.rate * sums.new_tensor(rates[0]),
+            "alpha_rate": config.rate * sums.new_tensor(rates[1]),
+            "velocity": torch.zeros_like(sums),
+            "done": labels.new_zeros(()),
+        }
+        for name, value in held.items():
+            self.register_buffer(name, value, persistent=False)
 
-    def _constants(self, replica: int, sums: Tensor, mass: Tensor) -> tuple[float, float, float]:
-        """Of one replica, in double: mean cosine to the own class's text; the rates of w, alpha."""
-        x, share = self._features[replica].cpu().double(), self._shares[replica].cpu().double()
-        share = share / share.sum()
-        text, mass = self._task.text_features.cpu().double(), mass.cpu().double()
-        shown = mass > 0
-        means = sums.cpu().double()[shown] / mass[shown].unsqueeze(1)
-        cosine = float((means * text[shown]).sum(1).mean())
-        if self._allowed is not None:
-            text = text[self._allowed[replica].cpu()]
+    def _constants(self, x: Tensor, share: Tensor, sums: Tensor, mass: Tensor) -> list[float]:
+        """In double: mean cosine to the own class's text; the rates of w and of alpha."""
+        x, share, sums, mass, text = (v.cpu().double() for v in (x, share, sums, mass, self.text))
+        share, shown = share / share.sum(), mass > 0
+        means = sums[shown] / mass[shown].unsqueeze(1)
+        cosine = (means * text[shown]).sum(1).mean()
+        if self.allowed is not None:
+            text = text[self.allowed.cpu()]
         second = x.T @ (share.unsqueeze(1) * x)
         squares = ((x @ text.T).square() * share.unsqueeze(1)).sum(0)
-        return cosine, 4 / float(torch.linalg.eigvalsh(second)[-1]), 1 / (4 * float(squares.max()))
+        return [
+            float(cosine),
+            4 / float(torch.linalg.eigvalsh(second)[-1]),
+            1 / (4 * float(squares.max())),
+        ]
 
-    @property
-    def epochs(self) -> int:
-        """Training epochs."""
-        return self.config.epochs
+    def epoch(self) -> Float[Tensor, ""]:
+        """One step on all features: of w, and every tenth time of alpha; the loss before it."""
+        slopes_and_loss = torch.func.grad_and_value(self._whole_loss, argnums=(0, 1))
+        (by_weight, by_alpha), loss = slopes_and_loss(self.weight, self.alpha)
+        self.done.add_(1)
+        self.velocity.mul_(MOMENTUM).add_(by_weight)
+        self.weight.sub_(self.weight_rate * self.velocity)
+        self.alpha.sub_(self.alpha_rate * by_alpha * (self.done % ALPHA_EVERY == 0))
+        return torch.as_tensor(loss)
 
-    def loss(self) -> Float[Tensor, " replica"]:
+    def _whole_loss(self, weight: Tensor, alpha: Tensor) -> Tensor:
         """Weighted mean cross-entropy of all features."""
-        logits = self._scores(self._features)
-        return classification_loss(logits, self._labels, self._allowed, self._shares)
+        # padding has no weight; its label must be of a class that the loss runs over all the same
+        labels = torch.where(self.labels < 0, self.labels[0], self.labels)
+        return self.cross_entropy(self._scores(self.features, weight, alpha), labels, self.shares)
 
-    def train_epoch(self) -> dict[str, Float[Tensor, " replica"]]:
-        """One step on all features: of w, and every tenth time of alpha."""
-        self._done.value += 1
-        loss = self.loss()
-        # summed over replicas, so that each one's gradient is that of its own loss
-        by_weight, by_alpha = torch.autograd.grad(loss.sum(), [self.weight, self.alpha])
-        with torch.no_grad():
-            self._velocity.mul_(MOMENTUM).add_(by_weight)
-            self.weight.sub_(self.rates[0, :, None, None] * self._velocity)
-            if self._done.value % ALPHA_EVERY == 0:
-                self.alpha.sub_(self.rates[1, :, None] * by_alpha)
-        return {"loss": loss.detach()}
-
-    @torch.no_grad()
     def logits(
         self, pictures: Float[Tensor, "n feature"], choice: Mapping[str, float]
-    ) -> Float[Tensor, "replica n n_cls"]:
+    ) -> Float[Tensor, "n n_cls"]:
         """x^T (w_k + alpha_k t_k)."""
-        return self._scores(pictures)
+        return self._scores(pictures, self.weight, self.alpha)
 
-    def _scores(self, features: Tensor) -> Tensor:
-        whole = self.weight + self.alpha.unsqueeze(2) * self._task.text_features
-        return features @ whole.transpose(1, 2)
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """Weights and multipliers."""
-        return {"weight": self.weight.detach().clone(), "alpha": self.alpha.detach().clone()}
-
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Put weights and multipliers back."""
-        with torch.no_grad():
-            self.weight.copy_(state["weight"])
-            self.alpha.copy_(state["alpha"])
-
-    def learned(self) -> Mapping[str, Part]:
-        """Weights and multipliers."""
-        return {"weight": self.weight, "alpha": self.alpha}
-
-    def parts(self) -> Mapping[str, Part]:
-        """Weights and multipliers, and what moves them."""
-        return {**self.learned(), "velocity": self._velocity, "done": self._done}
+    def _scores(self, features: Tensor, weight: Tensor, alpha: Tensor) -> Tensor:
+        return features @ (weight + alpha.unsqueeze(1) * self.text).T

@@ -14,45 +14,49 @@ words that their prompts have behind the class name on some datasets. In a tower
 the tokens come in two thirds of the way, as theirs do.
 """
 
-from collections.abc import Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ship.clip import FrozenCLIP, InnerTokens
+from ship.clip import FrozenCLIP
 from ship.configs import TCPConfig
 from ship.finetuners.kgcoop import KgCoOp
-from ship.finetuners.prompt_learner import uniform_linear
-from ship.synthesis import Synthesizer
-from ship.tasks import Task
-from ship.training import ReplicaOptimizer, ReplicaRng
+from ship.methods import Draw, uniform_linear
+from ship.tasks import SeedTask
 
 EPSILON = 1e-3
 
 
-class TokenNet(nn.Module):
-    """R fused nets from a class's text feature to its tokens; they start as torch.nn.Linear's do.
+class TCP(KgCoOp):
+    """Contexts, and a net that makes each class's own tokens.
 
-    The activation is QuickGELU, x * sigmoid(1.702 x), whatever the backbone's is.
+    net.reduce, net.expand: from a class's text feature to its tokens; they start as
+        torch.nn.Linear's do. The activation is QuickGELU, x * sigmoid(1.702 x), whatever the
+        backbone's is.
     """
 
-    def __init__(self, feature_dim: int, hidden: int, made: int, rng: ReplicaRng) -> None:
-        super().__init__()
-        self.reduce = uniform_linear(feature_dim, hidden, rng)
-        self.expand = uniform_linear(hidden, made, rng)
+    def __init__(self, config: TCPConfig, task: SeedTask, clip: FrozenCLIP, draw: Draw) -> None:
+        super().__init__(config, task, clip, draw)
+        self._depth, start = inner_depth(config.layer, clip), draw("tcp/net")
+        hidden = max(1, clip.feature_dim // config.reduction)
+        self.net = nn.ModuleDict(
+            {
+                "reduce": uniform_linear(clip.feature_dim, hidden, start),
+                "expand": uniform_linear(hidden, config.n_ctx * clip.text_width, start),
+            }
+        )
 
-    def forward(
-        self, text: Float[Tensor, "replica n_cls feature"]
-    ) -> Float[Tensor, "replica n_cls made"]:
-        """All tokens of each class, side by side."""
-        hidden = self.reduce(text)
-        tokens: Tensor = self.expand(hidden * torch.sigmoid(1.702 * hidden))
-        return tokens
+    def optimizer(self) -> tuple[type[torch.optim.Optimizer], dict[str, Any]]:
+        """Adam, with the authors' epsilon."""
+        return torch.optim.Adam, {"lr": self.config.lr, "eps": EPSILON}
 
-
-def _adam(parameters: Sequence[Tensor], lr: float) -> ReplicaOptimizer:
-    return ReplicaOptimizer(torch.optim.Adam, parameters, lr, eps=EPSILON)
+    def text_features(self) -> Float[Tensor, "n_cls feature"]:
+        """The classifier of prompts whose contexts become each class's own on their way."""
+        hidden = self.net["reduce"](self.text)
+        tokens = self.net["expand"](hidden * torch.sigmoid(1.702 * hidden))
+        return self.prompts.classes(self.ctx, tokens.unflatten(1, (len(self.ctx), -1)), self._depth)
 
 
 def inner_depth(layer: int | None, clip: FrozenCLIP) -> int:
@@ -72,32 +76,3 @@ def inner_depth(layer: int | None, clip: FrozenCLIP) -> int:
             f"tower has {clip.text.depth} blocks, got {layer}"
         )
     return depth
-
-
-class TCP(KgCoOp):
-    """R fused contexts, and nets that make each class's own tokens.
-
-    net: the nets.
-    """
-
-    def __init__(
-        self,
-        config: TCPConfig,
-        task: Task,
-        synthesizer: Synthesizer | None,
-        clip: FrozenCLIP,
-        seeds: Sequence[int],
-    ) -> None:
-        self._depth = inner_depth(config.layer, clip)
-        self._n_ctx = config.n_ctx
-        rng = ReplicaRng(seeds, "tcp/net", clip.device, task.features.dtype)
-        hidden = max(1, clip.feature_dim // config.reduction)
-        self.net = TokenNet(clip.feature_dim, hidden, config.n_ctx * clip.text_width, rng)
-        beside = {f"net.{name}": value for name, value in self.net.named_parameters()}
-        super().__init__(config, task, synthesizer, clip, seeds, beside, _adam)
-
-    def text_features(self) -> Float[Tensor, "replica n_cls feature"]:
-        """The classifier of prompts whose contexts become each class's own on their way."""
-        text = self._task.text_features.expand(self._task.n_replicas, -1, -1)
-        tokens = self.net(text).unflatten(2, (self._n_ctx, -1))
-        return self.learner.encode(self.learner.ctx, InnerTokens(self._depth, tokens))

@@ -1,9 +1,39 @@
 """Generators of synthetic features for classes without pictures, each behind one small contract.
 
-Which there are, `GENERATORS` says (ship.configs.tables): by name the settings, and what builds it.
+Which there are, `GENERATORS` says (ship.configs): their settings by name, which name the method.
 """
 
+from collections.abc import Sequence
+from typing import Any
+
+from ship import methods
+from ship.clip import FrozenCLIP
 from ship.configs import GENERATORS
 from ship.generators.base import Generator
+from ship.generators.fit import FusedGenerator
+from ship.tasks import Task
 
-__all__ = ["GENERATORS", "Generator"]
+__all__ = ["GENERATORS", "Generator", "build_generator"]
+
+
+def build_generator(
+    config: Any, task: Task, clip: FrozenCLIP, seeds: Sequence[int]
+) -> Generator | None:
+    """The generator of some settings, all seeds of it, before its first epoch.
+
+    Args:
+        config: settings, which name the method.
+        task: whose seen classes it is fitted on.
+        clip: the frozen backbone.
+        seeds: of each replica.
+
+    Returns:
+        None for settings without a method: no synthetic features.
+    """
+    kind = config.load_method()
+    if kind is None:
+        return None
+    if isinstance(kind, type) and issubclass(kind, methods.Generator):
+        return FusedGenerator(kind, config, task, clip, seeds)
+    made: Generator = kind(config, task, clip, seeds)
+    return made

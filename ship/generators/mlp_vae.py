@@ -4,8 +4,6 @@ The decoder sees the class as its text feature, as f-VAEGAN's does its attribute
 (arXiv:1903.10132); all else (encoder, loss, training) is the prompt VAE's.
 """
 
-from collections.abc import Sequence
-
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
@@ -13,54 +11,35 @@ from torch import Tensor, nn
 
 from ship.clip import FrozenCLIP
 from ship.configs import MlpVAEConfig
-from ship.generators.autoencoder import Autoencoder, Encoder
-from ship.generators.vae import VAE
-from ship.tasks import Task
-from ship.training import ReplicaLinear, ReplicaRng
+from ship.generators.vae import VAE, Encoder
+from ship.methods import Draw, Linear, Rng
+from ship.tasks import SeedTask
 
 
 class MlpDecoder(nn.Module):
-    """R decoders: [z, class text feature] -> hidden ReLU units -> unit-norm feature."""
+    """[z, class text feature] -> hidden ReLU units -> unit-norm feature."""
 
     def __init__(
-        self,
-        config: MlpVAEConfig,
-        text_features: Float[Tensor, "n_cls feature"],
-        rng: ReplicaRng,
+        self, config: MlpVAEConfig, text: Float[Tensor, "n_cls feature"], rng: Rng
     ) -> None:
         super().__init__()
-        feature_dim = text_features.shape[1]
-        self._text_features = text_features
-        self.hidden = ReplicaLinear(config.latent_dim + feature_dim, config.generator_hidden, rng)
-        self.feature = ReplicaLinear(config.generator_hidden, feature_dim, rng)
+        self._text = text
+        self.hidden = Linear(config.latent_dim + text.shape[1], config.generator_hidden, rng)
+        self.feature = Linear(config.generator_hidden, text.shape[1], rng)
 
     def forward(
-        self, z: Float[Tensor, "replica n latent"], class_ids: Int[Tensor, "replica n"]
-    ) -> Float[Tensor, "replica n feature"]:
+        self, z: Float[Tensor, "n latent"], class_ids: Int[Tensor, " n"]
+    ) -> Float[Tensor, "n feature"]:
         """Features of the given classes."""
-        given = torch.cat([z, self._text_features[class_ids]], dim=-1)
+        given = torch.cat([z, self._text[class_ids]], dim=-1)
         return F.normalize(self.feature(F.relu(self.hidden(given))), dim=-1)
 
 
-def build_mlp_vae(
-    config: MlpVAEConfig,
-    task: Task,
-    clip: FrozenCLIP,
-    seeds: Sequence[int],
-) -> VAE:
-    """R fused VAEs with MLP decoders on the seen classes of a task; settings as in the prompt VAE.
+class MlpVAE(VAE):
+    """The prompt VAE with another decoder."""
 
-    Args:
-        config: of all replicas.
-        task: whose seen classes it is fitted on.
-        clip: gives the size of features, and the device.
-        seeds: of each replica.
-
-    Raises:
-        ValueError: early stopping without validation pictures.
-    """
-    # the stream of the prompt VAE: both start from the same encoder
-    weights = ReplicaRng(seeds, "vae/weights", clip.device, task.features.dtype)
-    encoder = Encoder(clip.feature_dim, config.encoder_hidden, config.latent_dim, weights)
-    decoder = MlpDecoder(config, task.text_features, weights)
-    return VAE(config, task, Autoencoder(encoder, decoder), seeds)
+    def __init__(self, config: MlpVAEConfig, task: SeedTask, clip: FrozenCLIP, draw: Draw) -> None:
+        super().__init__(config, task, clip, draw)
+        rng = draw("vae/weights")  # the prompt VAE's: both start from the same encoder
+        self.encoder = Encoder(clip.feature_dim, config, rng)
+        self.decoder = MlpDecoder(config, task.text_features, rng)

@@ -5,25 +5,15 @@ too; github.com/mrflogs/ICLR24, main_base2new.py). There they are the discrimina
 classes (ship.finetuners.gda); here they can also be drawn from, for any other fine-tuner.
 """
 
-from collections.abc import Mapping, Sequence
-
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from ship.clip import FrozenCLIP
 from ship.configs import KnnGaussianConfig
-from ship.generators.spread import drawn_around
-from ship.tasks import Task, pad_rows
-from ship.training import (
-    CheckpointError,
-    Part,
-    ReplicaRng,
-    State,
-    copied,
-    gather_rows,
-    taken,
-)
+from ship.generators.gaussians import drawn_around
+from ship.methods import Draw, Generator
+from ship.tasks import SeedTask
 
 # The authors' figures.
 NEIGHBOURS = 64
@@ -32,9 +22,9 @@ TEXT_COPIES = 16
 _CLASSES_AT_ONCE = 128
 
 
-def seen_views(task: Task, replica: int) -> Float[Tensor, "n feature"]:
-    """All views of a replica's pictures, on the CPU and in double precision."""
-    return task.features[replica, : task.counts[replica]].flatten(0, 1).cpu().double()
+def seen_views(task: SeedTask) -> Float[Tensor, "n feature"]:
+    """All views of the pictures, on the CPU and in double precision."""
+    return task.features.flatten(0, 1).cpu().double()
 
 
 def nearest(
@@ -98,97 +88,66 @@ def neighbour_precision(
     return total / len(text)
 
 
-class Moments:
-    """What the Gaussians of all classes are made of, of any number of views.
+class Moments(nn.Module):
+    """What the Gaussians of any classes are made of.
 
-    Attributes:
-        views: of a replica's pictures, zeros behind them, (replica, n, feature).
-        counts: how many there are, (replica,).
-        factor: lower Cholesky factor of the covariance, (replica, feature, feature).
+    views: of the pictures, (n, feature).
+    factor: lower Cholesky factor of the covariance, (feature, feature).
     """
 
-    def __init__(self, views: Sequence[Tensor], factors: Sequence[Tensor], like: Tensor) -> None:
-        self.views = pad_rows([rows.to(like.dtype) for rows in views])
-        self.counts = torch.tensor([len(rows) for rows in views])
-        self.factor = torch.stack(list(factors)).to(like)
+    views: Tensor
+    factor: Tensor
 
-    def state_dict(self) -> State:
-        """All three, as copies on the CPU."""
-        return {name: copied(getattr(self, name)) for name in ("views", "counts", "factor")}
-
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Put back what state_dict() gave.
-
-        Raises:
-            CheckpointError: views or counts that are none, or a factor of another size.
-        """
-        n = state["views"].shape[1] if "views" in state and state["views"].ndim == 3 else 0
-        views = taken(state, "views", self.views.new_empty(len(self.views), n, self.views.shape[2]))
-        counts = taken(state, "counts", self.counts)
-        factor = taken(state, "factor", self.factor.cpu())
-        if not bool(((counts >= 1) & (counts <= n)).all()):
-            raise CheckpointError(f"counts must be from 1 to {n}")
-        self.views, self.counts, self.factor = views, counts, factor.to(self.factor.device)
+    def __init__(self, views: Tensor, factor: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("views", views)
+        self.register_buffer("factor", factor)
 
 
-class KnnGaussian:
+class KnnGaussian(Generator):
     """Features drawn from a Gaussian for each class; one covariance for all of them.
 
     Mean: see neighbour_means. Covariance: the inverse of neighbour_precision over the classes
     without pictures (where there are none, over all classes). It is the authors' estimate for a
     classifier: around the text feature it holds the distance between CLIP's two modalities, too, so
     that features drawn from it are further apart than real ones. `centre: mean` leaves that out.
+
+    means: of all classes, (n_cls, feature).
+
+    Raises:
+        ValueError: there are no views.
     """
 
-    epochs = 0
-    finished = True
+    rows = "moments.views"
+    means: Tensor
 
     def __init__(
-        self, config: KnnGaussianConfig, task: Task, clip: FrozenCLIP, seeds: Sequence[int]
+        self, config: KnnGaussianConfig, task: SeedTask, clip: FrozenCLIP, draw: Draw
     ) -> None:
-        self.config = config
-        self._text = task.text_features
-        text, seen = self._text.cpu().double(), task.seen.cpu()
-        views = [seen_views(task, replica) for replica in range(task.n_replicas)]
-        factors = []
-        for rows, own in zip(views, seen, strict=True):
-            without = own if bool(own.all()) else ~own
-            precision = neighbour_precision(
-                rows, text[without], config.neighbours, around_text=config.centre == "text"
-            )
-            covariance = torch.cholesky_inverse(torch.linalg.cholesky(precision))
-            factors.append(torch.linalg.cholesky(covariance))
-        self.moments = Moments(views, factors, task.features)
-        self._means: Tensor | None = None
+        super().__init__(config, task, clip, draw)
+        self.noise_size = self.text.shape[1]
+        views, text = seen_views(task), self.text.cpu().double()
+        without = text if bool(task.seen.all()) else text[~task.seen.cpu()]
+        precision = neighbour_precision(
+            views, without, config.neighbours, around_text=config.centre == "text"
+        )
+        covariance = torch.cholesky_inverse(torch.linalg.cholesky(precision))
+        factor = torch.linalg.cholesky(covariance)
+        self.moments = Moments(views.to(task.features), factor.to(task.features))
+        self.register_buffer("means", torch.empty(0), persistent=False)
 
-    @property
-    def means(self) -> Float[Tensor, "replica n_cls feature"]:
-        """Of all classes; found once, when they are first asked for."""
-        if self._means is None:
-            text, held = self._text.cpu().double(), self.moments
-            k, copies = self.config.neighbours, self.config.text_copies
-            found = [
-                neighbour_means(rows[:count].double(), text, k, copies)
-                for rows, count in zip(held.views, held.counts.tolist(), strict=True)
-            ]
-            self._means = torch.stack(found).to(self._text)
-        return self._means
+    def settled(self) -> dict[str, Tensor]:
+        """The means, which follow from the views also of classes that these know nothing of."""
+        views, config = self.moments.views, self.config
+        real = views[views.any(dim=1)].cpu().double()  # no zeros, which stand behind fewer views
+        if not len(real):
+            raise ValueError("there are no views")
+        text = self.text.cpu().double()
+        means = neighbour_means(real, text, config.neighbours, config.text_copies)
+        return {"means": means.to(self.text)}
 
-    def train_epoch(self) -> dict[str, Float[Tensor, " replica"]]:
-        """Nothing to fit."""
-        return {}
-
-    def parts(self) -> Mapping[str, Part]:
-        """Nothing is fitted by epochs."""
-        return {}
-
-    def learned(self) -> Mapping[str, Part]:
-        """The moments, with the views that a further class's mean is made of."""
-        return {"moments": self.moments}
-
-    @torch.no_grad()
     def sample(
-        self, class_ids: Int[Tensor, "replica n"], rng: ReplicaRng
-    ) -> Float[Tensor, "replica n feature"]:
+        self, class_ids: Int[Tensor, " n"], noise: Float[Tensor, "n feature"] | None
+    ) -> Float[Tensor, "n feature"]:
         """The class's mean + L N(0, I), normalised."""
-        return drawn_around(gather_rows(self.means, class_ids), self.moments.factor, rng)
+        return drawn_around(self.means[class_ids], self.moments.factor, noise)

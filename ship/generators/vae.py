@@ -1,235 +1,136 @@
-"""R fused variational autoencoders of features, whatever decodes them, fitted by the ELBO."""
+"""SHIP's generator: a VAE of features that decodes through CLIP's frozen text tower.
 
-from collections.abc import Mapping, Sequence
-from typing import Protocol, runtime_checkable
+Source: arXiv:2307.07397, sec. 3.2, and the settings of the authors' code (a VAE with one instance
+bias added to L global context vectors). Every size is a parameter.
+"""
+
+from typing import Any
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
-from ship.generators.autoencoder import Autoencoder, Encoder, active_units, real_rows
-from ship.generators.early_stopping import EarlyStopping
-from ship.generators.held_out import HeldOut
-from ship.generators.losses import vae_loss
-from ship.tasks import Task
-from ship.training import (
-    BatchStream,
-    Counter,
-    Part,
-    ReplicaOptimizer,
-    ReplicaRng,
-    steps_per_epoch,
-)
+from ship.clip import FrozenCLIP
+from ship.configs import MlpVAEConfig, PromptVAEConfig, uses_z
+from ship.generators.prompt import PromptDecoder
+from ship.methods import Draw, Generator, Linear, Rng
+from ship.tasks import SeedTask
+
+# A latent dimension counts as active above this variance (arXiv:1509.00519).
+ACTIVE_VARIANCE = 0.01
+# Features that are encoded at once to count such dimensions; bounds memory on all of ImageNet.
+ENCODED_AT_ONCE = 4096
 
 
-@runtime_checkable
-class VAESettings(Protocol):
-    """What a VAE's settings say about its training."""
+class Encoder(nn.Module):
+    """Feature -> hidden ReLU units -> mean and ln sigma^2 of q(z|x)."""
 
-    @property
-    def kl_weight(self) -> float:
-        """Weight of the KL term."""
+    def __init__(self, feature_dim: int, config: PromptVAEConfig | MlpVAEConfig, rng: Rng) -> None:
+        super().__init__()
+        self.hidden = Linear(feature_dim, config.encoder_hidden, rng)
+        self.mean = Linear(config.encoder_hidden, config.latent_dim, rng)
+        self.log_var = Linear(config.encoder_hidden, config.latent_dim, rng)
 
-    @property
-    def kl_warmup(self) -> int:
-        """Epochs in which the weight grows from 0."""
-
-    @property
-    def free_bits(self) -> float:
-        """Nats a latent dimension."""
-
-    @property
-    def early_stopping(self) -> int | None:
-        """Patience in epochs."""
-
-    @property
-    def lr(self) -> float:
-        """AdamW's learning rate."""
-
-    @property
-    def weight_decay(self) -> float:
-        """AdamW's weight decay."""
-
-    @property
-    def epochs(self) -> int:
-        """Passes over the features."""
-
-    @property
-    def batch_size(self) -> int:
-        """Features a step."""
+    def forward(
+        self, features: Float[Tensor, "n feature"]
+    ) -> tuple[Float[Tensor, "n latent"], Float[Tensor, "n latent"]]:
+        """Mean and ln sigma^2 of q(z|x)."""
+        hidden = F.relu(self.hidden(features))
+        return self.mean(hidden), self.log_var(hidden)
 
 
-class VAE:
-    """R fused VAEs on the seen classes of a task; keeps the contract of a generator.
+class VAE(Generator):
+    """An encoder and a decoder (z, class ids) -> unit-norm features, fitted by the ELBO.
 
-    A network without trainable parameters has nothing to fit: 0 epochs.
+    encoder: None where z is noise in fitting, too, or there is none: fitted by squared error.
+    """
 
-    Attributes:
-        network: encoder and decoder.
+    stream = "vae"  # of every VAE, so that they see the same batches and noise in a comparison
+    sampler = "decoder"
+    decoder: nn.Module
+
+    def __init__(
+        self, config: PromptVAEConfig | MlpVAEConfig, task: SeedTask, clip: FrozenCLIP, draw: Draw
+    ) -> None:
+        super().__init__(config, task, clip, draw)
+        self.encoder: Encoder | None = None
+        self.noise_size = config.latent_dim
+        self.patience, self.warmup = config.early_stopping, config.kl_warmup
+
+    def optimizer(self) -> tuple[type[torch.optim.Optimizer], dict[str, Any]]:
+        """AdamW, as in the authors' code."""
+        return torch.optim.AdamW, {"lr": self.config.lr, "weight_decay": self.config.weight_decay}
+
+    def kl_weight(self, epoch: float) -> float:
+        """Weight of the KL term in an epoch (from 1): 0 in the first of the warm-up's epochs."""
+        weight: float = self.config.kl_weight
+        return weight * min(1.0, (epoch - 1) / self.warmup) if self.warmup else weight
+
+    def loss(
+        self,
+        features: Float[Tensor, "n feature"],
+        labels: Int[Tensor, " n"],
+        noise: Float[Tensor, "n latent"] | None,
+        epoch: float,
+    ) -> dict[str, Float[Tensor, ""]]:
+        """The negative ELBO up to constants: squared error + kl_weight * KL(q(z|x) || N(0, I)).
+
+        A latent dimension costs free_bits nats at least, so that it has no gradient below them
+        (arXiv:1606.04934, sec. C.8); the KL that is reported is the true one, in nats.
+        """
+        if self.encoder is None or noise is None:
+            error = _squared_error(self.sample(labels, noise), features)
+            return {"loss": error, "reconstruction": error}
+        mean, log_var = self.encoder(features)
+        z = mean + noise * (0.5 * log_var).exp()
+        error = _squared_error(self.sample(labels, z), features)
+        nats = 0.5 * (mean.square() + log_var.exp() - 1 - log_var)
+        kl = nats.sum(-1).mean()
+        price = kl
+        if self.config.free_bits:
+            price = nats.mean(0).clamp(min=self.config.free_bits).sum()
+        loss = error + self.kl_weight(epoch) * price
+        return {"loss": loss, "reconstruction": error, "kl": kl}
+
+    def measure(self, features: Float[Tensor, "n feature"]) -> dict[str, Float[Tensor, ""]]:
+        """Latent dimensions whose posterior mean varies over the features by more than 0.01.
+
+        Burda et al. 2016 (arXiv:1509.00519): Cov_x(E_q[z_j]) > 0.01; 0 of them is posterior
+        collapse.
+        """
+        if self.encoder is None:
+            return {}
+        means = torch.cat([self.encoder(part)[0] for part in features.split(ENCODED_AT_ONCE)])
+        active = means.var(0, correction=0) > ACTIVE_VARIANCE
+        return {"active_units": active.sum().to(features.dtype)}
+
+    def sample(
+        self, class_ids: Int[Tensor, " n"], noise: Float[Tensor, "n latent"] | None
+    ) -> Float[Tensor, "n feature"]:
+        """z ~ N(0, I) through the decoder; without z it gives one feature a class."""
+        made: Tensor = self.decoder(noise, class_ids)
+        return made
+
+
+def _squared_error(made: Tensor, features: Tensor) -> Tensor:
+    """Summed over dimensions, averaged over the rows."""
+    return (made - features).square().sum(-1).mean()
+
+
+class PromptVAE(VAE):
+    """SHIP's generator: it decodes through CLIP's frozen text tower.
 
     Raises:
-        ValueError: early stopping without validation pictures.
+        ValueError: contexts too long for the backbone.
     """
 
     def __init__(
-        self,
-        config: VAESettings,
-        task: Task,
-        network: Autoencoder,
-        seeds: Sequence[int],
+        self, config: PromptVAEConfig, task: SeedTask, clip: FrozenCLIP, draw: Draw
     ) -> None:
-        """Build them.
-
-        Args:
-            config: of all replicas.
-            task: whose seen classes they are fitted on.
-            network: encoder and decoder of all replicas.
-            seeds: of each replica.
-        """
-        device, dtype = task.features.device, task.features.dtype
-        self.config = config
-        self.network = network
-        self._task = task
-        # named alike in every VAE, so that they see the same batches and noise in a comparison
-        self._noise = ReplicaRng(seeds, "vae/noise", device, dtype)
-        self._views = ReplicaRng(seeds, "vae/views", device)
-        self._batches = BatchStream(task.counts, ReplicaRng(seeds, "vae/batches"))
-        self._batch_size = min(config.batch_size, task.n_nominal)
-        self._steps = steps_per_epoch(task.n_nominal, self._batch_size)
-        self._real = real_rows(task.counts, task.features.shape[1], device)
-        self._done = Counter()
-        self._stopping: EarlyStopping | None = None
-        parameters = [value for value in network.parameters() if value.requires_grad]
-        self.epochs = config.epochs if parameters else 0
-        if not parameters:
-            return
-        self._optimizer = ReplicaOptimizer(
-            torch.optim.AdamW, parameters, config.lr, weight_decay=config.weight_decay
-        )
-        if config.early_stopping is not None:
-            self._held_out = HeldOut(task, network, seeds)
-            self._stopping = EarlyStopping(
-                config.early_stopping, config.kl_warmup, task.n_replicas, device
-            )
-
-    @property
-    def finished(self) -> bool:
-        """Whether there is nothing to fit, or every replica has stopped early."""
-        if self._stopping is not None:
-            return bool(self._stopping.stopped.all())
-        return self.epochs == 0
-
-    def kl_weight(self, epoch: int) -> float:
-        """Weight of the KL term in an epoch (from 1): 0 in the first of the warm-up's epochs."""
-        warmup = self.config.kl_warmup
-        return self.config.kl_weight * (min(1.0, (epoch - 1) / warmup) if warmup else 1.0)
-
-    def terms(
-        self,
-        features: Float[Tensor, "replica n feature"],
-        class_ids: Int[Tensor, "replica n"],
-        noise: Float[Tensor, "replica n latent"] | None,
-    ) -> tuple[Float[Tensor, " replica"], Float[Tensor, " replica"], Float[Tensor, " replica"]]:
-        """Squared error, KL and penalised KL of a batch (see vae_loss), for the given noise.
-
-        Args:
-            features: of pictures, unit norm.
-            class_ids: of each feature, places among the task's classes.
-            noise: standard normal; None where the decoder takes no z.
-        """
-        reconstruction, mean, log_var = self.network(features, class_ids, noise)
-        return vae_loss(reconstruction, features, mean, log_var, self.config.free_bits)
-
-    def train_epoch(self) -> dict[str, Float[Tensor, " replica"]]:
-        """One pass over the seen classes' features, a random view of each.
-
-        Returns:
-            loss (as minimised in this epoch), reconstruction and, of a posterior, kl (the true one)
-            and active_units at the epoch's end; with early stopping also held_out_loss. A replica
-            that has stopped, and each one after the last epoch, reports its best epoch's.
-        """
-        if self.epochs == 0:
-            return {}
-        self._done.value += 1
-        sums = self._task.features.new_zeros(3, self._task.n_replicas)
-        weight = self.kl_weight(self._done.value)
-        for _ in range(self._steps):
-            sums += self._step(*self._batch(), weight)
-        squared_error, kl, penalised = sums / self._steps
-        metrics = {"loss": squared_error + weight * penalised, "reconstruction": squared_error}
-        if self.network.encoder is not None:
-            metrics |= {"kl": kl, "active_units": self._active_units(self.network.encoder)}
-        if self._stopping is not None:
-            metrics = self._keep_best(self._stopping, metrics)
-        return metrics
-
-    def _batch(self) -> tuple[Tensor, Tensor, Tensor | None]:
-        """The next step's features, their class ids, and noise."""
-        rows = self._batches.next(self._batch_size)
-        size = self.network.latent_dim
-        noise = self._noise.normal(len(rows[0]), size) if size else None
-        return *self._task.batch(rows, self._views), noise
-
-    def _step(
-        self,
-        features: Float[Tensor, "replica n feature"],
-        class_ids: Int[Tensor, "replica n"],
-        noise: Float[Tensor, "replica n latent"] | None,
-        kl_weight: float | Float[Tensor, " replica"],
-    ) -> Float[Tensor, "term replica"]:
-        """One step; squared error, KL and penalised KL of its batch."""
-        squared_error, kl, penalised = self.terms(features, class_ids, noise)
-        self._optimizer.zero_grad()
-        # summed over replicas, so that each one's gradient is that of its own mean loss
-        (squared_error + kl_weight * penalised).sum().backward()
-        self._optimizer.step()
-        return torch.stack([squared_error, kl, penalised]).detach()
-
-    def _active_units(self, encoder: Encoder) -> Float[Tensor, " replica"]:
-        return active_units(encoder, self._task.features[:, :, 0], self._real, self._batch_size)
-
-    def _keep_best(
-        self, stopping: EarlyStopping, metrics: dict[str, Tensor]
-    ) -> dict[str, Float[Tensor, " replica"]]:
-        """Note the epoch; where training is over, put the best parameters into the network."""
-        held_out = self._held_out.loss(
-            self.network, self.config.kl_weight, self.config.free_bits, self._batch_size
-        )
-        metrics = {**metrics, "held_out_loss": held_out}
-        epoch = self._done.value
-        stopping.update(epoch, held_out, self.network, metrics)
-        over = torch.ones_like(stopping.stopped) if epoch == self.epochs else stopping.stopped
-        stopping.load(self.network, over)
-        return stopping.reported(metrics, over)
-
-    @torch.no_grad()
-    def sample(
-        self, class_ids: Int[Tensor, "replica n"], rng: ReplicaRng
-    ) -> Float[Tensor, "replica n feature"]:
-        """Synthetic features: z ~ N(0, I) through the decoder of the given classes.
-
-        A decoder without z gives one feature a class, whatever the noise.
-        """
-        size = self.network.latent_dim
-        z = rng.normal(class_ids.shape[1], size) if size else None
-        made: Tensor = self.network.decoder(z, class_ids)
-        return made
-
-    def learned(self) -> Mapping[str, Part]:
-        """The decoder; what is sampled needs no encoder."""
-        return dict(self.network.decoder.named_parameters())
-
-    def parts(self) -> Mapping[str, Part]:
-        """The trained parameters, what moves them, and where the streams are."""
-        if self.epochs == 0:
-            return {}
-        named = self.network.named_parameters()
-        return {
-            "done": self._done,
-            "parameters": {name: value for name, value in named if value.requires_grad},
-            "optimizer": self._optimizer,
-            "stopping": self._stopping or {},
-            "noise": self._noise,
-            "views": self._views,
-            "batches": self._batches,
-        }
+        super().__init__(config, task, clip, draw)
+        rng, drawn = draw("vae/weights"), uses_z(config.prompt)
+        self.noise_size = config.latent_dim if drawn else 0
+        if drawn and config.prompt != "noise":
+            self.encoder = Encoder(clip.feature_dim, config, rng)
+        self.decoder = PromptDecoder(config, clip, task.class_names, rng)

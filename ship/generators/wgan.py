@@ -6,198 +6,159 @@ loss is an option. The generator is the prompt VAE's, its z N(0, I).
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from ship.clip import FrozenCLIP
 from ship.configs import WGANConfig
-from ship.generators.losses import gradient_penalty
-from ship.generators.prompt_network import PromptGenerator
-from ship.tasks import Task
-from ship.training import (
-    BatchStream,
-    Part,
-    ReplicaLinear,
-    ReplicaOptimizer,
-    ReplicaRng,
-    steps_per_epoch,
-)
+from ship.generators.fit import FusedGenerator
+from ship.generators.prompt import PromptDecoder
+from ship.methods import Draw, Generator, Linear, Rng
+from ship.tasks import SeedTask, Task
+from ship.training import Part, ReplicaRng, under
 
 
 class Critic(nn.Module):
-    """R critics: [feature, class text feature] -> hidden LeakyReLU(0.2) units -> a score."""
+    """[feature, class text feature] -> hidden LeakyReLU(0.2) units -> a score."""
 
-    def __init__(self, feature_dim: int, text_dim: int, hidden: int, rng: ReplicaRng) -> None:
+    def __init__(self, n_in: int, hidden: int, rng: Rng) -> None:
         super().__init__()
-        self.hidden = ReplicaLinear(feature_dim + text_dim, hidden, rng)
-        self.score = ReplicaLinear(hidden, 1, rng)
+        self.hidden = Linear(n_in, hidden, rng)
+        self.score = Linear(hidden, 1, rng)
 
     def forward(
-        self, features: Float[Tensor, "replica n feature"], text: Float[Tensor, "replica n text"]
-    ) -> Float[Tensor, "replica n"]:
+        self, features: Float[Tensor, "n feature"], text: Float[Tensor, "n text"]
+    ) -> Float[Tensor, " n"]:
         """Scores, higher for features that look real."""
-        hidden = F.leaky_relu(self.hidden(torch.cat([features, text], dim=-1)), 0.2)
-        scores: Tensor = self.score(hidden)
-        return scores.squeeze(-1)
+        hidden = F.leaky_relu(_affine(self.hidden, torch.cat([features, text], dim=-1)), 0.2)
+        return _affine(self.score, hidden).squeeze(-1)
 
 
-class WGAN:
-    """R fused WGANs on the seen classes of a task; it trains `generator` and `critic`.
+def _affine(layer: Linear, x: Tensor) -> Tensor:
+    """As the layer itself, which is folded: torch.func.grad goes through plain operators alone."""
+    return x @ layer.weight + layer.bias
+
+
+class WGAN(Generator):
+    """A generator, and a critic that it is to please.
 
     Raises:
         ValueError: contexts too long for the backbone.
     """
 
-    finished = False
+    stream = "wgan"
+    sampler = "generator"
+    seen: Bool[Tensor, " n_cls"]
 
-    def __init__(
+    def __init__(self, config: WGANConfig, task: SeedTask, clip: FrozenCLIP, draw: Draw) -> None:
+        super().__init__(config, task, clip, draw)
+        self.noise_size = config.latent_dim
+        self.generator = PromptDecoder(config, clip, task.class_names, draw("wgan/generator"))
+        n_in = clip.feature_dim + self.text.shape[1]
+        self.critic = Critic(n_in, config.critic_hidden, draw("wgan/critic"))
+        self.register_buffer("seen", task.seen, persistent=False)
+
+    def optimizer(self) -> tuple[type[torch.optim.Optimizer], dict[str, Any]]:
+        """Adam, one for each network."""
+        betas = (self.config.beta1, self.config.beta2)
+        return torch.optim.Adam, {"lr": self.config.lr, "betas": betas}
+
+    def critic_loss(
         self,
-        config: WGANConfig,
-        task: Task,
-        clip: FrozenCLIP,
-        seeds: Sequence[int],
-    ) -> None:
-        device, dtype = clip.device, task.features.dtype
-        self.config = config
-        self._task = task
-        self.generator = PromptGenerator(
-            config, clip, task.class_names, ReplicaRng(seeds, "wgan/generator", device, dtype)
-        )
-        text_dim = task.text_features.shape[1]
-        weights = ReplicaRng(seeds, "wgan/critic", device, dtype)
-        self.critic = Critic(clip.feature_dim, text_dim, config.critic_hidden, weights)
-        self._noise = ReplicaRng(seeds, "wgan/noise", device, dtype)
-        self._mix = ReplicaRng(seeds, "wgan/mix", device)
-        self._views = ReplicaRng(seeds, "wgan/views", device)
-        self._batches = BatchStream(task.counts, ReplicaRng(seeds, "wgan/batches"))
-        self._generator_step = self._adam(self.generator)
-        self._critic_step = self._adam(self.critic)
-        self._batch_size = min(config.batch_size, task.n_nominal)
-        self._steps = steps_per_epoch(task.n_nominal, self._batch_size)
+        real: Float[Tensor, "n feature"],
+        made: Float[Tensor, "n feature"],
+        class_ids: Int[Tensor, " n"],
+        mix: Float[Tensor, " n"],
+    ) -> dict[str, Float[Tensor, ""]]:
+        """gp_weight * penalty - estimate, the Wasserstein estimate E[D(real)] - E[D(made)].
 
-    def _adam(self, network: nn.Module) -> ReplicaOptimizer:
-        config, weights = self.config, list(network.parameters())
-        betas = (config.beta1, config.beta2)
-        return ReplicaOptimizer(torch.optim.Adam, weights, config.lr, betas=betas)
-
-    @property
-    def epochs(self) -> int:
-        """Training epochs."""
-        return self.config.epochs
-
-    def critic_terms(
-        self,
-        real: Float[Tensor, "replica n feature"],
-        made: Float[Tensor, "replica n feature"],
-        class_ids: Int[Tensor, "replica n"],
-        mix: Float[Tensor, "replica n"],
-    ) -> tuple[Float[Tensor, " replica"], Float[Tensor, " replica"]]:
-        """The Wasserstein estimate E[D(real)] - E[D(made)], and the unweighted gradient penalty.
-
-        The critic's loss is gp_weight * penalty - estimate. Interpolates lie within the unit
-        sphere, not on it, as in f-CLSWGAN lie between features that are never negative.
+        The penalty is the mean of (||d D / d x|| - 1)^2 at interpolates x, which lie within the
+        unit sphere, not on it, as in f-CLSWGAN lie between features that are never negative.
 
         Args:
             real: features of pictures.
             made: synthetic features of the same classes.
             class_ids: of each pair, places among the task's classes.
-            mix: share of the real feature in each interpolate, 0 to 1.
+            mix: share of the real feature in each interpolate, uniform in [0, 1).
         """
-        text = self._task.text_features[class_ids]
-        estimate = (self.critic(real, text) - self.critic(made, text)).mean(-1)
-        penalty = gradient_penalty(lambda x: self.critic(x, text), real, made, mix)
-        return estimate, penalty
+        text, share = self.text[class_ids], mix.unsqueeze(-1)
+        estimate = (self.critic(real, text) - self.critic(made, text)).mean()
+        # the sum's gradient is each row's own, as no score depends on another row
+        slope = torch.func.grad(lambda x: self.critic(x, text).sum())(
+            share * real + (1 - share) * made
+        )
+        penalty = (slope.norm(dim=-1) - 1).square().mean()
+        loss = self.config.gp_weight * penalty - estimate
+        return {"loss": loss, "wasserstein": estimate, "gradient_penalty": penalty}
 
-    def generator_loss(
-        self, z: Float[Tensor, "replica n latent"], class_ids: Int[Tensor, "replica n"]
-    ) -> Float[Tensor, " replica"]:
-        """-E[D(made)] + classification_weight * cross-entropy.
+    def loss(
+        self,
+        features: Float[Tensor, "n feature"],
+        labels: Int[Tensor, " n"],
+        noise: Float[Tensor, "n latent"] | None,
+        epoch: float,
+    ) -> dict[str, Float[Tensor, ""]]:
+        """The generator's: -E[D(made)] + classification_weight * cross-entropy.
 
         The cross-entropy is over the seen classes, under CLIP's zero-shot classifier.
         """
-        made = self.generator(z, class_ids)
-        scores: Tensor = self.critic(made, self._task.text_features[class_ids])
-        loss = -scores.mean(-1)
-        if self.config.classification_weight == 0:
-            return loss
-        logits = self._task.zero_shot_logits(made)
-        logits = logits.masked_fill(~self._task.seen.unsqueeze(1), -torch.inf)
-        log_p = logits.log_softmax(-1).gather(-1, class_ids.unsqueeze(-1)).squeeze(-1)
-        return loss - self.config.classification_weight * log_p.mean(-1)
+        made = self.sample(labels, noise)
+        loss = -self.critic(made, self.text[labels]).mean()
+        if self.config.classification_weight:
+            logits = self.zero_shot(made).masked_fill(~self.seen, -torch.inf)
+            log_p = logits.log_softmax(-1).gather(-1, labels.unsqueeze(-1)).squeeze(-1)
+            loss = loss - self.config.classification_weight * log_p.mean()
+        return {"loss": loss}
 
-    def train_epoch(self) -> dict[str, Float[Tensor, " replica"]]:
-        """The generator steps of one pass over the features, n_critic critic steps before each.
-
-        Returns:
-            critic_loss, wasserstein (its estimate) and gradient_penalty (unweighted), averaged over
-            the critic's steps; generator_loss, over the generator's.
-        """
-        critic_sums = self._task.features.new_zeros(2, self._task.n_replicas)
-        generator_sum = self._task.features.new_zeros(self._task.n_replicas)
-        for _ in range(self._steps):
-            for _ in range(self.config.n_critic):
-                terms, class_ids = self._train_critic()
-                critic_sums += terms / self.config.n_critic
-            generator_sum += self._train_generator(class_ids)
-        wasserstein, penalty = critic_sums / self._steps
-        return {
-            "critic_loss": self.config.gp_weight * penalty - wasserstein,
-            "wasserstein": wasserstein,
-            "gradient_penalty": penalty,
-            "generator_loss": generator_sum / self._steps,
-        }
-
-    def _train_critic(self) -> tuple[Float[Tensor, "term replica"], Int[Tensor, "replica n"]]:
-        """One step of the critic on real features and as many made ones of the same classes."""
-        real, class_ids = self._task.batch(self._batches.next(self._batch_size), self._views)
-        z = self._draw_z()
-        # 24 random bits: uniform in [0, 1) in any precision
-        mix = self._mix.integers(2**24, self._batch_size).to(real.dtype) / 2**24
-        with torch.no_grad():
-            made = self.generator(z, class_ids)
-        estimate, penalty = self.critic_terms(real, made, class_ids, mix)
-        self._critic_step.zero_grad()
-        # summed over replicas, so that each one's gradient is that of its own mean loss
-        (self.config.gp_weight * penalty - estimate).sum().backward()
-        self._critic_step.step()
-        return torch.stack([estimate, penalty]).detach(), class_ids
-
-    def _train_generator(self, class_ids: Int[Tensor, "replica n"]) -> Float[Tensor, " replica"]:
-        """One step of the generator, on the classes of the critic's last batch."""
-        loss = self.generator_loss(self._draw_z(), class_ids)
-        self._generator_step.zero_grad()
-        loss.sum().backward()  # the critic's gradients are dropped before its next step
-        self._generator_step.step()
-        return loss.detach()
-
-    def _draw_z(self) -> Float[Tensor, "replica n latent"]:
-        return self._noise.normal(self._batch_size, self.config.latent_dim)
-
-    @torch.no_grad()
     def sample(
-        self, class_ids: Int[Tensor, "replica n"], rng: ReplicaRng
-    ) -> Float[Tensor, "replica n feature"]:
-        """Synthetic features: z ~ N(0, I) through the prompt of the given classes."""
-        z = rng.normal(class_ids.shape[1], self.config.latent_dim)
-        made: Tensor = self.generator(z, class_ids)
+        self, class_ids: Int[Tensor, " n"], noise: Float[Tensor, "n latent"] | None
+    ) -> Float[Tensor, "n feature"]:
+        """z ~ N(0, I) through the prompt of the given classes."""
+        made: Tensor = self.generator(noise, class_ids)
         return made
 
-    def learned(self) -> Mapping[str, Part]:
-        """The generator; what is sampled needs no critic."""
-        return dict(self.generator.named_parameters())
+
+class FusedWGAN(FusedGenerator):
+    """Critic and generator take turns: n_critic steps of the one before each of the other's.
+
+    An epoch has the generator's steps of one pass over the features. It reports critic_loss,
+    wasserstein (the estimate) and gradient_penalty (unweighted), averaged over the critic's steps;
+    generator_loss, over the generator's.
+    """
+
+    def __init__(
+        self, config: WGANConfig, task: Task, clip: FrozenCLIP, seeds: Sequence[int]
+    ) -> None:
+        super().__init__(WGAN, config, task, clip, seeds)
+        self._n_critic = config.n_critic
+        self._mix = ReplicaRng(seeds, "wgan/mix", task.features.device)
+        self._optimizer = self._moving(under(self.stack.trained, "generator"))
+        self._critic_optimizer = self._moving(under(self.stack.trained, "critic"))
+
+    def _turn(self) -> dict[str, Float[Tensor, " replica"]]:
+        """The critic's steps, each on real features and as many made ones of their classes.
+
+        The generator's is on the classes of the last of them; the gradients that it leaves in the
+        critic are dropped before the critic's next step.
+        """
+        sums: dict[str, Tensor] = {}
+        for _ in range(self._n_critic):
+            real, class_ids, z = self._batch()
+            # 24 random bits: uniform in [0, 1) in any precision
+            mix = self._mix.integers(2**24, self._batch_size).to(real.dtype) / 2**24
+            with torch.no_grad():
+                made = self.stack("sample", class_ids, z)
+            inputs = (real, made, class_ids, mix)
+            for name, value in self._step("critic_loss", self._critic_optimizer, *inputs).items():
+                sums[name] = sums.get(name, 0) + value / self._n_critic
+        z = self._drawn(self._batch_size, self._noise)
+        loss = self._step("loss", self._optimizer, real, class_ids, z, shared=[self._done.value])
+        return {"critic_loss": sums.pop("loss"), **sums, "generator_loss": loss["loss"]}
 
     def parts(self) -> Mapping[str, Part]:
         """Both networks, what moves them, and where the streams are."""
-        return {
-            "generator": dict(self.generator.named_parameters()),
-            "critic": dict(self.critic.named_parameters()),
-            "generator_step": self._generator_step,
-            "critic_step": self._critic_step,
-            "noise": self._noise,
-            "mix": self._mix,
-            "views": self._views,
-            "batches": self._batches,
-        }
+        return {**super().parts(), "critic_optimizer": self._critic_optimizer, "mix": self._mix}

@@ -9,20 +9,15 @@ from ship.registry.files import PluginFile, read_plugin_file
 from ship.registry.one_of import OneOf
 from ship.registry.plugin import (
     DatasetPlugin,
-    Deferred,
-    FinetunerPlugin,
-    GeneratorPlugin,
     Origin,
     Plugin,
     PluginError,
+    name_of,
 )
 from ship.registry.table import Registry, imported
 
 __all__ = [
     "DatasetPlugin",
-    "Deferred",
-    "FinetunerPlugin",
-    "GeneratorPlugin",
     "OneOf",
     "Origin",
     "Plugin",
@@ -30,5 +25,6 @@ __all__ = [
     "PluginFile",
     "Registry",
     "imported",
+    "name_of",
     "read_plugin_file",
 ]

@@ -43,7 +43,7 @@ class OneOf:
 
     def _union(self) -> Any:
         """The union of what is registered now."""
-        kinds = tuple(entry.config for entry in self.table.values())
+        kinds = tuple(self.table.values())
         if kinds not in self._unions:
             union: Any = Annotated[reduce(or_, kinds), Field(discriminator="name")]
             self._unions[kinds] = TypeAdapter(union)

@@ -5,7 +5,8 @@ from collections.abc import Callable, Mapping
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Generic, TypeVar
 
-from ship.registry.plugin import DatasetPlugin, Origin, Plugin, PluginError
+from ship.registry.plugin import DatasetPlugin, Origin, Plugin, PluginError, name_of
+from ship.settings import NamedSettings
 
 Entry = TypeVar("Entry")
 
@@ -36,7 +37,7 @@ class Registry(dict[str, Entry], Generic[Entry]):
         Args:
             noun: what messages call an entry, such as "generator".
             group: of the entry points.
-            kind: of plugin: GeneratorPlugin, FinetunerPlugin or DatasetPlugin.
+            kind: what a plugin is: a class of such settings, or a DatasetPlugin.
             builtin: the entries that come with ship.
         """
         super().__init__(builtin)
@@ -76,24 +77,37 @@ class Registry(dict[str, Entry], Generic[Entry]):
         """All names that may be asked for, whether they are loaded or not."""
         return tuple(dict.fromkeys([*self, *sorted(self._entry_points())]))
 
+    def takes(self, candidate: Any) -> bool:
+        """Whether something is a plugin for this table, sound or not.
+
+        A class of settings without name and method is none: others may be derived from it.
+        """
+        if not isinstance(candidate, type) or not issubclass(candidate, NamedSettings):
+            return isinstance(candidate, self.kind)
+        meant = name_of(candidate) or candidate.method is not None
+        return issubclass(candidate, self.kind) and bool(meant)
+
     def refuse(self, plugin: Plugin, origin: Origin) -> None:
         """Look for what keeps a plugin from joining.
 
         Raises:
             PluginError: it has no proper name, or the name of another entry.
         """
-        name = plugin.name
+        name = name_of(plugin)
         if not isinstance(name, str) or not _NAME.fullmatch(name):
             raise PluginError(
                 f"{origin.said}: a {self.noun} must have a name of letters, digits and "
                 f"underscores (of settings: the default of `name`), got {name!r}"
             )
-        build: Any = plugin.spec if isinstance(plugin, DatasetPlugin) else plugin.build
-        for needed in ("template", "survey") if isinstance(plugin, DatasetPlugin) else ():
-            if not hasattr(build, needed):
-                raise PluginError(f"{origin.said}: dataset {name} has no {needed}")
-        if not isinstance(plugin, DatasetPlugin) and not callable(build):
-            raise PluginError(f"{origin.said}: what builds {self.noun} {name} cannot be called")
+        if isinstance(plugin, DatasetPlugin):
+            for needed in ("template", "survey"):
+                if not hasattr(plugin.spec, needed):
+                    raise PluginError(f"{origin.said}: dataset {name} has no {needed}")
+        elif not isinstance(plugin.method, type) and ":" not in str(plugin.method):
+            raise PluginError(
+                f"{origin.said}: {self.noun} {name}: its settings must say `method`, a class of "
+                f"ship.methods or where one stands, 'module:class', got {plugin.method!r}"
+            )
         if name in self._builtin:
             raise PluginError(
                 f"{origin.said}: {self.noun} {name} has the name of a built-in {self.noun}; "
@@ -115,8 +129,9 @@ class Registry(dict[str, Entry], Generic[Entry]):
             PluginError: see refuse.
         """
         self.refuse(plugin, origin)
-        self[plugin.name] = plugin.spec if isinstance(plugin, DatasetPlugin) else plugin
-        self.origins[plugin.name] = origin
+        entry: Any = plugin.spec if isinstance(plugin, DatasetPlugin) else plugin
+        self[name_of(plugin)] = entry
+        self.origins[name_of(plugin)] = origin
 
     def _load(self, name: str) -> bool:
         """Load the plugin of that name from an installed package; whether there is one."""
@@ -128,15 +143,15 @@ class Registry(dict[str, Entry], Generic[Entry]):
             raise PluginError(f"{self.noun} {name} is in {packages}; uninstall one of the two")
         origin = _origin(points[0])
         plugin = imported(points[0].load, f"{origin.said}: {self.noun} {name}")
-        if not isinstance(plugin, self.kind):
+        if not self.takes(plugin):
             raise PluginError(
                 f"{origin.said}: {self.noun} {name} must be a {self.kind.__name__}, and "
-                f"{points[0].value} is a {type(plugin).__name__}"
+                f"{points[0].value} is not"
             )
-        if plugin.name != name:
+        if name_of(plugin) != name:
             raise PluginError(
-                f"{origin.said}: {self.noun} {name} calls itself {plugin.name!r}; its entry point "
-                f"must have that name"
+                f"{origin.said}: {self.noun} {name} calls itself {name_of(plugin)!r}; its entry "
+                f"point must have that name"
             )
         self.add(plugin, origin)
         return True

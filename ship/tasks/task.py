@@ -103,12 +103,6 @@ class Task:
         rows = sent(rows, self.features.device)
         return random_views(self.features, rows, views), gather_rows(self.labels, rows)
 
-    def zero_shot_logits(
-        self, pictures: Float[Tensor, "*replica n feature"]
-    ) -> Float[Tensor, "*replica n n_cls"]:
-        """logit_scale * cosine to each class's text feature."""
-        return self.logit_scale * pictures @ self.text_features.T
-
 
 @dataclass(frozen=True)
 class Pictures:

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from ship.configs import FINETUNERS, GaussianTextConfig, SyntheticConfig
-from ship.finetuners import Finetuner
-from ship.generators.controls import GaussianText
+from ship.finetuners import FusedFinetuner, build_finetuner
+from ship.generators.fit import FusedGenerator
+from ship.generators.gaussians import GaussianText
 from ship.synthesis import Synthesizer
 from ship.tasks import Task
 from ship.testing.bench import (
@@ -40,7 +41,7 @@ pictures changes more than ten times of what is allowed for that.
 class Run:
     """A trained fine-tuner and the metrics of each epoch."""
 
-    finetuner: Finetuner
+    finetuner: FusedFinetuner
     epochs: list[dict[str, Tensor]]
 
 
@@ -62,15 +63,15 @@ class FinetunerSubject:
         """One run, for checks that only look at it."""
         return self.fresh(self.task, self.bench.seeds)
 
-    def build(self, task: Task, seeds: Sequence[int]) -> Finetuner:
+    def build(self, task: Task, seeds: Sequence[int]) -> FusedFinetuner:
         """A fine-tuner that is not trained."""
         clip, synthesizer = self.bench.clip, None
         if self.synthetic:
-            generator = GaussianText(GaussianTextConfig(scale=0.1), task, clip, seeds)
+            generator = FusedGenerator(
+                GaussianText, GaussianTextConfig(scale=0.1), task, clip, seeds
+            )
             synthesizer = Synthesizer(SyntheticConfig(), generator, task, seeds)
-        build = FINETUNERS[self.config.name].build
-        made: Finetuner = build(self.config, task, synthesizer, clip, seeds)
-        return made
+        return build_finetuner(self.config, task, synthesizer, clip, seeds)
 
     def fresh(self, task: Task, seeds: Sequence[int]) -> Run:
         """Build and train."""
@@ -78,11 +79,11 @@ class FinetunerSubject:
         epochs = [finetuner.train_epoch() for _ in range(finetuner.epochs)]
         return Run(finetuner, epochs)
 
-    def logits(self, finetuner: Finetuner) -> list[Tensor]:
+    def logits(self, finetuner: FusedFinetuner) -> list[Tensor]:
         """Of the test pictures, under each choice."""
         return [finetuner.logits(self.bench.pictures, choice) for choice in finetuner.choices]
 
-    def require_same(self, ours: Finetuner, what: str) -> None:
+    def require_same(self, ours: FusedFinetuner, what: str) -> None:
         """Raise BrokenError unless the logits are those of the run, to the bit."""
         for mine, theirs in zip(self.logits(ours), self.logits(self.run.finetuner), strict=True):
             require_equal(mine, theirs, f"logits {what}", 0)
@@ -101,7 +102,7 @@ def check_finetuner(
     Raises:
         KeyError: there is no fine-tuner of that name.
     """
-    config, bench = quick(FINETUNERS[name].config, settings), bench or packaged_bench()
+    config, bench = quick(FINETUNERS[name], settings), bench or packaged_bench()
     for synthetic in (False, True):
         subject = FinetunerSubject(config, bench, synthetic)
         beside = "with synthetic features" if synthetic else "without synthetic features"

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ship.configs import GENERATORS
-from ship.generators import Generator
+from ship.generators import Generator, build_generator
 from ship.tasks import Task
 from ship.testing.bench import (
     Bench,
@@ -54,10 +54,9 @@ class GeneratorSubject:
 
     def build(self, task: Task, seeds: Sequence[int]) -> Generator:
         """A generator that is not fitted."""
-        build = GENERATORS[self.config.name].build
-        if build is None:
+        made = build_generator(self.config, task, self.bench.clip, seeds)
+        if made is None:
             raise ValueError(f"generator {self.config.name} makes no features")
-        made: Generator = build(self.config, task, self.bench.clip, seeds)
         return made
 
     def fresh(self, task: Task, seeds: Sequence[int]) -> Run:
@@ -88,7 +87,7 @@ def check_generator(
     Raises:
         KeyError: there is no generator of that name, or it makes no features.
     """
-    config = quick(GENERATORS[name].config, settings)
+    config = quick(GENERATORS[name], settings)
     return findings(GENERATOR_CHECKS, GeneratorSubject(config, bench or packaged_bench()))
 
 

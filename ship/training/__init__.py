@@ -9,7 +9,6 @@ from ship.training.descent import Batch, BatchLoss, CosineDescent
 from ship.training.optimizer import ReplicaOptimizer
 from ship.training.replicas import (
     BatchStream,
-    ReplicaLinear,
     ReplicaRng,
     gather_rows,
     random_views,
@@ -18,6 +17,7 @@ from ship.training.replicas import (
 from ship.training.state import (
     CheckpointError,
     Counter,
+    Kept,
     Part,
     State,
     capture,
@@ -37,8 +37,8 @@ __all__ = [
     "CheckpointError",
     "CosineDescent",
     "Counter",
+    "Kept",
     "Part",
-    "ReplicaLinear",
     "ReplicaOptimizer",
     "ReplicaRng",
     "State",

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 
 import torch
 from jaxtyping import Float, Int, Shaped
-from torch import Tensor, nn
+from torch import Tensor
 
 from ship.training.state import CheckpointError, State, capture, restore, taken, under
 from ship.transfer import sent
@@ -44,10 +44,6 @@ class ReplicaRng:
         """Uniform integers in [0, high)."""
         draws = [torch.randint(high, (size,), generator=s) for s in self._streams]
         return sent(torch.stack(draws), self._device)
-
-    def stream(self, replica: int) -> torch.Generator:
-        """One replica's stream itself, on the CPU: what is drawn from it is drawn from here."""
-        return self._streams[replica]
 
     def permutation(self, replica: int, n: int) -> Int[Tensor, " n"]:
         """A permutation of range(n) from one replica's stream, on the CPU."""
@@ -112,20 +108,6 @@ class BatchStream:
             left.append(rows.clone())
         restore(self._rng, under(state, "rng"))
         self._left = left
-
-
-class ReplicaLinear(nn.Module):
-    """R linear layers side by side: weights N(0, std), biases 0 (the reference code's init)."""
-
-    def __init__(self, n_in: int, n_out: int, rng: ReplicaRng, std: float = 0.02) -> None:
-        super().__init__()
-        weight = std * rng.normal(n_in, n_out)
-        self.weight = nn.Parameter(weight)
-        self.bias = nn.Parameter(weight.new_zeros(len(weight), 1, n_out))
-
-    def forward(self, x: Float[Tensor, "replica n n_in"]) -> Float[Tensor, "replica n n_out"]:
-        """One affine map a replica."""
-        return torch.baddbmm(self.bias, x, self.weight)
 
 
 def steps_per_epoch(n_items: int, batch_size: int) -> int:

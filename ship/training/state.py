@@ -8,7 +8,10 @@ from collections.abc import Mapping
 from typing import Protocol, TypeAlias, runtime_checkable
 
 import torch
+from jaxtyping import Bool
 from torch import Tensor
+
+from ship.transfer import sent
 
 State = dict[str, Tensor]
 
@@ -132,3 +135,31 @@ def taken(state: Mapping[str, Tensor], name: str, like: Tensor) -> Tensor:
         held = "nothing" if value is None else f"{value.dtype} {list(value.shape)}"
         raise CheckpointError(f"{name or 'a tensor'} is {held}, not {like.dtype} {[*like.shape]}")
     return value
+
+
+class Kept:
+    """Tensors by name, (replica, ...) each: every replica's as they were when it took them last."""
+
+    def __init__(self, tensors: Mapping[str, Tensor]) -> None:
+        self.tensors: State = dict(tensors)
+
+    def take(self, where: Bool[Tensor, " replica"], new: Mapping[str, Tensor]) -> None:
+        """Take over some replicas' tensors.
+
+        Args:
+            where: those replicas, on the CPU or where the new tensors are.
+            new: (replica, ...) each, on any device. A name that was not there is taken for all.
+        """
+        for name, value in new.items():
+            those = sent(where, value.device).reshape(-1, *[1] * (value.ndim - 1))
+            # what a checkpoint gave back is on the CPU
+            old = self.tensors.get(name, value).to(value.device)
+            self.tensors[name] = torch.where(those, value, old)
+
+    def state_dict(self) -> State:
+        """The tensors, as copies on the CPU."""
+        return copies(self.tensors)
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Put back what state_dict() gave; it stays on the CPU until it is used."""
+        self.tensors = dict(state)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from torch import Tensor
 
-from ship.finetuners import Finetuner
+from ship.finetuners import FusedFinetuner
 from ship.generators import Generator
 from ship.metrics import EpochMetrics
 from ship.protocols import Protocol
@@ -75,7 +75,7 @@ def _train(
     trial: Trial,
     protocol: Protocol,
     generator: Generator | None,
-    finetuner: Finetuner,
+    finetuner: FusedFinetuner,
     best: Best,
     place: int,
     age: int,

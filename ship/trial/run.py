@@ -13,14 +13,14 @@ from torch import Tensor
 from ship.clip import FrozenCLIP
 from ship.configs import FinetunerConfig, GeneratorConfig
 from ship.features import FeatureSet
-from ship.finetuners import Finetuner
+from ship.finetuners import FusedFinetuner
 from ship.metrics import EpochMetrics
 from ship.protocols import PROTOCOLS, Exam, Final, Protocol
 from ship.subsets import studied_classes
-from ship.training import Checkpoint, CheckpointError, Part, prefixed, under
+from ship.training import Checkpoint, CheckpointError, Kept, Part, prefixed, under
 from ship.trial.ages import choose_age, planned_ages
 from ship.trial.journal import Journal, TrialRun
-from ship.trial.selection import Best, Choices, Kept, evaluate
+from ship.trial.selection import Best, Choices, evaluate
 from ship.trial.stages import Fitted, Trial
 from ship.trial.tested import Tested
 from ship.trial.trained import learned_by
@@ -74,7 +74,7 @@ def _epochs_of(trial: Trial, protocol: Protocol) -> Iterator[EpochMetrics]:
     """All of a trial, or what a resumed one has left of it."""
     best = Best(len(trial.seeds), protocol.metric)
     last = _epochs(trial.config.finetuner)
-    chosen: tuple[Fitted, Finetuner] | None = None
+    chosen: tuple[Fitted, FusedFinetuner] | None = None
     if protocol.ages > 1:
         metrics = yield from choose_age(trial, protocol, best)
         yield from trial.journal.report("test", last, metrics)
@@ -111,7 +111,7 @@ def _epochs_of(trial: Trial, protocol: Protocol) -> Iterator[EpochMetrics]:
 
 def _choose(
     trial: Trial, protocol: Protocol, exam: Exam, best: Best
-) -> GeneratorOf[EpochMetrics, None, tuple[Fitted, Finetuner]]:
+) -> GeneratorOf[EpochMetrics, None, tuple[Fitted, FusedFinetuner]]:
     """Train on what selection may see, and note each replica's best epoch on the exam."""
     journal = trial.journal
     fitted = yield from trial.fit(exam.task, "selection_generator")
@@ -164,7 +164,7 @@ def _epochs(config: GeneratorConfig | FinetunerConfig) -> int:
 
 
 def _select(
-    trial: Trial, protocol: Protocol, exam: Exam, finetuner: Finetuner, best: Best
+    trial: Trial, protocol: Protocol, exam: Exam, finetuner: FusedFinetuner, best: Best
 ) -> Iterator[EpochMetrics]:
     """Train the fine-tuner and keep each replica's best epoch on the selection pictures.
 
@@ -182,7 +182,7 @@ def _select(
 
 
 def _retrain(
-    trial: Trial, finetuner: Finetuner, best: Best, retrained: Kept, place: int
+    trial: Trial, finetuner: FusedFinetuner, best: Best, retrained: Kept, place: int
 ) -> Iterator[EpochMetrics]:
     """Train on all that is seen; keeps each replica's state at the epoch that selection chose.
 

@@ -6,44 +6,16 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from ship.finetuners import Finetuner
+from ship.finetuners import FusedFinetuner
 from ship.metrics import NonFiniteLoss
 from ship.protocols import Exam, Protocol
-from ship.training import State, copies, prefixed, taken, under
-from ship.transfer import fetched, sent
+from ship.training import Kept, State, prefixed, taken, under
+from ship.transfer import fetched
 
 Choices = Sequence[Mapping[str, float]]
 
 # Among an exam's metrics until they are fetched: whether the logits were finite.
 FINITE = "logits are finite"
-
-
-class Kept:
-    """Tensors by name, (replica, ...) each: every replica's as they were when it took them last."""
-
-    def __init__(self, tensors: Mapping[str, Tensor]) -> None:
-        self.tensors: State = dict(tensors)
-
-    def take(self, where: Bool[Tensor, " replica"], new: Mapping[str, Tensor]) -> None:
-        """Take over some replicas' tensors.
-
-        Args:
-            where: those replicas, on the CPU.
-            new: (replica, ...) each, on any device. A name that was not there is taken for all.
-        """
-        for name, value in new.items():
-            those = sent(where, value.device).reshape(-1, *[1] * (value.ndim - 1))
-            # what a checkpoint gave back is on the CPU
-            old = self.tensors.get(name, value).to(value.device)
-            self.tensors[name] = torch.where(those, value, old)
-
-    def state_dict(self) -> State:
-        """The tensors, as copies on the CPU."""
-        return copies(self.tensors)
-
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Put back what state_dict() gave; it stays on the CPU until it is used."""
-        self.tensors = dict(state)
 
 
 class Best(Kept):
@@ -141,7 +113,7 @@ def _at_edge(name: str, choices: Choices) -> list[bool]:
 
 
 def evaluate(
-    finetuner: Finetuner, exam: Exam, protocol: Protocol
+    finetuner: FusedFinetuner, exam: Exam, protocol: Protocol
 ) -> tuple[dict[str, Tensor], Tensor]:
     """Metrics of each replica under its best inference choice, and which one that is.
 

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from ship.clip import FrozenCLIP
 from ship.features import FeatureSet
-from ship.finetuners import FINETUNERS, Finetuner
-from ship.generators import GENERATORS, Generator
+from ship.finetuners import FusedFinetuner, build_finetuner
+from ship.generators import Generator, build_generator
 from ship.metrics import EpochMetrics, Stage
 from ship.protocols import Final, Protocol
 from ship.synthesis import Renumbered, Synthesizer
@@ -135,17 +135,11 @@ class Trial:
 
     def generator(self, task: Task) -> Generator | None:
         """The generator for a task before its first epoch; None: no synthetic features."""
-        _, build = GENERATORS[self.config.generator.name]
-        if build is None:
-            return None
-        made: Generator = build(self.config.generator, task, self.clip, self.seeds)
-        return made
+        return build_generator(self.config.generator, task, self.clip, self.seeds)
 
-    def finetuner(self, task: Task, generator: Generator | None) -> Finetuner:
+    def finetuner(self, task: Task, generator: Generator | None) -> FusedFinetuner:
         """The untrained fine-tuner of a task."""
         synthesizer = None
         if generator is not None and task.synthesized_ids.shape[1]:
             synthesizer = Synthesizer(self.config.synthetic, generator, task, self.seeds)
-        _, build = FINETUNERS[self.config.finetuner.name]
-        made: Finetuner = build(self.config.finetuner, task, synthesizer, self.clip, self.seeds)
-        return made
+        return build_finetuner(self.config.finetuner, task, synthesizer, self.clip, self.seeds)

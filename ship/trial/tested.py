@@ -4,12 +4,12 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from torch import Tensor
 
-from ship.finetuners import Finetuner
+from ship.finetuners import FusedFinetuner
 from ship.metrics import Hits, packed
 from ship.protocols import Exam, Final, Protocol
-from ship.training import State, prefixed, under
+from ship.training import Kept, State, prefixed, under
 from ship.transfer import fetched
-from ship.trial.selection import FINITE, Best, Kept, require_finite
+from ship.trial.selection import FINITE, Best, require_finite
 from ship.trial.trained import learned_by
 
 # Before what is no metric, among what an exam has given: the kind of answer, and what was learned.
@@ -37,7 +37,7 @@ class Tested(Kept):
         """Finals that are over."""
         return len({name.split(".")[0] for name in self.tensors})
 
-    def add(self, finetuner: Finetuner, final: Final, protocol: Protocol, best: Best) -> None:
+    def add(self, finetuner: FusedFinetuner, final: Final, protocol: Protocol, best: Best) -> None:
         """Test a fine-tuner on a final's exams.
 
         Args:
@@ -95,7 +95,9 @@ class Tested(Kept):
                 yield exam, under(self.tensors, f"{place}.{number}")
 
 
-def examine(finetuner: Finetuner, exam: Exam, protocol: Protocol, best: Best) -> dict[str, Tensor]:
+def examine(
+    finetuner: FusedFinetuner, exam: Exam, protocol: Protocol, best: Best
+) -> dict[str, Tensor]:
     """Test metrics and right answers of one exam, under the inference choice that selection chose.
 
     Args:

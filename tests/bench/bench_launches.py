@@ -18,7 +18,9 @@ from rich.table import Table
 
 from ship.architectures import Precision
 from ship.clip import FrozenCLIP
-from ship.finetuners.coop import CoOp, CoOpConfig
+from ship.configs import CoOpConfig
+from ship.finetuners.coop import CoOp
+from ship.finetuners.tune import FusedFinetuner
 from ship.trial.selection import evaluate
 from tests.bench.steps import Sizes, Steps
 from tests.emulated import Counts, EmulatedDevice, Event, emulated_device, why_missing
@@ -79,7 +81,7 @@ def steps(device: EmulatedDevice, clip: FrozenCLIP, sizes: Sizes) -> Iterator[tu
     exam = ours.protocol.selection
     assert exam is not None
     settings = CoOpConfig(n_ctx=sizes.n_ctx, batch_size=sizes.coop_batch)
-    chosen = CoOp(settings, exam.task, None, clip, ours.seeds)
+    chosen = FusedFinetuner(CoOp, settings, exam.task, None, clip, ours.seeds)
     taken: dict[str, Callable[[], object]] = {
         "generator step": ours.generator_step,
         "CoOp step with synthesis": ours.coop_step,

@@ -6,10 +6,12 @@ import numpy as np
 import torch
 
 from ship.clip.frozen_clip import FrozenCLIP
+from ship.configs import CoOpConfig, PromptVAEConfig
 from ship.features.feature_set import FeatureSet
-from ship.finetuners.coop import CoOp, CoOpConfig
-from ship.generators.prompt_vae import PromptVAEConfig, build_prompt_vae
-from ship.generators.vae import VAE
+from ship.finetuners.coop import CoOp
+from ship.finetuners.tune import FusedFinetuner
+from ship.generators.fit import FusedGenerator
+from ship.generators.vae import PromptVAE
 from ship.protocols import Protocol, base_to_new
 from ship.synthesis import Synthesizer, SyntheticConfig
 from ship.tasks.task import Task
@@ -78,15 +80,15 @@ class Steps:
         self.protocol: Protocol = base_to_new(config, self.seeds, features, {}, clip, torch.float32)
         self.task: Task = self.protocol.finals[0].task
         generator = PromptVAEConfig.model_validate(sizes.generator())
-        self.vae: VAE = build_prompt_vae(generator, self.task, clip, self.seeds)
+        self.vae = FusedGenerator(PromptVAE, generator, self.task, clip, self.seeds)
         synthesizer = Synthesizer(SyntheticConfig(), self.vae, self.task, self.seeds)
         coop = CoOpConfig(n_ctx=sizes.n_ctx, batch_size=sizes.coop_batch)
-        self.coop = CoOp(coop, self.task, synthesizer, clip, self.seeds)
+        self.coop = FusedFinetuner(CoOp, coop, self.task, synthesizer, clip, self.seeds)
         self.coop._descent._steps = 1  # an epoch of one step
 
     def generator_step(self) -> None:
         """Forward, backward, AdamW."""
-        self.vae._step(*self.vae._batch(), kl_weight=1.0)
+        self.vae._turn()
 
     def coop_step(self) -> None:
         """Synthesis, forward, backward, SGD."""

@@ -23,7 +23,7 @@ from ship.trial_config import Selection, TrialConfig
 from tests.told import told
 
 SEEDS = (7, 2)
-TABLES: Final[Mapping[str, Mapping[str, tuple[type[Any], Any]]]] = {
+TABLES: Final[Mapping[str, Mapping[str, type[Any]]]] = {
     "generator": GENERATORS,
     "finetuner": FINETUNERS,
 }
@@ -32,7 +32,7 @@ TOLD: Final = told(__file__, "trials.yaml")
 
 def small(group: str, name: str, **settings: Any) -> dict[str, Any]:
     """A method's settings, with sizes that make a trial take no time."""
-    fields = TABLES[group][name][0].model_fields
+    fields = TABLES[group][name].model_fields
     return {"name": name, **{k: v for k, v in TOLD["small"].items() if k in fields}, **settings}
 
 
@@ -45,7 +45,7 @@ def methods() -> Iterator[dict[str, Any]]:
 def choices() -> Iterator[dict[str, Any]]:
     """Each choice that a method's settings offer, and all of its switches at once."""
     for group, table in TABLES.items():
-        for name, (config, _) in table.items():
+        for name, config in table.items():
             for settings in varied(config):
                 yield {**TOLD["quick"], group: small(group, name, **settings)}
     for settings in varied(SyntheticConfig):

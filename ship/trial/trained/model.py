@@ -11,8 +11,8 @@ from torch import Tensor
 
 from ship.clip import FrozenCLIP
 from ship.datasets import sentence
-from ship.finetuners import FINETUNERS, Finetuner
-from ship.generators import GENERATORS, Generator
+from ship.finetuners import FusedFinetuner, build_finetuner
+from ship.generators import Generator, build_generator
 from ship.training import CheckpointError, ReplicaRng, restore, under
 from ship.trial.trained.form import SaidTask
 from ship.trial.trained.read import Kept, TrainedError, backbone_of, read_kept, refusal
@@ -171,11 +171,11 @@ class TrainedModel:
     def _text_features(self, task: int) -> Tensor:
         return self._kept.tensors[f"tasks.{task}.text_features"]
 
-    def _built_finetuner(self, said: SaidTask) -> Finetuner:
+    def _built_finetuner(self, said: SaidTask) -> FusedFinetuner:
         text = self._text_features(self._kept.said.models[self._place].task)
         task = skeleton(said.class_names, text, len(said.base), self.clip)
         config = untrained(self.config.finetuner)
-        made: Finetuner = FINETUNERS[config.name][1](config, task, None, self.clip, [self.seed])
+        made = build_finetuner(config, task, None, self.clip, [self.seed])
         restore(made.learned(), under(self._kept.tensors, f"models.{self._place}"))
         if set(self.choice) != set(made.choices[0]):
             raise CheckpointError(f"finetuner {config.name} takes no choice of {[*self.choice]}")
@@ -190,8 +190,7 @@ class TrainedModel:
             text = torch.cat([text, self.clip.encode_texts(sentences).to(text)])
         task = skeleton((*said.class_names, *further), text, len(said.base), self.clip)
         config = untrained(self.config.generator)
-        _, build = GENERATORS[config.name]
-        generator = None if build is None else build(config, task, self.clip, [self.seed])
+        generator = build_generator(config, task, self.clip, [self.seed])
         learned = None if generator is None else generator.learned()
         if generator is None or learned is None:
             raise CheckpointError(f"generator {config.name} has nothing to keep")

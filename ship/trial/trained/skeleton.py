@@ -8,8 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ship.clip import FrozenCLIP
-from ship.configs import TCPConfig
-from ship.generators.prompt_network import uses_z
+from ship.configs import TCPConfig, uses_z
 from ship.tasks import Task
 from ship.trial.trained.read import Kept, refusal
 

@@ -182,9 +182,9 @@ def test_plugins_are_known_to_the_study(calls: dict[str, Any]) -> None:
     options = ("--set", "finetuner=nearest_mean", "--plugin", str(PLUGIN))
     result = invoke("--space", "prompt_len", *options)
     assert result.exit_code == 0, result.output
-    assert calls["study"].trial.finetuner.step == 0.1
+    assert calls["study"].trial.finetuner.step == 0.5
     listed = invoke("--list-options", "--plugin", str(PLUGIN))
-    assert listed.exit_code == 0 and "part of the way that an epoch goes" in listed.stdout
+    assert listed.exit_code == 0 and "part of the way that the first step goes" in listed.stdout
 
 
 @pytest.mark.usefixtures("own_tables")
@@ -197,7 +197,7 @@ def test_check_says_what_holds_and_what_fails() -> None:
     assert all(line.startswith("fine-tuner nearest_mean: holds  with") for line in lines[:-1])
     text = PLUGIN.read_text("utf-8")
     for old, new in (
-        ('return {"prototypes": self.prototypes}', "return {}"),
+        ('self.register_buffer("means", means, persistent=False)', "self.means = means"),
         ('"nearest_mean"', '"forgetful"'),
         ('"noisy_text"', '"noisier"'),
     ):
@@ -205,6 +205,7 @@ def test_check_says_what_holds_and_what_fails() -> None:
     Path("forgetful.py").write_text(text, "utf-8")
     broken = invoke("--check", "forgetful", "--plugin", "forgetful.py")
     assert broken.exit_code == 1
-    assert "FAILS  without synthetic features, a run that was stopped goes on" in broken.stdout
+    assert "FAILS  without synthetic features, it has the members" in broken.stdout
+    assert "means differs by seed: register_buffer it" in broken.stdout
     unknown = invoke("--check", "forgetfull", "--plugin", "forgetful.py")
     assert unknown.exit_code == 2 and "did you mean forgetful?" in unknown.stderr

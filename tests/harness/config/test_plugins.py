@@ -60,7 +60,12 @@ def test_a_plugins_settings_are_factors_like_any_other() -> None:
         overrides=["generator.scale=0.5"],
     )
     found = resolve(study, {"finetuner": "nearest_mean", "finetuner.step": 1.0})
-    assert found.finetuner.model_dump() == {"name": "nearest_mean", "step": 1.0, "epochs": 2}
+    assert found.finetuner.model_dump() == {
+        "name": "nearest_mean",
+        "step": 1.0,
+        "epochs": 2,
+        "batch_size": 64,
+    }
     assert found.generator.model_dump() == {"name": "noisy_text", "scale": 0.5}
 
 
@@ -85,18 +90,16 @@ def test_a_plugin_that_cannot_be_imported(broken: None, mapping: dict[str, Any],
 QUIET = """
 from typing import Literal
 
-from ship.plugins import FinetunerPlugin, NamedSettings
+from ship.plugins import FinetunerSettings
 
 
-class QuietConfig(NamedSettings):
+class QuietConfig(FinetunerSettings):
+    method = "quiet:Quiet"
     name: Literal["quiet"] = "quiet"
     loud: bool = False
 
     def unread_reason(self, key: str) -> str | None:
         return None if self.loud or key != "shots" else "finetuner quiet looks at one picture"
-
-
-quiet = FinetunerPlugin(QuietConfig, dict)
 """
 
 

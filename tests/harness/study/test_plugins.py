@@ -65,7 +65,7 @@ def test_a_file_goes_through_a_study_to_the_table(ray_bench: Bench, tmp_path: Pa
     assert ray_bench.run(asked, method=Method()).done == 2
     assert len(ray_bench.trials()) == 2
 
-    path.write_text(path.read_text("utf-8").replace("0.1, gt=0", "0.2, gt=0"))
+    path.write_text(path.read_text("utf-8").replace("0.5, gt=0", "0.4, gt=0"))
     load_plugins([path])
     with pytest.raises(
         StudyChanged, match=r"plugin finetuner nearest_mean: sha256:\w{12} -> sha256:\w{12}\n"
@@ -77,14 +77,14 @@ def test_a_file_goes_through_a_study_to_the_table(ray_bench: Bench, tmp_path: Pa
 
 
 def lazy(folder: Path, module: str) -> Path:
-    """A file whose fine-tuner is built by a module that is imported when a trial begins."""
+    """A file whose fine-tuner has its method in a module that is imported when a trial begins."""
     path = folder / "lazy.py"
     path.write_text(
         "from typing import Literal\n"
-        "from ship.plugins import Deferred, FinetunerPlugin, NamedSettings\n"
-        "class LazyConfig(NamedSettings):\n"
+        "from ship.plugins import FinetunerSettings\n"
+        "class LazyConfig(FinetunerSettings):\n"
+        f"    method = '{module}:Lazy'\n"
         "    name: Literal['lazy'] = 'lazy'\n"
-        f"lazy = FinetunerPlugin(LazyConfig, Deferred('{module}:build'))\n"
     )
     return path
 
@@ -117,7 +117,7 @@ def test_a_cluster_is_asked_for_what_its_trials_import(
     ray_bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What the driver alone has is told before the features, too."""
-    monkeypatch.setitem(sys.modules, "only_here", SimpleNamespace(build=print))  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, "only_here", SimpleNamespace(Lazy=object))  # type: ignore[arg-type]
     load_plugins([lazy(tmp_path, "only_here")])
     asked = make_study(finetuner="lazy", space={"shots": [1, 2]})
     with pytest.raises(ConfigError, match=r"on a worker of the cluster: file .*'only_here'"):

@@ -4,9 +4,10 @@ import pytest
 import torch
 
 from ship.clip.frozen_clip import FrozenCLIP
-from ship.clip.prompts import class_prompts, initial_context
+from ship.clip.prompts import class_prompts
 from ship.configs import NamePosition
-from ship.training.replicas import ReplicaRng
+from ship.methods.contract import Draw
+from ship.methods.prompts import initial_context
 from tests.ship.conftest import WORDS
 
 CONTEXT = "a photo of a"
@@ -72,13 +73,12 @@ def test_no_room_for_a_name_is_refused(clip: FrozenCLIP, position: NamePosition)
 @pytest.mark.parametrize("n_ctx", [2, 4, 6])
 def test_words_fill_the_last_contexts(clip: FrozenCLIP, n_ctx: int) -> None:
     """Places before them stay random, words too many are left out from the first."""
-    seeds = [0, 7]
-    ctx = initial_context(clip, n_ctx, CONTEXT, ReplicaRng(seeds, "t"))
-    noise = initial_context(clip, n_ctx, None, ReplicaRng(seeds, "t"))
+    draw = Draw(7, torch.float32)
+    ctx = initial_context(clip, n_ctx, CONTEXT, draw("t"))
+    noise = initial_context(clip, n_ctx, None, draw("t"))
     kept = min(n_ctx, 4)
-    expected = words(clip, CONTEXT)[4 - kept :].expand(2, -1, -1)
-    assert torch.equal(ctx[:, n_ctx - kept :], expected)
-    assert torch.equal(ctx[:, : n_ctx - kept], noise[:, : n_ctx - kept])
+    assert torch.equal(ctx[n_ctx - kept :], words(clip, CONTEXT)[4 - kept :])
+    assert torch.equal(ctx[: n_ctx - kept], noise[: n_ctx - kept])
     assert 0.015 < noise.std() < 0.025
 
 

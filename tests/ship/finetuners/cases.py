@@ -4,8 +4,9 @@ from typing import Any
 
 from ship.clip.frozen_clip import FrozenCLIP
 from ship.configs import FINETUNERS, GaussianTextConfig, SyntheticConfig
-from ship.finetuners import Finetuner
-from ship.generators.controls import GaussianText
+from ship.finetuners import FusedFinetuner, build_finetuner
+from ship.generators.fit import FusedGenerator
+from ship.generators.gaussians import GaussianText
 from ship.synthesis import Synthesizer
 from ship.tasks.task import Task
 from tests.told import told
@@ -25,7 +26,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
 
 def synthesizer(task: Task, clip: FrozenCLIP, weight: float = 0.5) -> Synthesizer:
     """Noisy text features of the unseen classes, by default at half a real feature's weight."""
-    generator = GaussianText(GaussianTextConfig(scale=0.1), task, clip, SEEDS)
+    generator = FusedGenerator(GaussianText, GaussianTextConfig(scale=0.1), task, clip, SEEDS)
     return Synthesizer(SyntheticConfig(weight=weight), generator, task, SEEDS)
 
 
@@ -37,12 +38,11 @@ def built(
     synthetic: float | None = None,
 ) -> Any:
     """A fine-tuner; synthetic: the weight of synthetic features, None: there are none."""
-    config, builder = FINETUNERS[name]
     made = None if synthetic is None else synthesizer(task, clip, synthetic)
-    return builder(config(**settings), task, made, clip, SEEDS)
+    return build_finetuner(FINETUNERS[name](**settings), task, made, clip, SEEDS)
 
 
-def trained(finetuner: Finetuner) -> Any:
+def trained(finetuner: FusedFinetuner) -> Any:
     """After all of its epochs."""
     for _ in range(finetuner.epochs):
         finetuner.train_epoch()

@@ -15,9 +15,8 @@ from ship.clip.frozen_clip import FrozenCLIP
 from ship.configs import ZeroShotConfig
 from ship.features.feature_set import FeatureSet
 from ship.finetuners.descriptions import DescriptionsError, described
-from ship.finetuners.zero_shot import ZeroShot
 from tests.ship.conftest import WORDS, final_task
-from tests.ship.finetuners.cases import SEEDS
+from tests.ship.finetuners.cases import SEEDS, built
 from tests.ship.trial.cases import config as trial
 from tests.ship.trial.trained.made import answers, kept, pictures
 from tests.told import told
@@ -47,7 +46,7 @@ def test_a_class_is_the_mean_of_its_descriptions(
     """In passes of three sentences; names are found in any case."""
     monkeypatch.setattr("ship.finetuners.descriptions._AT_ONCE", 3)
     task = final_task(clip64, features, SEEDS)
-    zero_shot = ZeroShot(config(file), task, None, clip64, SEEDS)
+    zero_shot = built("zero_shot", {"descriptions": str(file)}, task, clip64)
     means = []
     for name in WORDS:
         with torch.no_grad():

@@ -1,7 +1,7 @@
 """GDA: equal to scikit-learn's LDA and to the authors' closed forms, of seen and of new classes."""
 
 from dataclasses import replace
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
 import pytest
@@ -11,11 +11,10 @@ from torch import Tensor
 
 from ship.clip.frozen_clip import FrozenCLIP
 from ship.finetuners.discriminant import Rows, discriminant, shared_precision
-from ship.finetuners.gda import GDA, GDAConfig
 from ship.tasks.task import Task
 from tests.ship.conftest import build_features, final_task
+from tests.ship.finetuners.cases import SEEDS, built
 
-SEEDS = [0, 4]
 ESTIMATES: Final[tuple[Literal["pinv", "ks"], ...]] = ("pinv", "ks")
 
 
@@ -31,15 +30,15 @@ def centred(scores: np.ndarray | Tensor) -> np.ndarray:
     return scores - scores.mean(1, keepdims=True)
 
 
-def terms(gda: GDA, task: Task, x: Tensor) -> Tensor:
+def terms(gda: Any, task: Task, x: Tensor) -> Tensor:
     """What the discriminant adds to the zero-shot logits at alpha 1, (replica, n, n_cls)."""
-    return gda.logits(x, {"alpha": 1.0}) - task.zero_shot_logits(x)
+    return gda.logits(x, {"alpha": 1.0}) - task.logit_scale * x @ task.text_features.T
 
 
 @pytest.mark.parametrize("shrinkage", [0.1, 0.5, 1.0])
 def test_equals_scikit_learn(task: Task, clip64: FrozenCLIP, shrinkage: float) -> None:
     """On every view of every picture, LDA's decision function up to a constant per picture."""
-    gda = GDA(GDAConfig(shrinkage=shrinkage), task, None, clip64, SEEDS)
+    gda = built("gda", {"shrinkage": shrinkage}, task, clip64)
     x = task.unseen_features[0, :, 0]
     made = terms(gda, task, x)
     for r in range(len(SEEDS)):
@@ -87,7 +86,7 @@ def views_of(task: Task, replica: int) -> tuple[np.ndarray, np.ndarray]:
 
 def test_seen_classes_equal_the_papers_few_shot_form(task: Task, clip64: FrozenCLIP) -> None:
     """With `ks`, the precision is d ((N - 1) S + tr(S) I)^-1, every view a row (eq. 4)."""
-    gda = GDA(GDAConfig(), task, None, clip64, SEEDS)
+    gda = built("gda", {}, task, clip64)
     test = task.unseen_features[1, :, 0]
     x, y = views_of(task, 1)
     means = np.stack([x[y == c].mean(0) for c in range(4)])
@@ -103,7 +102,7 @@ def test_seen_classes_equal_the_papers_few_shot_form(task: Task, clip64: FrozenC
 
 def test_both_groups_equal_the_authors_base_to_new_code(task: Task, clip64: FrozenCLIP) -> None:
     """Base: pinv of the mean class covariance. New: the 64 nearest views and 16 texts a class."""
-    gda = GDA(GDAConfig(precision="pinv"), task, None, clip64, SEEDS)
+    gda = built("gda", {"precision": "pinv"}, task, clip64)
     test = task.unseen_features[1, :, 0]
     x, y = views_of(task, 1)
     d, k = x.shape[1], 36  # fewer views than 64: all of them
@@ -126,7 +125,7 @@ def test_both_groups_equal_the_authors_base_to_new_code(task: Task, clip64: Froz
 
 def test_new_classes_may_keep_their_zero_shot_logit(task: Task, clip64: FrozenCLIP) -> None:
     """Their terms are 0, as are the mean terms of the seen classes."""
-    gda = GDA(GDAConfig(new_classes="zero_shot"), task, None, clip64, SEEDS)
+    gda = built("gda", {"new_classes": "zero_shot"}, task, clip64)
     made = terms(gda, task, task.features[0, :, 0])
     assert bool((made[:, :, 4:] == 0).all()) and bool((made[:, :, :4] != 0).all())
     torch.testing.assert_close(made[:, :, :4].mean(2), torch.zeros_like(made[:, :, 0]))
@@ -136,7 +135,7 @@ def test_one_feature_a_class_leaves_the_nearest_mean(clip64: FrozenCLIP) -> None
     """Where nothing scatters, the terms are d (mu^T x - |mu|^2 / 2), the nearest mean's."""
     task = final_task(clip64, build_features(clip64, views=0), SEEDS, shots=1)
     for shrinkage in (None, 0.5):
-        gda = GDA(GDAConfig(shrinkage=shrinkage), task, None, clip64, SEEDS)
+        gda = built("gda", {"shrinkage": shrinkage}, task, clip64)
         x = task.unseen_features[0, :, 0]
         means = task.features[0, :, 0]
         expected = -16 * torch.cdist(x, means).square() / 2
@@ -149,7 +148,7 @@ def test_single_precision_loses_little(clip: FrozenCLIP, clip64: FrozenCLIP) -> 
     made = []
     for backbone, dtype in ((clip, torch.float32), (clip64, torch.float64)):
         task = final_task(backbone, build_features(clip), SEEDS, shots=3)
-        gda = GDA(GDAConfig(shrinkage=1e-4), task, None, backbone, SEEDS)
+        gda = built("gda", {"shrinkage": 1e-4}, task, backbone)
         x = torch.tensor(build_features(clip).test, dtype=dtype)
         made.append(terms(gda, task, x).double())
     assert float(made[1].abs().max()) > 10

@@ -5,14 +5,16 @@ import pytest
 
 from ship.clip.frozen_clip import FrozenCLIP
 from ship.features.feature_set import FeatureSet
-from ship.finetuners.lp_plus_plus import LPPlusPlus
+from ship.finetuners.tune import FusedFinetuner
 from ship.tasks.task import Task
 from tests.ship.by_hand import Array
 from tests.ship.conftest import selection_task
 from tests.ship.finetuners.cases import SEEDS, built
 
 
-def rows(probe: LPPlusPlus, task: Task, r: int, *, synthetic: bool) -> tuple[Array, Array, Array]:
+def rows(
+    probe: FusedFinetuner, task: Task, r: int, *, synthetic: bool
+) -> tuple[Array, Array, Array]:
     """Views of one replica, their labels, and what each counts as."""
     n = task.counts[r]
     x = task.features[r, :n].reshape(3 * n, -1).numpy()
@@ -21,7 +23,7 @@ def rows(probe: LPPlusPlus, task: Task, r: int, *, synthetic: bool) -> tuple[Arr
     if not synthetic:
         return x, y, share
     # the fixed set stands in front: three features of each of two classes, at half the weight
-    made = probe._features[r, :18].numpy()
+    made = probe.stack.state["features"][r, :18].numpy()
     labels = task.unseen_ids[r].repeat_interleave(3).numpy().repeat(3)
     return (
         np.concatenate([made, x]),
@@ -70,6 +72,6 @@ def test_eleven_steps_by_hand(clip64: FrozenCLIP, features: FeatureSet, syntheti
             w = w - rate_w * velocity
             if step == 10:
                 alpha = alpha - rate_alpha * (d * (x @ text.T)).sum(0)
-        np.testing.assert_allclose(probe.weight[r].detach().numpy(), w, atol=1e-8)
-        np.testing.assert_allclose(probe.alpha[r].detach().numpy(), alpha, atol=1e-8)
+        np.testing.assert_allclose(probe.stack.state["weight"][r].detach().numpy(), w, atol=1e-8)
+        np.testing.assert_allclose(probe.stack.state["alpha"][r].detach().numpy(), alpha, atol=1e-8)
         assert np.abs(alpha - start["alpha"][r].numpy()).max() > 1e-4

@@ -25,6 +25,12 @@ def task(clip64: FrozenCLIP, features: FeatureSet) -> Task:
     return final_task(clip64, features, SEEDS, shots=3)
 
 
+def text_features(finetuner: Any) -> torch.Tensor:
+    """The classifier that learned prompts make, (replica, n_cls, feature)."""
+    made: torch.Tensor = finetuner.stack("text_features")
+    return made
+
+
 @pytest.fixture
 def pictures(features: FeatureSet) -> torch.Tensor:
     """Of the test."""
@@ -62,7 +68,7 @@ def test_before_training_is_zero_shot_of_its_words(
 def test_class_specific_contexts_start_as_the_shared_one(task: Task, clip64: FrozenCLIP) -> None:
     """From random vectors too: at the start, the two kinds differ in nothing."""
     shared, own = (
-        built("coop", {"ctx_init": None, "class_specific": kind}, task, clip64).text_features()
+        text_features(built("coop", {"ctx_init": None, "class_specific": kind}, task, clip64))
         for kind in (False, True)
     )
     torch.testing.assert_close(own, shared, atol=1e-12, rtol=0)
@@ -77,7 +83,7 @@ def test_only_shared_contexts_before_the_name_share_a_prefix(
         settings = {"class_specific": kind, "name_position": place}
         coop = built("coop", settings, task, clip64)
         before = clip64.text_tokens
-        coop.text_features()
+        text_features(coop)
         costs[kind, place] = clip64.text_tokens - before
     assert len({cost for key, cost in costs.items() if key != (False, "end")}) == 1
     assert costs[False, "end"] < costs[True, "end"] / 1.5
@@ -94,13 +100,13 @@ def test_cocoops_passes_are_bounded_and_their_pieces_change_nothing(
     def run() -> tuple[dict[str, torch.Tensor], torch.Tensor]:
         settings = {"batch_size": 4, "epochs": 1, "lr": 0.05, "reduction": 2}
         made = built("cocoop", settings, task, clip64, 0.5)
-        encode = made.learner.encode
+        encode = made.one.prompts._shared
 
-        def watched(ctx: torch.Tensor) -> torch.Tensor:
+        def watched(ctx: torch.Tensor, *inner: Any) -> torch.Tensor:
             sizes.append(8 * len(ctx))
-            return encode(ctx)  # type: ignore[no-any-return]
+            return encode(ctx, *inner)  # type: ignore[no-any-return]
 
-        monkeypatch.setattr(made.learner, "encode", watched)
+        monkeypatch.setattr(made.one.prompts, "_shared", watched)
         return trained(made).state_dict(), made.logits(few, {})
 
     whole = run()
@@ -118,7 +124,7 @@ def test_depts_base_classes_are_fused_and_its_new_ones_the_prompts_alone(
     dept = built("coop_dept", {"head_weight": 0.6}, task, clip64)
     scatter(dept.learned(), 0.3)
     found, seen = dept.logits(pictures, {}), task.seen
-    prompt = task.logit_scale * pictures @ dept.text_features().detach().transpose(1, 2)
+    prompt = task.logit_scale * pictures @ text_features(dept).detach().transpose(1, 2)
     for r in range(2):
         w = {name: value[r] for name, value in dept.state_dict().items()}
         scale, bias = w["head.picture"]

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ship.clip.frozen_clip import FrozenCLIP
 from ship.features.feature_set import FeatureSet
-from ship.generators import GENERATORS, Generator
+from ship.generators import GENERATORS, Generator, build_generator
 from ship.tasks.task import Task
 from ship.testing import Bench
 from tests.told import told
@@ -25,9 +25,9 @@ WITHOUT_NOISE = ("vae/global", "vae/fixed")
 def build(case: str, task: Task, clip: FrozenCLIP, seeds: Sequence[int]) -> Generator:
     """The case's generator, not fitted."""
     name, settings = CASES[case]
-    config, builder = GENERATORS[name]
-    assert builder is not None
-    return builder(config(**settings), task, clip, seeds)
+    made = build_generator(GENERATORS[name](**settings), task, clip, seeds)
+    assert made is not None
+    return made
 
 
 def fit(generator: Generator) -> list[dict[str, Tensor]]:

@@ -8,17 +8,13 @@ import torch
 from torch import Tensor
 
 from ship.clip.frozen_clip import FrozenCLIP
-from ship.configs import GENERATORS
+from ship.configs import GENERATORS, GaussianBaseConfig, GaussianTextConfig, RealPicturesConfig
 from ship.features.feature_set import FeatureSet
-from ship.generators.controls import (
-    GaussianBase,
-    GaussianBaseConfig,
-    GaussianText,
-    GaussianTextConfig,
-    RealPictures,
-    RealPicturesConfig,
-)
+from ship.generators import build_generator
+from ship.generators.fit import FusedGenerator
+from ship.generators.gaussians import GaussianBase, GaussianText
 from ship.generators.neighbours import neighbour_means, neighbour_precision
+from ship.generators.real import RealPictures
 from ship.synthesis import Synthesizer, SyntheticConfig
 from ship.tasks.task import Task
 from ship.training.replicas import ReplicaRng
@@ -59,9 +55,8 @@ def test_features_are_drawn_around_a_mean(
     The covariance of the nearest neighbours is the inverse of their precision over new classes.
     """
     task = selection_task(clip64, features, SEEDS, shots=3)
-    config, builder = GENERATORS[name]
-    assert builder is not None
-    control: Any = builder(config(**settings), task, clip64, SEEDS)
+    control: Any = build_generator(GENERATORS[name](**settings), task, clip64, SEEDS)
+    learned = control.learned()
     ids = task.unseen_ids.repeat(1, 2)
     made, noise = (
         draw(ReplicaRng(SEEDS, "n", dtype=torch.float64))
@@ -71,10 +66,10 @@ def test_features_are_drawn_around_a_mean(
     for r in range(2):
         means, factor = text, torch.zeros(())
         if name == "gaussian_text":
-            factor = torch.eye(16, dtype=torch.float64) * control.scale[r]
-            assert settings.get("scale") in (None, float(control.scale[r]))
+            factor = torch.eye(16, dtype=torch.float64) * learned["scale"][r]
+            assert settings.get("scale") in (None, float(learned["scale"][r]))
         elif name == "gaussian_base":
-            means, factor = text + control.shift[r], control.factor[r]
+            means, factor = text + learned["shift"][r], learned["factor"][r]
         else:
             views, around = task.features[r].flatten(0, 1), settings.get("centre") != "mean"
             precision = neighbour_precision(views, text[~task.seen[r]], 9, around_text=around)
@@ -89,15 +84,15 @@ def test_planted_moments_are_recovered(clip64: FrozenCLIP, features: FeatureSet)
     mix, shift, n = 0.1 * draw(2, 16, 16), draw(2, 16), 4 * PER_CLASS
     noise = draw(2, n, 16) @ mix.mT
     task = planted_task(final_task(clip64, features, SEEDS), noise, shift)
-    control = GaussianBase(GaussianBaseConfig(), task, clip64, SEEDS)
+    control: Any = FusedGenerator(GaussianBase, GaussianBaseConfig(), task, clip64, SEEDS).learned()
     planted = mix @ mix.mT
     variance = planted.diagonal(dim1=1, dim2=2)
-    assert bool(((control.shift - shift).abs() < 4 * (variance / n).sqrt()).all())
+    assert bool(((control["shift"] - shift).abs() < 4 * (variance / n).sqrt()).all())
     error = (variance[:, :, None] * variance[:, None] + planted.square()).div(n).sqrt()
-    found = control.factor @ control.factor.mT
+    found = control["factor"] @ control["factor"].mT
     assert bool(((found - planted).abs() < 4 * error + 0.02 * variance.mean()).all())
-    fitted = GaussianText(GaussianTextConfig(), task, clip64, SEEDS).scale
-    torch.testing.assert_close(fitted, variance.mean(1).sqrt(), rtol=0.03, atol=0)
+    fitted: Any = FusedGenerator(GaussianText, GaussianTextConfig(), task, clip64, SEEDS).learned()
+    torch.testing.assert_close(fitted["scale"], variance.mean(1).sqrt(), rtol=0.03, atol=0)
 
 
 def test_real_pictures_come_all_before_any_comes_again(
@@ -120,7 +115,7 @@ def test_real_pictures_come_all_before_any_comes_again(
 def test_synthetic_features_are_of_unseen_classes(clip: FrozenCLIP, features: FeatureSet) -> None:
     """A joined batch keeps the real rows; a fixed set has per_class each, or as many as shots."""
     task = selection_task(clip, features, SEEDS)
-    generator = GaussianText(GaussianTextConfig(), task, clip, SEEDS)
+    generator = FusedGenerator(GaussianText, GaussianTextConfig(), task, clip, SEEDS)
     synthesizer = Synthesizer(SyntheticConfig(ratio=2.0), generator, task, SEEDS)
     joined, labels, _ = synthesizer.join(task.features[:, :3, 0], task.labels[:, :3])
     assert joined.shape[:2] == labels.shape == (2, 9)

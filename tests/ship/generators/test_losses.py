@@ -5,12 +5,14 @@ from typing import Any, get_args
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from ship.clip.frozen_clip import FrozenCLIP
 from ship.configs import GENERATORS, PromptMode, WGANConfig
 from ship.features.feature_set import FeatureSet
-from ship.generators.wgan import WGAN
-from ship.training.replicas import BatchStream, ReplicaRng
+from ship.generators import build_generator
+from ship.generators.wgan import FusedWGAN
+from ship.training import BatchStream, ReplicaRng, under
 from tests.ship.by_hand import (
     Array,
     Weights,
@@ -82,18 +84,17 @@ def test_a_vae_minimises_its_formula(case: str, clip64: FrozenCLIP, features: Fe
     name, settings = VAES[case]
     prompt = case if case in get_args(PromptMode) else "instance_bias"
     shown = {} if name == "mlp_vae" else {"prompt": prompt}
-    config, builder = GENERATORS[name]
-    assert builder is not None
     task = final_task(clip64, features, SEEDS)
-    vae: Any = builder(config(**{**VAE_HIDDEN, **shown, **settings}), task, clip64, SEEDS)
-    parameters = dict(vae.network.named_parameters())
+    config = GENERATORS[name](**{**VAE_HIDDEN, **shown, **settings})
+    vae: Any = build_generator(config, task, clip64, SEEDS)
+    parameters = vae.stack.trained
     scatter(parameters, 0.3)
-    rng, encoded = np.random.default_rng(0), vae.network.encoder is not None
+    rng, encoded = np.random.default_rng(0), prompt not in ("global", "noise")
     x = unit_rows(rng, 2, N, 16)
-    noise = rng.standard_normal((2, N, vae.network.latent_dim))
+    noise = rng.standard_normal((2, N, vae.one.noise_size))
     given = torch.from_numpy(noise) if prompt != "global" else None
-    error, kl, penalised = vae.terms(torch.from_numpy(x), torch.from_numpy(IDS), given)
-    kl_weight, free_bits = vae.config.kl_weight, vae.config.free_bits
+    found = vae.stack("loss", torch.from_numpy(x), torch.from_numpy(IDS), given, shared=(1,))
+    kl_weight, free_bits = vae.one.config.kl_weight, vae.one.config.free_bits
 
     def by_hand(r: int, w: Weights) -> float:
         mean, log_var = posterior(w, x[r])
@@ -106,19 +107,29 @@ def test_a_vae_minimises_its_formula(case: str, clip64: FrozenCLIP, features: Fe
         price = np.maximum(nats(mean, log_var), free_bits).sum()
         return float(((made - x[r]) ** 2).sum() / N + kl_weight * price)
 
-    check_loss(error + kl_weight * penalised, parameters, by_hand)
-    for r in range(2):
+    check_loss(found["loss"], parameters, by_hand)
+    for r in range(2 if encoded else 0):
         each = nats(*posterior({k: v.detach()[r].numpy() for k, v in parameters.items()}, x[r]))
-        assert kl[r].item() == pytest.approx(each.sum(), rel=1e-12)
+        assert found["kl"][r].item() == pytest.approx(each.sum(), rel=1e-12)
         assert not free_bits or ((each < free_bits).any() and (each > free_bits).any())
     told = {"loss", "reconstruction", *(("kl", "active_units") if encoded else ())}
     assert vae.train_epoch().keys() == told
 
 
-def wgan(clip: FrozenCLIP, features: FeatureSet, **settings: Any) -> WGAN:
+def wgan(clip: FrozenCLIP, features: FeatureSet, **settings: Any) -> FusedWGAN:
     """Of two replicas."""
     config = WGANConfig(**{**WGAN_HIDDEN, **settings})
-    return WGAN(config, final_task(clip, features, SEEDS), clip, SEEDS)
+    return FusedWGAN(config, final_task(clip, features, SEEDS), clip, SEEDS)
+
+
+def texts_of(made: FusedWGAN) -> Tensor:
+    """Zero-shot text features of the classes."""
+    return made._task.text_features
+
+
+def networks(made: FusedWGAN) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """What its critic and its generator are trained in, by name."""
+    return under(made.stack.trained, "critic"), under(made.stack.trained, "generator")
 
 
 def score(w: Weights, x: Array, text: Array) -> tuple[Array, Array]:
@@ -134,26 +145,24 @@ def test_the_critic_maximises_its_estimate_at_a_slope_of_one(
 ) -> None:
     """Wasserstein estimate, and the gradient penalty between pairs (arXiv:1704.00028)."""
     made = wgan(clip64, features)
-    parameters = dict(made.critic.named_parameters())
+    parameters, _ = networks(made)
     scatter(parameters, 0.4)
     rng = np.random.default_rng(3)
     real, fake = unit_rows(rng, 2, N, 16), unit_rows(rng, 2, N, 16)
-    mix, texts = rng.random((2, N)), made._task.text_features.numpy()[IDS]
+    mix, texts = rng.random((2, N)), texts_of(made).numpy()[IDS]
     given = map(torch.from_numpy, (real, fake, IDS, mix))
-    estimate, penalty = made.critic_terms(*given)
+    found = made.stack("critic_loss", *given)
 
     def by_hand(r: int, w: Weights) -> float:
         between = mix[r][:, None] * real[r] + (1 - mix[r][:, None]) * fake[r]
         norms = np.linalg.norm(score(w, between, texts[r])[1], axis=1)
         gap = score(w, real[r], texts[r])[0].mean() - score(w, fake[r], texts[r])[0].mean()
-        return float(3 * ((norms - 1) ** 2).mean() - gap)
+        return float(10 * ((norms - 1) ** 2).mean() - gap)
 
     # the score's bias moves neither term
     moved = {name: value for name, value in parameters.items() if name != "score.bias"}
     bias = parameters["score.bias"].detach().numpy()
-    check_loss(
-        3.0 * penalty - estimate, moved, lambda r, w: by_hand(r, {**w, "score.bias": bias[r]})
-    )
+    check_loss(found["loss"], moved, lambda r, w: by_hand(r, {**w, "score.bias": bias[r]}))
 
 
 @pytest.mark.parametrize("weight", [0.0, 0.3])
@@ -163,12 +172,11 @@ def test_the_generator_pleases_the_critic_and_the_classifier(
 ) -> None:
     """-E[D(G(z))], and cross-entropy over the seen half (arXiv:1712.00981)."""
     made = wgan(clip64, features, prompt=prompt, n_ctx=3, classification_weight=weight)
-    scatter(dict(made.critic.named_parameters()), 0.4)
-    parameters = dict(made.generator.named_parameters())
-    scatter(parameters, 0.3)
-    critic = {k: v.detach().numpy() for k, v in made.critic.named_parameters()}
+    judging, parameters = networks(made)
+    scatter(judging, 0.4), scatter(parameters, 0.3)
+    critic = {k: v.detach().numpy() for k, v in judging.items()}
     z = np.random.default_rng(5).standard_normal((2, N, 6))
-    texts, allowed = made._task.text_features.numpy(), np.arange(8) < 4
+    texts, allowed = texts_of(made).numpy(), np.arange(8) < 4
 
     def by_hand(r: int, w: Weights) -> float:
         x = prompted(clip64, w, z[r], IDS[r], prompt)
@@ -177,7 +185,9 @@ def test_the_generator_pleases_the_critic_and_the_classifier(
         by_class = cross_entropy(logits, IDS[r].tolist(), allowed, np.ones(N))
         return float(weight * by_class - score(own, x, texts[IDS[r]])[0].mean())
 
-    check_loss(made.generator_loss(*map(torch.from_numpy, (z, IDS))), parameters, by_hand)
+    ids, noise = torch.from_numpy(IDS), torch.from_numpy(z)
+    found = made.stack("loss", texts_of(made)[ids], ids, noise, shared=(1,))
+    check_loss(found["loss"], parameters, by_hand)
 
 
 def test_an_epoch_of_the_wgan_is_algorithm_1(clip64: FrozenCLIP, features: FeatureSet) -> None:
@@ -188,26 +198,23 @@ def test_an_epoch_of_the_wgan_is_algorithm_1(clip64: FrozenCLIP, features: Featu
     views, mixes = ReplicaRng(SEEDS, "wgan/views"), ReplicaRng(SEEDS, "wgan/mix")
     noise = ReplicaRng(SEEDS, "wgan/noise", dtype=torch.float64)
     critic_step, generator_step = (
-        torch.optim.Adam(network.parameters(), lr=0.01, betas=(0.5, 0.9))
-        for network in (twin.critic, twin.generator)
+        torch.optim.Adam(network.values(), lr=0.01, betas=(0.5, 0.9)) for network in networks(twin)
     )
     found = []
     for _ in range(2):  # 8 pictures in batches of 5
         for _ in range(2):
             real, ids = task.batch(batches.next(5), views)
-            fake = twin.generator(noise.normal(5, 6), ids).detach()
+            fake = twin.stack("sample", ids, noise.normal(5, 6)).detach()
             mix = mixes.integers(2**24, 5).double() / 2**24
-            estimate, penalty = twin.critic_terms(real, fake, ids, mix)
-            found.append(torch.stack([estimate, penalty]).detach())
+            found.append(twin.stack("critic_loss", real, fake, ids, mix))
             critic_step.zero_grad()
-            (10 * penalty - estimate).sum().backward()
+            found[-1]["loss"].sum().backward()
             critic_step.step()
         generator_step.zero_grad()
-        twin.generator_loss(noise.normal(5, 6), ids).sum().backward()
+        z = noise.normal(5, 6)
+        twin.stack("loss", real, ids, z, shared=(1,))["loss"].sum().backward()
         generator_step.step()
-    estimate, penalty = torch.stack(found).mean(0)
-    torch.testing.assert_close(metrics["wasserstein"], estimate)
-    torch.testing.assert_close(metrics["critic_loss"], 10 * penalty - estimate)
-    for ours, theirs in ((made.critic, twin.critic), (made.generator, twin.generator)):
-        for value, other in zip(ours.parameters(), theirs.parameters(), strict=True):
-            torch.testing.assert_close(value, other, atol=1e-12, rtol=0)
+    for ours, theirs in (("critic_loss", "loss"), ("wasserstein", "wasserstein")):
+        mean = torch.stack([one[theirs] for one in found]).mean(0).detach()
+        torch.testing.assert_close(metrics[ours], mean)
+    torch.testing.assert_close(made.stack.trained, twin.stack.trained, atol=1e-12, rtol=0)

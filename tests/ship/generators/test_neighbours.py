@@ -8,6 +8,7 @@ from ship.clip.frozen_clip import FrozenCLIP
 from ship.configs import KnnGaussianConfig
 from ship.features.feature_set import FeatureSet
 from ship.generators import neighbours
+from ship.generators.fit import FusedGenerator
 from ship.generators.neighbours import KnnGaussian, neighbour_means, neighbour_precision
 from ship.training.replicas import ReplicaRng
 from tests.ship.conftest import all_seen, final_task
@@ -50,7 +51,6 @@ def test_where_all_classes_are_seen_all_of_them_have_a_part(
 ) -> None:
     """As in few_shot, where features of seen classes are drawn."""
     few = all_seen(final_task(clip, features, SEEDS, shots=3))
-    made = KnnGaussian(KnnGaussianConfig(), few, clip, SEEDS).sample(
-        few.synthesized_ids, ReplicaRng(SEEDS, "n")
-    )
+    generator = FusedGenerator(KnnGaussian, KnnGaussianConfig(), few, clip, SEEDS)
+    made = generator.sample(few.synthesized_ids, ReplicaRng(SEEDS, "n"))
     assert made.shape == (2, 4, 16) and bool(made.isfinite().all())

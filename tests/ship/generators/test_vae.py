@@ -9,12 +9,13 @@ import torch
 from torch import Tensor
 
 from ship.clip.frozen_clip import FrozenCLIP
+from ship.configs import GENERATORS, PromptVAEConfig
 from ship.features.feature_set import FeatureSet
-from ship.generators.mlp_vae import MlpVAEConfig, build_mlp_vae
-from ship.generators.prompt_vae import PromptVAEConfig, build_prompt_vae
+from ship.generators import build_generator
+from ship.generators.fit import FusedGenerator
 from ship.generators.vae import VAE
 from ship.tasks.task import Task
-from ship.training.replicas import ReplicaRng
+from ship.training import ReplicaRng, under
 from tests.ship.generators.cases import VAE as SMALL
 from tests.ship.generators.cases import uneven_task
 from tests.told import told
@@ -28,17 +29,23 @@ def task(clip64: FrozenCLIP, features: FeatureSet) -> Task:
     return uneven_task(clip64, features, SEEDS)
 
 
-def build(clip: FrozenCLIP, task: Task, seeds: list[int] = SEEDS, **settings: Any) -> VAE:
+def build(
+    clip: FrozenCLIP, task: Task, seeds: list[int] = SEEDS, name: str = "mlp_vae", **settings: Any
+) -> FusedGenerator:
     """The VAE with the MLP decoder, which is fast; what is tested here is the same for both."""
-    return build_mlp_vae(MlpVAEConfig(**{**SMALL, **settings}), task, clip, seeds)
+    made = build_generator(GENERATORS[name](**{**SMALL, **settings}), task, clip, seeds)
+    assert isinstance(made, FusedGenerator)
+    return made
 
 
 def test_both_vaes_start_from_one_encoder(clip64: FrozenCLIP, task: Task) -> None:
     """A comparison of the two is one of decoders."""
-    prompted = build_prompt_vae(PromptVAEConfig(**SMALL), task, clip64, SEEDS)
-    found = [vae.network.encoder for vae in (build(clip64, task), prompted)]
-    assert found[0] is not None and found[1] is not None
-    torch.testing.assert_close(found[0].state_dict(), found[1].state_dict(), atol=0, rtol=0)
+    ours, theirs = (
+        under(build(clip64, task, name=name).stack.trained, "encoder")
+        for name in ("vae", "mlp_vae")
+    )
+    assert len(ours) == 6
+    torch.testing.assert_close(ours, theirs, atol=0, rtol=0)
 
 
 def test_the_kl_weight_grows_linearly_in_the_warm_up(clip64: FrozenCLIP, task: Task) -> None:
@@ -56,7 +63,8 @@ def test_the_kl_weight_grows_linearly_in_the_warm_up(clip64: FrozenCLIP, task: T
         if epoch == 1:
             theirs = free.train_epoch()
             assert all(torch.equal(metrics[name], theirs[name]) for name in metrics)
-    assert [build(clip64, task, kl_weight=0.8).kl_weight(e) for e in (1, 2)] == [0.8, 0.8]
+    plain = build(clip64, task, kl_weight=0.8).one
+    assert isinstance(plain, VAE) and [plain.kl_weight(e) for e in (1, 2)] == [0.8, 0.8]
 
 
 def test_a_step_takes_the_epochs_kl_weight(clip64: FrozenCLIP, task: Task) -> None:
@@ -64,8 +72,8 @@ def test_a_step_takes_the_epochs_kl_weight(clip64: FrozenCLIP, task: Task) -> No
     warm, free = build(clip64, task, kl_warmup=2), build(clip64, task, kl_weight=0.0)
     for same in (True, False):
         warm.train_epoch(), free.train_epoch()
-        pairs = zip(warm.network.parameters(), free.network.parameters(), strict=True)
-        assert all(torch.equal(ours, theirs) for ours, theirs in pairs) == same
+        ours, theirs = warm.stack.trained, free.stack.trained
+        assert all(torch.equal(ours[name], theirs[name]) for name in ours) == same
 
 
 def test_active_units_are_counted_over_each_replicas_own_pictures(
@@ -74,13 +82,12 @@ def test_active_units_are_counted_over_each_replicas_own_pictures(
     """Variance of the posterior mean over un-augmented pictures > 0.01, by numpy; no padding."""
     vae = build(clip64, task, latent_dim=30, lr=1e-12, weight_decay=0.0)
     with torch.no_grad():
-        for value in vae.network.parameters():
+        for value in vae.stack.trained.values():
             value.copy_(0.4 * ReplicaRng(SEEDS, "w", dtype=value.dtype).normal(*value.shape[1:]))
     found = vae.train_epoch()["active_units"]
-    assert vae.network.encoder is not None
     expected = []
     for r, count in enumerate(task.counts):
-        means = vae.network.encoder(task.features[:, :, 0])[0][r, :count].detach().numpy()
+        means = vae.stack("encoder", task.features[:, :, 0])[0][r, :count].detach().numpy()
         expected.append(int((means.var(0) > 0.01).sum()))
     assert found.tolist() == expected and 0 < min(expected) < max(expected) < 30
     fresh = build(clip64, task, lr=1e-12).train_epoch()["active_units"]
@@ -90,18 +97,17 @@ def test_active_units_are_counted_over_each_replicas_own_pictures(
 EARLY = {"lr": 0.1, "epochs": 12}
 
 
-def held_out_loss(vae: VAE, task: Task, seed: int) -> float:
-    """The held-out ELBO of a solo run, from the real rows alone, by numpy."""
+def held_out_loss(vae: FusedGenerator, task: Task, seed: int) -> float:
+    """The held-out ELBO of a solo run, from the real rows alone."""
     count = task.held_out_counts[0]
     x = task.held_out[:, :count]
     noise = ReplicaRng([seed], "vae/held_out", dtype=x.dtype).normal(count, 4)
-    made, mean, log_var = (
-        part.detach().numpy() for part in vae.network(x, task.held_out_labels[:, :count], noise)
-    )
-    kl = 0.5 * (mean**2 + np.exp(log_var) - 1 - log_var)
-    return float(
-        ((made - x.numpy()) ** 2).sum(-1).mean() + vae.config.kl_weight * kl.sum(-1).mean()
-    )
+    mean, log_var = vae.stack("encoder", x)
+    z = mean + noise * (0.5 * log_var).exp()
+    made = vae.stack("decoder", z, task.held_out_labels[:, :count])
+    kl = 0.5 * (mean**2 + log_var.exp() - 1 - log_var)
+    found: float = (((made - x) ** 2).sum(-1).mean() + kl.sum(-1).mean()).item()
+    return found  # kl_weight is 1
 
 
 @pytest.mark.parametrize(("patience", "warmup"), [(1, 0), (3, 0), (1, 4)])
@@ -117,7 +123,7 @@ def test_early_stopping_keeps_the_best_epoch_of_each_replica(
     curve, held = [], []
     while not fused.finished and len(curve) < 12:
         curve.append(fused.train_epoch())
-        held.append({k: v.detach().clone() for k, v in fused.network.named_parameters()})
+        held.append({k: v.detach().clone() for k, v in fused.stack.trained.items()})
     lengths = []
     for replica, seed in enumerate(SEEDS):
         alone = uneven_task(clip64, features, [seed])
@@ -128,7 +134,7 @@ def test_early_stopping_keeps_the_best_epoch_of_each_replica(
         while len(losses) < 12:
             units.append(watched.train_epoch()["active_units"].item())
             losses.append(held_out_loss(watched, alone, seed))
-            states.append({k: v.detach().clone() for k, v in watched.network.named_parameters()})
+            states.append({k: v.detach().clone() for k, v in watched.stack.trained.items()})
             if len(losses) - max(1 + int(np.argmin(losses)), warmup) >= patience:
                 break
         best, running = int(np.argmin(losses)), len(losses) - 1
@@ -158,7 +164,7 @@ def test_a_fixed_prompt_is_its_words(
     settings: dict[str, Any], sentence: str, clip64: FrozenCLIP, task: Task
 ) -> None:
     """Nothing to fit; samples are CLIP's own features of the sentence, as long as its words."""
-    vae = build_prompt_vae(PromptVAEConfig(prompt="fixed", **settings), task, clip64, SEEDS)
+    vae = build(clip64, task, name="vae", prompt="fixed", **settings)
     assert vae.epochs == 0 and vae.finished and vae.train_epoch() == {}
     ids = torch.tensor([[2, 0, 2], [1, 3, 0], [3, 3, 1]])
     expected = clip64.encode_texts([sentence.format(name) for name in task.class_names])
@@ -169,7 +175,7 @@ def test_a_fixed_prompt_is_its_words(
 def test_contexts_must_fit_and_carry_what_is_learned(clip64: FrozenCLIP, task: Task) -> None:
     """The message has the largest n_ctx; one vector a context is nothing without contexts."""
     with pytest.raises(ValueError, match="n_ctx must be at most 21"):
-        build_prompt_vae(PromptVAEConfig(n_ctx=22), task, clip64, SEEDS)
+        build(clip64, task, name="vae", n_ctx=22)
     for prompt in ("instance_tokens", "global"):
         with pytest.raises(ValueError, match=f"n_ctx must be at least 1 when prompt is {prompt}"):
             PromptVAEConfig.model_validate({"prompt": prompt, "n_ctx": 0})

@@ -18,21 +18,22 @@ pytestmark = pytest.mark.usefixtures("own_tables")
 FILE = Path(__file__).parents[2] / "third_party" / "nearest_mean.py"
 SETTINGS = """
 from typing import Literal
-from ship.plugins import FinetunerPlugin, NamedSettings
-class Config(NamedSettings):
+from ship.plugins import FinetunerSettings
+class Made:
+    def __init__(self, *_): pass
+class Config(FinetunerSettings):
+    method = {method}
     name: Literal["{name}"] = "{name}"
     width: int = {width}
-def made(*_): pass
-plugin = FinetunerPlugin(Config, {build})
 """
 
 
 def written(
-    folder: Path, name: str = "own", width: int = 1, file: str = "own.py", build: str = "made"
+    folder: Path, name: str = "own", width: int = 1, file: str = "own.py", method: str = "Made"
 ) -> Path:
     """A file with a fine-tuner."""
     path = folder / file
-    path.write_text(SETTINGS.format(name=name, width=width, build=build), "utf-8")
+    path.write_text(SETTINGS.format(name=name, width=width, method=method), "utf-8")
     return path
 
 
@@ -62,7 +63,7 @@ def test_an_edited_file_takes_the_place_of_what_it_was(tmp_path: Path) -> None:
 @pytest.mark.parametrize("case", told(__file__, "files.yaml"), ids=str)
 def test_files_that_cannot_be_used(tmp_path: Path, case: dict[str, str]) -> None:
     """One line that names the file and the fault; nothing joins, and it can be mended."""
-    path = written(tmp_path, case.get("name", "own"), build=case.get("build", "made"))
+    path = written(tmp_path, case.get("name", "own"), method=case.get("method", "Made"))
     if "content" in case:
         path.write_text(case["content"], "utf-8")
     before = [dict(table) for table in (GENERATORS, FINETUNERS, DATASETS)]
@@ -93,7 +94,7 @@ def test_two_files_with_one_name(tmp_path: Path) -> None:
     load_plugin(written(tmp_path, file="one.py"))
     with pytest.raises(PluginError, match=r"two\.py: finetuner own has the name of one of file"):
         load_plugin(written(tmp_path, width=3, file="two.py"))
-    assert FINETUNERS["own"].config().width == 1  # type: ignore[attr-defined]
+    assert FINETUNERS["own"]().width == 1  # type: ignore[attr-defined]
 
 
 def test_a_traceback_shows_the_files_lines(tmp_path: Path) -> None:
@@ -102,7 +103,7 @@ def test_a_traceback_shows_the_files_lines(tmp_path: Path) -> None:
     path.write_text(path.read_text().replace("pass", "return 1 / 0  # here"), "utf-8")
     code = (
         f"from ship.plugins import load_plugin; load_plugin({str(path)!r});"
-        "from ship.configs import FINETUNERS; FINETUNERS['own'].build()"
+        "from ship.configs import FINETUNERS; FINETUNERS['own'].load_method()()"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 1

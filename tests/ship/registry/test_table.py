@@ -9,32 +9,33 @@ from pydantic import ValidationError
 
 import ship.registry.table
 from ship.configs import FINETUNERS, GENERATORS
-from ship.registry import FinetunerPlugin, PluginError
-from ship.settings import NamedSettings
+from ship.registry import PluginError
+from ship.settings import FinetunerSettings
 from ship.trial_config import TrialConfig
 from tests.told import told
 
 pytestmark = pytest.mark.usefixtures("own_tables")
 
 
-class OwnConfig(NamedSettings):
+class Method:
+    """Whatever is set."""
+
+
+class OwnConfig(FinetunerSettings):
     """Settings of a plugin."""
 
+    method = Method
     name: Literal["own"] = "own"
     size: tuple[int, ...] = (1, 2)
 
 
-def build(*_: Any) -> None:
-    """Whatever a plugin is built by."""
-
-
-class MineConfig(NamedSettings):
+class MineConfig(FinetunerSettings):
     """Of a plugin that an entry point calls otherwise."""
 
+    method = Method
     name: Literal["mine"] = "mine"
 
 
-own, mine = FinetunerPlugin(OwnConfig, build), FinetunerPlugin(MineConfig, build)
 nothing = 3
 
 
@@ -60,20 +61,20 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> list[EntryPoint]:
 
 def test_a_name_loads_its_plugin_and_no_other(installed: list[EntryPoint]) -> None:
     """The one that is asked for is imported; its settings then are a trial's."""
-    installed += [point("own", f"{__name__}:own"), point("other", "no_such_module:other")]
+    installed += [point("own", f"{__name__}:OwnConfig"), point("other", "no_such_module:other")]
     trial = TrialConfig.model_validate({"finetuner": {"name": "own"}})
     assert trial.finetuner == OwnConfig()
     origin = FINETUNERS.origin("own")
     assert origin is not None
     assert (origin.said, origin.identity) == ("package theirs", "theirs 1.2")
-    assert FINETUNERS["own"].build is build
+    assert FINETUNERS["own"] is OwnConfig
     assert "no_such_module" not in FINETUNERS and "other" in FINETUNERS.names()
     assert FINETUNERS.origin("coop") is None
 
 
 def test_json_makes_tuples_of_lists(installed: list[EntryPoint]) -> None:
     """A trial goes to a worker as JSON, where a tuple is a list."""
-    installed.append(point("own", f"{__name__}:own"))
+    installed.append(point("own", f"{__name__}:OwnConfig"))
     trial = TrialConfig.model_validate({"finetuner": {"name": "own", "size": (3, 4)}})
     assert TrialConfig.model_validate_json(trial.model_dump_json()) == trial
     with pytest.raises(ValidationError):
@@ -102,7 +103,7 @@ def test_plugins_that_cannot_be_used(installed: list[EntryPoint], case: dict[str
 
 def test_an_unknown_name_is_told_with_what_is_installed(installed: list[EntryPoint]) -> None:
     """A plugin that is not loaded yet is a choice like any other."""
-    installed.append(point("own", f"{__name__}:own"))
+    installed.append(point("own", f"{__name__}:OwnConfig"))
     with pytest.raises(ValidationError) as caught:
         TrialConfig.model_validate({"finetuner": {"name": "owm"}})
     (fault,) = caught.value.errors()

@@ -29,8 +29,8 @@ def example(own_tables: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
     import ship_example
 
     origin = Origin("package ship-example", "ship-example 0.1")
-    GENERATORS.add(ship_example.residual_text, origin)
-    FINETUNERS.add(ship_example.ridge, origin)
+    GENERATORS.add(ship_example.ResidualTextConfig, origin)
+    FINETUNERS.add(ship_example.RidgeConfig, origin)
     load_plugin(THIRD_PARTY / "nearest_mean.py")
     yield
     for name in [name for name in sys.modules if name.partition(".")[0] == "ship_example"]:

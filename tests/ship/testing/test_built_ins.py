@@ -14,6 +14,7 @@ from torch import Tensor
 from ship.clip.frozen_clip import FrozenCLIP
 from ship.configs import FINETUNERS, GENERATORS
 from ship.features.feature_set import FeatureSet
+from ship.generators import build_generator
 from ship.tasks.task import Task
 from ship.testing import (
     FINETUNER_CHECKS,
@@ -58,7 +59,7 @@ def test_finetuners(case: str, example: None, bench: Bench) -> None:
 
 def test_every_method_has_a_case() -> None:
     """An entry of a table cannot be left out."""
-    built = {name for name, entry in GENERATORS.items() if entry.build is not None}
+    built = {name for name, entry in GENERATORS.items() if entry.method is not None}
     assert {name for name, _ in CASES.values()} == built
     assert set(LEARNS) | UNTRAINED == {name for name, _ in FINETUNER_CASES.values()}
     assert set(LEARNS) | UNTRAINED == set(FINETUNERS)
@@ -87,7 +88,7 @@ def test_a_class_has_the_same_logits_wherever_it_stands(
 ) -> None:
     """On one seed's task; unseen classes keep their order where each has its synthetic noise."""
     name, settings = FINETUNER_CASES[case]
-    subject = FinetunerSubject(FINETUNERS[name].config(**settings), bench, synthetic)
+    subject = FinetunerSubject(FINETUNERS[name](**settings), bench, synthetic)
     seeds = bench.seeds[:1]
     task = bench.task(seeds)
     seen, unseen = (ids[0].nonzero()[:, 0].tolist() for ids in (task.seen, ~task.seen))
@@ -126,10 +127,9 @@ def test_training_lowers_the_loss(name: str, clip: FrozenCLIP, features: Feature
 def test_fitting_lowers_the_squared_error(name: str, clip64: FrozenCLIP, bench: Bench) -> None:
     """By a fifth in a few epochs, of every replica."""
     task = final_task(clip64, bench.features, SEEDS, shots=3)
-    config, builder = GENERATORS[name]
-    assert builder is not None
     settings = {**CASES[name][1], "kl_weight": 1e-3, "epochs": 15, "batch_size": 256}
-    vae = builder(config(**settings), task, clip64, SEEDS)
+    vae = build_generator(GENERATORS[name](**settings), task, clip64, SEEDS)
+    assert vae is not None
     errors = [vae.train_epoch()["reconstruction"] for _ in range(15)]
     assert bool((errors[-1] < 0.8 * errors[0]).all())
 
@@ -175,6 +175,6 @@ def test_the_weights_that_settings_tell_are_there(case: str, bench: Bench) -> No
     shapes = [value.shape[1:] for part in trained for value in part.values()]  # type: ignore[union-attr]
     there = sum(shape.numel() for shape in shapes)
     name, settings = CASES[case]
-    told = GENERATORS[name].config(**settings).n_weights(bench.clip.feature_dim)
+    told = GENERATORS[name](**settings).n_weights(bench.clip.feature_dim)
     assert (told > 0) is (case != "vae/global")
     assert told <= there

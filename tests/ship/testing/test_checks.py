@@ -1,6 +1,7 @@
 """The public checks: they pass what is sound, and say in words what is not."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from ship.configs import FINETUNERS, GENERATORS
 from ship.datasets import DATASETS, Picture, Split
+from ship.finetuners import build_finetuner
+from ship.generators import build_generator
 from ship.plugins import DatasetPlugin
 from ship.registry import Origin
 from ship.testing import (
@@ -20,6 +22,8 @@ from ship.testing import (
     check_dataset,
     check_finetuner,
     check_generator,
+    finetuners,
+    generators,
 )
 
 pytestmark = pytest.mark.usefixtures("example")
@@ -30,61 +34,60 @@ def failing(found: list[Finding]) -> dict[str, str]:
     return {one.promise: one.fault for one in found if not one.holds}
 
 
-class Wrapped:
-    """A sound part, some members of which are others: functions of what the sound ones give."""
-
-    def __init__(self, inner: Any, **others: Any) -> None:
-        self.inner, self.others = inner, others
-
-    def __getattr__(self, name: str) -> Any:
-        held = vars(self)
-        if name not in held["others"]:
-            return getattr(held["inner"], name)
-        other = held["others"][name]
-        if not callable(other):
-            return other
-        return lambda *given: other(getattr(held["inner"], name)(*given), *given)
-
-
-def spoiled(table: Any, name: str, how: Callable[[Any, Any], Any]) -> None:
-    """Have a table build something that is not sound."""
-    entry = table[name]
-
-    def build(*arguments: Any) -> Any:
-        return how(entry.build(*arguments), arguments)
-
-    table[name] = entry._replace(build=build)
-
-
 Spoiling = Callable[[Any, Any], Any]
 
 
+@pytest.fixture
+def spoil(monkeypatch: pytest.MonkeyPatch) -> Callable[[Spoiling], None]:
+    """Have what is checked built otherwise: of what is sound, and the arguments of its builder."""
+
+    def others(how: Spoiling) -> None:
+        for module, name, build in (
+            (finetuners, "build_finetuner", build_finetuner),
+            (generators, "build_generator", build_generator),
+        ):
+            other = partial(lambda build, *given: how(build(*given), given), build)
+            monkeypatch.setattr(module, name, other)
+
+    return others
+
+
 def with_other(**others: Any) -> Spoiling:
-    """The part with other members."""
-    return lambda made, _: Wrapped(made, **others)
+    """With other members: functions of what the sound ones give and were given, or values."""
+
+    def spoiled(made: Any, _: Any) -> Any:
+        for name, other in others.items():
+            if callable(other):
+                other = partial(
+                    lambda sound, new, *x: new(sound(*x), *x), getattr(made, name), other
+                )
+            setattr(made, name, other)
+        return made
+
+    return spoiled
 
 
 def learning(made: Any, _: Any) -> Any:
     """Learns from what it is asked about."""
 
     def learned(logits: Tensor, x: Tensor, choice: Any) -> Tensor:
-        for part in made._each:
-            part.prototypes += x.mean()
+        made.stack.trained["prototypes"].data.add_(x.mean())
         return logits
 
-    return Wrapped(made, logits=learned)
+    return with_other(logits=learned)(made, _)
 
 
 def centred(made: Any, _: Any) -> Any:
     """Takes the mean of the pictures that it is asked about off each of them."""
-    return Wrapped(made, logits=lambda _, x, choice: made.logits(x - 0.9 * x.mean(0), choice))
+    sound = made.logits
+    made.logits = lambda x, choice: sound(x - 0.9 * x.mean(0), choice)
+    return made
 
 
 def stuck(made: Any, _: Any) -> Any:
     """Stays where it is, whatever is put back."""
-    found = Wrapped(made)
-    vars(found)["load_state_dict"] = lambda state: None
-    return found
+    made.load_state_dict = lambda state: None
+    return made
 
 
 def later_is_better(logits: Tensor, x: Tensor, choice: Any) -> Tensor:
@@ -107,13 +110,8 @@ def writing(made: Any, arguments: Any) -> Any:
 
 def peeping(made: Any, arguments: Any) -> Any:
     """Takes a look at pictures of unseen classes."""
-    for part in made._each:
-        if hasattr(part, "means"):
-            part.means = part.means + arguments[1].unseen_features.mean()
-        else:
-            part.config = part.config.model_copy(
-                update={"noise": float(arguments[1].unseen_features.sum().sigmoid())}
-            )
+    for value in made.stack.trained.values():
+        value.data.add_(arguments[1].unseen_features.mean())
     return made
 
 
@@ -159,26 +157,25 @@ GENERATOR_MUTANTS: dict[str, tuple[Spoiling, str]] = {
 }
 
 
-def test_rounding_is_no_look_at_other_pictures(bench: Bench) -> None:
+def test_rounding_is_no_look_at_other_pictures(spoil: Any, bench: Bench) -> None:
     """How many pictures are scored at once changes the last bits of a sound method's sums."""
-    rounded = with_other(logits=lambda made, x, _: made * (1 + 1e-7 * (len(x) == 1)))
-    spoiled(FINETUNERS, "nearest_mean", rounded)
+    spoil(with_other(logits=lambda made, x, _: made * (1 + 1e-7 * (len(x) == 1))))
     assert failing(list(check_finetuner("nearest_mean", bench=bench))) == {}
 
 
 @pytest.mark.parametrize(
-    ("check", "table", "name", "how", "promise"),
+    ("check", "name", "how", "promise"),
     [
-        *((check_finetuner, FINETUNERS, "nearest_mean", *m) for m in FINETUNER_MUTANTS.values()),
-        *((check_generator, GENERATORS, "residual_text", *m) for m in GENERATOR_MUTANTS.values()),
+        *((check_finetuner, "nearest_mean", *m) for m in FINETUNER_MUTANTS.values()),
+        *((check_generator, "residual_text", *m) for m in GENERATOR_MUTANTS.values()),
     ],
     ids=[*FINETUNER_MUTANTS, *(f"generator {name}" for name in GENERATOR_MUTANTS)],
 )
 def test_a_method_that_breaks_a_promise_is_found(
-    check: Any, table: Any, name: str, how: Spoiling, promise: str, bench: Bench
+    check: Any, name: str, how: Spoiling, promise: str, spoil: Any, bench: Bench
 ) -> None:
     """It is that promise that fails, with a reason."""
-    spoiled(table, name, how)
+    spoil(how)
     found = failing(list(check(name, bench=bench)))
     assert any(promise in said and why for said, why in found.items()), found
 
@@ -193,13 +190,13 @@ def test_every_promise_has_a_mutant() -> None:
         assert [said for said in checks if not any(part in said for part in broken)] == []
 
 
-def test_what_raises_is_told_in_one_line(bench: Bench) -> None:
+def test_what_raises_is_told_in_one_line(spoil: Any, bench: Bench) -> None:
     """Somebody else's exception is a finding, not the end of the checks."""
 
     def raising(*_: Any) -> Any:
         raise RuntimeError("no luck\nat all")
 
-    FINETUNERS["nearest_mean"] = FINETUNERS["nearest_mean"]._replace(build=raising)
+    spoil(raising)
     found = list(check_finetuner("nearest_mean", bench=bench))
     assert len(found) == 2 * len(FINETUNER_CHECKS)
     assert {one.fault for one in found} == {"RuntimeError: no luck"}

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from ship.clip.frozen_clip import FrozenCLIP
-from ship.finetuners import FINETUNERS
+from ship.finetuners import FINETUNERS, build_finetuner
 from ship.protocols import PROTOCOLS
 from ship.synthesis import Synthesizer, SyntheticConfig
 from ship.transfer import fetched, sent
@@ -40,9 +40,8 @@ class Setting:
         synthesizer = Synthesizer(
             SyntheticConfig(), build("vae", self.task, self.clip, SEEDS), self.task, SEEDS
         )
-        config, made = FINETUNERS[name]
-        settings = config(name=name, **FAST.get(name, {}))
-        return made(settings, self.task, synthesizer, self.clip, SEEDS)
+        settings: Any = FINETUNERS[name](name=name, **FAST.get(name, {}))
+        return build_finetuner(settings, self.task, synthesizer, self.clip, SEEDS)
 
 
 @pytest.fixture(scope="module")

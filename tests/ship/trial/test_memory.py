@@ -9,8 +9,8 @@ import pytest
 from ship.clip.frozen_clip import FrozenCLIP
 from ship.finetuners.coop import CoOp
 from ship.finetuners.tip_adapter import TipAdapterF
-from ship.generators.vae import VAE
-from ship.generators.wgan import WGAN
+from ship.generators.fit import FusedGenerator
+from ship.generators.wgan import FusedWGAN
 from ship.metrics import EpochMetrics
 from tests.ship.trial.cases import TOLD
 from tests.ship.trial.test_resume import config, one_thread, start
@@ -28,7 +28,9 @@ WATCHED: list[dict[str, Any]] = [
 def alive() -> tuple[int, int]:
     """How many generators and fine-tuners there are in the process."""
     held = [type(made) for made in gc.get_objects()]
-    return sum(map(held.count, (VAE, WGAN))), sum(map(held.count, (CoOp, TipAdapterF)))
+    return sum(map(held.count, (FusedGenerator, FusedWGAN))), sum(
+        map(held.count, (CoOp, TipAdapterF))
+    )
 
 
 def check_freed(run: Iterator[EpochMetrics]) -> None:

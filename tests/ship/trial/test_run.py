@@ -8,8 +8,7 @@ import torch
 
 from ship.clip.frozen_clip import FrozenCLIP
 from ship.features.feature_set import FeatureSet
-from ship.finetuners import FINETUNERS
-from ship.finetuners.coop import CoOp
+from ship.finetuners.tune import FusedFinetuner
 from ship.metrics import EpochMetrics, NonFiniteLoss
 from ship.trial.run import run_trial
 from tests.ship.conftest import build_features
@@ -124,14 +123,14 @@ def test_behind_its_chosen_epoch_a_replica_cannot_fail(
     assert min(chosen) < last
     done = [0]
 
-    class Diverging(CoOp):
+    class Diverging(FusedFinetuner):
         def train_epoch(self) -> dict[str, torch.Tensor]:
             losses = super().train_epoch()
             done[0] += 1
             behind = torch.tensor(chosen) < done[0] - COOP["epochs"]
             return {"loss": torch.where(behind, torch.nan, losses["loss"])}
 
-    monkeypatch.setitem(FINETUNERS, "coop", FINETUNERS["coop"]._replace(build=Diverging))
+    monkeypatch.setattr("ship.finetuners.FusedFinetuner", Diverging)
     again = list(run_trial(setting, [0, 1, 2], features, clip))
     assert done[0] == COOP["epochs"] + last
     assert again[-1] == made[-1]

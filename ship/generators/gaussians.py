@@ -1,19 +1,87 @@
-"""Moments of few-shot features: modality shift, spread within classes, shrunk covariance.
+"""Gaussians around text features, with the moments of few-shot features: what SHIP must beat.
 
-Fitted replica by replica, on the CPU and in double precision: they are small, fitted once, and so
-the same on every device.
+The moments are fitted on the CPU and in double precision: they are small, fitted once, and so the
+same on every device.
 """
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
+from sklearn.covariance import ledoit_wolf_shrinkage
 from torch import Tensor
 
-from ship.tasks import Task
-from ship.training import ReplicaRng, gather_rows
+from ship.clip import FrozenCLIP
+from ship.configs import GaussianBaseConfig, GaussianTextConfig
+from ship.methods import Draw, Generator, folded
+from ship.tasks import SeedTask
 
 # Least weight of the identity in a covariance: with fewer pictures than dimensions it is singular.
 LEAST_SHRINKAGE = 1e-6
+
+
+class GaussianText(Generator):
+    """Features drawn around the zero-shot text feature of the class.
+
+    The fitted scale is the RMS deviation per dimension of un-augmented training features from their
+    class means, unbiased (n - n_classes); where every class has one picture, that of (picture -
+    text feature) from its mean (n - 1).
+
+    Raises:
+        ValueError: a scale is to be fitted to a single picture.
+    """
+
+    scale: Tensor
+
+    def __init__(
+        self, config: GaussianTextConfig, task: SeedTask, clip: FrozenCLIP, draw: Draw
+    ) -> None:
+        super().__init__(config, task, clip, draw)
+        scale = config.scale
+        if scale is None:
+            scale = isotropic_scale(within_class_rows(*real_features(task)))
+        self.noise_size = 0 if config.scale == 0 else self.text.shape[1]
+        self.register_buffer("scale", task.features.new_tensor(scale))
+
+    def sample(
+        self, class_ids: Int[Tensor, " n"], noise: Float[Tensor, "n feature"] | None
+    ) -> Float[Tensor, "n feature"]:
+        """Text feature + scale * N(0, I), normalised."""
+        text = self.text[class_ids]
+        return text if noise is None else F.normalize(text + self.scale * noise, dim=-1)
+
+
+class GaussianBase(Generator):
+    """Features as a Gaussian carries them over from the seen classes to the others.
+
+    Mean: text feature + mean over the seen classes of (class mean - text feature). Covariance: that
+    of un-augmented training features within their classes, pooled and shrunk towards isotropy;
+    where every class has one picture, that of (picture - text feature). What SHIP must beat to have
+    learned more than two moments (LP-DiF's critique).
+
+    shift: (feature,). factor: lower Cholesky factor of the covariance, (feature, feature).
+
+    Raises:
+        ValueError: a covariance is to be fitted to a single picture.
+    """
+
+    shift: Tensor
+    factor: Tensor
+
+    def __init__(
+        self, config: GaussianBaseConfig, task: SeedTask, clip: FrozenCLIP, draw: Draw
+    ) -> None:
+        super().__init__(config, task, clip, draw)
+        self.noise_size = self.text.shape[1]
+        rows = real_features(task)
+        factor = shrunk_cholesky(within_class_rows(*rows), config.shrinkage)
+        self.register_buffer("shift", modality_shift(*rows).to(task.features))
+        self.register_buffer("factor", factor.to(task.features))
+
+    def sample(
+        self, class_ids: Int[Tensor, " n"], noise: Float[Tensor, "n feature"] | None
+    ) -> Float[Tensor, "n feature"]:
+        """Text feature + shift + L N(0, I), normalised."""
+        return drawn_around(self.text[class_ids] + self.shift, self.factor, noise)
 
 
 def modality_shift(
@@ -76,25 +144,6 @@ def isotropic_scale(rows: Float[Tensor, "m feature"]) -> float:
     return float(rows.square().mean().sqrt())
 
 
-def ledoit_wolf(rows: Float[Tensor, "m feature"]) -> float:
-    """Best weight of mean variance * identity in a covariance (Ledoit and Wolf 2004).
-
-    Args:
-        rows: of mean 0, m >= 1.
-
-    Returns:
-        Between 0 and 1; 1 for a single row, of which no covariance can be told.
-    """
-    m, dim = rows.shape
-    if m == 1:
-        return 1.0
-    covariance = rows.T @ rows / m
-    mean_variance = covariance.trace() / dim
-    distance = covariance.square().sum() - dim * mean_variance**2
-    error = (rows.square().sum(1).square().sum() / m - covariance.square().sum()) / m
-    return float((error / distance).clamp(0, 1)) if distance > 0 else 1.0
-
-
 def shrunk_cholesky(
     rows: Float[Tensor, "m feature"], shrinkage: float | None
 ) -> Float[Tensor, "feature feature"]:
@@ -104,7 +153,11 @@ def shrunk_cholesky(
         rows: of mean 0.
         shrinkage: s in [0, 1] (at least 1e-6 is applied); None: Ledoit-Wolf's.
     """
-    s = max(LEAST_SHRINKAGE, ledoit_wolf(rows) if shrinkage is None else shrinkage)
+    if shrinkage is None:
+        # of a single row no covariance can be told
+        best = ledoit_wolf_shrinkage(rows.numpy(), assume_centered=True) if len(rows) > 1 else 1
+        shrinkage = float(best)
+    s = max(LEAST_SHRINKAGE, shrinkage)
     covariance = rows.T @ rows / len(rows)
     variance = covariance.trace() / len(covariance)
     if variance == 0:
@@ -115,28 +168,29 @@ def shrunk_cholesky(
 
 
 def drawn_around(
-    means: Float[Tensor, "replica n feature"],
-    factor: Float[Tensor, "replica feature feature"],
-    rng: ReplicaRng,
-) -> Float[Tensor, "replica n feature"]:
+    means: Float[Tensor, "n feature"],
+    factor: Float[Tensor, "feature feature"],
+    noise: Float[Tensor, "n feature"] | None,
+) -> Float[Tensor, "n feature"]:
     """mean + L N(0, I), normalised.
 
     Args:
         means: of each feature that is drawn.
-        factor: L, of each replica's covariance L L^T.
-        rng: a stream for each replica.
+        factor: L, of the covariance L L^T.
+        noise: standard normal.
     """
-    noise = rng.normal(*means.shape[1:])
-    return F.normalize(torch.baddbmm(means, noise, factor.mT), dim=-1)
+    return F.normalize(_plus_product(means, noise, factor.mT), dim=-1)
+
+
+_plus_product = folded(torch.baddbmm)
 
 
 def real_features(
-    task: Task, replica: int
+    task: SeedTask,
 ) -> tuple[Float[Tensor, "n feature"], Int[Tensor, " n"], Float[Tensor, "n_cls feature"]]:
-    """A replica's un-augmented features, their labels, and the text features of all classes."""
-    n = task.counts[replica]
-    features = task.features[replica, :n, 0].cpu().double()
-    return features, task.labels[replica, :n].cpu(), task.text_features.cpu().double()
+    """The un-augmented features, their labels, and the text features of all classes."""
+    features = task.features[:, 0].cpu().double()
+    return features, task.labels.cpu(), task.text_features.cpu().double()
 
 
 def _class_means(
@@ -146,14 +200,3 @@ def _class_means(
     classes, index, counts = labels.unique(return_inverse=True, return_counts=True)
     sums = features.new_zeros(len(classes), features.shape[1]).index_add(0, index, features)
     return classes, sums / counts.unsqueeze(1)
-
-
-def class_means(
-    features: Float[Tensor, "replica m view feature"],
-    first: Int[Tensor, "replica n_cls"],
-    count: Int[Tensor, "replica n_cls"],
-) -> Float[Tensor, "replica n_cls feature"]:
-    """Mean of each class's pictures in all views; 0 of a class without any."""
-    sums = F.pad(features.mean(2).cumsum(1), (0, 0, 1, 0))
-    total = gather_rows(sums, first + count) - gather_rows(sums, first)
-    return total / count.clamp_min(1).unsqueeze(-1)

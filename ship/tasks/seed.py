@@ -5,8 +5,21 @@ from dataclasses import dataclass
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from ship.synthesis import Synthesizer
-from ship.tasks import Task
+from ship.tasks.task import Task
+
+
+@dataclass(frozen=True)
+class FixedRows:
+    """Synthetic features that are drawn once, and the pictures behind them.
+
+    features: unit norm; a synthetic feature is its own every view, (n, 1 + views, feature).
+    labels: places among the task's classes, (n,).
+    weights: of each one's loss: `synthetic.weight`, of a picture 1, (n,).
+    """
+
+    features: Float[Tensor, "n view feature"]
+    labels: Int[Tensor, " n"]
+    weights: Float[Tensor, " n"]
 
 
 @dataclass(frozen=True)
@@ -21,10 +34,10 @@ class SeedTask:
     features: few-shot pictures of seen classes; view 0 is the picture as test pictures are seen,
         (n, 1 + views, feature).
     labels: places among the classes, (n,).
-    held_out, held_out_labels: validation pictures of the seen classes, (v, feature) and (v,); for
-        early stopping, never to train on.
     shots: pictures that a class has, at most.
     logit_scale: CLIP's factor on cosines.
+    synthetic: whether there are synthetic features of the classes that have no pictures.
+    fixed: of fine-tuners whose `feed` is "fixed", what they train on.
     """
 
     class_names: tuple[str, ...]
@@ -32,46 +45,36 @@ class SeedTask:
     seen: Bool[Tensor, " n_cls"]
     features: Float[Tensor, "n view feature"]
     labels: Int[Tensor, " n"]
-    held_out: Float[Tensor, "v feature"]
-    held_out_labels: Int[Tensor, " v"]
     shots: int
     logit_scale: float
+    synthetic: bool = False
+    fixed: FixedRows | None = None
+
+    @property
+    def fixed_rows(self) -> FixedRows:
+        """What a fine-tuner trains on whose `feed` is "fixed".
+
+        Raises:
+            ValueError: it is built for another one.
+        """
+        if self.fixed is None:
+            raise ValueError("only a fine-tuner whose feed is fixed has rows when it is built")
+        return self.fixed
 
     @classmethod
-    def of(cls, task: Task, replica: int) -> "SeedTask":
+    def of(
+        cls, task: Task, replica: int, *, synthetic: bool = False, fixed: FixedRows | None = None
+    ) -> "SeedTask":
         """One replica's part of a task."""
-        n, v = task.counts[replica], task.held_out_counts[replica]
+        n = task.counts[replica]
         return cls(
             class_names=task.class_names,
             text_features=task.text_features,
             seen=task.seen[replica],
             features=task.features[replica, :n],
             labels=task.labels[replica, :n],
-            held_out=task.held_out[replica, :v],
-            held_out_labels=task.held_out_labels[replica, :v],
             shots=task.shots,
             logit_scale=task.logit_scale,
+            synthetic=synthetic,
+            fixed=fixed,
         )
-
-
-@dataclass(frozen=True)
-class SyntheticSet:
-    """Synthetic features of one seed: `synthetic.per_class` of each class that has no pictures.
-
-    features: unit norm, (m, feature).
-    labels: places among the task's classes, (m,).
-    weights: `synthetic.weight` of each feature's loss, (m,).
-    """
-
-    features: Float[Tensor, "m feature"]
-    labels: Int[Tensor, " m"]
-    weights: Float[Tensor, " m"]
-
-
-def synthetic_sets(synthesizer: Synthesizer | None, n_replicas: int) -> list[SyntheticSet | None]:
-    """Each seed's set, drawn once for all of them."""
-    if synthesizer is None:
-        return [None] * n_replicas
-    features, labels = synthesizer.fixed_set()
-    weights = synthesizer.weights(labels)
-    return [SyntheticSet(features[r], labels[r], weights[r]) for r in range(n_replicas)]

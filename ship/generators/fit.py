@@ -1,0 +1,209 @@
+"""Fits a generator that is written for one seed, all seeds side by side, and draws from it."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from ship.clip import FrozenCLIP
+from ship.generators.early_stopping import EarlyStopping
+from ship.methods import Draw, Generator, Stack
+from ship.tasks import SeedTask, Task
+from ship.training import (
+    BatchStream,
+    Counter,
+    Kept,
+    Part,
+    ReplicaOptimizer,
+    ReplicaRng,
+    prefixed,
+    steps_per_epoch,
+    under,
+)
+
+# Features that are drawn at once, as some take 100 KB each on their way through a text tower.
+DRAWN_AT_ONCE = 8192
+
+
+class FusedGenerator:
+    """A ship.generators.Generator of one method for each seed.
+
+    stack: the methods. epochs: 0 where they have no parameters to be trained.
+
+    Raises:
+        ValueError: early stopping without validation pictures.
+    """
+
+    def __init__(
+        self, kind: type[Generator], config: Any, task: Task, clip: FrozenCLIP, seeds: Sequence[int]
+    ) -> None:
+        device, dtype = task.features.device, task.features.dtype
+        self._task = task
+        self._tasks = [SeedTask.of(task, replica) for replica in range(task.n_replicas)]
+        pairs = zip(self._tasks, seeds, strict=True)
+        ones = [kind(config, own, clip, Draw(seed, dtype)) for own, seed in pairs]
+        self.one, self.stack = ones[0], Stack(ones, device)
+        self.epochs: int = config.epochs if self.stack.trained else 0
+        self._settled = False
+        self._stopping: EarlyStopping | None = None
+        if not self.epochs:
+            return
+        stream = self.one.stream
+        self._noise = ReplicaRng(seeds, f"{stream}/noise", device, dtype)
+        self._views = ReplicaRng(seeds, f"{stream}/views", device)
+        self._batches = BatchStream(task.counts, ReplicaRng(seeds, f"{stream}/batches"))
+        self._batch_size = min(config.batch_size, task.n_nominal)
+        self._steps = steps_per_epoch(task.n_nominal, self._batch_size)
+        self._done = Counter()
+        self._optimizer = self._moving(self.stack.trained)
+        if self.one.patience is not None:
+            patience, warmup = self.one.patience, self.one.warmup
+            self._stopping = EarlyStopping(patience, warmup, task.n_replicas, device)
+            self._held_out = self._validation(seeds)
+
+    def _moving(self, parameters: Mapping[str, Tensor]) -> ReplicaOptimizer:
+        """The method's optimizer of some parameters."""
+        kind, settings = self.one.optimizer()
+        return ReplicaOptimizer(kind, [*parameters.values()], **settings)
+
+    def _validation(self, seeds: Sequence[int]) -> list[Sequence[Any]]:
+        """What held-out losses are of, each input of all seeds.
+
+        Each picture has one noise vector, which is the same at every epoch: that makes epochs
+        comparable and, unlike z at the posterior mean, leaves the estimate of the ELBO unbiased, as
+        the posterior's variance has its price in squared error.
+        """
+        task, counts = self._task, self._task.held_out_counts
+        if without := [seed for seed, n in zip(seeds, counts, strict=True) if n == 0]:
+            raise ValueError(
+                "generator.early_stopping needs validation pictures of the seen classes, "
+                f"there are none for seeds {without} (null: no early stopping)"
+            )
+        like, noise = task.features, []
+        for seed, n in zip(seeds, counts, strict=True):
+            # drawn by seed: how much one draws must not depend on the others' pictures
+            rng = ReplicaRng([seed], f"{self.one.stream}/held_out", like.device, like.dtype)
+            drawn = self._drawn(n, rng)
+            noise.append(None if drawn is None else drawn[0])
+        features = [rows[:n] for rows, n in zip(task.held_out, counts, strict=True)]
+        labels = [rows[:n] for rows, n in zip(task.held_out_labels, counts, strict=True)]
+        return [features, labels, noise, [math.inf] * len(counts)]
+
+    @property
+    def finished(self) -> bool:
+        """Whether there is nothing to fit, or every seed has stopped early."""
+        if self._stopping is not None:
+            return bool(self._stopping.stopped.all())
+        return self.epochs == 0
+
+    def train_epoch(self) -> dict[str, Float[Tensor, " replica"]]:
+        """One pass over the seen classes' features, a random view of each.
+
+        Returns:
+            The means of the epoch's losses, and what its end is measured by; with early stopping
+            also held_out_loss. A seed that has stopped, and each one after the last epoch, reports
+            its best epoch's.
+        """
+        if not self.epochs:
+            return {}
+        self._done.value += 1
+        sums: dict[str, Tensor] = {}
+        for _ in range(self._steps):
+            for name, value in self._turn().items():
+                sums[name] = sums.get(name, 0) + value
+        metrics = {name: value / self._steps for name, value in sums.items()}
+        with torch.no_grad():
+            metrics |= self.stack.in_turn("measure", [task.features[:, 0] for task in self._tasks])
+            if self._stopping is not None:
+                metrics = self._keep_best(self._stopping, metrics)
+        return metrics
+
+    def _batch(self) -> tuple[Tensor, Tensor, Tensor | None]:
+        """The next step's features, their class ids, and noise."""
+        rows = self._batches.next(self._batch_size)
+        return *self._task.batch(rows, self._views), self._drawn(self._batch_size, self._noise)
+
+    def _drawn(self, n: int, rng: ReplicaRng) -> Float[Tensor, "replica n noise"] | None:
+        return rng.normal(n, self.one.noise_size) if self.one.noise_size else None
+
+    def _turn(self) -> dict[str, Float[Tensor, " replica"]]:
+        """The next step of an epoch; its losses by name."""
+        return self._step("loss", self._optimizer, *self._batch(), shared=[self._done.value])
+
+    def _step(
+        self,
+        loss: str,
+        optimizer: ReplicaOptimizer,
+        *batch: Tensor | None,
+        shared: Sequence[int] = (),
+    ) -> dict[str, Float[Tensor, " replica"]]:
+        """A step down one of the method's losses; what it tells, by name.
+
+        Args:
+            loss: its name.
+            optimizer: of what is to be moved.
+            batch: inputs of the loss, (replica, n, ...) each.
+            shared: further ones, which are the same for all seeds.
+        """
+        found: dict[str, Tensor] = self.stack(loss, *batch, shared=shared)
+        optimizer.zero_grad()
+        # summed over replicas, so that each one's gradient is that of its own mean loss
+        found["loss"].sum().backward()
+        optimizer.step()
+        return {name: value.detach() for name, value in found.items()}
+
+    def _keep_best(
+        self, stopping: EarlyStopping, metrics: Mapping[str, Tensor]
+    ) -> dict[str, Float[Tensor, " replica"]]:
+        """Note the epoch; where training is over, go back to the best one."""
+        found = self.stack.in_turn("loss", *self._held_out)
+        trained, epoch = self.stack.trained, self._done.value
+        metrics = {**metrics, "held_out_loss": found["loss"]}
+        now = {**prefixed("metrics", metrics), **prefixed("trained", trained)}
+        stopping.update(epoch, found["loss"], now)
+        result = Kept(now)
+        over = stopping.stopped | (epoch == self.epochs)
+        result.take(over, {name: stopping.tensors[name] for name in now})
+        for name, value in under(result.tensors, "trained").items():
+            trained[name].copy_(value)
+        return under(result.tensors, "metrics")
+
+    @torch.no_grad()
+    def sample(
+        self, class_ids: Int[Tensor, "replica n"], rng: ReplicaRng
+    ) -> Float[Tensor, "replica n feature"]:
+        """Synthetic features, a part at a time, so that memory does not grow with them."""
+        if not self._settled:
+            self.stack.state.update(self.stack.in_turn("settled"))
+            self._settled = True
+        noise = self._drawn(class_ids.shape[1], rng)
+        step = max(1, DRAWN_AT_ONCE // len(class_ids))
+        ids = class_ids.split(step, dim=1)
+        noises = [None] * len(ids) if noise is None else noise.split(step, dim=1)
+        return torch.cat([self.stack("sample", *part) for part in zip(ids, noises, strict=True)], 1)
+
+    def learned(self) -> Mapping[str, Part]:
+        """What sample() reads beside the backbone and the classes."""
+        inside = f"{self.one.sampler}." if self.one.sampler else ""
+        return {
+            name.removeprefix(inside): part
+            for name, part in self.stack.learned.items()
+            if name.startswith(inside)
+        }
+
+    def parts(self) -> Mapping[str, Part]:
+        """The trained parameters, what moves them, and where the streams are."""
+        if not self.epochs:
+            return {}
+        return {
+            "done": self._done,
+            "parameters": self.stack.trained,
+            "optimizer": self._optimizer,
+            "stopping": self._stopping or {},
+            "noise": self._noise,
+            "views": self._views,
+            "batches": self._batches,
+        }

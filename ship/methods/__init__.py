@@ -1,0 +1,27 @@
+"""Methods that are written for one seed, as in their papers, and run for all seeds at once.
+
+Answers for: the contract of such a method (contract), its seeds stacked under torch.func.vmap
+(stack), what is called once for all seeds (fold), and prompts through the text tower (prompts).
+"""
+
+from ship.methods.contract import Draw, Finetuner, Generator, Method, Rng
+from ship.methods.fold import folded
+from ship.methods.prompts import Linear, Prompts, initial_context, uniform_linear
+from ship.methods.stack import Stack
+from ship.tasks import FixedRows, SeedTask
+
+__all__ = [
+    "Draw",
+    "Finetuner",
+    "FixedRows",
+    "Generator",
+    "Linear",
+    "Method",
+    "Prompts",
+    "Rng",
+    "SeedTask",
+    "Stack",
+    "folded",
+    "initial_context",
+    "uniform_linear",
+]

@@ -1,0 +1,160 @@
+"""Seeds of a method as one: their parameters and buffers stacked, their functions under vmap."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn.utils.rnn import pad_sequence
+from torch.utils._pytree import tree_map
+
+from ship.methods.contract import Method
+from ship.methods.fold import mapped
+from ship.training import Part, State, copies, taken, under
+from ship.transfer import sent
+
+ALL: Final = slice(None)
+
+
+class Stack:
+    """Methods of one class, one for each seed.
+
+    Attributes:
+        one: the first of them, without values: for what is the same for all seeds.
+        state: parameters and buffers, (replica, ...) each, by name.
+        trained: of these, parameters with a gradient.
+        learned: of these, parameters and persistent buffers; those of its `rows` under that name.
+
+    Raises:
+        ValueError: they differ in something that is neither parameter nor buffer.
+    """
+
+    def __init__(self, ones: Sequence[Method], device: torch.device) -> None:
+        self.one = ones[0]
+        self._n = len(ones)
+        for other in ones[1:]:
+            _require_alike(self.one, other)
+        # a tensor may stand under two names, such as the seen classes
+        held = [
+            {
+                **dict(one.named_parameters(remove_duplicate=False)),
+                **dict(one.named_buffers(remove_duplicate=False)),
+            }
+            for one in ones
+        ]
+        self.state = {
+            name: _stacked([own[name].detach() for own in held], device) for name in held[0]
+        }
+        kept = self.one.state_dict().keys()
+        self.learned: dict[str, Part] = {n: v for n, v in self.state.items() if n in kept}
+        if (rows := self.one.rows) is not None:
+            own = {n: v for n, v in self.learned.items() if not n.startswith(f"{rows}.")}
+            self.learned = {**own, rows: _Rows(under(self.state, rows))}
+        self.trained = {
+            name: self.state[name].requires_grad_()
+            for name, value in self.one.named_parameters()
+            if value.requires_grad
+        }
+        _empty(self.one)
+
+    def __call__(
+        self,
+        name: str,
+        *batched: Tensor | None,
+        shared: Sequence[Any] = (),
+        seeds: slice = ALL,
+    ) -> Any:
+        """A function of all seeds.
+
+        Args:
+            name: of the method's function.
+            batched: its inputs with a leading replica axis.
+            shared: its further inputs, which are the same for all seeds.
+            seeds: some of them alone, of which `batched` then is.
+
+        Returns:
+            What it returns, with a leading replica axis.
+        """
+        if not self.one.vmapped:
+            n = len(range(self._n)[seeds])
+            rows: list[Any] = [[None] * n if x is None else x for x in batched]
+            return self.in_turn(name, *rows, *([x] * n for x in shared), seeds=seeds)
+        axes = [None if x is None else 0 for x in batched] + [None] * len(shared)
+        state = self.state
+        if seeds != ALL:  # a slice of all would be a step of its own in the gradient
+            state = {own: value[seeds] for own, value in state.items()}
+
+        def one(state: dict[str, Tensor], *inputs: Any) -> Any:
+            return functional_call(self.one, state, (name, *inputs))
+
+        with mapped():
+            return torch.vmap(one, in_dims=(0, *axes))(state, *batched, *shared)
+
+    def in_turn(self, name: str, *inputs: Sequence[Any], seeds: slice = ALL) -> Any:
+        """A function of one seed after the other, whose inputs may differ in size.
+
+        Args:
+            name: of the method's function.
+            inputs: each one of all seeds.
+            seeds: some of them alone, of which inputs then are.
+
+        Returns:
+            What it returns, of one size for all seeds, with a leading replica axis.
+        """
+        found = [
+            functional_call(
+                self.one,
+                {own: value[replica] for own, value in self.state.items()},
+                (name, *(each[place] for each in inputs)),
+            )
+            for place, replica in enumerate(range(self._n)[seeds])
+        ]
+        return tree_map(lambda *each: torch.stack(each), *found)
+
+
+class _Rows:
+    """Tensors of equally many rows, (replica, n, ...), of which a file may have another number."""
+
+    def __init__(self, held: Mapping[str, Tensor]) -> None:
+        self._held = held
+
+    def state_dict(self) -> State:
+        """Copies of them."""
+        return copies(self._held)
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Put back what state_dict() gave, of any number of rows, which all of them then have."""
+        numbers = [value.shape[1] for value in state.values() if value.ndim > 1]
+        for name, held in self._held.items():
+            shape = (len(held), *numbers[:1], *held.shape[2:])
+            like = torch.empty(shape, dtype=held.dtype, device="meta")
+            held.data = taken(state, name, like).to(held.device, copy=True)
+
+
+def _stacked(values: list[Tensor], device: torch.device) -> Tensor:
+    """Of the seeds; behind fewer rows than others have, zeros, or the place -1, which is none."""
+    if len({value.shape for value in values}) == 1:
+        found = torch.stack(values)
+    else:
+        filling = 0.0 if values[0].is_floating_point() else -1
+        found = pad_sequence(values, batch_first=True, padding_value=filling)
+    return sent(found, device) if found.device.type == "cpu" else found
+
+
+def _require_alike(one: nn.Module, other: nn.Module) -> None:
+    """A tensor that is no buffer is the same for all seeds: under vmap the first one's is used."""
+    for (name, mine), (_, theirs) in zip(one.named_modules(), other.named_modules(), strict=True):
+        for key, value in vars(mine).items():
+            own = vars(theirs)[key]
+            if isinstance(value, Tensor) and value is not own and not torch.equal(value, own):
+                raise ValueError(f"{name}.{key} differs by seed: register_buffer it".lstrip("."))
+
+
+def _empty(module: nn.Module) -> None:
+    """Without values: what reads past the stack fails."""
+    for inner in module.modules():
+        for held in (inner._parameters, inner._buffers):
+            for name, value in held.items():
+                if value is not None:
+                    held[name] = torch.empty_like(value, device="meta")  # type: ignore[assignment]
