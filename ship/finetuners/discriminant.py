@@ -14,7 +14,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Rows:
-    """Features of one replica, every view a row of its own.
+    """Features of one seed, every view a row of its own.
 
     features: (n, feature). labels: (n,).
     weights: how many rows each counts as, (n,).
