@@ -130,8 +130,7 @@ def _by_steps(
     method = replace(fingerprints.method, load_backbone=load)
     device = method.accelerator if study.resources.gpus else "cpu"
     threads = max(1, math.ceil(study.resources.cpus))
-    seeds = max(n for _, _, n in left)
-    steps = Steps(method, fingerprints.pictures, device, threads, seeds, until)
+    steps = Steps(method, fingerprints.pictures, device, threads, until)
     configs = [resolve(study, baseline(study)), *(config for _, config, _ in left)]
     quick = {place for place, (key, *_) in enumerate(left, 1) if key in arms}
     seconds, n_timed = steps.seconds(configs, quick)

@@ -17,7 +17,7 @@ from harness.method import Method
 from ship.subsets import FeatureSet
 from ship.trial_config import TrialConfig
 
-# Epochs of each kind, and seeds at once, that are timed: one of either misleads.
+# Epochs of each kind, and seeds at once, that are timed: fewer than two of either mislead.
 FEW = 2
 # Ages of the generator that selection `reference` trains a fine-tuner for.
 AGES = 5
@@ -30,7 +30,6 @@ class Steps:
     pictures: gives a dataset by its name.
     device: torch's name of what trials run on.
     threads: of a trial.
-    seeds: of a trial.
     until: when there is no more time, by this process's processor time.
     """
 
@@ -38,7 +37,6 @@ class Steps:
     pictures: Callable[[str], Any]
     device: str
     threads: int
-    seeds: int
     until: float
 
     def seconds(self, configs: Sequence[TrialConfig], last: Set[int]) -> tuple[list[float], int]:
@@ -54,14 +52,11 @@ class Steps:
         """
         trees = [config.model_dump() for config in configs]
         timed: dict[int, float] = {}
-        share = 1.0  # of a seed among all in what one costs among few
         with _limited(self.threads, self.until - time.process_time()), suppress(TimeoutError):
             timed[0] = self._timed(configs[0], 1)  # warms up
-            timed[0] = self._timed(configs[0], FEW)
-            share = self._timed(configs[0], max(FEW, self.seeds)) / timed[0]
-            left, gaps = set(range(1, len(configs))), [_grown(tree, trees[0]) for tree in trees]
+            left, gaps = list(range(len(configs))), [math.inf] * len(configs)
             while left:
-                place = max(left - last or left, key=lambda one: (gaps[one], -one))
+                place = max([x for x in left if x not in last] or left, key=gaps.__getitem__)
                 timed[place] = self._timed(configs[place], FEW)
                 left.remove(place)
                 gaps = list(map(min, gaps, (_grown(tree, trees[place]) for tree in trees)))
@@ -71,7 +66,7 @@ class Steps:
         def nearest(tree: Mapping[str, Any]) -> int:
             return min(timed, key=lambda one: _grown(tree, trees[one]) + _grown(trees[one], tree))
 
-        return [share * timed[nearest(tree)] for tree in trees], len(timed)
+        return [timed[nearest(tree)] for tree in trees], len(timed)
 
     def _timed(self, config: TrialConfig, few: int) -> float:
         """Of so many seeds trained at once for as many epochs, scaled to all epochs of one."""

@@ -94,9 +94,9 @@ def study_of(**keys: Any) -> StudyConfig:
     return make_study(**{**epochs, "seeds": 2, **keys})
 
 
-def a_seed(n_ctx: int, seeds: int = FEW) -> float:
-    """Seconds of one seed, by what the paced method takes for some at once."""
-    return 0.01 * (GENERATOR * n_ctx + FINETUNER + 1) + 0.05 / seeds
+def a_seed(n_ctx: int) -> float:
+    """Seconds of one seed, by what the paced method takes for a few."""
+    return 0.01 * (GENERATOR * n_ctx + FINETUNER + 1) + 0.05 / FEW
 
 
 def estimate_of(
@@ -156,14 +156,11 @@ def test_a_reference_arm_that_was_a_level_elsewhere_says_nothing_of_levels(
 
 
 def test_steps_are_scaled_to_all_epochs_and_seeds(prints: Fingerprints, paced: Paced) -> None:
-    """What belongs to no epoch is not; the features have the shape of what a trial reads.
-
-    By how much a seed takes less among all than among a few, the baseline tells.
-    """
+    """What belongs to no epoch is not; the features have the shape of what a trial reads."""
     study = study_of(seeds=4, shots=2, views=3, space={"generator.n_ctx": [2]})
     found = estimate_of(study, prints)
     assert found is not None
-    assert list(found.seconds.values()) == [pytest.approx(4 * a_seed(2, seeds=4))]
+    assert list(found.seconds.values()) == [pytest.approx(4 * a_seed(2))]
     assert found.source == "a few steps here of 2 settings, scaled to all epochs"
     assert (found.features, found.start) == (0.0, START)
     features = paced.timed[-1][2]
