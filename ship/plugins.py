@@ -94,7 +94,7 @@ def identities(generator: str, finetuner: str, datasets: Sequence[str] = ()) -> 
 
 
 def require_builders(planned: Mapping[str, str]) -> None:
-    """Import what builds some generators and fine-tuners, as a trial does when it begins.
+    """Import the methods of some generators and fine-tuners, as a trial does when it begins.
 
     Args:
         planned: what they are to be, as identities() tells it.

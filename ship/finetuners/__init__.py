@@ -6,6 +6,7 @@ Which there are, `FINETUNERS` says (ship.configs): their settings by name, which
 from collections.abc import Sequence
 from typing import Any
 
+from ship import methods
 from ship.clip import FrozenCLIP
 from ship.configs import FINETUNERS
 from ship.finetuners.tune import FusedFinetuner
@@ -31,4 +32,7 @@ def build_finetuner(
         clip: the frozen backbone.
         seeds: of each replica.
     """
-    return FusedFinetuner(config.load_method(), config, task, synthesizer, clip, seeds)
+    kind = config.load_method()
+    if not isinstance(kind, type) or not issubclass(kind, methods.Finetuner):
+        raise TypeError(f"finetuner {config.name}: its method must be a ship.methods.Finetuner")
+    return FusedFinetuner(kind, config, task, synthesizer, clip, seeds)

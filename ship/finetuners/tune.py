@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ship.clip import FrozenCLIP
 from ship.finetuners.training_set import TrainingStream, training_set
-from ship.methods import Draw, Finetuner, Stack
+from ship.methods import Draw, Finetuner, Stack, require_settings
 from ship.synthesis import Synthesizer
 from ship.tasks import SeedTask, Task
 from ship.training import CosineDescent, Part, ReplicaOptimizer
@@ -45,14 +45,17 @@ class FusedFinetuner:
                     fixed=None if kind.feed == "stream" else rows.of(replica),
                 ),
                 clip,
-                Draw(seed, task.features.dtype),
+                Draw(seed, task.features),
             )
             for replica, seed in enumerate(seeds)
         ]
         self.one = ones[0]
         self.stack = Stack(ones, task.features.device)
         self.choices = self.one.choices
-        self.epochs: int = config.epochs if self.stack.trained else 0
+        self.epochs = 0
+        if self.stack.trained or kind.feed == "own":
+            require_settings(config, "epochs", *(["batch_size"] if kind.feed != "own" else []))
+            self.epochs = config.epochs
         if not self.epochs or kind.feed == "own":
             return
         purpose = self.one.stream
@@ -69,6 +72,10 @@ class FusedFinetuner:
     ) -> Float[Tensor, " replica"]:
         """Of a batch of each seed, to be minimised."""
         found: Tensor = self.stack("loss", features, labels, weights)
+        if not isinstance(found, Tensor) or found.shape != (len(labels),):
+            raise TypeError(
+                f"{type(self.one).__name__}.loss must be one number, a tensor of no axis"
+            )
         return found
 
     def train_epoch(self) -> dict[str, Float[Tensor, " replica"]]:
@@ -108,13 +115,13 @@ class FusedFinetuner:
         return found
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Detached copies of what is trained."""
-        return {name: value.detach().clone() for name, value in self.stack.trained.items()}
+        """Detached copies of what training changes of the method."""
+        return {name: value.detach().clone() for name, value in self._changed.items()}
 
     @torch.no_grad()
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Put back what state_dict() gave."""
-        for name, value in self.stack.trained.items():
+        for name, value in self._changed.items():
             value.copy_(state[name])
 
     def learned(self) -> Mapping[str, Part]:
@@ -126,6 +133,10 @@ class FusedFinetuner:
         if not self.epochs:
             return {}
         if self.one.feed == "own":
-            own = {name: self.stack.state[name] for name in self.one.remembered}
-            return {**self.stack.trained, **own}
-        return {**self.stack.trained, "descent": self._descent, "stream": self._feed}
+            return dict(self._changed)
+        return {**self._changed, "descent": self._descent, "stream": self._feed}
+
+    @property
+    def _changed(self) -> dict[str, Tensor]:
+        remembered = {name: self.stack.state[name] for name in self.one.remembered}
+        return {**self.stack.trained, **remembered}

@@ -11,6 +11,8 @@ from ship.clip import FrozenCLIP
 from ship.configs import GENERATORS
 from ship.generators.base import Generator
 from ship.generators.fit import FusedGenerator
+from ship.generators.real import RealPictures
+from ship.generators.wgan import FusedWGAN
 from ship.tasks import Task
 
 __all__ = ["GENERATORS", "Generator", "build_generator"]
@@ -35,5 +37,7 @@ def build_generator(
         return None
     if isinstance(kind, type) and issubclass(kind, methods.Generator):
         return FusedGenerator(kind, config, task, clip, seeds)
+    if kind not in (FusedWGAN, RealPictures):
+        raise TypeError(f"generator {config.name}: its method must be a ship.methods.Generator")
     made: Generator = kind(config, task, clip, seeds)
     return made

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ship.clip import FrozenCLIP
 from ship.generators.early_stopping import EarlyStopping
-from ship.methods import Draw, Generator, Stack
+from ship.methods import Draw, Generator, Stack, require_settings
 from ship.tasks import SeedTask, Task
 from ship.training import (
     BatchStream,
@@ -44,9 +44,12 @@ class FusedGenerator:
         self._task = task
         self._tasks = [SeedTask.of(task, replica) for replica in range(task.n_replicas)]
         pairs = zip(self._tasks, seeds, strict=True)
-        ones = [kind(config, own, clip, Draw(seed, dtype)) for own, seed in pairs]
+        ones = [kind(config, own, clip, Draw(seed, task.features)) for own, seed in pairs]
         self.one, self.stack = ones[0], Stack(ones, device)
-        self.epochs: int = config.epochs if self.stack.trained else 0
+        self.epochs = 0
+        if self.stack.trained:
+            require_settings(config, "epochs", "batch_size")
+            self.epochs = config.epochs
         self._settled = False
         self._stopping: EarlyStopping | None = None
         if not self.epochs:
@@ -110,6 +113,7 @@ class FusedGenerator:
         if not self.epochs:
             return {}
         self._done.value += 1
+        self._settled = False
         sums: dict[str, Tensor] = {}
         for _ in range(self._steps):
             for name, value in self._turn().items():
@@ -149,6 +153,9 @@ class FusedGenerator:
             shared: further ones, which are the same for all seeds.
         """
         found: dict[str, Tensor] = self.stack(loss, *batch, shared=shared)
+        if not isinstance(found, dict) or "loss" not in found:
+            name = type(self.one).__name__
+            raise TypeError(f"{name}.{loss} must be numbers by name, 'loss' among them")
         optimizer.zero_grad()
         # summed over replicas, so that each one's gradient is that of its own mean loss
         found["loss"].sum().backward()

@@ -4,7 +4,7 @@ Answers for: the contract of such a method (contract), its seeds stacked under t
 (stack), what is called once for all seeds (fold), and prompts through the text tower (prompts).
 """
 
-from ship.methods.contract import Draw, Finetuner, Generator, Method, Rng
+from ship.methods.contract import Draw, Finetuner, Generator, Method, Rng, require_settings
 from ship.methods.fold import folded
 from ship.methods.prompts import Linear, Prompts, initial_context, uniform_linear
 from ship.methods.stack import Stack
@@ -23,5 +23,6 @@ __all__ = [
     "Stack",
     "folded",
     "initial_context",
+    "require_settings",
     "uniform_linear",
 ]

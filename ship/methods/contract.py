@@ -7,7 +7,6 @@ learned. Plain attributes are the same for all seeds, which ship.methods.stack c
 What runs it owns epochs, optimizers, batches, random streams, checkpoints and what is kept.
 """
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
@@ -18,19 +17,21 @@ from torch import Tensor, nn
 
 from ship.clip import FrozenCLIP
 from ship.tasks import SeedTask
+from ship.training import stream_of
+from ship.transfer import sent
 
 
 class Rng:
-    """One seed's random stream of a purpose; it draws on the CPU, the same on every device."""
+    """One seed's random stream of a purpose; it draws on the CPU, the same for every device."""
 
-    def __init__(self, seed: int, purpose: str, dtype: torch.dtype) -> None:
-        digest = hashlib.blake2b(f"{purpose}/{seed}".encode(), digest_size=8).digest()
-        self._stream = torch.Generator().manual_seed(int.from_bytes(digest, "big") >> 1)
-        self._dtype = dtype
+    def __init__(self, seed: int, purpose: str, like: Tensor) -> None:
+        self._stream = stream_of(seed, purpose)
+        self._like = like
 
     def normal(self, *shape: int) -> Tensor:
-        """Standard normal noise."""
-        return torch.randn(shape, generator=self._stream, dtype=self._dtype)
+        """Standard normal noise, of the task's type and on its device."""
+        drawn = torch.randn(shape, generator=self._stream, dtype=self._like.dtype)
+        return sent(drawn, self._like.device)
 
 
 @dataclass(frozen=True)
@@ -38,14 +39,16 @@ class Draw:
     """One seed's streams by purpose: draw("clip_adapter/weights").normal(3, 4).
 
     A purpose names one stream for all methods that use it, so that rivals start alike.
+
+    like: has the type and the device of what is drawn.
     """
 
     seed: int
-    dtype: torch.dtype
+    like: Tensor
 
     def __call__(self, purpose: str) -> Rng:
         """A stream from its start."""
-        return Rng(self.seed, purpose, self.dtype)
+        return Rng(self.seed, purpose, self.like)
 
 
 class Method(nn.Module):
@@ -61,6 +64,11 @@ class Method(nn.Module):
     stream: str = ""
     vmapped: ClassVar[bool] = True
     rows: ClassVar[str | None] = None
+
+    def __init_subclass__(cls, **settings: Any) -> None:
+        super().__init_subclass__(**settings)
+        if "forward" in vars(cls):
+            raise TypeError(f"{cls.__name__}.forward is what a method is called through: rename it")
 
     def __init__(self, config: Any, task: SeedTask, clip: FrozenCLIP, draw: Draw) -> None:
         super().__init__()
@@ -203,3 +211,15 @@ class Generator(Method):
     ) -> Float[Tensor, "n feature"]:
         """One unit-norm feature for each class id."""
         raise NotImplementedError
+
+
+def require_settings(config: Any, *names: str) -> None:
+    """Look whether settings have what running a method takes.
+
+    Raises:
+        TypeError: they lack some of it.
+    """
+    if lacking := [name for name in names if not hasattr(config, name)]:
+        raise TypeError(
+            f"{config.name} is trained, so that its settings must have {' and '.join(lacking)}"
+        )

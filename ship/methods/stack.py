@@ -15,6 +15,9 @@ from ship.training import Part, State, copies, taken, under
 from ship.transfer import sent
 
 ALL: Final = slice(None)
+_PLAIN: Final = (bool, int, float, str, type(None))
+# of every module; what parameters and buffers hold is to differ
+_TORCHS_OWN: Final = frozenset(vars(nn.Module()))
 
 
 class Stack:
@@ -33,6 +36,7 @@ class Stack:
     def __init__(self, ones: Sequence[Method], device: torch.device) -> None:
         self.one = ones[0]
         self._n = len(ones)
+        _require_distinct(self.one)
         for other in ones[1:]:
             _require_alike(self.one, other)
         # a tensor may stand under two names, such as the seen classes
@@ -76,7 +80,7 @@ class Stack:
         Returns:
             What it returns, with a leading replica axis.
         """
-        if not self.one.vmapped:
+        if not self.one.vmapped or not (self.state or batched):
             n = len(range(self._n)[seeds])
             rows: list[Any] = [[None] * n if x is None else x for x in batched]
             return self.in_turn(name, *rows, *([x] * n for x in shared), seeds=seeds)
@@ -88,8 +92,17 @@ class Stack:
         def one(state: dict[str, Tensor], *inputs: Any) -> Any:
             return functional_call(self.one, state, (name, *inputs))
 
-        with mapped():
-            return torch.vmap(one, in_dims=(0, *axes))(state, *batched, *shared)
+        try:
+            with mapped():
+                return torch.vmap(one, in_dims=(0, *axes))(state, *batched, *shared)
+        except RuntimeError as error:
+            if "vmap" not in str(error):
+                raise
+            raise RuntimeError(
+                f"{type(self.one).__name__}.{name} cannot run for all seeds at once: it reads a "
+                f"value, has a size that depends on one, or draws; vmapped = False lets seeds run "
+                f"in turn ({str(error).splitlines()[0][:150]})"
+            ) from error
 
     def in_turn(self, name: str, *inputs: Sequence[Any], seeds: slice = ALL) -> Any:
         """A function of one seed after the other, whose inputs may differ in size.
@@ -137,18 +150,40 @@ def _stacked(values: list[Tensor], device: torch.device) -> Tensor:
     if len({value.shape for value in values}) == 1:
         found = torch.stack(values)
     else:
-        filling = 0.0 if values[0].is_floating_point() else -1
+        places = not values[0].is_floating_point() and values[0].dtype != torch.bool
+        filling = -1 if places else 0
         found = pad_sequence(values, batch_first=True, padding_value=filling)
     return sent(found, device) if found.device.type == "cpu" else found
 
 
 def _require_alike(one: nn.Module, other: nn.Module) -> None:
     """A tensor that is no buffer is the same for all seeds: under vmap the first one's is used."""
-    for (name, mine), (_, theirs) in zip(one.named_modules(), other.named_modules(), strict=True):
-        for key, value in vars(mine).items():
-            own = vars(theirs)[key]
-            if isinstance(value, Tensor) and value is not own and not torch.equal(value, own):
+    ours, theirs = dict(one.named_modules()), dict(other.named_modules())
+    if list(ours) != list(theirs):
+        raise ValueError(f"modules differ by seed: {sorted(set(ours) ^ set(theirs))}")
+    for name, module in ours.items():
+        for key, value in vars(module).items():
+            if key not in _TORCHS_OWN and _differ(value, vars(theirs[name]).get(key)):
                 raise ValueError(f"{name}.{key} differs by seed: register_buffer it".lstrip("."))
+
+
+def _differ(one: Any, other: Any) -> bool:
+    """Whether tensors, numbers or words differ, or such in a container; of what else, nothing."""
+    if isinstance(one, Tensor) and isinstance(other, Tensor):
+        return one is not other and not torch.equal(one, other)
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        return list(one) != list(other) or any(_differ(v, other[k]) for k, v in one.items())
+    if isinstance(one, list | tuple) and isinstance(other, list | tuple):
+        return len(one) != len(other) or any(map(_differ, one, other))
+    return isinstance(one, _PLAIN) and bool(one != other)
+
+
+def _require_distinct(one: nn.Module) -> None:
+    """Of a parameter under two names, one would be trained and the other one not."""
+    names = {id(value): name for name, value in one.named_parameters()}
+    for name, value in one.named_parameters(remove_duplicate=False):
+        if names[id(value)] != name:
+            raise ValueError(f"{names[id(value)]} and {name} are one parameter: give it one name")
 
 
 def _empty(module: nn.Module) -> None:

@@ -1,4 +1,4 @@
-"""What one seed may look at while it trains: a task without the replica dimension."""
+"""What one seed may look at while it trains: its own part of a task."""
 
 from dataclasses import dataclass
 

@@ -23,6 +23,7 @@ from ship.testing.bench import (
     require_members,
     require_numbers,
     require_untouched,
+    without_pictures,
 )
 from ship.testing.finding import Finding, findings, require
 from ship.testing.settings import quick
@@ -185,7 +186,7 @@ def _resumes(subject: FinetunerSubject) -> None:
 
 
 def _is_kept(subject: FinetunerSubject) -> None:
-    again = subject.build(subject.task, subject.bench.seeds)
+    again = subject.build(without_pictures(subject.task), subject.bench.seeds)
     restore(again.learned(), capture(subject.run.finetuner.learned()))
     subject.require_same(again, "of one that was built again")
 

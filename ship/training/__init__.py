@@ -13,6 +13,7 @@ from ship.training.replicas import (
     gather_rows,
     random_views,
     steps_per_epoch,
+    stream_of,
 )
 from ship.training.state import (
     CheckpointError,
@@ -50,6 +51,7 @@ __all__ = [
     "random_views",
     "restore",
     "steps_per_epoch",
+    "stream_of",
     "taken",
     "under",
 ]

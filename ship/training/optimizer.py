@@ -1,5 +1,6 @@
 """A torch optimizer over parameters whose first dimension is the replicas."""
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -37,7 +38,7 @@ class ReplicaOptimizer:
         self._parameters = list(parameters)
         # one launch a step instead of a dozen; on a CPU the plain loop, whose numbers are on record
         self._fused = any(parameter.device.type != "cpu" for parameter in self._parameters)
-        if self._fused:
+        if self._fused and "fused" in inspect.signature(kind).parameters:
             settings["fused"] = True
         own = factors or (1.0,) * len(self._parameters)
         groups = [

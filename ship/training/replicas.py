@@ -31,7 +31,7 @@ class ReplicaRng:
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
     ) -> None:
-        self._streams = [_stream(seed, purpose) for seed in seeds]
+        self._streams = [stream_of(seed, purpose) for seed in seeds]
         self._device = torch.device(device)
         self._dtype = dtype
 
@@ -63,7 +63,8 @@ class ReplicaRng:
                 raise CheckpointError(f"no state of a random stream: {error}") from error
 
 
-def _stream(seed: int, purpose: str) -> torch.Generator:
+def stream_of(seed: int, purpose: str) -> torch.Generator:
+    """The random stream of a seed and a purpose, from its start; it draws on the CPU."""
     digest = hashlib.blake2b(f"{purpose}/{seed}".encode(), digest_size=8).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest, "big") >> 1)
 

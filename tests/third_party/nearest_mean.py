@@ -18,7 +18,7 @@ class NearestMean(Finetuner):
 
     def __init__(self, config, task, clip, draw) -> None:
         super().__init__(config, task, clip, draw)
-        x, labels = task.fixed.features[:, 0], task.fixed.labels
+        x, labels = task.fixed_rows.features[:, 0], task.fixed_rows.labels
         sums = torch.zeros_like(self.text).index_add(0, labels, x)
         there = labels.bincount(minlength=len(sums)).unsqueeze(1) > 0
         means = torch.where(there, F.normalize(sums, dim=1), self.text)

@@ -73,7 +73,7 @@ def test_no_room_for_a_name_is_refused(clip: FrozenCLIP, position: NamePosition)
 @pytest.mark.parametrize("n_ctx", [2, 4, 6])
 def test_words_fill_the_last_contexts(clip: FrozenCLIP, n_ctx: int) -> None:
     """Places before them stay random, words too many are left out from the first."""
-    draw = Draw(7, torch.float32)
+    draw = Draw(7, torch.empty(0))
     ctx = initial_context(clip, n_ctx, CONTEXT, draw("t"))
     noise = initial_context(clip, n_ctx, None, draw("t"))
     kept = min(n_ctx, 4)

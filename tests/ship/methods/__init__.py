@@ -1,0 +1,1 @@
+"""Methods for one seed, and their seeds as one."""

@@ -1,0 +1,159 @@
+"""What a method may not do is told in words that say what to do."""
+
+from typing import Any, Literal
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from ship.clip.frozen_clip import FrozenCLIP
+from ship.features.feature_set import FeatureSet
+from ship.finetuners import build_finetuner
+from ship.generators import build_generator
+from ship.methods import Finetuner, Generator
+from ship.settings import FinetunerSettings, GeneratorSettings
+from tests.ship.conftest import final_task
+
+SEEDS = [7, 2]
+
+
+class Trained(Finetuner):
+    """Moves the text features, as `build` has it."""
+
+    def __init__(self, config: Any, task: Any, clip: Any, draw: Any) -> None:
+        super().__init__(config, task, clip, draw)
+        self.weight = nn.Parameter(self.text.clone())
+        self.build(task)
+
+    def build(self, task: Any) -> None:
+        """What else it has."""
+
+    def logits(self, pictures: Tensor, choice: Any) -> Tensor:
+        """Scores."""
+        return pictures @ self.weight.T
+
+
+class Plain(Trained):
+    """Sound."""
+
+
+class Tied(Trained):
+    """One parameter under two names."""
+
+    def build(self, task: Any) -> None:
+        """Another name."""
+        self.other = self.weight
+
+
+class Numbered(Trained):
+    """A number of each seed that is no buffer."""
+
+    def build(self, task: Any) -> None:
+        """It comes from pictures."""
+        self.mean = {"of": [float(task.features.mean())]}
+
+
+class Reading(Trained):
+    """Reads a value."""
+
+    def loss(self, features: Tensor, labels: Tensor, weights: Any) -> Tensor:
+        """Of some features alone."""
+        return self.weight.sum() * self.weight.sum().item()
+
+
+class Many(Trained):
+    """A loss of each row."""
+
+    def loss(self, features: Tensor, labels: Tensor, weights: Any) -> Tensor:
+        """Not their mean."""
+        return (features @ self.weight.T).sum(1)
+
+
+class Single(Generator):
+    """A loss without a name."""
+
+    def __init__(self, config: Any, task: Any, clip: Any, draw: Any) -> None:
+        super().__init__(config, task, clip, draw)
+        self.weight = nn.Parameter(self.text.clone())
+
+    def loss(self, features: Tensor, *_: Any) -> Any:
+        """A number."""
+        return self.weight.sum()
+
+
+class Short(FinetunerSettings):
+    """Settings without batches."""
+
+    name: Literal["short"] = "short"
+    lr: float = 0.1
+    epochs: int = 1
+
+
+class Whole(Short):
+    """All that is asked for."""
+
+    batch_size: int = 4
+
+
+class Generating(GeneratorSettings):
+    """Of a generator."""
+
+    name: Literal["generating"] = "generating"
+    lr: float = 0.1
+    epochs: int = 1
+    batch_size: int = 4
+
+
+FAULTS = [
+    (Short, Plain, "short is trained, so that its settings must have batch_size"),
+    (Whole, Tied, "weight and other are one parameter"),
+    (Whole, Numbered, "mean differs by seed: register_buffer it"),
+    (Whole, Reading, "Reading.loss cannot run for all seeds at once: it reads a value.*vmapped"),
+    (Whole, Many, "Many.loss must be one number"),
+    (Whole, Single, "method must be a ship.methods.Finetuner"),
+    (Whole, nn.Linear, "method must be a ship.methods.Finetuner"),
+    (Generating, Single, "Single.loss must be numbers by name, 'loss' among them"),
+    (Generating, Plain, "generator generating: its method must be a ship.methods.Generator"),
+]
+
+
+@pytest.mark.parametrize(("settings", "method", "told"), FAULTS, ids=lambda x: str(x)[-40:])
+def test_a_fault_is_told(
+    settings: Any,
+    method: Any,
+    told: str,
+    clip64: FrozenCLIP,
+    features: FeatureSet,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As it is built, or in its first epoch."""
+    monkeypatch.setattr(settings, "method", method)
+    task = final_task(clip64, features, SEEDS, shots=3)
+    with pytest.raises((TypeError, ValueError, RuntimeError), match=told):
+        if settings is Generating:
+            made: Any = build_generator(settings(), task, clip64, SEEDS)
+        else:
+            made = build_finetuner(settings(), task, None, clip64, SEEDS)
+        made.train_epoch()
+
+
+def test_a_method_that_holds_nothing_runs(
+    clip64: FrozenCLIP, features: FeatureSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There is no tensor of it to map over, where features of all classes are there."""
+
+    class Empty(Finetuner):
+        def logits(self, pictures: Tensor, choice: Any) -> Tensor:
+            return 2 * self.zero_shot(pictures)
+
+    monkeypatch.setattr(Whole, "method", Empty)
+    task = final_task(clip64, features, SEEDS, shots=3)
+    made = build_finetuner(Whole(), task, None, clip64, SEEDS)
+    made.stack.state.clear()
+    assert made.logits(task.features[0, :3, 0], {}).shape == (2, 3, len(task.class_names))
+
+
+def test_a_method_is_not_called_by_torchs_name() -> None:
+    """forward is what it is called through."""
+    with pytest.raises(TypeError, match="forward is what a method is called through"):
+        type("Own", (Finetuner,), {"forward": lambda self, x: torch.zeros(())})
