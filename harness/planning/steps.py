@@ -39,13 +39,14 @@ class Steps:
     threads: int
     until: float
 
-    def seconds(self, configs: Sequence[TrialConfig], last: Set[int]) -> tuple[list[float], int]:
+    def seconds(self, configs: Sequence[TrialConfig], quick: Set[int]) -> tuple[list[float], int]:
         """Seconds a seed of each setting, by the timed one that is most like it; and how many were.
 
         Args:
-            configs: of settings, the baseline first. It is timed, then always the one with most
-                more to do than any that was, while there is time.
-            last: places of settings that are quick, however they look: they come last.
+            configs: of settings, the baseline first. It is timed, then the quick ones, which cost
+                little to be timed, then always the one with most more to do than any that was,
+                while there is time.
+            quick: places of settings that are quick, however they look.
 
         Raises:
             ValueError: not even an epoch of one seed of the baseline fits into the time.
@@ -56,7 +57,7 @@ class Steps:
             timed[0] = self._timed(configs[0], 1)  # warms up
             left, gaps = list(range(len(configs))), [math.inf] * len(configs)
             while left:
-                place = max([x for x in left if x not in last] or left, key=gaps.__getitem__)
+                place = max([x for x in left if x == 0 or x in quick] or left, key=gaps.__getitem__)
                 timed[place] = self._timed(configs[place], FEW)
                 left.remove(place)
                 gaps = list(map(min, gaps, (_grown(tree, trees[place]) for tree in trees)))

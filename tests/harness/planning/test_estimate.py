@@ -168,16 +168,16 @@ def test_steps_are_scaled_to_all_epochs_and_seeds(prints: Fingerprints, paced: P
     assert features.test.shape == (5, 4)
 
 
-def test_the_baseline_and_what_looks_slowest_come_first(
+def test_the_baseline_arms_and_what_looks_slowest_come_first(
     prints: Fingerprints, paced: Paced, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Then what is least like them; where time is up, a setting has that of the most alike."""
+    """Reference arms, then what is least like them; without time, that of the most alike."""
     space = {"generator.n_ctx": {"choices": [1, 3, 4, 16], "baseline": 4}}
     study = study_of(space=space, reference_arms=True)
     found = estimate_of(study, prints)
     assert found is not None
     order = list(dict.fromkeys(n_ctx for n_ctx, *_ in paced.timed))
-    assert order[:2] == [4, 16] and set(order[2:]) == {0, 1, 3}
+    assert order[:3] == [4, 0, 16] and set(order[3:]) == {1, 3}
 
     plain = paced.run_trial
 
