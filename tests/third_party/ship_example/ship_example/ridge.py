@@ -13,9 +13,7 @@ class Ridge(Finetuner):
 
     def __init__(self, config, task, clip, draw) -> None:
         super().__init__(config, task, clip, draw)
-        rows = (
-            task.fixed_rows
-        )  # synthetic features of the classes without pictures, then the pictures
+        rows = task.fixed_rows  # synthetic features, and the pictures behind them
         x = rows.features[:, 0]  # view 0: as test pictures are seen
         y = torch.nn.functional.one_hot(rows.labels, len(self.text)).to(x)
         weighted = x * rows.weights[:, None]
