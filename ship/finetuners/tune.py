@@ -13,7 +13,7 @@ from ship.finetuners.training_set import TrainingStream, training_set
 from ship.methods import Draw, Finetuner, Stack, require_settings
 from ship.synthesis import Synthesizer
 from ship.tasks import SeedTask, Task
-from ship.training import CosineDescent, Part, ReplicaOptimizer
+from ship.training import CosineDescent, Part
 
 
 class FusedFinetuner:
@@ -60,9 +60,7 @@ class FusedFinetuner:
             return
         purpose = self.one.stream
         self._feed = TrainingStream(rows, each_step, seeds, config.batch_size, purpose)
-        kind_of, settings = self.one.optimizer()
-        optimizer = ReplicaOptimizer(kind_of, list(self.stack.trained.values()), **settings)
-        self._descent = CosineDescent(optimizer, self.epochs, self._feed.steps)
+        self._descent = CosineDescent(self.stack.optimizer(), self.epochs, self._feed.steps)
 
     def loss(
         self,

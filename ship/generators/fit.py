@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float, Int
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ship.clip import FrozenCLIP
 from ship.generators.early_stopping import EarlyStopping
-from ship.methods import Draw, Generator, Stack, require_settings
+from ship.methods import PROMPTS_AT_ONCE, Draw, Generator, Stack, require_settings
 from ship.tasks import SeedTask, Task
 from ship.training import (
     BatchStream,
@@ -24,9 +24,6 @@ from ship.training import (
     under,
 )
 
-# Features that are drawn at once, as some take 100 KB each on their way through a text tower.
-DRAWN_AT_ONCE = 8192
-
 
 class FusedGenerator:
     """A ship.generators.Generator of one method for each seed.
@@ -36,6 +33,9 @@ class FusedGenerator:
     Raises:
         ValueError: early stopping without validation pictures.
     """
+
+    _moved: ClassVar[str] = ""
+    """The module whose parameters an epoch's steps move; "": all of them are."""
 
     def __init__(
         self, kind: type[Generator], config: Any, task: Task, clip: FrozenCLIP, seeds: Sequence[int]
@@ -61,16 +61,11 @@ class FusedGenerator:
         self._batch_size = min(config.batch_size, task.n_nominal)
         self._steps = steps_per_epoch(task.n_nominal, self._batch_size)
         self._done = Counter()
-        self._optimizer = self._moving(self.stack.trained)
+        self._optimizer = self.stack.optimizer(self._moved)
         if self.one.patience is not None:
             patience, warmup = self.one.patience, self.one.warmup
             self._stopping = EarlyStopping(patience, warmup, task.n_replicas, device)
             self._held_out = self._validation(seeds)
-
-    def _moving(self, parameters: Mapping[str, Tensor]) -> ReplicaOptimizer:
-        """The method's optimizer of some parameters."""
-        kind, settings = self.one.optimizer()
-        return ReplicaOptimizer(kind, [*parameters.values()], **settings)
 
     def _validation(self, seeds: Sequence[int]) -> list[Sequence[Any]]:
         """What held-out losses are of, each input of all seeds.
@@ -187,7 +182,7 @@ class FusedGenerator:
             self.stack.state.update(self.stack.in_turn("settled"))
             self._settled = True
         noise = self._drawn(class_ids.shape[1], rng)
-        step = max(1, DRAWN_AT_ONCE // len(class_ids))
+        step = max(1, PROMPTS_AT_ONCE // len(class_ids))
         ids = class_ids.split(step, dim=1)
         noises = [None] * len(ids) if noise is None else noise.split(step, dim=1)
         return torch.cat([self.stack("sample", *part) for part in zip(ids, noises, strict=True)], 1)

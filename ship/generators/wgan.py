@@ -19,7 +19,7 @@ from ship.generators.fit import FusedGenerator
 from ship.generators.prompt import PromptDecoder
 from ship.methods import Draw, Generator, Linear, Rng
 from ship.tasks import SeedTask, Task
-from ship.training import Part, ReplicaRng, under
+from ship.training import Part, ReplicaRng
 
 
 class Critic(nn.Module):
@@ -130,14 +130,15 @@ class FusedWGAN(FusedGenerator):
     generator_loss, over the generator's.
     """
 
+    _moved = "generator"
+
     def __init__(
         self, config: WGANConfig, task: Task, clip: FrozenCLIP, seeds: Sequence[int]
     ) -> None:
         super().__init__(WGAN, config, task, clip, seeds)
         self._n_critic = config.n_critic
         self._mix = ReplicaRng(seeds, "wgan/mix", task.features.device)
-        self._optimizer = self._moving(under(self.stack.trained, "generator"))
-        self._critic_optimizer = self._moving(under(self.stack.trained, "critic"))
+        self._critic_optimizer = self.stack.optimizer("critic")
 
     def _turn(self) -> dict[str, Float[Tensor, " replica"]]:
         """The critic's steps, each on real features and as many made ones of their classes.

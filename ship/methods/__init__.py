@@ -6,11 +6,12 @@ Answers for: the contract of such a method (contract), its seeds stacked under t
 
 from ship.methods.contract import Draw, Finetuner, Generator, Method, Rng, require_settings
 from ship.methods.fold import folded
-from ship.methods.prompts import Linear, Prompts, initial_context, uniform_linear
+from ship.methods.prompts import PROMPTS_AT_ONCE, Linear, Prompts, initial_context, uniform_linear
 from ship.methods.stack import Stack
 from ship.tasks import FixedRows, SeedTask
 
 __all__ = [
+    "PROMPTS_AT_ONCE",
     "Draw",
     "Finetuner",
     "FixedRows",

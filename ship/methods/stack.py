@@ -11,7 +11,7 @@ from torch.utils._pytree import tree_map
 
 from ship.methods.contract import Method
 from ship.methods.fold import mapped
-from ship.training import Part, State, copies, taken, under
+from ship.training import Part, ReplicaOptimizer, State, copies, taken, under
 from ship.transfer import sent
 
 ALL: Final = slice(None)
@@ -61,6 +61,12 @@ class Stack:
             if value.requires_grad
         }
         _empty(self.one)
+
+    def optimizer(self, module: str = "") -> ReplicaOptimizer:
+        """The method's optimizer of what is trained in one of its modules; "": of all of it."""
+        kind, settings = self.one.optimizer()
+        moved = under(self.trained, module) if module else self.trained
+        return ReplicaOptimizer(kind, [*moved.values()], **settings)
 
     def __call__(
         self,
