@@ -1,7 +1,7 @@
 """Image features of whole datasets, extracted once and kept.
 
-Answers for: decoding and encoding in shards that survive a kill, the cache on disk, augmented
-views, and the FeatureSet that trials read.
+Answers for: decoding and encoding in shards that survive a kill, the cache on disk, and augmented
+views.
 """
 
 from ship.features.encode import (
@@ -17,12 +17,10 @@ from ship.features.encode import (
 from ship.features.extraction_time import extraction_seconds
 from ship.features.feature_set import extract_features
 from ship.features.split_extraction import Encode
-from ship.subsets import FeatureSet
 
 __all__ = [
     "Block",
     "Encode",
-    "FeatureSet",
     "ImageEncoder",
     "Layout",
     "Shard",

@@ -12,11 +12,10 @@ from torch import Tensor
 
 from ship.clip import FrozenCLIP
 from ship.datasets import sentence
-from ship.features import FeatureSet
 from ship.metrics import Answers, percent, score
 from ship.protocols.base import Chosen, Exam, Final, Protocol, mask
 from ship.protocols.tasks import TaskBuilder
-from ship.subsets import require
+from ship.subsets import FeatureSet, require
 from ship.tasks import Pictures, Task
 from ship.trial_config import TrialConfig
 

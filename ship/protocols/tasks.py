@@ -9,9 +9,8 @@ from torch import Tensor
 
 from ship.clip import FrozenCLIP
 from ship.datasets import sentence
-from ship.features import FeatureSet
 from ship.protocols.base import Exam
-from ship.subsets import few_shot_indices, pseudo_new_classes
+from ship.subsets import FeatureSet, few_shot_indices, pseudo_new_classes
 from ship.tasks import Pictures, Task, pad_rows
 from ship.trial_config import TrialConfig
 

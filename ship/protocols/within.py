@@ -7,11 +7,10 @@ import torch
 from torch import Tensor
 
 from ship.clip import FrozenCLIP
-from ship.features import FeatureSet
 from ship.metrics import Answers, open_world, percent, score, score_one_softmax
 from ship.protocols.base import Chosen, Exam, Final, Protocol, Scorer
 from ship.protocols.tasks import TaskBuilder
-from ship.subsets import DEMANDS, require
+from ship.subsets import DEMANDS, FeatureSet, require
 from ship.trial_config import LEAKING_SELECTIONS, TrialConfig
 
 # SHIP's authors retrain CoOp at five ages of the generator (github.com/mrflogs/SHIP, run_coop).

@@ -12,11 +12,10 @@ from torch import Tensor
 
 from ship.clip import FrozenCLIP
 from ship.configs import FinetunerConfig, GeneratorConfig
-from ship.features import FeatureSet
 from ship.finetuners import FusedFinetuner
 from ship.metrics import EpochMetrics
 from ship.protocols import PROTOCOLS, Exam, Final, Protocol
-from ship.subsets import studied_classes
+from ship.subsets import FeatureSet, studied_classes
 from ship.training import Checkpoint, CheckpointError, Kept, Part, prefixed, under
 from ship.trial.ages import choose_age, planned_ages
 from ship.trial.journal import Journal, TrialRun

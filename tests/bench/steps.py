@@ -7,12 +7,12 @@ import torch
 
 from ship.clip.frozen_clip import FrozenCLIP
 from ship.configs import CoOpConfig, PromptVAEConfig
-from ship.features.feature_set import FeatureSet
 from ship.finetuners.coop import CoOp
 from ship.finetuners.tune import FusedFinetuner
 from ship.generators.fit import FusedGenerator
 from ship.generators.vae import PromptVAE
 from ship.protocols import Protocol, base_to_new
+from ship.subsets import FeatureSet
 from ship.synthesis import Synthesizer, SyntheticConfig
 from ship.tasks.task import Task
 from ship.trial_config import TrialConfig

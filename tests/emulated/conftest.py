@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from ship.clip import FrozenCLIP
-from ship.features import FeatureSet
+from ship.subsets import FeatureSet
 from tests.emulated import EmulatedDevice, emulated_device
 from tests.ship.conftest import build_clip, build_features
 

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ship.clip import FrozenCLIP
-from ship.features import FeatureSet
+from ship.subsets import FeatureSet
 from tests.emulated import EmulatedDevice, MixedDevicesError
 from tests.ship.conftest import final_task
 from tests.ship.generators.cases import build

@@ -11,11 +11,11 @@ from typing import Any, Final, Literal, get_args, get_origin
 import pytest
 
 from ship.clip import FrozenCLIP
-from ship.features import FeatureSet
 from ship.finetuners import FINETUNERS
 from ship.generators import GENERATORS
 from ship.metrics import EpochMetrics
 from ship.protocols import PROTOCOLS
+from ship.subsets import FeatureSet
 from ship.synthesis import SyntheticConfig
 from ship.training import Checkpoint
 from ship.trial import run_trial

@@ -25,7 +25,8 @@ from harness.config.study_config import StudyConfig
 from harness.study.run import run_study
 from ship.clip.frozen_clip import FrozenCLIP
 from ship.datasets import Picture, PictureDataset, Split, load_dataset
-from ship.features.feature_set import FeatureSet, extract_features
+from ship.features import extract_features
+from ship.subsets import FeatureSet
 from ship.trial_config import TrialConfig
 from tests.harness import fakes
 

@@ -10,8 +10,8 @@ from open_clip.tokenizer import SimpleTokenizer
 
 from ship.architectures import Precision, architectures
 from ship.clip.frozen_clip import FrozenCLIP
-from ship.features.feature_set import FeatureSet
 from ship.protocols import Protocol, base_to_new
+from ship.subsets import FeatureSet
 from ship.tasks.task import Task
 from ship.testing.bench import CLASSES, made_up_features
 from ship.trial_config import TrialConfig

@@ -18,7 +18,8 @@ from PIL import Image
 from torch import Tensor
 
 from ship.datasets import Picture, PictureDataset, Split
-from ship.features.feature_set import FeatureSet, extract_features
+from ship.features import extract_features
+from ship.subsets import FeatureSet
 from tests.ship.features.encoders import FakeEncoder
 
 VIEWS = 3

@@ -6,10 +6,10 @@ from importlib.metadata import PackageNotFoundError, version
 import safetensors.torch
 
 from ship.clip import FrozenCLIP
-from ship.features import FeatureSet
 from ship.finetuners import FusedFinetuner
 from ship.generators import Generator
 from ship.protocols import Protocol
+from ship.subsets import FeatureSet
 from ship.tasks import Task
 from ship.training import State, capture, copied, prefixed
 from ship.trial.trained.form import (

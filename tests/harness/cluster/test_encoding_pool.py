@@ -15,8 +15,8 @@ from harness.cluster.feature_extraction import ClusterEncoder
 from harness.config.choices import Resources
 from harness.errors import ClusterError
 from harness.resources import extraction_resources
+from ship.features import extract_features
 from ship.features.encode import Layout
-from ship.features.feature_set import extract_features
 from tests.harness.cluster_driver import pictures
 from tests.ship.features import encoders
 from tests.ship.features.encoders import FakeEncoder

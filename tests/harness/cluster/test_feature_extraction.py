@@ -6,7 +6,7 @@ import pytest
 
 from harness.cluster.feature_extraction import _undecodable
 from ship.clip.frozen_clip import FrozenCLIP
-from ship.features.feature_set import extract_features
+from ship.features import extract_features
 from tests.harness.cluster_driver import VIEWS, digest, pictures
 from tests.harness.conftest import OnCluster
 

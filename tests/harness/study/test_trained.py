@@ -16,7 +16,7 @@ from harness.config.study_config import StudyConfig
 from harness.errors import UserError
 from harness.method import Method
 from ship.clip.frozen_clip import FrozenCLIP
-from ship.features.feature_set import FeatureSet
+from ship.subsets import FeatureSet
 from ship.trial import TrainedError
 from tests.harness.conftest import Bench
 from tests.harness.fakes import fake_pictures, make_study

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from ship.clip import FrozenCLIP, products
-from ship.features import FeatureSet
+from ship.subsets import FeatureSet
 from ship.trial import run_trial
 from ship.trial_config import TrialConfig
 from tests.ship.conftest import build_clip

@@ -3,7 +3,8 @@
 import pytest
 
 from ship.datasets import PictureDataset
-from ship.features.feature_set import FeatureSet, extract_features
+from ship.features import extract_features
+from ship.subsets import FeatureSet
 from tests.ship.streamed import VIEWS, SlowEncoder, streamed_dataset
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 import ship.features.extraction_time
+from ship.features import extract_features
 from ship.features.extraction_time import extraction_seconds
-from ship.features.feature_set import extract_features
 from tests.ship.streamed import SHARD, SIZES, VIEWS, SlowEncoder, interrupted, streamed_dataset
 
 SECONDS = 2.0

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from ship.datasets import DatasetError, PictureDataset, load_dataset
-from ship.features.feature_set import FeatureSet, extract_features
+from ship.features import extract_features
+from ship.subsets import FeatureSet
 from tests.ship.datasets.trees import LAYOUTS
 from tests.ship.features.encoders import FakeEncoder
 from tests.told import told

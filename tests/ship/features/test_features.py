@@ -12,8 +12,9 @@ import torch
 from ship.clip.frozen_clip import FrozenCLIP
 from ship.datasets import Picture, PictureDataset, Split
 from ship.datasets.content import content_fingerprint, picture_hashes
-from ship.features.feature_set import FeatureSet, extract_features
+from ship.features import extract_features
 from ship.features.views import augmented_view
+from ship.subsets import FeatureSet
 from tests.ship.datasets.conftest import save_picture
 from tests.ship.features.encoders import SIZE, FakeEncoder, preprocess
 

@@ -12,9 +12,10 @@ import torch
 
 import ship.features.split_extraction
 from ship.datasets import DatasetError, PictureDataset
+from ship.features import extract_features
 from ship.features.encode import Block, ImageEncoder, Shard, encode_split
-from ship.features.feature_set import FeatureSet, extract_features
 from ship.features.split_extraction import shards_of
+from ship.subsets import FeatureSet
 from tests.ship.streamed import (
     SHARD,
     SIZES,

@@ -13,8 +13,8 @@ from pydantic import ValidationError
 import ship
 from ship.clip.frozen_clip import FrozenCLIP
 from ship.configs import ZeroShotConfig
-from ship.features.feature_set import FeatureSet
 from ship.finetuners.descriptions import DescriptionsError, described
+from ship.subsets import FeatureSet
 from tests.ship.conftest import WORDS, final_task
 from tests.ship.finetuners.cases import SEEDS, built
 from tests.ship.trial.cases import config as trial

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from ship.clip.frozen_clip import FrozenCLIP
-from ship.features.feature_set import FeatureSet
+from ship.subsets import FeatureSet
 from ship.tasks.task import Task
 from tests.ship.by_hand import (
     Array,

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from ship.clip.frozen_clip import FrozenCLIP
-from ship.features.feature_set import FeatureSet
 from ship.finetuners.tune import FusedFinetuner
+from ship.subsets import FeatureSet
 from ship.tasks.task import Task
 from tests.ship.by_hand import Array
 from tests.ship.conftest import selection_task

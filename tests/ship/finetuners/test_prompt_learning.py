@@ -7,9 +7,9 @@ import torch
 
 from ship.clip.frozen_clip import FrozenCLIP
 from ship.configs import CoOpConfig
-from ship.features.feature_set import FeatureSet
 from ship.finetuners import cocoop
 from ship.finetuners.tcp import inner_depth
+from ship.subsets import FeatureSet
 from ship.tasks.task import Task
 from tests.ship.by_hand import scatter
 from tests.ship.clip.test_prompts import SENTENCES

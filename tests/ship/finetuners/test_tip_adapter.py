@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ship.clip.frozen_clip import FrozenCLIP
-from ship.features.feature_set import FeatureSet
+from ship.subsets import FeatureSet
 from tests.ship.by_hand import unit
 from tests.ship.conftest import selection_task
 from tests.ship.finetuners.cases import SEEDS, built

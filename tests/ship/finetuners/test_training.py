@@ -8,7 +8,7 @@ import torch
 from torch.optim import SGD, Adam, AdamW
 
 from ship.clip.frozen_clip import FrozenCLIP
-from ship.features.feature_set import FeatureSet
+from ship.subsets import FeatureSet
 from ship.tasks.task import Task
 from tests.ship.conftest import selection_task
 from tests.ship.finetuners.cases import built, trained

@@ -7,8 +7,8 @@ import torch
 
 from ship.clip.frozen_clip import FrozenCLIP
 from ship.configs import ZeroShotConfig
-from ship.features.feature_set import FeatureSet
 from ship.finetuners.templates import SUBSET
+from ship.subsets import FeatureSet
 from tests.ship.conftest import WORDS, final_task
 from tests.ship.finetuners.cases import SEEDS, built
 

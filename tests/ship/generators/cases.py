@@ -6,8 +6,8 @@ from typing import Any
 from torch import Tensor
 
 from ship.clip.frozen_clip import FrozenCLIP
-from ship.features.feature_set import FeatureSet
 from ship.generators import GENERATORS, Generator, build_generator
+from ship.subsets import FeatureSet
 from ship.tasks.task import Task
 from ship.testing import Bench
 from tests.told import told

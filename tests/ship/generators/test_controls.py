@@ -9,12 +9,12 @@ from torch import Tensor
 
 from ship.clip.frozen_clip import FrozenCLIP
 from ship.configs import GENERATORS, GaussianBaseConfig, GaussianTextConfig, RealPicturesConfig
-from ship.features.feature_set import FeatureSet
 from ship.generators import build_generator
 from ship.generators.fit import FusedGenerator
 from ship.generators.gaussians import GaussianBase, GaussianText
 from ship.generators.neighbours import neighbour_means, neighbour_precision
 from ship.generators.real import RealPictures
+from ship.subsets import FeatureSet
 from ship.synthesis import Synthesizer, SyntheticConfig
 from ship.tasks.task import Task
 from ship.training.replicas import ReplicaRng

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from ship.clip.frozen_clip import FrozenCLIP
 from ship.configs import GENERATORS, PromptMode, WGANConfig
-from ship.features.feature_set import FeatureSet
 from ship.generators import build_generator
 from ship.generators.wgan import FusedWGAN
+from ship.subsets import FeatureSet
 from ship.training import BatchStream, ReplicaRng, under
 from tests.ship.by_hand import (
     Array,

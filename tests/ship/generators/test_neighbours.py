@@ -6,10 +6,10 @@ import torch
 
 from ship.clip.frozen_clip import FrozenCLIP
 from ship.configs import KnnGaussianConfig
-from ship.features.feature_set import FeatureSet
 from ship.generators import neighbours
 from ship.generators.fit import FusedGenerator
 from ship.generators.neighbours import KnnGaussian, neighbour_means, neighbour_precision
+from ship.subsets import FeatureSet
 from ship.training.replicas import ReplicaRng
 from tests.ship.conftest import all_seen, final_task
 

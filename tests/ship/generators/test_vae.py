@@ -10,10 +10,10 @@ from torch import Tensor
 
 from ship.clip.frozen_clip import FrozenCLIP
 from ship.configs import GENERATORS, PromptVAEConfig
-from ship.features.feature_set import FeatureSet
 from ship.generators import build_generator
 from ship.generators.fit import FusedGenerator
 from ship.generators.vae import VAE
+from ship.subsets import FeatureSet
 from ship.tasks.task import Task
 from ship.training import ReplicaRng, under
 from tests.ship.generators.cases import VAE as SMALL

@@ -7,11 +7,11 @@ import torch
 from torch import Tensor, nn
 
 from ship.clip.frozen_clip import FrozenCLIP
-from ship.features.feature_set import FeatureSet
 from ship.finetuners import build_finetuner
 from ship.generators import build_generator
 from ship.methods import Finetuner, Generator
 from ship.settings import FinetunerSettings, GeneratorSettings
+from ship.subsets import FeatureSet
 from tests.ship.conftest import final_task
 
 SEEDS = [7, 2]

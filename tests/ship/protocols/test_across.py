@@ -11,9 +11,10 @@ import torch
 
 from ship.clip.frozen_clip import FrozenCLIP
 from ship.datasets import load_dataset
-from ship.features.feature_set import FeatureSet, extract_features
+from ship.features import extract_features
 from ship.metrics import EpochMetrics
 from ship.protocols import PROTOCOLS, Protocol
+from ship.subsets import FeatureSet
 from ship.trial.run import run_trial
 from ship.trial_config import TrialConfig
 from tests.ship.conftest import WORDS

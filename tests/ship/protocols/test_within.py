@@ -9,10 +9,9 @@ import pytest
 import torch
 
 from ship.clip.frozen_clip import FrozenCLIP
-from ship.features.feature_set import FeatureSet
 from ship.metrics import OBJECTIVES
 from ship.protocols import PROTOCOLS, Protocol
-from ship.subsets import studied_classes
+from ship.subsets import FeatureSet, studied_classes
 from ship.trial.run import run_trial
 from ship.trial_config import TrialConfig
 from tests.ship.conftest import WORDS

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from ship.clip.frozen_clip import FrozenCLIP
 from ship.configs import FINETUNERS, GENERATORS
-from ship.features.feature_set import FeatureSet
 from ship.generators import build_generator
+from ship.subsets import FeatureSet
 from ship.tasks.task import Task
 from ship.testing import (
     FINETUNER_CHECKS,

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from ship.clip.frozen_clip import FrozenCLIP
-from ship.features.feature_set import FeatureSet
 from ship.metrics import EpochMetrics, Hits
+from ship.subsets import FeatureSet
 from ship.trial.run import run_trial
 from tests.ship.trial.cases import COOP, VAE, config
 

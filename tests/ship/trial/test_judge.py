@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from ship.clip.frozen_clip import FrozenCLIP
-from ship.features.feature_set import FeatureSet
 from ship.protocols import Exam, base_to_new
+from ship.subsets import FeatureSet
 from ship.tasks.task import Pictures
 from ship.training.replicas import ReplicaRng
 from ship.trial.judge import judge

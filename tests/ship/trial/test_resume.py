@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from ship.clip.frozen_clip import FrozenCLIP
-from ship.features.feature_set import FeatureSet
 from ship.metrics import EpochMetrics, Stage
+from ship.subsets import FeatureSet
 from ship.training.checkpoint import Checkpoint
 from ship.training.state import CheckpointError
 from ship.trial.run import run_trial

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from ship.clip.frozen_clip import FrozenCLIP
-from ship.features.feature_set import FeatureSet
 from ship.finetuners.tune import FusedFinetuner
 from ship.metrics import EpochMetrics, NonFiniteLoss
+from ship.subsets import FeatureSet
 from ship.trial.run import run_trial
 from tests.ship.conftest import build_features
 from tests.ship.trial.cases import COOP, TOLD, VAE, config

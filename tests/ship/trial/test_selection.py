@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from ship.clip.frozen_clip import FrozenCLIP
-from ship.features.feature_set import FeatureSet
 from ship.finetuners import FINETUNERS
 from ship.metrics import EpochMetrics
 from ship.protocols import base_to_new
+from ship.subsets import FeatureSet
 from ship.trial.ages import planned_ages
 from ship.trial.run import run_trial
 from ship.trial.selection import Best

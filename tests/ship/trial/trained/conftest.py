@@ -3,7 +3,7 @@
 import pytest
 
 from ship.clip.frozen_clip import FrozenCLIP
-from ship.features.feature_set import FeatureSet
+from ship.subsets import FeatureSet
 from tests.ship.finetuners.cases import FAST
 from tests.ship.trial.trained.made import SAID, SEED, Sound, small
 

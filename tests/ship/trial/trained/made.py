@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from ship.clip.frozen_clip import FrozenCLIP
-from ship.features.feature_set import FeatureSet
 from ship.generators import Generator
 from ship.metrics import EpochMetrics
 from ship.protocols import Exam
+from ship.subsets import FeatureSet
 from ship.training import ReplicaRng
 from ship.trial import stages
 from ship.trial.run import run_trial

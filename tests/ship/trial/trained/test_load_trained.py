@@ -10,10 +10,10 @@ from PIL import Image
 
 import ship
 from ship.clip.frozen_clip import FrozenCLIP
-from ship.features.feature_set import FeatureSet
 from ship.finetuners import FINETUNERS
 from ship.generators import GENERATORS
 from ship.protocols import Exam
+from ship.subsets import FeatureSet
 from ship.trial import TrainedError
 from ship.trial.run import run_trial
 from ship.trial_config import TrialConfig

@@ -9,7 +9,7 @@ import torch
 
 import ship
 from ship.clip.frozen_clip import FrozenCLIP
-from ship.features.feature_set import FeatureSet
+from ship.subsets import FeatureSet
 from ship.trial import TrainedError, ages
 from ship.trial.run import run_trial
 from tests.ship.finetuners.cases import FAST

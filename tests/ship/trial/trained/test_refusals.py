@@ -8,7 +8,7 @@ import pytest
 
 import ship
 from ship.clip.frozen_clip import FrozenCLIP
-from ship.features.feature_set import FeatureSet
+from ship.subsets import FeatureSet
 from ship.trial import TrainedError
 from ship.trial.trained import read
 from tests.ship.trial.trained.made import SAID, SEED, Sound, small, write
