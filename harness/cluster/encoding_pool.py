@@ -9,17 +9,15 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-import numpy as np
 import ray
 import torch
-from jaxtyping import Float32
 from ray.exceptions import RayError
 
 from harness.config import Resources
 from harness.errors import ClusterError
 from ship.architectures import ImagePrecision
-from ship.datasets import Picture
-from ship.features import ImageEncoder, Layout, Shard, UndecodableError, encode_pictures
+from ship.datasets import Picture, UndecodableError
+from ship.features import Features, ImageEncoder, Layout, Shard, encode_pictures
 
 MOST_DEATHS: Final = 3
 """Actors that may die with the same shard, or before they have begun."""
@@ -58,7 +56,7 @@ class Reply:
         all of it.
     """
 
-    features: tuple[Float32[np.ndarray, "pictures views feature"], ...] = ()
+    features: tuple[Features, ...] = ()
     undecodable: str = ""
     fault: str = ""
 
@@ -81,21 +79,19 @@ class Encoder:
         try:
             return Reply(self._features(order))
         except UndecodableError as why:  # the driver then looks at the whole split
-            return Reply(undecodable=str(why))
+            return Reply(undecodable=why.picture)
         except Exception as error:
             first = (str(error).strip().splitlines() or [""])[0]
             return Reply(fault=f"{type(error).__name__}: {first}")
 
-    def _features(self, order: Order) -> tuple[np.ndarray, ...]:
+    def _features(self, order: Order) -> tuple[Features, ...]:
         clip = self._backbone(*order.backbone)
         if order.split != self._split:
             self._pictures = ray.get(order.pictures[0])
             self._split = order.split
         layout = Layout.for_device(torch.device(self._device), order.threads)
-        blocks = encode_pictures(clip, self._pictures, order.views, order.shards, layout)
-        whole = np.concatenate([part for _, part in blocks]).astype(np.float32)
-        ends = np.cumsum([len(shard) for shard in order.shards])
-        return tuple(np.split(whole, ends[:-1]))
+        encoded = encode_pictures(clip, self._pictures, order.views, order.shards, layout)
+        return tuple(features for _, features in encoded)
 
     def _backbone(self, name: str, fingerprint: str, precision: ImagePrecision) -> ImageEncoder:
         if self._clip is None or (self._clip.name, self._clip.fingerprint) != (name, fingerprint):

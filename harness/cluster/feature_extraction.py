@@ -13,8 +13,8 @@ from harness.cluster.session import cluster_resources, cores_of_nodes
 from harness.config import Resources
 from harness.errors import ClusterError
 from harness.resources import at_once
-from ship.datasets import DatasetError, PictureDataset
-from ship.features import Block, ImageEncoder, Shard, encode_split, undecodable
+from ship.datasets import DatasetError, PictureDataset, UndecodableError
+from ship.features import Done, Features, ImageEncoder, Shard, encode_split, undecodable
 
 LARGE: Final = 16_384
 """Views to encode, from which on actors without a GPU are worth their start of some 15 s.
@@ -25,7 +25,7 @@ It is 32 shards: minutes of a driver with ViT-B/16.
 
 @dataclass
 class ClusterEncoder:
-    """Encodes shards on actors of a Ray session; a ship.features.split_extraction.Encode.
+    """Encodes shards on actors of a Ray session; a ship.features.Encode.
 
     The actors start with the first split that needs them and stay until the context ends. The
     pictures are read where they are encoded: the data root must be there on every node.
@@ -67,7 +67,8 @@ class ClusterEncoder:
         split: str,
         views: int,
         shards: Sequence[Shard],
-    ) -> Generator[Block, None, None]:
+        done: Done,
+    ) -> Generator[tuple[Shard, Features], None, None]:
         """Yield each shard's features as an actor finishes it.
 
         Raises:
@@ -76,7 +77,7 @@ class ClusterEncoder:
         """
         small = sum(map(len, shards)) * (1 + views) < self.large
         if small and not self.resources.gpus:
-            yield from encode_split(clip, dataset, split, views, shards)
+            yield from encode_split(clip, dataset, split, views, shards, done)
             return
         with closing(self._encoded(clip, dataset, split, views, shards)) as replies:
             for part, reply in replies:
@@ -85,7 +86,8 @@ class ClusterEncoder:
                 if reply.fault:
                     raise _failed(dataset, reply.fault)
                 for shard, features in zip(part, reply.features, strict=True):
-                    yield shard.start, features
+                    done(len(shard) * (1 + views))
+                    yield shard, features
 
     def _encoded(
         self,
@@ -127,7 +129,7 @@ def _undecodable(dataset: PictureDataset, split: str, name: str) -> DatasetError
     (picture, *_) = (found for found in dataset.splits[split].pictures if found.name == name)
     try:
         picture.open()
-    except Exception:  # Pillow raises nearly anything for broken bytes
+    except UndecodableError:
         return undecodable(dataset, split, name)
     return DatasetError(
         f"dataset {dataset.name}: {name} can be decoded here, but not on every node of the "

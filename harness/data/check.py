@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from ship.datasets import SPLITS, Picture, Survey, survey_dataset
+from ship.datasets import SPLITS, Picture, Survey, UndecodableError, survey_dataset
 from ship.datasets.base import number, some
 from ship.datasets.content import copy_faults, pixel_hash
 from ship.datasets.survey import counted, repeated, slashed, untrained_classes
@@ -80,7 +80,7 @@ def decode(pictures: Sequence[Picture], track: Track) -> dict[str, bytes | None]
 def _pixels(picture: Picture) -> bytes | None:
     try:
         return pixel_hash(picture)
-    except Exception:  # Pillow raises nearly anything for broken bytes
+    except UndecodableError:
         return None
 
 

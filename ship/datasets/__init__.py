@@ -5,7 +5,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from ship.datasets.base import SPLITS, DatasetError, Faults, Picture, PictureDataset, Split, some
+from ship.datasets.base import (
+    SPLITS,
+    DatasetError,
+    Faults,
+    Picture,
+    PictureDataset,
+    Split,
+    UndecodableError,
+    some,
+)
 from ship.datasets.content import DigestMemory
 from ship.datasets.image_folder import PREFIX, ImageFolder
 from ship.datasets.names import sentence, tell_odd_names
@@ -87,6 +96,7 @@ __all__ = [
     "PictureDataset",
     "Split",
     "Survey",
+    "UndecodableError",
     "has_unseen_pictures",
     "load_dataset",
     "nearest_dataset",

@@ -37,8 +37,15 @@ class DatasetError(ValueError):
         return type(self), (self.faults,)  # the default would pass the joined text as one fault
 
 
-class OversizeError(ValueError):
-    """A picture so large that it is not decoded."""
+class UndecodableError(Exception):
+    """A picture that is too large to be decoded, or no whole one of FORMATS; str() says where.
+
+    picture: its name.
+    """
+
+    def __init__(self, picture: str, where: str) -> None:
+        super().__init__(where)
+        self.picture = picture
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,17 +66,19 @@ class Picture:
         """Decode to RGB, transparency over white; EXIF orientation is left alone, as in CoOp.
 
         Raises:
-            OversizeError: more than LARGEST_PICTURE pixels; nothing is decoded.
-            Exception: whatever Pillow raises for bytes that are not a whole picture of FORMATS.
+            UndecodableError: it cannot be read, or has more than LARGEST_PICTURE pixels.
         """
+        where = str(self.source if isinstance(self.source, Path) else self.name)
         try:
-            image = Image.open(io.BytesIO(self.read()), formats=FORMATS)
-        except (Image.DecompressionBombError, Image.DecompressionBombWarning) as why:
-            raise OversizeError(f"more than {LARGEST_PICTURE} pixels are too many") from why
-        with image:
-            if image.width * image.height > LARGEST_PICTURE:
-                raise OversizeError(f"more than {LARGEST_PICTURE} pixels are too many")
-            return to_rgb(image)
+            with Image.open(io.BytesIO(self.read()), formats=FORMATS) as image:
+                if image.width * image.height <= LARGEST_PICTURE:
+                    return to_rgb(image)
+        except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+            pass
+        except Exception as why:  # Pillow raises nearly anything for broken bytes
+            raise UndecodableError(self.name, where) from why
+        what = f"more than {LARGEST_PICTURE} pixels are too many"
+        raise UndecodableError(self.name, f"{where} ({what})")
 
 
 @dataclass(frozen=True, eq=False)

@@ -157,7 +157,7 @@ def pixel_hash(picture: Picture) -> bytes:
     loss, has another one.
 
     Raises:
-        Exception: whatever Pillow raises for bytes that are not a whole picture.
+        UndecodableError: it is not a whole picture, or too large.
     """
     image = picture.open()
     return hashlib.sha256(f"{image.width} x {image.height}".encode() + image.tobytes()).digest()

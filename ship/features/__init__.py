@@ -5,29 +5,18 @@ views.
 """
 
 from ship.features.encode import (
-    Block,
+    Done,
+    Features,
     ImageEncoder,
     Layout,
     Shard,
-    UndecodableError,
     encode_pictures,
     encode_split,
     undecodable,
 )
-from ship.features.extraction_time import extraction_seconds
-from ship.features.feature_set import extract_features
-from ship.features.split_extraction import Encode
+from ship.features.extract import Encode, extract_features, extraction_seconds
 
 __all__ = [
-    "Block",
-    "Encode",
-    "ImageEncoder",
-    "Layout",
-    "Shard",
-    "UndecodableError",
-    "encode_pictures",
-    "encode_split",
-    "extract_features",
-    "extraction_seconds",
-    "undecodable",
-]
+    "Done", "Encode", "Features", "ImageEncoder", "Layout", "Shard", "encode_pictures",
+    "encode_split", "extract_features", "extraction_seconds", "undecodable",
+]  # fmt: skip

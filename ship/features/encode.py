@@ -1,69 +1,67 @@
 """Pictures to features: threads that decode, augment and encode batches of one split."""
 
+import math
 import os
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from threading import Semaphore
 from typing import Final, Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Float32
+from jaxtyping import Float32, Float64, UInt8
 from PIL import Image
 from torch import Tensor
 
 from ship.architectures import ImagePrecision
-from ship.datasets.base import DatasetError, OversizeError, Picture, PictureDataset, some
-from ship.features.views import augmented_view
+from ship.datasets.base import DatasetError, Picture, PictureDataset, UndecodableError, some
 
-EXTRACTION_VERSION: Final = 1
-"""Raised by hand whenever extraction gives other numbers for the same pictures and weights."""
+AUGMENTATION: Final = (
+    "random resized crop of 0.5 to 1 of the area, ratio 3/4 to 4/3, bicubic; horizontal flip; "
+    "seed 0; version 1"
+)
+"""Names what augmented_view does; part of the feature cache's key. Raise the version with it."""
+_SEED: Final = 0
+_ATTEMPTS: Final = 10
+_SCALE: Final = (0.5, 1.0)
+_RATIO: Final = (3 / 4, 4 / 3)
+
+Features = Float32[np.ndarray, "pictures views feature"]
+Shard = range
+"""Pictures of a split that follow each other, and are encoded and kept as one."""
+Done = Callable[[int], None]
+"""Called with the number of views in each batch that was encoded."""
 
 
 @runtime_checkable
 class ImageEncoder(Protocol):
-    """The part of FrozenCLIP that extraction needs; encode_images must be thread-safe.
+    """The part of FrozenCLIP that extraction needs.
 
     Attributes:
+        name: what messages call it.
+        fingerprint: hash of architecture and weights.
+        preprocess: test-time transform: RGB picture -> (3, height, width).
+        mean, std: per channel, as preprocess subtracts the one and divides by the other.
+        device: where the weights are.
         image_precision: of encode_images; part of preprocess_id.
     """
 
+    name: str
+    fingerprint: str
+    preprocess: Callable[[Image.Image], Tensor]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    device: torch.device
     image_precision: ImagePrecision
-
-    @property
-    def name(self) -> str:
-        """What messages call it."""
-
-    @property
-    def fingerprint(self) -> str:
-        """Hash of architecture and weights."""
 
     @property
     def preprocess_id(self) -> str:
         """Describes preprocess, in full."""
 
-    @property
-    def preprocess(self) -> Callable[[Image.Image], Tensor]:
-        """Test-time transform: RGB picture -> (3, height, width)."""
-
-    @property
-    def mean(self) -> Sequence[float]:
-        """Per channel, as preprocess subtracts it."""
-
-    @property
-    def std(self) -> Sequence[float]:
-        """Per channel, as preprocess divides by it."""
-
-    @property
-    def device(self) -> torch.device:
-        """Where the weights are."""
-
     def encode_images(self, pictures: Tensor, /) -> Tensor:
-        """(n, 3, height, width) -> unit-norm (n, feature_dim)."""
+        """(n, 3, height, width) -> unit-norm (n, feature_dim); from several threads at once."""
 
 
 @dataclass(frozen=True)
@@ -86,48 +84,46 @@ class Layout:
     def for_device(cls, device: torch.device, cores: int | None = None) -> "Layout":
         """The layout for a device and some cores; None: all that this process may use."""
         if cores is None:
-            cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0
-            cores = cores or os.cpu_count() or 1
+            there = hasattr(os, "sched_getaffinity")
+            cores = (len(os.sched_getaffinity(0)) if there else os.cpu_count()) or 1
         if device.type == "cpu":
             threads = min(cores, 16)
             return cls(threads, cores // threads, 8)
         return cls(min(cores, 32), 1, 64, at_device=2)  # one computes while another's input arrives
 
+    def batches(self, pictures: range, views: int) -> list[range]:
+        """Pictures that follow each other, cut into batches.
 
-Shard = range
-"""Pictures of a split that follow each other, and are encoded and kept as one."""
+        Args:
+            views: augmented views of each picture, beside the picture itself.
+        """
+        return cut(pictures, max(1, self.views_per_batch // (1 + views)))
 
-Block = tuple[int, Float32[np.ndarray, "pictures views feature"]]
-"""Features of pictures that follow each other in a split: the first one's index, and theirs all."""
 
-
-class UndecodableError(Exception):
-    """A picture that Pillow cannot decode; str() is its name."""
+def cut(pictures: range, size: int) -> list[range]:
+    """Pictures that follow each other, in parts of equal size, but for the last one."""
+    return [pictures[start : start + size] for start in range(0, len(pictures), size)]
 
 
 def encode_split(
-    clip: ImageEncoder, dataset: PictureDataset, split: str, views: int, shards: Sequence[Shard]
-) -> Generator[Block, None, None]:
-    """Decode, augment and encode some shards of one split, on this machine.
+    clip: ImageEncoder,
+    dataset: PictureDataset,
+    split: str,
+    views: int,
+    shards: Sequence[Shard],
+    done: Done,
+) -> Generator[tuple[Shard, Features], None, None]:
+    """Decode, augment and encode some shards of one split, on this machine; an Encode.
 
-    Args:
-        clip: encodes batches, from several threads at once.
-        dataset: holds the split.
-        split: of SPLITS.
-        views: augmented views of each picture, beside the picture itself.
-        shards: which of its pictures.
-
-    Yields:
-        Features of the next pictures, in the order of the shards.
     Raises:
         DatasetError: pictures that cannot be decoded, all of the split's by name.
     """
     pictures = dataset.splits[split].pictures
     layout = Layout.for_device(clip.device)
     try:
-        yield from encode_pictures(clip, pictures, views, shards, layout)
+        yield from encode_pictures(clip, pictures, views, shards, layout, done)
     except UndecodableError as why:
-        raise undecodable(dataset, split, str(why)) from why
+        raise undecodable(dataset, split, why.picture) from why
 
 
 def encode_pictures(
@@ -136,7 +132,8 @@ def encode_pictures(
     views: int,
     shards: Sequence[Shard],
     layout: Layout,
-) -> Generator[Block, None, None]:
+    done: Done = lambda views: None,
+) -> Generator[tuple[Shard, Features], None, None]:
     """Decode, augment and encode some shards of pictures, which may be of any split.
 
     Batches start anew with each shard: its features do not depend on which others are encoded.
@@ -147,29 +144,37 @@ def encode_pictures(
         views: augmented views of each picture, beside the picture itself.
         shards: which of the pictures.
         layout: threads, cores and views in a batch.
+        done: called from this thread.
 
+    Yields:
+        Each shard with its features, in the order of the shards.
     Raises:
         UndecodableError: the first picture that cannot be decoded.
     """
-    per_batch = max(1, layout.views_per_batch // (1 + views))
-    batches = (
-        (start, min(start + per_batch, shard.stop))
-        for shard in shards
-        for start in range(shard.start, shard.stop, per_batch)
-    )
-    pending: deque[tuple[int, Future[np.ndarray]]] = deque()
+    batches = ((shard, batch) for shard in shards for batch in layout.batches(shard, views))
+    pending: deque[tuple[Shard, Future[Features]]] = deque()
+    parts: list[Features] = []
     gate = Semaphore(layout.at_device or layout.threads)
-    with _threads(layout) as pool:
+    cores_before, share = torch.get_num_threads(), (layout.cores_each,)
+    pool = ThreadPoolExecutor(layout.threads, initializer=torch.set_num_threads, initargs=share)
+    try:
         while True:
             # a short queue: Ctrl-C waits for the batches at work alone, and memory stays bounded
-            while len(pending) < 2 * layout.threads and (batch := next(batches, None)) is not None:
-                start, stop = batch
-                work = pool.submit(_encode, clip, pictures[start:stop], start, views, gate)
-                pending.append((start, work))
+            while len(pending) < 2 * layout.threads and (following := next(batches, None)):
+                shard, batch = following
+                work = pool.submit(_encode, clip, pictures, batch, views, gate)
+                pending.append((shard, work))
             if not pending:
                 return
-            start, work = pending.popleft()
-            yield start, work.result()
+            shard, work = pending.popleft()
+            parts.append(work.result())
+            done(len(parts[-1]) * (1 + views))
+            if sum(map(len, parts)) == len(shard):
+                yield shard, np.concatenate(parts)
+                parts.clear()
+    finally:
+        pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(cores_before)
 
 
 def undecodable(dataset: PictureDataset, split: str, found: str) -> DatasetError:
@@ -183,42 +188,26 @@ def undecodable(dataset: PictureDataset, split: str, found: str) -> DatasetError
         found: the picture's name.
     """
 
-    def fault(picture: Picture) -> str | None:
+    def fault(picture: Picture) -> str:
         try:
-            _open(picture)
+            picture.open()
         except UndecodableError as why:
-            name = str(picture.source if isinstance(picture.source, Path) else picture.name)
-            cause = why.__cause__
-            return f"{name} ({cause})" if isinstance(cause, OversizeError) else name
-        return None
+            return str(why)
+        return ""
 
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        names = pool.map(fault, dataset.splits[split].pictures)
-        bad = [name for name in names if name is not None] or [found]
+        bad = [*filter(None, pool.map(fault, dataset.splits[split].pictures))] or [found]
     return DatasetError(
         f"dataset {dataset.name}: {len(bad)} pictures of {split} cannot be decoded: {some(bad)}"
     )
 
 
-@contextmanager
-def _threads(layout: Layout) -> Iterator[ThreadPoolExecutor]:
-    cores_before = torch.get_num_threads()
-    pool = ThreadPoolExecutor(
-        layout.threads, initializer=torch.set_num_threads, initargs=(layout.cores_each,)
-    )
-    try:
-        yield pool
-    finally:
-        pool.shutdown(cancel_futures=True)
-        torch.set_num_threads(cores_before)
-
-
 def _encode(
-    clip: ImageEncoder, batch: Sequence[Picture], start: int, views: int, gate: Semaphore
-) -> Float32[np.ndarray, "pictures views feature"]:
+    clip: ImageEncoder, pictures: Sequence[Picture], batch: range, views: int, gate: Semaphore
+) -> Features:
     plain, augmented = [], []
-    for index, picture in enumerate(batch, start):
-        image = _open(picture)
+    for index in batch:
+        image = pictures[index].open()
         plain.append(clip.preprocess(image))
         size = (plain[-1].shape[1], plain[-1].shape[2])
         augmented += [augmented_view(image, size, index, view) for view in range(1, views + 1)]
@@ -231,13 +220,52 @@ def _encode(
     inputs = pixels.flatten(0, 1).contiguous(memory_format=torch.channels_last)
     with gate, torch.inference_mode():
         encoded = clip.encode_images(inputs).float().cpu().numpy()
-    features: Float32[np.ndarray, "pictures views feature"]
-    features = encoded.reshape(len(batch), 1 + views, -1)
-    return features
+    return encoded.reshape(len(batch), 1 + views, -1)
 
 
-def _open(picture: Picture) -> Image.Image:
-    try:
-        return picture.open()
-    except Exception as why:  # Pillow raises nearly anything for broken bytes
-        raise UndecodableError(picture.name) from why
+def augmented_view(
+    image: Image.Image, size: tuple[int, int], index: int, view: int
+) -> UInt8[np.ndarray, "height width 3"]:
+    """View `view` (1, 2, ...) of picture `index` of the training split.
+
+    Random crop and random flip, as in the reference code. The same picture and view always give
+    the same pixels, whatever else is extracted.
+
+    Args:
+        size: height and width of the result.
+    """
+    # 23 numbers in [0, 1) of raw PCG64 output, whose stream numpy never changes
+    raw = np.random.PCG64([_SEED, index, view]).random_raw(2 * _ATTEMPTS + 3)
+    draws = (raw >> np.uint64(11)) * 2.0**-53
+    crop = image.crop(crop_box(image.width, image.height, draws[:-1]))
+    pixels = np.asarray(crop.resize(size[::-1], Image.Resampling.BICUBIC))
+    return pixels[:, ::-1] if draws[-1] < 0.5 else pixels
+
+
+def crop_box(
+    width: int, height: int, draws: Float64[np.ndarray, " draws"]
+) -> tuple[int, int, int, int]:
+    """torchvision's RandomResizedCrop rule for one picture.
+
+    Area uniform in scale, aspect ratio log-uniform; after ten boxes that do not fit, the largest
+    central box whose ratio is allowed.
+
+    Args:
+        draws: 22 uniform numbers in [0, 1): ten areas and ratios by turns, then left and top.
+    Returns:
+        (left, top, right, bottom).
+    """
+    for attempt in range(_ATTEMPTS):
+        area = width * height * (_SCALE[0] + draws[2 * attempt] * (_SCALE[1] - _SCALE[0]))
+        log_ratio = math.log(_RATIO[0])
+        log_ratio += draws[2 * attempt + 1] * (math.log(_RATIO[1]) - log_ratio)
+        w = round(math.sqrt(area * math.exp(log_ratio)))
+        h = round(math.sqrt(area / math.exp(log_ratio)))
+        if 0 < w <= width and 0 < h <= height:
+            left = int(draws[-2] * (width - w + 1))
+            top = int(draws[-1] * (height - h + 1))
+            return left, top, left + w, top + h
+    w = min(width, max(1, round(height * _RATIO[1])))
+    h = min(height, max(1, round(width / _RATIO[0])))
+    left, top = (width - w) // 2, (height - h) // 2
+    return left, top, left + w, top + h

@@ -4,9 +4,8 @@ from pathlib import Path
 
 import pytest
 
-import ship.features.extraction_time
-from ship.features import extract_features
-from ship.features.extraction_time import extraction_seconds
+import ship.features.extract
+from ship.features import extract_features, extraction_seconds
 from tests.ship.streamed import SHARD, SIZES, VIEWS, SlowEncoder, interrupted, streamed_dataset
 
 SECONDS = 2.0
@@ -15,7 +14,7 @@ SECONDS = 2.0
 @pytest.fixture
 def paced(monkeypatch: pytest.MonkeyPatch) -> None:
     """A picture with its views takes two seconds."""
-    monkeypatch.setattr(ship.features.extraction_time, "_seconds_a_picture", lambda *_: SECONDS)
+    monkeypatch.setattr(ship.features.extract, "_seconds_a_picture", lambda *_: SECONDS)
 
 
 @pytest.mark.usefixtures("paced")

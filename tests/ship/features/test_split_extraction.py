@@ -6,15 +6,13 @@ import sys
 from collections.abc import Generator, Sequence
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
-import ship.features.split_extraction
+import ship.features.extract
 from ship.datasets import DatasetError, PictureDataset
-from ship.features import extract_features
-from ship.features.encode import Block, ImageEncoder, Shard, encode_split
-from ship.features.split_extraction import shards_of
+from ship.features import Done, Features, ImageEncoder, Shard, encode_split, extract_features
+from ship.features.extract import shards_of
 from ship.subsets import FeatureSet
 from tests.ship.streamed import (
     SHARD,
@@ -46,7 +44,7 @@ def test_shards_change_no_bit(
     streamed: PictureDataset, plain: FeatureSet, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """A split in three shards has the features of one in a single pass."""
-    monkeypatch.setattr(ship.features.split_extraction, "_VIEWS", 100_000)
+    monkeypatch.setattr(ship.features.extract, "_VIEWS", 100_000)
     whole = extract_features(SlowEncoder(), streamed, VIEWS, tmp_path)
     assert digest(whole) == digest(plain)
     assert len(shard_files(tmp_path)) == 3
@@ -72,7 +70,7 @@ def test_an_interrupt_loses_no_whole_shard(
 def test_an_encoder_that_fails_loses_no_whole_shard(
     streamed: PictureDataset, plain: FeatureSet, tmp_path: Path
 ) -> None:
-    """Whatever it raises; blocks may come in any order, a shard at a time."""
+    """Whatever it raises; shards may come in any order."""
 
     def backwards(
         clip: ImageEncoder,
@@ -80,12 +78,12 @@ def test_an_encoder_that_fails_loses_no_whole_shard(
         split: str,
         views: int,
         shards: Sequence[Shard],
-    ) -> Generator[Block, None, None]:
+        done: Done,
+    ) -> Generator[tuple[Shard, Features], None, None]:
         for shard in reversed(shards):
             if fails and shard.start == 0:
                 raise RuntimeError("out of luck")
-            parts = [part for _, part in encode_split(clip, dataset, split, views, [shard])]
-            yield shard.start, np.concatenate(parts)
+            yield from encode_split(clip, dataset, split, views, [shard], done)
 
     fails = True
     with pytest.raises(RuntimeError, match="out of luck"):

@@ -1,0 +1,300 @@
+"""Features of a whole dataset, extracted once: each split's shards are files, checked when read."""
+
+import hashlib
+import json
+import logging
+import re
+import stat
+import time
+from collections.abc import Callable, Collection, Generator, Sequence
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from ship.datasets.base import SPLITS, Picture, PictureDataset
+from ship.features.encode import (
+    AUGMENTATION,
+    Done,
+    Features,
+    ImageEncoder,
+    Layout,
+    Shard,
+    cut,
+    encode_pictures,
+    encode_split,
+)
+from ship.subsets import FeatureSet
+from ship.whole_file import write_whole
+
+logger = logging.getLogger(__name__)
+
+EXTRACTION_VERSION: Final = 1
+"""Raised by hand whenever extraction gives other numbers for the same pictures and weights."""
+FORMAT_VERSION: Final = 3
+"""Raised by hand whenever write_features writes something that an older one would misread."""
+SAMPLE_SECONDS: Final = 3.0
+MOST_PICTURES: Final = 512
+"""Of a sample."""
+_VIEWS: Final = 512
+"""Of a shard. A CPU with two cores takes about a minute for them with ViT-B/16."""
+_BATCH: Final = 64
+"""Views in the largest batch that an encoder makes; a shard is a whole number of such batches."""
+
+Encode = Callable[
+    [ImageEncoder, PictureDataset, str, int, Sequence[Shard], Done],
+    Generator[tuple[Shard, Features], None, None],
+]
+"""What encodes shards of a split, with augmented views: this machine's threads, or others.
+
+Shards may come in any order. Closing the generator ends the work. DatasetError names all pictures
+that cannot be decoded.
+"""
+
+
+def extract_features(
+    clip: ImageEncoder,
+    dataset: PictureDataset,
+    views: int,
+    cache_dir: Path,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+    splits: Collection[str] = SPLITS,
+    encode: Encode = encode_split,
+) -> FeatureSet:
+    """Features of a dataset's splits, from the cache where it has them.
+
+    While a split is extracted its finished shards are kept: what was interrupted or killed goes on
+    from the last one. On the same kind of device the result is the same to the bit.
+
+    Args:
+        views: augmented views of each training picture, beside the picture itself.
+        cache_dir: where features are kept, a file a shard.
+        progress: called with (views done, views to do in all) at the start and after each batch,
+            from the calling thread; never where all is cached.
+        splits: those to extract, of SPLITS; the others are empty, whatever pictures they have.
+        encode: what encodes the pictures; threads of this machine, unless told otherwise.
+    Raises:
+        DatasetError: pictures that cannot be decoded, by name; of their split only whole shards
+            are kept.
+        ValueError: features that are not finite.
+    """
+    works = _extractions(clip, dataset, views, cache_dir, splits)
+    missing = [work for work in works if work.missing]
+    total = sum(work.views * work.pictures for work in missing)
+    done = total - sum(work.views * sum(map(len, work.missing)) for work in missing)
+
+    def add(views: int) -> None:
+        nonlocal done
+        done += views
+        progress(done, total)
+
+    if missing:
+        add(0)
+    found = {work.split: work.run(encode, add) for work in works}
+    dim = next((features.shape[-1] for features in found.values()), 0)
+    arrays: dict[str, np.ndarray] = {}
+    for split in SPLITS:
+        shape = (0, 1 + views if split == "train" else 1, dim)
+        features = found.get(split, np.empty(shape, dtype=np.float32))
+        arrays[split] = features if split == "train" else features[:, 0]
+        arrays[f"{split}_labels"] = dataset.splits[split].labels[: len(features)]
+    return FeatureSet(
+        class_names=dataset.class_names,
+        template=dataset.template,
+        dataset=dataset.name,
+        dataset_fingerprint=dataset.fingerprint,
+        backbone_fingerprint=clip.fingerprint,
+        n_seen=dataset.n_seen,
+        **arrays,
+    )
+
+
+def extraction_seconds(
+    clip: ImageEncoder,
+    dataset: PictureDataset,
+    views: int,
+    cache_dir: Path,
+    splits: Collection[str] = SPLITS,
+    budget: float = SAMPLE_SECONDS,
+) -> float:
+    """Seconds that extract_features would take with the same arguments; nothing is written.
+
+    On a CPU they are the processor's, shared out to its threads: others may use the machine now.
+
+    Args:
+        budget: seconds to spend on a sample, with augmented views and without.
+
+    Raises:
+        UndecodableError: a picture of the sample cannot be decoded.
+    """
+    pace: dict[int, float] = {}  # by the number of views
+    seconds = 0.0
+    for work in _extractions(clip, dataset, views, cache_dir, splits):
+        if work.missing:
+            if work.views not in pace:
+                pictures = dataset.splits[work.split].pictures
+                pace[work.views] = _seconds_a_picture(clip, pictures, work.views - 1, budget)
+            seconds += sum(map(len, work.missing)) * pace[work.views]
+    return seconds
+
+
+def _seconds_a_picture(
+    clip: ImageEncoder, pictures: Sequence[Picture], views: int, budget: float
+) -> float:
+    """Of pictures spread over the whole split, as neighbours are often of one class and size."""
+    layout = Layout.for_device(clip.device)
+    chosen = np.linspace(0, len(pictures) - 1, min(len(pictures), MOST_PICTURES)).astype(int)
+    sample = [pictures[place] for place in np.random.default_rng(0).permutation(chosen)]
+    batches = layout.batches(range(len(sample)), views)
+    cores = layout.threads * layout.cores_each
+
+    def clock() -> float:
+        return time.process_time() / cores if clip.device.type == "cpu" else time.perf_counter()
+
+    marks = [(clock(), 0)]  # pictures that were done by then
+    with closing(encode_pictures(clip, sample, views, batches, layout)) as encoded:
+        for batch, _ in encoded:
+            marks.append((clock(), marks[-1][1] + len(batch)))
+            if marks[-1][0] - marks[0][0] > budget:
+                break
+    warm = layout.threads if len(marks) > layout.threads + 1 else 0  # each thread's first batch
+    return (marks[-1][0] - marks[warm][0]) / (marks[-1][1] - marks[warm][1])
+
+
+def _extractions(
+    clip: ImageEncoder, dataset: PictureDataset, views: int, cache: Path, splits: Collection[str]
+) -> "list[_SplitExtraction]":
+    """What the cache has, and lacks, of each split that has pictures; as of extract_features."""
+    return [
+        _SplitExtraction(clip, dataset, split, views if split == "train" else 0, cache)
+        for split in SPLITS
+        if split in splits and len(dataset.splits[split])
+    ]
+
+
+class _SplitExtraction:
+    """The features of one split, of which the cache may have some shards, all or none.
+
+    Attributes:
+        split: of SPLITS.
+        pictures: how many it has. views: of each, the picture itself included.
+        missing: shards that are to be encoded.
+    """
+
+    def __init__(
+        self, clip: ImageEncoder, dataset: PictureDataset, split: str, views: int, cache_dir: Path
+    ) -> None:
+        self.split, self.pictures, self.views = split, len(dataset.splits[split]), 1 + views
+        self._clip, self._dataset = clip, dataset
+        decisive = {
+            "format_version": FORMAT_VERSION,
+            "extraction_version": EXTRACTION_VERSION,
+            "backbone": clip.fingerprint,
+            "preprocess": clip.preprocess_id,
+            "dataset": dataset.fingerprint,
+            "split": split,
+            "views": views,
+            "augmentation": AUGMENTATION if views else "",
+        }
+        self._key = hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
+        # for people who list the folder
+        label = re.sub(r"[^A-Za-z0-9.-]+", "_", f"{dataset.name}-{clip.name}-{split}")[:80]
+        self._begin = cache_dir / f"{label}-{self._key[:24]}"
+        self._shards = shards_of(self.pictures, views)
+        read = ((s, read_features(*self._place(s), (len(s), self.views))) for s in self._shards)
+        self._found = {shard: features for shard, features in read if features is not None}
+        self.missing = [shard for shard in self._shards if shard not in self._found]
+
+    def run(self, encode: Encode, done: Done) -> Features:
+        """Encode and keep what is missing; all features of the split, read-only.
+
+        Raises:
+            DatasetError: pictures that cannot be decoded; finished shards are kept.
+            ValueError: features that are not finite.
+        """
+        writable, of = True, (self._clip, self._dataset, self.split)
+        with closing(encode(*of, self.views - 1, self.missing, done)) as encoded:
+            for shard, features in encoded if self.missing else ():
+                if not np.isfinite(features).all():
+                    where = f"pictures {shard.start} and on of {self._dataset.name}'s {self.split}"
+                    what = f"backbone {self._clip.name} gives features that are not finite"
+                    raise ValueError(f"{what} for {where} split")
+                self._found[shard] = features
+                writable = writable and write_features(*self._place(shard), features)
+        dim = self._found[self._shards[0]].shape[-1]
+        whole = np.empty((self.pictures, self.views, dim), dtype=np.float32)
+        for shard in self._shards:
+            whole[shard.start : shard.stop] = self._found.pop(shard)  # never the whole twice
+        whole.flags.writeable = False
+        return whole
+
+    def _place(self, shard: Shard) -> tuple[Path, str]:
+        """A shard's file, and the key in it."""
+        rows = f"{shard.start}-{shard.stop}"
+        return Path(f"{self._begin}.{rows}.safetensors"), f"{self._key} {rows}"
+
+
+def shards_of(pictures: int, views: int) -> list[Shard]:
+    """A split cut into shards, which depend on nothing else: whoever goes on finds the same ones.
+
+    Args:
+        pictures: of the split.
+        views: augmented views of each picture, beside the picture itself.
+    """
+    return cut(Shard(pictures), _VIEWS // _BATCH * max(1, _BATCH // (1 + views)))
+
+
+def read_features(path: Path, key: str, rows: tuple[int, int]) -> Features | None:
+    """Read a shard, after its checksum was verified.
+
+    The checksum finds accidents. Whoever may write to the folder can make files that pass.
+
+    Args:
+        path: of the shard.
+        key: that it must have been written under.
+        rows: pictures and views that it must have.
+
+    Returns:
+        None where there is none, or it is not sound: then a warning names it, and it is removed.
+    """
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise ValueError("it is no file")
+        with safe_open(path, framework="numpy") as file:
+            said, found = file.metadata() or {}, np.asarray(file.get_tensor("features"))
+        if found.dtype != np.float32 or found.ndim != 3 or found.shape[:2] != rows:
+            raise ValueError(f"its shape is {found.shape}, its type {found.dtype}")
+        if said.get("blake2b") != _checksum(key, found):
+            raise ValueError("it is damaged, or was written for something else")
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, SafetensorError) as why:
+        logger.warning("cached features %s cannot be used (%s): extracting again", path, why)
+        with suppress(OSError):  # whoever looks again need not be told again
+            path.unlink()
+        return None
+    return found
+
+
+def write_features(path: Path, key: str, features: Features) -> bool:
+    """Write a shard so that readers see all of it or nothing; whether it was written.
+
+    A folder that cannot be written costs a warning, not the features: they are only not kept.
+    """
+    array = np.ascontiguousarray(features)
+    content = save({"features": array}, {"key": key, "blake2b": _checksum(key, array)})
+    try:
+        write_whole(path, content)
+    except OSError as why:
+        logger.warning("features cannot be kept in %s (%s)", path.parent, why.strerror)
+        return False
+    return True
+
+
+def _checksum(key: str, features: Features) -> str:
+    said = hashlib.blake2b(f"{key} {features.shape}".encode(), digest_size=16)
+    said.update(features.data)
+    return said.hexdigest()
