@@ -27,7 +27,7 @@ from harness.wording import show
 from ship.configs import FINETUNERS, GENERATORS, OBJECTIVES, SyntheticConfig
 from ship.datasets import DATASETS
 from ship.datasets.image_folder import PREFIX, ImageFolder
-from ship.protocols import PROTOCOLS
+from ship.requirements import PROTOCOLS
 from ship.trial_config import TrialConfig
 
 PAGE = Path(__file__).with_name("yaml-reference.md")
@@ -96,7 +96,7 @@ def reference() -> str:
         *_variants("Schedulers", SCHEDULERS),
         *_names("Samplers", SAMPLERS),
         *_names("Selections", SELECTIONS),
-        *_names("Protocols", {name: _first_line(build) for name, build in PROTOCOLS.items()}),
+        *_names("Protocols", {name: rules.line for name, rules in PROTOCOLS.items()}),
         *_names(
             "Objectives",
             {name: ", ".join(f"`{o}`" for o in found) for name, found in OBJECTIVES.items()},

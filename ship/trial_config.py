@@ -93,7 +93,7 @@ class TrialConfig(Settings):
     def selection_metric(self) -> str:
         """What selection maximises: the objective, else the protocol's own; "" where it is none.
 
-        Which objectives a selection can measure, ship.subsets.requirements tells.
+        Which objectives a selection can measure, ship.requirements tells.
         """
         if self.selection == "none":
             return ""

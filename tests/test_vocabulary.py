@@ -10,8 +10,8 @@ import torch
 
 from reports import contract
 from ship.metrics import OBJECTIVES, Answers, ProtocolName, open_world
-from ship.protocols import PROTOCOLS
 from ship.quality import flags
+from ship.requirements import PROTOCOLS
 from tests.told import told
 
 ROOT = Path(__file__).parents[1]

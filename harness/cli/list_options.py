@@ -64,7 +64,7 @@ def _tables() -> Mapping[str, Iterable[tuple[str, str]]]:
     from ship.configs import FINETUNERS, GENERATORS, SyntheticConfig
     from ship.datasets import DATASETS
     from ship.datasets.image_folder import PREFIX, ImageFolder
-    from ship.protocols import PROTOCOLS
+    from ship.requirements import PROTOCOLS
     from ship.trial_config import TrialConfig
 
     datasets = {name: _dataset_line(spec) for name, spec in DATASETS.items()}
@@ -82,7 +82,7 @@ def _tables() -> Mapping[str, Iterable[tuple[str, str]]]:
         "finetuner": [*_variants(FINETUNERS), *_installed(FINETUNERS).items()],
         "dataset": datasets.items(),
         "synthetic": _fields(SyntheticConfig),
-        "protocol": ((name, _protocol_line(name, build)) for name, build in PROTOCOLS.items()),
+        "protocol": ((name, _protocol_line(name, rules.line)) for name, rules in PROTOCOLS.items()),
         "objective": ((name, _objective_line(name)) for name in PROTOCOLS),
         "sampler": SAMPLERS.items(),
         "scheduler": _variants(SCHEDULERS),
@@ -175,12 +175,12 @@ def _default(field: Any) -> str:
     return f"default {show(value)}"
 
 
-def _protocol_line(name: str, build: Any) -> str:
+def _protocol_line(name: str, line: str) -> str:
     from harness.config import default_selection
 
     own = default_selection({"protocol": name}).get("selection")
     note = f" Selection is {own} by default: by validation pictures of all classes." if own else ""
-    return _first_line(build) + note
+    return line + note
 
 
 def _objective_line(protocol: Any) -> str:

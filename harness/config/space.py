@@ -16,7 +16,7 @@ from harness.config.factor import (
     is_within,
 )
 from harness.config.study_config import StudyConfig
-from ship.subsets import DEMANDS
+from ship.requirements import PROTOCOLS
 from ship.trial_config import TrialConfig
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ def reference_arms(study: StudyConfig) -> dict[str, TrialConfig]:
     base = resolve(study, baseline(study)).model_dump()
     from ship.datasets import has_unseen_pictures
 
-    shown = DEMANDS[study.trial.protocol].new_classes and has_unseen_pictures(base["dataset"])
+    shown = PROTOCOLS[study.trial.protocol].new_classes and has_unseen_pictures(base["dataset"])
     return {
         name: TrialConfig.model_validate({**base, **arm})
         for name, arm in _ARMS.items()

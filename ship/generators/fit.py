@@ -74,20 +74,20 @@ class FusedGenerator:
         comparable and, unlike z at the posterior mean, leaves the estimate of the ELBO unbiased, as
         the posterior's variance has its price in squared error.
         """
-        task, counts = self._task, self._task.held_out_counts
+        held_out = self._task.held_out()
+        counts = [len(own.labels) for own in held_out]
         if without := [seed for seed, n in zip(seeds, counts, strict=True) if n == 0]:
             raise ValueError(
                 "generator.early_stopping needs validation pictures of the seen classes, "
                 f"there are none for seeds {without} (null: no early stopping)"
             )
-        like, noise = task.features, []
+        like, noise = self._task.features, []
         for seed, n in zip(seeds, counts, strict=True):
             # drawn by seed: how much one draws must not depend on the others' pictures
             rng = ReplicaRng([seed], f"{self.one.stream}/held_out", like.device, like.dtype)
             drawn = self._drawn(n, rng)
             noise.append(None if drawn is None else drawn[0])
-        features = [rows[:n] for rows, n in zip(task.held_out, counts, strict=True)]
-        labels = [rows[:n] for rows, n in zip(task.held_out_labels, counts, strict=True)]
+        features, labels = [own.features for own in held_out], [own.labels for own in held_out]
         return [features, labels, noise, [math.inf] * len(counts)]
 
     @property

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from ship.clip import FrozenCLIP
 from ship.configs import RealPicturesConfig
@@ -31,9 +32,10 @@ class RealPictures:
     def __init__(
         self, config: RealPicturesConfig, task: Task, clip: FrozenCLIP, seeds: Sequence[int]
     ) -> None:
-        self._features = task.unseen_features
-        self._first = task.unseen_first
-        self._count = task.unseen_count
+        pictures, n_cls = task.unseen(), len(task.class_names)
+        self._features = pad_sequence([own.features for own in pictures], batch_first=True)
+        self._count = torch.stack([own.labels.bincount(minlength=n_cls) for own in pictures])
+        self._first = self._count.cumsum(1) - self._count
         self._spread = config.spread
         self._moved: tuple[Tensor, Tensor] | None = None
         if config.dose or config.spread != 1:

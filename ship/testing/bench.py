@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ship.clip import FrozenCLIP
 from ship.datasets import sentence
-from ship.protocols import base_to_new
+from ship.protocols import build_protocol
 from ship.subsets import FeatureSet
 from ship.tasks import Task
 from ship.testing.finding import require
@@ -51,7 +51,7 @@ class Bench:
         """A task whose replicas differ in classes, and in numbers of pictures."""
         uneven = _uneven(self.features)
         config = TrialConfig(shots=6)
-        protocol = base_to_new(config, seeds, uneven, {}, self.clip, torch.float64)
+        protocol = build_protocol(config, seeds, uneven, {}, self.clip, torch.float64)
         if protocol.selection is None:
             raise ValueError("the selection pseudo_new has a task")
         return protocol.selection.task
@@ -128,7 +128,8 @@ def without_pictures(task: Task) -> Task:
     """The task as what was kept is loaded into: two made-up pictures of a class stand for all."""
     n, like = task.n_replicas, task.features
     made = torch.eye(2, like.shape[-1], dtype=like.dtype, device=like.device)
-    return task.but(
+    return replace(
+        task,
         features=made[None, :, None].expand(n, -1, 1, -1),
         labels=task.labels.new_zeros(n, 2),
         counts=(2,) * n,

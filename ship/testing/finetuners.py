@@ -13,7 +13,7 @@ from ship.finetuners import FusedFinetuner, build_finetuner
 from ship.generators.fit import FusedGenerator
 from ship.generators.gaussians import GaussianText
 from ship.synthesis import Synthesizer
-from ship.tasks import Task
+from ship.tasks import Pictures, Task
 from ship.testing.bench import (
     Bench,
     frozen,
@@ -218,8 +218,10 @@ def _leaves_frozen(subject: FinetunerSubject) -> None:
 
 
 def _looks_at_no_unseen(subject: FinetunerSubject) -> None:
-    turned = replace(subject.task, unseen_features=-subject.task.unseen_features)
-    made = subject.fresh(turned, subject.bench.seeds).finetuner
+    pictures = subject.task.unseen()
+    turned = [Pictures(-own.features, own.labels) for own in pictures]
+    task = replace(subject.task, unseen=lambda: turned)
+    made = subject.fresh(task, subject.bench.seeds).finetuner
     subject.require_same(made, "after pictures of unseen classes changed")
 
 

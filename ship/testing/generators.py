@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ship.configs import GENERATORS
 from ship.generators import Generator, build_generator
-from ship.tasks import Task
+from ship.tasks import Pictures, Task
 from ship.testing.bench import (
     Bench,
     frozen,
@@ -172,8 +172,10 @@ def _leaves_frozen(subject: GeneratorSubject) -> None:
 
 
 def _looks_at_no_unseen(subject: GeneratorSubject) -> None:
-    turned = replace(subject.task, unseen_features=-subject.task.unseen_features)
-    made = subject.fresh(turned, subject.bench.seeds).made
+    pictures = subject.task.unseen()
+    turned = [Pictures(-own.features, own.labels) for own in pictures]
+    task = replace(subject.task, unseen=lambda: turned)
+    made = subject.fresh(task, subject.bench.seeds).made
     require_equal(made, subject.run.made, "samples after pictures of unseen classes changed", 0)
 
 

@@ -14,7 +14,7 @@ from ship.clip import FrozenCLIP
 from ship.configs import FinetunerConfig, GeneratorConfig
 from ship.finetuners import FusedFinetuner
 from ship.metrics import EpochMetrics
-from ship.protocols import PROTOCOLS, Exam, Final, Protocol
+from ship.protocols import Exam, Final, Protocol, build_protocol
 from ship.subsets import FeatureSet, studied_classes
 from ship.training import Checkpoint, CheckpointError, Kept, Part, prefixed, under
 from ship.trial.ages import choose_age, planned_ages
@@ -61,8 +61,7 @@ def run_trial(
     if not seeds or len(set(seeds)) < len(seeds):
         raise ValueError(f"seeds must be distinct and at least one, got {list(seeds)}")
     features = studied_classes(config, features)
-    build = PROTOCOLS[config.protocol]
-    protocol = build(config, seeds, features, targets or {}, clip, dtype)
+    protocol = build_protocol(config, seeds, features, targets or {}, clip, dtype)
     journal = Journal(_planned(config, protocol), resume)
     trial = Trial(config, seeds, clip, journal, features if keep else None)
     epochs = _epochs_of(trial, protocol)

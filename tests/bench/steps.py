@@ -11,10 +11,10 @@ from ship.finetuners.coop import CoOp
 from ship.finetuners.tune import FusedFinetuner
 from ship.generators.fit import FusedGenerator
 from ship.generators.vae import PromptVAE
-from ship.protocols import Protocol, base_to_new
+from ship.protocols import Protocol, build_protocol
 from ship.subsets import FeatureSet
 from ship.synthesis import Synthesizer, SyntheticConfig
-from ship.tasks.task import Task
+from ship.tasks import Task
 from ship.trial_config import TrialConfig
 
 NAMES = ("cat", "red fire truck", "hot air balloon", "ice", "sea lion", "bicycle", "man in suit")
@@ -77,7 +77,9 @@ class Steps:
         self.seeds = range(sizes.seeds)
         config = TrialConfig(shots=sizes.shots)
         features = random_features(clip, sizes)
-        self.protocol: Protocol = base_to_new(config, self.seeds, features, {}, clip, torch.float32)
+        self.protocol: Protocol = build_protocol(
+            config, self.seeds, features, {}, clip, torch.float32
+        )
         self.task: Task = self.protocol.finals[0].task
         generator = PromptVAEConfig.model_validate(sizes.generator())
         self.vae = FusedGenerator(PromptVAE, generator, self.task, clip, self.seeds)

@@ -14,7 +14,7 @@ from ship.clip import FrozenCLIP
 from ship.finetuners import FINETUNERS
 from ship.generators import GENERATORS
 from ship.metrics import EpochMetrics
-from ship.protocols import PROTOCOLS
+from ship.requirements import PROTOCOLS
 from ship.subsets import FeatureSet
 from ship.synthesis import SyntheticConfig
 from ship.training import Checkpoint

@@ -10,9 +10,9 @@ from open_clip.tokenizer import SimpleTokenizer
 
 from ship.architectures import Precision, architectures
 from ship.clip.frozen_clip import FrozenCLIP
-from ship.protocols import Protocol, base_to_new
+from ship.protocols import Protocol, build_protocol
 from ship.subsets import FeatureSet
-from ship.tasks.task import Task
+from ship.tasks import Task
 from ship.testing.bench import CLASSES, made_up_features
 from ship.trial_config import TrialConfig
 
@@ -92,12 +92,10 @@ def all_seen(task: Task) -> Task:
         class_names=task.class_names[:4],
         text_features=task.text_features[:4],
         seen=task.seen[:, :4],
-        unseen_first=task.unseen_first[:, :4],
-        unseen_count=task.unseen_count[:, :4],
         augment=True,
     )
 
 
 def _protocol(clip: FrozenCLIP, features: FeatureSet, seeds: Sequence[int], shots: int) -> Protocol:
     dtype = next(clip._model.parameters()).dtype
-    return base_to_new(TrialConfig(shots=shots), seeds, features, {}, clip, dtype)
+    return build_protocol(TrialConfig(shots=shots), seeds, features, {}, clip, dtype)

@@ -17,7 +17,7 @@ from harness.config.checks.memory import memory_faults
 from harness.config.checks.settings import Setting, located, settings_of, value_of
 from harness.config.study_config import StudyConfig
 from harness.errors import Fault
-from ship.subsets import requirements
+from ship.requirements import requirements
 
 
 def study_faults(

@@ -13,7 +13,8 @@ from harness.config.study_config import StudyConfig
 from harness.errors import Fault
 from harness.wording import nearest
 from ship.plugins import PluginError
-from ship.subsets import DEMANDS, FeatureSet, lacking, requirements
+from ship.requirements import PROTOCOLS, lacking, requirements
+from ship.subsets import FeatureSet
 from ship.trial_config import TrialConfig
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def dataset_faults(
     for setting in settings:
         trial = setting.trial
         named = {"dataset": trial.dataset} if trial.dataset not in unfit else {}
-        if DEMANDS[trial.protocol].targets:  # else they are to be left out
+        if PROTOCOLS[trial.protocol].targets:  # else they are to be left out
             named |= {f"targets[{index}]": name for index, name in enumerate(trial.targets)}
         for key, name in named.items():
             read[name] = told = read.get(name) or _read(name, data_root)
@@ -85,7 +86,7 @@ def _source_faults(trial: TrialConfig) -> Iterator[Fault]:
         must = "must have training pictures (this one is for targets, under cross_dataset)"
         yield Fault("dataset", must, name)
     elif not has_unseen_pictures(name):
-        if DEMANDS[protocol].unseen_class or not DEMANDS[protocol].new_classes:
+        if PROTOCOLS[protocol].unseen_class or not PROTOCOLS[protocol].new_classes:
             must = f"must have training pictures of every class when protocol is {protocol}"
             yield Fault("dataset", must, name)
         elif trial.generator.name == "real":
@@ -114,7 +115,7 @@ def _fit_faults(
             must, near = f"must be a class of {trial.dataset}", nearest(name, names)
             yield setting, Fault("unseen_class", must, name, names, near)
             continue
-        shown = trial.dataset == arm and DEMANDS[trial.protocol].new_classes
+        shown = trial.dataset == arm and PROTOCOLS[trial.protocol].new_classes
         shown = shown and has_unseen_pictures(trial.dataset)
         for kind, must in lacking(trial, bare, study.seeds, shown=shown).items():
             if (trial.dataset, kind) not in told:

@@ -44,7 +44,6 @@ def skeleton(
     """
     text = text_features.to(clip.device)
     n_cls, size = text.shape
-    none, zeros = text.new_zeros(1, 0, 1, size), torch.zeros(1, n_cls, dtype=torch.long)
     return Task(
         class_names=tuple(class_names),
         text_features=text,
@@ -55,12 +54,8 @@ def skeleton(
         n_nominal=2,
         shots=1,
         logit_scale=clip.logit_scale,
-        unseen_features=none,
-        unseen_first=zeros.to(clip.device),
-        unseen_count=zeros.to(clip.device),
-        held_out=none[:, :, 0],
-        held_out_labels=torch.zeros(1, 0, dtype=torch.long, device=clip.device),
-        held_out_counts=(0,),
+        unseen=list,
+        held_out=list,
     )
 
 

@@ -13,7 +13,7 @@ from harness.config.load import parse_study
 from harness.errors import ConfigError
 from ship.datasets import Split, Survey
 from ship.datasets.base import Picture
-from ship.subsets import lacking
+from ship.requirements import lacking
 from ship.trial_config import TrialConfig
 from tests.patterns import matching
 from tests.ship.datasets.conftest import save_picture

@@ -8,7 +8,7 @@ from ship.finetuners import FusedFinetuner, build_finetuner
 from ship.generators.fit import FusedGenerator
 from ship.generators.gaussians import GaussianText
 from ship.synthesis import Synthesizer
-from ship.tasks.task import Task
+from ship.tasks import Task
 from tests.told import told
 
 SEEDS = [7, 2]

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ship.clip.frozen_clip import FrozenCLIP
 from ship.finetuners.discriminant import Rows, discriminant, shared_precision
-from ship.tasks.task import Task
+from ship.tasks import Task
 from tests.ship.conftest import build_features, final_task
 from tests.ship.finetuners.cases import SEEDS, built
 
@@ -39,7 +39,7 @@ def terms(gda: Any, task: Task, x: Tensor) -> Tensor:
 def test_equals_scikit_learn(task: Task, clip64: FrozenCLIP, shrinkage: float) -> None:
     """On every view of every picture, LDA's decision function up to a constant per picture."""
     gda = built("gda", {"shrinkage": shrinkage}, task, clip64)
-    x = task.unseen_features[0, :, 0]
+    x = task.unseen()[0].features[:, 0]
     made = terms(gda, task, x)
     for r in range(len(SEEDS)):
         lda = LinearDiscriminantAnalysis(solver="lsqr", shrinkage=shrinkage, priors=[0.25] * 4)
@@ -87,7 +87,7 @@ def views_of(task: Task, replica: int) -> tuple[np.ndarray, np.ndarray]:
 def test_seen_classes_equal_the_papers_few_shot_form(task: Task, clip64: FrozenCLIP) -> None:
     """With `ks`, the precision is d ((N - 1) S + tr(S) I)^-1, every view a row (eq. 4)."""
     gda = built("gda", {}, task, clip64)
-    test = task.unseen_features[1, :, 0]
+    test = task.unseen()[1].features[:, 0]
     x, y = views_of(task, 1)
     means = np.stack([x[y == c].mean(0) for c in range(4)])
     residuals = x - means[y]
@@ -103,7 +103,7 @@ def test_seen_classes_equal_the_papers_few_shot_form(task: Task, clip64: FrozenC
 def test_both_groups_equal_the_authors_base_to_new_code(task: Task, clip64: FrozenCLIP) -> None:
     """Base: pinv of the mean class covariance. New: the 64 nearest views and 16 texts a class."""
     gda = built("gda", {"precision": "pinv"}, task, clip64)
-    test = task.unseen_features[1, :, 0]
+    test = task.unseen()[1].features[:, 0]
     x, y = views_of(task, 1)
     d, k = x.shape[1], 36  # fewer views than 64: all of them
     assert len(x) == k
@@ -136,7 +136,7 @@ def test_one_feature_a_class_leaves_the_nearest_mean(clip64: FrozenCLIP) -> None
     task = final_task(clip64, build_features(clip64, views=0), SEEDS, shots=1)
     for shrinkage in (None, 0.5):
         gda = built("gda", {"shrinkage": shrinkage}, task, clip64)
-        x = task.unseen_features[0, :, 0]
+        x = task.unseen()[0].features[:, 0]
         means = task.features[0, :, 0]
         expected = -16 * torch.cdist(x, means).square() / 2
         made = terms(gda, task, x)[0, :, :4]

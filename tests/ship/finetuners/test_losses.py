@@ -10,7 +10,7 @@ import torch
 
 from ship.clip.frozen_clip import FrozenCLIP
 from ship.subsets import FeatureSet
-from ship.tasks.task import Task
+from ship.tasks import Task
 from tests.ship.by_hand import (
     Array,
     Weights,

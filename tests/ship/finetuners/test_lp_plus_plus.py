@@ -6,7 +6,7 @@ import pytest
 from ship.clip.frozen_clip import FrozenCLIP
 from ship.finetuners.tune import FusedFinetuner
 from ship.subsets import FeatureSet
-from ship.tasks.task import Task
+from ship.tasks import Task
 from tests.ship.by_hand import Array
 from tests.ship.conftest import selection_task
 from tests.ship.finetuners.cases import SEEDS, built

@@ -10,7 +10,7 @@ from ship.configs import CoOpConfig
 from ship.finetuners import cocoop
 from ship.finetuners.tcp import inner_depth
 from ship.subsets import FeatureSet
-from ship.tasks.task import Task
+from ship.tasks import Task
 from tests.ship.by_hand import scatter
 from tests.ship.clip.test_prompts import SENTENCES
 from tests.ship.conftest import WORDS, final_task, selection_task

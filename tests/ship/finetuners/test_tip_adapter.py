@@ -22,7 +22,7 @@ def test_logits_are_zero_shots_and_the_caches(
     task = selection_task(clip64, features, SEEDS, shots=3)
     tip = built(name, {}, task, clip64, weight)
     made = None if weight is None else tip.stack.state["cache.keys"][:, :6].detach().numpy()
-    x = task.unseen_features[0, :, 0]
+    x = task.unseen()[0].features[:, 0]
     found = tip.logits(x, {"alpha": 2.0, "beta": 3.0})
     for r in range(2):
         keys, labels = unit(task.features[r].mean(1).numpy()), task.labels[r].tolist()

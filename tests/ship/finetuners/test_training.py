@@ -9,7 +9,7 @@ from torch.optim import SGD, Adam, AdamW
 
 from ship.clip.frozen_clip import FrozenCLIP
 from ship.subsets import FeatureSet
-from ship.tasks.task import Task
+from ship.tasks import Task
 from tests.ship.conftest import selection_task
 from tests.ship.finetuners.cases import built, trained
 from tests.told import told
@@ -70,7 +70,7 @@ def test_without_what_it_adds_a_method_is_its_rival(
         shared |= {"n_ctx": 3, "ctx_init": None}
     ours = trained(built(name, {**settings, **shared}, task, clip64, 0.5))
     theirs = trained(built(rival, shared, task, clip64, 0.5))
-    x = task.unseen_features[0, :, 0]
+    x = task.unseen()[0].features[:, 0]
     torch.testing.assert_close(ours.logits(x, {}), theirs.logits(x, {}), atol=1e-9, rtol=0)
 
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from ship.clip.frozen_clip import FrozenCLIP
 from ship.generators import GENERATORS, Generator, build_generator
 from ship.subsets import FeatureSet
-from ship.tasks.task import Task
+from ship.tasks import Task
 from ship.testing import Bench
 from tests.told import told
 

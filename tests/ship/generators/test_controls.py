@@ -16,7 +16,7 @@ from ship.generators.neighbours import neighbour_means, neighbour_precision
 from ship.generators.real import RealPictures
 from ship.subsets import FeatureSet
 from ship.synthesis import Synthesizer, SyntheticConfig
-from ship.tasks.task import Task
+from ship.tasks import Task
 from ship.training.replicas import ReplicaRng
 from tests.ship.conftest import final_task, selection_task
 from tests.told import told
@@ -149,8 +149,8 @@ def test_a_dose_moves_the_means_and_leaves_the_deviations(
         found = dosed(task, clip, dose=dose, spread=spread)
         for replica in range(2):
             label = int(task.unseen_ids[replica, 0])
-            first, n = (int(of[replica, label]) for of in (task.unseen_first, task.unseen_count))
-            mean = task.unseen_features[replica, first : first + n].flatten(0, 1).mean(0)
+            pictures = task.unseen()[replica]
+            mean = pictures.features[pictures.labels == label].flatten(0, 1).mean(0)
             made = (1 - dose) * mean + dose * task.text_features[label]
             made = made + spread * (plain[replica] - mean)
             torch.testing.assert_close(found[replica], made / made.norm(dim=-1, keepdim=True))

@@ -14,7 +14,7 @@ from ship.generators import build_generator
 from ship.generators.fit import FusedGenerator
 from ship.generators.vae import VAE
 from ship.subsets import FeatureSet
-from ship.tasks.task import Task
+from ship.tasks import Pictures, Task
 from ship.training import ReplicaRng, under
 from tests.ship.generators.cases import VAE as SMALL
 from tests.ship.generators.cases import uneven_task
@@ -99,12 +99,12 @@ EARLY = {"lr": 0.1, "epochs": 12}
 
 def held_out_loss(vae: FusedGenerator, task: Task, seed: int) -> float:
     """The held-out ELBO of a solo run, from the real rows alone."""
-    count = task.held_out_counts[0]
-    x = task.held_out[:, :count]
-    noise = ReplicaRng([seed], "vae/held_out", dtype=x.dtype).normal(count, 4)
+    (pictures,) = task.held_out()
+    x = pictures.features[None]
+    noise = ReplicaRng([seed], "vae/held_out", dtype=x.dtype).normal(x.shape[1], 4)
     mean, log_var = vae.stack("encoder", x)
     z = mean + noise * (0.5 * log_var).exp()
-    made = vae.stack("decoder", z, task.held_out_labels[:, :count])
+    made = vae.stack("decoder", z, pictures.labels[None])
     kl = 0.5 * (mean**2 + log_var.exp() - 1 - log_var)
     found: float = (((made - x) ** 2).sum(-1).mean() + kl.sum(-1).mean()).item()
     return found  # kl_weight is 1
@@ -153,7 +153,9 @@ def test_early_stopping_without_validation_pictures_is_refused(
     clip64: FrozenCLIP, task: Task
 ) -> None:
     """The message says what is needed and which seeds lack it."""
-    without = replace(task, held_out_counts=(4, 0, 0))
+    first, *others = task.held_out()
+    none = [Pictures(own.features[:0], own.labels[:0]) for own in others]
+    without = replace(task, held_out=lambda: [first, *none])
     with pytest.raises(ValueError, match=r"early_stopping needs validation pictures.*\[2, 7\]"):
         build(clip64, without, early_stopping=3)
     build(clip64, without)

@@ -13,7 +13,7 @@ from ship.clip.frozen_clip import FrozenCLIP
 from ship.datasets import load_dataset
 from ship.features import extract_features
 from ship.metrics import EpochMetrics
-from ship.protocols import PROTOCOLS, Protocol
+from ship.protocols import Protocol, build_protocol
 from ship.subsets import FeatureSet
 from ship.trial.run import run_trial
 from ship.trial_config import TrialConfig
@@ -56,8 +56,8 @@ class Across:
 
     def plan(self, targets: dict[str, FeatureSet], **keys: Any) -> Protocol:
         """The protocol of such a trial."""
-        build = PROTOCOLS["cross_dataset"]
-        return build(config(**keys), [0, 1], self.features, targets, self.clip, torch.float32)
+        setting = config(**keys)
+        return build_protocol(setting, [0, 1], self.features, targets, self.clip)
 
     def run(self, given: dict[str, FeatureSet], **keys: Any) -> list[EpochMetrics]:
         """All of its metrics."""

@@ -10,7 +10,7 @@ import torch
 
 from ship.clip.frozen_clip import FrozenCLIP
 from ship.metrics import OBJECTIVES
-from ship.protocols import PROTOCOLS, Protocol
+from ship.protocols import Protocol, build_protocol
 from ship.subsets import FeatureSet, studied_classes
 from ship.trial.run import run_trial
 from ship.trial_config import TrialConfig
@@ -23,7 +23,7 @@ def plan(
 ) -> Protocol:
     """The protocol that a setting asks for."""
     config = TrialConfig(**{"shots": 2, **keys})
-    return PROTOCOLS[config.protocol](config, seeds, features, {}, clip, torch.float32)
+    return build_protocol(config, seeds, features, {}, clip, torch.float32)
 
 
 def last(clip: FrozenCLIP, features: FeatureSet, **keys: Any) -> dict[str, tuple[float, ...]]:

@@ -15,7 +15,7 @@ from ship.clip.frozen_clip import FrozenCLIP
 from ship.configs import FINETUNERS, GENERATORS
 from ship.generators import build_generator
 from ship.subsets import FeatureSet
-from ship.tasks.task import Task
+from ship.tasks import Task
 from ship.testing import (
     FINETUNER_CHECKS,
     GENERATOR_CHECKS,
@@ -75,9 +75,6 @@ def reordered(task: Task, order: Sequence[int]) -> Task:
         text_features=task.text_features[places],
         seen=task.seen[:, places],
         labels=place_of[task.labels],
-        unseen_first=task.unseen_first[:, places],
-        unseen_count=task.unseen_count[:, places],
-        held_out_labels=place_of[task.held_out_labels],
     )
 
 

@@ -111,7 +111,7 @@ def writing(made: Any, arguments: Any) -> Any:
 def peeping(made: Any, arguments: Any) -> Any:
     """Takes a look at pictures of unseen classes."""
     for value in made.stack.trained.values():
-        value.data.add_(arguments[1].unseen_features.mean())
+        value.data.add_(arguments[1].unseen()[0].features.mean())
     return made
 
 

@@ -8,7 +8,7 @@ import torch
 
 from ship.clip.frozen_clip import FrozenCLIP
 from ship.finetuners import FINETUNERS, build_finetuner
-from ship.protocols import PROTOCOLS
+from ship.protocols import build_protocol
 from ship.synthesis import Synthesizer, SyntheticConfig
 from ship.transfer import fetched, sent
 from ship.trial.selection import Best, evaluate
@@ -29,8 +29,7 @@ class Setting:
         features = build_features(tiny)  # before its weights are moved
         self.clip = FrozenCLIP("tiny", tiny._model, tiny.tokenizer, device.name)
         config = TrialConfig(backbone="tiny", dataset="tiny", shots=4, protocol=protocol)
-        made = PROTOCOLS[config.protocol]
-        self.protocol = made(config, SEEDS, features, {}, self.clip, torch.float32)
+        self.protocol = build_protocol(config, SEEDS, features, {}, self.clip)
         assert self.protocol.selection is not None
         self.exam = self.protocol.selection
         self.task = self.exam.task

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from ship.clip.frozen_clip import FrozenCLIP
-from ship.protocols import Exam, base_to_new
+from ship.protocols import Exam, build_protocol
 from ship.subsets import FeatureSet
-from ship.tasks.task import Pictures
+from ship.tasks import Pictures
 from ship.training.replicas import ReplicaRng
 from ship.trial.judge import judge
 from ship.trial_config import TrialConfig
@@ -35,7 +35,7 @@ def table(features: Tensor) -> Any:
 
 def exams(clip: FrozenCLIP, features: FeatureSet) -> list[Exam]:
     """The exam of selection and that of the test."""
-    made = base_to_new(TrialConfig(shots=2), SEEDS, features, {}, clip)
+    made = build_protocol(TrialConfig(shots=2), SEEDS, features, {}, clip)
     return [made.selection, made.finals[0].exams[0]]
 
 

@@ -10,7 +10,7 @@ import torch
 from ship.clip.frozen_clip import FrozenCLIP
 from ship.finetuners import FINETUNERS
 from ship.metrics import EpochMetrics
-from ship.protocols import base_to_new
+from ship.protocols import build_protocol
 from ship.subsets import FeatureSet
 from ship.trial.ages import planned_ages
 from ship.trial.run import run_trial
@@ -53,7 +53,7 @@ def test_few_validation_pictures_are_the_same_for_each_seed(
     setting = config(selection="few_val", shots=shots)
     looked = []
     for seeds in ([0], [7, 1]):
-        exam = base_to_new(setting, seeds, rich, {}, clip).selection
+        exam = build_protocol(setting, seeds, rich, {}, clip).selection
         assert exam is not None
         counts = np.bincount(exam.pictures.labels.numpy(), minlength=8)
         there = np.bincount(rich.val_labels, minlength=8)

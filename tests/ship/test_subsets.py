@@ -1,9 +1,6 @@
 """Few-shot draws and pseudo-new classes."""
 
-from collections.abc import Callable
-
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -43,22 +40,6 @@ def test_draws_stay_the_same_for_ever() -> None:
     seen, pseudo = pseudo_new_classes(range(8), 0.5, 0)
     assert pseudo.tolist() == [0, 2, 3, 6]
     assert sorted([*seen, *pseudo]) == list(range(8))
-
-
-@pytest.mark.parametrize(
-    ("draw", "said"),
-    [
-        (lambda: few_shot_indices(LABELS, 0, 0, [1]), "shots must be >= 1, got 0"),
-        (lambda: few_shot_indices(LABELS, 1, 0, [9]), "class 9 has no picture"),
-        (lambda: pseudo_new_classes(range(1), 0.5, 0), "pseudo"),
-        (lambda: pseudo_new_classes(range(4), 0.0, 0), "pseudo"),
-        (lambda: pseudo_new_classes(range(4), 1.0, 0), "pseudo"),
-    ],
-)
-def test_impossible_draws_are_refused(draw: Callable[[], object], said: str) -> None:
-    """No shots, no pictures, too few classes, and fractions that leave a group empty."""
-    with pytest.raises(ValueError, match=said):
-        draw()
 
 
 @given(

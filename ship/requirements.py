@@ -1,18 +1,18 @@
 """What each protocol demands of a trial's settings, and of its dataset's classes and pictures.
 
-The checks of a YAML ask it before a study begins, and the protocols (ship.protocols) in each trial.
+The checks of a YAML ask it before a study begins, and each trial (ship.protocols) again. It imports
+no torch.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 import numpy as np
 
 from ship.configs import OBJECTIVES, SEEN_OBJECTIVES, ProtocolName
-from ship.subsets.feature_set import FeatureSet, studied_classes
-from ship.subsets.splits import pseudo_new_classes
-from ship.trial_config import LEAKING_SELECTIONS, SEEN_SELECTIONS, Selection, TrialConfig
+from ship.subsets import FeatureSet, Ids, pseudo_new_classes, studied_classes
+from ship.trial_config import LEAKING_SELECTIONS, SEEN_SELECTIONS, TrialConfig
 
 
 class Requirement(NamedTuple):
@@ -29,19 +29,19 @@ class Requirement(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Demands:
-    """What sets a protocol's demands apart from the others'.
+class Rules:
+    """What sets a protocol apart from the others.
 
+    line: what it is, as --list-options prints it.
     new_classes: whether some of the dataset's classes are held back from training, and tested.
     unseen_class: whether that is one class, the last one or a named one.
     targets: whether other datasets are tested.
-    refused: selections without a meaning -> what the selection must be, in words.
     """
 
+    line: str
     new_classes: bool = True
     unseen_class: bool = False
     targets: bool = False
-    refused: Mapping[Selection, str] = field(default_factory=dict)
 
     def n_seen(self, features: FeatureSet) -> int:
         """How many classes of a dataset, the first ones, are trained on."""
@@ -51,45 +51,56 @@ class Demands:
         return n_classes - 1 if self.unseen_class else features.n_base
 
 
-DEMANDS: Final[Mapping[ProtocolName, Demands]] = {
-    "base_to_new": Demands(),
-    "few_shot": Demands(
-        new_classes=False,
-        refused={
-            "pseudo_new": "must not be pseudo_new when protocol is few_shot, which has no new "
-            "classes"
-        },
+PROTOCOLS: Final[Mapping[ProtocolName, Rules]] = {
+    # Base are the officially seen classes where the dataset has such a split, else the first
+    # ceil(n/2). Base and new accuracy are each among their own classes; joint ones among all.
+    "base_to_new": Rules(
+        "Base-to-new generalisation (CoCoOp, arXiv:2203.05557), with selection that leaks nothing."
     ),
-    "cross_dataset": Demands(
+    # Synthetic features, if any, are of the same classes: more pictures, as it were.
+    "few_shot": Rules(
+        "Few-shot classification (CoOp, arXiv:2109.01134): every class is trained on and tested.",
+        new_classes=False,
+    ),
+    # From arXiv:2307.07397 and CoCoOp, whose source is ImageNet with 16 shots. One generator is
+    # fitted on the source; a fine-tuner is trained for each target, with features synthesized for
+    # its names. Selection looks at the source alone: no picture of a target chooses anything.
+    "cross_dataset": Rules(
+        "All source classes are seen; each target's further class names are unseen.",
         new_classes=False,
         targets=True,
-        refused=dict.fromkeys(
-            LEAKING_SELECTIONS,
-            "must not look at test pictures when protocol is cross_dataset",
-        ),
     ),
-    "generalized_zero_shot": Demands(),
-    "single_unseen": Demands(unseen_class=True),
+    # The same groups as in base_to_new; what differs is how predictions are counted, and that the
+    # constant of calibrated stacking is chosen along with the epoch.
+    "generalized_zero_shot": Rules(
+        "Generalized zero-shot (Xian et al., arXiv:1707.00600): one softmax, per-class averages."
+    ),
+    # studied_classes has put `unseen_class` last.
+    "single_unseen": Rules(
+        "All classes but one are seen; counted as in generalized_zero_shot.", unseen_class=True
+    ),
 }
 
 
 def requirements(trial: TrialConfig) -> Iterator[Requirement]:
     """What a trial's settings do not meet, whatever its datasets have."""
-    protocol, demands = trial.protocol, DEMANDS[trial.protocol]
-    if must := demands.refused.get(trial.selection):
-        yield Requirement("selection", must)
-    if trial.generator.name == "real" and not demands.new_classes:
-        why = f"when protocol is {protocol}, which has no new classes' pictures"
-        yield Requirement("generator", f"must not be real {why}")
-    if trial.targets and not demands.targets:
+    protocol, rules = trial.protocol, PROTOCOLS[trial.protocol]
+    when = f"when protocol is {protocol}"
+    if rules.targets and trial.selection in LEAKING_SELECTIONS:
+        yield Requirement("selection", f"must not look at test pictures {when}")
+    elif trial.selection == "pseudo_new" and not (rules.new_classes or rules.targets):
+        yield Requirement("selection", f"must not be pseudo_new {when}, which has no new classes")
+    if trial.generator.name == "real" and not rules.new_classes:
+        must = f"must not be real {when}, which has no new classes' pictures"
+        yield Requirement("generator", must)
+    if trial.targets and not rules.targets:
         yield Requirement("targets", "must be left out unless protocol is cross_dataset")
-    elif demands.targets and not trial.targets:
-        must = f"must be given when protocol is {protocol}: a list of datasets"
-        yield Requirement("targets", must)
+    elif rules.targets and not trial.targets:
+        yield Requirement("targets", f"must be given {when}: a list of datasets")
     elif trial.dataset in trial.targets:
         must = "must be another dataset than the one that is trained on"
         yield Requirement(f"targets[{trial.targets.index(trial.dataset)}]", must)
-    if trial.unseen_class is not None and not demands.unseen_class:
+    if trial.unseen_class is not None and not rules.unseen_class:
         yield Requirement("unseen_class", "must be left out unless protocol is single_unseen")
     if trial.objective is not None:
         yield from _of_objective(trial)
@@ -139,57 +150,32 @@ def lacking(
         shown: whether the arm real_pictures stands beside the trial.
     """
     features = studied_classes(config, features)
-    demands, classes = DEMANDS[config.protocol], np.arange(len(features.class_names))
-    seen, unseen = np.split(classes, [demands.n_seen(features)])
-    if demands.new_classes and not (len(seen) and len(unseen)):
+    rules, classes = PROTOCOLS[config.protocol], np.arange(len(features.class_names))
+    seen, unseen = np.split(classes, [rules.n_seen(features)])
+    if rules.new_classes and not (len(seen) and len(unseen)):
         return {"classes": f"must have at least 2 classes: {features.dataset} has {len(classes)}"}
-    lacks = _Lacks(features)
+    found = {}
     must = "must have training pictures of every"
-    found = {"train": lacks.any_of(seen, "train", f"{must} seen class")}
+    found["train"] = _lack_any(features, seen, "train", f"{must} seen class")
     why = "for the arm real_pictures (reference_arms: false leaves it out)" if shown else ""
     why = "when generator is real" if config.generator.name == "real" else why
     if why:
-        found["real"] = lacks.any_of(unseen, "train", f"{must} unseen class {why}")
-    found["val"] = _validation(config, seen, lacks, seeds)
-    if not demands.targets:  # which are tested instead
-        found["test"] = lacks.all_of(
-            seen, "test", "must have test pictures of seen classes"
-        ) or lacks.all_of(unseen, "test", "must have test pictures of unseen classes")
+        found["real"] = _lack_any(features, unseen, "train", f"{must} unseen class {why}")
+    found["val"] = _validation(config, features, seen, seeds)
+    if not rules.targets:  # which are tested instead
+        must = "must have test pictures of"
+        found["test"] = _lack_all(features, seen, "test", f"{must} seen classes") or _lack_all(
+            features, unseen, "test", f"{must} unseen classes"
+        )
     return {kind: must for kind, must in found.items() if must}
 
 
-class _Lacks:
-    """Says which classes of a dataset have no pictures, each time as a line; "": none lacks any."""
-
-    def __init__(self, features: FeatureSet) -> None:
-        self.features = features
-
-    def without(self, classes: np.ndarray, split: str) -> np.ndarray:
-        """Those of the classes that have no picture in a split."""
-        return np.setdiff1d(classes, getattr(self.features, f"{split}_labels"))
-
-    def any_of(self, classes: np.ndarray, split: str, must: str) -> str:
-        """The line where at least one of the classes has no picture in a split."""
-        names = [repr(self.features.class_names[c]) for c in self.without(classes, split)]
-        if not names:
-            return ""
-        from ship.datasets.base import some  # it takes Pillow
-
-        return f"{must}: {self.features.dataset} has none of {some(names)}"
-
-    def all_of(self, classes: np.ndarray, split: str, must: str) -> str:
-        """The line where none of the classes has one."""
-        gone = len(classes) and len(self.without(classes, split)) == len(classes)
-        return self.any_of(classes, split, must) if gone else ""
-
-
-def _validation(config: TrialConfig, seen: np.ndarray, lacks: _Lacks, seeds: Sequence[int]) -> str:
+def _validation(config: TrialConfig, features: FeatureSet, seen: Ids, seeds: Sequence[int]) -> str:
     """Selection and early stopping look at validation pictures of seen classes."""
     reason, pseudo_new = f"selection is {config.selection}", config.selection == "pseudo_new"
     if pseudo_new and len(seen) < 2:
         must = f"must have at least 2 seen classes when {reason}"
-        name = lacks.features.dataset
-        return f"{must}: {name} has {len(seen)} under protocol {config.protocol}"
+        return f"{must}: {features.dataset} has {len(seen)} under protocol {config.protocol}"
     if config.selection in ("none", *LEAKING_SELECTIONS):
         generator = config.generator
         if getattr(generator, "early_stopping", None) is None:
@@ -198,19 +184,36 @@ def _validation(config: TrialConfig, seen: np.ndarray, lacks: _Lacks, seeds: Seq
             return ""
         reason = "generator.early_stopping is given"
     must = f"must have validation pictures of seen classes when {reason}"
-    line = lacks.all_of(seen, "val", must)
+    line = _lack_all(features, seen, "val", must)
     if line or not pseudo_new:
         return line
-    without = lacks.without(seen, "val")
+    without = np.setdiff1d(seen, features.val_labels)
     torn = [
-        seed
+        str(seed)
         for seed in seeds
         for group in pseudo_new_classes(seen, config.pseudo_new_fraction, seed)
         if np.isin(group, without).all()
     ]
-    if not torn:
-        return ""
-    from ship.datasets.base import some
+    must = f"must have validation pictures of classes on both sides when {reason}"
+    told = f"{must} (not so for seeds {_some(torn)})"
+    return _lack_any(features, seen, "val", told) if torn else ""
 
-    must = f"must have validation pictures of classes on both sides when {reason} "
-    return lacks.any_of(seen, "val", f"{must}(not so for seeds {some(torn)})")
+
+def _lack_all(features: FeatureSet, classes: Ids, split: str, must: str) -> str:
+    """A line where none of the classes has a picture in a split; "": one has, or there is none."""
+    without = np.setdiff1d(classes, getattr(features, f"{split}_labels"))
+    all_lack = len(without) == len(classes)
+    return _lack_any(features, classes, split, must) if all_lack else ""
+
+
+def _lack_any(features: FeatureSet, classes: Ids, split: str, must: str) -> str:
+    """A line where at least one of the classes has no picture in a split; "": each has."""
+    without = np.setdiff1d(classes, getattr(features, f"{split}_labels"))
+    names = [repr(features.class_names[label]) for label in without]
+    return f"{must}: {features.dataset} has none of {_some(names)}" if names else ""
+
+
+def _some(items: Sequence[str]) -> str:
+    from ship.datasets.base import some  # it takes Pillow
+
+    return some(items)

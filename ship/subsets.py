@@ -1,12 +1,20 @@
-"""A dataset as features with labels, and the part of its classes that a trial studies."""
+"""A dataset as labelled features, and the parts of it that a trial studies; numpy alone.
 
+Which classes a trial has and in which order, and which pictures and classes a seed draws.
+"""
+
+import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
+from math import floor
 
 import numpy as np
-from jaxtyping import Float32, Int64
+from jaxtyping import Float32, Int64, UInt64
 
 from ship.trial_config import TrialConfig
+
+Ids = Int64[np.ndarray, " _"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,27 +49,19 @@ class FeatureSet:
         return (len(self.class_names) + 1) // 2 if self.n_seen is None else self.n_seen
 
     def first_classes(self, n: int) -> "FeatureSet":
-        """The part with the first n classes, relabelled.
+        """The part with the first n classes, relabelled; n is at most the number of classes.
 
         With an official split, the first ceil(n / 2) seen and floor(n / 2) unseen ones; where one
         kind has fewer, the other fills the places, so that all classes are the set itself.
-
-        Raises:
-            ValueError: n is not between 1 and the number of classes.
         """
-        whole = len(self.class_names)
-        if not 1 <= n <= whole:
-            raise ValueError(
-                f"max_classes must lie between 1 and the {whole} classes of {self.dataset}, got {n}"
-            )
         if self.n_seen is None:
             return self._only(np.arange(n), None)
-        unseen = min(n // 2, whole - self.n_seen)
+        unseen = min(n // 2, len(self.class_names) - self.n_seen)
         seen = min(n - unseen, self.n_seen)
         kept = np.r_[:seen, self.n_seen : self.n_seen + n - seen]
         return self._only(kept, seen)
 
-    def _only(self, kept: Int64[np.ndarray, " kept"], n_seen: int | None) -> "FeatureSet":
+    def _only(self, kept: Ids, n_seen: int | None) -> "FeatureSet":
         """The part with some classes, labelled 0, 1, ... in that order."""
         new_label = np.full(len(self.class_names), -1)
         new_label[kept] = np.arange(len(kept))
@@ -97,3 +97,56 @@ def studied_classes(config: TrialConfig, features: FeatureSet) -> FeatureSet:
     if config.max_classes is None:
         return features
     return features.first_classes(min(config.max_classes, len(names)))
+
+
+def few_shot_indices(
+    labels: Int64[np.ndarray, " pictures"], shots: int, seed: int, classes: Sequence[int] | Ids
+) -> Ids:
+    """Draw `shots` pictures of each class, at random but fixed by (seed, class).
+
+    A class's draw depends on nothing else: not on the other classes, nor on call order; the draw
+    of fewer shots is part of the draw of more. A class with fewer pictures gives all it has.
+
+    Args:
+        labels: the label of each picture.
+        classes: distinct labels to draw from, in any order.
+    Returns:
+        Sorted indices into `labels`.
+    """
+    drawn = [np.empty(0, np.int64)]
+    for label in classes:
+        own = np.flatnonzero(labels == label)
+        drawn.append(own[_shuffled(len(own), f"few_shot {seed} {label}")[:shots]])
+    return np.sort(np.concatenate(drawn))
+
+
+def pseudo_new_classes(
+    base_ids: Sequence[int] | Ids, fraction: float, seed: int
+) -> tuple[Ids, Ids]:
+    """Hold out a seeded part of the base classes as pseudo-new, for selection.
+
+    Sizes follow from the number of classes and the fraction alone, so that H of two seeds is over
+    equally many classes. Each group keeps at least 2 classes, or 1 where there are fewer than 4.
+
+    Args:
+        base_ids: distinct labels, at least 2.
+        fraction: share that becomes pseudo-new, between 0 and 1.
+    Returns:
+        (seen, pseudo-new) labels, each sorted.
+    """
+    ids = np.sort(np.asarray(base_ids, dtype=np.int64))
+    least = 2 if len(ids) >= 4 else 1
+    n_pseudo = min(max(floor(fraction * len(ids) + 0.5), least), len(ids) - least)
+    order = ids[_shuffled(len(ids), f"pseudo_new {seed}")]
+    return np.sort(order[n_pseudo:]), np.sort(order[:n_pseudo])
+
+
+def _shuffled(n: int, key: str) -> Int64[np.ndarray, " n"]:
+    """A permutation fixed by `key` on every machine.
+
+    It sorts raw PCG64 output, which numpy promises never to change; the streams of Generator's
+    methods may change between releases, and results would stop being comparable.
+    """
+    words = np.frombuffer(hashlib.sha256(key.encode()).digest(), dtype="<u4")
+    raw: UInt64[np.ndarray, " n"] = np.random.PCG64(words.tolist()).random_raw(n)
+    return np.argsort(raw, kind="stable")
