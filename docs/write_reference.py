@@ -24,11 +24,11 @@ from harness.config import (
     StudyConfig,
 )
 from harness.wording import show
-from ship.configs import FINETUNERS, GENERATORS, OBJECTIVES, SyntheticConfig
+from ship.configs import FINETUNERS, GENERATORS
 from ship.datasets import DATASETS
 from ship.datasets.image_folder import PREFIX, ImageFolder
 from ship.requirements import PROTOCOLS
-from ship.trial_config import TrialConfig
+from ship.trial_config import OBJECTIVES, SyntheticConfig, TrialConfig
 
 PAGE = Path(__file__).with_name("yaml-reference.md")
 HEAD = """# Every key of the YAML

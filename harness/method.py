@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ship.architectures import Precision
 from ship.epoch_metrics import EpochMetrics
-from ship.plugins import PluginFile, carried, load_carried
+from ship.plugins import Origin, carried, load_carried
 from ship.trial_config import TrialConfig
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def knowing_plugins(load: Callable[..., Any]) -> Callable[..., Any]:
     return partial(_load_knowing, files, load) if files else load
 
 
-def _load_knowing(files: tuple[PluginFile, ...], load: Callable[..., Any], *args: Any) -> Any:
+def _load_knowing(files: tuple[Origin, ...], load: Callable[..., Any], *args: Any) -> Any:
     load_carried(files)
     return load(*args)
 

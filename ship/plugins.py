@@ -11,33 +11,36 @@ A package names such objects as entry points of the groups ship_sweep.generators
 ship_sweep.finetuners and ship_sweep.datasets; a single file is loaded by load_plugin.
 """
 
+import hashlib
+import sys
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+from importlib.abc import ExecutionLoader
+from importlib.util import decode_source, module_from_spec, spec_from_loader
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import Any, Final
 
 from ship.configs import FINETUNERS, GENERATORS
-from ship.registry import (
-    DatasetPlugin,
-    PluginError,
-    PluginFile,
-    Registry,
-    imported,
-    read_plugin_file,
-)
+from ship.registry import DatasetPlugin, Origin, PluginError, Registry, imported
 from ship.settings import FinetunerSettings, GeneratorSettings
+from ship.whole_file import read_whole
 
 __all__ = [
     "DatasetPlugin",
     "FinetunerSettings",
     "GeneratorSettings",
+    "Origin",
     "PluginError",
-    "PluginFile",
     "carried",
     "identities",
     "load_carried",
     "load_plugin",
     "require_builders",
 ]
+
+MOST_BYTES: Final = 1 << 20
+"""Of a file: it goes along with every worker."""
 
 
 def load_plugin(path: Path | str) -> None:
@@ -46,20 +49,41 @@ def load_plugin(path: Path | str) -> None:
     Raises:
         PluginError: it cannot be read or imported, has no plugin, or one of another's name.
     """
-    _load(read_plugin_file(path))
+    try:
+        content = read_whole(Path(path), MOST_BYTES)
+    except ValueError as error:
+        raise PluginError(f"file {error}") from error
+    digest = hashlib.sha256(content).hexdigest()
+    load_carried([Origin(f"file {path}", f"sha256:{digest}", content)])
 
 
-def load_carried(files: Iterable[PluginFile]) -> None:
+def load_carried(files: Iterable[Origin]) -> None:
     """Load on a worker what its driver has loaded (carried).
 
     Raises:
         PluginError: as load_plugin, say where this node lacks a package that a file imports.
     """
-    for file in files:
-        _load(file)
+    for origin in files:
+        module = imported(partial(_module, origin), origin.said)
+        # what it only imports, such as settings that its own are derived from, is not its plugin
+        own = [
+            one
+            for one in vars(module).values()
+            if not isinstance(one, type) or one.__module__ == module.__name__
+        ]
+        placed = [(table, one) for one in own for table in _tables() if table.takes(one)]
+        if not placed:
+            raise PluginError(
+                f"{origin.said}: has no plugin at its top level (a class of GeneratorSettings or "
+                f"FinetunerSettings, or a DatasetPlugin)"
+            )
+        for table, plugin in placed:  # all of them, or none
+            table.refuse(plugin, origin)
+        for table, plugin in placed:
+            table.add(plugin, origin)
 
 
-def carried() -> tuple[PluginFile, ...]:
+def carried() -> tuple[Origin, ...]:
     """The files whose plugins this process knows: its workers need them.
 
     Their content goes along with what a worker is given anyway, some kB, and is imported there
@@ -67,11 +91,8 @@ def carried() -> tuple[PluginFile, ...]:
     agent on each node, and workers that Ray cannot start ahead.
     """
     origins = {origin for table in _tables() for origin in table.origins.values()}
-    return tuple(
-        PluginFile(origin.said.removeprefix("file "), origin.content)
-        for origin in sorted(origins, key=lambda origin: origin.said)
-        if origin.content is not None
-    )
+    files = (origin for origin in origins if origin.content is not None)
+    return tuple(sorted(files, key=lambda origin: origin.said))
 
 
 def identities(generator: str, finetuner: str, datasets: Sequence[str] = ()) -> dict[str, str]:
@@ -112,25 +133,36 @@ def require_builders(planned: Mapping[str, str]) -> None:
         imported(entry.load_method, f"{origin.said}: {plugin}")
 
 
-def _load(file: PluginFile) -> None:
-    origin = file.origin
-    module = imported(file.module, origin.said)
-    # what it only imports, such as settings that its own are derived from, is not its plugin
-    own = {
-        id(one): one
-        for one in vars(module).values()
-        if not isinstance(one, type) or one.__module__ == module.__name__
-    }
-    placed = [(table, one) for one in own.values() for table in _tables() if table.takes(one)]
-    if not placed:
-        raise PluginError(
-            f"{origin.said}: has no plugin at its top level (a class of GeneratorSettings or "
-            f"FinetunerSettings, or a DatasetPlugin)"
-        )
-    for table, plugin in placed:  # all of them, or none
-        table.refuse(plugin, origin)
-    for table, plugin in placed:
-        table.add(plugin, origin)
+class _Loader(ExecutionLoader):
+    """Loads a module from bytes; tracebacks show the lines of the file that they came from."""
+
+    def __init__(self, file: Origin) -> None:
+        self._file = file
+
+    def get_filename(self, fullname: str) -> str:
+        return self._file.said.removeprefix("file ")
+
+    def get_source(self, fullname: str) -> str:
+        return decode_source(self._file.content or b"")
+
+
+def _module(file: Origin) -> ModuleType:
+    """A file's module, which is run once in a process: an edited file is another module."""
+    name = f"ship_plugin_{file.identity.removeprefix('sha256:')[:16]}"
+    if name in sys.modules:
+        return sys.modules[name]
+    loader = _Loader(file)
+    spec = spec_from_loader(name, loader)
+    if spec is None:
+        raise ImportError(f"no module can be made of {file.said}")
+    module = module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses and pydantic look there while the code runs
+    try:
+        loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
 
 
 def _tables() -> tuple[Registry[Any], Registry[Any], Registry[Any]]:

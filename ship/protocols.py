@@ -14,13 +14,12 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ship.clip import FrozenCLIP
-from ship.configs import ProtocolName
 from ship.datasets import sentence
 from ship.metrics import Answers, open_world, percent, score, score_one_softmax
 from ship.requirements import PROTOCOLS, require
 from ship.subsets import FeatureSet, pseudo_new_classes
 from ship.tasks import Pictures, Task, TaskMaker
-from ship.trial_config import LEAKING_SELECTIONS, TrialConfig
+from ship.trial_config import LEAKING_SELECTIONS, ProtocolName, TrialConfig
 
 # SHIP's authors retrain CoOp at five ages of the generator (github.com/mrflogs/SHIP, run_coop).
 REFERENCE_AGES = 5

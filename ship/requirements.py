@@ -10,9 +10,15 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from ship.configs import OBJECTIVES, SEEN_OBJECTIVES, ProtocolName
 from ship.subsets import FeatureSet, Ids, pseudo_new_classes, studied_classes
-from ship.trial_config import LEAKING_SELECTIONS, SEEN_SELECTIONS, TrialConfig
+from ship.trial_config import (
+    LEAKING_SELECTIONS,
+    OBJECTIVES,
+    SEEN_OBJECTIVES,
+    SEEN_SELECTIONS,
+    ProtocolName,
+    TrialConfig,
+)
 
 
 class Requirement(NamedTuple):

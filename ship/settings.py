@@ -1,21 +1,36 @@
 """The base of every configuration class."""
 
 import importlib
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict
+
+# Where the class name stands: behind the context, in its middle, or before it (CoOp, sec. 3.2).
+NamePosition = Literal["end", "middle", "front"]
 
 
 class Settings(BaseModel):
     """A frozen group of settings; a field's dotted path is its name everywhere a user meets it.
+
+    What a field means is said by `description`, or by the string below it, in one line or more.
 
     Raises:
         pydantic.ValidationError: with every fault at once (unknown key, wrong type, out of bounds).
     """
 
     model_config = ConfigDict(
-        frozen=True, extra="forbid", strict=True, validate_default=True, allow_inf_nan=False
+        frozen=True,
+        extra="forbid",
+        strict=True,
+        validate_default=True,
+        allow_inf_nan=False,
+        use_attribute_docstrings=True,
     )
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **_: Any) -> None:
+        for field in cls.model_fields.values():
+            field.description = " ".join((field.description or "").split()) or None
 
 
 class NamedSettings(Settings):

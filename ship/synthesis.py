@@ -6,10 +6,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ship.configs import SyntheticConfig
 from ship.generators import Generator
 from ship.tasks import Task
 from ship.training import Part, ReplicaRng, gather_rows
+from ship.trial_config import SyntheticConfig
 
 
 class Synthesizer:

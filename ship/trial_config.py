@@ -1,26 +1,53 @@
 """What one trial is: the settings that decide its numbers, and nothing else."""
 
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, get_args
 
 from pydantic import Field, field_validator
 
 from ship.architectures import ImagePrecision, Precision
-from ship.configs import (
-    OBJECTIVES,
-    SEEN_OBJECTIVES,
-    CoOpConfig,
-    FinetunerConfig,
-    GeneratorConfig,
-    Objective,
-    PromptVAEConfig,
-    ProtocolName,
-    SyntheticConfig,
-)
+from ship.configs import FinetunerConfig, GeneratorConfig
+from ship.configs.finetuners import CoOpConfig
+from ship.configs.generators import PromptVAEConfig
 from ship.settings import Settings
 
 # Raised by hand whenever a change of the method changes the numbers that a setting gives:
 # results of another version are never pooled with new ones.
 RESULTS_VERSION = 6
+
+ProtocolName = Literal[
+    "base_to_new", "few_shot", "cross_dataset", "generalized_zero_shot", "single_unseen"
+]
+
+_Halves = Literal["harmonic_mean", "base", "new", "joint_harmonic_mean", "joint_base", "joint_new"]
+_OneSoftmax = Literal[
+    "harmonic_mean",
+    "seen",
+    "unseen",
+    "calibrated_harmonic_mean",
+    "calibrated_seen",
+    "calibrated_unseen",
+    "ausuc",
+]
+Objective = Literal[_Halves, "accuracy", _OneSoftmax]
+_HALVES: Final[tuple[Objective, ...]] = get_args(_Halves)
+_ONE_SOFTMAX: Final[tuple[Objective, ...]] = get_args(_OneSoftmax)
+
+# What may be maximised: the metrics of the selection pictures; the first one is the default.
+OBJECTIVES: Final[dict[ProtocolName, tuple[Objective, ...]]] = {
+    "base_to_new": _HALVES,
+    "few_shot": ("accuracy",),
+    "cross_dataset": _HALVES,
+    "generalized_zero_shot": _ONE_SOFTMAX,
+    "single_unseen": _ONE_SOFTMAX,
+}
+# The same where selection sees pictures of seen classes alone (base_val, few_val).
+SEEN_OBJECTIVES: Final[dict[ProtocolName, Objective]] = {
+    "base_to_new": "base",
+    "few_shot": "accuracy",
+    "cross_dataset": "base",
+    "generalized_zero_shot": "seen",
+    "single_unseen": "seen",
+}
 
 Selection = Literal["pseudo_new", "base_val", "few_val", "none", "test", "reference"]
 SEEN_SELECTIONS: Final[frozenset[Selection]] = frozenset({"base_val", "few_val"})
@@ -29,65 +56,63 @@ LEAKING_SELECTIONS: Final[frozenset[Selection]] = frozenset({"test", "reference"
 """Selections that look at the test pictures."""
 
 
+class SyntheticConfig(Settings):
+    """How synthetic features join a fine-tuner's training set."""
+
+    ratio: float = Field(1.0, gt=0, le=16)
+    """synthetic features beside each real one in a step (fine-tuners without cache)"""
+    per_class: int | None = Field(None, ge=1)
+    """features a class in a cache or fixed set; null: as many as shots"""
+    draw: Literal["fresh", "fixed"] = "fresh"
+    """fresh noise at each step, or steps that draw from one fixed set"""
+    weight: float = Field(1.0, gt=0)
+    """weight of a synthetic feature's loss, where a real feature has 1 (gda: of the feature itself;
+    lp_plus_plus: of both)"""
+
+
 class TrialConfig(Settings):
     """One parameter assignment: everything that, with a seed, decides a row of the ledger."""
 
-    backbone: str = Field("pocket", description="pocket, or an open_clip NAME:PRETRAINED")
-    precision: Precision = Field(
-        "fp32",
-        description="type of the frozen text tower (tf32: fp32 with the fast products of an NVIDIA "
-        "GPU); losses are fp32",
-    )
-    image_precision: ImagePrecision = Field(
-        "fp32",
-        description="of the image tower's products; features in bf16 are kept apart from others",
-    )
-    dataset: str = Field("emoji", description="a dataset's name, or image_folder:NAME")
-    targets: tuple[str, ...] = Field(
-        (), description="cross_dataset: the datasets that are tested, a list"
-    )
-    max_classes: int | None = Field(
-        None, ge=4, description="at most the dataset's first N classes; null: all"
-    )
-    protocol: ProtocolName = Field(
-        "base_to_new", description="which classes are seen, and how predictions are counted"
-    )
-    unseen_class: str | None = Field(
-        None, description="single_unseen: the class without pictures; null: the last one"
-    )
-    shots: int | None = Field(
-        16, ge=1, description="training pictures a seen class, at most; null: all"
-    )
-    views: int = Field(2, ge=0, le=64, description="augmented views of each training picture")
-    selection: Selection = Field(
-        "pseudo_new",
-        description="which pictures choose the epoch: those of pseudo-new classes, validation "
-        "pictures of seen classes (all, or few), none, or the test pictures (two ways; a leak)",
-    )
-    objective: Objective | None = Field(
-        None,
-        description="the metric of those pictures that chooses epoch, alpha and beta, and that a "
-        "sampler maximises; null: the protocol's own",
-    )
-    pseudo_new_fraction: float = Field(
-        0.5, gt=0, lt=1, description="fraction of the base classes held out as pseudo-new"
-    )
-    eval_every: int = Field(
-        1,
-        ge=1,
-        description="fine-tuning epochs between two looks at the selection pictures; epoch 0 and "
-        "the last one are always looked at",
-    )
-    quality: bool = Field(True, description="whether synthetic features are judged by real ones")
-    generator: GeneratorConfig = Field(
-        default_factory=PromptVAEConfig, description="where synthetic features come from"
-    )
-    finetuner: FinetunerConfig = Field(
-        default_factory=CoOpConfig, description="what adapts CLIP to the task"
-    )
-    synthetic: SyntheticConfig = Field(
-        default_factory=SyntheticConfig, description="how synthetic features are used"
-    )
+    backbone: str = "pocket"
+    """pocket, or an open_clip NAME:PRETRAINED"""
+    precision: Precision = "fp32"
+    """type of the frozen text tower (tf32: fp32 with the fast products of an NVIDIA GPU); losses
+    are fp32"""
+    image_precision: ImagePrecision = "fp32"
+    """of the image tower's products; features in bf16 are kept apart from others"""
+    dataset: str = "emoji"
+    """a dataset's name, or image_folder:NAME"""
+    targets: tuple[str, ...] = ()
+    """cross_dataset: the datasets that are tested, a list"""
+    max_classes: int | None = Field(None, ge=4)
+    """at most the dataset's first N classes; null: all"""
+    protocol: ProtocolName = "base_to_new"
+    """which classes are seen, and how predictions are counted"""
+    unseen_class: str | None = None
+    """single_unseen: the class without pictures; null: the last one"""
+    shots: int | None = Field(16, ge=1)
+    """training pictures a seen class, at most; null: all"""
+    views: int = Field(2, ge=0, le=64)
+    """augmented views of each training picture"""
+    selection: Selection = "pseudo_new"
+    """which pictures choose the epoch: those of pseudo-new classes, validation pictures of seen
+    classes (all, or few), none, or the test pictures (two ways; a leak)"""
+    objective: Objective | None = None
+    """the metric of those pictures that chooses epoch, alpha and beta, and that a sampler
+    maximises; null: the protocol's own"""
+    pseudo_new_fraction: float = Field(0.5, gt=0, lt=1)
+    """fraction of the base classes held out as pseudo-new"""
+    eval_every: int = Field(1, ge=1)
+    """fine-tuning epochs between two looks at the selection pictures; epoch 0 and the last one are
+    always looked at"""
+    quality: bool = True
+    """whether synthetic features are judged by real ones"""
+    generator: GeneratorConfig = Field(default_factory=PromptVAEConfig)
+    """where synthetic features come from"""
+    finetuner: FinetunerConfig = Field(default_factory=CoOpConfig)
+    """what adapts CLIP to the task"""
+    synthetic: SyntheticConfig = Field(default_factory=SyntheticConfig)
+    """how synthetic features are used"""
 
     @property
     def selection_metric(self) -> str:

@@ -11,6 +11,28 @@ _ABANDONED_SECONDS: Final = 3600
 """A temporary file that nobody has written to for so long has no writer any more."""
 
 
+def read_whole(path: Path, most: int) -> bytes:
+    """A file's content; a device or a pipe, which might never end, is not opened.
+
+    Args:
+        path: of the file.
+        most: bytes that it may have.
+
+    Raises:
+        ValueError: there is no such file, it cannot be read, or it is too large; with its path.
+    """
+    if path.exists() and not path.is_file():
+        raise ValueError(f"{path}: must be a regular file, not a folder, pipe or device")
+    try:
+        with path.open("rb") as file:
+            content = file.read(most + 1)
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read: {error.strerror}") from error
+    if len(content) > most:
+        raise ValueError(f"{path}: has more than {most} bytes")
+    return content
+
+
 def write_whole(path: Path, content: bytes) -> None:
     """Write a file in the place of another one, whose folder is made.
 

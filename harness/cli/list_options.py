@@ -61,11 +61,11 @@ def _tables() -> Mapping[str, Iterable[tuple[str, str]]]:
         Resources,
         StudyConfig,
     )
-    from ship.configs import FINETUNERS, GENERATORS, SyntheticConfig
+    from ship.configs import FINETUNERS, GENERATORS
     from ship.datasets import DATASETS
     from ship.datasets.image_folder import PREFIX, ImageFolder
     from ship.requirements import PROTOCOLS
-    from ship.trial_config import TrialConfig
+    from ship.trial_config import SyntheticConfig, TrialConfig
 
     datasets = {name: _dataset_line(spec) for name, spec in DATASETS.items()}
     datasets[f"{PREFIX}NAME"] = _first_line(ImageFolder)
@@ -184,7 +184,7 @@ def _protocol_line(name: str, line: str) -> str:
 
 
 def _objective_line(protocol: Any) -> str:
-    from ship.configs import OBJECTIVES, SEEN_OBJECTIVES
+    from ship.trial_config import OBJECTIVES, SEEN_OBJECTIVES
 
     first, *others = OBJECTIVES[protocol]
     seen = SEEN_OBJECTIVES[protocol]

@@ -15,9 +15,8 @@ from harness.config.choices import (
     SchedulerConfig,
 )
 from harness.config.factor import Factor
-from ship.configs import SEEN_OBJECTIVES
 from ship.settings import Settings
-from ship.trial_config import TrialConfig
+from ship.trial_config import SEEN_OBJECTIVES, TrialConfig
 
 MAX_SEEDS = 1000
 SELECTING = ("selection", "objective")  # settings that say what a trial's selection metric is

@@ -8,8 +8,8 @@ from harness.planning import Plan
 from harness.study.features import levels_of
 from harness.wording import printable
 from ship.plugins import (
+    Origin,
     PluginError,
-    PluginFile,
     carried,
     identities,
     load_carried,
@@ -54,7 +54,7 @@ def _named(study: StudyConfig, plan: Plan) -> Iterator[tuple[str, str]]:
         yield from ((generator, finetuner) for generator in generators for finetuner in finetuners)
 
 
-def _fault(files: tuple[PluginFile, ...], planned: Mapping[str, str]) -> str:
+def _fault(files: tuple[Origin, ...], planned: Mapping[str, str]) -> str:
     """Why a trial could not use the plugins in this process; "": it could."""
     try:
         load_carried(files)

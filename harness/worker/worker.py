@@ -38,7 +38,7 @@ from harness.worker.trained_files import trained_files
 from reports.contract import Cost
 from ship.architectures import Precision
 from ship.epoch_metrics import EpochMetrics
-from ship.plugins import PluginFile, load_carried
+from ship.plugins import Origin, load_carried
 from ship.trial_config import TrialConfig
 
 logger = logging.getLogger(__name__)
@@ -70,7 +70,7 @@ class Worker:
         checkpoint_every: float | None = None,
         seed_curves: bool = False,
         system_metrics: bool = False,
-        plugins: tuple[PluginFile, ...] = (),
+        plugins: tuple[Origin, ...] = (),
     ) -> None:
         """Prepare a process for its trials.
 

@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ship.clip.frozen_clip import FrozenCLIP
-from ship.configs import NamePosition
+from ship.settings import NamePosition
 
 
 @dataclass(frozen=True)

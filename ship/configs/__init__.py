@@ -1,80 +1,22 @@
-"""What each part of a trial may be set to: pydantic classes and names, without torch.
+"""The generators and the fine-tuners that a YAML may name: their settings, by name, without torch.
 
 Answers for: the keys of a YAML below a trial's own (ship.trial_config), their bounds and what they
-mean, and the tables of generators and fine-tuners, which plugins join. What is configured stands
-in the package of the same name, and imports its class from here.
+mean. Whatever class of settings stands in `generators` or `finetuners` is in its table, in the
+order of the file; plugins join. What is configured stands in the package of the same name.
 """
 
-from ship.configs.files import opened
-from ship.configs.finetuners import (
-    CLAPConfig,
-    CLIPAdapterConfig,
-    CoCoOpConfig,
-    CoOpConfig,
-    CoOpDePTConfig,
-    GDAConfig,
-    KgCoOpConfig,
-    KgCoOpDePTConfig,
-    LinearAdapterConfig,
-    LinearProbeConfig,
-    LPPlusPlusConfig,
-    TCPConfig,
-    TipAdapterConfig,
-    TipAdapterFConfig,
-    ZeroShotConfig,
-    ZSLPConfig,
-)
-from ship.configs.generators import (
-    GaussianBaseConfig,
-    GaussianTextConfig,
-    KnnGaussianConfig,
-    MlpVAEConfig,
-    NoGeneratorConfig,
-    PromptVAEConfig,
-    RealPicturesConfig,
-    WGANConfig,
-)
-from ship.configs.objectives import OBJECTIVES, SEEN_OBJECTIVES, Objective, ProtocolName
-from ship.configs.prompt import NamePosition, PromptMode, uses_z
-from ship.configs.synthetic import SyntheticConfig
-from ship.configs.tables import FINETUNERS, GENERATORS, FinetunerConfig, GeneratorConfig
+from typing import Annotated, Final
 
-__all__ = [
-    "FINETUNERS",
-    "GENERATORS",
-    "OBJECTIVES",
-    "SEEN_OBJECTIVES",
-    "CLAPConfig",
-    "CLIPAdapterConfig",
-    "CoCoOpConfig",
-    "CoOpConfig",
-    "CoOpDePTConfig",
-    "FinetunerConfig",
-    "GDAConfig",
-    "GaussianBaseConfig",
-    "GaussianTextConfig",
-    "GeneratorConfig",
-    "KgCoOpConfig",
-    "KgCoOpDePTConfig",
-    "KnnGaussianConfig",
-    "LPPlusPlusConfig",
-    "LinearAdapterConfig",
-    "LinearProbeConfig",
-    "MlpVAEConfig",
-    "NamePosition",
-    "NoGeneratorConfig",
-    "Objective",
-    "PromptMode",
-    "PromptVAEConfig",
-    "ProtocolName",
-    "RealPicturesConfig",
-    "SyntheticConfig",
-    "TCPConfig",
-    "TipAdapterConfig",
-    "TipAdapterFConfig",
-    "WGANConfig",
-    "ZSLPConfig",
-    "ZeroShotConfig",
-    "opened",
-    "uses_z",
-]
+from ship.configs import finetuners, generators
+from ship.registry import OneOf, Registry
+from ship.settings import FinetunerSettings, GeneratorSettings, NamedSettings
+
+GENERATORS: Final[Registry[type[GeneratorSettings]]] = Registry(
+    "generator", "ship_sweep.generators", GeneratorSettings, vars(generators).values()
+)
+FINETUNERS: Final[Registry[type[FinetunerSettings]]] = Registry(
+    "finetuner", "ship_sweep.finetuners", FinetunerSettings, vars(finetuners).values()
+)
+
+GeneratorConfig = Annotated[NamedSettings, OneOf(GENERATORS)]
+FinetunerConfig = Annotated[NamedSettings, OneOf(FINETUNERS)]

@@ -1,12 +1,17 @@
 """What each fine-tuner may be set to."""
 
+import hashlib
+import re
+from pathlib import Path
 from typing import Annotated, Final, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from ship.configs.files import sealed
-from ship.configs.prompt import NamePosition
-from ship.settings import FinetunerSettings
+from ship.settings import FinetunerSettings, NamePosition
+from ship.whole_file import read_whole
+
+MOST_BYTES: Final = 64 * 2**20
+"""Of a file of descriptions."""
 
 # Of those that learn prompts.
 _NCtx = Annotated[int, Field(ge=1, description="learned context vectors")]
@@ -15,27 +20,6 @@ _SgdRate = Annotated[float, Field(gt=0, description="SGD's learning rate, cosine
 # Of all that take steps.
 _Epochs = Annotated[int, Field(ge=0, description="passes over the real features")]
 _BatchSize = Annotated[int, Field(ge=1, description="real features a step")]
-# Of ZS-LP and of CLAP, which is ZS-LP with a penalty.
-_Norm = Annotated[
-    float,
-    Field(gt=0, description="length of the weights at the start, as of CLIP's raw text features"),
-]
-_ProbeRate = Annotated[
-    float, Field(gt=0, description="learning rate of SGD with momentum 0.9, cosine to 0")
-]
-# Of DePT's head and of the prompts that it stands beside, whatever they are.
-_PromptRate = Annotated[
-    float, Field(gt=0, description="SGD's learning rate of the prompts, cosine to 0")
-]
-_HeadWeight = Annotated[
-    float,
-    Field(ge=0, le=1, description="share of the head in the loss and in base classes' logits"),
-]
-_HeadRate = Annotated[float, Field(gt=0, description="the head's learning rate over the prompts'")]
-_HeadNorm = Annotated[
-    float, Field(gt=0, description="length of the head's features, as of CLIP's raw ones")
-]
-
 # zero_shot trains nothing, but what a generator makes beside it is still judged
 _ZERO_SHOT_TAKES: Final = (
     "backbone", "precision", "image_precision", "dataset", "targets", "max_classes", "unseen_class",
@@ -68,34 +52,42 @@ class ZeroShotConfig(FinetunerSettings):
 
     method = "ship.finetuners.zero_shot:ZeroShot"
     name: Literal["zero_shot"] = "zero_shot"
-    templates: Literal["single", "dataset", "ensemble"] = Field(
-        "dataset",
-        description="'a photo of a {}.', the dataset's own, or the mean of seven generic ones",
-    )
-    descriptions: str | None = Field(
-        None,
-        min_length=1,
-        description="a JSON file of class name -> list of sentences, whose mean stands in place of "
-        "templates; all workers must find it there, as it is when the study begins; null: none",
-    )
-    random_words: int | None = Field(
-        None,
-        ge=0,
-        description="a seed: random words, as many as each description has, stand in its place "
-        "(control); null: as written",
-    )
+    templates: Literal["single", "dataset", "ensemble"] = "dataset"
+    """'a photo of a {}.', the dataset's own, or the mean of seven generic ones"""
+    descriptions: str | None = Field(None, min_length=1)
+    """a JSON file of class name -> list of sentences, whose mean stands in place of templates; all
+    workers must find it there, as it is when the study begins; null: none"""
+    random_words: int | None = Field(None, ge=0)
+    """a seed: random words, as many as each description has, stand in its place (control); null: as
+    written"""
 
     @field_validator("descriptions")
     @classmethod
     def _sealed(cls, value: str | None) -> str | None:
         """Hold the file to what it is now, so that another content is another setting."""
-        return value if value is None else sealed(value)
+        if value is None or re.search(r"\?sha256=[0-9a-f]{64}$", value):
+            return value
+        content = read_whole(Path(value), MOST_BYTES)
+        return f"{value}?sha256={hashlib.sha256(content).hexdigest()}"
 
     @model_validator(mode="after")
     def _words_of_something(self) -> "ZeroShotConfig":
         if self.random_words is not None and self.descriptions is None:
             raise ValueError("random_words needs descriptions, whose lengths it takes")
         return self
+
+    def described(self) -> tuple[str, bytes]:
+        """The path of the file of descriptions without the digest, and the file's content.
+
+        Raises:
+            ValueError: there is no such file, it cannot be read or is too large, or its content is
+                another one.
+        """
+        path, _, digest = (self.descriptions or "").rpartition("?sha256=")
+        content = read_whole(Path(path), MOST_BYTES)
+        if hashlib.sha256(content).hexdigest() != digest:
+            raise ValueError(f"{path}: is not the file that the study began with (sha256)")
+        return path, content
 
     def unread_reason(self, key: str) -> str | None:
         """What concerns training and selection has no effect."""
@@ -110,13 +102,10 @@ class CoOpConfig(FinetunerSettings):
     name: Literal["coop"] = "coop"
     n_ctx: _NCtx = 4
     ctx_init: _CtxInit = "a photo of a"
-    class_specific: bool = Field(
-        False,
-        description="contexts of its own for each class; without data they keep their start",
-    )
-    name_position: NamePosition = Field(
-        "end", description="class name behind the context, in its middle, or before it"
-    )
+    class_specific: bool = False
+    """contexts of its own for each class; without data they keep their start"""
+    name_position: NamePosition = "end"
+    """class name behind the context, in its middle, or before it"""
     lr: _SgdRate = 2e-3
     epochs: _Epochs = 200
     batch_size: _BatchSize = 256
@@ -129,7 +118,8 @@ class CoCoOpConfig(FinetunerSettings):
     name: Literal["cocoop"] = "cocoop"
     n_ctx: _NCtx = 4
     ctx_init: _CtxInit = "a photo of a"
-    reduction: int = Field(16, ge=1, description="feature size over hidden units of the meta-net")
+    reduction: int = Field(16, ge=1)
+    """feature size over hidden units of the meta-net"""
     lr: _SgdRate = 2e-3
     epochs: _Epochs = 10
     batch_size: _BatchSize = 1
@@ -140,11 +130,8 @@ class KgCoOpConfig(FinetunerSettings):
 
     method = "ship.finetuners.kgcoop:KgCoOp"
     name: Literal["kgcoop"] = "kgcoop"
-    weight: float = Field(
-        8.0,
-        ge=0,
-        description="weight of the squared distance to the hand-written prompts; 0: CoOp",
-    )
+    weight: float = Field(8.0, ge=0)
+    """weight of the squared distance to the hand-written prompts; 0: CoOp"""
     n_ctx: _NCtx = 4
     ctx_init: _CtxInit = "a photo of a"
     lr: _SgdRate = 2e-3
@@ -152,39 +139,39 @@ class KgCoOpConfig(FinetunerSettings):
     batch_size: _BatchSize = 128
 
 
-class CoOpDePTConfig(FinetunerSettings):
+class _DePTSettings(FinetunerSettings):
+    """DePT's head, and the prompts that it stands beside, whatever they are."""
+
+    head_weight: float = Field(0.7, ge=0, le=1)
+    """share of the head in the loss and in base classes' logits"""
+    head_rate: float = Field(6.5, gt=0)
+    """the head's learning rate over the prompts'"""
+    norm: float = Field(10.0, gt=0)
+    """length of the head's features, as of CLIP's raw ones"""
+    n_ctx: _NCtx = 4
+    ctx_init: _CtxInit = "a photo of a"
+    lr: float = Field(3.5e-3, gt=0)
+    """SGD's learning rate of the prompts, cosine to 0"""
+    epochs: _Epochs = 10
+    batch_size: _BatchSize = 4
+
+
+class CoOpDePTConfig(_DePTSettings):
     """CoOp with DePT: a second, linear head takes in what is special to the base classes."""
 
     method = "ship.finetuners.dept:CoOpDePT"
     name: Literal["coop_dept"] = "coop_dept"
-    head_weight: _HeadWeight = 0.7
-    head_rate: _HeadRate = 6.5
-    norm: _HeadNorm = 10.0
     n_ctx: _NCtx = 16
     ctx_init: _CtxInit = None
-    lr: _PromptRate = 3.5e-3
-    epochs: _Epochs = 10
-    batch_size: _BatchSize = 4
 
 
-class KgCoOpDePTConfig(FinetunerSettings):
+class KgCoOpDePTConfig(_DePTSettings):
     """KgCoOp with DePT: the same head beside prompts that are held near the hand-written ones."""
 
     method = "ship.finetuners.dept:KgCoOpDePT"
     name: Literal["kgcoop_dept"] = "kgcoop_dept"
-    weight: float = Field(
-        1.0,
-        ge=0,
-        description="weight of the squared distance to the hand-written prompts; 0: CoOp with DePT",
-    )
-    head_weight: _HeadWeight = 0.7
-    head_rate: _HeadRate = 6.5
-    norm: _HeadNorm = 10.0
-    n_ctx: _NCtx = 4
-    ctx_init: _CtxInit = "a photo of a"
-    lr: _PromptRate = 3.5e-3
-    epochs: _Epochs = 10
-    batch_size: _BatchSize = 4
+    weight: float = Field(1.0, ge=0)
+    """weight of the squared distance to the hand-written prompts; 0: CoOp with DePT"""
 
 
 class TCPConfig(FinetunerSettings):
@@ -192,19 +179,18 @@ class TCPConfig(FinetunerSettings):
 
     method = "ship.finetuners.tcp:TCP"
     name: Literal["tcp"] = "tcp"
-    weight: float = Field(
-        4.0, ge=0, description="weight of the squared distance to the hand-written prompts"
-    )
-    layer: int | None = Field(
-        None,
-        ge=1,
-        description="blocks of the text tower before the classes' own tokens; null: two thirds of "
-        "them (8 of CLIP's 12)",
-    )
-    reduction: int = Field(4, ge=1, description="feature size over hidden units of the net")
-    n_ctx: int = Field(4, ge=1, description="learned context vectors, and tokens of each class")
+    weight: float = Field(4.0, ge=0)
+    """weight of the squared distance to the hand-written prompts"""
+    layer: int | None = Field(None, ge=1)
+    """blocks of the text tower before the classes' own tokens; null: two thirds of them (8 of
+    CLIP's 12)"""
+    reduction: int = Field(4, ge=1)
+    """feature size over hidden units of the net"""
+    n_ctx: int = Field(4, ge=1)
+    """learned context vectors, and tokens of each class"""
     ctx_init: _CtxInit = None
-    lr: float = Field(2e-3, gt=0, description="Adam's learning rate, cosine to 0")
+    lr: float = Field(2e-3, gt=0)
+    """Adam's learning rate, cosine to 0"""
     epochs: _Epochs = 50
     batch_size: _BatchSize = 32
 
@@ -214,15 +200,14 @@ class CLIPAdapterConfig(FinetunerSettings):
 
     method = "ship.finetuners.clip_adapter:CLIPAdapter"
     name: Literal["clip_adapter"] = "clip_adapter"
-    ratio: float = Field(
-        0.2, ge=0, le=1, description="share of the adapted feature, in training and by default"
-    )
-    search: bool = Field(
-        False,
-        description="choose the ratio at inference on the selection split (the authors fix it)",
-    )
-    reduction: int = Field(4, ge=1, description="feature size over the bottleneck's size")
-    lr: float = Field(1e-3, gt=0, description="AdamW's learning rate, cosine to 0")
+    ratio: float = Field(0.2, ge=0, le=1)
+    """share of the adapted feature, in training and by default"""
+    search: bool = False
+    """choose the ratio at inference on the selection split (the authors fix it)"""
+    reduction: int = Field(4, ge=1)
+    """feature size over the bottleneck's size"""
+    lr: float = Field(1e-3, gt=0)
+    """AdamW's learning rate, cosine to 0"""
     epochs: _Epochs = 50
     batch_size: _BatchSize = 32
 
@@ -232,16 +217,13 @@ class LinearAdapterConfig(FinetunerSettings):
 
     method = "ship.finetuners.linear_adapter:LinearAdapter"
     name: Literal["linear_adapter"] = "linear_adapter"
-    weight: float = Field(
-        1.0, ge=0, description="weight / shots * squared distance to the identity joins the loss"
-    )
-    lr: float = Field(
-        1e-4, gt=0, description="Adam's learning rate, cosine to 0 (the authors try 1e-5 to 1e-2)"
-    )
+    weight: float = Field(1.0, ge=0)
+    """weight / shots * squared distance to the identity joins the loss"""
+    lr: float = Field(1e-4, gt=0)
+    """Adam's learning rate, cosine to 0 (the authors try 1e-5 to 1e-2)"""
     epochs: _Epochs = 300
-    batch_size: int = Field(
-        4096, ge=1, description="real features a step, or all where there are fewer (the authors)"
-    )
+    batch_size: int = Field(4096, ge=1)
+    """real features a step, or all where there are fewer (the authors)"""
 
 
 class TipAdapterConfig(_SolvedConfig):
@@ -249,9 +231,12 @@ class TipAdapterConfig(_SolvedConfig):
 
     method = "ship.finetuners.tip_adapter:TipAdapter"
     name: Literal["tip_adapter"] = "tip_adapter"
-    alpha: float = Field(1.0, ge=0, description="weight of the cache")
-    beta: float = Field(5.5, gt=0, description="sharpness of the cache")
-    search: bool = Field(True, description="choose alpha and beta on the selection split")
+    alpha: float = Field(1.0, ge=0)
+    """weight of the cache"""
+    beta: float = Field(5.5, gt=0)
+    """sharpness of the cache"""
+    search: bool = True
+    """choose alpha and beta on the selection split"""
 
     def unread_reason(self, key: str) -> str | None:
         """A key counts as it is."""
@@ -265,12 +250,18 @@ class TipAdapterFConfig(_CacheConfig):
 
     method = "ship.finetuners.tip_adapter:TipAdapterF"
     name: Literal["tip_adapter_f"] = "tip_adapter_f"
-    alpha: float = Field(1.0, ge=0, description="weight of the cache in training")
-    beta: float = Field(5.5, gt=0, description="sharpness of the cache in training")
-    search: bool = Field(True, description="choose alpha and beta on the selection split")
-    lr: float = Field(1e-3, gt=0, description="AdamW's learning rate, cosine to 0")
-    epochs: int = Field(20, ge=1, description="passes over the cached features")
-    batch_size: int = Field(256, ge=1, description="features a step")
+    alpha: float = Field(1.0, ge=0)
+    """weight of the cache in training"""
+    beta: float = Field(5.5, gt=0)
+    """sharpness of the cache in training"""
+    search: bool = True
+    """choose alpha and beta on the selection split"""
+    lr: float = Field(1e-3, gt=0)
+    """AdamW's learning rate, cosine to 0"""
+    epochs: int = Field(20, ge=1)
+    """passes over the cached features"""
+    batch_size: int = Field(256, ge=1)
+    """features a step"""
 
 
 class LinearProbeConfig(FinetunerSettings):
@@ -278,39 +269,41 @@ class LinearProbeConfig(FinetunerSettings):
 
     method = "ship.finetuners.linear_probe:LinearProbe"
     name: Literal["linear_probe"] = "linear_probe"
-    init: Literal["zero_shot", "zero"] = Field(
-        "zero_shot",
-        description="weights to start from: text features, or 0 (classes without data stay there)",
-    )
-    l2: float = Field(
-        0.0, ge=0, description="l2 / 2 * squared distance to the initial weights joins the loss"
-    )
-    lr: float = Field(3e-4, gt=0, description="AdamW's learning rate, cosine to 0")
+    init: Literal["zero_shot", "zero"] = "zero_shot"
+    """weights to start from: text features, or 0 (classes without data stay there)"""
+    l2: float = Field(0.0, ge=0)
+    """l2 / 2 * squared distance to the initial weights joins the loss"""
+    lr: float = Field(3e-4, gt=0)
+    """AdamW's learning rate, cosine to 0"""
     epochs: _Epochs = 50
     batch_size: _BatchSize = 32
 
 
-class ZSLPConfig(FinetunerSettings):
+class _ProbeSettings(FinetunerSettings):
+    """ZS-LP, and CLAP, which is ZS-LP with a penalty."""
+
+    norm: float = Field(10.0, gt=0)
+    """length of the weights at the start, as of CLIP's raw text features"""
+    lr: float = Field(0.1, gt=0)
+    """learning rate of SGD with momentum 0.9, cosine to 0"""
+    epochs: _Epochs = 300
+    batch_size: _BatchSize = 256
+
+
+class ZSLPConfig(_ProbeSettings):
     """ZS-LP: a linear probe of cosines that starts from the text features."""
 
     method = "ship.finetuners.clap:ZSLP"
     name: Literal["zs_lp"] = "zs_lp"
-    norm: _Norm = 10.0
-    lr: _ProbeRate = 0.1
-    epochs: _Epochs = 300
-    batch_size: _BatchSize = 256
 
 
-class CLAPConfig(FinetunerSettings):
+class CLAPConfig(_ProbeSettings):
     """CLAP: ZS-LP that holds a class near its text feature as far as that does well."""
 
     method = "ship.finetuners.clap:CLAP"
     name: Literal["clap"] = "clap"
-    weight: float = Field(1.0, ge=0, description="weight of the penalty; 0: ZS-LP")
-    norm: _Norm = 10.0
-    lr: _ProbeRate = 0.1
-    epochs: _Epochs = 300
-    batch_size: _BatchSize = 256
+    weight: float = Field(1.0, ge=0)
+    """weight of the penalty; 0: ZS-LP"""
 
 
 class LPPlusPlusConfig(_CacheConfig):
@@ -318,13 +311,12 @@ class LPPlusPlusConfig(_CacheConfig):
 
     method = "ship.finetuners.lp_plus_plus:LPPlusPlus"
     name: Literal["lp_plus_plus"] = "lp_plus_plus"
-    alpha_scale: float = Field(
-        250.0,
-        ge=0,
-        description="the text features' multipliers start at it times a mean cosine",
-    )
-    rate: float = Field(1.0, gt=0, description="factor on the learning rates that the data give")
-    epochs: int = Field(300, ge=0, description="steps, each on all features")
+    alpha_scale: float = Field(250.0, ge=0)
+    """the text features' multipliers start at it times a mean cosine"""
+    rate: float = Field(1.0, gt=0)
+    """factor on the learning rates that the data give"""
+    epochs: int = Field(300, ge=0)
+    """steps, each on all features"""
 
 
 class GDAConfig(_SolvedConfig):
@@ -332,22 +324,15 @@ class GDAConfig(_SolvedConfig):
 
     method = "ship.finetuners.gda:GDA"
     name: Literal["gda"] = "gda"
-    alpha: float = Field(1.0, ge=0, description="weight of the discriminant")
-    search: bool = Field(True, description="choose alpha on the selection split")
-    precision: Literal["ks", "pinv"] = Field(
-        "ks",
-        description="of classes with features: ks, the paper's eq. 4; pinv, the pseudoinverse of "
-        "their mean covariance (the authors' base-to-new code, which has 160 views a class)",
-    )
-    shrinkage: float | None = Field(
-        None,
-        ge=1e-6,
-        le=1,
-        description="of that covariance towards the scaled identity, in place of "
-        "`precision`; null: none",
-    )
-    new_classes: Literal["neighbours", "zero_shot"] = Field(
-        "neighbours",
-        description="without synthetic features: a Gaussian from the 64 seen features nearest to "
-        "the class's text feature (the authors' rule), or the zero-shot logit alone",
-    )
+    alpha: float = Field(1.0, ge=0)
+    """weight of the discriminant"""
+    search: bool = True
+    """choose alpha on the selection split"""
+    precision: Literal["ks", "pinv"] = "ks"
+    """of classes with features: ks, the paper's eq. 4; pinv, the pseudoinverse of their mean
+    covariance (the authors' base-to-new code, which has 160 views a class)"""
+    shrinkage: float | None = Field(None, ge=1e-6, le=1)
+    """of that covariance towards the scaled identity, in place of `precision`; null: none"""
+    new_classes: Literal["neighbours", "zero_shot"] = "neighbours"
+    """without synthetic features: a Gaussian from the 64 seen features nearest to the class's text
+    feature (the authors' rule), or the zero-shot logit alone"""

@@ -4,54 +4,75 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from ship.configs.generator_fields import (
-    BatchSize,
-    CtxInit,
-    EncoderHidden,
-    Epochs,
-    FreeBits,
-    GeneratorHidden,
-    KLWarmup,
-    KLWeight,
-    LatentDim,
-    LearningRate,
-    NCtx,
-    Patience,
-    Position,
-    WeightDecay,
-)
-from ship.configs.prompt import PromptMode, uses_z
-from ship.settings import GeneratorSettings
+from ship.settings import GeneratorSettings, NamePosition
+
+# What z makes of a prompt (ship.generators.prompt).
+PromptMode = Literal["instance_bias", "instance_tokens", "noise", "global", "fixed"]
+
+_LatentDim = Annotated[int, Field(ge=1, description="size of z")]
+_GeneratorHidden = Annotated[
+    int, Field(ge=1, description="hidden units from z to the prompt (mlp_vae: to the feature)")
+]
 
 
-class PromptVAEConfig(GeneratorSettings):
+def uses_z(prompt: PromptMode) -> bool:
+    """Whether a prompt depends on z, so that a class has more than one synthetic feature."""
+    return prompt in ("instance_bias", "instance_tokens", "noise")
+
+
+class _PromptSettings(GeneratorSettings):
+    """A generator whose features are those of prompts."""
+
+    prompt: PromptMode
+    n_ctx: int
+    ctx_init: str | None = Field(None, min_length=1)
+    """words the contexts start from; null: random, N(0, 0.02)"""
+    name_position: NamePosition = "end"
+    """where the class name stands among the contexts"""
+
+
+class _VAESettings(GeneratorSettings):
+    """A VAE on features, whatever its decoder is."""
+
+    latent_dim: _LatentDim = 512
+    encoder_hidden: int = Field(2048, ge=1)
+    """hidden units of q(z|x)"""
+    generator_hidden: _GeneratorHidden = 4096
+    kl_weight: float = Field(1.0, ge=0)
+    """weight of the KL term; reference: 1"""
+    kl_warmup: int = Field(0, ge=0)
+    """epochs in which the KL weight grows from 0, linearly"""
+    free_bits: float = Field(0.0, ge=0)
+    """nats of KL that each latent dimension has for free"""
+    lr: float = Field(1e-3, gt=0)
+    """AdamW's learning rate"""
+    weight_decay: float = Field(0.01, ge=0)
+    """AdamW's weight decay"""
+    epochs: int = Field(50, ge=1)
+    """passes over the base features"""
+    early_stopping: int | None = Field(None, ge=1)
+    """epochs without a better held-out ELBO before a seed stops; null: never"""
+    batch_size: int = Field(256, ge=1)
+    """features a step"""
+
+    def _encoder_weights(self, feature_dim: int) -> int:
+        """Weights of q(z|x): to the hidden units, and from there to a mean and a variance."""
+        return self.encoder_hidden * (feature_dim + 2 * self.latent_dim)
+
+
+class PromptVAEConfig(_VAESettings, _PromptSettings):
     """SHIP's generator: a VAE whose decoder is a prompt through CLIP's frozen text tower."""
 
     method = "ship.generators.vae:PromptVAE"
     name: Literal["vae"] = "vae"
-    prompt: Annotated[
-        PromptMode,
-        Field(
-            description="what z makes of the prompt: instance_bias, one vector for all contexts "
-            "(reference); instance_tokens, one a context; noise, one vector, where z is noise in "
-            "training, too, instead of a code of the picture; global, nothing (contexts learned); "
-            "fixed, nothing (words alone, as many contexts as their tokens; not trained)"
-        ),
-    ] = "instance_bias"
-    n_ctx: NCtx = 4
-    ctx_init: CtxInit = None
-    name_position: Position = "end"
-    latent_dim: LatentDim = 512
-    encoder_hidden: EncoderHidden = 2048
-    generator_hidden: GeneratorHidden = 4096
-    kl_weight: KLWeight = 1.0
-    kl_warmup: KLWarmup = 0
-    free_bits: FreeBits = 0.0
-    lr: LearningRate = 1e-3
-    weight_decay: WeightDecay = 0.01
-    epochs: Epochs = 50
-    early_stopping: Patience = None
-    batch_size: BatchSize = 256
+    prompt: PromptMode = "instance_bias"
+    """what z makes of the prompt: instance_bias, one vector for all contexts (reference);
+    instance_tokens, one a context; noise, one vector, where z is noise in training, too, instead of
+    a code of the picture; global, nothing (contexts learned); fixed, nothing (words alone, as many
+    contexts as their tokens; not trained)"""
+    n_ctx: int = Field(4, ge=0)
+    """learned context vectors in the prompt (L); 0 (prompt instance_bias): the bias is added to the
+    class name's tokens"""
 
     @model_validator(mode="after")
     def _carries_something(self) -> "PromptVAEConfig":
@@ -79,37 +100,39 @@ class PromptVAEConfig(GeneratorSettings):
         if not uses_z(self.prompt):
             return 0
         made = self.generator_hidden * (self.latent_dim + 1)
-        return made + (0 if self.prompt == "noise" else _encoder_weights(self, feature_dim))
+        return made + (0 if self.prompt == "noise" else self._encoder_weights(feature_dim))
 
 
-class WGANConfig(GeneratorSettings):
+class WGANConfig(_PromptSettings):
     """Rival: a WGAN-GP on features given the class's text feature; SHIP's prompts generate."""
 
     method = "ship.generators.wgan:FusedWGAN"
     name: Literal["wgan"] = "wgan"
-    prompt: Literal["instance_bias", "instance_tokens"] = Field(
-        "instance_bias",
-        description="what z makes of the prompt: instance_bias, one vector for all contexts; "
-        "instance_tokens, one a context",
-    )
-    n_ctx: int = Field(4, ge=1, description="learned context vectors in the prompt (L)")
-    ctx_init: CtxInit = None
-    name_position: Position = "end"
-    latent_dim: LatentDim = 512
-    generator_hidden: GeneratorHidden = 4096
-    critic_hidden: int = Field(4096, ge=1, description="hidden units of the critic")
-    n_critic: int = Field(5, ge=1, description="critic steps before each generator step")
-    gp_weight: float = Field(10.0, ge=0, description="weight of the gradient penalty")
-    classification_weight: float = Field(
-        0.0, ge=0, description="weight of f-CLSWGAN's loss: CLIP must know the made features' class"
-    )
-    lr: float = Field(1e-4, gt=0, description="Adam's learning rate, of critic and generator")
-    beta1: float = Field(0.5, ge=0, lt=1, description="Adam's decay of the gradient's mean")
-    beta2: float = Field(0.9, ge=0, lt=1, description="Adam's decay of the gradient's square")
-    epochs: int = Field(
-        50, ge=1, description="times as many generator steps as one pass over the features has"
-    )
-    batch_size: int = Field(256, ge=1, description="features a step")
+    prompt: Literal["instance_bias", "instance_tokens"] = "instance_bias"
+    """what z makes of the prompt: instance_bias, one vector for all contexts; instance_tokens, one
+    a context"""
+    n_ctx: int = Field(4, ge=1)
+    """learned context vectors in the prompt (L)"""
+    latent_dim: _LatentDim = 512
+    generator_hidden: _GeneratorHidden = 4096
+    critic_hidden: int = Field(4096, ge=1)
+    """hidden units of the critic"""
+    n_critic: int = Field(5, ge=1)
+    """critic steps before each generator step"""
+    gp_weight: float = Field(10.0, ge=0)
+    """weight of the gradient penalty"""
+    classification_weight: float = Field(0.0, ge=0)
+    """weight of f-CLSWGAN's loss: CLIP must know the made features' class"""
+    lr: float = Field(1e-4, gt=0)
+    """Adam's learning rate, of critic and generator"""
+    beta1: float = Field(0.5, ge=0, lt=1)
+    """Adam's decay of the gradient's mean"""
+    beta2: float = Field(0.9, ge=0, lt=1)
+    """Adam's decay of the gradient's square"""
+    epochs: int = Field(50, ge=1)
+    """times as many generator steps as one pass over the features has"""
+    batch_size: int = Field(256, ge=1)
+    """features a step"""
 
     def n_weights(self, feature_dim: int) -> int:
         """Of the matrices from z to the prompt, and of the critic's first one."""
@@ -117,32 +140,16 @@ class WGANConfig(GeneratorSettings):
         return made + self.critic_hidden * feature_dim
 
 
-class MlpVAEConfig(GeneratorSettings):
+class MlpVAEConfig(_VAESettings):
     """Ablation: a VAE whose decoder is an MLP of z and the class's text feature, without CLIP."""
 
     method = "ship.generators.mlp_vae:MlpVAE"
     name: Literal["mlp_vae"] = "mlp_vae"
-    latent_dim: LatentDim = 512
-    encoder_hidden: EncoderHidden = 2048
-    generator_hidden: GeneratorHidden = 4096
-    kl_weight: KLWeight = 1.0
-    kl_warmup: KLWarmup = 0
-    free_bits: FreeBits = 0.0
-    lr: LearningRate = 1e-3
-    weight_decay: WeightDecay = 0.01
-    epochs: Epochs = 50
-    early_stopping: Patience = None
-    batch_size: BatchSize = 256
 
     def n_weights(self, feature_dim: int) -> int:
         """Of the matrices from z to the feature, and from the picture to z."""
         made = self.generator_hidden * (self.latent_dim + feature_dim)
-        return made + _encoder_weights(self, feature_dim)
-
-
-def _encoder_weights(config: PromptVAEConfig | MlpVAEConfig, feature_dim: int) -> int:
-    """Weights of q(z|x): to the hidden units, and from there to a mean and a variance."""
-    return config.encoder_hidden * (feature_dim + 2 * config.latent_dim)
+        return made + self._encoder_weights(feature_dim)
 
 
 class GaussianTextConfig(GeneratorSettings):
@@ -150,12 +157,9 @@ class GaussianTextConfig(GeneratorSettings):
 
     method = "ship.generators.gaussians:GaussianText"
     name: Literal["gaussian_text"] = "gaussian_text"
-    scale: float | None = Field(
-        None,
-        ge=0,
-        description="std of the noise per dimension; 0: the text feature; null: that of the base "
-        "features within their classes",
-    )
+    scale: float | None = Field(None, ge=0)
+    """std of the noise per dimension; 0: the text feature; null: that of the base features within
+    their classes"""
 
 
 class GaussianBaseConfig(GeneratorSettings):
@@ -163,12 +167,8 @@ class GaussianBaseConfig(GeneratorSettings):
 
     method = "ship.generators.gaussians:GaussianBase"
     name: Literal["gaussian_base"] = "gaussian_base"
-    shrinkage: float | None = Field(
-        None,
-        ge=0,
-        le=1,
-        description="weight of the isotropic part in the pooled covariance; null: Ledoit-Wolf",
-    )
+    shrinkage: float | None = Field(None, ge=0, le=1)
+    """weight of the isotropic part in the pooled covariance; null: Ledoit-Wolf"""
 
 
 class KnnGaussianConfig(GeneratorSettings):
@@ -176,15 +176,13 @@ class KnnGaussianConfig(GeneratorSettings):
 
     method = "ship.generators.neighbours:KnnGaussian"
     name: Literal["knn_gaussian"] = "knn_gaussian"
-    neighbours: int = Field(64, ge=1, description="seen features, in all views, of each class")
-    text_copies: int = Field(
-        16, ge=0, description="times that the text feature counts beside them in the mean"
-    )
-    centre: Literal["text", "mean"] = Field(
-        "text",
-        description="what their covariance is taken around: the text feature (the authors' rule), "
-        "or their own mean",
-    )
+    neighbours: int = Field(64, ge=1)
+    """seen features, in all views, of each class"""
+    text_copies: int = Field(16, ge=0)
+    """times that the text feature counts beside them in the mean"""
+    centre: Literal["text", "mean"] = "text"
+    """what their covariance is taken around: the text feature (the authors' rule), or their own
+    mean"""
 
 
 class RealPicturesConfig(GeneratorSettings):
@@ -196,15 +194,12 @@ class RealPicturesConfig(GeneratorSettings):
 
     method = "ship.generators.real:RealPictures"
     name: Literal["real"] = "real"
-    dose: float = Field(
-        0.0, ge=0, le=1, description="how far class means are moved towards another place; 0: not"
-    )
-    toward: Literal["text", "noise"] = Field(
-        "text", description="that place: the class's text feature, or a random direction of its own"
-    )
-    spread: float = Field(
-        1.0, ge=0, description="factor on the deviations from the class means; 1: as they are"
-    )
+    dose: float = Field(0.0, ge=0, le=1)
+    """how far class means are moved towards another place; 0: not"""
+    toward: Literal["text", "noise"] = "text"
+    """that place: the class's text feature, or a random direction of its own"""
+    spread: float = Field(1.0, ge=0)
+    """factor on the deviations from the class means; 1: as they are"""
 
 
 class NoGeneratorConfig(GeneratorSettings):

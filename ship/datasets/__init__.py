@@ -1,7 +1,7 @@
 """Datasets by name: labelled pictures with a train, a val and a test split."""
 
-from collections.abc import Mapping
 from dataclasses import replace
+from itertools import starmap
 from pathlib import Path
 from typing import Final
 
@@ -23,8 +23,10 @@ from ship.datasets.survey import DatasetSpec, Survey, assemble
 from ship.datasets.xlsa import Xlsa
 from ship.registry import DatasetPlugin, Registry
 
-_BUILTIN: Final[Mapping[str, DatasetSpec]] = {**PACKAGED, **PUBLISHED}
-DATASETS: Final = Registry("dataset", "ship_sweep.datasets", DatasetPlugin, _BUILTIN)
+_BUILTIN = starmap(DatasetPlugin, {**PACKAGED, **PUBLISHED}.items())
+DATASETS: Final[Registry[DatasetSpec]] = Registry(
+    "dataset", "ship_sweep.datasets", DatasetPlugin, _BUILTIN
+)
 """Every dataset with a name of its own; image_folder:NAME stands beside them."""
 
 _IMAGE_FOLDER: Final = ImageFolder()

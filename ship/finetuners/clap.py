@@ -28,7 +28,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from ship.clip import FrozenCLIP
-from ship.configs import CLAPConfig, ZSLPConfig
+from ship.configs.finetuners import CLAPConfig, ZSLPConfig
 from ship.methods import Draw, Finetuner
 from ship.tasks import SeedTask
 

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ship.clip import FrozenCLIP
-from ship.configs import CLIPAdapterConfig
+from ship.configs.finetuners import CLIPAdapterConfig
 from ship.methods import Draw, Finetuner, Rng
 from ship.tasks import SeedTask
 

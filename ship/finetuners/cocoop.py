@@ -18,7 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ship.clip import FrozenCLIP
-from ship.configs import CoCoOpConfig
+from ship.configs.finetuners import CoCoOpConfig
 from ship.finetuners.coop import PromptTuned
 from ship.methods import Draw, uniform_linear
 from ship.tasks import SeedTask

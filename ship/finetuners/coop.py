@@ -14,16 +14,16 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ship.clip import FrozenCLIP
-from ship.configs import (
+from ship.configs.finetuners import (
     CoCoOpConfig,
     CoOpConfig,
     CoOpDePTConfig,
     KgCoOpConfig,
     KgCoOpDePTConfig,
-    NamePosition,
     TCPConfig,
 )
 from ship.methods import Draw, Finetuner, Prompts, initial_context
+from ship.settings import NamePosition
 from ship.tasks import SeedTask
 
 

@@ -34,7 +34,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from ship.clip import FrozenCLIP
-from ship.configs import CoOpDePTConfig, KgCoOpDePTConfig
+from ship.configs.finetuners import CoOpDePTConfig, KgCoOpDePTConfig
 from ship.finetuners.kgcoop import KgCoOp
 from ship.methods import Draw
 from ship.tasks import SeedTask

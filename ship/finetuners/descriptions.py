@@ -20,7 +20,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ship.clip import FrozenCLIP
-from ship.configs import ZeroShotConfig, opened
+from ship.configs.finetuners import ZeroShotConfig
 from ship.training import ReplicaRng
 
 # Sentences that go through the text tower at once; bounds memory.
@@ -41,7 +41,7 @@ def described(config: ZeroShotConfig, class_names: Sequence[str]) -> list[list[s
     Raises:
         DescriptionsError: see there.
     """
-    file, found = _read(config.descriptions or "")
+    file, found = _read(config)
     own = {name.casefold(): sentences for name, sentences in found.items()}
     lacking = [repr(name) for name in class_names if not own.get(name.casefold())]
     if lacking:
@@ -72,10 +72,10 @@ def described_features(
     )
 
 
-def _read(path: str) -> tuple[str, Mapping[str, Sequence[str]]]:
+def _read(config: ZeroShotConfig) -> tuple[str, Mapping[str, Sequence[str]]]:
     """The file's name and content, which may be somebody else's: bounded, and checked."""
     try:
-        name, content = opened(path)
+        name, content = config.described()
     except ValueError as error:
         raise DescriptionsError(str(error)) from error
     try:

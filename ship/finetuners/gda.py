@@ -28,7 +28,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ship.clip import FrozenCLIP
-from ship.configs import GDAConfig
+from ship.configs.finetuners import GDAConfig
 from ship.finetuners.discriminant import Rows, discriminant, shared_precision
 from ship.generators.neighbours import (
     NEIGHBOURS,

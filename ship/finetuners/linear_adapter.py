@@ -20,7 +20,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from ship.clip import FrozenCLIP
-from ship.configs import LinearAdapterConfig
+from ship.configs.finetuners import LinearAdapterConfig
 from ship.methods import Draw, Finetuner
 from ship.tasks import SeedTask
 

@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from ship.clip import FrozenCLIP
-from ship.configs import LinearProbeConfig
+from ship.configs.finetuners import LinearProbeConfig
 from ship.methods import Draw, Finetuner
 from ship.tasks import SeedTask
 

@@ -27,7 +27,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ship.clip import FrozenCLIP
-from ship.configs import LPPlusPlusConfig
+from ship.configs.finetuners import LPPlusPlusConfig
 from ship.methods import Draw, Finetuner
 from ship.tasks import SeedTask
 

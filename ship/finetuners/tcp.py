@@ -21,7 +21,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ship.clip import FrozenCLIP
-from ship.configs import TCPConfig
+from ship.configs.finetuners import TCPConfig
 from ship.finetuners.kgcoop import KgCoOp
 from ship.methods import Draw, uniform_linear
 from ship.tasks import SeedTask

@@ -21,7 +21,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from ship.clip import FrozenCLIP
-from ship.configs import TipAdapterConfig, TipAdapterFConfig
+from ship.configs.finetuners import TipAdapterConfig, TipAdapterFConfig
 from ship.methods import Draw, Finetuner
 from ship.tasks import FixedRows, SeedTask
 

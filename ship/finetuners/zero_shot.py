@@ -6,7 +6,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ship.clip import FrozenCLIP
-from ship.configs import ZeroShotConfig
+from ship.configs.finetuners import ZeroShotConfig
 from ship.finetuners.descriptions import described, described_features
 from ship.finetuners.templates import SINGLE, SUBSET, template_features
 from ship.methods import Draw, Finetuner

@@ -11,7 +11,7 @@ from sklearn.covariance import ledoit_wolf_shrinkage
 from torch import Tensor
 
 from ship.clip import FrozenCLIP
-from ship.configs import GaussianBaseConfig, GaussianTextConfig
+from ship.configs.generators import GaussianBaseConfig, GaussianTextConfig
 from ship.methods import Draw, Generator, folded
 from ship.tasks import SeedTask
 

@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from ship.clip import FrozenCLIP
-from ship.configs import MlpVAEConfig
+from ship.configs.generators import MlpVAEConfig
 from ship.generators.vae import VAE, Encoder
 from ship.methods import Draw, Linear, Rng
 from ship.tasks import SeedTask

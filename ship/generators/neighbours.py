@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from ship.clip import FrozenCLIP
-from ship.configs import KnnGaussianConfig
+from ship.configs.generators import KnnGaussianConfig
 from ship.generators.gaussians import drawn_around
 from ship.methods import Draw, Generator
 from ship.tasks import SeedTask

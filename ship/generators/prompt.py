@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from ship.clip import FrozenCLIP
-from ship.configs import PromptVAEConfig, WGANConfig, uses_z
+from ship.configs.generators import PromptVAEConfig, WGANConfig, uses_z
 from ship.methods import Linear, Prompts, Rng, initial_context
 
 # The words of prompt "fixed" where ctx_init is null.

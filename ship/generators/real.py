@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from ship.clip import FrozenCLIP
-from ship.configs import RealPicturesConfig
+from ship.configs.generators import RealPicturesConfig
 from ship.tasks import Task
 from ship.training import Part, ReplicaRng, gather_rows, random_views
 

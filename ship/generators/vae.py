@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from ship.clip import FrozenCLIP
-from ship.configs import MlpVAEConfig, PromptVAEConfig, uses_z
+from ship.configs.generators import MlpVAEConfig, PromptVAEConfig, uses_z
 from ship.generators.prompt import PromptDecoder
 from ship.methods import Draw, Generator, Linear, Rng
 from ship.tasks import SeedTask

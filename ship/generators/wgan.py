@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from ship.clip import FrozenCLIP
-from ship.configs import WGANConfig
+from ship.configs.generators import WGANConfig
 from ship.generators.fit import FusedGenerator
 from ship.generators.prompt import PromptDecoder
 from ship.methods import Draw, Generator, Linear, Rng

@@ -11,9 +11,9 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from ship.clip import FrozenCLIP, InnerTokens, class_prompts
-from ship.configs import NamePosition
 from ship.methods.contract import Rng
 from ship.methods.fold import folded
+from ship.settings import NamePosition
 
 # Through the text tower without gradients; a ViT-B/16's keeps some 100 KB of each prompt at a time.
 PROMPTS_AT_ONCE = 8192

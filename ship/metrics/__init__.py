@@ -6,11 +6,11 @@ The names of metrics and the form in which a trial reports an epoch need no torc
 ship.epoch_metrics, which it hands on.
 """
 
-from ship.configs import OBJECTIVES, ProtocolName
 from ship.epoch_metrics import EpochMetrics, Hits, NonFiniteLoss, Stage
 from ship.metrics.answers import Answers, packed, percent, score
 from ship.metrics.calibrated_stacking import score_one_softmax
 from ship.metrics.open_world import open_world
+from ship.trial_config import OBJECTIVES, ProtocolName
 
 __all__ = [
     "OBJECTIVES",

@@ -8,7 +8,8 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from ship.configs import FINETUNERS, GaussianTextConfig, SyntheticConfig
+from ship.configs import FINETUNERS
+from ship.configs.generators import GaussianTextConfig
 from ship.finetuners import FusedFinetuner, build_finetuner
 from ship.generators.fit import FusedGenerator
 from ship.generators.gaussians import GaussianText
@@ -28,6 +29,7 @@ from ship.testing.bench import (
 from ship.testing.finding import Finding, findings, require
 from ship.testing.settings import quick
 from ship.training import capture, restore
+from ship.trial_config import SyntheticConfig
 
 ROUNDING: Final = 1e-5
 """Of the largest logit: what a sum in another order may change.

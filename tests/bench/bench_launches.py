@@ -18,7 +18,7 @@ from rich.table import Table
 
 from ship.architectures import Precision
 from ship.clip import FrozenCLIP
-from ship.configs import CoOpConfig
+from ship.configs.finetuners import CoOpConfig
 from ship.finetuners.coop import CoOp
 from ship.finetuners.tune import FusedFinetuner
 from ship.trial.selection import evaluate

@@ -6,7 +6,8 @@ import numpy as np
 import torch
 
 from ship.clip.frozen_clip import FrozenCLIP
-from ship.configs import CoOpConfig, PromptVAEConfig
+from ship.configs.finetuners import CoOpConfig
+from ship.configs.generators import PromptVAEConfig
 from ship.finetuners.coop import CoOp
 from ship.finetuners.tune import FusedFinetuner
 from ship.generators.fit import FusedGenerator

@@ -8,7 +8,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ship.clip import FrozenCLIP
-from ship.configs import TCPConfig, uses_z
+from ship.configs.finetuners import TCPConfig
+from ship.configs.generators import uses_z
 from ship.tasks import Task
 from ship.trial.trained.read import Kept, refusal
 

@@ -5,9 +5,9 @@ import torch
 
 from ship.clip.frozen_clip import FrozenCLIP
 from ship.clip.prompts import class_prompts
-from ship.configs import NamePosition
 from ship.methods.contract import Draw
 from ship.methods.prompts import initial_context
+from ship.settings import NamePosition
 from tests.ship.conftest import WORDS
 
 CONTEXT = "a photo of a"

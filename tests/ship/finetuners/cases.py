@@ -3,12 +3,14 @@
 from typing import Any
 
 from ship.clip.frozen_clip import FrozenCLIP
-from ship.configs import FINETUNERS, GaussianTextConfig, SyntheticConfig
+from ship.configs import FINETUNERS
+from ship.configs.generators import GaussianTextConfig
 from ship.finetuners import FusedFinetuner, build_finetuner
 from ship.generators.fit import FusedGenerator
 from ship.generators.gaussians import GaussianText
 from ship.synthesis import Synthesizer
 from ship.tasks import Task
+from ship.trial_config import SyntheticConfig
 from tests.told import told
 
 SEEDS = [7, 2]

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from ship.clip.frozen_clip import FrozenCLIP
-from ship.configs import CoOpConfig
+from ship.configs.finetuners import CoOpConfig
 from ship.finetuners import cocoop
 from ship.finetuners.tcp import inner_depth
 from ship.subsets import FeatureSet

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from ship.clip.frozen_clip import FrozenCLIP
-from ship.configs import ZeroShotConfig
+from ship.configs.finetuners import ZeroShotConfig
 from ship.finetuners.templates import SUBSET
 from ship.subsets import FeatureSet
 from tests.ship.conftest import WORDS, final_task

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from ship.clip.frozen_clip import FrozenCLIP
-from ship.configs import GENERATORS, GaussianBaseConfig, GaussianTextConfig, RealPicturesConfig
+from ship.configs import GENERATORS
+from ship.configs.generators import GaussianBaseConfig, GaussianTextConfig, RealPicturesConfig
 from ship.generators import build_generator
 from ship.generators.fit import FusedGenerator
 from ship.generators.gaussians import GaussianBase, GaussianText

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from ship.clip.frozen_clip import FrozenCLIP
-from ship.configs import KnnGaussianConfig
+from ship.configs.generators import KnnGaussianConfig
 from ship.generators import neighbours
 from ship.generators.fit import FusedGenerator
 from ship.generators.neighbours import KnnGaussian, neighbour_means, neighbour_precision
