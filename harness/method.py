@@ -49,7 +49,7 @@ def keeping(run: Callable[..., Iterator[EpochMetrics]]) -> RunTrial:
 
 
 def load_backbone(name: str, device: str, precision: Precision = "fp32") -> Any:
-    """ship.clip.frozen_clip.FrozenCLIP.load."""
+    """ship.clip.FrozenCLIP.load."""
     from ship.clip import FrozenCLIP
 
     return FrozenCLIP.load(name, device=device, precision=precision)

@@ -60,7 +60,7 @@ def architectures() -> list[Architecture]:
 def drivable(architecture: str) -> str | None:
     """Why a text tower cannot be driven by prompt embeddings; None where it can.
 
-    Says from the configuration what ship.clip.text_tower.check_tower says of a built tower.
+    The one rule that says so: of names, before anything is loaded, and of what is listed.
 
     Raises:
         BackboneError: open_clip has no such architecture.

@@ -134,5 +134,5 @@ def _stamp(backbone: str) -> str:
 
 def _source_stamp() -> str:
     folder = Path(str(files("ship"))) / "clip"  # files("ship.clip") would import it, and torch
-    sources = [(folder / name).read_bytes() for name in ("frozen_clip.py", "identity.py")]
+    sources = [(folder / name).read_bytes() for name in ("backbone.py", "weights.py")]
     return hashlib.blake2b(b"".join(sources), digest_size=8).hexdigest()

@@ -1,19 +1,12 @@
 """Frozen CLIP: any open_clip backbone whose text tower can be driven by prompts.
 
-Answers for: loading and checking weights, pictures to features, and prompts to features with what
-classes share computed once. Nothing in it is trained. What is known of a backbone without its
-weights needs no torch: ship.architectures.
+Answers for: loading and checking weights (weights), pictures and whole sentences to features, and
+the parts of prompts (backbone), and prompts to features with what classes share computed once
+(text). Nothing in it is trained. What is known of a backbone without its weights, such as whether
+prompts can drive it, needs no torch: ship.architectures.
 """
 
-from ship.clip.arithmetic import products
-from ship.clip.frozen_clip import FrozenCLIP, check_backbone_name
-from ship.clip.prompts import class_prompts
-from ship.clip.text_tower import InnerTokens
+from ship.clip.backbone import FrozenCLIP, class_prompts
+from ship.clip.weights import check_backbone_name
 
-__all__ = [
-    "FrozenCLIP",
-    "InnerTokens",
-    "check_backbone_name",
-    "class_prompts",
-    "products",
-]
+__all__ = ["FrozenCLIP", "check_backbone_name", "class_prompts"]

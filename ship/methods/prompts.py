@@ -1,6 +1,6 @@
 """Prompts of one seed, [SOT] context [class name] . [EOT]; the tower sees all seeds at once.
 
-Packing behind a shared prefix and grouping by length are the tower's (ship.clip.text_tower), and so
+Packing behind a shared prefix and grouping by length are the tower's (ship.clip.text), and so
 stay what they are for many rows.
 """
 
@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from ship.clip import FrozenCLIP, InnerTokens, class_prompts
+from ship.clip import FrozenCLIP, class_prompts
 from ship.methods.contract import Rng
 from ship.methods.fold import folded
 from ship.settings import NamePosition
@@ -93,9 +93,8 @@ class Prompts:
 
     def _shared(self, ctx: Tensor, tokens: Tensor | None, depth: int) -> Tensor:
         """Of all seeds' contexts, (replica, n_ctx, width)."""
-        inner = None if tokens is None else InnerTokens(depth, tokens)
         names, lengths = self._parts.names, self._parts.host_lengths
-        return self._tower.encode_shared(self._parts.prefix(ctx), names, lengths, inner)
+        return self._tower.encode_shared(self._parts.prefix(ctx), names, lengths, tokens, depth)
 
     def _each(self, ctx: Tensor, class_ids: Tensor, on_names: Tensor | None) -> Tensor:
         """Of all seeds' prompts, (replica, n, n_ctx, width)."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from ship.clip.frozen_clip import FrozenCLIP
+from ship.clip import FrozenCLIP
 from ship.configs.finetuners import CoOpConfig
 from ship.configs.generators import PromptVAEConfig
 from ship.finetuners.coop import CoOp

@@ -19,7 +19,7 @@ class Event(NamedTuple):
     """What happened, and where.
 
     what: an operator's name, or the reason for a wait.
-    where: "ship/clip/text_tower.py:106", or ELSEWHERE.
+    where: "ship/clip/text.py:106", or ELSEWHERE.
     """
 
     what: str

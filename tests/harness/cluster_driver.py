@@ -23,7 +23,7 @@ from harness.cluster.feature_extraction import ClusterEncoder
 from harness.cluster.session import DRIVER_ENVIRONMENT, environment, ray_session
 from harness.config.study_config import StudyConfig
 from harness.study.run import run_study
-from ship.clip.frozen_clip import FrozenCLIP
+from ship.clip import FrozenCLIP
 from ship.datasets import Picture, PictureDataset, Split, load_dataset
 from ship.features import extract_features
 from ship.subsets import FeatureSet

@@ -9,7 +9,7 @@ from open_clip.model import CLIP
 from open_clip.tokenizer import SimpleTokenizer
 
 from ship.architectures import Precision, architectures
-from ship.clip.frozen_clip import FrozenCLIP
+from ship.clip import FrozenCLIP
 from ship.protocols import Protocol, build_protocol
 from ship.subsets import FeatureSet
 from ship.tasks import Task

@@ -15,7 +15,7 @@ import harness
 from harness.config.study_config import StudyConfig
 from harness.errors import UserError
 from harness.method import Method
-from ship.clip.frozen_clip import FrozenCLIP
+from ship.clip import FrozenCLIP
 from ship.subsets import FeatureSet
 from ship.trial import TrainedError
 from tests.harness.conftest import Bench

@@ -1,17 +1,25 @@
 """TensorFloat-32 is switched on for the trials that ask for it, and for nothing else."""
 
+from contextlib import AbstractContextManager
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
-from ship.clip import FrozenCLIP, products
+from ship.clip import FrozenCLIP
 from ship.subsets import FeatureSet
 from ship.trial import run_trial
 from ship.trial_config import TrialConfig
 from tests.ship.conftest import build_clip
 
 CUDA, CPU = torch.device("cuda"), torch.device("cpu")
+
+
+def products(device: torch.device, precision: str) -> AbstractContextManager[None]:
+    """What a backbone's training would run in there."""
+    clip: Any = SimpleNamespace(device=device, precision=precision)
+    return FrozenCLIP.arithmetic(clip)
 
 
 def test_only_cuda_is_told() -> None:

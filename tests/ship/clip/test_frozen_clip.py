@@ -3,11 +3,8 @@
 import pytest
 import torch
 
-from ship.clip.frozen_clip import (
-    BackboneError,
-    FrozenCLIP,
-    check_backbone_name,
-)
+from ship.architectures import BackboneError
+from ship.clip import FrozenCLIP, check_backbone_name
 from tests.ship.conftest import backbones, build_clip
 from tests.told import told
 

@@ -13,7 +13,8 @@ from huggingface_hub.errors import HfHubHTTPError
 from open_clip.pretrained import get_pretrained_cfg
 from safetensors.torch import save_file
 
-from ship.clip.frozen_clip import BackboneError, FrozenCLIP
+from ship.architectures import BackboneError
+from ship.clip import FrozenCLIP
 from tests.ship.clip.test_weights import CONFIG
 from tests.ship.conftest import backbones
 

@@ -8,7 +8,7 @@ from open_clip.model import CLIP
 from open_clip.transformer import QuickGELU
 from torch import nn
 
-from ship.clip.identity import fingerprint
+from ship.clip.weights import fingerprint
 from tests.ship.conftest import build_clip
 
 CONFIG = {"embed_dim": 16, "text_cfg": {"context_length": 24}}

@@ -4,7 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ship.clip.packing import pack
+from ship.clip.text import pack
 
 LENGTHS = st.lists(st.integers(1, 20), min_size=1, max_size=60)
 

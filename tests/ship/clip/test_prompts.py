@@ -3,8 +3,7 @@
 import pytest
 import torch
 
-from ship.clip.frozen_clip import FrozenCLIP
-from ship.clip.prompts import class_prompts
+from ship.clip import FrozenCLIP, class_prompts
 from ship.methods.contract import Draw
 from ship.methods.prompts import initial_context
 from ship.settings import NamePosition

@@ -10,10 +10,8 @@ from open_clip.tokenizer import SimpleTokenizer
 from torch.nn.functional import cosine_similarity, normalize
 
 from ship.architectures import Precision
-from ship.clip import FrozenCLIP
-from ship.clip.prompts import class_prompts
-from ship.clip.text_layers import UndrivableTower
-from ship.clip.text_tower import SEQUENCE, InnerTokens, TextTower, by_length
+from ship.clip import FrozenCLIP, class_prompts
+from ship.clip.text import SEQUENCE, TextTower, by_length
 from tests.ship import by_hand
 from tests.ship.conftest import build_clip
 
@@ -65,11 +63,12 @@ def test_every_way_through_the_tower_gives_what_open_clips_blocks_do(
     leaves = [torch.randn(s, dtype=torch.float64, generator=rng).requires_grad_() for s in shapes]
     target = torch.randn(2, n, 16, dtype=torch.float64, generator=rng)
     each = leaves[0].repeat_interleave(n, 0)
-    own = inner = None
+    own: tuple[Any, ...] = ()
+    inner = None
     if depth is not None:
-        own = InnerTokens(depth, leaves[1])
+        own = (leaves[1], depth)
         inner = (depth, 1 + n_ctx - m, leaves[1].flatten(0, 1))
-    packed = text.encode_shared(parts.prefix(leaves[0]), parts.names, parts.host_lengths, own)
+    packed = text.encode_shared(parts.prefix(leaves[0]), parts.names, parts.host_lengths, *own)
     expected = by_hand.tower(clip64, *by_hand.prompts(clip64, each, names_of(n) * 2), inner)
     ways = [expected, packed.flatten(0, 1)]
     if depth is None:
@@ -97,8 +96,8 @@ def test_positions_that_go_through_the_blocks_are_counted(clip: FrozenCLIP) -> N
     assert clip.text_tokens - before == 2 * 4
 
     tower, parts = TextTower(clip._model), class_prompts(clip, ["cat", "dog"], 4)
-    own = InnerTokens(2, torch.zeros(3, 2, 4, 24))
-    tower.encode_shared(parts.prefix(torch.zeros(3, 4, 24)), parts.names, parts.host_lengths, own)
+    prefix, own = parts.prefix(torch.zeros(3, 4, 24)), torch.zeros(3, 2, 4, 24)
+    tower.encode_shared(prefix, parts.names, parts.host_lengths, own, 2)
     names = sum(parts.host_lengths)
     assert tower.tokens == (2 * 3 * (5 + names) + 3 * (1 + 2 * 4 + names)) // 3
 
@@ -108,15 +107,6 @@ def test_positions_that_go_through_the_blocks_are_counted(clip: FrozenCLIP) -> N
     least = 2 * (-(-needed // (SEQUENCE - 5)) * 5 + needed)
     assert least <= tower.tokens < 1.02 * least
     assert needed < 0.75 * 50 * max(parts.host_lengths)  # as many as they would be if padded
-
-
-def test_a_tower_that_it_cannot_drive_is_refused() -> None:
-    """It is not silently computed wrongly; which ones these are, test_architectures says."""
-    sizes = {"context_length": 8, "vocab_size": 9, "width": 8, "heads": 1, "layers": 1}
-    model = torch.nn.Module()
-    model.text = open_clip.transformer.TextTransformer(**sizes, no_causal_mask=True)
-    with pytest.raises(UndrivableTower, match="bidirectional"):
-        TextTower(model)
 
 
 def test_groups_by_length_cover_every_row_once() -> None:
@@ -176,7 +166,7 @@ def test_reduced_precision_is_nearly_that_of_float32(
         ways = [
             (backbone.text.encode(prompts, ids.argmax(1)), [prompts]),
             (backbone.text.encode_shared(*shared), leaves[:1]),
-            (backbone.text.encode_shared(*shared, InnerTokens(2, leaves[1])), leaves),
+            (backbone.text.encode_shared(*shared, leaves[1], 2), leaves),
         ]
         made.append([(x, torch.autograd.grad((x @ target).sum(), own)) for x, own in ways])
     for (exact, exactly), (features, gradients) in zip(*made, strict=True):

@@ -13,12 +13,8 @@ from open_clip.pretrained import get_pretrained_cfg
 from open_clip.transformer import QuickGELU
 from torch import nn
 
-from ship.clip import frozen_clip
-from ship.clip.frozen_clip import (
-    BackboneError,
-    FrozenCLIP,
-    check_backbone_name,
-)
+from ship.architectures import BackboneError
+from ship.clip import FrozenCLIP, check_backbone_name
 from tests.ship.conftest import backbones
 from tests.told import told
 
@@ -78,7 +74,7 @@ def test_every_tag_of_open_clip_gets_its_activation(monkeypatch: pytest.MonkeyPa
         raise RuntimeError("not built")
 
     monkeypatch.setattr(open_clip, "create_model", record)
-    monkeypatch.setattr(frozen_clip, "weights_on_hub", lambda *_: None)
+    monkeypatch.setattr("ship.clip.weights._weights_on_hub", lambda *_: None)
     names = [name for name in backbones() if name != "pocket"]
     for name in names:
         with pytest.raises(BackboneError, match="not built"):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from ship.clip.frozen_clip import FrozenCLIP
+from ship.clip import FrozenCLIP
 from ship.datasets import Picture, PictureDataset, Split
 from ship.datasets.content import content_fingerprint, picture_hashes
 from ship.features import extract_features

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from ship.clip.frozen_clip import FrozenCLIP
+from ship.clip import FrozenCLIP
 from ship.configs import FINETUNERS
 from ship.configs.generators import GaussianTextConfig
 from ship.finetuners import FusedFinetuner, build_finetuner

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 import ship
-from ship.clip.frozen_clip import FrozenCLIP
+from ship.clip import FrozenCLIP
 from ship.configs.finetuners import ZeroShotConfig
 from ship.finetuners.descriptions import DescriptionsError, described
 from ship.subsets import FeatureSet

@@ -9,7 +9,7 @@ import torch
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from torch import Tensor
 
-from ship.clip.frozen_clip import FrozenCLIP
+from ship.clip import FrozenCLIP
 from ship.finetuners.discriminant import Rows, discriminant, shared_precision
 from ship.tasks import Task
 from tests.ship.conftest import build_features, final_task

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ship.clip.frozen_clip import FrozenCLIP
+from ship.clip import FrozenCLIP
 from ship.finetuners.tune import FusedFinetuner
 from ship.subsets import FeatureSet
 from ship.tasks import Task

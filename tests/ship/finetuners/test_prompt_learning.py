@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 
-from ship.clip.frozen_clip import FrozenCLIP
+from ship.clip import FrozenCLIP
 from ship.configs.finetuners import CoOpConfig
 from ship.finetuners import cocoop
 from ship.finetuners.tcp import inner_depth

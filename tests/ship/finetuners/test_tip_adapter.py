@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ship.clip.frozen_clip import FrozenCLIP
+from ship.clip import FrozenCLIP
 from ship.subsets import FeatureSet
 from tests.ship.by_hand import unit
 from tests.ship.conftest import selection_task

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.optim import SGD, Adam, AdamW
 
-from ship.clip.frozen_clip import FrozenCLIP
+from ship.clip import FrozenCLIP
 from ship.subsets import FeatureSet
 from ship.tasks import Task
 from tests.ship.conftest import selection_task

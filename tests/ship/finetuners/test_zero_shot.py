@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 import torch
 
-from ship.clip.frozen_clip import FrozenCLIP
+from ship.clip import FrozenCLIP
 from ship.configs.finetuners import ZeroShotConfig
 from ship.finetuners.templates import SUBSET
 from ship.subsets import FeatureSet

@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ship.clip.frozen_clip import FrozenCLIP
+from ship.clip import FrozenCLIP
 from ship.generators import GENERATORS, Generator, build_generator
 from ship.subsets import FeatureSet
 from ship.tasks import Task

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ship.clip.frozen_clip import FrozenCLIP
+from ship.clip import FrozenCLIP
 from ship.configs import GENERATORS
 from ship.configs.generators import GaussianBaseConfig, GaussianTextConfig, RealPicturesConfig
 from ship.generators import build_generator

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from ship.clip.frozen_clip import FrozenCLIP
+from ship.clip import FrozenCLIP
 from ship.configs.generators import KnnGaussianConfig
 from ship.generators import neighbours
 from ship.generators.fit import FusedGenerator

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ship.clip.frozen_clip import FrozenCLIP
+from ship.clip import FrozenCLIP
 from ship.configs import GENERATORS
 from ship.configs.generators import PromptVAEConfig
 from ship.generators import build_generator

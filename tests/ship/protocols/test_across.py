@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from ship.clip.frozen_clip import FrozenCLIP
+from ship.clip import FrozenCLIP
 from ship.datasets import load_dataset
 from ship.features import extract_features
 from ship.metrics import EpochMetrics

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from ship.clip.frozen_clip import FrozenCLIP
+from ship.clip import FrozenCLIP
 from ship.metrics import OBJECTIVES
 from ship.protocols import Protocol, build_protocol
 from ship.subsets import FeatureSet, studied_classes

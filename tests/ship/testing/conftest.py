@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ship.clip.frozen_clip import FrozenCLIP
+from ship.clip import FrozenCLIP
 from ship.configs import FINETUNERS, GENERATORS
 from ship.plugins import load_plugin
 from ship.registry import Origin

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ship.clip.frozen_clip import FrozenCLIP
+from ship.clip import FrozenCLIP
 from ship.configs import FINETUNERS, GENERATORS
 from ship.generators import build_generator
 from ship.subsets import FeatureSet

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from ship.clip.frozen_clip import FrozenCLIP
+from ship.clip import FrozenCLIP
 from ship.finetuners import FINETUNERS, build_finetuner
 from ship.protocols import build_protocol
 from ship.synthesis import Synthesizer, SyntheticConfig

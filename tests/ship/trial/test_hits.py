@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ship.clip.frozen_clip import FrozenCLIP
+from ship.clip import FrozenCLIP
 from ship.metrics import EpochMetrics, Hits
 from ship.subsets import FeatureSet
 from ship.trial.run import run_trial

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ship.clip.frozen_clip import FrozenCLIP
+from ship.clip import FrozenCLIP
 from ship.protocols import Exam, build_protocol
 from ship.subsets import FeatureSet
 from ship.tasks import Pictures

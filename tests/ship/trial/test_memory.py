@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from ship.clip.frozen_clip import FrozenCLIP
+from ship.clip import FrozenCLIP
 from ship.finetuners.coop import CoOp
 from ship.finetuners.tip_adapter import TipAdapterF
 from ship.generators.fit import FusedGenerator

@@ -8,7 +8,7 @@ from typing import Any, get_args
 import pytest
 import torch
 
-from ship.clip.frozen_clip import FrozenCLIP
+from ship.clip import FrozenCLIP
 from ship.metrics import EpochMetrics, Stage
 from ship.subsets import FeatureSet
 from ship.training.checkpoint import Checkpoint

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from ship.clip.frozen_clip import FrozenCLIP
+from ship.clip import FrozenCLIP
 from ship.finetuners.tune import FusedFinetuner
 from ship.metrics import EpochMetrics, NonFiniteLoss
 from ship.subsets import FeatureSet

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from ship.clip.frozen_clip import FrozenCLIP
+from ship.clip import FrozenCLIP
 from ship.finetuners import FINETUNERS
 from ship.metrics import EpochMetrics
 from ship.protocols import build_protocol

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ship.clip.frozen_clip import FrozenCLIP
+from ship.clip import FrozenCLIP
 from ship.subsets import FeatureSet
 from tests.ship.finetuners.cases import FAST
 from tests.ship.trial.trained.made import SAID, SEED, Sound, small

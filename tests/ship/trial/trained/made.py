@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ship.clip.frozen_clip import FrozenCLIP
+from ship.clip import FrozenCLIP
 from ship.generators import Generator
 from ship.metrics import EpochMetrics
 from ship.protocols import Exam

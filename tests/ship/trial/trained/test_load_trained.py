@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 import ship
-from ship.clip.frozen_clip import FrozenCLIP
+from ship.clip import FrozenCLIP
 from ship.finetuners import FINETUNERS
 from ship.generators import GENERATORS
 from ship.protocols import Exam

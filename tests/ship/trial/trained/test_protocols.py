@@ -8,7 +8,7 @@ import safetensors.torch
 import torch
 
 import ship
-from ship.clip.frozen_clip import FrozenCLIP
+from ship.clip import FrozenCLIP
 from ship.subsets import FeatureSet
 from ship.trial import TrainedError, ages
 from ship.trial.run import run_trial

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 import ship
-from ship.clip.frozen_clip import FrozenCLIP
+from ship.clip import FrozenCLIP
 from ship.subsets import FeatureSet
 from ship.trial import TrainedError
 from ship.trial.trained import read

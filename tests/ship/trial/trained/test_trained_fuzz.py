@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import ship
-from ship.clip.frozen_clip import FrozenCLIP
+from ship.clip import FrozenCLIP
 from ship.trial import TrainedError
 from ship.trial.trained.form import digest
 from tests.ship.trial.trained.conftest import FINETUNERS
