@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from ship.architectures import Precision
 from ship.epoch_metrics import EpochMetrics
-from ship.plugins import Origin, carried, load_carried
+from ship.plugins import carried, load_carried
+from ship.registry import Origin
 from ship.trial_config import TrialConfig
 
 if TYPE_CHECKING:

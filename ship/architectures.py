@@ -5,8 +5,8 @@ imported where it is needed.
 """
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any, Literal
 
 from ship.pocket import BPE_PATH, MODEL_DIR
@@ -54,17 +54,25 @@ def architectures() -> list[Architecture]:
     """ "pocket" and every architecture of open_clip, in open_clip's order."""
     import open_clip
 
-    return [_described(name) for name in ("pocket", *open_clip.list_models())]
+    found = []
+    for name in ("pocket", *open_clip.list_models()):
+        text = text_settings(name)
+        tags = tuple(open_clip.list_pretrained_tags_by_model(name))
+        sizes = (feature_dim(name), text.width, text.context_length)
+        found.append(Architecture(name, *sizes, tags, drivable(name)))
+    return found
 
 
 def drivable(architecture: str) -> str | None:
     """Why a text tower cannot be driven by prompt embeddings; None where it can.
 
-    The one rule that says so: of names, before anything is loaded, and of what is listed.
+    Says from the configuration what ship.clip.text_tower.check_tower says of a built tower.
 
     Raises:
         BackboneError: open_clip has no such architecture.
     """
+    if architecture == "pocket":
+        return None
     text = text_settings(architecture)
     if text.hf_model_name:
         return f"its text tower is Hugging Face's {text.hf_model_name}, not CLIP's transformer"
@@ -81,40 +89,6 @@ def drivable(architecture: str) -> str | None:
     return None
 
 
-def context_length(name: str) -> int:
-    """Most tokens in a prompt of a backbone, SOT and EOT included.
-
-    A context of n_ctx vectors leaves room for a class name where n_ctx <= context_length - 3.
-
-    Args:
-        name: "pocket" or an open_clip NAME[:PRETRAINED].
-
-    Raises:
-        BackboneError: open_clip has no such architecture.
-    """
-    return _text_size(name, "context_length")
-
-
-def text_depth(name: str) -> int:
-    """Blocks of a backbone's text tower.
-
-    Args:
-        name: "pocket" or an open_clip NAME[:PRETRAINED].
-
-    Raises:
-        BackboneError: open_clip has no such architecture.
-    """
-    return _text_size(name, "layers")
-
-
-def _text_size(name: str, size: str) -> int:
-    """One of the text tower's settings; pocket's without the seconds of open_clip's import."""
-    architecture = name.partition(":")[0]
-    if architecture == "pocket":
-        return int(_config(architecture)["text_cfg"][size])
-    return int(getattr(text_settings(architecture), size))
-
-
 def feature_dim(name: str) -> int:
     """Size of a backbone's features.
 
@@ -124,11 +98,19 @@ def feature_dim(name: str) -> int:
     Raises:
         BackboneError: open_clip has no such architecture.
     """
-    return int(_config(name.partition(":")[0])["embed_dim"])
+    return int(_config(name)["embed_dim"])
 
 
 def text_settings(name: str) -> Any:
-    """The text tower's settings (open_clip's CLIPTextCfg), its defaults for what is left out.
+    """The text tower's settings: open_clip's CLIPTextCfg, with its defaults for what is left out.
+
+    Of "pocket" there are those that its configuration has, without the seconds of open_clip's
+    import.
+
+    width: of a token embedding.
+    context_length: most tokens in a prompt, SOT and EOT included. A context of n_ctx vectors leaves
+        room for a class name where n_ctx <= context_length - 3.
+    layers: its blocks.
 
     Args:
         name: "pocket" or an open_clip NAME[:PRETRAINED].
@@ -136,9 +118,12 @@ def text_settings(name: str) -> Any:
     Raises:
         BackboneError: open_clip has no such architecture.
     """
+    found = _config(name)["text_cfg"]
+    if name == "pocket":
+        return SimpleNamespace(**found)
     from open_clip.model import CLIPTextCfg
 
-    return CLIPTextCfg(**_config(name.partition(":")[0])["text_cfg"])
+    return CLIPTextCfg(**found)
 
 
 def load_tokenizer(name: str) -> Any:
@@ -151,34 +136,18 @@ def load_tokenizer(name: str) -> Any:
     return open_clip.get_tokenizer(name.partition(":")[0])
 
 
-def _described(name: str) -> Architecture:
-    import open_clip
-
-    text, features = text_settings(name), feature_dim(name)
-    return Architecture(
-        name=name,
-        feature_dim=features,
-        text_width=text.width,
-        context_length=text.context_length,
-        tags=tuple(open_clip.list_pretrained_tags_by_model(name)),
-        refused=drivable(name),
-    )
-
-
-def _config(architecture: str) -> Mapping[str, Any]:
+def _config(name: str) -> Any:
+    architecture = name.partition(":")[0]
     config = find_config(architecture)
     if config is None:
         raise BackboneError(f"must be pocket or an architecture of open_clip, got {architecture!r}")
     return config
 
 
-def find_config(architecture: str) -> Mapping[str, Any] | None:
+def find_config(architecture: str) -> Any:
     """open_clip's configuration of "pocket" or an architecture; None where there is no such one."""
     if architecture == "pocket":
-        stored = json.loads((MODEL_DIR / "open_clip_config.json").read_text("utf-8"))
-        pocket: Mapping[str, Any] = stored["model_cfg"]
-        return pocket
+        return json.loads((MODEL_DIR / "open_clip_config.json").read_text("utf-8"))["model_cfg"]
     import open_clip
 
-    config: Mapping[str, Any] | None = open_clip.get_model_config(architecture)
-    return config
+    return open_clip.get_model_config(architecture)

@@ -16,7 +16,8 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from importlib.abc import ExecutionLoader
-from importlib.util import decode_source, module_from_spec, spec_from_loader
+from importlib.machinery import ModuleSpec
+from importlib.util import decode_source, module_from_spec
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
@@ -26,18 +27,7 @@ from ship.registry import DatasetPlugin, Origin, PluginError, Registry, imported
 from ship.settings import FinetunerSettings, GeneratorSettings
 from ship.whole_file import read_whole
 
-__all__ = [
-    "DatasetPlugin",
-    "FinetunerSettings",
-    "GeneratorSettings",
-    "Origin",
-    "PluginError",
-    "carried",
-    "identities",
-    "load_carried",
-    "load_plugin",
-    "require_builders",
-]
+__all__ = ["DatasetPlugin", "FinetunerSettings", "GeneratorSettings", "PluginError", "load_plugin"]
 
 MOST_BYTES: Final = 1 << 20
 """Of a file: it goes along with every worker."""
@@ -126,7 +116,7 @@ def require_builders(planned: Mapping[str, str]) -> None:
     tables = {table.noun: table for table in (GENERATORS, FINETUNERS)}
     for plugin, identity in planned.items():
         noun, _, name = plugin.partition(" ")
-        entry, origin = tables[noun].find(name), tables[noun].origin(name)
+        entry, origin = tables[noun].get(name), tables[noun].origin(name)
         if entry is None or origin is None or origin.identity != identity:
             found = origin.identity if origin else "not installed"
             raise PluginError(f"{plugin} is {found}, and was planned as {identity}")
@@ -152,9 +142,8 @@ def _module(file: Origin) -> ModuleType:
     if name in sys.modules:
         return sys.modules[name]
     loader = _Loader(file)
-    spec = spec_from_loader(name, loader)
-    if spec is None:
-        raise ImportError(f"no module can be made of {file.said}")
+    spec = ModuleSpec(name, loader, origin=loader.get_filename(name))
+    spec.has_location = True
     module = module_from_spec(spec)
     sys.modules[name] = module  # dataclasses and pydantic look there while the code runs
     try:

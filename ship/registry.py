@@ -7,12 +7,13 @@ name twice, and telling a plugin's version. The tables themselves stand beside w
 
 import json
 import re
+from collections import UserDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache, reduce
 from importlib.metadata import EntryPoint, entry_points
 from operator import or_
-from typing import Annotated, Any, Generic, NamedTuple, TypeVar
+from typing import Annotated, Any, NamedTuple, TypeVar
 
 from pydantic import Field, GetCoreSchemaHandler, TypeAdapter
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
@@ -57,12 +58,13 @@ class Origin:
     content: bytes | None = None
 
 
-class Registry(dict[str, Entry], Generic[Entry]):
+class Registry(UserDict[str, Entry]):
     """Name in a YAML -> what is registered under it, built-ins first.
 
-    Asked for a name that it does not have (`table[name]`, `name in table`), it looks among the
-    entry points of the installed packages, and loads the one of that name. No other one is
-    imported, and as long as only built-ins are asked for, none is looked for.
+    Asked for a name that it does not have (`table[name]`, `table.get(name)`, `name in table`), it
+    looks among the entry points of the installed packages, and loads the one of that name, or
+    raises PluginError where it cannot be loaded. No other one is imported, and as long as only
+    built-ins are asked for, none is looked for.
 
     A table is the process's own, as the imported modules are: whatever is loaded stays.
 
@@ -85,20 +87,12 @@ class Registry(dict[str, Entry], Generic[Entry]):
         self._installed: dict[str, list[EntryPoint]] | None = None
 
     def __contains__(self, name: object) -> bool:
-        return super().__contains__(name) or self._load(str(name))
+        return name in self.data or self._load(str(name))
 
     def __missing__(self, name: str) -> Entry:
         if self._load(name):
-            return super().__getitem__(name)
+            return self.data[name]
         raise KeyError(name)
-
-    def find(self, name: str) -> Entry | None:
-        """What is registered under a name; None: nothing is.
-
-        Raises:
-            PluginError: the plugin of that name cannot be loaded.
-        """
-        return self.get(name) if name in self else None
 
     def origin(self, name: str) -> Origin | None:
         """Where a plugin comes from; None for a built-in.

@@ -45,7 +45,7 @@ def _lines(name: str, data_root: Path | None) -> Iterator[tuple[str, str]]:
             f"--check must name a generator, a fine-tuner or a dataset, got {name!r}{hint}; "
             f"ship-sweep --list-options lists them, --plugin FILE adds yours"
         )
-    generator = GENERATORS.find(name)
+    generator = GENERATORS.get(name)
     if generator is not None and generator.method is not None:
         yield from (("generator", str(found)) for found in check_generator(name))
     if name in FINETUNERS:

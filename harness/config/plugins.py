@@ -42,7 +42,7 @@ def load_named(tree: Mapping[str, Any]) -> None:
     for group, table in _TABLES.items():
         for name in _named(tree, group):
             with suppress(PluginError):
-                table.find(name)
+                table.get(name)
 
 
 def _named(tree: Mapping[str, Any], group: str) -> Iterator[str]:

@@ -36,12 +36,12 @@ def get_dataset(name: str, data_root: Path) -> list[str]:
     """
     from ship.datasets import DATASETS, nearest_dataset
 
-    spec: Any = DATASETS.get(name)
-    if spec is None or name not in SOURCES:
+    if name not in SOURCES:
         near = nearest_dataset(name)
         hint = f" (did you mean {near}?)" if near else ""
         raise UserError(f"unknown dataset {name!r}{hint}; ship-data list shows all")
     source = SOURCES[name]
+    spec: Any = DATASETS[name]
     if not source.torchvision:
         where = f"; below {data_root}: {places(spec)}" if places(spec) else ""
         raise UserError(f"dataset {name} is not downloaded by torchvision: {source.how}{where}")
@@ -74,9 +74,9 @@ def fetch_missing(names: Iterable[str], data_root: Path, say: Callable[[str], No
     from ship.datasets import DATASETS
 
     for name in names:
-        spec: Any = DATASETS.get(name)
-        if spec is None or name not in SOURCES or not SOURCES[name].torchvision:
+        if name not in SOURCES or not SOURCES[name].torchvision:
             continue
+        spec: Any = DATASETS[name]
         if not (data_root / spec.pictures).exists():
             for line in get_dataset(name, data_root):
                 say(line)

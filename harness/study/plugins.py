@@ -7,14 +7,8 @@ from harness.errors import ConfigError
 from harness.planning import Plan
 from harness.study.features import levels_of
 from harness.wording import printable
-from ship.plugins import (
-    Origin,
-    PluginError,
-    carried,
-    identities,
-    load_carried,
-    require_builders,
-)
+from ship.plugins import PluginError, carried, identities, load_carried, require_builders
+from ship.registry import Origin
 
 
 def check_plugins(study: StudyConfig, plan: Plan, *, on_cluster: bool) -> None:

@@ -38,7 +38,8 @@ from harness.worker.trained_files import trained_files
 from reports.contract import Cost
 from ship.architectures import Precision
 from ship.epoch_metrics import EpochMetrics
-from ship.plugins import Origin, load_carried
+from ship.plugins import load_carried
+from ship.registry import Origin
 from ship.trial_config import TrialConfig
 
 logger = logging.getLogger(__name__)

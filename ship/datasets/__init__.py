@@ -70,7 +70,7 @@ def survey_dataset(name: str, data_root: Path | None = None) -> Survey:
 
 def has_unseen_pictures(name: str) -> bool:
     """Whether training has pictures of the unseen classes, too (xlsa17's sets have not)."""
-    return not isinstance(DATASETS.find(name), Xlsa)
+    return not isinstance(DATASETS.get(name), Xlsa)
 
 
 def nearest_dataset(name: str) -> str | None:

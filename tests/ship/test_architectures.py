@@ -8,7 +8,7 @@ import torch
 from open_clip.model import _build_text_tower
 from open_clip.transformer import ResidualAttentionBlock, TextTransformer
 
-from ship.architectures import BackboneError, architectures, context_length, drivable
+from ship.architectures import BackboneError, architectures, drivable, text_settings
 from ship.clip import FrozenCLIP
 
 CONFIGS: dict[str, Any] = {
@@ -82,8 +82,8 @@ def test_sizes_are_those_of_the_loaded_backbone() -> None:
     for name in ("pocket", "ViT-S-32-alt:random"):
         clip, entry = FrozenCLIP.load(name), known[name.partition(":")[0]]
         assert (entry.feature_dim, entry.text_width) == (clip.feature_dim, clip.text_width)
-        assert entry.context_length == context_length(name) == clip.context_length
-    assert context_length("PE-Core-B-16:meta") == 32
+        assert entry.context_length == text_settings(name).context_length == clip.context_length
+    assert text_settings("PE-Core-B-16:meta").context_length == 32
     with pytest.raises(BackboneError, match="got 'ViT-B-61'"):
-        context_length("ViT-B-61:openai")
+        text_settings("ViT-B-61:openai")
     assert known["ViT-L-14"].tags[0] == "openai" and "laion2b_s32b_b82k" in known["ViT-L-14"].tags

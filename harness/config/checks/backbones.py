@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from harness.config.checks.settings import Setting
 from harness.errors import Fault
-from ship.architectures import BackboneError, context_length, text_depth
+from ship.architectures import BackboneError, text_settings
 
 
 def backbone_faults(settings: Sequence[Setting]) -> Iterator[tuple[Setting, Fault]]:
@@ -19,16 +19,17 @@ def backbone_faults(settings: Sequence[Setting]) -> Iterator[tuple[Setting, Faul
         if reasons[name]:
             yield setting, Fault("backbone", reasons[name])
             continue
+        text = text_settings(name)
         for group in ("generator", "finetuner"):
-            most, given = context_length(name) - 3, getattr(setting.trial, group)
+            most, given = text.context_length - 3, getattr(setting.trial, group)
             n_ctx = getattr(given, "n_ctx", 0)
             if isinstance(n_ctx, int) and n_ctx > most:
                 must = f"must be at most {most} for backbone {name}"
                 yield setting, Fault(f"{group}.n_ctx", must, n_ctx)
         layer = getattr(setting.trial.finetuner, "layer", None)
-        if isinstance(layer, int) and layer >= (blocks := text_depth(name)):
-            must = f"must be 1 to {blocks - 1} for backbone {name}"
-            must += f", whose text tower has {blocks} blocks"
+        if isinstance(layer, int) and layer >= text.layers:
+            must = f"must be 1 to {text.layers - 1} for backbone {name}"
+            must += f", whose text tower has {text.layers} blocks"
             yield setting, Fault("finetuner.layer", must, layer)
 
 

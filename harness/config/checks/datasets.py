@@ -58,7 +58,7 @@ def _read(name: str, data_root: Path | None) -> "Survey | list[Fault]":
     from ship.datasets.image_folder import PREFIX
 
     try:
-        DATASETS.find(name)
+        DATASETS.get(name)
     except PluginError as error:
         return [Fault("", f"must load: {error}")]
     if name not in DATASETS and not name.startswith(PREFIX):
@@ -79,7 +79,7 @@ def _source_faults(trial: TrialConfig) -> Iterator[Fault]:
 
     name, protocol = trial.dataset, trial.protocol
     try:
-        spec = DATASETS.find(name)
+        spec = DATASETS.get(name)
     except PluginError:  # a line of its own
         return
     if isinstance(spec, ImageNet) and spec.target:

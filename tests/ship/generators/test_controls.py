@@ -8,9 +8,8 @@ import torch
 from torch import Tensor
 
 from ship.clip import FrozenCLIP
-from ship.configs import GENERATORS
 from ship.configs.generators import GaussianBaseConfig, GaussianTextConfig, RealPicturesConfig
-from ship.generators import build_generator
+from ship.generators import GENERATORS, build_generator
 from ship.generators.fit import FusedGenerator
 from ship.generators.gaussians import GaussianBase, GaussianText
 from ship.generators.neighbours import neighbour_means, neighbour_precision

@@ -8,9 +8,8 @@ import torch
 from torch import Tensor
 
 from ship.clip import FrozenCLIP
-from ship.configs import GENERATORS
 from ship.configs.generators import PromptMode, WGANConfig
-from ship.generators import build_generator
+from ship.generators import GENERATORS, build_generator
 from ship.generators.wgan import FusedWGAN
 from ship.subsets import FeatureSet
 from ship.training import BatchStream, ReplicaRng, under

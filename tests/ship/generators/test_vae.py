@@ -9,9 +9,8 @@ import torch
 from torch import Tensor
 
 from ship.clip import FrozenCLIP
-from ship.configs import GENERATORS
 from ship.configs.generators import PromptVAEConfig
-from ship.generators import build_generator
+from ship.generators import GENERATORS, build_generator
 from ship.generators.fit import FusedGenerator
 from ship.generators.vae import VAE
 from ship.subsets import FeatureSet

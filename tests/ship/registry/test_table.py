@@ -96,7 +96,7 @@ def test_plugins_that_cannot_be_used(installed: list[EntryPoint], case: dict[str
     installed += [point(name, at.replace("HERE", __name__), of) for name, at, of in case["points"]]
     said = case["said"]
     with pytest.raises(PluginError, match=said):
-        FINETUNERS.find("own")
+        FINETUNERS.get("own")
     with pytest.raises(ValidationError, match=said):
         TrialConfig.model_validate({"finetuner": {"name": "own"}})
 
