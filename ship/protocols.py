@@ -13,9 +13,10 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from ship.answers import Answers
 from ship.clip import FrozenCLIP
 from ship.datasets import sentence
-from ship.metrics import Answers, open_world, percent, score, score_one_softmax
+from ship.metrics import open_world, percent, score, score_one_softmax
 from ship.requirements import PROTOCOLS, require
 from ship.subsets import FeatureSet, pseudo_new_classes
 from ship.tasks import Pictures, Task, TaskMaker

@@ -9,9 +9,11 @@ from typing import get_args
 import torch
 
 from reports import contract
-from ship.metrics import OBJECTIVES, Answers, ProtocolName, open_world
+from ship.answers import Answers
+from ship.metrics import open_world
 from ship.quality import flags
 from ship.requirements import PROTOCOLS
+from ship.trial_config import OBJECTIVES, ProtocolName
 from tests.told import told
 
 ROOT = Path(__file__).parents[1]

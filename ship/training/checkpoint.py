@@ -16,7 +16,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from ship.metrics import EpochMetrics, Stage
+from ship.epoch_metrics import EpochMetrics, Stage
 from ship.training.state import CheckpointError
 
 FORMAT = 2

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 
 from torch import Tensor
 
+from ship.epoch_metrics import EpochMetrics
 from ship.finetuners import FusedFinetuner
 from ship.generators import Generator
-from ship.metrics import EpochMetrics
 from ship.protocols import Protocol
 from ship.training import Part, State, prefixed, under
 from ship.trial.selection import Best, evaluate

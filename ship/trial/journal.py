@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 import torch
 from torch import Tensor
 
-from ship.metrics import EpochMetrics, Hits, Stage
+from ship.epoch_metrics import EpochMetrics, Hits, Stage
 from ship.training import Checkpoint, Part, capture, restore, under
 from ship.transfer import fetched
 

@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from ship.epoch_metrics import NonFiniteLoss
 from ship.generators import Generator
-from ship.metrics import NonFiniteLoss
 from ship.protocols import Exam
 from ship.quality import flags, measure_quality
 from ship.training import ReplicaRng

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from ship.clip import FrozenCLIP
 from ship.configs import FinetunerConfig, GeneratorConfig
+from ship.epoch_metrics import EpochMetrics
 from ship.finetuners import FusedFinetuner
-from ship.metrics import EpochMetrics
 from ship.protocols import Exam, Final, Protocol, build_protocol
 from ship.subsets import FeatureSet, studied_classes
 from ship.training import Checkpoint, CheckpointError, Kept, Part, prefixed, under

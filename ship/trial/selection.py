@@ -6,8 +6,8 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from ship.epoch_metrics import NonFiniteLoss
 from ship.finetuners import FusedFinetuner
-from ship.metrics import NonFiniteLoss
 from ship.protocols import Exam, Protocol
 from ship.training import Kept, State, prefixed, taken, under
 from ship.transfer import fetched

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from ship.clip import FrozenCLIP
+from ship.epoch_metrics import EpochMetrics, Stage
 from ship.finetuners import FusedFinetuner, build_finetuner
 from ship.generators import Generator, build_generator
-from ship.metrics import EpochMetrics, Stage
 from ship.protocols import Final, Protocol
 from ship.subsets import FeatureSet
 from ship.synthesis import Renumbered, Synthesizer

@@ -4,8 +4,9 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from torch import Tensor
 
+from ship.answers import packed
+from ship.epoch_metrics import Hits
 from ship.finetuners import FusedFinetuner
-from ship.metrics import Hits, packed
 from ship.protocols import Exam, Final, Protocol
 from ship.training import Kept, State, prefixed, under
 from ship.transfer import fetched

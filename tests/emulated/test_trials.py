@@ -11,9 +11,9 @@ from typing import Any, Final, Literal, get_args, get_origin
 import pytest
 
 from ship.clip import FrozenCLIP
+from ship.epoch_metrics import EpochMetrics
 from ship.finetuners import FINETUNERS
 from ship.generators import GENERATORS
-from ship.metrics import EpochMetrics
 from ship.requirements import PROTOCOLS
 from ship.subsets import FeatureSet
 from ship.synthesis import SyntheticConfig

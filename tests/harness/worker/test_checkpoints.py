@@ -13,7 +13,7 @@ from harness.worker.checkpoints import Checkpoints, checkpoint_name
 from harness.worker.results import EPOCHS, FINAL
 from harness.worker.spec import trial_spec
 from harness.worker.worker import Worker
-from ship.metrics import EpochMetrics
+from ship.epoch_metrics import EpochMetrics
 from ship.training.checkpoint import Checkpoint
 from ship.training.state import CheckpointError
 from ship.trial_config import TrialConfig

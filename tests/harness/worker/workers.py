@@ -8,7 +8,7 @@ import numpy as np
 
 from harness.worker.spec import feature_key, trial_spec
 from harness.worker.worker import Worker
-from ship.metrics import EpochMetrics
+from ship.epoch_metrics import EpochMetrics
 from ship.trial_config import TrialConfig
 from tests.harness.fakes import FakeClip, FakeFeatures, make_method
 

@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from ship.metrics import answers
-from ship.metrics.answers import Answers, harmonic_mean, score
+from ship import answers
+from ship.answers import Answers
+from ship.metrics import harmonic_mean, score
 
 SEEN = torch.tensor([[True, True, False, False]])
 

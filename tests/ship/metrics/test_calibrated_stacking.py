@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from ship.metrics import Answers, score_one_softmax
+from ship.answers import Answers
+from ship.metrics import score_one_softmax
 
 
 def by_hand(

@@ -11,8 +11,8 @@ import torch
 
 from ship.clip import FrozenCLIP
 from ship.datasets import load_dataset
+from ship.epoch_metrics import EpochMetrics
 from ship.features import extract_features
-from ship.metrics import EpochMetrics
 from ship.protocols import Protocol, build_protocol
 from ship.subsets import FeatureSet
 from ship.trial.run import run_trial

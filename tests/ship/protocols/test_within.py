@@ -9,11 +9,10 @@ import pytest
 import torch
 
 from ship.clip import FrozenCLIP
-from ship.metrics import OBJECTIVES
 from ship.protocols import Protocol, build_protocol
 from ship.subsets import FeatureSet, studied_classes
 from ship.trial.run import run_trial
-from ship.trial_config import TrialConfig
+from ship.trial_config import OBJECTIVES, TrialConfig
 from tests.ship.conftest import WORDS
 from tests.ship.trial.cases import COOP
 

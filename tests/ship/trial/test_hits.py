@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ship.clip import FrozenCLIP
-from ship.metrics import EpochMetrics, Hits
+from ship.epoch_metrics import EpochMetrics, Hits
 from ship.subsets import FeatureSet
 from ship.trial.run import run_trial
 from tests.ship.trial.cases import COOP, VAE, config

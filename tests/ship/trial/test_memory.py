@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from ship.clip import FrozenCLIP
+from ship.epoch_metrics import EpochMetrics
 from ship.finetuners.coop import CoOp
 from ship.finetuners.tip_adapter import TipAdapterF
 from ship.generators.fit import FusedGenerator
 from ship.generators.wgan import FusedWGAN
-from ship.metrics import EpochMetrics
 from tests.ship.trial.cases import TOLD
 from tests.ship.trial.test_resume import config, one_thread, start
 

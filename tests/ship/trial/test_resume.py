@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from ship.clip import FrozenCLIP
-from ship.metrics import EpochMetrics, Stage
+from ship.epoch_metrics import EpochMetrics, Stage
 from ship.subsets import FeatureSet
 from ship.training.checkpoint import Checkpoint
 from ship.training.state import CheckpointError

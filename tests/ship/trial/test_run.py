@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from ship.clip import FrozenCLIP
+from ship.epoch_metrics import EpochMetrics, NonFiniteLoss
 from ship.finetuners.tune import FusedFinetuner
-from ship.metrics import EpochMetrics, NonFiniteLoss
 from ship.subsets import FeatureSet
 from ship.trial.run import run_trial
 from tests.ship.conftest import build_features

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from ship.clip import FrozenCLIP
+from ship.epoch_metrics import EpochMetrics
 from ship.finetuners import FINETUNERS
-from ship.metrics import EpochMetrics
 from ship.protocols import build_protocol
 from ship.subsets import FeatureSet
 from ship.trial.ages import planned_ages

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from ship.clip import FrozenCLIP
+from ship.epoch_metrics import EpochMetrics
 from ship.generators import Generator
-from ship.metrics import EpochMetrics
 from ship.protocols import Exam
 from ship.subsets import FeatureSet
 from ship.training import ReplicaRng

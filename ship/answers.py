@@ -41,14 +41,14 @@ class Answers:
     def right(self) -> Bool[Tensor, "replica n"]:
         """Whether the largest logit of all that compete is that of the picture's class."""
         if self.competing is not None:
-            return self._answer(self.competing.unsqueeze(0)) == self.labels
+            return self._among(self.competing.unsqueeze(0), torch.argmax) == self.labels
         return self._each(lambda logits, rows: logits.argmax(-1)) == self.labels
 
     @cached_property
     def own_right(self) -> Bool[Tensor, "replica n"]:
         """Whether the largest logit among its own kind is that of the picture's class."""
-        own = torch.where(self.is_seen, self._answer(self.seen), self._answer(~self.seen))
-        return own == self.labels
+        seen, unseen = (self._among(own, torch.argmax) for own in (self.seen, ~self.seen))
+        return torch.where(self.is_seen, seen, unseen) == self.labels
 
     @property
     def margin(self) -> Float[Tensor, "replica n"]:
@@ -85,22 +85,22 @@ class Answers:
 
     @cached_property
     def _seen_largest(self) -> Float[Tensor, "replica n"]:
-        barred = _barred(self.seen)
-        return self._each(lambda logits, rows: (logits + barred).amax(-1))
+        return self._among(self.seen, torch.amax)
 
     @cached_property
     def _unseen_largest(self) -> Float[Tensor, "replica n"]:
-        barred = _barred(~self.seen)
-        return self._each(lambda logits, rows: (logits + barred).amax(-1))
+        return self._among(~self.seen, torch.amax)
 
-    def _answer(self, classes: Bool[Tensor, "_ n_cls"]) -> Int[Tensor, "replica n"]:
-        """Which of some classes has the largest logit.
+    def _among(self, classes: Bool[Tensor, "_ n_cls"], of: Callable[..., Tensor]) -> Tensor:
+        """The largest logit among some classes, or whose it is, (replica, n).
 
         Args:
             classes: of each replica, or of all.
+            of: torch.amax or torch.argmax.
         """
-        barred = _barred(classes)
-        return self._each(lambda logits, rows: (logits + barred).argmax(-1))
+        # -inf is faster added to the logits of the others than numbers chosen among them
+        barred = torch.where(classes, 0.0, -torch.inf).unsqueeze(1)
+        return self._each(lambda logits, rows: of(logits + barred, -1))
 
     def _each(self, of: Callable[[Tensor, slice], Tensor]) -> Tensor:
         """What a function makes of each picture's logits, (replica, n).
@@ -117,52 +117,6 @@ class Answers:
         return torch.cat([of(self.logits[:, rows], rows) for rows in parts], dim=1)
 
 
-def _barred(classes: Bool[Tensor, "r n_cls"]) -> Float[Tensor, "r 1 n_cls"]:
-    """0 for some classes, -inf for the others: faster added to logits than chosen among them."""
-    return torch.where(classes, 0.0, -torch.inf).unsqueeze(1)
-
-
-def harmonic_mean(
-    base: Float[Tensor, "*replica"], new: Float[Tensor, "*replica"]
-) -> Float[Tensor, "*replica"]:
-    """H = 2BN / (B + N); 0 where both are 0."""
-    total = base + new
-    return torch.where(total > 0, 2 * base * new / total.clamp_min(1e-12), total)
-
-
-def score(answers: Answers, all_seen: bool) -> dict[str, Float[Tensor, " replica"]]:
-    """Base-to-new and joint accuracies of each replica, in percent.
-
-    base, new: pictures of seen (unseen) classes, told apart among those classes alone, as CoOp's
-    base-to-new protocol does. joint_*: one softmax over all classes, as in generalised zero-shot.
-
-    Args:
-        answers: to the pictures.
-        all_seen: whether there is no picture of an unseen class: only base is given.
-    """
-    counted = answers.is_seen
-    base = percent(answers.own_right, counted)
-    if all_seen:
-        return {"base": base}
-    new = percent(answers.own_right, ~counted)
-    joint_base, joint_new = (percent(answers.right, kind) for kind in (counted, ~counted))
-    return {
-        "base": base,
-        "new": new,
-        "harmonic_mean": harmonic_mean(base, new),
-        "joint_base": joint_base,
-        "joint_new": joint_new,
-        "joint_harmonic_mean": harmonic_mean(joint_base, joint_new),
-    }
-
-
-def percent(
-    right: Bool[Tensor, "replica n"], counted: Bool[Tensor, "replica n"]
-) -> Float[Tensor, " replica"]:
-    """Percent of the counted pictures that are right, per replica."""
-    return 100 * (right & counted).sum(1).double() / counted.sum(1).clamp_min(1)
-
-
 def packed(right: Bool[Tensor, "replica n"]) -> tuple[bytes, ...]:
-    """Each replica's answers as bits (see Hits)."""
+    """Each replica's answers as bits (see ship.epoch_metrics.Hits)."""
     return tuple(np.packbits(row).tobytes() for row in right.cpu().numpy())

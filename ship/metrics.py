@@ -1,0 +1,195 @@
+"""Accuracies of the protocols, in percent, for each replica.
+
+Sources: calibrated stacking and its curve from Chao et al., "An Empirical Study and Analysis of
+Generalized Zero-Shot Learning for Object Recognition in the Wild" (arXiv:1605.04253), secs. 3.2 and
+4; base and new pictures mixed from DeCoOp (Zhou et al., ICML 2024, arXiv:2406.00345); OpenworldAUC
+(Hua et al., ICML 2025, arXiv:2505.05180), which puts telling them apart and both classifications
+into one number; expected calibration error from Guo et al. (ICML 2017, arXiv:1706.04599, sec. 2).
+"""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from ship.answers import Answers
+from ship.transfer import fetched
+
+BINS = 15
+"""Equally wide bins of confidence, as Guo et al. have them."""
+
+
+def percent(
+    right: Bool[Tensor, "replica n"], counted: Bool[Tensor, "replica n"]
+) -> Float[Tensor, " replica"]:
+    """Percent of the counted pictures that are right, per replica."""
+    return 100 * (right & counted).sum(1).double() / counted.sum(1).clamp_min(1)
+
+
+def harmonic_mean(
+    base: Float[Tensor, "*replica"], new: Float[Tensor, "*replica"]
+) -> Float[Tensor, "*replica"]:
+    """H = 2BN / (B + N); 0 where both are 0."""
+    total = base + new
+    return torch.where(total > 0, 2 * base * new / total.clamp_min(1e-12), total)
+
+
+def score(answers: Answers, all_seen: bool) -> dict[str, Float[Tensor, " replica"]]:
+    """Base-to-new and joint accuracies of each replica, in percent.
+
+    base, new: pictures of seen (unseen) classes, told apart among those classes alone, as CoOp's
+    base-to-new protocol does. joint_*: one softmax over all classes, as in generalised zero-shot.
+
+    Args:
+        answers: to the pictures.
+        all_seen: whether there is no picture of an unseen class: only base is given.
+    """
+    counted = answers.is_seen
+    base = percent(answers.own_right, counted)
+    if all_seen:
+        return {"base": base}
+    new = percent(answers.own_right, ~counted)
+    joint_base, joint_new = (percent(answers.right, kind) for kind in (counted, ~counted))
+    return {
+        "base": base,
+        "new": new,
+        "harmonic_mean": harmonic_mean(base, new),
+        "joint_base": joint_base,
+        "joint_new": joint_new,
+        "joint_harmonic_mean": harmonic_mean(joint_base, joint_new),
+    }
+
+
+def score_one_softmax(
+    answers: Answers,
+    all_seen: bool,
+    calibration: Float[Tensor, " replica"] | None = None,
+) -> dict[str, Float[Tensor, " replica"]]:
+    """Per-class-averaged S, U and H of every replica, plain and calibrated, and AUSUC; percent.
+
+    A constant is taken off the scores of seen classes; sweeping it gives the seen-unseen curve and
+    the area under it (AUSUC). All is decided by the margins of pictures, one number each, which are
+    sorted on the CPU.
+
+    Args:
+        answers: to the pictures.
+        all_seen: whether there is no picture of an unseen class.
+        calibration: the constant to take off seen logits; None: the one with the best H on these
+            very pictures (selection), reported as "calibration". Of constants with one H, the one
+            nearest to 0.
+
+    Without pictures of an unseen class, only "seen" is given.
+    """
+    labels, seen, is_seen = answers.labels, answers.seen, answers.is_seen
+    counts = seen.new_zeros(seen.shape[1], dtype=torch.long)
+    counts = counts.index_add(0, labels, torch.ones_like(labels))
+    n_seen = ((counts > 0) & seen).sum(1, keepdim=True).clamp_min(1)
+    n_unseen = ((counts > 0) & ~seen).sum(1, keepdim=True).clamp_min(1)
+    share = 1 / (counts[labels] * torch.where(is_seen, n_seen, n_unseen)).double()
+    found = fetched(
+        {
+            # without unseen classes in the universe every margin is infinite: nothing to trade
+            "margin": answers.margin,
+            "seen": share * (is_seen & answers.own_right),
+            "unseen": share * (~is_seen & answers.own_right),
+        }
+    )
+    margins, order = found["margin"].sort(stable=True)
+    rows = list(zip(margins, *(found[n].gather(1, order) for n in ("seen", "unseen")), strict=True))
+    if all_seen:
+        return {"seen": 100 * torch.stack([_under(0.0, *row)[0] for row in rows])}
+    constants = [None] * len(rows) if calibration is None else calibration.tolist()
+    each = [_stacked(*one) for one in zip(constants, rows, strict=True)]
+    return {name: torch.stack([one[name] for one in each]) for name in each[0]}
+
+
+# What decides every picture's prediction under any constant, for one replica, (n,) each: the best
+# seen logit less the best unseen logit, ascending; and what the picture adds to S while it is
+# called seen, and to U while unseen: the share of its class, and 0 where the class within the group
+# is wrong.
+_Row = tuple[Tensor, Tensor, Tensor]
+
+
+def _under(constant: float, margin: Tensor, seen: Tensor, unseen: Tensor) -> tuple[Tensor, Tensor]:
+    """S and U under one constant; fractions."""
+    called_seen = margin > constant
+    return seen[called_seen].sum(), unseen[~called_seen].sum()
+
+
+def _stacked(constant: float | None, row: _Row) -> dict[str, Tensor]:
+    """All numbers of a replica."""
+    margin, seen, unseen = row
+    values, counts = margin.unique(return_counts=True)
+    # S and U with the lowest margins called unseen, none to all; equal ones change sides together
+    ends = F.pad(counts.cumsum(0), (1, 0))
+    curve_seen = seen.sum() - F.pad(seen.cumsum(0), (1, 0))[ends]
+    curve_unseen = F.pad(unseen.cumsum(0), (1, 0))[ends]
+    if constant is None:
+        # one for every point of the curve: half-way between neighbouring margins
+        middle = (values[1:] + values[:-1]) / 2
+        constants = torch.cat([values[:1] - 1, middle, values[-1:] + 1])
+        means = harmonic_mean(curve_seen, curve_unseen)
+        best = constants[means >= means.max() - 1e-12]
+        constant = float(best[best.abs().argmin()])
+    plain, calibrated = _under(0.0, *row), _under(constant, *row)
+    fractions = {
+        "seen": plain[0],
+        "unseen": plain[1],
+        "harmonic_mean": harmonic_mean(*plain),
+        "calibrated_seen": calibrated[0],
+        "calibrated_unseen": calibrated[1],
+        "calibrated_harmonic_mean": harmonic_mean(*calibrated),
+        "ausuc": torch.trapezoid(curve_seen.flip(0), curve_unseen.flip(0)).abs(),
+    }
+    scaled = {name: 100 * value for name, value in fractions.items()}
+    return {**scaled, "calibration": seen.new_tensor(constant)}
+
+
+def open_world(answers: Answers) -> dict[str, Float[Tensor, " replica"]]:
+    """Metrics of a mixture of base and new pictures, of each replica, in percent.
+
+    What harmonic means of two halves leave out: are base and new pictures told apart at all?
+
+    joint_accuracy: of all pictures, one softmax over all classes.
+    auroc: P(a base picture looks more like a base class than a new picture does), ties half; what
+        it looks like is the largest probability of a base class, one softmax over all classes.
+    openworld_auc: P(the same, and both pictures are classified right among their own classes);
+        eq. 6 of arXiv:2505.05180. Neither auroc nor base * new (as fractions) can be less.
+    ece_base, ece_new: expected calibration error of the softmax over a picture's own classes.
+
+    Args:
+        answers: to pictures of base and of new classes.
+    """
+    is_base, right = answers.is_seen, answers.own_right
+    likeness, confidence = answers.likeness, answers.confidence
+    # over all pairs of a base and a new picture: from ranks, not from n x n pairs
+    pairs = (is_base.sum(1) * (~is_base).sum(1)).clamp_min(1)
+    below, not_above = (_lower(likeness, ~is_base, inclusive=ties) for ties in (False, True))
+    below_right = _lower(likeness, ~is_base & right, inclusive=False)
+    return {
+        "joint_accuracy": 100 * answers.right.double().mean(1),
+        "auroc": 100 * (((below + not_above) * is_base).sum(1).double() / 2 / pairs),
+        "openworld_auc": 100 * ((below_right * (is_base & right)).sum(1).double() / pairs),
+        "ece_base": 100 * _calibration_error(confidence, right, is_base),
+        "ece_new": 100 * _calibration_error(confidence, right, ~is_base),
+    }
+
+
+def _lower(
+    likeness: Float[Tensor, "replica n"], counted: Bool[Tensor, "replica n"], *, inclusive: bool
+) -> Int[Tensor, "replica n"]:
+    """How many counted pictures have less than each picture has (or as much)."""
+    ordered = likeness.masked_fill(~counted, torch.inf).sort(-1).values
+    return torch.searchsorted(ordered, likeness.contiguous(), right=inclusive)
+
+
+def _calibration_error(
+    confidence: Float[Tensor, "replica n"],
+    right: Bool[Tensor, "replica n"],
+    counted: Bool[Tensor, "replica n"],
+) -> Float[Tensor, " replica"]:
+    """Sum over bins of |right answers - confidence| / n, of the counted pictures."""
+    bins = (confidence * BINS).ceil().long().clamp(1, BINS) - 1  # (0, 1/15], (1/15, 2/15], ...
+    gaps = torch.where(counted, right.double() - confidence, 0.0)
+    by_bin = gaps.new_zeros(len(gaps), BINS).scatter_add(1, bins, gaps)
+    return by_bin.abs().sum(1) / counted.sum(1).clamp_min(1)
