@@ -21,9 +21,9 @@ def read_whole(path: Path, most: int) -> bytes:
     Raises:
         ValueError: there is no such file, it cannot be read, or it is too large; with its path.
     """
-    if path.exists() and not path.is_file():
-        raise ValueError(f"{path}: must be a regular file, not a folder, pipe or device")
     try:
+        if path.exists() and not path.is_file():
+            raise ValueError(f"{path}: must be a regular file, not a folder, pipe or device")
         with path.open("rb") as file:
             content = file.read(most + 1)
     except OSError as error:

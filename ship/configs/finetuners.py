@@ -20,6 +20,7 @@ _SgdRate = Annotated[float, Field(gt=0, description="SGD's learning rate, cosine
 # Of all that take steps.
 _Epochs = Annotated[int, Field(ge=0, description="passes over the real features")]
 _BatchSize = Annotated[int, Field(ge=1, description="real features a step")]
+
 # zero_shot trains nothing, but what a generator makes beside it is still judged
 _ZERO_SHOT_TAKES: Final = (
     "backbone", "precision", "image_precision", "dataset", "targets", "max_classes", "unseen_class",
@@ -65,7 +66,7 @@ class ZeroShotConfig(FinetunerSettings):
     @classmethod
     def _sealed(cls, value: str | None) -> str | None:
         """Hold the file to what it is now, so that another content is another setting."""
-        if value is None or re.search(r"\?sha256=[0-9a-f]{64}$", value):
+        if value is None or re.search(r"\?sha256=[0-9a-f]{64}\Z", value):
             return value
         content = read_whole(Path(value), MOST_BYTES)
         return f"{value}?sha256={hashlib.sha256(content).hexdigest()}"

@@ -23,9 +23,11 @@ from ship.datasets.survey import DatasetSpec, Survey, assemble
 from ship.datasets.xlsa import Xlsa
 from ship.registry import DatasetPlugin, Registry
 
-_BUILTIN = starmap(DatasetPlugin, {**PACKAGED, **PUBLISHED}.items())
 DATASETS: Final[Registry[DatasetSpec]] = Registry(
-    "dataset", "ship_sweep.datasets", DatasetPlugin, _BUILTIN
+    "dataset",
+    "ship_sweep.datasets",
+    DatasetPlugin,
+    starmap(DatasetPlugin, {**PACKAGED, **PUBLISHED}.items()),
 )
 """Every dataset with a name of its own; image_folder:NAME stands beside them."""
 

@@ -9,7 +9,6 @@ import pytest
 
 import harness
 import harness.study
-import ship.registry
 from harness.config import load_plugins, resolve
 from harness.config.load import parse_study
 from harness.errors import ConfigError
@@ -38,7 +37,7 @@ def broken(monkeypatch: pytest.MonkeyPatch) -> None:
         vars(point)["dist"] = SimpleNamespace(name="theirs", version="1")
         return [point]
 
-    monkeypatch.setattr(ship.registry, "entry_points", entry_points)
+    monkeypatch.setattr("ship.registry.entry_points", entry_points)
     for table in (GENERATORS, FINETUNERS, DATASETS):
         table._installed = None
 

@@ -3,9 +3,8 @@
 from typing import Any
 
 from ship.clip import FrozenCLIP
-from ship.configs import FINETUNERS
 from ship.configs.generators import GaussianTextConfig
-from ship.finetuners import FusedFinetuner, build_finetuner
+from ship.finetuners import FINETUNERS, FusedFinetuner, build_finetuner
 from ship.generators.fit import FusedGenerator
 from ship.generators.gaussians import GaussianText
 from ship.synthesis import Synthesizer

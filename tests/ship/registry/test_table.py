@@ -7,7 +7,6 @@ from typing import Any, Literal
 import pytest
 from pydantic import ValidationError
 
-import ship.registry
 from ship.configs import FINETUNERS, GENERATORS
 from ship.registry import PluginError
 from ship.settings import FinetunerSettings
@@ -54,7 +53,7 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> list[EntryPoint]:
     def entry_points(group: str) -> list[EntryPoint]:
         return list(points) if group == FINETUNERS.group else []
 
-    monkeypatch.setattr(ship.registry, "entry_points", entry_points)
+    monkeypatch.setattr("ship.registry.entry_points", entry_points)
     FINETUNERS._installed = None
     return points
 
