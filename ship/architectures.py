@@ -17,13 +17,8 @@ ImagePrecision = Literal["fp32", "bf16"]
 
 # Settings of a text tower that make open_clip build blocks of another kind than CLIP's.
 _OTHER_BLOCKS = (
-    "qk_norm",
-    "scaled_cosine_attn",
-    "scale_heads",
-    "scale_attn_inner",
-    "scale_attn",
-    "scale_fc",
-)
+    "qk_norm", "scaled_cosine_attn", "scale_heads", "scale_attn_inner", "scale_attn", "scale_fc",
+)  # fmt: skip
 
 
 class BackboneError(ValueError):
