@@ -17,7 +17,7 @@ def test_unreadable_flags_are_a_warning() -> None:
 
 def test_footnotes_give_the_thresholds_of_the_method() -> None:
     """The words of the flags agree with the numbers that the method raises them by."""
-    flags = pytest.importorskip("ship.quality.measure")
+    flags = pytest.importorskip("ship.quality")
     vae = pytest.importorskip("ship.generators.vae")
     assert flags.COLLAPSED_FRACTION == 0.1 and "a tenth" in FLAGS["diversity_collapse"][1]
     assert f"{flags.GAP_MARGIN} in cosine" in FLAGS["mean_gap"][1]

@@ -7,7 +7,7 @@ import pytest
 import scipy.linalg
 import torch
 
-from ship.quality.distances import frechet, manifold_metrics, mmd, squared_distances
+from ship.distances import frechet, manifold_metrics, mmd, squared_distances
 from tests.ship.quality.planted import generator, unit
 
 

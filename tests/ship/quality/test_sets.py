@@ -5,45 +5,34 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ship.quality import sets
-from ship.quality.sets import LabelledSet, compared_sets, even_draw, matched_sets
-from ship.quality.sets import rank_within_class as rank_of
+from ship import quality
+from ship.quality import LabelledSet, compared, even_draw, matched
+from ship.quality import rank_within_class as rank_of
 from tests.ship.quality.planted import generator, unit
 
 
 def test_only_shared_classes_are_compared() -> None:
     """Classes of one set alone drop out of both, and of the text features; ids are renumbered."""
     text = unit(6, 4)
-    made = unit(4, 4, seed=1), torch.tensor([5, 1, 3, 5])
-    real = unit(5, 4, seed=2), torch.tensor([5, 3, 0, 3, 3])
-    compared = compared_sets(*made, *real, text, generator())
-    assert compared is not None
-    torch.testing.assert_close(compared.text, text[[3, 5]])
-    assert compared.synthetic.labels.tolist() == [1, 0, 1]
-    torch.testing.assert_close(compared.synthetic.features, made[0][[0, 2, 3]])
-    assert compared.real.labels.tolist() == [1, 0, 0, 0]
-    torch.testing.assert_close(compared.real.features, real[0][[0, 1, 3, 4]])
-    assert compared_sets(*made, real[0], torch.full((5,), 2), text, generator()) is None
-
-
-@pytest.mark.parametrize("name", ["synthetic", "real", "text"])
-def test_non_finite_features_are_refused(name: str) -> None:
-    """The error says which set it is."""
-    x = {key: unit(2, 4) for key in ("synthetic", "real", "text")}
-    x[name][1, 2] = torch.nan
-    labels = torch.arange(2)
-    with pytest.raises(ValueError, match=f"{name} features must be finite"):
-        compared_sets(x["synthetic"], labels, x["real"], labels, x["text"], generator())
+    made = LabelledSet(unit(4, 4, seed=1), torch.tensor([5, 1, 3, 5]))
+    real = LabelledSet(unit(5, 4, seed=2), torch.tensor([5, 3, 0, 3, 3]))
+    ours, theirs, texts = compared(made, real, text, generator())
+    torch.testing.assert_close(texts, text[[3, 5]])
+    assert ours.labels.tolist() == [1, 0, 1]
+    torch.testing.assert_close(ours.features, made.features[[0, 2, 3]])
+    assert theirs.labels.tolist() == [1, 0, 0, 0]
+    torch.testing.assert_close(theirs.features, real.features[[0, 1, 3, 4]])
+    apart = LabelledSet(real.features, torch.full((5,), 2))
+    assert len(compared(made, apart, text, generator())[2]) == 0
 
 
 def test_long_sets_are_cut(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each set is cut on its own, and both keep every class."""
-    monkeypatch.setattr(sets, "MAX_FEATURES", 12)
+    monkeypatch.setattr(quality, "MAX_FEATURES", 12)
     labels = torch.arange(5).repeat(10)
-    compared = compared_sets(unit(50, 4), labels, unit(8, 4), labels[:8], unit(5, 4), generator())
-    assert compared is not None
-    assert compared.synthetic.counts.tolist() != [12] and len(compared.synthetic.labels) == 12
-    assert compared.synthetic.counts.min() == 2 and len(compared.real.labels) == 8
+    long, short = LabelledSet(unit(50, 4), labels), LabelledSet(unit(8, 4), labels[:8])
+    made, real, _ = compared(long, short, unit(5, 4), generator())
+    assert len(made.labels) == 12 and made.counts.min() == 2 and len(real.labels) == 8
 
 
 @given(st.lists(st.integers(0, 4), min_size=1, max_size=40), st.integers(5, 40), st.integers(0, 9))
@@ -72,8 +61,7 @@ def test_matched_sets_have_equal_counts() -> None:
     """Each class is cut to the fewer; classes without two of both are left out."""
     made = LabelledSet(unit(9, 4), torch.tensor([0, 0, 0, 0, 1, 1, 2, 2, 2]))
     real = LabelledSet(unit(7, 4, seed=1), torch.tensor([0, 0, 1, 2, 2, 2, 2]))
-    pair = matched_sets(sets.ComparedSets(made, real, unit(3, 4)), generator())
-    assert pair is not None
+    pair = matched(made, real, generator())
     assert pair[0].counts.tolist() == pair[1].counts.tolist() == [2, 0, 3]
     alone = LabelledSet(unit(3, 4), torch.arange(3))
-    assert matched_sets(sets.ComparedSets(made, alone, unit(3, 4)), generator()) is None
+    assert not any(len(own.labels) for own in matched(made, alone, generator()))

@@ -51,10 +51,9 @@ def frechet(x: Float[Tensor, "n feature"], y: Float[Tensor, "m feature"]) -> tup
     def variance(centred: Tensor, shift: Tensor, basis: Tensor | None, vectors: Tensor) -> Tensor:
         n = len(centred)
         vectors = vectors if basis is None else basis @ vectors
-        common = (n - 1) * vectors.square() @ s
         influence: Tensor = 2 * math.sqrt(n - 1) * centred @ shift
-        influence = influence + (n - 1) * centred.square().sum(dim=1) - common
-        spread: Tensor = influence.var() / n
+        influence = influence + (n - 1) * centred.square().sum(dim=1)
+        spread: Tensor = (influence - (n - 1) * vectors.square() @ s).var() / n
         return spread
 
     total = variance(a, shift, basis_a, u) + variance(b, -shift, basis_b, vh.T)
@@ -101,22 +100,16 @@ def mmd(
         The squared discrepancy and its standard error.
     """
     m = len(squared) - n
-    kernel = _rbf(squared).fill_diagonal_(0)
-    ones = (kernel.new_ones(1, n), kernel.new_ones(1, m))
-    value = _weighted_mmd(kernel, *ones)
-    drawn = [_counts(size, generator).to(kernel.device) for size in (n, m)]
-    resampled = _weighted_mmd(kernel, *drawn)
-    return float(value), float(resampled.std())
-
-
-def _rbf(squared: Tensor) -> Tensor:
     upper = torch.triu_indices(len(squared), len(squared), offset=1)
     pairs = squared[upper[0], upper[1]]
     middle = pairs.median()
     if middle == 0:
         apart = pairs[pairs > 0]
         middle = apart.median() if len(apart) else torch.ones_like(middle)
-    return (squared / (-2 * middle)).exp()
+    kernel = (squared / (-2 * middle)).exp().fill_diagonal_(0)
+    value = _weighted_mmd(kernel, kernel.new_ones(1, n), kernel.new_ones(1, m))
+    drawn = [_counts(size, generator).to(kernel.device) for size in (n, m)]
+    return float(value), float(_weighted_mmd(kernel, *drawn).std())
 
 
 def _weighted_mmd(
@@ -166,10 +159,10 @@ def manifold_metrics(squared: Float[Tensor, "total total"], n: int) -> dict[str,
     in_real: Bool[Tensor, "n m"] = between < _radii(squared[:n, :n], k).unsqueeze(1)
     in_synthetic: Bool[Tensor, "n m"] = between < _radii(squared[n:, n:], k).unsqueeze(0)
     return {
-        "precision": _fraction(in_real.any(dim=0)),
-        "recall": _fraction(in_synthetic.any(dim=1)),
+        "precision": float(in_real.any(dim=0).double().mean()),
+        "recall": float(in_synthetic.any(dim=1).double().mean()),
         "density": float(in_real.sum()) / (k * m),
-        "coverage": _fraction(in_real.any(dim=1)),
+        "coverage": float(in_real.any(dim=1).double().mean()),
     }
 
 
@@ -178,7 +171,3 @@ def _radii(squared: Float[Tensor, "n n"], k: int) -> Float[Tensor, " n"]:
     others = squared.clone().fill_diagonal_(torch.inf)
     nearest: Tensor = others.kthvalue(k, dim=1).values
     return nearest * (1 - EDGE)
-
-
-def _fraction(held: Bool[Tensor, " n"]) -> float:
-    return float(held.to(torch.float64).mean())
