@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ship.generators import Generator
+from ship.generators import FeatureSource
 from ship.tasks import Task
 from ship.training import Part, ReplicaRng, gather_rows
 from ship.trial_config import SyntheticConfig
@@ -23,7 +23,7 @@ class Synthesizer:
     def __init__(
         self,
         config: SyntheticConfig,
-        generator: Generator,
+        generator: FeatureSource,
         task: Task,
         seeds: Sequence[int],
     ) -> None:
@@ -41,7 +41,10 @@ class Synthesizer:
             self._pool = self.fixed_set()
 
     def join(
-        self, features: Float[Tensor, "replica n feature"], labels: Int[Tensor, "replica n"]
+        self,
+        features: Float[Tensor, "replica n feature"],
+        labels: Int[Tensor, "replica n"],
+        step: int,
     ) -> tuple[
         Float[Tensor, "replica m feature"], Int[Tensor, "replica m"], Float[Tensor, "replica m"]
     ]:
@@ -53,7 +56,7 @@ class Synthesizer:
             Features, labels, and the weight of each one's loss.
         """
         size = max(1, round(self._ratio * features.shape[1]))
-        made, made_labels = self._draw(size)
+        made, made_labels = self._draw(size, step)
         weights = torch.cat([features.new_ones(labels.shape), self.weights(made_labels)], dim=1)
         joined = torch.cat([features, made], dim=1)
         return joined, torch.cat([labels, made_labels], dim=1), weights
@@ -62,13 +65,13 @@ class Synthesizer:
         """The weight of each synthetic feature's loss."""
         return self._weight.expand(labels.shape)
 
-    def _draw(self, size: int) -> tuple[Tensor, Tensor]:
+    def _draw(self, size: int, step: int) -> tuple[Tensor, Tensor]:
+        rng = self._labels.at(step)
         if self._pool is not None:
-            picks = self._labels.integers(self._pool[1].shape[1], size)
+            picks = rng.integers(self._pool[1].shape[1], size)
             return gather_rows(self._pool[0], picks), gather_rows(self._pool[1], picks)
-        picks = self._labels.integers(self._classes.shape[1], size)
-        labels = self._classes.gather(1, picks)
-        return self._generator.sample(labels, self._noise), labels
+        labels = self._classes.gather(1, rng.integers(self._classes.shape[1], size))
+        return self._generator.sample(labels, self._noise.at(step)), labels
 
     def fixed_set(self) -> tuple[Float[Tensor, "replica n feature"], Int[Tensor, "replica n"]]:
         """`per_class` features of every class to synthesize, class by class."""
@@ -77,32 +80,17 @@ class Synthesizer:
         labels = self._classes.repeat_interleave(self._per_class, dim=1)
         return self._generator.sample(labels, self._noise), labels
 
-    def parts(self) -> Mapping[str, Part]:
-        """The streams of labels and noise; a fixed set is the first that they give."""
-        return {"labels": self._labels, "noise": self._noise}
 
-
-class Renumbered:
+class Renumbered(FeatureSource):
     """A fitted generator seen from a task that numbers the classes otherwise.
 
     Args:
         ids: each class of that task as the generator's own task numbers it.
     """
 
-    epochs = 0
-    finished = True
-
-    def __init__(self, generator: Generator, ids: Int[Tensor, " n_cls"]) -> None:
+    def __init__(self, generator: FeatureSource, ids: Int[Tensor, " n_cls"]) -> None:
         self._generator = generator
         self._ids = ids
-
-    def train_epoch(self) -> dict[str, Float[Tensor, " replica"]]:
-        """It is fitted already."""
-        return {}
-
-    def parts(self) -> Mapping[str, Part]:
-        """No part: the generator's belong to the generator."""
-        return {}
 
     def learned(self) -> Mapping[str, Part] | None:
         """That of the generator."""

@@ -12,7 +12,7 @@ from ship.settings import Settings
 
 # Raised by hand whenever a change of the method changes the numbers that a setting gives:
 # results of another version are never pooled with new ones.
-RESULTS_VERSION = 6
+RESULTS_VERSION = 7
 
 ProtocolName = Literal[
     "base_to_new", "few_shot", "cross_dataset", "generalized_zero_shot", "single_unseen"

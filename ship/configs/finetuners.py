@@ -16,7 +16,14 @@ MOST_BYTES: Final = 64 * 2**20
 # Of those that learn prompts.
 _NCtx = Annotated[int, Field(ge=1, description="learned context vectors")]
 _CtxInit = Annotated[str | None, Field(description="words to start from; null: random")]
-_SgdRate = Annotated[float, Field(gt=0, description="SGD's learning rate, cosine to 0")]
+_SgdRate = Annotated[float, Field(gt=0, description="SGD's learning rate, falling along a cosine")]
+_Optimizer = Annotated[
+    Literal["sgd", "dassl"],
+    Field(
+        description="sgd: plain, its rate falling to 0 step by step (SHIP's code); dassl: momentum "
+        "0.9, decay 5e-4, a first epoch at rate 1e-5, then falling epoch by epoch (CoOp's code)"
+    ),
+]
 # Of all that take steps.
 _Epochs = Annotated[int, Field(ge=0, description="passes over the real features")]
 _BatchSize = Annotated[int, Field(ge=1, description="real features a step")]
@@ -99,7 +106,7 @@ class ZeroShotConfig(FinetunerSettings):
 class CoOpConfig(FinetunerSettings):
     """CoOp: learned context vectors around the class name, for all classes or for each its own."""
 
-    method = "ship.finetuners.coop:CoOp"
+    method = "ship.finetuners.prompts:CoOp"
     name: Literal["coop"] = "coop"
     n_ctx: _NCtx = 4
     ctx_init: _CtxInit = "a photo of a"
@@ -107,6 +114,7 @@ class CoOpConfig(FinetunerSettings):
     """contexts of its own for each class; without data they keep their start"""
     name_position: NamePosition = "end"
     """class name behind the context, in its middle, or before it"""
+    optimizer: _Optimizer = "sgd"
     lr: _SgdRate = 2e-3
     epochs: _Epochs = 200
     batch_size: _BatchSize = 256
@@ -115,12 +123,13 @@ class CoOpConfig(FinetunerSettings):
 class CoCoOpConfig(FinetunerSettings):
     """CoCoOp: context conditioned on the picture; costs one text pass per picture and class."""
 
-    method = "ship.finetuners.cocoop:CoCoOp"
+    method = "ship.finetuners.prompts:CoCoOp"
     name: Literal["cocoop"] = "cocoop"
     n_ctx: _NCtx = 4
     ctx_init: _CtxInit = "a photo of a"
     reduction: int = Field(16, ge=1)
     """feature size over hidden units of the meta-net"""
+    optimizer: _Optimizer = "dassl"
     lr: _SgdRate = 2e-3
     epochs: _Epochs = 10
     batch_size: _BatchSize = 1
@@ -129,12 +138,13 @@ class CoCoOpConfig(FinetunerSettings):
 class KgCoOpConfig(FinetunerSettings):
     """KgCoOp: CoOp's shared context, held near the hand-written prompt's text features."""
 
-    method = "ship.finetuners.kgcoop:KgCoOp"
+    method = "ship.finetuners.prompts:KgCoOp"
     name: Literal["kgcoop"] = "kgcoop"
     weight: float = Field(8.0, ge=0)
     """weight of the squared distance to the hand-written prompts; 0: CoOp"""
     n_ctx: _NCtx = 4
     ctx_init: _CtxInit = "a photo of a"
+    optimizer: _Optimizer = "dassl"
     lr: _SgdRate = 2e-3
     epochs: _Epochs = 100
     batch_size: _BatchSize = 128
@@ -151,8 +161,9 @@ class _DePTSettings(FinetunerSettings):
     """length of the head's features, as of CLIP's raw ones"""
     n_ctx: _NCtx = 4
     ctx_init: _CtxInit = "a photo of a"
+    optimizer: _Optimizer = "dassl"
     lr: float = Field(3.5e-3, gt=0)
-    """SGD's learning rate of the prompts, cosine to 0"""
+    """SGD's learning rate of the prompts, falling along a cosine"""
     epochs: _Epochs = 10
     batch_size: _BatchSize = 4
 
@@ -178,7 +189,7 @@ class KgCoOpDePTConfig(_DePTSettings):
 class TCPConfig(FinetunerSettings):
     """TCP: contexts that become each class's own, from its text feature, inside the text tower."""
 
-    method = "ship.finetuners.tcp:TCP"
+    method = "ship.finetuners.prompts:TCP"
     name: Literal["tcp"] = "tcp"
     weight: float = Field(4.0, ge=0)
     """weight of the squared distance to the hand-written prompts"""
@@ -191,7 +202,7 @@ class TCPConfig(FinetunerSettings):
     """learned context vectors, and tokens of each class"""
     ctx_init: _CtxInit = None
     lr: float = Field(2e-3, gt=0)
-    """Adam's learning rate, cosine to 0"""
+    """Adam's learning rate, 1e-5 in the first epoch, then falling along a cosine"""
     epochs: _Epochs = 50
     batch_size: _BatchSize = 32
 
@@ -199,7 +210,7 @@ class TCPConfig(FinetunerSettings):
 class CLIPAdapterConfig(FinetunerSettings):
     """CLIP-Adapter: a small residual MLP on image features, text features as they are."""
 
-    method = "ship.finetuners.clip_adapter:CLIPAdapter"
+    method = "ship.finetuners.adapters:CLIPAdapter"
     name: Literal["clip_adapter"] = "clip_adapter"
     ratio: float = Field(0.2, ge=0, le=1)
     """share of the adapted feature, in training and by default"""
@@ -216,7 +227,7 @@ class CLIPAdapterConfig(FinetunerSettings):
 class LinearAdapterConfig(FinetunerSettings):
     """Linear adapter (RLA): one square map of image features, held near the identity."""
 
-    method = "ship.finetuners.linear_adapter:LinearAdapter"
+    method = "ship.finetuners.adapters:LinearAdapter"
     name: Literal["linear_adapter"] = "linear_adapter"
     weight: float = Field(1.0, ge=0)
     """weight / shots * squared distance to the identity joins the loss"""
@@ -268,7 +279,7 @@ class TipAdapterFConfig(_CacheConfig):
 class LinearProbeConfig(FinetunerSettings):
     """Linear probe: logistic regression on image features, started at the zero-shot classifier."""
 
-    method = "ship.finetuners.linear_probe:LinearProbe"
+    method = "ship.finetuners.probes:LinearProbe"
     name: Literal["linear_probe"] = "linear_probe"
     init: Literal["zero_shot", "zero"] = "zero_shot"
     """weights to start from: text features, or 0 (classes without data stay there)"""
@@ -294,14 +305,14 @@ class _ProbeSettings(FinetunerSettings):
 class ZSLPConfig(_ProbeSettings):
     """ZS-LP: a linear probe of cosines that starts from the text features."""
 
-    method = "ship.finetuners.clap:ZSLP"
+    method = "ship.finetuners.probes:ZSLP"
     name: Literal["zs_lp"] = "zs_lp"
 
 
 class CLAPConfig(_ProbeSettings):
     """CLAP: ZS-LP that holds a class near its text feature as far as that does well."""
 
-    method = "ship.finetuners.clap:CLAP"
+    method = "ship.finetuners.probes:CLAP"
     name: Literal["clap"] = "clap"
     weight: float = Field(1.0, ge=0)
     """weight of the penalty; 0: ZS-LP"""

@@ -143,7 +143,7 @@ class WGANConfig(_PromptSettings):
 class MlpVAEConfig(_VAESettings):
     """Ablation: a VAE whose decoder is an MLP of z and the class's text feature, without CLIP."""
 
-    method = "ship.generators.mlp_vae:MlpVAE"
+    method = "ship.generators.vae:MlpVAE"
     name: Literal["mlp_vae"] = "mlp_vae"
 
     def n_weights(self, feature_dim: int) -> int:

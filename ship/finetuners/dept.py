@@ -8,9 +8,8 @@ of the learned prompts each by a scale and a bias of their own, from 1 and 0. Wi
     loss = (1 - v) prompt cross-entropy + v head cross-entropy (+ weight * L_kg, KgCoOp's distance),
 
 the head's mean being over each picture's feature and, as often, the text feature of its class, the
-gradient of which goes on into the prompts. The prompts are CoOp's or KgCoOp's. SGD as there, the
-head at head_rate times their learning rate. Defaults are the authors' but for SGD's momentum and
-decay and a warm-up epoch, which CoOp lacks here, too.
+gradient of which goes on into the prompts. The prompts are CoOp's or KgCoOp's. SGD, the head at
+head_rate times their learning rate. Defaults are the authors'.
 
 The head has the seen (base) classes alone, and only features of these go through it. From base to
 new that is the real ones: the synthetic ones, of new classes, reach the prompts alone. Where
@@ -35,7 +34,7 @@ from torch import Tensor, nn
 
 from ship.clip import FrozenCLIP
 from ship.configs.finetuners import CoOpDePTConfig, KgCoOpDePTConfig
-from ship.finetuners.kgcoop import KgCoOp
+from ship.finetuners.prompts import KgCoOp
 from ship.methods import Draw
 from ship.tasks import SeedTask
 
@@ -110,8 +109,9 @@ class CoOpDePT(KgCoOp):
 
     def optimizer(self) -> tuple[type[torch.optim.Optimizer], dict[str, Any]]:
         """SGD: the contexts, which come first, at the learning rate; the head at a multiple."""
+        kind, settings = super().optimizer()
         factors = [1.0] + [self.config.head_rate] * len(list(self.head.parameters()))
-        return torch.optim.SGD, {"lr": self.config.lr, "factors": factors}
+        return kind, {**settings, "factors": factors}
 
     def loss(
         self,

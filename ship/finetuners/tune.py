@@ -1,6 +1,13 @@
-"""Trains a fine-tuner that is written for one seed, all seeds side by side."""
+"""Trains a fine-tuner that is written for one seed, all seeds side by side.
+
+Those that train step by step have a task's pictures as rows, and each step has its own synthetic
+features behind them (synthetic.ratio, .draw, .weight). For caches and closed forms synthetic
+features are drawn once, and are rows like pictures (synthetic.per_class, .weight).
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -9,20 +16,28 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ship.clip import FrozenCLIP
-from ship.finetuners.training_set import TrainingStream, training_set
-from ship.methods import Draw, Finetuner, Stack, require_settings
+from ship.methods import Draw, Finetuner, FixedRows, Fused, SeedTask, require_settings
 from ship.synthesis import Synthesizer
-from ship.tasks import SeedTask, Task
-from ship.training import CosineDescent, Part
+from ship.tasks import Task
+from ship.training import (
+    BatchStream,
+    Part,
+    ReplicaRng,
+    gather_rows,
+    random_views,
+    steps_per_epoch,
+)
+from ship.transfer import sent
 
 
-class FusedFinetuner:
-    """The classifiers of all seeds over a task's classes: one method for each, run as one.
+class FusedFinetuner(Fused):
+    """The classifiers of all seeds over a task's classes.
 
-    stack: the methods.
     choices: settings that matter at inference alone, each tried on the selection split.
-    epochs: that train_epoch is to be called for; 0 where the method has no parameters.
+    epochs: 0 where the method has no parameters.
     """
+
+    one: Finetuner
 
     def __init__(
         self,
@@ -33,34 +48,29 @@ class FusedFinetuner:
         clip: FrozenCLIP,
         seeds: Sequence[int],
     ) -> None:
-        each_step = synthesizer if kind.feed == "stream" else None
-        rows = training_set(task, None if each_step else synthesizer)
-        ones = [
-            kind(
-                config,
-                SeedTask.of(
-                    task,
-                    replica,
-                    synthetic=synthesizer is not None,
-                    fixed=None if kind.feed == "stream" else rows.of(replica),
-                ),
-                clip,
-                Draw(seed, task.features),
-            )
-            for replica, seed in enumerate(seeds)
-        ]
-        self.one = ones[0]
-        self.stack = Stack(ones, task.features.device)
+        stream = kind.feed == "stream"
+        self._each_step = synthesizer if stream else None
+        self._rows = training_set(task, None if stream else synthesizer)
+
+        def one(replica: int, seed: int) -> Finetuner:
+            rows = None if stream else self._rows.of(replica)
+            own = SeedTask.of(task, replica, synthetic=synthesizer is not None, fixed=rows)
+            return kind(config, own, clip, Draw(seed, task.features))
+
+        super().__init__([one(*pair) for pair in enumerate(seeds)], task.features.device)
         self.choices = self.one.choices
-        self.epochs = 0
-        if self.stack.trained or kind.feed == "own":
-            require_settings(config, "epochs", *(["batch_size"] if kind.feed != "own" else []))
+        own_epochs = kind.feed == "own"
+        if self.stack.trained or own_epochs:
+            require_settings(config, "epochs", *([] if own_epochs else ["batch_size"]))
             self.epochs = config.epochs
-        if not self.epochs or kind.feed == "own":
+        if not self.epochs or own_epochs:
             return
-        purpose = self.one.stream
-        self._feed = TrainingStream(rows, each_step, seeds, config.batch_size, purpose)
-        self._descent = CosineDescent(self.stack.optimizer(), self.epochs, self._feed.steps)
+        name, n = self.one.stream, self._rows.n_nominal
+        size = min(config.batch_size, n)
+        self._steps = steps_per_epoch(n, size)
+        self._batches = BatchStream(self._rows.counts, size, seeds, f"{name}/batches")
+        self._views = ReplicaRng(seeds, f"{name}/views", task.features.device)
+        self._optimizer = self.stack.optimizer()
 
     def loss(
         self,
@@ -83,7 +93,29 @@ class FusedFinetuner:
         if self.one.feed == "own":
             with torch.no_grad():
                 return {"loss": self.stack("epoch")}
-        return {"loss": self._descent.epoch(self._feed.next, self._losses)}
+        return self._pass()
+
+    def _turn(self, step: int) -> dict[str, Float[Tensor, " replica"]]:
+        self._optimizer.zero_grad()
+        found: Tensor | float = 0.0
+        for part in self._losses(*self._batch(step)):
+            # summed over replicas, so that each one's gradient is that of its own loss
+            part.sum().backward()
+            found = found + part.detach()
+        epoch = step / self._steps
+        self._optimizer.step(partial(self.one.rate, epoch=epoch, epochs=self.epochs))
+        return {"loss": torch.as_tensor(found)}
+
+    def _batch(self, step: int) -> tuple[Tensor, Tensor, Tensor | None]:
+        """A step's features, labels and the weight of each one's loss (None: all 1)."""
+        rows = self._rows
+        places = sent(self._batches.at(step), rows.features.device)
+        features = random_views(rows.features, places, self._views.at(step))
+        labels = gather_rows(rows.labels, places)
+        if self._each_step is not None:
+            return self._each_step.join(features, labels, step)
+        # weights of 1 are left out: the plain mean's rounding is that of a run without weights
+        return features, labels, gather_rows(rows.weights, places) if rows.weighted else None
 
     def _losses(
         self, features: Tensor, labels: Tensor, weights: Tensor | None
@@ -132,9 +164,56 @@ class FusedFinetuner:
             return {}
         if self.one.feed == "own":
             return dict(self._changed)
-        return {**self._changed, "descent": self._descent, "stream": self._feed}
+        return {**self._changed, "optimizer": self._optimizer, "done": self._done}
 
     @property
     def _changed(self) -> dict[str, Tensor]:
         remembered = {name: self.stack.state[name] for name in self.one.remembered}
         return {**self.stack.trained, **remembered}
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """Synthetic rows first, then the (padded) real ones: what replica r uses is a prefix.
+
+    features: every row in all views (a synthetic feature is its own every view),
+        (replica, n, 1 + views, feature).
+    labels: (replica, n).
+    weights: of each row's loss: synthetic.weight, of a picture 1, (replica, n).
+    counts: rows in use, per replica.
+    n_nominal: rows of an epoch, the same for every replica.
+    weighted: whether a weight is another than 1.
+    """
+
+    features: Float[Tensor, "replica n view feature"]
+    labels: Int[Tensor, "replica n"]
+    weights: Float[Tensor, "replica n"]
+    counts: tuple[int, ...]
+    n_nominal: int
+    weighted: bool
+
+    def of(self, replica: int) -> FixedRows:
+        """Those of one replica, without padding."""
+        n = self.counts[replica]
+        return FixedRows(
+            self.features[replica, :n], self.labels[replica, :n], self.weights[replica, :n]
+        )
+
+
+def training_set(task: Task, synthesizer: Synthesizer | None) -> TrainingSet:
+    """The task's pictures, and behind a synthesizer `per_class` features of each class it makes."""
+    real, n_real = task.features, task.n_nominal
+    weights = torch.ones_like(real[:, :, 0, 0])
+    if synthesizer is None:
+        return TrainingSet(real, task.labels, weights, task.counts, n_real, weighted=False)
+    made, labels = synthesizer.fixed_set()
+    n = made.shape[1]
+    made = made.unsqueeze(2).expand(-1, -1, real.shape[2], -1)
+    return TrainingSet(
+        torch.cat([made, real], dim=1),
+        torch.cat([labels, task.labels], dim=1),
+        torch.cat([synthesizer.weights(labels).to(weights), weights], dim=1),
+        tuple(n + count for count in task.counts),
+        n + n_real,
+        synthesizer.weighted,
+    )

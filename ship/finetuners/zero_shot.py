@@ -1,19 +1,49 @@
-"""Zero-shot CLIP: the reference that every fine-tuner is held against."""
+"""Zero-shot CLIP, the reference that every fine-tuner is held against, and its written prompts.
 
-from collections.abc import Mapping
+Hand-written prompts name no dataset, or are the dataset's own. Class descriptions come from a JSON
+file in CuPL's form (Pratt et al., arXiv:2209.03320; github.com/sarahpratt/CuPL): class name -> list
+of sentences. A class's text feature is the mean of its sentences' unit-norm features, normalised
+again.
 
+Whether their content matters is told by random words, after WaffleCLIP (Roth et al.,
+arXiv:2306.07282, sec. 3; github.com/ExplainableML/WaffleCLIP): "a photo of a NAME, " and as many
+random words as the description has, the same ones for the first description of every class, for the
+second, and so on. They are drawn from the words of the whole file, which is one of the variants in
+the authors' code; their main one has words of a list, and random characters.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+
+import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
 from ship.clip import FrozenCLIP
 from ship.configs.finetuners import ZeroShotConfig
-from ship.finetuners.descriptions import described, described_features
-from ship.finetuners.templates import SINGLE, SUBSET, template_features
+from ship.datasets import sentence
 from ship.methods import Draw, Finetuner
 from ship.tasks import SeedTask
+from ship.training import ReplicaRng
 
+SINGLE = ("a photo of a {}.",)
+
+# Found by CLIP's authors by forward selection among their 80 ImageNet templates; "performs a bit
+# better than the full 80" there (openai/CLIP, notebooks/Prompt_Engineering_for_ImageNet.ipynb).
+SUBSET = (
+    "itap of a {}.",
+    "a bad photo of the {}.",
+    "a origami {}.",
+    "a photo of the large {}.",
+    "a {} in a video game.",
+    "art of the {}.",
+    "a photo of the small {}.",
+)
 # Prompts by name; "dataset" is not among them: the task brings those text features with it.
 _TEMPLATES = {"single": SINGLE, "ensemble": SUBSET}
+# Sentences that go through the text tower at once; bounds memory.
+_AT_ONCE = 1024
 
 
 class ZeroShot(Finetuner):
@@ -39,3 +69,107 @@ class ZeroShot(Finetuner):
     ) -> Float[Tensor, "n n_cls"]:
         """logit_scale * cosine."""
         return self.logit_scale * pictures @ self.text_features.T
+
+
+@torch.no_grad()
+def template_features(
+    clip: FrozenCLIP, class_names: Sequence[str], templates: Sequence[str]
+) -> Float[Tensor, "n_cls feature"]:
+    """Mean over templates of each class's unit-norm text features, normalised again.
+
+    Args:
+        templates: at least one, each with one {} for the class name (CLIP, arXiv:2103.00020,
+            sec. 3.1.4: ensembled in feature space, so that it costs nothing at inference).
+    """
+    features = [
+        clip.encode_texts([sentence(template, name) for name in class_names])
+        for template in templates
+    ]
+    return F.normalize(torch.stack(features).mean(0), dim=-1)
+
+
+class DescriptionsError(ValueError):
+    """A file of descriptions cannot be read, is another one than is meant, or lacks classes."""
+
+
+def described(config: ZeroShotConfig, class_names: Sequence[str]) -> list[list[str]]:
+    """The sentences of each class, as its file has them or of random words.
+
+    Args:
+        config: says which file, and whether words are random.
+        class_names: of the classes, found in the file without regard to case.
+
+    Raises:
+        DescriptionsError: see there.
+    """
+    file, found = _read(config)
+    own = {name.casefold(): sentences for name, sentences in found.items()}
+    lacking = [repr(name) for name in class_names if not own.get(name.casefold())]
+    if lacking:
+        more = f" and {len(lacking) - 5} more" if len(lacking) > 5 else ""
+        raise DescriptionsError(f"{file}: has no description of {', '.join(lacking[:5])}{more}")
+    made = [list(own[name.casefold()]) for name in class_names]
+    if config.random_words is None:
+        return made
+    return _random(class_names, made, found, config.random_words)
+
+
+def described_features(
+    clip: FrozenCLIP, sentences: Sequence[Sequence[str]]
+) -> Float[Tensor, "n_cls feature"]:
+    """Mean of the unit-norm features of each class's sentences, normalised.
+
+    Args:
+        clip: encodes them.
+        sentences: of each class, one at least.
+    """
+    flat = [text for own in sentences for text in own]
+    parts = [clip.encode_texts(flat[at : at + _AT_ONCE]) for at in range(0, len(flat), _AT_ONCE)]
+    return torch.stack(
+        [
+            F.normalize(rows.mean(0), dim=-1)
+            for rows in torch.cat(parts).split([len(own) for own in sentences])
+        ]
+    )
+
+
+def _read(config: ZeroShotConfig) -> tuple[str, Mapping[str, Sequence[str]]]:
+    """The file's name and content, which may be somebody else's: bounded, and checked."""
+    try:
+        name, content = config.described()
+    except ValueError as error:
+        raise DescriptionsError(str(error)) from error
+    try:
+        found = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise DescriptionsError(f"{name}: is no JSON: {error}") from error
+    fits = isinstance(found, dict) and all(
+        isinstance(own, list) and all(isinstance(text, str) and text.strip() for text in own)
+        for own in found.values()
+    )
+    if not fits:
+        raise DescriptionsError(f"{name}: must map class names to lists of sentences")
+    return name, found
+
+
+def _random(
+    class_names: Sequence[str],
+    sentences: Sequence[Sequence[str]],
+    pool: Mapping[str, Sequence[str]],
+    seed: int,
+) -> list[list[str]]:
+    """Sentences of the same numbers of words, drawn from the words of all classes."""
+    words = sorted({word for own in pool.values() for text in own for word in text.split()})
+    longest = max(len(text.split()) for own in sentences for text in own)
+    rng = ReplicaRng([seed], "descriptions/words")
+    drawn = [
+        [words[i] for i in rng.integers(len(words), longest)[0].tolist()]
+        for _ in range(max(map(len, sentences)))
+    ]
+    return [
+        [
+            f"a photo of a {name}, {' '.join(row[: len(text.split())])}"
+            for text, row in zip(own, drawn, strict=False)
+        ]
+        for name, own in zip(class_names, sentences, strict=True)
+    ]

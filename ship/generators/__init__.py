@@ -4,23 +4,22 @@ Which there are, `GENERATORS` says (ship.configs): their settings by name, which
 """
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from ship import methods
 from ship.clip import FrozenCLIP
 from ship.configs import GENERATORS
-from ship.generators.base import Generator
 from ship.generators.fit import FusedGenerator
-from ship.generators.real import RealPictures
-from ship.generators.wgan import FusedWGAN
+from ship.generators.source import FeatureSource
 from ship.tasks import Task
 
-__all__ = ["GENERATORS", "Generator", "build_generator"]
+__all__ = ["GENERATORS", "FeatureSource", "build_generator"]
 
 
 def build_generator(
     config: Any, task: Task, clip: FrozenCLIP, seeds: Sequence[int]
-) -> Generator | None:
+) -> FeatureSource | None:
     """The generator of some settings, all seeds of it, before its first epoch.
 
     Args:
@@ -35,9 +34,8 @@ def build_generator(
     kind = config.load_method()
     if kind is None:
         return None
-    if isinstance(kind, type) and issubclass(kind, methods.Generator):
-        return FusedGenerator(kind, config, task, clip, seeds)
-    if kind not in (FusedWGAN, RealPictures):
+    if not isinstance(kind, type) or not issubclass(kind, FeatureSource | methods.Generator):
         raise TypeError(f"generator {config.name}: its method must be a ship.methods.Generator")
-    made: Generator = kind(config, task, clip, seeds)
+    build: Any = kind if issubclass(kind, FeatureSource) else partial(FusedGenerator, kind)
+    made: FeatureSource = build(config, task, clip, seeds)
     return made

@@ -5,35 +5,41 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ship.clip import FrozenCLIP
-from ship.generators.early_stopping import EarlyStopping
-from ship.methods import PROMPTS_AT_ONCE, Draw, Generator, Stack, require_settings
-from ship.tasks import SeedTask, Task
+from ship.generators.source import FeatureSource
+from ship.methods import (
+    PROMPTS_AT_ONCE,
+    Draw,
+    Fused,
+    Generator,
+    SeedTask,
+    require_settings,
+)
+from ship.tasks import Task
 from ship.training import (
     BatchStream,
-    Counter,
     Kept,
     Part,
     ReplicaOptimizer,
     ReplicaRng,
     prefixed,
     steps_per_epoch,
+    taken,
     under,
 )
 
 
-class FusedGenerator:
-    """A ship.generators.Generator of one method for each seed.
-
-    stack: the methods. epochs: 0 where they have no parameters to be trained.
+class FusedGenerator(Fused, FeatureSource):
+    """A source of features that is one method for each seed.
 
     Raises:
         ValueError: early stopping without validation pictures.
     """
 
+    one: Generator
     _moved: ClassVar[str] = ""
     """The module whose parameters an epoch's steps move; "": all of them are."""
 
@@ -45,8 +51,7 @@ class FusedGenerator:
         self._tasks = [SeedTask.of(task, replica) for replica in range(task.n_replicas)]
         pairs = zip(self._tasks, seeds, strict=True)
         ones = [kind(config, own, clip, Draw(seed, task.features)) for own, seed in pairs]
-        self.one, self.stack = ones[0], Stack(ones, device)
-        self.epochs = 0
+        super().__init__(ones, device)
         if self.stack.trained:
             require_settings(config, "epochs", "batch_size")
             self.epochs = config.epochs
@@ -57,10 +62,9 @@ class FusedGenerator:
         stream = self.one.stream
         self._noise = ReplicaRng(seeds, f"{stream}/noise", device, dtype)
         self._views = ReplicaRng(seeds, f"{stream}/views", device)
-        self._batches = BatchStream(task.counts, ReplicaRng(seeds, f"{stream}/batches"))
         self._batch_size = min(config.batch_size, task.n_nominal)
+        self._batches = BatchStream(task.counts, self._batch_size, seeds, f"{stream}/batches")
         self._steps = steps_per_epoch(task.n_nominal, self._batch_size)
-        self._done = Counter()
         self._optimizer = self.stack.optimizer(self._moved)
         if self.one.patience is not None:
             patience, warmup = self.one.patience, self.one.warmup
@@ -107,30 +111,25 @@ class FusedGenerator:
         """
         if not self.epochs:
             return {}
-        self._done.value += 1
         self._settled = False
-        sums: dict[str, Tensor] = {}
-        for _ in range(self._steps):
-            for name, value in self._turn().items():
-                sums[name] = sums.get(name, 0) + value
-        metrics = {name: value / self._steps for name, value in sums.items()}
+        metrics = self._pass()
         with torch.no_grad():
             metrics |= self.stack.in_turn("measure", [task.features[:, 0] for task in self._tasks])
             if self._stopping is not None:
                 metrics = self._keep_best(self._stopping, metrics)
         return metrics
 
-    def _batch(self) -> tuple[Tensor, Tensor, Tensor | None]:
-        """The next step's features, their class ids, and noise."""
-        rows = self._batches.next(self._batch_size)
-        return *self._task.batch(rows, self._views), self._drawn(self._batch_size, self._noise)
+    def _batch(self, number: int) -> tuple[Tensor, Tensor, Tensor | None]:
+        """A step's features, their class ids, and noise."""
+        features, labels = self._task.batch(self._batches.at(number), self._views.at(number))
+        return features, labels, self._drawn(self._batch_size, self._noise.at(number))
 
     def _drawn(self, n: int, rng: ReplicaRng) -> Float[Tensor, "replica n noise"] | None:
         return rng.normal(n, self.one.noise_size) if self.one.noise_size else None
 
-    def _turn(self) -> dict[str, Float[Tensor, " replica"]]:
-        """The next step of an epoch; its losses by name."""
-        return self._step("loss", self._optimizer, *self._batch(), shared=[self._done.value])
+    def _turn(self, step: int) -> dict[str, Float[Tensor, " replica"]]:
+        epoch = step // self._steps + 1
+        return self._step("loss", self._optimizer, *self._batch(step), shared=[epoch])
 
     def _step(
         self,
@@ -158,11 +157,11 @@ class FusedGenerator:
         return {name: value.detach() for name, value in found.items()}
 
     def _keep_best(
-        self, stopping: EarlyStopping, metrics: Mapping[str, Tensor]
+        self, stopping: "EarlyStopping", metrics: Mapping[str, Tensor]
     ) -> dict[str, Float[Tensor, " replica"]]:
         """Note the epoch; where training is over, go back to the best one."""
         found = self.stack.in_turn("loss", *self._held_out)
-        trained, epoch = self.stack.trained, self._done.value
+        trained, epoch = self.stack.trained, self._done.value // self._steps
         metrics = {**metrics, "held_out_loss": found["loss"]}
         now = {**prefixed("metrics", metrics), **prefixed("trained", trained)}
         stopping.update(epoch, found["loss"], now)
@@ -197,7 +196,7 @@ class FusedGenerator:
         }
 
     def parts(self) -> Mapping[str, Part]:
-        """The trained parameters, what moves them, and where the streams are."""
+        """The trained parameters, and what moves them."""
         if not self.epochs:
             return {}
         return {
@@ -205,7 +204,45 @@ class FusedGenerator:
             "parameters": self.stack.trained,
             "optimizer": self._optimizer,
             "stopping": self._stopping or {},
-            "noise": self._noise,
-            "views": self._views,
-            "batches": self._batches,
         }
+
+
+class EarlyStopping(Kept):
+    """Keeps each seed's epoch of the lowest held-out loss; stops it when patience has run out.
+
+    A seed that has stopped is trained on beside the others, as its share of a fused step cannot be
+    left out, but to no effect: what it has kept is put back after each epoch.
+    """
+
+    def __init__(self, patience: int, warmup: int, n_replicas: int, device: torch.device) -> None:
+        """Patience is counted in epochs, behind those of the warm-up."""
+        zeros = torch.zeros(n_replicas, dtype=torch.long, device=device)
+        super().__init__({"epoch": zeros, "stopped": zeros > 0})
+        self._patience, self._warmup = patience, warmup
+
+    @property
+    def stopped(self) -> Bool[Tensor, " replica"]:
+        """Whose patience has run out."""
+        return self.tensors["stopped"]
+
+    def update(self, epoch: int, loss: Tensor, now: Mapping[str, Tensor]) -> None:
+        """Take over the seeds that improved; stop those that have not for too long.
+
+        Args:
+            epoch: counted from 1.
+            loss: held out, (replica,).
+            now: what is to be kept of the epoch, (replica, ...) each.
+        """
+        best = self.tensors.get("loss")
+        better = ~self.stopped if best is None else ~self.stopped & (loss < best)
+        count = torch.full_like(self.tensors["epoch"], epoch)
+        self.take(better, {"epoch": count, "loss": loss, **now})
+        waited = epoch - self.tensors["epoch"].clamp(min=self._warmup)
+        self.tensors["stopped"] = self.stopped | (waited >= self._patience)
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Put back what state_dict() gave of as many replicas, on the device."""
+        device = self.stopped.device
+        for name in ("epoch", "stopped"):
+            taken(state, name, self.tensors[name])
+        super().load_state_dict({name: value.to(device) for name, value in state.items()})

@@ -4,7 +4,7 @@ An oracle and no method: it sees what no method may, and so is not written for o
 which does not hold these pictures.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -14,20 +14,18 @@ from torch.nn.utils.rnn import pad_sequence
 
 from ship.clip import FrozenCLIP
 from ship.configs.generators import RealPicturesConfig
+from ship.generators.source import FeatureSource
 from ship.tasks import Task
-from ship.training import Part, ReplicaRng, gather_rows, random_views
+from ship.training import ReplicaRng, gather_rows, random_views
 
 
-class RealPictures:
+class RealPictures(FeatureSource):
     """Features of real training pictures of the new classes: the ceiling of any generator.
 
     Under a dose d with the spread s, a feature x of a class with the mean m (of its pictures in all
     views) becomes (1 - d) m + d a + s (x - m), normalised; a is the class's text feature or a
     random unit vector.
     """
-
-    epochs = 0
-    finished = True
 
     def __init__(
         self, config: RealPicturesConfig, task: Task, clip: FrozenCLIP, seeds: Sequence[int]
@@ -45,17 +43,6 @@ class RealPictures:
                 directions = ReplicaRng(seeds, "real/directions", clip.device, means.dtype)
                 place = F.normalize(directions.normal(*means.shape[1:]), dim=-1)
             self._moved = means, torch.lerp(means, place, config.dose)
-
-    def train_epoch(self) -> dict[str, Float[Tensor, " replica"]]:
-        """Nothing to fit."""
-        return {}
-
-    def parts(self) -> Mapping[str, Part]:
-        """Nothing is fitted by epochs."""
-        return {}
-
-    def learned(self) -> None:
-        """Nothing: it draws pictures."""
 
     @torch.no_grad()
     def sample(

@@ -2,6 +2,10 @@
 
 Source: arXiv:2307.07397, sec. 3.2, and the settings of the authors' code (a VAE with one instance
 bias added to L global context vectors). Every size is a parameter.
+
+MlpVAE decodes with a new MLP in place of CLIP: the ablation of SHIP's main idea. Its decoder sees
+the class as its text feature, as f-VAEGAN's does its attributes (arXiv:1903.10132); all else
+(encoder, loss, training) is the prompt VAE's.
 """
 
 from typing import Any
@@ -134,3 +138,32 @@ class PromptVAE(VAE):
         if drawn and config.prompt != "noise":
             self.encoder = Encoder(clip.feature_dim, config, rng)
         self.decoder = PromptDecoder(config, clip, task.class_names, rng)
+
+
+class MlpDecoder(nn.Module):
+    """[z, class text feature] -> hidden ReLU units -> unit-norm feature."""
+
+    def __init__(
+        self, config: MlpVAEConfig, text: Float[Tensor, "n_cls feature"], rng: Rng
+    ) -> None:
+        super().__init__()
+        self._text = text
+        self.hidden = Linear(config.latent_dim + text.shape[1], config.generator_hidden, rng)
+        self.feature = Linear(config.generator_hidden, text.shape[1], rng)
+
+    def forward(
+        self, z: Float[Tensor, "n latent"], class_ids: Int[Tensor, " n"]
+    ) -> Float[Tensor, "n feature"]:
+        """Features of the given classes."""
+        given = torch.cat([z, self._text[class_ids]], dim=-1)
+        return F.normalize(self.feature(F.relu(self.hidden(given))), dim=-1)
+
+
+class MlpVAE(VAE):
+    """The prompt VAE with another decoder."""
+
+    def __init__(self, config: MlpVAEConfig, task: SeedTask, clip: FrozenCLIP, draw: Draw) -> None:
+        super().__init__(config, task, clip, draw)
+        rng = draw("vae/weights")  # the prompt VAE's: both start from the same encoder
+        self.encoder = Encoder(clip.feature_dim, config, rng)
+        self.decoder = MlpDecoder(config, task.text_features, rng)

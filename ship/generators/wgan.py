@@ -137,29 +137,32 @@ class FusedWGAN(FusedGenerator):
     ) -> None:
         super().__init__(WGAN, config, task, clip, seeds)
         self._n_critic = config.n_critic
-        self._mix = ReplicaRng(seeds, "wgan/mix", task.features.device)
+        device, dtype = task.features.device, task.features.dtype
+        self._mix = ReplicaRng(seeds, "wgan/mix", device)
+        self._pleasing = ReplicaRng(seeds, "wgan/generator_noise", device, dtype)
         self._critic_optimizer = self.stack.optimizer("critic")
 
-    def _turn(self) -> dict[str, Float[Tensor, " replica"]]:
+    def _turn(self, step: int) -> dict[str, Float[Tensor, " replica"]]:
         """The critic's steps, each on real features and as many made ones of their classes.
 
         The generator's is on the classes of the last of them; the gradients that it leaves in the
         critic are dropped before the critic's next step.
         """
         sums: dict[str, Tensor] = {}
-        for _ in range(self._n_critic):
-            real, class_ids, z = self._batch()
+        for number in range(step * self._n_critic, (step + 1) * self._n_critic):
+            real, class_ids, z = self._batch(number)
             # 24 random bits: uniform in [0, 1) in any precision
-            mix = self._mix.integers(2**24, self._batch_size).to(real.dtype) / 2**24
+            mix = self._mix.at(number).integers(2**24, self._batch_size).to(real.dtype) / 2**24
             with torch.no_grad():
                 made = self.stack("sample", class_ids, z)
             inputs = (real, made, class_ids, mix)
             for name, value in self._step("critic_loss", self._critic_optimizer, *inputs).items():
                 sums[name] = sums.get(name, 0) + value / self._n_critic
-        z = self._drawn(self._batch_size, self._noise)
-        loss = self._step("loss", self._optimizer, real, class_ids, z, shared=[self._done.value])
+        z = self._drawn(self._batch_size, self._pleasing.at(step))
+        epoch = step // self._steps + 1
+        loss = self._step("loss", self._optimizer, real, class_ids, z, shared=[epoch])
         return {"critic_loss": sums.pop("loss"), **sums, "generator_loss": loss["loss"]}
 
     def parts(self) -> Mapping[str, Part]:
-        """Both networks, what moves them, and where the streams are."""
-        return {**super().parts(), "critic_optimizer": self._critic_optimizer, "mix": self._mix}
+        """Both networks, and what moves them."""
+        return {**super().parts(), "critic_optimizer": self._critic_optimizer}

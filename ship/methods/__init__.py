@@ -4,8 +4,9 @@ Answers for: the contract of such a method (contract), its seeds stacked under t
 (stack), what is called once for all seeds (fold), and prompts through the text tower (prompts).
 """
 
-from ship.methods.contract import Draw, Finetuner, Generator, Method, Rng, require_settings
+from ship.methods.contract import Draw, Finetuner, Generator, Method, Rng
 from ship.methods.fold import folded
+from ship.methods.fused import Fused, require_settings
 from ship.methods.prompts import PROMPTS_AT_ONCE, Linear, Prompts, initial_context, uniform_linear
 from ship.methods.stack import Stack
 from ship.tasks import FixedRows, SeedTask
@@ -15,6 +16,7 @@ __all__ = [
     "Draw",
     "Finetuner",
     "FixedRows",
+    "Fused",
     "Generator",
     "Linear",
     "Method",

@@ -7,6 +7,7 @@ learned. Plain attributes are the same for all seeds, which ship.methods.stack c
 What runs it owns epochs, optimizers, batches, random streams, checkpoints and what is kept.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
@@ -127,6 +128,16 @@ class Finetuner(Method):
         """
         return self.cross_entropy(self.logits(features, self.choices[0]), labels, weights)
 
+    def rate(self, base: float, epoch: float, epochs: int) -> float:
+        """A learning rate at a step: by default it falls to 0 along a cosine, step by step.
+
+        Args:
+            base: as optimizer() has it.
+            epoch: how many are done, with the part of the next one that lies before the step.
+            epochs: of the training.
+        """
+        return base * (1 + math.cos(math.pi * min(1.0, epoch / epochs))) / 2
+
     def epoch(self) -> Float[Tensor, ""]:
         """Where the feed is its own: change what is learned and remembered, in place; the loss."""
         raise NotImplementedError
@@ -211,15 +222,3 @@ class Generator(Method):
     ) -> Float[Tensor, "n feature"]:
         """One unit-norm feature for each class id."""
         raise NotImplementedError
-
-
-def require_settings(config: Any, *names: str) -> None:
-    """Look whether settings have what running a method takes.
-
-    Raises:
-        TypeError: they lack some of it.
-    """
-    if lacking := [name for name in names if not hasattr(config, name)]:
-        raise TypeError(
-            f"{config.name} is trained, so that its settings must have {' and '.join(lacking)}"
-        )

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ship.configs import GENERATORS
-from ship.generators import Generator, build_generator
+from ship.generators import FeatureSource, build_generator
 from ship.tasks import Pictures, Task
 from ship.testing.bench import (
     Bench,
@@ -31,7 +31,7 @@ from ship.training import capture, restore
 class Run:
     """A generator, the metrics of each epoch of its fit, and samples of unseen classes."""
 
-    generator: Generator
+    generator: FeatureSource
     epochs: list[dict[str, Tensor]]
     made: Tensor
 
@@ -53,7 +53,7 @@ class GeneratorSubject:
         """One run, for checks that only look at it."""
         return self.fresh(self.task, self.bench.seeds)
 
-    def build(self, task: Task, seeds: Sequence[int]) -> Generator:
+    def build(self, task: Task, seeds: Sequence[int]) -> FeatureSource:
         """A generator that is not fitted."""
         made = build_generator(self.config, task, self.bench.clip, seeds)
         if made is None:
@@ -70,7 +70,7 @@ class GeneratorSubject:
                 break
         return Run(generator, epochs, self.sample(generator, task, seeds))
 
-    def sample(self, generator: Generator, task: Task, seeds: Sequence[int]) -> Tensor:
+    def sample(self, generator: FeatureSource, task: Task, seeds: Sequence[int]) -> Tensor:
         """Two features of each unseen class, from the same noise each time."""
         return generator.sample(task.unseen_ids.repeat(1, 2), self.bench.noise(seeds))
 

@@ -5,7 +5,6 @@ can be saved and put back to the bit.
 """
 
 from ship.training.checkpoint import Checkpoint
-from ship.training.descent import Batch, BatchLoss, CosineDescent
 from ship.training.optimizer import ReplicaOptimizer
 from ship.training.replicas import (
     BatchStream,
@@ -31,12 +30,9 @@ from ship.training.state import (
 )
 
 __all__ = [
-    "Batch",
-    "BatchLoss",
     "BatchStream",
     "Checkpoint",
     "CheckpointError",
-    "CosineDescent",
     "Counter",
     "Kept",
     "Part",

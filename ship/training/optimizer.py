@@ -4,12 +4,11 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.optim import Optimizer
 
-from ship.training.state import CheckpointError, State, copied, taken
+from ship.training.state import CheckpointError, State, copied
 
 
 class ReplicaOptimizer:
@@ -51,27 +50,25 @@ class ReplicaOptimizer:
         self._inner = kind(groups, **settings)
         self._rates = [float(group["lr"]) for group in self._inner.param_groups]
 
-    def scale_rates(self, factor: float) -> None:
-        """Multiply all learning rates, which are kept in double precision."""
-        self._set_rates([factor * rate for rate in self._rates])
-
-    def _set_rates(self, rates: Sequence[float]) -> None:
-        self._rates = list(rates)
-        for group, rate in zip(self._inner.param_groups, self._rates, strict=True):
-            group["lr"] = rate
-
     def zero_grad(self) -> None:
         """Forget the gradients."""
         for parameter in self._parameters:
             parameter.grad = None
 
-    def step(self) -> None:
-        """Take a step with the gradients that the parameters hold."""
+    def step(self, now: Callable[[float], float] | None = None) -> None:
+        """Take a step with the gradients that the parameters hold.
+
+        Args:
+            now: of each learning rate as it was set, what it is in this step; None: the same.
+        """
+        if now is not None:
+            for group, rate in zip(self._inner.param_groups, self._rates, strict=True):
+                group["lr"] = now(rate)
         self._inner.step()
 
     def state_dict(self) -> State:
-        """Learning rates, and what the inner optimizer remembers of each parameter."""
-        found = {"lr": torch.tensor(self._rates, dtype=torch.float64)}
+        """What the inner optimizer remembers of each parameter."""
+        found = {}
         for place, parameter in enumerate(self._held()):
             for name, value in self._inner.state.get(parameter, {}).items():
                 if value is not None:
@@ -79,13 +76,10 @@ class ReplicaOptimizer:
         return found
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Put back rates and memory; the parameters themselves are their owner's."""
-        rates = taken(state, "lr", torch.zeros(len(self._rates), dtype=torch.float64))
+        """Put it back; the parameters themselves are their owner's."""
         held = self._held()
         for key, value in state.items():
             place, _, name = key.partition(".")
-            if key == "lr":
-                continue
             if not place.isdecimal() or int(place) >= len(held):
                 raise CheckpointError(f"the optimizer has no parameter {place}")
             parameter = held[int(place)]
@@ -94,7 +88,6 @@ class ReplicaOptimizer:
             # a step counter stays on the CPU, where torch keeps it but in a fused step
             device = parameter.device if value.ndim or self._fused else value.device
             self._inner.state[parameter][name] = value.to(device, copy=True)
-        self._set_rates(rates.tolist())
 
     def _held(self) -> list[Tensor]:
         return [parameter for group in self._inner.param_groups for parameter in group["params"]]

@@ -7,13 +7,12 @@ and therefore lives here, is randomness: every replica draws from streams of its
 
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
-from ship.training.state import CheckpointError, State, capture, restore, taken, under
 from ship.transfer import sent
 
 
@@ -31,9 +30,18 @@ class ReplicaRng:
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
     ) -> None:
+        self._named = (tuple(seeds), purpose)
         self._streams = [stream_of(seed, purpose) for seed in seeds]
         self._device = torch.device(device)
         self._dtype = dtype
+
+    def at(self, step: int) -> "ReplicaRng":
+        """The streams of one step, from their start: nothing of them has to be kept for the next.
+
+        What a step draws does not depend on how much others drew before it.
+        """
+        seeds, purpose = self._named
+        return ReplicaRng(seeds, f"{purpose}/{step}", self._device, self._dtype)
 
     def normal(self, *shape: int) -> Tensor:
         """Standard normal noise, (replica, *shape)."""
@@ -44,23 +52,6 @@ class ReplicaRng:
         """Uniform integers in [0, high)."""
         draws = [torch.randint(high, (size,), generator=s) for s in self._streams]
         return sent(torch.stack(draws), self._device)
-
-    def permutation(self, replica: int, n: int) -> Int[Tensor, " n"]:
-        """A permutation of range(n) from one replica's stream, on the CPU."""
-        return torch.randperm(n, generator=self._streams[replica])
-
-    def state_dict(self) -> State:
-        """Where each stream is, (replica, bytes)."""
-        return {"streams": torch.stack([stream.get_state() for stream in self._streams])}
-
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Put each stream back to where it was saved, (replica, bytes)."""
-        held = taken(state, "streams", self.state_dict()["streams"])
-        for stream, place in zip(self._streams, held, strict=True):
-            try:
-                stream.set_state(place.clone())  # torch reads past a view that is not aligned
-            except RuntimeError as error:
-                raise CheckpointError(f"no state of a random stream: {error}") from error
 
 
 def stream_of(seed: int, purpose: str) -> torch.Generator:
@@ -75,40 +66,33 @@ class BatchStream:
     A batch may span two shuffles, so that all batches have one size whatever the counts are.
     """
 
-    def __init__(self, counts: Sequence[int], rng: ReplicaRng) -> None:
+    def __init__(
+        self, counts: Sequence[int], size: int, seeds: Sequence[int], purpose: str
+    ) -> None:
+        """Name the streams.
+
+        Args:
+            counts: items of each replica.
+            size: of a batch.
+            seeds: of each replica.
+            purpose: names the streams.
+        """
         if min(counts) < 1:
             raise ValueError(f"every replica needs at least one item, got counts {list(counts)}")
-        self._counts = list(counts)
-        self._rng = rng
-        self._left = [torch.empty(0, dtype=torch.long) for _ in counts]
+        self._replicas = list(zip(counts, seeds, strict=True))
+        self._size = size
+        self._purpose = purpose
 
-    def next(self, size: int) -> Int[Tensor, "replica size"]:
-        """The next `size` indices of every replica, on the CPU."""
-        return torch.stack([self._take(replica, size) for replica in range(len(self._counts))])
+    def at(self, step: int) -> Int[Tensor, "replica size"]:
+        """The indices of a step, from 0, of every replica; on the CPU."""
+        return torch.stack([self._rows(step, *replica) for replica in self._replicas])
 
-    def _take(self, replica: int, size: int) -> Tensor:
-        left = self._left[replica]
-        while len(left) < size:
-            left = torch.cat([left, self._rng.permutation(replica, self._counts[replica])])
-        self._left[replica] = left[size:]
-        return left[:size]
-
-    def state_dict(self) -> State:
-        """What is left of each replica's shuffle, and its stream."""
-        left = {f"left.{replica}": rows.clone() for replica, rows in enumerate(self._left)}
-        return {**left, **capture({"rng": self._rng})}
-
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Put back each replica's shuffle and its stream as they were saved."""
-        left = []
-        for replica, count in enumerate(self._counts):
-            rows = state.get(f"left.{replica}")
-            fits = rows is not None and rows.dtype == torch.long and rows.ndim == 1
-            if rows is None or not fits or bool(((rows < 0) | (rows >= count)).any()):
-                raise CheckpointError(f"replica {replica} has no shuffle of {count} items left")
-            left.append(rows.clone())
-        restore(self._rng, under(state, "rng"))
-        self._left = left
+    def _rows(self, step: int, count: int, seed: int) -> Int[Tensor, " size"]:
+        first = step * self._size
+        shuffles = range(first // count, (first + self._size - 1) // count + 1)
+        streams = (stream_of(seed, f"{self._purpose}/{shuffle}") for shuffle in shuffles)
+        drawn = torch.cat([torch.randperm(count, generator=stream) for stream in streams])
+        return drawn[first % count :][: self._size]
 
 
 def steps_per_epoch(n_items: int, batch_size: int) -> int:

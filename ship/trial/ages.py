@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ship.epoch_metrics import EpochMetrics
 from ship.finetuners import FusedFinetuner
-from ship.generators import Generator
+from ship.generators import FeatureSource
 from ship.protocols import Protocol
 from ship.training import Part, State, prefixed, under
 from ship.trial.selection import Best, evaluate
@@ -74,7 +74,7 @@ def choose_age(
 def _train(
     trial: Trial,
     protocol: Protocol,
-    generator: Generator | None,
+    generator: FeatureSource | None,
     finetuner: FusedFinetuner,
     best: Best,
     place: int,

@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ship.epoch_metrics import NonFiniteLoss
-from ship.generators import Generator
+from ship.generators import FeatureSource
 from ship.protocols import Exam
 from ship.quality import flags, measure_quality
 from ship.training import ReplicaRng
@@ -20,7 +20,7 @@ FEWEST, MOST = 16, 50
 MOST_IN_ALL = 4000
 
 
-def judge(generator: Generator, exam: Exam, seeds: Sequence[int]) -> dict[str, Tensor]:
+def judge(generator: FeatureSource, exam: Exam, seeds: Sequence[int]) -> dict[str, Tensor]:
     """quality/NAME and flag/NAME of freshly synthesized features, (replica,) each.
 
     Beside ship.quality's: recognised_by_pictures and recognised_by_text, the percent of features

@@ -10,7 +10,7 @@ from torch import Tensor
 from ship.clip import FrozenCLIP
 from ship.epoch_metrics import EpochMetrics, Stage
 from ship.finetuners import FusedFinetuner, build_finetuner
-from ship.generators import Generator, build_generator
+from ship.generators import FeatureSource, build_generator
 from ship.protocols import Final, Protocol
 from ship.subsets import FeatureSet
 from ship.synthesis import Renumbered, Synthesizer
@@ -27,14 +27,14 @@ from ship.trial_config import TrialConfig
 class Fitted:
     """A fitted generator (None: no synthetic features) and what its last epoch reported."""
 
-    generator: Generator | None
+    generator: FeatureSource | None
     reported: Mapping[str, Tensor]
 
     def parts(self) -> dict[str, Part]:
         """The generator by its name in a checkpoint."""
         return {} if self.generator is None else {"generator": self.generator}
 
-    def renumbered(self, final: Final) -> Generator | None:
+    def renumbered(self, final: Final) -> FeatureSource | None:
         """The generator for a final's task, whose classes are numbered by final.ids, (n_cls,)."""
         if self.generator is None or final.ids is None:
             return self.generator
@@ -133,11 +133,11 @@ class Trial:
                 [choices[place] for place in best.choice.tolist()],
             )
 
-    def generator(self, task: Task) -> Generator | None:
+    def generator(self, task: Task) -> FeatureSource | None:
         """The generator for a task before its first epoch; None: no synthetic features."""
         return build_generator(self.config.generator, task, self.clip, self.seeds)
 
-    def finetuner(self, task: Task, generator: Generator | None) -> FusedFinetuner:
+    def finetuner(self, task: Task, generator: FeatureSource | None) -> FusedFinetuner:
         """The untrained fine-tuner of a task."""
         synthesizer = None
         if generator is not None and task.synthesized_ids.shape[1]:

@@ -19,7 +19,7 @@ from rich.table import Table
 from ship.architectures import Precision
 from ship.clip import FrozenCLIP
 from ship.configs.finetuners import CoOpConfig
-from ship.finetuners.coop import CoOp
+from ship.finetuners.prompts import CoOp
 from ship.finetuners.tune import FusedFinetuner
 from ship.trial.selection import evaluate
 from tests.bench.steps import Sizes, Steps

@@ -8,7 +8,7 @@ import torch
 from ship.clip import FrozenCLIP
 from ship.configs.finetuners import CoOpConfig
 from ship.configs.generators import PromptVAEConfig
-from ship.finetuners.coop import CoOp
+from ship.finetuners.prompts import CoOp
 from ship.finetuners.tune import FusedFinetuner
 from ship.generators.fit import FusedGenerator
 from ship.generators.vae import PromptVAE
@@ -87,7 +87,7 @@ class Steps:
         synthesizer = Synthesizer(SyntheticConfig(), self.vae, self.task, self.seeds)
         coop = CoOpConfig(n_ctx=sizes.n_ctx, batch_size=sizes.coop_batch)
         self.coop = FusedFinetuner(CoOp, coop, self.task, synthesizer, clip, self.seeds)
-        self.coop._descent._steps = 1  # an epoch of one step
+        self.coop._steps = 1  # an epoch of one step
 
     def generator_step(self) -> None:
         """Forward, backward, AdamW."""

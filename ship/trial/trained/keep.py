@@ -7,7 +7,7 @@ import safetensors.torch
 
 from ship.clip import FrozenCLIP
 from ship.finetuners import FusedFinetuner
-from ship.generators import Generator
+from ship.generators import FeatureSource
 from ship.protocols import Protocol
 from ship.subsets import FeatureSet
 from ship.tasks import Task
@@ -127,7 +127,7 @@ def _notes(said: Said, finetuners_kept: bool) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def learned_by(part: Generator | FusedFinetuner | None) -> State | None:
+def learned_by(part: FeatureSource | FusedFinetuner | None) -> State | None:
     """What a part has learned, as copies on the CPU; None: it cannot be kept, or is not there."""
     learned = None if part is None else part.learned()
     return None if learned is None else capture(learned)

@@ -12,7 +12,7 @@ from torch import Tensor
 from ship.clip import FrozenCLIP
 from ship.datasets import sentence
 from ship.finetuners import FusedFinetuner, build_finetuner
-from ship.generators import Generator, build_generator
+from ship.generators import FeatureSource, build_generator
 from ship.training import CheckpointError, ReplicaRng, restore, under
 from ship.trial.trained.form import SaidTask
 from ship.trial.trained.read import Kept, TrainedError, backbone_of, read_kept, refusal
@@ -181,7 +181,7 @@ class TrainedModel:
             raise CheckpointError(f"finetuner {config.name} takes no choice of {[*self.choice]}")
         return made
 
-    def _generator(self, further: tuple[str, ...]) -> tuple[Generator, torch.dtype]:
+    def _generator(self, further: tuple[str, ...]) -> tuple[FeatureSource, torch.dtype]:
         """The generator for its own classes and further ones, and the precision of its features."""
         place = self._kept.said.generator_task
         said, text = self._kept.said.tasks[place], self._text_features(place)

@@ -12,7 +12,7 @@ from harness.config.study_config import StudyConfig
 from harness.errors import ConfigError
 from harness.study_files.packaged import packaged_names
 from harness.study_files.yaml12 import parse_value
-from ship.finetuners.coop import CoOpConfig
+from ship.configs import CoOpConfig
 from ship.trial_config import TrialConfig
 from tests.patterns import matching
 from tests.told import told

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 import ship
 from ship.clip import FrozenCLIP
 from ship.configs.finetuners import ZeroShotConfig
-from ship.finetuners.descriptions import DescriptionsError, described
+from ship.finetuners.zero_shot import DescriptionsError, described
 from ship.subsets import FeatureSet
 from tests.ship.conftest import WORDS, final_task
 from tests.ship.finetuners.cases import SEEDS, built
@@ -44,7 +44,7 @@ def test_a_class_is_the_mean_of_its_descriptions(
     file: Path, clip64: FrozenCLIP, features: FeatureSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In passes of three sentences; names are found in any case."""
-    monkeypatch.setattr("ship.finetuners.descriptions._AT_ONCE", 3)
+    monkeypatch.setattr("ship.finetuners.zero_shot._AT_ONCE", 3)
     task = final_task(clip64, features, SEEDS)
     zero_shot = built("zero_shot", {"descriptions": str(file)}, task, clip64)
     means = []

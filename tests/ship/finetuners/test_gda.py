@@ -10,7 +10,7 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from torch import Tensor
 
 from ship.clip import FrozenCLIP
-from ship.finetuners.discriminant import Rows, discriminant, shared_precision
+from ship.finetuners.gda import Rows, discriminant, shared_precision
 from ship.tasks import Task
 from tests.ship.conftest import build_features, final_task
 from tests.ship.finetuners.cases import SEEDS, built

@@ -7,8 +7,8 @@ import torch
 
 from ship.clip import FrozenCLIP
 from ship.configs.finetuners import CoOpConfig
-from ship.finetuners import cocoop
-from ship.finetuners.tcp import inner_depth
+from ship.finetuners import prompts
+from ship.finetuners.prompts import inner_depth
 from ship.subsets import FeatureSet
 from ship.tasks import Task
 from tests.ship.by_hand import scatter
@@ -45,6 +45,7 @@ def test_defaults_are_the_authors() -> None:
         "ctx_init": "a photo of a",
         "class_specific": False,
         "name_position": "end",
+        "optimizer": "sgd",
         "lr": 2e-3,
         "epochs": 200,
         "batch_size": 256,
@@ -111,7 +112,7 @@ def test_cocoops_passes_are_bounded_and_their_pieces_change_nothing(
 
     whole = run()
     sizes.clear()
-    monkeypatch.setattr(cocoop, "PROMPTS_AT_ONCE", most)
+    monkeypatch.setattr(prompts, "PROMPTS_AT_ONCE", most)
     torch.testing.assert_close(run(), whole, atol=1e-10, rtol=0)
     assert max(sizes) == max(8, most) and sum(sizes) == (3 * 2 * 8 + 2 * len(few)) * 8
 

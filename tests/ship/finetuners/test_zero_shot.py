@@ -7,7 +7,7 @@ import torch
 
 from ship.clip import FrozenCLIP
 from ship.configs.finetuners import ZeroShotConfig
-from ship.finetuners.templates import SUBSET
+from ship.finetuners.zero_shot import SUBSET
 from ship.subsets import FeatureSet
 from tests.ship.conftest import WORDS, final_task
 from tests.ship.finetuners.cases import SEEDS, built

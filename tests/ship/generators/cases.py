@@ -6,7 +6,7 @@ from typing import Any
 from torch import Tensor
 
 from ship.clip import FrozenCLIP
-from ship.generators import GENERATORS, Generator, build_generator
+from ship.generators import GENERATORS, FeatureSource, build_generator
 from ship.subsets import FeatureSet
 from ship.tasks import Task
 from ship.testing import Bench
@@ -22,7 +22,7 @@ VAE = CASES["vae"][1]
 WITHOUT_NOISE = ("vae/global", "vae/fixed")
 
 
-def build(case: str, task: Task, clip: FrozenCLIP, seeds: Sequence[int]) -> Generator:
+def build(case: str, task: Task, clip: FrozenCLIP, seeds: Sequence[int]) -> FeatureSource:
     """The case's generator, not fitted."""
     name, settings = CASES[case]
     made = build_generator(GENERATORS[name](**settings), task, clip, seeds)
@@ -30,7 +30,7 @@ def build(case: str, task: Task, clip: FrozenCLIP, seeds: Sequence[int]) -> Gene
     return made
 
 
-def fit(generator: Generator) -> list[dict[str, Tensor]]:
+def fit(generator: FeatureSource) -> list[dict[str, Tensor]]:
     """Train as a trial does; the metrics of each epoch."""
     epochs = []
     for _ in range(generator.epochs):

@@ -117,7 +117,7 @@ def test_synthetic_features_are_of_unseen_classes(clip: FrozenCLIP, features: Fe
     task = selection_task(clip, features, SEEDS)
     generator = FusedGenerator(GaussianText, GaussianTextConfig(), task, clip, SEEDS)
     synthesizer = Synthesizer(SyntheticConfig(ratio=2.0), generator, task, SEEDS)
-    joined, labels, _ = synthesizer.join(task.features[:, :3, 0], task.labels[:, :3])
+    joined, labels, _ = synthesizer.join(task.features[:, :3, 0], task.labels[:, :3], step=0)
     assert joined.shape[:2] == labels.shape == (2, 9)
     assert torch.equal(labels[:, :3], task.labels[:, :3])
     for r in range(2):

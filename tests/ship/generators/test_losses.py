@@ -194,24 +194,27 @@ def test_an_epoch_of_the_wgan_is_algorithm_1(clip64: FrozenCLIP, features: Featu
     """Replayed step by step with streams and optimizers of the test's own: the same weights."""
     made, twin = (wgan(clip64, features, n_critic=2, batch_size=5, lr=0.01) for _ in range(2))
     task, metrics = made._task, made.train_epoch()
-    batches = BatchStream(task.counts, ReplicaRng(SEEDS, "wgan/batches"))
+    batches = BatchStream(task.counts, 5, SEEDS, "wgan/batches")
     views, mixes = ReplicaRng(SEEDS, "wgan/views"), ReplicaRng(SEEDS, "wgan/mix")
-    noise = ReplicaRng(SEEDS, "wgan/noise", dtype=torch.float64)
+    noise, pleasing = (
+        ReplicaRng(SEEDS, f"wgan/{name}", dtype=torch.float64)
+        for name in ("noise", "generator_noise")
+    )
     critic_step, generator_step = (
         torch.optim.Adam(network.values(), lr=0.01, betas=(0.5, 0.9)) for network in networks(twin)
     )
     found = []
-    for _ in range(2):  # 8 pictures in batches of 5
-        for _ in range(2):
-            real, ids = task.batch(batches.next(5), views)
-            fake = twin.stack("sample", ids, noise.normal(5, 6)).detach()
-            mix = mixes.integers(2**24, 5).double() / 2**24
+    for step in range(2):  # 8 pictures in batches of 5
+        for number in (2 * step, 2 * step + 1):
+            real, ids = task.batch(batches.at(number), views.at(number))
+            fake = twin.stack("sample", ids, noise.at(number).normal(5, 6)).detach()
+            mix = mixes.at(number).integers(2**24, 5).double() / 2**24
             found.append(twin.stack("critic_loss", real, fake, ids, mix))
             critic_step.zero_grad()
             found[-1]["loss"].sum().backward()
             critic_step.step()
         generator_step.zero_grad()
-        z = noise.normal(5, 6)
+        z = pleasing.at(step).normal(5, 6)
         twin.stack("loss", real, ids, z, shared=(1,))["loss"].sum().backward()
         generator_step.step()
     for ours, theirs in (("critic_loss", "loss"), ("wasserstein", "wasserstein")):

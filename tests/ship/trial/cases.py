@@ -7,7 +7,7 @@ from tests.told import told
 
 TOLD: dict[str, Any] = told(__file__, "settings.yaml")
 SMALL, VAE = TOLD["small"], TOLD["vae"]
-COOP = {"name": "coop", "epochs": 4, "lr": 0.05, "batch_size": 5}
+COOP = {"name": "coop", "epochs": 4, "lr": 5.0, "batch_size": 5}
 
 
 def config(**changes: Any) -> TrialConfig:

@@ -1,12 +1,10 @@
 """The judge of synthetic features: which classes and pictures it compares, what it recognises."""
 
-from types import SimpleNamespace
-from typing import Any
-
 import torch
 from torch import Tensor
 
 from ship.clip import FrozenCLIP
+from ship.generators import FeatureSource
 from ship.protocols import Exam, build_protocol
 from ship.subsets import FeatureSet
 from ship.tasks import Pictures
@@ -17,20 +15,17 @@ from ship.trial_config import TrialConfig
 SEEDS = [0, 1]
 
 
-def table(features: Tensor) -> Any:
-    """A generator that gives the same feature for a class each time, and what it was asked for."""
-    asked: list[Tensor] = []
+class Table(FeatureSource):
+    """Gives the same feature for a class each time, and notes what it was asked for."""
 
-    def sample(class_ids: Tensor, rng: ReplicaRng) -> Tensor:
-        asked.append(class_ids)
-        return features[class_ids]
+    def __init__(self, features: Tensor) -> None:
+        self.features = features
+        self.asked: list[Tensor] = []
 
-    untrained = {
-        "epochs": 0,
-        "finished": True,
-        **dict.fromkeys(("train_epoch", "parts", "learned"), dict),
-    }
-    return SimpleNamespace(sample=sample, asked=asked, **untrained)
+    def sample(self, class_ids: Tensor, rng: ReplicaRng) -> Tensor:
+        """Rows of the table."""
+        self.asked.append(class_ids)
+        return self.features[class_ids]
 
 
 def exams(clip: FrozenCLIP, features: FeatureSet) -> list[Exam]:
@@ -57,7 +52,7 @@ def test_what_a_generator_gives_is_recognised_or_not(
     for exam in exams(clip, features):
         means = class_means(exam)
         right, wrong, text = (
-            table(rows) for rows in (means, means.roll(1, 0), exam.task.text_features)
+            Table(rows) for rows in (means, means.roll(1, 0), exam.task.text_features)
         )
         made = judge(right, exam, SEEDS)
         assert made["quality/recognised_by_pictures"].tolist() == [100.0, 100.0]
@@ -81,4 +76,4 @@ def test_without_pictures_there_is_nothing_to_judge(clip: FrozenCLIP, features: 
     exam = exams(clip, features)[1]
     seen_only = exam.pictures.labels < 4
     pictures = Pictures(exam.pictures.features[seen_only], exam.pictures.labels[seen_only])
-    assert judge(table(exam.task.text_features), Exam(exam.task, pictures), SEEDS) == {}
+    assert judge(Table(exam.task.text_features), Exam(exam.task, pictures), SEEDS) == {}

@@ -8,7 +8,7 @@ import pytest
 
 from ship.clip import FrozenCLIP
 from ship.epoch_metrics import EpochMetrics
-from ship.finetuners.coop import CoOp
+from ship.finetuners.prompts import CoOp
 from ship.finetuners.tip_adapter import TipAdapterF
 from ship.generators.fit import FusedGenerator
 from ship.generators.wgan import FusedWGAN

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ship.clip import FrozenCLIP
 from ship.epoch_metrics import EpochMetrics
-from ship.generators import Generator
+from ship.generators import FeatureSource
 from ship.protocols import Exam
 from ship.subsets import FeatureSet
 from ship.training import ReplicaRng
@@ -78,7 +78,7 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> list[tuple[tuple[str, ...], Tens
     made: list[tuple[tuple[str, ...], Tensor]] = []
     judge = stages.judge
 
-    def watching(generator: Generator, exam: Exam, seeds: Sequence[int]) -> dict[str, Tensor]:
+    def watching(generator: FeatureSource, exam: Exam, seeds: Sequence[int]) -> dict[str, Tensor]:
         ids = exam.task.synthesized_ids
         labels = ids.repeat_interleave(PER_CLASS, dim=1)
         names = tuple(exam.task.class_names[i] for i in ids[0])

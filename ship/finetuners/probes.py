@@ -1,9 +1,14 @@
-"""Linear probes of cosines that start from the text features: ZS-LP, and CLAP with class penalties.
+"""Linear probes on image features: logistic regression, ZS-LP, and CLAP.
 
-logits = logit_scale * x w^T / |w|; the weights w_c start at the text features. Source: Silva-
-Rodriguez et al., arXiv:2312.12730 (ZS-LP in sec. 3, CLAP in sec. 4) and their code
-(github.com/jusiro/CLAP, trainers/adapters.py, constraint "l2"): SGD with momentum 0.9, learning
-rate 0.1, cosine to 0, 300 epochs in batches of 256; nothing is chosen on validation pictures.
+The first is CLIP's own (arXiv:2103.00020, sec. 3.2), logits = logit_scale * x W^T + b, but by
+default started at W = text features, b = 0 (as in WiSE-FT, arXiv:2109.01903). Classes without
+features, real or synthetic, keep their initial weights: the loss runs over the other ones.
+
+ZS-LP and CLAP are probes of cosines that start from the text features: logits = logit_scale * x w^T
+/ |w|; the weights w_c start at the text features. Source: Silva-Rodriguez et al., arXiv:2312.12730
+(ZS-LP in sec. 3, CLAP in sec. 4) and their code (github.com/jusiro/CLAP, trainers/adapters.py,
+constraint "l2"): SGD with momentum 0.9, learning rate 0.1, cosine to 0, 300 epochs in batches of
+256; nothing is chosen on validation pictures.
 
 CLAP's loss adds the mean over classes of lambda_c |w_c - t_c|^2. lambda_c is the mean probability
 that zero-shot CLIP gives class c for the class's own training pictures: where the text feature does
@@ -14,9 +19,9 @@ a penalty mean for a cosine. Here text features have unit norm, and `norm` times
 Left out is the authors' warm-up epoch. What they do not have: classes without pictures are no part
 of loss or penalty; where features of them are synthesized, lambda_c is the mean of the others'.
 
-It is not linear_probe with init: zero_shot, whose weights are not normalised, so that a class's
-logits may grow as a whole; which has a bias for each class; and which is trained by AdamW.
-`synthetic` acts by ratio, draw and weight, as in every fine-tuner that trains step by step.
+The first probe's weights are not normalised, so that a class's logits may grow as a whole; it has a
+bias for each class, and is trained by AdamW. `synthetic` acts by ratio, draw and weight, as in
+every fine-tuner that trains step by step.
 """
 
 from collections.abc import Mapping
@@ -28,11 +33,45 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from ship.clip import FrozenCLIP
-from ship.configs.finetuners import CLAPConfig, ZSLPConfig
+from ship.configs.finetuners import CLAPConfig, LinearProbeConfig, ZSLPConfig
 from ship.methods import Draw, Finetuner
 from ship.tasks import SeedTask
 
 MOMENTUM = 0.9
+
+
+class LinearProbe(Finetuner):
+    """weight, bias: (n_cls, feature) and (n_cls,).
+
+    AdamW without decay, which would draw classes without data away from where they start.
+    """
+
+    stream = "linear_probe"
+
+    def __init__(
+        self, config: LinearProbeConfig, task: SeedTask, clip: FrozenCLIP, draw: Draw
+    ) -> None:
+        super().__init__(config, task, clip, draw)
+        self._start = self.text if config.init == "zero_shot" else torch.zeros_like(self.text)
+        self.weight = nn.Parameter(self._start.clone())
+        self.bias = nn.Parameter(torch.zeros_like(self.text[:, 0]))
+
+    def loss(
+        self,
+        features: Float[Tensor, "n feature"],
+        labels: Int[Tensor, " n"],
+        weights: Float[Tensor, " n"] | None,
+    ) -> Float[Tensor, ""]:
+        """Weighted mean cross-entropy of a batch + l2 / 2 * |W - W_0|^2 (b is not penalised)."""
+        distance = (self.weight - self._start).square().sum()
+        l2: float = self.config.l2
+        return super().loss(features, labels, weights) + l2 / 2 * distance
+
+    def logits(
+        self, pictures: Float[Tensor, "n feature"], choice: Mapping[str, float]
+    ) -> Float[Tensor, "n n_cls"]:
+        """logit_scale * x W^T + b."""
+        return self.logit_scale * (pictures @ self.weight.T) + self.bias
 
 
 class ZSLP(Finetuner):
