@@ -5,6 +5,7 @@ Which picture and class is in which part, ship.protocols says.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -94,6 +95,20 @@ class Task:
         """Features (a random view of each picture) and labels of the given rows."""
         rows = sent(rows, self.features.device)
         return random_views(self.features, rows, views), gather_rows(self.labels, rows)
+
+
+def no_pictures(text_features: Float[Tensor, "n_cls feature"], n_replicas: int) -> dict[str, Any]:
+    """Features, labels and counts of a task that what was kept is loaded into, without pictures.
+
+    Two made-up ones of the first class stand for all: two, and different ones, as a scale or a
+    covariance cannot be fitted to less.
+    """
+    pictures = torch.eye(2, text_features.shape[1]).to(text_features)
+    return {
+        "features": pictures[None, :, None].expand(n_replicas, -1, 1, -1),
+        "labels": torch.zeros(n_replicas, 2, dtype=torch.long, device=text_features.device),
+        "counts": (2,) * n_replicas,
+    }
 
 
 @dataclass(frozen=True)

@@ -7,19 +7,7 @@
 The project's own methods are tested by these checks, too. `ship-sweep --check NAME` prints them.
 """
 
-from ship.testing.bench import Bench, packaged_bench
-from ship.testing.datasets import check_dataset
-from ship.testing.finding import Finding
-from ship.testing.finetuners import FINETUNER_CHECKS, check_finetuner
-from ship.testing.generators import GENERATOR_CHECKS, check_generator
+from ship.testing.bench import Bench
+from ship.testing.checks import check_dataset, check_finetuner, check_generator
 
-__all__ = [
-    "FINETUNER_CHECKS",
-    "GENERATOR_CHECKS",
-    "Bench",
-    "Finding",
-    "check_dataset",
-    "check_finetuner",
-    "check_generator",
-    "packaged_bench",
-]
+__all__ = ["Bench", "check_dataset", "check_finetuner", "check_generator"]

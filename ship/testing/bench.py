@@ -1,36 +1,103 @@
-"""What methods are checked on: a backbone in double precision, and tasks of some seeds."""
+"""What a check looks at, a method on a backbone and tasks, and how it is told what it finds."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Final
+from typing import Any, Final, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ship.clip import FrozenCLIP
+from ship.configs.generators import GaussianTextConfig
 from ship.datasets import sentence
+from ship.finetuners import build_finetuner
+from ship.generators import build_generator
+from ship.generators.fit import FusedGenerator
+from ship.generators.gaussians import GaussianText
 from ship.protocols import build_protocol
+from ship.settings import GeneratorSettings
 from ship.subsets import FeatureSet
+from ship.synthesis import Synthesizer
 from ship.tasks import Task
-from ship.testing.finding import require
 from ship.training import ReplicaRng
-from ship.trial_config import TrialConfig
+from ship.trial_config import SyntheticConfig, TrialConfig
 
 SEEDS: Final = (7, 2, 0)
 CLASSES: Final = (
-    "cat",
-    "fire truck",
-    "balloon",
-    "dog",
-    "sea lion",
-    "ice",
-    "hot air balloon",
-    "bee",
-)
+    "cat", "fire truck", "balloon", "dog", "sea lion", "ice", "hot air balloon", "bee",
+)  # fmt: skip
+TOLERANCE: Final = 1e-8
 _FEW: Final = {0: 3, 1: 6, 2: 2, 3: 5}
-_TOLERANCE: Final = 1e-8
+
+Subject = TypeVar("Subject")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One clause of a contract.
+
+    promise: what must hold, in words.
+    fault: how it fails; "": it holds.
+    """
+
+    promise: str
+    fault: str
+
+    @property
+    def holds(self) -> bool:
+        """Whether the promise is kept."""
+        return not self.fault
+
+    def __str__(self) -> str:
+        return f"holds  {self.promise}" if self.holds else f"FAILS  {self.promise}: {self.fault}"
+
+
+class BrokenError(Exception):
+    """A promise that is not kept; str() says how."""
+
+
+def require(kept: bool, fault: str) -> None:
+    """Raise BrokenError with the fault unless a promise is kept."""
+    if not kept:
+        raise BrokenError(fault)
+
+
+def require_equal(ours: Tensor, theirs: Tensor, what: str, tolerance: float = TOLERANCE) -> None:
+    """Raise BrokenError where tensors differ; tolerance 0: in a single bit."""
+    require(ours.shape == theirs.shape, f"{what}: shape {[*ours.shape]}, not {[*theirs.shape]}")
+    apart = (ours.double() - theirs.double()).abs()
+    # NaN is as far from itself as from all else
+    same = torch.equal(ours, theirs) if tolerance == 0 else bool((apart <= tolerance).all())
+    require(same, f"{what}: up to {float(apart.max()):.3g} apart")
+
+
+def findings(
+    checks: Mapping[str, Callable[[Subject], None]], subjects: Mapping[str, Subject]
+) -> Iterator[Finding]:
+    """What each check finds in each subject, as it finds it.
+
+    All promises need the first one: where that fails, its fault is told once, and nothing else is.
+
+    Args:
+        checks: by the promise; whatever else than BrokenError they raise is a fault, too.
+        subjects: by the words that their promises begin with.
+    """
+    first, *_ = checks
+    for beginning, subject in subjects.items():
+        for promise, check in checks.items():
+            fault = ""
+            try:
+                check(subject)
+            except BrokenError as error:
+                fault = str(error)
+            except Exception as error:  # of somebody else's code
+                said = (str(error).strip().splitlines() or [""])[0][:300]
+                fault = f"{type(error).__name__}: {said}"
+            yield Finding(beginning + promise, fault)
+            if fault and promise == first:
+                return
 
 
 @dataclass(frozen=True)
@@ -49,8 +116,7 @@ class Bench:
 
     def task(self, seeds: Sequence[int]) -> Task:
         """A task whose replicas differ in classes, and in numbers of pictures."""
-        uneven = _uneven(self.features)
-        config = TrialConfig(shots=6)
+        config, uneven = TrialConfig(shots=6), _uneven(self.features)
         protocol = build_protocol(config, seeds, uneven, {}, self.clip, torch.float64)
         if protocol.selection is None:
             raise ValueError("the selection pseudo_new has a task")
@@ -78,113 +144,104 @@ def made_up_features(clip: FrozenCLIP) -> FeatureSet:
     """Noisy copies of class text features, as if they were pictures; read-only, as a cache is."""
     rng = np.random.default_rng(0)
     template = "a photo of a {}."
-    texts = [sentence(template, name) for name in CLASSES]
-    centres = clip.encode_texts(texts).cpu().numpy()
-
-    def split(n: int, *views: int) -> tuple[np.ndarray, np.ndarray]:
+    centres = clip.encode_texts([sentence(template, name) for name in CLASSES]).cpu().numpy()
+    splits: dict[str, Any] = {}
+    for split, n, views in (("train", 6, [3]), ("val", 4, []), ("test", 5, [])):
         labels = np.repeat(np.arange(len(CLASSES)), n)
         x = centres[labels].reshape(len(labels), *[1] * len(views), -1)
         x = x + 0.15 * rng.standard_normal((len(labels), *views, centres.shape[1]))
         x = (x / np.linalg.norm(x, axis=-1, keepdims=True)).astype(np.float32)
         x.flags.writeable = False
-        return x, labels
-
-    train, train_labels = split(6, 3)
-    val, val_labels = split(4)
-    test, test_labels = split(5)
+        splits |= {split: x, f"{split}_labels": labels}
     return FeatureSet(
         class_names=CLASSES,
         template=template,
         dataset="made up",
         dataset_fingerprint="",
         backbone_fingerprint=clip.fingerprint,
-        train=train,
-        train_labels=train_labels,
-        val=val,
-        val_labels=val_labels,
-        test=test,
-        test_labels=test_labels,
+        **splits,
     )
 
 
 def _uneven(features: FeatureSet) -> FeatureSet:
     """Features of which some classes have fewer pictures, so that seeds differ in their rows."""
-    labels = features.train_labels
-    train = np.concatenate(
-        [np.flatnonzero(labels == c)[: _FEW.get(c, 6)] for c in range(len(features.class_names))]
-    )
-    held = features.val_labels
-    val = np.flatnonzero((held != 1) | (np.arange(len(held)) % 2 > 0))
-    return replace(
-        features,
-        train=features.train[train],
-        train_labels=labels[train],
-        val=features.val[val],
-        val_labels=held[val],
-    )
+    labels, held = features.train_labels, features.val_labels
+    classes = range(len(features.class_names))
+    kept = {
+        "train": np.concatenate([np.flatnonzero(labels == c)[: _FEW.get(c, 6)] for c in classes]),
+        "val": np.flatnonzero((held != 1) | (np.arange(len(held)) % 2 > 0)),
+    }
+    both = [(name, kept[split]) for split in kept for name in (split, f"{split}_labels")]
+    return replace(features, **{name: getattr(features, name)[rows] for name, rows in both})
 
 
-def without_pictures(task: Task) -> Task:
-    """The task as what was kept is loaded into: two made-up pictures of a class stand for all."""
-    n, like = task.n_replicas, task.features
-    made = torch.eye(2, like.shape[-1], dtype=like.dtype, device=like.device)
-    return replace(
-        task,
-        features=made[None, :, None].expand(n, -1, 1, -1),
-        labels=task.labels.new_zeros(n, 2),
-        counts=(2,) * n,
-    )
+@dataclass(frozen=True)
+class Run:
+    """A trained method, the metrics of each epoch, and what it then answers.
+
+    answers: of a fine-tuner, logits of the test pictures under each choice; of a generator, two
+        samples of each unseen class; (replica, ...) each.
+    """
+
+    made: Any
+    epochs: list[dict[str, Tensor]]
+    answers: list[Tensor]
 
 
-def require_equal(ours: Tensor, theirs: Tensor, what: str, tolerance: float = _TOLERANCE) -> None:
-    """Raise BrokenError where tensors differ; tolerance 0: in a single bit."""
-    require(ours.shape == theirs.shape, f"{what}: shape {[*ours.shape]}, not {[*theirs.shape]}")
-    if tolerance == 0:
-        same = torch.equal(ours, theirs)
-    else:
-        same = torch.allclose(ours.double(), theirs.double(), rtol=0, atol=tolerance)
-    if not same:
-        apart = float((ours.double() - theirs.double()).abs().max())
-        require(False, f"{what}: up to {apart:.3g} apart")
+@dataclass(frozen=True)
+class MethodSubject:
+    """A generator or a fine-tuner with its settings, on a bench.
 
+    synthetic: whether a fine-tuner gets synthetic features.
+    """
 
-def require_members(made: object, members: Sequence[str]) -> None:
-    """Raise BrokenError where an object lacks one of the contract's members."""
-    lacking = [name for name in members if not hasattr(made, name)]
-    require(not lacking, f"it has no {', '.join(lacking)}")
+    config: Any
+    bench: Bench
+    synthetic: bool = False
 
+    @cached_property
+    def task(self) -> Task:
+        """Of all seeds."""
+        return self.bench.task(self.bench.seeds)
 
-def require_epoch_of_seed(
-    together: Mapping[str, Tensor], alone: Mapping[str, Tensor], replica: int, seed: int
-) -> None:
-    """Raise BrokenError unless a seed's metrics of an epoch are those that it has alone."""
-    require(together.keys() == alone.keys(), "a seed alone reports other metrics")
-    for name, value in alone.items():
-        require_equal(together[name][replica], value[0], f"{name} of seed {seed}")
+    @cached_property
+    def run(self) -> Run:
+        """One run of all seeds, for checks that only look at it."""
+        return self.fresh(self.task, self.bench.seeds)
 
+    @property
+    def answer(self) -> str:
+        """What it answers with, in words."""
+        return "samples" if isinstance(self.config, GeneratorSettings) else "logits"
 
-def require_numbers(metrics: dict[str, Tensor], n_replicas: int) -> None:
-    """Raise BrokenError unless the metrics of an epoch are one finite number a replica."""
-    for name, value in metrics.items():
-        require(
-            isinstance(value, Tensor) and value.shape == (n_replicas,),
-            f"{name} of an epoch must be a tensor with one number a replica",
-        )
-        require(bool(value.isfinite().all()), f"{name} of an epoch is not finite")
-        require(not value.requires_grad, f"{name} of an epoch has a gradient; detach it")
+    def build(self, task: Task, seeds: Sequence[int]) -> Any:
+        """One that is not trained."""
+        clip, synthesizer = self.bench.clip, None
+        if isinstance(self.config, GeneratorSettings):
+            return build_generator(self.config, task, clip, seeds)
+        if self.synthetic:
+            settings = GaussianTextConfig(scale=0.1)
+            generator = FusedGenerator(GaussianText, settings, task, clip, seeds)
+            synthesizer = Synthesizer(SyntheticConfig(), generator, task, seeds)
+        return build_finetuner(self.config, task, synthesizer, clip, seeds)
 
+    def fresh(self, task: Task, seeds: Sequence[int]) -> Run:
+        """Build, train, ask."""
+        made, epochs = self.build(task, seeds), []
+        for _ in range(made.epochs):
+            epochs.append(made.train_epoch())
+            if getattr(made, "finished", False):
+                break
+        return Run(made, epochs, self.answers(made, task, seeds))
 
-def frozen(task: Task, clip: FrozenCLIP) -> dict[str, Tensor]:
-    """Copies of all that nobody may write to."""
-    weights = {f"CLIP's {name}": value for name, value in clip._model.state_dict().items()}
-    tensors = {f"task.{n}": value for n, value in vars(task).items() if isinstance(value, Tensor)}
-    return {name: value.clone() for name, value in {**weights, **tensors}.items()}
+    def answers(self, made: Any, task: Task, seeds: Sequence[int]) -> list[Tensor]:
+        """What it answers, to the same noise each time."""
+        if isinstance(self.config, GeneratorSettings):
+            return [made.sample(task.unseen_ids.repeat(1, 2), self.bench.noise(seeds))]
+        return [made.logits(self.bench.pictures, choice) for choice in made.choices]
 
-
-def require_untouched(before: dict[str, Tensor], task: Task, clip: FrozenCLIP) -> None:
-    """Raise BrokenError where something frozen was written to, or has a gradient."""
-    after = frozen(task, clip)
-    changed = [name for name, value in before.items() if not torch.equal(value, after[name])]
-    require(not changed, f"{', '.join(changed[:5])} was written to")
-    graded = [name for name, p in clip._model.named_parameters() if p.grad is not None]
-    require(not graded, f"CLIP's {', '.join(graded[:5])} got a gradient")
+    def require_same(self, made: Any, what: str) -> None:
+        """Raise BrokenError unless all seeds answer as in the run, to the bit."""
+        ours = self.answers(made, self.task, self.bench.seeds)
+        for mine, theirs in zip(ours, self.run.answers, strict=True):
+            require_equal(mine, theirs, f"{self.answer} {what}", 0)

@@ -10,7 +10,7 @@ from torch import Tensor
 from ship.clip import FrozenCLIP
 from ship.configs.finetuners import TCPConfig
 from ship.configs.generators import uses_z
-from ship.tasks import Task
+from ship.tasks import Task, no_pictures
 from ship.trial.trained.read import Kept, refusal
 
 # Settings that shape training alone: there is no training, and what they shape is not kept.
@@ -33,9 +33,7 @@ def skeleton(
     n_base: int,
     clip: FrozenCLIP,
 ) -> Task:
-    """A task of one replica; two made-up pictures of the first class stand in for its pictures.
-
-    Two, and different ones, as a scale or a covariance cannot be fitted to less.
+    """A task of one replica, without pictures.
 
     Args:
         class_names: the universe.
@@ -44,14 +42,12 @@ def skeleton(
         clip: the backbone.
     """
     text = text_features.to(clip.device)
-    n_cls, size = text.shape
+    is_seen = torch.arange(len(text), device=text.device) < n_base
     return Task(
         class_names=tuple(class_names),
         text_features=text,
-        seen=(torch.arange(n_cls) < n_base).unsqueeze(0).to(clip.device),
-        features=torch.eye(2, size, dtype=text.dtype, device=clip.device)[None, :, None],
-        labels=torch.zeros(1, 2, dtype=torch.long, device=clip.device),
-        counts=(2,),
+        seen=is_seen.unsqueeze(0),
+        **no_pictures(text, 1),
         n_nominal=2,
         shots=1,
         logit_scale=clip.logit_scale,

@@ -1,30 +1,19 @@
 """The public checks: they pass what is sound, and say in words what is not."""
 
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
+from ship.configs import FINETUNERS, GENERATORS
 from ship.datasets import DATASETS, Picture, Split
-from ship.finetuners import build_finetuner
-from ship.generators import build_generator
 from ship.plugins import DatasetPlugin
 from ship.registry import Origin
-from ship.testing import (
-    FINETUNER_CHECKS,
-    GENERATOR_CHECKS,
-    Bench,
-    Finding,
-    check_dataset,
-    check_finetuner,
-    check_generator,
-    finetuners,
-    generators,
-)
+from ship.testing import Bench, check_dataset, check_finetuner, check_generator
+from ship.testing.bench import Finding
+from ship.testing.checks import FINETUNER_CHECKS, GENERATOR_CHECKS
 
 pytestmark = pytest.mark.usefixtures("example")
 
@@ -34,173 +23,172 @@ def failing(found: list[Finding]) -> dict[str, str]:
     return {one.promise: one.fault for one in found if not one.holds}
 
 
-Spoiling = Callable[[Any, Any], Any]
+# of each method that is spoiled, its check
+SOUND: dict[str, Any] = {"nearest_mean": check_finetuner, "residual_text": check_generator}
+Spoil = Callable[..., dict[str, str]]
 
 
 @pytest.fixture
-def spoil(monkeypatch: pytest.MonkeyPatch) -> Callable[[Spoiling], None]:
-    """Have what is checked built otherwise: of what is sound, and the arguments of its builder."""
+def spoil(monkeypatch: pytest.MonkeyPatch, bench: Bench) -> Spoil:
+    """Have a method checked with other members: values, or functions that give something else.
 
-    def others(how: Spoiling) -> None:
-        for module, name, build in (
-            (finetuners, "build_finetuner", build_finetuner),
-            (generators, "build_generator", build_generator),
-        ):
-            other = partial(lambda build, *given: how(build(*given), given), build)
-            monkeypatch.setattr(module, name, other)
+    The functions take the method, what the sound one gives, and what it was given.
+    """
 
-    return others
+    def checked(name: str, **others: Any) -> dict[str, str]:
+        config = (FINETUNERS if name in FINETUNERS else GENERATORS)[name]
+        sound, members = config.load_method(), {}
 
+        def instead(member: str, other: Any) -> Any:
+            inner = getattr(sound, member)
+            return lambda made, *x: other(made, inner(made, *x), *x)
 
-def with_other(**others: Any) -> Spoiling:
-    """With other members: functions of what the sound ones give and were given, or values."""
+        for member, other in others.items():
+            members[member] = instead(member, other) if callable(other) else other
+        monkeypatch.setattr(config, "method", type("Spoiled", (sound,), members))
+        return failing(list(SOUND[name](name, bench=bench)))
 
-    def spoiled(made: Any, _: Any) -> Any:
-        for name, other in others.items():
-            if callable(other):
-                other = partial(
-                    lambda sound, new, *x: new(sound(*x), *x), getattr(made, name), other
-                )
-            setattr(made, name, other)
-        return made
-
-    return spoiled
+    return checked
 
 
-def learning(made: Any, _: Any) -> Any:
+def raising(*_: Any) -> Any:
+    """Cannot be built."""
+    raise RuntimeError("no luck\nat all")
+
+
+def writing(made: Any, _: None, config: Any, task: Any, *more: Any) -> None:
+    """Writes to the features of its task."""
+    task.features.mul_(1.5)
+
+
+def noisy(made: Any, *_: Any) -> None:
+    """Begins where torch's own stream says."""
+    for value in made.parameters():
+        value.data += 0.1 * torch.randn_like(value)
+
+
+def still(made: Any, *_: Any) -> None:
+    """Has nothing to train, whatever its settings say."""
+    made.requires_grad_(False)
+
+
+def shifted(made: Any, logits: Any, x: Any, _: Any) -> Any:
+    """Scores by what was taken from pictures, too."""
+    return logits + (x @ made.centre())[:, None]
+
+
+def moved(made: Any, samples: Any, *_: Any) -> Any:
+    """Samples by what was taken from pictures, too."""
+    return unit(samples + made.centre())
+
+
+def holding(made: Any, _: None, config: Any, task: Any, *more: Any) -> None:
+    """Has what it takes from pictures in no buffer, and so one seed's for all."""
+    mean = task.features.mean((0, 1))
+    made.centre = lambda: mean
+
+
+def unkept(made: Any, _: None, config: Any, task: Any, *more: Any) -> None:
+    """Takes from pictures what is not kept."""
+    made.register_buffer("mean", task.features.mean((0, 1)), persistent=False)
+    made.centre = lambda: made.mean
+
+
+def counting(made: Any, sound: Any, *_: Any) -> Any:
+    """Counts its steps, in nothing that is put back, and takes ever longer ones."""
+    made.steps = getattr(made, "steps", 0) + 1
+    if isinstance(sound, dict):
+        return {name: made.steps * value for name, value in sound.items()}
+    return made.steps * sound
+
+
+def counted(made: Any, logits: Any, *_: Any) -> Any:
+    """Scores by how many steps there were."""
+    return logits * (1 + getattr(made, "steps", 0))
+
+
+def learning(made: Any, logits: Any, x: Any, _: Any) -> Any:
     """Learns from what it is asked about."""
-
-    def learned(logits: Tensor, x: Tensor, choice: Any) -> Tensor:
-        made.stack.trained["prototypes"].data.add_(x.mean())
-        return logits
-
-    return with_other(logits=learned)(made, _)
+    made.prototypes.add_(x.mean())
+    return logits
 
 
-def centred(made: Any, _: Any) -> Any:
-    """Takes the mean of the pictures that it is asked about off each of them."""
-    sound = made.logits
-    made.logits = lambda x, choice: sound(x - 0.9 * x.mean(0), choice)
-    return made
-
-
-def stuck(made: Any, _: Any) -> Any:
-    """Stays where it is, whatever is put back."""
-    made.load_state_dict = lambda state: None
-    return made
-
-
-def later_is_better(logits: Tensor, x: Tensor, choice: Any) -> Tensor:
+def later_is_better(_: Any, logits: Any, x: Any, choice: Any) -> Any:
     """A picture scores the more highly the later it comes, but for the last one."""
     place = torch.arange(len(x)).unsqueeze(1)
     return logits + place * (place < len(x) - 1)
 
 
-LONGER = with_other(epochs=9)
-SUMMED = with_other(train_epoch=lambda made: {name: value.sum() for name, value in made.items()})
-FORGETFUL = with_other(parts=lambda _: {})
-EMPTY = with_other(learned=lambda _: {})
+def unit(x: Any) -> Any:
+    """Along the last axis."""
+    return torch.nn.functional.normalize(x, dim=-1)
 
 
-def writing(made: Any, arguments: Any) -> Any:
-    """Writes to the features of its task."""
-    arguments[1].features.mul_(1.5)
-    return made
-
-
-def peeping(made: Any, arguments: Any) -> Any:
-    """Takes a look at pictures of unseen classes."""
-    for value in made.stack.trained.values():
-        value.data.add_(arguments[1].unseen()[0].features.mean())
-    return made
-
-
-FINETUNER_MUTANTS: dict[str, tuple[Spoiling, str]] = {
-    "restless": (
-        with_other(logits=lambda made, *_: made + torch.rand(())),
-        "whatever torch's own seed is",
+# of a method, a promise's words and members that break it
+MUTANTS: list[tuple[str, str, dict[str, Any]]] = [
+    *(
+        (name, promise, members)
+        for name in SOUND
+        for promise, members in (
+            ("it can be built", {"__init__": raising}),
+            ("the same seeds give the same numbers", {"__init__": noisy}),
+            ("goes on to the bit", {"loss": counting}),
+            ("are only read", {"__init__": writing}),
+        )
     ),
-    "forgetful": (FORGETFUL, "goes on to the bit"),
-    "empty": (EMPTY, "is all that logits need"),
-    "infinite": (with_other(logits=lambda made, *_: made * torch.inf), "in finite numbers"),
-    "mixed": (
-        with_other(logits=lambda made, *_: made + made.mean(0)),
-        "the numbers that it gives alone",
+    ("nearest_mean", "it can be built", {"choices": ()}),
+    ("nearest_mean", "in finite numbers", {"logits": lambda _, sound, *x: sound * torch.inf}),
+    ("nearest_mean", "one finite number a seed", {"loss": lambda _, sound, *x: sound + torch.inf}),
+    ("nearest_mean", "gives alone", {"__init__": holding, "logits": shifted}),
+    ("nearest_mean", "all that it answers from", {"__init__": unkept, "logits": shifted}),
+    ("nearest_mean", "its choices differ", {"choices": ({}, {})}),
+    ("nearest_mean", "the epochs of its settings", {"__init__": still}),
+    ("nearest_mean", "that it has alone", {"logits": lambda _, sound, *x: sound - sound.mean(0)}),
+    ("nearest_mean", "in any order", {"logits": later_is_better}),
+    ("nearest_mean", "can be put back", {"loss": counting, "logits": counted}),
+    ("nearest_mean", "are not learned from", {"logits": learning}),
+    ("residual_text", "in finite numbers", {"sample": lambda _, sound, *x: sound[:, :5]}),
+    (
+        "residual_text",
+        "one finite number a seed",
+        {"loss": lambda _, sound, *x: {"loss": sound["loss"], "each": sound["loss"].expand(2)}},
     ),
-    "learning": (learning, "are not learned from"),
-    "centred": (centred, "that it has alone"),
-    "ordered": (with_other(logits=later_is_better), "in any order"),
-    "longer": (LONGER, "the epochs of its settings"),
-    "twice": (with_other(choices=({}, {})), "it has the members"),
-    "summed": (SUMMED, "one finite number a seed"),
-    "stuck": (stuck, "can be put back"),
-    "writing": (writing, "are only read"),
-    "peeping": (peeping, "pictures of unseen classes never matter"),
-}
-unit = torch.nn.functional.normalize
-GENERATOR_MUTANTS: dict[str, tuple[Spoiling, str]] = {
-    "longer": (LONGER, "the epochs of its settings"),
-    "summed": (SUMMED, "one finite number a seed"),
-    "blended": (
-        with_other(sample=lambda made, *_: unit(made + made.mean(0), dim=-1)),
-        "the numbers that it gives alone",
-    ),
-    "forgetful": (FORGETFUL, "goes on to the bit"),
-    "empty": (EMPTY, "is all that samples need"),
-    "long": (with_other(sample=lambda made, *_: 2 * made), "of unit norm"),
-    "loose": (
-        with_other(sample=lambda made, *_: unit(made + 0.1 * torch.randn_like(made), dim=-1)),
-        "whatever torch's own seed is",
-    ),
-    "writing": (writing, "are only read"),
-    "peeping": (peeping, "pictures of unseen classes never matter"),
-}
+    ("residual_text", "gives alone", {"__init__": holding, "sample": moved}),
+    ("residual_text", "all that it answers from", {"__init__": unkept, "sample": moved}),
+    ("residual_text", "of unit norm", {"sample": lambda _, sound, *x: 2 * sound}),
+]
 
 
-def test_rounding_is_no_look_at_other_pictures(spoil: Any, bench: Bench) -> None:
+def test_rounding_is_no_look_at_other_pictures(spoil: Spoil) -> None:
     """How many pictures are scored at once changes the last bits of a sound method's sums."""
-    spoil(with_other(logits=lambda made, x, _: made * (1 + 1e-7 * (len(x) == 1))))
-    assert failing(list(check_finetuner("nearest_mean", bench=bench))) == {}
+    found = spoil(
+        "nearest_mean", logits=lambda _, sound, x, choice: sound * (1 + 1e-7 * (len(x) == 1))
+    )
+    assert found == {}
 
 
-@pytest.mark.parametrize(
-    ("check", "name", "how", "promise"),
-    [
-        *((check_finetuner, "nearest_mean", *m) for m in FINETUNER_MUTANTS.values()),
-        *((check_generator, "residual_text", *m) for m in GENERATOR_MUTANTS.values()),
-    ],
-    ids=[*FINETUNER_MUTANTS, *(f"generator {name}" for name in GENERATOR_MUTANTS)],
-)
+@pytest.mark.parametrize(("name", "promise", "members"), MUTANTS)
 def test_a_method_that_breaks_a_promise_is_found(
-    check: Any, name: str, how: Spoiling, promise: str, spoil: Any, bench: Bench
+    name: str, promise: str, members: dict[str, Any], spoil: Spoil
 ) -> None:
     """It is that promise that fails, with a reason."""
-    spoil(how)
-    found = failing(list(check(name, bench=bench)))
+    found = spoil(name, **members)
     assert any(promise in said and why for said, why in found.items()), found
 
 
 def test_every_promise_has_a_mutant() -> None:
     """A clause that nothing breaks would say nothing."""
-    for checks, mutants in (
-        (FINETUNER_CHECKS, FINETUNER_MUTANTS),
-        (GENERATOR_CHECKS, GENERATOR_MUTANTS),
-    ):
-        broken = [promise for _, promise in mutants.values()]
+    for name, checks in (("nearest_mean", FINETUNER_CHECKS), ("residual_text", GENERATOR_CHECKS)):
+        broken = [promise for own, promise, _ in MUTANTS if own == name]
         assert [said for said in checks if not any(part in said for part in broken)] == []
 
 
-def test_what_raises_is_told_in_one_line(spoil: Any, bench: Bench) -> None:
-    """Somebody else's exception is a finding, not the end of the checks."""
-
-    def raising(*_: Any) -> Any:
-        raise RuntimeError("no luck\nat all")
-
-    spoil(raising)
-    found = list(check_finetuner("nearest_mean", bench=bench))
-    assert len(found) == 2 * len(FINETUNER_CHECKS)
-    assert {one.fault for one in found} == {"RuntimeError: no luck"}
-    assert str(found[0]).startswith("FAILS  without synthetic features, it has the members")
+def test_what_cannot_be_built_is_told_once(spoil: Spoil) -> None:
+    """Somebody else's exception is a finding in one line, and the end of the checks."""
+    found = spoil("nearest_mean", __init__=raising)
+    promise = "without synthetic features, it can be built, trained and asked"
+    assert found == {promise: "RuntimeError: no luck"}
+    assert str(Finding(*found.popitem())) == f"FAILS  {promise}: RuntimeError: no luck"
 
 
 def test_datasets_keep_their_contract() -> None:
