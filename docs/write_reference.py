@@ -25,8 +25,7 @@ from harness.config import (
 )
 from harness.wording import show
 from ship.configs import FINETUNERS, GENERATORS
-from ship.datasets import DATASETS
-from ship.datasets.image_folder import PREFIX, ImageFolder
+from ship.datasets import DATASETS, PREFIX, ImageFolder
 from ship.requirements import PROTOCOLS
 from ship.trial_config import OBJECTIVES, SyntheticConfig, TrialConfig
 

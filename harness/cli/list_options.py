@@ -62,8 +62,7 @@ def _tables() -> Mapping[str, Iterable[tuple[str, str]]]:
         StudyConfig,
     )
     from ship.configs import FINETUNERS, GENERATORS
-    from ship.datasets import DATASETS
-    from ship.datasets.image_folder import PREFIX, ImageFolder
+    from ship.datasets import DATASETS, PREFIX, ImageFolder
     from ship.requirements import PROTOCOLS
     from ship.trial_config import SyntheticConfig, TrialConfig
 

@@ -63,8 +63,7 @@ def _level_faults(group: str, name: Any, settings: Any) -> list[Fault]:
 
 
 def _dataset_faults(name: str, settings: Any, constants: Mapping[str, Any]) -> list[Fault]:
-    from ship.datasets import DATASETS, nearest_dataset
-    from ship.datasets.image_folder import PREFIX
+    from ship.datasets import DATASETS, PREFIX, nearest_dataset
 
     path = f"variants.dataset.{name}"
     if name not in DATASETS and not name.startswith(PREFIX):

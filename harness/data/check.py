@@ -9,7 +9,7 @@ from pathlib import Path
 from ship.datasets import SPLITS, Picture, Survey, UndecodableError, survey_dataset
 from ship.datasets.base import number, some
 from ship.datasets.content import copy_faults, pixel_hash
-from ship.datasets.survey import counted, repeated, slashed, untrained_classes
+from ship.datasets.layouts import counted, repeated, slashed
 
 Contents = Iterable[bytes | None]
 """The hash of what each picture shows, one after the other; None for what cannot be decoded."""
@@ -51,7 +51,7 @@ def check_everything(name: str, data_root: Path | None, quick: bool, track: Trac
     counts = slashed(counted(survey.splits))
     seen = "" if survey.n_seen is None else f" ({survey.n_seen} seen)"
     decoded = "nothing decoded" if quick else f"{number(pictures, 'picture')} decoded"
-    untrained = untrained_classes(survey)
+    untrained = _untrained_classes(survey)
     warnings = [*survey.unlike, *survey.warnings]
     if untrained:
         lacking = number(untrained, "class")
@@ -109,6 +109,16 @@ def _has_content(picture: Picture) -> bool:
         return picture.source.is_file() and picture.source.stat().st_size > 0
     except OSError:
         return False
+
+
+def _untrained_classes(survey: Survey) -> list[str]:
+    """Names of classes that training should show, but has no picture of.
+
+    The officially unseen ones need none, nor does any of a set that is a target alone.
+    """
+    there = set(survey.splits["train"].labels.tolist())
+    seen = survey.class_names[: survey.n_seen]
+    return [name for label, name in enumerate(seen) if there and label not in there]
 
 
 def _twice(survey: Survey) -> list[str]:

@@ -10,9 +10,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from harness.data.sources import SOURCES, places
-from ship.datasets import DATASETS, survey_dataset
-from ship.datasets.image_folder import PREFIX
-from ship.datasets.survey import counted, slashed
+from ship.datasets import DATASETS, PREFIX, survey_dataset
+from ship.datasets.layouts import counted, slashed
 
 _PICTURES: Final = (
     "pictures: train/val/test as published; below xlsa17/, trainval/test_seen/test_unseen"

@@ -1,27 +1,145 @@
 """Datasets by name: labelled pictures with a train, a val and a test split."""
 
-from dataclasses import replace
+import hashlib
+import logging
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from itertools import starmap
 from pathlib import Path
 from typing import Final
 
+import numpy as np
+import polars as pl
+
 from ship.datasets.base import (
     SPLITS,
     DatasetError,
+    DatasetSpec,
     Faults,
     Picture,
     PictureDataset,
     Split,
+    Survey,
     UndecodableError,
+    clean_class_name,
+    sentence,
     some,
 )
-from ship.datasets.content import DigestMemory
-from ship.datasets.image_folder import PREFIX, ImageFolder
-from ship.datasets.names import sentence, tell_odd_names
-from ship.datasets.published import PACKAGED, PUBLISHED, meant_dataset
-from ship.datasets.survey import DatasetSpec, Survey, assemble
+from ship.datasets.content import DigestMemory, fingerprint
+from ship.datasets.folders import PREFIX, ImageFolder, ImageNet
+from ship.datasets.layouts import PHOTO, Aircraft, CoOp, Published
 from ship.datasets.xlsa import Xlsa
+from ship.pocket import EMOJI_PARQUET, PHOTOS_PARQUET
 from ship.registry import DatasetPlugin, Registry
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class PackagedDataset:
+    """Pictures that come with ship-sweep; labels follow the sorted class names. No data root.
+
+    path: a parquet file with the columns image (encoded bytes), class_name, split, and the one
+        that is called naming. naming: the column with a picture's name. about: what they show, in
+        a sentence for lists of datasets. template: a prompt with one {} for a class name.
+    """
+
+    path: Path
+    naming: str
+    about: str
+    template: str = PHOTO
+
+    def survey(self, name: str, data_root: Path | None) -> Survey:
+        """Read every row into memory (some MB); the fingerprint hashes file and template."""
+        columns = ["image", "class_name", self.naming, "split"]
+        try:
+            content = self.path.read_bytes()
+            table = pl.read_parquet(content, columns=columns)
+        except (pl.exceptions.PolarsError, OSError) as why:
+            what = f"{self.path} cannot be read ({str(why).splitlines()[0]})"
+            raise DatasetError(f"dataset {name}: {what}; install ship-sweep again") from why
+        names = sorted(table["class_name"].unique().to_list())
+        splits = {}
+        for split in SPLITS:
+            rows = table.filter(split=split)
+            pictures = map(Picture, rows[self.naming], rows["image"])
+            labels = np.array([names.index(own) for own in rows["class_name"]], dtype=np.int64)
+            splits[split] = Split(tuple(pictures), labels)
+        digest = hashlib.sha256(content + self.template.encode()).hexdigest()[:32]
+        return Survey(tuple(map(clean_class_name, names)), splits, fingerprint=digest)
+
+
+PACKAGED: Final = {
+    "emoji": PackagedDataset(
+        EMOJI_PARQUET,
+        "icon",
+        "Packaged drawings of concrete things by six icon sets. Needs no data root.",
+    ),
+    "photos": PackagedDataset(
+        PHOTOS_PARQUET,
+        "picture",
+        "Packaged photographs, a fixed part of Caltech-101. Needs no data root.",
+    ),
+}
+"""By name; ship/pocket/NOTICE says how their files were made."""
+
+_PET: Final = "a photo of a {}, a type of pet."
+_FLOWER: Final = "a photo of a {}, a type of flower."
+_AIRCRAFT: Final = "a photo of a {}, a type of aircraft."
+_FOOD: Final = "a photo of {}, a type of food."
+_ACTION: Final = "a photo of a person doing {}."
+_EUROSAT: Final = "a centered satellite photo of {}."
+_V2: Final = "imagenetv2-matched-frequency-format-val"
+_AWA2: Final = "Animals_with_Attributes2/JPEGImages"
+_NUMBERED: Final = "oxford_flowers/cat_to_name.json"
+
+# folder, images, pictures in train, val and test, classes, template, and what is the layout's own
+PUBLISHED: Final[Mapping[str, Published]] = {
+    "caltech101": CoOp("caltech-101", "101_ObjectCategories", (4128, 1649, 2465), 100, PHOTO,
+                       "Caltech101"),
+    "oxford_pets": CoOp("oxford_pets", "images", (2944, 736, 3669), 37, _PET, "OxfordPets"),
+    "stanford_cars": CoOp("stanford_cars", "", (6509, 1635, 8041), 196, PHOTO, "StanfordCars"),
+    "flowers102": CoOp("oxford_flowers", "jpg", (4093, 1633, 2463), 102, _FLOWER, "OxfordFlowers"),
+    "food101": CoOp("food-101", "images", (50500, 20200, 30300), 101, _FOOD, "Food101"),
+    "sun397": CoOp("sun397", "SUN397", (15880, 3970, 19850), 397, PHOTO, "SUN397"),
+    "dtd": CoOp("dtd", "images", (2820, 1128, 1692), 47, "{} texture.", "DescribableTextures"),
+    "eurosat": CoOp("eurosat", "2750", (13500, 5400, 8100), 10, _EUROSAT, "EuroSAT"),
+    "ucf101": CoOp("ucf101", "UCF-101-midframes", (7639, 1898, 3783), 101, _ACTION, "UCF101"),
+    "fgvc_aircraft": Aircraft("fgvc_aircraft", "images", (3334, 3333, 3333), 100, _AIRCRAFT),
+    "imagenet": ImageNet("imagenet", "images", (1281167, 0, 50000), 1000),
+    "imagenetv2": ImageNet("imagenetv2", _V2, (0, 0, 10000), 1000, target=True, numbered=True),
+    "imagenet_sketch": ImageNet("imagenet-sketch", "images", (0, 0, 50889), 1000, target=True),
+    "imagenet_a": ImageNet("imagenet-adversarial", "imagenet-a", (0, 0, 7500), 200, target=True,
+                           subset=True),
+    "imagenet_r": ImageNet("imagenet-rendition", "imagenet-r", (0, 0, 30000), 200, target=True,
+                           subset=True),
+    "awa2": Xlsa("xlsa17/data/AWA2", _AWA2, (23527, 5882, 7913), 50, PHOTO, "JPEGImages",
+                 n_seen=40),
+    "cub": Xlsa("xlsa17/data/CUB", "CUB_200_2011/images", (7057, 1764, 2967), 200, PHOTO, "images",
+                n_seen=150),
+    "sun_attributes": Xlsa("xlsa17/data/SUN", "SUN/images", (10320, 2580, 1440), 717, PHOTO,
+                           "images", n_seen=645),
+    "flo": Xlsa("xlsa17/data/FLO", "oxford_flowers/jpg", (5631, 1403, 1155), 102, _FLOWER, "",
+                _NUMBERED, n_seen=82),
+}  # fmt: skip
+"""By name; xlsa17's counts are of trainval, test_seen and test_unseen."""
+
+ELSEWHERE: Final = {
+    "pets": "oxford_pets",
+    "cars": "stanford_cars",
+    "sun": "sun397",
+    "textures": "dtd",
+    "describable_textures": "dtd",
+    "UCF-101-midframes": "ucf101",
+    "ilsvrc2012": "imagenet",
+    "imagenetv2-matched-frequency": "imagenetv2",
+    "animals_with_attributes": "awa2",
+    "CUB_200_2011": "cub",
+    "birds": "cub",
+}
+"""Names in papers, in torchvision and of archives that are unlike ours and our folders."""
 
 DATASETS: Final[Registry[DatasetSpec]] = Registry(
     "dataset",
@@ -30,8 +148,6 @@ DATASETS: Final[Registry[DatasetSpec]] = Registry(
     starmap(DatasetPlugin, {**PACKAGED, **PUBLISHED}.items()),
 )
 """Every dataset with a name of its own; image_folder:NAME stands beside them."""
-
-_IMAGE_FOLDER: Final = ImageFolder()
 
 
 def load_dataset(
@@ -48,10 +164,19 @@ def load_dataset(
         DatasetError: unknown name, or every fault of its files at once.
     """
     found = survey_dataset(name, data_root)
+    if found.faults:
+        raise DatasetError(*found.faults)
+    for line in (*found.unlike, *found.warnings):
+        logger.warning("%s", line)
+    for line in found.notes:
+        logger.info("%s", line)
+    template = _spec(name).template
     digests = None
     if memory is not None and data_root is not None:
         digests = DigestMemory(memory, f"{name} in {data_root.absolute()}")
-    return assemble(name, _spec(name).template, found, digests)
+    digest = found.fingerprint or fingerprint(name, template, found, digests)
+    seen = found.n_seen, found.split_version
+    return PictureDataset(name, found.class_names, template, found.splits, digest, *seen)
 
 
 def survey_dataset(name: str, data_root: Path | None = None) -> Survey:
@@ -60,13 +185,15 @@ def survey_dataset(name: str, data_root: Path | None = None) -> Survey:
     Raises:
         DatasetError: unknown name.
     """
+    spec = _spec(name)
     try:
-        spec = _spec(name)
         found = spec.survey(name, data_root)
+    except DatasetError as why:
+        return Survey(faults=why.faults)
     except OSError as why:  # a folder that may not be listed, a name that no disk takes
         return Survey(faults=(f"dataset {some([name])}: cannot be read: {why.strerror}",))
     faults = Faults(found.faults)
-    tell_odd_names(faults, f"dataset {some([name])}", found.class_names, spec.template)
+    faults.tell_odd_names(f"dataset {some([name])}", found.class_names, spec.template)
     return replace(found, faults=tuple(faults))
 
 
@@ -76,13 +203,27 @@ def has_unseen_pictures(name: str) -> bool:
 
 
 def nearest_dataset(name: str) -> str | None:
-    """The dataset that a name was probably meant to be ("oxford_flowers": flowers102), or None."""
-    return meant_dataset(name, DATASETS)
+    """The dataset that a name was probably meant to be ("oxford_flowers": flowers102), or None.
+
+    Case, hyphens and underscores do not matter; what has a folder is known by that, too.
+    """
+    known = {_plain(own): own for own in DATASETS}
+    for other, own in ELSEWHERE.items():
+        known.setdefault(_plain(other), own)
+    for own, spec in DATASETS.items():
+        if folder := _plain(getattr(spec, "folder", "").rpartition("/")[2]):
+            known.setdefault(folder, own)
+    near = get_close_matches(_plain(name), known, n=1, cutoff=0.6)
+    return known[near[0]] if near else None
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[\W_]+", "", name).lower()
 
 
 def _spec(name: str) -> DatasetSpec:
     if name.startswith(PREFIX):
-        return _IMAGE_FOLDER
+        return ImageFolder()
     if name not in DATASETS:
         near = nearest_dataset(name)
         hint = f"did you mean {near}? " if near else ""
@@ -92,18 +233,7 @@ def _spec(name: str) -> DatasetSpec:
 
 
 __all__ = [
-    "DATASETS",
-    "SPLITS",
-    "DatasetError",
-    "DatasetSpec",
-    "Picture",
-    "PictureDataset",
-    "Split",
-    "Survey",
-    "UndecodableError",
-    "has_unseen_pictures",
-    "load_dataset",
-    "nearest_dataset",
-    "sentence",
-    "survey_dataset",
-]
+    "DATASETS", "PREFIX", "SPLITS", "DatasetError", "DatasetSpec", "ImageFolder", "ImageNet",
+    "Picture", "PictureDataset", "Split", "Survey", "UndecodableError", "has_unseen_pictures",
+    "load_dataset", "nearest_dataset", "sentence", "survey_dataset",
+]  # fmt: skip

@@ -1,40 +1,52 @@
-"""What a dataset is: named classes and three splits of labelled pictures."""
+"""What a dataset is: named classes and three splits of labelled pictures; and its class names."""
 
+import html
 import io
-from collections.abc import Iterable, Mapping, Sequence, Sized
-from dataclasses import dataclass
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol, runtime_checkable
 
+import ftfy
 import numpy as np
+import regex
 from jaxtyping import Int64
 from PIL import Image
 
 SPLITS: Final = ("train", "val", "test")
 """The names of a dataset's splits, in the order of extraction."""
-
-
 FORMATS: Final = ("AVIF", "BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 """What pictures may be, whatever they are called: for others Pillow starts programs (EPS)."""
 LARGEST_PICTURE: Final = 89_478_485
 """Pixels; decoded they take a quarter of a GiB. Above, Pillow warns of a bomb."""
-LARGEST_FILE: Final = 1 << 28
-"""Bytes of one picture, or of one list of pictures, which are read as a whole."""
+CONTEXT_LENGTH: Final = 77
+"""Tokens of a prompt, its start and its end included, that CLIP reads; it cuts what follows."""
+MOST_LETTERS: Final = 1000
+"""Of a class name; the longest published one has some 60, and no prompt has room for as many."""
+_NO_TEXT: Final = frozenset({"Cc", "Cs"})  # commands to a terminal, and halves of characters
+_SHARED: Final = 56
+"""Bytes. Names that differ sooner stay apart: a token has a byte at least, and some 20 tokens are
+what a template says before the name, the start and the end."""
+# The pieces that CLIP's tokenizer looks up, each by itself (open_clip's SimpleTokenizer.pat).
+_PIECE: Final = regex.compile(
+    r"<start_of_text>|<end_of_text>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+",
+    regex.IGNORECASE,
+)
 
 
 class DatasetError(ValueError):
-    """A dataset that cannot be used.
+    """A dataset that cannot be used; made of every fault found, a self-contained line each."""
 
-    Attributes:
-        faults: every fault found, one self-contained line each; str() joins them with newlines.
-    """
+    @property
+    def faults(self) -> tuple[str, ...]:
+        """The lines, which str() joins with newlines."""
+        return self.args
 
-    def __init__(self, faults: str | Sequence[str]) -> None:
-        self.faults: tuple[str, ...] = (faults,) if isinstance(faults, str) else tuple(faults)
-        super().__init__("\n".join(self.faults))
-
-    def __reduce__(self) -> tuple[type["DatasetError"], tuple[tuple[str, ...]]]:
-        return type(self), (self.faults,)  # the default would pass the joined text as one fault
+    def __str__(self) -> str:
+        return "\n".join(self.args)
 
 
 class UndecodableError(Exception):
@@ -72,7 +84,7 @@ class Picture:
         try:
             with Image.open(io.BytesIO(self.read()), formats=FORMATS) as image:
                 if image.width * image.height <= LARGEST_PICTURE:
-                    return to_rgb(image)
+                    return _to_rgb(image)
         except (Image.DecompressionBombError, Image.DecompressionBombWarning):
             pass
         except Exception as why:  # Pillow raises nearly anything for broken bytes
@@ -115,7 +127,50 @@ class PictureDataset:
     split_version: str = ""
 
 
-def to_rgb(image: Image.Image) -> Image.Image:
+_NO_SPLITS: Final = {split: Split((), np.empty(0, dtype=np.int64)) for split in SPLITS}
+
+
+@dataclass(frozen=True, eq=False)
+class Survey:
+    """A dataset as it was found: the whole where there is no fault, else what could be read.
+
+    faults: why it cannot be used, a line each. unlike: in what it differs from the published set,
+    so that accuracies cannot be compared. warnings: what is probably a mistake, though the set can
+    be used. notes: what is worth knowing and is no mistake. own_split: it is no published one.
+    fingerprint: where the layout has its own; "": of its content, by_size or not.
+    The rest is as in PictureDataset; pictures that a faulty survey holds may be missing or broken.
+    """
+
+    class_names: tuple[str, ...] = ()
+    splits: Mapping[str, Split] = field(default_factory=_NO_SPLITS.copy)
+    faults: tuple[str, ...] = ()
+    unlike: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    n_seen: int | None = None
+    split_version: str = ""
+    fingerprint: str = ""
+    by_size: bool = False
+    warnings: tuple[str, ...] = ()
+    own_split: bool = False
+
+
+@runtime_checkable
+class DatasetSpec(Protocol):
+    """How one dataset is found and read."""
+
+    @property
+    def template(self) -> str:
+        """Prompt with one {} for a class name."""
+
+    def survey(self, name: str, data_root: Path | None) -> Survey:
+        """Read names, labels and picture references; no picture's content.
+
+        Raises:
+            DatasetError: there is nothing to be read.
+        """
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
     """Any Pillow mode to RGB: transparency over white, 16-bit grey scaled to 8 bits."""
     if image.mode == "RGB" and "transparency" not in image.info:
         image.load()
@@ -160,7 +215,7 @@ class Faults(list[str]):
     """What is wrong with a dataset, a line each in the order of finding; readers add to it."""
 
     def tell(self, where: object, noun: str, items: Iterable[object], what: str = "") -> None:
-        """Add "WHERE: 2 NOUNs WHAT: a, b"; nothing where there are no items.
+        """Add "WHERE: 2 NOUNS WHAT: a, b"; nothing where there are no items.
 
         Args:
             where: the file or the folder that is to be mended, or the dataset.
@@ -171,3 +226,89 @@ class Faults(list[str]):
         items = list(items)
         if items:
             self.append(f"{where}: {number(items, noun)}{what and ' '}{what}: {some(items)}")
+
+    @contextmanager
+    def reading(self, path: Path) -> Iterator[None]:
+        """Add why a file cannot be read, or, of a ValueError's, what is wrong in it."""
+        try:
+            yield
+        except OSError as why:
+            self.append(f"{path}: cannot be read: {why.strerror}")
+        except UnicodeDecodeError:
+            self.append(f"{path}: is not UTF-8 text")
+        except ValueError as why:
+            self.append(f"{path}: {why}")
+
+    def tell_same_names(
+        self, where: object, names: Sequence[str], called: Sequence[str] | None = None
+    ) -> None:
+        """Add class names that are empty, or that have the same token ids for CLIP (see `spoken`).
+
+        Args:
+            where: the file that names them.
+            names: one for each class.
+            called: what messages call each class; None: as it is named.
+        """
+        alike: dict[str, list[tuple[str, str]]] = defaultdict(list)
+        for name, shown in zip(names, called or names, strict=True):
+            alike[spoken(name)].append((name, shown))
+        for said, found in sorted(alike.items()):
+            if len(found) > 1 or not said:
+                name, shown = clean_class_name(found[0][0]), some(shown for _, shown in found)
+                many = f"stands for {number(found, 'class')}: {shown}"
+                self.append(f"{where}: class name {name!r}, as CLIP reads it, {many}")
+
+    def tell_odd_names(self, where: str, names: Sequence[str], template: str) -> None:
+        """Add class names that are no text for a prompt, a table and a terminal, or that CLIP cuts.
+
+        It reads no more than CONTEXT_LENGTH tokens. They are those of CLIP's own vocabulary, in
+        the dataset's template. For learned contexts and for other backbones, ship.clip.prompts
+        looks at what is left of each name.
+
+        Args:
+            where: the dataset, for messages.
+            names: cleaned, by label.
+            template: a prompt with one {} for a class name.
+        """
+        odd = [name for name in names if any(unicodedata.category(c) in _NO_TEXT for c in name)]
+        long = [name for name in names if len(name) > MOST_LETTERS]
+        self.tell(where, "class name", odd, "with control characters")
+        self.tell(where, "class name", long, "of absurd length")
+        beginnings: dict[bytes, dict[str, str]] = defaultdict(dict)
+        for name in () if odd or long else names:
+            said = spoken(name)
+            beginnings[said.replace(" ", "").encode("utf-8", "replace")[:_SHARED]][said] = name
+        alike = [name for found in beginnings.values() if len(found) > 1 for name in found.values()]
+        if not alike:
+            return
+        from open_clip.tokenizer import SimpleTokenizer  # takes seconds, and is hardly ever needed
+
+        encode = SimpleTokenizer().encode
+        prompts: dict[tuple[int, ...], list[str]] = defaultdict(list)
+        for name in alike:
+            prompts[tuple(encode(sentence(template, name))[: CONTEXT_LENGTH - 2])].append(name)
+        cut = f"that are the same to CLIP, which cuts a prompt after {CONTEXT_LENGTH} tokens"
+        for same in prompts.values():
+            self.tell(where, "class name", same if len(same) > 1 else (), cut)
+
+
+def clean_class_name(name: str) -> str:
+    """Underscores to spaces, runs of white space to one, composed (NFC) characters."""
+    return unicodedata.normalize("NFC", " ".join(name.replace("_", " ").split()))
+
+
+def sentence(template: str, class_name: str) -> str:
+    """A template with a class name in the place of its {}; other braces stay as they are."""
+    return template.replace("{}", class_name)
+
+
+def spoken(name: str) -> str:
+    """The pieces into which CLIP's tokenizer takes a class name apart, with spaces between them.
+
+    Two names have the same token ids if and only if this is the same, whatever the vocabulary: a
+    token knows whether it ends a piece, so the ids of a piece say what it was. Case, underscores,
+    white space and HTML's names of characters ("&amp;") make no difference, nor does a space
+    before a digit or a sign ("dog 2", "dog2").
+    """
+    plain = html.unescape(html.unescape(ftfy.fix_text(clean_class_name(name))))
+    return " ".join(_PIECE.findall(" ".join(plain.split()).lower()))

@@ -8,19 +8,23 @@ another one, is read again, even if its size and its mtime are as before.
 
 import hashlib
 import json
+import logging
 import os
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from itertools import combinations
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
-from ship.datasets.base import SPLITS, Picture, Split, number, some
+from ship.datasets.base import SPLITS, DatasetError, Picture, Split, Survey, number, some
 from ship.whole_file import write_whole
+
+logger = logging.getLogger(__name__)
 
 _FORMAT: Final = 1
 _LARGEST: Final = 1 << 28
@@ -56,41 +60,31 @@ class DigestMemory:
         Raises:
             OSError: the file is not there, or cannot be read.
         """
-        source = picture.source
-        if isinstance(source, bytes):
-            return hashlib.sha256(source).digest()
-        stamp = _stamp(source)
+        if isinstance(picture.source, bytes):
+            return _digest(picture)
+        stamp = _stamp(picture.source)
         match self._held.get(picture.name):
             case [*before, str(digits)] if before == stamp and re.fullmatch("[0-9a-f]{64}", digits):
                 self._seen[picture.name] = [*stamp, digits]
                 return bytes.fromhex(digits)
         begun = self._now()
-        digest = hashlib.sha256(picture.read()).digest()
-        if _stamp(source) == stamp and max(stamp[1:]) < begun - _FRESH_NS:
+        digest = _digest(picture)
+        if _stamp(picture.source) == stamp and max(stamp[1:]) < begun - _FRESH_NS:
             self._seen[picture.name] = [*stamp, digest.hex()]
         return digest
 
     def keep(self) -> None:
-        """Remember all that was asked for, and nothing else.
-
-        What cannot be written is read again at the next start: no reason to stop.
-        """
-        if self._seen == self._held:
-            return
-        body = json.dumps(self._seen, sort_keys=True).encode("ascii")
-        try:
-            write_whole(self._file, self._checksum(body) + b"\n" + body)
-        except OSError:
-            return
-        self._held = dict(self._seen)
+        """Remember all that was asked for, and nothing else."""
+        if self._seen != self._held:
+            body = json.dumps(self._seen, sort_keys=True).encode("ascii")
+            with suppress(OSError):  # it is read again at the next start: no reason to stop
+                write_whole(self._file, self._checksum(body) + b"\n" + body)
 
     def _read(self) -> dict[str, Any]:
         try:
             with self._file.open("rb") as file:
                 checksum, _, body = file.read(_LARGEST).partition(b"\n")
-            if checksum != self._checksum(body):
-                return {}
-            memory = json.loads(body)
+            memory = json.loads(body) if checksum == self._checksum(body) else {}
         except (OSError, ValueError, RecursionError):
             return {}
         return memory if isinstance(memory, dict) else {}
@@ -101,6 +95,34 @@ class DigestMemory:
         return hashlib.blake2b(head + body, digest_size=16).hexdigest().encode()
 
 
+def fingerprint(name: str, template: str, survey: Survey, memory: DigestMemory | None) -> str:
+    """The hash of a sound survey's content.
+
+    Files with the same bytes in two splits are told as well, as every file's bytes are hashed
+    here; not where sizes stand for bytes. In one's own folder they are a fault. A published split
+    is used as it is, with a warning: without them its figures could not be compared.
+
+    Raises:
+        DatasetError: a picture that cannot be read, or copies.
+    """
+    splits = survey.splits
+    try:
+        hashes = picture_hashes(splits, by_size=survey.by_size, memory=memory)
+    except OSError as why:
+        raise DatasetError(f"dataset {name}: {why.filename}: {why.strerror}") from why
+    if not survey.by_size:
+        named = {
+            split: {p.name: h for p, h in zip(splits[split].pictures, hashes[split], strict=True)}
+            for split in SPLITS
+        }
+        copies = [f"dataset {name}: {fault}" for fault in copy_faults(named)]
+        if copies and survey.own_split:
+            raise DatasetError(*copies)
+        for line in copies:
+            logger.warning("%s", line)
+    return content_fingerprint(survey.class_names, template, splits, hashes, survey.n_seen)
+
+
 def picture_hashes(
     splits: Mapping[str, Split], *, by_size: bool = False, memory: DigestMemory | None = None
 ) -> dict[str, tuple[bytes, ...]]:
@@ -109,16 +131,14 @@ def picture_hashes(
     Args:
         by_size: each picture's size in the place of its hash, for sets too large to be read
             whenever a study starts. A picture changed at the same size goes unnoticed.
-        memory: of files that were read before; None: each is read.
-
+        memory: of the hashes of files, which are then read only if they are new or changed.
     Raises:
-        OSError: a picture cannot be read.
+        OSError: a picture is not there, or cannot be read.
     """
-    of_picture = _size if by_size else _digest if memory is None else memory.digest
+    hashed = _size if by_size else memory.digest if memory else _digest
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:  # hashing releases the GIL
-        found = {s: pool.map(of_picture, splits[s].pictures, chunksize=64) for s in SPLITS}
-        hashes = {split: tuple(own) for split, own in found.items()}
-    if memory is not None and not by_size:
+        hashes = {split: tuple(pool.map(hashed, splits[split].pictures)) for split in SPLITS}
+    if memory:
         memory.keep()
     return hashes
 
@@ -166,7 +186,7 @@ def pixel_hash(picture: Picture) -> bytes:
 def copy_faults(contents: Mapping[str, Mapping[str, bytes]]) -> list[str]:
     """Pictures that stand in two splits under two names, a line for each two splits.
 
-    One name in two splits is leak_faults' to tell.
+    A picture that stands in two splits under one name is a fault of the list.
 
     Args:
         contents: split -> name of a picture -> hash of what it holds.

@@ -1,34 +1,54 @@
-"""The xlsa17 layout of generalized zero-shot learning: AWA2, CUB, SUN and FLO.
+"""The xlsa17 layout of generalized zero-shot learning, AWA2, CUB, SUN and FLO; and MATLAB files.
 
 Splits are those of Xian et al., "Zero-Shot Learning - A Comprehensive Evaluation of the Good, the
-Bad and the Ugly" (arXiv:1707.00600).
+Bad and the Ugly" (arXiv:1707.00600). MATLAB files are read here, not by SciPy, which crashes the
+interpreter on some damaged ones (1.17: a type code outside of its table), or makes the huge array
+that one speaks of. Of a file only the variables that are wanted are looked at.
 """
 
 import hashlib
+import math
 import re
+import struct
+import zlib
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import islice
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 from jaxtyping import Int64
 
-from ship.datasets.base import Faults, some
-from ship.datasets.layout import Found, Published, by_hash, is_file, read_object
-from ship.datasets.mat_file import MatError, Value, read_mat
-from ship.datasets.names import clean_class_name, tell_same_names
-from ship.datasets.survey import Survey, slashed
+from ship.datasets.base import Faults, Survey, clean_class_name, some
+from ship.datasets.layouts import Found, Published, by_hash, checked_file, read_object, slashed
 
 LOCS: Final = ("trainval_loc", "test_seen_loc", "test_unseen_loc")
 """The lists of pictures that make the official split; train_loc and val_loc are not used."""
 _NAMES: Final = "allclasses_names"
+_MOST: Final = 2**31 - 1
 
 Ids = Int64[np.ndarray, " _"]
-Locs = Mapping[str, Ids]
-"""Indices of pictures from 0, by the names of LOCS."""
+Value = np.ndarray | list[str]
+"""A matrix of numbers, or texts: a cell array's in MATLAB's order ("" for a cell that is none), or
+the rows of one."""
+
+LARGEST: Final = 1 << 28
+"""Bytes of the wanted variables, unpacked; a data set's lists are a few million."""
+DEEPEST: Final = 2
+"""Levels of cells; lists of names have one."""
+_HEADER: Final = 128
+_NAMED: Final = 1024
+"""Bytes of a packed variable among which its name must stand."""
+# MAT-File Format, MathWorks, chapter 1 ("Level 5 MAT-Files"): types of elements, classes of arrays
+_NUMBERS: Final = {1: "i1", 2: "u1", 3: "<i2", 4: "<u2", 5: "<i4", 6: "<u4", 7: "<f4", 9: "<f8",
+                   12: "<i8", 13: "<u8"}  # fmt: skip
+_CODECS: Final = {1: "latin-1", 2: "latin-1", 4: "utf-16-le", 16: "utf-8", 17: "utf-16-le",
+                  18: "utf-32-le"}  # fmt: skip
+_MATRIX, _PACKED = 14, 15
+_CELL, _TEXT, _REAL = 1, 4, range(6, 16)
 
 
 @dataclass(frozen=True)
@@ -57,151 +77,63 @@ class Xlsa(Published):
     def read(self, data_root: Path, faults: Faults) -> Found:
         """Read both files."""
         folder, images = data_root / self.folder, data_root / self.pictures
-        pictures = _Variables(folder / "res101.mat", ("image_files", "labels"), faults)
-        official = _Variables(folder / "att_splits.mat", LOCS, faults, (_NAMES,))
-        files, labels = pictures.texts("image_files"), pictures.indices("labels", None)
+        pictures = _MatFile(folder / "res101.mat", faults)
+        official = _MatFile(folder / "att_splits.mat", faults)
+        if faults:
+            return Found(Survey(), images, folder)
+        files, labels = pictures.texts("image_files"), pictures.indices("labels")
         if files and len(labels) and len(files) != len(labels):
             faults.append(f"{pictures.path}: {len(files)} image_files but {len(labels)} labels")
-        locs = {loc: official.indices(loc, len(labels) or None) for loc in LOCS}
-        _tell_shared_pictures(official.path, locs, faults)
+        locs = {loc: official.indices(loc, len(labels) or _MOST) for loc in LOCS}
+        listed, times = np.unique(np.concatenate([*locs.values()]), return_counts=True)
+        faults.tell(official.path, "picture", listed[times > 1] + 1, f"twice in {some(LOCS)}")
         names = self._class_names(official, data_root, labels, faults)
         if faults:  # of what cannot be trusted, nothing more can be told
-            return Found(Survey(), (), images, folder)
+            return Found(Survey(), images, folder)
         seen = _seen_classes(folder, names, labels, locs, faults)
         order = sorted(range(len(names)), key=lambda label: (label not in seen, names[label]))
         label_of = {old: new for new, old in enumerate(order)}
         paths = [_tail(file, self.below) for file in files]
         outside = [file for file, path in zip(files, paths, strict=True) if not path]
         faults.tell(folder, "image_file", outside, f"outside of a folder {self.below!r}")
-        pictures_of = {
-            loc: [(paths[i], label_of[int(labels[i])]) for i in np.sort(locs[loc]) if paths[i]]
-            for loc in LOCS
-        }
-        val = _held_out(pictures_of[LOCS[0]])
-        rows = [
-            ("test" if loc != LOCS[0] else "val" if path in val else "train", path, label)
-            for loc, pairs in pictures_of.items()
-            for path, label in pairs
-        ]
+        trainval, *test = ([i for i in np.sort(loc).tolist() if paths[i]] for loc in locs.values())
+        val = _held_out(paths, labels, trainval)
+        kinds = [("val" if paths[i] in val else "train", i) for i in trainval]
+        kinds += [("test", i) for loc in test for i in loc]
+        rows = [(split, paths[i], label_of[int(labels[i])]) for split, i in kinds]
         version = _split_version(locs)
         note = f"{folder}: split of {version} (the files do not say if it is version 1 or 2)"
-        survey = Survey(
-            tuple(names[old] for old in order),
-            notes=(note,),
-            n_seen=len(seen),
-            split_version=version,
-        )
-        counts = tuple(len(locs[loc]) for loc in LOCS)
-        return Found(survey, rows, images, folder, counts)
+        class_names = tuple(names[old] for old in order)
+        survey = Survey(class_names, notes=(note,), n_seen=len(seen), split_version=version)
+        return Found(survey, images, folder, rows, tuple(map(len, locs.values())))
 
     def _class_names(
-        self, official: "_Variables", data_root: Path, labels: Ids, faults: Faults
+        self, official: "_MatFile", data_root: Path, labels: Ids, faults: Faults
     ) -> list[str]:
         """Cleaned names by the files' labels: att_splits.mat's, or those of names_file."""
-        where, raw = official.path, official.texts(_NAMES)
-        if official.found and _NAMES not in official.found:
-            if self.names_file:
-                where = data_root / self.names_file
-                raw = _numbered_names(where, faults)
-            else:
-                faults.append(f"{where}: has no {_NAMES}")
+        if self.names_file and _NAMES not in official.variables:
+            where = data_root / self.names_file
+            raw = _numbered_names(where, faults)
+        else:
+            where, raw = official.path, official.texts(_NAMES)
         names = [xlsa_class_name(name) for name in raw]
-        tell_same_names(faults, where, names)
+        faults.tell_same_names(where, names)
         n_labels = int(labels.max()) + 1 if len(labels) else 0
         if names and n_labels > len(names):
             faults.append(f"{where}: names {len(names)} classes, but labels go up to {n_labels}")
         return names
 
 
-class _Variables:
-    """The wanted variables of a MATLAB file; what is wrong with them is told."""
-
-    def __init__(
-        self, path: Path, needed: Sequence[str], faults: Faults, optional: Sequence[str] = ()
-    ) -> None:
-        self.path, self.found, self._faults = path, dict[str, Value](), faults
-        if not is_file(path, faults):
-            return
-        try:
-            self.found = read_mat(path, [*needed, *optional])
-        except OSError as why:
-            faults.append(f"{path}: cannot be read: {why.strerror}")
-            return
-        except MatError as why:
-            faults.append(f"{path}: must be a MATLAB file of version 5 to 7: {why}")
-            return
-        if absent := [name for name in needed if name not in self.found]:
-            faults.append(f"{path}: has no {some(absent)}")
-
-    def indices(self, name: str, highest: int | None) -> Ids:
-        """A vector that counts from 1, as indices from 0; empty where it is not sound.
-
-        Args:
-            highest: the highest value allowed; None: any.
-        """
-        nothing = np.empty(0, dtype=np.int64)
-        if name not in self.found:
-            return nothing
-        value, where = self.found[name], f"{self.path}: {name}"
-        if not isinstance(value, np.ndarray) or value.size == 0 or value.size != max(value.shape):
-            shape = slashed(value.shape) if isinstance(value, np.ndarray) else ""
-            what = f"an array of {shape}" if shape else "none"
-            self._faults.append(f"{where} must be a vector of numbers, is {what}")
-            return nothing
-        flat = value.ravel()
-        with np.errstate(invalid="ignore"):
-            sound = np.isfinite(flat) & (flat == np.floor(flat)) & (flat >= 1) & (flat < 2**31)
-            sound &= flat <= (highest or 2**31)
-        if not sound.all():
-            until = f"1 to {highest}" if highest else "1 and up"
-            bad = some(f"{number:.9g}" for number in flat[~sound])
-            self._faults.append(f"{where} must be whole numbers of {until}, holds {bad}")
-            return nothing
-        return flat.astype(np.int64) - 1
-
-    def texts(self, name: str) -> list[str]:
-        """The texts of a cell array, or the rows of a text; empty where one is not sound."""
-        if name not in self.found:
-            return []
-        value = self.found[name]
-        texts = [_text(cell) for cell in (value if isinstance(value, list) else [value])]
-        bad = [f"{name}[{i + 1}]" for i, text in enumerate(texts) if not text]
-        if bad or not texts:
-            what = some(bad) if bad else f"{name} is empty"
-            self._faults.append(f"{self.path}: {name} must be a cell array of texts: {what}")
-            return []
-        return texts
-
-
-def _text(cell: Value) -> str:
-    """A text, which may stand in a cell of its own; "" for anything else."""
-    while isinstance(cell, list) and len(cell) == 1:
-        cell = cell[0]
-    return cell.strip() if isinstance(cell, str) else ""
-
-
-def _tell_shared_pictures(path: Path, locs: Locs, faults: Faults) -> None:
-    """Pictures that stand twice in a list, or in two of them; shown as MATLAB counts."""
-    for name, loc in locs.items():
-        values, times = np.unique(loc, return_counts=True)
-        faults.tell(path, "picture", values[times > 1] + 1, f"more than once in {name}")
-    for name, other in combinations(LOCS, 2):
-        both = np.intersect1d(locs[name], locs[other])
-        faults.tell(path, "picture", both + 1, f"both in {name} and {other}")
-
-
 def _numbered_names(path: Path, faults: Faults) -> list[str]:
     """Class names from {"1": "pink primrose", ...}."""
-    what = "class names by the numbers 1, 2, ..."
-    document = read_object(path, what, faults)
-    if document is None:
-        return []
-    names = [document.get(str(i + 1)) for i in range(len(document))]
-    texts = [name for name in names if isinstance(name, str)]
-    if not texts or len(texts) < len(names):
-        faults.append(f"{path}: must be an object of {what}")
-        return []
-    return texts
+    names: list[str] = []
+    with faults.reading(path):
+        document = read_object(path)
+        names = [document.get(str(i + 1), "") for i in range(len(document))]
+        if not names or not all(isinstance(name, str) and name for name in names):
+            names = []
+            raise ValueError("must be an object of class names by the numbers 1, 2, ...")
+    return names
 
 
 def xlsa_class_name(raw: str) -> str:
@@ -211,14 +143,14 @@ def xlsa_class_name(raw: str) -> str:
 
 
 def _seen_classes(
-    where: Path, names: Sequence[str], labels: Ids, locs: Locs, faults: Faults
+    where: Path, names: Sequence[str], labels: Ids, locs: Mapping[str, Ids], faults: Faults
 ) -> set[int]:
     """The labels of the official split's seen classes; told are classes that do not fit it."""
-    seen, test_seen, unseen = (set(labels[locs[loc]].tolist()) for loc in LOCS)
+    seen, test_seen, unseen = ({*labels[loc].tolist()} for loc in locs.values())
     wrong = {
         "both seen and unseen": unseen & (seen | test_seen),
         "of test_seen_loc that trainval_loc lacks": test_seen - seen,
-        "without pictures": set(range(len(names))) - seen - test_seen - unseen,
+        "without pictures": {*range(len(names))} - seen - test_seen - unseen,
     }
     for what, bad in wrong.items():
         faults.tell(where, "class", sorted(names[label] for label in bad), what)
@@ -232,27 +164,153 @@ def _tail(path: str, below: str) -> str:
     return tail if found else ""
 
 
-def _held_out(trainval: Iterable[tuple[str, int]]) -> set[str]:
+def _held_out(paths: Sequence[str], labels: Ids, trainval: Sequence[int]) -> set[str]:
     """The paths that are put aside as val: a tenth of each class's."""
     of_class: dict[int, list[str]] = defaultdict(list)
-    for path, label in trainval:
-        of_class[label].append(path)
+    for i in trainval:
+        of_class[labels[i]].append(paths[i])
     val: set[str] = set()
-    for paths in of_class.values():
-        n_val = max(1, round(0.1 * len(paths))) if len(paths) > 1 else 0
-        val.update(by_hash(paths)[:n_val])
+    for own in of_class.values():
+        val.update(by_hash(own)[: max(1, round(0.1 * len(own))) if len(own) > 1 else 0])
     return val
 
 
-def _split_version(locs: Locs) -> str:
+def _split_version(locs: Mapping[str, Ids]) -> str:
     """Counts and a hash of the official split.
 
     The authors published a version 1 and a version 2 with different results, and the files do not
     say which they are: this line tells one from the other, but does not name it.
     """
     whole = hashlib.sha256()
-    for name in LOCS:
-        loc = np.sort(locs[name]).astype("<i8")
-        whole.update(f"{name} {len(loc)}\n".encode() + loc.tobytes())
-    counts = [f"{name.removesuffix('_loc')} {len(locs[name])}" for name in LOCS]
+    for name, loc in locs.items():
+        whole.update(f"{name} {len(loc)}\n".encode() + np.sort(loc).astype("<i8").tobytes())
+    counts = [f"{name.removesuffix('_loc')} {len(loc)}" for name, loc in locs.items()]
     return f"{', '.join(counts)}, sha256 {whole.hexdigest()[:16]}"
+
+
+class _MatFile:
+    """The variables of a MATLAB file that are read; what is wrong with them is told."""
+
+    def __init__(self, path: Path, faults: Faults) -> None:
+        self.path, self._faults = path, faults
+        self.variables: dict[str, Value] = {}
+        with faults.reading(path):
+            wanted = ("image_files", "labels", *LOCS, _NAMES)
+            self.variables = read_mat(checked_file(path), wanted)
+
+    def indices(self, name: str, highest: int = _MOST) -> Ids:
+        """A vector that counts from 1, as indices from 0; empty where it is not sound.
+
+        Args:
+            highest: the highest value allowed.
+        """
+        value, where = self.variables.get(name), f"{self.path}: {name}"
+        if not isinstance(value, np.ndarray) or not 0 < value.size == max(value.shape):
+            shape = slashed(value.shape) if isinstance(value, np.ndarray) else ""
+            what = f"an array of {shape}" if shape else "none"
+            self._faults.append(f"{where} must be a vector of numbers, is {what}")
+            return np.empty(0, dtype=np.int64)
+        flat = value.ravel().astype(np.float64)
+        bad = flat[~((flat == np.floor(flat)) & (flat >= 1) & (flat <= highest))]
+        if bad.size:
+            told = some(f"{number:.9g}" for number in bad)
+            self._faults.append(f"{where} must be whole numbers of 1 to {highest}, holds {told}")
+            return np.empty(0, dtype=np.int64)
+        return flat.astype(np.int64) - 1
+
+    def texts(self, name: str) -> list[str]:
+        """The texts of a cell array, or the rows of a text; none where one is not sound."""
+        value = self.variables.get(name)
+        texts = [text.strip() for text in value] if isinstance(value, list) else []
+        bad = [f"{name}[{i + 1}]" for i, text in enumerate(texts) if not text]
+        if bad or not texts:
+            what = some(bad) if bad else f"{name} is none, or empty"
+            self._faults.append(f"{self.path}: {name} must be a cell array of texts: {what}")
+        return [] if bad else texts
+
+
+def read_mat(path: Path, wanted: Collection[str]) -> dict[str, Value]:
+    """Read the named variables; others are passed over, and absent ones are absent.
+
+    Raises:
+        ValueError: the file is not sound as far as it was looked at, or a variable is too large.
+        OSError: it cannot be read.
+    """
+    with path.open("rb") as file:
+        header = file.read(_HEADER)
+    if header[124:] != b"\0\1IM":
+        raise ValueError("must be a MATLAB file of version 5 to 7, little-endian (7.3 is HDF5)")
+    found, left = dict[str, Value](), LARGEST
+    variables = np.memmap(path, np.uint8, "r").data[_HEADER:]  # reads what is looked at
+    for kind, content in _elements(variables):
+        if (name := _name(_matrix(kind, content[:_NAMED], _NAMED))) in wanted:
+            matrix = _matrix(kind, content, left + 9)
+            if len(matrix) > left:
+                raise ValueError("its variables are too large")
+            left -= len(matrix)
+            try:
+                found[name] = _value(matrix)
+            except (LookupError, ValueError, struct.error) as why:
+                raise ValueError(f"{name} is damaged, or no such matrix: {why}") from why
+    return found
+
+
+def _elements(data: memoryview) -> Iterator[tuple[int, memoryview]]:
+    """Type and content of the elements that stand one behind another."""
+    place = 0
+    while place < len(data):
+        if place + 8 > len(data):
+            raise ValueError("is damaged: it ends within an element")
+        kind, size = struct.unpack_from("<II", data, place)
+        start, padding = place + 8, 0 if kind == _PACKED else -size % 8
+        if kind >> 16:  # a small one: type and size share a word, the content is the other
+            kind, size, start, padding = kind & 0xFFFF, kind >> 16, place + 4, 4 - (kind >> 16)
+        if padding < 0 or start + size > len(data):
+            raise ValueError("is damaged: an element has a size that cannot be")
+        yield kind, data[start : start + size]
+        place = start + size + padding
+
+
+def _matrix(kind: int, content: memoryview, most: int) -> memoryview:
+    """At most so many bytes of a variable, unpacked."""
+    if kind == _MATRIX:
+        return content[:most]
+    if kind != _PACKED:
+        raise ValueError("is damaged: it holds something else than variables")
+    try:
+        return memoryview(zlib.decompressobj().decompress(content, most))[8:]  # behind its tag
+    except zlib.error as why:
+        raise ValueError(f"is damaged: {why}") from why
+
+
+def _name(matrix: memoryview) -> str:
+    """Name of a variable by its first bytes; "" for none, as objects have."""
+    head: list[memoryview] = []
+    with suppress(ValueError):  # what is there of it ends somewhere
+        for _, part in islice(_elements(matrix), 3):
+            head.append(part)
+    if not head or len(head[0]) != 8:
+        raise ValueError("is damaged: it holds something else than variables")
+    return bytes(head[2]).decode("latin-1") if len(head) == 3 else ""
+
+
+def _value(matrix: memoryview, depth: int = 0) -> Value:
+    """What a matrix holds, whose shape must fit its content."""
+    (_, flags), (_, dims), _, *parts = _elements(matrix)
+    of_class, complex_numbers = struct.unpack("<BB6x", flags)
+    shape = np.frombuffer(dims, "<i4").tolist()
+    if of_class == _CELL:
+        cells = [inner for kind, inner in parts if kind == _MATRIX]
+        if len(cells) != math.prod(shape) or (cells and depth == DEEPEST):
+            raise ValueError("its cells do not fit its shape, or are nested too deeply")
+        held = [_value(cell, depth + 1) if len(cell) else [] for cell in cells]
+        return [text[0] if isinstance(text, list) and len(text) == 1 else "" for text in held]
+    if of_class != _TEXT and (of_class not in _REAL or complex_numbers & 8):
+        raise ValueError("neither numbers nor texts")
+    kind, content = parts[0] if parts else (2, memoryview(b""))
+    if of_class in _REAL:
+        return np.frombuffer(content, _NUMBERS[kind]).reshape(shape, order="F")
+    text = bytes(content).decode(_CODECS[kind])
+    if len(text) != math.prod(shape):
+        raise ValueError("its letters do not fit its shape")
+    return [text[row :: shape[0]] for row in range(shape[0] if text else 0)]

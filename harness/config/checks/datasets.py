@@ -54,8 +54,7 @@ def dataset_faults(
 
 def _read(name: str, data_root: Path | None) -> "Survey | list[Fault]":
     """What is there of a dataset, or why it cannot be read."""
-    from ship.datasets import DATASETS, nearest_dataset, survey_dataset
-    from ship.datasets.image_folder import PREFIX
+    from ship.datasets import DATASETS, PREFIX, nearest_dataset, survey_dataset
 
     try:
         DATASETS.get(name)
@@ -74,8 +73,7 @@ def _hint(line: str) -> str:
 
 def _source_faults(trial: TrialConfig) -> Iterator[Fault]:
     """What is trained on must have training pictures, of every class that is to be shown."""
-    from ship.datasets import DATASETS, has_unseen_pictures
-    from ship.datasets.imagenet import ImageNet
+    from ship.datasets import DATASETS, ImageNet, has_unseen_pictures
 
     name, protocol = trial.dataset, trial.protocol
     try:

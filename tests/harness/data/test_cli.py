@@ -9,8 +9,7 @@ from typer.testing import CliRunner
 
 from harness.data import cli as data_cli
 from harness.data.sources import SOURCES
-from ship.datasets import DATASETS
-from ship.datasets.published import PACKAGED
+from ship.datasets import DATASETS, PACKAGED
 from tests.patterns import matching
 from tests.ship.datasets.test_fault_cases import spoil
 from tests.ship.datasets.trees import LAYOUTS

@@ -17,8 +17,7 @@ from harness.planning.fingerprints import Fingerprints
 from harness.planning.plan import make_plan
 from harness.store.ledger import Ledger
 from harness.study.features import Need, needed, prepare_features
-from ship.datasets import Picture, Survey, content
-from ship.datasets.image_folder import ImageFolder
+from ship.datasets import ImageFolder, Picture, Survey, content
 from tests.harness.fakes import FakeClip, make_method, make_study
 from tests.ship.datasets.conftest import save_picture
 from tests.ship.features.encoders import FakeEncoder

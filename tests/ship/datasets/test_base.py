@@ -63,6 +63,6 @@ def test_long_lists_are_cut_and_counted() -> None:
 
 def test_dataset_error_survives_pickling() -> None:
     """Its faults stay a list when a worker hands it to the driver."""
-    error = pickle.loads(pickle.dumps(DatasetError(["a", "b"])))  # noqa: S301
+    error = pickle.loads(pickle.dumps(DatasetError("a", "b")))  # noqa: S301
     assert error.faults == ("a", "b")
     assert str(error) == "a\nb"

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from ship.datasets import load_dataset, survey_dataset
-from ship.datasets.image_folder import fixed_split
+from ship.datasets.folders import fixed_split
 from tests.ship.datasets.conftest import save_picture
 
 
@@ -65,9 +65,9 @@ def test_what_is_passed_over_is_told(folder_root: Path, caplog: pytest.LogCaptur
     where = f"{folder_root / 'pets'}: "
     assert [note.removeprefix(where) for note in survey.notes] == [
         "1 file passed over, whose ending is no picture's: dog/notes.txt",
+        "1 folder entered once, though links lead to it again: dog/ring",
         "1 hidden file passed over: dog/._1.png",
         "1 hidden folder passed over: dog/.thumbnails",
-        "1 folder entered once, though links lead to it again: dog/ring",
     ]
     line = "1 file left out, which Pillow cannot read (save as JPEG or PNG): dog/IMG_1.HEIC"
     assert survey.warnings == (where + line,)

@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import scipy.sparse
 from scipy.io import loadmat, savemat
 
-from ship.datasets import mat_file
-from ship.datasets.mat_file import MatError, read_mat
+from ship.datasets import xlsa
+from ship.datasets.xlsa import read_mat
 from tests.ship.datasets.trees import cells
 
 
@@ -20,16 +21,16 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "x.mat"
 
 
-def element(kind: int, content: bytes, order: str = "<") -> bytes:
+def element(kind: int, content: bytes) -> bytes:
     """A tagged element, padded to 8 bytes."""
-    return struct.pack(f"{order}II", kind, len(content)) + content + b"\0" * (-len(content) % 8)
+    return struct.pack("<II", kind, len(content)) + content + b"\0" * (-len(content) % 8)
 
 
-def matrix(name: str, code: int, shape: tuple[int, ...], data: bytes, order: str = "<") -> bytes:
+def matrix(name: str, code: int, shape: tuple[int, ...], data: bytes) -> bytes:
     """A variable."""
-    flags = element(6, struct.pack(f"{order}II", code, 0), order)
-    sizes = element(5, struct.pack(f"{order}{len(shape)}i", *shape), order)
-    return element(14, flags + sizes + element(1, name.encode(), order) + data, order)
+    flags = element(6, struct.pack("<II", code, 0))
+    sizes = element(5, struct.pack(f"<{len(shape)}i", *shape))
+    return element(14, flags + sizes + element(1, name.encode()) + data)
 
 
 def packed(variable: bytes) -> bytes:
@@ -38,12 +39,9 @@ def packed(variable: bytes) -> bytes:
     return struct.pack("<II", 15, len(content)) + content
 
 
-def write(path: Path, *variables: bytes, order: str = "<", version: int = 0x0100) -> None:
+def write(path: Path, *variables: bytes) -> None:
     """A file of variables."""
-    mark = {"<": b"IM", ">": b"MI"}[order]
-    path.write_bytes(b"MATLAB 5.0".ljust(124) + struct.pack(f"{order}H", version) + mark)
-    with path.open("ab") as file:
-        file.writelines(variables)
+    path.write_bytes(b"MATLAB 5.0".ljust(124) + b"\0\1IM" + b"".join(variables))
 
 
 @pytest.mark.parametrize("compressed", [False, True])
@@ -72,33 +70,33 @@ def test_texts_and_cells(path: Path, compressed: bool) -> None:
         "empty": "",
     }
     savemat(path, values, do_compression=compressed)
-    found = read_mat(path, values)
-    assert found["names"] == ["a", "café", "日本", "long enough not to be small"]
-    assert found["nested"] == [["a"], np.array([[1.0]])]
-    assert found["none"] == []
-    assert found["rows"] == ["ab ", "cde"]
-    assert (found["text"], found["empty"]) == ("é", "")
+    assert read_mat(path, values) == {
+        "names": ["a", "café", "日本", "long enough not to be small"],
+        "nested": ["a", ""],
+        "none": [],
+        "rows": ["ab ", "cde"],
+        "text": ["é"],
+        "empty": [],
+    }
 
 
-def test_what_is_neither_number_nor_text_is_none(path: Path) -> None:
-    """Structures, sparse and complex matrices are known to be there, no more."""
-    import scipy.sparse
+@pytest.mark.parametrize("value", [{"a": 1}, scipy.sparse.eye_array(3).tocsc(), [1j]])
+def test_what_is_neither_number_nor_text_is_refused(path: Path, value: Any) -> None:
+    """Structures, sparse and complex matrices; beside what is wanted they do not matter."""
+    savemat(path, {"x": value, "y": 5})
+    assert list(read_mat(path, ["y"])) == ["y"]
+    with pytest.raises(ValueError, match="x is damaged, or no such matrix: neither numbers nor"):
+        read_mat(path, ["x"])
 
-    values: dict[str, Any] = {"s": {"a": 1}, "p": scipy.sparse.eye_array(3).tocsc(), "c": [1j]}
-    savemat(path, values)
-    assert read_mat(path, values) == dict.fromkeys(values)
 
-
-@pytest.mark.parametrize("order", ["<", ">"])
-def test_both_byte_orders(path: Path, order: str) -> None:
-    """Doubles kept as short integers and texts of 16 bits, as MATLAB writes them on either."""
-    numbers = element(4, struct.pack(f"{order}3H", 1, 2, 60000), order)
-    text = element(4, "café".encode("utf-16-le" if order == "<" else "utf-16-be"), order)
-    variables = matrix("n", 6, (3, 1), numbers, order), matrix("t", 4, (1, 4), text, order)
-    write(path, *variables, order=order)
+def test_numbers_and_texts_as_matlab_writes_them(path: Path) -> None:
+    """Doubles kept as short integers, and texts of 16 bits."""
+    numbers = element(4, struct.pack("<3H", 1, 2, 60000))
+    text = element(4, "café".encode("utf-16-le"))
+    write(path, matrix("n", 6, (3, 1), numbers), matrix("t", 4, (1, 4), text))
     found = read_mat(path, ["n", "t"])
-    assert found["n"].ravel().tolist() == [1, 2, 60000]
-    assert found["t"] == "café"
+    assert np.ravel(found["n"]).tolist() == [1, 2, 60000]
+    assert found["t"] == ["café"]
 
 
 def test_other_variables_are_not_read(path: Path) -> None:
@@ -108,7 +106,7 @@ def test_other_variables_are_not_read(path: Path) -> None:
     write(path, opaque, broken, packed(broken), matrix("n", 6, (1, 1), element(2, b"\7")))
     assert read_mat(path, ["n"])["n"].tolist() == [[7]]
     assert read_mat(path, ["absent"]) == {}
-    with pytest.raises(MatError):
+    with pytest.raises(ValueError):
         read_mat(path, ["features"])
 
 
@@ -134,15 +132,15 @@ def test_other_variables_are_not_read(path: Path) -> None:
 def test_unsound_files(path: Path, variables: list[bytes]) -> None:
     """Sizes and types that do not fit the content are one line, not a crash or a huge array."""
     write(path, *variables)
-    with pytest.raises(MatError) as caught:
+    with pytest.raises(ValueError) as caught:
         read_mat(path, ["x"])
     assert str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_cells_may_be_nested_but_not_deeply(path: Path) -> None:
     """A tower of cells is refused in one line before any stack ends."""
-    for height in (mat_file.DEEPEST - 1, 20_000):
-        inner = matrix("", 6, (1, 1), element(2, b"\7"))
+    for height in (xlsa.DEEPEST - 1, 20_000):
+        inner = matrix("", 4, (1, 1), element(2, b"a"))
         head = matrix("", 1, (1, 1), b"")[8:]
         size = len(inner)
         parts = [inner]
@@ -151,36 +149,27 @@ def test_cells_may_be_nested_but_not_deeply(path: Path) -> None:
             parts.append(struct.pack("<II", 14, size) + head)
             size += 8
         write(path, matrix("x", 1, (1, 1), b"".join(reversed(parts))))
-        if height > mat_file.DEEPEST:
-            with pytest.raises(MatError, match="nested too deeply"):
+        if height > xlsa.DEEPEST:
+            with pytest.raises(ValueError, match="nested too deeply"):
                 read_mat(path, ["x"])
             continue
-        found: Any = read_mat(path, ["x"])["x"]
-        for _ in range(height + 1):
-            (found,) = found
-        assert found.tolist() == [[7]]
+        assert read_mat(path, ["x"]) == {"x": ["a"]}
 
 
 def test_a_bomb_is_not_kept(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A variable that unpacks to more than lists can be is refused at the limit."""
     write(path, packed(matrix("x", 6, (1, 10**6), element(2, b"\0" * 10**6))))
     assert read_mat(path, ["x"])["x"].shape == (1, 10**6)
-    monkeypatch.setattr(mat_file, "LARGEST", 10**6)
-    with pytest.raises(MatError, match="its variables are too large"):
+    monkeypatch.setattr(xlsa, "LARGEST", 10**6)
+    with pytest.raises(ValueError, match="its variables are too large"):
         read_mat(path, ["x"])
 
 
 @pytest.mark.parametrize(
-    ("content", "reason"),
-    [
-        (b"", "no such header"),
-        (b"x" * 200, "no such header"),
-        (b"MATLAB 7.3 MAT-file".ljust(124) + b"\0\2IM", "version 7.3"),
-        (b"MATLAB".ljust(124) + b"\0\3IM", "unknown version"),
-    ],
+    "content", [b"", b"x" * 200, b"MATLAB 7.3 MAT-file".ljust(124) + b"\0\2IM"]
 )
-def test_other_formats(path: Path, content: bytes, reason: str) -> None:
+def test_other_formats(path: Path, content: bytes) -> None:
     """An empty file, a foreign one, and HDF5."""
     path.write_bytes(content)
-    with pytest.raises(MatError, match=reason):
+    with pytest.raises(ValueError, match="must be a MATLAB file of version 5 to 7"):
         read_mat(path, ["x"])

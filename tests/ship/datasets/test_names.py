@@ -9,17 +9,8 @@ from hypothesis import strategies as st
 from open_clip.tokenizer import SimpleTokenizer
 
 from ship.architectures import load_tokenizer
-from ship.datasets import DATASETS, nearest_dataset
-from ship.datasets.base import Faults
-from ship.datasets.names import (
-    CONTEXT_LENGTH,
-    clean_class_name,
-    sentence,
-    spoken,
-    tell_odd_names,
-    tell_same_names,
-)
-from ship.datasets.published import _ELSEWHERE
+from ship.datasets import DATASETS, ELSEWHERE, nearest_dataset, sentence
+from ship.datasets.base import CONTEXT_LENGTH, Faults, clean_class_name, spoken
 from ship.datasets.xlsa import xlsa_class_name
 from tests.told import told
 
@@ -51,7 +42,7 @@ def test_a_dataset_is_found_by_its_name_elsewhere(name: str, meant: str | None) 
 def test_every_dataset_means_itself() -> None:
     """A dataset's own name is never somebody else's spelling, and the table names datasets."""
     assert {name: nearest_dataset(name) for name in DATASETS} == {name: name for name in DATASETS}
-    assert set(_ELSEWHERE.values()) <= set(DATASETS)
+    assert set(ELSEWHERE.values()) <= set(DATASETS)
 
 
 @pytest.mark.parametrize(("written", "words"), NAMES["words"].items())
@@ -79,7 +70,7 @@ def test_names_are_the_same_when_their_token_ids_are(
             ids = [tokenizer.encode(sentence(text, clean_class_name(n))) for n in (one, other)]
             assert (ids[0] == ids[1]) == same
     found = Faults()
-    tell_same_names(found, "x", ["fox", one, other])
+    found.tell_same_names("x", ["fox", one, other])
     assert [fault.endswith(f"2 classes: {one}, {other}") for fault in found] == [True] * same
 
 
@@ -103,7 +94,7 @@ def test_names_that_differ_after_the_last_token_are_a_fault(clip: SimpleTokenize
         ids = clip([sentence(TEMPLATE, name) for name in names])
         assert bool((ids[0] != ids[1]).any()) == fine
         found = Faults()
-        tell_odd_names(found, "x", ["dog", *names], TEMPLATE)
+        found.tell_odd_names("x", ["dog", *names], TEMPLATE)
         assert len(found) == (not fine)
         assert all("cuts a prompt after 77 tokens: " in fault for fault in found)
 

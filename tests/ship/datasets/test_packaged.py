@@ -6,8 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from ship.datasets import load_dataset
-from ship.datasets.published import PACKAGED, PackagedDataset
+from ship.datasets import PACKAGED, DatasetError, PackagedDataset, load_dataset
 from ship.pocket import EMOJI_PARQUET
 
 
@@ -41,5 +40,6 @@ def test_a_broken_install_is_named(tmp_path: Path, content: bytes | None) -> Non
     path = tmp_path / "photos.parquet"
     if content is not None:
         path.write_bytes(content)
-    (fault,) = PackagedDataset(path, "picture", "photographs").survey("photos", None).faults
-    assert str(path) in fault and fault.endswith("install ship-sweep again")
+    with pytest.raises(DatasetError, match="; install ship-sweep again") as caught:
+        PackagedDataset(path, "picture", "photographs").survey("photos", None)
+    assert str(path) in str(caught.value)

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from ship.datasets import load_dataset, survey_dataset
-from ship.datasets.imagenet import used_part
-from ship.datasets.published import PUBLISHED
+from ship.datasets import PUBLISHED, load_dataset, survey_dataset
+from ship.datasets.folders import used_part
 from tests.ship.datasets.conftest import SPLIT_FILE, save_picture
 from tests.ship.datasets.trees import LAYOUTS, WNIDS, aircraft_tree, class_names, imagenet_tree
 from tests.told import told

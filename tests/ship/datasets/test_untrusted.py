@@ -10,7 +10,7 @@ from PIL import Image
 
 from ship.datasets import Picture, load_dataset, survey_dataset
 from ship.datasets.base import LARGEST_PICTURE, UndecodableError
-from ship.datasets.layout import is_inside
+from ship.datasets.layouts import is_inside
 from ship.features import undecodable
 from tests.ship.datasets.trees import folder_tree
 from tests.told import told

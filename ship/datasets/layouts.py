@@ -1,0 +1,350 @@
+"""How published sets are read: one checker of pictures, and the layouts that are lists in files.
+
+A layout is a reader of lists and folders that gives (split, path, label) for each picture.
+"""
+
+import errno
+import hashlib
+import json
+import os
+import posixpath
+import re
+import stat
+from abc import ABC, abstractmethod
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from ship.datasets.base import (
+    SPLITS,
+    DatasetError,
+    Faults,
+    Picture,
+    Split,
+    Survey,
+    clean_class_name,
+    some,
+    spoken,
+)
+
+PHOTO: Final = "a photo of a {}."
+LARGEST_FILE: Final = 1 << 28
+"""Bytes of one picture, or of one list of pictures, which are read as a whole."""
+_DRIVE: Final = re.compile(r"[A-Za-z]:/")
+_ROW: Final = "[path, label, class name]"
+_MOST_CLASSES: Final = 2**31
+
+Row = tuple[str, str, int]
+"""Split, picture path relative to the folder of pictures, label."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """What lists and folders say, before pictures are looked at.
+
+    survey: class names and whatever else it holds, but for splits, faults and what is unlike.
+    images: the folder of pictures. where: what says which pictures are of which class and split.
+    counts: to be compared with the published ones; None: the pictures in train, val and test.
+    """
+
+    survey: Survey
+    images: Path
+    where: Path
+    rows: Sequence[Row] = ()
+    counts: tuple[int, ...] | None = None
+
+    def checked(self, faults: Faults) -> Survey:
+        """The survey with its splits, each of whose pictures is looked at without being read.
+
+        Args:
+            faults: those of reading; told, too, of pictures that are in two splits or under two
+                labels, that leave the folder (they are left out), are missing, empty or too large,
+                of a missing folder, and of fewer than two classes.
+        """
+        pictures: dict[str, list[Picture]] = {split: [] for split in SPLITS}
+        labels: dict[str, list[int]] = {split: [] for split in SPLITS}
+        files: dict[str, Path] = {}
+        first: dict[str, tuple[str, int]] = {}
+        leaked, torn, outside = set(), set(), set()
+        for split, path, label in self.rows:
+            if not is_inside(path):
+                outside.add(path)
+                continue
+            pictures[split].append(Picture(path, files.setdefault(path, self.images / path)))
+            labels[split].append(label)
+            plain = posixpath.normpath(path)  # "a//b", "./a/b" and "a/b" are one
+            first_split, first_label = first.setdefault(plain, (split, label))
+            if split != first_split:
+                leaked.add(plain)
+            if label != first_label:
+                torn.add(plain)
+        faults.tell(self.where, "picture", sorted(leaked), "in more than one split")
+        faults.tell(self.where, "picture", sorted(torn), "under two labels")
+        faults.tell(
+            self.images, "picture path", map(repr, sorted(outside)), "outside of the folder"
+        )
+        _look_at(files, self.images, faults)
+        if (n := len(self.survey.class_names)) < 2 and not faults:
+            faults.append(f"{self.where}: must have at least 2 classes, has {n}")
+        splits = {
+            split: Split(tuple(pictures[split]), np.array(labels[split], dtype=np.int64))
+            for split in SPLITS
+        }
+        return replace(self.survey, splits=splits, faults=tuple(faults))
+
+
+def _look_at(files: Mapping[str, Path], images: Path, faults: Faults) -> None:
+    """Tell of files that are not there, files without content, and files that are too large."""
+    if not images.is_dir():
+        faults.append(f"{images}: no such folder")
+        return
+    sizes = {path: _file_size(file) for path, file in sorted(files.items())}
+    faults.tell(images, "missing picture", [path for path, size in sizes.items() if size < 0])
+    faults.tell(images, "picture of zero bytes", [p for p, size in sizes.items() if size == 0])
+    large = [path for path, size in sizes.items() if size > LARGEST_FILE]
+    faults.tell(images, "picture", large, f"larger than {LARGEST_FILE >> 20} MiB")
+
+
+def _file_size(path: Path) -> int:
+    """Bytes of a file; -1 where there is none."""
+    try:
+        found = path.stat()
+    except (OSError, ValueError):  # no file system takes a lone surrogate
+        return -1
+    return found.st_size if stat.S_ISREG(found.st_mode) else -1
+
+
+def is_inside(path: str) -> bool:
+    """Whether a relative path, taken at its word, stays in the folder that it is relative to.
+
+    Also by the rules of Windows. Links on the disk are not looked at: people link datasets.
+    """
+    slashed = path.replace("\\", "/")
+    leaves = slashed.startswith("/") or ".." in slashed.split("/") or _DRIVE.match(slashed)
+    return bool(path) and "\0" not in path and not leaves
+
+
+def by_hash(paths: Iterable[str]) -> list[str]:
+    """Paths in the order of their SHA-256: as good as shuffled, and the same on every machine."""
+    return sorted(paths, key=lambda path: hashlib.sha256(os.fsencode(path)).digest())
+
+
+def counted(splits: Mapping[str, Split]) -> tuple[int, ...]:
+    """Pictures in train, val and test."""
+    return tuple(len(splits[split]) for split in SPLITS)
+
+
+def slashed(counts: Iterable[int]) -> str:
+    """Counts of train, val and test pictures: "4128/1649/2465"."""
+    return "/".join(map(str, counts))
+
+
+def repeated(items: Iterable[str]) -> list[str]:
+    """Items that come more than once, sorted."""
+    return sorted(item for item, times in Counter(items).items() if times > 1)
+
+
+def root_of(name: str, data_root: Path | None, *folders: str) -> Path:
+    """The data root, for the dataset of some folders in it.
+
+    Raises:
+        DatasetError: it is None, or no folder.
+    """
+    if data_root is None:
+        places = " and ".join(dict.fromkeys(f"{folder.partition('/')[0]}/" for folder in folders))
+        raise DatasetError(f"dataset {name} needs a data root: the folder that holds {places}")
+    if not data_root.is_dir():
+        raise DatasetError(f"dataset {name}: no such data root: {data_root}")
+    return data_root
+
+
+@dataclass(frozen=True)
+class Published(ABC):
+    """A published dataset below the data root; how it is read, its layout says.
+
+    folder: holds the lists. images: holds the pictures, in folder ("" for folder itself).
+    counts: pictures in the published train, val and test split. classes: how many it has.
+    template: a prompt with one {} for a class name.
+    n_seen: officially seen classes; None: there is no official split.
+    """
+
+    folder: str
+    images: str
+    counts: tuple[int, int, int]
+    classes: int
+    template: str = PHOTO
+    n_seen: int | None = field(default=None, kw_only=True)
+
+    @abstractmethod
+    def read(self, data_root: Path, faults: Faults) -> Found:
+        """Read lists and folders; what cannot be read is told, and holds nothing."""
+
+    @property
+    def pictures(self) -> str:
+        """The folder of pictures below the data root."""
+        return f"{self.folder}/{self.images}".rstrip("/")
+
+    def survey(self, name: str, data_root: Path | None) -> Survey:
+        """Read the lists, look at every picture's size, and compare with what was published."""
+        root = root_of(name, data_root, self.pictures, self.folder)
+        faults = Faults()
+        found = self.read(root, faults)
+        survey = found.checked(faults)
+        here = found.counts or counted(survey.splits), len(survey.class_names), survey.n_seen
+        published = self.counts, self.classes, self.n_seen
+        if not found.rows or here == published:
+            return survey
+        unlike = (
+            f"dataset {name}: {found.where.relative_to(root)} holds {_size(*here)}, the published "
+            f"one {_size(*published)}: accuracies on it cannot be compared with published ones"
+        )
+        return replace(survey, unlike=(unlike,))
+
+
+def _size(counts: tuple[int, ...], classes: int, n_seen: int | None) -> str:
+    seen = "" if n_seen is None else f" ({n_seen} seen)"
+    return f"{slashed(counts)} pictures of {classes} classes{seen}"
+
+
+@dataclass(frozen=True)
+class CoOp(Published):
+    """data_root/folder with a file {"train"|"val"|"test": [[path, label, class name], ...]}.
+
+    split: the file is called split_zhou_SPLIT.json.
+    """
+
+    split: str = ""
+
+    @property
+    def split_file(self) -> str:
+        """In data_root/folder; torchvision has none."""
+        return f"split_zhou_{self.split}.json"
+
+    def read(self, data_root: Path, faults: Faults) -> Found:
+        """Read the split file."""
+        path, images = data_root / self.folder / self.split_file, data_root / self.pictures
+        rows: list[Row] = []
+        named: list[tuple[int, str]] = []
+        with faults.reading(path):
+            document = read_object(path)
+            for split in SPLITS:
+                listed = document.get(split)
+                if not isinstance(listed, list) or not listed:
+                    faults.append(f"{path}: must have a list of {_ROW} called {split}")
+                    continue
+                wrong = [f"{split}[{i}]" for i, row in enumerate(listed) if not _well_formed(row)]
+                faults.tell(path, "row", wrong, f"must be {_ROW}, label an int >= 0")
+                for picture, label, name in filter(_well_formed, listed):
+                    rows.append((split, picture, label))
+                    named.append((label, name))
+        return Found(Survey(_class_names(path, named, faults)), images, path, rows)
+
+
+def _well_formed(row: Any) -> bool:
+    return (
+        isinstance(row, list)
+        and [*map(type, row)] == [str, int, str]  # a bool is none of these
+        and 0 <= row[1] < _MOST_CLASSES
+        and bool(clean_class_name(row[2]))
+    )
+
+
+def _class_names(path: Path, named: Sequence[tuple[int, str]], faults: Faults) -> tuple[str, ...]:
+    """Class names by label, which must pair one to one."""
+    names: dict[int, set[str]] = defaultdict(set)
+    for label, name in named:
+        names[label].add(name)
+    if gaps := sorted(set(range(len(names))) - set(names)):
+        faults.append(
+            f"{path}: labels must be 0 to {len(names) - 1} without gaps, "
+            f"but {some(gaps)} is absent and the highest is {max(names)}"
+        )
+    for label, found in sorted(names.items()):
+        if len(found) > 1:
+            what = f"label {label} has more than one class name"
+            faults.append(f"{path}: {what}: {some(sorted(found))}")
+    pairs = {(label, spoken(name)): name for label, name in sorted(set(named))}
+    called = [f"{name} (label {label})" for (label, _), name in pairs.items()]
+    faults.tell_same_names(path, [*pairs.values()], called)
+    return tuple(clean_class_name(min(names[label])) for label in sorted(names))
+
+
+@dataclass(frozen=True)
+class Aircraft(Published):
+    """FGVC-Aircraft's own lists in data_root/folder, or in its archive's data/ below that.
+
+    images_variant_{train,val,test}.txt hold "<id> <variant>" lines, images/<id>.jpg the pictures;
+    labels are the lines of variants.txt in order, as in CoOp.
+    """
+
+    def read(self, data_root: Path, faults: Faults) -> Found:
+        """Read the lists."""
+        folder = data_root / self.folder
+        if (folder / "data" / "variants.txt").is_file():
+            folder = folder / "data"
+        variants = read_lines(folder / "variants.txt", faults)
+        faults.tell_same_names(folder / "variants.txt", variants)
+        label_of = {variant: label for label, variant in enumerate(variants)}
+        rows = []
+        for split in SPLITS:
+            path, bad = folder / f"images_variant_{split}.txt", []
+            for line in read_lines(path, faults):
+                picture, _, variant = line.partition(" ")
+                if (label := label_of.get(variant.strip())) is None:
+                    bad.append(repr(line))
+                else:
+                    rows.append((split, f"{picture}.jpg", label))
+            must = "must be '<id> <variant of variants.txt>'"
+            faults.tell(path, "line", bad if variants else (), must)
+        survey = Survey(tuple(clean_class_name(variant) for variant in variants))
+        return Found(survey, folder / self.images, folder, rows)
+
+
+def read_lines(path: Path, faults: Faults) -> list[str]:
+    """The non-empty lines of a list, without the space around them; none where it is not sound."""
+    lines: list[str] = []
+    with faults.reading(path):
+        lines = [line.strip() for line in _text(path).split("\n") if line.strip()]
+        if not lines:
+            raise ValueError("is empty")
+    return lines
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """A JSON file's object.
+
+    Raises:
+        ValueError: it is not there, or something else.
+        OSError: it cannot be read.
+    """
+    text = _text(path)
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError) as why:
+        raise ValueError(f"is not JSON: {why}") from why
+    if not isinstance(document, dict):
+        raise ValueError("must be a JSON object")
+    return document
+
+
+def _text(path: Path) -> str:
+    with checked_file(path).open("rb") as file:
+        content = file.read(LARGEST_FILE + 1)
+    if len(content) > LARGEST_FILE:
+        raise OSError(errno.EFBIG, f"it has more than {LARGEST_FILE >> 20} MiB")
+    return content.decode("utf-8-sig")
+
+
+def checked_file(path: Path) -> Path:
+    """A file that can be opened: no pipe, which would not end.
+
+    Raises:
+        ValueError: it is not there.
+    """
+    if not path.is_file():
+        raise ValueError("no such file")
+    return path
