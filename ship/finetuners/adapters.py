@@ -16,17 +16,16 @@ pictures (`batch_size`).
 `synthetic` acts by ratio, draw and weight, as in every fine-tuner that trains step by step.
 """
 
-from collections.abc import Mapping
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from ship.clip import FrozenCLIP
 from ship.configs.finetuners import CLIPAdapterConfig, LinearAdapterConfig
-from ship.methods import Draw, Finetuner, Rng
+from ship.methods import Choice, Draw, Features, Finetuner, Labels, Logits, Rng, Weights
 from ship.tasks import SeedTask
 
 # Tried on the selection split beside the configured ratio; 0: the adapter ignored.
@@ -50,9 +49,7 @@ class CLIPAdapter(Finetuner):
         self.down = nn.Parameter(_initial(size, hidden, start))
         self.up = nn.Parameter(_initial(hidden, size, start))
 
-    def logits(
-        self, pictures: Float[Tensor, "n feature"], choice: Mapping[str, float]
-    ) -> Float[Tensor, "n n_cls"]:
+    def logits(self, pictures: Features, choice: Choice) -> Logits:
         """logit_scale * cosine of adapted features to the zero-shot text features."""
         ratio = choice["ratio"]
         adapted = F.relu(F.relu(pictures @ self.down) @ self.up)
@@ -82,18 +79,11 @@ class LinearAdapter(Finetuner):
         """Adam, with the authors' epsilon."""
         return torch.optim.Adam, {"lr": self.config.lr, "eps": 1e-4}
 
-    def loss(
-        self,
-        features: Float[Tensor, "n feature"],
-        labels: Int[Tensor, " n"],
-        weights: Float[Tensor, " n"] | None,
-    ) -> Float[Tensor, ""]:
+    def loss(self, features: Features, labels: Labels, weights: Weights) -> Float[Tensor, ""]:
         """Weighted mean cross-entropy of a batch + weight / shots * |W - I|^2."""
         distance = (self.map - self._identity).square().sum()
         return super().loss(features, labels, weights) + self._penalty * distance
 
-    def logits(
-        self, pictures: Float[Tensor, "n feature"], choice: Mapping[str, float]
-    ) -> Float[Tensor, "n n_cls"]:
+    def logits(self, pictures: Features, choice: Choice) -> Logits:
         """logit_scale * cosine of mapped features to the zero-shot text features."""
         return self.zero_shot(F.normalize(pictures @ self.map, dim=-1))

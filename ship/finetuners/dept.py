@@ -25,17 +25,16 @@ times the ones of unit norm. It starts at 0, where theirs is random, so that no 
 place among the others.
 """
 
-from collections.abc import Mapping
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from ship.clip import FrozenCLIP
 from ship.configs.finetuners import CoOpDePTConfig, KgCoOpDePTConfig
 from ship.finetuners.prompts import KgCoOp
-from ship.methods import Draw
+from ship.methods import Choice, Draw, Features, Labels, Logits, Weights
 from ship.tasks import SeedTask
 
 
@@ -68,10 +67,10 @@ class BaseHead(nn.Module):
 
     def loss(
         self,
-        features: Float[Tensor, "n feature"],
+        features: Features,
         text: Float[Tensor, "n_cls feature"],
-        labels: Int[Tensor, " n"],
-        weights: Float[Tensor, " n"] | None,
+        labels: Labels,
+        weights: Weights,
     ) -> Float[Tensor, ""]:
         """Weighted mean cross-entropy of the seen classes' features and of their labels' texts.
 
@@ -113,12 +112,7 @@ class CoOpDePT(KgCoOp):
         factors = [1.0] + [self.config.head_rate] * len(list(self.head.parameters()))
         return kind, {**settings, "factors": factors}
 
-    def loss(
-        self,
-        features: Float[Tensor, "n feature"],
-        labels: Int[Tensor, " n"],
-        weights: Float[Tensor, " n"] | None,
-    ) -> Float[Tensor, ""]:
+    def loss(self, features: Features, labels: Labels, weights: Weights) -> Float[Tensor, ""]:
         """(1 - v) cross-entropy under the prompts + v that under the head."""
         return self._decoupled(features, self.text_features(), labels, weights)
 
@@ -130,9 +124,7 @@ class CoOpDePT(KgCoOp):
         by_head: Tensor = self.head.loss(features, text, labels, weights)
         return (1 - share) * by_prompt + share * by_head
 
-    def logits(
-        self, pictures: Float[Tensor, "n feature"], choice: Mapping[str, float]
-    ) -> Float[Tensor, "n n_cls"]:
+    def logits(self, pictures: Features, choice: Choice) -> Logits:
         """The prompts' logits; of seen classes fused ones, whose log-sum-exp is the prompts'."""
         prompt = super().logits(pictures, choice)
         found = self.head(pictures, self.head.picture)
@@ -146,12 +138,7 @@ class CoOpDePT(KgCoOp):
 class KgCoOpDePT(CoOpDePT):
     """The same with contexts that are tied to the hand-written prompts, as KgCoOp's."""
 
-    def loss(
-        self,
-        features: Float[Tensor, "n feature"],
-        labels: Int[Tensor, " n"],
-        weights: Float[Tensor, " n"] | None,
-    ) -> Float[Tensor, ""]:
+    def loss(self, features: Features, labels: Labels, weights: Weights) -> Float[Tensor, ""]:
         """That of CoOpDePT + weight * L_kg."""
         text = self.text_features()
         distance: Tensor = self.config.weight * self.knowledge_distance(text)

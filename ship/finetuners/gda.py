@@ -24,7 +24,6 @@ The discriminant is worked out on the CPU and in double precision: it is done on
 ill-conditioned covariance costs digits, and so it is the same on every device.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -40,7 +39,7 @@ from ship.generators.neighbours import (
     neighbour_means,
     neighbour_precision,
 )
-from ship.methods import Draw, Finetuner
+from ship.methods import Choice, Draw, Features, Finetuner, Logits
 from ship.tasks import SeedTask
 
 # The authors' grid, and 0: the discriminant ignored.
@@ -76,9 +75,7 @@ class GDA(Finetuner):
         self.register_buffer("weight", weight.to(task.features))
         self.register_buffer("bias", bias.to(task.features))
 
-    def logits(
-        self, pictures: Float[Tensor, "n feature"], choice: Mapping[str, float]
-    ) -> Float[Tensor, "n n_cls"]:
+    def logits(self, pictures: Features, choice: Choice) -> Logits:
         """Zero-shot logits plus alpha times the discriminant."""
         terms = pictures @ self.weight.T + self.bias
         return self.zero_shot(pictures) + choice["alpha"] * terms

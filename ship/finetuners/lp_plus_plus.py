@@ -20,15 +20,13 @@ Of `synthetic`, per_class and weight matter: synthetic features are a set drawn 
 `draw` says, and count `weight` pictures each in loss, start and rates; ratio has no meaning here.
 """
 
-from collections.abc import Mapping
-
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from ship.clip import FrozenCLIP
 from ship.configs.finetuners import LPPlusPlusConfig
-from ship.methods import Draw, Finetuner
+from ship.methods import Choice, Draw, Features, Finetuner, Logits
 from ship.tasks import SeedTask
 
 MOMENTUM = 0.9
@@ -108,9 +106,7 @@ class LPPlusPlus(Finetuner):
         labels = torch.where(self.labels < 0, self.labels[0], self.labels)
         return self.cross_entropy(self._scores(self.features, weight, alpha), labels, self.shares)
 
-    def logits(
-        self, pictures: Float[Tensor, "n feature"], choice: Mapping[str, float]
-    ) -> Float[Tensor, "n n_cls"]:
+    def logits(self, pictures: Features, choice: Choice) -> Logits:
         """x^T (w_k + alpha_k t_k)."""
         return self._scores(pictures, self.weight, self.alpha)
 

@@ -24,17 +24,16 @@ bias for each class, and is trained by AdamW. `synthetic` acts by ratio, draw an
 every fine-tuner that trains step by step.
 """
 
-from collections.abc import Mapping
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from ship.clip import FrozenCLIP
 from ship.configs.finetuners import CLAPConfig, LinearProbeConfig, ZSLPConfig
-from ship.methods import Draw, Finetuner
+from ship.methods import Choice, Draw, Features, Finetuner, Labels, Logits, Weights
 from ship.tasks import SeedTask
 
 MOMENTUM = 0.9
@@ -56,20 +55,13 @@ class LinearProbe(Finetuner):
         self.weight = nn.Parameter(self._start.clone())
         self.bias = nn.Parameter(torch.zeros_like(self.text[:, 0]))
 
-    def loss(
-        self,
-        features: Float[Tensor, "n feature"],
-        labels: Int[Tensor, " n"],
-        weights: Float[Tensor, " n"] | None,
-    ) -> Float[Tensor, ""]:
+    def loss(self, features: Features, labels: Labels, weights: Weights) -> Float[Tensor, ""]:
         """Weighted mean cross-entropy of a batch + l2 / 2 * |W - W_0|^2 (b is not penalised)."""
         distance = (self.weight - self._start).square().sum()
         l2: float = self.config.l2
         return super().loss(features, labels, weights) + l2 / 2 * distance
 
-    def logits(
-        self, pictures: Float[Tensor, "n feature"], choice: Mapping[str, float]
-    ) -> Float[Tensor, "n n_cls"]:
+    def logits(self, pictures: Features, choice: Choice) -> Logits:
         """logit_scale * x W^T + b."""
         return self.logit_scale * (pictures @ self.weight.T) + self.bias
 
@@ -90,9 +82,7 @@ class ZSLP(Finetuner):
         """SGD with the authors' momentum."""
         return torch.optim.SGD, {"lr": self.config.lr, "momentum": MOMENTUM}
 
-    def logits(
-        self, pictures: Float[Tensor, "n feature"], choice: Mapping[str, float]
-    ) -> Float[Tensor, "n n_cls"]:
+    def logits(self, pictures: Features, choice: Choice) -> Logits:
         """logit_scale * cosine to the weights."""
         return self.logit_scale * pictures @ F.normalize(self.weight, dim=-1).T
 
@@ -110,12 +100,7 @@ class CLAP(ZSLP):
         confidence = zero_shot_confidence(task, self.allowed)
         self.register_buffer("multipliers", confidence, persistent=False)
 
-    def loss(
-        self,
-        features: Float[Tensor, "n feature"],
-        labels: Int[Tensor, " n"],
-        weights: Float[Tensor, " n"] | None,
-    ) -> Float[Tensor, ""]:
+    def loss(self, features: Features, labels: Labels, weights: Weights) -> Float[Tensor, ""]:
         """Weighted mean cross-entropy + weight * mean over classes of lambda_c |w_c - w0_c|^2."""
         distance = (self.weight - self._start).square().sum(-1)
         n = len(distance) if self.allowed is None else self.allowed.sum()

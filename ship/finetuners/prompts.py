@@ -37,24 +37,27 @@ All but CoOp are trained as in their authors' code, whose trainers are Dassl's (
 """
 
 import math
-from collections.abc import Mapping
 from typing import Any, Final
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from ship.clip import FrozenCLIP
-from ship.configs.finetuners import (
-    CoCoOpConfig,
-    CoOpConfig,
-    CoOpDePTConfig,
-    KgCoOpConfig,
-    KgCoOpDePTConfig,
-    TCPConfig,
+from ship.configs.finetuners import CoCoOpConfig, CoOpConfig, TCPConfig
+from ship.methods import (
+    Choice,
+    Draw,
+    Features,
+    Finetuner,
+    Labels,
+    Logits,
+    Prompts,
+    Weights,
+    initial_context,
+    uniform_linear,
 )
-from ship.methods import Draw, Finetuner, Prompts, initial_context, uniform_linear
 from ship.settings import NamePosition
 from ship.tasks import SeedTask
 
@@ -89,18 +92,7 @@ class PromptTuned(Finetuner):
     stream = "coop"  # of all of them, so that rivals start alike and see the same batches
     ctx: nn.Parameter
 
-    def __init__(
-        self,
-        config: CoOpConfig
-        | CoCoOpConfig
-        | KgCoOpConfig
-        | TCPConfig
-        | CoOpDePTConfig
-        | KgCoOpDePTConfig,
-        task: SeedTask,
-        clip: FrozenCLIP,
-        draw: Draw,
-    ) -> None:
+    def __init__(self, config: Any, task: SeedTask, clip: FrozenCLIP, draw: Draw) -> None:
         super().__init__(config, task, clip, draw)
         position: NamePosition = getattr(config, "name_position", "end")
         self.prompts = Prompts(clip, task.class_names, config.n_ctx, position)
@@ -123,9 +115,7 @@ class PromptTuned(Finetuner):
         """The classifier that the contexts make."""
         return self.prompts.classes(self.ctx)
 
-    def logits(
-        self, pictures: Float[Tensor, "n feature"], choice: Mapping[str, float]
-    ) -> Float[Tensor, "n n_cls"]:
+    def logits(self, pictures: Features, choice: Choice) -> Logits:
         """logit_scale * cosine to the learned prompts."""
         return self.logit_scale * pictures @ self.text_features().T
 
@@ -157,9 +147,7 @@ class CoCoOp(PromptTuned):
         self.expand = uniform_linear(hidden, clip.text_width, start)
         self.at_once = max(1, PROMPTS_AT_ONCE // len(task.class_names))
 
-    def logits(
-        self, pictures: Float[Tensor, "n feature"], choice: Mapping[str, float]
-    ) -> Float[Tensor, "n n_cls"]:
+    def logits(self, pictures: Features, choice: Choice) -> Logits:
         """logit_scale * cosine to the prompts that each picture makes."""
         return torch.cat([self._scores(part) for part in pictures.split(self.at_once)])
 
@@ -172,12 +160,7 @@ class CoCoOp(PromptTuned):
 class KgCoOp(PromptTuned):
     """CoOp's contexts, tied to the hand-written prompts."""
 
-    def loss(
-        self,
-        features: Float[Tensor, "n feature"],
-        labels: Int[Tensor, " n"],
-        weights: Float[Tensor, " n"] | None,
-    ) -> Float[Tensor, ""]:
+    def loss(self, features: Features, labels: Labels, weights: Weights) -> Float[Tensor, ""]:
         """Cross-entropy of a batch + weight * L_kg."""
         text = self.text_features()
         logits = self.logit_scale * features @ text.T

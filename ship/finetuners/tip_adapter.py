@@ -12,17 +12,16 @@ says, and -F trains on these cached features; weight weighs their loss in -F and
 ratio has no meaning here.
 """
 
-from collections.abc import Mapping
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from ship.clip import FrozenCLIP
 from ship.configs.finetuners import TipAdapterConfig, TipAdapterFConfig
-from ship.methods import Draw, Finetuner
+from ship.methods import Choice, Draw, Features, Finetuner, Labels, Logits, Weights
 from ship.tasks import FixedRows, SeedTask
 
 # Tried on the selection split beside the configured pair; 0: the cache ignored.
@@ -81,9 +80,7 @@ class TipAdapter(Finetuner):
         self.choices = tuple({"alpha": a, "beta": b} for a, b in dict.fromkeys(pairs))
         self.cache = Cache(task.fixed_rows, len(task.class_names), trained=self.trained)
 
-    def logits(
-        self, pictures: Float[Tensor, "n feature"], choice: Mapping[str, float]
-    ) -> Float[Tensor, "n n_cls"]:
+    def logits(self, pictures: Features, choice: Choice) -> Logits:
         """Zero-shot logits plus the cache's."""
         cached: Tensor = self.cache(pictures, **choice)
         return self.zero_shot(pictures) + cached
@@ -109,12 +106,7 @@ class TipAdapterF(TipAdapter):
         """AdamW, with the authors' epsilon."""
         return torch.optim.AdamW, {"lr": self.config.lr, "eps": 1e-4}
 
-    def loss(
-        self,
-        features: Float[Tensor, "n feature"],
-        labels: Int[Tensor, " n"],
-        weights: Float[Tensor, " n"] | None,
-    ) -> Float[Tensor, ""]:
+    def loss(self, features: Features, labels: Labels, weights: Weights) -> Float[Tensor, ""]:
         """With weights: mean of weight * loss over the rows, divided by the set's mean weight.
 
         So a row counts the same whichever batch it falls into.

@@ -23,7 +23,7 @@ from torch import Tensor
 from ship.clip import FrozenCLIP
 from ship.configs.finetuners import ZeroShotConfig
 from ship.datasets import sentence
-from ship.methods import Draw, Finetuner
+from ship.methods import Choice, Draw, Features, Finetuner, Logits
 from ship.tasks import SeedTask
 from ship.training import ReplicaRng
 
@@ -64,9 +64,7 @@ class ZeroShot(Finetuner):
         kept = config.descriptions is not None
         self.register_buffer("text_features", made.to(task.features.dtype), persistent=kept)
 
-    def logits(
-        self, pictures: Float[Tensor, "n feature"], choice: Mapping[str, float]
-    ) -> Float[Tensor, "n n_cls"]:
+    def logits(self, pictures: Features, choice: Choice) -> Logits:
         """logit_scale * cosine."""
         return self.logit_scale * pictures @ self.text_features.T
 

@@ -161,7 +161,7 @@ class FusedGenerator(Fused, FeatureSource):
     ) -> dict[str, Float[Tensor, " replica"]]:
         """Note the epoch; where training is over, go back to the best one."""
         found = self.stack.in_turn("loss", *self._held_out)
-        trained, epoch = self.stack.trained, self._done.value // self._steps
+        trained, epoch = self.stack.trained, int(self._done) // self._steps
         metrics = {**metrics, "held_out_loss": found["loss"]}
         now = {**prefixed("metrics", metrics), **prefixed("trained", trained)}
         stopping.update(epoch, found["loss"], now)

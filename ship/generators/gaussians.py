@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ship.clip import FrozenCLIP
 from ship.configs.generators import GaussianBaseConfig, GaussianTextConfig
-from ship.methods import Draw, Generator, folded
+from ship.methods import Draw, Features, Generator, Labels, Noise, folded
 from ship.tasks import SeedTask
 
 # Least weight of the identity in a covariance: with fewer pictures than dimensions it is singular.
@@ -42,9 +42,7 @@ class GaussianText(Generator):
         self.noise_size = 0 if config.scale == 0 else self.text.shape[1]
         self.register_buffer("scale", task.features.new_tensor(scale))
 
-    def sample(
-        self, class_ids: Int[Tensor, " n"], noise: Float[Tensor, "n feature"] | None
-    ) -> Float[Tensor, "n feature"]:
+    def sample(self, class_ids: Labels, noise: Noise) -> Features:
         """Text feature + scale * N(0, I), normalised."""
         text = self.text[class_ids]
         return text if noise is None else F.normalize(text + self.scale * noise, dim=-1)
@@ -77,9 +75,7 @@ class GaussianBase(Generator):
         self.register_buffer("shift", modality_shift(*rows).to(task.features))
         self.register_buffer("factor", factor.to(task.features))
 
-    def sample(
-        self, class_ids: Int[Tensor, " n"], noise: Float[Tensor, "n feature"] | None
-    ) -> Float[Tensor, "n feature"]:
+    def sample(self, class_ids: Labels, noise: Noise) -> Features:
         """Text feature + shift + L N(0, I), normalised."""
         return drawn_around(self.text[class_ids] + self.shift, self.factor, noise)
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ship.clip import FrozenCLIP
 from ship.configs.generators import KnnGaussianConfig
 from ship.generators.gaussians import drawn_around
-from ship.methods import Draw, Generator
+from ship.methods import Draw, Features, Generator, Labels, Noise
 from ship.tasks import SeedTask
 
 # The authors' figures.
@@ -146,8 +146,6 @@ class KnnGaussian(Generator):
         means = neighbour_means(real, text, config.neighbours, config.text_copies)
         return {"means": means.to(self.text)}
 
-    def sample(
-        self, class_ids: Int[Tensor, " n"], noise: Float[Tensor, "n feature"] | None
-    ) -> Float[Tensor, "n feature"]:
+    def sample(self, class_ids: Labels, noise: Noise) -> Features:
         """The class's mean + L N(0, I), normalised."""
         return drawn_around(self.means[class_ids], self.moments.factor, noise)

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from ship.clip import FrozenCLIP
 from ship.configs.generators import MlpVAEConfig, PromptVAEConfig, uses_z
 from ship.generators.prompt import PromptDecoder
-from ship.methods import Draw, Generator, Linear, Rng
+from ship.methods import Draw, Features, Generator, Labels, Linear, Noise, Rng
 from ship.tasks import SeedTask
 
 # A latent dimension counts as active above this variance (arXiv:1509.00519).
@@ -72,11 +72,7 @@ class VAE(Generator):
         return weight * min(1.0, (epoch - 1) / self.warmup) if self.warmup else weight
 
     def loss(
-        self,
-        features: Float[Tensor, "n feature"],
-        labels: Int[Tensor, " n"],
-        noise: Float[Tensor, "n latent"] | None,
-        epoch: float,
+        self, features: Features, labels: Labels, noise: Noise, epoch: float
     ) -> dict[str, Float[Tensor, ""]]:
         """The negative ELBO up to constants: squared error + kl_weight * KL(q(z|x) || N(0, I)).
 
@@ -97,7 +93,7 @@ class VAE(Generator):
         loss = error + self.kl_weight(epoch) * price
         return {"loss": loss, "reconstruction": error, "kl": kl}
 
-    def measure(self, features: Float[Tensor, "n feature"]) -> dict[str, Float[Tensor, ""]]:
+    def measure(self, features: Features) -> dict[str, Float[Tensor, ""]]:
         """Latent dimensions whose posterior mean varies over the features by more than 0.01.
 
         Burda et al. 2016 (arXiv:1509.00519): Cov_x(E_q[z_j]) > 0.01; 0 of them is posterior
@@ -109,9 +105,7 @@ class VAE(Generator):
         active = means.var(0, correction=0) > ACTIVE_VARIANCE
         return {"active_units": active.sum().to(features.dtype)}
 
-    def sample(
-        self, class_ids: Int[Tensor, " n"], noise: Float[Tensor, "n latent"] | None
-    ) -> Float[Tensor, "n feature"]:
+    def sample(self, class_ids: Labels, noise: Noise) -> Features:
         """z ~ N(0, I) through the decoder; without z it gives one feature a class."""
         made: Tensor = self.decoder(noise, class_ids)
         return made

@@ -17,7 +17,7 @@ from ship.clip import FrozenCLIP
 from ship.configs.generators import WGANConfig
 from ship.generators.fit import FusedGenerator
 from ship.generators.prompt import PromptDecoder
-from ship.methods import Draw, Generator, Linear, Rng
+from ship.methods import Draw, Features, Generator, Labels, Linear, Noise, Rng
 from ship.tasks import SeedTask, Task
 from ship.training import Part, ReplicaRng
 
@@ -96,11 +96,7 @@ class WGAN(Generator):
         return {"loss": loss, "wasserstein": estimate, "gradient_penalty": penalty}
 
     def loss(
-        self,
-        features: Float[Tensor, "n feature"],
-        labels: Int[Tensor, " n"],
-        noise: Float[Tensor, "n latent"] | None,
-        epoch: float,
+        self, features: Features, labels: Labels, noise: Noise, epoch: float
     ) -> dict[str, Float[Tensor, ""]]:
         """The generator's: -E[D(made)] + classification_weight * cross-entropy.
 
@@ -114,9 +110,7 @@ class WGAN(Generator):
             loss = loss - self.config.classification_weight * log_p.mean()
         return {"loss": loss}
 
-    def sample(
-        self, class_ids: Int[Tensor, " n"], noise: Float[Tensor, "n latent"] | None
-    ) -> Float[Tensor, "n feature"]:
+    def sample(self, class_ids: Labels, noise: Noise) -> Features:
         """z ~ N(0, I) through the prompt of the given classes."""
         made: Tensor = self.generator(noise, class_ids)
         return made

@@ -4,7 +4,19 @@ Answers for: the contract of such a method (contract), its seeds stacked under t
 (stack), what is called once for all seeds (fold), and prompts through the text tower (prompts).
 """
 
-from ship.methods.contract import Draw, Finetuner, Generator, Method, Rng
+from ship.methods.contract import (
+    Choice,
+    Draw,
+    Features,
+    Finetuner,
+    Generator,
+    Labels,
+    Logits,
+    Method,
+    Noise,
+    Rng,
+    Weights,
+)
 from ship.methods.fold import folded
 from ship.methods.fused import Fused, require_settings
 from ship.methods.prompts import PROMPTS_AT_ONCE, Linear, Prompts, initial_context, uniform_linear
@@ -13,17 +25,23 @@ from ship.tasks import FixedRows, SeedTask
 
 __all__ = [
     "PROMPTS_AT_ONCE",
+    "Choice",
     "Draw",
+    "Features",
     "Finetuner",
     "FixedRows",
     "Fused",
     "Generator",
+    "Labels",
     "Linear",
+    "Logits",
     "Method",
+    "Noise",
     "Prompts",
     "Rng",
     "SeedTask",
     "Stack",
+    "Weights",
     "folded",
     "initial_context",
     "require_settings",

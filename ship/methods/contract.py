@@ -10,7 +10,7 @@ What runs it owns epochs, optimizers, batches, random streams, checkpoints and w
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, TypeAlias
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -20,6 +20,14 @@ from ship.clip import FrozenCLIP
 from ship.tasks import SeedTask
 from ship.training import stream_of
 from ship.transfer import sent
+
+# What methods are called with and give, of one seed; features have unit norm.
+Features: TypeAlias = Float[Tensor, "n feature"]
+Labels: TypeAlias = Int[Tensor, " n"]  # places among the task's classes
+Weights: TypeAlias = Float[Tensor, " n"] | None  # of each feature's loss; None: all 1
+Noise: TypeAlias = Float[Tensor, "n noise"] | None  # standard normal; None: it takes none
+Choice: TypeAlias = Mapping[str, float]  # settings that matter at inference alone
+Logits: TypeAlias = Float[Tensor, "n n_cls"]
 
 
 class Rng:
@@ -86,7 +94,7 @@ class Method(nn.Module):
         """One of its functions by name: torch.func.functional_call calls forward alone."""
         return getattr(self, name)(*inputs)
 
-    def zero_shot(self, pictures: Float[Tensor, "n feature"]) -> Float[Tensor, "n n_cls"]:
+    def zero_shot(self, pictures: Features) -> Logits:
         """logit_scale * cosine to the text features of the dataset's template."""
         return self.logit_scale * pictures @ self.text.T
 
@@ -113,12 +121,7 @@ class Finetuner(Method):
         super().__init__(config, task, clip, draw)
         self.register_buffer("allowed", None if task.synthetic else task.seen, persistent=False)
 
-    def loss(
-        self,
-        features: Float[Tensor, "n feature"],
-        labels: Int[Tensor, " n"],
-        weights: Float[Tensor, " n"] | None,
-    ) -> Float[Tensor, ""]:
+    def loss(self, features: Features, labels: Labels, weights: Weights) -> Float[Tensor, ""]:
         """Of a batch, to be minimised: by default the cross-entropy of the first choice's logits.
 
         Args:
@@ -142,9 +145,7 @@ class Finetuner(Method):
         """Where the feed is its own: change what is learned and remembered, in place; the loss."""
         raise NotImplementedError
 
-    def logits(
-        self, pictures: Float[Tensor, "n feature"], choice: Mapping[str, float]
-    ) -> Float[Tensor, "n n_cls"]:
+    def logits(self, pictures: Features, choice: Choice) -> Logits:
         """Class scores; those of a picture are the ones that it has alone.
 
         Args:
@@ -153,12 +154,7 @@ class Finetuner(Method):
         """
         raise NotImplementedError
 
-    def cross_entropy(
-        self,
-        logits: Float[Tensor, "n n_cls"],
-        labels: Int[Tensor, " n"],
-        weights: Float[Tensor, " n"] | None,
-    ) -> Float[Tensor, ""]:
+    def cross_entropy(self, logits: Logits, labels: Labels, weights: Weights) -> Float[Tensor, ""]:
         """Weighted mean over the rows, over the allowed classes."""
         if self.allowed is not None:
             logits = logits.masked_fill(~self.allowed, -torch.inf)
@@ -185,11 +181,7 @@ class Generator(Method):
     warmup: int = 0
 
     def loss(
-        self,
-        features: Float[Tensor, "n feature"],
-        labels: Int[Tensor, " n"],
-        noise: Float[Tensor, "n noise"] | None,
-        epoch: float,
+        self, features: Features, labels: Labels, noise: Noise, epoch: float
     ) -> dict[str, Float[Tensor, ""]]:
         """Of a batch: "loss", to be minimised, and what else is worth a curve, by name.
 
@@ -201,7 +193,7 @@ class Generator(Method):
         """
         raise NotImplementedError
 
-    def measure(self, features: Float[Tensor, "n feature"]) -> dict[str, Float[Tensor, ""]]:
+    def measure(self, features: Features) -> dict[str, Float[Tensor, ""]]:
         """What an epoch's end is told of beside the mean of its losses, by name.
 
         Args:
@@ -217,8 +209,6 @@ class Generator(Method):
         """
         return {}
 
-    def sample(
-        self, class_ids: Int[Tensor, " n"], noise: Float[Tensor, "n noise"] | None
-    ) -> Float[Tensor, "n feature"]:
+    def sample(self, class_ids: Labels, noise: Noise) -> Features:
         """One unit-norm feature for each class id."""
         raise NotImplementedError

@@ -9,7 +9,6 @@ from torch import Tensor
 
 from ship.methods.contract import Method
 from ship.methods.stack import Stack
-from ship.training import Counter
 
 
 class Fused:
@@ -25,15 +24,15 @@ class Fused:
         self.one = ones[0]
         self.stack = Stack(ones, device)
         self.epochs = 0
-        self._done = Counter()
+        self._done = torch.zeros((), dtype=torch.long)  # steps
 
     def _pass(self) -> dict[str, Float[Tensor, " replica"]]:
         """The next epoch's steps: the means of what they tell, by name."""
         sums: dict[str, Tensor] = {}
         for _ in range(self._steps):
-            for name, value in self._turn(self._done.value).items():
+            for name, value in self._turn(int(self._done)).items():
                 sums[name] = sums.get(name, 0) + value
-            self._done.value += 1
+            self._done += 1
         return {name: value / self._steps for name, value in sums.items()}
 
     def _turn(self, step: int) -> dict[str, Float[Tensor, " replica"]]:

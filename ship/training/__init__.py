@@ -16,7 +16,6 @@ from ship.training.replicas import (
 )
 from ship.training.state import (
     CheckpointError,
-    Counter,
     Kept,
     Part,
     State,
@@ -33,7 +32,6 @@ __all__ = [
     "BatchStream",
     "Checkpoint",
     "CheckpointError",
-    "Counter",
     "Kept",
     "Part",
     "ReplicaOptimizer",

@@ -6,20 +6,19 @@ damaged file is no checkpoint, rather than one that gives other numbers. Nothing
 
 import hashlib
 import json
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, get_args
 
 import safetensors.torch
 import torch
+from pydantic import BaseModel, ValidationError
 from safetensors import SafetensorError
 from torch import Tensor
 
-from ship.epoch_metrics import EpochMetrics, Stage
+from ship.epoch_metrics import EpochMetrics
 from ship.training.state import CheckpointError
 
-FORMAT = 2
+FORMAT = 3
 HEADER = "ship"
 
 
@@ -42,9 +41,8 @@ class Checkpoint:
             "format": FORMAT,
             "torch": torch.__version__,
             "notes": dict(self.notes),
-            "epochs": [
-                [item.stage, item.epoch, item.progress, item.per_replica] for item in self.epochs
-            ],
+            # hits come with the last item, behind which nothing is resumed
+            "epochs": [{**vars(item), "hits": ()} for item in self.epochs],
         }
         header = json.dumps(said, sort_keys=True, allow_nan=False)
         tensors = dict(sorted(self.tensors.items()))
@@ -67,11 +65,25 @@ class Checkpoint:
             raise CheckpointError(f"no safetensors file: {error}") from error
         if digest != _digest(header, tensors):
             raise CheckpointError("its content does not match its digest")
-        said = _parsed(header)
-        for name, wanted in (("format", FORMAT), ("torch", torch.__version__)):
-            if said.get(name) != wanted:
-                raise CheckpointError(f"it is of {name} {said.get(name)}, not {wanted}")
-        return cls(_epochs(said.get("epochs")), tensors, _notes(said.get("notes")))
+        try:
+            said = _Header.model_validate_json(header)
+        except ValidationError as error:
+            raise CheckpointError(f"its header is not ship's: {error}") from error
+        if (said.format, said.torch) != (FORMAT, torch.__version__):
+            raise CheckpointError(
+                f"it is of format {said.format} and torch {said.torch}, not {FORMAT} and "
+                f"{torch.__version__}"
+            )
+        return cls(said.epochs, tensors, said.notes)
+
+
+class _Header(BaseModel):
+    """All that is no tensor."""
+
+    format: int
+    torch: str
+    notes: dict[str, str | float]
+    epochs: tuple[EpochMetrics, ...]
 
 
 def _metadata(data: bytes) -> Mapping[str, str]:
@@ -99,46 +111,3 @@ def _digest(header: str, tensors: Mapping[str, Tensor]) -> str:
         # view as bytes: numpy knows no bfloat16
         found.update(value.contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return found.hexdigest()
-
-
-def _parsed(header: str) -> Mapping[str, Any]:
-    try:
-        said = json.loads(header)
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError("its header is no JSON") from error
-    if not isinstance(said, dict):
-        raise CheckpointError("its header is not ship's")
-    return said
-
-
-def _notes(said: Any) -> dict[str, str | float]:
-    if not isinstance(said, dict) or not all(
-        isinstance(value, str | float | int) for value in said.values()
-    ):
-        raise CheckpointError("its notes are not ship's")
-    return said
-
-
-def _epochs(said: Any) -> tuple[EpochMetrics, ...]:
-    if not isinstance(said, list):
-        raise CheckpointError("it does not say what was reported")
-    return tuple(map(_epoch, said))
-
-
-def _epoch(said: Any) -> EpochMetrics:
-    try:
-        stage, epoch, progress, metrics = said
-        per_replica = {str(name): _values(values) for name, values in metrics.items()}
-        fits = stage in get_args(Stage) and isinstance(epoch, int) and 0 <= progress <= 1
-        if fits and len(set(map(len, per_replica.values()))) <= 1:
-            return EpochMetrics(stage, epoch, float(progress), per_replica)
-    except (ValueError, TypeError, AttributeError, OverflowError) as error:
-        raise CheckpointError("what it says was reported is not ship's") from error
-    raise CheckpointError("what it says was reported is not ship's")
-
-
-def _values(said: Sequence[Any]) -> tuple[float, ...]:
-    values = tuple(float(value) for value in said)
-    if not all(map(math.isfinite, values)):
-        raise ValueError("a metric is not finite")
-    return values

@@ -49,21 +49,6 @@ class Resumable(Protocol):
 Part: TypeAlias = "Tensor | Leaf | Resumable | Mapping[str, Part]"
 
 
-class Counter:
-    """A number of things done."""
-
-    def __init__(self) -> None:
-        self.value = 0
-
-    def state_dict(self) -> State:
-        """How many there were, as a tensor without dimensions."""
-        return {"value": torch.tensor(self.value)}
-
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Count on from a saved number."""
-        self.value = int(taken(state, "value", torch.zeros((), dtype=torch.long)))
-
-
 def capture(part: Part) -> State:
     """The state of a part and all that it consists of, names joined by dots; copies on the CPU."""
     if isinstance(part, Tensor):
