@@ -71,17 +71,12 @@ class PackagedDataset:
         return Survey(tuple(map(clean_class_name, names)), splits, fingerprint=digest)
 
 
+_EMOJI: Final = "Packaged drawings of concrete things by six icon sets. Needs no data root."
+_PHOTOS: Final = "Packaged photographs, a fixed part of Caltech-101. Needs no data root."
+
 PACKAGED: Final = {
-    "emoji": PackagedDataset(
-        EMOJI_PARQUET,
-        "icon",
-        "Packaged drawings of concrete things by six icon sets. Needs no data root.",
-    ),
-    "photos": PackagedDataset(
-        PHOTOS_PARQUET,
-        "picture",
-        "Packaged photographs, a fixed part of Caltech-101. Needs no data root.",
-    ),
+    "emoji": PackagedDataset(EMOJI_PARQUET, "icon", _EMOJI),
+    "photos": PackagedDataset(PHOTOS_PARQUET, "picture", _PHOTOS),
 }
 """By name; ship/pocket/NOTICE says how their files were made."""
 
@@ -127,18 +122,11 @@ PUBLISHED: Final[Mapping[str, Published]] = {
 """By name; xlsa17's counts are of trainval, test_seen and test_unseen."""
 
 ELSEWHERE: Final = {
-    "pets": "oxford_pets",
-    "cars": "stanford_cars",
-    "sun": "sun397",
-    "textures": "dtd",
-    "describable_textures": "dtd",
-    "UCF-101-midframes": "ucf101",
-    "ilsvrc2012": "imagenet",
-    "imagenetv2-matched-frequency": "imagenetv2",
-    "animals_with_attributes": "awa2",
-    "CUB_200_2011": "cub",
-    "birds": "cub",
-}
+    "pets": "oxford_pets", "cars": "stanford_cars", "sun": "sun397", "textures": "dtd",
+    "describable_textures": "dtd", "UCF-101-midframes": "ucf101", "ilsvrc2012": "imagenet",
+    "imagenetv2-matched-frequency": "imagenetv2", "animals_with_attributes": "awa2",
+    "CUB_200_2011": "cub", "birds": "cub",
+}  # fmt: skip
 """Names in papers, in torchvision and of archives that are unlike ours and our folders."""
 
 DATASETS: Final[Registry[DatasetSpec]] = Registry(

@@ -2,8 +2,7 @@
 
 import os
 import re
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -69,29 +68,33 @@ class ImageFolder:
         label_of = {own: class_names.index(clean_class_name(own)) for own in directories}
         rows = [(split, path, label_of[directory]) for split, path, directory in listed]
         rows.sort(key=lambda row: (row[2], row[1]))
-        warnings, notes = reader.told(reader.odd), reader.told(reader.passed_over)
-        survey = Survey(tuple(class_names), warnings=warnings, notes=notes, own_split=True)
+        odd, notes = Faults(), Faults()
+        what = "with pictures in several folders below it, all taken for one class"
+        odd.tell(folder, "class folder", reader.nested, what)
+        what = "left out, which Pillow cannot read (save as JPEG or PNG)"
+        odd.tell(folder, "file", sorted(reader.unread), what)
+        what = "not followed, to the dataset's own folder or one that holds it"
+        odd.tell(folder, "link", sorted(reader.upward), what)
+        what = "passed over, which are hidden, met again, or no picture by their ending"
+        notes.tell(folder, "path", sorted(reader.passed_over), what)
+        survey = Survey(tuple(class_names), warnings=(*odd,), notes=(*notes,), own_split=True)
         return Found(survey, folder, folder, rows).checked(reader.faults)
 
 
 class _Reader:
     """Lists one's own folder.
 
-    odd, passed_over: what is met below class directories, by a noun and what is said of it: what is
-        probably a mistake, and what is none.
+    nested: class directories with several folders of pictures. unread: pictures that Pillow cannot
+    read. upward: links that lead to the folder, or to one that holds it. passed_over: what is no
+    picture, or was met before.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.faults = folder, Faults()
-        self.odd: dict[tuple[str, str], list[str]] = defaultdict(list)
-        self.passed_over: dict[tuple[str, str], list[str]] = defaultdict(list)
-
-    def told(self, met: Mapping[tuple[str, str], list[str]]) -> tuple[str, ...]:
-        """What was met, a line each."""
-        lines = Faults()
-        for (noun, what), paths in sorted(met.items()):
-            lines.tell(self.folder, noun, sorted(paths), what)
-        return tuple(lines)
+        self.nested: list[str] = []
+        self.unread: list[str] = []
+        self.upward: list[str] = []
+        self.passed_over: list[str] = []
 
     def listed(self) -> list[tuple[str, str, str]]:
         """Split, path relative to the folder, and class directory of each picture."""
@@ -143,38 +146,21 @@ class _Reader:
         for parent, below, names in os.walk(self.folder / directory, followlinks=True):
             here, which = Path(parent).relative_to(self.folder), _identity(Path(parent))
             if which in above or which in seen:
+                (self.upward if which in above else self.passed_over).append(here.as_posix())
                 below.clear()
-                if which in above:
-                    what = "not followed, to the dataset's own folder or one that holds it"
-                    self.odd["link", what].append(here.as_posix())
-                else:
-                    what = "entered once, though links lead to it again"
-                    self.passed_over["folder", what].append(here.as_posix())
                 continue
             seen.add(which)
-            hidden = [(here / name).as_posix() for name in below if name.startswith(".")]
-            self.passed_over["hidden folder", "passed over"] += hidden
+            pictures = {name for name in names if _ends_in(SUFFIXES, name)}
+            unread = {name for name in names if _ends_in(_UNREAD, name)}
+            others = {*below, *names} - pictures - unread
             below[:] = [name for name in below if not name.startswith(".")]
-            before = len(found)
-            for name in names:
-                self._sorted_in(found, (here / name).as_posix())
-            n_below += len(found) > before and Path(parent) != self.folder / directory
+            others -= {*below}
+            for kept, own in ((found, pictures), (self.unread, unread), (self.passed_over, others)):
+                kept += [(here / name).as_posix() for name in own]
+            n_below += bool(pictures) and Path(parent) != self.folder / directory
         if n_below > 1:
-            what = "with pictures in several folders below it, all taken for one class"
-            self.odd["class folder", what].append(f"{directory} ({n_below} folders)")
+            self.nested.append(f"{directory} ({n_below} folders)")
         return sorted(found)
-
-    def _sorted_in(self, found: list[str], path: str) -> None:
-        """Put a file where it belongs by its name: among pictures, or what is none."""
-        if path.rpartition("/")[2].startswith("."):
-            self.passed_over["hidden file", "passed over"].append(path)
-        elif _is_picture(path):
-            found.append(path)
-        elif path.lower().endswith(_UNREAD):
-            what = "left out, which Pillow cannot read (save as JPEG or PNG)"
-            self.odd["file", what].append(path)
-        else:
-            self.passed_over["file", "passed over, whose ending is no picture's"].append(path)
 
 
 def fixed_split(paths: list[str]) -> dict[str, list[str]]:
@@ -191,7 +177,7 @@ def fixed_split(paths: list[str]) -> dict[str, list[str]]:
 def _pictures(folder: Path) -> list[str]:
     """Names of the pictures directly in a folder, sorted."""
     with os.scandir(folder) as entries:
-        return sorted(entry.name for entry in entries if _is_picture(entry.name))
+        return sorted(entry.name for entry in entries if _ends_in(SUFFIXES, entry.name))
 
 
 def _directories(folder: Path) -> list[str]:
@@ -203,8 +189,9 @@ def _directories(folder: Path) -> list[str]:
     )
 
 
-def _is_picture(name: str) -> bool:
-    return name[0] != "." and name.lower().endswith(SUFFIXES)
+def _ends_in(suffixes: tuple[str, ...], name: str) -> bool:
+    """Whether a file that is not hidden has one of these endings, in any case."""
+    return name[0] != "." and name.lower().endswith(suffixes)
 
 
 def _identity(folder: Path) -> tuple[int, int]:
