@@ -155,71 +155,53 @@ def lacking(
         seeds: of the trial, which hold out other pseudo-new classes each.
         shown: whether the arm real_pictures stands beside the trial.
     """
+    from ship.datasets.base import some  # it takes Pillow
+
     features = studied_classes(config, features)
-    rules, classes = PROTOCOLS[config.protocol], np.arange(len(features.class_names))
-    seen, unseen = np.split(classes, [rules.n_seen(features)])
+    rules, n_classes = PROTOCOLS[config.protocol], len(features.class_names)
+    seen, unseen = np.split(np.arange(n_classes), [rules.n_seen(features)])
     if rules.new_classes and not (len(seen) and len(unseen)):
-        return {"classes": f"must have at least 2 classes: {features.dataset} has {len(classes)}"}
-    found = {}
-    must = "must have training pictures of every"
-    found["train"] = _lack_any(features, seen, "train", f"{must} seen class")
+        return {"classes": f"must have at least 2 classes: {features.dataset} has {n_classes}"}
+    found: dict[str, str] = {}
+
+    def look(kind: str, classes: Ids, split: str, what: str, *, enough: bool = False) -> None:
+        """Each of the classes must have pictures in a split; where one is enough, one of them."""
+        without = np.setdiff1d(classes, getattr(features, f"{split}_labels"))
+        if kind not in found and len(without) >= (len(classes) if enough else 1) > 0:
+            names = some(repr(features.class_names[label]) for label in without)
+            found[kind] = f"must have {what}: {features.dataset} has none of {names}"
+
+    look("train", seen, "train", "training pictures of every seen class")
     why = "for the arm real_pictures (reference_arms: false leaves it out)" if shown else ""
     why = "when generator is real" if config.generator.name == "real" else why
     if why:
-        found["real"] = _lack_any(features, unseen, "train", f"{must} unseen class {why}")
-    found["val"] = _validation(config, features, seen, seeds)
-    if not rules.targets:  # which are tested instead
-        must = "must have test pictures of"
-        found["test"] = _lack_all(features, seen, "test", f"{must} seen classes") or _lack_all(
-            features, unseen, "test", f"{must} unseen classes"
-        )
-    return {kind: must for kind, must in found.items() if must}
-
-
-def _validation(config: TrialConfig, features: FeatureSet, seen: Ids, seeds: Sequence[int]) -> str:
-    """Selection and early stopping look at validation pictures of seen classes."""
-    reason, pseudo_new = f"selection is {config.selection}", config.selection == "pseudo_new"
+        look("real", unseen, "train", f"training pictures of every unseen class {why}")
+    pseudo_new, pictures = config.selection == "pseudo_new", "validation pictures of"
     if pseudo_new and len(seen) < 2:
-        must = f"must have at least 2 seen classes when {reason}"
-        return f"{must}: {features.dataset} has {len(seen)} under protocol {config.protocol}"
-    if config.selection in ("none", *LEAKING_SELECTIONS):
-        generator = config.generator
-        if getattr(generator, "early_stopping", None) is None:
-            return ""
-        if generator.unread_reason("generator.early_stopping") is not None:
-            return ""
-        reason = "generator.early_stopping is given"
-    must = f"must have validation pictures of seen classes when {reason}"
-    line = _lack_all(features, seen, "val", must)
-    if line or not pseudo_new:
-        return line
-    without = np.setdiff1d(seen, features.val_labels)
-    torn = [
-        str(seed)
-        for seed in seeds
-        for group in pseudo_new_classes(seen, config.pseudo_new_fraction, seed)
-        if np.isin(group, without).all()
-    ]
-    must = f"must have validation pictures of classes on both sides when {reason}"
-    told = f"{must} (not so for seeds {_some(torn)})"
-    return _lack_any(features, seen, "val", told) if torn else ""
+        has = f"{features.dataset} has {len(seen)} under protocol {config.protocol}"
+        found["val"] = f"must have at least 2 seen classes when selection is pseudo_new: {has}"
+    elif reason := _validated(config):
+        look("val", seen, "val", f"{pictures} seen classes when {reason}", enough=True)
+        without = np.setdiff1d(seen, features.val_labels)
+        torn = [
+            seed
+            for seed in (seeds if pseudo_new else ())
+            for group in pseudo_new_classes(seen, config.pseudo_new_fraction, seed)
+            if np.isin(group, without).all()
+        ]
+        if torn:
+            why = f"{reason} (not so for seeds {some(torn)})"
+            look("val", seen, "val", f"{pictures} classes on both sides when {why}")
+    if not rules.targets:  # which are tested instead
+        look("test", seen, "test", "test pictures of seen classes", enough=True)
+        look("test", unseen, "test", "test pictures of unseen classes", enough=True)
+    return found
 
 
-def _lack_all(features: FeatureSet, classes: Ids, split: str, must: str) -> str:
-    """A line where none of the classes has a picture in a split; "": one has, or there is none."""
-    without = np.setdiff1d(classes, getattr(features, f"{split}_labels"))
-    all_lack = len(without) == len(classes)
-    return _lack_any(features, classes, split, must) if all_lack else ""
-
-
-def _lack_any(features: FeatureSet, classes: Ids, split: str, must: str) -> str:
-    """A line where at least one of the classes has no picture in a split; "": each has."""
-    without = np.setdiff1d(classes, getattr(features, f"{split}_labels"))
-    names = [repr(features.class_names[label]) for label in without]
-    return f"{must}: {features.dataset} has none of {_some(names)}" if names else ""
-
-
-def _some(items: Sequence[str]) -> str:
-    from ship.datasets.base import some  # it takes Pillow
-
-    return some(items)
+def _validated(config: TrialConfig) -> str:
+    """Why a trial looks at validation pictures of seen classes; "": it does not."""
+    if config.selection not in ("none", *LEAKING_SELECTIONS):
+        return f"selection is {config.selection}"
+    key, stopping = "generator.early_stopping", getattr(config.generator, "early_stopping", None)
+    read = stopping is not None and config.generator.unread_reason(key) is None
+    return f"{key} is given" if read else ""

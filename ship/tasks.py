@@ -76,18 +76,10 @@ class Task:
         return len(self.seen)
 
     @property
-    def unseen_ids(self) -> Int[Tensor, "replica n_unseen"]:
-        """Class ids without pictures, ascending."""
-        ids: Tensor = (~self.seen).nonzero()[:, 1]
-        return ids.reshape(self.n_replicas, -1)
-
-    @property
     def synthesized_ids(self) -> Int[Tensor, "replica n_made"]:
-        """Classes to synthesize: the unseen ones; under `augment` all of them."""
-        if self.augment:
-            everything = torch.arange(len(self.class_names), device=self.seen.device)
-            return everything.expand(self.n_replicas, -1)
-        return self.unseen_ids
+        """Classes to synthesize, ascending: the unseen ones; under `augment` all of them."""
+        ids: Tensor = (~self.seen | self.augment).nonzero()[:, 1]
+        return ids.reshape(self.n_replicas, -1)
 
     def batch(
         self, rows: Int[Tensor, "replica n"], views: ReplicaRng

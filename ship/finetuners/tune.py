@@ -212,7 +212,7 @@ def training_set(task: Task, synthesizer: Synthesizer | None) -> TrainingSet:
     return TrainingSet(
         torch.cat([made, real], dim=1),
         torch.cat([labels, task.labels], dim=1),
-        torch.cat([synthesizer.weights(labels).to(weights), weights], dim=1),
+        torch.cat([synthesizer.weight.expand(labels.shape), weights], dim=1),
         tuple(n + count for count in task.counts),
         n + n_real,
         synthesizer.weighted,

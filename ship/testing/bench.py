@@ -222,7 +222,7 @@ class MethodSubject:
         if self.synthetic:
             settings = GaussianTextConfig(scale=0.1)
             generator = FusedGenerator(GaussianText, settings, task, clip, seeds)
-            synthesizer = Synthesizer(SyntheticConfig(), generator, task, seeds)
+            synthesizer = Synthesizer(SyntheticConfig(), generator.sample, task, seeds)
         return build_finetuner(self.config, task, synthesizer, clip, seeds)
 
     def fresh(self, task: Task, seeds: Sequence[int]) -> Run:
@@ -237,7 +237,7 @@ class MethodSubject:
     def answers(self, made: Any, task: Task, seeds: Sequence[int]) -> list[Tensor]:
         """What it answers, to the same noise each time."""
         if isinstance(self.config, GeneratorSettings):
-            return [made.sample(task.unseen_ids.repeat(1, 2), self.bench.noise(seeds))]
+            return [made.sample(task.synthesized_ids.repeat(1, 2), self.bench.noise(seeds))]
         return [made.logits(self.bench.pictures, choice) for choice in made.choices]
 
     def require_same(self, made: Any, what: str) -> None:

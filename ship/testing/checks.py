@@ -88,7 +88,7 @@ def _runs(subject: MethodSubject) -> None:
 def _is_finite(subject: MethodSubject) -> None:
     task = subject.task
     for answer in subject.run.answers:
-        shape = [task.n_replicas, 2 * task.unseen_ids.shape[1], subject.bench.clip.feature_dim]
+        shape = [task.n_replicas, 2 * task.synthesized_ids.shape[1], subject.bench.clip.feature_dim]
         if subject.answer == "logits":
             shape = [task.n_replicas, len(subject.bench.pictures), len(task.class_names)]
         require([*answer.shape] == shape, f"{subject.answer} are {[*answer.shape]}, not {shape}")

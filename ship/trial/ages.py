@@ -57,7 +57,7 @@ def choose_age(
         while generator is not None and epoch < age and not (epoch and generator.finished):
             epoch, losses = epoch + 1, generator.train_epoch()
             yield from trial.journal.report("selection_generator", epoch, losses)
-        finetuner = trial.finetuner(exam.task, generator)
+        finetuner = trial.finetuner(exam.task, Fitted(generator, losses).sampler())
         yield from _train(trial, protocol, generator, finetuner, best, place, age)
         trial.journal.enter(**parts, best=best)
         if generator is not None and generator.finished:

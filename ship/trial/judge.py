@@ -8,9 +8,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ship.epoch_metrics import NonFiniteLoss
-from ship.generators import FeatureSource
 from ship.protocols import Exam
 from ship.quality import flags, measure_quality
+from ship.synthesis import Sample
 from ship.training import ReplicaRng
 
 # Synthetic features a class: as many as there are real pictures, within these bounds. The mean of
@@ -20,7 +20,7 @@ FEWEST, MOST = 16, 50
 MOST_IN_ALL = 4000
 
 
-def judge(generator: FeatureSource, exam: Exam, seeds: Sequence[int]) -> dict[str, Tensor]:
+def judge(sample: Sample, exam: Exam, seeds: Sequence[int]) -> dict[str, Tensor]:
     """quality/NAME and flag/NAME of freshly synthesized features, (replica,) each.
 
     Beside ship.quality's: recognised_by_pictures and recognised_by_text, the percent of features
@@ -31,7 +31,7 @@ def judge(generator: FeatureSource, exam: Exam, seeds: Sequence[int]) -> dict[st
     pictures of them. {} where it has none.
 
     Args:
-        generator: fitted, of as many replicas as there are seeds.
+        sample: of a fitted generator, of as many replicas as there are seeds.
         exam: real pictures, and the task whose classes are synthesized.
         seeds: of each replica.
 
@@ -50,7 +50,7 @@ def judge(generator: FeatureSource, exam: Exam, seeds: Sequence[int]) -> dict[st
     per_class = round(len(pictures.labels) / len(pictures.labels.unique()))
     per_class = min(max(per_class, FEWEST), MOST, max(2, MOST_IN_ALL // ids.shape[1]))
     labels = ids.repeat_interleave(per_class, dim=1)
-    made = generator.sample(labels, ReplicaRng(seeds, "quality/noise", device, dtype))
+    made = sample(labels, ReplicaRng(seeds, "quality/noise", device, dtype))
     bad = (~made.isfinite().flatten(1).all(1)).nonzero().flatten().tolist()
     if bad:
         raise NonFiniteLoss("synthetic features are not finite", bad)

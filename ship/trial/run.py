@@ -117,7 +117,7 @@ def _choose(
         judged = fitted.judged([Final((exam,))], trial.seeds)
         if judged:
             yield from journal.report("selection_quality", 0, judged)
-    finetuner = trial.finetuner(exam.task, fitted.generator)
+    finetuner = trial.finetuner(exam.task, fitted.sampler())
     journal.enter(**fitted.parts(), finetuner=finetuner, best=best)
     yield from _select(trial, protocol, exam, finetuner, best)
     return fitted, finetuner
@@ -134,7 +134,7 @@ def _retrained(
     for place, final in enumerate(protocol.finals):
         if place < tested.n_finals:
             continue
-        finetuner = trial.finetuner(final.task, fitted.renumbered(final))
+        finetuner = trial.finetuner(final.task, fitted.sampler(final.ids))
         retrained = Kept(prefixed("state", finetuner.state_dict()))
         trial.journal.enter(**kept, finetuner=finetuner, retrained=retrained)
         yield from _retrain(trial, finetuner, best, retrained, place)

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Int
 from torch import Tensor
 
 from ship.clip import FrozenCLIP
@@ -13,7 +14,7 @@ from ship.finetuners import FusedFinetuner, build_finetuner
 from ship.generators import FeatureSource, build_generator
 from ship.protocols import Final, Protocol
 from ship.subsets import FeatureSet
-from ship.synthesis import Renumbered, Synthesizer
+from ship.synthesis import Sample, Synthesizer
 from ship.tasks import Task
 from ship.training import Part, State
 from ship.trial.journal import Journal
@@ -34,11 +35,16 @@ class Fitted:
         """The generator by its name in a checkpoint."""
         return {} if self.generator is None else {"generator": self.generator}
 
-    def renumbered(self, final: Final) -> FeatureSource | None:
-        """The generator for a final's task, whose classes are numbered by final.ids, (n_cls,)."""
-        if self.generator is None or final.ids is None:
-            return self.generator
-        return Renumbered(self.generator, final.ids)
+    def sampler(self, ids: Int[Tensor, " n_cls"] | None = None) -> Sample | None:
+        """What draws features of a task's classes; None: there is no generator.
+
+        Args:
+            ids: each class as the generator's own task numbers it; None: the same numbers.
+        """
+        if self.generator is None:
+            return None
+        sample = self.generator.sample
+        return sample if ids is None else lambda class_ids, rng: sample(ids[class_ids], rng)
 
     def judged(self, finals: Sequence[Final], seeds: Sequence[int]) -> dict[str, Tensor]:
         """Quality of features synthesized for the finals' classes, (replica,) each, by name.
@@ -46,9 +52,9 @@ class Fitted:
         Over several finals it is the mean, of flags the maximum; {} without generator.
         """
         found = [
-            judge(generator, final.exams[0], seeds)
+            judge(sample, final.exams[0], seeds)
             for final in finals
-            if (generator := self.renumbered(final)) is not None
+            if (sample := self.sampler(final.ids)) is not None
         ]
         shared = set.intersection(*map(set, found)) if found else set()
         names = [name for name in (found[0] if found else ()) if name in shared]
@@ -137,9 +143,9 @@ class Trial:
         """The generator for a task before its first epoch; None: no synthetic features."""
         return build_generator(self.config.generator, task, self.clip, self.seeds)
 
-    def finetuner(self, task: Task, generator: FeatureSource | None) -> FusedFinetuner:
+    def finetuner(self, task: Task, sample: Sample | None) -> FusedFinetuner:
         """The untrained fine-tuner of a task."""
         synthesizer = None
-        if generator is not None and task.synthesized_ids.shape[1]:
-            synthesizer = Synthesizer(self.config.synthetic, generator, task, self.seeds)
+        if sample is not None and task.synthesized_ids.shape[1]:
+            synthesizer = Synthesizer(self.config.synthetic, sample, task, self.seeds)
         return build_finetuner(self.config.finetuner, task, synthesizer, self.clip, self.seeds)

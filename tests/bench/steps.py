@@ -84,7 +84,7 @@ class Steps:
         self.task: Task = self.protocol.finals[0].task
         generator = PromptVAEConfig.model_validate(sizes.generator())
         self.vae = FusedGenerator(PromptVAE, generator, self.task, clip, self.seeds)
-        synthesizer = Synthesizer(SyntheticConfig(), self.vae, self.task, self.seeds)
+        synthesizer = Synthesizer(SyntheticConfig(), self.vae.sample, self.task, self.seeds)
         coop = CoOpConfig(n_ctx=sizes.n_ctx, batch_size=sizes.coop_batch)
         self.coop = FusedFinetuner(CoOp, coop, self.task, synthesizer, clip, self.seeds)
         self.coop._steps = 1  # an epoch of one step

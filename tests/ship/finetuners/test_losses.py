@@ -161,7 +161,7 @@ def clap(rows: Rows, w: Weights) -> float:
 def tip_adapter_f(rows: Rows, w: Weights) -> float:
     """Zero-shot and cache (arXiv:2207.09519, eq. 4); weights over the whole set's mean weight."""
     task, r = rows.task, rows.replica
-    made = np.repeat(task.unseen_ids[r].numpy(), 3 if rows.synthetic else 0)
+    made = np.repeat(task.synthesized_ids[r].numpy(), 3 if rows.synthetic else 0)
     values = np.eye(len(rows.text))[[*made, *task.labels[r].tolist()]]
     affinity = np.exp(-3.0 * (1 - rows.x @ w["cache.keys"].T))
     loss = rows.loss(task.logit_scale * rows.x @ rows.text.T + 2.0 * affinity @ values)

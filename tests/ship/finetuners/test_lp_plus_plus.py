@@ -24,7 +24,7 @@ def rows(
         return x, y, share
     # the fixed set stands in front: three features of each of two classes, at half the weight
     made = probe.stack.state["features"][r, :18].numpy()
-    labels = task.unseen_ids[r].repeat_interleave(3).numpy().repeat(3)
+    labels = task.synthesized_ids[r].repeat_interleave(3).numpy().repeat(3)
     return (
         np.concatenate([made, x]),
         np.concatenate([labels, y]),

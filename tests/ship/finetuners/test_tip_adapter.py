@@ -28,7 +28,7 @@ def test_logits_are_zero_shots_and_the_caches(
         keys, labels = unit(task.features[r].mean(1).numpy()), task.labels[r].tolist()
         if made is not None:
             keys = np.concatenate([made[r], keys])
-            labels = [*task.unseen_ids[r].repeat_interleave(3).tolist(), *labels]
+            labels = [*task.synthesized_ids[r].repeat_interleave(3).tolist(), *labels]
         cached = 2 * np.exp(-3 * (1 - x.numpy() @ keys.T)) @ np.eye(4)[labels]
         zero_shot = (task.logit_scale * x @ task.text_features.T).numpy()
         np.testing.assert_allclose(found[r].numpy(), zero_shot + cached, atol=1e-10)

@@ -57,7 +57,7 @@ def test_features_are_drawn_around_a_mean(
     task = selection_task(clip64, features, SEEDS, shots=3)
     control: Any = build_generator(GENERATORS[name](**settings), task, clip64, SEEDS)
     learned = control.learned()
-    ids = task.unseen_ids.repeat(1, 2)
+    ids = task.synthesized_ids.repeat(1, 2)
     made, noise = (
         draw(ReplicaRng(SEEDS, "n", dtype=torch.float64))
         for draw in (lambda rng: control.sample(ids, rng), lambda rng: rng.normal(len(ids[0]), 16))
@@ -102,7 +102,7 @@ def test_real_pictures_come_all_before_any_comes_again(
     task = selection_task(clip, replace(features, train=features.train[:, :1]), SEEDS, shots=3)
     generator = RealPictures(RealPicturesConfig(), task, clip, SEEDS)
     for times in (1, 2):
-        ids = task.unseen_ids.repeat_interleave(3 * times, dim=1)
+        ids = task.synthesized_ids.repeat_interleave(3 * times, dim=1)
         made = generator.sample(ids, ReplicaRng(SEEDS, "n"))
         for r in range(2):
             rows, counts = made[r].unique(dim=0, return_counts=True)
@@ -116,14 +116,14 @@ def test_synthetic_features_are_of_unseen_classes(clip: FrozenCLIP, features: Fe
     """A joined batch keeps the real rows; a fixed set has per_class each, or as many as shots."""
     task = selection_task(clip, features, SEEDS)
     generator = FusedGenerator(GaussianText, GaussianTextConfig(), task, clip, SEEDS)
-    synthesizer = Synthesizer(SyntheticConfig(ratio=2.0), generator, task, SEEDS)
+    synthesizer = Synthesizer(SyntheticConfig(ratio=2.0), generator.sample, task, SEEDS)
     joined, labels, _ = synthesizer.join(task.features[:, :3, 0], task.labels[:, :3], step=0)
     assert joined.shape[:2] == labels.shape == (2, 9)
     assert torch.equal(labels[:, :3], task.labels[:, :3])
     for r in range(2):
         assert not bool(task.seen[r, labels[r, 3:]].any())
     for config, count in ((SyntheticConfig(), 2), (SyntheticConfig(per_class=5), 5)):
-        _, labels = Synthesizer(config, generator, task, SEEDS).fixed_set()
+        _, labels = Synthesizer(config, generator.sample, task, SEEDS).fixed_set()
         counts = torch.stack([row.bincount(minlength=4) for row in labels])
         assert torch.equal(counts, count * ~task.seen)
 
@@ -131,7 +131,7 @@ def test_synthetic_features_are_of_unseen_classes(clip: FrozenCLIP, features: Fe
 def dosed(task: Task, clip: FrozenCLIP, **settings: object) -> Tensor:
     """Six features of each replica's first new class, from its pictures in the same views."""
     config = RealPicturesConfig.model_validate({"name": "real", **settings})
-    ids = task.unseen_ids[:, :1].repeat(1, 6)
+    ids = task.synthesized_ids[:, :1].repeat(1, 6)
     return RealPictures(config, task, clip, SEEDS).sample(ids, ReplicaRng(SEEDS, "n"))
 
 
@@ -148,7 +148,7 @@ def test_a_dose_moves_the_means_and_leaves_the_deviations(
     for dose, spread in ((0.5, 0.25), (1.0, 0.0)):
         found = dosed(task, clip, dose=dose, spread=spread)
         for replica in range(2):
-            label = int(task.unseen_ids[replica, 0])
+            label = int(task.synthesized_ids[replica, 0])
             pictures = task.unseen()[replica]
             mean = pictures.features[pictures.labels == label].flatten(0, 1).mean(0)
             made = (1 - dose) * mean + dose * task.text_features[label]

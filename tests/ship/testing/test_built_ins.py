@@ -148,7 +148,7 @@ def test_a_sample_is_its_classs_and_its_noises(case: str, bench: Bench) -> None:
     task = bench.task(bench.seeds)
     generator = build(case, task, bench.clip, bench.seeds)
     fit(generator)
-    ids = task.unseen_ids.repeat(1, 2)
+    ids = task.synthesized_ids.repeat(1, 2)
     made = generator.sample(ids, bench.noise(bench.seeds))
     other = generator.sample(ids, bench.noise(bench.seeds, "other"))
     assert torch.equal(other, made) == (case in WITHOUT_NOISE)

@@ -36,9 +36,8 @@ class Setting:
 
     def finetuner(self, name: str) -> Any:
         """A fine-tuner with synthetic features of a VAE."""
-        synthesizer = Synthesizer(
-            SyntheticConfig(), build("vae", self.task, self.clip, SEEDS), self.task, SEEDS
-        )
+        sample = build("vae", self.task, self.clip, SEEDS).sample
+        synthesizer = Synthesizer(SyntheticConfig(), sample, self.task, SEEDS)
         settings: Any = FINETUNERS[name](name=name, **FAST.get(name, {}))
         return build_finetuner(settings, self.task, synthesizer, self.clip, SEEDS)
 

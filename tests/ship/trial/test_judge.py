@@ -4,7 +4,6 @@ import torch
 from torch import Tensor
 
 from ship.clip import FrozenCLIP
-from ship.generators import FeatureSource
 from ship.protocols import Exam, build_protocol
 from ship.subsets import FeatureSet
 from ship.tasks import Pictures
@@ -15,7 +14,7 @@ from ship.trial_config import TrialConfig
 SEEDS = [0, 1]
 
 
-class Table(FeatureSource):
+class Table:
     """Gives the same feature for a class each time, and notes what it was asked for."""
 
     def __init__(self, features: Tensor) -> None:
@@ -54,18 +53,18 @@ def test_what_a_generator_gives_is_recognised_or_not(
         right, wrong, text = (
             Table(rows) for rows in (means, means.roll(1, 0), exam.task.text_features)
         )
-        made = judge(right, exam, SEEDS)
+        made = judge(right.sample, exam, SEEDS)
         assert made["quality/recognised_by_pictures"].tolist() == [100.0, 100.0]
         assert bool((made["quality/cosine_to_mean"] > 0.999).all())
         assert made["flag/diversity_collapse"].tolist() == [1.0, 1.0]
         assert made["flag/mean_gap"].tolist() == [0.0, 0.0]
         (asked,) = right.asked
         for replica, ids in enumerate(asked):
-            assert torch.equal(ids.unique(), exam.task.unseen_ids[replica])
-        made = judge(wrong, exam, SEEDS)
+            assert torch.equal(ids.unique(), (~exam.task.seen[replica]).nonzero()[:, 0])
+        made = judge(wrong.sample, exam, SEEDS)
         assert made["quality/recognised_by_pictures"].tolist() == [0.0, 0.0]
         assert made["flag/mean_gap"].tolist() == [1.0, 1.0]
-        made = judge(text, exam, SEEDS)
+        made = judge(text.sample, exam, SEEDS)
         assert made["quality/recognised_by_text"].tolist() == [100.0, 100.0]
         gap = made["quality/text_cosine_to_mean"] - made["quality/cosine_to_mean"]
         assert bool((gap.abs() < 1e-6).all())
@@ -76,4 +75,5 @@ def test_without_pictures_there_is_nothing_to_judge(clip: FrozenCLIP, features: 
     exam = exams(clip, features)[1]
     seen_only = exam.pictures.labels < 4
     pictures = Pictures(exam.pictures.features[seen_only], exam.pictures.labels[seen_only])
-    assert judge(Table(exam.task.text_features), Exam(exam.task, pictures), SEEDS) == {}
+    sample = Table(exam.task.text_features).sample
+    assert judge(sample, Exam(exam.task, pictures), SEEDS) == {}

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from ship.clip import FrozenCLIP
 from ship.epoch_metrics import EpochMetrics
-from ship.generators import FeatureSource
 from ship.protocols import Exam
 from ship.subsets import FeatureSet
+from ship.synthesis import Sample
 from ship.training import ReplicaRng
 from ship.trial import stages
 from ship.trial.run import run_trial
@@ -78,12 +78,12 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> list[tuple[tuple[str, ...], Tens
     made: list[tuple[tuple[str, ...], Tensor]] = []
     judge = stages.judge
 
-    def watching(generator: FeatureSource, exam: Exam, seeds: Sequence[int]) -> dict[str, Tensor]:
+    def watching(sample: Sample, exam: Exam, seeds: Sequence[int]) -> dict[str, Tensor]:
         ids = exam.task.synthesized_ids
         labels = ids.repeat_interleave(PER_CLASS, dim=1)
         names = tuple(exam.task.class_names[i] for i in ids[0])
-        made.append((names, generator.sample(labels, noise(seeds))))
-        return judge(generator, exam, seeds)
+        made.append((names, sample(labels, noise(seeds))))
+        return judge(sample, exam, seeds)
 
     monkeypatch.setattr(stages, "judge", watching)
     return made

@@ -66,7 +66,7 @@ def test_the_authors_rule_keeps_the_best_age(
 
     def watching(finetuner: Any, exam: Any, protocol: Any) -> Any:
         metrics, choice = evaluate(finetuner, exam, protocol)
-        learned = finetuner._each_step._generator.learned()["bias.weight"]
+        learned = finetuner._each_step._sample.__self__.learned()["bias.weight"]
         seen.append((finetuner.logits(exam.pictures.features, {}), learned.detach().clone()))
         rising = torch.tensor([float(len(seen)), -float(len(seen))])
         return {**metrics, protocol.metric: rising}, choice
