@@ -4,14 +4,15 @@ Each is run by its own name to say something: tests.bench.bench_settings (thousa
 whole commands, with a store of as many runs), bench_planted (which factor a report names, of
 planted studies and of null ones), bench_answers (how often an answer says what is not so),
 bench_detect (what --detect errs and saves), bench_launches (what a step asks of a GPU, counted on
-an emulated one), bench_idle (what trials that do nothing cost their driver).
+an emulated one), bench_idle (what trials that do nothing cost their driver), bench_trial (how
+near a whole trial comes to the rate of plain products).
 """
 
 import tempfile
 from pathlib import Path
 
 from harness.config import load_study
-from tests.bench import bench_answers, bench_detect, bench_idle, bench_planted
+from tests.bench import bench_answers, bench_detect, bench_idle, bench_planted, bench_trial
 from tests.bench.bench_launches import BACKBONE, show
 from tests.bench.bench_settings import fill, space_file
 from tests.bench.steps import Sizes
@@ -22,7 +23,7 @@ IDLE = "--search 20 --asked 5 --store 20 --epochs 3 --flushes 1"
 
 def main() -> None:
     """Run each, as quickly as it can be run."""
-    for bench in (bench_planted, bench_answers, bench_detect):
+    for bench in (bench_planted, bench_answers, bench_detect, bench_trial):
         bench.main(["--smoke"])
     bench_idle.main(IDLE.split())
     with tempfile.TemporaryDirectory(prefix="bench-") as name:
