@@ -13,10 +13,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from ship.answers import Answers
 from ship.clip import FrozenCLIP
 from ship.datasets import sentence
-from ship.metrics import open_world, percent, score, score_one_softmax
+from ship.metrics import Answers, open_world, percent, score, score_one_softmax
 from ship.requirements import PROTOCOLS, require
 from ship.subsets import FeatureSet, pseudo_new_classes
 from ship.tasks import Pictures, Task, TaskMaker
@@ -177,10 +176,10 @@ def build_protocol(
         chosen_on = test
     elif selection == "pseudo_new":
         shown = [pseudo_new_classes(seen, config.pseudo_new_fraction, seed)[0] for seed in seeds]
-        chosen_on = Exam(tasks.task(len(seen), shown), tasks.validation())
+        chosen_on = Exam(tasks.task(len(seen), shown), tasks.validation(seen))
     elif selection != "none":
         # the targets' names are there, so that the epoch is chosen on what will be trained again
-        chosen_on = Exam(task, tasks.validation())
+        chosen_on = Exam(task, tasks.validation(seen, few=selection == "few_val"))
     retrained = rules.targets or selection in ("pseudo_new", "none")
     return Protocol(
         config.protocol,

@@ -118,13 +118,10 @@ def flags(metrics: Mapping[str, Float[Tensor, " replica"]]) -> dict[str, Float[T
         metrics: what measure_quality returns.
     """
     raised: dict[str, Tensor] = {}
-    ratios = [
-        metrics[name] < COLLAPSED_FRACTION * metrics[f"real_{name}"]
-        for name in ("diversity", "effective_rank")
-        if name in metrics and f"real_{name}" in metrics
-    ]
-    if ratios:
-        raised["diversity_collapse"] = torch.stack(ratios).any(dim=0)
+    for name in ("diversity", "effective_rank"):
+        if name in metrics and f"real_{name}" in metrics:
+            low = metrics[name] < COLLAPSED_FRACTION * metrics[f"real_{name}"]
+            raised["diversity_collapse"] = low | raised.get("diversity_collapse", low)
     if "cosine_to_mean" in metrics:
         gap = metrics["text_cosine_to_mean"] - metrics["cosine_to_mean"]
         raised["mean_gap"] = gap > GAP_MARGIN

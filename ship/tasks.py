@@ -211,18 +211,17 @@ class TaskMaker:
             torch.tensor(labels, device=device),
         )
 
-    def validation(self) -> Pictures:
-        """Validation pictures of the classes that training may show, as selection looks at them.
+    def validation(self, classes: Ids, *, few: bool = False) -> Pictures:
+        """Validation pictures of some classes.
 
-        Of few_val a few of each class. The draw is the same for every seed, which would otherwise
-        not be compared on the same pictures.
+        Args:
+            classes: labels.
+            few: only a few of each class. The draw is the same for every seed, which would
+                otherwise not be compared on the same pictures.
         """
         labels = self.features.val_labels
-        if self.config.selection == "few_val":
-            most = min(self.config.shots or FEW_VALIDATION, FEW_VALIDATION)
-            rows = few_shot_indices(labels, most, 0, self.seen)
-        else:
-            rows = np.flatnonzero(np.isin(labels, self.seen))
+        most = min(self.config.shots or FEW_VALIDATION, FEW_VALIDATION) if few else len(labels)
+        rows = few_shot_indices(labels, most, 0, classes)
         return self.pictures(self.features.val[rows], labels[rows])
 
     def task(
@@ -253,10 +252,6 @@ class TaskMaker:
             rows = rows[np.argsort(labels[rows], kind="stable")]
             return self.pictures(features.train[rows], labels[rows])
 
-        def held_out(classes: Ids) -> Pictures:
-            rows = np.isin(features.val_labels, classes)
-            return self.pictures(features.val[rows], features.val_labels[rows])
-
         shown = list(map(drawn, self.seeds, seen))
         n_cls = n_classes + len(others)
         is_seen = np.stack([np.isin(np.arange(n_cls), classes) for classes in seen])
@@ -274,6 +269,6 @@ class TaskMaker:
             shots=max(1, round(mean_count)),
             logit_scale=self.clip.logit_scale,
             unseen=lambda: list(map(drawn, self.seeds, unseen)),
-            held_out=lambda: list(map(held_out, seen)),
+            held_out=lambda: list(map(self.validation, seen)),
             augment=augment,
         )

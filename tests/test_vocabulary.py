@@ -9,8 +9,7 @@ from typing import get_args
 import torch
 
 from reports import contract
-from ship.answers import Answers
-from ship.metrics import open_world
+from ship.metrics import Answers, open_world
 from ship.quality import flags
 from ship.requirements import PROTOCOLS
 from ship.trial_config import OBJECTIVES, ProtocolName

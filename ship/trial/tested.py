@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
+import numpy as np
 from torch import Tensor
 
-from ship.answers import packed
 from ship.epoch_metrics import Hits
 from ship.finetuners import FusedFinetuner
 from ship.protocols import Exam, Final, Protocol
@@ -85,7 +85,7 @@ class Tested(Kept):
                 class_names=exam.task.class_names,
                 # the classes of a final that are seen are the same for every replica
                 seen=tuple(exam.task.seen[0].tolist()),
-                right={kind: packed(value) for kind, value in _starting(_RIGHT, given).items()},
+                right={kind: _bits(value) for kind, value in _starting(_RIGHT, given).items()},
             )
             for exam, given in self._given(finals)
         )
@@ -126,6 +126,11 @@ def examine(
         kept.take(best.choice == index, found)
         del answers  # before the next logits are made
     return kept.tensors
+
+
+def _bits(right: Tensor) -> tuple[bytes, ...]:
+    """Each replica's answers as bits (see Hits)."""
+    return tuple(np.packbits(row).tobytes() for row in right.numpy())
 
 
 def _starting(prefix: str, given: Mapping[str, Tensor]) -> State:

@@ -3,9 +3,8 @@
 import pytest
 import torch
 
-from ship import answers
-from ship.answers import Answers
-from ship.metrics import harmonic_mean, score
+from ship import metrics
+from ship.metrics import Answers, harmonic_mean, score
 
 SEEN = torch.tensor([[True, True, False, False]])
 
@@ -43,7 +42,7 @@ def test_pictures_are_answered_one_by_one(monkeypatch: pytest.MonkeyPatch) -> No
     names = ("right", "own_right", "margin", "likeness", "confidence")
     together = Answers(logits, labels, seen)
     whole = [getattr(together, name) for name in names]
-    monkeypatch.setattr(answers, "AT_ONCE", 3 * logits[:, 0].numel())
+    monkeypatch.setattr(metrics, "AT_ONCE", 3 * logits[:, 0].numel())
     apart = Answers(logits, labels, seen)
     assert all(map(torch.equal, whole, (getattr(apart, name) for name in names)))
     logits[1, 5, 2] = torch.nan

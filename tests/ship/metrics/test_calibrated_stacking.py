@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from ship.answers import Answers
-from ship.metrics import score_one_softmax
+from ship.metrics import Answers, score_one_softmax
 
 
 def by_hand(

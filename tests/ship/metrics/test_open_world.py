@@ -8,8 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from ship.answers import Answers
-from ship.metrics import open_world
+from ship.metrics import Answers, open_world
 
 SEEN = torch.tensor([[True, True, False, False]])
 
