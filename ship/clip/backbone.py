@@ -110,7 +110,7 @@ class FrozenCLIP:
     @property
     def text_tokens(self) -> int:
         """Token positions that went through the text layers so far."""
-        return self.text.tokens
+        return self.text.passed // self.text.depth
 
     @contextmanager
     def arithmetic(self) -> Iterator[None]:
@@ -119,11 +119,9 @@ class FrozenCLIP:
         Training on this backbone runs in it. torch's setting is one for the whole process, and is
         put back behind each step of a trial; on other devices nothing is changed.
         """
-        if self.device.type != "cuda":
-            yield
-            return
         before = torch.get_float32_matmul_precision()
-        torch.set_float32_matmul_precision("high" if self.precision == "tf32" else "highest")
+        if self.device.type == "cuda":
+            torch.set_float32_matmul_precision("high" if self.precision == "tf32" else "highest")
         try:
             yield
         finally:

@@ -51,6 +51,7 @@ class TextTower:
         width: size of a token embedding; need not equal the feature size.
         context_length: most tokens in a prompt, SOT and EOT included.
         depth: blocks of the transformer.
+        passed: token positions so far, counted once for each block (a cost, not a state).
     """
 
     def __init__(self, model: nn.Module, dtype: torch.dtype | None = None) -> None:
@@ -63,14 +64,9 @@ class TextTower:
         self._blocks = list(self._tower.transformer.resblocks)
         self.context_length, self.width = self._positions.shape
         self.depth = len(self._blocks)
-        self._passed = 0  # token positions, counted once for each block
+        self.passed = 0
         # the same ones at every step, and sent once: a recorded step sends nothing
         self._packing, self._places = cache(self._packed), cache(self._whence)
-
-    @property
-    def tokens(self) -> int:
-        """Token positions that went through all layers so far (a cost, not a state)."""
-        return self._passed // self.depth
 
     @torch.no_grad()
     def embed(self, ids: Int[Tensor, "*n"]) -> Float[Tensor, "*n width"]:
@@ -91,9 +87,7 @@ class TextTower:
         if eot.device.type != "cpu":
             return self._together(prompts, eot)
         groups = by_length(eot)
-        found = [
-            self._together(prompts[rows, : int(eot[rows[-1]]) + 1], eot[rows]) for rows in groups
-        ]
+        found = [self._together(prompts[own, : int(eot[own[-1]]) + 1], eot[own]) for own in groups]
         return torch.cat(found)[torch.cat(groups).argsort()]
 
     def encode_shared(
@@ -186,14 +180,12 @@ class TextTower:
 
     def _attended(self, block: Any, hidden: Tensor, mask: Tensor | None) -> Tensor:
         """What a block's attention makes, heads side by side, (n, t, width)."""
-        self._passed += hidden.shape[0] * hidden.shape[1]
+        self.passed += hidden.shape[0] * hidden.shape[1]
         attention = block.attn
         packed = F.linear(block.ln_1(hidden), attention.in_proj_weight, attention.in_proj_bias)
         heads = packed.unflatten(-1, (3, attention.num_heads, attention.head_dim))
-        query, key, value = heads.movedim(-3, 0).transpose(-3, -2)  # (n, heads, t, head width)
-        mixed = F.scaled_dot_product_attention(
-            query, key, value, attn_mask=mask, is_causal=mask is None
-        )
+        q, k, v = heads.movedim(-3, 0).transpose(-3, -2)  # (n, heads, t, head width) each
+        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None)
         return mixed.transpose(-3, -2).flatten(-2)
 
     def _enter(self, hidden: Tensor) -> Tensor:
@@ -205,10 +197,10 @@ class TextTower:
         left = _scale_gradient(hidden.to(self._positions.dtype), self._gradient_scale)
         pooled = self._tower.ln_final(left)
         projection = self._tower.text_projection
-        if isinstance(projection, nn.Linear):
-            pooled = projection(pooled)
-        elif projection is not None:
-            pooled = pooled @ projection
+        if projection is not None:
+            pooled = (
+                projection(pooled) if isinstance(projection, nn.Linear) else pooled @ projection
+            )
         return F.normalize(pooled, dim=-1)
 
 
@@ -299,11 +291,9 @@ def pack(lengths: Sequence[int], p: int, most: int) -> Packing:
             starts[name] = sequence * t + p + first
             first = places.stop
             ends[sequence, nth] = p + first - 1
-    place = torch.arange(t)
     seen = (owners.unsqueeze(1) == owners.unsqueeze(2)) | (owners == -1).unsqueeze(1)
-    seen &= place <= place.unsqueeze(1)
     mask = torch.full((len(bins), t, math.ceil(t / ALIGNMENT) * ALIGNMENT), -math.inf)
-    mask[:, :, :t].masked_fill_(seen, 0.0)
+    mask[:, :, :t].masked_fill_(seen.tril(), 0.0)
     return Packing(classes, offsets, ends, order, starts, mask)
 
 

@@ -18,9 +18,6 @@ from ship.pocket import MODEL_DIR
 
 # Weights drawn at random with a fixed seed: for benchmarks and tests of shapes, never for results.
 RANDOM: Final = "random"
-# Seconds that the Hugging Face Hub has to answer.
-ANSWER_SECONDS: Final = 5.0
-_HEAD = 512  # bytes that tell text from a checkpoint
 # What open_clip looks for on the hub where a tag names no file.
 _UNNAMED: Final = ["open_clip_model.safetensors", "open_clip_pytorch_model.bin"]
 # What of a layer decides its function beside its weights, by the layer's kind; and QuickGELU.
@@ -152,7 +149,7 @@ def _weights_on_hub(architecture: str, entry: Mapping[str, Any]) -> str | None:
         if isinstance(found, str):
             return found
     try:
-        get_hf_file_metadata(hf_hub_url(repository, names[0]), timeout=ANSWER_SECONDS)
+        get_hf_file_metadata(hf_hub_url(repository, names[0]), timeout=5.0)
     except HfHubHTTPError:
         pass  # an answer; what else the hub has of these weights, open_clip will see
     except Exception as error:  # of many kinds, by the version and its HTTP client
@@ -252,7 +249,7 @@ def _first_line(why: Exception) -> str:
 def _unreadable(path: str, error: Exception) -> str:
     """What a file is that is no checkpoint."""
     with Path(path).open("rb") as file:
-        head = file.read(_HEAD)
+        head = file.read(512)  # enough to tell text from a checkpoint
     printed = head.isascii() and head.decode().replace("\n", "").replace("\r", "").isprintable()
     faults = {
         "is empty": not head,

@@ -25,9 +25,7 @@ from ship.training import ReplicaRng
 from ship.trial_config import SyntheticConfig, TrialConfig
 
 SEEDS: Final = (7, 2, 0)
-CLASSES: Final = (
-    "cat", "fire truck", "balloon", "dog", "sea lion", "ice", "hot air balloon", "bee",
-)  # fmt: skip
+CLASSES: Final = "cat", "fire truck", "balloon", "dog", "sea lion", "ice", "hot air balloon", "bee"
 TOLERANCE: Final = 1e-8
 _FEW: Final = {0: 3, 1: 6, 2: 2, 3: 5}
 
@@ -117,16 +115,14 @@ class Bench:
     def task(self, seeds: Sequence[int]) -> Task:
         """A task whose replicas differ in classes, and in numbers of pictures."""
         config, uneven = TrialConfig(shots=6), _uneven(self.features)
-        protocol = build_protocol(config, seeds, uneven, {}, self.clip, torch.float64)
-        if protocol.selection is None:
-            raise ValueError("the selection pseudo_new has a task")
-        return protocol.selection.task
+        protocol: Any = build_protocol(config, seeds, uneven, {}, self.clip, torch.float64)
+        task: Task = protocol.selection.task  # which pseudo_new has
+        return task
 
     @cached_property
     def pictures(self) -> Tensor:
         """Test pictures, (n, feature)."""
-        found = torch.tensor(self.features.test, dtype=torch.float64)
-        return found.to(self.clip.device)
+        return torch.tensor(self.features.test, dtype=torch.float64, device=self.clip.device)
 
     def noise(self, seeds: Sequence[int], purpose: str = "testing/noise") -> ReplicaRng:
         """A fresh stream of noise for samples."""

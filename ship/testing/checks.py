@@ -157,8 +157,7 @@ def _is_as_set(subject: MethodSubject) -> None:
     made, planned = subject.run.made, getattr(subject.config, "epochs", 0)
     distinct = {tuple(sorted(choice.items())) for choice in made.choices}
     require(len(distinct) == len(made.choices), "one of its choices comes twice")
-    fault = f"it trains for {made.epochs} epochs, and the setting epochs says {planned}"
-    require(made.epochs == planned, fault)
+    require(made.epochs == planned, f"it trains for {made.epochs} epochs, and is set to {planned}")
 
 
 def _scores_each_by_itself(subject: MethodSubject) -> None:
@@ -236,21 +235,17 @@ def check_dataset(name: str, data_root: Path | None = None) -> Iterator[Finding]
     return findings(DATASET_CHECKS, {"": DatasetSubject(name, data_root)})
 
 
-def _can_be_read(subject: DatasetSubject) -> None:
-    require(len(subject.survey.class_names) >= 2, "it must have at least 2 classes")
+def _is_sound(subject: DatasetSubject) -> None:
+    require(not subject.survey.faults, "; ".join(subject.survey.faults[:5]))
+    names = subject.survey.class_names
+    require(len(names) >= 2, f"it has {len(names)} classes, and must have at least 2")
+    require(all(isinstance(name, str) for name in names), "class names must be text")
 
 
 def _has_template(subject: DatasetSubject) -> None:
     template = DATASETS[subject.name].template
     found = template.count("{}") if isinstance(template, str) else 0
     require(found == 1, f"template is {template!r}, and must have one {{}} for a class name")
-
-
-def _is_sound(subject: DatasetSubject) -> None:
-    faults = subject.survey.faults
-    require(not faults, "; ".join(faults[:5]))
-    names = subject.survey.class_names
-    require(all(isinstance(name, str) for name in names), "class names must be text")
 
 
 def _is_labelled(subject: DatasetSubject) -> None:
@@ -284,9 +279,8 @@ def _is_the_same_again(subject: DatasetSubject) -> None:
 
 
 DATASET_CHECKS: Final[Mapping[str, Callable[[DatasetSubject], None]]] = {
-    "it can be read, and has classes": _can_be_read,
+    "it can be read, and has classes": _is_sound,
     "its template has one place for a class name": _has_template,
-    "its files are whole, and its classes have names": _is_sound,
     "every picture of every split has a label of a class": _is_labelled,
     "pictures can be decoded (some of each split)": _can_be_decoded,
     "a second reading gives the same": _is_the_same_again,

@@ -99,13 +99,13 @@ def test_positions_that_go_through_the_blocks_are_counted(clip: FrozenCLIP) -> N
     prefix, own = parts.prefix(torch.zeros(3, 4, 24)), torch.zeros(3, 2, 4, 24)
     tower.encode_shared(prefix, parts.names, parts.host_lengths, own, 2)
     names = sum(parts.host_lengths)
-    assert tower.tokens == (2 * 3 * (5 + names) + 3 * (1 + 2 * 4 + names)) // 3
+    assert tower.passed == 2 * 3 * (5 + names) + 3 * (1 + 2 * 4 + names)
 
     tower, parts = TextTower(clip._model), class_prompts(clip, names_of(50), 4)
     tower.encode_shared(parts.prefix(torch.zeros(2, 4, 24)), parts.names, parts.host_lengths)
     needed = sum(parts.host_lengths)
     least = 2 * (-(-needed // (SEQUENCE - 5)) * 5 + needed)
-    assert least <= tower.tokens < 1.02 * least
+    assert least <= tower.passed / tower.depth < 1.02 * least
     assert needed < 0.75 * 50 * max(parts.host_lengths)  # as many as they would be if padded
 
 
