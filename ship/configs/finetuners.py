@@ -241,7 +241,7 @@ class LinearAdapterConfig(FinetunerSettings):
 class TipAdapterConfig(_SolvedConfig):
     """Tip-Adapter, training-free: a key-value cache of features beside the zero-shot classifier."""
 
-    method = "ship.finetuners.tip_adapter:TipAdapter"
+    method = "ship.finetuners.adapters:TipAdapter"
     name: Literal["tip_adapter"] = "tip_adapter"
     alpha: float = Field(1.0, ge=0)
     """weight of the cache"""
@@ -260,7 +260,7 @@ class TipAdapterConfig(_SolvedConfig):
 class TipAdapterFConfig(_CacheConfig):
     """Tip-Adapter-F: the cache keys are fine-tuned."""
 
-    method = "ship.finetuners.tip_adapter:TipAdapterF"
+    method = "ship.finetuners.adapters:TipAdapterF"
     name: Literal["tip_adapter_f"] = "tip_adapter_f"
     alpha: float = Field(1.0, ge=0)
     """weight of the cache in training"""

@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from ship.settings import GeneratorSettings, NamePosition
 
-# What z makes of a prompt (ship.generators.prompt).
+# What z makes of a prompt (ship.generators.vae).
 PromptMode = Literal["instance_bias", "instance_tokens", "noise", "global", "fixed"]
 
 _LatentDim = Annotated[int, Field(ge=1, description="size of z")]
@@ -192,7 +192,7 @@ class RealPicturesConfig(GeneratorSettings):
     accuracy, where studies of methods only show what goes together.
     """
 
-    method = "ship.generators.real:RealPictures"
+    method = "ship.generators.source:RealPictures"
     name: Literal["real"] = "real"
     dose: float = Field(0.0, ge=0, le=1)
     """how far class means are moved towards another place; 0: not"""

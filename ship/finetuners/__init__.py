@@ -10,7 +10,7 @@ from ship import methods
 from ship.clip import FrozenCLIP
 from ship.configs import FINETUNERS
 from ship.finetuners.tune import FusedFinetuner
-from ship.synthesis import Synthesizer
+from ship.generators import Synthesizer
 from ship.tasks import Task
 
 __all__ = ["FINETUNERS", "FusedFinetuner", "build_finetuner"]

@@ -16,8 +16,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ship.clip import FrozenCLIP
+from ship.generators import Synthesizer
 from ship.methods import Draw, Finetuner, FixedRows, Fused, SeedTask, require_settings
-from ship.synthesis import Synthesizer
 from ship.tasks import Task
 from ship.training import (
     BatchStream,

@@ -1,11 +1,18 @@
-"""Where synthetic features come from: generators of all seeds, and what stands in their place."""
+"""Where synthetic features come from: generators of all seeds, real pictures; who draws them."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 
+import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
-from ship.training import Part, ReplicaRng
+from ship.clip import FrozenCLIP
+from ship.configs.generators import RealPicturesConfig
+from ship.tasks import Task
+from ship.training import Part, ReplicaRng, gather_rows, random_views
+from ship.trial_config import SyntheticConfig
 
 
 class FeatureSource:
@@ -45,3 +52,136 @@ class FeatureSource:
         pictures, which no state stands for.
         """
         return None
+
+
+class RealPictures(FeatureSource):
+    """Features of real training pictures of the new classes: the ceiling of any generator.
+
+    Under a dose d with the spread s, a feature x of a class with the mean m (of its pictures in all
+    views) becomes (1 - d) m + d a + s (x - m), normalised; a is the class's text feature or a
+    random unit vector.
+    """
+
+    def __init__(
+        self, config: RealPicturesConfig, task: Task, clip: FrozenCLIP, seeds: Sequence[int]
+    ) -> None:
+        pictures, n_cls = task.unseen(), len(task.class_names)
+        self._features = pad_sequence([own.features for own in pictures], batch_first=True)
+        self._count = torch.stack([own.labels.bincount(minlength=n_cls) for own in pictures])
+        self._first = self._count.cumsum(1) - self._count
+        self._spread = config.spread
+        self._moved: tuple[Tensor, Tensor] | None = None
+        if config.dose or config.spread != 1:
+            means = _class_means(self._features, self._first, self._count)
+            place = task.text_features.expand_as(means)
+            if config.toward == "noise":
+                directions = ReplicaRng(seeds, "real/directions", clip.device, means.dtype)
+                place = F.normalize(directions.normal(*means.shape[1:]), dim=-1)
+            self._moved = means, torch.lerp(means, place, config.dose)
+
+    @torch.no_grad()
+    def sample(
+        self, class_ids: Int[Tensor, "replica n"], rng: ReplicaRng
+    ) -> Float[Tensor, "replica n feature"]:
+        """Pictures of the class's few-shot draw, each in a random view.
+
+        Of a class that is asked for several times, its pictures in turn from a random one on: all
+        of them come before any comes again.
+        """
+        first = self._first.gather(1, class_ids)
+        count = self._count.gather(1, class_ids)
+        where, before = _occurrences(class_ids)
+        starts = rng.integers(2**31 - 1, class_ids.shape[1]).gather(1, where)
+        drawn = random_views(self._features, first + (starts + before) % count, rng)
+        if self._moved is None:
+            return drawn
+        means, moved = (gather_rows(rows, class_ids) for rows in self._moved)
+        return F.normalize(moved + self._spread * (drawn - means), dim=-1)
+
+
+def _occurrences(
+    ids: Int[Tensor, "replica n"],
+) -> tuple[Int[Tensor, "replica n"], Int[Tensor, "replica n"]]:
+    """Of each id, where it came first in its row, and how many times it has come before."""
+    order = ids.argsort(dim=1, stable=True)
+    ordered = ids.gather(1, order)
+    places = torch.arange(ids.shape[1], device=ids.device).expand_as(ids)
+    begins = torch.ones_like(ordered, dtype=torch.bool)
+    begins[:, 1:] = ordered[:, 1:] != ordered[:, :-1]
+    starts = torch.where(begins, places, 0).cummax(1).values
+    empty = torch.empty_like(ids)
+    where = empty.scatter(1, order, order.gather(1, starts))
+    return where, empty.scatter(1, order, places - starts)
+
+
+def _class_means(
+    features: Float[Tensor, "replica m view feature"],
+    first: Int[Tensor, "replica n_cls"],
+    count: Int[Tensor, "replica n_cls"],
+) -> Float[Tensor, "replica n_cls feature"]:
+    """Mean of each class's pictures in all views; 0 of a class without any."""
+    sums = F.pad(features.mean(2).cumsum(1), (0, 0, 1, 0))
+    total = gather_rows(sums, first + count) - gather_rows(sums, first)
+    return total / count.clamp_min(1).unsqueeze(-1)
+
+
+# Class ids, (replica, n), and a stream -> a synthetic feature for each, (replica, n, feature).
+Sample = Callable[[Tensor, ReplicaRng], Tensor]
+
+
+class Synthesizer:
+    """Draws synthetic features of a task's unseen classes by a fitted generator's sample().
+
+    Where every class is seen (few_shot), it draws features of all of them.
+
+    weight: of the loss of each synthetic feature, a number.
+    weighted: whether that is another than a real one's.
+    """
+
+    def __init__(
+        self, config: SyntheticConfig, sample: Sample, task: Task, seeds: Sequence[int]
+    ) -> None:
+        device, dtype = task.features.device, task.features.dtype
+        self.weight = task.features.new_tensor(config.weight)
+        self.weighted = config.weight != 1
+        self._ratio = config.ratio
+        self._per_class = config.per_class or task.shots
+        self._sample = sample
+        self._classes = task.synthesized_ids
+        self._labels = ReplicaRng(seeds, "synthesis/labels", device)
+        self._noise = ReplicaRng(seeds, "synthesis/noise", device, dtype)
+        self._pool: tuple[Tensor, Tensor] | None = None
+        self._pool = self.fixed_set() if config.draw == "fixed" else None
+
+    def join(
+        self,
+        features: Float[Tensor, "replica n feature"],
+        labels: Int[Tensor, "replica n"],
+        step: int,
+    ) -> tuple[
+        Float[Tensor, "replica m feature"], Int[Tensor, "replica m"], Float[Tensor, "replica m"]
+    ]:
+        """A step's real features and labels with `ratio` as many synthetic ones behind them.
+
+        Synthetic labels are uniform over the classes to synthesize (the reference code's rule).
+
+        Returns:
+            Features, labels, and the weight of each one's loss.
+        """
+        size = max(1, round(self._ratio * features.shape[1]))
+        rng = self._labels.at(step)
+        if self._pool is not None:
+            picks = rng.integers(self._pool[1].shape[1], size)
+            made, own = (gather_rows(rows, picks) for rows in self._pool)
+        else:
+            own = self._classes.gather(1, rng.integers(self._classes.shape[1], size))
+            made = self._sample(own, self._noise.at(step))
+        weights = torch.cat([features.new_ones(labels.shape), self.weight.expand(own.shape)], dim=1)
+        return torch.cat([features, made], dim=1), torch.cat([labels, own], dim=1), weights
+
+    def fixed_set(self) -> tuple[Float[Tensor, "replica n feature"], Int[Tensor, "replica n"]]:
+        """`per_class` features of every class to synthesize, class by class."""
+        if self._pool is not None:
+            return self._pool
+        labels = self._classes.repeat_interleave(self._per_class, dim=1)
+        return self._sample(labels, self._noise), labels

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from ship.clip import FrozenCLIP
 from ship.configs.generators import WGANConfig
 from ship.generators.fit import FusedGenerator
-from ship.generators.prompt import PromptDecoder
+from ship.generators.vae import PromptDecoder
 from ship.methods import Draw, Features, Generator, Labels, Linear, Noise, Rng
 from ship.tasks import SeedTask, Task
 from ship.training import Part, ReplicaRng

@@ -18,9 +18,8 @@ from ship.methods.contract import (
     Weights,
 )
 from ship.methods.fold import folded
-from ship.methods.fused import Fused, require_settings
 from ship.methods.prompts import PROMPTS_AT_ONCE, Linear, Prompts, initial_context, uniform_linear
-from ship.methods.stack import Stack
+from ship.methods.stack import Fused, Stack, require_settings
 from ship.tasks import FixedRows, SeedTask
 
 __all__ = [

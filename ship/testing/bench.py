@@ -13,13 +13,12 @@ from ship.clip import FrozenCLIP
 from ship.configs.generators import GaussianTextConfig
 from ship.datasets import sentence
 from ship.finetuners import build_finetuner
-from ship.generators import build_generator
+from ship.generators import Synthesizer, build_generator
 from ship.generators.fit import FusedGenerator
 from ship.generators.gaussians import GaussianText
 from ship.protocols import build_protocol
 from ship.settings import GeneratorSettings
 from ship.subsets import FeatureSet
-from ship.synthesis import Synthesizer
 from ship.tasks import Task
 from ship.training import ReplicaRng
 from ship.trial_config import SyntheticConfig, TrialConfig

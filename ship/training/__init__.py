@@ -4,10 +4,9 @@ Answers for: randomness by seed, layers and optimizers with a replica dimension,
 can be saved and put back to the bit.
 """
 
-from ship.training.checkpoint import Checkpoint
-from ship.training.optimizer import ReplicaOptimizer
 from ship.training.replicas import (
     BatchStream,
+    ReplicaOptimizer,
     ReplicaRng,
     gather_rows,
     random_views,
@@ -15,6 +14,7 @@ from ship.training.replicas import (
     stream_of,
 )
 from ship.training.state import (
+    Checkpoint,
     CheckpointError,
     Kept,
     Part,

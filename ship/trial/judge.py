@@ -8,9 +8,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ship.epoch_metrics import NonFiniteLoss
+from ship.generators import Sample
 from ship.protocols import Exam
 from ship.quality import flags, measure_quality
-from ship.synthesis import Sample
 from ship.training import ReplicaRng
 
 # Synthetic features a class: as many as there are real pictures, within these bounds. The mean of

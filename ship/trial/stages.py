@@ -11,10 +11,9 @@ from torch import Tensor
 from ship.clip import FrozenCLIP
 from ship.epoch_metrics import EpochMetrics, Stage
 from ship.finetuners import FusedFinetuner, build_finetuner
-from ship.generators import FeatureSource, build_generator
+from ship.generators import FeatureSource, Sample, Synthesizer, build_generator
 from ship.protocols import Final, Protocol
 from ship.subsets import FeatureSet
-from ship.synthesis import Sample, Synthesizer
 from ship.tasks import Task
 from ship.training import Part, State
 from ship.trial.journal import Journal

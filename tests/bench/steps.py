@@ -10,13 +10,13 @@ from ship.configs.finetuners import CoOpConfig
 from ship.configs.generators import PromptVAEConfig
 from ship.finetuners.prompts import CoOp
 from ship.finetuners.tune import FusedFinetuner
+from ship.generators import Synthesizer
 from ship.generators.fit import FusedGenerator
 from ship.generators.vae import PromptVAE
 from ship.protocols import Protocol, build_protocol
 from ship.subsets import FeatureSet
-from ship.synthesis import Synthesizer, SyntheticConfig
 from ship.tasks import Task
-from ship.trial_config import TrialConfig
+from ship.trial_config import SyntheticConfig, TrialConfig
 
 NAMES = ("cat", "red fire truck", "hot air balloon", "ice", "sea lion", "bicycle", "man in suit")
 VIEWS = 2

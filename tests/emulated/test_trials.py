@@ -16,10 +16,9 @@ from ship.finetuners import FINETUNERS
 from ship.generators import GENERATORS
 from ship.requirements import PROTOCOLS
 from ship.subsets import FeatureSet
-from ship.synthesis import SyntheticConfig
 from ship.training import Checkpoint
 from ship.trial import run_trial
-from ship.trial_config import Selection, TrialConfig
+from ship.trial_config import Selection, SyntheticConfig, TrialConfig
 from tests.told import told
 
 SEEDS = (7, 2)

@@ -17,7 +17,7 @@ from harness.config.load import parse_study
 from harness.config.study_config import StudyConfig
 from harness.method import Method
 from ship.epoch_metrics import EpochMetrics, Hits
-from ship.training.checkpoint import Checkpoint
+from ship.training.state import Checkpoint
 from ship.trial_config import TrialConfig
 
 SIX = ("base", "new", "harmonic_mean", "joint_base", "joint_new", "joint_harmonic_mean")

@@ -14,8 +14,7 @@ from harness.worker.results import EPOCHS, FINAL
 from harness.worker.spec import trial_spec
 from harness.worker.worker import Worker
 from ship.epoch_metrics import EpochMetrics
-from ship.training.checkpoint import Checkpoint
-from ship.training.state import CheckpointError
+from ship.training.state import Checkpoint, CheckpointError
 from ship.trial_config import TrialConfig
 from tests.harness.fakes import EPOCHS as SELECTION_EPOCHS
 from tests.harness.fakes import AnalyticRun, make_method

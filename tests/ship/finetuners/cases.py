@@ -5,9 +5,9 @@ from typing import Any
 from ship.clip import FrozenCLIP
 from ship.configs.generators import GaussianTextConfig
 from ship.finetuners import FINETUNERS, FusedFinetuner, build_finetuner
+from ship.generators import Synthesizer
 from ship.generators.fit import FusedGenerator
 from ship.generators.gaussians import GaussianText
-from ship.synthesis import Synthesizer
 from ship.tasks import Task
 from ship.trial_config import SyntheticConfig
 from tests.told import told

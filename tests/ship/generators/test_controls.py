@@ -9,15 +9,15 @@ from torch import Tensor
 
 from ship.clip import FrozenCLIP
 from ship.configs.generators import GaussianBaseConfig, GaussianTextConfig, RealPicturesConfig
-from ship.generators import GENERATORS, build_generator
+from ship.generators import GENERATORS, Synthesizer, build_generator
 from ship.generators.fit import FusedGenerator
 from ship.generators.gaussians import GaussianBase, GaussianText
 from ship.generators.neighbours import neighbour_means, neighbour_precision
-from ship.generators.real import RealPictures
+from ship.generators.source import RealPictures
 from ship.subsets import FeatureSet
-from ship.synthesis import Synthesizer, SyntheticConfig
 from ship.tasks import Task
 from ship.training.replicas import ReplicaRng
+from ship.trial_config import SyntheticConfig
 from tests.ship.conftest import final_task, selection_task
 from tests.told import told
 

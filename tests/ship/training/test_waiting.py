@@ -8,11 +8,11 @@ import torch
 
 from ship.clip import FrozenCLIP
 from ship.finetuners import FINETUNERS, build_finetuner
+from ship.generators import Synthesizer
 from ship.protocols import build_protocol
-from ship.synthesis import Synthesizer, SyntheticConfig
 from ship.transfer import fetched, sent
 from ship.trial.selection import Best, evaluate
-from ship.trial_config import TrialConfig
+from ship.trial_config import SyntheticConfig, TrialConfig
 from tests.emulated import EmulatedDevice, emulated_device
 from tests.ship.conftest import build_clip, build_features
 from tests.ship.finetuners.cases import FAST

@@ -8,8 +8,8 @@ import pytest
 
 from ship.clip import FrozenCLIP
 from ship.epoch_metrics import EpochMetrics
+from ship.finetuners.adapters import TipAdapterF
 from ship.finetuners.prompts import CoOp
-from ship.finetuners.tip_adapter import TipAdapterF
 from ship.generators.fit import FusedGenerator
 from ship.generators.wgan import FusedWGAN
 from tests.ship.trial.cases import TOLD

@@ -11,8 +11,7 @@ import torch
 from ship.clip import FrozenCLIP
 from ship.epoch_metrics import EpochMetrics, Stage
 from ship.subsets import FeatureSet
-from ship.training.checkpoint import Checkpoint
-from ship.training.state import CheckpointError
+from ship.training.state import Checkpoint, CheckpointError
 from ship.trial.run import run_trial
 from ship.trial_config import TrialConfig
 from tests.ship.conftest import build_features

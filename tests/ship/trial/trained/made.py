@@ -11,9 +11,9 @@ from torch import Tensor
 
 from ship.clip import FrozenCLIP
 from ship.epoch_metrics import EpochMetrics
+from ship.generators import Sample
 from ship.protocols import Exam
 from ship.subsets import FeatureSet
-from ship.synthesis import Sample
 from ship.training import ReplicaRng
 from ship.trial import stages
 from ship.trial.run import run_trial
