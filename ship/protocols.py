@@ -78,6 +78,7 @@ class Final:
 class Protocol:
     """A trial's plan.
 
+    name: decides how answers are counted.
     selection: the exam by which epochs are chosen, on the task trained for it; None: nothing is
         chosen (selection none), the last epoch is tested.
     metric: what selection maximises; "" where it chooses nothing.

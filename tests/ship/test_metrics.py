@@ -1,0 +1,192 @@
+"""What logits answer, and metrics against sweeps and definitions written out pair by pair."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from ship import metrics
+from ship.metrics import Answers, harmonic_mean, open_world, score, score_one_softmax
+
+SEEN = torch.tensor([[True, True, False, False]])
+
+
+def test_harmonic_mean() -> None:
+    """H of equal parts is that part, of a zero is zero."""
+    made = harmonic_mean(torch.tensor([60.0, 80.0, 0.0]), torch.tensor([60.0, 0.0, 0.0]))
+    assert made.tolist() == [60.0, 0.0, 0.0]
+
+
+def test_score_tells_the_protocols_apart() -> None:
+    """Base-to-new decides within each half; joint lets the halves compete."""
+    labels = torch.tensor([0, 1, 2, 3])
+    logits = torch.tensor([[[5, 1, 9, 0], [1, 5, 0, 0], [9, 0, 5, 1], [0, 0, 5, 1]]]).float()
+    made = {
+        name: value.item() for name, value in score(Answers(logits, labels, SEEN), False).items()
+    }
+    assert (made["base"], made["new"]) == (100, 50)
+    assert made["harmonic_mean"] == pytest.approx(200 / 3)
+    assert (made["joint_base"], made["joint_new"]) == (50, 0)
+    assert made["joint_harmonic_mean"] == 0
+
+
+def test_score_without_new_pictures_is_base_alone() -> None:
+    """What was not measured is absent, not zero."""
+    made = score(Answers(torch.eye(4)[None, :2], torch.tensor([0, 1]), SEEN), True)
+    assert set(made) == {"base"}
+
+
+def test_pictures_are_answered_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many are looked at in one go, to the bit; one bad logit is its replica's."""
+    drawn = torch.Generator().manual_seed(0)
+    logits = 9 * torch.randn(2, 7, 4, generator=drawn)
+    labels, seen = torch.tensor([0, 1, 2, 3, 3, 0, 1]), torch.cat([SEEN, SEEN.flip(1)])
+    names = ("right", "own_right", "margin", "likeness", "confidence")
+    together = Answers(logits, labels, seen)
+    whole = [getattr(together, name) for name in names]
+    monkeypatch.setattr(metrics, "AT_ONCE", 3 * logits[:, 0].numel())
+    apart = Answers(logits, labels, seen)
+    assert all(map(torch.equal, whole, (getattr(apart, name) for name in names)))
+    logits[1, 5, 2] = torch.nan
+    assert apart.finite.tolist() == [True, False]
+
+
+def stacked(
+    logits: np.ndarray, labels: np.ndarray, seen: np.ndarray, constant: float
+) -> tuple[float, float]:
+    """S and U: per class, the share of pictures that the shifted argmax gets right; percent."""
+    shifted = logits - constant * seen
+    right = shifted.argmax(1) == labels
+    groups = []
+    for group in (seen, ~seen):
+        classes = [c for c in np.flatnonzero(group) if (labels == c).any()]
+        groups.append(100 * np.mean([right[labels == c].mean() for c in classes]))
+    return groups[0], groups[1]
+
+
+def h(s: float, u: float) -> float:
+    """Harmonic mean, 0 of zeros."""
+    return 2 * s * u / (s + u) if s + u else 0.0
+
+
+Case = tuple[np.ndarray, np.ndarray, np.ndarray]
+
+
+@pytest.fixture
+def case() -> Case:
+    """Two replicas, seven classes of unequal size, seen logits favoured; class 6 has no picture."""
+    rng = np.random.default_rng(3)
+    labels = rng.choice(6, size=60, p=[0.4, 0.2, 0.1, 0.1, 0.1, 0.1])
+    seen = np.array([[1, 1, 1, 0, 0, 0, 0], [0, 1, 1, 1, 0, 1, 0]], dtype=bool)
+    logits = rng.standard_normal((2, 60, 7)) + 1.5 * (np.arange(7) == labels[:, None])
+    return logits + 0.8 * seen[:, None], labels, seen
+
+
+def test_scores_and_the_best_constant(case: Case) -> None:
+    """Per-class averages of the argmax; no constant of a fine sweep has a better H.
+
+    And the area under S over U of a finer one, trapezoid by trapezoid.
+    """
+    logits, labels, seen = case
+    made = score_one_softmax(Answers(*map(torch.tensor, case)), False)
+    for r in range(2):
+        found = {name: float(value[r]) for name, value in made.items()}
+        s, u = stacked(logits[r], labels, seen[r], 0.0)
+        assert (found["seen"], found["unseen"]) == pytest.approx((s, u))
+        assert found["harmonic_mean"] == pytest.approx(h(s, u))
+        s, u = stacked(logits[r], labels, seen[r], found["calibration"])
+        assert (found["calibrated_seen"], found["calibrated_unseen"]) == pytest.approx((s, u))
+        points = [stacked(logits[r], labels, seen[r], c) for c in np.linspace(-12, 12, 24001)]
+        best = max(h(*point) for point in points)
+        assert found["calibrated_harmonic_mean"] == pytest.approx(max(best, h(s, u)))
+        assert h(s, u) >= best - 1e-9 > found["harmonic_mean"]
+        s_curve, u_curve = np.array(points).T
+        assert found["ausuc"] == pytest.approx(np.trapezoid(s_curve, u_curve) / 100, abs=0.05)
+
+
+def test_a_given_constant_is_used(case: Case) -> None:
+    """On test pictures the constant is selection's, one a replica."""
+    logits, labels, seen = case
+    constants = [0.3, -1.0]
+    made = score_one_softmax(Answers(*map(torch.tensor, case)), False, torch.tensor(constants))
+    for r, constant in enumerate(constants):
+        s, u = stacked(logits[r], labels, seen[r], constant)
+        assert made["calibrated_harmonic_mean"][r] == pytest.approx(h(s, u))
+    assert made["calibration"].tolist() == pytest.approx(constants)
+
+
+def test_perfect_separation_needs_no_constant() -> None:
+    """The area is the whole square."""
+    labels = torch.tensor([0, 0, 1, 2, 3])
+    seen = torch.tensor([[True, True, False, False]])
+    logits = 5 * torch.nn.functional.one_hot(labels, 4).double()[None]
+    made = score_one_softmax(Answers(logits, labels, seen), False)
+    assert made["ausuc"].tolist() == [100.0] and made["calibration"].tolist() == [0.0]
+
+
+def test_pictures_of_seen_classes_alone_give_seen_alone() -> None:
+    """As in base_val; an unseen class's logit on top makes a picture wrong, as in the test."""
+    labels, seen = torch.tensor([0, 1]), torch.tensor([[True, True, False]])
+    logits = torch.tensor([[[1.0, 0.0, 2.0], [0.0, 3.0, 2.0]]])
+    made = score_one_softmax(Answers(logits, labels, seen), True)
+    assert {k: v.tolist() for k, v in made.items()} == {"seen": [50.0]}
+
+
+def test_of_constants_with_one_h_the_nearest_to_0_is_chosen() -> None:
+    """Of -4, -1 and 2: a picture of an unseen class that is wrong under all leaves H at 0."""
+    labels, seen = torch.tensor([0, 2]), torch.tensor([[True, False, False]])
+    logits = torch.tensor([[[1.0, 0.0, 0.0], [0.0, 3.0, 0.0]]])
+    assert score_one_softmax(Answers(logits, labels, seen), False)["calibration"].tolist() == [-1.0]
+
+
+def told_by_hand(logits: Tensor, labels: Tensor, seen: Tensor) -> dict[str, float]:
+    """One replica's metrics, in percent, from loops over pictures and pairs."""
+    base_classes = [c for c in range(len(seen)) if seen[c]]
+    new_classes = [c for c in range(len(seen)) if not seen[c]]
+    pictures = []
+    for row, label in zip(logits.tolist(), labels.tolist(), strict=True):
+        whole = [math.exp(value) for value in row]
+        likeness = max(whole[c] for c in base_classes) / sum(whole)
+        own = base_classes if label in base_classes else new_classes
+        answer = max(own, key=lambda c, row=row: row[c])
+        confidence = whole[answer] / sum(whole[c] for c in own)
+        pictures.append((label in base_classes, likeness, answer == label, confidence))
+    pairs = [(b, n) for b in pictures if b[0] for n in pictures if not n[0]]
+    errors = {}
+    for kind in (True, False):
+        those = [p for p in pictures if p[0] is kind]
+        bins: dict[int, list[float]] = {}
+        for _, _, right, confidence in those:
+            bins.setdefault(math.ceil(confidence * 15), []).append(right - confidence)
+        errors[kind] = sum(abs(sum(gaps)) for gaps in bins.values()) / len(those)
+    joint = [max(range(len(seen)), key=lambda c, row=row: row[c]) for row in logits.tolist()]
+    return {
+        "joint_accuracy": 100 * sum(map(int.__eq__, joint, labels.tolist())) / len(labels),
+        "auroc": 100 * sum((b[1] > n[1]) + (b[1] == n[1]) / 2 for b, n in pairs) / len(pairs),
+        "openworld_auc": 100 * sum(b[2] and n[2] and b[1] > n[1] for b, n in pairs) / len(pairs),
+        "ece_base": 100 * errors[True],
+        "ece_new": 100 * errors[False],
+    }
+
+
+@given(seed=st.integers(0, 10**6), n=st.integers(2, 30), sharp=st.sampled_from([0.1, 1.0, 8.0]))
+def test_open_world_is_as_defined(seed: int, n: int, sharp: float) -> None:
+    """Each replica has its own logits and its own base classes."""
+    rng = torch.Generator().manual_seed(seed)
+    labels = torch.cat([torch.arange(6), torch.randint(6, (n,), generator=rng)])
+    logits = sharp * torch.randn(2, len(labels), 6, generator=rng, dtype=torch.float64)
+    seen = torch.stack([torch.tensor([True] * 3 + [False] * 3), torch.tensor([True, False] * 3)])
+    made = open_world(Answers(logits, labels, seen))
+    for replica in range(2):
+        wanted = told_by_hand(logits[replica], labels, seen[replica])
+        assert {k: v[replica].item() for k, v in made.items()} == pytest.approx(wanted, abs=1e-9)
+
+
+def test_pictures_that_look_alike_are_half_told_apart() -> None:
+    """All logits equal: chance for AUROC, nothing for what asks for more than a tie."""
+    made = open_world(Answers(torch.zeros(1, 4, 4), torch.tensor([0, 1, 2, 3]), SEEN))
+    assert made["auroc"].item() == 50 and made["openworld_auc"].item() == 0
