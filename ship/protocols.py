@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from ship.clip import FrozenCLIP
@@ -62,11 +62,9 @@ class Final:
     """A task whose trained model is tested.
 
     exams: what it is tested on; the first is also where synthesis is judged.
-    ids: each class of the task as the generator's task numbers it; None: the same numbers.
     """
 
     exams: tuple[Exam, ...]
-    ids: Int[Tensor, " n_cls"] | None = None
 
     @property
     def task(self) -> Task:
@@ -251,6 +249,7 @@ def _final(
         class_names=tuple(whole.class_names[number] for number in numbered),
         text_features=text_features,
         seen=whole.seen[:, ids],
+        generator_ids=ids,
     )
     places = torch.arange(len(ids), device=device)
     pictures = tasks.pictures(target.test, target.test_labels)
@@ -258,4 +257,4 @@ def _final(
     exams = [Exam(task, pictures, f"accuracy/{name}", torch.isin(places, columns))]
     if len(test.pictures.labels):
         exams.append(Exam(task, test.pictures, SOURCE, places < len(own)))
-    return Final(tuple(exams), ids)
+    return Final(tuple(exams))

@@ -53,6 +53,7 @@ class Task:
     held_out: gives each replica's validation pictures of the seen classes; for early stopping,
         never to train on.
     augment: synthetic features are of the seen classes, beside their pictures (few_shot).
+    generator_ids: each class as the generator's own task numbers it; None: the same numbers.
 
     Few methods call unseen and held_out: what none asks for takes no memory on the device.
     """
@@ -69,6 +70,7 @@ class Task:
     unseen: Callable[[], Sequence[Pictures]]
     held_out: Callable[[], Sequence[Pictures]]
     augment: bool = False
+    generator_ids: Int[Tensor, " n_cls"] | None = None
 
     @property
     def n_replicas(self) -> int:
@@ -80,6 +82,10 @@ class Task:
         """Classes to synthesize, ascending: the unseen ones; under `augment` all of them."""
         ids: Tensor = (~self.seen | self.augment).nonzero()[:, 1]
         return ids.reshape(self.n_replicas, -1)
+
+    def for_generator(self, labels: Int[Tensor, "replica n"]) -> Int[Tensor, "replica n"]:
+        """Classes as the generator's own task numbers them."""
+        return labels if self.generator_ids is None else self.generator_ids[labels]
 
     def batch(
         self, rows: Int[Tensor, "replica n"], views: ReplicaRng

@@ -23,7 +23,7 @@ Notes = Mapping[str, str | float]
 
 @runtime_checkable
 class Checkpointable(Protocol):
-    """A trial on its way that can say where it is (ship.trial.journal.TrialRun)."""
+    """A trial on its way that can say where it is (ship.trial.run.TrialRun)."""
 
     def checkpoint(self) -> "Checkpoint | None":
         """Where it is; None if that cannot be said now."""

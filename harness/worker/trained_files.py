@@ -9,7 +9,7 @@ def trained_files(trial: Any) -> dict[str, bytes]:
     """The files of a trial, by name among its run's artifacts; {}: the trial keeps nothing.
 
     Args:
-        trial: that has ended (ship.trial.journal.TrialRun).
+        trial: that has ended (ship.trial.run.TrialRun).
     """
     files = getattr(trial, "trained", None) or {}
     return {f"{TRAINED}/{name}": content for name, content in files.items()}

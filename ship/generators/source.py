@@ -146,7 +146,7 @@ class Synthesizer:
         self.weighted = config.weight != 1
         self._ratio = config.ratio
         self._per_class = config.per_class or task.shots
-        self._sample = sample
+        self._sample, self._numbered = sample, task.for_generator
         self._classes = task.synthesized_ids
         self._labels = ReplicaRng(seeds, "synthesis/labels", device)
         self._noise = ReplicaRng(seeds, "synthesis/noise", device, dtype)
@@ -175,7 +175,7 @@ class Synthesizer:
             made, own = (gather_rows(rows, picks) for rows in self._pool)
         else:
             own = self._classes.gather(1, rng.integers(self._classes.shape[1], size))
-            made = self._sample(own, self._noise.at(step))
+            made = self._sample(self._numbered(own), self._noise.at(step))
         weights = torch.cat([features.new_ones(labels.shape), self.weight.expand(own.shape)], dim=1)
         return torch.cat([features, made], dim=1), torch.cat([labels, own], dim=1), weights
 
@@ -184,4 +184,4 @@ class Synthesizer:
         if self._pool is not None:
             return self._pool
         labels = self._classes.repeat_interleave(self._per_class, dim=1)
-        return self._sample(labels, self._noise), labels
+        return self._sample(self._numbered(labels), self._noise), labels

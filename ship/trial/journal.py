@@ -1,9 +1,8 @@
 """A trial on its way: what it has reported, what lives in it now, and where it was resumed."""
 
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from collections.abc import Generator as GeneratorOf
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -12,35 +11,31 @@ from ship.epoch_metrics import EpochMetrics, Hits, Stage
 from ship.training import Checkpoint, Part, capture, restore, under
 from ship.transfer import fetched
 
-_RETRAINED: tuple[Stage, ...] = ("final_generator", "final")
-
 
 class Journal:
     """What a trial reports; and, where it was resumed, what it needs not do again.
 
-    Attributes:
-        live: the parts whose state the next epoch needs, by name.
-        trained: the files of what was tested by name, once it was, if they are kept.
+    trained: the files of what was tested by name, once it was, if they are kept.
     """
 
-    def __init__(self, planned: int, resume: Checkpoint | None = None) -> None:
+    def __init__(self, planned: int, always: Mapping[str, Part], resume: Checkpoint | None) -> None:
         """Begin, or go on.
 
         Args:
             planned: epochs that the trial plans to report.
+            always: parts that live from its beginning to its end, by name.
             resume: where it stopped.
         """
-        self.live: dict[str, Part] = {}
         self.trained: Mapping[str, bytes] | None = None
-        self._planned = planned
+        self._planned, self._always = planned, always
+        self._live = dict(always)
         self._held = resume.tensors if resume else {}
         self._history = list(resume.epochs) if resume else []
         self._again = list(self._history)
-        self._past = Counter(item.stage for item in self._history)
 
     def report(
         self, stage: Stage, epoch: int, metrics: Mapping[str, Tensor], hits: tuple[Hits, ...] = ()
-    ) -> GeneratorOf[EpochMetrics, None, None]:
+    ) -> Generator[EpochMetrics, None, None]:
         """One epoch as plain numbers; behind what a trial that was resumed had reported before.
 
         Args:
@@ -55,38 +50,35 @@ class Journal:
         values = {name: tuple(map(float, value)) for name, value in fetched(metrics).items()}
         progress = min((len(self._history) + 1) / self._planned, 1.0) if stage != "test" else 1.0
         item = EpochMetrics(stage, epoch, progress, values, hits)
-        while self._again:
-            # it stays until the caller is back: the state is already one epoch further
-            yield self._again[0]
-            del self._again[0]
+        yield from self._again  # meanwhile there is no checkpoint: the state is one epoch further
+        self._again = []
         self._history.append(item)
         yield item
 
-    def done(self, stage: Stage) -> int:
-        """Epochs of a stage that the trial had behind it when it was resumed."""
-        return self._past[stage]
+    def count(self, *stages: Stage) -> int:
+        """Epochs of some stages that are behind the trial."""
+        return sum(item.stage in stages for item in self._history)
 
-    @property
-    def selected(self) -> bool:
-        """Whether it was retraining by then, which needs nothing of selection but its choice."""
-        return any(self._past[stage] for stage in _RETRAINED)
-
-    def reported(self, stage: Stage) -> dict[str, Tensor]:
-        """What the last epoch of a stage had reported by then, (replica,) each; {}: nothing."""
-        found = [item.per_replica for item in self._history if item.stage == stage]
+    def reported(self, *stages: Stage) -> dict[str, Tensor]:
+        """What the last epoch of some stages has reported, (replica,) each; {}: nothing."""
+        found = [item.per_replica for item in self._history if item.stage in stages]
         last = found[-1] if found else {}
         return {name: torch.tensor(v, dtype=torch.float64) for name, v in last.items()}
 
-    def enter(self, **parts: Part) -> None:
+    def enter(self, **parts: "Part | None") -> None:
         """Let these be the live parts; those among them that were saved get their state back.
+
+        Args:
+            parts: whose state the next epoch needs beside those that always live, by name; None:
+                there is none.
 
         Raises:
             CheckpointError: what was saved is of something else.
         """
-        self.live = parts
-        for name, part in self.live.items():
-            held = under(self._held, name)
-            if held:
+        own = {name: part for name, part in parts.items() if part is not None}
+        self._live = {**self._always, **own}
+        for name, part in self._live.items():
+            if held := under(self._held, name):
                 restore(part, held)
                 # once: a later stage's part of that name starts afresh
                 self._held = {n: v for n, v in self._held.items() if n.split(".")[0] != name}
@@ -95,32 +87,25 @@ class Journal:
         """Where the trial is; None while what is reported lags behind, and when it has ended."""
         if self._again or not self._history or self._history[-1].stage == "test":
             return None
-        return Checkpoint(tuple(self._history), capture(self.live))
+        return Checkpoint(tuple(self._history), capture(self._live))
 
 
+@dataclass(frozen=True, eq=False)
 class TrialRun(Iterator[EpochMetrics]):
-    """The metrics of a trial's epochs; between two of them a checkpoint can be taken."""
+    """The metrics of a trial's epochs; between two of them a checkpoint can be taken.
 
-    def __init__(
-        self,
-        epochs: Iterator[EpochMetrics],
-        journal: Journal,
-        arithmetic: Callable[[], AbstractContextManager[None]],
-    ) -> None:
-        """Build it.
+    epochs: what the trial does, one after the other.
+    journal: that it reports to.
+    arithmetic: what each epoch runs in (FrozenCLIP.arithmetic).
+    """
 
-        Args:
-            epochs: what the trial does, one after the other.
-            journal: that it reports to.
-            arithmetic: what each epoch runs in (FrozenCLIP.arithmetic).
-        """
-        self._epochs = epochs
-        self._journal = journal
-        self._arithmetic = arithmetic
+    epochs: Iterator[EpochMetrics]
+    journal: Journal
+    arithmetic: Callable[[], AbstractContextManager[None]]
 
     def __next__(self) -> EpochMetrics:
-        with self._arithmetic():
-            return next(self._epochs)
+        with self.arithmetic():
+            return next(self.epochs)
 
     def checkpoint(self) -> Checkpoint | None:
         """Where the trial is, for run_trial to go on from.
@@ -128,9 +113,9 @@ class TrialRun(Iterator[EpochMetrics]):
         None before its first epoch and behind its last one, and while a trial that was resumed says
         again what it had reported.
         """
-        return self._journal.checkpoint()
+        return self.journal.checkpoint()
 
     @property
     def trained(self) -> Mapping[str, bytes] | None:
         """Files of what was tested by name, behind the last epoch of a trial that keeps them."""
-        return self._journal.trained
+        return self.journal.trained

@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ship.epoch_metrics import NonFiniteLoss
-from ship.generators import Sample
+from ship.generators import FeatureSource, Sample
 from ship.protocols import Exam
 from ship.quality import flags, measure_quality
 from ship.training import ReplicaRng
@@ -20,7 +20,30 @@ FEWEST, MOST = 16, 50
 MOST_IN_ALL = 4000
 
 
-def judge(sample: Sample, exam: Exam, seeds: Sequence[int]) -> dict[str, Tensor]:
+def judge(
+    generator: FeatureSource | None, exams: Sequence[Exam], seeds: Sequence[int]
+) -> dict[str, Tensor]:
+    """Quality of features synthesized for the exams' classes, (replica,) each, by name.
+
+    Over several exams it is the mean, of flags the maximum: one is up where any target raised it.
+
+    Args:
+        generator: fitted, of as many replicas as there are seeds; None: {}, there are no features.
+        exams: real pictures, and the tasks whose classes are synthesized.
+        seeds: of each replica.
+
+    Raises:
+        NonFiniteLoss: synthetic features are NaN or infinite.
+    """
+    if generator is None:
+        return {}
+    found = [judge_exam(generator.sample, exam, seeds) for exam in exams]
+    shared = [name for name in found[0] if all(name in one for one in found)]
+    stacked = {name: torch.stack([one[name] for one in found]) for name in shared}
+    return {n: v.amax(0) if n.startswith("flag/") else v.mean(0) for n, v in stacked.items()}
+
+
+def judge_exam(sample: Sample, exam: Exam, seeds: Sequence[int]) -> dict[str, Tensor]:
     """quality/NAME and flag/NAME of freshly synthesized features, (replica,) each.
 
     Beside ship.quality's: recognised_by_pictures and recognised_by_text, the percent of features
@@ -41,8 +64,6 @@ def judge(sample: Sample, exam: Exam, seeds: Sequence[int]) -> dict[str, Tensor]
     task, pictures = exam.task, exam.pictures
     device, dtype = task.features.device, task.features.dtype
     ids = task.synthesized_ids
-    if not ids.shape[1]:
-        return {}
     rows = [torch.isin(pictures.labels, own) for own in ids]
     if not all(bool(shown.any()) for shown in rows):
         return {}
@@ -50,18 +71,14 @@ def judge(sample: Sample, exam: Exam, seeds: Sequence[int]) -> dict[str, Tensor]
     per_class = round(len(pictures.labels) / len(pictures.labels.unique()))
     per_class = min(max(per_class, FEWEST), MOST, max(2, MOST_IN_ALL // ids.shape[1]))
     labels = ids.repeat_interleave(per_class, dim=1)
-    made = sample(labels, ReplicaRng(seeds, "quality/noise", device, dtype))
-    bad = (~made.isfinite().flatten(1).all(1)).nonzero().flatten().tolist()
-    if bad:
+    noise = ReplicaRng(seeds, "quality/noise", device, dtype)
+    made = sample(task.for_generator(labels), noise)
+    if bad := (~made.isfinite().flatten(1).all(1)).nonzero().flatten().tolist():
         raise NonFiniteLoss("synthetic features are not finite", bad)
-    measured = measure_quality(
-        made,
-        labels,
-        [pictures.features[shown] for shown in rows],
-        [pictures.labels[shown] for shown in rows],
-        task.text_features,
-        ReplicaRng(seeds, "quality/draws"),
-    )
+    real = [pictures.features[shown] for shown in rows]
+    classes = [pictures.labels[shown] for shown in rows]
+    draws = ReplicaRng(seeds, "quality/draws")
+    measured = measure_quality(made, labels, real, classes, task.text_features, draws)
     recognised = {
         "recognised_by_pictures": _recognised(made, labels, *_class_means(exam)),
         "recognised_by_text": _recognised(made, labels, task.text_features, None),

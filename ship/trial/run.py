@@ -4,25 +4,24 @@ It can stop after any epoch and go on from there: what is built again is built a
 training had changed (ship.training.state) is put back into it.
 """
 
-from collections.abc import Generator as GeneratorOf
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from ship.clip import FrozenCLIP
-from ship.configs import FinetunerConfig, GeneratorConfig
-from ship.epoch_metrics import EpochMetrics
-from ship.finetuners import FusedFinetuner
-from ship.protocols import Exam, Final, Protocol, build_protocol
+from ship.epoch_metrics import EpochMetrics, Stage
+from ship.finetuners import FusedFinetuner, build_finetuner
+from ship.generators import FeatureSource, Synthesizer, build_generator
+from ship.protocols import Exam, Protocol, build_protocol
 from ship.subsets import FeatureSet, studied_classes
-from ship.training import Checkpoint, CheckpointError, Kept, Part, prefixed, under
-from ship.trial.ages import choose_age, planned_ages
+from ship.tasks import Task
+from ship.training import Checkpoint, Kept, State, capture, prefixed, under
 from ship.trial.journal import Journal, TrialRun
-from ship.trial.selection import Best, Choices, evaluate
-from ship.trial.stages import Fitted, Trial
-from ship.trial.tested import Tested
-from ship.trial.trained import learned_by
+from ship.trial.judge import judge
+from ship.trial.selection import Best, Choices, evaluate, examine, given, right_answers
+from ship.trial.trained import trained_files
 from ship.trial_config import TrialConfig
 
 
@@ -62,88 +61,225 @@ def run_trial(
         raise ValueError(f"seeds must be distinct and at least one, got {list(seeds)}")
     features = studied_classes(config, features)
     protocol = build_protocol(config, seeds, features, targets or {}, clip, dtype)
-    journal = Journal(_planned(config, protocol), resume)
-    trial = Trial(config, seeds, clip, journal, features if keep else None)
-    epochs = _epochs_of(trial, protocol)
-    return TrialRun(epochs, journal, clip.arithmetic)
+    best, tested = Best(len(seeds), protocol.metric), Kept({})
+    journal = Journal(_planned(config, protocol), {"best": best, "tested": tested}, resume)
+    kept = features if keep else None
+    trial = _Trial(config, seeds, clip, protocol, journal, best, tested, kept)
+    return TrialRun(trial.epochs(), journal, clip.arithmetic)
 
 
-def _epochs_of(trial: Trial, protocol: Protocol) -> Iterator[EpochMetrics]:
-    """All of a trial, or what a resumed one has left of it."""
-    best = Best(len(trial.seeds), protocol.metric)
-    last = _epochs(trial.config.finetuner)
-    chosen: tuple[Fitted, FusedFinetuner] | None = None
-    if protocol.ages > 1:
-        metrics = yield from choose_age(trial, protocol, best)
-        yield from trial.journal.report("test", last, metrics)
-        return
-    if protocol.selection is None:
-        best.tensors["epoch"] = torch.full((len(trial.seeds),), last)
-    elif not trial.journal.selected:
-        chosen = yield from _choose(trial, protocol, protocol.selection, best)
-    judged = trial.journal.reported("selection_quality")
-    if protocol.generator_task is not None:
-        chosen = None
-        trial.journal.enter(best=best)  # nothing of selection stays in memory but its choice
-        fitted = yield from trial.fit(protocol.generator_task, "final_generator", best=best)
-        tested, choices = yield from _retrained(trial, protocol, fitted, best)
-    elif chosen is not None:
-        fitted, finetuner = chosen
-        finetuner.load_state_dict(best.state)
-        tested, choices = Tested(trial.kept is not None), finetuner.choices
-        for final in protocol.finals:
-            tested.add(finetuner, final, protocol, best)
-    else:
-        raise CheckpointError("it is of a trial that is retrained")
-    quality = fitted.judged(protocol.finals, trial.seeds) if trial.config.quality else {}
-    selected = best.named(choices) | {f"selection_{n}": v for n, v in judged.items()}
-    flags = fitted.flags()
-    if protocol.selection is not None:
-        flags |= best.flags(choices, last)
-    combined = protocol.combine(tested.metrics(protocol.finals))
-    metrics = {**combined, **selected, **quality, **flags}
-    hits = tested.hits(protocol.finals)
-    trial.keep(protocol, learned_by(fitted.generator), tested.learned, best, choices)
-    yield from trial.journal.report("test", int(best.epoch.max()), metrics, hits)
+@dataclass
+class _Trial:
+    """The stages of a trial.
 
+    best: what selection chose.
+    tested: what the exams of the finals that are over have given (ship.trial.selection.given).
+    kept: the dataset, where what is trained is to be kept; None: it is not.
+    choices: for inference, which selection chooses from.
+    last: number of the last candidate of selection.
+    """
 
-def _choose(
-    trial: Trial, protocol: Protocol, exam: Exam, best: Best
-) -> GeneratorOf[EpochMetrics, None, tuple[Fitted, FusedFinetuner]]:
-    """Train on what selection may see, and note each replica's best epoch on the exam."""
-    journal = trial.journal
-    fitted = yield from trial.fit(exam.task, "selection_generator")
-    if trial.config.quality and not journal.done("selection_quality"):
-        judged = fitted.judged([Final((exam,))], trial.seeds)
-        if judged:
-            yield from journal.report("selection_quality", 0, judged)
-    finetuner = trial.finetuner(exam.task, fitted.sampler())
-    journal.enter(**fitted.parts(), finetuner=finetuner, best=best)
-    yield from _select(trial, protocol, exam, finetuner, best)
-    return fitted, finetuner
-
-
-def _retrained(
-    trial: Trial, protocol: Protocol, fitted: Fitted, best: Best
-) -> GeneratorOf[EpochMetrics, None, tuple[Tested, Choices]]:
-    """Retrain for each final and test there; also the choices that were tested at inference."""
-    tested = Tested(trial.kept is not None)
+    config: TrialConfig
+    seeds: Sequence[int]
+    clip: FrozenCLIP
+    protocol: Protocol
+    journal: Journal
+    best: Best
+    tested: Kept
+    kept: FeatureSet | None
     choices: Choices = ()
-    kept: dict[str, Part] = {**fitted.parts(), "best": best, "tested": tested}
-    trial.journal.enter(**kept)
-    for place, final in enumerate(protocol.finals):
-        if place < tested.n_finals:
-            continue
-        finetuner = trial.finetuner(final.task, fitted.sampler(final.ids))
-        retrained = Kept(prefixed("state", finetuner.state_dict()))
-        trial.journal.enter(**kept, finetuner=finetuner, retrained=retrained)
-        yield from _retrain(trial, finetuner, best, retrained, place)
-        finetuner.load_state_dict(under(retrained.tensors, "state"))
-        tested.add(finetuner, final, protocol, best)
-        choices = finetuner.choices
-        del finetuner, retrained  # before the next one is built
-        trial.journal.enter(**kept)
-    return tested, choices
+    last: int = 0
+
+    @property
+    def by_age(self) -> bool:
+        """Whether selection compares ages of the generator, and not epochs of the fine-tuner."""
+        return self.protocol.ages > 1
+
+    def epochs(self) -> Iterator[EpochMetrics]:
+        """All of it, or what a resumed one has left of it."""
+        protocol, best, by_age = self.protocol, self.best, self.by_age
+        self.last = epoch = _epochs(self.config.finetuner)
+        generator: FeatureSource | None = None
+        if protocol.selection is None:
+            best.tensors["epoch"] = torch.full_like(best.epoch, self.last)
+        elif not self.journal.count("final_generator", "final"):
+            generator = yield from self._select(protocol.selection)
+        if protocol.generator_task is not None:
+            generator = None  # selection's goes before another one is built
+            generator = yield from self._retrain(protocol.generator_task)
+        metrics = best.named(self.choices, "age" if by_age else "epoch")
+        judged = self.journal.reported("selection_quality")
+        metrics |= {f"selection_{name}": value for name, value in judged.items()}
+        exams = [best.metrics]  # no further test of an age: choosing has looked at these numbers
+        if not by_age:
+            epoch = int(best.epoch.max())
+            exams = [
+                given(self.tested, place, number)
+                for place, final in enumerate(protocol.finals)
+                for number in range(len(final.exams))
+            ]
+            if self.config.quality:
+                judged_on = [final.exams[0] for final in protocol.finals]
+                metrics |= judge(generator, judged_on, self.seeds)
+        fitted = self.journal.reported("selection_generator", "final_generator")
+        if "active_units" in fitted:  # no latent unit is active
+            metrics["flag/posterior_collapse"] = (fitted["active_units"] == 0).double()
+        if protocol.selection is not None:
+            metrics |= best.flags(self.choices, self.last)
+        if self.kept is not None:
+            self.journal.trained = self._files(self.kept, generator)
+        hits = right_answers(self.tested, protocol.finals)
+        yield from self.journal.report("test", epoch, protocol.combine(exams) | metrics, hits)
+
+    def _select(self, exam: Exam) -> Generator[EpochMetrics, None, FeatureSource | None]:
+        """Train on what selection may see, and note each replica's best epoch on the exam.
+
+        Epoch 0, the fine-tuner as it was initialised, is a candidate like any other: where training
+        only harms, that is what selection must be able to say.
+
+        Under selection "reference" ages of the generator are compared instead, as SHIP's authors do
+        (github.com/mrflogs/SHIP, run_coop): CoOp is trained anew at each of five, its epochs are
+        numbered on, and the best H on the test pictures is reported. It is here so that what this
+        adds to a result can be measured; it is a leak.
+
+        Where nothing is retrained, the best state is tested.
+
+        Returns:
+            The generator.
+        """
+        protocol, journal, best, by_age = self.protocol, self.journal, self.best, self.by_age
+        generator, first = self._generator(exam.task), int(by_age)
+        for place, age in enumerate(planned_ages(_epochs(generator), protocol.ages)):
+            journal.enter(generator=generator)
+            yield from self._fit(generator, "selection_generator", age)
+            if journal.count("selection_generator") > age:  # it was resumed at a later one
+                continue
+            wanted = self.config.quality and not by_age and not journal.count("selection_quality")
+            if wanted and (judged := judge(generator, [exam], self.seeds)):
+                yield from journal.report("selection_quality", 0, judged)
+            finetuner = self._finetuner(exam.task, generator)
+            epochs = range(first, max(first, finetuner.epochs) + 1)
+            done = journal.count("selection") - place * len(epochs)
+            journal.enter(generator=generator, finetuner=finetuner)
+            every = epochs[-1] if by_age else self.config.eval_every
+            for epoch in epochs[done:]:
+                losses = finetuner.train_epoch() if epoch else {}
+                metrics: dict[str, Tensor] = {}
+                if epoch % every == 0 or epoch == epochs[-1]:
+                    metrics, choice = evaluate(finetuner, exam, protocol)
+                    state = finetuner.state_dict()
+                    if by_age:
+                        state = prefixed("generator", self._learned(generator) or {})
+                        state |= prefixed("finetuner", self._learned(finetuner) or {})
+                    best.update(age if by_age else epoch, choice, metrics, state)
+                number = place * len(epochs) + epoch
+                yield from journal.report("selection", number, {**losses, **metrics})
+            if by_age:
+                self.last = age
+            if generator is not None and generator.finished:
+                break
+        if protocol.generator_task is None and not by_age:
+            finetuner.load_state_dict(best.state)
+            for place in range(len(protocol.finals)):
+                self._test(finetuner, place)
+        return generator
+
+    def _retrain(self, task: Task) -> Generator[EpochMetrics, None, FeatureSource | None]:
+        """Train on all that is seen, for each final, and test each seed at its chosen epoch.
+
+        Behind that epoch a replica trains on beside the others to no effect, and reports no more:
+        what becomes of it there is nobody's concern.
+
+        Args:
+            task: of the generator, which all finals share.
+
+        Returns:
+            The generator.
+        """
+        journal = self.journal
+        journal.enter()  # nothing of selection stays in memory but its choice
+        best, last, generator = self.best, int(self.best.epoch.max()), self._generator(task)
+        journal.enter(generator=generator)
+        yield from self._fit(generator, "final_generator", _epochs(generator))
+        for place, final in enumerate(self.protocol.finals):
+            if under(self.tested.tensors, str(place)):
+                continue
+            finetuner = self._finetuner(final.task, generator)
+            # each replica's state at its chosen epoch, and its last losses until then
+            retrained = Kept(prefixed("state", finetuner.state_dict()))
+            journal.enter(generator=generator, finetuner=finetuner, retrained=retrained)
+            for epoch in range(journal.count("final") - place * last + 1, last + 1):
+                losses = finetuner.train_epoch()
+                if epoch == 1:
+                    # one that is tested as it was initialised has none, whatever training would say
+                    none = {name: torch.zeros_like(value) for name, value in losses.items()}
+                    retrained.tensors |= prefixed("losses", none)
+                retrained.take(best.epoch >= epoch, prefixed("losses", losses))
+                retrained.take(best.epoch == epoch, prefixed("state", finetuner.state_dict()))
+                yield from journal.report("final", epoch, under(retrained.tensors, "losses"))
+            finetuner.load_state_dict(under(retrained.tensors, "state"))
+            self._test(finetuner, place)
+            del finetuner, retrained  # before the next one is built
+            journal.enter(generator=generator)
+        return generator
+
+    def _test(self, finetuner: FusedFinetuner, place: int) -> None:
+        """Let a fine-tuner, at the state that selection chose, take the exams of a final."""
+        tested = self.tested.tensors
+        for number, exam in enumerate(self.protocol.finals[place].exams):
+            found = examine(finetuner, exam, self.protocol, self.best)
+            tested |= prefixed(f"{place}.{number}", found)
+        learned = self._learned(finetuner) or {}
+        tested |= {f"{place}.0.learned/{name}": value for name, value in learned.items()}
+
+    def _files(self, dataset: FeatureSet, generator: FeatureSource | None) -> dict[str, bytes]:
+        """Those of what was tested."""
+        best, places = self.best, range(len(self.protocol.finals))
+        made, tuned = under(best.state, "generator") or None, [under(best.state, "finetuner")]
+        if not self.by_age:
+            made = self._learned(generator)
+            tuned = [given(self.tested, place, 0, "learned/") for place in places]
+        chosen = zip(best.epoch.tolist(), best.choice.tolist(), strict=True)
+        at = [(epoch, self.choices[place]) for epoch, place in chosen]
+        where = self.config, self.seeds, dataset, self.clip, self.protocol
+        return trained_files(*where, made, tuned, at)
+
+    def _fit(
+        self, generator: FeatureSource | None, stage: Stage, epochs: int
+    ) -> Generator[EpochMetrics, None, None]:
+        """Train a generator until so many epochs are behind it, or every seed has stopped."""
+        while generator is not None and (done := self.journal.count(stage)) < epochs:
+            if done and generator.finished:
+                break
+            yield from self.journal.report(stage, done + 1, generator.train_epoch())
+
+    def _generator(self, task: Task) -> FeatureSource | None:
+        """The generator for a task before its first epoch; None: no synthetic features."""
+        return build_generator(self.config.generator, task, self.clip, self.seeds)
+
+    def _finetuner(self, task: Task, generator: FeatureSource | None) -> FusedFinetuner:
+        """The untrained fine-tuner of a task."""
+        synthesizer = None
+        if generator is not None and task.synthesized_ids.shape[1]:
+            synthesizer = Synthesizer(self.config.synthetic, generator.sample, task, self.seeds)
+        made = build_finetuner(self.config.finetuner, task, synthesizer, self.clip, self.seeds)
+        self.choices = made.choices
+        return made
+
+    def _learned(self, part: FeatureSource | FusedFinetuner | None) -> State | None:
+        """What a part has learned, as copies on the CPU; None: it is not kept, or cannot be."""
+        learned = None if part is None or self.kept is None else part.learned()
+        return None if learned is None else capture(learned)
+
+
+def planned_ages(epochs: int, ages: int) -> list[int]:
+    """Epochs of the generator at which a fine-tuner is trained: evenly spaced, the last one is in.
+
+    Args:
+        epochs: of the generator; 0: it is not trained, and has one age.
+        ages: how many are wanted; there are no more than epochs.
+    """
+    return sorted({-(-epochs * (place + 1) // ages) for place in range(ages)})
 
 
 def _planned(config: TrialConfig, protocol: Protocol) -> int:
@@ -157,48 +293,6 @@ def _planned(config: TrialConfig, protocol: Protocol) -> int:
     return fitted * _epochs(config.generator) + 2 + selects + trained * _epochs(config.finetuner)
 
 
-def _epochs(config: GeneratorConfig | FinetunerConfig) -> int:
-    return int(getattr(config, "epochs", 0))
-
-
-def _select(
-    trial: Trial, protocol: Protocol, exam: Exam, finetuner: FusedFinetuner, best: Best
-) -> Iterator[EpochMetrics]:
-    """Train the fine-tuner and keep each replica's best epoch on the selection pictures.
-
-    Epoch 0, the fine-tuner as it was initialised, is a candidate like any other: where training
-    only harms, that is what selection must be able to say.
-    """
-    last = finetuner.epochs
-    for epoch in range(trial.journal.done("selection"), last + 1):
-        losses = finetuner.train_epoch() if epoch else {}
-        metrics: dict[str, Tensor] = {}
-        if epoch % trial.config.eval_every == 0 or epoch == last:
-            metrics, choice = evaluate(finetuner, exam, protocol)
-            best.update(epoch, choice, metrics, finetuner.state_dict())
-        yield from trial.journal.report("selection", epoch, {**losses, **metrics})
-
-
-def _retrain(
-    trial: Trial, finetuner: FusedFinetuner, best: Best, retrained: Kept, place: int
-) -> Iterator[EpochMetrics]:
-    """Train on all that is seen; keeps each replica's state at the epoch that selection chose.
-
-    Behind that epoch a replica trains on beside the others to no effect, and reports no more: what
-    becomes of it there is nobody's concern.
-
-    Args:
-        retrained: the trained tensors as state.NAME, and each replica's last losses as losses.NAME.
-        place: of the task among those that are retrained on, each for as many epochs.
-    """
-    last = int(best.epoch.max())
-    done = max(0, trial.journal.done("final") - place * last)
-    for epoch in range(done + 1, last + 1):
-        losses = finetuner.train_epoch()
-        if epoch == 1:
-            # a replica that is tested as it was initialised has none, whatever training would say
-            none = {name: torch.zeros_like(value) for name, value in losses.items()}
-            retrained.tensors |= prefixed("losses", none)
-        retrained.take(best.epoch >= epoch, prefixed("losses", losses))
-        retrained.take(best.epoch == epoch, prefixed("state", finetuner.state_dict()))
-        yield from trial.journal.report("final", epoch, under(retrained.tensors, "losses"))
+def _epochs(trained: object) -> int:
+    """Of settings, of what they set, or of None: 0."""
+    return int(getattr(trained, "epochs", 0))

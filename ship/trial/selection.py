@@ -1,21 +1,22 @@
-"""Selection: which epoch and which inference choice each seed is tested at."""
+"""Selection: which epoch and which inference choice each seed is tested at; and the test there."""
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Int
 from torch import Tensor
 
-from ship.epoch_metrics import NonFiniteLoss
+from ship.epoch_metrics import Hits, NonFiniteLoss
 from ship.finetuners import FusedFinetuner
-from ship.protocols import Exam, Protocol
+from ship.protocols import Exam, Final, Protocol
 from ship.training import Kept, State, prefixed, taken, under
 from ship.transfer import fetched
 
 Choices = Sequence[Mapping[str, float]]
 
 # Among an exam's metrics until they are fetched: whether the logits were finite.
-FINITE = "logits are finite"
+_FINITE = "logits are finite"
 
 
 class Best(Kept):
@@ -68,10 +69,15 @@ class Best(Kept):
         new |= prefixed("metrics", metrics) | prefixed("state", state)
         self.take(metrics[self.metric] > before, new)
 
-    def named(self, choices: Choices) -> dict[str, Tensor]:
-        """What was chosen, as it is reported beside the test metrics."""
+    def named(self, choices: Choices, counted: str = "epoch") -> dict[str, Tensor]:
+        """What was chosen, as it is reported beside the test metrics.
+
+        Args:
+            choices: those that were tried at inference.
+            counted: what the candidates were: "epoch", or "age" of the generator.
+        """
         found = {f"selection_{name}": value for name, value in self.metrics.items()}
-        found["selection_epoch"] = self.epoch
+        found[f"selection_{counted}"] = self.epoch
         for name in choices[0]:
             picked = torch.tensor([choice[name] for choice in choices], dtype=torch.float64)
             found[f"selection_{name}"] = picked[self.choice]
@@ -88,13 +94,14 @@ class Best(Kept):
             choices: those that were tried at inference.
             last: number of the last epoch; 0: nothing is trained.
         """
-        found = {}
-        if last:
-            found["flag/last_epoch"] = (self.epoch == last).double()
-        edges = [_at_edge(name, choices) for name in choices[0]]
+        found = {"flag/last_epoch": (self.epoch == last).double()} if last else {}
+        tried = {name: {choice[name] for choice in choices} for name in choices[0]}
+        edges = {name: {max(own), min(own)} - {0.0} for name, own in tried.items() if len(own) > 1}
+        if "ratio" in edges:
+            edges["ratio"] -= {1.0}
         if len(choices) > 1:
-            at_edge = torch.tensor([any(place) for place in zip(*edges, strict=True)])
-            found["flag/grid_edge"] = at_edge[self.choice].double()
+            at_edge = [any(one[name] in own for name, own in edges.items()) for one in choices]
+            found["flag/grid_edge"] = torch.tensor(at_edge)[self.choice].double()
         return found
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
@@ -102,14 +109,6 @@ class Best(Kept):
         for name in ("epoch", "choice"):
             taken(state, name, self.tensors[name])
         super().load_state_dict(state)
-
-
-def _at_edge(name: str, choices: Choices) -> list[bool]:
-    """Whether each choice's value of a setting is the largest or smallest that was tried."""
-    values = [choice[name] for choice in choices]
-    bounds = {max(values), min(values)} - {0.0}
-    bounds -= {1.0} if name == "ratio" else set()
-    return [len(set(values)) > 1 and value in bounds for value in values]
 
 
 def evaluate(
@@ -129,24 +128,102 @@ def evaluate(
     Raises:
         NonFiniteLoss: logits are NaN or infinite, which argmax would take for a class.
     """
-    scored = []
-    for choice in finetuner.choices:
-        answers = exam.answers(finetuner.logits(exam.pictures.features, choice))
-        found = protocol.score(answers, exam, None)
-        scored.append({**found, FINITE: answers.finite})
-        del answers  # before the next logits are made
-    table = fetched({name: torch.stack([s[name] for s in scored]) for name in scored[0]})
-    require_finite(table.pop(FINITE).all(0))
+    scored = [_scored(finetuner, exam, protocol, choice, None) for choice in finetuner.choices]
+    table = _sound({name: torch.stack([s[name] for s in scored]) for name in scored[0]})
     best = table[protocol.metric].argmax(0)  # the first of equals
     return {name: rows.gather(0, best[None])[0] for name, rows in table.items()}, best
 
 
-def require_finite(finite: Bool[Tensor, " replica"]) -> None:
-    """Check what Answers.finite says, once it has been fetched.
+def examine(
+    finetuner: FusedFinetuner, exam: Exam, protocol: Protocol, best: Best
+) -> dict[str, Tensor]:
+    """Test metrics and right answers of one exam, under the inference choice that selection chose.
+
+    Args:
+        finetuner: at the state that selection chose.
+        exam: a final's, of n pictures.
+        protocol: scores the answers.
+        best: what selection chose for each replica.
+
+    Returns:
+        Metrics by name, (replica,) each, in percent; and the right answers by kind, (replica, n)
+        each. All are on the CPU.
+
+    Raises:
+        NonFiniteLoss: as evaluate does.
+    """
+    kept = Kept({})
+    for place in best.choice.unique().tolist():
+        choice = finetuner.choices[place]
+        found = _sound(_scored(finetuner, exam, protocol, choice, best.metrics))
+        kept.take(best.choice == place, found)
+    return kept.tensors
+
+
+def _scored(
+    finetuner: FusedFinetuner,
+    exam: Exam,
+    protocol: Protocol,
+    choice: Mapping[str, float],
+    chosen: State | None,
+) -> State:
+    """An exam's metrics under one inference choice, where the logits are; of the test, answers too.
+
+    Args:
+        chosen: selection's metrics at its choice; None: while it is choosing.
+    """
+    answers = exam.answers(finetuner.logits(exam.pictures.features, choice))
+    found = protocol.score(answers, exam, chosen)
+    if chosen is not None:
+        own = {"right/own": answers.own_right} if exam.competing is None else {}
+        found = {**found, **own, "right/all": answers.right}
+    return {**found, _FINITE: answers.finite}
+
+
+def _sound(scored: State) -> State:
+    """What _scored gave, fetched with one wait.
 
     Raises:
         NonFiniteLoss: with the replicas whose logits are NaN or infinite.
     """
-    bad = (~finite).nonzero().flatten().tolist()
+    found = fetched(scored)
+    finite = found.pop(_FINITE)
+    bad = [place for place, own in enumerate(finite.unbind(-1)) if not own.all()]
     if bad:
         raise NonFiniteLoss("logits are not finite", bad)
+    return found
+
+
+def given(tested: Kept, place: int, number: int, kind: str = "") -> State:
+    """What an exam has given.
+
+    Args:
+        tested: by FINAL.EXAM.NAME, what examine gave of each exam of the finals that are over; and,
+            as FINAL.0.learned/NAME, what a final's fine-tuner has learned, if that is kept.
+        place, number: of the final, and of its exam.
+        kind: "right/", "learned/", or "" for the metrics.
+    """
+    found = under(tested.tensors, f"{place}.{number}")
+    if not kind:
+        return {n: v for n, v in found.items() if not n.startswith(("right/", "learned/"))}
+    return {n.removeprefix(kind): v for n, v in found.items() if n.startswith(kind)}
+
+
+def right_answers(tested: Kept, finals: Sequence[Final]) -> tuple[Hits, ...]:
+    """The right answers on all finals' exams, in order; (): there was no test."""
+    return tuple(
+        Hits(
+            exam=exam.name,
+            class_ids=tuple(exam.pictures.labels.tolist()),
+            class_names=exam.task.class_names,
+            # the classes of a final that are seen are the same for every replica
+            seen=tuple(exam.task.seen[0].tolist()),
+            right={
+                kind: tuple(row.tobytes() for row in np.packbits(value.numpy(), axis=1))
+                for kind, value in right.items()
+            },
+        )
+        for place, final in enumerate(finals)
+        for number, exam in enumerate(final.exams)
+        if (right := given(tested, place, number, "right/"))
+    )

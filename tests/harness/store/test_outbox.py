@@ -23,7 +23,7 @@ from harness.store.outbox.calls import FILE_TRIES, Sender
 from harness.store.outbox.client import FILE, FOLDER, Outbox, outbox, waiting_note
 from harness.store.outbox.journal import Drivers, Head, Journal
 from reports.contract import Tag
-from ship.trial.trained.form import MOST_TENSORS
+from ship.trial.trained import MOST_TENSORS
 from tests.harness.flaky import URI, FakeStore, FlakyClient
 
 

@@ -84,7 +84,11 @@ def test_classes_of_the_source_are_seen_others_are_not(across: Across, targets: 
     pets, farm = made.finals
     assert pets.task.class_names == (*WORDS, "wolf")
     assert farm.task.class_names == (*WORDS, "cow", "wolf")
-    assert farm.ids is not None and farm.ids.tolist() == [*range(8), 9, 8]
+    assert farm.task.generator_ids is not None and farm.task.generator_ids.tolist() == [
+        *range(8),
+        9,
+        8,
+    ]
     source = made.generator_task.features
     assert all(f.task.features.data_ptr() == source.data_ptr() for f in made.finals)
     dog, bee = WORDS.index("dog"), WORDS.index("bee")

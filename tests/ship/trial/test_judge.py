@@ -8,7 +8,7 @@ from ship.protocols import Exam, build_protocol
 from ship.subsets import FeatureSet
 from ship.tasks import Pictures
 from ship.training.replicas import ReplicaRng
-from ship.trial.judge import judge
+from ship.trial.judge import judge_exam
 from ship.trial_config import TrialConfig
 
 SEEDS = [0, 1]
@@ -53,7 +53,7 @@ def test_what_a_generator_gives_is_recognised_or_not(
         right, wrong, text = (
             Table(rows) for rows in (means, means.roll(1, 0), exam.task.text_features)
         )
-        made = judge(right.sample, exam, SEEDS)
+        made = judge_exam(right.sample, exam, SEEDS)
         assert made["quality/recognised_by_pictures"].tolist() == [100.0, 100.0]
         assert bool((made["quality/cosine_to_mean"] > 0.999).all())
         assert made["flag/diversity_collapse"].tolist() == [1.0, 1.0]
@@ -61,10 +61,10 @@ def test_what_a_generator_gives_is_recognised_or_not(
         (asked,) = right.asked
         for replica, ids in enumerate(asked):
             assert torch.equal(ids.unique(), (~exam.task.seen[replica]).nonzero()[:, 0])
-        made = judge(wrong.sample, exam, SEEDS)
+        made = judge_exam(wrong.sample, exam, SEEDS)
         assert made["quality/recognised_by_pictures"].tolist() == [0.0, 0.0]
         assert made["flag/mean_gap"].tolist() == [1.0, 1.0]
-        made = judge(text.sample, exam, SEEDS)
+        made = judge_exam(text.sample, exam, SEEDS)
         assert made["quality/recognised_by_text"].tolist() == [100.0, 100.0]
         gap = made["quality/text_cosine_to_mean"] - made["quality/cosine_to_mean"]
         assert bool((gap.abs() < 1e-6).all())
@@ -76,4 +76,4 @@ def test_without_pictures_there_is_nothing_to_judge(clip: FrozenCLIP, features: 
     seen_only = exam.pictures.labels < 4
     pictures = Pictures(exam.pictures.features[seen_only], exam.pictures.labels[seen_only])
     sample = Table(exam.task.text_features).sample
-    assert judge(sample, Exam(exam.task, pictures), SEEDS) == {}
+    assert judge_exam(sample, Exam(exam.task, pictures), SEEDS) == {}

@@ -15,7 +15,7 @@ from ship.generators import Sample
 from ship.protocols import Exam
 from ship.subsets import FeatureSet
 from ship.training import ReplicaRng
-from ship.trial import stages
+from ship.trial import judge
 from ship.trial.run import run_trial
 from ship.trial_config import TrialConfig
 from tests.ship.trial.cases import config
@@ -76,16 +76,16 @@ def noise(seeds: Sequence[int]) -> ReplicaRng:
 def watched(monkeypatch: pytest.MonkeyPatch) -> list[tuple[tuple[str, ...], Tensor]]:
     """Names of the judged classes, and what the tested generator made of them, after each trial."""
     made: list[tuple[tuple[str, ...], Tensor]] = []
-    judge = stages.judge
+    judge_exam = judge.judge_exam
 
     def watching(sample: Sample, exam: Exam, seeds: Sequence[int]) -> dict[str, Tensor]:
         ids = exam.task.synthesized_ids
         labels = ids.repeat_interleave(PER_CLASS, dim=1)
         names = tuple(exam.task.class_names[i] for i in ids[0])
         made.append((names, sample(labels, noise(seeds))))
-        return judge(sample, exam, seeds)
+        return judge_exam(sample, exam, seeds)
 
-    monkeypatch.setattr(stages, "judge", watching)
+    monkeypatch.setattr(judge, "judge_exam", watching)
     return made
 
 

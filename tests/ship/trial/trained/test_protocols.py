@@ -10,7 +10,7 @@ import torch
 import ship
 from ship.clip import FrozenCLIP
 from ship.subsets import FeatureSet
-from ship.trial import TrainedError, ages
+from ship.trial import TrainedError, run
 from ship.trial.run import run_trial
 from tests.ship.finetuners.cases import FAST
 from tests.ship.trial.cases import TOLD, config
@@ -62,7 +62,7 @@ def test_the_authors_rule_keeps_the_best_age(
 ) -> None:
     """Of generator and fine-tuner, each seed's own: here the last one's, and the first one's."""
     seen: list[tuple[Any, Any]] = []
-    evaluate = ages.evaluate
+    evaluate = run.evaluate
 
     def watching(finetuner: Any, exam: Any, protocol: Any) -> Any:
         metrics, choice = evaluate(finetuner, exam, protocol)
@@ -71,7 +71,7 @@ def test_the_authors_rule_keeps_the_best_age(
         rising = torch.tensor([float(len(seen)), -float(len(seen))])
         return {**metrics, protocol.metric: rising}, choice
 
-    monkeypatch.setattr(ages, "evaluate", watching)
+    monkeypatch.setattr(run, "evaluate", watching)
     last = kept(tmp_path, config(selection="reference"), [0, 3], features, clip)
     assert len(seen) == 3
     for replica, seed, age in ((0, 0, 3), (1, 3, 1)):

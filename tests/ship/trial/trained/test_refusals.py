@@ -9,8 +9,7 @@ import pytest
 import ship
 from ship.clip import FrozenCLIP
 from ship.subsets import FeatureSet
-from ship.trial import TrainedError
-from ship.trial.trained import read
+from ship.trial import TrainedError, trained
 from tests.ship.trial.trained.made import SAID, SEED, Sound, small, write
 from tests.told import put, told
 
@@ -50,7 +49,7 @@ def test_a_file_that_is_too_large_is_not_read(
 ) -> None:
     """Whatever is in it."""
     folder = write(tmp_path, sound["coop"][SAID], sound["coop"][SEED])
-    monkeypatch.setattr(read, "MOST_TENSORS", 1000)
+    monkeypatch.setattr(trained, "MOST_TENSORS", 1000)
     with pytest.raises(TrainedError, match="has more than 1000 bytes"):
         ship.load_trained(folder, clip=clip)
 
@@ -72,9 +71,7 @@ def test_what_is_too_large_is_left_out_and_said(
     clip: FrozenCLIP, features: FeatureSet, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """A run keeps what the outbox can hold."""
-    from ship.trial.trained import keep
-
-    monkeypatch.setattr(keep, "MOST_TENSORS", 1000)
+    monkeypatch.setattr(trained, "MOST_TENSORS", 1000)
     folder = small(tmp_path / "trained", features, clip)
     assert [path.name for path in folder.iterdir()] == [SAID]
     said = json.loads((folder / SAID).read_text())

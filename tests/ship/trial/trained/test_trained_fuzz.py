@@ -15,7 +15,7 @@ from torch import Tensor
 import ship
 from ship.clip import FrozenCLIP
 from ship.trial import TrainedError
-from ship.trial.trained.form import digest
+from ship.trial.trained import digest
 from tests.ship.trial.trained.conftest import FINETUNERS
 from tests.ship.trial.trained.made import SAID, SEED, Sound, write
 
