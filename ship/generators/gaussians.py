@@ -81,9 +81,7 @@ class GaussianBase(Generator):
 
 
 def modality_shift(
-    features: Float[Tensor, "n feature"],
-    labels: Int[Tensor, " n"],
-    text_features: Float[Tensor, "n_cls feature"],
+    features: Features, labels: Labels, text_features: Float[Tensor, "n_cls feature"]
 ) -> Float[Tensor, " feature"]:
     """Mean over the classes that have pictures of (class mean - text feature).
 
@@ -97,9 +95,7 @@ def modality_shift(
 
 
 def within_class_rows(
-    features: Float[Tensor, "n feature"],
-    labels: Int[Tensor, " n"],
-    text_features: Float[Tensor, "n_cls feature"],
+    features: Features, labels: Labels, text_features: Float[Tensor, "n_cls feature"]
 ) -> Float[Tensor, "m feature"]:
     """Independent rows of mean 0 that have the covariance within classes, m = n - n_classes.
 
@@ -164,10 +160,8 @@ def shrunk_cholesky(
 
 
 def drawn_around(
-    means: Float[Tensor, "n feature"],
-    factor: Float[Tensor, "feature feature"],
-    noise: Float[Tensor, "n feature"] | None,
-) -> Float[Tensor, "n feature"]:
+    means: Float[Tensor, "n feature"], factor: Float[Tensor, "feature feature"], noise: Noise
+) -> Features:
     """mean + L N(0, I), normalised.
 
     Args:
@@ -181,16 +175,14 @@ def drawn_around(
 _plus_product = folded(torch.baddbmm)
 
 
-def real_features(
-    task: SeedTask,
-) -> tuple[Float[Tensor, "n feature"], Int[Tensor, " n"], Float[Tensor, "n_cls feature"]]:
+def real_features(task: SeedTask) -> tuple[Features, Labels, Float[Tensor, "n_cls feature"]]:
     """The un-augmented features, their labels, and the text features of all classes."""
     features = task.features[:, 0].cpu().double()
     return features, task.labels.cpu(), task.text_features.cpu().double()
 
 
 def _class_means(
-    features: Float[Tensor, "n feature"], labels: Int[Tensor, " n"]
+    features: Features, labels: Labels
 ) -> tuple[Int[Tensor, " k"], Float[Tensor, "k feature"]]:
     """The classes that occur, ascending, and the mean of each one's rows."""
     classes, index, counts = labels.unique(return_inverse=True, return_counts=True)

@@ -7,7 +7,7 @@ classes (ship.finetuners.gda); here they can also be drawn from, for any other f
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 
 from ship.clip import FrozenCLIP
 from ship.configs.generators import KnnGaussianConfig
@@ -88,22 +88,6 @@ def neighbour_precision(
     return total / len(text)
 
 
-class Moments(nn.Module):
-    """What the Gaussians of any classes are made of.
-
-    views: of the pictures, (n, feature).
-    factor: lower Cholesky factor of the covariance, (feature, feature).
-    """
-
-    views: Tensor
-    factor: Tensor
-
-    def __init__(self, views: Tensor, factor: Tensor) -> None:
-        super().__init__()
-        self.register_buffer("views", views)
-        self.register_buffer("factor", factor)
-
-
 class KnnGaussian(Generator):
     """Features drawn from a Gaussian for each class; one covariance for all of them.
 
@@ -112,13 +96,16 @@ class KnnGaussian(Generator):
     classifier: around the text feature it holds the distance between CLIP's two modalities, too, so
     that features drawn from it are further apart than real ones. `centre: mean` leaves that out.
 
-    means: of all classes, (n_cls, feature).
+    views: of the pictures, (n, feature). means: of all classes, (n_cls, feature).
+    factor: lower Cholesky factor of the covariance, (feature, feature).
 
     Raises:
         ValueError: there are no views.
     """
 
-    rows = "moments.views"
+    rows = "views"
+    views: Tensor
+    factor: Tensor
     means: Tensor
 
     def __init__(
@@ -133,12 +120,13 @@ class KnnGaussian(Generator):
         )
         covariance = torch.cholesky_inverse(torch.linalg.cholesky(precision))
         factor = torch.linalg.cholesky(covariance)
-        self.moments = Moments(views.to(task.features), factor.to(task.features))
+        self.register_buffer("views", views.to(task.features))
+        self.register_buffer("factor", factor.to(task.features))
         self.register_buffer("means", torch.empty(0), persistent=False)
 
     def settled(self) -> dict[str, Tensor]:
         """The means, which follow from the views also of classes that these know nothing of."""
-        views, config = self.moments.views, self.config
+        views, config = self.views, self.config
         real = views[views.any(dim=1)].cpu().double()  # no zeros, which stand behind fewer views
         if not len(real):
             raise ValueError("there are no views")
@@ -148,4 +136,4 @@ class KnnGaussian(Generator):
 
     def sample(self, class_ids: Labels, noise: Noise) -> Features:
         """The class's mean + L N(0, I), normalised."""
-        return drawn_around(self.means[class_ids], self.moments.factor, noise)
+        return drawn_around(self.means[class_ids], self.factor, noise)
