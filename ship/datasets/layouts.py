@@ -258,15 +258,12 @@ def _class_names(path: Path, named: Sequence[tuple[int, str]], faults: Faults) -
     names: dict[int, set[str]] = defaultdict(set)
     for label, name in named:
         names[label].add(name)
-    if gaps := sorted(set(range(len(names))) - set(names)):
-        faults.append(
-            f"{path}: labels must be 0 to {len(names) - 1} without gaps, "
-            f"but {some(gaps)} is absent and the highest is {max(names)}"
-        )
-    for label, found in sorted(names.items()):
-        if len(found) > 1:
-            what = f"label {label} has more than one class name"
-            faults.append(f"{path}: {what}: {some(sorted(found))}")
+    gaps = sorted({*range(len(names))} - {*names})
+    faults.tell(path, "label", gaps, f"absent, though labels go up to {max(names, default=0)}")
+    many = [
+        f"{label} ({some(sorted(own))})" for label, own in sorted(names.items()) if len(own) > 1
+    ]
+    faults.tell(path, "label", many, "with more than one class name")
     pairs = {(label, spoken(name)): name for label, name in sorted(set(named))}
     called = [f"{name} (label {label})" for (label, _), name in pairs.items()]
     faults.tell_same_names(path, [*pairs.values()], called)

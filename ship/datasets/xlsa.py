@@ -129,10 +129,11 @@ def _numbered_names(path: Path, faults: Faults) -> list[str]:
     names: list[str] = []
     with faults.reading(path):
         document = read_object(path)
-        names = [document.get(str(i + 1), "") for i in range(len(document))]
-        if not names or not all(isinstance(name, str) and name for name in names):
-            names = []
+        held = [document.get(str(i + 1)) for i in range(len(document))]
+        found = [name for name in held if isinstance(name, str)]
+        if not found or len(found) < len(held):
             raise ValueError("must be an object of class names by the numbers 1, 2, ...")
+        names += found
     return names
 
 

@@ -264,10 +264,10 @@ def read_features(path: Path, key: str, rows: tuple[int, int]) -> Features | Non
         if not stat.S_ISREG(path.stat().st_mode):
             raise ValueError("it is no file")
         with safe_open(path, framework="numpy") as file:
-            said, found = file.metadata() or {}, np.asarray(file.get_tensor("features"))
+            said, found = file.metadata(), np.asarray(file.get_tensor("features"))
         if found.dtype != np.float32 or found.ndim != 3 or found.shape[:2] != rows:
             raise ValueError(f"its shape is {found.shape}, its type {found.dtype}")
-        if said.get("blake2b") != _checksum(key, found):
+        if said != {"key": key, "blake2b": _checksum(key, found)}:
             raise ValueError("it is damaged, or was written for something else")
     except FileNotFoundError:
         return None
