@@ -4,18 +4,9 @@ Answers for: keys, levels and ranges, what fits with what, and the settings that
 Does not know the store, Ray or the clock.
 """
 
-from harness.config.checks.datasets import bare_features
-from harness.config.choices import (
-    SAMPLERS,
-    SCHEDULERS,
-    SELECTIONS,
-    AshaScheduler,
-    Record,
-    Resources,
-)
 from harness.config.factor import Factor, assignments
-from harness.config.load import default_selection, load_study
-from harness.config.plugins import load_plugins
+from harness.config.load import default_selection, load_plugins, load_study
+from harness.config.needs import bare_features
 from harness.config.space import (
     baseline,
     belongs,
@@ -26,7 +17,18 @@ from harness.config.space import (
     resolve,
     suggest,
 )
-from harness.config.study_config import MAX_SEEDS, STUDY_KEYS, Detection, StudyConfig
+from harness.config.study_config import (
+    MAX_SEEDS,
+    SAMPLERS,
+    SCHEDULERS,
+    SELECTIONS,
+    STUDY_KEYS,
+    AshaScheduler,
+    Detection,
+    Record,
+    Resources,
+    StudyConfig,
+)
 
 __all__ = [
     "MAX_SEEDS",

@@ -1,128 +1,201 @@
-"""Dotted names of nested settings: which fields there are, and who has them."""
+"""Dotted names of settings: who has which, and what a setting or a --set puts at them."""
 
-import types
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Union, get_args, get_origin
+from types import NoneType
+from typing import Any, Final, get_args
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from ship.registry import OneOf
+from harness.config.factor import Factor
+from harness.config.study_config import SCHEDULERS, Record, Resources
+from harness.errors import ConfigError
+from harness.study_files import parse_value
+from ship.configs import FINETUNERS, GENERATORS
+from ship.registry import Registry
+from ship.trial_config import SyntheticConfig, TrialConfig
+
+METHODS: Final[Mapping[str, Registry[Any]]] = {"generator": GENERATORS, "finetuner": FINETUNERS}
+"""The groups of a trial's settings that are of one of several variants, each with a name."""
+GROUPS: Final[Mapping[str, Mapping[str, type[BaseModel]]]] = {
+    **METHODS,
+    "synthetic": {"": SyntheticConfig},
+    "scheduler": SCHEDULERS,
+    "resources": {"": Resources},
+    "record": {"": Record},
+}
+"""Each group of settings -> the variants that it may be one of; of one kind alone: ""."""
+DEFAULTS: Final = TrialConfig()
+GONE: Final = object()
+"""Put at a place, it takes away what stands there."""
+# space, a factor's key, one of the factor's own keys, and what stands below that
+_IN_SPACE = re.compile(rf"(space)\.(.+?)(?:\.({'|'.join(Factor.model_fields)})(?:\.(.+))?)?")
+
+Variants = Mapping[str, Mapping[str, Mapping[str, Any]]]
 
 
-@dataclass(frozen=True)
-class Field:
-    """One dotted name; `owners` maps a group's variant ("" without variants) to its field."""
-
-    owners: dict[str, FieldInfo]
-
-    @property
-    def types(self) -> set[Any]:
-        """The plain types that the field takes in any variant, e.g. {int, NoneType}."""
-        return {plain for info in self.owners.values() for plain in _flat(info.annotation)}
-
-    @property
-    def number(self) -> Literal["int", "float"] | None:
-        """Whether low and high make sense for it, and of which kind its values are."""
-        if self.types & {str, bool}:
-            return None
-        return "float" if float in self.types else "int" if int in self.types else None
-
-
-def variants(field: FieldInfo) -> dict[str, type[BaseModel]]:
-    """name -> settings class of a group that is one of several; {"": class} of one; {}: a leaf."""
-    for mark in field.metadata:
-        if isinstance(mark, OneOf):
-            return dict(mark.table)
-    classes = [item for item in _flat(field.annotation) if _is_settings(item)]
-    if field.discriminator is None:
-        return {"": classes[0]} if classes else {}
-    return {item.model_fields[str(field.discriminator)].default: item for item in classes}
-
-
-def dotted_fields(model: type[BaseModel]) -> dict[str, Field]:
-    """Every dotted name that a factor may vary: leaves, and the groups that are one of several.
+def trial_fields() -> dict[str, dict[str, FieldInfo]]:
+    """Every dotted name that a factor may vary -> the variants that have it, "" without variants.
 
     A group of several variants stands for its variant's name: `generator`, not `generator.name`.
+    Loaded plugins are among the variants.
     """
-    found: dict[str, Field] = {}
-    for name, info in model.model_fields.items():
-        classes = variants(info)
-        if "" not in classes:
-            found[name] = Field({"": info})
-        owners: dict[str, dict[str, FieldInfo]] = {}
-        for tag, inner in classes.items():
-            for leaf, leaf_info in inner.model_fields.items():
-                if leaf != "name" or tag == "":
-                    owners.setdefault(f"{name}.{leaf}", {})[tag] = leaf_info
-        found |= {path: Field(where) for path, where in owners.items()}
+    found: dict[str, dict[str, FieldInfo]] = {}
+    for name, info in TrialConfig.model_fields.items():
+        kinds = GROUPS.get(name, {})
+        if "" not in kinds:
+            found[name] = {"": info}
+        for variant, kind in kinds.items():
+            for leaf, field in kind.model_fields.items():
+                if leaf != "name":
+                    found.setdefault(f"{name}.{leaf}", {})[variant] = field
     return found
 
 
-def _flat(annotation: Any) -> list[Any]:
-    """The members of a union, in order, without Annotated."""
-    if get_origin(annotation) in (Union, types.UnionType):
-        return [inner for item in get_args(annotation) for inner in _flat(item)]
-    if hasattr(annotation, "__metadata__"):
-        return _flat(annotation.__origin__)
-    return [str] if get_origin(annotation) is Literal else [annotation]
+def takes(owners: Mapping[str, FieldInfo], kind: type[Any]) -> bool:
+    """Whether a setting may be of a type, in any of the variants that have it."""
+    fields = owners.values()
+    return any(kind in (info.annotation, *get_args(info.annotation)) for info in fields)
 
 
-def _is_settings(item: Any) -> bool:
-    return isinstance(item, type) and issubclass(item, BaseModel)
+def value_of(trial: TrialConfig, key: str) -> Any:
+    """A trial's value of a dotted name ("targets[1]", too); of a group its name.
+
+    None where there is none.
+    """
+    name, _, index = key.removesuffix("]").partition("[")
+    value: Any = trial
+    for part in name.split("."):
+        value = getattr(value, part, None)
+    return value[int(index)] if index else getattr(value, "name", value)
 
 
 def place(
-    tree: Mapping[str, Any],
-    values: Mapping[str, Any],
-    variants: Mapping[str, Mapping[str, Mapping[str, Any]]] | None = None,
+    tree: Mapping[str, Any], values: Mapping[str, Any], variants: Variants | None = None
 ) -> dict[str, Any]:
-    """A copy of nested settings with the values at their dotted names.
+    """A copy of a trial's settings, in which groups are mappings, with the values at their names.
 
     A name given to a group of several variants (`generator: none`) replaces the group by that
     variant, unless it is that variant already. Groups go first, their members after.
 
     Args:
-        variants: group -> name -> settings that such a replacement has beside its defaults. Where
-            it is no group but a plain setting (`dataset`), the settings are any of the tree; those
-            inside a group are for the variant that they name, the tree's where they name none.
-            The values go over them.
+        variants: what a study has of them: settings that such a replacement has beside its
+            defaults, and those that the dataset has of its own, over which the values go.
     """
-    placed = dict(tree)
-    values = {**brought_along(tree, values, variants or {}), **values}
-    for path, value in sorted(values.items(), key=lambda item: item[0].count(".")):
+    placed, known = dict(tree), variants or {}
+    values = {**of_dataset(tree, values, known), **values}
+    for path, value in sorted(values.items(), key=lambda item: "." in item[0]):
         group, _, leaf = path.partition(".")
-        inside = placed.get(group)
+        inside = placed.get(group, {})
         if leaf:
-            inside = {"name": inside} if isinstance(inside, str) else inside
-            placed[group] = {**inside, leaf: value} if isinstance(inside, dict) else {leaf: value}
-        elif not isinstance(inside, dict):
+            placed[group] = {**inside, leaf: value}
+        elif group not in METHODS:
             placed[group] = value
         elif inside.get("name") != value:
-            known = (variants or {}).get(group, {})
-            settings = known.get(value, {}) if isinstance(value, str) else {}
-            placed[group] = {**settings, "name": value}
+            placed[group] = {**known.get(group, {}).get(value, {}), "name": value}
     return placed
 
 
-def brought_along(
-    tree: Mapping[str, Any],
-    values: Mapping[str, Any],
-    variants: Mapping[str, Mapping[str, Mapping[str, Any]]],
+def of_dataset(
+    tree: Mapping[str, Any], values: Mapping[str, Any], variants: Variants
 ) -> dict[str, Any]:
-    """What `variants` has for the value of each plain setting, by dotted names (see place)."""
+    """What a setting's dataset has of its own, by dotted names.
+
+    Those of a method are for the one that they name, the tree's where they name none.
+    """
     found: dict[str, Any] = {}
-    for key, levels in variants.items():
-        value = None if isinstance(tree.get(key), dict) else values.get(key, tree.get(key))
-        settings = levels.get(value) if isinstance(value, str) else None
-        for name, given in settings.items() if isinstance(settings, dict) else ():
-            if not isinstance(given, dict):
-                found[name] = given
-                continue
-            inside = tree.get(name)
-            constant = inside.get("name") if isinstance(inside, dict) else None
-            if given.get("name", constant) == values.get(name, constant):
-                leaves = (leaf for leaf in given if leaf != "name")
-                found |= {f"{name}.{leaf}": given[leaf] for leaf in leaves}
+    dataset = values.get("dataset", tree.get("dataset"))
+    for name, given in variants.get("dataset", {}).get(dataset, {}).items():
+        constant = tree.get(name, {}).get("name") if name in METHODS else None
+        if name not in GROUPS:
+            found[name] = given
+        elif given.get("name", constant) == values.get(name, constant):
+            found |= {f"{name}.{leaf}": value for leaf, value in given.items() if leaf != "name"}
     return found
+
+
+@dataclass(frozen=True)
+class Override:
+    """One --set: a value, and the dotted path that it is put at, over the file's."""
+
+    path: str
+    value: Any
+
+    @property
+    def steps(self) -> tuple[str, ...]:
+        """Where the path leads: a factor's key is itself dotted, and is one step below space."""
+        found = _IN_SPACE.fullmatch(self.path)
+        return tuple(filter(None, found.groups())) if found else tuple(self.path.split("."))
+
+    @property
+    def drops(self) -> bool:
+        """Whether a null says that nothing is to stand in a place, and is no value itself."""
+        root, *rest = self.steps
+        if self.value is not None or not rest or root not in ("space", "variants"):
+            return False
+        leaf = ".".join(rest[2:])  # of a level's settings; a dataset's may be of any group
+        field = trial_fields().get(leaf if rest[0] == "dataset" else f"{rest[0]}.{leaf}", {})
+        return len(rest) == 1 if root == "space" else not takes(field, NoneType)
+
+
+def parse_overrides(texts: Sequence[str]) -> tuple[list[Override], list[str]]:
+    """The overrides that can be read (values are YAML), and a line for each that cannot."""
+    given: list[Override] = []
+    lines: list[str] = []
+    for text in texts:
+        path, equals, value = text.partition("=")
+        path = path.strip()
+        if not equals or not all(path.split(".")):
+            lines.append(f"--set: {text!r} must be key=value, e.g. shots=4")
+            continue
+        try:
+            given.append(Override(path, parse_value(value, f"--set: {path}")))
+        except ConfigError as error:
+            lines += error.faults
+    return given, lines
+
+
+def apply_overrides(mapping: Mapping[str, Any], given: Sequence[Override]) -> dict[str, Any]:
+    """A YAML's mapping, spelled out, with the overrides put in, in their order.
+
+    `space.KEY=null` drops a factor, and `variants.GROUP=null`, `variants.GROUP.LEVEL=null` and so
+    on what stands there, unless it is a setting whose value may be null. What stands in an
+    override's way without being a mapping (`resources: 3` before `resources.cpus=2`) is left, so
+    that its own fault is reported.
+    """
+    tree = spelled_out(mapping)
+    for item in given:
+        tree = spelled_out(put(tree, item.steps, GONE if item.drops else item.value))
+    return tree
+
+
+def put(tree: Mapping[str, Any], steps: Sequence[str], value: Any) -> dict[str, Any]:
+    """`tree` with the value at its place; mappings on the way are copied, missing ones made."""
+    step, *rest = steps
+    inside = tree.get(step)
+    if not rest:
+        value = {step: value}
+    elif isinstance(inside, dict) or (inside is None and value is not GONE):
+        value = {step: put(inside or {}, rest, value)}
+    else:
+        value = {}
+    return {key: one for key, one in {**tree, **value}.items() if one is not GONE}
+
+
+def spelled_out(mapping: Mapping[str, Any]) -> dict[str, Any]:
+    """A YAML's mapping with what its short forms stand for, such as `finetuner: coop`."""
+    tree = dict(mapping)
+    for key in (*METHODS, "scheduler"):
+        if isinstance(tree.get(key), str):
+            tree[key] = {"name": tree[key]}
+    for key in METHODS:
+        if isinstance(inside := tree.get(key, {}), dict):
+            tree[key] = {"name": value_of(DEFAULTS, key), **inside}
+    if tree.get("resources") == "auto":
+        tree["resources"] = {"auto": True}
+    if isinstance(space := tree.get("space"), dict):
+        choices = {key: {"choices": one} for key, one in space.items() if isinstance(one, list)}
+        tree["space"] = {**space, **choices}
+    return tree

@@ -4,16 +4,23 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any
 
-from pydantic import Field, field_validator
+from pydantic import BeforeValidator, Field
 
 from harness.errors import Fault
 from ship.settings import Settings
 
 MAX_LEVELS = 1000
 
+AS_TEXT = "must be text: write image_folder:NAME, without a space"  # a mapping to YAML
+
 _Number = (
     Annotated[int, Field(ge=-(2**53), le=2**53)] | Annotated[float, Field(allow_inf_nan=False)]
 )
+_Levels = Annotated[tuple[Any, ...], Field(strict=False)]
+
+
+def _listed(value: Any) -> Any:
+    return value if isinstance(value, list | tuple) else (value,)
 
 
 class Factor(Settings):
@@ -24,40 +31,23 @@ class Factor(Settings):
     range. A factor with `when` is there only while each factor it names has one of the values.
     """
 
-    choices: tuple[Any, ...] | None = Field(
-        None, description="its levels; a list alone stands for them"
-    )
-    low: _Number | None = Field(None, description="one end of a range")
-    high: _Number | None = Field(None, description="the other end of a range")
-    log: bool = Field(False, description="whether a range is drawn from, or divided, in its log")
-    step: _Number | None = Field(None, description="distance between a range's levels")
-    levels: int | None = Field(
-        None,
-        ge=2,
-        le=MAX_LEVELS,
-        description="number of evenly spaced levels of a grid over a range",
-    )
-    baseline: Any = Field(None, description="the level that the others are compared with")
-    when: dict[str, tuple[Any, ...]] = Field(
-        default_factory=dict,
-        description="the factor is there only while each factor named here has one of the values, "
-        "e.g. {generator: [vae, wgan]}",
-    )
-
-    @field_validator("choices", mode="before")
-    @classmethod
-    def _listed(cls, value: Any) -> Any:
-        return tuple(value) if isinstance(value, list) else value
-
-    @field_validator("when", mode="before")
-    @classmethod
-    def _values_listed(cls, value: Any) -> Any:
-        if not isinstance(value, dict):
-            return value
-        return {
-            key: tuple(item) if isinstance(item, list | tuple) else (item,)
-            for key, item in value.items()
-        }
+    choices: _Levels | None = None
+    """its levels; a list alone stands for them"""
+    low: _Number | None = None
+    """one end of a range"""
+    high: _Number | None = None
+    """the other end of a range"""
+    log: bool = False
+    """whether a range is drawn from, or divided, in its log"""
+    step: _Number | None = None
+    """distance between a range's levels"""
+    levels: int | None = Field(None, ge=2, le=MAX_LEVELS)
+    """number of evenly spaced levels of a grid over a range"""
+    baseline: Any = None
+    """the level that the others are compared with"""
+    when: dict[str, Annotated[_Levels, BeforeValidator(_listed)]] = Field(default_factory=dict)
+    """the factor is there only while each factor named here has one of the values, e.g. {generator:
+    [vae, wgan]}"""
 
     @property
     def is_range(self) -> bool:
@@ -167,55 +157,49 @@ def factor_faults(factor: Factor) -> list[Fault]:
     """Faults within one factor, by paths below it ("" is the factor itself)."""
     if factor.choices is not None:
         return _choice_faults(factor, factor.choices)
-    low, high = factor.low, factor.high
+    low, high, step = factor.low, factor.high, factor.step
     if low is None and high is None:
         return [Fault("", "must have choices, or low and high")]
     if low is None or high is None:
         return [Fault("low" if low is None else "high", "must be given with its other end")]
-    faults = []
-    if low >= high:
-        faults.append(Fault("low", f"must be < high, which is {high}", low))
-    if factor.log and low <= 0:
-        faults.append(Fault("low", "must be > 0 when log is true", low))
-    if factor.step is not None:
-        faults += _step_faults(factor, low, high, factor.step)
+    parts = (high - low) / step if step and low < high else 1
+    uneven = 0 < parts < MAX_LEVELS and (round(parts) < 1 or abs(parts - round(parts)) > 1e-6)
+    rules = (
+        ("low", low >= high, f"must be < high, which is {high}"),
+        ("low", factor.log and low <= 0, "must be > 0 when log is true"),
+        ("step", step is not None and step <= 0, "must be > 0"),
+        ("step", step and factor.log, "must be left out when log is true (use levels)"),
+        ("step", step and factor.levels, "must be left out beside levels"),
+        ("step", parts >= MAX_LEVELS, f"must give at most {MAX_LEVELS} levels"),
+        ("step", uneven, f"must divide high - low, which is {high - low:.6g}"),
+    )
+    faults = [Fault(name, must, getattr(factor, name)) for name, broken, must in rules if broken]
     if factor.levels and not faults:
-        values = factor.enumerate() or ()
-        if len(set(values)) < len(values):
-            must = f"must be at most {len(set(values))}, or levels of {low} .. {high} are equal"
+        n_distinct = len(set(factor.enumerate() or ()))
+        if n_distinct < factor.levels:
+            must = f"must be at most {n_distinct}, or levels of {low} .. {high} are equal"
             faults.append(Fault("levels", must, factor.levels))
     return faults
 
 
 def _choice_faults(factor: Factor, choices: tuple[Any, ...]) -> list[Fault]:
-    faults = []
-    unfit = ("low", "high", "step", "levels")
-    for name in [*(n for n in unfit if getattr(factor, n) is not None), *["log"] * factor.log]:
-        faults.append(Fault(name, "must be left out beside choices", getattr(factor, name)))
+    faults = [
+        Fault(name, "must be left out beside choices", getattr(factor, name))
+        for name in ("low", "high", "log", "step", "levels")
+        if getattr(factor, name) != Factor.model_fields[name].default
+    ]
     if not choices:
         faults.append(Fault("choices", "must have at least one level", choices))
     if len(choices) > MAX_LEVELS:
         faults.append(Fault("choices", f"must have at most {MAX_LEVELS} levels", len(choices)))
         return faults
     for index, value in enumerate(choices):
+        must = ""
         if is_among(value, choices[:index]):
-            faults.append(
-                Fault(f"choices[{index}]", "must differ from the levels before it", value)
-            )
-    return faults
-
-
-def _step_faults(factor: Factor, low: float, high: float, step: float) -> list[Fault]:
-    if step <= 0:
-        return [Fault("step", "must be > 0", step)]
-    faults = []
-    if factor.log:
-        faults.append(Fault("step", "must be left out when log is true (use levels)", step))
-    if factor.levels:
-        faults.append(Fault("step", "must be left out beside levels", step))
-    parts = (high - low) / step
-    if low < high and parts >= MAX_LEVELS:
-        faults.append(Fault("step", f"must give at most {MAX_LEVELS} levels", step))
-    elif low < high and (round(parts) < 1 or abs(parts - round(parts)) > 1e-6):
-        faults.append(Fault("step", f"must divide high - low, which is {high - low:.6g}", step))
+            must = "must differ from the levels before it"
+        elif not isinstance(value, str | int | float | None):
+            folder = isinstance(value, dict) and "image_folder" in value
+            must = AS_TEXT if folder else "must be a single value"
+        if must:
+            faults.append(Fault(f"choices[{index}]", must, value))
     return faults

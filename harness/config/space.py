@@ -77,24 +77,22 @@ def baseline(study: StudyConfig) -> dict[str, Any]:
 
 def distributions(study: StudyConfig) -> dict[str, optuna.distributions.BaseDistribution]:
     """Optuna's distribution of each factor, active or not."""
-    return {key: _distribution(factor) for key, factor in study.space.items()}
+    import optuna
+
+    found = {}
+    for key, factor in study.space.items():
+        kind, args, options = _optuna(factor)
+        found[key] = getattr(optuna.distributions, f"{kind}Distribution")(*args, **options)
+    return found
 
 
 def suggest(trial: optuna.Trial, study: StudyConfig) -> dict[str, Any]:
     """Ask an Optuna trial for a setting: dotted name -> value, of the active factors."""
     drawn: dict[str, Any] = {}
     for key in in_order(study.space):
-        factor = study.space[key]
-        if not is_active(factor, drawn):
-            continue
-        if factor.choices is not None:
-            drawn[key] = trial.suggest_categorical(key, factor.choices)
-        elif isinstance(factor.low, int) and isinstance(factor.high, int):
-            step = factor.step if isinstance(factor.step, int) else 1
-            drawn[key] = trial.suggest_int(key, factor.low, factor.high, step=step, log=factor.log)
-        else:
-            low, high = factor.bounds
-            drawn[key] = trial.suggest_float(key, low, high, step=factor.step, log=factor.log)
+        if is_active(study.space[key], drawn):
+            kind, args, options = _optuna(study.space[key])
+            drawn[key] = getattr(trial, f"suggest_{kind.lower()}")(key, *args, **options)
     return {key: drawn[key] for key in study.space if key in drawn}
 
 
@@ -127,13 +125,12 @@ def reference_arms(study: StudyConfig) -> dict[str, TrialConfig]:
     }
 
 
-def _distribution(factor: Factor) -> optuna.distributions.BaseDistribution:
-    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
-
+def _optuna(factor: Factor) -> tuple[str, tuple[Any, ...], dict[str, Any]]:
+    """What Optuna calls a factor's kind, and what it is given for one."""
     if factor.choices is not None:
-        return CategoricalDistribution(factor.choices)
-    if isinstance(factor.low, int) and isinstance(factor.high, int):
-        step = factor.step if isinstance(factor.step, int) else 1
-        return IntDistribution(factor.low, factor.high, log=factor.log, step=step)
+        return "Categorical", (factor.choices,), {}
     low, high = factor.bounds
-    return FloatDistribution(low, high, log=factor.log, step=factor.step)
+    if isinstance(low, int) and isinstance(high, int):
+        step = factor.step if isinstance(factor.step, int) else 1
+        return "Int", (low, high), {"log": factor.log, "step": step}
+    return "Float", (low, high), {"log": factor.log, "step": factor.step}

@@ -1,25 +1,86 @@
-"""What a study is, once its YAML is read: typed settings."""
+"""What a study is, once its YAML is read: typed settings, and what some choose from by name."""
 
 import re
 from itertools import product
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
-from harness.config.choices import (
-    NoScheduler,
-    Record,
-    Resources,
-    Sampler,
-    SchedulerConfig,
-)
 from harness.config.factor import Factor
 from ship.settings import Settings
-from ship.trial_config import SEEN_OBJECTIVES, TrialConfig
+from ship.trial_config import SEEN_OBJECTIVES, Selection, TrialConfig
 
 MAX_SEEDS = 1000
 SELECTING = ("selection", "objective")  # settings that say what a trial's selection metric is
+
+Sampler = Literal["grid", "tpe", "random"]
+SAMPLERS: dict[Sampler, str] = {
+    "grid": "every combination of the factors' levels",
+    "tpe": "Optuna's tree-structured Parzen estimator, multivariate",
+    "random": "independent draws",
+}
+SELECTIONS: dict[Selection, str] = {
+    "pseudo_new": "by H on held-out base classes that play new ones; leaks nothing",
+    "base_val": "by validation pictures of seen classes (of all under few_shot: its default)",
+    "few_val": "by at most 4 validation pictures of each such class, and no more than shots",
+    "none": "nothing is chosen: settings as given, tested at the last epoch",
+    "test": 'by the test pictures, after each epoch; a leak: tables say "selected on test"',
+    "reference": "by the test pictures, as SHIP's authors do: the best of five ages of the "
+    "generator, each with a fine-tuner of its own; a leak, too",
+}
+
+
+class NoScheduler(Settings):
+    """Every trial runs to its end."""
+
+    name: Literal["none"] = "none"
+
+
+class AshaScheduler(Settings):
+    """Asynchronous successive halving: trials that lag behind at a rung are stopped (PRUNED)."""
+
+    name: Literal["asha"] = "asha"
+    grace_period: int = Field(1, ge=1)
+    """reports before a trial may be stopped"""
+    reduction_factor: int = Field(3, ge=2)
+    """one of this many goes on at each rung"""
+
+
+SCHEDULERS: dict[str, type[NoScheduler] | type[AshaScheduler]] = {
+    "none": NoScheduler,
+    "asha": AshaScheduler,
+}
+
+
+class Resources(Settings):
+    """What one trial occupies; fractions let trials share a device."""
+
+    auto: bool = False
+    """measure: a first trial has a GPU to itself, and its peak memory says how many share one then;
+    without GPUs, idle cores become threads (`resources: auto` for short)"""
+    cpus: float = Field(1, gt=0)
+    """cores of one trial, which are its threads of torch, too"""
+    gpus: float = Field(0, ge=0)
+    """GPUs of one trial, or a part of one"""
+
+    @field_validator("gpus")
+    @classmethod
+    def _shareable(cls, value: float, info: ValidationInfo) -> float:
+        if value > 1 and value % 1:
+            raise ValueError("must be below 1, or a whole number")
+        if value and info.data.get("auto"):
+            raise ValueError("must be left out where resources.auto is true, which decides it")
+        return value
+
+
+class Record(Settings):
+    """What a trial's run in MLflow holds beyond its means and final numbers."""
+
+    seed_curves: bool = False
+    """each seed's metrics over epochs"""
+    system_metrics: bool = False
+    """load of the worker's machine over epochs: cores, memory, its GPU"""
 
 
 class Detection(Settings):
@@ -38,62 +99,53 @@ class Detection(Settings):
 class StudyConfig(Settings):
     """One study. In YAML the fields of `trial` stand beside these keys, at the top level."""
 
-    name: str = Field(description="the experiment's name")
-    description: str = Field("", description="one line for --list")
-    source: Path | None = Field(None, description="the YAML file")
-    trial: TrialConfig = Field(description="the constants")
-    space: dict[str, Factor] = Field(description="dotted setting -> its factor")
-    variants: dict[str, dict[str, dict[str, Any]]] = Field(
-        default_factory=dict,
-        description="settings of the levels of generator and finetuner, and of single datasets",
-    )
-    sampler: Sampler = Field("grid", description="what proposes settings")
-    sampler_seed: int = Field(0, ge=0, le=2**32 - 1, description="seed of tpe and random")
-    trials: int | None = Field(None, ge=1, le=100_000, description="settings to try; grid: all")
-    seeds: tuple[Annotated[int, Field(ge=0, le=2**31 - 1)], ...] = Field(
-        (0, 1, 2, 3, 4), description="a count n (seeds 0 to n-1), or a list"
-    )
-    smallest_effect: float = Field(
-        1.0,
-        gt=0,
-        allow_inf_nan=False,
-        description="the smallest difference that matters, in points of the metric that settings "
-        "are compared by",
-    )
-    save: bool = Field(
-        False,
-        description="whether each run keeps the generators and fine-tuners that it trained",
-    )
-    scheduler: SchedulerConfig = Field(default_factory=NoScheduler, description="early stopping")
-    resources: Resources = Field(default_factory=Resources, description="what one trial takes")
-    record: Record = Field(
-        default_factory=Record, description="what runs in MLflow hold beyond means"
-    )
-    time_limit: float | None = Field(
-        None,
-        gt=0,
-        allow_inf_nan=False,
-        description="seconds that one try of a trial may run",
-    )
-    checkpoint_every: float | None = Field(
-        60.0,
-        ge=0,
-        allow_inf_nan=False,
-        description="seconds between checkpoints of a running trial, at least; 0: at every chance; "
-        "null: none",
-    )
-    max_failures: int | None = Field(
-        10, ge=1, description="settings that fail in a row until the study stops; null: never"
-    )
-    concurrency: int | None = Field(None, ge=1, description="most trials at once")
-    reference_arms: bool = Field(True, description="whether reference arms run beside the study")
-    detect: Detection | None = Field(None, description="how --detect gives out seeds")
-    own_seeds: dict[str, tuple[int, ...]] = Field(
-        default_factory=dict, description="setting key -> its seeds, where they are not the study's"
-    )
-    added: tuple[dict[str, Any], ...] = Field(
-        (), description="assignments that --path asks for beside those of the grid or the sampler"
-    )
+    name: str
+    """the experiment's name"""
+    description: str = ""
+    """one line for --list"""
+    source: Path | None = None
+    """the YAML file"""
+    trial: TrialConfig
+    """the constants"""
+    space: dict[str, Factor]
+    """dotted setting -> its factor"""
+    variants: dict[str, dict[str, dict[str, Any]]] = Field(default_factory=dict)
+    """settings of the levels of generator and finetuner, and of single datasets"""
+    sampler: Sampler = "grid"
+    """what proposes settings"""
+    sampler_seed: int = Field(0, ge=0, le=2**32 - 1)
+    """seed of tpe and random"""
+    trials: int | None = Field(None, ge=1, le=100_000)
+    """settings to try; grid: all"""
+    seeds: tuple[Annotated[int, Field(ge=0, le=2**31 - 1)], ...] = (0, 1, 2, 3, 4)
+    """a count n (seeds 0 to n-1), or a list"""
+    smallest_effect: float = Field(1.0, gt=0)
+    """the smallest difference that matters, in points of the metric that settings are compared by
+    """
+    save: bool = False
+    """whether each run keeps the generators and fine-tuners that it trained"""
+    scheduler: Annotated[NoScheduler | AshaScheduler, Field(discriminator="name")] = NoScheduler()
+    """early stopping"""
+    resources: Resources = Resources()
+    """what one trial takes"""
+    record: Record = Record()
+    """what runs in MLflow hold beyond means"""
+    time_limit: float | None = Field(None, gt=0)
+    """seconds that one try of a trial may run"""
+    checkpoint_every: float | None = Field(60.0, ge=0)
+    """seconds between checkpoints of a running trial, at least; 0: at every chance; null: none"""
+    max_failures: int | None = Field(10, ge=1)
+    """settings that fail in a row until the study stops; null: never"""
+    concurrency: int | None = Field(None, ge=1)
+    """most trials at once"""
+    reference_arms: bool = True
+    """whether reference arms run beside the study"""
+    detect: Detection | None = None
+    """how --detect gives out seeds"""
+    own_seeds: dict[str, tuple[int, ...]] = Field(default_factory=dict)
+    """setting key -> its seeds, where they are not the study's"""
+    added: tuple[dict[str, Any], ...] = ()
+    """assignments that --path asks for beside those of the grid or the sampler"""
 
     def seeds_of(self, key: str) -> tuple[int, ...]:
         """The seeds that a setting is wanted for, by its key."""
@@ -130,32 +182,13 @@ class StudyConfig(Settings):
     @field_validator("seeds", mode="before")
     @classmethod
     def _counted(cls, value: Any) -> Any:
-        if isinstance(value, int) and not isinstance(value, bool):
-            if not 1 <= value <= MAX_SEEDS:
-                raise ValueError(f"must be from 1 to {MAX_SEEDS}, or a list of seeds")
+        if type(value) is int and 1 <= value <= MAX_SEEDS:
             return tuple(range(value))
-        if not isinstance(value, list | tuple):
-            raise ValueError("must be a count or a list of integers >= 0")
-        if not 1 <= len(value) <= MAX_SEEDS:
-            raise ValueError(f"must have from 1 to {MAX_SEEDS} seeds")
-        return tuple(value)
-
-    @field_validator("seeds")
-    @classmethod
-    def _distinct(cls, value: tuple[int, ...]) -> tuple[int, ...]:
-        if len(set(value)) < len(value):
+        if not isinstance(value, list | tuple) or not 1 <= len(value) <= MAX_SEEDS:
+            raise ValueError(f"must be from 1 to {MAX_SEEDS}, or a list of so many integers >= 0")
+        if len(set(map(repr, value))) < len(value):
             raise ValueError("must be distinct")
-        return value
-
-    @field_validator("resources", mode="before")
-    @classmethod
-    def _auto_alone(cls, value: Any) -> Any:
-        return {"auto": True} if value == "auto" else value
-
-    @field_validator("scheduler", mode="before")
-    @classmethod
-    def _name_alone(cls, value: Any) -> Any:
-        return {"name": value} if isinstance(value, str) else value
+        return tuple(value)
 
 
 _NO_KEYS = ("source", "trial", "detect", "own_seeds", "added")  # fields that no YAML has at its top

@@ -12,7 +12,7 @@ import torch
 
 from harness.cluster.encoding_pool import decoding_threads, shards_at_once
 from harness.cluster.feature_extraction import ClusterEncoder
-from harness.config.choices import Resources
+from harness.config import Resources
 from harness.errors import ClusterError
 from harness.resources import extraction_resources
 from ship.features import extract_features

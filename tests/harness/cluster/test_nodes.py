@@ -9,7 +9,7 @@ import pytest
 
 from harness.cluster import check_gpus
 from harness.cluster.session import check_nodes
-from harness.config.choices import Resources
+from harness.config import Resources
 from harness.errors import ClusterError
 
 

@@ -9,8 +9,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from harness.config import space
+from harness.config.dotted import Override, apply_overrides
 from harness.config.load import load_study, parse_study
-from harness.config.overrides import apply_overrides, override_at
 from harness.config.study_config import STUDY_KEYS, TRIAL_KEYS
 from harness.errors import ConfigError
 
@@ -54,7 +54,7 @@ def test_mutated_mappings_give_faults_or_a_study(mutations: list[tuple[str, Any]
         },
         "trials": 3,
     }
-    mapping = apply_overrides(sound, [override_at(path, value) for path, value in mutations])
+    mapping = apply_overrides(sound, [Override(path, value) for path, value in mutations])
     try:
         study = parse_study(mapping, "x")
     except ConfigError as error:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from harness.config.choices import Resources
+from harness.config import Resources
 from harness.planning.fingerprints import Fingerprints
 from harness.resources.gpu_sharing import at_once, is_unmeasured, resolved_resources
 from harness.store.ledger import Ledger

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from harness.config.choices import Resources
+from harness.config import Resources
 from harness.config.load import load_study
 from harness.errors import ClusterError
 from harness.resources import refusals

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 from ray.tune.schedulers import TrialScheduler
 
-from harness.config.choices import AshaScheduler
+from harness.config import AshaScheduler
 from harness.planning.fingerprints import Fingerprints
 from harness.planning.plan import Work
 from harness.tuning.asha import Halving

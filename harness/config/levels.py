@@ -1,0 +1,167 @@
+"""What a YAML varies: the factors of its `space`, and its `variants`, each by itself."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
+
+from harness.config.dotted import GROUPS, METHODS, Variants, takes, trial_fields, value_of
+from harness.config.factor import Factor, factor_faults
+from harness.config.mistakes import validated
+from harness.errors import Fault
+from harness.wording import nearest
+from ship.plugins import PluginError
+from ship.trial_config import TrialConfig
+
+_VARIED = (*METHODS, "dataset")
+_OWN = (
+    "max_classes", "shots", "views", "pseudo_new_fraction", "eval_every", "quality", *METHODS,
+    "synthetic",
+)  # fmt: skip
+"""What a dataset may have of its own; the others say what a study measures, and of whom."""
+
+
+def parse_space(raw: Any) -> tuple[dict[str, Factor], list[Fault]]:
+    """The factors of a YAML's `space`, without the faulty ones, and the faults of each by itself.
+
+    Whether a level is a value of its setting, the trials tell that are made with it.
+
+    Args:
+        raw: what the YAML has there, of whatever type, spelled out.
+    """
+    if raw is None or raw == {}:
+        return {}, [Fault("space", "must have at least one factor", choices=_in_short())]
+    if not isinstance(raw, dict):
+        return {}, [Fault("space", "must be a mapping of settings to factors", raw)]
+    _load_plugins(raw)
+    space: dict[str, Factor] = {}
+    faults: list[Fault] = []
+    for key, value in raw.items():
+        factor, found = _parse_factor(str(key), value)
+        space |= {str(key): factor} if factor else {}
+        faults += [replace(fault, path=f"space.{key}.{fault.path}".strip(".")) for fault in found]
+    return space, faults
+
+
+def _load_plugins(space: Mapping[str, Any]) -> None:
+    """Load what levels name of installed packages; who cannot be loaded is told of as a level."""
+    for group, table in METHODS.items():
+        factor = space.get(group)
+        levels = factor.get("choices") if isinstance(factor, dict) else ()
+        for name in levels if isinstance(levels, list) else ():
+            with suppress(PluginError):
+                table.get(str(name))
+
+
+def _parse_factor(key: str, value: Any) -> tuple[Factor | None, list[Fault]]:
+    """A factor and its faults, by paths below it."""
+    owners = trial_fields().get(key, {})
+    found = [] if owners else [_unknown_factor(key)]
+    if key == "protocol":
+        found = [Fault("", "must be a constant: protocols are measured by different metrics")]
+    if not isinstance(value, dict):
+        must = "must be a list of choices, or a mapping with choices or low and high"
+        return None, [*found, Fault("", must, value)]
+    factor, faults = validated(Factor, value)
+    if takes(owners, float):
+        factor = _as_floats(factor)
+    found += faults or factor_faults(factor)
+    if found or takes(owners, float) or not isinstance(factor.step, float):
+        return None if found else factor, found
+    return factor, [Fault("step", "must be an integer", factor.step)]
+
+
+def _as_floats(factor: Factor) -> Factor:
+    """A factor of a setting that takes floats, with 1.0 for 1, before levels are made of it."""
+
+    def typed(value: Any) -> Any:
+        return float(value) if type(value) is int and abs(value) <= 2**53 else value
+
+    given = factor.model_fields_set & {"low", "high", "step", "baseline"}
+    update = {name: typed(getattr(factor, name)) for name in given}
+    if factor.choices is not None:
+        update["choices"] = tuple(map(typed, factor.choices))
+    return factor.model_copy(update=update)
+
+
+def _unknown_factor(key: str) -> Fault:
+    names = trial_fields()
+    group, _, leaf = key.partition(".")
+    inside = tuple(name for name in names if leaf and name.startswith(f"{group}."))
+    alike = [name for name in names if name.rpartition(".")[2] == key]
+    near = group if inside and leaf == "name" else nearest(key, inside or names)
+    near, choices = alike[0] if alike else near, inside or _in_short()
+    return Fault("", "must be a setting of a trial", choices=choices, near=near)
+
+
+def _in_short() -> tuple[str, ...]:
+    """What may be a factor, each group's settings as one entry: "shots", "generator.*"."""
+    groups = (f"{name}.*" for name in TrialConfig.model_fields if name in GROUPS)
+    return (*(name for name in trial_fields() if "." not in name), *groups)
+
+
+def variant_faults(variants: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], Fault]]:
+    """What cannot stand in `variants` (group -> level of that group -> settings), and where.
+
+    `dataset` has settings of single datasets, whether it is varied or not. Whether the settings are
+    sound, the trials tell that are made with them.
+    """
+    from ship.datasets import DATASETS, PREFIX, nearest_dataset
+
+    def fault(must: str, *at: str, **notes: Any) -> tuple[tuple[str, ...], Fault]:
+        return at, Fault(".".join(("variants", *at)), must, **notes)
+
+    for group, levels in variants.items():
+        if group not in _VARIED:
+            must, near = "must be a group that a study can vary", nearest(str(group), _VARIED)
+            yield fault(must, group, choices=_VARIED, near=near)
+        elif not isinstance(levels, dict):
+            yield fault("must be a mapping of levels to settings", group, got=levels)
+        for name, own in levels.items() if isinstance(levels, dict) and group in _VARIED else ():
+            if not isinstance(own, dict):
+                yield fault("must be a mapping of settings", group, name, got=own)
+            elif group != "dataset" and "name" in own:
+                yield fault("must be left out", group, name, "name", got=own["name"])
+            elif group == "dataset" and name not in DATASETS and not name.startswith(PREFIX):
+                choices, near = (*DATASETS.names(), f"{PREFIX}NAME"), nearest_dataset(name)
+                yield fault("must be a dataset", group, name, choices=choices, near=near)
+            elif group == "dataset":
+                for key, value in own.items():
+                    if key not in _OWN:
+                        must, near = "must be a setting of a dataset's own", nearest(key, _OWN)
+                        yield fault(must, group, name, key, choices=_OWN, near=near)
+                    elif key in GROUPS and not isinstance(value, dict):
+                        yield fault("must be a mapping of settings", group, name, key, got=value)
+
+
+def unread_variants(
+    variants: Variants, space: Mapping[str, Factor], trial: TrialConfig
+) -> Iterator[Fault]:
+    """Sound variants that no setting of a study would run with.
+
+    A group's constant has its settings at the top level, and a factor goes over what a dataset has.
+
+    Args:
+        space: the study's factors.
+        trial: its constants.
+    """
+    unused = []
+    for group in (name for name in METHODS if name in variants):
+        constant = value_of(trial, group)
+        levels = space[group].choices or () if group in space else ()
+        spare = [f"{group}.{name}" for name in variants[group] if name not in levels]
+        unused += spare if levels else [group]
+        if constant in levels and constant in variants[group]:
+            must = f"must stand under {group}, as {constant} is the study's constant"
+            yield Fault(f"variants.{group}.{constant}", must)
+    if unused:
+        drops = " ".join(f"--set variants.{path}=null" for path in unused)
+        must = f"must be for levels of the space, unlike {', '.join(unused)} (drop them: {drops})"
+        yield Fault("variants", must)
+    must = "must be left out: it is a factor of the space"
+    for dataset, settings in variants.get("dataset", {}).items():
+        for key, value in settings.items():
+            names = [f"{key}.{leaf}" for leaf in value] if isinstance(value, dict) else [key]
+            for name in names:
+                if name in space and not space[name].when:
+                    yield Fault(f"variants.dataset.{dataset}.{name}", must)
