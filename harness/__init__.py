@@ -2,19 +2,20 @@
 
 From Python:
 
-    from harness import load_trained, run_study
+    from harness import load_trained, plan_study, run_study
+    plan = plan_study("prompt_len", ["seeds=3", "save=true"])
     outcome = run_study("prompt_len", ["seeds=3", "save=true"])
     model = load_trained("runs:/RUN_ID")
 """
 
 from typing import TYPE_CHECKING, Any
 
-from harness.python import run_study
+from harness.python import plan_study, run_study
 
 if TYPE_CHECKING:
     from harness.store import load_trained
 
-__all__ = ["load_trained", "run_study"]
+__all__ = ["load_trained", "plan_study", "run_study"]
 
 
 def __getattr__(name: str) -> Any:

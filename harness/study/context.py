@@ -2,14 +2,13 @@
 
 import hashlib
 import os
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
 
 from harness.checkpoint_storage import Storage
 from harness.config import StudyConfig
-from harness.method import Method
 from harness.planning import (
     Consent,
     Fingerprints,
@@ -21,27 +20,30 @@ from harness.planning import (
     outcome_of,
 )
 from harness.store import Ledger, Recorded, Store, read_ledger, read_recorded
+from harness.study.interrupts import Interrupts
 from harness.study_files import label_of
 
 
 @dataclass(frozen=True)
-class Site:
-    """One study's store, method, data and console; every method may raise StoreError.
+class OpenStudy:
+    """A study that this process runs: its store, data and console; methods may raise StoreError.
 
     study: its name is its experiment's.
+    fingerprints: of its data and weights, with the method and the cache folder.
+    storage: of its checkpoints.
     consent: whether finished rows may leave the table.
+    verbose: let Ray talk.
     """
 
     study: StudyConfig
     store: Store
     experiment_id: str
     fingerprints: Fingerprints
-    method: Method
-    data_root: Path | None
-    cache_dir: Path
     storage: Storage
     console: Console
-    consent: Consent = field(default_factory=Consent)
+    consent: Consent
+    interrupts: Interrupts
+    verbose: bool
 
     def ledger(self) -> Ledger:
         """What the store has of the study now."""
@@ -96,7 +98,7 @@ def source_of(study: StudyConfig) -> str:
     return label_of(study.source) if study.source else f"study {study.name}"
 
 
-def study_storage(uri: str, store: Store, experiment_id: str) -> "Storage":
+def study_storage(uri: str, store: Store, experiment_id: str) -> Storage:
     """The storage of a study, which other studies and other stores do not share.
 
     By when its experiment was made, to the millisecond: a store may be reached under several

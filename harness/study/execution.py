@@ -1,14 +1,15 @@
 """Runs what a plan has left: features, a Ray session, and a sweep or two."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from harness.config import Resources
-from harness.errors import RayLost
+from harness.config import StudyConfig
+from harness.errors import ConfigError, RayLost
 from harness.method import knowing_plugins
 from harness.planning import Plan, SettingMaker, enumerate_settings
-from harness.progress import View, make_view
+from harness.progress import View, line_printer
 from harness.recording import StudyRecord, TrialRecorder
 from harness.resources import (
     extraction_resources,
@@ -21,225 +22,225 @@ from harness.resources import (
     slots,
 )
 from harness.store import Ledger
-from harness.study.context import Site
-from harness.study.extraction import encoder_here
-from harness.study.features import needed, prepare_features
-from harness.study.interrupts import Interrupts, SweepStopped
-from harness.study.plugins import check_plugins
-from harness.wording import printable_lines
+from harness.study.context import OpenStudy
+from harness.study.features import encoder_here, levels_of, needed, prepare_features
+from harness.study.interrupts import SweepStopped
+from harness.wording import printable
 from reports.contract import State
+from ship.plugins import PluginError, carried, identities, load_carried, require_builders
+from ship.registry import Origin
 
 if TYPE_CHECKING:
     from harness.cluster import Session
-    from harness.tuning import Deaths, StudySearcher
     from ship.features import Encode
 
 
-def _first(plan: Plan, n: int) -> Plan:
-    """The n first trials of a plan that are not of reference arms, which are small."""
-    work = tuple(work for work in plan.work if not work.setting.arm)[:n]
-    return replace(plan, work=work, proposals=min(plan.proposals, n - len(work)))
-
-
-@dataclass(frozen=True)
+@dataclass
 class Execution:
-    """One run of a plan. Ray is imported in its methods: it takes two seconds."""
+    """One run of a plan. Ray is imported in its methods: it takes two seconds.
 
-    site: Site
+    plan: what is left of the study.
+    ledger: that the plan was made from.
+    """
+
+    opened: OpenStudy
     plan: Plan
     ledger: Ledger
     record: StudyRecord
-    interrupts: Interrupts
-    verbose: bool
 
-    def here(self) -> None:
-        """On this machine: Ray starts after the extraction, its store as large as the features."""
-        study = self.site.study
+    def run(self, address: str | None, *, in_process: bool) -> None:
+        """Run the plan: in this process, on this machine, or on the running cluster `address`."""
+        from harness.tuning import TooManyFailures
+
+        try:
+            if address is not None:
+                self._on_cluster(address)
+            elif in_process:
+                check_plugins(self.opened.study, self.plan, on_cluster=False)
+                self._trials(None, self._extract(None))
+            else:
+                self._here()
+        except TooManyFailures as failures:
+            self._say(str(failures))
+
+    def _here(self) -> None:
+        """Ray starts after the extraction, its store as large as the features."""
+        study, verbose, interrupts = self.opened.study, self.opened.verbose, self.opened.interrupts
         check_plugins(study, self.plan, on_cluster=False)
         self._warn(idle_gpus_here(study.resources, study.concurrency))
-        begun = self.interrupts.install
-        method = self.site.method
-        with encoder_here(study, method, verbose=self.verbose, begun=begun) as encode:
-            run, features = self._prepared(encode)
+        method, begun = self.opened.fingerprints.method, interrupts.install
+        with encoder_here(study, method, verbose=verbose, begun=begun) as encode:
+            features = self._extract(encode)
         from harness.cluster import ray_session
         from harness.tuning import array_bytes
 
-        size = array_bytes(features)
-        with ray_session(study, None, size, self.verbose) as session:
-            self.interrupts.install()
-            run._sweep(session, features)
+        with ray_session(study, None, array_bytes(features), verbose) as session:
+            interrupts.install()
+            self._shared_out(session, features)
 
-    def in_process(self) -> None:
-        """In this process, one trial after the other: nothing is started."""
-        check_plugins(self.site.study, self.plan, on_cluster=False)
-        run, features = self._prepared(None)
-        run._sweep(None, features)
-
-    def on_cluster(self, address: str) -> None:
-        """On a running cluster, which shares the extraction out, too."""
+    def _on_cluster(self, address: str) -> None:
+        """The cluster shares the extraction out, too."""
         from harness.cluster import ClusterEncoder, check_gpus, cluster_resources, ray_session
 
-        study = self.site.study
-        with ray_session(study, address, 0, self.verbose) as session:
-            self.interrupts.install()
+        study, method = self.opened.study, self.opened.fingerprints.method
+        with ray_session(study, address, 0, self.opened.verbose) as session:
+            self.opened.interrupts.install()
             check_plugins(study, self.plan, on_cluster=True)
             there = cluster_resources()
             self._warn(idle_gpus(study.resources, there, study.concurrency))
             actor = extraction_resources(study.resources, there)
-            if actor.gpus and is_gpu(self.site.method.accelerator):
+            if actor.gpus and is_gpu(method.accelerator):
                 check_gpus(study.resources)
-            method = self.site.method
             load = knowing_plugins(method.load_backbone)
             with ClusterEncoder(actor, load, method.accelerator) as encoder:
-                run, features = self._prepared(encoder)
-            run._sweep(session, features)
+                features = self._extract(encoder)
+            self._shared_out(session, features)
 
-    def _prepared(self, encode: "Encode | None") -> "tuple[Execution, dict[str, Any]]":
-        """The features, and what is left to run now that they are there."""
-        features = self._features(encode)
-        run = self._replanned()
-        return (self, features) if run is self else run._prepared(encode)
-
-    def _features(self, encode: "Encode | None") -> dict[str, Any]:
-        site = self.site
-        return prepare_features(
-            needed(site.study, self.plan),
-            site.fingerprints,
-            site.method,
-            site.cache_dir,
-            site.console,
-            encode,
-        )
-
-    def _replanned(self) -> "Execution":
-        """A remembered fingerprint may have turned out to be of other weights."""
-        plan = self.site.plan(self.ledger)
-        if plan == self.plan:
-            return self
-        self.site.check_consent(self.ledger, plan)
-        self.record.describe(self.site.study, plan)
-        return replace(self, plan=plan)
-
-    def _sweep(self, session: "Session | None", features: dict[str, Any]) -> None:
-        """Run the trials; session None: in this process.
-
-        Where only a trial can tell how many share a GPU, one a GPU runs first.
-        """
-        from harness.tuning import TooManyFailures
-
-        try:
-            if session is None:
-                self._trials(None, features)
-            else:
-                self._shared_out(session, features)
-        except TooManyFailures as failures:
-            self._say(str(failures))
+    def _extract(self, encode: "Encode | None") -> dict[str, Any]:
+        """The features of the plan, which is made anew where that is out of date with them."""
+        opened = self.opened
+        while True:
+            needs = needed(opened.study, self.plan)
+            features = prepare_features(needs, opened.fingerprints, opened.console, encode)
+            plan = opened.plan(self.ledger)
+            if plan == self.plan:
+                return features
+            # a remembered fingerprint has turned out to be of other weights
+            opened.check_consent(self.ledger, plan)
+            self.record.describe(opened.study, plan)
+            self.plan = plan
 
     def _shared_out(self, session: "Session", features: dict[str, Any]) -> None:
+        """Run the trials; where only a trial can tell how many share a GPU, one a GPU goes first.
+
+        One of these that failed has had its turn. Trials of reference arms are small, and tell
+        nothing.
+        """
         from harness.cluster import cluster_resources
         from harness.tuning import share
 
-        there, shared, run = cluster_resources(), share(features), self
-        if is_unmeasured(self.site.study.resources, there, self.ledger):
-            first = _first(self.plan, int(there["GPU"]))
-            if not first.finished:
-                replace(self, plan=first)._trials(session, shared)
-                run = self._behind_the_first()
-        if not run.plan.finished:
-            run._trials(session, shared)
-
-    def _behind_the_first(self) -> "Execution":
-        """What is left once the first trials have ended; one that failed has had its turn."""
-        ledger, known = self.site.ledger(), {run.run_id for run in self.ledger.runs}
-        new = [run for run in ledger.runs if run.run_id not in known]
-        failed = {run.setting_key for run in new if run.state is State.FAIL}
-        plan = self.site.plan(ledger)
-        work = tuple(work for work in plan.work if work.setting.key not in failed)
-        return replace(self, plan=replace(plan, work=work), ledger=ledger)
+        there, shared = cluster_resources(), share(features)
+        if is_unmeasured(self.opened.study.resources, there, self.ledger):
+            gpus, before = int(there["GPU"]), {run.run_id for run in self.ledger.runs}
+            first = tuple(work for work in self.plan.work if not work.setting.arm)[:gpus]
+            proposals = min(self.plan.proposals, gpus - len(first))
+            self.plan = replace(self.plan, work=first, proposals=proposals)
+            if not self.plan.finished:
+                self._trials(session, shared)
+                self.ledger = self.opened.ledger()
+            new = [run for run in self.ledger.runs if run.run_id not in before]
+            failed = {run.setting_key for run in new if run.state is State.FAIL}
+            plan = self.opened.plan(self.ledger)
+            left = tuple(work for work in plan.work if work.setting.key not in failed)
+            self.plan = replace(plan, work=left)
+        if not self.plan.finished:
+            self._trials(session, shared)
 
     def _trials(self, session: "Session | None", features: Mapping[str, Any]) -> None:
-        """Run a plan's trials; session None: in this process.
+        """Run a plan's trials; session None: in this process, one after the other.
 
         Args:
             features: by their keys; those of a session lie in its object store.
         """
         from harness.cluster import cluster_resources
-        from harness.tuning import Deaths, StudySearcher
+        from harness.tuning import Deaths, Monitor, StudySearcher, sweep, sweep_in_process
+        from harness.worker import checkpoint_name, forget
 
-        study, plan = self.site.study, self.plan
+        opened, plan, store = self.opened, self.plan, self.opened.store
+        prints, study, storage = opened.fingerprints, opened.study, opened.storage
         n_trials = len(plan.work) + plan.proposals
         seeds = sum(len(work.seeds) for work in plan.work) + plan.proposals * len(study.seeds)
         at_once = 1 if session is None else study.concurrency
         there = machine_resources(study.resources) if session is None else cluster_resources()
         n_at_once = min(n_trials, at_once or n_trials)
         resources = resolved_resources(study.resources, there, self.ledger, n_at_once)
-        maker = SettingMaker(study, self.site.fingerprints)
-        beside = sum(setting.added for setting in plan.settings)
-        spare = enumerate_settings(study, maker, beside) if plan.proposals else []
+        resolved = study.model_copy(update={"resources": resources})
+        maker = SettingMaker(study, prints)
+        n_added = sum(setting.added for setting in plan.settings)
+        spare = enumerate_settings(study, maker, n_added) if plan.proposals else []
         stopped: dict[str, str] = {}
         deaths = Deaths(frozenset) if session is None else Deaths()
         places = slots(resources, there, at_once)
         searcher = StudySearcher(study, plan, self.ledger, maker, spare, stopped, deaths, places)
-        console = self.site.console
-        with make_view(console, seeds, n_trials, live=session is not None) as view:
-            self._tune(session, resources, searcher, (stopped, deaths), features, view)
+        recorder = TrialRecorder(store, opened.experiment_id, self.record, resolved, prints)
+        view = View(opened.console, seeds, n_trials, live=session is not None)
+        stop = KeyboardInterrupt if session is None or session.owned else SweepStopped
+        monitor = Monitor(
+            searcher.work,
+            searcher.ending,
+            deaths,
+            recorder,
+            view,
+            resolved,
+            lambda: self._check(stop),
+            lambda work: forget(storage, checkpoint_name(work.setting.key, work.seeds)),
+            self.ledger.failed,
+            searcher.places.n,
+        )
+        run = sweep_in_process if session is None else sweep
+        with view.table or nullcontext(), opened.interrupts.deferred():
+            try:
+                run(resolved, searcher, monitor, features, prints.method, stopped, deaths, storage)
+            finally:
+                monitor.close()
+
+    def _check(self, stop: type[BaseException]) -> None:
+        """At each turn of Tune's loop: raise if the run cannot go on, or is not to."""
+        from harness.cluster import dead_daemon
+
+        self.opened.interrupts.check(stop)
+        dead = dead_daemon()
+        if dead is not None:
+            self.opened.interrupts.failure = RayLost(dead)
+            # What is no Exception passes Tune by, which would ask a dead Ray to stop its workers.
+            raise KeyboardInterrupt
 
     def _warn(self, line: str | None) -> None:
         if line is not None:
             self._say(f"warning: {line}")
 
     def _say(self, line: str) -> None:
-        self.site.console.print(
-            printable_lines(line), markup=False, highlight=False, soft_wrap=True
-        )
+        line_printer(self.opened.console)(line)
 
-    def _check(self, stop: type[BaseException]) -> None:
-        """At each turn of Tune's loop: raise if the run cannot go on, or is not to."""
-        from harness.cluster import dead_daemon
 
-        self.interrupts.check(stop)
-        dead = dead_daemon()
-        if dead is not None:
-            self.interrupts.failure = RayLost(dead)
-            # What is no Exception passes Tune by, which would ask a dead Ray to stop its workers.
-            raise KeyboardInterrupt
+def check_plugins(study: StudyConfig, plan: Plan, *, on_cluster: bool) -> None:
+    """Import what the study's plugins need, nothing where it names none.
 
-    def _tune(
-        self,
-        session: "Session | None",
-        resources: Resources,
-        searcher: "StudySearcher",
-        noted: "tuple[dict[str, str], Deaths]",
-        features: Mapping[str, Any],
-        view: View,
-    ) -> None:
-        from harness.tuning import Monitor, sweep, sweep_in_process
-        from harness.worker import checkpoint_name, forget
+    On a cluster a worker does so: its nodes have packages of their own. On this machine, whose Ray
+    is not started before the features are there, the driver does: its workers import from where it
+    does.
 
-        site = self.site
-        study = site.study.model_copy(update={"resources": resources})
-        recorder = TrialRecorder(
-            site.store, site.experiment_id, self.record, study, site.fingerprints
-        )
-        stop = KeyboardInterrupt if session is None or session.owned else SweepStopped
-        monitor = Monitor(
-            searcher.work,
-            searcher.ending,
-            noted[1],
-            recorder,
-            view,
-            study,
-            lambda: self._check(stop),
-            lambda work: forget(site.storage, checkpoint_name(work.setting.key, work.seeds)),
-            self.ledger.failed,
-            searcher.places.n,
-        )
-        with self.interrupts.deferred():
-            try:
-                given = (site.method, *noted, site.storage)
-                if session is None:
-                    sweep_in_process(study, searcher, monitor, features, *given)
-                else:
-                    sweep(study, searcher, monitor, features, *given)
-            finally:
-                monitor.close()
+    Raises:
+        ConfigError: a line that names the plugin and says why a trial cannot use it.
+    """
+    planned = dict(item for pair in _named(study, plan) for item in identities(*pair).items())
+    if not planned:
+        return
+    if on_cluster:
+        import ray
+
+        ask = ray.remote(num_cpus=0)(_fault)
+        where, fault = "on a worker of the cluster: ", ray.get(ask.remote(carried(), planned))
+    else:
+        where, fault = "", _fault((), planned)
+    if fault:
+        raise ConfigError([printable(f"{where}{fault}")])
+
+
+def _named(study: StudyConfig, plan: Plan) -> Iterator[tuple[str, str]]:
+    """(generator, fine-tuner) of each trial that is planned, or may be proposed."""
+    for work in plan.work:
+        yield work.setting.config.generator.name, work.setting.config.finetuner.name
+    for generator in levels_of(study, "generator") if plan.proposals else ():
+        for finetuner in levels_of(study, "finetuner"):
+            yield getattr(generator, "name", generator), getattr(finetuner, "name", finetuner)
+
+
+def _fault(files: tuple[Origin, ...], planned: Mapping[str, str]) -> str:
+    """Why a trial could not use the plugins in this process; "": it could."""
+    try:
+        load_carried(files)
+        require_builders(planned)
+    except PluginError as error:
+        return str(error)
+    return ""

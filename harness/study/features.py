@@ -1,20 +1,30 @@
-"""Before the sweep, on the driver: extract every feature set that the study's trials will read."""
+"""Before the sweep, on the driver: the feature sets that the study's trials will read.
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+`--prefetch` brings them, and the weights, ahead of a study: where there is a network, or nothing
+else to do. It writes nothing but caches: the hub's, and the study's own.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import product
+from itertools import chain, groupby, product
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
 from harness.config import StudyConfig, levels, resolve
-from harness.method import SPLITS, Method
-from harness.planning import Fingerprints, Plan
-from harness.progress import reporter
+from harness.method import SPLITS, Method, knowing_plugins
+from harness.planning import Fingerprints, Plan, Say, make_plan
+from harness.progress import SteadyConsole, line_printer, reporter
+from harness.resources import extraction_resources, machine_resources, usable_gpus, why_no_gpu
+from harness.store import Ledger
+from harness.study.context import default_cache_dir
 from harness.worker import feature_key, target_key
 from ship.architectures import ImagePrecision
-from ship.trial_config import TrialConfig
+
+if TYPE_CHECKING:
+    from ship.features import Encode
 
 # the settings that features depend on
 READ = ("backbone", "image_precision", "dataset", "targets", "views")
@@ -40,65 +50,66 @@ def needed(study: StudyConfig, plan: Plan) -> list[Need]:
     """Each feature set that the plan's work and any proposal may read."""
     configs = [work.setting.config for work in plan.work]
     if plan.proposals:
-        configs += [resolve(study, update) for update in _combinations(study)]
-    return list({need.key: need for config in configs for need in _needs(config)}.values())
+        varied = {name: levels_of(study, name) for name in READ if name in study.space}
+        combinations = product(*varied.values())
+        configs += [resolve(study, dict(zip(varied, one, strict=True))) for one in combinations]
+    needs: dict[str, Need] = {}
+    for config in configs:
+        clip, own = (config.backbone, config.image_precision), feature_key(config)
+        needs[own] = Need(own, *clip, config.dataset, config.views)
+        for target in config.targets:
+            key = target_key(config, target)
+            needs[key] = Need(key, *clip, target, 0, ("test",))
+    return list(needs.values())
 
 
-def _needs(config: TrialConfig) -> Iterator[Need]:
-    clip = (config.backbone, config.image_precision)
-    yield Need(feature_key(config), *clip, config.dataset, config.views)
-    for target in config.targets:
-        yield Need(target_key(config, target), *clip, target, 0, ("test",))
+def levels_of(study: StudyConfig, name: str) -> list[Any]:
+    """Every value that a setting may take: its factor's, or the constant alone.
+
+    An integer range counts one by one.
+    """
+    if name not in study.space:
+        return [getattr(study.trial, name)]
+    values, factor = levels(study, name), study.space[name]
+    if values is not None:
+        return values
+    if not isinstance(factor.low, int) or not isinstance(factor.high, int):
+        raise ValueError(f"space.{name} must have choices: features are extracted for each")
+    return list(range(factor.low, factor.high + 1))
 
 
 def prepare_features(
     needs: Iterable[Need],
     fingerprints: Fingerprints,
-    method: Method,
-    cache_dir: Path,
     console: Console,
-    encode: Any = None,
+    encode: "Encode | None" = None,
 ) -> dict[str, Any]:
     """Extract, or read from the cache, each feature set; the result is by Need.key.
 
     Args:
         needs: the feature sets.
         fingerprints: where those of the backbones are remembered, and data sets are loaded.
-        method: ship.
-        cache_dir: of the features.
         console: where progress goes.
-        encode: what encodes pictures; None: this machine's cores, else what
-            harness.cluster.feature_extraction has.
+        encode: what encodes pictures; None: this machine's cores.
 
     Raises:
         ValueError: a backbone or a data set that cannot be loaded.
     """
     features: dict[str, Any] = {}
-    clip: Any = None
-    # one backbone at a time; on the CPU: on a GPU, trials count on the whole of its memory
-    for need in sorted(needs, key=lambda need: (need.backbone, need.dataset)):
-        if clip is None or clip[0] != need.backbone:
-            clip = (need.backbone, method.load_backbone(need.backbone, "cpu"))
-            fingerprints.remember(need.backbone, clip[1].fingerprint)
-        clip[1].image_precision = need.image_precision
-        pictures = fingerprints.pictures(need.dataset)
+    extract, cache = fingerprints.method.extract, fingerprints.cache_dir
+    for need, clip, pictures in _loaded(needs, fingerprints):
         with reporter(f"features: {need.dataset} through {need.backbone}", console) as report:
-            features[need.key] = method.extract(
-                clip[1], pictures, need.views, cache_dir, report, need.splits, encode
+            features[need.key] = extract(
+                clip, pictures, need.views, cache, report, need.splits, encode
             )
     return features
 
 
-def features_seconds(
-    needs: Sequence[Need], fingerprints: Fingerprints, method: Method, cache_dir: Path
-) -> float | None:
+def features_seconds(needs: Sequence[Need], fingerprints: Fingerprints) -> float | None:
     """Seconds that prepare_features would take for what the cache lacks, on this machine's cores.
 
-    A sample of the pictures is encoded, SAMPLE_SECONDS in all if none are cached; nothing is
+    A sample of the pictures is encoded, SAMPLE_SECONDS in all if none are cached; no feature is
     written.
-
-    Args:
-        needs, fingerprints, method, cache_dir: as of prepare_features.
 
     Returns:
         None where nobody knows.
@@ -106,33 +117,117 @@ def features_seconds(
     Raises:
         ValueError: a backbone or a data set that cannot be loaded.
     """
-    if method.extraction_seconds is None:
+    ask, cache = fingerprints.method.extraction_seconds, fingerprints.cache_dir
+    if ask is None:
         return None
-    clip: Any = None
-    seconds = 0.0
-    for need in sorted(needs, key=lambda need: (need.backbone, need.dataset)):
-        if clip is None or clip[0] != need.backbone:
-            clip = (need.backbone, method.load_backbone(need.backbone, "cpu"))
-        clip[1].image_precision = need.image_precision
-        pictures, budget = fingerprints.pictures(need.dataset), SAMPLE_SECONDS / len(needs)
-        seconds += method.extraction_seconds(
-            clip[1], pictures, need.views, cache_dir, need.splits, budget
-        )
-    return seconds
+    return sum(
+        ask(clip, pictures, need.views, cache, need.splits, SAMPLE_SECONDS / len(needs))
+        for need, clip, pictures in _loaded(needs, fingerprints)
+    )
 
 
-def _combinations(study: StudyConfig) -> Iterator[Mapping[str, Any]]:
-    varied = {name: levels_of(study, name) for name in READ if name in study.space}
-    for values in product(*varied.values()):
-        yield dict(zip(varied, values, strict=True))
+def _loaded(needs: Iterable[Need], fingerprints: Fingerprints) -> Iterator[tuple[Need, Any, Any]]:
+    """Each need with its backbone, one of them at a time, and with its pictures.
+
+    On the CPU: on a GPU, trials count on the whole of its memory.
+    """
+    in_order = sorted(needs, key=lambda need: (need.backbone, need.dataset))
+    for backbone, group in groupby(in_order, lambda need: need.backbone):
+        clip = fingerprints.method.load_backbone(backbone, "cpu")
+        fingerprints.remember(backbone, clip.fingerprint)
+        for need in group:
+            clip.image_precision = need.image_precision
+            yield need, clip, fingerprints.pictures(need.dataset)
 
 
-def levels_of(study: StudyConfig, name: str) -> list[Any]:
-    """Every value that a factor may take; an integer range counts one by one."""
-    values = levels(study, name)
-    if values is not None:
-        return values
-    factor = study.space[name]
-    if not isinstance(factor.low, int) or not isinstance(factor.high, int):
-        raise ValueError(f"space.{name} must have choices: features are extracted for each")
-    return list(range(factor.low, factor.high + 1))
+@contextmanager
+def encoder_here(
+    study: StudyConfig, method: Method, *, verbose: bool, begun: Callable[[], None]
+) -> "Iterator[Encode | None]":
+    """Give what encodes while the context lasts: actors with GPUs; None: the driver's own threads.
+
+    Actors have a Ray of their own, which starts with the first split to encode and ends with the
+    context: the trials' has a store that is as large as the features, which nobody knows yet.
+
+    Args:
+        study: for the resources of a trial, which an actor takes, too.
+        method: ship.
+        verbose: let Ray talk.
+        begun: called whenever Ray has been started.
+    """
+    actor = extraction_resources(study.resources, machine_resources(study.resources))
+    if not actor.gpus:
+        yield None
+        return
+    from harness.cluster import ClusterEncoder, ray_session
+
+    @contextmanager
+    def session() -> Iterator[None]:
+        with ray_session(study, None, 0, verbose):
+            begun()
+            yield
+
+    load = knowing_plugins(method.load_backbone)
+    with ClusterEncoder(actor, load, method.accelerator, session) as encoder:
+        yield encoder
+
+
+def named_datasets(study: StudyConfig) -> list[str]:
+    """Every dataset that a study may read, each once: those to be trained on, and targets."""
+    targets = chain(*levels_of(study, "targets"))
+    return list(dict.fromkeys([*levels_of(study, "dataset"), *targets]))
+
+
+def fetch_weights(study: StudyConfig, say: Say) -> None:
+    """Load every backbone that a study may use, once: what is not in the hub's cache is downloaded.
+
+    Args:
+        say: told what is there.
+
+    Raises:
+        ValueError: a backbone cannot be loaded.
+    """
+    for name in levels_of(study, "backbone"):
+        Method().load_backbone(name, "cpu")
+        say(f"weights of {name}: they are here")
+
+
+def fetch_features(
+    study: StudyConfig,
+    data_root: Path | None,
+    cache_dir: Path | None = None,
+    *,
+    verbose: bool = False,
+    method: Method | None = None,
+    console: Console | None = None,
+) -> None:
+    """Extract every feature set that a study may read; what the cache has is not extracted again.
+
+    On this machine's GPUs if the study asks for GPUs and torch can use them, else on its cores: a
+    login node seldom has one.
+
+    Args:
+        study: the study, whatever of it has been run.
+        data_root: folder of the data sets.
+        cache_dir: of the features; see default_cache_dir.
+        verbose: let Ray talk.
+        method: ship.
+        console: where progress goes.
+
+    Raises:
+        ValueError: a backbone or a data set cannot be read.
+        ClusterError: Ray cannot do it.
+    """
+    console = console or SteadyConsole()
+    say, resources = line_printer(console), study.resources
+    why = why_no_gpu() if resources.gpus or (resources.auto and usable_gpus()) else None
+    if why is not None:
+        say(f"torch cannot use a GPU here ({why.rstrip('.')}): features are extracted on the CPU")
+        resources = resources.model_copy(update={"auto": False, "gpus": 0.0})
+        study = study.model_copy(update={"resources": resources})
+    prints = Fingerprints(method or Method(), data_root, cache_dir or default_cache_dir())
+    needs = needed(study, make_plan(study, Ledger(), prints))
+    with encoder_here(study, prints.method, verbose=verbose, begun=lambda: None) as encode:
+        prepare_features(needs, prints, console, encode)
+    many = "1 feature set is" if len(needs) == 1 else f"{len(needs)} feature sets are"
+    say(f"{many} in {prints.cache_dir}")

@@ -1,8 +1,14 @@
-"""What a run of a study would do: its plan, what has changed, and how long it will take."""
+"""What a run of a study would do: its plan, what has changed, how long it will take, what it shows.
 
+The sentences on the smallest difference that its seeds will show are of reports' own paired
+differences and tests.
+"""
+
+import statistics
+from bisect import bisect_left
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from harness.config import StudyConfig
 from harness.method import Method
@@ -17,10 +23,26 @@ from harness.planning import (
     make_plan,
 )
 from harness.resources import machine_resources, resolved_resources
-from harness.store import Ledger, default_uri, open_store, read_finished, waiting_note
+from harness.store import (
+    Ledger,
+    Store,
+    absolute_uri,
+    default_uri,
+    open_store,
+    read_finished,
+    waiting_note,
+)
 from harness.study.context import default_cache_dir, ledger_of, source_of
 from harness.study.features import features_seconds, needed
-from harness.wording import one_line
+from harness.study.rounds import rounds_of
+from harness.wording import duration, one_line
+from reports.contract import ReportError
+
+if TYPE_CHECKING:
+    from reports.tables import Family
+
+FEWEST_PAIRS = 3  # of two, the deviation is hardly known
+MOST_SEEDS = 100_000
 
 
 def plan_study(
@@ -29,68 +51,187 @@ def plan_study(
     data_root: Path | None,
     tracking_uri: str | None = None,
     cache_dir: Path | None = None,
+    detect: float | None = None,
+    max_seeds: int | None = None,
+    path: bool = False,
     method: Method | None = None,
     say: Say | None = None,
 ) -> Plan:
-    """What a run of the study would do; changes nothing in the store.
+    """What a run of the study would do next; changes nothing in the store.
 
     Args:
-        say: told what finding out the time takes; None: the plan comes without an estimate.
+        study, data_root, tracking_uri, cache_dir, detect, max_seeds, path, method: see run_study.
+        say: told what finding out the time takes; None: the plan comes without an estimate, and
+            without what the seeds will show.
 
     Raises:
+        ConfigError: detect or path cannot be asked of the study.
         StoreError: the store cannot be read.
         ValueError: a backbone or data set cannot be read.
     """
-    directory = Path.cwd()
-    uri = tracking_uri or default_uri(directory)
-    store = open_store(uri, directory, create=False)
-    ledger, recorded = Ledger(), None
-    if store is not None:
-        experiment_id = store.experiment(study.name)
-        if experiment_id is not None:
-            ledger, recorded = ledger_of(store, experiment_id, study)
-    cache = cache_dir or default_cache_dir()
-    fingerprints = Fingerprints(method or Method(), data_root, cache)
-    plan = make_plan(study, ledger, fingerprints)
-    changes = compare(study, plan, ledger, recorded, SettingMaker(study, fingerprints))
+    uri = absolute_uri(tracking_uri or default_uri(Path.cwd()), Path.cwd())
+    prints = Fingerprints(method or Method(), data_root, cache_dir or default_cache_dir())
+
+    def plan_of(study: StudyConfig) -> Plan:
+        return read_plan(study, uri, prints)[0]
+
+    next_round = rounds_of(study, plan_of, uri, detect=detect, max_seeds=max_seeds, path=path)
+    wanted = next_round(None)
+    if path and plan_of(study).finished:
+        wanted = next_round(wanted)
+    elif path:
+        line = "path: what it lacks is known once the study's own settings have run"
+        wanted = replace(wanted, lines=(line,))
+    plan, ledger, store = read_plan(wanted.study, uri, prints)
+    told = wanted.lines
+    if say is not None:
+        told += tuple(detectable_lines(wanted.study, uri))
+        if not plan.finished:
+            plan = _with_time(wanted.study, plan, ledger, store, prints, say)
+    return replace(plan, notes=(*plan.notes, *told))
+
+
+def read_plan(
+    study: StudyConfig, uri: str, prints: Fingerprints
+) -> tuple[Plan, Ledger, Store | None]:
+    """What is left of a study, with notes of what has changed, and what it was made from.
+
+    Args:
+        uri: of the store; there need not be one.
+        prints: of the study's data and weights.
+    """
+    store, ledger, recorded = open_store(uri, Path.cwd(), create=False), Ledger(), None
+    experiment_id = store.experiment(study.name) if store is not None else None
+    if store is not None and experiment_id is not None:
+        ledger, recorded = ledger_of(store, experiment_id, study)
+    plan = make_plan(study, ledger, prints)
+    changes = compare(study, plan, ledger, recorded, SettingMaker(study, prints))
     notes = []
     if text := changes.text(source_of(study)):
         notes.append(f"{text}\n{WAYS_OUT}")
     if changes.removed:
         notes.append(f"{changes.removed.text} leave the table: they are not asked for any more")
-    plan = replace(plan, notes=tuple(notes))
-    if say is None or plan.finished:
-        return plan
-    note = waiting_note(store.uri, study.name, cache) if store is not None else None
-    if note is not None:
-        say(note)
-    n_trials = len(plan.work) + plan.proposals
-    resources = resolved_resources(
-        study.resources, machine_resources(study.resources), ledger, n_trials
-    )
-    resolved_study = study.model_copy(update={"resources": resources})
-    keys = [work.setting.key for work in plan.work if not ledger.has(work.setting.key)]
-    others = () if store is None else store.read(lambda client: read_finished(client, keys))
-    features = partial(_features_seconds, resolved_study, plan, fingerprints, say)
-    estimate = estimate_time(
-        resolved_study, plan, [*ledger.runs, *others], fingerprints, say, features
-    )
-    return replace(plan, estimate=estimate)
+    return replace(plan, notes=tuple(notes)), ledger, store
 
 
-def _features_seconds(
-    study: StudyConfig, plan: Plan, fingerprints: Fingerprints, say: Say
-) -> float | None:
-    """Seconds that the study's features will take; None where it cannot be told.
+def _with_time(
+    study: StudyConfig,
+    plan: Plan,
+    ledger: Ledger,
+    store: Store | None,
+    prints: Fingerprints,
+    say: Say,
+) -> Plan:
+    """The plan with an estimate of its time, where one can be made."""
+    n_trials, there = len(plan.work) + plan.proposals, machine_resources(study.resources)
+    resources = resolved_resources(study.resources, there, ledger, n_trials)
+    resolved = study.model_copy(update={"resources": resources})
+    runs = list(ledger.runs)
+    if store is not None:
+        if note := waiting_note(store.uri, study.name, prints.cache_dir):
+            say(note)
+        keys = [work.setting.key for work in plan.work if not ledger.has(work.setting.key)]
+        runs += store.read(lambda client: read_finished(client, keys))
 
-    GPUs extract in actors of the study, which a plan does not start.
+    def of_features() -> float | None:
+        if resources.gpus:  # GPUs extract in actors of the study, which a plan does not start
+            return None
+        try:
+            return features_seconds(needed(resolved, plan), prints)
+        except Exception as error:  # whatever it is, the plan can be shown without
+            say(f"the time of the feature extraction cannot be estimated: {one_line(error)}")
+            return None
+
+    return replace(plan, estimate=estimate_time(resolved, plan, runs, prints, say, of_features))
+
+
+def detectable_lines(study: StudyConfig, uri: str) -> list[str]:
+    """How small a difference the study's seeds will show, and what smaller ones would take.
+
+    Args:
+        study: with its seeds.
+        uri: of the store.
     """
-    method = fingerprints.method
-    if study.resources.gpus:
-        return None
-    needs = needed(study, plan)
+    from reports.tables import load_families
+
     try:
-        return features_seconds(needs, fingerprints, method, fingerprints.cache_dir)
-    except Exception as error:  # whatever it is, the plan can be shown without
-        say(f"the time of the feature extraction cannot be estimated: {one_line(error)}")
-        return None
+        found = load_families(study.name, uri)
+    except ReportError:  # no store, no such study, or nothing finished: the plan says so
+        found = []
+    known = [family for family in found if _deviations(family)]
+    if known:
+        lines = [_line(family, len(study.seeds), study.smallest_effect) for family in known]
+        heads = [f"{family.name}: " if len(known) > 1 else "" for family in known]
+        return [f"{head}{line}" for head, line in zip(heads, lines, strict=True)]
+    pairs = [one.differences for family in found for one in family.comparisons]
+    if any(len(one) >= FEWEST_PAIRS for one in pairs):
+        return [
+            "which differences the seeds would show cannot be told: the finished pairs of a level "
+            "and the baseline do not vary"
+        ]
+    return [
+        f"which differences {_seeds(len(study.seeds))} would show can be told from at least "
+        f"{FEWEST_PAIRS} finished pairs of a level and the baseline, e.g. those of a pilot: "
+        f"--set seeds={FEWEST_PAIRS}"
+    ]
+
+
+def _line(family: "Family", seeds: int, smallest_effect: float) -> str:
+    """Of one family: what the seeds show, then what half of that and what matters would take."""
+    shown, pairs = smallest_shown(family, seeds), [n for n, _ in _deviations(family)]
+    of = "1 comparison" if len(pairs) == 1 else f"median of {len(pairs)} comparisons"
+    spread = f"{min(pairs)} to {max(pairs)}" if min(pairs) < max(pairs) else f"{pairs[0]}"
+    targets = {smallest_effect}
+    told = [f"{_seeds(seeds)} show no difference, as no deviation can be told from one pair"]
+    if shown is not None:
+        targets.add(float(f"{shown / 2:.2g}"))
+        told = [
+            f"{_seeds(seeds)} show differences in {family.metric} of {shown:.2g} points or more "
+            f"(with 80% power; {of}, from {spread} finished pairs each)"
+        ]
+    for effect in sorted(targets, reverse=True):
+        needed, points = seeds_for(family, effect), "point" if effect == 1 else "points"
+        many = f"more than {MOST_SEEDS:,} seeds" if needed is None else f"about {_seeds(needed)}"
+        more = ((needed or 0) - seeds) * family.seconds
+        cost = f" (+{duration(more)} of computing)" if more > 0 else ""
+        told.append(f"for {effect:g} {points} {many}{cost}")
+    return "; ".join(told)
+
+
+def smallest_shown(family: "Family", seeds: int) -> float | None:
+    """The median over a family of the differences that so many seeds show; None: no difference.
+
+    Args:
+        family: with at least one comparison of FEWEST_PAIRS finished pairs.
+        seeds: of each setting.
+    """
+    from reports.stats import minimum_detectable
+
+    # proportional to the deviation, so that the median's is the median
+    middle = statistics.median(std for _, std in _deviations(family))
+    return minimum_detectable(middle, seeds, len(family.comparisons))
+
+
+def seeds_for(family: "Family", effect: float) -> int | None:
+    """The fewest seeds that show a difference in half of a family; None: more than MOST_SEEDS."""
+    # that a single seed shows no difference counts as enough: the search begins above it
+    found = bisect_left(
+        range(MOST_SEEDS + 1),
+        True,
+        lo=2,
+        key=lambda n: (smallest_shown(family, n) or 0.0) <= effect,
+    )
+    return found if found <= MOST_SEEDS else None
+
+
+def _deviations(family: "Family") -> list[tuple[int, float]]:
+    """Pairs and standard deviation of each comparison with enough of them, and with a spread."""
+    return [
+        (len(one.differences), one.deviation)
+        for one in family.comparisons
+        if len(one.differences) >= FEWEST_PAIRS and one.deviation > 0
+    ]
+
+
+def _seeds(count: int) -> str:
+    return "1 seed" if count == 1 else f"{count} seeds"

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -33,9 +34,11 @@ from harness.store import (
     outbox,
     quieten,
 )
-from harness.study.context import Site, default_cache_dir, study_storage
+from harness.study.context import OpenStudy, default_cache_dir, study_storage
 from harness.study.execution import Execution
 from harness.study.interrupts import Interrupts
+from harness.study.preview import read_plan
+from harness.study.rounds import rounds_of, run_rounds
 from harness.worker import forget_all
 from reports.contract import Publication, ReportError, State
 
@@ -56,6 +59,9 @@ def run_study(
     cache_dir: Path | None = None,
     storage: str | None = None,
     tracking_uri: str | None = None,
+    detect: float | None = None,
+    max_seeds: int | None = None,
+    path: bool = False,
     method: Method | None = None,
     console: Console | None = None,
     consent: Consent | None = None,
@@ -74,6 +80,11 @@ def run_study(
         cache_dir: for features and fingerprints; see default_cache_dir.
         storage: where checkpoints lie; see harness.checkpoint_storage.storage_uri.
         tracking_uri: of the MLflow store; see harness.store.open.default_uri.
+        detect: points that a difference matters from: seeds are given out until it is decided which
+            settings differ from the baseline by as much; see harness.study.detect.
+        max_seeds: of a setting, with detect.
+        path: whether to run then what the path to the preferred setting lacks; see
+            harness.study.rounds.
         method: ship, unless a test puts something else in its place.
         console: where progress goes.
         consent: whether finished rows may leave the table; None: they may not.
@@ -83,49 +94,74 @@ def run_study(
             once all that was run is in the store, and may raise ReportError.
 
     Raises:
+        ConfigError: detect or path cannot be asked of the study.
         StoreError, StudyBusy, StudyChanged, StudyLost, ClusterError, StorageError: one clear
             message each.
         StoreAway: the store does not answer; what it lacks waits on disk for the next call.
         ValueError: a backbone or data set cannot be read.
         KeyboardInterrupt: interrupted while the store was away, so that there is no outcome.
     """
-    directory = Path.cwd()
-    uri = absolute_uri(tracking_uri or default_uri(directory), directory)
-    cache = cache_dir or default_cache_dir()
-    method = method or Method()
+    uri = absolute_uri(tracking_uri or default_uri(Path.cwd()), Path.cwd())
+    prints = Fingerprints(method or Method(), data_root, cache_dir or default_cache_dir())
     console = console or SteadyConsole()
     say = line_printer(console)
     remove_left()
+
+    def run_round(study: StudyConfig) -> StudyOutcome:
+        with _interrupts() as interrupts, environment(CLIENT_ENVIRONMENT):
+            hold = Hold(uri, Path.cwd(), timing or Timing(), interrupts.fail, say)
+            with (
+                hold.study(study.name) as held,
+                outbox(
+                    held.store, study.name, held.experiment_id, prints.cache_dir, say, held.drivers
+                ) as store,
+            ):
+                if verbose:
+                    quieten(logging.INFO)
+                checkpoints = storage_uri(storage, prints.cache_dir)
+                opened = OpenStudy(
+                    study,
+                    store,
+                    held.experiment_id,
+                    prints,
+                    study_storage(checkpoints, store, held.experiment_id),
+                    console,
+                    consent or Consent(),
+                    interrupts,
+                    verbose,
+                )
+                run = partial(Execution.run, address=address, in_process=in_process)
+                ready = partial(preflight, address, study.resources)
+                outcome = _bring_about(opened, ready, run, held.become_last_driver, before)
+                if publish is None or not outcome.done or outcome.interrupted:
+                    return outcome
+                return replace(outcome, unpublished=_show(opened, publish, outcome))
+
+    next_round = rounds_of(
+        study,
+        lambda study: read_plan(study, uri, prints)[0],
+        uri,
+        detect=detect,
+        max_seeds=max_seeds,
+        path=path,
+    )
+    return run_rounds(next_round, run_round, say)
+
+
+@contextmanager
+def _interrupts() -> Iterator[Interrupts]:
+    """Signals are caught inside; a study that is stopped from another thread raises why."""
     interrupts = Interrupts()
-    with _told_why(interrupts), interrupts, environment(CLIENT_ENVIRONMENT):
-        hold = Hold(uri, directory, timing or Timing(), interrupts.fail, say)
-        with (
-            hold.study(study.name) as held,
-            outbox(held.store, study.name, held.experiment_id, cache, say, held.drivers) as store,
-        ):
-            if verbose:
-                quieten(logging.INFO)
-            site = Site(
-                study,
-                store,
-                held.experiment_id,
-                Fingerprints(method, data_root, cache),
-                method,
-                data_root,
-                cache,
-                study_storage(storage_uri(storage, cache), store, held.experiment_id),
-                console,
-                consent or Consent(),
-            )
-            become = held.become_last_driver
-            here = Execution.in_process if in_process else Execution.here
-            outcome = _bring_about(site, interrupts, address, here, verbose, become, before)
-            if publish is not None and outcome.done and not outcome.interrupted:
-                return replace(outcome, unpublished=_show(site, publish, outcome))
-            return outcome
+    try:
+        with interrupts:
+            yield interrupts
+    except (KeyboardInterrupt, SystemExit, Exception):
+        if interrupts.failure is not None:
+            raise interrupts.failure from None
+        raise
 
 
-def _show(site: Site, publish: Publish, outcome: StudyOutcome) -> str:
+def _show(opened: OpenStudy, publish: Publish, outcome: StudyOutcome) -> str:
     """Show the report at the study's own run; where that fails, why: the study is as it was.
 
     Nothing is made here that a second request would make twice, and no trial waits: each request
@@ -133,96 +169,77 @@ def _show(site: Site, publish: Publish, outcome: StudyOutcome) -> str:
     """
     try:
         with replaced_environment(RETRIES):
-            made = again(site.store.uri, lambda: publish(outcome))
-            record = StudyRecord.find(site.store, site.experiment_id)
+            made = again(opened.store.uri, lambda: publish(outcome))
+            record = StudyRecord.find(opened.store, opened.experiment_id)
             if made is not None and record is not None:
-                show_report(site.store, record.run_id, made)
+                show_report(opened.store, record.run_id, made)
     except (StoreError, ReportError) as error:
         return f"the report is not in MLflow yet, the same command writes it: {error}"
     return ""
 
 
-@contextmanager
-def _told_why(interrupts: Interrupts) -> Iterator[None]:
-    """A study that was lost to another driver is stopped as by Ctrl-C, but that is not why."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        if interrupts.failure is not None:
-            raise interrupts.failure from None
-        raise
-
-
 def _bring_about(
-    site: Site,
-    interrupts: Interrupts,
-    address: str | None,
-    here: Callable[[Execution], None],
-    verbose: bool,
+    opened: OpenStudy,
+    ready: Callable[[], None],
+    run: Callable[[Execution], None],
     become_last_driver: Callable[[], None],
     before: Before | None,
 ) -> StudyOutcome:
-    interrupted = False
-    ran = False
+    store, interrupts = opened.store, opened.interrupts
+    interrupted = ran = False
     try:
-        ledger = site.ledger()
-        plan = site.plan(ledger)
-        site.check_consent(ledger, plan)
+        ledger = opened.ledger()
+        plan = opened.plan(ledger)
+        opened.check_consent(ledger, plan)
         if not plan.finished:
-            preflight(address, site.study.resources)
-            if site.study.checkpoint_every is not None:
-                site.storage.check()
+            ready()
+            if opened.study.checkpoint_every is not None:
+                opened.storage.check()
         become_last_driver()
-        if site.store.read(lambda client: close_dead_runs(client, site.experiment_id)):
-            ledger = site.ledger()
-            plan = site.plan(ledger)
+        if store.read(lambda client: close_dead_runs(client, opened.experiment_id)):
+            ledger = opened.ledger()
+            plan = opened.plan(ledger)
         if before is not None and ledger.runs and not plan.finished:
-            before(site.study.name, site.store.uri)
-        record = StudyRecord.create(site.store, site.experiment_id, site.study)
-        record.describe(site.study, plan)
+            before(opened.study.name, store.uri)
+        record = StudyRecord.create(store, opened.experiment_id, opened.study)
+        record.describe(opened.study, plan)
         record.place_runs(ledger, plan)
         if plan.finished:
-            outcome = site.outcome(plan)
+            outcome = opened.outcome(plan)
             record.set_final_state(outcome.state)
             return outcome
         ran = True
-        with _recorded(record, site):
-            execution = Execution(site, plan, ledger, record, interrupts, verbose)
-            here(execution) if address is None else execution.on_cluster(address)
+        with _recorded(record, opened):
+            run(Execution(opened, plan, ledger, record))
     except (KeyboardInterrupt, SystemExit, Exception) as error:
-        if interrupts.failure is not None:
-            raise interrupts.failure from None
         # whoever stops the study may have stopped Ray with it, which then fails in its own ways;
         # while Ray starts, its own handler of SIGTERM makes it a SystemExit
-        if not interrupts.requested and not isinstance(error, SystemExit):
+        asked = interrupts.requested or isinstance(error, SystemExit)
+        if interrupts.failure is not None or not asked:
             raise
         interrupted = True
-        site.store.hurry()
-        _close_what_runs(site)
+        store.hurry()
+        # a signal may have struck between a run's first write and the place that ends it
+        with suppress(StoreAway):  # whoever runs the study next closes it
+            store.read(lambda client: close_dead_runs(client, opened.experiment_id, INTERRUPTED))
     try:
-        outcome = site.outcome(interrupted=interrupted, ran=ran)
+        outcome = opened.outcome(interrupted=interrupted, ran=ran)
     except StoreAway:
         if interrupted:
             raise KeyboardInterrupt from None
         raise
     if ran and outcome.complete:
-        forget_all(site.storage)
+        forget_all(opened.storage)
     return outcome
 
 
-def _close_what_runs(site: Site) -> None:
-    """A signal may have struck between a run's first write and the place that ends it."""
-    with suppress(StoreAway):  # whoever runs the study next closes it
-        site.store.read(lambda client: close_dead_runs(client, site.experiment_id, INTERRUPTED))
-
-
 @contextmanager
-def _recorded(record: StudyRecord, site: Site) -> Iterator[None]:
+def _recorded(record: StudyRecord, opened: OpenStudy) -> Iterator[None]:
     """The parent run is RUNNING inside, and says afterwards what the study has come to."""
     record.begin()
     try:
         yield
-        state = site.outcome(ran=True).state
+        state = opened.outcome(ran=True).state
     except BaseException:
         with suppress(StudyLost):  # the study's run is another driver's
             record.end(State.INTERRUPTED)

@@ -11,7 +11,7 @@ from harness.cluster import address_of_result, error_text, kill_worker, was_rais
 from harness.config import StudyConfig
 from harness.errors import ClusterError, UserError
 from harness.planning import Work
-from harness.progress import TrialView, View
+from harness.progress import View
 from harness.recording import TrialRecorder
 from harness.store import INTERRUPTED
 from harness.tuning.failure_streak import Streak, TooManyFailures
@@ -160,7 +160,7 @@ class Monitor(tune.Callback):
         self._running[trial.trial_id] = _Running(trial, work)
         self._deaths.began(trial.trial_id)
         self._guard(lambda: self._recorder.start(trial.trial_id, work))
-        self._view.start(trial.trial_id, TrialView(work.setting.label, len(work.seeds)))
+        self._view.start(trial.trial_id, work.setting.label, len(work.seeds))
 
     def _end(self, trial: Any, ending: Ending) -> None:
         """Write and show what became of a trial."""

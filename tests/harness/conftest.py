@@ -1,5 +1,6 @@
 """One Ray for all tests of the harness, and a fresh MLflow store for each."""
 
+import io
 import json
 import os
 import shutil
@@ -172,6 +173,11 @@ class Bench:
             in_process=keys.pop("in_process", not self.ray),
             **keys,
         )
+
+    def told(self, study: StudyConfig, **keys: Any) -> tuple[StudyOutcome, list[str]]:
+        """Run a study; what came of it, and the lines that a person reads."""
+        out = io.StringIO()
+        return self.run(study, console=Console(file=out), **keys), out.getvalue().splitlines()
 
     def plan(self, study: StudyConfig, **keys: Any) -> Plan:
         """A dry run."""

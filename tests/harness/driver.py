@@ -16,7 +16,7 @@ import ray
 
 from harness.config.study_config import StudyConfig
 from harness.errors import RayLost, UserError
-from harness.progress.console import SteadyConsole
+from harness.progress import SteadyConsole
 from harness.store.errors import StoreAway
 from harness.store.lock.lease import StudyLost, Timing
 from harness.study.run import StudyOutcome, run_study

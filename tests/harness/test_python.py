@@ -1,10 +1,10 @@
-"""`harness.run_study`: a call that cannot be meant is told by the function's own words."""
+"""`harness`, from Python: a call that cannot be meant is told by the function's own words."""
 
 from typing import Any
 
 import pytest
 
-from harness import run_study
+from harness import plan_study, run_study
 from harness.errors import ConfigError
 
 
@@ -28,3 +28,12 @@ def test_an_argument_of_another_type_is_named(given: Any, told: str) -> None:
         run_study(*given)
     assert str(raised.value).startswith(told)
     assert "--" not in str(raised.value)
+
+
+@pytest.mark.parametrize("call", [run_study, plan_study])
+def test_what_cannot_be_asked_of_a_study_is_refused_as_the_command_does(call: Any) -> None:
+    """Before anything runs."""
+    with pytest.raises(ConfigError, match="--detect must be points > 0, got 0"):
+        call("prompt_len", detect=0.0)
+    with pytest.raises(ConfigError, match="--path must come without --detect"):
+        call("prompt_len", detect=1.0, path=True)

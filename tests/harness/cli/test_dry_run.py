@@ -52,12 +52,12 @@ def test_the_plan_and_its_time_are_printed_and_nothing_runs(
         ["n_ctx=2", "to", "run", "1", "<1", "s"],
         ["n_ctx=4", "to", "run", "0,", "1", "1.5", "min"],
     ]
-    assert lines[5:-1] == [
-        "x.yaml: the study has changed:",
-        "  shots: 4, was \\x1b[31m8",
+    assert lines[5:] == [
         "3 more settings to be proposed by the sampler",
         "estimated compute time left: about 2.0 h, about 1.0 h on this machine (2 trials at once, "
         "features 30 s, start and end 12 s); from 12 finished trials",
+        "x.yaml: the study has changed:",
+        "  shots: 4, was \\x1b[31m8",
     ]
     elsewhere = invoke(*DRY, "--address", "auto").stdout
     assert "left: about 2.0 h; from 12 finished trials" in elsewhere
@@ -95,19 +95,3 @@ def test_dry_run_warns_of_what_this_machine_lacks_and_of_idle_gpus(
     result = invoke(*DRY, *arguments)
     assert result.exit_code == 0 and "study prompt_len" in result.stdout
     assert result.stderr.startswith(told) and len(result.stderr.splitlines()) == bool(told)
-
-
-def test_path_of_a_dry_run(
-    planned: Callable[..., list[Any]], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What the path would add is in the plan, and what is said of it behind it."""
-    studies = planned(rows=(PlanRow("n_ctx=8", "done", (), (0, 1)),), finished=True)
-
-    def path_stage(study: Any, plan: Any) -> Any:
-        assert plan(study).finished
-        return study.model_copy(update={"added": ({"generator.n_ctx": 8},)}), "path: it lacks one"
-
-    monkeypatch.setattr(harness.study, "path_stage", path_stage)
-    result = invoke("--space", "joint", "--path", "--dry-run")
-    assert result.exit_code == 0 and "path: it lacks one" in result.stdout.splitlines()
-    assert [len(study.added) for study in studies] == [0, 1]

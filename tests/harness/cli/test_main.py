@@ -8,7 +8,6 @@ from unittest.mock import Mock
 
 import pytest
 
-import harness.cli.detect
 import harness.study
 import reports.cli
 from harness.cli import main as cli
@@ -33,6 +32,7 @@ def test_complete_study_exits_0_and_says_how_to_see_it(calls: dict[str, Any]) ->
     assert calls["options"] == {
         "data_root": None, "address": "auto", "in_process": False, "verbose": True,
         "cache_dir": None, "storage": None, "consent": Consent(False, None),
+        "detect": None, "max_seeds": None, "path": False,
     }  # fmt: skip
     progress, report, runs = result.stdout.splitlines()
     assert (progress, report) == ("progress", "report 1 in prompt_len-report")
@@ -139,17 +139,14 @@ def test_mlflow_tells_nobody_of_a_study(
         assert os.environ["MLFLOW_DISABLE_TELEMETRY"] == found
 
 
-def test_detect_runs_stages(calls: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    """--detect and --max-seeds reach the stages, whose last outcome is the command's."""
-
-    def run_stages(study: Any, effect: float, most: int, plan: Any, run: Any, say: Any) -> Any:
-        say(f"within {effect:g} by {most} seeds: open")
-        return run(study)
-
-    monkeypatch.setattr(harness.cli.detect, "run_stages", run_stages)
-    result = invoke("--space", "prompt_len", "--detect", "0.5", "--max-seeds", "30")
-    assert result.exit_code == 0 and calls["reports"]
-    assert result.stdout.startswith("within 0.5 by 30 seeds: open\nprogress\n")
+def test_what_a_run_does_beyond_its_settings_and_seeds(calls: dict[str, Any]) -> None:
+    """--detect, --max-seeds and --path reach the run."""
+    for given, seen in (
+        (("--detect", "0.5", "--max-seeds", "30"), (0.5, 30, False)),
+        (("--path",), (None, None, True)),
+    ):
+        assert invoke("--space", "prompt_len", *given).exit_code == 0
+        assert tuple(calls["options"][name] for name in ("detect", "max_seeds", "path")) == seen
 
 
 def test_a_changed_study_is_refused_in_one_message(monkeypatch: pytest.MonkeyPatch) -> None:

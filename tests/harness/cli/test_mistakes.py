@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from harness.cli.address import address_fault
+from harness.cli.options import address_fault
 from harness.resources import why_no_gpu
 from tests.harness.cli.conftest import invoke
 from tests.told import told

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.cli.seeds import detectable_lines, seeds_for, smallest_shown
+from harness.study.preview import detectable_lines, seeds_for, smallest_shown
 from reports.tables import Family, Paired, Quantity, build_tables
 from reports.tables.families import families
 from tests.harness.fakes import make_study
@@ -72,17 +72,16 @@ def equal() -> StoreBuilder:
 )  # fmt: skip
 def test_what_a_dry_run_says(
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
     build: StoreBuilder | None,
     head: str,
     end: str,
 ) -> None:
     """What the asked seeds show, and what smaller differences take; or what it lacks to tell."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
     if build is not None:
-        build.write(f"sqlite:///{tmp_path}/mlflow.db")
-    (line,) = detectable_lines(make_study(name="prompt_len", seeds=10, smallest_effect=0.5))
+        build.write(uri)
+    asked = make_study(name="prompt_len", seeds=10, smallest_effect=0.5)
+    (line,) = detectable_lines(asked, uri)
     (found,) = families(prompt_len().study())
     shown, needed = smallest_shown(found, 10), seeds_for(found, 0.5)
     assert shown is not None and needed is not None

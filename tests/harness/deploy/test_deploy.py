@@ -16,7 +16,7 @@ from ruamel.yaml import YAML
 from typer.testing import CliRunner
 
 from harness.cli import main as cli
-from harness.cli.address import address_fault
+from harness.cli.options import address_fault
 from harness.cluster.encoding_pool import decoding_threads
 from harness.config import Resources
 from harness.config.load import load_study

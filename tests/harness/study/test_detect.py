@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness.cli.detect import next_stage, run_stages
 from harness.config.study_config import StudyConfig
 from harness.planning.outcome import StudyOutcome
+from harness.study.detect import next_seeds
+from harness.study.rounds import rounds_of, run_rounds
 from reports.read import load_records
 from reports.tables import build_tables, load_values
 from ship.trial_config import TrialConfig
@@ -35,9 +36,13 @@ def staged(bench: Bench, by_value: None, monkeypatch: pytest.MonkeyPatch) -> Sta
     """Runs `--detect 1 --max-seeds 12` on the noisy method; what came of it, and what it said."""
     monkeypatch.setattr(fakes, "truth", noisy)
 
-    def run(study: StudyConfig, run: Any = bench.run) -> tuple[StudyOutcome, list[str]]:
-        said: list[str] = []
-        return run_stages(study, 1.0, 12, bench.plan, run, said.append, bench.uri), said
+    def run(study: StudyConfig, run: Any = None) -> tuple[StudyOutcome, list[str]]:
+        asked: dict[str, Any] = {"detect": 1.0, "max_seeds": 12}
+        if run is not None:
+            rounds = rounds_of(study, bench.plan, bench.uri, **asked)
+            return run_rounds(rounds, run, lambda line: None), []
+        outcome, said = bench.told(study, **asked)
+        return outcome, [line for line in said if " against " in line]
 
     return run
 
@@ -64,6 +69,8 @@ def test_undecided_comparisons_get_seeds(bench: Bench, staged: Staged) -> None:
     """
     with pytest.raises(KeyboardInterrupt):
         staged(four_levels(), run=cut_short(bench, 1))
+    planned = bench.plan(four_levels(), detect=1.0, max_seeds=12)
+    assert {len(row.seeds) for row in planned.rows} == {0, 2} and " against " in planned.notes[0]
     assert set(seeds_run(bench).values()) == {4}
     outcome, said = staged(four_levels())
     assert outcome.complete and (outcome.done, outcome.missing) == (4, 0)
@@ -139,7 +146,7 @@ def test_a_setting_that_fails_ends_the_stages(bench: Bench, staged: Staged) -> N
             raise RuntimeError("no")
 
     bench.behave = behave
-    outcome, _ = staged(four_levels(), run=lambda study: bench.run(study))
+    outcome, _ = staged(four_levels())
     assert (outcome.failed, outcome.complete) == (1, False)
     assert set(seeds_run(bench).values()) == {4}
 
@@ -155,6 +162,6 @@ def test_lagging_comparisons_go_first(bench: Bench) -> None:
     rng = np.random.default_rng(1)
     seeds = (5, 0, 2, 7, 1, 3)
     values = {key: dict(zip(seeds, rng.normal(60, 2, 6), strict=True)) for key in (two, four)}
-    stage = next_stage(study, 1.0, 12, found, values)
-    assert not stage.finished and stage.study.seeds == seeds
-    assert stage.study.own_seeds == {eight: seeds[:4]}
+    wanted, lines = next_seeds(study, 1.0, 12, found, values)
+    assert wanted.seeds == seeds and wanted.own_seeds == {eight: seeds[:4]}
+    assert [line.split()[0] for line in lines] == ["n_ctx=2"]

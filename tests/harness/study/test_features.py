@@ -71,7 +71,7 @@ def test_a_backbone_is_loaded_once_for_all_its_features(tmp_path: Path) -> None:
         Need(f"{name} {backbone} {precision}", backbone, precision, name, 2)
         for name, backbone, precision in asked
     ]
-    features = prepare_features(needs, prints, method, tmp_path, Console(quiet=True))
+    features = prepare_features(needs, prints, Console(quiet=True))
     assert features == {
         f"{name} {backbone} {precision}": (f"weights-of-{backbone}", precision)
         for name, backbone, precision in asked
@@ -115,7 +115,7 @@ def test_a_start_reads_no_picture_that_an_earlier_one_has_read(
         prints = Fingerprints(method, tmp_path, tmp_path / "cache")
         prints.dataset(name)
         needs = [Need(str(views), "b", "fp32", name, views) for views in (0, 2)]
-        prepare_features(needs, prints, method, tmp_path / "cache", Console(quiet=True))
+        prepare_features(needs, prints, Console(quiet=True))
         return len(reads), len(surveys)
 
     n_train, n_rest = 6, 6

@@ -10,7 +10,7 @@ import pytest
 import harness.cluster
 from harness.cluster.session import ALLOCATOR, worker_environment
 from harness.resources import refusals
-from harness.study import extraction
+from harness.study import features
 from ship.trial_config import TrialConfig
 from tests.harness.conftest import Bench
 from tests.harness.fakes import FakeClip, make_study
@@ -24,7 +24,7 @@ def test_the_driver_leaves_a_gpu_to_actors(
     The Ray of the trials starts behind it, with room for the features.
     """
     there = {"CPU": 2.0, "GPU": 1.0}
-    monkeypatch.setattr(extraction, "machine_resources", lambda resources: there)
+    monkeypatch.setattr(features, "machine_resources", lambda resources: there)
     monkeypatch.setattr(refusals, "usable_gpus", lambda: 1)
     monkeypatch.setattr(refusals, "why_no_gpu", lambda: None)
     driver, loaded = os.getpid(), tmp_path / "loaded"

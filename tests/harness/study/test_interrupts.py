@@ -132,10 +132,10 @@ def test_an_interrupt_beside_the_studys_own_writes_leaves_nothing_running(
 def test_rays_own_exit_is_an_interrupt(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """While it starts, its handler turns SIGTERM into SystemExit."""
 
-    def leave(*_: Any) -> None:
+    def leave(*_: Any, **__: Any) -> None:
         raise SystemExit(15)
 
-    monkeypatch.setattr(execution.Execution, "in_process", leave)
+    monkeypatch.setattr(execution.Execution, "run", leave)
     outcome = bench.run(make_study(**SMALL))
     assert outcome.interrupted
     assert bench.parent().info.status == "KILLED"

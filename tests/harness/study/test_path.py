@@ -10,7 +10,7 @@ import pytest
 import reports.analysis
 from harness.config.study_config import StudyConfig
 from harness.planning.outcome import StudyOutcome
-from harness.study.path import MOST_ROUNDS, path_stage, run_path
+from harness.study.rounds import MOST_ROUNDS, rounds_of, run_rounds
 from reports.analysis import AblationPath, PathState, ablation_path
 from reports.read import load_records
 from ship.trial_config import TrialConfig
@@ -77,8 +77,11 @@ def filled(bench: Bench, by_value: None, monkeypatch: pytest.MonkeyPatch) -> Fil
         study: StudyConfig, truth: Callable[..., float] = rising, **keys: Any
     ) -> tuple[StudyOutcome, list[str]]:
         monkeypatch.setattr(fakes, "truth", truth)
-        said: list[str] = []
-        return run_path(study, keys.pop("run", bench.run), said.append), said
+        if "run" in keys:
+            rounds = rounds_of(study, bench.plan, bench.uri, path=True)
+            return run_rounds(rounds, keys["run"], lambda line: None), []
+        outcome, said = bench.told(study, path=True)
+        return outcome, [line for line in said if line.removeprefix("no ").startswith("path")]
 
     return run
 
@@ -197,9 +200,10 @@ def test_rounds_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(reports.analysis, "load_path", state)
     said: list[str] = []
-    run_path(corner(), run, said.append)
+    rounds = rounds_of(corner(), lambda study: None, "sqlite://", path=True)  # type: ignore[arg-type]
+    run_rounds(rounds, run, said.append)
     assert asked == list(range(MOST_ROUNDS + 1))
-    assert said[-1] == f"path: not whole after {MOST_ROUNDS} rounds; the same command goes on"
+    assert said[-1] == f"not whole after {MOST_ROUNDS} rounds; the same command goes on"
 
 
 def test_a_path_waits_for_the_studys_own_settings(bench: Bench, filled: Filled) -> None:
@@ -209,7 +213,7 @@ def test_a_path_waits_for_the_studys_own_settings(bench: Bench, filled: Filled) 
         raise RuntimeError("no")
 
     bench.behave = behave
-    outcome, said = filled(corner(), run=lambda study: bench.run(study))  # with what it is now
+    outcome, said = filled(corner())
     assert (outcome.failed, said) == (1, [])
 
 
@@ -230,21 +234,18 @@ def test_a_dry_run_says_what_would_run(
     bench: Bench, filled: Filled, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing of the path before the study has run; the next round afterwards."""
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", bench.uri)
     monkeypatch.setattr(fakes, "truth", rising)
-    plan = bench.plan
-    study, line = path_stage(corner(), plan)
-    assert study == corner() and "once the study's own settings have run" in line
+    plan = bench.plan(corner(), path=True)
+    assert len(plan.rows) == 1 and "once the study's own settings have run" in plan.notes[-1]
     bench.run(corner())
-    study, line = path_stage(corner(), plan)
-    assert line.startswith("path: its first setting, the baseline, is missing")
-    rows = {row.label: row.state for row in plan(study).rows}
-    assert rows == {
+    plan = bench.plan(corner(), path=True)
+    assert plan.notes[-1].startswith("path: its first setting, the baseline, is missing")
+    assert {row.label: row.state for row in plan.rows} == {
         "n_ctx=8, kl_weight=0.01, shots=4": "done",
         "n_ctx=4, kl_weight=1, shots=2 (for the path)": "to run",
     }
     filled(corner())
     before = len(bench.lines())
-    study, line = path_stage(corner(), plan)
-    assert plan(study).finished and line == f"{WHERE}: nothing is missing, 3 steps"
+    plan = bench.plan(corner(), path=True)
+    assert plan.finished and plan.notes == (f"{WHERE}: nothing is missing, 3 steps",)
     assert len(bench.lines()) == before

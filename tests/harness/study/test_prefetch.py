@@ -8,7 +8,7 @@ from rich.console import Console
 
 from harness.config.factor import Factor
 from harness.config.study_config import StudyConfig
-from harness.study import fetch_features, named_datasets, prefetch
+from harness.study import features, fetch_features, named_datasets
 from tests.harness.fakes import make_method, make_study
 
 
@@ -34,8 +34,8 @@ def test_a_login_node_without_a_gpu_extracts_on_its_cores(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, resources: object
 ) -> None:
     """It says so, with torch's reason; the study itself would be refused there."""
-    monkeypatch.setattr(prefetch, "why_no_gpu", lambda: "No CUDA GPUs are available")
-    monkeypatch.setattr(prefetch, "usable_gpus", lambda: 2)
+    monkeypatch.setattr(features, "why_no_gpu", lambda: "No CUDA GPUs are available")
+    monkeypatch.setattr(features, "usable_gpus", lambda: 2)
     out = io.StringIO()
     fetch_features(
         make_study(resources=resources),

@@ -4,10 +4,9 @@ from typing import Any
 
 import pytest
 
-from harness.cli.detect import run_stages
 from harness.config.study_config import StudyConfig
 from harness.errors import ConfigError
-from harness.study.path import run_path
+from harness.study.rounds import rounds_of
 from tests.harness.fakes import make_study
 from tests.told import told
 
@@ -24,9 +23,13 @@ def test_one_line_for_each_mistake(option: str) -> None:
     for case in REFUSED[option]:
         study = make_study(**case["keys"])
         with pytest.raises(ConfigError) as caught:
-            if option == "path":
-                run_path(study, never, print)
-            else:
-                run_stages(study, case["effect"], case.get("most"), never, never, print)
+            rounds_of(
+                study,
+                never,
+                "",
+                detect=case.get("effect"),
+                max_seeds=case.get("most"),
+                path=option == "path",
+            )
         for line, start in zip(caught.value.faults, case["lines"], strict=True):
             assert line.startswith(start)

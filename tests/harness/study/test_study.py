@@ -14,12 +14,12 @@ import polars as pl
 import pytest
 
 from harness.checkpoint_storage import StorageError
-from harness.cli.exit import Closing
+from harness.cli.report import FinalReport
 from harness.config.factor import Factor
 from harness.planning import Plan
 from harness.store import Ledger
 from harness.store.errors import StoreAway, StoreError
-from harness.study.context import Site
+from harness.study.context import OpenStudy
 from reports.cli import changes_from_now, prepare
 from reports.read.records import load_records
 from tests.harness.conftest import Bench
@@ -40,13 +40,13 @@ def test_a_finished_study_is_left_alone(bench: Bench, monkeypatch: pytest.Monkey
     bench.run(make_study())
     before, log = [run.to_dictionary() for run in bench.runs()], bench.log.read_text()
     plans: list[Plan] = []
-    make = Site.plan
+    make = OpenStudy.plan
 
-    def plan(site: Site, ledger: Ledger) -> Plan:
-        plans.append(make(site, ledger))
+    def plan(opened: OpenStudy, ledger: Ledger) -> Plan:
+        plans.append(make(opened, ledger))
         return plans[-1]
 
-    monkeypatch.setattr(Site, "plan", plan)
+    monkeypatch.setattr(OpenStudy, "plan", plan)
     outcome = bench.run(make_study())
     assert outcome.complete and outcome.final and not outcome.ran
     assert (len(plans), outcome.done) == (1, 3)
@@ -79,7 +79,7 @@ NOTHING_LEFT = """
 import sys
 from collections import namedtuple
 from pathlib import Path
-from harness.cli.exit import Closing
+from harness.cli.report import FinalReport
 from harness.config.load import parse_study
 from harness.method import Method
 from harness.study import run_study
@@ -87,7 +87,7 @@ from harness.study import run_study
 Pictures = namedtuple("Pictures", "fingerprint split_version")
 uri, cache = sys.argv[1:]
 keys = {"space": {"generator.n_ctx": [1, 2, 4]}, "seeds": 2, "reference_arms": False}
-closing = Closing()
+closing = FinalReport()
 outcome = run_study(
     parse_study({**keys, "concurrency": 1}, "small"),
     data_root=None,
@@ -111,7 +111,7 @@ def test_a_finished_study_needs_nothing_that_trains(
     Nor is what draws charts, or takes half a second of scipy.
     """
     monkeypatch.chdir(tmp_path)
-    closing = Closing()
+    closing = FinalReport()
     closing.print(bench.run(make_study(), publish=closing.publication))
     command = [sys.executable, "-c", NOTHING_LEFT, bench.uri, bench.cache]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
@@ -280,7 +280,7 @@ def test_a_store_that_is_gone_at_the_end_leaves_nothing_running(
 
     plain = bench.method
     with monkeypatch.context() as patch:
-        patch.setattr(Site, "outcome", away)
+        patch.setattr(OpenStudy, "outcome", away)
         with pytest.raises(KeyboardInterrupt if interrupted else StoreAway):
             bench.run(make_study(), method=replace(plain, extract=extract))
     bench.check_invariants()

@@ -17,17 +17,16 @@ if TYPE_CHECKING:
 COMPLETE, BROKEN, USER_MISTAKE, INCOMPLETE, INTERRUPTED = 0, 1, 2, 3, 130
 
 
-class Closing:
+class FinalReport:
     """The report of a run: made once, while the study is held, and printed at the end.
 
     It also remembers the study's table as it stood before the run.
     """
 
-    def __init__(self) -> None:
-        self._made: Prepared | None = None
-        self._changes: Callable[[Prepared], list[str]] | None = None
+    _made: "Prepared | None" = None
+    _changes: "Callable[[Prepared], list[str]] | None" = None
 
-    def look(self, name: str, tracking_uri: str) -> None:
+    def before(self, name: str, tracking_uri: str) -> None:
         """Read the table, once; for run_study, which calls this where there is something to run.
 
         A command that runs a study in stages says what has changed since its first one.
@@ -64,42 +63,33 @@ class Closing:
         return COMPLETE
 
 
-def finish(outcome: "StudyOutcome", closing: Closing) -> int:
+def finish(outcome: "StudyOutcome", report: FinalReport) -> int:
     """Print the report and how to see the runs; the exit code of a study that has run."""
     code = COMPLETE
     if outcome.interrupted and outcome.done == outcome.arms:  # a table would be dashes
-        arms = f"{outcome.arms} reference arm{'' if outcome.arms == 1 else 's'}"
-        beside = f" but {arms}" if outcome.arms else ""
-        typer.echo(f"no setting{beside} has finished yet, so there is no table")
+        arms = f" but {outcome.arms} reference arm{'' if outcome.arms == 1 else 's'}"
+        which = arms if outcome.arms else ""
+        typer.echo(f"no setting{which} has finished yet, so there is no table")
     elif outcome.done:
-        code = closing.print(outcome)
+        code = report.print(outcome)
     uri = redacted(outcome.tracking_uri)
-    remote = uri.startswith(("http://", "https://"))
-    command = (
-        f"open {uri}" if remote else f"mlflow ui --backend-store-uri {shlex.quote(uri)} --port 5000"
-    )
+    command = f"mlflow ui --backend-store-uri {shlex.quote(uri)} --port 5000"
+    if uri.startswith(("http://", "https://")):
+        command = f"open {uri}"
     typer.echo(f"all runs (experiment {outcome.experiment}): {command}")
     if outcome.unpublished:
         typer.echo(outcome.unpublished, err=True)
     if outcome.interrupted:
         typer.echo("interrupted: the same command goes on from here", err=True)
         return INTERRUPTED
-    if outcome.failed or outcome.missing:
-        typer.echo(f"incomplete: {_counts(outcome)}; {_next(outcome)}", err=True)
-        return INCOMPLETE
-    return code
-
-
-def _counts(outcome: "StudyOutcome") -> str:
     failed, missing = outcome.failed, outcome.missing
-    settings = "setting" if failed == 1 else "settings"
-    return f"{failed} {settings} failed, {missing} {'is' if missing == 1 else 'are'} missing"
-
-
-def _next(outcome: "StudyOutcome") -> str:
-    """What the next run would do about it."""
+    if not failed and not missing:
+        return code
+    way_on = "the same command tries again what did not fail by a loss that was not finite"
     if outcome.final:
-        return "none is tried again, as a loss that is not finite is not so by chance"
-    if outcome.missing:
-        return "the same command runs what is missing"
-    return "the same command tries again what did not fail by a loss that was not finite"
+        way_on = "none is tried again, as a loss that is not finite is not so by chance"
+    elif missing:
+        way_on = "the same command runs what is missing"
+    counts = f"{failed} setting{'' if failed == 1 else 's'} failed, {missing} "
+    typer.echo(f"incomplete: {counts}{'is' if missing == 1 else 'are'} missing; {way_on}", err=True)
+    return INCOMPLETE

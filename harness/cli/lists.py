@@ -1,4 +1,4 @@
-"""What ship-sweep lists: packaged studies, the names that a YAML may use, and a study's plan."""
+"""What ship-sweep lists: packaged studies, the names that a YAML may use, and backbones."""
 
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
-from harness.wording import duration, printable_lines, show
+from harness.wording import show
 
 if TYPE_CHECKING:
-    from harness.planning import Estimate, Plan
+    from ship.architectures import Architecture
     from ship.registry import Registry
 
 _NO_DEFAULTS: Mapping[str, str] = {}
@@ -20,16 +20,21 @@ _STUDY_DEFAULTS = {
     "sampler": "default grid; tpe where a factor is a range without step or levels",
     "objective": "default: see objective below",
 }
-_STYLES = {"done": "green", "to run": "cyan", "changed": "yellow", "pruned": "dim", "failed": "red"}
+_ON_BACKBONES = (
+    "backbone: pocket, or BACKBONE:PRETRAINED; a checkpoint's path may stand in place of a tag.",
+    "size: of a feature; width: of a token embedding; context: most tokens in a prompt, so that "
+    "n_ctx may be at most 3 less (start, end and a class name of one token).",
+    "Weights trained with QuickGELU get it under the plain name too (ViT-B-16:openai). A "
+    "checkpoint has the activation that its backbone is named for (-quickgelu: QuickGELU), but for "
+    "OpenAI's own archives, whose activation is known.",
+)
 
 
 def print_spaces() -> None:
     """The packaged studies, one line each."""
     from harness.study_files import packaged_spaces
 
-    table = Table(box=None, header_style="bold")
-    table.add_column("space", no_wrap=True)
-    table.add_column("question")
+    table = Table(Column("space", no_wrap=True), "question", box=None, header_style="bold")
     for name, description in packaged_spaces():
         table.add_row(name, escape(description))
     Console(highlight=False).print(table)
@@ -39,14 +44,63 @@ def print_options() -> None:
     """Every name that a YAML may choose, by key; the words are those of the settings classes."""
     console = Console(highlight=False)
     for key, rows in _tables().items():
-        table = Table(title=key, title_justify="left", title_style="bold", box=None)
-        table.show_header = False
-        table.add_column(no_wrap=True, min_width=15)
-        table.add_column()
+        names = Column(no_wrap=True, min_width=15)
+        table = Table(names, Column(), title=key, title_justify="left", box=None, show_header=False)
+        table.title_style = "bold"
         for name, line in rows:
             table.add_row(f"  {name}", escape(line))
         console.print(table)
     console.print("[bold]backbone[/] pocket, else NAME:PRETRAINED: see ship-sweep --list-backbones")
+
+
+def print_backbones(*, every: bool = False) -> None:
+    """Print a table of the backbones that prompts can drive.
+
+    Architectures without published weights are named below the table.
+
+    Args:
+        every: whether the table also has the architectures without published weights, and those
+            that are refused, each with the reason.
+    """
+    from ship.architectures import architectures
+
+    rows = architectures()
+    offered = [row for row in rows if row.refused is None]
+    bare = [row for row in offered if _has_no_weights(row)]
+    # Narrow enough for the longest tag on a line of 80 characters: a tag that is broken over two
+    # lines cannot be copied.
+    sizes = [Column(heading, justify="right") for heading in ("size", "width", "context")]
+    columns = (Column("backbone", no_wrap=True), *sizes, Column("pretrained", overflow="fold"))
+    table = Table(*columns, box=None, header_style="bold", padding=(0, 1, 0, 0))
+    for row in rows if every else [row for row in offered if row not in bare]:
+        cells = map(str, (row.feature_dim, row.text_width, row.context_length))
+        table.add_row(row.name, *cells, _weights_cell(row), style="dim" if row.refused else None)
+    lines = list(_ON_BACKBONES)
+    if not every:
+        names = ", ".join(row.name for row in bare)
+        refused = f"Refused, because prompts cannot drive them: {len(rows) - len(offered)}"
+        lines = [
+            f"For checkpoints of your own alone: {names}.",
+            f"{refused} architectures (bidirectional towers, CoCa's, Hugging Face's).",
+            *lines,
+        ]
+    console = Console(highlight=False)
+    for shown in (table, "", *map(escape, lines)):
+        console.print(shown)
+
+
+def _has_no_weights(row: "Architecture") -> bool:
+    """Whether no weights are published or packaged, so that it needs a checkpoint."""
+    return not row.tags and row.name != "pocket"
+
+
+def _weights_cell(row: "Architecture") -> str:
+    """The last cell of a row: the weights to choose from, or why there is no choice."""
+    if row.refused is not None:
+        return escape(f"refused: {row.refused}")
+    if _has_no_weights(row):
+        return "a checkpoint's path alone"
+    return escape(", ".join(row.tags)) or "packaged"
 
 
 def _tables() -> Mapping[str, Iterable[tuple[str, str]]]:
@@ -67,8 +121,7 @@ def _tables() -> Mapping[str, Iterable[tuple[str, str]]]:
     from ship.trial_config import SyntheticConfig, TrialConfig
 
     datasets = {name: _dataset_line(spec) for name, spec in DATASETS.items()}
-    datasets[f"{PREFIX}NAME"] = _first_line(ImageFolder)
-    datasets |= _installed(DATASETS)
+    datasets |= {f"{PREFIX}NAME": _first_line(ImageFolder), **_installed(DATASETS)}
     return {
         "keys of a trial": _fields(TrialConfig),
         "keys of a study": (
@@ -87,45 +140,6 @@ def _tables() -> Mapping[str, Iterable[tuple[str, str]]]:
         "scheduler": _variants(SCHEDULERS),
         "selection": SELECTIONS.items(),
     }
-
-
-def print_plan(name: str, plan: "Plan", *, here: bool = True) -> None:
-    """What is done and what would run, setting by setting, and how long that would take.
-
-    Args:
-        here: whether it would run on this machine.
-    """
-    table = Table(box=None, header_style="bold", title=f"study {name}", title_justify="left")
-    table.add_column("setting")
-    table.add_column("state", no_wrap=True)
-    table.add_column("seeds to run")
-    seconds = plan.estimate.seconds if plan.estimate else {}
-    if plan.estimate:
-        table.add_column("time", justify="right", no_wrap=True)
-    for row in plan.rows:
-        seeds = ", ".join(str(seed) for seed in row.seeds)
-        state = f"[{_STYLES.get(row.state, '')}]{row.state}[/]"
-        time = [duration(seconds[row.key])] if row.key in seconds else []
-        table.add_row(escape(row.label), state, seeds, *time)
-    console = Console(highlight=False)
-    console.print(table)
-    for note in plan.notes:
-        console.print(printable_lines(note), markup=False, soft_wrap=True)
-    if plan.proposals:
-        console.print(f"{plan.proposals} more settings to be proposed by the sampler")
-    if plan.estimate is not None:
-        _print_time(console, plan.estimate, here)
-    elif plan.seconds is not None:
-        console.print(f"estimated compute time left: about {duration(plan.seconds)}")
-
-
-def _print_time(console: Console, estimate: "Estimate", here: bool) -> None:
-    wall = f", about {duration(estimate.wall)} on this machine ({estimate.parts})" if here else ""
-    compute = f"about {duration(estimate.compute)}"
-    console.print(
-        f"estimated compute time left: {compute}{wall}; from {estimate.source}",
-        soft_wrap=True,
-    )
 
 
 def _dataset_line(spec: Any) -> str:

@@ -2,15 +2,15 @@
 
 import io
 import re
+from contextlib import nullcontext
 
 import pytest
 from rich.console import Console
 
+from harness import progress
 from harness.errors import UserError
 from harness.planning.settings import label_of
-from harness.progress.board import Board, TrialView
-from harness.progress.extraction import reporter
-from harness.progress.trials import LiveView, PlainView, line_printer, make_view
+from harness.progress import ShownTrial, View, line_printer, reporter
 from harness.store.errors import StoreError
 from harness.wording import clock
 from reports.contract import State
@@ -29,9 +29,10 @@ def make_console(terminal: bool) -> tuple[Console, io.StringIO]:
 def shown(terminal: bool) -> str:
     """Three trials: one complete, one failed, one still running; and a line beside them."""
     console, out = make_console(terminal)
-    with make_view(console, 6, 3) as view:
+    view = View(console, 6, 3)
+    with view.table or nullcontext():
         for name in ("one", "two", CLEAR):
-            view.start(name, TrialView(label_of({"n_ctx": name}), 2))
+            view.start(name, label_of({"n_ctx": name}), 2)
         view.progress("one", "selection 5", 0.5, 61.0)
         view.progress("one", "", 1.0, 62.25)
         view.end("one", State.COMPLETE, "")
@@ -69,23 +70,23 @@ def test_an_error_is_as_many_lines_as_it_has() -> None:
 def test_the_estimate_weighs_trials_by_seeds(monkeypatch: pytest.MonkeyPatch) -> None:
     """Half of the seeds done in ten seconds leave ten."""
     now = [100.0]
-    monkeypatch.setattr("harness.progress.board.time.monotonic", lambda: now[0])
-    board = Board(4, 2)
-    assert board.eta() is None
-    board.start("a", TrialView("a", 2, started=now[0]))
+    monkeypatch.setattr("harness.progress.time.monotonic", lambda: now[0])
+    view = View(make_console(terminal=False)[0], 4, 2)
+    assert view.seconds_left() is None
+    view.start("a", "a", 2)
     now[0] = 110.0
-    board.progress("a", "selection 1", 0.5, None)
-    assert board.fraction() == pytest.approx(0.25)
-    board.end("a", State.COMPLETE, "")
-    assert board.fraction() == pytest.approx(0.5)
-    assert board.eta() == pytest.approx(10.0)
-    board.start("b", TrialView("b", 2))
-    board.end("b", State.INTERRUPTED, "it runs again")
-    assert board.fraction() == pytest.approx(0.5)
-    assert board.ended == 1
+    view.progress("a", "selection 1", 0.5, None)
+    assert view.fraction() == pytest.approx(0.25)
+    view.end("a", State.COMPLETE, "")
+    assert view.fraction() == pytest.approx(0.5)
+    assert view.seconds_left() == pytest.approx(10.0)
+    view.start("b", "b", 2)
+    view.end("b", State.INTERRUPTED, "it runs again")
+    assert view.fraction() == pytest.approx(0.5)
+    assert view.ended == 1
 
 
-class Watched(TrialView):
+class Watched(ShownTrial):
     """A trial that notes that somebody looks at it."""
 
     looks = 0
@@ -95,21 +96,22 @@ class Watched(TrialView):
         return super().__getattribute__(name)
 
 
-@pytest.mark.parametrize("kind", [PlainView, LiveView])
+@pytest.mark.parametrize("terminal", [False, True])
 def test_what_is_shown_costs_as_much_after_many_trials_as_after_few(
-    kind: type[PlainView | LiveView],
+    terminal: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of trials that have ended a view looks at the last few, if at any."""
+    monkeypatch.setattr(progress, "ShownTrial", Watched)
     looks = []
     for trials in (20, 200):
-        view = kind(make_console(terminal=False)[0], Board(trials, trials))
+        view = View(make_console(terminal)[0], trials, trials)
         for number in range(trials):
-            view.start(str(number), Watched("n_ctx=4", 1))
+            view.start(str(number), "n_ctx=4", 1)
             if number == trials - 1:
                 Watched.looks = 0
             view.end(str(number), State.COMPLETE, "")
-        if isinstance(view, LiveView):
-            view._render()
+        if terminal:
+            view.draw()
         looks.append(Watched.looks)
     assert looks[0] == looks[1]
 

@@ -1,22 +1,25 @@
-"""`--path`: after a study's own settings, those that its path from the baseline lacks.
+"""A study that is run round by round: what the next one wants follows from finished rows alone.
 
-The path goes from the baseline to the setting that selection prefers, one factor at a time
+So the same command goes on where the last one was stopped. `--detect` gives more seeds to what is
+undecided (detect.py). `--path` runs, after a study's own settings, those that its path from the
+baseline lacks: the path goes to the setting that selection prefers, one factor at a time
 (reports.analysis.ablation_path). What it looks at and the store does not have is run, under all of
 the study's seeds and to the end, until nothing is missing. Test results decide nothing of it.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 from harness.config import StudyConfig, baseline, levels
 from harness.errors import ConfigError
 from harness.planning import Plan, Say, StudyOutcome, label_of
-from harness.store import default_uri
+from harness.study.detect import check_detect, next_seeds, stored_values
 
-# Each round brings the path a step nearer to its end, or ends it earlier, at a better setting.
-MOST_ROUNDS = 30
+# Seeds are given out at most 40 times (reports.stats.stages). A path's round brings it a step
+# nearer to its end, or ends it earlier, at a better setting.
+MOST_ROUNDS = 60
 MOST_NAMED = 4  # settings that a line names
 _SCORED = ("pseudo_new", "base_val", "few_val")  # selection rules that look at no test picture
 # Factors whose levels are tested on classes of their own; datasets of a grid are averaged over.
@@ -27,66 +30,81 @@ Assignment = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Stage:
-    """What is to be run next.
+class Round:
+    """What is wanted of a study now, and what is said of it; without anything more, as before."""
 
-    added: assignments beside the study's own; as before where there is nothing more to ask for.
-    line: what is said of the path as it is now.
-    """
-
-    added: tuple[Assignment, ...]
-    line: str
+    study: StudyConfig
+    lines: tuple[str, ...] = ()
 
 
-def run_path(
-    study: StudyConfig, run: Callable[[StudyConfig], StudyOutcome], say: Say
-) -> StudyOutcome:
-    """Run a study, then round by round what its path lacks.
-
-    Every round follows from finished rows alone, so that the same call goes on where the last one
-    was stopped.
-
-    Args:
-        study: the study.
-        run: brings a study about; harness.study.run_study.
-        say: told a line of the path before each round and at the end.
-
-    Returns:
-        What the last round has come to.
-
-    Raises:
-        ConfigError: see check_path.
-    """
-    check_path(study)
-    outcome, added = run(study), ()  # type: tuple[StudyOutcome, tuple[Assignment, ...]]
-    for _ in range(MOST_ROUNDS):
-        if not _is_settled(outcome):
-            return outcome
-        stage = next_stage(study, added, outcome.tracking_uri)
-        say(stage.line)
-        if stage.added == added:
-            return outcome
-        added = stage.added
-        outcome = run(study.model_copy(update={"added": added}))
-    say(f"path: not whole after {MOST_ROUNDS} rounds; the same command goes on")
-    return outcome
+# What comes after a round that has run; None: the first one.
+NextRound = Callable[[Round | None], Round]
 
 
-def path_stage(study: StudyConfig, plan: Callable[[StudyConfig], Plan]) -> tuple[StudyConfig, str]:
-    """The study with what the next round would add to it, and what is said of the path.
+def rounds_of(
+    study: StudyConfig,
+    plan: Callable[[StudyConfig], Plan],
+    uri: str,
+    *,
+    detect: float | None = None,
+    max_seeds: int | None = None,
+    path: bool = False,
+) -> NextRound:
+    """The rounds of a study: one, unless seeds are given out, or a path is filled.
 
     Args:
-        study: whose store is that of a run in this folder.
+        study: its own settings and seeds.
         plan: what is left of a study.
+        uri: of the store.
+        detect: points that a difference matters from; see harness.study.detect.
+        max_seeds: of a setting, with detect.
+        path: whether to run what the path lacks.
 
     Raises:
-        ConfigError: see check_path.
+        ConfigError: the study cannot be asked for it, whatever its results are.
     """
-    check_path(study)
-    if not plan(study).finished:
-        return study, "path: what it lacks is known once the study's own settings have run"
-    stage = next_stage(study, (), default_uri(Path.cwd()))
-    return study.model_copy(update={"added": stage.added}), stage.line
+    if max_seeds is not None and detect is None:
+        raise ConfigError(["--max-seeds must come with --detect"])
+    if path and detect is not None:
+        why = "which needs a space of one factor: there the path is one step"
+        raise ConfigError([f"--path must come without --detect, {why}"])
+    if detect is not None:
+        check_detect(study, detect, max_seeds)
+        return lambda before: Round(
+            *next_seeds(study, detect, max_seeds, plan(study), stored_values(study.name, uri))
+        )
+    if path:
+        check_path(study)
+        return partial(path_round, study, uri)
+    return lambda before: Round(study)
+
+
+def run_rounds(
+    next_round: NextRound, run: Callable[[StudyConfig], StudyOutcome], say: Say
+) -> StudyOutcome:
+    """Run round after round, until one wants what the last one did; what that has come to.
+
+    Args:
+        next_round: see rounds_of.
+        run: brings a study about.
+        say: told the lines of a round before it runs, and those of the last one, where they change.
+    """
+    wanted = next_round(None)
+    for line in wanted.lines:
+        say(line)
+    outcome = run(wanted.study)
+    for _ in range(MOST_ROUNDS):
+        # where the same command would run more, what has finished may not be the last word
+        if outcome.interrupted or not outcome.done or not (outcome.complete or outcome.final):
+            return outcome
+        before, wanted = wanted, next_round(wanted)
+        for line in wanted.lines if wanted.lines != before.lines else ():
+            say(line)
+        if wanted.study == before.study:
+            return outcome
+        outcome = run(wanted.study)
+    say(f"not whole after {MOST_ROUNDS} rounds; the same command goes on")
+    return outcome
 
 
 def check_path(study: StudyConfig) -> None:
@@ -117,17 +135,19 @@ def check_path(study: StudyConfig) -> None:
         raise ConfigError(lines)
 
 
-def next_stage(study: StudyConfig, added: Sequence[Assignment], uri: str) -> Stage:
-    """What the path lacks, by what has finished.
+def path_round(study: StudyConfig, uri: str, before: Round | None) -> Round:
+    """The study itself, then what its path lacks, by what has finished.
 
     Args:
-        study: its own settings are settled.
-        added: what has been asked for before.
+        study: without what a path adds to it.
         uri: of the store.
+        before: the round that has run.
     """
+    if before is None:
+        return Round(study)
     if _is_short(study):
         why = "with fewer than two factors no setting lies between two others"
-        return Stage(tuple(added), f"path: nothing is missing, as {why}")
+        return Round(study, (f"path: nothing is missing, as {why}",))
     # Light until somebody asks for a path: reports.analysis brings polars and scipy.
     from reports.analysis import NoBaseline, PathState, load_path
 
@@ -137,18 +157,20 @@ def next_stage(study: StudyConfig, added: Sequence[Assignment], uri: str) -> Sta
     elif isinstance(found, NoBaseline):
         lacks = _everywhere(study, {k: v for k, v in baseline(study).items() if k != _DATASET})
     else:
-        return Stage(tuple(added), f"no path: {found.why}")
+        return Round(before.study, (f"no path: {found.why}",))
+    added = before.study.added
     new = [one for one in lacks if one not in added]
     if isinstance(found, PathState):
         target = _ordered(study, found.target)
-        line = _line(target, found.steps, new or lacks, failed=bool(lacks) and not new)
-    else:
+        line = _path_line(target, found.steps, new or lacks, failed=bool(lacks) and not new)
+    elif new:
         line = f"path: its first setting, the baseline, is missing: {_named(lacks)}"
-        line = line if new else f"no path: {found.why}"
-    return Stage((*added, *new), line)
+    else:
+        line = f"no path: {found.why}"
+    return Round(study.model_copy(update={"added": (*added, *new)}), (line,))
 
 
-def _line(
+def _path_line(
     target: Mapping[str, Any], steps: int, lacks: Sequence[Assignment], *, failed: bool
 ) -> str:
     """E.g. "path from the baseline to n_ctx=8, shots=4: nothing is missing, 2 steps"."""
@@ -158,19 +180,13 @@ def _line(
             return f"path: selection prefers the baseline, {label_of(target)}: nothing is missing"
         return f"{where}: nothing is missing, {steps} step{'' if steps == 1 else 's'}"
     many = "1 setting" if len(lacks) == 1 else f"{len(lacks)} settings"
-    why = " that did not finish" if failed else ""
-    return f"{where} lacks {many}{why}: {_named(lacks)}"
+    return f"{where} lacks {many}{' that did not finish' if failed else ''}: {_named(lacks)}"
 
 
 def _named(settings: Sequence[Assignment]) -> str:
     more = len(settings) - MOST_NAMED
     rest = [f"and {more} more"] if more > 0 else []
     return "; ".join([*map(label_of, settings[:MOST_NAMED]), *rest])
-
-
-def _is_settled(outcome: StudyOutcome) -> bool:
-    """Whether there are results, and the same command would run nothing more."""
-    return bool(outcome.done) and not outcome.interrupted and (outcome.complete or outcome.final)
 
 
 def _is_short(study: StudyConfig) -> bool:

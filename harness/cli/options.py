@@ -1,0 +1,157 @@
+"""The options of ship-sweep, each declared once, and those that cannot be meant."""
+
+import os
+import re
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import typer
+
+from reports.contract import redacted
+
+PREFETCHED = ("downloads", "features")
+_HOST_AND_PORT = re.compile(r"[^\s:/]+:\d+")
+_CLIENT = "ray://"
+# options that exclude each other, and why
+_APART = (
+    ("--in-process", "--address", ": it starts nothing elsewhere"),
+    *(("--prefetch", other, "") for other in ("--address", "--dry-run", "--detect", "--path")),
+)
+
+
+def _flag(name: str, told: str) -> Any:
+    return typer.Option(False, name, metavar="", help=told)
+
+
+def _value(metavar: str, told: str, *name: str, default: str | None = None) -> Any:
+    return typer.Option(default, *name, metavar=metavar, help=told)
+
+
+class Options(NamedTuple):
+    """What a command line says: all that its options are, their names, values and help."""
+
+    space: str | None = _value("FILE", "The study: a YAML file, or a packaged one by name.")
+    overrides: list[str] | None = _value(
+        "KEY=VALUE",
+        "Override a key of the YAML, e.g. shots=4, finetuner=tip_adapter_f, generator.epochs=5, "
+        "space.shots=null; may be repeated.",
+        "--set",
+    )
+    plugins: list[str] | None = _value(
+        "FILE",
+        "A Python file with a generator, a fine-tuner or a dataset of your own, which the YAML may "
+        "name; it is run. May be repeated.",
+        "--plugin",
+    )
+    data_root: Path | None = _value("DIR", "Where datasets lie.")
+    address: str = _value("ADDRESS", "Ray cluster: local, auto or HOST:PORT.", default="local")
+    in_process: bool = _flag(
+        "--in-process",
+        "Run one trial after the other in this process: for a debugger, and whole tracebacks. The "
+        "numbers are the same.",
+    )
+    cache_dir: Path | None = _value(
+        "DIR", "Features, checkpoints, and writes that the store lacks."
+    )
+    storage: str | None = _value(
+        "URI",
+        "Where checkpoints of running trials lie: a folder that all nodes see, or e.g. "
+        "s3://BUCKET/PREFIX; by default in the cache folder.",
+    )
+    dry_run: bool = _flag(
+        "--dry-run", "Print what is done, what would run, and how long it would take; run nothing."
+    )
+    prefetch: str | None = _value(
+        "WHAT",
+        "Run nothing, but fetch what the study needs, where there is a network: downloads "
+        "(weights, and pictures as ship-data does), or features (these, and extract them).",
+    )
+    detect: float | None = _value(
+        "POINTS",
+        "Begin with the seeds of the YAML, and give more to those comparisons with the baseline "
+        "that are undecided: neither different, nor equivalent within POINTS.",
+    )
+    max_seeds: int | None = _value(
+        "N", "With --detect: the most seeds of a setting; default: six pilots."
+    )
+    path: bool = _flag(
+        "--path",
+        "Then run what is missing on the path from the baseline to the setting that selection "
+        "prefers, one factor at a time.",
+    )
+    accept: bool = _flag(
+        "--accept-changes",
+        "Run settings anew whose constants, data or weights have changed, though finished rows "
+        "leave the table for it.",
+    )
+    verbose: bool = _flag("--verbose", "Let Ray and MLflow speak.")
+    list_spaces: bool = _flag("--list", "List the packaged studies.")
+    list_options: bool = _flag(
+        "--list-options", "List generators, fine-tuners, datasets and so on."
+    )
+    check: str | None = _value(
+        "NAME",
+        "Run no study, but check whether a generator, a fine-tuner or a dataset, say of --plugin, "
+        "does what a trial relies on.",
+    )
+    list_backbones: bool = _flag("--list-backbones", "List the backbones that can be used.")
+    every: bool = _flag("--all", "With --list-backbones: the refused ones, and why.")
+    deploy: str | None = _value("NAME", "Print a cluster's recipe, e.g. slurm; readme has all.")
+    version: bool = _flag("--version", "Print the version.")
+
+
+def check_options(options: Options) -> None:
+    """Refuse options of a study that cannot be meant, before anything heavy is imported.
+
+    Raises:
+        ConfigError: a line for each.
+    """
+    from harness.checkpoint_storage import storage_fault
+    from harness.errors import ConfigError
+
+    lines = []
+    if options.space is None:
+        from harness.study_files import packaged_names
+
+        names = ", ".join(packaged_names())
+        lines.append(f"--space must be given: a YAML file or a packaged space (choices: {names})")
+    faults = (address_fault(options.address), storage_fault(options.storage))
+    lines += [redacted(fault) for fault in faults if fault]
+    what = options.prefetch
+    if what not in (None, *PREFETCHED):
+        choices = ", ".join(PREFETCHED)
+        lines.append(f"--prefetch must be one of the choices, got {what!r} (choices: {choices})")
+    given = {
+        "--address": options.address != "local",
+        "--dry-run": options.dry_run,
+        "--detect": options.detect is not None,
+        "--path": options.path,
+        "--in-process": options.in_process,
+        "--prefetch": what is not None,
+    }
+    lines += [
+        f"{one} must come without {other}{why}"
+        for one, other, why in _APART
+        if given[one] and given[other]
+    ]
+    if lines:
+        raise ConfigError(lines)
+
+
+def address_fault(address: str) -> str | None:
+    """The line that refuses an address; None if it can be meant.
+
+    Ray Client is refused, be it in RAY_ADDRESS: through it Tune pickles its searcher and callbacks
+    and runs on the head, so signals, progress and what is written would be those of copies.
+    """
+    named = os.environ.get("RAY_ADDRESS", "") if address == "auto" else ""
+    if address.startswith(_CLIENT) or named.startswith(_CLIENT):
+        got = f"RAY_ADDRESS={named!r}" if named else repr(address)
+        return (
+            "--address must not be Ray Client's, through which Tune does not run in this process: "
+            "use --address auto on a node of the cluster, or `ray job submit` from elsewhere "
+            f"(ship-sweep --deploy readme), got {got}"
+        )
+    if address in ("local", "auto") or _HOST_AND_PORT.fullmatch(address):
+        return None
+    return f"--address must be local, auto or HOST:PORT, got {address!r}"
