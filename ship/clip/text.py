@@ -16,7 +16,7 @@ projection keep the weights' own precision, and so do prompts, features and thei
 
 import math
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import torch
@@ -65,8 +65,10 @@ class TextTower:
         self.context_length, self.width = self._positions.shape
         self.depth = len(self._blocks)
         self.passed = 0
-        # the same ones at every step, and sent once: a recorded step sends nothing
-        self._packing, self._places = cache(self._packed), cache(self._whence)
+        # The same ones at every step, and sent once: a recorded step sends nothing. Neither holds
+        # the tower, whose memory is free as soon as nobody needs it.
+        self._packing = cache(partial(_packed, self._dtype, self._positions.device))
+        self._places = cache(partial(_whence, self._packing))
 
     @torch.no_grad()
     def embed(self, ids: Int[Tensor, "*n"]) -> Float[Tensor, "*n width"]:
@@ -131,28 +133,6 @@ class TextTower:
         ends, mask = packing.ends.repeat(n, 1), _repeated(packing, hidden)
         made = self._run(self._blocks[depth:], hidden.flatten(0, 1), ends, mask)
         return self._features(made.reshape(n, -1, width)[:, packing.order])
-
-    def _packed(self, p: int, lengths: tuple[int, ...]) -> "Packing":
-        """Of names behind a context, on the device, the mask in the blocks' precision."""
-        made = pack(lengths, p, SEQUENCE)
-        made = made._replace(mask=made.mask.to(self._dtype))
-        return Packing(*(sent(part, self._positions.device) for part in made))
-
-    def _whence(self, p: int, lengths: tuple[int, ...], m: int) -> Int[Tensor, "S tokens"]:
-        """Which token each place has, once m tokens of each name's own are packed before it.
-
-        Args:
-            p: tokens of the context that the names shared so far, m of which go.
-            lengths: tokens of each of c names.
-
-        Returns:
-            For each place behind what is left of the context an index into the c * m tokens of the
-            names' own, with the tokens of all sequences so far behind them.
-        """
-        before = self._packing(p, lengths)
-        after = self._packing(p - m, tuple(m + length for length in lengths))
-        of_name = len(lengths) * m + before.starts[after.classes] + after.offsets - m
-        return torch.where(after.offsets < m, after.classes * m + after.offsets, of_name)
 
     def _together(self, prompts: Tensor, eot: Tensor) -> Tensor:
         """Features of (n, t, width), all t tokens of each."""
@@ -259,13 +239,14 @@ class Packing(NamedTuple):
     mask: Float[Tensor, "S t aligned"]
 
 
-def pack(lengths: Sequence[int], p: int, most: int) -> Packing:
+def pack(lengths: Sequence[int], p: int, most: int, dtype: torch.dtype) -> Packing:
     """Names in as few sequences as are found, all as short as so many sequences allow.
 
     Args:
         lengths: tokens of each of c names, at least one each.
         p: tokens of the context before them.
         most: tokens of a sequence, about; a name that is longer has a sequence of its own length.
+        dtype: of the mask.
     """
     largest = max(max(lengths), most - p)
     fewest = len(_bins(lengths, largest))
@@ -292,9 +273,33 @@ def pack(lengths: Sequence[int], p: int, most: int) -> Packing:
             first = places.stop
             ends[sequence, nth] = p + first - 1
     seen = (owners.unsqueeze(1) == owners.unsqueeze(2)) | (owners == -1).unsqueeze(1)
-    mask = torch.full((len(bins), t, math.ceil(t / ALIGNMENT) * ALIGNMENT), -math.inf)
+    aligned = math.ceil(t / ALIGNMENT) * ALIGNMENT
+    mask = torch.full((len(bins), t, aligned), -math.inf, dtype=dtype)
     mask[:, :, :t].masked_fill_(seen.tril(), 0.0)
     return Packing(classes, offsets, ends, order, starts, mask)
+
+
+def _packed(dtype: torch.dtype, device: torch.device, p: int, lengths: tuple[int, ...]) -> Packing:
+    """Of names behind a context, on the device, the mask in the blocks' precision."""
+    return Packing(*(sent(part, device) for part in pack(lengths, p, SEQUENCE, dtype)))
+
+
+def _whence(packing: Any, p: int, lengths: tuple[int, ...], m: int) -> Int[Tensor, "S tokens"]:
+    """Which token each place has, once m tokens of each name's own are packed before it.
+
+    Args:
+        packing: gives the Packing of names behind so many tokens of a context.
+        p: tokens of the context that the names shared so far, m of which go.
+        lengths: tokens of each of c names.
+
+    Returns:
+        For each place behind what is left of the context an index into the c * m tokens of the
+        names' own, with the tokens of all sequences so far behind them.
+    """
+    before: Packing = packing(p, lengths)
+    after: Packing = packing(p - m, tuple(m + length for length in lengths))
+    of_name = len(lengths) * m + before.starts[after.classes] + after.offsets - m
+    return torch.where(after.offsets < m, after.classes * m + after.offsets, of_name)
 
 
 def _bins(lengths: Sequence[int], room: int) -> list[list[int]]:
