@@ -8,11 +8,21 @@ faults; none raises at the first. What datasets and backbones have to have: harn
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import chain, combinations, islice
+from itertools import islice
 from typing import Any
 
+import numpy as np
+
 from harness.config.dotted import METHODS, of_dataset, place, trial_fields, value_of
-from harness.config.factor import Factor, assignments, in_order, is_among, is_within, same
+from harness.config.factor import (
+    Factor,
+    assignments,
+    in_order,
+    is_active,
+    is_among,
+    may_be,
+    same,
+)
 from harness.config.mistakes import validated
 from harness.config.study_config import SELECTING, StudyConfig
 from harness.errors import Fault
@@ -89,51 +99,36 @@ def _unowned(key: str, name: str, owners: Sequence[str], varied: bool) -> Fault:
 def _torn(study: StudyConfig, assignment: Mapping[str, Any], fault: Fault) -> Fault:
     """A fault of a setting's trial by where it stands in the YAML, with what it may hang on."""
     group, _, leaf = fault.path.partition(".")
-    inside = [
-        key for key in assignment if key == group or (not leaf and key.startswith(f"{group}."))
-    ]
+    inside = [key for key in assignment if key.partition(".")[0] == group]
     key = fault.path if leaf or group in assignment else [*inside, group][0]
-    beside = [f"{name} is {show(assignment[name])}" for name in inside if name != key]
-    must = (
-        f"{fault.must} (where {' and '.join(beside)})"
-        if beside and key in assignment
-        else fault.must
-    )
+    told = [name for name in inside if name != key and (name == group or not leaf)]
+    beside = " and ".join(f"{name} is {show(assignment[name])}" for name in told)
+    must = f"{fault.must} (where {beside})" if beside and key in assignment else fault.must
     path, got = place_of(study, assignment, key), assignment.get(key, fault.got)
     return replace(fault, path=path, must=must, got=got)
 
 
 def _samples(space: Mapping[str, Factor]) -> Iterator[dict[str, Any]]:
-    """Every setting of a space, with a range by its ends, if there are not too many.
-
-    Else those that differ in what is no number, on which effects depend, and those that differ
-    from the baseline in two factors.
-    """
+    """Every setting of a space, with a range by its ends; of too many some that are drawn."""
     deciding = {name for factor in space.values() for name in factor.when}
     whole = {}
     for key, factor in space.items():
         levels = factor.choices or (factor.enumerate() if key in deciding else None)
         whole[key] = factor.model_copy(update={"choices": levels or factor.bounds})
-    if sum(1 for _ in islice(assignments(whole), MAX_GRID + 1)) <= MAX_GRID:
-        return assignments(whole)
-    names = [
-        key
-        for key, factor in whole.items()
-        if any(isinstance(level, str | bool | None) for level in factor.choices or ())
-    ]
-    frames = (_around(whole, {*keys, *deciding}) for keys in (names, *combinations(whole, 2)))
-    return islice(chain.from_iterable(map(assignments, frames)), 2 * MAX_GRID)
+    return _drawn(whole) if _spans_many(whole) else assignments(whole)
 
 
-def _around(space: Mapping[str, Factor], kept: Collection[str]) -> dict[str, Factor]:
-    """A space in which the other factors stay at their baselines; a range without one: at low."""
-    alone = {
-        key: factor.low if factor.baseline is None else factor.baseline
-        for key, factor in space.items()
-        if key not in kept
-    }
-    changed = {key: space[key].model_copy(update={"choices": (alone[key],)}) for key in alone}
-    return {**space, **changed}
+def _drawn(space: Mapping[str, Factor]) -> Iterator[dict[str, Any]]:
+    """MAX_GRID settings of a space, in which each level comes about as often as the others."""
+    rng, order = np.random.default_rng(0), in_order(space)
+    levels = {key: space[key].choices or () for key in order}
+    columns = {key: rng.permutation(MAX_GRID) % len(levels[key]) for key in order}
+    for row in range(MAX_GRID):
+        drawn: dict[str, Any] = {}
+        for key in order:
+            if is_active(space[key], drawn):
+                drawn[key] = levels[key][columns[key][row]]
+        yield drawn
 
 
 def located(
@@ -176,13 +171,10 @@ def _trial_faults(study: StudyConfig, trial: TrialConfig) -> Iterator[Fault]:
     for key, must, choices in requirements(trial):
         fault, value = Fault(key, must, choices=choices), value_of(trial, key)
         yield fault if value in (None, ()) else replace(fault, got=value)
-    key, (warmup, epochs) = (
-        "generator.kl_warmup",
-        (value_of(trial, f"generator.{name}") for name in ("kl_warmup", "epochs")),
-    )
-    if "generator.epochs" in study.space or not isinstance(warmup, int):
-        return
-    if isinstance(epochs, int) and warmup >= epochs and not trial.generator.unread_reason(key):
+    key, epochs = "generator.kl_warmup", value_of(trial, "generator.epochs")
+    warmup = None if trial.generator.unread_reason(key) else value_of(trial, key)
+    numbers = isinstance(warmup, int) and isinstance(epochs, int)  # a plugin's may be anything
+    if numbers and warmup >= epochs and "generator.epochs" not in study.space:
         must = f"must be < generator.epochs, which is {epochs}: kl_weight is never reached"
         yield Fault(key, must, warmup)
 
@@ -201,14 +193,13 @@ def _effect_faults(space: Mapping[str, Factor], settings: Sequence[Setting]) -> 
     """
     for key in space:
         beside = [setting for setting in settings if key in setting.assignment]
-        group = key.partition(".")[0]
         reasons = [setting.trial.unread_reason(key) for setting in beside]
         if beside and all(reasons):
             yield Fault(f"space.{key}", f"must have an effect: {_joined(reasons)}")
             continue
-        for other in space if group in METHODS else ():
-            if other == key or not other.startswith(f"{group}."):
-                continue
+        group = key.partition(".")[0]
+        others = [name for name in space if name.startswith(f"{group}.") and name != key]
+        for other in others if group in METHODS else ():
             if any(other not in setting.assignment for setting in beside):
                 continue  # a condition would take away what has an effect
             by_level: dict[Any, list[str | None]] = {}
@@ -228,14 +219,19 @@ def _joined(reasons: Iterable[str | None]) -> str:
 
 def _sampler_faults(study: StudyConfig) -> Iterator[Fault]:
     """Faults of what proposes settings, and of how many it is to propose."""
-    sampler, scheduler = study.sampler, study.scheduler.name
-    if sampler == "grid":
-        yield from _grid_faults(study.space, study.trials)
-    else:
+    sampler, scheduler, space = study.sampler, study.scheduler.name, study.space
+    endless = [key for key, factor in space.items() if factor.enumerate() is None]
+    if sampler != "grid":
         if study.trials is None:
             yield Fault("trials", f"must be given: how many settings {sampler} is to try")
         must = "must be a constant unless the sampler is grid: it decides what is maximised"
-        yield from (Fault(f"space.{key}", must) for key in SELECTING if key in study.space)
+        yield from (Fault(f"space.{key}", must) for key in SELECTING if key in space)
+    elif endless:
+        must = "must have levels, step or choices under sampler grid"
+        yield from (Fault(f"space.{key}", must) for key in endless)
+    elif study.trials is None and _spans_many(space):
+        must = f"must span at most {MAX_GRID} settings under sampler grid, unless trials is given"
+        yield Fault("space", must)
     why = "where selection is none, which measures nothing to be"
     if study.trial.selection == "none" and sampler != "grid":
         yield Fault("sampler", f"must be grid {why} maximised", sampler)
@@ -243,52 +239,40 @@ def _sampler_faults(study: StudyConfig) -> Iterator[Fault]:
         yield Fault("scheduler", f"must be none {why} compared", scheduler)
 
 
-def _grid_faults(space: Mapping[str, Factor], trials: int | None) -> Iterator[Fault]:
-    """Faults of a space that a grid is to run over: every factor has levels, and not too many."""
-    endless = [key for key, factor in space.items() if factor.enumerate() is None]
-    must = "must have levels, step or choices under sampler grid"
-    yield from (Fault(f"space.{key}", must) for key in endless)
-    if not endless and trials is None:
-        count = sum(1 for _ in islice(assignments(space), MAX_GRID + 1))
-        if count > MAX_GRID:
-            must = "settings under sampler grid, unless trials is given"
-            yield Fault("space", f"must span at most {MAX_GRID} {must}")
+def _spans_many(space: Mapping[str, Factor]) -> bool:
+    return sum(1 for _ in islice(assignments(space), MAX_GRID + 1)) > MAX_GRID
 
 
 def _space_faults(space: Mapping[str, Factor]) -> Iterator[Fault]:
     """Faults of sound factors among each other."""
-    stuck = set(space).difference(in_order(space))
-    if around := [key for key in space if key in stuck]:
+    ordered = in_order(space)
+    if around := [key for key in space if key not in ordered]:
         must = "must not wait for itself: the conditions run in a circle through "
         yield Fault(f"space.{around[0]}.when", must + ", ".join(around))
     for key, factor in space.items():
         for name, values in factor.when.items():
-            yield from _when_faults(f"space.{key}.when.{name}", name, values, key, space)
-        if "baseline" not in factor.model_fields_set:
-            continue
+            others = {other: space[other] for other in space if other != key}
+            yield from _when_faults(f"space.{key}.when.{name}", name, values, others)
         path, value, levels = f"space.{key}.baseline", factor.baseline, factor.enumerate()
-        if levels is None:
-            low, high = factor.bounds
-            if not is_within(factor, value):
-                yield Fault(path, f"must be from {low} to {high}", value)
-        elif not is_among(value, levels):
-            yield Fault(path, "must be one of the levels", value, _named(levels))
+        if value is not None and not may_be(factor, levels, value):
+            must = "one of the levels" if levels else "from {} to {}".format(*factor.bounds)
+            yield Fault(path, f"must be {must}", value, _named(levels or ()))
 
 
 def _when_faults(
-    path: str, name: str, values: Sequence[Any], key: str, space: Mapping[str, Factor]
+    path: str, name: str, values: Sequence[Any], others: Mapping[str, Factor]
 ) -> Iterator[Fault]:
-    others = tuple(other for other in space if other != key)
-    levels = space[name].enumerate() if name in others else None
+    """A condition must be of another factor, and of levels that this one has."""
+    levels = others[name].enumerate() if name in others else None
     if name not in others:
         must = "must name another factor of the space"
-        yield Fault(path, must, choices=others, near=nearest(name, others))
+        yield Fault(path, must, choices=tuple(others), near=nearest(name, others))
     elif levels is None:
         yield Fault(path, "must name a factor with choices, step or levels")
     else:
-        for value in values:
-            if not is_among(value, levels):
-                yield Fault(path, f"must be a value that {name} takes", value, _named(levels))
+        foreign = [value for value in values if not is_among(value, levels)]
+        must, named = f"must be a value that {name} takes", _named(levels)
+        yield from (Fault(path, must, value, named) for value in foreign)
 
 
 def _named(levels: Sequence[Any]) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
@@ -71,16 +72,14 @@ class Factor(Settings):
             return self.choices
         if self.low is None or self.high is None:
             return None
+        count = self.levels
         if self.step is not None:
-            count = round((self.high - self.low) / self.step)
-            return self._tidy([self.low + i * self.step for i in range(count + 1)])
-        if self.levels is None:
+            count = round((self.high - self.low) / self.step) + 1
+        if count is None:
             return None
-        ramp = [i / (self.levels - 1) for i in range(self.levels)]
-        if self.log:
-            start, end = math.log(self.low), math.log(self.high)
-            return self._tidy([math.exp(start + part * (end - start)) for part in ramp])
-        return self._tidy([self.low + part * (self.high - self.low) for part in ramp])
+        low, high = (math.log(end) if self.log else end for end in (self.low, self.high))
+        ramp = (low + i / (count - 1) * (high - low) for i in range(count))
+        return self._tidy([math.exp(value) if self.log else value for value in ramp])
 
     def _tidy(self, values: Sequence[float]) -> tuple[Any, ...]:
         """Levels as a person would write them: integers, or six digits; the ends are exact."""
@@ -99,8 +98,14 @@ def is_among(value: Any, values: Sequence[Any]) -> bool:
     return any(same(value, other) for other in values)
 
 
-def is_within(factor: Factor, value: Any) -> bool:
-    """Whether a value is a number that a range may draw, from its low to its high."""
+def may_be(factor: Factor, levels: Sequence[Any] | None, value: Any) -> bool:
+    """Whether a factor may be a value.
+
+    Args:
+        levels: that it takes; None: it is a range, any number of which may be drawn.
+    """
+    if levels is not None:
+        return is_among(value, levels)
     low, high = factor.bounds
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
@@ -134,23 +139,19 @@ def assignments(space: Mapping[str, Factor]) -> Iterator[dict[str, Any]]:
     Raises:
         ValueError: a factor has no levels to run over.
     """
-    keys = in_order(space)
-    levels = {key: space[key].enumerate() for key in keys}
-    if None in levels.values():
+    found: Iterator[dict[str, Any]] = iter([{}])
+    for key in in_order(space):
+        found = _extended(found, key, space[key])
+    return ({key: one[key] for key in space if key in one} for one in found)
+
+
+def _extended(done: Iterator[dict[str, Any]], key: str, factor: Factor) -> Iterator[dict[str, Any]]:
+    """The combinations with each level of one more factor, where that is active."""
+    levels = factor.enumerate()
+    if levels is None:
         raise ValueError("a factor without choices, step or levels has no grid")
-
-    def extend(done: dict[str, Any], depth: int) -> Iterator[dict[str, Any]]:
-        if depth == len(keys):
-            yield {key: done[key] for key in space if key in done}
-            return
-        key = keys[depth]
-        if not is_active(space[key], done):
-            yield from extend(done, depth + 1)
-            return
-        for level in levels[key] or ():
-            yield from extend({**done, key: level}, depth + 1)
-
-    return extend({}, 0)
+    for one in done:
+        yield from ({**one, key: level} for level in levels) if is_active(factor, one) else (one,)
 
 
 def factor_faults(factor: Factor) -> list[Fault]:
@@ -194,12 +195,11 @@ def _choice_faults(factor: Factor, choices: tuple[Any, ...]) -> list[Fault]:
         faults.append(Fault("choices", f"must have at most {MAX_LEVELS} levels", len(choices)))
         return faults
     for index, value in enumerate(choices):
-        must = ""
-        if is_among(value, choices[:index]):
-            must = "must differ from the levels before it"
-        elif not isinstance(value, str | int | float | None):
-            folder = isinstance(value, dict) and "image_folder" in value
-            must = AS_TEXT if folder else "must be a single value"
-        if must:
-            faults.append(Fault(f"choices[{index}]", must, value))
+        rules = (
+            (AS_TEXT, isinstance(value, dict) and "image_folder" in value),
+            ("must be a single value", not isinstance(value, str | int | float | None)),
+            ("must differ from the levels before it", is_among(value, choices[:index])),
+        )
+        broken = (must for must, is_broken in rules if is_broken)
+        faults += [Fault(f"choices[{index}]", must, value) for must in islice(broken, 1)]
     return faults

@@ -145,19 +145,15 @@ def unread_variants(
         space: the study's factors.
         trial: its constants.
     """
-    unused = []
-    for group in (name for name in METHODS if name in variants):
-        constant = value_of(trial, group)
+    for group in METHODS:
         levels = space[group].choices or () if group in space else ()
-        spare = [f"{group}.{name}" for name in variants[group] if name not in levels]
-        unused += spare if levels else [group]
-        if constant in levels and constant in variants[group]:
-            must = f"must stand under {group}, as {constant} is the study's constant"
-            yield Fault(f"variants.{group}.{constant}", must)
-    if unused:
-        drops = " ".join(f"--set variants.{path}=null" for path in unused)
-        must = f"must be for levels of the space, unlike {', '.join(unused)} (drop them: {drops})"
-        yield Fault("variants", must)
+        for name in variants.get(group, {}):
+            path = f"variants.{group}.{name}"
+            if name not in levels:
+                must = f"must be for a level of space.{group} (drop it: --set {path}=null)"
+                yield Fault(path, must)
+            elif name == value_of(trial, group):
+                yield Fault(path, f"must stand under {group}, as {name} is the study's constant")
     must = "must be left out: it is a factor of the space"
     for dataset, settings in variants.get("dataset", {}).items():
         for key, value in settings.items():

@@ -1,7 +1,7 @@
 """A study: one YAML file as typed settings, or every fault of it at once."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from harness.config.dotted import (
     trial_fields,
     value_of,
 )
-from harness.config.factor import Factor, is_among, is_within
+from harness.config.factor import Factor, may_be
 from harness.config.levels import parse_space, unread_variants, variant_faults
 from harness.config.mistakes import validated
 from harness.config.needs import Needs
@@ -89,7 +89,8 @@ def parse_study(
     faults += found
     study, found = _study(tree, trial, space, given)
     faults += found
-    settings, found = settings_of(study, {_group_of(fault) for fault in faults})
+    unsure = {fault.path.removeprefix("space.").partition(".")[0] for fault in faults}
+    settings, found = settings_of(study, unsure)
     faults += found
     if bad or faults:
         raise ConfigError([*bad, *_lines(faults, given, label)])
@@ -129,11 +130,6 @@ def _study(
     required = {"name": "none", "sampler": sampler, "trial": trial}
     study, found = validated(StudyConfig, own, required)
     return study, faults + found
-
-
-def _group_of(fault: Fault) -> str:
-    """The group that a fault's setting is of, be it a constant or a factor."""
-    return fault.path.removeprefix("space.").partition(".")[0]
 
 
 def default_selection(tree: Mapping[str, Any]) -> dict[str, Any]:
@@ -177,24 +173,17 @@ def _with_baseline(key: str, factor: Factor, trial: TrialConfig) -> Factor:
     if "baseline" in factor.model_fields_set:
         return factor
     levels, constant = factor.enumerate(), value_of(trial, key)
-    if levels is None:
-        update = {"baseline": constant} if is_within(factor, constant) else {}
-    else:
-        update = {"baseline": constant if is_among(constant, levels) else levels[0]}
-    return factor.model_copy(update=update)
+    first = levels[0] if levels else None
+    fitting = constant if may_be(factor, levels, constant) else first
+    return factor.model_copy(update={"baseline": fitting})
 
 
-def _shadowed(space: Mapping[str, Factor], given: Sequence[Override]) -> list[Fault]:
+def _shadowed(space: Mapping[str, Factor], given: Sequence[Override]) -> Iterator[Fault]:
     """An override of a constant that the study varies would silently do nothing."""
-    return [
-        Fault(
-            item.path,
-            f"must not be a factor of the study to be set: use --set space.{item.path}=null to "
-            f"drop the factor, or --set space.{item.path}.choices=[...] to change its levels",
-        )
-        for item in given
-        if item.path in space
-    ]
+    for path in (item.path for item in given if item.path in space):
+        must = f"must not be a factor of the study to be set: use --set space.{path}=null to "
+        must += f"drop the factor, or --set space.{path}.choices=[...] to change its levels"
+        yield Fault(path, must)
 
 
 def _lines(faults: Sequence[Fault], given: Sequence[Override], label: str) -> list[str]:

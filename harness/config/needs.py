@@ -2,12 +2,13 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from harness.config.dotted import METHODS, value_of
 from harness.config.space import baseline
 from harness.config.study_config import StudyConfig
 from harness.errors import Fault
@@ -26,6 +27,10 @@ if TYPE_CHECKING:
 BYTES_A_WEIGHT: Final = 16
 BYTES_A_NUMBER: Final = 4
 GIB: Final = 2**30
+# what of a trial decides which classes and pictures it needs
+_DECIDING = {
+    "dataset", "max_classes", "unseen_class", "selection", "pseudo_new_fraction", "generator",
+}  # fmt: skip
 
 
 class Needs:
@@ -42,54 +47,54 @@ class Needs:
             data_root: where the datasets that are not packaged lie.
             memory: bytes of the machine that trials run on; None: not known.
         """
-        own = study.trial.dataset
-        self._arm = baseline(study).get("dataset", own) if study.reference_arms else None
-        self._seeds, self._memory = study.seeds, memory
-        self._survey = cache(lambda name: _survey(name, data_root))
-        self._backbone = cache(_unfit)
-        self._known: set[tuple[Any, ...]] = set()
+        self._study, self._memory = study, memory
+        self._survey = cache(partial(_survey, data_root))
+        self._backbone = cache(_backbone)
+        self._known: set[Any] = set()
 
     def faults(self, trial: TrialConfig) -> Iterator[Fault]:
         """Datasets and backbones that are unknown, unfit or not there, and sizes beyond memory."""
-        unsuited = list(_source_faults(trial))
+        yield from (unsuited := list(_source_faults(trial)))
         named = {} if unsuited else {"dataset": trial.dataset}
         if PROTOCOLS[trial.protocol].targets:  # else they are to be left out
             named |= {f"targets[{index}]": name for index, name in enumerate(trial.targets)}
-        yield from unsuited
         for key, name in named.items():
             survey = self._survey(name)
             if isinstance(survey, list):
                 yield from (replace(fault, path=key) for fault in survey)
             elif key == "dataset" and not any(requirements(trial)):
                 yield from self._unfit_dataset(trial, survey)
-        if reason := self._backbone(trial.backbone):
+        reason, text, size = self._backbone(trial.backbone)
+        if reason:
             yield Fault("backbone", reason)
             return
-        yield from _prompt_faults(trial)
+        yield from _prompt_faults(trial, text)
         if self._memory is not None:
-            yield from _memory_faults(trial, self._memory)
+            yield from _memory_faults(trial, size, self._memory)
 
     def _unfit_dataset(self, trial: TrialConfig, survey: "Survey") -> Iterator[Fault]:
         """Classes and pictures that it lacks: a line for each kind, of the first such setting."""
         from ship.datasets import has_unseen_pictures
 
-        if (needs := _needs(trial)) in self._known:
+        deciding = trial.model_dump_json(include=_DECIDING)
+        if deciding in self._known:
             return
-        self._known.add(needs)
+        self._known.add(deciding)
         bare, name = bare_features(trial.dataset, survey), trial.unseen_class
         if name is not None and name not in bare.class_names:
             must, near = f"must be a class of {trial.dataset}", nearest(name, bare.class_names)
             yield Fault("unseen_class", must, name, bare.class_names, near)
             return
-        shown = trial.dataset == self._arm and PROTOCOLS[trial.protocol].new_classes
+        arm = self._study.reference_arms and baseline(self._study).get("dataset", trial.dataset)
+        shown = trial.dataset == arm and PROTOCOLS[trial.protocol].new_classes
         shown = shown and has_unseen_pictures(trial.dataset)
-        for kind, must in lacking(trial, bare, self._seeds, shown=shown).items():
+        for kind, must in lacking(trial, bare, self._study.seeds, shown=shown).items():
             if (trial.dataset, kind) not in self._known:
                 self._known.add((trial.dataset, kind))
                 yield Fault("dataset", must)
 
 
-def _survey(name: str, data_root: Path | None) -> "Survey | list[Fault]":
+def _survey(data_root: Path | None, name: str) -> "Survey | list[Fault]":
     """What is there of a dataset, or why it cannot be read."""
     from ship.datasets import DATASETS, PREFIX, nearest_dataset, survey_dataset
 
@@ -100,11 +105,9 @@ def _survey(name: str, data_root: Path | None) -> "Survey | list[Fault]":
     if name not in DATASETS and not name.startswith(PREFIX):
         names = (*DATASETS.names(), f"{PREFIX}NAME")
         return [Fault("", "must be a dataset", name, names, nearest_dataset(name))]
-    survey = survey_dataset(name, data_root)
-    hint = " (give --data-root DIR)"
-    hints = (hint if "needs a data root" in line else "" for line in survey.faults)
-    lines = zip(survey.faults, hints, strict=True)
-    return [Fault("", f"must be readable: {line}{hint}") for line, hint in lines] or survey
+    survey, hint = survey_dataset(name, data_root), " (give --data-root DIR)"
+    lines = [line + hint * ("needs a data root" in line) for line in survey.faults]
+    return [Fault("", f"must be readable: {line}") for line in lines] or survey
 
 
 def _source_faults(trial: TrialConfig) -> Iterator[Fault]:
@@ -128,17 +131,6 @@ def _source_faults(trial: TrialConfig) -> Iterator[Fault]:
             yield Fault("generator", must, "real")
 
 
-def _needs(trial: TrialConfig) -> tuple[Any, ...]:
-    """What decides which classes and pictures a trial needs."""
-    generator = trial.generator
-    return (
-        trial.dataset, trial.max_classes, trial.unseen_class, trial.selection,
-        trial.pseudo_new_fraction, generator.name == "real",
-        getattr(generator, "early_stopping", None) is None,
-        generator.unread_reason("generator.early_stopping"),
-    )  # fmt: skip
-
-
 def bare_features(name: str, survey: "Survey | PictureDataset") -> FeatureSet:
     """A dataset's labels as a FeatureSet with features of size 0: it can be cut, not trained on."""
     labels = {split: part.labels for split, part in survey.splits.items()}
@@ -151,56 +143,46 @@ def bare_features(name: str, survey: "Survey | PictureDataset") -> FeatureSet:
     )  # fmt: skip
 
 
-def _unfit(backbone: str) -> str:
-    """Why a backbone cannot be loaded, in words; "" where it can."""
-    if backbone == "pocket":  # packaged: spares the seconds that importing the towers takes
-        return ""
-    from ship.clip import check_backbone_name
-
+def _backbone(name: str) -> tuple[str, Any, int]:
+    """Why a backbone cannot be loaded, "" where it can; its text tower's settings; feature_dim."""
     try:
-        check_backbone_name(backbone)
+        if name != "pocket":  # packaged: spares the seconds that importing the towers takes
+            from ship.clip import check_backbone_name
+
+            check_backbone_name(name)
+        return "", text_settings(name), feature_dim(name)
     except BackboneError as error:
         reason = str(error)
-        return reason if reason.startswith("must") else f"must load: {reason}"
-    return ""
+        return reason if reason.startswith("must") else f"must load: {reason}", None, 0
 
 
-def _prompt_faults(trial: TrialConfig) -> Iterator[Fault]:
+def _prompt_faults(trial: TrialConfig, text: Any) -> Iterator[Fault]:
     """Contexts that leave a prompt no room for SOT, a class name and EOT; layers that are none."""
-    text, at = text_settings(trial.backbone), f"for backbone {trial.backbone}"
-    most = text.context_length - 3
-    for group in ("generator", "finetuner"):
-        n_ctx = getattr(getattr(trial, group), "n_ctx", 0)
+    most, at = text.context_length - 3, f"for backbone {trial.backbone}"
+    for group in METHODS:
+        n_ctx = value_of(trial, f"{group}.n_ctx")
         if isinstance(n_ctx, int) and n_ctx > most:
             yield Fault(f"{group}.n_ctx", f"must be at most {most} {at}", n_ctx)
-    layer = getattr(trial.finetuner, "layer", None)
+    layer = value_of(trial, "finetuner.layer")
     if isinstance(layer, int) and layer >= text.layers:
         must = f"must be 1 to {text.layers - 1} {at}, whose text tower has {text.layers} blocks"
         yield Fault("finetuner.layer", must, layer)
 
 
-def _memory_faults(trial: TrialConfig, memory: int) -> Iterator[Fault]:
+def _memory_faults(trial: TrialConfig, size: int, memory: int) -> Iterator[Fault]:
     """Sizes that one seed's networks, or its synthetic features, would need more memory for."""
-    size = feature_dim(trial.backbone)
-
-    def too_large(key: str, value: int, taken: int) -> Iterator[Fault]:
-        if taken > memory:
-            needed, has = (f"{n_bytes / GIB:,.0f} GiB" for n_bytes in (taken, memory))
+    taken = {key: BYTES_A_WEIGHT * getattr(trial, key).n_weights(size) for key in METHODS}
+    if not trial.unread_reason("synthetic.per_class"):
+        taken["synthetic"] = BYTES_A_NUMBER * (trial.synthetic.per_class or 0) * size
+    for group, n_bytes in taken.items():
+        if n_bytes > memory:
+            key = _largest(getattr(trial, group), size) if group in METHODS else "per_class"
+            needed, has = (f"{n / GIB:,.0f} GiB" for n in (n_bytes, memory))
             must = f"must fit into this machine's memory of {has}: one seed needs {needed} or more"
-            yield Fault(key, must, value)
-
-    for group in ("generator", "finetuner"):
-        given: NamedSettings = getattr(trial, group)
-        key = _largest(given, size)
-        taken = BYTES_A_WEIGHT * given.n_weights(size)
-        yield from too_large(f"{group}.{key}", getattr(given, key, 0), taken)
-    key, features = "synthetic.per_class", trial.synthetic.per_class or 0
-    if not trial.unread_reason(key):
-        yield from too_large(key, features, BYTES_A_NUMBER * features * size)
+            yield Fault(f"{group}.{key}", must, value_of(trial, f"{group}.{key}"))
 
 
 def _largest(given: NamedSettings, size: int) -> str:
     """The setting without which the fewest weights would be left."""
     numbers = [key for key, value in given if type(value) is int]
-    left = {key: given.model_copy(update={key: 1}).n_weights(size) for key in numbers}
-    return min(left, key=lambda key: left[key], default="")
+    return min(numbers, key=lambda key: given.model_copy(update={key: 1}).n_weights(size))

@@ -12,8 +12,7 @@ from harness.config.factor import (
     assignments,
     in_order,
     is_active,
-    is_among,
-    is_within,
+    may_be,
 )
 from harness.config.study_config import StudyConfig
 from ship.requirements import PROTOCOLS
@@ -55,14 +54,9 @@ def belongs(study: StudyConfig, assignment: Mapping[str, Any]) -> bool:
     """Whether an assignment has the factors that are active beside each other, each at a level."""
     return set(assignment) <= set(study.space) and all(
         is_active(factor, assignment) == (key in assignment)
-        and (key not in assignment or _may_be(study, key, assignment[key]))
+        and (key not in assignment or may_be(factor, levels(study, key), assignment[key]))
         for key, factor in study.space.items()
     )
-
-
-def _may_be(study: StudyConfig, key: str, value: Any) -> bool:
-    found = levels(study, key)
-    return is_within(study.space[key], value) if found is None else is_among(value, found)
 
 
 def baseline(study: StudyConfig) -> dict[str, Any]:
