@@ -18,7 +18,7 @@ from reports.command import Command, Group
 from reports.contract import reader_may_leave
 
 if TYPE_CHECKING:
-    from harness.data.check import Contents
+    from harness.data.disk import Contents
 
 SOUND, USER_MISTAKE, INTERRUPTED = 0, 2, 130
 
@@ -49,7 +49,7 @@ def list_datasets(data_root: DataRoot = None) -> None:
         _refuse([f"--data-root must be a folder, got {data_root}"])
     from rich.console import Console
 
-    from harness.data.listing import print_list
+    from harness.data.disk import print_list
 
     print_list(data_root, Console(highlight=False))
 
@@ -83,21 +83,21 @@ def check(
 
     Another split than the published one is a warning, not a fault: the exit code stays 0.
     """
-    from harness.data.check import check_everything
+    from harness.data.disk import check_everything
     from ship.datasets import DatasetError
 
     try:
-        result = check_everything(name, data_root, quick, _track)
+        survey, summary = check_everything(name, data_root, quick, _track)
     except DatasetError as error:
         _refuse(error.faults)
-    for line in result.notes:
+    for line in survey.notes:
         typer.echo(line)
-    for line in result.warnings:
+    for line in survey.warnings:
         typer.echo(f"warning: {line}", err=True)
-    for line in result.faults:
+    for line in survey.faults:
         typer.echo(line, err=True)
-    typer.echo(result.summary)
-    if result.faults:
+    typer.echo(summary)
+    if survey.faults:
         raise typer.Exit(USER_MISTAKE)
 
 

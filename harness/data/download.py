@@ -1,16 +1,90 @@
-"""`ship-data get`: what torchvision can download, moved into CoOp's layout."""
+"""Where datasets come from; `ship-data get`: what torchvision can, moved into CoOp's layout."""
 
 import tarfile
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any, Final
 
-from harness.data.sources import SOURCES, Source, places
 from harness.errors import UserError
+from ship.datasets import DATASETS, nearest_dataset
+
+
+@dataclass(frozen=True)
+class Source:
+    """How a dataset is got.
+
+    how: one line: whose pictures, which files beside them, and where both are.
+    torchvision: the class of torchvision.datasets that downloads the pictures; "": none does.
+    made: the folder that this class makes below its root. In CoOp's layout its content belongs in
+        the dataset's folder; where it is the folder of pictures itself, it belongs in the place of
+        that.
+    """
+
+    how: str
+    torchvision: str = ""
+    made: str = ""
+
+
+_LINKS: Final = "DATASETS.md of github.com/KaiyangZhou/CoOp"
+
+
+def _split(split: str, pictures: str = "pictures: ship-data get") -> str:
+    return f"{pictures}; split_zhou_{split}.json: link in {_LINKS}"
+
+
+def _xlsa(pictures: str) -> Source:
+    page = "page 'Zero-Shot Learning - The Good, the Bad and the Ugly' at mpi-inf.mpg.de"
+    which = "note if it is version 1 or 2 of the proposed split"
+    return Source(f"{pictures}; xlsa17.zip, {page} ({which})")
+
+
+_CARS: Final = (
+    "cars_train/ and cars_test/ of Stanford Cars (ai.stanford.edu/~jkrause/cars, now and then "
+    "offline)"
+)
+_IMAGENET: Final = (
+    "ILSVRC2012 train and val, val sorted into folders by wnid (image-net.org, needs an account); "
+    f"classnames.txt: link in {_LINKS}"
+)
+_NAMES: Final = "classnames.txt: as for imagenet"
+_V2: Final = "matched-frequency set (github.com/modestyachts/ImageNetV2)"
+_FLO: Final = (
+    f"oxford_flowers/jpg as for flowers102, with cat_to_name.json ({_LINKS}); xlsa17/data/FLO from "
+    "cvpr18xian.zip, page 'Feature Generating Networks for Zero-Shot Learning' at mpi-inf.mpg.de"
+)
+_SUN: Final = "SUN/images (SUN Attribute at cs.brown.edu/~gmpatter/sunattributes.html)"
+
+SOURCES: Final[Mapping[str, Source]] = {
+    "emoji": Source("packaged with ship-sweep"),
+    "photos": Source("packaged with ship-sweep"),
+    "caltech101": Source(_split("Caltech101"), "Caltech101", "caltech101"),
+    "oxford_pets": Source(_split("OxfordPets"), "OxfordIIITPet", "oxford-iiit-pet"),
+    "stanford_cars": Source(_split("StanfordCars", _CARS)),
+    "flowers102": Source(_split("OxfordFlowers"), "Flowers102", "flowers-102"),
+    "food101": Source(_split("Food101"), "Food101", "food-101"),
+    "sun397": Source(_split("SUN397", "pictures (tens of GB): ship-data get"), "SUN397", "SUN397"),
+    "dtd": Source(_split("DescribableTextures"), "DTD", "dtd/dtd"),
+    "eurosat": Source(_split("EuroSAT"), "EuroSAT", "eurosat"),
+    "ucf101": Source(f"UCF-101-midframes.zip and split_zhou_UCF101.json: links in {_LINKS}"),
+    "fgvc_aircraft": Source(
+        "pictures and lists: ship-data get", "FGVCAircraft", "fgvc-aircraft-2013b/data"
+    ),
+    "imagenet": Source(_IMAGENET),
+    "imagenetv2": Source(f"{_V2}; {_NAMES}"),
+    "imagenet_sketch": Source(f"pictures (github.com/HaohanWang/ImageNet-Sketch); {_NAMES}"),
+    "imagenet_a": Source(f"imagenet-a (github.com/hendrycks/natural-adv-examples); {_NAMES}"),
+    "imagenet_r": Source(f"imagenet-r (github.com/hendrycks/imagenet-r); {_NAMES}"),
+    "awa2": _xlsa("Animals_with_Attributes2/JPEGImages (cvml.ista.ac.at/AwA2)"),
+    "cub": _xlsa("CUB_200_2011/images (CUB-200-2011 at www.vision.caltech.edu/datasets)"),
+    "sun_attributes": _xlsa(_SUN),
+    "flo": Source(_FLO),
+}
+"""By the names of ship.datasets.DATASETS."""
 
 _ARCHIVES: Final = (".zip", ".tgz", ".tar", ".gz")
 _FAILURES: Final = (
@@ -34,8 +108,6 @@ def get_dataset(name: str, data_root: Path) -> list[str]:
     Raises:
         UserError: no such dataset, nothing downloads it, it is there already, or it fails.
     """
-    from ship.datasets import DATASETS, nearest_dataset
-
     if name not in SOURCES:
         near = nearest_dataset(name)
         hint = f" (did you mean {near}?)" if near else ""
@@ -52,7 +124,7 @@ def get_dataset(name: str, data_root: Path) -> list[str]:
         try:
             with tempfile.TemporaryDirectory(prefix=f".ship-data-{name}-", dir=data_root) as folder:
                 _download(name, source, Path(folder))
-                _move(Path(folder) / source.made, data_root / source.into, pictures.name)
+                _move(Path(folder) / source.made, data_root / spec.folder, spec.images)
         except _FAILURES as why:
             reason = " ".join(str(why).split()) or type(why).__name__
             reason = reason.removeprefix("<urlopen error ").removesuffix(">")
@@ -71,8 +143,6 @@ def fetch_missing(names: Iterable[str], data_root: Path, say: Callable[[str], No
     Raises:
         UserError: a download fails.
     """
-    from ship.datasets import DATASETS
-
     for name in names:
         if name not in SOURCES or not SOURCES[name].torchvision:
             continue
@@ -139,13 +209,13 @@ def _careful_archives() -> Iterator[None]:
 
 def _move(made: Path, into: Path, pictures: str) -> None:
     """Rename what was unpacked into place, the pictures last; archives are left behind."""
-    if made.name == into.name == pictures:  # the folder is the pictures
-        into.parent.mkdir(parents=True, exist_ok=True)
-        made.rename(into)
-        return
-    if not (made / pictures).is_dir():
+    whole = made.name == pictures
+    if not whole and not (made / pictures).is_dir():
         raise RuntimeError(f"torchvision has made no folder {pictures} of pictures")
     into.mkdir(parents=True, exist_ok=True)
+    if whole:
+        made.rename(into / pictures)
+        return
     paths = [path for path in made.iterdir() if path.suffix not in _ARCHIVES]
     for path in sorted(paths, key=lambda path: path.name == pictures):
         if not (into / path.name).exists():  # what people put there stays
@@ -154,9 +224,14 @@ def _move(made: Path, into: Path, pictures: str) -> None:
 
 def _to_do(spec: Any, data_root: Path) -> list[str]:
     """What torchvision has not brought."""
-    file = getattr(spec, "split_file", "")
-    path = data_root / spec.folder / file
-    if not file or path.is_file():
+    path = data_root / spec.folder / getattr(spec, "split_file", "")
+    if path.exists():  # the folder itself where there is no such file
         return []
-    link = "link in DATASETS.md of github.com/KaiyangZhou/CoOp"
-    return [f"to be put there by hand, torchvision has none: {path} ({link})"]
+    return [f"to be put there by hand, torchvision has none: {path} (link in {_LINKS})"]
+
+
+def places(spec: Any) -> str:
+    """Where a dataset lies below the data root: "oxford_pets/images"; "" for a packaged one."""
+    folder = getattr(spec, "folder", "")
+    apart = folder and not spec.pictures.startswith(folder)  # xlsa17's lists lie elsewhere
+    return f"{folder}, {spec.pictures}" if apart else str(getattr(spec, "pictures", ""))

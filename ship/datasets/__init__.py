@@ -195,12 +195,12 @@ def nearest_dataset(name: str) -> str | None:
 
     Case, hyphens and underscores do not matter; what has a folder is known by that, too.
     """
-    known = {_plain(own): own for own in DATASETS}
-    for other, own in ELSEWHERE.items():
-        known.setdefault(_plain(other), own)
-    for own, spec in DATASETS.items():
-        if folder := _plain(getattr(spec, "folder", "").rpartition("/")[2]):
-            known.setdefault(folder, own)
+    folders = {
+        own: getattr(spec, "folder", "").rpartition("/")[2] for own, spec in DATASETS.items()
+    }
+    called = [(folder, own) for own, folder in folders.items() if folder]
+    called += [*ELSEWHERE.items(), *zip(DATASETS, DATASETS, strict=True)]
+    known = {_plain(other): own for other, own in called}  # of equal names the last one holds
     near = get_close_matches(_plain(name), known, n=1, cutoff=0.6)
     return known[near[0]] if near else None
 

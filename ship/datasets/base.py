@@ -229,7 +229,10 @@ class Faults(list[str]):
 
     @contextmanager
     def reading(self, path: Path) -> Iterator[None]:
-        """Add why a file cannot be read, or, of a ValueError's, what is wrong in it."""
+        """Add why a file cannot be read, or, of a ValueError's, what is wrong in it.
+
+        Its path may stand at the beginning of a ValueError's text.
+        """
         try:
             yield
         except OSError as why:
@@ -237,7 +240,7 @@ class Faults(list[str]):
         except UnicodeDecodeError:
             self.append(f"{path}: is not UTF-8 text")
         except ValueError as why:
-            self.append(f"{path}: {why}")
+            self.append(f"{path}: {str(why).removeprefix(f'{path}: ')}")
 
     def tell_same_names(
         self, where: object, names: Sequence[str], called: Sequence[str] | None = None

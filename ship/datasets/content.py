@@ -12,16 +12,16 @@ import logging
 import os
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from itertools import combinations
+from itertools import chain, combinations
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
-from ship.datasets.base import SPLITS, DatasetError, Picture, Split, Survey, number, some
+from ship.datasets.base import SPLITS, DatasetError, Faults, Picture, Survey
 from ship.whole_file import write_whole
 
 logger = logging.getLogger(__name__)
@@ -48,9 +48,13 @@ class DigestMemory:
         key = hashlib.blake2b(dataset.encode("utf-8", "surrogateescape"), digest_size=8).hexdigest()
         label = re.sub(r"[^A-Za-z0-9.-]+", "_", dataset)[:40]
         self._file = folder / f"{label}-{key}.json"
-        self._key, self._now = key, now
-        self._held = self._read()
+        self._head, self._now = f"{_FORMAT} {key}\n".encode(), now
+        self._held: dict[str, Any] = {}
         self._seen: dict[str, list[Any]] = {}
+        with suppress(OSError, ValueError, RecursionError), self._file.open("rb") as file:
+            checksum, _, body = file.read(_LARGEST).partition(b"\n")
+            if checksum == self._checksum(body) and isinstance(held := json.loads(body), dict):
+                self._held = held
 
     def digest(self, picture: Picture) -> bytes:
         """SHA-256 of the encoded bytes, which are read where nothing is remembered of them.
@@ -80,92 +84,56 @@ class DigestMemory:
             with suppress(OSError):  # it is read again at the next start: no reason to stop
                 write_whole(self._file, self._checksum(body) + b"\n" + body)
 
-    def _read(self) -> dict[str, Any]:
-        try:
-            with self._file.open("rb") as file:
-                checksum, _, body = file.read(_LARGEST).partition(b"\n")
-            memory = json.loads(body) if checksum == self._checksum(body) else {}
-        except (OSError, ValueError, RecursionError):
-            return {}
-        return memory if isinstance(memory, dict) else {}
-
     def _checksum(self, body: bytes) -> bytes:
         """Of a memory of this dataset: it finds accidents, and no forgery."""
-        head = f"{_FORMAT} {self._key}\n".encode()
-        return hashlib.blake2b(head + body, digest_size=16).hexdigest().encode()
+        return hashlib.blake2b(self._head + body, digest_size=16).hexdigest().encode()
 
 
-def fingerprint(name: str, template: str, survey: Survey, memory: DigestMemory | None) -> str:
-    """The hash of a sound survey's content.
+def fingerprint(
+    name: str, template: str, survey: Survey, memory: DigestMemory | None = None
+) -> str:
+    """Hash what a sound survey holds: names, template, order, labels and every picture's bytes.
+
+    Folder and file dates do not count, so a copied or re-downloaded dataset keeps its fingerprint.
+    Nor does a number of officially seen classes where there is none. Where the survey is by_size, a
+    picture's size stands for its bytes, and one that was changed at the same size goes unnoticed.
 
     Files with the same bytes in two splits are told as well, as every file's bytes are hashed
-    here; not where sizes stand for bytes. In one's own folder they are a fault. A published split
-    is used as it is, with a warning: without them its figures could not be compared.
+    here. In one's own folder they are a fault. A published split is used as it is, with a warning:
+    without them its figures could not be compared.
 
+    Args:
+        memory: of the hashes of files, which are then read only if they are new or changed.
     Raises:
         DatasetError: a picture that cannot be read, or copies.
     """
     splits = survey.splits
+    hashed = _size if survey.by_size else memory.digest if memory else _digest
     try:
-        hashes = picture_hashes(splits, by_size=survey.by_size, memory=memory)
+        with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:  # hashing releases the GIL
+            hashes = {split: [*pool.map(hashed, splits[split].pictures)] for split in SPLITS}
     except OSError as why:
         raise DatasetError(f"dataset {name}: {why.filename}: {why.strerror}") from why
+    if memory:
+        memory.keep()
+    pairs = {
+        split: [*zip((p.name for p in splits[split].pictures), hashes[split], strict=True)]
+        for split in SPLITS
+    }
     if not survey.by_size:
-        named = {
-            split: {p.name: h for p, h in zip(splits[split].pictures, hashes[split], strict=True)}
-            for split in SPLITS
-        }
-        copies = [f"dataset {name}: {fault}" for fault in copy_faults(named)]
+        copies = copy_faults(f"dataset {name}", {split: dict(own) for split, own in pairs.items()})
         if copies and survey.own_split:
             raise DatasetError(*copies)
         for line in copies:
             logger.warning("%s", line)
-    return content_fingerprint(survey.class_names, template, splits, hashes, survey.n_seen)
-
-
-def picture_hashes(
-    splits: Mapping[str, Split], *, by_size: bool = False, memory: DigestMemory | None = None
-) -> dict[str, tuple[bytes, ...]]:
-    """SHA-256 of the encoded bytes of every picture, by split, in the split's order.
-
-    Args:
-        by_size: each picture's size in the place of its hash, for sets too large to be read
-            whenever a study starts. A picture changed at the same size goes unnoticed.
-        memory: of the hashes of files, which are then read only if they are new or changed.
-    Raises:
-        OSError: a picture is not there, or cannot be read.
-    """
-    hashed = _size if by_size else memory.digest if memory else _digest
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:  # hashing releases the GIL
-        hashes = {split: tuple(pool.map(hashed, splits[split].pictures)) for split in SPLITS}
-    if memory:
-        memory.keep()
-    return hashes
-
-
-def content_fingerprint(
-    class_names: Sequence[str],
-    template: str,
-    splits: Mapping[str, Split],
-    hashes: Mapping[str, Sequence[bytes]],
-    n_seen: int | None = None,
-) -> str:
-    """Hash what a dataset holds: names, template, order, labels and every picture's bytes.
-
-    Folder and file dates do not count, so a copied or re-downloaded dataset keeps its fingerprint.
-
-    Args:
-        hashes: as picture_hashes gives them.
-        n_seen: of the official split; None leaves the hash as it is without one.
-    """
-    head = (tuple(class_names), template)
-    whole = hashlib.sha256(repr(head if n_seen is None else (*head, n_seen)).encode())
+    head = (tuple(survey.class_names), template)
+    seen = () if survey.n_seen is None else (survey.n_seen,)
+    whole = hashlib.sha256(repr((*head, *seen)).encode())
     for split in SPLITS:
         whole.update(f"{split} {len(splits[split])}".encode())
         whole.update(np.ascontiguousarray(splits[split].labels).data)
-    for split in SPLITS:
-        for picture, content in zip(splits[split].pictures, hashes[split], strict=True):
-            whole.update(picture.name.encode("utf-8", "surrogateescape") + b"\0" + content)
+    for picture, content in chain.from_iterable(pairs.values()):
+        whole.update(picture.encode("utf-8", "surrogateescape") + b"\0" + content)
     return whole.hexdigest()[:32]
 
 
@@ -183,15 +151,16 @@ def pixel_hash(picture: Picture) -> bytes:
     return hashlib.sha256(f"{image.width} x {image.height}".encode() + image.tobytes()).digest()
 
 
-def copy_faults(contents: Mapping[str, Mapping[str, bytes]]) -> list[str]:
+def copy_faults(where: str, contents: Mapping[str, Mapping[str, bytes]]) -> Faults:
     """Pictures that stand in two splits under two names, a line for each two splits.
 
     A picture that stands in two splits under one name is a fault of the list.
 
     Args:
+        where: the dataset, for messages.
         contents: split -> name of a picture -> hash of what it holds.
     """
-    faults = []
+    faults = Faults()
     for one, other in combinations(SPLITS, 2):
         held = {content: name for name, content in contents[other].items()}
         pairs = [
@@ -199,10 +168,7 @@ def copy_faults(contents: Mapping[str, Mapping[str, bytes]]) -> list[str]:
             for name, content in contents[one].items()
             if held.get(content, name) != name
         ]
-        if pairs:
-            be = "is" if len(pairs) == 1 else "are"
-            what = number(pairs, f"picture of {one}")
-            faults.append(f"{what} {be} also in {other}, under another name: {some(pairs)}")
+        faults.tell(where, f"picture of {one}", pairs, f"also in {other}, under another name")
     return faults
 
 

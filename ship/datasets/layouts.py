@@ -3,7 +3,6 @@
 A layout is a reader of lists and folders that gives (split, path, label) for each picture.
 """
 
-import errno
 import hashlib
 import json
 import os
@@ -30,6 +29,7 @@ from ship.datasets.base import (
     some,
     spoken,
 )
+from ship.whole_file import read_whole
 
 PHOTO: Final = "a photo of a {}."
 LARGEST_FILE: Final = 1 << 28
@@ -102,14 +102,14 @@ def _look_at(files: Mapping[str, Path], images: Path, faults: Faults) -> None:
     if not images.is_dir():
         faults.append(f"{images}: no such folder")
         return
-    sizes = {path: _file_size(file) for path, file in sorted(files.items())}
+    sizes = {path: file_size(file) for path, file in sorted(files.items())}
     faults.tell(images, "missing picture", [path for path, size in sizes.items() if size < 0])
     faults.tell(images, "picture of zero bytes", [p for p, size in sizes.items() if size == 0])
     large = [path for path, size in sizes.items() if size > LARGEST_FILE]
     faults.tell(images, "picture", large, f"larger than {LARGEST_FILE >> 20} MiB")
 
 
-def _file_size(path: Path) -> int:
+def file_size(path: Path) -> int:
     """Bytes of a file; -1 where there is none."""
     try:
         found = path.stat()
@@ -315,8 +315,7 @@ def read_object(path: Path) -> dict[str, Any]:
     """A JSON file's object.
 
     Raises:
-        ValueError: it is not there, or something else.
-        OSError: it cannot be read.
+        ValueError: it cannot be read, or is something else.
     """
     text = _text(path)
     try:
@@ -329,19 +328,4 @@ def read_object(path: Path) -> dict[str, Any]:
 
 
 def _text(path: Path) -> str:
-    with checked_file(path).open("rb") as file:
-        content = file.read(LARGEST_FILE + 1)
-    if len(content) > LARGEST_FILE:
-        raise OSError(errno.EFBIG, f"it has more than {LARGEST_FILE >> 20} MiB")
-    return content.decode("utf-8-sig")
-
-
-def checked_file(path: Path) -> Path:
-    """A file that can be opened: no pipe, which would not end.
-
-    Raises:
-        ValueError: it is not there.
-    """
-    if not path.is_file():
-        raise ValueError("no such file")
-    return path
+    return read_whole(path, LARGEST_FILE).decode("utf-8-sig")

@@ -54,4 +54,4 @@ def test_pictures_are_downloaded_and_what_is_left_to_do_is_told(
     split_file = data / "caltech-101" / "split_zhou_Caltech101.json"
     assert f"to be put there by hand, torchvision has none: {split_file}" in result.stdout
     assert result.exit_code == 2
-    assert f"{split_file}: no such file" in result.stderr
+    assert f"{split_file}: cannot be read: No such file" in result.stderr

@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from harness.data import cli as data_cli
-from harness.data.sources import SOURCES
+from harness.data.download import SOURCES
 from ship.datasets import DATASETS, PACKAGED
 from tests.patterns import matching
 from tests.ship.datasets.test_fault_cases import spoil

@@ -9,7 +9,7 @@ import pytest
 import torchvision.datasets
 from torchvision.datasets.utils import extract_archive
 
-from harness.data.sources import SOURCES
+from harness.data.download import SOURCES
 from ship.datasets import DATASETS, survey_dataset
 from tests.harness.data.test_cli import invoke
 from tests.ship.datasets.conftest import save_picture

@@ -17,19 +17,19 @@ def test_every_two_splits_are_compared_and_pairs_are_named() -> None:
     """The first five are shown; a name that stands in both splits is another check's to tell."""
     many = {f"dog/{i}.png": bytes([i]) for i in range(7)}
     copies = {f"cat/{i}.png": bytes([i]) for i in range(7)}
-    assert copy_faults({"train": many, "val": {}, "test": copies}) == [
-        "7 pictures of train are also in test, under another name: dog/0.png = cat/0.png, "
+    assert copy_faults("x", {"train": many, "val": {}, "test": copies}) == [
+        "x: 7 pictures of train also in test, under another name: dog/0.png = cat/0.png, "
         "dog/1.png = cat/1.png, dog/2.png = cat/2.png, dog/3.png = cat/3.png, "
         "dog/4.png = cat/4.png and 2 more"
     ]
     one = {"a.png": b"1"}
-    assert copy_faults({"train": {"t.png": b"2"}, "val": one, "test": {"b.png": b"1"}}) == [
-        "1 picture of val is also in test, under another name: a.png = b.png"
+    assert copy_faults("x", {"train": {"t.png": b"2"}, "val": one, "test": {"b.png": b"1"}}) == [
+        "x: 1 picture of val also in test, under another name: a.png = b.png"
     ]
-    assert copy_faults({"train": one, "val": {"v.png": b"1"}, "test": {}}) == [
-        "1 picture of train is also in val, under another name: a.png = v.png"
+    assert copy_faults("x", {"train": one, "val": {"v.png": b"1"}, "test": {}}) == [
+        "x: 1 picture of train also in val, under another name: a.png = v.png"
     ]
-    assert not copy_faults({"train": one, "val": {}, "test": one})
+    assert not copy_faults("x", {"train": one, "val": {}, "test": one})
 
 
 def test_pixels_are_compared_not_files(tmp_path: Path) -> None:
@@ -59,7 +59,7 @@ def test_training_refuses_copies_in_ones_own_folder(folder_root: Path) -> None:
     with pytest.raises(DatasetError) as caught:
         load_dataset("image_folder:pets", folder_root)
     assert caught.value.faults == (
-        "dataset image_folder:pets: 1 picture of train is also in test, under another name: "
+        "dataset image_folder:pets: 1 picture of train also in test, under another name: "
         f"{train} = {test}",
     )
 
@@ -72,7 +72,7 @@ def test_a_published_split_with_copies_is_used_with_a_warning(
     shutil.copy(images / "sea_horse/train0.jpg", images / "sea_horse/test1.jpg")
     load_dataset("caltech101", coop_root)
     assert [r.message for r in caplog.records if r.levelno == logging.WARNING][1:] == [
-        "dataset caltech101: 1 picture of train is also in test, under another name: "
+        "dataset caltech101: 1 picture of train also in test, under another name: "
         "sea_horse/train0.jpg = sea_horse/test1.jpg"
     ]
 

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from ship.clip import FrozenCLIP
-from ship.datasets import Picture, PictureDataset, Split
-from ship.datasets.content import content_fingerprint, picture_hashes
+from ship.datasets import Picture, PictureDataset, Split, Survey
+from ship.datasets.content import fingerprint
 from ship.features import extract_features
 from ship.features.encode import augmented_view
 from ship.subsets import FeatureSet
@@ -33,8 +33,8 @@ def dataset(tmp_path: Path) -> PictureDataset:
         splits[split] = Split(pictures, np.arange(n, dtype=np.int64) % 3)
     names = ("a", "b", "c")
     template = "a photo of a {}."
-    fingerprint = content_fingerprint(names, template, splits, picture_hashes(splits))
-    return PictureDataset("noise", names, template, splits, fingerprint)
+    digest = fingerprint("noise", template, Survey(names, splits))
+    return PictureDataset("noise", names, template, splits, digest)
 
 
 @pytest.fixture

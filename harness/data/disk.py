@@ -1,0 +1,163 @@
+"""What lies on disk: `ship-data list`, and `ship-data check`, which finds all that can be wrong."""
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from harness.data.download import SOURCES, places
+from ship.datasets import (
+    DATASETS,
+    PREFIX,
+    SPLITS,
+    Picture,
+    Survey,
+    UndecodableError,
+    survey_dataset,
+)
+from ship.datasets.base import Faults, number, some
+from ship.datasets.content import copy_faults, pixel_hash
+from ship.datasets.layouts import counted, file_size, repeated, slashed
+
+Contents = Iterable[bytes | None]
+"""The hash of what each picture shows, one after the other; None for what cannot be decoded."""
+Track = Callable[[Contents, int], Contents]
+"""Passes on what it is given and shows progress up to the number."""
+_PICTURES: Final = (
+    "pictures: train/val/test as published; below xlsa17/, trainval/test_seen/test_unseen"
+)
+_STATES: Final = {"present": "[green]present[/]", "missing": "[dim]missing[/]",
+                  "faulty": "[red]faulty[/]", "": "?"}  # fmt: skip
+"""As they are shown; "" where no data root was given."""
+
+
+def print_list(data_root: Path | None, console: Console) -> None:
+    """Print every dataset with a name of its own, what is faulty, and how to get what is absent.
+
+    Pictures are looked at, not read.
+    """
+    table = Table(box=None, header_style="bold")
+    for heading in ("dataset", "classes", "pictures", "state"):
+        table.add_column(heading, justify="right" if heading == "classes" else "left", no_wrap=True)
+    table.add_column("below the data root", overflow="fold")
+    faulty, absent = [], []
+    for name, spec in DATASETS.items():
+        size, where, state, faults = _found(name, spec, data_root)
+        table.add_row(name, *size, _STATES[state], escape(where))
+        if faults:
+            more = f" (and {len(faults) - 1} more: ship-data check {name})"
+            faulty.append(f"{name}: {faults[0]}{more if len(faults) > 1 else ''}")
+        elif state != "present":
+            absent.append(f"{name}: {SOURCES[name].how}")
+    table.add_row(f"{PREFIX}NAME", "", "your own", "", "NAME/CLASS/")
+    console.print(table)
+    console.print(_PICTURES, soft_wrap=True)
+    for title, lines in {"faulty": faulty, "how to get them": absent}.items():
+        if lines:
+            console.print(f"\n[bold]{title}[/]")
+            console.print("\n".join(lines), markup=False, soft_wrap=True)
+    if data_root is None:
+        console.print("\n--data-root DIR shows which of them are there")
+
+
+def _found(
+    name: str, spec: Any, data_root: Path | None
+) -> tuple[tuple[str, str], str, str, tuple[str, ...]]:
+    """Classes and pictures, as published; where it lies; of _STATES; what is wrong with it."""
+    where = places(spec)
+    if where:
+        size = str(spec.classes), slashed(spec.counts)
+        if data_root is None or not (data_root / spec.folder).is_dir():
+            return size, where, "" if data_root is None else "missing", ()
+    survey = survey_dataset(name, data_root)
+    if not where:
+        size = str(len(survey.class_names)), slashed(counted(survey.splits))
+    return size, where or "packaged", "faulty" if survey.faults else "present", survey.faults
+
+
+def check_everything(
+    name: str, data_root: Path | None, quick: bool, track: Track
+) -> tuple[Survey, str]:
+    """Survey a dataset, compare it with the published one and decode all of its pictures.
+
+    Args:
+        quick: leave out the decoding.
+        track: shows progress.
+    Returns:
+        The survey with all faults; its warnings tell, too, in what it is unlike the published
+        dataset, and classes that cannot be trained on. And one line with the counts.
+    Raises:
+        DatasetError: there is no dataset of this name.
+    """
+    survey = survey_dataset(name, data_root)
+    where, faults = f"dataset {name}", Faults(survey.faults)
+    by_split = {split: survey.splits[split].pictures for split in SPLITS}
+    for split, pictures in by_split.items():
+        twice = repeated(picture.name for picture in pictures)
+        faults.tell(where, "picture", twice, f"more than once in {split}")
+    decoded = "nothing decoded"
+    if not quick:
+        pictures = tuple({p.name: p for own in by_split.values() for p in own}.values())
+        contents = decode(list(filter(_has_content, pictures)), track)
+        sound = {picture: content for picture, content in contents.items() if content}
+        faults.tell(where, "undecodable picture", [own for own in contents if own not in sound])
+        faults += copy_faults(
+            where,
+            {
+                split: {p.name: sound[p.name] for p in pictures if p.name in sound}
+                for split, pictures in by_split.items()
+            },
+        )
+        decoded = f"{number(sound, 'picture')} decoded"
+    remarks = ["differs from the published set"] if survey.unlike else []
+    warnings = [*survey.unlike, *survey.warnings]
+    if untrained := _untrained_classes(survey):
+        remarks.append(f"no training pictures of {number(untrained, 'class')}")
+        warnings.append(f"{where}: {remarks[-1]}: {some(untrained)}")
+    seen = "" if survey.n_seen is None else f" ({survey.n_seen} seen)"
+    summary = (
+        f"{name}: {slashed(counted(survey.splits))} pictures (train/val/test) of "
+        f"{len(survey.class_names)} classes{seen}, {decoded}: "
+        f"{number(faults, 'fault') if faults else 'sound'}"
+    )
+    summary += f" ({'; '.join(remarks)})" if remarks else ""
+    return replace(survey, faults=tuple(faults), warnings=tuple(warnings)), summary
+
+
+def decode(pictures: Sequence[Picture], track: Track) -> dict[str, bytes | None]:
+    """By name, the hash of each picture's pixels; None where Pillow cannot decode it whole."""
+    pool = ThreadPoolExecutor(min(16, os.cpu_count() or 1))  # decoding releases the GIL
+    try:
+        hashes = list(track(pool.map(_pixels, pictures), len(pictures)))
+    finally:
+        pool.shutdown(cancel_futures=True)
+    return {picture.name: found for picture, found in zip(pictures, hashes, strict=True)}
+
+
+def _pixels(picture: Picture) -> bytes | None:
+    try:
+        return pixel_hash(picture)
+    except UndecodableError:
+        return None
+
+
+def _has_content(picture: Picture) -> bool:
+    """Whether there is anything to decode; what is missing or empty is the survey's fault."""
+    source = picture.source
+    return (len(source) if isinstance(source, bytes) else file_size(source)) > 0
+
+
+def _untrained_classes(survey: Survey) -> list[str]:
+    """Names of classes that training should show, but has no picture of.
+
+    The officially unseen ones need none, nor does any of a set that is a target alone.
+    """
+    there = set(survey.splits["train"].labels.tolist())
+    seen = survey.class_names[: survey.n_seen]
+    return [name for label, name in enumerate(seen) if there and label not in there]
