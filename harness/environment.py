@@ -6,22 +6,16 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def environment(settings: Mapping[str, str]) -> Iterator[None]:
-    """Environment variables for a while; what the user has set stays."""
-    added = {name: value for name, value in settings.items() if name not in os.environ}
-    os.environ.update(added)
-    try:
-        yield
-    finally:
-        for name in added:
-            os.environ.pop(name, None)
+def environment(settings: Mapping[str, str], *, over: bool = False) -> Iterator[None]:
+    """Environment variables for a while, then it is all as before.
 
-
-@contextmanager
-def replaced_environment(settings: Mapping[str, str]) -> Iterator[None]:
-    """Environment variables for a while, whatever the user has set; then it is there again."""
-    before = {name: os.environ.get(name) for name in settings}
-    os.environ.update(settings)
+    Args:
+        settings: name -> value.
+        over: whether they replace what the user has set; else that stays.
+    """
+    chosen = {name: value for name, value in settings.items() if over or name not in os.environ}
+    before = {name: os.environ.get(name) for name in chosen}
+    os.environ.update(chosen)
     try:
         yield
     finally:

@@ -20,7 +20,7 @@ from harness.cluster.ray_internals import (
     workers_import_as_the_driver,
 )
 from harness.config import Resources, StudyConfig
-from harness.environment import environment, replaced_environment
+from harness.environment import environment
 from harness.errors import ClusterError
 from harness.resources import LARGEST_NODE, usable_cpus
 from harness.scratch import scratch
@@ -142,7 +142,7 @@ def _init(
         }
         variables["RAY_TMPDIR"] = str(folder)  # for Ray's sockets, logs and spilled objects
     try:
-        here = nullcontext() if address else replaced_environment(variables)
+        here = nullcontext() if address else environment(variables, over=True)
         with workers_import_as_the_driver(), here:
             ray.init(
                 address=address or "local",

@@ -12,10 +12,10 @@ from harness.store.ledger import Ledger, LedgerRun, read_finished, read_ledger
 from harness.store.lock.lease import StudyLost, Timing
 from harness.store.open import Store, absolute_uri, default_uri, open_store
 from harness.store.outbox.again import again
-from harness.store.outbox.client import CLIENT_ENVIRONMENT, outbox, waiting_note
+from harness.store.outbox.client import CLIENT_ENVIRONMENT, waiting_note
 from harness.store.params import param_text, params
 from harness.store.quiet import quieten
-from harness.store.session import Hold
+from harness.store.session import own_study
 from harness.store.study_run import Recorded, find_study_run, read_recorded
 from harness.store.tags import split_tag
 from harness.store.trained import load_trained
@@ -25,7 +25,6 @@ __all__ = [
     "INTERRUPTED",
     "MAX_TAG",
     "Dataset",
-    "Hold",
     "Ledger",
     "LedgerRun",
     "Recorded",
@@ -43,7 +42,7 @@ __all__ = [
     "log",
     "log_entities",
     "open_store",
-    "outbox",
+    "own_study",
     "param_text",
     "params",
     "quieten",

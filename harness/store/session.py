@@ -1,4 +1,4 @@
-"""Opens a study in its store and holds it, against other drivers of this machine and of others."""
+"""Opens a study in its store, against other drivers of this machine and of others."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,82 +12,75 @@ from harness.store.lock.lease import Lease, Timing
 from harness.store.lock.lease_tag import EARLIER_DRIVERS_KEPT, Holder, read_tag
 from harness.store.open import Store, open_store
 from harness.store.outbox.again import patient
+from harness.store.outbox.client import outbox
 from harness.store.outbox.journal import Drivers
 from reports.contract import Tag
 
 
 @dataclass(frozen=True)
-class Held:
-    """A study that this process may write.
+class OwnStudy:
+    """A study that this process alone may write.
 
-    store: refuses to write once another driver has the study.
-    drivers: this one, and those whose writes may still wait.
+    store: refuses to write once another driver has the study; what it cannot send waits on disk.
     become_last_driver: to be called before the first write that changes a run: from then on what
         others left unsent is out of date.
     """
 
     store: Store
     experiment_id: str
-    drivers: Drivers
     become_last_driver: Callable[[], None]
 
 
-@dataclass(frozen=True)
-class Hold:
-    """How a study is held.
+@contextmanager
+def own_study(
+    uri: str,
+    name: str,
+    cache_dir: Path,
+    timing: Timing,
+    fail: Callable[[Exception], None],
+    say: Callable[[str], None],
+) -> Iterator[OwnStudy]:
+    """Open the study of a name, and its experiment if need be, and keep others out inside.
 
-    uri: of the store. directory: what a relative one starts from.
-    fail: called from the thread that keeps the lease when another driver has taken it.
-    say: told what is waited for.
+    Args:
+        uri: of the store.
+        name: of the study.
+        cache_dir: where writes wait while the store is away.
+        timing: of the lease.
+        fail: called from the thread that keeps the lease when another driver has taken it.
+        say: told what is waited for.
+
+    Raises:
+        StudyBusy: another driver runs it.
+        StoreAway: writes are left on disk, of this run or an earlier one.
+        StoreError: the store cannot be used.
     """
-
-    uri: str
-    directory: Path
-    timing: Timing
-    fail: Callable[[Exception], None]
-    say: Callable[[str], None]
-
-    @contextmanager
-    def study(self, name: str) -> Iterator[Held]:
-        """Open the study of a name, and its experiment if need be, and hold it inside.
-
-        Raises:
-            StudyBusy: another driver holds it.
-            StoreError: the store cannot be used.
-        """
-        with gate(self.uri):
-            store = open_store(self.uri, self.directory)
-            if store is None:
-                raise RuntimeError("open_store made no store")
-            experiment_id = store.create_experiment(name)
-        with (
-            study_lock(self.uri, name) as place,
-            self._leased(store, experiment_id, name, place) as (own, drivers),
-        ):
-
-            def become_last_driver() -> None:
-                with store_errors(self.uri):
-                    client = patient(own.client, self.uri)
-                    client.set_experiment_tag(experiment_id, Tag.LAST_DRIVER, drivers.own)
-
-            yield Held(own, experiment_id, drivers, become_last_driver)
-
-    @contextmanager
-    def _leased(
-        self, store: Store, experiment_id: str, name: str, place: str
-    ) -> Iterator[tuple[Store, Drivers]]:
+    with gate(uri):
+        store = open_store(uri, Path.cwd())
+        if store is None:
+            raise RuntimeError("open_store made no store")
+        experiment_id = store.create_experiment(name)
+    with study_lock(uri, name) as place:
         me = Holder.me(place)
-        lease = Lease(store.client, experiment_id, name, me, self.timing, self.say)
-        client = patient(store.client, store.uri)
+        lease = Lease(store.client, experiment_id, name, me, timing, say)
+        plain = patient(store.client, uri)
+        fenced_client = fenced(store.client, lease.check)
+
+        def become_last_driver() -> None:
+            with store_errors(uri):
+                client = patient(fenced_client, uri)
+                client.set_experiment_tag(experiment_id, Tag.LAST_DRIVER, me.token)
+
         try:
-            with store_errors(store.uri):
-                lease.claim(client)
-                last = read_tag(client, experiment_id, Tag.LAST_DRIVER)
-                before = tuple(last.split())[:EARLIER_DRIVERS_KEPT]
-                chain = " ".join((me.token, *before))
-                client.set_experiment_tag(experiment_id, Tag.LAST_DRIVER, chain)
-            lease.start(self.fail)
-            own = replace(store, client=fenced(store.client, lease.check))
-            yield own, Drivers(me.token, before)
+            with store_errors(uri):
+                lease.claim(plain)
+                last = read_tag(plain, experiment_id, Tag.LAST_DRIVER)
+                earlier = tuple(last.split())[:EARLIER_DRIVERS_KEPT]
+                chain = " ".join((me.token, *earlier))
+                plain.set_experiment_tag(experiment_id, Tag.LAST_DRIVER, chain)
+            lease.start(fail)
+            drivers, own = Drivers(me.token, earlier), replace(store, client=fenced_client)
+            with outbox(own, name, experiment_id, cache_dir, say, drivers) as buffered:
+                yield OwnStudy(buffered, experiment_id, become_last_driver)
         finally:
             lease.release()

@@ -32,6 +32,8 @@ class OpenStudy:
     fingerprints: of its data and weights, with the method and the cache folder.
     storage: of its checkpoints.
     consent: whether finished rows may leave the table.
+    address: of the running Ray cluster that its trials run on; None: they run on this machine.
+    in_process: one after the other in this process.
     verbose: let Ray talk.
     """
 
@@ -43,6 +45,8 @@ class OpenStudy:
     console: Console
     consent: Consent
     interrupts: Interrupts
+    address: str | None
+    in_process: bool
     verbose: bool
 
     def ledger(self) -> Ledger:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from harness.config import MAX_SEEDS, Detection, StudyConfig
 from harness.errors import ConfigError
-from harness.planning import Plan, Setting
+from harness.planning import Plan, Setting, study_prunes
 from reports.contract import PROTOCOLS, ReportError
 
 if TYPE_CHECKING:
@@ -30,24 +30,22 @@ def check_detect(study: StudyConfig, effect: float, most: int | None) -> None:
     Raises:
         ConfigError: a line for each reason.
     """
-    pilot = len(study.seeds)
-    lines = []
-    if not 0 < effect < float("inf"):
-        lines.append(f"--detect must be points > 0, got {effect:g}")
-    if study.sampler != "grid":
-        lines.append(f"--detect needs sampler: grid, got {study.sampler}")
-    if study.scheduler.name != "none":
-        lines.append(f"--detect needs scheduler: none, got {study.scheduler.name}")
-    if len(study.space) != 1 or set(study.space) & set(_APART):
-        listed = ", ".join(study.space)
-        lines.append(
-            f"--detect needs a space of one factor (other than {' and '.join(_APART)}), whose "
-            f"levels are compared with its baseline, got {listed}"
-        )
-    if pilot < 2:
-        lines.append("--detect needs seeds to be at least 2: they are its pilot, got 1")
-    if most is not None and not pilot <= most <= MAX_SEEDS:
-        lines.append(f"--max-seeds must be from {pilot} (seeds) to {MAX_SEEDS}, got {most}")
+    pilot, space = len(study.seeds), study.space
+    compared = len(space) == 1 and not set(space) & set(_APART)
+    bounded = most is None or pilot <= most <= MAX_SEEDS
+    one_factor = (
+        f"--detect needs a space of one factor (other than {' and '.join(_APART)}), whose levels "
+        f"are compared with its baseline, got {', '.join(space)}"
+    )
+    faults = {
+        f"--detect must be points > 0, got {effect:g}": not 0 < effect < float("inf"),
+        f"--detect needs sampler: grid, got {study.sampler}": study.sampler != "grid",
+        f"--detect needs scheduler: none, got {study.scheduler.name}": study_prunes(study),
+        one_factor: not compared,
+        "--detect needs seeds to be at least 2: they are its pilot, got 1": pilot < 2,
+        f"--max-seeds must be from {pilot} (seeds) to {MAX_SEEDS}, got {most}": not bounded,
+    }
+    lines = [line for line, there in faults.items() if there]
     if lines:
         raise ConfigError(lines)
 

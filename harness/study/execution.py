@@ -48,14 +48,14 @@ class Execution:
     ledger: Ledger
     record: StudyRecord
 
-    def run(self, address: str | None, *, in_process: bool) -> None:
-        """Run the plan: in this process, on this machine, or on the running cluster `address`."""
+    def run(self) -> None:
+        """Run the plan: in this process, on this machine, or on a running cluster."""
         from harness.tuning import TooManyFailures
 
         try:
-            if address is not None:
-                self._on_cluster(address)
-            elif in_process:
+            if self.opened.address is not None:
+                self._on_cluster(self.opened.address)
+            elif self.opened.in_process:
                 check_plugins(self.opened.study, self.plan, on_cluster=False)
                 self._trials(None, self._extract(None))
             else:

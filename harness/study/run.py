@@ -4,14 +4,13 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 from rich.console import Console
 
 from harness.checkpoint_storage import storage_uri
 from harness.config import StudyConfig
-from harness.environment import environment, replaced_environment
+from harness.environment import environment
 from harness.method import Method
 from harness.planning import Consent, Fingerprints, StudyOutcome
 from harness.progress import SteadyConsole, line_printer
@@ -22,7 +21,6 @@ from harness.scratch import remove_left
 from harness.store import (
     CLIENT_ENVIRONMENT,
     INTERRUPTED,
-    Hold,
     StoreAway,
     StoreError,
     StudyLost,
@@ -31,7 +29,7 @@ from harness.store import (
     again,
     close_dead_runs,
     default_uri,
-    outbox,
+    own_study,
     quieten,
 )
 from harness.study.context import OpenStudy, default_cache_dir, study_storage
@@ -41,8 +39,6 @@ from harness.study.preview import read_plan
 from harness.study.rounds import rounds_of, run_rounds
 from harness.worker import forget_all
 from reports.contract import Publication, ReportError, State
-
-__all__ = ["StudyOutcome", "run_study"]
 
 Before = Callable[[str, str], None]  # takes the study's name and the store's URI
 Publish = Callable[[StudyOutcome], Publication | None]
@@ -108,34 +104,32 @@ def run_study(
     remove_left()
 
     def run_round(study: StudyConfig) -> StudyOutcome:
-        with _interrupts() as interrupts, environment(CLIENT_ENVIRONMENT):
-            hold = Hold(uri, Path.cwd(), timing or Timing(), interrupts.fail, say)
-            with (
-                hold.study(study.name) as held,
-                outbox(
-                    held.store, study.name, held.experiment_id, prints.cache_dir, say, held.drivers
-                ) as store,
-            ):
-                if verbose:
-                    quieten(logging.INFO)
-                checkpoints = storage_uri(storage, prints.cache_dir)
-                opened = OpenStudy(
-                    study,
-                    store,
-                    held.experiment_id,
-                    prints,
-                    study_storage(checkpoints, store, held.experiment_id),
-                    console,
-                    consent or Consent(),
-                    interrupts,
-                    verbose,
-                )
-                run = partial(Execution.run, address=address, in_process=in_process)
-                ready = partial(preflight, address, study.resources)
-                outcome = _bring_about(opened, ready, run, held.become_last_driver, before)
-                if publish is None or not outcome.done or outcome.interrupted:
-                    return outcome
-                return replace(outcome, unpublished=_show(opened, publish, outcome))
+        with (
+            _interrupts() as interrupts,
+            environment(CLIENT_ENVIRONMENT),
+            own_study(
+                uri, study.name, prints.cache_dir, timing or Timing(), interrupts.fail, say
+            ) as own,
+        ):
+            if verbose:
+                quieten(logging.INFO)
+            opened = OpenStudy(
+                study,
+                own.store,
+                own.experiment_id,
+                prints,
+                study_storage(storage_uri(storage, prints.cache_dir), own.store, own.experiment_id),
+                console,
+                consent or Consent(),
+                interrupts,
+                address,
+                in_process,
+                verbose,
+            )
+            outcome = _bring_about(opened, own.become_last_driver, before)
+            if publish is None or not outcome.done or outcome.interrupted:
+                return outcome
+            return replace(outcome, unpublished=_show(opened, publish, outcome))
 
     next_round = rounds_of(
         study,
@@ -168,7 +162,7 @@ def _show(opened: OpenStudy, publish: Publish, outcome: StudyOutcome) -> str:
     is made again as ship-report does, and what is cut off in mid answer a few times as a whole.
     """
     try:
-        with replaced_environment(RETRIES):
+        with environment(RETRIES, over=True):
             made = again(opened.store.uri, lambda: publish(outcome))
             record = StudyRecord.find(opened.store, opened.experiment_id)
             if made is not None and record is not None:
@@ -179,11 +173,7 @@ def _show(opened: OpenStudy, publish: Publish, outcome: StudyOutcome) -> str:
 
 
 def _bring_about(
-    opened: OpenStudy,
-    ready: Callable[[], None],
-    run: Callable[[Execution], None],
-    become_last_driver: Callable[[], None],
-    before: Before | None,
+    opened: OpenStudy, become_last_driver: Callable[[], None], before: Before | None
 ) -> StudyOutcome:
     store, interrupts = opened.store, opened.interrupts
     interrupted = ran = False
@@ -192,7 +182,7 @@ def _bring_about(
         plan = opened.plan(ledger)
         opened.check_consent(ledger, plan)
         if not plan.finished:
-            ready()
+            preflight(opened.address, opened.study.resources)
             if opened.study.checkpoint_every is not None:
                 opened.storage.check()
         become_last_driver()
@@ -210,7 +200,7 @@ def _bring_about(
             return outcome
         ran = True
         with _recorded(record, opened):
-            run(Execution(opened, plan, ledger, record))
+            Execution(opened, plan, ledger, record).run()
     except (KeyboardInterrupt, SystemExit, Exception) as error:
         # whoever stops the study may have stopped Ray with it, which then fails in its own ways;
         # while Ray starts, its own handler of SIGTERM makes it a SystemExit
