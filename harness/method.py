@@ -10,16 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ship.architectures import Precision
-from ship.epoch_metrics import EpochMetrics
 from ship.plugins import carried, load_carried
 from ship.registry import Origin
-from ship.trial_config import TrialConfig
+from ship.trial_config import EpochMetrics, TrialConfig
 
 if TYPE_CHECKING:
     from ship.datasets import PictureDataset
     from ship.features import Encode
+    from ship.state import Checkpoint
     from ship.subsets import FeatureSet
-    from ship.training import Checkpoint
 
 # settings, seeds, features, backbone, targets, and the checkpoint to go on from, or None
 RunTrial = Callable[

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from ship.transfer import fetched
+from ship.replicas import fetched
 
 # Logits that are looked at in one go: what is made of them on the way fits a processor's cache.
 AT_ONCE = 2**18

@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ship.distances import frechet, manifold_metrics, mmd, squared_distances
-from ship.training import ReplicaRng
+from ship.replicas import ReplicaRng
 
 # Most features of a set that are used. The k-NN and kernel metrics are quadratic in it, and a set
 # of this size takes about half a second a replica on one core.

@@ -15,9 +15,8 @@ from torch.nn.utils.rnn import pad_sequence
 
 from ship.clip import FrozenCLIP
 from ship.datasets import sentence
+from ship.replicas import ReplicaRng, gather_rows, random_views, sent
 from ship.subsets import FeatureSet, Ids, few_shot_indices
-from ship.training import ReplicaRng, gather_rows, random_views
-from ship.transfer import sent
 from ship.trial_config import TrialConfig
 
 # CoOp keeps min(shots, 4) validation pictures a class (github.com/KaiyangZhou/CoOp, datasets/).

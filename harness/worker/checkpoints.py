@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 from harness.checkpoint_storage import Storage
 
 if TYPE_CHECKING:
-    from ship.training import Checkpoint
+    from ship.state import Checkpoint
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +41,7 @@ def checkpoint_name(setting_key: str, seeds: Sequence[int]) -> str:
 
 def is_unfit(error: Exception) -> bool:
     """Whether an error says that a checkpoint does not fit its trial."""
-    from ship.training import CheckpointError
+    from ship.state import CheckpointError
 
     return isinstance(error, CheckpointError)
 
@@ -77,7 +77,7 @@ class Checkpoints:
         """The trial's checkpoint, if there is one that can be read."""
         if self._storage is None or not self._name or self._unfit:
             return None
-        from ship.training import Checkpoint, CheckpointError
+        from ship.state import Checkpoint, CheckpointError
 
         try:
             data = self._storage.read(self._name)

@@ -10,7 +10,7 @@ from io import BytesIO
 import numpy as np
 
 from reports.contract import CLASS, CLASS_ID, EXAM, SEEN, hit_column
-from ship.epoch_metrics import Hits
+from ship.trial_config import Hits
 
 
 def hits_file(exams: Sequence[Hits], seeds: Sequence[int]) -> str:

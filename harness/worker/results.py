@@ -6,7 +6,7 @@ from typing import Any
 
 from harness.resources import out_of_memory
 from reports.contract import Failure
-from ship.epoch_metrics import EpochMetrics, NonFiniteLoss
+from ship.trial_config import EpochMetrics, NonFiniteLoss
 
 # Keys of a result. The first two (how many evaluations there were, and the last one's value) are
 # what a scheduler looks at: at evaluated selection epochs of trials that it may stop. FINAL and

@@ -37,10 +37,9 @@ from harness.worker.spec import feature_key, plugins_differ, target_key
 from harness.worker.trained_files import trained_files
 from reports.contract import Cost
 from ship.architectures import Precision
-from ship.epoch_metrics import EpochMetrics
 from ship.plugins import load_carried
 from ship.registry import Origin
-from ship.trial_config import TrialConfig
+from ship.trial_config import EpochMetrics, TrialConfig
 
 logger = logging.getLogger(__name__)
 

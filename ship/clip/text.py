@@ -24,7 +24,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from ship.transfer import sent
+from ship.replicas import sent
 
 # Tokens of a packed sequence, about: attention grows with its square, and copies of the context
 # with its inverse. 128 is what one tile of the fused kernels spans.

@@ -321,7 +321,7 @@ class CLAPConfig(_ProbeSettings):
 class LPPlusPlusConfig(_CacheConfig):
     """LP++: a linear probe beside the text features, with learning rates that the data give."""
 
-    method = "ship.finetuners.lp_plus_plus:LPPlusPlus"
+    method = "ship.finetuners.probes:LPPlusPlus"
     name: Literal["lp_plus_plus"] = "lp_plus_plus"
     alpha_scale: float = Field(250.0, ge=0)
     """the text features' multipliers start at it times a mean cosine"""

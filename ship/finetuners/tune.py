@@ -18,16 +18,16 @@ from torch import Tensor
 from ship.clip import FrozenCLIP
 from ship.generators import Synthesizer
 from ship.methods import Draw, Finetuner, FixedRows, Fused, SeedTask, require_settings
-from ship.tasks import Task
-from ship.training import (
+from ship.replicas import (
     BatchStream,
-    Part,
     ReplicaRng,
     gather_rows,
     random_views,
+    sent,
     steps_per_epoch,
 )
-from ship.transfer import sent
+from ship.state import Part
+from ship.tasks import Task
 
 
 class FusedFinetuner(Fused):

@@ -24,8 +24,8 @@ from ship.clip import FrozenCLIP
 from ship.configs.finetuners import ZeroShotConfig
 from ship.datasets import sentence
 from ship.methods import Choice, Draw, Features, Finetuner, Logits
+from ship.replicas import ReplicaRng
 from ship.tasks import SeedTask
-from ship.training import ReplicaRng
 
 SINGLE = ("a photo of a {}.",)
 

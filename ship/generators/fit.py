@@ -18,18 +18,15 @@ from ship.methods import (
     SeedTask,
     require_settings,
 )
-from ship.tasks import Task
-from ship.training import (
+from ship.replicas import (
     BatchStream,
     Kept,
-    Part,
     ReplicaOptimizer,
     ReplicaRng,
-    prefixed,
     steps_per_epoch,
-    taken,
-    under,
 )
+from ship.state import Part, prefixed, taken, under
+from ship.tasks import Task
 
 
 class FusedGenerator(Fused, FeatureSource):

@@ -10,8 +10,9 @@ from torch.nn.utils.rnn import pad_sequence
 
 from ship.clip import FrozenCLIP
 from ship.configs.generators import RealPicturesConfig
+from ship.replicas import ReplicaRng, gather_rows, random_views
+from ship.state import Part
 from ship.tasks import Task
-from ship.training import Part, ReplicaRng, gather_rows, random_views
 from ship.trial_config import SyntheticConfig
 
 
@@ -42,7 +43,7 @@ class FeatureSource:
         raise NotImplementedError
 
     def parts(self) -> Mapping[str, Part]:
-        """What fitting changes (ship.training.state); {}: nothing is fitted by epochs."""
+        """What fitting changes (ship.state); {}: nothing is fitted by epochs."""
         return {}
 
     def learned(self) -> Mapping[str, Part] | None:

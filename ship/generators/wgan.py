@@ -18,8 +18,9 @@ from ship.configs.generators import WGANConfig
 from ship.generators.fit import FusedGenerator
 from ship.generators.vae import PromptDecoder
 from ship.methods import Draw, Features, Generator, Labels, Linear, Noise, Rng
+from ship.replicas import ReplicaRng
+from ship.state import Part
 from ship.tasks import SeedTask, Task
-from ship.training import Part, ReplicaRng
 
 
 class Critic(nn.Module):

@@ -1,7 +1,7 @@
 """Methods that are written for one seed, as in their papers, and run for all seeds at once.
 
 Answers for: the contract of such a method (contract), its seeds stacked under torch.func.vmap
-(stack), what is called once for all seeds (fold), and prompts through the text tower (prompts).
+and called once (stack), and prompts through the text tower (prompts).
 """
 
 from ship.methods.contract import (
@@ -17,9 +17,8 @@ from ship.methods.contract import (
     Rng,
     Weights,
 )
-from ship.methods.fold import folded
 from ship.methods.prompts import PROMPTS_AT_ONCE, Linear, Prompts, initial_context, uniform_linear
-from ship.methods.stack import Fused, Stack, require_settings
+from ship.methods.stack import Fused, Stack, folded, require_settings
 from ship.tasks import FixedRows, SeedTask
 
 __all__ = [

@@ -17,9 +17,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from ship.clip import FrozenCLIP
+from ship.replicas import sent, stream_of
 from ship.tasks import SeedTask
-from ship.training import stream_of
-from ship.transfer import sent
 
 # What methods are called with and give, of one seed; features have unit norm.
 Features: TypeAlias = Float[Tensor, "n feature"]

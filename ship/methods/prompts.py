@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ship.clip import FrozenCLIP, class_prompts
 from ship.methods.contract import Rng
-from ship.methods.fold import folded
+from ship.methods.stack import folded
 from ship.settings import NamePosition
 
 # Through the text tower without gradients; a ViT-B/16's keeps some 100 KB of each prompt at a time.

@@ -1,9 +1,17 @@
 """Seeds of a method as one: their parameters and buffers stacked, their functions under vmap.
 
+A function that is written for many rows may be folded: called for one seed, under vmap the seeds
+are its rows. What such a function does to save work (packing, grouping by length, fused kernels) it
+then does for all seeds, and autograd records its own operations; vmap is not asked what to make of
+them. It needs the public rule for vmap of a torch.autograd.Function alone, whose forward is never
+run. Gradients are taken outside of vmap: a sum of losses, and backward.
+
 What fitting and tuning share of training them step by step is Fused.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, Final
 
 import torch
@@ -14,14 +22,69 @@ from torch.nn.utils.rnn import pad_sequence
 from torch.utils._pytree import tree_map
 
 from ship.methods.contract import Method
-from ship.methods.fold import mapped
-from ship.training import Part, ReplicaOptimizer, State, copies, taken, under
-from ship.transfer import sent
+from ship.replicas import ReplicaOptimizer, sent
+from ship.state import Part, State, copies, taken, under
 
 ALL: Final = slice(None)
 _PLAIN: Final = (bool, int, float, str, type(None))
 # of every module; what parameters and buffers hold is to differ
 _TORCHS_OWN: Final = frozenset(vars(nn.Module()))
+
+
+_MAPPED: ContextVar[bool] = ContextVar("mapped", default=False)
+
+
+@contextmanager
+def mapped() -> Iterator[None]:
+    """Inside, folded functions are called under vmap over the seeds."""
+    token = _MAPPED.set(True)
+    try:
+        yield
+    finally:
+        _MAPPED.reset(token)
+
+
+def folded(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """A function without the leading axis of its tensors and of its result.
+
+    For one seed it is called with an axis of length 1; under vmap once, with that of all seeds.
+
+    Args:
+        function: of tensors with a leading axis, and of what is the same for all seeds.
+    """
+
+    def call(*inputs: Any) -> Tensor:
+        if _MAPPED.get():
+            made: Tensor = _Fold.apply(function, *inputs)  # type: ignore[no-untyped-call]
+            return made
+        return function(*(x.unsqueeze(0) if isinstance(x, Tensor) else x for x in inputs))[0]
+
+    return call
+
+
+class _Fold(torch.autograd.Function):
+    @staticmethod
+    def forward(*_: Any) -> Tensor:
+        raise RuntimeError("a folded function was called under another transform than vmap")
+
+    @staticmethod
+    def setup_context(*_: Any) -> None:
+        """Nothing is kept: autograd sees the function's own operations."""
+
+    @staticmethod
+    def vmap(
+        info: Any, in_dims: Any, function: Callable[..., Tensor], *inputs: Any
+    ) -> tuple[Tensor, int]:
+        """The function of all seeds' tensors, each with their axis in front."""
+        places = in_dims[1:]
+        own = (_leading(x, at, info.batch_size) for x, at in zip(inputs, places, strict=True))
+        return function(*own), 0
+
+
+def _leading(value: Any, place: int | None, n: int) -> Any:
+    if not isinstance(value, Tensor):
+        return value
+    return value.expand(n, *value.shape) if place is None else value.movedim(place, 0)
 
 
 class Stack:

@@ -17,10 +17,10 @@ from ship.generators import Synthesizer, build_generator
 from ship.generators.fit import FusedGenerator
 from ship.generators.gaussians import GaussianText
 from ship.protocols import build_protocol
+from ship.replicas import ReplicaRng
 from ship.settings import GeneratorSettings
 from ship.subsets import FeatureSet
 from ship.tasks import Task
-from ship.training import ReplicaRng
 from ship.trial_config import SyntheticConfig, TrialConfig
 
 SEEDS: Final = (7, 2, 0)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ship.configs import FINETUNERS, GENERATORS
 from ship.datasets import DATASETS, SPLITS, Picture, Survey, load_dataset, survey_dataset
+from ship.state import capture, restore
 from ship.tasks import no_pictures
 from ship.testing.bench import (
     Bench,
@@ -22,7 +23,6 @@ from ship.testing.bench import (
     require,
     require_equal,
 )
-from ship.training import capture, restore
 
 EPOCHS: Final = 3
 """Where no settings are given, at most."""

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ship.epoch_metrics import EpochMetrics, Hits, Stage
-from ship.training import Checkpoint, Part, capture, restore, under
-from ship.transfer import fetched
+from ship.replicas import fetched
+from ship.state import Checkpoint, Part, capture, restore, under
+from ship.trial_config import EpochMetrics, Hits, Stage
 
 
 class Journal:

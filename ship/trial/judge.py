@@ -7,11 +7,11 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from ship.epoch_metrics import NonFiniteLoss
 from ship.generators import FeatureSource, Sample
 from ship.protocols import Exam
 from ship.quality import flags, measure_quality
-from ship.training import ReplicaRng
+from ship.replicas import ReplicaRng
+from ship.trial_config import NonFiniteLoss
 
 # Synthetic features a class: as many as there are real pictures, within these bounds. The mean of
 # fewer comes short in cosine by chance alone; more than 50 cost time and tell nothing new.

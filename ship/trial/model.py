@@ -19,8 +19,9 @@ from ship.configs.finetuners import TCPConfig
 from ship.datasets import sentence
 from ship.finetuners import build_finetuner
 from ship.generators import FeatureSource, build_generator
+from ship.replicas import ReplicaRng
+from ship.state import CheckpointError, restore, under
 from ship.tasks import Task, no_pictures
-from ship.training import CheckpointError, ReplicaRng, restore, under
 from ship.trial.trained import KeptSeed, TrainedError, read_kept, refusal
 
 # Pictures that go through the image tower at once.

@@ -1,7 +1,7 @@
 """One trial: a setting trained for all of its seeds at once, selected, and tested once.
 
 It can stop after any epoch and go on from there: what is built again is built as it was, and what
-training had changed (ship.training.state) is put back into it.
+training had changed (ship.state) is put back into it.
 """
 
 from collections.abc import Generator, Iterator, Mapping, Sequence
@@ -11,18 +11,18 @@ import torch
 from torch import Tensor
 
 from ship.clip import FrozenCLIP
-from ship.epoch_metrics import EpochMetrics, Stage
 from ship.finetuners import FusedFinetuner, build_finetuner
 from ship.generators import FeatureSource, Synthesizer, build_generator
 from ship.protocols import Exam, Protocol, build_protocol
+from ship.replicas import Kept
+from ship.state import Checkpoint, State, capture, prefixed, under
 from ship.subsets import FeatureSet, studied_classes
 from ship.tasks import Task
-from ship.training import Checkpoint, Kept, State, capture, prefixed, under
 from ship.trial.journal import Journal, TrialRun
 from ship.trial.judge import judge
 from ship.trial.selection import Best, Choices, evaluate, examine, given, right_answers
 from ship.trial.trained import trained_files
-from ship.trial_config import TrialConfig
+from ship.trial_config import EpochMetrics, Stage, TrialConfig
 
 
 def run_trial(

@@ -7,11 +7,11 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from ship.epoch_metrics import Hits, NonFiniteLoss
 from ship.finetuners import FusedFinetuner
 from ship.protocols import Exam, Final, Protocol
-from ship.training import Kept, State, prefixed, taken, under
-from ship.transfer import fetched
+from ship.replicas import Kept, fetched
+from ship.state import State, prefixed, taken, under
+from ship.trial_config import Hits, NonFiniteLoss
 
 Choices = Sequence[Mapping[str, float]]
 

@@ -22,8 +22,8 @@ from torch import Tensor
 from ship.clip import FrozenCLIP
 from ship.protocols import Protocol
 from ship.settings import Settings
+from ship.state import State, copied, prefixed
 from ship.subsets import FeatureSet
-from ship.training import State, copied, prefixed
 from ship.trial_config import RESULTS_VERSION, TrialConfig
 
 SAID: Final = "trained.json"

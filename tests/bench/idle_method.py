@@ -10,9 +10,8 @@ from zlib import crc32
 import numpy as np
 
 from harness.method import Method
-from ship.epoch_metrics import EpochMetrics, Hits
-from ship.training import Checkpoint
-from ship.trial_config import TrialConfig
+from ship.state import Checkpoint
+from ship.trial_config import EpochMetrics, Hits, TrialConfig
 from tests.harness.fakes import SIX, AnalyticRun, FakeClip, make_method, truth
 
 

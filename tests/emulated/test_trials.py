@@ -11,14 +11,13 @@ from typing import Any, Final, Literal, get_args, get_origin
 import pytest
 
 from ship.clip import FrozenCLIP
-from ship.epoch_metrics import EpochMetrics
 from ship.finetuners import FINETUNERS
 from ship.generators import GENERATORS
 from ship.requirements import PROTOCOLS
+from ship.state import Checkpoint
 from ship.subsets import FeatureSet
-from ship.training import Checkpoint
 from ship.trial import run_trial
-from ship.trial_config import Selection, SyntheticConfig, TrialConfig
+from ship.trial_config import EpochMetrics, Selection, SyntheticConfig, TrialConfig
 from tests.told import told
 
 SEEDS = (7, 2)

@@ -16,9 +16,8 @@ from PIL import Image
 from harness.config.load import parse_study
 from harness.config.study_config import StudyConfig
 from harness.method import Method
-from ship.epoch_metrics import EpochMetrics, Hits
-from ship.training.state import Checkpoint
-from ship.trial_config import TrialConfig
+from ship.state import Checkpoint
+from ship.trial_config import EpochMetrics, Hits, TrialConfig
 
 SIX = ("base", "new", "harmonic_mean", "joint_base", "joint_new", "joint_harmonic_mean")
 EPOCHS = 3

@@ -19,8 +19,7 @@ from harness.planning.fingerprints import Fingerprints
 from harness.planning.plan import BETWEEN_TRIALS, Estimate, make_plan
 from harness.planning.steps import FEW
 from harness.store.ledger import Ledger, LedgerRun
-from ship.epoch_metrics import EpochMetrics
-from ship.trial_config import TrialConfig
+from ship.trial_config import EpochMetrics, TrialConfig
 from tests.harness.fakes import make_method, make_study
 from tests.harness.planning.made import run_of, settings_of
 from tests.told import told

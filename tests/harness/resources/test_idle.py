@@ -5,8 +5,7 @@ from typing import Any
 
 import pytest
 
-from harness.config import load_study
-from harness.config import Resources
+from harness.config import Resources, load_study
 from harness.resources import at_once, idle, idle_gpus, idle_gpus_here
 from tests.told import told
 

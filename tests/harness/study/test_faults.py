@@ -24,8 +24,7 @@ from harness.errors import ClusterError
 from harness.method import Method
 from harness.recording.trial_runs import TrialRecorder
 from harness.store.errors import StoreError
-from ship.epoch_metrics import EpochMetrics, NonFiniteLoss
-from ship.trial_config import TrialConfig
+from ship.trial_config import EpochMetrics, NonFiniteLoss, TrialConfig
 from tests.harness import fakes
 from tests.harness.conftest import Bench
 from tests.harness.fakes import make_study, sleepy, trap_elsewhere

@@ -13,9 +13,8 @@ from harness.worker.checkpoints import Checkpoints, checkpoint_name
 from harness.worker.results import EPOCHS, FINAL
 from harness.worker.spec import trial_spec
 from harness.worker.worker import Worker
-from ship.epoch_metrics import EpochMetrics
-from ship.training.state import Checkpoint, CheckpointError
-from ship.trial_config import TrialConfig
+from ship.state import Checkpoint, CheckpointError
+from ship.trial_config import EpochMetrics, TrialConfig
 from tests.harness.fakes import EPOCHS as SELECTION_EPOCHS
 from tests.harness.fakes import AnalyticRun, make_method
 from tests.harness.worker.workers import finish, make_worker

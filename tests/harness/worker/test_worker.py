@@ -13,7 +13,7 @@ from harness.worker.results import EPOCHS, EVALUATIONS, FAILED, FINAL, OBJECTIVE
 from harness.worker.spec import feature_key, target_key, trial_spec
 from harness.worker.trainable import ShipTrainable
 from reports.contract import Failure
-from ship.epoch_metrics import EpochMetrics
+from ship.trial_config import EpochMetrics
 from tests.harness.fakes import FakeClip, load_other_weights, truth
 from tests.harness.worker.workers import CONFIG, analytic, finish, items, make_worker
 

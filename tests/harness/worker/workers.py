@@ -8,8 +8,7 @@ import numpy as np
 
 from harness.worker.spec import feature_key, trial_spec
 from harness.worker.worker import Worker
-from ship.epoch_metrics import EpochMetrics
-from ship.trial_config import TrialConfig
+from ship.trial_config import EpochMetrics, TrialConfig
 from tests.harness.fakes import FakeClip, FakeFeatures, make_method
 
 CONFIG = TrialConfig()

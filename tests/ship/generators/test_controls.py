@@ -14,9 +14,9 @@ from ship.generators.fit import FusedGenerator
 from ship.generators.gaussians import GaussianBase, GaussianText
 from ship.generators.neighbours import neighbour_means, neighbour_precision
 from ship.generators.source import RealPictures
+from ship.replicas import ReplicaRng
 from ship.subsets import FeatureSet
 from ship.tasks import Task
-from ship.training.replicas import ReplicaRng
 from ship.trial_config import SyntheticConfig
 from tests.ship.conftest import final_task, selection_task
 from tests.told import told

@@ -11,8 +11,9 @@ from ship.clip import FrozenCLIP
 from ship.configs.generators import PromptMode, WGANConfig
 from ship.generators import GENERATORS, build_generator
 from ship.generators.wgan import FusedWGAN
+from ship.replicas import BatchStream, ReplicaRng
+from ship.state import under
 from ship.subsets import FeatureSet
-from ship.training import BatchStream, ReplicaRng, under
 from tests.ship.by_hand import (
     Array,
     Weights,

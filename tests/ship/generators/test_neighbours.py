@@ -9,8 +9,8 @@ from ship.configs.generators import KnnGaussianConfig
 from ship.generators import neighbours
 from ship.generators.fit import FusedGenerator
 from ship.generators.neighbours import KnnGaussian, neighbour_means, neighbour_precision
+from ship.replicas import ReplicaRng
 from ship.subsets import FeatureSet
-from ship.training.replicas import ReplicaRng
 from tests.ship.conftest import all_seen, final_task
 
 SEEDS = [0, 1]

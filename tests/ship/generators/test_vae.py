@@ -13,9 +13,10 @@ from ship.configs.generators import PromptVAEConfig
 from ship.generators import GENERATORS, build_generator
 from ship.generators.fit import FusedGenerator
 from ship.generators.vae import VAE
+from ship.replicas import ReplicaRng
+from ship.state import under
 from ship.subsets import FeatureSet
 from ship.tasks import Pictures, Task
-from ship.training import ReplicaRng, under
 from tests.ship.generators.cases import VAE as SMALL
 from tests.ship.generators.cases import uneven_task
 from tests.told import told

@@ -11,12 +11,11 @@ import torch
 
 from ship.clip import FrozenCLIP
 from ship.datasets import load_dataset
-from ship.epoch_metrics import EpochMetrics
 from ship.features import extract_features
 from ship.protocols import Protocol, build_protocol
 from ship.subsets import FeatureSet
 from ship.trial.run import run_trial
-from ship.trial_config import TrialConfig
+from ship.trial_config import EpochMetrics, TrialConfig
 from tests.ship.conftest import WORDS
 from tests.ship.trial.cases import COOP
 

@@ -23,7 +23,7 @@ from ship.quality import (
     measure_quality,
     rank_within_class,
 )
-from ship.training.replicas import ReplicaRng
+from ship.replicas import ReplicaRng
 from tests.ship.quality.planted import clustered, generator, unit
 
 CENTRES = unit(6, 12)

@@ -14,12 +14,12 @@ from torch import Tensor
 from ship.clip import FrozenCLIP
 from ship.configs import FINETUNERS, GENERATORS
 from ship.generators import build_generator
+from ship.replicas import ReplicaRng
 from ship.subsets import FeatureSet
 from ship.tasks import Task
 from ship.testing import Bench, check_finetuner, check_generator
 from ship.testing.bench import MethodSubject
 from ship.testing.checks import FINETUNER_CHECKS, GENERATOR_CHECKS
-from ship.training import ReplicaRng
 from tests.ship.conftest import all_seen, final_task
 from tests.ship.finetuners.cases import CASES as FINETUNER_CASES
 from tests.ship.finetuners.cases import FAST, SEEDS, built, trained

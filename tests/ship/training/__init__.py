@@ -1,1 +1,1 @@
-"""Tests of ship.training."""
+"""Tests of how seeds are trained side by side."""

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ship.training.replicas import BatchStream, ReplicaRng, steps_per_epoch
+from ship.replicas import BatchStream, ReplicaRng, steps_per_epoch
 
 
 def test_a_seeds_draws_do_not_depend_on_its_neighbours() -> None:

@@ -10,7 +10,7 @@ from ship.clip import FrozenCLIP
 from ship.finetuners import FINETUNERS, build_finetuner
 from ship.generators import Synthesizer
 from ship.protocols import build_protocol
-from ship.transfer import fetched, sent
+from ship.replicas import fetched, sent
 from ship.trial.selection import Best, evaluate
 from ship.trial_config import SyntheticConfig, TrialConfig
 from tests.emulated import EmulatedDevice, emulated_device

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from ship.clip import FrozenCLIP
-from ship.epoch_metrics import EpochMetrics, Hits
 from ship.subsets import FeatureSet
 from ship.trial.run import run_trial
+from ship.trial_config import EpochMetrics, Hits
 from tests.ship.trial.cases import COOP, VAE, config
 
 SEEDS = [0, 1, 2]

@@ -5,9 +5,9 @@ from torch import Tensor
 
 from ship.clip import FrozenCLIP
 from ship.protocols import Exam, build_protocol
+from ship.replicas import ReplicaRng
 from ship.subsets import FeatureSet
 from ship.tasks import Pictures
-from ship.training.replicas import ReplicaRng
 from ship.trial.judge import judge_exam
 from ship.trial_config import TrialConfig
 

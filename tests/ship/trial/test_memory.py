@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from ship.clip import FrozenCLIP
-from ship.epoch_metrics import EpochMetrics
 from ship.finetuners.adapters import TipAdapterF
 from ship.finetuners.prompts import CoOp
 from ship.generators.fit import FusedGenerator
 from ship.generators.wgan import FusedWGAN
+from ship.trial_config import EpochMetrics
 from tests.ship.trial.cases import TOLD
 from tests.ship.trial.test_resume import config, one_thread, start
 

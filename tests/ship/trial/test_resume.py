@@ -9,11 +9,10 @@ import pytest
 import torch
 
 from ship.clip import FrozenCLIP
-from ship.epoch_metrics import EpochMetrics, Stage
+from ship.state import Checkpoint, CheckpointError
 from ship.subsets import FeatureSet
-from ship.training.state import Checkpoint, CheckpointError
 from ship.trial.run import run_trial
-from ship.trial_config import TrialConfig
+from ship.trial_config import EpochMetrics, Stage, TrialConfig
 from tests.ship.conftest import build_features
 from tests.ship.trial.cases import TOLD
 from tests.ship.trial.cases import config as short

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from ship.clip import FrozenCLIP
-from ship.epoch_metrics import EpochMetrics, NonFiniteLoss
 from ship.finetuners.tune import FusedFinetuner
 from ship.subsets import FeatureSet
 from ship.trial.run import run_trial
+from ship.trial_config import EpochMetrics, NonFiniteLoss
 from tests.ship.conftest import build_features
 from tests.ship.trial.cases import COOP, TOLD, VAE, config
 

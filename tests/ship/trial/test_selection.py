@@ -8,12 +8,12 @@ import pytest
 import torch
 
 from ship.clip import FrozenCLIP
-from ship.epoch_metrics import EpochMetrics
 from ship.finetuners import FINETUNERS
 from ship.protocols import build_protocol
 from ship.subsets import FeatureSet
 from ship.trial.run import planned_ages, run_trial
 from ship.trial.selection import Best
+from ship.trial_config import EpochMetrics
 from tests.ship.finetuners.cases import FAST
 from tests.ship.trial.cases import TOLD, VAE, config
 

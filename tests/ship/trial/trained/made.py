@@ -10,14 +10,13 @@ import torch
 from torch import Tensor
 
 from ship.clip import FrozenCLIP
-from ship.epoch_metrics import EpochMetrics
 from ship.generators import Sample
 from ship.protocols import Exam
+from ship.replicas import ReplicaRng
 from ship.subsets import FeatureSet
-from ship.training import ReplicaRng
 from ship.trial import judge
 from ship.trial.run import run_trial
-from ship.trial_config import TrialConfig
+from ship.trial_config import EpochMetrics, TrialConfig
 from tests.ship.trial.cases import config
 
 PER_CLASS = 3

@@ -16,13 +16,11 @@ from typing import Protocol, TypeAlias, runtime_checkable
 
 import safetensors.torch
 import torch
-from jaxtyping import Bool
 from pydantic import BaseModel, ValidationError
 from safetensors import SafetensorError
 from torch import Tensor
 
-from ship.epoch_metrics import EpochMetrics
-from ship.transfer import sent
+from ship.trial_config import EpochMetrics
 
 State = dict[str, Tensor]
 
@@ -133,34 +131,6 @@ def taken(state: Mapping[str, Tensor], name: str, like: Tensor) -> Tensor:
     return value
 
 
-class Kept:
-    """Tensors by name, (replica, ...) each: every replica's as they were when it took them last."""
-
-    def __init__(self, tensors: Mapping[str, Tensor]) -> None:
-        self.tensors: State = dict(tensors)
-
-    def take(self, where: Bool[Tensor, " replica"], new: Mapping[str, Tensor]) -> None:
-        """Take over some replicas' tensors.
-
-        Args:
-            where: those replicas, on the CPU or where the new tensors are.
-            new: (replica, ...) each, on any device. A name that was not there is taken for all.
-        """
-        for name, value in new.items():
-            those = sent(where, value.device).reshape(-1, *[1] * (value.ndim - 1))
-            # what a checkpoint gave back is on the CPU
-            old = self.tensors.get(name, value).to(value.device)
-            self.tensors[name] = torch.where(those, value, old)
-
-    def state_dict(self) -> State:
-        """The tensors, as copies on the CPU."""
-        return copies(self.tensors)
-
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Put back what state_dict() gave; it stays on the CPU until it is used."""
-        self.tensors = dict(state)
-
-
 FORMAT = 3
 HEADER = "ship"
 
@@ -170,7 +140,7 @@ class Checkpoint:
     """Where a trial is.
 
     epochs: all that it has reported, in order.
-    tensors: its state by name, on the CPU (ship.training.state).
+    tensors: its state by name, on the CPU.
     notes: numbers and texts of whoever keeps the checkpoint, e.g. which trial it is of.
     """
 

@@ -3,6 +3,10 @@
 AdamW and SGD are elementwise and a trial's loss is the sum of its replicas' losses, so a replica
 that is trained beside others takes the same steps as it would alone. What could leak between them,
 and therefore lives here, is randomness: every replica draws from streams of its own.
+
+Between host and device nobody waits where that can be avoided. A copy from pageable memory, and
+each value that is read on the host, makes the host wait until the device has done all that it was
+given before. In a training step there must be none.
 """
 
 import hashlib
@@ -12,12 +16,45 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 from torch.optim import Optimizer
 
-from ship.training.state import CheckpointError, State, copied
-from ship.transfer import sent
+from ship.state import CheckpointError, State, copied, copies
+
+
+def sent(value: Tensor, device: torch.device) -> Tensor:
+    """A tensor that was made on the host, on the device; the host does not wait for the copy.
+
+    Args:
+        value: on the CPU; nobody may write to it any more. One that is there already is itself.
+        device: where it is wanted; on a CPU it is the tensor itself.
+    """
+    if device.type == value.device.type:
+        return value
+    return value.pin_memory().to(device, non_blocking=True)
+
+
+def fetched(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors on the CPU, all of them with one copy, so that the host waits once.
+
+    Args:
+        values: of one device or the CPU; numbers that double precision holds exactly, which is
+            every float32, every bool, and every whole number up to 2^53.
+
+    Returns:
+        By the same names in the same order, in their own types and shapes.
+    """
+    away = {name: value for name, value in values.items() if value.device.type != "cpu"}
+    if not away:
+        return dict(values)
+    host = torch.cat([value.reshape(-1).double() for value in away.values()]).cpu()
+    parts = host.split([value.numel() for value in away.values()])
+    found = {
+        name: part.reshape(value.shape).to(value.dtype)
+        for (name, value), part in zip(away.items(), parts, strict=True)
+    }
+    return {name: found.get(name, value) for name, value in values.items()}
 
 
 class ReplicaRng:
@@ -209,3 +246,31 @@ class ReplicaOptimizer:
 
     def _held(self) -> list[Tensor]:
         return [parameter for group in self._inner.param_groups for parameter in group["params"]]
+
+
+class Kept:
+    """Tensors by name, (replica, ...) each: every replica's as they were when it took them last."""
+
+    def __init__(self, tensors: Mapping[str, Tensor]) -> None:
+        self.tensors: State = dict(tensors)
+
+    def take(self, where: Bool[Tensor, " replica"], new: Mapping[str, Tensor]) -> None:
+        """Take over some replicas' tensors.
+
+        Args:
+            where: those replicas, on the CPU or where the new tensors are.
+            new: (replica, ...) each, on any device. A name that was not there is taken for all.
+        """
+        for name, value in new.items():
+            those = sent(where, value.device).reshape(-1, *[1] * (value.ndim - 1))
+            # what a checkpoint gave back is on the CPU
+            old = self.tensors.get(name, value).to(value.device)
+            self.tensors[name] = torch.where(those, value, old)
+
+    def state_dict(self) -> State:
+        """The tensors, as copies on the CPU."""
+        return copies(self.tensors)
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Put back what state_dict() gave; it stays on the CPU until it is used."""
+        self.tensors = dict(state)
