@@ -6,7 +6,7 @@ faults; none raises at the first. What datasets and backbones have to have: harn
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from itertools import islice
 from typing import Any
@@ -33,12 +33,8 @@ from ship.trial_config import TrialConfig
 MAX_GRID = 10_000
 
 
-@dataclass(frozen=True)
-class Setting:
-    """One value of each factor that is there, by dotted names, and the trial with these values."""
-
-    assignment: Mapping[str, Any]
-    trial: TrialConfig
+# one value of each factor that is there, by dotted names, and the trial with these values
+Setting = tuple[Mapping[str, Any], TrialConfig]
 
 
 def study_faults(study: StudyConfig, settings: Sequence[Setting]) -> list[Fault]:
@@ -71,7 +67,7 @@ def settings_of(study: StudyConfig, unsure: Collection[str]) -> tuple[list[Setti
                 del fitting[key]
         trial, faults = validated(TrialConfig, place(constants, fitting, study.variants))
         if not faults:
-            settings.append(Setting(fitting, trial))
+            settings.append((fitting, trial))
         for fault in faults:
             found = _torn(study, fitting, fault)
             torn.setdefault(found.path, found)
@@ -142,9 +138,9 @@ def located(
         rule: gives faults with the dotted name of a trial's setting for their path.
     """
     faults: dict[tuple[str, str], Fault] = {}
-    for setting in settings:
-        for fault in rule(setting.trial):
-            path = place_of(study, setting.assignment, fault.path)
+    for assignment, trial in settings:
+        for fault in rule(trial):
+            path = place_of(study, assignment, fault.path)
             faults.setdefault((path, fault.must), replace(fault, path=path))
     return list(faults.values())
 
@@ -182,7 +178,7 @@ def _trial_faults(study: StudyConfig, trial: TrialConfig) -> Iterator[Fault]:
 def _dead_faults(space: Mapping[str, Factor], settings: Sequence[Setting]) -> list[Fault]:
     """A factor whose conditions never hold together would silently not be studied."""
     must = "must be met by some setting: its conditions exclude each other"
-    met = {key for setting in settings for key in setting.assignment}
+    met = {key for assignment, _ in settings for key in assignment}
     return [Fault(f"space.{key}.when", must) for key in space if key not in met]
 
 
@@ -192,20 +188,20 @@ def _effect_faults(space: Mapping[str, Factor], settings: Sequence[Setting]) -> 
     Where another setting of the same method decides that, a condition must say so.
     """
     for key in space:
-        beside = [setting for setting in settings if key in setting.assignment]
-        reasons = [setting.trial.unread_reason(key) for setting in beside]
+        beside = [setting for setting in settings if key in setting[0]]
+        reasons = [trial.unread_reason(key) for _, trial in beside]
         if beside and all(reasons):
             yield Fault(f"space.{key}", f"must have an effect: {_joined(reasons)}")
             continue
         group = key.partition(".")[0]
         others = [name for name in space if name.startswith(f"{group}.") and name != key]
         for other in others if group in METHODS else ():
-            if any(other not in setting.assignment for setting in beside):
+            if any(other not in assignment for assignment, _ in beside):
                 continue  # a condition would take away what has an effect
             by_level: dict[Any, list[str | None]] = {}
-            for setting in beside:
-                reason = getattr(setting.trial, group).unread_reason(key)
-                by_level.setdefault(setting.assignment[other], []).append(reason)
+            for assignment, trial in beside:
+                reason = getattr(trial, group).unread_reason(key)
+                by_level.setdefault(assignment[other], []).append(reason)
             read = ", ".join(str(level) for level, own in by_level.items() if not all(own))
             unread = [reason for own in by_level.values() if all(own) for reason in own]
             if unread:

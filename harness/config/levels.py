@@ -1,6 +1,6 @@
 """What a YAML varies: the factors of its `space`, and its `variants`, each by itself."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -56,7 +56,10 @@ def _load_plugins(space: Mapping[str, Any]) -> None:
 def _parse_factor(key: str, value: Any) -> tuple[Factor | None, list[Fault]]:
     """A factor and its faults, by paths below it."""
     owners = trial_fields().get(key, {})
-    found = [] if owners else [_unknown_factor(key)]
+    found = []
+    if not owners:
+        near, must = meant(key, trial_fields()), "must be a setting of a trial"
+        found = [Fault("", must, choices=_in_short(), near=near)]
     if key == "protocol":
         found = [Fault("", "must be a constant: protocols are measured by different metrics")]
     if not isinstance(value, dict):
@@ -84,14 +87,10 @@ def _as_floats(factor: Factor) -> Factor:
     return factor.model_copy(update=update)
 
 
-def _unknown_factor(key: str) -> Fault:
-    names = trial_fields()
-    group, _, leaf = key.partition(".")
-    inside = tuple(name for name in names if leaf and name.startswith(f"{group}."))
-    alike = [name for name in names if name.rpartition(".")[2] == key]
-    near = group if inside and leaf == "name" else nearest(key, inside or names)
-    near, choices = alike[0] if alike else near, inside or _in_short()
-    return Fault("", "must be a setting of a trial", choices=choices, near=near)
+def meant(key: str, known: Iterable[str]) -> str | None:
+    """What an unknown key was probably meant to be: a dotted name without its group, or alike."""
+    whole = (name for name in trial_fields() if name.rpartition(".")[2] == key)
+    return next(whole, nearest(key.removesuffix(".name"), known))
 
 
 def _in_short() -> tuple[str, ...]:
@@ -100,7 +99,7 @@ def _in_short() -> tuple[str, ...]:
     return (*(name for name in trial_fields() if "." not in name), *groups)
 
 
-def variant_faults(variants: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], Fault]]:
+def variant_faults(variants: Mapping[str, Any]) -> Iterator[tuple[tuple[Any, ...], Fault]]:
     """What cannot stand in `variants` (group -> level of that group -> settings), and where.
 
     `dataset` has settings of single datasets, whether it is varied or not. Whether the settings are
@@ -108,8 +107,8 @@ def variant_faults(variants: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...
     """
     from ship.datasets import DATASETS, PREFIX, nearest_dataset
 
-    def fault(must: str, *at: str, **notes: Any) -> tuple[tuple[str, ...], Fault]:
-        return at, Fault(".".join(("variants", *at)), must, **notes)
+    def fault(must: str, *at: Any, **notes: Any) -> tuple[tuple[Any, ...], Fault]:
+        return at, Fault(".".join(map(str, ("variants", *at))), must, **notes)
 
     for group, levels in variants.items():
         if group not in _VARIED:
@@ -122,13 +121,13 @@ def variant_faults(variants: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...
                 yield fault("must be a mapping of settings", group, name, got=own)
             elif group != "dataset" and "name" in own:
                 yield fault("must be left out", group, name, "name", got=own["name"])
-            elif group == "dataset" and name not in DATASETS and not name.startswith(PREFIX):
-                choices, near = (*DATASETS.names(), f"{PREFIX}NAME"), nearest_dataset(name)
+            elif group == "dataset" and name not in DATASETS and not str(name).startswith(PREFIX):
+                choices, near = (*DATASETS.names(), f"{PREFIX}NAME"), nearest_dataset(str(name))
                 yield fault("must be a dataset", group, name, choices=choices, near=near)
             elif group == "dataset":
                 for key, value in own.items():
                     if key not in _OWN:
-                        must, near = "must be a setting of a dataset's own", nearest(key, _OWN)
+                        must, near = "must be a setting of a dataset's own", nearest(str(key), _OWN)
                         yield fault(must, group, name, key, choices=_OWN, near=near)
                     elif key in GROUPS and not isinstance(value, dict):
                         yield fault("must be a mapping of settings", group, name, key, got=value)

@@ -13,18 +13,17 @@ from harness.config.dotted import (
     apply_overrides,
     parse_overrides,
     put,
-    trial_fields,
     value_of,
 )
 from harness.config.factor import Factor, may_be
-from harness.config.levels import parse_space, unread_variants, variant_faults
+from harness.config.levels import meant, parse_space, unread_variants, variant_faults
 from harness.config.mistakes import validated
 from harness.config.needs import Needs
 from harness.config.space import resolve
 from harness.config.study_config import REMOVED, STUDY_KEYS, TRIAL_KEYS, StudyConfig
 from harness.errors import ConfigError, Fault
 from harness.study_files import find_space, label_of, read_yaml
-from harness.wording import nearest, printable
+from harness.wording import printable
 from ship.plugins import PluginError, load_plugin
 from ship.trial_config import TrialConfig
 
@@ -159,8 +158,7 @@ def _unknown(key: Any) -> Fault:
     if key in REMOVED:
         return Fault(key, f"must be left out: {REMOVED[key]} (see CHANGELOG.md)")
     known = (*STUDY_KEYS, *TRIAL_KEYS)
-    leaves = [name for name in trial_fields() if name.rpartition(".")[2] == key]
-    near = leaves[0] if leaves else nearest(str(key), known)
+    near = meant(str(key), known)
     choices = () if near else known  # of forty keys, the one that was meant is enough
     return Fault(str(key), "must be a known key", choices=choices, near=near)
 

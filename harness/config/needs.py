@@ -54,8 +54,7 @@ class Needs:
 
     def faults(self, trial: TrialConfig) -> Iterator[Fault]:
         """Datasets and backbones that are unknown, unfit or not there, and sizes beyond memory."""
-        yield from (unsuited := list(_source_faults(trial)))
-        named = {} if unsuited else {"dataset": trial.dataset}
+        named = {"dataset": trial.dataset}
         if PROTOCOLS[trial.protocol].targets:  # else they are to be left out
             named |= {f"targets[{index}]": name for index, name in enumerate(trial.targets)}
         for key, name in named.items():
@@ -64,6 +63,7 @@ class Needs:
                 yield from (replace(fault, path=key) for fault in survey)
             elif key == "dataset" and not any(requirements(trial)):
                 yield from self._unfit_dataset(trial, survey)
+        yield from _source_faults(trial)
         reason, text, size = self._backbone(trial.backbone)
         if reason:
             yield Fault("backbone", reason)
@@ -115,11 +115,9 @@ def _source_faults(trial: TrialConfig) -> Iterator[Fault]:
     from ship.datasets import DATASETS, has_unseen_pictures
 
     name, protocol = trial.dataset, trial.protocol
-    try:
-        spec = DATASETS.get(name)
-    except PluginError:  # a line of its own
+    if name not in DATASETS.data:  # a folder, or one that has a line of its own
         return
-    if getattr(spec, "target", False):  # one of ImageNet's
+    if getattr(DATASETS[name], "target", False):  # one of ImageNet's
         must = "must have training pictures (this one is for targets, under cross_dataset)"
         yield Fault("dataset", must, name)
     elif not has_unseen_pictures(name):

@@ -44,9 +44,8 @@ def grid(study: StudyConfig) -> list[dict[str, Any]]:
 def levels(study: StudyConfig, key: str) -> list[Any] | None:
     """The levels that a factor takes in this study; None where values are drawn from a range."""
     factor = study.space[key]
-    if factor.is_range and factor.step is None and study.sampler != "grid":
-        return None
-    found = factor.enumerate()
+    drawn = factor.is_range and factor.step is None and study.sampler != "grid"
+    found = None if drawn else factor.enumerate()
     return None if found is None else list(found)
 
 
