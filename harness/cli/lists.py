@@ -105,16 +105,7 @@ def _weights_cell(row: "Architecture") -> str:
 
 def _tables() -> Mapping[str, Iterable[tuple[str, str]]]:
     """What --list-options shows: title -> rows of a name and its line."""
-    from harness.config import (
-        SAMPLERS,
-        SCHEDULERS,
-        SELECTIONS,
-        STUDY_KEYS,
-        Factor,
-        Record,
-        Resources,
-        StudyConfig,
-    )
+    from harness import config
     from ship.configs import FINETUNERS, GENERATORS
     from ship.datasets import DATASETS, PREFIX, ImageFolder
     from ship.requirements import PROTOCOLS
@@ -124,21 +115,23 @@ def _tables() -> Mapping[str, Iterable[tuple[str, str]]]:
     datasets |= {f"{PREFIX}NAME": _first_line(ImageFolder), **_installed(DATASETS)}
     return {
         "keys of a trial": _fields(TrialConfig),
-        "keys of a study": (
-            row for row in _fields(StudyConfig, _STUDY_DEFAULTS) if row[0] in STUDY_KEYS
-        ),
-        "a factor of space": _fields(Factor),
-        "resources": _fields(Resources),
-        "record": _fields(Record),
+        "keys of a study": [
+            row
+            for row in _fields(config.StudyConfig, _STUDY_DEFAULTS)
+            if row[0] in config.STUDY_KEYS
+        ],
+        "a factor of space": _fields(config.Factor),
+        "resources": _fields(config.Resources),
+        "record": _fields(config.Record),
         "generator": [*_variants(GENERATORS), *_installed(GENERATORS).items()],
         "finetuner": [*_variants(FINETUNERS), *_installed(FINETUNERS).items()],
         "dataset": datasets.items(),
         "synthetic": _fields(SyntheticConfig),
         "protocol": ((name, _protocol_line(name, rules.line)) for name, rules in PROTOCOLS.items()),
         "objective": ((name, _objective_line(name)) for name in PROTOCOLS),
-        "sampler": SAMPLERS.items(),
-        "scheduler": _variants(SCHEDULERS),
-        "selection": SELECTIONS.items(),
+        "sampler": config.SAMPLERS.items(),
+        "scheduler": _variants(config.SCHEDULERS),
+        "selection": config.SELECTIONS.items(),
     }
 
 

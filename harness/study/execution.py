@@ -5,22 +5,13 @@ from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from harness import resources
 from harness.config import StudyConfig
 from harness.errors import ConfigError, RayLost
 from harness.method import knowing_plugins
 from harness.planning import Plan, SettingMaker, enumerate_settings
 from harness.progress import View, line_printer
 from harness.recording import StudyRecord, TrialRecorder
-from harness.resources import (
-    extraction_resources,
-    idle_gpus,
-    idle_gpus_here,
-    is_gpu,
-    is_unmeasured,
-    machine_resources,
-    resolved_resources,
-    slots,
-)
 from harness.store import Ledger
 from harness.study.context import OpenStudy
 from harness.study.features import encoder_here, levels_of, needed, prepare_features
@@ -67,7 +58,7 @@ class Execution:
         """Ray starts after the extraction, its store as large as the features."""
         study, verbose, interrupts = self.opened.study, self.opened.verbose, self.opened.interrupts
         check_plugins(study, self.plan, on_cluster=False)
-        self._warn(idle_gpus_here(study.resources, study.concurrency))
+        self._warn(resources.idle_gpus_here(study.resources, study.concurrency))
         method, begun = self.opened.fingerprints.method, interrupts.install
         with encoder_here(study, method, verbose=verbose, begun=begun) as encode:
             features = self._extract(encode)
@@ -87,9 +78,9 @@ class Execution:
             self.opened.interrupts.install()
             check_plugins(study, self.plan, on_cluster=True)
             there = cluster_resources()
-            self._warn(idle_gpus(study.resources, there, study.concurrency))
-            actor = extraction_resources(study.resources, there)
-            if actor.gpus and is_gpu(method.accelerator):
+            self._warn(resources.idle_gpus(study.resources, there, study.concurrency))
+            actor = resources.extraction_resources(study.resources, there)
+            if actor.gpus and resources.is_gpu(method.accelerator):
                 check_gpus(study.resources)
             load = knowing_plugins(method.load_backbone)
             with ClusterEncoder(actor, load, method.accelerator) as encoder:
@@ -120,7 +111,7 @@ class Execution:
         from harness.tuning import share
 
         there, shared = cluster_resources(), share(features)
-        if is_unmeasured(self.opened.study.resources, there, self.ledger):
+        if resources.is_unmeasured(self.opened.study.resources, there, self.ledger):
             gpus, before = int(there["GPU"]), {run.run_id for run in self.ledger.runs}
             first = tuple(work for work in self.plan.work if not work.setting.arm)[:gpus]
             proposals = min(self.plan.proposals, gpus - len(first))
@@ -151,16 +142,18 @@ class Execution:
         n_trials = len(plan.work) + plan.proposals
         seeds = sum(len(work.seeds) for work in plan.work) + plan.proposals * len(study.seeds)
         at_once = 1 if session is None else study.concurrency
-        there = machine_resources(study.resources) if session is None else cluster_resources()
+        there = (
+            resources.machine_resources(study.resources) if session is None else cluster_resources()
+        )
         n_at_once = min(n_trials, at_once or n_trials)
-        resources = resolved_resources(study.resources, there, self.ledger, n_at_once)
-        resolved = study.model_copy(update={"resources": resources})
+        each = resources.resolved_resources(study.resources, there, self.ledger, n_at_once)
+        resolved = study.model_copy(update={"resources": each})
         maker = SettingMaker(study, prints)
         n_added = sum(setting.added for setting in plan.settings)
         spare = enumerate_settings(study, maker, n_added) if plan.proposals else []
         stopped: dict[str, str] = {}
         deaths = Deaths(frozenset) if session is None else Deaths()
-        places = slots(resources, there, at_once)
+        places = resources.slots(each, there, at_once)
         searcher = StudySearcher(study, plan, self.ledger, maker, spare, stopped, deaths, places)
         recorder = TrialRecorder(store, opened.experiment_id, self.record, resolved, prints)
         view = View(opened.console, seeds, n_trials, live=session is not None)
