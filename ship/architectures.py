@@ -61,7 +61,7 @@ def architectures() -> list[Architecture]:
 def drivable(architecture: str) -> str | None:
     """Why a text tower cannot be driven by prompt embeddings; None where it can.
 
-    Says from the configuration what ship.clip.text_tower.check_tower says of a built tower.
+    Says from the configuration what ship.clip.text says of a built tower.
 
     Raises:
         BackboneError: open_clip has no such architecture.

@@ -20,7 +20,7 @@ from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 from torch.optim import Optimizer
 
-from ship.state import CheckpointError, State, copied, copies
+from ship.state import CheckpointError, State, capture, copied
 
 
 def sent(value: Tensor, device: torch.device) -> Tensor:
@@ -269,7 +269,7 @@ class Kept:
 
     def state_dict(self) -> State:
         """The tensors, as copies on the CPU."""
-        return copies(self.tensors)
+        return capture(self.tensors)
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Put back what state_dict() gave; it stays on the CPU until it is used."""

@@ -108,11 +108,6 @@ def copied(value: Tensor) -> Tensor:
     return value.detach().to("cpu", copy=True).contiguous()
 
 
-def copies(state: Mapping[str, Tensor]) -> State:
-    """Detached copies on the CPU of all tensors of a state."""
-    return {name: copied(value) for name, value in state.items()}
-
-
 def taken(state: Mapping[str, Tensor], name: str, like: Tensor) -> Tensor:
     """A tensor of a state.
 

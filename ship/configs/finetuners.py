@@ -150,7 +150,7 @@ class KgCoOpConfig(FinetunerSettings):
     batch_size: _BatchSize = 128
 
 
-class _DePTSettings(FinetunerSettings):
+class DePTSettings(FinetunerSettings):
     """DePT's head, and the prompts that it stands beside, whatever they are."""
 
     head_weight: float = Field(0.7, ge=0, le=1)
@@ -168,19 +168,19 @@ class _DePTSettings(FinetunerSettings):
     batch_size: _BatchSize = 4
 
 
-class CoOpDePTConfig(_DePTSettings):
+class CoOpDePTConfig(DePTSettings):
     """CoOp with DePT: a second, linear head takes in what is special to the base classes."""
 
-    method = "ship.finetuners.dept:CoOpDePT"
+    method = "ship.finetuners.dept:DePT"
     name: Literal["coop_dept"] = "coop_dept"
     n_ctx: _NCtx = 16
     ctx_init: _CtxInit = None
 
 
-class KgCoOpDePTConfig(_DePTSettings):
+class KgCoOpDePTConfig(DePTSettings):
     """KgCoOp with DePT: the same head beside prompts that are held near the hand-written ones."""
 
-    method = "ship.finetuners.dept:KgCoOpDePT"
+    method = "ship.finetuners.dept:DePT"
     name: Literal["kgcoop_dept"] = "kgcoop_dept"
     weight: float = Field(1.0, ge=0)
     """weight of the squared distance to the hand-written prompts; 0: CoOp with DePT"""
@@ -238,17 +238,22 @@ class LinearAdapterConfig(FinetunerSettings):
     """real features a step, or all where there are fewer (the authors)"""
 
 
-class TipAdapterConfig(_SolvedConfig):
+class TipSettings(_CacheConfig):
+    """Tip-Adapter's key-value cache, whether its keys are trained or not."""
+
+    alpha: float = Field(1.0, ge=0)
+    """weight of the cache (tip_adapter_f: in training)"""
+    beta: float = Field(5.5, gt=0)
+    """sharpness of the cache (tip_adapter_f: in training)"""
+    search: bool = True
+    """choose alpha and beta on the selection split"""
+
+
+class TipAdapterConfig(TipSettings, _SolvedConfig):
     """Tip-Adapter, training-free: a key-value cache of features beside the zero-shot classifier."""
 
     method = "ship.finetuners.adapters:TipAdapter"
     name: Literal["tip_adapter"] = "tip_adapter"
-    alpha: float = Field(1.0, ge=0)
-    """weight of the cache"""
-    beta: float = Field(5.5, gt=0)
-    """sharpness of the cache"""
-    search: bool = True
-    """choose alpha and beta on the selection split"""
 
     def unread_reason(self, key: str) -> str | None:
         """A key counts as it is."""
@@ -257,17 +262,11 @@ class TipAdapterConfig(_SolvedConfig):
         return super().unread_reason(key)
 
 
-class TipAdapterFConfig(_CacheConfig):
+class TipAdapterFConfig(TipSettings):
     """Tip-Adapter-F: the cache keys are fine-tuned."""
 
     method = "ship.finetuners.adapters:TipAdapterF"
     name: Literal["tip_adapter_f"] = "tip_adapter_f"
-    alpha: float = Field(1.0, ge=0)
-    """weight of the cache in training"""
-    beta: float = Field(5.5, gt=0)
-    """sharpness of the cache in training"""
-    search: bool = True
-    """choose alpha and beta on the selection split"""
     lr: float = Field(1e-3, gt=0)
     """AdamW's learning rate, cosine to 0"""
     epochs: int = Field(20, ge=1)
@@ -291,7 +290,7 @@ class LinearProbeConfig(FinetunerSettings):
     batch_size: _BatchSize = 32
 
 
-class _ProbeSettings(FinetunerSettings):
+class ProbeSettings(FinetunerSettings):
     """ZS-LP, and CLAP, which is ZS-LP with a penalty."""
 
     norm: float = Field(10.0, gt=0)
@@ -302,14 +301,14 @@ class _ProbeSettings(FinetunerSettings):
     batch_size: _BatchSize = 256
 
 
-class ZSLPConfig(_ProbeSettings):
+class ZSLPConfig(ProbeSettings):
     """ZS-LP: a linear probe of cosines that starts from the text features."""
 
     method = "ship.finetuners.probes:ZSLP"
     name: Literal["zs_lp"] = "zs_lp"
 
 
-class CLAPConfig(_ProbeSettings):
+class CLAPConfig(ProbeSettings):
     """CLAP: ZS-LP that holds a class near its text feature as far as that does well."""
 
     method = "ship.finetuners.probes:CLAP"

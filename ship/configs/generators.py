@@ -31,7 +31,7 @@ class _PromptSettings(GeneratorSettings):
     """where the class name stands among the contexts"""
 
 
-class _VAESettings(GeneratorSettings):
+class VAESettings(GeneratorSettings):
     """A VAE on features, whatever its decoder is."""
 
     latent_dim: _LatentDim = 512
@@ -60,7 +60,7 @@ class _VAESettings(GeneratorSettings):
         return self.encoder_hidden * (feature_dim + 2 * self.latent_dim)
 
 
-class PromptVAEConfig(_VAESettings, _PromptSettings):
+class PromptVAEConfig(VAESettings, _PromptSettings):
     """SHIP's generator: a VAE whose decoder is a prompt through CLIP's frozen text tower."""
 
     method = "ship.generators.vae:PromptVAE"
@@ -140,7 +140,7 @@ class WGANConfig(_PromptSettings):
         return made + self.critic_hidden * feature_dim
 
 
-class MlpVAEConfig(_VAESettings):
+class MlpVAEConfig(VAESettings):
     """Ablation: a VAE whose decoder is an MLP of z and the class's text feature, without CLIP."""
 
     method = "ship.generators.vae:MlpVAE"
@@ -174,7 +174,7 @@ class GaussianBaseConfig(GeneratorSettings):
 class KnnGaussianConfig(GeneratorSettings):
     """Rival: a Gaussian from the seen features that are nearest to the class's text feature."""
 
-    method = "ship.generators.neighbours:KnnGaussian"
+    method = "ship.generators.gaussians:KnnGaussian"
     name: Literal["knn_gaussian"] = "knn_gaussian"
     neighbours: int = Field(64, ge=1)
     """seen features, in all views, of each class"""

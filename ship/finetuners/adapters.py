@@ -37,8 +37,8 @@ from ship.clip import FrozenCLIP
 from ship.configs.finetuners import (
     CLIPAdapterConfig,
     LinearAdapterConfig,
-    TipAdapterConfig,
     TipAdapterFConfig,
+    TipSettings,
 )
 from ship.methods import Choice, Draw, Features, Finetuner, Labels, Logits, Rng, Weights
 from ship.tasks import FixedRows, SeedTask
@@ -145,13 +145,7 @@ class TipAdapter(Finetuner):
     rows = "cache"
     trained = False
 
-    def __init__(
-        self,
-        config: TipAdapterConfig | TipAdapterFConfig,
-        task: SeedTask,
-        clip: FrozenCLIP,
-        draw: Draw,
-    ) -> None:
+    def __init__(self, config: TipSettings, task: SeedTask, clip: FrozenCLIP, draw: Draw) -> None:
         super().__init__(config, task, clip, draw)
         # the configured pair first, so that it wins a tie; then the grid
         pairs = [(config.alpha, config.beta)]

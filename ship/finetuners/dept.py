@@ -32,10 +32,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ship.clip import FrozenCLIP
-from ship.configs.finetuners import CoOpDePTConfig, KgCoOpDePTConfig
+from ship.configs.finetuners import DePTSettings, KgCoOpDePTConfig
 from ship.finetuners.prompts import KgCoOp
-from ship.methods import Choice, Draw, Features, Labels, Logits, Weights
-from ship.tasks import SeedTask
+from ship.methods import Choice, Draw, Features, Labels, Logits, SeedTask, Weights
 
 
 class BaseHead(nn.Module):
@@ -92,16 +91,10 @@ class BaseHead(nn.Module):
         return losses.masked_fill(~self.seen.gather(0, labels), 0.0)
 
 
-class CoOpDePT(KgCoOp):
-    """CoOp's contexts with a head of the base classes beside them."""
+class DePT(KgCoOp):
+    """CoOp's or KgCoOp's contexts with a head of the base classes beside them."""
 
-    def __init__(
-        self,
-        config: CoOpDePTConfig | KgCoOpDePTConfig,
-        task: SeedTask,
-        clip: FrozenCLIP,
-        draw: Draw,
-    ) -> None:
+    def __init__(self, config: DePTSettings, task: SeedTask, clip: FrozenCLIP, draw: Draw) -> None:
         super().__init__(config, task, clip, draw)
         self.head = BaseHead(task, config.norm)
         self._share = task.features.new_tensor(config.head_weight)
@@ -113,16 +106,15 @@ class CoOpDePT(KgCoOp):
         return kind, {**settings, "factors": factors}
 
     def loss(self, features: Features, labels: Labels, weights: Weights) -> Float[Tensor, ""]:
-        """(1 - v) cross-entropy under the prompts + v that under the head."""
-        return self._decoupled(features, self.text_features(), labels, weights)
-
-    def _decoupled(
-        self, features: Tensor, text: Tensor, labels: Tensor, weights: Tensor | None
-    ) -> Tensor:
-        logits, share = self.logit_scale * features @ text.T, self._share
+        """(1 - v) cross-entropy under the prompts + v that under the head (+ weight * L_kg)."""
+        text, share, distance = self.text_features(), self._share, None
+        if isinstance(self.config, KgCoOpDePTConfig):
+            distance = self.config.weight * self.knowledge_distance(text)
+        logits = self.logit_scale * features @ text.T
         by_prompt = self.cross_entropy(logits, labels, weights)
         by_head: Tensor = self.head.loss(features, text, labels, weights)
-        return (1 - share) * by_prompt + share * by_head
+        loss = (1 - share) * by_prompt + share * by_head
+        return loss if distance is None else loss + distance
 
     def logits(self, pictures: Features, choice: Choice) -> Logits:
         """The prompts' logits; of seen classes fused ones, whose log-sum-exp is the prompts'."""
@@ -133,13 +125,3 @@ class CoOpDePT(KgCoOp):
         fused = (1 - share) * prompt + share * found.masked_fill(~seen, 0.0)
         mass = [x.masked_fill(~seen, -torch.inf).logsumexp(1, True) for x in (prompt, fused)]
         return torch.where(seen, fused + mass[0] - mass[1], prompt)
-
-
-class KgCoOpDePT(CoOpDePT):
-    """The same with contexts that are tied to the hand-written prompts, as KgCoOp's."""
-
-    def loss(self, features: Features, labels: Labels, weights: Weights) -> Float[Tensor, ""]:
-        """That of CoOpDePT + weight * L_kg."""
-        text = self.text_features()
-        distance: Tensor = self.config.weight * self.knowledge_distance(text)
-        return self._decoupled(features, text, labels, weights) + distance

@@ -10,7 +10,7 @@ alpha * (w_c^T x + b_c) with w_c = P mu_c and b_c = -mu_c^T P mu_c / 2 (eq. 3), 
   noise.
 - Classes without features: with `new_classes: neighbours` the authors' Gaussians from the base
   features nearest to their text features, with a precision of their own
-  (ship.generators.neighbours); with `zero_shot` their zero-shot logit alone.
+  (ship.generators.gaussians); with `zero_shot` their zero-shot logit alone.
 
 Every view of a picture counts. w and b are centred over the classes that share a precision. Among
 these it changes nothing; the authors compare no seen class with a new one, and here the zero-shot
@@ -33,14 +33,8 @@ from torch import Tensor
 
 from ship.clip import FrozenCLIP
 from ship.configs.finetuners import GDAConfig
-from ship.generators.neighbours import (
-    NEIGHBOURS,
-    TEXT_COPIES,
-    neighbour_means,
-    neighbour_precision,
-)
-from ship.methods import Choice, Draw, Features, Finetuner, Logits
-from ship.tasks import SeedTask
+from ship.generators.gaussians import neighbour_means, neighbour_precision, seen_views
+from ship.methods import Choice, Draw, Features, Finetuner, Logits, SeedTask
 
 # The authors' grid, and 0: the discriminant ignored.
 ALPHAS = (0.0, 0.0001, 0.001, 0.01, 0.1, 1.0, 10.0, 100.0)
@@ -67,10 +61,8 @@ class GDA(Finetuner):
         precision = shared_precision(rows, config.precision, config.shrinkage)
         weight[present], bias[present] = discriminant(means[present], precision)
         if config.new_classes == "neighbours" and bool((~present).any()):
-            views = task.features.flatten(0, 1).cpu().double()
-            text = task.text_features[~present].cpu().double()
-            precision = neighbour_precision(views, text, NEIGHBOURS)
-            near = neighbour_means(views, text, NEIGHBOURS, TEXT_COPIES)
+            views, text = seen_views(task), task.text_features[~present].cpu().double()
+            precision, near = neighbour_precision(views, text), neighbour_means(views, text)
             weight[~present], bias[~present] = discriminant(near, precision)
         self.register_buffer("weight", weight.to(task.features))
         self.register_buffer("bias", bias.to(task.features))

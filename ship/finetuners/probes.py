@@ -53,9 +53,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from ship.clip import FrozenCLIP
-from ship.configs.finetuners import CLAPConfig, LinearProbeConfig, LPPlusPlusConfig, ZSLPConfig
-from ship.methods import Choice, Draw, Features, Finetuner, Labels, Logits, Weights
-from ship.tasks import SeedTask
+from ship.configs.finetuners import CLAPConfig, LinearProbeConfig, LPPlusPlusConfig, ProbeSettings
+from ship.methods import Choice, Draw, Features, Finetuner, Labels, Logits, SeedTask, Weights
 
 MOMENTUM = 0.9
 
@@ -92,9 +91,7 @@ class ZSLP(Finetuner):
 
     stream = "zs_lp"  # of both, so that CLAP sees the batches of its rival
 
-    def __init__(
-        self, config: ZSLPConfig | CLAPConfig, task: SeedTask, clip: FrozenCLIP, draw: Draw
-    ) -> None:
+    def __init__(self, config: ProbeSettings, task: SeedTask, clip: FrozenCLIP, draw: Draw) -> None:
         super().__init__(config, task, clip, draw)
         self._start = config.norm * self.text
         self.weight = nn.Parameter(self._start.clone())

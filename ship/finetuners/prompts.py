@@ -46,20 +46,9 @@ from torch import Tensor, nn
 
 from ship.clip import FrozenCLIP
 from ship.configs.finetuners import CoCoOpConfig, CoOpConfig, TCPConfig
-from ship.methods import (
-    Choice,
-    Draw,
-    Features,
-    Finetuner,
-    Labels,
-    Logits,
-    Prompts,
-    Weights,
-    initial_context,
-    uniform_linear,
-)
+from ship.methods import Choice, Draw, Features, Finetuner, Labels, Logits, SeedTask, Weights
+from ship.methods.prompts import Prompts, initial_context, uniform_linear
 from ship.settings import NamePosition
-from ship.tasks import SeedTask
 
 # Dassl's figures: its defaults, and the rate of the warm-up epoch in the authors' configurations.
 MOMENTUM: Final = 0.9

@@ -6,7 +6,7 @@ features are drawn once, and are rows like pictures (synthetic.per_class, .weigh
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -17,12 +17,12 @@ from torch import Tensor
 
 from ship.clip import FrozenCLIP
 from ship.generators import Synthesizer
-from ship.methods import Draw, Finetuner, FixedRows, Fused, SeedTask, require_settings
+from ship.methods import Finetuner, FixedRows, Rng, SeedTask
+from ship.methods.stack import Fused, require_settings
 from ship.replicas import (
     BatchStream,
     ReplicaRng,
     gather_rows,
-    random_views,
     sent,
     steps_per_epoch,
 )
@@ -50,12 +50,16 @@ class FusedFinetuner(Fused):
     ) -> None:
         stream = kind.feed == "stream"
         self._each_step = synthesizer if stream else None
-        self._rows = training_set(task, None if stream else synthesizer)
+        fixed = None if stream else synthesizer
+        self._rows, self._weights = rows_of_training(task, fixed)
+        self._weighted = fixed is not None and fixed.weighted
+        held = self._rows.features, self._rows.labels, self._weights
 
         def one(replica: int, seed: int) -> Finetuner:
-            rows = None if stream else self._rows.of(replica)
+            n = self._rows.counts[replica]
+            rows = None if stream else FixedRows(*(x[replica, :n] for x in held))
             own = SeedTask.of(task, replica, synthetic=synthesizer is not None, fixed=rows)
-            return kind(config, own, clip, Draw(seed, task.features))
+            return kind(config, own, clip, partial(Rng, seed, task.features))
 
         super().__init__([one(*pair) for pair in enumerate(seeds)], task.features.device)
         self.choices = self.one.choices
@@ -108,14 +112,12 @@ class FusedFinetuner(Fused):
 
     def _batch(self, step: int) -> tuple[Tensor, Tensor, Tensor | None]:
         """A step's features, labels and the weight of each one's loss (None: all 1)."""
-        rows = self._rows
-        places = sent(self._batches.at(step), rows.features.device)
-        features = random_views(rows.features, places, self._views.at(step))
-        labels = gather_rows(rows.labels, places)
+        places = sent(self._batches.at(step), self._weights.device)
+        features, labels = self._rows.batch(places, self._views.at(step))
         if self._each_step is not None:
             return self._each_step.join(features, labels, step)
         # weights of 1 are left out: the plain mean's rounding is that of a run without weights
-        return features, labels, gather_rows(rows.weights, places) if rows.weighted else None
+        return features, labels, gather_rows(self._weights, places) if self._weighted else None
 
     def _losses(
         self, features: Tensor, labels: Tensor, weights: Tensor | None
@@ -172,48 +174,27 @@ class FusedFinetuner(Fused):
         return {**self.stack.trained, **remembered}
 
 
-@dataclass(frozen=True)
-class TrainingSet:
-    """Synthetic rows first, then the (padded) real ones: what replica r uses is a prefix.
+def rows_of_training(
+    task: Task, synthesizer: Synthesizer | None
+) -> tuple[Task, Float[Tensor, "replica n"]]:
+    """The task with `per_class` features of each class to synthesize in front of its pictures.
 
-    features: every row in all views (a synthetic feature is its own every view),
-        (replica, n, 1 + views, feature).
-    labels: (replica, n).
-    weights: of each row's loss: synthetic.weight, of a picture 1, (replica, n).
-    counts: rows in use, per replica.
-    n_nominal: rows of an epoch, the same for every replica.
-    weighted: whether a weight is another than 1.
+    A synthetic feature is its own every view. Pictures are padded: what replica r uses is a prefix.
+
+    Returns:
+        The task, and the weight of each row's loss: synthetic.weight, of a picture 1.
     """
-
-    features: Float[Tensor, "replica n view feature"]
-    labels: Int[Tensor, "replica n"]
-    weights: Float[Tensor, "replica n"]
-    counts: tuple[int, ...]
-    n_nominal: int
-    weighted: bool
-
-    def of(self, replica: int) -> FixedRows:
-        """Those of one replica, without padding."""
-        n = self.counts[replica]
-        return FixedRows(
-            self.features[replica, :n], self.labels[replica, :n], self.weights[replica, :n]
-        )
-
-
-def training_set(task: Task, synthesizer: Synthesizer | None) -> TrainingSet:
-    """The task's pictures, and behind a synthesizer `per_class` features of each class it makes."""
-    real, n_real = task.features, task.n_nominal
-    weights = torch.ones_like(real[:, :, 0, 0])
+    weights = torch.ones_like(task.features[:, :, 0, 0])
     if synthesizer is None:
-        return TrainingSet(real, task.labels, weights, task.counts, n_real, weighted=False)
+        return task, weights
     made, labels = synthesizer.fixed_set()
     n = made.shape[1]
-    made = made.unsqueeze(2).expand(-1, -1, real.shape[2], -1)
-    return TrainingSet(
-        torch.cat([made, real], dim=1),
-        torch.cat([labels, task.labels], dim=1),
-        torch.cat([synthesizer.weight.expand(labels.shape), weights], dim=1),
-        tuple(n + count for count in task.counts),
-        n + n_real,
-        synthesizer.weighted,
+    made = made.unsqueeze(2).expand(-1, -1, task.features.shape[2], -1)
+    rows = replace(
+        task,
+        features=torch.cat([made, task.features], dim=1),
+        labels=torch.cat([labels, task.labels], dim=1),
+        counts=tuple(n + count for count in task.counts),
+        n_nominal=n + task.n_nominal,
     )
+    return rows, torch.cat([synthesizer.weight.expand(labels.shape), weights], dim=1)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
@@ -10,14 +11,9 @@ from torch import Tensor
 
 from ship.clip import FrozenCLIP
 from ship.generators.source import FeatureSource
-from ship.methods import (
-    PROMPTS_AT_ONCE,
-    Draw,
-    Fused,
-    Generator,
-    SeedTask,
-    require_settings,
-)
+from ship.methods import Generator, Rng, SeedTask
+from ship.methods.prompts import PROMPTS_AT_ONCE
+from ship.methods.stack import Fused, require_settings
 from ship.replicas import (
     BatchStream,
     Kept,
@@ -47,7 +43,7 @@ class FusedGenerator(Fused, FeatureSource):
         self._task = task
         self._tasks = [SeedTask.of(task, replica) for replica in range(task.n_replicas)]
         pairs = zip(self._tasks, seeds, strict=True)
-        ones = [kind(config, own, clip, Draw(seed, task.features)) for own, seed in pairs]
+        ones = [kind(config, own, clip, partial(Rng, seed, task.features)) for own, seed in pairs]
         super().__init__(ones, device)
         if self.stack.trained:
             require_settings(config, "epochs", "batch_size")

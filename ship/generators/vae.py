@@ -19,19 +19,9 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from ship.clip import FrozenCLIP
-from ship.configs.generators import MlpVAEConfig, PromptVAEConfig, WGANConfig, uses_z
-from ship.methods import (
-    Draw,
-    Features,
-    Generator,
-    Labels,
-    Linear,
-    Noise,
-    Prompts,
-    Rng,
-    initial_context,
-)
-from ship.tasks import SeedTask
+from ship.configs.generators import MlpVAEConfig, PromptVAEConfig, VAESettings, WGANConfig, uses_z
+from ship.methods import Draw, Features, Generator, Labels, Noise, Rng, SeedTask
+from ship.methods.prompts import Linear, Prompts, initial_context
 
 # A latent dimension counts as active above this variance (arXiv:1509.00519).
 ACTIVE_VARIANCE = 0.01
@@ -42,7 +32,7 @@ ENCODED_AT_ONCE = 4096
 class Encoder(nn.Module):
     """Feature -> hidden ReLU units -> mean and ln sigma^2 of q(z|x)."""
 
-    def __init__(self, feature_dim: int, config: PromptVAEConfig | MlpVAEConfig, rng: Rng) -> None:
+    def __init__(self, feature_dim: int, config: VAESettings, rng: Rng) -> None:
         super().__init__()
         self.hidden = Linear(feature_dim, config.encoder_hidden, rng)
         self.mean = Linear(config.encoder_hidden, config.latent_dim, rng)
@@ -66,9 +56,7 @@ class VAE(Generator):
     sampler = "decoder"
     decoder: nn.Module
 
-    def __init__(
-        self, config: PromptVAEConfig | MlpVAEConfig, task: SeedTask, clip: FrozenCLIP, draw: Draw
-    ) -> None:
+    def __init__(self, config: VAESettings, task: SeedTask, clip: FrozenCLIP, draw: Draw) -> None:
         super().__init__(config, task, clip, draw)
         self.encoder: Encoder | None = None
         self.noise_size = config.latent_dim
@@ -232,5 +220,5 @@ class PromptDecoder(nn.Module):
             return self._prompts.each(shared, class_ids)
         r = self.bias(F.relu(self.expand(z)))
         if not n_ctx:
-            return self._prompts.each(shared, class_ids, on_names=r)
+            return self._prompts.each(shared, class_ids, r)
         return self._prompts.each(self.ctx + r.unflatten(-1, (-1, width)), class_ids)

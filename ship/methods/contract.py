@@ -8,8 +8,7 @@ What runs it owns epochs, optimizers, batches, random streams, checkpoints and w
 """
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Literal, TypeAlias
 
 import torch
@@ -30,9 +29,12 @@ Logits: TypeAlias = Float[Tensor, "n n_cls"]
 
 
 class Rng:
-    """One seed's random stream of a purpose; it draws on the CPU, the same for every device."""
+    """One seed's random stream of a purpose; it draws on the CPU, the same for every device.
 
-    def __init__(self, seed: int, purpose: str, like: Tensor) -> None:
+    like: has the type and the device of what is drawn.
+    """
+
+    def __init__(self, seed: int, like: Tensor, purpose: str) -> None:
         self._stream = stream_of(seed, purpose)
         self._like = like
 
@@ -42,21 +44,11 @@ class Rng:
         return sent(drawn, self._like.device)
 
 
-@dataclass(frozen=True)
-class Draw:
-    """One seed's streams by purpose: draw("clip_adapter/weights").normal(3, 4).
+Draw: TypeAlias = Callable[[str], Rng]
+"""One seed's streams by purpose, each from its start: draw("clip_adapter/weights").normal(3, 4).
 
-    A purpose names one stream for all methods that use it, so that rivals start alike.
-
-    like: has the type and the device of what is drawn.
-    """
-
-    seed: int
-    like: Tensor
-
-    def __call__(self, purpose: str) -> Rng:
-        """A stream from its start."""
-        return Rng(self.seed, purpose, self.like)
+A purpose names one stream for all methods that use it, so that rivals start alike.
+"""
 
 
 class Method(nn.Module):

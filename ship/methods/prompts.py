@@ -22,6 +22,8 @@ PROMPTS_AT_ONCE = 8192
 class Prompts:
     """Prompts of a list of class names behind n_ctx context vectors.
 
+    What is folded is written for all seeds and called for one, without the axis of replicas.
+
     Raises:
         ValueError: n_ctx leaves no room for a name.
     """
@@ -36,16 +38,14 @@ class Prompts:
         self._tower = clip.text
         self._parts = class_prompts(clip, class_names, n_ctx, position)
         self._names_are_last = position == "end"
-        self._fold_each = folded(self._each)
-        self._fold_shared = folded(self._shared)
-        self._fold_many = folded(self._many)
 
+    @folded
     def each(
         self,
-        ctx: Float[Tensor, "n n_ctx width"],
-        class_ids: Int[Tensor, " n"],
-        on_names: Float[Tensor, "n width"] | None = None,
-    ) -> Float[Tensor, "n feature"]:
+        ctx: Float[Tensor, "replica n n_ctx width"],
+        class_ids: Int[Tensor, "replica n"],
+        on_names: Float[Tensor, "replica n width"] | None = None,
+    ) -> Float[Tensor, "replica n feature"]:
         """Unit-norm features of n prompts; without gradients a part at a time.
 
         Args:
@@ -53,7 +53,17 @@ class Prompts:
             class_ids: of each.
             on_names: what is added to every token of each one's class name.
         """
-        return self._fold_each(ctx, class_ids, on_names)
+        step = max(1, PROMPTS_AT_ONCE // len(class_ids))
+        if torch.is_grad_enabled() or class_ids.shape[1] <= step:
+            return self._encoded(ctx, class_ids, on_names)
+        added = [None] * len(ctx[0]) if on_names is None else on_names.split(step, 1)
+        many = zip(ctx.split(step, 1), class_ids.split(step, 1), added, strict=False)
+        return torch.cat([self._encoded(*part) for part in many], dim=1)
+
+    def _encoded(self, ctx: Tensor, class_ids: Tensor, on_names: Tensor | None) -> Tensor:
+        flat = None if on_names is None else on_names.flatten(0, 1)
+        prompts, eot = self._parts.assemble(ctx.flatten(0, 1), class_ids.flatten(), flat)
+        return self._tower.encode(prompts, eot).reshape(*class_ids.shape, -1)
 
     def classes(
         self,
@@ -72,21 +82,18 @@ class Prompts:
             return self._fold_shared(ctx, tokens, depth)
         n_cls = len(self._parts.names)
         own = ctx if ctx.ndim == 3 else ctx.expand(n_cls, -1, -1)
-        return self._fold_each(own, torch.arange(n_cls, device=ctx.device), None)
+        return self.each(own, torch.arange(n_cls, device=ctx.device))
 
+    @folded
     def classifiers(
-        self, ctx: Float[Tensor, "n n_ctx width"], at_once: int
-    ) -> Float[Tensor, "n n_cls feature"]:
+        self, ctx: Float[Tensor, "replica n n_ctx width"], at_once: int
+    ) -> Float[Tensor, "replica n n_cls feature"]:
         """Unit-norm features of all classes behind each of n contexts; the name is at the end.
 
         Args:
             ctx: each shared by all classes.
             at_once: contexts of all seeds together that go through the tower in one pass.
         """
-        return self._fold_many(ctx, at_once)
-
-    def _many(self, ctx: Tensor, at_once: int) -> Tensor:
-        """Of all seeds' contexts, (replica, n, n_ctx, width)."""
         flat = ctx.flatten(0, 1)
         made = torch.cat([self._shared(part, None, 0) for part in flat.split(at_once)])
         return made.reshape(*ctx.shape[:2], *made.shape[1:])
@@ -96,16 +103,7 @@ class Prompts:
         names, lengths = self._parts.names, self._parts.host_lengths
         return self._tower.encode_shared(self._parts.prefix(ctx), names, lengths, tokens, depth)
 
-    def _each(self, ctx: Tensor, class_ids: Tensor, on_names: Tensor | None) -> Tensor:
-        """Of all seeds' prompts, (replica, n, n_ctx, width)."""
-        step = max(1, PROMPTS_AT_ONCE // len(class_ids))
-        if not torch.is_grad_enabled() and class_ids.shape[1] > step:
-            added = [None] * len(ctx[0]) if on_names is None else on_names.split(step, 1)
-            many = zip(ctx.split(step, 1), class_ids.split(step, 1), added, strict=False)
-            return torch.cat([self._each(*part) for part in many], dim=1)
-        flat = None if on_names is None else on_names.flatten(0, 1)
-        prompts, eot = self._parts.assemble(ctx.flatten(0, 1), class_ids.flatten(), flat)
-        return self._tower.encode(prompts, eot).reshape(*class_ids.shape, -1)
+    _fold_shared = folded(_shared)
 
 
 def initial_context(

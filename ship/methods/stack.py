@@ -23,7 +23,7 @@ from torch.utils._pytree import tree_map
 
 from ship.methods.contract import Method
 from ship.replicas import ReplicaOptimizer, sent
-from ship.state import Part, State, copies, taken, under
+from ship.state import Part, State, capture, taken, under
 
 ALL: Final = slice(None)
 _PLAIN: Final = (bool, int, float, str, type(None))
@@ -207,7 +207,7 @@ class _Rows:
 
     def state_dict(self) -> State:
         """Copies of them."""
-        return copies(self._held)
+        return capture(self._held)
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Put back what state_dict() gave, of any number of rows, which all of them then have."""

@@ -17,9 +17,3 @@ EMOJI_PARQUET: Final[Path] = MODEL_DIR / "emoji.parquet"
 
 PHOTOS_PARQUET: Final[Path] = MODEL_DIR / "photos.parquet"
 """The packaged photographs: a picture a row (see NOTICE)."""
-
-DEMONSTRATION_NOTE: Final[str] = (
-    "Pocket CLIP is a small demonstration backbone packaged for quick starts and tests: "
-    "its numbers are not CLIP's and must not be compared with published ones."
-)
-"""The sentence to print wherever a number of the pocket backbone is shown."""

@@ -1,10 +1,12 @@
 """Prompts token by token, and against open_clip's own encoding of the written-out sentence."""
 
+from functools import partial
+
 import pytest
 import torch
 
 from ship.clip import FrozenCLIP, class_prompts
-from ship.methods.contract import Draw
+from ship.methods import Rng
 from ship.methods.prompts import initial_context
 from ship.settings import NamePosition
 from tests.ship.conftest import WORDS
@@ -72,7 +74,7 @@ def test_no_room_for_a_name_is_refused(clip: FrozenCLIP, position: NamePosition)
 @pytest.mark.parametrize("n_ctx", [2, 4, 6])
 def test_words_fill_the_last_contexts(clip: FrozenCLIP, n_ctx: int) -> None:
     """Places before them stay random, words too many are left out from the first."""
-    draw = Draw(7, torch.empty(0))
+    draw = partial(Rng, 7, torch.empty(0))
     ctx = initial_context(clip, n_ctx, CONTEXT, draw("t"))
     noise = initial_context(clip, n_ctx, None, draw("t"))
     kept = min(n_ctx, 4)

@@ -11,8 +11,12 @@ from ship.clip import FrozenCLIP
 from ship.configs.generators import GaussianBaseConfig, GaussianTextConfig, RealPicturesConfig
 from ship.generators import GENERATORS, Synthesizer, build_generator
 from ship.generators.fit import FusedGenerator
-from ship.generators.gaussians import GaussianBase, GaussianText
-from ship.generators.neighbours import neighbour_means, neighbour_precision
+from ship.generators.gaussians import (
+    GaussianBase,
+    GaussianText,
+    neighbour_means,
+    neighbour_precision,
+)
 from ship.generators.source import RealPictures
 from ship.replicas import ReplicaRng
 from ship.subsets import FeatureSet

@@ -6,9 +6,9 @@ import torch
 
 from ship.clip import FrozenCLIP
 from ship.configs.generators import KnnGaussianConfig
-from ship.generators import neighbours
+from ship.generators import gaussians
 from ship.generators.fit import FusedGenerator
-from ship.generators.neighbours import KnnGaussian, neighbour_means, neighbour_precision
+from ship.generators.gaussians import KnnGaussian, neighbour_means, neighbour_precision
 from ship.replicas import ReplicaRng
 from ship.subsets import FeatureSet
 from tests.ship.conftest import all_seen, final_task
@@ -27,7 +27,7 @@ def planted() -> tuple[np.ndarray, np.ndarray]:
 @pytest.mark.parametrize("k", [1, 6, 64])
 def test_moments_by_hand(monkeypatch: pytest.MonkeyPatch, k: int, around_text: bool) -> None:
     """Mean of k views and 3 texts; mean of d ((k - 1) S + tr(S) I)^-1, in parts of two classes."""
-    monkeypatch.setattr(neighbours, "_CLASSES_AT_ONCE", 2)
+    monkeypatch.setattr(gaussians, "_CLASSES_AT_ONCE", 2)
     x, text = planted()
     means, precisions = [], []
     for t in text:

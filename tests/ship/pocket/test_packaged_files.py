@@ -14,7 +14,7 @@ import torch
 
 from ship.clip import FrozenCLIP
 from ship.datasets.base import Picture
-from ship.pocket import DEMONSTRATION_NOTE, EMOJI_PARQUET, MODEL_DIR
+from ship.pocket import EMOJI_PARQUET, MODEL_DIR
 
 ZERO_SHOT_BOUND = 0.48
 """Of every tenth test picture of emoji; NOTICE has the figure over all."""
@@ -51,7 +51,6 @@ def test_importing_the_paths_is_light() -> None:
     """They cost no torch."""
     code = "import sys, ship.pocket; sys.exit('torch' in sys.modules or 'polars' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
-    assert "demonstration" in DEMONSTRATION_NOTE
 
 
 def test_the_backbone_names_drawings() -> None:
