@@ -16,13 +16,14 @@ from ray.exceptions import RayError
 from harness.config import Resources
 from harness.errors import ClusterError
 from ship.architectures import ImagePrecision
+from ship.clip import FrozenCLIP
 from ship.datasets import Picture, UndecodableError
-from ship.features import Features, ImageEncoder, Layout, Shard, encode_pictures
+from ship.features import Features, Layout, Shard, encode_pictures
 
 MOST_DEATHS: Final = 3
 """Actors that may die with the same shard, or before they have begun."""
 
-LoadBackbone = Callable[[str, str], ImageEncoder]
+LoadBackbone = Callable[[str, str], FrozenCLIP]
 """Given a backbone's name and a torch device."""
 
 
@@ -66,7 +67,7 @@ class Encoder:
 
     def __init__(self, load_backbone: LoadBackbone, device: str) -> None:
         self._load_backbone, self._device = load_backbone, device
-        self._clip: ImageEncoder | None = None
+        self._clip: FrozenCLIP | None = None
         self._split = ""
         self._pictures: Sequence[Picture] = ()
 
@@ -93,7 +94,7 @@ class Encoder:
         encoded = encode_pictures(clip, self._pictures, order.views, order.shards, layout)
         return tuple(features for _, features in encoded)
 
-    def _backbone(self, name: str, fingerprint: str, precision: ImagePrecision) -> ImageEncoder:
+    def _backbone(self, name: str, fingerprint: str, precision: ImagePrecision) -> FrozenCLIP:
         if self._clip is None or (self._clip.name, self._clip.fingerprint) != (name, fingerprint):
             self._clip = None  # never two in memory
             self._clip = self._load_backbone(name, self._device)

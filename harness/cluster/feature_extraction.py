@@ -13,8 +13,9 @@ from harness.cluster.session import cluster_resources, cores_of_nodes
 from harness.config import Resources
 from harness.errors import ClusterError
 from harness.resources import at_once
+from ship.clip import FrozenCLIP
 from ship.datasets import DatasetError, PictureDataset, UndecodableError
-from ship.features import Done, Features, ImageEncoder, Shard, encode_split, undecodable
+from ship.features import Done, Features, Shard, encode_split, undecodable
 
 LARGE: Final = 16_384
 """Views to encode, from which on actors without a GPU are worth their start of some 15 s.
@@ -62,7 +63,7 @@ class ClusterEncoder:
 
     def __call__(
         self,
-        clip: ImageEncoder,
+        clip: FrozenCLIP,
         dataset: PictureDataset,
         split: str,
         views: int,
@@ -91,7 +92,7 @@ class ClusterEncoder:
 
     def _encoded(
         self,
-        clip: ImageEncoder,
+        clip: FrozenCLIP,
         dataset: PictureDataset,
         split: str,
         views: int,

@@ -87,8 +87,6 @@ _FOOD: Final = "a photo of {}, a type of food."
 _ACTION: Final = "a photo of a person doing {}."
 _EUROSAT: Final = "a centered satellite photo of {}."
 _V2: Final = "imagenetv2-matched-frequency-format-val"
-_AWA2: Final = "Animals_with_Attributes2/JPEGImages"
-_NUMBERED: Final = "oxford_flowers/cat_to_name.json"
 
 # folder, images, pictures in train, val and test, classes, template, and what is the layout's own
 PUBLISHED: Final[Mapping[str, Published]] = {
@@ -104,20 +102,18 @@ PUBLISHED: Final[Mapping[str, Published]] = {
     "ucf101": CoOp("ucf101", "UCF-101-midframes", (7639, 1898, 3783), 101, _ACTION, "UCF101"),
     "fgvc_aircraft": Aircraft("fgvc_aircraft", "images", (3334, 3333, 3333), 100, _AIRCRAFT),
     "imagenet": ImageNet("imagenet", "images", (1281167, 0, 50000), 1000),
-    "imagenetv2": ImageNet("imagenetv2", _V2, (0, 0, 10000), 1000, target=True, numbered=True),
-    "imagenet_sketch": ImageNet("imagenet-sketch", "images", (0, 0, 50889), 1000, target=True),
-    "imagenet_a": ImageNet("imagenet-adversarial", "imagenet-a", (0, 0, 7500), 200, target=True,
-                           subset=True),
-    "imagenet_r": ImageNet("imagenet-rendition", "imagenet-r", (0, 0, 30000), 200, target=True,
-                           subset=True),
-    "awa2": Xlsa("xlsa17/data/AWA2", _AWA2, (23527, 5882, 7913), 50, PHOTO, "JPEGImages",
-                 n_seen=40),
+    "imagenetv2": ImageNet("imagenetv2", _V2, (0, 0, 10000), 1000, target="numbered"),
+    "imagenet_sketch": ImageNet("imagenet-sketch", "images", (0, 0, 50889), 1000, target="whole"),
+    "imagenet_a": ImageNet("imagenet-adversarial", "imagenet-a", (0, 0, 7500), 200, target="part"),
+    "imagenet_r": ImageNet("imagenet-rendition", "imagenet-r", (0, 0, 30000), 200, target="part"),
+    "awa2": Xlsa("xlsa17/data/AWA2", "Animals_with_Attributes2/JPEGImages", (23527, 5882, 7913), 50,
+                 PHOTO, "JPEGImages", n_seen=40),
     "cub": Xlsa("xlsa17/data/CUB", "CUB_200_2011/images", (7057, 1764, 2967), 200, PHOTO, "images",
                 n_seen=150),
     "sun_attributes": Xlsa("xlsa17/data/SUN", "SUN/images", (10320, 2580, 1440), 717, PHOTO,
                            "images", n_seen=645),
     "flo": Xlsa("xlsa17/data/FLO", "oxford_flowers/jpg", (5631, 1403, 1155), 102, _FLOWER, "",
-                _NUMBERED, n_seen=82),
+                "oxford_flowers/cat_to_name.json", n_seen=82),
 }  # fmt: skip
 """By name; xlsa17's counts are of trainval, test_seen and test_unseen."""
 

@@ -2,10 +2,11 @@
 
 import os
 import re
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 from ship.datasets.base import SPLITS, DatasetError, Faults, Survey, clean_class_name, some
 from ship.datasets.layouts import (
@@ -33,6 +34,13 @@ CLASS_NAMES: Final = "classnames.txt"
 _LINE: Final = re.compile(r"(n\d{8})\s+(\S.*)")
 TRAIN_PER_CLASS: Final = 64
 VAL_PER_CLASS: Final = 10
+_ASIDE: Final = {
+    "class folder": "with pictures in several folders below it, all taken for one class",
+    "file": "left out, which Pillow cannot read (save as JPEG or PNG)",
+    "link": "not followed, to the dataset's own folder or one that holds it",
+    "path": "passed over, which are hidden, met again, or no picture by their ending",
+}
+"""What is not taken as it stands in one's own folder, by a noun; all but the last are warnings."""
 
 
 @dataclass(frozen=True)
@@ -69,32 +77,19 @@ class ImageFolder:
         rows = [(split, path, label_of[directory]) for split, path, directory in listed]
         rows.sort(key=lambda row: (row[2], row[1]))
         odd, notes = Faults(), Faults()
-        what = "with pictures in several folders below it, all taken for one class"
-        odd.tell(folder, "class folder", reader.nested, what)
-        what = "left out, which Pillow cannot read (save as JPEG or PNG)"
-        odd.tell(folder, "file", sorted(reader.unread), what)
-        what = "not followed, to the dataset's own folder or one that holds it"
-        odd.tell(folder, "link", sorted(reader.upward), what)
-        what = "passed over, which are hidden, met again, or no picture by their ending"
-        notes.tell(folder, "path", sorted(reader.passed_over), what)
+        for noun, what in _ASIDE.items():
+            told = notes if noun == "path" else odd
+            told.tell(folder, noun, sorted(reader.aside[noun]), what)
         survey = Survey(tuple(class_names), warnings=(*odd,), notes=(*notes,), own_split=True)
         return Found(survey, folder, folder, rows).checked(reader.faults)
 
 
 class _Reader:
-    """Lists one's own folder.
-
-    nested: class directories with several folders of pictures. unread: pictures that Pillow cannot
-    read. upward: links that lead to the folder, or to one that holds it. passed_over: what is no
-    picture, or was met before.
-    """
+    """Lists one's own folder; aside: paths by their nouns in _ASIDE."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.faults = folder, Faults()
-        self.nested: list[str] = []
-        self.unread: list[str] = []
-        self.upward: list[str] = []
-        self.passed_over: list[str] = []
+        self.aside: dict[str, list[str]] = defaultdict(list)
 
     def listed(self) -> list[tuple[str, str, str]]:
         """Split, path relative to the folder, and class directory of each picture."""
@@ -142,11 +137,11 @@ class _Reader:
         found: list[str] = []
         holding = (self.folder, *self.folder.absolute().parents, *self.folder.resolve().parents)
         above, seen = {_identity(path) for path in holding}, set[tuple[int, int]]()
-        n_below = 0
+        n_below, aside = 0, self.aside
         for parent, below, names in os.walk(self.folder / directory, followlinks=True):
             here, which = Path(parent).relative_to(self.folder), _identity(Path(parent))
             if which in above or which in seen:
-                (self.upward if which in above else self.passed_over).append(here.as_posix())
+                aside["link" if which in above else "path"].append(here.as_posix())
                 below.clear()
                 continue
             seen.add(which)
@@ -155,11 +150,11 @@ class _Reader:
             others = {*below, *names} - pictures - unread
             below[:] = [name for name in below if not name.startswith(".")]
             others -= {*below}
-            for kept, own in ((found, pictures), (self.unread, unread), (self.passed_over, others)):
+            for kept, own in ((found, pictures), (aside["file"], unread), (aside["path"], others)):
                 kept += [(here / name).as_posix() for name in own]
             n_below += bool(pictures) and Path(parent) != self.folder / directory
         if n_below > 1:
-            self.nested.append(f"{directory} ({n_below} folders)")
+            aside["class folder"].append(f"{directory} ({n_below} folders)")
         return sorted(found)
 
 
@@ -214,27 +209,26 @@ class ImageNet(Published):
     folder a class in images: test alone, with empty train and val splits.
 
     counts: pictures in images/train and images/val; there is no official third part.
-    target: pictures of ImageNet's classes from elsewhere, for tests alone.
-    numbered: folders are called 0, 1, ... after the lines of classnames.txt, not by wnid.
-    subset: only some of the classes are there, and the others are no classes of this dataset.
+    target: "": ImageNet itself; else pictures of its classes from elsewhere, for tests alone:
+        "whole"; "numbered": folders are called 0, 1, ... after the lines of classnames.txt, not by
+        wnid; "part": only some of the classes are there, and the others are none of this dataset.
     """
 
-    target: bool = False
-    numbered: bool = False
-    subset: bool = False
+    target: Literal["", "whole", "numbered", "part"] = ""
 
     def read(self, data_root: Path, faults: Faults) -> Found:
         """List every class's folders."""
         images = data_root / self.pictures
         own, other = (data_root / folder / CLASS_NAMES for folder in (self.folder, "imagenet"))
         names = _class_names(other if other.is_file() and not own.is_file() else own, faults)
-        folder_of = {wnid: str(i) if self.numbered else wnid for i, wnid in enumerate(names)}
+        numbered = self.target == "numbered"
+        folder_of = {wnid: str(i) if numbered else wnid for i, wnid in enumerate(names)}
         parts = {"test": ""} if self.target else {"train": "train/", "test": "val/"}
         files = {
             split: self._class_folders(images, part, [*folder_of.values()], faults)
             for split, part in parts.items()
         }
-        if self.subset:
+        if self.target == "part":
             names = {wnid: name for wnid, name in names.items() if folder_of[wnid] in files["test"]}
         rows: list[Row] = []
         for label, wnid in enumerate(names):
@@ -262,7 +256,7 @@ class ImageNet(Published):
         found = {name: _pictures(folder / name) for name in there if name in expected}
         strange = [name for name in there if expected and name not in found]
         faults.tell(folder, "folder", strange, f"not named by {CLASS_NAMES}")
-        missing = [] if self.subset else [name for name in expected if name not in there]
+        missing = [] if self.target == "part" else [name for name in expected if name not in there]
         faults.tell(folder, "class", missing, "without a folder")
         empty = [name for name, files in found.items() if not files]
         faults.tell(folder, "class folder", empty, "without pictures")

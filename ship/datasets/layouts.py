@@ -65,35 +65,25 @@ class Found:
                 labels, that leave the folder (they are left out), are missing, empty or too large,
                 of a missing folder, and of fewer than two classes.
         """
-        pictures: dict[str, list[Picture]] = {split: [] for split in SPLITS}
-        labels: dict[str, list[int]] = {split: [] for split in SPLITS}
-        files: dict[str, Path] = {}
-        first: dict[str, tuple[str, int]] = {}
-        leaked, torn, outside = set(), set(), set()
+        files = {path: self.images / path for _, path, _ in self.rows if is_inside(path)}
+        held: dict[str, set[tuple[str, int]]] = defaultdict(set)
         for split, path, label in self.rows:
-            if not is_inside(path):
-                outside.add(path)
-                continue
-            pictures[split].append(Picture(path, files.setdefault(path, self.images / path)))
-            labels[split].append(label)
-            plain = posixpath.normpath(path)  # "a//b", "./a/b" and "a/b" are one
-            first_split, first_label = first.setdefault(plain, (split, label))
-            if split != first_split:
-                leaked.add(plain)
-            if label != first_label:
-                torn.add(plain)
+            if path in files:
+                held[posixpath.normpath(path)].add((split, label))  # "a//b", "./a/b" are "a/b"
+        leaked = [path for path, own in held.items() if len({split for split, _ in own}) > 1]
+        torn = [path for path, own in held.items() if len({label for _, label in own}) > 1]
+        outside = {repr(path) for _, path, _ in self.rows if path not in files}
         faults.tell(self.where, "picture", sorted(leaked), "in more than one split")
         faults.tell(self.where, "picture", sorted(torn), "under two labels")
-        faults.tell(
-            self.images, "picture path", map(repr, sorted(outside)), "outside of the folder"
-        )
+        faults.tell(self.images, "picture path", sorted(outside), "outside of the folder")
         _look_at(files, self.images, faults)
         if (n := len(self.survey.class_names)) < 2 and not faults:
             faults.append(f"{self.where}: must have at least 2 classes, has {n}")
-        splits = {
-            split: Split(tuple(pictures[split]), np.array(labels[split], dtype=np.int64))
-            for split in SPLITS
-        }
+        splits = {}
+        for split in SPLITS:
+            own = [row[1:] for row in self.rows if row[0] == split and row[1] in files]
+            labels = np.array([label for _, label in own], dtype=np.int64)
+            splits[split] = Split(tuple(Picture(path, files[path]) for path, _ in own), labels)
         return replace(self.survey, splits=splits, faults=tuple(faults))
 
 

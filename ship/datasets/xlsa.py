@@ -17,7 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from jaxtyping import Int64
@@ -129,11 +129,10 @@ def _numbered_names(path: Path, faults: Faults) -> list[str]:
     names: list[str] = []
     with faults.reading(path):
         document = read_object(path)
-        held = [document.get(str(i + 1)) for i in range(len(document))]
-        found = [name for name in held if isinstance(name, str)]
-        if not found or len(found) < len(held):
+        held: list[Any] = [document.get(str(i + 1)) for i in range(len(document))]
+        if not held or not all(isinstance(name, str) for name in held):
             raise ValueError("must be an object of class names by the numbers 1, 2, ...")
-        names += found
+        names += held
     return names
 
 
@@ -170,10 +169,8 @@ def _held_out(paths: Sequence[str], labels: Ids, trainval: Sequence[int]) -> set
     of_class: dict[int, list[str]] = defaultdict(list)
     for i in trainval:
         of_class[labels[i]].append(paths[i])
-    val: set[str] = set()
-    for own in of_class.values():
-        val.update(by_hash(own)[: max(1, round(0.1 * len(own))) if len(own) > 1 else 0])
-    return val
+    n_val = {label: max(1, round(0.1 * len(own))) for label, own in of_class.items() if own[1:]}
+    return {path for label, n in n_val.items() for path in by_hash(of_class[label])[:n]}
 
 
 def _split_version(locs: Mapping[str, Ids]) -> str:

@@ -7,7 +7,6 @@ views.
 from ship.features.encode import (
     Done,
     Features,
-    ImageEncoder,
     Layout,
     Shard,
     encode_pictures,
@@ -17,6 +16,6 @@ from ship.features.encode import (
 from ship.features.extract import Encode, extract_features, extraction_seconds
 
 __all__ = [
-    "Done", "Encode", "Features", "ImageEncoder", "Layout", "Shard", "encode_pictures",
+    "Done", "Encode", "Features", "Layout", "Shard", "encode_pictures",
     "encode_split", "extract_features", "extraction_seconds", "undecodable",
 ]  # fmt: skip

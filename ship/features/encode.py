@@ -7,15 +7,14 @@ from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from threading import Semaphore
-from typing import Final, Protocol, runtime_checkable
+from typing import Final
 
 import numpy as np
 import torch
 from jaxtyping import Float32, Float64, UInt8
 from PIL import Image
-from torch import Tensor
 
-from ship.architectures import ImagePrecision
+from ship.clip import FrozenCLIP
 from ship.datasets.base import DatasetError, Picture, PictureDataset, UndecodableError, some
 
 AUGMENTATION: Final = (
@@ -33,35 +32,6 @@ Shard = range
 """Pictures of a split that follow each other, and are encoded and kept as one."""
 Done = Callable[[int], None]
 """Called with the number of views in each batch that was encoded."""
-
-
-@runtime_checkable
-class ImageEncoder(Protocol):
-    """The part of FrozenCLIP that extraction needs.
-
-    Attributes:
-        name: what messages call it.
-        fingerprint: hash of architecture and weights.
-        preprocess: test-time transform: RGB picture -> (3, height, width).
-        mean, std: per channel, as preprocess subtracts the one and divides by the other.
-        device: where the weights are.
-        image_precision: of encode_images; part of preprocess_id.
-    """
-
-    name: str
-    fingerprint: str
-    preprocess: Callable[[Image.Image], Tensor]
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    device: torch.device
-    image_precision: ImagePrecision
-
-    @property
-    def preprocess_id(self) -> str:
-        """Describes preprocess, in full."""
-
-    def encode_images(self, pictures: Tensor, /) -> Tensor:
-        """(n, 3, height, width) -> unit-norm (n, feature_dim); from several threads at once."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +76,7 @@ def cut(pictures: range, size: int) -> list[range]:
 
 
 def encode_split(
-    clip: ImageEncoder,
+    clip: FrozenCLIP,
     dataset: PictureDataset,
     split: str,
     views: int,
@@ -127,7 +97,7 @@ def encode_split(
 
 
 def encode_pictures(
-    clip: ImageEncoder,
+    clip: FrozenCLIP,
     pictures: Sequence[Picture],
     views: int,
     shards: Sequence[Shard],
@@ -203,7 +173,7 @@ def undecodable(dataset: PictureDataset, split: str, found: str) -> DatasetError
 
 
 def _encode(
-    clip: ImageEncoder, pictures: Sequence[Picture], batch: range, views: int, gate: Semaphore
+    clip: FrozenCLIP, pictures: Sequence[Picture], batch: range, views: int, gate: Semaphore
 ) -> Features:
     plain, augmented = [], []
     for index in batch:

@@ -15,12 +15,12 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from ship.clip import FrozenCLIP
 from ship.datasets.base import SPLITS, Picture, PictureDataset
 from ship.features.encode import (
     AUGMENTATION,
     Done,
     Features,
-    ImageEncoder,
     Layout,
     Shard,
     cut,
@@ -36,7 +36,6 @@ EXTRACTION_VERSION: Final = 1
 """Raised by hand whenever extraction gives other numbers for the same pictures and weights."""
 FORMAT_VERSION: Final = 3
 """Raised by hand whenever write_features writes something that an older one would misread."""
-SAMPLE_SECONDS: Final = 3.0
 MOST_PICTURES: Final = 512
 """Of a sample."""
 _VIEWS: Final = 512
@@ -45,7 +44,7 @@ _BATCH: Final = 64
 """Views in the largest batch that an encoder makes; a shard is a whole number of such batches."""
 
 Encode = Callable[
-    [ImageEncoder, PictureDataset, str, int, Sequence[Shard], Done],
+    [FrozenCLIP, PictureDataset, str, int, Sequence[Shard], Done],
     Generator[tuple[Shard, Features], None, None],
 ]
 """What encodes shards of a split, with augmented views: this machine's threads, or others.
@@ -56,7 +55,7 @@ that cannot be decoded.
 
 
 def extract_features(
-    clip: ImageEncoder,
+    clip: FrozenCLIP,
     dataset: PictureDataset,
     views: int,
     cache_dir: Path,
@@ -113,16 +112,16 @@ def extract_features(
 
 
 def extraction_seconds(
-    clip: ImageEncoder,
+    clip: FrozenCLIP,
     dataset: PictureDataset,
     views: int,
     cache_dir: Path,
     splits: Collection[str] = SPLITS,
-    budget: float = SAMPLE_SECONDS,
+    budget: float = 3.0,
 ) -> float:
-    """Seconds that extract_features would take with the same arguments; nothing is written.
+    """Seconds that extract_features would take on a CPU with the same arguments; writes nothing.
 
-    On a CPU they are the processor's, shared out to its threads: others may use the machine now.
+    They are the processor's, shared out to its threads: others may use the machine now.
 
     Args:
         budget: seconds to spend on a sample, with augmented views and without.
@@ -133,39 +132,35 @@ def extraction_seconds(
     pace: dict[int, float] = {}  # by the number of views
     seconds = 0.0
     for work in _extractions(clip, dataset, views, cache_dir, splits):
-        if work.missing:
-            if work.views not in pace:
-                pictures = dataset.splits[work.split].pictures
-                pace[work.views] = _seconds_a_picture(clip, pictures, work.views - 1, budget)
-            seconds += sum(map(len, work.missing)) * pace[work.views]
+        if work.missing and work.views not in pace:
+            pictures = dataset.splits[work.split].pictures
+            pace[work.views] = _seconds_a_picture(clip, pictures, work.views - 1, budget)
+        seconds += sum(map(len, work.missing)) * pace.get(work.views, 0.0)
     return seconds
 
 
 def _seconds_a_picture(
-    clip: ImageEncoder, pictures: Sequence[Picture], views: int, budget: float
+    clip: FrozenCLIP, pictures: Sequence[Picture], views: int, budget: float
 ) -> float:
-    """Of pictures spread over the whole split, as neighbours are often of one class and size."""
+    """Of pictures of the whole split, as neighbours are often of one class and size."""
     layout = Layout.for_device(clip.device)
-    chosen = np.linspace(0, len(pictures) - 1, min(len(pictures), MOST_PICTURES)).astype(int)
-    sample = [pictures[place] for place in np.random.default_rng(0).permutation(chosen)]
+    drawn = np.random.default_rng(0).permutation(len(pictures))[:MOST_PICTURES]
+    sample = [pictures[place] for place in drawn]
     batches = layout.batches(range(len(sample)), views)
-    cores = layout.threads * layout.cores_each
-
-    def clock() -> float:
-        return time.process_time() / cores if clip.device.type == "cpu" else time.perf_counter()
-
-    marks = [(clock(), 0)]  # pictures that were done by then
+    marks = [(time.process_time(), 0)]  # pictures that were done by then
+    spent = budget * layout.threads * layout.cores_each
     with closing(encode_pictures(clip, sample, views, batches, layout)) as encoded:
         for batch, _ in encoded:
-            marks.append((clock(), marks[-1][1] + len(batch)))
-            if marks[-1][0] - marks[0][0] > budget:
+            marks.append((time.process_time(), marks[-1][1] + len(batch)))
+            if marks[-1][0] - marks[0][0] > spent:
                 break
     warm = layout.threads if len(marks) > layout.threads + 1 else 0  # each thread's first batch
-    return (marks[-1][0] - marks[warm][0]) / (marks[-1][1] - marks[warm][1])
+    (begun, before), (ended, done) = marks[warm], marks[-1]
+    return (ended - begun) / (layout.threads * layout.cores_each) / (done - before)
 
 
 def _extractions(
-    clip: ImageEncoder, dataset: PictureDataset, views: int, cache: Path, splits: Collection[str]
+    clip: FrozenCLIP, dataset: PictureDataset, views: int, cache: Path, splits: Collection[str]
 ) -> "list[_SplitExtraction]":
     """What the cache has, and lacks, of each split that has pictures; as of extract_features."""
     return [
@@ -185,7 +180,7 @@ class _SplitExtraction:
     """
 
     def __init__(
-        self, clip: ImageEncoder, dataset: PictureDataset, split: str, views: int, cache_dir: Path
+        self, clip: FrozenCLIP, dataset: PictureDataset, split: str, views: int, cache_dir: Path
     ) -> None:
         self.split, self.pictures, self.views = split, len(dataset.splits[split]), 1 + views
         self._clip, self._dataset = clip, dataset

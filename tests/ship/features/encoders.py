@@ -10,6 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from ship.architectures import ImagePrecision
+from ship.clip import FrozenCLIP
 
 SIZE = 8
 
@@ -21,7 +22,7 @@ def preprocess(image: Image.Image) -> Tensor:
 
 
 @dataclass
-class FakeEncoder:
+class FakeEncoder(FrozenCLIP):
     """Features are four corners of the picture; counts what it encodes."""
 
     name: str = "fake"

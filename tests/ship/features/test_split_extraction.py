@@ -10,8 +10,9 @@ import pytest
 import torch
 
 import ship.features.extract
+from ship.clip import FrozenCLIP
 from ship.datasets import DatasetError, PictureDataset
-from ship.features import Done, Features, ImageEncoder, Shard, encode_split, extract_features
+from ship.features import Done, Features, Shard, encode_split, extract_features
 from ship.features.extract import shards_of
 from ship.subsets import FeatureSet
 from tests.ship.streamed import (
@@ -73,7 +74,7 @@ def test_an_encoder_that_fails_loses_no_whole_shard(
     """Whatever it raises; shards may come in any order."""
 
     def backwards(
-        clip: ImageEncoder,
+        clip: FrozenCLIP,
         dataset: PictureDataset,
         split: str,
         views: int,
