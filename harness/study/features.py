@@ -120,8 +120,9 @@ def features_seconds(needs: Sequence[Need], fingerprints: Fingerprints) -> float
     ask, cache = fingerprints.method.extraction_seconds, fingerprints.cache_dir
     if ask is None:
         return None
+    budget = SAMPLE_SECONDS / max(1, sum(len(need.splits) for need in needs))
     return sum(
-        ask(clip, pictures, need.views, cache, need.splits, SAMPLE_SECONDS / len(needs))
+        ask(clip, pictures, need.views, cache, need.splits, budget)
         for need, clip, pictures in _loaded(needs, fingerprints)
     )
 

@@ -154,13 +154,11 @@ def load_dataset(
         logger.warning("%s", line)
     for line in found.notes:
         logger.info("%s", line)
-    template = _spec(name).template
     digests = None
     if memory is not None and data_root is not None:
         digests = DigestMemory(memory, f"{name} in {data_root.absolute()}")
-    digest = found.fingerprint or fingerprint(name, template, found, digests)
-    seen = found.n_seen, found.split_version
-    return PictureDataset(name, found.class_names, template, found.splits, digest, *seen)
+    dataset = PictureDataset(name=name, template=_spec(name).template, **vars(found))
+    return replace(dataset, fingerprint=dataset.fingerprint or fingerprint(dataset, digests))
 
 
 def survey_dataset(name: str, data_root: Path | None = None) -> Survey:
@@ -191,12 +189,10 @@ def nearest_dataset(name: str) -> str | None:
 
     Case, hyphens and underscores do not matter; what has a folder is known by that, too.
     """
-    folders = {
-        own: getattr(spec, "folder", "").rpartition("/")[2] for own, spec in DATASETS.items()
-    }
-    called = [(folder, own) for own, folder in folders.items() if folder]
+    called = [(getattr(spec, "folder", ""), own) for own, spec in DATASETS.items()]
     called += [*ELSEWHERE.items(), *zip(DATASETS, DATASETS, strict=True)]
-    known = {_plain(other): own for other, own in called}  # of equal names the last one holds
+    # of equal names the last one holds
+    known = {_plain(other.rpartition("/")[2]): own for other, own in called if other}
     near = get_close_matches(_plain(name), known, n=1, cutoff=0.6)
     return known[near[0]] if near else None
 

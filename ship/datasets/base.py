@@ -104,29 +104,6 @@ class Split:
         return len(self.pictures)
 
 
-@dataclass(frozen=True, eq=False)
-class PictureDataset:
-    """A whole dataset, its faults already ruled out.
-
-    name: as given in the configuration, e.g. "caltech101" or "image_folder:birds".
-    class_names: by label, "_" written as a space; distinct, but for two pairs of ImageNet's.
-    template: prompt with one {} for a class name.
-    splits: "train", "val" and "test"; the first two are empty in a set that is a target alone.
-    fingerprint: hash of class names, template, order, labels and picture bytes (32 hex digits);
-        of the ImageNet family, sizes stand for bytes.
-    n_seen: classes 0 .. n_seen - 1 are the officially seen ones; None: there is no official split.
-    split_version: which official split this is, for people; "" where there is but one.
-    """
-
-    name: str
-    class_names: tuple[str, ...]
-    template: str
-    splits: Mapping[str, Split]
-    fingerprint: str
-    n_seen: int | None = None
-    split_version: str = ""
-
-
 _NO_SPLITS: Final = {split: Split((), np.empty(0, dtype=np.int64)) for split in SPLITS}
 
 
@@ -134,11 +111,16 @@ _NO_SPLITS: Final = {split: Split((), np.empty(0, dtype=np.int64)) for split in 
 class Survey:
     """A dataset as it was found: the whole where there is no fault, else what could be read.
 
+    class_names: by label, "_" written as a space; distinct, but for two pairs of ImageNet's.
+    splits: "train", "val" and "test"; the first two are empty in a set that is a target alone.
+        Pictures that a faulty survey holds may be missing or broken.
     faults: why it cannot be used, a line each. unlike: in what it differs from the published set,
-    so that accuracies cannot be compared. warnings: what is probably a mistake, though the set can
-    be used. notes: what is worth knowing and is no mistake. own_split: it is no published one.
+        so that accuracies cannot be compared. warnings: what is probably a mistake, though the set
+        can be used. notes: what is worth knowing and is no mistake.
+    n_seen: classes 0 .. n_seen - 1 are the officially seen ones; None: there is no official split.
+    split_version: which official split this is, for people; "" where there is but one.
     fingerprint: where the layout has its own; "": of its content, by_size or not.
-    The rest is as in PictureDataset; pictures that a faulty survey holds may be missing or broken.
+    own_split: it is no published one.
     """
 
     class_names: tuple[str, ...] = ()
@@ -152,6 +134,20 @@ class Survey:
     by_size: bool = False
     warnings: tuple[str, ...] = ()
     own_split: bool = False
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class PictureDataset(Survey):
+    """A whole dataset, its faults already ruled out.
+
+    name: as given in the configuration, e.g. "caltech101" or "image_folder:birds".
+    template: prompt with one {} for a class name.
+    fingerprint: hash of class names, template, order, labels and picture bytes (32 hex digits);
+        of the ImageNet family, sizes stand for bytes.
+    """
+
+    name: str
+    template: str
 
 
 @runtime_checkable

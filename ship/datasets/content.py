@@ -21,7 +21,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from ship.datasets.base import SPLITS, DatasetError, Faults, Picture, Survey
+from ship.datasets.base import SPLITS, DatasetError, Faults, Picture, PictureDataset
 from ship.whole_file import write_whole
 
 logger = logging.getLogger(__name__)
@@ -89,13 +89,11 @@ class DigestMemory:
         return hashlib.blake2b(self._head + body, digest_size=16).hexdigest().encode()
 
 
-def fingerprint(
-    name: str, template: str, survey: Survey, memory: DigestMemory | None = None
-) -> str:
-    """Hash what a sound survey holds: names, template, order, labels and every picture's bytes.
+def fingerprint(dataset: PictureDataset, memory: DigestMemory | None = None) -> str:
+    """Hash what a dataset holds: names, template, order, labels and every picture's bytes.
 
     Folder and file dates do not count, so a copied or re-downloaded dataset keeps its fingerprint.
-    Nor does a number of officially seen classes where there is none. Where the survey is by_size, a
+    Nor does a number of officially seen classes where there is none. Where it is by_size, a
     picture's size stands for its bytes, and one that was changed at the same size goes unnoticed.
 
     Files with the same bytes in two splits are told as well, as every file's bytes are hashed
@@ -107,28 +105,27 @@ def fingerprint(
     Raises:
         DatasetError: a picture that cannot be read, or copies.
     """
-    splits = survey.splits
-    hashed = _size if survey.by_size else memory.digest if memory else _digest
+    splits, where = dataset.splits, f"dataset {dataset.name}"
+    hashed = _size if dataset.by_size else memory.digest if memory else _digest
     try:
         with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:  # hashing releases the GIL
             hashes = {split: [*pool.map(hashed, splits[split].pictures)] for split in SPLITS}
     except OSError as why:
-        raise DatasetError(f"dataset {name}: {why.filename}: {why.strerror}") from why
+        raise DatasetError(f"{where}: {why.filename}: {why.strerror}") from why
     if memory:
         memory.keep()
     pairs = {
         split: [*zip((p.name for p in splits[split].pictures), hashes[split], strict=True)]
         for split in SPLITS
     }
-    if not survey.by_size:
-        copies = copy_faults(f"dataset {name}", {split: dict(own) for split, own in pairs.items()})
-        if copies and survey.own_split:
+    if not dataset.by_size:
+        copies = copy_faults(where, {split: dict(own) for split, own in pairs.items()})
+        if copies and dataset.own_split:
             raise DatasetError(*copies)
         for line in copies:
             logger.warning("%s", line)
-    head = (tuple(survey.class_names), template)
-    seen = () if survey.n_seen is None else (survey.n_seen,)
-    whole = hashlib.sha256(repr((*head, *seen)).encode())
+    seen = () if dataset.n_seen is None else (dataset.n_seen,)
+    whole = hashlib.sha256(repr((tuple(dataset.class_names), dataset.template, *seen)).encode())
     for split in SPLITS:
         whole.update(f"{split} {len(splits[split])}".encode())
         whole.update(np.ascontiguousarray(splits[split].labels).data)

@@ -43,7 +43,6 @@ _ASIDE: Final = {
 """What is not taken as it stands in one's own folder, by a noun; all but the last are warnings."""
 
 
-@dataclass(frozen=True)
 class ImageFolder:
     """data_root/NAME with one directory a class, pictures at any depth below it.
 
@@ -57,7 +56,7 @@ class ImageFolder:
     same on every machine, and it has no seed to choose. Labels follow the sorted class names.
     """
 
-    template: str = PHOTO
+    template: Final = PHOTO
 
     def survey(self, name: str, data_root: Path | None) -> Survey:
         """List the directories and look at every picture's size."""

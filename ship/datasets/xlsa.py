@@ -204,8 +204,8 @@ class _MatFile:
         """
         value, where = self.variables.get(name), f"{self.path}: {name}"
         if not isinstance(value, np.ndarray) or not 0 < value.size == max(value.shape):
-            shape = slashed(value.shape) if isinstance(value, np.ndarray) else ""
-            what = f"an array of {shape}" if shape else "none"
+            shape = value.shape if isinstance(value, np.ndarray) else ()
+            what = f"an array of {slashed(shape)}" if shape else "none"
             self._faults.append(f"{where} must be a vector of numbers, is {what}")
             return np.empty(0, dtype=np.int64)
         flat = value.ravel().astype(np.float64)

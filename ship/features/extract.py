@@ -124,18 +124,16 @@ def extraction_seconds(
     They are the processor's, shared out to its threads: others may use the machine now.
 
     Args:
-        budget: seconds to spend on a sample, with augmented views and without.
+        budget: seconds to spend on a sample of each split that lacks something.
 
     Raises:
         UndecodableError: a picture of the sample cannot be decoded.
     """
-    pace: dict[int, float] = {}  # by the number of views
     seconds = 0.0
     for work in _extractions(clip, dataset, views, cache_dir, splits):
-        if work.missing and work.views not in pace:
+        if n_missing := sum(map(len, work.missing)):
             pictures = dataset.splits[work.split].pictures
-            pace[work.views] = _seconds_a_picture(clip, pictures, work.views - 1, budget)
-        seconds += sum(map(len, work.missing)) * pace.get(work.views, 0.0)
+            seconds += n_missing * _seconds_a_picture(clip, pictures, work.views - 1, budget)
     return seconds
 
 

@@ -61,7 +61,8 @@ def streamed_dataset(folder: Path | None = None) -> PictureDataset:
         rng = np.random.default_rng(at)
         pictures = [_picture(f"{split}{i}.png", rng, folder) for i in range(n)]
         splits[split] = Split(tuple(pictures), np.zeros(n, dtype=np.int64))
-    return PictureDataset("noise", ("a",), "a photo of a {}.", splits, "d0")
+    held = {"name": "noise", "template": "a photo of a {}.", "fingerprint": "d0"}
+    return PictureDataset(("a",), splits, **held)
 
 
 def _picture(name: str, rng: np.random.Generator, folder: Path | None) -> Picture:

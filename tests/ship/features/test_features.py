@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from ship.clip import FrozenCLIP
-from ship.datasets import Picture, PictureDataset, Split, Survey
+from ship.datasets import Picture, PictureDataset, Split
 from ship.datasets.content import fingerprint
 from ship.features import extract_features
 from ship.features.encode import augmented_view
@@ -32,9 +32,8 @@ def dataset(tmp_path: Path) -> PictureDataset:
         pictures = tuple(Picture(path.name, path) for path in paths)
         splits[split] = Split(pictures, np.arange(n, dtype=np.int64) % 3)
     names = ("a", "b", "c")
-    template = "a photo of a {}."
-    digest = fingerprint("noise", template, Survey(names, splits))
-    return PictureDataset("noise", names, template, splits, digest)
+    dataset = PictureDataset(names, splits, name="noise", template="a photo of a {}.")
+    return replace(dataset, fingerprint=fingerprint(dataset))
 
 
 @pytest.fixture
