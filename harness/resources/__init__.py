@@ -4,10 +4,15 @@ Answers for: refusing what cannot run, and how many trials share a GPU. Knows no
 """
 
 from harness.resources.device import (
+    MachineLoad,
+    PeakMemory,
     breaks_device,
     device_label,
+    device_memory_mb,
     is_gpu,
+    machine_memory,
     out_of_memory,
+    usable_gpus,
     why_no_gpu,
 )
 from harness.resources.gpu_sharing import (
@@ -18,11 +23,14 @@ from harness.resources.gpu_sharing import (
     resolved_resources,
     slots,
 )
-from harness.resources.idle import idle_gpus, idle_gpus_here
-from harness.resources.load import MachineLoad
-from harness.resources.machine import machine_resources, usable_cpus, usable_gpus
-from harness.resources.memory import PeakMemory, device_memory_mb, machine_memory
-from harness.resources.refusals import preflight, unusable_gpus
+from harness.resources.machine import (
+    idle_gpus,
+    idle_gpus_here,
+    machine_resources,
+    preflight,
+    unusable_gpus,
+    usable_cpus,
+)
 
 __all__ = [
     "LARGEST_NODE",

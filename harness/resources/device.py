@@ -1,24 +1,25 @@
-"""What torch says of a trial's device; no other module of the harness asks torch about GPUs.
+"""A trial's device, its memory and its load; no other module of the harness asks torch about GPUs.
 
 torch is imported where it is needed: a process that runs no trial never loads it.
 """
 
+import os
 import platform
 import re
+import resource
+import sys
 import warnings
-from typing import NamedTuple
+from contextlib import suppress
+from pathlib import Path
 
 MIB = 2**20
+MEGABYTE = 1e6  # of MLflow's system metrics
 # What libraries say for want of memory, beside torch's own OutOfMemoryError: CPU allocators, CUDA's
 # runtime, and cuBLAS, cuDNN or cuSOLVER (CUBLAS_STATUS_ALLOC_FAILED).
 _OUT_OF_MEMORY = re.compile(r"can't allocate memory|out of memory|_STATUS_ALLOC_FAILED")
 
-
-class GpuMemory(NamedTuple):
-    """Bytes of a GPU that nobody holds, and all that it has."""
-
-    free: int
-    total: int
+_STATUS = Path("/proc/self/status")
+_CLEAR_REFS = Path("/proc/self/clear_refs")
 
 
 def is_gpu(device: str) -> bool:
@@ -26,7 +27,7 @@ def is_gpu(device: str) -> bool:
     return device.startswith("cuda")
 
 
-def gpu_count() -> int:
+def usable_gpus() -> int:
     """GPUs that the driver shows this process; torch may be unable to use them (why_no_gpu)."""
     import torch
 
@@ -78,41 +79,6 @@ def device_label(device: str) -> str:
     return str(torch.cuda.get_device_name())
 
 
-def gpu_memory() -> GpuMemory:
-    """Memory of this process's GPU, whoever holds it."""
-    import torch
-
-    return GpuMemory(*torch.cuda.mem_get_info())
-
-
-def begin_peak() -> None:
-    """Give back what torch keeps of the GPU for later, and measure the peak from here on."""
-    import torch
-
-    torch.cuda.empty_cache()
-    torch.cuda.reset_peak_memory_stats()
-
-
-def peak_mb() -> float:
-    """Most memory of the GPU that torch has reserved at a time, MiB.
-
-    More than its tensors took: gaps between them are taken from other processes, too.
-    """
-    import torch
-
-    return float(torch.cuda.max_memory_reserved() / MIB)
-
-
-def busy_percent() -> float | None:
-    """How busy the GPU is; None: without nvidia-ml-py, or where the driver does not say."""
-    import torch
-
-    try:
-        return float(torch.cuda.utilization())
-    except (ImportError, RuntimeError):
-        return None
-
-
 def out_of_memory(error: BaseException) -> bool:
     """Whether an exception is Python's, torch's or a library's for want of memory."""
     kinds = {kind.__name__ for kind in type(error).__mro__}
@@ -124,3 +90,88 @@ def out_of_memory(error: BaseException) -> bool:
 def breaks_device(error: BaseException) -> bool:
     """Whether CUDA refuses whatever this process asks of it from now on."""
     return "CUDA error" in str(error) and not out_of_memory(error)
+
+
+class PeakMemory:
+    """Peak memory from construction on: of the GPU where a trial has one, else of the process.
+
+    Of a GPU it is what torch has reserved, which others on the same GPU cannot have: more than its
+    tensors took, by the gaps between them. Without Linux's /proc the process's peak since its start
+    stands in.
+    """
+
+    def __init__(self, device: str) -> None:
+        self._gpu = is_gpu(device)
+        if self._gpu:
+            import torch
+
+            torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats()
+            return
+        with suppress(OSError):
+            _CLEAR_REFS.write_text("5")  # sets VmHWM back to the present size
+
+    def megabytes(self) -> float:
+        """The peak so far, MiB."""
+        if self._gpu:
+            import torch
+
+            return float(torch.cuda.max_memory_reserved() / MIB)
+        with suppress(OSError, ValueError):
+            for line in _STATUS.read_text(encoding="ascii").splitlines():
+                if line.startswith("VmHWM:"):
+                    return int(line.split()[1]) / 1024
+        # kilobytes on Linux, bytes on macOS
+        unit = MIB if sys.platform == "darwin" else 2**10
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+
+
+def device_memory_mb(device: str) -> float:
+    """All memory of the device, MiB: of the GPU, or of the host."""
+    if not is_gpu(device):
+        return machine_memory() / MIB
+    import torch
+
+    return torch.cuda.mem_get_info()[1] / MIB
+
+
+def machine_memory() -> int:
+    """All memory of this machine, bytes."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+class MachineLoad:
+    """The load of the machine that this process runs on, all its processes together."""
+
+    def __init__(self, device: str) -> None:
+        """Begin to watch.
+
+        Args:
+            device: torch device of the trial; its own GPU is gpu_0, whatever the machine has.
+        """
+        import psutil
+
+        self._gpu = is_gpu(device)
+        psutil.cpu_percent()  # the first call begins the time that the next one is about
+
+    def sample(self) -> dict[str, float]:
+        """By MLflow's keys: cores since the last sample, memory and the trial's GPU now."""
+        import psutil
+
+        memory = psutil.virtual_memory()
+        found = {
+            "cpu_utilization_percentage": psutil.cpu_percent(),
+            "system_memory_usage_megabytes": memory.used / MEGABYTE,
+            "system_memory_usage_percentage": 100 * memory.used / memory.total,
+        }
+        if self._gpu:
+            import torch
+
+            free, total = torch.cuda.mem_get_info()
+            found |= {
+                "gpu_0_memory_usage_megabytes": (total - free) / MEGABYTE,
+                "gpu_0_memory_usage_percentage": 100 * (total - free) / total,
+            }
+            with suppress(ImportError, RuntimeError):  # no nvidia-ml-py; the driver does not say
+                found["gpu_0_utilization_percentage"] = torch.cuda.utilization()
+        return {f"system/{name}": float(value) for name, value in found.items()}

@@ -10,8 +10,7 @@ from harness.config.load import load_study, parse_study
 from harness.config.space import resolve
 from harness.config.study_config import StudyConfig
 from harness.errors import ConfigError
-from harness.study_files.packaged import packaged_names
-from harness.study_files.yaml12 import parse_value
+from harness.study_files import packaged_names, parse_value
 from ship.configs.finetuners import CoOpConfig
 from ship.trial_config import TrialConfig
 from tests.patterns import matching

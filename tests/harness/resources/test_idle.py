@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from harness.config import Resources, load_study
-from harness.resources import at_once, idle, idle_gpus, idle_gpus_here
+from harness.resources import at_once, idle_gpus, idle_gpus_here, machine
 from tests.told import told
 
 CASES = told(__file__, "idle.yaml")
@@ -30,11 +30,11 @@ def test_idle_gpus_are_told_with_what_uses_them(case: dict[str, Any]) -> None:
 
 def test_gpus_that_torch_cannot_use_are_told_as_such(monkeypatch: pytest.MonkeyPatch) -> None:
     """A line of YAML would not use them."""
-    monkeypatch.setattr(idle, "usable_gpus", lambda: 8)
-    monkeypatch.setattr(idle, "why_no_gpu", lambda: "Torch not compiled with CUDA enabled")
+    monkeypatch.setattr(machine, "usable_gpus", lambda: 8)
+    monkeypatch.setattr(machine, "why_no_gpu", lambda: "Torch not compiled with CUDA enabled")
     assert idle_gpus_here(Resources(), None) == (
         "8 of 8 GPUs stand idle, and torch cannot use them: Torch not compiled with CUDA enabled "
         "(install a torch that is built with CUDA (this one is for the CPU alone))"
     )
-    monkeypatch.setattr(idle, "usable_gpus", lambda: 0)
+    monkeypatch.setattr(machine, "usable_gpus", lambda: 0)
     assert idle_gpus_here(Resources(), None) is None

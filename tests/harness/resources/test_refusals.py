@@ -10,8 +10,7 @@ import torch
 from harness.config import Resources
 from harness.config.load import load_study
 from harness.errors import ClusterError
-from harness.resources import refusals
-from harness.resources.refusals import preflight
+from harness.resources import machine, preflight
 from tests.told import told
 
 CASES = told(__file__, "refusals.yaml")
@@ -23,9 +22,9 @@ def test_what_this_machine_cannot_run_is_refused(
 ) -> None:
     """Cores and GPUs at once; in torch's words, with a --set that helps and can be given."""
     monkeypatch.setattr(torch.version, "cuda", "13.0")
-    monkeypatch.setattr(refusals, "usable_cpus", lambda: 2)
-    monkeypatch.setattr(refusals, "usable_gpus", lambda: case.get("gpus", 8))
-    monkeypatch.setattr(refusals, "why_no_gpu", lambda: case.get("why"))
+    monkeypatch.setattr(machine, "usable_cpus", lambda: 2)
+    monkeypatch.setattr(machine, "usable_gpus", lambda: case.get("gpus", 8))
+    monkeypatch.setattr(machine, "why_no_gpu", lambda: case.get("why"))
     lines = []
     try:
         preflight(None, Resources(**case["resources"]))

@@ -9,7 +9,7 @@ import pytest
 
 import harness.cluster
 from harness.cluster.session import ALLOCATOR, worker_environment
-from harness.resources import refusals
+from harness.resources import machine
 from harness.study import features
 from ship.trial_config import TrialConfig
 from tests.harness.conftest import Bench
@@ -25,8 +25,8 @@ def test_the_driver_leaves_a_gpu_to_actors(
     """
     there = {"CPU": 2.0, "GPU": 1.0}
     monkeypatch.setattr(features, "machine_resources", lambda resources: there)
-    monkeypatch.setattr(refusals, "usable_gpus", lambda: 1)
-    monkeypatch.setattr(refusals, "why_no_gpu", lambda: None)
+    monkeypatch.setattr(machine, "usable_gpus", lambda: 1)
+    monkeypatch.setattr(machine, "why_no_gpu", lambda: None)
     driver, loaded = os.getpid(), tmp_path / "loaded"
     begin, rooms = harness.cluster.ray_session, list[int]()
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from harness.errors import ConfigError
-from harness.study_files.yaml12 import parse_value, read_yaml
+from harness.study_files import parse_value, read_yaml
 from tests.told import told
 
 
