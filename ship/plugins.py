@@ -98,8 +98,7 @@ def identities(generator: str, finetuner: str, datasets: Sequence[str] = ()) -> 
         PluginError: one of them cannot be loaded.
     """
     named: list[tuple[Registry[Any], str]] = [(GENERATORS, generator), (FINETUNERS, finetuner)]
-    if datasets:
-        named += [(_tables()[2], name) for name in datasets]
+    named += [(_tables()[2], name) for name in datasets]
     found = {f"{table.noun} {name}": table.origin(name) for table, name in named}
     return {key: origin.identity for key, origin in found.items() if origin is not None}
 

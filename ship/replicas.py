@@ -20,7 +20,7 @@ from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 from torch.optim import Optimizer
 
-from ship.state import CheckpointError, State, capture, copied
+from ship.state import CheckpointError, State, capture, copied, taken
 
 
 def sent(value: Tensor, device: torch.device) -> Tensor:
@@ -272,5 +272,9 @@ class Kept:
         return capture(self.tensors)
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Put back what state_dict() gave; it stays on the CPU until it is used."""
-        self.tensors = dict(state)
+        """Put back what state_dict() gave of as many replicas.
+
+        What is held already goes where it is held; the rest stays on the CPU until it is used.
+        """
+        held = {name: taken(state, name, like).to(like) for name, like in self.tensors.items()}
+        self.tensors = {**state, **held}

@@ -35,16 +35,14 @@ _OneSoftmax = Literal[
     "ausuc",
 ]
 Objective = Literal[_Halves, "accuracy", _OneSoftmax]
-_HALVES: Final[tuple[Objective, ...]] = get_args(_Halves)
-_ONE_SOFTMAX: Final[tuple[Objective, ...]] = get_args(_OneSoftmax)
 
 # What may be maximised: the metrics of the selection pictures; the first one is the default.
 OBJECTIVES: Final[dict[ProtocolName, tuple[Objective, ...]]] = {
-    "base_to_new": _HALVES,
+    "base_to_new": get_args(_Halves),
     "few_shot": ("accuracy",),
-    "cross_dataset": _HALVES,
-    "generalized_zero_shot": _ONE_SOFTMAX,
-    "single_unseen": _ONE_SOFTMAX,
+    "cross_dataset": get_args(_Halves),
+    "generalized_zero_shot": get_args(_OneSoftmax),
+    "single_unseen": get_args(_OneSoftmax),
 }
 # The same where selection sees pictures of seen classes alone (base_val, few_val).
 SEEN_OBJECTIVES: Final[dict[ProtocolName, Objective]] = {

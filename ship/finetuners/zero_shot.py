@@ -27,8 +27,6 @@ from ship.methods import Choice, Draw, Features, Finetuner, Logits
 from ship.replicas import ReplicaRng
 from ship.tasks import SeedTask
 
-SINGLE = ("a photo of a {}.",)
-
 # Found by CLIP's authors by forward selection among their 80 ImageNet templates; "performs a bit
 # better than the full 80" there (openai/CLIP, notebooks/Prompt_Engineering_for_ImageNet.ipynb).
 SUBSET = (
@@ -41,7 +39,7 @@ SUBSET = (
     "a photo of the small {}.",
 )
 # Prompts by name; "dataset" is not among them: the task brings those text features with it.
-_TEMPLATES = {"single": SINGLE, "ensemble": SUBSET}
+_TEMPLATES = {"single": ("a photo of a {}.",), "ensemble": SUBSET}
 # Sentences that go through the text tower at once; bounds memory.
 _AT_ONCE = 1024
 
@@ -86,10 +84,6 @@ def template_features(
     return F.normalize(torch.stack(features).mean(0), dim=-1)
 
 
-class DescriptionsError(ValueError):
-    """A file of descriptions cannot be read, is another one than is meant, or lacks classes."""
-
-
 def described(config: ZeroShotConfig, class_names: Sequence[str]) -> list[list[str]]:
     """The sentences of each class, as its file has them or of random words.
 
@@ -98,14 +92,14 @@ def described(config: ZeroShotConfig, class_names: Sequence[str]) -> list[list[s
         class_names: of the classes, found in the file without regard to case.
 
     Raises:
-        DescriptionsError: see there.
+        ValueError: the file cannot be read, is another one than is meant, or lacks classes.
     """
     file, found = _read(config)
     own = {name.casefold(): sentences for name, sentences in found.items()}
     lacking = [repr(name) for name in class_names if not own.get(name.casefold())]
     if lacking:
         more = f" and {len(lacking) - 5} more" if len(lacking) > 5 else ""
-        raise DescriptionsError(f"{file}: has no description of {', '.join(lacking[:5])}{more}")
+        raise ValueError(f"{file}: has no description of {', '.join(lacking[:5])}{more}")
     made = [list(own[name.casefold()]) for name in class_names]
     if config.random_words is None:
         return made
@@ -133,20 +127,17 @@ def described_features(
 
 def _read(config: ZeroShotConfig) -> tuple[str, Mapping[str, Sequence[str]]]:
     """The file's name and content, which may be somebody else's: bounded, and checked."""
-    try:
-        name, content = config.described()
-    except ValueError as error:
-        raise DescriptionsError(str(error)) from error
+    name, content = config.described()
     try:
         found = json.loads(content)
     except (ValueError, RecursionError) as error:
-        raise DescriptionsError(f"{name}: is no JSON: {error}") from error
+        raise ValueError(f"{name}: is no JSON: {error}") from error
     fits = isinstance(found, dict) and all(
         isinstance(own, list) and all(isinstance(text, str) and text.strip() for text in own)
         for own in found.values()
     )
     if not fits:
-        raise DescriptionsError(f"{name}: must map class names to lists of sentences")
+        raise ValueError(f"{name}: must map class names to lists of sentences")
     return name, found
 
 

@@ -21,7 +21,7 @@ from ship.replicas import (
     ReplicaRng,
     steps_per_epoch,
 )
-from ship.state import Part, prefixed, taken, under
+from ship.state import Part, prefixed, under
 from ship.tasks import Task
 
 
@@ -227,15 +227,8 @@ class EarlyStopping(Kept):
             now: what is to be kept of the epoch, (replica, ...) each.
         """
         best = self.tensors.get("loss")
-        better = ~self.stopped if best is None else ~self.stopped & (loss < best)
+        better = ~self.stopped if best is None else ~self.stopped & (loss < best.to(loss))
         count = torch.full_like(self.tensors["epoch"], epoch)
         self.take(better, {"epoch": count, "loss": loss, **now})
         waited = epoch - self.tensors["epoch"].clamp(min=self._warmup)
         self.tensors["stopped"] = self.stopped | (waited >= self._patience)
-
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Put back what state_dict() gave of as many replicas, on the device."""
-        device = self.stopped.device
-        for name in ("epoch", "stopped"):
-            taken(state, name, self.tensors[name])
-        super().load_state_dict({name: value.to(device) for name, value in state.items()})

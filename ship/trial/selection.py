@@ -10,7 +10,7 @@ from torch import Tensor
 from ship.finetuners import FusedFinetuner
 from ship.protocols import Exam, Final, Protocol
 from ship.replicas import Kept, fetched
-from ship.state import State, prefixed, taken, under
+from ship.state import State, prefixed, under
 from ship.trial_config import Hits, NonFiniteLoss
 
 Choices = Sequence[Mapping[str, float]]
@@ -103,12 +103,6 @@ class Best(Kept):
             at_edge = [any(one[name] in own for name, own in edges.items()) for one in choices]
             found["flag/grid_edge"] = torch.tensor(at_edge)[self.choice].double()
         return found
-
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Put back what state_dict() gave of as many replicas."""
-        for name in ("epoch", "choice"):
-            taken(state, name, self.tensors[name])
-        super().load_state_dict(state)
 
 
 def evaluate(

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 import ship
 from ship.clip import FrozenCLIP
 from ship.configs.finetuners import ZeroShotConfig
-from ship.finetuners.zero_shot import DescriptionsError, described
+from ship.finetuners.zero_shot import described
 from ship.subsets import FeatureSet
 from tests.ship.conftest import WORDS, final_task
 from tests.ship.finetuners.cases import SEEDS, built
@@ -81,7 +81,7 @@ def test_another_content_is_another_setting(file: Path) -> None:
     assert ZeroShotConfig.model_validate(old.model_dump()) == old
     file.write_text(json.dumps({**WRITTEN, "CAT": ["Another one."]}))
     assert config(file).model_dump() != old.model_dump()
-    with pytest.raises(DescriptionsError, match="is not the file that the study began with"):
+    with pytest.raises(ValueError, match="is not the file that the study began with"):
         described(old, WORDS)
     assert described(config(file), WORDS)[0] == ["Another one."]
 
@@ -96,7 +96,7 @@ def test_faults_of_a_file_are_told(tmp_path: Path, case: dict[str, Any]) -> None
     path = tmp_path / "faulty.json"
     content = case.get("content") or json.dumps({**WRITTEN, **case["instead"]})
     path.write_bytes(content.encode("latin-1"))
-    with pytest.raises(DescriptionsError, match=f"faulty.json: {case['says']}"):
+    with pytest.raises(ValueError, match=f"faulty.json: {case['says']}"):
         described(config(path), WORDS)
 
 
@@ -110,7 +110,7 @@ def test_damaged_files_raise_nothing_else(tmp_path: Path, changes: list[tuple[in
     path.write_bytes(data)
     try:
         assert len(described(config(path), WORDS)) == 8
-    except DescriptionsError as error:
+    except ValueError as error:
         assert "damaged.json" in str(error)
 
 
