@@ -107,17 +107,17 @@ def fingerprint(dataset: PictureDataset, memory: DigestMemory | None = None) -> 
     """
     splits, where = dataset.splits, f"dataset {dataset.name}"
     hashed = _size if dataset.by_size else memory.digest if memory else _digest
+
+    def named(picture: Picture) -> tuple[str, bytes]:
+        return picture.name, hashed(picture)
+
     try:
         with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:  # hashing releases the GIL
-            hashes = {split: [*pool.map(hashed, splits[split].pictures)] for split in SPLITS}
+            pairs = {split: [*pool.map(named, splits[split].pictures)] for split in SPLITS}
     except OSError as why:
         raise DatasetError(f"{where}: {why.filename}: {why.strerror}") from why
     if memory:
         memory.keep()
-    pairs = {
-        split: [*zip((p.name for p in splits[split].pictures), hashes[split], strict=True)]
-        for split in SPLITS
-    }
     if not dataset.by_size:
         copies = copy_faults(where, {split: dict(own) for split, own in pairs.items()})
         if copies and dataset.own_split:
