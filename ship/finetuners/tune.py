@@ -17,15 +17,9 @@ from torch import Tensor
 
 from ship.clip import FrozenCLIP
 from ship.generators import Synthesizer
-from ship.methods import Finetuner, FixedRows, Rng, SeedTask
+from ship.methods import Finetuner, FixedRows, SeedTask
 from ship.methods.stack import Fused, require_settings
-from ship.replicas import (
-    BatchStream,
-    ReplicaRng,
-    gather_rows,
-    sent,
-    steps_per_epoch,
-)
+from ship.replicas import gather_rows, sent
 from ship.state import Part
 from ship.tasks import Task
 
@@ -51,30 +45,22 @@ class FusedFinetuner(Fused):
         stream = kind.feed == "stream"
         self._each_step = synthesizer if stream else None
         fixed = None if stream else synthesizer
-        self._rows, self._weights = rows_of_training(task, fixed)
+        rows, self._weights = rows_of_training(task, fixed)
         self._weighted = fixed is not None and fixed.weighted
-        held = self._rows.features, self._rows.labels, self._weights
-
-        def one(replica: int, seed: int) -> Finetuner:
-            n = self._rows.counts[replica]
-            rows = None if stream else FixedRows(*(x[replica, :n] for x in held))
-            own = SeedTask.of(task, replica, synthetic=synthesizer is not None, fixed=rows)
-            return kind(config, own, clip, partial(Rng, seed, task.features))
-
-        super().__init__([one(*pair) for pair in enumerate(seeds)], task.features.device)
+        tasks = []
+        for replica, n in enumerate(rows.counts):
+            own = (x[replica, :n] for x in (rows.features, rows.labels, self._weights))
+            given = None if stream else FixedRows(*own)
+            made = synthesizer is not None
+            tasks.append(SeedTask.of(task, replica, synthetic=made, fixed=given))
+        super().__init__(kind, config, tasks, clip, seeds)
         self.choices = self.one.choices
         own_epochs = kind.feed == "own"
         if self.stack.trained or own_epochs:
             require_settings(config, "epochs", *([] if own_epochs else ["batch_size"]))
             self.epochs = config.epochs
-        if not self.epochs or own_epochs:
-            return
-        name, n = self.one.stream, self._rows.n_nominal
-        size = min(config.batch_size, n)
-        self._steps = steps_per_epoch(n, size)
-        self._batches = BatchStream(self._rows.counts, size, seeds, f"{name}/batches")
-        self._views = ReplicaRng(seeds, f"{name}/views", task.features.device)
-        self._optimizer = self.stack.optimizer()
+        if self.epochs and not own_epochs:
+            self._train_by_steps(config, rows, seeds)
 
     def loss(
         self,

@@ -2,8 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from functools import partial
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -11,16 +10,10 @@ from torch import Tensor
 
 from ship.clip import FrozenCLIP
 from ship.generators.source import FeatureSource
-from ship.methods import Generator, Rng, SeedTask
+from ship.methods import Generator, SeedTask
 from ship.methods.prompts import PROMPTS_AT_ONCE
 from ship.methods.stack import Fused, require_settings
-from ship.replicas import (
-    BatchStream,
-    Kept,
-    ReplicaOptimizer,
-    ReplicaRng,
-    steps_per_epoch,
-)
+from ship.replicas import Kept, ReplicaOptimizer, ReplicaRng
 from ship.state import Part, prefixed, under
 from ship.tasks import Task
 
@@ -33,8 +26,6 @@ class FusedGenerator(Fused, FeatureSource):
     """
 
     one: Generator
-    _moved: ClassVar[str] = ""
-    """The module whose parameters an epoch's steps move; "": all of them are."""
 
     def __init__(
         self, kind: type[Generator], config: Any, task: Task, clip: FrozenCLIP, seeds: Sequence[int]
@@ -42,9 +33,7 @@ class FusedGenerator(Fused, FeatureSource):
         device, dtype = task.features.device, task.features.dtype
         self._task = task
         self._tasks = [SeedTask.of(task, replica) for replica in range(task.n_replicas)]
-        pairs = zip(self._tasks, seeds, strict=True)
-        ones = [kind(config, own, clip, partial(Rng, seed, task.features)) for own, seed in pairs]
-        super().__init__(ones, device)
+        super().__init__(kind, config, self._tasks, clip, seeds)
         if self.stack.trained:
             require_settings(config, "epochs", "batch_size")
             self.epochs = config.epochs
@@ -52,13 +41,8 @@ class FusedGenerator(Fused, FeatureSource):
         self._stopping: EarlyStopping | None = None
         if not self.epochs:
             return
-        stream = self.one.stream
-        self._noise = ReplicaRng(seeds, f"{stream}/noise", device, dtype)
-        self._views = ReplicaRng(seeds, f"{stream}/views", device)
-        self._batch_size = min(config.batch_size, task.n_nominal)
-        self._batches = BatchStream(task.counts, self._batch_size, seeds, f"{stream}/batches")
-        self._steps = steps_per_epoch(task.n_nominal, self._batch_size)
-        self._optimizer = self.stack.optimizer(self._moved)
+        self._train_by_steps(config, task, seeds)
+        self._noise = ReplicaRng(seeds, f"{self.one.stream}/noise", device, dtype)
         if self.one.patience is not None:
             patience, warmup = self.one.patience, self.one.warmup
             self._stopping = EarlyStopping(patience, warmup, task.n_replicas, device)

@@ -12,7 +12,8 @@ What fitting and tuning share of training them step by step is Fused.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, Final
+from functools import partial
+from typing import Any, ClassVar, Final
 
 import torch
 from jaxtyping import Float
@@ -21,9 +22,11 @@ from torch.func import functional_call
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils._pytree import tree_map
 
-from ship.methods.contract import Method
-from ship.replicas import ReplicaOptimizer, sent
+from ship.clip import FrozenCLIP
+from ship.methods.contract import Method, Rng
+from ship.replicas import BatchStream, ReplicaOptimizer, ReplicaRng, sent, steps_per_epoch
 from ship.state import Part, State, capture, taken, under
+from ship.tasks import SeedTask, Task
 
 ALL: Final = slice(None)
 _PLAIN: Final = (bool, int, float, str, type(None))
@@ -276,12 +279,32 @@ class Fused:
     """
 
     _steps = 0  # of an epoch
+    _moved: ClassVar[str] = ""
+    """The module whose parameters an epoch's steps move; "": all of them are."""
 
-    def __init__(self, ones: Sequence[Method], device: torch.device) -> None:
+    def __init__(
+        self,
+        kind: type[Method],
+        config: Any,
+        tasks: Sequence[SeedTask],
+        clip: FrozenCLIP,
+        seeds: Sequence[int],
+    ) -> None:
+        pairs = zip(tasks, seeds, strict=True)
+        ones = [kind(config, own, clip, partial(Rng, seed, own.features)) for own, seed in pairs]
         self.one = ones[0]
-        self.stack = Stack(ones, device)
+        self.stack = Stack(ones, tasks[0].features.device)
         self.epochs = 0
         self._done = torch.zeros((), dtype=torch.long)  # steps
+
+    def _train_by_steps(self, config: Any, rows: Task, seeds: Sequence[int]) -> None:
+        """Let an epoch be one pass over a task's rows in batches, a random view of each."""
+        name, device = self.one.stream, rows.features.device
+        self._rows, self._batch_size = rows, min(config.batch_size, rows.n_nominal)
+        self._steps = steps_per_epoch(rows.n_nominal, self._batch_size)
+        self._batches = BatchStream(rows.counts, self._batch_size, seeds, f"{name}/batches")
+        self._views = ReplicaRng(seeds, f"{name}/views", device)
+        self._optimizer = self.stack.optimizer(self._moved)
 
     def _pass(self) -> dict[str, Float[Tensor, " replica"]]:
         """The next epoch's steps: the means of what they tell, by name."""
