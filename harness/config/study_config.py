@@ -87,7 +87,7 @@ class Detection(Settings):
     """How `--detect` gives out seeds; a report names it, and uses its intervals.
 
     metric: that comparisons are decided by. effect: in its points. looks: numbers of seeds.
-    comparisons: in the study, twins of other settings among them.
+    comparisons: in the study; an arm that equals a setting counts, too.
     """
 
     metric: str
@@ -144,7 +144,7 @@ class StudyConfig(Settings):
     """how --detect gives out seeds"""
     own_seeds: dict[str, tuple[int, ...]] = Field(default_factory=dict)
     """setting key -> its seeds, where they are not the study's"""
-    added: tuple[dict[str, Any], ...] = ()
+    for_path: tuple[dict[str, Any], ...] = ()
     """assignments that --path asks for beside those of the grid or the sampler"""
 
     def seeds_of(self, key: str) -> tuple[int, ...]:
@@ -191,7 +191,13 @@ class StudyConfig(Settings):
         return tuple(value)
 
 
-_NO_KEYS = ("source", "trial", "detect", "own_seeds", "added")  # fields that no YAML has at its top
+_NO_KEYS = (
+    "source",
+    "trial",
+    "detect",
+    "own_seeds",
+    "for_path",
+)  # fields that no YAML has at its top
 STUDY_KEYS = tuple(key for key in StudyConfig.model_fields if key not in _NO_KEYS)
 TRIAL_KEYS = tuple(TrialConfig.model_fields)
 # Keys that studies had, and what to use instead.

@@ -4,12 +4,17 @@ Answers for: the key of a setting, the plan, what a changed YAML takes out of th
 run has come to. Writes nothing.
 """
 
-from harness.planning.changes import WAYS_OUT, Consent
-from harness.planning.comparison import compare
+from harness.planning.changes import WAYS_OUT, Consent, compare, rows_text
 from harness.planning.estimate import Say, estimate_time
 from harness.planning.fingerprints import Fingerprints
-from harness.planning.outcome import StudyOutcome, outcome_of
-from harness.planning.plan import Estimate, Plan, Work, make_plan, study_prunes
+from harness.planning.plan import (
+    Plan,
+    StudyOutcome,
+    Work,
+    make_plan,
+    outcome_of,
+    study_prunes,
+)
 from harness.planning.settings import (
     Setting,
     SettingMaker,
@@ -22,7 +27,6 @@ from harness.planning.settings import (
 __all__ = [
     "WAYS_OUT",
     "Consent",
-    "Estimate",
     "Fingerprints",
     "Plan",
     "Say",
@@ -38,5 +42,6 @@ __all__ = [
     "make_plan",
     "outcome_of",
     "plugins_text",
+    "rows_text",
     "study_prunes",
 ]

@@ -1,46 +1,28 @@
-"""Finished rows that leave a study's table: how many they are, and whether they may."""
+"""Finished rows that leave the table of an edited study: which, why, and whether they may."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
+from harness.config import StudyConfig, distributions, levels, reference_arms, resolve
 from harness.errors import UserError
-from harness.store import LedgerRun
+from harness.planning.plan import Plan
+from harness.planning.settings import SettingMaker, contains, plugins_text
+from harness.store import Ledger, LedgerRun, StoredStudy, param_text, params
+from harness.wording import duration
+from reports.contract import State, Tag
+from ship.trial_config import RESULTS_VERSION, TrialConfig
 
 WAYS_OUT = (
     "--accept-changes runs their settings anew, --set name=ANOTHER starts a study beside this one; "
     "nothing is lost where the old value is put back"
 )
 MOST_SHOWN = 12
+# groups whose own settings say nothing once another variant stands in their place
+_GROUPS = ("generator", "finetuner")
 
-
-@dataclass
-class Rows:
-    """Finished rows: (key, seed) -> the seconds that one took."""
-
-    seconds: dict[tuple[str, int], float] = field(default_factory=dict)
-
-    def add(self, key: str, seed: int, run: LedgerRun) -> None:
-        """Count a row of a run.
-
-        Args:
-            key: of the row's setting.
-            seed: of the row.
-            run: that the row is of; its time is shared equally by its seeds.
-        """
-        self.seconds[key, seed] = (run.seconds or 0.0) / len(run.seeds)
-
-    def __len__(self) -> int:
-        return len(self.seconds)
-
-    @property
-    def text(self) -> str:
-        """E.g. "6 finished rows of 3 settings (3.4 min of computing)"."""
-        from harness.wording import duration
-
-        settings = len({key for key, _ in self.seconds})
-        many = f"{len(self)} finished row{'s' * (len(self) != 1)}"
-        of = f"{settings} setting{'s' * (settings != 1)}"
-        return f"{many} of {of} ({duration(sum(self.seconds.values()))} of computing)"
+# (setting key, seed) -> the seconds that a finished row took
+Rows = dict[tuple[str, int], float]
 
 
 @dataclass
@@ -53,8 +35,8 @@ class Changes:
     differences: why `changed` is what it is, a line each.
     """
 
-    changed: Rows = field(default_factory=Rows)
-    removed: Rows = field(default_factory=Rows)
+    changed: Rows = field(default_factory=dict)
+    removed: Rows = field(default_factory=dict)
     differences: dict[str, None] = field(default_factory=dict)
 
     def text(self, source: str) -> str:
@@ -63,14 +45,21 @@ class Changes:
             return ""
         listed = list(self.differences)
         more = [f"and {len(listed) - MOST_SHOWN} more"] if len(listed) > MOST_SHOWN else []
-        lines = [f"  {line}" for line in [*listed[:MOST_SHOWN], *more]]
         return "\n".join(
             [
                 f"{source}: the study has changed:",
-                *lines,
-                f"{self.changed.text} would leave the table, and stay in MLflow",
+                *(f"  {line}" for line in [*listed[:MOST_SHOWN], *more]),
+                f"{rows_text(self.changed)} would leave the table, and stay in MLflow",
             ]
         )
+
+
+def rows_text(rows: Rows) -> str:
+    """E.g. "6 finished rows of 3 settings (3.4 min of computing)"."""
+    settings = len({key for key, _ in rows})
+    many = f"{len(rows)} finished row{'s' * (len(rows) != 1)}"
+    of = f"{settings} setting{'s' * (settings != 1)}"
+    return f"{many} of {of} ({duration(sum(rows.values()))} of computing)"
 
 
 class StudyChanged(UserError):
@@ -101,3 +90,146 @@ class Consent:
             raise StudyChanged(f"{text}\n{WAYS_OUT}")
         if not self.ask(f"{text}\n{WAYS_OUT}\nRun these settings anew?"):
             raise StudyChanged("nothing was run")
+
+
+def compare(
+    study: StudyConfig, plan: Plan, ledger: Ledger, stored: StoredStudy | None, maker: SettingMaker
+) -> Changes:
+    """The finished rows of the study's table as stored that are not wanted any more, and why.
+
+    A row whose assignment, if it were asked for now, would still be the same setting has left with
+    its level: `removed`. Where it would be another setting, a constant is why: `changed`.
+
+    Args:
+        study: as its YAML is now.
+        plan: of that study.
+        ledger: its rows.
+        stored: its table when it was last worked on; None: nothing is known, so nothing left it.
+        maker: gives the study's assignments their keys.
+    """
+    changes = Changes()
+    if stored is None:
+        return changes
+    now = {setting.key for setting in (*plan.settings, *plan.equal_arms)}
+    arms, factors = reference_arms(study), _NewFactors(study, stored)
+    why: dict[str, list[str]] = {}
+    for (key, seed), run in ledger.rows.items():
+        stays = key in now and seed in study.seeds_of(key)
+        if run.state is not State.COMPLETE or seed not in stored.seeds.get(key, ()) or stays:
+            continue
+        if key not in why:
+            why[key] = []
+            for one in () if key in now else stored.settings[key]:
+                if not one.arm:
+                    why[key] += factors.lines(run)
+                asked = arms.get(one.arm) if one.arm else _resolved(study, one.assignment)
+                if asked is not None and maker.key(asked) != key:
+                    at_baseline = study.space if one.arm else ()
+                    why[key] += _differences(run, asked, maker, at_baseline)
+            changes.differences |= dict.fromkeys(why[key])
+        rows = changes.changed if why[key] else changes.removed
+        rows[key, seed] = (run.seconds or 0.0) / len(run.seeds)
+    return changes
+
+
+class _NewFactors:
+    """Constants that are factors now, and factors that are constants."""
+
+    def __init__(self, study: StudyConfig, stored: StoredStudy) -> None:
+        self._ranges = distributions(study)
+        # factor -> its levels as MLflow has them; None: values are drawn from a range
+        self._levels = {
+            key: None if (listed := levels(study, key)) is None else [*map(param_text, listed)]
+            for key in study.space
+            if key not in stored.factors
+        }
+        constants = params(study.trial)
+        self._constants = [
+            f"{key}: varied{_over(texts)} -> {constants.get(key, 'not set')}"
+            for key, held in stored.factors.items()
+            if key not in study.space
+            and constants.get(key) not in (texts := [*map(param_text, held or ())])
+        ]
+
+    def lines(self, run: LedgerRun) -> Iterator[str]:
+        """Those that do not have the value that a run had, a line each."""
+        for key, texts in self._levels.items():
+            if key in run.params and not self._has(key, run.params[key]):
+                yield f"{key}: {run.params[key]} -> varied{_over(texts)}"
+        yield from self._constants
+
+    def _has(self, key: str, text: str) -> bool:
+        """Whether a factor may have a value, given as MLflow has it."""
+        texts = self._levels[key]
+        if texts is not None:
+            return text in texts
+        try:
+            return contains(self._ranges[key], float(text))
+        except ValueError:
+            return False
+
+
+def _over(texts: Iterable[str] | None) -> str:
+    return f" over {', '.join(texts)}" if texts else ""
+
+
+def _resolved(study: StudyConfig, assignment: Mapping[str, Any]) -> TrialConfig:
+    try:
+        return resolve(study, assignment)
+    except ValueError:  # the study's constants leave no room for such a level
+        return study.trial
+
+
+def _differences(
+    run: LedgerRun, config: TrialConfig, maker: SettingMaker, at_baseline: Iterable[str]
+) -> list[str]:
+    """Key, old and new value of each setting that differs; then data, weights, version.
+
+    Args:
+        run: with the old values, as MLflow has them.
+        config: with the new ones.
+        at_baseline: factors that have their baseline in it, as in a reference arm.
+
+    Returns:
+        A line for people each, at least one.
+    """
+    old, new = run.params, params(config)
+    other = [group for group in _GROUPS if old.get(group) != new.get(group)]
+    lines = []
+    for name in dict.fromkeys([*new, *old]):
+        inside = name.partition(".")[0] in other and "." in name
+        if old.get(name) == new.get(name) or inside or name.endswith(".name"):
+            continue
+        shown = f"space.{name}.baseline" if name in at_baseline else name
+        lines.append(f"{shown}: {old.get(name, 'not set')} -> {new.get(name, 'not set')}")
+    lines += _differences_of_tags(run, config, maker)
+    if not lines and config.targets:
+        lines = [f"targets {', '.join(config.targets)}: other pictures or labels than before"]
+    return lines or ["something that the store has not recorded"]
+
+
+def _differences_of_tags(run: LedgerRun, config: TrialConfig, maker: SettingMaker) -> Iterator[str]:
+    """What else decides a result; nothing of what a run's tags do not tell."""
+    tags = run.prints
+    version = tags.get(Tag.RESULTS_VERSION, str(RESULTS_VERSION))
+    if version != str(RESULTS_VERSION):
+        yield f"results version of the method: {version} -> {RESULTS_VERSION}"
+    kept = {
+        "backbone": (Tag.BACKBONE_FINGERPRINT, "weights than before, under the same name"),
+        "dataset": (Tag.DATASET_FINGERPRINT, "pictures, labels or splits than before"),
+    }
+    for kind, (tag, other) in kept.items():
+        name = getattr(config, kind)
+        now = getattr(maker.fingerprints, kind)(name)
+        if run.params.get(kind) == name and tags.get(tag, now) != now:
+            yield f"{kind} {name}: other {other}"
+    old, new = (_plugins(text) for text in (tags.get(Tag.PLUGINS, ""), plugins_text(config)))
+    for name in dict.fromkeys([*new, *old]):
+        if old.get(name) != new.get(name):
+            yield f"plugin {name}: {old.get(name, 'none')} -> {new.get(name, 'none')}"
+
+
+def _plugins(text: str) -> dict[str, str]:
+    """What plugins_text says: of each plugin its version, or its file's first digits."""
+    parts = (part.partition(": ") for part in text.split("; ") if part)
+    return {name: what[:19] if what.startswith("sha256:") else what for name, _, what in parts}

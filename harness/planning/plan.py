@@ -1,4 +1,4 @@
-"""What a study wants minus what its ledger has: the work that is left."""
+"""What a study wants minus what its ledger has: the work that is left, and what has been done."""
 
 import heapq
 import math
@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 from harness.config import StudyConfig
-from harness.planning.added import added_settings, beside
 from harness.planning.fingerprints import Fingerprints
 from harness.planning.settings import (
     Setting,
@@ -15,8 +14,9 @@ from harness.planning.settings import (
     distinct,
     enumerate_settings,
     known_settings,
+    with_path,
 )
-from harness.store import Ledger
+from harness.store import Ledger, LedgerRun
 from harness.wording import duration
 from reports.contract import Failure, State
 
@@ -28,15 +28,15 @@ RowState = Literal["done", "to run", "changed", "pruned", "failed"]
 
 @dataclass(frozen=True)
 class Work:
-    """One Ray trial: the missing seeds of one setting, which run side by side.
+    """One Ray trial: the missing seeds of one setting, which run together.
 
-    judged: whether the scheduler may stop it; reference arms and added seeds of a finished setting
-        always run to their end.
+    may_stop: whether the scheduler may stop it; reference arms and further seeds of a finished
+        setting always run to their end.
     """
 
     setting: Setting
     seeds: tuple[int, ...]
-    judged: bool = True
+    may_stop: bool = True
 
 
 @dataclass(frozen=True)
@@ -118,8 +118,8 @@ class Plan:
     """The study as wanted, and what is left to do.
 
     settings: every wanted setting known now; a tpe or random study adds to them as it goes. Those
-        that --path has added come last.
-    twins: reference arms that equal one of the settings (or another arm) and so have no run of
+        that --path asked for come last.
+    equal_arms: reference arms that equal one of the settings (or another arm) and so have no run of
         their own.
     work: trials that are known to be missing, reference arms first.
     proposals: further settings to be asked of the sampler.
@@ -130,7 +130,7 @@ class Plan:
     """
 
     settings: tuple[Setting, ...]
-    twins: tuple[Setting, ...]
+    equal_arms: tuple[Setting, ...]
     rows: tuple[PlanRow, ...]
     work: tuple[Work, ...]
     proposals: int
@@ -162,30 +162,20 @@ def make_plan(study: StudyConfig, ledger: Ledger, fingerprints: Fingerprints) ->
     maker = SettingMaker(study, fingerprints)
     drawn = study.sampler != "grid"
     own = known_settings(study, ledger, maker) if drawn else enumerate_settings(study, maker)
-    known = beside(own, added_settings(study, ledger, maker), ledger)
-    every_arm = maker.arms()
-    keys = {setting.key for setting in known}
+    known = with_path(own, study, ledger, maker)
+    every_arm, keys = maker.arms(), {setting.key for setting in known}
     arms = distinct([arm for arm in every_arm if arm.key not in keys])
-    twins = tuple(arm for arm in every_arm if arm not in arms)
     settings = (*arms, *known)
+    rows = tuple(_row(study, ledger, setting) for setting in settings)
     work = tuple(
-        Work(setting, missing, judged=_is_judged(setting, ledger))
-        for setting in settings
-        if (missing := missing_seeds(study, ledger, setting))
+        Work(one, row.seeds, may_stop=not (one.arm or one.for_path or row.done))
+        for one, row in zip(settings, rows, strict=True)
+        if row.seeds
     )
     proposals = _proposals(study, maker, len(own), known) if drawn else 0
-    return Plan(
-        settings,
-        twins,
-        tuple(_row(study, ledger, setting) for setting in settings),
-        work,
-        proposals,
-        _estimate(study, ledger, work, proposals),
-    )
-
-
-def _is_judged(setting: Setting, ledger: Ledger) -> bool:
-    return not (setting.arm or setting.added or ledger.complete_seeds(setting.key))
+    equal_arms = tuple(arm for arm in every_arm if arm not in arms)
+    seconds = _seconds(study, ledger, work, proposals)
+    return Plan(settings, equal_arms, rows, work, proposals, seconds)
 
 
 def _proposals(
@@ -195,7 +185,7 @@ def _proposals(
 
     Args:
         proposed: how many it has proposed.
-        known: these, and those that have been added to them.
+        known: these, and those of --path.
     """
     left = max(0, (study.trials or 0) - proposed)
     keys = {setting.key for setting in known}
@@ -203,60 +193,113 @@ def _proposals(
     return min(left, sum(one.key not in keys for one in space)) if space else left
 
 
-def missing_seeds(study: StudyConfig, ledger: Ledger, setting: Setting) -> tuple[int, ...]:
-    """The study's seeds of a setting that are still to run.
-
-    Args:
-        study: whose seeds are wanted, and whose scheduler may have stopped the setting.
-        ledger: what the store has of it.
-        setting: one that is added is wanted whole, whether or not the scheduler had stopped it.
-    """
-    key = setting.key
-    if study_prunes(study) and not setting.added and ledger.state(key) is State.PRUNED:
-        return ()
-    return tuple(seed for seed in study.seeds_of(key) if not _settled(ledger, key, seed))
-
-
 def study_prunes(study: StudyConfig) -> bool:
     """Whether the study has a scheduler that stops trials."""
     return study.scheduler.name != "none"
 
 
-def _settled(ledger: Ledger, key: str, seed: int) -> bool:
-    run = ledger.rows.get((key, seed))
-    if run is None:
-        return False
-    if run.state is State.FAIL:
-        return run.failure is Failure.NON_FINITE
-    return run.state is State.COMPLETE
-
-
 def _row(study: StudyConfig, ledger: Ledger, setting: Setting) -> PlanRow:
+    """What is done of a setting, and which of the study's seeds are still to run.
+
+    One that --path asked for is wanted whole, whether or not the scheduler had stopped it.
+    """
     key = setting.key
-    missing = missing_seeds(study, ledger, setting)
-    seeds = study.seeds_of(key)
-    runs = [(seed, run) for seed in seeds if (run := ledger.of(key).get(seed)) is not None]
-    done = tuple(seed for seed, run in runs if run.state is State.COMPLETE)
-    failed = [run.reason for _, run in runs if run.state is State.FAIL]
+    seeds, held = study.seeds_of(key), ledger.of(key)
+    stopped = study_prunes(study) and not setting.for_path and ledger.state(key) is State.PRUNED
+    missing = tuple(s for s in seeds if not (stopped or _is_settled(held.get(s))))
+    done = tuple(s for s in seeds if s in held and held[s].state is State.COMPLETE)
+    failed = [held[s].reason for s in seeds if s in held and held[s].state is State.FAIL]
     reason = failed[-1] if failed else ""
     state: RowState
     if missing:
-        changed = not ledger.has(key) and ledger.has_elsewhere(setting)
+        changed = not held and ledger.has_elsewhere(setting)
         state = "changed" if changed else "to run"
     elif reason:
         state = "failed"
     else:
         state = "done" if len(done) == len(seeds) else "pruned"
-    label = f"{setting.label} (for the path)" if setting.added else setting.label
+    label = f"{setting.label} (for the path)" if setting.for_path else setting.label
     return PlanRow(label, state, missing, done, reason, key)
 
 
-def _estimate(
+def _is_settled(run: LedgerRun | None) -> bool:
+    if run is not None and run.state is State.FAIL:
+        return run.failure is Failure.NON_FINITE
+    return run is not None and run.state is State.COMPLETE
+
+
+def _seconds(
     study: StudyConfig, ledger: Ledger, work: Sequence[Work], proposals: int
 ) -> float | None:
+    """Of what is left, by the mean of a finished seed; None: no seed has finished."""
     if not work and not proposals:
         return 0.0
     per_seed = ledger.seconds_per_seed()
     if per_seed is None:
         return None
     return per_seed * (sum(len(item.seeds) for item in work) + proposals * len(study.seeds))
+
+
+@dataclass(frozen=True)
+class StudyOutcome:
+    """What a run left behind, counted in settings (reference arms included).
+
+    done: finished for every seed. failed: without a number for some seed, with a reason.
+    pruned: stopped by the scheduler. missing: not run, or cut short.
+    ran: whether anything was run at all.
+    final: no run would change it: nothing is missing, and what failed would fail again.
+    arms: reference arms among those done: what a study is about has no result by them alone.
+    unpublished: why the study's own run does not show the report; "" where it does, or was not to.
+    """
+
+    done: int
+    failed: int
+    pruned: int
+    missing: int
+    experiment: str
+    tracking_uri: str
+    interrupted: bool = False
+    ran: bool = False
+    final: bool = False
+    arms: int = 0
+    unpublished: str = ""
+
+    @property
+    def complete(self) -> bool:
+        """Whether every setting has a number, or was stopped by the scheduler."""
+        return not self.failed and not self.missing and not self.interrupted
+
+    @property
+    def state(self) -> State:
+        """The state of the study's own run."""
+        if self.interrupted:
+            return State.INTERRUPTED
+        return State.COMPLETE if self.complete else State.FAIL
+
+
+def outcome_of(
+    plan: Plan, experiment: str, tracking_uri: str, *, interrupted: bool, ran: bool
+) -> StudyOutcome:
+    """Count what a study has come to, in settings.
+
+    Args:
+        plan: made after the run, from the ledger as it is then.
+        experiment: the study's name in the store.
+        tracking_uri: of the store.
+        interrupted: whether somebody stopped the run.
+        ran: whether anything was run at all.
+    """
+    rows = plan.rows
+    arms = {setting.key for setting in plan.settings if setting.arm}
+    return StudyOutcome(
+        done=sum(row.state == "done" for row in rows),
+        failed=sum(bool(row.reason) for row in rows),
+        pruned=sum(row.state == "pruned" for row in rows),
+        missing=sum(bool(row.seeds) and not row.reason for row in rows) + plan.proposals,
+        experiment=experiment,
+        tracking_uri=tracking_uri,
+        interrupted=interrupted,
+        ran=ran,
+        final=plan.finished,
+        arms=sum(row.state == "done" and row.key in arms for row in rows),
+    )

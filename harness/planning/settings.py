@@ -3,11 +3,20 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
 
-from harness.config import StudyConfig, assignments, distributions, grid, reference_arms, resolve
+from harness.config import (
+    StudyConfig,
+    assignments,
+    baseline,
+    belongs,
+    distributions,
+    grid,
+    reference_arms,
+    resolve,
+)
 from harness.planning.fingerprints import Fingerprints
 from harness.store import Ledger
 from harness.wording import printable, show
@@ -23,15 +32,15 @@ class Setting:
     key: the setting's key in the ledger.
     assignment: the study's factors, dotted name -> value; {} for a reference arm.
     arm: the reference arm's name, or "".
-    added: whether its numbers are --path's: neither the grid nor the sampler asked for it, or the
-        scheduler had stopped it.
+    for_path: whether its numbers are --path's: neither the grid nor the sampler asked for it, or
+        the scheduler had stopped it.
     """
 
     key: str
     config: TrialConfig
     assignment: Mapping[str, Any] = field(default_factory=dict)
     arm: str = ""
-    added: bool = False
+    for_path: bool = False
 
     @property
     def label(self) -> str:
@@ -107,6 +116,13 @@ class SettingMaker:
         config = resolve(self.study, dict(assignment))
         return Setting(self.key(config), config, dict(assignment))
 
+    def if_valid(self, assignment: Mapping[str, Any]) -> Setting | None:
+        """The same of an assignment of old; None where the TrialConfig of today refuses it."""
+        try:
+            return self(assignment)
+        except ValueError:
+            return None
+
     def arms(self) -> list[Setting]:
         """The study's reference arms, [] if it has none."""
         arms = reference_arms(self.study).items()
@@ -121,17 +137,17 @@ class SettingMaker:
         )
 
 
-def enumerate_settings(study: StudyConfig, maker: SettingMaker, beside: int = 0) -> list[Setting]:
+def enumerate_settings(study: StudyConfig, maker: SettingMaker, more: int = 0) -> list[Setting]:
     """The settings of a space in order, `trials` of them at most; [] for one that does not end.
 
     Args:
         study: a grid, or one with a sampler.
         maker: gives the study's assignments their keys.
-        beside: so many settings more of a sampler's space, as it has them already by --path.
+        more: so many settings more of a sampler's space, as it has them already by --path.
     """
     if study.sampler == "grid":
         return distinct([maker(assignment) for assignment in grid(study)])
-    most = (study.trials or 1) + beside
+    most = (study.trials or 1) + more
     levels = {key: _levels(dist, most) for key, dist in distributions(study).items()}
     if None in levels.values():
         return []
@@ -170,20 +186,58 @@ def known_settings(study: StudyConfig, ledger: Ledger, maker: SettingMaker) -> l
     settings: list[Setting] = []
     cut_short: list[Setting] = []
     for run in ledger.runs:
-        if run.arm or run.added or not run.assignment:
+        if run.arm or run.for_path or not run.assignment:
             continue
-        if not set(run.assignment) <= set(domain) or not all(
-            contains(domain[name], value) for name, value in run.assignment.items()
-        ):
-            continue
-        try:
-            setting = maker(run.assignment)
-        except ValueError:  # refused by the TrialConfig of today
-            continue
-        if setting.key == run.setting_key:
-            (cut_short if run.state is State.INTERRUPTED else settings).append(setting)
+        if all(key in domain and contains(domain[key], x) for key, x in run.assignment.items()):
+            setting = maker.if_valid(run.assignment)
+            if setting is not None and setting.key == run.setting_key:
+                (cut_short if run.state is State.INTERRUPTED else settings).append(setting)
     ended = distinct(settings)
     return distinct([*ended, *cut_short])[: max(len(ended), study.trials or 0)]
+
+
+def with_path(
+    own: Sequence[Setting], study: StudyConfig, ledger: Ledger, maker: SettingMaker
+) -> list[Setting]:
+    """A study's own settings, then those that --path has asked for: now, or at an earlier time.
+
+    A setting with results stays with the study as long as it is one of the space, and has the same
+    key. One without is wanted only while it is asked for. An own setting counts as the path's where
+    the scheduler had stopped it, and all that it has of full fidelity is, or is to be, run for the
+    path.
+
+    Args:
+        own: of the grid, or proposed by the sampler.
+        study: asks for assignments (`for_path`).
+        ledger: what the store has of it.
+        maker: gives the study's assignments their keys.
+    """
+    found = [_of_path(study, one, maker) for one in study.for_path]
+    for run in ledger.runs:
+        if run.for_path and run.state is State.COMPLETE:
+            setting = _of_path(study, run.assignment, maker)
+            found += [setting] if setting and setting.key == run.setting_key else []
+    path = [setting for setting in found if setting is not None]
+    keys, runs = {setting.key for setting in path}, [run for run in ledger.runs if not run.for_path]
+    stopped = {run.setting_key for run in runs if run.state is State.PRUNED}
+    finished = {run.setting_key for run in runs if run.state is State.COMPLETE}
+    again = keys & stopped - finished
+    return distinct([*(replace(s, for_path=True) if s.key in again else s for s in own), *path])
+
+
+def _of_path(
+    study: StudyConfig, assignment: Mapping[str, Any], maker: SettingMaker
+) -> Setting | None:
+    """The setting of an assignment; None where the study's space does not have it.
+
+    A factor that is younger than the assignment stands at its baseline.
+    """
+    whole = {**baseline(study), **assignment}
+    for one in (assignment, {key: whole[key] for key in study.space if key in whole}):
+        if belongs(study, one):
+            setting = maker.if_valid(one)
+            return setting and replace(setting, for_path=True)
+    return None
 
 
 def contains(distribution: Any, value: Any) -> bool:
@@ -195,8 +249,6 @@ def contains(distribution: Any, value: Any) -> bool:
 
 
 def distinct(settings: Sequence[Setting]) -> list[Setting]:
-    """Each setting once, where it first came."""
-    first: dict[str, Setting] = {}
-    for setting in settings:
-        first.setdefault(setting.key, setting)
-    return list(first.values())
+    """Each setting once, as it first came."""
+    first = {setting.key: setting for setting in reversed(settings)}
+    return [first[key] for key in dict.fromkeys(setting.key for setting in settings)]

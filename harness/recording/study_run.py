@@ -20,7 +20,6 @@ from harness.store import (
 from reports.contract import ADDED_BY_PATH, LONG_TAGS, Kind, State, Tag
 
 YAML_ARTIFACT = "study.yaml"
-_NONE: Mapping[str, Sequence[int]] = {}
 # names of the tags in which a long tag goes on: NAME.1, NAME.2
 _CONTINUATION_TAG = re.compile(rf"({'|'.join(map(re.escape, LONG_TAGS))})\.\d+$")
 
@@ -76,12 +75,12 @@ class StudyRecord:
 
         Args:
             study: the study as configured.
-            plan: whose settings and twins (reference arms that equal another setting) are wanted.
+            plan: whose settings are wanted, and its arms that equal another setting.
 
         Returns:
             Whether the tags said something else; if not, nothing was written.
         """
-        wanted = [*plan.settings, *plan.twins]
+        wanted = [*plan.settings, *plan.equal_arms]
         self._wanted_text = wanted_text(wanted, study.own_seeds)
         self._wanted_keys = {setting.key for setting in wanted}
         tags = {**study_tags(study), **split_tag(Tag.WANTED, self._wanted_text)}
@@ -124,7 +123,7 @@ class StudyRecord:
         self._wanted_keys.add(setting.key)
         kept = self._wanted_text[:-1]
         comma = ", " if len(kept) > 1 else ""
-        self._wanted_text = f"{kept}{comma}{wanted_text([setting])[1:]}"
+        self._wanted_text = f"{kept}{comma}{wanted_text([setting], {})[1:]}"
         with store_errors(self._store.uri):
             tags = split_tag(Tag.WANTED, self._wanted_text, start=len(kept))
             log(self._store.writer, self.run_id, tags=tags)
@@ -177,7 +176,7 @@ def study_tags(study: StudyConfig) -> dict[str, str]:
         {"key": key, "levels": levels(study, key), "log": factor.log, "baseline": factor.baseline}
         for key, factor in study.space.items()
     ]
-    whole = study.model_dump(mode="json", exclude={"source", "own_seeds", "added"})
+    whole = study.model_dump(mode="json", exclude={"source", "own_seeds", "for_path"})
     return {
         Tag.OBJECTIVE: study.objective,
         Tag.SAMPLER: study.sampler,
@@ -187,12 +186,7 @@ def study_tags(study: StudyConfig) -> dict[str, str]:
     }
 
 
-def wanted_tags(settings: Iterable[Setting]) -> dict[str, str]:
-    """The text of Tag.WANTED (see wanted_text), split into as many tags as it needs."""
-    return split_tag(Tag.WANTED, wanted_text(settings))
-
-
-def wanted_text(settings: Iterable[Setting], own_seeds: Mapping[str, Sequence[int]] = _NONE) -> str:
+def wanted_text(settings: Iterable[Setting], own_seeds: Mapping[str, Sequence[int]]) -> str:
     """A JSON list of {setting_key, assignment, arm}, one entry for each setting of the study.
 
     One that --path has added says so.
@@ -209,7 +203,7 @@ def wanted_text(settings: Iterable[Setting], own_seeds: Mapping[str, Sequence[in
             "assignment": dict(s.assignment),
             "arm": s.arm,
             **({"seeds": list(own_seeds[s.key])} if s.key in own_seeds else {}),
-            **({"added": ADDED_BY_PATH} if s.added else {}),
+            **({"added": ADDED_BY_PATH} if s.for_path else {}),
         }
         for s in settings
     ]

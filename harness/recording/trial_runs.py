@@ -140,30 +140,27 @@ class TrialRecorder:
         }
         self._close(trial_id, State.COMPLETE, tags)
 
-    def prune(self, trial_id: str, reason: str) -> None:
-        """The scheduler stopped the trial; reason: when and why, for people."""
-        self._close(trial_id, State.PRUNED, {Tag.REASON: reason})
-
-    def fail(self, trial_id: str, failure: Failure, reason: str) -> None:
-        """The trial has no number, for a reason.
+    def end(
+        self, trial_id: str, state: State, reason: str, failure: Failure = Failure.ERROR
+    ) -> None:
+        """The trial has no number.
 
         Args:
             trial_id: Ray's id of it.
-            failure: the kind of reason.
+            state: PRUNED by the scheduler, FAIL, or INTERRUPTED by something that says nothing
+                about its setting.
             reason: one line for people.
+            failure: the kind of failure; it counts for FAIL alone.
         """
-        self._close(trial_id, State.FAIL, {Tag.FAILURE: failure, Tag.REASON: reason})
-
-    def interrupt(self, trial_id: str, reason: str) -> None:
-        """The trial was cut short by something that says nothing about its setting."""
-        self._close(trial_id, State.INTERRUPTED, {Tag.REASON: reason})
+        tags: dict[str, str] = {Tag.FAILURE: failure} if state is State.FAIL else {}
+        self._close(trial_id, state, {**tags, Tag.REASON: reason})
 
     def interrupt_all(self, reason: str) -> None:
         """Leave nothing RUNNING."""
         for trial_id in list(self._open):
-            self.interrupt(trial_id, reason)
+            self.end(trial_id, State.INTERRUPTED, reason)
 
-    def _close(self, trial_id: str, state: State, tags: Mapping[str, str] | None = None) -> None:
+    def _close(self, trial_id: str, state: State, tags: Mapping[str, str]) -> None:
         run = self._open[trial_id]
         self._flush(run)
         with store_errors(self._store.uri):
@@ -185,7 +182,7 @@ class TrialRecorder:
             Tag.SEEDS: json.dumps(list(work.seeds)),
             Tag.DEVICE: "cuda" if self._study.resources.gpus else "cpu",
             **setting_tags(setting),
-            **({Tag.ADDED: ADDED_BY_PATH} if setting.added else {}),
+            **({Tag.ADDED: ADDED_BY_PATH} if setting.for_path else {}),
             **provenance_tags(setting, self._fingerprints),
             **source_tags(),
         }

@@ -16,7 +16,7 @@ from harness.store.outbox.client import CLIENT_ENVIRONMENT, waiting_note
 from harness.store.params import param_text, params
 from harness.store.quiet import quieten
 from harness.store.session import own_study
-from harness.store.study_run import Recorded, find_study_run, read_recorded
+from harness.store.study_run import StoredStudy, find_study_run, read_stored_study
 from harness.store.tags import split_tag
 from harness.store.trained import load_trained
 
@@ -27,10 +27,10 @@ __all__ = [
     "Dataset",
     "Ledger",
     "LedgerRun",
-    "Recorded",
     "Store",
     "StoreAway",
     "StoreError",
+    "StoredStudy",
     "StudyLost",
     "Timing",
     "absolute_uri",
@@ -48,7 +48,7 @@ __all__ = [
     "quieten",
     "read_finished",
     "read_ledger",
-    "read_recorded",
+    "read_stored_study",
     "set_state",
     "split_tag",
     "store_errors",

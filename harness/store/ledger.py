@@ -45,7 +45,7 @@ class LedgerRun:
     started: milliseconds since the epoch.
     peak_mb, gpus, device_mb: peak memory, GPUs held and memory of one, MiB; 0: not known, or none.
     device: that it ran on, for people, e.g. "cpu (x86_64)".
-    added: whether it was run for --path, not for the grid or the sampler.
+    for_path: whether it was run for --path, not for the grid or the sampler.
     params: its settings as MLflow has them. prints: results version, and the fingerprints of data
         and weights, by tag.
     """
@@ -65,7 +65,7 @@ class LedgerRun:
     gpus: float = 0.0
     device_mb: float = 0.0
     device: str = ""
-    added: bool = False
+    for_path: bool = False
     params: Mapping[str, str] = field(default_factory=dict)
     prints: Mapping[str, str] = field(default_factory=dict)
 
@@ -223,7 +223,7 @@ def _read_run(run: Any, objective: str) -> LedgerRun:
         gpus=metrics.get(Cost.GPUS, 0.0),
         device_mb=metrics.get(Cost.DEVICE_MEMORY, 0.0),
         device=tags.get(Tag.DEVICE, ""),
-        added=Tag.ADDED in tags,
+        for_path=Tag.ADDED in tags,
         params=run.data.params,
         prints={name: tags[name] for name in FINGERPRINTS if name in tags},
     )

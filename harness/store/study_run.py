@@ -3,7 +3,6 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 from harness.store.open import Store
@@ -12,44 +11,25 @@ from reports.contract import Kind, Tag
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """A setting of the study's table, or a reference arm of it; seeds: None: the study's."""
+class StoredSetting:
+    """A setting of the study's table, or a reference arm of it."""
 
-    key: str
     assignment: Mapping[str, Any]
     arm: str
-    seeds: frozenset[int] | None = None
 
 
 @dataclass(frozen=True)
-class Recorded:
-    """The study's table as it is now.
+class StoredStudy:
+    """The study's table when it was last worked on.
 
-    seeds: of every setting that has none of its own.
+    settings: setting key -> what the table holds under it; two where an arm equals a setting.
+    seeds: setting key -> the seeds that the table holds of it.
     factors: key -> levels, None where values were drawn from a range.
     """
 
-    wanted: tuple[Wanted, ...]
-    seeds: frozenset[int]
-    factors: Mapping[str, tuple[Any, ...] | None]
-
-    @cached_property
-    def by_key(self) -> Mapping[str, Sequence[Wanted]]:
-        """Setting key -> what the table holds under it; two where an arm equals a setting."""
-        grouped: dict[str, list[Wanted]] = {}
-        for setting in self.wanted:
-            grouped.setdefault(setting.key, []).append(setting)
-        return grouped
-
-    def seeds_of(self, key: str) -> frozenset[int]:
-        """The seeds that the table holds of a setting."""
-        own = [wanted.seeds for wanted in self.by_key.get(key, ()) if wanted.seeds is not None]
-        return own[0] if own else self.seeds
-
-    @cached_property
-    def keys(self) -> frozenset[str]:
-        """Keys of the settings that the table holds."""
-        return frozenset(self.by_key)
+    settings: Mapping[str, Sequence[StoredSetting]]
+    seeds: Mapping[str, frozenset[int]]
+    factors: Mapping[str, Sequence[Any] | None]
 
 
 def find_study_run(store: Store, experiment_id: str) -> str | None:
@@ -69,7 +49,7 @@ def find_study_run(store: Store, experiment_id: str) -> str | None:
     return str(runs[0].info.run_id) if runs else None
 
 
-def read_recorded(store: Store, experiment_id: str) -> Recorded | None:
+def read_stored_study(store: Store, experiment_id: str) -> StoredStudy | None:
     """What the study's own run says; None: there is none, or it says nothing that can be read.
 
     Raises:
@@ -79,23 +59,15 @@ def read_recorded(store: Store, experiment_id: str) -> Recorded | None:
     if run_id is None:
         return None
     tags = store.read(lambda client: client.get_run(run_id)).data.tags
+    settings: dict[str, list[StoredSetting]] = {}
+    seeds: dict[str, frozenset[int]] = {}
     try:
-        wanted = json.loads(joined_tag(Tag.WANTED, tags))
-        seeds = json.loads(joined_tag(Tag.STUDY, tags))["seeds"]
+        usual = json.loads(joined_tag(Tag.STUDY, tags))["seeds"]
+        for entry in json.loads(joined_tag(Tag.WANTED, tags)):
+            key, one = entry["setting_key"], StoredSetting(entry["assignment"], entry["arm"])
+            settings.setdefault(key, []).append(one)
+            seeds[key] = frozenset(entry.get("seeds", usual))
         factors = json.loads(joined_tag(Tag.FACTORS, tags))
-        return Recorded(
-            tuple(map(_wanted, wanted)),
-            frozenset(seeds),
-            {factor["key"]: _levels(factor["levels"]) for factor in factors},
-        )
+        return StoredStudy(settings, seeds, {one["key"]: one["levels"] for one in factors})
     except (ValueError, KeyError, TypeError):
         return None
-
-
-def _wanted(entry: Mapping[str, Any]) -> Wanted:
-    own = frozenset(entry["seeds"]) if "seeds" in entry else None
-    return Wanted(entry["setting_key"], entry["assignment"], entry["arm"], own)
-
-
-def _levels(listed: list[Any] | None) -> tuple[Any, ...] | None:
-    return None if listed is None else tuple(listed)

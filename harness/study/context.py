@@ -19,7 +19,7 @@ from harness.planning import (
     make_plan,
     outcome_of,
 )
-from harness.store import Ledger, Recorded, Store, read_ledger, read_recorded
+from harness.store import Ledger, Store, StoredStudy, read_ledger, read_stored_study
 from harness.study.interrupts import Interrupts
 from harness.study_files import label_of
 
@@ -59,9 +59,9 @@ class OpenStudy:
 
     def check_consent(self, ledger: Ledger, plan: Plan) -> None:
         """Raise StudyChanged if finished rows would leave the table unasked."""
-        recorded = read_recorded(self.store, self.experiment_id)
+        stored = read_stored_study(self.store, self.experiment_id)
         maker = SettingMaker(self.study, self.fingerprints)
-        changes = compare(self.study, plan, ledger, recorded, maker)
+        changes = compare(self.study, plan, ledger, stored, maker)
         self.consent.check(changes, source_of(self.study))
 
     def outcome(
@@ -81,7 +81,7 @@ class OpenStudy:
 
 def ledger_of(
     store: Store, experiment_id: str, study: StudyConfig
-) -> tuple[Ledger, Recorded | None]:
+) -> tuple[Ledger, StoredStudy | None]:
     """What the store has of a study, and what it says that the study is.
 
     Args:
@@ -92,9 +92,9 @@ def ledger_of(
     Raises:
         StoreError: the store cannot be read.
     """
-    recorded = read_recorded(store, experiment_id)
+    stored = read_stored_study(store, experiment_id)
     ledger = store.read(lambda client: read_ledger(client, experiment_id, study.objective))
-    return replace(ledger, table=recorded.keys if recorded else None), recorded
+    return replace(ledger, table=frozenset(stored.settings) if stored else None), stored
 
 
 def source_of(study: StudyConfig) -> str:

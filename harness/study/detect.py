@@ -82,7 +82,7 @@ def next_seeds(
     from reports.tables import differences, given_out
 
     (factor,) = study.space
-    settings = [*plan.settings, *plan.twins]
+    settings = [*plan.settings, *plan.equal_arms]
     baseline = next(
         s for s in settings if not s.arm and s.assignment[factor] == study.space[factor].baseline
     )

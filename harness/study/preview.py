@@ -21,6 +21,7 @@ from harness.planning import (
     compare,
     estimate_time,
     make_plan,
+    rows_text,
 )
 from harness.resources import machine_resources, resolved_resources
 from harness.store import (
@@ -100,17 +101,19 @@ def read_plan(
         uri: of the store; there need not be one.
         prints: of the study's data and weights.
     """
-    store, ledger, recorded = open_store(uri, Path.cwd(), create=False), Ledger(), None
+    store, ledger, stored = open_store(uri, Path.cwd(), create=False), Ledger(), None
     experiment_id = store.experiment(study.name) if store is not None else None
     if store is not None and experiment_id is not None:
-        ledger, recorded = ledger_of(store, experiment_id, study)
+        ledger, stored = ledger_of(store, experiment_id, study)
     plan = make_plan(study, ledger, prints)
-    changes = compare(study, plan, ledger, recorded, SettingMaker(study, prints))
+    changes = compare(study, plan, ledger, stored, SettingMaker(study, prints))
     notes = []
     if text := changes.text(source_of(study)):
         notes.append(f"{text}\n{WAYS_OUT}")
     if changes.removed:
-        notes.append(f"{changes.removed.text} leave the table: they are not asked for any more")
+        notes.append(
+            f"{rows_text(changes.removed)} leave the table: they are not asked for any more"
+        )
     return replace(plan, notes=tuple(notes)), ledger, store
 
 

@@ -158,7 +158,7 @@ def path_round(study: StudyConfig, uri: str, before: Round | None) -> Round:
         lacks = _everywhere(study, {k: v for k, v in baseline(study).items() if k != _DATASET})
     else:
         return Round(before.study, (f"no path: {found.why}",))
-    added = before.study.added
+    added = before.study.for_path
     new = [one for one in lacks if one not in added]
     if isinstance(found, PathState):
         target = _ordered(study, found.target)
@@ -167,7 +167,7 @@ def path_round(study: StudyConfig, uri: str, before: Round | None) -> Round:
         line = f"path: its first setting, the baseline, is missing: {_named(lacks)}"
     else:
         line = f"no path: {found.why}"
-    return Round(study.model_copy(update={"added": (*added, *new)}), (line,))
+    return Round(study.model_copy(update={"for_path": (*added, *new)}), (line,))
 
 
 def _path_line(

@@ -178,15 +178,10 @@ class Monitor(tune.Callback):
             self._forget(running.work)
 
     def _write(self, trial_id: str, ending: Ending) -> None:
-        match ending.state:
-            case State.COMPLETE:
-                self._recorder.complete(trial_id, ending.final)
-            case State.PRUNED:
-                self._recorder.prune(trial_id, ending.reason)
-            case State.FAIL:
-                self._recorder.fail(trial_id, ending.failure, ending.reason)
-            case _:
-                self._recorder.interrupt(trial_id, ending.reason)
+        if ending.state is State.COMPLETE:
+            self._recorder.complete(trial_id, ending.final)
+        else:
+            self._recorder.end(trial_id, ending.state, ending.reason, ending.failure)
 
     def _count(self, work: Work, ending: Ending) -> None:
         if ending.state in (State.COMPLETE, State.PRUNED):

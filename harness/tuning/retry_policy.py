@@ -56,7 +56,7 @@ class Given:
         """Two halves of its seeds; no scheduler judges half a setting."""
         middle = len(self.work.seeds) // 2
         return [
-            Given(replace(self.work, seeds=seeds, judged=False), self.proposed, halved=True)
+            Given(replace(self.work, seeds=seeds, may_stop=False), self.proposed, halved=True)
             for seeds in (self.work.seeds[:middle], self.work.seeds[middle:])
         ]
 

@@ -157,7 +157,7 @@ class StudySearcher(Searcher):
         self._running.add(trial_id)
         work = given.work
         name = checkpoint_name(work.setting.key, work.seeds)
-        return trial_spec(work.setting.config, work.seeds, work.judged, name)
+        return trial_spec(work.setting.config, work.seeds, work.may_stop, name)
 
     def _ask(self, sampler: Sampler) -> None:
         """Queue a proposal, if the sampler has a new one."""

@@ -21,21 +21,21 @@ def target_key(config: TrialConfig, target: str) -> str:
 def trial_spec(
     config: TrialConfig,
     seeds: Sequence[int],
-    judged: bool,
+    may_stop: bool,
     checkpoint: str = "",
 ) -> dict[str, Any]:
     """A trial as Ray carries it: plain JSON text under one key, so that Tune resolves nothing.
 
     Args:
         config: its setting, trained under every seed.
-        judged: whether the scheduler may stop it.
+        may_stop: whether the scheduler may stop it.
         checkpoint: what its checkpoint is called; "": it has none.
     """
     spec = {
         "trial": config.model_dump(mode="json"),
         "seeds": list(seeds),
         "objective": config.selection_metric,
-        "judged": judged,
+        "may_stop": may_stop,
         "checkpoint": checkpoint,
         "plugins": _plugins(config),
     }

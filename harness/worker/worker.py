@@ -112,7 +112,7 @@ class Worker:
         self._spec = spec
         self._seeds: tuple[int, ...] = tuple(spec["seeds"])
         self._objective: str = spec["objective"]
-        self._judged: bool = spec["judged"]
+        self._may_stop: bool = spec["may_stop"]
         self._items = None
         self._selection: dict[int, Mapping[str, tuple[float, ...]]] = {}
         self._test: EpochMetrics | None = None
@@ -180,7 +180,7 @@ class Worker:
                 self._selection[item.epoch] = item.per_replica
                 # epoch 0 says little about a setting that is trained
                 trained = len(self._selection) - (0 in self._selection and self._learns)
-                if self._judged and trained:
+                if self._may_stop and trained:
                     result[EVALUATIONS] = trained
                     result[OBJECTIVE] = mean(item.per_replica[self._objective])
                 return

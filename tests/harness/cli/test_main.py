@@ -154,7 +154,7 @@ def test_a_changed_study_is_refused_in_one_message(monkeypatch: pytest.MonkeyPat
 
     def run_study(*_: Any, consent: Consent, **__: Any) -> StudyOutcome:
         changes = Changes(differences={"shots: 2 -> 4": None})
-        changes.changed.seconds["a", 0] = 90.0
+        changes.changed["a", 0] = 90.0
         consent.check(changes, "small.yaml")
         return StudyOutcome(0, 0, 0, 1, "prompt_len", URI)
 

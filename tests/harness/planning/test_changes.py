@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 
 from harness.config.study_config import StudyConfig
-from harness.planning.changes import Changes
-from harness.planning.comparison import compare
+from harness.planning.changes import Changes, compare
 from harness.planning.fingerprints import Fingerprints
 from harness.planning.plan import make_plan
 from harness.planning.settings import SettingMaker
@@ -58,9 +57,9 @@ class History:
         """What a run of the study would leave out of the table."""
         experiment = self.store.experiment("small")
         assert experiment is not None
-        ledger, recorded = ledger_of(self.store, experiment, study)
+        ledger, stored = ledger_of(self.store, experiment, study)
         plan = make_plan(study, ledger, self.prints)
-        return compare(study, plan, ledger, recorded, SettingMaker(study, self.prints))
+        return compare(study, plan, ledger, stored, SettingMaker(study, self.prints))
 
 
 @pytest.fixture
@@ -172,7 +171,7 @@ def test_a_store_that_says_nothing_is_not_asked_about(history: History) -> None:
 def test_many_differences_are_cut_short() -> None:
     """A new method may change a hundred settings; the rows and their time are told behind them."""
     changes = Changes(differences=dict.fromkeys(f"key {n}: 1 -> 2" for n in range(20)))
-    changes.changed.seconds |= {("a", 0): 20.0, ("a", 1): 20.0, ("b", 0): 20.0}
+    changes.changed |= {("a", 0): 20.0, ("a", 1): 20.0, ("b", 0): 20.0}
     head, first, *_, more, rows = changes.text("x.yaml").splitlines()
     assert (head, first) == ("x.yaml: the study has changed:", "  key 0: 1 -> 2")
     assert more == "  and 8 more"

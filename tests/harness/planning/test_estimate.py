@@ -11,13 +11,11 @@ from unittest.mock import Mock
 import numpy as np
 import pytest
 
-import harness.resources
 import harness.resources.machine
 from harness.config.study_config import StudyConfig
-from harness.planning.estimate import START, estimate_time, trials_at_once
+from harness.planning.estimate import FEW, START, estimate_time, trials_at_once
 from harness.planning.fingerprints import Fingerprints
 from harness.planning.plan import BETWEEN_TRIALS, Estimate, make_plan
-from harness.planning.steps import FEW
 from harness.store.ledger import Ledger, LedgerRun
 from ship.trial_config import EpochMetrics, TrialConfig
 from tests.harness.fakes import make_method, make_study
@@ -233,7 +231,7 @@ def test_nothing_is_told_where_nobody_knows(
     assert estimate_of(study, foreign) is None
     assert estimate_of(study, prints, (finished(study, prints, 6.0),)) is None
     said: list[str] = []
-    monkeypatch.setattr(harness.resources, "usable_gpus", lambda: 0)
+    monkeypatch.setattr("harness.planning.estimate.usable_gpus", lambda: 0)
     assert estimate_of(study_of(resources={"gpus": 1}), prints, say=said.append) is None
     missing = Mock(side_effect=ValueError("backbone 'x' could not be loaded: why\nand more"))
     lacking = replace(prints, method=replace(prints.method, load_backbone=missing))

@@ -10,14 +10,12 @@ import pytest
 
 import harness.planning
 import harness.store
-from harness.planning.changes import Changes
-from harness.planning.comparison import compare
+from harness.planning.changes import Changes, compare
 from harness.planning.fingerprints import Fingerprints
-from harness.planning.outcome import outcome_of
-from harness.planning.plan import Plan, make_plan
+from harness.planning.plan import Plan, make_plan, outcome_of
 from harness.planning.settings import SettingMaker
 from harness.store.ledger import Ledger
-from harness.store.study_run import Recorded, Wanted
+from harness.store.study_run import StoredSetting, StoredStudy
 from reports.contract import Failure, State
 from tests.harness.fakes import make_study
 from tests.harness.planning.made import run_of, settings_of
@@ -64,13 +62,13 @@ def planning(settings: int, shots: int, prints: Fingerprints) -> Callable[[], tu
         run_of(one, SEEDS[: 3 if place % 2 else 4], **(failed if place % 2 else {}))
         for place, one in enumerate(every)
     )
-    wanted = tuple(Wanted(one.key, one.assignment, one.arm) for one in every)
-    recorded = Recorded(wanted, frozenset(SEEDS), {key: tuple(levels)})
+    held = {one.key: [StoredSetting(one.assignment, one.arm)] for one in every}
+    stored = StoredStudy(held, dict.fromkeys(held, frozenset(SEEDS)), {key: levels})
 
     def work() -> tuple[Plan, Changes]:
-        ledger = Ledger(runs, recorded.keys)
+        ledger = Ledger(runs, frozenset(held))
         plan = make_plan(study, ledger, prints)
-        changes = compare(study, plan, ledger, recorded, SettingMaker(study, prints))
+        changes = compare(study, plan, ledger, stored, SettingMaker(study, prints))
         outcome_of(plan, "small", "sqlite://", interrupted=False, ran=False)
         return plan, changes
 

@@ -29,7 +29,7 @@ def run_told(study: dict[str, Any], prints: Fingerprints, case: dict[str, Any]) 
         keys = {"state": State.FAIL, "failure": Failure(case["failed"]), "reason": "why"}
     if keys["state"] is not State.COMPLETE:
         keys["objective"] = {}
-    return run_of(setting, tuple(case.get("seeds", (0, 1))), added="added" in case, **keys)
+    return run_of(setting, tuple(case.get("seeds", (0, 1))), for_path="added" in case, **keys)
 
 
 def rows_told(plan: Plan) -> list[tuple[str, str]]:
@@ -43,7 +43,7 @@ def rows_told(plan: Plan) -> list[tuple[str, str]]:
         words = " ".join([row.state, *map(str, row.seeds)])
         if row.key in works:
             words += " ".join([" after", *map(str, row.done)]) if row.done else ""
-            words += "" if works[row.key].judged else " whole"
+            words += "" if works[row.key].may_stop else " whole"
         rows.append((row.label, f"{words}: {row.reason}" if row.reason else words))
     return rows
 
@@ -57,12 +57,12 @@ def test_a_plan_is_what_is_wanted_minus_what_is_done(
     own = {
         setting_of(study, prints, one).key: tuple(one["seeds"]) for one in case.get("own_seeds", [])
     }
-    study = study.model_copy(update={"own_seeds": own, "added": tuple(case.get("asks", ()))})
+    study = study.model_copy(update={"own_seeds": own, "for_path": tuple(case.get("asks", ()))})
     ledger = Ledger(tuple(run_told(case["study"], prints, run) for run in case.get("runs", [])))
     plan = make_plan(study, ledger, prints)
     assert rows_told(plan) == list(case.get("rows", {}).items())
     assert plan.proposals == case.get("proposals", 0)
-    assert [twin.arm for twin in plan.twins] == case.get("twins", [])
+    assert [arm.arm for arm in plan.equal_arms] == case.get("equal_arms", [])
     assert plan.seconds == case.get("seconds", plan.seconds)
 
 

@@ -22,9 +22,9 @@ from harness.store.cleanup import close_dead_runs
 from harness.store.errors import StoreError
 from harness.store.ledger import Ledger
 from harness.store.open import Store, default_uri, open_store
-from harness.store.study_run import read_recorded
+from harness.store.study_run import read_stored_study
 from harness.store.tags import joined_tag, split_tag
-from reports.contract import Failure
+from reports.contract import Failure, State
 from tests.harness.fakes import make_study
 from tests.told import told
 
@@ -175,7 +175,7 @@ def test_epochs_are_flushed_at_most_once_a_second(
         recorder.epochs(
             "t", [{"stage": "final", "epoch": epoch, "means": {"loss": 1 / epoch}, "seeds": {}}]
         )
-    recorder.fail("t", Failure.ERROR, "why")
+    recorder.end("t", State.FAIL, "why", Failure.ERROR)
     assert sum(count > 0 for count in writes) <= 2
     assert sum(writes) == 300
     (run,) = store.client.search_runs(["1"], filter_string="tags.`ship.kind` = 'trial'")
@@ -231,13 +231,13 @@ def test_a_proposal_writes_the_end_of_the_list_alone(
         assert len(sizes) == number + 1  # one request, or a kill could part two tags
         assert len(json.loads(joined_tag("ship.wanted", held))) == 3 + number + 1
     assert sum(sizes) < 200 * writing.MAX_TAG < 0.2 * 200 * len(joined_tag("ship.wanted", held))
-    recorded = read_recorded(store, experiment)
-    assert recorded is not None and len(recorded.keys) == 203
-    assert recorded.wanted[-1].assignment == assignment
+    stored = read_stored_study(store, experiment)
+    assert stored is not None and len(stored.settings) == 203
+    assert [*stored.settings.values()][-1][0].assignment == assignment
     again = StudyRecord.create(store, experiment, study)
     assert again.describe(study, replace(plan, settings=(*plan.settings, setting)))
-    kept = read_recorded(store, experiment)
-    assert kept is not None and len(kept.wanted) == 4
+    kept = read_stored_study(store, experiment)
+    assert kept is not None and len(kept.settings) == 4
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from harness.config.study_config import StudyConfig
-from harness.planning.outcome import StudyOutcome
+from harness.planning.plan import StudyOutcome
 from harness.study.detect import next_seeds
 from harness.study.rounds import rounds_of, run_rounds
 from reports.read import load_records

@@ -9,7 +9,7 @@ import pytest
 
 import reports.analysis
 from harness.config.study_config import StudyConfig
-from harness.planning.outcome import StudyOutcome
+from harness.planning.plan import StudyOutcome
 from harness.study.rounds import MOST_ROUNDS, rounds_of, run_rounds
 from reports.analysis import AblationPath, PathState, ablation_path
 from reports.read import load_records
@@ -192,7 +192,7 @@ def test_rounds_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[int] = []
 
     def run(study: StudyConfig) -> StudyOutcome:
-        asked.append(len(study.added))
+        asked.append(len(study.for_path))
         return StudyOutcome(1, 0, 0, 0, "small", "sqlite://")
 
     def state(name: str, uri: str) -> PathState:

@@ -70,7 +70,7 @@ def test_a_setting_that_takes_too_much_memory_runs_in_halves_of_its_seeds(
     assert ending.state is State.INTERRUPTED
     assert ending.reason.endswith("; tried again in halves of its seeds")
     assert [half.work.seeds for half in left] == [(0, 1), (2, 3, 4)]
-    assert not any(half.work.judged for half in left)
+    assert not any(half.work.may_stop for half in left)
     for one in (left[1], given(prints)):
         ending, again = judge(one, RAN_OUT, None, None)
         assert (ending.state, ending.failure, again) == (State.FAIL, Failure.OUT_OF_MEMORY, [])

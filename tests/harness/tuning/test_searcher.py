@@ -89,7 +89,7 @@ def test_optuna_hears_of_the_ledger_and_of_each_setting_once(prints: Fingerprint
     assert at_once == [average, (TrialState.PRUNED, None), fail, fail]
     ran = drive(searcher)
     assert [(work.setting.key, work.seeds) for work in ran] == [(less.key, (2,)), (more.key, (2,))]
-    assert not any(work.judged for work in ran)
+    assert not any(work.may_stop for work in ran)
     own = pytest.approx((30.0 + truth(more.config, 2)) / 3)
     later = [(trial.state, trial.value) for trial in optuna_trials(searcher)[4:]]
     assert later == [fail, (TrialState.COMPLETE, own)]

@@ -36,7 +36,7 @@ def test_fast_epochs_travel_together_up_to_an_evaluation(tmp_path: Path) -> None
 
 def test_a_trial_that_must_not_be_stopped_shows_no_objective(tmp_path: Path) -> None:
     """Reference arms are invisible to the scheduler."""
-    results = finish(make_worker(analytic(tmp_path), judged=False))
+    results = finish(make_worker(analytic(tmp_path), may_stop=False))
     assert not any(EVALUATIONS in result or OBJECTIVE in result for result in results)
     assert FINAL in results[-1]
 

@@ -25,7 +25,7 @@ def make_worker(run_trial: Any, config: TrialConfig = CONFIG, **keys: Any) -> Wo
         keys.get("load_backbone", FakeClip),
         **keys.get("record", {}),
     )
-    worker.begin(trial_spec(config, (0, 1), keys.get("judged", True)))
+    worker.begin(trial_spec(config, (0, 1), keys.get("may_stop", True)))
     return worker
 
 
