@@ -40,10 +40,6 @@ class Fingerprints:
         """
         return str(self.pictures(name).fingerprint)
 
-    def split_version(self, name: str) -> str:
-        """Which of a data set's official splits this is, "" where there is but one."""
-        return str(self.pictures(name).split_version)
-
     def pictures(self, name: str) -> Any:
         """The data set itself, as the method loads it.
 
@@ -62,12 +58,9 @@ class Fingerprints:
             ValueError: the backbone cannot be loaded.
         """
         if name not in self._backbones:
-            memory, key = self._read(), _stamp(name)
-            fingerprint = _sealed(key, memory.get(key))
-            if fingerprint is None:
-                fingerprint = self.method.load_backbone(name, "cpu").fingerprint
-                self._write({**memory, key: _seal(key, fingerprint)})
-            self._backbones[name] = fingerprint
+            key = _stamp(name)
+            kept = _sealed(key, self._read().get(key))
+            self.remember(name, kept or self.method.load_backbone(name, "cpu").fingerprint)
         return self._backbones[name]
 
     def remember(self, name: str, fingerprint: str) -> None:
@@ -75,7 +68,11 @@ class Fingerprints:
         self._backbones[name] = fingerprint
         memory, key = self._read(), _stamp(name)
         if _sealed(key, memory.get(key)) != fingerprint:
-            self._write({**memory, key: _seal(key, fingerprint)})
+            memory[key] = _seal(key, fingerprint)
+            content = json.dumps(memory, indent=1, sort_keys=True).encode("ascii")
+            # one that cannot be remembered is computed again: no reason to stop
+            with suppress(OSError):
+                write_whole(self.cache_dir / MEMORY, content)
 
     def _read(self) -> dict[str, Any]:
         try:
@@ -84,12 +81,6 @@ class Fingerprints:
         except (OSError, ValueError, RecursionError):
             return {}
         return memory if isinstance(memory, dict) else {}
-
-    def _write(self, memory: dict[str, Any]) -> None:
-        # a fingerprint that cannot be remembered is computed again: no reason to stop
-        content = json.dumps(memory, indent=1, sort_keys=True).encode("ascii")
-        with suppress(OSError):
-            write_whole(self.cache_dir / MEMORY, content)
 
 
 def _seal(key: str, fingerprint: str) -> str:

@@ -13,37 +13,26 @@ GIT_SECONDS = 5
 
 
 @cache
-def code_version() -> str:
-    """The version, in a checkout with its commit: "0.2.0+g1a2b3c4d5e6f", ".dirty" if changed."""
-    commit = _commit("--short=12", "HEAD")
-    if not commit:
-        return _version("ship-sweep")
-    package = Path(__file__).parent
-    dirty = ".dirty" if _git(package, "status", "--porcelain", "--untracked-files=no") else ""
-    return f"{_version('ship-sweep')}+g{commit}{dirty}"
-
-
-@cache
 def source_tags() -> dict[str, str]:
-    """MLflow's own tags for where a run comes from; the commit in a checkout alone."""
-    tags: dict[str, str] = {Tag.SOURCE_NAME: "ship-sweep", Tag.SOURCE_TYPE: "LOCAL"}
-    commit = _commit("HEAD")
-    return {**tags, Tag.SOURCE_COMMIT: commit} if commit else tags
+    """Where a run comes from: MLflow's own tags, the version of the code, and those of packages.
 
-
-@cache
-def package_versions() -> str:
-    """JSON of the versions of the packages that decide a number; "" for one that is absent."""
-    return json.dumps({name: _version(name) for name in PACKAGES})
-
-
-def _commit(*how: str) -> str:
-    """The commit of the checkout that the package lies in, as git's rev-parse gives it; or ""."""
-    package = Path(__file__).parent
+    The version is in a checkout with its commit: "0.2.0+g1a2b3c4d5e6f", ".dirty" if changed. A
+    package that is absent has the version "".
+    """
+    versions = {name: _version(name) for name in PACKAGES}
+    tags: dict[str, str] = {
+        Tag.SOURCE_NAME: "ship-sweep",
+        Tag.SOURCE_TYPE: "LOCAL",
+        Tag.CODE_VERSION: versions["ship-sweep"],
+        Tag.PACKAGES: json.dumps(versions),
+    }
     # a virtual environment may lie inside some other repository
-    if not _git(package, "ls-files", "--error-unmatch", Path(__file__).name):
-        return ""
-    return _git(package, "rev-parse", *how)
+    if _git("ls-files", "--error-unmatch", Path(__file__).name):
+        commit = _git("rev-parse", "HEAD")
+        dirty = ".dirty" if _git("status", "--porcelain", "--untracked-files=no") else ""
+        tags[Tag.SOURCE_COMMIT] = commit
+        tags[Tag.CODE_VERSION] += f"+g{commit[:12]}{dirty}"
+    return tags
 
 
 def _version(name: str) -> str:
@@ -53,10 +42,11 @@ def _version(name: str) -> str:
         return ""
 
 
-def _git(folder: Path, *command: str) -> str:
+def _git(*command: str) -> str:
+    """What git says of the checkout that the package lies in; "" where it says nothing."""
     try:
         done = subprocess.run(
-            ["git", "-C", str(folder), *command],
+            ["git", "-C", str(Path(__file__).parent), *command],
             capture_output=True,
             text=True,
             timeout=GIT_SECONDS,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from harness.config import StudyConfig, levels
 from harness.planning import Plan, Setting
-from harness.recording.provenance import code_version, package_versions, source_tags
+from harness.recording.provenance import source_tags
 from harness.store import (
     Ledger,
     Store,
@@ -27,25 +27,17 @@ _CONTINUATION_TAG = re.compile(rf"({'|'.join(map(re.escape, LONG_TAGS))})\.\d+$"
 class StudyRecord:
     """The study's own run in the store. Every method may raise StoreError."""
 
-    def __init__(self, store: Store, experiment_id: str, run_id: str) -> None:
+    def __init__(self, store: Store, run_id: str) -> None:
         """Use a run that exists.
 
         Args:
             store: an open store.
-            experiment_id: the study's experiment.
             run_id: of the study's own run.
         """
         self._store = store
-        self._experiment_id = experiment_id
         self.run_id = run_id
         self._wanted_text = "[]"  # the text of Tag.WANTED; describe() sets it
         self._wanted_keys: set[str] = set()  # of the settings in that text
-
-    @classmethod
-    def find(cls, store: Store, experiment_id: str) -> "StudyRecord | None":
-        """The study's run, None if there is none yet."""
-        run_id = find_study_run(store, experiment_id)
-        return None if run_id is None else cls(store, experiment_id, run_id)
 
     @classmethod
     def create(cls, store: Store, experiment_id: str, study: StudyConfig) -> "StudyRecord":
@@ -56,16 +48,16 @@ class StudyRecord:
             experiment_id: the study's experiment.
             study: the study; its name becomes that of a new run.
         """
-        record = cls.find(store, experiment_id)
-        if record is not None:
-            return record
+        held = find_study_run(store, experiment_id)
+        if held is not None:
+            return cls(store, held)
         tags: dict[str, str] = {
             Tag.KIND: Kind.STUDY,
             Tag.STATE: State.RUNNING,
             Tag.RUN_NOTE: study.description,  # until a report takes its place
         }
         run_id = store.create_run(experiment_id, study.name, tags)
-        return cls(store, experiment_id, store.stored_id(run_id))
+        return cls(store, store.stored_id(run_id))
 
     def describe(self, study: StudyConfig, plan: Plan) -> bool:
         """Write what the study is now into the run's tags, where they say something else.
@@ -104,12 +96,7 @@ class StudyRecord:
     def begin(self) -> None:
         """Note that the study is being worked on, and with which code and packages."""
         with store_errors(self._store.uri):
-            versions: dict[str, str] = {
-                Tag.CODE_VERSION: code_version(),
-                Tag.PACKAGES: package_versions(),
-                **source_tags(),
-            }
-            set_state(self._store.writer, self.run_id, State.RUNNING, versions)
+            set_state(self._store.writer, self.run_id, State.RUNNING, source_tags())
 
     def want(self, setting: Setting) -> None:
         """Add a setting that the sampler proposed to the list of wanted settings.

@@ -10,7 +10,7 @@ from typing import Any
 from harness.config import StudyConfig
 from harness.planning import Fingerprints, Setting, Work, plugins_text
 from harness.recording.final_numbers import final_metrics, flag_tags, load_ahead
-from harness.recording.provenance import code_version, package_versions, source_tags
+from harness.recording.provenance import source_tags
 from harness.recording.study_run import StudyRecord, setting_tags
 from harness.store import (
     Dataset,
@@ -184,7 +184,6 @@ class TrialRecorder:
             **setting_tags(setting),
             **({Tag.ADDED: ADDED_BY_PATH} if setting.for_path else {}),
             **provenance_tags(setting, self._fingerprints),
-            **source_tags(),
         }
 
 
@@ -204,10 +203,9 @@ def provenance_tags(setting: Setting, fingerprints: Fingerprints) -> dict[str, s
         Tag.DATASET: config.dataset,
         Tag.BACKBONE_FINGERPRINT: fingerprints.backbone(config.backbone),
         Tag.DATASET_FINGERPRINT: fingerprints.dataset(config.dataset),
-        Tag.SPLIT_VERSION: fingerprints.split_version(config.dataset),
+        Tag.SPLIT_VERSION: str(fingerprints.pictures(config.dataset).split_version),
         Tag.RESULTS_VERSION: str(RESULTS_VERSION),
-        Tag.CODE_VERSION: code_version(),
-        Tag.PACKAGES: package_versions(),
+        **source_tags(),
         **({Tag.PLUGINS: plugins} if plugins else {}),
         Tag.DEMONSTRATION: "true" if config.backbone == "pocket" else "false",
     }

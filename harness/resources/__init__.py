@@ -15,19 +15,17 @@ from harness.resources.device import (
     usable_gpus,
     why_no_gpu,
 )
-from harness.resources.gpu_sharing import (
+from harness.resources.machine import (
     LARGEST_NODE,
     at_once,
     extraction_resources,
-    is_unmeasured,
-    resolved_resources,
-    slots,
-)
-from harness.resources.machine import (
     idle_gpus,
     idle_gpus_here,
+    is_unmeasured,
     machine_resources,
     preflight,
+    resolved_resources,
+    slots,
     unusable_gpus,
     usable_cpus,
 )

@@ -29,6 +29,7 @@ from harness.store import (
     again,
     close_dead_runs,
     default_uri,
+    find_study_run,
     own_study,
     quieten,
 )
@@ -164,9 +165,9 @@ def _show(opened: OpenStudy, publish: Publish, outcome: StudyOutcome) -> str:
     try:
         with environment(RETRIES, over=True):
             made = again(opened.store.uri, lambda: publish(outcome))
-            record = StudyRecord.find(opened.store, opened.experiment_id)
-            if made is not None and record is not None:
-                show_report(opened.store, record.run_id, made)
+            run_id = find_study_run(opened.store, opened.experiment_id)
+            if made is not None and run_id is not None:
+                show_report(opened.store, run_id, made)
     except (StoreError, ReportError) as error:
         return f"the report is not in MLflow yet, the same command writes it: {error}"
     return ""

@@ -31,11 +31,11 @@ def test_the_versions_of_packages_are_read_once(monkeypatch: pytest.MonkeyPatch)
     """Not for each trial: that took a quarter of the time in which its run begins."""
     asked: list[str] = []
     monkeypatch.setattr(provenance, "version", lambda name: asked.append(name) or "1")
-    provenance.package_versions.cache_clear()
+    provenance.source_tags.cache_clear()
     try:
-        told = [provenance.package_versions() for _ in range(3)]
+        told = [provenance.source_tags() for _ in range(3)]
     finally:
-        provenance.package_versions.cache_clear()
+        provenance.source_tags.cache_clear()
     assert tuple(asked) == provenance.PACKAGES
-    assert set(json.loads(told[0]).values()) == {"1"}
+    assert set(json.loads(told[0]["ship.packages"]).values()) == {"1"}
     assert told == told[:1] * 3

@@ -36,10 +36,10 @@ def test_a_store_that_is_away(
     post = Post(tmp_path, fake, *["ok"] * place, fate, fate)
     run_id = post.box.create_run("7", "small", {})
     with suppress(Crash):
-        StudyRecord(_store(post), "7", run_id).describe(study, plan)
+        StudyRecord(_store(post), run_id).describe(study, plan)
     after = Post(tmp_path, fake)
     after.deliver_all()
-    StudyRecord(_store(after), "7", run_id).describe(study, plan)
+    StudyRecord(_store(after), run_id).describe(study, plan)
     (run,) = fake.runs.values()
     assert run.files == {"study.yaml": TEXT}
     calls = [call for call in post.client.calls + after.client.calls if call.startswith("log_")]

@@ -6,7 +6,7 @@ import pytest
 
 from harness.config import Resources
 from harness.planning.fingerprints import Fingerprints
-from harness.resources.gpu_sharing import at_once, is_unmeasured, resolved_resources
+from harness.resources import at_once, is_unmeasured, resolved_resources
 from harness.store.ledger import Ledger
 from tests.harness.fakes import make_study
 from tests.harness.planning.made import run_of, settings_of
