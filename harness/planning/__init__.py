@@ -4,7 +4,7 @@ Answers for: the key of a setting, the plan, what a changed YAML takes out of th
 run has come to. Writes nothing.
 """
 
-from harness.planning.changes import WAYS_OUT, Consent, compare, rows_text
+from harness.planning.changes import Consent, compare
 from harness.planning.estimate import Say, estimate_time
 from harness.planning.fingerprints import Fingerprints
 from harness.planning.plan import (
@@ -25,7 +25,6 @@ from harness.planning.settings import (
 )
 
 __all__ = [
-    "WAYS_OUT",
     "Consent",
     "Fingerprints",
     "Plan",
@@ -42,6 +41,5 @@ __all__ = [
     "make_plan",
     "outcome_of",
     "plugins_text",
-    "rows_text",
     "study_prunes",
 ]

@@ -49,12 +49,20 @@ class Changes:
             [
                 f"{source}: the study has changed:",
                 *(f"  {line}" for line in [*listed[:MOST_SHOWN], *more]),
-                f"{rows_text(self.changed)} would leave the table, and stay in MLflow",
+                f"{_rows_text(self.changed)} would leave the table, and stay in MLflow",
             ]
         )
 
+    def notes(self, source: str) -> list[str]:
+        """What a dry run says of it."""
+        notes = [f"{self.text(source)}\n{WAYS_OUT}"] if self.changed else []
+        if self.removed:
+            left = "leave the table: they are not asked for any more"
+            notes.append(f"{_rows_text(self.removed)} {left}")
+        return notes
 
-def rows_text(rows: Rows) -> str:
+
+def _rows_text(rows: Rows) -> str:
     """E.g. "6 finished rows of 3 settings (3.4 min of computing)"."""
     settings = len({key for key, _ in rows})
     many = f"{len(rows)} finished row{'s' * (len(rows) != 1)}"

@@ -7,14 +7,13 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
 from harness.config import StudyConfig, bare_features, baseline, resolve
-from harness.method import Method
 from harness.planning.fingerprints import Fingerprints
 from harness.planning.plan import Estimate, Plan
 from harness.planning.settings import SettingMaker, enumerate_settings
@@ -68,7 +67,9 @@ def estimate_time(
         say(f"no finished trials yet: timing a few steps here, in {BUDGET:.0f} s of processor time")
         extraction = features()
         try:
-            each, n_timed = _by_steps(study, left, arms, fingerprints, until)
+            configs = [resolve(study, baseline(study)), *(config for _, config, _ in left)]
+            quick = {place for place, (key, *_) in enumerate(left, 1) if key in arms}
+            (_, *each), n_timed = _Steps(study, fingerprints, until).seconds(configs, quick)
         except Exception as error:  # whatever it is, the plan can be shown without
             say(f"the time of trials cannot be told: {one_line(error)}")
             return None
@@ -124,42 +125,27 @@ def _proposed(study: StudyConfig, plan: Plan, fingerprints: Fingerprints) -> lis
     return [resolve(study, baseline(study))]
 
 
-def _by_steps(
-    study: StudyConfig,
-    left: Sequence[tuple[str, TrialConfig, int]],
-    arms: Set[str],
-    fingerprints: Fingerprints,
-    until: float,
-) -> tuple[list[float], int]:
-    """Seconds a seed of each setting, by those that are most like it, and how many were timed."""
-    if study.resources.gpus and not usable_gpus():
-        raise ValueError("no trial has finished, and no GPU is here")
-    load = lru_cache(maxsize=1)(fingerprints.method.load_backbone)
-    method = replace(fingerprints.method, load_backbone=load)
-    device = method.accelerator if study.resources.gpus else "cpu"
-    threads = max(1, math.ceil(study.resources.cpus))
-    steps = Steps(method, fingerprints.pictures, device, threads, until)
-    configs = [resolve(study, baseline(study)), *(config for _, config, _ in left)]
-    quick = {place for place, (key, *_) in enumerate(left, 1) if key in arms}
-    seconds, n_timed = steps.seconds(configs, quick)
-    return seconds[1:], n_timed
+class _Steps:
+    """Times settings of a study."""
 
+    def __init__(self, study: StudyConfig, fingerprints: Fingerprints, until: float) -> None:
+        """Nothing is timed yet.
 
-@dataclass(frozen=True)
-class Steps:
-    """Times settings of a study.
+        Args:
+            study: with resources in numbers.
+            fingerprints: with the method and the pictures.
+            until: when there is no more time, by this process's processor time.
 
-    pictures: gives a dataset by its name.
-    device: torch's name of what trials run on.
-    threads: of a trial.
-    until: when there is no more time, by this process's processor time.
-    """
-
-    method: Method
-    pictures: Callable[[str], Any]
-    device: str
-    threads: int
-    until: float
+        Raises:
+            ValueError: trials take a GPU, and there is none here.
+        """
+        if study.resources.gpus and not usable_gpus():
+            raise ValueError("no trial has finished, and no GPU is here")
+        self._method, self._pictures = fingerprints.method, fingerprints.pictures
+        self._load = lru_cache(maxsize=1)(self._method.load_backbone)
+        self._device = self._method.accelerator if study.resources.gpus else "cpu"
+        self._threads = max(1, math.ceil(study.resources.cpus))
+        self._until = until
 
     def seconds(self, configs: Sequence[TrialConfig], quick: Set[int]) -> tuple[list[float], int]:
         """Seconds a seed of each setting, by the timed one that is most like it; and how many were.
@@ -175,7 +161,7 @@ class Steps:
         """
         trees = [config.model_dump() for config in configs]
         timed: dict[int, float] = {}
-        with _limited(self.threads, self.until - time.process_time()), suppress(TimeoutError):
+        with _limited(self._threads, self._until - time.process_time()), suppress(TimeoutError):
             timed[0] = self._timed(configs[0], 1)  # warms up
             left, gaps = list(range(len(configs))), [math.inf] * len(configs)
             while left:
@@ -193,11 +179,11 @@ class Steps:
 
     def _timed(self, config: TrialConfig, few: int) -> float:
         """Of so many seeds trained at once for as many epochs, scaled to all epochs of one."""
-        clip = self.method.load_backbone(config.backbone, self.device, config.precision)
+        clip = self._load(config.backbone, self._device, config.precision)
         sets = {name: self._noise(config, name, clip) for name in (config.dataset, *config.targets)}
         short, spent = _shortened(config, few), defaultdict[str, list[float]](list)
         own, before = sets[config.dataset], self._clock()
-        for item in self.method.run_trial(short, range(few), own, clip, sets, None):
+        for item in self._method.run_trial(short, range(few), own, clip, sets, None):
             now = self._clock()
             spent[item.stage].append(now - before)
             before = now
@@ -207,12 +193,12 @@ class Steps:
 
     def _clock(self) -> float:
         """Seconds of the processor, as others may use the machine; of a GPU seconds that pass."""
-        cpu = self.device == "cpu"
-        return time.process_time() / self.threads if cpu else time.perf_counter()
+        cpu = self._device == "cpu"
+        return time.process_time() / self._threads if cpu else time.perf_counter()
 
     def _noise(self, config: TrialConfig, name: str, clip: Any) -> FeatureSet:
         """Unit-norm noise for each picture of a dataset that a trial may look at."""
-        bare, rng = bare_features(name, self.pictures(name)), np.random.default_rng(0)
+        bare, rng = bare_features(name, self._pictures(name)), np.random.default_rng(0)
         labels = np.sort(bare.train_labels)
         nth = np.arange(len(labels)) - np.searchsorted(labels, labels)
         labels = labels[nth < (config.shots or len(labels))]

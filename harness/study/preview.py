@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 from harness.config import StudyConfig
 from harness.method import Method
 from harness.planning import (
-    WAYS_OUT,
     Fingerprints,
     Plan,
     Say,
@@ -21,7 +20,6 @@ from harness.planning import (
     compare,
     estimate_time,
     make_plan,
-    rows_text,
 )
 from harness.resources import machine_resources, resolved_resources
 from harness.store import (
@@ -107,14 +105,7 @@ def read_plan(
         ledger, stored = ledger_of(store, experiment_id, study)
     plan = make_plan(study, ledger, prints)
     changes = compare(study, plan, ledger, stored, SettingMaker(study, prints))
-    notes = []
-    if text := changes.text(source_of(study)):
-        notes.append(f"{text}\n{WAYS_OUT}")
-    if changes.removed:
-        notes.append(
-            f"{rows_text(changes.removed)} leave the table: they are not asked for any more"
-        )
-    return replace(plan, notes=tuple(notes)), ledger, store
+    return replace(plan, notes=tuple(changes.notes(source_of(study)))), ledger, store
 
 
 def _with_time(
