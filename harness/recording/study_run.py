@@ -7,7 +7,7 @@ from pathlib import Path
 
 from harness.config import StudyConfig, levels
 from harness.planning import Plan, Setting
-from harness.recording.provenance import source_tags
+from harness.recording.numbers import source_tags
 from harness.store import (
     Ledger,
     Store,

@@ -8,9 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from harness.config import StudyConfig
-from harness.planning import Fingerprints, Setting, Work, plugins_text
-from harness.recording.final_numbers import final_metrics, flag_tags, load_ahead
-from harness.recording.provenance import source_tags
+from harness.planning import Fingerprints, Work
+from harness.recording.numbers import final_metrics, flag_tags, load_ahead, provenance_tags
 from harness.recording.study_run import StudyRecord, setting_tags
 from harness.store import (
     Dataset,
@@ -22,7 +21,7 @@ from harness.store import (
     store_errors,
 )
 from reports.contract import ADDED_BY_PATH, HITS, Failure, Kind, State, Tag, curve_metric
-from ship.trial_config import RESULTS_VERSION, TrialConfig
+from ship.trial_config import TrialConfig
 
 MAX_NAME = 250  # of a run, in MLflow's databases
 
@@ -190,22 +189,3 @@ class TrialRecorder:
 def run_name(work: Work) -> str:
     """A trial run's name: the setting's label, cut to what a database takes."""
     return (work.setting.label or "constants")[:MAX_NAME]
-
-
-def provenance_tags(setting: Setting, fingerprints: Fingerprints) -> dict[str, str]:
-    """Tags that say what made a run's numbers."""
-    config = setting.config
-    plugins = plugins_text(config)
-    return {
-        Tag.SELECTION: config.selection,
-        Tag.PROTOCOL: config.protocol,
-        Tag.BACKBONE: config.backbone,
-        Tag.DATASET: config.dataset,
-        Tag.BACKBONE_FINGERPRINT: fingerprints.backbone(config.backbone),
-        Tag.DATASET_FINGERPRINT: fingerprints.dataset(config.dataset),
-        Tag.SPLIT_VERSION: str(fingerprints.pictures(config.dataset).split_version),
-        Tag.RESULTS_VERSION: str(RESULTS_VERSION),
-        **source_tags(),
-        **({Tag.PLUGINS: plugins} if plugins else {}),
-        Tag.DEMONSTRATION: "true" if config.backbone == "pocket" else "false",
-    }

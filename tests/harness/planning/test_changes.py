@@ -12,11 +12,12 @@ from harness.planning.changes import Changes, compare
 from harness.planning.fingerprints import Fingerprints
 from harness.planning.plan import make_plan
 from harness.planning.settings import SettingMaker
-from harness.recording.study_run import StudyRecord
-from harness.recording.trial_runs import params, provenance_tags, setting_tags
+from harness.recording.numbers import provenance_tags
+from harness.recording.study_run import StudyRecord, setting_tags
 from harness.store.batches import log
 from harness.store.ledger import Ledger
 from harness.store.open import Store
+from harness.store.params import params
 from harness.study.context import ledger_of
 from ship.trial_config import RESULTS_VERSION
 from tests.harness.fakes import make_study

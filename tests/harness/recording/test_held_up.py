@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from harness.recording import provenance
+from harness.recording import numbers
 
 SCRIPT = """
 import sys, time
@@ -30,12 +30,12 @@ def test_the_statistics_are_imported_before_a_trial_ends() -> None:
 def test_the_versions_of_packages_are_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Not for each trial: that took a quarter of the time in which its run begins."""
     asked: list[str] = []
-    monkeypatch.setattr(provenance, "version", lambda name: asked.append(name) or "1")
-    provenance.source_tags.cache_clear()
+    monkeypatch.setattr(numbers, "version", lambda name: asked.append(name) or "1")
+    numbers.source_tags.cache_clear()
     try:
-        told = [provenance.source_tags() for _ in range(3)]
+        told = [numbers.source_tags() for _ in range(3)]
     finally:
-        provenance.source_tags.cache_clear()
-    assert tuple(asked) == provenance.PACKAGES
+        numbers.source_tags.cache_clear()
+    assert tuple(asked) == numbers.PACKAGES
     assert set(json.loads(told[0]["ship.packages"]).values()) == {"1"}
     assert told == told[:1] * 3

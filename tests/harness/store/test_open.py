@@ -13,7 +13,7 @@ import pytest
 
 from harness.planning.fingerprints import Fingerprints
 from harness.planning.plan import Work, make_plan
-from harness.recording.final_numbers import flag_tags
+from harness.recording.numbers import flag_tags
 from harness.recording.study_run import StudyRecord
 from harness.recording.trial_runs import TrialRecorder, run_name
 from harness.store import batches as writing

@@ -151,7 +151,7 @@ def test_a_setting_may_want_seeds_of_its_own() -> None:
 
 def test_reads_the_numbers_that_the_harness_writes() -> None:
     """A trial's final numbers go through the recorder: metrics, quality, flags of each seed."""
-    recorder = pytest.importorskip("harness.recording.final_numbers")
+    recorder = pytest.importorskip("harness.recording.numbers")
     halves = {"seen": [60.0, 62.0], "unseen": [50.0, 48.0], "harmonic_mean": [54.5, 54.1]}
     judged = {"quality/frechet": [0.4, 0.5], "flag/posterior_collapse": [0.0, 1.0]}
     final = {

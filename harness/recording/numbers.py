@@ -1,12 +1,17 @@
-"""The final numbers of a trial's run: means with intervals, each seed's own, cost, and flags."""
+"""The final numbers of a trial's run, and what made them: code, packages, data and weights."""
 
 import json
 import math
+import subprocess
 from collections.abc import Mapping, Sequence
+from functools import cache
 from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from threading import Thread
 from typing import Any
 
+from harness.planning import Fingerprints, Setting, plugins_text
 from reports.contract import (
     FLAG,
     OBJECTIVE,
@@ -17,6 +22,10 @@ from reports.contract import (
     interval_metrics,
     seed_metric,
 )
+from ship.trial_config import RESULTS_VERSION
+
+PACKAGES = ("ship-sweep", "torch", "open_clip_torch", "ray", "optuna", "mlflow", "numpy")
+GIT_SECONDS = 5
 
 
 def load_ahead() -> None:
@@ -79,3 +88,67 @@ def _intervals(tested: Mapping[str, Sequence[float]], protocol: Protocol) -> dic
             found = percent_interval(values)
             ends |= interval_metrics(f"test/{name}", found.low, found.high)
     return ends
+
+
+def provenance_tags(setting: Setting, fingerprints: Fingerprints) -> dict[str, str]:
+    """Tags that say what made a run's numbers."""
+    config = setting.config
+    plugins = plugins_text(config)
+    return {
+        Tag.SELECTION: config.selection,
+        Tag.PROTOCOL: config.protocol,
+        Tag.BACKBONE: config.backbone,
+        Tag.DATASET: config.dataset,
+        Tag.BACKBONE_FINGERPRINT: fingerprints.backbone(config.backbone),
+        Tag.DATASET_FINGERPRINT: fingerprints.dataset(config.dataset),
+        Tag.SPLIT_VERSION: str(fingerprints.pictures(config.dataset).split_version),
+        Tag.RESULTS_VERSION: str(RESULTS_VERSION),
+        **source_tags(),
+        **({Tag.PLUGINS: plugins} if plugins else {}),
+        Tag.DEMONSTRATION: "true" if config.backbone == "pocket" else "false",
+    }
+
+
+@cache
+def source_tags() -> dict[str, str]:
+    """Where a run comes from: MLflow's own tags, the version of the code, and those of packages.
+
+    The version is in a checkout with its commit: "0.2.0+g1a2b3c4d5e6f", ".dirty" if changed. A
+    package that is absent has the version "".
+    """
+    versions = {name: _version(name) for name in PACKAGES}
+    tags: dict[str, str] = {
+        Tag.SOURCE_NAME: "ship-sweep",
+        Tag.SOURCE_TYPE: "LOCAL",
+        Tag.CODE_VERSION: versions["ship-sweep"],
+        Tag.PACKAGES: json.dumps(versions),
+    }
+    # a virtual environment may lie inside some other repository
+    if _git("ls-files", "--error-unmatch", Path(__file__).name):
+        commit = _git("rev-parse", "HEAD")
+        dirty = ".dirty" if _git("status", "--porcelain", "--untracked-files=no") else ""
+        tags[Tag.SOURCE_COMMIT] = commit
+        tags[Tag.CODE_VERSION] += f"+g{commit[:12]}{dirty}"
+    return tags
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return ""
+
+
+def _git(*command: str) -> str:
+    """What git says of the checkout that the package lies in; "" where it says nothing."""
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(Path(__file__).parent), *command],
+            capture_output=True,
+            text=True,
+            timeout=GIT_SECONDS,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return done.stdout.strip()
