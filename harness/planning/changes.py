@@ -144,13 +144,14 @@ class _NewFactors:
     """Constants that are factors now, and factors that are constants."""
 
     def __init__(self, study: StudyConfig, stored: StoredStudy) -> None:
-        self._ranges = distributions(study)
         # factor -> its levels as MLflow has them; None: values are drawn from a range
         self._levels = {
             key: None if (listed := levels(study, key)) is None else [*map(param_text, listed)]
             for key in study.space
             if key not in stored.factors
         }
+        # optuna, which a study without such a factor need not load
+        self._ranges = distributions(study) if None in self._levels.values() else {}
         constants = params(study.trial)
         self._constants = [
             f"{key}: varied{_over(texts)} -> {constants.get(key, 'not set')}"
