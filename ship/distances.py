@@ -1,10 +1,15 @@
-"""Two pooled feature sets, whatever the classes: how far apart, and whether in the same places."""
+"""Two sets of features: what is drawn of them, how far apart they are, and whether alike."""
 
 import math
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+
+# Most features of a set that are used. The k-NN and kernel metrics are quadratic in it, and a set
+# of this size takes about half a second a replica on one core.
+MAX_FEATURES = 1000
 
 # Resamples behind mmd_error: its own relative error is then about 1 / sqrt(2 * 200) = 5%.
 BOOTSTRAP_DRAWS = 200
@@ -16,6 +21,104 @@ NEIGHBOURS = 5
 # neighbour on its very edge is inside. It is outside, as in both papers' code: identical sets then
 # have density 1.
 EDGE = 1e-9
+
+
+@dataclass(frozen=True)
+class LabelledSet:
+    """Features and the classes they are of, numbered from 0; every class has at least one."""
+
+    features: Float[Tensor, "n feature"]
+    labels: Int[Tensor, " n"]
+
+    @property
+    def counts(self) -> Int[Tensor, " n_cls"]:
+        """Features of each class."""
+        return self.labels.bincount()
+
+    @property
+    def means(self) -> Float[Tensor, "n_cls feature"]:
+        """Mean feature of each class, not normalised."""
+        counts = self.counts
+        sums = self.features.new_zeros(len(counts), self.features.shape[1])
+        return sums.index_add_(0, self.labels, self.features) / counts.unsqueeze(1)
+
+    def rows(self, keep: Tensor) -> "LabelledSet":
+        """A subset, by mask or by index, which may be on the CPU, where subsets are drawn."""
+        keep = keep.to(self.labels.device)
+        return LabelledSet(self.features[keep], self.labels[keep])
+
+
+def compared(
+    made: LabelledSet,
+    real: LabelledSet,
+    text: Float[Tensor, "n_universe feature"],
+    generator: torch.Generator,
+) -> tuple[LabelledSet, LabelledSet, Float[Tensor, "n_cls feature"]]:
+    """What is left of both sets and the text features by the classes that both sets have.
+
+    Labels are renumbered from 0 in ascending order. A set of more than MAX_FEATURES is cut by a
+    draw on the CPU that is even over its classes.
+    """
+    counts = [own.labels.bincount(minlength=len(text)) for own in (made, real)]
+    shared = (counts[0] > 0) & (counts[1] > 0)
+    number = shared.cumsum(0) - 1
+
+    def restricted(own: LabelledSet) -> LabelledSet:
+        own = own.rows(shared[own.labels])
+        numbered = LabelledSet(own.features, number[own.labels])
+        return numbered.rows(even_draw(numbered.labels, MAX_FEATURES, generator))
+
+    return restricted(made), restricted(real), text[shared]
+
+
+def even_draw(
+    labels: Int[Tensor, " n"], size: int, generator: torch.Generator
+) -> Int[Tensor, " k"]:
+    """Rows of a random subset of at most `size`, as even over the classes as their counts allow.
+
+    Every class keeps at least one row where there are no more than `size` classes.
+
+    Args:
+        labels: of each row.
+        size: most rows that are kept.
+        generator: draws on the CPU.
+    """
+    if len(labels) <= size:
+        return torch.arange(len(labels))
+    rank = rank_within_class(labels, generator)
+    # the fraction shuffles rows of one rank, so that no class comes first
+    order = (rank + torch.rand(len(labels), generator=generator, dtype=torch.float64)).argsort()
+    kept: Tensor = order[:size].sort().values
+    return kept
+
+
+def rank_within_class(labels: Int[Tensor, " n"], generator: torch.Generator) -> Int[Tensor, " n"]:
+    """Each row's place, from 0, in a random order of the rows of its class; on the CPU."""
+    labels = labels.cpu()
+    order = torch.randperm(len(labels), generator=generator)
+    order = order[labels[order].argsort(stable=True)]
+    counts = labels.bincount()
+    first = counts.cumsum(0) - counts
+    rank = torch.empty_like(labels)
+    rank[order] = torch.arange(len(labels)) - first[labels[order]]
+    return rank
+
+
+def matched(
+    made: LabelledSet, real: LabelledSet, generator: torch.Generator
+) -> tuple[LabelledSet, LabelledSet]:
+    """Both sets with as many features of each class in both; of classes with two or more.
+
+    For measures that grow with the number of pictures. The set that has more of a class is cut by
+    a random draw on the CPU.
+    """
+    limit = torch.minimum(made.counts, real.counts)
+    limit = torch.where(limit < 2, 0, limit)
+
+    def cut(own: LabelledSet) -> LabelledSet:
+        return own.rows(rank_within_class(own.labels, generator) < limit[own.labels].cpu())
+
+    return cut(made), cut(real)
 
 
 def frechet(x: Float[Tensor, "n feature"], y: Float[Tensor, "m feature"]) -> tuple[float, float]:

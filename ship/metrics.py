@@ -171,9 +171,7 @@ def score(answers: Answers, all_seen: bool) -> dict[str, Float[Tensor, " replica
 
 
 def score_one_softmax(
-    answers: Answers,
-    all_seen: bool,
-    calibration: Float[Tensor, " replica"] | None = None,
+    answers: Answers, all_seen: bool, calibration: Float[Tensor, " replica"] | None = None
 ) -> dict[str, Float[Tensor, " replica"]]:
     """Per-class-averaged S, U and H of every replica, plain and calibrated, and AUSUC; percent.
 

@@ -6,7 +6,7 @@ What sets them apart, ship.requirements says.
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -57,19 +57,9 @@ class Exam:
         return Answers(logits, self.pictures.labels, self.task.seen, self.competing)
 
 
-@dataclass(frozen=True)
-class Final:
-    """A task whose trained model is tested.
-
-    exams: what it is tested on; the first is also where synthesis is judged.
-    """
-
-    exams: tuple[Exam, ...]
-
-    @property
-    def task(self) -> Task:
-        """The task that is trained on."""
-        return self.exams[0].task
+# What a trained model is tested on: exams of one task, that which is trained on; by the first one's
+# pictures synthesis is judged, too.
+Final: TypeAlias = tuple[Exam, ...]
 
 
 @dataclass(frozen=True)
@@ -167,9 +157,9 @@ def build_protocol(
     augment = not (rules.new_classes or rules.targets)
     task = tasks.task(len(features.class_names), [seen] * len(seeds), names, augment=augment)
     test = Exam(task, tasks.pictures(features.test, features.test_labels))
-    finals = tuple(_final(name, t, tasks, test, others) for name, t in targets.items())
-    if not rules.targets:
-        finals = (Final((test,)),)
+    finals: tuple[Final, ...] = ((test,),)
+    if rules.targets:
+        finals = tuple(_final(name, t, tasks, test, others) for name, t in targets.items())
     chosen_on: Exam | None = None
     if selection in LEAKING_SELECTIONS:
         chosen_on = test
@@ -257,4 +247,4 @@ def _final(
     exams = [Exam(task, pictures, f"accuracy/{name}", torch.isin(places, columns))]
     if len(test.pictures.labels):
         exams.append(Exam(task, test.pictures, SOURCE, places < len(own)))
-    return Final(tuple(exams))
+    return tuple(exams)

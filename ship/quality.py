@@ -1,19 +1,25 @@
 """How good synthetic features are, judged by real pictures of the same classes."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from ship.distances import frechet, manifold_metrics, mmd, squared_distances
+from ship.distances import (
+    LabelledSet,
+    compared,
+    frechet,
+    manifold_metrics,
+    matched,
+    mmd,
+    squared_distances,
+)
+from ship.generators import FeatureSource, Sample
+from ship.protocols import Exam
 from ship.replicas import ReplicaRng
-
-# Most features of a set that are used. The k-NN and kernel metrics are quadratic in it, and a set
-# of this size takes about half a second a replica on one core.
-MAX_FEATURES = 1000
+from ship.trial_config import NonFiniteLoss
 
 # A standard error from fewer pictures than this would itself be mostly error.
 FEWEST_FOR_ERROR = 5
@@ -30,30 +36,105 @@ COLLAPSED_FRACTION = 0.1
 # d / (2 m (1 - d)): 0.013 for 16 features of diversity 0.3. A smaller gap says nothing.
 GAP_MARGIN = 0.02
 
+# Synthetic features a class: as many as there are real pictures, within these bounds. The mean of
+# fewer comes short in cosine by chance alone; more than 50 cost time and tell nothing new.
+FEWEST, MOST = 16, 50
+# ... of which two a class at least, but with very many classes no more than this in all.
+MOST_IN_ALL = 4000
 
-@dataclass(frozen=True)
-class LabelledSet:
-    """Features and the classes they are of, numbered from 0; every class has at least one."""
 
-    features: Float[Tensor, "n feature"]
-    labels: Int[Tensor, " n"]
+def judge(
+    generator: FeatureSource | None, exams: Sequence[Exam], seeds: Sequence[int]
+) -> dict[str, Tensor]:
+    """Quality of features synthesized for the exams' classes, (replica,) each, by name.
 
-    @property
-    def counts(self) -> Int[Tensor, " n_cls"]:
-        """Features of each class."""
-        return self.labels.bincount()
+    Over several exams it is the mean, of flags the maximum: one is up where any target raised it.
 
-    @property
-    def means(self) -> Float[Tensor, "n_cls feature"]:
-        """Mean feature of each class, not normalised."""
-        counts = self.counts
-        sums = self.features.new_zeros(len(counts), self.features.shape[1])
-        return sums.index_add_(0, self.labels, self.features) / counts.unsqueeze(1)
+    Args:
+        generator: fitted, of as many replicas as there are seeds; None: {}, there are no features.
+        exams: real pictures, and the tasks whose classes are synthesized.
+        seeds: of each replica.
 
-    def rows(self, keep: Tensor) -> "LabelledSet":
-        """A subset, by mask or by index, which may be on the CPU, where subsets are drawn."""
-        keep = keep.to(self.labels.device)
-        return LabelledSet(self.features[keep], self.labels[keep])
+    Raises:
+        NonFiniteLoss: synthetic features are NaN or infinite.
+    """
+    if generator is None:
+        return {}
+    found = [judge_exam(generator.sample, exam, seeds) for exam in exams]
+    shared = [name for name in found[0] if all(name in one for one in found)]
+    stacked = {name: torch.stack([one[name] for one in found]) for name in shared}
+    return {n: v.amax(0) if n.startswith("flag/") else v.mean(0) for n, v in stacked.items()}
+
+
+def judge_exam(sample: Sample, exam: Exam, seeds: Sequence[int]) -> dict[str, Tensor]:
+    """quality/NAME and flag/NAME of freshly synthesized features, (replica,) each.
+
+    Beside measure_quality's: recognised_by_pictures and recognised_by_text, the percent of features
+    that a classifier over all the exam's classes takes for their own class (class means of the
+    exam's pictures; the zero-shot classifier).
+
+    The classes are those that a fine-tuner gets synthetic features of, as far as the exam has
+    pictures of them. {} where it has none.
+
+    Args:
+        sample: of a fitted generator, of as many replicas as there are seeds.
+        exam: real pictures, and the task whose classes are synthesized.
+        seeds: of each replica.
+
+    Raises:
+        NonFiniteLoss: synthetic features are NaN or infinite.
+    """
+    task, pictures = exam.task, exam.pictures
+    device, dtype = task.features.device, task.features.dtype
+    ids = task.synthesized_ids
+    rows = [torch.isin(pictures.labels, own) for own in ids]
+    if not all(bool(shown.any()) for shown in rows):
+        return {}
+    # of the exam as a whole, so that no seed's number depends on the seeds beside it
+    per_class = round(len(pictures.labels) / len(pictures.labels.unique()))
+    per_class = min(max(per_class, FEWEST), MOST, max(2, MOST_IN_ALL // ids.shape[1]))
+    labels = ids.repeat_interleave(per_class, dim=1)
+    noise = ReplicaRng(seeds, "quality/noise", device, dtype)
+    made = sample(task.for_generator(labels), noise)
+    if bad := (~made.isfinite().flatten(1).all(1)).nonzero().flatten().tolist():
+        raise NonFiniteLoss("synthetic features are not finite", bad)
+    real = [pictures.features[shown] for shown in rows]
+    classes = [pictures.labels[shown] for shown in rows]
+    draws = ReplicaRng(seeds, "quality/draws")
+    measured = measure_quality(made, labels, real, classes, task.text_features, draws)
+    recognised = {
+        "recognised_by_pictures": _recognised(made, labels, *_class_means(exam)),
+        "recognised_by_text": _recognised(made, labels, task.text_features, None),
+    }
+    found = {f"quality/{n}": v for n, v in {**measured, **recognised}.items()}
+    return {**found, **{f"flag/{name}": value for name, value in flags(measured).items()}}
+
+
+def _class_means(exam: Exam) -> tuple[Float[Tensor, "n_cls feature"], Bool[Tensor, " n_cls"]]:
+    """Mean real feature of every class of the universe, unit norm, and which classes have one."""
+    labels, features = exam.pictures.labels, exam.pictures.features
+    sums = features.new_zeros(len(exam.task.class_names), features.shape[1])
+    sums.index_add_(0, labels, features)
+    return F.normalize(sums, dim=-1), labels.bincount(minlength=len(sums)) > 0
+
+
+def _recognised(
+    made: Float[Tensor, "replica m feature"],
+    labels: Int[Tensor, "replica m"],
+    classifier: Float[Tensor, "n_cls feature"],
+    known: Bool[Tensor, " n_cls"] | None,
+) -> Float[Tensor, " replica"]:
+    """Percent of synthetic features that are nearest, by cosine, to their own class of all known.
+
+    Features of classes that the classifier does not know are not counted.
+    """
+    scores = made @ classifier.T
+    counted = torch.ones_like(labels, dtype=torch.bool)
+    if known is not None:
+        scores = scores.masked_fill(~known, -torch.inf)
+        counted = known[labels]
+    right = (scores.argmax(-1) == labels) & counted
+    return (100 * right.sum(1).double() / counted.sum(1).clamp_min(1)).cpu()
 
 
 @torch.no_grad()
@@ -154,79 +235,6 @@ def _quality(
         metrics["effective_rank"] = effective_rank(made)
         metrics["real_effective_rank"] = effective_rank(real)
     return metrics
-
-
-def compared(
-    made: LabelledSet,
-    real: LabelledSet,
-    text: Float[Tensor, "n_universe feature"],
-    generator: torch.Generator,
-) -> tuple[LabelledSet, LabelledSet, Float[Tensor, "n_cls feature"]]:
-    """What is left of both sets and the text features by the classes that both sets have.
-
-    Labels are renumbered from 0 in ascending order. A set of more than MAX_FEATURES is cut by a
-    draw on the CPU that is even over its classes.
-    """
-    counts = [own.labels.bincount(minlength=len(text)) for own in (made, real)]
-    shared = (counts[0] > 0) & (counts[1] > 0)
-    number = shared.cumsum(0) - 1
-
-    def restricted(own: LabelledSet) -> LabelledSet:
-        own = own.rows(shared[own.labels])
-        numbered = LabelledSet(own.features, number[own.labels])
-        return numbered.rows(even_draw(numbered.labels, MAX_FEATURES, generator))
-
-    return restricted(made), restricted(real), text[shared]
-
-
-def even_draw(
-    labels: Int[Tensor, " n"], size: int, generator: torch.Generator
-) -> Int[Tensor, " k"]:
-    """Rows of a random subset of at most `size`, as even over the classes as their counts allow.
-
-    Every class keeps at least one row where there are no more than `size` classes.
-
-    Args:
-        labels: of each row.
-        size: most rows that are kept.
-        generator: draws on the CPU.
-    """
-    if len(labels) <= size:
-        return torch.arange(len(labels))
-    rank = rank_within_class(labels, generator)
-    # the fraction shuffles rows of one rank, so that no class comes first
-    order = (rank + torch.rand(len(labels), generator=generator, dtype=torch.float64)).argsort()
-    kept: Tensor = order[:size].sort().values
-    return kept
-
-
-def rank_within_class(labels: Int[Tensor, " n"], generator: torch.Generator) -> Int[Tensor, " n"]:
-    """Each row's place, from 0, in a random order of the rows of its class; on the CPU."""
-    labels = labels.cpu()
-    order = torch.randperm(len(labels), generator=generator)
-    order = order[labels[order].argsort(stable=True)]
-    counts = labels.bincount()
-    first = counts.cumsum(0) - counts
-    rank = torch.empty_like(labels)
-    rank[order] = torch.arange(len(labels)) - first[labels[order]]
-    return rank
-
-
-def matched(
-    made: LabelledSet, real: LabelledSet, generator: torch.Generator
-) -> tuple[LabelledSet, LabelledSet]:
-    """Both sets with as many features of each class in both; of classes with two or more.
-
-    For measures that grow with the number of pictures. The set that has more of a class is cut by
-    a random draw on the CPU.
-    """
-    limit = torch.minimum(made.counts, real.counts)
-    limit = torch.where(limit < 2, 0, limit)
-
-    def cut(own: LabelledSet) -> LabelledSet:
-        return own.rows(rank_within_class(own.labels, generator) < limit[own.labels].cpu())
-
-    return cut(made), cut(real)
 
 
 def cosines_to_mean(

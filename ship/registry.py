@@ -244,9 +244,13 @@ def imported(load: Callable[[], Any], what: str) -> Any:
     try:
         return load()
     except (Exception, SystemExit) as error:
-        first = (str(error).strip().splitlines() or [""])[0][:300]
-        why = f"{type(error).__name__}: {first}" if first else type(error).__name__
-        raise PluginError(f"{what} cannot be imported: {why}") from error
+        raise PluginError(f"{what} cannot be imported: {in_one_line(error)}") from error
+
+
+def in_one_line(error: BaseException) -> str:
+    """What was raised, and the first line of what it says."""
+    first = (str(error).strip().splitlines() or [""])[0][:300]
+    return f"{type(error).__name__}: {first}" if first else type(error).__name__
 
 
 def _name(plugin: Plugin) -> str:

@@ -11,7 +11,6 @@ given before. In a training step there must be none.
 
 import hashlib
 import inspect
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -136,11 +135,6 @@ class BatchStream:
         return drawn[first % count :][: self._size]
 
 
-def steps_per_epoch(n_items: int, batch_size: int) -> int:
-    """Steps that show every item once; depends on the setting alone, not on a seed's draw."""
-    return max(1, math.ceil(n_items / batch_size))
-
-
 def gather_rows(
     table: Shaped[Tensor, "replica n *rest"], index: Int[Tensor, "replica m"]
 ) -> Shaped[Tensor, "replica m *rest"]:
@@ -199,16 +193,15 @@ class ReplicaOptimizer:
             {
                 "params": [p for p, mine in zip(self._parameters, own, strict=True) if mine == one],
                 "lr": one * lr,
+                "initial_lr": one * lr,
             }
             for one in dict.fromkeys(own)
         ]
         self._inner = kind(groups, **settings)
-        self._rates = [float(group["lr"]) for group in self._inner.param_groups]
 
     def zero_grad(self) -> None:
         """Forget the gradients."""
-        for parameter in self._parameters:
-            parameter.grad = None
+        self._inner.zero_grad()
 
     def step(self, now: Callable[[float], float] | None = None) -> None:
         """Take a step with the gradients that the parameters hold.
@@ -217,8 +210,8 @@ class ReplicaOptimizer:
             now: of each learning rate as it was set, what it is in this step; None: the same.
         """
         if now is not None:
-            for group, rate in zip(self._inner.param_groups, self._rates, strict=True):
-                group["lr"] = now(rate)
+            for group in self._inner.param_groups:
+                group["lr"] = now(group["initial_lr"])
         self._inner.step()
 
     def state_dict(self) -> State:

@@ -44,28 +44,17 @@ class Leaf(Protocol):
         """
 
 
-@runtime_checkable
-class Resumable(Protocol):
-    """Something whose state is that of its parts, even where it has a state_dict of its own.
-
-    A fine-tuner's state_dict is what it has learned, which is less than its next epoch needs.
-    """
-
-    def parts(self) -> Mapping[str, "Part"]:
-        """What training changes, by name; {}: nothing is trained."""
-
-
-Part: TypeAlias = "Tensor | Leaf | Resumable | Mapping[str, Part]"
+Part: TypeAlias = "Tensor | Leaf | Mapping[str, Part]"
 
 
 def capture(part: Part) -> State:
     """The state of a part and all that it consists of, names joined by dots; copies on the CPU."""
     if isinstance(part, Tensor):
         return {"": copied(part)}
-    if not isinstance(part, Resumable) and isinstance(part, Leaf):
+    if isinstance(part, Leaf):
         return part.state_dict()
     found: State = {}
-    for name, inner in _inside(part).items():
+    for name, inner in part.items():
         for key, value in capture(inner).items():
             found[f"{name}.{key}" if key else name] = value
     return found
@@ -81,15 +70,11 @@ def restore(part: Part, state: Mapping[str, Tensor]) -> None:
         value = taken(state, "", part)
         with torch.no_grad():
             part.copy_(value)
-    elif not isinstance(part, Resumable) and isinstance(part, Leaf):
+    elif isinstance(part, Leaf):
         part.load_state_dict(state)
     else:
-        for name, inner in _inside(part).items():
+        for name, inner in part.items():
             restore(inner, under(state, name))
-
-
-def _inside(part: "Resumable | Mapping[str, Part]") -> Mapping[str, Part]:
-    return part.parts() if isinstance(part, Resumable) else part
 
 
 def under(state: Mapping[str, Tensor], name: str) -> State:

@@ -67,7 +67,7 @@ class TextTower:
         self.passed = 0
         # The same ones at every step, and sent once: a recorded step sends nothing. Neither holds
         # the tower, whose memory is free as soon as nobody needs it.
-        self._packing = cache(partial(_packed, self._dtype, self._positions.device))
+        self._packing = cache(partial(pack, self._positions.device, self._dtype))
         self._places = cache(partial(_whence, self._packing))
 
     @torch.no_grad()
@@ -239,14 +239,17 @@ class Packing(NamedTuple):
     mask: Float[Tensor, "S t aligned"]
 
 
-def pack(lengths: Sequence[int], p: int, most: int, dtype: torch.dtype) -> Packing:
+def pack(
+    device: torch.device, dtype: torch.dtype, p: int, lengths: tuple[int, ...], most: int = SEQUENCE
+) -> Packing:
     """Names in as few sequences as are found, all as short as so many sequences allow.
 
     Args:
-        lengths: tokens of each of c names, at least one each.
-        p: tokens of the context before them.
-        most: tokens of a sequence, about; a name that is longer has a sequence of its own length.
+        device: that it lies on.
         dtype: of the mask.
+        p: tokens of the context before them.
+        lengths: tokens of each of c names, at least one each.
+        most: tokens of a sequence, about; a name that is longer has a sequence of its own length.
     """
     largest = max(max(lengths), most - p)
     fewest = len(_bins(lengths, largest))
@@ -276,12 +279,8 @@ def pack(lengths: Sequence[int], p: int, most: int, dtype: torch.dtype) -> Packi
     aligned = math.ceil(t / ALIGNMENT) * ALIGNMENT
     mask = torch.full((len(bins), t, aligned), -math.inf, dtype=dtype)
     mask[:, :, :t].masked_fill_(seen.tril(), 0.0)
-    return Packing(classes, offsets, ends, order, starts, mask)
-
-
-def _packed(dtype: torch.dtype, device: torch.device, p: int, lengths: tuple[int, ...]) -> Packing:
-    """Of names behind a context, on the device, the mask in the blocks' precision."""
-    return Packing(*(sent(part, device) for part in pack(lengths, p, SEQUENCE, dtype)))
+    found = (classes, offsets, ends, order, starts, mask)
+    return Packing(*(sent(part, device) for part in found))
 
 
 def _whence(packing: Any, p: int, lengths: tuple[int, ...], m: int) -> Int[Tensor, "S tokens"]:

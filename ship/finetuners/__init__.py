@@ -17,11 +17,7 @@ __all__ = ["FINETUNERS", "FusedFinetuner", "build_finetuner"]
 
 
 def build_finetuner(
-    config: Any,
-    task: Task,
-    synthesizer: Synthesizer | None,
-    clip: FrozenCLIP,
-    seeds: Sequence[int],
+    config: Any, task: Task, synthesizer: Synthesizer | None, clip: FrozenCLIP, seeds: Sequence[int]
 ) -> FusedFinetuner:
     """The fine-tuner of some settings, all seeds of it, before its first epoch.
 

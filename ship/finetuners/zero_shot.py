@@ -55,9 +55,11 @@ class ZeroShot(Finetuner):
         super().__init__(config, task, clip, draw)
         made = task.text_features
         if config.descriptions:
-            made = described_features(clip, described(config, task.class_names))
+            made = sentence_features(clip, described(config, task.class_names))
         elif config.templates != "dataset":
-            made = template_features(clip, task.class_names, _TEMPLATES[config.templates])
+            own = _TEMPLATES[config.templates]
+            written = [[sentence(one, name) for one in own] for name in task.class_names]
+            made = sentence_features(clip, written)
         # what a file has given is kept with the trial; the rest the backbone gives again
         kept = config.descriptions is not None
         self.register_buffer("text_features", made.to(task.features.dtype), persistent=kept)
@@ -65,23 +67,6 @@ class ZeroShot(Finetuner):
     def logits(self, pictures: Features, choice: Choice) -> Logits:
         """logit_scale * cosine."""
         return self.logit_scale * pictures @ self.text_features.T
-
-
-@torch.no_grad()
-def template_features(
-    clip: FrozenCLIP, class_names: Sequence[str], templates: Sequence[str]
-) -> Float[Tensor, "n_cls feature"]:
-    """Mean over templates of each class's unit-norm text features, normalised again.
-
-    Args:
-        templates: at least one, each with one {} for the class name (CLIP, arXiv:2103.00020,
-            sec. 3.1.4: ensembled in feature space, so that it costs nothing at inference).
-    """
-    features = [
-        clip.encode_texts([sentence(template, name) for name in class_names])
-        for template in templates
-    ]
-    return F.normalize(torch.stack(features).mean(0), dim=-1)
 
 
 def described(config: ZeroShotConfig, class_names: Sequence[str]) -> list[list[str]]:
@@ -106,10 +91,12 @@ def described(config: ZeroShotConfig, class_names: Sequence[str]) -> list[list[s
     return _random(class_names, made, found, config.random_words)
 
 
-def described_features(
+def sentence_features(
     clip: FrozenCLIP, sentences: Sequence[Sequence[str]]
 ) -> Float[Tensor, "n_cls feature"]:
-    """Mean of the unit-norm features of each class's sentences, normalised.
+    """Mean of the unit-norm features of each class's sentences, normalised (arXiv:2103.00020).
+
+    Ensembled in feature space (sec. 3.1.4 there), so that it costs nothing at inference.
 
     Args:
         clip: encodes them.

@@ -22,17 +22,6 @@ from ship.methods.prompts import Linear
 from ship.tasks import FixedRows, SeedTask
 
 __all__ = [
-    "Choice",
-    "Draw",
-    "Features",
-    "Finetuner",
-    "FixedRows",
-    "Generator",
-    "Labels",
-    "Linear",
-    "Logits",
-    "Noise",
-    "Rng",
-    "SeedTask",
-    "Weights",
-]
+    "Choice", "Draw", "Features", "Finetuner", "FixedRows", "Generator", "Labels", "Linear",
+    "Logits", "Noise", "Rng", "SeedTask", "Weights",
+]  # fmt: skip

@@ -24,7 +24,7 @@ from torch.utils._pytree import tree_map
 
 from ship.clip import FrozenCLIP
 from ship.methods.contract import Method, Rng
-from ship.replicas import BatchStream, ReplicaOptimizer, ReplicaRng, sent, steps_per_epoch
+from ship.replicas import BatchStream, ReplicaOptimizer, ReplicaRng, sent
 from ship.state import Part, State, capture, taken, under
 from ship.tasks import SeedTask, Task
 
@@ -139,11 +139,7 @@ class Stack:
         return ReplicaOptimizer(kind, [*moved.values()], **settings)
 
     def __call__(
-        self,
-        name: str,
-        *batched: Tensor | None,
-        shared: Sequence[Any] = (),
-        seeds: slice = ALL,
+        self, name: str, *batched: Tensor | None, shared: Sequence[Any] = (), seeds: slice = ALL
     ) -> Any:
         """A function of all seeds.
 
@@ -301,7 +297,8 @@ class Fused:
         """Let an epoch be one pass over a task's rows in batches, a random view of each."""
         name, device = self.one.stream, rows.features.device
         self._rows, self._batch_size = rows, min(config.batch_size, rows.n_nominal)
-        self._steps = steps_per_epoch(rows.n_nominal, self._batch_size)
+        # that show every row once; they depend on the setting alone, not on a seed's draw
+        self._steps = -(-rows.n_nominal // self._batch_size)
         self._batches = BatchStream(rows.counts, self._batch_size, seeds, f"{name}/batches")
         self._views = ReplicaRng(seeds, f"{name}/views", device)
         self._optimizer = self.stack.optimizer(self._moved)

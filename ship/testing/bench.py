@@ -17,6 +17,7 @@ from ship.generators import Synthesizer, build_generator
 from ship.generators.fit import FusedGenerator
 from ship.generators.gaussians import GaussianText
 from ship.protocols import build_protocol
+from ship.registry import in_one_line
 from ship.replicas import ReplicaRng
 from ship.settings import GeneratorSettings
 from ship.subsets import FeatureSet
@@ -90,8 +91,7 @@ def findings(
             except BrokenError as error:
                 fault = str(error)
             except Exception as error:  # of somebody else's code
-                said = (str(error).strip().splitlines() or [""])[0][:300]
-                fault = f"{type(error).__name__}: {said}"
+                fault = in_one_line(error)
             yield Finding(beginning + promise, fault)
             if fault and promise == first:
                 return

@@ -14,12 +14,12 @@ from ship.clip import FrozenCLIP
 from ship.finetuners import FusedFinetuner, build_finetuner
 from ship.generators import FeatureSource, Synthesizer, build_generator
 from ship.protocols import Exam, Protocol, build_protocol
+from ship.quality import judge
 from ship.replicas import Kept
-from ship.state import Checkpoint, State, capture, prefixed, under
+from ship.state import Checkpoint, Part, State, capture, prefixed, under
 from ship.subsets import FeatureSet, studied_classes
 from ship.tasks import Task
 from ship.trial.journal import Journal, TrialRun
-from ship.trial.judge import judge
 from ship.trial.selection import Best, Choices, evaluate, examine, given, right_answers
 from ship.trial.trained import trained_files
 from ship.trial_config import EpochMetrics, Stage, TrialConfig
@@ -116,10 +116,10 @@ class _Trial:
             exams = [
                 given(self.tested, place, number)
                 for place, final in enumerate(protocol.finals)
-                for number in range(len(final.exams))
+                for number in range(len(final))
             ]
             if self.config.quality:
-                judged_on = [final.exams[0] for final in protocol.finals]
+                judged_on = [final[0] for final in protocol.finals]
                 metrics |= judge(generator, judged_on, self.seeds)
         fitted = self.journal.reported("selection_generator", "final_generator")
         if "active_units" in fitted:  # no latent unit is active
@@ -150,7 +150,7 @@ class _Trial:
         protocol, journal, best, by_age = self.protocol, self.journal, self.best, self.by_age
         generator, first = self._generator(exam.task), int(by_age)
         for place, age in enumerate(planned_ages(_epochs(generator), protocol.ages)):
-            journal.enter(generator=generator)
+            journal.enter(generator=_parts(generator))
             yield from self._fit(generator, "selection_generator", age)
             if journal.count("selection_generator") > age:  # it was resumed at a later one
                 continue
@@ -160,7 +160,7 @@ class _Trial:
             finetuner = self._finetuner(exam.task, generator)
             epochs = range(first, max(first, finetuner.epochs) + 1)
             done = journal.count("selection") - place * len(epochs)
-            journal.enter(generator=generator, finetuner=finetuner)
+            journal.enter(generator=_parts(generator), finetuner=finetuner.parts())
             every = epochs[-1] if by_age else self.config.eval_every
             for epoch in epochs[done:]:
                 losses = finetuner.train_epoch() if epoch else {}
@@ -199,15 +199,16 @@ class _Trial:
         journal = self.journal
         journal.enter()  # nothing of selection stays in memory but its choice
         best, last, generator = self.best, int(self.best.epoch.max()), self._generator(task)
-        journal.enter(generator=generator)
+        journal.enter(generator=_parts(generator))
         yield from self._fit(generator, "final_generator", _epochs(generator))
         for place, final in enumerate(self.protocol.finals):
             if under(self.tested.tensors, str(place)):
                 continue
-            finetuner = self._finetuner(final.task, generator)
+            finetuner = self._finetuner(final[0].task, generator)
             # each replica's state at its chosen epoch, and its last losses until then
             retrained = Kept(prefixed("state", finetuner.state_dict()))
-            journal.enter(generator=generator, finetuner=finetuner, retrained=retrained)
+            own = finetuner.parts()
+            journal.enter(generator=_parts(generator), finetuner=own, retrained=retrained)
             for epoch in range(journal.count("final") - place * last + 1, last + 1):
                 losses = finetuner.train_epoch()
                 if epoch == 1:
@@ -220,13 +221,13 @@ class _Trial:
             finetuner.load_state_dict(under(retrained.tensors, "state"))
             self._test(finetuner, place)
             del finetuner, retrained  # before the next one is built
-            journal.enter(generator=generator)
+            journal.enter(generator=_parts(generator))
         return generator
 
     def _test(self, finetuner: FusedFinetuner, place: int) -> None:
         """Let a fine-tuner, at the state that selection chose, take the exams of a final."""
         tested = self.tested.tensors
-        for number, exam in enumerate(self.protocol.finals[place].exams):
+        for number, exam in enumerate(self.protocol.finals[place]):
             found = examine(finetuner, exam, self.protocol, self.best)
             tested |= prefixed(f"{place}.{number}", found)
         learned = self._learned(finetuner) or {}
@@ -270,6 +271,10 @@ class _Trial:
         """What a part has learned, as copies on the CPU; None: it is not kept, or cannot be."""
         learned = None if part is None or self.kept is None else part.learned()
         return None if learned is None else capture(learned)
+
+
+def _parts(generator: FeatureSource | None) -> Mapping[str, Part] | None:
+    return None if generator is None else generator.parts()
 
 
 def planned_ages(epochs: int, ages: int) -> list[int]:

@@ -218,6 +218,6 @@ def right_answers(tested: Kept, finals: Sequence[Final]) -> tuple[Hits, ...]:
             },
         )
         for place, final in enumerate(finals)
-        for number, exam in enumerate(final.exams)
+        for number, exam in enumerate(final)
         if (right := given(tested, place, number, "right/"))
     )

@@ -24,7 +24,9 @@ from ship.protocols import Protocol
 from ship.settings import Settings
 from ship.state import State, copied, prefixed
 from ship.subsets import FeatureSet
+from ship.tasks import Task
 from ship.trial_config import RESULTS_VERSION, TrialConfig
+from ship.whole_file import read_whole
 
 SAID: Final = "trained.json"
 # Bytes. What waits for a store that is away is kept in rows of 64 MiB (harness.store.outbox).
@@ -146,21 +148,18 @@ def trained_files(
         finetuners: what that of each final has learned, (replica, ...) each.
         chosen: the epoch and the inference choice that each replica was tested at.
     """
-    texts, learned, files = {}, prefixed("generator", generator or {}), {}
-    said_tasks: list[SaidTask] = []
+    learned, files = prefixed("generator", generator or {}), {}
     said_models: list[SaidModel] = []
     said_seeds: list[SaidSeed] = []
-    own = [final.task for final in protocol.finals]
+    own = [final[0].task for final in protocol.finals]
     # each task once, the generator's first; of its classes the first ones are seen
     tasks = {id(task): task for task in (protocol.generator_task or own[0], *own)}
-    for task in tasks.values():
-        n_seen, names = int(task.seen[0].sum()), task.class_names
-        texts[f"tasks.{len(said_tasks)}.text_features"] = copied(task.text_features)
-        said_tasks.append(SaidTask(base=names[:n_seen], new=names[n_seen:]))
+    all_texts = enumerate(copied(task.text_features) for task in tasks.values())
+    texts = {f"tasks.{place}.text_features": text for place, text in all_texts}
     for final, state in zip(protocol.finals, finetuners, strict=True):
         learned |= prefixed(f"models.{len(said_models)}", state)
-        target = final.exams[0].name.removeprefix("accuracy/")
-        said_models.append(SaidModel(target=target, task=[*tasks].index(id(final.task))))
+        target = final[0].name.removeprefix("accuracy/")
+        said_models.append(SaidModel(target=target, task=[*tasks].index(id(final[0].task))))
     for place, (seed, (epoch, choice)) in enumerate(zip(seeds, chosen, strict=True)):
         rows = {name: value[place : place + 1].clone() for name, value in learned.items()}
         file, data = f"seed_{seed}.safetensors", safetensors.torch.save({**rows, **texts})
@@ -178,7 +177,7 @@ def trained_files(
         backbone_fingerprint=clip.fingerprint,
         dataset_fingerprint=features.dataset_fingerprint,
         template=features.template,
-        tasks=tuple(said_tasks),
+        tasks=tuple(map(_said_task, tasks.values())),
         generator_task=0,
         generator_kept=generator is not None,
         models=tuple(said_models),
@@ -187,6 +186,11 @@ def trained_files(
         versions={name: _version(name) for name in PACKAGES},
     )
     return {SAID: said.model_dump_json(indent=1).encode(), **files}
+
+
+def _said_task(task: Task) -> SaidTask:
+    seen = int(task.seen[0].sum())
+    return SaidTask(base=task.class_names[:seen], new=task.class_names[seen:])
 
 
 def _version(name: str) -> str:
@@ -303,13 +307,7 @@ def _read_tensors(path: Path, wanted: str) -> dict[str, Tensor]:
 
 def _content(path: Path, most: int) -> bytes:
     try:
-        if not path.is_file():
-            way_out = "name the folder `trained` of a run whose study has save: true"
-            raise refusal(path, "there is no such file", way_out)
-        with path.open("rb") as file:
-            data = file.read(most + 1)
-    except OSError as error:
-        raise refusal(path, f"cannot be read: {error.strerror}", "see its rights") from error
-    if len(data) > most:
-        raise refusal(path, f"has more than {most} bytes, which none of ours has")
-    return data
+        return read_whole(path, most)
+    except ValueError as error:
+        way_out = "name the folder `trained` of a run whose study has save: true"
+        raise TrainedError(f"{error}; {way_out}") from error

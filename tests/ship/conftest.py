@@ -75,7 +75,7 @@ def final_task(
     clip: FrozenCLIP, features: FeatureSet, seeds: Sequence[int], shots: int = 2
 ) -> Task:
     """The base-to-new task that is tested: the first half of the classes seen."""
-    return _protocol(clip, features, seeds, shots).finals[0].task
+    return _protocol(clip, features, seeds, shots).finals[0][0].task
 
 
 def selection_task(

@@ -12,7 +12,7 @@ LENGTHS = st.lists(st.integers(1, 20), min_size=1, max_size=60)
 @given(lengths=LENGTHS, p=st.integers(1, 20), most=st.integers(4, 64))
 def test_every_name_is_whole_and_apart(lengths: list[int], p: int, most: int) -> None:
     """Its tokens stand in order up to its end, and see the context and each other alone."""
-    made = pack(lengths, p, most, torch.float32)
+    made = pack(torch.device("cpu"), torch.float32, p, tuple(lengths), most)
     sequences, room = made.classes.shape
     t, k = p + room, made.ends.shape[1]
     assert made.mask.shape[:2] == (sequences, t) and made.mask.shape[2] % 16 == 0
@@ -38,7 +38,7 @@ def test_every_name_is_whole_and_apart(lengths: list[int], p: int, most: int) ->
 @given(lengths=LENGTHS, p=st.integers(1, 20), most=st.integers(4, 64))
 def test_sequences_are_few_and_short(lengths: list[int], p: int, most: int) -> None:
     """No longer than asked for, or than the longest name needs; no two are less than half full."""
-    made = pack(lengths, p, most, torch.float32)
+    made = pack(torch.device("cpu"), torch.float32, p, tuple(lengths), most)
     sequences, room = made.classes.shape
     largest = max(max(lengths), most - p)
     assert room <= largest
@@ -47,5 +47,5 @@ def test_sequences_are_few_and_short(lengths: list[int], p: int, most: int) -> N
 
 def test_equal_names_fill_their_sequences() -> None:
     """Ten names of four tokens, five to a sequence: no place is left over."""
-    made = pack([4] * 10, 5, 26, torch.float32)
+    made = pack(torch.device("cpu"), torch.float32, 5, (4,) * 10, 26)
     assert made.classes.shape == (2, 20) and made.ends.shape == (2, 5)

@@ -81,23 +81,23 @@ def test_classes_of_the_source_are_seen_others_are_not(across: Across, targets: 
     assert made.generator_task is not None
     assert made.generator_task.class_names == (*WORDS, "wolf", "cow")
     pets, farm = made.finals
-    assert pets.task.class_names == (*WORDS, "wolf")
-    assert farm.task.class_names == (*WORDS, "cow", "wolf")
-    assert farm.task.generator_ids is not None and farm.task.generator_ids.tolist() == [
+    assert pets[0].task.class_names == (*WORDS, "wolf")
+    assert farm[0].task.class_names == (*WORDS, "cow", "wolf")
+    assert farm[0].task.generator_ids is not None and farm[0].task.generator_ids.tolist() == [
         *range(8),
         9,
         8,
     ]
     source = made.generator_task.features
-    assert all(f.task.features.data_ptr() == source.data_ptr() for f in made.finals)
+    assert all(f[0].task.features.data_ptr() == source.data_ptr() for f in made.finals)
     dog, bee = WORDS.index("dog"), WORDS.index("bee")
-    assert pets.exams[0].pictures.labels.tolist() == [8] * 5 + [dog] * 5 + [bee] * 5
-    assert pets.exams[0].competing is not None
-    assert pets.exams[0].competing.nonzero()[:, 0].tolist() == sorted([8, dog, bee])
-    assert all(bool(f.task.seen[:, :8].all()) for f in made.finals)
-    for task, places, names in ((farm.task, [8, 9], ("cow", "wolf")), (pets.task, [dog], ("dog",))):
+    assert pets[0].pictures.labels.tolist() == [8] * 5 + [dog] * 5 + [bee] * 5
+    assert pets[0].competing is not None
+    assert pets[0].competing.nonzero()[:, 0].tolist() == sorted([8, dog, bee])
+    assert all(bool(f[0].task.seen[:, :8].all()) for f in made.finals)
+    for final, places, names in ((farm, [8, 9], ("cow", "wolf")), (pets, [dog], ("dog",))):
         expected = across.clip.encode_texts([f"a picture of a {name}." for name in names])
-        torch.testing.assert_close(task.text_features[places], expected)
+        torch.testing.assert_close(final[0].task.text_features[places], expected)
 
 
 def test_equal_names_of_one_dataset_stay_apart(across: Across, targets: Targets) -> None:
@@ -111,14 +111,14 @@ def test_equal_names_of_one_dataset_stay_apart(across: Across, targets: Targets)
     )
     final = across.plan({"pets": pets}).finals[0]
     dog, bee = WORDS.index("dog"), WORDS.index("bee")
-    assert final.exams[0].pictures.labels.tolist() == [dog, bee, 8, 9, 10]
-    assert final.task.class_names[8:] == ("wolf", "wolf", "BEE")
+    assert final[0].pictures.labels.tolist() == [dog, bee, 8, 9, 10]
+    assert final[0].task.class_names[8:] == ("wolf", "wolf", "BEE")
 
 
 def test_classes_that_the_source_has_are_not_synthesized(across: Across, targets: Targets) -> None:
     """A target without a class of its own gets no synthetic features, and its trial runs."""
     own = {"farm": replace(targets["farm"], class_names=("dog", "bee"))}
-    assert across.plan(own).finals[0].task.synthesized_ids.shape == (2, 0)
+    assert across.plan(own).finals[0][0].task.synthesized_ids.shape == (2, 0)
     made = across.run(own, targets=["farm"])[-1].per_replica
     assert "accuracy/farm" in made and "quality/frechet" not in made
 

@@ -47,7 +47,7 @@ def test_an_official_split_decides_who_is_seen(clip: FrozenCLIP, features: Featu
     """Three of eight classes are seen; the final task shows pictures of these alone."""
     for name in ("generalized_zero_shot", "base_to_new"):
         made = plan(clip, replace(features, n_seen=3), protocol=name)
-        final = made.finals[0].task
+        final = made.finals[0][0].task
         assert final.seen.sum(1).tolist() == [3, 3] and int(final.labels.max()) == 2
         assert made.selection.task.class_names == WORDS[:3]
 
@@ -76,11 +76,11 @@ def test_single_unseen_moves_the_class_to_the_end(clip: FrozenCLIP, features: Fe
     """All others are seen under their own pictures; selection never hears of the unseen one."""
     dog = {"protocol": "single_unseen", "unseen_class": "dog"}
     made = plan(clip, studied_classes(TrialConfig(**dog), features), **dog)
-    final = made.finals[0].task
+    final = made.finals[0][0].task
     assert final.class_names[-1] == "dog" and "dog" not in made.selection.task.class_names
     assert final.seen.sum(1).tolist() == [7, 7] and not bool(final.seen[:, -1].any())
     dogs = torch.tensor(features.test[features.test_labels == WORDS.index("dog")])
-    exam = made.finals[0].exams[0].pictures
+    exam = made.finals[0][0].pictures
     assert torch.equal(exam.features[exam.labels == 7], dogs)
     metrics = last(clip, features, protocol="single_unseen", unseen_class="dog")
     assert {"unseen", "quality/recognised_by_pictures", "quality/frechet"} <= set(metrics)
@@ -95,7 +95,7 @@ def test_the_unseen_class_survives_a_limit(clip: FrozenCLIP, features: FeatureSe
     assert named.class_names == ("cat", "fire truck", "balloon", "bee") and named.n_seen == 3
     plain = studied_classes(TrialConfig(**keys), features)
     assert plain.class_names == WORDS[:4]
-    assert plan(clip, plain, **keys).finals[0].task.seen[0].tolist() == [True] * 3 + [False]
+    assert plan(clip, plain, **keys).finals[0][0].task.seen[0].tolist() == [True] * 3 + [False]
 
 
 def test_pictures_of_both_groups_are_needed(clip: FrozenCLIP, features: FeatureSet) -> None:
@@ -123,7 +123,7 @@ def test_null_shots_are_all_pictures(clip: FrozenCLIP, features: FeatureSet) -> 
     keep[first] = True
     poor = replace(features, train=features.train[keep], train_labels=features.train_labels[keep])
     for shown, n in ((features, 24), (poor, 9)):
-        task = plan(clip, shown, shots=None).finals[0].task
+        task = plan(clip, shown, shots=None).finals[0][0].task
         assert task.n_nominal == task.counts[0] == n
 
 

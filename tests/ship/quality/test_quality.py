@@ -9,19 +9,15 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ship import quality
+from ship import distances
+from ship.distances import LabelledSet, compared, even_draw, matched, rank_within_class
 from ship.quality import (
-    LabelledSet,
-    compared,
     cosines_to_mean,
     cross_accuracies,
     diversity,
     effective_rank,
-    even_draw,
     flags,
-    matched,
     measure_quality,
-    rank_within_class,
 )
 from ship.replicas import ReplicaRng
 from tests.ship.quality.planted import clustered, generator, unit
@@ -53,7 +49,7 @@ def test_only_shared_classes_are_compared() -> None:
 
 def test_long_sets_are_cut(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each set is cut on its own, and both keep every class."""
-    monkeypatch.setattr(quality, "MAX_FEATURES", 12)
+    monkeypatch.setattr(distances, "MAX_FEATURES", 12)
     labels = torch.arange(5).repeat(10)
     long, short = LabelledSet(unit(50, 4), labels), LabelledSet(unit(8, 4), labels[:8])
     made, real, _ = compared(long, short, unit(5, 4), generator())

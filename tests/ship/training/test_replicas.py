@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ship.replicas import BatchStream, ReplicaRng, steps_per_epoch
+from ship.replicas import BatchStream, ReplicaRng
 
 
 def test_a_seeds_draws_do_not_depend_on_its_neighbours() -> None:
@@ -30,8 +30,3 @@ def test_batches_refuse_an_empty_replica() -> None:
     """A replica without items cannot be trained."""
     with pytest.raises(ValueError, match="at least one item"):
         BatchStream([3, 0], 2, [0, 1], "batches")
-
-
-def test_steps_per_epoch() -> None:
-    """The last, smaller batch counts as a step."""
-    assert [steps_per_epoch(n, 4) for n in (1, 4, 5)] == [1, 1, 2]

@@ -5,10 +5,10 @@ from torch import Tensor
 
 from ship.clip import FrozenCLIP
 from ship.protocols import Exam, build_protocol
+from ship.quality import judge_exam
 from ship.replicas import ReplicaRng
 from ship.subsets import FeatureSet
 from ship.tasks import Pictures
-from ship.trial.judge import judge_exam
 from ship.trial_config import TrialConfig
 
 SEEDS = [0, 1]
@@ -30,7 +30,7 @@ class Table:
 def exams(clip: FrozenCLIP, features: FeatureSet) -> list[Exam]:
     """The exam of selection and that of the test."""
     made = build_protocol(TrialConfig(shots=2), SEEDS, features, {}, clip)
-    return [made.selection, made.finals[0].exams[0]]
+    return [made.selection, made.finals[0][0]]
 
 
 def class_means(exam: Exam) -> Tensor:

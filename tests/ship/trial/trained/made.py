@@ -9,12 +9,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from ship import quality as judge
 from ship.clip import FrozenCLIP
 from ship.generators import Sample
 from ship.protocols import Exam
 from ship.replicas import ReplicaRng
 from ship.subsets import FeatureSet
-from ship.trial import judge
 from ship.trial.run import run_trial
 from ship.trial_config import EpochMetrics, TrialConfig
 from tests.ship.trial.cases import config

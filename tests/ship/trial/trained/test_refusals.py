@@ -63,7 +63,7 @@ def test_a_seed_and_a_folder_that_are_not_there(
         ship.load_trained(folder, 7, clip=clip)
     with pytest.raises(TrainedError, match="is of seed 0, not 3; name the folder"):
         ship.load_trained(folder / SEED, 3, clip=clip)
-    with pytest.raises(TrainedError, match="there is no such file; name the folder `trained`"):
+    with pytest.raises(TrainedError, match="No such file or directory; name the folder `trained`"):
         ship.load_trained(folder / "nowhere", clip=clip)
 
 
