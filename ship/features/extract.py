@@ -5,7 +5,6 @@ import json
 import logging
 import re
 import stat
-import time
 from collections.abc import Callable, Collection, Generator, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
@@ -16,15 +15,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from ship.clip import FrozenCLIP
-from ship.datasets.base import SPLITS, Picture, PictureDataset
+from ship.datasets.base import SPLITS, PictureDataset
 from ship.features.encode import (
     AUGMENTATION,
     Done,
     Features,
-    Layout,
     Shard,
     cut,
-    encode_pictures,
     encode_split,
 )
 from ship.subsets import FeatureSet
@@ -36,8 +33,6 @@ EXTRACTION_VERSION: Final = 1
 """Raised by hand whenever extraction gives other numbers for the same pictures and weights."""
 FORMAT_VERSION: Final = 3
 """Raised by hand whenever write_features writes something that an older one would misread."""
-MOST_PICTURES: Final = 512
-"""Of a sample."""
 _VIEWS: Final = 512
 """Of a shard. A CPU with two cores takes about a minute for them with ViT-B/16."""
 _BATCH: Final = 64
@@ -111,50 +106,16 @@ def extract_features(
     )
 
 
-def extraction_seconds(
+def missing_pictures(
     clip: FrozenCLIP,
     dataset: PictureDataset,
     views: int,
     cache_dir: Path,
     splits: Collection[str] = SPLITS,
-    budget: float = 3.0,
-) -> float:
-    """Seconds that extract_features would take on a CPU with the same arguments; writes nothing.
-
-    They are the processor's, shared out to its threads: others may use the machine now.
-
-    Args:
-        budget: seconds to spend on a sample of each split that lacks something.
-
-    Raises:
-        UndecodableError: a picture of the sample cannot be decoded.
-    """
-    seconds = 0.0
-    for work in _extractions(clip, dataset, views, cache_dir, splits):
-        if n_missing := sum(map(len, work.missing)):
-            pictures = dataset.splits[work.split].pictures
-            seconds += n_missing * _seconds_a_picture(clip, pictures, work.views - 1, budget)
-    return seconds
-
-
-def _seconds_a_picture(
-    clip: FrozenCLIP, pictures: Sequence[Picture], views: int, budget: float
-) -> float:
-    """Of pictures of the whole split, as neighbours are often of one class and size."""
-    layout = Layout.for_device(clip.device)
-    drawn = np.random.default_rng(0).permutation(len(pictures))[:MOST_PICTURES]
-    sample = [pictures[place] for place in drawn]
-    batches = layout.batches(range(len(sample)), views)
-    marks = [(time.process_time(), 0)]  # pictures that were done by then
-    spent = budget * layout.threads * layout.cores_each
-    with closing(encode_pictures(clip, sample, views, batches, layout)) as encoded:
-        for batch, _ in encoded:
-            marks.append((time.process_time(), marks[-1][1] + len(batch)))
-            if marks[-1][0] - marks[0][0] > spent:
-                break
-    warm = layout.threads if len(marks) > layout.threads + 1 else 0  # each thread's first batch
-    (begun, before), (ended, done) = marks[warm], marks[-1]
-    return (ended - begun) / (layout.threads * layout.cores_each) / (done - before)
+) -> dict[str, int]:
+    """How many pictures of each split extract_features would encode with the same arguments."""
+    works = _extractions(clip, dataset, views, cache_dir, splits)
+    return {work.split: sum(map(len, work.missing)) for work in works}
 
 
 def _extractions(

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-import ship.features.extract
-from ship.features import extract_features, extraction_seconds
+from harness import method
+from harness.method import extraction_seconds
+from ship.features import extract_features
 from tests.ship.streamed import SHARD, SIZES, VIEWS, SlowEncoder, interrupted, streamed_dataset
 
 SECONDS = 2.0
@@ -14,7 +15,7 @@ SECONDS = 2.0
 @pytest.fixture
 def paced(monkeypatch: pytest.MonkeyPatch) -> None:
     """A picture with its views takes two seconds."""
-    monkeypatch.setattr(ship.features.extract, "_seconds_a_picture", lambda *_: SECONDS)
+    monkeypatch.setattr(method, "_seconds_a_picture", lambda *_: SECONDS)
 
 
 @pytest.mark.usefixtures("paced")
