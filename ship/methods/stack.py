@@ -176,7 +176,7 @@ class Stack:
                 f"in turn ({str(error).splitlines()[0][:150]})"
             ) from error
 
-    def in_turn(self, name: str, *inputs: Sequence[Any], seeds: slice = ALL) -> Any:
+    def in_turn(self, name: str, *inputs: Sequence[Any] | Tensor, seeds: slice = ALL) -> Any:
         """A function of one seed after the other, whose inputs may differ in size.
 
         Args:
