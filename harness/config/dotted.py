@@ -94,7 +94,9 @@ def place(
         elif group not in METHODS:
             placed[group] = value
         elif inside.get("name") != value:
-            placed[group] = {**known.get(group, {}).get(value, {}), "name": value}
+            # a name that is no text is a fault of its own
+            beside = known.get(group, {}).get(value, {}) if isinstance(value, str) else {}
+            placed[group] = {**beside, "name": value}
     return placed
 
 
@@ -162,13 +164,32 @@ def apply_overrides(mapping: Mapping[str, Any], given: Sequence[Override]) -> di
 
     `space.KEY=null` drops a factor, and `variants.GROUP=null`, `variants.GROUP.LEVEL=null` and so
     on what stands there, unless it is a setting whose value may be null. What stands in an
-    override's way without being a mapping (`resources: 3` before `resources.cpus=2`) is left, so
-    that its own fault is reported.
+    override's way without being a mapping (`resources: 3` before `resources.cpus=2`) is left; see
+    in_the_way.
     """
     tree = spelled_out(mapping)
     for item in given:
         tree = spelled_out(put(tree, item.steps, GONE if item.drops else item.value))
     return tree
+
+
+def in_the_way(mapping: Mapping[str, Any], given: Sequence[Override]) -> list[tuple[str, str]]:
+    """Where an override finds no mapping on its way, dotted, and a line that says so."""
+    tree, found = spelled_out(mapping), []
+    for item in given:
+        inside: Any = tree
+        for place, step in enumerate(item.steps[:-1], start=1):
+            inside = inside.get(step)
+            if inside is None:
+                break
+            if not isinstance(inside, dict):
+                way = ".".join(item.steps[:place])
+                found.append(
+                    (way, f"--set: {item.path} must lead into mappings, {way} is {inside!r}")
+                )
+                break
+        tree = spelled_out(put(tree, item.steps, GONE if item.drops else item.value))
+    return found
 
 
 def put(tree: Mapping[str, Any], steps: Sequence[str], value: Any) -> dict[str, Any]:

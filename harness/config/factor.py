@@ -72,11 +72,12 @@ class Factor(Settings):
             return self.choices
         if self.low is None or self.high is None:
             return None
-        count = self.levels
         if self.step is not None:
-            count = round((self.high - self.low) / self.step) + 1
-        if count is None:
+            count = round((self.high - self.low) / self.step)
+            return self._tidy([self.low + i * self.step for i in range(count + 1)])
+        if self.levels is None:
             return None
+        count = self.levels
         low, high = (math.log(end) if self.log else end for end in (self.low, self.high))
         ramp = (low + i / (count - 1) * (high - low) for i in range(count))
         return self._tidy([math.exp(value) if self.log else value for value in ramp])

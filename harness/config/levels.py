@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from harness.config.dotted import GROUPS, METHODS, Variants, takes, trial_fields, value_of
-from harness.config.factor import Factor, factor_faults
+from harness.config.factor import Factor, factor_faults, is_among
 from harness.config.mistakes import validated
 from harness.errors import Fault
 from harness.wording import nearest
@@ -69,6 +69,9 @@ def _parse_factor(key: str, value: Any) -> tuple[Factor | None, list[Fault]]:
     if takes(owners, float):
         factor = _as_floats(factor)
     found += faults or factor_faults(factor)
+    nothing = "baseline" in factor.model_fields_set and factor.baseline is None
+    if nothing and not found and not is_among(None, factor.enumerate() or ()):
+        found = [Fault("baseline", "must be one of the levels, or left out", None)]
     if found or takes(owners, float) or not isinstance(factor.step, float):
         return None if found else factor, found
     return factor, [Fault("step", "must be an integer", factor.step)]

@@ -11,6 +11,7 @@ from harness.config.dotted import (
     GONE,
     Override,
     apply_overrides,
+    in_the_way,
     parse_overrides,
     put,
     value_of,
@@ -79,7 +80,8 @@ def parse_study(
             take), or, where there is none, with every other mistake at once.
     """
     given, bad = parse_overrides(overrides)
-    tree = apply_overrides({"name": name, "dataset": DEFAULTS.dataset, **mapping}, given)
+    named = {"name": name, "dataset": DEFAULTS.dataset, **mapping}
+    tree, blocked = apply_overrides(named, given), in_the_way(named, given)
     tree |= default_selection(tree)
     faults = [_unknown(key) for key in tree if key not in (*STUDY_KEYS, *TRIAL_KEYS)]
     trial, found = validated(TrialConfig, {key: tree[key] for key in TRIAL_KEYS if key in tree})
@@ -91,6 +93,8 @@ def parse_study(
     unsure = {fault.path.removeprefix("space.").partition(".")[0] for fault in faults}
     settings, found = settings_of(study, unsure)
     faults += found
+    # what has a fault of its own where it stands is told of that alone
+    bad += [line for way, line in blocked if not any(f.path.startswith(way) for f in faults)]
     if bad or faults:
         raise ConfigError([*bad, *_lines(faults, given, label)])
     faults = [*_shadowed(space, given), *unread_variants(study.variants, space, trial)]
@@ -99,11 +103,13 @@ def parse_study(
     faults += located(study, settings, needs.faults) if there else []
     if faults:
         raise ConfigError(_lines(faults, given, label))
-    variants = study.variants
+    update: dict[str, Any] = {"source": source}
     if "dataset" not in space:  # what the constant dataset has of its own is constant, too
         trial = resolve(study, {})
-        variants = {key: levels for key, levels in variants.items() if key != "dataset"}
-    return study.model_copy(update={"source": source, "trial": trial, "variants": variants})
+        left = {key: levels for key, levels in study.variants.items() if key != "dataset"}
+        factors = {key: _with_baseline(key, factor, trial) for key, factor in space.items()}
+        update |= {"trial": trial, "variants": left, "space": factors}
+    return study.model_copy(update=update)
 
 
 def _study(
@@ -117,7 +123,8 @@ def _study(
     own["variants"] = {} if tree.get("variants") is None else tree["variants"]
     if "dataset" not in space:  # a --set of a constant goes over what its dataset has of its own
         for item in given:
-            if item.steps[0] in TRIAL_KEYS:
+            # a name stays: what stands beside it is for that one, and no longer for another
+            if item.steps[0] in TRIAL_KEYS and item.steps[1:] != ("name",):
                 own = put(own, ("variants", "dataset", trial.dataset, *item.steps), GONE)
     faults = []
     if isinstance(own["variants"], dict):

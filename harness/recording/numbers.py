@@ -124,8 +124,8 @@ def source_tags() -> dict[str, str]:
         Tag.PACKAGES: json.dumps(versions),
     }
     # a virtual environment may lie inside some other repository
-    if _git("ls-files", "--error-unmatch", Path(__file__).name):
-        commit = _git("rev-parse", "HEAD")
+    here = _git("ls-files", "--error-unmatch", Path(__file__).name)
+    if here and (commit := _git("rev-parse", "HEAD")):
         dirty = ".dirty" if _git("status", "--porcelain", "--untracked-files=no") else ""
         tags[Tag.SOURCE_COMMIT] = commit
         tags[Tag.CODE_VERSION] += f"+g{commit[:12]}{dirty}"

@@ -149,8 +149,8 @@ class Execution:
         each = resources.resolved_resources(study.resources, there, self.ledger, n_at_once)
         resolved = study.model_copy(update={"resources": each})
         maker = SettingMaker(study, prints)
-        n_added = sum(setting.for_path for setting in plan.settings)
-        spare = enumerate_settings(study, maker, n_added) if plan.proposals else []
+        n_for_path = sum(setting.for_path for setting in plan.settings)
+        spare = enumerate_settings(study, maker, n_for_path) if plan.proposals else []
         stopped: dict[str, str] = {}
         deaths = Deaths(frozenset) if session is None else Deaths()
         places = resources.slots(each, there, at_once)

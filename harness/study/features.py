@@ -98,6 +98,7 @@ def prepare_features(
     features: dict[str, Any] = {}
     extract, cache = fingerprints.method.extract, fingerprints.cache_dir
     for need, clip, pictures in _loaded(needs, fingerprints):
+        fingerprints.remember(need.backbone, clip.fingerprint)
         with reporter(f"features: {need.dataset} through {need.backbone}", console) as report:
             features[need.key] = extract(
                 clip, pictures, need.views, cache, report, need.splits, encode
@@ -135,7 +136,6 @@ def _loaded(needs: Iterable[Need], fingerprints: Fingerprints) -> Iterator[tuple
     in_order = sorted(needs, key=lambda need: (need.backbone, need.dataset))
     for backbone, group in groupby(in_order, lambda need: need.backbone):
         clip = fingerprints.method.load_backbone(backbone, "cpu")
-        fingerprints.remember(backbone, clip.fingerprint)
         for need in group:
             clip.image_precision = need.image_precision
             yield need, clip, fingerprints.pictures(need.dataset)

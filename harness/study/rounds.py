@@ -103,7 +103,7 @@ def run_rounds(
         if wanted.study == before.study:
             return outcome
         outcome = run(wanted.study)
-    say(f"not whole after {MOST_ROUNDS} rounds; the same command goes on")
+    say(f"after {MOST_ROUNDS} rounds there is still something to run; the same command goes on")
     return outcome
 
 

@@ -206,7 +206,9 @@ def _bring_about(
         # whoever stops the study may have stopped Ray with it, which then fails in its own ways;
         # while Ray starts, its own handler of SIGTERM makes it a SystemExit
         asked = interrupts.requested or isinstance(error, SystemExit)
-        if interrupts.failure is not None or not asked:
+        if interrupts.failure is not None:  # told of as it is, wherever it struck
+            raise interrupts.failure from None
+        if not asked:
             raise
         interrupted = True
         store.hurry()

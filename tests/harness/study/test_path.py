@@ -203,7 +203,9 @@ def test_rounds_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     rounds = rounds_of(corner(), lambda study: None, "sqlite://", path=True)  # type: ignore[arg-type]
     run_rounds(rounds, run, said.append)
     assert asked == list(range(MOST_ROUNDS + 1))
-    assert said[-1] == f"not whole after {MOST_ROUNDS} rounds; the same command goes on"
+    assert said[-1] == (
+        f"after {MOST_ROUNDS} rounds there is still something to run; the same command goes on"
+    )
 
 
 def test_a_path_waits_for_the_studys_own_settings(bench: Bench, filled: Filled) -> None:
