@@ -9,7 +9,6 @@ import json
 import re
 from collections import UserDict
 from collections.abc import Callable, Iterable, ValuesView
-from dataclasses import dataclass
 from functools import cache, reduce
 from importlib.metadata import EntryPoint, entry_points
 from operator import or_
@@ -43,8 +42,7 @@ class DatasetPlugin(NamedTuple):
 Plugin = type[NamedSettings] | DatasetPlugin
 
 
-@dataclass(frozen=True)
-class Origin:
+class Origin(NamedTuple):
     """Where a plugin comes from.
 
     said: in messages: "package ship-example" or "file my_method.py"; the file may be of another

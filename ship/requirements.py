@@ -5,7 +5,6 @@ no torch.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -34,8 +33,7 @@ class Requirement(NamedTuple):
     choices: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class Rules:
+class Rules(NamedTuple):
     """What sets a protocol apart from the others.
 
     line: what it is, as --list-options prints it.

@@ -184,7 +184,7 @@ def _header(data: bytes) -> str:
     The format: eight bytes, little-endian, say how long the JSON behind them is.
     """
     held = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-    return str(held.get("__metadata__", {}).get(HEADER, ""))
+    return str((held.get("__metadata__") or {}).get(HEADER, ""))
 
 
 def _digest(header: str, tensors: Mapping[str, Tensor]) -> str:

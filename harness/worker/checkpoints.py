@@ -33,7 +33,7 @@ def checkpoint_name(setting_key: str, seeds: Sequence[int]) -> str:
     """What the checkpoint of a Ray trial is called: its setting and its seeds, in their order.
 
     A setting's key covers its constants, pictures, weights and results version
-    (harness.planning.keys), so a checkpoint of anything else has another name.
+    (harness.planning.settings), so a checkpoint of anything else has another name.
     """
     said = json.dumps([setting_key, list(seeds)])
     return hashlib.blake2b(said.encode(), digest_size=16).hexdigest()

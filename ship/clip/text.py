@@ -16,7 +16,7 @@ projection keep the weights' own precision, and so do prompts, features and thei
 
 import math
 from collections.abc import Sequence
-from functools import cache, partial
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import torch
@@ -67,8 +67,8 @@ class TextTower:
         self.passed = 0
         # The same ones at every step, and sent once: a recorded step sends nothing. Neither holds
         # the tower, whose memory is free as soon as nobody needs it.
-        self._packing = cache(partial(pack, self._positions.device, self._dtype))
-        self._places = cache(partial(_whence, self._packing))
+        self._packing = lru_cache(64)(partial(pack, self._positions.device, self._dtype))
+        self._places = lru_cache(64)(partial(_whence, self._packing))
 
     @torch.no_grad()
     def embed(self, ids: Int[Tensor, "*n"]) -> Float[Tensor, "*n width"]:

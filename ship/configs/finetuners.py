@@ -16,7 +16,7 @@ MOST_BYTES: Final = 64 * 2**20
 # Of those that learn prompts.
 _NCtx = Annotated[int, Field(ge=1, description="learned context vectors")]
 _CtxInit = Annotated[str | None, Field(description="words to start from; null: random")]
-_SgdRate = Annotated[float, Field(gt=0, description="SGD's learning rate, falling along a cosine")]
+_SgdRate = Annotated[float, Field(gt=0, description="SGD's rate at its highest, see `optimizer`")]
 _Optimizer = Annotated[
     Literal["sgd", "dassl"],
     Field(

@@ -261,8 +261,8 @@ class Faults(list[str]):
         """Add class names that are no text for a prompt, a table and a terminal, or that CLIP cuts.
 
         It reads no more than CONTEXT_LENGTH tokens. They are those of CLIP's own vocabulary, in
-        the dataset's template. For learned contexts and for other backbones, ship.clip.prompts
-        looks at what is left of each name.
+        the dataset's template. For learned contexts and for other backbones, class_prompts of
+        ship.clip looks at what is left of each name.
 
         Args:
             where: the dataset, for messages.

@@ -35,7 +35,7 @@ Value = np.ndarray | list[str]
 """A matrix of numbers, or texts: a cell array's in MATLAB's order ("" for a cell that is none), or
 the rows of one."""
 
-LARGEST: Final = 1 << 28
+LARGEST: Final = 1 << 26
 """Bytes of the wanted variables, unpacked; a data set's lists are a few million."""
 DEEPEST: Final = 2
 """Levels of cells; lists of names have one."""
@@ -299,6 +299,8 @@ def _value(matrix: memoryview, depth: int = 0) -> Value:
     (_, flags), (_, dims), _, *parts = _elements(matrix)
     of_class, complex_numbers = struct.unpack("<BB6x", flags)
     shape = np.frombuffer(dims, "<i4").tolist()
+    if len(shape) < 2 or min(shape) < 0:
+        raise ValueError("its shape is none of a matrix")
     if of_class == _CELL:
         cells = [inner for kind, inner in parts if kind == _MATRIX]
         if len(cells) != math.prod(shape) or (cells and depth == DEEPEST):

@@ -225,7 +225,8 @@ def read_features(path: Path, key: str, rows: tuple[int, int]) -> Features | Non
             raise ValueError("it is damaged, or was written for something else")
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, SafetensorError) as why:
+    # of types that numpy does not know, safetensors raises others
+    except (OSError, ValueError, TypeError, AttributeError, KeyError, SafetensorError) as why:
         logger.warning("cached features %s cannot be used (%s): extracting again", path, why)
         with suppress(OSError):  # whoever looks again need not be told again
             path.unlink()

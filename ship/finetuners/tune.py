@@ -152,7 +152,7 @@ class FusedFinetuner(Fused):
             return {}
         if self.one.feed == "own":
             return dict(self._changed)
-        return {**self._changed, "optimizer": self._optimizer, "done": self._done}
+        return {"method": self._changed, "optimizer": self._optimizer, "done": self._done}
 
     @property
     def _changed(self) -> dict[str, Tensor]:

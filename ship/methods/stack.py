@@ -15,6 +15,7 @@ from contextvars import ContextVar
 from functools import partial
 from typing import Any, ClassVar, Final
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -240,9 +241,11 @@ def _require_alike(one: nn.Module, other: nn.Module) -> None:
 
 
 def _differ(one: Any, other: Any) -> bool:
-    """Whether tensors, numbers or words differ, or such in a container; of what else, nothing."""
+    """Whether arrays, numbers or words differ, alone or in containers; nothing else is seen."""
     if isinstance(one, Tensor) and isinstance(other, Tensor):
         return one is not other and not torch.equal(one, other)
+    if isinstance(one, np.ndarray) and isinstance(other, np.ndarray):
+        return not np.array_equal(one, other)
     if isinstance(one, Mapping) and isinstance(other, Mapping):
         return list(one) != list(other) or any(_differ(v, other[k]) for k, v in one.items())
     if isinstance(one, list | tuple) and isinstance(other, list | tuple):

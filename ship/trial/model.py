@@ -68,7 +68,8 @@ def load_trained(
         return TrainedModel(kept, backbone, target)
     except TrainedError:
         raise
-    except (ValueError, RuntimeError) as error:  # settings and tensors that do not fit
+    # settings and tensors that do not fit, or a plugin that is another one here
+    except (ValueError, RuntimeError, TypeError, ImportError, AttributeError) as error:
         why = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
         raise refusal(kept.path, why) from error
 

@@ -176,6 +176,7 @@ class _Trial:
                 yield from journal.report("selection", number, {**losses, **metrics})
             if by_age:
                 self.last = age
+                del finetuner  # before the next one is built
             if generator is not None and generator.finished:
                 break
         if protocol.generator_task is None and not by_age:
@@ -206,21 +207,20 @@ class _Trial:
                 continue
             finetuner = self._finetuner(final[0].task, generator)
             # each replica's state at its chosen epoch, and its last losses until then
-            retrained = Kept(prefixed("state", finetuner.state_dict()))
-            own = finetuner.parts()
-            journal.enter(generator=_parts(generator), finetuner=own, retrained=retrained)
+            kept = Kept(prefixed("state", finetuner.state_dict()))
+            journal.enter(generator=_parts(generator), finetuner=finetuner.parts(), retrained=kept)
             for epoch in range(journal.count("final") - place * last + 1, last + 1):
                 losses = finetuner.train_epoch()
                 if epoch == 1:
                     # one that is tested as it was initialised has none, whatever training would say
                     none = {name: torch.zeros_like(value) for name, value in losses.items()}
-                    retrained.tensors |= prefixed("losses", none)
-                retrained.take(best.epoch >= epoch, prefixed("losses", losses))
-                retrained.take(best.epoch == epoch, prefixed("state", finetuner.state_dict()))
-                yield from journal.report("final", epoch, under(retrained.tensors, "losses"))
-            finetuner.load_state_dict(under(retrained.tensors, "state"))
+                    kept.tensors |= prefixed("losses", none)
+                kept.take(best.epoch >= epoch, prefixed("losses", losses))
+                kept.take(best.epoch == epoch, prefixed("state", finetuner.state_dict()))
+                yield from journal.report("final", epoch, under(kept.tensors, "losses"))
+            finetuner.load_state_dict(under(kept.tensors, "state"))
             self._test(finetuner, place)
-            del finetuner, retrained  # before the next one is built
+            del finetuner, kept  # before the next one is built
             journal.enter(generator=_parts(generator))
         return generator
 

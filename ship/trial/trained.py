@@ -8,10 +8,9 @@ bounded, its errors are typed, and nothing in them is code.
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from importlib.metadata import distributions
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, NamedTuple
 
 import safetensors.torch
 import torch
@@ -228,8 +227,7 @@ def refusal(path: Path, fault: str, way_out: str = "fetch it again") -> TrainedE
     return TrainedError(f"{path}: {fault}; {way_out}")
 
 
-@dataclass(frozen=True)
-class KeptSeed:
+class KeptSeed(NamedTuple):
     """A seed's files as they were read.
 
     path: of the tensors.

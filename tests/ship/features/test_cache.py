@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.torch
+import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
@@ -52,6 +54,11 @@ def other(path: Path) -> None:
     save_file({"features": np.zeros((7, 3, 5), dtype=np.int32)}, path, {"key": KEY})
 
 
+def half(path: Path) -> None:
+    """Of a type that numpy does not know."""
+    path.write_bytes(safetensors.torch.save({"features": torch.zeros(7, 3, 5).bfloat16()}))
+
+
 @pytest.mark.parametrize(
     ("damage", "why"),
     [
@@ -60,10 +67,20 @@ def other(path: Path) -> None:
         (lambda path: write_features(path, "another key", ARRAY), "something else"),
         (lambda path: write_features(path, KEY, ARRAY[1:]), r"its shape is \(6, 3, 5\)"),
         (other, "its type int32"),
+        (half, "bfloat16"),
         (fold, "it is no file"),
         (pipe, "it is no file"),
     ],
-    ids=["cut", "brackets", "another key", "fewer rows", "integers", "a folder", "a pipe"],
+    ids=[
+        "cut",
+        "brackets",
+        "another key",
+        "fewer rows",
+        "integers",
+        "halves",
+        "a folder",
+        "a pipe",
+    ],
 )
 def test_what_is_not_sound_is_named_removed_and_written_anew(
     path: Path, caplog: pytest.LogCaptureFixture, damage: Callable[[Path], object], why: str

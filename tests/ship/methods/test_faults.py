@@ -53,6 +53,14 @@ class Numbered(Trained):
         self.mean = {"of": [float(task.features.mean())]}
 
 
+class Counted(Trained):
+    """The same as an array."""
+
+    def build(self, task: Any) -> None:
+        """It comes from pictures."""
+        self.mean = task.features.mean(0).cpu().numpy()
+
+
 class Reading(Trained):
     """Reads a value."""
 
@@ -108,6 +116,7 @@ FAULTS = [
     (Short, Plain, "short is trained, so that its settings must have batch_size"),
     (Whole, Tied, "weight and other are one parameter"),
     (Whole, Numbered, "mean differs by seed: register_buffer it"),
+    (Whole, Counted, "mean differs by seed: register_buffer it"),
     (Whole, Reading, "Reading.loss cannot run for all seeds at once: it reads a value.*vmapped"),
     (Whole, Many, "Many.loss must be one number"),
     (Whole, Single, "method must be a ship.methods.Finetuner"),

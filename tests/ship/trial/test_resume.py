@@ -161,6 +161,7 @@ def test_a_damaged_file_is_refused(clip: FrozenCLIP) -> None:
     places = {*range(200), *range(200, len(data), max(1, len(data) // 100))}
     flipped = (data[:p] + bytes([data[p] ^ 1 << p % 8]) + data[p + 1 :] for p in places)
     cut = (data[:kept] for kept in (0, 7, 8, 100, len(data) // 2, len(data) - 1))
-    for damaged in (*flipped, *cut):
+    bare = b'{"__metadata__": null}  '
+    for damaged in (*flipped, *cut, len(bare).to_bytes(8, "little") + bare):
         with pytest.raises(CheckpointError):
             Checkpoint.from_bytes(damaged)
