@@ -1,10 +1,10 @@
 """python -m tests.bench.bench_trial: how near a whole trial comes to the rate of plain products.
 
 A trial of SHIP's VAE and CoOp with synthesis, selection, retraining and test, on random features of
-a ViT-B/16 with random weights. Its operations are counted by torch's FlopCounterMode (products and
-attention; all else counts as none) in a run of its own; then it is timed, in turns with single
-precision products of a size that the machine does best. Quote the share, not the seconds. What a
-thread more or less gains differs between the two: say how many there were (OMP_NUM_THREADS).
+a ViT-B/16 with random weights. Its operations are counted by torch's FlopCounterMode in a run of
+its own (products; attention on a GPU alone; all else counts as none). Then it is timed, in turns
+with single precision products of a size that the machine does best. Quote the share, not the
+seconds, and how many threads there were (OMP_NUM_THREADS).
 """
 
 import argparse
