@@ -183,15 +183,14 @@ class ReplicaOptimizer:
             factors: on the learning rate of each parameter; None: 1.
             settings: others of the inner optimizer, such as its momentum.
         """
-        self._parameters = list(parameters)
         # one launch a step instead of a dozen; on a CPU the plain loop, whose numbers are on record
-        self._fused = any(parameter.device.type != "cpu" for parameter in self._parameters)
+        self._fused = any(parameter.device.type != "cpu" for parameter in parameters)
         if self._fused and "fused" in inspect.signature(kind).parameters:
             settings["fused"] = True
-        own = factors or (1.0,) * len(self._parameters)
+        own = factors or (1.0,) * len(parameters)
         groups = [
             {
-                "params": [p for p, mine in zip(self._parameters, own, strict=True) if mine == one],
+                "params": [p for p, mine in zip(parameters, own, strict=True) if mine == one],
                 "lr": one * lr,
                 "initial_lr": one * lr,
             }

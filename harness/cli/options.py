@@ -15,7 +15,6 @@ _CLIENT = "ray://"
 # options that exclude each other, and why
 _APART = (
     ("--in-process", "--address", ": it starts nothing elsewhere"),
-    ("--path", "--detect", ", which needs a space of one factor: there the path is one step"),
     *(("--prefetch", other, "") for other in ("--address", "--dry-run", "--detect", "--path")),
 )
 
@@ -109,6 +108,7 @@ def check_options(options: Options) -> None:
     """
     from harness.checkpoint_storage import storage_fault
     from harness.errors import ConfigError
+    from harness.wording import rounds_faults
 
     lines = []
     if options.space is None:
@@ -130,8 +130,7 @@ def check_options(options: Options) -> None:
         "--in-process": options.in_process,
         "--prefetch": what is not None,
     }
-    if options.max_seeds is not None and options.detect is None:
-        lines.append("--max-seeds must come with --detect")
+    lines += rounds_faults(options.detect, options.max_seeds, options.path)
     lines += [
         f"{one} must come without {other}{why}"
         for one, other, why in _APART

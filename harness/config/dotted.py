@@ -159,23 +159,20 @@ def parse_overrides(texts: Sequence[str]) -> tuple[list[Override], list[str]]:
     return given, lines
 
 
-def apply_overrides(mapping: Mapping[str, Any], given: Sequence[Override]) -> dict[str, Any]:
+def apply_overrides(
+    mapping: Mapping[str, Any], given: Sequence[Override]
+) -> tuple[dict[str, Any], list[tuple[str, str]]]:
     """A YAML's mapping, spelled out, with the overrides put in, in their order.
 
     `space.KEY=null` drops a factor, and `variants.GROUP=null`, `variants.GROUP.LEVEL=null` and so
     on what stands there, unless it is a setting whose value may be null. What stands in an
-    override's way without being a mapping (`resources: 3` before `resources.cpus=2`) is left; see
-    in_the_way.
+    override's way without being a mapping (`resources: 3` before `resources.cpus=2`) is left.
+
+    Returns:
+        The mapping; and each place, dotted, where an override found no mapping on its way, with a
+        line that says so.
     """
-    tree = spelled_out(mapping)
-    for item in given:
-        tree = spelled_out(put(tree, item.steps, GONE if item.drops else item.value))
-    return tree
-
-
-def in_the_way(mapping: Mapping[str, Any], given: Sequence[Override]) -> list[tuple[str, str]]:
-    """Where an override finds no mapping on its way, dotted, and a line that says so."""
-    tree, found = spelled_out(mapping), []
+    tree, blocked = spelled_out(mapping), []
     for item in given:
         inside: Any = tree
         for place, step in enumerate(item.steps[:-1], start=1):
@@ -184,12 +181,11 @@ def in_the_way(mapping: Mapping[str, Any], given: Sequence[Override]) -> list[tu
                 break
             if not isinstance(inside, dict):
                 way = ".".join(item.steps[:place])
-                found.append(
-                    (way, f"--set: {item.path} must lead into mappings, {way} is {inside!r}")
-                )
+                line = f"--set: {item.path} must lead into mappings, {way} is {inside!r}"
+                blocked.append((way, line))
                 break
         tree = spelled_out(put(tree, item.steps, GONE if item.drops else item.value))
-    return found
+    return tree, blocked
 
 
 def put(tree: Mapping[str, Any], steps: Sequence[str], value: Any) -> dict[str, Any]:

@@ -11,7 +11,6 @@ from harness.config.dotted import (
     GONE,
     Override,
     apply_overrides,
-    in_the_way,
     parse_overrides,
     put,
     value_of,
@@ -81,7 +80,7 @@ def parse_study(
     """
     given, bad = parse_overrides(overrides)
     named = {"name": name, "dataset": DEFAULTS.dataset, **mapping}
-    tree, blocked = apply_overrides(named, given), in_the_way(named, given)
+    tree, blocked = apply_overrides(named, given)
     tree |= default_selection(tree)
     faults = [_unknown(key) for key in tree if key not in (*STUDY_KEYS, *TRIAL_KEYS)]
     trial, found = validated(TrialConfig, {key: tree[key] for key in TRIAL_KEYS if key in tree})

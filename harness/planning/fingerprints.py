@@ -65,6 +65,8 @@ class Fingerprints:
 
     def remember(self, name: str, fingerprint: str) -> None:
         """Take the fingerprint of a backbone that was loaded anyway."""
+        if self._backbones.get(name) == fingerprint:
+            return
         self._backbones[name] = fingerprint
         memory, key = self._read(), _stamp(name)
         if _sealed(key, memory.get(key)) != fingerprint:

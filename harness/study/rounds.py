@@ -16,6 +16,7 @@ from harness.config import StudyConfig, baseline, levels
 from harness.errors import ConfigError
 from harness.planning import Plan, Say, StudyOutcome, label_of
 from harness.study.detect import check_detect, next_seeds, stored_values
+from harness.wording import rounds_faults
 
 # Seeds are given out at most 40 times (reports.stats.stages). A path's round brings it a step
 # nearer to its end, or ends it earlier, at a better setting.
@@ -63,11 +64,8 @@ def rounds_of(
     Raises:
         ConfigError: the study cannot be asked for it, whatever its results are.
     """
-    if max_seeds is not None and detect is None:
-        raise ConfigError(["--max-seeds must come with --detect"])
-    if path and detect is not None:
-        why = "which needs a space of one factor: there the path is one step"
-        raise ConfigError([f"--path must come without --detect, {why}"])
+    if faults := rounds_faults(detect, max_seeds, path):
+        raise ConfigError(faults)
     if detect is not None:
         check_detect(study, detect, max_seeds)
         return lambda before: Round(

@@ -54,7 +54,7 @@ def test_mutated_mappings_give_faults_or_a_study(mutations: list[tuple[str, Any]
         },
         "trials": 3,
     }
-    mapping = apply_overrides(sound, [Override(path, value) for path, value in mutations])
+    mapping, _ = apply_overrides(sound, [Override(path, value) for path, value in mutations])
     try:
         study = parse_study(mapping, "x")
     except ConfigError as error:
