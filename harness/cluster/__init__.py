@@ -4,7 +4,7 @@ Answers for: a Ray on loopback alone with a token of its own, what Ray may print
 Ray's that is not public. Importing it imports Ray, which takes two seconds.
 """
 
-from harness.cluster.feature_extraction import ClusterEncoder
+from harness.cluster.extract import ClusterEncoder
 from harness.cluster.gpu_nodes import check_gpus
 from harness.cluster.ray_internals import (
     Nodes,

@@ -19,7 +19,7 @@ import ray
 from ray.cluster_utils import Cluster
 from rich.console import Console
 
-from harness.cluster.feature_extraction import ClusterEncoder
+from harness.cluster.extract import ClusterEncoder
 from harness.cluster.session import DRIVER_ENVIRONMENT, environment, ray_session
 from harness.config.study_config import StudyConfig
 from harness.study.run import run_study

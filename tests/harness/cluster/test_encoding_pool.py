@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from harness.cluster.encoding_pool import decoding_threads, shards_at_once
-from harness.cluster.feature_extraction import ClusterEncoder
+from harness.cluster.extract import ClusterEncoder, decoding_threads, shards_at_once
 from harness.config import Resources
 from harness.errors import ClusterError
 from harness.resources import extraction_resources

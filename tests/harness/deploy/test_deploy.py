@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from harness.cli import main as cli
 from harness.cli.options import address_fault
-from harness.cluster.encoding_pool import decoding_threads
+from harness.cluster.extract import decoding_threads
 from harness.config import Resources
 from harness.config.load import load_study
 from harness.deploy import FILES, FOLDER

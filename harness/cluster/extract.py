@@ -1,0 +1,295 @@
+"""Features through a cluster: actors on all of its nodes encode a split, shard by shard.
+
+Actors stay, with their backbone, until the context ends. One that dies costs the shards that it was
+at: another one encodes them. Ray's own retries are not used: a task that waits for its actor to
+start again waits for ever where the other actors hold what is left of the cluster. Nor are tasks in
+place of actors: what they leave on a GPU stays there while trials run.
+"""
+
+import math
+from collections import Counter, deque
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from typing import Any, Final
+
+import ray
+import torch
+from ray.exceptions import RayError, RayTaskError
+
+from harness.cluster.session import cluster_resources, cores_of_nodes
+from harness.config import Resources
+from harness.errors import ClusterError
+from harness.resources import at_once
+from ship.architectures import ImagePrecision
+from ship.clip import FrozenCLIP
+from ship.datasets import DatasetError, Picture, PictureDataset, UndecodableError
+from ship.features import (
+    Done,
+    Features,
+    Layout,
+    Shard,
+    encode_pictures,
+    encode_split,
+    undecodable,
+)
+
+LARGE: Final = 16_384
+"""Views to encode, from which on actors without a GPU are worth their start of some 15 s.
+
+It is 32 shards: minutes of a driver with ViT-B/16.
+"""
+MOST_DEATHS: Final = 3
+"""Actors that may die with the same shard, or before they have begun."""
+AT_START: Final = range(0)  # stands for a shard where none had been given out
+
+LoadBackbone = Callable[[str, str], FrozenCLIP]
+"""Given a backbone's name and a torch device."""
+
+
+class Encoder:
+    """An actor: encodes shards on the node where Ray has placed it."""
+
+    def __init__(self, load_backbone: LoadBackbone, device: str) -> None:
+        self._load_backbone, self._device = load_backbone, device
+        self._clip: FrozenCLIP | None = None
+        self._split = ""
+        self._pictures: Sequence[Picture] = ()
+
+    def node(self) -> str:
+        """The id of the node that it is on, once it is there."""
+        return str(ray.get_runtime_context().get_node_id())
+
+    def encode(
+        self,
+        backbone: tuple[str, str, ImagePrecision],
+        split: str,
+        pictures: tuple[Any],
+        views: int,
+        shards: Sequence[Shard],
+        threads: int,
+    ) -> list[Features] | str:
+        """The features of some shards, or the name of a picture that cannot be decoded here.
+
+        Args:
+            backbone: its name and its fingerprint, and the precision of its image tower.
+            split: tells the pictures from those of the call before.
+            pictures: the one reference to all of the split's, which are read when it is new.
+            views: augmented views of each picture, beside the picture itself.
+            shards: which of the pictures.
+            threads: that decode.
+        """
+        clip = self._backbone(*backbone)
+        if split != self._split:
+            self._pictures, self._split = ray.get(pictures[0]), split
+        layout = Layout.for_device(torch.device(self._device), threads)
+        try:
+            encoded = encode_pictures(clip, self._pictures, views, shards, layout)
+            return [features for _, features in encoded]
+        except UndecodableError as why:  # the driver then looks at the whole split
+            return why.picture
+
+    def _backbone(self, name: str, fingerprint: str, precision: ImagePrecision) -> FrozenCLIP:
+        if self._clip is None or (self._clip.name, self._clip.fingerprint) != (name, fingerprint):
+            self._clip = None  # never two in memory
+            self._clip = self._load_backbone(name, self._device)
+            if self._clip.fingerprint != fingerprint:
+                raise ValueError(f"backbone {name} has other weights on a node than on the driver")
+        self._clip.image_precision = precision
+        return self._clip
+
+
+class ClusterEncoder(ExitStack):
+    """Encodes shards on actors of a Ray session; a ship.features.Encode.
+
+    The actors start with the first split that needs them and stay until the context ends. The
+    pictures are read where they are encoded: the data root must be there on every node.
+
+    Where actors have GPUs they encode everything: the driver may have no GPU, and on a GPU of its
+    own it would keep memory that trials are to have.
+    """
+
+    def __init__(
+        self,
+        resources: Resources,
+        load_backbone: LoadBackbone,
+        accelerator: str = "cuda",
+        session: Callable[[], AbstractContextManager[Any]] = nullcontext,
+        large: int = LARGE,
+    ) -> None:
+        """Build it; nothing is started.
+
+        Args:
+            resources: what an actor takes, as much as a trial.
+            load_backbone: called once on each actor, and for each backbone.
+            accelerator: torch device of an actor that has a GPU.
+            session: what the actors need open around them, such as a Ray session.
+            large: fewer views than this the driver encodes alone, if no GPU is asked for.
+        """
+        super().__init__()
+        self._resources, self._load_backbone = resources, load_backbone
+        self._device = accelerator if resources.gpus else "cpu"
+        self._session, self._large = session, large
+        self._most = 0  # actors at once; 0: no session is open
+        self._actors: list[Any] = []
+
+    def __call__(
+        self,
+        clip: FrozenCLIP,
+        dataset: PictureDataset,
+        split: str,
+        views: int,
+        shards: Sequence[Shard],
+        done: Done,
+    ) -> Generator[tuple[Shard, Features], None, None]:
+        """Yield each shard's features as an actor finishes it.
+
+        Raises:
+            DatasetError: pictures that cannot be decoded, or only on the driver.
+            ClusterError: actors cannot start, or one died with the same shard again and again.
+        """
+        if not self._resources.gpus and sum(map(len, shards)) * (1 + views) < self._large:
+            yield from encode_split(clip, dataset, split, views, shards, done)
+            return
+        if not self._most:
+            self.enter_context(self._session())
+            self.callback(self._end_actors)
+            self._most = max(1, at_once(self._resources, cluster_resources()))
+        # held here until the end: an actor that starts later asks for them, too
+        pictures = (ray.put(dataset.splits[split].pictures),)
+        backbone = (clip.name, clip.fingerprint, clip.image_precision)
+        asked = (backbone, f"{dataset.fingerprint} {split}", pictures, views)
+        try:
+            for part, answer in self._answers(asked, shards, 1 + views):
+                if isinstance(answer, str):
+                    raise _undecodable(dataset, split, answer)
+                for shard, features in zip(part, answer, strict=True):
+                    done(len(shard) * (1 + views))
+                    yield shard, features
+        except RayError as error:  # what the cache has of the split stays
+            why = _last_line(error)
+            raise ClusterError(f"features of {dataset.name} cannot be extracted: {why}") from error
+
+    def _answers(
+        self, asked: tuple[Any, ...], shards: Sequence[Shard], views: int
+    ) -> Iterator[tuple[Sequence[Shard], list[Features] | str]]:
+        """Some shards with what an actor made of them, as it comes.
+
+        Args:
+            asked: what each call of Encoder.encode begins with.
+            shards: of one split.
+            views: of each picture, the picture itself included.
+
+        Raises:
+            RayError: actors cannot start, one raised, or several died with the same shard.
+        """
+        waiting, deaths = deque(shards), Counter[Shard]()
+        nodes: dict[Any, str] = {}
+        # what each actor is at; without shards: it says where it is, once it has started
+        running: dict[Any, tuple[Any, list[Shard]]] = {}
+        self._grow(len(shards))
+        for actor in self._actors:
+            running[actor.node.remote()] = actor, []
+        try:
+            while waiting or any(part for _, part in running.values()):
+                (reference, *_), _ = ray.wait(list(running))
+                actor, part = running.pop(reference)
+                try:
+                    answer = ray.get(reference)
+                except RayTaskError:  # what the method raised
+                    raise
+                except RayError:
+                    self._actors.remove(actor)
+                    ray.kill(actor)
+                    nodes.pop(actor, None)
+                    deaths.update(part or [AT_START])
+                    if max(deaths.values()) >= MOST_DEATHS and (part or not running):
+                        raise
+                    waiting.extendleft(reversed(part))
+                    if deaths[AT_START] < MOST_DEATHS:
+                        for another in self._grow(len(self._actors) + 1):
+                            running[another.node.remote()] = another, []
+                    continue
+                if part:
+                    yield part, answer
+                else:
+                    nodes[actor] = answer
+                if waiting:
+                    part, threads = self._share(waiting, views, nodes, nodes[actor])
+                    running[actor.encode.remote(*asked, part, threads)] = actor, part
+        finally:
+            if any(part for _, part in running.values()):  # given up: nobody wants it
+                self._end_actors()
+
+    def _share(
+        self, waiting: deque[Shard], views: int, nodes: Mapping[Any, str], node: str
+    ) -> tuple[list[Shard], int]:
+        """What an actor on a node is given of the shards that wait, and threads that decode.
+
+        Args:
+            nodes: of all actors that have started.
+        """
+        beside = sum(other == node for other in nodes.values())
+        threads = decoding_threads(self._resources, cores_of_nodes().get(node, 0.0), beside)
+        layout = Layout.for_device(torch.device(self._device), threads)
+        size = shards_at_once(layout, len(waiting[0]) * views, len(waiting), len(nodes))
+        return [waiting.popleft() for _ in range(size)], threads
+
+    def _grow(self, wanted: int) -> list[Any]:
+        """Start actors, up to as many as wanted, and as there is room for; the new ones."""
+        kind = ray.remote(Encoder).options(
+            num_cpus=self._resources.cpus, num_gpus=self._resources.gpus, max_restarts=0
+        )
+        lacking = range(min(self._most, wanted) - len(self._actors))
+        new = [kind.remote(self._load_backbone, self._device) for _ in lacking]
+        self._actors += new
+        return new
+
+    def _end_actors(self) -> None:
+        while self._actors:
+            ray.kill(self._actors.pop())
+
+
+def decoding_threads(resources: Resources, cores: float, actors: int) -> int:
+    """Threads of an actor: with a GPU, its part of the node's cores, which have nothing else to do.
+
+    A core decodes some hundred pictures a second, a GPU encodes thousands.
+
+    Args:
+        resources: that an actor takes.
+        cores: of the node.
+        actors: on the node.
+    """
+    own = max(1, math.ceil(resources.cpus))
+    return max(own, int(cores / actors)) if resources.gpus else own
+
+
+def shards_at_once(layout: Layout, views: int, waiting: int, actors: int) -> int:
+    """How many shards an actor is given: so many that no thread of it waits, and each actor works.
+
+    Args:
+        layout: of the actor.
+        views: in a shard.
+        waiting: shards that are to do.
+        actors: of the pool.
+    """
+    batches = math.ceil(views / layout.views_per_batch)
+    enough = math.ceil(2 * layout.threads / batches)
+    return max(1, min(enough, waiting // max(1, actors)))
+
+
+def _last_line(error: RayError) -> str:
+    """The last line of a remote traceback, which names the cause."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__
+
+
+def _undecodable(dataset: PictureDataset, split: str, name: str) -> DatasetError:
+    (picture, *_) = (found for found in dataset.splits[split].pictures if found.name == name)
+    try:
+        picture.open()
+    except UndecodableError:
+        return undecodable(dataset, split, name)
+    return DatasetError(
+        f"dataset {dataset.name}: {name} can be decoded here, but not on every node of the "
+        "cluster: --data-root must be there under the same path on each"
+    )
