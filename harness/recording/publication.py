@@ -3,11 +3,10 @@
 import hashlib
 import json
 import math
-import time
 from collections.abc import Mapping
 from typing import Any
 
-from harness.store import MAX_TAG, Store, log, store_errors
+from harness.store import MAX_TAG, Changes, Store, points
 from reports.contract import HEADLINE, REPORT, Publication, Tag
 
 # Bytes of the report's files together; they may have to wait on disk as one text.
@@ -36,18 +35,18 @@ def publish(store: Store, run_id: str, made: Publication) -> bool:
     if run.data.tags.get(Tag.PUBLISHED) == digest:
         return False
     held = run.data.params
-    with store_errors(store.uri):
-        store.log_files(run_id, REPORT, _as_many_as_fit(made))
-        log(
-            store.writer,
-            run_id,
-            metrics={**_withdrawn(made, run.data.metrics), **made.metrics},
-            timestamp=int(time.time() * 1000),
-            params={name: text for name, text in made.params.items() if name not in held},
-        )
-        note = _note(made, _outdated(made.params, held))
-        tags: dict[str, str] = {Tag.RUN_NOTE: note, Tag.BEST: made.best, Tag.PUBLISHED: digest}
-        log(store.writer, run_id, tags=tags)
+    changes = Changes(
+        run=run_id,
+        files={f"{REPORT}/{name}": content for name, content in _as_many_as_fit(made).items()},
+        metrics=points({**_withdrawn(made, run.data.metrics), **made.metrics}),
+        params={name: text for name, text in made.params.items() if name not in held},
+        tags={
+            Tag.RUN_NOTE: _note(made, _outdated(made.params, held)),
+            Tag.BEST: made.best,
+            Tag.PUBLISHED: digest,
+        },
+    )
+    store.write(changes)
     return True
 
 

@@ -8,15 +8,7 @@ from pathlib import Path
 from harness.config import StudyConfig, levels
 from harness.planning import Plan, Setting
 from harness.recording.numbers import source_tags
-from harness.store import (
-    Ledger,
-    Store,
-    find_study_run,
-    log,
-    set_state,
-    split_tag,
-    store_errors,
-)
+from harness.store import Changes, Ledger, Store, find_study_run, new_run, now, split_tag
 from reports.contract import ADDED_BY_PATH, LONG_TAGS, Kind, State, Tag
 
 YAML_ARTIFACT = "study.yaml"
@@ -56,8 +48,12 @@ class StudyRecord:
             Tag.STATE: State.RUNNING,
             Tag.RUN_NOTE: study.description,  # until a report takes its place
         }
-        run_id = store.create_run(experiment_id, study.name, tags)
-        return cls(store, store.stored_id(run_id))
+        run = new_run(experiment_id)
+        store.write(Changes(run=run, name=study.name, started=now(), tags=tags))
+        held = find_study_run(store, experiment_id)
+        if held is None:
+            raise RuntimeError(f"the store does not find run {run}")
+        return cls(store, held)
 
     def describe(self, study: StudyConfig, plan: Plan) -> bool:
         """Write what the study is now into the run's tags, where they say something else.
@@ -77,26 +73,24 @@ class StudyRecord:
         self._wanted_keys = {setting.key for setting in wanted}
         tags = {**study_tags(study), **split_tag(Tag.WANTED, self._wanted_text)}
         held = self._stored_tags()
-        with store_errors(self._store.uri):
-            changed = {name: value for name, value in tags.items() if held.get(name) != value}
-            stale = [name for name in held if _CONTINUATION_TAG.match(name) and name not in tags]
-            if not changed and not stale:
-                return False
-            text = source_text(study.source)
-            if text:
-                self._store.log_file(self.run_id, YAML_ARTIFACT, text)
-            # A text that has become shorter leaves stale tags behind. One request empties them and
-            # writes the new text, so that a driver killed before the tags are deleted leaves a text
-            # that is whole.
-            log(self._store.writer, self.run_id, tags={**changed, **dict.fromkeys(stale, "")})
-            for name in stale:
-                self._store.writer.delete_tag(self.run_id, name)
+        changed = {name: value for name, value in tags.items() if held.get(name) != value}
+        stale = [name for name in held if _CONTINUATION_TAG.match(name) and name not in tags]
+        if not changed and not stale:
+            return False
+        text = source_text(study.source)
+        changes = Changes(
+            run=self.run_id,
+            files={YAML_ARTIFACT: text} if text else {},
+            # a text that has become shorter leaves stale tags behind
+            tags={**changed, **dict.fromkeys(stale)},
+        )
+        self._store.write(changes)
         return True
 
     def begin(self) -> None:
         """Note that the study is being worked on, and with which code and packages."""
-        with store_errors(self._store.uri):
-            set_state(self._store.writer, self.run_id, State.RUNNING, source_tags())
+        changes = Changes(run=self.run_id, tags=source_tags())
+        self._store.write(changes.in_state(State.RUNNING))
 
     def want(self, setting: Setting) -> None:
         """Add a setting that the sampler proposed to the list of wanted settings.
@@ -111,14 +105,12 @@ class StudyRecord:
         kept = self._wanted_text[:-1]
         comma = ", " if len(kept) > 1 else ""
         self._wanted_text = f"{kept}{comma}{wanted_text([setting], {})[1:]}"
-        with store_errors(self._store.uri):
-            tags = split_tag(Tag.WANTED, self._wanted_text, start=len(kept))
-            log(self._store.writer, self.run_id, tags=tags)
+        tags = split_tag(Tag.WANTED, self._wanted_text, start=len(kept))
+        self._store.write(Changes(run=self.run_id, tags=tags))
 
     def end(self, state: State) -> None:
         """Note that the study is not being worked on any more; state: how it ended."""
-        with store_errors(self._store.uri):
-            set_state(self._store.writer, self.run_id, state)
+        self._store.write(Changes(run=self.run_id).in_state(state))
 
     def set_final_state(self, state: State) -> None:
         """Set the state of a study in which nothing had to run, unless the store has it already."""
@@ -153,8 +145,7 @@ class StudyRecord:
             }
             changed = {name: value for name, value in tags.items() if held[name] != value}
             if changed:
-                with store_errors(self._store.uri):
-                    log(self._store.writer, run.run_id, tags=changed)
+                self._store.write(Changes(run=run.run_id, tags=changed))
 
 
 def study_tags(study: StudyConfig) -> dict[str, str]:

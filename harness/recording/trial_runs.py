@@ -1,4 +1,4 @@
-"""The one writer of a sweep: a run for the study and a run a trial, written from the driver."""
+"""The one writer of a sweep's trials: a run for each, written from the driver."""
 
 import base64
 import json
@@ -11,31 +11,25 @@ from harness.config import StudyConfig
 from harness.planning import Fingerprints, Work
 from harness.recording.numbers import final_metrics, flag_tags, load_ahead, provenance_tags
 from harness.recording.study_run import StudyRecord, setting_tags
-from harness.store import (
-    Dataset,
-    Store,
-    log,
-    log_entities,
-    params,
-    set_state,
-    store_errors,
-)
+from harness.store import Changes, Dataset, Point, Store, new_run, now, params, points
 from reports.contract import ADDED_BY_PATH, HITS, Failure, Kind, State, Tag, curve_metric
 from ship.trial_config import TrialConfig
 
 MAX_NAME = 250  # of a run, in MLflow's databases
-
-FLUSH_SECONDS = 1.0
+# A trial's epochs are written when it has run so long, and from then on whenever it has run twice
+# as long: a request takes the driver milliseconds, and holds up the other trials.
+FLUSH_SECONDS = 5.0
 
 
 @dataclass
 class _Open:
-    """A trial run that is being written."""
+    """A trial run that is being written; points: metrics that the store does not have yet."""
 
-    run_id: str
+    run: str
     work: Work
     step: int = 0
-    buffer: list[Any] = field(default_factory=list)
+    points: list[Point] = field(default_factory=list)
+    started: float = field(default_factory=time.monotonic)
     flushed: float = field(default_factory=time.monotonic)
 
 
@@ -51,7 +45,6 @@ class TrialRecorder:
         fingerprints: Fingerprints,
     ) -> None:
         self._store = store
-        self._writer = store.writer
         self._experiment_id = experiment_id
         self._record = record
         self._study = study
@@ -64,23 +57,27 @@ class TrialRecorder:
         """Open the run of a trial, with its tags and params."""
         setting = work.setting
         self._record.want(setting)
-        run_id = self._store.create_run(self._experiment_id, run_name(work), self._tags(work))
-        self._open[trial_id] = _Open(run_id, work)
-        with store_errors(self._store.uri):
-            log(self._writer, run_id, params=params(setting.config))
-        self._log_datasets(run_id, setting.config)
-
-    def _log_datasets(self, run_id: str, config: TrialConfig) -> None:
-        """Name what the trial reads at its run, and at the study's unless it is there already."""
-        names = {config.dataset: "training", **dict.fromkeys(config.targets, "test")}
-        datasets = [
-            Dataset(name, self._fingerprints.dataset(name), use) for name, use in names.items()
-        ]
-        self._store.log_datasets(run_id, datasets)
-        new = [dataset for dataset in datasets if dataset not in self._datasets]
+        run, datasets = new_run(self._experiment_id), self._datasets_of(setting.config)
+        self._open[trial_id] = _Open(run, work)
+        changes = Changes(
+            run=run,
+            name=run_name(work),
+            started=now(),
+            datasets=datasets,
+            params=params(setting.config),
+            tags=self._tags(work),
+        )
+        self._store.write(changes)
+        new = tuple(dataset for dataset in datasets if dataset not in self._datasets)
         if new:
-            self._store.log_datasets(self._record.run_id, new)
+            self._store.write(Changes(run=self._record.run_id, datasets=new))
             self._datasets.update(new)
+
+    def _datasets_of(self, config: TrialConfig) -> tuple[Dataset, ...]:
+        """What a trial reads."""
+        names = {config.dataset: "training", **dict.fromkeys(config.targets, "test")}
+        prints = self._fingerprints
+        return tuple(Dataset(name, prints.dataset(name), use) for name, use in names.items())
 
     def epochs(
         self,
@@ -88,56 +85,39 @@ class TrialRecorder:
         epochs: Sequence[Mapping[str, Any]],
         load: Mapping[str, float] | None = None,
     ) -> None:
-        """Take a trial's new epochs; written at most once a second.
+        """Take a trial's new epochs; they are written at its end, and now and then before.
 
         Args:
             trial_id: Ray's id of it.
             epochs: means and, where they are asked for, each seed's values.
             load: of the machine that it runs on, by metric key; None: not asked for.
         """
-        from mlflow.entities import Metric
-
         run = self._open[trial_id]
-        now = int(time.time() * 1000)
         for epoch in epochs:
             if epoch["stage"] == "test":  # once, at the end, as a final metric
                 continue
             run.step += 1
             # quality/NAME of selection stands beside selection's other metrics
             prefix = epoch["stage"].removesuffix("_quality")
-            for name, value in epoch["means"].items():
-                run.buffer.append(Metric(f"{prefix}/{name}", value, now, run.step))
+            self._add(run, {f"{prefix}/{name}": mean for name, mean in epoch["means"].items()})
             for name, values in epoch["seeds"].items():
-                for seed, value in zip(run.work.seeds, values, strict=True):
-                    key = curve_metric(seed, f"{prefix}/{name}")
-                    run.buffer.append(Metric(key, value, now, run.step))
-        for name, value in (load or {}).items():
-            run.buffer.append(Metric(name, value, now, run.step))
-        if time.monotonic() - run.flushed >= FLUSH_SECONDS:
+                keys = [curve_metric(seed, f"{prefix}/{name}") for seed in run.work.seeds]
+                self._add(run, dict(zip(keys, values, strict=True)))
+        self._add(run, load or {})
+        since = time.monotonic() - run.flushed
+        if since >= max(FLUSH_SECONDS, run.flushed - run.started):
             self._flush(run)
 
     def complete(self, trial_id: str, final: Mapping[str, Any]) -> None:
-        """Write the final numbers, then the state: a run that says COMPLETE has all its numbers."""
+        """Write files and numbers, then the state: a run that says COMPLETE has all of them."""
         run = self._open[trial_id]
-        self._flush(run)
-        with store_errors(self._store.uri):
-            log(
-                self._writer,
-                run.run_id,
-                metrics=final_metrics(final, run.work.seeds, run.work.setting.config.protocol),
-                step=0,  # beyond it, MLflow draws each as a curve of one point, not as bars
-                timestamp=int(time.time() * 1000),
-            )
-        if final["hits"]:
-            self._store.log_file(run.run_id, HITS, base64.b64decode(final["hits"]))
-        for name, content in final["trained"].items():
-            self._store.log_file(run.run_id, name, content)
+        run.step = 0  # beyond it, MLflow draws each as a curve of one point, not as bars
+        seeds, protocol = run.work.seeds, run.work.setting.config.protocol
+        self._add(run, final_metrics(final, seeds, protocol))
+        hits = {HITS: base64.b64decode(final["hits"])} if final["hits"] else {}
+        tags = {Tag.DEVICE: str(final["device"]), **flag_tags(final, seeds)}
+        self._close(trial_id, State.COMPLETE, tags, {**hits, **final["trained"]})
         final["trained"].clear()  # Tune holds every trial's last result to the study's end
-        tags = {
-            Tag.DEVICE: str(final["device"]),
-            **flag_tags(final, run.work.seeds),
-        }
-        self._close(trial_id, State.COMPLETE, tags)
 
     def end(
         self, trial_id: str, state: State, reason: str, failure: Failure = Failure.ERROR
@@ -159,17 +139,25 @@ class TrialRecorder:
         for trial_id in list(self._open):
             self.end(trial_id, State.INTERRUPTED, reason)
 
-    def _close(self, trial_id: str, state: State, tags: Mapping[str, str]) -> None:
+    def _close(
+        self,
+        trial_id: str,
+        state: State,
+        tags: Mapping[str, str],
+        files: Mapping[str, bytes] | None = None,
+    ) -> None:
         run = self._open[trial_id]
-        self._flush(run)
-        with store_errors(self._store.uri):
-            set_state(self._writer, run.run_id, state, tags)
+        changes = Changes(run=run.run, files=files or {}, metrics=run.points, tags=tags)
+        self._store.write(changes.in_state(state))
         del self._open[trial_id]
 
+    def _add(self, run: _Open, metrics: Mapping[str, float]) -> None:
+        """Put metrics of the run's present step behind those that are to be written."""
+        run.points += points(metrics, run.step)
+
     def _flush(self, run: _Open) -> None:
-        with store_errors(self._store.uri):
-            log_entities(self._writer, run.run_id, run.buffer)
-        run.buffer.clear()
+        self._store.write(Changes(run=run.run, metrics=run.points))
+        run.points.clear()
         run.flushed = time.monotonic()
 
     def _tags(self, work: Work) -> dict[str, str]:

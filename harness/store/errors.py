@@ -1,12 +1,38 @@
-"""What goes wrong with an MLflow store, as one line."""
+"""What goes wrong with an MLflow store: as one line, and whether to ask it once more."""
 
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_exponential
 
 from harness.errors import UserError
 from harness.wording import one_line
-from reports.contract import SQLITE, redacted
+from reports.contract import SQLITE, ReportError, redacted
+
+if TYPE_CHECKING:
+    from mlflow.tracking import MlflowClient
+
+T = TypeVar("T")
+
+# How often a store is asked at a study's beginning, when somebody waits to see whether it is there;
+# seconds between two tries: after the first one, and the longest that they grow to.
+TRIES = 5
+FIRST_PAUSE, LONGEST_PAUSE = 0.25, 4.0
+
+AGAIN = frozenset({408, 429})
+NEVER = frozenset({501})  # not implemented
+SERVERS = frozenset({"http", "https", "databricks"})
+
+# MLflow's server answers 400 for some ways in which its database's connection is lost
+_LOST = re.compile(
+    r"\((?!sqlite3)[\w.]+\.(OperationalError|InterfaceError)\)|invalid transaction is rolled back"
+)
+_STATUS = re.compile(r"too many (\d{3}) error responses|error code (\d{3})")
+_ERRNO = re.compile(r"\[Errno -?\d+\] ([^'\")]+)")
+_SHOWN = 150
 
 
 class StoreError(UserError):
@@ -35,3 +61,98 @@ def store_errors(uri: str) -> Iterator[None]:
             # sqlite says that it may not write, as nobody would find what it wrote
             why = f"{path} was deleted or moved away while it was in use"
         raise StoreError(f"{uri}: the MLflow store failed: {why}") from error
+
+
+def transient(error: BaseException, uri: str) -> bool:
+    """Whether the same call may get through later: no answer, 5xx, 429, a database that is away.
+
+    Args:
+        error: what MLflow's client raised.
+        uri: of the store. MLflow itself makes no difference between a server's errors and those of
+            a database that it has opened in this process.
+    """
+    from mlflow.exceptions import MlflowException
+    from requests import exceptions
+
+    if isinstance(error, exceptions.ConnectionError | exceptions.Timeout):
+        return True
+    if isinstance(error, exceptions.HTTPError):
+        return error.response is not None and _passing(error.response.status_code)
+    if not isinstance(error, MlflowException):
+        return False
+    if _LOST.search(str(error)):
+        return True
+    kind = re.split(r"[+:]", uri, maxsplit=1)[0]
+    if kind in SERVERS:
+        return _passing(error.get_http_status_code())  # type: ignore[no-untyped-call]
+    away: bool = error.error_code == "TEMPORARILY_UNAVAILABLE"
+    return away and (kind != "sqlite" or "locked" in str(error))
+
+
+def _passing(status: int) -> bool:
+    return (status >= 500 or status in AGAIN) and status not in NEVER
+
+
+def reason(error: BaseException) -> str:
+    """Why a store did not answer, in a few words and without secrets."""
+    text = str(error)
+    status, number = _STATUS.search(text), _ERRNO.search(text)
+    if status:
+        return f"it answers {status[1] or status[2]}"
+    if "timed out" in text.lower():
+        return "no answer in time"
+    if "database is locked" in text:
+        return "the database is locked"
+    if number:
+        return number[1].strip().lower()
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return redacted(lines[0] if lines else type(error).__name__)[:_SHOWN]
+
+
+def again(uri: str, ask: Callable[[], T]) -> T:
+    """What a store answers, asked a few times where it does not answer the first time.
+
+    A study that runs waits for its store far longer (harness.store.study_store).
+
+    Args:
+        uri: of the store.
+        ask: makes requests that leave the store, made twice, as made once.
+
+    Raises:
+        Exception: whatever `ask` raises the last time, or where asking again would not help.
+    """
+
+    def is_away(error: BaseException) -> bool:
+        told = isinstance(error, StoreError | ReportError)  # whose cause is the store's own error
+        cause = error.__cause__ if told else None
+        return transient(cause or error, uri)
+
+    pause = wait_exponential(FIRST_PAUSE, LONGEST_PAUSE)
+    retrying = Retrying(
+        retry=retry_if_exception(is_away), stop=stop_after_attempt(TRIES), wait=pause, reraise=True
+    )
+    return retrying(ask)
+
+
+class _Wrapped:
+    def __init__(self, client: Any, around: Callable[[str, Callable[[], Any]], Any]) -> None:
+        self._client = client
+        self._around = around
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._client, name)
+        if not callable(found):
+            return found
+        return lambda *args, **keys: self._around(name, lambda: found(*args, **keys))
+
+
+def wrapped(
+    client: "MlflowClient", around: Callable[[str, Callable[[], Any]], Any]
+) -> "MlflowClient":
+    """The client, each of whose calls goes through `around`, which takes its name and the call."""
+    return cast("MlflowClient", _Wrapped(client, around))
+
+
+def patient(client: "MlflowClient", uri: str) -> "MlflowClient":
+    """The client, each of whose calls is made as again() does."""
+    return wrapped(client, lambda _, call: again(uri, call))

@@ -6,138 +6,60 @@ import sqlite3
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from contextlib import closing, nullcontext
-from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TYPE_CHECKING, TypeVar
 
-from harness.store.datasets import Dataset, log_datasets
-from harness.store.errors import StoreError, store_errors
-from harness.store.files import keep_file, keep_files
-from harness.store.lock.file_lock import gate
-from harness.store.outbox.again import again, patient
-from harness.store.quiet import quieten
+from harness.store.changes import Changes, send
+from harness.store.errors import StoreError, again, patient, store_errors
+from harness.store.lock import locked
 from harness.store.sqlite_tables import whole_tables
-from harness.store.writer import WaitingWriter, Writer
 from reports.contract import SQLITE, address_fault
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
-
 T = TypeVar("T")
 
+NOISY = ("mlflow", "alembic", "sqlalchemy", "urllib3", "git")
 LOCK_SECONDS = 5.0
 ANSWER_SECONDS = 10.0
 # MLflow's UI else takes an experiment for one of language-model traces
 SHOWN_AS = {"mlflow.experimentKind": "custom_model_development"}
 
 
-@dataclass(frozen=True)
 class Store:
     """An open MLflow store.
 
     artifacts: where a new experiment's artifacts go; None: the server decides.
-    outbox: keeps what a running study writes while the store is away; None: such a write fails.
+    made: what new_run() gave -> the store's id, of runs that were made.
     """
 
-    uri: str
-    client: "MlflowClient"
-    artifacts: Path | None
-    outbox: WaitingWriter | None = None
+    def __init__(self, uri: str, client: "MlflowClient", artifacts: Path | None) -> None:
+        self.uri = uri
+        self.client = client
+        self.artifacts = artifacts
+        self.made: dict[str, str] = {}
 
-    @property
-    def writer(self) -> Writer:
-        """What log() and set_state() write through."""
-        return cast(Writer, self.client) if self.outbox is None else self.outbox
-
-    def create_run(self, experiment_id: str, name: str, tags: Mapping[str, str]) -> str:
-        """Make a run; its id, which the writer knows and the client may not.
-
-        Args:
-            experiment_id: of the study.
-            name: of the run, as MLflow shows it.
-            tags: name -> text.
+    def write(self, changes: Changes) -> None:
+        """Write changes to their run.
 
         Raises:
-            StoreError: the store refuses it, or what waits for the store cannot be kept.
+            StoreError: the store refuses them.
         """
         with store_errors(self.uri):
-            if self.outbox is not None:
-                return self.outbox.create_run(experiment_id, name, tags)
-            run = self.client.create_run(experiment_id, run_name=name, tags=dict(tags))
-            return str(run.info.run_id)
-
-    def log_file(self, run_id: str, name: str, content: bytes) -> None:
-        """Keep a file among a run's artifacts; with an outbox, unless the store refuses files.
-
-        Args:
-            run_id: of the run, as create_run gave it.
-            name: of the file.
-            content: of the file.
-
-        Raises:
-            StoreError: the store refuses it, or what waits for the store cannot be kept.
-        """
-        with store_errors(self.uri):
-            if self.outbox is not None:
-                self.outbox.log_file(run_id, name, content)
-            else:
-                keep_file(self.client, run_id, name, content)
-
-    def log_files(self, run_id: str, folder: str, files: Mapping[str, bytes]) -> None:
-        """Keep files in a folder among a run's artifacts, as log_file does.
-
-        Args:
-            run_id: of the run, as create_run gave it.
-            folder: among the artifacts.
-            files: name -> content; together far less than an outbox keeps in one row (64 MiB).
-
-        Raises:
-            StoreError: the store refuses it, or what waits for the store cannot be kept.
-        """
-        with store_errors(self.uri):
-            if self.outbox is not None:
-                self.outbox.log_files(run_id, folder, files)
-            else:
-                keep_files(self.client, run_id, folder, files)
-
-    def log_datasets(self, run_id: str, datasets: Sequence[Dataset]) -> None:
-        """Name the datasets that a run reads.
-
-        Args:
-            run_id: of the run, as create_run gave it.
-            datasets: that it reads.
-
-        Raises:
-            StoreError: the store refuses it, or what waits for the store cannot be kept.
-        """
-        with store_errors(self.uri):
-            if self.outbox is not None:
-                self.outbox.log_datasets(run_id, datasets)
-            else:
-                log_datasets(self.client, run_id, datasets)
-
-    def stored_id(self, run_id: str) -> str:
-        """The id that the client knows a run by."""
-        with store_errors(self.uri):
-            return run_id if self.outbox is None else self.outbox.stored_id(run_id)
+            send(self.client, changes, self.made)
 
     def read(self, ask: Callable[["MlflowClient"], T]) -> T:
         """Ask the store something, once it has everything that was written.
 
         Raises:
-            StoreAway: it has not answered for minutes.
+            StoreError: it refuses, or does not answer.
         """
         with store_errors(self.uri):
-            return ask(self.client) if self.outbox is None else self.outbox.read(ask)
-
-    def hurry(self) -> None:
-        """Wait for a store that is away no longer than seconds from now on."""
-        if self.outbox is not None:
-            self.outbox.hurry()
+            return ask(self.client)
 
     def experiment(self, name: str) -> str | None:
         """Id of an experiment, None if there is none.
@@ -208,7 +130,7 @@ def open_store(uri: str, directory: Path, *, create: bool = True) -> Store | Non
     path = _sqlite_path(uri, directory)
     if path is not None and not create and not path.exists():
         return None
-    with nullcontext() if path is None else gate(f"{path.resolve()} is opened"):
+    with nullcontext() if path is None else locked(f"{path.resolve()} is opened", wait=True):
         return _open(uri, path)
 
 
@@ -221,12 +143,22 @@ def _open(uri: str, path: Path | None) -> Store:
         from mlflow.tracking import MlflowClient
 
         quieten(logging.WARNING)  # after the import, which sets MLflow's level
-        # a database that does not answer raises, too; here it would print a traceback each time
-        logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
         with nullcontext() if path is None else whole_tables(uri, path, LOCK_SECONDS):
             client = MlflowClient(tracking_uri=uri)
             patient(client, uri).search_experiments(max_results=1)
     return Store(uri, client, path.parent / "mlartifacts" if path else None)
+
+
+def quieten(level: int) -> None:
+    """Set the level of the loggers of MLflow and of what it stands on.
+
+    Unless all of it is wanted, the traceback that MLflow logs beside each error of its database
+    (a full disk, say) is not: the error itself is raised, too.
+    """
+    for name in NOISY:
+        logging.getLogger(name).setLevel(level)
+    errors = logging.CRITICAL if level > logging.INFO else level
+    logging.getLogger("mlflow.store.db.utils").setLevel(errors)
 
 
 def _sqlite_path(uri: str, directory: Path) -> Path | None:

@@ -1,19 +1,17 @@
 """Opens a study in its store, against other drivers of this machine and of others."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
-from harness.store.errors import store_errors
-from harness.store.lock.fenced_client import fenced
-from harness.store.lock.file_lock import gate, study_lock
-from harness.store.lock.lease import Lease, Timing
-from harness.store.lock.lease_tag import EARLIER_DRIVERS_KEPT, Holder, read_tag
+from harness.store.errors import again, patient, store_errors
+from harness.store.lease import Holder, Lease, Timing, busy, fenced, read_tag
+from harness.store.lock import locked
 from harness.store.open import Store, open_store
-from harness.store.outbox.again import patient
-from harness.store.outbox.client import outbox
-from harness.store.outbox.journal import Drivers
+from harness.store.pending import FILE, FOLDER, Pending
+from harness.store.study_run import close_dead_runs
+from harness.store.study_store import StudyStore, study_store
 from reports.contract import Tag
 
 
@@ -26,7 +24,7 @@ class OwnStudy:
         others left unsent is out of date.
     """
 
-    store: Store
+    store: StudyStore
     experiment_id: str
     become_last_driver: Callable[[], None]
 
@@ -55,32 +53,35 @@ def own_study(
         StoreAway: writes are left on disk, of this run or an earlier one.
         StoreError: the store cannot be used.
     """
-    with gate(uri):
+    with locked(uri, wait=True):
         store = open_store(uri, Path.cwd())
         if store is None:
             raise RuntimeError("open_store made no store")
         experiment_id = store.create_experiment(name)
-    with study_lock(uri, name) as place:
+    client = patient(store.client, uri)
+    with ExitStack() as stack:
+        try:
+            place = stack.enter_context(locked(f"{uri}\n{name}", wait=False))
+        except BlockingIOError as error:
+            with store_errors(uri):
+                raise busy(name, read_tag(client, experiment_id)) from error
         me = Holder.me(place)
         lease = Lease(store.client, experiment_id, name, me, timing, say)
-        plain = patient(store.client, uri)
-        fenced_client = fenced(store.client, lease.check)
+        stack.callback(lease.release)
+        with store_errors(uri):
+            again(uri, lease.claim)
+            last = read_tag(client, experiment_id, Tag.LAST_DRIVER)
+        lease.start(fail)
+        own = Store(uri, fenced(store.client, lease), store.artifacts)
 
         def become_last_driver() -> None:
             with store_errors(uri):
-                client = patient(fenced_client, uri)
-                client.set_experiment_tag(experiment_id, Tag.LAST_DRIVER, me.token)
+                patient(own.client, uri).set_experiment_tag(
+                    experiment_id, Tag.LAST_DRIVER, me.token
+                )
 
-        try:
-            with store_errors(uri):
-                lease.claim(plain)
-                last = read_tag(plain, experiment_id, Tag.LAST_DRIVER)
-                earlier = tuple(last.split())[:EARLIER_DRIVERS_KEPT]
-                chain = " ".join((me.token, *earlier))
-                plain.set_experiment_tag(experiment_id, Tag.LAST_DRIVER, chain)
-            lease.start(fail)
-            drivers, own = Drivers(me.token, earlier), replace(store, client=fenced_client)
-            with outbox(own, name, experiment_id, cache_dir, say, drivers) as buffered:
-                yield OwnStudy(buffered, experiment_id, become_last_driver)
-        finally:
-            lease.release()
+        path = cache_dir / FOLDER / FILE
+        pending = Pending(path, uri, name, experiment_id, me.token, last)
+        buffered = stack.enter_context(study_store(own, pending, say))
+        yield OwnStudy(buffered, experiment_id, become_last_driver)
+        buffered.read(lambda client: close_dead_runs(client, experiment_id))

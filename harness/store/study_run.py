@@ -1,13 +1,21 @@
-"""What the store says that a study was when it was last worked on."""
+"""What the store says of a study since it was last worked on: its table, and runs left open."""
 
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from harness.store.changes import Changes, runs_of, send
 from harness.store.open import Store
-from harness.store.tags import joined_tag
-from reports.contract import Kind, Tag
+from harness.store.texts import joined_tag
+from reports.contract import Kind, State, Tag
+
+if TYPE_CHECKING:
+    from mlflow.tracking import MlflowClient
+
+# Why a trial's run was cut short.
+INTERRUPTED = "the study was interrupted"
+LEFT = "its driver ended without closing it"
 
 
 @dataclass(frozen=True)
@@ -71,3 +79,39 @@ def read_stored_study(store: Store, experiment_id: str) -> StoredStudy | None:
         return StoredStudy(settings, seeds, {one["key"]: one["levels"] for one in factors})
     except (ValueError, KeyError, TypeError):
         return None
+
+
+def close_dead_runs(client: "MlflowClient", experiment_id: str, reason: str = LEFT) -> int:
+    """Mark runs that a dead driver left RUNNING as INTERRUPTED; returns how many there were.
+
+    One whose last state was already written, and only MLflow's status was not, keeps that state.
+    One that was made by a request which had been given up, so that another with its key was made
+    and written to, is deleted.
+
+    Args:
+        client: of the store.
+        experiment_id: of the study.
+        reason: why a trial's run was cut short, for people.
+    """
+    dead = client.search_runs(
+        [experiment_id], filter_string="attributes.status = 'RUNNING'", max_results=1000
+    )
+    for run in dead:
+        run_id, tags = run.info.run_id, run.data.tags
+        same = runs_of(client, experiment_id, tags[Tag.RUN_KEY]) if Tag.RUN_KEY in tags else {}
+        if any(_weight(other) > _weight(run) for other in same.values()):
+            client.set_terminated(run_id, status="KILLED")
+            client.delete_run(run_id)
+            continue
+        of_trial = tags.get(Tag.KIND) == Kind.TRIAL
+        state = State(tags.get(Tag.STATE, State.RUNNING)) if of_trial else State.RUNNING
+        cut = state is State.RUNNING
+        changes = Changes(run=run_id, tags={Tag.REASON: reason} if cut and of_trial else {})
+        send(client, changes.in_state(State.INTERRUPTED if cut else state), {})
+    return len(dead)
+
+
+def _weight(run: Any) -> tuple[bool, int, str]:
+    """Of several runs with one key, that which was written to has the largest."""
+    written = len(run.data.params) + len(run.data.metrics)
+    return run.info.status != "RUNNING", written, run.info.run_id

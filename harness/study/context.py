@@ -19,7 +19,7 @@ from harness.planning import (
     make_plan,
     outcome_of,
 )
-from harness.store import Ledger, Store, StoredStudy, read_ledger, read_stored_study
+from harness.store import Ledger, Store, StoredStudy, StudyStore, read_ledger, read_stored_study
 from harness.study.interrupts import Interrupts
 from harness.study_files import label_of
 
@@ -38,7 +38,7 @@ class OpenStudy:
     """
 
     study: StudyConfig
-    store: Store
+    store: StudyStore
     experiment_id: str
     fingerprints: Fingerprints
     storage: Storage

@@ -19,8 +19,8 @@ from harness.config.study_config import StudyConfig
 from harness.method import Method
 from harness.planning.fingerprints import Fingerprints
 from harness.planning.plan import Plan
+from harness.store.lease import Timing
 from harness.store.ledger import Ledger, read_ledger
-from harness.store.lock.lease import Timing
 from harness.store.open import Store, open_store
 from harness.study.preview import plan_study
 from harness.study.run import StudyOutcome, run_study

@@ -18,7 +18,7 @@ from harness.config.study_config import StudyConfig
 from harness.errors import RayLost, UserError
 from harness.progress import SteadyConsole
 from harness.store.errors import StoreAway
-from harness.store.lock.lease import StudyLost, Timing
+from harness.store.lease import StudyLost, Timing
 from harness.study.run import StudyOutcome, run_study
 from reports.cli import prepare
 from reports.contract import Publication

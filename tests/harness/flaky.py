@@ -9,6 +9,10 @@ from typing import Any
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST
 
+from harness.store.changes import Changes, new_run
+from harness.store.open import Store
+from harness.store.pending import FILE, Pending
+from harness.store.study_store import StudyStore
 from reports.contract import Tag
 
 URI = "http://me:geheim@server:5000"
@@ -100,12 +104,6 @@ class FlakyClient:
         name = str(Path(artifact_path) / Path(local_path).name)
         self._call("log_artifact", lambda: self._run(run_id).files.update({name: content}))
 
-    def log_artifacts(self, run_id: str, local_dir: str, artifact_path: str) -> None:
-        """Keep the files of a folder."""
-        paths = sorted(Path(local_dir).iterdir())
-        found = {f"{artifact_path}/{path.name}": path.read_bytes() for path in paths}
-        self._call("log_artifacts", lambda: self._run(run_id).files.update(found))
-
     def log_inputs(self, run_id: str, datasets: Any) -> None:
         """Name datasets; one that is there is not added again."""
         found = {(one.dataset.name, one.dataset.digest) for one in datasets}
@@ -181,3 +179,32 @@ def _entity(run_id: str, run: FakeRun) -> Any:
         info=SimpleNamespace(run_id=run_id, status=run.status),
         data=SimpleNamespace(tags=dict(run.tags), params=dict(run.params), metrics={}),
     )
+
+
+class Post:
+    """A study's store on a flaky client, without a thread: deliver() sends."""
+
+    def __init__(self, folder: Path, fake: FakeStore, *fates: str) -> None:
+        self.client: Any = FlakyClient(fake, iter(fates))
+        self.pending = Pending(folder / FILE, URI, "small", "7", "me", "me")
+        self.lines: list[str] = []
+        store = Store(URI, self.client, None)
+        self.store = StudyStore(store, self.pending, self.lines.append, background=False)
+
+    def new_run(self, name: str = "first", **tags: str) -> str:
+        """Begin a run; what it is called."""
+        run = new_run("7")
+        self.store.write(Changes(run=run, name=name, tags=tags))
+        return run
+
+    def made_run(self, name: str) -> str:
+        """Begin a run of a store that is there; its id in the store."""
+        return self.store.made[self.new_run(name)]
+
+    def deliver_all(self) -> None:
+        """Send until nothing waits."""
+        for _ in range(100):
+            if not self.pending.waiting:
+                return
+            self.store.deliver()
+        raise AssertionError("it never ends")

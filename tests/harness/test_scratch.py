@@ -10,7 +10,7 @@ import pytest
 
 from harness.errors import UserError
 from harness.scratch import PREFIX, remove_left, scratch
-from harness.store.lock.file_lock import study_lock
+from harness.store.lock import locked
 
 KILLED = """
 import os, signal
@@ -36,7 +36,7 @@ def test_a_folder_that_cannot_be_made_is_one_line(place: Path) -> None:
     line = f"{gone}/ship-sweep-.*: cannot be made: No such file or directory .TMPDIR names"
     with pytest.raises(UserError, match=line), scratch():
         pass
-    with pytest.raises(UserError, match=line), study_lock("uri", "small"):
+    with pytest.raises(UserError, match=line), locked("small", wait=True):
         pass
     remove_left()
 

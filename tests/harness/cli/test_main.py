@@ -14,7 +14,7 @@ from harness.cli import main as cli
 from harness.errors import UserError
 from harness.planning.changes import WAYS_OUT, Changes, Consent
 from harness.store.errors import StoreAway
-from harness.store.lock.lease import StudyLost
+from harness.store.lease import StudyLost
 from harness.study.run import StudyOutcome
 from reports.contract import ReportError
 from ship.architectures import BackboneError

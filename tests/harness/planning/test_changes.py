@@ -14,10 +14,11 @@ from harness.planning.plan import make_plan
 from harness.planning.settings import SettingMaker
 from harness.recording.numbers import provenance_tags
 from harness.recording.study_run import StudyRecord, setting_tags
-from harness.store.batches import log
+from harness.store.changes import Changes as Written
+from harness.store.changes import points
 from harness.store.ledger import Ledger
 from harness.store.open import Store
-from harness.store.params import params
+from harness.store.texts import params
 from harness.study.context import ledger_of
 from ship.trial_config import RESULTS_VERSION
 from tests.harness.fakes import make_study
@@ -51,8 +52,8 @@ class History:
             **provenance_tags(setting, self.prints),
         }
         run = self.store.client.create_run(experiment, tags=tags).info.run_id
-        seconds = {"cost/seconds": 10.0 * len(seeds)}
-        log(self.store.client, run, params=params(setting.config), metrics=seconds)
+        seconds = points({"cost/seconds": 10.0 * len(seeds)})
+        self.store.write(Written(run=run, params=params(setting.config), metrics=seconds))
 
     def changes(self, study: StudyConfig) -> Changes:
         """What a run of the study would leave out of the table."""

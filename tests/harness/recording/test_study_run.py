@@ -10,10 +10,8 @@ from harness.planning.fingerprints import Fingerprints
 from harness.planning.plan import make_plan
 from harness.recording.study_run import StudyRecord
 from harness.store.ledger import Ledger
-from harness.store.open import Store
 from tests.harness.fakes import make_study
-from tests.harness.flaky import URI, Crash, FakeStore
-from tests.harness.store.test_outbox import Post
+from tests.harness.flaky import Crash, FakeStore, Post
 
 TEXT = b"name: small  # as the user wrote it\r\n"
 
@@ -34,17 +32,13 @@ def test_a_store_that_is_away(
     """The file waits with the tags, before them."""
     fake, plan = FakeStore(), make_plan(study, Ledger(), prints)
     post = Post(tmp_path, fake, *["ok"] * place, fate, fate)
-    run_id = post.box.create_run("7", "small", {})
+    run_id = post.made_run("small")
     with suppress(Crash):
-        StudyRecord(_store(post), run_id).describe(study, plan)
+        StudyRecord(post.store, run_id).describe(study, plan)
     after = Post(tmp_path, fake)
     after.deliver_all()
-    StudyRecord(_store(after), run_id).describe(study, plan)
+    StudyRecord(after.store, run_id).describe(study, plan)
     (run,) = fake.runs.values()
     assert run.files == {"study.yaml": TEXT}
     calls = [call for call in post.client.calls + after.client.calls if call.startswith("log_")]
     assert calls.index("log_artifact") < calls.index("log_batch")
-
-
-def _store(post: Post) -> Store:
-    return Store(URI, post.client, None, post.box)  # type: ignore[arg-type]

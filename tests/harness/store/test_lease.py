@@ -8,10 +8,8 @@ from typing import Any
 
 import pytest
 
-from harness.store.lock.fenced_client import fenced
-from harness.store.lock.file_lock import StudyBusy
-from harness.store.lock.lease import Lease, StudyLost, Timing
-from harness.store.lock.lease_tag import Holder, read_tag
+from harness.store.lease import Holder, Lease, StudyLost, Timing, fenced, read_tag
+from harness.store.lock import StudyBusy
 from harness.store.open import Store
 from harness.study.interrupts import Interrupts
 from reports.contract import Tag
@@ -84,7 +82,7 @@ def test_a_free_study_is_taken_and_given_back(hosts: Hosts) -> None:
     lease.beat()
     assert json.loads(hosts.tag)["beat"] == 2
     lease.release()
-    assert Tag.LOCK not in hosts.store.client.get_experiment(hosts.experiment).tags
+    assert hosts.tag == ""
     assert hosts.said == []
 
 
@@ -165,7 +163,7 @@ def test_a_fresh_lease_is_not_asked_for(hosts: Hosts, monkeypatch: pytest.Monkey
     lease = hosts.held("a")
     looks: list[str] = []
     monkeypatch.setattr(
-        "harness.store.lock.lease.read_tag", lambda *_: looks.append("look") or hosts.tag
+        "harness.store.lease.read_tag", lambda *_: looks.append("look") or hosts.tag
     )
     lease.check()
     assert looks == []
@@ -180,7 +178,7 @@ def test_a_fresh_lease_is_not_asked_for(hosts: Hosts, monkeypatch: pytest.Monkey
 def test_a_driver_that_slept_writes_nothing(hosts: Hosts, gone: bool) -> None:
     """Its first write after waking finds that the study is another's, or was and is free again."""
     first = hosts.held("a")
-    client = fenced(hosts.store.client, first.check)
+    client = fenced(hosts.store.client, first)
     run = client.create_run(hosts.experiment)
     second = hosts.held("b")  # the clock goes on by more than a minute
     if gone:
@@ -210,7 +208,7 @@ def test_a_store_that_is_away_does_not_end_a_study(
             client.set_experiment_tag(experiment, Tag.LOCK, Holder("x", "b", 8, "").tag(9))
         return read_tag(client, experiment)
 
-    monkeypatch.setattr("harness.store.lock.lease.read_tag", read)
+    monkeypatch.setattr("harness.store.lease.read_tag", read)
     lease.start(lambda loss: (told.append(loss), lost.set()))
     assert lost.wait(10) and beats == [1 + 3]
     lease.release()

@@ -16,14 +16,13 @@ from harness.planning.plan import Work, make_plan
 from harness.recording.numbers import flag_tags
 from harness.recording.study_run import StudyRecord
 from harness.recording.trial_runs import TrialRecorder, run_name
-from harness.store import batches as writing
 from harness.store import open as tracking
-from harness.store.cleanup import close_dead_runs
+from harness.store.changes import MAX_TAG, Changes, points
 from harness.store.errors import StoreError
 from harness.store.ledger import Ledger
 from harness.store.open import Store, default_uri, open_store
-from harness.store.study_run import read_stored_study
-from harness.store.tags import joined_tag, split_tag
+from harness.store.study_run import close_dead_runs, read_stored_study
+from harness.store.texts import joined_tag, split_tag
 from reports.contract import Failure, State
 from tests.harness.fakes import make_study
 from tests.told import told
@@ -39,7 +38,7 @@ def test_a_folder_of_any_name_holds_a_store(tmp_path: Path, name: str) -> None:
     store = open_store(default_uri(folder), folder)
     assert store is not None
     run = store.client.create_run(store.create_experiment("small")).info.run_id
-    store.log_file(run, "x", b"1")
+    store.write(Changes(run=run, files={"x": b"1"}))
     assert (folder / "mlflow.db").stat().st_size > 0
     assert len([file for file in folder.rglob("x") if file.is_file()]) == 1
 
@@ -108,7 +107,7 @@ def test_many_metrics_and_tags_are_written_in_pieces(store: Store) -> None:
     run = store.client.create_run(store.create_experiment("small")).info.run_id
     metrics = {f"m{i}": float(i) for i in range(2001)}
     tags = {f"t{i}": str(i) for i in range(250)}
-    writing.log(store.client, run, metrics=metrics, tags=tags, params=tags)
+    store.write(Changes(run=run, metrics=points(metrics), tags=tags, params=tags))
     data = store.client.get_run(run).data
     assert len(data.metrics) == 2001
     assert len(data.params) == 250
@@ -230,7 +229,7 @@ def test_a_proposal_writes_the_end_of_the_list_alone(
         record.want(setting)  # known by now
         assert len(sizes) == number + 1  # one request, or a kill could part two tags
         assert len(json.loads(joined_tag("ship.wanted", held))) == 3 + number + 1
-    assert sum(sizes) < 200 * writing.MAX_TAG < 0.2 * 200 * len(joined_tag("ship.wanted", held))
+    assert sum(sizes) < 200 * MAX_TAG < 0.2 * 200 * len(joined_tag("ship.wanted", held))
     stored = read_stored_study(store, experiment)
     assert stored is not None and len(stored.settings) == 203
     assert [*stored.settings.values()][-1][0].assignment == assignment
@@ -240,9 +239,7 @@ def test_a_proposal_writes_the_end_of_the_list_alone(
     assert kept is not None and len(kept.settings) == 4
 
 
-@pytest.mark.parametrize(
-    "size", [0, 1, *(n * writing.MAX_TAG + d for n in (1, 2) for d in (-1, 0, 1))]
-)
+@pytest.mark.parametrize("size", [0, 1, *(n * MAX_TAG + d for n in (1, 2) for d in (-1, 0, 1))])
 def test_a_list_that_fills_its_tag_goes_on_in_the_next(size: int) -> None:
     """Whatever length a text has, new tags over the old ones make it."""
     old, new = "x" * size, "x" * size + "y" * 10

@@ -17,8 +17,7 @@ from reports.cli import prepare
 from reports.contract import Publication, ReportError, Tag
 from tests.harness.conftest import Bench
 from tests.harness.fakes import make_study, truth
-from tests.harness.flaky import URI, Crash, FakeStore
-from tests.harness.store.test_outbox import Post
+from tests.harness.flaky import Crash, FakeStore, Post
 
 FILES = {"small.html": b"<p>page", "small.md": b"text", "small.pdf": b"today"}
 MADE = Publication(
@@ -35,7 +34,7 @@ MADE = Publication(
 @pytest.fixture
 def run_id(store: Store) -> str:
     """A run of the test's store."""
-    return store.create_run(store.create_experiment("small"), "small", {})
+    return str(store.client.create_run(store.create_experiment("small")).info.run_id)
 
 
 def shown(store: Store, run_id: str) -> Any:
@@ -58,7 +57,7 @@ def test_a_report_is_written_whole_and_once(
     assert data.tags[Tag.RUN_NOTE] == f"{MADE.note}\n{where}"
     folder = Path(store.client.download_artifacts(run_id, "report", str(tmp_path)))
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == FILES
-    monkeypatch.setattr(Store, "log_files", None)
+    monkeypatch.setattr(Store, "write", None)
     monkeypatch.setattr("harness.recording.publication.log", None)
     assert not publish(store, run_id, replace(MADE, files=None))  # type: ignore[arg-type]
 
@@ -102,22 +101,17 @@ def test_files_that_are_too_large_are_left_out(
 def test_the_stamp_is_written_last(tmp_path: Path) -> None:
     """So that the next run brings what a driver that died left out; what waits is no loss."""
     fake = FakeStore()
-    post = Post(tmp_path, fake, *["ok"] * 4, "crash before")
-    run_id = post.box.create_run("7", "small", {})
+    post = Post(tmp_path, fake, *["ok"] * (2 + len(FILES)), "crash before")
+    run_id = post.made_run("small")
     with pytest.raises(Crash):
-        show(post, run_id)
-    assert post.client.calls[1:] == ["get_run", "log_artifacts", "log_batch", "log_batch"]
+        publish(post.store, run_id, MADE)
+    assert post.client.calls[1:] == ["get_run", *["log_artifact"] * len(FILES), "log_batch"]
     (run,) = fake.runs.values()
-    assert run.files and run.points and Tag.PUBLISHED not in run.tags
+    assert run.files and Tag.PUBLISHED not in run.tags
     after = Post(tmp_path, fake)
     after.deliver_all()
-    assert show(after, run_id)
+    assert publish(after.store, run_id, MADE)
     assert Tag.PUBLISHED in run.tags
-
-
-def show(post: Post, run_id: str) -> bool:
-    """Write the report through an outbox."""
-    return publish(Store(URI, post.client, None, post.box), run_id, MADE)  # type: ignore[arg-type]
 
 
 def test_a_study_shows_its_report_and_is_then_left_alone(bench: Bench) -> None:

@@ -31,7 +31,7 @@ def test_a_study_goes_on_without_its_files(
     assert "hits.parquet could not be kept in MLflow: it answers 500" in caplog.text
     told = "".join(capfd.readouterr())
     assert "geheim" not in caplog.text + told and "View run" not in told
-    assert not (bench.cache / "outbox" / "queue.sqlite3").exists()
+    assert not (bench.cache / "outbox" / "pending.sqlite3").exists()
 
 
 # What a study of the driver prints.

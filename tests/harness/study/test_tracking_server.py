@@ -13,7 +13,7 @@ import pytest
 from rich.console import Console
 
 from harness.config.study_config import StudyConfig
-from harness.store.batches import log
+from harness.store.changes import Changes, new_run, points
 from tests.harness import driver
 from tests.harness.conftest import Bench
 from tests.harness.fakes import sleepy
@@ -94,7 +94,7 @@ def check(bench: Bench, name: str, calm: dict[str, Any]) -> None:
     assert not difference(content(bench, name), calm)
     bench.check_invariants(name)
     assert bench.parent(name).data.tags["ship.state"] == "COMPLETE"
-    queue = bench.cache / "outbox" / "queue.sqlite3"
+    queue = bench.cache / "outbox" / "pending.sqlite3"
     assert not queue.exists() or completed(queue, "%") == 0
     assert "geheim" not in str([run.to_dictionary() for run in bench.runs(name)])
 
@@ -133,7 +133,7 @@ def test_a_killed_drivers_queue_is_sent_by_the_next_run(
         wait_for(lambda: bool(there.lines()))
         place.server.kill()
         wait_for(lambda: len(there.lines()) >= 6)
-        queue = there.cache / "outbox" / "queue.sqlite3"
+        queue = there.cache / "outbox" / "pending.sqlite3"
         wait_for(lambda: completed(queue) >= 2)
         assert b"geheim" not in queue.read_bytes()
         first.process.kill()
@@ -152,7 +152,7 @@ def test_a_killed_drivers_queue_is_sent_by_the_next_run(
 
 def completed(queue: Path, holding: str = '%"COMPLETE"%') -> int:
     """How many waiting writes say that a setting is complete, or hold something else."""
-    query = "SELECT count(*) FROM writes WHERE arguments LIKE ?"
+    query = "SELECT count(*) FROM changes WHERE changes LIKE ?"
     if not queue.exists():
         return 0
     with closing(sqlite3.connect(queue)) as base:
@@ -164,10 +164,14 @@ def test_postgres_and_sqlite_take_a_batch_twice(request: pytest.FixtureRequest, 
     """The queue rests on this: a point, a param and a tag that are there are not added again."""
     bench: Bench = request.getfixturevalue(where)
     store = bench.store()
-    run_id = store.create_run(store.create_experiment("twice"), "run", {})
+    run = new_run(store.create_experiment("twice"))
+    store.write(Changes(run=run, name="run"))
+    run_id = store.made[run]
     for last in (3, 3, 5):
         for step in range(last):
             values = {"a": 1 / (step + 1), "nan": float("nan"), "inf": float("inf")}
-            log(store.client, run_id, metrics=values, step=step, params={"p": 1}, tags={"t": "u"})
+            made = [point._replace(timestamp=7) for point in points(values, step)]
+            texts = {"params": {"p": "1"}, "tags": {"t": "u"}}
+            store.write(Changes(run=run_id, metrics=made, **texts))
     for key in ("a", "nan", "inf"):
         assert [p.step for p in store.client.get_metric_history(run_id, key)] == list(range(5))

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from harness.store.lock.lease_tag import read_tag
+from harness.store.lease import read_tag
 from tests.harness.conftest import Bench
 from tests.harness.study.drivers import HERE, Driver, check_order, wait_for
 

@@ -11,39 +11,17 @@ from typing import Any
 
 import pytest
 
-from harness.store.batches import log
-from harness.store.cleanup import close_dead_runs
+from harness.store import study_store as module
+from harness.store.changes import FILE_TRIES, Changes, Point, new_run
 from harness.store.errors import StoreAway, StoreError
-from harness.store.lock.lease import StudyLost
+from harness.store.lease import StudyLost
 from harness.store.open import Store
-from harness.store.outbox import announcements
-from harness.store.outbox import calls as calls_module
-from harness.store.outbox import delivery as courier_module
-from harness.store.outbox.calls import FILE_TRIES, Sender
-from harness.store.outbox.client import FILE, FOLDER, Outbox, outbox, waiting_note
-from harness.store.outbox.journal import Drivers, Head, Journal
-from reports.contract import Tag
+from harness.store.pending import FILE, FOLDER, Pending, waiting_note
+from harness.store.study_run import close_dead_runs
+from harness.store.study_store import StudyStore, study_store
+from reports.contract import State, Tag
 from ship.trial.trained import MOST_TENSORS
-from tests.harness.flaky import URI, FakeStore, FlakyClient
-
-
-class Post:
-    """An outbox on a flaky client, without a thread: deliver() sends."""
-
-    def __init__(self, folder: Path, store: FakeStore, *fates: str) -> None:
-        self.client = FlakyClient(store, iter(fates))
-        self.queue = Journal(folder / FILE, Head("uri", "small", "7"), Drivers())
-        self.lines: list[str] = []
-        self.sender = Sender(self.client, "7", self.queue.runs)  # type: ignore[arg-type]
-        self.box = Outbox(URI, self.sender, self.queue, self.lines.append, background=False)
-
-    def deliver_all(self) -> None:
-        """Send until nothing waits."""
-        for _ in range(100):
-            if not self.box.waiting:
-                return
-            self.box.deliver()
-        raise AssertionError("it never ends")
+from tests.harness.flaky import URI, FakeStore, FlakyClient, Post
 
 
 def test_a_store_that_refuses_files_does_without(
@@ -52,10 +30,10 @@ def test_a_store_that_refuses_files_does_without(
     """At once and where it had waited; the numbers that follow get through."""
     store = FakeStore()
     post = Post(tmp_path, store, "ok", "refused", *["before"] * 3, "refused")
-    run_id = post.box.create_run("7", "first", {})
+    run_id = post.made_run("first")
     for name in ("one", "two"):
-        post.box.log_file(run_id, name, b"content")
-    log(post.box, run_id, tags={"t": "u"})
+        post.store.write(Changes(run=run_id, files={name: b"content"}))
+    post.store.write(Changes(run=run_id, tags={"t": "u"}))
     post.deliver_all()
     assert store.runs[run_id].files == {}
     assert store.runs[run_id].tags["t"] == "u"
@@ -73,11 +51,11 @@ def test_a_full_disk_of_this_machine_is_no_refusal(
         raise OSError(errno.ENOSPC, "No space left on device", "file")
 
     post = Post(tmp_path, FakeStore())
-    run_id = post.box.create_run("7", "first", {})
-    monkeypatch.setattr(calls_module, "keep_file", full)
-    with pytest.raises(OSError, match="No space left on device"):
-        post.box.log_file(run_id, "one", b"content")
-    assert not post.box.waiting
+    run_id = post.made_run("first")
+    monkeypatch.setattr(post.client, "log_artifact", full)
+    with pytest.raises(StoreError, match="No space left on device"):
+        post.store.write(Changes(run=run_id, files={"one": b"content"}))
+    assert not post.pending.waiting
 
 
 LARGEST = bytes(MOST_TENSORS)  # what a run may keep of a seed: it has to fit a row of the file
@@ -98,30 +76,22 @@ def test_a_store_that_is_away_loses_no_file(tmp_path: Path, fates: list[str], wa
     """Whether it answers the question behind a try, or not for some time."""
     store = FakeStore()
     post = Post(tmp_path, store, *fates)
-    run_id = post.box.create_run("7", "first", {})
-    post.box.log_file(run_id, "trained/seed_2147483647.safetensors", LARGEST)
-    post.box.log_files(run_id, "report", {"a.md": b"a", "b.png": b"\x89"})
-    assert bool(post.box.waiting) is waits
+    run = post.new_run()
+    seed = "trained/seed_2147483647.safetensors"
+    post.store.write(Changes(run=run, files={seed: LARGEST, "report/a.md": b"a"}))
+    assert bool(post.pending.waiting) is waits
     post.deliver_all()
-    assert store.runs[post.box.stored_id(run_id)].files == {
-        "trained/seed_2147483647.safetensors": LARGEST,
-        "report/a.md": b"a",
-        "report/b.png": b"\x89",
-    }
+    assert store.runs[post.store.made[run]].files == {seed: LARGEST, "report/a.md": b"a"}
 
 
 def test_a_refused_write_is_raised_and_does_not_wait(tmp_path: Path) -> None:
     """A 4xx is a fault: sending it again would not help."""
-    post = Post(tmp_path, FakeStore(), "ok", *["refused"] * 3)
-    run_id = post.box.create_run("7", "first", {"k": "v"})
-    writes: list[Callable[[], Any]] = [
-        lambda: log(post.box, run_id, tags={"t": "u"}),
-        lambda: post.box.delete_tag(run_id, "k"),
-    ]
-    for write in writes:
-        with pytest.raises(Exception, match="no such thing"):
-            write()
-        assert not post.box.waiting
+    post = Post(tmp_path, FakeStore(), "ok", "refused", "ok", *["refused"] * 2)
+    run = post.new_run(k="v")
+    for tags in ({"t": "u"}, {"k": None}):
+        with pytest.raises(StoreError, match="no such thing"):
+            post.store.write(Changes(run=run, tags=tags))
+        assert not post.pending.waiting
 
 
 def test_a_batch_survives_the_file_to_the_last_digit(tmp_path: Path) -> None:
@@ -129,22 +99,21 @@ def test_a_batch_survives_the_file_to_the_last_digit(tmp_path: Path) -> None:
     numbers = {"third": 1 / 3, "big": 1e300, "inf": float("inf"), "nan": float("nan")}
     store = FakeStore()
     first = Post(tmp_path, store, "ok", "before")
-    run_id = first.box.create_run("7", "first", {})
-    log(first.box, run_id, metrics=numbers, step=4, timestamp=9, params={"p": "ä\n\0"})
+    run_id = first.made_run("first")
+    points = [Point(name, value, 9, 4) for name, value in numbers.items()]
+    first.store.write(Changes(run=run_id, metrics=points, params={"p": "ä\n\0"}))
     Post(tmp_path, store).deliver_all()
-    points = {key: value for key, value, *_ in store.runs[run_id].points}
-    assert repr(points) == repr(numbers)
+    assert repr(store.runs[run_id].points) == repr([tuple(point) for point in points])
     assert store.runs[run_id].params == {"p": "ä\n\\0"}  # PostgreSQL takes no NUL
-    assert store.runs[run_id].points[0][2:] == (9, 4)
 
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A courier that is soon out of patience."""
-    monkeypatch.setattr(courier_module, "PATIENCE", 1.0)
-    monkeypatch.setattr(courier_module, "HURRIED", 0.1)
-    monkeypatch.setattr(courier_module, "FIRST_PAUSE", 0.01)
-    monkeypatch.setattr(announcements, "UNSEEN", 0.0)
+    """A study that is soon out of patience."""
+    monkeypatch.setattr(module, "PATIENCE", 1.0)
+    monkeypatch.setattr(module, "HURRIED", 0.1)
+    monkeypatch.setattr(module, "FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(module, "UNSEEN", 0.0)
 
 
 def always(fate: str) -> Iterator[str]:
@@ -159,13 +128,14 @@ def driving(
     client: FlakyClient,
     say: Callable[[str], Any] = print,
     own: str = "",
-    before: tuple[str, ...] = (),
+    last: str = "",
     study: str = "small",
     experiment: str = "7",
-) -> Iterator[Store]:
-    """The store as a driver of a study has it open; own and before: tokens of drivers."""
+) -> Iterator[StudyStore]:
+    """The store as a driver of a study has it open; own and last: tokens of drivers."""
     opened = Store(URI, client, None)  # type: ignore[arg-type]
-    with outbox(opened, study, experiment, folder, say, Drivers(own, before)) as found:
+    pending = Pending(folder / FOLDER / FILE, URI, study, experiment, own, last)
+    with study_store(opened, pending, say) as found:
         yield found
 
 
@@ -174,23 +144,27 @@ def client_of(store: FakeStore, *fates: str) -> FlakyClient:
     return FlakyClient(store, iter(fates))
 
 
-def left_by_a_driver(
-    folder: Path, own: str = "", before: tuple[str, ...] = (), write: bool = True, **keys: Any
-) -> None:
+def first_run(name: str = "first") -> Changes:
+    """Begin a run."""
+    return Changes(run=new_run("7"), name=name)
+
+
+def left_by_a_driver(folder: Path, own: str = "", last: str = "", **keys: Any) -> None:
     """Leave the write of a run of the driver's name; the store is away all the time."""
     down = FlakyClient(FakeStore(), always("before"))
-    with pytest.raises(StoreAway), driving(folder, down, own=own, before=before, **keys) as opened:
-        if write:
-            opened.create_run("7", own, {})
+    with pytest.raises(StoreAway), driving(folder, down, own=own, last=last, **keys) as opened:
+        opened.write(first_run(own or "first"))
 
 
 def test_a_thread_sends_what_waits_and_says_so(tmp_path: Path) -> None:
     """One line when the store is gone, one when it is back."""
     store, lines = FakeStore(), list[str]()
     with driving(tmp_path, client_of(store, "ok", *["before"] * 6), lines.append) as opened:
-        run_id = opened.create_run("7", "first", {})
+        begun = first_run()
+        opened.write(begun)
         for step in range(20):
-            log(opened.writer, run_id, metrics={"m": 1.0}, step=step)
+            opened.write(Changes(run=begun.run, metrics=[Point("m", 1.0, 0, step)]))
+        run_id = opened.made[begun.run]
         assert opened.read(lambda client: len(client.get_run(run_id).data.tags)) == 1
     assert [point[3] for point in store.runs[run_id].points] == list(range(20))
     gone, *waits, back = lines
@@ -205,8 +179,9 @@ def test_a_store_that_stays_away_ends_the_wait(tmp_path: Path) -> None:
     store, lines = FakeStore(), list[str]()
     down = FlakyClient(store, always("before"))
     with pytest.raises(StoreAway) as raised, driving(tmp_path, down, lines.append) as opened:
-        log(opened.writer, opened.create_run("7", "first", {}), params={"p": 1})
-        opened.stored_id("local-x")
+        begun = first_run()
+        opened.write(begun)
+        opened.write(Changes(run=begun.run, params={"p": "1"}))
     (file,) = (tmp_path / FOLDER).iterdir()
     assert str(raised.value) == (
         f"http://***@server:5000: the MLflow store does not answer (connection refused): 2 writes "
@@ -235,11 +210,11 @@ def test_a_study_that_is_ended_does_not_wait(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: BaseException, said: str
 ) -> None:
     """The line about what waits is the last, and what ended the study goes on its way."""
-    monkeypatch.setattr(courier_module, "PATIENCE", 600.0)
+    monkeypatch.setattr(module, "PATIENCE", 600.0)
     lines: list[str] = []
     down = FlakyClient(FakeStore(), always("before"))
     with pytest.raises(type(end)), driving(tmp_path, down, lines.append) as opened:
-        opened.create_run("7", "first", {})
+        opened.write(first_run())
         opened.hurry()
         with pytest.raises(StoreAway):
             opened.read(lambda client: None)
@@ -265,13 +240,13 @@ def test_a_refused_write_of_the_thread_stops_the_study_at_its_next_write(tmp_pat
     """Numbers that cannot be written are not computed further; the refused one stays on disk."""
     client = client_of(FakeStore(), "ok", "before", "refused")
     with (
-        pytest.raises(StoreError, match=r"refused write 1 of .*queue.sqlite3: no such") as raised,
+        pytest.raises(StoreError, match=r"refused write 1 of .*pending.sqlite3: no such") as raised,
         driving(tmp_path, client) as opened,
     ):
-        run_id = opened.create_run("7", "first", {})
-        log(opened.writer, run_id, tags={"t": "u"})
+        begun = first_run()
+        opened.write(begun)
         while True:
-            log(opened.writer, run_id, tags={"t": "u"})
+            opened.write(Changes(run=begun.run, tags={"t": "u"}))
             time.sleep(0.01)
     assert "geheim" not in str(raised.value)
     assert waiting_note(URI, "small", tmp_path)
@@ -284,16 +259,19 @@ def test_a_request_that_arrives_late_makes_no_second_run(tmp_path: Path) -> None
     """
     store = FakeStore()
     client: Any = client_of(store)
-    with driving(tmp_path, client) as opened:
-        run_id = opened.create_run("7", "first", {})
-        client.create_run("7", 0, dict(store.runs[run_id].tags), "first")
-        assert len(store.runs) == 2
-    assert list(store.runs) == [run_id]
-    tags = {Tag.RUN_KEY: "abc"}
-    _, own = (client.create_run("8", 0, tags, "first").info.run_id for _ in range(2))
-    log(client, own, params={"p": 1})
-    close_dead_runs(client, "8")
-    assert store.runs[own].tags[Tag.STATE] == "INTERRUPTED" and len(store.runs) == 2
+    for run_params in ({}, {"p": "1"}):
+        with driving(tmp_path, client) as opened:
+            begun = Changes(run=new_run("7"), name="first", params=run_params)
+            opened.write(begun)
+            run_id = opened.made[begun.run]
+            client.create_run("7", 0, dict(store.runs[run_id].tags), "first")
+            if not run_params:
+                opened.write(begun.in_state(State.COMPLETE))
+            assert len(store.runs) == 2
+            opened.read(lambda client: close_dead_runs(client, "7"))
+        assert list(store.runs) == [run_id]
+        state = "INTERRUPTED" if run_params else "COMPLETE"
+        assert store.runs.pop(run_id).tags[Tag.STATE] == state
 
 
 def test_another_experiments_queue_is_an_error(tmp_path: Path) -> None:
@@ -309,17 +287,20 @@ def test_another_experiments_queue_is_an_error(tmp_path: Path) -> None:
 
 
 def test_what_a_replaced_driver_left_is_set_aside(tmp_path: Path) -> None:
-    """Another driver has run it again, so that it would be there twice; the last one's is sent."""
+    """Another driver has run it again, so that it would be there twice; the last one's is sent.
+
+    That is the last one that ran something, whoever has only looked since.
+    """
     store, lines = FakeStore(), list[str]()
-    left_by_a_driver(tmp_path, "first")
-    left_by_a_driver(tmp_path, "second", ("other",), say=lines.append)
+    left_by_a_driver(tmp_path, "first", last="other")
+    left_by_a_driver(tmp_path, "second", last="other", say=lines.append)
     file = tmp_path / FOLDER / FILE
     assert f"left out, and kept in {file}" in "".join(lines)
-    with driving(tmp_path, client_of(store), own="third", before=("second", "other")):
+    with driving(tmp_path, client_of(store), own="third", last="second"):
         assert [run.name for run in store.runs.values()] == ["second"]
     assert waiting_note(URI, "small", tmp_path) is None
     with closing(sqlite3.connect(file)) as base:
-        assert base.execute("SELECT driver, left_out FROM writes").fetchall() == [("first", 1)]
+        assert base.execute("SELECT driver, left_out FROM changes").fetchall() == [("first", 1)]
 
 
 def test_what_is_refused_can_be_left_out_by_the_command_that_is_shown(tmp_path: Path) -> None:
@@ -338,7 +319,7 @@ def test_what_is_refused_can_be_left_out_by_the_command_that_is_shown(tmp_path: 
         with driving(tmp_path, client_of(store), study=study):
             assert len(store.runs) == runs
     with closing(sqlite3.connect(shown[1])) as base:
-        assert base.execute("SELECT study, left_out FROM writes").fetchall() == [("small", 1)]
+        assert base.execute("SELECT study, left_out FROM changes").fetchall() == [("small", 1)]
 
 
 def test_a_damaged_file_stops_no_plan(tmp_path: Path) -> None:
@@ -346,14 +327,3 @@ def test_a_damaged_file_stops_no_plan(tmp_path: Path) -> None:
     (tmp_path / FOLDER).mkdir()
     (tmp_path / FOLDER / FILE).write_bytes(b"no database " * 100)
     assert "is damaged" in str(waiting_note(URI, "small", tmp_path))
-
-
-def test_what_waits_outlives_drivers_that_only_looked(tmp_path: Path) -> None:
-    """One was refused on another machine, one here; the writes are sent by who runs the study."""
-    store = FakeStore()
-    left_by_a_driver(tmp_path, "first")
-    left_by_a_driver(tmp_path, "second", ("elsewhere", "first"), write=False)
-    last = {"own": "third", "before": ("second", "elsewhere", "first")}
-    with driving(tmp_path, client_of(store), **last):  # type: ignore[arg-type]
-        assert [run.name for run in store.runs.values()] == ["first"]
-    assert waiting_note(URI, "small", tmp_path) is None

@@ -2,23 +2,21 @@
 
 import itertools
 import tempfile
-from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.store.batches import log, set_state
-from harness.store.datasets import Dataset
-from harness.store.outbox.calls import Sender
-from harness.store.outbox.client import Outbox
-from harness.store.outbox.journal import Drivers, Head, Journal
+from harness.store.changes import Changes, Dataset, Point, new_run
+from harness.store.open import Store
+from harness.store.pending import Pending
+from harness.store.study_store import StudyStore
 from reports.contract import State
 from tests.harness.flaky import URI, Crash, FakeStore, FlakyClient
 
 FATES = ["ok", "ok", "before", "after", "crash before", "crash after"]
-# what a driver does next: write, or give the courier a turn; numbers choose among the runs
+# what a driver does next: write, or give what waits a turn; numbers choose among the runs
 steps = st.lists(
     st.tuples(
         st.sampled_from(["create", "points", "tag", "untag", "state", "reads", "turn", "turn"]),
@@ -31,16 +29,16 @@ fates = st.lists(st.sampled_from(FATES), max_size=60)
 tears = st.lists(st.integers(0, 200), min_size=1, max_size=10)
 
 
-class Recorded(Journal):
-    """A journal that keeps what its file was before each write that was added."""
+class Recorded(Pending):
+    """Keeps what its file was before each write that was added."""
 
-    def __init__(self, path: Path, head: Head, drivers: Drivers) -> None:
-        super().__init__(path, head, drivers)
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, URI, "small", "7", "me", "me")
         self.states: list[bytes] = []
 
-    def append(self, call: str, arguments: Mapping[str, Any]) -> None:
+    def append(self, changes: Changes) -> None:
         self.states.append(self.path.read_bytes() if self.path.exists() else b"")
-        super().append(call, arguments)
+        super().append(changes)
 
 
 class Driver:
@@ -48,7 +46,7 @@ class Driver:
 
     def __init__(self, folder: Path, fates: list[str], tears: list[int]) -> None:
         self.store = FakeStore()
-        self.client = FlakyClient(self.store, iter(fates))
+        self.client: Any = FlakyClient(self.store, iter(fates))
         self.path = folder / "queue.sqlite3"
         self.tears = itertools.cycle(tears)
         self.runs: list[str] = []
@@ -57,12 +55,11 @@ class Driver:
 
     def begin(self) -> None:
         """A process starts."""
-        self.queue = Recorded(self.path, Head("uri", "small", "7"), Drivers())
-        sender = Sender(self.client, "7", self.queue.runs)  # type: ignore[arg-type]
-        self.box = Outbox(URI, sender, self.queue, str, background=False)
+        self.queue = Recorded(self.path)
+        self.box = StudyStore(Store(URI, self.client, None), self.queue, str, background=False)
 
     def turn(self) -> None:
-        """The outbox tries to send a write; the process may die meanwhile, and another begins."""
+        """The store tries to send a write; the process may die meanwhile, and another begins."""
         try:
             self.box.deliver()
         except Crash:
@@ -71,7 +68,7 @@ class Driver:
     def write(self, kind: str, choice: int) -> None:
         """Write something, or die in the middle of adding it to the queue, and write it again."""
         self.tick += 1
-        known, waited = len(self.runs), self.box.waiting
+        known, waited = len(self.runs), bool(self.queue.waiting)
         self.queue.states.clear()
         # a crash while a run is made that does not wait leaves it open, for close_dead_runs
         self.client.mortal = False
@@ -86,26 +83,27 @@ class Driver:
 
     def act(self, kind: str, choice: int) -> None:
         """Make a write of a kind; a run first, where there is none."""
-        box, tick = self.box, self.tick
+        tick = self.tick
         if kind == "create" or not self.runs:
-            self.runs.append(box.create_run("7", f"{len(self.runs):03}", {"k": "v"}))
+            self.runs.append(new_run("7"))
+            name = f"{len(self.runs):03}"
+            self.box.write(Changes(run=self.runs[-1], name=name, tags={"k": "v"}))
             return
-        run = self.runs[choice % len(self.runs)]
-        values = {f"m{i}": float(tick) for i in range(choice)}
-        state = list(State)[choice]
-        found: dict[str, Callable[[], Any]] = {
-            "points": lambda: log(box, run, metrics=values, step=tick, params={f"p{tick}": tick}),
-            "tag": lambda: log(box, run, tags={"k": str(tick)}),
-            "untag": lambda: box.delete_tag(run, "k"),
-            "reads": lambda: box.log_datasets(run, [Dataset(f"d{tick}", "digest", "test")]),
-            "state": lambda: set_state(box, run, state, {"why": str(tick)}),
+        points = [Point(f"m{i}", float(tick), 0, tick) for i in range(choice)]
+        found: dict[str, dict[str, Any]] = {
+            "points": {"metrics": points, "params": {f"p{tick}": str(tick)}},
+            "tag": {"tags": {"k": str(tick)}},
+            "untag": {"tags": {"k": None}},
+            "reads": {"datasets": (Dataset(f"d{tick}", "digest", "test"),)},
+            "state": {"tags": {"why": str(tick)}},
         }
-        found[kind]()
+        changes = Changes(run=self.runs[choice % len(self.runs)], **found[kind])
+        self.box.write(changes.in_state(list(State)[choice]) if kind == "state" else changes)
 
     def finish(self) -> list[tuple[Any, ...]]:
         """The store when everything is sent."""
         self.client.fates = iter(())
-        while self.box.waiting:
+        while self.queue.waiting:
             self.box.deliver()
         return self.store.plain()
 
@@ -123,7 +121,7 @@ def drive(
                 driver.write(kind, choice)
         assert not driver.finish() or driver.runs
         driver.begin()
-        assert not driver.box.waiting
+        assert not driver.queue.waiting
         return driver.store.plain()
 
 

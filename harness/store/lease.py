@@ -11,22 +11,28 @@ than the other waits. Then both go on until the first beat of the one that was o
 seconds at most, and runs of both may be in the store; the ledger takes one of them.
 """
 
+import json
+import os
 import random
+import socket
 import threading
 import time
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from harness.errors import UserError
-from harness.store.lock.file_lock import StudyBusy
-from harness.store.lock.lease_tag import Holder, holder_of, read_tag, remove_tag
+from harness.store.errors import wrapped
+from harness.store.lock import StudyBusy
 from reports.contract import Tag
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
 JOIN_SECONDS = 2.0
+# methods of MlflowClient that change nothing
+READS = ("get_", "search_", "list_", "download_")
 
 
 class StudyLost(UserError):
@@ -54,6 +60,56 @@ class Timing:
     claim_pause: tuple[float, float] = (0.2, 0.6)
     now: Callable[[], float] = steady
     sleep: Callable[[float], None] = time.sleep
+
+
+@dataclass(frozen=True)
+class Holder:
+    """Who holds a lease.
+
+    token: differs for every driver.
+    host: name of the host that the driver runs on.
+    pid: of the driver's process.
+    place: which lock of which start of the host the driver has; "" where it has none
+        (harness.store.lock).
+    """
+
+    token: str
+    host: str
+    pid: int
+    place: str
+
+    @classmethod
+    def me(cls, place: str) -> "Holder":
+        """This process, under a new token; place: that of the lock that it has."""
+        return cls(uuid.uuid4().hex, socket.gethostname(), os.getpid(), place)
+
+    def tag(self, beat: int) -> str:
+        """The tag's value; beat: how many times the holder has written it."""
+        return json.dumps({**vars(self), "beat": beat})
+
+    def __str__(self) -> str:
+        return f"process {self.pid} on host {self.host}"
+
+
+def holder_of(tag: str) -> Holder | None:
+    """Who holds a lease, read from its tag's value; None where the value names no holder."""
+    try:
+        fields = json.loads(tag)
+        host, pid, place = str(fields["host"]), int(fields["pid"]), str(fields["place"])
+        return Holder(str(fields["token"]), host, pid, place)
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def read_tag(client: "MlflowClient", experiment_id: str, name: str = Tag.LOCK) -> str:
+    """The value of a tag of the experiment, by default the lease's; "" if there is none."""
+    return str(client.get_experiment(experiment_id).tags.get(name, ""))
+
+
+def busy(study: str, tag: str) -> StudyBusy:
+    """What a driver is told that finds a study held; tag: the lease's value."""
+    who = holder_of(tag) or "another driver"
+    return StudyBusy(f"study {study!r} is being run by {who} on the same store")
 
 
 class Lease:
@@ -86,24 +142,21 @@ class Lease:
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 
-    def claim(self, client: "MlflowClient | None" = None) -> None:
-        """Take the lease if it is free, or its holder is dead.
-
-        Args:
-            client: of the store, if it is to be another one here.
+    def claim(self) -> None:
+        """Take the lease if it is free, or its holder is dead; made twice, it is as made once.
 
         Raises:
             StudyBusy: it is held; host and process are named.
         """
-        tag = self._read(client)
-        if tag and not self._died_here(tag):
+        tag = self._read()
+        if tag and not self._is_mine(tag) and not self._died_here(tag):
             self._watch(tag)
         self._renewed = self._timing.now()
-        self._write(client)
+        self._write()
         self._timing.sleep(random.uniform(*self._timing.claim_pause))  # noqa: S311
-        other = self._read(client)
+        other = self._read()
         if not self._is_mine(other):
-            raise self._busy(other)
+            raise busy(self._study, other)
 
     def beat(self) -> None:
         """Renew the lease.
@@ -154,7 +207,8 @@ class Lease:
             self._thread.join(JOIN_SECONDS)
         try:
             if self._lost is None and self._is_mine(self._read()):
-                remove_tag(self._client, self._experiment_id)
+                # not deleted, which an older server cannot do
+                self._client.set_experiment_tag(self._experiment_id, Tag.LOCK, "")
         except Exception:  # a store that is away keeps a lease that expires
             return
 
@@ -195,7 +249,7 @@ class Lease:
             if not seen:
                 return
             if seen != tag:
-                raise self._busy(seen)
+                raise busy(self._study, seen)
             if looked - began >= timing.expiry:
                 self._say(f"{who} has not been heard of for {timing.expiry:g} s: taken over")
                 return
@@ -209,10 +263,6 @@ class Lease:
         holder = holder_of(tag)
         return holder is not None and holder.token == self._me.token
 
-    def _busy(self, tag: str) -> StudyBusy:
-        who = holder_of(tag) or "another driver"
-        return StudyBusy(f"study {self._study!r} is being run by {who} on the same store")
-
     def _loss(self, tag: str) -> StudyLost:
         who = holder_of(tag)
         taker = f"{who} has taken it over" if who else "its lock is gone"
@@ -222,10 +272,24 @@ class Lease:
             f"here, and what the store has is kept"
         )
 
-    def _read(self, client: "MlflowClient | None" = None) -> str:
-        return read_tag(client or self._client, self._experiment_id)
+    def _read(self) -> str:
+        return read_tag(self._client, self._experiment_id)
 
-    def _write(self, client: "MlflowClient | None" = None) -> None:
+    def _write(self) -> None:
         self._beats += 1
-        client = client or self._client
-        client.set_experiment_tag(self._experiment_id, Tag.LOCK, self._me.tag(self._beats))
+        self._client.set_experiment_tag(self._experiment_id, Tag.LOCK, self._me.tag(self._beats))
+
+
+def fenced(client: "MlflowClient", lease: Lease) -> "MlflowClient":
+    """The client that begins a write only while the study is this process's.
+
+    A write that is under way when the process is suspended may still be finished after the study
+    was lost: the check stands before a call, not within it.
+    """
+
+    def checked(name: str, call: Callable[[], Any]) -> Any:
+        if not name.startswith(READS):
+            lease.check()
+        return call()
+
+    return wrapped(client, checked)

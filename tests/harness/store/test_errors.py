@@ -7,10 +7,8 @@ import requests
 from mlflow.exceptions import MlflowException, RestException
 from mlflow.protos.databricks_pb2 import INTERNAL_ERROR, INVALID_PARAMETER_VALUE, ErrorCode
 
-from harness.store.errors import StoreError
-from harness.store.outbox import again as module
-from harness.store.outbox.again import TRIES, again
-from harness.store.outbox.retryable import reason, transient
+from harness.store import errors as module
+from harness.store.errors import TRIES, StoreError, again, reason, transient
 from tests.told import told
 
 ERRORS = told(__file__, "errors.yaml")

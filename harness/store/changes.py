@@ -1,0 +1,283 @@
+"""What is to be written to a run of the store: sent twice, it leaves the run as sent once.
+
+MLflow takes a metric's point, a param or a tag again without a trace. What it does not take again
+is made so here: a run is looked for by its key before it is made once more, and a tag that is to go
+may be gone.
+"""
+
+import errno
+import json
+import logging
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from itertools import repeat
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from pydantic import BaseModel, ConfigDict
+
+from harness.errors import UserError
+from harness.scratch import scratch
+from harness.store.errors import reason, transient
+from reports.contract import RUN_STATUS, State, Tag
+
+if TYPE_CHECKING:
+    from mlflow.tracking import MlflowClient
+
+logger = logging.getLogger(__name__)
+
+# Characters that MLflow takes: it cuts longer values off. Entities that it takes in a request.
+MAX_TAG, MAX_PARAM, MAX_DIGEST = 8000, 6000, 36
+MAX_METRICS, MAX_OTHERS = 800, 100
+GONE = "RESOURCE_DOES_NOT_EXIST"
+# Of a file that a store refuses while it answers questions. A file takes two requests, so that two
+# tries would lose one file in thirty where one request in ten fails.
+FILE_TRIES = 6
+# A disk that has no room for the file, or no more room for this user.
+FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+class Dataset(NamedTuple):
+    """A dataset that a run reads.
+
+    fingerprint: of its content; MLflow gets as much of it as it takes.
+    use: what for, "training" or "test".
+    """
+
+    name: str
+    fingerprint: str
+    use: str
+
+
+class Point(NamedTuple):
+    """A metric's value at a step; timestamp: milliseconds since the epoch."""
+
+    key: str
+    value: float
+    timestamp: int
+    step: int
+
+
+class Changes(BaseModel):
+    """What is written to one run, in the order of the fields, and its state therefore last.
+
+    run: the store's id of it, or what new_run() gave.
+    name: of a run that is made with these changes; "": it is there, or an earlier one made it.
+    started: of that run, milliseconds since the epoch.
+    datasets: that it reads; one that is there is not added again.
+    files: path among its artifacts, as in "trained/seed_0.safetensors" -> content. A store that
+        refuses files does without.
+    metrics, params: points, and texts by name, cut after MAX_PARAM characters.
+    tags: name -> text, cut after MAX_TAG characters (see harness.store.texts); None: it is removed,
+        and empty until then.
+    status: MLflow's own; "": as it is. ended: when the run did, 0 where it has not.
+    """
+
+    model_config = ConfigDict(
+        frozen=True,
+        ser_json_bytes="base64",
+        val_json_bytes="base64",
+        ser_json_inf_nan="constants",
+    )
+
+    run: str
+    name: str = ""
+    started: int = 0
+    datasets: tuple[Dataset, ...] = ()
+    files: Mapping[str, bytes] = {}
+    metrics: Sequence[Point] = ()
+    params: Mapping[str, str] = {}
+    tags: Mapping[str, str | None] = {}
+    status: str = ""
+    ended: int = 0
+
+    def in_state(self, state: State) -> "Changes":
+        """These changes, and the run in a state: any other than RUNNING ends it now."""
+        ends = state is not State.RUNNING
+        update = {
+            "tags": {**self.tags, Tag.STATE: state},
+            "status": RUN_STATUS[state],
+            "ended": now() if ends else 0,
+        }
+        return self.model_copy(update=update)
+
+
+def now() -> int:
+    """Milliseconds since the epoch."""
+    return int(time.time() * 1000)
+
+
+def new_run(experiment_id: str) -> str:
+    """What a run is called that is to be made in an experiment: EXPERIMENT/KEY."""
+    return f"{experiment_id}/{uuid.uuid4().hex}"
+
+
+def points(metrics: Mapping[str, float], step: int = 0) -> list[Point]:
+    """Values by name as points of now."""
+    time_of_all = now()
+    return [Point(name, value, time_of_all, step) for name, value in metrics.items()]
+
+
+def send(
+    client: "MlflowClient", changes: Changes, made: dict[str, str], *, again: bool = False
+) -> None:
+    """Write changes to their run.
+
+    Args:
+        client: of the store.
+        changes: of one run.
+        made: what new_run() gave -> the store's id, of runs that were made; it grows.
+        again: the changes may have been sent before.
+
+    Raises:
+        LookupError: the run was never made.
+        Exception: whatever MLflow's client raises.
+    """
+    run_id = made.get(changes.run) or _found(client, changes, again)
+    tags = {name: _plain(text or "")[:MAX_TAG] for name, text in changes.tags.items()}
+    if run_id is None:
+        experiment_id, _, key = changes.run.partition("/")
+        run = client.create_run(
+            experiment_id,
+            start_time=changes.started,
+            tags={**tags, Tag.RUN_KEY: key},
+            run_name=changes.name,
+        )
+        run_id, tags = str(run.info.run_id), {}
+    made[changes.run] = run_id
+    if changes.datasets:
+        client.log_inputs(run_id, [_entity(dataset) for dataset in changes.datasets])
+    if changes.files:
+        _keep_files(client, run_id, changes.files)
+    _log(client, run_id, changes, tags)
+    for name in (name for name, text in changes.tags.items() if text is None):
+        _delete_tag(client, run_id, name)
+    if changes.ended:
+        client.set_terminated(run_id, status=changes.status, end_time=changes.ended)
+    elif changes.status:
+        client.update_run(run_id, status=changes.status)
+
+
+def _found(client: "MlflowClient", changes: Changes, again: bool) -> str | None:
+    """The store's id of a run; None: it is to be made."""
+    experiment_id, _, key = changes.run.rpartition("/")
+    if not experiment_id:
+        return changes.run
+    if changes.name and not again:
+        return None
+    found = next(iter(runs_of(client, experiment_id, key)), None)
+    if found is None and not changes.name:
+        raise LookupError(f"no run was made for {changes.run}")
+    return found
+
+
+def _log(client: "MlflowClient", run_id: str, changes: Changes, tags: Mapping[str, str]) -> None:
+    """Write numbers and texts in as few requests as MLflow allows.
+
+    The last of the tags go with the last of the metrics: a run that is COMPLETE has its numbers.
+    """
+    from mlflow.entities import Metric, Param, RunTag
+
+    params = [Param(name, _plain(text)[:MAX_PARAM]) for name, text in changes.params.items()]
+    pieces = [
+        _pieces([Metric(*point) for point in changes.metrics], MAX_METRICS),
+        _pieces(params, MAX_OTHERS),
+        _pieces([RunTag(name, text) for name, text in tags.items()], MAX_OTHERS),
+    ]
+    requests = max(map(len, pieces))
+    for piece in zip(*([*repeat([], requests - len(some)), *some] for some in pieces), strict=True):
+        client.log_batch(run_id, metrics=piece[0], params=piece[1], tags=piece[2])
+
+
+def runs_of(client: "MlflowClient", experiment_id: str, key: str) -> dict[str, Any]:
+    """The runs with a key (Tag.RUN_KEY) by id: one, or more where a request arrived too late.
+
+    Args:
+        client: of the store.
+        experiment_id: the study's experiment.
+        key: of the run.
+    """
+    query = f"tags.`{Tag.RUN_KEY}` = '{key}'"
+    found = client.search_runs([experiment_id], filter_string=query, max_results=10)
+    return {str(run.info.run_id): run for run in found}
+
+
+def _pieces(items: list[Any], size: int) -> list[list[Any]]:
+    return [items[start : start + size] for start in range(0, len(items), size)]
+
+
+def _plain(text: str) -> str:
+    """PostgreSQL takes no NUL in a text; MLflow's server then answers 500, for ever."""
+    return text.replace("\0", "\\0")
+
+
+def _entity(dataset: Dataset) -> Any:
+    from mlflow.entities import Dataset as Entity
+    from mlflow.entities import DatasetInput, InputTag
+
+    digest, source = dataset.fingerprint[:MAX_DIGEST], json.dumps({"uri": dataset.name})
+    entity = Entity(dataset.name, digest, "local", source)
+    return DatasetInput(entity, [InputTag("mlflow.data.context", dataset.use)])
+
+
+def _keep_files(client: "MlflowClient", run_id: str, files: Mapping[str, bytes]) -> None:
+    """Keep files among a run's artifacts; what the store refuses is left out with a warning."""
+    refused: dict[str, list[str]] = {}
+    for name, content in files.items():
+        if why := _refused(client, run_id, name, content):
+            refused.setdefault(why, []).append(name)
+    for why, names in refused.items():
+        logger.warning("%s could not be kept in MLflow: %s", ", ".join(names), why)
+
+
+def _refused(client: "MlflowClient", run_id: str, name: str, content: bytes) -> str:
+    """Keep a file, and say why the store refuses it; "" where it has it.
+
+    A server may take numbers and not files, say for want of the right to write where they go, and
+    then answers as if it were away (500). It is away if it does not answer a question either. A
+    disk of this machine that is full refuses more than files: that ends the study.
+    """
+    place, told = PurePosixPath(name), ""
+    inside = () if len(place.parts) == 1 else (str(place.parent),)
+    with scratch() as folder:
+        path = folder / place.name
+        path.write_bytes(content)
+        for _ in range(FILE_TRIES):
+            try:
+                client.log_artifact(run_id, str(path), *inside)
+                return ""
+            except UserError:  # another driver has taken the study over
+                raise
+            except Exception as error:
+                if isinstance(error, OSError) and error.errno in FULL:
+                    raise  # of this machine: the next run, with space, has the file
+                told = reason(error)
+                if not transient(error, client.tracking_uri):
+                    break
+                _require_answer(client, run_id)
+    return told
+
+
+def _require_answer(client: "MlflowClient", run_id: str) -> None:
+    """Raise what the client raises where the store is away.
+
+    It is asked twice: a server that refuses a file may close the connection that it came by, and
+    the next request finds it closed.
+    """
+    try:
+        client.get_run(run_id)
+    except UserError:
+        raise
+    except Exception:
+        client.get_run(run_id)
+
+
+def _delete_tag(client: "MlflowClient", run_id: str, name: str) -> None:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.delete_tag(run_id, name)
+    except MlflowException as error:
+        if error.error_code != GONE or name in client.get_run(run_id).data.tags:
+            raise
