@@ -58,7 +58,6 @@ def test_a_report_is_written_whole_and_once(
     folder = Path(store.client.download_artifacts(run_id, "report", str(tmp_path)))
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == FILES
     monkeypatch.setattr(Store, "write", None)
-    monkeypatch.setattr("harness.recording.publication.log", None)
     assert not publish(store, run_id, replace(MADE, files=None))  # type: ignore[arg-type]
 
 
