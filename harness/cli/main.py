@@ -60,9 +60,10 @@ app.command(cls=Command, epilog=_EPILOG)(sweep)
 
 def main() -> None:
     """Entry point of the ship-sweep script."""
-    # Importing makes many objects and hardly any garbage: looking for it at Python's own pace (700)
-    # is a tenth of the time that a study takes which has nothing to do.
-    gc.set_threshold(50_000, 20, 50)
+    # Importing makes many objects and hardly any garbage, and so does writing to MLflow. To look
+    # for it at Python's own pace (700) takes a tenth of the time of a study that has nothing to do,
+    # and of what a trial costs.
+    gc.set_threshold(200_000, 20, 50)
     steady_output()
     try:
         with reader_may_leave():

@@ -4,8 +4,7 @@ Answers for: tags, params, metrics and their times, and where the code came from
 How writes reach the store is harness.store's.
 """
 
-from harness.recording.publication import publish
-from harness.recording.study_run import StudyRecord
+from harness.recording.study_run import StudyRecord, publish
 from harness.recording.trial_runs import TrialRecorder
 
 __all__ = ["StudyRecord", "TrialRecorder", "publish"]

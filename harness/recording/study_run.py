@@ -1,19 +1,42 @@
-"""The study's own run in the store, the parent of its trials' runs."""
+"""The study's own run in the store, the parent of its trials' runs, and its report there."""
 
+import hashlib
 import json
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+from contextlib import suppress
 
 from harness.config import StudyConfig, levels
 from harness.planning import Plan, Setting
 from harness.recording.numbers import source_tags
-from harness.store import Changes, Ledger, Store, find_study_run, new_run, now, split_tag
-from reports.contract import ADDED_BY_PATH, LONG_TAGS, Kind, State, Tag
+from harness.store import (
+    MAX_TAG,
+    Changes,
+    Ledger,
+    Store,
+    find_study_run,
+    new_run,
+    now,
+    points,
+    split_tag,
+)
+from reports.contract import (
+    ADDED_BY_PATH,
+    HEADLINE,
+    LONG_TAGS,
+    REPORT,
+    Kind,
+    Publication,
+    State,
+    Tag,
+)
 
 YAML_ARTIFACT = "study.yaml"
 # names of the tags in which a long tag goes on: NAME.1, NAME.2
 _CONTINUATION_TAG = re.compile(rf"({'|'.join(map(re.escape, LONG_TAGS))})\.\d+$")
+# Bytes of the report's files together; they may have to wait on disk as one text.
+MOST_BYTES = 32 * 2**20
 
 
 class StudyRecord:
@@ -77,7 +100,9 @@ class StudyRecord:
         stale = [name for name in held if _CONTINUATION_TAG.match(name) and name not in tags]
         if not changed and not stale:
             return False
-        text = source_text(study.source)
+        text = b""
+        with suppress(OSError):  # the file has gone
+            text = study.source.read_bytes() if study.source else b""
         changes = Changes(
             run=self.run_id,
             files={YAML_ARTIFACT: text} if text else {},
@@ -89,8 +114,7 @@ class StudyRecord:
 
     def begin(self) -> None:
         """Note that the study is being worked on, and with which code and packages."""
-        changes = Changes(run=self.run_id, tags=source_tags())
-        self._store.write(changes.in_state(State.RUNNING))
+        self.end(State.RUNNING, source_tags())
 
     def want(self, setting: Setting) -> None:
         """Add a setting that the sampler proposed to the list of wanted settings.
@@ -108,9 +132,9 @@ class StudyRecord:
         tags = split_tag(Tag.WANTED, self._wanted_text, start=len(kept))
         self._store.write(Changes(run=self.run_id, tags=tags))
 
-    def end(self, state: State) -> None:
+    def end(self, state: State, tags: Mapping[str, str] | None = None) -> None:
         """Note that the study is not being worked on any more; state: how it ended."""
-        self._store.write(Changes(run=self.run_id).in_state(state))
+        self._store.write(Changes(run=self.run_id, tags=tags or {}).in_state(state))
 
     def set_final_state(self, state: State) -> None:
         """Set the state of a study in which nothing had to run, unless the store has it already."""
@@ -132,18 +156,14 @@ class StudyRecord:
             ledger: holds the trials' runs.
             plan: holds the study's settings as they are now.
         """
-        wanted = {setting.key: setting for setting in plan.settings}
+        wanted = {setting.key: setting_tags(setting) for setting in plan.settings}
         for run in ledger.runs:
-            setting = wanted.get(run.setting_key)
-            if setting is None:
-                continue
-            tags = setting_tags(setting)
             held: dict[str, str] = {
-                Tag.SETTING_KEY: run.setting_key,
                 Tag.ARM: run.arm,
                 Tag.ASSIGNMENT: json.dumps(dict(run.assignment)),
             }
-            changed = {name: value for name, value in tags.items() if held[name] != value}
+            tags = wanted.get(run.setting_key, {})
+            changed = {name: text for name, text in tags.items() if held.get(name, text) != text}
             if changed:
                 self._store.write(Changes(run=run.run_id, tags=changed))
 
@@ -197,9 +217,79 @@ def setting_tags(setting: Setting) -> dict[str, str]:
     }
 
 
-def source_text(source: Path | None) -> bytes:
-    """What stands in a study's YAML file; b"" if there is no file, or it cannot be read."""
-    try:
-        return source.read_bytes() if source else b""
-    except OSError:
-        return b""
+def publish(store: Store, run_id: str, made: Publication) -> bool:
+    """Show a report at the study's own run, where its reviewer looks first, unless it is there.
+
+    The digest is written last: if the driver is killed before, the next run of the study writes all
+    of it again, which changes nothing that is there.
+
+    Args:
+        store: an open store.
+        run_id: of the study's own run.
+        made: what is to be shown.
+
+    Returns:
+        Whether anything was written.
+
+    Raises:
+        StoreError: the store cannot be read, or refuses what is written.
+    """
+    run = store.read(lambda client: client.get_run(run_id))
+    # the files, which take seconds to make, count by their stamp
+    said = [dict(made.metrics), dict(made.params), made.best, made.note, made.stamp]
+    digest = hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+    if run.data.tags.get(Tag.PUBLISHED) == digest:
+        return False
+    held = run.data.params
+    # Headlines that do not hold any more: MLflow cannot delete a metric, so they become NaN.
+    withdrawn = {
+        name: math.nan
+        for name, value in run.data.metrics.items()
+        if name.startswith(HEADLINE) and not math.isnan(value)
+    }
+    changes = Changes(
+        run=run_id,
+        files={f"{REPORT}/{name}": content for name, content in _as_many_as_fit(made).items()},
+        metrics=points({**withdrawn, **made.metrics}),
+        params={name: text for name, text in made.params.items() if name not in held},
+        tags={Tag.RUN_NOTE: _note(made, held), Tag.BEST: made.best, Tag.PUBLISHED: digest},
+    )
+    store.write(changes)
+    return True
+
+
+def _as_many_as_fit(made: Publication) -> dict[str, bytes]:
+    """The page, then the smallest files first, while they fit in MOST_BYTES."""
+    every = made.files()
+    files, left = {}, MOST_BYTES
+    for name in sorted(every, key=lambda name: (name != made.page, len(every[name]))):
+        left -= len(every[name])
+        if left < 0:
+            break
+        files[name] = every[name]
+    return files
+
+
+def _note(made: Publication, held: Mapping[str, str]) -> str:
+    """The note, cut at the end of a line to what a tag holds.
+
+    It tells of params whose first value, which MLflow keeps for ever, is not the study's any more.
+
+    Args:
+        held: params of the run.
+    """
+    outdated = [
+        f"`{name}` {made.params.get(name, 'no constant')}"
+        for name, text in sorted(held.items())
+        if made.params.get(name) != text
+    ]
+    head = ""
+    if outdated:
+        told = ", ".join(outdated)
+        head = f"MLflow keeps the first value of a parameter; these are now: {told}.\n\n"
+    tail = f"\nThe whole report: Artifacts, `{REPORT}/{made.page}`."
+    room = MAX_TAG - len(tail)
+    text = head + made.note
+    if len(text) > room:
+        text = text[:room].rpartition("\n")[0] + "\n"
+    return text + tail

@@ -8,7 +8,7 @@ import optuna
 from ray.tune.search import Searcher
 
 from harness.config import StudyConfig
-from harness.planning import Plan, Setting, Work
+from harness.planning import Plan, Setting, Work, study_prunes
 from harness.store import Ledger
 from harness.tuning.optuna_sampler import Outcome, Sampler, outcome_of, over_seeds
 from harness.tuning.places import MANY, Places
@@ -157,7 +157,8 @@ class StudySearcher(Searcher):
         self._running.add(trial_id)
         work = given.work
         name = checkpoint_name(work.setting.key, work.seeds)
-        return trial_spec(work.setting.config, work.seeds, work.may_stop, name)
+        may_stop = work.may_stop and study_prunes(self._study)
+        return trial_spec(work.setting.config, work.seeds, may_stop, name)
 
     def _ask(self, sampler: Sampler) -> None:
         """Queue a proposal, if the sampler has a new one."""

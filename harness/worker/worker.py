@@ -44,7 +44,7 @@ from ship.trial_config import EpochMetrics, TrialConfig
 logger = logging.getLogger(__name__)
 
 # A result costs the driver some 2 ms, and a method's epoch may take less: they travel together.
-COALESCE_SECONDS = 0.5
+COALESCE_SECONDS = 1.0
 BACKBONES_KEPT = 2
 
 
@@ -121,7 +121,10 @@ class Worker:
         self._checkpoints.begin(spec["checkpoint"])
 
     def step(self) -> dict[str, Any]:
-        """Run epochs for about COALESCE_SECONDS, or up to the next evaluated selection epoch."""
+        """Run epochs for about COALESCE_SECONDS, or up to what the scheduler may stop the trial by.
+
+        That is the next evaluated selection epoch of a trial that it may stop.
+        """
         started = time.monotonic()
         result: dict[str, Any] = {EPOCHS: []}
         try:
@@ -183,7 +186,7 @@ class Worker:
                 if self._may_stop and trained:
                     result[EVALUATIONS] = trained
                     result[OBJECTIVE] = mean(item.per_replica[self._objective])
-                return
+                    return
             if time.monotonic() >= deadline:
                 return
         result[FINAL] = [self._final()]

@@ -18,7 +18,7 @@ from tests.bench.bench_settings import fill, space_file
 from tests.bench.steps import Sizes
 
 TINY = Sizes(n_classes=8, shots=2, batch=4, coop_batch=4, latent=8, hidden=(16, 16))
-IDLE = "--search 20 --asked 5 --store 20 --epochs 3 --flushes 1"
+IDLE = "--search 20 --asked 5 --store 20 --epochs 3"
 
 
 def main() -> None:

@@ -96,7 +96,6 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--asked", type=int, default=20, help="trials that the searcher gives out")
     parser.add_argument("--store", type=int, help="runs that are written")
     parser.add_argument("--epochs", type=int, default=200, help="selection epochs of a trial")
-    parser.add_argument("--flushes", type=int, default=10, help="writes of a run on its way")
     options = parser.parse_args(words)
     with tempfile.TemporaryDirectory(prefix="idle-") as name:
         folder = Path(name)
@@ -109,7 +108,7 @@ def main(words: Sequence[str] | None = None) -> None:
             ]
             print(of_fields(rows), flush=True)
         if options.store:
-            runs = writing(options.store, options.epochs, options.flushes, folder)
+            runs = writing(options.store, options.epochs, folder)
             print(of_fields(list(runs)), flush=True)
         if options.study:
             print(of_fields(whole_study(options.study, options.epochs, folder)), flush=True)

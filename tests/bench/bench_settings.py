@@ -120,7 +120,7 @@ def fill(study: StudyConfig, folder: Path) -> float:
     plan, recorder = recording(store, experiment, study, prints)
     run_trial = idle_method(folder / "log", EPOCHS).run_trial
     for work in plan.work:
-        write_trial(recorder, work, run_trial, flushes=1)
+        write_trial(recorder, work, run_trial)
     began = time.monotonic()
     ledger = read_ledger(store.client, experiment, study.objective)
     assert len(ledger.runs) == len(plan.settings)

@@ -5,11 +5,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 from harness.config.study_config import StudyConfig
 from harness.planning import Fingerprints, Plan, SettingMaker, Work, make_plan
-from harness.recording import StudyRecord, TrialRecorder, trial_runs
+from harness.recording import StudyRecord, TrialRecorder
 from harness.store import Ledger, Store, open_store, read_ledger
 from harness.tuning import StudySearcher
 from harness.worker.results import FINAL, epoch_means, final_numbers
@@ -116,13 +115,12 @@ class Written:
     disk: float
 
 
-def writing(runs: int, epochs: int, flushes: int, folder: Path) -> Iterator[Written]:
+def writing(runs: int, epochs: int, folder: Path) -> Iterator[Written]:
     """Write runs of the idle method one by one, as a study does, into a new sqlite file.
 
     Args:
         runs: a multiple of twenty.
         epochs: of selection in each, all of which are reported.
-        flushes: writes of a run on its way; a study makes one a second.
         folder: for the store.
     """
     method = idle_method(folder / "log", epochs)
@@ -135,7 +133,7 @@ def writing(runs: int, epochs: int, flushes: int, folder: Path) -> Iterator[Writ
     for part in range(MARKS):
         began, spent = time.monotonic(), time.process_time()
         for number in range(part * each, (part + 1) * each):
-            write_trial(recorder, plan.work[number], method.run_trial, flushes)
+            write_trial(recorder, plan.work[number], method.run_trial)
         spent, wall = time.process_time() - spent, time.monotonic() - began
         there, began = (part + 1) * each, time.process_time()
         read_ledger(store.client, experiment, study.objective)
@@ -155,18 +153,14 @@ def recording(
     return plan, TrialRecorder(store, experiment, record, study, prints)
 
 
-def write_trial(recorder: TrialRecorder, work: Work, run_trial: Any, flushes: int) -> None:
+def write_trial(recorder: TrialRecorder, work: Work, run_trial: Any) -> None:
     """A trial from its start to its end."""
     seeds, config = work.seeds, work.setting.config
     items = list(run_trial(config, seeds, FakeFeatures("", None), FakeClip(""), {}, None))
     name = work.setting.key
     recorder.start(name, work)
     *trained, test = items
-    for part in range(flushes):
-        some = trained[len(trained) * part // flushes : len(trained) * (part + 1) // flushes]
-        # whatever the clock says
-        with mock.patch.object(trial_runs, "FLUSH_SECONDS", 0.0):
-            recorder.epochs(name, [epoch_means(item) for item in some])
+    recorder.epochs(name, [epoch_means(item) for item in trained])
     by_epoch = {item.epoch: item.per_replica for item in trained}
     final = final_numbers(test, by_epoch, config.selection_metric)
     cost = {Cost.SECONDS: 1.0, Cost.PEAK_MEMORY: 1.0, Cost.TEXT_TOKENS: 1.0}

@@ -157,10 +157,10 @@ def work(prints: Fingerprints) -> Work:
     return make_plan(make_study(), Ledger(), prints).work[0]
 
 
-def test_epochs_are_flushed_at_most_once_a_second(
+def test_epochs_are_written_together(
     recorder: TrialRecorder, work: Work, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A thousand epochs in a moment are one write, and none is lost."""
+    """Those of a moment are one write, with the state that ends the run, and none is lost."""
     writes = []
     log_batch = store.client.log_batch
 

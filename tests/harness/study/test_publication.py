@@ -91,7 +91,7 @@ def test_files_that_are_too_large_are_left_out(
     store: Store, run_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The page comes first, then as many as fit."""
-    monkeypatch.setattr("harness.recording.publication.MOST_BYTES", 12)
+    monkeypatch.setattr("harness.recording.study_run.MOST_BYTES", 12)
     publish(store, run_id, MADE)
     found = [file.path for file in store.client.list_artifacts(run_id, "report")]
     assert found == ["report/small.html", "report/small.md"]
