@@ -110,10 +110,6 @@ class Ledger:
         """Seed -> the run that counts, of one setting; {} where it has none."""
         return self.by_key.get(key, {})
 
-    def complete_seeds(self, key: str) -> frozenset[int]:
-        """Seeds of a setting that have finished."""
-        return frozenset(seed for seed, run in self.of(key).items() if run.state is State.COMPLETE)
-
     def state(self, key: str) -> State | None:
         """COMPLETE if any seed of the setting is, else PRUNED, else FAIL; None: never ended."""
         states = {run.state for run in self.of(key).values()}

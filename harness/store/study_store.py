@@ -12,16 +12,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
-from tenacity import (
-    RetryCallState,
-    Retrying,
-    retry_if_exception,
-    retry_if_result,
-    sleep_using_event,
-    stop_when_event_set,
-    wait_exponential,
-)
-
 from harness.errors import UserError
 from harness.store.changes import Changes, send
 from harness.store.errors import StoreAway, StoreError, reason, store_errors, transient
@@ -101,7 +91,7 @@ class StudyStore(Store):
                         send(self.client, changes, self.made)
                     return
                 except StoreError as error:
-                    if not self._is_away(error.__cause__ or error):
+                    if not self._is_away(error):
                         raise
             try:
                 self.pending.append(changes)
@@ -118,22 +108,15 @@ class StudyStore(Store):
             StoreError: it refuses the question, or something that waits.
         """
         self.flush()
-        tell = self._wait()
-
-        def give_up(state: RetryCallState) -> T:
-            error = state.outcome.exception() if state.outcome else None
-            raise StoreAway(self.left()) from error
-
-        pause = wait_exponential(FIRST_PAUSE, LONGEST_PAUSE)
-        retrying = Retrying(
-            retry=retry_if_exception(self._is_away),
-            stop=lambda state: (state.seconds_since_start or 0.0) >= self._patience(),
-            wait=lambda state: min(pause(state), self._patience()),
-            before_sleep=lambda state: tell(),
-            retry_error_callback=give_up,
-        )
-        with store_errors(self.uri):
-            return retrying(ask, self.client)
+        for _ in self._waits():
+            try:
+                with store_errors(self.uri):
+                    return ask(self.client)
+            except StoreError as error:
+                if not self._is_away(error):
+                    raise
+            self._closed.wait(FIRST_PAUSE)
+        raise StoreAway(self.left())
 
     def flush(self) -> None:
         """Block until the store has all that was written.
@@ -142,20 +125,14 @@ class StudyStore(Store):
             StoreAway: nothing got through within PATIENCE, or HURRIED.
             StoreError: the store refuses something.
         """
-        last, sent, tell = time.monotonic(), self._sent, self._wait()
-        while True:
+        for _ in self._waits():
             with self._changed:
                 if self._fault is not None:
                     raise self._fault
                 if not self.pending.waiting:
                     return
                 self._changed.wait(0.2)
-                # progress starts the wait anew, unless the study has been asked to stop
-                if self._sent != sent and not self._hurried:
-                    sent, last = self._sent, time.monotonic()
-            if time.monotonic() - last >= self._patience():
-                raise StoreAway(self.left())
-            tell()
+        raise StoreAway(self.left())
 
     def hurry(self) -> None:
         """Somebody has asked the study to stop: wait no longer than HURRIED from now on."""
@@ -219,21 +196,19 @@ class StudyStore(Store):
 
     def _drain(self) -> None:
         """Send until nothing waits; what the thread runs."""
-        retrying = Retrying(
-            retry=retry_if_result(lambda sent: not sent),
-            stop=stop_when_event_set(self._closed),
-            wait=wait_exponential(FIRST_PAUSE, LONGEST_PAUSE),
-            sleep=sleep_using_event(self._closed),
-            before_sleep=lambda state: self._tell_away(),
-            retry_error_callback=lambda state: False,
-        )
+        pause = FIRST_PAUSE
         try:
             while True:
                 with self._changed:
                     if self._closed.is_set() or not self.pending.waiting:
                         self._thread = None
                         return
-                retrying(self.deliver)
+                if self.deliver():
+                    pause = FIRST_PAUSE
+                else:
+                    self._tell_away()
+                    self._closed.wait(pause)
+                    pause = min(2 * pause, LONGEST_PAUSE)
         except Exception as error:  # kept, so that the caller's next call raises it
             with self._changed:
                 told = f"{self.uri}: what waits could not be sent: {one_line(error)}"
@@ -242,14 +217,11 @@ class StudyStore(Store):
 
     def _is_away(self, error: BaseException) -> bool:
         """Whether an error says that the store is away; if so, its reason is kept for messages."""
-        away = transient(error, self.uri)
+        cause = error.__cause__ if isinstance(error, StoreError) else None
+        away = transient(cause or error, self.uri)
         if away:
-            self._reason = reason(error)
+            self._reason = reason(cause or error)
         return away
-
-    def _patience(self) -> float:
-        """Seconds that the store is waited for."""
-        return HURRIED if self._hurried else PATIENCE
 
     def _tell_away(self) -> None:
         """Say that the store is away, once for each time that it goes away."""
@@ -260,18 +232,21 @@ class StudyStore(Store):
                 f"wait in {self.pending.path}"
             )
 
-    def _wait(self) -> Callable[[], None]:
-        """A function that announces the wait which begins now: once, and not before UNSEEN."""
-        began, told = time.monotonic(), threading.Event()
+    def _waits(self) -> Iterator[None]:
+        """Goes on as long as the store is waited for, which is announced once.
 
-        def tell() -> None:
-            if time.monotonic() - began >= UNSEEN and not told.is_set():
-                told.set()
-                n = len(self.pending.waiting)
+        Progress starts the wait anew, unless the study has been asked to stop.
+        """
+        began = last = time.monotonic()
+        sent, told = self._sent, False
+        while time.monotonic() - last < (patience := HURRIED if self._hurried else PATIENCE):
+            yield
+            if not told and time.monotonic() - began >= UNSEEN:
+                told, n = True, len(self.pending.waiting)
                 what = f"{n} writes wait in {self.pending.path}" if n else self._reason
-                self._say(f"waiting up to {self._patience():.0f} s for the MLflow store: {what}")
-
-        return tell
+                self._say(f"waiting up to {patience:.0f} s for the MLflow store: {what}")
+            if self._sent != sent and not self._hurried:
+                sent, last = self._sent, time.monotonic()
 
 
 @contextmanager
