@@ -28,7 +28,7 @@ STEPS: tuple[tuple[str, str, str], ...] = (
     ("harness", "The next setting is chosen (grid or Optuna)", "harness/tuning/searcher.py"),
     ("harness", "Ray starts the trial on a worker", "harness/worker/worker.py"),
     ("ship", "Fit, select an epoch, train again, test once", "ship/trial/run.py"),
-    ("harness", "The driver receives the metrics of each epoch", "harness/tuning/callback.py"),
+    ("harness", "The driver receives the metrics of each epoch", "harness/tuning/monitor.py"),
     ("harness", "They become one run of the setting", "harness/recording/trial_runs.py"),
     ("harness", "The run is written, or waits on disk", "harness/store"),
     ("", "MLflow keeps the run", "mlflow.db, or a tracking server"),

@@ -23,7 +23,7 @@ FACES = sorted(
 )
 FACES += [f"ship.{name}" for name in CASES["faces_of_ship"]]
 # Imported by its own name: it needs Ray, and the rest of its package does not.
-BY_ITS_NAME = ("harness.worker.trainable", "harness.worker.worker")
+BY_ITS_NAME = ("harness.worker.worker",)
 
 
 # Last of all, whatever the exit code is, the names of what was loaded.

@@ -7,19 +7,18 @@ Ray's that is not public. Importing it imports Ray, which takes two seconds.
 from harness.cluster.extract import ClusterEncoder
 from harness.cluster.gpu_nodes import check_gpus
 from harness.cluster.ray_internals import (
+    CONNECTION_BROKE,
+    LOW_MEMORY,
+    MEMORY_USED,
+    RAISED_IN_SETUP,
     Nodes,
     address_of_result,
     dead_daemon,
     driver_address,
     error_text,
-    is_worker_starting,
     kill_worker,
     living_nodes,
     memory_kills_as_worker_deaths,
-    memory_used,
-    was_cut_off,
-    was_killed_for_memory,
-    was_raised_in_setup,
 )
 from harness.cluster.session import (
     Session,
@@ -29,6 +28,10 @@ from harness.cluster.session import (
 )
 
 __all__ = [
+    "CONNECTION_BROKE",
+    "LOW_MEMORY",
+    "MEMORY_USED",
+    "RAISED_IN_SETUP",
     "ClusterEncoder",
     "Nodes",
     "Session",
@@ -38,14 +41,9 @@ __all__ = [
     "dead_daemon",
     "driver_address",
     "error_text",
-    "is_worker_starting",
     "kill_worker",
     "living_nodes",
     "memory_kills_as_worker_deaths",
-    "memory_used",
     "ray_session",
     "threads",
-    "was_cut_off",
-    "was_killed_for_memory",
-    "was_raised_in_setup",
 ]

@@ -34,13 +34,14 @@ _WORKER_DEATHS: Final = (
     "so the task will be retried",
     "Raylet is terminated",
 )
-_LOW_MEMORY: Final = "running low on memory"
-_MEMORY_USED: Final = re.compile(r"was (\S+ used / \S+) limit")
+# In what Ray says of a worker that it killed as memory ran low, e.g. "2.39GB used / 23.54GB".
+LOW_MEMORY: Final = "running low on memory"
+MEMORY_USED: Final = re.compile(r"was (\S+ used / \S+) limit")
 # What Ray says when a connection broke and it has not heard of the worker's death. Ray gives up a
 # connection sooner than a node: a link cut for 20 s broke a connection, and Ray kept the node.
-_CONNECTION_BROKE: Final = "is temporarily unavailable"
+CONNECTION_BROKE: Final = "is temporarily unavailable"
 # What Ray says when a worker's own code raised before the worker could take up anything.
-_RAISED_IN_SETUP: Final = "raised in its creation task"
+RAISED_IN_SETUP: Final = "raised in its creation task"
 _DAEMONS: Final = ("raylet", "gcs_server")
 _NODE_IP: Final = "node_ip"
 
@@ -160,26 +161,6 @@ def kill_worker(trial: Any) -> bool:
     return True
 
 
-def is_worker_starting(tune_controller: Any, trial: Any) -> bool:
-    """Whether a Ray trial that does not run yet has a worker, whose process is on its way.
-
-    Args:
-        tune_controller: as Tune hands it to schedulers.
-        trial: as Tune hands it to schedulers.
-
-    Returns:
-        False, too, where Tune does not show it.
-    """
-    # schedulers get a wrapper, which warns of every name that is asked for through it
-    controller = getattr(tune_controller, "_tune_controller", tune_controller)
-    try:
-        worker = controller._trial_to_actor[trial]
-        has_place = controller._actor_manager.is_actor_started(worker)
-        return bool(has_place) and trial.status == trial.PENDING
-    except (AttributeError, KeyError, TypeError):
-        return False
-
-
 def error_text(trial: Any) -> str:
     """The text of the file in which Tune keeps a trial's error; "" if there is no such file.
 
@@ -234,27 +215,6 @@ def dead_daemon() -> str | None:
         if (code := dead.get(name)) is not None:
             return f"{name}, {f'signal {-code}' if code < 0 else f'exit code {code}'}"
     return None
-
-
-def was_killed_for_memory(message: str) -> bool:
-    """Whether Ray's message about a dead worker says that Ray killed it as memory ran low."""
-    return _LOW_MEMORY in message
-
-
-def memory_used(message: str) -> str:
-    """Memory used and in all, e.g. "2.39GB used / 23.54GB", from Ray's message; "" if not there."""
-    used = _MEMORY_USED.search(message)
-    return used[1] if used else ""
-
-
-def was_cut_off(message: str) -> bool:
-    """Whether Ray's message about a worker says only that the connection to it broke."""
-    return _CONNECTION_BROKE in message
-
-
-def was_raised_in_setup(message: str) -> bool:
-    """Whether Ray's message about a worker says that an error was raised as it was set up."""
-    return _RAISED_IN_SETUP in message
 
 
 @contextmanager

@@ -133,47 +133,55 @@ class Execution:
         Args:
             features: by their keys; those of a session lie in its object store.
         """
-        from harness.cluster import cluster_resources
-        from harness.tuning import Deaths, Monitor, StudySearcher, sweep, sweep_in_process
+        from harness.cluster import cluster_resources, kill_worker
+        from harness.tuning import (
+            Deaths,
+            Monitor,
+            StudySearcher,
+            end_here,
+            sweep,
+            sweep_in_process,
+        )
         from harness.worker import checkpoint_name, forget
 
         opened, plan, store = self.opened, self.plan, self.opened.store
         prints, study, storage = opened.fingerprints, opened.study, opened.storage
         n_trials = len(plan.work) + plan.proposals
         seeds = sum(len(work.seeds) for work in plan.work) + plan.proposals * len(study.seeds)
-        at_once = 1 if session is None else study.concurrency
+        most = 1 if session is None else study.concurrency
         there = (
             resources.machine_resources(study.resources) if session is None else cluster_resources()
         )
-        n_at_once = min(n_trials, at_once or n_trials)
+        n_at_once = min(n_trials, most or n_trials)
         each = resources.resolved_resources(study.resources, there, self.ledger, n_at_once)
         resolved = study.model_copy(update={"resources": each})
         maker = SettingMaker(study, prints)
         n_for_path = sum(setting.for_path for setting in plan.settings)
         spare = enumerate_settings(study, maker, n_for_path) if plan.proposals else []
-        stopped: dict[str, str] = {}
+
+        def at_once() -> int:
+            """How many trials there is room for now."""
+            return 1 if session is None else resources.slots(each, cluster_resources(), most)
+
         deaths = Deaths(frozenset) if session is None else Deaths()
-        places = resources.slots(each, there, at_once)
-        searcher = StudySearcher(study, plan, self.ledger, maker, spare, stopped, deaths, places)
+        searcher = StudySearcher(study, plan, self.ledger, maker, spare, deaths, at_once)
         recorder = TrialRecorder(store, opened.experiment_id, self.record, resolved, prints)
         view = View(opened.console, seeds, n_trials, live=session is not None)
         stop = KeyboardInterrupt if session is None or session.owned else SweepStopped
         monitor = Monitor(
-            searcher.work,
-            searcher.ending,
-            deaths,
+            searcher,
             recorder,
             view,
             resolved,
             lambda: self._check(stop),
             lambda work: forget(storage, checkpoint_name(work.setting.key, work.seeds)),
             self.ledger.failed,
-            searcher.places.n,
+            end_here if session is None else kill_worker,
         )
         run = sweep_in_process if session is None else sweep
         with view.table or nullcontext(), opened.interrupts.deferred():
             try:
-                run(resolved, searcher, monitor, features, prints.method, stopped, deaths, storage)
+                run(resolved, searcher, monitor, features, prints.method, storage)
             finally:
                 monitor.close()
 

@@ -4,20 +4,18 @@ Answers for: the searcher over Optuna, ASHA, and telling a worker's death from a
 setting's fault. Importing it imports Ray and Optuna.
 """
 
-from harness.tuning.callback import Monitor
-from harness.tuning.failure_streak import TooManyFailures
-from harness.tuning.in_process import sweep_in_process
-from harness.tuning.run import Shared, array_bytes, share, sweep
+from harness.tuning.endings import Deaths
+from harness.tuning.monitor import Monitor, TooManyFailures
 from harness.tuning.searcher import StudySearcher
-from harness.tuning.worker_deaths import Deaths
+from harness.tuning.sweep import array_bytes, end_here, share, sweep, sweep_in_process
 
 __all__ = [
     "Deaths",
     "Monitor",
-    "Shared",
     "StudySearcher",
     "TooManyFailures",
     "array_bytes",
+    "end_here",
     "share",
     "sweep",
     "sweep_in_process",

@@ -1,24 +1,151 @@
 """Ray's searcher over Optuna's ask and tell: gives out work, and tells Optuna what became of it."""
 
+import math
+import warnings
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import optuna
+from optuna.trial import TrialState
 from ray.tune.search import Searcher
 
-from harness.config import StudyConfig
-from harness.planning import Plan, Setting, Work, study_prunes
+from harness.config import StudyConfig, distributions, suggest
+from harness.planning import Plan, Setting, Work, contains, study_prunes
 from harness.store import Ledger
-from harness.tuning.optuna_sampler import Outcome, Sampler, outcome_of, over_seeds
-from harness.tuning.places import MANY, Places
-from harness.tuning.retry_policy import Ending, Given, judge
-from harness.tuning.worker_deaths import Deaths
+from harness.tuning.endings import Deaths, Ending, Order, ending_of
 from harness.worker import checkpoint_name, trial_spec
 from reports.contract import State
 
 # proposals that repeat a known setting before the sampler is taken to have run dry
 MOST_REPEATS = 50
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a setting.
+
+    state: how it ended.
+    value: the mean of its objective over the study's seeds; None unless COMPLETE.
+    """
+
+    state: State
+    value: float | None = None
+
+
+def outcome_of(ledger: Ledger, key: str, seeds: Sequence[int]) -> Outcome | None:
+    """A setting's outcome as the ledger has it; None where none of its seeds has ended.
+
+    Args:
+        ledger: of the study.
+        key: the setting's key.
+        seeds: the seeds that the study asks for; a mean leaves out others that the ledger has.
+    """
+    state = ledger.state(key)
+    if state is not State.COMPLETE:
+        return Outcome(state) if state else None
+    return over_seeds(ledger.objectives(key), seeds)
+
+
+def over_seeds(values: Mapping[int, float], seeds: Sequence[int]) -> Outcome:
+    """COMPLETE with the mean over all of `seeds`; FAIL where a seed has no finite value.
+
+    A mean over fewer seeds is another quantity, and the seeds that failed are not missing at
+    random. A sampler that took such a mean for the setting's value would be led to settings that
+    fail.
+
+    Args:
+        values: objective of each finished seed.
+        seeds: the seeds that the study asks for.
+    """
+    asked = [values.get(seed, math.nan) for seed in seeds]
+    mean = math.fsum(asked) / len(asked) if asked else math.nan
+    return Outcome(State.COMPLETE, mean) if math.isfinite(mean) else Outcome(State.FAIL)
+
+
+class Sampler:
+    """Optuna's part of a tpe or random study, in memory, rebuilt from the ledger at every start.
+
+    Seeded by the study's sampler_seed and the number of known settings, so that a study that is
+    continued draws new proposals. Optuna is told of pruned and failed settings without a value.
+    """
+
+    def __init__(
+        self,
+        study: StudyConfig,
+        known: Sequence[tuple[Setting, Outcome]],
+        make: Callable[[Mapping[str, Any]], Setting],
+    ) -> None:
+        """Rebuild Optuna's study.
+
+        Args:
+            study: the study, whose sampler is tpe or random.
+            known: the settings that have ended, with their outcomes.
+            make: resolves an assignment (dotted name -> value) to its setting.
+        """
+        self._study = study
+        self._make = make
+        seed = np.random.SeedSequence([study.sampler_seed, len(known)]).generate_state(1)
+        self._optuna = _optuna_study(study.sampler, int(seed[0]))
+        self._distributions = distributions(study)
+        for setting, outcome in known:
+            self.tell(setting, outcome)
+
+    @property
+    def trials(self) -> list[optuna.trial.FrozenTrial]:
+        """All trials that Optuna knows of, in its own form."""
+        return self._optuna.get_trials(deepcopy=False)
+
+    def ask(self) -> tuple[optuna.Trial, Setting]:
+        """Propose a setting; returns Optuna's trial, which tell() needs, and the setting."""
+        trial = self._optuna.ask()
+        return trial, self._make(suggest(trial, self._study))
+
+    def tell(self, proposed: optuna.Trial | Setting, outcome: Outcome) -> None:
+        """Tell Optuna what became of a proposal, or of a setting that it did not propose here.
+
+        A setting with a value outside the study's space is passed over.
+
+        Args:
+            proposed: Optuna's trial, as ask() returned it, or a setting.
+        """
+        state = TrialState[outcome.state.name]
+        if isinstance(proposed, optuna.Trial):
+            self._optuna.tell(proposed, outcome.value, state=state)
+            return
+        params = dict(proposed.assignment)
+        domain = {name: self._distributions[name] for name in params}
+        if all(contains(domain[name], value) for name, value in params.items()):
+            self._optuna.add_trial(
+                optuna.trial.create_trial(
+                    state=state, value=outcome.value, params=params, distributions=domain
+                )
+            )
+
+
+def _optuna_study(sampler: str, seed: int) -> optuna.Study:
+    """A study of Optuna's in memory, to be maximized; its creation is not logged.
+
+    Args:
+        sampler: tpe or random.
+    """
+    before = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            # Optuna 4 warns that constant_liar is experimental; Optuna 5 has kept it
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            made: optuna.samplers.BaseSampler = (
+                # trials that still run count as bad, so that parallel proposals differ
+                optuna.samplers.TPESampler(seed=seed, constant_liar=True)
+                if sampler == "tpe"
+                else optuna.samplers.RandomSampler(seed=seed)
+            )
+            return optuna.create_study(direction="maximize", sampler=made)
+    finally:
+        optuna.logging.set_verbosity(before)
 
 
 class StudySearcher(Searcher):
@@ -38,10 +165,9 @@ class StudySearcher(Searcher):
         plan: Plan,
         ledger: Ledger,
         make: Callable[[Mapping[str, Any]], Setting],
-        spare: Iterable[Setting] = (),
-        stopped: Mapping[str, str] | None = None,
-        deaths: Deaths | None = None,
-        places: int = MANY,
+        spare: Iterable[Setting],
+        deaths: Deaths,
+        at_once: Callable[[], int],
     ) -> None:
         """Build the searcher of one run.
 
@@ -49,102 +175,81 @@ class StudySearcher(Searcher):
             study, plan, ledger: what is wanted, what is left, what is there.
             make: resolves an assignment to its setting.
             spare: every setting of a space that ends, for when the sampler only repeats itself.
-            stopped: Ray's ids of the trials that the scheduler has stopped, and why.
             deaths: what workers died of.
-            places: trials that can run at once.
+            at_once: tells how many trials can run at once; where nodes join, there are more.
         """
         super().__init__()
-        self._study = study
-        self._ledger = ledger
-        self._stopped = {} if stopped is None else stopped
-        self._deaths = deaths or Deaths(frozenset)
-        self.places = Places(places)
-        self._ended: dict[str, Ending] = {}
-        self._queue = deque(map(Given, plan.work))
-        # key -> works of a setting that wait or run
-        self._unended = Counter(work.setting.key for work in plan.work)
-        self._proposals_left = plan.proposals
-        self._spare = deque(spare)
-        self._given: dict[str, Given] = {}
+        self._study, self._ledger, self.deaths, self.at_once = study, ledger, deaths, at_once
+        self.stopped: dict[str, str] = {}
+        self._queue = deque(map(Order, plan.work))
+        self._orders: dict[str, Order] = {}
         self._running: set[str] = set()
+        self._endings: dict[str, Ending] = {}
+        # key -> works of a setting that wait or run, and how those ended that do neither
+        self._unended = Counter(work.setting.key for work in plan.work)
+        self._ended: dict[str, list[tuple[Work, Ending]]] = {}
         self._outcomes: dict[str, Outcome] = {}
-        # of settings that still run: how those of their seeds ended that are done
-        self._states: dict[str, list[State]] = {}
-        self._values: dict[str, dict[int, float]] = {}
-        pending = {work.setting.key for work in plan.work}
+        self._proposals_left = plan.proposals
+        self._spare = iter(spare)
         known = []
         for setting in plan.settings:
             outcome = outcome_of(ledger, setting.key, study.seeds)
-            if outcome is not None and setting.key not in pending:
+            if outcome is not None and not self._unended[setting.key]:
                 self._outcomes[setting.key] = outcome
                 if not setting.arm:
                     known.append((setting, outcome))
-        self._sampler = None if study.sampler == "grid" else Sampler(study, known, make)
+        self.sampler = None if study.sampler == "grid" else Sampler(study, known, make)
 
     def work(self, trial_id: str) -> Work:
         """What a Ray trial was given."""
-        return self._given[trial_id].work
+        return self._orders[trial_id].work
 
-    @property
-    def sampler(self) -> Sampler | None:
-        """Optuna's part; None for a grid."""
-        return self._sampler
+    def ending(self, trial_id: str) -> Ending:
+        """What became of a Ray trial; asked for once, after it has ended."""
+        return self._endings.pop(trial_id)
 
     def suggest(  # type: ignore[override]  # Ray's own FINISHED is a str
         self, trial_id: str
     ) -> dict[str, Any] | str | None:
         """The next trial's config, None while all that may run is running, FINISHED at the end."""
-        limit = self._study.concurrency
-        full = limit is not None and len(self._running) >= limit
-        if full or not self.places.have_room(self._running):
+        if self._running and len(self._running) >= self.at_once():
             return None
-        if not self._queue and self._sampler is not None and self._proposals_left > 0:
-            self._ask(self._sampler)
-        if self._queue:
-            return self._give(trial_id, self._queue.popleft())
-        if self._running:
+        if not self._queue and self.sampler is not None and self._proposals_left > 0:
+            proposal = self._propose(self.sampler)
+            if proposal is not None:
+                self._proposals_left -= 1
+                self._unended[proposal.work.setting.key] += 1
+                self._queue.append(proposal)
+        if not self._queue:
             # results that are still to come may lead the sampler elsewhere, or bring work back
-            return None
-        return Searcher.FINISHED
+            return None if self._running else Searcher.FINISHED
+        order = self._orders[trial_id] = self._queue.popleft()
+        self._running.add(trial_id)
+        work = order.work
+        name = checkpoint_name(work.setting.key, work.seeds)
+        may_stop = work.may_stop and study_prunes(self._study)
+        return trial_spec(work.setting.config, work.seeds, may_stop, name)
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
         """Tell Optuna what became of a trial; queue what runs again of it."""
         self._running.discard(trial_id)
-        given = self._given[trial_id]
-        self._unended[given.work.setting.key] -= 1
-        death = None if result and not error else self._deaths.of(trial_id)
-        ending, left = judge(given, result or {}, self._stopped.get(trial_id), death)
-        if ending.state is not State.INTERRUPTED:
-            self._take(given, ending)
-        self._queue.extendleft(reversed(left))
-        self._unended.update(again.work.setting.key for again in left)
-        self._ended[trial_id] = ending
-
-    def ending(self, trial_id: str) -> Ending:
-        """What became of a Ray trial; asked for once, after it has ended."""
-        return self._ended.pop(trial_id)
-
-    def _take(self, given: Given, ending: Ending) -> None:
-        """Take a state in; a setting whose seeds run apart has one when the last of them has."""
-        work, key = given.work, given.work.setting.key
-        self._states.setdefault(key, []).append(ending.state)
-        if ending.state is State.COMPLETE:
-            found = ending.final["selection"].get(self._study.objective)
-            held = self._values.setdefault(key, self._ledger.objectives(key))
-            held.update(zip(work.seeds, found or (), strict=bool(found)))
-        if not self._unended[key]:
-            self._tell(work, given.proposed, self._outcome(key))
-
-    def _tell(self, work: Work, trial: optuna.Trial | None, outcome: Outcome) -> None:
-        self._outcomes[work.setting.key] = outcome
-        if self._sampler is None or work.setting.arm:
+        order = self._orders[trial_id]
+        work, key = order.work, order.work.setting.key
+        death = None if result and not error else self.deaths.of(trial_id)
+        ending, again = ending_of(order, result or {}, self.stopped.get(trial_id), death)
+        self._endings[trial_id] = ending
+        self._queue.extendleft(reversed(again))
+        self._unended[key] += len(again) - 1
+        if ending.state is State.INTERRUPTED:
             return
-        if trial is None:
-            self._sampler.add(work.setting, outcome)
-        else:
-            self._sampler.tell(trial, outcome)
+        self._ended.setdefault(key, []).append((work, ending))
+        # a setting whose seeds run apart has an outcome when the last of them has
+        if not self._unended[key]:
+            outcome = self._outcomes[key] = self._outcome(key)
+            if self.sampler is not None and not work.setting.arm:
+                self.sampler.tell(order.proposed or work.setting, outcome)
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: the ledger is the only memory."""
@@ -152,43 +257,25 @@ class StudySearcher(Searcher):
     def restore(self, checkpoint_path: str) -> None:
         """Nothing: the ledger is the only memory."""
 
-    def _give(self, trial_id: str, given: Given) -> dict[str, Any]:
-        self._given[trial_id] = given
-        self._running.add(trial_id)
-        work = given.work
-        name = checkpoint_name(work.setting.key, work.seeds)
-        may_stop = work.may_stop and study_prunes(self._study)
-        return trial_spec(work.setting.config, work.seeds, may_stop, name)
-
-    def _ask(self, sampler: Sampler) -> None:
-        """Queue a proposal, if the sampler has a new one."""
-        proposal = self._propose(sampler)
-        if proposal is None:
-            return
-        self._proposals_left -= 1
-        trial, setting = proposal
-        self._unended[setting.key] += 1
-        self._queue.append(Given(Work(setting, self._study.seeds), trial))
-
-    def _propose(self, sampler: Sampler) -> tuple[optuna.Trial | None, Setting] | None:
+    def _propose(self, sampler: Sampler) -> Order | None:
+        """A setting under the study's seeds that has neither ended nor waits nor runs, if any."""
         for _ in range(MOST_REPEATS):
             trial, setting = sampler.ask()
-            if setting.key in self._outcomes:
-                sampler.tell(trial, self._outcomes[setting.key])
-            elif self._unended[setting.key]:
-                sampler.tell(trial, Outcome(State.FAIL))
-            else:
-                return trial, setting
-        while self._spare:
-            setting = self._spare.popleft()
-            if setting.key not in self._outcomes and not self._unended[setting.key]:
-                return None, setting
-        return None
+            if self._is_new(setting):
+                return Order(Work(setting, self._study.seeds), trial)
+            sampler.tell(trial, self._outcomes.get(setting.key, Outcome(State.FAIL)))
+        new = filter(self._is_new, self._spare)
+        return next((Order(Work(setting, self._study.seeds)) for setting in new), None)
+
+    def _is_new(self, setting: Setting) -> bool:
+        return setting.key not in self._outcomes and not self._unended[setting.key]
 
     def _outcome(self, key: str) -> Outcome:
         """What a setting has come to, now that all of its seeds have ended."""
-        values = self._values.pop(key, {})
-        for state in self._states.pop(key):
-            if state is not State.COMPLETE:
-                return Outcome(state)
+        values = dict(self._ledger.objectives(key))
+        for work, ending in self._ended.pop(key):
+            if ending.state is not State.COMPLETE:
+                return Outcome(ending.state)
+            found = ending.final["selection"].get(self._study.objective) or ()
+            values.update(zip(work.seeds, found, strict=bool(found)))
         return over_seeds(values, self._study.seeds)

@@ -8,7 +8,9 @@ from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import ray
 from pydantic import ValidationError
+from ray import tune
 
 from harness.checkpoint_storage import Storage
 from harness.method import RunTrial
@@ -238,6 +240,42 @@ class Worker:
             "hits": hits_file(self._test.hits if self._test else (), self._seeds),
             "trained": trained_files(self._items),
         }
+
+
+class ShipTrainable(tune.Trainable):
+    """A worker as Ray Tune has it: Tune's calls, handed to a Worker.
+
+    What becomes of a trial whose process dies is for harness.tuning.endings to say. The sweep makes
+    a class of its own of this, with what its workers share.
+
+    Attributes:
+        shared: feature_key -> a feature set in Ray's object store.
+        arguments: the others of Worker.
+    """
+
+    shared: Mapping[str, Any]
+    arguments: Mapping[str, Any]
+
+    def setup(self, config: dict[str, Any]) -> None:
+        """Read the features, zero-copy, and prepare the process, then its first trial."""
+        features = {key: ray.get(reference) for key, reference in self.shared.items()}
+        self._worker = Worker(features, **self.arguments)
+        self._worker.begin(config)
+
+    def step(self) -> dict[str, Any]:
+        """See Worker.step."""
+        return self._worker.step()
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Take up another trial in the same process, unless the last one has broken its GPU."""
+        if self._worker.broken:
+            os._exit(1)  # the trial is tried again, on another worker
+        self._worker.begin(new_config)
+        return True
+
+    def cleanup(self) -> None:
+        """Let go of a half-run trial."""
+        self._worker.let_go()
 
 
 def _limit_threads(threads: int) -> None:

@@ -10,7 +10,7 @@ from harness.config.study_config import StudyConfig
 from harness.planning import Fingerprints, Plan, SettingMaker, Work, make_plan
 from harness.recording import StudyRecord, TrialRecorder
 from harness.store import Ledger, Store, open_store, read_ledger
-from harness.tuning import StudySearcher
+from harness.tuning import Deaths, StudySearcher
 from harness.worker.results import FINAL, epoch_means, final_numbers
 from reports.contract import Cost
 from tests.bench.idle_method import idle_method
@@ -81,7 +81,7 @@ def searching(sampler: str, known: int, asked: int, folder: Path) -> Searched:
     make = SettingMaker(study, prints)
     plan = make_plan(study, ledger, prints)
     began = time.process_time()
-    searcher = StudySearcher(study, plan, ledger, make)
+    searcher = StudySearcher(study, plan, ledger, make, (), Deaths(frozenset), lambda: asked)
     start = time.process_time() - began
     suggest = complete = 0.0
     for number in range(asked):

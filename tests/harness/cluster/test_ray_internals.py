@@ -17,7 +17,7 @@ from ray.exceptions import OutOfMemoryError, RayActorError
 from harness.cluster import ray_internals
 from harness.cluster.loopback import MODE, TOKEN, private_token
 from harness.cluster.quiet import quiet_ray
-from harness.tuning.worker_deaths import Deaths
+from harness.tuning.endings import Deaths
 from tests.harness.conftest import Bench
 from tests.harness.fakes import make_study
 from tests.told import told

@@ -9,6 +9,7 @@ from harness.planning.fingerprints import Fingerprints
 from harness.planning.plan import Work, make_plan
 from harness.planning.settings import SettingMaker, enumerate_settings
 from harness.store.ledger import Ledger
+from harness.tuning.endings import Deaths
 from harness.tuning.searcher import StudySearcher
 from harness.worker.results import FINAL
 from tests.harness.fakes import truth
@@ -29,13 +30,12 @@ def works(study: StudyConfig, prints: Fingerprints) -> list[Work]:
     return list(make_plan(study, EMPTY, prints).work)
 
 
-def searcher_of(
-    study: StudyConfig, prints: Fingerprints, ledger: Ledger = EMPTY, **keys: Any
-) -> StudySearcher:
-    """The searcher of a run that finds this ledger."""
+def searcher_of(study: StudyConfig, prints: Fingerprints, ledger: Ledger = EMPTY) -> StudySearcher:
+    """The searcher of a run that finds this ledger, and room for as many trials as may run."""
     make = SettingMaker(study, prints)
-    plan = make_plan(study, ledger, prints)
-    return StudySearcher(study, plan, ledger, make, enumerate_settings(study, make), **keys)
+    plan, spare = make_plan(study, ledger, prints), enumerate_settings(study, make)
+    room = study.concurrency or 10_000
+    return StudySearcher(study, plan, ledger, make, spare, Deaths(frozenset), lambda: room)
 
 
 def done(searcher: StudySearcher, trial_id: str) -> dict[str, Any]:

@@ -1,16 +1,14 @@
 """Successive halving without Ray: which trial is stopped, and why."""
 
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from ray.tune.schedulers import TrialScheduler
 
-from harness.config import AshaScheduler
 from harness.planning.fingerprints import Fingerprints
 from harness.planning.plan import Work
-from harness.tuning.asha import Halving
-from harness.tuning.places import Places
-from harness.tuning.worker_deaths import Deaths
+from harness.tuning.sweep import StudyScheduler
 from harness.worker.results import EVALUATIONS, OBJECTIVE
 from tests.harness.fakes import make_study
 from tests.harness.tuning.searchers import KL, works
@@ -21,14 +19,9 @@ class Trials:
 
     def __init__(self, given: dict[str, Work]) -> None:
         self.stopped: dict[str, str] = {}
-        self._halving = Halving(
-            AshaScheduler(reduction_factor=2),
-            "harmonic_mean",
-            given.__getitem__,
-            self.stopped,
-            Deaths(frozenset),
-            Places(1),
-        )
+        searcher: Any = SimpleNamespace(work=given.__getitem__, stopped=self.stopped)
+        asha = {"name": "asha", "reduction_factor": 2}
+        self._halving = StudyScheduler(make_study(scheduler=asha), searcher)
 
     def report(self, name: str, number: int, value: float) -> str:
         """What becomes of a trial after an evaluation."""

@@ -11,7 +11,7 @@ import pytest
 
 from harness.worker.results import EPOCHS, EVALUATIONS, FAILED, FINAL, OBJECTIVE
 from harness.worker.spec import feature_key, target_key, trial_spec
-from harness.worker.trainable import ShipTrainable
+from harness.worker.worker import ShipTrainable
 from reports.contract import Failure
 from ship.trial_config import EpochMetrics
 from tests.harness.fakes import FakeClip, load_other_weights, truth

@@ -11,8 +11,7 @@ from ray.tune.search import Searcher
 from harness.cluster import memory_kills_as_worker_deaths
 from harness.planning.fingerprints import Fingerprints
 from harness.planning.settings import SettingMaker
-from harness.tuning.retry_policy import NODE_RETRIES, Given, judge
-from harness.tuning.worker_deaths import Death, Deaths
+from harness.tuning.endings import NODE_RETRIES, Death, Deaths, Order, ending_of
 from harness.worker.results import FAILED, failure
 from reports.contract import Failure, State
 from tests.harness.fakes import make_study, truth
@@ -25,9 +24,9 @@ SHORT = Death(Failure.OUT_OF_MEMORY, "killed by Ray as memory ran low")
 RAN_OUT = {FAILED: [failure(MemoryError("no more"), (0,), "at stage final, epoch 1")]}
 
 
-def given(prints: Fingerprints, seeds: int = 1) -> Given:
+def given(prints: Fingerprints, seeds: int = 1) -> Order:
     """What a Ray trial is given."""
-    return Given(works(make_study(space=KL, seeds=seeds), prints)[0])
+    return Order(works(make_study(space=KL, seeds=seeds), prints)[0])
 
 
 @pytest.mark.parametrize(
@@ -47,17 +46,17 @@ def test_workers_may_die_once_and_nodes_be_lost_a_few_times(
     """The trial runs again as it was; then it has failed, of what it died of last."""
     now = given(prints)
     for death in deaths[:-1]:
-        ending, (now,) = judge(now, {}, None, death)
+        ending, (now,) = ending_of(now, {}, None, death)
         assert ending.state is State.INTERRUPTED
         assert ending.reason.startswith(death.reason) and ending.reason.endswith("; tried again")
-    ending, left = judge(now, {}, None, deaths[-1])
+    ending, left = ending_of(now, {}, None, deaths[-1])
     assert (ending.state, ending.failure, left) == (State.FAIL, deaths[-1].failure, [])
     assert ending.reason == reason
 
 
 def test_what_was_pruned_does_not_run_again(prints: Fingerprints) -> None:
     """Its state stands, with the scheduler's reason, whatever its worker then dies of."""
-    ending, left = judge(given(prints), {}, "asha stopped it", DIED)
+    ending, left = ending_of(given(prints), {}, "asha stopped it", DIED)
     assert (ending.state, ending.reason, left) == (State.PRUNED, "asha stopped it", [])
 
 
@@ -66,13 +65,13 @@ def test_a_setting_that_takes_too_much_memory_runs_in_halves_of_its_seeds(
     prints: Fingerprints, last: dict[str, Any], death: Death | None
 ) -> None:
     """Once, and not a single seed: what fails again is FAIL."""
-    ending, left = judge(given(prints, seeds=5), last, None, death)
+    ending, left = ending_of(given(prints, seeds=5), last, None, death)
     assert ending.state is State.INTERRUPTED
     assert ending.reason.endswith("; tried again in halves of its seeds")
     assert [half.work.seeds for half in left] == [(0, 1), (2, 3, 4)]
     assert not any(half.work.may_stop for half in left)
     for one in (left[1], given(prints)):
-        ending, again = judge(one, RAN_OUT, None, None)
+        ending, again = ending_of(one, RAN_OUT, None, None)
         assert (ending.state, ending.failure, again) == (State.FAIL, Failure.OUT_OF_MEMORY, [])
 
 

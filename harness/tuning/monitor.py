@@ -1,29 +1,34 @@
 """Tune's callback: hands results to the recorder and the view, keeps time limits, and stops."""
 
 import time
+from collections import Counter
 from collections.abc import Callable, Set
 from dataclasses import dataclass, field
 from typing import Any
 
 from ray import tune
 
-from harness.cluster import address_of_result, error_text, kill_worker, was_raised_in_setup
+from harness.cluster import RAISED_IN_SETUP, address_of_result, error_text, kill_worker
 from harness.config import StudyConfig
 from harness.errors import ClusterError, UserError
 from harness.planning import Work
 from harness.progress import View
 from harness.recording import TrialRecorder
 from harness.store import INTERRUPTED
-from harness.tuning.failure_streak import Streak, TooManyFailures
-from harness.tuning.retry_policy import Ending
-from harness.tuning.worker_deaths import Deaths, last_error
+from harness.tuning.endings import Ending, last_error
+from harness.tuning.searcher import StudySearcher
 from harness.worker import EPOCHS, LOAD
 from reports.contract import Failure, State
 
 GAVE_UP = "the study was stopped, as others failed in a row"
+MOST_REASONS = 5
 # So many workers may die before one has taken a trial up: all that start at once, each tried again,
 # as a node that cannot start workers says nothing of the other nodes.
 DEATHS_A_PLACE, FEWEST_PLACES = 2, 2
+
+
+class TooManyFailures(Exception):  # noqa: N818  # no error: the study says when it gives up
+    """So many settings failed in a row that the study stops; str() says why they did."""
 
 
 @dataclass
@@ -32,7 +37,6 @@ class _Running:
 
     trial: Any
     work: Work
-    where: str = "before its first epoch"
     started: float = field(default_factory=time.monotonic)
     overdue: bool = False
 
@@ -47,55 +51,46 @@ class Monitor(tune.Callback):
 
     def __init__(
         self,
-        find_work: Callable[[str], Work],
-        find_ending: Callable[[str], Ending],
-        deaths: Deaths,
+        searcher: StudySearcher,
         recorder: TrialRecorder,
         view: View,
         study: StudyConfig,
         check_interrupt: Callable[[], None],
         forget: Callable[[Work], None] = lambda work: None,
         failed_before: Set[str] = frozenset(),
-        places: int = FEWEST_PLACES,
+        end_trial: Callable[[Any], bool] = kill_worker,
     ) -> None:
         """Build the callback of one run.
 
         Args:
-            find_work: Ray's trial id -> what it trains.
-            find_ending: Ray's trial id, once it has ended -> what became of it.
-            deaths: told of what may explain a worker's death.
+            searcher: knows what trials train, how they ended, and of what workers died.
             recorder, view: where results go.
             study: for its objective, time_limit and max_failures.
             check_interrupt: raises if the run is to stop.
             forget: told the work of a trial whose end is on record: it needs no checkpoint.
             failed_before: keys of settings that had failed in an earlier run; that they do so again
                 says nothing new.
-            places: where workers start side by side.
+            end_trial: ends a trial of Tune's that is past its time limit, from outside; False:
+                there is no way to.
         """
-        self._find_work = find_work
-        self._find_ending = find_ending
-        self._deaths = deaths
-        self._recorder = recorder
-        self._view = view
-        self._objective = study.objective
-        self._time_limit = study.time_limit
-        self._streak = Streak(study.max_failures)
+        self._searcher, self._deaths = searcher, searcher.deaths
+        self._recorder, self._view = recorder, view
+        self._study = study
         self._failed_before = failed_before
-        self._check_interrupt = check_interrupt
-        self._forget = forget
+        self._check_interrupt, self._forget, self._end_trial = check_interrupt, forget, end_trial
         self._running: dict[str, _Running] = {}
         self._error: Exception | None = None
         self._started = False
         self._died_at_start = 0
-        self._most_deaths_at_start = DEATHS_A_PLACE * max(FEWEST_PLACES, places)
+        self._failed: dict[str, str] = {}  # settings since one went well -> why
 
     def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
         """Once per turn of Tune's loop, ten times a second or more."""
         self._check_interrupt()
         if self._error is not None:
             raise self._error
-        if self._time_limit is not None:
-            self._end_overdue(self._time_limit)
+        if self._study.time_limit is not None:
+            self._end_overdue(self._study.time_limit)
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A worker took up a trial."""
@@ -106,40 +101,39 @@ class Monitor(tune.Callback):
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
         """Some epochs of a trial."""
-        epochs = result.get(EPOCHS)
-        running = self._running.get(trial.trial_id)
-        if not epochs or running is None:
+        name, epochs, objective = trial.trial_id, result.get(EPOCHS), self._study.objective
+        if not epochs or name not in self._running:
             return
         last = epochs[-1]
-        running.where = f"at stage {last['stage']}, epoch {last['epoch']}"
-        self._deaths.reached(trial.trial_id, running.where, address_of_result(result))
-        self._guard(lambda: self._recorder.epochs(trial.trial_id, epochs, result.get(LOAD, {})))
+        where = f"at stage {last['stage']}, epoch {last['epoch']}"
+        self._deaths.reached(name, where, address_of_result(result))
+        self._guard(lambda: self._recorder.epochs(name, epochs, result.get(LOAD, {})))
         seen = [
-            epoch["means"][self._objective]
+            epoch["means"][objective]
             for epoch in epochs
-            if epoch["stage"] == "selection" and self._objective in epoch["means"]
+            if epoch["stage"] == "selection" and objective in epoch["means"]
         ]
-        value = seen[-1] if seen else None
-        where = f"{last['stage']} {last['epoch']}"
-        self._view.progress(trial.trial_id, where, last["progress"], value)
+        at = f"{last['stage']} {last['epoch']}"
+        self._view.progress(name, at, last["progress"], seen[-1] if seen else None)
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A trial ended, by itself or by the scheduler."""
-        self._end(trial, self._find_ending(trial.trial_id))
+        self._end(trial.trial_id, self._searcher.ending(trial.trial_id))
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A worker died."""
-        ending = self._find_ending(trial.trial_id)
+        ending = self._searcher.ending(trial.trial_id)
         if trial.trial_id not in self._running:  # died before it took the trial up
             if not self._started and self._is_hopeless(error_text(trial), ending):
                 return
             self._start(trial)
-        self._end(trial, ending)
+        self._end(trial.trial_id, ending)
 
     def _is_hopeless(self, told: str, ending: Ending) -> bool:
         """Whether no worker can start: an error is raised as it is set up, or several died."""
         self._died_at_start += 1
-        hopeless = was_raised_in_setup(told) or self._died_at_start >= self._most_deaths_at_start
+        most = DEATHS_A_PLACE * max(FEWEST_PLACES, self._searcher.at_once())
+        hopeless = RAISED_IN_SETUP in told or self._died_at_start >= most
         hopeless = hopeless or ending.state is State.FAIL
         if hopeless:
             self._error = ClusterError(f"no worker can start: {last_error(told)}")
@@ -148,50 +142,56 @@ class Monitor(tune.Callback):
     def close(self) -> None:
         """Mark what still runs as interrupted; raises StoreError if the store is gone."""
         why = GAVE_UP if isinstance(self._error, TooManyFailures) else INTERRUPTED
-        running, self._running = list(self._running.values()), {}
+        running, self._running = list(self._running), {}
         try:
             self._recorder.interrupt_all(why)
         finally:
-            for watched in running:
-                self._view.end(watched.trial.trial_id, State.INTERRUPTED, why)
+            for name in running:
+                self._view.end(name, State.INTERRUPTED, why)
 
     def _start(self, trial: Any) -> None:
-        work = self._find_work(trial.trial_id)
-        self._running[trial.trial_id] = _Running(trial, work)
-        self._deaths.began(trial.trial_id)
-        self._guard(lambda: self._recorder.start(trial.trial_id, work))
-        self._view.start(trial.trial_id, work.setting.label, len(work.seeds))
+        name, work = trial.trial_id, self._searcher.work(trial.trial_id)
+        self._running[name] = _Running(trial, work)
+        self._deaths.began(name)
+        self._guard(lambda: self._recorder.start(name, work))
+        self._view.start(name, work.setting.label, len(work.seeds))
 
-    def _end(self, trial: Any, ending: Ending) -> None:
+    def _end(self, name: str, ending: Ending) -> None:
         """Write and show what became of a trial."""
-        running = self._running.pop(trial.trial_id)
-        self._deaths.ended(trial.trial_id)
-        self._guard(lambda: self._write(trial.trial_id, ending))
-        note = ending.reason
-        if ending.state is State.COMPLETE:
-            self._view.progress(trial.trial_id, "", 1.0, ending.final["objective"])
-        elif ending.state is State.PRUNED:
-            note = f"stopped {running.where}"
-        self._view.end(trial.trial_id, ending.state, note)
-        self._count(running.work, ending)
-        if self._error is None and _is_over(ending):
-            self._forget(running.work)
-
-    def _write(self, trial_id: str, ending: Ending) -> None:
-        if ending.state is State.COMPLETE:
-            self._recorder.complete(trial_id, ending.final)
+        work, state, note = self._running.pop(name).work, ending.state, ending.reason
+        if state is State.COMPLETE:
+            self._guard(lambda: self._recorder.complete(name, ending.final))
+            self._view.progress(name, "", 1.0, ending.final["objective"])
         else:
-            self._recorder.end(trial_id, ending.state, ending.reason, ending.failure)
+            self._guard(lambda: self._recorder.end(name, state, ending.reason, ending.failure))
+        if state is State.PRUNED:
+            note = f"stopped {self._deaths.where(name)}"
+        self._deaths.ended(name)
+        self._view.end(name, state, note)
+        if state is State.FAIL:
+            self._count(work.setting.key, ending.reason)
+        elif state is not State.INTERRUPTED:
+            self._failed.clear()
+        settled = ending.failure in (Failure.ERROR, Failure.NON_FINITE)  # it would end so again
+        goes_on = state is State.INTERRUPTED or (state is State.FAIL and not settled)
+        if self._error is None and not goes_on:
+            self._forget(work)
 
-    def _count(self, work: Work, ending: Ending) -> None:
-        if ending.state in (State.COMPLETE, State.PRUNED):
-            self._streak.went_well()
-        elif (
-            ending.state is State.FAIL
-            and self._error is None
-            and work.setting.key not in self._failed_before
-        ):
-            self._error = self._streak.failed(work.setting.key, ending.reason)
+    def _count(self, key: str, reason: str) -> None:
+        """Count a setting that failed, once, whichever of its seeds do; give up on too many."""
+        if self._error is not None or key in self._failed_before:
+            return
+        self._failed[key] = reason
+        n, most = len(self._failed), self._study.max_failures
+        if most is None or n < most:
+            return
+        counts = Counter(self._failed.values()).most_common()
+        lines = [f"  {count} x {reason}" for reason, count in counts[:MOST_REASONS]]
+        if rest := sum(count for _, count in counts[MOST_REASONS:]):
+            lines.append(f"  {rest} x for other reasons, which are in the store")
+        settings = "setting" if n == 1 else "settings"
+        head = f"stopped: {n} {settings} failed in a row (max_failures: {most})"
+        self._error = TooManyFailures("\n".join([head, *lines]))
 
     def _guard(self, write: Callable[[], None]) -> None:
         if self._error is not None:
@@ -202,21 +202,15 @@ class Monitor(tune.Callback):
             self._error = error
 
     def _end_overdue(self, limit: float) -> None:
-        """Kill workers that are past the limit.
+        """End trials that are past the limit.
 
         From the driver, because a worker that hangs in C code runs no thread of its own. Tune sees
         a dead worker; without a retry left it ends the trial. Where Tune does not say which process
         that is, the trial runs on to its end.
         """
-        for running in self._running.values():
+        for name, running in self._running.items():
             if running.overdue or time.monotonic() - running.started < limit:
                 continue
             running.overdue = True
-            if kill_worker(running.trial):
-                self._deaths.overdue(running.trial.trial_id, limit)
-
-
-def _is_over(ending: Ending) -> bool:
-    """Whether a setting will not go on from where it was, in this run or in the next."""
-    failed = ending.state is State.FAIL and ending.failure in (Failure.ERROR, Failure.NON_FINITE)
-    return failed or ending.state in (State.COMPLETE, State.PRUNED)
+            if self._end_trial(running.trial):
+                self._deaths.overdue(name, limit)

@@ -1,0 +1,237 @@
+"""One sweep over a study's missing trials: through Ray Tune, or one by one in this process."""
+
+import itertools
+from collections.abc import Mapping
+from types import SimpleNamespace
+from typing import Any, NamedTuple
+
+import numpy as np
+import ray
+from ray import tune
+from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
+
+from harness.checkpoint_storage import Storage
+from harness.cluster import error_text, memory_kills_as_worker_deaths, threads
+from harness.config import AshaScheduler, StudyConfig
+from harness.errors import ClusterError
+from harness.method import Method, keeping
+from harness.scratch import scratch
+from harness.tuning.monitor import Monitor
+from harness.tuning.searcher import StudySearcher
+from harness.worker import EVALUATIONS, OBJECTIVE
+from harness.worker.worker import ShipTrainable, Worker
+from ship.plugins import carried
+
+# feature_key -> a feature set in Ray's object store
+Shared = Mapping[str, Any]
+# more evaluations than any trial has: the last rung of successive halving
+MOST_EVALUATIONS = 10_000
+
+
+class _Setting(NamedTuple):
+    """A setting, as far as ASHA looks at trials."""
+
+    trial_id: str
+
+
+class StudyScheduler(FIFOScheduler):
+    """Every trial runs to its end, or Ray's ASHA stops settings that lag behind.
+
+    It sees the evaluations of the selection stage, and those alone. It remembers nothing of earlier
+    runs: the first trials of a run that goes on are compared with each other.
+    """
+
+    def __init__(self, study: StudyConfig, searcher: StudySearcher) -> None:
+        """Build it.
+
+        Args:
+            study: for its scheduler and its objective.
+            searcher: knows what trials train; told of those that are stopped, and why, and of
+                workers that died.
+        """
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._objective, self._searcher = study.objective, searcher
+        self._known: set[str] = set()
+        self._asha: ASHAScheduler | None = None
+        if isinstance(study.scheduler, AshaScheduler):
+            self._asha = ASHAScheduler(
+                time_attr=EVALUATIONS,
+                metric=OBJECTIVE,
+                mode="max",
+                max_t=MOST_EVALUATIONS,
+                grace_period=study.scheduler.grace_period,
+                reduction_factor=study.scheduler.reduction_factor,
+                stop_last_trials=False,
+            )
+
+    def choose_trial_to_run(self, tune_controller: Any) -> None:
+        """None: Tune starts trials in their order, and an idle worker goes to a new one.
+
+        FIFO's own choice is the first trial that does not run. Its worker may be starting; Tune
+        then hands it the idle worker and kills the one that starts. Where trials are shorter than
+        the start of a worker, a study would run on one of its places alone.
+        """
+
+    def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
+        """Tune tells its scheduler first, then the searcher, then the callbacks."""
+        self._searcher.deaths.saw(trial.trial_id, error_text(trial))
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        """Whether a trial goes on, by its newest evaluation.
+
+        Args:
+            tune_controller: Tune's own, handed on to ASHA.
+            trial: Tune's trial.
+            result: with OBJECTIVE where there was an evaluation of a trial that may be stopped.
+        """
+        if self._asha is None or OBJECTIVE not in result:
+            return TrialScheduler.CONTINUE
+        # by its key: one that runs again is not compared twice at the same rung
+        setting: Any = _Setting(self._searcher.work(trial.trial_id).setting.key)
+        if setting.trial_id not in self._known:
+            self._known.add(setting.trial_id)
+            self._asha.on_trial_add(tune_controller, setting)
+        decision = self._asha.on_trial_result(tune_controller, setting, result)
+        if decision == TrialScheduler.STOP:
+            evaluation, value = result[EVALUATIONS], result[OBJECTIVE]
+            self._searcher.stopped[trial.trial_id] = (
+                f"asha stopped it at evaluation {evaluation}: {self._objective} {value:.2f}"
+            )
+        return decision
+
+
+def sweep(
+    study: StudyConfig,
+    searcher: StudySearcher,
+    monitor: Monitor,
+    shared: Shared,
+    method: Method,
+    storage: Storage | None = None,
+) -> None:
+    """Run the searcher's trials in the open Ray session until it has no more.
+
+    Args:
+        study: its resources in numbers.
+        searcher: gives out the trials.
+        monitor: follows them.
+        shared: the features.
+        method: ship.
+        storage: of checkpoints.
+
+    Raises:
+        StoreError, TooManyFailures, KeyboardInterrupt, SweepStopped: as the monitor raises them.
+    """
+    own = {"shared": shared, "arguments": worker_arguments(study, method, storage)}
+    with scratch() as results, memory_kills_as_worker_deaths():
+        tune.run(
+            type("Trial", (ShipTrainable,), own),
+            name="study",
+            num_samples=-1,
+            search_alg=searcher,
+            scheduler=StudyScheduler(study, searcher),
+            callbacks=[monitor],
+            resources_per_trial={"cpu": study.resources.cpus, "gpu": study.resources.gpus},
+            reuse_actors=True,
+            max_failures=0,  # what runs again is the searcher's to say (endings.py)
+            raise_on_failed_trial=False,
+            storage_path=str(results),
+            trial_dirname_creator=lambda trial: str(trial.trial_id),
+            verbose=0,
+        )
+
+
+def sweep_in_process(
+    study: StudyConfig,
+    searcher: StudySearcher,
+    monitor: Monitor,
+    features: Mapping[str, Any],
+    method: Method,
+    storage: Storage | None = None,
+) -> None:
+    """The same in this process, one trial after the other, in Tune's order of calls.
+
+    So a study has the same runs and the same numbers, a breakpoint in a method works, and a
+    traceback is whole. A trial past its time_limit ends with its next result.
+
+    Raises:
+        ClusterError: a trial has broken the GPU for this process.
+        StoreError, TooManyFailures, KeyboardInterrupt: as the monitor raises them.
+    """
+    scheduler: Any = StudyScheduler(study, searcher)
+    plain = {key: plain_arrays(value) for key, value in features.items()}
+    worker = Worker(plain, **worker_arguments(study, method, storage))
+    for number in itertools.count():
+        monitor.on_step_begin(number, [])
+        trial = SimpleNamespace(trial_id=f"{number:05d}", ended=False)
+        config = searcher.suggest(trial.trial_id)
+        if not isinstance(config, dict):
+            return
+        worker.begin(config)
+        monitor.on_trial_start(number, [], trial)
+        result: dict[str, Any] = {}
+        while not result.get("done"):
+            monitor.on_step_begin(number, [])
+            if trial.ended:
+                break
+            result = worker.step()
+            decision = scheduler.on_trial_result(None, trial, result)
+            monitor.on_trial_result(number, [], trial, result)
+            if decision == TrialScheduler.STOP:
+                break
+        searcher.on_trial_complete(trial.trial_id, result, error=trial.ended)
+        end = monitor.on_trial_error if trial.ended else monitor.on_trial_complete
+        end(number, [], trial)
+        worker.let_go()
+        if worker.broken:
+            raise ClusterError("the GPU takes nothing more from this process; run it again")
+
+
+def end_here(trial: Any) -> bool:
+    """Have a trial of sweep_in_process end; the Monitor's way to do so."""
+    trial.ended = True
+    return True
+
+
+def worker_arguments(study: StudyConfig, method: Method, storage: Storage | None) -> dict[str, Any]:
+    """What a Worker of the study is made with, beside its features.
+
+    Args:
+        study: its resources in numbers.
+        method: ship.
+        storage: of checkpoints; None: there are none.
+    """
+    return {
+        "run_trial": keeping(method.run_trial) if study.save else method.run_trial,
+        "load_backbone": method.load_backbone,
+        "threads": threads(study),
+        "device": method.accelerator if study.resources.gpus else "cpu",
+        "gpus": study.resources.gpus,
+        "storage": storage,
+        "checkpoint_every": study.checkpoint_every,
+        **study.record.model_dump(),
+        "plugins": carried(),
+    }
+
+
+def share(features: Mapping[str, Any]) -> Shared:
+    """Put features into the object store, once for all workers of a node.
+
+    tune.with_parameters does the same, but puts its objects again into every later session.
+    """
+    return {key: ray.put(plain_arrays(value)) for key, value in features.items()}
+
+
+def plain_arrays(features: Any) -> Any:
+    """A feature set whose arrays travel zero-copy: read-only, and no memory maps."""
+    fields = {name: getattr(features, name) for name in features.__dataclass_fields__}
+    for name, value in fields.items():
+        if isinstance(value, np.ndarray):
+            fields[name] = np.asarray(value).view()
+            fields[name].flags.writeable = False
+    return type(features)(**fields)
+
+
+def array_bytes(features: Mapping[str, Any]) -> int:
+    """Size of the arrays of some feature sets."""
+    arrays = (value for one in features.values() for value in vars(one).values())
+    return sum(value.nbytes for value in arrays if isinstance(value, np.ndarray))
